@@ -1,0 +1,1 @@
+"""What is there: interpreter, distributions, torch, driver."""

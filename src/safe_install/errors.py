@@ -1,0 +1,132 @@
+"""The error tree. An exception means "cannot go on"; an expected "no" is a value (Rejection, Finding).
+
+Every error has a stable `code` (kebab-case, part of the JSON document), the exit status of the contract, a message that
+names the input, and a hint that names the mend. They are caught once, in `cli.main`.
+"""
+
+from __future__ import annotations
+
+from typing import Sequence, Tuple
+
+from safe_install.models import Finding, Rejection
+
+
+class SafeInstallError(Exception):
+    """Base of everything that ends a command with a message."""
+
+    code = "error"
+    exit_status = 1
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        hint: str = "",
+        findings: Sequence[Finding] = (),
+        rejections: Sequence[Rejection] = (),
+    ) -> None:
+        super().__init__(message)
+        self.message = message
+        self.hint = hint
+        self.findings: Tuple[Finding, ...] = tuple(findings)
+        self.rejections: Tuple[Rejection, ...] = tuple(rejections)
+
+
+class UsageError(SafeInstallError):
+    """The command line cannot be understood."""
+
+    code = "usage"
+    exit_status = 2
+
+
+class PipFailed(SafeInstallError):
+    """pip ended with an error before anything was changed; its own output says why."""
+
+    code = "pip-failed"
+    exit_status = 1
+
+    def __init__(self, message: str, *, hint: str = "", output: str = "", exit_status: int = 1) -> None:
+        super().__init__(message, hint=hint)
+        self.output = output
+        self.exit_status = exit_status
+
+
+class NoCandidate(SafeInstallError):
+    """No file fits this environment; `rejections` says why for each."""
+
+    code = "no-candidate"
+    exit_status = 10
+
+
+class Refused(SafeInstallError):
+    """A check says no, and nothing was changed."""
+
+    code = "refused"
+    exit_status = 11
+
+
+class BuildFailed(SafeInstallError):
+    """A source build ended with an error; the message names the log file. Nothing was changed."""
+
+    code = "build-failed"
+    exit_status = 1
+
+
+class RollBackFailed(SafeInstallError):
+    """The environment could not be put back; the journal is kept and the hint is the command that finishes it."""
+
+    code = "roll-back-failed"
+    exit_status = 13
+
+
+class EnvironmentLocked(SafeInstallError):
+    """Another safe-install holds this environment."""
+
+    code = "environment-locked"
+    exit_status = 14
+
+
+class ProbeFailed(SafeInstallError):
+    """The managed interpreter could not be asked."""
+
+    code = "probe-failed"
+    exit_status = 15
+
+
+class DownloadFailed(SafeInstallError):
+    """A file could not be fetched, or is not the file that was promised."""
+
+    code = "download-failed"
+    exit_status = 1
+
+
+class HashMismatch(SafeInstallError):
+    """A file's bytes are not the ones that were promised. Nothing was changed."""
+
+    code = "hash-mismatch"
+    exit_status = 11
+
+
+class WheelInvalid(SafeInstallError):
+    """A wheel file is not what its name, RECORD or metadata say. Nothing was changed."""
+
+    code = "wheel-invalid"
+    exit_status = 11
+
+
+class IndexInvalid(SafeInstallError):
+    """A wheel index document cannot be used; the message names the file and the key."""
+
+    code = "index-invalid"
+    exit_status = 1
+
+
+class Interrupted(SafeInstallError):
+    """A signal ended the command; the environment is the one before."""
+
+    code = "interrupted"
+    exit_status = 130
+
+    def __init__(self, message: str, *, signal_number: int, hint: str = "") -> None:
+        super().__init__(message, hint=hint)
+        self.exit_status = 128 + signal_number

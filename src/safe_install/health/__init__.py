@@ -1,0 +1,1 @@
+"""Does the environment work: asked in fresh processes, compared before against after."""

@@ -1,0 +1,346 @@
+"""The values that travel between the layers: frozen, no behaviour beyond what reads off their own fields."""
+
+from __future__ import annotations
+
+import enum
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, FrozenSet, Mapping, Optional, Tuple, Union
+
+from packaging.tags import Tag
+from packaging.utils import NormalizedName
+from packaging.version import Version
+
+# --- what is there ---------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Device:
+    """One GPU, as the driver names it."""
+
+    name: str
+    compute_capability: str  # "8.0"
+
+
+@dataclass(frozen=True)
+class Driver:
+    """The kernel side of CUDA: what is loaded here, or what was declared for the machine that will run this."""
+
+    version: Optional[str]  # "535.104.05"; None where only a CUDA version was declared
+    cuda: Optional[str]  # newest CUDA runtime that it serves, "12.2"
+    devices: Tuple[Device, ...] = ()
+    declared: bool = False
+
+
+@dataclass(frozen=True)
+class TorchBuild:
+    """The installed torch, read from its files without importing it."""
+
+    version: Version  # of METADATA: what pip compares ("2.15.0" from PyPI, "2.13.0+cpu" elsewhere)
+    runtime_version: str  # torch.__version__: what wheel hosts name ("2.15.0+cu132")
+    accelerator: str  # "cu111", "cpu", "rocm6.2"; "" when it cannot be told
+    cuda: Optional[str] = None  # torch.version.cuda, "11.1"
+    hip: Optional[str] = None
+    cxx11_abi: Optional[bool] = None
+    git_version: Optional[str] = None
+    lib_dir: Optional[Path] = None
+    vendor: Optional[str] = None  # "NVIDIA", "conda", "distribution": a build that no public host can replace
+
+
+@dataclass(frozen=True)
+class Scheme:
+    """Absolute installation paths of the managed interpreter (sysconfig's names)."""
+
+    purelib: Path
+    platlib: Path
+    scripts: Path
+    data: Path
+    include: Path
+
+
+@dataclass(frozen=True)
+class Interpreter:
+    """The managed interpreter."""
+
+    executable: Path
+    version: str  # "3.11.7"
+    implementation: str  # "cpython"
+    tags: Tuple[Tag, ...]  # supported wheel tags, best first
+    platform: str  # "linux_x86_64"
+    libc: Tuple[str, str]  # ("glibc", "2.36"), ("musl", "1.2"), ("", "")
+    prefix: Path
+    base_prefix: Path
+    scheme: Scheme
+    pip_version: Optional[str] = None  # of the pip importable there, None when there is none
+    ensurepip_wheel: Optional[Path] = None  # the pip wheel that this Python carries
+    externally_managed: Optional[str] = None  # the message of PEP 668's marker file, None when there is none
+    conda: bool = False
+    user_site: Optional[Path] = None
+    paths: Tuple[Path, ...] = ()  # sys.path folders that may hold distributions
+
+    @property
+    def is_virtual(self) -> bool:
+        """True in a virtual environment."""
+        return self.prefix != self.base_prefix
+
+    @property
+    def python_tag(self) -> str:
+        """`cp311` for CPython 3.11."""
+        major, minor = self.version.split(".")[:2]
+        return f"cp{major}{minor}"
+
+
+@dataclass(frozen=True)
+class InstalledDistribution:
+    """One dist-info (or egg-info) folder that the interpreter sees."""
+
+    name: NormalizedName
+    version: str  # as METADATA writes it; not every installed version is a valid PEP 440 version
+    metadata_path: Path  # the dist-info folder
+    location: Path  # the folder on sys.path that holds it
+    installer: Optional[str] = None
+    direct_url: Optional[Mapping[str, Any]] = None
+    editable: bool = False
+    has_record: bool = True
+    requested: bool = False
+    requires: Tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Environment:
+    """Everything that decisions are made from."""
+
+    interpreter: Interpreter
+    torch: Optional[TorchBuild]
+    driver: Optional[Driver]
+    installed: Mapping[NormalizedName, InstalledDistribution] = field(default_factory=dict)
+    fingerprint: str = ""  # changes when a distribution was added, removed or replaced
+
+
+# --- what could be installed -----------------------------------------------------------------------
+
+
+class CandidateKind(enum.Enum):
+    """Where the bytes of a candidate come from."""
+
+    WHEEL = "wheel"
+    SDIST = "sdist"
+    BUILT = "built"  # a wheel from our own store
+    INSTALLED = "installed"
+
+
+@dataclass(frozen=True)
+class Link:
+    """A file that can be fetched."""
+
+    url: str
+    filename: str
+    sha256: Optional[str] = None
+    size: Optional[int] = None
+    found_in: str = ""  # the page's URL, "bundled facts" or "built here"
+    requires_python: Optional[str] = None
+    yanked: Optional[str] = None
+
+
+@dataclass(frozen=True)
+class BuiltFor:
+    """The torch that a wheel was built against, as far as its host says; None means "not said"."""
+
+    torch: Optional[str] = None  # "1.8.0" or "2.13"
+    accelerator: Optional[str] = None  # "cu111", "cpu", "cu12" (major only)
+    cxx11_abi: Optional[bool] = None
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """One file that could satisfy a requirement."""
+
+    name: NormalizedName
+    version: Version
+    kind: CandidateKind
+    link: Link
+    tags: FrozenSet[Tag] = frozenset()
+    built_for: BuiltFor = BuiltFor()
+    requires_python: Optional[str] = None
+    requires: Tuple[str, ...] = ()
+
+
+class Rule(enum.Enum):
+    """Why a candidate was not taken. The value stands in the JSON document."""
+
+    SPECIFIER = "specifier"
+    TORCH_VERSION = "torch-version"
+    ACCELERATOR = "accelerator"
+    CXX11_ABI = "cxx11-abi"
+    PYTHON = "python"
+    PLATFORM = "platform"
+    LIBC = "libc"
+    YANKED = "yanked"
+    PRE_RELEASE = "pre-release"
+    DRIVER = "driver"
+    NO_BUILD = "no-build"
+    SDIST_BEHIND_WHEEL = "sdist-behind-wheel"
+    OLDER_VERSION = "older-version"
+    LATER_HOST = "later-host"
+    CONFLICT = "conflict"
+    NAME = "file-name"
+
+
+@dataclass(frozen=True)
+class Rejection:
+    """A candidate that was not taken, and the rule that rejected it."""
+
+    candidate: Candidate
+    rule: Rule
+    detail: str
+
+
+class HostAnswerKind(enum.Enum):
+    """The different answers of a wheel host; only the first brings candidates."""
+
+    LISTED = "listed"
+    DOWN = "host-down"
+    PAGE_MISSING = "page-missing"
+    PAGE_EMPTY = "page-empty"
+    NO_WHEEL_FOR_TORCH = "no-wheel-for-this-torch"
+    NOT_ASKED = "not-asked"  # --offline, or an earlier host answered
+
+
+@dataclass(frozen=True)
+class HostAnswer:
+    """What one host said about one project."""
+
+    project: NormalizedName
+    host: str
+    url: str
+    kind: HostAnswerKind
+    detail: str = ""
+
+
+# --- what will be done -----------------------------------------------------------------------------
+
+
+class Action(enum.Enum):
+    """What a step does to one distribution."""
+
+    ADD = "add"
+    REPLACE = "replace"
+    REMOVE = "remove"
+
+
+@dataclass(frozen=True)
+class Step:
+    """One distribution added, replaced or removed."""
+
+    action: Action
+    name: NormalizedName
+    version: Optional[str]  # None when removed
+    from_version: Optional[str] = None
+    url: Optional[str] = None
+    sha256: Optional[str] = None
+    kind: str = "wheel"  # "wheel", "built", "sdist", "editable"
+    requested: bool = False
+    because: str = ""
+    candidate: Optional[Candidate] = None  # ours; None for what pip chose
+    download_info: Optional[Mapping[str, Any]] = None  # pip's, in the form of direct_url.json
+    is_direct: bool = False
+    requires: Tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Plan:
+    """All steps of one change."""
+
+    steps: Tuple[Step, ...] = ()
+    constraints: Tuple[str, ...] = ()
+    rejections: Tuple[Rejection, ...] = ()
+    answers: Tuple[HostAnswer, ...] = ()
+    fingerprint: str = ""
+
+
+# --- how it is -------------------------------------------------------------------------------------
+
+
+class Severity(enum.Enum):
+    """How much a finding weighs: an error refuses or rolls back."""
+
+    ERROR = "error"
+    WARNING = "warning"
+    NOTE = "note"
+
+
+@dataclass(frozen=True)
+class Finding:
+    """Something that a check saw."""
+
+    check: str  # kebab-case, stable: "torch-moved", "cuda-lost", "import-failed", ...
+    severity: Severity
+    subject: str
+    detail: str
+    hint: str = ""
+
+
+@dataclass(frozen=True)
+class ImportResult:
+    """Did a module import (or its native part load), how long did it take, and if not, why."""
+
+    ok: bool
+    seconds: Optional[float] = None
+    error: Optional[str] = None
+
+
+@dataclass(frozen=True)
+class HealthReport:
+    """What a fresh process of the managed interpreter answered."""
+
+    torch_version: Optional[str] = None
+    accelerator: Optional[str] = None
+    torch_cuda: Optional[str] = None  # torch.version.cuda
+    cuda_available: Optional[bool] = None  # None: there was nothing to ask
+    device_count: Optional[int] = None
+    imports: Mapping[str, ImportResult] = field(default_factory=dict)
+    operations: Mapping[str, ImportResult] = field(default_factory=dict)
+    warnings: Tuple[str, ...] = ()
+    unmet: Tuple[str, ...] = ()  # "torchvision 0.28.0 requires torch==2.13.0, which is 2.15.0"
+    asked: str = "import"  # "import": torch was imported; "loader": only its libraries and the driver were asked
+    seconds: float = 0.0
+    crashed: Optional[str] = None  # "signal SIGSEGV", "no answer within 300 s"
+
+
+class Outcome(enum.Enum):
+    """How a command ended."""
+
+    INSTALLED = "installed"
+    UNINSTALLED = "uninstalled"
+    ALREADY_SATISFIED = "already-satisfied"
+    PLANNED = "planned"
+    REFUSED = "refused"
+    ROLLED_BACK = "rolled-back"
+    ROLLBACK_FAILED = "rollback-failed"
+    UNDONE = "undone"
+    RECOVERED = "recovered"
+    HEALTHY = "healthy"
+    UNHEALTHY = "unhealthy"
+    EXPLAINED = "explained"
+    LISTED = "listed"
+    ERROR = "error"
+
+
+@dataclass(frozen=True)
+class InstallResult:
+    """What a command has to say; `report` renders it as text or as the JSON document."""
+
+    command: str
+    outcome: Outcome
+    exit_status: int
+    environment: Optional[Environment] = None
+    plan: Optional[Plan] = None
+    before: Optional[HealthReport] = None
+    after: Optional[HealthReport] = None
+    findings: Tuple[Finding, ...] = ()
+    transaction: Optional[str] = None
+    timings: Mapping[str, float] = field(default_factory=dict)
+    message: str = ""
+
+
+Json = Union[None, bool, int, float, str, "list[Any]", Mapping[str, Any]]

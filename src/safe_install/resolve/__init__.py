@@ -1,0 +1,1 @@
+"""What to install: requests, rules, the choice, the plan."""

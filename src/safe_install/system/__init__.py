@@ -1,0 +1,1 @@
+"""The outside: one owner for each of processes, pip and HTTP."""

@@ -1,0 +1,169 @@
+"""The only importer of subprocess."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess  # noqa: S404 - this module exists to own it
+import threading
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Callable, List, Mapping, Optional, Sequence
+
+# A child runs in a session of its own, so that a time limit ends its children too, and with the signals
+# unblocked that we may have blocked around a swap.
+
+
+@dataclass(frozen=True)
+class Completed:
+    """How a child process ended."""
+
+    args: Sequence[str]
+    returncode: int  # negative: ended by that signal
+    stdout: str
+    stderr: str
+    seconds: float
+    timed_out: bool = False
+
+    @property
+    def ended_by(self) -> Optional[str]:
+        """`signal SIGSEGV` when a signal ended it, else None."""
+        if self.returncode >= 0:
+            return None
+        try:
+            return f"signal {signal.Signals(-self.returncode).name}"
+        except ValueError:
+            return f"signal {-self.returncode}"
+
+
+LineReader = Callable[[str], None]
+
+
+class Running:
+    """A child process that runs beside us."""
+
+    def __init__(
+        self,
+        args: Sequence[str],
+        *,
+        env: Optional[Mapping[str, str]] = None,
+        cwd: Optional[Path] = None,
+        input_text: Optional[str] = None,
+        on_stdout: Optional[LineReader] = None,
+        on_stderr: Optional[LineReader] = None,
+        merge_stderr: bool = False,
+    ) -> None:
+        self.args = [str(arg) for arg in args]
+        self._started = time.monotonic()
+        self._process = subprocess.Popen(
+            self.args,
+            env=None if env is None else dict(env),
+            cwd=None if cwd is None else str(cwd),
+            stdin=subprocess.PIPE if input_text is not None else subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT if merge_stderr else subprocess.PIPE,
+            encoding="utf-8",
+            errors="replace",
+            start_new_session=True,
+            preexec_fn=_unblock_signals if _signals_are_blocked() else None,
+        )
+        self._out: List[str] = []
+        self._err: List[str] = []
+        self._threads = [_drain(self._process.stdout, self._out, on_stdout)]
+        if self._process.stderr is not None:
+            self._threads.append(_drain(self._process.stderr, self._err, on_stderr))
+        if input_text is not None and self._process.stdin is not None:
+            try:
+                self._process.stdin.write(input_text)
+                self._process.stdin.close()
+            except BrokenPipeError:
+                pass  # the child ended without reading; its exit status says why
+
+    def wait(self, timeout: Optional[float] = None) -> Completed:
+        """Wait for its end; past `timeout` seconds from the start it and its children are killed."""
+        timed_out = False
+        try:
+            left = None if timeout is None else max(0.0, timeout - (time.monotonic() - self._started))
+            self._process.wait(left)
+        except subprocess.TimeoutExpired:
+            timed_out = True
+            self.kill()
+        except BaseException:
+            self.kill()
+            raise
+        for thread in self._threads:
+            # A grandchild that keeps the pipe open must not hold us for ever.
+            thread.join(5.0)
+        seconds = time.monotonic() - self._started
+        return Completed(
+            self.args, self._process.returncode, "".join(self._out), "".join(self._err), seconds, timed_out
+        )
+
+    def kill(self) -> None:
+        """End the whole session of the child now."""
+        try:
+            os.killpg(self._process.pid, signal.SIGKILL)
+        except (ProcessLookupError, PermissionError):
+            self._process.kill()
+        self._process.wait()
+
+
+def start(args: Sequence[str], **options: object) -> Running:
+    """Start a child process; see Running for the options."""
+    return Running(args, **options)  # type: ignore[arg-type]
+
+
+def run(
+    args: Sequence[str],
+    *,
+    env: Optional[Mapping[str, str]] = None,
+    cwd: Optional[Path] = None,
+    input_text: Optional[str] = None,
+    timeout: Optional[float] = None,
+    on_stdout: Optional[LineReader] = None,
+    on_stderr: Optional[LineReader] = None,
+    merge_stderr: bool = False,
+) -> Completed:
+    """Run a child process to its end and return what it said. Never raises for its exit status."""
+    running = Running(
+        args,
+        env=env,
+        cwd=cwd,
+        input_text=input_text,
+        on_stdout=on_stdout,
+        on_stderr=on_stderr,
+        merge_stderr=merge_stderr,
+    )
+    return running.wait(timeout)
+
+
+def run_attached(args: Sequence[str], *, env: Optional[Mapping[str, str]] = None) -> int:
+    """Run a child with our own stdin, stdout and stderr, as if the person had typed it; return its exit status."""
+    process = subprocess.Popen([str(arg) for arg in args], env=None if env is None else dict(env))
+    while True:
+        try:
+            code = process.wait()
+            return code if code >= 0 else 128 - code
+        except KeyboardInterrupt:
+            continue  # the terminal sent it to the child too: the child decides
+
+
+def _drain(stream: object, lines: List[str], reader: Optional[LineReader]) -> threading.Thread:
+    def read() -> None:
+        for line in stream:  # type: ignore[attr-defined]
+            lines.append(line)
+            if reader is not None:
+                reader(line.rstrip("\n"))
+
+    thread = threading.Thread(target=read, daemon=True)
+    thread.start()
+    return thread
+
+
+def _signals_are_blocked() -> bool:
+    return bool(signal.pthread_sigmask(signal.SIG_BLOCK, [])) if hasattr(signal, "pthread_sigmask") else False
+
+
+def _unblock_signals() -> None:
+    signal.pthread_sigmask(signal.SIG_SETMASK, [])

@@ -1,0 +1,1 @@
+"""Wheel files: fetched, opened, built."""
