@@ -76,7 +76,11 @@ class Interpreter:
     externally_managed: Optional[str] = None  # the message of PEP 668's marker file, None when there is none
     conda: bool = False
     user_site: Optional[Path] = None
+    user_base: Optional[Path] = None
+    user_scheme: Optional[Scheme] = None
     paths: Tuple[Path, ...] = ()  # sys.path folders that may hold distributions
+    markers: Mapping[str, str] = field(default_factory=dict)  # PEP 508's environment markers
+    abiflags: str = ""
 
     @property
     def is_virtual(self) -> bool:

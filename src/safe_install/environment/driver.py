@@ -1,0 +1,60 @@
+"""Asks the NVIDIA driver through NVML, or takes what was declared for the machine that will run this.
+
+The only importer of pynvml (of the distribution nvidia-ml-py).
+"""
+
+from __future__ import annotations
+
+import ctypes
+from typing import Any, List, Optional, Sequence
+
+from safe_install.models import Device, Driver
+
+
+def read_driver() -> Optional[Driver]:
+    """The loaded driver and its devices; None when there is no driver here, which is normal."""
+    try:
+        # A dlopen costs microseconds; importing pynvml 30 ms.
+        ctypes.CDLL("libnvidia-ml.so.1")
+    except OSError:
+        return None
+    import pynvml
+
+    try:
+        pynvml.nvmlInit()
+    except pynvml.NVMLError:
+        return None
+    try:
+        return _ask(pynvml)
+    except pynvml.NVMLError:
+        return None
+    finally:
+        pynvml.nvmlShutdown()
+
+
+def _ask(nvml: Any) -> Driver:
+    number = nvml.nvmlSystemGetCudaDriverVersion_v2()
+    devices: List[Device] = []
+    for index in range(nvml.nvmlDeviceGetCount()):
+        handle = nvml.nvmlDeviceGetHandleByIndex(index)
+        major, minor = nvml.nvmlDeviceGetCudaComputeCapability(handle)
+        devices.append(Device(_text(nvml.nvmlDeviceGetName(handle)), f"{major}.{minor}"))
+    return Driver(
+        version=_text(nvml.nvmlSystemGetDriverVersion()),
+        cuda=f"{number // 1000}.{number % 1000 // 10}",
+        devices=tuple(devices),
+    )
+
+
+def _text(value: Any) -> str:
+    return value.decode() if isinstance(value, bytes) else str(value)
+
+
+def declared_driver(
+    *, version: Optional[str], cuda: Optional[str], capabilities: Sequence[str]
+) -> Optional[Driver]:
+    """What `--target-driver` and `--target-gpu` say; None when neither was given."""
+    if not (version or cuda or capabilities):
+        return None
+    devices = tuple(Device("declared", capability) for capability in capabilities)
+    return Driver(version=version, cuda=cuda, devices=devices, declared=True)

@@ -1,0 +1,255 @@
+"""Runs the two stand-alone scripts in fresh processes of the managed interpreter and turns their answers into values."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import pkgutil
+import shutil
+import sys
+from pathlib import Path
+from typing import Any, Dict, List, Mapping, Optional, Sequence, Tuple
+
+from packaging.utils import NormalizedName, canonicalize_name
+from packaging.version import InvalidVersion, Version
+
+from safe_install import tags
+from safe_install.errors import ProbeFailed, UsageError
+from safe_install.models import (
+    Driver,
+    Environment,
+    InstalledDistribution,
+    Interpreter,
+    Scheme,
+    TorchBuild,
+)
+from safe_install.system import process
+
+PROBE_TIMEOUT = 60.0  # seconds; a probe takes 0.1, a cold network file system may take tens
+
+
+def find_interpreter(python: Optional[str], environ: Mapping[str, str]) -> Path:
+    """The managed interpreter: `--python`, else $VIRTUAL_ENV, else $CONDA_PREFIX, else the one that runs us.
+
+    `python` may be an interpreter, an environment's folder, or a name on PATH. Errors: UsageError when it is none of these.
+    """
+    if python:
+        return _named_interpreter(python, environ)
+    for variable in ("VIRTUAL_ENV", "CONDA_PREFIX"):
+        prefix = environ.get(variable)
+        if prefix:
+            found = _interpreter_in(Path(prefix))
+            if found is not None:
+                return found
+    return Path(sys.executable)
+
+
+def _named_interpreter(python: str, environ: Mapping[str, str]) -> Path:
+    path = Path(python).expanduser()
+    if path.is_dir():
+        found = _interpreter_in(path)
+        if found is not None:
+            return found
+        raise UsageError(
+            f"--python {python}: this folder holds no bin/python",
+            hint="Name an interpreter (…/bin/python) or the folder of a virtual environment.",
+        )
+    on_path = shutil.which(python, path=environ.get("PATH"))
+    if on_path is None:
+        raise UsageError(
+            f"--python {python}: no such interpreter",
+            hint="Name an interpreter (…/bin/python) or the folder of a virtual environment.",
+        )
+    # Not resolved: the link in a virtual environment's bin is what makes it that environment.
+    return Path(os.path.abspath(on_path))  # noqa: PTH100 - Path.absolute keeps ".."
+
+
+def _interpreter_in(prefix: Path) -> Optional[Path]:
+    for relative in ("bin/python", "bin/python3", "Scripts/python.exe", "python.exe"):
+        candidate = prefix / relative
+        if candidate.exists():
+            return Path(os.path.abspath(candidate))  # noqa: PTH100
+    return None
+
+
+def child_environment(extra: Optional[Mapping[str, str]] = None) -> Dict[str, str]:
+    """The variables for a process of the managed interpreter: the user's own, less what would make the answer differ
+    from the one that the user's programs get, and writing no bytecode into the environment."""
+    variables = dict(os.environ)
+    # Measured: with this variable is_available() is True although torch cannot use the driver.
+    variables.pop("PYTORCH_NVML_BASED_CUDA_CHECK", None)
+    # Set by a zipapp or `python -m`; a foreign interpreter must not inherit our import path.
+    for name in ("PYTHONHOME", "__PYVENV_LAUNCHER__"):
+        variables.pop(name, None)
+    variables["PYTHONDONTWRITEBYTECODE"] = "1"
+    variables["PYTHONIOENCODING"] = "utf-8"
+    variables.update(extra or {})
+    return variables
+
+
+def start_script(
+    executable: Path, package: str, arguments: Sequence[str] = (), **options: Any
+) -> process.Running:
+    """Start `package`'s stand-alone script in a fresh process of `executable`."""
+    source = pkgutil.get_data(package, "script.py")
+    if source is None:  # pragma: no cover - a broken installation of ours
+        raise ProbeFailed(f"{package}/script.py is missing", hint="Install torch-safe-install again.")
+    options.setdefault("env", child_environment())
+    # The working folder is no place to import from: "/" has no packages of the user's.
+    options.setdefault("cwd", Path(os.sep))
+    try:
+        return process.start(
+            [str(executable), "-B", "-", *arguments], input_text=source.decode("utf-8"), **options
+        )
+    except OSError as error:
+        raise ProbeFailed(
+            f"{executable} cannot be started: {error.strerror or error}",
+            hint="Name another interpreter with --python.",
+        ) from error
+
+
+def read_environment(executable: Path, driver: Optional[Driver]) -> Environment:
+    """Probe the managed interpreter without importing torch. Errors: ProbeFailed."""
+    answer = start_script(executable, "safe_install.environment").wait(PROBE_TIMEOUT)
+    try:
+        raw = json.loads(answer.stdout.strip().splitlines()[-1])
+        if raw["result"] != "success":
+            raise ValueError(raw)
+        return _environment(raw, executable, driver)
+    except (ValueError, KeyError, IndexError, TypeError) as error:
+        told = answer.stderr.strip().splitlines()
+        reason = answer.ended_by or (told[-1] if told else f"exit status {answer.returncode}")
+        if answer.timed_out:
+            reason = f"no answer within {PROBE_TIMEOUT:.0f} s"
+        raise ProbeFailed(
+            f"{executable} could not be probed: {reason}",
+            hint="Run it by hand (python -c 'import sysconfig'); name another interpreter with --python.",
+        ) from error
+
+
+def _environment(raw: Mapping[str, Any], executable: Path, driver: Optional[Driver]) -> Environment:
+    installed = {
+        canonicalize_name(key): _distribution(canonicalize_name(key), value)
+        for key, value in raw["installed"].items()
+    }
+    interpreter = _interpreter(raw, executable, installed)
+    torch = _torch_build(raw["torch"], installed.get(canonicalize_name("torch")), interpreter)
+    stamps = json.dumps(raw["stamps"]).encode()
+    return Environment(
+        interpreter=interpreter,
+        torch=torch,
+        driver=driver,
+        installed=installed,
+        fingerprint=hashlib.sha256(stamps).hexdigest(),
+    )
+
+
+def _interpreter(
+    raw: Mapping[str, Any],
+    executable: Path,
+    installed: Mapping[NormalizedName, InstalledDistribution],
+) -> Interpreter:
+    platform = raw["platform"].replace("-", "_").replace(".", "_")
+    libc = (raw["libc"][0], raw["libc"][1])
+    pip = installed.get(canonicalize_name("pip"))
+    return Interpreter(
+        executable=executable,
+        version=raw["version"],
+        implementation=raw["implementation"],
+        tags=tags.supported_tags(raw["version"], raw["implementation"], platform, libc, raw["abiflags"]),
+        platform=platform,
+        libc=libc,
+        prefix=Path(raw["prefix"]),
+        base_prefix=Path(raw["base_prefix"]),
+        scheme=_scheme(raw["scheme"]),
+        pip_version=pip.version if pip else None,
+        ensurepip_wheel=Path(raw["ensurepip_wheel"]) if raw["ensurepip_wheel"] else None,
+        externally_managed=raw["externally_managed"],
+        conda=raw["conda"],
+        user_site=Path(raw["user_site"]) if raw["user_site"] else None,
+        user_base=Path(raw["user_base"]) if raw["user_base"] else None,
+        user_scheme=_scheme(raw["user_scheme"]) if raw["user_scheme"] else None,
+        paths=tuple(Path(path) for path in raw["paths"]),
+        markers=raw["markers"],
+        abiflags=raw["abiflags"],
+    )
+
+
+def _scheme(raw: Mapping[str, str]) -> Scheme:
+    return Scheme(**{key: Path(raw[key]) for key in ("purelib", "platlib", "scripts", "data", "include")})
+
+
+def _distribution(name: NormalizedName, raw: Mapping[str, Any]) -> InstalledDistribution:
+    return InstalledDistribution(
+        name=name,
+        version=raw["version"],
+        metadata_path=Path(raw["metadata_path"]),
+        location=Path(raw["location"]),
+        installer=raw["installer"],
+        direct_url=raw["direct_url"],
+        editable=raw["editable"],
+        has_record=raw["has_record"],
+        requested=raw["requested"],
+        requires=tuple(raw["requires"]),
+    )
+
+
+def _torch_build(
+    raw: Optional[Mapping[str, Any]],
+    distribution: Optional[InstalledDistribution],
+    interpreter: Interpreter,
+) -> Optional[TorchBuild]:
+    if raw is None or not isinstance(raw.get("version"), str):
+        return None
+    runtime = raw["version"]
+    try:
+        version = Version(distribution.version if distribution else runtime)
+    except InvalidVersion:
+        return None
+    cuda, hip = raw.get("cuda"), raw.get("hip")
+    return TorchBuild(
+        version=version,
+        runtime_version=runtime,
+        accelerator=_accelerator(runtime, cuda, hip),
+        cuda=cuda,
+        hip=hip,
+        cxx11_abi=raw.get("cxx11_abi"),
+        git_version=raw.get("git_version"),
+        lib_dir=Path(raw["lib_dir"]) if raw.get("lib_dir") else None,
+        vendor=_vendor(runtime, distribution, interpreter),
+    )
+
+
+def _accelerator(runtime_version: str, cuda: Optional[str], hip: Optional[str]) -> str:
+    """torch/version.py decides; the local version identifier only where that file says nothing."""
+    if cuda:
+        return "cu" + "".join(cuda.split(".")[:2])
+    if hip:
+        return "rocm" + ".".join(hip.split(".")[:2])
+    local = runtime_version.partition("+")[2]
+    return local if local.startswith(("cu", "rocm", "xpu")) else "cpu"
+
+
+def _vendor(
+    runtime_version: str, distribution: Optional[InstalledDistribution], interpreter: Interpreter
+) -> Optional[str]:
+    """Who built a torch that no public wheel host can give back; None for the builds of PyPI and pytorch.org."""
+    local = runtime_version.partition("+")[2]
+    if "nv" in local:
+        return "NVIDIA"
+    if distribution is None:
+        return "unknown"
+    if distribution.installer == "conda" or (interpreter.conda and not distribution.has_record):
+        return "conda"
+    if "dist-packages" in distribution.location.parts and "local" not in distribution.location.parts:
+        return "distribution"
+    if "a0" in runtime_version or "git" in local:
+        return "own build"
+    return None
+
+
+def installed_versions(environment: Environment, names: Sequence[str]) -> List[Tuple[str, str]]:
+    """Name and version of those `names` that are installed, in their order."""
+    found = ((name, environment.installed.get(canonicalize_name(name))) for name in names)
+    return [(name, distribution.version) for name, distribution in found if distribution is not None]

@@ -1,0 +1,293 @@
+# Stand-alone: runs inside the managed interpreter, standard library only, Python 3.6 syntax, imports nothing of ours.
+# Prints one JSON object: interpreter facts and installed distributions. torch is not imported: its files are read.
+import ast
+import glob
+import json
+import os
+import platform
+import re
+import site
+import sys
+import sysconfig
+
+HEADER = re.compile(r"^(Name|Version|Requires-Dist|Provides-Extra):[ \t]*(.*?)[ \t\r]*$", re.M)
+
+
+def read_text(path):
+    try:
+        with open(path, encoding="utf-8", errors="replace") as file:
+            return file.read()
+    except OSError:
+        return None
+
+
+def first_line(path):
+    text = read_text(path)
+    return text.strip() if text else None
+
+
+def read_metadata(path):
+    """Name, version and requirements of METADATA or PKG-INFO; only the part above the description is looked at."""
+    text = read_text(path)
+    if text is None:
+        return None
+    head = re.split(r"\r?\n\r?\n", text, maxsplit=1)[0]
+    found = {"requires": []}
+    for key, value in HEADER.findall(head):
+        if key == "Requires-Dist":
+            found["requires"].append(value)
+        elif key in ("Name", "Version"):
+            found.setdefault(key.lower(), value)
+    return found if "name" in found and "version" in found else None
+
+
+def read_direct_url(folder):
+    text = read_text(os.path.join(folder, "direct_url.json"))
+    if not text:
+        return None
+    try:
+        value = json.loads(text)
+    except ValueError:
+        return None
+    return value if isinstance(value, dict) else None
+
+
+def dist_info(location, entry):
+    folder = os.path.join(location, entry)
+    found = read_metadata(os.path.join(folder, "METADATA"))
+    if found is None:
+        return None
+    direct_url = read_direct_url(folder)
+    found.update(
+        metadata_path=folder,
+        location=location,
+        installer=first_line(os.path.join(folder, "INSTALLER")),
+        direct_url=direct_url,
+        editable=bool(direct_url and (direct_url.get("dir_info") or {}).get("editable")),
+        has_record=os.path.isfile(os.path.join(folder, "RECORD")),
+        requested=os.path.isfile(os.path.join(folder, "REQUESTED")),
+    )
+    return found
+
+
+def egg_info(location, entry, editable=False):
+    path = os.path.join(location, entry)
+    found = read_metadata(os.path.join(path, "PKG-INFO") if os.path.isdir(path) else path)
+    if found is None:
+        return None
+    requires = read_text(os.path.join(path, "requires.txt")) if os.path.isdir(path) else None
+    if requires:
+        # Sections after the first blank line belong to extras.
+        plain = requires.split("\n[", 1)[0] if not requires.startswith("[") else ""
+        found["requires"] = [line.strip() for line in plain.splitlines() if line.strip()]
+    found.update(
+        metadata_path=path,
+        location=location,
+        installer=None,
+        direct_url=None,
+        editable=editable,
+        has_record=False,
+        requested=False,
+    )
+    return found
+
+
+def egg_link(location, entry):
+    source = (read_text(os.path.join(location, entry)) or "").splitlines()
+    if not source or not os.path.isdir(source[0].strip()):
+        return None
+    source = source[0].strip()
+    for name in sorted(os.listdir(source)):
+        if name.endswith(".egg-info"):
+            found = egg_info(source, name, editable=True)
+            if found:
+                found["location"] = location
+                return found
+    return None
+
+
+READERS = ((".dist-info", dist_info), (".egg-info", egg_info), (".egg-link", egg_link))
+
+
+def installed_distributions(paths):
+    found, stamps, broken = {}, [], []
+    for location in paths:
+        try:
+            entries = sorted(os.listdir(location))
+        except OSError:
+            continue
+        for entry in entries:
+            if entry.startswith("~"):
+                broken.append(os.path.join(location, entry))
+                continue
+            for ending, reader in READERS:
+                if not entry.endswith(ending):
+                    continue
+                distribution = reader(location, entry)
+                try:
+                    stamps.append([entry, os.stat(os.path.join(location, entry)).st_mtime_ns])
+                except OSError:
+                    pass
+                if distribution is None:
+                    broken.append(os.path.join(location, entry))
+                    break
+                key = re.sub(r"[-_.]+", "-", distribution["name"]).lower()
+                found.setdefault(key, distribution)  # the first on the path is the one that is imported
+                break
+    return found, stamps, broken
+
+
+def version_constants(path):
+    """The module-level constants of torch/version.py, parsed and not run."""
+    text = read_text(path)
+    if text is None:
+        return None
+    try:
+        tree = ast.parse(text)
+    except SyntaxError:
+        return {}
+    found = {}
+    for node in tree.body:
+        targets = node.targets if isinstance(node, ast.Assign) else [getattr(node, "target", None)]
+        value = getattr(node, "value", None)
+        if value is None:
+            continue
+        try:
+            literal = ast.literal_eval(value)
+        except ValueError:
+            continue
+        for target in targets:
+            if isinstance(target, ast.Name):
+                found[target.id] = literal
+    return found
+
+
+def cxx11_abi(lib_dir):
+    """c10::Error's constructor takes a std::string: its mangled name in libc10.so tells which one."""
+    try:
+        with open(os.path.join(lib_dir, "libc10.so"), "rb") as file:
+            content = file.read()
+    except OSError:
+        return None
+    if b"_ZN3c105ErrorC2ENS_14SourceLocationENSt7__cxx1112basic_string" in content:
+        return True
+    if b"_ZN3c105ErrorC2ENS_14SourceLocationESs" in content:
+        return False
+    return None
+
+
+def torch_files(paths):
+    for location in paths:
+        folder = os.path.join(location, "torch")
+        constants = version_constants(os.path.join(folder, "version.py"))
+        if constants is None:
+            continue
+        lib_dir = os.path.join(folder, "lib")
+        return {
+            "folder": folder,
+            "version": constants.get("__version__"),
+            "cuda": constants.get("cuda"),
+            "hip": constants.get("hip"),
+            "git_version": constants.get("git_version"),
+            "lib_dir": lib_dir if os.path.isdir(lib_dir) else None,
+            "cxx11_abi": cxx11_abi(lib_dir),
+        }
+    return None
+
+
+def libc():
+    try:
+        name, version = os.confstr("CS_GNU_LIBC_VERSION").split()
+        return [name, version]
+    except (AttributeError, ValueError, OSError):
+        pass
+    for loader in glob.glob("/lib/ld-musl-*.so.1"):
+        import subprocess
+
+        answer = subprocess.Popen([loader], stdout=subprocess.PIPE, stderr=subprocess.STDOUT).communicate()[0]
+        match = re.search(rb"Version (\d+\.\d+)", answer)
+        if match:
+            return ["musl", match.group(1).decode()]
+    return ["", ""]
+
+
+def scheme_paths(name=None, variables=None):
+    paths = sysconfig.get_paths(name, vars=variables) if name else sysconfig.get_paths()
+    return {key: paths[key] for key in ("purelib", "platlib", "scripts", "data", "include")}
+
+
+def user_scheme():
+    if not site.ENABLE_USER_SITE:
+        return None
+    name = "nt_user" if os.name == "nt" else "osx_framework_user" if sys.platform == "darwin" else "posix_user"
+    if name not in sysconfig.get_scheme_names():
+        name = "posix_user"
+    return scheme_paths(name)
+
+
+def markers():
+    implementation = sys.implementation.version
+    full = "%d.%d.%d" % tuple(implementation[:3])
+    if implementation.releaselevel != "final":
+        full += implementation.releaselevel[0] + str(implementation.serial)
+    return {
+        "implementation_name": sys.implementation.name,
+        "implementation_version": full,
+        "os_name": os.name,
+        "platform_machine": platform.machine(),
+        "platform_release": platform.release(),
+        "platform_system": platform.system(),
+        "platform_version": platform.version(),
+        "python_full_version": platform.python_version(),
+        "platform_python_implementation": platform.python_implementation(),
+        "python_version": "%d.%d" % sys.version_info[:2],
+        "sys_platform": sys.platform,
+    }
+
+
+def externally_managed():
+    if sys.prefix != sys.base_prefix:
+        return None
+    return read_text(os.path.join(sysconfig.get_path("stdlib"), "EXTERNALLY-MANAGED"))
+
+
+def main():
+    # The folder of the caller must not count as a place of distributions.
+    paths = []
+    for path in sys.path:
+        if path and path != os.getcwd() and os.path.isdir(path):
+            real = os.path.abspath(path)
+            if real not in paths:
+                paths.append(real)
+    found, stamps, broken = installed_distributions(paths)
+    wheels = glob.glob(os.path.join(os.path.dirname(os.__file__), "ensurepip", "_bundled", "pip-*.whl"))
+    wheels += glob.glob("/usr/share/python-wheels/pip-*.whl")
+    return {
+        "result": "success",
+        "executable": sys.executable,
+        "version": "%d.%d.%d" % sys.version_info[:3],
+        "implementation": sys.implementation.name,
+        "abiflags": getattr(sys, "abiflags", "")
+        or ("t" if sysconfig.get_config_var("Py_GIL_DISABLED") else ""),
+        "platform": sysconfig.get_platform(),
+        "libc": libc(),
+        "prefix": sys.prefix,
+        "base_prefix": sys.base_prefix,
+        "scheme": scheme_paths(),
+        "user_site": site.getusersitepackages() if site.ENABLE_USER_SITE else None,
+        "user_base": site.getuserbase() if site.ENABLE_USER_SITE else None,
+        "user_scheme": user_scheme(),
+        "ensurepip_wheel": max(wheels) if wheels else None,
+        "externally_managed": externally_managed(),
+        "conda": os.path.isdir(os.path.join(sys.prefix, "conda-meta")),
+        "paths": paths,
+        "markers": markers(),
+        "installed": found,
+        "stamps": stamps,
+        "broken": broken,
+        "torch": torch_files(paths),
+    }
+
+
+if __name__ == "__main__":
+    print(json.dumps(main()))

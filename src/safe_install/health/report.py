@@ -1,0 +1,301 @@
+"""HealthReport values: made from a process's answers, compared before against after.
+
+The verdict is a sequence of findings; an error among them means: put everything back.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from typing import Any, Dict, Iterable, List, Mapping, Optional, Sequence, Tuple
+
+from packaging.requirements import InvalidRequirement, Requirement
+from packaging.utils import NormalizedName, canonicalize_name
+from packaging.version import InvalidVersion
+
+from safe_install.models import (
+    Finding,
+    HealthReport,
+    ImportResult,
+    InstalledDistribution,
+    Severity,
+    TorchBuild,
+)
+
+
+@dataclass(frozen=True)
+class Subject:
+    """One project to be asked about."""
+
+    name: NormalizedName
+    imports: Tuple[str, ...] = ()
+    native: Tuple[str, ...] = ()  # patterns below site-packages
+    operation: Optional[str] = None  # Python source; `device` is defined
+
+    def as_json(self) -> Dict[str, Any]:
+        """The form that the script reads."""
+        return {
+            "name": self.name,
+            "imports": list(self.imports),
+            "native": list(self.native),
+            "operation": self.operation,
+        }
+
+
+@dataclass(frozen=True)
+class Answers:
+    """What the lines of one process said."""
+
+    events: Tuple[Mapping[str, Any], ...]
+    unfinished: Optional[str]  # the step that began and did not end, "import torch_scatter"
+    done: bool
+
+
+def parse_answers(lines: Iterable[str]) -> Answers:
+    """The script's lines, as far as they are whole (a crash may cut the last one)."""
+    events: List[Mapping[str, Any]] = []
+    unfinished: Optional[str] = None
+    done = False
+    for line in lines:
+        try:
+            event = json.loads(line)
+        except ValueError:
+            continue
+        if not isinstance(event, dict):
+            continue
+        if event.get("event") == "begin":
+            unfinished = f"{event['kind']} {event['name']}"
+        elif event.get("event") == "end":
+            unfinished = None
+            events.append(event)
+        elif event.get("event") == "done":
+            done = True
+        else:
+            events.append(event)
+    return Answers(tuple(events), unfinished, done)
+
+
+def crash_event(step: str, reason: str) -> Mapping[str, Any]:
+    """The answer of a step that ended its process."""
+    kind, _, name = step.partition(" ")
+    return {"event": "end", "kind": kind, "name": name, "ok": False, "error": reason, "seconds": None}
+
+
+def make_report(
+    events: Sequence[Mapping[str, Any]],
+    *,
+    torch: Optional[TorchBuild],
+    asked: str,
+    seconds: float,
+    unmet: Sequence[str] = (),
+    crashed: Optional[str] = None,
+) -> HealthReport:
+    """One report from the answers of one or more processes. `torch` is what the files say: a loader is not asked for it."""
+    imports: Dict[str, ImportResult] = {}
+    operations: Dict[str, ImportResult] = {}
+    warnings: List[str] = []
+    version, cuda = (torch.runtime_version, torch.cuda) if torch and asked == "loader" else (None, None)
+    available: Optional[bool] = None
+    devices: Optional[int] = None
+    for event in events:
+        kind = event.get("event")
+        if kind == "torch":
+            version, cuda = event["version"], event["cuda"]
+        elif kind == "cuda":
+            available, devices = event["available"], event["devices"]
+        elif kind == "warning":
+            warnings.append(event["text"])
+        elif kind == "end":
+            result = ImportResult(event["ok"], event["seconds"], event["error"])
+            if event["kind"] == "import":
+                imports[event["name"]] = result
+            elif event["kind"] == "cuda":
+                if not event["ok"]:
+                    operations[f"cuda {event['name']}"] = result
+                    available = False
+            else:
+                name = event["name"] if event["kind"] == "operation" else f"{event['name']} native part"
+                operations[name] = result
+    return HealthReport(
+        torch_version=version,
+        accelerator=torch.accelerator if torch else None,
+        torch_cuda=cuda,
+        cuda_available=available,
+        device_count=devices,
+        imports=imports,
+        operations=operations,
+        warnings=tuple(warnings),
+        unmet=tuple(unmet),
+        asked=asked,
+        seconds=seconds,
+        crashed=crashed,
+    )
+
+
+def is_healthy(report: HealthReport) -> bool:
+    """Nothing that was asked failed."""
+    answers = (*report.imports.values(), *report.operations.values())
+    return report.crashed is None and all(answer.ok for answer in answers)
+
+
+def compare_health(
+    before: HealthReport,
+    after: HealthReport,
+    *,
+    requested: Sequence[str],
+    torch_requested: bool,
+    cuda_loss_requested: bool = False,
+) -> Tuple[Finding, ...]:
+    """What got worse, as findings; an error among them means roll back.
+
+    `requested`: modules and operations of what the person asked for, which must work even if they were not there before.
+    `torch_requested`: torch itself was named, so its version may change. `cuda_loss_requested`: a CPU build was named.
+    """
+    findings: List[Finding] = []
+    if not torch_requested:
+        findings += _torch_moved(before, after)
+    if before.cuda_available and not after.cuda_available:
+        severity = Severity.WARNING if cuda_loss_requested else Severity.ERROR
+        reason = after.warnings[0] if after.warnings else _first_error(after) or "torch gives no reason"
+        findings.append(
+            Finding(
+                "cuda-lost",
+                severity,
+                "torch",
+                f"torch.cuda.is_available() was True and is now {after.cuda_available}: {reason}",
+                "The change that was tried does not fit this driver or replaced the CUDA build of torch.",
+            )
+        )
+    elif (before.device_count or 0) > (after.device_count or 0) and before.cuda_available:
+        findings.append(
+            Finding(
+                "devices-lost",
+                Severity.ERROR,
+                "torch",
+                f"torch saw {before.device_count} GPUs before and {after.device_count} after",
+            )
+        )
+    findings += _got_worse("import-failed", before.imports, after.imports, requested)
+    findings += _got_worse("operation-failed", before.operations, after.operations, requested)
+    for text in after.unmet:
+        if text not in before.unmet:
+            findings.append(
+                Finding(
+                    "requirement-unmet",
+                    Severity.ERROR,
+                    text.split()[0],
+                    text,
+                    "Install versions that fit each other, in one command.",
+                )
+            )
+    return tuple(findings)
+
+
+def _torch_moved(before: HealthReport, after: HealthReport) -> Iterable[Finding]:
+    if before.torch_version is None:
+        return
+    for what, old, new in (
+        ("torch.__version__", before.torch_version, after.torch_version),
+        ("torch.version.cuda", before.torch_cuda, after.torch_cuda),
+    ):
+        if new != old and after.torch_version is not None:
+            yield Finding(
+                "torch-moved",
+                Severity.ERROR,
+                "torch",
+                f"{what} was {old} and is now {new}, although nobody asked for it",
+                "--allow-torch-change permits it.",
+            )
+
+
+def _got_worse(
+    check: str,
+    before: Mapping[str, ImportResult],
+    after: Mapping[str, ImportResult],
+    requested: Sequence[str],
+) -> Iterable[Finding]:
+    for name, answer in after.items():
+        if answer.ok:
+            continue
+        old = before.get(name)
+        worse = name == "torch" if old is None else old.ok
+        if worse or name.split(" ")[0] in requested:
+            verb = "does not import" if check == "import-failed" else "fails"
+            yield Finding(check, Severity.ERROR, name, f"{name} {verb}: {answer.error}")
+        else:
+            yield Finding(
+                check,
+                Severity.WARNING,
+                name,
+                f"{name} fails, as it did before: {answer.error}"
+                if old is not None
+                else f"{name} fails: {answer.error}",
+            )
+
+
+def _first_error(report: HealthReport) -> Optional[str]:
+    for answers in (report.imports, report.operations):
+        for answer in answers.values():
+            if not answer.ok:
+                return answer.error
+    return None
+
+
+# --- requirements among the installed distributions ------------------------------------------------
+
+
+def unmet_requirements(
+    installed: Mapping[NormalizedName, InstalledDistribution], markers: Mapping[str, str]
+) -> Tuple[str, ...]:
+    """What `pip check` would say, as sentences, in order. Extras are not looked at: nobody knows which were asked for."""
+    found: List[str] = []
+    for name in sorted(installed):
+        distribution = installed[name]
+        for text in distribution.requires:
+            problem = _unmet(text, installed, markers)
+            if problem:
+                found.append(f"{name} {distribution.version} requires {problem}")
+    return tuple(found)
+
+
+def _unmet(
+    text: str, installed: Mapping[NormalizedName, InstalledDistribution], markers: Mapping[str, str]
+) -> Optional[str]:
+    # Most requirements are met and most texts are plain; markers are the slow part of packaging.
+    if "extra ==" in text or "extra==" in text:
+        return None
+    try:
+        requirement = Requirement(text)
+        if requirement.marker and not requirement.marker.evaluate({**markers, "extra": ""}):
+            return None
+    except (InvalidRequirement, InvalidVersion, KeyError):
+        return None  # an old distribution's metadata is not ours to judge
+    found = installed.get(canonicalize_name(requirement.name))
+    wanted = f"{requirement.name}{requirement.specifier}"
+    if found is None:
+        return f"{wanted}, which is not installed"
+    try:
+        fits = requirement.specifier.contains(found.version, prereleases=True)
+    except InvalidVersion:
+        return None
+    return None if fits else f"{wanted}, which is {found.version}"
+
+
+def check_cuda_required(report: HealthReport) -> Tuple[Finding, ...]:
+    """`--require-cuda`: available or an error."""
+    if report.cuda_available:
+        return ()
+    reason = (
+        "there is no NVIDIA driver here (libcuda.so.1 is not found)"
+        if report.cuda_available is None
+        else (report.warnings[0] if report.warnings else _first_error(report) or "torch gives no reason")
+    )
+    return (
+        Finding(
+            "cuda-required",
+            Severity.ERROR,
+            "torch",
+            f"CUDA is required and torch.cuda.is_available() is not True: {reason}",
+            "Start the container with its GPUs (docker run --gpus all), or mend the driver.",
+        ),
+    )
