@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass
-from typing import Any, Dict, Iterable, List, Mapping, Optional, Sequence, Tuple
+from typing import Any, Container, Dict, Iterable, List, Mapping, Optional, Sequence, Tuple
 
 from packaging.requirements import InvalidRequirement, Requirement
 from packaging.utils import NormalizedName, canonicalize_name
@@ -245,11 +245,19 @@ def _first_error(report: HealthReport) -> Optional[str]:
 
 
 def unmet_requirements(
-    installed: Mapping[NormalizedName, InstalledDistribution], markers: Mapping[str, str]
+    installed: Mapping[NormalizedName, InstalledDistribution],
+    markers: Mapping[str, str],
+    *,
+    of: Optional[Container[NormalizedName]] = None,
 ) -> Tuple[str, ...]:
-    """What `pip check` would say, as sentences, in order. Extras are not looked at: nobody knows which were asked for."""
+    """What `pip check` would say of the distributions `of` (all, when None), as sentences, in order.
+
+    Extras are not looked at: nobody knows which were asked for.
+    """
     found: List[str] = []
     for name in sorted(installed):
+        if of is not None and name not in of:
+            continue
         distribution = installed[name]
         for text in distribution.requires:
             problem = _unmet(text, installed, markers)

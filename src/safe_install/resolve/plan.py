@@ -1,0 +1,323 @@
+"""pip's installation report and our own pins x Environment -> Plan; says what a plan must not do.
+
+The report's form is pip's "installation report" version 1 (pip.pypa.io/en/stable/reference/installation-report).
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import re
+from typing import Any, Container, Dict, Iterable, List, Mapping, Optional, Sequence, Set, Tuple
+
+from packaging.requirements import InvalidRequirement, Requirement
+from packaging.utils import NormalizedName, canonicalize_name
+from packaging.version import InvalidVersion, Version
+
+from safe_install.models import (
+    Action,
+    Candidate,
+    CandidateKind,
+    Environment,
+    Finding,
+    InstalledDistribution,
+    Plan,
+    Severity,
+    Step,
+)
+
+TORCH = canonicalize_name("torch")
+
+# Distributions that belong to one build of torch: its companions, the compiler it generates code with, and the CUDA
+# libraries that it loads. Moving one of them moves torch in all but name.
+COMPANIONS = frozenset(
+    canonicalize_name(name)
+    for name in ("torchvision", "torchaudio", "torchtext", "triton", "pytorch-triton", "pytorch-triton-rocm")
+)
+LIBRARY_PREFIXES = ("nvidia-", "cuda-bindings", "cuda-toolkit")
+
+
+def is_guarded(name: NormalizedName) -> bool:
+    """Does this distribution move with torch?"""
+    return name == TORCH or name in COMPANIONS or name.startswith(LIBRARY_PREFIXES)
+
+
+def guarded_distributions(environment: Environment) -> Tuple[InstalledDistribution, ...]:
+    """torch and its companions as they are installed; none where there is no torch to guard."""
+    if TORCH not in environment.installed:
+        return ()
+    names = sorted(name for name in environment.installed if is_guarded(name))
+    return tuple(environment.installed[name] for name in names)
+
+
+def guard_constraints(environment: Environment, *, released: Container[NormalizedName]) -> Tuple[str, ...]:
+    """Constraint lines with the full installed versions. `released`: names that may move, because they were asked for.
+
+    The full version matters: `torch==1.8.1` would accept 1.8.1+cpu in place of 1.8.1+cu111.
+    """
+    return tuple(
+        f"{distribution.name}=={distribution.version}"
+        for distribution in guarded_distributions(environment)
+        if distribution.name not in released and _is_version(distribution.version)
+    )
+
+
+def _is_version(text: str) -> bool:
+    try:
+        Version(text)
+    except InvalidVersion:
+        return False
+    return True
+
+
+def names_released(
+    environment: Environment, *, named: Container[NormalizedName], allow_torch_change: bool
+) -> Set[NormalizedName]:
+    """The guarded names that may move: those named on the command line, and all of them when torch itself may move."""
+    guarded = {distribution.name for distribution in guarded_distributions(environment)}
+    if allow_torch_change or TORCH in named:
+        return guarded
+    return {name for name in guarded if name in named}
+
+
+# --- requirements that need no pip -----------------------------------------------------------------
+
+
+def applies(requirement: Requirement, environment: Environment) -> bool:
+    """Is the requirement's marker true for the managed interpreter?"""
+    marker = requirement.marker
+    return marker is None or bool(marker.evaluate({**environment.interpreter.markers, "extra": ""}))
+
+
+def is_satisfied(requirement: Requirement, environment: Environment) -> bool:
+    """Is it installed in a version that fits? Extras and URLs are never taken for satisfied: pip decides those."""
+    found = environment.installed.get(canonicalize_name(requirement.name))
+    if found is None or requirement.extras or requirement.url:
+        return False
+    try:
+        return bool(requirement.specifier.contains(found.version, prereleases=True))
+    except InvalidVersion:
+        return False
+
+
+def are_satisfied(texts: Iterable[str], environment: Environment, *, coming: Container[NormalizedName]) -> bool:
+    """Are all these requirements met by what is installed or `coming`? An unreadable one counts as "no"."""
+    for text in texts:
+        try:
+            requirement = Requirement(text)
+        except InvalidRequirement:
+            return False
+        if not applies(requirement, environment) or canonicalize_name(requirement.name) in coming:
+            continue
+        if not is_satisfied(requirement, environment):
+            return False
+    return True
+
+
+# --- the plan --------------------------------------------------------------------------------------
+
+
+def steps_of_pins(
+    pins: Sequence[Candidate], environment: Environment, *, requested: Container[NormalizedName]
+) -> Tuple[Step, ...]:
+    """One step for each pin that is not installed as it is."""
+    steps = []
+    for pin in pins:
+        if pin.kind is CandidateKind.INSTALLED:
+            continue
+        steps.append(
+            _step(
+                pin.name,
+                str(pin.version),
+                environment,
+                url=pin.link.url,
+                sha256=pin.link.sha256,
+                kind=pin.kind.value,
+                requested=pin.name in requested,
+                candidate=pin,
+                requires=pin.requires,
+            )
+        )
+    return tuple(steps)
+
+
+def steps_of_report(
+    report: Mapping[str, Any], environment: Environment, pins: Mapping[NormalizedName, Candidate]
+) -> Tuple[Step, ...]:
+    """One step for each entry of pip's installation report; entries that are our pins keep their real origin."""
+    steps = []
+    for entry in report.get("install", ()):
+        metadata, download = entry["metadata"], entry.get("download_info") or {}
+        name = canonicalize_name(metadata["name"])
+        pin = pins.get(name)
+        step = _step(
+            name,
+            metadata["version"],
+            environment,
+            url=download.get("url"),
+            sha256=_sha256(download),
+            kind=_kind(download),
+            requested=bool(entry.get("requested")),
+            requires=tuple(metadata.get("requires_dist") or ()),
+            download_info=download,
+            is_direct=bool(entry.get("is_direct")),
+        )
+        if pin is not None and pin.kind is not CandidateKind.INSTALLED:
+            step = dataclasses.replace(
+                step,
+                url=pin.link.url,
+                sha256=pin.link.sha256 or step.sha256,
+                kind=pin.kind.value,
+                candidate=pin,
+                download_info=None,
+                is_direct=False,
+            )
+        steps.append(step)
+    return explained(tuple(steps))
+
+
+def _step(name: NormalizedName, version: str, environment: Environment, **fields: Any) -> Step:
+    installed = environment.installed.get(name)
+    return Step(
+        Action.ADD if installed is None else Action.REPLACE,
+        name,
+        version,
+        from_version=installed.version if installed else None,
+        **fields,
+    )
+
+
+def _sha256(download: Mapping[str, Any]) -> Optional[str]:
+    archive = download.get("archive_info") or {}
+    found = (archive.get("hashes") or {}).get("sha256")
+    if found is None and str(archive.get("hash", "")).startswith("sha256="):
+        found = archive["hash"][len("sha256=") :]
+    return found
+
+
+def _kind(download: Mapping[str, Any]) -> str:
+    if (download.get("dir_info") or {}).get("editable"):
+        return "editable"
+    return "wheel" if str(download.get("url", "")).split("#")[0].endswith(".whl") else "sdist"
+
+
+def explained(steps: Tuple[Step, ...]) -> Tuple[Step, ...]:
+    """Each step with its reason: requested, or the first other step that needs it."""
+    wanted_by: Dict[NormalizedName, str] = {}
+    for step in steps:
+        for text in step.requires:
+            name = requirement_name(text)
+            if name is not None:
+                wanted_by.setdefault(name, f"{step.name} {step.version} requires {_without_marker(text)}")
+    return tuple(
+        dataclasses.replace(
+            step,
+            because="requested" if step.requested else step.because or wanted_by.get(step.name, "dependency"),
+        )
+        for step in steps
+    )
+
+
+def requirement_name(text: str) -> Optional[NormalizedName]:
+    """The project that a requirement's text names."""
+    match = re.match(r"\s*([A-Za-z0-9][A-Za-z0-9._-]*)", text)
+    return canonicalize_name(match.group(1)) if match else None
+
+
+def _without_marker(text: str) -> str:
+    return text.split(";")[0].strip().replace(" ", "")
+
+
+# --- what a plan must not do -----------------------------------------------------------------------
+
+
+def check_plan(plan: Plan, environment: Environment, *, released: Container[NormalizedName]) -> Tuple[Finding, ...]:
+    """Errors that refuse the plan: it moves a guarded distribution."""
+    findings: List[Finding] = []
+    for step in plan.steps:
+        if step.action is not Action.REPLACE or not is_guarded(step.name) or step.name in released:
+            continue
+        if TORCH not in environment.installed:
+            continue
+        if step.name != TORCH and step.version == step.from_version:
+            continue
+        findings.append(
+            Finding(
+                "torch-moved" if step.name == TORCH else "companion-moved",
+                Severity.ERROR,
+                str(step.name),
+                f"{step.name} {step.from_version} would become {step.version}: {step.because}",
+                "Ask for a version that works with the installed torch, or permit the change with --allow-torch-change.",
+            )
+        )
+    return tuple(findings)
+
+
+def planned_distributions(
+    plan: Plan, environment: Environment
+) -> Mapping[NormalizedName, InstalledDistribution]:
+    """The installed distributions as they would be after the plan (versions and requirements only)."""
+    after = dict(environment.installed)
+    for step in plan.steps:
+        if step.action is Action.REMOVE:
+            after.pop(step.name, None)
+            continue
+        place = environment.interpreter.scheme.purelib
+        after[step.name] = InstalledDistribution(
+            step.name, step.version or "", place / step.name, place, requires=step.requires
+        )
+    return after
+
+
+def kept_names(plan: Plan, environment: Environment) -> Set[NormalizedName]:
+    """What was there before and is not touched."""
+    touched = {step.name for step in plan.steps}
+    return {name for name in environment.installed if name not in touched}
+
+
+# --- what pip said when it refused -----------------------------------------------------------------
+
+_USER_CONSTRAINT = re.compile(r"The user requested \(constraint\) (\S+)")
+_DEPENDS = re.compile(r"^\s+(\S+(?: \S+)?) depends on (\S.*)$", re.M)
+_NO_VERSION = re.compile(r"(?:satisfies the requirement|No matching distribution found for) (\S+)")
+_REQUESTED = re.compile(r"The user requested (?!\(constraint\))(\S.*)")
+
+
+def conflict_reason(output: str, constraints: Sequence[str]) -> Optional[str]:
+    """The sentence that names who wanted a guarded distribution moved, when pip's failure was one of our constraints.
+
+    pip's resolver prints "The conflict is caused by:" with one line a party (unchanged since pip 20.3), or, when no
+    version at all is left, "Could not find a version that satisfies the requirement".
+    """
+    guarded = {requirement_name(line): line for line in constraints}
+    parties = [
+        (who, what)
+        for who, what in _DEPENDS.findall(output)
+        if requirement_name(what) in guarded
+    ]
+    if parties:
+        told = []
+        for who, what in parties:
+            sentence = f"{who} requires {_without_marker(what)}"
+            if sentence not in told:
+                told.append(sentence)
+        name = requirement_name(parties[0][1])
+        return f"{'; '.join(told[:3])}, but {guarded[name]} is installed"
+    for line in _USER_CONSTRAINT.findall(output):
+        name = requirement_name(line)
+        if name in guarded:
+            asked = [text for text in _REQUESTED.findall(output) if requirement_name(text) == name]
+            return f"{asked[0] if asked else name} was wanted, but {guarded[name]} is installed"
+    for text in _NO_VERSION.findall(output):
+        if requirement_name(text) in guarded:
+            return f"{text} was wanted, but {guarded[requirement_name(text)]} is installed"
+    return None
+
+
+def names_in_failure(output: str, known: Container[NormalizedName]) -> Tuple[NormalizedName, ...]:
+    """The projects of the wheel index that pip's failure speaks of, in order of appearance."""
+    found: List[NormalizedName] = []
+    for text in re.findall(r"[A-Za-z0-9][A-Za-z0-9._-]*", output):
+        name = canonicalize_name(text.split("==")[0])
+        if name in known and name not in found:
+            found.append(name)
+    return tuple(found)

@@ -1,0 +1,264 @@
+"""The only speaker of pip's command line. pip is always run, never imported.
+
+pip resolves ordinary requirements, downloads and builds them, and unpacks wheels into a stage; it never writes into the
+managed environment itself.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import os
+import sys
+import tempfile
+import zipfile
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Callable, Dict, List, Mapping, Optional, Sequence, Tuple
+
+from packaging.version import InvalidVersion, Version
+
+from safe_install.errors import PipFailed, ProbeFailed
+from safe_install.models import Interpreter
+from safe_install.system import process
+
+OLDEST_PIP = Version("23.0")  # the first whose --dry-run --report we were tried with
+OLDEST_FOREIGN_PIP = Version("23.1")  # of our own pip: `pip --python` as it works today
+
+LineReader = Callable[[str], None]
+
+
+@dataclass(frozen=True)
+class PipCommand:
+    """How pip is started for one managed interpreter."""
+
+    command: Tuple[str, ...]
+    version: Version
+    origin: str  # "environment", "ensurepip", "ours"
+
+
+def select_pip(interpreter: Interpreter, own: Optional[PipCommand]) -> Optional[PipCommand]:
+    """The managed interpreter's own pip if it is new enough, else the wheel that its Python carries, else `own`."""
+    executable = str(interpreter.executable)
+    version = _parse(interpreter.pip_version)
+    if version is not None and version >= OLDEST_PIP:
+        return PipCommand((executable, "-m", "pip"), version, "environment")
+    wheel = interpreter.ensurepip_wheel
+    if wheel is not None:
+        carried = _parse(wheel.name.split("-")[1])
+        if carried is not None and carried >= OLDEST_PIP:
+            return PipCommand((executable, str(wheel / "pip")), carried, "ensurepip")
+    return own
+
+
+def own_pip(interpreter: Interpreter) -> Optional[PipCommand]:
+    """The pip beside us, or the wheel that our own Python carries, told to work for `interpreter`."""
+    foreign = ("--python", str(interpreter.executable))
+    if importlib.util.find_spec("pip") is not None:
+        from importlib import metadata
+
+        version = _parse(metadata.version("pip"))
+        if version is not None and version >= OLDEST_FOREIGN_PIP:
+            return PipCommand((sys.executable, "-m", "pip", *foreign), version, "ours")
+    bundled = sorted((Path(os.__file__).parent / "ensurepip" / "_bundled").glob("pip-*.whl"))
+    if bundled:
+        version = _parse(bundled[-1].name.split("-")[1])
+        if version is not None and version >= OLDEST_FOREIGN_PIP:
+            return PipCommand((sys.executable, str(bundled[-1] / "pip"), *foreign), version, "ours")
+    return None
+
+
+def _parse(text: Optional[str]) -> Optional[Version]:
+    try:
+        return Version(text) if text else None
+    except InvalidVersion:
+        return None
+
+
+class PipRunner:
+    """pip, for one managed interpreter."""
+
+    def __init__(self, interpreter: Interpreter) -> None:
+        found = select_pip(interpreter, None) or own_pip(interpreter)
+        if found is None:
+            raise ProbeFailed(
+                f"no pip {OLDEST_PIP} or newer was found for {interpreter.executable}",
+                hint=f"Run `{interpreter.executable} -m ensurepip --upgrade`, or install pip beside safe-install.",
+            )
+        self.interpreter = interpreter
+        self.pip = found
+
+    def passthrough(self, arguments: Sequence[str]) -> int:
+        """Run pip as if the person had typed it; return its exit status."""
+        return process.run_attached([*self.pip.command, *arguments])
+
+    def dry_run(
+        self,
+        arguments: Sequence[str],
+        *,
+        constraints: Sequence[str],
+        find_links: Sequence[Path],
+        on_output: LineReader,
+        on_error: LineReader,
+    ) -> Mapping[str, Any]:
+        """What `pip install ARGUMENTS` would install: pip's installation report (format 1).
+
+        `arguments` are the person's own, less --report and --dry-run. Errors: PipFailed with pip's whole output.
+        """
+        with tempfile.TemporaryDirectory(prefix="safe-install-") as folder:
+            report = Path(folder) / "report.json"
+            command = [*self.pip.command, "install", "--dry-run", "--report", str(report)]
+            if constraints:
+                listed = Path(folder) / "constraints.txt"
+                listed.write_text("\n".join(constraints) + "\n", encoding="utf-8")
+                command += ["--constraint", str(listed)]
+            for directory in find_links:
+                command += ["--find-links", str(directory)]
+            answer = process.run(
+                [*command, *arguments],
+                env=_relayed_environment(),
+                on_stdout=on_output,
+                on_stderr=on_error,
+            )
+            if answer.returncode != 0:
+                raise _failed(answer, "pip could not resolve the requirements")
+            try:
+                return dict(json.loads(report.read_text(encoding="utf-8")))
+            except (OSError, ValueError) as error:
+                raise PipFailed(
+                    f"pip {self.pip.version} wrote no usable installation report: {error}",
+                    hint="Upgrade pip in that environment: safe-install -U pip.",
+                    output=answer.stdout + answer.stderr,
+                ) from error
+
+    def fetch(
+        self,
+        lines: Sequence[str],
+        directory: Path,
+        *,
+        options: Sequence[str],
+        on_line: LineReader,
+    ) -> None:
+        """Bring each requirement line as a wheel file into `directory`: downloaded, or built with build isolation.
+
+        `lines` are of requirements.txt form; `options` the person's index and selection options. Errors: PipFailed.
+        """
+        with tempfile.TemporaryDirectory(prefix="safe-install-") as folder:
+            listed = Path(folder) / "requirements.txt"
+            listed.write_text("\n".join(lines) + "\n", encoding="utf-8")
+            answer = process.run(
+                [*self.pip.command, "wheel", "--no-deps", "--wheel-dir", str(directory), *options]
+                + ["--requirement", str(listed)],
+                env=_relayed_environment(named_only=True),
+                on_stdout=on_line,
+                on_stderr=on_line,
+            )
+        if answer.returncode != 0:
+            raise _failed(answer, "pip could not fetch or build what it resolved")
+
+    def stage(
+        self,
+        pins: Sequence[str],
+        *,
+        root: Path,
+        find_links: Sequence[Path],
+        options: Sequence[str] = (),
+        on_line: Optional[LineReader] = None,
+    ) -> None:
+        """Unpack the wheels of `find_links` named by `pins` (name==version) below `root`, as pip would into the prefix."""
+        command = [*self.pip.command, "install", "--root", str(root), "--no-deps", "--no-index"]
+        command += ["--ignore-installed", "--no-warn-script-location", "--no-cache-dir", "--quiet"]
+        for directory in find_links:
+            command += ["--find-links", str(directory)]
+        self._install(command + [*options, *pins], "pip could not unpack the wheels into the stage", on_line)
+
+    def stage_editable(self, path: str, *, root: Path, options: Sequence[str], on_line: LineReader) -> None:
+        """Make an editable install of the project at `path` below `root`. Its build may use the network."""
+        command = [*self.pip.command, "install", "--root", str(root), "--no-deps", "--ignore-installed"]
+        command += ["--use-pep517", "--no-warn-script-location", "--quiet", *options, "--editable", path]
+        answer = process.run(
+            command, env=_relayed_environment(named_only=True), on_stdout=on_line, on_stderr=on_line
+        )
+        if answer.returncode != 0:
+            raise _failed(answer, f"pip could not make an editable install of {path}")
+
+    def install_target(self, requirements: Sequence[str], target: Path) -> None:
+        """Build tools into a folder of ours, from the person's own index."""
+        command = [*self.pip.command, "install", "--target", str(target), "--upgrade", "--quiet", *requirements]
+        answer = process.run(command, env=_relayed_environment(named_only=True))
+        if answer.returncode != 0:
+            raise _failed(answer, f"pip could not fetch the build tools {' '.join(requirements)}")
+
+    def _install(self, command: Sequence[str], failure: str, on_line: Optional[LineReader]) -> None:
+        answer = process.run(command, env=_sealed_environment(), on_stdout=on_line, on_stderr=on_line)
+        if answer.returncode != 0:
+            raise _failed(answer, failure)
+
+    def compile(self, folder: Path, *, strip: Path) -> None:
+        """Compile every module below `folder` on all cores; the bytecode names the paths without `strip`."""
+        command = [str(self.interpreter.executable), "-B", "-m", "compileall", "-q", "-j", "0"]
+        if tuple(int(part) for part in self.interpreter.version.split(".")[:2]) >= (3, 9):
+            command += ["-s", str(strip), "-p", os.sep]
+        # A file that does not compile (a template, Python 2) is no failure: pip does not mind it either.
+        process.run([*command, str(folder)], env=_sealed_environment())
+
+
+def passthrough(executable: Path, arguments: Sequence[str]) -> Optional[int]:
+    """Run the interpreter's own pip attached; None when it has no pip (nothing was run)."""
+    if not _has_pip(executable):
+        return None
+    return process.run_attached([str(executable), "-m", "pip", *arguments])
+
+
+def _has_pip(executable: Path) -> bool:
+    # Looking is cheaper than asking: the usual places first, the interpreter itself last.
+    prefix = executable.parent.parent
+    if any(prefix.glob("lib/python3*/site-packages/pip/__main__.py")):
+        return True
+    question = "import importlib.util, sys; sys.exit(importlib.util.find_spec('pip') is None)"
+    return process.run([str(executable), "-c", question], timeout=60).returncode == 0
+
+
+def is_pip_wheel(path: Path) -> bool:
+    """Can this wheel file be run as pip?"""
+    try:
+        with zipfile.ZipFile(path) as archive:
+            return "pip/__main__.py" in archive.namelist()
+    except (OSError, zipfile.BadZipFile):
+        return False
+
+
+def _relayed_environment(*, named_only: bool = False) -> Dict[str, str]:
+    """The person's own variables (PIP_* are pip's to honour), less those that would send pip's work elsewhere."""
+    variables = dict(os.environ)
+    for name in ("PIP_TARGET", "PIP_PREFIX", "PIP_ROOT", "PIP_USER", "PIP_DRY_RUN", "PIP_REPORT"):
+        variables.pop(name, None)
+    if named_only:
+        variables.pop("PIP_REQUIREMENT", None)
+        variables.pop("PIP_CONSTRAINT", None)
+    variables["PIP_DISABLE_PIP_VERSION_CHECK"] = "1"
+    variables["PIP_NO_INPUT"] = variables.get("PIP_NO_INPUT", "1")
+    variables["PYTHONUNBUFFERED"] = "1"
+    return variables
+
+
+def _sealed_environment() -> Dict[str, str]:
+    """No configuration at all: what is staged was decided, and comes from our own folder only."""
+    variables = {name: value for name, value in os.environ.items() if not name.startswith("PIP_")}
+    variables["PIP_CONFIG_FILE"] = os.devnull
+    variables["PIP_DISABLE_PIP_VERSION_CHECK"] = "1"
+    variables["PIP_ROOT_USER_ACTION"] = "ignore"
+    variables["PIP_BREAK_SYSTEM_PACKAGES"] = "1"  # PEP 668 was checked before
+    return variables
+
+
+def _failed(answer: process.Completed, sentence: str) -> PipFailed:
+    lines: List[str] = [line for line in answer.stderr.splitlines() if line.strip()]
+    errors = [line for line in lines if line.startswith("ERROR:")]
+    told = (errors or lines or ["no message"])[-1]
+    reason = answer.ended_by or told
+    return PipFailed(
+        f"{sentence}: {reason}",
+        output=answer.stdout + answer.stderr,
+        exit_status=answer.returncode if answer.returncode > 0 else 1,
+    )
