@@ -1,0 +1,539 @@
+"""Opens a wheel file and refuses what is not exactly what its name, its RECORD and its own directory say.
+
+Neither pip nor uv compares a wheel's files with its RECORD, and zip readers differ about ambiguous archives.
+A wheel that passes here reads the same for every reader, names every file that it will write, and writes only
+below its schemes.
+"""
+
+from __future__ import annotations
+
+import base64
+import csv
+import hashlib
+import io
+import mmap
+import re
+import struct
+import zipfile
+import zlib
+from configparser import Error as ConfigError
+from configparser import RawConfigParser
+from dataclasses import dataclass
+from email.parser import HeaderParser
+from pathlib import Path
+from typing import BinaryIO, Dict, FrozenSet, Iterable, List, NoReturn, Optional, Sequence, Set, Tuple
+
+from packaging.tags import Tag, parse_tag
+from packaging.utils import (
+    InvalidWheelFilename,
+    NormalizedName,
+    canonicalize_name,
+    parse_wheel_filename,
+)
+from packaging.version import InvalidVersion, Version
+
+from safe_install.errors import HashMismatch, WheelInvalid
+
+MAX_ENTRIES = 100_000
+MAX_PATH_PART = 255  # bytes
+MIN_UNPACKED_LIMIT = 200 * 1024 * 1024  # bytes
+MAX_RATIO = 20  # unpacked bytes to archive bytes, where the archive is not small
+MAX_METADATA = 32 * 1024 * 1024  # bytes of one metadata file
+
+_CHUNK = 1024 * 1024
+_SIGNATURES = {"RECORD.jws", "RECORD.p7s"}
+_DATA_KEYS = {"purelib", "platlib", "headers", "scripts", "data"}
+_NATIVE = re.compile(r"\.(so(\.\d+)*|pyd|dll|dylib)$")
+_PROTECTED_SCRIPT = re.compile(r"^(python[\d.]*w?|pip[\d.]*|(de)?activate([._].*)?)(\.exe)?$", re.IGNORECASE)
+_STRONG_HASHES = {"sha256", "sha384", "sha512"}
+
+
+@dataclass(frozen=True)
+class RecordRow:
+    """One row of RECORD; the rows of RECORD itself and of its signatures carry no hash."""
+
+    path: str
+    algorithm: Optional[str]  # "sha256"
+    digest: Optional[bytes]
+    size: Optional[int]  # bytes
+
+
+@dataclass(frozen=True)
+class EntryPoint:
+    """One line of entry_points.txt."""
+
+    group: str
+    name: str
+    value: str
+
+
+@dataclass(frozen=True)
+class Artifact:
+    """A wheel file that is what it says."""
+
+    path: Path
+    sha256: str
+    name: NormalizedName
+    version: Version  # of METADATA
+    tags: FrozenSet[Tag]  # of the file name; the WHEEL file may say others in good faith
+    wheel_tags: FrozenSet[Tag]  # of the WHEEL file
+    requires_dist: Tuple[str, ...]
+    requires_python: Optional[str]
+    extras: Tuple[str, ...]
+    root_is_purelib: bool
+    dist_info: str  # name of the folder
+    files: Tuple[str, ...]  # archive paths of all files
+    native_objects: Tuple[str, ...]  # those of them that a loader would map
+    top_level: Tuple[str, ...]  # import names that the wheel brings
+    entry_points: Tuple[EntryPoint, ...]
+    record: Tuple[RecordRow, ...]
+    unpacked_size: int  # bytes
+
+    @property
+    def path_files(self) -> Tuple[str, ...]:
+        """Files that run code at every interpreter start (`.pth`): to be reported, not refused."""
+        return tuple(name for name in self.files if name.endswith(".pth"))
+
+    @property
+    def scripts(self) -> Tuple[str, ...]:
+        """Names of the commands that it installs."""
+        commands = [e.name for e in self.entry_points if e.group in ("console_scripts", "gui_scripts")]
+        data = f"{self.dist_info[: -len('.dist-info')]}.data/scripts/"
+        return tuple(sorted({*commands, *(n[len(data) :] for n in self.files if n.startswith(data))}))
+
+
+def open_wheel(
+    path: Path, *, filename: Optional[str] = None, sha256: Optional[str] = None, verify_members: bool = True
+) -> Artifact:
+    """Read and verify the wheel at `path`.
+
+    `filename` is the wheel's name where `path` has another. `sha256` (hex) is what the whole file must have.
+    `verify_members=False` leaves out only the inflating and hashing of the members (seconds for a torch wheel),
+    right where a trusted source pinned the whole file. Facts: the specifications of wheels and of RECORD.
+    Raises WheelInvalid, HashMismatch, or OSError when the file cannot be read.
+    """
+    filename = filename or path.name
+    with path.open("rb") as stream:
+        digest = hash_stream(stream)
+        if sha256 is not None and digest != sha256.lower():
+            raise HashMismatch(
+                f"{filename}: the file has sha256 {digest}, promised was {sha256.lower()}",
+                hint=f"remove {path} and fetch it again; if it stays so, the host serves another file",
+            )
+        return _Reader(path, filename, stream).read(digest, verify_members=verify_members)
+
+
+def hash_stream(stream: BinaryIO) -> str:
+    """sha256 (hex) of an open file, from its beginning."""
+    stream.seek(0)
+    digest = hashlib.sha256()
+    for chunk in iter(lambda: stream.read(_CHUNK), b""):
+        digest.update(chunk)
+    return digest.hexdigest()
+
+
+def hash_file(path: Path) -> str:
+    """sha256 (hex) of a file."""
+    with path.open("rb") as stream:
+        return hash_stream(stream)
+
+
+def extract_members(artifact: Artifact, names: Iterable[str], folder: Path) -> Tuple[Path, ...]:
+    """Write the named members of a verified wheel below `folder` under their archive paths."""
+    written: List[Path] = []
+    with zipfile.ZipFile(str(artifact.path)) as archive:
+        for name in names:
+            target = folder.joinpath(*name.split("/"))
+            target.parent.mkdir(parents=True, exist_ok=True)
+            with archive.open(name) as source, target.open("wb") as out:
+                for chunk in iter(lambda: source.read(_CHUNK), b""):
+                    out.write(chunk)
+            written.append(target)
+    return tuple(written)
+
+
+class _Reader:
+    """One pass over one archive; holds what the checks share."""
+
+    def __init__(self, path: Path, filename: str, stream: BinaryIO) -> None:
+        self.path = path
+        self.filename = filename
+        self.stream = stream
+        self.size = path.stat().st_size
+        self.limit = max(MIN_UNPACKED_LIMIT, MAX_RATIO * self.size)
+        self.inflated = 0
+
+    def invalid(self, reason: str) -> NoReturn:
+        raise WheelInvalid(
+            f"{self.filename}: {reason}",
+            hint="nothing was installed from it; take another file, and tell the project or its host",
+        )
+
+    def read(self, sha256: str, *, verify_members: bool) -> Artifact:
+        name, version, tags = self._parse_filename()
+        try:
+            archive = zipfile.ZipFile(self.stream)
+        except (zipfile.BadZipFile, OSError, ValueError, NotImplementedError) as error:
+            self.invalid(f"not a readable zip archive ({error})")
+        with archive:
+            infos = archive.infolist()
+            self._check_entries(infos)
+            self._check_layout(infos, archive.start_dir)
+            files = {info.filename: info for info in infos if not info.is_dir()}
+            dist_info = self._find_dist_info(files, name, version)
+            self._check_destinations(files, dist_info)
+            metadata = HeaderParser().parsestr(self._read_text(archive, files, f"{dist_info}/METADATA"))
+            real_version = self._check_identity(metadata.get("Name"), metadata.get("Version"), name, version)
+            wheel = HeaderParser().parsestr(self._read_text(archive, files, f"{dist_info}/WHEEL"))
+            self._check_wheel_version(wheel.get("Wheel-Version"))
+            record = self._read_record(archive, files, dist_info)
+            entry_points = self._read_entry_points(archive, files, dist_info)
+            if verify_members:
+                self._verify_members(archive, files, record)
+        return Artifact(
+            path=self.path,
+            sha256=sha256,
+            name=name,
+            version=real_version,
+            tags=tags,
+            wheel_tags=frozenset(t for row in wheel.get_all("Tag", []) for t in parse_tag(row.strip())),
+            requires_dist=tuple(metadata.get_all("Requires-Dist", [])),
+            requires_python=metadata.get("Requires-Python"),
+            extras=tuple(metadata.get_all("Provides-Extra", [])),
+            root_is_purelib=wheel.get("Root-Is-Purelib", "").strip().lower() == "true",
+            dist_info=dist_info,
+            files=tuple(files),
+            native_objects=tuple(n for n in files if _NATIVE.search(n)),
+            top_level=_find_top_level(files, dist_info),
+            entry_points=entry_points,
+            record=tuple(record.values()),
+            unpacked_size=sum(info.file_size for info in files.values()),
+        )
+
+    def _parse_filename(self) -> Tuple[NormalizedName, Version, FrozenSet[Tag]]:
+        try:
+            name, version, _build, tags = parse_wheel_filename(self.filename)
+        except (InvalidWheelFilename, InvalidVersion) as error:
+            self.invalid(f"not a wheel file name ({error})")
+        return name, version, tags
+
+    # --- the zip archive ---------------------------------------------------------------------------
+
+    def _check_entries(self, infos: Sequence[zipfile.ZipInfo]) -> None:
+        if len(infos) > MAX_ENTRIES:
+            self.invalid(f"{len(infos)} entries, more than {MAX_ENTRIES}")
+        seen: Set[str] = set()
+        for info in infos:
+            self._check_entry(info)
+            name = info.filename.rstrip("/")
+            if name in seen:
+                self.invalid(f"the path {name!r} stands in it twice")
+            seen.add(name)
+        folders = {parent for name in seen for parent in _parents(name)}
+        for info in infos:
+            if not info.is_dir() and info.filename in folders:
+                self.invalid(f"{info.filename!r} is a file and a folder at once")
+        total = sum(info.file_size for info in infos)
+        if total > self.limit:
+            self.invalid(f"would unpack to {total} bytes, more than the limit of {self.limit}")
+
+    def _check_entry(self, info: zipfile.ZipInfo) -> None:
+        # orig_filename is what the archive says; zipfile cuts at NUL and turns the platform's separator.
+        name = info.orig_filename
+        parts = name[:-1].split("/") if name.endswith("/") else name.split("/")
+        if name != info.filename or "\\" in name or any(ord(c) < 32 for c in name):
+            self.invalid(f"the path {name!r} has characters that readers treat differently")
+        if name.startswith("/") or ":" in parts[0]:
+            self.invalid(f"the path {name!r} is absolute")
+        if any(part in ("", ".", "..") for part in parts):
+            self.invalid(f"the path {name!r} leaves its folder or is not in its simplest form")
+        if any(len(part.encode("utf-8", "surrogateescape")) > MAX_PATH_PART for part in parts):
+            self.invalid(f"a part of the path {name[:80]!r}... is longer than {MAX_PATH_PART} bytes")
+        if info.flag_bits & 0x2041:
+            self.invalid(f"{name!r} is encrypted")
+        if info.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
+            self.invalid(
+                f"{name!r} is compressed in a way ({info.compress_type}) that not every reader knows"
+            )
+        mode = info.external_attr >> 16
+        kind = mode & 0o170000
+        if kind not in ((0, 0o040000) if info.is_dir() else (0, 0o100000)):
+            self.invalid(f"{name!r} is a link or a special file")
+        if mode & 0o6000:
+            self.invalid(f"{name!r} has a set-user-id or set-group-id bit")
+        if info.is_dir() and info.file_size:
+            self.invalid(f"the folder {name!r} has contents of its own")
+
+    def _check_layout(self, infos: Sequence[zipfile.ZipInfo], start_of_directory: int) -> None:
+        """The file must be: entry after entry, the central directory, one end record, and nothing else."""
+        with mmap.mmap(self.stream.fileno(), 0, access=mmap.ACCESS_READ) as data:
+            self._check_end(data, start_of_directory, len(infos))
+            position = 0
+            for info in sorted(infos, key=lambda i: i.header_offset):
+                if info.header_offset != position:
+                    self.invalid("bytes before, between or inside its entries that belong to none")
+                position = self._check_local_header(data, info)
+            if position != start_of_directory:
+                self.invalid("bytes between its last entry and its directory")
+
+    def _check_local_header(self, data: mmap.mmap, info: zipfile.ZipInfo) -> int:
+        """Compare one local header with the directory; return the offset behind the entry."""
+        start = info.header_offset
+        header = data[start : start + 30]
+        if len(header) < 30 or header[:4] != b"PK\x03\x04":
+            self.invalid(f"no entry where the directory says {info.filename!r} is")
+        _, flags, method, _, _, crc, packed, size, name_length, extra_length = struct.unpack(
+            "<HHHHHIIIHH", header[4:]
+        )
+        name = data[start + 30 : start + 30 + name_length]
+        encoding = "utf-8" if flags & 0x800 else "cp437"
+        if name.decode(encoding, "replace") != info.orig_filename or method != info.compress_type:
+            self.invalid(f"the entry of {info.filename!r} says something else than the directory")
+        deferred = bool(flags & 0x8)
+        if not deferred and crc != info.CRC:
+            self.invalid(f"the entry of {info.filename!r} has another checksum than the directory")
+        # 0xFFFFFFFF: the sizes stand in the 64-bit extra field.
+        for local, central in ((packed, info.compress_size), (size, info.file_size)):
+            if local != central and local != 0xFFFFFFFF and not (deferred and local == 0):
+                self.invalid(f"the entry of {info.filename!r} has another size than the directory")
+        end = start + 30 + name_length + extra_length + info.compress_size
+        return self._skip_descriptor(data, end, info) if deferred else end
+
+    def _skip_descriptor(self, data: mmap.mmap, end: int, info: zipfile.ZipInfo) -> int:
+        forms = ["<IQQ"] if max(info.compress_size, info.file_size) > 0xFFFFFFFF else ["<III", "<IQQ"]
+        values = (info.CRC, info.compress_size, info.file_size)
+        known = [p + struct.pack(form, *values) for p in (b"PK\x07\x08", b"") for form in forms]
+        length = next((len(k) for k in known if data[end : end + len(k)] == k), None)
+        if length is None:
+            self.invalid(f"the data descriptor of {info.filename!r} says something else than the directory")
+        return end + length
+
+    def _check_end(self, data: mmap.mmap, start_of_directory: int, count: int) -> None:
+        end = self.size - 22
+        if end < 0 or data[end : end + 4] != b"PK\x05\x06":
+            self.invalid("data behind the end of the archive, or an archive comment")
+        disk, directory_disk, here, total, length, offset, comment = struct.unpack(
+            "<HHHHIIH", data[end + 4 : self.size]
+        )
+        if comment or disk not in (0, 0xFFFF) or directory_disk not in (0, 0xFFFF) or here != total:
+            self.invalid("more than one part, or an archive comment")
+        if 0xFFFFFFFF in (length, offset) or total == 0xFFFF:
+            end, total, length, offset = self._read_end64(data, end, total, length, offset)
+        if offset != start_of_directory or offset + length != end or total != count:
+            self.invalid("data before the archive, or a directory that its end record does not describe")
+
+    def _read_end64(
+        self, data: mmap.mmap, end: int, total: int, length: int, offset: int
+    ) -> Tuple[int, int, int, int]:
+        locator = end - 20
+        if locator < 0 or data[locator : locator + 4] != b"PK\x06\x07":
+            return end, total, length, offset  # 65,535 entries and no 64-bit record
+        (where,) = struct.unpack("<Q", data[locator + 8 : locator + 16])
+        record = data[where : where + 56]
+        if len(record) < 56 or record[:4] != b"PK\x06\x06" or where + 56 != locator:
+            self.invalid("a 64-bit end record that readers treat differently")
+        _here, total64, length64, offset64 = struct.unpack("<QQQQ", record[24:56])
+        return where, total64, length64, offset64
+
+    # --- names and metadata ------------------------------------------------------------------------
+
+    def _find_dist_info(
+        self, files: Dict[str, zipfile.ZipInfo], name: NormalizedName, version: Version
+    ) -> str:
+        tops = {path.split("/", 1)[0] for path in files if "/" in path}
+        found = sorted(top for top in tops if top.lower().endswith(".dist-info"))
+        if len(found) != 1:
+            self.invalid(f"{len(found)} .dist-info folders ({', '.join(found) or 'none'}) where one must be")
+        data = sorted(top for top in tops if top.lower().endswith(".data"))
+        for folder in [*found, *data]:
+            stem, _, number = folder.rpartition(".")[0].rpartition("-")
+            try:
+                same = (
+                    canonicalize_name(stem) == name
+                    and Version(number.replace("_", "-")).public == version.public
+                )
+            except InvalidVersion:
+                same = False
+            if not same:
+                self.invalid(f"its folder {folder} does not belong to {name} {version}")
+        if len(data) > 1:
+            self.invalid(f"{len(data)} .data folders where at most one may be")
+        return found[0]
+
+    def _check_destinations(self, files: Dict[str, zipfile.ZipInfo], dist_info: str) -> None:
+        for path in files:
+            parts = path.split("/")
+            if parts[0].lower().endswith(".data") and len(parts) > 1:
+                self._check_data_file(path, parts)
+            if parts[-2:-1] == ["__pycache__"]:
+                source = "/".join([*parts[:-2], parts[-1].split(".", 1)[0] + ".py"])
+                if source not in files:
+                    self.invalid(f"the bytecode {path} has no source beside it")
+
+    def _check_data_file(self, path: str, parts: Sequence[str]) -> None:
+        if len(parts) < 3 or parts[1] not in _DATA_KEYS:
+            self.invalid(f"{path} is for no known installation scheme")
+        is_command = parts[1] == "scripts" or (
+            parts[1] == "data" and len(parts) > 3 and parts[2].lower() in ("bin", "scripts")
+        )
+        if is_command and _PROTECTED_SCRIPT.match(parts[-1]):
+            self.invalid(f"{path} would replace the environment's own {parts[-1]}")
+
+    def _check_identity(
+        self, said_name: Optional[str], said_version: Optional[str], name: NormalizedName, version: Version
+    ) -> Version:
+        if said_name is None or canonicalize_name(said_name.strip()) != name:
+            self.invalid(f"its metadata says the project is {said_name!r}, its file name says {name!r}")
+        try:
+            real = Version((said_version or "").strip())
+        except InvalidVersion:
+            self.invalid(f"its metadata says the version is {said_version!r}")
+        # Some hosts write the torch build into the file name only: the local version identifier may differ.
+        if real.public != version.public:
+            self.invalid(f"its metadata says version {real}, its file name says {version}")
+        return real
+
+    def _check_wheel_version(self, said: Optional[str]) -> None:
+        if not re.match(r"^\s*1\.\d+\s*$", said or ""):
+            self.invalid(f"its wheel format version is {said!r}; only 1.x is known")
+
+    def _read_text(self, archive: zipfile.ZipFile, files: Dict[str, zipfile.ZipInfo], name: str) -> str:
+        info = files.get(name)
+        if info is None:
+            self.invalid(f"{name} is missing")
+        if info.file_size > MAX_METADATA:
+            self.invalid(f"{name} has {info.file_size} bytes")
+        content = b"".join(self._inflate(archive, info))
+        try:
+            return content.decode("utf-8")
+        except UnicodeDecodeError:
+            self.invalid(f"{name} is not UTF-8 text")
+
+    def _read_entry_points(
+        self, archive: zipfile.ZipFile, files: Dict[str, zipfile.ZipInfo], dist_info: str
+    ) -> Tuple[EntryPoint, ...]:
+        name = f"{dist_info}/entry_points.txt"
+        if name not in files:
+            return ()
+        parser = RawConfigParser(delimiters=("=",), strict=False)
+        parser.optionxform = str  # type: ignore[method-assign,assignment]
+        try:
+            parser.read_string(self._read_text(archive, files, name))
+        except ConfigError as error:
+            self.invalid(f"entry_points.txt cannot be read ({str(error).splitlines()[0]})")
+        points = tuple(
+            EntryPoint(group, key, value) for group in parser.sections() for key, value in parser.items(group)
+        )
+        for point in points:
+            if point.group in ("console_scripts", "gui_scripts"):
+                self._check_command(point.name)
+        return points
+
+    def _check_command(self, command: str) -> None:
+        if re.search(r"[/\\\0]", command) or command in ("", ".", ".."):
+            self.invalid(f"its command {command!r} is not a plain file name")
+        if _PROTECTED_SCRIPT.match(command) and not self.filename.startswith("pip-"):
+            self.invalid(f"its command {command!r} would replace the environment's own")
+
+    # --- RECORD ------------------------------------------------------------------------------------
+
+    def _read_record(
+        self, archive: zipfile.ZipFile, files: Dict[str, zipfile.ZipInfo], dist_info: str
+    ) -> Dict[str, RecordRow]:
+        own = f"{dist_info}/RECORD"
+        rows: Dict[str, RecordRow] = {}
+        for cells in csv.reader(io.StringIO(self._read_text(archive, files, own))):
+            if cells:
+                row = self._parse_row(cells)
+                if row.path in rows:
+                    self.invalid(f"RECORD lists {row.path} twice")
+                rows[row.path] = row
+        unhashed = {own, *(f"{dist_info}/{name}" for name in _SIGNATURES)}
+        for path, info in files.items():
+            listed = rows.get(path)
+            if listed is None:
+                if path not in unhashed:
+                    self.invalid(f"RECORD does not list {path}")
+                continue
+            if listed.digest is None and path not in unhashed:
+                self.invalid(f"RECORD has no hash for {path}")
+            if listed.size is not None and listed.size != info.file_size and path != own:
+                self.invalid(f"RECORD says {path} has {listed.size} bytes, the archive has {info.file_size}")
+        missing = sorted(set(rows) - set(files))
+        if missing:
+            self.invalid(f"RECORD lists {missing[0]}, which is not in the archive")
+        return rows
+
+    def _parse_row(self, cells: Sequence[str]) -> RecordRow:
+        if len(cells) != 3:
+            self.invalid(f"RECORD has a row with {len(cells)} columns: {','.join(cells)[:100]!r}")
+        path, hash_text, size_text = cells
+        if not size_text.isdigit() and size_text:
+            self.invalid(f"RECORD says {path} has {size_text!r} bytes")
+        size = int(size_text) if size_text else None
+        if not hash_text:
+            return RecordRow(path, None, None, size)
+        algorithm, _, encoded = hash_text.partition("=")
+        if algorithm not in _STRONG_HASHES:
+            self.invalid(f"RECORD hashes {path} with {algorithm!r}; sha256 or better is required")
+        try:
+            digest = base64.urlsafe_b64decode(encoded + "=" * (-len(encoded) % 4))
+        except ValueError:
+            self.invalid(f"RECORD has no readable hash for {path}")
+        return RecordRow(path, algorithm, digest, size)
+
+    def _verify_members(
+        self, archive: zipfile.ZipFile, files: Dict[str, zipfile.ZipInfo], rows: Dict[str, RecordRow]
+    ) -> None:
+        for path, info in files.items():
+            row = rows.get(path)
+            if row is None or row.algorithm is None:
+                continue
+            digest = hashlib.new(row.algorithm)
+            for chunk in self._inflate(archive, info):
+                digest.update(chunk)
+            if digest.digest() != row.digest:
+                self.invalid(f"the contents of {path} do not have the hash that RECORD says")
+
+    def _inflate(self, archive: zipfile.ZipFile, info: zipfile.ZipInfo) -> Iterable[bytes]:
+        """The member's bytes, counted while inflating: what the headers promise binds nobody."""
+        try:
+            with archive.open(info) as member:
+                for chunk in iter(lambda: member.read(_CHUNK), b""):
+                    self.inflated += len(chunk)
+                    if self.inflated > 2 * self.limit:
+                        self.invalid(f"unpacks to more than {self.limit} bytes")
+                    yield chunk
+        except (
+            zipfile.BadZipFile,
+            zlib.error,
+            EOFError,
+            OSError,
+            RuntimeError,
+            NotImplementedError,
+        ) as error:
+            self.invalid(f"{info.filename} cannot be unpacked ({error})")
+
+
+def _parents(path: str) -> List[str]:
+    parts = path.split("/")[:-1]
+    return ["/".join(parts[: i + 1]) for i in range(len(parts))]
+
+
+def _find_top_level(files: Iterable[str], dist_info: str) -> Tuple[str, ...]:
+    """Import names from the files themselves: top_level.txt is often missing and sometimes wrong."""
+    names: Set[str] = set()
+    for path in files:
+        parts = path.split("/")
+        if parts[0].endswith(".data"):
+            if parts[1] not in ("purelib", "platlib"):
+                continue
+            parts = parts[2:]
+        if parts[0] == dist_info:
+            continue
+        stem, _, suffix = parts[0].partition(".")
+        # "x.py", "x.cpython-311-x86_64-linux-gnu.so"; a folder "x.libs" holds libraries and is no package.
+        is_module = len(parts) == 1 and (suffix == "py" or _NATIVE.search(parts[0]))
+        if stem.isidentifier() and (is_module or (len(parts) > 1 and not suffix)):
+            names.add(stem)
+    return tuple(sorted(names))
