@@ -108,7 +108,7 @@ def open_wheel(
     """Read and verify the wheel at `path`.
 
     `filename` is the wheel's name where `path` has another. `sha256` (hex) is what the whole file must have.
-    `verify_members=False` leaves out only the inflating and hashing of the members (seconds for a torch wheel),
+    `verify_members=False` leaves out only the inflating and hashing of members (seconds for torch),
     right where a trusted source pinned the whole file. Facts: the specifications of wheels and of RECORD.
     Raises WheelInvalid, HashMismatch, or OSError when the file cannot be read.
     """

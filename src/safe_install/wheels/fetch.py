@@ -1,0 +1,252 @@
+"""A chosen link becomes a verified file on disk: cached by URL and sha256, hashed again at every use."""
+
+from __future__ import annotations
+
+import datetime
+import enum
+import json
+import os
+from dataclasses import dataclass
+from hashlib import sha256 as make_sha256
+from pathlib import Path
+from typing import Any, Callable, Collection, Mapping, Optional, Protocol, Union
+from urllib.parse import unquote, urldefrag, urlsplit, urlunsplit
+from urllib.request import url2pathname
+
+from filelock import FileLock
+
+from safe_install.errors import DownloadFailed, HashMismatch
+from safe_install.events import Reporter
+from safe_install.models import Candidate, Link
+from safe_install.wheels.archive import hash_file
+
+MAX_FILE_SIZE = 8 * 1024**3  # bytes; the largest torch wheel has 2.5 GB
+ProgressReader = Callable[[int, Optional[int]], None]
+
+
+class Downloader(Protocol):
+    """What a fetch needs from HTTP; `system.http.HttpClient` has it."""
+
+    def download(
+        self,
+        url: str,
+        destination: Path,
+        *,
+        sha256: Optional[str] = None,
+        size_limit: Optional[int] = None,
+        on_progress: Optional[ProgressReader] = None,
+        allowed_hosts: Optional[Collection[str]] = None,
+    ) -> Any:
+        """Write the file behind `url` to `destination`; raise DownloadFailed or HashMismatch."""
+
+
+class Trust(enum.Enum):
+    """What a file must have been promised by before its bytes are used."""
+
+    FIRST_SIGHT = (
+        "first-sight"  # a file without a promised hash is taken once, remembered, and must stay the same
+    )
+    PROMISED = "promised"  # only files whose sha256 was promised (--require-hashes)
+
+
+@dataclass(frozen=True)
+class Sighting:
+    """The bytes that a URL was first seen to serve."""
+
+    url: str
+    sha256: str
+    size: int  # bytes
+    seen: str  # ISO 8601, UTC
+
+
+def fetch(
+    wanted: Union[Candidate, Link],
+    *,
+    http: Downloader,
+    cache: Path,
+    reporter: Reporter,
+    allowed_hosts: Optional[Collection[str]] = None,
+    trust: Trust = Trust.FIRST_SIGHT,
+    size_limit: Optional[int] = None,
+) -> Path:
+    """Return a file on disk that has the bytes of the link: a local file itself, else one below `cache`.
+
+    The cache is keyed by URL and sha256, because hosts serve other bytes under the same file name. A file whose
+    host promises no hash is pinned at first sight: other bytes behind that URL are refused from then on.
+    Raises HashMismatch, DownloadFailed.
+    """
+    link = wanted.link if isinstance(wanted, Candidate) else wanted
+    _check_filename(link)
+    if link.sha256 is None and trust is Trust.PROMISED:
+        raise HashMismatch(
+            f"{mask_credentials(link.url)}: nobody promised a sha256, and hashes are required",
+            hint="give the requirement a --hash, or leave --require-hashes out",
+        )
+    limit = size_limit or link.size or MAX_FILE_SIZE
+    local = find_local_path(link.url)
+    if local is not None:
+        return _check_local(local, link, limit)
+    folder = cache / "downloads" / make_sha256(_key(link.url).encode()).hexdigest()[:32]
+    folder.mkdir(parents=True, exist_ok=True)
+    with FileLock(str(folder / ".lock")):
+        return _fetch_cached(
+            link, folder, http=http, reporter=reporter, allowed_hosts=allowed_hosts, limit=limit
+        )
+
+
+def find_local_path(url: str) -> Optional[Path]:
+    """The path behind a `file:` URL or a plain path; None for anything that has to be fetched."""
+    parts = urlsplit(url)
+    if parts.scheme == "file":
+        if parts.netloc not in ("", "localhost"):
+            raise DownloadFailed(f"{url} names a file on another machine", hint="use file:///path or https")
+        return Path(url2pathname(parts.path))
+    return None if parts.scheme and "://" in url else Path(url)
+
+
+def read_sighting(cache: Path, url: str) -> Optional[Sighting]:
+    """What `url` was first seen to serve, None if it was never fetched without a promised hash."""
+    return _read_sighting(cache / "downloads" / make_sha256(_key(url).encode()).hexdigest()[:32])
+
+
+def mask_credentials(url: str) -> str:
+    """The URL without user name and password, fit for messages and logs."""
+    parts = urlsplit(url)
+    if "@" not in parts.netloc:
+        return url
+    return urlunsplit(parts._replace(netloc="****@" + parts.netloc.rpartition("@")[2]))
+
+
+def _fetch_cached(
+    link: Link,
+    folder: Path,
+    *,
+    http: Downloader,
+    reporter: Reporter,
+    allowed_hosts: Optional[Collection[str]],
+    limit: int,
+) -> Path:
+    sighting = None if link.sha256 else _read_sighting(folder)
+    expected = link.sha256.lower() if link.sha256 else (sighting.sha256 if sighting else None)
+    if expected is not None:
+        cached = folder / expected / link.filename
+        if cached.is_file():
+            if hash_file(cached) == expected:
+                return cached
+            reporter.warn(f"{cached} was damaged on this disk; it is fetched again")
+            cached.unlink()
+    part = folder / "part"
+    _download(link, part, http=http, reporter=reporter, allowed_hosts=allowed_hosts, limit=limit)
+    found = hash_file(part)
+    if expected is not None and found != expected:
+        part.unlink()
+        _refuse_other_bytes(link, expected, found, folder=folder, sighting=sighting)
+    if expected is None:
+        _write_sighting(folder, link.url, found, part.stat().st_size)
+        size = part.stat().st_size
+        reporter.note(f"{link.filename}: its host promises no hash; remembered: sha256 {found}, {size} bytes")
+    target = folder / found / link.filename
+    target.parent.mkdir(exist_ok=True)
+    part.replace(target)
+    return target
+
+
+def _download(
+    link: Link,
+    part: Path,
+    *,
+    http: Downloader,
+    reporter: Reporter,
+    allowed_hosts: Optional[Collection[str]],
+    limit: int,
+) -> None:
+    task = f"download {link.filename}"
+    reporter.task_started(task, total=link.size, unit="bytes")
+    try:
+        # The hash is compared later: a promised one and one seen before call for different messages.
+        http.download(
+            urldefrag(link.url)[0],
+            part,
+            size_limit=limit,
+            on_progress=lambda done, _total: reporter.task_advanced(task, float(done)),
+            allowed_hosts=allowed_hosts,
+        )
+    finally:
+        reporter.task_ended(task)
+    size = part.stat().st_size
+    if size > limit or (link.size is not None and size != link.size):
+        part.unlink()
+        raise DownloadFailed(
+            f"{mask_credentials(link.url)} sent {size} bytes, promised were {link.size or limit}",
+            hint="try again; if it stays so, the host serves another file than its index lists",
+        )
+
+
+def _check_local(path: Path, link: Link, limit: int) -> Path:
+    if not path.is_file():
+        raise DownloadFailed(f"{path} is not a file", hint="correct the path, or make the file first")
+    if path.stat().st_size > limit:
+        raise DownloadFailed(f"{path} has {path.stat().st_size} bytes, more than the limit of {limit}")
+    if link.sha256 is not None:
+        found = hash_file(path)
+        if found != link.sha256.lower():
+            raise HashMismatch(
+                f"{path} has sha256 {found}, promised was {link.sha256.lower()}",
+                hint=f"the file was changed or damaged after it was listed in {link.found_in or 'its index'}",
+            )
+    return path
+
+
+def _refuse_other_bytes(
+    link: Link, expected: str, found: str, *, folder: Path, sighting: Optional[Sighting]
+) -> None:
+    url = mask_credentials(link.url)
+    if sighting is None:
+        raise HashMismatch(
+            f"{url} has sha256 {found}, promised by {link.found_in or 'its link'} was {expected}",
+            hint="try again later or take another version; if it stays so, the host serves another file",
+        )
+    raise HashMismatch(
+        f"{url} has sha256 {found} now, and had {expected} when it was first seen ({sighting.seen})",
+        hint=f"if its publisher announced the change, remove {folder / 'sighting.json'} and try again",
+    )
+
+
+def _check_filename(link: Link) -> None:
+    name = link.filename
+    plain = name not in ("", ".", "..") and not any(c in name or c in unquote(name) for c in "/\\\0")
+    if not plain or len(name.encode("utf-8", "replace")) > 255:
+        raise DownloadFailed(
+            f"{name!r} from {mask_credentials(link.url)} is not a plain file name",
+            hint="the page that lists it is broken or hostile; nothing was fetched",
+        )
+
+
+def _key(url: str) -> str:
+    """What identifies the file: the URL without fragment and without credentials."""
+    parts = urlsplit(urldefrag(url)[0])
+    return urlunsplit(parts._replace(netloc=parts.netloc.rpartition("@")[2]))
+
+
+def _read_sighting(folder: Path) -> Optional[Sighting]:
+    try:
+        record: Mapping[str, Any] = json.loads((folder / "sighting.json").read_text("utf-8"))
+        return Sighting(record["url"], record["sha256"], record["size"], record["seen"])
+    except FileNotFoundError:
+        return None
+    except (ValueError, KeyError, TypeError) as error:
+        # Taking a damaged record for "never seen" would forget the promise.
+        raise HashMismatch(
+            f"{folder / 'sighting.json'} cannot be read ({error})", hint="remove it to trust the host anew"
+        ) from error
+
+
+def _write_sighting(folder: Path, url: str, sha256: str, size: int) -> None:
+    now = datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds")
+    record = {"url": _key(url), "sha256": sha256, "size": size, "seen": now}
+    temporary = folder / "sighting.json.tmp"
+    with temporary.open("w", encoding="utf-8") as stream:
+        json.dump(record, stream)
+        stream.flush()
+        os.fsync(stream.fileno())
+    temporary.replace(folder / "sighting.json")
