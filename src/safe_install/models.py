@@ -345,6 +345,7 @@ class InstallResult:
     transaction: Optional[str] = None
     timings: Mapping[str, float] = field(default_factory=dict)
     message: str = ""
+    details: Mapping[str, Any] = field(default_factory=dict)  # what only one command has to say, JSON values
 
 
 Json = Union[None, bool, int, float, str, "list[Any]", Mapping[str, Any]]

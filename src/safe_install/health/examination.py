@@ -56,8 +56,8 @@ class Examination:
             self._executable, "safe_install.health", [json.dumps(request)], env=child_environment()
         )
 
-    def result(self, unmet: Sequence[str] = ()) -> HealthReport:
-        """Wait for the answers. `unmet` is taken into the report as it is."""
+    def result(self, unmet: Sequence[str] = (), *, torch: Optional[TorchBuild] = None) -> HealthReport:
+        """Wait for the answers. `unmet` is taken into the report as it is; `torch` is what a probe made meanwhile says."""
         events: List[Mapping[str, Any]] = []
         crashed: Optional[str] = None
         while True:
@@ -79,7 +79,7 @@ class Examination:
             self._running = self._start()
         return make_report(
             _without_repeats(events),
-            torch=self._torch,
+            torch=torch or self._torch,
             asked=self._asked,
             seconds=time.monotonic() - self._started,
             unmet=unmet,

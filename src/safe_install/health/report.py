@@ -175,8 +175,15 @@ def compare_health(
                 f"torch saw {before.device_count} GPUs before and {after.device_count} after",
             )
         )
-    findings += _got_worse("import-failed", before.imports, after.imports, requested)
-    findings += _got_worse("operation-failed", before.operations, after.operations, requested)
+    for check, old, new in (
+        ("import-failed", before.imports, after.imports),
+        ("operation-failed", before.operations, after.operations),
+    ):
+        findings += _got_worse(check, old, new, requested, unasked_was_good=before.asked == "loader")
+    if after.crashed and not before.crashed:
+        findings.append(
+            Finding("check-crashed", Severity.ERROR, "torch", f"the process of the check ended: {after.crashed}")
+        )
     for text in after.unmet:
         if text not in before.unmet:
             findings.append(
@@ -213,12 +220,16 @@ def _got_worse(
     before: Mapping[str, ImportResult],
     after: Mapping[str, ImportResult],
     requested: Sequence[str],
+    *,
+    unasked_was_good: bool,
 ) -> Iterable[Finding]:
     for name, answer in after.items():
         if answer.ok:
             continue
         old = before.get(name)
-        worse = name == "torch" if old is None else old.ok
+        # A loader is asked fewer questions than an import: what it was not asked is taken for good here, and the
+        # caller asks the old environment again, in full, before it believes the worst.
+        worse = (name == "torch" or unasked_was_good) if old is None else old.ok
         if worse or name.split(" ")[0] in requested:
             verb = "does not import" if check == "import-failed" else "fails"
             yield Finding(check, Severity.ERROR, name, f"{name} {verb}: {answer.error}")

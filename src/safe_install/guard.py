@@ -1,0 +1,234 @@
+"""What every guarded command shares: ask before, swap, ask after, keep or put back.
+
+The light check before a change asks torch's libraries and the driver (0.02 to 0.4 s) and not an import (2 s). When the
+check after the change fails on something that the light one was not asked, the old environment is put back and asked in
+full; was it no better, the change is put in again.
+"""
+
+from __future__ import annotations
+
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from typing import Any, Dict, FrozenSet, Iterable, List, Mapping, Optional, Sequence, Tuple
+
+from packaging.utils import NormalizedName
+
+from safe_install.environment.interpreter import read_environment
+from safe_install.errors import Interrupted
+from safe_install.health.examination import Examination
+from safe_install.health.report import (
+    Subject,
+    check_cuda_required,
+    compare_health,
+    is_healthy,
+    unmet_requirements,
+)
+from safe_install.index.document import Project, known_projects, load_project
+from safe_install.models import (
+    Environment,
+    Finding,
+    HealthReport,
+    Outcome,
+    Severity,
+    Step,
+)
+from safe_install.ports import Timings, World
+from safe_install.transaction.swap import Transaction
+
+
+@dataclass(frozen=True)
+class Expectation:
+    """What the person asked for, as far as the verdict depends on it."""
+
+    requested: FrozenSet[str] = frozenset()  # modules and projects that must work afterwards
+    torch_requested: bool = False
+    cuda_loss_requested: bool = False
+    require_cuda: bool = False
+    no_rollback: bool = False
+    kept: FrozenSet[NormalizedName] = frozenset()  # distributions that were there before and are not touched
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """How a swapped change ended."""
+
+    outcome: Outcome
+    exit_status: int
+    before: HealthReport
+    after: HealthReport
+    findings: Tuple[Finding, ...] = ()
+    details: Mapping[str, Any] = field(default_factory=dict)
+
+
+def subject_of(project: Project) -> Subject:
+    """The questions that the wheel index has for a project."""
+    return Subject(project.name, project.imports, project.native, project.operation)
+
+
+def installed_subjects(environment: Environment) -> Tuple[Subject, ...]:
+    """The installed projects that the wheel index knows."""
+    return tuple(
+        subject_of(load_project(name)) for name in sorted(known_projects()) if name in environment.installed
+    )
+
+
+def with_subjects(known: Iterable[Subject], added: Iterable[Subject]) -> Tuple[Subject, ...]:
+    """Both, each project once, by name."""
+    merged = {subject.name: subject for subject in (*known, *added)}
+    return tuple(merged[name] for name in sorted(merged))
+
+
+class Before:
+    """The check before the change, working beside us; `report()` waits for it."""
+
+    def __init__(self, environment: Environment, *, asked: str = "loader") -> None:
+        self.environment = environment
+        self.subjects = installed_subjects(environment)
+        self._asked = asked
+        self._report: Optional[HealthReport] = None
+        loadable = environment.torch is not None and environment.torch.lib_dir is not None
+        self._examination = (
+            self._examine(asked if loadable else "import") if environment.torch is not None else None
+        )
+
+    def _examine(self, asked: str) -> Examination:
+        return Examination(
+            self.environment.interpreter.executable, self.environment.torch, self.subjects, asked=asked
+        )
+
+    def report(self) -> HealthReport:
+        """The health before. A library that the loader does not find may be brought by torch's Python code: then, and
+        only then, the slow import decides."""
+        if self._report is None:
+            unmet = unmet_requirements(self.environment.installed, self.environment.interpreter.markers)
+            if self._examination is None:
+                self._report = HealthReport(unmet=unmet)
+            else:
+                self._report = self._examination.result(unmet)
+                if self._report.asked == "loader" and not is_healthy(self._report):
+                    self._report = self._examine("import").result(unmet)
+        return self._report
+
+    def full_report(self) -> HealthReport:
+        """The health before, by import: for when the light answer is not enough. The old files must be in place."""
+        report = self.report()
+        if report.asked == "loader":
+            report = self._examine("import").result(report.unmet)
+        return report
+
+    def stop(self) -> None:
+        """Nobody needs the answer any more."""
+        if self._examination is not None and self._report is None:
+            self._examination.stop()
+
+
+def carry_out(
+    transaction: Transaction,
+    before: Before,
+    subjects: Sequence[Subject],
+    *,
+    expectation: Expectation,
+    summary: Mapping[str, Any],
+    timings: Timings,
+    world: World,
+) -> Verdict:
+    """Swap the planned moves in, ask a fresh process, then commit or roll back.
+
+    Errors: Refused when the moves could not be made (all is as before), RollBackFailed, Interrupted (rolled back).
+    """
+    health_before = before.report()
+    with timings.stage("swap", world.reporter):
+        transaction.swap()
+    try:
+        with timings.stage("after", world.reporter):
+            after = _ask_after(before.environment, subjects, expectation)
+        findings = _judge(health_before, after, expectation)
+        if _has_errors(findings) and not expectation.no_rollback and health_before.asked == "loader":
+            health_before, findings = _settle(transaction, before, after, findings, expectation, timings)
+    except BaseException:
+        # Whatever went wrong with asking: an unverified change is not kept.
+        transaction.roll_back()
+        raise
+    if transaction.pending_signal is not None:
+        transaction.roll_back()
+        raise Interrupted(
+            f"interrupted by signal {transaction.pending_signal}: rolled back, the environment is as it was",
+            signal_number=transaction.pending_signal,
+        )
+    if _has_errors(findings) and not expectation.no_rollback:
+        with timings.stage("roll-back", world.reporter):
+            transaction.roll_back()
+        return Verdict(Outcome.ROLLED_BACK, 12, health_before, after, findings)
+    with timings.stage("commit", world.reporter):
+        transaction.commit(summary)
+    if _has_errors(findings):
+        return Verdict(Outcome.UNHEALTHY, 12, health_before, after, findings)
+    return Verdict(Outcome.INSTALLED, 0, health_before, after, findings)
+
+
+def _ask_after(
+    old: Environment, subjects: Sequence[Subject], expectation: Expectation
+) -> HealthReport:
+    """The fresh import, and beside it the fresh probe that tells whether requirements are met."""
+    executable = old.interpreter.executable
+    with ThreadPoolExecutor(max_workers=1) as pool:
+        probe = pool.submit(read_environment, executable, old.driver)
+        new = probe.result() if old.torch is None or expectation.torch_requested else None
+        torch = new.torch if new is not None else old.torch
+        examination = Examination(executable, torch, subjects) if torch is not None else None
+        new = probe.result()
+        unmet = unmet_requirements(new.installed, new.interpreter.markers, of=expectation.kept)
+    if examination is None:
+        return HealthReport(unmet=unmet)
+    return examination.result(unmet, torch=new.torch)
+
+
+def _judge(
+    before: HealthReport, after: HealthReport, expectation: Expectation
+) -> Tuple[Finding, ...]:
+    findings = compare_health(
+        before,
+        after,
+        requested=expectation.requested,
+        torch_requested=expectation.torch_requested,
+        cuda_loss_requested=expectation.cuda_loss_requested,
+    )
+    if expectation.require_cuda:
+        findings += check_cuda_required(after)
+    return findings
+
+
+def _settle(
+    transaction: Transaction,
+    before: Before,
+    after: HealthReport,
+    findings: Tuple[Finding, ...],
+    expectation: Expectation,
+    timings: Timings,
+) -> Tuple[HealthReport, Tuple[Finding, ...]]:
+    """Was the old environment any better? The swap back and forth takes milliseconds, the question two seconds."""
+    with timings.stage("settle"):
+        transaction.roll_back()
+        full = before.full_report()
+        settled = _judge(full, after, expectation)
+        if not _has_errors(settled):
+            transaction.swap_again()
+    return full, settled
+
+
+def _has_errors(findings: Iterable[Finding]) -> bool:
+    return any(finding.severity is Severity.ERROR for finding in findings)
+
+
+def summarize(steps: Sequence[Step], command: Sequence[str]) -> Dict[str, Any]:
+    """What the history keeps of a change."""
+    kept: List[Dict[str, Any]] = [
+        {
+            "action": step.action.value,
+            "name": step.name,
+            "version": step.version,
+            "from_version": step.from_version,
+        }
+        for step in steps
+    ]
+    return {"command": list(command), "steps": kept}

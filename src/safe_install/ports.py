@@ -1,0 +1,44 @@
+"""The outside as the use cases see it: one value that holds it, so that a test can hand in another."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Dict, Iterator, Mapping, Optional, Sequence
+from contextlib import contextmanager
+
+from safe_install.events import Reporter
+
+
+@dataclass(frozen=True)
+class World:
+    """What a use case may reach, besides the environment that it manages."""
+
+    environ: Mapping[str, str]
+    reporter: Reporter
+    cache_dir: Path  # ours: pages, wheels, builds, logs
+    command: Sequence[str] = ()  # argv as typed, for the history
+
+
+@dataclass
+class Timings:
+    """Seconds by stage, in the order in which the stages were entered."""
+
+    seconds: Dict[str, float] = field(default_factory=dict)
+    started: float = field(default_factory=time.monotonic)
+
+    @contextmanager
+    def stage(self, name: str, reporter: Optional[Reporter] = None) -> Iterator[None]:
+        """Measure what happens inside; a stage entered twice adds up."""
+        if reporter is not None:
+            reporter.phase(name)
+        started = time.monotonic()
+        try:
+            yield
+        finally:
+            self.seconds[name] = self.seconds.get(name, 0.0) + time.monotonic() - started
+
+    def total(self) -> Mapping[str, float]:
+        """The stages, and `total` since the beginning."""
+        return {**self.seconds, "total": time.monotonic() - self.started}

@@ -1,0 +1,409 @@
+"""Results, plans, findings and events as text or as the JSON document. The only module that prints.
+
+Text: pip's own lines and the outcome go to stdout, what we decided and why to stderr. With --json stdout holds one
+document (install_result.schema.json) and everything else goes to stderr.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+from typing import IO, Any, Dict, List, Mapping, Optional, Sequence
+
+from safe_install import __version__
+from safe_install.errors import SafeInstallError
+from safe_install.events import Reporter
+from safe_install.models import (
+    Action,
+    Environment,
+    Finding,
+    HealthReport,
+    HostAnswer,
+    ImportResult,
+    InstallResult,
+    Outcome,
+    Plan,
+    Rejection,
+    Severity,
+    Step,
+)
+
+SCHEMA = 1
+SLOW = 1.0  # seconds after which a task is worth a line or a bar
+
+
+# --- the JSON document -----------------------------------------------------------------------------
+
+
+def make_document(result: InstallResult, error: Optional[SafeInstallError] = None) -> Dict[str, Any]:
+    """The JSON document of a result, or of an error raised before there was one."""
+    findings = tuple(result.findings) + (tuple(error.findings) if error else ())
+    rejections = (result.plan.rejections if result.plan else ()) + (error.rejections if error else ())
+    return {
+        "schema": SCHEMA,
+        "tool": {"name": "torch-safe-install", "version": __version__},
+        "command": result.command,
+        "exit_code": error.exit_status if error else result.exit_status,
+        "outcome": result.outcome.value,
+        "environment": _environment(result.environment) if result.environment else None,
+        "plan": {
+            "steps": [_step(step) for step in (result.plan.steps if result.plan else ())],
+            "hosts": [_answer(answer) for answer in (result.plan.answers if result.plan else ())],
+        },
+        "before": _health(result.before) if result.before else None,
+        "after": _health(result.after) if result.after else None,
+        "findings": [_finding(finding) for finding in findings],
+        "rejections": [_rejection(rejection) for rejection in rejections],
+        "transaction": result.transaction,
+        "timings": {name: round(seconds, 4) for name, seconds in result.timings.items()},
+        "details": dict(result.details),
+        "error": {"code": error.code, "message": error.message, "hint": error.hint} if error else None,
+    }
+
+
+def _environment(environment: Environment) -> Dict[str, Any]:
+    interpreter, torch, driver = environment.interpreter, environment.torch, environment.driver
+    return {
+        "python": interpreter.version,
+        "executable": str(interpreter.executable),
+        "prefix": str(interpreter.prefix),
+        "platform": interpreter.platform,
+        "libc": " ".join(interpreter.libc).strip(),
+        "torch": None
+        if torch is None
+        else {
+            "version": torch.runtime_version,
+            "accelerator": torch.accelerator,
+            "cuda": torch.cuda,
+            "cxx11_abi": torch.cxx11_abi,
+        },
+        "driver": None
+        if driver is None
+        else {
+            "version": driver.version,
+            "cuda": driver.cuda,
+            "declared": driver.declared,
+            "devices": [
+                {"name": device.name, "compute_capability": device.compute_capability}
+                for device in driver.devices
+            ],
+        },
+    }
+
+
+def _step(step: Step) -> Dict[str, Any]:
+    return {
+        "action": step.action.value,
+        "name": step.name,
+        "version": step.version,
+        "from_version": step.from_version,
+        "url": step.url,
+        "sha256": step.sha256,
+        "kind": step.kind,
+        "requested": step.requested,
+        "because": step.because,
+    }
+
+
+def _answer(answer: HostAnswer) -> Dict[str, Any]:
+    return {
+        "project": answer.project,
+        "host": answer.host,
+        "url": answer.url,
+        "answer": answer.kind.value,
+        "detail": answer.detail,
+    }
+
+
+def _health(report: HealthReport) -> Dict[str, Any]:
+    return {
+        "torch_version": report.torch_version,
+        "accelerator": report.accelerator,
+        "torch_cuda": report.torch_cuda,
+        "cuda_available": report.cuda_available,
+        "device_count": report.device_count,
+        "imports": {name: _import_result(answer) for name, answer in report.imports.items()},
+        "operations": {name: _import_result(answer) for name, answer in report.operations.items()},
+        "warnings": list(report.warnings),
+        "unmet": list(report.unmet),
+        "asked": report.asked,
+        "crashed": report.crashed,
+    }
+
+
+def _import_result(answer: ImportResult) -> Dict[str, Any]:
+    seconds = None if answer.seconds is None else round(answer.seconds, 4)
+    return {"ok": answer.ok, "seconds": seconds, "error": answer.error}
+
+
+def _finding(finding: Finding) -> Dict[str, Any]:
+    return {
+        "check": finding.check,
+        "severity": finding.severity.value,
+        "subject": finding.subject,
+        "detail": finding.detail,
+        "hint": finding.hint,
+    }
+
+
+def _rejection(rejection: Rejection) -> Dict[str, Any]:
+    return {
+        "name": rejection.candidate.name,
+        "version": str(rejection.candidate.version),
+        "url": rejection.candidate.link.url,
+        "rule": rejection.rule.value,
+        "detail": rejection.detail,
+    }
+
+
+# --- text ------------------------------------------------------------------------------------------
+
+
+def printable(text: str) -> str:
+    """A text from outside without the control characters that would steer a terminal."""
+    return "".join(character if character.isprintable() or character == "\t" else "?" for character in text)
+
+
+def render_finding(finding: Finding) -> List[str]:
+    """One finding as lines of text."""
+    lines = [f"{finding.severity.value}: {printable(finding.detail)}"]
+    if finding.hint:
+        lines.append(f"  hint: {finding.hint}")
+    return lines
+
+
+def render_steps(plan: Plan) -> List[str]:
+    """The plan as a table, one line a step."""
+    lines = []
+    for step in plan.steps:
+        if step.action is Action.REMOVE:
+            change = f"- {step.name} {step.from_version}"
+        elif step.action is Action.REPLACE:
+            change = f"~ {step.name} {step.from_version} -> {step.version}"
+        else:
+            change = f"+ {step.name} {step.version}"
+        origin = f"  [{step.kind}] {step.url}" if step.url else ""
+        why = f"  ({step.because})" if step.because else ""
+        lines.append(printable(f"  {change}{why}{origin}"))
+    return lines
+
+
+def render_health(report: HealthReport) -> str:
+    """One line that says how torch and its extensions are."""
+    parts = [f"torch {report.torch_version}" if report.torch_version else "no torch"]
+    if report.torch_version:
+        available = {True: "CUDA available", False: "CUDA not available", None: "CUDA not asked (no driver here)"}
+        parts.append(available[report.cuda_available])
+        if report.cuda_available:
+            parts[-1] += f", {report.device_count} device{'' if report.device_count == 1 else 's'}"
+    good = [name for name, answer in report.imports.items() if answer.ok and name != "torch"]
+    if good:
+        parts.append("imports " + ", ".join(good))
+    bad = [name for name, answer in (*report.imports.items(), *report.operations.items()) if not answer.ok]
+    if bad:
+        parts.append("FAILS: " + ", ".join(bad))
+    return "; ".join(parts)
+
+
+def render_rejections(rejections: Sequence[Rejection], limit: Optional[int] = None) -> List[str]:
+    """Each rejected candidate with its rule; past `limit` a count by rule."""
+    shown = rejections if limit is None else rejections[:limit]
+    lines = [
+        printable(f"  {item.candidate.link.filename}: {item.rule.value}: {item.detail}") for item in shown
+    ]
+    rest = rejections[len(shown) :]
+    if rest:
+        counts: Dict[str, int] = {}
+        for item in rest:
+            counts[item.rule.value] = counts.get(item.rule.value, 0) + 1
+        told = ", ".join(f"{count} by {rule}" for rule, count in sorted(counts.items()))
+        lines.append(f"  and {len(rest)} more: {told} (all with --json)")
+    return lines
+
+
+def render_error(error: SafeInstallError) -> List[str]:
+    """The error as people read it: findings, message, hint."""
+    lines: List[str] = []
+    for finding in error.findings:
+        if finding.detail not in error.message:
+            lines += render_finding(finding)
+    lines.append(f"error: {printable(error.message)}")
+    if error.rejections:
+        lines += render_rejections(error.rejections, 8)
+    if error.hint:
+        lines.append(f"hint: {error.hint}")
+    return lines
+
+
+# --- what is seen while it happens -----------------------------------------------------------------
+
+
+class TextReporter(Reporter):
+    """Lines on stderr; bars there when it is a terminal; pip's own lines where pip would write them."""
+
+    def __init__(self, *, quiet: int = 0, json_on_stdout: bool = False, notes: bool = True) -> None:
+        self.quiet = quiet
+        self.notes = notes
+        self._pip_stdout = sys.stderr if json_on_stdout else sys.stdout
+        self._bars: Optional[Any] = None
+        self._tasks: Dict[str, Any] = {}
+        self._started: Dict[str, float] = {}
+        self._totals: Dict[str, Optional[float]] = {}
+
+    def note(self, text: str) -> None:
+        """A decision."""
+        if self.notes and self.quiet < 1:
+            self._line(sys.stderr, printable(text))
+
+    def warn(self, text: str) -> None:
+        """A warning is shown unless -qq."""
+        if self.quiet < 2:
+            self._line(sys.stderr, f"warning: {printable(text)}")
+
+    def output(self, line: str) -> None:
+        """pip's stdout."""
+        if self.quiet < 1:
+            self._line(self._pip_stdout, line)
+
+    def error_output(self, line: str) -> None:
+        """pip's stderr."""
+        self._line(sys.stderr, line)
+
+    def task_started(self, task: str, total: Optional[float] = None, unit: str = "") -> None:
+        """A bar on a terminal; elsewhere one line when it has taken more than a second."""
+        self._started[task] = time.monotonic()
+        self._totals[task] = total
+        if self.quiet or not sys.stderr.isatty():
+            return
+        bars = self._progress()
+        self._tasks[task] = bars.add_task(printable(task), total=total, unit=unit, visible=False)
+
+    def task_advanced(self, task: str, done: float, text: str = "") -> None:
+        """The bar moves; it is shown once the task has taken more than a second."""
+        if task in self._tasks and self._bars is not None:
+            late = time.monotonic() - self._started[task] > SLOW
+            label = printable(f"{task} {text[-80:]}" if text else task)
+            self._bars.update(self._tasks[task], completed=done, description=label, visible=late)
+        elif self.quiet < 1 and task in self._started and not sys.stderr.isatty():
+            self._plain_progress(task)
+
+    def task_ended(self, task: str, text: str = "") -> None:
+        """The bar goes; a slow task leaves a line."""
+        seconds = time.monotonic() - self._started.pop(task, time.monotonic())
+        if task in self._tasks and self._bars is not None:
+            self._bars.remove_task(self._tasks.pop(task))
+            if not self._tasks:
+                self._bars.stop()
+                self._bars = None
+        if seconds > SLOW or text:
+            self.note(f"{task}: {text or 'done'} ({seconds:.1f} s)")
+
+    def close(self) -> None:
+        """Take every bar away."""
+        if self._bars is not None:
+            self._bars.stop()
+            self._bars = None
+            self._tasks.clear()
+
+    def _plain_progress(self, task: str) -> None:
+        key = f"told {task}"
+        started = self._started[task]
+        if key not in self._totals and time.monotonic() - started > SLOW:
+            self._totals[key] = None
+            self.note(f"{task} ...")
+
+    def _line(self, stream: IO[str], text: str) -> None:
+        if self._bars is not None:
+            self._bars.console.print(text, markup=False, highlight=False, soft_wrap=True)
+            return
+        print(text, file=stream, flush=True)
+
+    def _progress(self) -> Any:
+        if self._bars is None:
+            from rich.console import Console
+            from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+
+            self._bars = Progress(
+                SpinnerColumn(),
+                TextColumn("{task.description}", markup=False),
+                BarColumn(),
+                TimeElapsedColumn(),
+                console=Console(stderr=True),
+                transient=True,
+            )
+            self._bars.start()
+        return self._bars
+
+
+# --- the end ---------------------------------------------------------------------------------------
+
+OUTCOME_SENTENCES: Mapping[Outcome, str] = {
+    Outcome.ALREADY_SATISFIED: "Nothing to do: everything asked for is installed.",
+    Outcome.ROLLED_BACK: "Rolled back: the environment is exactly as it was.",
+    Outcome.REFUSED: "Refused: nothing was changed.",
+    Outcome.HEALTHY: "Healthy.",
+    Outcome.UNHEALTHY: "Not healthy.",
+}
+
+
+def show_result(result: InstallResult, *, quiet: int = 0, program: str = "safe-install") -> None:
+    """The result as text: findings to stderr, what was done and the outcome to stdout."""
+    for finding in result.findings:
+        if quiet < 1 or finding.severity is Severity.ERROR:
+            for line in render_finding(finding):
+                print(line, file=sys.stderr)
+    sys.stderr.flush()
+    if quiet:
+        return
+    for line in _result_lines(result, program):
+        print(line)
+    sys.stdout.flush()
+
+
+def _result_lines(result: InstallResult, program: str) -> List[str]:
+    plan = result.plan or Plan()
+    if result.outcome is Outcome.PLANNED:
+        if not plan.steps:
+            return [result.message] if result.message else []
+        names = " ".join(f"{s.name}-{s.version}" for s in plan.steps if s.version)
+        return [*render_steps(plan), f"Would install {names}"]
+    if result.outcome is Outcome.INSTALLED:
+        lines = [f"Successfully installed {_installed_names(plan)}"]
+        return lines + _verified_line(result, program)
+    if result.outcome is Outcome.UNINSTALLED:
+        lines = [f"Successfully uninstalled {step.name}-{step.from_version}" for step in plan.steps]
+        return lines + _verified_line(result, program)
+    sentence = result.message or OUTCOME_SENTENCES.get(result.outcome, "")
+    return sentence.splitlines()
+
+
+def _installed_names(plan: Plan) -> str:
+    installed = sorted(f"{step.name}-{step.version}" for step in plan.steps if step.version)
+    return " ".join(installed)
+
+
+def _verified_line(result: InstallResult, program: str) -> List[str]:
+    if result.after is None or result.after.torch_version is None:
+        return []
+    undo = f"Undo with: {program} undo {result.transaction}" if result.transaction else ""
+    return [f"Verified: {render_health(result.after)}. {undo}".strip()]
+
+
+def show_document(document: Mapping[str, Any]) -> None:
+    """The one JSON document on stdout."""
+    print(json.dumps(document, indent=2, ensure_ascii=False), flush=True)
+
+
+def show_error(error: SafeInstallError) -> None:
+    """The error on stderr."""
+    for line in render_error(error):
+        print(line, file=sys.stderr)
+    sys.stderr.flush()
+
+
+def show_lines(lines: Sequence[str]) -> None:
+    """Plain lines on stdout."""
+    for line in lines:
+        print(printable(line))
+    sys.stdout.flush()

@@ -1,0 +1,172 @@
+"""The verdict: what counts as worse, and what does not."""
+
+from __future__ import annotations
+
+import pytest
+
+from safe_install.health.report import (
+    compare_health,
+    crash_event,
+    make_report,
+    parse_answers,
+    unmet_requirements,
+)
+from safe_install.models import Severity
+from tests.factories import MARKERS, make_distribution, make_environment, make_health
+
+
+def errors(before, after, requested=(), **options):
+    options.setdefault("torch_requested", False)
+    findings = compare_health(before, after, requested=requested, **options)
+    return [finding.check for finding in findings if finding.severity is Severity.ERROR]
+
+
+GOOD = make_health()
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "requested", "expected"),
+    [
+        pytest.param(GOOD, GOOD, (), [], id="nothing changed"),
+        pytest.param(GOOD, make_health(available=False, devices=0), (), ["cuda-lost"], id="CUDA lost"),
+        pytest.param(GOOD, make_health(available=None, devices=0), (), ["cuda-lost"], id="driver out of sight"),
+        pytest.param(make_health(devices=4), make_health(devices=3), (), ["devices-lost"], id="fewer devices"),
+        pytest.param(
+            GOOD,
+            make_health(torch="2.4.1+cu121", cuda="12.1"),
+            (),
+            ["torch-moved", "torch-moved"],
+            id="torch moved though CUDA works",
+        ),
+        pytest.param(GOOD, make_health(cuda="11.3"), (), ["torch-moved"], id="other CUDA build, same version"),
+        pytest.param(
+            make_health(available=False, devices=0),
+            make_health(available=False, devices=0),
+            (),
+            [],
+            id="CUDA was not available before either",
+        ),
+        pytest.param(
+            make_health(available=None, devices=0),
+            make_health(available=None, devices=0),
+            (),
+            [],
+            id="no driver here",
+        ),
+        pytest.param(
+            make_health(imports={"torch": None, "torch_sparse": "ImportError"}),
+            make_health(imports={"torch": None, "torch_sparse": "ImportError"}),
+            (),
+            [],
+            id="broken before and after",
+        ),
+        pytest.param(
+            make_health(imports={"torch": None, "torch_sparse": None}),
+            make_health(imports={"torch": None, "torch_sparse": "ImportError"}),
+            (),
+            ["import-failed"],
+            id="another extension broke",
+        ),
+        pytest.param(
+            GOOD,
+            make_health(imports={"torch": None, "torch_scatter": "OSError"}),
+            ("torch_scatter",),
+            ["import-failed"],
+            id="the requested one does not import",
+        ),
+        pytest.param(
+            GOOD,
+            make_health(operations={"torch-scatter on cuda": "RuntimeError"}),
+            ("torch-scatter",),
+            ["operation-failed"],
+            id="the requested one fails on the GPU",
+        ),
+        pytest.param(
+            make_health(asked="loader"),
+            make_health(imports={"torch": None, "torchvision": "RuntimeError"}),
+            (),
+            ["import-failed"],
+            id="what a loader was not asked counts as good",
+        ),
+        pytest.param(
+            GOOD,
+            make_health(imports={"torch": None, "torchvision": "RuntimeError"}),
+            (),
+            [],
+            id="what an import did not know before is only a warning",
+        ),
+        pytest.param(
+            make_health(unmet=("a 1 requires b, which is not installed",)),
+            make_health(unmet=("a 1 requires b, which is not installed",)),
+            (),
+            [],
+            id="unmet before",
+        ),
+        pytest.param(
+            GOOD,
+            make_health(unmet=("a 1 requires b, which is not installed",)),
+            (),
+            ["requirement-unmet"],
+            id="unmet now",
+        ),
+        pytest.param(GOOD, make_health(crashed="signal SIGSEGV"), (), ["check-crashed"], id="crashed between questions"),
+    ],
+)
+def test_verdict(before, after, requested, expected):
+    assert errors(before, after, requested) == expected
+
+
+def test_a_torch_that_was_asked_for_may_move_but_must_keep_cuda():
+    after = make_health(torch="2.4.1+cu121", cuda="12.1", available=False, devices=0)
+    assert errors(GOOD, after, torch_requested=True) == ["cuda-lost"]
+
+
+def test_naming_a_cpu_build_asks_for_the_loss_of_cuda():
+    after = make_health(torch="2.4.1+cpu", cuda=None, available=False, devices=0)
+    assert errors(GOOD, after, torch_requested=True, cuda_loss_requested=True) == []
+
+
+def test_the_reason_that_torch_gives_is_passed_on():
+    after = make_health(available=False, devices=0, warnings=("The NVIDIA driver on your system is too old",))
+    (finding,) = compare_health(GOOD, after, requested=(), torch_requested=False)
+    assert "too old" in finding.detail
+
+
+def test_a_crash_names_the_step_in_which_it_happened():
+    lines = [
+        '{"event": "begin", "kind": "import", "name": "torch"}',
+        '{"event": "end", "kind": "import", "name": "torch", "ok": true, "error": null, "seconds": 1.0}',
+        '{"event": "begin", "kind": "import", "name": "torch_scatter"}',
+        '{"event": "en',
+    ]
+    answers = parse_answers(lines)
+    assert not answers.done
+    assert answers.unfinished == "import torch_scatter"
+    events = [*answers.events, crash_event(answers.unfinished, "signal SIGSEGV")]
+    report = make_report(events, torch=None, asked="import", seconds=1.0)
+    assert report.imports["torch"].ok
+    assert report.imports["torch_scatter"].error == "signal SIGSEGV"
+
+
+@pytest.mark.parametrize(
+    ("requires", "expected"),
+    [
+        (["b>=1"], ()),
+        (["b>=2"], ("a 1.0 requires b>=2, which is 1.5",)),
+        (["c"], ("a 1.0 requires c, which is not installed",)),
+        (["c ; extra == 'more'"], ()),
+        (["c ; python_version < '3.8'"], ()),
+        (["c ; python_version >= '3.8'"], ("a 1.0 requires c, which is not installed",)),
+        (["not a requirement at all !!"], ()),
+    ],
+)
+def test_unmet_requirements(requires, expected):
+    environment = make_environment(
+        make_distribution("a", "1.0", requires=requires), make_distribution("b", "1.5")
+    )
+    assert unmet_requirements(environment.installed, MARKERS) == expected
+
+
+def test_only_the_distributions_of_interest_are_asked():
+    environment = make_environment(make_distribution("new", "1", requires=["gone"]))
+    assert unmet_requirements(environment.installed, MARKERS, of=()) == ()

@@ -1,0 +1,195 @@
+"""pip's report becomes steps; what moves torch is refused; pip's words are understood."""
+
+from __future__ import annotations
+
+import pytest
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
+
+from safe_install.models import Action, Plan
+from safe_install.resolve.plan import (
+    are_satisfied,
+    check_plan,
+    conflict_reason,
+    guard_constraints,
+    is_guarded,
+    is_satisfied,
+    names_in_failure,
+    names_released,
+    planned_distributions,
+    steps_of_report,
+)
+from tests.factories import make_distribution, make_environment
+
+TORCH_ENVIRONMENT = make_environment(
+    make_distribution("torchvision", "0.9.1+cu111"),
+    make_distribution("nvidia-nccl-cu12", "2.18.1"),
+    make_distribution("numpy", "1.24.4"),
+    torch="1.8.1+cu111",
+)
+
+
+def entry(name, version, *, requires=(), requested=False, url=None, **download):
+    return {
+        "metadata": {"name": name, "version": version, "requires_dist": list(requires)},
+        "download_info": {"url": url or f"https://host/{name}-{version}-py3-none-any.whl", **download},
+        "requested": requested,
+        "is_direct": False,
+    }
+
+
+@pytest.mark.parametrize(
+    ("name", "expected"),
+    [
+        ("torch", True),
+        ("torchvision", True),
+        ("nvidia-cublas-cu12", True),
+        ("triton", True),
+        ("torch-scatter", False),
+        ("numpy", False),
+    ],
+)
+def test_what_moves_with_torch(name, expected):
+    assert is_guarded(canonicalize_name(name)) is expected
+
+
+def test_constraints_carry_the_full_versions():
+    assert guard_constraints(TORCH_ENVIRONMENT, released=()) == (
+        "nvidia-nccl-cu12==2.18.1",
+        "torch==1.8.1+cu111",
+        "torchvision==0.9.1+cu111",
+    )
+
+
+def test_without_torch_nothing_is_guarded():
+    environment = make_environment(make_distribution("nvidia-nccl-cu12", "2.18.1"))
+    assert guard_constraints(environment, released=()) == ()
+
+
+@pytest.mark.parametrize(
+    ("named", "allow", "expected"),
+    [
+        ((), False, set()),
+        (("numpy",), False, set()),
+        (("torchvision",), False, {"torchvision"}),
+        (("torch",), False, {"torch", "torchvision", "nvidia-nccl-cu12"}),
+        ((), True, {"torch", "torchvision", "nvidia-nccl-cu12"}),
+    ],
+)
+def test_what_may_move(named, allow, expected):
+    assert names_released(TORCH_ENVIRONMENT, named=named, allow_torch_change=allow) == expected
+
+
+def test_steps_say_why():
+    report = {
+        "install": [
+            entry("harmful-tools", "1.0", requires=["torch==2.4.1"], requested=True),
+            entry("torch", "2.4.1"),
+        ]
+    }
+    first, second = steps_of_report(report, TORCH_ENVIRONMENT, {})
+    assert (first.action, first.because) == (Action.ADD, "requested")
+    assert (second.action, second.from_version) == (Action.REPLACE, "1.8.1+cu111")
+    assert second.because == "harmful-tools 1.0 requires torch==2.4.1"
+
+
+def test_a_plan_that_moves_torch_is_refused_and_names_who_wanted_it():
+    steps = steps_of_report(
+        {
+            "install": [
+                entry("harmful-tools", "1.0", requires=["torch==2.4.1"], requested=True),
+                entry("torch", "2.4.1"),
+            ]
+        },
+        TORCH_ENVIRONMENT,
+        {},
+    )
+    (finding,) = check_plan(Plan(steps), TORCH_ENVIRONMENT, released=())
+    assert finding.check == "torch-moved"
+    assert "harmful-tools 1.0 requires torch==2.4.1" in finding.detail
+    assert check_plan(Plan(steps), TORCH_ENVIRONMENT, released={"torch"}) == ()
+
+
+def test_adding_a_companion_is_no_move():
+    steps = steps_of_report({"install": [entry("torchaudio", "0.8.1")]}, TORCH_ENVIRONMENT, {})
+    assert check_plan(Plan(steps), TORCH_ENVIRONMENT, released=()) == ()
+
+
+def test_kinds_and_hashes_are_read_from_the_report():
+    entries = [
+        entry("a", "1", archive_info={"hash": "sha256=aa"}),
+        entry("b", "1", url="https://host/b-1.tar.gz", archive_info={"hashes": {"sha256": "bb"}}),
+        entry("c", "1", url="file:///src/c", dir_info={"editable": True}),
+    ]
+    steps = steps_of_report({"install": entries}, TORCH_ENVIRONMENT, {})
+    assert [(step.kind, step.sha256) for step in steps] == [
+        ("wheel", "aa"),
+        ("sdist", "bb"),
+        ("editable", None),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("numpy", True),
+        ("numpy<2", True),
+        ("numpy>=2", False),
+        ("torch>=1.8", True),
+        ("torch==1.8.1", True),
+        ("torch==1.8.1+cu113", False),
+        ("absent", False),
+        ("numpy[extra]", False),
+        ("numpy @ https://host/numpy.whl", False),
+    ],
+)
+def test_satisfied(text, expected):
+    assert is_satisfied(Requirement(text), TORCH_ENVIRONMENT) is expected
+
+
+def test_dependencies_that_come_along_count_as_satisfied():
+    assert are_satisfied(["torch-scatter", "numpy"], TORCH_ENVIRONMENT, coming={"torch-scatter"})
+    assert not are_satisfied(["scipy"], TORCH_ENVIRONMENT, coming=())
+    assert are_satisfied(["scipy; python_version < '3'"], TORCH_ENVIRONMENT, coming=())
+
+
+def test_planned_distributions():
+    steps = steps_of_report({"install": [entry("numpy", "2.0", requires=["x"])]}, TORCH_ENVIRONMENT, {})
+    after = planned_distributions(Plan(steps), TORCH_ENVIRONMENT)
+    assert after["numpy"].version == "2.0"
+    assert after["numpy"].requires == ("x",)
+
+
+# What pip 23.2.1 and 26.3 really printed for these requests beside torch 2.13.0+cpu.
+CONFLICT = """
+ERROR: Cannot install harmful-tools==1.0 because these package versions have conflicting dependencies.
+
+The conflict is caused by:
+    harmful-tools 1.0 depends on torch==2.4.1
+    The user requested (constraint) torch==1.8.1+cu111
+
+To fix this you could try to:
+"""
+
+
+def test_a_conflict_with_the_guard_names_the_requirement():
+    reason = conflict_reason(CONFLICT, ["torch==1.8.1+cu111"])
+    assert reason == "harmful-tools 1.0 requires torch==2.4.1, but torch==1.8.1+cu111 is installed"
+
+
+def test_a_conflict_of_others_is_not_ours():
+    text = CONFLICT.replace("torch", "left-pad")
+    assert conflict_reason(text, ["torch==1.8.1+cu111"]) is None
+
+
+def test_no_version_left_names_the_requirement():
+    text = "ERROR: Could not find a version that satisfies the requirement torch>=2 (from versions: 1.0)"
+    assert conflict_reason(text, ["torch==1.8.1"]) == "torch>=2 was wanted, but torch==1.8.1 is installed"
+
+
+def test_projects_of_the_index_are_found_in_a_failure():
+    text = "ERROR: No matching distribution found for torch-scatter==2.1.2\nGetting torch_sparse\n"
+    assert names_in_failure(text, {"torch-scatter", "torch-sparse", "pyg-lib"}) == (
+        "torch-scatter",
+        "torch-sparse",
+    )
