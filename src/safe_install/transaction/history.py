@@ -1,0 +1,220 @@
+"""Committed transactions on disk: read them, take one back, and let the oldest go.
+
+What a committed change replaced stays in its transaction directory. Taking it back is again a transaction, with the
+renames read backwards, so it can be verified, rolled back and itself be taken back.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+import stat
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Dict, Iterator, List, Mapping, Optional, Sequence, Tuple
+
+from safe_install.errors import Refused
+from safe_install.transaction import recover as recovery
+from safe_install.transaction.journal import Journal, make_document, make_reverse, parse_document
+from safe_install.transaction.lock import open_state_directory
+from safe_install.transaction.swap import Transaction, make_facts, make_id, read_removed_directory
+
+
+@dataclass(frozen=True)
+class HistoryEntry:
+    """One committed transaction."""
+
+    id: str
+    command: Tuple[str, ...]
+    created: float  # seconds since the epoch
+    summary: Mapping[str, Any]  # what the committing command had to say
+    undoes: Optional[str] = None  # the transaction that this one took back
+    undone_by: Optional[str] = None
+    problem: Optional[str] = None  # why its journal cannot be read
+
+
+@dataclass(frozen=True)
+class Pruned:
+    """One transaction whose kept files were removed."""
+
+    id: str
+    size: int  # bytes
+    problem: Optional[str] = None  # what could not be removed: a warning, nothing more
+
+
+def read_history(prefix: Path) -> Tuple[HistoryEntry, ...]:
+    """All committed transactions, newest first. Changes nothing, takes no lock."""
+    state = _find_state(prefix)
+    names = [name for name, what in recovery.list_transactions(str(prefix)) if what == "committed"]
+    entries = [_read_entry(state / name) for name in names]
+    undone: Dict[str, str] = {}
+    for entry in entries:
+        # An undo that was itself undone does not count; newest first, so that is known when it is reached.
+        if entry.undoes is not None and entry.id not in undone:
+            undone[entry.undoes] = entry.id
+    return tuple(dataclasses.replace(entry, undone_by=undone.get(entry.id)) for entry in entries)
+
+
+def _find_state(prefix: Path) -> Path:
+    return Path(os.path.realpath(str(prefix))) / recovery.STATE_DIRECTORY
+
+
+def _read_entry(directory: Path) -> HistoryEntry:
+    identifier = directory.name[len("txn-") :]
+    try:
+        journal = _read_journal(directory)
+    except (recovery.JournalInvalid, KeyError, TypeError, ValueError, OSError) as error:
+        return HistoryEntry(identifier, (), 0.0, {}, problem=str(error))
+    try:
+        summary = json.loads((directory / "summary.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        summary = {}
+    return HistoryEntry(identifier, journal.command, journal.created, summary, undoes=journal.undoes)
+
+
+def _read_journal(directory: Path) -> Journal:
+    return parse_document(recovery.read_journal(str(directory / recovery.COMMITTED)))
+
+
+def begin_undo(
+    prefix: Path, transaction_id: Optional[str] = None, *, command: Sequence[str] = ("undo",)
+) -> Transaction:
+    """Open the transaction that takes back `transaction_id`, or the newest that is neither undone nor an undo.
+
+    It has its plan already: the caller swaps, verifies, and commits or rolls back. The caller holds the lock. Raises
+    Refused when there is none, when later changes stand on it, or when files were changed by something else since.
+    """
+    entries = read_history(prefix)
+    entry = _select_entry(entries, transaction_id, prefix)
+    state = open_state_directory(prefix)
+    directory = state / f"txn-{entry.id}"
+    document = recovery.read_journal(str(directory / recovery.COMMITTED))
+    journal = parse_document(document)
+    reverse = make_reverse(journal, transaction_id=make_id(), command=tuple(command), created=time.time())
+    _check_unchanged(state.parent, reverse, entry, entries)
+    recovery.libc()
+    rmdirs = tuple(read_removed_directory(str(state.parent), gone.target) for gone in reverse.rmdirs)
+    return Transaction(state, dataclasses.replace(reverse, rmdirs=rmdirs, facts=make_facts()), None)
+
+
+def _select_entry(
+    entries: Sequence[HistoryEntry], transaction_id: Optional[str], prefix: Path
+) -> HistoryEntry:
+    if transaction_id is None:
+        entry = next((item for item in entries if item.undone_by is None and item.undoes is None), None)
+        if entry is None:
+            raise Refused(
+                f"there is nothing to undo in {prefix}", hint="safe-install history lists what was done."
+            )
+    else:
+        entry = next((item for item in entries if item.id == transaction_id), None)
+        if entry is None:
+            raise Refused(
+                f"{prefix} has no transaction {transaction_id}",
+                hint="safe-install history lists those that are kept.",
+            )
+    if entry.undone_by is not None:
+        raise Refused(
+            f"transaction {entry.id} was undone already, by {entry.undone_by}",
+            hint=f"To bring it back: safe-install undo {entry.undone_by}",
+        )
+    if entry.problem is not None:
+        raise Refused(f"transaction {entry.id} cannot be read: {entry.problem}", hint="Undo another one.")
+    return entry
+
+
+def _check_unchanged(
+    prefix: Path, reverse: Journal, entry: HistoryEntry, entries: Sequence[HistoryEntry]
+) -> None:
+    try:
+        wrong = recovery.Undo(str(prefix), make_document(reverse)).find_missing_before()
+    except recovery.JournalInvalid as error:
+        raise Refused(
+            f"transaction {entry.id} cannot be undone: {error}", hint="Undo another one."
+        ) from error
+    later = [item.id for item in entries if item.id > entry.id and item.undone_by is None]
+    if wrong:
+        listed = "\n  ".join(wrong[:10])
+        hint = "Install the versions that you want with safe-install instead."
+        if later:
+            hint = f"Undo the later transactions first, newest first: {', '.join(later)}."
+        raise Refused(
+            f"transaction {entry.id} cannot be undone: these paths were changed since, by a later transaction or by "
+            f"another installer:\n  {listed}",
+            hint=hint,
+        )
+    added = list(_find_later_files(prefix, reverse, entry))
+    if added:
+        listed = "\n  ".join(added[:10])
+        raise Refused(
+            f"transaction {entry.id} cannot be undone: these files were written since and would go with it:\n  {listed}",
+            hint="Move them to a place outside of the packages, then run the command again.",
+        )
+
+
+def _find_later_files(prefix: Path, reverse: Journal, entry: HistoryEntry) -> Iterator[str]:
+    """Files that somebody wrote into a directory that would move away as a whole; bytecode does not count."""
+    committed = float(entry.summary.get("committed", entry.created))
+    moved = [(x.target, x.old) for x in reverse.exchanges] + [(x.target, x.old) for x in reverse.outs]
+    for target, identity in moved:
+        if identity.kind != "d":
+            continue
+        for folder, _, files in os.walk(str(prefix / target)):
+            for name in files:
+                path = os.path.join(folder, name)
+                # The time of the last change of name or content: a copy that keeps its old mtime shows here too.
+                if not recovery.is_bytecode(path) and os.lstat(path).st_ctime > committed:
+                    yield path
+
+
+def measure(prefix: Path, transaction_id: str) -> int:
+    """The bytes on disk that a transaction keeps for its undo."""
+    total = 0
+    for folder, _, files in os.walk(str(_find_state(prefix) / f"txn-{transaction_id}")):
+        for name in files:
+            status = os.lstat(os.path.join(folder, name))
+            total += status.st_blocks * 512 if stat.S_ISREG(status.st_mode) else 0
+    return total
+
+
+def prune(prefix: Path, *, keep: int = 5, limit_bytes: Optional[int] = None) -> Tuple[Pruned, ...]:
+    """Let the oldest transactions go: all but the newest `keep`, and more until the rest fits into `limit_bytes`.
+
+    The newest always stays. A transaction and its undo share files and go together. The caller holds the lock.
+    """
+    entries = read_history(prefix)
+    groups = _make_groups(entries)
+    sizes = {entry.id: measure(prefix, entry.id) for entry in entries}
+    kept, total, pruned = 0, 0, []
+    for number, group in enumerate(groups):
+        size = sum(sizes[identifier] for identifier in group)
+        too_many = kept + len(group) > max(keep, 1)
+        too_large = limit_bytes is not None and total + size > limit_bytes
+        if number > 0 and (too_many or too_large):
+            pruned += [_discard(prefix, identifier, sizes[identifier]) for identifier in group]
+            kept, total = max(keep, 1), limit_bytes if limit_bytes is not None else total
+            continue
+        kept, total = kept + len(group), total + size
+    return tuple(pruned)
+
+
+def _discard(prefix: Path, identifier: str, size: int) -> Pruned:
+    problem = recovery.discard(str(_find_state(prefix) / f"txn-{identifier}"))
+    return Pruned(identifier, size, problem)
+
+
+def _make_groups(entries: Sequence[HistoryEntry]) -> List[List[str]]:
+    """Transactions that hold each other's files, newest group first."""
+    group_of: Dict[str, List[str]] = {}
+    groups: List[List[str]] = []
+    for entry in entries:
+        group = group_of.get(entry.id)
+        if group is None:
+            group = group_of[entry.id] = []
+            groups.append(group)
+        group.append(entry.id)
+        if entry.undoes is not None:
+            group_of[entry.undoes] = group
+    return groups

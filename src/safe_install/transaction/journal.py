@@ -1,0 +1,194 @@
+"""The journal as values: what a change will rename, how it is written down, and how it reads backwards.
+
+Pure. Reading a journal back from the disk and undoing it is `recover`'s, which has to stand alone; the format
+is described there.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import dataclass, field
+from typing import Any, Dict, List, Mapping, Optional, Tuple
+
+FORMAT = 1
+
+
+@dataclass(frozen=True)
+class Identity:
+    """What tells one file system object from another that may lie at the same path."""
+
+    kind: str  # "f" file, "d" directory, "l" symbolic link, "o" anything else
+    inode: int  # 0: not compared (overlayfs may give a new one when it copies a file up)
+    size: int = 0  # 0 for directories
+    mtime_ns: int = 0  # 0 for directories: programs write bytecode into them
+
+    def is_ambiguous_with(self, other: Identity) -> bool:
+        """True when the two could not be told apart by looking."""
+        same_inode = not self.inode or not other.inode or self.inode == other.inode
+        mine, others = (self.kind, self.size, self.mtime_ns), (other.kind, other.size, other.mtime_ns)
+        return same_inode and mine == others
+
+
+@dataclass(frozen=True)
+class Exchange:
+    """The old object at `target` and the new one at `slot` trade places in one step."""
+
+    target: str
+    slot: str
+    old: Identity
+    new: Identity
+
+
+@dataclass(frozen=True)
+class Out:
+    """The old object at `target` goes to the free name `slot`."""
+
+    target: str
+    slot: str
+    old: Identity
+
+
+@dataclass(frozen=True)
+class In:
+    """The new object at `slot` goes to the free name `target`."""
+
+    slot: str
+    target: str
+    new: Identity
+
+
+@dataclass(frozen=True)
+class RemovedDirectory:
+    """A directory that is empty after the outs, and what is needed to make it again."""
+
+    target: str
+    mode: int
+    uid: int
+    gid: int
+
+
+@dataclass(frozen=True)
+class MadeDirectory:
+    """A directory that the ins need."""
+
+    target: str
+    mode: int
+
+
+@dataclass(frozen=True)
+class DirectoryTimes:
+    """The times of a touched directory before the change."""
+
+    target: str
+    atime_ns: int
+    mtime_ns: int
+
+
+@dataclass(frozen=True)
+class Journal:
+    """One change, in the order in which it is carried out; undone in the reverse order.
+
+    Targets are relative to the prefix, slots to its `.safe-install` directory, both with `/`.
+    """
+
+    id: str
+    command: Tuple[str, ...]
+    created: float  # seconds since the epoch
+    exchanges: Tuple[Exchange, ...] = ()
+    outs: Tuple[Out, ...] = ()
+    rmdirs: Tuple[RemovedDirectory, ...] = ()  # deepest first
+    mkdirs: Tuple[MadeDirectory, ...] = ()  # parents first
+    ins: Tuple[In, ...] = ()
+    times: Tuple[DirectoryTimes, ...] = ()
+    undoes: Optional[str] = None  # the id of the transaction that this one takes back
+    facts: Mapping[str, Any] = field(default_factory=dict)  # versions of the tool and of Python, for people
+
+    @property
+    def is_empty(self) -> bool:
+        """True when nothing would be renamed."""
+        return not (self.exchanges or self.outs or self.ins or self.rmdirs or self.mkdirs)
+
+
+_ROWS = {
+    "exchanges": Exchange,
+    "outs": Out,
+    "rmdirs": RemovedDirectory,
+    "mkdirs": MadeDirectory,
+    "ins": In,
+    "times": DirectoryTimes,
+}
+
+
+def make_document(journal: Journal) -> Dict[str, Any]:
+    """The JSON object of a journal; every row is a list in the order of its fields."""
+    document: Dict[str, Any] = {
+        "format": FORMAT,
+        "id": journal.id,
+        "command": list(journal.command),
+        "created": journal.created,
+        "undoes": journal.undoes,
+        "facts": dict(journal.facts),
+    }
+    for key in _ROWS:
+        document[key] = [_make_row(row) for row in getattr(journal, key)]
+    return document
+
+
+def _make_row(row: Any) -> List[Any]:
+    values = []
+    for name in row.__dataclass_fields__:
+        value = getattr(row, name)
+        if isinstance(value, Identity):
+            value = [value.kind, value.inode, value.size, value.mtime_ns]
+        values.append(value)
+    return values
+
+
+def encode(document: Mapping[str, Any]) -> bytes:
+    """The bytes of a journal file: the sha256 of the rest, a line feed, one JSON object in ASCII."""
+    body = json.dumps(document, separators=(",", ":")).encode("ascii")
+    return hashlib.sha256(body).hexdigest().encode("ascii") + b"\n" + body
+
+
+def parse_document(document: Mapping[str, Any]) -> Journal:
+    """The value of a document that `recover.read_journal` has read; raises KeyError, TypeError or ValueError."""
+    if document["format"] != FORMAT:
+        raise ValueError(f"journal format {document['format']!r}, known is {FORMAT}")
+    rows = {key: tuple(_parse_row(kind, row) for row in document[key]) for key, kind in _ROWS.items()}
+    return Journal(
+        id=str(document["id"]),
+        command=tuple(document["command"]),
+        created=float(document["created"]),
+        undoes=document["undoes"],
+        facts=dict(document["facts"]),
+        **rows,
+    )
+
+
+def _parse_row(kind: Any, row: Any) -> Any:
+    return kind(*(Identity(*value) if isinstance(value, list) else value for value in row))
+
+
+def make_reverse(
+    journal: Journal, *, transaction_id: str, command: Tuple[str, ...], created: float
+) -> Journal:
+    """The change that takes `journal` back: its stash is the new content, what it installed is stashed.
+
+    Directory times and the owners of removed directories have to be read from the disk: left empty here.
+    """
+    outs = tuple(
+        Out(move.target, f"txn-{transaction_id}/stash/{number}", move.new)
+        for number, move in enumerate(reversed(journal.ins))
+    )
+    return Journal(
+        id=transaction_id,
+        command=command,
+        created=created,
+        exchanges=tuple(Exchange(x.target, x.slot, x.new, x.old) for x in reversed(journal.exchanges)),
+        outs=outs,
+        rmdirs=tuple(RemovedDirectory(made.target, made.mode, 0, 0) for made in reversed(journal.mkdirs)),
+        mkdirs=tuple(MadeDirectory(gone.target, gone.mode) for gone in reversed(journal.rmdirs)),
+        ins=tuple(In(move.slot, move.target, move.old) for move in reversed(journal.outs)),
+        undoes=journal.id,
+    )

@@ -1,0 +1,142 @@
+"""One changing command at a time in one environment, and no signal in the middle of a swap."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+import signal
+import stat
+import threading
+import time
+from pathlib import Path
+from typing import Any, Dict, Iterator, Optional
+
+from safe_install.errors import EnvironmentLocked, Refused
+from safe_install.transaction import recover as recovery
+
+try:
+    import fcntl
+except ImportError:  # not a POSIX system: locking says so when it is asked for
+    fcntl = None  # type: ignore[assignment]
+
+_UV_WAIT = 5.0  # seconds; uv holds its lock for a whole install
+_HELD = ("SIGINT", "SIGTERM", "SIGHUP")
+
+
+def open_state_directory(prefix: Path) -> Path:
+    """Make `<prefix>/.safe-install` (0700) if needed and return it; refuse one that is not ours alone."""
+    state = Path(os.path.realpath(str(prefix))) / recovery.STATE_DIRECTORY
+    try:
+        os.mkdir(state, 0o700)
+    except FileExistsError:
+        pass
+    except OSError as error:
+        raise Refused(
+            f"{state.parent} cannot be written: {error.strerror}",
+            hint="Run as the user that owns this environment, or choose another one with --python.",
+        ) from error
+    status = os.lstat(state)
+    if not stat.S_ISDIR(status.st_mode):
+        raise Refused(
+            f"{state} is not a directory", hint=f"Look at it, then move it away: mv {state} {state}.old"
+        )
+    if status.st_uid != os.geteuid():
+        raise Refused(
+            f"{state} belongs to another user (uid {status.st_uid})",
+            hint="Run as the user that owns this environment.",
+        )
+    if stat.S_IMODE(status.st_mode) != 0o700:
+        os.chmod(state, 0o700)
+    return state
+
+
+@contextlib.contextmanager
+def lock_environment(prefix: Path) -> Iterator[Path]:
+    """Hold the environment `prefix` for one changing command; yields its state directory.
+
+    Raises EnvironmentLocked at once when another safe-install holds it, and after a few seconds when uv does.
+    Ours is taken first: uv never asks for it, so the two cannot wait for each other. uv's own lock file is taken
+    where it is there already: making one would change the environment. The kernel lets go when the process dies.
+    """
+    if fcntl is None:
+        raise Refused("environments can only be changed on Linux and macOS", hint="Use WSL on Windows.")
+    state = open_state_directory(prefix)
+    with contextlib.ExitStack() as stack:
+        if not stack.enter_context(_flock(state / recovery.LOCK, create=True, wait=0.0)):
+            raise EnvironmentLocked(
+                f"another safe-install is changing {state.parent}",
+                hint="Wait until it has ended, then run the command again.",
+            )
+        uv_lock = state.parent / ".lock"
+        if uv_lock.is_file() and not stack.enter_context(_flock(uv_lock, create=False, wait=_UV_WAIT)):
+            raise EnvironmentLocked(
+                f"uv is changing {state.parent} (it holds {uv_lock})",
+                hint="Wait until it has ended, then run the command again.",
+            )
+        yield state
+
+
+@contextlib.contextmanager
+def _flock(path: Path, *, create: bool, wait: float) -> Iterator[bool]:
+    flags = os.O_RDWR | os.O_NOFOLLOW | os.O_CLOEXEC | (os.O_CREAT if create else 0)
+    try:
+        descriptor = os.open(path, flags, 0o600)
+    except OSError as error:
+        if not create and error.errno in (errno.EACCES, errno.EROFS, errno.ENOENT, errno.ELOOP):
+            yield True  # a lock file of uv that we may not open: nothing to wait for
+            return
+        raise Refused(
+            f"{path} cannot be opened: {error.strerror}", hint=f"Look at it: ls -l {path}"
+        ) from error
+    try:
+        yield _try_lock(descriptor, wait=wait)
+    finally:
+        os.close(descriptor)
+
+
+def _try_lock(descriptor: int, *, wait: float) -> bool:
+    deadline = time.monotonic() + wait
+    while True:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            return True
+        except OSError as error:
+            if error.errno not in (errno.EAGAIN, errno.EACCES):
+                return True  # a file system without flock: there is nothing to hold
+        if time.monotonic() >= deadline:
+            return False
+        time.sleep(0.05)
+
+
+class HeldSignals:
+    """SIGINT, SIGTERM and SIGHUP are remembered instead of acted upon, from `hold` to `release`.
+
+    A handler rather than a mask: a mask holds for one thread only, and a progress display has threads of its own.
+    What the parent process had told us to ignore (nohup) stays ignored.
+    """
+
+    def __init__(self) -> None:
+        self.pending: Optional[int] = None  # the first that came
+        self._before: Dict[int, Any] = {}
+
+    def hold(self) -> None:
+        """Begin to remember; without effect outside of the main thread, where Python delivers no signals."""
+        if self._before or threading.current_thread() is not threading.main_thread():
+            return
+        for name in _HELD:
+            number = getattr(signal, name, None)
+            if number is None or signal.getsignal(number) in (signal.SIG_IGN, None):
+                continue
+            self._before[number] = signal.signal(number, self._remember)
+
+    def release(self) -> None:
+        """Give every signal back to whom it belonged; what came meanwhile is in `pending`."""
+        for number, handler in self._before.items():
+            signal.signal(number, handler)
+        self._before = {}
+
+    def _remember(self, number: int, frame: object) -> None:
+        del frame
+        if self.pending is None:
+            self.pending = number

@@ -1,0 +1,304 @@
+"""Which renames turn the environment before into the one after. Pure: the disk is asked through `Tree`.
+
+The rules: whole directories move as one where they hold nothing else; what no replaced distribution owns is
+never overwritten nor moved; what a remaining distribution also lists stays; interpreters and activation
+scripts are nobody's.
+"""
+
+from __future__ import annotations
+
+import enum
+import re
+from dataclasses import dataclass, field
+from typing import AbstractSet, Dict, List, Mapping, Optional, Protocol, Set, Tuple, Union
+
+_INTERPRETER = re.compile(r"(python|pypy)w?(\d+(\.\d+)*t?)?(\.exe)?")
+_ACTIVATION = re.compile(r"(activate(_this\.py|\.[a-z]+)?|Activate\.ps1|deactivate\.[a-z]+)")
+_STATE_DIRECTORY = ".safe-install"
+_OF_THE_PREFIX = frozenset({_STATE_DIRECTORY, "pyvenv.cfg", ".lock", "conda-meta"})
+
+
+class Tree(Protocol):
+    """What the planner asks about the disk. Paths are absolute, their parents without symbolic links."""
+
+    def read_kind(self, path: str) -> Optional[str]:
+        """`f`, `d`, `l` (symbolic link), `o`, or None when nothing is there."""
+
+    def read_entries(self, directory: str) -> Mapping[str, str]:
+        """Name -> kind of everything in a directory."""
+
+    def resolve(self, path: str) -> str:
+        """The path without symbolic links."""
+
+    def has_same_content(self, first: str, second: str) -> bool:
+        """Do two files hold the same bytes?"""
+
+    def find_owner(self, path: str) -> Optional[str]:
+        """The remaining distribution that lists this path."""
+
+
+class Level(enum.Enum):
+    """How much one rename carries."""
+
+    DIRECTORY = "directory"
+    FILE = "file"  # where a directory cannot be renamed: overlayfs, for one of a lower layer
+
+
+@dataclass(frozen=True)
+class Staged:
+    """A file or directory of the stage; `slot` is where it lies now."""
+
+    name: str
+    slot: str
+    kind: str
+    children: Tuple[Staged, ...] = ()
+
+
+@dataclass(frozen=True)
+class Areas:
+    """The directories of one environment, all absolute and without symbolic links."""
+
+    prefix: str
+    sites: Tuple[str, ...]  # purelib and platlib
+    scripts: str
+    others: Tuple[str, ...] = ()  # include and data
+    structure: AbstractSet[str] = field(init=False, default=frozenset())  # what is never moved itself
+
+    def __post_init__(self) -> None:
+        structure = {self.prefix}
+        for directory in (*self.sites, self.scripts, *self.others):
+            while is_within(directory, self.prefix):
+                structure.add(directory)
+                directory = _parent(directory)
+        object.__setattr__(self, "structure", structure)
+
+    def find_objection(self, path: str) -> Optional[str]:
+        """Why no distribution may own `path`, or None when one may."""
+        if not any(is_within(path, area) for area in (*self.sites, self.scripts, *self.others)):
+            return f"is outside of the environment's directories in {self.prefix}"
+        if any(is_within(path, site) for site in self.sites):
+            return None
+        name = path.rsplit("/", 1)[1]
+        if is_within(path, self.prefix) and path[len(self.prefix) :].split("/")[1] in _OF_THE_PREFIX:
+            return "belongs to the environment itself"
+        if _parent(path) == self.scripts and (_INTERPRETER.fullmatch(name) or _ACTIVATION.fullmatch(name)):
+            return "is the environment's interpreter or an activation script"
+        if any(is_within(path, _parent(site)) and _is_library(_parent(site)) for site in self.sites):
+            return "is in Python's standard library"
+        return None
+
+
+@dataclass(frozen=True)
+class MovePlan:
+    """The renames of one change; absolute paths."""
+
+    level: Level = Level.DIRECTORY
+    exchanges: Tuple[Tuple[str, str], ...] = ()  # (target, slot in the stage)
+    outs: Tuple[str, ...] = ()
+    rmdirs: Tuple[str, ...] = ()  # deepest first
+    mkdirs: Tuple[str, ...] = ()  # parents first
+    ins: Tuple[Tuple[str, str], ...] = ()  # (slot in the stage, target)
+    skipped: Tuple[str, ...] = ()  # targets that are there already, byte for byte, and belong to others
+
+
+@dataclass(frozen=True)
+class MoveRefusal:
+    """Why the change must not be made."""
+
+    path: str
+    reason: str
+    hint: str = ""
+
+
+def is_within(path: str, directory: str) -> bool:
+    """Is `path` strictly below `directory`, compared by component?"""
+    return path.startswith(directory.rstrip("/") + "/")
+
+
+def plan_moves(
+    old: AbstractSet[str], stage: Staged, *, tree: Tree, areas: Areas, level: Level = Level.DIRECTORY
+) -> Union[MovePlan, MoveRefusal]:
+    """Plan the change from the files `old` (existing, owned by what is replaced) to what the stage holds.
+
+    `stage` is the stage's root directory: its tree is the one of `/`.
+    """
+    removal = _Removal(old, tree, areas, level)
+    arrival = _Arrival(removal, tree, areas, level)
+    arrival.place(stage, "/")
+    if arrival.refusal is not None:
+        return arrival.refusal
+    incoming = {target for _, target in arrival.ins}
+    paired = [target for target in removal.outs if target in incoming]
+    slots = {target: slot for slot, target in arrival.ins}
+    pairs = set(paired)
+    return MovePlan(
+        level=level,
+        exchanges=tuple((target, slots[target]) for target in paired),
+        outs=tuple(target for target in removal.outs if target not in pairs),
+        rmdirs=tuple(directory for directory in removal.directories if directory not in arrival.reused),
+        mkdirs=tuple(arrival.mkdirs),
+        ins=tuple(move for move in arrival.ins if move[1] not in pairs),
+        skipped=tuple(arrival.skipped),
+    )
+
+
+@dataclass
+class _Part:
+    """What the walk found below one directory."""
+
+    is_pure: bool = True  # nothing but what goes
+    outs: List[str] = field(default_factory=list)
+    directories: List[str] = field(default_factory=list)
+
+
+class _Removal:
+    """The old files as few renames as the level allows."""
+
+    def __init__(self, old: AbstractSet[str], tree: Tree, areas: Areas, level: Level) -> None:
+        self._old, self._tree, self._level = old, tree, level
+        self._children = _make_children(old, areas.structure)
+        self.outs: List[str] = []
+        self.directories: List[str] = []
+        for directory in sorted(areas.structure & self._children.keys()):
+            for name in sorted(self._children[directory]):
+                part = self._visit(_join(directory, name))
+                self.outs += part.outs
+                self.directories += part.directories
+
+    def _visit(self, path: str) -> _Part:
+        if path in self._old:
+            return _Part(outs=[path])
+        mine: AbstractSet[str] = self._children.get(path, frozenset())
+        whole, owned = _Part(), _Part()
+        for name, kind in sorted(self._tree.read_entries(path).items()):
+            is_open = name in mine or kind == "d"
+            part = self._visit(_join(path, name)) if is_open else _Part(is_pure=False)
+            whole.is_pure = whole.is_pure and part.is_pure
+            for kept in (whole, owned) if name in mine else (whole,):
+                kept.outs += part.outs
+                kept.directories += part.directories
+        if not whole.is_pure:
+            owned.is_pure = False
+            return owned
+        if self._level is Level.DIRECTORY:
+            return _Part(outs=[path])
+        whole.directories.append(path)
+        return whole
+
+
+def _make_children(old: AbstractSet[str], structure: AbstractSet[str]) -> Dict[str, Set[str]]:
+    children: Dict[str, Set[str]] = {}
+    for path in old:
+        while path not in structure and path != "/":
+            parent, _, name = path.rpartition("/")
+            siblings = children.setdefault(parent or "/", set())
+            if name in siblings:
+                break
+            siblings.add(name)
+            path = parent or "/"
+    return children
+
+
+class _Arrival:
+    """Where the staged files go."""
+
+    def __init__(self, removal: _Removal, tree: Tree, areas: Areas, level: Level) -> None:
+        self._gone = set(removal.outs)
+        self._emptied = set(removal.directories)
+        self._tree, self._areas, self._level = tree, areas, level
+        self._claimed: Set[str] = set()
+        self.ins: List[Tuple[str, str]] = []
+        self.mkdirs: List[str] = []
+        self.reused: Set[str] = set()
+        self.skipped: List[str] = []
+        self.refusal: Optional[MoveRefusal] = None
+
+    def place(self, node: Staged, target: str) -> None:
+        """Plan the way of one staged file or directory; the first refusal ends the walk."""
+        if self.refusal is not None:
+            return
+        kind = None if target in self._gone or target in self._claimed else self._tree.read_kind(target)
+        if kind == "l" and node.kind == "d":
+            target = self._tree.resolve(target)
+            kind = None if target in self._gone or target in self._claimed else self._tree.read_kind(target)
+        if node.kind == "d":
+            self._place_directory(node, target, kind)
+        else:
+            self._place_file(node, target, kind)
+
+    def _place_directory(self, node: Staged, target: str, kind: Optional[str]) -> None:
+        if target in self._claimed or kind == "d":
+            if target in self._emptied:
+                self.reused.add(target)
+            self._place_children(node, target)
+        elif kind is not None:
+            self._refuse(target, "is a file that nothing replaced here owns, and would become a directory")
+        elif self._is_objected(target):
+            return
+        elif self._level is Level.DIRECTORY:
+            self._claimed.add(target)
+            self.ins.append((node.slot, target))
+        else:
+            self._claimed.add(target)
+            self.mkdirs.append(target)
+            self._place_children(node, target)
+
+    def _place_children(self, node: Staged, target: str) -> None:
+        for child in node.children:
+            self.place(child, _join(target, child.name))
+
+    def _place_file(self, node: Staged, target: str, kind: Optional[str]) -> None:
+        if self._is_objected(target):
+            return
+        if target in self._claimed:
+            self._refuse(target, "would come from two of the distributions to be installed")
+        elif kind is None or (kind == "d" and target in self._emptied):
+            self._claimed.add(target)
+            self.ins.append((node.slot, target))
+        elif kind == "d":
+            self._refuse(target, "is a directory with files that nothing replaced here owns")
+        elif _is_bytecode(target) or self._tree.has_same_content(node.slot, target):
+            # Bytecode of a module that stays is as good as the staged one: their sources are the same.
+            self.skipped.append(target)
+        else:
+            owner = self._tree.find_owner(target)
+            whose = f"belongs to {owner}" if owner else "belongs to no distribution that is replaced here"
+            self._refuse(target, f"is there with other content and {whose}")
+
+    def _is_objected(self, target: str) -> bool:
+        objection = self._areas.find_objection(target)
+        if objection is not None:
+            self._refuse(target, objection)
+        return objection is not None
+
+    def _refuse(self, target: str, reason: str) -> None:
+        hint = "Move that file away, or uninstall what it belongs to, if it is not needed."
+        self.refusal = self.refusal or MoveRefusal(target, reason, hint)
+
+
+def make_plan_without_exchange(plan: MovePlan) -> MovePlan:
+    """The same change where two names cannot trade places: the old one out, then the new one in."""
+    return MovePlan(
+        level=plan.level,
+        outs=tuple(target for target, _ in plan.exchanges) + plan.outs,
+        rmdirs=plan.rmdirs,
+        mkdirs=plan.mkdirs,
+        ins=tuple((slot, target) for target, slot in plan.exchanges) + plan.ins,
+        skipped=plan.skipped,
+    )
+
+
+def _join(directory: str, name: str) -> str:
+    return f"{directory.rstrip('/')}/{name}"
+
+
+def _parent(path: str) -> str:
+    return path.rpartition("/")[0] or "/"
+
+
+def _is_library(directory: str) -> bool:
+    return re.match(r"(python|pypy)\d", directory.rsplit("/", 1)[1]) is not None
+
+
+def _is_bytecode(path: str) -> bool:
+    return path.endswith(".pyc") and _parent(path).endswith("/__pycache__")

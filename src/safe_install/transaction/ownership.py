@@ -1,0 +1,182 @@
+"""Whose is a file? Answers from the RECORDs, read once and only as far as a change reaches.
+
+A row is trusted only when the directory that it really names is one of the environment's own: pip deletes
+whatever a row says (measured with pip 26.3: outside a virtual environment a row removed any file of the machine).
+"""
+
+from __future__ import annotations
+
+import csv
+import os
+import re
+from typing import Dict, Iterable, Iterator, List, Optional, Sequence, Set, Tuple, Union
+
+from safe_install.models import InstalledDistribution
+from safe_install.transaction.moves import Areas, MoveRefusal, is_within
+
+# `name.cpython-311.pyc`, `name.cpython-311.opt-1.pyc`, `name.pypy39.pyc`
+_CACHED = re.compile(r"(.+)\.[a-z]+-?\d+[a-z]*(?:\.opt-\w+)?\.pyc")
+
+
+class Resolver:
+    """Rows of RECORD -> real paths; one `realpath` for each directory, not for each row."""
+
+    def __init__(self) -> None:
+        self._directories: Dict[str, str] = {}
+
+    def resolve(self, location: str, row: str) -> Optional[str]:
+        """The path that a row names, its parent without symbolic links; None when it names no file."""
+        directory, _, name = row.rpartition("/")
+        if name in ("", ".", ".."):
+            return None
+        parent = os.path.join(location, directory) if directory or row.startswith("/") else location
+        if row.startswith("/"):
+            parent = directory or "/"
+        real = self._directories.get(parent)
+        if real is None:
+            real = self._directories[parent] = os.path.realpath(parent)
+        return os.path.join(real, name)
+
+
+def read_record(distribution: InstalledDistribution) -> Optional[str]:
+    """The text of RECORD, None when there is none."""
+    try:
+        content = (distribution.metadata_path / "RECORD").read_bytes()
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+    return content.decode("utf-8", "surrogateescape")
+
+
+def parse_record(lines: Iterable[str]) -> Iterator[Tuple[str, bool]]:
+    """(path as written, has a hash) of every row."""
+    for row in csv.reader(lines):
+        if row and row[0]:
+            yield row[0], len(row) > 1 and bool(row[1])
+
+
+class Ownership:
+    """The owner of each path, among the distributions that stay."""
+
+    def __init__(self, keep: Sequence[InstalledDistribution], areas: Areas, resolver: Resolver) -> None:
+        self._keep, self._areas, self._resolver = keep, areas, resolver
+        self._lines: Optional[List[Tuple[InstalledDistribution, List[str]]]] = None
+        self._loaded: Set[str] = set()
+        self._owners: Dict[str, str] = {}
+
+    def load(self, tops: Set[str]) -> None:
+        """Learn the owners of all below these names of a site directory (".." for what lies outside)."""
+        missing = tops - self._loaded
+        if not missing:
+            return
+        self._loaded |= missing
+        if self._lines is None:
+            self._lines = [(item, (read_record(item) or "").splitlines()) for item in self._keep]
+        for distribution, lines in self._lines:
+            location = str(distribution.location)
+            chosen = (line for line in lines if find_top(line) in missing)
+            for row, _ in parse_record(chosen):
+                path = self._resolver.resolve(location, row)
+                if path is not None:
+                    self._owners.setdefault(path, str(distribution.name))
+
+    def find_owner(self, path: str) -> Optional[str]:
+        """The name of a remaining distribution that lists `path`, or None."""
+        self.load({self._find_top_of_path(path)})
+        return self._owners.get(path)
+
+    def _find_top_of_path(self, path: str) -> str:
+        for site in self._areas.sites:
+            if is_within(path, site):
+                return path[len(site) + 1 :].split("/", 1)[0]
+        return ".."
+
+
+def find_top(line: str) -> str:
+    """The first component of a RECORD row, ".." for everything that leaves the site directory."""
+    top = line.lstrip('"').partition("/")[0].partition(",")[0].rstrip('"')
+    return top if top not in ("", ".") else ".."
+
+
+def find_old_files(
+    remove: Sequence[InstalledDistribution], areas: Areas, ownership: Ownership, resolver: Resolver
+) -> Union[Set[str], MoveRefusal]:
+    """The existing files of these distributions: rows of RECORD, their bytecode, the whole dist-info."""
+    old: Set[str] = set()
+    for distribution in remove:
+        text = read_record(distribution)
+        refusal = _find_refusal(distribution, text, areas)
+        if refusal is not None:
+            return refusal
+        lines = (text or "").splitlines()
+        ownership.load({find_top(line) for line in lines})
+        for row, has_hash in parse_record(lines):
+            path = resolver.resolve(str(distribution.location), row)
+            if path is not None and _is_trusted(path, has_hash, areas):
+                old.add(path)
+        old.update(_walk_files(os.path.realpath(str(distribution.metadata_path))))
+    old = {path for path in old if _is_file(path) and ownership.find_owner(path) is None}
+    old.update(_find_bytecode(old, areas, ownership))
+    return old
+
+
+def _is_trusted(path: str, has_hash: bool, areas: Areas) -> bool:
+    if areas.find_objection(path) is not None or path in areas.structure:
+        return False
+    return has_hash or any(is_within(path, site) for site in areas.sites)
+
+
+def _find_refusal(
+    distribution: InstalledDistribution, text: Optional[str], areas: Areas
+) -> Optional[MoveRefusal]:
+    folder = os.path.realpath(str(distribution.metadata_path))
+    name = f"{distribution.name} {distribution.version}"
+    if not any(is_within(folder, site) for site in areas.sites):
+        return MoveRefusal(
+            folder,
+            f"holds {name}, outside of the environment's site-packages",
+            f"It was installed elsewhere (a development install, a system or user directory): "
+            f"remove it there with the tool that installed it, for instance pip uninstall {distribution.name}.",
+        )
+    if text is None or not folder.endswith(".dist-info"):
+        return MoveRefusal(
+            folder,
+            f"has no RECORD: which files belong to {name} is not known",
+            f"Remove it with the tool that installed it ({distribution.installer or 'not recorded'}), "
+            "then run the command again.",
+        )
+    return None
+
+
+def _is_file(path: str) -> bool:
+    return os.path.lexists(path) and (os.path.islink(path) or not os.path.isdir(path))
+
+
+def _walk_files(directory: str) -> Iterator[str]:
+    for folder, names, files in os.walk(directory):
+        for name in files:
+            yield os.path.join(folder, name)
+        for name in names:
+            if os.path.islink(os.path.join(folder, name)):
+                yield os.path.join(folder, name)
+
+
+def _find_bytecode(old: Set[str], areas: Areas, ownership: Ownership) -> Iterator[str]:
+    """Cached bytecode of modules that go, and what an earlier removal forgot beside them in their packages."""
+    for directory in {os.path.dirname(path) for path in old if path.endswith(".py")}:
+        cache = os.path.join(directory, "__pycache__")
+        if os.path.islink(cache) or not os.path.isdir(cache):
+            continue
+        for name in os.listdir(cache):
+            match = _CACHED.fullmatch(name)
+            if match is None:
+                continue
+            source = os.path.join(directory, match.group(1) + ".py")
+            path = os.path.join(cache, name)
+            goes = source in old or (directory not in areas.sites and not os.path.lexists(source))
+            if goes and ownership.find_owner(path) is None:
+                yield path
+
+
+def is_conda_owned(distribution: InstalledDistribution) -> bool:
+    """Did conda install it? Then conda's own database would keep naming what is no longer there."""
+    return (distribution.installer or "").strip().lower() == "conda"

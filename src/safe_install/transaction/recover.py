@@ -1,0 +1,489 @@
+"""Undo a change of an environment that was not finished. Stand-alone: a copy lies beside every journal.
+
+    python -I -S <prefix>/.safe-install/recover.py [PREFIX]
+
+It uses nothing but the standard library, in the syntax of Python 3.6, so that an environment whose own
+packages are half swapped can still be put back. `safe_install.transaction.swap` calls the same functions:
+undoing is written once.
+
+How it decides: a journal is written once, before the first rename, and says for every path what it was before
+(`old`) and what it will be (`new`). Undo looks at the disk, path by path, and moves back what has been moved. It
+can be killed and run again at any moment. A path in neither of its two legal states means that somebody else
+worked here (drift): then nothing is touched.
+
+Layout, all under `<prefix>/.safe-install/` (mode 0700, format 1):
+    lock, recover.py, txn-<id>/{stage/, stash/, journal | committed, summary.json}, trash-*
+The journal: one line with the sha256 of the rest, then one JSON object. Targets are relative to the prefix,
+slots relative to `.safe-install`; an identity is [kind, inode, size, mtime_ns], inode 0 is "not compared".
+"""
+
+import errno
+import hashlib
+import json
+import os
+import re
+import shutil
+import stat
+import sys
+from typing import Any, Dict, List, Optional, Sequence, Set, Tuple
+
+FORMAT = 1
+STATE_DIRECTORY = ".safe-install"
+JOURNAL = "journal"
+COMMITTED = "committed"
+LOCK = "lock"
+TRANSACTION_NAME = re.compile(r"^txn-(\d{8}T\d{6}Z-[0-9a-f]{4,8})$")
+
+Identity = List[Any]
+Document = Dict[str, Any]
+
+_AT_FDCWD = -100
+_RENAME_EXCHANGE = 2
+_SYS_RENAMEAT2 = {"x86_64": 316, "aarch64": 276, "ppc64le": 357, "s390x": 347, "riscv64": 276}
+# Path components that cannot name something inside a directory.
+_NO_NAMES = ("", ".", "..")
+
+
+class JournalInvalid(Exception):
+    """The journal cannot be trusted: damaged, of a newer format, or with paths that leave the prefix."""
+
+
+class Drift(Exception):
+    """Some paths are neither as before nor as after: somebody else changed them. Nothing was touched."""
+
+    def __init__(self, paths: Sequence[str]) -> None:
+        super().__init__("changed by somebody else since: " + ", ".join(paths[:5]))
+        self.paths = tuple(paths)
+
+
+# --- the file system ---------------------------------------------------------------------------------
+
+
+def libc() -> Any:
+    """The C library through ctypes, or None where ctypes is missing."""
+    try:
+        import ctypes
+
+        return ctypes.CDLL(None, use_errno=True)
+    except (ImportError, OSError):
+        return None
+
+
+def exchange(first: str, second: str) -> None:
+    """Two names trade places in one step (renameat2); OSError with ENOSYS where that is missing."""
+    library = libc()
+    if library is None or not sys.platform.startswith("linux"):
+        raise OSError(errno.ENOSYS, "renameat2 is not available", first)
+    import ctypes
+
+    arguments = (
+        ctypes.c_int(_AT_FDCWD),
+        ctypes.c_char_p(os.fsencode(first)),
+        ctypes.c_int(_AT_FDCWD),
+        ctypes.c_char_p(os.fsencode(second)),
+        ctypes.c_uint(_RENAME_EXCHANGE),
+    )
+    if hasattr(library, "renameat2"):  # glibc 2.28, musl 1.2.4
+        result = library.renameat2(*arguments)
+    else:
+        number = _SYS_RENAMEAT2.get(os.uname().machine)
+        if number is None:
+            raise OSError(errno.ENOSYS, "renameat2 is not available", first)
+        result = library.syscall(ctypes.c_long(number), *arguments)
+    if result != 0:
+        code = ctypes.get_errno()
+        raise OSError(code, os.strerror(code), first, None, second)
+
+
+def sync_filesystem(path: str) -> None:
+    """Everything written so far on the file system of the directory `path` is on the disk afterwards."""
+    library = libc()
+    if library is None or not hasattr(library, "syncfs"):
+        os.sync()
+        return
+    descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        if library.syncfs(descriptor) != 0:
+            import ctypes
+
+            code = ctypes.get_errno()
+            raise OSError(code, os.strerror(code), path)
+    finally:
+        os.close(descriptor)
+
+
+def sync_directory(path: str) -> None:
+    """The names in the directory `path` are on the disk afterwards."""
+    descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def write_durably(path: str, content: bytes, mode: int = 0o600) -> None:
+    """The file `path` holds `content`, or what it held before, whatever happens; on the disk at the end."""
+    temporary = path + ".tmp"
+    if os.path.lexists(temporary):
+        os.unlink(temporary)
+    descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, mode)
+    with os.fdopen(descriptor, "wb") as stream:
+        stream.write(content)
+        stream.flush()
+        os.fsync(stream.fileno())
+    os.rename(temporary, path)
+    sync_directory(os.path.dirname(path))
+
+
+def read_identity(path: str) -> Optional[Identity]:
+    """[kind, inode, size, mtime_ns] of what lies at `path` itself, None when nothing does."""
+    try:
+        status = os.lstat(path)
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+    if stat.S_ISDIR(status.st_mode):
+        return ["d", status.st_ino, 0, 0]
+    kind = "l" if stat.S_ISLNK(status.st_mode) else "f" if stat.S_ISREG(status.st_mode) else "o"
+    return [kind, status.st_ino, status.st_size, status.st_mtime_ns]
+
+
+def is_same(first: Optional[Identity], second: Optional[Identity]) -> bool:
+    """Do both identities mean the same thing on the disk?"""
+    if first is None or second is None or first[0] != second[0]:
+        return False
+    if first[1] and second[1] and first[1] != second[1]:
+        return False
+    return list(first[2:]) == list(second[2:])
+
+
+def is_bytecode(path: str) -> bool:
+    """Is this a cached .pyc, which any running Python may write at any time?"""
+    return path.endswith(".pyc") and os.path.basename(os.path.dirname(path)) == "__pycache__"
+
+
+# --- reading a journal -------------------------------------------------------------------------------
+
+
+def read_journal(path: str) -> Document:
+    """The document of a journal file; JournalInvalid when its checksum or its format number is not ours."""
+    descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW)
+    with os.fdopen(descriptor, "rb") as stream:
+        checksum, _, body = stream.read().partition(b"\n")
+    if hashlib.sha256(body).hexdigest().encode("ascii") != checksum:
+        raise JournalInvalid("%s is damaged: its checksum does not fit" % path)
+    document = json.loads(body.decode("utf-8"))
+    if not isinstance(document, dict) or document.get("format") != FORMAT:
+        raise JournalInvalid("%s has another format than %d: a newer safe-install wrote it" % (path, FORMAT))
+    return document
+
+
+def is_inside(path: str, directory: str) -> bool:
+    """Is `path` strictly below `directory`, compared by component?"""
+    return path.startswith(directory.rstrip(os.sep) + os.sep)
+
+
+class Undo:
+    """One journal, its paths checked against the prefix: a planted journal moves nothing outside of it."""
+
+    def __init__(self, prefix: str, document: Document) -> None:
+        self.prefix = os.path.realpath(prefix)
+        self.state = os.path.join(self.prefix, STATE_DIRECTORY)
+        self._real_parents = {}  # type: Dict[str, str]
+        try:
+            self._read(document)
+        except (KeyError, TypeError, ValueError) as error:
+            raise JournalInvalid(
+                "the journal cannot be read: %s %s" % (type(error).__name__, error)
+            ) from error
+
+    def _read(self, document: Document) -> None:
+        target, slot = self._target, self._slot
+        self.exchanges = [(target(t), slot(s), old, new) for t, s, old, new in document["exchanges"]]
+        self.outs = [(target(t), slot(s), old) for t, s, old in document["outs"]]
+        self.ins = [(slot(s), target(t), new) for s, t, new in document["ins"]]
+        self.rmdirs = [(target(t), int(mode), int(uid), int(gid)) for t, mode, uid, gid in document["rmdirs"]]
+        self.mkdirs = [(target(t), int(mode)) for t, mode in document["mkdirs"]]
+        self.times = [(target(t), int(atime), int(mtime)) for t, atime, mtime in document["times"]]
+
+    def _target(self, relative: str) -> str:
+        parts = relative.split(os.sep)
+        if any(part in _NO_NAMES for part in parts) or parts[0] == STATE_DIRECTORY:
+            raise JournalInvalid("the journal names a path that is not in the environment: %r" % relative)
+        return self._check_parent(os.path.join(self.prefix, relative), self.prefix, relative)
+
+    def _slot(self, relative: str) -> str:
+        parts = relative.split(os.sep)
+        bad = any(part in _NO_NAMES for part in parts) or len(parts) < 3
+        if bad or not TRANSACTION_NAME.match(parts[0]) or parts[1] not in ("stage", "stash"):
+            raise JournalInvalid("the journal names a path that is not in a transaction: %r" % relative)
+        return self._check_parent(os.path.join(self.state, relative), self.state, relative)
+
+    def _check_parent(self, path: str, root: str, relative: str) -> str:
+        parent = os.path.dirname(path)
+        real = self._real_parents.get(parent)
+        if real is None:
+            real = self._real_parents[parent] = os.path.realpath(parent)
+        if real != parent or (real != root and not is_inside(real, root)):
+            raise JournalInvalid(
+                "the journal names a path that leads elsewhere through a link: %r" % relative
+            )
+        return path
+
+    # --- looking -------------------------------------------------------------------------------------
+
+    def find_drift(self) -> List[str]:
+        """Every path that is neither in its state before nor in its state after."""
+        placed = {target: new for _, target, new in self.ins}
+        before = {target: old for target, _, old in self.outs}
+        made = {path for path, _ in self.mkdirs}
+        removed = {row[0] for row in self.rmdirs}
+        drift = [row[0] for row in self.exchanges if not _exchange_is_legal(*row)]
+        for target, slot, old in self.outs:
+            now, kept = read_identity(target), read_identity(slot)
+            if is_same(now, old) and kept is None:
+                continue
+            free = now is None or is_same(now, placed.get(target)) or is_bytecode(target)
+            if not (is_same(kept, old) and (free or (target in made and now is not None and now[0] == "d"))):
+                drift.append(target)
+        for slot, target, new in self.ins:
+            now, kept = read_identity(target), read_identity(slot)
+            if is_same(now, new) and kept is None:
+                continue
+            free = now is None or is_same(now, before.get(target)) or is_bytecode(target)
+            if not (
+                is_same(kept, new) and (free or (target in removed and now is not None and now[0] == "d"))
+            ):
+                drift.append(target)
+        drift.extend(path for path in removed if not _is_directory_or(path, placed))
+        drift.extend(path for path in made if not _is_directory_or(path, before))
+        drift.extend(self._find_strangers(made, placed))
+        return sorted(set(drift))
+
+    def _find_strangers(self, made: Set[str], placed: Dict[str, Identity]) -> List[str]:
+        # A file that somebody put into a directory that we made would be in the way of its removal.
+        strangers = []  # type: List[str]
+        known = {row[0] for row in self.exchanges}
+        for directory in made:
+            if not os.path.isdir(directory) or os.path.islink(directory):
+                continue
+            for name in os.listdir(directory):
+                path = os.path.join(directory, name)
+                if path in made or path in placed or path in known or _holds_only_bytecode(path):
+                    continue
+                strangers.append(path)
+        return strangers
+
+    def find_missing_before(self) -> List[str]:
+        """Every path that is not in its state before: what stands against beginning the swap."""
+        before = {target: old for target, _, old in self.outs}
+        removed = {row[0] for row in self.rmdirs}
+        wrong = []  # type: List[str]
+        for target, slot, old, new in self.exchanges:
+            if not (is_same(read_identity(target), old) and is_same(read_identity(slot), new)):
+                wrong.append(target)
+        for target, slot, old in self.outs:
+            if not is_same(read_identity(target), old) or os.path.lexists(slot):
+                wrong.append(target)
+        for slot, target, new in self.ins:
+            occupied = os.path.lexists(target) and target not in before and target not in removed
+            if occupied or not is_same(read_identity(slot), new):
+                wrong.append(target)
+        wrong.extend(path for path in removed if not os.path.isdir(path))
+        wrong.extend(path for path, _ in self.mkdirs if os.path.lexists(path) and path not in before)
+        return sorted(set(wrong))
+
+    # --- doing ---------------------------------------------------------------------------------------
+
+    def run(self) -> None:
+        """Put everything back, in the reverse order of the swap. Drift: nothing is touched."""
+        drift = self.find_drift()
+        if drift:
+            raise Drift(drift)
+        for slot, target, new in reversed(self.ins):
+            if not os.path.lexists(slot) and is_same(read_identity(target), new):
+                os.rename(target, slot)
+        for path, _ in reversed(self.mkdirs):
+            if os.path.isdir(path) and not os.path.islink(path):
+                _remove_bytecode(path)
+                os.rmdir(path)
+        sync_filesystem(self.state)
+        for path, mode, uid, gid in reversed(self.rmdirs):
+            _make_directory_again(path, mode, uid, gid)
+        for target, slot, old in reversed(self.outs):
+            if is_same(read_identity(slot), old):
+                os.rename(slot, target)
+        for target, slot, _, new in reversed(self.exchanges):
+            if is_same(read_identity(target), new):
+                exchange(target, slot)
+        self.restore_times()
+        sync_filesystem(self.state)
+
+    def restore_times(self) -> None:
+        """Give every touched directory the times that it had."""
+        for path, atime, mtime in self.times:
+            os.utime(path, ns=(atime, mtime))
+
+
+def _exchange_is_legal(target: str, slot: str, old: Identity, new: Identity) -> bool:
+    here, there = read_identity(target), read_identity(slot)
+    return (is_same(here, old) and is_same(there, new)) or (is_same(here, new) and is_same(there, old))
+
+
+def _is_directory_or(path: str, others: Dict[str, Identity]) -> bool:
+    now = read_identity(path)
+    return now is None or now[0] == "d" or is_same(now, others.get(path))
+
+
+def _holds_only_bytecode(path: str) -> bool:
+    if os.path.basename(path) != "__pycache__" or os.path.islink(path) or not os.path.isdir(path):
+        return False
+    return all(name.endswith(".pyc") for name in os.listdir(path))
+
+
+def _remove_bytecode(directory: str) -> None:
+    cache = os.path.join(directory, "__pycache__")
+    names = os.listdir(cache) if _holds_only_bytecode(cache) else []
+    for name in names:
+        os.unlink(os.path.join(cache, name))
+    if os.path.isdir(cache) and not os.listdir(cache):
+        os.rmdir(cache)
+    if os.path.basename(directory) == "__pycache__" and _holds_only_bytecode(directory):
+        for name in os.listdir(directory):
+            os.unlink(os.path.join(directory, name))
+
+
+def _make_directory_again(path: str, mode: int, uid: int, gid: int) -> None:
+    if not os.path.isdir(path):
+        os.mkdir(path)
+    status = os.lstat(path)
+    if (status.st_uid, status.st_gid) != (uid, gid):
+        os.chown(path, uid, gid)
+    if stat.S_IMODE(status.st_mode) != mode:
+        os.chmod(path, mode)
+
+
+# --- transactions on the disk ------------------------------------------------------------------------
+
+
+def list_transactions(prefix: str) -> List[Tuple[str, str]]:
+    """(name of the transaction directory, "journal" | "committed" | "unfinished"), newest first."""
+    state = os.path.join(os.path.realpath(prefix), STATE_DIRECTORY)
+    try:
+        names = os.listdir(state)
+    except (FileNotFoundError, NotADirectoryError):
+        return []
+    found = []
+    for name in sorted(filter(TRANSACTION_NAME.match, names), reverse=True):
+        directory = os.path.join(state, name)
+        if os.path.lexists(os.path.join(directory, JOURNAL)):
+            found.append((name, "journal"))
+        elif os.path.lexists(os.path.join(directory, COMMITTED)):
+            found.append((name, "committed"))
+        else:
+            found.append((name, "unfinished"))
+    return found
+
+
+def undo_journal(prefix: str, name: str) -> Document:
+    """Undo the transaction directory `name`, then remove its journal, durably. Its document is returned."""
+    directory = os.path.join(os.path.realpath(prefix), STATE_DIRECTORY, name)
+    journal = os.path.join(directory, JOURNAL)
+    document = read_journal(journal)
+    Undo(prefix, document).run()
+    os.unlink(journal)
+    sync_directory(directory)
+    return document
+
+
+def discard(path: str) -> Optional[str]:
+    """Remove a transaction directory: by one rename out of sight, then file by file. What failed, or None."""
+    parent, name = os.path.split(path)
+    trash = path
+    if not name.startswith("trash-"):
+        trash = os.path.join(parent, "trash-" + name)
+        while os.path.lexists(trash):
+            trash += "-"
+        try:
+            os.rename(path, trash)
+        except OSError as error:
+            return str(error)
+    problems = []  # type: List[str]
+
+    def remember(function: Any, failed: str, info: Any) -> None:
+        # A directory without the right to write (it moved along as it was) hides what it holds.
+        try:
+            os.chmod(os.path.dirname(failed), 0o700)
+            os.chmod(failed, 0o700)
+            function(failed)
+        except OSError as error:
+            problems.append(str(error))
+
+    shutil.rmtree(trash, onerror=remember)
+    return problems[0] if problems and os.path.lexists(trash) else None
+
+
+def recover(prefix: str) -> List[Tuple[str, str, str]]:
+    """Undo or clean everything unfinished: (transaction id, "rolled-back" | "cleaned" | "finished", detail).
+
+    The caller holds the lock. Raises Drift or JournalInvalid before touching anything of that transaction.
+    """
+    done = []
+    state = os.path.join(os.path.realpath(prefix), STATE_DIRECTORY)
+    for name, what in list_transactions(prefix):
+        identifier = name[len("txn-") :]
+        if what == "journal":
+            document = undo_journal(prefix, name)
+            command = " ".join(str(part) for part in document.get("command", ()))
+            done.append((identifier, "rolled-back", "undone: " + command))
+        if what != "committed":
+            problem = discard(os.path.join(state, name))
+            if what == "unfinished":
+                done.append((identifier, "cleaned", problem or "had not changed anything"))
+    for name in sorted(os.listdir(state)) if os.path.isdir(state) else []:
+        if name.startswith("trash-"):
+            problem = discard(os.path.join(state, name))
+            done.append((name[len("trash-") :], "finished", problem or "removed what was no longer needed"))
+    return done
+
+
+def _lock(state: str) -> Any:
+    import fcntl
+
+    descriptor = os.open(
+        os.path.join(state, LOCK), os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600
+    )
+    fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    return descriptor
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Recover the prefix named, or the one this file lies in. 0: nothing left to do; 13: refused; 14: locked."""
+    own = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
+    prefix = os.path.realpath(arguments[0] if arguments else own)
+    state = os.path.join(prefix, STATE_DIRECTORY)
+    if os.path.islink(state) or not os.path.isdir(state):
+        print("%s has no %s directory: nothing to recover" % (prefix, STATE_DIRECTORY))
+        return 0
+    if os.lstat(state).st_uid != os.geteuid():
+        print("%s belongs to another user: run this as that user" % state, file=sys.stderr)
+        return 13
+    try:
+        descriptor = _lock(state)
+    except OSError as error:
+        print("%s is held by a running safe-install (%s)" % (prefix, error), file=sys.stderr)
+        return 14
+    try:
+        for identifier, what, detail in recover(prefix):
+            print("%s: %s (%s)" % (identifier, what, detail))
+    except (Drift, JournalInvalid, OSError) as error:
+        print("not recovered, nothing was touched: %s" % error, file=sys.stderr)
+        for path in getattr(error, "paths", ()):
+            print("  %s" % path, file=sys.stderr)
+        return 13
+    finally:
+        os.close(descriptor)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

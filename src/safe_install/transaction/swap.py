@@ -1,0 +1,498 @@
+"""Change an environment so that it ends as before or as after, whatever happens in between.
+
+    with lock_environment(prefix):
+        recover(prefix)
+        with begin(prefix, command=..., scheme=...) as transaction:
+            ...pip install --root transaction.stage...
+            transaction.plan(remove=..., keep=...)
+            transaction.swap()
+            ...ask the environment...
+            transaction.commit({...})  # or roll_back()
+
+Until `swap` nothing of the environment is touched. Its journal is on the disk before the first rename;
+from then until `commit` recovery means undo, and undoing is `recover`'s, which decides by looking at the disk.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import errno
+import json
+import os
+import pkgutil
+import secrets
+import sys
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Callable, Dict, Iterator, List, Mapping, Optional, Sequence, Set, Tuple, Type
+
+from safe_install.errors import Refused, RollBackFailed
+from safe_install.models import InstalledDistribution, Scheme
+from safe_install.transaction import recover as recovery
+from safe_install.transaction.journal import (
+    DirectoryTimes,
+    Exchange,
+    Identity,
+    In,
+    Journal,
+    MadeDirectory,
+    Out,
+    RemovedDirectory,
+    encode,
+    make_document,
+)
+from safe_install.transaction.lock import HeldSignals, lock_environment, open_state_directory
+from safe_install.transaction.moves import (
+    Areas,
+    Level,
+    MovePlan,
+    MoveRefusal,
+    is_within,
+    make_plan_without_exchange,
+    plan_moves,
+)
+from safe_install.transaction.ownership import Ownership, Resolver, find_old_files, is_conda_owned
+from safe_install.transaction.tree import DiskTree, fingerprint, read_staged
+
+__all__ = [
+    "Pending",
+    "Recovered",
+    "Transaction",
+    "begin",
+    "fingerprint",
+    "lock_environment",
+    "pending",
+    "recover",
+]
+
+# The kernel or the file system cannot do this kind of rename; a smaller kind may work.
+_OTHER_RENAME = frozenset({errno.EXDEV, errno.EINVAL, errno.ENOSYS, errno.EOPNOTSUPP})
+
+
+@dataclass(frozen=True)
+class Recovered:
+    """One thing that an earlier run had left, and what became of it."""
+
+    transaction: str
+    what: str  # "rolled-back", "cleaned" (had changed nothing), "finished" (a removal of old files)
+    detail: str
+
+
+@dataclass(frozen=True)
+class Pending:
+    """An unfinished transaction that nobody works on, if no safe-install is running."""
+
+    transaction: str
+    touched: bool  # its journal is there: the environment may be half changed
+
+
+def pending(prefix: Path) -> Tuple[Pending, ...]:
+    """What `recover` would work on; changes nothing and takes no lock."""
+    found = recovery.list_transactions(str(prefix))
+    return tuple(Pending(name[4:], what == "journal") for name, what in found if what != "committed")
+
+
+def recover(prefix: Path) -> Tuple[Recovered, ...]:
+    """Undo or clean what a killed run left. The caller holds the lock.
+
+    Raises RollBackFailed, with nothing touched, when somebody else has changed the same paths since.
+    """
+    if not (Path(os.path.realpath(str(prefix))) / recovery.STATE_DIRECTORY).is_dir():
+        return ()
+    open_state_directory(prefix)
+    signals = HeldSignals()
+    signals.hold()
+    try:
+        with _explained(prefix):
+            return tuple(Recovered(*row) for row in recovery.recover(str(prefix)))
+    finally:
+        signals.release()
+        if signals.pending is not None:
+            os.kill(os.getpid(), signals.pending)
+
+
+@contextlib.contextmanager
+def _explained(prefix: Path) -> Iterator[None]:
+    """The errors of undoing in the words of the contract."""
+    state = Path(os.path.realpath(str(prefix))) / recovery.STATE_DIRECTORY
+    again = f"{sys.executable} -I -S {state / 'recover.py'}"
+    try:
+        yield
+    except recovery.Drift as error:
+        listed = "\n  ".join(error.paths[:10])
+        raise RollBackFailed(
+            f"an interrupted change of {state.parent} cannot be undone: these paths were changed by "
+            f"something else since, and nothing was touched:\n  {listed}",
+            hint=f"Put those paths back (or move them away), then run: {again}. To keep everything as it is now "
+            f"instead: mv {state} {state}.given-up, then reinstall what is broken.",
+        ) from error
+    except recovery.JournalInvalid as error:
+        raise RollBackFailed(
+            f"{error}; nothing was touched",
+            hint=f"Use the newest safe-install; if it says the same: mv {state} {state}.given-up, "
+            "then reinstall what is broken.",
+        ) from error
+    except OSError as error:
+        raise RollBackFailed(
+            f"{state.parent} could not be put back yet: {error}",
+            hint=f"When that is mended (rights, free space), this finishes it: {again}",
+        ) from error
+
+
+def begin(prefix: Path, *, command: Sequence[str], scheme: Scheme) -> Transaction:
+    """Open a transaction on the environment `prefix`; the caller holds its lock and has recovered it.
+
+    Raises Refused when a directory of `scheme` lies outside of the prefix, on another device, or cannot be written.
+    """
+    state = open_state_directory(prefix)
+    areas = make_areas(state.parent, scheme)
+    _check_directories(areas, state)
+    # The C library is loaded now: nothing new is imported while the environment is half changed.
+    recovery.libc()
+    journal = Journal(id=make_id(), command=tuple(command), created=time.time(), facts=make_facts())
+    return Transaction(state, journal, areas)
+
+
+def make_id() -> str:
+    """`20261123T101112Z-3f2a`: sorts by time, to the second."""
+    return f"{time.strftime('%Y%m%dT%H%M%SZ', time.gmtime())}-{secrets.token_hex(2)}"
+
+
+def make_facts() -> Dict[str, Any]:
+    """Who writes the journal, for people who read it."""
+    return {"python": sys.version.split()[0], "executable": sys.executable}
+
+
+def make_areas(prefix: Path, scheme: Scheme) -> Areas:
+    """The directories of an installation scheme without symbolic links."""
+    real = [os.path.realpath(str(path)) for path in (scheme.purelib, scheme.platlib)]
+    return Areas(
+        prefix=os.path.realpath(str(prefix)),
+        sites=tuple(dict.fromkeys(real)),
+        scripts=os.path.realpath(str(scheme.scripts)),
+        others=(os.path.realpath(str(scheme.include)), os.path.realpath(str(scheme.data))),
+    )
+
+
+def _check_directories(areas: Areas, state: Path) -> None:
+    device = os.stat(state).st_dev
+    for directory in (*areas.sites, areas.scripts):
+        if not is_within(directory, areas.prefix):
+            raise Refused(
+                f"{directory} is not inside of {areas.prefix}: one change could not cover both",
+                hint="Use a virtual environment: python -m venv .venv",
+            )
+        present = directory
+        while not os.path.isdir(present):
+            present = os.path.dirname(present)
+        if os.stat(present).st_dev != device:
+            raise Refused(
+                f"{present} is on another file system than {areas.prefix}: "
+                "files cannot trade places between them",
+                hint="Use a virtual environment that lies on one file system.",
+            )
+        if not os.access(present, os.W_OK | os.X_OK):
+            raise Refused(
+                f"{present} cannot be written by this user",
+                hint="Run as the user that owns this environment, or use a virtual environment.",
+            )
+
+
+class Transaction:
+    """One change of one environment. As a context manager it undoes what was not committed."""
+
+    def __init__(self, state: Path, journal: Journal, areas: Optional[Areas]) -> None:
+        self.id = journal.id
+        self.directory = state / f"txn-{journal.id}"
+        self.stage = self.directory / "stage"  # pip install --root
+        self._state, self._journal, self._areas = state, journal, areas
+        self._old: Set[str] = set()
+        self._replan: Optional[Callable[[Level], Journal]] = None
+        self._document: Dict[str, Any] = {}
+        self._signals = HeldSignals()
+        self._is_swapped = self._is_over = False
+        os.mkdir(self.directory, 0o700)
+        os.mkdir(self.stage, 0o700)
+        os.mkdir(self.directory / "stash", 0o700)
+
+    @property
+    def pending_signal(self) -> Optional[int]:
+        """The signal that came since `swap`, for the caller to act upon; None when there was none."""
+        return self._signals.pending
+
+    # --- before the swap -----------------------------------------------------------------------------
+
+    def plan(
+        self,
+        *,
+        remove: Sequence[InstalledDistribution],
+        keep: Sequence[InstalledDistribution],
+        allow_conda: bool = False,
+    ) -> MovePlan:
+        """Plan the change: `remove` goes, what lies in the stage comes, `keep` stays whole.
+
+        Raises Refused, with the path and the reason, when that cannot be done without harm.
+        """
+        if self._areas is None:
+            raise Refused(f"transaction {self.id} has its plan already", hint="Begin another one.")
+        areas, resolver = self._areas, Resolver()
+        _check_conda(remove, allow_conda=allow_conda)
+        ownership = Ownership(keep, areas, resolver)
+        old = find_old_files(remove, areas, ownership, resolver)
+        if isinstance(old, MoveRefusal):
+            raise _make_refused(old)
+        tree, staged = DiskTree(ownership), read_staged(self.stage)
+
+        def plan_at(level: Level) -> MovePlan:
+            moves = plan_moves(old, staged, tree=tree, areas=areas, level=level)
+            if isinstance(moves, MoveRefusal):
+                raise _make_refused(moves)
+            return moves
+
+        def replan(level: Level) -> Journal:
+            return self._fill(make_plan_without_exchange(plan_at(level)))
+
+        moves = plan_at(Level.DIRECTORY)
+        self._journal, self._replan = self._fill(moves), replan
+        return moves
+
+    def _fill(self, moves: MovePlan) -> Journal:
+        """The plan with what the disk says about every path now."""
+        prefix, is_file_level = str(self._state.parent), moves.level is Level.FILE
+
+        def identify(path: str) -> Identity:
+            return read_identity(path, inode=not is_file_level)
+
+        def relative(path: str) -> str:
+            return path[len(prefix) + 1 :]
+
+        def slot(path: str) -> str:
+            return path[len(str(self._state)) + 1 :]
+
+        pairs = [(target, place, identify(target), identify(place)) for target, place in moves.exchanges]
+        clear = [pair for pair in pairs if not pair[2].is_ambiguous_with(pair[3])]
+        blurred = [pair for pair in pairs if pair[2].is_ambiguous_with(pair[3])]
+        leaving = [pair[0] for pair in blurred] + list(moves.outs)
+        coming = [(pair[1], pair[0]) for pair in blurred] + list(moves.ins)
+        return dataclasses.replace(
+            self._journal,
+            exchanges=tuple(Exchange(relative(t), slot(s), old, new) for t, s, old, new in clear),
+            outs=tuple(
+                Out(relative(target), f"{self.directory.name}/stash/{number}", identify(target))
+                for number, target in enumerate(leaving)
+            ),
+            rmdirs=tuple(read_removed_directory(prefix, relative(path)) for path in moves.rmdirs),
+            mkdirs=tuple(MadeDirectory(relative(path), 0o777 & ~_read_umask()) for path in moves.mkdirs),
+            ins=tuple(In(slot(place), relative(target), identify(place)) for place, target in coming),
+        )
+
+    def abandon(self) -> Optional[str]:
+        """Give up before the swap or after a roll back; what could not be removed, or None."""
+        if self._is_swapped:
+            raise Refused(f"transaction {self.id} is in place", hint="Roll it back or commit it.")
+        self._is_over = True
+        return recovery.discard(str(self.directory)) if self.directory.is_dir() else None
+
+    # --- the swap ------------------------------------------------------------------------------------
+
+    def swap(self) -> None:
+        """Put the change in place, durably. From here to the end signals are held: see `pending_signal`.
+
+        Raises Refused with everything exactly as before, or RollBackFailed with the command that finishes it.
+        """
+        recovery.sync_filesystem(str(self.stage))
+        self._signals.hold()
+        try:
+            try:
+                self._try_swap()
+            except OSError as error:
+                if self._replan is None or error.errno not in _OTHER_RENAME:
+                    raise
+                # A lower layer of overlayfs (an image build): its directories cannot be renamed, its files can.
+                self._journal = self._replan(Level.FILE)
+                self._try_swap()
+        except (OSError, recovery.JournalInvalid) as error:
+            self._signals.release()
+            raise Refused(
+                f"the environment could not be changed, everything is as before: {error}",
+                hint="Mend the rights, the free space or the mount that the message names, then run it again.",
+            ) from error
+        except BaseException:
+            self._signals.release()
+            raise
+        self._is_swapped = True
+
+    def swap_again(self) -> None:
+        """Put the change in once more after a roll back: its stage is as it was."""
+        self.swap()
+
+    def _try_swap(self) -> None:
+        self._journal = dataclasses.replace(self._journal, times=self._read_times())
+        self._document = make_document(self._journal)
+        undo = recovery.Undo(str(self._state.parent), self._document)
+        self._check_before(undo)
+        self._write_journal()
+        try:
+            self._rename_all()
+        except BaseException:
+            self._undo()
+            raise
+
+    def _check_before(self, undo: recovery.Undo) -> None:
+        wrong = undo.find_missing_before()
+        if wrong:
+            raise Refused(
+                "the environment changed while the change was prepared: " + ", ".join(wrong[:5]),
+                hint="Something else installs into it; run the command again when that has ended.",
+            )
+        checked: Set[str] = set()
+        for target, old in _find_touched(self._journal):
+            path = str(self._state.parent / target)
+            # A directory that changes its parent is written to itself: its ".." changes.
+            for directory in (os.path.dirname(path), *([path] if old.kind == "d" else [])):
+                if directory in checked or not os.path.isdir(directory):
+                    continue
+                checked.add(directory)
+                if not os.access(directory, os.W_OK | os.X_OK):
+                    raise Refused(
+                        f"{directory} cannot be written by this user",
+                        hint="Run as the user that owns this environment.",
+                    )
+
+    def _write_journal(self) -> None:
+        script = pkgutil.get_data(__package__, "recover.py") or b""
+        copy = self._state / "recover.py"
+        if not copy.is_file() or copy.read_bytes() != script:
+            recovery.write_durably(str(copy), script)
+        recovery.write_durably(str(self.directory / recovery.JOURNAL), encode(self._document))
+        recovery.sync_directory(str(self._state))
+        recovery.sync_directory(str(self._state.parent))
+
+    def _rename_all(self) -> None:
+        prefix, state = str(self._state.parent), str(self._state)
+        journal = self._journal
+        for pair in journal.exchanges:
+            recovery.exchange(os.path.join(prefix, pair.target), os.path.join(state, pair.slot))
+        for leaving in journal.outs:
+            os.rename(os.path.join(prefix, leaving.target), os.path.join(state, leaving.slot))
+        for gone in journal.rmdirs:
+            os.rmdir(os.path.join(prefix, gone.target))
+        # Not every file system keeps the order of renames across a power cut.
+        recovery.sync_filesystem(state)
+        for made in journal.mkdirs:
+            os.mkdir(os.path.join(prefix, made.target), made.mode)
+        for coming in journal.ins:
+            _rename_to_free_name(os.path.join(state, coming.slot), os.path.join(prefix, coming.target))
+        recovery.sync_filesystem(state)
+
+    def _read_times(self) -> Tuple[DirectoryTimes, ...]:
+        """Every directory that exists before and that the renames touch, with its times."""
+        prefix = str(self._state.parent)
+        touched = {os.path.dirname(target) for target, _ in _find_touched(self._journal)}
+        touched.update(gone.target for gone in self._journal.rmdirs)
+        rows: List[DirectoryTimes] = []
+        for relative in sorted(touched - {""}):
+            path = os.path.join(prefix, relative)
+            if os.path.isdir(path) and not os.path.islink(path):
+                status = os.lstat(path)
+                rows.append(DirectoryTimes(relative, status.st_atime_ns, status.st_mtime_ns))
+        return tuple(rows)
+
+    # --- after the swap ------------------------------------------------------------------------------
+
+    def roll_back(self) -> None:
+        """Everything exactly as before the swap; the stage stays for `swap_again`. Signals are let through again.
+
+        Raises RollBackFailed, the journal kept, when that is not possible now.
+        """
+        try:
+            self._undo()
+        finally:
+            self._signals.release()
+        self._is_swapped = False
+
+    def _undo(self) -> None:
+        with _explained(self._state.parent):
+            recovery.undo_journal(str(self._state.parent), self.directory.name)
+
+    def commit(self, summary: Mapping[str, Any]) -> None:
+        """Keep the change: one rename, from which on recovery means keep. `summary` (JSON) is for history."""
+        if not self._is_swapped:
+            raise Refused(f"transaction {self.id} is not in place", hint="Swap it first.")
+        content = {"id": self.id, "committed": time.time(), **summary}
+        recovery.write_durably(
+            str(self.directory / "summary.json"), json.dumps(content, indent=1, sort_keys=True).encode()
+        )
+        os.rename(self.directory / recovery.JOURNAL, self.directory / recovery.COMMITTED)
+        recovery.sync_directory(str(self.directory))
+        self._is_swapped, self._is_over = False, True
+        self._signals.release()
+
+    def __enter__(self) -> Transaction:
+        return self
+
+    def __exit__(
+        self,
+        kind: Optional[Type[BaseException]],
+        error: Optional[BaseException],
+        traceback: Optional[TracebackType],
+    ) -> None:
+        if self._is_swapped:
+            self.roll_back()
+        if not self._is_over and not (self.directory / recovery.JOURNAL).exists():
+            self.abandon()
+
+
+def read_identity(path: str, *, inode: bool = True) -> Identity:
+    """What lies at `path`; FileNotFoundError when nothing does. Without `inode` it is recorded as "not compared"."""
+    found = recovery.read_identity(path)
+    if found is None:
+        raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), path)
+    kind, number, size, mtime_ns = found
+    return Identity(kind, number if inode else 0, size, mtime_ns)
+
+
+def read_removed_directory(prefix: str, target: str) -> RemovedDirectory:
+    """A directory that will be removed, with its mode and owners."""
+    status = os.lstat(os.path.join(prefix, target))
+    return RemovedDirectory(target, status.st_mode & 0o7777, status.st_uid, status.st_gid)
+
+
+def _find_touched(journal: Journal) -> Iterator[Tuple[str, Identity]]:
+    """(target, identity of what is moved) of every step."""
+    for pair in journal.exchanges:
+        yield pair.target, pair.old
+    for leaving in journal.outs:
+        yield leaving.target, leaving.old
+    for coming in journal.ins:
+        yield coming.target, coming.new
+    for target in [gone.target for gone in journal.rmdirs] + [made.target for made in journal.mkdirs]:
+        yield target, Identity("d", 0)
+
+
+def _rename_to_free_name(source: str, target: str) -> None:
+    if os.path.lexists(target):
+        raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), target)
+    os.rename(source, target)
+
+
+def _read_umask() -> int:
+    mask = os.umask(0o077)
+    os.umask(mask)
+    return mask
+
+
+def _check_conda(remove: Sequence[InstalledDistribution], *, allow_conda: bool) -> None:
+    owned = [str(item.name) for item in remove if is_conda_owned(item)]
+    if owned and not allow_conda:
+        raise Refused(
+            f"conda installed {', '.join(owned)}: replaced by pip, conda would keep naming the old version",
+            hint=f"Remove it with conda first: conda remove --force {' '.join(owned)}",
+        )
+
+
+def _make_refused(refusal: MoveRefusal) -> Refused:
+    return Refused(f"{refusal.path} {refusal.reason}", hint=refusal.hint)

@@ -1,0 +1,91 @@
+"""The disk, as the planner of moves asks it: what lies where, and what the stage holds."""
+
+from __future__ import annotations
+
+import filecmp
+import hashlib
+import os
+import stat
+from pathlib import Path
+from typing import Dict, Iterable, List, Mapping, Optional
+
+from safe_install.transaction.moves import Staged
+from safe_install.transaction.ownership import Ownership
+
+
+class DiskTree:
+    """Answers from the disk as it is now; see `moves.Tree`."""
+
+    def __init__(self, ownership: Ownership) -> None:
+        self._ownership = ownership
+
+    def read_kind(self, path: str) -> Optional[str]:
+        """The kind of what lies at `path` itself."""
+        try:
+            mode = os.lstat(path).st_mode
+        except (FileNotFoundError, NotADirectoryError):
+            return None
+        if stat.S_ISDIR(mode):
+            return "d"
+        return "l" if stat.S_ISLNK(mode) else "f" if stat.S_ISREG(mode) else "o"
+
+    def read_entries(self, directory: str) -> Mapping[str, str]:
+        """Name -> kind; a link to a directory is a link."""
+        with os.scandir(directory) as entries:
+            return {entry.name: _read_entry_kind(entry) for entry in entries}
+
+    def resolve(self, path: str) -> str:
+        """The path without symbolic links."""
+        return os.path.realpath(path)
+
+    def has_same_content(self, first: str, second: str) -> bool:
+        """Byte for byte; a link is never the same as a file."""
+        if os.path.islink(first) or os.path.islink(second) or not os.path.isfile(second):
+            return False
+        return filecmp.cmp(first, second, shallow=False)
+
+    def find_owner(self, path: str) -> Optional[str]:
+        """The remaining distribution whose RECORD lists `path`."""
+        return self._ownership.find_owner(path)
+
+
+def _read_entry_kind(entry: os.DirEntry[str]) -> str:
+    if entry.is_symlink():
+        return "l"
+    if entry.is_dir():
+        return "d"
+    return "f" if entry.is_file() else "o"
+
+
+def read_staged(root: Path) -> Staged:
+    """The tree of a stage directory; its entries stand for those of `/`."""
+    return _read_node("", str(root), "d")
+
+
+def _read_node(name: str, path: str, kind: str) -> Staged:
+    if kind != "d":
+        return Staged(name, path, kind)
+    with os.scandir(path) as entries:
+        found = sorted((entry.name, entry.path, _read_entry_kind(entry)) for entry in entries)
+    return Staged(name, path, kind, tuple(_read_node(*child) for child in found))
+
+
+def fingerprint(directories: Iterable[Path]) -> str:
+    """A short value that changes when a distribution in these site directories came, went or was replaced.
+
+    Names and times of the metadata folders, and the times of the directories themselves: a few milliseconds. It does
+    not see a file that was edited in place.
+    """
+    rows: List[str] = []
+    seen: Dict[str, None] = {}
+    for directory in directories:
+        real = os.path.realpath(str(directory))
+        if real in seen or not os.path.isdir(real):
+            continue
+        seen[real] = None
+        rows.append(f"{real} {os.stat(real).st_mtime_ns}")
+        with os.scandir(real) as entries:
+            for entry in sorted(entries, key=lambda found: found.name):
+                if entry.name.endswith((".dist-info", ".egg-info", ".egg-link")):
+                    rows.append(f"{entry.name} {entry.stat(follow_symlinks=False).st_mtime_ns}")
+    return hashlib.sha256("\n".join(rows).encode("utf-8", "surrogateescape")).hexdigest()[:32]
