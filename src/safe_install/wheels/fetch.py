@@ -71,7 +71,7 @@ def fetch(
 ) -> Path:
     """Return a file on disk that has the bytes of the link: a local file itself, else one below `cache`.
 
-    The cache is keyed by URL and sha256, because hosts serve other bytes under the same file name. A file whose
+    The cache is keyed by URL and sha256, because hosts serve other bytes under one file name. A file whose
     host promises no hash is pinned at first sight: other bytes behind that URL are refused from then on.
     Raises HashMismatch, DownloadFailed.
     """

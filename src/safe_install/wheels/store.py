@@ -1,0 +1,245 @@
+"""The store of wheels built here: one folder per torch build, so that none is taken for another torch.
+
+<cache>/built/torch-scatter/torch2.13.0+cpu-1a2b3c4d-cxx11-cp311-linux_x86_64/glibc2.36/
+    torch_scatter-2.1.2-cp311-cp311-linux_x86_64.whl
+    torch_scatter-2.1.2-cp311-cp311-linux_x86_64.whl.json
+"""
+
+from __future__ import annotations
+
+import datetime
+import json
+import os
+import re
+import shutil
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Dict, Iterator, Mapping, Optional, Sequence, Tuple
+
+import platformdirs
+from filelock import FileLock
+from packaging.utils import NormalizedName, parse_wheel_filename
+from packaging.version import InvalidVersion, Version
+
+from safe_install.models import BuiltFor, Candidate, CandidateKind, Environment, Interpreter, Link
+from safe_install.wheels.archive import Artifact
+
+FORMAT = 1  # of the record beside each wheel
+
+
+def find_cache(variables: Mapping[str, str]) -> Path:
+    """The folder for everything that can be made again; SAFE_INSTALL_CACHE_DIR wins."""
+    chosen = variables.get("SAFE_INSTALL_CACHE_DIR")
+    return Path(chosen).expanduser() if chosen else Path(platformdirs.user_cache_dir("torch-safe-install"))
+
+
+@dataclass(frozen=True)
+class BuildRecord:
+    """What is remembered about a wheel that was built here."""
+
+    name: str
+    version: str
+    filename: str
+    sha256: str
+    torch: str  # torch.__version__
+    accelerator: str
+    cxx11_abi: Optional[bool]
+    gpu_architectures: Tuple[str, ...]  # empty for a torch without CUDA
+    libc: Tuple[str, str]
+    sdist: str  # file name
+    sdist_sha256: str
+    tools: Tuple[str, ...]
+    built: str  # ISO 8601, UTC
+    seconds: float
+    log: str
+    format: int = FORMAT
+
+
+class WheelStore:
+    """Wheels built here, below the cache folder. A wheel without a record does not exist."""
+
+    def __init__(self, cache: Path) -> None:
+        self.cache = cache
+        self.folder = cache / "built"
+
+    def find(self, name: NormalizedName, environment: Environment) -> Iterator[Candidate]:
+        """The wheels of the project that were built for this torch, Python, platform and GPUs; newest first.
+
+        Their bytes are not looked at here: `link.sha256` is what `fetch` compares them with.
+        """
+        if environment.torch is None:
+            return
+        found = [
+            (Version(record.version), record.built, record, path)
+            for path, record in self._read_records(self._folder(name, environment))
+            if _suits(record, environment)
+        ]
+        for _, _, record, path in sorted(found, key=lambda item: item[:2], reverse=True):
+            yield _make_candidate(name, record, path)
+
+    def select(
+        self,
+        name: NormalizedName,
+        version: Version,
+        environment: Environment,
+        *,
+        architectures: Tuple[str, ...],
+    ) -> Optional[Path]:
+        """The wheel of exactly this version and these GPU architectures, None if there is none."""
+        for path, record in self._read_records(self._folder(name, environment)):
+            same = Version(record.version) == version and record.gpu_architectures == architectures
+            if same and _suits(record, environment):
+                return path
+        return None
+
+    def add(self, artifact: Artifact, record: BuildRecord, environment: Environment) -> Path:
+        """Keep a built wheel; the path in the store. A wheel of that name is replaced atomically."""
+        gpu = "-".join(a.replace("+", "").lower() for a in record.gpu_architectures)
+        leaf = "-".join(part for part in ("".join(record.libc), f"sm{gpu}" if gpu else "") if part) or "any"
+        folder = self._folder(artifact.name, environment) / _safe(leaf)
+        folder.mkdir(parents=True, exist_ok=True)
+        target = folder / artifact.path.name
+        note = folder / f"{target.name}.json"
+        # The record goes first and comes last: an old hash must never stand beside a new wheel.
+        if note.exists():
+            note.unlink()
+        temporary = folder / f".{target.name}.{os.getpid()}.tmp"
+        shutil.copyfile(str(artifact.path), str(temporary))
+        _sync(temporary)
+        temporary.replace(target)
+        temporary.write_text(json.dumps(asdict(record), indent=1), "utf-8")
+        _sync(temporary)
+        temporary.replace(note)
+        return target
+
+    def lock(self, name: NormalizedName, environment: Environment) -> FileLock:
+        """Held while a project is built for one torch: a second build waits and then finds the result."""
+        folder = self._folder(name, environment)
+        folder.mkdir(parents=True, exist_ok=True)
+        return FileLock(str(folder / ".lock"))
+
+    def _folder(self, name: NormalizedName, environment: Environment) -> Path:
+        return self.folder / name / make_key(environment)
+
+    def _read_records(self, folder: Path) -> Iterator[Tuple[Path, BuildRecord]]:
+        for note in sorted(folder.glob("*/*.whl.json")):
+            wheel = note.with_suffix("")
+            try:
+                record = _decode(json.loads(note.read_text("utf-8")))
+                Version(record.version)
+            except (OSError, ValueError, KeyError, TypeError, InvalidVersion):
+                continue  # of another format or damaged: as if it had never been built
+            if record.format == FORMAT and record.filename == wheel.name and wheel.is_file():
+                yield wheel, record
+
+
+def make_key(environment: Environment) -> str:
+    """The folder name that stands for a torch build under one Python on one platform."""
+    torch, interpreter = environment.torch, environment.interpreter
+    if torch is None:
+        return "no-torch"
+    abi = {True: "cxx11", False: "pre-cxx11", None: ""}[torch.cxx11_abi]
+    git = (torch.git_version or "")[:8]
+    python = interpreter.python_tag + interpreter.abiflags
+    if interpreter.implementation != "cpython":
+        python = f"{interpreter.implementation}-{python}"
+    parts = (f"torch{torch.runtime_version}", torch.vendor or "", git, abi, python, interpreter.platform)
+    return _safe("-".join(part for part in parts if part))
+
+
+def make_record(
+    artifact: Artifact,
+    environment: Environment,
+    *,
+    architectures: Tuple[str, ...],
+    sdist: Path,
+    sdist_sha256: str,
+    tools: Tuple[str, ...],
+    seconds: float,
+    log: Path,
+) -> BuildRecord:
+    """What `add` writes beside a wheel that was just built in this environment."""
+    torch = environment.torch
+    return BuildRecord(
+        name=artifact.name,
+        version=str(artifact.version),
+        filename=artifact.path.name,
+        sha256=artifact.sha256,
+        torch=torch.runtime_version if torch else "",
+        accelerator=torch.accelerator if torch else "",
+        cxx11_abi=torch.cxx11_abi if torch else None,
+        gpu_architectures=architectures,
+        libc=_libc(environment.interpreter),
+        sdist=sdist.name,
+        sdist_sha256=sdist_sha256,
+        tools=tools,
+        built=datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds"),
+        seconds=round(seconds, 1),
+        log=str(log),
+    )
+
+
+def _suits(record: BuildRecord, environment: Environment) -> bool:
+    """The rest of the key, which an exact match would ask too much of: libc not newer, every GPU served."""
+    name, version = _libc(environment.interpreter)
+    if record.libc[0] != name or _numbers(record.libc[1]) > _numbers(version):
+        return False
+    devices = environment.driver.devices if environment.driver else ()
+    if not record.gpu_architectures:
+        return environment.torch is not None and environment.torch.cuda is None
+    served = [a.lower() for a in record.gpu_architectures]
+    return all(_serves(served, device.compute_capability) for device in devices)
+
+
+def _serves(architectures: Sequence[str], capability: str) -> bool:
+    """Machine code serves its own capability and later minors of the major; PTX serves everything newer."""
+    wanted = _numbers(capability)
+    for entry in architectures:
+        have = _numbers(entry.replace("+ptx", ""))
+        if not have:
+            return True  # a name such as "ampere"; the check of the GPU code will see
+        if have <= wanted and (have[:1] == wanted[:1] or entry.endswith("+ptx")):
+            return True
+    return False
+
+
+def _make_candidate(name: NormalizedName, record: BuildRecord, path: Path) -> Candidate:
+    link = Link(
+        url=path.absolute().as_uri(),
+        filename=record.filename,
+        sha256=record.sha256,
+        size=path.stat().st_size,
+        found_in="built here",
+    )
+    torch = record.torch.split("+")[0]
+    return Candidate(
+        name=name,
+        version=Version(record.version),
+        kind=CandidateKind.BUILT,
+        link=link,
+        tags=parse_wheel_filename(record.filename)[3],
+        built_for=BuiltFor(torch, record.accelerator or None, record.cxx11_abi),
+    )
+
+
+def _decode(raw: Dict[str, Any]) -> BuildRecord:
+    for key in ("gpu_architectures", "libc", "tools"):
+        raw[key] = tuple(raw[key])
+    return BuildRecord(**raw)
+
+
+def _libc(interpreter: Interpreter) -> Tuple[str, str]:
+    return (interpreter.libc[0], interpreter.libc[1])
+
+
+def _numbers(text: str) -> Tuple[int, ...]:
+    return tuple(int(part) for part in re.findall(r"\d+", text))
+
+
+def _safe(text: str) -> str:
+    return re.sub(r"[^A-Za-z0-9.+_-]", "_", text)
+
+
+def _sync(path: Path) -> None:
+    with path.open("rb") as stream:
+        os.fsync(stream.fileno())
