@@ -1,7 +1,7 @@
 """Committed transactions on disk: read them, take one back, and let the oldest go.
 
-What a committed change replaced stays in its transaction directory. Taking it back is again a transaction, with the
-renames read backwards, so it can be verified, rolled back and itself be taken back.
+What a committed change replaced stays in its transaction directory. Taking it back is again a transaction,
+with the renames read backwards, so it can be verified, rolled back and itself be taken back.
 """
 
 from __future__ import annotations
@@ -81,10 +81,10 @@ def _read_journal(directory: Path) -> Journal:
 def begin_undo(
     prefix: Path, transaction_id: Optional[str] = None, *, command: Sequence[str] = ("undo",)
 ) -> Transaction:
-    """Open the transaction that takes back `transaction_id`, or the newest that is neither undone nor an undo.
+    """Open the transaction that takes back `transaction_id`: by default the newest not undone, and no undo.
 
-    It has its plan already: the caller swaps, verifies, and commits or rolls back. The caller holds the lock. Raises
-    Refused when there is none, when later changes stand on it, or when files were changed by something else since.
+    It has its plan already: the caller, who holds the lock, swaps, verifies, and commits or rolls back.
+    Raises Refused when there is none, when later changes stand on it, or when the files were changed since.
     """
     entries = read_history(prefix)
     entry = _select_entry(entries, transaction_id, prefix)
@@ -141,15 +141,16 @@ def _check_unchanged(
         if later:
             hint = f"Undo the later transactions first, newest first: {', '.join(later)}."
         raise Refused(
-            f"transaction {entry.id} cannot be undone: these paths were changed since, by a later transaction or by "
-            f"another installer:\n  {listed}",
+            f"transaction {entry.id} cannot be undone: these paths were changed since, by a later "
+            f"transaction or by another installer:\n  {listed}",
             hint=hint,
         )
     added = list(_find_later_files(prefix, reverse, entry))
     if added:
         listed = "\n  ".join(added[:10])
         raise Refused(
-            f"transaction {entry.id} cannot be undone: these files were written since and would go with it:\n  {listed}",
+            f"transaction {entry.id} cannot be undone: these files were written since and would go with it:"
+            f"\n  {listed}",
             hint="Move them to a place outside of the packages, then run the command again.",
         )
 
@@ -164,7 +165,7 @@ def _find_later_files(prefix: Path, reverse: Journal, entry: HistoryEntry) -> It
         for folder, _, files in os.walk(str(prefix / target)):
             for name in files:
                 path = os.path.join(folder, name)
-                # The time of the last change of name or content: a copy that keeps its old mtime shows here too.
+                # The time of the last change of name or content: a copy that keeps its mtime shows too.
                 if not recovery.is_bytecode(path) and os.lstat(path).st_ctime > committed:
                     yield path
 
@@ -180,9 +181,9 @@ def measure(prefix: Path, transaction_id: str) -> int:
 
 
 def prune(prefix: Path, *, keep: int = 5, limit_bytes: Optional[int] = None) -> Tuple[Pruned, ...]:
-    """Let the oldest transactions go: all but the newest `keep`, and more until the rest fits into `limit_bytes`.
+    """Let the oldest go: all but the newest `keep`, and more until the rest fits into `limit_bytes`.
 
-    The newest always stays. A transaction and its undo share files and go together. The caller holds the lock.
+    The newest stays. A transaction and its undo share files and go together. The caller holds the lock.
     """
     entries = read_history(prefix)
     groups = _make_groups(entries)

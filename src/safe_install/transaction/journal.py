@@ -152,7 +152,7 @@ def encode(document: Mapping[str, Any]) -> bytes:
 
 
 def parse_document(document: Mapping[str, Any]) -> Journal:
-    """The value of a document that `recover.read_journal` has read; raises KeyError, TypeError or ValueError."""
+    """The value of a document from `recover.read_journal`; raises KeyError, TypeError or ValueError."""
     if document["format"] != FORMAT:
         raise ValueError(f"journal format {document['format']!r}, known is {FORMAT}")
     rows = {key: tuple(_parse_row(kind, row) for row in document[key]) for key, kind in _ROWS.items()}

@@ -56,8 +56,8 @@ def lock_environment(prefix: Path) -> Iterator[Path]:
     """Hold the environment `prefix` for one changing command; yields its state directory.
 
     Raises EnvironmentLocked at once when another safe-install holds it, and after a few seconds when uv does.
-    Ours is taken first: uv never asks for it, so the two cannot wait for each other. uv's own lock file is taken
-    where it is there already: making one would change the environment. The kernel lets go when the process dies.
+    Ours is taken first: uv never asks for it, so the two cannot wait for each other. uv's lock file is taken
+    where it is there already: making one would change the environment. The kernel lets go when we die.
     """
     if fcntl is None:
         raise Refused("environments can only be changed on Linux and macOS", hint="Use WSL on Windows.")
@@ -112,7 +112,7 @@ def _try_lock(descriptor: int, *, wait: float) -> bool:
 class HeldSignals:
     """SIGINT, SIGTERM and SIGHUP are remembered instead of acted upon, from `hold` to `release`.
 
-    A handler rather than a mask: a mask holds for one thread only, and a progress display has threads of its own.
+    A handler rather than a mask: a mask holds for one thread only, and a progress display has its own.
     What the parent process had told us to ignore (nohup) stays ignored.
     """
 

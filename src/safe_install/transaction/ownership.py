@@ -1,7 +1,7 @@
 """Whose is a file? Answers from the RECORDs, read once and only as far as a change reaches.
 
 A row is trusted only when the directory that it really names is one of the environment's own: pip deletes
-whatever a row says (measured with pip 26.3: outside a virtual environment a row removed any file of the machine).
+whatever a row says (measured with pip 26.3: outside a virtual environment, any file of the machine).
 """
 
 from __future__ import annotations
@@ -135,7 +135,7 @@ def _find_refusal(
             folder,
             f"holds {name}, outside of the environment's site-packages",
             f"It was installed elsewhere (a development install, a system or user directory): "
-            f"remove it there with the tool that installed it, for instance pip uninstall {distribution.name}.",
+            f"remove it there with the tool that installed it, say: pip uninstall {distribution.name}",
         )
     if text is None or not folder.endswith(".dist-info"):
         return MoveRefusal(
@@ -161,7 +161,7 @@ def _walk_files(directory: str) -> Iterator[str]:
 
 
 def _find_bytecode(old: Set[str], areas: Areas, ownership: Ownership) -> Iterator[str]:
-    """Cached bytecode of modules that go, and what an earlier removal forgot beside them in their packages."""
+    """Cached bytecode of modules that go, and what an earlier removal forgot in their packages."""
     for directory in {os.path.dirname(path) for path in old if path.endswith(".py")}:
         cache = os.path.join(directory, "__pycache__")
         if os.path.islink(cache) or not os.path.isdir(cache):

@@ -7,9 +7,9 @@ packages are half swapped can still be put back. `safe_install.transaction.swap`
 undoing is written once.
 
 How it decides: a journal is written once, before the first rename, and says for every path what it was before
-(`old`) and what it will be (`new`). Undo looks at the disk, path by path, and moves back what has been moved. It
-can be killed and run again at any moment. A path in neither of its two legal states means that somebody else
-worked here (drift): then nothing is touched.
+(`old`) and what it will be (`new`). Undo looks at the disk, path by path, and moves back what has been moved.
+It can be killed and run again at any moment. A path in neither of its two legal states means that somebody
+else worked here (drift): then nothing is touched.
 
 Layout, all under `<prefix>/.safe-install/` (mode 0700, format 1):
     lock, recover.py, txn-<id>/{stage/, stash/, journal | committed, summary.json}, trash-*
@@ -457,7 +457,7 @@ def _lock(state: str) -> Any:
 
 
 def main(arguments: Sequence[str]) -> int:
-    """Recover the prefix named, or the one this file lies in. 0: nothing left to do; 13: refused; 14: locked."""
+    """Recover the prefix named, or the one this file lies in. 0: nothing is left; 13: refused; 14: locked."""
     own = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
     prefix = os.path.realpath(arguments[0] if arguments else own)
     state = os.path.join(prefix, STATE_DIRECTORY)

@@ -9,8 +9,8 @@
             ...ask the environment...
             transaction.commit({...})  # or roll_back()
 
-Until `swap` nothing of the environment is touched. Its journal is on the disk before the first rename;
-from then until `commit` recovery means undo, and undoing is `recover`'s, which decides by looking at the disk.
+Until `swap` nothing of the environment is touched. Its journal is on the disk before the first rename; from
+then until `commit` recovery means undo, and undoing is `recover`'s, which decides by looking at the disk.
 """
 
 from __future__ import annotations
@@ -126,8 +126,8 @@ def _explained(prefix: Path) -> Iterator[None]:
         raise RollBackFailed(
             f"an interrupted change of {state.parent} cannot be undone: these paths were changed by "
             f"something else since, and nothing was touched:\n  {listed}",
-            hint=f"Put those paths back (or move them away), then run: {again}. To keep everything as it is now "
-            f"instead: mv {state} {state}.given-up, then reinstall what is broken.",
+            hint=f"Put those paths back (or move them away), then run: {again}. To keep everything as it is "
+            f"now instead: mv {state} {state}.given-up, then reinstall what is broken.",
         ) from error
     except recovery.JournalInvalid as error:
         raise RollBackFailed(
@@ -145,7 +145,7 @@ def _explained(prefix: Path) -> Iterator[None]:
 def begin(prefix: Path, *, command: Sequence[str], scheme: Scheme) -> Transaction:
     """Open a transaction on the environment `prefix`; the caller holds its lock and has recovered it.
 
-    Raises Refused when a directory of `scheme` lies outside of the prefix, on another device, or cannot be written.
+    Raises Refused when a directory of `scheme` is outside of the prefix, on another device, or not writable.
     """
     state = open_state_directory(prefix)
     areas = make_areas(state.parent, scheme)
@@ -311,14 +311,14 @@ class Transaction:
             except OSError as error:
                 if self._replan is None or error.errno not in _OTHER_RENAME:
                     raise
-                # A lower layer of overlayfs (an image build): its directories cannot be renamed, its files can.
+                # A lower layer of overlayfs (an image build): its directories cannot be renamed, files can.
                 self._journal = self._replan(Level.FILE)
                 self._try_swap()
         except (OSError, recovery.JournalInvalid) as error:
             self._signals.release()
             raise Refused(
                 f"the environment could not be changed, everything is as before: {error}",
-                hint="Mend the rights, the free space or the mount that the message names, then run it again.",
+                hint="Mend the rights, the space or the mount that the message names, then run it again.",
             ) from error
         except BaseException:
             self._signals.release()
@@ -404,7 +404,7 @@ class Transaction:
     # --- after the swap ------------------------------------------------------------------------------
 
     def roll_back(self) -> None:
-        """Everything exactly as before the swap; the stage stays for `swap_again`. Signals are let through again.
+        """Everything exactly as before the swap; the stage stays for `swap_again`. Signals act again.
 
         Raises RollBackFailed, the journal kept, when that is not possible now.
         """
@@ -447,7 +447,7 @@ class Transaction:
 
 
 def read_identity(path: str, *, inode: bool = True) -> Identity:
-    """What lies at `path`; FileNotFoundError when nothing does. Without `inode` it is recorded as "not compared"."""
+    """What lies at `path`, or FileNotFoundError. Without `inode` that is recorded as "not compared"."""
     found = recovery.read_identity(path)
     if found is None:
         raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), path)

@@ -73,8 +73,8 @@ def _read_node(name: str, path: str, kind: str) -> Staged:
 def fingerprint(directories: Iterable[Path]) -> str:
     """A short value that changes when a distribution in these site directories came, went or was replaced.
 
-    Names and times of the metadata folders, and the times of the directories themselves: a few milliseconds. It does
-    not see a file that was edited in place.
+    Names and times of the metadata folders, and the times of the directories themselves: a millisecond. It
+    does not see a file that was edited in place.
     """
     rows: List[str] = []
     seen: Dict[str, None] = {}
