@@ -1,0 +1,140 @@
+"""The text of a host's page as links: find-links pages, PEP 503 HTML and PEP 691 JSON.
+
+A page is somebody else's text: whatever it holds, reading it ends with links or with none.
+"""
+
+from __future__ import annotations
+
+import html
+import json
+import re
+from typing import Any, Iterator, List, Mapping, Optional, Tuple
+from urllib.parse import unquote, urldefrag, urljoin, urlsplit
+
+from safe_install.models import Link
+
+MAX_PAGE = 64 * 1024 * 1024  # characters
+MAX_LINKS = 500_000
+_MAX_ANCHOR = 8192  # characters of one start tag
+_MAX_URL = 4096
+_SUFFIXES = (".whl", ".tar.gz", ".zip")
+
+_ATTRIBUTE = re.compile(r"""([a-zA-Z][\w-]*)\s*(?:=\s*(?:"([^"]*)"|'([^']*)'|([^\s"'<>]+)))?""")
+_TAG_END = re.compile(r"""(?:[^>"']|"[^"]*"|'[^']*')*>""")
+_TAG_START = re.compile(r"<(a|base)\s", re.IGNORECASE)
+_HASH = re.compile(r"sha256=([0-9a-fA-F]{64})")
+_COMMENT = re.compile(r"<!--.*?-->", re.DOTALL)
+
+
+def parse_page(text: str, url: str, *, content_type: str = "") -> Tuple[Link, ...]:
+    """The files that a page lists, in its order. Never raises; junk gives no links.
+
+    `url` is where the page lies: relative links start from it, and it becomes `Link.found_in`.
+    """
+    text = text[:MAX_PAGE]
+    is_json = "json" in content_type or text.lstrip()[:1] == "{"
+    found: List[Link] = []
+    for link in _json_links(text, url) if is_json else _html_links(text, url):
+        found.append(link)
+        if len(found) >= MAX_LINKS:
+            break
+    return tuple(found)
+
+
+def _html_links(text: str, url: str) -> Iterator[Link]:
+    base = url
+    if "<!--" in text[:MAX_PAGE] and text.count("<!--") == text.count("-->"):
+        text = _COMMENT.sub("", text)
+    for start in _TAG_START.finditer(text):
+        # A window keeps a page full of unclosed quotes from costing the square of its length.
+        window = text[start.end() : start.end() + _MAX_ANCHOR]
+        end = _TAG_END.match(window)
+        if end is None:
+            continue
+        attributes = {
+            name.lower(): html.unescape(double or single or bare)
+            for name, double, single, bare in _ATTRIBUTE.findall(end.group()[:-1])
+        }
+        href = attributes.get("href")
+        if href is None:
+            continue
+        if start.group(1).lower() == "base":
+            base = _join(base, href) or base
+            continue
+        yanked = attributes.get("data-yanked") if "data-yanked" in attributes else None
+        link = _make_link(
+            _join(base, href),
+            found_in=url,
+            requires_python=attributes.get("data-requires-python"),
+            yanked=None if yanked is None else (yanked or "yanked"),
+        )
+        if link is not None:
+            yield link
+
+
+def _json_links(text: str, url: str) -> Iterator[Link]:
+    try:
+        document = json.loads(text)
+    except (ValueError, RecursionError):
+        return
+    files = document.get("files") if isinstance(document, dict) else None
+    for entry in files if isinstance(files, list) else []:
+        if isinstance(entry, dict) and isinstance(entry.get("url"), str):
+            link = _json_link(entry, url)
+            if link is not None:
+                yield link
+
+
+def _json_link(entry: Mapping[str, Any], url: str) -> Optional[Link]:
+    hashes = entry.get("hashes")
+    sha256 = hashes.get("sha256") if isinstance(hashes, dict) else None
+    size = entry.get("size")
+    requires_python = entry.get("requires-python")
+    yanked = entry.get("yanked")
+    return _make_link(
+        _join(url, entry["url"]),
+        found_in=url,
+        filename=entry.get("filename") if isinstance(entry.get("filename"), str) else None,
+        sha256=sha256 if isinstance(sha256, str) and _HASH.match(f"sha256={sha256}") else None,
+        size=size if isinstance(size, int) and not isinstance(size, bool) and size >= 0 else None,
+        requires_python=requires_python if isinstance(requires_python, str) else None,
+        yanked=(yanked if isinstance(yanked, str) and yanked else "yanked") if yanked else None,
+    )
+
+
+def _make_link(
+    target: Optional[str],
+    *,
+    found_in: str,
+    filename: Optional[str] = None,
+    sha256: Optional[str] = None,
+    size: Optional[int] = None,
+    requires_python: Optional[str] = None,
+    yanked: Optional[str] = None,
+) -> Optional[Link]:
+    if target is None or len(target) > _MAX_URL:
+        return None
+    plain, fragment = urldefrag(target)
+    # The name is taken from the URL: the one beside it could be another file's.
+    name = unquote(urlsplit(plain).path.rsplit("/", 1)[-1])
+    if filename is not None and filename != name:
+        return None
+    if not name.endswith(_SUFFIXES) or "/" in name or "\\" in name or "\0" in name:
+        return None
+    promised = _HASH.search(fragment)
+    return Link(
+        url=plain,
+        filename=name,
+        sha256=(sha256 or (promised.group(1) if promised else "")).lower() or None,
+        size=size,
+        found_in=found_in,
+        requires_python=requires_python or None,
+        yanked=yanked,
+    )
+
+
+def _join(base: str, href: str) -> Optional[str]:
+    try:
+        return urljoin(base, href.strip())
+    except ValueError:
+        return None

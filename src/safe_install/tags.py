@@ -1,0 +1,163 @@
+"""Accelerator tags, local version identifiers, and the wheel tags that an interpreter supports."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from typing import Iterator, List, Optional, Tuple
+
+from packaging import tags as packaging_tags
+from packaging.tags import Tag
+
+# --- accelerators ----------------------------------------------------------------------------------
+
+_CUDA = re.compile(r"cu(?:da)?[._-]?(\d{1,2}\.\d{1,2}|\d{2,4})$")
+_ROCM = re.compile(r"rocm[._-]?(\d+(?:\.\d+)*)$")
+_PLAIN = ("cpu", "xpu")
+
+
+@dataclass(frozen=True)
+class Accelerator:
+    """What a build computes on: `kind` "cuda", "rocm", "cpu" or "xpu"; `version` (11, 1), (12,) or ()."""
+
+    kind: str
+    version: Tuple[int, ...] = ()
+
+    @property
+    def major_only(self) -> bool:
+        """True for `cu12`: any minor of that major."""
+        return self.kind == "cuda" and len(self.version) == 1
+
+    def __str__(self) -> str:
+        """The tag as download.pytorch.org writes it: `cu111`, `cu12`, `rocm6.2`, `cpu`."""
+        if self.kind == "cuda":
+            return "cu" + "".join(str(part) for part in self.version)
+        return self.kind + ".".join(str(part) for part in self.version)
+
+
+def parse_accelerator(text: str) -> Optional[Accelerator]:
+    """Read `cu111`, `cu.12.8`, `cu12` (major only), `cpu`, `rocm6.2`, `xpu`; None for anything else."""
+    text = text.strip().lower()
+    if text in _PLAIN:
+        return Accelerator(text)
+    found = _CUDA.match(text)
+    if found:
+        return Accelerator("cuda", _cuda_version(found.group(1)))
+    found = _ROCM.match(text)
+    if found:
+        return Accelerator("rocm", tuple(int(part) for part in found.group(1).split(".")))
+    return None
+
+
+def _cuda_version(digits: str) -> Tuple[int, ...]:
+    if "." in digits:
+        major, minor = digits.split(".")
+        return int(major), int(minor)
+    if len(digits) == 2:
+        # cu92 is 9.2; from CUDA 10 on two digits are a major version alone.
+        return (int(digits),) if digits[0] in "123456" else (int(digits[0]), int(digits[1]))
+    return int(digits[:2]), int(digits[2:])
+
+
+def accelerator_of_cuda(cuda: str) -> str:
+    """`"11.1"` or `"11.1.105"` -> `cu111`; a bare `"12"` -> `cu12`."""
+    return "cu" + "".join(cuda.split(".")[:2])
+
+
+def cuda_of_accelerator(accelerator: str) -> Optional[str]:
+    """`cu111` -> `"11.1"`, `cu12` -> `"12"`; None for what is not CUDA."""
+    parsed = parse_accelerator(accelerator)
+    if parsed is None or parsed.kind != "cuda":
+        return None
+    return ".".join(str(part) for part in parsed.version)
+
+
+def is_same_major(one: str, other: str) -> bool:
+    """True when both are CUDA of one major version (`cu12` and `cu126`), or the same tag."""
+    left, right = parse_accelerator(one), parse_accelerator(other)
+    if left is None or right is None or left.kind != right.kind:
+        return False
+    return left == right or (left.kind == "cuda" and left.version[:1] == right.version[:1])
+
+
+def split_local(version: str) -> Tuple[str, Optional[str]]:
+    """`"1.8.1+cu111"` -> (`"1.8.1"`, `"cu111"`); the local version identifier is None where there is none."""
+    public, plus, local = version.partition("+")
+    return public, (local if plus else None)
+
+
+def accelerator_of_version(version: str) -> Optional[str]:
+    """The accelerator in torch's version: `1.8.1+cu111` -> `cu111`; None when the version does not say."""
+    parsed = parse_accelerator((split_local(version)[1] or "").partition(".cxx11")[0])
+    return None if parsed is None else str(parsed)
+
+
+# --- wheel tags ------------------------------------------------------------------------------------
+
+# With an unknown glibc every manylinux is accepted; no manylinux above this one is published for torch.
+NEWEST_GLIBC = (2, 44)
+_LEGACY_MANYLINUX = {(2, 17): "manylinux2014", (2, 12): "manylinux2010", (2, 5): "manylinux1"}
+_OLD_ARCHITECTURES = ("x86_64", "i686")
+
+
+def supported_tags(
+    python_version: str,
+    implementation: str,
+    platform: str,
+    libc: Tuple[str, str],
+    abiflags: str = "",
+) -> Tuple[Tag, ...]:
+    """The wheel tags that an interpreter takes, best first, made from facts and not from the running process.
+
+    `python_version` "3.11.7" or "3.11"; `platform` sysconfig's with underscores ("linux_x86_64",
+    "macosx_14_0_arm64", "win_amd64"); `libc` ("glibc", "2.36"), ("musl", "1.2") or ("", "") for unknown, which
+    on Linux accepts every manylinux; `abiflags` "t" for a free-threaded build.
+    """
+    major, minor = (int(part) for part in python_version.split(".")[:2])
+    platforms = supported_platforms(platform, libc)
+    interpreter = {"cpython": "cp", "pypy": "pp"}.get(implementation, implementation) + f"{major}{minor}"
+    found: List[Tag] = []
+    if implementation == "cpython":
+        abi = f"cp{major}{minor}{_abi_suffix((major, minor), abiflags)}"
+        found.extend(packaging_tags.cpython_tags((major, minor), [abi], platforms, warn=False))
+    found.extend(packaging_tags.compatible_tags((major, minor), interpreter, platforms))
+    return tuple(dict.fromkeys(found))
+
+
+def _abi_suffix(version: Tuple[int, int], abiflags: str) -> str:
+    if version < (3, 8):
+        return "m"
+    return "t" if "t" in abiflags else ""
+
+
+def supported_platforms(platform: str, libc: Tuple[str, str]) -> List[str]:
+    """Platform tags, best first, for a platform and its libc (as in `supported_tags`)."""
+    platform = platform.replace("-", "_").replace(".", "_")
+    if platform.startswith("linux_"):
+        return list(_linux_platforms(platform[len("linux_") :], libc))
+    found = re.match(r"macosx_(\d+)_(\d+)_(\w+)$", platform)
+    if found:
+        version = (int(found.group(1)), int(found.group(2)))
+        return list(packaging_tags.mac_platforms(version, found.group(3)))
+    return [platform]
+
+
+def _linux_platforms(architecture: str, libc: Tuple[str, str]) -> Iterator[str]:
+    family, version = libc[0], _version_pair(libc[1])
+    if family == "musl":
+        for minor in range((version or (1, 2))[1], -1, -1):
+            yield f"musllinux_1_{minor}_{architecture}"
+    else:
+        newest = version or NEWEST_GLIBC
+        oldest = 5 if architecture in _OLD_ARCHITECTURES else 17
+        for minor in range(newest[1], oldest - 1, -1):
+            yield f"manylinux_2_{minor}_{architecture}"
+            legacy = _LEGACY_MANYLINUX.get((2, minor))
+            if legacy:
+                yield f"{legacy}_{architecture}"
+    yield f"linux_{architecture}"
+
+
+def _version_pair(text: str) -> Optional[Tuple[int, int]]:
+    found = re.match(r"(\d+)\.(\d+)", text)
+    return (int(found.group(1)), int(found.group(2))) if found else None
