@@ -1,0 +1,566 @@
+"""A pip command line -> what was asked for. Our own options are taken out; pip's stay as they are, in their order."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from typing import Dict, FrozenSet, List, Mapping, Optional, Sequence, Tuple
+from urllib.parse import unquote, urlsplit
+
+from packaging.requirements import InvalidRequirement, Requirement
+from packaging.specifiers import SpecifierSet
+from packaging.utils import NormalizedName, canonicalize_name
+
+from safe_install.errors import UsageError
+from safe_install.resolve.pip_options import COMMANDS, Option, find_option
+from safe_install.resolve.requirements_file import Entry, Parsed, Reader, parse_file
+
+OUR_COMMANDS = (
+    "install",
+    "uninstall",
+    "verify",
+    "explain",
+    "check-wheel",
+    "history",
+    "undo",
+    "recover",
+    "wheels",
+)
+# Not offered before they work.
+NOT_YET = frozenset({"check-wheel", "wheels"})
+
+# Ours, long only, so that no cluster of pip's short options can hold one. True: takes a value.
+OWN_OPTIONS: Mapping[str, bool] = {
+    "--python": True,
+    "--dry-run": False,
+    "--json": False,
+    "--allow-torch-change": False,
+    "--require-cuda": False,
+    "--no-rollback": False,
+    "--no-build": False,
+    "--offline": False,
+    "--target-gpu": True,
+    "--target-driver": True,
+}
+EXPLAIN_OPTIONS: Mapping[str, bool] = {
+    "--torch": True,
+    "--python-version": True,
+    "--platform": True,
+    "--cxx11-abi": True,
+}
+
+
+@dataclass(frozen=True)
+class Route:
+    """Where a command line goes: to one of our commands, or to pip untouched."""
+
+    command: str  # one of OUR_COMMANDS, "pip", "help", "version"
+    arguments: Tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class OwnOptions:
+    """The options that are not pip's."""
+
+    python: Optional[str] = None
+    dry_run: bool = False
+    json: bool = False
+    allow_torch_change: bool = False
+    require_cuda: bool = False
+    no_rollback: bool = False
+    no_build: bool = False
+    offline: bool = False
+    target_gpu: Tuple[str, ...] = ()  # compute capabilities, "8.0"
+    target_driver: Optional[str] = None  # "535.104"
+    target_cuda: Optional[str] = None  # newest CUDA of the target's driver, where only that was declared
+
+
+@dataclass(frozen=True)
+class InstallRequest:
+    """`install ARGS`."""
+
+    own: OwnOptions
+    entries: Tuple[Entry, ...]  # requirements of the command line and of the files, without constraints
+    constraints: Tuple[Entry, ...]
+    named_on_command_line: FrozenSet[NormalizedName]
+    dry_run_arguments: Tuple[str, ...]  # for `pip install --dry-run`: everything but ours, --report and --dry-run
+    fetch_options: Tuple[str, ...]  # for `pip wheel`: general, index, selection and build options
+    pip_arguments: Tuple[str, ...]  # everything but what only we understand
+    upgrade: bool = False
+    force_reinstall: bool = False
+    pre: bool = False
+    no_deps: bool = False
+    require_hashes: bool = False
+    compile_bytecode: bool = True
+    break_system_packages: bool = False
+    quiet: int = 0
+    index_url: Optional[str] = None
+    no_index: bool = False
+    place: Optional[str] = None  # the option that sends the files elsewhere: "target", "user", "platform" ...
+    place_value: Optional[str] = None
+    report_file: Optional[str] = None
+
+    @property
+    def editables(self) -> Tuple[Entry, ...]:
+        """The editable ones among the entries."""
+        return tuple(entry for entry in self.entries if entry.editable)
+
+
+@dataclass(frozen=True)
+class UninstallRequest:
+    """`uninstall ARGS`."""
+
+    own: OwnOptions
+    names: Tuple[NormalizedName, ...]
+    yes: bool = False
+    break_system_packages: bool = False
+    quiet: int = 0
+
+
+@dataclass(frozen=True)
+class ExplainRequest:
+    """`explain REQ...`, perhaps for a machine that is not here."""
+
+    own: OwnOptions
+    requirements: Tuple[Requirement, ...]
+    torch: Optional[str] = None
+    python_version: Optional[str] = None
+    platform: Optional[str] = None
+    cxx11_abi: Optional[bool] = None
+    pre: bool = False
+
+
+# --- which command ---------------------------------------------------------------------------------
+
+
+def route(argv: Sequence[str]) -> Route:
+    """The command of a command line. Options may stand before it, as with pip; no command at all means install."""
+    if not argv:
+        return Route("help", ())
+    words = list(argv)
+    before: List[str] = []
+    while words and words[0].startswith("-"):
+        word = words.pop(0)
+        if word in ("-h", "--help"):
+            return Route("help", ())
+        if word in ("-V", "--version"):
+            return Route("version", ())
+        before.append(word)
+        if _needs_value(word) and words:
+            before.append(words.pop(0))
+    if words and words[0] in OUR_COMMANDS and words[0] not in NOT_YET:
+        return Route(words[0], (*before, *words[1:]))
+    if words and words[0] in COMMANDS:
+        return Route("pip", (*before, *words))
+    if before or _looks_like_requirement(words[0]):
+        return Route("install", tuple(argv))
+    return Route("pip", tuple(argv))
+
+
+def _needs_value(word: str) -> bool:
+    name, equals, _ = word.partition("=")
+    if equals:
+        return False
+    if name in OWN_OPTIONS:
+        return OWN_OPTIONS[name]
+    option = find_option(name if name.startswith("--") else name[:2])
+    return option is not None and option.takes_value and (name.startswith("--") or len(name) == 2)
+
+
+def _looks_like_requirement(word: str) -> bool:
+    if "://" in word or "/" in word or word.startswith(".") or word.endswith((".whl", ".tar.gz", ".zip")):
+        return True
+    return _parse_requirement(word) is not None
+
+
+# --- words -----------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class _Word:
+    """One option with its value, or one argument."""
+
+    option: Optional[Option]
+    name: str  # the own option's name, or ""
+    value: Optional[str]
+    text: Tuple[str, ...]  # as written
+
+    @property
+    def key(self) -> str:
+        return self.option.key if self.option else ""
+
+
+def _split_words(argv: Sequence[str], own: Mapping[str, bool]) -> List[_Word]:
+    """Options with their values and arguments, in order. Errors: UsageError for a value that is missing."""
+    words: List[_Word] = []
+    rest = list(argv)
+    while rest:
+        text = rest.pop(0)
+        if text == "--":
+            words += [_Word(None, "", argument, (argument,)) for argument in rest]
+            break
+        if not text.startswith("-") or text == "-":
+            words.append(_Word(None, "", text, (text,)))
+        elif text.startswith("--"):
+            words.append(_long_word(text, rest, own))
+        else:
+            words += _short_words(text, rest)
+    return words
+
+
+def _long_word(text: str, rest: List[str], own: Mapping[str, bool]) -> _Word:
+    name, equals, value = text.partition("=")
+    option = None if name in own else find_option(name)
+    takes_value = own[name] if name in own else option is not None and option.takes_value
+    kept_name = name if name in own else ""
+    if not takes_value:
+        if equals and name in own:
+            raise UsageError(f"{name} takes no value", hint=f"Write {name} alone.")
+        return _Word(option, kept_name, None, (text,))
+    if equals:
+        return _Word(option, kept_name, value, (text,))
+    if not rest:
+        raise UsageError(f"{name} needs a value", hint=f"Write {name} VALUE.")
+    value = rest.pop(0)
+    return _Word(option, kept_name, value, (text, value))
+
+
+def _short_words(text: str, rest: List[str]) -> List[_Word]:
+    """A cluster such as -qU, or -rfile."""
+    words: List[_Word] = []
+    letters = text[1:]
+    while letters:
+        name, letters = f"-{letters[0]}", letters[1:]
+        option = find_option(name)
+        if option is None or not option.takes_value:
+            words.append(_Word(option, "", None, (name,)))
+            continue
+        if letters:
+            words.append(_Word(option, "", letters, (name + letters,)))
+        elif rest:
+            value = rest.pop(0)
+            words.append(_Word(option, "", value, (name, value)))
+        else:
+            raise UsageError(f"{name} needs a value", hint=f"Write {name} VALUE.")
+        letters = ""
+    return words
+
+
+# --- our own options -------------------------------------------------------------------------------
+
+_FALSE = ("", "0", "false", "no", "off", "n", "f")
+
+
+def _own_options(words: Sequence[_Word], environ: Mapping[str, str]) -> OwnOptions:
+    written = {word.name: word.value for word in words if word.name}
+
+    def flag(name: str) -> bool:
+        return name in written or _is_true(environ.get(_variable(name)))
+
+    def value(name: str) -> Optional[str]:
+        return written.get(name) or environ.get(_variable(name)) or None
+
+    declared_gpu = value("--target-gpu")
+    gpu = parse_capabilities(declared_gpu) if declared_gpu else ()
+    driver = value("--target-driver")
+    if driver is not None and not re.match(r"^\d+(\.\d+){0,2}$", driver):
+        raise UsageError(
+            f"--target-driver {driver}: not a driver version", hint="Write it as nvidia-smi does: 535.104.05."
+        )
+    cuda = _foreign_cuda(environ)
+    # TORCH_CUDA_ARCH_LIST is also set on machines that have their GPU: it declares one only in company of a driver.
+    if not gpu and (driver or cuda) and environ.get("TORCH_CUDA_ARCH_LIST"):
+        gpu = _known_capabilities(environ["TORCH_CUDA_ARCH_LIST"])
+    return OwnOptions(
+        python=value("--python"),
+        dry_run=flag("--dry-run") or any(word.key == "dry-run" for word in words),
+        json=flag("--json"),
+        allow_torch_change=flag("--allow-torch-change"),
+        require_cuda=flag("--require-cuda"),
+        no_rollback=flag("--no-rollback"),
+        no_build=flag("--no-build"),
+        offline=flag("--offline"),
+        target_gpu=gpu,
+        target_driver=driver if driver else _foreign_driver(environ),
+        target_cuda=None if driver else cuda,
+    )
+
+
+def _variable(name: str) -> str:
+    return "SAFE_INSTALL_" + name[2:].upper().replace("-", "_")
+
+
+def _is_true(text: Optional[str]) -> bool:
+    return text is not None and text.strip().lower() not in _FALSE
+
+
+def parse_capabilities(text: str) -> Tuple[str, ...]:
+    """`8.0,9.0` or TORCH_CUDA_ARCH_LIST's `8.0;8.6+PTX` -> ("8.0", "8.6"). Errors: UsageError."""
+    found = []
+    for part in re.split(r"[,;\s]+", text.strip()):
+        match = re.match(r"^(\d+)\.(\d)[af]?(\+PTX)?$", part, re.I)
+        if match is None:
+            raise UsageError(
+                f"--target-gpu {text}: {part!r} is no compute capability", hint="Write numbers such as 8.0,9.0."
+            )
+        found.append(f"{match.group(1)}.{match.group(2)}")
+    return tuple(dict.fromkeys(found))
+
+
+def _known_capabilities(text: str) -> Tuple[str, ...]:
+    """The numbers in TORCH_CUDA_ARCH_LIST; names such as "Ampere" are left to torch."""
+    return tuple(dict.fromkeys(re.findall(r"(?<![\d.])\d+\.\d(?!\d)", text)))
+
+
+def _foreign_cuda(environ: Mapping[str, str]) -> Optional[str]:
+    """A CUDA version that conda's variable declares for a machine without a driver."""
+    text = environ.get("CONDA_OVERRIDE_CUDA", "").strip()
+    return text if re.match(r"^\d+\.\d+$", text) else None
+
+
+def _foreign_driver(environ: Mapping[str, str]) -> Optional[str]:
+    """A driver version that uv's or the variant provider's variable declares."""
+    for name in ("UV_CUDA_DRIVER_VERSION", "NV_VARIANT_PROVIDER_FORCE_CUDA_DRIVER_VERSION"):
+        text = environ.get(name, "").strip()
+        if re.match(r"^\d+(\.\d+){0,2}$", text):
+            return text
+    return None
+
+
+# --- install ---------------------------------------------------------------------------------------
+
+
+def parse_install(
+    argv: Sequence[str],
+    *,
+    environ: Mapping[str, str],
+    configuration: Mapping[str, str],
+    read: Reader,
+) -> InstallRequest:
+    """`install ARGS`. `configuration`: pip's, by option key (`no-deps`), as its files and PIP_* variables give it;
+    `read` brings the text of a requirements file. Errors: UsageError."""
+    words = _split_words(argv, OWN_OPTIONS)
+    settings = _Settings(words, configuration)
+    arguments = tuple(Entry(word.value or "") for word in words if word.option is None and not word.name and not _is_option(word))
+    editables = tuple(Entry(text, editable=True) for text in settings.all("editable"))
+    files = [
+        parse_file(location, read=read, environ=environ, constraint=key == "constraint")
+        for key in ("requirement", "constraint")
+        for location in settings.all(key)
+    ]
+    entries, constraints = _sorted_entries((*arguments, *editables), files)
+    in_files = {key: value for parsed in files for key, value in parsed.options}
+    if not entries and not settings.all("group") and not settings.all("requirements-from-script"):
+        _require_input(settings)
+    place = settings.place()
+    return InstallRequest(
+        own=_own_options(words, environ),
+        entries=entries,
+        constraints=constraints,
+        named_on_command_line=frozenset(
+            name for name in (named(entry.text) for entry in arguments) if name is not None
+        ),
+        dry_run_arguments=_texts(words, without=("report",), without_keys=("user", "yes")),
+        fetch_options=_texts(words, only=("general", "index", "select", "build")),
+        pip_arguments=_pip_texts(words),
+        upgrade=settings.flag("upgrade"),
+        force_reinstall=settings.flag("force-reinstall") or settings.flag("ignore-installed"),
+        pre=settings.flag("pre"),
+        no_deps=settings.flag("no-deps"),
+        require_hashes=settings.flag("require-hashes") or any(entry.hashes for entry in entries),
+        compile_bytecode=not settings.flag("no-compile"),
+        break_system_packages=settings.flag("break-system-packages"),
+        quiet=settings.count("quiet"),
+        index_url=settings.one("index-url") or in_files.get("index-url"),
+        no_index=settings.flag("no-index"),
+        place=place,
+        place_value=settings.one(place) if place else None,
+        report_file=settings.one("report"),
+    )
+
+
+def _require_input(settings: _Settings) -> None:
+    if settings.all("requirement"):
+        return  # an empty file: pip warns and is content
+    raise UsageError(
+        "You must give at least one requirement to install (see \"safe-install install --help\")",
+        hint="Name a project: safe-install torch-scatter.",
+    )
+
+
+def _is_option(word: _Word) -> bool:
+    return word.value is None or word.text[0].startswith("--")
+
+
+def _sorted_entries(
+    arguments: Sequence[Entry], files: Sequence[Parsed]
+) -> Tuple[Tuple[Entry, ...], Tuple[Entry, ...]]:
+    found = [*arguments, *(entry for parsed in files for entry in parsed.entries)]
+    return (
+        tuple(entry for entry in found if not entry.constraint),
+        tuple(entry for entry in found if entry.constraint),
+    )
+
+
+def _texts(
+    words: Sequence[_Word],
+    *,
+    only: Sequence[str] = (),
+    without: Sequence[str] = (),
+    without_keys: Sequence[str] = (),
+) -> Tuple[str, ...]:
+    kept: List[str] = []
+    for word in words:
+        if word.name:
+            continue
+        group = word.option.group if word.option else "argument"
+        if only and group not in only:
+            continue
+        if group in without or word.key in without_keys:
+            continue
+        kept.extend(word.text)
+    return tuple(kept)
+
+
+def _pip_texts(words: Sequence[_Word]) -> Tuple[str, ...]:
+    """For a pip that does the whole work: its own options that we have too are its own again."""
+    kept: List[str] = []
+    for word in words:
+        if not word.name or word.name == "--dry-run":
+            kept.extend(word.text)
+    return tuple(kept)
+
+
+class _Settings:
+    """pip's options: the command line, else the configuration."""
+
+    def __init__(self, words: Sequence[_Word], configuration: Mapping[str, str]) -> None:
+        self._words = words
+        self._configuration = configuration
+
+    def flag(self, key: str) -> bool:
+        return any(word.key == key for word in self._words) or _is_true(self._configuration.get(key))
+
+    def count(self, key: str) -> int:
+        written = sum(1 for word in self._words if word.key == key)
+        text = self._configuration.get(key, "")
+        return written or (int(text) if text.isdigit() else int(_is_true(text) if text else 0))
+
+    def one(self, key: str) -> Optional[str]:
+        found = self.all(key)
+        return found[-1] if found else None
+
+    def all(self, key: str) -> Tuple[str, ...]:
+        written = tuple(word.value for word in self._words if word.key == key and word.value is not None)
+        return written or tuple(self._configuration.get(key, "").split())
+
+    def place(self) -> Optional[str]:
+        for key in ("target", "root", "prefix", "platform", "python-version", "implementation", "abi"):
+            if self.one(key):
+                return key
+        written = [word.key for word in self._words if word.key in ("user", "no-user")]
+        if written:
+            return "user" if written[-1] == "user" else None
+        return "user" if _is_true(self._configuration.get("user")) else None
+
+
+# --- uninstall and explain -------------------------------------------------------------------------
+
+
+def parse_uninstall(
+    argv: Sequence[str], *, environ: Mapping[str, str], configuration: Mapping[str, str], read: Reader
+) -> UninstallRequest:
+    """`uninstall ARGS`. Errors: UsageError."""
+    words = _split_words(argv, OWN_OPTIONS)
+    settings = _Settings(words, configuration)
+    texts = [word.value or "" for word in words if word.option is None and not word.name and not _is_option(word)]
+    for location in settings.all("requirement"):
+        parsed = parse_file(location, read=read, environ=environ)
+        texts += [entry.text for entry in parsed.entries if not entry.constraint]
+    names: Dict[NormalizedName, None] = {}
+    for text in texts:
+        name = named(text)
+        if name is None:
+            raise UsageError(
+                f"Invalid requirement: {text!r}: uninstall takes names of distributions",
+                hint="safe-install list shows them.",
+            )
+        names[name] = None
+    if not names:
+        raise UsageError(
+            "You must give at least one requirement to uninstall (see \"safe-install uninstall --help\")",
+            hint="Name a distribution: safe-install uninstall torch-scatter.",
+        )
+    return UninstallRequest(
+        _own_options(words, environ),
+        tuple(names),
+        yes=settings.flag("yes") or settings.flag("no-input"),
+        break_system_packages=settings.flag("break-system-packages"),
+        quiet=settings.count("quiet"),
+    )
+
+
+def parse_explain(argv: Sequence[str], *, environ: Mapping[str, str]) -> ExplainRequest:
+    """`explain REQ... [--torch V --python-version V --platform P --cxx11-abi true/false]`. Errors: UsageError."""
+    words = _split_words(argv, {**OWN_OPTIONS, **EXPLAIN_OPTIONS})
+    written = {word.name: word.value for word in words if word.name}
+    requirements = []
+    for word in words:
+        if word.option is None and not word.name and not _is_option(word):
+            requirement = _parse_requirement(word.value or "")
+            if requirement is None:
+                raise UsageError(f"{word.value}: not a requirement", hint="Write a name: safe-install explain torch-scatter.")
+            requirements.append(requirement)
+        elif not word.name and word.key not in ("pre", "quiet", "verbose"):
+            raise UsageError(f"explain has no option {word.text[0]}", hint="See safe-install explain --help.")
+    if not requirements:
+        raise UsageError("explain needs a requirement", hint="Write: safe-install explain torch-scatter.")
+    abi = written.get("--cxx11-abi")
+    if abi is not None and abi.lower() not in ("true", "false"):
+        raise UsageError(f"--cxx11-abi {abi}: neither true nor false", hint="Write --cxx11-abi true.")
+    return ExplainRequest(
+        _own_options(words, environ),
+        tuple(requirements),
+        torch=written.get("--torch"),
+        python_version=written.get("--python-version"),
+        platform=written.get("--platform"),
+        cxx11_abi=None if abi is None else abi.lower() == "true",
+        pre=any(word.key == "pre" for word in words),
+    )
+
+
+# --- names -----------------------------------------------------------------------------------------
+
+
+def _parse_requirement(text: str) -> Optional[Requirement]:
+    try:
+        return Requirement(text)
+    except InvalidRequirement:
+        return None
+
+
+def named(text: str) -> Optional[NormalizedName]:
+    """The project that a requirement names; None for a folder or an archive whose name says nothing."""
+    requirement = _parse_requirement(text)
+    if requirement is not None and not text.endswith((".whl", ".gz", ".zip")):
+        return canonicalize_name(requirement.name)
+    fragment = urlsplit(text).fragment if "://" in text else ""
+    egg = re.search(r"(?:^|&)egg=([A-Za-z0-9._-]+)", fragment)
+    if egg:
+        return canonicalize_name(egg.group(1))
+    filename = unquote(urlsplit(text).path if "://" in text else text).replace("\\", "/").split("/")[-1]
+    if filename.endswith(".whl"):
+        return canonicalize_name(filename.split("-")[0])
+    if requirement is not None:
+        return canonicalize_name(requirement.name)
+    return None
+
+
+def constraint_on(name: NormalizedName, constraints: Sequence[Entry]) -> SpecifierSet:
+    """All that the constraint files say of a project."""
+    found = SpecifierSet()
+    for entry in constraints:
+        requirement = _parse_requirement(entry.text)
+        if requirement is not None and canonicalize_name(requirement.name) == name:
+            found &= requirement.specifier
+    return found

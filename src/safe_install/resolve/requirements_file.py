@@ -1,0 +1,144 @@
+"""The text of a requirements file -> entries, by pip's documented rules.
+
+Files name other files; reading them is the caller's (`read(location) -> text`).
+Form: pip.pypa.io/en/stable/reference/requirements-file-format.
+"""
+
+from __future__ import annotations
+
+import posixpath
+import re
+import shlex
+from dataclasses import dataclass
+from typing import Callable, Iterator, List, Mapping, Optional, Sequence, Set, Tuple
+
+from safe_install.errors import UsageError
+from safe_install.resolve.pip_options import Option, find_option
+
+Reader = Callable[[str], str]
+
+_COMMENT = re.compile(r"(^|\s+)#.*$")
+_VARIABLE = re.compile(r"\$\{([A-Z0-9_]+)\}")
+_PER_REQUIREMENT = re.compile(r"\s--(hash|config-settings?|global-option|install-option)[=\s]")
+_HASH = re.compile(r"--hash[=\s]+(\S+)")
+_ARCHIVE_URL = re.compile(r"^(https?|ftp|file)://", re.I)
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One requirement, as it was written."""
+
+    text: str  # "torch-scatter>=2; python_version < '3.9'", "./dir", "git+https://..."
+    editable: bool = False
+    constraint: bool = False
+    hashes: Tuple[str, ...] = ()  # "sha256:..."
+    origin: str = ""  # "requirements.txt, line 3"; empty for the command line
+
+
+@dataclass(frozen=True)
+class Parsed:
+    """All entries of a file and of the files that it names, and the index options among them."""
+
+    entries: Tuple[Entry, ...] = ()
+    options: Tuple[Tuple[str, Optional[str]], ...] = ()  # ("index-url", "https://...")
+
+
+def parse_file(
+    location: str, *, read: Reader, environ: Mapping[str, str], constraint: bool = False
+) -> Parsed:
+    """Read `location` (a path or URL) and everything that it names. Errors: UsageError naming file and line."""
+    entries: List[Entry] = []
+    options: List[Tuple[str, Optional[str]]] = []
+    _parse_into(location, read, environ, entries, options, constraint=constraint, seen=set())
+    return Parsed(tuple(entries), tuple(options))
+
+
+def _parse_into(
+    location: str,
+    read: Reader,
+    environ: Mapping[str, str],
+    entries: List[Entry],
+    options: List[Tuple[str, Optional[str]]],
+    *,
+    constraint: bool,
+    seen: Set[Tuple[str, bool]],
+) -> None:
+    if (location, constraint) in seen:
+        return  # a file that names itself, directly or not, says nothing new the second time
+    seen.add((location, constraint))
+    for number, line in logical_lines(read(location)):
+        origin = f"{location}, line {number}"
+        line = _VARIABLE.sub(lambda match: environ.get(match.group(1)) or match.group(0), line)
+        if not line.startswith("-"):
+            entries.append(_requirement(line, origin, constraint=constraint))
+            continue
+        for option, value in _line_options(line, origin):
+            if option.key in ("requirement", "constraint") and value is not None:
+                nested = option.key == "constraint" or constraint
+                _parse_into(
+                    join_location(location, value), read, environ, entries, options, constraint=nested, seen=seen
+                )
+            elif option.key == "editable" and value is not None:
+                entries.append(Entry(value, editable=True, constraint=constraint, origin=origin))
+            else:
+                options.append((option.key, value))
+
+
+def logical_lines(text: str) -> Iterator[Tuple[int, str]]:
+    """Line number and text: continuations joined, comments and empty lines gone."""
+    if text.startswith("\ufeff"):
+        text = text[1:]
+    kept, start = "", 0
+    for number, raw in enumerate(text.splitlines(), 1):
+        start = start or number
+        # A comment line inside a continuation ends nothing; its backslash is part of the comment.
+        if raw.endswith("\\") and not raw.lstrip().startswith("#"):
+            kept += raw[:-1] + " " if kept or raw[:-1].strip() else ""
+            continue
+        if kept and raw.lstrip().startswith("#"):
+            continue
+        line = _COMMENT.sub("", kept + raw).strip()
+        if line:
+            yield start, line
+        kept, start = "", 0
+    line = _COMMENT.sub("", kept).strip()
+    if line:
+        yield start, line
+
+
+def _requirement(line: str, origin: str, *, constraint: bool) -> Entry:
+    match = _PER_REQUIREMENT.search(line)
+    text = line[: match.start()].strip() if match else line
+    return Entry(text, constraint=constraint, hashes=tuple(_HASH.findall(line)), origin=origin)
+
+
+def _line_options(line: str, origin: str) -> Iterator[Tuple[Option, Optional[str]]]:
+    try:
+        words: Sequence[str] = shlex.split(line)
+    except ValueError as error:
+        raise UsageError(f"{origin}: {error}", hint="Mend the quotes in that line.") from error
+    rest = list(words)
+    while rest:
+        name, equals, value = rest.pop(0).partition("=")
+        if not name.startswith("--") and len(name) > 2:
+            name, equals, value = name[:2], "=", name[2:] + equals + value
+        option = find_option(name)
+        if option is None:
+            raise UsageError(
+                f"{origin}: {name} is no option of a requirements file", hint="See pip's documentation of that format."
+            )
+        if option.takes_value and not equals:
+            if not rest:
+                raise UsageError(f"{origin}: {name} needs a value", hint=f"Write {name} VALUE.")
+            value = rest.pop(0)
+        yield option, value if option.takes_value else None
+
+
+def join_location(base: str, target: str) -> str:
+    """`target`, relative to the file that names it; URLs and absolute paths stay."""
+    if _ARCHIVE_URL.match(target) or target.startswith("/"):
+        return target
+    if _ARCHIVE_URL.match(base):
+        return posixpath.join(posixpath.dirname(base), target)
+    folder = posixpath.dirname(base)
+    return posixpath.join(folder, target) if folder else target
