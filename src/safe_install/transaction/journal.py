@@ -20,8 +20,8 @@ class Identity:
 
     kind: str  # "f" file, "d" directory, "l" symbolic link, "o" anything else
     inode: int  # 0: not compared (overlayfs may give a new one when it copies a file up)
-    size: int = 0  # 0 for directories
-    mtime_ns: int = 0  # 0 for directories: programs write bytecode into them
+    size: int = 0  # of a directory: of its RECORD, 0 without one
+    mtime_ns: int = 0  # the same; a directory's own time changes with every cached bytecode
 
     def is_ambiguous_with(self, other: Identity) -> bool:
         """True when the two could not be told apart by looking."""

@@ -142,9 +142,18 @@ def read_identity(path: str) -> Optional[Identity]:
     except (FileNotFoundError, NotADirectoryError):
         return None
     if stat.S_ISDIR(status.st_mode):
-        return ["d", status.st_ino, 0, 0]
+        return ["d", status.st_ino] + _read_record_stamp(path)
     kind = "l" if stat.S_ISLNK(status.st_mode) else "f" if stat.S_ISREG(status.st_mode) else "o"
     return [kind, status.st_ino, status.st_size, status.st_mtime_ns]
+
+
+def _read_record_stamp(directory: str) -> List[int]:
+    # The inode number of a removed dist-info may be given to the next one; its RECORD is always written anew.
+    try:
+        status = os.lstat(os.path.join(directory, "RECORD"))
+    except OSError:
+        return [0, 0]
+    return [status.st_size, status.st_mtime_ns]
 
 
 def is_same(first: Optional[Identity], second: Optional[Identity]) -> bool:

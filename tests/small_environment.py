@@ -1,0 +1,85 @@
+"""A small environment of plain files: distributions with RECORDs, no interpreter; built in a millisecond."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import os
+from pathlib import Path
+from typing import Mapping, Optional, Sequence, Union
+
+from packaging.utils import canonicalize_name
+
+from safe_install.models import InstalledDistribution, Scheme
+from safe_install.transaction import swap
+
+Content = Union[str, bytes]
+
+
+class SmallEnvironment:
+    """`bin`, `lib/python3.11/site-packages`, `pyvenv.cfg`; files are named relative to site-packages."""
+
+    def __init__(self, prefix: Path) -> None:
+        self.prefix = prefix
+        self.site = prefix / "lib" / "python3.11" / "site-packages"
+        self.scripts = prefix / "bin"
+        for folder in (self.site, self.scripts):
+            folder.mkdir(parents=True, exist_ok=True)
+        (prefix / "pyvenv.cfg").write_text("home = /usr/bin\n")
+        (self.scripts / "python").write_text("#!interpreter\n")
+        (self.scripts / "activate").write_text("# activate\n")
+        self.scheme = Scheme(self.site, self.site, self.scripts, prefix, prefix / "include" / "python3.11")
+
+    def install(
+        self, name: str, version: str, files: Mapping[str, Content], **options: object
+    ) -> InstalledDistribution:
+        """Write a distribution into the environment, as pip would have."""
+        return write_distribution(self.site, name, version, files, **options)  # type: ignore[arg-type]
+
+    def stage(
+        self, transaction: swap.Transaction, name: str, version: str, files: Mapping[str, Content]
+    ) -> None:
+        """Write a distribution into the stage, as `pip install --root` would."""
+        site = Path(f"{transaction.stage}{self.site}")
+        site.mkdir(parents=True, exist_ok=True)
+        write_distribution(site, name, version, files)
+
+    def begin(self) -> swap.Transaction:
+        """A transaction on this environment."""
+        return swap.begin(self.prefix, command=["install", "x"], scheme=self.scheme)
+
+
+def write_distribution(
+    site: Path,
+    name: str,
+    version: str,
+    files: Mapping[str, Content],
+    *,
+    rows: Sequence[str] = (),
+    record: bool = True,
+    installer: str = "pip",
+) -> InstalledDistribution:
+    """Files, dist-info and RECORD below `site`; `rows` are added to RECORD as they are."""
+    folder = f"{name.replace('-', '_')}-{version}.dist-info"
+    everything = dict(files)
+    everything[f"{folder}/METADATA"] = f"Metadata-Version: 2.1\nName: {name}\nVersion: {version}\n"
+    everything[f"{folder}/INSTALLER"] = f"{installer}\n"
+    lines = []
+    for path, content in everything.items():
+        data = content.encode() if isinstance(content, str) else content
+        target = Path(os.path.normpath(site / path))
+        target.parent.mkdir(parents=True, exist_ok=True)
+        target.write_bytes(data)
+        digest = base64.urlsafe_b64encode(hashlib.sha256(data).digest()).rstrip(b"=").decode()
+        lines.append(f"{path},sha256={digest},{len(data)}")
+    if record:
+        (site / folder / "RECORD").write_text("\n".join([*lines, *rows, f"{folder}/RECORD,,"]) + "\n")
+    return make_installed(site, name, version, installer=installer)
+
+
+def make_installed(
+    site: Path, name: str, version: str, *, installer: Optional[str] = "pip"
+) -> InstalledDistribution:
+    """The value for a distribution that lies in `site`."""
+    folder = site / f"{name.replace('-', '_')}-{version}.dist-info"
+    return InstalledDistribution(canonicalize_name(name), version, folder, site, installer=installer)

@@ -1,0 +1,165 @@
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Iterator, List
+
+import pytest
+
+from safe_install import errors
+from safe_install.transaction import history, swap
+from tests.small_environment import SmallEnvironment, make_installed
+from tests.treehash import hash_tree
+
+
+@pytest.fixture
+def env(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[SmallEnvironment]:
+    # Ids have a resolution of one second and a random end: here they count.
+    numbers = iter(range(100))
+    for module in (swap, history):
+        monkeypatch.setattr(module, "make_id", lambda: f"20261123T1011{next(numbers):02d}Z-0000")
+    found = SmallEnvironment(tmp_path / "env")
+    with swap.lock_environment(found.prefix):
+        yield found
+
+
+def change(env: SmallEnvironment, old: str, new: str, name: str = "p") -> str:
+    with env.begin() as transaction:
+        env.stage(transaction, name, new, {f"{name}/a.py": new, f"{name}/only_{new}.py": ""})
+        transaction.plan(remove=[make_installed(env.site, name, old)] if old else [], keep=[])
+        transaction.swap()
+        transaction.commit({"note": new})
+    return transaction.id
+
+
+def ids(env: SmallEnvironment) -> List[str]:
+    return [entry.id for entry in history.read_history(env.prefix)]
+
+
+def test_entries_newest_first(env: SmallEnvironment) -> None:
+    assert history.read_history(env.prefix) == ()
+    first, second = change(env, "", "1"), change(env, "1", "2")
+    newest, oldest = history.read_history(env.prefix)
+    assert (newest.id, oldest.id) == (second, first)
+    assert newest.command == ("install", "x")
+    assert newest.summary["note"] == "2"
+    assert newest.undone_by is None
+
+
+def test_undo_goes_back_step_by_step(env: SmallEnvironment) -> None:
+    states = [hash_tree(env.prefix)]
+    for old, new in (("", "1"), ("1", "2"), ("2", "3")):
+        change(env, old, new)
+        states.append(hash_tree(env.prefix))
+    for expected in reversed(states[:-1]):
+        with history.begin_undo(env.prefix) as undo:
+            undo.swap()
+            undo.commit({})
+        assert hash_tree(env.prefix) == expected
+    with pytest.raises(errors.Refused, match="nothing to undo"):
+        history.begin_undo(env.prefix)
+
+
+def test_an_older_one_needs_the_later_ones_undone(env: SmallEnvironment) -> None:
+    change(env, "", "1")
+    middle, last = change(env, "1", "2"), change(env, "2", "3")
+    with pytest.raises(errors.Refused, match="changed since") as caught:
+        history.begin_undo(env.prefix, middle)
+    assert last in caught.value.hint
+
+
+def test_an_older_one_that_nothing_touched_can_be_undone(env: SmallEnvironment) -> None:
+    first = change(env, "", "1", name="q")
+    change(env, "", "1")
+    with history.begin_undo(env.prefix, first) as undo:
+        undo.swap()
+        undo.commit({})
+    assert sorted(path.name for path in env.site.iterdir()) == ["p", "p-1.dist-info"]
+
+
+def test_twice_is_refused_and_names_the_way_forward(env: SmallEnvironment) -> None:
+    first = change(env, "", "1")
+    with history.begin_undo(env.prefix) as undo:
+        undo.swap()
+        undo.commit({})
+    with pytest.raises(errors.Refused, match="undone already") as caught:
+        history.begin_undo(env.prefix, first)
+    assert undo.id in caught.value.hint
+    with pytest.raises(errors.Refused, match="no transaction"):
+        history.begin_undo(env.prefix, "20000101T000000Z-0000")
+
+
+def test_undone_and_brought_back_can_be_undone_again(env: SmallEnvironment) -> None:
+    first = change(env, "", "1")
+    last = None
+    for _ in range(2):
+        with history.begin_undo(env.prefix, last) as undo:
+            undo.swap()
+            undo.commit({})
+        last = undo.id
+    entries = {entry.id: entry for entry in history.read_history(env.prefix)}
+    assert entries[first].undone_by is None
+    with history.begin_undo(env.prefix) as undo:
+        undo.swap()
+        undo.commit({})
+    assert not (env.site / "p").exists()
+
+
+def test_a_package_replaced_by_hand_is_not_undone(env: SmallEnvironment) -> None:
+    change(env, "", "1")
+    (env.site / "p" / "a.py").rename(env.site / "p" / "b.py")
+    (env.site / "p-1.dist-info" / "RECORD").write_text("")
+    with pytest.raises(errors.Refused, match=r"p-1\.dist-info"):
+        history.begin_undo(env.prefix)
+
+
+def test_a_users_new_file_is_not_taken_away(env: SmallEnvironment) -> None:
+    change(env, "", "1")
+    (env.site / "p" / "notes.txt").write_text("mine")
+    with pytest.raises(errors.Refused, match=r"notes\.txt"):
+        history.begin_undo(env.prefix)
+
+
+def test_a_killed_undo_is_undone(env: SmallEnvironment) -> None:
+    change(env, "", "1")
+    change(env, "1", "2")
+    before = hash_tree(env.prefix)
+    undo = history.begin_undo(env.prefix)
+    undo.swap()
+    undo._signals.release()
+    assert hash_tree(env.prefix) != before
+    assert [item.what for item in swap.recover(env.prefix)] == ["rolled-back"]
+    assert hash_tree(env.prefix) == before
+    with history.begin_undo(env.prefix) as again:
+        again.swap()
+        again.commit({})
+    assert (env.site / "p" / "a.py").read_text() == "1"
+
+
+def test_prune_keeps_the_newest(env: SmallEnvironment) -> None:
+    made = [change(env, old, new) for old, new in (("", "1"), ("1", "2"), ("2", "3"))]
+    assert [item.id for item in history.prune(env.prefix, keep=2)] == [made[0]]
+    assert ids(env) == [made[2], made[1]]
+    pruned = history.prune(env.prefix, keep=0, limit_bytes=0)
+    assert [item.id for item in pruned] == [made[1]]
+    assert pruned[0].size > 0
+    assert pruned[0].problem is None
+    assert ids(env) == [made[2]]
+
+
+def test_prune_removes_an_undo_with_what_it_undid(env: SmallEnvironment) -> None:
+    change(env, "", "1")
+    with history.begin_undo(env.prefix) as undo:
+        undo.swap()
+        undo.commit({})
+    last = change(env, "", "2")
+    assert len(history.prune(env.prefix, keep=2)) == 2
+    assert ids(env) == [last]
+    assert history.measure(env.prefix, last) > 0
+
+
+def test_a_damaged_entry_is_shown_and_not_undone(env: SmallEnvironment) -> None:
+    only = change(env, "", "1")
+    (env.prefix / ".safe-install" / f"txn-{only}" / "committed").write_text("damaged\n")
+    assert "damaged" in str(history.read_history(env.prefix)[0].problem)
+    with pytest.raises(errors.Refused, match="cannot be read"):
+        history.begin_undo(env.prefix)

@@ -1,0 +1,499 @@
+"""Real files: each edge that was seen to break an installer, swapped, rolled back, put in again, undone."""
+
+from __future__ import annotations
+
+import errno
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Callable, Dict, Iterator, List, Tuple
+
+import pytest
+
+from safe_install import errors
+from safe_install.transaction import history, swap
+from safe_install.transaction import recover as recovery
+from safe_install.transaction.journal import encode
+from safe_install.transaction.moves import Level
+from tests.small_environment import SmallEnvironment, make_installed
+from tests.treehash import hash_tree, read_tree
+
+
+@pytest.fixture
+def env(tmp_path: Path) -> Iterator[SmallEnvironment]:
+    found = SmallEnvironment(tmp_path / "env")
+    found.install("other", "1", {"other.py": "x = 1\n", "other_package/__init__.py": ""})
+    with swap.lock_environment(found.prefix):
+        yield found
+
+
+Case = Tuple[Dict[str, str], Dict[str, str], Dict[str, str]]  # old files, new files, files of nobody
+CASES: Dict[str, Case] = {
+    "package": ({"p/__init__.py": "1", "p/sub/a.py": "1"}, {"p/__init__.py": "2", "p/b.py": "2"}, {}),
+    "single module": ({"p.py": "1"}, {"p.py": "2"}, {}),
+    "user's file inside": (
+        {"p/__init__.py": "1", "p/sub/a.py": "1"},
+        {"p/__init__.py": "2"},
+        {"p/mine.txt": "x"},
+    ),
+    "directory to file": ({"p/__init__.py": "1", "p/d/a": "1"}, {"p/__init__.py": "2", "p/d": "2"}, {}),
+    "file to directory": (
+        {"p/__init__.py": "1", "p/d": "1"},
+        {"p/__init__.py": "2", "p/d/a": "2"},
+        {"p/mine": ""},
+    ),
+    "scripts and data": (
+        {"../../../bin/tool": "1", "../../../share/man/tool.1": "1", "../../../etc/t/conf": "1", "p.py": "1"},
+        {"../../../bin/tool": "2", "../../../share/doc/tool": "2", "p.py": "2"},
+        {"../../../share/mine": "x"},
+    ),
+    "bytecode": (
+        {"p/a.py": "1"},
+        {"p/a.py": "2"},
+        {"p/__pycache__/a.cpython-311.pyc": "", "p/__pycache__/a.cpython-38.opt-1.pyc": ""},
+    ),
+    "bytecode of nothing": ({"p/a.py": "1"}, {"p/a.py": "2"}, {"p/__pycache__/gone.cpython-311.pyc": ""}),
+    "editable to wheel": (
+        {"__editable__.p-1.pth": "import _p_finder", "_p_finder.py": "1"},
+        {"p/__init__.py": "2"},
+        {},
+    ),
+    "a name that is not UTF-8 safe": ({"p/\u00e9\u4e2d.py": "1"}, {"p/\u00e9\u4e2d.py": "2"}, {}),
+    "nothing new": ({"p/a.py": "1"}, {}, {}),
+}
+
+
+@pytest.mark.parametrize("level", [Level.DIRECTORY, Level.FILE], ids=["directories", "files"])
+@pytest.mark.parametrize("case", CASES.values(), ids=CASES.keys())
+def test_swap_roll_back_again_commit_undo(
+    env: SmallEnvironment, case: Case, level: Level, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    old_files, new_files, strays = case
+    old = env.install("p", "1", old_files)
+    keep = [make_installed(env.site, "other", "1")]
+    for path, content in strays.items():
+        target = Path(os.path.normpath(env.site / path))
+        target.parent.mkdir(parents=True, exist_ok=True)
+        target.write_text(content)
+    if level is Level.FILE:
+        refuse_renames_of_directories(monkeypatch)
+    before = read_tree(env.prefix, times=True, bytecode=True)
+    with env.begin() as transaction:
+        if new_files:
+            env.stage(transaction, "p", "2", new_files)
+        transaction.plan(remove=[old], keep=keep)
+        transaction.swap()
+        after = read_tree(env.prefix)
+        assert_files(env, new_files, gone=set(old_files) - set(new_files), kept=strays)
+        transaction.roll_back()
+        assert read_tree(env.prefix, times=True, bytecode=True) == before
+        transaction.swap_again()
+        assert read_tree(env.prefix) == after
+        transaction.commit({"outcome": "installed"})
+    assert read_tree(env.prefix) == after
+    assert swap.recover(env.prefix) == ()
+    with history.begin_undo(env.prefix) as undo:
+        undo.swap()
+        assert read_tree(env.prefix, bytecode=True) == without_times(before)
+        undo.roll_back()
+        assert read_tree(env.prefix) == after
+        undo.swap_again()
+        undo.commit({})
+    assert read_tree(env.prefix, bytecode=True) == without_times(before)
+    with history.begin_undo(env.prefix, undo.id) as redo:
+        redo.swap()
+        redo.commit({})
+    assert read_tree(env.prefix) == after
+
+
+def refuse_renames_of_directories(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As overlayfs does for the directories of a lower layer."""
+    rename, exchange = os.rename, recovery.exchange
+
+    def rename_files(first: str, second: str) -> None:
+        if os.path.isdir(first) and "trash-" not in str(second):
+            raise OSError(errno.EXDEV, os.strerror(errno.EXDEV), first)
+        rename(first, second)
+
+    def exchange_files(first: str, second: str) -> None:
+        if os.path.isdir(first) or os.path.isdir(second):
+            raise OSError(errno.EXDEV, os.strerror(errno.EXDEV), first)
+        exchange(first, second)
+
+    monkeypatch.setattr(os, "rename", rename_files)
+    monkeypatch.setattr(recovery, "exchange", exchange_files)
+
+
+def without_times(tree: Dict[str, Tuple[object, ...]]) -> Dict[str, Tuple[object, ...]]:
+    return {path: (row[0], row[1], 0) if row[0] == "d" else row for path, row in tree.items()}
+
+
+def assert_files(
+    env: SmallEnvironment, new: Dict[str, str], *, gone: set[str], kept: Dict[str, str]
+) -> None:
+    for path, content in new.items():
+        assert Path(os.path.normpath(env.site / path)).read_text() == content
+    for path in gone:
+        target = Path(os.path.normpath(env.site / path))
+        assert not target.exists() or target.is_dir()
+    for path, content in kept.items():
+        if "__pycache__" not in path:
+            assert Path(os.path.normpath(env.site / path)).read_text() == content
+
+
+def test_a_whole_package_is_exchanged_in_one_step(env: SmallEnvironment) -> None:
+    old = env.install("p", "1", {f"p/{number}.py": "1" for number in range(50)})
+    with env.begin() as transaction:
+        env.stage(transaction, "p", "2", {"p/0.py": "2"})
+        moves = transaction.plan(remove=[old], keep=[])
+    assert [target for target, _ in moves.exchanges] == [str(env.site / "p")]
+    assert (len(moves.outs), len(moves.ins)) == (1, 1)  # the two dist-info folders
+
+
+def test_a_shared_file_stays_for_the_other(env: SmallEnvironment) -> None:
+    cu11 = env.install("nvidia-x-cu11", "1", {"nvidia/__init__.py": "", "nvidia/cu11.so": "1"})
+    cu12 = env.install("nvidia-x-cu12", "1", {"nvidia/__init__.py": "", "nvidia/cu12.so": "1"})
+    with env.begin() as transaction:
+        transaction.plan(remove=[cu11], keep=[cu12])
+        transaction.swap()
+        transaction.commit({})
+    assert sorted(os.listdir(env.site / "nvidia")) == ["__init__.py", "cu12.so"]
+
+
+def test_a_file_of_another_is_not_overwritten(env: SmallEnvironment) -> None:
+    other = make_installed(env.site, "other", "1")
+    with env.begin() as transaction:
+        env.stage(transaction, "p", "1", {"other.py": "hidden\n"})
+        with pytest.raises(errors.Refused, match=r"other\.py .*belongs to other"):
+            transaction.plan(remove=[], keep=[other])
+    assert (env.site / "other.py").read_text() == "x = 1\n"
+    assert os.listdir(env.prefix / ".safe-install") == ["lock"]
+
+
+@pytest.mark.parametrize(
+    "row",
+    ["/{outside}/x.py", "../../../../outside/x.py", "../../../bin/activate", "../../../bin/python", "other.py",
+     "link/x.py", "../../../../env-sibling/x.py", "../os.py", "../../../pyvenv.cfg"],
+)  # fmt: skip
+def test_hostile_rows_remove_nothing(env: SmallEnvironment, tmp_path: Path, row: str) -> None:
+    for name in ("outside", "env-sibling"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "x.py").write_text("precious")
+    (env.site / "link").symlink_to(tmp_path / "outside")
+    (env.site.parent / "os.py").write_text("precious")
+    row = row.replace("/{outside}", str(tmp_path / "outside"))
+    hostile = env.install("p", "1", {"p.py": "1"}, rows=[f"{row},sha256=x,1"])
+    tree = read_tree(tmp_path)
+    with env.begin() as transaction:
+        transaction.plan(remove=[hostile], keep=[make_installed(env.site, "other", "1")])
+        transaction.swap()
+        transaction.commit({})
+    left = read_tree(tmp_path)
+    gone = {
+        path
+        for path in tree
+        if path not in left and "p-1.dist-info" not in path and ".safe-install" not in path
+    }
+    assert gone == {"env/lib/python3.11/site-packages/p.py"}
+
+
+@pytest.mark.parametrize(
+    ("break_it", "words"),
+    [
+        (lambda env, dist: (dist.metadata_path / "RECORD").unlink(), "has no RECORD"),
+        (lambda env, dist: (dist.metadata_path / "INSTALLER").write_text("conda"), ""),
+    ],
+)
+def test_a_distribution_without_record_is_refused(
+    env: SmallEnvironment, break_it: Callable[..., object], words: str
+) -> None:
+    dist = env.install("p", "1", {"p.py": "1"}, installer="conda" if not words else "pip")
+    break_it(env, dist)
+    with env.begin() as transaction, pytest.raises(errors.Refused, match=words or "conda installed p"):
+        transaction.plan(remove=[dist], keep=[])
+    assert (env.site / "p.py").exists()
+
+
+def test_a_development_install_elsewhere_is_refused(env: SmallEnvironment, tmp_path: Path) -> None:
+    source = SmallEnvironment(tmp_path / "source")
+    dist = source.install("p", "1", {"p.py": "1"})
+    with env.begin() as transaction, pytest.raises(errors.Refused, match="outside of the environment"):
+        transaction.plan(remove=[dist], keep=[])
+
+
+def test_a_symlinked_environment(env: SmallEnvironment, tmp_path: Path) -> None:
+    link = tmp_path / "link"
+    link.symlink_to(env.prefix)
+    old = env.install("p", "1", {"p/a.py": "1"})
+    through = SmallEnvironment(link)
+    before = hash_tree(env.prefix, times=True)
+    with through.begin() as transaction:
+        through.stage(transaction, "p", "2", {"p/a.py": "2"})
+        transaction.plan(remove=[make_installed(through.site, "p", "1")], keep=[])
+        transaction.swap()
+        assert (env.site / "p/a.py").read_text() == "2"
+        transaction.roll_back()
+    assert hash_tree(env.prefix, times=True) == before
+    assert old.metadata_path.is_dir()
+
+
+@pytest.mark.parametrize("fail_at", range(1, 9))
+def test_an_error_in_the_middle_is_undone_exactly(
+    env: SmallEnvironment, fail_at: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    old = env.install("p", "1", {"p/a.py": "1", "q.py": "1", "../../../bin/tool": "1"})
+    rename, count = os.rename, [0]
+    before = hash_tree(env.prefix, times=True)
+
+    def rename_or_fail(first: str, second: str) -> None:
+        if "journal" not in str(second) and "recover" not in str(second):
+            count[0] += 1
+            if count[0] == fail_at:
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), first)
+        rename(first, second)
+
+    with env.begin() as transaction:
+        env.stage(transaction, "r", "2", {"r/a.py": "2", "s.py": "2", "../../../bin/tool2": "2"})
+        transaction.plan(remove=[old], keep=[])
+        monkeypatch.setattr(os, "rename", rename_or_fail)
+        with pytest.raises(errors.Refused, match="everything is as before"):
+            transaction.swap()
+        monkeypatch.setattr(os, "rename", rename)
+        assert hash_tree(env.prefix, times=True) == before
+        transaction.swap()
+        transaction.roll_back()
+    assert hash_tree(env.prefix, times=True) == before
+
+
+def test_something_else_installs_between_plan_and_swap(env: SmallEnvironment) -> None:
+    old = env.install("p", "1", {"p/a.py": "1"})
+    with env.begin() as transaction:
+        env.stage(transaction, "p", "2", {"p/a.py": "2", "new.py": "2"})
+        transaction.plan(remove=[old], keep=[])
+        (env.site / "new.py").write_text("by hand")
+        with pytest.raises(errors.Refused, match="changed while"):
+            transaction.swap()
+    assert (env.site / "p/a.py").read_text() == "1"
+
+
+def test_leaving_the_block_without_commit_rolls_back(env: SmallEnvironment) -> None:
+    old = env.install("p", "1", {"p/a.py": "1"})
+    before = hash_tree(env.prefix, times=True)
+    with pytest.raises(ZeroDivisionError), env.begin() as transaction:
+        transaction.plan(remove=[old], keep=[])
+        transaction.swap()
+        raise ZeroDivisionError
+    assert hash_tree(env.prefix, times=True) == before
+    assert swap.pending(env.prefix) == ()
+
+
+def test_signals_wait_and_are_reported(env: SmallEnvironment) -> None:
+    old = env.install("p", "1", {"p/a.py": "1"})
+    with env.begin() as transaction:
+        transaction.plan(remove=[old], keep=[])
+        assert transaction.pending_signal is None
+        transaction.swap()
+        os.kill(os.getpid(), signal.SIGINT)
+        os.kill(os.getpid(), signal.SIGTERM)
+        assert transaction.pending_signal == signal.SIGINT
+        transaction.roll_back()
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    assert transaction.pending_signal == signal.SIGINT
+
+
+# --- recovery ----------------------------------------------------------------------------------------
+
+
+def leave_swapped(env: SmallEnvironment) -> swap.Transaction:
+    """A transaction as a killed process leaves it: swapped, its journal there."""
+    old = env.install("p", "1", {"p/a.py": "1", "q/a.py": "1"})
+    transaction = env.begin()
+    env.stage(transaction, "p", "2", {"p/a.py": "2"})
+    transaction.plan(remove=[old], keep=[])
+    transaction.swap()
+    transaction._signals.release()
+    return transaction
+
+
+def test_recover_undoes_and_says_so(env: SmallEnvironment) -> None:
+    transaction = leave_swapped(env)
+    assert swap.pending(env.prefix) == (swap.Pending(transaction.id, True),)
+    found = swap.recover(env.prefix)
+    assert [(item.transaction, item.what) for item in found] == [(transaction.id, "rolled-back")]
+    assert "install x" in found[0].detail
+    assert (env.site / "p/a.py").read_text() == "1"
+    assert swap.recover(env.prefix) == ()
+
+
+def test_recover_cleans_what_had_not_begun(env: SmallEnvironment) -> None:
+    transaction = env.begin()
+    assert swap.pending(env.prefix) == (swap.Pending(transaction.id, False),)
+    assert [item.what for item in swap.recover(env.prefix)] == ["cleaned"]
+    assert not transaction.directory.exists()
+
+
+def reinstall_by_hand(env: SmallEnvironment) -> str:
+    folder = env.site / "p-2.dist-info"
+    shutil.rmtree(folder)
+    env.install("p", "2", {"p/a.py": "3"})  # the file system may give it the same inode number
+    return folder.name
+
+
+def put_back_by_hand(env: SmallEnvironment) -> str:
+    (env.site / "q").mkdir()
+    (env.site / "q" / "mine.py").write_text("by hand")
+    return "q"
+
+
+def remove_by_hand(env: SmallEnvironment) -> str:
+    os.rename(env.site / "p-2.dist-info", env.site.parent / "elsewhere")
+    return "p-2.dist-info"
+
+
+@pytest.mark.parametrize("work", [reinstall_by_hand, put_back_by_hand, remove_by_hand])
+def test_recover_touches_nothing_after_somebody_else(
+    env: SmallEnvironment, work: Callable[[SmallEnvironment], str]
+) -> None:
+    leave_swapped(env)
+    name = work(env)
+    before = hash_tree(env.prefix, times=True)
+    with pytest.raises(errors.RollBackFailed, match=name) as caught:
+        swap.recover(env.prefix)
+    assert caught.value.exit_status == 13
+    assert "recover.py" in caught.value.hint
+    assert hash_tree(env.prefix, times=True) == before
+    assert swap.pending(env.prefix)[0].touched
+
+
+@pytest.mark.parametrize(
+    "damage", [lambda data: data[:-5], lambda data: data.replace(b'"format":1', b'"format":9')]
+)
+def test_a_damaged_journal_moves_nothing(env: SmallEnvironment, damage: Callable[[bytes], bytes]) -> None:
+    transaction = leave_swapped(env)
+    journal = transaction.directory / "journal"
+    journal.write_bytes(damage(journal.read_bytes()))
+    with pytest.raises(errors.RollBackFailed, match="damaged"):
+        swap.recover(env.prefix)
+    assert (env.site / "p/a.py").read_text() == "2"
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"outs": [["../../outside/x", "{txn}/stash/0", ["f", 0, 7, 0]]]},
+        {"outs": [["/outside", "{txn}/stash/0", ["f", 0, 7, 0]]]},
+        {"outs": [["lib/x", "../lib/python3.11", ["d", 0, 0, 0]]]},
+        {"outs": [["lib/x", "{txn}/stash/../../../bin", ["d", 0, 0, 0]]]},
+        {"ins": [["{txn}/stage/x", "link/x.py", ["f", 0, 7, 0]]]},
+        {"ins": [["{txn}/stage/x", ".safe-install/lock", ["f", 0, 0, 0]]]},
+        {"times": [["..", 0, 0]]},
+        {"mkdirs": "nonsense"},
+    ],
+    ids=repr,
+)
+def test_a_planted_journal_moves_nothing(
+    env: SmallEnvironment, tmp_path: Path, change: Dict[str, List[object]]
+) -> None:
+    transaction = leave_swapped(env)
+    (tmp_path / "outside").mkdir()
+    (tmp_path / "outside" / "x.py").write_text("precious")
+    (env.prefix / "link").symlink_to(tmp_path / "outside")
+    journal = transaction.directory / "journal"
+    document = recovery.read_journal(str(journal))
+    document.update(json.loads(json.dumps(change).replace("{txn}", transaction.directory.name)))
+    journal.write_bytes(encode(document))
+    before = hash_tree(tmp_path)
+    with pytest.raises(errors.RollBackFailed):
+        swap.recover(env.prefix)
+    assert hash_tree(tmp_path) == before
+
+
+def test_the_script_beside_the_journal_recovers_alone(env: SmallEnvironment) -> None:
+    leave_swapped(env)
+    script = env.prefix / ".safe-install" / "recover.py"
+    command = [sys.executable, "-I", "-S", str(script)]
+    held = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert (held.returncode, "held by" in held.stderr) == (14, True)
+    copy = env.prefix.parent / "copy"
+    os.rename(env.prefix, copy)  # an environment that was moved, and that nobody holds
+    command[-1] = str(copy / ".safe-install" / "recover.py")
+    (copy / ".safe-install" / "lock").unlink()
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "rolled-back" in done.stdout
+    assert (copy / "lib/python3.11/site-packages/p/a.py").read_text() == "1"
+
+
+# --- the lock ----------------------------------------------------------------------------------------
+
+
+def test_only_one_at_a_time(env: SmallEnvironment) -> None:
+    started = time.monotonic()
+    with pytest.raises(errors.EnvironmentLocked) as caught, swap.lock_environment(env.prefix):
+        pass
+    assert caught.value.exit_status == 14
+    assert time.monotonic() - started < 1.0
+
+
+def test_uv_is_waited_for_and_then_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    fcntl = pytest.importorskip("fcntl")
+    monkeypatch.setattr("safe_install.transaction.lock._UV_WAIT", 0.1)
+    found = SmallEnvironment(tmp_path / "env")
+    with (found.prefix / ".lock").open("w") as stream:
+        fcntl.flock(stream, fcntl.LOCK_EX)
+        with pytest.raises(errors.EnvironmentLocked, match="uv"), swap.lock_environment(found.prefix):
+            pass
+    with swap.lock_environment(found.prefix):
+        pass
+
+
+def test_the_lock_adds_nothing_but_its_folder(tmp_path: Path) -> None:
+    found = SmallEnvironment(tmp_path / "env")
+    before = hash_tree(found.prefix)
+    with swap.lock_environment(found.prefix) as state:
+        assert os.stat(state).st_mode & 0o777 == 0o700
+    assert hash_tree(found.prefix) == before
+
+
+def test_a_linked_state_directory_is_refused(tmp_path: Path) -> None:
+    found = SmallEnvironment(tmp_path / "env")
+    (tmp_path / "elsewhere").mkdir()
+    (found.prefix / ".safe-install").symlink_to(tmp_path / "elsewhere")
+    with pytest.raises(errors.Refused, match="not a directory"), swap.lock_environment(found.prefix):
+        pass
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can give a directory to another user")
+def test_a_state_directory_of_another_user_is_refused(tmp_path: Path) -> None:
+    found = SmallEnvironment(tmp_path / "env")
+    (found.prefix / ".safe-install").mkdir()
+    os.chown(found.prefix / ".safe-install", 12345, 12345)
+    with pytest.raises(errors.Refused, match="another user"), swap.lock_environment(found.prefix):
+        pass
+
+
+def test_a_scheme_outside_of_the_prefix_is_refused(env: SmallEnvironment, tmp_path: Path) -> None:
+    other = SmallEnvironment(tmp_path / "user-base")
+    with pytest.raises(errors.Refused, match="not inside"):
+        swap.begin(env.prefix, command=[], scheme=other.scheme)
+
+
+@pytest.mark.skipif(not os.path.isdir("/dev/shm"), reason="no second file system")
+def test_a_scheme_on_another_file_system_is_refused(env: SmallEnvironment, tmp_path: Path) -> None:
+    if os.stat("/dev/shm").st_dev == os.stat(tmp_path).st_dev:
+        pytest.skip("no second file system")
+    with pytest.raises(errors.Refused):
+        scheme = env.scheme.__class__(Path("/dev/shm"), env.site, env.scripts, env.prefix, env.scheme.include)
+        swap.begin(env.prefix, command=[], scheme=scheme)
+
+
+def test_fingerprint_moves_with_every_installation(env: SmallEnvironment) -> None:
+    first = swap.fingerprint([env.site, env.site])
+    assert first == swap.fingerprint([env.site])
+    env.install("p", "1", {"p.py": "1"})
+    assert swap.fingerprint([env.site]) != first
