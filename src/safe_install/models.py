@@ -150,7 +150,7 @@ class Link:
 class BuiltFor:
     """The torch that a wheel was built against, as far as its host says; None means "not said"."""
 
-    torch: Optional[str] = None  # "1.8.0" or "2.13"
+    torch: Optional[str] = None  # "1.8.0", "2.13", or a specifier as its metadata has it: ">=2.14.0"
     accelerator: Optional[str] = None  # "cu111", "cpu", "cu12" (major only)
     cxx11_abi: Optional[bool] = None
 
@@ -186,6 +186,7 @@ class Rule(enum.Enum):
     SDIST_BEHIND_WHEEL = "sdist-behind-wheel"
     OLDER_VERSION = "older-version"
     LATER_HOST = "later-host"
+    HOST_DOWN = "host-down"  # known from the bundled facts, and its host does not answer now
     CONFLICT = "conflict"
     NAME = "file-name"
 

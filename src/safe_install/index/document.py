@@ -214,14 +214,10 @@ class TorchTable:
                 answer = rule.cxx11_abi
         return answer
 
-    def untagged_of_companion(self, project: str, version: str) -> Tuple[str, ...]:
-        """The accelerators for which PyPI's wheel of a companion may have been built; empty when not known."""
-        found = {
-            release.untagged
-            for release in self.releases.values()
-            if release.untagged and release.companions.get(project) == version
-        }
-        return tuple(sorted(found))
+    def first_release_with(self, project: str, version: str) -> Optional[TorchRelease]:
+        """The oldest torch that a companion's version was released with."""
+        found = [r for r in self.releases.values() if r.companions.get(project) == version]
+        return min(found, key=lambda release: Version(release.version)) if found else None
 
 
 def _is_kind(accelerator: str, wanted: str) -> bool:

@@ -249,3 +249,12 @@ def expand_template(template: str, **values: str) -> str:
     filled = rest.format(**values)
     host, slash, path = filled.partition("/")
     return f"{scheme}://{host}{slash}{quote(path, safe='/')}"
+
+
+def parse_accelerator_page(url: str) -> Optional[str]:
+    """The accelerator of a page such as `.../whl/cu121/torchaudio/`, None where the address has none."""
+    for segment in reversed(urlsplit(url).path.split("/")):
+        parsed = parse_accelerator(segment)
+        if parsed is not None:
+            return str(parsed)
+    return None

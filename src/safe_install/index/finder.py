@@ -1,0 +1,354 @@
+"""Finds the candidates of a project: our own store, the hosts in their order, the bundled facts, the package index."""
+
+from __future__ import annotations
+
+import os
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import (
+    Any,
+    Callable,
+    Collection,
+    Dict,
+    Iterable,
+    Iterator,
+    List,
+    Optional,
+    Protocol,
+    Sequence,
+    Tuple,
+)
+from urllib.parse import quote, unquote, urlsplit
+from urllib.request import url2pathname
+
+from packaging.utils import InvalidSdistFilename, canonicalize_name, parse_sdist_filename
+
+from safe_install.index import bundled
+from safe_install.index.document import HostEntry, Layout, Project, load_project
+from safe_install.index.filename import WheelName, expand_template, parse_accelerator_page, parse_wheel_url
+from safe_install.index.pages import parse_page
+from safe_install.models import (
+    BuiltFor,
+    Candidate,
+    CandidateKind,
+    Environment,
+    HostAnswer,
+    HostAnswerKind,
+    Link,
+)
+from safe_install.system.http import PageAnswer, PageStatus
+
+DEFAULT_INDEX = "https://pypi.org/simple/"
+Wanted = Callable[[Candidate, Project], bool]
+Store = Callable[[Any, Environment], Iterable[Candidate]]
+
+
+class PageSource(Protocol):
+    """What the finder needs from HTTP; `system.http.HttpClient` has it."""
+
+    def get_page(self, url: str, *, allowed_hosts: Collection[str] = ()) -> PageAnswer:
+        """The page at `url`, or why there is none. Never raises for what a host does."""
+
+
+@dataclass(frozen=True)
+class Found:
+    """What there is of one project, and what every host said."""
+
+    project: Project
+    candidates: Tuple[Candidate, ...]
+    answers: Tuple[HostAnswer, ...]
+
+
+class Finder:
+    """Asks no further than needed: the next host only when nothing before it is wanted."""
+
+    def __init__(
+        self,
+        *,
+        http: PageSource,
+        store: Optional[Store] = None,
+        offline: bool = False,
+        index_url: Optional[str] = None,
+        load: Callable[[str], Project] = load_project,
+    ) -> None:
+        """`index_url`: the package index (PEP 503/691) in place of pypi.org, or a folder, or a file: URL of one."""
+        self._http = http
+        self._store = store
+        self._offline = offline
+        self._index_url = index_url or DEFAULT_INDEX
+        self._load = load
+
+    def find(self, name: str, environment: Environment, *, wanted: Optional[Wanted] = None) -> Found:
+        """The candidates of one project near `environment`, and the answer of every host.
+
+        `wanted(candidate, project)` tells whether a candidate would be taken; without it, one whose wheel tags fit. An environment without
+        torch gets what the store and the package index have.
+        """
+        project = self._load(name)
+        search = _Search(project, environment, wanted or _tags_fit(environment))
+        if self._store is not None:
+            search.add(self._store(project.name, environment))
+        for host in project.hosts:
+            self._ask(host, search)
+        unanswered = search.unanswered()
+        if unanswered and not search.satisfied:
+            search.add(bundled.bundled_wheels(project, environment, hosts=unanswered))
+        if Layout.PYPI not in {host.layout for host in project.hosts}:
+            self._find_sdists(search)
+        return Found(project, tuple(search.candidates), tuple(search.answers))
+
+    def find_all(self, names: Sequence[str], environment: Environment) -> Dict[str, Found]:
+        """Several projects at once: their hosts are asked at the same time."""
+        with ThreadPoolExecutor(max_workers=max(1, min(8, len(names)))) as pool:
+            return dict(zip(names, pool.map(lambda name: self.find(name, environment), names)))
+
+    def redirects_of(self, candidate: Candidate) -> Tuple[str, ...]:
+        """The hosts that a download of this candidate may be redirected to."""
+        return tuple(sorted({host for entry in self._load(candidate.name).hosts for host in entry.redirects}))
+
+    # --- one host ---
+
+    def _ask(self, host: HostEntry, search: _Search) -> None:
+        torch = search.environment.torch
+        release = torch.runtime_version.partition("+")[0] if torch is not None else ""
+        if host.torch and release not in host.torch:
+            return
+        pages = self._pages_of(host, search)
+        first = pages[0] if pages else ""
+        if search.satisfied:
+            search.answer(host, first, HostAnswerKind.NOT_ASKED, "an earlier place has a wheel that fits")
+        elif not pages:
+            search.answer(host, "", HostAnswerKind.NOT_ASKED, "torch, or what it was built for, is not known")
+        elif self._offline and not _is_local(first):
+            known = bundled.known_elsewhere(search.project, search.environment, host)
+            detail = "offline"
+            if known and host.wheel is None:
+                detail += f"; it has {', '.join(known)} for this torch, its address is only on the live page"
+            search.answer(host, first, HostAnswerKind.NOT_ASKED, detail)
+        else:
+            self._ask_pages(host, pages, search)
+
+    def _pages_of(self, host: HostEntry, search: _Search) -> List[str]:
+        project = search.project.name
+        if host.layout is Layout.PYPI:
+            return [project_page(self._index_url, project)]
+        torch = search.environment.torch
+        if torch is None or not torch.accelerator:
+            return []
+        release = torch.runtime_version.partition("+")[0]
+        base, _ = search.project.base_of(release, torch.accelerator)
+        values = {"torch": release, "base": base, "accelerator": torch.accelerator, "project": project}
+        return list(dict.fromkeys(expand_template(page, **values) for page in host.pages))
+
+    def _ask_pages(self, host: HostEntry, pages: Sequence[str], search: _Search) -> None:
+        for url in pages:
+            page = self._read_page(url, host.redirects)
+            if page.status is PageStatus.MISSING and url != pages[-1]:
+                continue
+            kind = HostAnswerKind(page.status.value)
+            if page.status is not PageStatus.LISTED:
+                search.answer(host, url, kind, page.detail)
+                return
+            links = parse_page(page.text, url, content_type=page.content_type)
+            if not links:
+                search.answer(host, url, HostAnswerKind.PAGE_EMPTY, "the page lists no file")
+                return
+            found = list(_candidates(search.project, host, links))
+            near = [candidate for candidate in found if _is_near(candidate, search)]
+            search.add(found)
+            if near:
+                search.answer(host, url, HostAnswerKind.LISTED, f"{len(near)} files for this torch")
+            else:
+                search.answer(host, url, HostAnswerKind.NO_WHEEL_FOR_TORCH, _what_there_is(found, links))
+            return
+
+    def _read_page(self, url: str, redirects: Sequence[str]) -> PageAnswer:
+        if _is_local(url):
+            return read_local_page(url)
+        return self._http.get_page(url, allowed_hosts=redirects)
+
+    # --- source distributions ---
+
+    def _find_sdists(self, search: _Search) -> None:
+        project = search.project
+        if project.recipe is None:
+            return
+        url = project_page(self._index_url, project.recipe.sdist)
+        host = urlsplit(url).hostname or url
+        entry = HostEntry(host, Layout.PYPI, "pytorch")
+        local = _is_local(url)
+        if (search.satisfied or self._offline) and not local:
+            # Known sdists are shown beside a wheel that fits; asking for them would cost a connection.
+            search.add(bundled.bundled_sdists(project))
+            detail = "offline" if self._offline else "a wheel fits"
+            search.answer(entry, url, HostAnswerKind.NOT_ASKED, detail)
+            return
+        page = self._read_page(url, ())
+        if page.status is not PageStatus.LISTED:
+            search.answer(entry, url, HostAnswerKind(page.status.value), page.detail)
+            return
+        links = parse_page(page.text, url, content_type=page.content_type)
+        found = list(_candidates(project, entry, links))
+        sdists = [candidate for candidate in found if candidate.kind is CandidateKind.SDIST]
+        search.add(found)
+        kind = HostAnswerKind.LISTED if found else HostAnswerKind.PAGE_EMPTY
+        search.answer(entry, url, kind, f"{len(sdists)} source distributions")
+
+
+class _Search:
+    """One project's search so far."""
+
+    def __init__(self, project: Project, environment: Environment, wanted: Wanted) -> None:
+        self.project = project
+        self.environment = environment
+        self.candidates: List[Candidate] = []
+        self.answers: List[HostAnswer] = []
+        self.satisfied = False
+        self._wanted = wanted
+        self._urls: Dict[str, None] = {}
+
+    def add(self, candidates: Iterable[Candidate]) -> None:
+        for candidate in candidates:
+            if candidate.link.url in self._urls:
+                continue
+            self._urls[candidate.link.url] = None
+            self.candidates.append(candidate)
+            if candidate.kind is not CandidateKind.SDIST and self._wanted(candidate, self.project):
+                self.satisfied = True
+
+    def answer(self, host: HostEntry, url: str, kind: HostAnswerKind, detail: str) -> None:
+        self.answers.append(HostAnswer(self.project.name, host.host, url, kind, detail))
+
+    def unanswered(self) -> List[str]:
+        """The hosts that could not be asked."""
+        missing = (HostAnswerKind.DOWN, HostAnswerKind.NOT_ASKED)
+        return [answer.host for answer in self.answers if answer.kind in missing]
+
+
+def _tags_fit(environment: Environment) -> Wanted:
+    supported = frozenset(environment.interpreter.tags)
+    return lambda candidate, project: bool(candidate.tags & supported)
+
+
+def _is_near(candidate: Candidate, search: _Search) -> bool:
+    """For this torch's minor, as far as a host can be asked for it."""
+    torch, built = search.environment.torch, candidate.built_for.torch
+    if torch is None or built is None or built[:1] in "<>=!~":
+        return True
+    return built.split(".")[:2] == torch.runtime_version.split(".")[:2]
+
+
+def _what_there_is(found: Sequence[Candidate], links: Sequence[Link]) -> str:
+    torches = sorted({c.built_for.torch for c in found if c.built_for.torch})
+    if torches:
+        return f"it has files for torch {', '.join(torches[-6:])}"
+    return f"the page lists {len(links)} files, none of this project"
+
+
+# --- links to candidates ---------------------------------------------------------------------------
+
+
+def _candidates(project: Project, host: HostEntry, links: Iterable[Link]) -> Iterator[Candidate]:
+    prefix = project.name.replace("-", "_") + "-"
+    for link in links:
+        normalized = link.filename.lower().replace("-", "_").replace(".", "_")
+        if not normalized.startswith(project.name.replace("-", "_") + "_"):
+            continue
+        candidate = (
+            _wheel(project, host, link) if link.filename.endswith(".whl") else _sdist(project, link, prefix)
+        )
+        if candidate is not None:
+            yield candidate
+
+
+def _wheel(project: Project, host: HostEntry, link: Link) -> Optional[Candidate]:
+    name = parse_wheel_url(link.url)
+    if name is None or name.project != project.name:
+        return None
+    sha256 = link.sha256 or project.sha256.get(link.url)
+    return Candidate(
+        name=project.name,
+        version=name.parsed_version,
+        kind=CandidateKind.WHEEL,
+        link=link if sha256 == link.sha256 else replace(link, sha256=sha256),
+        tags=name.tags,
+        built_for=_built_for(project, host, link, name),
+        requires_python=link.requires_python,
+        requires=project.requires,
+    )
+
+
+def _built_for(project: Project, host: HostEntry, link: Link, name: WheelName) -> BuiltFor:
+    version = name.parsed_version
+    own = name.built_for
+    accelerator = own.accelerator
+    if (
+        accelerator is None
+        and host.layout is Layout.SIMPLE
+        and _is_for_every_accelerator(project, version.public)
+    ):
+        accelerator = parse_accelerator_page(link.found_in)
+    if accelerator is None and project.pins_torch and version.local is None:
+        accelerator = bundled.untagged_accelerator(project, version, name.platform)
+    return BuiltFor(bundled.torch_of(project, version, own.torch), accelerator, own.cxx11_abi)
+
+
+def _is_for_every_accelerator(project: Project, version: str) -> bool:
+    return any(build.version == version and build.filename == "pytorch-untagged" for build in project.builds)
+
+
+def _sdist(project: Project, link: Link, prefix: str) -> Optional[Candidate]:
+    del prefix
+    try:
+        name, version = parse_sdist_filename(link.filename)
+    except (InvalidSdistFilename, ValueError):
+        return None
+    if canonicalize_name(name) != project.name:
+        return None
+    return Candidate(
+        name=project.name,
+        version=version,
+        kind=CandidateKind.SDIST,
+        link=link,
+        requires_python=link.requires_python,
+        requires=project.requires,
+    )
+
+
+# --- the package index -----------------------------------------------------------------------------
+
+
+def project_page(index_url: str, project: str) -> str:
+    """The page of a project on a package index; for a folder, the folder itself or its sub-folder."""
+    if _is_local(index_url):
+        folder = _local_path(index_url)
+        own = folder / canonicalize_name(project)
+        return (own if own.is_dir() else folder).absolute().as_uri()
+    return f"{index_url.rstrip('/')}/{canonicalize_name(project)}/"
+
+
+def _is_local(url: str) -> bool:
+    return url.startswith("file:") or "://" not in url
+
+
+def _local_path(url: str) -> Path:
+    return Path(url2pathname(urlsplit(url).path)) if url.startswith("file:") else Path(url)
+
+
+def read_local_page(url: str) -> PageAnswer:
+    """The index.html of a folder, else its files as a page of links."""
+    path = Path(unquote(url2pathname(urlsplit(url).path))) if url.startswith("file:") else Path(url)
+    page_url = path.absolute().as_uri() + "/"
+    try:
+        if path.is_file():
+            return PageAnswer(url, PageStatus.LISTED, path.read_text("utf-8", "replace"))
+        index = path / "index.html"
+        if index.is_file():
+            text = index.read_text("utf-8", "replace")
+            return PageAnswer(url, PageStatus.LISTED, f'<base href="{page_url}">\n{text}')
+        names = sorted(os.listdir(str(path)))
+    except OSError as error:
+        return PageAnswer(url, PageStatus.MISSING, detail=error.strerror or str(error))
+    anchors = "".join(f'<a href="{page_url}{quote(name)}">{name}</a>\n' for name in names)
+    return PageAnswer(url, PageStatus.LISTED, anchors or "<html></html>")

@@ -1,0 +1,399 @@
+"""Does a candidate fit? One function per rule, and the order of those that do.
+
+A rule looks at one candidate in a context and returns why it rejects it, or None. `check_candidate` asks them in their
+order; the first that rejects gives the Rejection.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Callable, Dict, FrozenSet, List, Optional, Sequence, Tuple
+from urllib.parse import urlsplit
+
+from packaging.requirements import InvalidRequirement, Requirement
+from packaging.specifiers import InvalidSpecifier, SpecifierSet
+from packaging.tags import Tag
+from packaging.version import Version
+
+from safe_install.index.bundled import FOUND_IN
+from safe_install.index.document import (
+    AcceleratorMatch,
+    Project,
+    TorchMatch,
+    cuda_table,
+    parse_release,
+    torch_table,
+)
+from safe_install.models import Candidate, CandidateKind, Environment, Rejection, Rule, TorchBuild
+from safe_install.tags import is_same_major, parse_accelerator
+
+
+@dataclass(frozen=True)
+class Context:
+    """What a candidate is judged by."""
+
+    project: Project
+    environment: Environment
+    specifier: SpecifierSet = field(default_factory=SpecifierSet)
+    pre: bool = False
+    allow_build: bool = True
+    hosts_down: FrozenSet[str] = frozenset()  # host names as in URLs
+
+
+RuleFunction = Callable[[Candidate, Context], Optional[str]]
+
+
+def check_candidate(candidate: Candidate, context: Context) -> Optional[Rejection]:
+    """The first rule that rejects the candidate, or None when it fits."""
+    for rule, reject in RULES:
+        detail = reject(candidate, context)
+        if detail is not None:
+            return Rejection(candidate, rule, detail)
+    return None
+
+
+# --- what was asked for ----------------------------------------------------------------------------
+
+
+def reject_specifier(candidate: Candidate, context: Context) -> Optional[str]:
+    """The version is not one that was asked for."""
+    if context.specifier.contains(candidate.version, prereleases=True):
+        return None
+    return f"{candidate.version} is not {context.specifier}"
+
+
+def reject_pre_release(candidate: Candidate, context: Context) -> Optional[str]:
+    """A pre-release without --pre."""
+    asked = context.pre or context.specifier.prereleases
+    return "a pre-release, and --pre was not given" if candidate.version.is_prerelease and not asked else None
+
+
+def reject_yanked(candidate: Candidate, context: Context) -> Optional[str]:
+    """Taken back by its publisher, unless exactly this version was asked for (PEP 592)."""
+    exact = any(part.operator in ("==", "===") and "*" not in part.version for part in context.specifier)
+    return f"yanked: {candidate.link.yanked}" if candidate.link.yanked and not exact else None
+
+
+# --- torch -----------------------------------------------------------------------------------------
+
+
+def reject_torch_version(candidate: Candidate, context: Context) -> Optional[str]:
+    """Built for another torch."""
+    if not _is_binary(candidate) or context.project.torch_match is TorchMatch.ANY:
+        return None
+    torch = context.environment.torch
+    if torch is None:
+        return "torch is not installed"
+    built = candidate.built_for.torch or _torch_requirement(candidate)
+    here = _torch_release(torch)
+    if here is None:
+        return f"torch {torch.runtime_version} is no release that a host could name"
+    if built is None:
+        return "it is not known here which torch it was built for"
+    if built[:1] in "<>=!~":
+        return None if _specifier_fits(built, here) else f"belongs to torch {built}, installed is {here}"
+    if here.is_prerelease or here.is_devrelease:
+        return f"built for torch {built}, installed is {torch.runtime_version}, which is no release"
+    return None if _same_torch(built, here, context) else f"built for torch {built}, installed is {here}"
+
+
+def _same_torch(built: str, here: Version, context: Context) -> bool:
+    version = parse_release(built)
+    if version is None:
+        return False
+    exact = context.project.torch_match is TorchMatch.EXACT and len(built.split(".")) > 2
+    return version.release == here.release if exact else version.release[:2] == here.release[:2]
+
+
+def _specifier_fits(specifier: str, here: Version) -> bool:
+    try:
+        return SpecifierSet(specifier).contains(here, prereleases=True)
+    except InvalidSpecifier:
+        return False
+
+
+def _torch_release(torch: TorchBuild) -> Optional[Version]:
+    return parse_release(torch.runtime_version) or parse_release(torch.version.public)
+
+
+def _torch_requirement(candidate: Candidate) -> Optional[str]:
+    """What the candidate's own metadata wants of torch, where it is known."""
+    for text in candidate.requires:
+        try:
+            requirement = Requirement(text)
+        except InvalidRequirement:
+            continue
+        if requirement.name == "torch" and requirement.specifier:
+            return str(requirement.specifier)
+    return None
+
+
+def reject_accelerator(candidate: Candidate, context: Context) -> Optional[str]:
+    """Built for another accelerator: a CPU wheel beside a CUDA torch, or the other way round, or another CUDA."""
+    torch = context.environment.torch
+    if not _is_binary(candidate) or torch is None or not _needs_accelerator(candidate, context):
+        return None
+    built = candidate.built_for.accelerator
+    if built is None:
+        return "it is not known here which accelerator it was built for"
+    if not torch.accelerator:
+        return f"built for {built}, and what torch was built for is not known"
+    return (
+        None
+        if _accelerator_fits(built, torch, context.project)
+        else (f"built for {built}, torch here is {torch.accelerator}")
+    )
+
+
+def _needs_accelerator(candidate: Candidate, context: Context) -> bool:
+    if context.project.accelerator_match is AcceleratorMatch.ANY:
+        return False
+    # macOS has one build of everything.
+    return not context.environment.interpreter.platform.startswith("macosx")
+
+
+def _accelerator_fits(built: str, torch: TorchBuild, project: Project) -> bool:
+    if is_exact_accelerator(built, torch, project):
+        return True
+    parsed = parse_accelerator(built)
+    by_major = project.accelerator_match is AcceleratorMatch.MAJOR or (
+        parsed is not None and parsed.major_only
+    )
+    return by_major and is_same_major(built, torch.accelerator)
+
+
+def is_exact_accelerator(built: Optional[str], torch: TorchBuild, project: Project) -> bool:
+    """The very accelerator of torch, or the one whose wheels its host gives for it."""
+    release = torch.runtime_version.partition("+")[0]
+    return built in (torch.accelerator, project.base_of(release, torch.accelerator)[1])
+
+
+def reject_cxx11_abi(candidate: Candidate, context: Context) -> Optional[str]:
+    """Built with the other C++ ABI of libstdc++ than torch here."""
+    torch = context.environment.torch
+    if not _is_binary(candidate) or torch is None or torch.cxx11_abi is None:
+        return None
+    if candidate.kind is CandidateKind.BUILT or context.project.torch_match is TorchMatch.ANY:
+        return None
+    built = candidate.built_for.cxx11_abi
+    if built is None:
+        built = _public_abi(candidate, torch)
+    if built is None or built == torch.cxx11_abi:
+        return None
+    return f"built with C++11 ABI {_on(built)}, torch here has it {_on(torch.cxx11_abi)}"
+
+
+def _public_abi(candidate: Candidate, torch: TorchBuild) -> Optional[bool]:
+    """What the public torch that it was built against had."""
+    platforms = {tag.platform for tag in candidate.tags if "linux" in tag.platform}
+    built = candidate.built_for.torch or ""
+    if not platforms:
+        return None
+    if built[:1] in "<>=!~":
+        built = torch.runtime_version.partition("+")[0]
+    accelerator = candidate.built_for.accelerator or torch.accelerator
+    return torch_table().cxx11_abi_of(built, accelerator, platform=min(platforms))
+
+
+def _on(value: bool) -> str:
+    return "on" if value else "off"
+
+
+# --- the machine -----------------------------------------------------------------------------------
+
+
+def reject_python(candidate: Candidate, context: Context) -> Optional[str]:
+    """For another Python."""
+    interpreter = context.environment.interpreter
+    wanted = candidate.requires_python or candidate.link.requires_python
+    if wanted and not _python_fits(wanted, interpreter.version):
+        return f"needs Python {wanted}, here is {interpreter.version}"
+    if not candidate.tags or _fits(candidate, context):
+        return None
+    here = {(tag.interpreter, tag.abi) for tag in interpreter.tags}
+    if any((tag.interpreter, tag.abi) in here for tag in candidate.tags):
+        return None
+    names = sorted({f"{tag.interpreter}-{tag.abi}" for tag in candidate.tags})
+    return f"for {', '.join(names)}, here is {interpreter.python_tag}"
+
+
+def _python_fits(wanted: str, here: str) -> bool:
+    try:
+        # A version without a patch release stands for the newest one of it.
+        version = here if here.count(".") > 1 else f"{here}.99"
+        return SpecifierSet(wanted).contains(version, prereleases=True)
+    except InvalidSpecifier:
+        return True  # not the candidate's fault; pip ignores it too
+
+
+def reject_platform(candidate: Candidate, context: Context) -> Optional[str]:
+    """For another operating system or architecture."""
+    if not candidate.tags or _fits(candidate, context):
+        return None
+    here = context.environment.interpreter.platform
+    platforms = sorted({tag.platform for tag in candidate.tags})
+    if any(_same_machine(platform, here) for platform in platforms):
+        return None
+    return f"for {', '.join(platforms)}, here is {here}"
+
+
+def reject_libc(candidate: Candidate, context: Context) -> Optional[str]:
+    """For a newer glibc, or for another libc."""
+    if not candidate.tags:
+        return None
+    interpreter = context.environment.interpreter
+    here = " ".join(part for part in interpreter.libc if part) or interpreter.platform
+    platforms = sorted({tag.platform for tag in candidate.tags})
+    if _fits(candidate, context):
+        bare = all(platform.startswith("linux_") for platform in platforms)
+        # `linux_x86_64` promises no libc; whoever publishes such wheels builds them on glibc.
+        return f"built on glibc, here is {here}" if bare and interpreter.libc[0] == "musl" else None
+    return f"for {', '.join(platforms)}, here is {here}"
+
+
+def _fits(candidate: Candidate, context: Context) -> bool:
+    return not candidate.tags.isdisjoint(_supported(context.environment))
+
+
+def _supported(environment: Environment) -> FrozenSet[Tag]:
+    found = _SUPPORTED.get(id(environment.interpreter.tags))
+    if found is None or found[0] is not environment.interpreter.tags:
+        found = (environment.interpreter.tags, frozenset(environment.interpreter.tags))
+        _SUPPORTED.clear()
+        _SUPPORTED[id(environment.interpreter.tags)] = found
+    return found[1]
+
+
+# The set of the tags that were asked for last: building it for each candidate would cost more than all rules.
+_SUPPORTED: Dict[int, Tuple[Tuple[Tag, ...], FrozenSet[Tag]]] = {}
+
+
+def _same_machine(platform: str, here: str) -> bool:
+    """The same system and architecture, whatever the libc."""
+    system, architecture = _machine(platform), _machine(here)
+    return system == architecture
+
+
+def _machine(platform: str) -> Tuple[str, str]:
+    for architecture in ("x86_64", "aarch64", "i686", "arm64", "amd64", "win32", "universal2"):
+        if platform.endswith(architecture):
+            system = (
+                "win" if platform.startswith("win") else "mac" if platform.startswith("macosx") else "linux"
+            )
+            return system, architecture
+    return platform, ""
+
+
+def reject_driver(candidate: Candidate, context: Context) -> Optional[str]:
+    """Needs a newer driver than the declared one, or than the one here where torch itself does not need it."""
+    driver, torch = context.environment.driver, context.environment.torch
+    built = candidate.built_for.accelerator
+    if not _is_binary(candidate) or driver is None or driver.version is None or built is None:
+        return None
+    system = "windows" if context.environment.interpreter.platform.startswith("win") else "linux"
+    floor = cuda_table().driver_floor(built, system=system)
+    same_as_torch = torch is not None and floor == cuda_table().driver_floor(torch.accelerator, system=system)
+    # A torch that does not suit the driver here is not the extension's fault, unless this is a plan for elsewhere.
+    if floor is None or (same_as_torch and not driver.declared):
+        return None
+    own, needed = parse_release(driver.version), parse_release(floor)
+    if own is None or needed is None or own >= needed:
+        return None
+    return f"{built} needs driver {floor} or newer, {'declared' if driver.declared else 'here'} is {driver.version}"
+
+
+def reject_build(candidate: Candidate, context: Context) -> Optional[str]:
+    """A source distribution, and building was forbidden or has no recipe."""
+    if candidate.kind is not CandidateKind.SDIST:
+        return None
+    if not context.allow_build:
+        return "would have to be built, and --no-build was given"
+    return None if context.project.recipe is not None else "it is not known here how to build it"
+
+
+def reject_host_down(candidate: Candidate, context: Context) -> Optional[str]:
+    """Known from the bundled facts, and its host does not answer now."""
+    if candidate.link.found_in != FOUND_IN or not context.hosts_down:
+        return None
+    host = urlsplit(candidate.link.url).hostname or ""
+    return f"{host} does not answer now" if host in context.hosts_down else None
+
+
+RULES: Tuple[Tuple[Rule, RuleFunction], ...] = (
+    (Rule.SPECIFIER, reject_specifier),
+    (Rule.PRE_RELEASE, reject_pre_release),
+    (Rule.YANKED, reject_yanked),
+    (Rule.TORCH_VERSION, reject_torch_version),
+    (Rule.ACCELERATOR, reject_accelerator),
+    (Rule.CXX11_ABI, reject_cxx11_abi),
+    (Rule.PYTHON, reject_python),
+    (Rule.PLATFORM, reject_platform),
+    (Rule.LIBC, reject_libc),
+    (Rule.DRIVER, reject_driver),
+    (Rule.NO_BUILD, reject_build),
+    (Rule.HOST_DOWN, reject_host_down),
+)
+
+
+def _is_binary(candidate: Candidate) -> bool:
+    return candidate.kind is not CandidateKind.SDIST
+
+
+# --- the order of those that fit -------------------------------------------------------------------
+
+SortKey = Tuple[bool, Version, bool, int, bool, int]
+
+
+def sort_key(candidate: Candidate, context: Context) -> SortKey:
+    """Larger is better: a wheel before any sdist; newest public version; exact accelerator before major only;
+    an earlier host; one that carries a hash; the better wheel tag."""
+    torch = context.environment.torch
+    exact = torch is None or is_exact_accelerator(candidate.built_for.accelerator, torch, context.project)
+    return (
+        candidate.kind is not CandidateKind.SDIST,
+        Version(candidate.version.public),
+        exact,
+        -host_rank(candidate, context.project),
+        candidate.link.sha256 is not None,
+        -_tag_rank(candidate, context.environment.interpreter.tags),
+    )
+
+
+def host_rank(candidate: Candidate, project: Project) -> int:
+    """0 for what was built here, then the hosts in their order."""
+    if candidate.kind in (CandidateKind.BUILT, CandidateKind.INSTALLED):
+        return 0
+    host = urlsplit(candidate.link.url).hostname
+    for rank, entry in enumerate(project.hosts, 1):
+        urls = (*entry.pages, entry.wheel or "")
+        if host is not None and any(urlsplit(url).hostname == host for url in urls):
+            return rank
+    return len(project.hosts) + 1
+
+
+def _tag_rank(candidate: Candidate, tags: Sequence[Tag]) -> int:
+    if not candidate.tags:
+        return len(tags)
+    return next((rank for rank, tag in enumerate(tags) if tag in candidate.tags), len(tags))
+
+
+def rank_fitting(candidates: Sequence[Candidate], context: Context) -> List[Candidate]:
+    """Those that fit, best first."""
+    fitting = [candidate for candidate in candidates if check_candidate(candidate, context) is None]
+    return sorted(fitting, key=lambda candidate: sort_key(candidate, context), reverse=True)
+
+
+def explain_loser(candidate: Candidate, chosen: Candidate, context: Context) -> Rejection:
+    """Why a candidate was not taken although another was: its own fault, or only second best."""
+    own = check_candidate(candidate, context)
+    if own is not None:
+        return own
+    if candidate.kind is CandidateKind.SDIST and chosen.kind is not CandidateKind.SDIST:
+        return Rejection(candidate, Rule.SDIST_BEHIND_WHEEL, f"would be built; {chosen.link.filename} fits")
+    if Version(candidate.version.public) != Version(chosen.version.public):
+        return Rejection(candidate, Rule.OLDER_VERSION, f"{chosen.version} fits too")
+    return Rejection(
+        candidate,
+        Rule.LATER_HOST,
+        f"the same version as {chosen.link.filename}, chosen from {chosen.link.found_in}",
+    )

@@ -1,0 +1,367 @@
+"""The joint choice: torch as it is, its companions and its extensions together. The only importer of resolvelib."""
+
+from __future__ import annotations
+
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, replace
+from typing import (
+    Any,
+    Callable,
+    Collection,
+    Dict,
+    Iterable,
+    Iterator,
+    List,
+    Mapping,
+    Optional,
+    Sequence,
+    Tuple,
+)
+
+from urllib.parse import urlsplit
+
+from packaging.requirements import InvalidRequirement, Requirement
+from packaging.specifiers import SpecifierSet
+from packaging.utils import NormalizedName, canonicalize_name
+from packaging.version import InvalidVersion, Version
+from resolvelib import AbstractProvider, BaseReporter, ResolutionImpossible, ResolutionTooDeep, Resolver
+
+from safe_install.errors import NoCandidate, Refused
+from safe_install.index.bundled import torch_of
+from safe_install.index.document import Project, known_projects
+from safe_install.index.filename import parse_local
+from safe_install.index.finder import Found
+from safe_install.models import (
+    BuiltFor,
+    Candidate,
+    CandidateKind,
+    Environment,
+    HostAnswer,
+    HostAnswerKind,
+    Link,
+    Rejection,
+    Rule,
+)
+from safe_install.resolve.compatibility import Context, check_candidate, explain_loser, rank_fitting
+
+TORCH = canonicalize_name("torch")
+MAX_ROUNDS = 500
+Find = Callable[..., Found]
+
+
+@dataclass(frozen=True)
+class Resolution:
+    """One candidate per project, and why not the others."""
+
+    pins: Tuple[Candidate, ...]  # in the order in which they were asked for, then by name; INSTALLED ones too
+    requested_by: Mapping[NormalizedName, Tuple[str, ...]]  # "torch-sparse 0.6.18", or the requirement itself
+    rejections: Tuple[Rejection, ...]
+    answers: Tuple[HostAnswer, ...]
+
+
+@dataclass(frozen=True)
+class _Wish:
+    """A requirement and who has it."""
+
+    requirement: Requirement
+    parent: Optional[Candidate] = None
+
+    @property
+    def name(self) -> NormalizedName:
+        return canonicalize_name(self.requirement.name)
+
+    @property
+    def source(self) -> str:
+        return str(self.requirement) if self.parent is None else f"{self.parent.name} {self.parent.version}"
+
+
+def resolve(
+    requirements: Sequence[Requirement],
+    environment: Environment,
+    *,
+    find: Find,
+    constraints: Sequence[Requirement] = (),
+    pre: bool = False,
+    allow_build: bool = True,
+    upgrade: Collection[str] = (),
+    projects: Optional[Collection[str]] = None,
+) -> Resolution:
+    """Choose one candidate for every project of the wheel index that the requirements name or bring.
+
+    Requirements on other distributions and direct URLs are pip's business and are passed over; torch is what is
+    installed. `find(name, environment, wanted=...)` is `Finder.find`. `upgrade` names the projects whose installed
+    version is no reason to stay. Raises Refused when torch itself would have to change, NoCandidate with every rejection
+    and every host's answer when nothing fits.
+    """
+    known = frozenset(
+        canonicalize_name(name) for name in (known_projects() if projects is None else projects)
+    )
+    wishes = [_Wish(requirement) for requirement in requirements if _applies(requirement, environment)]
+    _check_torch(wishes, environment)
+    provider = _Provider(
+        environment,
+        find=find,
+        known=known,
+        constraints=[c for c in constraints if _applies(c, environment)],
+        pre=pre,
+        allow_build=allow_build,
+        upgrade=frozenset(canonicalize_name(name) for name in upgrade),
+        wishes=wishes,
+    )
+    wanted = [wish for wish in wishes if wish.name in known]
+    provider.prefetch()
+    try:
+        result = Resolver(provider, BaseReporter()).resolve(wanted, max_rounds=MAX_ROUNDS)
+    except (ResolutionImpossible, ResolutionTooDeep) as error:
+        raise provider.failure(getattr(error, "causes", ())) from error
+    return provider.resolution(result.mapping)
+
+
+def _applies(requirement: Requirement, environment: Environment) -> bool:
+    if requirement.url:
+        return False
+    markers = environment.interpreter.markers
+    if requirement.marker is None or not markers:
+        return True
+    return requirement.marker.evaluate({**markers, "extra": ""})
+
+
+def _check_torch(wishes: Iterable[_Wish], environment: Environment) -> None:
+    for wish in wishes:
+        torch = environment.torch
+        if wish.name != TORCH or torch is None:
+            continue
+        if not wish.requirement.specifier.contains(torch.version, prereleases=True):
+            raise Refused(
+                f"{wish.requirement} would change torch, installed is {torch.version}",
+                hint="name torch alone, or give --allow-torch-change",
+            )
+
+
+class _Provider(AbstractProvider):  # type: ignore[misc]
+    """resolvelib's questions, answered from what the finder finds."""
+
+    def __init__(
+        self,
+        environment: Environment,
+        *,
+        find: Find,
+        known: Collection[NormalizedName],
+        constraints: Sequence[Requirement],
+        pre: bool,
+        allow_build: bool,
+        upgrade: Collection[NormalizedName],
+        wishes: Sequence[_Wish],
+    ) -> None:
+        self._environment = environment
+        self._find = find
+        self._known = known
+        self._constraints = constraints
+        self._pre = pre
+        self._allow_build = allow_build
+        self._upgrade = upgrade
+        self._roots = wishes
+        self._found: Dict[Tuple[NormalizedName, str], Found] = {}
+        self._last: Dict[NormalizedName, Tuple[Context, Found]] = {}
+
+    # --- resolvelib's questions ---
+
+    def identify(self, requirement_or_candidate: Any) -> NormalizedName:
+        """Both have a canonical name."""
+        name: NormalizedName = requirement_or_candidate.name
+        return name
+
+    def get_preference(self, identifier: Any, *args: Any, **kwargs: Any) -> Any:
+        """What was named first, then by name: the same answer every time."""
+        names = [wish.name for wish in self._roots]
+        return (names.index(identifier) if identifier in names else len(names), identifier)
+
+    def find_matches(
+        self, identifier: NormalizedName, requirements: Mapping[Any, Iterator[_Wish]], incompatibilities: Any
+    ) -> Sequence[Candidate]:
+        """The candidates that fit, best first."""
+        specifier = SpecifierSet()
+        for wish in requirements[identifier]:
+            specifier &= wish.requirement.specifier
+        context, found = self._look(identifier, specifier)
+        refused = {candidate.link.url for candidate in incompatibilities.get(identifier, ())}
+        fitting = rank_fitting(found.candidates, context)
+        installed = self._installed(identifier, context)
+        if installed is not None and identifier not in self._upgrade:
+            fitting.insert(0, installed)
+        return [candidate for candidate in fitting if candidate.link.url not in refused]
+
+    def is_satisfied_by(self, requirement: _Wish, candidate: Candidate) -> bool:
+        """By version: everything else was judged when the candidate was found."""
+        return bool(requirement.requirement.specifier.contains(candidate.version, prereleases=True))
+
+    def get_dependencies(self, candidate: Candidate) -> List[_Wish]:
+        """What its metadata hides, as far as it is in the index: torch-sparse needs torch-scatter."""
+        found = []
+        for text in candidate.requires:
+            try:
+                wish = _Wish(Requirement(text), candidate)
+            except InvalidRequirement:
+                continue
+            if wish.name in self._known and _applies(wish.requirement, self._environment):
+                found.append(wish)
+        return found
+
+    # --- facts ---
+
+    def prefetch(self) -> None:
+        """Ask for everything that was named at the same time; later questions find the answers there."""
+        specifiers: Dict[NormalizedName, SpecifierSet] = {}
+        for wish in self._roots:
+            if wish.name in self._known:
+                specifiers[wish.name] = specifiers.get(wish.name, SpecifierSet()) & wish.requirement.specifier
+        if len(specifiers) > 1:
+            with ThreadPoolExecutor(max_workers=min(8, len(specifiers))) as pool:
+                list(pool.map(lambda item: self._look(*item), specifiers.items()))
+
+    def _look(self, name: NormalizedName, specifier: SpecifierSet) -> Tuple[Context, Found]:
+        for constraint in self._constraints:
+            if canonicalize_name(constraint.name) == name:
+                specifier = specifier & constraint.specifier
+        key = (name, str(specifier))
+        if key not in self._found:
+
+            def wanted(candidate: Candidate, project: Project) -> bool:
+                return check_candidate(candidate, self._context(project, specifier)) is None
+
+            self._found[key] = self._find(name, self._environment, wanted=wanted)
+        found = self._found[key]
+        self._last[name] = self._context(found.project, specifier, found.answers), found
+        return self._last[name]
+
+    def _context(
+        self, project: Project, specifier: SpecifierSet, answers: Sequence[HostAnswer] = ()
+    ) -> Context:
+        down = {
+            urlsplit(answer.url).hostname or "" for answer in answers if answer.kind is HostAnswerKind.DOWN
+        }
+        return Context(
+            project,
+            self._environment,
+            specifier,
+            pre=self._pre,
+            allow_build=self._allow_build,
+            hosts_down=frozenset(down),
+        )
+
+    def _installed(self, name: NormalizedName, context: Context) -> Optional[Candidate]:
+        """The installed version, where nothing that it says about itself speaks against it."""
+        distribution = self._environment.installed.get(name)
+        if distribution is None:
+            return None
+        try:
+            version = Version(distribution.version)
+        except InvalidVersion:
+            return None
+        said = parse_local(version.local or "")
+        torch = self._environment.torch
+        # A name that says nothing was found working or broken by the health check; here it gets the benefit of the doubt.
+        built_for = BuiltFor(
+            torch_of(context.project, version, said.torch) or (torch.runtime_version if torch else None),
+            said.accelerator or (torch.accelerator if torch else None),
+            torch.cxx11_abi if torch else None,
+        )
+        candidate = Candidate(
+            name=name,
+            version=version,
+            kind=CandidateKind.INSTALLED,
+            link=Link(
+                distribution.metadata_path.as_uri(), distribution.metadata_path.name, found_in="installed"
+            ),
+            built_for=built_for,
+            requires=context.project.requires,
+        )
+        return candidate if check_candidate(candidate, replace(context, pre=True)) is None else None
+
+    # --- the result ---
+
+    def resolution(self, mapping: Mapping[NormalizedName, Candidate]) -> Resolution:
+        """The chosen candidates, in the order in which they were asked for, and why not the others."""
+        order = sorted(mapping, key=self.get_preference)
+        pins = tuple(mapping[name] for name in order)
+        requested_by: Dict[NormalizedName, Tuple[str, ...]] = {}
+        for name in order:
+            wishes = [wish for wish in self._roots if wish.name == name]
+            wishes += [wish for pin in pins for wish in self.get_dependencies(pin) if wish.name == name]
+            requested_by[name] = tuple(dict.fromkeys(wish.source for wish in wishes))
+        rejections: List[Rejection] = []
+        for pin in pins:
+            context, found = self._last[pin.name]
+            others = [c for c in found.candidates if c.link.url != pin.link.url]
+            rejections += [explain_loser(candidate, pin, context) for candidate in others]
+        return Resolution(pins, requested_by, tuple(rejections), self._answers(order))
+
+    def _answers(self, names: Iterable[NormalizedName]) -> Tuple[HostAnswer, ...]:
+        return tuple(answer for name in names if name in self._last for answer in self._last[name][1].answers)
+
+    def failure(self, causes: Sequence[Any]) -> NoCandidate:
+        """Why nothing fits: the rejections and the hosts' answers of the projects that are at fault."""
+        wishes: List[_Wish] = [cause.requirement for cause in causes] or list(self._roots)
+        names = list(dict.fromkeys(wish.name for wish in wishes if wish.name in self._last))
+        rejections: List[Rejection] = []
+        lines = []
+        for name in names:
+            context, found = self._last[name]
+            own = [(candidate, check_candidate(candidate, context)) for candidate in found.candidates]
+            rejections += [
+                r or Rejection(c, Rule.CONFLICT, "excluded by another requirement") for c, r in own
+            ]
+            lines.append(describe_failure(name, context, found.answers, rejections))
+        sources = ", ".join(dict.fromkeys(wish.source for wish in wishes))
+        message = "\n".join(lines) or f"no version satisfies {sources}"
+        if len({wish.source for wish in wishes}) > 1:
+            message += f"\nwanted by {sources}"
+        return NoCandidate(message, hint=hint_for(rejections, self._answers(names)), rejections=rejections)
+
+
+def describe_failure(
+    name: str, context: Context, answers: Sequence[HostAnswer], rejections: Sequence[Rejection]
+) -> str:
+    """One paragraph: what was wanted, what each host said, and the rules that rejected what there is."""
+    torch, interpreter = context.environment.torch, context.environment.interpreter
+    here = f"torch {torch.runtime_version}" if torch else "no torch"
+    what = f"{name}{context.specifier}"
+    lines = [f"no {what} fits {here}, Python {interpreter.version}, {interpreter.platform}"]
+    for answer in answers:
+        detail = f" ({answer.detail})" if answer.detail else ""
+        lines.append(f"  {answer.host}: {_ANSWER_TEXT[answer.kind]}{detail}")
+    counts: Dict[Rule, int] = {}
+    for rejection in rejections:
+        if rejection.candidate.name == name:
+            counts[rejection.rule] = counts.get(rejection.rule, 0) + 1
+    if counts:
+        known = ", ".join(f"{count} by {rule.value}" for rule, count in counts.items())
+        lines.append(f"  rejected: {known}")
+    return "\n".join(lines)
+
+
+_ANSWER_TEXT = {
+    HostAnswerKind.LISTED: "has files for this torch",
+    HostAnswerKind.DOWN: "does not answer",
+    HostAnswerKind.PAGE_MISSING: "has no page for this torch",
+    HostAnswerKind.PAGE_EMPTY: "its page is empty",
+    HostAnswerKind.NO_WHEEL_FOR_TORCH: "has no wheel for this torch",
+    HostAnswerKind.NOT_ASKED: "was not asked",
+}
+
+
+def hint_for(rejections: Sequence[Rejection], answers: Sequence[HostAnswer]) -> str:
+    """The nearest mend."""
+    rules = {rejection.rule for rejection in rejections}
+    kinds = {answer.kind for answer in answers}
+    if Rule.NO_BUILD in rules and any("--no-build" in r.detail for r in rejections):
+        return "it could be built from source: leave --no-build out"
+    if HostAnswerKind.DOWN in kinds:
+        return "try again when the host answers, or name a mirror with SAFE_INSTALL_MIRRORS"
+    if any(
+        answer.kind is HostAnswerKind.NOT_ASKED and answer.detail.startswith("offline") for answer in answers
+    ):
+        return "leave --offline out to ask the hosts"
+    if rules == {Rule.SPECIFIER}:
+        return "ask for another version: `safe-install wheels` lists them"
+    return "`safe-install wheels PROJECT` shows for which torch and accelerator there are wheels"

@@ -1,0 +1,143 @@
+"""An environment that is not here: made from what the person says about it."""
+
+from __future__ import annotations
+
+import re
+from pathlib import PurePosixPath
+from typing import Any, Dict, List, Mapping, Optional, Tuple, cast
+
+from packaging.version import InvalidVersion, Version
+
+from safe_install.errors import UsageError
+from safe_install.index.document import torch_table
+from safe_install.models import Driver, Environment, Interpreter, Scheme, TorchBuild
+from safe_install.tags import accelerator_of_version, cuda_of_accelerator, supported_tags
+
+_NOWHERE = PurePosixPath("/")
+_LEGACY_GLIBC = {"manylinux2014": "2.17", "manylinux2010": "2.12", "manylinux1": "2.5"}
+
+
+def environment_for(
+    *,
+    torch: Optional[str],
+    python_version: str,
+    platform: str,
+    cxx11_abi: Optional[bool] = None,
+    driver: Optional[Driver] = None,
+) -> Environment:
+    """The environment of a machine elsewhere.
+
+    `torch` "1.8.1+cu111", "2.13.0+cpu" or a bare "2.15.0" (then the accelerator is the one of the build on PyPI);
+    `python_version` "3.8" or "3.8.10"; `platform` "linux_x86_64" (glibc unknown: every manylinux is accepted),
+    "manylinux_2_28_x86_64", "manylinux2014_aarch64", "musllinux_1_2_x86_64", "macosx_14_0_arm64", "win_amd64";
+    `cxx11_abi` None: that of the public build. Raises UsageError.
+    """
+    if not re.match(r"\d+\.\d+(\.\d+)?$", python_version):
+        raise UsageError(f"{python_version!r} is no Python version", hint="write it as 3.11 or 3.11.7")
+    machine, libc = parse_platform(platform)
+    interpreter = Interpreter(
+        executable=cast("Any", _NOWHERE / "python"),
+        version=python_version,
+        implementation="cpython",
+        tags=supported_tags(python_version, "cpython", machine, libc),
+        platform=machine,
+        libc=libc,
+        prefix=cast("Any", _NOWHERE),
+        base_prefix=cast("Any", _NOWHERE),
+        scheme=Scheme(*[cast("Any", _NOWHERE)] * 5),
+        markers=_markers(python_version, machine),
+    )
+    build = _torch_build(torch, machine, cxx11_abi) if torch else None
+    return Environment(interpreter, build, driver, {}, f"elsewhere {torch} {python_version} {platform}")
+
+
+def notes_for(environment: Environment) -> Tuple[str, ...]:
+    """What was assumed about a machine elsewhere."""
+    notes: List[str] = []
+    interpreter = environment.interpreter
+    if interpreter.platform.startswith("linux_") and not interpreter.libc[0]:
+        notes.append(
+            "its glibc is not known: every manylinux is accepted; name it with a platform such as "
+            f"manylinux_2_28_{interpreter.platform[len('linux_') :]}"
+        )
+    if environment.torch is not None and not environment.torch.accelerator:
+        notes.append(
+            f"torch {environment.torch.runtime_version} does not say what it was built for; "
+            "write it with its local version, 2.13.0+cpu"
+        )
+    return tuple(notes)
+
+
+def parse_platform(platform: str) -> Tuple[str, Tuple[str, str]]:
+    """A wheel platform tag as (`linux_x86_64`, ("glibc", "2.28")). Raises UsageError."""
+    platform = platform.lower().replace("-", "_").replace(".", "_")
+    found = re.match(r"manylinux_(\d+)_(\d+)_(\w+)$", platform)
+    if found:
+        return f"linux_{found.group(3)}", ("glibc", f"{found.group(1)}.{found.group(2)}")
+    found = re.match(r"(manylinux(?:2014|2010|1))_(\w+)$", platform)
+    if found:
+        return f"linux_{found.group(2)}", ("glibc", _LEGACY_GLIBC[found.group(1)])
+    found = re.match(r"musllinux_(\d+)_(\d+)_(\w+)$", platform)
+    if found:
+        return f"linux_{found.group(3)}", ("musl", f"{found.group(1)}.{found.group(2)}")
+    if re.match(r"(linux_\w+|win_\w+|win32|macosx_\d+_\d+_\w+)$", platform):
+        return platform, ("", "")
+    raise UsageError(
+        f"{platform!r} is no platform tag",
+        hint="write linux_x86_64, manylinux_2_28_x86_64, win_amd64, macosx_14_0_arm64",
+    )
+
+
+def _torch_build(torch: str, platform: str, cxx11_abi: Optional[bool]) -> TorchBuild:
+    try:
+        version = Version(torch)
+    except InvalidVersion as error:
+        raise UsageError(f"{torch!r} is no version of torch", hint="write it as 1.8.1+cu111") from error
+    accelerator = accelerator_of_version(torch) or _default_accelerator(version, platform)
+    if cxx11_abi is None:
+        cxx11_abi = torch_table().cxx11_abi_of(version.public, accelerator, platform=platform)
+        if version.local and version.local.endswith("cxx11.abi"):
+            cxx11_abi = True
+    # As torch itself has it: the build from PyPI knows its accelerator though METADATA does not.
+    runtime = torch if version.local or not accelerator else f"{torch}+{accelerator}"
+    return TorchBuild(
+        version=version,
+        runtime_version=runtime,
+        accelerator=accelerator,
+        cuda=cuda_of_accelerator(accelerator) if accelerator else None,
+        cxx11_abi=cxx11_abi,
+    )
+
+
+def _default_accelerator(version: Version, platform: str) -> str:
+    if version.local:
+        return ""
+    if not platform.startswith("linux_"):
+        return "cpu"
+    release = torch_table().releases.get(version.public)
+    if release is None or release.untagged is None or not platform.endswith("x86_64"):
+        return ""
+    return release.untagged
+
+
+def _markers(python_version: str, platform: str) -> Mapping[str, str]:
+    """PEP 508's markers, as far as they follow from what was said."""
+    machine = platform.rpartition("_")[2] if not platform.endswith("x86_64") else "x86_64"
+    system = (
+        "Windows" if platform.startswith("win") else "Darwin" if platform.startswith("macosx") else "Linux"
+    )
+    full = python_version if python_version.count(".") > 1 else f"{python_version}.0"
+    markers: Dict[str, str] = {
+        "implementation_name": "cpython",
+        "implementation_version": full,
+        "os_name": "nt" if system == "Windows" else "posix",
+        "platform_machine": {"amd64": "AMD64"}.get(machine, machine),
+        "platform_python_implementation": "CPython",
+        "platform_release": "",
+        "platform_system": system,
+        "platform_version": "",
+        "python_full_version": full,
+        "python_version": ".".join(full.split(".")[:2]),
+        "sys_platform": {"Windows": "win32", "Darwin": "darwin"}.get(system, "linux"),
+    }
+    return markers

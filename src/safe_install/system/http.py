@@ -1,0 +1,534 @@
+"""The only importer of requests: pages with a cache that asks again cheaply, and files whose bytes are checked.
+
+Only https, except to loopback and to hosts that the person named (a mirror, a trusted host). A redirect is followed to
+the same host and to hosts that the caller allows, never from https to http, and never with credentials of another host.
+"""
+
+from __future__ import annotations
+
+import enum
+import hashlib
+import ipaddress
+import json
+import os
+import tempfile
+import threading
+import time
+from contextlib import closing
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Callable, Collection, Dict, Iterator, Mapping, Optional, Sequence, Tuple
+from urllib.parse import urldefrag, urljoin, urlsplit, urlunsplit
+
+from safe_install import __version__
+from safe_install.errors import DownloadFailed, HashMismatch, UsageError
+from safe_install.events import Reporter
+
+MAX_REDIRECTS = 5
+MAX_PAGE_SIZE = 64 * 1024 * 1024  # bytes, unpacked
+CHUNK = 256 * 1024
+PAGE_TOTAL = 60.0  # seconds for one page; a download has no total, only a limit on silence
+ATTEMPTS = 3  # of a download that breaks off
+_PAGE_ACCEPT = (
+    "application/vnd.pypi.simple.v1+json, application/vnd.pypi.simple.v1+html;q=0.2, text/html;q=0.1"
+)
+
+Mirror = Tuple[str, str]
+ProgressReader = Callable[[int, Optional[int]], None]
+
+
+class PageStatus(enum.Enum):
+    """How a host answered the question for a page."""
+
+    LISTED = "listed"
+    DOWN = "host-down"  # no connection, time-out, 5xx, broken off, a redirect that is not followed
+    MISSING = "page-missing"  # 404, 410, and 403 as object stores say it
+    EMPTY = "page-empty"  # an answer without content
+    NOT_ASKED = "not-asked"  # offline
+
+
+@dataclass(frozen=True)
+class PageAnswer:
+    """One page, or why there is none. `url` is the one that was asked for, not a mirror's."""
+
+    url: str
+    status: PageStatus
+    text: str = ""
+    content_type: str = ""
+    detail: str = ""
+    from_cache: bool = False
+
+
+def parse_mirrors(text: str) -> Tuple[Mirror, ...]:
+    """`SAFE_INSTALL_MIRRORS`: `https://data.pyg.org=https://mirror.example/pyg ...`, separated by white space.
+
+    Raises UsageError for what is not a pair of http(s) URLs.
+    """
+    pairs = []
+    for item in text.split():
+        start, equals, replacement = item.partition("=")
+        if not equals or not all(part.startswith(("https://", "http://")) for part in (start, replacement)):
+            raise UsageError(
+                f"SAFE_INSTALL_MIRRORS: {item!r} is not URL=URL",
+                hint='write it as "https://data.pyg.org=https://mirror.example/pyg"',
+            )
+        pairs.append((start.rstrip("/"), replacement.rstrip("/")))
+    # The longest start wins, whatever the order in which they were written.
+    return tuple(sorted(pairs, key=lambda pair: -len(pair[0])))
+
+
+def apply_mirrors(url: str, mirrors: Sequence[Mirror]) -> str:
+    """The URL with its start replaced; the start must end where a path segment ends."""
+    for start, replacement in mirrors:
+        if url == start or (url.startswith(start) and url[len(start)] in "/?#"):
+            return replacement + url[len(start) :]
+    return url
+
+
+class _Refusal(Exception):
+    """A URL or a redirect that is not followed; the text says why."""
+
+
+class _Broken(Exception):
+    """The connection broke off or was silent for too long."""
+
+
+class HttpClient:
+    """Pages and files. Safe to use from several threads; requests is imported at the first question."""
+
+    def __init__(
+        self,
+        *,
+        mirrors: Sequence[Mirror] = (),
+        offline: bool = False,
+        cache_dir: Optional[Path] = None,
+        timeout: float = 15.0,
+        reporter: Optional[Reporter] = None,
+        trusted_hosts: Collection[str] = (),
+    ) -> None:
+        """`timeout`: seconds to connect and of silence; `trusted_hosts`: hosts that may be asked over plain http."""
+        self._mirrors = tuple(mirrors)
+        self._offline = offline
+        self._cache = None if cache_dir is None else Path(cache_dir)
+        self._timeout = timeout
+        self._reporter = reporter or Reporter()
+        named = {urlsplit(replacement).hostname or "" for _, replacement in mirrors}
+        self._named_hosts = frozenset(named | set(trusted_hosts))
+        self._local = threading.local()
+        self._answers: Dict[str, PageAnswer] = {}
+        self._locks: Dict[str, threading.Lock] = {}
+        self._guard = threading.Lock()
+
+    @property
+    def offline(self) -> bool:
+        """True when nothing is asked."""
+        return self._offline
+
+    # --- pages ---
+
+    def get_page(self, url: str, *, allowed_hosts: Collection[str] = ()) -> PageAnswer:
+        """The page at `url`, asked at most once per client; the disk cache is asked with ETag and max-age.
+
+        `allowed_hosts`: other hosts that it may redirect to. Never raises for what a host does.
+        """
+        if self._offline:
+            return PageAnswer(url, PageStatus.NOT_ASKED, detail="offline")
+        with self._guard:
+            lock = self._locks.setdefault(url, threading.Lock())
+        with lock:
+            if url not in self._answers:
+                self._answers[url] = self._ask_page(url, frozenset(allowed_hosts))
+            return self._answers[url]
+
+    def _ask_page(self, url: str, allowed_hosts: Collection[str]) -> PageAnswer:
+        cached = self._read_cached(url)
+        if cached is not None and cached.fresh_until > time.time():
+            return cached.answer(url)
+        headers = {"Accept": _PAGE_ACCEPT}
+        if cached is not None:
+            headers.update(cached.conditions())
+        try:
+            with closing(self._request(url, headers, allowed_hosts)) as response:
+                return self._read_page(url, response, cached)
+        except (_Refusal, _Broken) as error:
+            return PageAnswer(url, PageStatus.DOWN, detail=str(error))
+
+    def _read_page(self, url: str, response: Any, cached: Optional[_CachedPage]) -> PageAnswer:
+        code = response.status_code
+        reason = f"{code} {response.reason or ''}".strip()
+        if code == 304 and cached is not None:
+            renewed = cached.renewed(response.headers)
+            self._write_cached(url, renewed)
+            return renewed.answer(url)
+        if code in (404, 410):
+            return PageAnswer(url, PageStatus.MISSING, detail=reason)
+        if code == 403:
+            return PageAnswer(url, PageStatus.MISSING, detail=f"{reason}: missing or not public")
+        if code != 200:
+            return PageAnswer(url, PageStatus.DOWN, detail=reason)
+        text = self._read_text(response)
+        content_type = response.headers.get("Content-Type", "")
+        if not text.strip():
+            return PageAnswer(url, PageStatus.EMPTY, detail="an answer without content")
+        page = _CachedPage(text, content_type, *_validators(response.headers))
+        self._write_cached(url, page)
+        return PageAnswer(url, PageStatus.LISTED, text, content_type)
+
+    def _read_text(self, response: Any) -> str:
+        deadline = time.monotonic() + PAGE_TOTAL
+        parts = []
+        size = 0
+        for chunk in _read_chunks(response):
+            size += len(chunk)
+            if size > MAX_PAGE_SIZE:
+                raise _Broken(f"the page is larger than {MAX_PAGE_SIZE // 2**20} MiB")
+            if time.monotonic() > deadline:
+                raise _Broken(f"the page took more than {PAGE_TOTAL:.0f} s")
+            parts.append(chunk)
+        return b"".join(parts).decode("utf-8", "replace")
+
+    # --- files ---
+
+    def download(
+        self,
+        url: str,
+        destination: Path,
+        *,
+        sha256: Optional[str] = None,
+        size_limit: Optional[int] = None,
+        on_progress: Optional[ProgressReader] = None,
+        allowed_hosts: Optional[Collection[str]] = None,
+    ) -> str:
+        """Write the file behind `url` to `destination` and return its sha256.
+
+        A part left by a broken attempt (`<destination>.part`) is continued where the host still has the same file. Bytes
+        appear at `destination` whole or not at all. `on_progress(done, total or None)` in bytes. Raises DownloadFailed
+        (offline, host, size) and HashMismatch; nothing is left at `destination` then.
+        """
+        if self._offline:
+            raise DownloadFailed(
+                f"{_masked(url)} is needed, and --offline was given", hint="leave --offline out"
+            )
+        part = _Part(destination)
+        problem = ""
+        for attempt in range(ATTEMPTS):
+            if attempt:
+                time.sleep(0.2 * 4 ** (attempt - 1))
+            try:
+                self._download_once(url, part, size_limit, on_progress, frozenset(allowed_hosts or ()))
+                return part.finish(sha256, url)
+            except _Broken as error:
+                problem = str(error)
+        raise DownloadFailed(
+            f"{_masked(url)} could not be fetched: {problem}",
+            hint="try again; what has arrived is kept and continued, or name a mirror with SAFE_INSTALL_MIRRORS",
+        )
+
+    def _download_once(
+        self,
+        url: str,
+        part: _Part,
+        size_limit: Optional[int],
+        on_progress: Optional[ProgressReader],
+        allowed_hosts: Collection[str],
+    ) -> None:
+        have = part.size()
+        headers = {"Accept-Encoding": "identity"}
+        validator = part.validator()
+        if have and validator:
+            headers.update({"Range": f"bytes={have}-", "If-Range": validator})
+        try:
+            response = self._request(url, headers, allowed_hosts)
+        except _Refusal as error:
+            raise DownloadFailed(f"{_masked(url)}: {error}", hint="nothing was fetched") from error
+        with closing(response):
+            if response.status_code == 416:
+                part.remove()  # the host has another file than the part that is here
+            _check_file_status(response, url)
+            have = have if response.status_code == 206 else 0
+            length = response.headers.get("Content-Length", "")
+            total = have + int(length) if length.isdigit() else None
+            if size_limit is not None and total is not None and total > size_limit:
+                part.remove()
+                raise DownloadFailed(
+                    f"{_masked(url)} has {total} bytes, more than the limit of {size_limit}",
+                    hint="the host serves another file than its index lists",
+                )
+            part.write(_read_chunks(response), have, response.headers, size_limit, total, on_progress, url)
+
+    # --- asking ---
+
+    def _request(self, url: str, headers: Mapping[str, str], allowed_hosts: Collection[str]) -> Any:
+        """The response after its redirects. Raises _Refusal or _Broken."""
+        target = apply_mirrors(urldefrag(url)[0], self._mirrors)
+        allowed = frozenset(allowed_hosts) | {_host(target), _host(url)}
+        previous = ""
+        for _ in range(MAX_REDIRECTS + 1):
+            self._check_url(target, previous)
+            response = self._get(target, headers)
+            if response.status_code not in (301, 302, 303, 307, 308):
+                return response
+            location = response.headers.get("Location", "")
+            response.close()
+            previous = target
+            try:
+                target = apply_mirrors(urljoin(target, location), self._mirrors)
+                host = _host(target)
+            except ValueError as error:
+                raise _Refusal("redirects to what is no URL") from error
+            if not location:
+                raise _Refusal("redirects to nowhere")
+            if host not in allowed and host not in self._named_hosts:
+                raise _Refusal(f"redirects to {host}, which is not followed")
+        raise _Refusal(f"more than {MAX_REDIRECTS} redirects")
+
+    def _check_url(self, url: str, previous: str) -> None:
+        try:
+            parts = urlsplit(url)
+            host = parts.hostname or ""
+        except ValueError as error:
+            raise _Refusal("is no URL") from error
+        if parts.scheme == "https" and host:
+            return
+        if previous.startswith("https:"):
+            raise _Refusal(f"redirects from https to {parts.scheme}, which is not followed")
+        if parts.scheme != "http" or not host:
+            raise _Refusal(f"{parts.scheme or 'no'} scheme: only https is asked")
+        if host not in self._named_hosts and not _is_loopback(host):
+            raise _Refusal(f"plain http to {host}: only https is asked, or hosts named as mirror or trusted")
+
+    def _get(self, url: str, headers: Mapping[str, str]) -> Any:
+        import requests  # costs 0.1 s, and most commands ask nothing
+
+        session = getattr(self._local, "session", None)
+        if session is None:
+            session = self._local.session = requests.Session()
+            session.headers["User-Agent"] = f"torch-safe-install/{__version__}"
+            bundle = os.environ.get("PIP_CERT")
+            if bundle and "REQUESTS_CA_BUNDLE" not in os.environ:
+                session.verify = bundle
+        try:
+            return session.get(
+                url,
+                headers=dict(headers),
+                stream=True,
+                allow_redirects=False,
+                timeout=(min(self._timeout, 10.0), self._timeout),
+            )
+        except requests.exceptions.RequestException as error:
+            raise _Broken(_reason_of(error)) from error
+
+    # --- the page cache ---
+
+    def _read_cached(self, url: str) -> Optional[_CachedPage]:
+        if self._cache is None:
+            return None
+        try:
+            raw = json.loads((self._cache / _cache_name(url, self._mirrors)).read_text("utf-8"))
+            return _CachedPage(
+                str(raw["text"]),
+                str(raw["content_type"]),
+                str(raw["etag"]),
+                str(raw["modified"]),
+                float(raw["fresh_until"]),
+            )
+        except (OSError, ValueError, KeyError, TypeError):
+            return None  # not there, or damaged: asked anew
+
+    def _write_cached(self, url: str, page: _CachedPage) -> None:
+        if self._cache is None or not (page.etag or page.modified or page.fresh_until):
+            return
+        try:
+            self._cache.mkdir(parents=True, exist_ok=True)
+            target = self._cache / _cache_name(url, self._mirrors)
+            handle, temporary = tempfile.mkstemp(dir=str(self._cache))
+            with os.fdopen(handle, "w", encoding="utf-8") as stream:
+                json.dump(page.__dict__, stream)
+            Path(temporary).replace(target)
+        except OSError:
+            pass  # a cache that cannot be written costs time and nothing else
+
+
+@dataclass(frozen=True)
+class _CachedPage:
+    """A page on disk, with what asks again cheaply."""
+
+    text: str
+    content_type: str
+    etag: str
+    modified: str
+    fresh_until: float  # seconds since the epoch
+
+    def answer(self, url: str) -> PageAnswer:
+        return PageAnswer(url, PageStatus.LISTED, self.text, self.content_type, from_cache=True)
+
+    def conditions(self) -> Mapping[str, str]:
+        if self.etag:
+            return {"If-None-Match": self.etag}
+        return {"If-Modified-Since": self.modified} if self.modified else {}
+
+    def renewed(self, headers: Mapping[str, str]) -> _CachedPage:
+        return _CachedPage(
+            self.text,
+            self.content_type,
+            self.etag,
+            self.modified,
+            _validators(headers)[2] or self.fresh_until,
+        )
+
+
+def _validators(headers: Mapping[str, str]) -> Tuple[str, str, float]:
+    """ETag, Last-Modified, and until when the page need not be asked for again (at most an hour)."""
+    fresh_until = 0.0
+    directives = [part.strip().lower() for part in headers.get("Cache-Control", "").split(",")]
+    if not {"no-store", "no-cache"} & set(directives):
+        for directive in directives:
+            name, _, value = directive.partition("=")
+            if name == "max-age" and value.isdigit():
+                fresh_until = time.time() + min(int(value), 3600)
+    return headers.get("ETag", ""), headers.get("Last-Modified", ""), fresh_until
+
+
+def _cache_name(url: str, mirrors: Sequence[Mirror]) -> str:
+    # A mirror's page is another page.
+    return hashlib.sha256(apply_mirrors(url, mirrors).encode()).hexdigest()[:40] + ".json"
+
+
+class _Part:
+    """A file that is arriving: its bytes so far, and the host's name for its state (ETag or date)."""
+
+    def __init__(self, destination: Path) -> None:
+        self._destination = Path(destination)
+        self._bytes = self._destination.with_name(self._destination.name + ".part")
+        self._state = self._destination.with_name(self._destination.name + ".part.json")
+
+    def size(self) -> int:
+        try:
+            return self._bytes.stat().st_size
+        except OSError:
+            return 0
+
+    def validator(self) -> str:
+        try:
+            found = json.loads(self._state.read_text("utf-8")).get("validator", "")
+            return found if isinstance(found, str) else ""
+        except (OSError, ValueError, AttributeError):
+            return ""
+
+    def remove(self) -> None:
+        for path in (self._bytes, self._state):
+            try:
+                path.unlink()
+            except OSError:
+                pass  # not there
+
+    def write(
+        self,
+        chunks: Iterator[bytes],
+        have: int,
+        headers: Mapping[str, str],
+        size_limit: Optional[int],
+        total: Optional[int],
+        on_progress: Optional[ProgressReader],
+        url: str,
+    ) -> None:
+        self._destination.parent.mkdir(parents=True, exist_ok=True)
+        etag = headers.get("ETag", "")
+        # A weak ETag does not promise the same bytes (RFC 9110, 13.1.5).
+        validator = etag if etag and not etag.startswith("W/") else headers.get("Last-Modified", "")
+        self._state.write_text(json.dumps({"validator": validator}), "utf-8")
+        done = have
+        with self._bytes.open("ab" if have else "wb") as stream:
+            for chunk in chunks:
+                done += len(chunk)
+                if size_limit is not None and done > size_limit:
+                    stream.close()
+                    self.remove()
+                    raise DownloadFailed(
+                        f"{_masked(url)} sends more than the limit of {size_limit} bytes",
+                        hint="the host serves another file than its index lists",
+                    )
+                stream.write(chunk)
+                if on_progress is not None:
+                    on_progress(done, total)
+        if total is not None and done != total:
+            raise _Broken(f"broke off after {done} of {total} bytes")
+
+    def finish(self, sha256: Optional[str], url: str) -> str:
+        digest = hashlib.sha256()
+        with self._bytes.open("rb") as stream:
+            for chunk in iter(lambda: stream.read(1024 * 1024), b""):
+                digest.update(chunk)
+        found = digest.hexdigest()
+        if sha256 is not None and found != sha256.lower():
+            self.remove()
+            raise HashMismatch(
+                f"{_masked(url)} has sha256 {found}, promised was {sha256.lower()}",
+                hint="the file was changed after it was listed, or damaged on its way; try again or another host",
+            )
+        self._bytes.replace(self._destination)
+        self.remove()
+        return found
+
+
+def _check_file_status(response: Any, url: str) -> None:
+    code = response.status_code
+    if code in (200, 206):
+        return
+    if code >= 500 or code == 429:
+        raise _Broken(f"{code} {response.reason or ''}".strip())
+    if code == 416:
+        raise _Broken("the host's file is not the one that began to arrive")
+    raise DownloadFailed(
+        f"{_masked(url)} cannot be fetched: {code} {response.reason or ''}".strip(),
+        hint="the host lists or is believed to have a file that it does not give; another version or host may fit",
+    )
+
+
+def _read_chunks(response: Any) -> Iterator[bytes]:
+    """The body, checked against its announced length. Raises _Broken."""
+    import requests  # late: see HttpClient._get
+
+    length = response.headers.get("Content-Length", "")
+    encoded = response.headers.get("Content-Encoding", "identity") != "identity"
+    got = 0
+    try:
+        for chunk in response.iter_content(CHUNK):
+            got += len(chunk)
+            yield chunk
+    except (requests.exceptions.RequestException, OSError) as error:
+        raise _Broken(_reason_of(error)) from error
+    # Older urllib3 takes a connection that closes early for the end of the body.
+    if length.isdigit() and not encoded and got != int(length):
+        raise _Broken(f"broke off after {got} of {length} bytes")
+
+
+def _reason_of(error: BaseException) -> str:
+    text = f"{type(error).__name__}: {error}"
+    if "timed out" in text.lower() or "timeout" in type(error).__name__.lower():
+        return "no answer in time"
+    if "refused" in text:
+        return "connection refused"
+    if "resolve" in text or "getaddrinfo" in text or "Name or service" in text:
+        return "its name cannot be resolved"
+    return text[:300]
+
+
+def _host(url: str) -> str:
+    return urlsplit(url).hostname or ""
+
+
+def _is_loopback(host: str) -> bool:
+    if host == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
+
+
+def _masked(url: str) -> str:
+    parts = urlsplit(url)
+    if "@" not in parts.netloc:
+        return url
+    return urlunsplit(parts._replace(netloc="****@" + parts.netloc.rpartition("@")[2]))
