@@ -110,8 +110,8 @@ def supported_tags(
     """The wheel tags that an interpreter takes, best first, made from facts and not from the running process.
 
     `python_version` "3.11.7" or "3.11"; `platform` sysconfig's with underscores ("linux_x86_64",
-    "macosx_14_0_arm64", "win_amd64"); `libc` ("glibc", "2.36"), ("musl", "1.2") or ("", "") for unknown, which
-    on Linux accepts every manylinux; `abiflags` "t" for a free-threaded build.
+    "macosx_14_0_arm64", "win_amd64"); `libc` ("glibc", "2.36"), ("musl", "1.2") or ("", "") for unknown,
+    which on Linux accepts every manylinux; `abiflags` "t" for a free-threaded build.
     """
     major, minor = (int(part) for part in python_version.split(".")[:2])
     platforms = supported_platforms(platform, libc)

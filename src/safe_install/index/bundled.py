@@ -14,14 +14,13 @@ from safe_install.tags import parse_accelerator
 FOUND_IN = "bundled facts"
 
 
-def bundled_wheels(
-    project: Project, environment: Environment, *, hosts: Sequence[str]
-) -> Iterator[Candidate]:
+def bundled_wheels(project: Project, environment: Environment, *, hosts: Sequence[str]) -> Iterator[Candidate]:
     """The wheels of `hosts` that the index knows near the installed torch.
 
-    That is: every wheel for this torch and accelerator, for any Python and platform; for the other accelerators of this
-    torch the newest version for this Python and platform; and where nothing is known for this torch, the same of the
-    torch nearest to it. The rest of the matrix would say nothing but "another torch".
+    That is: every wheel for this torch and accelerator, for any Python and platform; for the other
+    accelerators of this torch the newest version for this Python and platform; and where nothing is known
+    for this torch, the same of the torch nearest to it. The rest of the matrix would say nothing but
+    "another torch".
     """
     torch = environment.torch
     if torch is None:
@@ -29,7 +28,8 @@ def bundled_wheels(
     release = torch.runtime_version.partition("+")[0]
     base, accelerator = project.base_of(release, torch.accelerator)
     entries = {host.host: host for host in project.hosts}
-    rows = [build for build in project.builds if build.host in hosts and entries[build.host].wheel is not None]
+    addressed = {name for name in hosts if entries[name].wheel is not None}
+    rows = [build for build in project.builds if build.host in addressed]
     same = [build for build in rows if build.torch == base or build.torch == release]
     if not same and rows:
         nearest = nearest_torch(rows, base)
@@ -104,16 +104,14 @@ def bundled_sdists(project: Project) -> Iterator[Candidate]:
             name=project.name,
             version=Version(sdist.version),
             kind=CandidateKind.SDIST,
-            link=Link(
-                sdist.url, filename, sdist.sha256, found_in=FOUND_IN, requires_python=sdist.requires_python
-            ),
+            link=Link(sdist.url, filename, sdist.sha256, found_in=FOUND_IN, requires_python=sdist.requires_python),
             requires_python=sdist.requires_python,
             requires=project.requires,
         )
 
 
 def untagged_accelerator(project: Project, version: Version, platform: str) -> Optional[str]:
-    """What a wheel on the package index, whose name says nothing, was built for; None when it is not known here.
+    """What a wheel on the package index without a local version was built for; None when it is not known.
 
     A version that serves every later torch (stable ABI) is only bound to the CUDA major.
     """
@@ -140,7 +138,7 @@ def torch_of(project: Project, version: Version, found: Optional[str]) -> Option
 
 
 def known_elsewhere(project: Project, environment: Environment, host: HostEntry) -> Tuple[str, ...]:
-    """Versions that a host has for this torch and accelerator although only its live page knows their addresses."""
+    """Versions that a host has for this torch and accelerator, with addresses that only its page knows."""
     torch = environment.torch
     if torch is None or host.layout is Layout.PYPI:
         return ()

@@ -1,8 +1,8 @@
 """The wheel index: one JSON document per project, read by name, refused as a whole when a key is not known.
 
-The documents are data of the package `safe_install.wheel_index` (the folder `wheel_index/` of the repository); they are
-read through `pkgutil`, so that they are found in a zipapp too. Their form is described in `wheel_index/README.md` and in
-`wheel_index/schema.json`.
+The documents are data of the package `safe_install.wheel_index` (the folder `wheel_index/` of the
+repository); they are read through `pkgutil`, so that they are found in a zipapp too. Their form is
+described in `wheel_index/README.md` and in `wheel_index/schema.json`.
 """
 
 from __future__ import annotations
@@ -59,7 +59,7 @@ class Layout(enum.Enum):
 
 @dataclass(frozen=True)
 class HostEntry:
-    """A place where wheels of a project lie. In the templates stand {torch}, {base}, {accelerator}, {project}."""
+    """A place where wheels lie. In the templates stand {torch}, {base}, {accelerator}, {project}."""
 
     host: str  # short name for messages, "data.pyg.org"
     layout: Layout
@@ -149,7 +149,7 @@ class Project:
     sources: Tuple[str, ...]
 
     def base_of(self, torch: str, accelerator: str) -> Tuple[str, str]:
-        """The torch and accelerator under which the hosts keep the wheels for `torch` ("1.8.1") and `accelerator`.
+        """Torch and accelerator under which the hosts keep the wheels for `torch` ("1.8.1") and `accelerator`.
 
         An alias rule where there is one, else the X.Y.0 of the minor for projects that match by minor.
         """
@@ -244,7 +244,7 @@ class CudaTable:
     toolkits: Tuple[Toolkit, ...]  # newest first
 
     def driver_floor(self, accelerator: str, *, system: str = "linux") -> Optional[str]:
-        """The oldest driver on which a build for `accelerator` starts; None when there is no need or no knowledge."""
+        """The oldest driver on which a build for `accelerator` starts; None when none is needed or known."""
         parsed = parse_accelerator(accelerator)
         if parsed is None or parsed.kind != "cuda":
             return None
@@ -252,7 +252,7 @@ class CudaTable:
         return floors[0] if system == "linux" else floors[1]
 
     def cuda_of_driver(self, driver: str, *, system: str = "linux") -> Optional[str]:
-        """The newest CUDA that a driver ("535.104.05") serves fully: `"12.2"`. None when it is older than all."""
+        """The newest CUDA that a driver serves fully: "535.104.05" -> "12.2"; None when it is older than all."""
         version = parse_release(driver)
         for toolkit in self.toolkits:
             own = parse_release((toolkit.linux if system == "linux" else toolkit.windows) or "")
@@ -288,9 +288,7 @@ def load_project(name: str) -> Project:
         )
     project = parse_project(_read_json(canonical), f"{canonical}.json")
     if project.name != canonical:
-        raise IndexInvalid(
-            f"{canonical}.json: its name is {project.name}", hint="name the file after the project"
-        )
+        raise IndexInvalid(f"{canonical}.json: its name is {project.name}", hint="name the file after the project")
     return project
 
 
@@ -345,9 +343,7 @@ def parse_json(text: str, where: str) -> Any:
     try:
         return json.loads(text)
     except ValueError as error:
-        raise IndexInvalid(
-            f"{where} is not JSON: {error}", hint="`scripts/test` checks every document"
-        ) from error
+        raise IndexInvalid(f"{where} is not JSON: {error}", hint="`scripts/test` checks every document") from error
 
 
 # --- reading a document ----------------------------------------------------------------------------
@@ -396,7 +392,7 @@ class _Reader:
                 raise _invalid(f"{self._where}.{key}.{name}", "must be a text")
         return found
 
-    def objects(self, key: str) -> List["_Reader"]:
+    def objects(self, key: str) -> List[_Reader]:
         found = self._take(key, [])
         if not isinstance(found, list):
             raise _invalid(f"{self._where}.{key}", "must be a list")
@@ -423,7 +419,7 @@ class _Reader:
     def has(self, key: str) -> bool:
         return self._left.get(key) is not None
 
-    def sub(self, key: str) -> "_Reader":
+    def sub(self, key: str) -> _Reader:
         return _Reader(self._take(key, None), f"{self._where}.{key}")
 
     def end(self) -> None:
@@ -453,7 +449,7 @@ def check_url(url: str, where: str) -> None:
 
 
 def parse_project(value: Any, where: str) -> Project:
-    """A project document as a value. Raises IndexInvalid for unknown or missing keys and for anything but https."""
+    """A project document as a value; IndexInvalid for unknown or missing keys and anything but https."""
     reader = _Reader(value, where)
     _check_schema(reader)
     match = reader.sub("match")
@@ -632,9 +628,7 @@ def parse_cuda_table(value: Any, where: str) -> CudaTable:
         majors[item.text("cuda")] = (item.optional_text("linux"), item.optional_text("windows"))
         item.end()
     for item in reader.objects("toolkits"):
-        toolkits.append(
-            Toolkit(item.text("cuda"), item.optional_text("linux"), item.optional_text("windows"))
-        )
+        toolkits.append(Toolkit(item.text("cuda"), item.optional_text("linux"), item.optional_text("windows")))
         item.end()
     reader.text("checked")
     reader.texts("sources")
@@ -649,7 +643,7 @@ _ROW_KEYS = ("aliases", "builds", "cxx11_abi", "doubts", "floors", "majors", "re
 
 
 def render_document(document: Mapping[str, Any]) -> str:
-    """The canonical text of a document: one key, row or list entry per line, so that a changed fact is one line."""
+    """The canonical text of a document: one row or entry per line, so that a changed fact is one line."""
     blocks = []
     for key, value in document.items():
         blocks.append(f"  {_dump(key)}: {_render_block(key, value)}")
@@ -657,16 +651,10 @@ def render_document(document: Mapping[str, Any]) -> str:
 
 
 def _render_block(key: str, value: Any) -> str:
-    if (
-        isinstance(value, list)
-        and value
-        and (key in _ROW_KEYS or isinstance(value[0], dict) or len(value) > 4)
-    ):
+    if isinstance(value, list) and value and (key in _ROW_KEYS or isinstance(value[0], dict) or len(value) > 4):
         return "[\n" + ",\n".join(f"    {_dump(item)}" for item in value) + "\n  ]"
     if isinstance(value, dict) and len(value) > 3:
-        return (
-            "{\n" + ",\n".join(f"    {_dump(name)}: {_dump(item)}" for name, item in value.items()) + "\n  }"
-        )
+        return "{\n" + ",\n".join(f"    {_dump(name)}: {_dump(item)}" for name, item in value.items()) + "\n  }"
     return _dump(value)
 
 

@@ -1,13 +1,14 @@
 """Wheel file names of every host, read and written.
 
-A name carries the project, its version and the wheel tags (PEP 427); the torch and the accelerator stand in the local
-version identifier, in the host's directory, or nowhere. What each host does is a grammar; the wheel index says which.
+A name carries the project, its version and the wheel tags (PEP 427); the torch and the accelerator stand in
+the local version identifier, in the host's directory, or nowhere. What each host does is a grammar; the
+wheel index says which.
 """
 
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from typing import Callable, FrozenSet, Mapping, Optional, Tuple
 from urllib.parse import quote, unquote, urlsplit
@@ -33,7 +34,7 @@ class WheelName:
     python: str  # "cp38" or "py2.py3"
     abi: str  # "cp38"
     platform: str  # "linux_x86_64" or several joined by dots
-    built_for: BuiltFor = BuiltFor()
+    built_for: BuiltFor = field(default_factory=BuiltFor)
 
     @property
     def project(self) -> NormalizedName:
@@ -104,7 +105,7 @@ _CXX11_SUFFIX = ".cxx11.abi"
 
 
 def parse_local(local: str) -> BuiltFor:
-    """What a local version identifier says about torch: `pt113cu117`, `cu.12.8.torch.2.11`, `cu121`, `cpu`."""
+    """What a local version identifier says about torch: `pt113cu117`, `cu.12.8.torch.2.11`, `cu121`."""
     found = _PYG_LOCAL.match(local)
     if found:
         return BuiltFor(torch=f"{found.group(1)}.{found.group(2)}", accelerator=found.group(3))

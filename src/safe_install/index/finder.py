@@ -1,8 +1,7 @@
-"""Finds the candidates of a project: our own store, the hosts in their order, the bundled facts, the package index."""
+"""Finds the candidates of a project: own store, hosts in their order, bundled facts, package index."""
 
 from __future__ import annotations
 
-import os
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -72,7 +71,7 @@ class Finder:
         index_url: Optional[str] = None,
         load: Callable[[str], Project] = load_project,
     ) -> None:
-        """`index_url`: the package index (PEP 503/691) in place of pypi.org, or a folder, or a file: URL of one."""
+        """`index_url`: the package index (PEP 503/691) instead of pypi.org, or a folder, or a file: URL."""
         self._http = http
         self._store = store
         self._offline = offline
@@ -82,8 +81,8 @@ class Finder:
     def find(self, name: str, environment: Environment, *, wanted: Optional[Wanted] = None) -> Found:
         """The candidates of one project near `environment`, and the answer of every host.
 
-        `wanted(candidate, project)` tells whether a candidate would be taken; without it, one whose wheel tags fit. An environment without
-        torch gets what the store and the package index have.
+        `wanted(candidate, project)` tells whether a candidate would be taken; without it, one whose wheel
+        tags fit. An environment without torch gets what the store and the package index have.
         """
         project = self._load(name)
         search = _Search(project, environment, wanted or _tags_fit(environment))
@@ -250,14 +249,12 @@ def _what_there_is(found: Sequence[Candidate], links: Sequence[Link]) -> str:
 
 
 def _candidates(project: Project, host: HostEntry, links: Iterable[Link]) -> Iterator[Candidate]:
-    prefix = project.name.replace("-", "_") + "-"
+    start = project.name.replace("-", "_") + "_"
     for link in links:
         normalized = link.filename.lower().replace("-", "_").replace(".", "_")
-        if not normalized.startswith(project.name.replace("-", "_") + "_"):
+        if not normalized.startswith(start):
             continue
-        candidate = (
-            _wheel(project, host, link) if link.filename.endswith(".whl") else _sdist(project, link, prefix)
-        )
+        candidate = _wheel(project, host, link) if link.filename.endswith(".whl") else _sdist(project, link)
         if candidate is not None:
             yield candidate
 
@@ -283,11 +280,7 @@ def _built_for(project: Project, host: HostEntry, link: Link, name: WheelName) -
     version = name.parsed_version
     own = name.built_for
     accelerator = own.accelerator
-    if (
-        accelerator is None
-        and host.layout is Layout.SIMPLE
-        and _is_for_every_accelerator(project, version.public)
-    ):
+    if accelerator is None and host.layout is Layout.SIMPLE and _is_for_every_accelerator(project, version.public):
         accelerator = parse_accelerator_page(link.found_in)
     if accelerator is None and project.pins_torch and version.local is None:
         accelerator = bundled.untagged_accelerator(project, version, name.platform)
@@ -298,8 +291,7 @@ def _is_for_every_accelerator(project: Project, version: str) -> bool:
     return any(build.version == version and build.filename == "pytorch-untagged" for build in project.builds)
 
 
-def _sdist(project: Project, link: Link, prefix: str) -> Optional[Candidate]:
-    del prefix
+def _sdist(project: Project, link: Link) -> Optional[Candidate]:
     try:
         name, version = parse_sdist_filename(link.filename)
     except (InvalidSdistFilename, ValueError):
@@ -347,7 +339,7 @@ def read_local_page(url: str) -> PageAnswer:
         if index.is_file():
             text = index.read_text("utf-8", "replace")
             return PageAnswer(url, PageStatus.LISTED, f'<base href="{page_url}">\n{text}')
-        names = sorted(os.listdir(str(path)))
+        names = sorted(entry.name for entry in path.iterdir())
     except OSError as error:
         return PageAnswer(url, PageStatus.MISSING, detail=error.strerror or str(error))
     anchors = "".join(f'<a href="{page_url}{quote(name)}">{name}</a>\n' for name in names)

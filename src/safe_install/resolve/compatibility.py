@@ -1,7 +1,7 @@
 """Does a candidate fit? One function per rule, and the order of those that do.
 
-A rule looks at one candidate in a context and returns why it rejects it, or None. `check_candidate` asks them in their
-order; the first that rejects gives the Rejection.
+A rule looks at one candidate in a context and returns why it rejects it, or None. `check_candidate` asks
+them in their order; the first that rejects gives the Rejection.
 """
 
 from __future__ import annotations
@@ -129,7 +129,7 @@ def _torch_requirement(candidate: Candidate) -> Optional[str]:
 
 
 def reject_accelerator(candidate: Candidate, context: Context) -> Optional[str]:
-    """Built for another accelerator: a CPU wheel beside a CUDA torch, or the other way round, or another CUDA."""
+    """Built for another accelerator: for the CPU beside a CUDA torch, or the other way round, or another CUDA."""
     torch = context.environment.torch
     if not _is_binary(candidate) or torch is None or not _needs_accelerator(candidate, context):
         return None
@@ -156,9 +156,7 @@ def _accelerator_fits(built: str, torch: TorchBuild, project: Project) -> bool:
     if is_exact_accelerator(built, torch, project):
         return True
     parsed = parse_accelerator(built)
-    by_major = project.accelerator_match is AcceleratorMatch.MAJOR or (
-        parsed is not None and parsed.major_only
-    )
+    by_major = project.accelerator_match is AcceleratorMatch.MAJOR or (parsed is not None and parsed.major_only)
     return by_major and is_same_major(built, torch.accelerator)
 
 
@@ -277,15 +275,13 @@ def _same_machine(platform: str, here: str) -> bool:
 def _machine(platform: str) -> Tuple[str, str]:
     for architecture in ("x86_64", "aarch64", "i686", "arm64", "amd64", "win32", "universal2"):
         if platform.endswith(architecture):
-            system = (
-                "win" if platform.startswith("win") else "mac" if platform.startswith("macosx") else "linux"
-            )
+            system = "win" if platform.startswith("win") else "mac" if platform.startswith("macosx") else "linux"
             return system, architecture
     return platform, ""
 
 
 def reject_driver(candidate: Candidate, context: Context) -> Optional[str]:
-    """Needs a newer driver than the declared one, or than the one here where torch itself does not need it."""
+    """Needs a newer driver than the declared one, or than the one here though torch itself does not."""
     driver, torch = context.environment.driver, context.environment.torch
     built = candidate.built_for.accelerator
     if not _is_binary(candidate) or driver is None or driver.version is None or built is None:
@@ -293,13 +289,15 @@ def reject_driver(candidate: Candidate, context: Context) -> Optional[str]:
     system = "windows" if context.environment.interpreter.platform.startswith("win") else "linux"
     floor = cuda_table().driver_floor(built, system=system)
     same_as_torch = torch is not None and floor == cuda_table().driver_floor(torch.accelerator, system=system)
-    # A torch that does not suit the driver here is not the extension's fault, unless this is a plan for elsewhere.
+    # A torch that does not suit the driver here is not the extension's fault, unless this is a plan for
+    # elsewhere.
     if floor is None or (same_as_torch and not driver.declared):
         return None
     own, needed = parse_release(driver.version), parse_release(floor)
     if own is None or needed is None or own >= needed:
         return None
-    return f"{built} needs driver {floor} or newer, {'declared' if driver.declared else 'here'} is {driver.version}"
+    where = "declared" if driver.declared else "here"
+    return f"{built} needs driver {floor} or newer, {where} is {driver.version}"
 
 
 def reject_build(candidate: Candidate, context: Context) -> Optional[str]:

@@ -1,4 +1,4 @@
-"""The joint choice: torch as it is, its companions and its extensions together. The only importer of resolvelib."""
+"""The joint choice of extensions beside the torch that is there. The only importer of resolvelib."""
 
 from __future__ import annotations
 
@@ -17,7 +17,6 @@ from typing import (
     Sequence,
     Tuple,
 )
-
 from urllib.parse import urlsplit
 
 from packaging.requirements import InvalidRequirement, Requirement
@@ -88,14 +87,12 @@ def resolve(
 ) -> Resolution:
     """Choose one candidate for every project of the wheel index that the requirements name or bring.
 
-    Requirements on other distributions and direct URLs are pip's business and are passed over; torch is what is
-    installed. `find(name, environment, wanted=...)` is `Finder.find`. `upgrade` names the projects whose installed
-    version is no reason to stay. Raises Refused when torch itself would have to change, NoCandidate with every rejection
-    and every host's answer when nothing fits.
+    Requirements on other distributions and direct URLs are pip's business and are passed over; torch is
+    what is installed. `find(name, environment, wanted=...)` is `Finder.find`. `upgrade` names the projects
+    whose installed version is no reason to stay. Raises Refused when torch itself would have to change,
+    NoCandidate with every rejection and every host's answer when nothing fits.
     """
-    known = frozenset(
-        canonicalize_name(name) for name in (known_projects() if projects is None else projects)
-    )
+    known = frozenset(canonicalize_name(name) for name in (known_projects() if projects is None else projects))
     wishes = [_Wish(requirement) for requirement in requirements if _applies(requirement, environment)]
     _check_torch(wishes, environment)
     provider = _Provider(
@@ -138,7 +135,7 @@ def _check_torch(wishes: Iterable[_Wish], environment: Environment) -> None:
             )
 
 
-class _Provider(AbstractProvider):  # type: ignore[misc]
+class _Provider(AbstractProvider):  # type: ignore[type-arg,misc,unused-ignore]
     """resolvelib's questions, answered from what the finder finds."""
 
     def __init__(
@@ -234,12 +231,8 @@ class _Provider(AbstractProvider):  # type: ignore[misc]
         self._last[name] = self._context(found.project, specifier, found.answers), found
         return self._last[name]
 
-    def _context(
-        self, project: Project, specifier: SpecifierSet, answers: Sequence[HostAnswer] = ()
-    ) -> Context:
-        down = {
-            urlsplit(answer.url).hostname or "" for answer in answers if answer.kind is HostAnswerKind.DOWN
-        }
+    def _context(self, project: Project, specifier: SpecifierSet, answers: Sequence[HostAnswer] = ()) -> Context:
+        down = {urlsplit(answer.url).hostname or "" for answer in answers if answer.kind is HostAnswerKind.DOWN}
         return Context(
             project,
             self._environment,
@@ -260,7 +253,8 @@ class _Provider(AbstractProvider):  # type: ignore[misc]
             return None
         said = parse_local(version.local or "")
         torch = self._environment.torch
-        # A name that says nothing was found working or broken by the health check; here it gets the benefit of the doubt.
+        # A name that says nothing was found working or broken by the health check; here it gets the benefit
+        # of the doubt.
         built_for = BuiltFor(
             torch_of(context.project, version, said.torch) or (torch.runtime_version if torch else None),
             said.accelerator or (torch.accelerator if torch else None),
@@ -270,9 +264,7 @@ class _Provider(AbstractProvider):  # type: ignore[misc]
             name=name,
             version=version,
             kind=CandidateKind.INSTALLED,
-            link=Link(
-                distribution.metadata_path.as_uri(), distribution.metadata_path.name, found_in="installed"
-            ),
+            link=Link(distribution.metadata_path.as_uri(), distribution.metadata_path.name, found_in="installed"),
             built_for=built_for,
             requires=context.project.requires,
         )
@@ -308,9 +300,7 @@ class _Provider(AbstractProvider):  # type: ignore[misc]
         for name in names:
             context, found = self._last[name]
             own = [(candidate, check_candidate(candidate, context)) for candidate in found.candidates]
-            rejections += [
-                r or Rejection(c, Rule.CONFLICT, "excluded by another requirement") for c, r in own
-            ]
+            rejections += [r or Rejection(c, Rule.CONFLICT, "excluded by another requirement") for c, r in own]
             lines.append(describe_failure(name, context, found.answers, rejections))
         sources = ", ".join(dict.fromkeys(wish.source for wish in wishes))
         message = "\n".join(lines) or f"no version satisfies {sources}"
@@ -358,9 +348,7 @@ def hint_for(rejections: Sequence[Rejection], answers: Sequence[HostAnswer]) -> 
         return "it could be built from source: leave --no-build out"
     if HostAnswerKind.DOWN in kinds:
         return "try again when the host answers, or name a mirror with SAFE_INSTALL_MIRRORS"
-    if any(
-        answer.kind is HostAnswerKind.NOT_ASKED and answer.detail.startswith("offline") for answer in answers
-    ):
+    if any(answer.kind is HostAnswerKind.NOT_ASKED and answer.detail.startswith("offline") for answer in answers):
         return "leave --offline out to ask the hosts"
     if rules == {Rule.SPECIFIER}:
         return "ask for another version: `safe-install wheels` lists them"

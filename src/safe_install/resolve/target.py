@@ -27,10 +27,10 @@ def environment_for(
 ) -> Environment:
     """The environment of a machine elsewhere.
 
-    `torch` "1.8.1+cu111", "2.13.0+cpu" or a bare "2.15.0" (then the accelerator is the one of the build on PyPI);
-    `python_version` "3.8" or "3.8.10"; `platform` "linux_x86_64" (glibc unknown: every manylinux is accepted),
-    "manylinux_2_28_x86_64", "manylinux2014_aarch64", "musllinux_1_2_x86_64", "macosx_14_0_arm64", "win_amd64";
-    `cxx11_abi` None: that of the public build. Raises UsageError.
+    `torch` "1.8.1+cu111", "2.13.0+cpu" or a bare "2.15.0" (then the accelerator is the one of the build on
+    PyPI); `python_version` "3.8" or "3.8.10"; `platform` "linux_x86_64" (glibc unknown: every manylinux is
+    accepted), "manylinux_2_28_x86_64", "manylinux2014_aarch64", "musllinux_1_2_x86_64",
+    "macosx_14_0_arm64", "win_amd64"; `cxx11_abi` None: that of the public build. Raises UsageError.
     """
     if not re.match(r"\d+\.\d+(\.\d+)?$", python_version):
         raise UsageError(f"{python_version!r} is no Python version", hint="write it as 3.11 or 3.11.7")
@@ -123,9 +123,7 @@ def _default_accelerator(version: Version, platform: str) -> str:
 def _markers(python_version: str, platform: str) -> Mapping[str, str]:
     """PEP 508's markers, as far as they follow from what was said."""
     machine = platform.rpartition("_")[2] if not platform.endswith("x86_64") else "x86_64"
-    system = (
-        "Windows" if platform.startswith("win") else "Darwin" if platform.startswith("macosx") else "Linux"
-    )
+    system = "Windows" if platform.startswith("win") else "Darwin" if platform.startswith("macosx") else "Linux"
     full = python_version if python_version.count(".") > 1 else f"{python_version}.0"
     markers: Dict[str, str] = {
         "implementation_name": "cpython",

@@ -1,7 +1,8 @@
-"""The only importer of requests: pages with a cache that asks again cheaply, and files whose bytes are checked.
+"""The only importer of requests: pages, cached and asked again cheaply; files, their bytes checked.
 
-Only https, except to loopback and to hosts that the person named (a mirror, a trusted host). A redirect is followed to
-the same host and to hosts that the caller allows, never from https to http, and never with credentials of another host.
+Only https, except to loopback and to hosts that the person named (a mirror, a trusted host). A redirect is
+followed to the same host and to hosts that the caller allows, never from https to http, and never with
+credentials of another host.
 """
 
 from __future__ import annotations
@@ -29,9 +30,7 @@ MAX_PAGE_SIZE = 64 * 1024 * 1024  # bytes, unpacked
 CHUNK = 256 * 1024
 PAGE_TOTAL = 60.0  # seconds for one page; a download has no total, only a limit on silence
 ATTEMPTS = 3  # of a download that breaks off
-_PAGE_ACCEPT = (
-    "application/vnd.pypi.simple.v1+json, application/vnd.pypi.simple.v1+html;q=0.2, text/html;q=0.1"
-)
+_PAGE_ACCEPT = "application/vnd.pypi.simple.v1+json, application/vnd.pypi.simple.v1+html;q=0.2, text/html;q=0.1"
 
 Mirror = Tuple[str, str]
 ProgressReader = Callable[[int, Optional[int]], None]
@@ -60,7 +59,7 @@ class PageAnswer:
 
 
 def parse_mirrors(text: str) -> Tuple[Mirror, ...]:
-    """`SAFE_INSTALL_MIRRORS`: `https://data.pyg.org=https://mirror.example/pyg ...`, separated by white space.
+    """`SAFE_INSTALL_MIRRORS`: `https://data.pyg.org=https://mirror.example/pyg ...`, space separated.
 
     Raises UsageError for what is not a pair of http(s) URLs.
     """
@@ -106,7 +105,7 @@ class HttpClient:
         reporter: Optional[Reporter] = None,
         trusted_hosts: Collection[str] = (),
     ) -> None:
-        """`timeout`: seconds to connect and of silence; `trusted_hosts`: hosts that may be asked over plain http."""
+        """`timeout`: seconds to connect and of silence; `trusted_hosts`: may be asked over plain http."""
         self._mirrors = tuple(mirrors)
         self._offline = offline
         self._cache = None if cache_dir is None else Path(cache_dir)
@@ -201,14 +200,13 @@ class HttpClient:
     ) -> str:
         """Write the file behind `url` to `destination` and return its sha256.
 
-        A part left by a broken attempt (`<destination>.part`) is continued where the host still has the same file. Bytes
-        appear at `destination` whole or not at all. `on_progress(done, total or None)` in bytes. Raises DownloadFailed
-        (offline, host, size) and HashMismatch; nothing is left at `destination` then.
+        A part left by a broken attempt (`<destination>.part`) is continued where the host still has the
+        same file. Bytes appear at `destination` whole or not at all. `on_progress(done, total or None)` in
+        bytes. Raises DownloadFailed (offline, host, size) and HashMismatch; nothing is left at
+        `destination` then.
         """
         if self._offline:
-            raise DownloadFailed(
-                f"{_masked(url)} is needed, and --offline was given", hint="leave --offline out"
-            )
+            raise DownloadFailed(f"{_masked(url)} is needed, and --offline was given", hint="leave --offline out")
         part = _Part(destination)
         problem = ""
         for attempt in range(ATTEMPTS):
@@ -221,7 +219,7 @@ class HttpClient:
                 problem = str(error)
         raise DownloadFailed(
             f"{_masked(url)} could not be fetched: {problem}",
-            hint="try again; what has arrived is kept and continued, or name a mirror with SAFE_INSTALL_MIRRORS",
+            hint="try again (what has arrived is kept), or name a mirror with SAFE_INSTALL_MIRRORS",
         )
 
     def _download_once(
@@ -464,7 +462,7 @@ class _Part:
             self.remove()
             raise HashMismatch(
                 f"{_masked(url)} has sha256 {found}, promised was {sha256.lower()}",
-                hint="the file was changed after it was listed, or damaged on its way; try again or another host",
+                hint="it was changed after it was listed, or damaged on its way; try again or another host",
             )
         self._bytes.replace(self._destination)
         self.remove()
@@ -481,7 +479,7 @@ def _check_file_status(response: Any, url: str) -> None:
         raise _Broken("the host's file is not the one that began to arrive")
     raise DownloadFailed(
         f"{_masked(url)} cannot be fetched: {code} {response.reason or ''}".strip(),
-        hint="the host lists or is believed to have a file that it does not give; another version or host may fit",
+        hint="the host does not give a file that it lists or should have; another version may fit",
     )
 
 
