@@ -4,5 +4,11 @@ import sys
 
 from safe_install.cli import main
 
-if __name__ == "__main__":
+
+def run() -> None:
+    """The entry of the zipapp."""
     sys.exit(main())
+
+
+if __name__ == "__main__":
+    run()

@@ -65,6 +65,13 @@ class Refused(SafeInstallError):
     exit_status = 11
 
 
+class ExternallyManaged(SafeInstallError):
+    """PEP 668: the interpreter belongs to the operating system. pip's rule, and pip's exit status."""
+
+    code = "externally-managed-environment"
+    exit_status = 1
+
+
 class BuildFailed(SafeInstallError):
     """A source build ended with an error; the message names the log file. Nothing was changed."""
 

@@ -13,8 +13,9 @@ from typing import Any, Dict, FrozenSet, Iterable, List, Mapping, Optional, Sequ
 
 from packaging.utils import NormalizedName
 
-from safe_install.environment.interpreter import read_environment
-from safe_install.errors import Interrupted
+from safe_install.environment.driver import declared_driver, read_driver
+from safe_install.environment.interpreter import find_interpreter, read_environment
+from safe_install.errors import ExternallyManaged, Interrupted
 from safe_install.health.examination import Examination
 from safe_install.health.report import (
     Subject,
@@ -23,7 +24,7 @@ from safe_install.health.report import (
     is_healthy,
     unmet_requirements,
 )
-from safe_install.index.document import Project, known_projects, load_project
+from safe_install.index.document import Project, cuda_table, known_projects, load_project
 from safe_install.models import (
     Environment,
     Finding,
@@ -33,6 +34,7 @@ from safe_install.models import (
     Step,
 )
 from safe_install.ports import Timings, World
+from safe_install.resolve.request import OwnOptions
 from safe_install.transaction.swap import Transaction
 
 
@@ -58,6 +60,32 @@ class Verdict:
     after: HealthReport
     findings: Tuple[Finding, ...] = ()
     details: Mapping[str, Any] = field(default_factory=dict)
+
+
+def probe_environment(own: OwnOptions, world: World) -> Environment:
+    """The managed environment; what was declared for the machine that will run it wins over the driver here."""
+    target = declared_driver(
+        version=own.target_driver,
+        cuda=own.target_cuda or cuda_of_driver(own.target_driver),
+        capabilities=own.target_gpu,
+    )
+    executable = find_interpreter(own.python, world.environ)
+    return read_environment(executable, target if target is not None else read_driver())
+
+
+def cuda_of_driver(driver_version: Optional[str]) -> Optional[str]:
+    """The newest CUDA runtime that a driver of this version serves; None when it is not known."""
+    return cuda_table().cuda_of_driver(driver_version) if driver_version else None
+
+
+def refuse_externally_managed(environment: Environment, *, break_system_packages: bool) -> None:
+    """PEP 668. pip's --root skips this check, so it is ours. Errors: ExternallyManaged (exit 1, as pip)."""
+    if environment.interpreter.externally_managed is None or break_system_packages:
+        return
+    raise ExternallyManaged(
+        f"externally-managed-environment: {environment.interpreter.executable} belongs to the operating system",
+        hint="Use a virtual environment (python3 -m venv .venv), or --break-system-packages if you know the risk.",
+    )
 
 
 def subject_of(project: Project) -> Subject:
@@ -132,29 +160,34 @@ def carry_out(
     timings: Timings,
     world: World,
 ) -> Verdict:
-    """Swap the planned moves in, ask a fresh process, then commit or roll back.
+    """Swap the planned moves in, ask a fresh process, then commit or roll back. Called inside `with transaction`.
 
     Errors: Refused when the moves could not be made (all is as before), RollBackFailed, Interrupted (rolled back).
     """
     health_before = before.report()
     with timings.stage("swap", world.reporter):
         transaction.swap()
-    try:
-        with timings.stage("after", world.reporter):
-            after = _ask_after(before.environment, subjects, expectation)
-        findings = _judge(health_before, after, expectation)
-        if _has_errors(findings) and not expectation.no_rollback and health_before.asked == "loader":
-            health_before, findings = _settle(transaction, before, after, findings, expectation, timings)
-    except BaseException:
-        # Whatever went wrong with asking: an unverified change is not kept.
-        transaction.roll_back()
-        raise
+    with timings.stage("after", world.reporter):
+        after = _ask_after(before.environment, subjects, expectation)
+    findings = _judge(health_before, after, expectation)
+    swapped = True
+    if _has_errors(findings) and not expectation.no_rollback and health_before.asked == "loader":
+        with timings.stage("settle", world.reporter):
+            transaction.roll_back()
+            health_before = before.full_report()
+            findings = _judge(health_before, after, expectation)
+            swapped = not _has_errors(findings)
+            if swapped:
+                # The old environment was no better: what was asked for goes in again, within milliseconds.
+                transaction.swap_again()
     if transaction.pending_signal is not None:
-        transaction.roll_back()
+        # Leaving the transaction rolls it back.
         raise Interrupted(
             f"interrupted by signal {transaction.pending_signal}: rolled back, the environment is as it was",
             signal_number=transaction.pending_signal,
         )
+    if not swapped:
+        return Verdict(Outcome.ROLLED_BACK, 12, health_before, after, findings)
     if _has_errors(findings) and not expectation.no_rollback:
         with timings.stage("roll-back", world.reporter):
             transaction.roll_back()
@@ -196,24 +229,6 @@ def _judge(
     if expectation.require_cuda:
         findings += check_cuda_required(after)
     return findings
-
-
-def _settle(
-    transaction: Transaction,
-    before: Before,
-    after: HealthReport,
-    findings: Tuple[Finding, ...],
-    expectation: Expectation,
-    timings: Timings,
-) -> Tuple[HealthReport, Tuple[Finding, ...]]:
-    """Was the old environment any better? The swap back and forth takes milliseconds, the question two seconds."""
-    with timings.stage("settle"):
-        transaction.roll_back()
-        full = before.full_report()
-        settled = _judge(full, after, expectation)
-        if not _has_errors(settled):
-            transaction.swap_again()
-    return full, settled
 
 
 def _has_errors(findings: Iterable[Finding]) -> bool:

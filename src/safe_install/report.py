@@ -368,6 +368,8 @@ def _result_lines(result: InstallResult, program: str) -> List[str]:
             return [result.message] if result.message else []
         names = " ".join(f"{s.name}-{s.version}" for s in plan.steps if s.version)
         return [*render_steps(plan), f"Would install {names}"]
+    if result.outcome is Outcome.EXPLAINED:
+        return [*_explained_lines(plan)]
     if result.outcome is Outcome.INSTALLED:
         lines = [f"Successfully installed {_installed_names(plan)}"]
         return lines + _verified_line(result, program)
@@ -376,6 +378,28 @@ def _result_lines(result: InstallResult, program: str) -> List[str]:
         return lines + _verified_line(result, program)
     sentence = result.message or OUTCOME_SENTENCES.get(result.outcome, "")
     return sentence.splitlines()
+
+
+def _explained_lines(plan: Plan) -> List[str]:
+    lines = []
+    for step in plan.steps:
+        lines.append(f"{step.name} {step.version} ({step.because})")
+        lines.append(printable(f"  {step.url}"))
+        origin = {"sdist": "from source: no wheel fits", "built": "built here before"}.get(step.kind)
+        if origin:
+            lines.append(f"  {origin}")
+        if step.candidate is not None and step.candidate.link.found_in:
+            lines.append(printable(f"  found in {step.candidate.link.found_in}"))
+        rejected = [item for item in plan.rejections if item.candidate.name == step.name]
+        if rejected:
+            lines.append("  not taken:")
+            lines += [f"  {line}" for line in render_rejections(rejected, 12)]
+    lines.append("hosts:")
+    lines += [
+        printable(f"  {item.project}: {item.host}: {item.kind.value}{f' ({item.detail})' if item.detail else ''}")
+        for item in plan.answers
+    ]
+    return lines
 
 
 def _installed_names(plan: Plan) -> str:

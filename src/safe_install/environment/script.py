@@ -261,7 +261,8 @@ def main():
                 paths.append(real)
     found, stamps, broken = installed_distributions(paths)
     wheels = glob.glob(os.path.join(os.path.dirname(os.__file__), "ensurepip", "_bundled", "pip-*.whl"))
-    wheels += glob.glob("/usr/share/python-wheels/pip-*.whl")
+    # Debian takes the wheels out of ensurepip and keeps them here.
+    wheels = wheels or glob.glob("/usr/share/python-wheels/pip-*.whl")
     return {
         "result": "success",
         "executable": sys.executable,

@@ -255,7 +255,7 @@ def _own_options(words: Sequence[_Word], environ: Mapping[str, str]) -> OwnOptio
     written = {word.name: word.value for word in words if word.name}
 
     def flag(name: str) -> bool:
-        return name in written or _is_true(environ.get(_variable(name)))
+        return name in written or is_true(environ.get(_variable(name)))
 
     def value(name: str) -> Optional[str]:
         return written.get(name) or environ.get(_variable(name)) or None
@@ -290,7 +290,8 @@ def _variable(name: str) -> str:
     return "SAFE_INSTALL_" + name[2:].upper().replace("-", "_")
 
 
-def _is_true(text: Optional[str]) -> bool:
+def is_true(text: Optional[str]) -> bool:
+    """How pip reads a flag from the environment or a configuration file."""
     return text is not None and text.strip().lower() not in _FALSE
 
 
@@ -439,12 +440,12 @@ class _Settings:
         self._configuration = configuration
 
     def flag(self, key: str) -> bool:
-        return any(word.key == key for word in self._words) or _is_true(self._configuration.get(key))
+        return any(word.key == key for word in self._words) or is_true(self._configuration.get(key))
 
     def count(self, key: str) -> int:
         written = sum(1 for word in self._words if word.key == key)
         text = self._configuration.get(key, "")
-        return written or (int(text) if text.isdigit() else int(_is_true(text) if text else 0))
+        return written or (int(text) if text.isdigit() else int(is_true(text) if text else 0))
 
     def one(self, key: str) -> Optional[str]:
         found = self.all(key)
@@ -461,7 +462,7 @@ class _Settings:
         written = [word.key for word in self._words if word.key in ("user", "no-user")]
         if written:
             return "user" if written[-1] == "user" else None
-        return "user" if _is_true(self._configuration.get("user")) else None
+        return "user" if is_true(self._configuration.get("user")) else None
 
 
 # --- uninstall and explain -------------------------------------------------------------------------
@@ -542,7 +543,7 @@ def _parse_requirement(text: str) -> Optional[Requirement]:
 def named(text: str) -> Optional[NormalizedName]:
     """The project that a requirement names; None for a folder or an archive whose name says nothing."""
     requirement = _parse_requirement(text)
-    if requirement is not None and not text.endswith((".whl", ".gz", ".zip")):
+    if requirement is not None and (requirement.url or not text.endswith((".whl", ".gz", ".zip"))):
         return canonicalize_name(requirement.name)
     fragment = urlsplit(text).fragment if "://" in text else ""
     egg = re.search(r"(?:^|&)egg=([A-Za-z0-9._-]+)", fragment)

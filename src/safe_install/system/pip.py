@@ -6,6 +6,7 @@ managed environment itself.
 
 from __future__ import annotations
 
+import configparser
 import importlib.util
 import json
 import os
@@ -201,6 +202,39 @@ class PipRunner:
             command += ["-s", str(strip), "-p", os.sep]
         # A file that does not compile (a template, Python 2) is no failure: pip does not mind it either.
         process.run([*command, str(folder)], env=_sealed_environment())
+
+
+def read_configuration(prefix: Path, environ: Mapping[str, str], command: str) -> Mapping[str, str]:
+    """pip's settings for `command` by option key ("no-deps"): its configuration files, then its PIP_* variables.
+
+    The places and their order are those of pip.pypa.io/en/stable/topics/configuration.
+    """
+    found: Dict[str, str] = {}
+    for path in _configuration_files(prefix, environ):
+        parser = configparser.RawConfigParser()
+        try:
+            parser.read(str(path), encoding="utf-8")
+        except (configparser.Error, UnicodeDecodeError):
+            continue  # pip will say what is wrong with it
+        for section in ("global", command):
+            if parser.has_section(section):
+                found.update({key.replace("_", "-"): value for key, value in parser.items(section)})
+    for name, value in environ.items():
+        if name.startswith("PIP_") and value and name not in ("PIP_CONFIG_FILE", "PIP_VERSION"):
+            found[name[4:].lower().replace("_", "-")] = value
+    return found
+
+
+def _configuration_files(prefix: Path, environ: Mapping[str, str]) -> List[Path]:
+    chosen = environ.get("PIP_CONFIG_FILE")
+    if chosen == os.devnull:
+        return []
+    home = Path(environ.get("HOME", "~")).expanduser()
+    folders = [Path(folder) for folder in environ.get("XDG_CONFIG_DIRS", "/etc/xdg").split(":") if folder]
+    files = [folder / "pip" / "pip.conf" for folder in folders] + [Path("/etc/pip.conf")]
+    files += [home / ".pip" / "pip.conf"]
+    files += [Path(environ.get("XDG_CONFIG_HOME") or home / ".config") / "pip" / "pip.conf", prefix / "pip.conf"]
+    return files + ([Path(chosen)] if chosen else [])
 
 
 def passthrough(executable: Path, arguments: Sequence[str]) -> Optional[int]:

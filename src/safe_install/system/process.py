@@ -9,7 +9,7 @@ import threading
 import time
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Callable, List, Mapping, Optional, Sequence
+from typing import IO, Callable, List, Mapping, Optional, Sequence
 
 # A child runs in a session of its own, so that a time limit ends its children too, and with the signals
 # unblocked that we may have blocked around a swap.
@@ -70,9 +70,9 @@ class Running:
         )
         self._out: List[str] = []
         self._err: List[str] = []
-        self._threads = [_drain(self._process.stdout, self._out, on_stdout)]
+        self._threads = [_Drain(self._process.stdout, self._out, on_stdout)]
         if self._process.stderr is not None:
-            self._threads.append(_drain(self._process.stderr, self._err, on_stderr))
+            self._threads.append(_Drain(self._process.stderr, self._err, on_stderr))
         if input_text is not None and self._process.stdin is not None:
             try:
                 self._process.stdin.write(input_text)
@@ -95,6 +95,8 @@ class Running:
         for thread in self._threads:
             # A grandchild that keeps the pipe open must not hold us for ever.
             thread.join(5.0)
+            if not thread.is_alive():
+                thread.close()
         seconds = time.monotonic() - self._started
         return Completed(
             self.args, self._process.returncode, "".join(self._out), "".join(self._err), seconds, timed_out
@@ -149,16 +151,22 @@ def run_attached(args: Sequence[str], *, env: Optional[Mapping[str, str]] = None
             continue  # the terminal sent it to the child too: the child decides
 
 
-def _drain(stream: object, lines: List[str], reader: Optional[LineReader]) -> threading.Thread:
-    def read() -> None:
-        for line in stream:  # type: ignore[attr-defined]
-            lines.append(line)
-            if reader is not None:
-                reader(line.rstrip("\n"))
+class _Drain(threading.Thread):
+    """Reads a pipe to its end, so that a child never waits for us."""
 
-    thread = threading.Thread(target=read, daemon=True)
-    thread.start()
-    return thread
+    def __init__(self, stream: IO[str], lines: List[str], reader: Optional[LineReader]) -> None:
+        super().__init__(daemon=True)
+        self._stream, self._lines, self._reader = stream, lines, reader
+        self.start()
+
+    def run(self) -> None:
+        for line in self._stream:
+            self._lines.append(line)
+            if self._reader is not None:
+                self._reader(line.rstrip("\n"))
+
+    def close(self) -> None:
+        self._stream.close()
 
 
 def _signals_are_blocked() -> bool:

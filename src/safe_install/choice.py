@@ -1,0 +1,172 @@
+"""Chooses the builds of extension projects that fit the torch that is there, and brings them as files.
+
+pip cannot know which of many wheels of one name and version belongs to a torch; here the wheel index, the rules and the
+joint choice decide, and what has no fitting wheel is built from source.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Collection, Dict, List, Optional, Sequence, Tuple
+
+from packaging.requirements import Requirement
+from packaging.utils import NormalizedName, canonicalize_name
+
+from safe_install.errors import NoCandidate, Refused
+from safe_install.index.document import Project, load_project
+from safe_install.index.finder import Finder
+from safe_install.models import Candidate, CandidateKind, Environment
+from safe_install.ports import World
+from safe_install.resolve.plan import is_guarded
+from safe_install.resolve.provider import Resolution, resolve
+from safe_install.system.http import HttpClient, parse_mirrors
+from safe_install.system.pip import PipRunner
+from safe_install.wheels.archive import Artifact, open_wheel
+from safe_install.wheels.build import build_wheel
+from safe_install.wheels.fetch import Trust, fetch
+from safe_install.wheels.recipe import BuildRecipe
+from safe_install.wheels.store import WheelStore
+
+
+@dataclass(frozen=True)
+class Wishes:
+    """How the person wants extensions to be chosen."""
+
+    offline: bool = False
+    no_build: bool = False
+    pre: bool = False
+    upgrade: bool = False
+    require_hashes: bool = False
+    index_url: Optional[str] = None
+
+
+class Chooser:
+    """Choice and files of extension projects for one environment."""
+
+    def __init__(self, environment: Environment, wishes: Wishes, world: World) -> None:
+        self.environment = environment
+        self._wishes = wishes
+        self._world = world
+        self._store = WheelStore(world.cache_dir)
+        self._http = HttpClient(
+            mirrors=parse_mirrors(world.environ.get("SAFE_INSTALL_MIRRORS", "")),
+            offline=wishes.offline,
+            cache_dir=world.cache_dir,
+            reporter=world.reporter,
+        )
+        self._finder = Finder(
+            http=self._http, store=self._store.find, offline=wishes.offline, index_url=wishes.index_url
+        )
+
+    def choose(
+        self,
+        requirements: Sequence[Requirement],
+        *,
+        constraints: Sequence[Requirement] = (),
+        upgrade: Collection[NormalizedName] = (),
+    ) -> Resolution:
+        """One candidate for each extension that the requirements name or bring.
+
+        Errors: NoCandidate (10) with every rejection; Refused (11) where only another torch would do.
+        """
+        try:
+            return resolve(
+                requirements,
+                self.environment,
+                find=self._finder.find,
+                constraints=constraints,
+                pre=self._wishes.pre,
+                allow_build=not self._wishes.no_build,
+                upgrade=frozenset(upgrade),
+            )
+        except NoCandidate as error:
+            names = [canonicalize_name(requirement.name) for requirement in requirements]
+            companions = [name for name in names if is_guarded(name)]
+            if not companions:
+                raise
+            # The companions of torch exist for every torch: what does not fit is this torch, and it is not moved.
+            raise Refused(
+                error.message,
+                hint=error.hint or "Permit another torch with --allow-torch-change.",
+                rejections=error.rejections,
+            ) from error
+
+    def bring(self, pin: Candidate, pip: PipRunner) -> Tuple[Candidate, Artifact]:
+        """The pin as a wheel file that was verified: from the store, fetched, or built."""
+        if pin.kind is CandidateKind.SDIST:
+            pin = self._build(pin, pip)
+        path = self._fetch(pin)
+        artifact = open_wheel(path, sha256=pin.link.sha256)
+        if artifact.name != pin.name:
+            raise Refused(
+                f"{pin.link.url} holds {artifact.name} and not {pin.name}",
+                hint="The page that lists it is wrong or hostile; nothing was changed.",
+            )
+        return pin, artifact
+
+    def _fetch(self, pin: Candidate) -> Path:
+        return fetch(
+            pin,
+            http=self._http,
+            cache=self._world.cache_dir,
+            reporter=self._world.reporter,
+            allowed_hosts=self._finder.redirects_of(pin),
+            trust=Trust.PROMISED if self._wishes.require_hashes else Trust.FIRST_SIGHT,
+        )
+
+    def _build(self, pin: Candidate, pip: PipRunner) -> Candidate:
+        self._world.reporter.note(
+            f"No wheel of {pin.name} fits {describe_torch(self.environment)}: building {pin.version} from source "
+            "(this runs the project's own build code)"
+        )
+        sdist = self._fetch(pin)
+        project = load_project(pin.name)
+        path = build_wheel(
+            sdist,
+            recipe=_recipe(project, pin),
+            environment=self.environment,
+            store=self._store,
+            install_tools=pip.install_target,
+            reporter=self._world.reporter,
+            variables=self._world.environ,
+        )
+        link = dataclasses.replace(pin.link, url=path.as_uri(), filename=path.name, sha256=None, size=None)
+        for built in self._store.find(pin.name, self.environment):
+            if built.version == pin.version and built.link.url == path.as_uri():
+                return built
+        return dataclasses.replace(pin, kind=CandidateKind.BUILT, link=link)
+
+
+def _recipe(project: Project, pin: Candidate) -> BuildRecipe:
+    known = project.recipe
+    if known is None:
+        return BuildRecipe(pin.name, pin.version)
+    return BuildRecipe(
+        pin.name,
+        pin.version,
+        build_requires=known.requires,
+        variables=known.env,
+        cuda_variables={"FORCE_CUDA": "1"} if known.force_cuda else {},
+    )
+
+
+def describe_torch(environment: Environment) -> str:
+    """`torch 1.8.1+cu111, cp38, linux_x86_64`."""
+    torch, interpreter = environment.torch, environment.interpreter
+    version = torch.runtime_version if torch else "not installed"
+    return f"torch {version}, {interpreter.python_tag}, {interpreter.platform}"
+
+
+def describe_pins(resolution: Resolution) -> List[str]:
+    """What was chosen, a sentence each."""
+    told: Dict[str, str] = {}
+    for pin in resolution.pins:
+        if pin.kind is CandidateKind.INSTALLED:
+            continue
+        origin = {"built": "built here before", "sdist": "from source"}.get(pin.kind.value, pin.link.url)
+        told[pin.name] = f"{pin.name} {pin.version}: {origin}"
+    return list(told.values())
+
+

@@ -1,0 +1,242 @@
+"""argv -> request -> use case -> report -> exit status. The one place that catches SafeInstallError.
+
+Typer declares the commands and draws their help. The words of install, uninstall and explain are read by
+`resolve.request` instead, because pip's options must keep their order and their spelling.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+from pathlib import Path
+from typing import Any, Callable, Dict, List, Mapping, Optional, Sequence
+
+from safe_install import __version__
+from safe_install.errors import Interrupted, SafeInstallError, UsageError
+from safe_install.events import Reporter
+from safe_install.models import InstallResult, Outcome
+from safe_install.resolve.request import Route, route
+
+OUTCOMES: Mapping[int, Outcome] = {
+    10: Outcome.REFUSED,
+    11: Outcome.REFUSED,
+    13: Outcome.ROLLBACK_FAILED,
+    130: Outcome.ROLLED_BACK,
+    143: Outcome.ROLLED_BACK,
+}
+
+
+def main(argv: Optional[Sequence[str]] = None) -> int:
+    """Run one command line and return its exit status."""
+    words = list(sys.argv[1:] if argv is None else argv)
+    _catch_signals()
+    chosen = route(words)
+    if "--help" in chosen.arguments or "-h" in chosen.arguments or chosen.command in ("help", "version"):
+        if chosen.command != "pip":
+            return _show_help(chosen)
+    if chosen.command == "pip":
+        return _guarded(words, "pip", lambda reporter: _pass_to_pip(chosen.arguments))
+    run = COMMANDS[chosen.command]
+    return _guarded(words, chosen.command, lambda reporter: run(chosen.arguments, words, reporter))
+
+
+def _guarded(words: Sequence[str], command: str, run: Callable[[Reporter], Any]) -> int:
+    """Run, render the result or the error, return the exit status."""
+    from safe_install import report
+
+    as_json = "--json" in words and command != "pip"
+    quiet = _count_quiet(words)
+    reporter = report.TextReporter(quiet=quiet, json_on_stdout=as_json)
+    try:
+        result = run(reporter)
+    except SafeInstallError as error:
+        reporter.close()
+        if as_json:
+            outcome = OUTCOMES.get(error.exit_status, Outcome.ERROR)
+            empty = InstallResult(command, outcome, error.exit_status)
+            report.show_document(report.make_document(empty, error))
+        report.show_error(error)
+        return error.exit_status
+    except KeyboardInterrupt:
+        reporter.close()
+        report.show_error(Interrupted("interrupted: nothing was changed", signal_number=signal.SIGINT))
+        return 130
+    except BrokenPipeError:
+        # Whoever read our output went away, as `| head` does.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 141
+    finally:
+        reporter.close()
+    if isinstance(result, int):
+        return result
+    if as_json:
+        report.show_document(report.make_document(result))
+    else:
+        report.show_result(result, quiet=quiet)
+    return int(result.exit_status)
+
+
+def _count_quiet(words: Sequence[str]) -> int:
+    clusters = [word for word in words if word.startswith("-") and not word.startswith("--")]
+    letters = sum(word.count("q") for word in clusters if set(word[1:]) <= set("qUvyI"))
+    return letters + sum(1 for word in words if word == "--quiet")
+
+
+def _catch_signals() -> None:
+    """SIGTERM and SIGHUP end a command as Ctrl-C does: children ended, stage removed, lock given back."""
+
+    def end(number: int, _: object) -> None:
+        raise Interrupted(
+            f"ended by {signal.Signals(number).name}: nothing was changed", signal_number=number
+        )
+
+    for name in ("SIGTERM", "SIGHUP"):
+        number = getattr(signal, name, None)
+        if number is not None and signal.getsignal(number) == signal.SIG_DFL:
+            signal.signal(number, end)
+
+
+# --- the commands ----------------------------------------------------------------------------------
+
+
+def _world(words: Sequence[str], reporter: Reporter) -> Any:
+    from safe_install.ports import World
+    from safe_install.wheels.store import find_cache
+
+    return World(os.environ, reporter, find_cache(os.environ), ("safe-install", *words))
+
+
+def _read_location(location: str) -> str:
+    """The text of a requirements file: a path, or a URL."""
+    if location.startswith(("http://", "https://")):
+        from safe_install.system.http import HttpClient, parse_mirrors
+
+        page = HttpClient(mirrors=parse_mirrors(os.environ.get("SAFE_INSTALL_MIRRORS", ""))).get_page(location)
+        if not page.text:
+            raise UsageError(f"{location} could not be read: {page.detail or page.status.value}")
+        return page.text
+    path = Path(location[len("file://") :] if location.startswith("file://") else location)
+    try:
+        return path.read_text(encoding="utf-8-sig")
+    except (OSError, UnicodeDecodeError) as error:
+        raise UsageError(
+            f"Could not open requirements file: {location}: {error}", hint="Correct the path."
+        ) from error
+
+
+def _configuration(python: Optional[str]) -> Mapping[str, str]:
+    from safe_install.environment.interpreter import find_interpreter
+    from safe_install.system.pip import read_configuration
+
+    prefix = find_interpreter(python, os.environ).parent.parent
+    return read_configuration(prefix, os.environ, "install")
+
+
+def _named_python(arguments: Sequence[str]) -> Optional[str]:
+    for number, word in enumerate(arguments):
+        if word == "--python" and number + 1 < len(arguments):
+            return arguments[number + 1]
+        if word.startswith("--python="):
+            return word.partition("=")[2]
+    return os.environ.get("SAFE_INSTALL_PYTHON")
+
+
+def _install(arguments: Sequence[str], words: Sequence[str], reporter: Reporter) -> Any:
+    from safe_install.install import install
+    from safe_install.resolve.request import parse_install
+
+    request = parse_install(
+        arguments,
+        environ=os.environ,
+        configuration=_configuration(_named_python(arguments)),
+        read=_read_location,
+    )
+    if request.place is not None:
+        return _install_elsewhere(request)
+    return install(request, _world(words, reporter))
+
+
+def _install_elsewhere(request: Any) -> int:
+    """--target, --root, --prefix and the like leave the environment alone: pip does that by itself."""
+    from safe_install.environment.interpreter import find_interpreter
+    from safe_install.install import refuse_place
+
+    executable = find_interpreter(request.own.python, os.environ)
+    refuse_place(request, executable)
+    return _pass_to_pip(("install", *request.pip_arguments), executable)
+
+
+def _uninstall(arguments: Sequence[str], words: Sequence[str], reporter: Reporter) -> Any:
+    from safe_install.resolve.request import parse_uninstall
+    from safe_install.uninstall import uninstall
+
+    request = parse_uninstall(
+        arguments,
+        environ=os.environ,
+        configuration=_configuration(_named_python(arguments)),
+        read=_read_location,
+    )
+    return uninstall(request, _world(words, reporter))
+
+
+def _explain(arguments: Sequence[str], words: Sequence[str], reporter: Reporter) -> Any:
+    from safe_install.explain import explain
+    from safe_install.resolve.request import parse_explain
+
+    return explain(parse_explain(arguments, environ=os.environ), _world(words, reporter))
+
+
+def _by_typer(command: str) -> Callable[[Sequence[str], Sequence[str], Reporter], Any]:
+    def run(arguments: Sequence[str], words: Sequence[str], reporter: Reporter) -> Any:
+        from safe_install.commands import run_command
+
+        return run_command(command, arguments, _world(words, reporter))
+
+    return run
+
+
+COMMANDS: Dict[str, Callable[[Sequence[str], Sequence[str], Reporter], Any]] = {
+    "install": _install,
+    "uninstall": _uninstall,
+    "explain": _explain,
+    **{name: _by_typer(name) for name in ("verify", "history", "undo", "recover")},
+}
+
+
+def _pass_to_pip(arguments: Sequence[str], executable: Optional[Path] = None) -> int:
+    """pip with its own output and exit status."""
+    from safe_install.environment.interpreter import find_interpreter, read_environment
+    from safe_install.system import pip
+
+    words: List[str] = list(arguments)
+    if executable is None:
+        python = _named_python(words)
+        if python is not None:
+            words = _without_python(words)
+        executable = find_interpreter(python, os.environ)
+    status = pip.passthrough(executable, words)
+    if status is None:
+        status = pip.PipRunner(read_environment(executable, None).interpreter).passthrough(words)
+    return status
+
+
+def _without_python(words: Sequence[str]) -> List[str]:
+    kept: List[str] = []
+    rest = list(words)
+    while rest:
+        word = rest.pop(0)
+        if word == "--python" and rest:
+            rest.pop(0)
+        elif not word.startswith("--python="):
+            kept.append(word)
+    return kept
+
+
+def _show_help(chosen: Route) -> int:
+    from safe_install.commands import show_help
+
+    if chosen.command == "version":
+        sys.stdout.write(f"safe-install {__version__} (Python {sys.version.split()[0]})\n")
+        return 0
+    return show_help(None if chosen.command == "help" else chosen.command)

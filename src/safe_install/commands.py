@@ -1,0 +1,180 @@
+"""The commands and their options, declared to Typer: the help of all, and the words of those that are not pip's."""
+
+from __future__ import annotations
+
+from typing import Any, Dict, List, Optional, Sequence
+
+import click
+import typer
+
+from safe_install.errors import UsageError
+from safe_install.ports import World
+
+CONTEXT = {"ignore_unknown_options": True, "allow_extra_args": True, "help_option_names": ["-h", "--help"]}
+
+INSTALL_HELP = """Install, guarded: the build that fits the installed torch, checked before and after, undone if it broke.
+
+Takes every argument that `pip install` takes, in any order; `safe-install torch-scatter` is the same as
+`safe-install install torch-scatter`."""
+
+app = typer.Typer(
+    add_completion=False,
+    no_args_is_help=True,
+    rich_markup_mode=None,
+    help="pip install for PyTorch extensions: the wheel that fits, checked before and after, undone if it broke CUDA. "
+    "Every pip command that is not listed here goes to pip untouched.",
+)
+
+PYTHON = typer.Option(
+    None, "--python", metavar="PATH", help="The interpreter (or environment) to manage. [default: $VIRTUAL_ENV, $CONDA_PREFIX, our own]"
+)
+JSON = typer.Option(False, "--json", help="One JSON document on stdout, all else on stderr.")
+NO_ROLLBACK = typer.Option(False, "--no-rollback", help="Keep the change even if the check after it fails.")
+REQUIRE_CUDA = typer.Option(False, "--require-cuda", help="Fail unless torch.cuda.is_available() is True.")
+OFFLINE = typer.Option(False, "--offline", help="Ask no wheel host: local files and the bundled facts only.")
+NO_BUILD = typer.Option(False, "--no-build", help="Never build from source.")
+TARGET_GPU = typer.Option(
+    None, "--target-gpu", metavar="CC", help="Compute capabilities of the machine that will run this: 8.0,9.0."
+)
+TARGET_DRIVER = typer.Option(
+    None, "--target-driver", metavar="VERSION", help="NVIDIA driver of the machine that will run this: 535.104."
+)
+DRY_RUN = typer.Option(False, "--dry-run", help="Print the plan, change nothing.")
+ALLOW = typer.Option(False, "--allow-torch-change", help="Permit another torch version or build.")
+
+
+@app.command("install", context_settings=CONTEXT, help=INSTALL_HELP)
+def declare_install(
+    requirements: List[str] = typer.Argument(None, metavar="[PIP ARGUMENTS]..."),
+    python: Optional[str] = PYTHON,
+    dry_run: bool = DRY_RUN,
+    json: bool = JSON,
+    allow_torch_change: bool = ALLOW,
+    require_cuda: bool = REQUIRE_CUDA,
+    no_rollback: bool = NO_ROLLBACK,
+    no_build: bool = NO_BUILD,
+    offline: bool = OFFLINE,
+    target_gpu: Optional[str] = TARGET_GPU,
+    target_driver: Optional[str] = TARGET_DRIVER,
+) -> None:
+    """Only declared: `resolve.request` reads the words."""
+
+
+@app.command("uninstall", context_settings=CONTEXT, help="Uninstall, guarded the same way. Takes pip uninstall's arguments.")
+def declare_uninstall(
+    names: List[str] = typer.Argument(None, metavar="[PIP ARGUMENTS]..."),
+    python: Optional[str] = PYTHON,
+    json: bool = JSON,
+    no_rollback: bool = NO_ROLLBACK,
+) -> None:
+    """Only declared: `resolve.request` reads the words."""
+
+
+@app.command("explain", context_settings=CONTEXT, help="Which file would be chosen, and why not each other one.")
+def declare_explain(
+    requirements: List[str] = typer.Argument(None, metavar="REQ..."),
+    python: Optional[str] = PYTHON,
+    torch: Optional[str] = typer.Option(None, "--torch", metavar="VERSION", help="torch of a machine elsewhere: 1.8.1+cu111."),
+    python_version: Optional[str] = typer.Option(None, "--python-version", metavar="X.Y", help="Its Python: 3.8."),
+    platform: Optional[str] = typer.Option(None, "--platform", metavar="TAG", help="Its platform: linux_x86_64, manylinux_2_28_x86_64."),
+    cxx11_abi: Optional[str] = typer.Option(None, "--cxx11-abi", metavar="true|false", help="The C++ ABI of its torch."),
+    json: bool = JSON,
+    no_build: bool = NO_BUILD,
+    offline: bool = OFFLINE,
+    target_gpu: Optional[str] = TARGET_GPU,
+    target_driver: Optional[str] = TARGET_DRIVER,
+) -> None:
+    """Only declared: `resolve.request` reads the words."""
+
+
+@app.command("verify", help="Is this environment healthy now? For HEALTHCHECK, entry points, the first start of a container.")
+def run_verify(
+    context: typer.Context,
+    python: Optional[str] = PYTHON,
+    require_cuda: bool = REQUIRE_CUDA,
+    json: bool = JSON,
+) -> Any:
+    """Exit status 0 healthy, 1 not."""
+    from safe_install.verify import verify
+
+    return verify(context.obj, python=_python(python, context), require_cuda=require_cuda or _flag("REQUIRE_CUDA", context))
+
+
+@app.command("history", help="Past changes of this environment, and the space that their undo takes.")
+def run_history(
+    context: typer.Context,
+    python: Optional[str] = PYTHON,
+    prune: bool = typer.Option(False, "--prune", help="Let the oldest go: their undo is no longer possible."),
+    keep: int = typer.Option(5, "--keep", metavar="N", min=1, help="How many --prune keeps."),
+    json: bool = JSON,
+) -> Any:
+    """Newest first."""
+    from safe_install.undo import list_history
+
+    return list_history(context.obj, python=_python(python, context), prune=prune, keep=keep)
+
+
+@app.command("undo", help="Take a past change back: the newest, or the one named.")
+def run_undo(
+    context: typer.Context,
+    transaction: Optional[str] = typer.Argument(None, metavar="[ID]", help="As `history` shows it."),
+    python: Optional[str] = PYTHON,
+    no_rollback: bool = NO_ROLLBACK,
+    json: bool = JSON,
+) -> Any:
+    """Verified and journalled, as an install is."""
+    from safe_install.undo import undo
+
+    return undo(
+        context.obj,
+        python=_python(python, context),
+        transaction_id=transaction,
+        no_rollback=no_rollback or _flag("NO_ROLLBACK", context),
+    )
+
+
+@app.command("recover", help="Finish or undo a change that was killed. Every changing command does this first.")
+def run_recover(context: typer.Context, python: Optional[str] = PYTHON, json: bool = JSON) -> Any:
+    """Exit status 13 when it cannot, with the command that helps."""
+    from safe_install.undo import recover
+
+    return recover(context.obj, python=_python(python, context))
+
+
+def _python(written: Optional[str], context: typer.Context) -> Optional[str]:
+    return written or context.obj.environ.get("SAFE_INSTALL_PYTHON") or None
+
+
+def _flag(name: str, context: typer.Context) -> bool:
+    from safe_install.resolve.request import is_true
+
+    return is_true(context.obj.environ.get(f"SAFE_INSTALL_{name}"))
+
+
+def run_command(command: str, arguments: Sequence[str], world: World) -> Any:
+    """Run one of the commands that Typer reads. Errors: UsageError in place of click's own."""
+    group = typer.main.get_command(app)
+    try:
+        return group.main(
+            args=[command, *arguments], prog_name="safe-install", standalone_mode=False, obj=world
+        )
+    except click.ClickException as error:
+        raise UsageError(error.format_message(), hint=f"See safe-install {command} --help.") from error
+
+
+def show_help(command: Optional[str]) -> int:
+    """The help of one command, or of all."""
+    group = typer.main.get_command(app)
+    arguments = [command, "--help"] if command else ["--help"]
+    group.main(args=arguments, prog_name="safe-install", standalone_mode=False)
+    return 0
+
+
+def declared_options() -> Dict[str, List[str]]:
+    """Every option of every command, for the test that compares them with the README."""
+    group = typer.main.get_command(app)
+    commands: Dict[str, Any] = getattr(group, "commands", {})
+    return {
+        name: [option for parameter in command.params for option in parameter.opts if option.startswith("--")]
+        for name, command in commands.items()
+    }

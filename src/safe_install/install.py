@@ -1,0 +1,607 @@
+"""`safe-install install`: the pipeline, readable from top to bottom.
+
+probe, lock, recover, health before (beside everything else), choose, build, plan, fetch, check, stage, swap, health
+after, commit or roll back.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import os
+import re
+import tempfile
+from pathlib import Path
+from typing import Dict, Iterator, List, Mapping, Optional, Sequence, Set, Tuple
+
+from packaging.requirements import InvalidRequirement, Requirement
+from packaging.utils import NormalizedName, canonicalize_name
+from packaging.version import InvalidVersion, Version
+
+from safe_install.choice import Chooser, Wishes, describe_pins, describe_torch
+from safe_install.environment.interpreter import read_environment
+from safe_install.errors import HashMismatch, NoCandidate, PipFailed, Refused, SafeInstallError
+from safe_install.guard import (
+    Before,
+    Expectation,
+    carry_out,
+    installed_subjects,
+    probe_environment,
+    refuse_externally_managed,
+    subject_of,
+    summarize,
+    with_subjects,
+)
+from safe_install.health.report import Subject, check_cuda_required, unmet_requirements
+from safe_install.index.document import known_projects, load_project
+from safe_install.models import (
+    Candidate,
+    CandidateKind,
+    Environment,
+    Finding,
+    HostAnswer,
+    InstallResult,
+    Outcome,
+    Plan,
+    Rejection,
+    Severity,
+    Step,
+)
+from safe_install.ports import Timings, World
+from safe_install.resolve import plan as planning
+from safe_install.resolve.plan import TORCH
+from safe_install.resolve.request import InstallRequest
+from safe_install.system.pip import PipRunner
+from safe_install.transaction import swap
+from safe_install.transaction.stage import StagedWheel, fill_stage, stage_editables
+from safe_install.wheels.archive import Artifact, open_wheel
+
+MAX_ROUNDS = 6  # pip is asked again when its answer names a project that only we can choose
+
+
+def install(request: InstallRequest, world: World) -> InstallResult:
+    """Install what was asked for, or say why not; the environment ends as it was, or changed and verified.
+
+    Errors: every SafeInstallError; nothing is changed when one leaves here, except RollBackFailed.
+    """
+    timings = Timings()
+    with timings.stage("probe", world.reporter):
+        environment = probe_environment(request.own, world)
+    refuse_externally_managed(environment, break_system_packages=request.break_system_packages)
+    prefix = environment.interpreter.prefix
+    with contextlib.ExitStack() as stack:
+        if not request.own.dry_run:
+            stack.enter_context(swap.lock_environment(prefix))
+            recovered = swap.recover(prefix)
+            for item in recovered:
+                world.reporter.warn(f"an interrupted run was put right: {item.transaction} {item.what}")
+            if recovered:
+                environment = read_environment(environment.interpreter.executable, environment.driver)
+        before = Before(environment)
+        stack.callback(before.stop)
+        work = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="safe-install-")))
+        change = Change(request, environment, world, timings, work)
+        plan = change.make_plan()
+        if request.own.dry_run or not plan.steps:
+            return _unchanged(request, environment, plan, before, timings)
+        if request.own.require_cuda:
+            _require_cuda_before(before)
+        change.fetch(plan)
+        return _apply(change, plan, before, timings)
+
+
+def _unchanged(
+    request: InstallRequest, environment: Environment, plan: Plan, before: Before, timings: Timings
+) -> InstallResult:
+    outcome = Outcome.PLANNED if request.own.dry_run and plan.steps else Outcome.ALREADY_SATISFIED
+    health = before.report() if environment.torch is not None and request.own.json else None
+    return InstallResult("install", outcome, 0, environment, plan, health, timings=timings.total(), message=" ")
+
+
+def _require_cuda_before(before: Before) -> None:
+    findings = check_cuda_required(before.report())
+    if findings:
+        raise Refused(findings[0].detail, hint=findings[0].hint, findings=findings)
+
+
+def _apply(change: Change, plan: Plan, before: Before, timings: Timings) -> InstallResult:
+    """Stage, swap, verify, commit or roll back."""
+    request, environment, world = change.request, change.environment, change.world
+    replaced = [
+        environment.installed[step.name] for step in plan.steps if step.name in environment.installed
+    ]
+    kept = planning.kept_names(plan, environment)
+    with swap.begin(
+        environment.interpreter.prefix, command=world.command, scheme=environment.interpreter.scheme
+    ) as transaction:
+        with timings.stage("stage", world.reporter):
+            change.stage(plan, transaction.stage)
+        with timings.stage("moves", world.reporter):
+            transaction.plan(remove=replaced, keep=[environment.installed[name] for name in sorted(kept)])
+        verdict = carry_out(
+            transaction,
+            before,
+            change.subjects(plan),
+            expectation=change.expectation(plan, kept),
+            summary=summarize(plan.steps, world.command),
+            timings=timings,
+            world=world,
+        )
+    kept_change = verdict.outcome is not Outcome.ROLLED_BACK
+    return InstallResult(
+        "install",
+        verdict.outcome,
+        verdict.exit_status,
+        environment,
+        plan,
+        verdict.before,
+        verdict.after,
+        (*change.findings, *verdict.findings),
+        transaction.id if kept_change else None,
+        timings.total(),
+    )
+
+
+class Change:
+    """What one install command will do: its pins, its plan, its files."""
+
+    def __init__(
+        self, request: InstallRequest, environment: Environment, world: World, timings: Timings, work: Path
+    ) -> None:
+        self.request = request
+        self.environment = environment
+        self.world = world
+        self.findings: List[Finding] = []
+        self._timings = timings
+        self._links = _make_folder(work / "links")  # the chosen wheels: pip's find-links page
+        self._fetched = _make_folder(work / "fetched")  # what pip downloads or builds
+        self._stage_links = _make_folder(work / "stage")
+        self._pip: Optional[PipRunner] = None
+        self._chooser = Chooser(environment, _wishes(request), world)
+        self._extensions: Dict[NormalizedName, Requirement] = {}
+        self._pins: Dict[NormalizedName, Candidate] = {}
+        self._artifacts: Dict[NormalizedName, Artifact] = {}
+        self._rejections: List[Rejection] = []
+        self._answers: List[HostAnswer] = []
+        self._named = request.named_on_command_line
+        self._released = planning.names_released(
+            environment, named=self._named, allow_torch_change=request.own.allow_torch_change
+        )
+
+    @property
+    def pip(self) -> PipRunner:
+        """pip, found when it is first needed."""
+        if self._pip is None:
+            self._pip = PipRunner(self.environment.interpreter)
+        return self._pip
+
+    # --- what to install ---------------------------------------------------------------------------
+
+    def make_plan(self) -> Plan:
+        """The plan, or Refused, NoCandidate, PipFailed."""
+        extensions, ordinary = self._split()
+        with self._timings.stage("resolve", self.world.reporter):
+            self._choose(extensions)
+        if ordinary or not self._is_closed():
+            with self._timings.stage("pip", self.world.reporter):
+                steps = self._ask_pip()
+        else:
+            self._tell_satisfied(extensions)
+            steps = planning.steps_of_pins(
+                tuple(self._pins.values()), self.environment, requested=self._named
+            )
+            steps = tuple(self._with_artifact(step) for step in steps)
+        plan = Plan(
+            planning.explained(steps),
+            self._constraints(),
+            tuple(self._rejections),
+            tuple(self._answers),
+            self.environment.fingerprint,
+        )
+        self._check(plan)
+        return plan
+
+    def _split(self) -> Tuple[List[Requirement], bool]:
+        """The requirements that the wheel index answers, and whether there are others (which pip answers)."""
+        extensions: List[Requirement] = []
+        ordinary = bool(self.request.editables)
+        known = known_projects()
+        for entry in self.request.entries:
+            requirement = _parse(entry.text)
+            if requirement is None or requirement.url or canonicalize_name(requirement.name) not in known:
+                ordinary = True
+            elif self.environment.torch is None:
+                ordinary = True  # without a torch to fit, an extension is a package like any other
+            elif planning.applies(requirement, self.environment):
+                extensions.append(requirement)
+        return extensions, ordinary
+
+    def _choose(self, requirements: Sequence[Requirement]) -> None:
+        """Choose together with all extensions chosen before, then bring each new pin as a verified wheel."""
+        if not requirements:
+            return
+        for requirement in requirements:
+            name = canonicalize_name(requirement.name)
+            present = self._extensions.get(name)
+            if present is not None:
+                requirement = Requirement(f"{requirement.name}{present.specifier & requirement.specifier}")
+            self._extensions[name] = requirement
+        wanted = tuple(self._extensions.values())
+        resolution = self._chooser.choose(wanted, upgrade=self._upgrade(wanted))
+        self._rejections = list(resolution.rejections)
+        self._answers = list(resolution.answers)
+        for sentence in describe_pins(resolution):
+            self.world.reporter.note(f"{sentence}")
+        for pin in resolution.pins:
+            if pin.kind is not CandidateKind.INSTALLED and self._pins.get(pin.name) != pin:
+                self._bring(pin)
+
+    def _upgrade(self, requirements: Sequence[Requirement]) -> Set[NormalizedName]:
+        names = {canonicalize_name(requirement.name) for requirement in requirements}
+        return names if self.request.upgrade or self.request.force_reinstall else set()
+
+    def _bring(self, pin: Candidate) -> None:
+        if self.request.own.dry_run and pin.kind is CandidateKind.SDIST:
+            # A dry run builds nothing: the plan says that it would.
+            self._pins[pin.name] = pin
+            return
+        with self._timings.stage("fetch", self.world.reporter):
+            pin, artifact = self._chooser.bring(pin, self.pip)
+        self._pins[pin.name] = pin
+        self._artifacts[pin.name] = artifact
+        link = self._links / artifact.path.name
+        if not link.exists():
+            link.symlink_to(artifact.path.resolve())
+
+    def _is_closed(self) -> bool:
+        """Is everything that the chosen wheels require installed or chosen? Then pip has nothing to add."""
+        if self.request.no_deps:
+            return True
+        coming = set(self._pins)
+        return all(
+            planning.are_satisfied(artifact.requires_dist, self.environment, coming=coming)
+            and planning.are_satisfied(self._pins[name].requires, self.environment, coming=coming)
+            for name, artifact in self._artifacts.items()
+        )
+
+    def _tell_satisfied(self, requirements: Sequence[Requirement]) -> None:
+        """pip's own words for what is there already."""
+        for requirement in requirements:
+            found = self.environment.installed.get(canonicalize_name(requirement.name))
+            if found is not None and found.name not in self._pins:
+                self.world.reporter.output(
+                    f"Requirement already satisfied: {requirement} in {found.location} ({found.version})"
+                )
+
+    def _with_artifact(self, step: Step) -> Step:
+        artifact = self._artifacts.get(step.name)
+        if artifact is None:
+            return step
+        return dataclasses.replace(
+            step,
+            version=str(artifact.version),
+            sha256=artifact.sha256,
+            requires=tuple(artifact.requires_dist),
+        )
+
+    def _constraints(self) -> Tuple[str, ...]:
+        guard = planning.guard_constraints(self.environment, released=self._released | set(self._pins))
+        pins = tuple(
+            f"{name}=={self._artifacts[name].version}" for name in self._pins if name in self._artifacts
+        )
+        return guard + pins
+
+    # --- pip's part --------------------------------------------------------------------------------
+
+    def _ask_pip(self) -> Tuple[Step, ...]:
+        """pip's plan under our constraints; asked again as long as it names extensions that we have to choose."""
+        for _ in range(MAX_ROUNDS):
+            output: List[Tuple[bool, str]] = []
+            try:
+                report = self.pip.dry_run(
+                    self._pip_arguments(),
+                    constraints=self._constraints(),
+                    find_links=[self._links] if self._pins else [],
+                    on_output=lambda line: output.append((True, line)),
+                    on_error=lambda line: output.append((False, line)),
+                )
+            except PipFailed as error:
+                if self._choose_named_in(error.output):
+                    continue
+                self._relay(output)
+                raise self._refusal(error) from error
+            steps = planning.steps_of_report(report, self.environment, self._pins)
+            if self._choose_in(steps):
+                continue
+            self._relay(output)
+            return tuple(self._with_artifact(step) for step in steps)
+        raise Refused(
+            f"pip's plan still changes after {MAX_ROUNDS} rounds of choosing extensions",
+            hint="Name the versions of the extensions explicitly.",
+        )
+
+    def _pip_arguments(self) -> List[str]:
+        """The person's own words; hidden requirements of the pins (which their metadata does not name) are added."""
+        hidden = [
+            text
+            for pin in self._pins.values()
+            for text in pin.requires
+            if planning.requirement_name(text) not in self._pins
+        ]
+        return [*self.request.dry_run_arguments, *hidden]
+
+    def _relay(self, output: Sequence[Tuple[bool, str]]) -> None:
+        """What pip said in its last round, as pip would have said it; its "Would install" is ours to say."""
+        for is_stdout, line in output:
+            if is_stdout and not line.startswith("Would install "):
+                self.world.reporter.output(line)
+            elif not is_stdout:
+                self.world.reporter.error_output(line)
+
+    def _choose_named_in(self, output: str) -> bool:
+        """pip failed on a project that only we can choose: choose it, and say that it is worth asking again."""
+        if self.environment.torch is None:
+            return False
+        names = [
+            name
+            for name in planning.names_in_failure(output, known_projects())
+            if name not in self._extensions and name not in self.environment.installed
+        ]
+        if not names:
+            return False
+        self._choose([Requirement(_requirement_in(output, name)) for name in names])
+        return True
+
+    def _choose_in(self, steps: Sequence[Step]) -> bool:
+        """pip's plan brings extensions that it cannot judge: choose them ourselves."""
+        if self.environment.torch is None or self._moves_torch(steps):
+            return False
+        known = known_projects()
+        unchosen = [
+            step
+            for step in steps
+            if step.name in known and step.name not in self._pins and not step.is_direct
+        ]
+        if not unchosen:
+            return False
+        wanted = [Requirement(f"{step.name}{_specifiers(step.name, steps)}") for step in unchosen]
+        try:
+            self._choose(wanted)
+        except (NoCandidate, Refused) as error:
+            reasons = "; ".join(step.because for step in unchosen if not step.requested)
+            raise Refused(
+                f"{error.message}{f' ({reasons})' if reasons else ''}",
+                hint=error.hint,
+                rejections=error.rejections,
+            ) from error
+        return True
+
+    def _moves_torch(self, steps: Sequence[Step]) -> bool:
+        return any(step.name == TORCH for step in steps)
+
+    def _refusal(self, error: PipFailed) -> SafeInstallError:
+        """pip's failure, or, where our guard was the reason, the refusal that names who wanted torch moved."""
+        constraints = planning.guard_constraints(self.environment, released=self._released)
+        reason = planning.conflict_reason(error.output, constraints)
+        if reason is None:
+            return error
+        finding = Finding("torch-moved", Severity.ERROR, "torch", reason)
+        return Refused(
+            f"this would move {describe_torch(self.environment).split(',')[0]}: {reason}",
+            hint="Ask for a version that works with the installed torch, or permit the change with "
+            "--allow-torch-change.",
+            findings=(finding,),
+        )
+
+    # --- checks before anything is touched ---------------------------------------------------------
+
+    def _check(self, plan: Plan) -> None:
+        findings = list(planning.check_plan(plan, self.environment, released=self._released))
+        if not findings and not self.request.no_deps:
+            findings += self._newly_unmet(plan)
+        if findings:
+            raise Refused(
+                findings[0].detail,
+                hint=findings[0].hint,
+                findings=findings,
+                rejections=plan.rejections,
+            )
+
+    def _newly_unmet(self, plan: Plan) -> Iterator[Finding]:
+        """Requirements of what was there before that the plan would break; pip says so too, and goes on."""
+        markers = self.environment.interpreter.markers
+        kept = planning.kept_names(plan, self.environment)
+        old = set(unmet_requirements(self.environment.installed, markers, of=kept))
+        after = planning.planned_distributions(plan, self.environment)
+        for text in unmet_requirements(after, markers, of=kept):
+            if text not in old:
+                yield Finding(
+                    "requirement-unmet",
+                    Severity.ERROR,
+                    text.split()[0],
+                    f"after this {text}",
+                    "Name both in one command, in versions that fit each other.",
+                )
+
+    # --- files -------------------------------------------------------------------------------------
+
+    def fetch(self, plan: Plan) -> None:
+        """Bring every file of the plan to disk, hashes checked, wheels verified."""
+        lines = []
+        wanted = [s for s in plan.steps if s.name not in self._artifacts and s.kind != "editable"]
+        for step in wanted:
+            lines.append(_requirement_line(step))
+        if not lines:
+            return
+        with self._timings.stage("fetch", self.world.reporter):
+            task = f"fetch {', '.join(step.name for step in wanted[:3])}{' ...' if len(wanted) > 3 else ''}"
+            self.world.reporter.task_started(task)
+            self.pip.fetch(
+                lines,
+                self._fetched,
+                options=self.request.fetch_options,
+                on_line=lambda line: self.world.reporter.task_advanced(task, 0, line),
+            )
+            self.world.reporter.task_ended(task)
+            self._open_fetched(wanted)
+
+    def _open_fetched(self, wanted: Sequence[Step]) -> None:
+        by_name = {step.name: step for step in wanted}
+        for path in sorted(self._fetched.glob("*.whl")):
+            name = canonicalize_name(path.name.split("-")[0])
+            step = by_name.get(name)
+            if step is None:
+                continue
+            promised = step.sha256 if step.kind == "wheel" else None
+            artifact = open_wheel(path, sha256=promised)
+            if str(artifact.version) != _canonical(step.version) and step.kind == "wheel":
+                raise HashMismatch(
+                    f"{path.name} holds {name} {artifact.version}, and {step.version} was planned",
+                    hint="The index changed meanwhile: run the command again.",
+                )
+            self._artifacts[name] = artifact
+        missing = [step.name for step in wanted if step.name not in self._artifacts]
+        if missing:
+            raise PipFailed(f"pip brought no wheel of {', '.join(missing)}", hint="Run the command again with -v.")
+
+    def stage(self, plan: Plan, stage: Path) -> None:
+        """Unpack every wheel of the plan below `stage`."""
+        wheels = [
+            StagedWheel(step, artifact.path, str(artifact.version), len(artifact.files))
+            for step in plan.steps
+            for artifact in [self._artifacts.get(step.name)]
+            if artifact is not None
+        ]
+        fill_stage(
+            self.pip,
+            stage,
+            wheels,
+            folder=self._stage_links,
+            compile_bytecode=self.request.compile_bytecode,
+            reporter=self.world.reporter,
+        )
+        editable = [step for step in plan.steps if step.kind == "editable"]
+        stage_editables(
+            self.pip, stage, editable, options=self.request.fetch_options, reporter=self.world.reporter
+        )
+
+    # --- what is expected afterwards ---------------------------------------------------------------
+
+    def subjects(self, plan: Plan) -> Tuple[Subject, ...]:
+        """Every extension that is there or comes."""
+        coming = [subject_of(load_project(step.name)) for step in plan.steps if step.name in known_projects()]
+        return with_subjects(installed_subjects(self.environment), coming)
+
+    def expectation(self, plan: Plan, kept: Set[NormalizedName]) -> Expectation:
+        """What the verdict must know about the request."""
+        requested: Set[str] = set()
+        for step in plan.steps:
+            if step.name in known_projects():
+                project = load_project(step.name)
+                requested |= {project.name, *project.imports}
+        torch = next((step for step in plan.steps if step.name == TORCH), None)
+        return Expectation(
+            requested=frozenset(requested),
+            torch_requested=torch is not None,
+            cuda_loss_requested=torch is not None and _is_cpu_build(self.request, torch),
+            require_cuda=self.request.own.require_cuda,
+            no_rollback=self.request.own.no_rollback,
+            kept=frozenset(kept),
+        )
+
+
+def refuse_place(request: InstallRequest, executable: Path) -> None:
+    """pip may put files elsewhere by itself, but not into the environment by another door. Errors: Refused."""
+    if request.place == "user":
+        raise Refused(
+            "--user: the user site is not guarded yet, and nothing goes there unguarded",
+            hint="Use a virtual environment (python3 -m venv .venv), or run pip itself.",
+        )
+    if request.place in ("target", "prefix", "root") and request.place_value:
+        prefix = Path(os.path.realpath(str(executable.parent.parent)))
+        place = Path(os.path.realpath(request.place_value))
+        if place == prefix or prefix in place.parents:
+            raise Refused(
+                f"--{request.place} {request.place_value} lies inside the environment {prefix}",
+                hint=f"Leave --{request.place} out: then the install is guarded.",
+            )
+
+
+# --- small decisions -------------------------------------------------------------------------------
+
+
+def _wishes(request: InstallRequest) -> Wishes:
+    return Wishes(
+        offline=request.own.offline,
+        no_build=request.own.no_build,
+        pre=request.pre,
+        upgrade=request.upgrade,
+        require_hashes=request.require_hashes,
+        index_url=request.index_url,
+    )
+
+
+def _make_folder(path: Path) -> Path:
+    path.mkdir(parents=True)
+    return path
+
+
+def _parse(text: str) -> Optional[Requirement]:
+    try:
+        return Requirement(text)
+    except InvalidRequirement:
+        return None
+
+
+def _requirement_in(output: str, name: NormalizedName) -> str:
+    """The requirement on `name` as pip's failure words it, with its specifier when there is one."""
+    pattern = "[-_.]+".join(re.escape(part) for part in name.split("-"))
+    for match in re.finditer(rf"(?i)\b{pattern}\b\s*((?:[<>=!~]=?=?\s*[\w.*+!]+\s*,?\s*)+)", output):
+        requirement = _parse(f"{name}{match.group(1).strip().rstrip(',')}")
+        if requirement is not None:
+            return str(requirement)
+    return str(name)
+
+
+def _specifiers(name: NormalizedName, steps: Sequence[Step]) -> str:
+    """All specifiers on `name` among the requirements of the steps."""
+    found = set()
+    for step in steps:
+        for text in step.requires:
+            requirement = _parse(text)
+            if requirement is None or canonicalize_name(requirement.name) != name:
+                continue
+            if requirement.marker is None or "extra" not in str(requirement.marker):
+                found |= {str(specifier) for specifier in requirement.specifier}
+    return ",".join(sorted(found))
+
+
+def _requirement_line(step: Step) -> str:
+    """The line that makes pip bring exactly this."""
+    info: Mapping[str, object] = step.download_info or {}
+    url = str(info.get("url", step.url or ""))
+    vcs = info.get("vcs_info")
+    if isinstance(vcs, dict):
+        return f"{step.name} @ {vcs['vcs']}+{url}@{vcs['commit_id']}{_fragment(info)}"
+    if step.is_direct:
+        return f"{step.name} @ {url}{_fragment(info)}"
+    return f"{step.name}=={step.version}"
+
+
+def _fragment(info: Mapping[str, object]) -> str:
+    subdirectory = info.get("subdirectory")
+    return f"#subdirectory={subdirectory}" if subdirectory else ""
+
+
+def _canonical(version: Optional[str]) -> str:
+    try:
+        return str(Version(version or ""))
+    except InvalidVersion:
+        return version or ""
+
+
+def _is_cpu_build(request: InstallRequest, step: Step) -> bool:
+    """Did the person write a CPU build of torch (`torch==2.4.1+cpu`)? Then losing CUDA is what was asked for."""
+    return (step.version or "").endswith("+cpu") and any(
+        "+cpu" in entry.text for entry in request.entries if planning.requirement_name(entry.text) == TORCH
+    )

@@ -1,0 +1,144 @@
+"""`safe-install uninstall`: what pip uninstall does, guarded the same way as an install.
+
+pip trusts RECORD and removes whatever it names, also files that another distribution owns. Here the files of a
+distribution leave by journalled renames, and what another one lists stays.
+"""
+
+from __future__ import annotations
+
+import sys
+from typing import List, Set, Tuple
+
+from packaging.utils import NormalizedName
+
+from safe_install.environment.interpreter import read_environment
+from safe_install.errors import UsageError
+from safe_install.guard import (
+    Before,
+    Expectation,
+    carry_out,
+    installed_subjects,
+    probe_environment,
+    refuse_externally_managed,
+    summarize,
+)
+from safe_install.health.report import unmet_requirements
+from safe_install.models import (
+    Action,
+    Environment,
+    Finding,
+    InstallResult,
+    Outcome,
+    Plan,
+    Severity,
+    Step,
+)
+from safe_install.ports import Timings, World
+from safe_install.resolve.plan import TORCH, kept_names, planned_distributions
+from safe_install.resolve.request import UninstallRequest
+from safe_install.transaction import swap
+
+
+def uninstall(request: UninstallRequest, world: World) -> InstallResult:
+    """Remove distributions; put them back when what remains got worse."""
+    timings = Timings()
+    with timings.stage("probe", world.reporter):
+        environment = probe_environment(request.own, world)
+    refuse_externally_managed(environment, break_system_packages=request.break_system_packages)
+    with swap.lock_environment(environment.interpreter.prefix):
+        if swap.recover(environment.interpreter.prefix):
+            environment = read_environment(environment.interpreter.executable, environment.driver)
+        plan = _plan(request, environment, world)
+        if not plan.steps or not _is_confirmed(request, plan, world):
+            return InstallResult("uninstall", Outcome.ALREADY_SATISFIED, 0, environment, plan, message=" ")
+        return _remove(request, plan, environment, timings, world)
+
+
+def _plan(request: UninstallRequest, environment: Environment, world: World) -> Plan:
+    steps: List[Step] = []
+    seen: Set[NormalizedName] = set()
+    for name in request.names:
+        distribution = environment.installed.get(name)
+        if distribution is None:
+            world.reporter.error_output(f"WARNING: Skipping {name} as it is not installed.")
+        elif name not in seen:
+            seen.add(name)
+            steps.append(
+                Step(Action.REMOVE, name, None, from_version=distribution.version, requested=True, because="requested")
+            )
+    return Plan(tuple(steps), fingerprint=environment.fingerprint)
+
+
+def _is_confirmed(request: UninstallRequest, plan: Plan, world: World) -> bool:
+    for step in plan.steps:
+        world.reporter.output(f"Found existing installation: {step.name} {step.from_version}")
+    if request.yes:
+        return True
+    sys.stderr.write("Proceed (Y/n)? ")
+    sys.stderr.flush()
+    answer = sys.stdin.readline()
+    if not answer:
+        raise UsageError("uninstall asks before it removes, and there is nobody to answer", hint="Add -y.")
+    return answer.strip().lower() in ("", "y", "yes")
+
+
+def _remove(
+    request: UninstallRequest, plan: Plan, environment: Environment, timings: Timings, world: World
+) -> InstallResult:
+    removed = {step.name for step in plan.steps}
+    kept = kept_names(plan, environment)
+    before = Before(environment)
+    with swap.begin(
+        environment.interpreter.prefix, command=world.command, scheme=environment.interpreter.scheme
+    ) as transaction:
+        try:
+            transaction.plan(
+                remove=[environment.installed[step.name] for step in plan.steps],
+                keep=[environment.installed[name] for name in sorted(kept)],
+            )
+        except BaseException:
+            before.stop()
+            raise
+        expectation = Expectation(
+            # Without torch nothing can be asked of the rest, and that was asked for.
+            torch_requested=TORCH in removed,
+            cuda_loss_requested=TORCH in removed,
+            no_rollback=request.own.no_rollback,
+        )
+        subjects = tuple(
+            subject
+            for subject in installed_subjects(environment)
+            if subject.name not in removed and TORCH not in removed
+        )
+        verdict = carry_out(
+            transaction,
+            before,
+            subjects,
+            expectation=expectation,
+            summary=summarize(plan.steps, world.command),
+            timings=timings,
+            world=world,
+        )
+    done = verdict.outcome is Outcome.INSTALLED
+    return InstallResult(
+        "uninstall",
+        Outcome.UNINSTALLED if done else verdict.outcome,
+        verdict.exit_status,
+        environment,
+        plan,
+        verdict.before,
+        verdict.after,
+        verdict.findings + _unmet(plan, environment, kept),
+        transaction.id if done else None,
+        timings.total(),
+    )
+
+
+def _unmet(plan: Plan, environment: Environment, kept: Set[NormalizedName]) -> Tuple[Finding, ...]:
+    """What now misses something that was removed on purpose: worth a word, no reason to put it back."""
+    markers = environment.interpreter.markers
+    old = set(unmet_requirements(environment.installed, markers, of=kept))
+    new = unmet_requirements(planned_distributions(plan, environment), markers, of=kept)
+    return tuple(
+        Finding("requirement-unmet", Severity.WARNING, text.split()[0], text) for text in new if text not in old
+    )

@@ -1,0 +1,245 @@
+"""Real builds of tiny C extensions: the overlay, parallel compilation, the log, interruption. No torch needed."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import textwrap
+import threading
+import time
+from pathlib import Path
+
+import pytest
+from packaging.version import Version
+
+from safe_install.environment.interpreter import read_environment
+from safe_install.errors import BuildFailed, Refused
+from safe_install.events import Reporter
+from safe_install.models import TorchBuild
+from safe_install.wheels.archive import extract_members, open_wheel
+from safe_install.wheels.build import build_wheel, find_built, read_machine
+from safe_install.wheels.recipe import BuildRecipe
+from safe_install.wheels.store import WheelStore
+from tests.unit.wheels.crafted import make_sdist
+
+RECIPE = BuildRecipe("demo", Version("1.0"), build_requires=("setuptools<81", "wheel"))
+TORCH = TorchBuild(Version("2.13.0+cpu"), "2.13.0+cpu", "cpu", None, None, True, "cf30153c")
+SETUP = """
+    from setuptools import Extension, setup
+    names = ["one", "two", "three"]
+    setup(
+        name="demo", version="1.0", packages=["demo"],
+        ext_modules=[
+            Extension("demo._" + n, ["csrc/shared.c", "csrc/%s.c" % n], define_macros=[("NAME", n)]) for n in names
+        ],
+    )
+"""
+# The same source in every extension, compiled to something else each time: one folder for all objects would mix them.
+SHARED = "#define TEXT2(x) #x\n#define TEXT(x) TEXT2(x)\nconst char *shared(void) { return TEXT(NAME); }\n"
+MODULE = """
+    #include <Python.h>
+    extern const char *shared(void);
+    static PyObject *name(PyObject *self, PyObject *args) {{ return PyUnicode_FromString(shared()); }}
+    static PyMethodDef methods[] = {{{{"name", name, METH_NOARGS, ""}}, {{NULL, NULL, 0, NULL}}}};
+    static struct PyModuleDef module = {{PyModuleDef_HEAD_INIT, "_{0}", NULL, -1, methods}};
+    PyMODINIT_FUNC PyInit__{0}(void) {{ return PyModule_Create(&module); }}
+"""
+FILES = {
+    "setup.py": textwrap.dedent(SETUP),
+    "demo/__init__.py": "",
+    "csrc/shared.c": SHARED,
+    **{f"csrc/{name}.c": textwrap.dedent(MODULE).format(name) for name in ("one", "two", "three")},
+}
+
+pytestmark = pytest.mark.skipif(shutil.which("g++") is None, reason="needs a C++ compiler")
+
+
+def find_python(version):
+    """An interpreter of this version: the one that runs us, or one of pyenv's, or one on PATH."""
+    if sys.version_info[:2] == tuple(int(part) for part in version.split(".")):
+        return Path(sys.executable)
+    found = sorted(Path("~/.pyenv/versions").expanduser().glob(f"{version}.*/bin/python"))
+    on_path = shutil.which(f"python{version}")
+    return found[-1] if found else (Path(on_path) if on_path else None)
+
+
+def install_tools(requirements, target):
+    command = [sys.executable, "-m", "pip", "install", "--quiet", "--disable-pip-version-check", "--target", str(target)]
+    subprocess.run([*command, *requirements], check=True)
+
+
+class Lines(Reporter):
+    def __init__(self):
+        self.notes, self.texts, self.ended = [], [], 0
+
+    def note(self, text):
+        self.notes.append(text)
+
+    def task_advanced(self, task, done, text=""):
+        self.texts.append(text)
+
+    def task_ended(self, task, text=""):
+        self.ended += 1
+
+
+@pytest.fixture
+def store(tmp_path):
+    return WheelStore(tmp_path / "cache")
+
+
+@pytest.fixture(scope="module")
+def environments():
+    """Environments that claim a CPU torch: nothing here includes its headers."""
+    known = {}
+
+    def get(version=None):
+        version = version or "{}.{}".format(*sys.version_info[:2])
+        python = find_python(version)
+        if python is None:
+            pytest.skip(f"no Python {version} here")
+        if version not in known:
+            known[version] = dataclasses.replace(read_environment(python, None), torch=TORCH)
+        return known[version]
+
+    return get
+
+
+def build(sdist, environment, store, reporter=None, **options):
+    return build_wheel(
+        sdist,
+        recipe=RECIPE,
+        environment=environment,
+        store=store,
+        install_tools=options.pop("install_tools", install_tools),
+        reporter=reporter or Reporter(),
+        **options,
+    )
+
+
+@pytest.mark.parametrize("version", ["3.8", "3.13"])
+@pytest.mark.parametrize("jobs", [1, 2])
+def test_each_extension_gets_its_own_objects(environments, store, tmp_path, version, jobs):
+    environment, reporter = environments(version), Lines()
+    sdist = make_sdist(tmp_path, FILES)
+    wheel = build(sdist, environment, store, reporter, jobs=jobs)
+    artifact = open_wheel(wheel)
+    assert len(artifact.native_objects) == 3
+    extract_members(artifact, artifact.files, tmp_path / "site")
+    question = "from demo import _one, _two, _three; print(_one.name(), _two.name(), _three.name())"
+    answer = subprocess.run(
+        [str(environment.interpreter.executable), "-c", question],
+        cwd=tmp_path / "site",
+        stdout=subprocess.PIPE,
+        text=True,
+        check=True,
+    )
+    assert answer.stdout.split() == ["one", "two", "three"]
+    assert any(text.startswith("6/6 files") for text in reporter.texts) is (jobs > 1)
+    assert reporter.ended == 1
+    assert list((store.cache / "work").iterdir()) == []
+
+
+def test_the_second_build_is_none(environments, store, tmp_path):
+    def no_tools(requirements, target):
+        raise AssertionError("the store has it")
+
+    sdist = make_sdist(tmp_path, FILES)
+    first = build(sdist, environments(), store)
+    assert build(sdist, environments(), store, install_tools=no_tools) == first
+    (candidate,) = find_built("demo", environments(), cache=store.cache)
+    assert candidate.link.url == first.as_uri()
+
+
+def test_a_failed_build_names_log_and_error(environments, store, tmp_path):
+    sdist = make_sdist(tmp_path, {**FILES, "csrc/two.c": "int f(void) { return missing; }\n"})
+    with pytest.raises(BuildFailed) as caught:
+        build(sdist, environments(), store, jobs=2)
+    (log,) = (store.cache / "logs").iterdir()
+    assert str(log) in caught.value.message
+    assert "'missing' undeclared" in caught.value.message
+    assert "'missing' undeclared" in log.read_text()
+    assert list(find_built("demo", environments(), cache=store.cache)) == []
+    assert list((store.cache / "work").iterdir()) == []
+
+
+def test_the_build_sees_no_secrets(environments, store, tmp_path):
+    spy = "import os\nprint('SEEN', sorted(os.environ))\n" + FILES["setup.py"]
+    variables = {**os.environ, "MY_TOKEN": "x", "PIP_INDEX_URL": "https://u:p@h", "KEPT": "1"}
+    build(make_sdist(tmp_path, {**FILES, "setup.py": spy}), environments(), store, variables=variables)
+    (log,) = (store.cache / "logs").iterdir()
+    (seen,) = [line for line in log.read_text().splitlines() if line.startswith("SEEN")][:1]
+    assert "'KEPT'" in seen
+    assert "MY_TOKEN" not in seen and "PIP_INDEX_URL" not in seen
+
+
+def test_another_project_than_named_is_refused(environments, store, tmp_path):
+    other = FILES["setup.py"].replace('name="demo"', 'name="other"')
+    with pytest.raises(BuildFailed, match=r"built other 1\.0, asked was demo 1\.0"):
+        build(make_sdist(tmp_path, {**FILES, "setup.py": other}), environments(), store)
+
+
+def test_without_a_compiler_nothing_is_started(environments, store, tmp_path):
+    with pytest.raises(Refused, match="no C\\+\\+ compiler"):
+        build(make_sdist(tmp_path, FILES), environments(), store, variables={"PATH": str(tmp_path)})
+    assert not (store.cache / "logs").exists()
+
+
+def test_a_time_limit_ends_every_process(environments, store, tmp_path):
+    sdist = make_sdist(tmp_path, {**FILES, "setup.py": make_hanging_setup(tmp_path / "pid")})
+    with pytest.raises(BuildFailed, match="not finished after 2 s"):
+        build(sdist, environments(), store, timeout=2)
+    assert_ended(int((tmp_path / "pid").read_text()))
+
+
+def test_an_interrupt_ends_every_process(environments, store, tmp_path):
+    sdist = make_sdist(tmp_path, {**FILES, "setup.py": make_hanging_setup(tmp_path / "pid")})
+
+    def interrupt():
+        deadline = time.monotonic() + 60
+        while not (tmp_path / "pid").exists() and time.monotonic() < deadline:
+            time.sleep(0.05)
+        signal.pthread_kill(threading.main_thread().ident, signal.SIGINT)
+
+    thread = threading.Thread(target=interrupt)
+    thread.start()
+    with pytest.raises(KeyboardInterrupt):
+        build(sdist, environments(), store)
+    thread.join()
+    assert_ended(int((tmp_path / "pid").read_text()))
+    assert list((store.cache / "work").iterdir()) == []
+
+
+def make_hanging_setup(pid_file):
+    return (
+        "import os, subprocess\n"
+        "child = subprocess.Popen(['sleep', '300'])\n"
+        f"with open({str(pid_file) + '.tmp'!r}, 'w') as stream:\n"
+        "    stream.write(str(child.pid))\n"
+        f"os.rename({str(pid_file) + '.tmp'!r}, {str(pid_file)!r})\n"
+        "child.wait()\n"
+    )
+
+
+def assert_ended(pid):
+    for _ in range(100):
+        try:
+            # A killed grandchild may stay a zombie until somebody takes note of it: that is ended too.
+            if ") Z " in Path(f"/proc/{pid}/stat").read_text():
+                return
+            os.kill(pid, 0)
+        except (ProcessLookupError, FileNotFoundError):
+            return
+        time.sleep(0.05)
+    raise AssertionError(f"process {pid} still runs")
+
+
+def test_the_machine_is_read(environments):
+    machine = read_machine(environments(), os.environ)
+    assert machine.cores >= 1
+    assert machine.memory > 0
+    assert machine.compiler and Path(machine.compiler).is_file()
+    assert machine.toolkits == ()  # a CPU torch asks for none
