@@ -1,6 +1,6 @@
 """Builds an sdist against the installed torch; the wheel goes into our own store.
 
-The build sees the managed interpreter's packages and, in front of them, an overlay folder with the build tools.
+The build sees the managed interpreter's packages and, before them, an overlay folder with the build tools.
 Nothing is installed into the environment, and no other torch is fetched as build isolation would.
 """
 
@@ -67,8 +67,8 @@ def build_wheel(
 ) -> Path:
     """Build `sdist` against the environment's torch and return the wheel's path in the store.
 
-    `install_tools` fills the overlay (`pip install --target`); `variables` is the shell's environment (ours if not
-    given); `timeout` in seconds. A wheel that the store has for this torch and these GPUs is returned as it is.
+    `install_tools` fills the overlay (`pip install --target`); `variables` is the shell's environment (ours if
+    not given); `timeout` in seconds. What the store has for this torch and these GPUs is returned as it is.
     Raises Refused (no compiler, no fitting toolkit, no target GPU), BuildFailed (the message names the log).
     """
     variables = dict(os.environ) if variables is None else variables
@@ -264,11 +264,14 @@ def _unpack_tar(sdist: Path, folder: Path) -> None:
     with tarfile.open(str(sdist)) as archive:
         members = archive.getmembers()
         _check_amount(sdist, len(members), sum(member.size for member in members))
+        links = {PurePosixPath(member.name) for member in members if member.issym()}
         for member in members:
             inner = _is_inner_link(member)
             if not (member.isfile() or member.isdir() or inner):
                 raise Refused(f"{sdist.name}: {member.name!r} is a link that leaves it, or a special file")
             _check_name(sdist, member.name)
+            if links.intersection(PurePosixPath(member.name).parents):
+                raise Refused(f"{sdist.name}: {member.name!r} would be written through a link")
             member.mode = (member.mode or 0) & 0o755 | stat.S_IRUSR | stat.S_IWUSR
             member.uid = member.gid = 0
             member.uname = member.gname = ""
@@ -288,15 +291,16 @@ def _unpack_zip(sdist: Path, folder: Path) -> None:
 
 
 def _is_inner_link(member: tarfile.TarInfo) -> bool:
-    """A symbolic link (some projects have them) that, read as text, stays below the archive's top folder."""
-    if not member.issym() or PurePosixPath(member.linkname).is_absolute():
+    """A symbolic link (some projects have them) that stays below the archive's top folder.
+
+    `..` may only lead its target: behind another name it would depend on where that one leads.
+    """
+    target = PurePosixPath(member.linkname)
+    if not member.issym() or target.is_absolute():
         return False
-    depth = len(PurePosixPath(member.name).parts) - 2  # folders between the top folder and the link
-    for part in PurePosixPath(member.linkname).parts:
-        depth += -1 if part == ".." else 1
-        if depth < 0:
-            return False
-    return True
+    ups = len([part for part in target.parts if part == ".."])
+    folders = len(PurePosixPath(member.name).parts) - 2  # between the top folder and the link
+    return folders >= ups and ".." not in target.parts[ups:]
 
 
 def _check_name(sdist: Path, name: str) -> None:

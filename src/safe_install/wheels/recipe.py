@@ -25,8 +25,9 @@ _SECRET = re.compile(
     r"|(TOKEN|PASSWORD|PASSWD|SECRET|CREDENTIAL|API_?KEY|ACCESS_KEY|PRIVATE_KEY)",
     re.IGNORECASE,
 )
+_STRING = r""""[^"\n]*"|'[^'\n]*'"""
 _ASSIGNMENT = re.compile(
-    r"""^\s*([\w-]+)\s*=\s*(\[.*?\]\s*(?:#[^\n]*)?$|"[^"\n]*"|'[^'\n]*')""", re.MULTILINE | re.DOTALL
+    rf"""^\s*([\w-]+)\s*=\s*(\[(?:[^\]"'#]|{_STRING}|#[^\n]*)*\]|{_STRING})""", re.MULTILINE
 )
 _ARCHITECTURE = re.compile(r"^(\d+)\.(\d+)([af]?)(\+PTX)?$", re.IGNORECASE)
 
@@ -316,11 +317,7 @@ def _parse_table(text: str) -> Optional[Mapping[str, Any]]:
     if match is None:
         return None
     found: Dict[str, Any] = {}
-    for key, value in re.findall(
-        r"^\s*([\w-]+)\s*=\s*(\[.*?\]\s*(?:#[^\n]*)?$|\"[^\"\n]*\"|'[^'\n]*')",
-        match.group(1),
-        re.MULTILINE | re.DOTALL,
-    ):
+    for key, value in _ASSIGNMENT.findall(match.group(1)):
         try:
             found[key] = ast.literal_eval(value.strip())
         except (ValueError, SyntaxError):

@@ -1,0 +1,194 @@
+"""Fetching through a fake host: what is cached, what is refused, what is said."""
+
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path
+
+import pytest
+
+from safe_install.errors import DownloadFailed, HashMismatch
+from safe_install.events import Reporter
+from safe_install.models import Link
+from safe_install.wheels.fetch import Trust, fetch, find_local_path, mask_credentials, read_sighting
+
+URL = "https://data.pyg.org/whl/torch-1.8.0%2Bcu111/demo-1.0-py3-none-any.whl"
+NAME = "demo-1.0-py3-none-any.whl"
+
+
+class Host:
+    """Serves bytes by URL and counts how often it was asked."""
+
+    def __init__(self, **contents):
+        self.contents = {URL: b"first", **contents}
+        self.asked = []
+
+    def download(
+        self, url, destination, *, sha256=None, size_limit=None, on_progress=None, allowed_hosts=None
+    ):
+        self.asked.append((url, size_limit, allowed_hosts))
+        destination.write_bytes(self.contents[url])
+        if on_progress is not None:
+            on_progress(len(self.contents[url]), None)
+
+
+class Notes(Reporter):
+    def __init__(self):
+        self.notes, self.warnings, self.tasks = [], [], []
+
+    def note(self, text):
+        self.notes.append(text)
+
+    def warn(self, text):
+        self.warnings.append(text)
+
+    def task_started(self, task, total=None, unit=""):
+        self.tasks.append((task, total, unit))
+
+
+def sha256(content):
+    return hashlib.sha256(content).hexdigest()
+
+
+@pytest.fixture
+def take(tmp_path):
+    def run(link, host, reporter=None, **options):
+        return fetch(link, http=host, cache=tmp_path / "cache", reporter=reporter or Reporter(), **options)
+
+    return run
+
+
+def test_a_promised_file_is_fetched_once(take):
+    host, reporter = Host(), Notes()
+    link = Link(URL, NAME, sha256=sha256(b"first").upper(), size=5)
+    path = take(link, host, reporter, allowed_hosts=("data.pyg.org",))
+    assert (path.name, path.read_bytes()) == (NAME, b"first")
+    assert take(link, host) == path
+    assert host.asked == [(URL, 5, ("data.pyg.org",))]
+    assert reporter.tasks == [(f"download {NAME}", 5, "bytes")]
+    assert not reporter.notes
+
+
+def test_a_fragment_is_not_sent(take):
+    host = Host()
+    take(Link(URL + "#sha256=abc", NAME), host)
+    assert host.asked[0][0] == URL
+
+
+def test_other_bytes_than_promised_are_refused_and_not_kept(take, tmp_path):
+    with pytest.raises(HashMismatch) as caught:
+        take(Link(URL, NAME, sha256=sha256(b"other"), found_in="bundled facts"), Host())
+    assert sha256(b"first") in caught.value.message
+    assert sha256(b"other") in caught.value.message
+    assert "bundled facts" in caught.value.message
+    assert [p for p in (tmp_path / "cache").rglob("*") if p.is_file() and p.name != ".lock"] == []
+
+
+def test_the_same_name_elsewhere_is_another_file(take):
+    mirror = "https://mirror.example/demo-1.0-py3-none-any.whl"
+    host = Host(**{mirror: b"mirrored"})
+    first, second = take(Link(URL, NAME), host), take(Link(mirror, NAME), host)
+    assert (first.read_bytes(), second.read_bytes()) == (b"first", b"mirrored")
+
+
+def test_a_file_without_promise_is_remembered_at_first_sight(take, tmp_path):
+    host, reporter = Host(), Notes()
+    path = take(Link(URL, NAME), host, reporter)
+    assert sha256(b"first") in reporter.notes[0]
+    sighting = read_sighting(tmp_path / "cache", URL)
+    assert (sighting.sha256, sighting.size, sighting.url) == (sha256(b"first"), 5, URL)
+    host.contents[URL] = b"changed"
+    assert take(Link(URL, NAME), host) == path  # the cached file is still the one that was seen
+    assert len(host.asked) == 1
+
+
+def test_a_changed_file_is_refused_until_the_record_is_removed(take):
+    host = Host()
+    take(Link(URL, NAME), host).unlink()
+    host.contents[URL] = b"changed"
+    with pytest.raises(HashMismatch) as caught:
+        take(Link(URL, NAME), host)
+    assert sha256(b"first") in caught.value.message and sha256(b"changed") in caught.value.message
+    record = next(word for word in caught.value.hint.split() if word.endswith("sighting.json"))
+    Path(record).unlink()
+    assert take(Link(URL, NAME), host).read_bytes() == b"changed"
+
+
+def test_a_damaged_record_is_not_taken_for_never_seen(take, tmp_path):
+    host = Host()
+    take(Link(URL, NAME), host)
+    (record,) = (tmp_path / "cache").rglob("sighting.json")
+    record.write_text("{")
+    with pytest.raises(HashMismatch, match="cannot be read"):
+        take(Link(URL, NAME), host)
+
+
+def test_a_cached_file_that_was_damaged_is_fetched_again(take):
+    host, reporter = Host(), Notes()
+    link = Link(URL, NAME, sha256=sha256(b"first"))
+    path = take(link, host)
+    path.write_bytes(b"rotten")
+    assert take(link, host, reporter).read_bytes() == b"first"
+    assert "damaged" in reporter.warnings[0]
+
+
+def test_hashes_can_be_required(take):
+    host = Host()
+    with pytest.raises(HashMismatch, match="nobody promised"):
+        take(Link(URL, NAME), host, trust=Trust.PROMISED)
+    assert host.asked == []
+
+
+def test_another_size_than_listed_is_refused(take):
+    with pytest.raises(DownloadFailed, match="sent 5 bytes, promised were 4"):
+        take(Link(URL, NAME, size=4), Host())
+
+
+@pytest.mark.parametrize("name", ["", "..", "a/b.whl", "a\\b.whl", "..%2fb.whl", "x\0.whl", "x" * 256])
+def test_names_that_are_no_plain_file_names_are_refused(take, name):
+    host = Host()
+    with pytest.raises(DownloadFailed, match="not a plain file name"):
+        take(Link(URL, name), host)
+    assert host.asked == []
+
+
+@pytest.mark.parametrize("form", ["url", "path"])
+def test_local_files_are_used_where_they_are(take, tmp_path, form):
+    path = tmp_path / "with space+.whl"
+    path.write_bytes(b"local")
+    link = Link(path.as_uri() if form == "url" else str(path), NAME, sha256=sha256(b"local"))
+    assert take(link, Host()) == path
+
+
+def test_local_files_are_hashed_and_must_exist(take, tmp_path):
+    path = tmp_path / NAME
+    path.write_bytes(b"local")
+    with pytest.raises(HashMismatch, match=sha256(b"local")):
+        take(Link(path.as_uri(), NAME, sha256=sha256(b"other")), Host())
+    with pytest.raises(DownloadFailed, match="is not a file"):
+        take(Link(str(tmp_path / "gone.whl"), NAME), Host())
+    with pytest.raises(DownloadFailed, match="more than the limit"):
+        take(Link(path.as_uri(), NAME), Host(), size_limit=4)
+
+
+def test_a_file_url_of_another_machine_is_refused():
+    with pytest.raises(DownloadFailed, match="another machine"):
+        find_local_path("file://server/share/x.whl")
+
+
+@pytest.mark.parametrize(
+    ("url", "shown"),
+    [
+        ("https://user:secret@host:8080/x.whl", "https://****@host:8080/x.whl"),
+        ("https://token@host/x.whl", "https://****@host/x.whl"),
+        ("https://host/x@1.whl", "https://host/x@1.whl"),
+    ],
+)
+def test_credentials_are_not_shown(url, shown):
+    assert mask_credentials(url) == shown
+
+
+def test_credentials_are_not_part_of_the_key(take):
+    secret = URL.replace("https://", "https://user:secret@")
+    host = Host(**{secret: b"first"})
+    assert take(Link(secret, NAME), host) == take(Link(URL, NAME), host)

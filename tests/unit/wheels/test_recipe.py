@@ -1,0 +1,302 @@
+"""Every answer to "can this be built here, and how": tables, no processes."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+
+import pytest
+from packaging.version import Version
+
+from safe_install.models import Device, Driver
+from safe_install.wheels.recipe import (
+    DEFAULT_TOOLS,
+    LEGACY_BACKEND,
+    BuildPlan,
+    BuildRecipe,
+    BuildRefusal,
+    BuildSystem,
+    Machine,
+    Toolkit,
+    count_jobs,
+    explain_failure,
+    find_error_lines,
+    parse_architectures,
+    parse_build_system,
+    plan_build,
+    scrub_variables,
+    select_tools,
+    split_log,
+)
+from tests.factories import make_distribution, make_environment
+
+GIB = 1024**3
+RECIPE = BuildRecipe("torch-scatter", Version("2.1.2"))
+CUDA_118 = Toolkit(Path("/opt/cuda-11.8"), "11.8", ("35", "70", "80", "86", "90"))
+CUDA_124 = Toolkit(Path("/opt/cuda-12.4"), "12.4", ("50", "70", "80", "90"))
+CUDA_121 = Toolkit(Path("/opt/cuda-12.1"), "12.1")
+CUDA_130 = Toolkit(Path("/usr/local/cuda"), "13.0", ("75", "80", "90", "120"))
+MACHINE = Machine(cores=8, memory=64 * GIB, compiler="/usr/bin/g++", has_python_headers=True)
+
+
+def make_driver(*capabilities, declared=False):
+    devices = tuple(Device(f"GPU {i}", capability) for i, capability in enumerate(capabilities))
+    return Driver("535.104.05", "12.2", devices, declared)
+
+
+def decide(torch="2.4.0+cu124", driver=None, toolkits=(), variables=None, jobs=None, **machine):
+    return plan_build(
+        make_environment(torch=torch, driver=driver),
+        RECIPE,
+        machine=dataclasses.replace(MACHINE, toolkits=tuple(toolkits), **machine),
+        variables={"PATH": "/usr/bin"} if variables is None else variables,
+        jobs=jobs,
+    )
+
+
+@pytest.mark.parametrize(
+    ("case", "check", "said"),
+    [
+        pytest.param({"torch": None}, "no-torch", "torch", id="no torch"),
+        pytest.param({"torch": "2.4.0+cpu", "compiler": None}, "host-compiler", "C++ compiler", id="no compiler"),
+        pytest.param({"torch": "2.4.0+cpu", "has_python_headers": False}, "host-compiler", "Python 3.11", id="no headers"),
+        pytest.param({"driver": make_driver("8.0")}, "no-toolkit", "CUDA 12.4", id="no nvcc"),
+        pytest.param(
+            {"driver": make_driver("8.0"), "toolkits": [CUDA_130, CUDA_118]}, "nvcc-mismatch", "CUDA 13.0", id="other majors"
+        ),
+        pytest.param({"toolkits": [CUDA_124]}, "no-target-gpu", "none is visible", id="no GPU, none declared"),
+        pytest.param(
+            {"toolkits": [CUDA_124], "driver": Driver("535.104.05", "12.2", (), True)},
+            "no-target-gpu",
+            "none is visible",
+            id="a declared driver names no GPU",
+        ),
+        pytest.param(
+            {"toolkits": [CUDA_124], "driver": make_driver("12.0")}, "target-gpu", "capability 12.0", id="GPU too new for nvcc"
+        ),
+    ],
+)
+def test_refusals_say_what_is_missing_and_what_helps(case, check, said):
+    answer = decide(**case)
+    assert isinstance(answer, BuildRefusal)
+    assert answer.check == check
+    assert said in answer.detail
+    assert answer.hint
+
+
+@pytest.mark.parametrize(
+    ("case", "architectures"),
+    [
+        pytest.param({"driver": make_driver("9.0", "8.0", "8.0")}, ("8.0", "9.0"), id="the GPUs that are here"),
+        pytest.param({"driver": make_driver("8.0", declared=True)}, ("8.0",), id="declared"),
+        pytest.param({"variables": {"TORCH_CUDA_ARCH_LIST": "8.0;9.0+PTX"}}, ("8.0", "9.0+PTX"), id="variable"),
+        pytest.param(
+            {"variables": {"TORCH_CUDA_ARCH_LIST": "7.0"}, "driver": make_driver("8.0")}, ("7.0",), id="variable over GPUs"
+        ),
+        pytest.param(
+            {"variables": {"TORCH_CUDA_ARCH_LIST": "7.0"}, "driver": make_driver("8.0", declared=True)},
+            ("8.0",),
+            id="declared over variable",
+        ),
+        pytest.param({"variables": {"TORCH_CUDA_ARCH_LIST": "Ampere"}}, ("Ampere",), id="a name is torch's to read"),
+    ],
+)
+def test_cuda_builds_know_their_gpus(case, architectures):
+    plan = decide(toolkits=[CUDA_124], **case)
+    assert isinstance(plan, BuildPlan)
+    assert plan.gpu_architectures == architectures
+    assert plan.variables["TORCH_CUDA_ARCH_LIST"] == ";".join(architectures)
+    assert plan.variables["FORCE_CUDA"] == "1"
+    assert plan.variables["CUDA_HOME"] == "/opt/cuda-12.4"
+    assert plan.variables["PATH"].startswith("/opt/cuda-12.4/bin:")
+
+
+@pytest.mark.parametrize(
+    ("toolkits", "chosen"),
+    [
+        pytest.param([CUDA_130, CUDA_121, CUDA_124], CUDA_124, id="same minor first"),
+        pytest.param([CUDA_118, CUDA_121], CUDA_121, id="else the same major"),
+    ],
+)
+def test_the_toolkit_is_of_torchs_major(toolkits, chosen):
+    assert decide(toolkits=toolkits, driver=make_driver("8.0")).toolkit == chosen
+
+
+def test_a_cpu_torch_is_never_built_for_cuda():
+    plan = decide("2.13.0+cpu", make_driver("8.0"), [CUDA_130], {"FORCE_CUDA": "1", "PATH": "/usr/bin"})
+    assert "FORCE_CUDA" not in plan.variables
+    assert (plan.gpu_architectures, plan.toolkit, plan.variables["PATH"]) == ((), None, "/usr/bin")
+
+
+def test_a_project_may_want_no_force_and_other_variables():
+    recipe = dataclasses.replace(RECIPE, cuda_variables={}, variables={"BUILD_DOCS": "0"})
+    environment = make_environment(torch="2.4.0+cu124", driver=make_driver("8.0"))
+    plan = plan_build(environment, recipe, machine=dataclasses.replace(MACHINE, toolkits=(CUDA_124,)), variables={})
+    assert "FORCE_CUDA" not in plan.variables
+    assert plan.variables["BUILD_DOCS"] == "0"
+
+
+@pytest.mark.parametrize(
+    ("case", "jobs"),
+    [
+        pytest.param({}, 8, id="cores"),
+        pytest.param({"memory": 5 * GIB}, 2, id="memory"),
+        pytest.param({"memory": 0}, 1, id="at least one"),
+        pytest.param({"variables": {"MAX_JOBS": "3"}}, 3, id="MAX_JOBS"),
+        pytest.param({"variables": {"MAX_JOBS": "many"}}, 8, id="MAX_JOBS that is no number"),
+        pytest.param({"variables": {"MAX_JOBS": "3"}, "jobs": 5}, 5, id="asked for"),
+        pytest.param({"torch": "2.4.0+cu124", "toolkits": [CUDA_124], "driver": make_driver("8.0"), "memory": 9 * GIB}, 2, id="nvcc"),
+    ],
+)
+def test_jobs_fit_cores_and_memory(case, jobs):
+    plan = decide(**{"torch": "2.4.0+cpu", **case})
+    assert (plan.jobs, plan.variables["MAX_JOBS"]) == (jobs, str(jobs))
+
+
+def test_count_jobs_is_never_more_than_cores():
+    assert count_jobs(dataclasses.replace(MACHINE, cores=2), memory_per_job=GIB) == 2
+
+
+def test_debug_information_is_left_out_unless_the_person_wants_it():
+    assert decide("2.4.0+cpu").variables["CPPFLAGS"] == "-g0"
+    assert decide("2.4.0+cpu", variables={"CPPFLAGS": "-g"}).variables["CPPFLAGS"] == "-g0 -g"
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["PIP_INDEX_URL", "UV_INDEX", "GITHUB_TOKEN", "HF_TOKEN", "MY_PASSWORD", "AWS_SECRET_ACCESS_KEY", "AWS_REGION",
+     "TWINE_USERNAME", "OPENAI_API_KEY", "client_secret", "SSH_AUTH_SOCK", "PYTHONPATH", "PYTHONHOME"],
+)  # fmt: skip
+def test_secrets_do_not_reach_the_build(name):
+    assert scrub_variables({name: "x", "PATH": "/bin"}) == {"PATH": "/bin"}
+    assert name not in decide("2.4.0+cpu", variables={name: "x"}).variables
+
+
+def test_what_a_build_needs_reaches_it():
+    kept = {"PATH": "/bin", "CC": "gcc", "CXX": "g++", "HOME": "/root", "https_proxy": "http://p:1", "CFLAGS": "-O2"}
+    assert scrub_variables(kept) == kept
+
+
+@pytest.mark.parametrize(
+    ("text", "entries"),
+    [("", ()), ("8.0", ("8.0",)), ("8.0;8.6+PTX", ("8.0", "8.6+PTX")), ("7.0 7.5, 8.0 7.0", ("7.0", "7.5", "8.0"))],
+)
+def test_architecture_lists(text, entries):
+    assert parse_architectures(text) == entries
+
+
+PYPROJECT = """
+[project]
+name = "demo"
+requires = ["wrong"]
+
+[build-system]  # a comment
+requires = [
+    "setuptools>=61",   # a comment [with brackets]
+    'torch>=2.0; python_version >= "3.8"',
+    "numpy",
+]
+build-backend = "setuptools.build_meta"
+backend-path = ["."]
+
+[tool.x]
+build-backend = "wrong"
+"""
+
+
+@pytest.mark.parametrize(
+    ("text", "system"),
+    [
+        ("", BuildSystem((), LEGACY_BACKEND, ())),
+        ("[tool.black]\nline-length = 100\n", BuildSystem((), LEGACY_BACKEND, ())),
+        ('[build-system]\nrequires = ["setuptools", "torch"]', BuildSystem(("setuptools", "torch"), LEGACY_BACKEND)),
+        (
+            PYPROJECT,
+            BuildSystem(
+                ("setuptools>=61", 'torch>=2.0; python_version >= "3.8"', "numpy"), "setuptools.build_meta", (".",)
+            ),
+        ),
+        ("[build-system]\nrequires = []\nbuild-backend = 'hatchling.build'\n", BuildSystem((), "hatchling.build")),
+    ],
+)
+def test_build_systems(text, system):
+    assert parse_build_system(text) == system
+
+
+@pytest.mark.parametrize(
+    ("requires", "tools"),
+    [
+        pytest.param((), ("ninja", "setuptools<81", "wheel"), id="none"),
+        pytest.param(("setuptools>=61", "wheel"), ("ninja", "setuptools<81", "wheel"), id="ours is in theirs"),
+        pytest.param(("setuptools>=82",), ("ninja", "setuptools>=82", "wheel"), id="theirs is newer"),
+        pytest.param(
+            ("torch==2.4", "torchvision", "nvidia-cuda-nvcc", "triton"), ("ninja", "setuptools<81", "wheel"), id="never torch"
+        ),
+        pytest.param(("numpy", "pybind11>=2"), ("ninja", "pybind11>=2", "setuptools<81", "wheel"), id="numpy is installed"),
+        pytest.param(("colorama; sys_platform == 'win32'",), ("ninja", "setuptools<81", "wheel"), id="marker"),
+        pytest.param(("not a requirement!",), ("ninja", "setuptools<81", "wheel"), id="unreadable"),
+    ],
+)
+def test_tools(requires, tools):
+    environment = make_environment(make_distribution("numpy", "1.26"), torch="2.4.0+cpu")
+    assert select_tools(RECIPE, BuildSystem(requires), environment) == tools
+
+
+def test_default_tools_keep_pkg_resources():
+    assert "setuptools<81" in DEFAULT_TOOLS
+
+
+GCC_LOG = """
+building 'torch_scatter._scatter_cpu' extension
+g++ -Wsign-compare -c csrc/scatter.cpp -o build/scatter.o -Werror=format
+csrc/scatter.cpp: In function 'int f()':
+csrc/scatter.cpp:12:3: error: 'foo' was not declared in this scope
+   12 |   foo();
+csrc/scatter.cpp:13:3: error: 'bar' was not declared in this scope
+error: command '/usr/bin/g++' failed with exit code 1
+""".splitlines()
+
+
+def test_the_first_errors_of_a_compiler_are_told():
+    assert find_error_lines(GCC_LOG) == (
+        "csrc/scatter.cpp:12:3: error: 'foo' was not declared in this scope",
+        "csrc/scatter.cpp:13:3: error: 'bar' was not declared in this scope",
+    )
+
+
+@pytest.mark.parametrize(
+    ("line", "hint"),
+    [
+        ("c++: fatal error: Killed signal terminated program cc1plus", "MAX_JOBS=1"),
+        ("csrc/x.cpp:1:10: fatal error: THC/THC.h: No such file or directory", "too old"),
+        ("#error -- unsupported GNU version! gcc versions later than 10 are not supported!", "older gcc"),
+        ("fatal error: Python.h: No such file or directory", "headers of this Python"),
+        ("ModuleNotFoundError: No module named 'pkg_resources'", "setuptools below 82"),
+        ("ModuleNotFoundError: No module named 'psutil'", "pyproject.toml does not name"),
+        ("error: <urlopen error [Errno 110] Connection timed out>", "network"),
+        ("OSError: [Errno 28] No space left on device", "disk"),
+        ("RuntimeError: The detected CUDA version (12.3) mismatches the version that was", "CUDA_HOME"),
+        ("fatal error: cusparse.h: No such file or directory", "development package"),
+        ("something nobody has seen", "read the log"),
+    ],
+)
+def test_known_failures_have_a_hint(line, hint):
+    assert hint in explain_failure(["building", line])
+
+
+@pytest.mark.parametrize(
+    ("log", "lines"),
+    [
+        (["a", "", "Traceback (most recent call last):", "ValueError: no"], ("ValueError: no",)),
+        (["only", "", "these words"], ("only", "these words")),
+        ([], ()),
+        (["x.cpp:1: error: same"] * 9, ("x.cpp:1: error: same",)),
+        ([f"x.cpp:{i}: error: e" for i in range(9)], tuple(f"x.cpp:{i}: error: e" for i in range(6))),
+    ],
+)
+def test_error_lines(log, lines):
+    assert find_error_lines(log) == lines
+
+
+def test_colours_are_taken_out_of_a_log():
+    assert split_log("x.c:1: \x1b[01;31merror:\x1b[m no\nnext") == ["x.c:1: error: no", "next"]

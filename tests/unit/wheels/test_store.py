@@ -1,0 +1,161 @@
+"""The store hands out a wheel only to the torch, Python, platform and GPUs that it was built for."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from pathlib import Path
+
+import pytest
+from packaging.tags import Tag
+from packaging.version import Version
+
+from safe_install.errors import HashMismatch
+from safe_install.events import Reporter
+from safe_install.models import BuiltFor, CandidateKind, Device, Driver, TorchBuild
+from safe_install.wheels.archive import open_wheel
+from safe_install.wheels.fetch import fetch
+from safe_install.wheels.store import WheelStore, find_cache, make_key, make_record
+from tests.factories import make_environment, make_interpreter
+from tests.unit.wheels.crafted import METADATA, make_wheel
+
+CPU = TorchBuild(Version("2.13.0+cpu"), "2.13.0+cpu", "cpu", None, None, True, "cf30153c1234")
+CUDA = TorchBuild(Version("2.15.0"), "2.15.0+cu132", "cu132", "13.2", None, True, "aaaabbbbcccc")
+
+
+def make_env(torch=CPU, *, gpus=(), **interpreter):
+    devices = tuple(Device("GPU", capability) for capability in gpus)
+    driver = Driver("580.1", "13.2", devices) if gpus else None
+    environment = make_environment(interpreter=make_interpreter(**interpreter), driver=driver)
+    return dataclasses.replace(environment, torch=torch)
+
+
+def keep(store, folder, environment, *, architectures=(), version="1.0"):
+    folder.mkdir(parents=True, exist_ok=True)
+    artifact = open_wheel(
+        make_wheel(
+            folder,
+            filename=f"demo-{version}-cp311-cp311-linux_x86_64.whl",
+            dist_info=f"demo-{version}.dist-info",
+            metadata=METADATA.replace("1.0", version),
+        )
+    )
+    record = make_record(
+        artifact,
+        environment,
+        architectures=architectures,
+        sdist=Path(f"demo-{version}.tar.gz"),
+        sdist_sha256="ab" * 32,
+        tools=("setuptools<81",),
+        seconds=1.23,
+        log=folder / "log",
+    )
+    return store.add(artifact, record, environment)
+
+
+@pytest.fixture
+def store(tmp_path):
+    return WheelStore(tmp_path / "cache")
+
+
+def test_a_built_wheel_comes_back_as_a_candidate(store, tmp_path):
+    path = keep(store, tmp_path / "w", make_env())
+    (candidate,) = store.find("demo", make_env())
+    assert candidate.kind is CandidateKind.BUILT
+    assert (candidate.name, candidate.version) == ("demo", Version("1.0"))
+    assert candidate.tags == {Tag("cp311", "cp311", "linux_x86_64")}
+    assert candidate.built_for == BuiltFor("2.13.0", "cpu", True)
+    assert candidate.link.found_in == "built here"
+    assert fetch(candidate, http=None, cache=tmp_path, reporter=Reporter()) == path
+    assert store.select("demo", Version("1.0"), make_env(), architectures=()) == path
+    assert store.select("demo", Version("1.1"), make_env(), architectures=()) is None
+
+
+def test_a_wheel_damaged_in_the_store_is_found_out_on_use(store, tmp_path):
+    path = keep(store, tmp_path / "w", make_env())
+    path.write_bytes(path.read_bytes() + b"x")
+    (candidate,) = store.find("demo", make_env())
+    with pytest.raises(HashMismatch):
+        fetch(candidate, http=None, cache=tmp_path, reporter=Reporter())
+
+
+def test_newer_versions_come_first(store, tmp_path):
+    for version in ("1.9", "1.10", "1.2"):
+        keep(store, tmp_path / "w", make_env(), version=version)
+    assert [str(c.version) for c in store.find("demo", make_env())] == ["1.10", "1.9", "1.2"]
+
+
+@pytest.mark.parametrize(
+    ("other", "found"),
+    [
+        pytest.param(make_env(), True, id="the same"),
+        pytest.param(make_env(prefix=Path("/elsewhere")), True, id="another environment"),
+        pytest.param(make_env(libc=("glibc", "2.40")), True, id="newer libc"),
+        pytest.param(make_env(libc=("glibc", "2.31")), False, id="older libc"),
+        pytest.param(make_env(libc=("musl", "1.2")), False, id="other libc"),
+        pytest.param(make_env(version="3.12.1"), False, id="other Python"),
+        pytest.param(make_env(abiflags="t"), False, id="free-threaded Python"),
+        pytest.param(make_env(platform="linux_aarch64"), False, id="other machine"),
+        pytest.param(make_env(dataclasses.replace(CPU, runtime_version="2.13.1+cpu")), False, id="other torch"),
+        pytest.param(make_env(dataclasses.replace(CPU, git_version="0000")), False, id="same name, other torch"),
+        pytest.param(make_env(dataclasses.replace(CPU, cxx11_abi=False)), False, id="other C++ ABI"),
+        pytest.param(make_env(CUDA), False, id="CUDA torch"),
+        pytest.param(make_env(None), False, id="no torch"),
+    ],
+)
+def test_a_wheel_is_for_one_torch_build(store, tmp_path, other, found):
+    keep(store, tmp_path / "w", make_env())
+    assert bool(list(store.find("demo", other))) is found
+
+
+@pytest.mark.parametrize(
+    ("built", "gpus", "found"),
+    [
+        (("8.0",), ("8.0",), True),
+        (("8.0",), ("8.6",), True),
+        (("8.6",), ("8.0",), False),
+        (("8.0",), ("9.0",), False),
+        (("8.0+PTX",), ("9.0",), True),
+        (("9.0+PTX",), ("8.0",), False),
+        (("8.0", "9.0"), ("8.0", "9.0"), True),
+        (("8.0",), ("8.0", "9.0"), False),
+        (("10.0",), ("9.0",), False),
+        (("8.0",), (), True),
+    ],
+)
+def test_every_gpu_must_be_served(store, tmp_path, built, gpus, found):
+    keep(store, tmp_path / "w", make_env(CUDA), architectures=built)
+    assert bool(list(store.find("demo", make_env(CUDA, gpus=gpus)))) is found
+
+
+def test_a_build_without_gpu_code_is_not_for_a_cuda_torch(store, tmp_path):
+    keep(store, tmp_path / "w", make_env(CUDA))
+    assert list(store.find("demo", make_env(CUDA))) == []
+
+
+def test_a_wheel_without_a_whole_record_does_not_exist(store, tmp_path):
+    path = keep(store, tmp_path / "w", make_env())
+    record = Path(f"{path}.json")
+    raw = json.loads(record.read_text())
+    for text in ("", "{", json.dumps({**raw, "format": 2}), json.dumps({**raw, "unknown": 1}), "[]"):
+        record.write_text(text)
+        assert list(store.find("demo", make_env())) == []
+    record.write_text(json.dumps(raw))
+    assert len(list(store.find("demo", make_env()))) == 1
+
+
+def test_a_second_build_replaces_the_first(store, tmp_path):
+    first = keep(store, tmp_path / "a", make_env())
+    assert keep(store, tmp_path / "b", make_env()) == first
+    assert sorted(p.name for p in first.parent.iterdir()) == [first.name, f"{first.name}.json"]
+
+
+def test_keys_are_readable_and_safe():
+    assert make_key(make_env()) == "torch2.13.0+cpu-cf30153c-cxx11-cp311-linux_x86_64"
+    odd = dataclasses.replace(CPU, runtime_version="2.8.0a0+../x", git_version=None, cxx11_abi=None)
+    assert make_key(make_env(odd)) == "torch2.8.0a0+.._x-cp311-linux_x86_64"
+
+
+def test_the_cache_folder_can_be_chosen():
+    assert find_cache({"SAFE_INSTALL_CACHE_DIR": "/data/cache"}) == Path("/data/cache")
+    assert find_cache({}).name == "torch-safe-install"
