@@ -19,16 +19,20 @@ Content = Union[str, bytes]
 class SmallEnvironment:
     """`bin`, `lib/python3.11/site-packages`, `pyvenv.cfg`; files are named relative to site-packages."""
 
-    def __init__(self, prefix: Path) -> None:
+    def __init__(self, prefix: Path, *, fresh: bool = True) -> None:
         self.prefix = prefix
         self.site = prefix / "lib" / "python3.11" / "site-packages"
         self.scripts = prefix / "bin"
+        self.scheme = Scheme(self.site, self.site, self.scripts, prefix, prefix / "include" / "python3.11")
+        if fresh:
+            self._write()
+
+    def _write(self) -> None:
         for folder in (self.site, self.scripts):
             folder.mkdir(parents=True, exist_ok=True)
-        (prefix / "pyvenv.cfg").write_text("home = /usr/bin\n")
+        (self.prefix / "pyvenv.cfg").write_text("home = /usr/bin\n")
         (self.scripts / "python").write_text("#!interpreter\n")
         (self.scripts / "activate").write_text("# activate\n")
-        self.scheme = Scheme(self.site, self.site, self.scripts, prefix, prefix / "include" / "python3.11")
 
     def install(
         self, name: str, version: str, files: Mapping[str, Content], **options: object
@@ -36,9 +40,7 @@ class SmallEnvironment:
         """Write a distribution into the environment, as pip would have."""
         return write_distribution(self.site, name, version, files, **options)  # type: ignore[arg-type]
 
-    def stage(
-        self, transaction: swap.Transaction, name: str, version: str, files: Mapping[str, Content]
-    ) -> None:
+    def stage(self, transaction: swap.Transaction, name: str, version: str, files: Mapping[str, Content]) -> None:
         """Write a distribution into the stage, as `pip install --root` would."""
         site = Path(f"{transaction.stage}{self.site}")
         site.mkdir(parents=True, exist_ok=True)
@@ -77,9 +79,7 @@ def write_distribution(
     return make_installed(site, name, version, installer=installer)
 
 
-def make_installed(
-    site: Path, name: str, version: str, *, installer: Optional[str] = "pip"
-) -> InstalledDistribution:
+def make_installed(site: Path, name: str, version: str, *, installer: Optional[str] = "pip") -> InstalledDistribution:
     """The value for a distribution that lies in `site`."""
     folder = site / f"{name.replace('-', '_')}-{version}.dist-info"
     return InstalledDistribution(canonicalize_name(name), version, folder, site, installer=installer)

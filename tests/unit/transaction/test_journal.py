@@ -96,9 +96,7 @@ def test_recover_keeps_to_the_syntax_of_python_3_6() -> None:
     if not python.exists():
         pytest.skip("no Python 3.6 here")
     script = "import sys; compile(open(sys.argv[1]).read(), 'recover.py', 'exec')"
-    done = subprocess.run(
-        [str(python), "-c", script, recover.__file__], capture_output=True, text=True, check=False
-    )
+    done = subprocess.run([str(python), "-c", script, recover.__file__], capture_output=True, text=True, check=False)
     assert (done.returncode, done.stderr) == (0, "")
 
 
@@ -108,7 +106,8 @@ def test_recover_imports_only_the_standard_library(tmp_path: Path) -> None:
         for line in Path(recover.__file__).read_text().splitlines()
         if line.strip().startswith(("import ", "from "))
     }
-    assert imported <= set(["ctypes", "errno", "fcntl", "hashlib", "json", "os", "re", "shutil", "stat", "sys", "typing"])
+    allowed = {"ctypes", "errno", "fcntl", "hashlib", "json", "os", "re", "shutil", "stat", "sys", "typing"}
+    assert imported <= allowed
     assert json.loads(json.dumps(make_document(JOURNAL)))["format"] == recover.FORMAT
     assert recover.main([str(tmp_path)]) == 0
     assert os.listdir(tmp_path) == []

@@ -30,11 +30,7 @@ class FakeTree:
         return "d" if path == "/" or any(name.startswith(path + "/") for name in self.files) else None
 
     def read_entries(self, directory: str) -> Mapping[str, str]:
-        names = {
-            name[len(directory) + 1 :].split("/")[0]
-            for name in self.files
-            if name.startswith(directory + "/")
-        }
+        names = {name[len(directory) + 1 :].split("/")[0] for name in self.files if name.startswith(directory + "/")}
         return {name: self.read_kind(f"{directory}/{name}") or "" for name in names}
 
     def resolve(self, path: str) -> str:
@@ -211,9 +207,7 @@ def test_refused(disk, stage, owners, path, words):  # type: ignore[no-untyped-d
     assert words in refusal.reason
 
 
-@pytest.mark.parametrize(
-    "name", ["python-argcomplete-check", "activate-global-python-argcomplete", "pythonfoo"]
-)
+@pytest.mark.parametrize("name", ["python-argcomplete-check", "activate-global-python-argcomplete", "pythonfoo"])
 def test_names_that_only_look_protected(name: str) -> None:
     assert AREAS.find_objection(f"/env/bin/{name}") is None
 

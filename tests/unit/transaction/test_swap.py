@@ -20,6 +20,7 @@ from safe_install.transaction import history, swap
 from safe_install.transaction import recover as recovery
 from safe_install.transaction.journal import encode
 from safe_install.transaction.moves import Level
+from tests.exdev import refuse_renames_of_directories
 from tests.small_environment import SmallEnvironment, make_installed
 from tests.treehash import hash_tree, read_tree
 
@@ -81,7 +82,7 @@ def test_swap_roll_back_again_commit_undo(
         target.parent.mkdir(parents=True, exist_ok=True)
         target.write_text(content)
     if level is Level.FILE:
-        refuse_renames_of_directories(monkeypatch)
+        refuse_renames_of_directories(monkeypatch.setattr)
     before = read_tree(env.prefix, times=True, bytecode=True)
     with env.begin() as transaction:
         if new_files:
@@ -111,31 +112,11 @@ def test_swap_roll_back_again_commit_undo(
     assert read_tree(env.prefix) == after
 
 
-def refuse_renames_of_directories(monkeypatch: pytest.MonkeyPatch) -> None:
-    """As overlayfs does for the directories of a lower layer."""
-    rename, exchange = os.rename, recovery.exchange
-
-    def rename_files(first: str, second: str) -> None:
-        if os.path.isdir(first) and "trash-" not in str(second):
-            raise OSError(errno.EXDEV, os.strerror(errno.EXDEV), first)
-        rename(first, second)
-
-    def exchange_files(first: str, second: str) -> None:
-        if os.path.isdir(first) or os.path.isdir(second):
-            raise OSError(errno.EXDEV, os.strerror(errno.EXDEV), first)
-        exchange(first, second)
-
-    monkeypatch.setattr(os, "rename", rename_files)
-    monkeypatch.setattr(recovery, "exchange", exchange_files)
-
-
 def without_times(tree: Dict[str, Tuple[object, ...]]) -> Dict[str, Tuple[object, ...]]:
     return {path: (row[0], row[1], 0) if row[0] == "d" else row for path, row in tree.items()}
 
 
-def assert_files(
-    env: SmallEnvironment, new: Dict[str, str], *, gone: set[str], kept: Dict[str, str]
-) -> None:
+def assert_files(env: SmallEnvironment, new: Dict[str, str], *, gone: set[str], kept: Dict[str, str]) -> None:
     for path, content in new.items():
         assert Path(os.path.normpath(env.site / path)).read_text() == content
     for path in gone:
@@ -177,9 +158,18 @@ def test_a_file_of_another_is_not_overwritten(env: SmallEnvironment) -> None:
 
 @pytest.mark.parametrize(
     "row",
-    ["/{outside}/x.py", "../../../../outside/x.py", "../../../bin/activate", "../../../bin/python", "other.py",
-     "link/x.py", "../../../../env-sibling/x.py", "../os.py", "../../../pyvenv.cfg"],
-)  # fmt: skip
+    [
+        "/{outside}/x.py",
+        "../../../../outside/x.py",
+        "../../../../env-sibling/x.py",
+        "../../../bin/activate",
+        "../../../bin/python",
+        "../../../pyvenv.cfg",
+        "../os.py",
+        "other.py",
+        "link/x.py",
+    ],
+)
 def test_hostile_rows_remove_nothing(env: SmallEnvironment, tmp_path: Path, row: str) -> None:
     for name in ("outside", "env-sibling"):
         (tmp_path / name).mkdir()
@@ -194,11 +184,7 @@ def test_hostile_rows_remove_nothing(env: SmallEnvironment, tmp_path: Path, row:
         transaction.swap()
         transaction.commit({})
     left = read_tree(tmp_path)
-    gone = {
-        path
-        for path in tree
-        if path not in left and "p-1.dist-info" not in path and ".safe-install" not in path
-    }
+    gone = {path for path in tree if path not in left and "p-1.dist-info" not in path and ".safe-install" not in path}
     assert gone == {"env/lib/python3.11/site-packages/p.py"}
 
 
@@ -370,9 +356,7 @@ def test_recover_touches_nothing_after_somebody_else(
     assert swap.pending(env.prefix)[0].touched
 
 
-@pytest.mark.parametrize(
-    "damage", [lambda data: data[:-5], lambda data: data.replace(b'"format":1', b'"format":9')]
-)
+@pytest.mark.parametrize("damage", [lambda data: data[:-5], lambda data: data.replace(b'"format":1', b'"format":9')])
 def test_a_damaged_journal_moves_nothing(env: SmallEnvironment, damage: Callable[[bytes], bytes]) -> None:
     transaction = leave_swapped(env)
     journal = transaction.directory / "journal"

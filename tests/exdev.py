@@ -1,0 +1,26 @@
+"""A file system that renames files only, as overlayfs does for the directories of a lower layer."""
+
+from __future__ import annotations
+
+import errno
+import os
+
+from safe_install.transaction import recover as recovery
+
+
+def refuse_renames_of_directories(replace: object) -> None:
+    """Give `replace(owner, name, function)` versions that fail with EXDEV for directories, our trash aside."""
+    rename, exchange = os.rename, recovery.exchange
+
+    def rename_files(first: str, second: str) -> None:
+        if os.path.isdir(first) and "trash-" not in str(second):
+            raise OSError(errno.EXDEV, os.strerror(errno.EXDEV), first)
+        rename(first, second)
+
+    def exchange_files(first: str, second: str) -> None:
+        if os.path.isdir(first) or os.path.isdir(second):
+            raise OSError(errno.EXDEV, os.strerror(errno.EXDEV), first)
+        exchange(first, second)
+
+    replace(os, "rename", rename_files)  # type: ignore[operator]
+    replace(recovery, "exchange", exchange_files)  # type: ignore[operator]
