@@ -1,0 +1,249 @@
+"""A wheel host on loopback that speaks as the real ones do, and misbehaves on request.
+
+    with WheelHost() as host:
+        host.add_pyg_page("1.8.1", "cu111", {"torch_scatter-2.0.8-cp38-cp38-linux_x86_64.whl": wheel}, base="1.8.0")
+        os.environ["SAFE_INSTALL_MIRRORS"] = host.mirrors
+
+Page formats: data.pyg.org (find-links, `%2B` in href and `+` in the text, relative or absolute), download.pytorch.org
+(PEP 503, root-relative, sha256 fragment), the Astral indexes and pypi.org (PEP 691 JSON).
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import threading
+import time
+from dataclasses import dataclass, field
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any, Dict, List, Mapping, Optional, Tuple
+from urllib.parse import quote, unquote, urlsplit
+
+HOSTS = {
+    "https://data.pyg.org": "pyg",
+    "https://download.pytorch.org": "pytorch",
+    "https://wheels.astral.sh": "astral",
+    "https://pypi.org": "pypi",
+    "https://files.pythonhosted.org": "files",
+}
+
+
+@dataclass
+class Answer:
+    """What is sent for one path."""
+
+    body: bytes
+    content_type: str = "text/html"
+    status: int = 200
+    headers: Dict[str, str] = field(default_factory=dict)
+
+
+class WheelHost:
+    """All hosts at once, each below a folder of its own."""
+
+    def __init__(self) -> None:
+        self.answers: Dict[str, Answer] = {}
+        self.faults: List[Tuple[str, str]] = []
+        self.requests: List[Tuple[str, Mapping[str, str]]] = []
+        self._server = _Server(("127.0.0.1", 0), _Handler)
+        self._server.host = self
+        self._thread = threading.Thread(target=self._server.serve_forever, args=(0.02,), daemon=True)
+        self.url = f"http://127.0.0.1:{self._server.server_address[1]}"
+
+    def __enter__(self) -> WheelHost:
+        self._thread.start()
+        return self
+
+    def __exit__(self, *exc: Any) -> None:
+        self.stop()
+
+    def stop(self) -> None:
+        """No connection is accepted from now on: the host is down."""
+        self._server.shutdown()
+        self._server.server_close()
+
+    @property
+    def mirrors(self) -> str:
+        """The value for SAFE_INSTALL_MIRRORS that brings every known host here."""
+        return " ".join(f"{start}={self.url}/{folder}" for start, folder in HOSTS.items())
+
+    @property
+    def index_url(self) -> str:
+        """The package index, for `--index-url`."""
+        return f"{self.url}/pypi/simple/"
+
+    def asked(self, part: str) -> List[str]:
+        """The paths that were asked for and contain `part`."""
+        return [path for path, _ in self.requests if part in path]
+
+    def misbehave(self, part: str, fault: str) -> None:
+        """Every path with `part`: "404", "500", "empty", "truncated", "slow", "hang", "close", "redirect URL"."""
+        self.faults.insert(0, (part, fault))
+
+    def behave(self) -> None:
+        """All faults are gone."""
+        self.faults.clear()
+
+    def put(self, path: str, body: bytes, *, content_type: str = "application/octet-stream", **headers: str) -> None:
+        """A file at `path` (decoded)."""
+        named = {name.replace("_", "-"): value for name, value in headers.items()}
+        self.answers[path] = Answer(body, content_type, headers=named)
+
+    # --- pages ---
+
+    def add_pyg_page(
+        self,
+        torch: str,
+        accelerator: str,
+        wheels: Mapping[str, bytes],
+        *,
+        base: Optional[str] = None,
+        href: str = "relative",
+    ) -> None:
+        """`whl/torch-{torch}+{accelerator}.html`; the files lie in the folder of `base`."""
+        folder = f"torch-{base or torch}+{accelerator}"
+        prefix = "https://data.pyg.org/whl/" if href == "absolute" else ""
+        lines = []
+        for name, content in wheels.items():
+            self.put(f"/pyg/whl/{folder}/{name}", content)
+            lines.append(f'<a href="{prefix}{quote(folder)}/{quote(name)}">{name}</a><br/>')
+        body = "<!DOCTYPE html>\n<html>\n<body>\n" + "\n".join(lines) + "\n</body>\n</html>\n"
+        path = f"/pyg/whl/torch-{torch}+{accelerator}.html"
+        self.put(path, body.encode(), content_type="text/html", Cache_Control="max-age=300")
+
+    def add_pytorch_page(
+        self, accelerator: str, project: str, wheels: Mapping[str, bytes], *, hashes: bool = True
+    ) -> None:
+        """`whl/{accelerator}/{project}/`."""
+        lines = []
+        for name, content in wheels.items():
+            self.put(f"/pytorch/whl/{accelerator}/{name}", content)
+            fragment = f"#sha256={hashlib.sha256(content).hexdigest()}" if hashes else ""
+            lines.append(f'    <a href="/whl/{accelerator}/{quote(name)}{fragment}">{name}</a><br/>')
+        body = (
+            f"<!DOCTYPE html>\n<html>\n  <body>\n    <h1>Links for {project}</h1>\n"
+            + "\n".join(lines)
+            + "\n  </body>\n</html>\n<!--TIMESTAMP 1795000000-->"
+        )
+        self.put(f"/pytorch/whl/{accelerator}/{project}/", body.encode(), content_type="text/html")
+
+    def add_astral_page(self, accelerator: str, project: str, wheels: Mapping[str, bytes]) -> None:
+        """`simple/{accelerator}/{project}/`, JSON whatever is accepted; files addressed by their hash."""
+        files = []
+        for name, content in wheels.items():
+            digest = hashlib.sha256(content).hexdigest()
+            self.put(f"/astral/artifacts/{digest}/{name}", content)
+            files.append(
+                {
+                    "filename": name,
+                    "url": f"https://wheels.astral.sh/artifacts/{digest}/{quote(name)}",
+                    "hashes": {"sha256": digest},
+                    "size": len(content),
+                    "upload-time": "2026-08-19T00:00:00Z",
+                    "requires-python": ">=3.9",
+                    "core-metadata": False,
+                }
+            )
+        self._put_json(f"/astral/simple/{accelerator}/{project}/", project, files)
+
+    def add_pypi_page(self, project: str, files: Mapping[str, bytes], **extra: Any) -> None:
+        """`simple/{project}/` as pypi.org serves it; `extra` (`yanked`, ...) goes into every file entry."""
+        entries = []
+        for name, content in files.items():
+            digest = hashlib.sha256(content).hexdigest()
+            self.put(f"/files/packages/{digest[:8]}/{name}", content)
+            entry = {
+                "filename": name,
+                "url": f"https://files.pythonhosted.org/packages/{digest[:8]}/{quote(name)}",
+                "hashes": {"sha256": digest},
+                "size": len(content),
+                "requires-python": None,
+                "yanked": False,
+            }
+            entry.update({key.replace("_", "-"): value for key, value in extra.items()})
+            entries.append(entry)
+        self._put_json(f"/pypi/simple/{project}/", project, entries)
+
+    def _put_json(self, path: str, project: str, files: List[Dict[str, Any]]) -> None:
+        document = {"meta": {"api-version": "1.1"}, "name": project, "files": files}
+        self.put(path, json.dumps(document).encode(), content_type="application/vnd.pypi.simple.v1+json")
+
+
+class _Server(ThreadingHTTPServer):
+    daemon_threads = True
+    host: WheelHost
+
+    def handle_error(self, request: Any, client_address: Any) -> None:
+        pass  # a client that goes away is part of the game
+
+
+class _Handler(BaseHTTPRequestHandler):
+    protocol_version = "HTTP/1.1"
+    server: _Server
+
+    def log_message(self, *args: Any) -> None:
+        pass
+
+    def do_GET(self) -> None:
+        host = self.server.host
+        path = unquote(urlsplit(self.path).path)
+        host.requests.append((path, dict(self.headers.items())))
+        fault = next((fault for part, fault in host.faults if part in path), "")
+        if fault and self._fail(fault, path):
+            return
+        answer = host.answers.get(path)
+        if answer is None:
+            self._send(404, b"not found", "text/plain", {})
+            return
+        headers = dict(answer.headers)
+        etag = f'"{hashlib.sha256(answer.body).hexdigest()[:16]}"'
+        headers.setdefault("ETag", etag)
+        if self.headers.get("If-None-Match") == headers["ETag"]:
+            self._send(304, b"", answer.content_type, headers)
+            return
+        body, status = answer.body, answer.status
+        wanted = self.headers.get("Range", "")
+        if wanted.startswith("bytes=") and self.headers.get("If-Range", headers["ETag"]) == headers["ETag"]:
+            start = int(wanted[len("bytes=") :].split("-")[0])
+            if start >= len(body):
+                self._send(416, b"", "text/plain", {})
+                return
+            headers["Content-Range"] = f"bytes {start}-{len(body) - 1}/{len(body)}"
+            body, status = body[start:], 206
+        self._send(status, body, answer.content_type, headers, truncated=fault == "truncated")
+
+    def _fail(self, fault: str, path: str) -> bool:
+        """True when the request was answered (or not) here."""
+        if fault == "slow":
+            time.sleep(0.5)
+            return False
+        if fault == "truncated":
+            return False
+        if fault == "hang":
+            time.sleep(5)
+        elif fault.startswith("redirect "):
+            target = fault.split(" ", 1)[1].replace("{path}", path)
+            self._send(302, b"", "text/plain", {"Location": target})
+            return True
+        elif fault == "empty":
+            self._send(200, b"", "text/html", {})
+            return True
+        elif fault.isdigit():
+            self._send(int(fault), b"fault", "text/plain", {})
+            return True
+        self.close_connection = True  # "close", and what is left of "hang"
+        return True
+
+    def _send(
+        self, status: int, body: bytes, content_type: str, headers: Mapping[str, str], *, truncated: bool = False
+    ) -> None:
+        self.send_response(status)
+        if status != 304:
+            self.send_header("Content-Type", content_type)
+            self.send_header("Content-Length", str(len(body)))
+        for name, value in headers.items():
+            self.send_header(name, value)
+        self.end_headers()
+        self.wfile.write(body[: len(body) // 2] if truncated else body)
+        if truncated:
+            self.close_connection = True
