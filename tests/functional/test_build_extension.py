@@ -67,9 +67,14 @@ def find_python(version):
     return found[-1] if found else (Path(on_path) if on_path else None)
 
 
-def install_tools(requirements, target):
-    command = [sys.executable, "-m", "pip", "install", "--quiet", "--disable-pip-version-check", "--target", str(target)]
-    subprocess.run([*command, *requirements], check=True)
+def make_installer(environment):
+    """Fills overlays with the pip of that interpreter: the tools must be for its Python, not for ours."""
+
+    def install_tools(requirements, target):
+        command = [str(environment.interpreter.executable), "-m", "pip", "install", "--quiet", "--target", str(target)]
+        subprocess.run([*command, "--disable-pip-version-check", *requirements], check=True)
+
+    return install_tools
 
 
 class Lines(Reporter):
@@ -114,7 +119,7 @@ def build(sdist, environment, store, reporter=None, **options):
         recipe=RECIPE,
         environment=environment,
         store=store,
-        install_tools=options.pop("install_tools", install_tools),
+        install_tools=options.pop("install_tools", None) or make_installer(environment),
         reporter=reporter or Reporter(),
         **options,
     )
@@ -160,8 +165,9 @@ def test_a_failed_build_names_log_and_error(environments, store, tmp_path):
         build(sdist, environments(), store, jobs=2)
     (log,) = (store.cache / "logs").iterdir()
     assert str(log) in caught.value.message
-    assert "'missing' undeclared" in caught.value.message
-    assert "'missing' undeclared" in log.read_text()
+    reasons = caught.value.message.splitlines()[1:]
+    assert len(reasons) == 1 and reasons[0].startswith("  csrc/two.c:1:22: error:") and "missing" in reasons[0]
+    assert reasons[0].strip() in log.read_text()
     assert list(find_built("demo", environments(), cache=store.cache)) == []
     assert list((store.cache / "work").iterdir()) == []
 

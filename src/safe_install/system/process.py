@@ -91,16 +91,20 @@ class Running:
             self.kill()
         except BaseException:
             self.kill()
+            self._close_pipes()
             raise
+        self._close_pipes()
+        seconds = time.monotonic() - self._started
+        return Completed(
+            self.args, self._process.returncode, "".join(self._out), "".join(self._err), seconds, timed_out
+        )
+
+    def _close_pipes(self) -> None:
         for thread in self._threads:
             # A grandchild that keeps the pipe open must not hold us for ever.
             thread.join(5.0)
             if not thread.is_alive():
                 thread.close()
-        seconds = time.monotonic() - self._started
-        return Completed(
-            self.args, self._process.returncode, "".join(self._out), "".join(self._err), seconds, timed_out
-        )
 
     def kill(self) -> None:
         """End the whole session of the child now."""

@@ -252,9 +252,7 @@ class _Reader:
         if info.flag_bits & 0x2041:
             self.invalid(f"{name!r} is encrypted")
         if info.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
-            self.invalid(
-                f"{name!r} is compressed in a way ({info.compress_type}) that not every reader knows"
-            )
+            self.invalid(f"{name!r} is compressed in a way ({info.compress_type}) that not every reader knows")
         mode = info.external_attr >> 16
         kind = mode & 0o170000
         if kind not in ((0, 0o040000) if info.is_dir() else (0, 0o100000)):
@@ -282,9 +280,7 @@ class _Reader:
         header = data[start : start + 30]
         if len(header) < 30 or header[:4] != b"PK\x03\x04":
             self.invalid(f"no entry where the directory says {info.filename!r} is")
-        _, flags, method, _, _, crc, packed, size, name_length, extra_length = struct.unpack(
-            "<HHHHHIIIHH", header[4:]
-        )
+        _, flags, method, _, _, crc, packed, size, name_length, extra_length = struct.unpack("<HHHHHIIIHH", header[4:])
         name = data[start + 30 : start + 30 + name_length]
         encoding = "utf-8" if flags & 0x800 else "cp437"
         if name.decode(encoding, "replace") != info.orig_filename or method != info.compress_type:
@@ -322,9 +318,7 @@ class _Reader:
         if offset != start_of_directory or offset + length != end or total != count:
             self.invalid("data before the archive, or a directory that its end record does not describe")
 
-    def _read_end64(
-        self, data: mmap.mmap, end: int, total: int, length: int, offset: int
-    ) -> Tuple[int, int, int, int]:
+    def _read_end64(self, data: mmap.mmap, end: int, total: int, length: int, offset: int) -> Tuple[int, int, int, int]:
         locator = end - 20
         if locator < 0 or data[locator : locator + 4] != b"PK\x06\x07":
             return end, total, length, offset  # 65,535 entries and no 64-bit record
@@ -337,9 +331,7 @@ class _Reader:
 
     # --- names and metadata ------------------------------------------------------------------------
 
-    def _find_dist_info(
-        self, files: Dict[str, zipfile.ZipInfo], name: NormalizedName, version: Version
-    ) -> str:
+    def _find_dist_info(self, files: Dict[str, zipfile.ZipInfo], name: NormalizedName, version: Version) -> str:
         tops = {path.split("/", 1)[0] for path in files if "/" in path}
         found = sorted(top for top in tops if top.lower().endswith(".dist-info"))
         if len(found) != 1:
@@ -348,10 +340,7 @@ class _Reader:
         for folder in [*found, *data]:
             stem, _, number = folder.rpartition(".")[0].rpartition("-")
             try:
-                same = (
-                    canonicalize_name(stem) == name
-                    and Version(number.replace("_", "-")).public == version.public
-                )
+                same = canonicalize_name(stem) == name and Version(number.replace("_", "-")).public == version.public
             except InvalidVersion:
                 same = False
             if not same:

@@ -72,9 +72,7 @@ def build_wheel(
     Raises Refused (no compiler, no fitting toolkit, no target GPU), BuildFailed (the message names the log).
     """
     variables = dict(os.environ) if variables is None else variables
-    plan = plan_build(
-        environment, recipe, machine=read_machine(environment, variables), variables=variables, jobs=jobs
-    )
+    plan = plan_build(environment, recipe, machine=read_machine(environment, variables), variables=variables, jobs=jobs)
     if isinstance(plan, BuildRefusal):
         raise Refused(f"{recipe.name} {recipe.version}: {plan.detail}", hint=plan.hint)
     with store.lock(recipe.name, environment):
@@ -85,9 +83,7 @@ def build_wheel(
         return build.run(install_tools, timeout)
 
 
-def find_built(
-    name: NormalizedName, environment: Environment, *, cache: Optional[Path] = None
-) -> Iterator[Candidate]:
+def find_built(name: NormalizedName, environment: Environment, *, cache: Optional[Path] = None) -> Iterator[Candidate]:
     """Wheels of the project that were built here for this torch, Python, platform and GPUs, newest first."""
     return WheelStore(cache or find_cache(os.environ)).find(name, environment)
 
@@ -322,9 +318,7 @@ def _read_build_system(source: Path) -> BuildSystem:
 # --- the tools -------------------------------------------------------------------------------------
 
 
-def find_overlay(
-    cache: Path, environment: Environment, tools: Tuple[str, ...], install_tools: InstallTools
-) -> Path:
+def find_overlay(cache: Path, environment: Environment, tools: Tuple[str, ...], install_tools: InstallTools) -> Path:
     """The folder with these build tools for this Python; made once, then shared by all builds."""
     interpreter = environment.interpreter
     digest = make_sha256("\n".join(tools).encode()).hexdigest()[:12]

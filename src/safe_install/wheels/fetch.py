@@ -43,9 +43,7 @@ class Downloader(Protocol):
 class Trust(enum.Enum):
     """What a file must have been promised by before its bytes are used."""
 
-    FIRST_SIGHT = (
-        "first-sight"  # a file without a promised hash is taken once, remembered, and must stay the same
-    )
+    FIRST_SIGHT = "first-sight"  # a file without a promised hash is taken once, remembered, and must stay the same
     PROMISED = "promised"  # only files whose sha256 was promised (--require-hashes)
 
 
@@ -89,9 +87,7 @@ def fetch(
     folder = cache / "downloads" / make_sha256(_key(link.url).encode()).hexdigest()[:32]
     folder.mkdir(parents=True, exist_ok=True)
     with FileLock(str(folder / ".lock")):
-        return _fetch_cached(
-            link, folder, http=http, reporter=reporter, allowed_hosts=allowed_hosts, limit=limit
-        )
+        return _fetch_cached(link, folder, http=http, reporter=reporter, allowed_hosts=allowed_hosts, limit=limit)
 
 
 def find_local_path(url: str) -> Optional[Path]:
@@ -197,9 +193,7 @@ def _check_local(path: Path, link: Link, limit: int) -> Path:
     return path
 
 
-def _refuse_other_bytes(
-    link: Link, expected: str, found: str, *, folder: Path, sighting: Optional[Sighting]
-) -> None:
+def _refuse_other_bytes(link: Link, expected: str, found: str, *, folder: Path, sighting: Optional[Sighting]) -> None:
     url = mask_credentials(link.url)
     if sighting is None:
         raise HashMismatch(

@@ -26,9 +26,7 @@ _SECRET = re.compile(
     re.IGNORECASE,
 )
 _STRING = r""""[^"\n]*"|'[^'\n]*'"""
-_ASSIGNMENT = re.compile(
-    rf"""^\s*([\w-]+)\s*=\s*(\[(?:[^\]"'#]|{_STRING}|#[^\n]*)*\]|{_STRING})""", re.MULTILINE
-)
+_ASSIGNMENT = re.compile(rf"""^\s*([\w-]+)\s*=\s*(\[(?:[^\]"'#]|{_STRING}|#[^\n]*)*\]|{_STRING})""", re.MULTILINE)
 _ARCHITECTURE = re.compile(r"^(\d+)\.(\d+)([af]?)(\+PTX)?$", re.IGNORECASE)
 
 
@@ -209,7 +207,8 @@ _TELLING = re.compile(
     r"|[A-Za-z]+Error: |No such file or dir)"
 )
 _FOLLOWING = re.compile(
-    r"(error: command .* failed|subprocess-exited|CompileError: an? |raise |ninja: build stopped)"
+    r"(rror: command .* failed|a file could not be compiled|an extension could not be built|subprocess-exited"
+    r"|\braise |ninja: build stopped)"
 )
 _KNOWN_FAILURES: Tuple[Tuple[str, str], ...] = (
     (
@@ -254,22 +253,16 @@ def _check_compiler(recipe: BuildRecipe, machine: Machine, python: str) -> Optio
     return None
 
 
-def _select_toolkit(
-    recipe: BuildRecipe, cuda: str, toolkits: Sequence[Toolkit]
-) -> Union[Toolkit, BuildRefusal]:
+def _select_toolkit(recipe: BuildRecipe, cuda: str, toolkits: Sequence[Toolkit]) -> Union[Toolkit, BuildRefusal]:
     """The toolkit of torch's own CUDA version, else the first of its major; torch refuses others."""
     major = cuda.split(".")[0]
     fitting = [kit for kit in toolkits if kit.version.split(".")[0] == major]
     exact = [kit for kit in fitting if kit.version == ".".join(cuda.split(".")[:2])]
     if fitting:
         return (exact or fitting)[0]
-    hint = (
-        f"install a CUDA {major} toolkit (with nvcc) and set CUDA_HOME, or use an image that has one (-devel)"
-    )
+    hint = f"install a CUDA {major} toolkit (with nvcc) and set CUDA_HOME, or use an image that has one (-devel)"
     if not toolkits:
-        return BuildRefusal(
-            "no-toolkit", f"{recipe.name} has to be built for CUDA {cuda}, and there is no nvcc", hint
-        )
+        return BuildRefusal("no-toolkit", f"{recipe.name} has to be built for CUDA {cuda}, and there is no nvcc", hint)
     seen = ", ".join(f"CUDA {kit.version} in {kit.home}" for kit in toolkits)
     return BuildRefusal(
         "nvcc-mismatch", f"{recipe.name} has to be built for torch's CUDA {cuda}; found was only {seen}", hint

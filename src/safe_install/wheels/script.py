@@ -54,8 +54,11 @@ def run_forked(tasks):
             try:
                 task()
                 status = 0
-            except BaseException:  # noqa: BLE001 - the exit status is the answer, the log has the reason
-                traceback.print_exc()
+            except BaseException as error:  # noqa: BLE001 - the exit status is the answer
+                if type(error).__name__ in ("CompileError", "LinkError"):
+                    sys.stderr.write(f"{error}\n")  # the compiler has said why
+                else:
+                    traceback.print_exc()
             finally:
                 sys.stdout.flush()
                 sys.stderr.flush()
@@ -131,9 +134,7 @@ def build_in_parallel():
             with self._filter_build_errors(extension):
                 self.build_extension(extension)
 
-        if not run_forked(
-            [lambda extension=extension: build_one(extension) for extension in self.extensions]
-        ):
+        if not run_forked([lambda extension=extension: build_one(extension) for extension in self.extensions]):
             raise CompileError("an extension could not be built")
 
     build_ext._build_extensions_serial = build_extensions

@@ -87,8 +87,9 @@ def test_streamed_archives_with_data_descriptors_are_accepted(tmp_path):
         def __init__(self, stream):
             self.write, self.flush = stream.write, stream.flush
 
-    with streamed.open("wb") as stream, zipfile.ZipFile(plain) as source:
-        with zipfile.ZipFile(Unseekable(stream), "w", zipfile.ZIP_DEFLATED) as target:
+    with streamed.open("wb") as stream:
+        target = zipfile.ZipFile(Unseekable(stream), "w", zipfile.ZIP_DEFLATED)
+        with zipfile.ZipFile(plain) as source, target:
             for name in source.namelist():
                 target.writestr(name, source.read(name))
     assert b"PK\x07\x08" in streamed.read_bytes()
@@ -114,7 +115,10 @@ HOSTILE = {
     "row with two columns": ({"record": lambda t: t + "x,y\n"}, "2 columns"),
     "no RECORD": ({"leave_out": ["demo-1.0.dist-info/RECORD"]}, "RECORD is missing"),
     "no METADATA": ({"leave_out": ["demo-1.0.dist-info/METADATA"]}, "METADATA is missing"),
-    "no WHEEL": ({"leave_out": ["demo-1.0.dist-info/WHEEL"], "record": drop_row("demo-1.0.dist-info/WHEEL")}, "WHEEL is"),
+    "no WHEEL": (
+        {"leave_out": ["demo-1.0.dist-info/WHEEL"], "record": drop_row("demo-1.0.dist-info/WHEEL")},
+        "WHEEL is",
+    ),
     "wheel format 2": ({"wheel": WHEEL.replace("1.0", "2.0")}, "wheel format version"),
     "other name": ({"metadata": METADATA.replace("demo", "torch")}, "'torch', its file name says 'demo'"),
     "other version": ({"metadata": METADATA.replace("1.0", "1.1")}, "version 1.1, its file name says 1.0"),
@@ -136,7 +140,10 @@ HOSTILE = {
         {"files": {"demo-1.0.dist-info/entry_points.txt": "[console_scripts]\npython = demo:m\n"}},
         "'python' would replace",
     ),
-    "unreadable entry points": ({"files": {"demo-1.0.dist-info/entry_points.txt": "demo = demo:m\n"}}, "cannot be read"),
+    "unreadable entry points": (
+        {"files": {"demo-1.0.dist-info/entry_points.txt": "demo = demo:m\n"}},
+        "cannot be read",
+    ),
     "bytecode of another module": ({"files": {"six/__pycache__/six.cpython-311.pyc": b""}}, "no source beside it"),
     "parent folder": ({"files": {"../../evil.py": ""}}, "leaves its folder"),
     "parent folder inside": ({"files": {"demo/../os.py": ""}}, "leaves its folder"),

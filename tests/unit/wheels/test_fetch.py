@@ -23,9 +23,7 @@ class Host:
         self.contents = {URL: b"first", **contents}
         self.asked = []
 
-    def download(
-        self, url, destination, *, sha256=None, size_limit=None, on_progress=None, allowed_hosts=None
-    ):
+    def download(self, url, destination, *, sha256=None, size_limit=None, on_progress=None, allowed_hosts=None):
         self.asked.append((url, size_limit, allowed_hosts))
         destination.write_bytes(self.contents[url])
         if on_progress is not None:

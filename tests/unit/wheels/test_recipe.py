@@ -59,10 +59,15 @@ def decide(torch="2.4.0+cu124", driver=None, toolkits=(), variables=None, jobs=N
     [
         pytest.param({"torch": None}, "no-torch", "torch", id="no torch"),
         pytest.param({"torch": "2.4.0+cpu", "compiler": None}, "host-compiler", "C++ compiler", id="no compiler"),
-        pytest.param({"torch": "2.4.0+cpu", "has_python_headers": False}, "host-compiler", "Python 3.11", id="no headers"),
+        pytest.param(
+            {"torch": "2.4.0+cpu", "has_python_headers": False}, "host-compiler", "Python 3.11", id="no headers"
+        ),
         pytest.param({"driver": make_driver("8.0")}, "no-toolkit", "CUDA 12.4", id="no nvcc"),
         pytest.param(
-            {"driver": make_driver("8.0"), "toolkits": [CUDA_130, CUDA_118]}, "nvcc-mismatch", "CUDA 13.0", id="other majors"
+            {"driver": make_driver("8.0"), "toolkits": [CUDA_130, CUDA_118]},
+            "nvcc-mismatch",
+            "CUDA 13.0",
+            id="other majors",
         ),
         pytest.param({"toolkits": [CUDA_124]}, "no-target-gpu", "none is visible", id="no GPU, none declared"),
         pytest.param(
@@ -72,7 +77,10 @@ def decide(torch="2.4.0+cu124", driver=None, toolkits=(), variables=None, jobs=N
             id="a declared driver names no GPU",
         ),
         pytest.param(
-            {"toolkits": [CUDA_124], "driver": make_driver("12.0")}, "target-gpu", "capability 12.0", id="GPU too new for nvcc"
+            {"toolkits": [CUDA_124], "driver": make_driver("12.0")},
+            "target-gpu",
+            "capability 12.0",
+            id="GPU too new for nvcc",
         ),
     ],
 )
@@ -91,7 +99,9 @@ def test_refusals_say_what_is_missing_and_what_helps(case, check, said):
         pytest.param({"driver": make_driver("8.0", declared=True)}, ("8.0",), id="declared"),
         pytest.param({"variables": {"TORCH_CUDA_ARCH_LIST": "8.0;9.0+PTX"}}, ("8.0", "9.0+PTX"), id="variable"),
         pytest.param(
-            {"variables": {"TORCH_CUDA_ARCH_LIST": "7.0"}, "driver": make_driver("8.0")}, ("7.0",), id="variable over GPUs"
+            {"variables": {"TORCH_CUDA_ARCH_LIST": "7.0"}, "driver": make_driver("8.0")},
+            ("7.0",),
+            id="variable over GPUs",
         ),
         pytest.param(
             {"variables": {"TORCH_CUDA_ARCH_LIST": "7.0"}, "driver": make_driver("8.0", declared=True)},
@@ -145,7 +155,11 @@ def test_a_project_may_want_no_force_and_other_variables():
         pytest.param({"variables": {"MAX_JOBS": "3"}}, 3, id="MAX_JOBS"),
         pytest.param({"variables": {"MAX_JOBS": "many"}}, 8, id="MAX_JOBS that is no number"),
         pytest.param({"variables": {"MAX_JOBS": "3"}, "jobs": 5}, 5, id="asked for"),
-        pytest.param({"torch": "2.4.0+cu124", "toolkits": [CUDA_124], "driver": make_driver("8.0"), "memory": 9 * GIB}, 2, id="nvcc"),
+        pytest.param(
+            {"torch": "2.4.0+cu124", "toolkits": [CUDA_124], "driver": make_driver("8.0"), "memory": 9 * GIB},
+            2,
+            id="nvcc",
+        ),
     ],
 )
 def test_jobs_fit_cores_and_memory(case, jobs):
@@ -230,9 +244,13 @@ def test_build_systems(text, system):
         pytest.param(("setuptools>=61", "wheel"), ("ninja", "setuptools<81", "wheel"), id="ours is in theirs"),
         pytest.param(("setuptools>=82",), ("ninja", "setuptools>=82", "wheel"), id="theirs is newer"),
         pytest.param(
-            ("torch==2.4", "torchvision", "nvidia-cuda-nvcc", "triton"), ("ninja", "setuptools<81", "wheel"), id="never torch"
+            ("torch==2.4", "torchvision", "nvidia-cuda-nvcc", "triton"),
+            ("ninja", "setuptools<81", "wheel"),
+            id="never torch",
         ),
-        pytest.param(("numpy", "pybind11>=2"), ("ninja", "pybind11>=2", "setuptools<81", "wheel"), id="numpy is installed"),
+        pytest.param(
+            ("numpy", "pybind11>=2"), ("ninja", "pybind11>=2", "setuptools<81", "wheel"), id="numpy is installed"
+        ),
         pytest.param(("colorama; sys_platform == 'win32'",), ("ninja", "setuptools<81", "wheel"), id="marker"),
         pytest.param(("not a requirement!",), ("ninja", "setuptools<81", "wheel"), id="unreadable"),
     ],
