@@ -217,7 +217,10 @@ def _pass_to_pip(arguments: Sequence[str], executable: Optional[Path] = None) ->
         executable = find_interpreter(python, os.environ)
     status = pip.passthrough(executable, words)
     if status is None:
-        status = pip.PipRunner(read_environment(executable, None).interpreter).passthrough(words)
+        from safe_install.wheels.store import find_cache
+
+        interpreter = read_environment(executable, None).interpreter
+        status = pip.PipRunner(interpreter, cache_dir=find_cache(os.environ)).passthrough(words)
     return status
 
 

@@ -95,7 +95,7 @@ def _unchanged(
 ) -> InstallResult:
     outcome = Outcome.PLANNED if request.own.dry_run and plan.steps else Outcome.ALREADY_SATISFIED
     health = before.report() if environment.torch is not None and request.own.json else None
-    return InstallResult("install", outcome, 0, environment, plan, health, timings=timings.total(), message=" ")
+    return InstallResult("install", outcome, 0, environment, plan, health, timings=timings.total(), message="")
 
 
 def _require_cuda_before(before: Before) -> None:
@@ -172,7 +172,7 @@ class Change:
     def pip(self) -> PipRunner:
         """pip, found when it is first needed."""
         if self._pip is None:
-            self._pip = PipRunner(self.environment.interpreter)
+            self._pip = PipRunner(self.environment.interpreter, cache_dir=self.world.cache_dir)
         return self._pip
 
     # --- what to install ---------------------------------------------------------------------------

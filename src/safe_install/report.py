@@ -339,7 +339,6 @@ class TextReporter(Reporter):
 # --- the end ---------------------------------------------------------------------------------------
 
 OUTCOME_SENTENCES: Mapping[Outcome, str] = {
-    Outcome.ALREADY_SATISFIED: "Nothing to do: everything asked for is installed.",
     Outcome.ROLLED_BACK: "Rolled back: the environment is exactly as it was.",
     Outcome.REFUSED: "Refused: nothing was changed.",
     Outcome.HEALTHY: "Healthy.",

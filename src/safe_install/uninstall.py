@@ -50,7 +50,7 @@ def uninstall(request: UninstallRequest, world: World) -> InstallResult:
             environment = read_environment(environment.interpreter.executable, environment.driver)
         plan = _plan(request, environment, world)
         if not plan.steps or not _is_confirmed(request, plan, world):
-            return InstallResult("uninstall", Outcome.ALREADY_SATISFIED, 0, environment, plan, message=" ")
+            return InstallResult("uninstall", Outcome.ALREADY_SATISFIED, 0, environment, plan)
         return _remove(request, plan, environment, timings, world)
 
 
