@@ -21,8 +21,8 @@ sys.path[:0] = [str(ROOT), str(ROOT / "src")]
 from tests.crash.victim import ACTIONS, Trial  # noqa: E402
 
 
-def kill_in_pairs(trial: Trial, action: str) -> "Counter[str]":
-    found: "Counter[str]" = Counter()
+def kill_in_pairs(trial: Trial, action: str) -> Counter[str]:
+    found: Counter[str] = Counter()
     step = 0
     while True:
         step += 1

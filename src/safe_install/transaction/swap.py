@@ -190,8 +190,7 @@ def _check_directories(areas: Areas, state: Path) -> None:
             present = os.path.dirname(present)
         if os.stat(present).st_dev != device:
             raise Refused(
-                f"{present} is on another file system than {areas.prefix}: "
-                "files cannot trade places between them",
+                f"{present} is on another file system than {areas.prefix}: files cannot trade places between them",
                 hint="Use a virtual environment that lies on one file system.",
             )
         if not os.access(present, os.W_OK | os.X_OK):
@@ -423,13 +422,19 @@ class Transaction:
         if not self._is_swapped:
             raise Refused(f"transaction {self.id} is not in place", hint="Swap it first.")
         content = {"id": self.id, "committed": time.time(), **summary}
-        recovery.write_durably(
-            str(self.directory / "summary.json"), json.dumps(content, indent=1, sort_keys=True).encode()
-        )
-        os.rename(self.directory / recovery.JOURNAL, self.directory / recovery.COMMITTED)
-        recovery.sync_directory(str(self.directory))
+        text = json.dumps(content, indent=1, sort_keys=True)
+        try:
+            recovery.write_durably(str(self.directory / "summary.json"), text.encode())
+            os.rename(self.directory / recovery.JOURNAL, self.directory / recovery.COMMITTED)
+        except OSError as error:
+            self.roll_back()
+            raise Refused(
+                f"the change could not be recorded, everything is as before: {error}",
+                hint="Mend the free space or the rights that the message names, then run it again.",
+            ) from error
         self._is_swapped, self._is_over = False, True
         self._signals.release()
+        recovery.sync_directory(str(self.directory))
 
     def __enter__(self) -> Transaction:
         return self

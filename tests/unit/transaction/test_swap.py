@@ -278,6 +278,23 @@ def test_leaving_the_block_without_commit_rolls_back(env: SmallEnvironment) -> N
     assert swap.pending(env.prefix) == ()
 
 
+def test_a_commit_that_cannot_be_written_rolls_back(env: SmallEnvironment, monkeypatch: pytest.MonkeyPatch) -> None:
+    old = env.install("p", "1", {"p/a.py": "1"})
+    before = hash_tree(env.prefix, times=True)
+
+    def fail(path: str, content: bytes) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), path)
+
+    with env.begin() as transaction:
+        transaction.plan(remove=[old], keep=[])
+        transaction.swap()
+        monkeypatch.setattr(recovery, "write_durably", fail)
+        with pytest.raises(errors.Refused, match=r"as before.*No space"):
+            transaction.commit({})
+    assert hash_tree(env.prefix, times=True) == before
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+
+
 def test_signals_wait_and_are_reported(env: SmallEnvironment) -> None:
     old = env.install("p", "1", {"p/a.py": "1"})
     with env.begin() as transaction:
