@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, Dict, FrozenSet, Iterable, List, Mapping, Optional, Sequence, Tuple
 
 from packaging.utils import NormalizedName
@@ -35,6 +36,7 @@ from safe_install.models import (
 )
 from safe_install.ports import Timings, World
 from safe_install.resolve.request import OwnOptions
+from safe_install.transaction import history
 from safe_install.transaction.swap import Transaction
 
 
@@ -233,6 +235,17 @@ def _judge(
 
 def _has_errors(findings: Iterable[Finding]) -> bool:
     return any(finding.severity is Severity.ERROR for finding in findings)
+
+
+KEPT_TRANSACTIONS = 5  # how many can be undone; `history` shows their size
+KEPT_BYTES = 10 * 1024**3  # what they may take together; the newest stays whatever its size
+
+
+def let_old_ones_go(prefix: Path, world: World) -> None:
+    """Remove what only very old undos would need. The change is done: a failure here is a warning."""
+    for pruned in history.prune(prefix, keep=KEPT_TRANSACTIONS, limit_bytes=KEPT_BYTES):
+        if pruned.problem:
+            world.reporter.warn(f"the files of transaction {pruned.id} could not be removed: {pruned.problem}")
 
 
 def summarize(steps: Sequence[Step], command: Sequence[str]) -> Dict[str, Any]:

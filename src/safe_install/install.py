@@ -21,11 +21,13 @@ from packaging.version import InvalidVersion, Version
 from safe_install.choice import Chooser, Wishes, describe_pins, describe_torch
 from safe_install.environment.interpreter import read_environment
 from safe_install.errors import HashMismatch, NoCandidate, PipFailed, Refused, SafeInstallError
+from safe_install.events import Reporter
 from safe_install.guard import (
     Before,
     Expectation,
     carry_out,
     installed_subjects,
+    let_old_ones_go,
     probe_environment,
     refuse_externally_managed,
     subject_of,
@@ -55,6 +57,7 @@ from safe_install.system.pip import PipRunner
 from safe_install.transaction import swap
 from safe_install.transaction.stage import StagedWheel, fill_stage, stage_editables
 from safe_install.wheels.archive import Artifact, open_wheel
+from safe_install.wheels.native import links_torch
 
 MAX_ROUNDS = 6  # pip is asked again when its answer names a project that only we can choose
 
@@ -128,6 +131,8 @@ def _apply(change: Change, plan: Plan, before: Before, timings: Timings) -> Inst
             world=world,
         )
     kept_change = verdict.outcome is not Outcome.ROLLED_BACK
+    if kept_change:
+        let_old_ones_go(environment.interpreter.prefix, world)
     return InstallResult(
         "install",
         verdict.outcome,
@@ -227,7 +232,8 @@ class Change:
                 requirement = Requirement(f"{requirement.name}{present.specifier & requirement.specifier}")
             self._extensions[name] = requirement
         wanted = tuple(self._extensions.values())
-        resolution = self._chooser.choose(wanted, upgrade=self._upgrade(wanted))
+        constraints = [parsed for entry in self.request.constraints for parsed in [_parse(entry.text)] if parsed]
+        resolution = self._chooser.choose(wanted, constraints=constraints, upgrade=self._upgrade(wanted))
         self._rejections = list(resolution.rejections)
         self._answers = list(resolution.answers)
         for sentence in describe_pins(resolution):
@@ -247,11 +253,24 @@ class Change:
             return
         with self._timings.stage("fetch", self.world.reporter):
             pin, artifact = self._chooser.bring(pin, self.pip)
+            self._check_hashes(pin, artifact)
         self._pins[pin.name] = pin
         self._artifacts[pin.name] = artifact
         link = self._links / artifact.path.name
         if not link.exists():
             link.symlink_to(artifact.path.resolve())
+
+    def _check_hashes(self, pin: Candidate, artifact: Artifact) -> None:
+        """The --hash options of a requirements file hold for the files that we choose, too."""
+        for entry in self.request.entries:
+            if not entry.hashes or planning.requirement_name(entry.text) != pin.name:
+                continue
+            if pin.kind is CandidateKind.WHEEL and f"sha256:{artifact.sha256}" not in entry.hashes:
+                raise HashMismatch(
+                    f"{entry.origin}: {pin.link.filename} from {pin.link.url} has sha256 {artifact.sha256}, "
+                    "which is none of the hashes given there",
+                    hint=f"If that is the file that you want, add --hash=sha256:{artifact.sha256}.",
+                )
 
     def _is_closed(self) -> bool:
         """Is everything that the chosen wheels require installed or chosen? Then pip has nothing to add."""
@@ -296,24 +315,29 @@ class Change:
     def _ask_pip(self) -> Tuple[Step, ...]:
         """pip's plan under our constraints; asked again as long as it names extensions that we have to choose."""
         for _ in range(MAX_ROUNDS):
-            output: List[Tuple[bool, str]] = []
+            said = _Said(self.world.reporter)
             try:
                 report = self.pip.dry_run(
                     self._pip_arguments(),
                     constraints=self._constraints(),
                     find_links=[self._links] if self._pins else [],
-                    on_output=lambda line: output.append((True, line)),
-                    on_error=lambda line: output.append((False, line)),
+                    on_output=said.output,
+                    on_error=said.error_output,
+                    report_file=self.request.report_file,
                 )
             except PipFailed as error:
                 if self._choose_named_in(error.output):
                     continue
-                self._relay(output)
-                raise self._refusal(error) from error
+                refusal = self._refusal(error)
+                if refusal is error:
+                    said.relay()
+                raise refusal from error
+            finally:
+                said.close()
             steps = planning.steps_of_report(report, self.environment, self._pins)
             if self._choose_in(steps):
                 continue
-            self._relay(output)
+            said.relay()
             return tuple(self._with_artifact(step) for step in steps)
         raise Refused(
             f"pip's plan still changes after {MAX_ROUNDS} rounds of choosing extensions",
@@ -329,14 +353,6 @@ class Change:
             if planning.requirement_name(text) not in self._pins
         ]
         return [*self.request.dry_run_arguments, *hidden]
-
-    def _relay(self, output: Sequence[Tuple[bool, str]]) -> None:
-        """What pip said in its last round, as pip would have said it; its "Would install" is ours to say."""
-        for is_stdout, line in output:
-            if is_stdout and not line.startswith("Would install "):
-                self.world.reporter.output(line)
-            elif not is_stdout:
-                self.world.reporter.error_output(line)
 
     def _choose_named_in(self, output: str) -> bool:
         """pip failed on a project that only we can choose: choose it, and say that it is worth asking again."""
@@ -489,16 +505,28 @@ class Change:
 
     def subjects(self, plan: Plan) -> Tuple[Subject, ...]:
         """Every extension that is there or comes."""
-        coming = [subject_of(load_project(step.name)) for step in plan.steps if step.name in known_projects()]
-        return with_subjects(installed_subjects(self.environment), coming)
+        coming = [self._subject(step.name) for step in plan.steps]
+        return with_subjects(
+            installed_subjects(self.environment), [subject for subject in coming if subject is not None]
+        )
+
+    def _subject(self, name: NormalizedName) -> Optional[Subject]:
+        """The questions about one distribution of the plan; None for one that has nothing to do with torch."""
+        if name in known_projects():
+            return subject_of(load_project(name))
+        artifact = self._artifacts.get(name)
+        if artifact is None or self.environment.torch is None or name == TORCH or planning.is_guarded(name):
+            return None
+        if not artifact.native_objects or not links_torch(artifact):
+            return None
+        return Subject(name, artifact.top_level)
 
     def expectation(self, plan: Plan, kept: Set[NormalizedName]) -> Expectation:
         """What the verdict must know about the request."""
         requested: Set[str] = set()
-        for step in plan.steps:
-            if step.name in known_projects():
-                project = load_project(step.name)
-                requested |= {project.name, *project.imports}
+        for subject in self.subjects(plan):
+            if any(step.name == subject.name for step in plan.steps):
+                requested |= {subject.name, *subject.imports}
         torch = next((step for step in plan.steps if step.name == TORCH), None)
         return Expectation(
             requested=frozenset(requested),
@@ -508,6 +536,36 @@ class Change:
             no_rollback=self.request.own.no_rollback,
             kept=frozenset(kept),
         )
+
+
+class _Said:
+    """What pip says in one round: kept, because a round may turn out to be not the last one."""
+
+    def __init__(self, reporter: Reporter) -> None:
+        self._reporter = reporter
+        self._lines: List[Tuple[bool, str]] = []
+        reporter.task_started("pip resolves")
+
+    def output(self, line: str) -> None:
+        """A line of its stdout."""
+        self._lines.append((True, line))
+        self._reporter.task_advanced("pip resolves", 0, line)
+
+    def error_output(self, line: str) -> None:
+        """A line of its stderr."""
+        self._lines.append((False, line))
+
+    def close(self) -> None:
+        """The round is over."""
+        self._reporter.task_ended("pip resolves")
+
+    def relay(self) -> None:
+        """As pip would have said it; its "Would install" is ours to say."""
+        for is_stdout, line in self._lines:
+            if not is_stdout:
+                self._reporter.error_output(line)
+            elif not line.startswith("Would install "):
+                self._reporter.output(line)
 
 
 def refuse_place(request: InstallRequest, executable: Path) -> None:

@@ -12,7 +12,7 @@ import time
 from typing import IO, Any, Dict, List, Mapping, Optional, Sequence
 
 from safe_install import __version__
-from safe_install.errors import SafeInstallError
+from safe_install.errors import PipFailed, SafeInstallError
 from safe_install.events import Reporter
 from safe_install.models import (
     Action,
@@ -25,6 +25,7 @@ from safe_install.models import (
     Outcome,
     Plan,
     Rejection,
+    Rule,
     Severity,
     Step,
 )
@@ -162,7 +163,17 @@ def _rejection(rejection: Rejection) -> Dict[str, Any]:
 
 def printable(text: str) -> str:
     """A text from outside without the control characters that would steer a terminal."""
-    return "".join(character if character.isprintable() or character == "\t" else "?" for character in text)
+    return "".join(character if character.isprintable() or character in "\t\n" else "?" for character in text)
+
+
+# The nearest misses come first: they are the ones that a person would have expected to be taken.
+_FAR = {Rule.TORCH_VERSION: 2, Rule.SPECIFIER: 3, Rule.YANKED: 4, Rule.SDIST_BEHIND_WHEEL: 1, Rule.OLDER_VERSION: 1}
+
+
+def by_nearness(rejections: Sequence[Rejection]) -> List[Rejection]:
+    """The rejections, nearest misses first, newest version first among equals."""
+    newest_first = sorted(rejections, key=lambda item: item.candidate.version, reverse=True)
+    return sorted(newest_first, key=lambda item: _FAR.get(item.rule, 0))
 
 
 def render_finding(finding: Finding) -> List[str]:
@@ -208,6 +219,7 @@ def render_health(report: HealthReport) -> str:
 
 def render_rejections(rejections: Sequence[Rejection], limit: Optional[int] = None) -> List[str]:
     """Each rejected candidate with its rule; past `limit` a count by rule."""
+    rejections = by_nearness(rejections)
     shown = rejections if limit is None else rejections[:limit]
     lines = [
         printable(f"  {item.candidate.link.filename}: {item.rule.value}: {item.detail}") for item in shown
@@ -228,7 +240,9 @@ def render_error(error: SafeInstallError) -> List[str]:
     for finding in error.findings:
         if finding.detail not in error.message:
             lines += render_finding(finding)
-    lines.append(f"error: {printable(error.message)}")
+    if not (isinstance(error, PipFailed) and error.output):
+        # pip has said it already, in the words that people look for.
+        lines.append(f"error: {printable(error.message)}")
     if error.rejections:
         lines += render_rejections(error.rejections, 8)
     if error.hint:

@@ -10,6 +10,7 @@ import configparser
 import importlib.util
 import json
 import os
+import shutil
 import sys
 import tempfile
 import zipfile
@@ -123,10 +124,12 @@ class PipRunner:
         find_links: Sequence[Path],
         on_output: LineReader,
         on_error: LineReader,
+        report_file: Optional[str] = None,
     ) -> Mapping[str, Any]:
         """What `pip install ARGUMENTS` would install: pip's installation report (format 1).
 
-        `arguments` are the person's own, less --report and --dry-run. Errors: PipFailed with pip's whole output.
+        `arguments` are the person's own, less --report and --dry-run; `report_file` is where they want the report
+        ("-": stdout). Errors: PipFailed with pip's whole output.
         """
         with tempfile.TemporaryDirectory(prefix="safe-install-") as folder:
             report = Path(folder) / "report.json"
@@ -146,6 +149,10 @@ class PipRunner:
             if answer.returncode != 0:
                 raise _failed(answer, "pip could not resolve the requirements")
             try:
+                if report_file == "-":
+                    on_output(report.read_text(encoding="utf-8"))
+                elif report_file:
+                    shutil.copyfile(report, report_file)
                 return dict(json.loads(report.read_text(encoding="utf-8")))
             except (OSError, ValueError) as error:
                 raise PipFailed(
