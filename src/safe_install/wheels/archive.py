@@ -19,9 +19,8 @@ import zlib
 from configparser import Error as ConfigError
 from configparser import RawConfigParser
 from dataclasses import dataclass
-from email.parser import HeaderParser
 from pathlib import Path
-from typing import BinaryIO, Dict, FrozenSet, Iterable, List, NoReturn, Optional, Sequence, Set, Tuple
+from typing import TYPE_CHECKING, BinaryIO, Dict, FrozenSet, Iterable, List, NoReturn, Optional, Sequence, Set, Tuple
 
 from packaging.tags import Tag, parse_tag
 from packaging.utils import (
@@ -33,6 +32,9 @@ from packaging.utils import (
 from packaging.version import InvalidVersion, Version
 
 from safe_install.errors import HashMismatch, WheelInvalid
+
+if TYPE_CHECKING:
+    from email.message import Message
 
 MAX_ENTRIES = 100_000
 MAX_PATH_PART = 255  # bytes
@@ -182,9 +184,9 @@ class _Reader:
             files = {info.filename: info for info in infos if not info.is_dir()}
             dist_info = self._find_dist_info(files, name, version)
             self._check_destinations(files, dist_info)
-            metadata = HeaderParser().parsestr(self._read_text(archive, files, f"{dist_info}/METADATA"))
+            metadata = _parse_headers(self._read_text(archive, files, f"{dist_info}/METADATA"))
             real_version = self._check_identity(metadata.get("Name"), metadata.get("Version"), name, version)
-            wheel = HeaderParser().parsestr(self._read_text(archive, files, f"{dist_info}/WHEEL"))
+            wheel = _parse_headers(self._read_text(archive, files, f"{dist_info}/WHEEL"))
             self._check_wheel_version(wheel.get("Wheel-Version"))
             record = self._read_record(archive, files, dist_info)
             entry_points = self._read_entry_points(archive, files, dist_info)
@@ -502,6 +504,12 @@ class _Reader:
             NotImplementedError,
         ) as error:
             self.invalid(f"{info.filename} cannot be unpacked ({error})")
+
+
+def _parse_headers(text: str) -> Message:
+    from email.parser import HeaderParser  # slow to import, and most commands open no wheel
+
+    return HeaderParser().parsestr(text)
 
 
 def _parents(path: str) -> List[str]:

@@ -20,7 +20,6 @@ from hashlib import sha256 as make_sha256
 from pathlib import Path, PurePosixPath
 from typing import Callable, Iterator, List, Mapping, NoReturn, Optional, Sequence, Tuple
 
-from filelock import FileLock
 from packaging.utils import NormalizedName
 
 from safe_install.errors import BuildFailed, Refused
@@ -42,7 +41,7 @@ from safe_install.wheels.recipe import (
     select_tools,
     split_log,
 )
-from safe_install.wheels.store import WheelStore, find_cache, make_record
+from safe_install.wheels.store import WheelStore, find_cache, lock_file, make_record
 
 __all__ = ["build_wheel", "find_built", "read_machine", "unpack_sdist"]
 
@@ -325,7 +324,7 @@ def find_overlay(cache: Path, environment: Environment, tools: Tuple[str, ...], 
     name = f"{interpreter.python_tag}{interpreter.abiflags}-{interpreter.platform}-{digest}"
     folder = _make_folder(cache / "tools")
     overlay = folder / name
-    with FileLock(str(folder / f"{name}.lock")):
+    with lock_file(folder / f"{name}.lock"):
         if not overlay.is_dir():
             # A folder under its final name is complete: pip fills another one, which then changes its name.
             unfinished = Path(tempfile.mkdtemp(prefix=f"{name}-", dir=str(folder)))

@@ -13,12 +13,11 @@ from typing import Any, Callable, Collection, Mapping, Optional, Protocol, Union
 from urllib.parse import unquote, urldefrag, urlsplit, urlunsplit
 from urllib.request import url2pathname
 
-from filelock import FileLock
-
 from safe_install.errors import DownloadFailed, HashMismatch
 from safe_install.events import Reporter
 from safe_install.models import Candidate, Link
 from safe_install.wheels.archive import hash_file
+from safe_install.wheels.store import lock_file
 
 MAX_FILE_SIZE = 8 * 1024**3  # bytes; the largest torch wheel has 2.5 GB
 ProgressReader = Callable[[int, Optional[int]], None]
@@ -86,7 +85,7 @@ def fetch(
         return _check_local(local, link, limit)
     folder = cache / "downloads" / make_sha256(_key(link.url).encode()).hexdigest()[:32]
     folder.mkdir(parents=True, exist_ok=True)
-    with FileLock(str(folder / ".lock")):
+    with lock_file(folder / ".lock"):
         return _fetch_cached(link, folder, http=http, reporter=reporter, allowed_hosts=allowed_hosts, limit=limit)
 
 

@@ -14,15 +14,16 @@ import re
 import shutil
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, Dict, Iterator, Mapping, Optional, Sequence, Tuple
+from typing import TYPE_CHECKING, Any, Dict, Iterator, Mapping, Optional, Sequence, Tuple
 
-import platformdirs
-from filelock import FileLock
 from packaging.utils import NormalizedName, parse_wheel_filename
 from packaging.version import InvalidVersion, Version
 
 from safe_install.models import BuiltFor, Candidate, CandidateKind, Environment, Interpreter, Link
 from safe_install.wheels.archive import Artifact
+
+if TYPE_CHECKING:
+    from filelock import BaseFileLock
 
 FORMAT = 1  # of the record beside each wheel
 
@@ -30,7 +31,18 @@ FORMAT = 1  # of the record beside each wheel
 def find_cache(variables: Mapping[str, str]) -> Path:
     """The folder for everything that can be made again; SAFE_INSTALL_CACHE_DIR wins."""
     chosen = variables.get("SAFE_INSTALL_CACHE_DIR")
-    return Path(chosen).expanduser() if chosen else Path(platformdirs.user_cache_dir("torch-safe-install"))
+    if chosen:
+        return Path(chosen).expanduser()
+    import platformdirs
+
+    return Path(platformdirs.user_cache_dir("torch-safe-install"))
+
+
+def lock_file(path: Path) -> BaseFileLock:
+    """A lock between processes of this tool; waits until it is free."""
+    from filelock import FileLock  # slow to import, and most commands hold none
+
+    return FileLock(str(path))
 
 
 @dataclass(frozen=True)
@@ -112,11 +124,11 @@ class WheelStore:
         temporary.replace(note)
         return target
 
-    def lock(self, name: NormalizedName, environment: Environment) -> FileLock:
+    def lock(self, name: NormalizedName, environment: Environment) -> BaseFileLock:
         """Held while a project is built for one torch: a second build waits and then finds the result."""
         folder = self._folder(name, environment)
         folder.mkdir(parents=True, exist_ok=True)
-        return FileLock(str(folder / ".lock"))
+        return lock_file(folder / ".lock")
 
     def _folder(self, name: NormalizedName, environment: Environment) -> Path:
         return self.folder / name / make_key(environment)
