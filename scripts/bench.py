@@ -69,7 +69,21 @@ def make_environment(folder: Path, uv: Optional[str]) -> Path:
     find_links = os.environ.get("PIP_FIND_LINKS", "")
     if uv:
         links = ["--find-links", find_links] if find_links else []
-        run([uv, "pip", "install", "-q", "-p", python, *links, f"{TORCH}+cpu" if find_links else TORCH, "numpy", "-U", "pip"])
+        run(
+            [
+                uv,
+                "pip",
+                "install",
+                "-q",
+                "-p",
+                python,
+                *links,
+                f"{TORCH}+cpu" if find_links else TORCH,
+                "numpy",
+                "-U",
+                "pip",
+            ]
+        )
     else:
         run([python, "-m", "pip", "install", "-q", "-U", "pip", TORCH, "numpy"])
     return python
@@ -157,7 +171,10 @@ def bench_torch_swap(python: Path, repeat: int, cache: Path) -> Dict[str, List[f
             times["stage"].append(
                 timed(
                     lambda: pip.stage(
-                        [f"torch=={torch.version}"], root=transaction.stage, find_links=[wheels], options=["--no-compile"]
+                        [f"torch=={torch.version}"],
+                        root=transaction.stage,
+                        find_links=[wheels],
+                        options=["--no-compile"],
                     )
                 )
             )
@@ -228,7 +245,9 @@ def add_distribution(site: Path, name: str) -> None:
         (package / f"m{number}.py").write_text("")
         rows.append(f"{name}/m{number}.py,sha256=47DEQpj8HBSa-_TImW-5JCeuQeRkm5NMpJWZG3hSuFU,0")
     (info / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {name}\nVersion: 1.0\n")
-    (info / "RECORD").write_text("\n".join(rows) + f"\n{name}-1.0.dist-info/METADATA,,\n{name}-1.0.dist-info/RECORD,,\n")
+    (info / "RECORD").write_text(
+        "\n".join(rows) + f"\n{name}-1.0.dist-info/METADATA,,\n{name}-1.0.dist-info/RECORD,,\n"
+    )
 
 
 def bench_processes(python: Path, repeat: int) -> Dict[str, List[float]]:
@@ -275,7 +294,9 @@ def main() -> None:
         table = "\n".join(measure(work, cache, uv, options.repeat))
         print(table)
         if options.write:
-            options.write.write_text(f"# Benchmark\n\nWritten by `python scripts/bench.py`.\n\n{table}\n", encoding="utf-8")
+            options.write.write_text(
+                f"# Benchmark\n\nWritten by `python scripts/bench.py`.\n\n{table}\n", encoding="utf-8"
+            )
     finally:
         if not options.keep:
             shutil.rmtree(work, ignore_errors=True)

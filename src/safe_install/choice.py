@@ -168,5 +168,3 @@ def describe_pins(resolution: Resolution) -> List[str]:
         origin = {"built": "built here before", "sdist": "from source"}.get(pin.kind.value, pin.link.url)
         told[pin.name] = f"{pin.name} {pin.version}: {origin}"
     return list(told.values())
-
-

@@ -32,9 +32,9 @@ def main(argv: Optional[Sequence[str]] = None) -> int:
     words = list(sys.argv[1:] if argv is None else argv)
     _catch_signals()
     chosen = route(words)
-    if "--help" in chosen.arguments or "-h" in chosen.arguments or chosen.command in ("help", "version"):
-        if chosen.command != "pip":
-            return _show_help(chosen)
+    asks_for_help = "--help" in chosen.arguments or "-h" in chosen.arguments
+    if chosen.command in ("help", "version") or (asks_for_help and chosen.command != "pip"):
+        return _show_help(chosen)
     if chosen.command == "pip":
         return _guarded(words, "pip", lambda reporter: _pass_to_pip(chosen.arguments))
     run = COMMANDS[chosen.command]
@@ -87,9 +87,7 @@ def _catch_signals() -> None:
     """SIGTERM and SIGHUP end a command as Ctrl-C does: children ended, stage removed, lock given back."""
 
     def end(number: int, _: object) -> None:
-        raise Interrupted(
-            f"ended by {signal.Signals(number).name}: nothing was changed", signal_number=number
-        )
+        raise Interrupted(f"ended by {signal.Signals(number).name}: nothing was changed", signal_number=number)
 
     for name in ("SIGTERM", "SIGHUP"):
         number = getattr(signal, name, None)
@@ -120,9 +118,7 @@ def _read_location(location: str) -> str:
     try:
         return path.read_text(encoding="utf-8-sig")
     except (OSError, UnicodeDecodeError) as error:
-        raise UsageError(
-            f"Could not open requirements file: {location}: {error}", hint="Correct the path."
-        ) from error
+        raise UsageError(f"Could not open requirements file: {location}: {error}", hint="Correct the path.") from error
 
 
 def _configuration(python: Optional[str]) -> Mapping[str, str]:
@@ -152,7 +148,7 @@ def _install(arguments: Sequence[str], words: Sequence[str], reporter: Reporter)
         configuration=_configuration(_named_python(arguments)),
         read=_read_location,
     )
-    if request.place is not None:
+    if request.place not in (None, "user"):
         return _install_elsewhere(request)
     return install(request, _world(words, reporter))
 

@@ -12,7 +12,8 @@ from safe_install.ports import World
 
 CONTEXT = {"ignore_unknown_options": True, "allow_extra_args": True, "help_option_names": ["-h", "--help"]}
 
-INSTALL_HELP = """Install, guarded: the build that fits the installed torch, checked before and after, undone if it broke.
+INSTALL_HELP = """Install, guarded: the build that fits the installed torch, checked before and after, undone if it broke
+CUDA.
 
 Takes every argument that `pip install` takes, in any order; `safe-install torch-scatter` is the same as
 `safe-install install torch-scatter`."""
@@ -26,7 +27,10 @@ app = typer.Typer(
 )
 
 PYTHON = typer.Option(
-    None, "--python", metavar="PATH", help="The interpreter (or environment) to manage. [default: $VIRTUAL_ENV, $CONDA_PREFIX, our own]"
+    None,
+    "--python",
+    metavar="PATH",
+    help="The interpreter or environment to manage; else $VIRTUAL_ENV, $CONDA_PREFIX, the Python that runs us.",
 )
 JSON = typer.Option(False, "--json", help="One JSON document on stdout, all else on stderr.")
 NO_ROLLBACK = typer.Option(False, "--no-rollback", help="Keep the change even if the check after it fails.")
@@ -39,13 +43,25 @@ TARGET_GPU = typer.Option(
 TARGET_DRIVER = typer.Option(
     None, "--target-driver", metavar="VERSION", help="NVIDIA driver of the machine that will run this: 535.104."
 )
+USER = typer.Option(False, "--user", help="Of the user site, which `install --user` changes.")
 DRY_RUN = typer.Option(False, "--dry-run", help="Print the plan, change nothing.")
 ALLOW = typer.Option(False, "--allow-torch-change", help="Permit another torch version or build.")
 
 
+REQUIREMENTS = typer.Argument(None, metavar="[PIP ARGUMENTS]...")
+PROJECTS = typer.Argument(None, metavar="REQ...")
+TORCH = typer.Option(None, "--torch", metavar="VERSION", help="torch of a machine elsewhere: 1.8.1+cu111.")
+PYTHON_VERSION = typer.Option(None, "--python-version", metavar="X.Y", help="Its Python: 3.8.")
+PLATFORM = typer.Option(None, "--platform", metavar="TAG", help="Its platform: linux_x86_64, manylinux_2_28_x86_64.")
+CXX11_ABI = typer.Option(None, "--cxx11-abi", metavar="true|false", help="The C++ ABI of its torch.")
+PRUNE = typer.Option(False, "--prune", help="Let the oldest go: their undo is no longer possible.")
+KEEP = typer.Option(5, "--keep", metavar="N", min=1, help="How many --prune keeps.")
+TRANSACTION = typer.Argument(None, metavar="[ID]", help="As `history` shows it.")
+
+
 @app.command("install", context_settings=CONTEXT, help=INSTALL_HELP)
 def declare_install(
-    requirements: List[str] = typer.Argument(None, metavar="[PIP ARGUMENTS]..."),
+    requirements: List[str] = REQUIREMENTS,
     python: Optional[str] = PYTHON,
     dry_run: bool = DRY_RUN,
     json: bool = JSON,
@@ -60,9 +76,11 @@ def declare_install(
     """Only declared: `resolve.request` reads the words."""
 
 
-@app.command("uninstall", context_settings=CONTEXT, help="Uninstall, guarded the same way. Takes pip uninstall's arguments.")
+@app.command(
+    "uninstall", context_settings=CONTEXT, help="Uninstall, guarded the same way. Takes pip uninstall's arguments."
+)
 def declare_uninstall(
-    names: List[str] = typer.Argument(None, metavar="[PIP ARGUMENTS]..."),
+    names: List[str] = REQUIREMENTS,
     python: Optional[str] = PYTHON,
     json: bool = JSON,
     no_rollback: bool = NO_ROLLBACK,
@@ -72,12 +90,12 @@ def declare_uninstall(
 
 @app.command("explain", context_settings=CONTEXT, help="Which file would be chosen, and why not each other one.")
 def declare_explain(
-    requirements: List[str] = typer.Argument(None, metavar="REQ..."),
+    requirements: List[str] = PROJECTS,
     python: Optional[str] = PYTHON,
-    torch: Optional[str] = typer.Option(None, "--torch", metavar="VERSION", help="torch of a machine elsewhere: 1.8.1+cu111."),
-    python_version: Optional[str] = typer.Option(None, "--python-version", metavar="X.Y", help="Its Python: 3.8."),
-    platform: Optional[str] = typer.Option(None, "--platform", metavar="TAG", help="Its platform: linux_x86_64, manylinux_2_28_x86_64."),
-    cxx11_abi: Optional[str] = typer.Option(None, "--cxx11-abi", metavar="true|false", help="The C++ ABI of its torch."),
+    torch: Optional[str] = TORCH,
+    python_version: Optional[str] = PYTHON_VERSION,
+    platform: Optional[str] = PLATFORM,
+    cxx11_abi: Optional[str] = CXX11_ABI,
     json: bool = JSON,
     no_build: bool = NO_BUILD,
     offline: bool = OFFLINE,
@@ -87,7 +105,9 @@ def declare_explain(
     """Only declared: `resolve.request` reads the words."""
 
 
-@app.command("verify", help="Is this environment healthy now? For HEALTHCHECK, entry points, the first start of a container.")
+@app.command(
+    "verify", help="Is this environment healthy now? For HEALTHCHECK, entry points, the first start of a container."
+)
 def run_verify(
     context: typer.Context,
     python: Optional[str] = PYTHON,
@@ -97,29 +117,33 @@ def run_verify(
     """Exit status 0 healthy, 1 not."""
     from safe_install.verify import verify
 
-    return verify(context.obj, python=_python(python, context), require_cuda=require_cuda or _flag("REQUIRE_CUDA", context))
+    return verify(
+        context.obj, python=_python(python, context), require_cuda=require_cuda or _flag("REQUIRE_CUDA", context)
+    )
 
 
 @app.command("history", help="Past changes of this environment, and the space that their undo takes.")
 def run_history(
     context: typer.Context,
     python: Optional[str] = PYTHON,
-    prune: bool = typer.Option(False, "--prune", help="Let the oldest go: their undo is no longer possible."),
-    keep: int = typer.Option(5, "--keep", metavar="N", min=1, help="How many --prune keeps."),
+    prune: bool = PRUNE,
+    keep: int = KEEP,
+    user: bool = USER,
     json: bool = JSON,
 ) -> Any:
     """Newest first."""
     from safe_install.undo import list_history
 
-    return list_history(context.obj, python=_python(python, context), prune=prune, keep=keep)
+    return list_history(context.obj, python=_python(python, context), user=user, prune=prune, keep=keep)
 
 
 @app.command("undo", help="Take a past change back: the newest, or the one named.")
 def run_undo(
     context: typer.Context,
-    transaction: Optional[str] = typer.Argument(None, metavar="[ID]", help="As `history` shows it."),
+    transaction: Optional[str] = TRANSACTION,
     python: Optional[str] = PYTHON,
     no_rollback: bool = NO_ROLLBACK,
+    user: bool = USER,
     json: bool = JSON,
 ) -> Any:
     """Verified and journalled, as an install is."""
@@ -128,17 +152,18 @@ def run_undo(
     return undo(
         context.obj,
         python=_python(python, context),
+        user=user,
         transaction_id=transaction,
         no_rollback=no_rollback or _flag("NO_ROLLBACK", context),
     )
 
 
 @app.command("recover", help="Finish or undo a change that was killed. Every changing command does this first.")
-def run_recover(context: typer.Context, python: Optional[str] = PYTHON, json: bool = JSON) -> Any:
+def run_recover(context: typer.Context, python: Optional[str] = PYTHON, user: bool = USER, json: bool = JSON) -> Any:
     """Exit status 13 when it cannot, with the command that helps."""
     from safe_install.undo import recover
 
-    return recover(context.obj, python=_python(python, context))
+    return recover(context.obj, python=_python(python, context), user=user)
 
 
 def _python(written: Optional[str], context: typer.Context) -> Optional[str]:
@@ -155,9 +180,7 @@ def run_command(command: str, arguments: Sequence[str], world: World) -> Any:
     """Run one of the commands that Typer reads. Errors: UsageError in place of click's own."""
     group = typer.main.get_command(app)
     try:
-        return group.main(
-            args=[command, *arguments], prog_name="safe-install", standalone_mode=False, obj=world
-        )
+        return group.main(args=[command, *arguments], prog_name="safe-install", standalone_mode=False, obj=world)
     except click.ClickException as error:
         raise UsageError(error.format_message(), hint=f"See safe-install {command} --help.") from error
 

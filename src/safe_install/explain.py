@@ -47,12 +47,12 @@ def explain(request: ExplainRequest, world: World) -> InstallResult:
     named = {canonicalize_name(requirement.name) for requirement in request.requirements}
     steps = explained(steps_of_pins(resolution.pins, bare, requested=named))
     plan = Plan(steps, (), resolution.rejections, resolution.answers)
-    findings = tuple(
-        Finding("assumed", Severity.NOTE, "environment", note) for note in notes_for(environment)
-    ) if request.torch else ()
-    return InstallResult(
-        "explain", Outcome.EXPLAINED, 0, environment, plan, findings=findings, timings=timings.total()
+    findings = (
+        tuple(Finding("assumed", Severity.NOTE, "environment", note) for note in notes_for(environment))
+        if request.torch
+        else ()
     )
+    return InstallResult("explain", Outcome.EXPLAINED, 0, environment, plan, findings=findings, timings=timings.total())
 
 
 def _environment(request: ExplainRequest, world: World) -> Environment:
@@ -86,7 +86,5 @@ def _environment(request: ExplainRequest, world: World) -> Environment:
 
 def _platform_here(platform: str, libc: Tuple[str, str]) -> str:
     if platform.startswith("linux_") and libc[0] == "glibc":
-        return f"manylinux_{libc[1].replace('.', '_')}_{platform[len('linux_'):]}"
+        return f"manylinux_{libc[1].replace('.', '_')}_{platform[len('linux_') :]}"
     return platform
-
-

@@ -7,6 +7,8 @@ full; was it no better, the change is put in again.
 
 from __future__ import annotations
 
+import dataclasses
+import os
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -16,7 +18,7 @@ from packaging.utils import NormalizedName
 
 from safe_install.environment.driver import declared_driver, read_driver
 from safe_install.environment.interpreter import find_interpreter, read_environment
-from safe_install.errors import ExternallyManaged, Interrupted
+from safe_install.errors import ExternallyManaged, Interrupted, PipFailed
 from safe_install.health.examination import Examination
 from safe_install.health.report import (
     Subject,
@@ -30,6 +32,7 @@ from safe_install.models import (
     Environment,
     Finding,
     HealthReport,
+    InstalledDistribution,
     Outcome,
     Severity,
     Step,
@@ -90,6 +93,33 @@ def refuse_externally_managed(environment: Environment, *, break_system_packages
     )
 
 
+def user_environment(environment: Environment) -> Environment:
+    """The same interpreter, changed through its user site (`--user`): a prefix of its own. Errors: UsageError."""
+    interpreter = environment.interpreter
+    if interpreter.is_virtual or interpreter.user_base is None or interpreter.user_scheme is None:
+        raise PipFailed(
+            "Can not perform a '--user' install. User site-packages are not visible in this virtualenv.",
+            hint="Leave --user out: a virtual environment is yours already.",
+        )
+    interpreter.user_base.mkdir(parents=True, exist_ok=True)
+    changed = dataclasses.replace(interpreter, prefix=interpreter.user_base, scheme=interpreter.user_scheme)
+    return dataclasses.replace(environment, interpreter=changed)
+
+
+def read_again(environment: Environment) -> Environment:
+    """The same environment, probed after something changed it."""
+    fresh = read_environment(environment.interpreter.executable, environment.driver)
+    if environment.interpreter.prefix != fresh.interpreter.prefix:
+        fresh = user_environment(fresh)
+    return fresh
+
+
+def is_own(distribution: InstalledDistribution, environment: Environment) -> bool:
+    """Does the distribution lie in the prefix that is changed? One of the system stays, hidden by the user's own."""
+    prefix = Path(os.path.realpath(environment.interpreter.prefix))
+    return prefix in Path(os.path.realpath(distribution.location)).parents
+
+
 def subject_of(project: Project) -> Subject:
     """The questions that the wheel index has for a project."""
     return Subject(project.name, project.imports, project.native, project.operation)
@@ -97,9 +127,7 @@ def subject_of(project: Project) -> Subject:
 
 def installed_subjects(environment: Environment) -> Tuple[Subject, ...]:
     """The installed projects that the wheel index knows."""
-    return tuple(
-        subject_of(load_project(name)) for name in sorted(known_projects()) if name in environment.installed
-    )
+    return tuple(subject_of(load_project(name)) for name in sorted(known_projects()) if name in environment.installed)
 
 
 def with_subjects(known: Iterable[Subject], added: Iterable[Subject]) -> Tuple[Subject, ...]:
@@ -117,14 +145,10 @@ class Before:
         self._asked = asked
         self._report: Optional[HealthReport] = None
         loadable = environment.torch is not None and environment.torch.lib_dir is not None
-        self._examination = (
-            self._examine(asked if loadable else "import") if environment.torch is not None else None
-        )
+        self._examination = self._examine(asked if loadable else "import") if environment.torch is not None else None
 
     def _examine(self, asked: str) -> Examination:
-        return Examination(
-            self.environment.interpreter.executable, self.environment.torch, self.subjects, asked=asked
-        )
+        return Examination(self.environment.interpreter.executable, self.environment.torch, self.subjects, asked=asked)
 
     def report(self) -> HealthReport:
         """The health before. A library that the loader does not find may be brought by torch's Python code: then, and
@@ -201,9 +225,7 @@ def carry_out(
     return Verdict(Outcome.INSTALLED, 0, health_before, after, findings)
 
 
-def _ask_after(
-    old: Environment, subjects: Sequence[Subject], expectation: Expectation
-) -> HealthReport:
+def _ask_after(old: Environment, subjects: Sequence[Subject], expectation: Expectation) -> HealthReport:
     """The fresh import, and beside it the fresh probe that tells whether requirements are met."""
     executable = old.interpreter.executable
     with ThreadPoolExecutor(max_workers=1) as pool:
@@ -218,9 +240,7 @@ def _ask_after(
     return examination.result(unmet, torch=new.torch)
 
 
-def _judge(
-    before: HealthReport, after: HealthReport, expectation: Expectation
-) -> Tuple[Finding, ...]:
+def _judge(before: HealthReport, after: HealthReport, expectation: Expectation) -> Tuple[Finding, ...]:
     findings = compare_health(
         before,
         after,

@@ -19,7 +19,6 @@ from packaging.utils import NormalizedName, canonicalize_name
 from packaging.version import InvalidVersion, Version
 
 from safe_install.choice import Chooser, Wishes, describe_pins, describe_torch
-from safe_install.environment.interpreter import read_environment
 from safe_install.errors import HashMismatch, NoCandidate, PipFailed, Refused, SafeInstallError
 from safe_install.events import Reporter
 from safe_install.guard import (
@@ -27,11 +26,14 @@ from safe_install.guard import (
     Expectation,
     carry_out,
     installed_subjects,
+    is_own,
     let_old_ones_go,
     probe_environment,
+    read_again,
     refuse_externally_managed,
     subject_of,
     summarize,
+    user_environment,
     with_subjects,
 )
 from safe_install.health.report import Subject, check_cuda_required, unmet_requirements
@@ -48,11 +50,13 @@ from safe_install.models import (
     Rejection,
     Severity,
     Step,
+    TorchBuild,
 )
 from safe_install.ports import Timings, World
 from safe_install.resolve import plan as planning
 from safe_install.resolve.plan import TORCH
 from safe_install.resolve.request import InstallRequest
+from safe_install.resolve.target import planned_torch
 from safe_install.system.pip import PipRunner
 from safe_install.transaction import swap
 from safe_install.transaction.stage import StagedWheel, fill_stage, stage_editables
@@ -71,6 +75,8 @@ def install(request: InstallRequest, world: World) -> InstallResult:
     with timings.stage("probe", world.reporter):
         environment = probe_environment(request.own, world)
     refuse_externally_managed(environment, break_system_packages=request.break_system_packages)
+    if request.place == "user":
+        environment = user_environment(environment)
     prefix = environment.interpreter.prefix
     with contextlib.ExitStack() as stack:
         if not request.own.dry_run:
@@ -79,7 +85,7 @@ def install(request: InstallRequest, world: World) -> InstallResult:
             for item in recovered:
                 world.reporter.warn(f"an interrupted run was put right: {item.transaction} {item.what}")
             if recovered:
-                environment = read_environment(environment.interpreter.executable, environment.driver)
+                environment = read_again(environment)
         before = Before(environment)
         stack.callback(before.stop)
         work = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="safe-install-")))
@@ -109,9 +115,11 @@ def _require_cuda_before(before: Before) -> None:
 
 def _apply(change: Change, plan: Plan, before: Before, timings: Timings) -> InstallResult:
     """Stage, swap, verify, commit or roll back."""
-    request, environment, world = change.request, change.environment, change.world
+    environment, world = change.environment, change.world
     replaced = [
-        environment.installed[step.name] for step in plan.steps if step.name in environment.installed
+        environment.installed[step.name]
+        for step in plan.steps
+        if step.name in environment.installed and is_own(environment.installed[step.name], environment)
     ]
     kept = planning.kept_names(plan, environment)
     with swap.begin(
@@ -168,6 +176,7 @@ class Change:
         self._artifacts: Dict[NormalizedName, Artifact] = {}
         self._rejections: List[Rejection] = []
         self._answers: List[HostAnswer] = []
+        self._coming_torch: Optional[TorchBuild] = None
         self._named = request.named_on_command_line
         self._released = planning.names_released(
             environment, named=self._named, allow_torch_change=request.own.allow_torch_change
@@ -185,6 +194,8 @@ class Change:
     def make_plan(self) -> Plan:
         """The plan, or Refused, NoCandidate, PipFailed."""
         extensions, ordinary = self._split()
+        if extensions and self._torch_will_change():
+            self._plan_for_coming_torch()
         with self._timings.stage("resolve", self.world.reporter):
             self._choose(extensions)
         if ordinary or not self._is_closed():
@@ -192,9 +203,7 @@ class Change:
                 steps = self._ask_pip()
         else:
             self._tell_satisfied(extensions)
-            steps = planning.steps_of_pins(
-                tuple(self._pins.values()), self.environment, requested=self._named
-            )
+            steps = planning.steps_of_pins(tuple(self._pins.values()), self.environment, requested=self._named)
             steps = tuple(self._with_artifact(step) for step in steps)
         plan = Plan(
             planning.explained(steps),
@@ -215,11 +224,61 @@ class Change:
             requirement = _parse(entry.text)
             if requirement is None or requirement.url or canonicalize_name(requirement.name) not in known:
                 ordinary = True
-            elif self.environment.torch is None:
-                ordinary = True  # without a torch to fit, an extension is a package like any other
             elif planning.applies(requirement, self.environment):
                 extensions.append(requirement)
         return extensions, ordinary
+
+    def _torch_will_change(self) -> bool:
+        """Is torch missing, or asked for in another version than the installed one?"""
+        wanted = [
+            requirement
+            for entry in self.request.entries
+            for requirement in [_parse(entry.text)]
+            if requirement is not None and canonicalize_name(requirement.name) == TORCH
+        ]
+        if self.environment.torch is None:
+            if not wanted:
+                raise NoCandidate(
+                    f"torch is not installed for {self.environment.interpreter.executable}, so no extension can fit it",
+                    hint="Install torch first, or name it too: safe-install torch torch-scatter.",
+                )
+            return True
+        return TORCH in self._named and not all(
+            planning.is_satisfied(requirement, self.environment) for requirement in wanted
+        )
+
+    def _plan_for_coming_torch(self) -> None:
+        """Extensions are chosen for the torch that this same command installs. Nothing can be built against it yet."""
+        texts = [entry.text for entry in self.request.entries if planning.requirement_name(entry.text) == TORCH]
+        with self._timings.stage("pip", self.world.reporter):
+            said = _Said(self.world.reporter)
+            try:
+                report = self.pip.dry_run(
+                    [*self.request.fetch_options, *texts],
+                    constraints=(),
+                    find_links=(),
+                    on_output=said.output,
+                    on_error=said.error_output,
+                )
+            except PipFailed:
+                said.relay()
+                raise
+            finally:
+                said.close()
+        steps = planning.steps_of_report(report, self.environment, {})
+        coming = next((step for step in steps if step.name == TORCH), None)
+        if coming is None or coming.version is None:
+            return
+        build = planned_torch(coming.version, self.environment.interpreter.platform)
+        planned = dataclasses.replace(
+            self.environment,
+            torch=build,
+            installed=planning.planned_distributions(Plan(steps), self.environment),
+        )
+        self.world.reporter.note(f"torch {build.runtime_version} will be installed: extensions are chosen for it")
+        wishes = dataclasses.replace(_wishes(self.request), no_build=True)
+        self._coming_torch = build
+        self._chooser = Chooser(planned, wishes, self.world)
 
     def _choose(self, requirements: Sequence[Requirement]) -> None:
         """Choose together with all extensions chosen before, then bring each new pin as a verified wheel."""
@@ -233,7 +292,15 @@ class Change:
             self._extensions[name] = requirement
         wanted = tuple(self._extensions.values())
         constraints = [parsed for entry in self.request.constraints for parsed in [_parse(entry.text)] if parsed]
-        resolution = self._chooser.choose(wanted, constraints=constraints, upgrade=self._upgrade(wanted))
+        try:
+            resolution = self._chooser.choose(wanted, constraints=constraints, upgrade=self._upgrade(wanted))
+        except NoCandidate as error:
+            if self._coming_torch is not None and not self.request.own.no_build:
+                error.hint = (
+                    f"Nothing can be built against a torch that is not there yet: install torch "
+                    f"{self._coming_torch.version} first, then the extension is built against it."
+                )
+            raise
         self._rejections = list(resolution.rejections)
         self._answers = list(resolution.answers)
         for sentence in describe_pins(resolution):
@@ -305,10 +372,9 @@ class Change:
 
     def _constraints(self) -> Tuple[str, ...]:
         guard = planning.guard_constraints(self.environment, released=self._released | set(self._pins))
-        pins = tuple(
-            f"{name}=={self._artifacts[name].version}" for name in self._pins if name in self._artifacts
-        )
-        return guard + pins
+        pins = tuple(f"{name}=={self._artifacts[name].version}" for name in self._pins if name in self._artifacts)
+        coming = (f"torch=={self._coming_torch.version}",) if self._coming_torch else ()
+        return guard + coming + pins
 
     # --- pip's part --------------------------------------------------------------------------------
 
@@ -356,7 +422,7 @@ class Change:
 
     def _choose_named_in(self, output: str) -> bool:
         """pip failed on a project that only we can choose: choose it, and say that it is worth asking again."""
-        if self.environment.torch is None:
+        if not self._has_torch():
             return False
         names = [
             name
@@ -370,14 +436,10 @@ class Change:
 
     def _choose_in(self, steps: Sequence[Step]) -> bool:
         """pip's plan brings extensions that it cannot judge: choose them ourselves."""
-        if self.environment.torch is None or self._moves_torch(steps):
+        if not self._has_torch() or (self._coming_torch is None and self._moves_torch(steps)):
             return False
         known = known_projects()
-        unchosen = [
-            step
-            for step in steps
-            if step.name in known and step.name not in self._pins and not step.is_direct
-        ]
+        unchosen = [step for step in steps if step.name in known and step.name not in self._pins and not step.is_direct]
         if not unchosen:
             return False
         wanted = [Requirement(f"{step.name}{_specifiers(step.name, steps)}") for step in unchosen]
@@ -391,6 +453,9 @@ class Change:
                 rejections=error.rejections,
             ) from error
         return True
+
+    def _has_torch(self) -> bool:
+        return self.environment.torch is not None or self._coming_torch is not None
 
     def _moves_torch(self, steps: Sequence[Step]) -> bool:
         return any(step.name == TORCH for step in steps)
@@ -494,12 +559,11 @@ class Change:
             wheels,
             folder=self._stage_links,
             compile_bytecode=self.request.compile_bytecode,
+            options=("--user",) if self.request.place == "user" else (),
             reporter=self.world.reporter,
         )
         editable = [step for step in plan.steps if step.kind == "editable"]
-        stage_editables(
-            self.pip, stage, editable, options=self.request.fetch_options, reporter=self.world.reporter
-        )
+        stage_editables(self.pip, stage, editable, options=self.request.fetch_options, reporter=self.world.reporter)
 
     # --- what is expected afterwards ---------------------------------------------------------------
 
@@ -515,7 +579,7 @@ class Change:
         if name in known_projects():
             return subject_of(load_project(name))
         artifact = self._artifacts.get(name)
-        if artifact is None or self.environment.torch is None or name == TORCH or planning.is_guarded(name):
+        if artifact is None or not self._has_torch() or name == TORCH or planning.is_guarded(name):
             return None
         if not artifact.native_objects or not links_torch(artifact):
             return None
@@ -570,11 +634,6 @@ class _Said:
 
 def refuse_place(request: InstallRequest, executable: Path) -> None:
     """pip may put files elsewhere by itself, but not into the environment by another door. Errors: Refused."""
-    if request.place == "user":
-        raise Refused(
-            "--user: the user site is not guarded yet, and nothing goes there unguarded",
-            hint="Use a virtual environment (python3 -m venv .venv), or run pip itself.",
-        )
     if request.place in ("target", "prefix", "root") and request.place_value:
         prefix = Path(os.path.realpath(str(executable.parent.parent)))
         place = Path(os.path.realpath(request.place_value))

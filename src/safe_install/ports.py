@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import time
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Dict, Iterator, Mapping, Optional, Sequence
-from contextlib import contextmanager
 
 from safe_install.events import Reporter
 

@@ -86,8 +86,7 @@ def _environment(environment: Environment) -> Dict[str, Any]:
             "cuda": driver.cuda,
             "declared": driver.declared,
             "devices": [
-                {"name": device.name, "compute_capability": device.compute_capability}
-                for device in driver.devices
+                {"name": device.name, "compute_capability": device.compute_capability} for device in driver.devices
             ],
         },
     }
@@ -221,9 +220,7 @@ def render_rejections(rejections: Sequence[Rejection], limit: Optional[int] = No
     """Each rejected candidate with its rule; past `limit` a count by rule."""
     rejections = by_nearness(rejections)
     shown = rejections if limit is None else rejections[:limit]
-    lines = [
-        printable(f"  {item.candidate.link.filename}: {item.rule.value}: {item.detail}") for item in shown
-    ]
+    lines = [printable(f"  {item.candidate.link.filename}: {item.rule.value}: {item.detail}") for item in shown]
     rest = rejections[len(shown) :]
     if rest:
         counts: Dict[str, int] = {}

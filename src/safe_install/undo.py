@@ -10,16 +10,16 @@ from packaging.utils import canonicalize_name
 
 from safe_install.environment.driver import read_driver
 from safe_install.environment.interpreter import find_interpreter, read_environment
-from safe_install.guard import Before, Expectation, carry_out, installed_subjects, summarize
+from safe_install.guard import Before, Expectation, carry_out, installed_subjects, summarize, user_environment
 from safe_install.models import Action, Environment, InstallResult, Outcome, Plan, Step
 from safe_install.ports import Timings, World
 from safe_install.resolve.plan import TORCH
 from safe_install.transaction import history, swap
 
 
-def list_history(world: World, *, python: Optional[str], prune: bool, keep: int) -> InstallResult:
+def list_history(world: World, *, python: Optional[str], user: bool = False, prune: bool, keep: int) -> InstallResult:
     """Past transactions, newest first, with the space that their undo takes. `prune` lets the oldest go."""
-    environment = _probe(world, python)
+    environment = _probe(world, python, user=user)
     prefix = environment.interpreter.prefix
     lines: List[str] = []
     if prune:
@@ -49,14 +49,16 @@ def list_history(world: World, *, python: Optional[str], prune: bool, keep: int)
     return InstallResult("history", Outcome.LISTED, 0, environment, message=message, details={"history": entries})
 
 
-def undo(world: World, *, python: Optional[str], transaction_id: Optional[str], no_rollback: bool) -> InstallResult:
+def undo(
+    world: World, *, python: Optional[str], user: bool = False, transaction_id: Optional[str], no_rollback: bool
+) -> InstallResult:
     """Take one transaction back; verified and journalled as an install is."""
     timings = Timings()
-    environment = _probe(world, python)
+    environment = _probe(world, python, user=user)
     prefix = environment.interpreter.prefix
     with swap.lock_environment(prefix):
         if swap.recover(prefix):
-            environment = _probe(world, python)
+            environment = _probe(world, python, user=user)
         with history.begin_undo(prefix, transaction_id, command=world.command) as transaction:
             entry = _undone_entry(prefix, transaction_id)
             plan = Plan(steps=_reverse_steps(entry.summary))
@@ -108,9 +110,7 @@ def _reverse_steps(summary: Any) -> Tuple[Step, ...]:
     for row in summary.get("steps", []):
         old, new = row["from_version"], row["version"]
         action = Action.REMOVE if old is None else Action.ADD if new is None else Action.REPLACE
-        steps.append(
-            Step(action, canonicalize_name(row["name"]), version=old, from_version=new, because="undo")
-        )
+        steps.append(Step(action, canonicalize_name(row["name"]), version=old, from_version=new, because="undo"))
     return tuple(steps)
 
 
@@ -118,17 +118,15 @@ def _is_removed(plan: Plan, name: str) -> bool:
     return any(step.name == name and step.action is Action.REMOVE for step in plan.steps)
 
 
-def recover(world: World, *, python: Optional[str]) -> InstallResult:
+def recover(world: World, *, python: Optional[str], user: bool = False) -> InstallResult:
     """Finish or undo what a killed run left."""
-    environment = _probe(world, python)
+    environment = _probe(world, python, user=user)
     prefix = environment.interpreter.prefix
     with swap.lock_environment(prefix):
         recovered = swap.recover(prefix)
     lines = [f"{item.transaction}: {item.what}: {item.detail}" for item in recovered]
     details: Dict[str, Any] = {
-        "recovered": [
-            {"transaction": item.transaction, "what": item.what, "detail": item.detail} for item in recovered
-        ]
+        "recovered": [{"transaction": item.transaction, "what": item.what, "detail": item.detail} for item in recovered]
     }
     return InstallResult(
         "recover",
@@ -140,8 +138,9 @@ def recover(world: World, *, python: Optional[str]) -> InstallResult:
     )
 
 
-def _probe(world: World, python: Optional[str]) -> Environment:
-    return read_environment(find_interpreter(python, world.environ), read_driver())
+def _probe(world: World, python: Optional[str], *, user: bool) -> Environment:
+    environment = read_environment(find_interpreter(python, world.environ), read_driver())
+    return user_environment(environment) if user else environment
 
 
 def _megabytes(size: int) -> str:
@@ -154,5 +153,3 @@ def _changes(summary: Any) -> str:
         sign = {"add": "+", "remove": "-", "replace": "~"}.get(row["action"], "?")
         parts.append(f"{sign}{row['name']} {row['version'] or row['from_version']}")
     return ", ".join(parts) or "(no steps)"
-
-

@@ -11,16 +11,19 @@ from typing import List, Set, Tuple
 
 from packaging.utils import NormalizedName
 
-from safe_install.environment.interpreter import read_environment
 from safe_install.errors import UsageError
 from safe_install.guard import (
     Before,
     Expectation,
     carry_out,
     installed_subjects,
+    is_own,
+    let_old_ones_go,
     probe_environment,
+    read_again,
     refuse_externally_managed,
     summarize,
+    user_environment,
 )
 from safe_install.health.report import unmet_requirements
 from safe_install.models import (
@@ -44,14 +47,22 @@ def uninstall(request: UninstallRequest, world: World) -> InstallResult:
     timings = Timings()
     with timings.stage("probe", world.reporter):
         environment = probe_environment(request.own, world)
+    if _all_in_user_site(request, environment):
+        environment = user_environment(environment)
     refuse_externally_managed(environment, break_system_packages=request.break_system_packages)
     with swap.lock_environment(environment.interpreter.prefix):
         if swap.recover(environment.interpreter.prefix):
-            environment = read_environment(environment.interpreter.executable, environment.driver)
+            environment = read_again(environment)
         plan = _plan(request, environment, world)
         if not plan.steps or not _is_confirmed(request, plan, world):
             return InstallResult("uninstall", Outcome.ALREADY_SATISFIED, 0, environment, plan)
         return _remove(request, plan, environment, timings, world)
+
+
+def _all_in_user_site(request: UninstallRequest, environment: Environment) -> bool:
+    found = [environment.installed[name] for name in request.names if name in environment.installed]
+    user_site = environment.interpreter.user_site
+    return bool(found) and user_site is not None and all(item.location == user_site for item in found)
 
 
 def _plan(request: UninstallRequest, environment: Environment, world: World) -> Plan:
@@ -61,6 +72,10 @@ def _plan(request: UninstallRequest, environment: Environment, world: World) -> 
         distribution = environment.installed.get(name)
         if distribution is None:
             world.reporter.error_output(f"WARNING: Skipping {name} as it is not installed.")
+        elif not is_own(distribution, environment):
+            world.reporter.error_output(
+                f"Not uninstalling {name} at {distribution.location}, outside environment {environment.interpreter.prefix}"
+            )
         elif name not in seen:
             seen.add(name)
             steps.append(
@@ -120,6 +135,8 @@ def _remove(
             world=world,
         )
     done = verdict.outcome is Outcome.INSTALLED
+    if done:
+        let_old_ones_go(environment.interpreter.prefix, world)
     return InstallResult(
         "uninstall",
         Outcome.UNINSTALLED if done else verdict.outcome,

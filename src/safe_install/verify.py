@@ -58,7 +58,7 @@ def verify(world: World, *, python: Optional[str], require_cuda: bool) -> Instal
     )
 
 
-def _findings(health: HealthReport) -> "list[Finding]":
+def _findings(health: HealthReport) -> list[Finding]:
     findings = [
         Finding(check, Severity.ERROR, name, f"{name} fails: {answer.error}")
         for check, answers in (("import-failed", health.imports), ("operation-failed", health.operations))
@@ -67,9 +67,7 @@ def _findings(health: HealthReport) -> "list[Finding]":
     ]
     if health.crashed:
         findings.append(Finding("check-crashed", Severity.ERROR, "torch", health.crashed))
-    findings += [
-        Finding("requirement-unmet", Severity.WARNING, text.split()[0], text) for text in health.unmet
-    ]
+    findings += [Finding("requirement-unmet", Severity.WARNING, text.split()[0], text) for text in health.unmet]
     if health.cuda_available is False and health.torch_cuda is not None:
         reason = health.warnings[0] if health.warnings else "torch gives no reason"
         findings.append(

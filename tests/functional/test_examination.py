@@ -26,7 +26,7 @@ MODULES = {
     "crashes.py": "import os, signal; os.kill(os.getpid(), signal.SIGSEGV)",
     "hangs.py": "import time; time.sleep(60)",
     "leaves.py": "import os; os._exit(3)",
-    "prints.py": "import sys; print('{\"event\": \"done\"}'); sys.stdout.flush()",
+    "prints.py": 'import sys; print(\'{"event": "done"}\'); sys.stdout.flush()',
     "raises.py": "raise OSError('libcudart.so.13: cannot open shared object file')",
 }
 BUILD = TorchBuild(Version("1.8.1+cu111"), "1.8.1+cu111", "cu111", "11.1")

@@ -50,9 +50,7 @@ def _text(value: Any) -> str:
     return value.decode() if isinstance(value, bytes) else str(value)
 
 
-def declared_driver(
-    *, version: Optional[str], cuda: Optional[str], capabilities: Sequence[str]
-) -> Optional[Driver]:
+def declared_driver(*, version: Optional[str], cuda: Optional[str], capabilities: Sequence[str]) -> Optional[Driver]:
     """What `--target-driver` and `--target-gpu` say; None when neither was given."""
     if not (version or cuda or capabilities):
         return None

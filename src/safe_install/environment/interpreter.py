@@ -88,9 +88,7 @@ def child_environment(extra: Optional[Mapping[str, str]] = None) -> Dict[str, st
     return variables
 
 
-def start_script(
-    executable: Path, package: str, arguments: Sequence[str] = (), **options: Any
-) -> process.Running:
+def start_script(executable: Path, package: str, arguments: Sequence[str] = (), **options: Any) -> process.Running:
     """Start `package`'s stand-alone script in a fresh process of `executable`."""
     source = pkgutil.get_data(package, "script.py")
     if source is None:  # pragma: no cover - a broken installation of ours
@@ -99,9 +97,7 @@ def start_script(
     # The working folder is no place to import from: "/" has no packages of the user's.
     options.setdefault("cwd", Path(os.sep))
     try:
-        return process.start(
-            [str(executable), "-B", "-", *arguments], input_text=source.decode("utf-8"), **options
-        )
+        return process.start([str(executable), "-B", "-", *arguments], input_text=source.decode("utf-8"), **options)
     except OSError as error:
         raise ProbeFailed(
             f"{executable} cannot be started: {error.strerror or error}",
@@ -130,8 +126,7 @@ def read_environment(executable: Path, driver: Optional[Driver]) -> Environment:
 
 def _environment(raw: Mapping[str, Any], executable: Path, driver: Optional[Driver]) -> Environment:
     installed = {
-        canonicalize_name(key): _distribution(canonicalize_name(key), value)
-        for key, value in raw["installed"].items()
+        canonicalize_name(key): _distribution(canonicalize_name(key), value) for key, value in raw["installed"].items()
     }
     interpreter = _interpreter(raw, executable, installed)
     torch = _torch_build(raw["torch"], installed.get(canonicalize_name("torch")), interpreter)

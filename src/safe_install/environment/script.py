@@ -268,8 +268,7 @@ def main():
         "executable": sys.executable,
         "version": "%d.%d.%d" % sys.version_info[:3],
         "implementation": sys.implementation.name,
-        "abiflags": getattr(sys, "abiflags", "")
-        or ("t" if sysconfig.get_config_var("Py_GIL_DISABLED") else ""),
+        "abiflags": getattr(sys, "abiflags", "") or ("t" if sysconfig.get_config_var("Py_GIL_DISABLED") else ""),
         "platform": sysconfig.get_platform(),
         "libc": libc(),
         "prefix": sys.prefix,

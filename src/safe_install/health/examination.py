@@ -52,9 +52,7 @@ class Examination:
             "subjects": [subject.as_json() for subject in self._subjects],
             "skip": self._skip,
         }
-        return start_script(
-            self._executable, "safe_install.health", [json.dumps(request)], env=child_environment()
-        )
+        return start_script(self._executable, "safe_install.health", [json.dumps(request)], env=child_environment())
 
     def result(self, unmet: Sequence[str] = (), *, torch: Optional[TorchBuild] = None) -> HealthReport:
         """Wait for the answers. `unmet` is taken into the report as it is; `torch` is what a probe made meanwhile says."""

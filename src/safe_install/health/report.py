@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass
-from typing import Any, Container, Dict, Iterable, List, Mapping, Optional, Sequence, Tuple
+from typing import Any, Collection, Container, Dict, Iterable, List, Mapping, Optional, Sequence, Tuple
 
 from packaging.requirements import InvalidRequirement, Requirement
 from packaging.utils import NormalizedName, canonicalize_name
@@ -142,7 +142,7 @@ def compare_health(
     before: HealthReport,
     after: HealthReport,
     *,
-    requested: Sequence[str],
+    requested: Collection[str],
     torch_requested: bool,
     cuda_loss_requested: bool = False,
 ) -> Tuple[Finding, ...]:
@@ -219,7 +219,7 @@ def _got_worse(
     check: str,
     before: Mapping[str, ImportResult],
     after: Mapping[str, ImportResult],
-    requested: Sequence[str],
+    requested: Collection[str],
     *,
     unasked_was_good: bool,
 ) -> Iterable[Finding]:

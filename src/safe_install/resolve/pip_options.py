@@ -16,8 +16,26 @@ from dataclasses import dataclass
 from typing import Dict, List, Mapping, Sequence, Tuple
 
 COMMANDS = frozenset(
-    "install download uninstall freeze inspect list show check config search cache index wheel hash completion "
-    "debug help lock".split()
+    [
+        "install",
+        "download",
+        "uninstall",
+        "freeze",
+        "inspect",
+        "list",
+        "show",
+        "check",
+        "config",
+        "search",
+        "cache",
+        "index",
+        "wheel",
+        "hash",
+        "completion",
+        "debug",
+        "help",
+        "lock",
+    ]
 )
 
 
@@ -163,11 +181,9 @@ OPTIONS: Tuple[Option, ...] = (
 BY_NAME: Mapping[str, Option] = {name: option for option in OPTIONS for name in option.names}
 
 
-def find_option(name: str) -> "Option | None":
+def find_option(name: str) -> Option | None:
     """The option of this name; a unique beginning of a long name counts, as it does for pip."""
     if name in BY_NAME or not name.startswith("--"):
         return BY_NAME.get(name)
-    found: Dict[int, Option] = {
-        id(option): option for long, option in BY_NAME.items() if long.startswith(name)
-    }
+    found: Dict[int, Option] = {id(option): option for long, option in BY_NAME.items() if long.startswith(name)}
     return next(iter(found.values())) if len(found) == 1 else None

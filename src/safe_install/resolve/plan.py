@@ -252,9 +252,7 @@ def check_plan(plan: Plan, environment: Environment, *, released: Container[Norm
     return tuple(findings)
 
 
-def planned_distributions(
-    plan: Plan, environment: Environment
-) -> Mapping[NormalizedName, InstalledDistribution]:
+def planned_distributions(plan: Plan, environment: Environment) -> Mapping[NormalizedName, InstalledDistribution]:
     """The installed distributions as they would be after the plan (versions and requirements only)."""
     after = dict(environment.installed)
     for step in plan.steps:
@@ -289,11 +287,7 @@ def conflict_reason(output: str, constraints: Sequence[str]) -> Optional[str]:
     version at all is left, "Could not find a version that satisfies the requirement".
     """
     guarded = {requirement_name(line): line for line in constraints}
-    parties = [
-        (who, what)
-        for who, what in _DEPENDS.findall(output)
-        if requirement_name(what) in guarded
-    ]
+    parties = [(who, what) for who, what in _DEPENDS.findall(output) if requirement_name(what) in guarded]
     if parties:
         told = []
         for who, what in parties:

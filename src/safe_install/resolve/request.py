@@ -342,7 +342,9 @@ def parse_install(
     `read` brings the text of a requirements file. Errors: UsageError."""
     words = _split_words(argv, OWN_OPTIONS)
     settings = _Settings(words, configuration)
-    arguments = tuple(Entry(word.value or "") for word in words if word.option is None and not word.name and not _is_option(word))
+    arguments = tuple(
+        Entry(word.value or "") for word in words if word.option is None and not word.name and not _is_option(word)
+    )
     editables = tuple(Entry(text, editable=True) for text in settings.all("editable"))
     files = [
         parse_file(location, read=read, environ=environ, constraint=key == "constraint")
@@ -384,7 +386,7 @@ def _require_input(settings: _Settings) -> None:
     if settings.all("requirement"):
         return  # an empty file: pip warns and is content
     raise UsageError(
-        "You must give at least one requirement to install (see \"safe-install install --help\")",
+        'You must give at least one requirement to install (see "safe-install install --help")',
         hint="Name a project: safe-install torch-scatter.",
     )
 
@@ -393,9 +395,7 @@ def _is_option(word: _Word) -> bool:
     return word.value is None or word.text[0].startswith("--")
 
 
-def _sorted_entries(
-    arguments: Sequence[Entry], files: Sequence[Parsed]
-) -> Tuple[Tuple[Entry, ...], Tuple[Entry, ...]]:
+def _sorted_entries(arguments: Sequence[Entry], files: Sequence[Parsed]) -> Tuple[Tuple[Entry, ...], Tuple[Entry, ...]]:
     found = [*arguments, *(entry for parsed in files for entry in parsed.entries)]
     return (
         tuple(entry for entry in found if not entry.constraint),
@@ -489,7 +489,7 @@ def parse_uninstall(
         names[name] = None
     if not names:
         raise UsageError(
-            "You must give at least one requirement to uninstall (see \"safe-install uninstall --help\")",
+            'You must give at least one requirement to uninstall (see "safe-install uninstall --help")',
             hint="Name a distribution: safe-install uninstall torch-scatter.",
         )
     return UninstallRequest(
@@ -510,7 +510,9 @@ def parse_explain(argv: Sequence[str], *, environ: Mapping[str, str]) -> Explain
         if word.option is None and not word.name and not _is_option(word):
             requirement = _parse_requirement(word.value or "")
             if requirement is None:
-                raise UsageError(f"{word.value}: not a requirement", hint="Write a name: safe-install explain torch-scatter.")
+                raise UsageError(
+                    f"{word.value}: not a requirement", hint="Write a name: safe-install explain torch-scatter."
+                )
             requirements.append(requirement)
         elif not word.name and word.key not in ("pre", "quiet", "verbose"):
             raise UsageError(f"explain has no option {word.text[0]}", hint="See safe-install explain --help.")

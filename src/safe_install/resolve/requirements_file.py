@@ -43,9 +43,7 @@ class Parsed:
     options: Tuple[Tuple[str, Optional[str]], ...] = ()  # ("index-url", "https://...")
 
 
-def parse_file(
-    location: str, *, read: Reader, environ: Mapping[str, str], constraint: bool = False
-) -> Parsed:
+def parse_file(location: str, *, read: Reader, environ: Mapping[str, str], constraint: bool = False) -> Parsed:
     """Read `location` (a path or URL) and everything that it names. Errors: UsageError naming file and line."""
     entries: List[Entry] = []
     options: List[Tuple[str, Optional[str]]] = []

@@ -206,9 +206,7 @@ class PipRunner:
         """Make an editable install of the project at `path` below `root`. Its build may use the network."""
         command = [*self.pip.command, "install", "--root", str(root), "--no-deps", "--ignore-installed"]
         command += ["--use-pep517", "--no-warn-script-location", "--quiet", *options, "--editable", path]
-        answer = process.run(
-            command, env=_relayed_environment(named_only=True), on_stdout=on_line, on_stderr=on_line
-        )
+        answer = process.run(command, env=_relayed_environment(named_only=True), on_stdout=on_line, on_stderr=on_line)
         if answer.returncode != 0:
             raise _failed(answer, f"pip could not make an editable install of {path}")
 

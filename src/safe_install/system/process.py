@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
-import subprocess  # noqa: S404 - this module exists to own it
+import subprocess
 import threading
 import time
 from dataclasses import dataclass
@@ -70,9 +70,8 @@ class Running:
         )
         self._out: List[str] = []
         self._err: List[str] = []
-        self._threads = [_Drain(self._process.stdout, self._out, on_stdout)]
-        if self._process.stderr is not None:
-            self._threads.append(_Drain(self._process.stderr, self._err, on_stderr))
+        pipes = ((self._process.stdout, self._out, on_stdout), (self._process.stderr, self._err, on_stderr))
+        self._threads = [_Drain(pipe, lines, reader) for pipe, lines, reader in pipes if pipe is not None]
         if input_text is not None and self._process.stdin is not None:
             try:
                 self._process.stdin.write(input_text)

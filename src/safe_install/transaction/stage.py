@@ -46,15 +46,17 @@ def fill_stage(
     *,
     folder: Path,
     compile_bytecode: bool,
+    options: Sequence[str] = (),
     reporter: Reporter,
 ) -> None:
-    """Unpack `wheels` below `stage`. `folder` is an empty directory of ours beside it for the find-links."""
+    """Unpack `wheels` below `stage`. `options` choose the scheme (`--user`); `folder` is an empty directory of ours beside it for the find-links."""
     if not wheels:
         return
     for wheel in wheels:
         _link(wheel.path, folder / wheel.path.name)
     in_parallel = compile_bytecode and sum(wheel.files for wheel in wheels) > MANY_FILES
-    options = () if compile_bytecode and not in_parallel else ("--no-compile",)
+    if not compile_bytecode or in_parallel:
+        options = (*options, "--no-compile")
     task = f"unpack {len(wheels)} wheel{'s' if len(wheels) > 1 else ''}"
     reporter.task_started(task)
     pip.stage(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+from tests.factories import MARKERS, make_distribution, make_environment, make_health
 
 from safe_install.health.report import (
     compare_health,
@@ -12,7 +13,6 @@ from safe_install.health.report import (
     unmet_requirements,
 )
 from safe_install.models import Severity
-from tests.factories import MARKERS, make_distribution, make_environment, make_health
 
 
 def errors(before, after, requested=(), **options):
@@ -109,7 +109,9 @@ GOOD = make_health()
             ["requirement-unmet"],
             id="unmet now",
         ),
-        pytest.param(GOOD, make_health(crashed="signal SIGSEGV"), (), ["check-crashed"], id="crashed between questions"),
+        pytest.param(
+            GOOD, make_health(crashed="signal SIGSEGV"), (), ["check-crashed"], id="crashed between questions"
+        ),
     ],
 )
 def test_verdict(before, after, requested, expected):
@@ -161,9 +163,7 @@ def test_a_crash_names_the_step_in_which_it_happened():
     ],
 )
 def test_unmet_requirements(requires, expected):
-    environment = make_environment(
-        make_distribution("a", "1.0", requires=requires), make_distribution("b", "1.5")
-    )
+    environment = make_environment(make_distribution("a", "1.0", requires=requires), make_distribution("b", "1.5"))
     assert unmet_requirements(environment.installed, MARKERS) == expected
 
 
