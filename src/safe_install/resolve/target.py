@@ -88,6 +88,11 @@ def parse_platform(platform: str) -> Tuple[str, Tuple[str, str]]:
     )
 
 
+def planned_torch(version: str, platform: str) -> TorchBuild:
+    """The public build of torch that a plan will install; `version` as its METADATA says it. Raises UsageError."""
+    return _torch_build(version, platform, None)
+
+
 def _torch_build(torch: str, platform: str, cxx11_abi: Optional[bool]) -> TorchBuild:
     try:
         version = Version(torch)
