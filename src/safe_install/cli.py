@@ -54,7 +54,7 @@ def _guarded(words: Sequence[str], command: str, run: Callable[[Reporter], Any])
         reporter.close()
         if as_json:
             outcome = OUTCOMES.get(error.exit_status, Outcome.ERROR)
-            empty = InstallResult(command, outcome, error.exit_status)
+            empty = InstallResult(command, outcome, error.exit_status, error.environment)
             report.show_document(report.make_document(empty, error))
         report.show_error(error)
         return error.exit_status

@@ -6,9 +6,9 @@ names the input, and a hint that names the mend. They are caught once, in `cli.m
 
 from __future__ import annotations
 
-from typing import Sequence, Tuple
+from typing import Optional, Sequence, Tuple
 
-from safe_install.models import Finding, Rejection
+from safe_install.models import Environment, Finding, Rejection
 
 
 class SafeInstallError(Exception):
@@ -30,6 +30,7 @@ class SafeInstallError(Exception):
         self.hint = hint
         self.findings: Tuple[Finding, ...] = tuple(findings)
         self.rejections: Tuple[Rejection, ...] = tuple(rejections)
+        self.environment: Optional[Environment] = None  # where it happened, once that is known
 
 
 class UsageError(SafeInstallError):

@@ -10,7 +10,7 @@ from packaging.utils import canonicalize_name
 from safe_install.choice import Chooser, Wishes
 from safe_install.environment.driver import declared_driver
 from safe_install.errors import Refused, UsageError
-from safe_install.guard import cuda_of_driver, probe_environment
+from safe_install.guard import at, cuda_of_driver, probe_environment
 from safe_install.index.document import known_projects
 from safe_install.models import Environment, Finding, InstallResult, Outcome, Plan, Severity
 from safe_install.ports import Timings, World
@@ -42,7 +42,7 @@ def explain(request: ExplainRequest, world: World) -> InstallResult:
     # What is installed does not count: the question is which file would be taken.
     bare = dataclasses.replace(environment, installed={})
     chooser = Chooser(bare, wishes, world)
-    with timings.stage("resolve", world.reporter):
+    with at(environment), timings.stage("resolve", world.reporter):
         resolution = chooser.choose(request.requirements)
     named = {canonicalize_name(requirement.name) for requirement in request.requirements}
     steps = explained(steps_of_pins(resolution.pins, bare, requested=named))

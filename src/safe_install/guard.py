@@ -10,15 +10,16 @@ from __future__ import annotations
 import dataclasses
 import os
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Dict, FrozenSet, Iterable, List, Mapping, Optional, Sequence, Tuple
+from typing import Any, Dict, FrozenSet, Iterable, Iterator, List, Mapping, Optional, Sequence, Tuple
 
 from packaging.utils import NormalizedName
 
 from safe_install.environment.driver import declared_driver, read_driver
 from safe_install.environment.interpreter import find_interpreter, read_environment
-from safe_install.errors import ExternallyManaged, Interrupted, PipFailed
+from safe_install.errors import ExternallyManaged, Interrupted, PipFailed, SafeInstallError
 from safe_install.health.examination import Examination
 from safe_install.health.report import (
     Subject,
@@ -76,6 +77,16 @@ def probe_environment(own: OwnOptions, world: World) -> Environment:
     )
     executable = find_interpreter(own.python, world.environ)
     return read_environment(executable, target if target is not None else read_driver())
+
+
+@contextmanager
+def at(environment: Environment) -> Iterator[None]:
+    """Errors raised inside say where they happened."""
+    try:
+        yield
+    except SafeInstallError as error:
+        error.environment = environment
+        raise
 
 
 def cuda_of_driver(driver_version: Optional[str]) -> Optional[str]:

@@ -24,6 +24,7 @@ from safe_install.events import Reporter
 from safe_install.guard import (
     Before,
     Expectation,
+    at,
     carry_out,
     installed_subjects,
     is_own,
@@ -79,6 +80,7 @@ def install(request: InstallRequest, world: World) -> InstallResult:
         environment = user_environment(environment)
     prefix = environment.interpreter.prefix
     with contextlib.ExitStack() as stack:
+        stack.enter_context(at(environment))
         if not request.own.dry_run:
             stack.enter_context(swap.lock_environment(prefix))
             recovered = swap.recover(prefix)

@@ -1,0 +1,196 @@
+"""End to end with the real torch 2.13.0+cpu, real extensions and real pip: what people type, and what must become of it.
+
+The first run builds torch-scatter (two minutes on two cores) into the user's cache folder; later runs take it from there.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any, Dict, List, Sequence
+
+import pytest
+
+from tests.treehash import read_tree
+from tests.wheelhost import WheelHost
+
+pytestmark = [pytest.mark.slow, pytest.mark.torch]
+
+USES_SCATTER = (
+    "import torch, torch_scatter; "
+    "print(torch_scatter.scatter(torch.tensor([1., 2., 3.]), torch.tensor([0, 0, 1])).tolist())"
+)
+
+
+@pytest.fixture(scope="session")
+def template(tmp_path_factory) -> Path:
+    """A virtual environment with torch, made once."""
+    folder = tmp_path_factory.mktemp("template") / "env"
+    subprocess.run([sys.executable, "-m", "venv", str(folder)], check=True)
+    pip = [str(folder / "bin" / "python"), "-m", "pip", "install", "-q", "torch==2.13.0", "numpy"]
+    done = subprocess.run(pip, capture_output=True, text=True, check=False)
+    if done.returncode != 0:
+        done = subprocess.run(
+            [*pip, "--extra-index-url", "https://download.pytorch.org/whl/cpu"],
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+    if done.returncode != 0:
+        pytest.skip(f"torch 2.13.0 cannot be installed here: {done.stderr[-300:]}")
+    return folder
+
+
+@pytest.fixture
+def environment(template, tmp_path) -> Path:
+    """A copy of the template; hard links, because nothing may write through one."""
+    folder = tmp_path / "env"
+    shutil.copytree(template, folder, symlinks=True, copy_function=os.link)
+    return folder
+
+
+def safe_install(environment: Path, *arguments: Any, **variables: str) -> "subprocess.CompletedProcess[str]":
+    command = [sys.executable, "-m", "safe_install", "--python", str(environment / "bin" / "python"), *map(str, arguments)]
+    return subprocess.run(
+        command, env={**os.environ, **variables}, capture_output=True, text=True, check=False, timeout=900
+    )
+
+
+def python(environment: Path, code: str) -> str:
+    return subprocess.run(
+        [str(environment / "bin" / "python"), "-B", "-c", code], capture_output=True, text=True, check=True
+    ).stdout.strip()
+
+
+def document(done: "subprocess.CompletedProcess[str]") -> Dict[str, Any]:
+    try:
+        return json.loads(done.stdout)
+    except ValueError:
+        raise AssertionError(done.stdout + done.stderr) from None
+
+
+def pip_download(folder: Path, requirement: str) -> Path:
+    command = [sys.executable, "-m", "pip", "download", "-q", "--no-deps", "--only-binary=:all:", "-d", str(folder)]
+    done = subprocess.run([*command, requirement], capture_output=True, text=True, check=False)
+    if done.returncode != 0:
+        pytest.skip(f"{requirement} cannot be downloaded here: {done.stderr[-300:]}")
+    return next(folder.glob("*.whl"))
+
+
+@pytest.fixture(scope="session")
+def built_wheel(template, tmp_path_factory) -> Path:
+    """torch-scatter from PyPI's sdist, through the source build, in an environment of its own."""
+    if shutil.which("g++") is None:
+        pytest.skip("needs a C++ compiler")
+    folder = tmp_path_factory.mktemp("built") / "env"
+    shutil.copytree(template, folder, symlinks=True, copy_function=os.link)
+    done = safe_install(folder, "torch-scatter", "--json")
+    assert done.returncode == 0, done.stdout + done.stderr
+    answer = document(done)
+    assert answer["outcome"] == "installed"
+    (step,) = answer["plan"]["steps"]
+    assert step["kind"] == "built"
+    assert answer["after"]["imports"]["torch_scatter"]["ok"]
+    assert answer["after"]["operations"]["torch-scatter on cpu"]["ok"]
+    assert python(folder, USES_SCATTER) == "[3.0, 3.0]"
+    assert "ninja" not in python(folder, "import os, sys; print(os.listdir(sys.path[-1]))"), "build tools stay outside"
+    from urllib.parse import unquote, urlsplit
+
+    return Path(unquote(urlsplit(step["url"]).path))
+
+
+def test_an_sdist_is_built_against_the_installed_torch_and_then_kept(built_wheel, environment):
+    started = time.monotonic()
+    done = safe_install(environment, "torch-scatter")
+    assert done.returncode == 0, done.stderr
+    assert time.monotonic() - started < 30, "the second environment takes the wheel from the store"
+    assert "Successfully installed torch-scatter-2.1.2" in done.stdout
+    assert python(environment, USES_SCATTER) == "[3.0, 3.0]"
+
+
+def test_a_wheel_on_a_host_with_the_layout_of_data_pyg_org_is_chosen(built_wheel, environment, tmp_path):
+    name = built_wheel.name
+    with WheelHost() as host:
+        host.add_pyg_page("2.13.0", "cpu", {name: built_wheel.read_bytes()})
+        done = safe_install(
+            environment,
+            "torch-scatter",
+            "--json",
+            SAFE_INSTALL_MIRRORS=host.mirrors,
+            SAFE_INSTALL_CACHE_DIR=str(tmp_path / "cache"),
+        )
+        answer = document(done)
+        (step,) = answer["plan"]["steps"]
+        assert done.returncode == 0, answer["error"]
+        assert step["url"] == f"https://data.pyg.org/whl/torch-2.13.0%2Bcpu/{name}"
+        assert (step["kind"], step["version"]) == ("wheel", "2.1.2")
+        assert host.asked(name), "the file came from the host"
+    assert python(environment, USES_SCATTER) == "[3.0, 3.0]"
+    assert python(environment, "import torch; print(torch.__version__)") == "2.13.0+cpu"
+
+
+REFUSED: Sequence[Any] = (
+    pytest.param(["torchtext==0.18.0"], "torchtext", id="built for torch 2.3"),
+    pytest.param(["torchattacks"], "torchvision", id="its dependency would move torch"),
+    pytest.param(["torchaudio==2.11.0"], "torchaudio", id="needs the libraries of a CUDA torch"),
+    pytest.param(["torchvision"], "torchvision", id="PyPI has CUDA builds only"),
+    pytest.param(["torch-scatter", "torch==2.13.0", "fastai"], "torch", id="moves torch deep in its tree"),
+)
+
+
+@pytest.mark.parametrize(("arguments", "culprit"), REFUSED)
+def test_what_would_break_torch_is_refused_and_nothing_changes(environment, arguments: List[str], culprit: str):
+    before = read_tree(environment)
+    done = safe_install(environment, *arguments, "--json")
+    answer = document(done)
+    assert done.returncode in (10, 11), answer["error"]
+    assert answer["outcome"] == "refused"
+    assert culprit in answer["error"]["message"]
+    assert answer["error"]["hint"]
+    assert read_tree(environment) == before
+
+
+@pytest.mark.parametrize(
+    ("requirement", "symptom"),
+    [
+        pytest.param("torchtext==0.18.0", "undefined symbol", id="torchtext"),
+        pytest.param("torchaudio==2.11.0", "libcudart", id="torchaudio"),
+    ],
+)
+def test_a_wheel_named_by_its_path_that_does_not_load_is_rolled_back(environment, tmp_path, requirement, symptom):
+    wheel = pip_download(tmp_path / "wheels", requirement)
+    plain = tmp_path / "plain"
+    shutil.copytree(environment, plain, symlinks=True, copy_function=os.link)
+    before = read_tree(environment)
+    done = safe_install(environment, wheel, "--no-deps", "--json")
+    answer = document(done)
+    assert done.returncode == 12, answer
+    assert answer["outcome"] == "rolled-back"
+    assert any(symptom in finding["detail"] for finding in answer["findings"])
+    assert read_tree(environment) == before
+    # pip, asked for the same, is content.
+    pip = [str(plain / "bin" / "python"), "-m", "pip", "install", "-q", "--no-deps", str(wheel)]
+    assert subprocess.run(pip, capture_output=True, check=False).returncode == 0
+
+
+def test_torch_itself_is_replaced_verified_and_put_back(environment, template):
+    before = read_tree(environment)
+    done = safe_install(environment, "--force-reinstall", "--no-deps", "torch==2.13.0")
+    assert done.returncode == 0, done.stderr
+    assert python(environment, "import torch; print(torch.__version__)") == "2.13.0+cpu"
+    undone = safe_install(environment, "undo")
+    assert undone.returncode == 0, undone.stderr
+    assert read_tree(environment) == before
+    assert python(environment, "import torch; print(torch.ones(2).sum().item())") == "2.0"
+
+
+def test_verify_says_healthy_and_require_cuda_says_why_not(environment):
+    assert safe_install(environment, "verify").returncode == 0
+    done = safe_install(environment, "verify", "--require-cuda", "--json")
+    assert done.returncode == 1
+    assert any(finding["check"] == "cuda-required" for finding in document(done)["findings"])
