@@ -91,6 +91,7 @@ def test_ambiguous(other: Identity, expected: bool) -> None:
     assert OLD.is_ambiguous_with(other) is expected
 
 
+@pytest.mark.real_process
 def test_recover_keeps_to_the_syntax_of_python_3_6() -> None:
     python = Path("~/.pyenv/versions/3.6.15/bin/python").expanduser()
     if not python.exists():

@@ -414,6 +414,7 @@ def test_a_planted_journal_moves_nothing(
     assert hash_tree(tmp_path) == before
 
 
+@pytest.mark.real_process
 def test_the_script_beside_the_journal_recovers_alone(env: SmallEnvironment) -> None:
     leave_swapped(env)
     script = env.prefix / ".safe-install" / "recover.py"
