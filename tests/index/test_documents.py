@@ -69,9 +69,7 @@ def test_every_cell_makes_a_name_that_reads_back(name):
         assert build.python, build
         for accelerator in build.accelerators:
             assert str(parse_accelerator(accelerator)) == accelerator
-            filename = build_filename(
-                name, build, hosts[build.host], accelerator=accelerator, python=build.python[0]
-            )
+            filename = build_filename(name, build, hosts[build.host], accelerator=accelerator, python=build.python[0])
             parsed = parse_filename(filename)
             assert parsed is not None
             assert parsed.filename == filename

@@ -17,6 +17,7 @@ MAX_PAGE = 64 * 1024 * 1024  # characters
 MAX_LINKS = 500_000
 _MAX_ANCHOR = 8192  # characters of one start tag
 _MAX_URL = 4096
+_MAX_UNCLOSED = 1000  # start tags without an end: past these it is no page
 _SUFFIXES = (".whl", ".tar.gz", ".zip")
 
 _ATTRIBUTE = re.compile(r"""([a-zA-Z][\w-]*)\s*(?:=\s*(?:"([^"]*)"|'([^']*)'|([^\s"'<>]+)))?""")
@@ -43,6 +44,7 @@ def parse_page(text: str, url: str, *, content_type: str = "") -> Tuple[Link, ..
 
 def _html_links(text: str, url: str) -> Iterator[Link]:
     base = url
+    unclosed = 0
     if "<!--" in text[:MAX_PAGE] and text.count("<!--") == text.count("-->"):
         text = _COMMENT.sub("", text)
     for start in _TAG_START.finditer(text):
@@ -50,6 +52,9 @@ def _html_links(text: str, url: str) -> Iterator[Link]:
         window = text[start.end() : start.end() + _MAX_ANCHOR]
         end = _TAG_END.match(window)
         if end is None:
+            unclosed += 1
+            if unclosed > _MAX_UNCLOSED:
+                return
             continue
         attributes = {
             name.lower(): html.unescape(double or single or bare)

@@ -1,0 +1,138 @@
+from __future__ import annotations
+
+import copy
+import json
+
+import pytest
+from packaging.version import Version
+
+from safe_install.errors import IndexInvalid
+from safe_install.index.document import load_project, parse_cuda_table, parse_json, parse_project, parse_torch_table
+
+SMALL = {
+    "schema": 1,
+    "name": "made-up",
+    "imports": ["made_up"],
+    "native": ["made_up/_C*.so"],
+    "operation": None,
+    "match": {"torch": "minor", "accelerator": "exact"},
+    "pins_torch": False,
+    "requires": [],
+    "hosts": [
+        {
+            "host": "wheels.example",
+            "layout": "find-links",
+            "filename": "pyg-tagged",
+            "pages": ["https://wheels.example/{torch}+{accelerator}.html"],
+            "wheel": "https://wheels.example/{base}/{file}",
+        }
+    ],
+    "builds": [
+        {
+            "host": "wheels.example",
+            "torch": "2.0.0",
+            "version": "1.0",
+            "accelerators": ["cpu"],
+            "platform": "linux_x86_64",
+            "python": ["3.11"],
+        }
+    ],
+    "doubts": [],
+    "checked": "2026-11-23",
+    "sources": ["nowhere"],
+}
+
+
+def changed(path, value):
+    document = copy.deepcopy(SMALL)
+    target = document
+    for step in path[:-1]:
+        target = target[step]
+    if value is None:
+        del target[path[-1]]
+    else:
+        target[path[-1]] = value
+    return document
+
+
+def test_a_small_document_is_enough():
+    project = parse_project(copy.deepcopy(SMALL), "made-up.json")
+    assert (project.name, project.recipe, project.aliases) == ("made-up", None, ())
+
+
+@pytest.mark.parametrize(
+    ("path", "value", "said"),
+    [
+        (["hostz"], [], "hostz"),
+        (["hosts", 0, "mirror"], "x", "mirror"),
+        (["builds", 0, "cuda"], "x", "cuda"),
+        (["match", "glibc"], "exact", "glibc"),
+        (["imports"], None, "imports"),
+        (["imports"], "made_up", "imports"),
+        (["pins_torch"], "no", "pins_torch"),
+        (["schema"], 2, "schema 2"),
+        (["match", "torch"], "roughly", "roughly"),
+        (["hosts", 0, "layout"], "ftp", "ftp"),
+        (["hosts", 0, "pages"], ["http://wheels.example/x.html"], "https"),
+        (["hosts", 0, "wheel"], "ftp://wheels.example/{file}", "https"),
+        (["hosts", 0, "wheel"], "https://user:secret@wheels.example/{file}", "https"),
+        (["hosts", 0, "wheel"], "file:///etc/passwd", "https"),
+        (["builds", 0, "host"], "other.example", "other.example"),
+        (["sha256"], {"https://wheels.example/x.whl": "abc"}, "hex"),
+        (["sha256"], {"http://wheels.example/x.whl": "a" * 64}, "https"),
+        (["pins"], {"1.0": "torch 2"}, "pins"),
+        (["pins"], {"one": "==2.0"}, "pins"),
+        (["doubts"], ["something"], "doubts"),
+    ],
+)
+def test_what_is_not_known_is_refused(path, value, said):
+    with pytest.raises(IndexInvalid) as caught:
+        parse_project(changed(path, value), "made-up.json")
+    assert "made-up.json" in caught.value.message
+    assert said in caught.value.message
+    assert caught.value.hint
+
+
+def test_text_that_is_no_json():
+    with pytest.raises(IndexInvalid, match=r"x\.json is not JSON"):
+        parse_json("{", "x.json")
+
+
+def test_a_project_that_is_not_there():
+    with pytest.raises(IndexInvalid, match="no-such-project"):
+        load_project("no-such-project")
+
+
+@pytest.mark.parametrize("parse", [parse_torch_table, parse_cuda_table])
+def test_tables_refuse_unknown_keys(parse):
+    table = {"schema": 1, "checked": "2026-11-23", "sources": [], "extra": 1}
+    with pytest.raises(IndexInvalid, match="extra"):
+        parse(json.loads(json.dumps(table)), "table.json")
+
+
+@pytest.mark.parametrize("spelling", ["torch-scatter", "torch_scatter", "Torch.Scatter"])
+def test_names_are_canonicalised(spelling):
+    assert load_project(spelling).name == "torch-scatter"
+
+
+@pytest.mark.parametrize(
+    ("torch", "accelerator", "base"),
+    [
+        ("1.8.1", "cu111", ("1.8.0", "cu111")),
+        ("1.8.0", "cu111", ("1.8.0", "cu111")),
+        ("1.8.2", "cu111", ("1.8.0", "cu111")),
+        ("1.10.1", "cu111", ("1.10.0", "cu113")),
+        ("1.10.0", "cu111", ("1.10.0", "cu113")),
+        ("1.10.2", "cu102", ("1.10.0", "cu102")),
+        ("2.12.1", "cpu", ("2.12.0", "cpu")),
+        ("2.14.1", "cu130", ("2.14.0", "cu130")),
+    ],
+)
+def test_aliases_of_the_pyg_pages(torch, accelerator, base):
+    assert load_project("torch-scatter").base_of(torch, accelerator) == base
+
+
+def test_the_companions_have_a_torch_of_their_own():
+    assert load_project("torchvision").base_of("1.8.1", "cu111") == ("1.8.1", "cu111")
+    assert str(load_project("torchvision").pin_of(Version("0.28.0+cpu"))) == "==2.13.0"
+    assert load_project("torchvision").pin_of(Version("9.9")) is None
