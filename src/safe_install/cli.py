@@ -43,6 +43,15 @@ def main(argv: Optional[Sequence[str]] = None) -> int:
 
 def _guarded(words: Sequence[str], command: str, run: Callable[[Reporter], Any]) -> int:
     """Run, render the result or the error, return the exit status."""
+    try:
+        return _run(words, command, run)
+    except BrokenPipeError:
+        # Whoever read our output went away, as `| head` does.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 141
+
+
+def _run(words: Sequence[str], command: str, run: Callable[[Reporter], Any]) -> int:
     from safe_install import report
 
     as_json = "--json" in words and command != "pip"
@@ -62,10 +71,6 @@ def _guarded(words: Sequence[str], command: str, run: Callable[[Reporter], Any])
         reporter.close()
         report.show_error(Interrupted("interrupted: nothing was changed", signal_number=signal.SIGINT))
         return 130
-    except BrokenPipeError:
-        # Whoever read our output went away, as `| head` does.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 141
     finally:
         reporter.close()
     if isinstance(result, int):

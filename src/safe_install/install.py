@@ -10,6 +10,7 @@ import contextlib
 import dataclasses
 import os
 import re
+import shutil
 import tempfile
 from pathlib import Path
 from typing import Dict, Iterator, List, Mapping, Optional, Sequence, Set, Tuple
@@ -64,6 +65,8 @@ from safe_install.transaction.stage import StagedWheel, fill_stage, stage_editab
 from safe_install.wheels.archive import Artifact, open_wheel
 from safe_install.wheels.native import links_torch
 
+SPACE_FACTOR = 1.4  # unpacked files and their bytecode
+SPACE_MARGIN = 64 * 2**20  # bytes: journal, RECORDs, what the file system itself needs
 MAX_ROUNDS = 6  # pip is asked again when its answer names a project that only we can choose
 
 
@@ -127,6 +130,7 @@ def _apply(change: Change, plan: Plan, before: Before, timings: Timings) -> Inst
     with swap.begin(
         environment.interpreter.prefix, command=world.command, scheme=environment.interpreter.scheme
     ) as transaction:
+        change.check_space()
         with timings.stage("stage", world.reporter):
             change.stage(plan, transaction.stage)
         with timings.stage("moves", world.reporter):
@@ -199,7 +203,7 @@ class Change:
         if extensions and self._torch_will_change():
             self._plan_for_coming_torch()
         with self._timings.stage("resolve", self.world.reporter):
-            self._choose(extensions)
+            ordinary = not self._choose_unless_torch_may_move(extensions) or ordinary
         if ordinary or not self._is_closed():
             with self._timings.stage("pip", self.world.reporter):
                 steps = self._ask_pip()
@@ -229,6 +233,18 @@ class Change:
             elif planning.applies(requirement, self.environment):
                 extensions.append(requirement)
         return extensions, ordinary
+
+    def _choose_unless_torch_may_move(self, extensions: Sequence[Requirement]) -> bool:
+        """Choose for the torch that is there. False: nothing fits it, another torch is permitted, so pip decides."""
+        try:
+            self._choose(extensions)
+        except (NoCandidate, Refused) as error:
+            if not self.request.own.allow_torch_change:
+                raise
+            self.world.reporter.note(f"{error.message.splitlines()[0]}: pip chooses, and torch may move with it")
+            self._extensions.clear()
+            return False
+        return True
 
     def _torch_will_change(self) -> bool:
         """Is torch missing, or asked for in another version than the installed one?"""
@@ -546,6 +562,18 @@ class Change:
         missing = [step.name for step in wanted if step.name not in self._artifacts]
         if missing:
             raise PipFailed(f"pip brought no wheel of {', '.join(missing)}", hint="Run the command again with -v.")
+
+    def check_space(self) -> None:
+        """Old and new files lie side by side until the end. Errors: Refused, before anything is written there."""
+        prefix = self.environment.interpreter.prefix
+        size = sum(artifact.unpacked_size for artifact in self._artifacts.values())
+        wanted = int(SPACE_FACTOR * size) + SPACE_MARGIN
+        free = shutil.disk_usage(str(prefix)).free
+        if free < wanted:
+            raise Refused(
+                f"{prefix} has {free // 2**20} MiB free and this needs about {wanted // 2**20} MiB",
+                hint="Make room, or let old changes go: safe-install history --prune --keep 1.",
+            )
 
     def stage(self, plan: Plan, stage: Path) -> None:
         """Unpack every wheel of the plan below `stage`."""

@@ -156,13 +156,12 @@ def compare_health(
         findings += _torch_moved(before, after)
     if before.cuda_available and not after.cuda_available:
         severity = Severity.WARNING if cuda_loss_requested else Severity.ERROR
-        reason = after.warnings[0] if after.warnings else _first_error(after) or "torch gives no reason"
         findings.append(
             Finding(
                 "cuda-lost",
                 severity,
                 "torch",
-                f"torch.cuda.is_available() was True and is now {after.cuda_available}: {reason}",
+                f"torch.cuda.is_available() was True and is now {after.cuda_available}: {_reason(after)}",
                 "The change that was tried does not fit this driver or replaced the CUDA build of torch.",
             )
         )
@@ -244,6 +243,15 @@ def _got_worse(
             )
 
 
+def _reason(after: HealthReport) -> str:
+    """Why CUDA is not available, in torch's own words where it has any."""
+    if after.torch_version is not None and after.torch_cuda is None:
+        return f"torch {after.torch_version} is a build without CUDA"
+    if after.warnings:
+        return after.warnings[0]
+    return _first_error(after) or "torch gives no reason"
+
+
 def _first_error(report: HealthReport) -> Optional[str]:
     for answers in (report.imports, report.operations):
         for answer in answers.values():
@@ -307,7 +315,7 @@ def check_cuda_required(report: HealthReport) -> Tuple[Finding, ...]:
     reason = (
         "there is no NVIDIA driver here (libcuda.so.1 is not found)"
         if report.cuda_available is None
-        else (report.warnings[0] if report.warnings else _first_error(report) or "torch gives no reason")
+        else _reason(report)
     )
     return (
         Finding(
