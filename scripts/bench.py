@@ -46,8 +46,7 @@ def run(args: Sequence[Any], **variables: str) -> str:
     done = subprocess.run(
         [str(arg) for arg in args],
         env={**os.environ, **variables},
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
+        capture_output=True,
         encoding="utf-8",
         check=False,
     )
@@ -203,7 +202,7 @@ def bench_growth(python: Path, repeat: int, cache: Path) -> Dict[str, List[float
         remove = [*OURS, "--python", python, "uninstall", "-y", "tiny"]
         seconds = []
         for _ in range(repeat):
-            seconds.append(timed(lambda: run(install, **variables)))
+            seconds.append(timed(functools.partial(run, install, **variables)))
             run(remove, **variables)
         times[label] = seconds
     for number in range(300):
@@ -252,12 +251,11 @@ def add_distribution(site: Path, name: str) -> None:
 
 def bench_processes(python: Path, repeat: int) -> Dict[str, List[float]]:
     explain = "explain torch-scatter --torch 1.8.1+cu111 --python-version 3.8 --platform linux_x86_64 --offline --json"
-    found = {
+    return {
         "probe": [timed(lambda: read_environment(python, None)) for _ in range(repeat + 1)][1:],
         "explain --offline": [timed(lambda: run([*OURS, *explain.split()])) for _ in range(repeat + 1)][1:],
         "--help": [timed(lambda: run([*OURS, "--help"])) for _ in range(repeat + 1)][1:],
     }
-    return found
 
 
 def find_wheel(python: Path, environment: Environment, cache: Path) -> Path:

@@ -12,8 +12,8 @@ from safe_install.ports import World
 
 CONTEXT = {"ignore_unknown_options": True, "allow_extra_args": True, "help_option_names": ["-h", "--help"]}
 
-INSTALL_HELP = """Install, guarded: the build that fits the installed torch, checked before and after, undone if it broke
-CUDA.
+INSTALL_HELP = """Install, guarded: the build that fits the installed torch, checked before and after, undone if it
+broke CUDA.
 
 Takes every argument that `pip install` takes, in any order; `safe-install torch-scatter` is the same as
 `safe-install install torch-scatter`."""

@@ -74,7 +74,8 @@ def _plan(request: UninstallRequest, environment: Environment, world: World) -> 
             world.reporter.error_output(f"WARNING: Skipping {name} as it is not installed.")
         elif not is_own(distribution, environment):
             world.reporter.error_output(
-                f"Not uninstalling {name} at {distribution.location}, outside environment {environment.interpreter.prefix}"
+                f"Not uninstalling {name} at {distribution.location}, "
+                f"outside environment {environment.interpreter.prefix}"
             )
         elif name not in seen:
             seen.add(name)

@@ -59,13 +59,13 @@ def environment(template, tmp_path) -> Path:
     return folder
 
 
-def run(environment: Path, *arguments: Any, env: Dict[str, str]) -> "subprocess.CompletedProcess[str]":
+def run(environment: Path, *arguments: Any, env: Dict[str, str]) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
         [str(arguments[0]), *map(str, arguments[1:])], env=env, capture_output=True, text=True, check=False
     )
 
 
-def safe_install(environment: Path, *arguments: Any, env: Dict[str, str]) -> "subprocess.CompletedProcess[str]":
+def safe_install(environment: Path, *arguments: Any, env: Dict[str, str]) -> subprocess.CompletedProcess[str]:
     python = environment / "bin" / "python"
     return run(environment, sys.executable, "-m", "safe_install", "--python", python, *arguments, env=env)
 

@@ -1,6 +1,6 @@
-"""End to end with the real torch 2.13.0+cpu, real extensions and real pip: what people type, and what must become of it.
+"""End to end with the real torch 2.13.0+cpu, real extensions and real pip: what people type, what becomes of it.
 
-The first run builds torch-scatter (two minutes on two cores) into the user's cache folder; later runs take it from there.
+The first run builds torch-scatter (two minutes on two cores) into the user's cache folder; later runs find it.
 """
 
 from __future__ import annotations
@@ -54,8 +54,15 @@ def environment(template, tmp_path) -> Path:
     return folder
 
 
-def safe_install(environment: Path, *arguments: Any, **variables: str) -> "subprocess.CompletedProcess[str]":
-    command = [sys.executable, "-m", "safe_install", "--python", str(environment / "bin" / "python"), *map(str, arguments)]
+def safe_install(environment: Path, *arguments: Any, **variables: str) -> subprocess.CompletedProcess[str]:
+    command = [
+        sys.executable,
+        "-m",
+        "safe_install",
+        "--python",
+        str(environment / "bin" / "python"),
+        *map(str, arguments),
+    ]
     return subprocess.run(
         command, env={**os.environ, **variables}, capture_output=True, text=True, check=False, timeout=900
     )
@@ -67,7 +74,7 @@ def python(environment: Path, code: str) -> str:
     ).stdout.strip()
 
 
-def document(done: "subprocess.CompletedProcess[str]") -> Dict[str, Any]:
+def document(done: subprocess.CompletedProcess[str]) -> Dict[str, Any]:
     try:
         return json.loads(done.stdout)
     except ValueError:

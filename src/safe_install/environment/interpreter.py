@@ -1,4 +1,4 @@
-"""Runs the two stand-alone scripts in fresh processes of the managed interpreter and turns their answers into values."""
+"""Runs the stand-alone scripts in fresh processes of the managed interpreter; turns their answers into values."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ PROBE_TIMEOUT = 60.0  # seconds; a probe takes 0.1, a cold network file system m
 def find_interpreter(python: Optional[str], environ: Mapping[str, str]) -> Path:
     """The managed interpreter: `--python`, else $VIRTUAL_ENV, else $CONDA_PREFIX, else the one that runs us.
 
-    `python` may be an interpreter, an environment's folder, or a name on PATH. Errors: UsageError when it is none of these.
+    `python` may be an interpreter, an environment's folder, or a name on PATH. Errors: UsageError when it is none.
     """
     if python:
         return _named_interpreter(python, environ)

@@ -55,7 +55,7 @@ class Examination:
         return start_script(self._executable, "safe_install.health", [json.dumps(request)], env=child_environment())
 
     def result(self, unmet: Sequence[str] = (), *, torch: Optional[TorchBuild] = None) -> HealthReport:
-        """Wait for the answers. `unmet` is taken into the report as it is; `torch` is what a probe made meanwhile says."""
+        """Wait for the answers. `unmet` is taken over as it is; `torch` is what a probe made meanwhile says."""
         events: List[Mapping[str, Any]] = []
         crashed: Optional[str] = None
         while True:

@@ -90,7 +90,7 @@ def make_report(
     unmet: Sequence[str] = (),
     crashed: Optional[str] = None,
 ) -> HealthReport:
-    """One report from the answers of one or more processes. `torch` is what the files say: a loader is not asked for it."""
+    """One report from the answers of one or more processes. `torch`: what its files say, a loader is not asked."""
     imports: Dict[str, ImportResult] = {}
     operations: Dict[str, ImportResult] = {}
     warnings: List[str] = []
@@ -148,7 +148,7 @@ def compare_health(
 ) -> Tuple[Finding, ...]:
     """What got worse, as findings; an error among them means roll back.
 
-    `requested`: modules and operations of what the person asked for, which must work even if they were not there before.
+    `requested`: modules and operations of what the person asked for: they must work even if they are new.
     `torch_requested`: torch itself was named, so its version may change. `cuda_loss_requested`: a CPU build was named.
     """
     findings: List[Finding] = []

@@ -1,7 +1,7 @@
 # Stand-alone: runs inside the managed interpreter, standard library only, Python 3.6 syntax, imports nothing of ours.
 # argv[1] is a JSON object: {"asked": "import" | "loader", "torch": bool, "lib_dir": path or null,
-#   "subjects": [{"name", "imports": [module], "native": [pattern below a sys.path folder], "operation": source or null}],
-#   "skip": [step]}.
+#   "subjects": [{"name", "imports": [module], "native": [pattern below a sys.path folder],
+#                 "operation": source or null}], "skip": [step]}.
 # Prints one JSON object a line, flushed at once, so that a crash names the step in which it happened.
 import ctypes
 import glob

@@ -246,7 +246,7 @@ def check_plan(plan: Plan, environment: Environment, *, released: Container[Norm
                 Severity.ERROR,
                 str(step.name),
                 f"{step.name} {step.from_version} would become {step.version}: {step.because}",
-                "Ask for a version that works with the installed torch, or permit the change with --allow-torch-change.",
+                "Ask for a version that works with this torch, or permit the change with --allow-torch-change.",
             )
         )
     return tuple(findings)

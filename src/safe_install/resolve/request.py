@@ -211,7 +211,7 @@ def _split_words(argv: Sequence[str], own: Mapping[str, bool]) -> List[_Word]:
 def _long_word(text: str, rest: List[str], own: Mapping[str, bool]) -> _Word:
     name, equals, value = text.partition("=")
     option = None if name in own else find_option(name)
-    takes_value = own[name] if name in own else option is not None and option.takes_value
+    takes_value = own.get(name, option is not None and option.takes_value)
     kept_name = name if name in own else ""
     if not takes_value:
         if equals and name in own:

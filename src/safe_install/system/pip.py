@@ -177,8 +177,8 @@ class PipRunner:
             listed = Path(folder) / "requirements.txt"
             listed.write_text("\n".join(lines) + "\n", encoding="utf-8")
             answer = process.run(
-                [*self.pip.command, "wheel", "--no-deps", "--wheel-dir", str(directory), *options]
-                + ["--requirement", str(listed)],
+                [*self.pip.command, "wheel", "--no-deps", "--wheel-dir", str(directory)]
+                + [*options, "--requirement", str(listed)],
                 env=_relayed_environment(named_only=True),
                 on_stdout=on_line,
                 on_stderr=on_line,
@@ -195,12 +195,12 @@ class PipRunner:
         options: Sequence[str] = (),
         on_line: Optional[LineReader] = None,
     ) -> None:
-        """Unpack the wheels of `find_links` named by `pins` (name==version) below `root`, as pip would into the prefix."""
+        """Unpack the wheels of `find_links` named by `pins` (name==version) below `root`."""
         command = [*self.pip.command, "install", "--root", str(root), "--no-deps", "--no-index"]
         command += ["--ignore-installed", "--no-warn-script-location", "--no-cache-dir", "--quiet"]
         for directory in find_links:
             command += ["--find-links", str(directory)]
-        self._install(command + [*options, *pins], "pip could not unpack the wheels into the stage", on_line)
+        self._install([*command, *options, *pins], "pip could not unpack the wheels into the stage", on_line)
 
     def stage_editable(self, path: str, *, root: Path, options: Sequence[str], on_line: LineReader) -> None:
         """Make an editable install of the project at `path` below `root`. Its build may use the network."""

@@ -49,7 +49,10 @@ def fill_stage(
     options: Sequence[str] = (),
     reporter: Reporter,
 ) -> None:
-    """Unpack `wheels` below `stage`. `options` choose the scheme (`--user`); `folder` is an empty directory of ours beside it for the find-links."""
+    """Unpack `wheels` below `stage`.
+
+    `options` choose the scheme (`--user`); `folder` is an empty directory of ours for pip's find-links.
+    """
     if not wheels:
         return
     for wheel in wheels:
@@ -78,15 +81,17 @@ def stage_editables(
 ) -> None:
     """Make each editable install below `stage`."""
     for step in steps:
-        path = str((step.download_info or {}).get("url", ""))
-        if path.startswith("file://"):
-            path = unquote(urlsplit(path).path)
-        task = f"editable install of {step.name}"
-        reporter.task_started(task)
-        pip.stage_editable(
-            path, root=stage, options=options, on_line=lambda line: reporter.task_advanced(task, 0, line)
-        )
-        reporter.task_ended(task)
+        _stage_editable(pip, stage, step, options=options, reporter=reporter)
+
+
+def _stage_editable(pip: PipRunner, stage: Path, step: Step, *, options: Sequence[str], reporter: Reporter) -> None:
+    path = str((step.download_info or {}).get("url", ""))
+    if path.startswith("file://"):
+        path = unquote(urlsplit(path).path)
+    task = f"editable install of {step.name}"
+    reporter.task_started(task)
+    pip.stage_editable(path, root=stage, options=options, on_line=lambda line: reporter.task_advanced(task, 0, line))
+    reporter.task_ended(task)
 
 
 def _link(source: Path, target: Path) -> None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import pytest
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
-from tests.factories import make_distribution, make_environment
 
 from safe_install.models import Action, Plan
 from safe_install.resolve.plan import (
@@ -20,6 +19,7 @@ from safe_install.resolve.plan import (
     planned_distributions,
     steps_of_report,
 )
+from tests.factories import make_distribution, make_environment
 
 TORCH_ENVIRONMENT = make_environment(
     make_distribution("torchvision", "0.9.1+cu111"),
