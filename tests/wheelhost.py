@@ -77,7 +77,8 @@ class WheelHost:
         return [path for path, _ in self.requests if part in path]
 
     def misbehave(self, part: str, fault: str) -> None:
-        """Every path with `part`: "404", "500", "empty", "truncated", "slow", "hang", "close", "redirect URL"."""
+        """Every path with `part`: "404", "500", "empty", "truncated", "unannounced" (no length), "slow", "hang",
+        "close", "redirect URL" ({path} stands for its own)."""
         self.faults.insert(0, (part, fault))
 
     def behave(self) -> None:
@@ -210,14 +211,14 @@ class _Handler(BaseHTTPRequestHandler):
                 return
             headers["Content-Range"] = f"bytes {start}-{len(body) - 1}/{len(body)}"
             body, status = body[start:], 206
-        self._send(status, body, answer.content_type, headers, truncated=fault == "truncated")
+        self._send(status, body, answer.content_type, headers, fault=fault)
 
     def _fail(self, fault: str, path: str) -> bool:
         """True when the request was answered (or not) here."""
         if fault == "slow":
             time.sleep(0.5)
             return False
-        if fault == "truncated":
+        if fault in ("truncated", "unannounced"):
             return False
         if fault == "hang":
             time.sleep(5)
@@ -235,15 +236,18 @@ class _Handler(BaseHTTPRequestHandler):
         return True
 
     def _send(
-        self, status: int, body: bytes, content_type: str, headers: Mapping[str, str], *, truncated: bool = False
+        self, status: int, body: bytes, content_type: str, headers: Mapping[str, str], *, fault: str = ""
     ) -> None:
         self.send_response(status)
         if status != 304:
             self.send_header("Content-Type", content_type)
-            self.send_header("Content-Length", str(len(body)))
+            if fault == "unannounced":
+                self.close_connection = True
+            else:
+                self.send_header("Content-Length", str(len(body)))
         for name, value in headers.items():
             self.send_header(name, value)
         self.end_headers()
-        self.wfile.write(body[: len(body) // 2] if truncated else body)
-        if truncated:
+        self.wfile.write(body[: len(body) // 2] if fault == "truncated" else body)
+        if fault == "truncated":
             self.close_connection = True

@@ -32,7 +32,7 @@ def test_accelerators_are_read_and_written(text, kind, version, written):
     assert str(parsed) == written
 
 
-@pytest.mark.parametrize("text", ["", "cu", "cu1", "cuda", "cu12345", "gpu", "rocm", "cpu.cxx11.abi", "nv25.5"])
+@pytest.mark.parametrize("text", ["", "cu", "cu1", "cuda", "cu12345", "graphics", "rocm", "cpu.cxx11.abi", "nv25.5"])
 def test_what_is_no_accelerator(text):
     assert tags.parse_accelerator(text) is None
 

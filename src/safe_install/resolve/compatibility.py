@@ -79,11 +79,13 @@ def reject_yanked(candidate: Candidate, context: Context) -> Optional[str]:
 
 def reject_torch_version(candidate: Candidate, context: Context) -> Optional[str]:
     """Built for another torch."""
-    if not _is_binary(candidate) or context.project.torch_match is TorchMatch.ANY:
-        return None
     torch = context.environment.torch
+    if context.project.torch_match is TorchMatch.ANY:
+        return None
     if torch is None:
         return "torch is not installed"
+    if not _is_binary(candidate):
+        return None
     built = candidate.built_for.torch or _torch_requirement(candidate)
     here = _torch_release(torch)
     if here is None:

@@ -306,7 +306,11 @@ class _Provider(AbstractProvider):  # type: ignore[type-arg,misc,unused-ignore]
         message = "\n".join(lines) or f"no version satisfies {sources}"
         if len({wish.source for wish in wishes}) > 1:
             message += f"\nwanted by {sources}"
-        return NoCandidate(message, hint=hint_for(rejections, self._answers(names)), rejections=rejections)
+        if self._environment.torch is None:
+            hint = "torch is not installed: install it first, its extensions are built for one torch"
+        else:
+            hint = hint_for(rejections, self._answers(names))
+        return NoCandidate(message, hint=hint, rejections=rejections)
 
 
 def describe_failure(

@@ -315,6 +315,9 @@ class HttpClient:
             )
         except requests.exceptions.RequestException as error:
             raise _Broken(_reason_of(error)) from error
+        except ValueError as error:
+            # requests looks at the redirect although it is not to follow it.
+            raise _Refusal("redirects to what is no URL") from error
 
     # --- the page cache ---
 
@@ -509,6 +512,10 @@ def _reason_of(error: BaseException) -> str:
         return "connection refused"
     if "resolve" in text or "getaddrinfo" in text or "Name or service" in text:
         return "its name cannot be resolved"
+    if "IncompleteRead" in text or "Connection broken" in text:
+        return "the connection broke off before the end"
+    if "RemoteDisconnected" in text or "Connection aborted" in text:
+        return "the host closed the connection"
     return text[:300]
 
 

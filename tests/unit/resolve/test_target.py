@@ -30,9 +30,7 @@ def test_torch_elsewhere(torch, platform, accelerator, cuda, abi, runtime):
 
 
 def test_what_is_said_outweighs_the_rule():
-    found = environment_for(
-        torch="1.8.1+cu111", python_version="3.8", platform="linux_x86_64", cxx11_abi=True
-    )
+    found = environment_for(torch="1.8.1+cu111", python_version="3.8", platform="linux_x86_64", cxx11_abi=True)
     assert found.torch.cxx11_abi is True
 
 
