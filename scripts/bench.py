@@ -165,7 +165,7 @@ def bench_torch_swap(python: Path, repeat: int, cache: Path) -> Dict[str, List[f
         run([python, "-m", "pip", "download", "-q", "--no-deps", "-d", wheels, f"torch=={torch.version}"])
     prefix = environment.interpreter.prefix
     times: Dict[str, List[float]] = {"stage": [], "plan": [], "swap": [], "roll back": [], "pip": []}
-    with swap.lock_environment(prefix):
+    with swap.lock_environment(prefix):  # noqa: SIM117 - the lock comes first
         with swap.begin(prefix, command=["bench"], scheme=environment.interpreter.scheme) as transaction:
             times["stage"].append(
                 timed(

@@ -10,6 +10,7 @@ import dataclasses
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Collection, Dict, List, Optional, Sequence, Tuple
+from urllib.parse import urlsplit
 
 from packaging.requirements import Requirement
 from packaging.utils import NormalizedName, canonicalize_name
@@ -40,6 +41,8 @@ class Wishes:
     upgrade: bool = False
     require_hashes: bool = False
     index_url: Optional[str] = None
+    find_links: Tuple[str, ...] = ()
+    no_index: bool = False
 
 
 class Chooser:
@@ -55,9 +58,15 @@ class Chooser:
             offline=wishes.offline,
             cache_dir=world.cache_dir,
             reporter=world.reporter,
+            trusted_hosts=_named_hosts(wishes.find_links),
         )
         self._finder = Finder(
-            http=self._http, store=self._store.find, offline=wishes.offline, index_url=wishes.index_url
+            http=self._http,
+            store=self._store.find,
+            offline=wishes.offline,
+            index_url=wishes.index_url,
+            find_links=wishes.find_links,
+            only_find_links=wishes.no_index,
         )
 
     def choose(
@@ -137,6 +146,11 @@ class Chooser:
             if built.version == pin.version and built.link.url == path.as_uri():
                 return built
         return dataclasses.replace(pin, kind=CandidateKind.BUILT, link=link)
+
+
+def _named_hosts(urls: Sequence[str]) -> Tuple[str, ...]:
+    """The hosts that the person wrote down: asked over plain http too, if that is what was written."""
+    return tuple(host for host in (urlsplit(url).hostname for url in urls) if host)
 
 
 def _recipe(project: Project, pin: Candidate) -> BuildRecipe:

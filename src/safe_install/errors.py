@@ -49,6 +49,7 @@ class PipFailed(SafeInstallError):
     def __init__(self, message: str, *, hint: str = "", output: str = "", exit_status: int = 1) -> None:
         super().__init__(message, hint=hint)
         self.output = output  # pip's own words
+        self.was_relayed = False  # they have been shown
         self.exit_status = exit_status
 
 

@@ -415,6 +415,7 @@ class Change:
                 refusal = self._refusal(error)
                 if refusal is error:
                     said.relay()
+                    error.was_relayed = True
                 raise refusal from error
             finally:
                 said.close()
@@ -685,6 +686,8 @@ def _wishes(request: InstallRequest) -> Wishes:
         upgrade=request.upgrade,
         require_hashes=request.require_hashes,
         index_url=request.index_url,
+        find_links=request.find_links,
+        no_index=request.no_index,
     )
 
 

@@ -237,8 +237,10 @@ def render_error(error: SafeInstallError) -> List[str]:
     for finding in error.findings:
         if finding.detail not in error.message:
             lines += render_finding(finding)
-    if not (isinstance(error, PipFailed) and error.output):
-        # pip has said it already, in the words that people look for.
+    if isinstance(error, PipFailed) and not error.was_relayed:
+        lines += error.output.splitlines()
+    if not (isinstance(error, PipFailed) and error.was_relayed):
+        # Otherwise pip has said it already, in the words that people look for.
         lines.append(f"error: {printable(error.message)}")
     if error.rejections:
         lines += render_rejections(error.rejections, 8)

@@ -284,7 +284,7 @@ def load_project(name: str) -> Project:
     canonical = canonicalize_name(name)
     if canonical not in known_projects():
         raise IndexInvalid(
-            f"{name} is not in the wheel index", hint="`safe-install wheels` lists the projects that are"
+            f"{name} is not in the wheel index", hint="the folder wheel_index lists the projects that are"
         )
     project = parse_project(_read_json(canonical), f"{canonical}.json")
     if project.name != canonical:

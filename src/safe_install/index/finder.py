@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import (
@@ -18,13 +17,13 @@ from typing import (
     Sequence,
     Tuple,
 )
-from urllib.parse import quote, unquote, urlsplit
-from urllib.request import url2pathname
+from urllib.parse import quote, urlsplit
 
+from packaging.specifiers import SpecifierSet
 from packaging.utils import InvalidSdistFilename, canonicalize_name, parse_sdist_filename
 
 from safe_install.index import bundled
-from safe_install.index.document import HostEntry, Layout, Project, load_project
+from safe_install.index.document import HostEntry, Layout, Project, load_project, parse_release
 from safe_install.index.filename import WheelName, expand_template, parse_accelerator_page, parse_wheel_url
 from safe_install.index.pages import parse_page
 from safe_install.models import (
@@ -69,13 +68,21 @@ class Finder:
         store: Optional[Store] = None,
         offline: bool = False,
         index_url: Optional[str] = None,
+        find_links: Sequence[str] = (),
+        only_find_links: bool = False,
         load: Callable[[str], Project] = load_project,
     ) -> None:
-        """`index_url`: the package index (PEP 503/691) instead of pypi.org, or a folder, or a file: URL."""
+        """`index_url`: the package index (PEP 503/691) instead of pypi.org, or a folder, or a file: URL.
+
+        `find_links`: the person's own pages, folders and files, asked first; `only_find_links` (pip's --no-index):
+        nothing else is asked but our own store.
+        """
         self._http = http
         self._store = store
         self._offline = offline
         self._index_url = index_url or DEFAULT_INDEX
+        self._find_links = tuple(find_links)
+        self._only_find_links = only_find_links
         self._load = load
 
     def find(self, name: str, environment: Environment, *, wanted: Optional[Wanted] = None) -> Found:
@@ -88,6 +95,9 @@ class Finder:
         search = _Search(project, environment, wanted or _tags_fit(environment))
         if self._store is not None:
             search.add(self._store(project.name, environment))
+        self._ask_find_links(search)
+        if self._only_find_links:
+            return Found(project, tuple(search.candidates), tuple(search.answers))
         for host in project.hosts:
             self._ask(host, search)
         unanswered = search.unanswered()
@@ -97,14 +107,27 @@ class Finder:
             self._find_sdists(search)
         return Found(project, tuple(search.candidates), tuple(search.answers))
 
-    def find_all(self, names: Sequence[str], environment: Environment) -> Dict[str, Found]:
-        """Several projects at once: their hosts are asked at the same time."""
-        with ThreadPoolExecutor(max_workers=max(1, min(8, len(names)))) as pool:
-            return dict(zip(names, pool.map(lambda name: self.find(name, environment), names)))
-
     def redirects_of(self, candidate: Candidate) -> Tuple[str, ...]:
         """The hosts that a download of this candidate may be redirected to."""
         return tuple(sorted({host for entry in self._load(candidate.name).hosts for host in entry.redirects}))
+
+    # --- the person's own pages ---
+
+    def _ask_find_links(self, search: _Search) -> None:
+        for location in self._find_links:
+            host = HostEntry(urlsplit(location).hostname or location, Layout.FIND_LINKS, "pytorch")
+            if self._offline and not _is_local(location):
+                search.answer(host, location, HostAnswerKind.NOT_ASKED, "offline")
+                continue
+            page = self._read_page(location, ())
+            if page.status is not PageStatus.LISTED:
+                search.answer(host, location, HostAnswerKind(page.status.value), page.detail)
+                continue
+            links = parse_page(page.text, location, content_type=page.content_type)
+            found = list(_candidates(search.project, host, links))
+            search.add(found)
+            if found:  # a folder that holds other projects has nothing to say about this one
+                search.answer(host, location, HostAnswerKind.LISTED, f"{len(found)} files")
 
     # --- one host ---
 
@@ -231,10 +254,15 @@ def _tags_fit(environment: Environment) -> Wanted:
 
 
 def _is_near(candidate: Candidate, search: _Search) -> bool:
-    """For this torch's minor, as far as a host can be asked for it."""
+    """For this torch's minor, as far as its host says for which torch it is."""
     torch, built = search.environment.torch, candidate.built_for.torch
-    if torch is None or built is None or built[:1] in "<>=!~":
+    if torch is None or candidate.kind is CandidateKind.SDIST:
         return True
+    if built is None:
+        return not search.project.pins_torch
+    release = parse_release(torch.runtime_version)
+    if built[:1] in "<>=!~":
+        return release is not None and SpecifierSet(built).contains(release, prereleases=True)
     return built.split(".")[:2] == torch.runtime_version.split(".")[:2]
 
 
@@ -325,12 +353,16 @@ def _is_local(url: str) -> bool:
 
 
 def _local_path(url: str) -> Path:
-    return Path(url2pathname(urlsplit(url).path)) if url.startswith("file:") else Path(url)
+    if not url.startswith("file:"):
+        return Path(url)
+    from urllib.request import url2pathname  # late: it brings http.client, 10 ms
+
+    return Path(url2pathname(urlsplit(url).path))
 
 
 def read_local_page(url: str) -> PageAnswer:
     """The index.html of a folder, else its files as a page of links."""
-    path = Path(unquote(url2pathname(urlsplit(url).path))) if url.startswith("file:") else Path(url)
+    path = _local_path(url)
     page_url = path.absolute().as_uri() + "/"
     try:
         if path.is_file():

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from typing import (
     Any,
@@ -213,6 +212,8 @@ class _Provider(AbstractProvider):  # type: ignore[type-arg,misc,unused-ignore]
             if wish.name in self._known:
                 specifiers[wish.name] = specifiers.get(wish.name, SpecifierSet()) & wish.requirement.specifier
         if len(specifiers) > 1:
+            from concurrent.futures import ThreadPoolExecutor  # late: 9 ms, and most ask for one project
+
             with ThreadPoolExecutor(max_workers=min(8, len(specifiers))) as pool:
                 list(pool.map(lambda item: self._look(*item), specifiers.items()))
 
@@ -355,5 +356,5 @@ def hint_for(rejections: Sequence[Rejection], answers: Sequence[HostAnswer]) -> 
     if any(answer.kind is HostAnswerKind.NOT_ASKED and answer.detail.startswith("offline") for answer in answers):
         return "leave --offline out to ask the hosts"
     if rules == {Rule.SPECIFIER}:
-        return "ask for another version: `safe-install wheels` lists them"
-    return "`safe-install wheels PROJECT` shows for which torch and accelerator there are wheels"
+        return "ask for another version: `safe-install explain PROJECT` shows which there is"
+    return "`safe-install explain PROJECT --torch X.Y.Z+cuNNN` shows what another torch would get"

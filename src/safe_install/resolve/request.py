@@ -95,6 +95,7 @@ class InstallRequest:
     break_system_packages: bool = False
     quiet: int = 0
     index_url: Optional[str] = None
+    find_links: Tuple[str, ...] = ()
     no_index: bool = False
     place: Optional[str] = None  # the option that sends the files elsewhere: "target", "user", "platform" ...
     place_value: Optional[str] = None
@@ -184,6 +185,7 @@ class _Word:
     name: str  # the own option's name, or ""
     value: Optional[str]
     text: Tuple[str, ...]  # as written
+    argument: bool = False  # no option: what pip calls a positional argument
 
     @property
     def key(self) -> str:
@@ -197,10 +199,11 @@ def _split_words(argv: Sequence[str], own: Mapping[str, bool]) -> List[_Word]:
     while rest:
         text = rest.pop(0)
         if text == "--":
-            words += [_Word(None, "", argument, (argument,)) for argument in rest]
+            words.append(_Word(None, "", None, (text,)))  # stays: what follows may begin with a hyphen
+            words += [_Word(None, "", argument, (argument,), argument=True) for argument in rest]
             break
         if not text.startswith("-") or text == "-":
-            words.append(_Word(None, "", text, (text,)))
+            words.append(_Word(None, "", text, (text,), argument=True))
         elif text.startswith("--"):
             words.append(_long_word(text, rest, own))
         else:
@@ -258,16 +261,17 @@ def _own_options(words: Sequence[_Word], environ: Mapping[str, str]) -> OwnOptio
         return name in written or is_true(environ.get(_variable(name)))
 
     def value(name: str) -> Optional[str]:
-        return written.get(name) or environ.get(_variable(name)) or None
+        return (written[name] if name in written else environ.get(_variable(name))) or None
 
     declared_gpu = value("--target-gpu")
     gpu = parse_capabilities(declared_gpu) if declared_gpu else ()
-    driver = value("--target-driver")
+    driver = declared = value("--target-driver")
     if driver is not None and not re.match(r"^\d+(\.\d+){0,2}$", driver):
         raise UsageError(
             f"--target-driver {driver}: not a driver version", hint="Write it as nvidia-smi does: 535.104.05."
         )
-    cuda = _foreign_cuda(environ)
+    driver = driver or _foreign_driver(environ)
+    cuda = None if declared else _foreign_cuda(environ)
     # TORCH_CUDA_ARCH_LIST is also set on machines that have their GPU: it declares one only in company of a driver.
     if not gpu and (driver or cuda) and environ.get("TORCH_CUDA_ARCH_LIST"):
         gpu = _known_capabilities(environ["TORCH_CUDA_ARCH_LIST"])
@@ -281,8 +285,8 @@ def _own_options(words: Sequence[_Word], environ: Mapping[str, str]) -> OwnOptio
         no_build=flag("--no-build"),
         offline=flag("--offline"),
         target_gpu=gpu,
-        target_driver=driver if driver else _foreign_driver(environ),
-        target_cuda=None if driver else cuda,
+        target_driver=driver,
+        target_cuda=cuda,
     )
 
 
@@ -314,18 +318,19 @@ def _known_capabilities(text: str) -> Tuple[str, ...]:
 
 
 def _foreign_cuda(environ: Mapping[str, str]) -> Optional[str]:
-    """A CUDA version that conda's variable declares for a machine without a driver."""
-    text = environ.get("CONDA_OVERRIDE_CUDA", "").strip()
-    return text if re.match(r"^\d+\.\d+$", text) else None
+    """The newest CUDA of a machine elsewhere, as conda's or the NVIDIA variant provider's variable declares it ("12.8":
+    the provider's "CUDA driver version" is the CUDA that the driver serves, not the number that nvidia-smi shows)."""
+    for name in ("CONDA_OVERRIDE_CUDA", "NV_VARIANT_PROVIDER_FORCE_CUDA_DRIVER_VERSION"):
+        text = environ.get(name, "").strip()
+        if re.match(r"^\d+\.\d+$", text):
+            return text
+    return None
 
 
 def _foreign_driver(environ: Mapping[str, str]) -> Optional[str]:
-    """A driver version that uv's or the variant provider's variable declares."""
-    for name in ("UV_CUDA_DRIVER_VERSION", "NV_VARIANT_PROVIDER_FORCE_CUDA_DRIVER_VERSION"):
-        text = environ.get(name, "").strip()
-        if re.match(r"^\d+(\.\d+){0,2}$", text):
-            return text
-    return None
+    """A driver version that uv's variable declares ("550.144.03")."""
+    text = environ.get("UV_CUDA_DRIVER_VERSION", "").strip()
+    return text if re.match(r"^\d+(\.\d+){0,2}$", text) else None
 
 
 # --- install ---------------------------------------------------------------------------------------
@@ -342,9 +347,7 @@ def parse_install(
     `read` brings the text of a requirements file. Errors: UsageError."""
     words = _split_words(argv, OWN_OPTIONS)
     settings = _Settings(words, configuration)
-    arguments = tuple(
-        Entry(word.value or "") for word in words if word.option is None and not word.name and not _is_option(word)
-    )
+    arguments = tuple(Entry(word.value or "") for word in words if word.argument)
     editables = tuple(Entry(text, editable=True) for text in settings.all("editable"))
     files = [
         parse_file(location, read=read, environ=environ, constraint=key == "constraint")
@@ -364,18 +367,23 @@ def parse_install(
             name for name in (named(entry.text) for entry in arguments) if name is not None
         ),
         dry_run_arguments=_texts(words, without=("report",), without_keys=("user", "yes")),
-        fetch_options=_texts(words, only=("general", "index", "select", "build")),
+        fetch_options=(
+            *_texts(words, only=("general", "index", "select", "build")),
+            *_options_of_files(files),
+        ),
         pip_arguments=_pip_texts(words),
         upgrade=settings.flag("upgrade"),
         force_reinstall=settings.flag("force-reinstall") or settings.flag("ignore-installed"),
-        pre=settings.flag("pre"),
+        pre=settings.flag("pre") or "pre" in in_files,
         no_deps=settings.flag("no-deps"),
-        require_hashes=settings.flag("require-hashes") or any(entry.hashes for entry in entries),
-        compile_bytecode=not settings.flag("no-compile"),
+        require_hashes=settings.flag("require-hashes")
+        or "require-hashes" in in_files
+        or any(entry.hashes for entry in entries),
+        compile_bytecode=settings.compiles(),
         break_system_packages=settings.flag("break-system-packages"),
         quiet=settings.count("quiet"),
-        index_url=settings.one("index-url") or in_files.get("index-url"),
-        no_index=settings.flag("no-index"),
+        index_url=in_files.get("index-url") or settings.one("index-url"),  # pip's order: a file's wins
+        no_index=settings.flag("no-index") or "no-index" in in_files,
         place=place,
         place_value=settings.one(place) if place else None,
         report_file=settings.one("report"),
@@ -391,8 +399,14 @@ def _require_input(settings: _Settings) -> None:
     )
 
 
-def _is_option(word: _Word) -> bool:
-    return word.value is None or word.text[0].startswith("--")
+def _options_of_files(files: Sequence[Parsed]) -> Tuple[str, ...]:
+    """The index options that requirement files hold, as words for a pip run that is not given the files."""
+    words: List[str] = []
+    for key, value in (option for parsed in files for option in parsed.options):
+        option = find_option(f"--{key}")
+        if option is not None and option.group in ("general", "index", "select"):
+            words += [f"--{key}"] if value is None else [f"--{key}", value]
+    return tuple(words)
 
 
 def _sorted_entries(arguments: Sequence[Entry], files: Sequence[Parsed]) -> Tuple[Tuple[Entry, ...], Tuple[Entry, ...]]:
@@ -452,8 +466,17 @@ class _Settings:
         return found[-1] if found else None
 
     def all(self, key: str) -> Tuple[str, ...]:
+        """Every value; pip too adds the command line's to the configured ones."""
         written = tuple(word.value for word in self._words if word.key == key and word.value is not None)
-        return written or tuple(self._configuration.get(key, "").split())
+        return (*self._configuration.get(key, "").split(), *written)
+
+    def compiles(self) -> bool:
+        """Bytecode or not: the last word wins. In pip's configuration `no-compile = no` is what switches it off."""
+        written = [word.key for word in self._words if word.key in ("compile", "no-compile")]
+        if written:
+            return written[-1] == "compile"
+        configured = [self._configuration[key] for key in ("compile", "no-compile") if key in self._configuration]
+        return is_true(configured[-1]) if configured else True
 
     def place(self) -> Optional[str]:
         for key in ("target", "root", "prefix", "platform", "python-version", "implementation", "abi"):
@@ -474,7 +497,7 @@ def parse_uninstall(
     """`uninstall ARGS`. Errors: UsageError."""
     words = _split_words(argv, OWN_OPTIONS)
     settings = _Settings(words, configuration)
-    texts = [word.value or "" for word in words if word.option is None and not word.name and not _is_option(word)]
+    texts = [word.value or "" for word in words if word.argument]
     for location in settings.all("requirement"):
         parsed = parse_file(location, read=read, environ=environ)
         texts += [entry.text for entry in parsed.entries if not entry.constraint]
@@ -507,14 +530,14 @@ def parse_explain(argv: Sequence[str], *, environ: Mapping[str, str]) -> Explain
     written = {word.name: word.value for word in words if word.name}
     requirements = []
     for word in words:
-        if word.option is None and not word.name and not _is_option(word):
+        if word.argument:
             requirement = _parse_requirement(word.value or "")
             if requirement is None:
                 raise UsageError(
                     f"{word.value}: not a requirement", hint="Write a name: safe-install explain torch-scatter."
                 )
             requirements.append(requirement)
-        elif not word.name and word.key not in ("pre", "quiet", "verbose"):
+        elif not word.name and word.text != ("--",) and word.key not in ("pre", "quiet", "verbose"):
             raise UsageError(f"explain has no option {word.text[0]}", hint="See safe-install explain --help.")
     if not requirements:
         raise UsageError("explain needs a requirement", hint="Write: safe-install explain torch-scatter.")
@@ -552,11 +575,7 @@ def named(text: str) -> Optional[NormalizedName]:
     if egg:
         return canonicalize_name(egg.group(1))
     filename = unquote(urlsplit(text).path if "://" in text else text).replace("\\", "/").split("/")[-1]
-    if filename.endswith(".whl"):
-        return canonicalize_name(filename.split("-")[0])
-    if requirement is not None:
-        return canonicalize_name(requirement.name)
-    return None
+    return canonicalize_name(filename.split("-")[0]) if filename.endswith(".whl") else None
 
 
 def constraint_on(name: NormalizedName, constraints: Sequence[Entry]) -> SpecifierSet:

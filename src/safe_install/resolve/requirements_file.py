@@ -11,6 +11,7 @@ import re
 import shlex
 from dataclasses import dataclass
 from typing import Callable, Iterator, List, Mapping, Optional, Sequence, Set, Tuple
+from urllib.parse import urljoin
 
 from safe_install.errors import UsageError
 from safe_install.resolve.pip_options import Option, find_option
@@ -19,8 +20,8 @@ Reader = Callable[[str], str]
 
 _COMMENT = re.compile(r"(^|\s+)#.*$")
 _VARIABLE = re.compile(r"\$\{([A-Z0-9_]+)\}")
-_PER_REQUIREMENT = re.compile(r"\s--(hash|config-settings?|global-option|install-option)[=\s]")
-_HASH = re.compile(r"--hash[=\s]+(\S+)")
+_PER_REQUIREMENT = re.compile(r"\s-")  # pip's rule too: the first word with a hyphen begins the options
+_HASH = re.compile(r"--hash[=\s]+['\"]?([^\s'\"]+)")
 _ARCHIVE_URL = re.compile(r"^(https?|ftp|file)://", re.I)
 
 
@@ -72,7 +73,8 @@ def _parse_into(
             continue
         for option, value in _line_options(line, origin):
             if option.key in ("requirement", "constraint") and value is not None:
-                nested = option.key == "constraint" or constraint
+                # As pip has it: -r inside a constraints file names requirements.
+                nested = option.key == "constraint"
                 _parse_into(
                     join_location(location, value), read, environ, entries, options, constraint=nested, seen=seen
                 )
@@ -89,13 +91,12 @@ def logical_lines(text: str) -> Iterator[Tuple[int, str]]:
     kept, start = "", 0
     for number, raw in enumerate(text.splitlines(), 1):
         start = start or number
-        # A comment line inside a continuation ends nothing; its backslash is part of the comment.
-        if raw.endswith("\\") and not raw.lstrip().startswith("#"):
-            kept += raw[:-1] + " " if kept or raw[:-1].strip() else ""
+        is_comment = raw.lstrip().startswith("#")
+        if raw.endswith("\\") and not is_comment:
+            kept += raw.strip("\\")
             continue
-        if kept and raw.lstrip().startswith("#"):
-            continue
-        line = _COMMENT.sub("", kept + raw).strip()
+        # A comment line ends a continuation; the space keeps its "#" from becoming part of a URL.
+        line = _COMMENT.sub("", kept + (" " if is_comment else "") + raw).strip()
         if line:
             yield start, line
         kept, start = "", 0
@@ -117,7 +118,10 @@ def _line_options(line: str, origin: str) -> Iterator[Tuple[Option, Optional[str
         raise UsageError(f"{origin}: {error}", hint="Mend the quotes in that line.") from error
     rest = list(words)
     while rest:
-        name, equals, value = rest.pop(0).partition("=")
+        word = rest.pop(0)
+        if not word.startswith("-"):
+            continue  # pip too passes over what stands between the options
+        name, equals, value = word.partition("=")
         if not name.startswith("--") and len(name) > 2:
             name, equals, value = name[:2], "=", name[2:] + equals + value
         option = find_option(name)
@@ -134,9 +138,9 @@ def _line_options(line: str, origin: str) -> Iterator[Tuple[Option, Optional[str
 
 def join_location(base: str, target: str) -> str:
     """`target`, relative to the file that names it; URLs and absolute paths stay."""
-    if _ARCHIVE_URL.match(target) or target.startswith("/"):
+    if _ARCHIVE_URL.match(target):
         return target
     if _ARCHIVE_URL.match(base):
-        return posixpath.join(posixpath.dirname(base), target)
-    folder = posixpath.dirname(base)
-    return posixpath.join(folder, target) if folder else target
+        return urljoin(base, target)
+    # Normalised, so that a file that names itself by another path is known again.
+    return posixpath.normpath(posixpath.join(posixpath.dirname(base), target))

@@ -176,9 +176,9 @@ class PipRunner:
         with tempfile.TemporaryDirectory(prefix="safe-install-") as folder:
             listed = Path(folder) / "requirements.txt"
             listed.write_text("\n".join(lines) + "\n", encoding="utf-8")
+            command = [*self.pip.command, "wheel", "--no-deps", "--wheel-dir", str(directory), *options]
             answer = process.run(
-                [*self.pip.command, "wheel", "--no-deps", "--wheel-dir", str(directory)]
-                + [*options, "--requirement", str(listed)],
+                [*command, "--requirement", str(listed)],
                 env=_relayed_environment(named_only=True),
                 on_stdout=on_line,
                 on_stderr=on_line,
@@ -236,20 +236,27 @@ def read_configuration(prefix: Path, environ: Mapping[str, str], command: str) -
 
     The places and their order are those of pip.pypa.io/en/stable/topics/configuration.
     """
-    found: Dict[str, str] = {}
+    sections: Dict[str, Dict[str, str]] = {"global": {}, command: {}}
     for path in _configuration_files(prefix, environ):
         parser = configparser.RawConfigParser()
         try:
             parser.read(str(path), encoding="utf-8")
         except (configparser.Error, UnicodeDecodeError):
             continue  # pip will say what is wrong with it
-        for section in ("global", command):
+        for section, values in sections.items():
             if parser.has_section(section):
-                found.update({key.replace("_", "-"): value for key, value in parser.items(section)})
-    for name, value in environ.items():
-        if name.startswith("PIP_") and value and name not in ("PIP_CONFIG_FILE", "PIP_VERSION"):
-            found[name[4:].lower().replace("_", "-")] = value
+                values.update((_option_key(key), value) for key, value in parser.items(section))
+    # The command's own section wins over [global], whichever file either stands in; an empty value says nothing.
+    variables = {_option_key(name[4:]): value for name, value in environ.items() if name.startswith("PIP_")}
+    found: Dict[str, str] = {}
+    for values in (sections["global"], sections[command], variables):
+        found.update((key, value) for key, value in values.items() if value and key not in ("config-file", "version"))
     return found
+
+
+def _option_key(name: str) -> str:
+    key = name.lower().replace("_", "-")
+    return key[2:] if key.startswith("--") else key
 
 
 def _configuration_files(prefix: Path, environ: Mapping[str, str]) -> List[Path]:
@@ -259,9 +266,10 @@ def _configuration_files(prefix: Path, environ: Mapping[str, str]) -> List[Path]
     home = Path(environ.get("HOME", "~")).expanduser()
     folders = [Path(folder) for folder in environ.get("XDG_CONFIG_DIRS", "/etc/xdg").split(":") if folder]
     files = [folder / "pip" / "pip.conf" for folder in folders] + [Path("/etc/pip.conf")]
-    files += [home / ".pip" / "pip.conf"]
-    files += [Path(environ.get("XDG_CONFIG_HOME") or home / ".config") / "pip" / "pip.conf", prefix / "pip.conf"]
-    return files + ([Path(chosen)] if chosen else [])
+    if not (chosen and Path(chosen).exists()):  # a chosen file takes the place of the user's
+        files += [home / ".pip" / "pip.conf"]
+        files += [Path(environ.get("XDG_CONFIG_HOME") or home / ".config") / "pip" / "pip.conf"]
+    return [*files, prefix / "pip.conf", *([Path(chosen)] if chosen else [])]
 
 
 def passthrough(executable: Path, arguments: Sequence[str]) -> Optional[int]:
