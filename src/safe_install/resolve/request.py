@@ -383,6 +383,10 @@ def parse_install(
         break_system_packages=settings.flag("break-system-packages"),
         quiet=settings.count("quiet"),
         index_url=in_files.get("index-url") or settings.one("index-url"),  # pip's order: a file's wins
+        find_links=(
+            *settings.all("find-links"),
+            *(value for parsed in files for key, value in parsed.options if key == "find-links" and value),
+        ),
         no_index=settings.flag("no-index") or "no-index" in in_files,
         place=place,
         place_value=settings.one(place) if place else None,
