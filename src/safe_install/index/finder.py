@@ -124,7 +124,9 @@ class Finder:
                 search.answer(host, location, HostAnswerKind(page.status.value), page.detail)
                 continue
             links = parse_page(page.text, location, content_type=page.content_type)
-            found = list(_candidates(search.project, host, links))
+            found = [
+                _vouched_for(candidate, search.environment) for candidate in _candidates(search.project, host, links)
+            ]
             search.add(found)
             if found:  # a folder that holds other projects has nothing to say about this one
                 search.answer(host, location, HostAnswerKind.LISTED, f"{len(found)} files")
@@ -248,6 +250,19 @@ class _Search:
         return [answer.host for answer in self.answers if answer.kind in missing]
 
 
+def _vouched_for(candidate: Candidate, environment: Environment) -> Candidate:
+    """A file that the person points to and whose name does not say its torch is taken to be for theirs.
+
+    pip would take it too; the check after the change has the last word.
+    """
+    built, torch = candidate.built_for, environment.torch
+    if candidate.kind is CandidateKind.SDIST or torch is None or built.torch is not None:
+        return candidate
+    release = torch.runtime_version.partition("+")[0]
+    assumed = replace(built, torch=release, accelerator=built.accelerator or torch.accelerator)
+    return replace(candidate, built_for=assumed)
+
+
 def _tags_fit(environment: Environment) -> Wanted:
     supported = frozenset(environment.interpreter.tags)
     return lambda candidate, project: bool(candidate.tags & supported)
@@ -256,8 +271,10 @@ def _tags_fit(environment: Environment) -> Wanted:
 def _is_near(candidate: Candidate, search: _Search) -> bool:
     """For this torch's minor, as far as its host says for which torch it is."""
     torch, built = search.environment.torch, candidate.built_for.torch
-    if torch is None or candidate.kind is CandidateKind.SDIST:
+    if torch is None:
         return True
+    if candidate.kind is CandidateKind.SDIST:
+        return search.project.recipe is not None
     if built is None:
         return not search.project.pins_torch
     release = parse_release(torch.runtime_version)
@@ -366,7 +383,8 @@ def read_local_page(url: str) -> PageAnswer:
     page_url = path.absolute().as_uri() + "/"
     try:
         if path.is_file():
-            return PageAnswer(url, PageStatus.LISTED, path.read_text("utf-8", "replace"))
+            text = path.read_text("utf-8", "replace")
+            return PageAnswer(url, PageStatus.LISTED, f'<base href="{page_url[:-1]}">\n{text}')
         index = path / "index.html"
         if index.is_file():
             text = index.read_text("utf-8", "replace")
