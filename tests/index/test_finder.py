@@ -399,6 +399,14 @@ def test_an_index_page_in_a_folder(host, tmp_path):
     assert (link.url, link.sha256) == (tmp_path.as_uri() + "/files/torch_scatter-2.1.2.tar.gz", "a" * 64)
 
 
+def test_a_page_on_disk_as_find_links(host, tmp_path):
+    page = tmp_path / "links.html"
+    page.write_text('<a href="wheels/torch_scatter-2.1.2.tar.gz">x</a>')
+    resolution = choose(["torch-scatter"], CPU, finder(host, find_links=[str(page)], only_find_links=True))
+    assert resolution.pins[0].link.url == (tmp_path / "wheels" / "torch_scatter-2.1.2.tar.gz").as_uri()
+    assert host.requests == []
+
+
 def test_another_package_index(host):
     host.put("/mine/torch-scatter/", b'<a href="/x/torch_scatter-2.1.1.tar.gz">x</a>', content_type="text/html")
     resolution = choose(["torch-scatter"], CPU, finder(host, index_url=f"{host.url}/mine/"))
