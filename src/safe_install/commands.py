@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import Any, Dict, List, Optional, Sequence
 
-import click
 import typer
 
 from safe_install.errors import UsageError
@@ -17,6 +16,9 @@ broke CUDA.
 
 Takes every argument that `pip install` takes, in any order; `safe-install torch-scatter` is the same as
 `safe-install install torch-scatter`."""
+
+# click's UsageError: newer typer carries a click of its own, so it is found from typer's side.
+WORDS_NOT_UNDERSTOOD: Any = typer.BadParameter.__mro__[1]
 
 app = typer.Typer(
     add_completion=False,
@@ -181,8 +183,8 @@ def run_command(command: str, arguments: Sequence[str], world: World) -> Any:
     group = typer.main.get_command(app)
     try:
         return group.main(args=[command, *arguments], prog_name="safe-install", standalone_mode=False, obj=world)
-    except click.ClickException as error:
-        raise UsageError(error.format_message(), hint=f"See safe-install {command} --help.") from error
+    except WORDS_NOT_UNDERSTOOD as error:
+        raise UsageError(str(error), hint=f"See safe-install {command} --help.") from error
 
 
 def show_help(command: Optional[str]) -> int:

@@ -28,8 +28,9 @@ from safe_install.health.report import (
     is_healthy,
     unmet_requirements,
 )
-from safe_install.index.document import Project, cuda_table, known_projects, load_project
+from safe_install.index.document import Project, cuda_table, known_projects, load_project, parse_release
 from safe_install.models import (
+    Driver,
     Environment,
     Finding,
     HealthReport,
@@ -37,6 +38,7 @@ from safe_install.models import (
     Outcome,
     Severity,
     Step,
+    TorchBuild,
 )
 from safe_install.ports import Timings, World
 from safe_install.resolve.request import OwnOptions
@@ -129,6 +131,39 @@ def is_own(distribution: InstalledDistribution, environment: Environment) -> boo
     """Does the distribution lie in the prefix that is changed? One of the system stays, hidden by the user's own."""
     prefix = Path(os.path.realpath(environment.interpreter.prefix))
     return prefix in Path(os.path.realpath(distribution.location)).parents
+
+
+def check_target(torch: Optional[TorchBuild], driver: Optional[Driver], after: HealthReport) -> Tuple[Finding, ...]:
+    """What could not be asked because there is no GPU here, and whether the declared driver can run this torch.
+
+    Floors: cuda.json of the wheel index (NVIDIA's release notes).
+    """
+    if torch is None or torch.cuda is None or after.cuda_available is not None:
+        return ()
+    findings = [
+        Finding(
+            "cuda-not-asked",
+            Severity.NOTE,
+            "torch",
+            f"torch {torch.runtime_version} is a CUDA build and there is no driver here: CUDA and the GPU code of the "
+            "extensions were not tried",
+            "`safe-install verify --require-cuda` at the first start on the target settles it.",
+        )
+    ]
+    floor = cuda_table().driver_floor(torch.accelerator) or ""
+    declared = driver.version or "" if driver is not None and driver.declared else ""
+    oldest, target = parse_release(floor), parse_release(declared)
+    if oldest is not None and target is not None and target < oldest:
+        findings.append(
+            Finding(
+                "driver-too-old",
+                Severity.WARNING,
+                "torch",
+                f"torch {torch.runtime_version} needs driver {floor} or newer, and the target has {declared}",
+                "Take a torch for an older CUDA, or update the driver there.",
+            )
+        )
+    return tuple(findings)
 
 
 def subject_of(project: Project) -> Subject:
@@ -231,6 +266,7 @@ def carry_out(
         return Verdict(Outcome.ROLLED_BACK, 12, health_before, after, findings)
     with timings.stage("commit", world.reporter):
         transaction.commit(summary)
+    findings += check_target(before.environment.torch, before.environment.driver, after)
     if _has_errors(findings):
         return Verdict(Outcome.UNHEALTHY, 12, health_before, after, findings)
     return Verdict(Outcome.INSTALLED, 0, health_before, after, findings)

@@ -6,7 +6,7 @@ from typing import Optional
 
 from safe_install.environment.driver import read_driver
 from safe_install.environment.interpreter import find_interpreter, read_environment
-from safe_install.guard import installed_subjects
+from safe_install.guard import check_target, installed_subjects
 from safe_install.health.examination import Examination
 from safe_install.health.report import check_cuda_required, is_healthy, unmet_requirements
 from safe_install.models import Finding, HealthReport, InstallResult, Outcome, Severity
@@ -44,6 +44,8 @@ def verify(world: World, *, python: Optional[str], require_cuda: bool) -> Instal
         subjects = installed_subjects(environment)
         health = Examination(environment.interpreter.executable, environment.torch, subjects).result(unmet)
     findings = tuple(_findings(health))
+    if not require_cuda:
+        findings += check_target(environment.torch, environment.driver, health)
     if require_cuda:
         findings += check_cuda_required(health)
     healthy = is_healthy(health) and not any(finding.severity is Severity.ERROR for finding in findings)

@@ -8,6 +8,7 @@ import os
 import pkgutil
 import shutil
 import sys
+from functools import lru_cache
 from pathlib import Path
 from typing import Any, Dict, List, Mapping, Optional, Sequence, Tuple
 
@@ -90,19 +91,26 @@ def child_environment(extra: Optional[Mapping[str, str]] = None) -> Dict[str, st
 
 def start_script(executable: Path, package: str, arguments: Sequence[str] = (), **options: Any) -> process.Running:
     """Start `package`'s stand-alone script in a fresh process of `executable`."""
-    source = pkgutil.get_data(package, "script.py")
-    if source is None:  # pragma: no cover - a broken installation of ours
-        raise ProbeFailed(f"{package}/script.py is missing", hint="Install torch-safe-install again.")
+    source = _read_script(package)
     options.setdefault("env", child_environment())
     # The working folder is no place to import from: "/" has no packages of the user's.
     options.setdefault("cwd", Path(os.sep))
     try:
-        return process.start([str(executable), "-B", "-", *arguments], input_text=source.decode("utf-8"), **options)
+        return process.start([str(executable), "-B", "-", *arguments], input_text=source, **options)
     except OSError as error:
         raise ProbeFailed(
             f"{executable} cannot be started: {error.strerror or error}",
             hint="Name another interpreter with --python.",
         ) from error
+
+
+@lru_cache(maxsize=None)
+def _read_script(package: str) -> str:
+    """Read once: the change that is verified may replace this very package."""
+    source = pkgutil.get_data(package, "script.py")
+    if source is None:  # pragma: no cover - a broken installation of ours
+        raise ProbeFailed(f"{package}/script.py is missing", hint="Install torch-safe-install again.")
+    return source.decode("utf-8")
 
 
 def read_environment(executable: Path, driver: Optional[Driver]) -> Environment:
