@@ -78,6 +78,7 @@ VISION = {"project": "torchvision", "tags": "cp311-cp311-manylinux_2_28_x86_64"}
         # accelerator
         (wheel("2.0.8", ("1.8.0", "cpu")), context(), "accelerator"),
         (wheel("2.0.8", ("1.8.0", "cu102")), context(), "accelerator"),
+        (wheel("2.0.8", ("1.8.0", "cu110")), context(), "accelerator"),
         (wheel("2.0.8", ("1.8.0", "cu11")), context(), None),
         (wheel("2.0.8", ("1.8.0", "cu10")), context(), "accelerator"),
         (wheel("2.0.8", ("1.8.0", None)), context(), "accelerator"),
