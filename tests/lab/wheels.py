@@ -65,10 +65,15 @@ class LabWheels:
     extensions: Path  # one folder for each torch, by the torch's key: what a wheel host serves
     foreign: Path  # torch_scatter linked against another torch than its name says
 
+    @classmethod
+    def at(cls, out: Path) -> LabWheels:
+        """Those that `build_wheels` made in `out`."""
+        return cls(out / "index", out / "vendor", out / "extensions", out / "foreign")
+
 
 def build_wheels(out: Path, python: str) -> LabWheels:
     """All of them below `out`, for `python` ("3.8")."""
-    wheels = LabWheels(out / "index", out / "vendor", out / "extensions", out / "foreign")
+    wheels = LabWheels.at(out)
     tag = "cp{0}-cp{0}-linux_x86_64".format(python.replace(".", ""))
     with tempfile.TemporaryDirectory() as folder:
         built = {key: _build_torch(torch, Path(folder) / key) for key, torch in TORCHES.items()}

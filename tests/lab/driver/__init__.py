@@ -18,19 +18,17 @@ LIBRARIES = {
 }
 
 
-def build_driver(out: Path, *, preload: bool = False) -> Dict[str, str]:
-    """Build into `out`; the variables that bring a process this driver. `preload`: a real torch 2.x is served, too."""
+def build_driver(out: Path) -> Dict[str, str]:
+    """Build into `out`; the variables that bring a process this driver. A real torch 2.x needs LD_PRELOAD, too."""
     out.mkdir(parents=True, exist_ok=True)
     for library, source in LIBRARIES.items():
         compile_library(out / library, [str(SOURCES / source), *_options(source)])
     shutil.copy(SOURCES / "nvidia-smi", out / "nvidia-smi")
-    variables = {
+    return {
         "LD_LIBRARY_PATH": _in_front(out, "LD_LIBRARY_PATH"),
         "PATH": _in_front(out, "PATH"),
+        "LD_PRELOAD": str(out / "libfakecudart.so"),
     }
-    if preload:
-        variables["LD_PRELOAD"] = str(out / "libfakecudart.so")
-    return variables
 
 
 def compile_library(target: Path, arguments: List[str]) -> None:

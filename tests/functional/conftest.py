@@ -1,0 +1,247 @@
+"""Real virtual environments with stand-in wheels, and the tool run in them as people run it, as a process.
+
+An environment is copied from a template that is made once for all workers. Nothing here reaches the network: the
+package index is a folder, and every wheel host is a closed port unless a test starts one.
+"""
+
+from __future__ import annotations
+
+import functools
+import json
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any, Callable, Dict, List, Mapping, Optional, Sequence, Tuple
+
+import pytest
+from filelock import FileLock
+
+from tests.lab import LabWheels, build_driver, build_wheels
+from tests.treehash import Row, read_tree
+from tests.wheelhost import HOSTS
+
+CLOSED = "http://127.0.0.1:9"  # nobody listens there
+SCHEMA = Path(__file__).parents[2] / "src" / "safe_install" / "result.schema.json"
+FOREIGN = ("PIP_", "SAFE_INSTALL_", "UV_", "CONDA_", "VIRTUAL_ENV", "PYTHON", "TORCH_", "CUDA_", "FAKE_", "NV_", "XDG_")
+
+
+@functools.lru_cache(maxsize=None)
+def find_python(version: str) -> Optional[str]:
+    """A CPython of this version: $PYTHON38, pyenv's, or one on PATH that really starts."""
+    named = os.environ.get(f"PYTHON{version.replace('.', '')}")
+    pyenv = sorted(Path("~/.pyenv/versions").expanduser().glob(f"{version}.*/bin/python{version}"))
+    for candidate in (named, *map(str, pyenv), shutil.which(f"python{version}")):
+        if candidate and _version_of(candidate) == version:
+            return candidate
+    return None
+
+
+def _version_of(executable: str) -> str:
+    question = "import sys; print('%d.%d' % sys.version_info[:2])"
+    try:
+        answer = subprocess.run([executable, "-c", question], capture_output=True, text=True, check=False)
+    except OSError:
+        return ""
+    return answer.stdout.strip()
+
+
+def run_safe_install(argv: Sequence[str], env: Mapping[str, str], **options: Any) -> subprocess.CompletedProcess[str]:
+    """The tool as a child process. A JSON document that it writes is held against the schema."""
+    completed = run_process([sys.executable, "-m", "safe_install", *argv], env, **options)
+    if "--json" in argv:
+        read_document(completed)
+    return completed
+
+
+def run_process(argv: Sequence[str], env: Mapping[str, str], **options: Any) -> subprocess.CompletedProcess[str]:
+    """Any child process, its words kept."""
+    options.setdefault("stdin", subprocess.DEVNULL if "input" not in options else None)
+    return subprocess.run(list(argv), env=dict(env), capture_output=True, text=True, check=False, **options)
+
+
+@functools.lru_cache(maxsize=None)
+def _validator() -> Any:
+    jsonschema = pytest.importorskip("jsonschema")
+    return jsonschema.Draft202012Validator(json.loads(SCHEMA.read_text()))
+
+
+def read_document(completed: subprocess.CompletedProcess[str]) -> Dict[str, Any]:
+    """The one JSON document on stdout, valid by the schema and of one mind with the exit status."""
+    try:
+        document = json.loads(completed.stdout)
+    except ValueError as error:
+        raise AssertionError(f"no JSON document: {completed.stdout!r} {completed.stderr}") from error
+    problems = [f"{list(problem.path)}: {problem.message}" for problem in _validator().iter_errors(document)]
+    assert not problems, problems
+    assert document["exit_code"] == completed.returncode
+    return document
+
+
+class Environment:
+    """A virtual environment and the variables in which everything about it is run."""
+
+    def __init__(self, prefix: Path, variables: Mapping[str, str]) -> None:
+        self.prefix = prefix
+        self.executable = prefix / "bin" / "python"
+        self.variables = {**variables, "VIRTUAL_ENV": str(prefix)}
+
+    @property
+    def site(self) -> Path:
+        """site-packages."""
+        (found,) = self.prefix.glob("lib/python3*/site-packages")
+        return found
+
+    def safe_install(self, *words: str, **variables: str) -> subprocess.CompletedProcess[str]:
+        """The tool."""
+        return run_safe_install(words, {**self.variables, **variables}, cwd=self.prefix.parent)
+
+    def document(self, *words: str, **variables: str) -> Dict[str, Any]:
+        """What the tool says with --json."""
+        return read_document(self.safe_install(*words, "--json", **variables))
+
+    def pip(self, *words: str, **variables: str) -> subprocess.CompletedProcess[str]:
+        """Plain pip."""
+        command = [str(self.executable), "-m", "pip", *words]
+        return run_process(command, {**self.variables, **variables}, cwd=self.prefix.parent)
+
+    def must_pip(self, *words: str) -> None:
+        """Plain pip, which has to succeed."""
+        completed = self.pip(*words)
+        assert completed.returncode == 0, completed.stdout + completed.stderr
+
+    def ask(self, code: str) -> str:
+        """What a fresh process of this interpreter prints; its last line of stderr when it fails."""
+        completed = run_process([str(self.executable), "-B", "-c", code], self.variables)
+        told = completed.stdout if completed.returncode == 0 else completed.stderr.strip().splitlines()[-1]
+        return told.strip()
+
+    def cuda(self) -> str:
+        """torch's version and whether it has CUDA: "1.8.1+cu111 True"; or why it does not import."""
+        return self.ask("import torch; print(torch.__version__, torch.cuda.is_available())")
+
+    def freeze(self) -> List[str]:
+        """`pip freeze`."""
+        return self.pip("freeze", "--all").stdout.splitlines()
+
+    def tree(self) -> Dict[str, Row]:
+        """Everything below the prefix that counts."""
+        return read_tree(self.prefix)
+
+
+@pytest.fixture(scope="session")
+def shared(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """One folder for all workers of this run."""
+    base = tmp_path_factory.getbasetemp()
+    return base.parent if os.environ.get("PYTEST_XDIST_WORKER") else base
+
+
+def make_once(folder: Path, make: Callable[[Path], None]) -> Path:
+    """`folder`, made by whichever worker comes first."""
+    with FileLock(f"{folder}.lock"):
+        done = folder.parent / f"{folder.name}.done"
+        if not done.exists():
+            shutil.rmtree(folder, ignore_errors=True)
+            make(folder)
+            done.touch()
+    return folder
+
+
+@pytest.fixture(scope="session")
+def driver(shared: Path) -> Dict[str, str]:
+    """The variables of the stub driver."""
+    if shutil.which("cc") is None:
+        pytest.skip("the stub driver needs a C compiler")
+    folder = make_once(shared / "driver", lambda out: build_driver(out) and None)
+    rest = {name: os.environ.get(name) for name in ("LD_LIBRARY_PATH", "PATH")}
+    return {name: f"{folder}{os.pathsep}{value}" if value else str(folder) for name, value in rest.items()}
+
+
+@pytest.fixture(scope="session")
+def lab_wheels(shared: Path, driver: Dict[str, str]) -> Callable[[str], LabWheels]:
+    """The stand-in wheels for a Python version."""
+
+    def get(python: str) -> LabWheels:
+        folder = make_once(shared / f"wheels-{python}", lambda out: build_wheels(out, python) and None)
+        return LabWheels.at(folder)
+
+    return get
+
+
+@pytest.fixture(scope="session")
+def make_template(shared: Path, lab_wheels: Callable[[str], LabWheels], driver: Dict[str, str]) -> Callable[..., Path]:
+    """A virtual environment by the real `python -m venv`, with what plain pip put into it."""
+
+    def get(python: str, requirements: Tuple[str, ...], *, with_pip: bool = True) -> Path:
+        interpreter = find_python(python)
+        if interpreter is None:
+            pytest.skip(f"no Python {python} was found: set PYTHON{python.replace('.', '')}")
+        index = lab_wheels(python).index
+        variables = clean_variables(driver, index, shared / "home")
+
+        def make(folder: Path) -> None:
+            options = [] if with_pip else ["--without-pip"]
+            check([interpreter, "-m", "venv", *options, str(folder)], variables)
+            for words in requirements:
+                check([str(folder / "bin" / "python"), "-m", "pip", "install", *words.split()], variables)
+
+        name = "-".join([python, *requirements, "" if with_pip else "bare"])
+        (shared / "templates").mkdir(exist_ok=True)
+        return make_once(shared / "templates" / name.replace("/", "_").replace(" ", "_"), make)
+
+    return get
+
+
+def check(command: Sequence[str], variables: Mapping[str, str]) -> None:
+    """A process that has to succeed."""
+    completed = run_process(command, variables)
+    assert completed.returncode == 0, completed.stdout + completed.stderr
+
+
+def clean_variables(driver: Mapping[str, str], index: Path, home: Path) -> Dict[str, str]:
+    """Nothing of whoever runs the tests: no configuration of pip, no other environment, no network."""
+    kept = {name: value for name, value in os.environ.items() if not name.startswith(FOREIGN)}
+    return {
+        **kept,
+        **driver,
+        "HOME": str(home),
+        "PIP_CONFIG_FILE": os.devnull,
+        "PIP_DISABLE_PIP_VERSION_CHECK": "1",
+        "PIP_NO_INDEX": "1",
+        "PIP_FIND_LINKS": str(index),
+        "SAFE_INSTALL_CACHE_DIR": str(home / "cache"),
+        "SAFE_INSTALL_MIRRORS": " ".join(f"{start}={CLOSED}" for start in HOSTS),
+        "FAKE_DRIVER_CUDA": "11.1",
+    }
+
+
+@pytest.fixture
+def make_environment(
+    tmp_path: Path,
+    make_template: Callable[..., Path],
+    lab_wheels: Callable[[str], LabWheels],
+    driver: Dict[str, str],
+) -> Callable[..., Environment]:
+    """An environment of one test's own: `make_environment("3.8", "torch==1.8.1+cu111", FAKE_DRIVER_CUDA="11.1")`.
+
+    Each of `requirements` is one `pip install` command, in this order.
+    """
+
+    def make(
+        python: str, *requirements: str, name: str = "env", with_pip: bool = True, **variables: str
+    ) -> Environment:
+        template = make_template(python, requirements, with_pip=with_pip)
+        prefix = tmp_path / name
+        subprocess.run(["cp", "-a", "--reflink=auto", str(template), str(prefix)], check=True)
+        (tmp_path / "home").mkdir(exist_ok=True)
+        clean = clean_variables(driver, lab_wheels(python).index, tmp_path / "home")
+        return Environment(prefix, {**clean, **variables})
+
+    return make
+
+
+@pytest.fixture(params=["3.8", "3.11"])
+def python(request: pytest.FixtureRequest) -> str:
+    """The oldest supported Python, and the one that most people have."""
+    return str(request.param)

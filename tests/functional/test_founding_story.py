@@ -1,0 +1,334 @@
+"""torch works, one innocent install, torch is blind: with plain pip, and with safe-install.
+
+torch, its libraries and the packages are stand-ins (tests/lab); pip, the virtual environments, the loader and the processes
+are real. The driver serves CUDA 11.1, so torch 2.4.1, built for 12.1, cannot use it.
+"""
+
+from __future__ import annotations
+
+import shutil
+
+import pytest
+
+from tests.functional.conftest import Environment
+from tests.wheelhost import WheelHost
+
+TORCH = "torch==1.8.1+cu111"
+GOOD = "1.8.1+cu111 True"
+BLIND = "2.4.1+cu121 False"
+
+
+@pytest.fixture
+def environment(make_environment, python) -> Environment:
+    made = make_environment(python, TORCH)
+    assert made.cuda() == GOOD
+    return made
+
+
+# --- a dependency that pulls another torch ---------------------------------------------------------
+
+
+def test_plain_pip_succeeds_and_torch_is_blind(environment):
+    assert environment.pip("install", "harmful-tools").returncode == 0
+    assert environment.pip("check").returncode == 0
+    assert environment.cuda() == BLIND
+
+
+@pytest.mark.parametrize("project", ["harmful-tools", "deep-tools"])
+def test_what_moves_torch_is_refused(environment, project):
+    before = environment.tree()
+    document = environment.document("install", project)
+    assert (document["exit_code"], document["outcome"]) == (11, "refused")
+    assert "harmful-tools 1.0" in document["error"]["message"]
+    assert "torch==2.4.1" in document["error"]["message"]
+    assert environment.tree() == before
+    assert environment.cuda() == GOOD
+
+
+@pytest.mark.parametrize(
+    "words", [("--allow-torch-change", "harmful-tools"), ("torch==2.4.1",), ("torch==2.4.1", "deep-tools")]
+)
+def test_a_permitted_change_that_loses_cuda_is_rolled_back(environment, words):
+    before = environment.tree()
+    document = environment.document("install", *words)
+    assert (document["exit_code"], document["outcome"]) == (12, "rolled-back")
+    assert "cuda-lost" in [finding["check"] for finding in document["findings"]]
+    assert document["before"]["cuda_available"] is True
+    assert document["after"]["cuda_available"] is False
+    assert environment.tree() == before
+    assert environment.cuda() == GOOD
+
+
+def test_no_rollback_keeps_the_change_and_undo_takes_it_back(environment):
+    before = environment.tree()
+    document = environment.document("install", "--no-rollback", "torch==2.4.1")
+    assert (document["exit_code"], document["outcome"]) == (12, "unhealthy")
+    assert environment.cuda() == BLIND
+    undone = environment.document("undo")
+    assert (undone["exit_code"], undone["outcome"]) == (0, "undone")
+    assert environment.tree() == before
+    assert environment.cuda() == GOOD
+
+
+def test_the_text_names_who_wanted_torch_moved(environment):
+    completed = environment.safe_install("install", "deep-tools")
+    assert completed.returncode == 11
+    assert "harmful-tools 1.0 requires torch==2.4.1" in completed.stderr
+    assert "--allow-torch-change" in completed.stderr
+
+
+# --- what nothing but an import can see ------------------------------------------------------------
+
+
+def test_a_dependency_that_breaks_the_import_is_found_afterwards(environment):
+    before = environment.tree()
+    document = environment.document("install", "sneaky-tools")
+    assert (document["exit_code"], document["outcome"]) == (12, "rolled-back")
+    (finding,) = [finding for finding in document["findings"] if finding["severity"] == "error"]
+    assert (finding["check"], finding["subject"]) == ("import-failed", "torch")
+    assert "Literal" in finding["detail"]
+    assert environment.tree() == before
+    assert environment.cuda() == GOOD
+
+
+def test_plain_pip_does_not_see_it(environment):
+    environment.must_pip("install", "sneaky-tools")
+    environment.must_pip("check")
+    assert environment.cuda().startswith("ImportError")
+
+
+def test_an_extension_of_another_torch_is_rolled_back(environment, lab_wheels, python):
+    (wheel,) = lab_wheels(python).foreign.glob("*.whl")
+    before = environment.tree()
+    document = environment.document("install", str(wheel))
+    assert document["exit_code"] in (11, 12)
+    assert "torch" in " ".join(finding["subject"] for finding in document["findings"])
+    assert environment.tree() == before
+
+
+def test_an_environment_that_was_broken_before_is_not_blamed_on_the_install(environment):
+    environment.must_pip("install", "sneaky-tools")
+    document = environment.document("install", "nvidia-nccl-cu12")
+    assert (document["exit_code"], document["outcome"]) == (0, "installed")
+    assert "nvidia-nccl-cu12==2.18.1" in environment.freeze()
+
+
+def test_a_driver_that_was_always_too_old_is_not_blamed_on_the_install(make_environment, python):
+    environment = make_environment(python, "torch==2.4.1", FAKE_DRIVER_CUDA="11.1")
+    assert environment.cuda() == BLIND
+    document = environment.document("install", "nvidia-nccl-cu12")
+    assert (document["exit_code"], document["outcome"]) == (0, "installed")
+
+
+# --- the extension that fits -----------------------------------------------------------------------
+
+HOSTED = [  # Python, torch as pip names it, as hosts name it, their base, accelerator, driver, version
+    ("3.8", "1.8.1+cu111", "1.8.1+cu111", "1.8.0", "cu111", "11.1", "2.0.8"),
+    ("3.11", "2.4.1", "2.4.1+cu121", "2.4.0", "cu121", "12.1", "2.1.2+pt24cu121"),
+]
+
+
+@pytest.fixture(params=HOSTED, ids=[row[0] for row in HOSTED])
+def hosted(request, make_environment, lab_wheels):
+    """An environment, a host with the page of the base version, and the version to be chosen there."""
+    python, torch, runtime, base, accelerator, cuda, version = request.param
+    (wheel,) = (lab_wheels(python).extensions / runtime).glob("*.whl")
+    with WheelHost() as host:
+        host.add_pyg_page(base, accelerator, {wheel.name: wheel.read_bytes()})
+        environment = make_environment(
+            python, f"torch=={torch}", FAKE_DRIVER_CUDA=cuda, SAFE_INSTALL_MIRRORS=host.mirrors
+        )
+        yield environment, host, version, f"torch-{base}+{accelerator}/{wheel.name}"
+
+
+def test_the_hosts_wheel_for_this_torch_is_chosen_installed_and_tried(hosted):
+    environment, host, version, path = hosted
+    before = environment.tree()
+    document = environment.document("torch-scatter")
+    assert (document["exit_code"], document["outcome"]) == (0, "installed"), document
+    (step,) = document["plan"]["steps"]
+    assert (step["name"], step["version"], step["kind"]) == ("torch-scatter", version, "wheel")
+    assert host.asked(path)
+    operations = document["after"]["operations"]
+    assert operations["torch-scatter on cuda"]["ok"] and operations["torch-scatter on cpu"]["ok"]
+    code = (
+        "import torch, torch_scatter as s; print(s.scatter(torch.tensor([1, 2, 3]), torch.tensor([0, 0, 1])).tolist())"
+    )
+    assert environment.ask(code) == "[3.0, 3.0]"
+    assert environment.safe_install("undo", document["transaction"]).returncode == 0
+    assert environment.tree() == before
+
+
+def test_an_extension_deep_in_the_tree_is_the_one_that_fits(hosted):
+    environment, _, version, _ = hosted
+    document = environment.document("install", "scatter-user")
+    assert (document["exit_code"], document["outcome"]) == (0, "installed"), document
+    assert {step["name"]: step["version"] for step in document["plan"]["steps"]} == {
+        "scatter-user": "1.0",
+        "torch-scatter": version,
+    }
+
+
+def test_a_second_time_there_is_nothing_to_do(hosted):
+    environment, *_ = hosted
+    assert environment.safe_install("torch-scatter").returncode == 0
+    after = environment.tree()
+    document = environment.document("torch-scatter")
+    assert (document["exit_code"], document["outcome"]) == (0, "already-satisfied")
+    assert environment.tree() == after
+
+
+def test_no_fitting_wheel_is_exit_10_and_every_host_says_why(environment):
+    before = environment.tree()
+    document = environment.document("install", "--no-build", "torch-scatter")
+    assert document["exit_code"] == 10
+    assert "host-down" in str(document)
+    assert environment.tree() == before
+
+
+# --- files of two owners ---------------------------------------------------------------------------
+
+
+@pytest.fixture
+def nccl_environment(make_environment, python) -> Environment:
+    """torch 2.14.1 with the CUDA library that it loads from another distribution."""
+    made = make_environment(python, "torch==2.14.1", FAKE_DRIVER_CUDA="13.0")
+    assert made.cuda() == "2.14.1+cu130 True"
+    return made
+
+
+@pytest.mark.parametrize("project", ["nvidia-nccl-cu12", "xgboost"])
+def test_a_library_that_another_distribution_owns_is_not_overwritten(nccl_environment, project):
+    before = nccl_environment.tree()
+    document = nccl_environment.document("install", project)
+    assert (document["exit_code"], document["outcome"]) == (11, "refused")
+    assert "nvidia-nccl-cu13" in str(document["error"]) + str(document["findings"])
+    assert nccl_environment.tree() == before
+    assert nccl_environment.cuda() == "2.14.1+cu130 True"
+
+
+def test_plain_pip_overwrites_it(nccl_environment):
+    nccl_environment.must_pip("install", "xgboost")
+    assert "ncclCommResume" in nccl_environment.cuda()
+
+
+@pytest.fixture
+def shared_environment(make_environment, python) -> Environment:
+    """Both distributions, installed in the order in which torch works."""
+    made = make_environment(python, "nvidia-nccl-cu12", "torch==2.14.1", FAKE_DRIVER_CUDA="13.0")
+    assert made.cuda() == "2.14.1+cu130 True"
+    return made
+
+
+def test_plain_pip_uninstalls_a_library_that_torch_loads(shared_environment):
+    shared_environment.must_pip("uninstall", "-y", "nvidia-nccl-cu12")
+    assert "libnccl.so.2" in shared_environment.cuda()
+
+
+def test_uninstall_leaves_what_another_distribution_owns(shared_environment):
+    before = shared_environment.tree()
+    document = shared_environment.document("uninstall", "-y", "nvidia-nccl-cu12")
+    assert (document["exit_code"], document["outcome"]) == (0, "uninstalled")
+    assert not [line for line in shared_environment.freeze() if "cu12" in line]
+    assert shared_environment.cuda() == "2.14.1+cu130 True"
+    assert shared_environment.document("undo")["exit_code"] == 0
+    assert shared_environment.tree() == before
+
+
+def test_uninstalling_what_torch_needs_is_rolled_back(nccl_environment):
+    before = nccl_environment.tree()
+    document = nccl_environment.document("uninstall", "-y", "nvidia-nccl-cu13")
+    assert (document["exit_code"], document["outcome"]) == (12, "rolled-back")
+    assert nccl_environment.tree() == before
+
+
+# --- torch goes and comes back ---------------------------------------------------------------------
+
+
+def test_plain_uninstall_of_torch_beside_a_file_of_ones_own_leaves_a_ruin(environment):
+    (environment.site / "torch" / "my_notes.txt").write_text("mine\n")
+    environment.must_pip("uninstall", "-y", "torch")
+    assert "has no attribute" in environment.cuda()
+
+
+def test_undo_brings_torch_back_beside_a_file_of_ones_own(environment):
+    (environment.site / "torch" / "my_notes.txt").write_text("mine\n")
+    before = environment.tree()
+    document = environment.document("uninstall", "-y", "torch")
+    assert (document["exit_code"], document["outcome"]) == (0, "uninstalled")
+    assert (environment.site / "torch" / "my_notes.txt").read_text() == "mine\n"
+    assert environment.document("undo")["outcome"] == "undone"
+    assert environment.tree() == before
+    assert environment.cuda() == GOOD
+
+
+def test_a_vendors_torch_is_kept(make_environment, lab_wheels, python):
+    (wheel,) = lab_wheels(python).vendor.glob("*.whl")
+    environment = make_environment(python, str(wheel), FAKE_DRIVER_CUDA="12.9")
+    assert environment.cuda() == "2.8.0a0+5228986c39.nv25.05 True"
+    before = environment.tree()
+    document = environment.document("install", "harmful-tools")
+    assert (document["exit_code"], document["outcome"]) == (11, "refused")
+    assert environment.tree() == before
+    assert environment.document("install", "-U", "nvidia-nccl-cu12")["exit_code"] == 0
+    assert environment.cuda() == "2.8.0a0+5228986c39.nv25.05 True"
+
+
+# --- history ---------------------------------------------------------------------------------------
+
+
+def test_history_and_undo_walk_back_to_the_first_tree(environment):
+    trees = [environment.tree()]
+    for project in ("nvidia-nccl-cu12", "nvidia-nccl-cu13==2.30.7", "typing-extensions"):
+        environment.safe_install("install", project)
+        trees.append(environment.tree())
+    entries = environment.document("history")["details"]["history"]
+    assert [entry["steps"][0]["name"] for entry in entries] == ["nvidia-nccl-cu12"]
+    assert trees[3] == trees[1], "a file of two owners was refused, and typing-extensions was there"
+    undone = environment.document("undo", entries[0]["id"])
+    assert undone["exit_code"] == 0
+    assert environment.tree() == trees[0]
+    entries = environment.document("history")["details"]["history"]
+    assert [entry["undone_by"] for entry in entries if entry["undoes"] is None] == [undone["transaction"]]
+
+
+# --- documents -------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("words", "status", "outcome"),
+    [
+        (["verify"], 0, "healthy"),
+        (["verify", "--require-cuda"], 0, "healthy"),
+        (["explain", "--offline", "--no-build", "torch-scatter"], None, None),
+        (["history"], 0, "listed"),
+        (["recover"], 0, "recovered"),
+        (["undo"], 1, "error"),
+        (["undo", "nonsense"], 1, "error"),
+        (["install", "--dry-run", "nvidia-nccl-cu12"], 0, "planned"),
+        (["install", "typing-extensions"], 0, "already-satisfied"),
+        (["install", "no-such-project-anywhere"], 1, "error"),
+        (["install", "--python", "/nowhere", "x"], 2, "error"),
+        (["install"], 1, "error"),
+        (["uninstall", "-y", "no-such-project-anywhere"], 0, "already-satisfied"),
+    ],
+    ids=lambda value: " ".join(value) if isinstance(value, list) else "",
+)
+def test_every_document_is_valid(make_environment, words, status, outcome):
+    environment = make_environment("3.11", TORCH)
+    document = environment.document(*words)  # held against the schema there
+    if status is not None:
+        assert (document["exit_code"], document["outcome"]) == (status, outcome), document["error"]
+
+
+def test_a_driver_that_goes_away_is_not_healthy_when_cuda_is_required(environment):
+    completed = environment.safe_install("verify", "--require-cuda", "--json", FAKE_CUINIT_RC="999")
+    assert completed.returncode == 1
+    completed = environment.safe_install("install", "--require-cuda", "nvidia-nccl-cu12", FAKE_CUINIT_RC="999")
+    assert completed.returncode == 11
+    assert "nvidia-nccl-cu12" not in " ".join(environment.freeze())
+
+
+def test_a_torch_folder_without_its_libraries_is_answered(environment):
+    shutil.rmtree(environment.site / "torch" / "lib")
+    assert environment.document("verify")["outcome"] == "unhealthy"
