@@ -133,6 +133,16 @@ def is_own(distribution: InstalledDistribution, environment: Environment) -> boo
     return prefix in Path(os.path.realpath(distribution.location)).parents
 
 
+@contextmanager
+def shown(task: str, world: World) -> Iterator[None]:
+    """What happens inside is a task that the person sees."""
+    world.reporter.task_started(task)
+    try:
+        yield
+    finally:
+        world.reporter.task_ended(task)
+
+
 def check_target(torch: Optional[TorchBuild], driver: Optional[Driver], after: HealthReport) -> Tuple[Finding, ...]:
     """What could not be asked because there is no GPU here, and whether the declared driver can run this torch.
 
@@ -239,7 +249,7 @@ def carry_out(
     health_before = before.report()
     with timings.stage("swap", world.reporter):
         transaction.swap()
-    with timings.stage("after", world.reporter):
+    with timings.stage("after", world.reporter), shown("check after the change", world):
         after = _ask_after(before.environment, subjects, expectation)
     findings = _judge(health_before, after, expectation)
     swapped = True

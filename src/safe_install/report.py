@@ -284,20 +284,19 @@ class TextReporter(Reporter):
         self._line(sys.stderr, line)
 
     def task_started(self, task: str, total: Optional[float] = None, unit: str = "") -> None:
-        """A bar on a terminal; elsewhere one line when it has taken more than a second."""
+        """A bar on a terminal, gone when the task is over."""
         self._started[task] = time.monotonic()
         self._totals[task] = total
         if self.quiet or not sys.stderr.isatty():
             return
         bars = self._progress()
-        self._tasks[task] = bars.add_task(printable(task), total=total, unit=unit, visible=False)
+        self._tasks[task] = bars.add_task(printable(task), total=total, unit=unit)
 
     def task_advanced(self, task: str, done: float, text: str = "") -> None:
-        """The bar moves; it is shown once the task has taken more than a second."""
+        """The bar moves; elsewhere a task that takes more than a second is named once."""
         if task in self._tasks and self._bars is not None:
-            late = time.monotonic() - self._started[task] > SLOW
             label = printable(f"{task} {text[-80:]}" if text else task)
-            self._bars.update(self._tasks[task], completed=done, description=label, visible=late)
+            self._bars.update(self._tasks[task], completed=done, description=label)
         elif self.quiet < 1 and task in self._started and not sys.stderr.isatty():
             self._plain_progress(task)
 

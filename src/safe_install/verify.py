@@ -6,7 +6,7 @@ from typing import Optional
 
 from safe_install.environment.driver import read_driver
 from safe_install.environment.interpreter import find_interpreter, read_environment
-from safe_install.guard import check_target, installed_subjects
+from safe_install.guard import check_target, installed_subjects, shown
 from safe_install.health.examination import Examination
 from safe_install.health.report import check_cuda_required, is_healthy, unmet_requirements
 from safe_install.models import Finding, HealthReport, InstallResult, Outcome, Severity
@@ -40,7 +40,7 @@ def verify(world: World, *, python: Optional[str], require_cuda: bool) -> Instal
             ),
             timings=timings.total(),
         )
-    with timings.stage("health", world.reporter):
+    with timings.stage("health", world.reporter), shown("check in a fresh process", world):
         subjects = installed_subjects(environment)
         health = Examination(environment.interpreter.executable, environment.torch, subjects).result(unmet)
     findings = tuple(_findings(health))
