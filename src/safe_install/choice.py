@@ -127,8 +127,8 @@ class Chooser:
 
     def _build(self, pin: Candidate, pip: PipRunner) -> Candidate:
         self._world.reporter.note(
-            f"No wheel of {pin.name} fits {describe_torch(self.environment)}: building {pin.version} from source "
-            "(this runs the project's own build code)"
+            f"No wheel of {pin.name} for {describe_torch(self.environment)} was found: building {pin.version} from "
+            "source (this runs the project's own build code)"
         )
         sdist = self._fetch(pin)
         project = load_project(pin.name)

@@ -46,6 +46,7 @@ from safe_install.models import (
     Environment,
     Finding,
     HostAnswer,
+    HostAnswerKind,
     InstallResult,
     Outcome,
     Plan,
@@ -322,10 +323,18 @@ class Change:
         self._rejections = list(resolution.rejections)
         self._answers = list(resolution.answers)
         for sentence in describe_pins(resolution):
-            self.world.reporter.note(f"{sentence}")
+            self.world.reporter.note(sentence)
+        self._tell_hosts_down(resolution.pins)
         for pin in resolution.pins:
             if pin.kind is not CandidateKind.INSTALLED and self._pins.get(pin.name) != pin:
                 self._bring(pin)
+
+    def _tell_hosts_down(self, pins: Sequence[Candidate]) -> None:
+        """A source build that a host's silence is the reason for should not look like the normal case."""
+        built = {pin.name for pin in pins if pin.kind is CandidateKind.SDIST}
+        for answer in self._answers:
+            if answer.project in built and answer.kind is HostAnswerKind.DOWN:
+                self.world.reporter.warn(f"{answer.project}: {answer.host} {answer.detail or 'does not answer'}")
 
     def _upgrade(self, requirements: Sequence[Requirement]) -> Set[NormalizedName]:
         names = {canonicalize_name(requirement.name) for requirement in requirements}

@@ -70,8 +70,8 @@ def undo(
             expectation = Expectation(
                 torch_requested=TORCH in touched,
                 cuda_loss_requested=False,
+                # The state before is what was asked for, its unmet requirements included.
                 no_rollback=no_rollback,
-                kept=frozenset(name for name in environment.installed if name not in touched),
             )
             verdict = carry_out(
                 transaction,
