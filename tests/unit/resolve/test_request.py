@@ -1,0 +1,468 @@
+"""Command lines as people write them: which command, which words are ours, which are pip's."""
+
+from __future__ import annotations
+
+import pytest
+from packaging.specifiers import SpecifierSet
+
+from safe_install.errors import UsageError
+from safe_install.resolve.pip_options import COMMANDS
+from safe_install.resolve.request import (
+    NOT_YET,
+    OUR_COMMANDS,
+    Route,
+    constraint_on,
+    named,
+    parse_capabilities,
+    parse_explain,
+    parse_install,
+    parse_uninstall,
+    route,
+)
+from safe_install.resolve.requirements_file import Entry
+
+OFFERED = [command for command in OUR_COMMANDS if command not in NOT_YET]
+
+
+def install(*argv, environ=None, configuration=None, files=None):
+    return parse_install(
+        argv, environ=environ or {}, configuration=configuration or {}, read=lambda name: (files or {})[name]
+    )
+
+
+def uninstall(*argv, environ=None, configuration=None, files=None):
+    return parse_uninstall(
+        argv, environ=environ or {}, configuration=configuration or {}, read=lambda name: (files or {})[name]
+    )
+
+
+def explain(*argv, environ=None):
+    return parse_explain(argv, environ=environ or {})
+
+
+def texts(entries):
+    return [entry.text for entry in entries]
+
+
+# --- which command ---------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("argv", "command", "arguments"),
+    [
+        ([], "help", []),
+        (["-h"], "help", []),
+        (["--help"], "help", []),
+        (["-q", "--help", "install"], "help", []),
+        (["-V"], "version", []),
+        (["--version"], "version", []),
+        (["torch-scatter"], "install", ["torch-scatter"]),
+        (["torch-scatter>=2", "-U"], "install", ["torch-scatter>=2", "-U"]),
+        (["torch_scatter[x]==2.1.2; python_version<'3.9'"], "install", None),
+        (["torch @ https://example.org/torch-1-py3-none-any.whl"], "install", None),
+        (["git+https://github.com/rusty1s/pytorch_scatter.git"], "install", None),
+        (["./folder"], "install", None),
+        (["."], "install", None),
+        (["../a b"], "install", None),
+        (["/tmp/x.whl"], "install", None),
+        (["torch_scatter-2.0.8-cp38-cp38-linux_x86_64.whl"], "install", None),
+        (["torch_scatter-2.0.8.tar.gz"], "install", None),
+        (["-r", "requirements.txt"], "install", None),
+        (["-rrequirements.txt"], "install", None),
+        (["-r", "install"], "install", ["-r", "install"]),
+        (["--requirement=list"], "install", None),
+        (["-e", "."], "install", None),
+        (["-U", "torch-scatter"], "install", None),
+        (["--index-url", "list", "torch-scatter"], "install", None),
+        (["--", "torch-scatter"], "install", None),
+        (["-q", "install", "torch-scatter"], "install", ["-q", "torch-scatter"]),
+        (["--python", "list", "install", "x"], "install", ["--python", "list", "x"]),
+        (["--python=/x", "verify"], "verify", ["--python=/x"]),
+        (["--json", "verify"], "verify", ["--json"]),
+        (["--target-gpu", "8.0", "uninstall", "x"], "uninstall", ["--target-gpu", "8.0", "x"]),
+        (["--cert", "verify", "history"], "history", ["--cert", "verify"]),
+        (["--cert=verify", "history"], "history", ["--cert=verify"]),
+        (["--python", "/x", "list", "-v"], "pip", ["--python", "/x", "list", "-v"]),
+        (["-v", "freeze"], "pip", ["-v", "freeze"]),
+        (["help", "install"], "pip", ["help", "install"]),
+        (["install"], "install", []),
+        (["install", "install"], "install", ["install"]),
+        (["?!"], "pip", ["?!"]),
+        (["no such command"], "pip", ["no such command"]),
+    ],
+)
+def test_route(argv, command, arguments):
+    assert route(argv) == Route(command, tuple(argv if arguments is None else arguments))
+
+
+@pytest.mark.parametrize("command", sorted(COMMANDS - set(OUR_COMMANDS)))
+def test_every_command_of_pip_goes_to_pip_untouched(command):
+    assert route([command, "-x", "y"]) == Route("pip", (command, "-x", "y"))
+
+
+@pytest.mark.parametrize("command", OFFERED)
+def test_every_command_of_ours_stays_here(command):
+    assert route([command, "-x", "y"]) == Route(command, ("-x", "y"))
+
+
+# --- pip's words -----------------------------------------------------------------------------------
+
+REQUIREMENTS = {"r.txt": "numpy\ntorch-sparse>=0.6\n", "c.txt": "numpy<2\n"}
+
+
+@pytest.mark.parametrize(
+    "argv",
+    [
+        ["-r", "r.txt", "-c", "c.txt", "torch-scatter", "--no-deps", "-U"],
+        ["-U", "torch-scatter", "--no-deps", "-cc.txt", "-rr.txt"],
+        ["--requirement=r.txt", "--no-deps", "--constraint", "c.txt", "-qU", "torch-scatter"],
+        ["torch-scatter", "--no-dep", "--constr=c.txt", "--upgrade", "--requirement", "r.txt"],
+        ["torch-scatter", "--no-dependencies", "-c", "c.txt", "-qUrr.txt"],
+        ["-Ucc.txt", "-qrr.txt", "--no-deps", "--", "torch-scatter"],
+    ],
+)
+def test_options_in_any_order_and_spelling(argv):
+    request = install(*argv, files=REQUIREMENTS)
+    assert sorted(texts(request.entries)) == ["numpy", "torch-scatter", "torch-sparse>=0.6"]
+    assert texts(request.constraints) == ["numpy<2"]
+    assert request.named_on_command_line == {"torch-scatter"}
+    assert request.upgrade
+    assert request.no_deps
+
+
+@pytest.mark.parametrize(
+    ("argv", "kept"),
+    [
+        (["b", "-U", "a", "--pre", "-f", "page", "-i", "url"], None),
+        (["--log=x", "a", "--no-binary", "a", "--no-binary=b", "--only-binary", ":all:"], None),
+        (["-e", ".", "-e", "git+https://x/y#egg=z", "a"], None),
+        (["-fpage", "-rr.txt", "a"], None),
+        (["a", "--unknown", "--other=1", "-Z"], None),
+        (["--config-settings", "k=v", "-C", "a=b", "a"], None),
+        (["-U", "--", "a", "b"], None),
+        (["--", "--a"], None),
+        (["a", "--"], None),
+        (["a", "-"], None),
+        (["-qU", "a"], ["-q", "-U", "a"]),
+        (["-qUrr.txt", "a"], ["-q", "-U", "-rr.txt", "a"]),
+        (["--json", "a", "--python", "/x", "-U", "--target-gpu=8.0"], ["a", "-U"]),
+        (["--dry-run", "a", "--report", "file", "--report=-"], ["a"]),
+        (["a", "--user", "-y", "--no-rollback", "b", "--user"], ["a", "b"]),
+        (["a", "--", "--json", "--user"], ["a", "--", "--json", "--user"]),
+    ],
+)
+def test_pips_words_stay_verbatim_and_in_order(argv, kept):
+    request = install(*argv, files={"r.txt": ""})
+    assert list(request.dry_run_arguments) == (argv if kept is None else kept)
+
+
+def test_a_pip_that_does_the_whole_work_gets_all_but_ours():
+    request = install("--target", "x", "--json", "a", "--dry-run", "--report=r", "--no-build", "--user", "--", "b")
+    assert request.pip_arguments == ("--target", "x", "a", "--dry-run", "--report=r", "--user", "--", "b")
+
+
+def test_fetching_gets_index_selection_and_build_options_only():
+    argv = "-q -i url --extra-index-url=u2 -U --no-deps --pre --no-binary=a -Ck=v -r r.txt -c c.txt -e . --user a -- b"
+    request = install(*argv.split(), files=REQUIREMENTS)
+    assert " ".join(request.fetch_options) == "-q -i url --extra-index-url=u2 --pre --no-binary=a -Ck=v"
+
+
+def test_two_hyphens_end_the_options():
+    request = install("-U", "--", "a", "--no-deps", "-r")
+    assert texts(request.entries) == ["a", "--no-deps", "-r"]
+    assert not request.no_deps
+
+
+@pytest.mark.parametrize(
+    ("argv", "field", "value"),
+    [
+        (["--force-reinstall"], "force_reinstall", True),
+        (["-I"], "force_reinstall", True),
+        (["--pre"], "pre", True),
+        (["--require-hashes"], "require_hashes", True),
+        (["--break-system-packages"], "break_system_packages", True),
+        (["--no-compile"], "compile_bytecode", False),
+        (["--compile"], "compile_bytecode", True),
+        (["--no-compile", "--compile"], "compile_bytecode", True),
+        (["-qq"], "quiet", 2),
+        (["-q", "--quiet", "-Uq"], "quiet", 3),
+        (["--index-url", "https://a", "-i", "https://b"], "index_url", "https://b"),
+        (["--pypi-url=https://a"], "index_url", "https://a"),
+        (["--no-index"], "no_index", True),
+        (["--report", "x"], "report_file", "x"),
+        (["--report=-"], "report_file", "-"),
+        (["-t", "x"], "place", "target"),
+        (["-tx"], "place_value", "x"),
+        (["--root=/r"], "place", "root"),
+        (["--prefix", "/p"], "place_value", "/p"),
+        (["--platform", "linux_x86_64"], "place", "platform"),
+        (["--user"], "place", "user"),
+        (["--user", "--no-user"], "place", None),
+        (["--no-user", "--user"], "place", "user"),
+    ],
+)
+def test_what_options_say(argv, field, value):
+    assert getattr(install("a", *argv), field) == value
+    assert getattr(install(*argv, "a"), field) == value
+
+
+@pytest.mark.parametrize(
+    ("configuration", "argv", "field", "value"),
+    [
+        ({"upgrade": "1"}, [], "upgrade", True),
+        ({"upgrade": "false"}, [], "upgrade", False),
+        ({"no-deps": "yes"}, [], "no_deps", True),
+        ({"quiet": "2"}, [], "quiet", 2),
+        ({"quiet": "true"}, [], "quiet", 1),
+        ({"user": "1"}, [], "place", "user"),
+        ({"user": "1"}, ["--no-user"], "place", None),
+        ({"target": "/a folder"}, [], "place_value", "/a folder"),
+        ({"target": "/a"}, ["-t", "/b"], "place_value", "/b"),
+        ({"index-url": "https://a"}, [], "index_url", "https://a"),
+        ({"index-url": "https://a"}, ["-i", "https://b"], "index_url", "https://b"),
+        # pip.pypa.io/en/stable/topics/configuration: "falsy values have to be used" for this one
+        ({"no-compile": "no"}, [], "compile_bytecode", False),
+        ({"no-compile": "1"}, [], "compile_bytecode", True),
+        ({"no-compile": "no"}, ["--compile"], "compile_bytecode", True),
+    ],
+)
+def test_pips_configuration_and_the_command_line_over_it(configuration, argv, field, value):
+    assert getattr(install("a", *argv, configuration=configuration), field) == value
+
+
+def test_configured_files_count_beside_those_of_the_command_line():
+    files = {"a.txt": "alpha<1", "b.txt": "beta<1", "r.txt": "gamma"}
+    request = install("-c", "b.txt", "x", configuration={"constraint": "a.txt", "requirement": "r.txt"}, files=files)
+    assert texts(request.constraints) == ["alpha<1", "beta<1"]
+    assert texts(request.entries) == ["x", "gamma"]
+    assert request.named_on_command_line == {"x"}
+
+
+@pytest.mark.parametrize(
+    ("line", "field", "value"),
+    [
+        ("--index-url https://f", "index_url", "https://f"),
+        ("--no-index", "no_index", True),
+        ("--pre", "pre", True),
+        ("--require-hashes", "require_hashes", True),
+        ("a==1 --hash=sha256:00", "require_hashes", True),
+        ("a==1", "require_hashes", False),
+    ],
+)
+def test_options_in_a_requirements_file(line, field, value):
+    request = install("-r", "r.txt", "-i", "https://c", files={"r.txt": f"a\n{line}\n"})
+    assert getattr(request, field) == value
+
+
+def test_editables_are_entries():
+    request = install("-e", "./x", "a", "-r", "r.txt", files={"r.txt": "-e ./y"})
+    assert texts(request.entries) == ["a", "./x", "./y"]
+    assert texts(request.editables) == ["./x", "./y"]
+
+
+def test_an_empty_requirements_file_is_enough():
+    assert install("-r", "r.txt", files={"r.txt": "# nothing\n"}).entries == ()
+
+
+@pytest.mark.parametrize("argv", [["--group", "dev"], ["--group=a:dev"], ["--requirements-from-script", "s.py"]])
+def test_groups_and_scripts_are_requirements_too(argv):
+    assert install(*argv).dry_run_arguments == tuple(argv)
+
+
+# --- our own options -------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("argv", "environ", "field", "value"),
+    [
+        ([], {}, "python", None),
+        (["--python", "/x"], {}, "python", "/x"),
+        (["--python=/x"], {}, "python", "/x"),
+        ([], {"SAFE_INSTALL_PYTHON": "/y"}, "python", "/y"),
+        (["--python", "/x"], {"SAFE_INSTALL_PYTHON": "/y"}, "python", "/x"),
+        (["--python="], {"SAFE_INSTALL_PYTHON": "/y"}, "python", None),
+        (["--dry-run"], {}, "dry_run", True),
+        (["--dry"], {}, "dry_run", True),
+        ([], {"SAFE_INSTALL_DRY_RUN": "1"}, "dry_run", True),
+        (["--json"], {}, "json", True),
+        ([], {"SAFE_INSTALL_JSON": "true"}, "json", True),
+        ([], {"SAFE_INSTALL_JSON": "0"}, "json", False),
+        (["--allow-torch-change"], {}, "allow_torch_change", True),
+        ([], {"SAFE_INSTALL_ALLOW_TORCH_CHANGE": "yes"}, "allow_torch_change", True),
+        ([], {"SAFE_INSTALL_ALLOW_TORCH_CHANGE": ""}, "allow_torch_change", False),
+        ([], {"SAFE_INSTALL_REQUIRE_CUDA": "1"}, "require_cuda", True),
+        ([], {"SAFE_INSTALL_NO_ROLLBACK": "1"}, "no_rollback", True),
+        ([], {"SAFE_INSTALL_NO_BUILD": "off"}, "no_build", False),
+        (["--no-build"], {"SAFE_INSTALL_NO_BUILD": "off"}, "no_build", True),
+        (["--offline"], {}, "offline", True),
+        (["--target-gpu", "8.0,9.0"], {}, "target_gpu", ("8.0", "9.0")),
+        ([], {"SAFE_INSTALL_TARGET_GPU": "8.6"}, "target_gpu", ("8.6",)),
+        (["--target-gpu=7.0"], {"SAFE_INSTALL_TARGET_GPU": "8.6"}, "target_gpu", ("7.0",)),
+        (["--target-driver", "535.104.05"], {}, "target_driver", "535.104.05"),
+        ([], {"SAFE_INSTALL_TARGET_DRIVER": "535"}, "target_driver", "535"),
+    ],
+)
+def test_own_options(argv, environ, field, value):
+    assert getattr(install("a", *argv, environ=environ).own, field) == value
+    assert getattr(uninstall(*argv, "a", environ=environ).own, field) == value
+
+
+UV, CONDA = "UV_CUDA_DRIVER_VERSION", "CONDA_OVERRIDE_CUDA"
+VARIANT = "NV_VARIANT_PROVIDER_FORCE_CUDA_DRIVER_VERSION"
+ARCHS = "TORCH_CUDA_ARCH_LIST"
+
+
+@pytest.mark.parametrize(
+    ("argv", "environ", "driver", "cuda", "gpu"),
+    [
+        ([], {}, None, None, ()),
+        ([], {CONDA: "11.8"}, None, "11.8", ()),
+        ([], {CONDA: ""}, None, None, ()),
+        ([], {CONDA: "none"}, None, None, ()),
+        ([], {UV: "550.144.03"}, "550.144.03", None, ()),
+        ([], {UV: "junk"}, None, None, ()),
+        # The variant provider means the CUDA that the driver serves.
+        ([], {VARIANT: "12.8"}, None, "12.8", ()),
+        ([], {CONDA: "11.8", VARIANT: "12.8"}, None, "11.8", ()),
+        ([], {UV: "550.54", CONDA: "12.4"}, "550.54", "12.4", ()),
+        (["--target-driver", "535.104"], {UV: "550.54", CONDA: "12.4"}, "535.104", None, ()),
+        # Also set where a GPU is: it declares one only in company of a driver.
+        ([], {ARCHS: "8.0 8.6+PTX"}, None, None, ()),
+        ([], {ARCHS: "8.0;8.6+PTX", CONDA: "11.8"}, None, "11.8", ("8.0", "8.6")),
+        ([], {ARCHS: "8.0", UV: "550.54"}, "550.54", None, ("8.0",)),
+        ([], {ARCHS: "Ampere 9.0a", VARIANT: "12.8"}, None, "12.8", ("9.0",)),
+        (["--target-driver=535.104"], {ARCHS: "7.5"}, "535.104", None, ("7.5",)),
+        (["--target-driver=535.104", "--target-gpu=9.0"], {ARCHS: "7.5"}, "535.104", None, ("9.0",)),
+    ],
+)
+def test_a_machine_elsewhere_is_declared(argv, environ, driver, cuda, gpu):
+    own = install("a", *argv, environ=environ).own
+    assert (own.target_driver, own.target_cuda, own.target_gpu) == (driver, cuda, gpu)
+
+
+@pytest.mark.parametrize(
+    ("text", "capabilities"),
+    [
+        ("8.0", ("8.0",)),
+        ("8.0,9.0", ("8.0", "9.0")),
+        ("8.0;8.6+PTX", ("8.0", "8.6")),
+        (" 7.5 8.0 ", ("7.5", "8.0")),
+        ("9.0a,10.0f,12.0", ("9.0", "10.0", "12.0")),
+        ("8.0,8.0+PTX", ("8.0",)),
+    ],
+)
+def test_capabilities(text, capabilities):
+    assert parse_capabilities(text) == capabilities
+
+
+# --- what cannot be understood ---------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("parse", "argv", "environ", "said"),
+    [
+        (install, [], {}, "at least one requirement"),
+        (install, ["-U"], {}, "at least one requirement"),
+        (install, ["-c", "c.txt"], {}, "at least one requirement"),
+        (install, ["a", "-r"], {}, "-r needs a value"),
+        (install, ["a", "-qr"], {}, "-r needs a value"),
+        (install, ["a", "--index-url"], {}, "--index-url needs a value"),
+        (install, ["a", "--python"], {}, "--python needs a value"),
+        (install, ["a", "--json=1"], {}, "--json takes no value"),
+        (install, ["a", "--offline="], {}, "--offline takes no value"),
+        (install, ["a", "--target-gpu", "A100"], {}, "A100"),
+        (install, ["a", "--target-gpu", "80"], {}, "80"),
+        (install, ["a"], {"SAFE_INSTALL_TARGET_GPU": "sm_80"}, "sm_80"),
+        (install, ["a", "--target-driver", "new"], {}, "--target-driver new"),
+        (install, ["a", "--target-driver", "1.2.3.4"], {}, "--target-driver 1.2.3.4"),
+        (install, ["a"], {"SAFE_INSTALL_TARGET_DRIVER": "x"}, "--target-driver x"),
+        (uninstall, [], {}, "at least one requirement"),
+        (uninstall, ["-y"], {}, "at least one requirement"),
+        (uninstall, ["./folder"], {}, "./folder"),
+        (uninstall, ["x.tar.gz"], {}, "x.tar.gz"),
+        (uninstall, ["--", "-y"], {}, "-y"),
+        (explain, [], {}, "explain needs a requirement"),
+        (explain, ["./folder"], {}, "./folder"),
+        (explain, ["a", "-r", "x"], {}, "no option -r"),
+        (explain, ["a", "--unknown"], {}, "no option --unknown"),
+        (explain, ["a", "--cxx11-abi", "old"], {}, "--cxx11-abi old"),
+        (explain, ["a", "--torch"], {}, "--torch needs a value"),
+    ],
+)
+def test_usage_errors_name_the_word_and_the_mend(parse, argv, environ, said):
+    with pytest.raises(UsageError) as caught:
+        parse(*argv, environ=environ, **({"files": {"c.txt": ""}} if parse is install else {}))
+    assert said in caught.value.message
+    assert caught.value.hint
+    assert caught.value.exit_status == 2
+
+
+# --- uninstall and explain -------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("argv", "names", "yes"),
+    [
+        (["Torch_Scatter"], ("torch-scatter",), False),
+        (["b", "-y", "a", "B"], ("b", "a"), True),
+        (["-yr", "r.txt", "z"], ("z", "numpy", "x"), True),
+        (["a", "--yes"], ("a",), True),
+        (["a", "--no-input"], ("a",), True),
+        (["a==1", "b[x]"], ("a", "b"), False),
+        (["--", "a"], ("a",), False),
+    ],
+)
+def test_uninstall(argv, names, yes):
+    request = uninstall(*argv, files={"r.txt": "numpy\n-c c.txt\n-e git+https://h/x#egg=x\n", "c.txt": "torch<2"})
+    assert (request.names, request.yes) == (names, yes)
+
+
+def test_uninstall_reads_pips_configuration():
+    request = uninstall("a", configuration={"yes": "1", "break-system-packages": "true", "quiet": "1"})
+    assert (request.yes, request.break_system_packages, request.quiet) == (True, True, 1)
+
+
+def test_explain():
+    request = explain(
+        "torch-scatter>=2",
+        *("--torch", "1.8.1+cu111", "--python-version=3.8", "--platform", "linux_x86_64"),
+        *("--cxx11-abi", "False", "--pre", "-q", "--json", "--", "pyg-lib"),
+    )
+    assert [str(requirement) for requirement in request.requirements] == ["torch-scatter>=2", "pyg-lib"]
+    assert (request.torch, request.python_version, request.platform) == ("1.8.1+cu111", "3.8", "linux_x86_64")
+    assert (request.cxx11_abi, request.pre, request.own.json) == (False, True, True)
+    assert explain("a").cxx11_abi is None
+
+
+# --- names -----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("text", "name"),
+    [
+        ("torch", "torch"),
+        ("Torch_Scatter[x]>=2; python_version<'3.9'", "torch-scatter"),
+        ("torch @ https://example.org/whatever.whl", "torch"),
+        ("torch @ https://example.org/whatever.tar.gz", "torch"),
+        ("./dist/torch_scatter-2.0.8-cp38-cp38-linux_x86_64.whl", "torch-scatter"),
+        ("torch_scatter-2.0.8-cp38-cp38-linux_x86_64.whl", "torch-scatter"),
+        ("C:\\dist\\torch_scatter-2.0.8-cp38-cp38-win_amd64.whl", "torch-scatter"),
+        ("https://h/torch-1.8.0%2Bcu111/torch_scatter-2.0.8-cp38-cp38-linux_x86_64.whl#sha256=00", "torch-scatter"),
+        ("git+https://github.com/rusty1s/pytorch_scatter.git#egg=torch_scatter", "torch-scatter"),
+        ("git+ssh://git@h/x.git@v1#subdirectory=p&egg=Name[extra]", "name"),
+        ("https://h/master.zip#egg=pkg", "pkg"),
+        ("git+https://github.com/rusty1s/pytorch_scatter.git", None),
+        ("https://h/archive/v1.zip", None),
+        ("torch_scatter-2.0.8.tar.gz", None),
+        ("./folder", None),
+        (".", None),
+    ],
+)
+def test_named(text, name):
+    assert named(text) == name
+
+
+def test_constraints_on_a_project_are_taken_together():
+    entries = [Entry("torch<2.3"), Entry("Torch>=1.8"), Entry("numpy<2"), Entry("./folder")]
+    assert constraint_on("torch", entries) == SpecifierSet(">=1.8,<2.3")
+    assert constraint_on("scipy", entries) == SpecifierSet()
