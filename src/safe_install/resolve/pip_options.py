@@ -3,9 +3,10 @@
 Taken from pip 20.3.4, 23.2.1 and 26.3; a test compares this table with the help of every pip that it finds.
 Groups say what an option is about, and so which of our pip runs it belongs to:
 
-- `general` and `index`, `select`, `build`: handed to every pip run that resolves or fetches
+- `general` and `index`, `select`, `build`: handed to every pip run that resolves or fetches (`pip wheel` has them all)
 - `input`: names requirements
-- `effect`: what happens to what is there (-U, --no-deps ...); only for the resolving run
+- `effect`: what happens to what is there (-U, --no-deps ...); only for the resolving run. --require-hashes is one:
+  the lines of the fetching run carry no hashes, its files are compared with those of the plan
 - `place`: sends the files elsewhere than into the environment
 - `report`: what pip should only say
 """
@@ -14,6 +15,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from typing import Dict, List, Mapping, Sequence, Tuple
+
+FETCH_GROUPS = ("general", "index", "select", "build")
 
 COMMANDS = frozenset(
     [
@@ -76,7 +79,6 @@ OPTIONS: Tuple[Option, ...] = (
             "--use-feature",
             "--use-deprecated",
             "--progress-bar",
-            "--root-user-action",
         ],
         flags=[
             "--isolated",
@@ -112,8 +114,6 @@ OPTIONS: Tuple[Option, ...] = (
         flags=[
             "--pre",
             "--prefer-binary",
-            "--require-hashes",
-            "--no-require-hashes",
             "--ignore-requires-python",
         ],
     ),
@@ -146,8 +146,10 @@ OPTIONS: Tuple[Option, ...] = (
     ),
     *_options(
         "effect",
-        values=["--upgrade-strategy", "--install-option"],
+        values=["--upgrade-strategy", "--install-option", "--root-user-action"],
         flags=[
+            "--require-hashes",
+            "--no-require-hashes",
             "--upgrade/-U",
             "--force-reinstall",
             "--ignore-installed/-I",

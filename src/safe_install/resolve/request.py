@@ -12,7 +12,7 @@ from packaging.specifiers import SpecifierSet
 from packaging.utils import NormalizedName, canonicalize_name
 
 from safe_install.errors import UsageError
-from safe_install.resolve.pip_options import COMMANDS, Option, find_option
+from safe_install.resolve.pip_options import COMMANDS, FETCH_GROUPS, Option, find_option
 from safe_install.resolve.requirements_file import Entry, Parsed, Reader, parse_file
 
 OUR_COMMANDS = (
@@ -26,8 +26,8 @@ OUR_COMMANDS = (
     "recover",
     "wheels",
 )
-# Not offered before they work.
-NOT_YET = frozenset({"check-wheel", "wheels"})
+# Not offered before they work; nor is a project of that name what somebody means who types one.
+NOT_YET = frozenset({"check-wheel", "wheels", "doctor", "export"})
 
 # Ours, long only, so that no cluster of pip's short options can hold one. True: takes a value.
 OWN_OPTIONS: Mapping[str, bool] = {
@@ -171,7 +171,24 @@ def _needs_value(word: str) -> bool:
 def _looks_like_requirement(word: str) -> bool:
     if "://" in word or "/" in word or word.startswith(".") or word.endswith((".whl", ".tar.gz", ".zip")):
         return True
-    return _parse_requirement(word) is not None
+    return _parse_requirement(word) is not None and not _is_mistyped(word)
+
+
+def _is_mistyped(word: str) -> bool:
+    """`unistall torch` must not install a project called unistall; pip then names the command that was meant."""
+    if word in NOT_YET:
+        return True
+    return len(word) >= 4 and any(_is_one_slip(word, command) for command in (*COMMANDS, *OUR_COMMANDS))
+
+
+def _is_one_slip(word: str, command: str) -> bool:
+    """One letter too many, too few or wrong, or two neighbours exchanged."""
+    if len(word) == len(command):
+        wrong = [place for place, letter in enumerate(word) if letter != command[place]]
+        first, last = wrong[0], wrong[-1]
+        return first == last or (last == first + 1 and word[first] + word[last] == command[last] + command[first])
+    longer, shorter = sorted((word, command), key=len, reverse=True)
+    return any(longer[:place] + longer[place + 1 :] == shorter for place in range(len(longer)))
 
 
 # --- words -----------------------------------------------------------------------------------------
@@ -368,7 +385,7 @@ def parse_install(
         ),
         dry_run_arguments=_texts(words, without=("report",), without_keys=("user", "yes")),
         fetch_options=(
-            *_texts(words, only=("general", "index", "select", "build")),
+            *_texts(words, only=FETCH_GROUPS),
             *_options_of_files(files),
         ),
         pip_arguments=_pip_texts(words),
@@ -408,7 +425,7 @@ def _options_of_files(files: Sequence[Parsed]) -> Tuple[str, ...]:
     words: List[str] = []
     for key, value in (option for parsed in files for option in parsed.options):
         option = find_option(f"--{key}")
-        if option is not None and option.group in ("general", "index", "select"):
+        if option is not None and option.group in FETCH_GROUPS:
             words += [f"--{key}"] if value is None else [f"--{key}", value]
     return tuple(words)
 
@@ -466,8 +483,8 @@ class _Settings:
         return written or (int(text) if text.isdigit() else int(is_true(text) if text else 0))
 
     def one(self, key: str) -> Optional[str]:
-        found = self.all(key)
-        return found[-1] if found else None
+        written = [word.value for word in self._words if word.key == key and word.value is not None]
+        return written[-1] if written else self._configuration.get(key) or None
 
     def all(self, key: str) -> Tuple[str, ...]:
         """Every value; pip too adds the command line's to the configured ones."""
