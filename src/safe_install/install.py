@@ -95,7 +95,7 @@ def install(request: InstallRequest, world: World) -> InstallResult:
         before = Before(environment)
         stack.callback(before.stop)
         work = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="safe-install-")))
-        change = Change(request, environment, world, timings, work)
+        change = Change(request, environment, before, world, timings, work)
         plan = change.make_plan()
         if request.own.dry_run or not plan.steps:
             return _unchanged(request, environment, plan, before, timings)
@@ -166,12 +166,19 @@ class Change:
     """What one install command will do: its pins, its plan, its files."""
 
     def __init__(
-        self, request: InstallRequest, environment: Environment, world: World, timings: Timings, work: Path
+        self,
+        request: InstallRequest,
+        environment: Environment,
+        before: Before,
+        world: World,
+        timings: Timings,
+        work: Path,
     ) -> None:
         self.request = request
         self.environment = environment
         self.world = world
         self.findings: List[Finding] = []
+        self._before = before
         self._timings = timings
         self._links = _make_folder(work / "links")  # the chosen wheels: pip's find-links page
         self._fetched = _make_folder(work / "fetched")  # what pip downloads or builds
@@ -326,7 +333,7 @@ class Change:
             self.world.reporter.note(sentence)
         self._tell_hosts_down(resolution.pins)
         for pin in resolution.pins:
-            if pin.kind is not CandidateKind.INSTALLED and self._pins.get(pin.name) != pin:
+            if not self._is_there(pin) and self._pins.get(pin.name) != pin:
                 self._bring(pin)
 
     def _tell_hosts_down(self, pins: Sequence[Candidate]) -> None:
@@ -337,8 +344,29 @@ class Change:
                 self.world.reporter.warn(f"{answer.project}: {answer.host} {answer.detail or 'does not answer'}")
 
     def _upgrade(self, requirements: Sequence[Requirement]) -> Set[NormalizedName]:
+        """The names for which being installed is no reason to stay: -U, or broken beside this torch."""
         names = {canonicalize_name(requirement.name) for requirement in requirements}
-        return names if self.request.upgrade or self.request.force_reinstall else set()
+        if self.request.upgrade or self.request.force_reinstall:
+            return names
+        return {name for name in names if self._is_broken(name)}
+
+    def _is_broken(self, name: NormalizedName) -> bool:
+        """Is it installed, and does it not load? Then the same version for this torch is worth installing."""
+        if name not in self.environment.installed:
+            return False
+        report, project = self._before.report(), load_project(name)
+        answers = {**report.imports, **report.operations}
+        asked = [answers.get(key) for key in (*project.imports, f"{name} native part", f"{name} on cpu")]
+        return any(answer is not None and not answer.ok for answer in asked)
+
+    def _is_there(self, pin: Candidate) -> bool:
+        """Is this very version installed and sound? `-U` does not install it again, as with pip."""
+        found = self.environment.installed.get(pin.name)
+        if pin.kind is CandidateKind.INSTALLED:
+            return True
+        if found is None or self.request.force_reinstall or self._is_broken(pin.name):
+            return False
+        return _canonical(found.version) == str(pin.version)
 
     def _bring(self, pin: Candidate) -> None:
         if self.request.own.dry_run and pin.kind is CandidateKind.SDIST:
