@@ -1,0 +1,64 @@
+"""Every error has a code and an exit status that scripts may rely on."""
+
+from __future__ import annotations
+
+import re
+import signal
+
+import pytest
+
+from safe_install import errors
+from safe_install.models import Finding, Severity
+
+# The contract: what a script may tell apart.
+EXIT_STATUSES = {
+    "SafeInstallError": 1,
+    "UsageError": 2,
+    "PipFailed": 1,
+    "NoCandidate": 10,
+    "Refused": 11,
+    "ExternallyManaged": 1,
+    "BuildFailed": 1,
+    "RollBackFailed": 13,
+    "EnvironmentLocked": 14,
+    "ProbeFailed": 15,
+    "DownloadFailed": 1,
+    "HashMismatch": 11,
+    "WheelInvalid": 11,
+    "IndexInvalid": 1,
+    "Interrupted": 130,
+}
+
+
+def every_class(base=errors.SafeInstallError):
+    found = [base]
+    for child in base.__subclasses__():
+        found += [name for name in every_class(child) if name not in found]
+    return [name for name in found if name.__module__ == errors.__name__]
+
+
+def test_every_class_keeps_its_exit_status():
+    assert {error.__name__: error.exit_status for error in every_class()} == EXIT_STATUSES
+
+
+def test_codes_are_kebab_case_and_unique():
+    codes = [error.code for error in every_class()]
+    assert [code for code in codes if not re.match(r"^[a-z]+(-[a-z0-9]+)*$", code)] == []
+    assert len(codes) == len(set(codes))
+
+
+def test_an_error_carries_what_was_seen():
+    finding = Finding("torch-moved", Severity.ERROR, "torch", "torch would move")
+    error = errors.Refused("no", hint="do this", findings=[finding])
+    assert (str(error), error.message, error.hint) == ("no", "no", "do this")
+    assert (error.findings, error.rejections, error.environment) == ((finding,), (), None)
+
+
+def test_pips_exit_status_and_words_are_kept():
+    error = errors.PipFailed("pip failed", output="ERROR: no\n", exit_status=23)
+    assert (error.exit_status, error.output, errors.PipFailed("x").exit_status) == (23, "ERROR: no\n", 1)
+
+
+@pytest.mark.parametrize(("number", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_a_signal_ends_with_the_status_of_a_shell(number, status):
+    assert errors.Interrupted("ended", signal_number=number).exit_status == status
