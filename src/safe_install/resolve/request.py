@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Dict, FrozenSet, List, Mapping, Optional, Sequence, Tuple
 from urllib.parse import unquote, urlsplit
 
@@ -376,13 +376,13 @@ def parse_install(
     if not entries and not settings.all("group") and not settings.all("requirements-from-script"):
         _require_input(settings)
     place = settings.place()
+    written = [*arguments, *(Entry(word.value or "") for word in words if word.key == "editable")]
+    own = _own_options(words, environ)
     return InstallRequest(
-        own=_own_options(words, environ),
+        own=replace(own, dry_run=own.dry_run or settings.flag("dry-run")),
         entries=entries,
         constraints=constraints,
-        named_on_command_line=frozenset(
-            name for name in (named(entry.text) for entry in arguments) if name is not None
-        ),
+        named_on_command_line=frozenset(name for name in (named(entry.text) for entry in written) if name is not None),
         dry_run_arguments=_texts(words, without=("report",), without_keys=("user", "yes")),
         fetch_options=(
             *_texts(words, only=FETCH_GROUPS),

@@ -95,6 +95,24 @@ def test_route(argv, command, arguments):
     assert route(argv) == Route(command, tuple(argv if arguments is None else arguments))
 
 
+@pytest.mark.parametrize(
+    "word",
+    [
+        *("unistall", "uninstal", "instal", "isntall", "lsit", "freez", "shwo", "verfy", "histroy"),
+        *("wheels", "check-wheel", "doctor", "export"),
+    ],
+)
+def test_a_mistyped_or_missing_command_installs_no_project_of_that_name(word):
+    assert route([word, "torch"]) == Route("pip", (word, "torch"))
+    assert route(["install", word]) == Route("install", (word,))
+    assert route([f"{word}==1"]).command == "install"
+
+
+@pytest.mark.parametrize("word", ["debugpy", "installer", "cachetools", "lit", "indexed", "checkov", "pylock", "a"])
+def test_a_project_whose_name_only_resembles_a_command_is_installed(word):
+    assert route([word]) == Route("install", (word,))
+
+
 @pytest.mark.parametrize("command", sorted(COMMANDS - set(OUR_COMMANDS)))
 def test_every_command_of_pip_goes_to_pip_untouched(command):
     assert route([command, "-x", "y"]) == Route("pip", (command, "-x", "y"))
@@ -258,6 +276,28 @@ def test_editables_are_entries():
     request = install("-e", "./x", "a", "-r", "r.txt", files={"r.txt": "-e ./y"})
     assert texts(request.entries) == ["a", "./x", "./y"]
     assert texts(request.editables) == ["./x", "./y"]
+
+
+def test_an_editable_written_on_the_command_line_is_named_there():
+    request = install(
+        *("-e", "git+https://h/pytorch#egg=torch", "-e", ".", "-r", "r.txt"),
+        configuration={"editable": "git+https://h/x#egg=configured"},
+        files={"r.txt": "-e git+https://h/y#egg=listed\n"},
+    )
+    assert request.named_on_command_line == {"torch"}
+
+
+@pytest.mark.parametrize(("configured", "dry_run"), [("1", True), ("true", True), ("0", False), ("no", False)])
+def test_pips_configured_dry_run_changes_nothing_either(configured, dry_run):
+    assert install("a", configuration={"dry-run": configured}).own.dry_run is dry_run
+
+
+def test_hashes_are_demanded_of_the_resolving_run_alone():
+    request = install(
+        "-r", "r.txt", "--require-hashes", "-q", files={"r.txt": "a==1 --hash=sha256:00\n--require-hashes"}
+    )
+    assert request.dry_run_arguments == ("-r", "r.txt", "--require-hashes", "-q")
+    assert request.fetch_options == ("-q",)
 
 
 def test_an_empty_requirements_file_is_enough():
