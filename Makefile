@@ -1,0 +1,13 @@
+# The menu. Each line is a script that works without make, too.
+.PHONY: help test quick lint format demo bench zipapp dev clean
+
+help:    ; @grep -E '^[a-z]+:.*##' Makefile | sed 's/:.*##/ -/'
+test:    ; ./scripts/test                          ## the whole suite, as README says
+quick:   ; ./scripts/test -m 'not slow'            ## without real builds and the real torch
+lint:    ; ./scripts/test --lint tests/unit        ## ruff, mypy, import-linter, unit tests
+format:  ; .venv-lint/bin/ruff check --fix . && .venv-lint/bin/ruff format .  ## after `make lint`
+demo:    ; ./scripts/demo                          ## the main job and two harmful installs
+bench:   ; .venv-test/bin/python scripts/bench.py  ## times beside pip and uv (after `make dev`)
+zipapp:  ; ./scripts/build_zipapp                  ## dist/safe-install.pyz
+dev:     ; ./scripts/test --collect-only -q        ## make .venv-test with the project in it
+clean:   ; rm -rf .venv-* .demo dist build .mypy_cache .ruff_cache .pytest_cache .import_linter_cache  ## what the others made
