@@ -11,12 +11,13 @@ import signal
 import sys
 from pathlib import Path
 from typing import Any, Callable, Dict, List, Mapping, Optional, Sequence
+from urllib.parse import unquote, urlsplit
 
 from safe_install import __version__
 from safe_install.errors import Interrupted, SafeInstallError, UsageError
 from safe_install.events import Reporter
 from safe_install.models import InstallResult, Outcome
-from safe_install.resolve.request import Route, route
+from safe_install.resolve.request import Route, is_true, route
 
 OUTCOMES: Mapping[int, Outcome] = {
     10: Outcome.REFUSED,
@@ -54,23 +55,18 @@ def _guarded(words: Sequence[str], command: str, run: Callable[[Reporter], Any])
 def _run(words: Sequence[str], command: str, run: Callable[[Reporter], Any]) -> int:
     from safe_install import report
 
-    as_json = "--json" in words and command != "pip"
+    as_json = command != "pip" and ("--json" in words or is_true(os.environ.get("SAFE_INSTALL_JSON")))
     quiet = _count_quiet(words)
     reporter = report.TextReporter(quiet=quiet, json_on_stdout=as_json)
     try:
         result = run(reporter)
     except SafeInstallError as error:
         reporter.close()
-        if as_json:
-            outcome = OUTCOMES.get(error.exit_status, Outcome.ERROR)
-            empty = InstallResult(command, outcome, error.exit_status, error.environment)
-            report.show_document(report.make_document(empty, error))
-        report.show_error(error)
-        return error.exit_status
+        return _show_failure(command, error, as_json=as_json)
     except KeyboardInterrupt:
         reporter.close()
-        report.show_error(Interrupted("interrupted: nothing was changed", signal_number=signal.SIGINT))
-        return 130
+        interrupted = Interrupted("interrupted: nothing was changed", signal_number=signal.SIGINT)
+        return _show_failure(command, interrupted, as_json=as_json)
     finally:
         reporter.close()
     if isinstance(result, int):
@@ -80,6 +76,17 @@ def _run(words: Sequence[str], command: str, run: Callable[[Reporter], Any]) -> 
     else:
         report.show_result(result, quiet=quiet)
     return int(result.exit_status)
+
+
+def _show_failure(command: str, error: SafeInstallError, *, as_json: bool) -> int:
+    from safe_install import report
+
+    if as_json:
+        outcome = OUTCOMES.get(error.exit_status, Outcome.ERROR)
+        empty = InstallResult(command, outcome, error.exit_status, error.environment)
+        report.show_document(report.make_document(empty, error))
+    report.show_error(error)
+    return error.exit_status
 
 
 def _count_quiet(words: Sequence[str]) -> int:
@@ -117,9 +124,10 @@ def _read_location(location: str) -> str:
 
         page = HttpClient(mirrors=parse_mirrors(os.environ.get("SAFE_INSTALL_MIRRORS", ""))).get_page(location)
         if not page.text:
-            raise UsageError(f"{location} could not be read: {page.detail or page.status.value}")
+            told = page.detail or page.status.value
+            raise UsageError(f"{location} could not be read: {told}", hint="Correct the address, or give a local copy.")
         return page.text
-    path = Path(location[len("file://") :] if location.startswith("file://") else location)
+    path = Path(unquote(urlsplit(location).path) if location.startswith("file://") else location)
     try:
         return path.read_text(encoding="utf-8-sig")
     except (OSError, UnicodeDecodeError) as error:

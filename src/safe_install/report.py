@@ -179,7 +179,7 @@ def render_finding(finding: Finding) -> List[str]:
     """One finding as lines of text."""
     lines = [f"{finding.severity.value}: {printable(finding.detail)}"]
     if finding.hint:
-        lines.append(f"  hint: {finding.hint}")
+        lines.append(f"  hint: {printable(finding.hint)}")
     return lines
 
 
@@ -245,7 +245,7 @@ def render_error(error: SafeInstallError) -> List[str]:
     if error.rejections:
         lines += render_rejections(error.rejections, 8)
     if error.hint:
-        lines.append(f"hint: {error.hint}")
+        lines.append(f"hint: {printable(error.hint)}")
     return lines
 
 
@@ -368,7 +368,7 @@ def show_result(result: InstallResult, *, quiet: int = 0, program: str = "safe-i
     if quiet:
         return
     for line in _result_lines(result, program):
-        print(line)
+        print(printable(line))
     sys.stdout.flush()
 
 

@@ -1,0 +1,346 @@
+"""Results and errors as the JSON document and as text."""
+
+from __future__ import annotations
+
+import dataclasses
+import io
+import json
+import pkgutil
+import sys
+
+import jsonschema
+import pytest
+from packaging.version import Version
+
+from safe_install import errors, report
+from safe_install.models import (
+    Action,
+    Candidate,
+    CandidateKind,
+    Device,
+    Driver,
+    Finding,
+    HostAnswer,
+    HostAnswerKind,
+    InstallResult,
+    Link,
+    Outcome,
+    Plan,
+    Rejection,
+    Rule,
+    Severity,
+    Step,
+)
+from safe_install.resolve.request import OUR_COMMANDS
+from tests.factories import make_environment, make_health
+
+SCHEMA = json.loads(pkgutil.get_data("safe_install", "result.schema.json"))
+VALIDATOR = jsonschema.Draft202012Validator(SCHEMA)
+DRIVER = Driver("535.104.05", "12.2", (Device("NVIDIA A100", "8.0"),))
+ESCAPE = "\x1b[2J\x1b]0;title\x07"
+
+
+def make_rejection(version="2.0.8", rule=Rule.ACCELERATOR, detail="is for cpu"):
+    filename = f"torch_scatter-{version}-cp38-cp38-linux_x86_64.whl"
+    link = Link(f"https://h/{filename}", filename)
+    return Rejection(Candidate("torch-scatter", Version(version), CandidateKind.WHEEL, link), rule, detail)
+
+
+STEPS = (
+    Step(Action.ADD, "torch-scatter", "2.0.8", url="https://h/s.whl", sha256="0" * 64, requested=True, because="fits"),
+    Step(Action.REPLACE, "numpy", "1.26.4", "2.0.0", url="https://h/n.whl", kind="built"),
+    Step(Action.REMOVE, "scipy", None, "1.13"),
+)
+FINDING = Finding("cuda-lost", Severity.ERROR, "torch", "CUDA was available and is not", "Look at nvidia-smi.")
+FULL = InstallResult(
+    "install",
+    Outcome.INSTALLED,
+    0,
+    environment=make_environment(torch="1.8.1+cu111", driver=DRIVER),
+    plan=Plan(
+        STEPS,
+        rejections=tuple(make_rejection(rule=rule) for rule in Rule),
+        answers=tuple(HostAnswer("torch-scatter", "h", "https://h", kind, "told") for kind in HostAnswerKind),
+    ),
+    before=make_health(imports={"torch": None, "torch_scatter": "OSError: undefined symbol"}),
+    after=make_health(available=None, operations={"torch_scatter": "wrong result"}, crashed="signal SIGSEGV"),
+    findings=(FINDING,),
+    transaction="20261123T101112Z-3f2a",
+    timings={"probe": 0.05123456},
+    details={"torch": "1.8.1"},
+)
+
+
+def check(document):
+    """The document, if it is valid and survives the way through JSON."""
+    VALIDATOR.validate(document)
+    assert json.loads(json.dumps(document)) == document
+    return document
+
+
+# --- the JSON document -----------------------------------------------------------------------------
+
+
+def test_the_schema_is_itself_valid():
+    jsonschema.Draft202012Validator.check_schema(SCHEMA)
+
+
+@pytest.mark.parametrize("outcome", Outcome)
+def test_every_outcome_makes_a_valid_document(outcome):
+    document = check(report.make_document(dataclasses.replace(FULL, outcome=outcome)))
+    assert document["outcome"] == outcome.value
+    check(report.make_document(InstallResult("verify", outcome, 0)))
+
+
+@pytest.mark.parametrize("command", OUR_COMMANDS)
+def test_every_command_is_in_the_schema(command):
+    check(report.make_document(InstallResult(command, Outcome.HEALTHY, 0)))
+
+
+def test_what_the_document_says():
+    document = check(report.make_document(FULL))
+    assert document["schema"] == 1
+    assert document["tool"]["name"] == "torch-safe-install"
+    torch = {"version": "1.8.1+cu111", "accelerator": "cu111", "cuda": "11.1", "cxx11_abi": None}
+    assert document["environment"]["torch"] == torch
+    assert document["environment"]["driver"]["devices"] == [{"name": "NVIDIA A100", "compute_capability": "8.0"}]
+    assert [step["action"] for step in document["plan"]["steps"]] == ["add", "replace", "remove"]
+    assert document["after"]["operations"]["torch_scatter"] == {"ok": False, "seconds": 0.1, "error": "wrong result"}
+    assert document["findings"][0]["check"] == "cuda-lost"
+    assert {item["rule"] for item in document["rejections"]} == {rule.value for rule in Rule}
+    assert document["timings"] == {"probe": 0.0512}
+    assert document["error"] is None
+
+
+@pytest.mark.parametrize(
+    "broken", [{"schema": 2}, {"outcome": "great"}, {"command": "pip"}, {"exit_code": -1}, {"more": 1}, {"plan": None}]
+)
+def test_the_schema_refuses_other_documents(broken):
+    with pytest.raises(jsonschema.ValidationError):
+        VALIDATOR.validate({**report.make_document(FULL), **broken})
+
+
+def test_an_error_makes_a_valid_document_too():
+    error = errors.NoCandidate("none fits", hint="mend", rejections=[make_rejection()], findings=[FINDING])
+    document = check(report.make_document(InstallResult("install", Outcome.REFUSED, 10), error))
+    assert document["error"] == {"code": "no-candidate", "message": "none fits", "hint": "mend"}
+    assert (document["exit_code"], len(document["rejections"]), len(document["findings"])) == (10, 1, 1)
+
+
+# --- text ------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        ("plain, größer, 安装", "plain, größer, 安装"),
+        ("a\tb\nc", "a\tb\nc"),
+        ("\x1b[31mred\x1b[0m", "?[31mred?[0m"),
+        ("\x1b]0;title\x07", "?]0;title?"),
+        ("over\rwritten", "over?written"),
+        ("\x9b2J", "?2J"),
+        ("wheel\u202elhw.exe", "wheel?lhw.exe"),
+    ],
+)
+def test_printable(text, shown):
+    assert report.printable(text) == shown
+
+
+def test_nothing_from_outside_steers_the_terminal():
+    rejection = make_rejection(detail=ESCAPE)
+    finding = Finding("x", Severity.NOTE, "x", f"detail {ESCAPE}", f"hint {ESCAPE}")
+    step = dataclasses.replace(STEPS[0], url=f"https://h/{ESCAPE}", because=ESCAPE)
+    error = errors.Refused(f"message {ESCAPE}", hint=f"hint {ESCAPE}", findings=[finding], rejections=[rejection])
+    lines = [
+        *report.render_error(error),
+        *report.render_finding(finding),
+        *report.render_steps(Plan((step,))),
+        *report.render_rejections([rejection]),
+    ]
+    assert lines
+    assert [line for line in lines if "\x1b" in line or "\x07" in line] == []
+
+
+def test_render_steps():
+    assert report.render_steps(Plan(STEPS)) == [
+        "  + torch-scatter 2.0.8  (fits)  [wheel] https://h/s.whl",
+        "  ~ numpy 2.0.0 -> 1.26.4  [built] https://h/n.whl",
+        "  - scipy 1.13",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("health", "parts"),
+    [
+        (make_health(torch=None), ["no torch"]),
+        (make_health(devices=1), ["torch 1.8.1+cu111", "CUDA available, 1 device"]),
+        (make_health(devices=8), ["torch 1.8.1+cu111", "CUDA available, 8 devices"]),
+        (make_health(available=False), ["torch 1.8.1+cu111", "CUDA not available"]),
+        (
+            make_health(imports={"torch": None, "a": None, "b": None, "c": "no"}, operations={"a": "no", "b": None}),
+            ["torch 1.8.1+cu111", "CUDA available, 1 device", "imports a, b", "FAILS: c, a"],
+        ),
+    ],
+)
+def test_render_health(health, parts):
+    assert report.render_health(health).split("; ") == parts
+
+
+def test_without_a_driver_cuda_was_not_asked():
+    assert "not asked" in report.render_health(make_health(available=None))
+
+
+def test_the_nearest_misses_come_first_and_the_rest_is_counted():
+    rejections = [
+        make_rejection("1.0", Rule.TORCH_VERSION),
+        make_rejection("2.0", Rule.TORCH_VERSION),
+        make_rejection("1.0", Rule.PYTHON),
+        make_rejection("3.0", Rule.SPECIFIER),
+        make_rejection("2.0", Rule.PYTHON),
+    ]
+    order = [(str(item.candidate.version), item.rule) for item in report.by_nearness(rejections)]
+    assert order == [
+        ("2.0", Rule.PYTHON),
+        ("1.0", Rule.PYTHON),
+        ("2.0", Rule.TORCH_VERSION),
+        ("1.0", Rule.TORCH_VERSION),
+        ("3.0", Rule.SPECIFIER),
+    ]
+    lines = report.render_rejections(rejections, 2)
+    assert len(lines) == 3
+    assert "and 3 more: 1 by specifier, 2 by torch-version" in lines[-1]
+    assert len(report.render_rejections(rejections)) == 5
+
+
+def test_render_error():
+    error = errors.Refused("refused: no", hint="mend", findings=[FINDING], rejections=[make_rejection()])
+    finding, hint, message, rejection, last = report.render_error(error)
+    assert finding == "error: CUDA was available and is not"
+    assert hint.strip() == "hint: Look at nvidia-smi."
+    assert message == "error: refused: no"
+    assert rejection.strip() == "torch_scatter-2.0.8-cp38-cp38-linux_x86_64.whl: accelerator: is for cpu"
+    assert last == "hint: mend"
+
+
+def test_a_finding_that_the_message_quotes_is_not_said_twice():
+    error = errors.Refused(f"refused: {FINDING.detail}", findings=[FINDING])
+    assert report.render_error(error) == [f"error: refused: {FINDING.detail}"]
+
+
+@pytest.mark.parametrize(
+    ("quiet", "severities"),
+    [(0, ["error", "warning", "note"]), (1, ["error"]), (2, ["error"])],
+)
+def test_quiet_shows_errors_only(quiet, severities, capsys):
+    findings = tuple(Finding("x", severity, "x", f"a {severity.value}") for severity in Severity)
+    report.show_result(dataclasses.replace(FULL, findings=findings), quiet=quiet)
+    told = capsys.readouterr()
+    assert [line.partition(":")[0] for line in told.err.splitlines()] == severities
+    assert bool(told.out) == (quiet == 0)
+
+
+@pytest.mark.parametrize(
+    ("outcome", "said"),
+    [
+        (Outcome.INSTALLED, ["Successfully installed numpy-1.26.4 torch-scatter-2.0.8", "Verified: torch"]),
+        (Outcome.UNINSTALLED, ["Successfully uninstalled scipy-1.13"]),
+        (Outcome.PLANNED, ["+ torch-scatter 2.0.8", "Would install torch-scatter-2.0.8 numpy-1.26.4"]),
+        (Outcome.ROLLED_BACK, ["Rolled back"]),
+        (Outcome.REFUSED, ["nothing was changed"]),
+        (Outcome.HEALTHY, ["Healthy."]),
+        (Outcome.UNHEALTHY, ["Not healthy."]),
+    ],
+)
+def test_the_outcome_is_said_in_words(outcome, said, capsys):
+    plan = Plan((STEPS[2],)) if outcome is Outcome.UNINSTALLED else Plan(STEPS[:2])
+    report.show_result(dataclasses.replace(FULL, outcome=outcome, plan=plan))
+    out = capsys.readouterr().out
+    assert [sentence for sentence in said if sentence not in out] == []
+
+
+def test_what_changed_can_be_undone(capsys):
+    report.show_result(FULL)
+    assert capsys.readouterr().out.splitlines()[-1].endswith("Undo with: safe-install undo 20261123T101112Z-3f2a")
+
+
+def test_show_document_is_one_document(capsys):
+    report.show_document(report.make_document(FULL))
+    check(json.loads(capsys.readouterr().out))
+
+
+# --- what is seen while it happens -----------------------------------------------------------------
+
+
+def speak(reporter):
+    reporter.note(f"a note {ESCAPE}")
+    reporter.warn("a warning")
+    reporter.output("pip's line")
+    reporter.error_output("pip's error")
+    reporter.task_started("build a", total=2)
+    reporter.task_advanced("build a", 1, "half")
+    reporter.task_ended("build a", "made")
+    reporter.close()
+
+
+@pytest.mark.parametrize(
+    ("options", "out", "err"),
+    [
+        ({}, ["pip's line"], ["a note", "warning: a warning", "pip's error", "build a: made"]),
+        ({"notes": False}, ["pip's line"], ["warning: a warning", "pip's error"]),
+        ({"quiet": 1}, [], ["warning: a warning", "pip's error"]),
+        ({"quiet": 2}, [], ["pip's error"]),
+        ({"json_on_stdout": True}, [], ["a note", "warning: a warning", "pip's line", "pip's error", "build a: made"]),
+    ],
+)
+def test_lines_where_there_is_no_terminal(options, out, err, capsys):
+    speak(report.TextReporter(**options))
+    told = capsys.readouterr()
+    assert told.out.splitlines() == out
+    lines = told.err.splitlines()
+    assert [line.startswith(begin) for line, begin in zip(lines, err)] == [True] * len(err)
+    assert len(lines) == len(err)
+    assert "\x1b" not in told.err
+
+
+def test_a_slow_task_is_told_once(capsys, monkeypatch):
+    now = [0.0]
+    monkeypatch.setattr(report.time, "monotonic", lambda: now[0])
+    reporter = report.TextReporter()
+    reporter.task_started("build a")
+    reporter.task_advanced("build a", 1)
+    now[0] = report.SLOW + 0.5
+    reporter.task_advanced("build a", 2)
+    reporter.task_advanced("build a", 3)
+    reporter.task_ended("build a")
+    reporter.task_started("quick")
+    reporter.task_ended("quick")
+    assert capsys.readouterr().err.splitlines() == ["build a ...", "build a: done (1.5 s)"]
+
+
+class Terminal(io.StringIO):
+    def isatty(self):
+        return True
+
+
+@pytest.mark.parametrize("no_color", [False, True])
+def test_bars_on_a_terminal(no_color, monkeypatch):
+    terminal = Terminal()
+    monkeypatch.setattr(sys, "stderr", terminal)
+    monkeypatch.setenv("TERM", "xterm-256color")
+    monkeypatch.delenv("FORCE_COLOR", raising=False)
+    monkeypatch.delenv("NO_COLOR", raising=False)
+    if no_color:
+        monkeypatch.setenv("NO_COLOR", "1")
+    monkeypatch.setattr(report, "SLOW", -1.0)
+    reporter = report.TextReporter()
+    reporter.task_started("build [bold]a[/bold]", total=2)
+    reporter.task_advanced("build [bold]a[/bold]", 1)
+    reporter._bars.refresh()
+    reporter.note("a note")
+    reporter.task_ended("build [bold]a[/bold]")
+    reporter.close()
+    shown = terminal.getvalue()
+    assert "build [bold]a[/bold]" in shown  # words, not markup
+    assert "a note" in shown
+    coloured = "\x1b[38;" in shown or "\x1b[3" in shown.replace("\x1b[3m", "")
+    assert coloured is not no_color
