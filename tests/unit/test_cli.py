@@ -1,0 +1,249 @@
+"""main(): which exit status, which streams, which document."""
+
+from __future__ import annotations
+
+import json
+import pkgutil
+import signal
+
+import jsonschema
+import pytest
+
+from safe_install import __version__, cli, errors
+from safe_install.models import Finding, InstallResult, Outcome, Severity
+from safe_install.resolve.pip_options import COMMANDS
+from safe_install.system import pip
+from tests.factories import make_environment
+from tests.unit.test_errors import every_class
+
+VALIDATOR = jsonschema.Draft202012Validator(json.loads(pkgutil.get_data("safe_install", "result.schema.json")))
+FINDING = Finding("torch-moved", Severity.ERROR, "torch", "torch would move", "Leave it.")
+
+
+@pytest.fixture(autouse=True)
+def _quiet_surroundings(monkeypatch):
+    monkeypatch.setattr(cli, "_catch_signals", lambda: None)
+    for name in ("SAFE_INSTALL_JSON", "SAFE_INSTALL_PYTHON", "VIRTUAL_ENV", "CONDA_PREFIX"):
+        monkeypatch.delenv(name, raising=False)
+
+
+@pytest.fixture
+def ends(monkeypatch):
+    """Make `verify` end with a value or an exception."""
+
+    def make(end):
+        def run(arguments, words, reporter):
+            reporter.output("a line of pip's")
+            if isinstance(end, BaseException):
+                raise end
+            return end
+
+        monkeypatch.setitem(cli.COMMANDS, "verify", run)
+
+    return make
+
+
+def make_error(error_class):
+    if error_class is errors.Interrupted:
+        error = errors.Interrupted("ended by SIGTERM", signal_number=signal.SIGTERM, hint="mend it")
+    elif error_class is errors.PipFailed:
+        error = errors.PipFailed("pip failed: no", hint="mend it", output="ERROR: no", exit_status=23)
+        error.was_relayed = True
+    else:
+        error = error_class("it went wrong", hint="mend it", findings=[FINDING])
+    error.environment = make_environment(torch="1.8.1+cu111")
+    return error
+
+
+def expected_outcome(status):
+    return {
+        **dict.fromkeys((10, 11), "refused"),
+        13: "rollback-failed",
+        **dict.fromkeys((130, 143), "rolled-back"),
+    }.get(status, "error")
+
+
+@pytest.mark.parametrize("error_class", every_class(), ids=lambda error: error.__name__)
+def test_an_error_ends_with_its_status_and_its_hint(error_class, ends, capsys):
+    error = make_error(error_class)
+    ends(error)
+    assert cli.main(["verify"]) == error.exit_status
+    told = capsys.readouterr()
+    assert told.out == "a line of pip's\n"
+    assert told.err.splitlines()[-1] == "hint: mend it"
+    assert "Traceback" not in told.err
+
+
+@pytest.mark.parametrize("error_class", every_class(), ids=lambda error: error.__name__)
+def test_with_json_an_error_is_one_valid_document(error_class, ends, capsys):
+    error = make_error(error_class)
+    ends(error)
+    assert cli.main(["verify", "--json"]) == error.exit_status
+    told = capsys.readouterr()
+    document = json.loads(told.out)
+    VALIDATOR.validate(document)
+    assert document["error"] == {"code": error_class.code, "message": error.message, "hint": "mend it"}
+    assert (document["command"], document["exit_code"]) == ("verify", error.exit_status)
+    assert document["outcome"] == expected_outcome(error.exit_status)
+    assert document["environment"]["torch"]["version"] == "1.8.1+cu111"
+    assert [finding["check"] for finding in document["findings"]] == [item.check for item in error.findings]
+    assert "a line of pip's" in told.err
+    assert "hint: mend it" in told.err
+
+
+def test_what_pip_has_said_is_not_said_again(ends, capsys):
+    ends(make_error(errors.PipFailed))
+    assert cli.main(["verify"]) == 23
+    assert "error:" not in capsys.readouterr().err
+
+
+def test_an_interrupt(ends, capsys):
+    ends(KeyboardInterrupt())
+    assert cli.main(["verify", "--json"]) == 130
+    told = capsys.readouterr()
+    document = json.loads(told.out)
+    VALIDATOR.validate(document)
+    assert (document["error"]["code"], document["exit_code"]) == ("interrupted", 130)
+    assert "interrupted" in told.err
+
+
+@pytest.mark.parametrize("variable", [None, "1", "true"])
+def test_a_result_as_document(variable, ends, capsys, monkeypatch):
+    ends(InstallResult("verify", Outcome.UNHEALTHY, 1, findings=(FINDING,)))
+    if variable:
+        monkeypatch.setenv("SAFE_INSTALL_JSON", variable)
+    assert cli.main(["verify"] if variable else ["--json", "verify"]) == 1
+    document = json.loads(capsys.readouterr().out)
+    VALIDATOR.validate(document)
+    assert document["outcome"] == "unhealthy"
+
+
+@pytest.mark.parametrize(
+    ("options", "out", "err"),
+    [([], "a line of pip's\nNot healthy.\n", True), (["-q"], "", True), (["-qq"], "", True), (["--quiet"], "", True)],
+)
+def test_a_result_as_text(options, out, err, ends, capsys):
+    ends(InstallResult("verify", Outcome.UNHEALTHY, 1, findings=(FINDING,)))
+    assert cli.main(["verify", *options]) == 1
+    told = capsys.readouterr()
+    assert told.out == out
+    assert ("torch would move" in told.err) is err
+
+
+@pytest.mark.parametrize("status", [0, 3])
+def test_a_command_that_pip_did_ends_with_pips_status(status, ends, capsys):
+    ends(status)
+    assert cli.main(["verify"]) == status
+
+
+@pytest.mark.parametrize("argv", [["--version"], ["-V"]])
+def test_version(argv, capsys):
+    assert cli.main(argv) == 0
+    assert capsys.readouterr().out.startswith(f"safe-install {__version__} (Python ")
+
+
+@pytest.mark.parametrize(
+    ("argv", "said"),
+    [
+        ([], ["install", "verify", "explain", "undo", "history", "recover"]),
+        (["--help"], ["install", "uninstall"]),
+        (["install", "--help"], ["--allow-torch-change", "--target-gpu", "--dry-run"]),
+        (["install", "torch", "-h"], ["--allow-torch-change"]),
+        (["verify", "--help"], ["--require-cuda", "--json"]),
+        (["explain", "--help"], ["--cxx11-abi", "--torch"]),
+    ],
+)
+def test_help(argv, said, capsys, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "120")
+    assert cli.main(argv) == 0
+    out = capsys.readouterr().out
+    assert [word for word in said if word not in out] == []
+
+
+@pytest.fixture
+def pip_calls(monkeypatch):
+    """What reaches pip; it ends with status 7."""
+    calls = []
+
+    def passthrough(executable, arguments):
+        calls.append((str(executable), list(arguments)))
+        return 7
+
+    monkeypatch.setattr(pip, "passthrough", passthrough)
+    return calls
+
+
+@pytest.mark.parametrize("command", sorted(COMMANDS - set(cli.COMMANDS)))
+def test_pips_commands_end_with_pips_status(command, pip_calls):
+    assert cli.main([command, "--json", "-q", "--help"]) == 7
+    assert [arguments for _, arguments in pip_calls] == [[command, "--json", "-q", "--help"]]
+
+
+def test_an_unknown_command_goes_to_pip(pip_calls):
+    assert cli.main(["?!", "x"]) == 7
+    assert pip_calls[0][1] == ["?!", "x"]
+
+
+@pytest.mark.parametrize("argv", [["--python", "{}", "list", "-v"], ["--python={}", "list", "-v"]])
+def test_python_chooses_whose_pip(argv, pip_calls, tmp_path):
+    executable = tmp_path / "bin" / "python"
+    executable.parent.mkdir()
+    executable.touch(mode=0o755)
+    assert cli.main([word.format(executable) for word in argv]) == 7
+    assert pip_calls == [(str(executable), ["list", "-v"])]
+
+
+@pytest.mark.parametrize(
+    ("argv", "said"),
+    [
+        (["install"], "at least one requirement"),
+        (["-r", "missing.txt"], "missing.txt"),
+        (["uninstall", "./x"], "./x"),
+        (["explain"], "needs a requirement"),
+        (["install", "x", "--python", "/no/such/python"], "/no/such/python"),
+        (["list", "--python", "/no/such/python"], "/no/such/python"),
+        (["verify", "--no-such-option"], "--no-such-option"),
+    ],
+)
+def test_usage_errors(argv, said, capsys, monkeypatch, tmp_path):
+    monkeypatch.chdir(tmp_path)
+    assert cli.main(argv) == 2
+    err = capsys.readouterr().err
+    assert said in err
+    assert "hint: " in err
+
+
+@pytest.mark.parametrize("written", ["{}", "file://{}"])
+def test_requirements_files_are_read(written, tmp_path):
+    path = tmp_path / "a b.txt"
+    path.write_bytes(b"\xef\xbb\xbftorch\n")
+    location = written.format(path)
+    assert cli._read_location(location.replace(" ", "%20") if "://" in location else location) == "torch\n"
+
+
+@pytest.mark.parametrize("content", [None, b"\xff\xfe\x00"])
+def test_a_requirements_file_that_cannot_be_read(content, tmp_path):
+    path = tmp_path / "r.txt"
+    if content is not None:
+        path.write_bytes(content)
+    with pytest.raises(errors.UsageError, match=r"r\.txt"):
+        cli._read_location(str(path))
+
+
+def test_signals_become_interrupts(monkeypatch):
+    handlers = {}
+    monkeypatch.undo()  # the real _catch_signals
+    monkeypatch.setattr(cli.signal, "getsignal", lambda number: signal.SIG_DFL)
+    monkeypatch.setattr(cli.signal, "signal", handlers.__setitem__)
+    cli._catch_signals()
+    assert set(handlers) == {signal.SIGTERM, signal.SIGHUP}
+    with pytest.raises(errors.Interrupted) as caught:
+        handlers[signal.SIGTERM](signal.SIGTERM, None)
+    assert caught.value.exit_status == 143
+
+
+def test_signals_that_somebody_ignores_stay_ignored(monkeypatch):
+    monkeypatch.undo()
+    monkeypatch.setattr(cli.signal, "getsignal", lambda number: signal.SIG_IGN)
+    monkeypatch.setattr(cli.signal, "signal", lambda *arguments: pytest.fail("changed a handler"))
+    cli._catch_signals()
