@@ -1,7 +1,7 @@
 # The menu. Each line is a script that works without make, too.
 .PHONY: help test quick lint format demo bench zipapp dev clean
 
-help:    ; @grep -E '^[a-z]+:.*##' Makefile | sed 's/:.*##/ -/'
+help:    ; @grep -E '^[a-z]+:.*## ' Makefile | sed -E 's/^([a-z]+):.*## /\1 - /'    ## this list
 test:    ; ./scripts/test                          ## the whole suite, as README says
 quick:   ; ./scripts/test -m 'not slow'            ## without real builds and the real torch
 lint:    ; ./scripts/test --lint tests/unit        ## ruff, mypy, import-linter, unit tests

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from typing import (
+    TYPE_CHECKING,
     Any,
     Callable,
     Collection,
@@ -28,7 +29,6 @@ from safe_install.errors import NoCandidate, Refused
 from safe_install.index.bundled import torch_of
 from safe_install.index.document import Project, known_projects
 from safe_install.index.filename import parse_local
-from safe_install.index.finder import Found
 from safe_install.models import (
     BuiltFor,
     Candidate,
@@ -42,9 +42,12 @@ from safe_install.models import (
 )
 from safe_install.resolve.compatibility import Context, check_candidate, explain_loser, rank_fitting
 
+if TYPE_CHECKING:
+    from safe_install.index.finder import Found  # only its shape: to decide needs no network
+
 TORCH = canonicalize_name("torch")
 MAX_ROUNDS = 500
-Find = Callable[..., Found]
+Find = Callable[..., "Found"]
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,71 @@
+"""What import-linter cannot say: one owner per outside thing, and stand-alone scripts that import nothing of ours."""
+
+from __future__ import annotations
+
+import ast
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.functional.conftest import find_python
+
+SOURCE = Path(__file__).resolve().parents[2] / "src" / "safe_install"
+MODULES = sorted(SOURCE.rglob("*.py"))
+# They run inside a managed interpreter that is older than ours, or without us: Python 3.6, standard library.
+STAND_ALONE = ("environment/script.py", "health/script.py", "wheels/script.py", "transaction/recover.py")
+OWNERS = {
+    "typer": {"commands.py"},
+    "rich": {"report.py"},
+    "resolvelib": {"resolve/provider.py"},
+    "pynvml": {"environment/driver.py"},
+    "requests": {"system/http.py"},
+    "subprocess": {"system/process.py", *STAND_ALONE},
+}
+# What a build has to have, and what the environment that is asked has to have.
+THEIR_SUBJECT = {"wheels/script.py": {"setuptools", "distutils"}, "health/script.py": {"torch"}}
+
+
+def relative(path):
+    return path.relative_to(SOURCE).as_posix()
+
+
+def imports_of(path):
+    """The modules that a file imports, also inside functions."""
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            for alias in node.names:
+                yield alias.name
+        elif isinstance(node, ast.ImportFrom):
+            yield "." * node.level + (node.module or "")
+
+
+@pytest.mark.parametrize("outside", sorted(OWNERS))
+def test_only_the_owner_imports(outside):
+    importers = {relative(p) for p in MODULES if any(name.split(".")[0] == outside for name in imports_of(p))}
+    assert importers <= OWNERS[outside]
+    assert importers & OWNERS[outside], f"nobody imports {outside} any more: the table above is out of date"
+
+
+@pytest.mark.skipif(sys.version_info < (3, 10), reason="sys.stdlib_module_names came with Python 3.10")
+@pytest.mark.parametrize("script", STAND_ALONE)
+def test_a_stand_alone_script_imports_the_standard_library_only(script):
+    allowed = sys.stdlib_module_names | THEIR_SUBJECT.get(script, set())
+    assert {name.split(".")[0] for name in imports_of(SOURCE / script)} <= allowed
+
+
+@pytest.mark.real_process
+@pytest.mark.parametrize("script", STAND_ALONE)
+def test_a_stand_alone_script_compiles_under_python_3_6(script, tmp_path):
+    import subprocess
+
+    python = find_python("3.6")
+    if python is None:
+        pytest.skip("no Python 3.6 here")
+    code = "import sys; compile(open(sys.argv[1], encoding='utf-8').read(), sys.argv[1], 'exec')"
+    done = subprocess.run([python, "-c", code, str(SOURCE / script)], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+
+
+def test_no_module_has_a_name_that_says_nothing():
+    assert not {path.stem for path in MODULES} & {"utils", "util", "helpers", "common", "core", "manager", "base", "misc"}
