@@ -6,7 +6,10 @@ Typer declares the commands and draws their help. The words of install, uninstal
 
 from __future__ import annotations
 
+import codecs
+import locale
 import os
+import re
 import signal
 import sys
 from pathlib import Path
@@ -19,6 +22,13 @@ from safe_install.events import Reporter
 from safe_install.models import InstallResult, Outcome
 from safe_install.resolve.request import Route, is_true, route
 
+BYTE_ORDER_MARKS = (
+    (codecs.BOM_UTF8, "utf-8"),
+    (codecs.BOM_UTF32_LE, "utf-32-le"),
+    (codecs.BOM_UTF32_BE, "utf-32-be"),
+    (codecs.BOM_UTF16_LE, "utf-16-le"),
+    (codecs.BOM_UTF16_BE, "utf-16-be"),
+)
 OUTCOMES: Mapping[int, Outcome] = {
     10: Outcome.REFUSED,
     11: Outcome.REFUSED,
@@ -129,9 +139,24 @@ def _read_location(location: str) -> str:
         return page.text
     path = Path(unquote(urlsplit(location).path) if location.startswith("file://") else location)
     try:
-        return path.read_text(encoding="utf-8-sig")
-    except (OSError, UnicodeDecodeError) as error:
+        return _decode(path.read_bytes())
+    except (OSError, UnicodeDecodeError, LookupError) as error:
         raise UsageError(f"Could not open requirements file: {location}: {error}", hint="Correct the path.") from error
+
+
+def _decode(content: bytes) -> str:
+    """As pip reads it: the byte order mark, else a coding line, else UTF-8, else the locale."""
+    for mark, encoding in BYTE_ORDER_MARKS:
+        if content.startswith(mark):
+            return content[len(mark) :].decode(encoding)
+    for line in content.split(b"\n")[:2]:
+        match = re.match(rb"#.*coding[:=]\s*([-\w.]+)", line)
+        if match:
+            return content.decode(match.group(1).decode("ascii"))
+    try:
+        return content.decode("utf-8")
+    except UnicodeDecodeError:
+        return content.decode(locale.getpreferredencoding(False))
 
 
 def _configuration(python: Optional[str]) -> Mapping[str, str]:

@@ -564,21 +564,23 @@ class Change:
 
     def fetch(self, plan: Plan) -> None:
         """Bring every file of the plan to disk, hashes checked, wheels verified."""
-        lines = []
-        wanted = [s for s in plan.steps if s.name not in self._artifacts and s.kind != "editable"]
-        for step in wanted:
-            lines.append(_requirement_line(step))
-        if not lines:
+        wanted = [step for step in plan.steps if step.name not in self._artifacts and step.kind != "editable"]
+        if not wanted:
             return
+        # pip compares hashes for all lines of a run or for none: what has no hash (a folder, a repository) goes apart.
+        hashed = [step for step in wanted if step.sha256 and not _is_from_repository(step)]
+        others = [step for step in wanted if step not in hashed]
         with self._timings.stage("fetch", self.world.reporter):
             task = f"fetch {', '.join(step.name for step in wanted[:3])}{' ...' if len(wanted) > 3 else ''}"
             self.world.reporter.task_started(task)
-            self.pip.fetch(
-                lines,
-                self._fetched,
-                options=self.request.fetch_options,
-                on_line=lambda line: self.world.reporter.task_advanced(task, 0, line),
-            )
+            for group in (hashed, others):
+                if group:
+                    self.pip.fetch(
+                        [_requirement_line(step) for step in group],
+                        self._fetched,
+                        options=self.request.fetch_options,
+                        on_line=lambda line: self.world.reporter.task_advanced(task, 0, line),
+                    )
             self.world.reporter.task_ended(task)
             self._open_fetched(wanted)
 
@@ -770,9 +772,12 @@ def _requirement_line(step: Step) -> str:
     vcs = info.get("vcs_info")
     if isinstance(vcs, dict):
         return f"{step.name} @ {vcs['vcs']}+{url}@{vcs['commit_id']}{_fragment(info)}"
-    if step.is_direct:
-        return f"{step.name} @ {url}{_fragment(info)}"
-    return f"{step.name}=={step.version}"
+    line = f"{step.name} @ {url}{_fragment(info)}" if step.is_direct else f"{step.name}=={step.version}"
+    return f"{line} --hash=sha256:{step.sha256}" if step.sha256 else line
+
+
+def _is_from_repository(step: Step) -> bool:
+    return "vcs_info" in (step.download_info or {})
 
 
 def _fragment(info: Mapping[str, object]) -> str:

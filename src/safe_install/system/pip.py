@@ -294,8 +294,8 @@ def _relayed_environment(*, named_only: bool = False) -> Dict[str, str]:
     for name in ("PIP_TARGET", "PIP_PREFIX", "PIP_ROOT", "PIP_USER", "PIP_DRY_RUN", "PIP_REPORT"):
         variables.pop(name, None)
     if named_only:
-        variables.pop("PIP_REQUIREMENT", None)
-        variables.pop("PIP_CONSTRAINT", None)
+        for name in ("PIP_REQUIREMENT", "PIP_CONSTRAINT", "PIP_EDITABLE", "PIP_REQUIRE_HASHES", "PIP_PYTHON"):
+            variables.pop(name, None)
     variables["PIP_DISABLE_PIP_VERSION_CHECK"] = "1"
     variables["PIP_NO_INPUT"] = variables.get("PIP_NO_INPUT", "1")
     variables["PYTHONUNBUFFERED"] = "1"
