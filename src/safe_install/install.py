@@ -64,10 +64,12 @@ from safe_install.system.pip import PipRunner
 from safe_install.transaction import swap
 from safe_install.transaction.stage import StagedWheel, fill_stage, stage_editables
 from safe_install.wheels.archive import Artifact, open_wheel
+from safe_install.wheels.fetch import find_local_path
 from safe_install.wheels.native import links_torch
 
 SPACE_FACTOR = 1.4  # unpacked files and their bytecode
 SPACE_MARGIN = 64 * 2**20  # bytes: journal, RECORDs, what the file system itself needs
+LARGE_WHEEL = 64 * 2**20  # bytes; hashing torch's 9,000 members takes 2.5 s
 MAX_ROUNDS = 6  # pip is asked again when its answer names a project that only we can choose
 
 
@@ -564,6 +566,8 @@ class Change:
 
     def fetch(self, plan: Plan) -> None:
         """Bring every file of the plan to disk, hashes checked, wheels verified."""
+        for step in plan.steps:
+            self._take_local(step)
         wanted = [step for step in plan.steps if step.name not in self._artifacts and step.kind != "editable"]
         if not wanted:
             return
@@ -584,6 +588,15 @@ class Change:
             self.world.reporter.task_ended(task)
             self._open_fetched(wanted)
 
+    def _take_local(self, step: Step) -> None:
+        """A wheel that lies on this machine needs no pip to bring it."""
+        url = str((step.download_info or {}).get("url", ""))
+        if step.kind != "wheel" or step.name in self._artifacts or not url.startswith("file:"):
+            return
+        path = find_local_path(url)
+        if path is not None and path.is_file():
+            self._artifacts[step.name] = _open(path, step.sha256)
+
     def _open_fetched(self, wanted: Sequence[Step]) -> None:
         by_name = {step.name: step for step in wanted}
         for path in sorted(self._fetched.glob("*.whl")):
@@ -592,7 +605,7 @@ class Change:
             if step is None:
                 continue
             promised = step.sha256 if step.kind == "wheel" else None
-            artifact = open_wheel(path, sha256=promised)
+            artifact = _open(path, promised)
             if str(artifact.version) != _canonical(step.version) and step.kind == "wheel":
                 raise HashMismatch(
                     f"{path.name} holds {name} {artifact.version}, and {step.version} was planned",
@@ -774,6 +787,11 @@ def _requirement_line(step: Step) -> str:
         return f"{step.name} @ {vcs['vcs']}+{url}@{vcs['commit_id']}{_fragment(info)}"
     line = f"{step.name} @ {url}{_fragment(info)}" if step.is_direct else f"{step.name}=={step.version}"
     return f"{line} --hash=sha256:{step.sha256}" if step.sha256 else line
+
+
+def _open(path: Path, promised: Optional[str]) -> Artifact:
+    """The wheel, verified. Where an index promised the hash of a large file, its members are not hashed once more."""
+    return open_wheel(path, sha256=promised, verify_members=promised is None or path.stat().st_size < LARGE_WHEEL)
 
 
 def _is_from_repository(step: Step) -> bool:
