@@ -307,11 +307,18 @@ def conflict_reason(output: str, constraints: Sequence[str]) -> Optional[str]:
     return None
 
 
+_TELLING_LINE = re.compile(r"^(?:ERROR: (.*)|Collecting (\S+).*)$", re.M)
+
+
 def names_in_failure(output: str, known: Container[NormalizedName]) -> Tuple[NormalizedName, ...]:
-    """The projects of the wheel index that pip's failure speaks of, in order of appearance."""
+    """The projects of the wheel index that pip was collecting, or that its errors name, in order of appearance.
+
+    Paths are no names: a folder called torchvision among the find-links says nothing.
+    """
     found: List[NormalizedName] = []
-    for text in re.findall(r"[A-Za-z0-9][A-Za-z0-9._-]*", output):
-        name = canonicalize_name(text.split("==")[0])
-        if name in known and name not in found:
-            found.append(name)
+    for error, collected in _TELLING_LINE.findall(output):
+        for text in re.findall(r"(?<![/\w.-])[A-Za-z0-9][A-Za-z0-9._-]*(?![/\w])", error or collected):
+            name = canonicalize_name(text)
+            if name in known and name not in found:
+                found.append(name)
     return tuple(found)

@@ -187,9 +187,18 @@ def test_no_version_left_names_the_requirement():
     assert conflict_reason(text, ["torch==1.8.1"]) == "torch>=2 was wanted, but torch==1.8.1 is installed"
 
 
-def test_projects_of_the_index_are_found_in_a_failure():
-    text = "ERROR: No matching distribution found for torch-scatter==2.1.2\nGetting torch_sparse\n"
-    assert names_in_failure(text, {"torch-scatter", "torch-sparse", "pyg-lib"}) == (
-        "torch-scatter",
-        "torch-sparse",
-    )
+@pytest.mark.parametrize(
+    ("line", "expected"),
+    [
+        ("ERROR: No matching distribution found for torch-scatter==2.1.2", ("torch-scatter",)),
+        ("Collecting torch_sparse>=0.6 (from inner)", ("torch-sparse",)),
+        ("ERROR: Failed building wheel for torch_scatter", ("torch-scatter",)),
+        ("Looking in links: /home/me/pyg-lib/wheels", ()),
+        ("ERROR: Could not open requirements file: /home/me/torch-scatter/r.txt", ()),
+        ("ERROR: No matching distribution found for torch-scatter-lightning", ()),
+        ("Requirement already satisfied: pyg-lib", ()),
+    ],
+)
+def test_projects_of_the_index_are_found_in_a_failure(line, expected):
+    text = f"Looking in indexes: https://pypi.org/simple\n{line}\nhint: see above\n"
+    assert names_in_failure(text, {"torch-scatter", "torch-sparse", "pyg-lib"}) == expected
