@@ -84,7 +84,7 @@ def _run(words: Sequence[str], command: str, run: Callable[[Reporter], Any]) -> 
     if as_json:
         report.show_document(report.make_document(result))
     else:
-        report.show_result(result, quiet=quiet)
+        report.show_result(result, quiet=reporter.quiet)
     return int(result.exit_status)
 
 
@@ -188,6 +188,7 @@ def _install(arguments: Sequence[str], words: Sequence[str], reporter: Reporter)
     )
     if request.place not in (None, "user"):
         return _install_elsewhere(request)
+    reporter.quiet = max(reporter.quiet, request.quiet)  # PIP_QUIET and pip.conf, too
     return install(request, _world(words, reporter))
 
 
@@ -211,6 +212,7 @@ def _uninstall(arguments: Sequence[str], words: Sequence[str], reporter: Reporte
         configuration=_configuration(_named_python(arguments)),
         read=_read_location,
     )
+    reporter.quiet = max(reporter.quiet, request.quiet)
     return uninstall(request, _world(words, reporter))
 
 

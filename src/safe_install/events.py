@@ -11,6 +11,8 @@ class Reporter:
     A task is anything that may take more than a second; `task` is a short stable key such as "download torch-scatter".
     """
 
+    quiet = 0  # how often -q was given
+
     def phase(self, name: str) -> None:
         """A stage of the pipeline begins ("probe", "resolve", "build", ...)."""
 
