@@ -181,12 +181,15 @@ def make_template(shared: Path, lab_wheels: Callable[[str], LabWheels], driver: 
         variables = clean_variables(driver, index, shared / "home")
 
         def make(folder: Path) -> None:
-            options = [] if with_pip else ["--without-pip"]
-            check([interpreter, "-m", "venv", *options, str(folder)], variables)
+            if requirements:
+                shutil.copytree(get(python, (), with_pip=with_pip), folder, symlinks=True)
+            else:
+                options = [] if with_pip else ["--without-pip"]
+                check([interpreter, "-m", "venv", *options, str(folder)], variables)
             for words in requirements:
                 check([str(folder / "bin" / "python"), "-m", "pip", "install", *words.split()], variables)
 
-        name = "-".join([python, *requirements, "" if with_pip else "bare"])
+        name = "-".join([python, *requirements, "with-pip" if with_pip else "bare"])
         (shared / "templates").mkdir(exist_ok=True)
         return make_once(shared / "templates" / name.replace("/", "_").replace(" ", "_"), make)
 

@@ -1,0 +1,361 @@
+"""`alias pip=safe-install`: the same command line in two equal environments, once by pip and once by safe-install.
+
+Exit status, the installed files with their contents, `pip freeze` and pip's last word must be the same.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import shutil
+from pathlib import Path
+from typing import Dict, List, NamedTuple, Sequence, Tuple
+
+import pytest
+
+from tests.functional.conftest import Environment
+from tests.lab.wheels import write_wheel
+
+PYTHON = "3.11"
+SCRIPT = "[console_scripts]\nalpha = alpha:main\n"
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory) -> Path:
+    """Local wheels, projects and requirements files."""
+    root = tmp_path_factory.mktemp("drop-in")
+    wheels = root / "wheels"
+    code = {"alpha/__init__.py": "def main(): print('alpha')\n", "alpha/data/one.txt": "1\n"}
+    for version in ("1.0", "1.5", "2.0rc1"):
+        info = {f"alpha-{version}.dist-info/entry_points.txt": SCRIPT}
+        write_wheel(wheels, "alpha", version, {**code, **info}, requires=["beta>=1", 'gamma; extra == "more"'])
+    for version in ("1.0", "2.0"):
+        write_wheel(wheels, "beta", version, {"beta.py": f"version = {version!r}\n"})
+    write_wheel(wheels, "gamma", "3.0", {"gamma.py": "", "gamma-3.0.data/data/share/gamma.txt": "shared\n"})
+    write_wheel(wheels, "needs-nothing-there", "1.0", {"nothing.py": ""}, requires=["no-such-project"])
+    write_wheel(wheels, "future", "1.0", {"future.py": ""}, metadata="Requires-Python: >=9\n")
+    _write_project(root / "project")
+    (root / "requirements.txt").write_text("alpha==1.0  # pinned\nbeta<2\n")
+    (root / "nested.txt").write_text(f"-r requirements.txt\n--find-links {wheels}\ngamma ; python_version >= '3'\n")
+    (root / "constraints.txt").write_text("beta==1.0\n")
+    (root / "good-hash.txt").write_text(f"beta==1.0 --hash=sha256:{_sha256(wheels / 'beta-1.0-py3-none-any.whl')}\n")
+    (root / "bad-hash.txt").write_text(f"beta==1.0 --hash=sha256:{'0' * 64}\n")
+    return root
+
+
+def _sha256(path: Path) -> str:
+    return hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+def _write_project(project: Path) -> None:
+    """A project whose build backend is its own, so that nothing has to be fetched to build it."""
+    project.mkdir()
+    (project / "delta.py").write_text("value = 4\n")
+    (project / "pyproject.toml").write_text(
+        '[build-system]\nrequires = []\nbuild-backend = "backend"\nbackend-path = ["."]\n'
+        '[project]\nname = "delta"\nversion = "4.0"\n'
+    )
+    (project / "backend.py").write_text(BACKEND)
+
+
+BACKEND = """
+import base64, hashlib, os, zipfile
+INFO = "delta-4.0.dist-info/"
+HERE = os.path.dirname(os.path.abspath(__file__))
+def _digest(text):
+    return base64.urlsafe_b64encode(hashlib.sha256(text.encode()).digest()).rstrip(b"=").decode()
+def _build(folder, name, text):
+    files = {
+        name: text,
+        INFO + "METADATA": "Metadata-Version: 2.1\\nName: delta\\nVersion: 4.0\\n",
+        INFO + "WHEEL": "Wheel-Version: 1.0\\nGenerator: own\\nRoot-Is-Purelib: true\\nTag: py3-none-any\\n",
+    }
+    rows = ["%s,sha256=%s,%d\\n" % (path, _digest(text), len(text)) for path, text in files.items()]
+    files[INFO + "RECORD"] = "".join(rows) + INFO + "RECORD,,\\n"
+    wheel = "delta-4.0-py3-none-any.whl"
+    with zipfile.ZipFile(os.path.join(folder, wheel), "w") as archive:
+        for path, content in files.items():
+            archive.writestr(path, content)
+    return wheel
+def build_wheel(folder, config_settings=None, metadata_directory=None):
+    return _build(folder, "delta.py", open(os.path.join(HERE, "delta.py")).read())
+def build_editable(folder, config_settings=None, metadata_directory=None):
+    return _build(folder, "__editable__delta.pth", HERE + "\\n")
+"""
+
+
+class Seen(NamedTuple):
+    """What a command line did, less what must differ: the folder of the environment."""
+
+    status: int
+    last_words: List[str]
+    files: Dict[str, Tuple[object, ...]]
+
+
+LAST_WORDS = {
+    "install": (
+        "Successfully installed",
+        "Would install",
+        "Requirement already satisfied",
+        "ERROR: No matching",
+    ),
+    "uninstall": ("Found existing installation", "Successfully uninstalled", "WARNING: Skipping"),
+}
+
+
+def see(environment: Environment, run: str, commands: Sequence[Sequence[str]], **variables: str) -> Seen:
+    """Run all commands; the words and the status of the last one count."""
+    for words in commands:
+        act = environment.pip if run == "pip" else environment.safe_install
+        completed = act(*words, **variables)
+    text = (completed.stdout + completed.stderr).replace(str(environment.prefix), "<prefix>")
+    text = text.replace(f"./{environment.prefix.name}/", "<prefix>/")
+    lines = [line.strip() for line in text.splitlines()]
+    last = sorted(line for line in lines if line.startswith(LAST_WORDS[words[0]]))
+    files = {path: row for path, row in environment.tree().items() if not path.endswith("/RECORD") and path != "."}
+    for path in files:
+        whole = environment.prefix / path
+        if whole.is_file() and str(environment.prefix).encode() in whole.read_bytes():
+            files[path] = ("text", whole.read_text().replace(str(environment.prefix), "<prefix>"))
+    records = environment.site.glob("*.dist-info/RECORD")
+    files.update({f"{path.parent.name}/RECORD": tuple(_rows(path)) for path in records})
+    return Seen(completed.returncode, last, files)
+
+
+def _rows(record: Path) -> List[str]:
+    """RECORD without order; bytecode and scripts (whose first line names the environment) without hashes."""
+    lines = record.read_text().splitlines()
+    return sorted(line.split(",")[0] if "/bin/" in line or ".pyc" in line else line for line in lines)
+
+
+INSTALLS = {
+    "a name": ["alpha"],
+    "a specifier": ["alpha==1.0"],
+    "two": ["alpha<1.5", "gamma"],
+    "an extra": ["alpha[more]"],
+    "a marker that is true": ["beta; python_version > '3'"],
+    "a marker that is false": ["beta; python_version < '3'"],
+    "a requirements file": ["-r", "{folder}/requirements.txt"],
+    "a requirements file, long form": ["--requirement={folder}/requirements.txt"],
+    "a nested one": ["-r", "{folder}/nested.txt"],
+    "constraints": ["-c", "{folder}/constraints.txt", "alpha"],
+    "a local project": ["{folder}/project"],
+    "an editable project": ["-e", "{folder}/project"],
+    "a wheel file": ["{folder}/wheels/beta-1.0-py3-none-any.whl"],
+    "a direct URL": ["beta @ file://{folder}/wheels/beta-1.0-py3-none-any.whl"],
+    "find-links again": ["-f", "{folder}/wheels", "beta"],
+    "no dependencies": ["--no-deps", "alpha"],
+    "pre-releases": ["--pre", "alpha"],
+    "quiet": ["-q", "alpha"],
+    "options after names": ["alpha", "--no-deps", "-q"],
+    "no bytecode": ["--no-compile", "alpha"],
+    "a good hash": ["-r", "{folder}/good-hash.txt"],
+    "dry run": ["--dry-run", "alpha"],
+    "only binary": ["--only-binary", ":all:", "alpha"],
+    "into a target": ["--target", "{prefix}/../elsewhere", "alpha"],
+    # what fails
+    "a bad hash": ["-r", "{folder}/bad-hash.txt"],
+    "hashes required": ["--require-hashes", "beta"],
+    "no such project": ["no-such-project"],
+    "a dependency that is not there": ["needs-nothing-there"],
+    "another Python": ["future"],
+    "a contradiction": ["beta==1.0", "beta==2.0"],
+    "no such folder": ["./absent"],
+    "an unknown option": ["--no-such-option", "beta"],
+    "an invalid requirement": ["beta==="],
+}
+
+
+@pytest.fixture
+def pair(make_environment, folder) -> Tuple[Environment, Environment]:
+    """Two equal environments."""
+    links = {"PIP_FIND_LINKS": str(folder / "wheels")}
+    return make_environment(PYTHON, name="one", **links), make_environment(PYTHON, name="two", **links)
+
+
+def compare(pair: Tuple[Environment, Environment], folder: Path, commands: Sequence[Sequence[str]], **variables: str):
+    """Both did the same; what safe-install did."""
+    seen = []
+    for environment, run in zip(pair, ("pip", "safe-install")):
+        filled = [
+            [word.replace("{folder}", str(folder)).replace("{prefix}", str(environment.prefix)) for word in words]
+            for words in commands
+        ]
+        seen.append(see(environment, run, filled, **variables))
+    by_pip, ours = seen
+    assert ours.status == by_pip.status
+    assert sorted(ours.files) == sorted(by_pip.files)
+    assert {path: row for path, row in ours.files.items() if row != by_pip.files[path]} == {}
+    assert ours.last_words == by_pip.last_words
+    return ours
+
+
+@pytest.mark.parametrize("words", INSTALLS.values(), ids=INSTALLS.keys())
+def test_install_does_what_pip_does(pair, folder, words):
+    compare(pair, folder, [["install", *words]])
+
+
+SEQUENCES = {
+    "upgrade": [["install", "alpha==1.0", "beta==1.0"], ["install", "-U", "alpha"]],
+    "eager upgrade": [["install", "alpha==1.0", "beta==1.0"], ["install", "-U", "--upgrade-strategy=eager", "alpha"]],
+    "again": [["install", "alpha"], ["install", "alpha"]],
+    "downgrade": [["install", "beta"], ["install", "beta==1.0"]],
+    "force": [["install", "beta"], ["install", "--force-reinstall", "beta"]],
+    "editable over wheel": [["install", "{folder}/project"], ["install", "-e", "{folder}/project"]],
+    "uninstall": [["install", "alpha", "gamma"], ["uninstall", "-y", "alpha"]],
+    "uninstall by file": [["install", "alpha"], ["uninstall", "-y", "-r", "{folder}/requirements.txt"]],
+    "uninstall data": [["install", "gamma"], ["uninstall", "--yes", "gamma"]],
+    "uninstall an editable": [["install", "-e", "{folder}/project"], ["uninstall", "-y", "delta"]],
+    "uninstall what is not there": [["uninstall", "-y", "alpha"]],
+}
+
+
+@pytest.mark.parametrize("commands", SEQUENCES.values(), ids=SEQUENCES.keys())
+def test_a_second_command_does_what_pip_does(pair, folder, commands):
+    compare(pair, folder, commands)
+
+
+USAGE = {
+    "nothing": ["install"],
+    "only options": ["install", "-U"],
+    "uninstall nothing": ["uninstall", "-y"],
+    "no such file": ["install", "-r", "{folder}/absent.txt"],
+}
+
+
+@pytest.mark.parametrize("words", USAGE.values(), ids=USAGE.keys())
+def test_a_command_line_without_sense_is_usage(installed, folder, words):
+    """pip ends with 1 here; ours is 2, as for every command line that cannot be understood."""
+    filled = [word.replace("{folder}", str(folder)) for word in words]
+    before = installed.tree()
+    by_pip, ours = installed.pip(*filled), installed.safe_install(*filled)
+    assert (by_pip.returncode, ours.returncode) == (1, 2)
+    assert installed.tree() == before
+
+
+PASSED_ON = [
+    ["freeze"],
+    ["list"],
+    ["list", "--format", "json"],
+    ["show", "alpha"],
+    ["show", "absent"],
+    ["check"],
+    ["config", "list"],
+    ["debug"],
+    ["download", "--no-deps", "-d", "{out}", "beta"],
+    ["wheel", "--no-deps", "-w", "{out}", "beta"],
+    ["hash", "{folder}/requirements.txt"],
+    ["cache", "dir"],
+    ["list", "--no-such-option"],
+]
+
+
+@pytest.fixture(scope="module")
+def installed(tmp_path_factory, make_template, folder, lab_wheels, driver) -> Environment:
+    """One environment with alpha, which nothing here changes."""
+    from tests.functional.conftest import clean_variables
+
+    prefix = tmp_path_factory.mktemp("installed") / "env"
+    shutil.copytree(make_template(PYTHON, ()), prefix, symlinks=True)
+    variables = clean_variables(driver, folder / "wheels", prefix.parent)
+    environment = Environment(prefix, variables)
+    environment.must_pip("install", "alpha")
+    return environment
+
+
+@pytest.mark.parametrize("words", PASSED_ON, ids=" ".join)
+def test_what_is_not_ours_is_pips_word_for_word(installed, folder, tmp_path, words):
+    out = tmp_path / "out"
+    filled = [word.replace("{folder}", str(folder)).replace("{out}", str(out)) for word in words]
+    by_pip = installed.pip(*filled)
+    shutil.rmtree(out, ignore_errors=True)
+    ours = installed.safe_install(*filled)
+    assert ours.returncode == by_pip.returncode
+    assert (ours.stdout, ours.stderr) == (by_pip.stdout, by_pip.stderr)
+
+
+def test_version_is_our_own(installed):
+    assert installed.safe_install("--version").stdout.startswith("safe-install ")
+
+
+def test_a_mistyped_command_installs_nothing(installed):
+    before = installed.tree()
+    assert installed.safe_install("instal", "beta").returncode != 0
+    assert installed.safe_install("nonsense").returncode == installed.pip("nonsense").returncode
+    assert installed.tree() == before
+
+
+# --- settings --------------------------------------------------------------------------------------
+
+VARIABLES = {
+    "PIP_NO_DEPS": {"PIP_NO_DEPS": "1"},
+    "PIP_PRE": {"PIP_PRE": "1"},
+    "PIP_CONSTRAINT": {"PIP_CONSTRAINT": "{folder}/constraints.txt"},
+    "PIP_REQUIREMENT": {"PIP_REQUIREMENT": "{folder}/requirements.txt"},
+    "PIP_NO_COMPILE": {"PIP_NO_COMPILE": "1"},
+    "PIP_QUIET": {"PIP_QUIET": "1"},
+    "PIP_TARGET": {"PIP_TARGET": "{folder}/../target"},
+    "PIP_DRY_RUN": {"PIP_DRY_RUN": "1"},
+}
+
+
+@pytest.mark.parametrize("variables", VARIABLES.values(), ids=VARIABLES.keys())
+def test_variables_are_honoured(pair, folder, variables):
+    filled = {name: value.replace("{folder}", str(folder)) for name, value in variables.items()}
+    compare(pair, folder, [["install", "alpha"]], **filled)
+
+
+def test_a_configuration_file_is_honoured(pair, folder, tmp_path):
+    configuration = tmp_path / "pip.conf"
+    configuration.write_text(f"[global]\nfind-links = {folder}/wheels\nno-index = true\n[install]\nno-deps = true\n")
+    settings = {"PIP_CONFIG_FILE": str(configuration), "PIP_NO_INDEX": "", "PIP_FIND_LINKS": ""}
+    ours = compare(pair, folder, [["install", "alpha==1.0"]], **settings)
+    assert ours.last_words == ["Successfully installed alpha-1.0"]
+
+
+def test_the_configuration_file_of_the_environment_is_honoured(pair, folder):
+    for environment in pair:
+        (environment.prefix / "pip.conf").write_text("[install]\nno-deps = yes\n")
+    # /dev/null as PIP_CONFIG_FILE would switch every file off.
+    ours = compare(pair, folder, [["install", "alpha"]], PIP_CONFIG_FILE="")
+    assert ours.last_words == ["Successfully installed alpha-1.5"]
+
+
+# --- other interpreters ----------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("version", ["3.8", "3.11"])
+def test_an_environment_without_pip(make_environment, folder, version):
+    environment = make_environment(version, with_pip=False, PIP_FIND_LINKS=str(folder / "wheels"))
+    before = environment.tree()
+    completed = environment.safe_install("install", "alpha==1.0")
+    assert completed.returncode == 0, completed.stderr
+    assert "Successfully installed alpha-1.0 beta-2.0" in completed.stdout
+    assert environment.ask("import alpha; alpha.main()") == "alpha"
+    assert sorted(environment.safe_install("freeze").stdout.splitlines()) == ["alpha==1.0", "beta==2.0"]
+    assert environment.safe_install("undo").returncode == 0
+    assert environment.tree() == before
+
+
+@pytest.mark.parametrize("form", ["folder", "interpreter", "joined"])
+def test_python_names_another_environment(pair, form):
+    active, other = pair
+    words = {
+        "folder": ["--python", str(other.prefix)],
+        "interpreter": ["--python", str(other.executable)],
+        "joined": [f"--python={other.executable}"],
+    }[form]
+    before = active.tree()
+    completed = active.safe_install("install", *words, "beta")
+    assert completed.returncode == 0, completed.stderr
+    assert active.tree() == before
+    assert "beta==2.0" in other.freeze()
+    listed = active.safe_install("freeze", *words)
+    assert "beta==2.0" in listed.stdout
+
+
+def test_uninstall_asks_when_it_is_not_told_yes(pair):
+    for environment, act in zip(pair, (pair[0].pip, pair[1].safe_install)):
+        environment.must_pip("install", "beta")
+        before = environment.tree()
+        assert act("uninstall", "beta", PIP_NO_INPUT="").returncode != 0
+        assert environment.tree() == before
