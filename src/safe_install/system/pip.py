@@ -27,6 +27,8 @@ from safe_install.system import process
 OLDEST_PIP = Version("23.0")  # the first whose --dry-run --report we were tried with
 OLDEST_FOREIGN_PIP = Version("23.1")  # of our own pip: `pip --python` as it works today
 
+SYSTEM_FILE = Path("/etc/pip.conf")
+
 LineReader = Callable[[str], None]
 
 
@@ -265,7 +267,7 @@ def _configuration_files(prefix: Path, environ: Mapping[str, str]) -> List[Path]
         return []
     home = Path(environ.get("HOME", "~")).expanduser()
     folders = [Path(folder) for folder in environ.get("XDG_CONFIG_DIRS", "/etc/xdg").split(":") if folder]
-    files = [folder / "pip" / "pip.conf" for folder in folders] + [Path("/etc/pip.conf")]
+    files = [folder / "pip" / "pip.conf" for folder in folders] + [SYSTEM_FILE]
     if not (chosen and Path(chosen).exists()):  # a chosen file takes the place of the user's
         files += [home / ".pip" / "pip.conf"]
         files += [Path(environ.get("XDG_CONFIG_HOME") or home / ".config") / "pip" / "pip.conf"]

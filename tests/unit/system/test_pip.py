@@ -1,0 +1,130 @@
+"""Which pip is run, and what its configuration says."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+from packaging.version import Version
+
+from safe_install.system import pip
+from safe_install.system.pip import PipCommand, read_configuration, select_pip
+from tests.factories import make_interpreter
+
+OWN = PipCommand(("/own/python", "-m", "pip", "--python", "/env/bin/python"), Version("25.0"), "ours")
+CARRIED = Path("/usr/lib/ensurepip/_bundled")
+
+
+@pytest.mark.parametrize(
+    ("installed", "carried", "origin", "version"),
+    [
+        ("23.0", None, "environment", "23.0"),
+        ("26.3", "pip-24.0-py3-none-any.whl", "environment", "26.3"),
+        ("22.3.1", None, "ours", "25.0"),
+        ("22.3.1", "pip-24.0-py3-none-any.whl", "ensurepip", "24.0"),
+        (None, "pip-23.2.1-py3-none-any.whl", "ensurepip", "23.2.1"),
+        (None, "pip-21.1-py3-none-any.whl", "ours", "25.0"),
+        ("22.3.1", "pip-22.0.4-py3-none-any.whl", "ours", "25.0"),
+        ("not a version", None, "ours", "25.0"),
+        (None, "pip-odd-py3-none-any.whl", "ours", "25.0"),
+        (None, None, "ours", "25.0"),
+    ],
+)
+def test_select_pip(installed, carried, origin, version):
+    interpreter = make_interpreter(pip_version=installed, ensurepip_wheel=CARRIED / carried if carried else None)
+    chosen = select_pip(interpreter, OWN)
+    assert (chosen.origin, str(chosen.version)) == (origin, version)
+    expected = {
+        "environment": ("/env/bin/python", "-m", "pip"),
+        "ensurepip": ("/env/bin/python", str(CARRIED / str(carried) / "pip")),
+        "ours": OWN.command,
+    }
+    assert chosen.command == expected[origin]
+
+
+def test_there_may_be_no_pip_at_all():
+    assert select_pip(make_interpreter(), None) is None
+
+
+@pytest.fixture
+def place(tmp_path, monkeypatch):
+    """Folders for pip's files, and the variables that lead there."""
+    monkeypatch.setattr(pip, "SYSTEM_FILE", tmp_path / "system.conf")
+    variables = {
+        "HOME": str(tmp_path / "home"),
+        "XDG_CONFIG_DIRS": str(tmp_path / "xdg"),
+        "XDG_CONFIG_HOME": str(tmp_path / "config"),
+    }
+    files = {
+        "global": tmp_path / "xdg" / "pip" / "pip.conf",
+        "system": tmp_path / "system.conf",
+        "legacy": tmp_path / "home" / ".pip" / "pip.conf",
+        "user": tmp_path / "config" / "pip" / "pip.conf",
+        "site": tmp_path / "env" / "pip.conf",
+        "chosen": tmp_path / "chosen.conf",
+    }
+
+    def read(written, environ=None, command="install"):
+        for name, text in written.items():
+            files[name].parent.mkdir(parents=True, exist_ok=True)
+            files[name].write_text(text, encoding="utf-8")
+        more = {name: value.format(chosen=files["chosen"]) for name, value in (environ or {}).items()}
+        return dict(read_configuration(tmp_path / "env", {**variables, **more}, command))
+
+    return read
+
+
+GLOBAL = "[global]\nindex-url = https://{0}\n"
+INSTALL = "[install]\nindex-url = https://{0}\n"
+
+
+@pytest.mark.parametrize(
+    ("written", "environ", "url"),
+    [
+        ({}, {}, None),
+        ({"global": GLOBAL.format("global")}, {}, "global"),
+        ({"global": GLOBAL.format("global"), "system": GLOBAL.format("system")}, {}, "system"),
+        ({"system": GLOBAL.format("system"), "legacy": GLOBAL.format("legacy")}, {}, "legacy"),
+        ({"legacy": GLOBAL.format("legacy"), "user": GLOBAL.format("user")}, {}, "user"),
+        ({"user": GLOBAL.format("user"), "site": GLOBAL.format("site")}, {}, "site"),
+        ({"site": GLOBAL.format("site"), "chosen": GLOBAL.format("chosen")}, {}, "site"),
+        (
+            {"site": GLOBAL.format("site"), "chosen": GLOBAL.format("chosen")},
+            {"PIP_CONFIG_FILE": "{chosen}"},
+            "chosen",
+        ),
+        ({"site": GLOBAL.format("site")}, {"PIP_INDEX_URL": "https://variable"}, "variable"),
+        ({"site": GLOBAL.format("site")}, {"PIP_INDEX_URL": ""}, "site"),
+        ({"site": GLOBAL.format("site")}, {"PIP_CONFIG_FILE": os.devnull}, None),
+        ({}, {"PIP_CONFIG_FILE": os.devnull, "PIP_INDEX_URL": "https://variable"}, "variable"),
+        # a chosen file takes the place of the user's, not of the others
+        ({"user": GLOBAL.format("user"), "chosen": "[global]\n"}, {"PIP_CONFIG_FILE": "{chosen}"}, None),
+        ({"user": GLOBAL.format("user")}, {"PIP_CONFIG_FILE": "{chosen}"}, "user"),
+        # the command's own section wins, whichever file it stands in
+        ({"global": INSTALL.format("own"), "user": GLOBAL.format("user")}, {}, "own"),
+        ({"user": "[list]\nindex-url = https://list\n"}, {}, None),
+        ({"user": GLOBAL.format("user"), "site": "[global]\nindex-url =\n"}, {}, None),
+        ({"user": GLOBAL.format("user"), "site": "not a configuration"}, {}, "user"),
+    ],
+)
+def test_the_order_of_the_places(written, environ, url, place):
+    assert place(written, environ).get("index-url") == (url and f"https://{url}")
+
+
+def test_keys_are_options_names(place):
+    text = "[global]\nno_deps = true\n--pre = yes\nUpgrade-Strategy = eager\n[install]\nfind-links =\n  a\n  b\n"
+    found = place({"user": text}, {"PIP_NO_BINARY": ":all:", "PIP_CONFIG_FILE": "/missing", "PIPX_HOME": "x"})
+    assert found == {
+        "no-deps": "true",
+        "pre": "yes",
+        "upgrade-strategy": "eager",
+        "find-links": "\na\nb",
+        "no-binary": ":all:",
+    }
+
+
+def test_another_command_has_another_section(place):
+    text = "[global]\nyes = 0\n[uninstall]\nyes = 1\n"
+    assert place({"user": text}, command="uninstall") == {"yes": "1"}
+    assert place({"user": text}) == {"yes": "0"}
