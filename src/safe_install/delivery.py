@@ -1,0 +1,193 @@
+"""From a plan to a full stage: every file fetched, its hash compared, the wheel verified, and unpacked beside the
+environment."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+from typing import Mapping, Optional, Sequence, Set, Tuple
+
+from packaging.utils import NormalizedName, canonicalize_name
+
+from safe_install.errors import HashMismatch, PipFailed, Refused
+from safe_install.guard import Expectation, installed_subjects, subject_of, with_subjects
+from safe_install.health.report import Subject
+from safe_install.index.document import known_projects, load_project
+from safe_install.models import Plan, Step
+from safe_install.planner import Planner, canonical, make_folder
+from safe_install.resolve import plan as planning
+from safe_install.resolve.plan import TORCH
+from safe_install.resolve.request import InstallRequest
+from safe_install.transaction.stage import StagedWheel, fill_stage, stage_editables
+from safe_install.wheels.archive import Artifact, open_wheel
+from safe_install.wheels.fetch import find_local_path
+from safe_install.wheels.native import links_torch
+
+SPACE_FACTOR = 1.4  # unpacked files and their bytecode
+SPACE_MARGIN = 64 * 2**20  # bytes: journal, RECORDs, what the file system itself needs
+LARGE_WHEEL = 64 * 2**20  # bytes; hashing torch's 9,000 members takes 2.5 s
+
+
+class Delivery:
+    """The files of one plan."""
+
+    def __init__(self, planner: Planner, plan: Plan, work: Path) -> None:
+        self.planner = planner
+        self.plan = plan
+        self.request, self.environment, self.world = planner.request, planner.environment, planner.world
+        self._pip, self._timings = planner.pip, planner.timings
+        self._artifacts = dict(planner.artifacts)
+        self._fetched = make_folder(work / "fetched")  # what pip downloads or builds
+        self._stage_links = make_folder(work / "stage")
+
+    def fetch(self) -> None:
+        """Bring every file of the plan to disk, hashes checked, wheels verified."""
+        for step in self.plan.steps:
+            self._take_local(step)
+        wanted = [step for step in self.plan.steps if step.name not in self._artifacts and step.kind != "editable"]
+        if not wanted:
+            return
+        # pip compares hashes for all lines of a run or for none: what has no hash (a folder, a repository) goes apart.
+        hashed = [step for step in wanted if step.sha256 and not _is_from_repository(step)]
+        others = [step for step in wanted if step not in hashed]
+        with self._timings.stage("fetch", self.world.reporter):
+            task = f"fetch {', '.join(step.name for step in wanted[:3])}{' ...' if len(wanted) > 3 else ''}"
+            self.world.reporter.task_started(task)
+            for group in (hashed, others):
+                if group:
+                    self._pip.fetch(
+                        [_requirement_line(step) for step in group],
+                        self._fetched,
+                        options=self.request.fetch_options,
+                        on_line=lambda line: self.world.reporter.task_advanced(task, 0, line),
+                    )
+            self.world.reporter.task_ended(task)
+            self._open_fetched(wanted)
+
+    def _take_local(self, step: Step) -> None:
+        """A wheel that lies on this machine needs no pip to bring it."""
+        url = str((step.download_info or {}).get("url", ""))
+        if step.kind != "wheel" or step.name in self._artifacts or not url.startswith("file:"):
+            return
+        path = find_local_path(url)
+        if path is not None and path.is_file():
+            self._artifacts[step.name] = _open(path, step.sha256)
+
+    def _open_fetched(self, wanted: Sequence[Step]) -> None:
+        by_name = {step.name: step for step in wanted}
+        for path in sorted(self._fetched.glob("*.whl")):
+            name = canonicalize_name(path.name.split("-")[0])
+            step = by_name.get(name)
+            if step is None:
+                continue
+            promised = step.sha256 if step.kind == "wheel" else None
+            artifact = _open(path, promised)
+            if str(artifact.version) != canonical(step.version) and step.kind == "wheel":
+                raise HashMismatch(
+                    f"{path.name} holds {name} {artifact.version}, and {step.version} was planned",
+                    hint="The index changed meanwhile: run the command again.",
+                )
+            self._artifacts[name] = artifact
+        missing = [step.name for step in wanted if step.name not in self._artifacts]
+        if missing:
+            raise PipFailed(f"pip brought no wheel of {', '.join(missing)}", hint="Run the command again with -v.")
+
+    def check_space(self) -> None:
+        """Old and new files lie side by side until the end. Errors: Refused, before anything is written there."""
+        prefix = self.environment.interpreter.prefix
+        size = sum(artifact.unpacked_size for artifact in self._artifacts.values())
+        wanted = int(SPACE_FACTOR * size) + SPACE_MARGIN
+        free = shutil.disk_usage(str(prefix)).free
+        if free < wanted:
+            raise Refused(
+                f"{prefix} has {free // 2**20} MiB free and this needs about {wanted // 2**20} MiB",
+                hint="Make room, or let old changes go: safe-install history --prune --keep 1.",
+            )
+
+    def stage(self, stage: Path) -> None:
+        """Unpack every wheel of the plan below `stage`."""
+        wheels = [
+            StagedWheel(step, artifact.path, str(artifact.version), len(artifact.files))
+            for step in self.plan.steps
+            for artifact in [self._artifacts.get(step.name)]
+            if artifact is not None
+        ]
+        fill_stage(
+            self._pip,
+            stage,
+            wheels,
+            folder=self._stage_links,
+            compile_bytecode=self.request.compile_bytecode,
+            options=("--user",) if self.request.place == "user" else (),
+            reporter=self.world.reporter,
+        )
+        editable = [step for step in self.plan.steps if step.kind == "editable"]
+        stage_editables(self._pip, stage, editable, options=self.request.fetch_options, reporter=self.world.reporter)
+
+    # --- what is expected afterwards ---------------------------------------------------------------
+
+    def subjects(self) -> Tuple[Subject, ...]:
+        """Every extension that is there or comes."""
+        coming = [self._subject(step.name) for step in self.plan.steps]
+        return with_subjects(
+            installed_subjects(self.environment), [subject for subject in coming if subject is not None]
+        )
+
+    def _subject(self, name: NormalizedName) -> Optional[Subject]:
+        """The questions about one distribution of the plan; None for one that has nothing to do with torch."""
+        if name in known_projects():
+            return subject_of(load_project(name))
+        artifact = self._artifacts.get(name)
+        if artifact is None or not self.planner.has_torch() or name == TORCH or planning.is_guarded(name):
+            return None
+        if not artifact.native_objects or not links_torch(artifact):
+            return None
+        return Subject(name, artifact.top_level)
+
+    def expectation(self, kept: Set[NormalizedName]) -> Expectation:
+        """What the verdict must know about the request."""
+        requested: Set[str] = set()
+        for subject in self.subjects():
+            if any(step.name == subject.name for step in self.plan.steps):
+                requested |= {subject.name, *subject.imports}
+        torch = next((step for step in self.plan.steps if step.name == TORCH), None)
+        return Expectation(
+            requested=frozenset(requested),
+            torch_requested=torch is not None,
+            cuda_loss_requested=torch is not None and _is_cpu_build(self.request, torch),
+            require_cuda=self.request.own.require_cuda,
+            no_rollback=self.request.own.no_rollback,
+            kept=frozenset(kept),
+        )
+
+
+def _requirement_line(step: Step) -> str:
+    """The line that makes pip bring exactly this."""
+    info: Mapping[str, object] = step.download_info or {}
+    url = str(info.get("url", step.url or ""))
+    vcs = info.get("vcs_info")
+    if isinstance(vcs, dict):
+        return f"{step.name} @ {vcs['vcs']}+{url}@{vcs['commit_id']}{_fragment(info)}"
+    line = f"{step.name} @ {url}{_fragment(info)}" if step.is_direct else f"{step.name}=={step.version}"
+    return f"{line} --hash=sha256:{step.sha256}" if step.sha256 else line
+
+
+def _open(path: Path, promised: Optional[str]) -> Artifact:
+    """The wheel, verified. Where an index promised the hash of a large file, its members are not hashed once more."""
+    return open_wheel(path, sha256=promised, verify_members=promised is None or path.stat().st_size < LARGE_WHEEL)
+
+
+def _is_from_repository(step: Step) -> bool:
+    return "vcs_info" in (step.download_info or {})
+
+
+def _fragment(info: Mapping[str, object]) -> str:
+    subdirectory = info.get("subdirectory")
+    return f"#subdirectory={subdirectory}" if subdirectory else ""
+
+
+def _is_cpu_build(request: InstallRequest, step: Step) -> bool:
+    """Did the person write a CPU build of torch (`torch==2.4.1+cpu`)? Then losing CUDA is what was asked for."""
+    return (step.version or "").endswith("+cpu") and any(
+        "+cpu" in entry.text for entry in request.entries if planning.requirement_name(entry.text) == TORCH
+    )

@@ -1,0 +1,532 @@
+"""From a request to a plan: extensions chosen by us, everything else by pip under our constraints.
+
+Nothing of the environment is touched here; the wheels of the chosen extensions are brought to disk, because their
+metadata is part of the question.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import re
+from pathlib import Path
+from typing import Dict, Iterator, List, Optional, Sequence, Set, Tuple
+
+from packaging.requirements import InvalidRequirement, Requirement
+from packaging.utils import NormalizedName, canonicalize_name
+from packaging.version import InvalidVersion, Version
+
+from safe_install.choice import Chooser, Wishes, describe_pins, describe_torch
+from safe_install.errors import HashMismatch, NoCandidate, PipFailed, Refused, SafeInstallError
+from safe_install.events import Reporter
+from safe_install.guard import Before
+from safe_install.health.report import unmet_requirements
+from safe_install.index.document import known_projects, load_project
+from safe_install.models import (
+    Candidate,
+    CandidateKind,
+    Environment,
+    Finding,
+    HostAnswer,
+    HostAnswerKind,
+    Plan,
+    Rejection,
+    Severity,
+    Step,
+    TorchBuild,
+)
+from safe_install.ports import Timings, World
+from safe_install.resolve import plan as planning
+from safe_install.resolve.plan import TORCH
+from safe_install.resolve.request import InstallRequest
+from safe_install.resolve.target import planned_torch
+from safe_install.system.pip import PipRunner
+from safe_install.wheels.archive import Artifact
+
+MAX_ROUNDS = 6  # pip is asked again when its answer names a project that only we can choose
+
+
+class Planner:
+    """The choices of one install command, and the plan that comes of them."""
+
+    def __init__(
+        self,
+        request: InstallRequest,
+        environment: Environment,
+        before: Before,
+        world: World,
+        timings: Timings,
+        work: Path,
+    ) -> None:
+        self.request = request
+        self.environment = environment
+        self.world = world
+        self._before = before
+        self.timings = timings
+        self._links = make_folder(work / "links")  # the chosen wheels: pip's find-links page
+        self._pip: Optional[PipRunner] = None
+        self._chooser = Chooser(environment, _wishes(request), world)
+        self._extensions: Dict[NormalizedName, Requirement] = {}
+        self._pins: Dict[NormalizedName, Candidate] = {}
+        self.artifacts: Dict[NormalizedName, Artifact] = {}
+        self._rejections: List[Rejection] = []
+        self._answers: List[HostAnswer] = []
+        self.coming_torch: Optional[TorchBuild] = None
+        self._named = request.named_on_command_line
+        self._released = planning.names_released(
+            environment, named=self._named, allow_torch_change=request.own.allow_torch_change
+        )
+
+    @property
+    def pip(self) -> PipRunner:
+        """pip, found when it is first needed."""
+        if self._pip is None:
+            self._pip = PipRunner(self.environment.interpreter, cache_dir=self.world.cache_dir)
+        return self._pip
+
+    # --- what to install ---------------------------------------------------------------------------
+
+    def make_plan(self) -> Plan:
+        """The plan, or Refused, NoCandidate, PipFailed."""
+        extensions, ordinary = self._split()
+        if extensions and self._torch_will_change():
+            self._plan_for_coming_torch()
+        with self.timings.stage("resolve", self.world.reporter):
+            ordinary = not self._choose_unless_torch_may_move(extensions) or ordinary
+        if ordinary or not self._is_closed():
+            with self.timings.stage("pip", self.world.reporter):
+                steps = self._ask_pip()
+        else:
+            self._tell_satisfied(extensions)
+            steps = planning.steps_of_pins(tuple(self._pins.values()), self.environment, requested=self._named)
+            steps = tuple(self._with_artifact(step) for step in steps)
+        plan = Plan(
+            planning.explained(steps),
+            self._constraints(),
+            tuple(self._rejections),
+            tuple(self._answers),
+            self.environment.fingerprint,
+        )
+        self._check(plan)
+        return plan
+
+    def _split(self) -> Tuple[List[Requirement], bool]:
+        """The requirements that the wheel index answers, and whether there are others (which pip answers)."""
+        extensions: List[Requirement] = []
+        ordinary = bool(self.request.editables)
+        known = known_projects()
+        for entry in self.request.entries:
+            requirement = _parse(entry.text)
+            if requirement is None or requirement.url or canonicalize_name(requirement.name) not in known:
+                ordinary = True
+            elif planning.applies(requirement, self.environment):
+                extensions.append(requirement)
+        return extensions, ordinary
+
+    def _choose_unless_torch_may_move(self, extensions: Sequence[Requirement]) -> bool:
+        """Choose for the torch that is there. False: nothing fits it, another torch is permitted, so pip decides."""
+        try:
+            self._choose(extensions)
+        except (NoCandidate, Refused) as error:
+            if not self.request.own.allow_torch_change:
+                raise
+            self.world.reporter.note(f"{error.message.splitlines()[0]}: pip chooses, and torch may move with it")
+            self._extensions.clear()
+            return False
+        return True
+
+    def _torch_will_change(self) -> bool:
+        """Is torch missing, or asked for in another version than the installed one?"""
+        wanted = [
+            requirement
+            for entry in self.request.entries
+            for requirement in [_parse(entry.text)]
+            if requirement is not None and canonicalize_name(requirement.name) == TORCH
+        ]
+        if self.environment.torch is None:
+            if not wanted:
+                raise NoCandidate(
+                    f"torch is not installed for {self.environment.interpreter.executable}, so no extension can fit it",
+                    hint="Install torch first, or name it too: safe-install torch torch-scatter.",
+                )
+            return True
+        return TORCH in self._named and not all(
+            planning.is_satisfied(requirement, self.environment) for requirement in wanted
+        )
+
+    def _plan_for_coming_torch(self) -> None:
+        """Extensions are chosen for the torch that this same command installs. Nothing can be built against it yet."""
+        texts = [entry.text for entry in self.request.entries if planning.requirement_name(entry.text) == TORCH]
+        with self.timings.stage("pip", self.world.reporter):
+            said = _Said(self.world.reporter)
+            try:
+                report = self.pip.dry_run(
+                    [*self.request.fetch_options, *texts],
+                    constraints=(),
+                    find_links=(),
+                    on_output=said.output,
+                    on_error=said.error_output,
+                )
+            except PipFailed:
+                said.relay()
+                raise
+            finally:
+                said.close()
+        steps = planning.steps_of_report(report, self.environment, {})
+        coming = next((step for step in steps if step.name == TORCH), None)
+        if coming is None or coming.version is None:
+            return
+        build = planned_torch(coming.version, self.environment.interpreter.platform)
+        planned = dataclasses.replace(
+            self.environment,
+            torch=build,
+            installed=planning.planned_distributions(Plan(steps), self.environment),
+        )
+        self.world.reporter.note(f"torch {build.runtime_version} will be installed: extensions are chosen for it")
+        wishes = dataclasses.replace(_wishes(self.request), no_build=True)
+        self.coming_torch = build
+        self._chooser = Chooser(planned, wishes, self.world)
+
+    def _choose(self, requirements: Sequence[Requirement]) -> None:
+        """Choose together with all extensions chosen before, then bring each new pin as a verified wheel."""
+        if not requirements:
+            return
+        for requirement in requirements:
+            name = canonicalize_name(requirement.name)
+            present = self._extensions.get(name)
+            if present is not None:
+                requirement = Requirement(f"{requirement.name}{present.specifier & requirement.specifier}")
+            self._extensions[name] = requirement
+        wanted = tuple(self._extensions.values())
+        constraints = [parsed for entry in self.request.constraints for parsed in [_parse(entry.text)] if parsed]
+        try:
+            resolution = self._chooser.choose(wanted, constraints=constraints, upgrade=self._upgrade(wanted))
+        except NoCandidate as error:
+            if self.coming_torch is not None and not self.request.own.no_build:
+                error.hint = (
+                    f"Nothing can be built against a torch that is not there yet: install torch "
+                    f"{self.coming_torch.version} first, then the extension is built against it."
+                )
+            raise
+        self._rejections = list(resolution.rejections)
+        self._answers = list(resolution.answers)
+        for sentence in describe_pins(resolution):
+            self.world.reporter.note(sentence)
+        self._tell_hosts_down(resolution.pins)
+        for pin in resolution.pins:
+            if not self._is_there(pin) and self._pins.get(pin.name) != pin:
+                self._bring(pin)
+
+    def _tell_hosts_down(self, pins: Sequence[Candidate]) -> None:
+        """A source build that a host's silence is the reason for should not look like the normal case."""
+        built = {pin.name for pin in pins if pin.kind is CandidateKind.SDIST}
+        for answer in self._answers:
+            if answer.project in built and answer.kind is HostAnswerKind.DOWN:
+                self.world.reporter.warn(f"{answer.project}: {answer.host} {answer.detail or 'does not answer'}")
+
+    def _upgrade(self, requirements: Sequence[Requirement]) -> Set[NormalizedName]:
+        """The names for which being installed is no reason to stay: -U, or broken beside this torch."""
+        names = {canonicalize_name(requirement.name) for requirement in requirements}
+        if self.request.upgrade or self.request.force_reinstall:
+            return names
+        return {name for name in names if self._is_broken(name)}
+
+    def _is_broken(self, name: NormalizedName) -> bool:
+        """Is it installed, and does it not load? Then the same version for this torch is worth installing."""
+        if name not in self.environment.installed:
+            return False
+        report, project = self._before.report(), load_project(name)
+        answers = {**report.imports, **report.operations}
+        asked = [answers.get(key) for key in (*project.imports, f"{name} native part", f"{name} on cpu")]
+        return any(answer is not None and not answer.ok for answer in asked)
+
+    def _is_there(self, pin: Candidate) -> bool:
+        """Is this very version installed and sound? `-U` does not install it again, as with pip."""
+        found = self.environment.installed.get(pin.name)
+        if pin.kind is CandidateKind.INSTALLED:
+            return True
+        if found is None or self.request.force_reinstall or self._is_broken(pin.name):
+            return False
+        return canonical(found.version) == str(pin.version)
+
+    def _bring(self, pin: Candidate) -> None:
+        if self.request.own.dry_run and pin.kind is CandidateKind.SDIST:
+            # A dry run builds nothing: the plan says that it would.
+            self._pins[pin.name] = pin
+            return
+        with self.timings.stage("fetch", self.world.reporter):
+            pin, artifact = self._chooser.bring(pin, self.pip)
+            self._check_hashes(pin, artifact)
+        self._pins[pin.name] = pin
+        self.artifacts[pin.name] = artifact
+        link = self._links / artifact.path.name
+        if not link.exists():
+            link.symlink_to(artifact.path.resolve())
+
+    def _check_hashes(self, pin: Candidate, artifact: Artifact) -> None:
+        """The --hash options of a requirements file hold for the files that we choose, too."""
+        for entry in self.request.entries:
+            if not entry.hashes or planning.requirement_name(entry.text) != pin.name:
+                continue
+            if pin.kind is CandidateKind.WHEEL and f"sha256:{artifact.sha256}" not in entry.hashes:
+                raise HashMismatch(
+                    f"{entry.origin}: {pin.link.filename} from {pin.link.url} has sha256 {artifact.sha256}, "
+                    "which is none of the hashes given there",
+                    hint=f"If that is the file that you want, add --hash=sha256:{artifact.sha256}.",
+                )
+
+    def _is_closed(self) -> bool:
+        """Is everything that the chosen wheels require installed or chosen? Then pip has nothing to add."""
+        if self.request.no_deps:
+            return True
+        coming = set(self._pins)
+        return all(
+            planning.are_satisfied(artifact.requires_dist, self.environment, coming=coming)
+            and planning.are_satisfied(self._pins[name].requires, self.environment, coming=coming)
+            for name, artifact in self.artifacts.items()
+        )
+
+    def _tell_satisfied(self, requirements: Sequence[Requirement]) -> None:
+        """pip's own words for what is there already."""
+        for requirement in requirements:
+            found = self.environment.installed.get(canonicalize_name(requirement.name))
+            if found is not None and found.name not in self._pins:
+                self.world.reporter.output(
+                    f"Requirement already satisfied: {requirement} in {found.location} ({found.version})"
+                )
+
+    def _with_artifact(self, step: Step) -> Step:
+        artifact = self.artifacts.get(step.name)
+        if artifact is None:
+            return step
+        return dataclasses.replace(
+            step,
+            version=str(artifact.version),
+            sha256=artifact.sha256,
+            requires=tuple(artifact.requires_dist),
+        )
+
+    def _constraints(self) -> Tuple[str, ...]:
+        guard = planning.guard_constraints(self.environment, released=self._released | set(self._pins))
+        pins = tuple(f"{name}=={self.artifacts[name].version}" for name in self._pins if name in self.artifacts)
+        coming = (f"torch=={self.coming_torch.version}",) if self.coming_torch else ()
+        return guard + coming + pins
+
+    # --- pip's part --------------------------------------------------------------------------------
+
+    def _ask_pip(self) -> Tuple[Step, ...]:
+        """pip's plan under our constraints; asked again as long as it names extensions that we have to choose."""
+        for _ in range(MAX_ROUNDS):
+            said = _Said(self.world.reporter)
+            try:
+                report = self.pip.dry_run(
+                    self._pip_arguments(),
+                    constraints=self._constraints(),
+                    find_links=[self._links] if self._pins else [],
+                    on_output=said.output,
+                    on_error=said.error_output,
+                    report_file=self.request.report_file,
+                )
+            except PipFailed as error:
+                if self._choose_named_in(error.output):
+                    continue
+                refusal = self._refusal(error)
+                if refusal is error:
+                    said.relay()
+                    error.was_relayed = True
+                raise refusal from error
+            finally:
+                said.close()
+            steps = planning.steps_of_report(report, self.environment, self._pins)
+            if self._choose_in(steps):
+                continue
+            said.relay()
+            return tuple(self._with_artifact(step) for step in steps)
+        raise Refused(
+            f"pip's plan still changes after {MAX_ROUNDS} rounds of choosing extensions",
+            hint="Name the versions of the extensions explicitly.",
+        )
+
+    def _pip_arguments(self) -> List[str]:
+        """The person's own words; hidden requirements of the pins (which their metadata does not name) are added."""
+        hidden = [
+            text
+            for pin in self._pins.values()
+            for text in pin.requires
+            if planning.requirement_name(text) not in self._pins
+        ]
+        return [*self.request.dry_run_arguments, *hidden]
+
+    def _choose_named_in(self, output: str) -> bool:
+        """pip failed on a project that only we can choose: choose it, and say that it is worth asking again."""
+        if not self.has_torch():
+            return False
+        names = [
+            name
+            for name in planning.names_in_failure(output, known_projects())
+            if name not in self._extensions and name not in self.environment.installed
+        ]
+        if not names:
+            return False
+        self._choose([Requirement(_requirement_in(output, name)) for name in names])
+        return True
+
+    def _choose_in(self, steps: Sequence[Step]) -> bool:
+        """pip's plan brings extensions that it cannot judge: choose them ourselves."""
+        if not self.has_torch() or (self.coming_torch is None and self._moves_torch(steps)):
+            return False
+        known = known_projects()
+        unchosen = [step for step in steps if step.name in known and step.name not in self._pins and not step.is_direct]
+        if not unchosen:
+            return False
+        wanted = [Requirement(f"{step.name}{_specifiers(step.name, steps)}") for step in unchosen]
+        try:
+            self._choose(wanted)
+        except (NoCandidate, Refused) as error:
+            reasons = "; ".join(step.because for step in unchosen if not step.requested)
+            raise Refused(
+                f"{error.message}{f' ({reasons})' if reasons else ''}",
+                hint=error.hint,
+                rejections=error.rejections,
+            ) from error
+        return True
+
+    def has_torch(self) -> bool:
+        """Is there a torch, or does one come with this change?"""
+        return self.environment.torch is not None or self.coming_torch is not None
+
+    def _moves_torch(self, steps: Sequence[Step]) -> bool:
+        return any(step.name == TORCH for step in steps)
+
+    def _refusal(self, error: PipFailed) -> SafeInstallError:
+        """pip's failure, or, where our guard was the reason, the refusal that names who wanted torch moved."""
+        constraints = planning.guard_constraints(self.environment, released=self._released)
+        reason = planning.conflict_reason(error.output, constraints)
+        if reason is None:
+            return error
+        finding = Finding("torch-moved", Severity.ERROR, "torch", reason)
+        return Refused(
+            f"this would move {describe_torch(self.environment).split(',')[0]}: {reason}",
+            hint="Ask for a version that works with the installed torch, or permit the change with "
+            "--allow-torch-change.",
+            findings=(finding,),
+        )
+
+    # --- checks before anything is touched ---------------------------------------------------------
+
+    def _check(self, plan: Plan) -> None:
+        findings = list(planning.check_plan(plan, self.environment, released=self._released))
+        if not findings and not self.request.no_deps:
+            findings += self._newly_unmet(plan)
+        if findings:
+            raise Refused(
+                findings[0].detail,
+                hint=findings[0].hint,
+                findings=findings,
+                rejections=plan.rejections,
+            )
+
+    def _newly_unmet(self, plan: Plan) -> Iterator[Finding]:
+        """Requirements of what was there before that the plan would break; pip says so too, and goes on."""
+        markers = self.environment.interpreter.markers
+        kept = planning.kept_names(plan, self.environment)
+        old = set(unmet_requirements(self.environment.installed, markers, of=kept))
+        after = planning.planned_distributions(plan, self.environment)
+        for text in unmet_requirements(after, markers, of=kept):
+            if text not in old:
+                yield Finding(
+                    "requirement-unmet",
+                    Severity.ERROR,
+                    text.split()[0],
+                    f"after this {text}",
+                    "Name both in one command, in versions that fit each other.",
+                )
+
+
+class _Said:
+    """What pip says in one round: kept, because a round may turn out to be not the last one."""
+
+    def __init__(self, reporter: Reporter) -> None:
+        self._reporter = reporter
+        self._lines: List[Tuple[bool, str]] = []
+        reporter.task_started("pip resolves")
+
+    def output(self, line: str) -> None:
+        """A line of its stdout."""
+        self._lines.append((True, line))
+        self._reporter.task_advanced("pip resolves", 0, line)
+
+    def error_output(self, line: str) -> None:
+        """A line of its stderr."""
+        self._lines.append((False, line))
+
+    def close(self) -> None:
+        """The round is over."""
+        self._reporter.task_ended("pip resolves")
+
+    def relay(self) -> None:
+        """As pip would have said it; its "Would install" is ours to say."""
+        for is_stdout, line in self._lines:
+            if not is_stdout:
+                self._reporter.error_output(line)
+            elif not line.startswith("Would install "):
+                self._reporter.output(line)
+
+
+# --- small decisions -------------------------------------------------------------------------------
+
+
+def _wishes(request: InstallRequest) -> Wishes:
+    return Wishes(
+        offline=request.own.offline,
+        no_build=request.own.no_build,
+        pre=request.pre,
+        upgrade=request.upgrade,
+        require_hashes=request.require_hashes,
+        index_url=request.index_url,
+        find_links=request.find_links,
+        no_index=request.no_index,
+    )
+
+
+def make_folder(path: Path) -> Path:
+    """A new folder."""
+    path.mkdir(parents=True)
+    return path
+
+
+def _parse(text: str) -> Optional[Requirement]:
+    try:
+        return Requirement(text)
+    except InvalidRequirement:
+        return None
+
+
+def _requirement_in(output: str, name: NormalizedName) -> str:
+    """The requirement on `name` as pip's failure words it, with its specifier when there is one."""
+    pattern = "[-_.]+".join(re.escape(part) for part in name.split("-"))
+    for match in re.finditer(rf"(?i)\b{pattern}\b\s*((?:[<>=!~]=?=?\s*[\w.*+!]+\s*,?\s*)+)", output):
+        requirement = _parse(f"{name}{match.group(1).strip().rstrip(',')}")
+        if requirement is not None:
+            return str(requirement)
+    return str(name)
+
+
+def _specifiers(name: NormalizedName, steps: Sequence[Step]) -> str:
+    """All specifiers on `name` among the requirements of the steps."""
+    found = set()
+    for step in steps:
+        for text in step.requires:
+            requirement = _parse(text)
+            if requirement is None or canonicalize_name(requirement.name) != name:
+                continue
+            if requirement.marker is None or "extra" not in str(requirement.marker):
+                found |= {str(specifier) for specifier in requirement.specifier}
+    return ",".join(sorted(found))
+
+
+def canonical(version: Optional[str]) -> str:
+    """A version in its one form, where it has one."""
+    try:
+        return str(Version(version or ""))
+    except InvalidVersion:
+        return version or ""
