@@ -104,7 +104,9 @@ def test_installs_and_leaves_nothing_of_its_own(zipapp, python, tmp_path):
     out = run(python, zipapp, "--python", inside, "install", "--no-index", make_wheel(tmp_path))
     assert "Successfully installed tiny-thing-1.0" in out
     assert names_of(environment) - before == {"tiny_thing.py", "tiny_thing-1.0.dist-info", "__pycache__"}
-    answer = subprocess.run([str(inside), "-c", "import tiny_thing; print(tiny_thing.ANSWER)"], capture_output=True, text=True, check=True)
+    answer = subprocess.run(
+        [str(inside), "-c", "import tiny_thing; print(tiny_thing.ANSWER)"], capture_output=True, text=True, check=True
+    )
     assert answer.stdout == "42\n"
     run(python, zipapp, "--python", inside, "undo")
     assert names_of(environment) - {"__pycache__"} == before - {"__pycache__"}

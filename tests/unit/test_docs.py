@@ -1,0 +1,104 @@
+"""The documents say what the program does: its options, its commands, its modules; and both READMEs the same."""
+
+from __future__ import annotations
+
+import os
+import re
+from pathlib import Path
+
+import pytest
+
+from safe_install.commands import declared_options
+from safe_install.models import HostAnswerKind, Outcome
+from safe_install.resolve.request import route
+
+ROOT = Path(__file__).resolve().parents[2]
+READMES = ("README.md", "README.zh-CN.md")
+CODE = re.compile(r"^```(\w*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+
+
+def read(name):
+    return (ROOT / name).read_text(encoding="utf-8")
+
+
+def headings(text):
+    return re.findall(r"^(#+) ", CODE.sub("", text), re.MULTILINE)
+
+
+def table_rows(text):
+    """The first cell of each row of each table."""
+    return [re.findall(r"`([^`]+)`", row) for row in re.findall(r"^\| ([^|]*(?:\\\|[^|]*)?) \|", CODE.sub("", text), re.M)]
+
+
+@pytest.mark.parametrize("readme", READMES)
+@pytest.mark.parametrize("command", sorted(declared_options()))
+def test_every_option_stands_in_the_readme(readme, command):
+    text = read(readme)
+    assert f"`safe-install {command}`" in text
+    for option in declared_options()[command]:
+        assert re.search(rf"^\| `{option}[ `][^|]*(\\\|[^|]*)?\| ([^|]*\b{command}\b|all|全部)", text, re.M), option
+
+
+@pytest.mark.parametrize("readme", READMES)
+def test_the_readme_invents_no_option(readme):
+    known = {option for options in declared_options().values() for option in options} | {"--help"}
+    rows = re.findall(r"^\| `(--[a-z0-9-]+)", read(readme), re.MULTILINE)
+    assert set(rows) == known
+    assert len(rows) == len(known)
+
+
+def test_both_readmes_have_the_same_structure():
+    english, chinese = (read(name) for name in READMES)
+    assert headings(english) == headings(chinese)
+    assert CODE.findall(english) == CODE.findall(chinese)
+    assert table_rows(english) == table_rows(chinese)
+
+
+def test_the_commands_of_the_readme_exist():
+    shown = [line[2:] for language, block in CODE.findall(read("README.md")) for line in block.splitlines() if line[:2] == "$ "]
+    scripts = {words[0] for words in (line.split() for line in shown) if words[0].startswith("./scripts/")}
+    assert scripts >= {"./scripts/demo", "./scripts/test", "./scripts/build_zipapp"}
+    for script in scripts:
+        assert os.access(str(ROOT / script), os.X_OK), script
+    ours = [line.split() for line in shown if line.startswith("safe-install ")]
+    assert {route(words[1:]).command for words in ours} >= {"install", "verify", "explain", "history", "undo"}
+    # Every option that an example uses is one of ours; pip's own are not used there.
+    for words in ours:
+        command = route(words[1:]).command
+        for word in (word for word in words[1 : (words.index("|") if "|" in words else None)] if word.startswith("--")):
+            assert word == "--version" or word in declared_options()[command], (command, word)
+
+
+def test_links_lead_somewhere():
+    for name in (*READMES, "CHANGELOG.md", "docs/architecture.md", "docs/transaction.md"):
+        folder = (ROOT / name).parent
+        for target in re.findall(r"\]\(([^)#:]+)\)", read(name)):
+            assert (folder / target).exists(), (name, target)
+
+
+def test_the_readme_never_tells_to_install_the_other_project():
+    for name in READMES:
+        assert not re.search(r"(pip|pipx|uv tool) install (-\S+ )*safe-install\b", read(name))
+
+
+def test_every_module_stands_in_the_architecture():
+    (listing,) = [block for _, block in CODE.findall(read("docs/architecture.md"))]
+    source = ROOT / "src" / "safe_install"
+    folder, told = "", set()
+    for line in listing.partition("src/safe_install/\n")[2].partition("\nscripts/")[0].splitlines():
+        head = re.match(r"^  (\w+)/ ", line)
+        if head:
+            folder = f"{head.group(1)}/"
+        elif not line.startswith("    "):
+            folder = ""
+        told |= {f"{folder}{name}" for name in re.findall(r"(?<![/\w])(\w+\.py)\b", line)}
+    real = {path.relative_to(source).as_posix() for path in source.rglob("*.py")}
+    assert told == {path for path in real if path == "__init__.py" or not path.endswith("__init__.py")}
+
+
+def test_the_changelog_names_the_outcomes_and_answers_beyond_the_common_ones():
+    text = read("CHANGELOG.md")
+    for outcome in (Outcome.UNINSTALLED, Outcome.UNDONE, Outcome.RECOVERED, Outcome.LISTED, Outcome.EXPLAINED):
+        assert f"`{outcome.value}`" in text
+    for kind in HostAnswerKind:
+        assert f"`{kind.value}`" in text
