@@ -1,4 +1,4 @@
-"""The one-file form under the oldest and the newest Python: it answers, it installs, and it leaves nothing of itself behind."""
+"""The one-file form under the oldest and the newest Python: it answers, installs, and leaves nothing of itself behind."""
 
 from __future__ import annotations
 
@@ -6,7 +6,6 @@ import base64
 import hashlib
 import json
 import os
-import shutil
 import subprocess
 import sys
 import zipfile
@@ -14,20 +13,10 @@ from pathlib import Path
 
 import pytest
 
+from tests.functional.conftest import find_python
+
 ROOT = Path(__file__).resolve().parents[2]
 VERSIONS = ("3.8", "3.13")
-
-
-def find_python(version):
-    """An interpreter of this version, on PATH or among pyenv's; None when there is none."""
-    found = [shutil.which(f"python{version}")]
-    found += sorted((Path.home() / ".pyenv" / "versions").glob(f"{version}.*/bin/python"))
-    for python in filter(None, found):
-        asked = [str(python), "-c", "import sys; print('%d.%d' % sys.version_info[:2])"]
-        done = subprocess.run(asked, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True, check=False)
-        if done.stdout.strip() == version:  # a pyenv shim of a version that is not chosen says so and fails
-            return Path(python)
-    return None
 
 
 @pytest.fixture(scope="module")
@@ -66,7 +55,7 @@ def make_wheel(folder):
     members = {
         "tiny_thing.py": "ANSWER = 42\n",
         "tiny_thing-1.0.dist-info/METADATA": "Metadata-Version: 2.1\nName: tiny-thing\nVersion: 1.0\n",
-        "tiny_thing-1.0.dist-info/WHEEL": "Wheel-Version: 1.0\nGenerator: test\nRoot-Is-Purelib: true\nTag: py3-none-any\n",
+        "tiny_thing-1.0.dist-info/WHEEL": "Wheel-Version: 1.0\nRoot-Is-Purelib: true\nTag: py3-none-any\n",
     }
     record = "tiny_thing-1.0.dist-info/RECORD"
     path = folder / "tiny_thing-1.0-py3-none-any.whl"

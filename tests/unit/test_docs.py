@@ -27,7 +27,8 @@ def headings(text):
 
 def table_rows(text):
     """The first cell of each row of each table."""
-    return [re.findall(r"`([^`]+)`", row) for row in re.findall(r"^\| ([^|]*(?:\\\|[^|]*)?) \|", CODE.sub("", text), re.M)]
+    rows = re.findall(r"^\| ([^|]*(?:\\\|[^|]*)?) \|", CODE.sub("", text), re.MULTILINE)
+    return [re.findall(r"`([^`]+)`", row) for row in rows]
 
 
 @pytest.mark.parametrize("readme", READMES)
@@ -55,7 +56,8 @@ def test_both_readmes_have_the_same_structure():
 
 
 def test_the_commands_of_the_readme_exist():
-    shown = [line[2:] for language, block in CODE.findall(read("README.md")) for line in block.splitlines() if line[:2] == "$ "]
+    lines = [line for _, block in CODE.findall(read("README.md")) for line in block.splitlines()]
+    shown = [line[2:] for line in lines if line.startswith("$ ")]
     scripts = {words[0] for words in (line.split() for line in shown) if words[0].startswith("./scripts/")}
     assert scripts >= {"./scripts/demo", "./scripts/test", "./scripts/build_zipapp"}
     for script in scripts:

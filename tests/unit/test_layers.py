@@ -68,4 +68,5 @@ def test_a_stand_alone_script_compiles_under_python_3_6(script, tmp_path):
 
 
 def test_no_module_has_a_name_that_says_nothing():
-    assert not {path.stem for path in MODULES} & {"utils", "util", "helpers", "common", "core", "manager", "base", "misc"}
+    empty = {"utils", "util", "helpers", "common", "core", "manager", "base", "misc"}
+    assert not {path.stem for path in MODULES} & empty

@@ -99,15 +99,11 @@ def begin_undo(
     return Transaction(state, dataclasses.replace(reverse, rmdirs=rmdirs, facts=make_facts()), None)
 
 
-def _select_entry(
-    entries: Sequence[HistoryEntry], transaction_id: Optional[str], prefix: Path
-) -> HistoryEntry:
+def _select_entry(entries: Sequence[HistoryEntry], transaction_id: Optional[str], prefix: Path) -> HistoryEntry:
     if transaction_id is None:
         entry = next((item for item in entries if item.undone_by is None and item.undoes is None), None)
         if entry is None:
-            raise Refused(
-                f"there is nothing to undo in {prefix}", hint="safe-install history lists what was done."
-            )
+            raise Refused(f"there is nothing to undo in {prefix}", hint="safe-install history lists what was done.")
     else:
         entry = next((item for item in entries if item.id == transaction_id), None)
         if entry is None:
@@ -125,15 +121,11 @@ def _select_entry(
     return entry
 
 
-def _check_unchanged(
-    prefix: Path, reverse: Journal, entry: HistoryEntry, entries: Sequence[HistoryEntry]
-) -> None:
+def _check_unchanged(prefix: Path, reverse: Journal, entry: HistoryEntry, entries: Sequence[HistoryEntry]) -> None:
     try:
         wrong = recovery.Undo(str(prefix), make_document(reverse)).find_missing_before()
     except recovery.JournalInvalid as error:
-        raise Refused(
-            f"transaction {entry.id} cannot be undone: {error}", hint="Undo another one."
-        ) from error
+        raise Refused(f"transaction {entry.id} cannot be undone: {error}", hint="Undo another one.") from error
     later = [item.id for item in entries if item.id > entry.id and item.undone_by is None]
     if wrong:
         listed = "\n  ".join(wrong[:10])

@@ -170,9 +170,7 @@ def _parse_row(kind: Any, row: Any) -> Any:
     return kind(*(Identity(*value) if isinstance(value, list) else value for value in row))
 
 
-def make_reverse(
-    journal: Journal, *, transaction_id: str, command: Tuple[str, ...], created: float
-) -> Journal:
+def make_reverse(journal: Journal, *, transaction_id: str, command: Tuple[str, ...], created: float) -> Journal:
     """The change that takes `journal` back: its stash is the new content, what it installed is stashed.
 
     Directory times and the owners of removed directories have to be read from the disk: left empty here.

@@ -38,9 +38,7 @@ def open_state_directory(prefix: Path) -> Path:
         ) from error
     status = os.lstat(state)
     if not stat.S_ISDIR(status.st_mode):
-        raise Refused(
-            f"{state} is not a directory", hint=f"Look at it, then move it away: mv {state} {state}.old"
-        )
+        raise Refused(f"{state} is not a directory", hint=f"Look at it, then move it away: mv {state} {state}.old")
     if status.st_uid != os.geteuid():
         raise Refused(
             f"{state} belongs to another user (uid {status.st_uid})",
@@ -86,9 +84,7 @@ def _flock(path: Path, *, create: bool, wait: float) -> Iterator[bool]:
         if not create and error.errno in (errno.EACCES, errno.EROFS, errno.ENOENT, errno.ELOOP):
             yield True  # a lock file of uv that we may not open: nothing to wait for
             return
-        raise Refused(
-            f"{path} cannot be opened: {error.strerror}", hint=f"Look at it: ls -l {path}"
-        ) from error
+        raise Refused(f"{path} cannot be opened: {error.strerror}", hint=f"Look at it: ls -l {path}") from error
     try:
         yield _try_lock(descriptor, wait=wait)
     finally:

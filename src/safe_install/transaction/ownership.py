@@ -125,9 +125,7 @@ def _is_trusted(path: str, has_hash: bool, areas: Areas) -> bool:
     return has_hash or any(is_within(path, site) for site in areas.sites)
 
 
-def _find_refusal(
-    distribution: InstalledDistribution, text: Optional[str], areas: Areas
-) -> Optional[MoveRefusal]:
+def _find_refusal(distribution: InstalledDistribution, text: Optional[str], areas: Areas) -> Optional[MoveRefusal]:
     folder = os.path.realpath(str(distribution.metadata_path))
     name = f"{distribution.name} {distribution.version}"
     if not any(is_within(folder, site) for site in areas.sites):

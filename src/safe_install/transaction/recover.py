@@ -201,9 +201,7 @@ class Undo:
         try:
             self._read(document)
         except (KeyError, TypeError, ValueError) as error:
-            raise JournalInvalid(
-                "the journal cannot be read: %s %s" % (type(error).__name__, error)
-            ) from error
+            raise JournalInvalid("the journal cannot be read: %s %s" % (type(error).__name__, error)) from error
 
     def _read(self, document: Document) -> None:
         target, slot = self._target, self._slot
@@ -233,9 +231,7 @@ class Undo:
         if real is None:
             real = self._real_parents[parent] = os.path.realpath(parent)
         if real != parent or (real != root and not is_inside(real, root)):
-            raise JournalInvalid(
-                "the journal names a path that leads elsewhere through a link: %r" % relative
-            )
+            raise JournalInvalid("the journal names a path that leads elsewhere through a link: %r" % relative)
         return path
 
     # --- looking -------------------------------------------------------------------------------------
@@ -259,9 +255,7 @@ class Undo:
             if is_same(now, new) and kept is None:
                 continue
             free = now is None or is_same(now, before.get(target)) or is_bytecode(target)
-            if not (
-                is_same(kept, new) and (free or (target in removed and now is not None and now[0] == "d"))
-            ):
+            if not (is_same(kept, new) and (free or (target in removed and now is not None and now[0] == "d"))):
                 drift.append(target)
         drift.extend(path for path in removed if not _is_directory_or(path, placed))
         drift.extend(path for path in made if not _is_directory_or(path, before))
@@ -458,9 +452,7 @@ def recover(prefix: str) -> List[Tuple[str, str, str]]:
 def _lock(state: str) -> Any:
     import fcntl
 
-    descriptor = os.open(
-        os.path.join(state, LOCK), os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600
-    )
+    descriptor = os.open(os.path.join(state, LOCK), os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
     fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
     return descriptor
 
