@@ -1,4 +1,4 @@
-"""The one-file form under the oldest and the newest Python: it answers, installs, and leaves nothing of itself behind."""
+"""The one-file form under the oldest and the newest Python: it answers, installs, and leaves nothing of itself."""
 
 from __future__ import annotations
 
