@@ -38,7 +38,7 @@ def read_metadata(path):
             found["requires"].append(value)
         elif key in ("Name", "Version"):
             found.setdefault(key.lower(), value)
-    return found if "name" in found and "version" in found else None
+    return found if found.get("name") and found.get("version") else None
 
 
 def read_direct_url(folder):
@@ -58,12 +58,13 @@ def dist_info(location, entry):
     if found is None:
         return None
     direct_url = read_direct_url(folder)
+    dir_info = direct_url.get("dir_info") if direct_url else None
     found.update(
         metadata_path=folder,
         location=location,
         installer=first_line(os.path.join(folder, "INSTALLER")),
         direct_url=direct_url,
-        editable=bool(direct_url and (direct_url.get("dir_info") or {}).get("editable")),
+        editable=isinstance(dir_info, dict) and bool(dir_info.get("editable")),
         has_record=os.path.isfile(os.path.join(folder, "RECORD")),
         requested=os.path.isfile(os.path.join(folder, "REQUESTED")),
     )
@@ -144,7 +145,7 @@ def version_constants(path):
         return None
     try:
         tree = ast.parse(text)
-    except SyntaxError:
+    except (SyntaxError, ValueError):
         return {}
     found = {}
     for node in tree.body:
@@ -154,7 +155,7 @@ def version_constants(path):
             continue
         try:
             literal = ast.literal_eval(value)
-        except ValueError:
+        except (ValueError, TypeError):
             continue
         for target in targets:
             if isinstance(target, ast.Name):

@@ -1,0 +1,75 @@
+"""Which interpreter is managed."""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+
+import pytest
+
+from safe_install.environment.interpreter import child_environment, find_interpreter, installed_versions
+from safe_install.errors import UsageError
+from tests.factories import make_distribution, make_environment
+
+
+@pytest.fixture
+def places(tmp_path, monkeypatch):
+    """Environments `venv` and `conda`, an empty folder, a program on PATH; everything named relative to the result."""
+    for name in ("venv/bin/python", "conda/bin/python3", "tools/python9", "tools/no-program"):
+        path = tmp_path / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.touch(mode=0o644 if name.endswith("no-program") else 0o755)
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "link").symlink_to(tmp_path / "venv" / "bin" / "python")
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+@pytest.mark.parametrize(
+    ("python", "environ", "found"),
+    [
+        (None, {}, None),
+        ("", {}, None),
+        (None, {"VIRTUAL_ENV": "venv"}, "venv/bin/python"),
+        (None, {"CONDA_PREFIX": "conda"}, "conda/bin/python3"),
+        (None, {"VIRTUAL_ENV": "venv", "CONDA_PREFIX": "conda"}, "venv/bin/python"),
+        (None, {"VIRTUAL_ENV": "empty", "CONDA_PREFIX": "conda"}, "conda/bin/python3"),
+        (None, {"VIRTUAL_ENV": "missing"}, None),
+        (None, {"VIRTUAL_ENV": ""}, None),
+        ("conda", {"VIRTUAL_ENV": "venv"}, "conda/bin/python3"),
+        ("venv/bin/python", {"CONDA_PREFIX": "conda"}, "venv/bin/python"),
+        ("./venv/../venv/bin/python", {}, "venv/bin/python"),
+        ("python9", {}, "tools/python9"),
+        # the link is what makes it that environment
+        ("./link", {}, "link"),
+    ],
+)
+def test_find_interpreter(python, environ, found, places):
+    variables = {name: str(places / value) if value else value for name, value in environ.items()}
+    variables["PATH"] = str(places / "tools")
+    expected = Path(sys.executable) if found is None else places / found
+    assert find_interpreter(python, variables) == expected
+
+
+@pytest.mark.parametrize("python", ["missing", "./missing", "empty", "no-program", "tools/no-program"])
+def test_what_is_no_interpreter(python, places):
+    with pytest.raises(UsageError, match=f"--python {python}") as caught:
+        find_interpreter(python, {"PATH": str(places / "tools")})
+    assert caught.value.hint
+
+
+def test_a_child_gets_the_users_variables_less_what_would_bend_the_answer(monkeypatch):
+    for name in ("PYTORCH_NVML_BASED_CUDA_CHECK", "PYTHONHOME", "__PYVENV_LAUNCHER__", "LD_LIBRARY_PATH"):
+        monkeypatch.setenv(name, "1")
+    variables = child_environment({"MORE": "x"})
+    assert variables["LD_LIBRARY_PATH"] == "1"
+    assert variables["MORE"] == "x"
+    assert variables["PYTHONDONTWRITEBYTECODE"] == "1"
+    assert not {"PYTORCH_NVML_BASED_CUDA_CHECK", "PYTHONHOME", "__PYVENV_LAUNCHER__"} & set(variables)
+    assert os.environ["PYTHONHOME"] == "1"
+
+
+def test_installed_versions_keep_the_order_of_the_names():
+    environment = make_environment(make_distribution("numpy", "1.26"), torch="2.13.0+cpu")
+    assert installed_versions(environment, ["torch", "scipy", "NumPy"]) == [("torch", "2.13.0+cpu"), ("NumPy", "1.26")]
