@@ -354,7 +354,9 @@ class Planner:
             for text in pin.requires
             if planning.requirement_name(text) not in self._pins
         ]
-        return [*self.request.dry_run_arguments, *hidden]
+        # Offline, pip looks where the person pointed, and nowhere else.
+        offline = ["--no-index"] if self.request.own.offline else []
+        return [*offline, *self.request.dry_run_arguments, *hidden]
 
     def _choose_named_in(self, output: str) -> bool:
         """pip failed on a project that only we can choose: choose it, and say that it is worth asking again."""
