@@ -110,7 +110,7 @@ class Quiet(http.server.SimpleHTTPRequestHandler):
         """Nothing: the table is the output."""
 
 
-def rotate(actions: Dict[str, Tuple[Callable[[], None], Callable[[], None]]], repeat: int) -> Dict[str, List[float]]:
+def rotate(actions: Dict[str, Tuple[Callable[[], None], Callable[[], object]]], repeat: int) -> Dict[str, List[float]]:
     """Each action in turn, `repeat` times round, so that a slow minute hits all alike. The first round warms up."""
     times: Dict[str, List[float]] = {name: [] for name in actions}
     for number in range(repeat + 1):
@@ -136,14 +136,14 @@ def bench_install(python: Path, host: Host, uv: Optional[str], repeat: int, cach
         run([*pip, "install", "-q", *links])
         run([python, "-c", CHECK_AFTER])
 
-    actions: Dict[str, Tuple[Callable[[], None], Callable[[], None]]] = {
-        "pip": (remove, lambda: run([*pip, "install", "-q", *links]) and None),
+    actions: Dict[str, Tuple[Callable[[], None], Callable[[], object]]] = {
+        "pip": (remove, lambda: run([*pip, "install", "-q", *links])),
         "check; pip; check": (remove, by_hand),
-        "safe-install": (remove, lambda: run([*OURS, "--python", python, "torch-scatter"], **mirrors) and None),
+        "safe-install": (remove, lambda: run([*OURS, "--python", python, "torch-scatter"], **mirrors)),
     }
     if uv:
         uv_install = [uv, "pip", "install", "-q", "-p", python, *links]
-        actions["uv"] = (remove, lambda: run(uv_install) and None)
+        actions["uv"] = (remove, lambda: run(uv_install))
     return rotate(actions, repeat)
 
 
