@@ -6,11 +6,17 @@ processes are real. The driver serves CUDA 11.1, so torch 2.4.1, built for 12.1,
 
 from __future__ import annotations
 
+import ctypes
+import fcntl
 import shutil
+import signal
+import subprocess
+import sys
+import time
 
 import pytest
 
-from tests.functional.conftest import Environment
+from tests.functional.conftest import Environment, read_document
 from tests.wheelhost import WheelHost
 
 TORCH = "torch==1.8.1+cu111"
@@ -347,3 +353,70 @@ def test_a_driver_that_goes_away_is_not_healthy_when_cuda_is_required(environmen
 def test_a_torch_folder_without_its_libraries_is_answered(environment):
     shutil.rmtree(environment.site / "torch" / "lib")
     assert environment.document("verify")["outcome"] == "unhealthy"
+
+
+# --- exit statuses that are not verdicts -----------------------------------------------------------
+
+
+def test_an_environment_that_another_one_holds_is_exit_14(environment):
+    folder = environment.prefix / ".safe-install"
+    folder.mkdir()
+    with (folder / "lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        document = environment.document("install", "nvidia-nccl-cu12")
+    assert document["exit_code"] == 14
+    assert document["error"]["code"] == "environment-locked"
+    assert environment.document("install", "nvidia-nccl-cu12")["exit_code"] == 0
+
+
+def test_an_interpreter_that_does_not_answer_is_exit_15(environment, tmp_path):
+    broken = tmp_path / "python"
+    broken.write_text("#!/bin/sh\necho 'no encodings' >&2\nexit 3\n")
+    broken.chmod(0o755)
+    document = environment.document("install", "--python", str(broken), "nvidia-nccl-cu12")
+    assert document["exit_code"] == 15
+    assert "no encodings" in document["error"]["message"]
+
+
+@pytest.mark.parametrize(("number", "status"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
+def test_a_signal_ends_the_command_and_changes_nothing(make_environment, number, status):
+    with WheelHost() as host:
+        host.misbehave("torch-1.8", "hang")
+        environment = make_environment("3.8", TORCH, **reach(host))
+        before = environment.tree()
+        command = [sys.executable, "-m", "safe_install", "install", "--json", "torch-scatter"]
+        with subprocess.Popen(
+            command, env=environment.variables, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        ) as process:
+            deadline = time.monotonic() + 30
+            while not host.asked("torch-1.8") and time.monotonic() < deadline:
+                time.sleep(0.02)
+            process.send_signal(number)
+            output, words = process.communicate(timeout=30)
+    document = read_document(subprocess.CompletedProcess(command, process.returncode, output, words))
+    assert (document["exit_code"], document["error"]["code"]) == (status, "interrupted")
+    assert environment.tree() == before
+
+
+# --- image builds ----------------------------------------------------------------------------------
+
+
+def _system_has_driver() -> bool:
+    try:
+        ctypes.CDLL("libcuda.so.1")
+    except OSError:
+        return False
+    return True
+
+
+@pytest.mark.skipif(_system_has_driver(), reason="this machine has a real driver, which cannot be taken away")
+def test_without_a_driver_nothing_is_claimed_about_cuda(make_environment, python):
+    """An image build: the CUDA build stays, and what could not be asked is not called available."""
+    environment = make_environment(python, TORCH, LD_LIBRARY_PATH="")
+    document = environment.document("install", "nvidia-nccl-cu12")
+    assert document["exit_code"] == 0
+    assert document["before"]["cuda_available"] is None
+    assert document["after"]["cuda_available"] is None
+    assert environment.document("verify")["exit_code"] == 0
+    assert environment.document("verify", "--require-cuda")["exit_code"] == 1
+    assert environment.document("install", "harmful-tools")["exit_code"] == 11
