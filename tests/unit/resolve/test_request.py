@@ -89,6 +89,11 @@ def texts(entries):
         (["install", "install"], "install", ["install"]),
         (["?!"], "pip", ["?!"]),
         (["no such command"], "pip", ["no such command"]),
+        # a slip of the finger installs no project of that name
+        (["unistall", "torch"], "pip", None),
+        (["instal", "torch"], "pip", None),
+        (["verfiy"], "pip", None),
+        (["install", "unistall"], "install", ["unistall"]),
     ],
 )
 def test_route(argv, command, arguments):
@@ -116,6 +121,11 @@ def test_a_project_whose_name_only_resembles_a_command_is_installed(word):
 @pytest.mark.parametrize("command", sorted(COMMANDS - set(OUR_COMMANDS)))
 def test_every_command_of_pip_goes_to_pip_untouched(command):
     assert route([command, "-x", "y"]) == Route("pip", (command, "-x", "y"))
+
+
+@pytest.mark.parametrize("command", sorted(NOT_YET))
+def test_a_command_that_is_not_offered_yet_installs_nothing(command):
+    assert route([command, "x"]) == Route("pip", (command, "x"))
 
 
 @pytest.mark.parametrize("command", OFFERED)
