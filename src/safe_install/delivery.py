@@ -39,6 +39,7 @@ class Delivery:
         self._artifacts = dict(planner.artifacts)
         self._fetched = make_folder(work / "fetched")  # what pip downloads or builds
         self._stage_links = make_folder(work / "stage")
+        self._fetch_options = (*self.request.fetch_options, *(["--no-index"] if self.request.own.offline else []))
 
     def fetch(self) -> None:
         """Bring every file of the plan to disk, hashes checked, wheels verified."""
@@ -58,7 +59,7 @@ class Delivery:
                     self._pip.fetch(
                         [_requirement_line(step) for step in group],
                         self._fetched,
-                        options=self.request.fetch_options,
+                        options=self._fetch_options,
                         on_line=lambda line: self.world.reporter.task_advanced(task, 0, line),
                     )
             self.world.reporter.task_ended(task)
@@ -122,7 +123,7 @@ class Delivery:
             reporter=self.world.reporter,
         )
         editable = [step for step in self.plan.steps if step.kind == "editable"]
-        stage_editables(self._pip, stage, editable, options=self.request.fetch_options, reporter=self.world.reporter)
+        stage_editables(self._pip, stage, editable, options=self._fetch_options, reporter=self.world.reporter)
 
     # --- what is expected afterwards ---------------------------------------------------------------
 
