@@ -2,12 +2,19 @@
 
 from __future__ import annotations
 
+import signal
+
 import pytest
 
 ASKED = {
     "cuda_lab": ("--run-cuda-lab", "downloads a CUDA torch of several gigabytes"),
     "gpu": ("--run-gpu", "needs a real NVIDIA GPU"),
 }
+
+
+def pytest_configure(config):
+    # A shell that starts us in the background has SIGINT ignored, and our children would inherit that.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def pytest_addoption(parser):
