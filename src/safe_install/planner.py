@@ -9,7 +9,7 @@ from __future__ import annotations
 import dataclasses
 import re
 from pathlib import Path
-from typing import Dict, Iterator, List, Optional, Sequence, Set, Tuple
+from typing import Dict, Iterator, List, Mapping, Optional, Sequence, Set, Tuple
 
 from packaging.requirements import InvalidRequirement, Requirement
 from packaging.utils import NormalizedName, canonicalize_name
@@ -41,6 +41,7 @@ from safe_install.resolve.request import InstallRequest
 from safe_install.resolve.target import planned_torch
 from safe_install.system.pip import PipRunner
 from safe_install.wheels.archive import Artifact
+from safe_install.wheels.placeholder import make_placeholder
 
 MAX_ROUNDS = 6  # pip is asked again when its answer names a project that only we can choose
 
@@ -221,7 +222,7 @@ class Planner:
         built = {pin.name for pin in pins if pin.kind is CandidateKind.SDIST}
         for answer in self._answers:
             if answer.project in built and answer.kind is HostAnswerKind.DOWN:
-                self.world.reporter.warn(f"{answer.project}: {answer.host} {answer.detail or 'does not answer'}")
+                self.world.reporter.warn(f"{answer.project}: {answer.host} does not answer ({answer.detail})")
 
     def _upgrade(self, requirements: Sequence[Requirement]) -> Set[NormalizedName]:
         """The names for which being installed is no reason to stay: -U, or broken beside this torch."""
@@ -250,8 +251,9 @@ class Planner:
 
     def _bring(self, pin: Candidate) -> None:
         if self.request.own.dry_run and pin.kind is CandidateKind.SDIST:
-            # A dry run builds nothing: the plan says that it would.
+            # A dry run builds nothing: the plan says that it would, and pip is shown an empty wheel in its place.
             self._pins[pin.name] = pin
+            make_placeholder(self._links, pin.name, pin.version, requires=pin.requires)
             return
         with self.timings.stage("fetch", self.world.reporter):
             pin, artifact = self._chooser.bring(pin, self.pip)
@@ -279,11 +281,9 @@ class Planner:
         if self.request.no_deps:
             return True
         coming = set(self._pins)
-        return all(
-            planning.are_satisfied(artifact.requires_dist, self.environment, coming=coming)
-            and planning.are_satisfied(self._pins[name].requires, self.environment, coming=coming)
-            for name, artifact in self.artifacts.items()
-        )
+        texts = [text for pin in self._pins.values() for text in pin.requires]
+        texts += [text for artifact in self.artifacts.values() for text in artifact.requires_dist]
+        return planning.are_satisfied(texts, self.environment, coming=coming)
 
     def _tell_satisfied(self, requirements: Sequence[Requirement]) -> None:
         """pip's own words for what is there already."""
@@ -305,9 +305,14 @@ class Planner:
             requires=tuple(artifact.requires_dist),
         )
 
+    def _version_of(self, pin: Candidate) -> Version:
+        """As its METADATA has it, once there is a wheel: a file name may carry a local version that METADATA lacks."""
+        artifact = self.artifacts.get(pin.name)
+        return pin.version if artifact is None else artifact.version
+
     def _constraints(self) -> Tuple[str, ...]:
         guard = planning.guard_constraints(self.environment, released=self._released | set(self._pins))
-        pins = tuple(f"{name}=={self.artifacts[name].version}" for name in self._pins if name in self.artifacts)
+        pins = tuple(f"{pin.name}=={self._version_of(pin)}" for pin in self._pins.values())
         coming = (f"torch=={self.coming_torch.version}",) if self.coming_torch else ()
         return guard + coming + pins
 
@@ -340,20 +345,33 @@ class Planner:
             if self._choose_in(steps):
                 continue
             said.relay()
-            return tuple(self._with_artifact(step) for step in steps)
+            return tuple(self._with_artifact(self._as_dependency(step)) for step in steps)
         raise Refused(
             f"pip's plan still changes after {MAX_ROUNDS} rounds of choosing extensions",
             hint="Name the versions of the extensions explicitly.",
         )
 
-    def _pip_arguments(self) -> List[str]:
-        """The person's own words; hidden requirements of the pins (which their metadata does not name) are added."""
-        hidden = [
-            text
+    def _hidden_requirements(self) -> Mapping[str, Candidate]:
+        """What the pins need though their metadata does not say so, and which pin does."""
+        return {
+            text: pin
             for pin in self._pins.values()
             for text in pin.requires
             if planning.requirement_name(text) not in self._pins
-        ]
+        }
+
+    def _as_dependency(self, step: Step) -> Step:
+        """pip was given the hidden requirements as if the person had asked for them."""
+        asked = self._named | {planning.requirement_name(entry.text) for entry in self.request.entries}
+        for text, pin in self._hidden_requirements().items():
+            if planning.requirement_name(text) == step.name and step.name not in asked:
+                why = f"{pin.name} {pin.version} needs {text}"
+                return dataclasses.replace(step, requested=False, because=why)
+        return step
+
+    def _pip_arguments(self) -> List[str]:
+        """The person's own words, and the hidden requirements of the pins."""
+        hidden = list(self._hidden_requirements())
         # Offline, pip looks where the person pointed, and nowhere else.
         offline = ["--no-index"] if self.request.own.offline else []
         return [*offline, *self.request.dry_run_arguments, *hidden]

@@ -201,3 +201,19 @@ def test_verify_says_healthy_and_require_cuda_says_why_not(environment):
     done = safe_install(environment, "verify", "--require-cuda", "--json")
     assert done.returncode == 1
     assert any(finding["check"] == "cuda-required" for finding in document(done)["findings"])
+
+
+def test_a_dry_run_builds_nothing_and_names_what_metadata_hides(environment, tmp_path):
+    before = read_tree(environment)
+    done = safe_install(
+        environment, "--dry-run", "--json", "torch-sparse", "six", SAFE_INSTALL_CACHE_DIR=str(tmp_path / "empty")
+    )
+    answer = document(done)
+    assert done.returncode == 0, answer["error"]
+    steps = {step["name"]: step for step in answer["plan"]["steps"]}
+    assert steps["torch-sparse"]["kind"] == "sdist"
+    assert steps["torch-scatter"]["because"] == "torch-sparse 0.6.18 requires torch-scatter"
+    assert steps["six"]["requested"]
+    assert (steps["scipy"]["requested"], steps["scipy"]["because"]) == (False, "torch-sparse 0.6.18 needs scipy")
+    assert not list((tmp_path / "empty").glob("built/*"))
+    assert read_tree(environment) == before
