@@ -9,7 +9,7 @@ from __future__ import annotations
 import dataclasses
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Collection, Dict, List, Optional, Sequence, Tuple
+from typing import Collection, Dict, Iterator, List, Optional, Sequence, Tuple
 from urllib.parse import urlsplit
 
 from packaging.requirements import Requirement
@@ -62,7 +62,7 @@ class Chooser:
         )
         self._finder = Finder(
             http=self._http,
-            store=self._store.find,
+            store=self._find_built,
             offline=wishes.offline,
             index_url=wishes.index_url,
             find_links=wishes.find_links,
@@ -115,6 +115,12 @@ class Chooser:
             )
         return pin, artifact
 
+    def _find_built(self, name: NormalizedName, environment: Environment) -> Iterator[Candidate]:
+        """What the store has, with what the project needs though no metadata says so."""
+        hidden = load_project(name).requires
+        for built in self._store.find(name, environment):
+            yield dataclasses.replace(built, requires=hidden)
+
     def _fetch(self, pin: Candidate) -> Path:
         return fetch(
             pin,
@@ -142,7 +148,7 @@ class Chooser:
             variables=self._world.environ,
         )
         link = dataclasses.replace(pin.link, url=path.as_uri(), filename=path.name, sha256=None, size=None)
-        for built in self._store.find(pin.name, self.environment):
+        for built in self._find_built(pin.name, self.environment):
             if built.version == pin.version and built.link.url == path.as_uri():
                 return built
         return dataclasses.replace(pin, kind=CandidateKind.BUILT, link=link)

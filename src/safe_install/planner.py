@@ -352,13 +352,8 @@ class Planner:
         )
 
     def _hidden_requirements(self) -> Mapping[str, Candidate]:
-        """What the pins need though their metadata does not say so, and which pin does."""
-        return {
-            text: pin
-            for pin in self._pins.values()
-            for text in pin.requires
-            if planning.requirement_name(text) not in self._pins
-        }
+        """What the pins need though their metadata does not say so, other pins too, and which pin does."""
+        return {text: pin for pin in self._pins.values() for text in pin.requires}
 
     def _as_dependency(self, step: Step) -> Step:
         """pip was given the hidden requirements as if the person had asked for them."""
