@@ -74,6 +74,7 @@ def make_environment(folder: Path, uv: Optional[str]) -> Path:
                 "pip",
                 "install",
                 "-q",
+                "--compile-bytecode",
                 "-p",
                 python,
                 *links,
@@ -142,8 +143,8 @@ def bench_install(python: Path, host: Host, uv: Optional[str], repeat: int, cach
         "safe-install": (remove, lambda: run([*OURS, "--python", python, "torch-scatter"], **mirrors)),
     }
     if uv:
-        uv_install = [uv, "pip", "install", "-q", "-p", python, *links]
-        actions["uv"] = (remove, lambda: run(uv_install))
+        uv_install = [uv, "pip", "install", "-q", "--compile-bytecode", "-p", python, *links]
+        actions["uv --compile-bytecode"] = (remove, lambda: run(uv_install))
     return rotate(actions, repeat)
 
 
@@ -326,7 +327,7 @@ def measure(work: Path, cache: Path, uv: Optional[str], repeat: int) -> List[str
         "| what | seconds (median) | range | ratio | target |",
         "|---|---|---|---|---|",
     ]
-    order = ["pip", "uv", "check; pip; check", "safe-install"]
+    order = ["pip", "uv --compile-bytecode", "check; pip; check", "safe-install"]
     rows = [
         row(f"torch-scatter wheel: {name}", install[name], by_hand, "0.60" if name == "safe-install" else "")
         for name in order
