@@ -322,7 +322,7 @@ def measure(work: Path, cache: Path, uv: Optional[str], repeat: int) -> List[str
         f"{platform.machine()}, {os.cpu_count()} cores, Python {environment.interpreter.version}, "
         f"torch {environment.torch.runtime_version}, pip {versions['pip']}"
         + (f", {run([uv, '--version']).strip()}" if uv else "")
-        + f", load {os.getloadavg()[0]:.1f}, median of {repeat}",
+        + f", load {os.getloadavg()[0]:.1f}, median of {repeat} (torch: pip of 3, stage and plan once)",
         "",
         "| what | seconds (median) | range | ratio | target |",
         "|---|---|---|---|---|",
