@@ -212,7 +212,7 @@ def test_a_dry_run_builds_nothing_and_names_what_metadata_hides(environment, tmp
     assert done.returncode == 0, answer["error"]
     steps = {step["name"]: step for step in answer["plan"]["steps"]}
     assert steps["torch-sparse"]["kind"] == "sdist"
-    assert steps["torch-scatter"]["because"] == "torch-sparse 0.6.18 requires torch-scatter"
+    assert steps["torch-scatter"]["because"] == "torch-sparse 0.6.18 needs torch-scatter"
     assert steps["six"]["requested"]
     assert (steps["scipy"]["requested"], steps["scipy"]["because"]) == (False, "torch-sparse 0.6.18 needs scipy")
     assert not list((tmp_path / "empty").glob("built/*"))
