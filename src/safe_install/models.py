@@ -5,7 +5,7 @@ from __future__ import annotations
 import enum
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, FrozenSet, Mapping, Optional, Tuple, Union
+from typing import Any, FrozenSet, Mapping, Optional, Tuple
 
 from packaging.tags import Tag
 from packaging.utils import NormalizedName
@@ -347,6 +347,3 @@ class InstallResult:
     timings: Mapping[str, float] = field(default_factory=dict)
     message: str = ""
     details: Mapping[str, Any] = field(default_factory=dict)  # what only one command has to say, JSON values
-
-
-Json = Union[None, bool, int, float, str, "list[Any]", Mapping[str, Any]]
