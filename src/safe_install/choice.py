@@ -9,20 +9,22 @@ from __future__ import annotations
 import dataclasses
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Collection, Dict, Iterator, List, Optional, Sequence, Tuple
+from typing import Collection, Dict, Iterator, List, Mapping, Optional, Sequence, Tuple
 from urllib.parse import urlsplit
 
 from packaging.requirements import Requirement
 from packaging.utils import NormalizedName, canonicalize_name
 
 from safe_install.errors import NoCandidate, Refused
-from safe_install.index.document import Project, load_project
+from safe_install.index.catalog import known_mirrors, load_project
+from safe_install.index.facts import Project
 from safe_install.index.finder import Finder
 from safe_install.models import Candidate, CandidateKind, Environment
 from safe_install.ports import World
 from safe_install.resolve.plan import is_guarded
 from safe_install.resolve.provider import Resolution, resolve
-from safe_install.system.http import HttpClient, parse_mirrors
+from safe_install.system.http import HttpClient
+from safe_install.system.mirrors import MirrorRule, parse_mirrors
 from safe_install.system.pip import PipRunner
 from safe_install.wheels.archive import Artifact, open_wheel
 from safe_install.wheels.build import build_wheel
@@ -43,6 +45,7 @@ class Wishes:
     index_url: Optional[str] = None
     find_links: Tuple[str, ...] = ()
     no_index: bool = False
+    third_party: Tuple[str, ...] = ()  # optional hosts that may be asked
 
 
 class Chooser:
@@ -53,13 +56,7 @@ class Chooser:
         self._wishes = wishes
         self._world = world
         self._store = WheelStore(world.cache_dir)
-        self._http = HttpClient(
-            mirrors=parse_mirrors(world.environ.get("SAFE_INSTALL_MIRRORS", "")),
-            offline=wishes.offline,
-            cache_dir=world.cache_dir,
-            reporter=world.reporter,
-            trusted_hosts=_named_hosts(wishes.find_links),
-        )
+        self._http = make_client(world, offline=wishes.offline, trusted_hosts=_named_hosts(wishes.find_links))
         self._finder = Finder(
             http=self._http,
             store=self._find_built,
@@ -67,6 +64,7 @@ class Chooser:
             index_url=wishes.index_url,
             find_links=wishes.find_links,
             only_find_links=wishes.no_index,
+            third_party=wishes.third_party,
         )
 
     def choose(
@@ -152,6 +150,29 @@ class Chooser:
             if built.version == pin.version and built.link.url == path.as_uri():
                 return built
         return dataclasses.replace(pin, kind=CandidateKind.BUILT, link=link)
+
+
+def make_client(world: World, *, offline: bool = False, trusted_hosts: Sequence[str] = ()) -> HttpClient:
+    """The way to the hosts: the person's mirrors, their token for GitHub's API, the cache. Errors: UsageError."""
+    text = world.environ.get("SAFE_INSTALL_MIRRORS", "")
+    named = named_mirrors() if text else {}
+    token = world.environ.get("GITHUB_TOKEN") or world.environ.get("GH_TOKEN") or ""
+    return HttpClient(
+        mirrors=parse_mirrors(text, named),
+        offline=offline,
+        cache_dir=world.cache_dir,
+        reporter=world.reporter,
+        trusted_hosts=trusted_hosts,
+        tokens={"api.github.com": token} if token else {},
+    )
+
+
+def named_mirrors() -> Mapping[str, Tuple[MirrorRule, ...]]:
+    """The mirrors of the wheel index, by name."""
+    return {
+        name: tuple(MirrorRule(start.rstrip("/"), by.rstrip("/"), mirror.flat) for start, by in mirror.pairs)
+        for name, mirror in known_mirrors().items()
+    }
 
 
 def _named_hosts(urls: Sequence[str]) -> Tuple[str, ...]:

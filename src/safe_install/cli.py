@@ -130,9 +130,9 @@ def _world(words: Sequence[str], reporter: Reporter) -> Any:
 def _read_location(location: str) -> str:
     """The text of a requirements file: a path, or a URL."""
     if location.startswith(("http://", "https://")):
-        from safe_install.system.http import HttpClient, parse_mirrors
+        from safe_install.choice import make_client
 
-        page = HttpClient(mirrors=parse_mirrors(os.environ.get("SAFE_INSTALL_MIRRORS", ""))).get_page(location)
+        page = make_client(_world((), Reporter())).get_page(location)
         if not page.text:
             told = page.detail or page.status.value
             raise UsageError(f"{location} could not be read: {told}", hint="Correct the address, or give a local copy.")

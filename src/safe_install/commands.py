@@ -45,6 +45,9 @@ TARGET_GPU = typer.Option(
 TARGET_DRIVER = typer.Option(
     None, "--target-driver", metavar="VERSION", help="NVIDIA driver of the machine that will run this: 535.104."
 )
+THIRD_PARTY = typer.Option(
+    None, "--third-party", metavar="HOST", help="Also ask this host of somebody else's builds, as `wheels` names it."
+)
 USER = typer.Option(False, "--user", help="Of the user site, which `install --user` changes.")
 DRY_RUN = typer.Option(False, "--dry-run", help="Print the plan, change nothing.")
 ALLOW = typer.Option(False, "--allow-torch-change", help="Permit another torch version or build.")
@@ -74,6 +77,7 @@ def declare_install(
     offline: bool = OFFLINE,
     target_gpu: Optional[str] = TARGET_GPU,
     target_driver: Optional[str] = TARGET_DRIVER,
+    third_party: Optional[List[str]] = THIRD_PARTY,
 ) -> None:
     """Only declared: `resolve.request` reads the words."""
 
@@ -103,6 +107,7 @@ def declare_explain(
     offline: bool = OFFLINE,
     target_gpu: Optional[str] = TARGET_GPU,
     target_driver: Optional[str] = TARGET_DRIVER,
+    third_party: Optional[List[str]] = THIRD_PARTY,
 ) -> None:
     """Only declared: `resolve.request` reads the words."""
 

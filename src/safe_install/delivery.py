@@ -12,7 +12,7 @@ from packaging.utils import NormalizedName, canonicalize_name
 from safe_install.errors import HashMismatch, PipFailed, Refused
 from safe_install.guard import Expectation, installed_subjects, subject_of, with_subjects
 from safe_install.health.report import Subject
-from safe_install.index.document import known_projects, load_project
+from safe_install.index.catalog import known_projects, load_project
 from safe_install.models import Plan, Step
 from safe_install.planner import Planner, canonical, make_folder
 from safe_install.resolve import plan as planning

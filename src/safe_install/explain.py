@@ -11,7 +11,7 @@ from safe_install.choice import Chooser, Wishes
 from safe_install.environment.driver import declared_driver
 from safe_install.errors import Refused, UsageError
 from safe_install.guard import at, cuda_of_driver, probe_environment
-from safe_install.index.document import known_projects
+from safe_install.index.catalog import known_projects
 from safe_install.models import Environment, Finding, InstallResult, Outcome, Plan, Severity
 from safe_install.ports import Timings, World
 from safe_install.resolve.plan import explained, steps_of_pins
@@ -38,7 +38,8 @@ def explain(request: ExplainRequest, world: World) -> InstallResult:
             "no torch is installed here, so there is nothing to fit",
             hint="Install torch first, or name one: --torch 2.13.0+cpu.",
         )
-    wishes = Wishes(offline=request.own.offline, no_build=request.own.no_build, pre=request.pre)
+    own = request.own
+    wishes = Wishes(offline=own.offline, no_build=own.no_build, pre=request.pre, third_party=own.third_party)
     # What is installed does not count: the question is which file would be taken.
     bare = dataclasses.replace(environment, installed={})
     chooser = Chooser(bare, wishes, world)

@@ -28,7 +28,8 @@ from safe_install.health.report import (
     is_healthy,
     unmet_requirements,
 )
-from safe_install.index.document import Project, cuda_table, known_projects, load_project, parse_release
+from safe_install.index.catalog import cuda_table, known_projects, load_project
+from safe_install.index.facts import Project, parse_release
 from safe_install.models import (
     Driver,
     Environment,

@@ -182,13 +182,13 @@ class Rule(enum.Enum):
     YANKED = "yanked"
     PRE_RELEASE = "pre-release"
     DRIVER = "driver"
+    GPU_CODE = "gpu-code"  # none for the GPU that is here or declared
     NO_BUILD = "no-build"
     SDIST_BEHIND_WHEEL = "sdist-behind-wheel"
     OLDER_VERSION = "older-version"
     LATER_HOST = "later-host"
     HOST_DOWN = "host-down"  # known from the bundled facts, and its host does not answer now
     CONFLICT = "conflict"
-    NAME = "file-name"
 
 
 @dataclass(frozen=True)

@@ -20,7 +20,7 @@ from safe_install.errors import HashMismatch, NoCandidate, PipFailed, Refused, S
 from safe_install.events import Reporter
 from safe_install.guard import Before
 from safe_install.health.report import unmet_requirements
-from safe_install.index.document import known_projects, load_project
+from safe_install.index.catalog import known_projects, load_project
 from safe_install.models import (
     Candidate,
     CandidateKind,
@@ -500,6 +500,7 @@ def _wishes(request: InstallRequest) -> Wishes:
         index_url=request.index_url,
         find_links=request.find_links,
         no_index=request.no_index,
+        third_party=request.own.third_party,
     )
 
 

@@ -13,16 +13,9 @@ from packaging.specifiers import SpecifierSet
 from packaging.version import Version
 
 from safe_install.index import document
-from safe_install.index.document import (
-    Layout,
-    build_order,
-    cuda_table,
-    known_projects,
-    load_project,
-    parse_project,
-    render_document,
-    torch_table,
-)
+from safe_install.index.catalog import cuda_table, known_projects, load_project, torch_table
+from safe_install.index.document import build_order, parse_project, render_document
+from safe_install.index.facts import Layout
 from safe_install.index.filename import GRAMMARS, build_filename, parse_filename
 from safe_install.tags import parse_accelerator
 

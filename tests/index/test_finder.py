@@ -12,7 +12,7 @@ from packaging.requirements import Requirement
 from packaging.version import Version
 
 from safe_install.errors import NoCandidate, Refused
-from safe_install.index.document import load_project
+from safe_install.index.catalog import load_project
 from safe_install.index.finder import Finder
 from safe_install.models import (
     BuiltFor,
@@ -24,7 +24,8 @@ from safe_install.models import (
 )
 from safe_install.resolve.provider import resolve
 from safe_install.resolve.target import environment_for
-from safe_install.system.http import HttpClient, parse_mirrors
+from safe_install.system.http import HttpClient
+from safe_install.system.mirrors import parse_mirrors
 from tests.wheelhost import WheelHost
 
 FOUNDING = environment_for(torch="1.8.1+cu111", python_version="3.8", platform="linux_x86_64")

@@ -13,7 +13,8 @@ import time
 import pytest
 
 from safe_install.errors import DownloadFailed, HashMismatch, UsageError
-from safe_install.system.http import HttpClient, PageStatus, apply_mirrors, parse_mirrors
+from safe_install.system.http import HttpClient, PageStatus
+from safe_install.system.mirrors import apply_mirrors, parse_mirrors
 from tests.wheelhost import WheelHost
 
 PAGE = "https://data.pyg.org/whl/torch-1.8.1%2Bcu111.html"

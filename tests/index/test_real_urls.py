@@ -9,7 +9,7 @@ from urllib.parse import unquote
 import pytest
 
 from safe_install.index.bundled import _candidate
-from safe_install.index.document import load_project
+from safe_install.index.catalog import load_project
 from safe_install.index.filename import (
     expand_template,
     grammar_of,

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from typing import Iterator, List, Optional, Sequence, Set, Tuple
+from urllib.parse import unquote, urlsplit
 
 from packaging.version import Version
 
-from safe_install.index.document import Build, HostEntry, Layout, Project, torch_table
-from safe_install.index.filename import build_filename, expand_template, parse_filename
+from safe_install.index.candidates import torch_of, wheel_candidate
+from safe_install.index.facts import Build, HostEntry, Layout, Project
+from safe_install.index.filename import build_filename, fields_of, parse_filename
+from safe_install.index.location import expand_template, read_built_for
 from safe_install.models import BuiltFor, Candidate, CandidateKind, Environment, Link
-from safe_install.tags import parse_accelerator
+from safe_install.tags import is_same_major, parse_accelerator
 
 FOUND_IN = "bundled facts"
 
@@ -30,12 +33,17 @@ def bundled_wheels(project: Project, environment: Environment, *, hosts: Sequenc
     entries = {host.host: host for host in project.hosts}
     addressed = {name for name in hosts if entries[name].wheel is not None}
     rows = [build for build in project.builds if build.host in addressed]
-    same = [build for build in rows if build.torch == base or build.torch == release]
+    same = [build for build in rows if build.torch in (base, release, minor_of(release))]
     if not same and rows:
         nearest = nearest_torch(rows, base)
         same = [build for build in rows if build.torch == nearest]
     for build in sorted(same, key=lambda build: Version(build.version), reverse=True):
         yield from _cells(project, entries[build.host], build, environment, accelerator)
+
+
+def minor_of(release: str) -> str:
+    """`2.8.1` -> `2.8`: how some hosts name a torch."""
+    return ".".join(release.split(".")[:2])
 
 
 def nearest_torch(rows: Sequence[Build], wanted: str) -> str:
@@ -56,13 +64,20 @@ def _cells(
     python = ".".join(environment.interpreter.version.split(".")[:2])
     platform = environment.interpreter.platform
     for own in build.accelerators:
-        here = own == accelerator
+        here = own == accelerator or (is_major_only(own) and is_same_major(own, accelerator))
         same_machine = build.platform.endswith(platform.replace("linux_", ""))
         if not here and not (same_machine and build.version == _newest(project, build, own)):
             continue
         pythons = build.python if here or build.abi else [p for p in build.python if p == python]
         for one in pythons:
-            yield _candidate(project, host, build, own, one)
+            for abi in build.cxx11_abi or (None,):
+                yield make_candidate(project, host, build, accelerator=own, python=one, cxx11_abi=abi)
+
+
+def is_major_only(accelerator: str) -> bool:
+    """Does `cu12` stand for every CUDA 12?"""
+    parsed = parse_accelerator(accelerator)
+    return parsed is not None and parsed.major_only
 
 
 def _newest(project: Project, build: Build, accelerator: str) -> str:
@@ -77,21 +92,40 @@ def _newest(project: Project, build: Build, accelerator: str) -> str:
     return max(versions, key=Version)
 
 
-def _candidate(project: Project, host: HostEntry, build: Build, accelerator: str, python: str) -> Candidate:
-    filename = build_filename(project.name, build, host, accelerator=accelerator, python=python)
-    url = expand_template(
-        host.wheel or "", base=build.torch, accelerator=accelerator, project=project.name, file=filename
-    )
+def make_candidate(
+    project: Project,
+    host: HostEntry,
+    build: Build,
+    *,
+    accelerator: str,
+    python: str,
+    cxx11_abi: Optional[bool] = None,
+) -> Candidate:
+    """One cell of a row of the wheel index; the host has a template for its files."""
+    filename = build_filename(project.name, build, host, accelerator=accelerator, python=python, cxx11_abi=cxx11_abi)
     name = parse_filename(filename)
     assert name is not None  # noqa: S101 - made by our own grammar; a test makes every row
+    values = fields_of(build.torch, accelerator, cxx11_abi=cxx11_abi)
+    values.update(
+        base=build.torch,
+        python="".join(python.split(".")[:2]),
+        project=project.name,
+        version=build.version,
+        tag=build.tag or host.tag.format(version=build.version),
+        file=filename,
+    )
+    url = expand_template(host.wheel or "", **values)
     version = name.parsed_version
+    built = read_built_for(project, host, name, url)
     return Candidate(
         name=project.name,
         version=version,
         kind=CandidateKind.WHEEL,
         link=Link(url, filename, project.sha256.get(url), found_in=FOUND_IN),
         tags=name.tags,
-        built_for=BuiltFor(torch_of(project, version, build.torch), accelerator),
+        built_for=BuiltFor(
+            torch_of(project, version, built.torch or build.torch), built.accelerator or accelerator, built.cxx11_abi
+        ),
         requires=project.requires,
     )
 
@@ -110,31 +144,15 @@ def bundled_sdists(project: Project) -> Iterator[Candidate]:
         )
 
 
-def untagged_accelerator(project: Project, version: Version, platform: str) -> Optional[str]:
-    """What a wheel on the package index without a local version was built for; None when it is not known.
-
-    A version that serves every later torch (stable ABI) is only bound to the CUDA major.
-    """
-    if platform.startswith(("win", "macosx")):
-        return "cpu"
-    if not platform.endswith("x86_64"):
-        return None
-    release = torch_table().first_release_with(project.name, version.public)
-    if release is None or release.untagged is None:
-        return None
-    accelerator = parse_accelerator(release.untagged)
-    pin = project.pins.get(version.public, "")
-    if accelerator is not None and accelerator.kind == "cuda" and pin.startswith(">="):
-        return f"cu{accelerator.version[0]}"
-    return release.untagged
-
-
-def torch_of(project: Project, version: Version, found: Optional[str]) -> Optional[str]:
-    """The torch that a wheel belongs to: its pin where the project pins, else what name and directory say."""
-    pin = project.pins.get(version.public)
-    if pin is None:
-        return found
-    return pin[2:] if pin.startswith("==") and "*" not in pin else pin
+def bundled_files(project: Project) -> Iterator[Candidate]:
+    """The wheels that the index knows by their address."""
+    index = HostEntry("", Layout.PYPI, "pytorch")
+    for known in project.wheels:
+        filename = unquote(urlsplit(known.url).path.rsplit("/", 1)[-1])
+        link = Link(known.url, filename, known.sha256, found_in=FOUND_IN, requires_python=known.requires_python)
+        candidate = wheel_candidate(project, index, link)
+        if candidate is not None:
+            yield candidate
 
 
 def known_elsewhere(project: Project, environment: Environment, host: HostEntry) -> Tuple[str, ...]:
@@ -148,7 +166,10 @@ def known_elsewhere(project: Project, environment: Environment, host: HostEntry)
         for build in project.builds
         if build.host == host.host
         and build.torch.split(".")[:2] == minor
-        and torch.accelerator in build.accelerators
+        and any(
+            own == torch.accelerator or (is_major_only(own) and is_same_major(own, torch.accelerator))
+            for own in build.accelerators
+        )
         and environment.interpreter.platform.split("_")[-1] in build.platform
     }
     versions: List[str] = sorted(found, key=Version)

@@ -1,8 +1,8 @@
 """Wheel file names of every host, read and written.
 
 A name carries the project, its version and the wheel tags (PEP 427); the torch and the accelerator stand in
-the local version identifier, in the host's directory, or nowhere. What each host does is a grammar; the
-wheel index says which.
+the local version identifier, in the host's directory (`index.location`), or nowhere. What a local version identifier
+says is a grammar: a template with the same fields for reading and for writing; the wheel index says which.
 """
 
 from __future__ import annotations
@@ -10,16 +10,16 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
-from typing import Callable, FrozenSet, Mapping, Optional, Tuple
-from urllib.parse import quote, unquote, urlsplit
+from typing import Dict, FrozenSet, Iterable, Mapping, Optional, Pattern, Tuple
+from urllib.parse import unquote
 
 from packaging.tags import Tag, parse_tag
 from packaging.utils import NormalizedName, canonicalize_name
 from packaging.version import InvalidVersion, Version
 
-from safe_install.index.document import Build, HostEntry
+from safe_install.index.facts import Build, HostEntry
 from safe_install.models import BuiltFor
-from safe_install.tags import cuda_of_accelerator, parse_accelerator
+from safe_install.tags import accelerator_of_cuda, cuda_of_accelerator
 
 MAX_NAME = 512  # characters; the longest real one has 140
 
@@ -43,13 +43,17 @@ class WheelName:
 
     @property
     def parsed_version(self) -> Version:
-        """The version as a value."""
-        return _version(self.version)
+        """The version as a value; a second `+`, which no version may have, reads as a dot."""
+        return _version(_one_plus(self.version))
 
     @property
     def tags(self) -> FrozenSet[Tag]:
         """The wheel tags."""
         return _tags(f"{self.python}-{self.abi}-{self.platform}")
+
+    def with_built_for(self, built_for: BuiltFor) -> WheelName:
+        """The same name, completed by where the file lies."""
+        return replace(self, built_for=built_for)
 
     @property
     def filename(self) -> str:
@@ -61,6 +65,12 @@ class WheelName:
 @lru_cache(maxsize=4096)
 def _version(text: str) -> Version:
     return Version(text)
+
+
+def _one_plus(version: str) -> str:
+    """`1.3.1+torch1.6.0+cu101` -> `1.3.1+torch1.6.0.cu101`: the names of 2020 and 2021 on download.openmmlab.com."""
+    public, plus, local = version.partition("+")
+    return f"{public}{plus}{local.replace('+', '.')}"
 
 
 @lru_cache(maxsize=1024)
@@ -83,7 +93,7 @@ def parse_filename(filename: str) -> Optional[WheelName]:
     if found is None:
         return None
     try:
-        version = _version(found.group("version"))
+        version = _version(_one_plus(found.group("version")))
     except InvalidVersion:
         return None
     return WheelName(
@@ -99,99 +109,162 @@ def parse_filename(filename: str) -> Optional[WheelName]:
 
 # --- local version identifiers ---------------------------------------------------------------------
 
-_PYG_LOCAL = re.compile(r"pt(\d)(\d{1,2})(cu\d{2,4}|cpu|rocm[\d.]+)?$")
-_ASTRAL_LOCAL = re.compile(r"(?:cu\.(\d+\.\d+)|(cpu))\.torch\.(\d+\.\d+)$")
-_CXX11_SUFFIX = ".cxx11.abi"
+
+@dataclass(frozen=True)
+class LocalGrammar:
+    """How the local version identifiers of some host say what a wheel was built for.
+
+    Fields of a template: {torch} 2.8.0, {minor} 2.8, {digits} 28 or 210, {digits3} 280 or 2100, {accelerator} cu126,
+    {cuda} 12.6, {abi} TRUE or FALSE, {commit} hex digits.
+    """
+
+    template: str  # with its "+"; empty: names say nothing
+    macos: Optional[str] = None  # where the names of macOS wheels differ
+    cpu: Optional[str] = None  # where those of CPU builds differ
 
 
-def parse_local(local: str) -> BuiltFor:
-    """What a local version identifier says about torch: `pt113cu117`, `cu.12.8.torch.2.11`, `cu121`."""
-    found = _PYG_LOCAL.match(local)
-    if found:
-        return BuiltFor(torch=f"{found.group(1)}.{found.group(2)}", accelerator=found.group(3))
-    found = _ASTRAL_LOCAL.match(local)
-    if found:
-        accelerator = f"cu{found.group(1).replace('.', '')}" if found.group(1) else found.group(2)
-        return BuiltFor(torch=found.group(3), accelerator=accelerator)
-    abi = True if local.endswith(_CXX11_SUFFIX) else None
-    accelerator_text = local[: -len(_CXX11_SUFFIX)] if abi else local
-    parsed = parse_accelerator(accelerator_text) if accelerator_text else None
-    return BuiltFor(accelerator=str(parsed) if parsed else None, cxx11_abi=abi)
+# The order matters for reading: the first template that fits, with a torch that can be, is believed.
+GRAMMARS: Mapping[str, LocalGrammar] = {
+    "plain": LocalGrammar(""),
+    "pytorch-untagged": LocalGrammar(""),  # the same, of a version that serves every accelerator
+    "pytorch": LocalGrammar("+{accelerator}", macos=""),
+    "pytorch-cxx11": LocalGrammar("+{accelerator}.cxx11.abi"),
+    "pyg-tagged": LocalGrammar("+pt{digits}{accelerator}", macos=""),
+    "pyg-macos": LocalGrammar("+pt{digits}"),
+    "astral": LocalGrammar("+cu.{cuda}.torch.{minor}", cpu="+cpu.torch.{minor}"),
+    "astral-2025": LocalGrammar("+cu{cuda}torch{torch}cxx11abi{abi}"),
+    "dao": LocalGrammar("+{accelerator}torch{minor}cxx11abi{abi}"),
+    "dao-patch": LocalGrammar("+{accelerator}torch{torch}cxx11abi{abi}"),
+    "sdbds": LocalGrammar("+{accelerator}torch{torch}cxx11abi{abi}fullbackward"),
+    "cuda-torch": LocalGrammar("+{accelerator}torch{minor}"),
+    "cuda-torch-patch": LocalGrammar("+{accelerator}torch{torch}"),
+    "cosmos": LocalGrammar("+{accelerator}.torch{digits}"),
+    "petermg": LocalGrammar("+{accelerator}.torch{digits3}"),
+    "natten": LocalGrammar("+torch{digits3}{accelerator}"),
+    "k2": LocalGrammar("+cuda{cuda}.torch{torch}", cpu="+cpu.torch{torch}"),
+    "mmcv-2020": LocalGrammar("+torch{torch}+{accelerator}"),
+    "miropsota": LocalGrammar("+{commit}pt{torch}{accelerator}"),
+}
+FIELDS: Mapping[str, str] = {
+    "torch": r"\d+\.\d+\.\d+",
+    "minor": r"\d+\.\d+",
+    "digits": r"\d{2,3}",
+    "digits3": r"\d{3,4}",
+    "accelerator": r"cu\d{2,4}|cpu|xpu|rocm\d+(?:\.\d+)*",
+    "cuda": r"\d+\.\d+",
+    "abi": r"true|false",
+    "commit": r"[0-9a-f]{7,40}",
+}
+_MAX_MINOR = {"1": 13}  # torch 1.13 was followed by 2.0
 
 
-_PYG_DIRECTORY = re.compile(r"/torch-(\d+\.\d+\.\d+)(?:\+([a-z0-9.]+))?/[^/]+$")
-_PYTORCH_DIRECTORY = re.compile(r"/whl/(?:nightly/|test/|lts/[\d.]+/)?([a-z]+[\d.]*)/(?:[\w-]+/)?[^/]+$")
+def grammar_of(filename: str) -> LocalGrammar:
+    """The grammar that a host or a row names: a key of GRAMMARS, or a template of its own that begins with `+`."""
+    return LocalGrammar(filename) if filename.startswith("+") else GRAMMARS[filename]
 
 
-def parse_location(url: str) -> BuiltFor:
-    """What the directory of a file says: `.../torch-1.8.0%2Bcu111/...` or `.../whl/cu121/...`."""
-    path = unquote(urlsplit(url).path) if len(url) < 4096 else ""
-    found = _PYG_DIRECTORY.search(path)
-    if found:
-        parsed = parse_accelerator(found.group(2) or "")
-        return BuiltFor(torch=found.group(1), accelerator=str(parsed) if parsed else None)
-    found = _PYTORCH_DIRECTORY.search(path)
-    if found:
-        parsed = parse_accelerator(found.group(1))
-        return BuiltFor(accelerator=str(parsed) if parsed else None)
+def is_grammar(filename: str) -> bool:
+    """Is this the name of a grammar, or a template whose fields are known?"""
+    if not filename.startswith("+"):
+        return filename in GRAMMARS
+    return set(re.findall(r"{(\w*)}", filename)) <= set(FIELDS)
+
+
+def parse_local(local: str, *, first: Iterable[str] = ()) -> BuiltFor:
+    """What a local version identifier says about torch: `pt113cu117`, `cu.12.8.torch.2.11`, `cu121`.
+
+    `first`: grammars of the host, read before those of the others.
+    """
+    if not local:
+        return BuiltFor()
+    text = local.lower().replace("+", ".")
+    for grammar in (*map(grammar_of, first), *GRAMMARS.values()):
+        for template in filter(None, (grammar.template, grammar.cpu)):
+            found = _pattern(template).fullmatch(text)
+            built = _read_fields(found.groupdict(), template) if found else None
+            if built is not None:
+                return replace(built, accelerator="cpu") if template == grammar.cpu else built
     return BuiltFor()
 
 
-def parse_wheel_url(url: str) -> Optional[WheelName]:
-    """A wheel's URL: its name, completed by what its directory says. None for anything else."""
-    try:
-        filename = urlsplit(url).path.rsplit("/", 1)[-1]
-        location = parse_location(url)
-    except ValueError:
+@lru_cache(maxsize=256)
+def _pattern(template: str) -> Pattern[str]:
+    return compile_template(template.lstrip("+").replace("+", ".").lower(), FIELDS)
+
+
+def compile_template(template: str, fields: Mapping[str, str]) -> Pattern[str]:
+    """A template as the pattern that reads what it writes; a field that stands twice must say the same twice."""
+    parts = []
+    seen = set()
+    for text in re.split(r"({\w+})", template):
+        name = text[1:-1]
+        if text[:1] != "{":
+            parts.append(re.escape(text))
+        elif name in seen:
+            parts.append(f"(?P={name})")
+        else:
+            seen.add(name)
+            parts.append(f"(?P<{name}>{fields[name]})")
+    return re.compile("".join(parts), re.ASCII)
+
+
+def _read_fields(values: Mapping[str, str], template: str) -> Optional[BuiltFor]:
+    torch = torch_of_fields(values)
+    if torch is not None and not _can_be(torch):
         return None
-    name = parse_filename(filename)
-    if name is None:
-        return None
-    own = name.built_for
-    # The directory knows X.Y.Z where the name has X.Y; the name is nearer to the bytes where they differ.
-    same_minor = own.torch is None or (location.torch or "").startswith(own.torch + ".")
-    torch = location.torch if location.torch and same_minor else own.torch
-    return replace(name, built_for=BuiltFor(torch, own.accelerator or location.accelerator, own.cxx11_abi))
+    cuda = values.get("cuda")
+    accelerator = values.get("accelerator") or (accelerator_of_cuda(cuda) if cuda else None)
+    abi = values.get("abi")
+    cxx11_abi = abi == "true" if abi else True if template.endswith(".cxx11.abi") else None
+    return BuiltFor(torch, accelerator, cxx11_abi)
+
+
+def torch_of_fields(values: Mapping[str, str]) -> Optional[str]:
+    """The torch that the fields of a template name, as exactly as they do: `2.8.0`, `2.8`, or None."""
+    for name in ("torch", "base", "minor"):
+        if values.get(name):
+            return values[name]
+    if values.get("digits3"):
+        digits = values["digits3"]
+        return f"{digits[0]}.{int(digits[1:-1])}.{digits[-1]}"
+    if values.get("digits"):
+        digits = values["digits"]
+        return f"{digits[0]}.{int(digits[1:])}"
+    return None
+
+
+def _can_be(torch: str) -> bool:
+    """`torch270` is 2.7.0 and not 2.70."""
+    major, minor = torch.split(".")[:2]
+    return int(minor) <= _MAX_MINOR.get(major, 39)
+
+
+def fields_of(torch: str, accelerator: str, *, cxx11_abi: Optional[bool] = None) -> Dict[str, str]:
+    """The fields of templates for a torch (`2.8.0`, or `2.8` where no more is known) and an accelerator."""
+    parts = torch.split(".")
+    return {
+        "torch": torch,
+        "minor": ".".join(parts[:2]),
+        "digits": "".join(parts[:2]),
+        "digits3": "".join(parts if len(parts) > 2 else [*parts, "0"]),
+        "accelerator": accelerator,
+        "cuda": cuda_of_accelerator(accelerator) or "",
+        "abi": "" if cxx11_abi is None else str(cxx11_abi).upper(),
+    }
 
 
 # --- writing ---------------------------------------------------------------------------------------
 
 
-def _pyg_tagged(torch: str, accelerator: str, platform: str) -> str:
-    if platform.startswith("macosx"):
-        return ""
-    return "+pt" + "".join(torch.split(".")[:2]) + accelerator
-
-
-def _astral(torch: str, accelerator: str, platform: str) -> str:
-    del platform
-    cuda = cuda_of_accelerator(accelerator)
-    return (
-        f"+cu.{cuda}.torch." + ".".join(torch.split(".")[:2])
-        if cuda
-        else (f"+{accelerator}.torch." + ".".join(torch.split(".")[:2]))
-    )
-
-
-def _pytorch(torch: str, accelerator: str, platform: str) -> str:
-    del torch
-    return "" if platform.startswith("macosx") else f"+{accelerator}"
-
-
-def _plain(torch: str, accelerator: str, platform: str) -> str:
-    del torch, accelerator, platform
-    return ""
-
-
-LocalWriter = Callable[[str, str, str], str]
-# name of a grammar -> (torch, accelerator, platform) -> local version identifier with its "+"
-GRAMMARS: Mapping[str, LocalWriter] = {
-    "astral": _astral,
-    "pyg-plain": _plain,
-    "pyg-tagged": _pyg_tagged,
-    "pytorch": _pytorch,
-    "pytorch-untagged": _plain,
-}
+def render_local(grammar: LocalGrammar, *, built_for: BuiltFor, platform: str, commit: str = "") -> str:
+    """The local version identifier with its `+`, empty where names say nothing."""
+    template = grammar.template
+    if platform.startswith("macosx") and grammar.macos is not None:
+        template = grammar.macos
+    elif built_for.accelerator == "cpu" and grammar.cpu is not None:
+        template = grammar.cpu
+    fields = fields_of(built_for.torch or "", built_for.accelerator or "", cxx11_abi=built_for.cxx11_abi)
+    return template.format(commit=commit, **fields)
 
 
 def render_filename(
@@ -199,26 +272,14 @@ def render_filename(
     version: str,
     *,
     grammar: str,
-    torch: str,
-    accelerator: str,
+    built_for: BuiltFor,
     tags: Tuple[str, str, str],
+    build: str = "",
 ) -> str:
     """The file name under a grammar; `version` is the public one, `tags` (python, abi, platform)."""
     distribution = canonicalize_name(project).replace("-", "_")
-    local = GRAMMARS[grammar](torch, accelerator, tags[2])
-    return f"{distribution}-{version}{local}-{'-'.join(tags)}.whl"
-
-
-def grammar_of(name: WheelName) -> Optional[str]:
-    """The grammar that a name was written in, None where none fits."""
-    local = name.version.partition("+")[2]
-    if not local:
-        return "pyg-plain"
-    if _PYG_LOCAL.match(local):
-        return "pyg-tagged"
-    if _ASTRAL_LOCAL.match(local):
-        return "astral"
-    return "pytorch" if parse_accelerator(local) else None
+    local = render_local(grammar_of(grammar), built_for=built_for, platform=tags[2])
+    return f"{distribution}-{version}{local}{f'-{build}' if build else ''}-{'-'.join(tags)}.whl"
 
 
 def python_tags(python: str, abi: Optional[str] = None) -> Tuple[str, str]:
@@ -232,30 +293,20 @@ def python_tags(python: str, abi: Optional[str] = None) -> Tuple[str, str]:
     return tag, tag + ("m" if (int(major), int(minor)) < (3, 8) else "")
 
 
-def build_filename(project: str, build: Build, host: HostEntry, *, accelerator: str, python: str) -> str:
+def build_filename(
+    project: str,
+    build: Build,
+    host: HostEntry,
+    *,
+    accelerator: str,
+    python: str,
+    cxx11_abi: Optional[bool] = None,
+) -> str:
     """The file name of one cell of a row of the wheel index."""
     return render_filename(
         project,
         build.version,
         grammar=build.filename or host.filename,
-        torch=build.torch,
-        accelerator=accelerator,
+        built_for=BuiltFor(build.torch, accelerator, cxx11_abi),
         tags=(*python_tags(python, build.abi), build.platform),
     )
-
-
-def expand_template(template: str, **values: str) -> str:
-    """A URL template of the wheel index with its values; `+` and other reserved characters become %XX."""
-    scheme, _, rest = template.partition("://")
-    filled = rest.format(**values)
-    host, slash, path = filled.partition("/")
-    return f"{scheme}://{host}{slash}{quote(path, safe='/')}"
-
-
-def parse_accelerator_page(url: str) -> Optional[str]:
-    """The accelerator of a page such as `.../whl/cu121/torchaudio/`, None where the address has none."""
-    for segment in reversed(urlsplit(url).path.split("/")):
-        parsed = parse_accelerator(segment)
-        if parsed is not None:
-            return str(parsed)
-    return None

@@ -10,7 +10,6 @@ from typing import (
     Collection,
     Dict,
     Iterable,
-    Iterator,
     List,
     Optional,
     Protocol,
@@ -20,14 +19,17 @@ from typing import (
 from urllib.parse import quote, urlsplit
 
 from packaging.specifiers import SpecifierSet
-from packaging.utils import InvalidSdistFilename, canonicalize_name, parse_sdist_filename
+from packaging.utils import canonicalize_name
+from packaging.version import Version
 
-from safe_install.index import bundled
-from safe_install.index.document import HostEntry, Layout, Project, load_project, parse_release
-from safe_install.index.filename import WheelName, expand_template, parse_accelerator_page, parse_wheel_url
+from safe_install.index import bundled, github
+from safe_install.index.candidates import make_candidates
+from safe_install.index.catalog import load_project
+from safe_install.index.facts import Holds, HostEntry, Layout, Project, parse_release
+from safe_install.index.filename import fields_of
+from safe_install.index.location import expand_template
 from safe_install.index.pages import parse_page
 from safe_install.models import (
-    BuiltFor,
     Candidate,
     CandidateKind,
     Environment,
@@ -36,16 +38,19 @@ from safe_install.models import (
     Link,
 )
 from safe_install.system.http import PageAnswer, PageStatus
+from safe_install.tags import parse_accelerator
 
 DEFAULT_INDEX = "https://pypi.org/simple/"
 Wanted = Callable[[Candidate, Project], bool]
+MAX_RELEASES = 12  # of one repository, asked one by one
+_NOT_THE_PROJECT = frozenset({Holds.NOTHING, Holds.PLACEHOLDER, Holds.ANOTHER_PROJECT})
 Store = Callable[[Any, Environment], Iterable[Candidate]]
 
 
 class PageSource(Protocol):
     """What the finder needs from HTTP; `system.http.HttpClient` has it."""
 
-    def get_page(self, url: str, *, allowed_hosts: Collection[str] = ()) -> PageAnswer:
+    def get_page(self, url: str, *, allowed_hosts: Collection[str] = (), accept: str = "") -> PageAnswer:
         """The page at `url`, or why there is none. Never raises for what a host does."""
 
 
@@ -70,12 +75,13 @@ class Finder:
         index_url: Optional[str] = None,
         find_links: Sequence[str] = (),
         only_find_links: bool = False,
+        third_party: Collection[str] = (),
         load: Callable[[str], Project] = load_project,
     ) -> None:
         """`index_url`: the package index (PEP 503/691) instead of pypi.org, or a folder, or a file: URL.
 
         `find_links`: the person's own pages, folders and files, asked first; `only_find_links` (pip's --no-index):
-        nothing else is asked but our own store.
+        nothing else is asked but our own store. `third_party`: the optional hosts that the person names.
         """
         self._http = http
         self._store = store
@@ -83,6 +89,7 @@ class Finder:
         self._index_url = index_url or DEFAULT_INDEX
         self._find_links = tuple(find_links)
         self._only_find_links = only_find_links
+        self._third_party = frozenset(third_party)
         self._load = load
 
     def find(self, name: str, environment: Environment, *, wanted: Optional[Wanted] = None) -> Found:
@@ -99,10 +106,13 @@ class Finder:
         if self._only_find_links:
             return Found(project, tuple(search.candidates), tuple(search.answers))
         for host in project.hosts:
-            self._ask(host, search)
+            if self._is_meant(host, search):
+                self._ask(host, search)
         unanswered = search.unanswered()
         if unanswered and not search.satisfied:
             search.add(bundled.bundled_wheels(project, environment, hosts=unanswered))
+            if any(host.layout is Layout.PYPI and host.host in unanswered for host in project.hosts):
+                search.add(bundled.bundled_files(project))
         if Layout.PYPI not in {host.layout for host in project.hosts}:
             self._find_sdists(search)
         return Found(project, tuple(search.candidates), tuple(search.answers))
@@ -123,9 +133,10 @@ class Finder:
             if page.status is not PageStatus.LISTED:
                 search.answer(host, location, HostAnswerKind(page.status.value), page.detail)
                 continue
-            links = parse_page(page.text, location, content_type=page.content_type)
+            links = parse_page(page.text, location, base=page.base, content_type=page.content_type)
             found = [
-                _vouched_for(candidate, search.environment) for candidate in _candidates(search.project, host, links)
+                _vouched_for(candidate, search.environment)
+                for candidate in make_candidates(search.project, host, links)
             ]
             search.add(found)
             if found:  # a folder that holds other projects has nothing to say about this one
@@ -133,15 +144,28 @@ class Finder:
 
     # --- one host ---
 
-    def _ask(self, host: HostEntry, search: _Search) -> None:
+    def _is_meant(self, host: HostEntry, search: _Search) -> bool:
+        """Is this host for this torch, and one that the person did not leave out?"""
         torch = search.environment.torch
         release = torch.runtime_version.partition("+")[0] if torch is not None else ""
+        accelerator = parse_accelerator(torch.accelerator) if torch is not None else None
         if host.torch and release not in host.torch:
-            return
+            return False
+        if host.kinds and (accelerator is None or accelerator.kind not in host.kinds):
+            return False
+        if host.optional and host.host not in self._third_party:
+            first = (self._pages_of(host, search) or [""])[0]
+            search.answer(host, first, HostAnswerKind.NOT_ASKED, f"{host.optional}; --third-party {host.host} asks it")
+            return False
+        return True
+
+    def _ask(self, host: HostEntry, search: _Search) -> None:
         pages = self._pages_of(host, search)
         first = pages[0] if pages else ""
         if search.satisfied:
             search.answer(host, first, HostAnswerKind.NOT_ASKED, "an earlier place has a wheel that fits")
+        elif host.layout is Layout.PYPI and self._is_not_on_the_index(search.project):
+            search.answer(host, first, HostAnswerKind.NOT_ASKED, search.project.package_index.note)
         elif not pages:
             search.answer(host, "", HostAnswerKind.NOT_ASKED, "torch, or what it was built for, is not known")
         elif self._offline and not _is_local(first):
@@ -150,19 +174,29 @@ class Finder:
             if known and host.wheel is None:
                 detail += f"; it has {', '.join(known)} for this torch, its address is only on the live page"
             search.answer(host, first, HostAnswerKind.NOT_ASKED, detail)
+        elif host.layout is Layout.GITHUB_RELEASES:
+            self._ask_github(host, search)
         else:
             self._ask_pages(host, pages, search)
+
+    def _is_not_on_the_index(self, project: Project) -> bool:
+        """Has the public index nothing of this project? A company's own index may."""
+        return self._index_url == DEFAULT_INDEX and project.package_index.holds in _NOT_THE_PROJECT
 
     def _pages_of(self, host: HostEntry, search: _Search) -> List[str]:
         project = search.project.name
         if host.layout is Layout.PYPI:
             return [project_page(self._index_url, project)]
+        if host.repository is not None:
+            return [github.newest_releases_url(host.repository)]
         torch = search.environment.torch
         if torch is None or not torch.accelerator:
             return []
         release = torch.runtime_version.partition("+")[0]
-        base, _ = search.project.base_of(release, torch.accelerator)
-        values = {"torch": release, "base": base, "accelerator": torch.accelerator, "project": project}
+        values = fields_of(release, torch.accelerator)
+        values["base"], _ = search.project.base_of(release, torch.accelerator)
+        values["python"] = "".join(search.environment.interpreter.version.split(".")[:2])
+        values["project"] = project
         return list(dict.fromkeys(expand_template(page, **values) for page in host.pages))
 
     def _ask_pages(self, host: HostEntry, pages: Sequence[str], search: _Search) -> None:
@@ -174,18 +208,69 @@ class Finder:
             if page.status is not PageStatus.LISTED:
                 search.answer(host, url, kind, page.detail)
                 return
-            links = parse_page(page.text, url, content_type=page.content_type)
+            links = parse_page(page.text, url, base=page.base, content_type=page.content_type)
             if not links:
                 search.answer(host, url, HostAnswerKind.PAGE_EMPTY, "the page lists no file")
                 return
-            found = list(_candidates(search.project, host, links))
-            near = [candidate for candidate in found if _is_near(candidate, search)]
-            search.add(found)
+            near = self._take(host, links, search)
             if near:
-                search.answer(host, url, HostAnswerKind.LISTED, f"{len(near)} files for this torch")
+                search.answer(host, url, HostAnswerKind.LISTED, f"{near} files for this torch")
             else:
+                found = list(make_candidates(search.project, host, links))
                 search.answer(host, url, HostAnswerKind.NO_WHEEL_FOR_TORCH, _what_there_is(found, links))
             return
+
+    def _take(self, host: HostEntry, links: Sequence[Link], search: _Search) -> int:
+        """Add what a page lists; how many of it are near this torch."""
+        found = list(make_candidates(search.project, host, links))
+        search.add(found)
+        return sum(1 for candidate in found if _is_near(candidate, search))
+
+    # --- releases on GitHub ---
+
+    def _ask_github(self, host: HostEntry, search: _Search) -> None:
+        """The newest releases, then those that the index knows for this torch; by web pages where the API refuses."""
+        repository = host.repository or ""
+        url = github.newest_releases_url(repository)
+        page = self._http.get_page(url, allowed_hosts=host.redirects, accept=github.ACCEPT)
+        tags, links = github.parse_releases(page.text, repository) if page.status is PageStatus.LISTED else ((), ())
+        near = self._take(host, links, search)
+        wanted = [tag for tag in _known_tags(host, search) if tag not in tags]
+        by_api = bool(tags)
+        if not by_api and page.status is not PageStatus.MISSING:
+            feed = self._http.get_page(github.feed_url(repository), allowed_hosts=host.redirects)
+            newest = github.parse_feed(feed.text) if feed.status is PageStatus.LISTED else ()
+            wanted = [*newest, *(tag for tag in wanted if tag not in newest)]
+        read, down = 0, "" if by_api else page.detail
+        for tag in wanted[:MAX_RELEASES]:
+            if search.satisfied:
+                break
+            answer, links = self._read_release(host, tag, by_api=by_api)
+            if answer.status is PageStatus.DOWN:
+                down = down or answer.detail
+            read += answer.status is PageStatus.LISTED
+            near += self._take(host, links, search)
+        detail = f"{near} files for this torch"
+        if not by_api and read:
+            detail += f"; GitHub's API refused ({page.detail}), {read} release pages were read instead"
+        if near:
+            search.answer(host, url, HostAnswerKind.LISTED, detail)
+        elif by_api or read:
+            search.answer(host, url, HostAnswerKind.NO_WHEEL_FOR_TORCH, f"{len(tags) + read} releases were read")
+        else:
+            kind = HostAnswerKind.PAGE_MISSING if page.status is PageStatus.MISSING else HostAnswerKind.DOWN
+            search.answer(host, url, kind, down)
+
+    def _read_release(self, host: HostEntry, tag: str, *, by_api: bool) -> Tuple[PageAnswer, Tuple[Link, ...]]:
+        repository = host.repository or ""
+        if by_api:
+            url = github.release_url(repository, tag)
+            answer = self._http.get_page(url, allowed_hosts=host.redirects, accept=github.ACCEPT)
+            return answer, github.parse_releases(answer.text, repository)[1]
+        url = github.assets_url(repository, tag)
+        answer = self._http.get_page(url, allowed_hosts=host.redirects)
+        links = parse_page(answer.text, url, base=answer.base, content_type=answer.content_type)
+        return answer, github.own_assets(links, repository)
 
     def _read_page(self, url: str, redirects: Sequence[str]) -> PageAnswer:
         if _is_local(url):
@@ -202,6 +287,9 @@ class Finder:
         host = urlsplit(url).hostname or url
         entry = HostEntry(host, Layout.PYPI, "pytorch")
         local = _is_local(url)
+        if self._is_not_on_the_index(project):
+            search.answer(entry, url, HostAnswerKind.NOT_ASKED, project.package_index.note)
+            return
         if (search.satisfied or self._offline) and not local:
             # Known sdists are shown beside a wheel that fits; asking for them would cost a connection.
             search.add(bundled.bundled_sdists(project))
@@ -212,8 +300,8 @@ class Finder:
         if page.status is not PageStatus.LISTED:
             search.answer(entry, url, HostAnswerKind(page.status.value), page.detail)
             return
-        links = parse_page(page.text, url, content_type=page.content_type)
-        found = list(_candidates(project, entry, links))
+        links = parse_page(page.text, url, base=page.base, content_type=page.content_type)
+        found = list(make_candidates(project, entry, links))
         sdists = [candidate for candidate in found if candidate.kind is CandidateKind.SDIST]
         search.add(found)
         kind = HostAnswerKind.LISTED if found else HostAnswerKind.PAGE_EMPTY
@@ -263,6 +351,15 @@ def _vouched_for(candidate: Candidate, environment: Environment) -> Candidate:
     return replace(candidate, built_for=assumed)
 
 
+def _known_tags(host: HostEntry, search: _Search) -> List[str]:
+    """The releases that have wheels for this torch, as far as the index knows, newest version first."""
+    torch = search.environment.torch
+    minor = torch.runtime_version.split(".")[:2] if torch is not None else []
+    rows = [build for build in search.project.builds if build.host == host.host and build.torch.split(".")[:2] == minor]
+    newest_first = sorted(rows, key=lambda build: Version(build.version), reverse=True)
+    return list(dict.fromkeys(build.tag or host.tag.format(version=build.version) for build in newest_first))
+
+
 def _tags_fit(environment: Environment) -> Wanted:
     supported = frozenset(environment.interpreter.tags)
     return lambda candidate, project: bool(candidate.tags & supported)
@@ -288,69 +385,6 @@ def _what_there_is(found: Sequence[Candidate], links: Sequence[Link]) -> str:
     if torches:
         return f"it has files for torch {', '.join(torches[-6:])}"
     return f"the page lists {len(links)} files, none of this project"
-
-
-# --- links to candidates ---------------------------------------------------------------------------
-
-
-def _candidates(project: Project, host: HostEntry, links: Iterable[Link]) -> Iterator[Candidate]:
-    start = project.name.replace("-", "_") + "_"
-    for link in links:
-        normalized = link.filename.lower().replace("-", "_").replace(".", "_")
-        if not normalized.startswith(start):
-            continue
-        candidate = _wheel(project, host, link) if link.filename.endswith(".whl") else _sdist(project, link)
-        if candidate is not None:
-            yield candidate
-
-
-def _wheel(project: Project, host: HostEntry, link: Link) -> Optional[Candidate]:
-    name = parse_wheel_url(link.url)
-    if name is None or name.project != project.name:
-        return None
-    sha256 = link.sha256 or project.sha256.get(link.url)
-    return Candidate(
-        name=project.name,
-        version=name.parsed_version,
-        kind=CandidateKind.WHEEL,
-        link=link if sha256 == link.sha256 else replace(link, sha256=sha256),
-        tags=name.tags,
-        built_for=_built_for(project, host, link, name),
-        requires_python=link.requires_python,
-        requires=project.requires,
-    )
-
-
-def _built_for(project: Project, host: HostEntry, link: Link, name: WheelName) -> BuiltFor:
-    version = name.parsed_version
-    own = name.built_for
-    accelerator = own.accelerator
-    if accelerator is None and host.layout is Layout.SIMPLE and _is_for_every_accelerator(project, version.public):
-        accelerator = parse_accelerator_page(link.found_in)
-    if accelerator is None and project.pins_torch and version.local is None:
-        accelerator = bundled.untagged_accelerator(project, version, name.platform)
-    return BuiltFor(bundled.torch_of(project, version, own.torch), accelerator, own.cxx11_abi)
-
-
-def _is_for_every_accelerator(project: Project, version: str) -> bool:
-    return any(build.version == version and build.filename == "pytorch-untagged" for build in project.builds)
-
-
-def _sdist(project: Project, link: Link) -> Optional[Candidate]:
-    try:
-        name, version = parse_sdist_filename(link.filename)
-    except (InvalidSdistFilename, ValueError):
-        return None
-    if canonicalize_name(name) != project.name:
-        return None
-    return Candidate(
-        name=project.name,
-        version=version,
-        kind=CandidateKind.SDIST,
-        link=link,
-        requires_python=link.requires_python,
-        requires=project.requires,
-    )
 
 
 # --- the package index -----------------------------------------------------------------------------

@@ -27,23 +27,23 @@ _HASH = re.compile(r"sha256=([0-9a-fA-F]{64})")
 _COMMENT = re.compile(r"<!--.*?-->", re.DOTALL)
 
 
-def parse_page(text: str, url: str, *, content_type: str = "") -> Tuple[Link, ...]:
+def parse_page(text: str, url: str, *, base: str = "", content_type: str = "") -> Tuple[Link, ...]:
     """The files that a page lists, in its order. Never raises; junk gives no links.
 
-    `url` is where the page lies: relative links start from it, and it becomes `Link.found_in`.
+    `url` is where the page lies: it becomes `Link.found_in`, and relative links start from it, or from `base` where
+    a mirror has its pages elsewhere.
     """
     text = text[:MAX_PAGE]
     is_json = "json" in content_type or text.lstrip()[:1] == "{"
     found: List[Link] = []
-    for link in _json_links(text, url) if is_json else _html_links(text, url):
+    for link in _json_links(text, url, base or url) if is_json else _html_links(text, url, base or url):
         found.append(link)
         if len(found) >= MAX_LINKS:
             break
     return tuple(found)
 
 
-def _html_links(text: str, url: str) -> Iterator[Link]:
-    base = url
+def _html_links(text: str, url: str, base: str) -> Iterator[Link]:
     unclosed = 0
     if "<!--" in text[:MAX_PAGE] and text.count("<!--") == text.count("-->"):
         text = _COMMENT.sub("", text)
@@ -77,7 +77,7 @@ def _html_links(text: str, url: str) -> Iterator[Link]:
             yield link
 
 
-def _json_links(text: str, url: str) -> Iterator[Link]:
+def _json_links(text: str, url: str, base: str) -> Iterator[Link]:
     try:
         document = json.loads(text)
     except (ValueError, RecursionError):
@@ -85,19 +85,19 @@ def _json_links(text: str, url: str) -> Iterator[Link]:
     files = document.get("files") if isinstance(document, dict) else None
     for entry in files if isinstance(files, list) else []:
         if isinstance(entry, dict) and isinstance(entry.get("url"), str):
-            link = _json_link(entry, url)
+            link = _json_link(entry, url, base)
             if link is not None:
                 yield link
 
 
-def _json_link(entry: Mapping[str, Any], url: str) -> Optional[Link]:
+def _json_link(entry: Mapping[str, Any], url: str, base: str) -> Optional[Link]:
     hashes = entry.get("hashes")
     sha256 = hashes.get("sha256") if isinstance(hashes, dict) else None
     size = entry.get("size")
     requires_python = entry.get("requires-python")
     yanked = entry.get("yanked")
     return _make_link(
-        _join(url, entry["url"]),
+        _join(base, entry["url"]),
         found_in=url,
         filename=entry.get("filename") if isinstance(entry.get("filename"), str) else None,
         sha256=sha256 if isinstance(sha256, str) and _HASH.match(f"sha256={sha256}") else None,

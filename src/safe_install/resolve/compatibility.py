@@ -16,14 +16,8 @@ from packaging.tags import Tag
 from packaging.version import Version
 
 from safe_install.index.bundled import FOUND_IN
-from safe_install.index.document import (
-    AcceleratorMatch,
-    Project,
-    TorchMatch,
-    cuda_table,
-    parse_release,
-    torch_table,
-)
+from safe_install.index.catalog import cuda_table, load_project, torch_table
+from safe_install.index.facts import AcceleratorMatch, GpuCode, Project, TorchMatch, parse_release
 from safe_install.models import Candidate, CandidateKind, Environment, Rejection, Rule, TorchBuild
 from safe_install.tags import is_same_major, parse_accelerator
 
@@ -135,6 +129,8 @@ def reject_accelerator(candidate: Candidate, context: Context) -> Optional[str]:
     torch = context.environment.torch
     if not _is_binary(candidate) or torch is None or not _needs_accelerator(candidate, context):
         return None
+    if _is_named_exactly(candidate, context.specifier):
+        return None
     built = candidate.built_for.accelerator
     if built is None:
         return "it is not known here which accelerator it was built for"
@@ -144,6 +140,14 @@ def reject_accelerator(candidate: Candidate, context: Context) -> Optional[str]:
         None
         if _accelerator_fits(built, torch, context.project)
         else (f"built for {built}, torch here is {torch.accelerator}")
+    )
+
+
+def _is_named_exactly(candidate: Candidate, specifier: SpecifierSet) -> bool:
+    """Did the person write this very build (`==2.1.2+pt213cpu`)? Then its accelerator is what they want."""
+    return candidate.version.local is not None and any(
+        part.operator in ("==", "===") and part.version.lower().replace("-", ".") == str(candidate.version)
+        for part in specifier
     )
 
 
@@ -302,6 +306,37 @@ def reject_driver(candidate: Candidate, context: Context) -> Optional[str]:
     return f"{built} needs driver {floor} or newer, {where} is {driver.version}"
 
 
+def reject_gpu(candidate: Candidate, context: Context) -> Optional[str]:
+    """Has no code for the GPUs that are here or declared, where it is known what it has."""
+    driver, torch = context.environment.driver, context.environment.torch
+    if not _is_binary(candidate) or candidate.kind is CandidateKind.BUILT or driver is None or torch is None:
+        return None
+    code = context.project.gpu_code_of(candidate.version, candidate.built_for.accelerator)
+    devices = tuple(dict.fromkeys(device.compute_capability for device in driver.devices))
+    if code is None or not devices or torch.cuda is None:
+        return None
+    missed = [device for device in devices if not _runs_on(code, device)]
+    # All that were declared must be served; of those that are here, one that is served is enough.
+    if not missed or (len(missed) < len(devices) and not driver.declared):
+        return None
+    has = ", ".join([*code.capabilities, *(f"{capability}+PTX" for capability in code.ptx)])
+    where = "declared is" if driver.declared else "here is"
+    return f"no code for compute capability {', '.join(missed)}, which {where}: it has {has}"
+
+
+def _runs_on(code: GpuCode, device: str) -> bool:
+    """Machine code runs on its own major version from its minor on; PTX on every newer device.
+
+    "9.0a" runs on 9.0 alone, "10.0f" on its family (CUDA C++ programming guide, compute capabilities).
+    """
+    here = Version(device).release
+    for capability in code.capabilities:
+        there = Version(capability.rstrip("af")).release
+        if there == here or (not capability.endswith("a") and there[0] == here[0] and there <= here):
+            return True
+    return any(Version(capability.rstrip("af")).release <= here for capability in code.ptx)
+
+
 def reject_build(candidate: Candidate, context: Context) -> Optional[str]:
     """A source distribution, and building was forbidden or has no recipe."""
     if candidate.kind is not CandidateKind.SDIST:
@@ -330,13 +365,16 @@ RULES: Tuple[Tuple[Rule, RuleFunction], ...] = (
     (Rule.PLATFORM, reject_platform),
     (Rule.LIBC, reject_libc),
     (Rule.DRIVER, reject_driver),
+    (Rule.GPU_CODE, reject_gpu),
     (Rule.NO_BUILD, reject_build),
     (Rule.HOST_DOWN, reject_host_down),
 )
 
 
 def _is_binary(candidate: Candidate) -> bool:
-    return candidate.kind is not CandidateKind.SDIST
+    """Does it hold machine code? A wheel for every platform holds none: what it computes is compiled when it runs."""
+    is_pure = bool(candidate.tags) and all(tag.platform == "any" for tag in candidate.tags)
+    return candidate.kind is not CandidateKind.SDIST and not is_pure
 
 
 # --- the order of those that fit -------------------------------------------------------------------
@@ -357,6 +395,15 @@ def sort_key(candidate: Candidate, context: Context) -> SortKey:
         candidate.link.sha256 is not None,
         -_tag_rank(candidate, context.environment.interpreter.tags),
     )
+
+
+def name_for(project: Project, torch: TorchBuild) -> Optional[str]:
+    """Of the names under which the same software lies, the one for torch's accelerator: cupy-cuda12x."""
+    for name in project.family:
+        other = load_project(name)
+        if other.accelerator is not None and _accelerator_fits(other.accelerator, torch, other):
+            return str(name)
+    return None
 
 
 def host_rank(candidate: Candidate, project: Project) -> int:

@@ -26,8 +26,9 @@ from packaging.version import InvalidVersion, Version
 from resolvelib import AbstractProvider, BaseReporter, ResolutionImpossible, ResolutionTooDeep, Resolver
 
 from safe_install.errors import NoCandidate, Refused
-from safe_install.index.bundled import torch_of
-from safe_install.index.document import Project, known_projects
+from safe_install.index.candidates import torch_of
+from safe_install.index.catalog import known_projects
+from safe_install.index.facts import Project
 from safe_install.index.filename import parse_local
 from safe_install.models import (
     BuiltFor,
@@ -40,7 +41,8 @@ from safe_install.models import (
     Rejection,
     Rule,
 )
-from safe_install.resolve.compatibility import Context, check_candidate, explain_loser, rank_fitting
+from safe_install.resolve.compatibility import Context, check_candidate, explain_loser, name_for, rank_fitting
+from safe_install.tags import is_same_major
 
 if TYPE_CHECKING:
     from safe_install.index.finder import Found  # only its shape: to decide needs no network
@@ -230,7 +232,7 @@ class _Provider(AbstractProvider):  # type: ignore[type-arg,misc,unused-ignore]
             def wanted(candidate: Candidate, project: Project) -> bool:
                 return check_candidate(candidate, self._context(project, specifier)) is None
 
-            self._found[key] = self._find(name, self._environment, wanted=wanted)
+            self._found[key] = self._find(name, _as_asked_for(self._environment, specifier), wanted=wanted)
         found = self._found[key]
         self._last[name] = self._context(found.project, specifier, found.answers), found
         return self._last[name]
@@ -313,8 +315,36 @@ class _Provider(AbstractProvider):  # type: ignore[type-arg,misc,unused-ignore]
         if self._environment.torch is None:
             hint = "torch is not installed: install it first, its extensions are built for one torch"
         else:
-            hint = hint_for(rejections, self._answers(names))
+            contexts = [self._last[name][0] for name in names]
+            hint = where_else(contexts) or hint_for(rejections, self._answers(names))
         return NoCandidate(message, hint=hint, rejections=rejections)
+
+
+def _as_asked_for(environment: Environment, specifier: SpecifierSet) -> Environment:
+    """Where the person names the very build (`==2.1.2+pt213cpu`), its pages are asked and not those of torch's."""
+    torch = environment.torch
+    if torch is None:
+        return environment
+    for part in specifier:
+        if part.operator in ("==", "===") and "+" in part.version:
+            accelerator = parse_local(part.version.partition("+")[2]).accelerator
+            if accelerator is not None and not is_same_major(accelerator, torch.accelerator):
+                return replace(environment, torch=replace(torch, accelerator=accelerator))
+    return environment
+
+
+def where_else(contexts: Sequence[Context]) -> str:
+    """What serves a person whom the name itself leads astray: the name for this CUDA, or the right source."""
+    told = []
+    for context in contexts:
+        project, torch = context.project, context.environment.torch
+        other = name_for(project, torch) if torch is not None else None
+        if other is not None and other != project.name:
+            told.append(f"{other} is the name of it for {torch.accelerator if torch else ''}")
+        elif project.source is not None:
+            note = f" ({project.source.note})" if project.source.note else ""
+            told.append(f"its source: safe-install --no-build-isolation '{project.source.install}'{note}")
+    return "; ".join(told)
 
 
 def describe_failure(
@@ -325,6 +355,8 @@ def describe_failure(
     here = f"torch {torch.runtime_version}" if torch else "no torch"
     what = f"{name}{context.specifier}"
     lines = [f"no {what} fits {here}, Python {interpreter.version}, {interpreter.platform}"]
+    if context.project.package_index.note:
+        lines.append(f"  {context.project.package_index.note}")
     for answer in answers:
         detail = f" ({answer.detail})" if answer.detail else ""
         lines.append(f"  {answer.host}: {_ANSWER_TEXT[answer.kind]}{detail}")

@@ -41,6 +41,7 @@ OWN_OPTIONS: Mapping[str, bool] = {
     "--offline": False,
     "--target-gpu": True,
     "--target-driver": True,
+    "--third-party": True,
 }
 EXPLAIN_OPTIONS: Mapping[str, bool] = {
     "--torch": True,
@@ -72,6 +73,7 @@ class OwnOptions:
     offline: bool = False
     target_gpu: Tuple[str, ...] = ()  # compute capabilities, "8.0"
     target_driver: Optional[str] = None  # "535.104"
+    third_party: Tuple[str, ...] = ()  # optional hosts of the wheel index that may be asked
     target_cuda: Optional[str] = None  # newest CUDA of the target's driver, where only that was declared
 
 
@@ -303,6 +305,13 @@ def _own_options(words: Sequence[_Word], environ: Mapping[str, str]) -> OwnOptio
         offline=flag("--offline"),
         target_gpu=gpu,
         target_driver=driver,
+        third_party=tuple(
+            host
+            for text in [word.value or "" for word in words if word.name == "--third-party"]
+            or [environ.get(_variable("--third-party"), "")]
+            for host in re.split(r"[,\s]+", text)
+            if host
+        ),
         target_cuda=cuda,
     )
 

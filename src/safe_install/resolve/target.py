@@ -9,7 +9,7 @@ from typing import Any, Dict, List, Mapping, Optional, Tuple, cast
 from packaging.version import InvalidVersion, Version
 
 from safe_install.errors import UsageError
-from safe_install.index.document import torch_table
+from safe_install.index.catalog import torch_table
 from safe_install.models import Driver, Environment, Interpreter, Scheme, TorchBuild
 from safe_install.tags import accelerator_of_version, cuda_of_accelerator, supported_tags
 

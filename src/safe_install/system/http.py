@@ -16,23 +16,24 @@ import tempfile
 import threading
 import time
 from contextlib import closing
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Callable, Collection, Dict, Iterator, Mapping, Optional, Sequence, Tuple
 from urllib.parse import urldefrag, urljoin, urlsplit, urlunsplit
 
 from safe_install import __version__
-from safe_install.errors import DownloadFailed, HashMismatch, UsageError
+from safe_install.errors import DownloadFailed, HashMismatch
 from safe_install.events import Reporter
+from safe_install.system.mirrors import MirrorRule, apply_mirrors, mirror_hosts, page_base
 
 MAX_REDIRECTS = 5
 MAX_PAGE_SIZE = 64 * 1024 * 1024  # bytes, unpacked
 CHUNK = 256 * 1024
 PAGE_TOTAL = 60.0  # seconds for one page; a download has no total, only a limit on silence
+MAX_LIMIT = 2 * 3600  # seconds that a host may keep us from asking again
 ATTEMPTS = 3  # of a download that breaks off
 _PAGE_ACCEPT = "application/vnd.pypi.simple.v1+json, application/vnd.pypi.simple.v1+html;q=0.2, text/html;q=0.1"
 
-Mirror = Tuple[str, str]
 ProgressReader = Callable[[int, Optional[int]], None]
 
 
@@ -56,32 +57,7 @@ class PageAnswer:
     content_type: str = ""
     detail: str = ""
     from_cache: bool = False
-
-
-def parse_mirrors(text: str) -> Tuple[Mirror, ...]:
-    """`SAFE_INSTALL_MIRRORS`: `https://data.pyg.org=https://mirror.example/pyg ...`, space separated.
-
-    Raises UsageError for what is not a pair of http(s) URLs.
-    """
-    pairs = []
-    for item in text.split():
-        start, equals, replacement = item.partition("=")
-        if not equals or not all(part.startswith(("https://", "http://")) for part in (start, replacement)):
-            raise UsageError(
-                f"SAFE_INSTALL_MIRRORS: {item!r} is not URL=URL",
-                hint='write it as "https://data.pyg.org=https://mirror.example/pyg"',
-            )
-        pairs.append((start.rstrip("/"), replacement.rstrip("/")))
-    # The longest start wins, whatever the order in which they were written.
-    return tuple(sorted(pairs, key=lambda pair: -len(pair[0])))
-
-
-def apply_mirrors(url: str, mirrors: Sequence[Mirror]) -> str:
-    """The URL with its start replaced; the start must end where a path segment ends."""
-    for start, replacement in mirrors:
-        if url == start or (url.startswith(start) and url[len(start)] in "/?#"):
-            return replacement + url[len(start) :]
-    return url
+    base: str = ""  # where relative links start, where that is not `url`
 
 
 class _Refusal(Exception):
@@ -98,25 +74,30 @@ class HttpClient:
     def __init__(
         self,
         *,
-        mirrors: Sequence[Mirror] = (),
+        mirrors: Sequence[MirrorRule] = (),
         offline: bool = False,
         cache_dir: Optional[Path] = None,
         timeout: float = 15.0,
         reporter: Optional[Reporter] = None,
         trusted_hosts: Collection[str] = (),
+        tokens: Optional[Mapping[str, str]] = None,
     ) -> None:
-        """`timeout`: seconds to connect and of silence; `trusted_hosts`: may be asked over plain http."""
+        """`timeout`: seconds to connect and of silence; `trusted_hosts`: may be asked over plain http.
+
+        `tokens`: by host; each is sent to its own host alone (and to a stand-in of it on loopback).
+        """
         self._mirrors = tuple(mirrors)
         self._offline = offline
         self._cache = None if cache_dir is None else Path(cache_dir)
         self._timeout = timeout
         self._reporter = reporter or Reporter()
-        named = {urlsplit(replacement).hostname or "" for _, replacement in mirrors}
-        self._named_hosts = frozenset(named | set(trusted_hosts))
+        self._named_hosts = frozenset({*mirror_hosts(mirrors), *trusted_hosts})
+        self._tokens = dict(tokens or {})
         self._local = threading.local()
         self._answers: Dict[str, PageAnswer] = {}
         self._locks: Dict[str, threading.Lock] = {}
         self._guard = threading.Lock()
+        self._known_limits: Optional[Mapping[str, float]] = None
 
     @property
     def offline(self) -> bool:
@@ -125,10 +106,11 @@ class HttpClient:
 
     # --- pages ---
 
-    def get_page(self, url: str, *, allowed_hosts: Collection[str] = ()) -> PageAnswer:
+    def get_page(self, url: str, *, allowed_hosts: Collection[str] = (), accept: str = "") -> PageAnswer:
         """The page at `url`, asked at most once per client; the disk cache is asked with ETag and max-age.
 
-        `allowed_hosts`: other hosts that it may redirect to. Never raises for what a host does.
+        `allowed_hosts`: other hosts that it may redirect to; `accept`: media type, where it is no page of an index.
+        Never raises for what a host does.
         """
         if self._offline:
             return PageAnswer(url, PageStatus.NOT_ASKED, detail="offline")
@@ -136,14 +118,18 @@ class HttpClient:
             lock = self._locks.setdefault(url, threading.Lock())
         with lock:
             if url not in self._answers:
-                self._answers[url] = self._ask_page(url, frozenset(allowed_hosts))
+                answer = self._ask_page(url, frozenset(allowed_hosts), accept or _PAGE_ACCEPT)
+                self._answers[url] = replace(answer, base=page_base(url, self._mirrors))
             return self._answers[url]
 
-    def _ask_page(self, url: str, allowed_hosts: Collection[str]) -> PageAnswer:
+    def _ask_page(self, url: str, allowed_hosts: Collection[str], accept: str) -> PageAnswer:
         cached = self._read_cached(url)
         if cached is not None and cached.fresh_until > time.time():
             return cached.answer(url)
-        headers = {"Accept": _PAGE_ACCEPT}
+        limited_until = self._read_limit(url)
+        if limited_until is not None:
+            return PageAnswer(url, PageStatus.DOWN, detail=_limit_detail(limited_until))
+        headers = {"Accept": accept}
         if cached is not None:
             headers.update(cached.conditions())
         try:
@@ -161,6 +147,10 @@ class HttpClient:
             return renewed.answer(url)
         if code in (404, 410):
             return PageAnswer(url, PageStatus.MISSING, detail=reason)
+        limited_until = _limited_until(code, response.headers)
+        if limited_until is not None:
+            self._write_limit(url, limited_until)
+            return PageAnswer(url, PageStatus.DOWN, detail=f"{reason}: {_limit_detail(limited_until)}")
         if code == 403:
             return PageAnswer(url, PageStatus.MISSING, detail=f"{reason}: missing or not public")
         if code != 200:
@@ -263,7 +253,7 @@ class HttpClient:
         previous = ""
         for _ in range(MAX_REDIRECTS + 1):
             self._check_url(target, previous)
-            response = self._get(target, headers)
+            response = self._get(target, {**headers, **self._authorization(url, target)})
             if response.status_code not in (301, 302, 303, 307, 308):
                 return response
             location = response.headers.get("Location", "")
@@ -279,6 +269,13 @@ class HttpClient:
             if host not in allowed and host not in self._named_hosts:
                 raise _Refusal(f"redirects to {host}, which is not followed")
         raise _Refusal(f"more than {MAX_REDIRECTS} redirects")
+
+    def _authorization(self, url: str, target: str) -> Mapping[str, str]:
+        token = self._tokens.get(_host(url), "")
+        is_own = target.startswith("https://") and _host(target) == _host(url)
+        if not token or not (is_own or _is_loopback(_host(target))):
+            return {}
+        return {"Authorization": f"Bearer {token}"}
 
     def _check_url(self, url: str, previous: str) -> None:
         try:
@@ -319,6 +316,30 @@ class HttpClient:
             # requests looks at the redirect although it is not to follow it.
             raise _Refusal("redirects to what is no URL") from error
 
+    # --- hosts that count our questions ---
+
+    def _read_limit(self, url: str) -> Optional[float]:
+        """Until when the host of `url` will refuse us, None when it will not."""
+        until = self._limits().get(_host(url), 0.0)
+        return until if until > time.time() else None
+
+    def _write_limit(self, url: str, until: float) -> None:
+        limits = {**self._limits(), _host(url): until}
+        self._known_limits = limits
+        if self._cache is not None:
+            _write_json(self._cache, "limits.json", limits)
+
+    def _limits(self) -> Mapping[str, float]:
+        if self._known_limits is None:
+            self._known_limits = {}
+            if self._cache is not None:
+                try:
+                    found = json.loads((self._cache / "limits.json").read_text("utf-8"))
+                    self._known_limits = {str(host): float(until) for host, until in found.items()}
+                except (OSError, ValueError, AttributeError, TypeError):
+                    pass  # not there, or damaged: asked anew
+        return self._known_limits
+
     # --- the page cache ---
 
     def _read_cached(self, url: str) -> Optional[_CachedPage]:
@@ -339,15 +360,40 @@ class HttpClient:
     def _write_cached(self, url: str, page: _CachedPage) -> None:
         if self._cache is None or not (page.etag or page.modified or page.fresh_until):
             return
-        try:
-            self._cache.mkdir(parents=True, exist_ok=True)
-            target = self._cache / _cache_name(url, self._mirrors)
-            handle, temporary = tempfile.mkstemp(dir=str(self._cache))
-            with os.fdopen(handle, "w", encoding="utf-8") as stream:
-                json.dump(page.__dict__, stream)
-            Path(temporary).replace(target)
-        except OSError:
-            pass  # a cache that cannot be written costs time and nothing else
+        _write_json(self._cache, _cache_name(url, self._mirrors), page.__dict__)
+
+
+def _write_json(folder: Path, name: str, value: Any) -> None:
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        handle, temporary = tempfile.mkstemp(dir=str(folder))
+        with os.fdopen(handle, "w", encoding="utf-8") as stream:
+            json.dump(value, stream)
+        Path(temporary).replace(folder / name)
+    except OSError:
+        pass  # a cache that cannot be written costs time and nothing else
+
+
+def _limited_until(code: int, headers: Mapping[str, str]) -> Optional[float]:
+    """Until when a host that counts questions refuses them (seconds since the epoch), None when that is not why.
+
+    Headers: docs.github.com/en/rest/using-the-rest-api/rate-limits-for-the-rest-api; RFC 9110, 10.2.3.
+    """
+    if code not in (403, 429):
+        return None
+    after, left, reset = (
+        headers.get(name, "") for name in ("Retry-After", "X-RateLimit-Remaining", "X-RateLimit-Reset")
+    )
+    now = time.time()
+    if after.isdigit():
+        return now + min(int(after), MAX_LIMIT)
+    if left == "0" or code == 429:
+        return min(float(reset), now + MAX_LIMIT) if reset.isdigit() else now + 60
+    return None
+
+
+def _limit_detail(until: float) -> str:
+    return f"its limit of requests is reached until {time.strftime('%H:%M', time.localtime(until))}"
 
 
 @dataclass(frozen=True)
@@ -390,7 +436,7 @@ def _validators(headers: Mapping[str, str]) -> Tuple[str, str, float]:
     return headers.get("ETag", ""), headers.get("Last-Modified", ""), fresh_until
 
 
-def _cache_name(url: str, mirrors: Sequence[Mirror]) -> str:
+def _cache_name(url: str, mirrors: Sequence[MirrorRule]) -> str:
     # A mirror's page is another page.
     return hashlib.sha256(apply_mirrors(url, mirrors).encode()).hexdigest()[:40] + ".json"
 

@@ -7,7 +7,8 @@ import pytest
 from packaging.version import Version
 
 from safe_install.errors import IndexInvalid
-from safe_install.index.document import load_project, parse_cuda_table, parse_json, parse_project, parse_torch_table
+from safe_install.index.catalog import load_project
+from safe_install.index.document import parse_cuda_table, parse_json, parse_project, parse_torch_table
 
 SMALL = {
     "schema": 1,

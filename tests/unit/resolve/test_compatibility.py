@@ -7,7 +7,7 @@ from packaging.specifiers import SpecifierSet
 from packaging.tags import parse_tag
 from packaging.version import Version
 
-from safe_install.index.document import load_project
+from safe_install.index.catalog import load_project
 from safe_install.models import BuiltFor, Candidate, CandidateKind, Driver, Link
 from safe_install.resolve.compatibility import Context, check_candidate, explain_loser, rank_fitting
 from safe_install.resolve.target import environment_for

@@ -1,0 +1,189 @@
+"""Finds the documents of the wheel index: those that ship with the program, or newer ones that the person brought.
+
+The bundled documents are data of the package `safe_install.wheel_index` (the folder `wheel_index/` of the repository),
+read through `pkgutil`, so that they are found in a zipapp too. `safe-install wheels --update` puts a newer index into
+the person's data folder: a folder of documents, and `current.json`, which names the folder and the hash of each one.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import importlib
+import importlib.util
+import pkgutil
+import sys
+from dataclasses import dataclass
+from functools import lru_cache
+from importlib import resources
+from pathlib import Path
+from types import ModuleType
+from typing import Any, FrozenSet, List, Mapping, Optional
+
+from packaging.utils import NormalizedName, canonicalize_name
+
+from safe_install.errors import IndexInvalid
+from safe_install.index.document import (
+    parse_cuda_table,
+    parse_json,
+    parse_mirrors_table,
+    parse_project,
+    parse_torch_table,
+)
+from safe_install.index.facts import CudaTable, Mirror, Project, TorchTable
+
+PACKAGE = "safe_install.wheel_index"
+# Documents of the folder that are not projects.
+TABLES = frozenset({"torch", "cuda", "mirrors", "schema"})
+POINTER = "current.json"
+
+
+@dataclass(frozen=True)
+class Update:
+    """A newer index in the person's data folder."""
+
+    date: str  # ISO 8601
+    folder: Path
+    sha256: Mapping[str, str]  # document name -> hash of its text
+    url: str  # where it came from
+
+
+def update_folder() -> Path:
+    """Where `wheels --update` keeps what it brought."""
+    import platformdirs  # late: not every command reads the index
+
+    return Path(platformdirs.user_data_dir("torch-safe-install")) / "wheel-index"
+
+
+@lru_cache(maxsize=None)
+def current_update() -> Optional[Update]:
+    """The update that is in force: none where there is none, or where the program's own facts are newer."""
+    pointer = update_folder() / POINTER
+    try:
+        text = pointer.read_text("utf-8")
+    except OSError:
+        return None
+    value = parse_json(text, str(pointer))
+    try:
+        update = Update(
+            str(value["date"]), pointer.parent / str(value["folder"]), dict(value["sha256"]), str(value["url"])
+        )
+    except (KeyError, TypeError, ValueError) as error:
+        raise IndexInvalid(f"{pointer} is damaged", hint=_mend(pointer.parent)) from error
+    return update if update.date > bundled_date() else None
+
+
+def bundled_date() -> str:
+    """The date of the facts that came with the program."""
+    return str(_data_package().DATE)
+
+
+def index_date() -> str:
+    """The date of the facts in force."""
+    update = current_update()
+    return bundled_date() if update is None else update.date
+
+
+@lru_cache(maxsize=None)
+def known_projects() -> FrozenSet[NormalizedName]:
+    """The names of all projects in the index: the names of its files."""
+    return frozenset(canonicalize_name(name) for name in document_names() if name not in TABLES)
+
+
+@lru_cache(maxsize=None)
+def load_project(name: str) -> Project:
+    """One project by its name. Raises IndexInvalid when it is not known or its document is not valid."""
+    canonical = canonicalize_name(name)
+    if canonical not in known_projects():
+        raise IndexInvalid(
+            f"{name} is not in the wheel index", hint="`safe-install wheels` lists the projects that are"
+        )
+    project = parse_project(read_document(canonical), f"{canonical}.json")
+    if project.name != canonical:
+        raise IndexInvalid(f"{canonical}.json: its name is {project.name}", hint="name the file after the project")
+    return project
+
+
+@lru_cache(maxsize=None)
+def torch_table() -> TorchTable:
+    """What is known about torch."""
+    return parse_torch_table(read_document("torch"), "torch.json")
+
+
+@lru_cache(maxsize=None)
+def cuda_table() -> CudaTable:
+    """What is known about CUDA."""
+    return parse_cuda_table(read_document("cuda"), "cuda.json")
+
+
+@lru_cache(maxsize=None)
+def known_mirrors() -> Mapping[str, Mirror]:
+    """The mirrors that can be named."""
+    return parse_mirrors_table(read_document("mirrors"), "mirrors.json")
+
+
+def forget() -> None:
+    """Read everything anew: an update has been put in place."""
+    for cached in (current_update, known_projects, load_project, torch_table, cuda_table, known_mirrors):
+        cached.cache_clear()
+
+
+def document_names() -> List[str]:
+    """The documents in force, without their ending, sorted."""
+    update = current_update()
+    if update is not None:
+        return sorted(update.sha256)
+    package = _data_package()
+    if hasattr(resources, "files"):
+        names = [entry.name for entry in resources.files(package).iterdir()]
+    else:  # Python 3.8
+        names = list(resources.contents(package))
+    return sorted(name[: -len(".json")] for name in names if name.endswith(".json"))
+
+
+def read_document(name: str) -> Any:
+    """One document in force as JSON. Raises IndexInvalid."""
+    update = current_update()
+    data = _read_bundled(name) if update is None else _read_updated(update, name)
+    return parse_json(data.decode("utf-8"), f"{name}.json")
+
+
+def _read_bundled(name: str) -> bytes:
+    _data_package()
+    data = pkgutil.get_data(PACKAGE, f"{name}.json")
+    if data is None:
+        raise IndexInvalid(f"{name}.json cannot be read", hint="reinstall torch-safe-install")
+    return data
+
+
+def _read_updated(update: Update, name: str) -> bytes:
+    path = update.folder / f"{name}.json"
+    try:
+        data = path.read_bytes()
+    except OSError as error:
+        raise IndexInvalid(f"{path} cannot be read: {error}", hint=_mend(update.folder.parent)) from error
+    if hashlib.sha256(data).hexdigest() != update.sha256.get(name):
+        raise IndexInvalid(f"{path} is not the document that was fetched", hint=_mend(update.folder.parent))
+    return data
+
+
+def _mend(folder: Path) -> str:
+    return (
+        f"remove {folder}: the facts that came with the program serve then; `safe-install wheels --update` brings newer"
+    )
+
+
+@lru_cache(maxsize=None)
+def _data_package() -> ModuleType:
+    """The package that holds the documents; in a checkout that is not installed, the folder at its top."""
+    try:
+        return importlib.import_module(PACKAGE)
+    except ModuleNotFoundError:
+        parent = importlib.import_module(PACKAGE.rpartition(".")[0])
+        path = f"{(parent.__file__ or '').rpartition('/src/')[0]}/wheel_index/__init__.py"
+        spec = importlib.util.spec_from_file_location(PACKAGE, path, submodule_search_locations=[path[:-12]])
+        if spec is None or spec.loader is None:
+            raise
+        module = importlib.util.module_from_spec(spec)
+        sys.modules[PACKAGE] = module
+        spec.loader.exec_module(module)
+        return module

@@ -1,0 +1,331 @@
+"""What is known about projects, torch and CUDA, as values. `index.document` reads them, `index.catalog` finds them."""
+
+from __future__ import annotations
+
+import enum
+from dataclasses import dataclass, field
+from typing import Mapping, Optional, Tuple
+
+from packaging.specifiers import SpecifierSet
+from packaging.utils import NormalizedName
+from packaging.version import InvalidVersion, Version
+
+from safe_install.tags import parse_accelerator
+
+
+class TorchMatch(enum.Enum):
+    """How near the torch that a wheel was built for must be to the installed one."""
+
+    EXACT = "exact"  # X.Y.Z
+    MINOR = "minor"  # X.Y
+    ANY = "any"  # the binary does not depend on torch
+
+
+class AcceleratorMatch(enum.Enum):
+    """How near the accelerator of a wheel must be to torch's."""
+
+    EXACT = "exact"  # cu126 for cu126; a major-only cu12 fits every 12.x
+    MAJOR = "major"  # any 12.x for 12.x
+    ANY = "any"  # the binary has no accelerator code
+
+
+class Layout(enum.Enum):
+    """How the pages of a host read."""
+
+    FIND_LINKS = "find-links"  # one HTML page of anchors for several projects
+    SIMPLE = "simple"  # PEP 503 HTML or PEP 691 JSON, one page per project
+    PYPI = "pypi"  # the user's package index (pypi.org unless told otherwise)
+    GITHUB_RELEASES = "github-releases"  # assets of a repository's releases
+
+
+class Holds(enum.Enum):
+    """What the package index has under a project's name."""
+
+    WHEELS = "wheels"
+    SDISTS = "sdists"
+    NOTHING = "nothing"
+    PLACEHOLDER = "placeholder"  # an empty or unusable release that keeps the name
+    ANOTHER_PROJECT = "another-project"  # the name belongs to somebody else
+
+
+@dataclass(frozen=True)
+class HostEntry:
+    """A place where wheels lie. The fields of its templates are those of `index.location`."""
+
+    host: str  # short name for messages, unique in the document: "data.pyg.org"
+    layout: Layout
+    filename: str  # how names say their torch: a key of index.filename.GRAMMARS, or a template that begins with "+"
+    pages: Tuple[str, ...] = ()  # URL templates, asked in order until one is there
+    wheel: Optional[str] = None  # URL template of a file, with {file} too; None where only the page knows it
+    repository: Optional[str] = None  # "Dao-AILab/flash-attention", for releases on GitHub
+    tag: str = "v{version}"  # of such a release, where a row does not say another
+    redirects: Tuple[str, ...] = ()  # hosts that a page or file of this one may redirect to
+    torch: Tuple[str, ...] = ()  # asked for these releases of torch only; empty: for every one
+    kinds: Tuple[str, ...] = ()  # asked for these kinds of accelerator only ("cpu", "cuda"); empty: for every one
+    torch_match: Optional[TorchMatch] = None  # where it differs from the project's
+    optional: str = ""  # why it is asked only when the person names it; empty: asked always
+    note: str = ""
+
+
+@dataclass(frozen=True)
+class Alias:
+    """A torch version or accelerator whose page lists the wheels of another."""
+
+    torch: str  # "1.8.1"
+    base: str  # "1.8.0"
+    accelerator: Optional[str] = None  # the alias holds for this accelerator only
+    base_accelerator: Optional[str] = None  # whose wheels serve it
+
+
+@dataclass(frozen=True)
+class Build:
+    """Wheels of one version that one host has for one torch."""
+
+    host: str
+    torch: str  # as the host says it: "1.8.0", or "2.8" where it names the minor only
+    version: str  # public version, "2.0.8"
+    accelerators: Tuple[str, ...]
+    platform: str  # wheel platform tag, "linux_x86_64"; "macos" where the exact tag is not known
+    python: Tuple[str, ...]  # "3.8"
+    filename: Optional[str] = None  # grammar, where it differs from the host's
+    abi: Optional[str] = None  # "abi3" or "none" where one wheel serves the Pythons from the first named on
+    cxx11_abi: Tuple[bool, ...] = ()  # the builds there are, where the file name says it
+    tag: Optional[str] = None  # of the release, where it is not the host's
+    note: str = ""
+
+
+@dataclass(frozen=True)
+class Sdist:
+    """A source distribution on the package index."""
+
+    version: str
+    url: str
+    sha256: str
+    requires_python: Optional[str] = None
+
+
+@dataclass(frozen=True)
+class KnownWheel:
+    """One wheel whose address no template makes."""
+
+    url: str
+    sha256: str
+    requires_python: Optional[str] = None
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """How a source distribution becomes a wheel against the installed torch."""
+
+    sdist: str  # distribution name on the package index
+    requires: Tuple[str, ...]  # build tools, put into an overlay and not into the environment
+    env: Mapping[str, str] = field(default_factory=dict)
+    force_cuda: bool = False  # setup.py builds for the CPU where it sees no GPU unless FORCE_CUDA=1
+    extension: bool = True  # compiles against torch's headers
+
+
+@dataclass(frozen=True)
+class Source:
+    """Where the right source lies, for a project that the package index does not really have."""
+
+    repository: str  # "https://github.com/NVIDIA/apex"
+    install: str  # a requirement that names it: "apex @ git+https://github.com/NVIDIA/apex"
+    note: str = ""
+
+
+@dataclass(frozen=True)
+class PackageIndexEntry:
+    """What the package index has under the name, where that is not simply the project."""
+
+    holds: Holds
+    note: str = ""
+
+
+@dataclass(frozen=True)
+class GpuCode:
+    """The GPU code in the wheels of some versions."""
+
+    versions: SpecifierSet
+    capabilities: Tuple[str, ...]  # machine code for these: "8.0" runs on 8.x with x >= 0; "9.0a" on 9.0 alone
+    ptx: Tuple[str, ...] = ()  # code that the driver compiles for every newer device
+    accelerators: Tuple[str, ...] = ()  # of the wheels; empty: all of them
+
+
+@dataclass(frozen=True)
+class Doubt:
+    """Something that is claimed somewhere and not confirmed; never offered from the bundled facts."""
+
+    subject: str
+    why: str
+
+
+@dataclass(frozen=True)
+class Project:
+    """All that is known about one project."""
+
+    name: NormalizedName
+    imports: Tuple[str, ...]
+    native: Tuple[str, ...]  # patterns of shared objects below site-packages
+    operation: Optional[str]  # Python source of a small operation; `device` is defined where it runs
+    torch_match: TorchMatch
+    accelerator_match: AcceleratorMatch
+    pins_torch: bool  # its metadata wants one torch
+    requires: Tuple[str, ...]  # requirements that its metadata hides
+    hosts: Tuple[HostEntry, ...]
+    aliases: Tuple[Alias, ...]
+    pins: Mapping[str, str]  # public version -> specifier of the torch that it belongs to
+    recipe: Optional[Recipe]
+    builds: Tuple[Build, ...]
+    sdists: Tuple[Sdist, ...]
+    wheels: Tuple[KnownWheel, ...]
+    sha256: Mapping[str, str]  # URL -> hash, where one was published
+    doubts: Tuple[Doubt, ...]
+    checked: str  # date of the facts, ISO 8601
+    sources: Tuple[str, ...]
+    accelerator: Optional[str] = None  # of every wheel of this name, where the name says it: spconv-cu118
+    family: Tuple[NormalizedName, ...] = ()  # the same software under other names, one for each accelerator
+    package_index: PackageIndexEntry = PackageIndexEntry(Holds.WHEELS)
+    source: Optional[Source] = None
+    gpu_code: Tuple[GpuCode, ...] = ()
+
+    def base_of(self, torch: str, accelerator: str) -> Tuple[str, str]:
+        """Torch and accelerator under which the hosts keep the wheels for `torch` ("1.8.1") and `accelerator`.
+
+        An alias rule where there is one, else the X.Y.0 of the minor for projects that match by minor.
+        """
+        for alias in self.aliases:
+            if alias.torch == torch and alias.accelerator == accelerator:
+                return alias.base, alias.base_accelerator or accelerator
+        for alias in self.aliases:
+            if alias.torch == torch and alias.accelerator is None:
+                return alias.base, accelerator
+        if self.torch_match is TorchMatch.MINOR:
+            return ".".join([*torch.split(".")[:2], "0"]), accelerator
+        return torch, accelerator
+
+    def pin_of(self, version: Version) -> Optional[SpecifierSet]:
+        """The torch that a public version belongs to, None where it is not known here."""
+        pin = self.pins.get(version.public)
+        return SpecifierSet(pin) if pin else None
+
+    def gpu_code_of(self, version: Version, accelerator: Optional[str]) -> Optional[GpuCode]:
+        """The GPU code in a wheel, None where it is not known here."""
+        for row in self.gpu_code:
+            if row.accelerators and accelerator not in row.accelerators:
+                continue
+            if row.versions.contains(version.public, prereleases=True):
+                return row
+        return None
+
+
+@dataclass(frozen=True)
+class TorchRelease:
+    """One release of torch."""
+
+    version: str
+    accelerators: Tuple[str, ...]  # of the Linux builds on download.pytorch.org
+    untagged: Optional[str]  # accelerator of the Linux x86_64 wheel on PyPI, whose name has no local version
+    companions: Mapping[str, str]  # project -> version that was released with it
+    python: Tuple[str, ...]
+    note: str = ""
+
+
+@dataclass(frozen=True)
+class AbiRule:
+    """Builds of torch for Linux from a version on (until the next rule), and their _GLIBCXX_USE_CXX11_ABI."""
+
+    since: str
+    cxx11_abi: bool
+    accelerators: Tuple[str, ...] = ()  # empty: every one
+    architectures: Tuple[str, ...] = ()  # empty: every one
+
+
+@dataclass(frozen=True)
+class TorchTable:
+    """What is known about torch itself."""
+
+    releases: Mapping[str, TorchRelease]
+    abi_rules: Tuple[AbiRule, ...]
+    hosts: Tuple[HostEntry, ...] = ()
+    builds: Tuple[Build, ...] = ()  # torch itself is pip's business: only where it lies is known
+    accelerator: Optional[str] = None
+
+    def cxx11_abi_of(self, torch: str, accelerator: str, *, platform: str) -> Optional[bool]:
+        """The C++ ABI of a public build; None where the question has no meaning (not Linux) or no answer."""
+        if "linux" not in platform:
+            return None
+        version = parse_release(torch)
+        if version is None:
+            return None
+        answer: Optional[bool] = None
+        for rule in self.abi_rules:
+            fits = (not rule.accelerators or any(_is_kind(accelerator, a) for a in rule.accelerators)) and (
+                not rule.architectures or platform.endswith(rule.architectures)
+            )
+            if version >= Version(rule.since) and fits:
+                answer = rule.cxx11_abi
+        return answer
+
+    def first_release_with(self, project: str, version: str) -> Optional[TorchRelease]:
+        """The oldest torch that a companion's version was released with."""
+        found = [r for r in self.releases.values() if r.companions.get(project) == version]
+        return min(found, key=lambda release: Version(release.version)) if found else None
+
+
+def _is_kind(accelerator: str, wanted: str) -> bool:
+    """`rocm` stands for every ROCm."""
+    parsed = parse_accelerator(accelerator)
+    return accelerator == wanted or (parsed is not None and parsed.kind == wanted)
+
+
+@dataclass(frozen=True)
+class Toolkit:
+    """A CUDA toolkit and the driver that came with it; drivers of at least that version serve it fully."""
+
+    cuda: str
+    linux: Optional[str]
+    windows: Optional[str]
+
+
+@dataclass(frozen=True)
+class CudaTable:
+    """What is known about CUDA and its drivers."""
+
+    floors: Mapping[str, Tuple[Optional[str], Optional[str]]]  # accelerator -> (Linux, Windows)
+    majors: Mapping[str, Tuple[Optional[str], Optional[str]]]  # CUDA major from 11 on -> (Linux, Windows)
+    toolkits: Tuple[Toolkit, ...]  # newest first
+
+    def driver_floor(self, accelerator: str, *, system: str = "linux") -> Optional[str]:
+        """The oldest driver on which a build for `accelerator` starts; None when none is needed or known."""
+        parsed = parse_accelerator(accelerator)
+        if parsed is None or parsed.kind != "cuda":
+            return None
+        floors = self.floors.get(accelerator) or self.majors.get(str(parsed.version[0])) or (None, None)
+        return floors[0] if system == "linux" else floors[1]
+
+    def cuda_of_driver(self, driver: str, *, system: str = "linux") -> Optional[str]:
+        """The newest CUDA that a driver serves fully: "535.104.05" -> "12.2"; None when it is older than all."""
+        version = parse_release(driver)
+        for toolkit in self.toolkits:
+            own = parse_release((toolkit.linux if system == "linux" else toolkit.windows) or "")
+            if version is not None and own is not None and version >= own:
+                return toolkit.cuda
+        return None
+
+
+@dataclass(frozen=True)
+class Mirror:
+    """A mirror that a person can name: addresses that begin so are asked there."""
+
+    name: str  # "sjtu"
+    pairs: Tuple[Tuple[str, str], ...]  # (start of the address, what takes its place)
+    flat: bool = False  # wheels of all projects lie on the page above the project's own
+    note: str = ""
+
+
+def parse_release(text: str) -> Optional[Version]:
+    """A version without its local part, or None for what is none (distribution and vendor strings)."""
+    try:
+        return Version(Version(text).public)
+    except InvalidVersion:
+        return None
