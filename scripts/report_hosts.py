@@ -2,9 +2,10 @@
 
     scripts/report_hosts.py [--check | --write] [FILE.jsonl]
 
-FILE has one JSON object a line, {"url": ...}; without it, tests/index/wheel_urls.jsonl: addresses that were seen in public
-lock files, Dockerfiles and scripts. Of each, project, version, torch, accelerator, C++ ABI, Python and platform are read,
-and from these alone the address is made, or the page that lists it. --check fails where docs/hosts.md says otherwise.
+FILE has one JSON object a line, {"url": ...}; without it, tests/index/wheel_urls.jsonl: addresses that were seen in
+public lock files, Dockerfiles and scripts. Of each, project, version, torch, accelerator, C++ ABI, Python and platform
+are read, and from these alone the address is made, or the page that lists it. --check fails where docs/hosts.md says
+otherwise.
 """
 
 from __future__ import annotations

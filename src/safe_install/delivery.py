@@ -108,7 +108,7 @@ class Delivery:
     def stage(self, stage: Path) -> None:
         """Unpack every wheel of the plan below `stage`."""
         wheels = [
-            StagedWheel(step, artifact.path, str(artifact.version), len(artifact.files))
+            StagedWheel(step, artifact.path, artifact.installable_filename, str(artifact.version), len(artifact.files))
             for step in self.plan.steps
             for artifact in [self._artifacts.get(step.name)]
             if artifact is not None

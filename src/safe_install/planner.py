@@ -242,12 +242,13 @@ class Planner:
 
     def _is_there(self, pin: Candidate) -> bool:
         """Is this very version installed and sound? `-U` does not install it again, as with pip."""
-        found = self.environment.installed.get(pin.name)
-        if pin.kind is CandidateKind.INSTALLED:
-            return True
-        if found is None or self.request.force_reinstall or self._is_broken(pin.name):
+        return pin.kind is CandidateKind.INSTALLED or self._is_installed(pin.name, str(pin.version))
+
+    def _is_installed(self, name: NormalizedName, version: str) -> bool:
+        found = self.environment.installed.get(name)
+        if found is None or self.request.force_reinstall or self._is_broken(name):
             return False
-        return canonical(found.version) == str(pin.version)
+        return canonical(found.version) == version
 
     def _bring(self, pin: Candidate) -> None:
         if self.request.own.dry_run and pin.kind is CandidateKind.SDIST:
@@ -258,9 +259,11 @@ class Planner:
         with self.timings.stage("fetch", self.world.reporter):
             pin, artifact = self._chooser.bring(pin, self.pip)
             self._check_hashes(pin, artifact)
+        if self._is_installed(pin.name, str(artifact.version)):
+            return  # a file whose name says more than its METADATA: the very version is there, and sound
         self._pins[pin.name] = pin
         self.artifacts[pin.name] = artifact
-        link = self._links / artifact.path.name
+        link = self._links / artifact.installable_filename
         if not link.exists():
             link.symlink_to(artifact.path.resolve())
 

@@ -55,6 +55,10 @@ class WheelName:
         """The same name, completed by where the file lies."""
         return replace(self, built_for=built_for)
 
+    def with_version(self, version: str) -> WheelName:
+        """The same wheel under another version."""
+        return replace(self, version=version)
+
     @property
     def filename(self) -> str:
         """The file name that says exactly this."""
@@ -210,7 +214,8 @@ def compile_template(template: str, fields: Mapping[str, str]) -> Pattern[str]:
 
 def _read_fields(values: Mapping[str, str], template: str) -> Optional[BuiltFor]:
     torch = torch_of_fields(values)
-    if torch is not None and not _can_be(torch):
+    without_dots = values.get("digits") or values.get("digits3")
+    if torch is not None and without_dots and not _can_be(torch):
         return None
     cuda = values.get("cuda")
     accelerator = values.get("accelerator") or (accelerator_of_cuda(cuda) if cuda else None)

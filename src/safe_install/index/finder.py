@@ -133,7 +133,7 @@ class Finder:
             if page.status is not PageStatus.LISTED:
                 search.answer(host, location, HostAnswerKind(page.status.value), page.detail)
                 continue
-            links = parse_page(page.text, location, base=page.base, content_type=page.content_type)
+            links = _read_links(page, location, search)
             found = [
                 _vouched_for(candidate, search.environment)
                 for candidate in make_candidates(search.project, host, links)
@@ -208,16 +208,17 @@ class Finder:
             if page.status is not PageStatus.LISTED:
                 search.answer(host, url, kind, page.detail)
                 return
-            links = parse_page(page.text, url, base=page.base, content_type=page.content_type)
-            if not links:
-                search.answer(host, url, HostAnswerKind.PAGE_EMPTY, "the page lists no file")
-                return
+            links = _read_links(page, url, search)
             near = self._take(host, links, search)
             if near:
                 search.answer(host, url, HostAnswerKind.LISTED, f"{near} files for this torch")
+                return
+            found = list(make_candidates(search.project, host, links))
+            others = links or parse_page(page.text, url, base=page.base, content_type=page.content_type)
+            if others:
+                search.answer(host, url, HostAnswerKind.NO_WHEEL_FOR_TORCH, _what_there_is(found, others))
             else:
-                found = list(make_candidates(search.project, host, links))
-                search.answer(host, url, HostAnswerKind.NO_WHEEL_FOR_TORCH, _what_there_is(found, links))
+                search.answer(host, url, HostAnswerKind.PAGE_EMPTY, "the page lists no file")
             return
 
     def _take(self, host: HostEntry, links: Sequence[Link], search: _Search) -> int:
@@ -300,7 +301,7 @@ class Finder:
         if page.status is not PageStatus.LISTED:
             search.answer(entry, url, HostAnswerKind(page.status.value), page.detail)
             return
-        links = parse_page(page.text, url, base=page.base, content_type=page.content_type)
+        links = _read_links(page, url, search)
         found = list(make_candidates(project, entry, links))
         sdists = [candidate for candidate in found if candidate.kind is CandidateKind.SDIST]
         search.add(found)
@@ -349,6 +350,11 @@ def _vouched_for(candidate: Candidate, environment: Environment) -> Candidate:
     release = torch.runtime_version.partition("+")[0]
     assumed = replace(built, torch=release, accelerator=built.accelerator or torch.accelerator)
     return replace(candidate, built_for=assumed)
+
+
+def _read_links(page: PageAnswer, url: str, search: _Search) -> Tuple[Link, ...]:
+    """What a page lists of the project."""
+    return parse_page(page.text, url, base=page.base, content_type=page.content_type, project=search.project.name)
 
 
 def _known_tags(host: HostEntry, search: _Search) -> List[str]:

@@ -35,6 +35,7 @@ class StagedWheel:
 
     step: Step
     path: Path
+    filename: str  # under which pip takes it
     version: str  # of its METADATA: what pip compares
     files: int
 
@@ -56,7 +57,7 @@ def fill_stage(
     if not wheels:
         return
     for wheel in wheels:
-        _link(wheel.path, folder / wheel.path.name)
+        _link(wheel.path, folder / wheel.filename)
     in_parallel = compile_bytecode and sum(wheel.files for wheel in wheels) > MANY_FILES
     if not compile_bytecode or in_parallel:
         options = (*options, "--no-compile")

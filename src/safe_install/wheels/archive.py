@@ -32,6 +32,7 @@ from packaging.utils import (
 from packaging.version import InvalidVersion, Version
 
 from safe_install.errors import HashMismatch, WheelInvalid
+from safe_install.index.filename import parse_filename
 
 if TYPE_CHECKING:
     from email.message import Message
@@ -90,6 +91,18 @@ class Artifact:
     entry_points: Tuple[EntryPoint, ...]
     record: Tuple[RecordRow, ...]
     unpacked_size: int  # bytes
+
+    @property
+    def installable_filename(self) -> str:
+        """A file name under which pip takes it: the version is that of METADATA.
+
+        Some hosts rename wheels after the build (`2.8.3` becomes `2.8.3+cu12torch2.8cxx11abiTRUE`), and pip then calls
+        what a page lists inconsistent; others wrote two `+`, which pip does not read at all.
+        """
+        named = parse_filename(self.path.name)
+        if named is None or named.version == str(self.version):
+            return self.path.name
+        return named.with_version(str(self.version)).filename
 
     @property
     def path_files(self) -> Tuple[str, ...]:
@@ -216,7 +229,11 @@ class _Reader:
         try:
             name, version, _build, tags = parse_wheel_filename(self.filename)
         except (InvalidWheelFilename, InvalidVersion) as error:
-            self.invalid(f"not a wheel file name ({error})")
+            # The names of 2020 with two "+" are read by nobody else.
+            named = parse_filename(self.filename) if self.filename.count("+") > 1 else None
+            if named is None:
+                self.invalid(f"not a wheel file name ({error})")
+            return named.project, named.parsed_version, named.tags
         return name, version, tags
 
     # --- the zip archive ---------------------------------------------------------------------------
