@@ -5,7 +5,8 @@
         os.environ["SAFE_INSTALL_MIRRORS"] = host.mirrors
 
 Page formats: data.pyg.org (find-links, `%2B` in href and `+` in the text, relative or absolute), download.pytorch.org
-(PEP 503, root-relative, sha256 fragment), the Astral indexes and pypi.org (PEP 691 JSON).
+(PEP 503, root-relative, sha256 fragment), the Astral indexes and pypi.org (PEP 691 JSON), releases on GitHub (REST
+API, the piece of HTML with assets, the feed), and plain pages of anchors for all others.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ import threading
 import time
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from typing import Any, Dict, List, Mapping, Optional, Tuple
+from typing import Any, Dict, List, Mapping, Optional, Sequence, Tuple
 from urllib.parse import quote, unquote, urlsplit
 
 HOSTS = {
@@ -25,6 +26,18 @@ HOSTS = {
     "https://wheels.astral.sh": "astral",
     "https://pypi.org": "pypi",
     "https://files.pythonhosted.org": "files",
+    "https://api.github.com": "github-api",
+    "https://github.com": "github",
+    "https://release-assets.githubusercontent.com": "github-assets",
+    "https://download.openmmlab.com": "openmmlab",
+    "https://data.dgl.ai": "dgl",
+    "https://dl.fbaipublicfiles.com": "facebook",
+    "https://whl.natten.org": "natten",
+    "https://nvidia-kaolin.s3.us-east-2.amazonaws.com": "kaolin",
+    "https://nerfacc-bucket.s3.us-west-2.amazonaws.com": "nerfacc",
+    "https://docs.gsplat.studio": "gsplat",
+    "https://k2-fsa.github.io": "k2",
+    "https://huggingface.co": "huggingface",
 }
 
 
@@ -45,6 +58,7 @@ class WheelHost:
         self.answers: Dict[str, Answer] = {}
         self.faults: List[Tuple[str, str]] = []
         self.requests: List[Tuple[str, Mapping[str, str]]] = []
+        self._releases: Dict[str, List[Dict[str, Any]]] = {}
         self._server = _Server(("127.0.0.1", 0), _Handler)
         self._server.host = self
         self._thread = threading.Thread(target=self._server.serve_forever, args=(0.02,), daemon=True)
@@ -78,7 +92,7 @@ class WheelHost:
 
     def misbehave(self, part: str, fault: str) -> None:
         """Every path with `part`: "404", "500", "empty", "truncated", "unannounced" (no length), "slow", "hang",
-        "close", "redirect URL" ({path} stands for its own)."""
+        "close", "limit" (GitHub's: no request left for an hour), "redirect URL" ({path} stands for its own)."""
         self.faults.insert(0, (part, fault))
 
     def behave(self) -> None:
@@ -90,7 +104,69 @@ class WheelHost:
         named = {name.replace("_", "-"): value for name, value in headers.items()}
         self.answers[path] = Answer(body, content_type, headers=named)
 
+    def path_of(self, url: str) -> str:
+        """Where an address of a real host lies here, decoded."""
+        start = next(start for start in sorted(HOSTS, key=len, reverse=True) if url.startswith(start))
+        return unquote(f"/{HOSTS[start]}{url[len(start) :]}")
+
+    def put_file(self, url: str, content: bytes) -> None:
+        """A file at an address of a real host."""
+        self.put(self.path_of(url), content)
+
     # --- pages ---
+
+    def add_anchors(self, url: str, hrefs: Sequence[str], *, line: str = '<a href="{href}">{text}</a><br>') -> None:
+        """A page of anchors as buckets and static sites have them; `line` is how the host writes one."""
+        lines = [line.format(href=href, text=unquote(href.rsplit("/", 1)[-1])) for href in hrefs]
+        self.put(self.path_of(url), "\n".join(lines).encode(), content_type="text/html")
+
+    def add_release(self, repository: str, tag: str, files: Mapping[str, bytes], *, digests: bool = True) -> None:
+        """A release on GitHub: the API's list and its own page, the web page's assets, the feed, and the files.
+
+        Names keep their `+` on GitHub's side and stand as `%2B` in addresses; downloads are redirected to another host.
+        """
+        assets = []
+        for name, content in files.items():
+            url = f"https://github.com/{repository}/releases/download/{quote(tag)}/{quote(name)}"
+            digest = hashlib.sha256(content).hexdigest()
+            where = f"https://release-assets.githubusercontent.com/{digest[:12]}/{quote(name)}"
+            self.put_file(where, content)
+            self.answers[self.path_of(url)] = Answer(b"", "text/plain", 302, {"Location": where})
+            assets.append(
+                {
+                    "name": name,
+                    "browser_download_url": url,
+                    "size": len(content),
+                    "state": "uploaded",
+                    "digest": f"sha256:{digest}" if digests else None,
+                }
+            )
+        release = {"tag_name": tag, "draft": False, "prerelease": False, "assets": assets}
+        own = self._releases.setdefault(repository, [])
+        own.insert(0, release)
+        api = f"https://api.github.com/repos/{repository}/releases"
+        content_type = "application/json; charset=utf-8"
+        self.put(self.path_of(api), json.dumps(own).encode(), content_type=content_type)
+        self.put(self.path_of(f"{api}/tags/{quote(tag)}"), json.dumps(release).encode(), content_type=content_type)
+        start = f"/{repository}/releases"
+        rows = [
+            f'<li><a href="{start}/download/{tag}/{quote(a["name"])}" rel="nofollow">{a["name"]}</a></li>'
+            for a in assets
+        ]
+        self.put(
+            self.path_of(f"https://github.com{start}/expanded_assets/{quote(tag)}"),
+            "\n".join(rows).encode(),
+            content_type="text/html; charset=utf-8",
+        )
+        entries = "".join(
+            f'<entry><link rel="alternate" href="https://github.com{start}/tag/{quote(r["tag_name"])}"/></entry>'
+            for r in own[:10]
+        )
+        self.put(
+            self.path_of(f"https://github.com{start}.atom"),
+            f'<?xml version="1.0"?><feed xmlns="http://www.w3.org/2005/Atom">{entries}</feed>'.encode(),
+            content_type="application/atom+xml",
+        )
 
     def add_pyg_page(
         self,
@@ -225,6 +301,11 @@ class _Handler(BaseHTTPRequestHandler):
         elif fault.startswith("redirect "):
             target = fault.split(" ", 1)[1].replace("{path}", path)
             self._send(302, b"", "text/plain", {"Location": target})
+            return True
+        elif fault == "limit":
+            reset = str(int(time.time()) + 3600)
+            headers = {"X-RateLimit-Limit": "60", "X-RateLimit-Remaining": "0", "X-RateLimit-Reset": reset}
+            self._send(403, b'{"message": "API rate limit exceeded"}', "application/json", headers)
             return True
         elif fault == "empty":
             self._send(200, b"", "text/html", {})

@@ -64,6 +64,13 @@ KEEP = typer.Option(5, "--keep", metavar="N", min=1, help="How many --prune keep
 TRANSACTION = typer.Argument(None, metavar="[ID]", help="As `history` shows it.")
 
 
+INDEX_PROJECTS = typer.Argument(None, metavar="[PROJECT]...")
+CHECK = typer.Option(False, "--check", help="Ask the hosts whether they answer and still list what is known.")
+UPDATE = typer.Option(
+    None, "--update", metavar="URL", help="Take the newer index file at this URL or path, which ends in #sha256=HEX."
+)
+
+
 @app.command("install", context_settings=CONTEXT, help=INSTALL_HELP)
 def declare_install(
     requirements: List[str] = REQUIREMENTS,
@@ -171,6 +178,37 @@ def run_recover(context: typer.Context, python: Optional[str] = PYTHON, user: bo
     from safe_install.undo import recover
 
     return recover(context.obj, python=_python(python, context), user=user)
+
+
+@app.command("wheels", help="What the wheel index knows: a project's wheels by torch and accelerator, or all projects.")
+def run_wheels(
+    context: typer.Context,
+    projects: Optional[List[str]] = INDEX_PROJECTS,
+    check: bool = CHECK,
+    update: Optional[str] = UPDATE,
+    python: Optional[str] = PYTHON,
+    torch: Optional[str] = TORCH,
+    python_version: Optional[str] = PYTHON_VERSION,
+    platform: Optional[str] = PLATFORM,
+    third_party: Optional[List[str]] = THIRD_PARTY,
+    offline: bool = OFFLINE,
+    json: bool = JSON,
+) -> Any:
+    """Exit status of --check: 1 when a host does not answer or no longer lists a known file."""
+    from safe_install.resolve.request import OwnOptions, split_names
+    from safe_install.wheel_matrix import check_wheels, show_wheels, update_wheels
+
+    named = third_party or [context.obj.environ.get("SAFE_INSTALL_THIRD_PARTY", "")]
+    own = OwnOptions(
+        python=_python(python, context),
+        offline=offline or _flag("OFFLINE", context),
+        third_party=split_names(named),
+    )
+    if update is not None:
+        return update_wheels(context.obj, update, own)
+    show = check_wheels if check else show_wheels
+    machine = {"torch": torch, "python_version": python_version, "platform": platform}
+    return show(context.obj, projects or (), own, machine=machine)
 
 
 def _python(written: Optional[str], context: typer.Context) -> Optional[str]:

@@ -19,7 +19,7 @@ from packaging.utils import NormalizedName
 
 from safe_install.environment.driver import declared_driver, read_driver
 from safe_install.environment.interpreter import find_interpreter, read_environment
-from safe_install.errors import ExternallyManaged, Interrupted, PipFailed, SafeInstallError
+from safe_install.errors import ExternallyManaged, Interrupted, PipFailed, SafeInstallError, UsageError
 from safe_install.health.examination import Examination
 from safe_install.health.report import (
     Subject,
@@ -43,6 +43,7 @@ from safe_install.models import (
 )
 from safe_install.ports import Timings, World
 from safe_install.resolve.request import OwnOptions
+from safe_install.resolve.target import environment_for
 from safe_install.transaction import history
 from safe_install.transaction.swap import Transaction
 
@@ -80,6 +81,43 @@ def probe_environment(own: OwnOptions, world: World) -> Environment:
     )
     executable = find_interpreter(own.python, world.environ)
     return read_environment(executable, target if target is not None else read_driver())
+
+
+def environment_asked_for(
+    own: OwnOptions,
+    world: World,
+    *,
+    torch: Optional[str] = None,
+    python_version: Optional[str] = None,
+    platform: Optional[str] = None,
+    cxx11_abi: Optional[bool] = None,
+) -> Environment:
+    """The managed environment, or the machine elsewhere that the options describe. Errors: UsageError."""
+    if torch is None:
+        if python_version or platform or cxx11_abi is not None:
+            raise UsageError(
+                "--python-version, --platform and --cxx11-abi describe a machine elsewhere, and its torch is missing",
+                hint="Add --torch 1.8.1+cu111.",
+            )
+        return probe_environment(own, world)
+    driver = declared_driver(
+        version=own.target_driver,
+        cuda=own.target_cuda or cuda_of_driver(own.target_driver),
+        capabilities=own.target_gpu,
+    )
+    if python_version is None or platform is None:
+        here = probe_environment(own, world).interpreter
+        python_version = python_version or here.version
+        platform = platform or _platform_here(here.platform, here.libc)
+    return environment_for(
+        torch=torch, python_version=python_version, platform=platform, cxx11_abi=cxx11_abi, driver=driver
+    )
+
+
+def _platform_here(platform: str, libc: Tuple[str, str]) -> str:
+    if platform.startswith("linux_") and libc[0] == "glibc":
+        return f"manylinux_{libc[1].replace('.', '_')}_{platform[len('linux_') :]}"
+    return platform
 
 
 @contextmanager

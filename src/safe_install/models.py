@@ -328,6 +328,7 @@ class Outcome(enum.Enum):
     UNHEALTHY = "unhealthy"
     EXPLAINED = "explained"
     LISTED = "listed"
+    UPDATED = "updated"  # the wheel index
     ERROR = "error"
 
 

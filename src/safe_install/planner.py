@@ -21,6 +21,7 @@ from safe_install.events import Reporter
 from safe_install.guard import Before
 from safe_install.health.report import unmet_requirements
 from safe_install.index.catalog import known_projects, load_project
+from safe_install.index.facts import TorchMatch
 from safe_install.models import (
     Candidate,
     CandidateKind,
@@ -117,11 +118,16 @@ class Planner:
         known = known_projects()
         for entry in self.request.entries:
             requirement = _parse(entry.text)
-            if requirement is None or requirement.url or canonicalize_name(requirement.name) not in known:
+            name = canonicalize_name(requirement.name) if requirement is not None and not requirement.url else None
+            if requirement is None or name not in known or not self._is_ours(name):
                 ordinary = True
             elif planning.applies(requirement, self.environment):
                 extensions.append(requirement)
         return extensions, ordinary
+
+    def _is_ours(self, name: NormalizedName) -> bool:
+        """Without a torch there is nothing to fit for what does not depend on it: pip chooses then."""
+        return self.environment.torch is not None or load_project(name).torch_match is not TorchMatch.ANY
 
     def _choose_unless_torch_may_move(self, extensions: Sequence[Requirement]) -> bool:
         """Choose for the torch that is there. False: nothing fits it, another torch is permitted, so pip decides."""

@@ -31,6 +31,7 @@ from safe_install.models import (
 )
 
 SCHEMA = 1
+WIDE = 1000  # columns of what is no terminal
 SLOW = 1.0  # seconds after which a task is worth a line or a bar
 
 
@@ -387,8 +388,53 @@ def _result_lines(result: InstallResult, program: str) -> List[str]:
     if result.outcome is Outcome.UNINSTALLED:
         lines = [f"Successfully uninstalled {step.name}-{step.from_version}" for step in plan.steps]
         return lines + _verified_line(result, program)
+    if result.command == "wheels":
+        lines = []
+        for table in result.details.get("tables", ()):
+            lines += [*render_table(table["title"], table["columns"], table["rows"]), ""]
+        return lines + result.message.splitlines()
     sentence = result.message or OUTCOME_SENTENCES.get(result.outcome, "")
     return sentence.splitlines()
+
+
+def render_table(title: str, columns: Sequence[str], rows: Sequence[Sequence[str]]) -> List[str]:
+    """A table as lines of text; on a terminal that is too narrow, its columns in several tables below each other."""
+    import shutil
+
+    width = shutil.get_terminal_size().columns if sys.stdout.isatty() else WIDE
+    sizes = [max(len(column), *(len(row[n]) for row in rows), 1) + 4 for n, column in enumerate(columns)]
+    lines: List[str] = []
+    first, shown = columns[0], 1
+    while shown < len(columns):
+        stop, used = shown, sizes[0]
+        while stop < len(columns) and (stop == shown or used + sizes[stop] <= width):
+            used += sizes[stop]
+            stop += 1
+        part = [[row[0], *row[shown:stop]] for row in rows]
+        if shown > 1 or stop < len(columns):
+            part = [row for row in part if any(row[1:])]  # a part of a wide table shows the rows that it has
+        lines += _draw_table(title, [first, *columns[shown:stop]], part, width=width)
+        title, shown = "", stop
+    return lines
+
+
+def _draw_table(title: str, columns: Sequence[str], rows: Sequence[Sequence[str]], *, width: int) -> List[str]:
+    import io
+
+    from rich import box
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 2, 0, 0))
+    for column in columns:
+        table.add_column(Text(column), overflow="fold")
+    for row in rows:
+        table.add_row(*[Text(printable(cell)) for cell in row])
+    out = io.StringIO()
+    console = Console(file=out, width=width, color_system=None, legacy_windows=False)
+    console.print(table)
+    return [*([title] if title else []), *(line.rstrip() for line in out.getvalue().splitlines())]
 
 
 def _explained_lines(plan: Plan) -> List[str]:

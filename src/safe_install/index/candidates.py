@@ -94,8 +94,11 @@ def untagged_accelerator(project: Project, version: Version, platform: str) -> O
     The accelerator of the torch on the package index that it belongs to; a version that serves every later torch
     (stable ABI) is only bound to the CUDA major.
     """
+    measured = project.untagged.get(version.public)
     if platform.startswith(("win", "macosx")):
         return "cpu"
+    if measured is not None:
+        return measured
     if not platform.endswith("x86_64"):
         return None
     release = torch_table().first_release_with(project.name, version.public) or _first_release_of(project, version)

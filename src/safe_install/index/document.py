@@ -190,6 +190,7 @@ def parse_project(value: Any, where: str) -> Project:
         package_index=_read_package_index(reader),
         source=_read_source(reader.sub("source")) if reader.has("source") else None,
         gpu_code=tuple(_read_gpu_code(item) for item in reader.objects("gpu_code")),
+        untagged=reader.text_mapping("untagged"),
     )
     match.end()
     reader.end()

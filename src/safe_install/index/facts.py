@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import enum
 from dataclasses import dataclass, field
-from typing import Mapping, Optional, Tuple
+from typing import Iterable, Mapping, Optional, Tuple
 
 from packaging.specifiers import SpecifierSet
 from packaging.utils import NormalizedName
@@ -65,6 +65,13 @@ class HostEntry:
     torch_match: Optional[TorchMatch] = None  # where it differs from the project's
     optional: str = ""  # why it is asked only when the person names it; empty: asked always
     note: str = ""
+
+
+def is_named(host: HostEntry, names: Iterable[str]) -> bool:
+    """Did the person name this host: `github.com/owner/name`, `owner/name`, or `owner`?"""
+    parts = host.host.split("/")
+    own = {host.host, "/".join(parts[1:]), *parts[1:]}
+    return any(name in own for name in names)
 
 
 @dataclass(frozen=True)
@@ -187,6 +194,7 @@ class Project:
     package_index: PackageIndexEntry = PackageIndexEntry(Holds.WHEELS)
     source: Optional[Source] = None
     gpu_code: Tuple[GpuCode, ...] = ()
+    untagged: Mapping[str, str] = field(default_factory=dict)  # version -> accelerator of its wheels on the index
 
     def base_of(self, torch: str, accelerator: str) -> Tuple[str, str]:
         """Torch and accelerator under which the hosts keep the wheels for `torch` ("1.8.1") and `accelerator`.

@@ -14,6 +14,7 @@ from typing import (
     Optional,
     Protocol,
     Sequence,
+    Set,
     Tuple,
 )
 from urllib.parse import quote, urlsplit
@@ -25,7 +26,7 @@ from packaging.version import Version
 from safe_install.index import bundled, github
 from safe_install.index.candidates import make_candidates
 from safe_install.index.catalog import load_project
-from safe_install.index.facts import Holds, HostEntry, Layout, Project, parse_release
+from safe_install.index.facts import Holds, HostEntry, Layout, Project, is_named, parse_release
 from safe_install.index.filename import fields_of
 from safe_install.index.location import expand_template
 from safe_install.index.pages import parse_page
@@ -153,9 +154,10 @@ class Finder:
             return False
         if host.kinds and (accelerator is None or accelerator.kind not in host.kinds):
             return False
-        if host.optional and host.host not in self._third_party:
+        if host.optional and not is_named(host, self._third_party):
             first = (self._pages_of(host, search) or [""])[0]
             search.answer(host, first, HostAnswerKind.NOT_ASKED, f"{host.optional}; --third-party {host.host} asks it")
+            search.left_out.add(host.host)
             return False
         return True
 
@@ -318,6 +320,7 @@ class _Search:
         self.candidates: List[Candidate] = []
         self.answers: List[HostAnswer] = []
         self.satisfied = False
+        self.left_out: Set[str] = set()  # hosts that the person did not name
         self._wanted = wanted
         self._urls: Dict[str, None] = {}
 
@@ -336,7 +339,7 @@ class _Search:
     def unanswered(self) -> List[str]:
         """The hosts that could not be asked."""
         missing = (HostAnswerKind.DOWN, HostAnswerKind.NOT_ASKED)
-        return [answer.host for answer in self.answers if answer.kind in missing]
+        return [a.host for a in self.answers if a.kind in missing and a.host not in self.left_out]
 
 
 def _vouched_for(candidate: Candidate, environment: Environment) -> Candidate:

@@ -134,7 +134,7 @@ def read_built_for(project: Places, host: HostEntry, name: WheelName, url: str, 
         )
     return BuiltFor(
         _nearest_torch(project, host, own.torch, location.torch),
-        own.accelerator or location.accelerator or project.accelerator,
+        own.accelerator or location.accelerator or project.accelerator or ("cpu" if host.kinds == ("cpu",) else None),
         own.cxx11_abi,
     )
 

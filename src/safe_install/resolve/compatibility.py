@@ -78,7 +78,7 @@ def reject_torch_version(candidate: Candidate, context: Context) -> Optional[str
         return None
     if torch is None:
         return "torch is not installed"
-    if not _is_binary(candidate):
+    if not _is_binary(candidate) and candidate.version.public not in context.project.pins:
         return None
     built = candidate.built_for.torch or _torch_requirement(candidate)
     here = _torch_release(torch)
@@ -129,7 +129,7 @@ def reject_accelerator(candidate: Candidate, context: Context) -> Optional[str]:
     torch = context.environment.torch
     if not _is_binary(candidate) or torch is None or not _needs_accelerator(candidate, context):
         return None
-    if _is_named_exactly(candidate, context.specifier):
+    if _is_named_exactly(candidate, context.specifier) or _is_in_its_name(context.project, torch):
         return None
     built = candidate.built_for.accelerator
     if built is None:
@@ -149,6 +149,11 @@ def _is_named_exactly(candidate: Candidate, specifier: SpecifierSet) -> bool:
         part.operator in ("==", "===") and part.version.lower().replace("-", ".") == str(candidate.version)
         for part in specifier
     )
+
+
+def _is_in_its_name(project: Project, torch: TorchBuild) -> bool:
+    """Whoever writes cupy-cuda12x beside a CPU torch wants CUDA; beside a torch for CUDA 11 it is a slip."""
+    return project.accelerator is not None and torch.accelerator == "cpu"
 
 
 def _needs_accelerator(candidate: Candidate, context: Context) -> bool:
@@ -399,11 +404,13 @@ def sort_key(candidate: Candidate, context: Context) -> SortKey:
 
 def name_for(project: Project, torch: TorchBuild) -> Optional[str]:
     """Of the names under which the same software lies, the one for torch's accelerator: cupy-cuda12x."""
-    for name in project.family:
-        other = load_project(name)
-        if other.accelerator is not None and _accelerator_fits(other.accelerator, torch, other):
-            return str(name)
-    return None
+    names = [
+        (other.accelerator == torch.accelerator, str(name))
+        for name in project.family
+        for other in [load_project(name)]
+        if other.accelerator is not None and _accelerator_fits(other.accelerator, torch, other)
+    ]
+    return next((name for exact, name in names if exact), names[0][1] if names else None)
 
 
 def host_rank(candidate: Candidate, project: Project) -> int:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass, replace
-from typing import Dict, FrozenSet, List, Mapping, Optional, Sequence, Tuple
+from typing import Dict, FrozenSet, Iterable, List, Mapping, Optional, Sequence, Tuple
 from urllib.parse import unquote, urlsplit
 
 from packaging.requirements import InvalidRequirement, Requirement
@@ -27,7 +27,7 @@ OUR_COMMANDS = (
     "wheels",
 )
 # Not offered before they work; nor is a project of that name what somebody means who types one.
-NOT_YET = frozenset({"check-wheel", "wheels", "doctor", "export"})
+NOT_YET = frozenset({"check-wheel", "doctor", "export"})
 
 # Ours, long only, so that no cluster of pip's short options can hold one. True: takes a value.
 OWN_OPTIONS: Mapping[str, bool] = {
@@ -305,15 +305,17 @@ def _own_options(words: Sequence[_Word], environ: Mapping[str, str]) -> OwnOptio
         offline=flag("--offline"),
         target_gpu=gpu,
         target_driver=driver,
-        third_party=tuple(
-            host
-            for text in [word.value or "" for word in words if word.name == "--third-party"]
+        third_party=split_names(
+            [word.value or "" for word in words if word.name == "--third-party"]
             or [environ.get(_variable("--third-party"), "")]
-            for host in re.split(r"[,\s]+", text)
-            if host
         ),
         target_cuda=cuda,
     )
+
+
+def split_names(texts: Iterable[str]) -> Tuple[str, ...]:
+    """Names that are separated by commas or spaces, each once."""
+    return tuple(dict.fromkeys(name for text in texts for name in re.split(r"[,\s]+", text) if name))
 
 
 def _variable(name: str) -> str:

@@ -1,0 +1,271 @@
+"""`safe-install wheels`: what the wheel index knows, as tables; asks the hosts; brings a newer index."""
+
+from __future__ import annotations
+
+import dataclasses
+import tempfile
+from pathlib import Path
+from typing import Any, Dict, Iterable, Iterator, List, Mapping, Optional, Sequence
+from urllib.parse import urldefrag, urlsplit
+from urllib.request import url2pathname
+
+from packaging.utils import NormalizedName, canonicalize_name
+from packaging.version import Version
+
+from safe_install.choice import describe_torch, make_client
+from safe_install.errors import HashMismatch, Refused, UsageError
+from safe_install.guard import environment_asked_for
+from safe_install.index import bundled, catalog
+from safe_install.index.catalog import known_projects, load_project
+from safe_install.index.facts import Project
+from safe_install.index.finder import Finder
+from safe_install.index.location import canonical_url
+from safe_install.index.matrix import Cell, Matrix, make_matrix, newest_version
+from safe_install.index.update import MAX_SIZE, put_in_place, read_bundle
+from safe_install.models import (
+    Candidate,
+    Environment,
+    Finding,
+    HostAnswer,
+    HostAnswerKind,
+    InstallResult,
+    Outcome,
+    Plan,
+    Severity,
+)
+from safe_install.ports import Timings, World
+from safe_install.resolve.compatibility import Context, check_candidate
+from safe_install.resolve.request import OwnOptions
+from safe_install.wheels.archive import hash_file
+
+FAILED = frozenset({HostAnswerKind.DOWN, HostAnswerKind.PAGE_EMPTY, HostAnswerKind.PAGE_MISSING})
+
+
+def show_wheels(world: World, names: Sequence[str], own: OwnOptions, *, machine: Mapping[str, Any]) -> InstallResult:
+    """The matrix of each named project, or all projects with what fits here. Asks no host.
+
+    `machine`: torch, python_version, platform of a machine elsewhere, as `explain` has them. Errors: UsageError.
+    """
+    timings = Timings()
+    with timings.stage("probe", world.reporter):
+        environment = environment_asked_for(own, world, **machine)
+    projects = [load_project(name) for name in _known(names)]
+    message: List[str] = []
+    tables = []
+    if projects:
+        for project in projects:
+            matrix = make_matrix(project, platform=environment.interpreter.platform, third_party=own.third_party)
+            tables.append(_matrix_table(project, matrix, environment))
+            message += _told(project)
+    else:
+        tables.append(_projects_table(environment))
+    marked = "* fits" if environment.torch is not None else "no torch here to fit"
+    message.append(f"{marked}: {describe_torch(environment)}; facts of {catalog.index_date()}")
+    return InstallResult(
+        "wheels",
+        Outcome.LISTED,
+        0,
+        environment,
+        timings=timings.total(),
+        message="\n".join(message),
+        details={"index": _origin(), "tables": tables},
+    )
+
+
+def _known(names: Iterable[str]) -> List[NormalizedName]:
+    wanted = [canonicalize_name(name) for name in names]
+    unknown = [name for name in wanted if name not in known_projects()]
+    if unknown:
+        raise UsageError(
+            f"{', '.join(unknown)}: not in the wheel index",
+            hint="`safe-install wheels` lists the projects that are; pip chooses the others.",
+        )
+    return wanted
+
+
+def _origin() -> Dict[str, Any]:
+    update = catalog.current_update()
+    return {"date": catalog.index_date(), "from": update.url if update else "the program"}
+
+
+def _matrix_table(project: Project, matrix: Matrix, environment: Environment) -> Dict[str, Any]:
+    rows = []
+    for torch in matrix.torches:
+        row = [torch]
+        for accelerator in matrix.accelerators:
+            cell = matrix.at(torch, accelerator)
+            mark = "*" if cell is not None and _fits(project, cell, environment) else ""
+            row.append(f"{mark}{cell.version}" if cell is not None else "")
+        rows.append(row)
+    return {"title": str(project.name), "columns": ["torch", *matrix.accelerators], "rows": rows}
+
+
+def _fits(project: Project, cell: Cell, environment: Environment) -> bool:
+    """Would this cell's wheel be taken here? Judged by the rules that choose."""
+    context = Context(project, environment)
+    return any(check_candidate(candidate, context) is None for candidate in _wheels_of(project, cell))
+
+
+def _wheels_of(project: Project, cell: Cell) -> Iterator[Candidate]:
+    hosts = {host.host: host for host in project.hosts}
+    build = cell.build
+    if build is None or build.platform.startswith("mac"):
+        return
+    for python in build.python:
+        for abi in build.cxx11_abi or (None,):
+            yield bundled.make_candidate(
+                project, hosts[build.host], build, accelerator=cell.accelerator, python=python, cxx11_abi=abi
+            )
+
+
+def _told(project: Project) -> List[str]:
+    """What a table cannot say."""
+    told = [f"{project.name}: asked in this order: " + ", ".join(_host_names(project))] if project.hosts else []
+    if project.package_index.note:
+        told.append(f"{project.name}: {project.package_index.note}")
+    if project.source is not None:
+        told.append(f"{project.name}: source: {project.source.install}")
+    if project.family:
+        told.append(f"{project.name}: also called {', '.join(project.family)}")
+    told += [f"{project.name}: not certain: {doubt.subject} ({doubt.why})" for doubt in project.doubts]
+    return told
+
+
+def _host_names(project: Project) -> List[str]:
+    return [f"{host.host} (only when named)" if host.optional else host.host for host in project.hosts]
+
+
+def _projects_table(environment: Environment) -> Dict[str, Any]:
+    rows = []
+    for name in sorted(known_projects()):
+        project = load_project(name)
+        matrix = make_matrix(project, platform=environment.interpreter.platform)
+        fitting = [cell.version for cell in matrix.cells if _fits(project, cell, environment)]
+        fitting += [
+            str(candidate.version)
+            for candidate in bundled.bundled_files(project)
+            if check_candidate(candidate, Context(project, environment)) is None
+        ]
+        best = max(fitting, key=Version, default="")
+        hosts = ", ".join(host.host for host in project.hosts if not host.optional)
+        rows.append([str(name), newest_version(project) or "", f"*{best}" if best else "", hosts or "-"])
+    return {"title": "projects", "columns": ["project", "newest known", "fits here", "hosts"], "rows": rows}
+
+
+# --- asking the hosts ------------------------------------------------------------------------------
+
+
+def check_wheels(world: World, names: Sequence[str], own: OwnOptions, *, machine: Mapping[str, Any]) -> InstallResult:
+    """Ask every host of the projects for this torch: does it answer, and does it still list what is known?
+
+    Exit status 1 when one does not answer, or a known file is no longer listed. Errors: UsageError, Refused.
+    """
+    timings = Timings()
+    with timings.stage("probe", world.reporter):
+        environment = environment_asked_for(own, world, **machine)
+    if environment.torch is None:
+        raise Refused(
+            "no torch is installed here, so the hosts cannot be asked about it",
+            hint="Name one: safe-install wheels --check --torch 2.13.0+cpu.",
+        )
+    bare = dataclasses.replace(environment, installed={})
+    finder = Finder(http=make_client(world, offline=own.offline), offline=own.offline, third_party=own.third_party)
+    answers: List[HostAnswer] = []
+    findings: List[Finding] = []
+    with timings.stage("ask", world.reporter):
+        for name in _known(names) or sorted(known_projects()):
+            world.reporter.task_started(f"ask the hosts of {name}")
+            found = finder.find(name, bare, wanted=lambda candidate, project: False)
+            world.reporter.task_ended(f"ask the hosts of {name}")
+            listed = {answer.host for answer in found.answers if answer.kind is HostAnswerKind.LISTED}
+            answers += found.answers
+            findings += _gone(found.project, bare, found.candidates, listed)
+    failed = [answer for answer in answers if answer.kind in FAILED]
+    table = {
+        "title": "hosts",
+        "columns": ["project", "host", "answer", ""],
+        "rows": [[answer.project, answer.host, answer.kind.value, answer.detail] for answer in answers],
+    }
+    return InstallResult(
+        "wheels",
+        Outcome.LISTED,
+        1 if failed or findings else 0,
+        environment,
+        Plan(answers=tuple(answers)),
+        findings=tuple(findings),
+        timings=timings.total(),
+        message=f"{len(answers)} answers, {len(failed)} of them no page for {describe_torch(environment)}",
+        details={"index": _origin(), "tables": [table]},
+    )
+
+
+def _gone(
+    project: Project, environment: Environment, found: Sequence[Candidate], listed: Iterable[str]
+) -> Iterator[Finding]:
+    """Files that the index knows for this torch on hosts that answered, and that they do not list."""
+    there = {canonical_url(candidate.link.url) for candidate in found if candidate.link.found_in != bundled.FOUND_IN}
+    context = Context(project, environment)
+    for candidate in bundled.bundled_wheels(project, environment, hosts=sorted(listed)):
+        if candidate.link.url not in there and check_candidate(candidate, context) is None:
+            yield Finding(
+                "not-listed",
+                Severity.WARNING,
+                str(project.name),
+                f"{candidate.link.url} is known here, and its host does not list it",
+                "scripts/update_wheel_index.py renews the facts",
+            )
+
+
+# --- a newer index ---------------------------------------------------------------------------------
+
+
+def update_wheels(world: World, location: str, own: OwnOptions) -> InstallResult:
+    """Bring the index file at `location`, a URL or a path with `#sha256=HEX`, into the person's data folder.
+
+    Errors: UsageError without a hash; HashMismatch, DownloadFailed, IndexInvalid: the index in force stays.
+    """
+    address, fragment = urldefrag(location)
+    name, _, promised = fragment.partition("=")
+    if name != "sha256" or len(promised) != 64 or not set(promised.lower()) <= set("0123456789abcdef"):
+        raise UsageError(
+            f"--update {location}: its sha256 is missing",
+            hint="The index says which hosts are believed: write the hash that its publisher gave, URL#sha256=HEX.",
+        )
+    text = _read_bundle_text(world, address, promised.lower(), own)
+    bundle = read_bundle(text, address)
+    before = catalog.index_date()
+    if bundle["date"] <= before:
+        message = f"The index in force is of {before}; {address} is of {bundle['date']}: nothing to do."
+        return InstallResult("wheels", Outcome.ALREADY_SATISFIED, 0, message=message, details={"index": _origin()})
+    put_in_place(text, url=address)
+    catalog.forget()
+    message = (
+        f"The wheel index is now of {catalog.index_date()} ({len(bundle['documents'])} documents), it was of {before}."
+    )
+    return InstallResult("wheels", Outcome.UPDATED, 0, message=message, details={"index": _origin()})
+
+
+def _read_bundle_text(world: World, address: str, promised: str, own: OwnOptions) -> str:
+    path = _local_path(address)
+    with tempfile.TemporaryDirectory(prefix="safe-install-") as folder:
+        if path is None:
+            path = Path(folder) / "wheel-index.json"
+            make_client(world, offline=own.offline).download(address, path, sha256=promised, size_limit=MAX_SIZE)
+        try:
+            if path.stat().st_size > MAX_SIZE:
+                raise UsageError(f"{path} is larger than {MAX_SIZE} bytes", hint="It is no wheel index.")
+            found = hash_file(path)
+            if found != promised:
+                raise HashMismatch(
+                    f"{path} has sha256 {found}, promised was {promised}",
+                    hint="It is not the file whose hash was given; the index in force stays.",
+                )
+            return path.read_text("utf-8")
+        except (OSError, UnicodeDecodeError) as error:
+            raise UsageError(f"{path} cannot be read: {error}", hint="Correct the path.") from error
+
+
+def _local_path(address: str) -> Optional[Path]:
+    if address.startswith("file:"):
+        return Path(url2pathname(urlsplit(address).path))
+    return None if "://" in address else Path(address)
