@@ -227,6 +227,7 @@ class Page:
             "accelerators": project.accelerator_match.value,
             "versions": order,
             "prereleases": [number for number, version in enumerate(order) if Version(version).is_prerelease],
+            "pinned": [number for number, version in enumerate(order) if version in project.pins],
             "hosts": [self._host(host, project) for host in project.hosts],
             "aliases": [[a.torch, a.base, a.accelerator or 0, a.base_accelerator or 0] for a in project.aliases],
             "rows": [self._row(project, build, ranks[Version(build.version).public]) for build in project.builds],
@@ -265,7 +266,7 @@ class Page:
         return {key: value for key, value in entry.items() if value not in (None, "", [])}
 
     def _row(self, project: Project, build: Build, version: int) -> List[Any]:
-        """[host, torch, version, platform, tags, accelerators, shapes, abi, tag, note]; 3 may be missing."""
+        """[host, torch, version, platform, tags, accelerators, shapes, tag, note]; the last two may be missing."""
         number = next(n for n, host in enumerate(project.hosts) if host.host == build.host)
         host = project.hosts[number]
         pairs = ["-".join(python_tags(python, build.abi)) for python in build.python]
@@ -282,7 +283,6 @@ class Page:
             self.pairs_number(pairs),
             self.texts.number(" ".join(build.accelerators)),
             shapes,
-            1 if build.abi else 0,
             build.tag or 0,
             build.note or 0,
         ]

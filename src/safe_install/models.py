@@ -209,6 +209,7 @@ class HostAnswerKind(enum.Enum):
     PAGE_EMPTY = "page-empty"
     NO_WHEEL_FOR_TORCH = "no-wheel-for-this-torch"
     NOT_ASKED = "not-asked"  # --offline, or an earlier host answered
+    LEFT_OUT = "left-out"  # asked only when the person names it
 
 
 @dataclass(frozen=True)

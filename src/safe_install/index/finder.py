@@ -14,7 +14,6 @@ from typing import (
     Optional,
     Protocol,
     Sequence,
-    Set,
     Tuple,
 )
 from urllib.parse import quote, urlsplit
@@ -156,8 +155,7 @@ class Finder:
             return False
         if host.optional and not is_named(host, self._third_party):
             first = (self._pages_of(host, search) or [""])[0]
-            search.answer(host, first, HostAnswerKind.NOT_ASKED, f"{host.optional}; --third-party {host.host} asks it")
-            search.left_out.add(host.host)
+            search.answer(host, first, HostAnswerKind.LEFT_OUT, f"{host.optional}; --third-party {host.host} asks it")
             return False
         return True
 
@@ -320,7 +318,6 @@ class _Search:
         self.candidates: List[Candidate] = []
         self.answers: List[HostAnswer] = []
         self.satisfied = False
-        self.left_out: Set[str] = set()  # hosts that the person did not name
         self._wanted = wanted
         self._urls: Dict[str, None] = {}
 
@@ -339,7 +336,7 @@ class _Search:
     def unanswered(self) -> List[str]:
         """The hosts that could not be asked."""
         missing = (HostAnswerKind.DOWN, HostAnswerKind.NOT_ASKED)
-        return [a.host for a in self.answers if a.kind in missing and a.host not in self.left_out]
+        return [answer.host for answer in self.answers if answer.kind in missing]
 
 
 def _vouched_for(candidate: Candidate, environment: Environment) -> Candidate:

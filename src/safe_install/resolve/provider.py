@@ -357,9 +357,14 @@ def describe_failure(
     lines = [f"no {what} fits {here}, Python {interpreter.version}, {interpreter.platform}"]
     if context.project.package_index.note:
         lines.append(f"  {context.project.package_index.note}")
+    left_out = [answer.host for answer in answers if answer.kind is HostAnswerKind.LEFT_OUT]
     for answer in answers:
+        if answer.kind is HostAnswerKind.LEFT_OUT:
+            continue
         detail = f" ({answer.detail})" if answer.detail else ""
         lines.append(f"  {answer.host}: {_ANSWER_TEXT[answer.kind]}{detail}")
+    if left_out:
+        lines.append(f"  asked only with --third-party HOST: {', '.join(left_out)}")
     counts: Dict[Rule, int] = {}
     for rejection in rejections:
         if rejection.candidate.name == name:
@@ -377,6 +382,7 @@ _ANSWER_TEXT = {
     HostAnswerKind.PAGE_EMPTY: "its page is empty",
     HostAnswerKind.NO_WHEEL_FOR_TORCH: "has no wheel for this torch",
     HostAnswerKind.NOT_ASKED: "was not asked",
+    HostAnswerKind.LEFT_OUT: "was not asked",
 }
 
 
