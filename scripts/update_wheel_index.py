@@ -184,15 +184,20 @@ class Listing:
         return PageStatus.LISTED in found and set(found) <= {PageStatus.LISTED, PageStatus.MISSING}
 
 
-def read_page(project: Project, answer: PageAnswer) -> Tuple[PageStatus, Tuple[Link, ...]]:
-    """What a page lists of the project. An answer without any file is a notice of a host that is ill, not a list."""
+def read_page(project: Project, host: HostEntry, answer: PageAnswer) -> Tuple[PageStatus, Tuple[Link, ...]]:
+    """What a page lists of the project.
+
+    An answer without any file is the notice of a host that is ill, and no list; on a page of several projects the
+    files of another one show that it is a list.
+    """
     if answer.status is not PageStatus.LISTED:
         return answer.status, ()
     page = {"base": answer.base, "content_type": answer.content_type}
     links = parse_page(answer.text, answer.url, project=project.name, **page)
-    if not links and not parse_page(answer.text, answer.url, **page):
-        return PageStatus.EMPTY, ()
-    return PageStatus.LISTED, links
+    names = [link.filename for link in links if is_named_after(project.name, link.filename)]
+    if not names and host.layout is Layout.FIND_LINKS:
+        names = [link.filename for link in parse_page(answer.text, answer.url, **page) if parse_filename(link.filename)]
+    return (PageStatus.LISTED, links) if names else (PageStatus.EMPTY, ())
 
 
 def read_releases(host: HostEntry, answers: Sequence[PageAnswer], is_end: bool) -> Listing:
@@ -589,8 +594,8 @@ class IndexPage:
     announced: FrozenSet[str] = frozenset()
 
 
-def read_index(project: Project, answer: PageAnswer) -> Tuple[PageStatus, IndexPage]:
-    status, links = read_page(project, answer)
+def read_index(project: Project, host: HostEntry, answer: PageAnswer) -> Tuple[PageStatus, IndexPage]:
+    status, links = read_page(project, host, answer)
     own = [replace(link, url=canonical_url(link.url)) for link in links if is_named_after(project.name, link.filename)]
     good = tuple(link for link in own if _PYPI_FILE.match(link.url) and link.sha256 and not link.yanked)
     return status, IndexPage(good, announced_metadata(answer.text))
@@ -839,11 +844,11 @@ class Asker:
         details: Dict[str, str] = {}
         for url in pages_to_ask(project, host, table):
             answer = self.ask(url, redirects=host.redirects)
-            statuses[url], found = read_page(project, answer)
+            statuses[url], found = read_page(project, host, answer)
             if statuses[url] is PageStatus.LISTED:
                 links[url] = found
             else:
-                details[url] = answer.detail or "the page lists no file"
+                details[url] = answer.detail or "the page lists no file that counts"
         return Listing(host, statuses, links, details)
 
     def list_releases(self, host: HostEntry) -> Listing:
@@ -948,7 +953,7 @@ def renew_from_index(
     """The document after the package index was asked, whether it was listed, and the versions with a new pin."""
     own = project.recipe.sdist if host is PYPI and project.recipe is not None else project.name
     answer = asker.ask(project_page(DEFAULT_INDEX, own), redirects=host.redirects)
-    status, page = read_index(project, answer)
+    status, page = read_index(project, host, answer)
     if status is not PageStatus.LISTED or not page.links:
         told.say(f"{host.host}: {status.value} ({shown(answer.detail or 'no file')}): its facts stay as they are")
         return document, False, set()

@@ -16,19 +16,23 @@ from safe_install.choice import describe_torch, make_client
 from safe_install.errors import HashMismatch, Refused, UsageError
 from safe_install.guard import environment_asked_for
 from safe_install.index import bundled, catalog
+from safe_install.index.candidates import torch_of, untagged_accelerator
 from safe_install.index.catalog import known_projects, load_project
-from safe_install.index.facts import Project
+from safe_install.index.facts import Project, TorchMatch
 from safe_install.index.finder import Finder
 from safe_install.index.location import canonical_url
 from safe_install.index.matrix import Cell, Matrix, make_matrix, newest_version
 from safe_install.index.update import MAX_SIZE, put_in_place, read_bundle
 from safe_install.models import (
+    BuiltFor,
     Candidate,
+    CandidateKind,
     Environment,
     Finding,
     HostAnswer,
     HostAnswerKind,
     InstallResult,
+    Link,
     Outcome,
     Plan,
     Severity,
@@ -102,20 +106,29 @@ def _matrix_table(project: Project, matrix: Matrix, environment: Environment) ->
 
 def _fits(project: Project, cell: Cell, environment: Environment) -> bool:
     """Would this cell's wheel be taken here? Judged by the rules that choose."""
+    torch = environment.torch
+    minor = torch.runtime_version.split(".")[:2] if torch is not None else []
+    if cell.build is not None and project.torch_match is not TorchMatch.ANY and cell.torch.split(".")[:2] != minor:
+        return False  # it would be rejected too, only later
     context = Context(project, environment)
-    return any(check_candidate(candidate, context) is None for candidate in _wheels_of(project, cell))
+    return any(check_candidate(candidate, context) is None for candidate in _wheels_of(project, cell, environment))
 
 
-def _wheels_of(project: Project, cell: Cell) -> Iterator[Candidate]:
-    hosts = {host.host: host for host in project.hosts}
-    build = cell.build
-    if build is None or build.platform.startswith("mac"):
-        return
-    for python in build.python:
-        for abi in build.cxx11_abi or (None,):
-            yield bundled.make_candidate(
-                project, hosts[build.host], build, accelerator=cell.accelerator, python=python, cxx11_abi=abi
-            )
+def _wheels_of(project: Project, cell: Cell, environment: Environment) -> Iterator[Candidate]:
+    build, interpreter = cell.build, environment.interpreter
+    if build is None:
+        version = Version(cell.version)
+        accelerator = untagged_accelerator(project, version, interpreter.platform)
+        built_for = BuiltFor(torch_of(project, version, None), accelerator)
+        link = Link("", cell.version)
+        yield Candidate(project.name, version, CandidateKind.WHEEL, link, frozenset(interpreter.tags[:1]), built_for)
+    elif not build.platform.startswith("mac"):
+        host = next(host for host in project.hosts if host.host == build.host)
+        for python in build.python:
+            for abi in build.cxx11_abi or (None,):
+                yield bundled.make_candidate(
+                    project, host, build, accelerator=cell.accelerator, python=python, cxx11_abi=abi
+                )
 
 
 def _told(project: Project) -> List[str]:

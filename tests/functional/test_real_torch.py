@@ -141,6 +141,55 @@ def test_a_wheel_on_a_host_with_the_layout_of_data_pyg_org_is_chosen(built_wheel
     assert python(environment, "import torch; print(torch.__version__)") == "2.13.0+cpu"
 
 
+def test_a_real_wheel_whose_name_says_more_than_its_metadata(built_wheel, environment, tmp_path):
+    """As flash-attn and others are published: renamed after the build. pip itself refuses it from such a page."""
+    tags = built_wheel.name.split("-", 2)[2]
+    name = f"torch_scatter-2.1.2+cpu.torch.2.13-{tags}"
+    with WheelHost() as host:
+        host.add_astral_page("cpu", "torch-scatter", {name: built_wheel.read_bytes()})
+        done = safe_install(
+            environment,
+            "torch-scatter",
+            "--json",
+            SAFE_INSTALL_MIRRORS=host.mirrors,
+            SAFE_INSTALL_CACHE_DIR=str(tmp_path / "cache"),
+        )
+        answer = document(done)
+        assert done.returncode == 0, answer["error"]
+        (step,) = answer["plan"]["steps"]
+        assert step["url"].endswith(name.replace("+", "%2B"))
+        assert answer["plan"]["hosts"][0]["answer"] == "page-missing"
+        plain = [
+            str(environment / "bin" / "python"),
+            "-m",
+            "pip",
+            "install",
+            "--no-index",
+            "--force-reinstall",
+            "--no-deps",
+        ]
+        page = tmp_path / "page"
+        page.mkdir()
+        (page / name).write_bytes(built_wheel.read_bytes())
+        refused = subprocess.run(
+            [*plain, "--find-links", str(page), "torch-scatter"], capture_output=True, text=True, check=False
+        )
+        assert refused.returncode != 0
+        assert "inconsistent version" in refused.stdout + refused.stderr
+    assert python(environment, USES_SCATTER) == "[3.0, 3.0]"
+
+
+def test_a_project_that_lies_on_the_package_index_alone(environment):
+    done = safe_install(environment, "torchdata", "--json")
+    answer = document(done)
+    assert done.returncode == 0, answer["error"]
+    names = {step["name"] for step in answer["plan"]["steps"]}
+    assert "torchdata" in names
+    assert not names & {"torch", "triton"}
+    assert answer["after"]["operations"]["torchdata on cpu"]["ok"], answer["after"]
+    assert python(environment, "import torch; print(torch.__version__)") == "2.13.0+cpu"
+
+
 REFUSED: Sequence[Any] = (
     pytest.param(["torchtext==0.18.0"], "torchtext", id="built for torch 2.3"),
     pytest.param(["torchattacks"], "torchvision", id="its dependency would move torch"),

@@ -309,6 +309,31 @@ def chosen_by_program(builder, name, torch, accelerator, python, platform, *, ot
     return next(pin.link.url for pin in found.pins if pin.name == name)
 
 
+def test_of_equals_the_earlier_host_and_the_nearer_tag_win(browser, builder, tmp_path):
+    hosts = [
+        HostEntry(name, Layout.FIND_LINKS, "plain", (f"https://{name}/",), f"https://{name}/{{torch}}/{{file}}")
+        for name in ("first.example", "second.example")
+    ]
+    rows = [
+        Build(host.host, "1.8.0", "1.0", ("cu111",), platform, ("3.7",) if abi else ("3.8",), abi=abi)
+        for host in reversed(hosts)
+        for abi in ("abi3", None)
+        for platform in ("linux_x86_64", "manylinux2014_x86_64", "manylinux_2_28_x86_64")
+    ]
+    made_up = replace(load_project("torch-scatter"), name=canonicalize_name("made-up"), hosts=tuple(hosts))
+    path = tmp_path / "equals.html"
+    for count in (1, 3, 6, 9, len(rows)):
+        project = replace(made_up, builds=tuple(rows[:count]), recipe=None)
+        path.write_text(builder.build_page([project], "2026-11-24"), "utf-8")
+        open_page(browser, path)
+        by_page = browser.execute_script("return window.chooseWheel('made-up', ...arguments)", *FOUNDING.values())
+        finder = Finder(http=HttpClient(offline=True), offline=True, load=lambda name, project=project: project)
+        environment = environment_for(torch="1.8.1+cu111", python_version="3.8", platform="manylinux_2_36_x86_64")
+        found = resolve([Requirement("made-up")], environment, find=finder.find, projects=["made-up"])
+        assert by_page == found.pins[0].link.url
+    assert by_page == "https://first.example/1.8.0/made_up-1.0-cp38-cp38-manylinux_2_28_x86_64.whl"
+
+
 @pytest.mark.parametrize("others", [False, True])
 def test_the_page_chooses_what_the_program_chooses(browser, page, builder, others):
     choices = sample(builder)

@@ -65,7 +65,9 @@ def is_for_platform(build: Build, platform: str) -> bool:
 
 def newest_version(project: Project) -> Optional[str]:
     """The newest version that the index knows anything about."""
-    known = [build.version for build in project.builds] + [sdist.version for sdist in project.sdists]
+    optional = {host.host for host in project.hosts if host.optional}
+    known = [build.version for build in project.builds if build.host not in optional]
+    known += [sdist.version for sdist in project.sdists]
     known += list(project.pins)
     known += [wheel.url.rsplit("/", 1)[-1].split("-")[1] for wheel in project.wheels]
     return max(known, key=_version, default=None)

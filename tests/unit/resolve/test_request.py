@@ -86,6 +86,7 @@ def texts(entries):
         (["-v", "freeze"], "pip", ["-v", "freeze"]),
         (["help", "install"], "pip", ["help", "install"]),
         (["install"], "install", []),
+        (["wheels", "torch-scatter"], "wheels", ["torch-scatter"]),
         (["install", "install"], "install", ["install"]),
         (["?!"], "pip", ["?!"]),
         (["no such command"], "pip", ["no such command"]),
@@ -104,7 +105,7 @@ def test_route(argv, command, arguments):
     "word",
     [
         *("unistall", "uninstal", "instal", "isntall", "lsit", "freez", "shwo", "verfy", "histroy"),
-        *("wheels", "check-wheel", "doctor", "export"),
+        *("wheel", "wheles", "check-wheel", "doctor", "export"),
     ],
 )
 def test_a_mistyped_or_missing_command_installs_no_project_of_that_name(word):

@@ -1,0 +1,67 @@
+from __future__ import annotations
+
+import dataclasses
+
+import pytest
+
+from safe_install.index.catalog import known_projects, load_project
+from safe_install.index.matrix import PINNED, make_matrix, newest_version
+
+
+def test_the_newest_version_of_the_founding_cell():
+    matrix = make_matrix(load_project("torch-scatter"), platform="linux_x86_64")
+    cell = matrix.at("1.8", "cu111")
+    assert (cell.version, cell.hosts) == ("2.0.8", ("data.pyg.org",))
+    assert set(cell.python) == {"3.6", "3.7", "3.8", "3.9"}
+    assert matrix.at("1.8", "cu113") is None
+    assert matrix.torches[-1] == "1.4"
+    assert matrix.accelerators[:3] == ("cpu", "cu92", "cu100")
+
+
+def test_a_host_that_comes_first_is_named_first_and_the_newer_version_wins():
+    matrix = make_matrix(load_project("torch-scatter"), platform="linux_x86_64")
+    assert matrix.at("2.10", "cu128").hosts == ("data.pyg.org", "wheels.astral.sh")
+
+
+@pytest.mark.parametrize(
+    ("platform", "accelerator", "known"),
+    [("win_amd64", "cu128", True), ("linux_aarch64", "cpu", True), ("macosx_14_0_arm64", "cpu", True)],
+)
+def test_other_machines(platform, accelerator, known):
+    matrix = make_matrix(load_project("torch-scatter"), platform=platform)
+    assert (matrix.at("2.7", accelerator) is not None) is known
+    assert len(matrix.cells) < len(make_matrix(load_project("torch-scatter"), platform="linux_x86_64").cells)
+
+
+def test_a_patch_release_has_a_row_of_its_own_where_it_matters():
+    matrix = make_matrix(load_project("pytorch3d"), platform="linux_x86_64")
+    assert "2.0.1" in matrix.torches
+    assert "2.11" in matrix.torches  # of the host that binds to the minor
+
+
+def test_versions_that_only_a_pin_tells_of():
+    matrix = make_matrix(load_project("xformers"), platform="linux_x86_64")
+    assert matrix.at("2.9.1", PINNED).version == "0.0.33.post2"
+
+
+def test_somebody_elses_builds_count_when_they_are_named():
+    project = load_project("flash-attn")
+    mine = make_matrix(project, platform="linux_x86_64")
+    theirs = make_matrix(project, platform="linux_x86_64", third_party=("mjun0812",))
+    assert len(theirs.cells) > len(mine.cells)
+    assert newest_version(project) == newest_version(
+        dataclasses.replace(project, hosts=tuple(h for h in project.hosts if not h.optional))
+    )
+
+
+@pytest.mark.parametrize("name", sorted(known_projects()))
+@pytest.mark.parametrize("platform", ["linux_x86_64", "linux_aarch64", "win_amd64", "macosx_14_0_arm64"])
+def test_every_project_has_a_table(name, platform):
+    project = load_project(name)
+    matrix = make_matrix(project, platform=platform)
+    assert len({(cell.torch, cell.accelerator) for cell in matrix.cells}) == len(matrix.cells)
+    for cell in matrix.cells:
+        assert cell.torch in matrix.torches
+        assert cell.accelerator in matrix.accelerators
+    rows = [build for build in project.builds if not any(h.optional for h in project.hosts if h.host == build.host)]
+    assert bool(matrix.cells) or not rows or platform != "linux_x86_64"
