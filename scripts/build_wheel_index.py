@@ -11,9 +11,10 @@ import sys
 from pathlib import Path
 from typing import Sequence
 
+from safe_install.wheel_index import DATE
+
 from safe_install.index.document import SCHEMA, parse_json
 from safe_install.index.update import read_bundle
-from safe_install.wheel_index import DATE
 
 ROOT = Path(__file__).resolve().parents[1]
 

@@ -98,6 +98,10 @@ def shown(text: str) -> str:
     return ascii(text if len(text) <= 160 else text[:160] + "...")
 
 
+def some(words: Sequence[str]) -> str:
+    return ", ".join([*words[:10], *(["..."] if len(words) > 10 else [])])
+
+
 def count(number: int, noun: str) -> str:
     return f"{number} {noun}{'' if number == 1 else 's'}"
 
@@ -653,7 +657,10 @@ def merge_sdists(project: Project, rows: Sequence[Json], page: IndexPage) -> Lis
 
 
 def merge_wheels(project: Project, rows: Sequence[Json], page: IndexPage) -> List[Json]:
-    """The Linux wheels of the newest version (of as many versions as the document has), x86_64 first."""
+    """The Linux wheels of the newest version (of as many versions as the document has), x86_64 first.
+
+    A wheel for any platform counts where there is none for Linux: beside one it is what the other systems get.
+    """
     known = {row["url"]: row for row in rows}
     by_version: Dict[Version, List[Tuple[WheelName, Link]]] = {}
     had: Set[str] = set()
@@ -679,6 +686,7 @@ def choose_wheels(files: Sequence[Tuple[WheelName, Link]]) -> List[Link]:
         digits = re.match(r"[a-z]+3(\d*)", one[0].python)
         return (int(digits.group(1) or 0) if digits else 0, one[0].abi, one[0].platform)
 
+    files = [one for one in files if one[0].platform != "any"] or files
     first = sorted((f for f in files if not is_other_machine(f[0])), key=python)[-MAX_WHEELS:]
     others = sorted((f for f in files if is_other_machine(f[0])), key=python)
     left = MAX_WHEELS - len(first)
@@ -872,33 +880,38 @@ class Asker:
     def measure(self, project: Project, page: IndexPage, told: Told) -> Dict[str, str]:
         """What the metadata of each version on the package index says of torch."""
         found: Dict[str, str] = {}
-        unread = []
+        unread: List[str] = []
+        by_json: List[str] = []
         wheels = wheels_to_measure(project, page)
         for version, link in list(wheels.items())[:MAX_MEASURED]:
-            requires = self._requirements(project, version, link, link.url in page.announced)
+            requires = self._metadata_of(project, version, link)
             if requires is None:
-                unread.append(version)
-            else:
+                requires = None if link.url in page.announced else self._json_of(project, version)
+                (unread if requires is None else by_json).append(version)
+            if requires is not None:
                 found[version] = torch_requirement(requires)
         if unread:
-            some = ", ".join(unread[:10]) + (", ..." if len(unread) > 10 else "")
-            told.say(f"pypi.org: the metadata of {count(len(unread), 'version')} was not read: {some}")
+            told.say(f"pypi.org: the metadata of {count(len(unread), 'version')} was not read: {some(unread)}")
+        if by_json:
+            # Seen: vllm 0.33.0, whose JSON names another torch than the METADATA in the wheel.
+            told.say(f"pypi.org: read from its JSON, which may be about another file than the wheel: {some(by_json)}")
         if len(wheels) > MAX_MEASURED:
             told.say(f"pypi.org: only the newest {MAX_MEASURED} of {len(wheels)} versions were measured")
         return found
 
-    def _requirements(self, project: Project, version: str, link: Link, is_announced: bool) -> Optional[List[str]]:
-        """From the metadata file that the index announces, else from its JSON, else from the file all the same.
+    def _metadata_of(self, project: Project, version: str, link: Link) -> Optional[List[str]]:
+        """From the file beside the wheel: asked for where the index does not announce it too, a mirror may forget to."""
+        answer = self.ask(f"{link.url}.metadata", accept="*/*")
+        return read_metadata(answer.text, project, version) if answer.status is PageStatus.LISTED else None
 
-        The project's own JSON is about its newest version, which is the one that matters most.
-        """
-        for page in () if is_announced else ("json", f"{version}/json"):
+    def _json_of(self, project: Project, version: str) -> Optional[List[str]]:
+        """From the JSON of the project, which is about its newest version, else from the version's own."""
+        for page in ("json", f"{version}/json"):
             answer = self.ask(f"https://pypi.org/pypi/{project.name}/{page}", accept="application/json")
             found = read_index_json(answer.text, version) if answer.status is PageStatus.LISTED else None
             if found is not None:
                 return found
-        answer = self.ask(f"{link.url}.metadata", accept="*/*")
-        return read_metadata(answer.text, project, version) if answer.status is PageStatus.LISTED else None
+        return None
 
 
 def hosts_of(project: Project, wanted: str) -> List[HostEntry]:

@@ -152,7 +152,9 @@ class Chooser:
         return dataclasses.replace(pin, kind=CandidateKind.BUILT, link=link)
 
 
-def make_client(world: World, *, offline: bool = False, trusted_hosts: Sequence[str] = ()) -> HttpClient:
+def make_client(
+    world: World, *, offline: bool = False, trusted_hosts: Sequence[str] = (), ask_again: bool = False
+) -> HttpClient:
     """The way to the hosts: the person's mirrors, their token for GitHub's API, the cache. Errors: UsageError."""
     text = world.environ.get("SAFE_INSTALL_MIRRORS", "")
     named = named_mirrors() if text else {}
@@ -164,6 +166,7 @@ def make_client(world: World, *, offline: bool = False, trusted_hosts: Sequence[
         reporter=world.reporter,
         trusted_hosts=trusted_hosts,
         tokens={"api.github.com": token} if token else {},
+        ask_again=ask_again,
     )
 
 

@@ -182,7 +182,8 @@ def check_wheels(world: World, names: Sequence[str], own: OwnOptions, *, machine
             hint="Name one: safe-install wheels --check --torch 2.13.0+cpu.",
         )
     bare = dataclasses.replace(environment, installed={})
-    finder = Finder(http=make_client(world, offline=own.offline), offline=own.offline, third_party=own.third_party)
+    http = make_client(world, offline=own.offline, ask_again=True)
+    finder = Finder(http=http, offline=own.offline, third_party=own.third_party)
     answers: List[HostAnswer] = []
     findings: List[Finding] = []
     with timings.stage("ask", world.reporter):

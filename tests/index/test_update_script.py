@@ -499,7 +499,7 @@ def test_the_pin_of_a_new_version_is_added(host, folder, capsys):
     assert run(folder, "--write", *VISION) == 0
 
 
-def test_the_pin_comes_from_the_json_where_no_metadata_is_announced(host, folder):
+def test_the_pin_comes_from_the_json_where_the_wheel_has_no_metadata_beside_it(host, folder, capsys):
     host.add_pypi_page("torchvision", {wheel("0.31.0"): b"new", wheel("0.30.0"): b"older"})
     newest = {"info": {"version": "0.31.0", "requires_dist": ["torch>=2.16"]}}
     host.put("/pypi/pypi/torchvision/json", json.dumps(newest).encode(), content_type="application/json")
@@ -509,6 +509,19 @@ def test_the_pin_comes_from_the_json_where_no_metadata_is_announced(host, folder
     pins = project_of(folder, "torchvision").pins
     assert pins["0.31.0"] == ">=2.16"
     assert "0.30.0" not in pins  # a range says less than what a binary was built for
+    assert (
+        "read from its JSON, which may be about another file than the wheel: 0.31.0, 0.30.0" in capsys.readouterr().err
+    )
+
+
+def test_the_metadata_of_the_wheel_outweighs_the_json(host, folder, capsys):
+    host.add_pypi_page("torchvision", {wheel("0.31.0"): b"new"})
+    put_metadata(host, b"new", wheel("0.31.0"), ["torch==2.17.0"])
+    newest = {"info": {"version": "0.31.0", "requires_dist": ["torch==2.16.0"]}}
+    host.put("/pypi/pypi/torchvision/json", json.dumps(newest).encode(), content_type="application/json")
+    assert run(folder, "--write", *VISION) == 1
+    assert project_of(folder, "torchvision").pins["0.31.0"] == "==2.17.0"
+    assert "JSON" not in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(
@@ -583,6 +596,7 @@ def test_at_most_eight_wheels_of_the_newest_version():
     pythons = ["cp310-cp310", "cp312-cp312", "cp39-cp39", "cp314-cp314t", "cp311-cp311", "cp313-cp313"]
     platforms = ["manylinux_2_28_x86_64", "manylinux_2_28_aarch64", "win_amd64", "macosx_12_0_arm64"]
     names = [f"torchcodec-{v}-{tags}-{p}.whl" for v in ("9.0", "9.1", "9.2rc1") for tags in pythons for p in platforms]
+    names += ["torchcodec-9.1-py3-none-any.whl"]
     links = [
         script.Link(f"https://files.pythonhosted.org/packages/{number}/{name}", name, f"{number:064x}")
         for number, name in enumerate(names)

@@ -31,7 +31,7 @@ def bundled_wheels(project: Project, environment: Environment, *, hosts: Sequenc
     release = torch.runtime_version.partition("+")[0]
     base, accelerator = project.base_of(release, torch.accelerator)
     entries = {host.host: host for host in project.hosts}
-    addressed = {name for name in hosts if entries[name].wheel is not None}
+    addressed = {name for name in hosts if name in entries and entries[name].wheel is not None}
     rows = [build for build in project.builds if build.host in addressed]
     same = [build for build in rows if build.torch in (base, release, minor_of(release))]
     if not same and rows:

@@ -343,7 +343,9 @@ def where_else(contexts: Sequence[Context]) -> str:
             told.append(f"{other} is the name of it for {torch.accelerator if torch else ''}")
         elif project.source is not None:
             note = f" ({project.source.note})" if project.source.note else ""
-            told.append(f"its source: safe-install --no-build-isolation '{project.source.install}'{note}")
+            # What is built from a repository needs the torch that is there, and not another one of its own.
+            flag = "--no-build-isolation " if "@" in project.source.install else ""
+            told.append(f"what was meant: safe-install {flag}'{project.source.install}'{note}")
     return "; ".join(told)
 
 

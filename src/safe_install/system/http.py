@@ -81,10 +81,12 @@ class HttpClient:
         reporter: Optional[Reporter] = None,
         trusted_hosts: Collection[str] = (),
         tokens: Optional[Mapping[str, str]] = None,
+        ask_again: bool = False,
     ) -> None:
         """`timeout`: seconds to connect and of silence; `trusted_hosts`: may be asked over plain http.
 
-        `tokens`: by host; each is sent to its own host alone (and to a stand-in of it on loopback).
+        `tokens`: by host; each is sent to its own host alone (and to a stand-in of it on loopback). `ask_again`: a page
+        that is still fresh in the cache is asked for all the same (whether it has changed).
         """
         self._mirrors = tuple(mirrors)
         self._offline = offline
@@ -93,6 +95,7 @@ class HttpClient:
         self._reporter = reporter or Reporter()
         self._named_hosts = frozenset({*mirror_hosts(mirrors), *trusted_hosts})
         self._tokens = dict(tokens or {})
+        self._ask_again = ask_again
         self._local = threading.local()
         self._answers: Dict[str, PageAnswer] = {}
         self._locks: Dict[str, threading.Lock] = {}
@@ -124,7 +127,7 @@ class HttpClient:
 
     def _ask_page(self, url: str, allowed_hosts: Collection[str], accept: str) -> PageAnswer:
         cached = self._read_cached(url)
-        if cached is not None and cached.fresh_until > time.time():
+        if cached is not None and cached.fresh_until > time.time() and not self._ask_again:
             return cached.answer(url)
         limited_until = self._read_limit(url)
         if limited_until is not None:
