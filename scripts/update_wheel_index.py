@@ -900,7 +900,7 @@ class Asker:
         return found
 
     def _metadata_of(self, project: Project, version: str, link: Link) -> Optional[List[str]]:
-        """From the file beside the wheel: asked for where the index does not announce it too, a mirror may forget to."""
+        """From the file beside the wheel; asked for even where the index does not announce it, as mirrors forget to."""
         answer = self.ask(f"{link.url}.metadata", accept="*/*")
         return read_metadata(answer.text, project, version) if answer.status is PageStatus.LISTED else None
 
@@ -947,7 +947,7 @@ def renew(document: Json, table: TorchTable, asker: Asker, told: Told, *, wanted
             new = with_value(new, "sha256", hashes)
             tell_listing(listing, one, told)
             told.left_out(host.host, left_out)
-            for note in notes:
+            for note in dict.fromkeys(notes):
                 told.say(f"{host.host}: {note}")
             is_listed = not one.unchecked and listing.is_answered(list(listing.statuses))
         all_listed = all_listed and is_listed

@@ -189,14 +189,24 @@ class WheelHost:
         self.put(path, body.encode(), content_type="text/html", Cache_Control="max-age=300")
 
     def add_pytorch_page(
-        self, accelerator: str, project: str, wheels: Mapping[str, bytes], *, hashes: bool = True
+        self,
+        accelerator: str,
+        project: str,
+        wheels: Mapping[str, bytes],
+        *,
+        hashes: bool = True,
+        metadata: str = "",
     ) -> None:
-        """`whl/{accelerator}/{project}/`."""
+        """`whl/{accelerator}/{project}/`; `metadata`: the text of METADATA that lies beside each file (PEP 658)."""
         lines = []
         for name, content in wheels.items():
             self.put(f"/pytorch/whl/{accelerator}/{name}", content)
             fragment = f"#sha256={hashlib.sha256(content).hexdigest()}" if hashes else ""
-            lines.append(f'    <a href="/whl/{accelerator}/{quote(name)}{fragment}">{name}</a><br/>')
+            promised = f"sha256={hashlib.sha256(metadata.encode()).hexdigest()}"
+            extra = f' data-dist-info-metadata="{promised}" data-core-metadata="{promised}"' if metadata else ""
+            if metadata:
+                self.put(f"/pytorch/whl/{accelerator}/{name}.metadata", metadata.encode())
+            lines.append(f'    <a href="/whl/{accelerator}/{quote(name)}{fragment}"{extra}>{name}</a><br/>')
         body = (
             f"<!DOCTYPE html>\n<html>\n  <body>\n    <h1>Links for {project}</h1>\n"
             + "\n".join(lines)

@@ -144,6 +144,9 @@ class Link:
     found_in: str = ""  # the page's URL, "bundled facts" or "built here"
     requires_python: Optional[str] = None
     yanked: Optional[str] = None
+    metadata: Optional[str] = (
+        None  # its METADATA lies beside it (PEP 658): the sha256 of that, "" where none is promised
+    )
 
 
 @dataclass(frozen=True)

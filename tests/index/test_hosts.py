@@ -563,3 +563,53 @@ def test_a_proxy_for_github_takes_the_whole_address(flash_releases):
     assert apply_mirrors(asset, rules) == f"https://proxy.example/{asset}"
     assert apply_mirrors("https://api.github.com/repos", rules) == "https://api.github.com/repos"
     assert apply_mirrors(asset, parse_mirrors("ghfast", named_mirrors())) == f"https://ghfast.top/{asset}"
+
+
+# --- versions that are newer than the index --------------------------------------------------------
+
+NEW = "torchvision-9.0.0+cu130-cp312-cp312-manylinux_2_28_x86_64.whl"
+
+
+def metadata(pin):
+    return f"Metadata-Version: 2.1\nName: torchvision\nVersion: 9.0.0+cu130\nRequires-Dist: numpy\n{pin}\n\nText: torch"
+
+
+@pytest.mark.parametrize(
+    ("pin", "fits"),
+    [
+        ("Requires-Dist: torch==2.99.0", True),
+        ("Requires-Dist: torch (==2.99.0)", True),
+        ("Requires-Dist: torch==2.98.0", False),
+        ("Requires-Dist: torch>=2.14", True),
+        ("Requires-Dist: torch", False),  # says nothing: not known here
+        ("Requires-Dist: torch ==", False),
+    ],
+)
+def test_a_version_that_the_index_does_not_know_says_which_torch_it_wants(host, pin, fits):
+    host.add_pytorch_page("cu130", "torchvision", {NEW: b"w"}, metadata=metadata(pin))
+    environment = linux("2.99.0+cu130", "3.12")
+    if fits:
+        assert chosen("torchvision", environment, finder(host)).link.filename == NEW
+    else:
+        assert rules_of(refused("torchvision", environment, finder(host)))[NEW] == "torch-version"
+
+
+def test_metadata_that_is_not_what_its_page_promises_is_not_believed(host):
+    host.add_pytorch_page("cu130", "torchvision", {NEW: b"w"}, metadata=metadata("Requires-Dist: torch==2.99.0"))
+    host.put(f"/pytorch/whl/cu130/{NEW}.metadata", metadata("Requires-Dist: torch==2.99.0 ").encode())
+    error = refused("torchvision", linux("2.99.0+cu130", "3.12"), finder(host))
+    assert rules_of(error)[NEW] == "torch-version"
+
+
+def test_a_new_version_without_a_tag_is_for_the_torch_without_one(host):
+    name = NEW.replace("+cu130", "")
+    text = metadata("Requires-Dist: torch==2.99.0")
+    host.put("/files/packages/x/" + name + ".metadata", text.encode())
+    page = f'<a href="https://files.pythonhosted.org/packages/x/{name}" data-core-metadata="true">{name}</a>'
+    host.put("/pypi/simple/torchvision/", page.encode(), content_type="text/html")
+    plain = linux("2.99.0", "3.12")
+    torch = dataclasses.replace(plain.torch, runtime_version="2.99.0+cu140", accelerator="cu140", cuda="14.0")
+    untagged = dataclasses.replace(plain, torch=torch)
+    assert chosen("torchvision", untagged, finder(host)).link.filename == name
+    tagged = linux("2.99.0+cu140", "3.12")
+    assert rules_of(refused("torchvision", tagged, finder(host)))[name] == "accelerator"

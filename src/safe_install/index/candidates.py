@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Iterable, Iterator, Optional, Union
 
+from packaging.requirements import InvalidRequirement, Requirement
 from packaging.specifiers import SpecifierSet
 from packaging.utils import InvalidSdistFilename, canonicalize_name, parse_sdist_filename
 from packaging.version import Version
@@ -13,7 +14,7 @@ from safe_install.index.catalog import torch_table
 from safe_install.index.facts import HostEntry, Layout, Project, TorchRelease, parse_release
 from safe_install.index.filename import WheelName, parse_filename
 from safe_install.index.location import canonical_url, read_built_for
-from safe_install.models import BuiltFor, Candidate, CandidateKind, Link
+from safe_install.models import BuiltFor, Candidate, CandidateKind, Link, TorchBuild
 from safe_install.tags import parse_accelerator
 
 
@@ -130,3 +131,32 @@ def torch_of(project: Project, version: Version, found: Optional[str]) -> Option
 def _is_inside(torch: Union[str, Version], pin: str) -> bool:
     release = parse_release(str(torch))
     return release is not None and SpecifierSet(pin).contains(release, prereleases=True)
+
+
+def read_torch_pin(metadata: str) -> Optional[str]:
+    """The torch that a METADATA text wants: "==2.16.0", None where it wants none or any."""
+    for line in metadata.partition("\n\n")[0].splitlines():
+        name, _, value = line.partition(":")
+        if name.lower() == "requires-dist":
+            try:
+                requirement = Requirement(value.strip())
+            except InvalidRequirement:
+                continue
+            if canonicalize_name(requirement.name) == "torch" and requirement.specifier:
+                return str(requirement.specifier)
+    return None
+
+
+def with_pin(candidate: Candidate, pin: Optional[str], torch: Optional[TorchBuild]) -> Candidate:
+    """The candidate with the torch that its own METADATA wants.
+
+    One without a local version belongs to the torch without one: where that very torch is installed, its accelerator is
+    the candidate's.
+    """
+    built = candidate.built_for
+    if pin is None or built.torch is not None:
+        return candidate
+    accelerator = built.accelerator
+    if accelerator is None and torch is not None and candidate.version.local is None and torch.version.local is None:
+        accelerator = torch.accelerator if _is_inside(torch.version.public, pin) else None
+    return replace(candidate, built_for=BuiltFor(pin, accelerator, built.cxx11_abi))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import (
@@ -23,7 +24,7 @@ from packaging.utils import canonicalize_name
 from packaging.version import Version
 
 from safe_install.index import bundled, github
-from safe_install.index.candidates import make_candidates
+from safe_install.index.candidates import make_candidates, read_torch_pin, with_pin
 from safe_install.index.catalog import load_project
 from safe_install.index.facts import Holds, HostEntry, Layout, Project, is_named, parse_release
 from safe_install.index.filename import fields_of
@@ -42,6 +43,7 @@ from safe_install.tags import parse_accelerator
 
 DEFAULT_INDEX = "https://pypi.org/simple/"
 Wanted = Callable[[Candidate, Project], bool]
+MAX_METADATA = 3  # files of METADATA that are read for one host
 MAX_RELEASES = 12  # of one repository, asked one by one
 _NOT_THE_PROJECT = frozenset({Holds.NOTHING, Holds.PLACEHOLDER, Holds.ANOTHER_PROJECT})
 Store = Callable[[Any, Environment], Iterable[Candidate]]
@@ -223,9 +225,28 @@ class Finder:
 
     def _take(self, host: HostEntry, links: Sequence[Link], search: _Search) -> int:
         """Add what a page lists; how many of it are near this torch."""
-        found = list(make_candidates(search.project, host, links))
+        found = self._with_pins(host, list(make_candidates(search.project, host, links)), search)
         search.add(found)
         return sum(1 for candidate in found if _is_near(candidate, search))
+
+    def _with_pins(self, host: HostEntry, found: List[Candidate], search: _Search) -> List[Candidate]:
+        """A version that is newer than the index says itself which torch it wants: its METADATA lies beside it."""
+        project = search.project
+        if not project.pins_torch or not project.pins:
+            return found
+        newest = max(map(Version, project.pins))
+        unknown: Dict[Version, Candidate] = {}
+        for candidate in found:
+            public = Version(candidate.version.public)
+            if public > newest and candidate.link.metadata is not None:
+                unknown.setdefault(public, candidate)
+        pins = {}
+        for version in sorted(unknown, reverse=True)[:MAX_METADATA]:
+            link = unknown[version].link
+            page = self._http.get_page(f"{link.url}.metadata", allowed_hosts=host.redirects, accept="*/*")
+            if page.status is PageStatus.LISTED and _is_promised(page.text, link.metadata):
+                pins[version] = read_torch_pin(page.text)
+        return [with_pin(c, pins.get(Version(c.version.public)), search.environment.torch) for c in found]
 
     # --- releases on GitHub ---
 
@@ -350,6 +371,10 @@ def _vouched_for(candidate: Candidate, environment: Environment) -> Candidate:
     release = torch.runtime_version.partition("+")[0]
     assumed = replace(built, torch=release, accelerator=built.accelerator or torch.accelerator)
     return replace(candidate, built_for=assumed)
+
+
+def _is_promised(text: str, sha256: Optional[str]) -> bool:
+    return not sha256 or hashlib.sha256(text.encode("utf-8")).hexdigest() == sha256
 
 
 def _read_links(page: PageAnswer, url: str, search: _Search) -> Tuple[Link, ...]:

@@ -80,6 +80,7 @@ def _html_links(text: str, url: str, base: str, about: str) -> Iterator[Link]:
             found_in=url,
             requires_python=attributes.get("data-requires-python"),
             yanked=None if yanked is None else (yanked or "yanked"),
+            metadata=_promised(attributes.get("data-core-metadata", attributes.get("data-dist-info-metadata"))),
         )
         if link is not None:
             yield link
@@ -112,7 +113,23 @@ def _json_link(entry: Mapping[str, Any], url: str, base: str) -> Optional[Link]:
         size=size if isinstance(size, int) and not isinstance(size, bool) and size >= 0 else None,
         requires_python=requires_python if isinstance(requires_python, str) else None,
         yanked=(yanked if isinstance(yanked, str) and yanked else "yanked") if yanked else None,
+        metadata=_promised_in(entry.get("core-metadata", entry.get("dist-info-metadata"))),
     )
+
+
+def _promised(attribute: Optional[str]) -> Optional[str]:
+    """The hash in `data-core-metadata`: "" where it only says that there is METADATA, None where there is none."""
+    if attribute is None or attribute.lower() == "false":
+        return None
+    found = _HASH.search(attribute)
+    return found.group(1).lower() if found else ""
+
+
+def _promised_in(value: Any) -> Optional[str]:
+    if isinstance(value, dict):
+        found = value.get("sha256")
+        return found.lower() if isinstance(found, str) else ""
+    return "" if value is True else None
 
 
 def _make_link(
@@ -124,6 +141,7 @@ def _make_link(
     size: Optional[int] = None,
     requires_python: Optional[str] = None,
     yanked: Optional[str] = None,
+    metadata: Optional[str] = None,
 ) -> Optional[Link]:
     if target is None or len(target) > _MAX_URL:
         return None
@@ -143,6 +161,7 @@ def _make_link(
         found_in=found_in,
         requires_python=requires_python or None,
         yanked=yanked,
+        metadata=metadata,
     )
 
 
