@@ -37,7 +37,9 @@ from safe_install.models import (
 )
 from safe_install.ports import Timings, World
 from safe_install.resolve import plan as planning
+from safe_install.resolve.compatibility import Context
 from safe_install.resolve.plan import TORCH
+from safe_install.resolve.provider import where_else
 from safe_install.resolve.request import InstallRequest
 from safe_install.resolve.target import planned_torch
 from safe_install.system.pip import PipRunner
@@ -127,7 +129,13 @@ class Planner:
 
     def _is_ours(self, name: NormalizedName) -> bool:
         """Without a torch there is nothing to fit for what does not depend on it: pip chooses then."""
-        return self.environment.torch is not None or load_project(name).torch_match is not TorchMatch.ANY
+        if self.environment.torch is not None:
+            return True
+        project = load_project(name)
+        if not project.hosts and project.package_index.note:
+            # Nothing could be chosen from anywhere, and pip would take what the name belongs to.
+            raise NoCandidate(project.package_index.note, hint=where_else([Context(project, self.environment)]))
+        return project.torch_match is not TorchMatch.ANY
 
     def _choose_unless_torch_may_move(self, extensions: Sequence[Requirement]) -> bool:
         """Choose for the torch that is there. False: nothing fits it, another torch is permitted, so pip decides."""

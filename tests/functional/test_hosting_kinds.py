@@ -228,3 +228,24 @@ def test_two_plus_in_a_file_name(make_environment, host, tmp_path):
     assert (document["exit_code"], document["outcome"]) == (0, "installed"), document["error"]
     assert "mmcv-full==1.3.1" in environment.freeze() or "mmcv_full==1.3.1" in environment.freeze()
     assert environment.cuda() == "1.8.1+cu111 True"
+
+
+@pytest.mark.parametrize("requirements", [(TORCH,), ()])
+@pytest.mark.parametrize(("project", "meant"), [("apex", "NVIDIA/apex"), ("pytorch", "'torch'")])
+def test_a_name_that_belongs_to_somebody_else_installs_nothing(make_environment, host, requirements, project, meant):
+    environment = make_environment("3.11", *requirements, **online(host))
+    host.add_pypi_page(project, {f"{project}-1.0.2.tar.gz": b"not what was meant"})
+    before = environment.tree()
+    document = environment.document("install", project)
+    assert document["exit_code"] == 10
+    assert meant in document["error"]["hint"]
+    assert environment.tree() == before
+    assert not host.asked("/files/")
+
+
+def test_what_needs_no_torch_is_pips_where_there_is_none(make_environment, host, tmp_path):
+    environment = make_environment("3.11", **online(host))
+    make_wheel(tmp_path, "torchdata", "0.11.0", tag="py3-none-any")
+    document = environment.document("install", "torchdata", PIP_FIND_LINKS=str(tmp_path / "wheels"))
+    assert (document["exit_code"], document["outcome"]) == (0, "installed"), document["error"]
+    assert "torchdata==0.11.0" in environment.freeze()
