@@ -120,20 +120,20 @@ def test_an_sdist_is_built_against_the_installed_torch_and_then_kept(built_wheel
     assert python(environment, USES_SCATTER) == "[3.0, 3.0]"
 
 
+def install_scatter(environment: Path, host: WheelHost, cache: Path) -> Dict[str, Any]:
+    variables = {"SAFE_INSTALL_MIRRORS": host.mirrors, "SAFE_INSTALL_CACHE_DIR": str(cache)}
+    done = safe_install(environment, "torch-scatter", "--json", **variables)
+    answer = document(done)
+    assert done.returncode == 0, answer["error"]
+    return answer
+
+
 def test_a_wheel_on_a_host_with_the_layout_of_data_pyg_org_is_chosen(built_wheel, environment, tmp_path):
     name = built_wheel.name
     with WheelHost() as host:
         host.add_pyg_page("2.13.0", "cpu", {name: built_wheel.read_bytes()})
-        done = safe_install(
-            environment,
-            "torch-scatter",
-            "--json",
-            SAFE_INSTALL_MIRRORS=host.mirrors,
-            SAFE_INSTALL_CACHE_DIR=str(tmp_path / "cache"),
-        )
-        answer = document(done)
+        answer = install_scatter(environment, host, tmp_path / "cache")
         (step,) = answer["plan"]["steps"]
-        assert done.returncode == 0, answer["error"]
         assert step["url"] == f"https://data.pyg.org/whl/torch-2.13.0%2Bcpu/{name}"
         assert (step["kind"], step["version"]) == ("wheel", "2.1.2")
         assert host.asked(name), "the file came from the host"
@@ -147,15 +147,7 @@ def test_a_real_wheel_whose_name_says_more_than_its_metadata(built_wheel, enviro
     name = f"torch_scatter-2.1.2+cpu.torch.2.13-{tags}"
     with WheelHost() as host:
         host.add_astral_page("cpu", "torch-scatter", {name: built_wheel.read_bytes()})
-        done = safe_install(
-            environment,
-            "torch-scatter",
-            "--json",
-            SAFE_INSTALL_MIRRORS=host.mirrors,
-            SAFE_INSTALL_CACHE_DIR=str(tmp_path / "cache"),
-        )
-        answer = document(done)
-        assert done.returncode == 0, answer["error"]
+        answer = install_scatter(environment, host, tmp_path / "cache")
         (step,) = answer["plan"]["steps"]
         assert step["url"].endswith(name.replace("+", "%2B"))
         assert answer["plan"]["hosts"][0]["answer"] == "page-missing"
