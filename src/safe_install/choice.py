@@ -9,7 +9,7 @@ from __future__ import annotations
 import dataclasses
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Collection, Dict, Iterator, List, Mapping, Optional, Sequence, Tuple
+from typing import TYPE_CHECKING, Collection, Dict, Iterator, List, Mapping, Optional, Sequence, Tuple
 from urllib.parse import urlsplit
 
 from packaging.requirements import Requirement
@@ -25,12 +25,13 @@ from safe_install.resolve.plan import is_guarded
 from safe_install.resolve.provider import Resolution, resolve
 from safe_install.system.http import HttpClient
 from safe_install.system.mirrors import MirrorRule, parse_mirrors
-from safe_install.system.pip import PipRunner
-from safe_install.wheels.archive import Artifact, open_wheel
-from safe_install.wheels.build import build_wheel
-from safe_install.wheels.fetch import Trust, fetch
-from safe_install.wheels.recipe import BuildRecipe
 from safe_install.wheels.store import WheelStore
+
+if TYPE_CHECKING:
+    # What only brings files is imported when a file is brought: `explain` would pay 0.06 s for it.
+    from safe_install.system.pip import PipRunner
+    from safe_install.wheels.archive import Artifact
+    from safe_install.wheels.recipe import BuildRecipe
 
 
 @dataclass(frozen=True)
@@ -102,6 +103,8 @@ class Chooser:
 
     def bring(self, pin: Candidate, pip: PipRunner) -> Tuple[Candidate, Artifact]:
         """The pin as a wheel file that was verified: from the store, fetched, or built."""
+        from safe_install.wheels.archive import open_wheel
+
         if pin.kind is CandidateKind.SDIST:
             pin = self._build(pin, pip)
         path = self._fetch(pin)
@@ -120,6 +123,8 @@ class Chooser:
             yield dataclasses.replace(built, requires=hidden)
 
     def _fetch(self, pin: Candidate) -> Path:
+        from safe_install.wheels.fetch import Trust, fetch
+
         return fetch(
             pin,
             http=self._http,
@@ -130,6 +135,8 @@ class Chooser:
         )
 
     def _build(self, pin: Candidate, pip: PipRunner) -> Candidate:
+        from safe_install.wheels.build import build_wheel
+
         self._world.reporter.note(
             f"No wheel of {pin.name} for {describe_torch(self.environment)} was found: building {pin.version} from "
             "source (this runs the project's own build code)"
@@ -184,6 +191,8 @@ def _named_hosts(urls: Sequence[str]) -> Tuple[str, ...]:
 
 
 def _recipe(project: Project, pin: Candidate) -> BuildRecipe:
+    from safe_install.wheels.recipe import BuildRecipe
+
     known = project.recipe
     if known is None:
         return BuildRecipe(pin.name, pin.version)

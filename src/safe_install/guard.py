@@ -13,7 +13,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Dict, FrozenSet, Iterable, Iterator, List, Mapping, Optional, Sequence, Tuple
+from typing import TYPE_CHECKING, Any, Dict, FrozenSet, Iterable, Iterator, List, Mapping, Optional, Sequence, Tuple
 
 from packaging.utils import NormalizedName
 
@@ -44,8 +44,9 @@ from safe_install.models import (
 from safe_install.ports import Timings, World
 from safe_install.resolve.request import OwnOptions
 from safe_install.resolve.target import environment_for
-from safe_install.transaction import history
-from safe_install.transaction.swap import Transaction
+
+if TYPE_CHECKING:
+    from safe_install.transaction.swap import Transaction  # what only asks changes nothing, and need not import it
 
 
 @dataclass(frozen=True)
@@ -359,6 +360,8 @@ KEPT_BYTES = 10 * 1024**3  # what they may take together; the newest stays whate
 
 def let_old_ones_go(prefix: Path, world: World) -> None:
     """Remove what only very old undos would need. The change is done: a failure here is a warning."""
+    from safe_install.transaction import history
+
     for pruned in history.prune(prefix, keep=KEPT_TRANSACTIONS, limit_bytes=KEPT_BYTES):
         if pruned.problem:
             world.reporter.warn(f"the files of transaction {pruned.id} could not be removed: {pruned.problem}")

@@ -5,9 +5,8 @@ from __future__ import annotations
 import dataclasses
 import tempfile
 from pathlib import Path
-from typing import Any, Dict, Iterable, Iterator, List, Mapping, Optional, Sequence
-from urllib.parse import urldefrag, urlsplit
-from urllib.request import url2pathname
+from typing import Any, Dict, Iterable, Iterator, List, Mapping, Sequence
+from urllib.parse import urldefrag
 
 from packaging.utils import NormalizedName, canonicalize_name
 from packaging.version import Version
@@ -41,6 +40,7 @@ from safe_install.ports import Timings, World
 from safe_install.resolve.compatibility import Context, check_candidate
 from safe_install.resolve.request import OwnOptions
 from safe_install.wheels.archive import hash_file
+from safe_install.wheels.fetch import find_local_path
 
 FAILED = frozenset({HostAnswerKind.DOWN, HostAnswerKind.PAGE_EMPTY, HostAnswerKind.PAGE_MISSING})
 
@@ -260,7 +260,7 @@ def update_wheels(world: World, location: str, own: OwnOptions) -> InstallResult
 
 
 def _read_bundle_text(world: World, address: str, promised: str, own: OwnOptions) -> str:
-    path = _local_path(address)
+    path = find_local_path(address)
     with tempfile.TemporaryDirectory(prefix="safe-install-") as folder:
         if path is None:
             path = Path(folder) / "wheel-index.json"
@@ -277,9 +277,3 @@ def _read_bundle_text(world: World, address: str, promised: str, own: OwnOptions
             return path.read_text("utf-8")
         except (OSError, UnicodeDecodeError) as error:
             raise UsageError(f"{path} cannot be read: {error}", hint="Correct the path.") from error
-
-
-def _local_path(address: str) -> Optional[Path]:
-    if address.startswith("file:"):
-        return Path(url2pathname(urlsplit(address).path))
-    return None if "://" in address else Path(address)

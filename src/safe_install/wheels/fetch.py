@@ -11,7 +11,6 @@ from hashlib import sha256 as make_sha256
 from pathlib import Path
 from typing import Any, Callable, Collection, Mapping, Optional, Protocol, Union
 from urllib.parse import unquote, urldefrag, urlsplit, urlunsplit
-from urllib.request import url2pathname
 
 from safe_install.errors import DownloadFailed, HashMismatch
 from safe_install.events import Reporter
@@ -95,6 +94,8 @@ def find_local_path(url: str) -> Optional[Path]:
     if parts.scheme == "file":
         if parts.netloc not in ("", "localhost"):
             raise DownloadFailed(f"{url} names a file on another machine", hint="use file:///path or https")
+        from urllib.request import url2pathname  # late: it brings http.client, 20 ms
+
         return Path(url2pathname(parts.path))
     return None if parts.scheme and "://" in url else Path(url)
 
