@@ -11,8 +11,7 @@ import sys
 from pathlib import Path
 from typing import Sequence
 
-from safe_install.wheel_index import DATE
-
+from safe_install.index.catalog import bundled_date
 from safe_install.index.document import SCHEMA, parse_json
 from safe_install.index.update import read_bundle
 
@@ -32,9 +31,9 @@ def make_bundle(folder: Path, date: str) -> str:
 
 
 def main(arguments: Sequence[str]) -> int:
-    target = Path(arguments[0]) if arguments else ROOT / "dist" / f"wheel-index-{DATE}.json"
+    target = Path(arguments[0]) if arguments else ROOT / "dist" / f"wheel-index-{bundled_date()}.json"
     target.parent.mkdir(parents=True, exist_ok=True)
-    text = make_bundle(ROOT / "wheel_index", DATE)
+    text = make_bundle(ROOT / "wheel_index", bundled_date())
     target.write_text(text, "utf-8")
     print(f"{target}#sha256={hashlib.sha256(text.encode()).hexdigest()}")
     return 0
