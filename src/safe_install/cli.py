@@ -236,7 +236,7 @@ COMMANDS: Dict[str, Callable[[Sequence[str], Sequence[str], Reporter], Any]] = {
     "install": _install,
     "uninstall": _uninstall,
     "explain": _explain,
-    **{name: _by_typer(name) for name in ("verify", "history", "undo", "recover", "wheels")},
+    **{name: _by_typer(name) for name in ("verify", "history", "undo", "recover", "wheels", "check-wheel")},
 }
 
 

@@ -65,6 +65,8 @@ TRANSACTION = typer.Argument(None, metavar="[ID]", help="As `history` shows it."
 
 
 INDEX_PROJECTS = typer.Argument(None, metavar="[PROJECT]...")
+WHEEL_FILES = typer.Argument(..., metavar="FILE...")
+TORCH_DIR = typer.Option(None, "--torch-dir", metavar="DIR", help="A torch that is unpacked there, not installed.")
 CHECK = typer.Option(False, "--check", help="Ask the hosts whether they answer and still list what is known.")
 UPDATE = typer.Option(
     None, "--update", metavar="URL", help="Take the newer index file at this URL or path, which ends in #sha256=HEX."
@@ -178,6 +180,25 @@ def run_recover(context: typer.Context, python: Optional[str] = PYTHON, user: bo
     from safe_install.undo import recover
 
     return recover(context.obj, python=_python(python, context), user=user)
+
+
+@app.command("check-wheel", help="Would these wheel files load here? They are read, and nothing of them is executed.")
+def run_check_wheel(
+    context: typer.Context,
+    files: List[str] = WHEEL_FILES,
+    python: Optional[str] = PYTHON,
+    torch_dir: Optional[str] = TORCH_DIR,
+    target_gpu: Optional[str] = TARGET_GPU,
+    target_driver: Optional[str] = TARGET_DRIVER,
+    json: bool = JSON,
+) -> Any:
+    """Exit status 0 fits, 1 does not."""
+    from safe_install.check_wheel import check_wheel
+    from safe_install.resolve.request import own_options
+
+    values = {"--python": python, "--target-gpu": target_gpu, "--target-driver": target_driver}
+    own = own_options(values, context.obj.environ)
+    return check_wheel(context.obj, files, own, torch_dir=torch_dir)
 
 
 @app.command("wheels", help="What the wheel index knows: a project's wheels by torch and accelerator, or all projects.")

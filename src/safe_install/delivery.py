@@ -3,25 +3,30 @@ environment."""
 
 from __future__ import annotations
 
+import glob
 import shutil
 from pathlib import Path
-from typing import Mapping, Optional, Sequence, Set, Tuple
+from typing import Dict, List, Mapping, Optional, Sequence, Set, Tuple
 
 from packaging.utils import NormalizedName, canonicalize_name
 
 from safe_install.errors import HashMismatch, PipFailed, Refused
 from safe_install.guard import Expectation, installed_subjects, subject_of, with_subjects
+from safe_install.health.examination import Examination
 from safe_install.health.report import Subject
 from safe_install.index.catalog import known_projects, load_project
-from safe_install.models import Plan, Step
+from safe_install.index.facts import AcceleratorMatch
+from safe_install.models import Finding, InstalledDistribution, Plan, Step, TorchBuild
 from safe_install.planner import Planner, canonical, make_folder
 from safe_install.resolve import plan as planning
 from safe_install.resolve.plan import TORCH
 from safe_install.resolve.request import InstallRequest
+from safe_install.resolve.target import planned_torch
 from safe_install.transaction.stage import StagedWheel, fill_stage, stage_editables
+from safe_install.wheels.abi import Verdict, check_gpu_code, findings_of, torch_findings
 from safe_install.wheels.archive import Artifact, open_wheel
 from safe_install.wheels.fetch import find_local_path
-from safe_install.wheels.native import links_torch
+from safe_install.wheels.inspection import Inspector, demangle, matcher, recorded_objects
 
 SPACE_FACTOR = 1.4  # unpacked files and their bytecode
 SPACE_MARGIN = 64 * 2**20  # bytes: journal, RECORDs, what the file system itself needs
@@ -37,6 +42,8 @@ class Delivery:
         self.request, self.environment, self.world = planner.request, planner.environment, planner.world
         self._pip, self._timings = planner.pip, planner.timings
         self._artifacts = dict(planner.artifacts)
+        self._loadable: Dict[NormalizedName, Tuple[str, ...]] = {}  # files that use torch, by the wheels that have any
+        self._needs_driver: Set[NormalizedName] = set()  # whose files link libcuda.so.1
         self._fetched = make_folder(work / "fetched")  # what pip downloads or builds
         self._stage_links = make_folder(work / "stage")
         self._fetch_options = (*self.request.fetch_options, *(["--no-index"] if self.request.own.offline else []))
@@ -125,6 +132,75 @@ class Delivery:
         editable = [step for step in self.plan.steps if step.kind == "editable"]
         stage_editables(self._pip, stage, editable, options=self._fetch_options, reporter=self.world.reporter)
 
+    # --- will it load? -------------------------------------------------------------------------------
+
+    def inspect(self, stage: Path, replaced: Sequence[InstalledDistribution]) -> Tuple[Finding, ...]:
+        """What the files in the stage say of themselves beside the torch that will be there; nothing is executed."""
+        torch = coming_torch(self.planner, self.plan)
+        natives = {name: artifact for name, artifact in self._artifacts.items() if artifact.native_objects}
+        if torch is None or not natives:
+            return ()
+        members = {name: self._final_paths(artifact) for name, artifact in natives.items()}
+        inspector = Inspector(
+            self.environment,
+            torch,
+            stage=stage,
+            removed=recorded_objects(replaced),
+            coming=[path for paths in members.values() for path in paths.values()],
+            variables=self.world.environ,
+            preloaded=lambda: self._loaded_by(torch),
+        )
+        findings: List[Finding] = []
+        if any(planning.is_guarded(step.name) for step in self.plan.steps):
+            findings += self._inspect_torch(inspector)
+        for step in self.plan.steps:
+            if step.name in natives and step.name != TORCH and inspector.is_for_torch(members[step.name]):
+                findings += self._inspect_wheel(inspector, step, members[step.name])
+        return tuple(findings)
+
+    def _inspect_torch(self, inspector: Inspector) -> List[Finding]:
+        """What torch would no longer find; what it does not find today either is not the change's fault."""
+        findings = list(torch_findings(inspector.inspect_torch(demangle=demangle)))
+        if findings and self.environment.torch is not None:
+            today = Inspector(self.environment, self.environment.torch, variables=self.world.environ)
+            known = torch_findings(today.inspect_torch(demangle=demangle))
+            findings = [finding for finding in findings if finding not in known]
+        return findings
+
+    def _loaded_by(self, torch: TorchBuild) -> Sequence[str]:
+        """What a process has in memory that imported the torch which is there, if that is the one to come."""
+        if torch != self.environment.torch:
+            return ()
+        return Examination(self.environment.interpreter.executable, torch, ()).result().libraries
+
+    def _inspect_wheel(self, inspector: Inspector, step: Step, members: Mapping[str, str]) -> List[Finding]:
+        project = load_project(step.name) if step.name in known_projects() else None
+        judged = inspector.inspect(members, demangle=demangle)
+        if any(one.seen.problems.driver for one in judged):
+            self._needs_driver.add(step.name)
+        self._loadable[step.name] = tuple(
+            one.seen.member for one in judged if one.seen.uses_torch and one.verdict is Verdict.FITS
+        )
+        return [
+            *findings_of(
+                step.name, judged, matcher(project.native) if project is not None else None, is_asked_for=step.is_direct
+            ),
+            *check_gpu_code(
+                step.name,
+                judged,
+                torch=inspector.beside.torch,
+                driver=self.environment.driver,
+                has_gpu_code=project is not None and project.accelerator_match is not AcceleratorMatch.ANY,
+            ),
+        ]
+
+    def _final_paths(self, artifact: Artifact) -> Mapping[str, str]:
+        """The wheel's shared objects by their member names, and where they will lie."""
+        scheme = self.environment.interpreter.scheme
+        site = scheme.purelib if artifact.root_is_purelib else scheme.platlib
+        data = f"{artifact.dist_info[: -len('.dist-info')]}.data/"
+        return {name: str(site / name) for name in artifact.native_objects if not name.startswith(data)}
+
     # --- what is expected afterwards ---------------------------------------------------------------
 
     def subjects(self) -> Tuple[Subject, ...]:
@@ -139,16 +215,19 @@ class Delivery:
         if name in known_projects():
             return subject_of(load_project(name))
         artifact = self._artifacts.get(name)
-        if artifact is None or not self.planner.has_torch() or name == TORCH or planning.is_guarded(name):
+        if artifact is None or name not in self._loadable or planning.is_guarded(name):
             return None
-        if not artifact.native_objects or not links_torch(artifact):
-            return None
-        return Subject(name, artifact.top_level)
+        # Some projects swallow an ImportError: each file that uses torch is loaded, and not only imported.
+        return Subject(name, artifact.top_level, native=tuple(glob.escape(one) for one in self._loadable[name]))
 
     def expectation(self, kept: Set[NormalizedName]) -> Expectation:
         """What the verdict must know about the request."""
         requested: Set[str] = set()
+        # Where images are built there is no driver: what links libcuda.so.1 cannot be asked there, and is not broken.
+        has_driver = self.environment.driver is not None and not self.environment.driver.declared
         for subject in self.subjects():
+            if subject.name in self._needs_driver and not has_driver:
+                continue
             if any(step.name == subject.name for step in self.plan.steps):
                 requested |= {subject.name, *subject.imports}
         torch = next((step for step in self.plan.steps if step.name == TORCH), None)
@@ -160,6 +239,14 @@ class Delivery:
             no_rollback=self.request.own.no_rollback,
             kept=frozenset(kept),
         )
+
+
+def coming_torch(planner: Planner, plan: Plan) -> Optional[TorchBuild]:
+    """The torch that will be there when the plan is carried out."""
+    step = next((step for step in plan.steps if step.name == TORCH), None)
+    if step is None or step.version is None:
+        return planner.coming_torch or planner.environment.torch
+    return planned_torch(step.version, planner.environment.interpreter.platform)
 
 
 def _requirement_line(step: Step) -> str:

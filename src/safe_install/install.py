@@ -1,7 +1,7 @@
 """`safe-install install`: the pipeline, readable from top to bottom.
 
 probe, lock, recover, health before (beside everything else), plan (choose, build, ask pip), fetch and verify, stage,
-swap, health after, commit or roll back.
+the static check of what is staged, swap, health after, commit or roll back.
 """
 
 from __future__ import annotations
@@ -10,8 +10,10 @@ import contextlib
 import os
 import tempfile
 from pathlib import Path
+from typing import Sequence
 
-from safe_install.delivery import Delivery
+from safe_install.breakage import find_breakage
+from safe_install.delivery import Delivery, coming_torch
 from safe_install.errors import Refused
 from safe_install.guard import (
     Before,
@@ -26,7 +28,7 @@ from safe_install.guard import (
     user_environment,
 )
 from safe_install.health.report import check_cuda_required
-from safe_install.models import Environment, InstallResult, Outcome, Plan
+from safe_install.models import Environment, Finding, InstallResult, Outcome, Plan, Severity
 from safe_install.planner import Planner
 from safe_install.ports import Timings, World
 from safe_install.resolve.plan import kept_names
@@ -60,21 +62,29 @@ def install(request: InstallRequest, world: World) -> InstallResult:
         work = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="safe-install-")))
         planner = Planner(request, environment, before, world, timings, work)
         plan = planner.make_plan()
+        broken = find_breakage(environment, plan, coming_torch(planner, plan), world.environ)
         if request.own.dry_run or not plan.steps:
-            return _unchanged(request, environment, plan, before, timings)
+            return _unchanged(request, environment, plan, before, timings, broken)
         if request.own.require_cuda:
             _require_cuda_before(before)
         delivery = Delivery(planner, plan, work)
         delivery.fetch()
-        return _apply(delivery, before, timings)
+        return _apply(delivery, before, timings, broken)
 
 
 def _unchanged(
-    request: InstallRequest, environment: Environment, plan: Plan, before: Before, timings: Timings
+    request: InstallRequest,
+    environment: Environment,
+    plan: Plan,
+    before: Before,
+    timings: Timings,
+    broken: Sequence[Finding],
 ) -> InstallResult:
     outcome = Outcome.PLANNED if request.own.dry_run and plan.steps else Outcome.ALREADY_SATISFIED
     health = before.report() if environment.torch is not None and request.own.json else None
-    return InstallResult("install", outcome, 0, environment, plan, health, timings=timings.total(), message="")
+    return InstallResult(
+        "install", outcome, 0, environment, plan, health, findings=tuple(broken), timings=timings.total()
+    )
 
 
 def _require_cuda_before(before: Before) -> None:
@@ -83,7 +93,7 @@ def _require_cuda_before(before: Before) -> None:
         raise Refused(findings[0].detail, hint=findings[0].hint, findings=findings)
 
 
-def _apply(delivery: Delivery, before: Before, timings: Timings) -> InstallResult:
+def _apply(delivery: Delivery, before: Before, timings: Timings, broken: Sequence[Finding]) -> InstallResult:
     """Stage, swap, verify, commit or roll back."""
     plan, environment, world = delivery.plan, delivery.environment, delivery.world
     replaced = [
@@ -98,6 +108,9 @@ def _apply(delivery: Delivery, before: Before, timings: Timings) -> InstallResul
         delivery.check_space()
         with timings.stage("stage", world.reporter):
             delivery.stage(transaction.stage)
+        with timings.stage("check", world.reporter):
+            seen = delivery.inspect(transaction.stage, replaced)
+        refuse_errors(seen, plan)
         with timings.stage("moves", world.reporter):
             transaction.plan(remove=replaced, keep=[environment.installed[name] for name in sorted(kept)])
         verdict = carry_out(
@@ -120,10 +133,17 @@ def _apply(delivery: Delivery, before: Before, timings: Timings) -> InstallResul
         plan,
         verdict.before,
         verdict.after,
-        verdict.findings,
+        (*broken, *seen, *verdict.findings),
         transaction.id if kept_change else None,
         timings.total(),
     )
+
+
+def refuse_errors(findings: Sequence[Finding], plan: Plan) -> None:
+    """What would not load is not put into the environment. Errors: Refused."""
+    errors = [finding for finding in findings if finding.severity is Severity.ERROR]
+    if errors:
+        raise Refused(errors[0].detail, hint=errors[0].hint, findings=findings, rejections=plan.rejections)
 
 
 def refuse_place(request: InstallRequest, executable: Path) -> None:

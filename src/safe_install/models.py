@@ -314,6 +314,7 @@ class HealthReport:
     asked: str = "import"  # "import": torch was imported; "loader": only its libraries and the driver were asked
     seconds: float = 0.0
     crashed: Optional[str] = None  # "signal SIGSEGV", "no answer within 300 s"
+    libraries: Tuple[str, ...] = ()  # paths of all that was in memory after torch was imported
 
 
 class Outcome(enum.Enum):
@@ -333,6 +334,8 @@ class Outcome(enum.Enum):
     EXPLAINED = "explained"
     LISTED = "listed"
     UPDATED = "updated"  # the wheel index
+    FITS = "fits"  # a wheel file
+    DOES_NOT_FIT = "does-not-fit"
     ERROR = "error"
 
 

@@ -17,6 +17,7 @@ from typing import Any, Dict, List, Sequence
 import pytest
 
 from tests.treehash import read_tree
+from tests.unit.wheels.crafted import make_wheel
 from tests.wheelhost import WheelHost
 
 pytestmark = [pytest.mark.slow, pytest.mark.torch]
@@ -25,6 +26,9 @@ USES_SCATTER = (
     "import torch, torch_scatter; "
     "print(torch_scatter.scatter(torch.tensor([1., 2., 3.]), torch.tensor([0, 0, 1])).tolist())"
 )
+
+
+DEMO = "Metadata-Version: 2.1\nName: demo\nVersion: 1.0\n"
 
 
 @pytest.fixture(scope="session")
@@ -206,24 +210,106 @@ def test_what_would_break_torch_is_refused_and_nothing_changes(environment, argu
 @pytest.mark.parametrize(
     ("requirement", "symptom"),
     [
-        pytest.param("torchtext==0.18.0", "undefined symbol", id="torchtext"),
-        pytest.param("torchaudio==2.11.0", "cannot open shared object file", id="torchaudio"),
+        pytest.param("torchtext==0.18.0", "was built for another torch (2.3): it needs", id="torchtext"),
+        pytest.param(
+            "torchaudio==2.11.0", "was built for a torch with CUDA (it needs libc10_cuda.so)", id="torchaudio"
+        ),
     ],
 )
-def test_a_wheel_named_by_its_path_that_does_not_load_is_rolled_back(environment, tmp_path, requirement, symptom):
+def test_a_wheel_named_by_its_path_that_would_not_load_is_refused(environment, tmp_path, requirement, symptom):
     wheel = pip_download(tmp_path / "wheels", requirement)
     plain = tmp_path / "plain"
     shutil.copytree(environment, plain, symlinks=True, copy_function=os.link)
     before = read_tree(environment)
     done = safe_install(environment, wheel, "--no-deps", "--json")
     answer = document(done)
-    assert done.returncode == 12, answer
-    assert answer["outcome"] == "rolled-back"
+    assert done.returncode == 11, answer
+    assert answer["outcome"] == "refused"
     assert any(symptom in finding["detail"] for finding in answer["findings"])
     assert read_tree(environment) == before
     # pip, asked for the same, is content.
     pip = [str(plain / "bin" / "python"), "-m", "pip", "install", "-q", "--no-deps", str(wheel)]
     assert subprocess.run(pip, capture_output=True, check=False).returncode == 0
+
+
+def test_check_wheel_says_what_fits_and_what_is_missing(built_wheel, environment, template, tmp_path):
+    before = read_tree(environment)
+    fits = safe_install(environment, "check-wheel", built_wheel)
+    assert (fits.returncode, fits.stderr) == (0, "")
+    assert fits.stdout == f"{built_wheel.name}: fits torch 2.13.0+cpu\n"
+    other = pip_download(tmp_path / "wheels", "torchtext==0.18.0")
+    # The name and the flavour in it are not what is judged.
+    renamed = tmp_path / other.name.replace("0.18.0", "0.18.0+cxx11abiTRUE.torch2.13")
+    shutil.copy(other, renamed)
+    for wheel in (other, renamed):
+        if wheel is renamed:
+            # An unpacked torch does as well as an installed one.
+            unpacked = next((template / "lib").glob("python*")) / "site-packages"
+            done = safe_install(environment, "check-wheel", wheel, "--json", "--torch-dir", unpacked)
+        else:
+            done = safe_install(environment, "check-wheel", wheel, "--json")
+        answer = document(done)
+        assert (done.returncode, answer["outcome"]) == (1, "does-not-fit"), answer
+        (told,) = answer["details"]["wheels"].values()
+        lost = {one["file"]: one for one in told["objects"]}["torchtext/lib/libtorchtext.so"]
+        assert lost["verdict"] == "does-not-load"
+        assert lost["built_for_torch"] == ["2.3"]
+        assert any("torch::Library::Library(" in symbol["demangled"] for symbol in lost["missing_symbols"])
+        assert any("(old C++ ABI)" in finding["detail"] for finding in answer["findings"])
+    assert read_tree(environment) == before
+
+
+@pytest.mark.skipif(shutil.which("gcc") is None, reason="needs a C compiler")
+def test_what_links_the_driver_is_not_broken_where_there_is_none(environment, tmp_path):
+    """As on a machine that builds images. pip's answer is the same; ours says what could not be asked."""
+    torch_lib = next((environment / "lib").glob("python*")) / "site-packages" / "torch" / "lib"
+    (tmp_path / "driver.c").write_text("int cuInit(unsigned flags) { return 0; }\n")
+    (tmp_path / "demo.c").write_text("int cuInit(unsigned); int demo(void) { return cuInit(0); }\n")
+    gcc = ["gcc", "-shared", "-fPIC", "-Wl,--no-as-needed"]
+    for words in (
+        ["-Wl,-soname,libcuda.so.1", "-o", tmp_path / "libcuda.so", tmp_path / "driver.c"],
+        ["-o", tmp_path / "libdemo.so", tmp_path / "demo.c", f"-L{torch_lib}", f"-L{tmp_path}", "-lc10", "-lcuda"],
+    ):
+        subprocess.run([*gcc, *map(str, words)], check=True)
+    files = {
+        "demo/__init__.py": "import ctypes, os, torch\n"
+        "ctypes.CDLL(os.path.join(os.path.dirname(__file__), 'libdemo.so'), os.RTLD_NOW)\n",
+        "demo/libdemo.so": (tmp_path / "libdemo.so").read_bytes(),
+    }
+    tag = f"cp{sys.version_info[0]}{sys.version_info[1]}"
+    wheel = make_wheel(tmp_path, files, filename=f"demo-1.0-{tag}-{tag}-linux_x86_64.whl", metadata=DEMO)
+    done = safe_install(environment, wheel, "--json")
+    answer = document(done)
+    assert done.returncode == 0, answer["error"]
+    if answer["environment"]["driver"] is None:
+        told = {finding["check"]: finding for finding in answer["findings"]}
+        assert "libcuda.so.1 of the driver, which is not here" in told["needs-driver"]["detail"]
+        assert told["import-failed"]["severity"] == "warning"
+        assert "libcuda.so.1" in told["import-failed"]["detail"]
+
+
+def test_a_torch_that_is_asked_for_names_what_it_would_break(built_wheel, environment, tmp_path):
+    assert safe_install(environment, built_wheel, "--no-deps").returncode == 0
+    before = read_tree(environment)
+    # A dry run asks a wheel for its metadata only.
+    make_wheel(
+        tmp_path,
+        {"torch/version.py": "__version__ = '2.12.0'\n"},
+        filename="torch-2.12.0-py3-none-any.whl",
+        metadata="Metadata-Version: 2.1\nName: torch\nVersion: 2.12.0\n",
+        wheel="Wheel-Version: 1.0\nGenerator: test\nRoot-Is-Purelib: true\nTag: py3-none-any\n",
+        dist_info="torch-2.12.0.dist-info",
+    )
+    words = ("--dry-run", "--json", "--no-deps", "--no-index", "--find-links", tmp_path)
+    answer = document(safe_install(environment, *words, "torch==2.12.0"))
+    (broken,) = [finding for finding in answer["findings"] if finding["check"] == "breaks-with-torch"]
+    assert broken["subject"] == "torch-scatter"
+    assert broken["severity"] == "warning"
+    assert "was built for torch 2.13" in broken["detail"]
+    same = document(safe_install(environment, "--dry-run", "--json", "--no-deps", "--force-reinstall", "torch==2.13.0"))
+    assert [step["name"] for step in same["plan"]["steps"]] == ["torch"]
+    assert not same["findings"]
+    assert read_tree(environment) == before
 
 
 def test_torch_itself_is_replaced_verified_and_put_back(environment, template):

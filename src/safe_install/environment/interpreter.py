@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import importlib
 import json
 import os
 import pkgutil
@@ -221,6 +222,20 @@ def _torch_build(
         git_version=raw.get("git_version"),
         lib_dir=Path(raw["lib_dir"]) if raw.get("lib_dir") else None,
         vendor=_vendor(runtime, distribution, interpreter),
+    )
+
+
+def read_torch_dir(folder: Path, interpreter: Interpreter) -> Tuple[Path, TorchBuild]:
+    """The folder of a torch that is unpacked and not installed, and what its files say. Errors: UsageError."""
+    script: Any = importlib.import_module("safe_install.environment.script")  # typed for Python 3.6: not at all
+    for location in (folder, folder.parent):
+        raw = script.torch_files([str(location.absolute())])
+        torch = _torch_build(raw, None, interpreter)
+        if torch is not None and raw is not None and (location == folder or folder.name == "torch"):
+            return Path(raw["folder"]), torch
+    raise UsageError(
+        f"{folder} holds no torch",
+        hint="Unpack a wheel of torch (python -m zipfile -e torch-*.whl DIR) and name that folder.",
     )
 
 

@@ -94,6 +94,7 @@ def make_report(
     imports: Dict[str, ImportResult] = {}
     operations: Dict[str, ImportResult] = {}
     warnings: List[str] = []
+    libraries: Tuple[str, ...] = ()
     version, cuda = (torch.runtime_version, torch.cuda) if torch and asked == "loader" else (None, None)
     available: Optional[bool] = None
     devices: Optional[int] = None
@@ -103,6 +104,8 @@ def make_report(
             version, cuda = event["version"], event["cuda"]
         elif kind == "cuda":
             available, devices = event["available"], event["devices"]
+        elif kind == "libraries":
+            libraries = tuple(event["paths"])
         elif kind == "warning":
             warnings.append(event["text"])
         elif kind == "end":
@@ -129,6 +132,7 @@ def make_report(
         asked=asked,
         seconds=seconds,
         crashed=crashed,
+        libraries=libraries,
     )
 
 

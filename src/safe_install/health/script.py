@@ -111,6 +111,16 @@ def compute(torch):
         raise ArithmeticError("2 * 8 ones do not sum to 16 on the GPU")
 
 
+def libraries():
+    """The libraries in memory, as the kernel lists them."""
+    try:
+        with open("/proc/self/maps") as maps:
+            paths = [line.split(None, 5)[-1].strip() for line in maps if ".so" in line]
+    except (OSError, IndexError):
+        return []
+    return sorted({path for path in paths if path.startswith("/")})
+
+
 def ask_imports(request):
     available = False
     if request["torch"]:
@@ -126,6 +136,7 @@ def ask_imports(request):
                 cuda=getattr(torch.version, "cuda", None),
                 hip=getattr(torch.version, "hip", None),
             )
+            say(event="libraries", paths=libraries())
             available = bool(step("cuda", "available", lambda: ask_cuda(torch)))
             if available:
                 step("operation", "torch on cuda", lambda: compute(torch))

@@ -27,7 +27,7 @@ OUR_COMMANDS = (
     "wheels",
 )
 # Not offered before they work; nor is a project of that name what somebody means who types one.
-NOT_YET = frozenset({"check-wheel", "doctor", "export"})
+NOT_YET = frozenset({"doctor", "export"})
 
 # Ours, long only, so that no cluster of pip's short options can hold one. True: takes a value.
 OWN_OPTIONS: Mapping[str, bool] = {
@@ -271,6 +271,11 @@ def _short_words(text: str, rest: List[str]) -> List[_Word]:
 # --- our own options -------------------------------------------------------------------------------
 
 _FALSE = ("", "0", "false", "no", "off", "n", "f")
+
+
+def own_options(values: Mapping[str, Optional[str]], environ: Mapping[str, str]) -> OwnOptions:
+    """Our options where Typer read them: `values` by option, None for what was not written. Errors: UsageError."""
+    return _own_options([_Word(None, name, value, ()) for name, value in values.items() if value is not None], environ)
 
 
 def _own_options(words: Sequence[_Word], environ: Mapping[str, str]) -> OwnOptions:

@@ -105,7 +105,7 @@ def test_route(argv, command, arguments):
     "word",
     [
         *("unistall", "uninstal", "instal", "isntall", "lsit", "freez", "shwo", "verfy", "histroy"),
-        *("wheel", "wheles", "check-wheel", "doctor", "export"),
+        *("wheel", "wheles", "doctor", "export"),
     ],
 )
 def test_a_mistyped_or_missing_command_installs_no_project_of_that_name(word):

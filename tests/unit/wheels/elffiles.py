@@ -125,13 +125,7 @@ def build_elf(
     if "sysv" in hashes:
         parts["sysv"] = _sysv_table(symbols, buckets)
     if with_versym if with_versym is not None else bool(own or needs):
-        rows = []
-        for index, one in enumerate(symbols):
-            number = 0 if not index or one.local else 1
-            if one.version:
-                number = numbers[one.version] if one.section else needed_numbers[(one.library, one.version)]
-            rows.append(number | (0x8000 if one.hidden else 0))
-        parts["versym"] = struct.pack(f"<{len(rows)}H", *rows)
+        parts["versym"] = _versym(symbols, numbers, needed_numbers)
     if needs:
         parts["verneed"] = _verneed(needs, needed_numbers, strings)
     if own:
@@ -252,6 +246,18 @@ def _sysv_table(symbols: Sequence[Symbol], count: int) -> bytes:
     return struct.pack(f"<II{count + len(chain)}I", count, len(chain), *starts, *chain)
 
 
+def _versym(
+    symbols: Sequence[Symbol], own: Mapping[str, int], needed: Mapping[Tuple[Optional[str], str], int]
+) -> bytes:
+    rows = []
+    for index, one in enumerate(symbols):
+        number = 0 if not index or one.local else 1
+        if one.version:
+            number = own[one.version] if one.section else needed[(one.library, one.version)]
+        rows.append(number | (0x8000 if one.hidden else 0))
+    return struct.pack(f"<{len(rows)}H", *rows)
+
+
 def _verneed(
     needs: Sequence[Tuple[str, str, bool]], numbers: Mapping[Tuple[str, str], int], strings: _Strings
 ) -> bytes:
@@ -263,9 +269,7 @@ def _verneed(
         table += struct.pack("<HHIII", 1, len(rows), strings.add(library), 16, following)
         for row in rows:
             number, further = numbers[row[:2]], 0 if row is rows[-1] else 16
-            table += struct.pack(
-                "<IHHII", _sysv_hash(row[1]), 2 if row[2] else 0, number, strings.add(row[1]), further
-            )
+            table += struct.pack("<IHHII", _sysv_hash(row[1]), 2 if row[2] else 0, number, strings.add(row[1]), further)
     return table
 
 
@@ -321,12 +325,12 @@ def ptx(capability: str, **fields: Any) -> Entry:
 
 
 def make_container(*entries: Entry) -> bytes:
-    rows = b""
+    rows = bytearray()
     for one in entries:
         head = struct.pack("<HHIQ", one.kind, 0x101, one.header, len(one.content)) + bytes(12)
         head += struct.pack("<IIIQ", one.architecture, 0, 0, one.flags)
         rows += head.ljust(one.header, b"\0") + one.content
-    return struct.pack("<IHHQ", 0xBA55ED50, 1, 16, len(rows)) + rows
+    return struct.pack("<IHHQ", 0xBA55ED50, 1, 16, len(rows)) + bytes(rows)
 
 
 def make_fatbin(*entries: Entry) -> bytes:
@@ -345,7 +349,7 @@ def ask_everything(data: Any) -> List[Any]:
     except NotElf:
         return []
     answers = [found.machine, found.soname, found.needed, found.rpath, found.runpath]
-    answers += [found.version_needs, found.defined_versions, found.has_version_table]
+    answers += [found.version_needs, found.defined_versions, found.has_symbol_versions]
     answers.append(_or_none(found.wanted))
     answers += [_or_none(found.defines, name, version) for name in NAMES for version in (None, "V1", "GLIBC_2.2.5")]
     rodata = _or_none(found.section, ".rodata")

@@ -1,0 +1,140 @@
+"""`safe-install check-wheel FILE...`: would this wheel load here? Its files are read; nothing of it is executed."""
+
+from __future__ import annotations
+
+import dataclasses
+import tempfile
+from pathlib import Path
+from typing import Any, Dict, List, Mapping, Optional, Sequence, Tuple
+
+from safe_install.environment.interpreter import read_torch_dir
+from safe_install.errors import Refused, UsageError
+from safe_install.guard import at, probe_environment
+from safe_install.index.catalog import known_projects, load_project
+from safe_install.index.facts import AcceleratorMatch
+from safe_install.models import Environment, Finding, InstallResult, Outcome, Severity, TorchBuild
+from safe_install.ports import Timings, World
+from safe_install.resolve.request import OwnOptions
+from safe_install.wheels.abi import SHOWN, Judged, Seen, Verdict, check_gpu_code, findings_of, judge_wheel
+from safe_install.wheels.archive import Artifact, extract_members, open_wheel
+from safe_install.wheels.fetch import find_local_path
+from safe_install.wheels.inspection import Inspector, demangle, matcher
+
+
+def check_wheel(world: World, files: Sequence[str], own: OwnOptions, *, torch_dir: Optional[str]) -> InstallResult:
+    """Judge wheel files beside the installed torch, or beside an unpacked one. Exit status 0 all fit, 1 not.
+
+    Errors: Refused without a torch; UsageError for what is no file; WheelInvalid for what is no sound wheel.
+    """
+    timings = Timings()
+    with timings.stage("probe", world.reporter):
+        environment = probe_environment(own, world)
+    folder: Optional[Path] = None
+    if torch_dir is not None:
+        folder, torch = read_torch_dir(Path(torch_dir), environment.interpreter)
+        environment = dataclasses.replace(environment, torch=torch)
+    if environment.torch is None:
+        raise Refused(
+            f"torch is not installed for {environment.interpreter.executable}, so there is nothing to fit",
+            hint="Name the right interpreter with --python, or an unpacked torch with --torch-dir.",
+        )
+    wheels: Dict[str, Any] = {}
+    findings: List[Finding] = []
+    with at(environment), timings.stage("check", world.reporter):
+        for file in files:
+            artifact = open_wheel(_wheel_file(file), verify_members=False)
+            said, judged = _check(artifact, environment, environment.torch, folder, world)
+            findings += said
+            wheels[artifact.path.name] = {
+                "fits": not any(finding.severity is Severity.ERROR for finding in said),
+                "objects": [_object(one) for one in judged],
+            }
+    fits = all(wheel["fits"] for wheel in wheels.values())
+    told = [f"{name}: {'fits' if wheel['fits'] else 'does not fit'}" for name, wheel in wheels.items()]
+    return InstallResult(
+        "check-wheel",
+        Outcome.FITS if fits else Outcome.DOES_NOT_FIT,
+        0 if fits else 1,
+        environment,
+        findings=tuple(findings),
+        timings=timings.total(),
+        message="\n".join(f"{line} torch {environment.torch.runtime_version}" for line in told),
+        details={"wheels": wheels},
+    )
+
+
+def _wheel_file(written: str) -> Path:
+    path = find_local_path(written) or Path(written)
+    if path.suffix != ".whl" or not path.is_file():
+        problem = "is no wheel" if path.exists() else "is not there"
+        raise UsageError(f"{written} {problem}", hint="Name a file that ends in .whl.")
+    return path
+
+
+def _check(
+    artifact: Artifact, environment: Environment, torch: TorchBuild, folder: Optional[Path], world: World
+) -> Tuple[List[Finding], List[Judged]]:
+    findings = _check_tags(artifact, environment) if folder is None else []
+    project = load_project(artifact.name) if artifact.name in known_projects() else None
+    with tempfile.TemporaryDirectory(prefix="safe-install-") as temporary:
+        # The files lie below their final paths, as in a stage.
+        stage = Path(temporary)
+        site = environment.interpreter.scheme.platlib if folder is None else folder.parent
+        extract_members(artifact, artifact.native_objects, stage.joinpath(*site.parts[1:]))
+        members = {name: str(site / name) for name in artifact.native_objects}
+        inspector = Inspector(
+            environment,
+            torch,
+            stage=stage,
+            coming=list(members.values()),
+            variables=world.environ,
+            torch_dir=folder,
+        )
+        judged = inspector.inspect(members, demangle=demangle)
+    needs = matcher(project.native) if project is not None else None
+    findings += findings_of(artifact.name, judged, needs)
+    findings += check_gpu_code(
+        artifact.name,
+        judged,
+        torch=torch,
+        driver=environment.driver,
+        has_gpu_code=project is not None and project.accelerator_match is not AcceleratorMatch.ANY,
+    )
+    verdict, ground = judge_wheel(judged, needs)
+    if verdict is Verdict.UNKNOWN:
+        findings += [Finding("load-unknown", Severity.WARNING, artifact.name, one.reason) for one in ground[:SHOWN]]
+    return findings, judged
+
+
+def _check_tags(artifact: Artifact, environment: Environment) -> List[Finding]:
+    interpreter = environment.interpreter
+    if artifact.tags.intersection(interpreter.tags):
+        return []
+    told = ", ".join(sorted(map(str, artifact.tags)))
+    detail = f"{artifact.path.name} is for {told}, which Python {interpreter.version} on {interpreter.platform} is not"
+    return [Finding("wheel-tag", Severity.ERROR, artifact.name, detail, "Take the file for this Python and platform.")]
+
+
+def _object(one: Judged) -> Mapping[str, Any]:
+    """One shared object as a JSON value, with every symbol that is missing."""
+    seen = one.seen
+    return {
+        "file": seen.member,
+        "verdict": one.verdict.value,
+        "reason": one.reason,
+        "uses_torch": seen.uses_torch,
+        "built_for_torch": list(seen.fingerprint.minors),
+        "gpu_code": str(seen.code) if seen.code else "",
+        **_problems(seen),
+    }
+
+
+def _problems(seen: Seen) -> Mapping[str, Any]:
+    return {
+        "missing_libraries": sorted({missing.library for missing in seen.problems.missing}),
+        "missing_versions": sorted({f"{lost.need.version} of {lost.need.library}" for lost in seen.problems.versions}),
+        "missing_symbols": [
+            {"symbol": lost.symbol.name, "demangled": demangle(lost.symbol.name)} for lost in seen.problems.undefined
+        ],
+        "needs_driver": sorted(seen.problems.driver),
+    }

@@ -1,0 +1,368 @@
+"""Will it load, and is it right? From what the loader, the assertions and the GPU code of a wheel's files say.
+
+Symbols alone are not enough: of 7,552 measured pairs 51 were clean by symbols and crashed in a static initialiser, and
+one gave wrong numbers without any error; all of them were built for another minor of torch (docs/abi.md).
+"""
+
+from __future__ import annotations
+
+import enum
+import posixpath
+import re
+from dataclasses import dataclass, field
+from typing import Callable, Dict, FrozenSet, List, Mapping, Optional, Sequence, Tuple
+
+from safe_install.models import Driver, Finding, Severity, TorchBuild
+from safe_install.wheels.fatbin import DeviceCode, union
+from safe_install.wheels.fingerprint import SAME, Fingerprint
+from safe_install.wheels.loader import Problems
+
+_TORCH_LIBRARY = re.compile(r"lib(torch|c10)(_\w+)?\.so$")
+_CXX_OF_TORCH = re.compile(r"^_Z\w*?N[rVK]*(?:2at|3c10|5torch|6caffe2)[\dIL]")  # a name in one of its namespaces
+_CUDA_LIBRARY = re.compile(
+    r"lib(?:cudart|cublas|cublasLt|cufft|cusparse|cusolver|nvrtc|curand|nvJitLink|nvjpeg)\.so\.(\d+)"
+)
+_MANGLED_PART = re.compile(r"S[0-9A-Z]*_|T\d*_|L[a-z]n?\d+E|(\d+)")  # back references, literals; the length of a name
+_CUDA_OF_TORCH = ("libc10_cuda.so", "libtorch_cuda.so")
+_NUMBER = re.compile(r"\d+")
+SHOWN = 3  # symbols that a message names
+
+
+class Verdict(enum.Enum):
+    """What becomes of a file beside the torch that will be there."""
+
+    FITS = "fits"
+    ANOTHER_TORCH = "another-torch"  # its symbols are there, and it was built for another minor
+    UNKNOWN = "unknown"
+    DOES_NOT_LOAD = "does-not-load"
+
+
+@dataclass(frozen=True)
+class Seen:
+    """What was read of one shared object of a wheel."""
+
+    member: str  # its path in the wheel
+    problems: Problems
+    uses_torch: bool
+    wanted: Tuple[str, ...] = ()  # names of the symbols that it asks for
+    fingerprint: Fingerprint = field(default_factory=lambda: Fingerprint(0))
+    share: Optional[float] = None  # of its assertions in the headers of this torch, where the table does not know it
+    code: DeviceCode = field(default_factory=DeviceCode)
+    unreadable: str = ""  # why it could not be read
+    module_for: Optional[str] = None  # the Python that its name says ("cp310"), if it is an extension module
+
+
+@dataclass(frozen=True)
+class Judged:
+    """One shared object, judged."""
+
+    seen: Seen
+    verdict: Verdict
+    reason: str = ""  # a sentence
+    hint: str = ""
+
+
+@dataclass(frozen=True)
+class Beside:
+    """What the files of a wheel will stand beside."""
+
+    torch: TorchBuild
+    known_minors: FrozenSet[str]  # of torch that the table of assertions knows
+    libraries: FrozenSet[str]  # file names of all shared objects in the environment, and of all that come with it
+    libc: str = ""  # "glibc 2.36"
+    python: str = ""  # "cp311"
+
+    @property
+    def minor(self) -> str:
+        """`2.13`."""
+        return ".".join(self.torch.runtime_version.partition("+")[0].split(".")[:2])
+
+
+Demangler = Callable[[str], str]
+Needs = Callable[[str], bool]  # is a member of the wheel one that its project cannot do without?
+
+
+def judge(seen: Seen, beside: Beside, *, demangle: Demangler) -> Judged:
+    """One shared object beside a torch."""
+    if seen.unreadable:
+        return Judged(seen, Verdict.UNKNOWN, f"{seen.member} could not be read: {seen.unreadable}")
+    if seen.module_for is not None and beside.python and seen.module_for != beside.python:
+        # Symbols do not tell: such a module resolves, and then says that it was compiled for another Python.
+        told = f"{seen.member} is a module for {seen.module_for}, and Python here is {beside.python}"
+        return Judged(seen, Verdict.DOES_NOT_LOAD, told, _MEND)
+    if seen.problems.missing:
+        return _judge_missing(seen, beside, demangle=demangle)
+    if seen.problems.versions:
+        need = seen.problems.versions[0].need
+        return Judged(
+            seen,
+            Verdict.DOES_NOT_LOAD,
+            f"{seen.member} needs {need.version} of {need.library}, which is not there"
+            f"{f' (here is {beside.libc})' if need.version.startswith('GLIBC_') and beside.libc else ''}",
+            "It was built on a newer system than its name says: take an older version, or build it here.",
+        )
+    if seen.problems.undefined:
+        return _judge_undefined(seen, beside, demangle=demangle)
+    return _judge_origin(seen, beside)
+
+
+def _judge_missing(seen: Seen, beside: Beside, *, demangle: Demangler) -> Judged:
+    names = list(dict.fromkeys(one.library for one in seen.problems.missing))
+    elsewhere = [name for name in names if name in beside.libraries]
+    if len(elsewhere) == len(names):
+        if seen.problems.undefined:
+            return _judge_undefined(seen, beside, demangle=demangle)
+        told = f"{seen.member} needs {', '.join(names[:SHOWN])}, which lies elsewhere in the environment"
+        return Judged(seen, Verdict.UNKNOWN, told)
+    absent = [name for name in names if name not in elsewhere]
+    torch = beside.torch
+    of_cuda = [name for name in absent if name in _CUDA_OF_TORCH]
+    if torch.cuda is None and of_cuda:
+        why = f"was built for a torch with CUDA (it needs {of_cuda[0]}), and torch {torch.runtime_version} has none"
+        return Judged(seen, Verdict.DOES_NOT_LOAD, f"{seen.member} {why}", _MEND)
+    for name in absent:
+        major = _CUDA_LIBRARY.match(name)
+        if major and torch.cuda is not None and major.group(1) != torch.cuda.split(".")[0]:
+            why = f"was built for CUDA {major.group(1)} (it needs {name}), and torch here is for CUDA {torch.cuda}"
+            return Judged(seen, Verdict.DOES_NOT_LOAD, f"{seen.member} {why}", _MEND)
+    told = f"{seen.member} needs {', '.join(absent[:SHOWN])}, which {'is' if len(absent) == 1 else 'are'} nowhere here"
+    return Judged(seen, Verdict.DOES_NOT_LOAD, told, "Install what brings the library, or take another build.")
+
+
+_MEND = "Take the build for this torch: `safe-install explain PROJECT` shows which there is, or build it here."
+
+
+def _judge_undefined(seen: Seen, beside: Beside, *, demangle: Demangler) -> Judged:
+    names = [one.symbol.name for one in seen.problems.undefined]
+    of_torch = [name for name in names if _CXX_OF_TORCH.match(name)]
+    shown = of_torch or names
+    told = ", ".join(demangle(name) for name in shown[:SHOWN])
+    count = f"{len(names)} symbol{'' if len(names) == 1 else 's'}"
+    if not of_torch:
+        return Judged(
+            seen, Verdict.DOES_NOT_LOAD, f"{seen.member} needs {count} that nothing here defines: {told}", _MEND
+        )
+    flavour = _flavour(of_torch, beside.torch)
+    built = f" ({' or '.join(seen.fingerprint.minors)})" if seen.fingerprint.minors else ""
+    return Judged(
+        seen,
+        Verdict.DOES_NOT_LOAD,
+        f"{seen.member} was built for another torch{built}: it needs {count} that torch {beside.torch.runtime_version} "
+        f"does not have, e.g. {told}{flavour}",
+        _MEND,
+    )
+
+
+def _flavour(names: Sequence[str], torch: TorchBuild) -> str:
+    """Were they mangled with the other C++ ABI of libstdc++?"""
+    if torch.cxx11_abi and not any("__cxx11" in name for name in names) and any(map(_has_old_string, names)):
+        return " (old C++ ABI)"
+    if torch.cxx11_abi is False and any("__cxx11" in name for name in names):
+        return " (new C++ ABI)"
+    return ""
+
+
+def _has_old_string(name: str) -> bool:
+    """Does a mangled name say the std::string of old ("Ss")? Identifiers in it may hold these letters, too."""
+    position, kept = 0, ""
+    while position < len(name):
+        part = _MANGLED_PART.match(name, position)
+        if part is None:
+            kept += name[position]
+            position += 1
+        else:
+            kept += " "
+            position = part.end() + (int(part.group(1)) if part.group(1) else 0)
+    return "Ss" in kept
+
+
+def _judge_origin(seen: Seen, beside: Beside) -> Judged:
+    """Everything resolves. Which torch was it built for?"""
+    if not seen.uses_torch or not any(map(_CXX_OF_TORCH.match, seen.wanted)):
+        return Judged(seen, Verdict.FITS)  # plain C, or the stable ABI: its symbols are all that it needs
+    if beside.minor in beside.known_minors:
+        if not seen.fingerprint.minors:
+            return Judged(seen, Verdict.UNKNOWN, f"{seen.member} does not say which torch it was built for")
+        if beside.minor in seen.fingerprint.minors:
+            return Judged(seen, Verdict.FITS)
+    elif seen.share is None:
+        return Judged(seen, Verdict.UNKNOWN, f"{seen.member} does not say which torch it was built for")
+    elif seen.share >= SAME:
+        return Judged(seen, Verdict.FITS)
+    built = " or ".join(seen.fingerprint.minors) or "another one"
+    return Judged(
+        seen,
+        Verdict.ANOTHER_TORCH,
+        f"{seen.member} was built for torch {built}, and here is {beside.torch.runtime_version}: it would load, and "
+        "may crash or compute wrong numbers",
+        _MEND,
+    )
+
+
+# --- a wheel ---------------------------------------------------------------------------------------
+
+
+def group_of(member: str) -> str:
+    """Files that differ in numbers only are alternatives, one for each ffmpeg, CUDA or torch: any that fits will do."""
+    return _NUMBER.sub("#", member)
+
+
+def judge_by_company(judged: Sequence[Judged], beside: Beside) -> List[Judged]:
+    """The files of a wheel come from one build: one that does not say for which torch takes the word of the others.
+
+    Alternatives, one for each torch, do not speak for each other.
+    """
+    alone = [members[0] for members in _groups(judged).values() if len(members) == 1 and members[0].seen.uses_torch]
+    said = [set(one.seen.fingerprint.minors) for one in alone if one.seen.fingerprint.minors]
+    minors = set.intersection(*said) if said else set()
+    if not minors or beside.minor not in beside.known_minors:
+        return list(judged)
+    silent = {id(one) for one in alone if one.verdict is Verdict.UNKNOWN and _is_silent(one)}
+    return [_in_company(one, sorted(minors), beside) if id(one) in silent else one for one in judged]
+
+
+def _is_silent(one: Judged) -> bool:
+    return not (one.seen.unreadable or one.seen.problems.missing or one.seen.fingerprint.minors)
+
+
+def _in_company(one: Judged, minors: Sequence[str], beside: Beside) -> Judged:
+    if beside.minor in minors:
+        return Judged(one.seen, Verdict.FITS)
+    told = f"{one.seen.member} lies beside files that were built for torch {' or '.join(minors)}"
+    return Judged(
+        one.seen, Verdict.ANOTHER_TORCH, f"{told}, and here is {beside.torch.runtime_version}: it may crash", _MEND
+    )
+
+
+def judge_wheel(judged: Sequence[Judged], needs: Optional[Needs]) -> Tuple[Verdict, Tuple[Judged, ...]]:
+    """The verdict on a wheel, and the objects that it rests on.
+
+    It rests on the files that the project is known to need (`needs(member)`) and on alternatives that are for torch:
+    one of them must fit. `needs` None: the project is not known, and whatever uses torch must fit. A part that lacks a
+    library of the system (libsox), or of CUDA in a project that is not known, is optional while another part fits:
+    what is optional and does not load is loaded by nobody.
+    """
+    groups = _groups(judged)
+    best = {name: min(members, key=lambda one: _BADNESS[one.verdict]) for name, members in groups.items()}
+    if needs is None:
+        needed = [one for one in best.values() if one.seen.uses_torch]
+    else:
+        needed = [one for one in best.values() if needs(one.seen.member)]
+        needed += [best[name] for name, members in groups.items() if len(members) > 1 and _is_for_torch(best[name])]
+    if any(one.verdict is Verdict.FITS and one.seen.uses_torch for one in needed):
+        needed = [one for one in needed if not _is_optional(one, is_known=needs is not None)]
+    if not needed:
+        return Verdict.FITS, ()
+    worst = max(needed, key=lambda one: _BADNESS[one.verdict])
+    return worst.verdict, tuple({id(one): one for one in needed if one.verdict is worst.verdict}.values())
+
+
+def _is_optional(one: Judged, *, is_known: bool) -> bool:
+    missing = [lost.library for lost in one.seen.problems.missing]
+    if not missing or one.verdict is not Verdict.DOES_NOT_LOAD:
+        return False
+    of_cuda = [name for name in missing if _CUDA_LIBRARY.match(name) or name in _CUDA_OF_TORCH]
+    of_torch = [name for name in missing if is_torch_library(name) and name not in _CUDA_OF_TORCH]
+    return not of_torch and not (is_known and of_cuda)
+
+
+def _groups(judged: Sequence[Judged]) -> Dict[str, List[Judged]]:
+    groups: Dict[str, List[Judged]] = {}
+    for one in judged:
+        groups.setdefault(group_of(one.seen.member), []).append(one)
+    return groups
+
+
+def _is_for_torch(one: Judged) -> bool:
+    """Is torch what it fails or fits by? A library of the system, ffmpeg's for example, is not everybody's."""
+    if not one.seen.uses_torch:
+        return False
+    missing = [lost.library for lost in one.seen.problems.missing]
+    return not missing or any(is_torch_library(name) or _CUDA_LIBRARY.match(name) for name in missing)
+
+
+_BADNESS: Mapping[Verdict, int] = {
+    Verdict.FITS: 0,
+    Verdict.UNKNOWN: 1,
+    Verdict.ANOTHER_TORCH: 2,
+    Verdict.DOES_NOT_LOAD: 3,
+}
+CHECKS: Mapping[Verdict, str] = {
+    Verdict.DOES_NOT_LOAD: "does-not-load",
+    Verdict.ANOTHER_TORCH: "built-for-another-torch",
+    Verdict.UNKNOWN: "load-unknown",
+}
+
+
+def findings_of(
+    name: str, judged: Sequence[Judged], needs: Optional[Needs], *, is_asked_for: bool = False
+) -> Tuple[Finding, ...]:
+    """What people are told of a wheel's files. An error refuses; `is_asked_for`: the person named this very file, and
+    what loads is tried."""
+    verdict, ground = judge_wheel(judged, needs)
+    findings = []
+    if verdict is Verdict.DOES_NOT_LOAD or verdict is Verdict.ANOTHER_TORCH:
+        is_error = verdict is Verdict.DOES_NOT_LOAD or not is_asked_for
+        severity = Severity.ERROR if is_error else Severity.WARNING
+        findings += [Finding(CHECKS[verdict], severity, name, one.reason, one.hint) for one in ground[:SHOWN]]
+    told = {group_of(one.seen.member) for one in ground} if findings else set()
+    for group, members in _groups(judged).items():
+        lost = all(one.verdict is Verdict.DOES_NOT_LOAD for one in members)
+        if lost and group not in told and members[0].seen.uses_torch:
+            findings.append(Finding("optional-part-does-not-load", Severity.NOTE, name, members[0].reason))
+    drivers = sorted({library for one in judged for library in one.seen.problems.driver})
+    if drivers:
+        detail = f"{name} needs {', '.join(drivers)} of the driver, which is not here: it cannot be verified"
+        findings.append(Finding("needs-driver", Severity.NOTE, name, detail))
+    return tuple(findings)
+
+
+def check_gpu_code(
+    name: str, judged: Sequence[Judged], *, torch: TorchBuild, driver: Optional[Driver], has_gpu_code: bool
+) -> Tuple[Finding, ...]:
+    """Has the wheel code for the GPUs that are here or declared? `has_gpu_code`: the index says that it should."""
+    code = union([one.seen.code for one in judged if one.seen.uses_torch])
+    if torch.cuda is None:
+        return ()
+    if not code:
+        if has_gpu_code and code.is_complete and any(one.seen.uses_torch for one in judged):
+            detail = (
+                f"{name} has no code for GPUs, and torch here is for CUDA {torch.cuda}: it would compute on the CPU"
+            )
+            return (Finding("no-gpu-code", Severity.WARNING, name, detail, _MEND),)
+        return ()
+    devices = list(dict.fromkeys(device.compute_capability for device in (driver.devices if driver else ())))
+    missed = [device for device in devices if not code.runs_on(device)]
+    if not missed or not code.is_complete:
+        return ()
+    declared = driver is not None and driver.declared
+    is_error = declared or len(missed) == len(devices)
+    names = ", ".join(f"sm_{device.replace('.', '')}" for device in missed)
+    detail = f"no kernel image for {names}: {name} has {code}"
+    severity = Severity.ERROR if is_error else Severity.WARNING
+    return (Finding("no-kernel-image", severity, name, detail, "Take a build that has it, or build it for this GPU."),)
+
+
+def torch_findings(judged: Sequence[Judged]) -> Tuple[Finding, ...]:
+    """Would torch itself still load?"""
+    return tuple(
+        Finding(
+            "torch-would-not-load",
+            Severity.ERROR,
+            "torch",
+            f"torch itself would no longer load: {one.reason}",
+            "Ask for the version of the library that this torch requires: `pip show torch` names it.",
+        )
+        for one in judged
+        if one.verdict is Verdict.DOES_NOT_LOAD
+    )
+
+
+def is_torch_symbol(name: str) -> bool:
+    """Is it a C++ name in one of torch's namespaces?"""
+    return _CXX_OF_TORCH.match(name) is not None
+
+
+def is_torch_library(name: str) -> bool:
+    """`libtorch_cpu.so`, `libc10.so`, ...: an object that needs one of them uses torch."""
+    return _TORCH_LIBRARY.match(posixpath.basename(name)) is not None

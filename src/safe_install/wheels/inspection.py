@@ -1,0 +1,230 @@
+"""Reads the shared objects of a change from its stage, and asks the model what would not load. Nothing is executed."""
+
+from __future__ import annotations
+
+import csv
+import ctypes
+import fnmatch
+import gzip
+import json
+import os
+import pkgutil
+import re
+from functools import lru_cache
+from pathlib import Path
+from typing import Callable, Dict, FrozenSet, Iterable, List, Mapping, Optional, Sequence, Set, Tuple
+
+from safe_install.models import Environment, InstalledDistribution, TorchBuild
+from safe_install.wheels.abi import Beside, Judged, Seen, is_torch_library, is_torch_symbol, judge, judge_by_company
+from safe_install.wheels.elf import SharedObject
+from safe_install.wheels.fatbin import read_fatbin
+from safe_install.wheels.fingerprint import (
+    Fingerprint,
+    Table,
+    find_assertion_lines,
+    find_assertions,
+    known_minors,
+    share_in_headers,
+)
+from safe_install.wheels.fingerprint import judge as judge_fingerprint
+from safe_install.wheels.libraries import DiskFiles, search_folders
+from safe_install.wheels.loader import Loaded, Problems, Scope, check_object, load, make_scope
+
+MAX_OBJECTS = 500  # of one wheel
+MAX_RODATA = 256 * 1024 * 1024  # bytes that are searched for assertions
+
+
+class Inspector:
+    """The loader's view of one environment as it will be."""
+
+    def __init__(
+        self,
+        environment: Environment,
+        torch: TorchBuild,
+        *,
+        stage: Optional[Path] = None,
+        removed: FrozenSet[str] = frozenset(),
+        coming: Iterable[str] = (),
+        variables: Optional[Mapping[str, str]] = None,
+        torch_dir: Optional[Path] = None,
+        preloaded: Callable[[], Sequence[str]] = tuple,
+    ) -> None:
+        """`stage`: where the files of the change lie, below their whole paths; `removed`: files that it takes away;
+        `coming`: the shared objects in it, as final paths; `torch_dir`: a folder with an unpacked torch; `preloaded`:
+        asked at most once, where a library is missing: what a process that imported torch has in memory."""
+        self.environment = environment
+        self._torch_dir = torch_dir or environment.interpreter.scheme.platlib / "torch"
+        self.files = DiskFiles(stage=stage, is_removed=lambda path: path in removed)
+        self._coming = tuple(coming)
+        self._search = search_folders(dict(variables if variables is not None else os.environ))
+        self._scope: Optional[Scope] = None
+        self.beside = Beside(
+            torch,
+            known_minors(headers_table()),
+            self._library_names(),
+            " ".join(part for part in environment.interpreter.libc if part),
+            environment.interpreter.python_tag,
+        )
+        self._preloaded = preloaded
+
+    @property
+    def scope(self) -> Scope:
+        """What `import torch` loads: its closure, modelled."""
+        if self._scope is None:
+            program = os.path.realpath(str(self.environment.interpreter.executable))
+            folder = self._torch_dir
+            self._scope = make_scope(
+                self.files,
+                program=program,
+                shared=[str(folder / "lib" / "libtorch_global_deps.so")],
+                others=[*self._extension_modules(folder), str(folder / "lib" / "libtorch_python.so")],
+                search=self._search,
+            )
+        return self._scope
+
+    def _extension_modules(self, folder: Path) -> List[str]:
+        wanted = f"{folder}/_C."
+        staged = [path for path in self._coming if path.startswith(wanted)]
+        return staged or sorted(str(path) for path in folder.glob("_C.*.so"))
+
+    def _library_names(self) -> FrozenSet[str]:
+        """The names of all libraries that some Python code might load before: from the folders where such files lie."""
+        names: Set[str] = {os.path.basename(path) for path in self._coming}
+        for site in {self.environment.interpreter.scheme.platlib, self.environment.interpreter.scheme.purelib}:
+            for pattern in ("*.libs/*", "*/lib/*.so*", "*/lib64/*.so*", "nvidia/*/lib/*.so*", "*/*.so*"):
+                names.update(path.name for path in site.glob(pattern))
+        return frozenset(names)
+
+    def is_for_torch(self, members: Mapping[str, str]) -> bool:
+        """Does one of the wheel's objects name a library of torch? Others are none of our business."""
+        objects = (self.files.read(path) for path in list(members.values())[:MAX_OBJECTS])
+        return any(is_torch_library(name) for one in objects if one is not None for name in one.needed)
+
+    def inspect(self, members: Mapping[str, str], *, demangle: Callable[[str], str]) -> List[Judged]:
+        """Each shared object of a wheel, judged; `members` maps paths in the wheel to final paths."""
+        judged = []
+        for member, path in list(members.items())[:MAX_OBJECTS]:
+            judged.append(judge(self._see(member, path, list(members.values())), self.beside, demangle=demangle))
+        return judge_by_company(judged, self.beside)
+
+    def _see(self, member: str, path: str, beside: Sequence[str]) -> Seen:
+        found = self.files.read(path)
+        if found is None:
+            return Seen(member, Problems(), uses_torch=False, unreadable="no shared object of this machine")
+        try:
+            own, _, _, _ = load(path, self.files, self.scope, beside=beside)
+            uses_torch = any(is_torch_library(name) for one in own for name in one.object.needed)
+            problems = self._check(path, beside)
+            if problems.missing and self._add_preloaded():
+                problems = self._check(path, beside)
+            wanted = tuple(one.name for one in found.wanted())
+            assertions = self._assertions(found) if uses_torch else frozenset()
+            fingerprint = judge_fingerprint(assertions, headers_table()) if assertions else Fingerprint(0)
+            share = None
+            if assertions and self.beside.minor not in self.beside.known_minors:
+                share = share_in_headers(assertions, self._header_lines({header for header, _ in assertions}))
+            code = read_fatbin(found.section(".nv_fatbin"))
+        except (ValueError, IndexError, OverflowError, ArithmeticError) as error:
+            return Seen(member, Problems(), uses_torch=False, unreadable=f"damaged ({error})")
+        return Seen(
+            member, problems, uses_torch, wanted, fingerprint, share, code, module_for=module_for(member, found)
+        )
+
+    def _check(self, path: str, beside: Sequence[str]) -> Problems:
+        return check_object(path, self.files, self.scope, beside=beside, is_of_known=is_torch_symbol)
+
+    def _add_preloaded(self) -> bool:
+        """What torch's Python code loads by itself, nvrtc for example: known from a process that imported it."""
+        asked, self._preloaded = self._preloaded, tuple
+        known = {one.path for one in (*self.scope.shared, *self.scope.others)}
+        before = len(self.scope.others)
+        for path in asked():
+            found = self.files.read(path) if path not in known else None
+            if found is not None:
+                self.scope.others.append(Loaded(path, found))
+        return len(self.scope.others) > before
+
+    def _assertions(self, found: SharedObject) -> FrozenSet[Tuple[str, int]]:
+        rodata = found.section(".rodata")
+        if rodata is None or len(rodata) > MAX_RODATA:
+            return frozenset()
+        return find_assertions(rodata)
+
+    def _header_lines(self, headers: Iterable[str]) -> Dict[str, FrozenSet[int]]:
+        lines = {}
+        for header in headers:
+            place = self.files.place_of(str(self._torch_dir / "include" / header))
+            if place is not None:
+                lines[header] = find_assertion_lines(Path(place).read_text("utf-8", "replace"))
+        return lines
+
+    def inspect_torch(self, *, demangle: Callable[[str], str]) -> List[Judged]:
+        """torch's own libraries: does each find what it needs among the libraries that will be there?"""
+        roots = [str(self._torch_dir / "lib" / "libtorch_global_deps.so"), *self._extension_modules(self._torch_dir)]
+        program = os.path.realpath(str(self.environment.interpreter.executable))
+        bare = make_scope(self.files, program=program, shared=[], others=[], search=self._search)
+        judged = []
+        for root in roots:
+            problems = check_object(root, self.files, bare)
+            seen = Seen(os.path.relpath(root, self._torch_dir.parent), problems, uses_torch=False)
+            judged.append(judge(seen, self.beside, demangle=demangle))
+        return judged
+
+
+_SOABI = re.compile(r"\.cpython-(\d+)")
+
+
+def module_for(member: str, found: SharedObject) -> Optional[str]:
+    """`cp310` for `_C.cpython-310-x86_64-linux-gnu.so`, if it is an extension module."""
+    name = os.path.basename(member)
+    said = _SOABI.search(name)
+    if said is None or not found.defines(f"PyInit_{name.partition('.')[0]}"):
+        return None
+    return f"cp{said.group(1)}"
+
+
+def recorded_objects(distributions: Iterable[InstalledDistribution]) -> FrozenSet[str]:
+    """The shared objects that installed distributions list in their RECORD, as paths."""
+    found: Set[str] = set()
+    for distribution in distributions:
+        try:
+            with (distribution.metadata_path / "RECORD").open(newline="", encoding="utf-8") as stream:
+                rows = [row[0] for row in csv.reader(stream) if row and ".so" in row[0]]
+        except (OSError, UnicodeDecodeError, csv.Error):
+            continue
+        found.update(os.path.normpath(os.path.join(str(distribution.location), row)) for row in rows)
+    return frozenset(found)
+
+
+def matcher(patterns: Sequence[str]) -> Callable[[str], bool]:
+    """Is a member one of the files that the wheel index names?"""
+    return lambda member: any(fnmatch.fnmatch(member, pattern) for pattern in patterns)
+
+
+@lru_cache(maxsize=None)
+def headers_table() -> Table:
+    """The lines of assertions in the headers of known torches."""
+    data = pkgutil.get_data("safe_install.wheels", "torch_headers.json.gz")
+    return dict(json.loads(gzip.decompress(data))) if data else {}
+
+
+def demangle(name: str) -> str:
+    """A C++ name as people write it, by the C++ library that torch needs anyway; where there is none, the name."""
+    try:
+        library = _cxx_library()
+        status = ctypes.c_int()
+        pointer = library.__cxa_demangle(name.encode(), None, None, ctypes.byref(status))
+        if not pointer:
+            return name
+        text = ctypes.string_at(pointer).decode("utf-8", "replace")
+        ctypes.CDLL(None).free(ctypes.c_void_p(pointer))
+    except (OSError, AttributeError, UnicodeEncodeError):
+        return name
+    return text if len(text) <= 160 else text[:157] + "..."
+
+
+@lru_cache(maxsize=None)
+def _cxx_library() -> ctypes.CDLL:
+    library = ctypes.CDLL("libstdc++.so.6")
+    library.__cxa_demangle.restype = ctypes.c_void_p
+    return library

@@ -1,0 +1,261 @@
+"""The dynamic loader, modelled: what would not resolve if a shared object were loaded beside torch.
+
+As ld.so(8) and dlopen(3) of the GNU C library say it: DT_NEEDED breadth first, satisfied by the name of anything that
+is loaded already, else searched by RPATH (of the file and of what loaded it, where there is no RUNPATH),
+LD_LIBRARY_PATH, RUNPATH, the cache and the default folders; a symbol is sought in the global scope, then among what the
+object itself needs. Torch's own libraries are loaded and not global, save those of libtorch_global_deps.so.
+"""
+
+from __future__ import annotations
+
+import posixpath
+import re
+from dataclasses import dataclass, field
+from typing import Callable, Dict, Iterable, List, Optional, Protocol, Sequence, Set, Tuple
+
+from safe_install.wheels.elf import SharedObject, VersionNeed, Wanted
+
+# They come with the driver: a machine that builds images has none, and the one that runs them does.
+DRIVER_LIBRARIES = frozenset({"libcuda.so.1", "libnvidia-ml.so.1", "libnvidia-ptxjitcompiler.so.1", "libnvcuvid.so.1"})
+_OF_DRIVER = re.compile(r"cu[A-Z]|nvml[A-Z]|cuvid|nvPTX")
+MAX_LIBRARIES = 2000  # of one closure
+
+
+class Files(Protocol):
+    """The disk as it will be; `wheels.libraries` has it."""
+
+    def read(self, path: str) -> Optional[SharedObject]:
+        """The shared object at a path, None where there is none that can be read."""
+
+    def exists(self, path: str) -> bool:
+        """Is there a file?"""
+
+    def find_in_system(self, name: str) -> Optional[str]:
+        """Where the loader's cache or the default folders have a library."""
+
+
+@dataclass(frozen=True)
+class Loaded:
+    """One object in memory."""
+
+    path: str
+    object: SharedObject
+    parent: Optional[Loaded] = None  # what needed it first
+
+    @property
+    def names(self) -> Tuple[str, ...]:
+        """The names by which a DT_NEEDED finds it: its SONAME, and the one by which it was found itself.
+
+        A file that was opened by its path is not known by the last part of that: both torch and others have a `_C`.
+        """
+        found = (posixpath.basename(self.path),) if self.parent is not None else ()
+        return (*((self.object.soname,) if self.object.soname else ()), *found)
+
+
+@dataclass(frozen=True)
+class Missing:
+    """A library that is nowhere."""
+
+    library: str
+    needed_by: str
+
+
+@dataclass(frozen=True)
+class Undefined:
+    """A symbol that nobody defines."""
+
+    symbol: Wanted
+    wanted_by: str
+
+
+@dataclass(frozen=True)
+class MissingVersion:
+    """A version that a library is to define and does not: libstdc++.so.6 without GLIBCXX_3.4.32."""
+
+    need: VersionNeed
+    wanted_by: str
+
+
+@dataclass(frozen=True)
+class Problems:
+    """Why an object would not load."""
+
+    missing: Tuple[Missing, ...] = ()
+    undefined: Tuple[Undefined, ...] = ()
+    versions: Tuple[MissingVersion, ...] = ()
+    driver: Tuple[str, ...] = ()  # libraries of the driver that it needs when it runs: no fault
+
+    @property
+    def is_clean(self) -> bool:
+        """Would it load, on a machine with a driver where it needs one?"""
+        return not (self.missing or self.undefined or self.versions)
+
+
+@dataclass
+class Scope:
+    """What is loaded before the object in question."""
+
+    shared: List[Loaded] = field(default_factory=list)  # everybody's symbols are sought here
+    others: List[Loaded] = field(default_factory=list)  # loaded, found by name only
+    search: Tuple[str, ...] = ()  # LD_LIBRARY_PATH
+    program: Optional[Loaded] = None
+
+    def by_name(self) -> Dict[str, Loaded]:
+        """Every loaded object by the names that a DT_NEEDED may write."""
+        found: Dict[str, Loaded] = {}
+        for one in (*self.shared, *self.others):
+            for name in one.names:
+                found.setdefault(name, one)
+        return found
+
+
+def load(
+    path: str,
+    files: Files,
+    scope: Scope,
+    *,
+    beside: Iterable[str] = (),
+) -> Tuple[List[Loaded], List[Loaded], List[Missing], List[str]]:
+    """What loading `path` brings: all objects of its own scope, the new ones of them, what is missing, the driver's.
+
+    `beside`: files that its own Python code loads by path before it, as far as something needs them by name.
+    """
+    loaded = scope.by_name()
+    siblings = tuple(beside)
+    root = files.read(path)
+    if root is None:
+        return [], [], [Missing(posixpath.basename(path), path)], []
+    first = Loaded(path, root)
+    own, new, missing, driver = [first], [first], [], []
+    seen: Set[str] = {path}
+    position = 0
+    while position < len(own) and len(own) < MAX_LIBRARIES:
+        current = own[position]
+        position += 1
+        for name in current.object.needed:
+            found = loaded.get(name) or _search(name, current, files, scope, siblings)
+            if found is None:
+                if name in DRIVER_LIBRARIES:
+                    driver.append(name)
+                else:
+                    missing.append(Missing(name, current.path))
+            elif found.path not in seen:
+                seen.add(found.path)
+                own.append(found)
+                if name not in loaded:
+                    new.append(found)
+                    for alias in found.names:
+                        loaded.setdefault(alias, found)
+    return own, new, missing, list(dict.fromkeys(driver))
+
+
+def _search(name: str, wanted_by: Loaded, files: Files, scope: Scope, siblings: Sequence[str]) -> Optional[Loaded]:
+    for folder in _folders(wanted_by, scope):
+        path = posixpath.normpath(posixpath.join(folder, name))
+        candidate = files.read(path) if files.exists(path) else None
+        if candidate is not None and candidate.machine == wanted_by.object.machine:
+            return Loaded(path, candidate, wanted_by)
+    known = files.find_in_system(name)
+    candidate = files.read(known) if known is not None else None
+    if known is not None and candidate is not None:
+        return Loaded(known, candidate, wanted_by)
+    return _sibling(name, wanted_by, files, siblings)
+
+
+def _sibling(name: str, wanted_by: Loaded, files: Files, siblings: Sequence[str]) -> Optional[Loaded]:
+    by_name = [path for path in siblings if posixpath.basename(path) == name]
+    for path in by_name or siblings:
+        found = files.read(path)
+        if found is not None and (by_name or found.soname == name):
+            return Loaded(path, found, wanted_by)
+    return None
+
+
+def _folders(wanted_by: Loaded, scope: Scope) -> List[str]:
+    search = scope.search
+    if wanted_by.object.runpath:
+        return [*search, *_expanded(wanted_by, wanted_by.object.runpath)]
+    folders: List[str] = []
+    one: Optional[Loaded] = wanted_by
+    while one is not None:
+        if not one.object.runpath:
+            folders += _expanded(one, one.object.rpath)
+        one = one.parent
+    if scope.program is not None and not scope.program.object.runpath:
+        folders += _expanded(scope.program, scope.program.object.rpath)  # conda's python has $ORIGIN/../lib
+    return [*folders, *search]
+
+
+def _expanded(owner: Loaded, paths: Iterable[str]) -> List[str]:
+    origin = posixpath.dirname(owner.path)
+    return [path.replace("${ORIGIN}", origin).replace("$ORIGIN", origin) for path in paths]
+
+
+def make_scope(
+    files: Files, *, program: str, shared: Sequence[str], others: Sequence[str], search: Sequence[str] = ()
+) -> Scope:
+    """The scope of a process: a program, what it loads for everybody, and what it loads besides.
+
+    `shared` and `others` are paths, in their order; each brings what it needs.
+    """
+    scope = Scope(search=tuple(search))
+    executable = files.read(program)
+    scope.program = Loaded(program, executable) if executable is not None else None
+    for path in (program, *shared):
+        _, new, _, _ = load(path, files, scope)
+        scope.shared += new
+    for path in others:
+        _, new, _, _ = load(path, files, scope)
+        scope.others += new
+    return scope
+
+
+def check_object(
+    path: str,
+    files: Files,
+    scope: Scope,
+    *,
+    beside: Sequence[str] = (),
+    is_of_known: Callable[[str], bool] = lambda name: False,
+) -> Problems:
+    """What would not resolve if `path` were loaded now, with every symbol bound (RTLD_NOW).
+
+    What a missing library would define is not known: it is the fault, told once and not for each symbol, except for
+    those symbols of which `is_of_known` says that a library that is there should define them.
+    """
+    own, new, missing, driver = load(path, files, scope, beside=beside)
+    providers = list({id(one.object): one for one in (*scope.shared, *own)}.values())
+    by_name = {name: one for one in reversed(providers) for name in one.names}
+    undefined: List[Undefined] = []
+    versions: List[MissingVersion] = []
+    for one in new:
+        versions += _missing_versions(one, by_name)
+        for wanted in one.object.wanted():
+            if wanted.weak or (driver and _OF_DRIVER.match(wanted.name)):
+                continue
+            if missing and not is_of_known(wanted.name):
+                continue
+            if not _is_defined(wanted, providers, by_name):
+                undefined.append(Undefined(wanted, one.path))
+    return Problems(tuple(missing), tuple(undefined), tuple(versions), tuple(driver))
+
+
+def _missing_versions(one: Loaded, by_name: Dict[str, Loaded]) -> List[MissingVersion]:
+    found = []
+    for need in one.object.version_needs:
+        provider = by_name.get(need.library)
+        if provider is None or need.weak or need.version in provider.object.defined_versions:
+            continue
+        # A library whose symbols have no versions at all ends the process ("Inconsistency detected by ld.so"); of one
+        # that only asks others for versions, "no version information available" is said, and it is taken.
+        if provider.object.defined_versions or not provider.object.has_symbol_versions:
+            found.append(MissingVersion(need, one.path))
+    return found
+
+
+def _is_defined(wanted: Wanted, providers: Sequence[Loaded], by_name: Dict[str, Loaded]) -> bool:
+    if wanted.library is not None:
+        named = by_name.get(wanted.library)
+        if named is not None and named.object.defines(wanted.name, wanted.version):
+            return True
+    return any(one.object.defines(wanted.name, wanted.version) for one in providers)
