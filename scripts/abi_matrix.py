@@ -44,7 +44,7 @@ from safe_install.health.examination import Examination
 from safe_install.index.catalog import known_projects, load_project
 from safe_install.models import Environment, TorchBuild
 from safe_install.wheels.abi import Judged, Verdict, judge_wheel
-from safe_install.wheels.inspection import Inspector, demangle, matcher
+from safe_install.wheels.inspection import Inspector, demangle, needs_of
 
 ROOT = Path(__file__).resolve().parents[1]
 REPORT = ROOT / "docs" / "abi.md"
@@ -535,7 +535,6 @@ class Bench:
         times: Tuple[float, float, float],
     ) -> Pair:
         project = load_project(wheel.project) if wheel.project in known_projects() else None
-        needs = matcher(project.native) if project else None
         siblings = {os.path.basename(final): final for final in members.values()}
         objects = []
         for one in judged:
@@ -549,7 +548,7 @@ class Bench:
                 with_siblings=bool(before),
             )
             objects.append(said)
-        verdict, ground = judge_wheel(judged, needs)
+        verdict, ground = judge_wheel(judged, needs_of(canonicalize_name(wheel.project)))
         real = real_of_wheel(objects, patterns_of(wheel.project))
         came, words = "not tried", ""
         if real != "fails" or verdict in (Verdict.FITS, Verdict.UNKNOWN):

@@ -1,17 +1,40 @@
-"""Which installed extensions would a torch break that is asked for? Told from their files, before torch is fetched."""
+"""Which installed extensions does the torch that is there break, and which would one that is asked for? Told from their
+files, without loading them, and before torch is fetched."""
 
 from __future__ import annotations
 
 import dataclasses
 import os
-from typing import List, Mapping, Optional, Tuple
+from typing import Callable, Collection, Iterator, List, Mapping, Optional, Sequence, Tuple
 
-from safe_install.index.catalog import known_projects, load_project
+from packaging.utils import NormalizedName
+
 from safe_install.models import Environment, Finding, InstalledDistribution, Plan, Severity, TorchBuild
 from safe_install.resolve.plan import TORCH, is_guarded
-from safe_install.wheels.abi import Verdict, judge, judge_wheel
-from safe_install.wheels.inspection import Inspector, demangle, matcher, recorded_objects
+from safe_install.wheels.abi import CHECKS, Judged, Verdict, judge, judge_wheel
+from safe_install.wheels.inspection import Inspector, demangle, needs_of, recorded_objects
 from safe_install.wheels.loader import Problems
+
+_BROKEN = (Verdict.DOES_NOT_LOAD, Verdict.ANOTHER_TORCH)
+
+
+def find_broken(
+    environment: Environment, variables: Mapping[str, str], *, preloaded: Callable[[], Sequence[str]]
+) -> Tuple[Finding, ...]:
+    """Warnings on the installed extensions whose files do not fit the torch that is there.
+
+    `preloaded`: asked at most once, where a library is missing: what a process that imported torch has in memory.
+    """
+    if environment.torch is None:
+        return ()
+    findings: List[Finding] = []
+    inspector = Inspector(environment, environment.torch, variables=variables, preloaded=preloaded)
+    for distribution, judged in _extensions(inspector):
+        verdict, ground = judge_wheel(judged, needs_of(distribution.name))
+        if verdict in _BROKEN:
+            detail = f"{distribution.name} {distribution.version}: {ground[0].reason}"
+            findings.append(Finding(CHECKS[verdict], Severity.WARNING, distribution.name, detail, ground[0].hint))
+    return tuple(findings)
 
 
 def find_breakage(
@@ -25,18 +48,12 @@ def find_breakage(
     if beside.minor == inspector.beside.minor:
         return ()
     findings: List[Finding] = []
-    touched = {step.name for step in plan.steps}
-    for name in sorted(environment.installed):
-        distribution = environment.installed[name]
-        paths = {} if name in touched or is_guarded(name) else _members(distribution)
-        if not paths or not inspector.is_for_torch(paths):
-            continue
-        now = inspector.inspect(paths, demangle=demangle)
+    for distribution, now in _extensions(inspector, without={step.name for step in plan.steps}):
+        name = distribution.name
         # The symbols of the coming torch are not known yet; what a file was built for is.
         then = [judge(dataclasses.replace(one.seen, problems=Problems()), beside, demangle=demangle) for one in now]
-        needs = matcher(load_project(name).native) if name in known_projects() else None
-        works = judge_wheel(now, needs)[0] not in (Verdict.DOES_NOT_LOAD, Verdict.ANOTHER_TORCH)
-        verdict, ground = judge_wheel(then, needs)
+        works = judge_wheel(now, needs_of(name))[0] not in _BROKEN
+        verdict, ground = judge_wheel(then, needs_of(name))
         if works and verdict is Verdict.ANOTHER_TORCH:
             built = " or ".join(ground[0].seen.fingerprint.minors)
             detail = (
@@ -45,6 +62,17 @@ def find_breakage(
             hint = f"Ask for it in the same command, so that both fit: safe-install torch=={coming.version} {name}"
             findings.append(Finding("breaks-with-torch", Severity.WARNING, name, detail, hint))
     return tuple(findings)
+
+
+def _extensions(
+    inspector: Inspector, *, without: Collection[NormalizedName] = ()
+) -> Iterator[Tuple[InstalledDistribution, List[Judged]]]:
+    """The installed distributions with files for torch, and these files, judged."""
+    installed = inspector.environment.installed
+    for name in sorted(installed):
+        paths = {} if name in without or is_guarded(name) else _members(installed[name])
+        if paths and inspector.is_for_torch(paths):
+            yield installed[name], inspector.inspect(paths, demangle=demangle)
 
 
 def _members(distribution: InstalledDistribution) -> Mapping[str, str]:

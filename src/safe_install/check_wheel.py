@@ -10,15 +10,13 @@ from typing import Any, Dict, List, Mapping, Optional, Sequence, Tuple
 from safe_install.environment.interpreter import read_torch_dir
 from safe_install.errors import Refused, UsageError
 from safe_install.guard import at, probe_environment
-from safe_install.index.catalog import known_projects, load_project
-from safe_install.index.facts import AcceleratorMatch
 from safe_install.models import Environment, Finding, InstallResult, Outcome, Severity, TorchBuild
 from safe_install.ports import Timings, World
 from safe_install.resolve.request import OwnOptions
-from safe_install.wheels.abi import SHOWN, Judged, Seen, Verdict, check_gpu_code, findings_of, judge_wheel
+from safe_install.wheels.abi import Judged, Seen, open_findings
 from safe_install.wheels.archive import Artifact, extract_members, open_wheel
 from safe_install.wheels.fetch import find_local_path
-from safe_install.wheels.inspection import Inspector, demangle, matcher
+from safe_install.wheels.inspection import Inspector, check_objects, demangle, needs_of
 
 
 def check_wheel(world: World, files: Sequence[str], own: OwnOptions, *, torch_dir: Optional[str]) -> InstallResult:
@@ -75,7 +73,6 @@ def _check(
     artifact: Artifact, environment: Environment, torch: TorchBuild, folder: Optional[Path], world: World
 ) -> Tuple[List[Finding], List[Judged]]:
     findings = _check_tags(artifact, environment) if folder is None else []
-    project = load_project(artifact.name) if artifact.name in known_projects() else None
     with tempfile.TemporaryDirectory(prefix="safe-install-") as temporary:
         # The files lie below their final paths, as in a stage.
         stage = Path(temporary)
@@ -91,18 +88,8 @@ def _check(
             torch_dir=folder,
         )
         judged = inspector.inspect(members, demangle=demangle)
-    needs = matcher(project.native) if project is not None else None
-    findings += findings_of(artifact.name, judged, needs)
-    findings += check_gpu_code(
-        artifact.name,
-        judged,
-        torch=torch,
-        driver=environment.driver,
-        has_gpu_code=project is not None and project.accelerator_match is not AcceleratorMatch.ANY,
-    )
-    verdict, ground = judge_wheel(judged, needs)
-    if verdict is Verdict.UNKNOWN:
-        findings += [Finding("load-unknown", Severity.WARNING, artifact.name, one.reason) for one in ground[:SHOWN]]
+    findings += check_objects(artifact.name, judged, torch, environment.driver)
+    findings += open_findings(artifact.name, judged, needs_of(artifact.name))
     return findings, judged
 
 

@@ -15,7 +15,6 @@ from safe_install.guard import Expectation, installed_subjects, subject_of, with
 from safe_install.health.examination import Examination
 from safe_install.health.report import Subject
 from safe_install.index.catalog import known_projects, load_project
-from safe_install.index.facts import AcceleratorMatch
 from safe_install.models import Finding, InstalledDistribution, Plan, Step, TorchBuild
 from safe_install.planner import Planner, canonical, make_folder
 from safe_install.resolve import plan as planning
@@ -23,10 +22,10 @@ from safe_install.resolve.plan import TORCH
 from safe_install.resolve.request import InstallRequest
 from safe_install.resolve.target import planned_torch
 from safe_install.transaction.stage import StagedWheel, fill_stage, stage_editables
-from safe_install.wheels.abi import Verdict, check_gpu_code, findings_of, torch_findings
+from safe_install.wheels.abi import Verdict, torch_findings
 from safe_install.wheels.archive import Artifact, open_wheel
 from safe_install.wheels.fetch import find_local_path
-from safe_install.wheels.inspection import Inspector, demangle, matcher, recorded_objects
+from safe_install.wheels.inspection import Inspector, check_objects, demangle, recorded_objects
 
 SPACE_FACTOR = 1.4  # unpacked files and their bytecode
 SPACE_MARGIN = 64 * 2**20  # bytes: journal, RECORDs, what the file system itself needs
@@ -174,25 +173,17 @@ class Delivery:
         return Examination(self.environment.interpreter.executable, torch, ()).result().libraries
 
     def _inspect_wheel(self, inspector: Inspector, step: Step, members: Mapping[str, str]) -> List[Finding]:
-        project = load_project(step.name) if step.name in known_projects() else None
         judged = inspector.inspect(members, demangle=demangle)
         if any(one.seen.problems.driver for one in judged):
             self._needs_driver.add(step.name)
         self._loadable[step.name] = tuple(
             one.seen.member for one in judged if one.seen.uses_torch and one.verdict is Verdict.FITS
         )
-        return [
-            *findings_of(
-                step.name, judged, matcher(project.native) if project is not None else None, is_asked_for=step.is_direct
-            ),
-            *check_gpu_code(
-                step.name,
-                judged,
-                torch=inspector.beside.torch,
-                driver=self.environment.driver,
-                has_gpu_code=project is not None and project.accelerator_match is not AcceleratorMatch.ANY,
-            ),
-        ]
+        return list(
+            check_objects(
+                step.name, judged, inspector.beside.torch, self.environment.driver, is_asked_for=step.is_direct
+            )
+        )
 
     def _final_paths(self, artifact: Artifact) -> Mapping[str, str]:
         """The wheel's shared objects by their member names, and where they will lie."""

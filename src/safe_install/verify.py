@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
 from typing import Optional
 
+from safe_install.breakage import find_broken
 from safe_install.environment.driver import read_driver
 from safe_install.environment.interpreter import find_interpreter, read_environment
 from safe_install.guard import check_target, installed_subjects, shown
@@ -16,7 +18,8 @@ from safe_install.ports import Timings, World
 def verify(world: World, *, python: Optional[str], require_cuda: bool) -> InstallResult:
     """Ask a fresh process for torch, CUDA and every installed extension that the wheel index knows.
 
-    Unmet requirements are warnings: what imports and computes is healthy. Exit status 0 healthy, 1 not.
+    Unmet requirements, and files of any extension that were built for another torch, are warnings: what imports and
+    computes is healthy. Exit status 0 healthy, 1 not.
     """
     timings = Timings()
     with timings.stage("probe", world.reporter):
@@ -42,8 +45,16 @@ def verify(world: World, *, python: Optional[str], require_cuda: bool) -> Instal
         )
     with timings.stage("health", world.reporter), shown("check in a fresh process", world):
         subjects = installed_subjects(environment)
-        health = Examination(environment.interpreter.executable, environment.torch, subjects).result(unmet)
-    findings = tuple(_findings(health))
+        examination = Examination(environment.interpreter.executable, environment.torch, subjects)
+
+        @lru_cache(maxsize=None)
+        def answers() -> HealthReport:
+            return examination.result(unmet)
+
+        # Files are read while the other process imports; where a library is missing, its answer is waited for.
+        broken = find_broken(environment, world.environ, preloaded=lambda: answers().libraries)
+        health = answers()
+    findings = (*_findings(health), *broken)
     if not require_cuda:
         findings += check_target(environment.torch, environment.driver, health)
     if require_cuda:

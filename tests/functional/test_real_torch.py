@@ -330,6 +330,26 @@ def test_verify_says_healthy_and_require_cuda_says_why_not(environment):
     assert any(finding["check"] == "cuda-required" for finding in document(done)["findings"])
 
 
+@pytest.mark.skipif(shutil.which("gcc") is None, reason="needs a C compiler")
+def test_verify_names_every_extension_that_torch_breaks(environment, tmp_path):
+    """Of a project that the wheel index does not know, and whose Python code says nothing."""
+    torch_lib = next((environment / "lib").glob("python*")) / "site-packages" / "torch" / "lib"
+    (tmp_path / "demo.c").write_text("int _ZN2at4goneEv(void); int demo(void) { return _ZN2at4goneEv(); }\n")
+    gcc = ["gcc", "-shared", "-fPIC", "-Wl,--no-as-needed", "-o", tmp_path / "libdemo.so", tmp_path / "demo.c"]
+    subprocess.run([*map(str, gcc), f"-L{torch_lib}", "-lc10"], check=True)
+    files = {"demo/__init__.py": "", "demo/libdemo.so": (tmp_path / "libdemo.so").read_bytes()}
+    wheel = make_wheel(tmp_path, files, filename="demo-1.0-py3-none-linux_x86_64.whl", metadata=DEMO)
+    refused = safe_install(environment, wheel, "--json")
+    assert refused.returncode == 11
+    assert document(refused)["findings"][0]["check"] == "does-not-load"
+    subprocess.run([str(environment / "bin" / "python"), "-m", "pip", "install", "-q", str(wheel)], check=True)
+    answer = document(safe_install(environment, "verify", "--json"))
+    (found,) = answer["findings"]
+    assert (found["check"], found["severity"], found["subject"]) == ("does-not-load", "warning", "demo")
+    assert "at::gone()" in found["detail"]
+    assert answer["exit_code"] == 0
+
+
 def test_a_dry_run_builds_nothing_and_names_what_metadata_hides(environment, tmp_path):
     before = read_tree(environment)
     done = safe_install(

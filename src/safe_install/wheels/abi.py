@@ -313,8 +313,18 @@ def findings_of(
     drivers = sorted({library for one in judged for library in one.seen.problems.driver})
     if drivers:
         detail = f"{name} needs {', '.join(drivers)} of the driver, which is not here: it cannot be verified"
-        findings.append(Finding("needs-driver", Severity.NOTE, name, detail))
+        hint = "`safe-install verify --require-cuda` on the machine that has the GPU settles it."
+        findings.append(Finding("needs-driver", Severity.NOTE, name, detail, hint))
     return tuple(findings)
+
+
+def open_findings(name: str, judged: Sequence[Judged], needs: Optional[Needs]) -> Tuple[Finding, ...]:
+    """What the files leave open; an installation settles it by loading them."""
+    verdict, ground = judge_wheel(judged, needs)
+    if verdict is not Verdict.UNKNOWN:
+        return ()
+    hint = "Installed with safe-install it is loaded, and taken back if it does not work."
+    return tuple(Finding(CHECKS[verdict], Severity.WARNING, name, one.reason, hint) for one in ground[:SHOWN])
 
 
 def check_gpu_code(

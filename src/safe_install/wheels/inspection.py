@@ -14,10 +14,25 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Callable, Dict, FrozenSet, Iterable, List, Mapping, Optional, Sequence, Set, Tuple
 
-from safe_install.models import Environment, InstalledDistribution, TorchBuild
-from safe_install.wheels.abi import Beside, Judged, Seen, is_torch_library, is_torch_symbol, judge, judge_by_company
+from packaging.utils import NormalizedName
+
+from safe_install.index.catalog import known_projects, load_project
+from safe_install.index.facts import AcceleratorMatch
+from safe_install.models import Driver, Environment, Finding, InstalledDistribution, TorchBuild
+from safe_install.wheels.abi import (
+    Beside,
+    Judged,
+    Needs,
+    Seen,
+    check_gpu_code,
+    findings_of,
+    is_torch_library,
+    is_torch_symbol,
+    judge,
+    judge_by_company,
+)
 from safe_install.wheels.elf import SharedObject
-from safe_install.wheels.fatbin import read_fatbin
+from safe_install.wheels.fatbin import DeviceCode, read_fatbin
 from safe_install.wheels.fingerprint import (
     Fingerprint,
     Table,
@@ -123,7 +138,7 @@ class Inspector:
             share = None
             if assertions and self.beside.minor not in self.beside.known_minors:
                 share = share_in_headers(assertions, self._header_lines({header for header, _ in assertions}))
-            code = read_fatbin(found.section(".nv_fatbin"))
+            code = gpu_code(found)
         except (ValueError, IndexError, OverflowError, ArithmeticError) as error:
             return Seen(member, Problems(), uses_torch=False, unreadable=f"damaged ({error})")
         return Seen(
@@ -171,6 +186,12 @@ class Inspector:
         return judged
 
 
+def gpu_code(found: SharedObject) -> DeviceCode:
+    """What it brings for GPUs. What `nvcc -rdc=true` compiled and nothing linked for the device lies elsewhere."""
+    linked = read_fatbin(found.section(".nv_fatbin"))
+    return linked if linked or not linked.is_complete else read_fatbin(found.section("__nv_relfatbin"))
+
+
 _SOABI = re.compile(r"\.cpython-(\d+)")
 
 
@@ -196,9 +217,33 @@ def recorded_objects(distributions: Iterable[InstalledDistribution]) -> FrozenSe
     return frozenset(found)
 
 
-def matcher(patterns: Sequence[str]) -> Callable[[str], bool]:
-    """Is a member one of the files that the wheel index names?"""
+def matcher(patterns: Sequence[str]) -> Needs:
+    """Is a member one of the files that some patterns name?"""
     return lambda member: any(fnmatch.fnmatch(member, pattern) for pattern in patterns)
+
+
+def needs_of(name: NormalizedName) -> Optional[Needs]:
+    """Is a member one of the files that the wheel index names? None for a project that it does not know."""
+    return matcher(load_project(name).native) if name in known_projects() else None
+
+
+def check_objects(
+    name: NormalizedName,
+    judged: Sequence[Judged],
+    torch: TorchBuild,
+    driver: Optional[Driver],
+    *,
+    is_asked_for: bool = False,
+) -> Tuple[Finding, ...]:
+    """What people are told of a wheel's files: will they load, and is there code for the GPUs?
+
+    `is_asked_for`: the person named this very file.
+    """
+    has_gpu_code = name in known_projects() and load_project(name).accelerator_match is not AcceleratorMatch.ANY
+    return (
+        *findings_of(name, judged, needs_of(name), is_asked_for=is_asked_for),
+        *check_gpu_code(name, judged, torch=torch, driver=driver, has_gpu_code=has_gpu_code),
+    )
 
 
 @lru_cache(maxsize=None)

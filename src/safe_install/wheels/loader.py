@@ -150,6 +150,8 @@ def load(
 
 
 def _search(name: str, wanted_by: Loaded, files: Files, scope: Scope, siblings: Sequence[str]) -> Optional[Loaded]:
+    if "/" in name:
+        return _open_path(name, wanted_by, files)
     for folder in _folders(wanted_by, scope):
         path = posixpath.normpath(posixpath.join(folder, name))
         candidate = files.read(path) if files.exists(path) else None
@@ -160,6 +162,13 @@ def _search(name: str, wanted_by: Loaded, files: Files, scope: Scope, siblings: 
     if known is not None and candidate is not None:
         return Loaded(known, candidate, wanted_by)
     return _sibling(name, wanted_by, files, siblings)
+
+
+def _open_path(name: str, wanted_by: Loaded, files: Files) -> Optional[Loaded]:
+    """A name with a slash is a path and searched nowhere; a relative one begins where the process happens to be."""
+    (path,) = _expanded(wanted_by, [name])
+    found = files.read(posixpath.normpath(path)) if posixpath.isabs(path) else None
+    return Loaded(posixpath.normpath(path), found, wanted_by) if found is not None else None
 
 
 def _sibling(name: str, wanted_by: Loaded, files: Files, siblings: Sequence[str]) -> Optional[Loaded]:

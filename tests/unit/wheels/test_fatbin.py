@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from safe_install.wheels.elf import SharedObject
 from safe_install.wheels.fatbin import DeviceCode, parse_capability, read_fatbin, union
+from safe_install.wheels.inspection import gpu_code
 from tests.unit.wheels.elffiles import NVVM, Entry, cubin, make_container, make_elf, patch, ptx
 
 
@@ -57,11 +58,15 @@ def test_containers(section, found, form):
     assert read_fatbin(form(section)) == found
 
 
-def test_only_nv_fatbin_counts():
+def test_what_was_linked_counts_and_else_what_could_be():
     sections = {"__nv_relfatbin": make_container(cubin("8.0")), ".nv_fatbin": make_container(cubin("9.0"))}
-    assert read_fatbin(SharedObject(make_elf(sections=sections)).section(".nv_fatbin")) == code("9.0")
+    assert gpu_code(SharedObject(make_elf(sections=sections))) == code("9.0")
     del sections[".nv_fatbin"]
-    assert read_fatbin(SharedObject(make_elf(sections=sections)).section(".nv_fatbin")) == code()
+    assert gpu_code(SharedObject(make_elf(sections=sections))) == code("8.0")
+    assert gpu_code(SharedObject(make_elf())) == code()
+    damaged = gpu_code(SharedObject(make_elf(sections={**sections, ".nv_fatbin": b"damaged!" * 4})))
+    assert not damaged
+    assert not damaged.is_complete
     assert not read_fatbin(None)
 
 

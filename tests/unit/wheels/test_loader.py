@@ -164,6 +164,17 @@ def test_paths_of_what_loaded_it(first, second, third, found):
     assert check(files, cache=cache).is_clean is found
 
 
+def test_a_name_with_a_slash_is_a_path():
+    files = {
+        "/w/ext.so": {"needed": ["/abs/a.so", "$ORIGIN/sub/b.so", "sub/c.so"], "rpath": "/w", "wants": ["a", "b"]},
+        "/abs/a.so": {"defines": ["a"]},
+        "/w/sub/b.so": {"defines": ["b"]},
+        "/w/sub/c.so": {},
+    }
+    # A relative one begins in the working directory of the process, whatever that is.
+    assert told(check(files)) == (["sub/c.so"], [], [])
+
+
 def test_the_rpath_of_the_program():
     files = {
         "/bin/python": {"rpath": "$ORIGIN/../lib"},
