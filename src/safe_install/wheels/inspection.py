@@ -175,7 +175,8 @@ class Inspector:
 
     def inspect_torch(self, *, demangle: Callable[[str], str]) -> List[Judged]:
         """torch's own libraries: does each find what it needs among the libraries that will be there?"""
-        roots = [str(self._torch_dir / "lib" / "libtorch_global_deps.so"), *self._extension_modules(self._torch_dir)]
+        shared = str(self._torch_dir / "lib" / "libtorch_global_deps.so")  # not in every torch before 1.5
+        roots = [path for path in (shared, *self._extension_modules(self._torch_dir)) if self.files.exists(path)]
         program = os.path.realpath(str(self.environment.interpreter.executable))
         bare = make_scope(self.files, program=program, shared=[], others=[], search=self._search)
         judged = []
