@@ -17,7 +17,7 @@ from typing import Any, Callable, Dict, List, Mapping, Optional, Sequence
 from urllib.parse import unquote, urlsplit
 
 from safe_install import __version__
-from safe_install.errors import Interrupted, SafeInstallError, UsageError
+from safe_install.errors import Interrupted, SafeInstallError, SystemFailed, UsageError, mend_of
 from safe_install.events import Reporter
 from safe_install.models import InstallResult, Outcome
 from safe_install.resolve.request import Route, is_true, route
@@ -60,6 +60,8 @@ def _guarded(words: Sequence[str], command: str, run: Callable[[Reporter], Any])
         # Whoever read our output went away, as `| head` does.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 141
+    except KeyboardInterrupt:
+        return 130  # while the answer was being written
 
 
 def _run(words: Sequence[str], command: str, run: Callable[[Reporter], Any]) -> int:
@@ -70,15 +72,17 @@ def _run(words: Sequence[str], command: str, run: Callable[[Reporter], Any]) -> 
     reporter = report.TextReporter(quiet=quiet, json_on_stdout=as_json)
     try:
         result = run(reporter)
-    except SafeInstallError as error:
+    except (SafeInstallError, OSError, KeyboardInterrupt) as error:
+        if isinstance(error, BrokenPipeError):
+            raise
+        if reporter.made is not None:
+            _ignore_signals()
         reporter.close()
-        return _show_failure(command, error, as_json=as_json)
-    except KeyboardInterrupt:
-        reporter.close()
-        interrupted = Interrupted("interrupted: nothing was changed", signal_number=signal.SIGINT)
-        return _show_failure(command, interrupted, as_json=as_json)
+        return _show_failure(command, _failure(error, reporter.made), as_json=as_json)
     finally:
         reporter.close()
+    if reporter.made is not None:
+        _ignore_signals()
     if isinstance(result, int):
         return result
     if as_json:
@@ -86,6 +90,28 @@ def _run(words: Sequence[str], command: str, run: Callable[[Reporter], Any]) -> 
     else:
         report.show_result(result, quiet=reporter.quiet)
     return int(result.exit_status)
+
+
+def _failure(error: BaseException, made: Optional[str]) -> SafeInstallError:
+    """What ended the command, in our words; `made`: the change that it had committed before."""
+    if isinstance(error, SafeInstallError):
+        told = error
+    elif isinstance(error, OSError):
+        told = SystemFailed(f"{error}: the environment is as it was", hint=mend_of(error))
+    else:
+        told = Interrupted("interrupted: nothing was changed", signal_number=signal.SIGINT)
+    if made is not None:
+        told.message = f"{told.message.partition(': ')[0]} after the change was made, verified and kept ({made})"
+        told.hint = f"Nothing is left to be done; to take it back: safe-install undo {made}"
+    return told
+
+
+def _ignore_signals() -> None:
+    """All is done but the telling: nothing that comes now may cut it short."""
+    for name in ("SIGINT", "SIGTERM", "SIGHUP"):
+        number = getattr(signal, name, None)
+        if number is not None:
+            signal.signal(number, signal.SIG_IGN)
 
 
 def _show_failure(command: str, error: SafeInstallError, *, as_json: bool) -> int:

@@ -6,6 +6,7 @@ names the input, and a hint that names the mend. They are caught once, in `cli.m
 
 from __future__ import annotations
 
+import errno
 from typing import Optional, Sequence, Tuple
 
 from safe_install.models import Environment, Finding, Rejection
@@ -31,6 +32,24 @@ class SafeInstallError(Exception):
         self.findings: Tuple[Finding, ...] = tuple(findings)
         self.rejections: Tuple[Rejection, ...] = tuple(rejections)
         self.environment: Optional[Environment] = None  # where it happened, once that is known
+
+
+def mend_of(error: OSError) -> str:
+    """What a person can do about an error of the file system, as a hint."""
+    if error.errno in (errno.EACCES, errno.EPERM):
+        return "Run as the user that owns this environment, or choose another one with --python."
+    if error.errno == errno.EROFS:
+        return "It lies on a file system that is mounted read-only: mount it writable, or use another environment."
+    if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        return "Free some space there (df -h, and df -i for the number of files), then run it again."
+    return "Look at that path and its disk, then run it again."
+
+
+class SystemFailed(SafeInstallError):
+    """The operating system refused something outside of a change; the environment is as it was."""
+
+    code = "system"
+    exit_status = 1
 
 
 class UsageError(SafeInstallError):

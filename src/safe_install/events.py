@@ -22,6 +22,9 @@ class Reporter:
     def warn(self, text: str) -> None:
         """Something the person should know although the command goes on."""
 
+    def change_made(self, transaction: str) -> None:
+        """The environment is changed, verified, and the change is kept."""
+
     def task_started(self, task: str, total: Optional[float] = None, unit: str = "") -> None:
         """A task begins; `total` in `unit` ("bytes", "files", "s") when it is known."""
 

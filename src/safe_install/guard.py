@@ -316,6 +316,9 @@ def carry_out(
         return Verdict(Outcome.ROLLED_BACK, 12, health_before, after, findings)
     with timings.stage("commit", world.reporter):
         transaction.commit(summary)
+        world.reporter.change_made(transaction.id)
+    if transaction.warning:
+        world.reporter.warn(transaction.warning)
     findings += check_target(before.environment.torch, before.environment.driver, after)
     if _has_errors(findings):
         return Verdict(Outcome.UNHEALTHY, 12, health_before, after, findings)
@@ -362,9 +365,12 @@ def let_old_ones_go(prefix: Path, world: World) -> None:
     """Remove what only very old undos would need. The change is done: a failure here is a warning."""
     from safe_install.transaction import history
 
-    for pruned in history.prune(prefix, keep=KEPT_TRANSACTIONS, limit_bytes=KEPT_BYTES):
-        if pruned.problem:
-            world.reporter.warn(f"the files of transaction {pruned.id} could not be removed: {pruned.problem}")
+    try:
+        for pruned in history.prune(prefix, keep=KEPT_TRANSACTIONS, limit_bytes=KEPT_BYTES):
+            if pruned.problem:
+                world.reporter.warn(f"the files of transaction {pruned.id} could not be removed: {pruned.problem}")
+    except OSError as error:
+        world.reporter.warn(f"old transactions could not be let go: {error}")
 
 
 def summarize(steps: Sequence[Step], command: Sequence[str]) -> Dict[str, Any]:

@@ -259,6 +259,7 @@ class TextReporter(Reporter):
     def __init__(self, *, quiet: int = 0, json_on_stdout: bool = False, notes: bool = True) -> None:
         self.quiet = quiet
         self.notes = notes
+        self.made: Optional[str] = None  # the transaction that this command committed
         self._pip_stdout = sys.stderr if json_on_stdout else sys.stdout
         self._bars: Optional[Any] = None
         self._tasks: Dict[str, Any] = {}
@@ -274,6 +275,10 @@ class TextReporter(Reporter):
         """A warning is shown unless -qq."""
         if self.quiet < 2:
             self._line(sys.stderr, f"warning: {printable(text)}")
+
+    def change_made(self, transaction: str) -> None:
+        """From now on "nothing was changed" would be wrong."""
+        self.made = transaction
 
     def output(self, line: str) -> None:
         """pip's stdout."""

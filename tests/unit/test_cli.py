@@ -23,6 +23,7 @@ FINDING = Finding("torch-moved", Severity.ERROR, "torch", "torch would move", "L
 @pytest.fixture(autouse=True)
 def _quiet_surroundings(monkeypatch):
     monkeypatch.setattr(cli, "_catch_signals", lambda: None)
+    monkeypatch.setattr(cli, "_ignore_signals", lambda: None)
     for name in ("SAFE_INSTALL_JSON", "SAFE_INSTALL_PYTHON", "VIRTUAL_ENV", "CONDA_PREFIX"):
         monkeypatch.delenv(name, raising=False)
 

@@ -13,6 +13,7 @@ from safe_install.models import Finding, Severity
 # The contract: what a script may tell apart.
 EXIT_STATUSES = {
     "SafeInstallError": 1,
+    "SystemFailed": 1,
     "UsageError": 2,
     "PipFailed": 1,
     "NoCandidate": 10,

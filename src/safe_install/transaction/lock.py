@@ -12,7 +12,7 @@ import time
 from pathlib import Path
 from typing import Any, Dict, Iterator, Optional
 
-from safe_install.errors import EnvironmentLocked, Refused
+from safe_install.errors import EnvironmentLocked, Refused, mend_of
 from safe_install.transaction import recover as recovery
 
 try:
@@ -34,7 +34,7 @@ def open_state_directory(prefix: Path) -> Path:
     except OSError as error:
         raise Refused(
             f"{state.parent} cannot be written: {error.strerror}",
-            hint="Run as the user that owns this environment, or choose another one with --python.",
+            hint=mend_of(error),
         ) from error
     status = os.lstat(state)
     if not stat.S_ISDIR(status.st_mode):
@@ -84,7 +84,7 @@ def _flock(path: Path, *, create: bool, wait: float) -> Iterator[bool]:
         if not create and error.errno in (errno.EACCES, errno.EROFS, errno.ENOENT, errno.ELOOP):
             yield True  # a lock file of uv that we may not open: nothing to wait for
             return
-        raise Refused(f"{path} cannot be opened: {error.strerror}", hint=f"Look at it: ls -l {path}") from error
+        raise Refused(f"{path} cannot be opened: {error.strerror}", hint=mend_of(error)) from error
     try:
         yield _try_lock(descriptor, wait=wait)
     finally:

@@ -117,8 +117,15 @@ def sync_directory(path: str) -> None:
     descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
     try:
         os.fsync(descriptor)
+    except OSError as error:
+        raise _named(error, path) from error
     finally:
         os.close(descriptor)
+
+
+def _named(error: OSError, path: str) -> OSError:
+    """The same error with the path, which calls on open files do not say."""
+    return OSError(error.errno, error.strerror, path)
 
 
 def write_durably(path: str, content: bytes, mode: int = 0o600) -> None:
@@ -127,10 +134,13 @@ def write_durably(path: str, content: bytes, mode: int = 0o600) -> None:
     if os.path.lexists(temporary):
         os.unlink(temporary)
     descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, mode)
-    with os.fdopen(descriptor, "wb") as stream:
-        stream.write(content)
-        stream.flush()
-        os.fsync(stream.fileno())
+    try:
+        with os.fdopen(descriptor, "wb") as stream:
+            stream.write(content)
+            stream.flush()
+            os.fsync(stream.fileno())
+    except OSError as error:
+        raise _named(error, temporary) from error
     os.rename(temporary, path)
     sync_directory(os.path.dirname(path))
 

@@ -29,7 +29,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Callable, Dict, Iterator, List, Mapping, Optional, Sequence, Set, Tuple, Type
 
-from safe_install.errors import Refused, RollBackFailed
+from safe_install.errors import Refused, RollBackFailed, mend_of
 from safe_install.models import InstalledDistribution, Scheme
 from safe_install.transaction import recover as recovery
 from safe_install.transaction.journal import (
@@ -153,7 +153,10 @@ def begin(prefix: Path, *, command: Sequence[str], scheme: Scheme) -> Transactio
     # The C library is loaded now: nothing new is imported while the environment is half changed.
     recovery.libc()
     journal = Journal(id=make_id(), command=tuple(command), created=time.time(), facts=make_facts())
-    return Transaction(state, journal, areas)
+    try:
+        return Transaction(state, journal, areas)
+    except OSError as error:
+        raise Refused(f"no transaction can be begun, nothing was changed: {error}", hint=mend_of(error)) from error
 
 
 def make_id() -> str:
@@ -213,6 +216,7 @@ class Transaction:
         self._document: Dict[str, Any] = {}
         self._signals = HeldSignals()
         self._is_swapped = self._is_over = False
+        self.warning = ""  # of a commit
         os.mkdir(self.directory, 0o700)
         os.mkdir(self.stage, 0o700)
         os.mkdir(self.directory / "stash", 0o700)
@@ -317,7 +321,7 @@ class Transaction:
             self._signals.release()
             raise Refused(
                 f"the environment could not be changed, everything is as before: {error}",
-                hint="Mend the rights, the space or the mount that the message names, then run it again.",
+                hint=mend_of(error) if isinstance(error, OSError) else "Look at the links in that path.",
             ) from error
         except BaseException:
             self._signals.release()
@@ -333,7 +337,11 @@ class Transaction:
         self._document = make_document(self._journal)
         undo = recovery.Undo(str(self._state.parent), self._document)
         self._check_before(undo)
-        self._write_journal()
+        try:
+            self._write_journal()
+        except OSError:
+            self._drop_journal()
+            raise
         try:
             self._rename_all()
         except BaseException:
@@ -369,6 +377,12 @@ class Transaction:
         recovery.write_durably(str(self.directory / recovery.JOURNAL), encode(self._document))
         recovery.sync_directory(str(self._state))
         recovery.sync_directory(str(self._state.parent))
+
+    def _drop_journal(self) -> None:
+        """Nothing was moved yet; a journal that cannot be removed is harmless: its recovery finds all as before."""
+        for name in (recovery.JOURNAL, recovery.JOURNAL + ".tmp"):
+            with contextlib.suppress(OSError):
+                os.unlink(self.directory / name)
 
     def _rename_all(self) -> None:
         prefix, state = str(self._state.parent), str(self._state)
@@ -430,11 +444,14 @@ class Transaction:
             self.roll_back()
             raise Refused(
                 f"the change could not be recorded, everything is as before: {error}",
-                hint="Mend the free space or the rights that the message names, then run it again.",
+                hint=mend_of(error),
             ) from error
         self._is_swapped, self._is_over = False, True
         self._signals.release()
-        recovery.sync_directory(str(self.directory))
+        try:
+            recovery.sync_directory(str(self.directory))
+        except OSError as error:
+            self.warning = f"the change is made, but a power cut within the next seconds could take it back: {error}"
 
     def __enter__(self) -> Transaction:
         return self
