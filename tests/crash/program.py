@@ -98,10 +98,10 @@ class Program:
         self._save(self.templates[""])
         self.before: Dict[str, str] = {}
         self.after: Dict[str, str] = {}
-        for name, action in ACTIONS.items():
-            self._prepare(name, action)
 
-    def _prepare(self, name: str, action: Action) -> None:
+    def _prepare(self, name: str) -> None:
+        """What the environment is before and after an action, once."""
+        action = ACTIONS[name]
         self.begin("")
         for words in action.earlier:
             self.must(*words)
@@ -119,6 +119,8 @@ class Program:
 
     def begin(self, name: str) -> None:
         """The environment as it was before this action."""
+        if name not in self.templates:
+            self._prepare(name)
         shutil.rmtree(self.prefix, ignore_errors=True)
         subprocess.run(["cp", "-a", str(self.templates[name]), str(self.prefix)], check=True)
         if name and ACTIONS[name].live:

@@ -1,0 +1,170 @@
+"""Power cuts: a file system in a file, shut down without writing its log while a change is made, mounted again.
+
+    sudo python -m tests.crash.power [--cuts 100] [--control 40] [--seed N]
+
+`--control` leaves out the one syncfs of the stage: then some cuts must end in an environment that its journal calls
+committed and whose files are empty. Needs root, loop devices and mkfs.ext4.
+"""
+
+from __future__ import annotations
+
+import argparse
+import array
+import fcntl
+import os
+import random
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections import Counter
+from pathlib import Path
+from typing import Dict, Iterator, Optional
+
+from safe_install.transaction import recover as recovery
+from tests.crash.victim import ACTIONS, Trial
+from tests.treehash import hash_tree
+
+SHUTDOWN = 0x8004587D  # EXT4_IOC_SHUTDOWN, the same number as XFS_IOC_GOINGDOWN (linux/fs/ext4/ext4.h)
+WITHOUT_LOG = 2  # what is in memory only is lost, as when the power goes
+LONGEST = 0.04  # seconds: about what a change takes there
+IMAGE = 64 * 2**20  # bytes
+
+
+class Disk:
+    """An ext4 file system in a file, mounted below a folder."""
+
+    def __init__(self, folder: Path) -> None:
+        self.image, self.place = folder / "disk.img", folder / "disk"
+        self.place.mkdir()
+        with self.image.open("wb") as stream:
+            stream.truncate(IMAGE)
+        subprocess.run(["mkfs.ext4", "-q", "-F", str(self.image)], check=True)
+
+    def mount(self) -> None:
+        """Mount it; what its own journal holds is replayed."""
+        # commit=1: the kernel writes each second, so that more states than "nothing yet" are met.
+        subprocess.run(["mount", "-o", "loop,commit=1", str(self.image), str(self.place)], check=True)
+
+    def unmount(self) -> None:
+        """Unmount it, if it is mounted."""
+        if os.path.ismount(self.place):
+            subprocess.run(["umount", str(self.place)], check=True)
+
+    def cut(self) -> None:
+        """No byte reaches the disk from now on."""
+        descriptor = os.open(self.place, os.O_RDONLY)
+        try:
+            fcntl.ioctl(descriptor, SHUTDOWN, array.array("I", [WITHOUT_LOG]))
+        finally:
+            os.close(descriptor)
+
+
+def why_not() -> Optional[str]:
+    """What this machine lacks for power cuts, None where they can be made."""
+    if not sys.platform.startswith("linux") or os.geteuid() != 0:
+        return "needs Linux and root"
+    for tool in ("mkfs.ext4", "mount", "umount"):
+        if shutil.which(tool) is None:
+            return f"needs {tool}"
+    with tempfile.TemporaryDirectory() as folder:
+        disk = Disk(Path(folder))
+        try:
+            disk.mount()
+            disk.cut()
+        except (OSError, subprocess.CalledProcessError) as error:
+            return f"needs loop devices: {error}"
+        finally:
+            disk.unmount()
+    return None
+
+
+def cut_at_random(disk: Disk, action: str, generator: random.Random, *, stage_synced: bool = True) -> str:
+    """One change, one power cut, one recovery; "before", "after" or "neither"."""
+    disk.mount()
+    try:
+        trial = Trial(disk.place / "env")
+        trial.begin(action)
+        before = hash_tree(trial.prefix)
+        os.sync()
+        child = os.fork()
+        if child == 0:
+            try:
+                if not stage_synced:
+                    _leave_out_the_stage()
+                trial._act(action)
+            finally:
+                os._exit(0)
+        time.sleep(generator.uniform(0, LONGEST) if stage_synced else generator.uniform(0, 1.5))
+        disk.cut()
+        os.kill(child, signal.SIGKILL)
+        os.waitpid(child, 0)
+    finally:
+        disk.unmount()
+    disk.mount()
+    try:
+        # Another name, so that what the program reads is the disk and nothing else.
+        trial = Trial(disk.place / "env")
+        assert trial.run("recover") is None
+        found = hash_tree(trial.prefix)
+        if found == before:
+            return "before"
+        return "after" if found == _hash_after(action) else "neither"
+    finally:
+        disk.unmount()
+
+
+def _leave_out_the_stage() -> None:
+    def sync(path: str) -> None:
+        if not path.endswith("/stage"):
+            recovery.sync_directory(path)
+
+    recovery.sync_filesystem = sync  # type: ignore[assignment]
+
+
+_AFTER: Dict[str, str] = {}
+
+
+def _hash_after(action: str) -> str:
+    if action not in _AFTER:
+        with tempfile.TemporaryDirectory() as folder:
+            trial = Trial(Path(folder) / "env")
+            trial.begin(action)
+            assert trial.run(action) is None
+            _AFTER[action] = hash_tree(trial.prefix)
+    return _AFTER[action]
+
+
+def cuts(count: int, generator: random.Random, *, stage_synced: bool = True) -> Iterator[str]:
+    """So many power cuts, in turn over the actions; what each left."""
+    with tempfile.TemporaryDirectory() as folder:
+        disk = Disk(Path(folder))
+        for number in range(count):
+            action = ACTIONS[number % len(ACTIONS)] if stage_synced else "commit"
+            yield f"{action}: {cut_at_random(disk, action, generator, stage_synced=stage_synced)}"
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--cuts", type=int, default=100)
+    parser.add_argument("--control", type=int, default=40)
+    parser.add_argument("--seed", type=int, default=0)
+    options = parser.parse_args()
+    reason = why_not()
+    if reason is not None:
+        print(f"not run: {reason}")
+        return 1
+    generator = random.Random(options.seed)
+    found = Counter(cuts(options.cuts, generator))
+    print(f"power cuts: {dict(found)}", flush=True)
+    control = Counter(cuts(options.control, generator, stage_synced=False))
+    print(f"without the syncfs of the stage: {dict(control)}", flush=True)
+    bad = sum(count for state, count in found.items() if state.endswith("neither"))
+    blind = options.control and not any(state.endswith("neither") for state in control)
+    return 1 if bad or blind else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,52 @@
+"""The whole program killed, its file calls failing: the short form of `python -m tests.crash.program`."""
+
+from __future__ import annotations
+
+import os
+import random
+import shutil
+import sys
+from pathlib import Path
+from typing import Iterator
+
+import pytest
+
+from tests.crash.program import ERRORS, Program, fail_at_step, kill_at_random, kill_at_step, steps_of
+
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(not sys.platform.startswith("linux"), reason="LD_PRELOAD of the GNU C library"),
+    pytest.mark.skipif(shutil.which("cc") is None, reason="needs a C compiler"),
+]
+
+
+@pytest.fixture(scope="module")
+def program(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Program]:
+    version = f"{sys.version_info[0]}.{sys.version_info[1]}"
+    yield Program(Path(os.path.realpath(tmp_path_factory.mktemp("program"))), version)
+
+
+def test_killed_at_a_random_moment(program: Program) -> None:
+    generator = random.Random()
+    for name in ("upgrade", "replace torch"):
+        assert kill_at_random(program, name, generator) in ("before", "after")
+
+
+def test_killed_before_calls_of_the_swap(program: Program) -> None:
+    """The last calls of an upgrade: journal, renames, commit. Without the recovery some of them leave a mix."""
+    generator, mixed = random.Random(), 0
+    last = program.count("upgrade")
+    for step in range(last - 24, last, 3):
+        unrecovered, state = kill_at_step(program, "upgrade", step, generator)
+        assert state in ("before", "after"), f"killed before call {step} of {last}"
+        mixed += unrecovered.startswith("neither")
+    assert mixed > 2
+
+
+@pytest.mark.parametrize("name", ["upgrade", "uninstall"])
+def test_a_call_fails(program: Program, name: str) -> None:
+    statuses = set()
+    for number, step in enumerate(steps_of(program, name, 20 if name == "upgrade" else 5, first=3)):
+        status, _ = fail_at_step(program, name, step, ERRORS[number % len(ERRORS)], sticky=number % 3 == 2)
+        statuses.add(status)
+    assert statuses & {1, 11, 13}  # it did fail
