@@ -9,6 +9,8 @@ Needs: an interpreter with safe-install installed (this one), a torch that pip f
 from __future__ import annotations
 
 import argparse
+import collections
+import contextlib
 import functools
 import http.server
 import json
@@ -22,13 +24,14 @@ import tempfile
 import threading
 import time
 from pathlib import Path
-from typing import Any, Callable, Dict, List, Optional, Sequence, Tuple
+from typing import Any, Callable, Dict, Iterator, List, Optional, Sequence, Tuple
 
 from packaging.utils import canonicalize_name
 
 from safe_install.environment.interpreter import read_environment
 from safe_install.models import Environment
 from safe_install.system.pip import PipRunner
+from safe_install.transaction import recover as recovery
 from safe_install.transaction import swap
 from safe_install.wheels.store import find_cache
 
@@ -165,7 +168,7 @@ def bench_torch_swap(python: Path, repeat: int, cache: Path) -> Dict[str, List[f
     if not list(wheels.glob("torch-*.whl")):
         run([python, "-m", "pip", "download", "-q", "--no-deps", "-d", wheels, f"torch=={torch.version}"])
     prefix = environment.interpreter.prefix
-    times: Dict[str, List[float]] = {"stage": [], "plan": [], "swap": [], "roll back": [], "pip": []}
+    times: Dict[str, List[float]] = collections.defaultdict(list)
     with swap.lock_environment(prefix):  # noqa: SIM117 - the lock comes first
         with swap.begin(prefix, command=["bench"], scheme=environment.interpreter.scheme) as transaction:
             times["stage"].append(
@@ -180,13 +183,29 @@ def bench_torch_swap(python: Path, repeat: int, cache: Path) -> Dict[str, List[f
             )
             keep = [found for name, found in environment.installed.items() if name != "torch"]
             times["plan"].append(timed(lambda: transaction.plan(remove=[torch], keep=keep)))
+            times["sync the stage"].append(timed(lambda: recovery.sync_filesystem(str(transaction.stage))))
             for number in range(repeat):
                 times["swap"].append(timed(transaction.swap if number == 0 else transaction.swap_again))
                 times["roll back"].append(timed(transaction.roll_back))
+            with without_syncs():
+                for _ in range(repeat):
+                    times["swap, no sync"].append(timed(transaction.swap_again))
+                    times["roll back, no sync"].append(timed(transaction.roll_back))
     reinstall = [python, "-m", "pip", "install", "-q", "--no-deps", "--force-reinstall", "--no-index"]
     for _ in range(min(repeat, 3)):
         times["pip"].append(timed(lambda: run([*reinstall, next(wheels.glob("torch-*.whl"))])))
     return times
+
+
+@contextlib.contextmanager
+def without_syncs() -> Iterator[None]:
+    """What durability costs is the difference: nothing waits for the disk in here."""
+    kept = recovery.sync_filesystem, recovery.sync_directory, os.fsync
+    recovery.sync_filesystem = recovery.sync_directory = os.fsync = lambda *_: None  # type: ignore[assignment]
+    try:
+        yield
+    finally:
+        recovery.sync_filesystem, recovery.sync_directory, os.fsync = kept
 
 
 def bench_growth(python: Path, repeat: int, cache: Path) -> Dict[str, List[float]]:
@@ -345,8 +364,11 @@ def measure(work: Path, cache: Path, uv: Optional[str], repeat: int) -> List[str
         row("torch: pip reinstalls it", torch["pip"], reinstall),
         row("torch: stage", torch["stage"], reinstall),
         row("torch: plan the moves", torch["plan"], reinstall),
+        row("torch: sync the fresh stage, once", torch["sync the stage"], reinstall),
         row("torch: swap in, durable", torch["swap"], reinstall, "with roll back 1 s"),
         row("torch: roll back, durable", torch["roll back"], reinstall),
+        row("torch: swap in, if nothing waited for the disk", torch["swap, no sync"], reinstall),
+        row("torch: roll back, if nothing waited for the disk", torch["roll back, no sync"], reinstall),
     ]
     return head + rows
 

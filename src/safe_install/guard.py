@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any, Dict, FrozenSet, Iterable, Iterator, List
 from packaging.utils import NormalizedName
 
 from safe_install.environment.driver import declared_driver, read_driver
-from safe_install.environment.interpreter import find_interpreter, read_environment
+from safe_install.environment.interpreter import find_interpreter, read_environment, read_script
 from safe_install.errors import ExternallyManaged, Interrupted, PipFailed, SafeInstallError, UsageError
 from safe_install.health.examination import Examination
 from safe_install.health.report import (
@@ -44,6 +44,7 @@ from safe_install.models import (
 from safe_install.ports import Timings, World
 from safe_install.resolve.request import OwnOptions
 from safe_install.resolve.target import environment_for
+from safe_install.system.modules import load_packages, loaded_files
 
 if TYPE_CHECKING:
     from safe_install.transaction.swap import Transaction  # what only asks changes nothing, and need not import it
@@ -286,6 +287,7 @@ def carry_out(
 
     Errors: Refused when the moves could not be made (all is as before), RollBackFailed, Interrupted (rolled back).
     """
+    _load_what_comes_later(transaction)
     health_before = before.report()
     with timings.stage("swap", world.reporter):
         transaction.swap()
@@ -323,6 +325,15 @@ def carry_out(
     if _has_errors(findings):
         return Verdict(Outcome.UNHEALTHY, 12, health_before, after, findings)
     return Verdict(Outcome.INSTALLED, 0, health_before, after, findings)
+
+
+def _load_what_comes_later(transaction: Transaction) -> None:
+    """The program's own files may be among those that move: nothing is imported or read from them afterwards."""
+    if transaction.moves_any(loaded_files()):
+        load_packages("safe_install", "rich")
+        for package in ("safe_install.health", "safe_install.environment"):
+            read_script(package)
+        cuda_table()
 
 
 def _ask_after(old: Environment, subjects: Sequence[Subject], expectation: Expectation) -> HealthReport:

@@ -1,29 +1,34 @@
 """The whole program - its process, pip's, the checks - killed, or its file calls failing, in a real environment.
 
-    python -m tests.crash.program [--kills 500] [--steps] [--faults] [--folder DIR] [--seed N]
+    python -m tests.crash.program [--kills 500] [--signals 100] [--steps] [--faults] [--folder DIR] [--seed N]
 
 `--kills`: SIGKILL at random moments, half of them for the process alone and half for all that it started, sometimes
-for the recovery too. `--steps`: SIGKILL before every call that changes a file of the environment. `--faults`: every
-such call fails in turn, once and from then on, with one of ENOSPC, EIO, EACCES and EROFS, or with each
-(`--every-error`). The calls are counted by shim.c in all processes of a run together. Afterwards the environment must
-be exactly as before or exactly as after.
+for the recovery too. `--signals`: SIGINT, SIGTERM or SIGHUP at random moments, and no recovery. `--steps`: SIGKILL
+before every call that changes a file of the environment. `--faults`: every such call fails in turn, once and from then
+on, with one of ENOSPC, EIO, EACCES and EROFS, or with each (`--every-error`). The calls are counted by shim.c in all
+processes of a run together. Afterwards the environment must be exactly as before or exactly as after.
 """
 
 from __future__ import annotations
 
 import argparse
+import contextlib
 import errno
+import fcntl
 import hashlib
 import mmap
 import os
+import pty
 import random
 import re
+import select
 import shutil
 import signal
 import struct
 import subprocess
 import sys
 import tempfile
+import termios
 import time
 from collections import Counter
 from dataclasses import dataclass
@@ -252,22 +257,81 @@ def kill_at_random(program: Program, name: str, generator: random.Random) -> str
 def kill_after(program: Program, action: Action, seconds: float, generator: random.Random) -> None:
     process = program.start(action)
     time.sleep(seconds)
-    alone = generator.random() < 0.5
-    (os.kill if alone else os.killpg)(process.pid, signal.SIGKILL)
+    if generator.random() < 0.5:
+        os.kill(process.pid, signal.SIGSTOP)
+        started = descendants(process.pid)
+        for number in (process.pid, *started):
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(number, signal.SIGKILL)
+    else:
+        started = descendants(process.pid)
+        process.kill()
     process.communicate()
-    if alone and generator.random() < 0.5:
-        wait_for_group(process.pid)
+    if generator.random() < 0.5:
+        # Else the recovery works beside a pip that nobody waits for any more.
+        deadline = time.monotonic() + 60
+        while time.monotonic() < deadline and any(Path(f"/proc/{number}").exists() for number in started):
+            time.sleep(0.02)
 
 
-def wait_for_group(group: int) -> None:
-    """Until what a killed process had started has ended, too."""
-    deadline = time.monotonic() + 60
-    while time.monotonic() < deadline:
-        try:
-            os.killpg(group, 0)
-        except ProcessLookupError:
-            return
-        time.sleep(0.02)
+def descendants(process: int) -> List[int]:
+    """The processes that a process started, and that they started."""
+    try:
+        text = Path(f"/proc/{process}/task/{process}/children").read_text()
+    except OSError:
+        return []
+    children = [int(number) for number in text.split()]
+    return children + [below for child in children for below in descendants(child)]
+
+
+def interrupt_at_random(program: Program, name: str, generator: random.Random) -> Tuple[int, str]:
+    """SIGINT, SIGTERM or SIGHUP at a random moment, to the program as `kill` does it; no recovery follows.
+
+    The exit status, and what the environment is. Raises AssertionError where a promise is broken.
+    """
+    action, number = ACTIONS[name], generator.choice((signal.SIGINT, signal.SIGTERM, signal.SIGHUP))
+    program.begin(name)
+    started = time.monotonic()
+    program.run(action)
+    length = time.monotonic() - started
+    program.begin(name)
+    process = program.start(action)
+    time.sleep(generator.uniform(0.2, 1.05) * length)
+    process.send_signal(number)
+    out, words = process.communicate(timeout=120)
+    state = program.state(name)
+    told = f"{name}, {signal.Signals(number).name}: exit status {process.returncode}, {state}\n{out}{words}"
+    # Before Python has a handler, and after it has none any more, the signal itself ends the process.
+    assert process.returncode in (128 + number, action.status, -number), told
+    assert state in ("before", "after"), told
+    if process.returncode == 128 + number:
+        assert (state == "after") == ("after the change was made" in words) or action.status, told
+    return process.returncode, state
+
+
+def hang_up_at_random(program: Program, name: str, generator: random.Random) -> str:
+    """The terminal in which it runs goes away at a random moment: SIGHUP, and nobody reads what it writes."""
+    program.begin(name)
+    controller, terminal = pty.openpty()
+    process = subprocess.Popen(
+        program.command(ACTIONS[name].words),
+        env={**program.variables, **dict(ACTIONS[name].variables)},
+        stdin=terminal,
+        stdout=terminal,
+        stderr=terminal,
+        cwd=program.folder,
+        start_new_session=True,
+        preexec_fn=lambda: fcntl.ioctl(0, termios.TIOCSCTTY, 0) and None,
+    )
+    os.close(terminal)
+    end = time.monotonic() + generator.uniform(0.1, 3.0)
+    while time.monotonic() < end and process.poll() is None:
+        if select.select([controller], [], [], 0.05)[0]:
+            with contextlib.suppress(OSError):
+                os.read(controller, 65536)
+    os.close(controller)
+    process.wait(120)
+    return program.state(name)
 
 
 def kill_at_step(program: Program, name: str, step: int, generator: random.Random) -> Tuple[str, str]:
@@ -309,6 +373,7 @@ def steps_of(program: Program, name: str, every: int = 1, first: int = 1) -> Ite
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--kills", type=int, default=0)
+    parser.add_argument("--signals", type=int, default=0)
     parser.add_argument("--steps", action="store_true")
     parser.add_argument("--faults", action="store_true")
     parser.add_argument("--every-error", action="store_true", help="with --faults: each call with each error")
@@ -327,11 +392,16 @@ def main() -> int:
             if options.kills:
                 print(f"{name}: killed at random moments: {dict(chance)}", flush=True)
             bad += sum(count for state, count in chance.items() if state.startswith("neither"))
+            if options.signals:
+                ended = Counter(
+                    interrupt_at_random(program, name, generator) for _ in range(options.signals // len(ACTIONS))
+                )
+                print(f"{name}: signals at random moments: {dict(ended)}", flush=True)
             if options.steps:
                 found = [kill_at_step(program, name, at, generator) for at in steps_of(program, name, options.every)]
-                between, ended = Counter(was for was, _ in found), Counter(then for _, then in found)
-                print(f"{name}: killed before each call: {dict(between)}, recovered: {dict(ended)}", flush=True)
-                bad += sum(count for state, count in ended.items() if state.startswith("neither"))
+                between, then = Counter(was for was, _ in found), Counter(state for _, state in found)
+                print(f"{name}: killed before each call: {dict(between)}, recovered: {dict(then)}", flush=True)
+                bad += sum(count for state, count in then.items() if state.startswith("neither"))
             if options.faults:
                 bad += fail_all(program, name, options.every, every_error=options.every_error)
     return 1 if bad else 0

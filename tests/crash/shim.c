@@ -4,7 +4,7 @@
    FAULT_FOLDER   the folder, an absolute path without links
    FAULT_STATE    a file that the processes share: the count (8 bytes), then one line for each call that was struck
    FAULT_AT       the number of the call, 0: only count
-   FAULT_ERRNO    what it fails with; 0: SIGKILL to the whole process group instead
+   FAULT_ERRNO    what it fails with; 0: SIGKILL to the program and to this process instead
    FAULT_STICKY   1: every later call fails, too  */
 #define _GNU_SOURCE
 #include <dlfcn.h>
@@ -25,6 +25,7 @@
 static const char *folder;
 static size_t folder_length;
 static volatile long *state; /* [0] the count */
+#define PROGRAM 100 /* its process group */
 static long at, sticky;
 static int code;
 
@@ -41,6 +42,8 @@ __attribute__((constructor)) static void begin(void) {
   void *memory = mmap(NULL, 4096, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
   syscall(SYS_close, fd);
   if (memory != MAP_FAILED) state = memory;
+  /* The first process is the program; what it starts has sessions of its own. */
+  if (state != NULL) __sync_bool_compare_and_swap(&state[PROGRAM], 0, (long)getpgrp());
 }
 
 static int below(const char *path) {
@@ -70,6 +73,7 @@ static int strike(const char *name) {
   long number = __sync_add_and_fetch(&state[0], 1);
   if (at == 0 || !(number == at || (sticky && number > at))) return 0;
   if (code == 0) {
+    kill(-(pid_t)state[PROGRAM], SIGKILL);
     kill(0, SIGKILL);
     for (;;) pause();
   }

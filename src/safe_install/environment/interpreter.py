@@ -92,7 +92,7 @@ def child_environment(extra: Optional[Mapping[str, str]] = None) -> Dict[str, st
 
 def start_script(executable: Path, package: str, arguments: Sequence[str] = (), **options: Any) -> process.Running:
     """Start `package`'s stand-alone script in a fresh process of `executable`."""
-    source = _read_script(package)
+    source = read_script(package)
     options.setdefault("env", child_environment())
     # The working folder is no place to import from: "/" has no packages of the user's.
     options.setdefault("cwd", Path(os.sep))
@@ -106,8 +106,8 @@ def start_script(executable: Path, package: str, arguments: Sequence[str] = (), 
 
 
 @lru_cache(maxsize=None)
-def _read_script(package: str) -> str:
-    """Read once: the change that is verified may replace this very package."""
+def read_script(package: str) -> str:
+    """The stand-alone script of a package. Read once: the change that is verified may replace this very package."""
     source = pkgutil.get_data(package, "script.py")
     if source is None:  # pragma: no cover - a broken installation of ours
         raise ProbeFailed(f"{package}/script.py is missing", hint="Install torch-safe-install again.")

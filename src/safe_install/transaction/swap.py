@@ -27,7 +27,7 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Callable, Dict, Iterator, List, Mapping, Optional, Sequence, Set, Tuple, Type
+from typing import AbstractSet, Any, Callable, Dict, Iterator, List, Mapping, Optional, Sequence, Set, Tuple, Type
 
 from safe_install.errors import Refused, RollBackFailed, mend_of
 from safe_install.models import InstalledDistribution, Scheme
@@ -261,6 +261,13 @@ class Transaction:
         moves = plan_at(Level.DIRECTORY)
         self._journal, self._replan = self._fill(moves), replan
         return moves
+
+    def moves_any(self, files: AbstractSet[str]) -> bool:
+        """Is one of these files (paths without links) among what the change takes away or replaces?"""
+        prefix = str(self._state.parent)
+        leaving = [*(pair.target for pair in self._journal.exchanges), *(move.target for move in self._journal.outs)]
+        targets = {os.path.join(prefix, target) for target in leaving}
+        return any(path in targets or not targets.isdisjoint(map(str, Path(path).parents)) for path in files)
 
     def _fill(self, moves: MovePlan) -> Journal:
         """The plan with what the disk says about every path now."""

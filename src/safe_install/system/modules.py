@@ -1,0 +1,27 @@
+"""The modules of this very process: their files may be among those that a change replaces."""
+
+from __future__ import annotations
+
+import importlib
+import os
+import pkgutil
+import sys
+from typing import FrozenSet
+
+
+def loaded_files() -> FrozenSet[str]:
+    """The source files of everything that is imported now, without links."""
+    files = (getattr(module, "__file__", None) for module in list(sys.modules.values()))
+    return frozenset(os.path.realpath(file) for file in files if isinstance(file, str))
+
+
+def load_packages(*names: str) -> None:
+    """Import every module of these packages; what needs something that is not there is needed by nobody here."""
+    for name in names:
+        package = importlib.import_module(name)
+        for found in pkgutil.walk_packages(package.__path__, f"{name}.", onerror=lambda _: None):
+            if found.name.rpartition(".")[2] not in ("__main__", "script"):
+                try:
+                    importlib.import_module(found.name)
+                except ImportError:
+                    continue
