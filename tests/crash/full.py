@@ -1,4 +1,4 @@
-"""The long form: every pair of crash points, then kills at random moments.
+"""The long form: every pair of crash points, each call failing with each error, then kills at random moments.
 
 python tests/crash/full.py [--kills 500] [--folder DIR]
 """
@@ -18,7 +18,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[2]
 sys.path[:0] = [str(ROOT), str(ROOT / "src")]
 
-from tests.crash.victim import ACTIONS, Trial  # noqa: E402
+from tests.crash.victim import ACTIONS, ERRORS, Trial, fail  # noqa: E402
 
 
 def kill_in_pairs(trial: Trial, action: str) -> Counter[str]:
@@ -37,6 +37,23 @@ def kill_in_pairs(trial: Trial, action: str) -> Counter[str]:
             found[judge(trial, action, f"at {step}, then at {again}")] += 1
         if killed is None:
             return found
+
+
+def fail_each_call(trial: Trial, action: str) -> Counter[str]:
+    """Each call with each error, alone and with all that follow; counted by exit status."""
+    found: Counter[str] = Counter()
+    at = 0
+    while found["no more calls"] < 2 * len(ERRORS):
+        at += 1
+        for code in ERRORS:
+            for sticky in (False, True):
+                try:
+                    status = fail(trial, action, at, code, sticky=sticky)
+                    found["no more calls" if status == -1 else str(status)] += 1
+                except AssertionError as error:
+                    print(error, flush=True)
+                    found["neither"] += 1
+    return found
 
 
 def kill_at_random(trial: Trial, action: str, generator: random.Random) -> str:
@@ -81,6 +98,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--kills", type=int, default=500, help="kills at random moments")
     parser.add_argument("--pairs", action=argparse.BooleanOptionalAction, default=True)
+    parser.add_argument("--faults", action=argparse.BooleanOptionalAction, default=True)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--folder", type=Path, help="where to work: choose the file system to test")
     options = parser.parse_args()
@@ -93,6 +111,9 @@ def main() -> int:
                 kinds = f"{action}, by {'file' if by_file else 'directory'}"
                 print(f"{kinds}: pairs {dict(found)}", flush=True)
                 failures += found["neither"]
+                failed = fail_each_call(trial, action) if options.faults else Counter()
+                print(f"{kinds}: calls that fail, by exit status {dict(failed)}", flush=True)
+                failures += failed["neither"]
                 share = options.kills // (2 * len(ACTIONS))
                 chance = Counter(kill_at_random(trial, action, generator) for _ in range(share))
                 print(f"{kinds}: random {dict(chance)}", flush=True)

@@ -8,12 +8,13 @@ from __future__ import annotations
 import os
 import sys
 import tempfile
+from collections import Counter
 from pathlib import Path
 from typing import Iterator
 
 import pytest
 
-from tests.crash.victim import ACTIONS, Trial
+from tests.crash.victim import ACTIONS, ERRORS, Trial, fail
 
 pytestmark = pytest.mark.skipif(not sys.platform.startswith("linux"), reason="forks and kills")
 
@@ -58,6 +59,18 @@ def kill_at_every_step(trial: Trial, action: str) -> Iterator[int]:
         assert trial.run("recover") is None
         assert trial.is_exact(action), f"{action} killed at {step}"
         yield step
+
+
+@pytest.mark.parametrize("by_file", [False, True], ids=["directories", "files"])
+@pytest.mark.parametrize("action", ACTIONS)
+def test_each_call_fails(folder: Path, action: str, by_file: bool) -> None:
+    """Every other one alone, those between with all that follow; full.py does both for each, with every error."""
+    trial, statuses, at = Trial(folder / "env", by_file=by_file), Counter(), 0
+    while statuses[-1] < 2:
+        at += 1
+        statuses[fail(trial, action, at, ERRORS[at // 2 % len(ERRORS)], sticky=at % 2 == 0)] += 1
+    assert statuses[11] > 10
+    assert statuses[13]
 
 
 def test_killed_and_killed_again_in_the_recovery(folder: Path) -> None:

@@ -6,12 +6,14 @@ kernel by ctypes, are replaced by versions that count and that end the process b
 
 from __future__ import annotations
 
+import errno
 import os
 import shutil
 import signal
 from pathlib import Path
 from typing import Any, Callable, Optional
 
+from safe_install.errors import SafeInstallError
 from safe_install.transaction import history, swap
 from safe_install.transaction import recover as recovery
 from tests.exdev import refuse_renames_of_directories
@@ -22,6 +24,7 @@ CALLS = ("rename", "unlink", "rmdir", "mkdir", "fsync", "utime", "chmod")
 OLD = {"p/__init__.py": "1", "p/sub/a.py": "1", "module.py": "1", "../../../bin/tool": "1", "mixed/a.py": "1"}
 NEW = {"p/__init__.py": "2", "p/new/b.py": "2", "module.py": "2", "../../../share/tool": "2", "mixed/b.py": "2"}
 ACTIONS = ("roll back", "commit", "undo")
+ERRORS = (errno.ENOSPC, errno.EIO, errno.EACCES, errno.EROFS)
 
 
 class Trial:
@@ -50,22 +53,42 @@ class Trial:
 
     def run(self, action: str, *, die_at: int = 0) -> Optional[int]:
         """Run one action in a child. None: it ended well. Else the signal that ended it."""
+        status = self._in_child(action, lambda: _count_calls(die_at, _die))
+        if os.WIFSIGNALED(status):
+            return os.WTERMSIG(status)
+        assert os.WEXITSTATUS(status) == 0, f"{action} failed at {die_at}"
+        return None
+
+    def fail(self, action: str, *, at: int, code: int, sticky: bool) -> int:
+        """Run one action in a child whose call number `at` (and if asked each later one) fails; its exit status, or
+        -1 where there are fewer calls."""
+        calls = self.prefix.with_name("calls")
+
+        def fail_from(number: int) -> None:
+            if number == at or (sticky and number > at):
+                with calls.open("w"):  # not touch(): it calls what is counted
+                    pass
+                raise OSError(code, os.strerror(code))
+
+        calls.unlink(missing_ok=True)
+        status = self._in_child(action, lambda: _count_calls(at, fail_from))
+        return os.WEXITSTATUS(status) if calls.exists() else -1
+
+    def _in_child(self, action: str, prepare: Callable[[], None]) -> int:
         child = os.fork()
         if child == 0:
             status = 1
             try:
                 if self.by_file:
                     refuse_renames_of_directories(setattr)
-                _count_calls(die_at)
+                prepare()
                 self._act(action)
                 status = 0
+            except SafeInstallError as error:
+                status = error.exit_status
             finally:
                 os._exit(status)
-        _, status = os.waitpid(child, 0)
-        if os.WIFSIGNALED(status):
-            return os.WTERMSIG(status)
-        assert os.WEXITSTATUS(status) == 0, f"{action} failed at {die_at}"
-        return None
+        return os.waitpid(child, 0)[1]
 
     def is_exact(self, action: str) -> bool:
         """Is the environment exactly as before, or exactly as after (there directory times are new)?"""
@@ -104,14 +127,20 @@ class Trial:
                 transaction.roll_back()
 
 
-def _count_calls(die_at: int) -> None:
+def _die(number: int) -> None:
+    del number
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+def _count_calls(at: int, strike: Callable[[int], None]) -> None:
+    """From call number `at` on, `strike` is asked before each call."""
     calls = [0]
 
     def count(function: Callable[..., Any]) -> Callable[..., Any]:
         def counting(*arguments: Any, **options: Any) -> Any:
             calls[0] += 1
-            if calls[0] == die_at:
-                os.kill(os.getpid(), signal.SIGKILL)
+            if 0 < at <= calls[0]:
+                strike(calls[0])
             return function(*arguments, **options)
 
         return counting
@@ -119,3 +148,22 @@ def _count_calls(die_at: int) -> None:
     for owner, names in ((os, CALLS), (recovery, ("exchange", "sync_filesystem"))):
         for name in names:
             setattr(owner, name, count(getattr(owner, name)))
+
+
+def fail(trial: Trial, action: str, at: int, code: int, *, sticky: bool) -> int:
+    """One call of an action fails, then the cause is gone and the recovery runs; the exit status of the action.
+
+    Raises AssertionError where the environment is not what that status says.
+    """
+    trial.begin(action)
+    status = trial.fail(action, at=at, code=code, sticky=sticky)
+    where = f"{action}: call {at} fails with {os.strerror(code)}{', and all later ones' if sticky else ''}: {status}"
+    assert status in (-1, 0, 1, 11, 13), where
+    if status in (1, 11):
+        assert trial.hash() == trial.before, where
+    assert trial.run("recover") is None, where
+    assert trial.is_exact(action), where
+    # What was refused, or could not be put back yet, is as before now; what was done stays done.
+    done = status in (-1, 0) and action != "roll back"
+    assert (trial.hash() == trial.before) != done, where
+    return status
