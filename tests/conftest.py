@@ -27,3 +27,5 @@ def pytest_collection_modifyitems(config, items):
         for marker, (option, why) in ASKED.items():
             if marker in item.keywords and not config.getoption(option):
                 item.add_marker(pytest.mark.skip(reason=f"{why}: run with {option}"))
+    # The long files first, so that no worker is left alone with one at the end.
+    items.sort(key=lambda item: "torch" not in item.keywords)
