@@ -103,6 +103,7 @@ class Program:
         self._save(self.templates[""])
         self.before: Dict[str, str] = {}
         self.after: Dict[str, str] = {}
+        self.seconds: Dict[str, float] = {}  # what a run takes
 
     def _prepare(self, name: str) -> None:
         """What the environment is before and after an action, once."""
@@ -114,7 +115,9 @@ class Program:
         self._save(self.templates[name])
         self.begin(name)
         self.before[name] = hash_state(self.prefix)
+        started = time.monotonic()
         done = self.run(action)
+        self.seconds[name] = time.monotonic() - started
         assert done.returncode == action.status, done.stderr
         self.after[name] = hash_state(self.prefix)
         assert (self.after[name] == self.before[name]) == (action.status != 0)
@@ -243,10 +246,7 @@ def kill_at_random(program: Program, name: str, generator: random.Random) -> str
     """SIGKILL at a random moment of a run, perhaps of its recoveries; what the environment is then."""
     action = ACTIONS[name]
     program.begin(name)
-    started = time.monotonic()
-    program.run(action)
-    length = time.monotonic() - started
-    program.begin(name)
+    length = program.seconds[name]
     kill_after(program, action, generator.uniform(0.2, 1.0) * length, generator)
     while generator.random() < 0.3:
         kill_after(program, Action(("recover",)), generator.uniform(0, 0.4), generator)
@@ -291,10 +291,7 @@ def interrupt_at_random(program: Program, name: str, generator: random.Random) -
     """
     action, number = ACTIONS[name], generator.choice((signal.SIGINT, signal.SIGTERM, signal.SIGHUP))
     program.begin(name)
-    started = time.monotonic()
-    program.run(action)
-    length = time.monotonic() - started
-    program.begin(name)
+    length = program.seconds[name]
     process = program.start(action)
     time.sleep(generator.uniform(0.2, 1.05) * length)
     process.send_signal(number)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import json
+import os
 import pkgutil
 import signal
 
@@ -54,6 +56,41 @@ def make_error(error_class):
         error = error_class("it went wrong", hint="mend it", findings=[FINDING])
     error.environment = make_environment(torch="1.8.1+cu111")
     return error
+
+
+@pytest.mark.parametrize(
+    ("end", "status", "said"),
+    [
+        (KeyboardInterrupt(), 130, "error: interrupted after the change was made, verified and kept (T-1)"),
+        (
+            errors.Interrupted("ended by SIGTERM: nothing was changed", signal_number=signal.SIGTERM),
+            143,
+            "error: ended by SIGTERM after the change was made",
+        ),
+    ],
+)
+def test_what_ends_it_after_the_commit_does_not_say_that_nothing_was_changed(monkeypatch, capsys, end, status, said):
+    def run(arguments, words, reporter):
+        reporter.change_made("T-1")
+        raise end
+
+    monkeypatch.setitem(cli.COMMANDS, "verify", run)
+    assert cli.main(["verify"]) == status
+    told = capsys.readouterr().err
+    assert said in told
+    assert "nothing was changed" not in told
+    assert "safe-install undo T-1" in told
+
+
+@pytest.mark.parametrize(
+    ("code", "hint"), [(errno.ENOSPC, "space"), (errno.EACCES, "user"), (errno.EROFS, "read-only"), (errno.EIO, "disk")]
+)
+def test_an_error_of_the_file_system_names_the_path_and_the_mend(ends, capsys, code, hint):
+    ends(OSError(code, os.strerror(code), "/some/path"))
+    assert cli.main(["verify"]) == 1
+    told = capsys.readouterr().err.splitlines()
+    assert "/some/path" in told[0]
+    assert hint in told[-1]
 
 
 def expected_outcome(status):

@@ -295,6 +295,55 @@ def test_a_commit_that_cannot_be_written_rolls_back(env: SmallEnvironment, monke
     assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
 
 
+def test_what_is_committed_stays_although_the_last_sync_fails(
+    env: SmallEnvironment, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    old = env.install("p", "1", {"p/a.py": "1"})
+
+    def fail(path: str) -> None:
+        raise OSError(errno.EIO, os.strerror(errno.EIO), path)
+
+    with env.begin() as transaction:
+        transaction.plan(remove=[old], keep=[])
+        transaction.swap()
+        monkeypatch.setattr(recovery, "write_durably", lambda path, content: Path(path).write_bytes(content))
+        monkeypatch.setattr(recovery, "sync_directory", fail)
+        transaction.commit({})
+    assert "power cut" in transaction.warning
+    assert "Input/output error" in transaction.warning
+    assert not (env.site / "p").exists()
+    assert swap.pending(env.prefix) == ()
+
+
+def test_a_journal_that_cannot_be_written_is_not_left(env: SmallEnvironment, monkeypatch: pytest.MonkeyPatch) -> None:
+    old = env.install("p", "1", {"p/a.py": "1"})
+    real = recovery.sync_directory
+
+    def fail(path: str) -> None:
+        if path == str(env.prefix):
+            raise OSError(errno.EROFS, os.strerror(errno.EROFS), path)
+        real(path)
+
+    monkeypatch.setattr(recovery, "sync_directory", fail)
+    with env.begin() as transaction, pytest.raises(errors.Refused, match="as before") as caught:
+        transaction.plan(remove=[old], keep=[])
+        transaction.swap()
+    assert "read-only" in caught.value.hint
+    assert swap.pending(env.prefix) == ()
+    assert not list((env.prefix / ".safe-install").glob("txn-*"))
+
+
+def test_it_knows_whether_it_moves_a_file(env: SmallEnvironment) -> None:
+    old = env.install("p", "1", {"p/a.py": "1", "module.py": "1", "mixed/a.py": "1"})
+    (env.site / "mixed" / "mine.py").write_text("")
+    site = str(env.site.resolve())
+    with env.begin() as transaction:
+        transaction.plan(remove=[old], keep=[])
+        for path, moves in {"p/a.py": True, "module.py": True, "mixed/a.py": True, "mixed/mine.py": False}.items():
+            assert transaction.moves_any({f"{site}/{path}"}) is moves, path
+        assert not transaction.moves_any({"/usr/lib/python3/p/a.py"})
+
+
 def test_signals_wait_and_are_reported(env: SmallEnvironment) -> None:
     old = env.install("p", "1", {"p/a.py": "1"})
     with env.begin() as transaction:
