@@ -103,6 +103,7 @@ class Program:
         self._save(self.templates[""])
         self.before: Dict[str, str] = {}
         self.after: Dict[str, str] = {}
+        self.orphans: List[int] = []
         self.seconds: Dict[str, float] = {}  # what a run takes
 
     def _prepare(self, name: str) -> None:
@@ -129,7 +130,13 @@ class Program:
         """The environment as it was before this action."""
         if name not in self.templates:
             self._prepare(name)
-        shutil.rmtree(self.prefix, ignore_errors=True)
+        # What an earlier trial has left running must not write into this one.
+        for number in self.orphans:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(number, signal.SIGKILL)
+        wait_for(self.orphans)
+        if self.prefix.exists():
+            shutil.rmtree(self.prefix)
         subprocess.run(["cp", "-a", str(self.templates[name]), str(self.prefix)], check=True)
         if name and ACTIONS[name].live:
             self.must(*ACTIONS[name].live)
@@ -269,9 +276,15 @@ def kill_after(program: Program, action: Action, seconds: float, generator: rand
     process.communicate()
     if generator.random() < 0.5:
         # Else the recovery works beside a pip that nobody waits for any more.
-        deadline = time.monotonic() + 60
-        while time.monotonic() < deadline and any(Path(f"/proc/{number}").exists() for number in started):
-            time.sleep(0.02)
+        wait_for(started)
+    program.orphans = started
+
+
+def wait_for(processes: Sequence[int]) -> None:
+    """Until these have ended."""
+    deadline = time.monotonic() + 60
+    while time.monotonic() < deadline and any(Path(f"/proc/{number}").exists() for number in processes):
+        time.sleep(0.02)
 
 
 def descendants(process: int) -> List[int]:
