@@ -283,8 +283,16 @@ def kill_after(program: Program, action: Action, seconds: float, generator: rand
 def wait_for(processes: Sequence[int]) -> None:
     """Until these have ended."""
     deadline = time.monotonic() + 60
-    while time.monotonic() < deadline and any(Path(f"/proc/{number}").exists() for number in processes):
+    while time.monotonic() < deadline and any(map(is_running, processes)):
         time.sleep(0.02)
+
+
+def is_running(process: int) -> bool:
+    """Is it there, and more than the entry of one that nobody has asked for?"""
+    try:
+        return Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()[0] not in "ZX"
+    except OSError:
+        return False
 
 
 def descendants(process: int) -> List[int]:
