@@ -168,9 +168,14 @@ def read_again(environment: Environment) -> Environment:
 
 
 def is_own(distribution: InstalledDistribution, environment: Environment) -> bool:
-    """Does the distribution lie in the prefix that is changed? One of the system stays, hidden by the user's own."""
-    prefix = Path(os.path.realpath(environment.interpreter.prefix))
-    return prefix in Path(os.path.realpath(distribution.location)).parents
+    """Does the distribution lie where this scheme installs? One of the system stays, hidden by the user's own.
+
+    The prefix alone does not tell: Debian's packages lie in /usr/lib/python3, and pip's go to /usr/local.
+    """
+    scheme = environment.interpreter.scheme
+    sites = {Path(os.path.realpath(site)) for site in (scheme.purelib, scheme.platlib)}
+    location = Path(os.path.realpath(distribution.location))
+    return bool(sites & {location, *location.parents})
 
 
 @contextmanager

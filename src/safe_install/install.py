@@ -10,7 +10,7 @@ import contextlib
 import os
 import tempfile
 from pathlib import Path
-from typing import Sequence
+from typing import List, Sequence
 
 from safe_install.breakage import find_breakage
 from safe_install.delivery import Delivery, coming_torch
@@ -28,7 +28,7 @@ from safe_install.guard import (
     user_environment,
 )
 from safe_install.health.report import check_cuda_required
-from safe_install.models import Environment, Finding, InstallResult, Outcome, Plan, Severity
+from safe_install.models import Environment, Finding, InstalledDistribution, InstallResult, Outcome, Plan, Severity
 from safe_install.planner import Planner
 from safe_install.ports import Timings, World
 from safe_install.resolve.plan import kept_names
@@ -68,6 +68,7 @@ def install(request: InstallRequest, world: World) -> InstallResult:
         if request.own.require_cuda:
             _require_cuda_before(before)
         delivery = Delivery(planner, plan, work)
+        swap.check_place(prefix, environment.interpreter.scheme, _replaced(plan, environment))
         delivery.fetch()
         return _apply(delivery, before, timings, broken)
 
@@ -96,11 +97,7 @@ def _require_cuda_before(before: Before) -> None:
 def _apply(delivery: Delivery, before: Before, timings: Timings, broken: Sequence[Finding]) -> InstallResult:
     """Stage, swap, verify, commit or roll back."""
     plan, environment, world = delivery.plan, delivery.environment, delivery.world
-    replaced = [
-        environment.installed[step.name]
-        for step in plan.steps
-        if step.name in environment.installed and is_own(environment.installed[step.name], environment)
-    ]
+    replaced = _replaced(plan, environment)
     kept = kept_names(plan, environment)
     with swap.begin(
         environment.interpreter.prefix, command=world.command, scheme=environment.interpreter.scheme
@@ -137,6 +134,11 @@ def _apply(delivery: Delivery, before: Before, timings: Timings, broken: Sequenc
         transaction.id if kept_change else None,
         timings.total(),
     )
+
+
+def _replaced(plan: Plan, environment: Environment) -> List[InstalledDistribution]:
+    found = [environment.installed[step.name] for step in plan.steps if step.name in environment.installed]
+    return [distribution for distribution in found if is_own(distribution, environment)]
 
 
 def refuse_errors(findings: Sequence[Finding], plan: Plan) -> None:

@@ -19,6 +19,7 @@ from safe_install.errors import Refused
 from safe_install.transaction import recover as recovery
 from safe_install.transaction.journal import Journal, make_document, make_reverse, parse_document
 from safe_install.transaction.lock import open_state_directory
+from safe_install.transaction.ownership import has_recorded_content, read_hashes
 from safe_install.transaction.swap import Transaction, make_facts, make_id, read_removed_directory
 
 
@@ -127,9 +128,17 @@ def _check_unchanged(prefix: Path, reverse: Journal, entry: HistoryEntry, entrie
     except recovery.JournalInvalid as error:
         raise Refused(f"transaction {entry.id} cannot be undone: {error}", hint="Undo another one.") from error
     later = [item.id for item in entries if item.id > entry.id and item.undone_by is None]
+    lost = _find_lost(prefix, reverse)
+    if lost:
+        listed = "\n  ".join(lost[:10])
+        raise Refused(
+            f"transaction {entry.id} cannot be undone: what it replaced is no longer kept (removed by hand?); these "
+            f"are gone:\n  {listed}",
+            hint=_name_versions(entry),
+        )
     if wrong:
         listed = "\n  ".join(wrong[:10])
-        hint = "Install the versions that you want with safe-install instead."
+        hint = _name_versions(entry)
         if later:
             hint = f"Undo the later transactions first, newest first: {', '.join(later)}."
         raise Refused(
@@ -141,25 +150,51 @@ def _check_unchanged(prefix: Path, reverse: Journal, entry: HistoryEntry, entrie
     if added:
         listed = "\n  ".join(added[:10])
         raise Refused(
-            f"transaction {entry.id} cannot be undone: these files were written since and would go with it:"
+            f"transaction {entry.id} cannot be undone: these files were added or edited since and would go with it:"
             f"\n  {listed}",
-            hint="Move them to a place outside of the packages, then run the command again.",
+            hint="Move them to a place outside of the packages (of an edited file: a copy, then put the old content "
+            f"back), and run the command again. {_name_versions(entry)}",
         )
+
+
+def _find_lost(prefix: Path, reverse: Journal) -> List[str]:
+    """What the undo would bring back, and which is not there."""
+    state = _find_state(prefix)
+    slots = [move.slot for move in reverse.ins] + [pair.slot for pair in reverse.exchanges]
+    return [str(state / slot) for slot in slots if not os.path.lexists(state / slot)]
+
+
+def _name_versions(entry: HistoryEntry) -> str:
+    """The commands that lead to the same versions by another way."""
+    old = [f"{row['name']}=={row['from_version']}" for row in entry.summary.get("steps", ()) if row["from_version"]]
+    new = [str(row["name"]) for row in entry.summary.get("steps", ()) if not row["from_version"]]
+    commands = [f"safe-install install {' '.join(old)}"] if old else []
+    commands += [f"safe-install uninstall {' '.join(new)}"] if new else []
+    return f"The versions from before, without undo: {'; '.join(commands)}." if commands else "Undo another one."
 
 
 def _find_later_files(prefix: Path, reverse: Journal, entry: HistoryEntry) -> Iterator[str]:
     """Files that somebody wrote into a directory that would move away as a whole; bytecode does not count."""
     committed = float(entry.summary.get("committed", entry.created))
     moved = [(x.target, x.old) for x in reverse.exchanges] + [(x.target, x.old) for x in reverse.outs]
-    for target, identity in moved:
-        if identity.kind != "d":
-            continue
-        for folder, _, files in os.walk(str(prefix / target)):
-            for name in files:
-                path = os.path.join(folder, name)
-                # The time of the last change of name or content: a copy that keeps its mtime shows too.
-                if not recovery.is_bytecode(path) and os.lstat(path).st_ctime > committed:
-                    yield path
+    directories = [str(prefix / target) for target, identity in moved if identity.kind == "d"]
+    suspects = [path for directory in directories for path in _find_touched_since(directory, committed)]
+    if not suspects:
+        return
+    # Another environment that shares the file by a hard link, `chown -R`, a backup: they touch it, and it is the same.
+    recorded = read_hashes(path for path in directories if path.endswith(".dist-info"))
+    for path in suspects:
+        if not has_recorded_content(path, recorded):
+            yield path
+
+
+def _find_touched_since(directory: str, moment: float) -> Iterator[str]:
+    for folder, _, files in os.walk(directory):
+        for name in files:
+            path = os.path.join(folder, name)
+            # The time of the last change of name or content: a copy that keeps its mtime shows too.
+            if not recovery.is_bytecode(path) and os.lstat(path).st_ctime > moment:
+                yield path
 
 
 def measure(prefix: Path, transaction_id: str) -> int:

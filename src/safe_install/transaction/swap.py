@@ -54,7 +54,7 @@ from safe_install.transaction.moves import (
     make_plan_without_exchange,
     plan_moves,
 )
-from safe_install.transaction.ownership import Ownership, Resolver, find_old_files, is_conda_owned
+from safe_install.transaction.ownership import Ownership, Resolver, find_conda_package, find_old_files, find_refusal
 from safe_install.transaction.tree import DiskTree, fingerprint, read_staged
 
 __all__ = [
@@ -149,7 +149,7 @@ def begin(prefix: Path, *, command: Sequence[str], scheme: Scheme) -> Transactio
     """
     state = open_state_directory(prefix)
     areas = make_areas(state.parent, scheme)
-    _check_directories(areas, state)
+    check_place(prefix, scheme)
     # The C library is loaded now: nothing new is imported while the environment is half changed.
     recovery.libc()
     journal = Journal(id=make_id(), command=tuple(command), created=time.time(), facts=make_facts())
@@ -177,8 +177,14 @@ def make_areas(prefix: Path, scheme: Scheme) -> Areas:
     )
 
 
-def _check_directories(areas: Areas, state: Path) -> None:
-    device = os.stat(state).st_dev
+def check_place(prefix: Path, scheme: Scheme, remove: Sequence[InstalledDistribution] = ()) -> None:
+    """Could a change of this environment that replaces `remove` be made at all? Errors: Refused.
+
+    What can be known before anything is fetched: which directories, on which file systems, writable by whom; which
+    distributions are conda's, or have no RECORD.
+    """
+    areas = make_areas(prefix, scheme)
+    device = os.stat(areas.prefix).st_dev
     for directory in (*areas.sites, areas.scripts):
         if not is_within(directory, areas.prefix):
             raise Refused(
@@ -188,16 +194,40 @@ def _check_directories(areas: Areas, state: Path) -> None:
         present = directory
         while not os.path.isdir(present):
             present = os.path.dirname(present)
-        if os.stat(present).st_dev != device:
-            raise Refused(
-                f"{present} is on another file system than {areas.prefix}: files cannot trade places between them",
-                hint="Use a virtual environment that lies on one file system.",
-            )
-        if not os.access(present, os.W_OK | os.X_OK):
-            raise Refused(
-                f"{present} cannot be written by this user",
-                hint="Run as the user that owns this environment, or use a virtual environment.",
-            )
+        _check_device(present, device, areas.prefix)
+        _check_writable(present)
+    _check_conda(remove, areas.prefix)
+    for distribution in remove:
+        refusal = find_refusal(distribution, areas)
+        if refusal is not None:
+            raise _make_refused(refusal)
+
+
+def _check_device(directory: str, device: int, prefix: str) -> None:
+    if os.stat(directory).st_dev != device:
+        raise Refused(
+            f"{directory} is on another file system than {prefix}: files cannot trade places between them",
+            hint="Use a virtual environment that lies on one file system.",
+        )
+
+
+def _check_writable(directory: str) -> None:
+    if os.access(directory, os.W_OK | os.X_OK):
+        return
+    if os.statvfs(directory).f_flag & os.ST_RDONLY:
+        raise Refused(
+            f"{directory} is on a file system that is mounted read-only",
+            hint="Mount it writable, or use an environment elsewhere: python -m venv.",
+        )
+    if os.geteuid() == 0:
+        raise Refused(
+            f"{directory} cannot be written, not even by root: it is immutable",
+            hint=f"Look at it: lsattr -d {directory}; chattr -i {directory} makes it writable.",
+        )
+    raise Refused(
+        f"{directory} cannot be written by this user",
+        hint="Run as the user that owns this environment, add --user, or use a virtual environment of your own.",
+    )
 
 
 class Transaction:
@@ -213,9 +243,14 @@ class Transaction:
         self._document: Dict[str, Any] = {}
         self._signals = HeldSignals()
         self._is_swapped = self._is_over = False
-        os.mkdir(self.directory, 0o700)
-        os.mkdir(self.stage, 0o700)
-        os.mkdir(self.directory / "stash", 0o700)
+        try:
+            for directory in (self.directory, self.stage, self.directory / "stash"):
+                os.mkdir(directory, 0o700)
+        except OSError as error:
+            raise Refused(
+                f"{error.filename} cannot be made: {error.strerror}",
+                hint=f"Mend the free space or the rights there: df {state}; ls -ld {state}",
+            ) from error
 
     @property
     def pending_signal(self) -> Optional[int]:
@@ -229,7 +264,6 @@ class Transaction:
         *,
         remove: Sequence[InstalledDistribution],
         keep: Sequence[InstalledDistribution],
-        allow_conda: bool = False,
     ) -> MovePlan:
         """Plan the change: `remove` goes, what lies in the stage comes, `keep` stays whole.
 
@@ -238,7 +272,7 @@ class Transaction:
         if self._areas is None:
             raise Refused(f"transaction {self.id} has its plan already", hint="Begin another one.")
         areas, resolver = self._areas, Resolver()
-        _check_conda(remove, allow_conda=allow_conda)
+        _check_conda(remove, areas.prefix)
         ownership = Ownership(keep, areas, resolver)
         old = find_old_files(remove, areas, ownership, resolver)
         if isinstance(old, MoveRefusal):
@@ -348,18 +382,16 @@ class Transaction:
                 hint="Something else installs into it; run the command again when that has ended.",
             )
         checked: Set[str] = set()
+        prefix, device = str(self._state.parent), os.stat(self._state).st_dev
         for target, old in _find_touched(self._journal):
-            path = str(self._state.parent / target)
+            path = os.path.join(prefix, target)
             # A directory that changes its parent is written to itself: its ".." changes.
             for directory in (os.path.dirname(path), *([path] if old.kind == "d" else [])):
                 if directory in checked or not os.path.isdir(directory):
                     continue
                 checked.add(directory)
-                if not os.access(directory, os.W_OK | os.X_OK):
-                    raise Refused(
-                        f"{directory} cannot be written by this user",
-                        hint="Run as the user that owns this environment.",
-                    )
+                _check_device(directory, device, prefix)
+                _check_writable(directory)
 
     def _write_journal(self) -> None:
         script = pkgutil.get_data(__package__, "recover.py") or b""
@@ -490,12 +522,16 @@ def _read_umask() -> int:
     return mask
 
 
-def _check_conda(remove: Sequence[InstalledDistribution], *, allow_conda: bool) -> None:
-    owned = [str(item.name) for item in remove if is_conda_owned(item)]
-    if owned and not allow_conda:
+def _check_conda(remove: Sequence[InstalledDistribution], prefix: str) -> None:
+    packages = {str(item.name): find_conda_package(item, prefix) for item in remove}
+    owned = {name: package for name, package in packages.items() if package is not None}
+    if owned:
+        wanted = " ".join(owned)
         raise Refused(
             f"conda installed {', '.join(owned)}: replaced by pip, conda would keep naming the old version",
-            hint=f"Remove it with conda first: conda remove --force {' '.join(owned)}",
+            hint=f"Change it with conda, or take it out of conda's hands first: "
+            f"conda remove --force --prefix {prefix} {' '.join(dict.fromkeys(owned.values()))}; "
+            f"then safe-install install {wanted}.",
         )
 
 
