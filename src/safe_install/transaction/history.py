@@ -167,7 +167,7 @@ def _find_lost(prefix: Path, reverse: Journal) -> List[str]:
 def _name_versions(entry: HistoryEntry) -> str:
     """The commands that lead to the same versions by another way."""
     old = [f"{row['name']}=={row['from_version']}" for row in entry.summary.get("steps", ()) if row["from_version"]]
-    new = [str(row["name"]) for row in entry.summary.get("steps", ()) if not row["from_version"]]
+    new = [str(row["name"]) for row in entry.summary.get("steps", ()) if row["version"] and not row["from_version"]]
     commands = [f"safe-install install {' '.join(old)}"] if old else []
     commands += [f"safe-install uninstall {' '.join(new)}"] if new else []
     return f"The versions from before, without undo: {'; '.join(commands)}." if commands else "Undo another one."

@@ -43,11 +43,16 @@ class Resolver:
 
 def read_record(distribution: InstalledDistribution) -> Optional[str]:
     """The text of RECORD, None when there is none."""
+    return read_record_at(str(distribution.metadata_path))
+
+
+def read_record_at(folder: str) -> Optional[str]:
+    """The text of the RECORD in a dist-info folder, None when there is none."""
     try:
-        content = (distribution.metadata_path / "RECORD").read_bytes()
+        with open(os.path.join(folder, "RECORD"), "rb") as file:
+            return file.read().decode("utf-8", "surrogateescape")
     except (FileNotFoundError, NotADirectoryError):
         return None
-    return content.decode("utf-8", "surrogateescape")
 
 
 def parse_record(lines: Iterable[str]) -> Iterator[Tuple[str, bool]]:
@@ -68,12 +73,7 @@ def read_hashes(metadata_folders: Iterable[str]) -> Dict[str, str]:
     """Real path -> hash of every row that has one, of the RECORDs in these folders."""
     resolver, found = Resolver(), {}
     for folder in metadata_folders:
-        try:
-            with open(os.path.join(folder, "RECORD"), encoding="utf-8", errors="surrogateescape", newline="") as file:
-                rows = list(parse_hashes(file.read().splitlines()))
-        except OSError:
-            continue
-        for row, written, _ in rows:
+        for row, written, _ in parse_hashes((read_record_at(folder) or "").splitlines()):
             path = resolver.resolve(os.path.dirname(folder), row)
             if path is not None and written:
                 found[path] = written

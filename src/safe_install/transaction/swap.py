@@ -27,7 +27,7 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Callable, Dict, Iterator, List, Mapping, Optional, Sequence, Set, Tuple, Type
+from typing import AbstractSet, Any, Callable, Dict, Iterator, List, Mapping, Optional, Sequence, Set, Tuple, Type
 
 from safe_install.errors import Refused, RollBackFailed
 from safe_install.models import InstalledDistribution, Scheme
@@ -55,6 +55,7 @@ from safe_install.transaction.moves import (
     plan_moves,
 )
 from safe_install.transaction.ownership import Ownership, Resolver, find_conda_package, find_old_files, find_refusal
+from safe_install.transaction.room import find_shortage, read_room
 from safe_install.transaction.tree import DiskTree, fingerprint, read_staged
 
 __all__ = [
@@ -68,6 +69,7 @@ __all__ = [
     "recover",
 ]
 
+_ROOM_MARGIN = 16 * 2**20  # bytes: the journal, directories
 # The kernel or the file system cannot do this kind of rename; a smaller kind may work.
 _OTHER_RENAME = frozenset({errno.EXDEV, errno.EINVAL, errno.ENOSYS, errno.EOPNOTSUPP})
 
@@ -277,6 +279,16 @@ class Transaction:
         old = find_old_files(remove, areas, ownership, resolver)
         if isinstance(old, MoveRefusal):
             raise _make_refused(old)
+        return self._plan(old, ownership, areas)
+
+    def plan_paths(self, old: AbstractSet[str], *, keep: Sequence[InstalledDistribution]) -> MovePlan:
+        """As `plan`, for files that no RECORD names: real paths; what `keep` owns stays."""
+        if self._areas is None:
+            raise Refused(f"transaction {self.id} has its plan already", hint="Begin another one.")
+        ownership = Ownership(keep, self._areas, Resolver())
+        return self._plan({path for path in old if ownership.find_owner(path) is None}, ownership, self._areas)
+
+    def _plan(self, old: AbstractSet[str], ownership: Ownership, areas: Areas) -> MovePlan:
         tree, staged = DiskTree(ownership), read_staged(self.stage)
 
         def plan_at(level: Level) -> MovePlan:
@@ -346,6 +358,7 @@ class Transaction:
                     raise
                 # A lower layer of overlayfs (an image build): its directories cannot be renamed, files can.
                 self._journal = self._replan(Level.FILE)
+                self._check_room()
                 self._try_swap()
         except (OSError, recovery.JournalInvalid) as error:
             self._signals.release()
@@ -361,6 +374,17 @@ class Transaction:
     def swap_again(self) -> None:
         """Put the change in once more after a roll back: its stage is as it was."""
         self.swap()
+
+    def _check_room(self) -> None:
+        """Renaming a file of a lower layer copies it up."""
+        files = [gone.old for gone in self._journal.outs] + [pair.old for pair in self._journal.exchanges]
+        room = read_room(self._state)
+        shortage = find_shortage(room, size=sum(file.size for file in files) + _ROOM_MARGIN, files=len(files))
+        if shortage is not None:
+            raise Refused(
+                f"{shortage}: here a file that is moved is copied (overlayfs)",
+                hint="Make room there. In an image build: remove and install in the same RUN step.",
+            )
 
     def _try_swap(self) -> None:
         self._journal = dataclasses.replace(self._journal, times=self._read_times())
