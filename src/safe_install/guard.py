@@ -154,9 +154,22 @@ def user_environment(environment: Environment) -> Environment:
             "Can not perform a '--user' install. User site-packages are not visible in this virtualenv.",
             hint="Leave --user out: a virtual environment is yours already.",
         )
-    interpreter.user_base.mkdir(parents=True, exist_ok=True)
     changed = dataclasses.replace(interpreter, prefix=interpreter.user_base, scheme=interpreter.user_scheme)
     return dataclasses.replace(environment, interpreter=changed)
+
+
+def defaults_to_user_site(environment: Environment) -> bool:
+    """pip's rule: where site-packages cannot be written and there is a user site, that is meant."""
+    interpreter = environment.interpreter
+    if interpreter.is_virtual or interpreter.user_base is None or interpreter.user_scheme is None:
+        return False
+    return not all(_is_writable(site) for site in (interpreter.scheme.purelib, interpreter.scheme.platlib))
+
+
+def _is_writable(directory: Path) -> bool:
+    while not directory.is_dir():
+        directory = directory.parent
+    return os.access(directory, os.W_OK)
 
 
 def read_again(environment: Environment) -> Environment:

@@ -7,6 +7,7 @@ the static check of what is staged, swap, health after, commit or roll back.
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import os
 import tempfile
 from pathlib import Path
@@ -19,6 +20,7 @@ from safe_install.guard import (
     Before,
     at,
     carry_out,
+    defaults_to_user_site,
     is_own,
     let_old_ones_go,
     probe_environment,
@@ -45,6 +47,8 @@ def install(request: InstallRequest, world: World) -> InstallResult:
     with timings.stage("probe", world.reporter):
         environment = probe_environment(request.own, world)
     refuse_externally_managed(environment, break_system_packages=request.break_system_packages)
+    if request.place is None and defaults_to_user_site(environment):
+        request = dataclasses.replace(request, place="user")
     if request.place == "user":
         environment = user_environment(environment)
     prefix = environment.interpreter.prefix

@@ -48,7 +48,12 @@ class Pruned:
 def read_history(prefix: Path) -> Tuple[HistoryEntry, ...]:
     """All committed transactions, newest first. Changes nothing, takes no lock."""
     state = _find_state(prefix)
-    names = [name for name, what in recovery.list_transactions(str(prefix)) if what == "committed"]
+    try:
+        names = [name for name, what in recovery.list_transactions(str(prefix)) if what == "committed"]
+    except PermissionError as error:
+        raise Refused(
+            f"{state} cannot be read: {error.strerror}", hint="Run as the user that owns this environment."
+        ) from error
     entries = [_read_entry(state / name) for name in names]
     undone: Dict[str, str] = {}
     for entry in entries:

@@ -28,13 +28,14 @@ def open_state_directory(prefix: Path) -> Path:
     """Make `<prefix>/.safe-install` (0700) if needed and return it; refuse one that is not ours alone."""
     state = Path(os.path.realpath(str(prefix))) / recovery.STATE_DIRECTORY
     try:
-        os.mkdir(state, 0o700)
+        os.makedirs(state, 0o700)  # a user base may not be there yet
     except FileExistsError:
         pass
     except OSError as error:
         raise Refused(
-            f"{state.parent} cannot be written: {error.strerror}",
-            hint="Run as the user that owns this environment, or choose another one with --python.",
+            f"{state} cannot be made: {error.strerror}",
+            hint="Run as the user that owns this environment, or choose another one with --python (your own user "
+            "site: --user).",
         ) from error
     status = os.lstat(state)
     if not stat.S_ISDIR(status.st_mode):
@@ -42,7 +43,7 @@ def open_state_directory(prefix: Path) -> Path:
     if status.st_uid != os.geteuid():
         raise Refused(
             f"{state} belongs to another user (uid {status.st_uid})",
-            hint="Run as the user that owns this environment.",
+            hint="Run as the user that owns this environment (for your own user site: --user).",
         )
     if stat.S_IMODE(status.st_mode) != 0o700:
         os.chmod(state, 0o700)
