@@ -236,12 +236,13 @@ class Transaction:
     """One change of one environment. As a context manager it undoes what was not committed."""
 
     def __init__(self, state: Path, journal: Journal, areas: Optional[Areas]) -> None:
+        """Without `areas` the journal has its rows already: they take something back."""
         self.id = journal.id
         self.directory = state / f"txn-{journal.id}"
         self.stage = self.directory / "stage"  # pip install --root
         self._state, self._journal, self._areas = state, journal, areas
         self._old: Set[str] = set()
-        self._replan: Optional[Callable[[Level], Journal]] = None
+        self._replan: Callable[[Level], Journal] = lambda level: spell_out(self._journal, state.parent)
         self._document: Dict[str, Any] = {}
         self._signals = HeldSignals()
         self._is_swapped = self._is_over = False
@@ -354,7 +355,7 @@ class Transaction:
             try:
                 self._try_swap()
             except OSError as error:
-                if self._replan is None or error.errno not in _OTHER_RENAME:
+                if error.errno not in _OTHER_RENAME:
                     raise
                 # A lower layer of overlayfs (an image build): its directories cannot be renamed, files can.
                 self._journal = self._replan(Level.FILE)
@@ -520,6 +521,53 @@ def read_removed_directory(prefix: str, target: str) -> RemovedDirectory:
     """A directory that will be removed, with its mode and owners."""
     status = os.lstat(os.path.join(prefix, target))
     return RemovedDirectory(target, status.st_mode & 0o7777, status.st_uid, status.st_gid)
+
+
+def spell_out(journal: Journal, prefix: Path) -> Journal:
+    """The same change with a row for each file, for where directories cannot be renamed; no two names trade places."""
+    state, root = str(prefix / recovery.STATE_DIRECTORY), str(prefix)
+    leaving = [pair.target for pair in journal.exchanges] + [gone.target for gone in journal.outs]
+    coming = [(pair.slot, pair.target) for pair in journal.exchanges] + [(new.slot, new.target) for new in journal.ins]
+    outs, emptied = [], []
+    for target in leaving:
+        files, folders = _read_below(os.path.join(root, target))
+        outs += [os.path.normpath(os.path.join(target, file)) for file in files]
+        emptied += [os.path.normpath(os.path.join(target, folder)) for folder in reversed(folders)]
+    ins, made = [], []
+    for slot, target in coming:
+        files, folders = _read_below(os.path.join(state, slot))
+        pairs = [
+            (os.path.normpath(os.path.join(slot, name)), os.path.normpath(os.path.join(target, name))) for name in files
+        ]
+        ins += [In(one, other, read_identity(os.path.join(state, one), inode=False)) for one, other in pairs]
+        for folder in folders:
+            mode = os.lstat(os.path.join(state, slot, folder)).st_mode & 0o7777
+            made.append(MadeDirectory(os.path.normpath(os.path.join(target, folder)), mode))
+    again = {directory.target for directory in made} & set(emptied)
+    removed = [read_removed_directory(root, folder) for folder in emptied if folder not in again]
+    return dataclasses.replace(
+        journal,
+        exchanges=(),
+        outs=tuple(
+            Out(target, f"txn-{journal.id}/stash/{number}", read_identity(os.path.join(root, target), inode=False))
+            for number, target in enumerate(outs)
+        ),
+        rmdirs=(*removed, *journal.rmdirs),
+        mkdirs=(*journal.mkdirs, *(directory for directory in made if directory.target not in again)),
+        ins=tuple(ins),
+    )
+
+
+def _read_below(path: str) -> Tuple[List[str], List[str]]:
+    """Files and directories, relative, parents first; of a file it is "." itself."""
+    if os.path.islink(path) or not os.path.isdir(path):
+        return ["."], []
+    files, folders = [], []
+    for folder, names, found in os.walk(path):
+        folders.append(os.path.relpath(folder, path))
+        links = [name for name in names if os.path.islink(os.path.join(folder, name))]
+        files += [os.path.relpath(os.path.join(folder, name), path) for name in [*found, *links]]
+    return files, folders
 
 
 def _find_touched(journal: Journal) -> Iterator[Tuple[str, Identity]]:
