@@ -66,7 +66,7 @@ class Verdict:
 
 def is_name_aside(aside: str, name: str) -> bool:
     """Can pip have made the name `aside` of the name `name`?"""
-    if not aside.startswith("~"):
+    if not aside.startswith("~") or aside == name:
         return False
     if len(aside) == len(name):
         ends = range(1, len(name))
