@@ -74,7 +74,10 @@ def undo(
     with swap.lock_environment(prefix):
         if swap.recover(prefix):
             environment = _probe(world, python, user=user)
-        with history.begin_undo(prefix, transaction_id, command=world.command) as transaction:
+        owners = swap.make_ownership(environment.installed.values(), prefix, environment.interpreter.scheme)
+        with history.begin_undo(
+            prefix, transaction_id, command=world.command, find_owner=owners.find_owner
+        ) as transaction:
             entry = _undone_entry(prefix, transaction_id)
             plan = Plan(steps=_reverse_steps(entry.summary))
             before = Before(environment)

@@ -13,14 +13,18 @@ import stat
 import time
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Dict, Iterator, List, Mapping, Optional, Sequence, Tuple
+from typing import Any, Callable, Dict, Iterator, List, Mapping, Optional, Sequence, Set, Tuple
+
+from packaging.utils import canonicalize_name
 
 from safe_install.errors import Refused
 from safe_install.transaction import recover as recovery
 from safe_install.transaction.journal import Journal, make_document, make_reverse, parse_document
 from safe_install.transaction.lock import open_state_directory
 from safe_install.transaction.ownership import has_recorded_content, read_hashes
-from safe_install.transaction.swap import Transaction, make_facts, make_id, read_removed_directory
+from safe_install.transaction.swap import Transaction, make_facts, make_id, read_removed_directory, spell_out
+
+FindOwner = Callable[[str], Optional[str]]  # a path -> the distribution whose RECORD lists it
 
 
 @dataclass(frozen=True)
@@ -85,11 +89,16 @@ def _read_journal(directory: Path) -> Journal:
 
 
 def begin_undo(
-    prefix: Path, transaction_id: Optional[str] = None, *, command: Sequence[str] = ("undo",)
+    prefix: Path,
+    transaction_id: Optional[str] = None,
+    *,
+    command: Sequence[str] = ("undo",),
+    find_owner: FindOwner = lambda path: None,
 ) -> Transaction:
     """Open the transaction that takes back `transaction_id`: by default the newest not undone, and no undo.
 
     It has its plan already: the caller, who holds the lock, swaps, verifies, and commits or rolls back.
+    What another distribution, as `find_owner` knows them, has put into one of its folders since stays there.
     Raises Refused when there is none, when later changes stand on it, or when the files were changed since.
     """
     entries = read_history(prefix)
@@ -99,8 +108,10 @@ def begin_undo(
     document = recovery.read_journal(str(directory / recovery.COMMITTED))
     journal = parse_document(document)
     reverse = make_reverse(journal, transaction_id=make_id(), command=tuple(command), created=time.time())
-    _check_unchanged(state.parent, reverse, entry, entries)
+    stay = _check_unchanged(state.parent, reverse, entry, entries, find_owner)
     recovery.libc()
+    if stay:
+        reverse = spell_out(reverse, state.parent, stay)
     rmdirs = tuple(read_removed_directory(str(state.parent), gone.target) for gone in reverse.rmdirs)
     return Transaction(state, dataclasses.replace(reverse, rmdirs=rmdirs, facts=make_facts()), None)
 
@@ -127,7 +138,10 @@ def _select_entry(entries: Sequence[HistoryEntry], transaction_id: Optional[str]
     return entry
 
 
-def _check_unchanged(prefix: Path, reverse: Journal, entry: HistoryEntry, entries: Sequence[HistoryEntry]) -> None:
+def _check_unchanged(
+    prefix: Path, reverse: Journal, entry: HistoryEntry, entries: Sequence[HistoryEntry], find_owner: FindOwner
+) -> Set[str]:
+    """The files of other distributions in folders that would leave. Errors: Refused."""
     try:
         wrong = recovery.Undo(str(prefix), make_document(reverse)).find_missing_before()
     except recovery.JournalInvalid as error:
@@ -151,7 +165,9 @@ def _check_unchanged(prefix: Path, reverse: Journal, entry: HistoryEntry, entrie
             f"transaction or by another installer:\n  {listed}",
             hint=hint,
         )
-    added = list(_find_later_files(prefix, reverse, entry))
+    later_files = {path: find_owner(path) for path in _find_later_files(prefix, reverse, entry)}
+    own = {str(canonicalize_name(row["name"])) for row in entry.summary.get("steps", ())}
+    added = [path for path, owner in later_files.items() if owner is None or owner in own]
     if added:
         listed = "\n  ".join(added[:10])
         raise Refused(
@@ -160,6 +176,7 @@ def _check_unchanged(prefix: Path, reverse: Journal, entry: HistoryEntry, entrie
             hint="Move them to a place outside of the packages (of an edited file: a copy, then put the old content "
             f"back), and run the command again. {_name_versions(entry)}",
         )
+    return set(later_files)
 
 
 def _find_lost(prefix: Path, reverse: Journal) -> List[str]:

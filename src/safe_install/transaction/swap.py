@@ -27,7 +27,21 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
-from typing import AbstractSet, Any, Callable, Dict, Iterator, List, Mapping, Optional, Sequence, Set, Tuple, Type
+from typing import (
+    AbstractSet,
+    Any,
+    Callable,
+    Dict,
+    Iterable,
+    Iterator,
+    List,
+    Mapping,
+    Optional,
+    Sequence,
+    Set,
+    Tuple,
+    Type,
+)
 
 from safe_install.errors import Refused, RollBackFailed
 from safe_install.models import InstalledDistribution, Scheme
@@ -177,6 +191,11 @@ def make_areas(prefix: Path, scheme: Scheme) -> Areas:
         scripts=os.path.realpath(str(scheme.scripts)),
         others=(os.path.realpath(str(scheme.include)), os.path.realpath(str(scheme.data))),
     )
+
+
+def make_ownership(installed: Iterable[InstalledDistribution], prefix: Path, scheme: Scheme) -> Ownership:
+    """Whose is a file, among these distributions?"""
+    return Ownership(tuple(installed), make_areas(prefix, scheme), Resolver())
 
 
 def check_place(prefix: Path, scheme: Scheme, remove: Sequence[InstalledDistribution] = ()) -> None:
@@ -523,16 +542,22 @@ def read_removed_directory(prefix: str, target: str) -> RemovedDirectory:
     return RemovedDirectory(target, status.st_mode & 0o7777, status.st_uid, status.st_gid)
 
 
-def spell_out(journal: Journal, prefix: Path) -> Journal:
-    """The same change with a row for each file, for where directories cannot be renamed; no two names trade places."""
+def spell_out(journal: Journal, prefix: Path, stay: AbstractSet[str] = frozenset()) -> Journal:
+    """The same change with a row for each file, for where directories cannot be renamed; no two names trade places.
+
+    The files `stay` (absolute) are in directories that would leave, and keep their place.
+    """
     state, root = str(prefix / recovery.STATE_DIRECTORY), str(prefix)
     leaving = [pair.target for pair in journal.exchanges] + [gone.target for gone in journal.outs]
     coming = [(pair.slot, pair.target) for pair in journal.exchanges] + [(new.slot, new.target) for new in journal.ins]
+    staying = {os.path.relpath(path, root) for path in stay}
+    kept = {folder for path in staying for folder in _find_parents(path)}
     outs, emptied = [], []
     for target in leaving:
         files, folders = _read_below(os.path.join(root, target))
         outs += [os.path.normpath(os.path.join(target, file)) for file in files]
         emptied += [os.path.normpath(os.path.join(target, folder)) for folder in reversed(folders)]
+    outs = [path for path in outs if path not in staying]
     ins, made = [], []
     for slot, target in coming:
         files, folders = _read_below(os.path.join(state, slot))
@@ -543,7 +568,7 @@ def spell_out(journal: Journal, prefix: Path) -> Journal:
         for folder in folders:
             mode = os.lstat(os.path.join(state, slot, folder)).st_mode & 0o7777
             made.append(MadeDirectory(os.path.normpath(os.path.join(target, folder)), mode))
-    again = {directory.target for directory in made} & set(emptied)
+    again = ({directory.target for directory in made} & set(emptied)) | kept
     removed = [read_removed_directory(root, folder) for folder in emptied if folder not in again]
     return dataclasses.replace(
         journal,
@@ -552,10 +577,16 @@ def spell_out(journal: Journal, prefix: Path) -> Journal:
             Out(target, f"txn-{journal.id}/stash/{number}", read_identity(os.path.join(root, target), inode=False))
             for number, target in enumerate(outs)
         ),
-        rmdirs=(*removed, *journal.rmdirs),
+        rmdirs=(*removed, *(gone for gone in journal.rmdirs if gone.target not in kept)),
         mkdirs=(*journal.mkdirs, *(directory for directory in made if directory.target not in again)),
         ins=tuple(ins),
     )
+
+
+def _find_parents(path: str) -> Iterator[str]:
+    while "/" in path:
+        path = os.path.dirname(path)
+        yield path
 
 
 def _read_below(path: str) -> Tuple[List[str], List[str]]:
