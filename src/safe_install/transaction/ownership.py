@@ -12,6 +12,7 @@ import hashlib
 import json
 import os
 import re
+import stat
 from typing import Dict, Iterable, Iterator, List, Mapping, Optional, Sequence, Set, Tuple, Union
 
 from safe_install.models import InstalledDistribution
@@ -184,14 +185,17 @@ def find_refusal(distribution: InstalledDistribution, areas: Areas) -> Optional[
         return MoveRefusal(
             folder,
             f"has no RECORD: which files belong to {name} is not known",
-            f"Remove it with the tool that installed it ({distribution.installer or 'not recorded'}), "
-            "then run the command again.",
+            f"Remove it with the tool that installed it ({distribution.installer or 'not recorded'}; it may be "
+            f"pip uninstall {distribution.name}, conda or the system's packages), then run the command again.",
         )
     return None
 
 
 def _is_file(path: str) -> bool:
-    return os.path.lexists(path) and (os.path.islink(path) or not os.path.isdir(path))
+    try:
+        return not stat.S_ISDIR(os.lstat(path).st_mode)
+    except OSError:
+        return False
 
 
 def _walk_files(directory: str) -> Iterator[str]:
