@@ -47,7 +47,7 @@ def install(request: InstallRequest, world: World) -> InstallResult:
     with timings.stage("probe", world.reporter):
         environment = probe_environment(request.own, world)
     refuse_externally_managed(environment, break_system_packages=request.break_system_packages)
-    if request.place is None and defaults_to_user_site(environment):
+    if request.place is None and not request.refuses_user and defaults_to_user_site(environment):
         request = dataclasses.replace(request, place="user")
     if request.place == "user":
         environment = user_environment(environment)
@@ -63,7 +63,7 @@ def install(request: InstallRequest, world: World) -> InstallResult:
                 environment = read_again(environment)
         before = Before(environment)
         stack.callback(before.stop)
-        work = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="safe-install-")))
+        work = _make_work_folder(stack)
         planner = Planner(request, environment, before, world, timings, work)
         plan = planner.make_plan()
         broken = find_breakage(environment, plan, coming_torch(planner, plan), world.environ)
@@ -75,6 +75,16 @@ def install(request: InstallRequest, world: World) -> InstallResult:
         swap.check_place(prefix, environment.interpreter.scheme, _replaced(plan, environment))
         delivery.fetch()
         return _apply(delivery, before, timings, broken)
+
+
+def _make_work_folder(stack: contextlib.ExitStack) -> Path:
+    try:
+        return Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="safe-install-")))
+    except OSError as error:
+        raise Refused(
+            f"no folder for temporary files can be used: {error.strerror or error}",
+            hint="Name one with room: TMPDIR=/path/to/folder.",
+        ) from error
 
 
 def _unchanged(

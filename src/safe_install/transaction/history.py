@@ -206,7 +206,9 @@ def _find_later_files(prefix: Path, reverse: Journal, entry: HistoryEntry) -> It
     # Another environment that shares the file by a hard link, `chown -R`, a backup: they touch it, and it is the same.
     recorded = read_hashes(path for path in directories if path.endswith(".dist-info"))
     for path in suspects:
-        if not has_recorded_content(path, recorded):
+        # A RECORD has no hash of itself; it belongs to the identity of its folder, which was compared.
+        is_record = os.path.basename(path) == "RECORD" and os.path.dirname(path) in directories
+        if not is_record and not has_recorded_content(path, recorded):
             yield path
 
 

@@ -111,7 +111,7 @@ class _Reader:
         return [record for record in records if record.name in names]
 
     def _read_site(self, site: str) -> Iterator[_Record]:
-        for entry in sorted(os.listdir(site)):
+        for entry in sorted(os.listdir(site)) if os.path.isdir(site) else ():
             folder = os.path.join(site, entry)
             if not entry.endswith(".dist-info") or os.path.islink(folder):
                 continue

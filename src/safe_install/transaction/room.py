@@ -20,7 +20,8 @@ class Room:
 def read_room(folder: Path) -> Room:
     """The room on the file system of `folder`."""
     status = os.statvfs(folder)
-    return Room(str(folder), status.f_bavail * status.f_frsize, status.f_favail if status.f_files else None)
+    # "None left" is no count either: a transaction's own folders have just been made there.
+    return Room(str(folder), status.f_bavail * status.f_frsize, status.f_favail or None)
 
 
 def find_shortage(room: Room, *, size: int, files: int = 0) -> Optional[str]:

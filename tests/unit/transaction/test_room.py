@@ -35,7 +35,7 @@ def test_the_disk_is_asked(tmp_path: Path) -> None:
     room = read_room(tmp_path)
     assert room.folder == str(tmp_path)
     assert abs(room.size - status.f_bavail * status.f_frsize) < 2**30
-    assert (room.files is None) == (status.f_files == 0)
+    assert (room.files is None) == (status.f_favail == 0)
 
 
 def test_copies_of_a_lower_layer_are_counted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
