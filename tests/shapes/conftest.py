@@ -27,7 +27,7 @@ TOOL = [
     f"import sys; sys.path.insert(0, {SOURCE!r}); from safe_install.cli import main; sys.exit(main())",
 ]
 SCRIPT = "[console_scripts]\nalpha = alpha:main\n"
-MANY = 250  # files of the package `many`: enough for pip to be killed in the middle of them
+MANY = 500  # files of the package `many`: enough for pip to be killed in the middle of them
 
 
 # Imports like torch as long as alpha is older than 2: a replacement that has to be rolled back.

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import pytest
-
-from tests.shapes.conftest import need_python, need_uv, run
+from tests.shapes.conftest import need_python, need_uv, put, run
 
 
 def refuse_undo(place, *naming):
@@ -18,55 +16,49 @@ def refuse_undo(place, *naming):
     return refused.stderr
 
 
-@pytest.fixture
-def place(make_place):
-    """alpha 1.5 put in the place of 1.0 by us."""
-    found = make_place("alpha==1.0")
-    found.must("install", "-q", "alpha==1.5")
-    return found
-
-
 WITHOUT_UNDO = "safe-install install alpha==1.0"
 
 
-def test_pip_upgraded_it_then_removed_it(place):
+def test_another_installer_changed_the_same(make_place, tmp_path, wheels):
+    place = make_place()
+    put(place.site)
+    place.must("install", "-q", "alpha==1.5")
     place.must_pip("install", "-q", "alpha==2.0")
     refuse_undo(place, "alpha-1.5.dist-info", WITHOUT_UNDO)
     place.must_pip("uninstall", "-q", "-y", "alpha")
     refuse_undo(place, "alpha-1.5.dist-info", WITHOUT_UNDO)
     assert place.ask("import alpha").startswith("ModuleNotFoundError")
-    place.must("install", "-q", "alpha==1.0")  # what the hint says
-    assert place.ask("import alpha; print(alpha.version)") == "1.0"
-    place.must("undo")  # of that one, which nobody touched
+    sync_by_uv(place, tmp_path / "project", wheels)
+    assert place.ask("import alpha; print(alpha.version)") == "2.0"
+    refuse_undo(place, "alpha-1.5.dist-info", WITHOUT_UNDO)
+    place.must("uninstall", "-y", "alpha")  # we are not held up
+    place.must("undo")
+    assert place.ask("import alpha; print(alpha.version)") == "2.0"
 
 
-def test_uv_sync(place, tmp_path, wheels):
-    uv, project = need_uv(), tmp_path / "project"
+def sync_by_uv(place, project, wheels):
+    uv = need_uv()
     project.mkdir()
     (project / "pyproject.toml").write_text(
         '[project]\nname = "project"\nversion = "1"\nrequires-python = ">=3.8"\ndependencies = ["alpha==2.0"]\n'
     )
-    told = {**place.variables, "UV_CACHE_DIR": str(tmp_path / "cache"), "UV_PROJECT_ENVIRONMENT": str(place.prefix)}
+    told = {**place.variables, "UV_CACHE_DIR": str(project / "cache"), "UV_PROJECT_ENVIRONMENT": str(place.prefix)}
     words = ["sync", "-q", "--no-index", "--find-links", str(wheels), "--python", need_python()]
     run(uv, *words, env=told, cwd=str(project))
-    assert place.ask("import alpha; print(alpha.version)") == "2.0"
-    refuse_undo(place, "alpha-1.5.dist-info", WITHOUT_UNDO)
 
 
-def test_a_file_edited_in_place(place):
-    module = place.site / "alpha" / "__init__.py"
-    old = module.read_text()
-    module.write_text(old + "edited = True\n")
-    refuse_undo(place, str(module), "added or edited since")
-    module.write_text(old)
-    place.must("undo")
-    assert place.ask("import alpha; print(alpha.version)") == "1.0"
-
-
-def test_another_distribution_in_the_same_namespace(make_place):
+def test_a_shared_folder_and_what_others_do_in_it(make_place):
     place = make_place()
     before = place.tree()
     place.must("install", "-q", "space-one==1.0")
+    module, mine = place.site / "space" / "one" / "__init__.py", place.site / "space" / "mine.txt"
+    old = module.read_text()
+    module.write_text("edited")
+    refuse_undo(place, str(module), "added or edited since", "safe-install uninstall space-one")
+    module.write_text(old)
+    mine.write_text("mine")
+    refuse_undo(place, str(mine), "added or edited since")
+    mine.unlink()
     place.must_pip("install", "-q", "--no-compile", "space-two==1.0")
     place.must("undo")
     assert place.ask("import space.two; print('there')") == "there"
@@ -84,34 +76,21 @@ def newest_id(place):
     return place.document("history")["details"]["history"][0]["id"]
 
 
-def test_a_file_of_the_users_in_the_same_namespace(make_place):
-    place = make_place()
-    place.must("install", "-q", "space-one==1.0")
-    (place.site / "space" / "mine.txt").write_text("mine")
-    refuse_undo(place, "mine.txt", "safe-install uninstall space-one")
-
-
 # --- what is kept ----------------------------------------------------------------------------------
 
 
-def test_what_was_kept_is_gone(place):
-    entry = place.document("history")["details"]["history"][0]
-    assert entry["bytes"] > 0
-    (stage,) = (place.prefix / ".safe-install").glob("txn-*/stage")
-    for path in sorted(stage.rglob("alpha"), key=lambda path: len(path.parts)):
-        run("rm", "-rf", str(path))
-    told = refuse_undo(place, "no longer kept", WITHOUT_UNDO)
-    assert "changed since" not in told
-
-
-def test_the_newest_is_never_let_go_unasked(place):
+def test_what_is_kept_and_what_is_gone(make_place):
+    place = make_place()
+    put(place.site)
+    place.must("uninstall", "-y", "alpha")
     place.must("history", "--prune", "--keep", "1")
-    assert len(place.document("history")["details"]["history"]) == 1
+    (entry,) = place.document("history")["details"]["history"]  # the newest is never let go unasked
+    assert entry["bytes"] > 0
+    place.must("undo")
     place.must("uninstall", "-y", "alpha")
     pruned = place.must("history", "--prune", "--keep", "1").stdout
-    assert pruned.count("removed ") == 1
-    assert "MB" in pruned
-    (left,) = place.document("history")["details"]["history"]
-    assert left["steps"][0]["action"] == "remove"
-    place.must("undo")
-    assert place.ask("import alpha; print(alpha.version)") == "1.5"
+    assert (pruned.count("removed "), "MB" in pruned) == (2, True)  # a change and its undo share files
+    newest = max((place.prefix / ".safe-install").glob("txn-*"))
+    run("rm", "-r", str(newest / "stash"))
+    told = refuse_undo(place, "no longer kept", WITHOUT_UNDO)
+    assert "changed since" not in told

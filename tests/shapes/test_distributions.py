@@ -31,23 +31,17 @@ def delta(tmp_path):
     return folder
 
 
-@pytest.mark.parametrize("tool", ["pip", "uv"])
-def test_an_editable_install_is_replaced_and_comes_back(make_place, delta, tmp_path, tool):
+def test_an_editable_install_by_uv_is_replaced_and_comes_back(make_place, delta, tmp_path):
+    """One by pip is in tests/functional/test_drop_in.py."""
     place = make_place()
-    if tool == "pip":
-        place.must_pip("install", "-q", "--no-compile", "-e", str(delta))
-    else:
-        told = {**place.variables, "UV_CACHE_DIR": str(tmp_path / "cache")}
-        words = ["pip", "install", "-q", "--no-index", "--python", str(place.executable), "-e", str(delta)]
-        run(need_uv(), *words, env=told)
+    told = {**place.variables, "UV_CACHE_DIR": str(tmp_path / "cache")}
+    words = ["pip", "install", "-q", "--no-index", "--python", str(place.executable), "-e", str(delta)]
+    run(need_uv(), *words, env=told)
     before, source = place.tree(), sorted(path.name for path in delta.iterdir() if path.name != "__pycache__")
     place.must("install", "-q", "delta==5.0", PIP_FIND_LINKS=str(tmp_path / "more"))
     assert place.ask("import delta; print(delta.value)") == "wheel"
     place.must("undo")
     assert (place.tree(), place.ask("import delta; print(delta.value)")) == (before, "edited")
-    place.must("uninstall", "-y", "delta")
-    place.must("undo")
-    assert place.tree() == before
     assert sorted(path.name for path in delta.iterdir() if path.name != "__pycache__") == source
 
 

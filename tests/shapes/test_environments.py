@@ -1,4 +1,7 @@
-"""One cycle in every kind of environment: install, replace, roll back, uninstall, undo; exactly as before each time."""
+"""One cycle in every kind of environment: replace, uninstall, undo both; exactly as before each time.
+
+Rolling back, and being killed, is in test_mounts (overlayfs) and in tests/crash.
+"""
 
 from __future__ import annotations
 
@@ -38,9 +41,6 @@ def cycle(environment, *options, root=None):
     assert environment.ask("import alpha, alpha.only_15; print(alpha.version)") == "1.5"
     assert "only_10" in environment.ask("import alpha.only_10")
     middle = read(environment, root)
-    rolled_back = environment.safe_install("install", *options, "-q", "alpha==2.0")
-    assert rolled_back.returncode == 12, rolled_back.stderr  # torch does not import then
-    assert read(environment, root) == middle
     take_back(environment, *options, states=(middle, before), root=root)
 
 
@@ -159,7 +159,7 @@ def test_the_user_site_is_a_place_of_its_own(tmp_path, variables):
     assert environment.safe_install("history").stdout.startswith("No transactions")
 
 
-def test_another_user_changes_nothing_of_an_image(tmp_path, variables):
+def test_another_user_changes_nothing_of_an_image(tmp_path, variables, shared):
     nobody = other_user()
     folder = Path(run("mktemp", "-d", "/tmp/shape-XXXXXX").stdout.strip())
     try:
@@ -170,7 +170,9 @@ def test_another_user_changes_nothing_of_an_image(tmp_path, variables):
         environment.must("undo")
         home = folder / "home"
         home.mkdir()
-        os.chown(home, 65534, 65534)
+        if (shared / "shape-cache").is_dir():  # pip, unpacked and compiled
+            run("cp", "-a", str(shared / "shape-cache"), f"{home}/c")
+        run("chown", "-R", "65534:65534", str(home))
         theirs = {**environment.variables, "HOME": str(home), "TMPDIR": "/tmp", "SAFE_INSTALL_CACHE_DIR": f"{home}/c"}
         command = [*nobody, *TOOL]
         before = read_tree(environment.prefix)
@@ -178,7 +180,7 @@ def test_another_user_changes_nothing_of_an_image(tmp_path, variables):
         def say(*words, **more):
             return run_process([*command, *words], {**theirs, **more}, cwd="/")
 
-        for words in (["uninstall", "-y", "alpha"], ["undo"], ["recover"], ["history", "--prune"]):
+        for words in (["uninstall", "-y", "alpha"], ["undo"], ["history", "--prune"]):
             refused = say(*words)
             assert refused.returncode == 11, (words, refused.stderr)
             assert "belongs to another user" in refused.stderr, words
@@ -222,7 +224,6 @@ def test_debians_python(tmp_path, variables, wheels):
     assert lines == [
         "refused 1",
         "1.0 /usr/local",
-        "hidden 2.0 /usr/local",
         "left alone 0",
         "same",
         "the system's again",
@@ -242,8 +243,7 @@ count() { find /usr/local /usr/lib/python3/dist-packages -not -name '*.pyc' -not
 before=$(count)
 si install -q alpha==1.0 2>/dev/null || echo "refused $?"
 si install -q --break-system-packages alpha==1.0; ask "$where"
-si install -q --break-system-packages alpha==2.0; echo "hidden $(ask "$where")"
-si undo >/dev/null; si undo "$(si history | tail -1 | cut -d' ' -f1)" > /dev/null
+si undo >/dev/null
 si uninstall -y --break-system-packages alpha 2>"$SHAPE/told"; echo "left alone $?"
 grep -q "outside environment /usr" "$SHAPE/told"
 [ "$before" = "$(count)" ] && echo same
