@@ -13,14 +13,19 @@ def refuse_renames_of_directories(replace: object) -> None:
     rename, exchange = os.rename, recovery.exchange
 
     def rename_files(first: str, second: str) -> None:
-        if os.path.isdir(first) and "trash-" not in str(second):
+        if is_directory(first) and "trash-" not in str(second):
             raise OSError(errno.EXDEV, os.strerror(errno.EXDEV), first)
         rename(first, second)
 
     def exchange_files(first: str, second: str) -> None:
-        if os.path.isdir(first) or os.path.isdir(second):
+        if is_directory(first) or is_directory(second):
             raise OSError(errno.EXDEV, os.strerror(errno.EXDEV), first)
         exchange(first, second)
 
     replace(os, "rename", rename_files)  # type: ignore[operator]
     replace(recovery, "exchange", exchange_files)  # type: ignore[operator]
+
+
+def is_directory(path: str) -> bool:
+    """A link to a directory is none."""
+    return os.path.isdir(path) and not os.path.islink(path)

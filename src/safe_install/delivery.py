@@ -4,7 +4,6 @@ environment."""
 from __future__ import annotations
 
 import glob
-import shutil
 from pathlib import Path
 from typing import Dict, List, Mapping, Optional, Sequence, Set, Tuple
 
@@ -21,6 +20,7 @@ from safe_install.resolve import plan as planning
 from safe_install.resolve.plan import TORCH
 from safe_install.resolve.request import InstallRequest
 from safe_install.resolve.target import planned_torch
+from safe_install.transaction.room import find_shortage, read_room
 from safe_install.transaction.stage import StagedWheel, fill_stage, stage_editables
 from safe_install.wheels.abi import Verdict, torch_findings
 from safe_install.wheels.archive import Artifact, open_wheel
@@ -29,6 +29,7 @@ from safe_install.wheels.inspection import Inspector, check_objects, demangle, r
 
 SPACE_FACTOR = 1.4  # unpacked files and their bytecode
 SPACE_MARGIN = 64 * 2**20  # bytes: journal, RECORDs, what the file system itself needs
+FILES_MARGIN = 100
 LARGE_WHEEL = 64 * 2**20  # bytes; hashing torch's 9,000 members takes 2.5 s
 
 
@@ -101,15 +102,15 @@ class Delivery:
 
     def check_space(self) -> None:
         """Old and new files lie side by side until the end. Errors: Refused, before anything is written there."""
-        prefix = self.environment.interpreter.prefix
-        size = sum(artifact.unpacked_size for artifact in self._artifacts.values())
-        wanted = int(SPACE_FACTOR * size) + SPACE_MARGIN
-        free = shutil.disk_usage(str(prefix)).free
-        if free < wanted:
-            raise Refused(
-                f"{prefix} has {free // 2**20} MiB free and this needs about {wanted // 2**20} MiB",
-                hint="Make room, or let old changes go: safe-install history --prune --keep 1.",
-            )
+        artifacts = self._artifacts.values()
+        shortage = find_shortage(
+            read_room(self.environment.interpreter.prefix),
+            size=int(SPACE_FACTOR * sum(artifact.unpacked_size for artifact in artifacts)) + SPACE_MARGIN,
+            # A module and its bytecode; directories are few beside them.
+            files=2 * sum(len(artifact.files) for artifact in artifacts) + FILES_MARGIN,
+        )
+        if shortage is not None:
+            raise Refused(shortage, hint="Make room, or let old changes go: safe-install history --prune --keep 1.")
 
     def stage(self, stage: Path) -> None:
         """Unpack every wheel of the plan below `stage`."""

@@ -37,7 +37,7 @@ class SafeInstallError(Exception):
 def mend_of(error: OSError) -> str:
     """What a person can do about an error of the file system, as a hint."""
     if error.errno in (errno.EACCES, errno.EPERM):
-        return "Run as the user that owns this environment, or choose another one with --python."
+        return "Run as the user that owns this environment, or choose another one with --python (or your own: --user)."
     if error.errno == errno.EROFS:
         return "It lies on a file system that is mounted read-only: mount it writable, or use another environment."
     if error.errno in (errno.ENOSPC, errno.EDQUOT):

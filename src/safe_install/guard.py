@@ -155,9 +155,22 @@ def user_environment(environment: Environment) -> Environment:
             "Can not perform a '--user' install. User site-packages are not visible in this virtualenv.",
             hint="Leave --user out: a virtual environment is yours already.",
         )
-    interpreter.user_base.mkdir(parents=True, exist_ok=True)
     changed = dataclasses.replace(interpreter, prefix=interpreter.user_base, scheme=interpreter.user_scheme)
     return dataclasses.replace(environment, interpreter=changed)
+
+
+def defaults_to_user_site(environment: Environment) -> bool:
+    """pip's rule: where site-packages cannot be written and there is a user site, that is meant."""
+    interpreter = environment.interpreter
+    if interpreter.is_virtual or interpreter.user_base is None or interpreter.user_scheme is None:
+        return False
+    return not all(_is_writable(site) for site in (interpreter.scheme.purelib, interpreter.scheme.platlib))
+
+
+def _is_writable(directory: Path) -> bool:
+    while not directory.is_dir():
+        directory = directory.parent
+    return os.access(directory, os.W_OK)
 
 
 def read_again(environment: Environment) -> Environment:
@@ -169,9 +182,14 @@ def read_again(environment: Environment) -> Environment:
 
 
 def is_own(distribution: InstalledDistribution, environment: Environment) -> bool:
-    """Does the distribution lie in the prefix that is changed? One of the system stays, hidden by the user's own."""
-    prefix = Path(os.path.realpath(environment.interpreter.prefix))
-    return prefix in Path(os.path.realpath(distribution.location)).parents
+    """Does the distribution lie where this scheme installs? One of the system stays, hidden by the user's own.
+
+    The prefix alone does not tell: Debian's packages lie in /usr/lib/python3, and pip's go to /usr/local.
+    """
+    scheme = environment.interpreter.scheme
+    sites = {Path(os.path.realpath(site)) for site in (scheme.purelib, scheme.platlib)}
+    location = Path(os.path.realpath(distribution.location))
+    return bool(sites & {location, *location.parents})
 
 
 @contextmanager

@@ -7,10 +7,11 @@ the static check of what is staged, swap, health after, commit or roll back.
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import os
 import tempfile
 from pathlib import Path
-from typing import Sequence
+from typing import List, Sequence
 
 from safe_install.breakage import find_breakage
 from safe_install.delivery import Delivery, coming_torch
@@ -19,6 +20,7 @@ from safe_install.guard import (
     Before,
     at,
     carry_out,
+    defaults_to_user_site,
     is_own,
     let_old_ones_go,
     probe_environment,
@@ -28,7 +30,7 @@ from safe_install.guard import (
     user_environment,
 )
 from safe_install.health.report import check_cuda_required
-from safe_install.models import Environment, Finding, InstallResult, Outcome, Plan, Severity
+from safe_install.models import Environment, Finding, InstalledDistribution, InstallResult, Outcome, Plan, Severity
 from safe_install.planner import Planner
 from safe_install.ports import Timings, World
 from safe_install.resolve.plan import kept_names
@@ -45,6 +47,8 @@ def install(request: InstallRequest, world: World) -> InstallResult:
     with timings.stage("probe", world.reporter):
         environment = probe_environment(request.own, world)
     refuse_externally_managed(environment, break_system_packages=request.break_system_packages)
+    if request.place is None and not request.refuses_user and defaults_to_user_site(environment):
+        request = dataclasses.replace(request, place="user")
     if request.place == "user":
         environment = user_environment(environment)
     prefix = environment.interpreter.prefix
@@ -59,7 +63,7 @@ def install(request: InstallRequest, world: World) -> InstallResult:
                 environment = read_again(environment)
         before = Before(environment)
         stack.callback(before.stop)
-        work = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="safe-install-")))
+        work = _make_work_folder(stack)
         planner = Planner(request, environment, before, world, timings, work)
         plan = planner.make_plan()
         broken = find_breakage(environment, plan, coming_torch(planner, plan), world.environ)
@@ -68,8 +72,19 @@ def install(request: InstallRequest, world: World) -> InstallResult:
         if request.own.require_cuda:
             _require_cuda_before(before)
         delivery = Delivery(planner, plan, work)
+        swap.check_place(prefix, environment.interpreter.scheme, _replaced(plan, environment))
         delivery.fetch()
         return _apply(delivery, before, timings, broken)
+
+
+def _make_work_folder(stack: contextlib.ExitStack) -> Path:
+    try:
+        return Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="safe-install-")))
+    except OSError as error:
+        raise Refused(
+            f"no folder for temporary files can be used: {error.strerror or error}",
+            hint="Name one with room: TMPDIR=/path/to/folder.",
+        ) from error
 
 
 def _unchanged(
@@ -96,11 +111,7 @@ def _require_cuda_before(before: Before) -> None:
 def _apply(delivery: Delivery, before: Before, timings: Timings, broken: Sequence[Finding]) -> InstallResult:
     """Stage, swap, verify, commit or roll back."""
     plan, environment, world = delivery.plan, delivery.environment, delivery.world
-    replaced = [
-        environment.installed[step.name]
-        for step in plan.steps
-        if step.name in environment.installed and is_own(environment.installed[step.name], environment)
-    ]
+    replaced = _replaced(plan, environment)
     kept = kept_names(plan, environment)
     with swap.begin(
         environment.interpreter.prefix, command=world.command, scheme=environment.interpreter.scheme
@@ -137,6 +148,11 @@ def _apply(delivery: Delivery, before: Before, timings: Timings, broken: Sequenc
         transaction.id if kept_change else None,
         timings.total(),
     )
+
+
+def _replaced(plan: Plan, environment: Environment) -> List[InstalledDistribution]:
+    found = [environment.installed[step.name] for step in plan.steps if step.name in environment.installed]
+    return [distribution for distribution in found if is_own(distribution, environment)]
 
 
 def refuse_errors(findings: Sequence[Finding], plan: Plan) -> None:

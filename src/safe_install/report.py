@@ -472,7 +472,9 @@ def _installed_names(plan: Plan) -> str:
 def _verified_line(result: InstallResult, program: str) -> List[str]:
     if result.after is None or result.after.torch_version is None:
         return []
-    undo = f"Undo with: {program} undo {result.transaction}" if result.transaction else ""
+    interpreter = result.environment.interpreter if result.environment is not None else None
+    user = " --user" if interpreter is not None and interpreter.prefix == interpreter.user_base else ""
+    undo = f"Undo with: {program} undo{user} {result.transaction}" if result.transaction else ""
     return [f"Verified: {render_health(result.after)}. {undo}".strip()]
 
 

@@ -13,6 +13,7 @@ from safe_install.health.examination import Examination
 from safe_install.health.report import check_cuda_required, is_healthy, unmet_requirements
 from safe_install.models import Finding, HealthReport, InstallResult, Outcome, Severity
 from safe_install.ports import Timings, World
+from safe_install.transaction.leftover_files import check_leftovers
 
 
 def verify(world: World, *, python: Optional[str], require_cuda: bool) -> InstallResult:
@@ -25,6 +26,7 @@ def verify(world: World, *, python: Optional[str], require_cuda: bool) -> Instal
     with timings.stage("probe", world.reporter):
         environment = read_environment(find_interpreter(python, world.environ), read_driver())
     unmet = unmet_requirements(environment.installed, environment.interpreter.markers)
+    interrupted = check_leftovers(environment.interpreter.scheme)
     if environment.torch is None:
         return InstallResult(
             "verify",
@@ -40,6 +42,7 @@ def verify(world: World, *, python: Optional[str], require_cuda: bool) -> Instal
                     f"torch is not installed for {environment.interpreter.executable}",
                     "Name the right interpreter with --python, or install torch.",
                 ),
+                *interrupted,
             ),
             timings=timings.total(),
         )
@@ -54,7 +57,7 @@ def verify(world: World, *, python: Optional[str], require_cuda: bool) -> Instal
         # Files are read while the other process imports; where a library is missing, its answer is waited for.
         broken = find_broken(environment, world.environ, preloaded=lambda: answers().libraries)
         health = answers()
-    findings = (*_findings(health), *broken)
+    findings = (*_findings(health), *interrupted, *broken)
     if not require_cuda:
         findings += check_target(environment.torch, environment.driver, health)
     if require_cuda:

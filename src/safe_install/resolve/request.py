@@ -101,6 +101,7 @@ class InstallRequest:
     no_index: bool = False
     place: Optional[str] = None  # the option that sends the files elsewhere: "target", "user", "platform" ...
     place_value: Optional[str] = None
+    refuses_user: bool = False  # --no-user, or `user = no`: the user site is not meant, whatever can be written
     report_file: Optional[str] = None
 
     @property
@@ -422,6 +423,7 @@ def parse_install(
         ),
         no_index=settings.flag("no-index") or "no-index" in in_files,
         place=place,
+        refuses_user=settings.refuses_user(),
         place_value=settings.one(place) if place else None,
         report_file=settings.one("report"),
     )
@@ -523,6 +525,13 @@ class _Settings:
         if written:
             return "user" if written[-1] == "user" else None
         return "user" if is_true(self._configuration.get("user")) else None
+
+    def refuses_user(self) -> bool:
+        """Was the user site ruled out in so many words?"""
+        written = [word.key for word in self._words if word.key in ("user", "no-user")]
+        if written:
+            return written[-1] == "no-user"
+        return "user" in self._configuration and not is_true(self._configuration["user"])
 
 
 # --- uninstall and explain -------------------------------------------------------------------------

@@ -314,13 +314,29 @@ def _sealed_environment() -> Dict[str, str]:
     return variables
 
 
+# What pip prints of ENOSPC and EDQUOT.
+_FULL = ("No space left on device", "Disk quota exceeded")
+
+
 def _failed(answer: process.Completed, sentence: str) -> PipFailed:
     lines: List[str] = [line for line in answer.stderr.splitlines() if line.strip()]
     errors = [line for line in lines if line.startswith("ERROR:")]
     told = (errors or lines or ["no message"])[-1]
     reason = answer.ended_by or told
+    output = answer.stdout + answer.stderr
     return PipFailed(
         f"{sentence}: {reason}",
-        output=answer.stdout + answer.stderr,
+        hint=_explain_full_disk() if any(words in output for words in _FULL) else "",
+        output=output,
         exit_status=answer.returncode if answer.returncode > 0 else 1,
+    )
+
+
+def _explain_full_disk() -> str:
+    """pip does not say which folder was full; nearly always it is the one for temporary files."""
+    folder = tempfile.gettempdir()
+    free = shutil.disk_usage(folder).free // 2**20
+    return (
+        f"pip downloads and builds in {folder}, which has {free} MiB free: name a folder with more room, "
+        "TMPDIR=/path/to/folder, and run the command again."
     )

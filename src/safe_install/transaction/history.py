@@ -13,13 +13,18 @@ import stat
 import time
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Dict, Iterator, List, Mapping, Optional, Sequence, Tuple
+from typing import Any, Callable, Dict, Iterator, List, Mapping, Optional, Sequence, Set, Tuple
+
+from packaging.utils import canonicalize_name
 
 from safe_install.errors import Refused
 from safe_install.transaction import recover as recovery
 from safe_install.transaction.journal import Journal, make_document, make_reverse, parse_document
 from safe_install.transaction.lock import open_state_directory
-from safe_install.transaction.swap import Transaction, make_facts, make_id, read_removed_directory
+from safe_install.transaction.ownership import has_recorded_content, read_hashes
+from safe_install.transaction.swap import Transaction, make_facts, make_id, read_removed_directory, spell_out
+
+FindOwner = Callable[[str], Optional[str]]  # a path -> the distribution whose RECORD lists it
 
 
 @dataclass(frozen=True)
@@ -47,7 +52,12 @@ class Pruned:
 def read_history(prefix: Path) -> Tuple[HistoryEntry, ...]:
     """All committed transactions, newest first. Changes nothing, takes no lock."""
     state = _find_state(prefix)
-    names = [name for name, what in recovery.list_transactions(str(prefix)) if what == "committed"]
+    try:
+        names = [name for name, what in recovery.list_transactions(str(prefix)) if what == "committed"]
+    except PermissionError as error:
+        raise Refused(
+            f"{state} cannot be read: {error.strerror}", hint="Run as the user that owns this environment."
+        ) from error
     entries = [_read_entry(state / name) for name in names]
     undone: Dict[str, str] = {}
     for entry in entries:
@@ -79,11 +89,16 @@ def _read_journal(directory: Path) -> Journal:
 
 
 def begin_undo(
-    prefix: Path, transaction_id: Optional[str] = None, *, command: Sequence[str] = ("undo",)
+    prefix: Path,
+    transaction_id: Optional[str] = None,
+    *,
+    command: Sequence[str] = ("undo",),
+    find_owner: FindOwner = lambda path: None,
 ) -> Transaction:
     """Open the transaction that takes back `transaction_id`: by default the newest not undone, and no undo.
 
     It has its plan already: the caller, who holds the lock, swaps, verifies, and commits or rolls back.
+    What another distribution, as `find_owner` knows them, has put into one of its folders since stays there.
     Raises Refused when there is none, when later changes stand on it, or when the files were changed since.
     """
     entries = read_history(prefix)
@@ -93,8 +108,10 @@ def begin_undo(
     document = recovery.read_journal(str(directory / recovery.COMMITTED))
     journal = parse_document(document)
     reverse = make_reverse(journal, transaction_id=make_id(), command=tuple(command), created=time.time())
-    _check_unchanged(state.parent, reverse, entry, entries)
+    stay = _check_unchanged(state.parent, reverse, entry, entries, find_owner)
     recovery.libc()
+    if stay:
+        reverse = spell_out(reverse, state.parent, stay)
     rmdirs = tuple(read_removed_directory(str(state.parent), gone.target) for gone in reverse.rmdirs)
     return Transaction(state, dataclasses.replace(reverse, rmdirs=rmdirs, facts=make_facts()), None)
 
@@ -121,15 +138,26 @@ def _select_entry(entries: Sequence[HistoryEntry], transaction_id: Optional[str]
     return entry
 
 
-def _check_unchanged(prefix: Path, reverse: Journal, entry: HistoryEntry, entries: Sequence[HistoryEntry]) -> None:
+def _check_unchanged(
+    prefix: Path, reverse: Journal, entry: HistoryEntry, entries: Sequence[HistoryEntry], find_owner: FindOwner
+) -> Set[str]:
+    """The files of other distributions in folders that would leave. Errors: Refused."""
     try:
         wrong = recovery.Undo(str(prefix), make_document(reverse)).find_missing_before()
     except recovery.JournalInvalid as error:
         raise Refused(f"transaction {entry.id} cannot be undone: {error}", hint="Undo another one.") from error
     later = [item.id for item in entries if item.id > entry.id and item.undone_by is None]
+    lost = _find_lost(prefix, reverse)
+    if lost:
+        listed = "\n  ".join(lost[:10])
+        raise Refused(
+            f"transaction {entry.id} cannot be undone: what it replaced is no longer kept (removed by hand?); these "
+            f"are gone:\n  {listed}",
+            hint=_name_versions(entry),
+        )
     if wrong:
         listed = "\n  ".join(wrong[:10])
-        hint = "Install the versions that you want with safe-install instead."
+        hint = _name_versions(entry)
         if later:
             hint = f"Undo the later transactions first, newest first: {', '.join(later)}."
         raise Refused(
@@ -137,29 +165,60 @@ def _check_unchanged(prefix: Path, reverse: Journal, entry: HistoryEntry, entrie
             f"transaction or by another installer:\n  {listed}",
             hint=hint,
         )
-    added = list(_find_later_files(prefix, reverse, entry))
+    later_files = {path: find_owner(path) for path in _find_later_files(prefix, reverse, entry)}
+    own = {str(canonicalize_name(row["name"])) for row in entry.summary.get("steps", ())}
+    added = [path for path, owner in later_files.items() if owner is None or owner in own]
     if added:
         listed = "\n  ".join(added[:10])
         raise Refused(
-            f"transaction {entry.id} cannot be undone: these files were written since and would go with it:"
+            f"transaction {entry.id} cannot be undone: these files were added or edited since and would go with it:"
             f"\n  {listed}",
-            hint="Move them to a place outside of the packages, then run the command again.",
+            hint="Move them to a place outside of the packages (of an edited file: a copy, then put the old content "
+            f"back), and run the command again. {_name_versions(entry)}",
         )
+    return set(later_files)
+
+
+def _find_lost(prefix: Path, reverse: Journal) -> List[str]:
+    """What the undo would bring back, and which is not there."""
+    state = _find_state(prefix)
+    slots = [move.slot for move in reverse.ins] + [pair.slot for pair in reverse.exchanges]
+    return [str(state / slot) for slot in slots if not os.path.lexists(state / slot)]
+
+
+def _name_versions(entry: HistoryEntry) -> str:
+    """The commands that lead to the same versions by another way."""
+    old = [f"{row['name']}=={row['from_version']}" for row in entry.summary.get("steps", ()) if row["from_version"]]
+    new = [str(row["name"]) for row in entry.summary.get("steps", ()) if row["version"] and not row["from_version"]]
+    commands = [f"safe-install install {' '.join(old)}"] if old else []
+    commands += [f"safe-install uninstall {' '.join(new)}"] if new else []
+    return f"The versions from before, without undo: {'; '.join(commands)}." if commands else "Undo another one."
 
 
 def _find_later_files(prefix: Path, reverse: Journal, entry: HistoryEntry) -> Iterator[str]:
     """Files that somebody wrote into a directory that would move away as a whole; bytecode does not count."""
     committed = float(entry.summary.get("committed", entry.created))
     moved = [(x.target, x.old) for x in reverse.exchanges] + [(x.target, x.old) for x in reverse.outs]
-    for target, identity in moved:
-        if identity.kind != "d":
-            continue
-        for folder, _, files in os.walk(str(prefix / target)):
-            for name in files:
-                path = os.path.join(folder, name)
-                # The time of the last change of name or content: a copy that keeps its mtime shows too.
-                if not recovery.is_bytecode(path) and os.lstat(path).st_ctime > committed:
-                    yield path
+    directories = [str(prefix / target) for target, identity in moved if identity.kind == "d"]
+    suspects = [path for directory in directories for path in _find_touched_since(directory, committed)]
+    if not suspects:
+        return
+    # Another environment that shares the file by a hard link, `chown -R`, a backup: they touch it, and it is the same.
+    recorded = read_hashes(path for path in directories if path.endswith(".dist-info"))
+    for path in suspects:
+        # A RECORD has no hash of itself; it belongs to the identity of its folder, which was compared.
+        is_record = os.path.basename(path) == "RECORD" and os.path.dirname(path) in directories
+        if not is_record and not has_recorded_content(path, recorded):
+            yield path
+
+
+def _find_touched_since(directory: str, moment: float) -> Iterator[str]:
+    for folder, _, files in os.walk(directory):
+        for name in files:
+            path = os.path.join(folder, name)
+            # The time of the last change of name or content: a copy that keeps its mtime shows too.
+            if not recovery.is_bytecode(path) and os.lstat(path).st_ctime > moment:
+                yield path
 
 
 def measure(prefix: Path, transaction_id: str) -> int:

@@ -28,12 +28,12 @@ def open_state_directory(prefix: Path) -> Path:
     """Make `<prefix>/.safe-install` (0700) if needed and return it; refuse one that is not ours alone."""
     state = Path(os.path.realpath(str(prefix))) / recovery.STATE_DIRECTORY
     try:
-        os.mkdir(state, 0o700)
+        os.makedirs(state, 0o700)  # a user base may not be there yet
     except FileExistsError:
         pass
     except OSError as error:
         raise Refused(
-            f"{state.parent} cannot be written: {error.strerror}",
+            f"{state} cannot be made: {error.strerror}",
             hint=mend_of(error),
         ) from error
     status = os.lstat(state)
@@ -42,7 +42,7 @@ def open_state_directory(prefix: Path) -> Path:
     if status.st_uid != os.geteuid():
         raise Refused(
             f"{state} belongs to another user (uid {status.st_uid})",
-            hint="Run as the user that owns this environment.",
+            hint="Run as the user that owns this environment (for your own user site: --user).",
         )
     if stat.S_IMODE(status.st_mode) != 0o700:
         os.chmod(state, 0o700)
@@ -61,13 +61,9 @@ def lock_environment(prefix: Path) -> Iterator[Path]:
         raise Refused("environments can only be changed on Linux and macOS", hint="Use WSL on Windows.")
     state = open_state_directory(prefix)
     with contextlib.ExitStack() as stack:
-        if not stack.enter_context(_flock(state / recovery.LOCK, create=True, wait=0.0)):
-            raise EnvironmentLocked(
-                f"another safe-install is changing {state.parent}",
-                hint="Wait until it has ended, then run the command again.",
-            )
+        stack.enter_context(_own_lock(state))
         uv_lock = state.parent / ".lock"
-        if uv_lock.is_file() and not stack.enter_context(_flock(uv_lock, create=False, wait=_UV_WAIT)):
+        if uv_lock.is_file() and not stack.enter_context(_flock(uv_lock, wait=_UV_WAIT)):
             raise EnvironmentLocked(
                 f"uv is changing {state.parent} (it holds {uv_lock})",
                 hint="Wait until it has ended, then run the command again.",
@@ -76,13 +72,34 @@ def lock_environment(prefix: Path) -> Iterator[Path]:
 
 
 @contextlib.contextmanager
-def _flock(path: Path, *, create: bool, wait: float) -> Iterator[bool]:
-    flags = os.O_RDWR | os.O_NOFOLLOW | os.O_CLOEXEC | (os.O_CREAT if create else 0)
+def _own_lock(state: Path) -> Iterator[None]:
+    lock = recovery.Lock(str(state / recovery.LOCK))
     try:
-        descriptor = os.open(path, flags, 0o600)
+        taken = lock.take()
     except OSError as error:
-        if not create and error.errno in (errno.EACCES, errno.EROFS, errno.ENOENT, errno.ELOOP):
-            yield True  # a lock file of uv that we may not open: nothing to wait for
+        raise Refused(
+            f"{error.filename or state} cannot be locked: {error.strerror}",
+            hint=mend_of(error),
+        ) from error
+    if not taken:
+        raise EnvironmentLocked(
+            f"another safe-install is changing {state.parent}{lock.tell_holder()}",
+            hint="Wait until it has ended, then run the command again.",
+        )
+    try:
+        yield
+    finally:
+        lock.release()
+
+
+@contextlib.contextmanager
+def _flock(path: Path, *, wait: float) -> Iterator[bool]:
+    """uv's lock file; True also where there is nothing to wait for: a file that we may not open, no flock there."""
+    try:
+        descriptor = os.open(path, os.O_RDWR | os.O_NOFOLLOW | os.O_CLOEXEC)
+    except OSError as error:
+        if error.errno in (errno.EACCES, errno.EROFS, errno.ENOENT, errno.ELOOP):
+            yield True
             return
         raise Refused(f"{path} cannot be opened: {error.strerror}", hint=mend_of(error)) from error
     try:
@@ -99,7 +116,7 @@ def _try_lock(descriptor: int, *, wait: float) -> bool:
             return True
         except OSError as error:
             if error.errno not in (errno.EAGAIN, errno.EACCES):
-                return True  # a file system without flock: there is nothing to hold
+                return True
         if time.monotonic() >= deadline:
             return False
         time.sleep(0.05)

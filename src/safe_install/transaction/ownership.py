@@ -6,10 +6,14 @@ whatever a row says (measured with pip 26.3: outside a virtual environment, any 
 
 from __future__ import annotations
 
+import base64
 import csv
+import hashlib
+import json
 import os
 import re
-from typing import Dict, Iterable, Iterator, List, Optional, Sequence, Set, Tuple, Union
+import stat
+from typing import Dict, Iterable, Iterator, List, Mapping, Optional, Sequence, Set, Tuple, Union
 
 from safe_install.models import InstalledDistribution
 from safe_install.transaction.moves import Areas, MoveRefusal, is_within
@@ -40,11 +44,16 @@ class Resolver:
 
 def read_record(distribution: InstalledDistribution) -> Optional[str]:
     """The text of RECORD, None when there is none."""
+    return read_record_at(str(distribution.metadata_path))
+
+
+def read_record_at(folder: str) -> Optional[str]:
+    """The text of the RECORD in a dist-info folder, None when there is none."""
     try:
-        content = (distribution.metadata_path / "RECORD").read_bytes()
+        with open(os.path.join(folder, "RECORD"), "rb") as file:
+            return file.read().decode("utf-8", "surrogateescape")
     except (FileNotFoundError, NotADirectoryError):
         return None
-    return content.decode("utf-8", "surrogateescape")
 
 
 def parse_record(lines: Iterable[str]) -> Iterator[Tuple[str, bool]]:
@@ -52,6 +61,43 @@ def parse_record(lines: Iterable[str]) -> Iterator[Tuple[str, bool]]:
     for row in csv.reader(lines):
         if row and row[0]:
             yield row[0], len(row) > 1 and bool(row[1])
+
+
+def parse_hashes(lines: Iterable[str]) -> Iterator[Tuple[str, str, str]]:
+    """(path as written, hash as written, size as written) of every row; the last two may be empty."""
+    for row in csv.reader(lines):
+        if row and row[0]:
+            yield row[0], row[1] if len(row) > 1 else "", row[2] if len(row) > 2 else ""
+
+
+def read_hashes(metadata_folders: Iterable[str]) -> Dict[str, str]:
+    """Real path -> hash of every row that has one, of the RECORDs in these folders."""
+    resolver, found = Resolver(), {}
+    for folder in metadata_folders:
+        for row, written, _ in parse_hashes((read_record_at(folder) or "").splitlines()):
+            path = resolver.resolve(os.path.dirname(folder), row)
+            if path is not None and written:
+                found[path] = written
+    return found
+
+
+def has_recorded_content(path: str, recorded: Mapping[str, str]) -> bool:
+    """Does the file hold what its RECORD says? False where no RECORD says anything."""
+    return path in recorded and hash_file(path, recorded[path]) == recorded[path]
+
+
+def hash_file(path: str, like: str) -> Optional[str]:
+    """The hash of a regular file in the form and by the algorithm of `like` (`sha256=...`); None when it has none."""
+    name, _, _ = like.partition("=")
+    try:
+        digest = hashlib.new(name)
+        descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
+        with os.fdopen(descriptor, "rb") as stream:
+            for block in iter(lambda: stream.read(1 << 20), b""):
+                digest.update(block)
+    except (OSError, ValueError):
+        return None
+    return f"{name}={base64.urlsafe_b64encode(digest.digest()).rstrip(b'=').decode()}"
 
 
 class Ownership:
@@ -103,11 +149,10 @@ def find_old_files(
     """The existing files of these distributions: rows of RECORD, their bytecode, the whole dist-info."""
     old: Set[str] = set()
     for distribution in remove:
-        text = read_record(distribution)
-        refusal = _find_refusal(distribution, text, areas)
+        refusal = find_refusal(distribution, areas)
         if refusal is not None:
             return refusal
-        lines = (text or "").splitlines()
+        lines = (read_record(distribution) or "").splitlines()
         ownership.load({find_top(line) for line in lines})
         for row, has_hash in parse_record(lines):
             path = resolver.resolve(str(distribution.location), row)
@@ -125,7 +170,8 @@ def _is_trusted(path: str, has_hash: bool, areas: Areas) -> bool:
     return has_hash or any(is_within(path, site) for site in areas.sites)
 
 
-def _find_refusal(distribution: InstalledDistribution, text: Optional[str], areas: Areas) -> Optional[MoveRefusal]:
+def find_refusal(distribution: InstalledDistribution, areas: Areas) -> Optional[MoveRefusal]:
+    """Why a distribution cannot be removed from here, or None."""
     folder = os.path.realpath(str(distribution.metadata_path))
     name = f"{distribution.name} {distribution.version}"
     if not any(is_within(folder, site) for site in areas.sites):
@@ -135,18 +181,21 @@ def _find_refusal(distribution: InstalledDistribution, text: Optional[str], area
             f"It was installed elsewhere (a development install, a system or user directory): "
             f"remove it there with the tool that installed it, say: pip uninstall {distribution.name}",
         )
-    if text is None or not folder.endswith(".dist-info"):
+    if not folder.endswith(".dist-info") or not os.path.isfile(os.path.join(folder, "RECORD")):
         return MoveRefusal(
             folder,
             f"has no RECORD: which files belong to {name} is not known",
-            f"Remove it with the tool that installed it ({distribution.installer or 'not recorded'}), "
-            "then run the command again.",
+            f"Remove it with the tool that installed it ({distribution.installer or 'not recorded'}; it may be "
+            f"pip uninstall {distribution.name}, conda or the system's packages), then run the command again.",
         )
     return None
 
 
 def _is_file(path: str) -> bool:
-    return os.path.lexists(path) and (os.path.islink(path) or not os.path.isdir(path))
+    try:
+        return not stat.S_ISDIR(os.lstat(path).st_mode)
+    except OSError:
+        return False
 
 
 def _walk_files(directory: str) -> Iterator[str]:
@@ -175,6 +224,20 @@ def _find_bytecode(old: Set[str], areas: Areas, ownership: Ownership) -> Iterato
                 yield path
 
 
-def is_conda_owned(distribution: InstalledDistribution) -> bool:
-    """Did conda install it? Then conda's own database would keep naming what is no longer there."""
-    return (distribution.installer or "").strip().lower() == "conda"
+def find_conda_package(distribution: InstalledDistribution, prefix: str) -> Optional[str]:
+    """The conda package that brought the distribution; None when conda did not. Its database would keep naming what
+    is no longer there."""
+    database = os.path.join(prefix, "conda-meta")
+    folder = os.path.relpath(os.path.realpath(str(distribution.metadata_path)), prefix)
+    wanted = [f'"{folder}/{name}"'.encode() for name in ("METADATA", "PKG-INFO")]
+    for name in sorted(os.listdir(database)) if os.path.isdir(database) else []:
+        if not name.endswith(".json"):
+            continue
+        try:
+            with open(os.path.join(database, name), "rb") as file:
+                content = file.read()
+            if any(path in content for path in wanted):
+                return str(json.loads(content.decode("utf-8"))["name"])
+        except (OSError, ValueError, KeyError, TypeError):
+            continue
+    return str(distribution.name) if (distribution.installer or "").strip().lower() == "conda" else None

@@ -12,7 +12,7 @@ It can be killed and run again at any moment. A path in neither of its two legal
 else worked here (drift): then nothing is touched.
 
 Layout, all under `<prefix>/.safe-install/` (mode 0700, format 1):
-    lock, recover.py, txn-<id>/{stage/, stash/, journal | committed, summary.json}, trash-*
+    lock, lock.held, recover.py, txn-<id>/{stage/, stash/, journal | committed, summary.json}, trash-*
 The journal: one line with the sha256 of the rest, then one JSON object. Targets are relative to the prefix,
 slots relative to `.safe-install`; an identity is [kind, inode, size, mtime_ns], inode 0 is "not compared".
 """
@@ -178,6 +178,160 @@ def is_same(first: Optional[Identity], second: Optional[Identity]) -> bool:
 def is_bytecode(path: str) -> bool:
     """Is this a cached .pyc, which any running Python may write at any time?"""
     return path.endswith(".pyc") and os.path.basename(os.path.dirname(path)) == "__pycache__"
+
+
+# --- the lock ----------------------------------------------------------------------------------------
+
+# What flock answers on a file system without locks: NFS without lockd, Lustre without -o flock, some of FUSE.
+_NO_LOCKS = (errno.ENOSYS, errno.ENOLCK, errno.EOPNOTSUPP, errno.ENOTSUP)
+
+
+class Lock:
+    """One changing command at a time: flock, which the kernel lets go of when its holder dies.
+
+    Where the file system has none, a file made with O_EXCL names its holder (host, process, when that started). One
+    whose holder is gone is not removed, which two could do at once and then both go on: it is succeeded, by a file
+    named after its token, which again only one can make. The last of the chain is the lock.
+    """
+
+    def __init__(self, path: str) -> None:
+        self.path = path
+        self.holder = None  # type: Optional[Dict[str, Any]]  # who holds it, when `take` was refused by a file
+        self._descriptor = None  # type: Optional[int]
+        self._chain = []  # type: List[str]
+
+    def take(self) -> bool:
+        """True: it is ours until `release` or our end. False: somebody else has it. OSError: it cannot be asked."""
+        import fcntl
+
+        descriptor = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            os.close(descriptor)
+            if error.errno in (errno.EAGAIN, errno.EACCES):
+                return False
+            if error.errno not in _NO_LOCKS:
+                raise
+            return self._take_file()
+        chain, holder = self._read_chain()
+        if chain and not is_gone(holder):  # a host that has no flock on the same file system
+            os.close(descriptor)
+            self.holder = holder
+            return False
+        self._descriptor = descriptor
+        return True
+
+    def release(self) -> None:
+        """Give it back; without effect when it is not ours."""
+        if self._descriptor is not None:
+            os.close(self._descriptor)
+        for name in self._chain:  # the first one first: from then on the others mean nothing
+            _unlink_if_there(name)
+        self._descriptor, self._chain = None, []
+
+    def tell_holder(self) -> str:
+        """Who holds it, as far as that is known, and how to go on when that is not true; begins with a space."""
+        if self.holder is None:
+            return ""
+        who = "process %s on %s" % (self.holder.get("pid", "?"), self.holder.get("host", "?"))
+        return " (%s; if that has ended: rm %s.held*)" % (who, self.path)
+
+    def _take_file(self) -> bool:
+        while True:
+            chain, holder = self._read_chain()
+            if chain and not is_gone(holder):
+                self.holder = holder
+                return False
+            name = self.path + (".held-" + str((holder or {})["token"]) if chain else ".held")
+            try:
+                descriptor = os.open(name, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o600)
+            except FileExistsError:
+                continue
+            with os.fdopen(descriptor, "w") as stream:
+                json.dump(describe_process(), stream)
+                stream.flush()
+                os.fsync(stream.fileno())
+            self._chain, _ = self._read_chain()
+            if self._chain and self._chain[-1] == name:
+                return True
+            self._chain = []  # what we wanted to succeed was given back meanwhile
+            _unlink_if_there(name)
+
+    def _read_chain(self) -> Tuple[List[str], Optional[Dict[str, Any]]]:
+        chain, holder, name = [], None, self.path + ".held"  # type: List[str], Optional[Dict[str, Any]], str
+        while name not in chain:
+            try:
+                with open(name, encoding="utf-8") as stream:
+                    found = json.load(stream)
+                if not re.match("^[0-9a-f]{16}$", found["token"]):
+                    raise ValueError(name)
+            except FileNotFoundError:
+                break
+            except (ValueError, KeyError, TypeError):
+                return chain + [name], {}  # somebody is writing it, or it is not one of ours
+            chain, holder = chain + [name], found
+            name = self.path + ".held-" + found["token"]
+        return chain, holder
+
+
+def describe_process() -> Dict[str, Any]:
+    """This process, so that any host can tell whether it still runs, or that it cannot tell."""
+    return {
+        "token": "%016x" % int.from_bytes(os.urandom(8), "big"),
+        "host": os.uname().nodename,
+        "machine": _read_line("/etc/machine-id"),
+        "boot": _read_line("/proc/sys/kernel/random/boot_id"),
+        "namespace": _read_link("/proc/self/ns/pid"),
+        "pid": os.getpid(),
+        "started": read_start(os.getpid()),
+    }
+
+
+def is_gone(holder: Optional[Dict[str, Any]]) -> bool:
+    """Has that process certainly ended? Where it cannot be told (another host, another container) the answer is no."""
+    here = describe_process()
+    if not holder or any(holder.get(key) != here[key] for key in ("host", "machine")):
+        return False
+    if holder.get("boot") != here["boot"]:
+        return bool(here["machine"] and here["boot"] and holder.get("boot"))
+    if holder.get("namespace") != here["namespace"] or not isinstance(holder.get("pid"), int):
+        return False
+    return read_start(holder["pid"]) != holder.get("started")
+
+
+def read_start(pid: int) -> Optional[str]:
+    """When a process started, in the kernel's own measure ("" where that is not told), or None: there is none."""
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return None
+    except OSError:
+        pass
+    status = _read_line("/proc/%d/stat" % pid)
+    return status.rpartition(")")[2].split()[19] if status else ""
+
+
+def _read_line(path: str) -> str:
+    try:
+        with open(path, encoding="utf-8", errors="replace") as stream:
+            return stream.readline().strip()
+    except OSError:
+        return ""
+
+
+def _read_link(path: str) -> str:
+    try:
+        return os.readlink(path)
+    except OSError:
+        return ""
+
+
+def _unlink_if_there(path: str) -> None:
+    try:
+        os.unlink(path)
+    except FileNotFoundError:
+        pass
 
 
 # --- reading a journal -------------------------------------------------------------------------------
@@ -420,19 +574,31 @@ def discard(path: str) -> Optional[str]:
             os.rename(path, trash)
         except OSError as error:
             return str(error)
+    problem = _remove_tree(trash)
+    if problem is not None:
+        # A directory without the right to write (it moved along as it was) hides what it holds. Files keep their
+        # mode: a hard link shares it with another environment, a symbolic link with its target.
+        _allow_writing(trash)
+        for folder, names, _ in os.walk(trash):
+            for name in names:
+                _allow_writing(os.path.join(folder, name))
+        problem = _remove_tree(trash)
+    return problem if os.path.lexists(trash) else None
+
+
+def _remove_tree(path: str) -> Optional[str]:
     problems = []  # type: List[str]
+    shutil.rmtree(path, onerror=lambda function, failed, info: problems.append(str(info[1])))
+    return problems[0] if problems else None
 
-    def remember(function: Any, failed: str, info: Any) -> None:
-        # A directory without the right to write (it moved along as it was) hides what it holds.
-        try:
-            os.chmod(os.path.dirname(failed), 0o700)
-            os.chmod(failed, 0o700)
-            function(failed)
-        except OSError as error:
-            problems.append(str(error))
 
-    shutil.rmtree(trash, onerror=remember)
-    return problems[0] if problems and os.path.lexists(trash) else None
+def _allow_writing(directory: str) -> None:
+    if os.path.islink(directory):
+        return
+    try:
+        os.chmod(directory, 0o700)
+    except OSError:
+        pass  # what then cannot be removed is told
 
 
 def recover(prefix: str) -> List[Tuple[str, str, str]]:
@@ -459,14 +625,6 @@ def recover(prefix: str) -> List[Tuple[str, str, str]]:
     return done
 
 
-def _lock(state: str) -> Any:
-    import fcntl
-
-    descriptor = os.open(os.path.join(state, LOCK), os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
-    fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    return descriptor
-
-
 def main(arguments: Sequence[str]) -> int:
     """Recover the prefix named, or the one this file lies in. 0: nothing is left; 13: refused; 14: locked."""
     own = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
@@ -478,10 +636,14 @@ def main(arguments: Sequence[str]) -> int:
     if os.lstat(state).st_uid != os.geteuid():
         print("%s belongs to another user: run this as that user" % state, file=sys.stderr)
         return 13
+    lock = Lock(os.path.join(state, LOCK))
     try:
-        descriptor = _lock(state)
+        taken = lock.take()
     except OSError as error:
-        print("%s is held by a running safe-install (%s)" % (prefix, error), file=sys.stderr)
+        print("%s cannot be locked: %s" % (prefix, error), file=sys.stderr)
+        return 13
+    if not taken:
+        print("%s is held by a running safe-install%s" % (prefix, lock.tell_holder()), file=sys.stderr)
         return 14
     try:
         for identifier, what, detail in recover(prefix):
@@ -492,7 +654,7 @@ def main(arguments: Sequence[str]) -> int:
             print("  %s" % path, file=sys.stderr)
         return 13
     finally:
-        os.close(descriptor)
+        lock.release()
     return 0
 
 

@@ -27,7 +27,21 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
-from typing import AbstractSet, Any, Callable, Dict, Iterator, List, Mapping, Optional, Sequence, Set, Tuple, Type
+from typing import (
+    AbstractSet,
+    Any,
+    Callable,
+    Dict,
+    Iterable,
+    Iterator,
+    List,
+    Mapping,
+    Optional,
+    Sequence,
+    Set,
+    Tuple,
+    Type,
+)
 
 from safe_install.errors import Refused, RollBackFailed, mend_of
 from safe_install.models import InstalledDistribution, Scheme
@@ -54,7 +68,8 @@ from safe_install.transaction.moves import (
     make_plan_without_exchange,
     plan_moves,
 )
-from safe_install.transaction.ownership import Ownership, Resolver, find_old_files, is_conda_owned
+from safe_install.transaction.ownership import Ownership, Resolver, find_conda_package, find_old_files, find_refusal
+from safe_install.transaction.room import find_shortage, read_room
 from safe_install.transaction.tree import DiskTree, fingerprint, read_staged
 
 __all__ = [
@@ -68,6 +83,7 @@ __all__ = [
     "recover",
 ]
 
+_ROOM_MARGIN = 16 * 2**20  # bytes: the journal, directories
 # The kernel or the file system cannot do this kind of rename; a smaller kind may work.
 _OTHER_RENAME = frozenset({errno.EXDEV, errno.EINVAL, errno.ENOSYS, errno.EOPNOTSUPP})
 
@@ -149,14 +165,11 @@ def begin(prefix: Path, *, command: Sequence[str], scheme: Scheme) -> Transactio
     """
     state = open_state_directory(prefix)
     areas = make_areas(state.parent, scheme)
-    _check_directories(areas, state)
+    check_place(prefix, scheme)
     # The C library is loaded now: nothing new is imported while the environment is half changed.
     recovery.libc()
     journal = Journal(id=make_id(), command=tuple(command), created=time.time(), facts=make_facts())
-    try:
-        return Transaction(state, journal, areas)
-    except OSError as error:
-        raise Refused(f"no transaction can be begun, nothing was changed: {error}", hint=mend_of(error)) from error
+    return Transaction(state, journal, areas)
 
 
 def make_id() -> str:
@@ -180,8 +193,19 @@ def make_areas(prefix: Path, scheme: Scheme) -> Areas:
     )
 
 
-def _check_directories(areas: Areas, state: Path) -> None:
-    device = os.stat(state).st_dev
+def make_ownership(installed: Iterable[InstalledDistribution], prefix: Path, scheme: Scheme) -> Ownership:
+    """Whose is a file, among these distributions?"""
+    return Ownership(tuple(installed), make_areas(prefix, scheme), Resolver())
+
+
+def check_place(prefix: Path, scheme: Scheme, remove: Sequence[InstalledDistribution] = ()) -> None:
+    """Could a change of this environment that replaces `remove` be made at all? Errors: Refused.
+
+    What can be known before anything is fetched: which directories, on which file systems, writable by whom; which
+    distributions are conda's, or have no RECORD.
+    """
+    areas = make_areas(prefix, scheme)
+    device = os.stat(areas.prefix).st_dev
     for directory in (*areas.sites, areas.scripts):
         if not is_within(directory, areas.prefix):
             raise Refused(
@@ -191,35 +215,62 @@ def _check_directories(areas: Areas, state: Path) -> None:
         present = directory
         while not os.path.isdir(present):
             present = os.path.dirname(present)
-        if os.stat(present).st_dev != device:
-            raise Refused(
-                f"{present} is on another file system than {areas.prefix}: files cannot trade places between them",
-                hint="Use a virtual environment that lies on one file system.",
-            )
-        if not os.access(present, os.W_OK | os.X_OK):
-            raise Refused(
-                f"{present} cannot be written by this user",
-                hint="Run as the user that owns this environment, or use a virtual environment.",
-            )
+        _check_device(present, device, areas.prefix)
+        _check_writable(present)
+    _check_conda(remove, areas.prefix)
+    for distribution in remove:
+        refusal = find_refusal(distribution, areas)
+        if refusal is not None:
+            raise _make_refused(refusal)
+
+
+def _check_device(directory: str, device: int, prefix: str) -> None:
+    if os.stat(directory).st_dev != device:
+        raise Refused(
+            f"{directory} is on another file system than {prefix}: files cannot trade places between them",
+            hint="Use a virtual environment that lies on one file system.",
+        )
+
+
+def _check_writable(directory: str) -> None:
+    if os.access(directory, os.W_OK | os.X_OK):
+        return
+    if os.statvfs(directory).f_flag & os.ST_RDONLY:
+        raise Refused(
+            f"{directory} is on a file system that is mounted read-only",
+            hint="Mount it writable, or use an environment elsewhere: python -m venv.",
+        )
+    if os.geteuid() == 0:
+        raise Refused(
+            f"{directory} cannot be written, not even by root: it is immutable",
+            hint=f"Look at it: lsattr -d {directory}; chattr -i {directory} makes it writable.",
+        )
+    raise Refused(
+        f"{directory} cannot be written by this user",
+        hint="Run as the user that owns this environment, add --user, or use a virtual environment of your own.",
+    )
 
 
 class Transaction:
     """One change of one environment. As a context manager it undoes what was not committed."""
 
     def __init__(self, state: Path, journal: Journal, areas: Optional[Areas]) -> None:
+        """Without `areas` the journal has its rows already: they take something back."""
         self.id = journal.id
         self.directory = state / f"txn-{journal.id}"
         self.stage = self.directory / "stage"  # pip install --root
         self._state, self._journal, self._areas = state, journal, areas
         self._old: Set[str] = set()
-        self._replan: Optional[Callable[[Level], Journal]] = None
+        self._replan: Callable[[Level], Journal] = lambda level: spell_out(self._journal, state.parent)
         self._document: Dict[str, Any] = {}
         self._signals = HeldSignals()
         self._is_swapped = self._is_over = False
         self.warning = ""  # of a commit
-        os.mkdir(self.directory, 0o700)
-        os.mkdir(self.stage, 0o700)
-        os.mkdir(self.directory / "stash", 0o700)
+        try:
+            for directory in (self.directory, self.stage, self.directory / "stash"):
+                os.mkdir(directory, 0o700)
+        except OSError as error:
+            raise Refused(f"no transaction can be begun, nothing was changed: {error}", hint=mend_of(error)) from error
 
     @property
     def pending_signal(self) -> Optional[int]:
@@ -233,7 +284,6 @@ class Transaction:
         *,
         remove: Sequence[InstalledDistribution],
         keep: Sequence[InstalledDistribution],
-        allow_conda: bool = False,
     ) -> MovePlan:
         """Plan the change: `remove` goes, what lies in the stage comes, `keep` stays whole.
 
@@ -242,11 +292,21 @@ class Transaction:
         if self._areas is None:
             raise Refused(f"transaction {self.id} has its plan already", hint="Begin another one.")
         areas, resolver = self._areas, Resolver()
-        _check_conda(remove, allow_conda=allow_conda)
+        _check_conda(remove, areas.prefix)
         ownership = Ownership(keep, areas, resolver)
         old = find_old_files(remove, areas, ownership, resolver)
         if isinstance(old, MoveRefusal):
             raise _make_refused(old)
+        return self._plan(old, ownership, areas)
+
+    def plan_paths(self, old: AbstractSet[str], *, keep: Sequence[InstalledDistribution]) -> MovePlan:
+        """As `plan`, for files that no RECORD names: real paths; what `keep` owns stays."""
+        if self._areas is None:
+            raise Refused(f"transaction {self.id} has its plan already", hint="Begin another one.")
+        ownership = Ownership(keep, self._areas, Resolver())
+        return self._plan({path for path in old if ownership.find_owner(path) is None}, ownership, self._areas)
+
+    def _plan(self, old: AbstractSet[str], ownership: Ownership, areas: Areas) -> MovePlan:
         tree, staged = DiskTree(ownership), read_staged(self.stage)
 
         def plan_at(level: Level) -> MovePlan:
@@ -319,10 +379,11 @@ class Transaction:
             try:
                 self._try_swap()
             except OSError as error:
-                if self._replan is None or error.errno not in _OTHER_RENAME:
+                if error.errno not in _OTHER_RENAME:
                     raise
                 # A lower layer of overlayfs (an image build): its directories cannot be renamed, files can.
                 self._journal = self._replan(Level.FILE)
+                self._check_room()
                 self._try_swap()
         except (OSError, recovery.JournalInvalid) as error:
             self._signals.release()
@@ -338,6 +399,17 @@ class Transaction:
     def swap_again(self) -> None:
         """Put the change in once more after a roll back: its stage is as it was."""
         self.swap()
+
+    def _check_room(self) -> None:
+        """Renaming a file of a lower layer copies it up."""
+        files = [gone.old for gone in self._journal.outs] + [pair.old for pair in self._journal.exchanges]
+        room = read_room(self._state)
+        shortage = find_shortage(room, size=sum(file.size for file in files) + _ROOM_MARGIN, files=len(files))
+        if shortage is not None:
+            raise Refused(
+                f"{shortage}: here a file that is moved is copied (overlayfs)",
+                hint="Make room there. In an image build: remove and install in the same RUN step.",
+            )
 
     def _try_swap(self) -> None:
         self._journal = dataclasses.replace(self._journal, times=self._read_times())
@@ -363,18 +435,16 @@ class Transaction:
                 hint="Something else installs into it; run the command again when that has ended.",
             )
         checked: Set[str] = set()
+        prefix, device = str(self._state.parent), os.stat(self._state).st_dev
         for target, old in _find_touched(self._journal):
-            path = str(self._state.parent / target)
+            path = os.path.join(prefix, target)
             # A directory that changes its parent is written to itself: its ".." changes.
             for directory in (os.path.dirname(path), *([path] if old.kind == "d" else [])):
                 if directory in checked or not os.path.isdir(directory):
                     continue
                 checked.add(directory)
-                if not os.access(directory, os.W_OK | os.X_OK):
-                    raise Refused(
-                        f"{directory} cannot be written by this user",
-                        hint="Run as the user that owns this environment.",
-                    )
+                _check_device(directory, device, prefix)
+                _check_writable(directory)
 
     def _write_journal(self) -> None:
         script = pkgutil.get_data(__package__, "recover.py") or b""
@@ -490,6 +560,65 @@ def read_removed_directory(prefix: str, target: str) -> RemovedDirectory:
     return RemovedDirectory(target, status.st_mode & 0o7777, status.st_uid, status.st_gid)
 
 
+def spell_out(journal: Journal, prefix: Path, stay: AbstractSet[str] = frozenset()) -> Journal:
+    """The same change with a row for each file, for where directories cannot be renamed; no two names trade places.
+
+    The files `stay` (absolute) are in directories that would leave, and keep their place.
+    """
+    state, root = str(prefix / recovery.STATE_DIRECTORY), str(prefix)
+    leaving = [pair.target for pair in journal.exchanges] + [gone.target for gone in journal.outs]
+    coming = [(pair.slot, pair.target) for pair in journal.exchanges] + [(new.slot, new.target) for new in journal.ins]
+    staying = {os.path.relpath(path, root) for path in stay}
+    kept = {folder for path in staying for folder in _find_parents(path)}
+    outs, emptied = [], []
+    for target in leaving:
+        files, folders = _read_below(os.path.join(root, target))
+        outs += [os.path.normpath(os.path.join(target, file)) for file in files]
+        emptied += [os.path.normpath(os.path.join(target, folder)) for folder in reversed(folders)]
+    outs = [path for path in outs if path not in staying]
+    ins, made = [], []
+    for slot, target in coming:
+        files, folders = _read_below(os.path.join(state, slot))
+        pairs = [
+            (os.path.normpath(os.path.join(slot, name)), os.path.normpath(os.path.join(target, name))) for name in files
+        ]
+        ins += [In(one, other, read_identity(os.path.join(state, one), inode=False)) for one, other in pairs]
+        for folder in folders:
+            mode = os.lstat(os.path.join(state, slot, folder)).st_mode & 0o7777
+            made.append(MadeDirectory(os.path.normpath(os.path.join(target, folder)), mode))
+    again = ({directory.target for directory in made} & set(emptied)) | kept
+    removed = [read_removed_directory(root, folder) for folder in emptied if folder not in again]
+    return dataclasses.replace(
+        journal,
+        exchanges=(),
+        outs=tuple(
+            Out(target, f"txn-{journal.id}/stash/{number}", read_identity(os.path.join(root, target), inode=False))
+            for number, target in enumerate(outs)
+        ),
+        rmdirs=(*removed, *(gone for gone in journal.rmdirs if gone.target not in kept)),
+        mkdirs=(*journal.mkdirs, *(directory for directory in made if directory.target not in again)),
+        ins=tuple(ins),
+    )
+
+
+def _find_parents(path: str) -> Iterator[str]:
+    while "/" in path:
+        path = os.path.dirname(path)
+        yield path
+
+
+def _read_below(path: str) -> Tuple[List[str], List[str]]:
+    """Files and directories, relative, parents first; of a file it is "." itself."""
+    if os.path.islink(path) or not os.path.isdir(path):
+        return ["."], []
+    files, folders = [], []
+    for folder, names, found in os.walk(path):
+        folders.append(os.path.relpath(folder, path))
+        links = [name for name in names if os.path.islink(os.path.join(folder, name))]
+        files += [os.path.relpath(os.path.join(folder, name), path) for name in [*found, *links]]
+    return files, folders
+
+
 def _find_touched(journal: Journal) -> Iterator[Tuple[str, Identity]]:
     """(target, identity of what is moved) of every step."""
     for pair in journal.exchanges:
@@ -514,12 +643,16 @@ def _read_umask() -> int:
     return mask
 
 
-def _check_conda(remove: Sequence[InstalledDistribution], *, allow_conda: bool) -> None:
-    owned = [str(item.name) for item in remove if is_conda_owned(item)]
-    if owned and not allow_conda:
+def _check_conda(remove: Sequence[InstalledDistribution], prefix: str) -> None:
+    packages = {str(item.name): find_conda_package(item, prefix) for item in remove}
+    owned = {name: package for name, package in packages.items() if package is not None}
+    if owned:
+        wanted = " ".join(owned)
         raise Refused(
             f"conda installed {', '.join(owned)}: replaced by pip, conda would keep naming the old version",
-            hint=f"Remove it with conda first: conda remove --force {' '.join(owned)}",
+            hint=f"Change it with conda, or take it out of conda's hands first: "
+            f"conda remove --force --prefix {prefix} {' '.join(dict.fromkeys(owned.values()))}; "
+            f"then safe-install install {wanted}.",
         )
 
 

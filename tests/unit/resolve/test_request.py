@@ -227,6 +227,9 @@ def test_two_hyphens_end_the_options():
         (["--platform", "linux_x86_64"], "place", "platform"),
         (["--user"], "place", "user"),
         (["--user", "--no-user"], "place", None),
+        (["--user", "--no-user"], "refuses_user", True),
+        (["--no-user", "--user"], "refuses_user", False),
+        ([], "refuses_user", False),
         (["--no-user", "--user"], "place", "user"),
     ],
 )
@@ -245,6 +248,8 @@ def test_what_options_say(argv, field, value):
         ({"quiet": "true"}, [], "quiet", 1),
         ({"user": "1"}, [], "place", "user"),
         ({"user": "1"}, ["--no-user"], "place", None),
+        ({"user": "no"}, [], "refuses_user", True),
+        ({"user": "1"}, [], "refuses_user", False),
         ({"target": "/a folder"}, [], "place_value", "/a folder"),
         ({"target": "/a"}, ["-t", "/b"], "place_value", "/b"),
         ({"index-url": "https://a"}, [], "index_url", "https://a"),

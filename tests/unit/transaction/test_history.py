@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Iterator, List
 
@@ -7,6 +8,7 @@ import pytest
 
 from safe_install import errors
 from safe_install.transaction import history, swap
+from safe_install.transaction import recover as recovery
 from tests.small_environment import SmallEnvironment, make_installed
 from tests.treehash import hash_tree
 
@@ -163,3 +165,35 @@ def test_a_damaged_entry_is_shown_and_not_undone(env: SmallEnvironment) -> None:
     assert "damaged" in str(history.read_history(env.prefix)[0].problem)
     with pytest.raises(errors.Refused, match="cannot be read"):
         history.begin_undo(env.prefix)
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can become somebody who may not write everywhere")
+def test_clearing_keeps_the_mode_of_files_that_others_share(tmp_path: Path) -> None:
+    """A hard link shares its mode with uv's cache, a symbolic one with its target."""
+    cache, outside = tmp_path / "cache", tmp_path / "outside"
+    outside.mkdir(mode=0o550)
+    cache.write_text("shared")
+    cache.chmod(0o444)
+    transaction = tmp_path / "txn-20261123T101100Z-0000"
+    for folder in ("read-only", "closed/inner"):
+        (transaction / folder).mkdir(parents=True)
+        os.link(cache, transaction / folder / "file")
+        (transaction / folder / "link").symlink_to(os.path.relpath(outside, transaction / folder))
+    for path in (tmp_path, cache, outside, *tmp_path.rglob("*")):
+        os.chown(path, 65534, 65534, follow_symlinks=False)
+    for folder, mode in (("read-only", 0o555), ("closed/inner", 0), ("closed", 0)):
+        (transaction / folder).chmod(mode)
+    child = os.fork()
+    if child == 0:
+        status = 1
+        try:
+            os.chdir(tmp_path)  # the folders above it are not theirs to enter
+            os.setgroups([])
+            os.setgid(65534)
+            os.setuid(65534)
+            status = 0 if recovery.discard(transaction.name) is None else 2
+        finally:
+            os._exit(status)
+    assert os.waitpid(child, 0)[1] == 0
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["cache", "outside"]
+    assert (cache.stat().st_mode & 0o777, outside.stat().st_mode & 0o777) == (0o444, 0o550)

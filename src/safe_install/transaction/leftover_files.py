@@ -1,0 +1,295 @@
+"""Finds what an interrupted pip left, and lays out what is put back in the stage of a transaction."""
+
+from __future__ import annotations
+
+import glob
+import os
+import re
+import shutil
+import stat
+import tempfile
+from pathlib import Path
+from typing import Dict, Iterable, Iterator, List, Mapping, Optional, Sequence, Set, Tuple
+
+from packaging.utils import canonicalize_name
+
+from safe_install.errors import Refused
+from safe_install.models import Finding, Scheme, Severity
+from safe_install.transaction import recover as recovery
+from safe_install.transaction.leftovers import Aside, Recorded, Verdict, is_name_aside
+from safe_install.transaction.moves import Areas, is_within
+from safe_install.transaction.ownership import Resolver, hash_file, parse_hashes, read_hashes, read_record_at
+
+_HEADER = re.compile(r"^(Name|Version):[ \t]*(.+?)[ \t\r]*$", re.M)
+
+
+def check_leftovers(scheme: Scheme) -> Tuple[Finding, ...]:
+    """A warning where pip was interrupted: it looks at names only."""
+    sites = dict.fromkeys(os.path.realpath(str(site)) for site in (scheme.purelib, scheme.platlib))
+    paths = [path for site in sites for path in _find_asides(site)]
+    if not paths:
+        return ()
+    names = ", ".join(os.path.basename(path) for path in paths[:5])
+    return (
+        Finding(
+            "interrupted-pip",
+            Severity.WARNING,
+            names,
+            f"pip was interrupted while it replaced something; it left {names} in {os.path.dirname(paths[0])}",
+            "`safe-install recover` puts back or moves away what is certain, and says what is not.",
+        ),
+    )
+
+
+def read_leftovers(areas: Areas) -> Tuple[Tuple[Aside, ...], Tuple[Recorded, ...]]:
+    """The folders aside in this environment, and the distributions that they may be of."""
+    reader = _Reader(areas)
+    return reader.asides(), reader.recorded()
+
+
+def _find_asides(directory: str) -> List[str]:
+    try:
+        with os.scandir(directory) as entries:
+            return sorted(e.path for e in entries if e.name.startswith("~") and e.is_dir(follow_symlinks=False))
+    except (FileNotFoundError, NotADirectoryError):
+        return []
+
+
+def _read_files(folder: str) -> Iterator[str]:
+    """Everything below, relative; links are files."""
+    for parent, names, files in os.walk(folder):
+        for name in [*files, *(name for name in names if os.path.islink(os.path.join(parent, name)))]:
+            yield os.path.relpath(os.path.join(parent, name), folder)
+
+
+class _Record:
+    """One dist-info and its rows as real paths."""
+
+    def __init__(self, name: str, version: str, folder: str, home: str, rows: Mapping[str, str]) -> None:
+        self.name, self.version, self.folder, self.home = name, version, folder, home
+        self.rows = rows  # path -> hash as written, or ""
+        self.directories = _find_directories(rows)
+
+    @property
+    def is_whole(self) -> bool:
+        return self.folder == self.home and all(
+            os.path.lexists(path) for path in self.rows if not recovery.is_bytecode(path)
+        )
+
+
+def _find_directories(rows: Iterable[str]) -> Set[str]:
+    found: Set[str] = set()
+    for path in rows:
+        parent = os.path.dirname(path)
+        while parent not in found and parent != "/":
+            found.add(parent)
+            parent = os.path.dirname(parent)
+    return found
+
+
+class _Reader:
+    def __init__(self, areas: Areas) -> None:
+        self._areas, self._resolver = areas, Resolver()
+        pattern = os.path.join(glob.escape(tempfile.gettempdir()), "pip-uninstall-*")
+        self._kept_by_pip = sorted(glob.glob(pattern))
+        records = [found for site in areas.sites for found in self._read_site(site)]
+        suspects = [record for record in records if not record.is_whole]
+        paths = {path for site in areas.sites for path in _find_asides(site)}
+        for record in suspects:
+            for directory in {os.path.dirname(folder) for folder in record.directories if self._may_move(folder)}:
+                paths.update(_find_asides(directory))
+        self._files = {path: set(_read_files(path)) for path in sorted(paths)}
+        self._records = self._choose(records, suspects)
+        self._all = records
+
+    def _may_move(self, folder: str) -> bool:
+        return folder not in self._areas.structure and self._areas.find_objection(folder) is None
+
+    def _choose(self, records: Sequence[_Record], suspects: Sequence[_Record]) -> List[_Record]:
+        names = {record.name for record in records if self._claim(record)}
+        names.update(record.name for record in suspects if any(self._find_missing_kept(record)))
+        return [record for record in records if record.name in names]
+
+    def _read_site(self, site: str) -> Iterator[_Record]:
+        for entry in sorted(os.listdir(site)) if os.path.isdir(site) else ():
+            folder = os.path.join(site, entry)
+            if not entry.endswith(".dist-info") or os.path.islink(folder):
+                continue
+            record = self._read_record(site, folder)
+            if record is not None:
+                yield record
+
+    def _read_record(self, site: str, folder: str) -> Optional[_Record]:
+        text = read_record_at(folder)
+        try:
+            with open(os.path.join(folder, "METADATA"), encoding="utf-8", errors="replace") as file:
+                header = dict(reversed(_HEADER.findall(file.read().split("\n\n", 1)[0])))
+        except OSError:
+            return None
+        if text is None or not {"Name", "Version"} <= set(header):
+            return None
+        rows: Dict[str, str] = {}
+        home = folder
+        for row, written, _ in parse_hashes(text.splitlines()):
+            path = self._resolver.resolve(site, row)
+            if path is None or self._areas.find_objection(path) is not None or path in self._areas.structure:
+                continue
+            rows[path] = written
+            if os.path.basename(path) == "RECORD" and os.path.dirname(os.path.dirname(path)) == site:
+                home = os.path.dirname(path)
+        entry = os.path.basename(folder)
+        if entry.startswith("~") and not is_name_aside(entry, os.path.basename(home)):
+            return None
+        home = home if entry.startswith("~") else folder
+        return _Record(str(canonicalize_name(header["Name"])), header["Version"], folder, home, rows)
+
+    def _claim(self, record: _Record) -> Dict[str, str]:
+        """The folders aside whose every file is a row of this RECORD, and where they belong."""
+        claimed: Dict[str, str] = {}
+        for path, files in self._files.items():
+            parent, name = os.path.split(path)
+            homes = [
+                folder
+                for folder in record.directories
+                if os.path.dirname(folder) == parent and is_name_aside(name, os.path.basename(folder))
+            ]
+            fitting = [
+                home
+                for home in homes
+                if all(os.path.join(home, file) in record.rows or recovery.is_bytecode(file) for file in files)
+            ]
+            if len(fitting) == 1:
+                claimed[path] = fitting[0]
+        return claimed
+
+    def asides(self) -> Tuple[Aside, ...]:
+        """Every folder aside that was found."""
+        return tuple(self._make_aside(path) for path in self._files)
+
+    def _make_aside(self, path: str) -> Aside:
+        parent, name = os.path.split(path)
+        with os.scandir(parent) as entries:
+            homes = [e.path for e in entries if e.is_dir(follow_symlinks=False) and is_name_aside(name, e.name)]
+        in_place = [record for record in self._all if record.folder == record.home]
+        owners = [[record for record in in_place if home in record.directories] for home in homes]
+        certain = all(found and all(record.is_whole for record in found) for found in owners)
+        names = frozenset(record.name for found in owners for record in found)
+        return Aside(path, tuple(homes), names if certain else frozenset())
+
+    def recorded(self) -> Tuple[Recorded, ...]:
+        """Every distribution that one of them may be of; contents are compared by the hashes of RECORD."""
+        return tuple(self._account(record) for record in self._records)
+
+    def _account(self, record: _Record) -> Recorded:
+        claimed = self._claim(record)
+        if record.is_whole:
+            return self._make(record, claimed, is_whole=True)
+        needed, elsewhere, lost = set(), {}, []
+        rest = {path: written for path, written in record.rows.items() if written}
+        for aside, home in claimed.items():
+            below = {path: rest.pop(path) for path in list(rest) if is_within(path, home)}
+            if all(hash_file(path, written) == written for path, written in below.items()) and os.path.isdir(home):
+                continue
+            needed.add(aside)
+            lost += [
+                path
+                for path, written in below.items()
+                if hash_file(os.path.join(aside, os.path.relpath(path, home)), written) != written
+            ]
+        for path, written in rest.items():
+            if hash_file(path, written) == written:
+                continue
+            kept = self._find_kept(path, written)
+            if kept is None:
+                lost.append(path)
+            else:
+                elsewhere[path] = kept
+        return self._make(record, claimed, needed=frozenset(needed), kept_elsewhere=elsewhere, lost=tuple(sorted(lost)))
+
+    def _make(self, record: _Record, claimed: Mapping[str, str], **fields: object) -> Recorded:
+        values = (record.name, record.version, record.folder, record.home, claimed)
+        return Recorded(*values, **fields)  # type: ignore[arg-type]
+
+    def _find_missing_kept(self, record: _Record) -> Iterator[str]:
+        for path, written in record.rows.items():
+            if written and not os.path.lexists(path) and self._find_kept(path, written) is not None:
+                yield path
+
+    def _find_kept(self, path: str, written: str) -> Optional[str]:
+        """pip moves single files to a folder of its own; what lies there counts by its content, if it is ours."""
+        parts = path.strip("/").split("/")
+        for folder in self._kept_by_pip:
+            for start in range(len(parts) - 1, 0, -1):
+                candidate = os.path.join(folder, *parts[start:])
+                if _is_own_file(candidate) and hash_file(candidate, written) == written:
+                    return candidate
+        return None
+
+
+def _is_own_file(path: str) -> bool:
+    try:
+        status = os.lstat(path)
+    except OSError:
+        return False
+    return stat.S_ISREG(status.st_mode) and status.st_uid == os.geteuid()
+
+
+def find_moved(verdict: Verdict, areas: Areas) -> Set[str]:
+    """What leaves its place so that the verdict comes true: the folders aside, and what stands where they belong."""
+    old: Set[str] = set()
+    for path in verdict.paths:
+        old.update(_files_or_itself(path))
+    for one in verdict.recorded:
+        for aside in one.needed:
+            home = one.claimed[aside]
+            if os.path.isdir(home) and not os.path.islink(home):
+                old.update(_files_or_itself(home))
+            elif os.path.lexists(home):
+                old.add(home)
+        old.update(path for path in one.kept_elsewhere if os.path.lexists(path) and not os.path.isdir(path))
+        old.update(_find_unfinished(one, areas))
+    return old
+
+
+def _files_or_itself(directory: str) -> Set[str]:
+    files = {os.path.join(directory, file) for file in _read_files(directory)}
+    return files or {directory}
+
+
+def _find_unfinished(one: Recorded, areas: Areas) -> Iterator[str]:
+    """The dist-info of another version that pip had begun to write: RECORD comes last, and it has none."""
+    for site in areas.sites:
+        for entry in os.listdir(site):
+            folder = os.path.join(site, entry)
+            name = canonicalize_name(entry.split("-")[0])
+            if not entry.endswith(".dist-info") or name != one.name or folder in (one.folder, one.home):
+                continue
+            if not os.path.lexists(os.path.join(folder, "RECORD")):
+                yield from _files_or_itself(folder)
+
+
+def lay_out(one: Recorded, stage: Path) -> None:
+    """Put what comes back into the stage. Errors: Refused, when a file is no longer what it was a moment ago."""
+    for aside in sorted(one.needed):
+        _link_tree(aside, f"{stage}{one.claimed[aside]}")
+    recorded = read_hashes([one.folder]) if one.kept_elsewhere else {}
+    for path, kept in one.kept_elsewhere.items():
+        target = f"{stage}{path}"
+        os.makedirs(os.path.dirname(target), exist_ok=True)
+        shutil.copy2(kept, target, follow_symlinks=False)
+        if hash_file(target, recorded[path]) != recorded[path]:
+            raise Refused(f"{kept} was changed while it was read", hint="Run the command again.")
+
+
+def _link_tree(source: str, target: str) -> None:
+    """The same files under a second name: nothing is copied where the file system can do that."""
+    for folder, names, files in os.walk(source):
+        here = os.path.join(target, os.path.relpath(folder, source)) if folder != source else target
+        os.makedirs(here, exist_ok=True)
+        for name in [*files, *(name for name in names if os.path.islink(os.path.join(folder, name)))]:
+            original, copy = os.path.join(folder, name), os.path.join(here, name)
+            try:
+                os.link(original, copy, follow_symlinks=False)
+            except OSError:
+                shutil.copy2(original, copy, follow_symlinks=False)
+        shutil.copystat(folder, here)

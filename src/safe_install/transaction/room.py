@@ -1,0 +1,33 @@
+"""Is there room on the disk for a change, before it is begun?"""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Optional
+
+
+@dataclass(frozen=True)
+class Room:
+    """What the file system of a folder still takes from this user."""
+
+    folder: str
+    size: int  # bytes
+    files: Optional[int] = None  # None: it does not count them (btrfs, some network file systems)
+
+
+def read_room(folder: Path) -> Room:
+    """The room on the file system of `folder`."""
+    status = os.statvfs(folder)
+    # "None left" is no count either: a transaction's own folders have just been made there.
+    return Room(str(folder), status.f_bavail * status.f_frsize, status.f_favail or None)
+
+
+def find_shortage(room: Room, *, size: int, files: int = 0) -> Optional[str]:
+    """What is missing for `size` bytes in `files` files, as a sentence; None when there is room."""
+    if room.size < size:
+        return f"{room.folder} has {room.size // 2**20} MiB free and this needs about {-(-size // 2**20)} MiB"
+    if room.files is not None and room.files < files:
+        return f"the file system of {room.folder} takes {room.files} more files and this needs about {files}"
+    return None

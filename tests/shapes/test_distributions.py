@@ -1,0 +1,78 @@
+"""Distributions that other tools leave, with the real tools: editable ones, development links, no RECORD."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.functional.test_drop_in import BACKEND
+from tests.lab.wheels import write_wheel
+from tests.shapes.conftest import need_uv, run
+
+PROJECT = """
+[build-system]
+requires = []
+build-backend = "backend"
+backend-path = ["."]
+[project]
+name = "delta"
+version = "4.0"
+"""
+
+
+@pytest.fixture
+def delta(tmp_path):
+    """A project with a build backend of its own, and a wheel of a later version of it."""
+    folder = tmp_path / "delta"
+    folder.mkdir()
+    (folder / "delta.py").write_text("value = 'edited'\n")
+    (folder / "pyproject.toml").write_text(PROJECT)
+    (folder / "backend.py").write_text(BACKEND)
+    write_wheel(tmp_path / "more", "delta", "5.0", {"delta.py": "value = 'wheel'\n"})
+    return folder
+
+
+def test_an_editable_install_by_uv_is_replaced_and_comes_back(make_place, delta, tmp_path):
+    """One by pip is in tests/functional/test_drop_in.py."""
+    place = make_place()
+    told = {**place.variables, "UV_CACHE_DIR": str(tmp_path / "cache")}
+    words = ["pip", "install", "-q", "--no-index", "--python", str(place.executable), "-e", str(delta)]
+    run(need_uv(), *words, env=told)
+    before, source = place.tree(), sorted(path.name for path in delta.iterdir() if path.name != "__pycache__")
+    place.must("install", "-q", "delta==5.0", PIP_FIND_LINKS=str(tmp_path / "more"))
+    assert place.ask("import delta; print(delta.value)") == "wheel"
+    place.must("undo")
+    assert (place.tree(), place.ask("import delta; print(delta.value)")) == (before, "edited")
+    assert sorted(path.name for path in delta.iterdir() if path.name != "__pycache__") == source
+
+
+SETUP = "from setuptools import setup\nsetup(name='gamma', version='1.0', py_modules=['gamma'])\n"
+
+
+def test_what_cannot_be_removed_is_refused_with_the_reason(make_place, tmp_path):
+    """A development link of setuptools; what distutils left; a dist-info without RECORD."""
+    place, folder, more = make_place(), tmp_path / "gamma", tmp_path / "more"
+    folder.mkdir()
+    (folder / "setup.py").write_text(SETUP)
+    (folder / "gamma.py").write_text("")
+    run(
+        str(place.executable), "-W", "ignore", "setup.py", "-q", "develop", "--no-deps", env=place.variables, cwd=folder
+    )
+    assert (place.site / "gamma.egg-link").exists()
+    old = "Metadata-Version: 1.0\nName: {}\nVersion: 1.0\n"
+    (place.site / "distutil-1.0-py3.11.egg-info").write_text(old.format("distutil"))
+    (place.site / "bare-1.0.dist-info").mkdir()
+    (place.site / "bare-1.0.dist-info" / "METADATA").write_text(old.format("bare"))
+    before = place.tree()
+    for name, reason, mend in (
+        ("gamma", "outside of the environment's site-packages", "pip uninstall gamma"),
+        ("distutil", "has no RECORD", "pip uninstall distutil"),
+        ("bare", "has no RECORD", "the tool that installed it (not recorded"),
+    ):
+        write_wheel(more, name, "2.0", {f"{name}.py": ""})
+        commands = [["install", "-q", f"{name}==2.0"], ["uninstall", "-y", name]]
+        for words in commands if name == "gamma" else commands[1:]:
+            refused = place.safe_install(*words, PIP_FIND_LINKS=str(more))
+            assert refused.returncode == 11, (words, refused.stderr)
+            assert reason in refused.stderr, (words, refused.stderr)
+            assert mend in refused.stderr, (words, refused.stderr)
+            assert place.tree() == before

@@ -1,0 +1,206 @@
+"""The lock where the file system has none: a file that names its holder."""
+
+from __future__ import annotations
+
+import errno
+import json
+import os
+import signal
+import time
+from pathlib import Path
+from typing import Any, Callable, Dict, Iterator, List, Optional
+
+import pytest
+
+from safe_install import errors
+from safe_install.transaction import recover as recovery
+from safe_install.transaction import swap
+from tests.small_environment import SmallEnvironment
+
+fcntl = pytest.importorskip("fcntl")
+
+
+@pytest.fixture(params=["ENOSYS", "ENOLCK", "EOPNOTSUPP"])
+def no_flock(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*arguments: object) -> None:
+        raise OSError(getattr(errno, request.param), "no locks here")
+
+    monkeypatch.setattr(fcntl, "flock", refuse)
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> str:
+    return str(tmp_path / "lock")
+
+
+def hold(path: str) -> int:
+    """A child that takes the lock and keeps it; its process id."""
+    reading, writing = os.pipe()
+    child = os.fork()
+    if child == 0:
+        try:
+            os.write(writing, b"1" if recovery.Lock(path).take() else b"0")
+            time.sleep(60)
+        finally:
+            os._exit(0)
+    assert os.read(reading, 1) == b"1"
+    os.close(reading)
+    os.close(writing)
+    return child
+
+
+@pytest.fixture
+def children() -> Iterator[List[int]]:
+    made: List[int] = []
+    yield made
+    for child in made:
+        end(child)
+
+
+def end(child: int) -> None:
+    try:
+        os.kill(child, signal.SIGKILL)
+        os.waitpid(child, 0)
+    except (ProcessLookupError, ChildProcessError):
+        pass
+
+
+@pytest.mark.parametrize("has_flock", [True, False])
+def test_one_at_a_time_and_given_back(path: str, has_flock: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    if not has_flock:
+        monkeypatch.setattr(fcntl, "flock", raise_no_locks)
+    first, second = recovery.Lock(path), recovery.Lock(path)
+    assert (first.take(), second.take()) == (True, False)
+    first.release()
+    assert second.take()
+    second.release()
+    assert sorted(os.listdir(os.path.dirname(path))) == ["lock"]
+
+
+def raise_no_locks(*arguments: object) -> None:
+    raise OSError(errno.ENOSYS, "no locks here")
+
+
+@pytest.mark.usefixtures("no_flock")
+def test_a_holder_that_was_killed_is_succeeded(path: str, children: List[int]) -> None:
+    children.append(hold(path))
+    waiting = recovery.Lock(path)
+    assert not waiting.take()
+    assert f"process {children[0]} on {os.uname().nodename}" in waiting.tell_holder()
+    assert f"rm {path}.held*" in waiting.tell_holder()
+    end(children[0])
+    children.append(hold(path))  # the second of the chain
+    assert not waiting.take()
+    end(children[1])
+    assert waiting.take()
+    assert len(os.listdir(os.path.dirname(path))) == 4
+    assert not recovery.Lock(path).take()
+    waiting.release()
+    assert os.listdir(os.path.dirname(path)) == ["lock"]
+
+
+@pytest.mark.usefixtures("no_flock")
+def test_many_at_once_after_a_kill_and_one_gets_it(path: str, children: List[int]) -> None:
+    children.append(hold(path))
+    end(children[0])
+    start, taken = path + ".start", path + ".taken"
+    for _ in range(12):
+        child = os.fork()
+        if child == 0:
+            try:
+                while not os.path.exists(start):
+                    pass
+                if recovery.Lock(path).take():
+                    with open(taken, "a") as stream:
+                        stream.write(f"{os.getpid()}\n")
+                    time.sleep(1.5)
+            finally:
+                os._exit(0)
+        children.append(child)
+    Path(start).touch()
+    for child in children[1:]:
+        os.waitpid(child, 0)
+    assert len(Path(taken).read_text().splitlines()) == 1
+
+
+@pytest.mark.parametrize(
+    ("change", "gone"),
+    [
+        (lambda holder: holder, False),
+        (lambda holder: {**holder, "started": "1"}, True),  # the number was given to another process
+        (lambda holder: {**holder, "pid": 2**22 + 1, "started": "1"}, True),
+        (lambda holder: {**holder, "host": "elsewhere", "pid": 2**22 + 1}, False),
+        (lambda holder: {**holder, "machine": "another", "pid": 2**22 + 1}, False),
+        (lambda holder: {**holder, "namespace": "pid:[1]", "pid": 2**22 + 1}, False),  # another container
+        (lambda holder: {**holder, "boot": "another"}, True),  # this machine was started anew
+        (lambda holder: {**holder, "boot": ""}, False),
+        (lambda holder: {**holder, "pid": "1"}, False),
+        (lambda holder: {}, False),
+        (lambda holder: None, False),
+    ],
+)
+def test_who_is_certainly_gone(
+    change: Callable[[Dict[str, Any]], Optional[Dict[str, Any]]], gone: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(recovery, "_read_line", read_line(machine="m1"))
+    assert recovery.is_gone(change(recovery.describe_process())) is gone
+
+
+def read_line(*, machine: str) -> Callable[[str], str]:
+    read = recovery._read_line
+    return lambda path: machine if path == "/etc/machine-id" else read(path)
+
+
+def test_a_machine_without_an_identity_may_be_another_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(recovery, "_read_line", read_line(machine=""))
+    assert not recovery.is_gone({**recovery.describe_process(), "boot": "another"})
+
+
+@pytest.mark.usefixtures("no_flock")
+@pytest.mark.parametrize("content", ["", "{", "[]", '{"token": "../../x"}', '{"pid": 1}'])
+def test_a_file_that_cannot_be_read_is_held(path: str, content: str) -> None:
+    Path(path + ".held").write_text(content)
+    lock = recovery.Lock(path)
+    assert not lock.take()
+    assert "rm" in lock.tell_holder()
+    assert Path(path + ".held").read_text() == content
+
+
+def test_flock_does_not_pass_over_a_host_without(path: str) -> None:
+    holder = {**recovery.describe_process(), "host": "elsewhere"}
+    Path(path + ".held").write_text(json.dumps(holder))
+    assert not recovery.Lock(path).take()
+    Path(path + ".held").write_text(json.dumps({**recovery.describe_process(), "started": "1"}))
+    lock = recovery.Lock(path)
+    assert lock.take()
+    lock.release()
+
+
+@pytest.mark.usefixtures("no_flock")
+def test_the_command_names_the_holder(tmp_path: Path, children: List[int]) -> None:
+    env = SmallEnvironment(tmp_path / "env")
+    state = env.prefix / ".safe-install"
+    state.mkdir(mode=0o700)
+    children.append(hold(str(state / "lock")))
+    told = pytest.raises(errors.EnvironmentLocked, match=f"process {children[0]}")
+    with told as caught, swap.lock_environment(env.prefix):
+        pass
+    assert caught.value.exit_status == 14
+    assert recovery.main([str(env.prefix)]) == 14
+    end(children[0])
+    assert recovery.main([str(env.prefix)]) == 0
+    with swap.lock_environment(env.prefix):
+        assert sorted(os.listdir(state)) == ["lock", "lock.held"]
+    assert os.listdir(state) == ["lock"]
+
+
+def test_other_errors_are_told(path: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    def fail(*arguments: object) -> None:
+        raise OSError(errno.EIO, "a broken disk")
+
+    monkeypatch.setattr(fcntl, "flock", fail)
+    with pytest.raises(OSError, match="a broken disk"):
+        recovery.Lock(path).take()
+    env = SmallEnvironment(tmp_path / "env")
+    with pytest.raises(errors.Refused, match="a broken disk"), swap.lock_environment(env.prefix):
+        pass

@@ -1,0 +1,57 @@
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Optional
+
+import pytest
+
+from safe_install.transaction import swap
+from safe_install.transaction.room import Room, find_shortage, read_room
+from tests.exdev import refuse_renames_of_directories
+from tests.small_environment import SmallEnvironment
+from tests.treehash import hash_tree
+
+MIB = 2**20
+
+
+@pytest.mark.parametrize(
+    ("room", "size", "files", "words"),
+    [
+        (Room("/env", 10 * MIB, 100), 10 * MIB, 100, None),
+        (Room("/env", 10 * MIB - 1, 100), 10 * MIB, 1, "/env has 9 MiB free and this needs about 10 MiB"),
+        (Room("/env", 10 * MIB, 99), 1, 100, "the file system of /env takes 99 more files and this needs about 100"),
+        (Room("/env", 10 * MIB, None), 1, 10**9, None),
+        (Room("/env", 3 * 2**30, None), 7 * 2**30, 0, "needs about 7168 MiB"),  # 5 GB of torch and its bytecode
+    ],
+)
+def test_what_is_missing(room: Room, size: int, files: int, words: Optional[str]) -> None:
+    found = find_shortage(room, size=size, files=files)
+    assert (found is None) if words is None else (found is not None and words in found)
+
+
+def test_the_disk_is_asked(tmp_path: Path) -> None:
+    status = os.statvfs(tmp_path)
+    room = read_room(tmp_path)
+    assert room.folder == str(tmp_path)
+    assert abs(room.size - status.f_bavail * status.f_frsize) < 2**30
+    assert (room.files is None) == (status.f_favail == 0)
+
+
+def test_copies_of_a_lower_layer_are_counted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where a renamed file is copied up, the old files need their size once more."""
+    env = SmallEnvironment(tmp_path / "env")
+    with swap.lock_environment(env.prefix):
+        old = env.install("p", "1", {"p/a.py": "1"}, rows=["p/lib.so,sha256=x,1"])
+        with (env.site / "p" / "lib.so").open("wb") as stream:
+            stream.truncate(3 * 2**30)
+        before = hash_tree(env.site.parent.parent.parent / "bin", times=True)
+        refuse_renames_of_directories(monkeypatch.setattr)
+        monkeypatch.setattr(swap, "read_room", lambda folder: Room(str(folder), 2 * 2**30))
+        with env.begin() as transaction:
+            transaction.plan(remove=[old], keep=[])
+            with pytest.raises(swap.Refused, match=r"2048 MiB free and this needs about 30\d\d MiB.*overlayfs"):
+                transaction.swap()
+        assert (env.site / "p" / "lib.so").stat().st_size == 3 * 2**30
+        assert hash_tree(env.site.parent.parent.parent / "bin", times=True) == before
+        assert swap.pending(env.prefix) == ()
