@@ -109,7 +109,7 @@ def _apply(delivery: Delivery, before: Before, timings: Timings, broken: Sequenc
         with timings.stage("stage", world.reporter):
             delivery.stage(transaction.stage)
         with timings.stage("check", world.reporter):
-            seen = delivery.inspect(transaction.stage, replaced)
+            seen = (*delivery.notices(), *delivery.inspect(transaction.stage, replaced))
         refuse_errors(seen, plan)
         with timings.stage("moves", world.reporter):
             transaction.plan(remove=replaced, keep=[environment.installed[name] for name in sorted(kept)])
