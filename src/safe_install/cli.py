@@ -17,9 +17,10 @@ from typing import Any, Callable, Dict, List, Mapping, Optional, Sequence
 from urllib.parse import unquote, urlsplit
 
 from safe_install import __version__
-from safe_install.errors import Interrupted, SafeInstallError, UsageError
+from safe_install.errors import Interrupted, SafeInstallError, Unexpected, UsageError
 from safe_install.events import Reporter
 from safe_install.models import InstallResult, Outcome
+from safe_install.redaction import redact
 from safe_install.resolve.request import Route, is_true, route
 
 BYTE_ORDER_MARKS = (
@@ -77,6 +78,16 @@ def _run(words: Sequence[str], command: str, run: Callable[[Reporter], Any]) -> 
         reporter.close()
         interrupted = Interrupted("interrupted: nothing was changed", signal_number=signal.SIGINT)
         return _show_failure(command, interrupted, as_json=as_json)
+    except BrokenPipeError:
+        raise
+    except Exception as error:  # noqa: BLE001 - the last resort: what somebody sent must not reach the terminal raw
+        reporter.close()
+        report.show_traceback(error)
+        unexpected = Unexpected(
+            f"unexpected {type(error).__name__}: {error}",
+            hint="This is a mistake of safe-install: please report it with the lines above.",
+        )
+        return _show_failure(command, unexpected, as_json=as_json)
     finally:
         reporter.close()
     if isinstance(result, int):
@@ -124,7 +135,8 @@ def _world(words: Sequence[str], reporter: Reporter) -> Any:
     from safe_install.ports import World
     from safe_install.wheels.store import find_cache
 
-    return World(os.environ, reporter, find_cache(os.environ), ("safe-install", *words))
+    # The history keeps the command, and a command may hold the password of an index.
+    return World(os.environ, reporter, find_cache(os.environ), ("safe-install", *map(redact, words)))
 
 
 def _read_location(location: str) -> str:

@@ -22,11 +22,12 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Callable, Collection, Dict, Iterator, List, Mapping, Optional, Sequence, Tuple, TypeVar, cast
-from urllib.parse import urldefrag, urljoin, urlsplit, urlunsplit
+from urllib.parse import urldefrag, urljoin, urlsplit
 
 from safe_install import __version__
 from safe_install.errors import DownloadFailed, HashMismatch
 from safe_install.events import Reporter
+from safe_install.redaction import redact
 from safe_install.system.mirrors import MirrorRule, apply_mirrors, mirror_hosts, page_base
 
 MAX_REDIRECTS = 5
@@ -202,7 +203,7 @@ class HttpClient:
         `destination` then.
         """
         if self._offline:
-            raise DownloadFailed(f"{_masked(url)} is needed, and --offline was given", hint="leave --offline out")
+            raise DownloadFailed(f"{redact(url)} is needed, and --offline was given", hint="leave --offline out")
         part = _Part(destination)
         problem = ""
         for attempt in range(ATTEMPTS):
@@ -214,7 +215,7 @@ class HttpClient:
             except _Broken as error:
                 problem = str(error)
         raise DownloadFailed(
-            f"{_masked(url)} could not be fetched: {problem}",
+            f"{redact(url)} could not be fetched: {problem}",
             hint="try again (what has arrived is kept), or name a mirror with SAFE_INSTALL_MIRRORS",
         )
 
@@ -234,7 +235,7 @@ class HttpClient:
         try:
             response = self._request(url, headers, allowed_hosts)
         except _Refusal as error:
-            raise DownloadFailed(f"{_masked(url)}: {error}", hint="nothing was fetched") from error
+            raise DownloadFailed(f"{redact(url)}: {error}", hint="nothing was fetched") from error
         try:
             have, total = _check_answer(response, url, have, part, size_limit)
         except BaseException:
@@ -524,7 +525,7 @@ class _Part:
                     stream.close()
                     self.remove()
                     raise DownloadFailed(
-                        f"{_masked(url)} sends more than the limit of {size_limit} bytes",
+                        f"{redact(url)} sends more than the limit of {size_limit} bytes",
                         hint="the host serves another file than its index lists",
                     )
                 stream.write(chunk)
@@ -542,7 +543,7 @@ class _Part:
         if sha256 is not None and found != sha256.lower():
             self.remove()
             raise HashMismatch(
-                f"{_masked(url)} has sha256 {found}, promised was {sha256.lower()}",
+                f"{redact(url)} has sha256 {found}, promised was {sha256.lower()}",
                 hint="it was changed after it was listed, or damaged on its way; try again or another host",
             )
         self._bytes.replace(self._destination)
@@ -578,7 +579,7 @@ def _check_answer(
     if size_limit is not None and total is not None and total > size_limit:
         part.remove()
         raise DownloadFailed(
-            f"{_masked(url)} has {total} bytes, more than the limit of {size_limit}",
+            f"{redact(url)} has {total} bytes, more than the limit of {size_limit}",
             hint="the host serves another file than its index lists",
         )
     return have, total
@@ -593,7 +594,7 @@ def _check_file_status(response: Any, url: str) -> None:
     if code == 416:
         raise _Broken("the host's file is not the one that began to arrive")
     raise DownloadFailed(
-        f"{_masked(url)} cannot be fetched: {code} {response.reason or ''}".strip(),
+        f"{redact(url)} cannot be fetched: {code} {response.reason or ''}".strip(),
         hint="the host does not give a file that it lists or should have; another version may fit",
     )
 
@@ -722,10 +723,3 @@ def _is_loopback(host: str) -> bool:
         return ipaddress.ip_address(host).is_loopback
     except ValueError:
         return False
-
-
-def _masked(url: str) -> str:
-    parts = urlsplit(url)
-    if "@" not in parts.netloc:
-        return url
-    return urlunsplit(parts._replace(netloc="****@" + parts.netloc.rpartition("@")[2]))
