@@ -94,7 +94,7 @@ class WheelHost:
         """Every path with `part`: "404", "500", "empty", "truncated", "unannounced" (no length), "slow", "hang",
         "close", "limit" (GitHub's: no request left for an hour), "redirect URL" ({path} stands for its own), "drip" (a
         byte now and then), "drip-headers", "endless", "overrun" (more than announced), "other-range" (206 from another
-        place), "unasked-range" (206 without a question for one), "strange-length".
+        place), "unasked-range" (206 without a question for one), "strange-length", "steer" (escape codes).
         """
         self.faults.insert(0, (part, fault))
 
@@ -328,6 +328,9 @@ class _Handler(BaseHTTPRequestHandler):
             reset = str(int(time.time()) + 3600)
             headers = {"X-RateLimit-Limit": "60", "X-RateLimit-Remaining": "0", "X-RateLimit-Reset": reset}
             self._send(403, b'{"message": "API rate limit exceeded"}', "application/json", headers)
+            return True
+        elif fault == "steer":
+            self.wfile.write("HTTP/1.1 500 \x1b[2J\x9b31m\r\nContent-Length: 0\r\n\r\n".encode("latin-1"))
             return True
         elif fault == "empty":
             self._send(200, b"", "text/html", {})

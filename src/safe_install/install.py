@@ -10,11 +10,11 @@ import contextlib
 import os
 import tempfile
 from pathlib import Path
-from typing import Sequence
+from typing import Iterator, Sequence
 
 from safe_install.breakage import find_breakage
 from safe_install.delivery import Delivery, coming_torch
-from safe_install.errors import Refused
+from safe_install.errors import Refused, SafeInstallError
 from safe_install.guard import (
     Before,
     at,
@@ -61,6 +61,7 @@ def install(request: InstallRequest, world: World) -> InstallResult:
         stack.callback(before.stop)
         work = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="safe-install-")))
         planner = Planner(request, environment, before, world, timings, work)
+        stack.enter_context(_forgetting_refused(planner))
         plan = planner.make_plan()
         broken = find_breakage(environment, plan, coming_torch(planner, plan), world.environ)
         if request.own.dry_run or not plan.steps:
@@ -70,6 +71,17 @@ def install(request: InstallRequest, world: World) -> InstallResult:
         delivery = Delivery(planner, plan, work)
         delivery.fetch()
         return _apply(delivery, before, timings, broken)
+
+
+@contextlib.contextmanager
+def _forgetting_refused(planner: Planner) -> Iterator[None]:
+    """A file that is refused must not stand in the way of a better one at its address."""
+    try:
+        yield
+    except SafeInstallError as error:
+        if error.exit_status == Refused.exit_status:
+            planner.forget_refused()
+        raise
 
 
 def _unchanged(
@@ -123,7 +135,9 @@ def _apply(delivery: Delivery, before: Before, timings: Timings, broken: Sequenc
             world=world,
         )
     kept_change = verdict.outcome is not Outcome.ROLLED_BACK
-    if kept_change:
+    if not kept_change:
+        delivery.planner.forget_refused()
+    else:
         let_old_ones_go(environment.interpreter.prefix, world)
     return InstallResult(
         "install",

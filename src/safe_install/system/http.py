@@ -63,6 +63,7 @@ class PageAnswer:
     detail: str = ""
     from_cache: bool = False
     base: str = ""  # where relative links start, where that is not `url`
+    asked: str = ""  # where it was asked: a mirror's address, where there is one
 
 
 class _Refusal(Exception):
@@ -135,7 +136,9 @@ class HttpClient:
         with lock:
             if url not in self._answers:
                 answer = self._ask_page(url, frozenset(allowed_hosts), accept or _PAGE_ACCEPT)
-                self._answers[url] = replace(answer, base=page_base(url, self._mirrors))
+                self._answers[url] = replace(
+                    answer, base=page_base(url, self._mirrors), asked=apply_mirrors(url, self._mirrors)
+                )
             return self._answers[url]
 
     def _ask_page(self, url: str, allowed_hosts: Collection[str], accept: str) -> PageAnswer:

@@ -72,6 +72,8 @@ _DIRECTORY_ENTRY = b"PK\x01\x02"
 _UNICODE_PATH = 0x7075  # an extra field with a second name, which Python reads since 3.12 and others always
 # Characters that turn the direction of a line, so that a listing shows another name than the file has.
 _TURNING = frozenset("\u061c\u200e\u200f\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069")
+_CALLABLE = re.compile(r"^\w+(\.\w+)*(:\w+(\.\w+)*)?\s*(\[[^\]]*\])?\s*$")
+_INSTALLED = re.compile(r"(?i)\.(dist-info|egg-info|egg-link|egg)$")
 _STARTING = re.compile(r"(sitecustomize|usercustomize)(\.py|\.[\w.-]*so)?$")
 
 
@@ -444,14 +446,25 @@ class _Reader:
         return found[0]
 
     def _check_destinations(self, files: Dict[str, zipfile.ZipInfo], dist_info: str) -> None:
+        name = canonicalize_name(dist_info[: -len(".dist-info")].rpartition("-")[0])
         for path in files:
             parts = path.split("/")
+            self._check_installed(path, parts, dist_info, name)
             if parts[0].lower().endswith(".data") and len(parts) > 1:
                 self._check_data_file(path, parts)
             if parts[-2:-1] == ["__pycache__"]:
                 source = "/".join([*parts[:-2], parts[-1].split(".", 1)[0] + ".py"])
                 if source not in files:
                     self.invalid(f"the bytecode {path} has no source beside it")
+
+    def _check_installed(self, path: str, parts: Sequence[str], dist_info: str, name: NormalizedName) -> None:
+        """A wheel is one distribution: it must not say that others are installed, nor take their place."""
+        is_in_data = parts[0].lower().endswith(".data") and parts[1:2] in (["purelib"], ["platlib"])
+        top = parts[2] if is_in_data and len(parts) > 2 else parts[0]
+        if top == dist_info and not is_in_data:
+            return
+        if _INSTALLED.search(top) and (is_in_data or canonicalize_name(re.split(r"-|\.egg", top)[0]) != name):
+            self.invalid(f"{path} would be the record of another distribution")
 
     def _check_data_file(self, path: str, parts: Sequence[str]) -> None:
         if len(parts) < 3 or parts[1] not in _DATA_KEYS:
@@ -507,12 +520,14 @@ class _Reader:
         )
         for point in points:
             if point.group in ("console_scripts", "gui_scripts"):
-                self._check_command(point.name)
+                self._check_command(point.name, point.value)
         return points
 
-    def _check_command(self, command: str) -> None:
-        if re.search(r"[/\\\0]", command) or command in ("", ".", ".."):
+    def _check_command(self, command: str, calls: str) -> None:
+        if re.search(r"[/\\\s=]", command) or command in ("", ".", "..") or any(map(_steers, command)):
             self.invalid(f"its command {command!r} is not a plain file name")
+        if not _CALLABLE.match(calls):
+            self.invalid(f"its command {command!r} calls {calls[:80]!r}, which is no name of Python")
         if _PROTECTED_SCRIPT.match(command) and not self.filename.startswith("pip-"):
             self.invalid(f"its command {command!r} would replace the environment's own")
 

@@ -14,7 +14,7 @@ import tempfile
 from dataclasses import dataclass
 from hashlib import sha256 as make_sha256
 from pathlib import Path
-from typing import Any, Callable, Collection, Mapping, NoReturn, Optional, Protocol, Union
+from typing import Any, Callable, Collection, List, Mapping, NoReturn, Optional, Protocol, Union
 from urllib.parse import unquote, urldefrag, urlsplit, urlunsplit
 
 from safe_install.errors import DownloadFailed, HashMismatch
@@ -71,12 +71,13 @@ def fetch(
     allowed_hosts: Optional[Collection[str]] = None,
     trust: Trust = Trust.FIRST_SIGHT,
     size_limit: Optional[int] = None,
+    newly_seen: Optional[List[str]] = None,
 ) -> Path:
     """Return a file on disk that has the bytes of the link: a local file itself, else one below `cache`.
 
     The cache is keyed by URL and sha256, because hosts serve other bytes under one file name. A file whose
     host promises no hash is pinned at first sight: other bytes behind that URL are refused from then on.
-    `sightings`: where that is remembered, the person's data folder by default.
+    `sightings`: where that is remembered, the person's data folder by default; the URL is added to `newly_seen`.
     Raises HashMismatch, DownloadFailed.
     """
     link = wanted.link if isinstance(wanted, Candidate) else wanted
@@ -99,16 +100,29 @@ def fetch(
         return _check_local(local, link, limit)
     folder = cache / "downloads" / make_sha256(_key(link.url).encode()).hexdigest()[:32]
     folder.mkdir(parents=True, exist_ok=True)
+    memory = _Memory(sightings or sightings_folder(), link.url)
     with lock_file(folder / ".lock"):
-        return _fetch_cached(
+        was_seen = memory.path.exists()
+        path = _fetch_cached(
             link,
             folder,
-            _Memory(sightings or sightings_folder(), link.url),
+            memory,
             http=http,
             reporter=reporter,
             allowed_hosts=allowed_hosts,
             limit=limit,
         )
+        if newly_seen is not None and not was_seen and memory.path.exists():
+            newly_seen.append(link.url)
+    return path
+
+
+def forget_sighting(url: str, *, sightings: Optional[Path] = None) -> None:
+    """What a URL was first seen to serve was refused: what it serves next is seen for the first time again."""
+    try:
+        _Memory(sightings or sightings_folder(), url).path.unlink()
+    except OSError:
+        pass  # it could not be remembered either
 
 
 def sightings_folder() -> Path:
