@@ -2,7 +2,7 @@
 
 One environment serves the whole module. Whatever is tried on it, nothing may change in it, beside it or in the home
 directory; the message names what was wrong and where; and nothing is left that would stop the next run, which the
-last part shows by an install.
+installs among the attacks show.
 """
 
 from __future__ import annotations
