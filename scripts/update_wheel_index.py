@@ -39,7 +39,16 @@ from safe_install.index.bundled import make_candidate
 from safe_install.index.candidates import is_named_after, sdist_candidate, wheel_candidate
 from safe_install.index.catalog import TABLES, bundled_date, cuda_table, torch_table
 from safe_install.index.document import build_order, parse_json, parse_project, parse_torch_table, render_document
-from safe_install.index.facts import AcceleratorMatch, Build, Holds, HostEntry, Layout, Project, TorchTable
+from safe_install.index.facts import (
+    AcceleratorMatch,
+    Build,
+    Holds,
+    HostEntry,
+    Layout,
+    Project,
+    TorchTable,
+    canonical_url,
+)
 from safe_install.index.filename import (
     GRAMMARS,
     WheelName,
@@ -52,7 +61,6 @@ from safe_install.index.filename import (
 )
 from safe_install.index.finder import DEFAULT_INDEX, project_page
 from safe_install.index.location import (
-    canonical_url,
     expand_template,
     fields_of_template,
     read_built_for,

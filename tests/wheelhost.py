@@ -92,7 +92,10 @@ class WheelHost:
 
     def misbehave(self, part: str, fault: str) -> None:
         """Every path with `part`: "404", "500", "empty", "truncated", "unannounced" (no length), "slow", "hang",
-        "close", "limit" (GitHub's: no request left for an hour), "redirect URL" ({path} stands for its own)."""
+        "close", "limit" (GitHub's: no request left for an hour), "redirect URL" ({path} stands for its own), "drip" (a
+        byte now and then), "drip-headers", "endless", "overrun" (more than announced), "other-range" (206 from another
+        place), "unasked-range" (206 without a question for one), "strange-length", "steer" (escape codes).
+        """
         self.faults.insert(0, (part, fault))
 
     def behave(self) -> None:
@@ -288,7 +291,13 @@ class _Handler(BaseHTTPRequestHandler):
         if self.headers.get("If-None-Match") == headers["ETag"]:
             self._send(304, b"", answer.content_type, headers)
             return
+        if fault in ("drip", "drip-headers", "endless"):
+            self._send_without_end(fault, answer.content_type)
+            return
         body, status = answer.body, answer.status
+        if fault == "unasked-range":
+            headers["Content-Range"] = f"bytes 0-{len(body) - 1}/{len(body)}"
+            status = 206
         wanted = self.headers.get("Range", "")
         if wanted.startswith("bytes=") and self.headers.get("If-Range", headers["ETag"]) == headers["ETag"]:
             start = int(wanted[len("bytes=") :].split("-")[0])
@@ -296,6 +305,9 @@ class _Handler(BaseHTTPRequestHandler):
                 self._send(416, b"", "text/plain", {})
                 return
             headers["Content-Range"] = f"bytes {start}-{len(body) - 1}/{len(body)}"
+            if fault == "other-range":
+                start = start // 2
+                headers["Content-Range"] = f"bytes {start}-{len(body) - 1}/{len(body)}"
             body, status = body[start:], 206
         self._send(status, body, answer.content_type, headers, fault=fault)
 
@@ -304,7 +316,7 @@ class _Handler(BaseHTTPRequestHandler):
         if fault == "slow":
             time.sleep(0.5)
             return False
-        if fault in ("truncated", "unannounced"):
+        if fault in ("truncated", "unannounced", "drip", "drip-headers", "endless", "overrun") or "-" in fault[:10]:
             return False
         if fault == "hang":
             time.sleep(5)
@@ -316,6 +328,9 @@ class _Handler(BaseHTTPRequestHandler):
             reset = str(int(time.time()) + 3600)
             headers = {"X-RateLimit-Limit": "60", "X-RateLimit-Remaining": "0", "X-RateLimit-Reset": reset}
             self._send(403, b'{"message": "API rate limit exceeded"}', "application/json", headers)
+            return True
+        elif fault == "steer":
+            self.wfile.write("HTTP/1.1 500 \x1b[2J\x9b31m\r\nContent-Length: 0\r\n\r\n".encode("latin-1"))
             return True
         elif fault == "empty":
             self._send(200, b"", "text/html", {})
@@ -334,11 +349,33 @@ class _Handler(BaseHTTPRequestHandler):
             self.send_header("Content-Type", content_type)
             if fault == "unannounced":
                 self.close_connection = True
+            elif fault == "strange-length":
+                self.close_connection = True
+                self.send_header("Content-Length", "\u00b2")
             else:
-                self.send_header("Content-Length", str(len(body)))
+                self.send_header("Content-Length", str(len(body) // 2 if fault == "overrun" else len(body)))
         for name, value in headers.items():
             self.send_header(name, value)
         self.end_headers()
         self.wfile.write(body[: len(body) // 2] if fault == "truncated" else body)
-        if fault == "truncated":
+        if fault in ("truncated", "overrun"):
             self.close_connection = True
+
+    def _send_without_end(self, fault: str, content_type: str) -> None:
+        """Until whoever asked goes away, or the test is over."""
+        self.close_connection = True
+        piece, pause = (b"0" * 65536, 0.0) if fault == "endless" else (b"0", 0.02)
+        if fault == "drip-headers":
+            self.wfile.write(b"HTTP/1.1 200 OK\r\nX-Slow: ")
+        else:
+            self.send_response(200)
+            self.send_header("Content-Type", content_type)
+            self.end_headers()
+        stop = time.monotonic() + 30
+        while time.monotonic() < stop:
+            try:
+                self.wfile.write(piece)
+                self.wfile.flush()
+            except OSError:
+                return
+            time.sleep(pause)

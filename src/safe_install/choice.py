@@ -57,6 +57,7 @@ class Chooser:
         self._wishes = wishes
         self._world = world
         self._store = WheelStore(world.cache_dir)
+        self._newly_seen: List[str] = []  # addresses
         self._http = make_client(world, offline=wishes.offline, trusted_hosts=_named_hosts(wishes.find_links))
         self._finder = Finder(
             http=self._http,
@@ -101,13 +102,16 @@ class Chooser:
                 rejections=error.rejections,
             ) from error
 
-    def bring(self, pin: Candidate, pip: PipRunner) -> Tuple[Candidate, Artifact]:
-        """The pin as a wheel file that was verified: from the store, fetched, or built."""
+    def bring(self, pin: Candidate, pip: PipRunner, *, is_promised: bool = False) -> Tuple[Candidate, Artifact]:
+        """The pin as a wheel file that was verified: from the store, fetched, or built.
+
+        `is_promised`: the person gave a hash for it, with which the caller compares it.
+        """
         from safe_install.wheels.archive import open_wheel
 
         if pin.kind is CandidateKind.SDIST:
             pin = self._build(pin, pip)
-        path = self._fetch(pin)
+        path = self._fetch(pin, is_promised=is_promised)
         artifact = open_wheel(path, sha256=pin.link.sha256)
         if artifact.name != pin.name:
             raise Refused(
@@ -122,7 +126,14 @@ class Chooser:
         for built in self._store.find(name, environment):
             yield dataclasses.replace(built, requires=hidden)
 
-    def _fetch(self, pin: Candidate) -> Path:
+    def forget_new(self) -> None:
+        """Forget what addresses were first seen to serve in this run."""
+        from safe_install.wheels.fetch import forget_sighting
+
+        for url in self._newly_seen:
+            forget_sighting(url)
+
+    def _fetch(self, pin: Candidate, *, is_promised: bool = False) -> Path:
         from safe_install.wheels.fetch import Trust, fetch
 
         return fetch(
@@ -131,7 +142,8 @@ class Chooser:
             cache=self._world.cache_dir,
             reporter=self._world.reporter,
             allowed_hosts=self._finder.redirects_of(pin),
-            trust=Trust.PROMISED if self._wishes.require_hashes else Trust.FIRST_SIGHT,
+            trust=Trust.PROMISED if self._wishes.require_hashes and not is_promised else Trust.FIRST_SIGHT,
+            newly_seen=self._newly_seen,
         )
 
     def _build(self, pin: Candidate, pip: PipRunner) -> Candidate:

@@ -17,9 +17,10 @@ from typing import Any, Callable, Dict, List, Mapping, Optional, Sequence
 from urllib.parse import unquote, urlsplit
 
 from safe_install import __version__
-from safe_install.errors import Interrupted, SafeInstallError, SystemFailed, UsageError, mend_of
+from safe_install.errors import Interrupted, SafeInstallError, SystemFailed, Unexpected, UsageError, mend_of
 from safe_install.events import Reporter
 from safe_install.models import InstallResult, Outcome
+from safe_install.redaction import redact
 from safe_install.resolve.request import Route, is_true, route
 
 BYTE_ORDER_MARKS = (
@@ -72,12 +73,14 @@ def _run(words: Sequence[str], command: str, run: Callable[[Reporter], Any]) -> 
     reporter = report.TextReporter(quiet=quiet, json_on_stdout=as_json)
     try:
         result = run(reporter)
-    except (SafeInstallError, OSError, KeyboardInterrupt) as error:
-        if isinstance(error, BrokenPipeError):
-            raise
+    except BrokenPipeError:
+        raise
+    except (Exception, KeyboardInterrupt) as error:  # noqa: BLE001 - what somebody sent must not reach a terminal raw
         if reporter.made is not None:
             _ignore_signals()
         reporter.close()
+        if not isinstance(error, (SafeInstallError, OSError, KeyboardInterrupt)):
+            report.show_traceback(error)
         return _show_failure(command, _failure(error, reporter.made), as_json=as_json)
     finally:
         reporter.close()
@@ -98,8 +101,13 @@ def _failure(error: BaseException, made: Optional[str]) -> SafeInstallError:
         told = error
     elif isinstance(error, OSError):
         told = SystemFailed(f"{error}: the environment is as it was", hint=mend_of(error))
-    else:
+    elif isinstance(error, KeyboardInterrupt):
         told = Interrupted("interrupted: nothing was changed", signal_number=signal.SIGINT)
+    else:
+        told = Unexpected(
+            f"unexpected {type(error).__name__}: {error}",
+            hint="This is a mistake of safe-install: please report it with the lines above.",
+        )
     if made is not None:
         told.message = f"{told.message.partition(': ')[0]} after the change was made, verified and kept ({made})"
         told.hint = f"Nothing is left to be done; to take it back: safe-install undo {made}"
@@ -150,7 +158,8 @@ def _world(words: Sequence[str], reporter: Reporter) -> Any:
     from safe_install.ports import World
     from safe_install.wheels.store import find_cache
 
-    return World(os.environ, reporter, find_cache(os.environ), ("safe-install", *words))
+    # The history keeps the command, and a command may hold the password of an index.
+    return World(os.environ, reporter, find_cache(os.environ), ("safe-install", *map(redact, words)))
 
 
 def _read_location(location: str) -> str:

@@ -4,6 +4,9 @@ environment."""
 from __future__ import annotations
 
 import glob
+import os
+import re
+import shutil
 from pathlib import Path
 from typing import Dict, List, Mapping, Optional, Sequence, Set, Tuple
 
@@ -14,7 +17,7 @@ from safe_install.guard import Expectation, installed_subjects, subject_of, with
 from safe_install.health.examination import Examination
 from safe_install.health.report import Subject
 from safe_install.index.catalog import known_projects, load_project
-from safe_install.models import Finding, InstalledDistribution, Plan, Step, TorchBuild
+from safe_install.models import Finding, InstalledDistribution, Plan, Severity, Step, TorchBuild
 from safe_install.planner import Planner, canonical, make_folder
 from safe_install.resolve import plan as planning
 from safe_install.resolve.plan import TORCH
@@ -22,8 +25,9 @@ from safe_install.resolve.request import InstallRequest
 from safe_install.resolve.target import planned_torch
 from safe_install.transaction.room import find_shortage, read_room
 from safe_install.transaction.stage import StagedWheel, fill_stage, stage_editables
+from safe_install.transaction.tree import folds_case
 from safe_install.wheels.abi import Verdict, torch_findings
-from safe_install.wheels.archive import Artifact, open_wheel
+from safe_install.wheels.archive import Artifact, find_case_clashes, open_wheel
 from safe_install.wheels.fetch import find_local_path
 from safe_install.wheels.inspection import Inspector, check_objects, demangle, recorded_objects
 
@@ -99,6 +103,19 @@ class Delivery:
         missing = [step.name for step in wanted if step.name not in self._artifacts]
         if missing:
             raise PipFailed(f"pip brought no wheel of {', '.join(missing)}", hint="Run the command again with -v.")
+
+    def notices(self) -> Tuple[Finding, ...]:
+        """What a person should know of the files before they are there: code at every start, names that hide others."""
+        scheme = self.environment.interpreter.scheme
+        folds = folds_case(scheme.purelib)
+        elsewhere = _path_without(self.environment.interpreter.prefix, self.world.environ)
+        findings: List[Finding] = []
+        for step in self.plan.steps:
+            artifact = self._artifacts.get(step.name)
+            if artifact is not None:
+                hidden = {name: shutil.which(name, path=elsewhere) for name in artifact.scripts}
+                findings += contents_findings(artifact, folds_case=folds, hidden=hidden)
+        return tuple(findings)
 
     def check_space(self) -> None:
         """Old and new files lie side by side until the end. Errors: Refused, before anything is written there."""
@@ -233,6 +250,58 @@ class Delivery:
         )
 
 
+def contents_findings(
+    artifact: Artifact, *, folds_case: bool, hidden: Mapping[str, Optional[str]]
+) -> Tuple[Finding, ...]:
+    """What the names in a wheel mean where it will lie. `hidden`: its commands, and the ones that they would hide.
+
+    Paths that differ in case only are two files on most of Linux, and wheels with Linux headers have them; where they
+    are one file, a part of the wheel would be lost.
+    """
+    findings: List[Finding] = []
+    clashes = find_case_clashes(artifact.files)
+    if clashes:
+        first, second = clashes[0]
+        findings.append(
+            Finding(
+                "case-clash",
+                Severity.ERROR if folds_case else Severity.NOTE,
+                artifact.name,
+                f"{artifact.path.name} holds {first} and {second}: one file where a file system folds case",
+                "Install it on a file system that tells them apart." if folds_case else "",
+            )
+        )
+    if artifact.start_files:
+        findings.append(
+            Finding(
+                "runs-at-start",
+                Severity.NOTE,
+                artifact.name,
+                f"{artifact.name} brings {_listed(artifact.start_files)}: code that runs at every start of this Python",
+            )
+        )
+    hiding = [f"{name} ({place})" for name, place in sorted(hidden.items()) if place is not None]
+    if hiding:
+        findings.append(
+            Finding(
+                "hides-command",
+                Severity.NOTE,
+                artifact.name,
+                f"{artifact.name} brings commands that come before others on PATH: {_listed(hiding)}",
+            )
+        )
+    return tuple(findings)
+
+
+def _listed(names: Sequence[str]) -> str:
+    return ", ".join(names[:5]) + (f" and {len(names) - 5} more" if len(names) > 5 else "")
+
+
+def _path_without(prefix: Path, environ: Mapping[str, str]) -> str:
+    folders = environ.get("PATH", os.defpath).split(os.pathsep)
+    return os.pathsep.join(folder for folder in folders if folder and prefix not in Path(folder).parents)
+
+
 def coming_torch(planner: Planner, plan: Plan) -> Optional[TorchBuild]:
     """The torch that will be there when the plan is carried out."""
     step = next((step for step in plan.steps if step.name == TORCH), None)
@@ -242,7 +311,14 @@ def coming_torch(planner: Planner, plan: Plan) -> Optional[TorchBuild]:
 
 
 def _requirement_line(step: Step) -> str:
-    """The line that makes pip bring exactly this."""
+    """The line that makes pip bring exactly this. Errors: Refused for one that would be read as more than one line."""
+    line = _written(step)
+    if len(line.splitlines()) != 1 or re.search(r"\s", str((step.download_info or {}).get("url", ""))):
+        raise Refused(f"{step.name}: its address has white space in it: {step.url!r}", hint="Nothing was fetched.")
+    return line
+
+
+def _written(step: Step) -> str:
     info: Mapping[str, object] = step.download_info or {}
     url = str(info.get("url", step.url or ""))
     vcs = info.get("vcs_info")

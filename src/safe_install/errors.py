@@ -10,6 +10,7 @@ import errno
 from typing import Optional, Sequence, Tuple
 
 from safe_install.models import Environment, Finding, Rejection
+from safe_install.redaction import redact
 
 
 class SafeInstallError(Exception):
@@ -26,9 +27,9 @@ class SafeInstallError(Exception):
         findings: Sequence[Finding] = (),
         rejections: Sequence[Rejection] = (),
     ) -> None:
-        super().__init__(message)
-        self.message = message
-        self.hint = hint
+        super().__init__(redact(message))
+        self.message = redact(message)
+        self.hint = redact(hint)
         self.findings: Tuple[Finding, ...] = tuple(findings)
         self.rejections: Tuple[Rejection, ...] = tuple(rejections)
         self.environment: Optional[Environment] = None  # where it happened, once that is known
@@ -67,7 +68,7 @@ class PipFailed(SafeInstallError):
 
     def __init__(self, message: str, *, hint: str = "", output: str = "", exit_status: int = 1) -> None:
         super().__init__(message, hint=hint)
-        self.output = output  # pip's own words
+        self.output = redact(output)  # pip's own words
         self.was_relayed = False  # they have been shown
         self.exit_status = exit_status
 
@@ -146,6 +147,13 @@ class IndexInvalid(SafeInstallError):
     """A wheel index document cannot be used; the message names the file and the key."""
 
     code = "index-invalid"
+    exit_status = 1
+
+
+class Unexpected(SafeInstallError):
+    """A mistake of this program; nothing is known of the environment but what the transaction guarantees."""
+
+    code = "unexpected"
     exit_status = 1
 
 

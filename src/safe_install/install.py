@@ -11,11 +11,11 @@ import dataclasses
 import os
 import tempfile
 from pathlib import Path
-from typing import List, Sequence
+from typing import Iterator, List, Sequence
 
 from safe_install.breakage import find_breakage
 from safe_install.delivery import Delivery, coming_torch
-from safe_install.errors import Refused
+from safe_install.errors import Refused, SafeInstallError
 from safe_install.guard import (
     Before,
     at,
@@ -65,6 +65,7 @@ def install(request: InstallRequest, world: World) -> InstallResult:
         stack.callback(before.stop)
         work = _make_work_folder(stack)
         planner = Planner(request, environment, before, world, timings, work)
+        stack.enter_context(_forgetting_refused(planner))
         plan = planner.make_plan()
         broken = find_breakage(environment, plan, coming_torch(planner, plan), world.environ)
         if request.own.dry_run or not plan.steps:
@@ -85,6 +86,17 @@ def _make_work_folder(stack: contextlib.ExitStack) -> Path:
             f"no folder for temporary files can be used: {error.strerror or error}",
             hint="Name one with room: TMPDIR=/path/to/folder.",
         ) from error
+
+
+@contextlib.contextmanager
+def _forgetting_refused(planner: Planner) -> Iterator[None]:
+    """A file that is refused must not stand in the way of a better one at its address."""
+    try:
+        yield
+    except SafeInstallError as error:
+        if error.exit_status == Refused.exit_status:
+            planner.forget_refused()
+        raise
 
 
 def _unchanged(
@@ -120,7 +132,7 @@ def _apply(delivery: Delivery, before: Before, timings: Timings, broken: Sequenc
         with timings.stage("stage", world.reporter):
             delivery.stage(transaction.stage)
         with timings.stage("check", world.reporter):
-            seen = delivery.inspect(transaction.stage, replaced)
+            seen = (*delivery.notices(), *delivery.inspect(transaction.stage, replaced))
         refuse_errors(seen, plan)
         with timings.stage("moves", world.reporter):
             transaction.plan(remove=replaced, keep=[environment.installed[name] for name in sorted(kept)])
@@ -134,7 +146,9 @@ def _apply(delivery: Delivery, before: Before, timings: Timings, broken: Sequenc
             world=world,
         )
     kept_change = verdict.outcome is not Outcome.ROLLED_BACK
-    if kept_change:
+    if not kept_change:
+        delivery.planner.forget_refused()
+    else:
         let_old_ones_go(environment.interpreter.prefix, world)
     return InstallResult(
         "install",

@@ -147,6 +147,8 @@ class Link:
     metadata: Optional[str] = (
         None  # its METADATA lies beside it (PEP 658): the sha256 of that, "" where none is promised
     )
+    vouched: bool = False  # `sha256` is of the wheel index, and not of the page
+    disputed: Optional[str] = None  # the other sha256 that the page states
 
 
 @dataclass(frozen=True)

@@ -71,6 +71,7 @@ class Planner:
         self._chooser = Chooser(environment, _wishes(request), world)
         self._extensions: Dict[NormalizedName, Requirement] = {}
         self._pins: Dict[NormalizedName, Candidate] = {}
+        self._files: Dict[NormalizedName, Path] = {}  # the pins as pip is shown them
         self.artifacts: Dict[NormalizedName, Artifact] = {}
         self._rejections: List[Rejection] = []
         self._answers: List[HostAnswer] = []
@@ -268,10 +269,11 @@ class Planner:
         if self.request.own.dry_run and pin.kind is CandidateKind.SDIST:
             # A dry run builds nothing: the plan says that it would, and pip is shown an empty wheel in its place.
             self._pins[pin.name] = pin
-            make_placeholder(self._links, pin.name, pin.version, requires=pin.requires)
+            self._files[pin.name] = make_placeholder(self._links, pin.name, pin.version, requires=pin.requires)
             return
         with self.timings.stage("fetch", self.world.reporter):
-            pin, artifact = self._chooser.bring(pin, self.pip)
+            hashes = self._hashes_of(pin.name)
+            pin, artifact = self._chooser.bring(pin, self.pip, is_promised=bool(hashes))
             self._check_hashes(pin, artifact)
         if self._is_installed(pin.name, str(artifact.version)):
             return  # a file whose name says more than its METADATA: the very version is there, and sound
@@ -280,6 +282,7 @@ class Planner:
         link = self._links / artifact.installable_filename
         if not link.exists():
             link.symlink_to(artifact.path.resolve())
+        self._files[pin.name] = link
 
     def _check_hashes(self, pin: Candidate, artifact: Artifact) -> None:
         """The --hash options of a requirements file hold for the files that we choose, too."""
@@ -292,6 +295,15 @@ class Planner:
                     "which is none of the hashes given there",
                     hint=f"If that is the file that you want, add --hash=sha256:{artifact.sha256}.",
                 )
+
+    def _hashes_of(self, name: NormalizedName) -> Sequence[str]:
+        """What the person promised of a project, in a requirements file."""
+        named = [entry for entry in self.request.entries if planning.requirement_name(entry.text) == name]
+        return [given for entry in named for given in entry.hashes]
+
+    def forget_refused(self) -> None:
+        """What was seen for the first time and then refused is not what its address has to serve from now on."""
+        self._chooser.forget_new()
 
     def _is_closed(self) -> bool:
         """Is everything that the chosen wheels require installed or chosen? Then pip has nothing to add."""
@@ -322,14 +334,10 @@ class Planner:
             requires=tuple(artifact.requires_dist),
         )
 
-    def _version_of(self, pin: Candidate) -> Version:
-        """As its METADATA has it, once there is a wheel: a file name may carry a local version that METADATA lacks."""
-        artifact = self.artifacts.get(pin.name)
-        return pin.version if artifact is None else artifact.version
-
     def _constraints(self) -> Tuple[str, ...]:
         guard = planning.guard_constraints(self.environment, released=self._released | set(self._pins))
-        pins = tuple(f"{pin.name}=={self._version_of(pin)}" for pin in self._pins.values())
+        # By address: an index may have the same version, with a higher build number and requirements of its own.
+        pins = tuple(f"{pin.name} @ {self._files[pin.name].absolute().as_uri()}" for pin in self._pins.values())
         coming = (f"torch=={self.coming_torch.version}",) if self.coming_torch else ()
         return guard + coming + pins
 
@@ -386,7 +394,15 @@ class Planner:
         hidden = list(self._hidden_requirements())
         # Offline, pip looks where the person pointed, and nowhere else.
         offline = ["--no-index"] if self.request.own.offline else []
-        return [*offline, *self.request.dry_run_arguments, *hidden]
+        return [*offline, *self._no_foreign_source(), *self.request.dry_run_arguments, *hidden]
+
+    def _no_foreign_source(self) -> List[str]:
+        """pip runs the code of a source distribution to learn what it requires, whoever put it under an extension's
+        name; what only we can choose has no need of that. The person's own options come later, and win."""
+        if not self.has_torch() or self.request.own.allow_torch_change:
+            return []
+        names = sorted(known_projects() - set(self.environment.installed) - set(self._pins) - {TORCH})
+        return ["--only-binary", ",".join(names)]
 
     def _choose_named_in(self, output: str) -> bool:
         """pip failed on a project that only we can choose: choose it, and say that it is worth asking again."""

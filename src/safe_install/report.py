@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import sys
 import time
+import traceback
 from typing import IO, Any, Dict, List, Mapping, Optional, Sequence
 
 from safe_install import __version__
@@ -29,6 +30,7 @@ from safe_install.models import (
     Severity,
     Step,
 )
+from safe_install.redaction import redact
 
 SCHEMA = 1
 WIDE = 1000  # columns of what is no terminal
@@ -163,7 +165,13 @@ def _rejection(rejection: Rejection) -> Dict[str, Any]:
 
 def printable(text: str) -> str:
     """A text from outside without the control characters that would steer a terminal."""
+    text = redact(text)
     return "".join(character if character.isprintable() or character in "\t\n" else "?" for character in text)
+
+
+def one_line(text: str) -> str:
+    """The same, for what must not look like a line of ours: a name, an address, a row."""
+    return printable(text).replace("\n", "?")
 
 
 # The nearest misses come first: they are the ones that a person would have expected to be taken.
@@ -196,7 +204,7 @@ def render_steps(plan: Plan) -> List[str]:
             change = f"+ {step.name} {step.version}"
         origin = f"  [{step.kind}] {step.url}" if step.url else ""
         why = f"  ({step.because})" if step.because else ""
-        lines.append(printable(f"  {change}{why}{origin}"))
+        lines.append(one_line(f"  {change}{why}{origin}"))
     return lines
 
 
@@ -221,7 +229,7 @@ def render_rejections(rejections: Sequence[Rejection], limit: Optional[int] = No
     """Each rejected candidate with its rule; past `limit` a count by rule."""
     rejections = by_nearness(rejections)
     shown = rejections if limit is None else rejections[:limit]
-    lines = [printable(f"  {item.candidate.link.filename}: {item.rule.value}: {item.detail}") for item in shown]
+    lines = [one_line(f"  {item.candidate.link.filename}: {item.rule.value}: {item.detail}") for item in shown]
     rest = rejections[len(shown) :]
     if rest:
         counts: Dict[str, int] = {}
@@ -239,7 +247,7 @@ def render_error(error: SafeInstallError) -> List[str]:
         if finding.detail not in error.message:
             lines += render_finding(finding)
     if isinstance(error, PipFailed) and not error.was_relayed:
-        lines += error.output.splitlines()
+        lines += [printable(line) for line in error.output.splitlines()]
     if not (isinstance(error, PipFailed) and error.was_relayed):
         # Otherwise pip has said it already, in the words that people look for.
         lines.append(f"error: {printable(error.message)}")
@@ -283,11 +291,11 @@ class TextReporter(Reporter):
     def output(self, line: str) -> None:
         """pip's stdout."""
         if self.quiet < 1:
-            self._line(self._pip_stdout, line)
+            self._line(self._pip_stdout, printable(line))
 
     def error_output(self, line: str) -> None:
         """pip's stderr."""
-        self._line(sys.stderr, line)
+        self._line(sys.stderr, printable(line))
 
     def task_started(self, task: str, total: Optional[float] = None, unit: str = "") -> None:
         """A bar on a terminal, gone when the task is over."""
@@ -480,7 +488,23 @@ def _verified_line(result: InstallResult, program: str) -> List[str]:
 
 def show_document(document: Mapping[str, Any]) -> None:
     """The one JSON document on stdout."""
-    print(json.dumps(document, indent=2, ensure_ascii=False), flush=True)
+    text = json.dumps(_redacted(document), indent=2, ensure_ascii=False)
+    # JSON escapes fewer characters than a terminal obeys.
+    print("".join(c if c.isprintable() or c == "\n" else json.dumps(c)[1:-1] for c in text), flush=True)
+
+
+def _redacted(value: Any) -> Any:
+    if isinstance(value, str):
+        return redact(value)
+    if isinstance(value, Mapping):
+        return {redact(str(key)): _redacted(item) for key, item in value.items()}
+    return [_redacted(item) for item in value] if isinstance(value, (list, tuple)) else value
+
+
+def show_traceback(error: BaseException) -> None:
+    """Where a mistake of ours happened, on stderr."""
+    for line in traceback.format_exception(type(error), error, error.__traceback__):
+        print(printable(line.rstrip("\n")), file=sys.stderr)
 
 
 def show_error(error: SafeInstallError) -> None:

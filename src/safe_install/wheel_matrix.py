@@ -17,9 +17,8 @@ from safe_install.guard import environment_asked_for
 from safe_install.index import bundled, catalog
 from safe_install.index.candidates import torch_of, untagged_accelerator
 from safe_install.index.catalog import known_projects, load_project
-from safe_install.index.facts import Project, TorchMatch
+from safe_install.index.facts import Project, TorchMatch, canonical_url
 from safe_install.index.finder import Finder
-from safe_install.index.location import canonical_url
 from safe_install.index.matrix import Cell, Matrix, make_matrix, newest_version
 from safe_install.index.update import MAX_SIZE, put_in_place, read_bundle
 from safe_install.models import (

@@ -90,15 +90,18 @@ def test_folders_by_torch_and_cuda(environment, host, tmp_path):
 
 
 def test_an_asset_that_was_renamed_after_its_build(environment, host, tmp_path):
-    """pip refuses such a file from a page; as a URL it would be recorded as one."""
-    version = "2.8.3+cu12torch2.4cxx11abiFALSE"
+    """pip refuses such a file from a page; as a URL it would be recorded as one.
+
+    The version is one that the wheel index does not know: of those that it knows, it knows the bytes.
+    """
+    version = "2.8.4+cu12torch2.4cxx11abiFALSE"
     native = "flash_attn_2_cuda.cpython-311-x86_64-linux-gnu.so"
-    wheel = make_wheel(tmp_path, "flash-attn", version, native=native, renamed="2.8.3")
-    host.add_release("Dao-AILab/flash-attention", "v2.8.3", {f"flash_attn-{version}-{TAG}.whl": wheel})
+    wheel = make_wheel(tmp_path, "flash-attn", version, native=native, renamed="2.8.4")
+    host.add_release("Dao-AILab/flash-attention", "v2.8.4", {f"flash_attn-{version}-{TAG}.whl": wheel})
     document, added = install(environment, "flash-attn")
-    assert added == ["flash_attn==2.8.3"] or added == ["flash-attn==2.8.3"]
+    assert added == ["flash_attn==2.8.4"] or added == ["flash-attn==2.8.4"]
     step = document["plan"]["steps"][0]
-    assert step["url"] == f"{FLASH}/releases/download/v2.8.3/flash_attn-{version.replace('+', '%2B')}-{TAG}.whl"
+    assert step["url"] == f"{FLASH}/releases/download/v2.8.4/flash_attn-{version.replace('+', '%2B')}-{TAG}.whl"
     assert host.asked("github-assets"), "the download is redirected to another host"
     assert not list(environment.site.glob("flash_attn*/direct_url.json"))
     again = environment.document("install", "-U", "flash-attn")

@@ -17,8 +17,9 @@ from safe_install.wheel_index import DATE
 from safe_install.index.bundled import make_candidate
 from safe_install.index.catalog import cuda_table, known_projects, load_project, read_document, torch_table
 from safe_install.index.document import build_order, parse_project, render_document
+from safe_install.index.facts import canonical_url
 from safe_install.index.filename import build_filename, is_grammar, parse_filename
-from safe_install.index.location import FIELDS, canonical_url, fields_of_template, read_wheel_url
+from safe_install.index.location import FIELDS, fields_of_template, read_wheel_url
 from safe_install.tags import parse_accelerator
 
 FOLDER = Path(__file__).parents[2] / "wheel_index"

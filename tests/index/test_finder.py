@@ -445,3 +445,35 @@ def test_projects_are_asked_at_the_same_time(host):
     assert list(pins(choose(names, CPU, finder(host)))) == names
     # Each alone takes two slow answers one after the other: half a second each.
     assert time.perf_counter() - started < 2.5
+
+
+# --- links that lead elsewhere ---
+
+
+@pytest.mark.parametrize(
+    ("href", "is_taken"),
+    [
+        ("torch-1.8.0%2Bcu111/{}", True),
+        ("https://data.pyg.org/whl/torch-1.8.0%2Bcu111/{}", True),
+        ("https://evil.example/whl/torch-1.8.0%2Bcu111/{}", False),
+        ("https://data.pyg.org.evil.example/torch-1.8.0%2Bcu111/{}", False),
+        ("https://data.pyg.org@evil.example/torch-1.8.0%2Bcu111/{}", False),
+        ("http://localhost:1/torch-1.8.0%2Bcu111/{}", False),
+    ],
+)
+def test_a_page_lists_files_only_where_the_index_says_that_they_lie(host, href, is_taken):
+    page = f'<a href="{href.format(SCATTER_208)}">x</a>'
+    host.put("/pyg/whl/torch-1.8.1+cu111.html", page.encode(), content_type="text/html")
+    found = finder(host).find("torch-scatter", FOUNDING)
+    listed = [c for c in found.candidates if c.link.found_in.startswith("https://data.pyg.org/")]
+    assert [c.link.filename for c in listed] == ([SCATTER_208] if is_taken else [])
+    (answer,) = [answer for answer in found.answers if answer.host == "data.pyg.org"]
+    assert ("not believed: links to" in answer.detail) is not is_taken
+
+
+def test_ones_own_index_may_have_its_files_anywhere(host):
+    url = "https://huggingface.co/torchvision-0.9.1-cp38-cp38-manylinux1_x86_64.whl"
+    host.put("/pypi/simple/torchvision/", f'<a href="{url}">x</a>'.encode(), content_type="text/html")
+    for index, is_found in ((host.index_url, True), (None, False)):
+        found = finder(host, index_url=index).find("torchvision", FOUNDING)
+        assert (url in [candidate.link.url for candidate in found.candidates]) is is_found

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import hashlib
 import json
 import socket
@@ -13,6 +14,7 @@ import time
 import pytest
 
 from safe_install.errors import DownloadFailed, HashMismatch, UsageError
+from safe_install.system import http as http_module
 from safe_install.system.http import HttpClient, PageStatus
 from safe_install.system.mirrors import apply_mirrors, parse_mirrors
 from tests.wheelhost import WheelHost
@@ -211,7 +213,7 @@ def test_a_file_that_does_not_come(host, target, fault):
 
 def test_a_file_that_breaks_off_is_continued(host, target):
     host.misbehave(WHEEL, "truncated")
-    with pytest.raises(DownloadFailed, match="broke off before the end"):
+    with pytest.raises(DownloadFailed, match="broke off"):
         client(host).download(FILE, target)
     assert not target.exists()
     arrived = target.with_name(target.name + ".part").stat().st_size
@@ -270,6 +272,116 @@ def test_a_server_that_never_answers_is_not_waited_for(tmp_path):
         answer = HttpClient(timeout=0.5).get_page(f"http://127.0.0.1:{silent.getsockname()[1]}/x")
         assert (answer.status, answer.detail) == (PageStatus.DOWN, "no answer in time")
         assert time.monotonic() - started < 3
+
+
+# --- hosts that keep us waiting, or send too much ---
+
+
+@pytest.mark.parametrize(
+    ("fault", "told"), [("drip-headers", "no answer in time"), ("drip", "the page took more than 0 s")]
+)
+def test_a_page_that_comes_byte_by_byte_is_not_waited_for(host, fault, told):
+    host.misbehave("/pyg/", fault)
+    started = time.monotonic()
+    answer = client(host, patience=0.4).get_page(PAGE)
+    assert (answer.status, answer.detail) == (PageStatus.DOWN, told)
+    assert time.monotonic() - started < 2
+    host.behave()
+    assert client(host).get_page(PAGE).status is PageStatus.LISTED
+
+
+@pytest.mark.parametrize("fault", ["drip", "drip-headers"])
+def test_a_file_that_comes_too_slowly_is_given_up(host, target, fault):
+    host.misbehave(WHEEL, fault)
+    started = time.monotonic()
+    with pytest.raises(DownloadFailed, match="no answer in time" if fault == "drip-headers" else "slower than 64 KiB"):
+        client(host, patience=0.4).download(FILE, target)
+    assert time.monotonic() - started < 5
+    assert not target.exists()
+
+
+def test_a_pause_of_whoever_reads_is_not_the_hosts(host, target):
+    def dawdle(done, total):
+        time.sleep(0.1)
+
+    assert client(host, patience=0.3).download(FILE, target, sha256=SHA, on_progress=dawdle) == SHA
+
+
+def test_a_response_without_end_is_cut_at_the_limit(host, target):
+    host.misbehave(WHEEL, "endless")
+    with pytest.raises(DownloadFailed, match="more than the limit of 1000000 bytes"):
+        client(host).download(FILE, target, size_limit=1_000_000)
+    assert list(target.parent.iterdir()) == []
+
+
+def test_a_page_without_end_is_cut_at_the_limit(host, monkeypatch):
+    monkeypatch.setattr(http_module, "MAX_PAGE_SIZE", 2**20)
+    host.misbehave("/pyg/", "endless")
+    answer = client(host).get_page(PAGE)
+    assert (answer.status, answer.detail) == (PageStatus.DOWN, "the page is larger than 1 MiB")
+
+
+def test_a_packed_page_is_unpacked(host):
+    packed = gzip.compress(b"<a href='x.whl'>x</a>")
+    host.put("/pyg/packed.html", packed, content_type="text/html", Content_Encoding="gzip")
+    assert client(host).get_page("https://data.pyg.org/packed.html").text == "<a href='x.whl'>x</a>"
+
+
+@pytest.mark.parametrize(
+    ("encoding", "body", "told"),
+    [
+        ("gzip", gzip.compress(bytes(100 * 2**20), 1), "larger than 64 MiB"),
+        ("gzip", gzip.compress(b"page")[:-4], "broke off before its end"),
+        ("gzip", b"page", "cannot be unpacked"),
+        ("gzip, gzip", gzip.compress(gzip.compress(b"page")), "packed in a way that was not asked for"),
+        ("br", b"page", "packed in a way that was not asked for"),
+    ],
+    ids=["bomb", "cut off", "not packed", "twice", "another"],
+)
+def test_a_page_that_is_packed_with_malice(host, encoding, body, told):
+    host.put("/pyg/packed.html", body, content_type="text/html", Content_Encoding=encoding)
+    answer = client(host).get_page("https://data.pyg.org/packed.html")
+    assert answer.status is PageStatus.DOWN
+    assert told in answer.detail
+
+
+def test_a_packed_file_stays_packed(host, target):
+    """As with pip: the bytes that the hash is of are those that were sent."""
+    host.put("/pyg/x.whl", gzip.compress(b"wheel"), Content_Encoding="gzip")
+    client(host).download("https://data.pyg.org/x.whl", target)
+    assert gzip.decompress(target.read_bytes()) == b"wheel"
+
+
+@pytest.mark.parametrize("fault", ["other-range", "unasked-range"])
+def test_a_part_from_another_place_is_not_taken(host, target, fault):
+    if fault == "other-range":
+        host.misbehave(WHEEL, "truncated")
+        with pytest.raises(DownloadFailed):
+            client(host).download(FILE, target)
+        host.behave()
+    host.misbehave(WHEEL, fault)
+    if fault == "other-range":  # what was wrong is thrown away, and the whole is asked for
+        assert client(host).download(FILE, target, sha256=SHA) == SHA
+    else:
+        with pytest.raises(DownloadFailed, match="another part of the file"):
+            client(host).download(FILE, target)
+
+
+def test_a_body_that_is_longer_than_announced_is_cut(host, target):
+    host.misbehave(WHEEL, "overrun")
+    with pytest.raises(HashMismatch):
+        client(host).download(FILE, target, sha256=SHA)
+
+
+def test_a_length_that_is_no_number_is_no_length(host, target):
+    host.misbehave(WHEEL, "strange-length")
+    assert client(host).download(FILE, target, sha256=SHA) == SHA
+
+
+def test_redirects_in_a_circle_end(host, target):
+    host.misbehave(WHEEL, "redirect {path}")
+    with pytest.raises(DownloadFailed, match="more than 5 redirects"):
+        client(host).download(FILE, target)
 
 
 def test_requests_is_imported_only_when_something_is_asked():

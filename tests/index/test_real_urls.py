@@ -12,8 +12,9 @@ import pytest
 
 from safe_install.index.bundled import make_candidate
 from safe_install.index.catalog import known_projects, load_project
+from safe_install.index.facts import canonical_url
 from safe_install.index.filename import parse_filename
-from safe_install.index.location import canonical_url, read_wheel_url
+from safe_install.index.location import read_wheel_url
 
 HERE = Path(__file__).parent
 ROWS = [json.loads(line) for line in (HERE / "wheel_urls.jsonl").read_text().splitlines()]

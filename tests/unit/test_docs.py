@@ -72,7 +72,7 @@ def test_the_commands_of_the_readme_exist():
 
 
 def test_links_lead_somewhere():
-    for name in (*READMES, "CHANGELOG.md", "docs/architecture.md", "docs/transaction.md"):
+    for name in (*READMES, "CHANGELOG.md", "docs/architecture.md", "docs/transaction.md", "docs/security.md"):
         folder = (ROOT / name).parent
         for target in re.findall(r"\]\(([^)#:]+)\)", read(name)):
             assert (folder / target).exists(), (name, target)

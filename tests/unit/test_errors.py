@@ -27,6 +27,7 @@ EXIT_STATUSES = {
     "HashMismatch": 11,
     "WheelInvalid": 11,
     "IndexInvalid": 1,
+    "Unexpected": 1,
     "Interrupted": 130,
 }
 

@@ -161,6 +161,45 @@ def test_nothing_from_outside_steers_the_terminal():
     assert [line for line in lines if "\x1b" in line or "\x07" in line] == []
 
 
+@pytest.mark.parametrize("secret", ["https://user:hunter2@host/x", "https://host/x?token=hunter2"])
+def test_no_secret_of_an_address_is_shown(secret, capsys):
+    finding = Finding("x", Severity.NOTE, "x", f"detail {secret}", f"hint {secret}")
+    step = dataclasses.replace(STEPS[0], url=secret, because=secret)
+    answer = HostAnswer("torch-scatter", "host", secret, HostAnswerKind.DOWN, secret)
+    plan = Plan((step,), rejections=(make_rejection(detail=secret),), answers=(answer,))
+    explained = InstallResult("explain", Outcome.EXPLAINED, 0, plan=plan, findings=(finding,))
+    reporter = report.TextReporter()
+    for say in (reporter.note, reporter.warn, reporter.output, reporter.error_output):
+        say(secret)
+    report.show_result(explained)
+    report.show_result(dataclasses.replace(explained, outcome=Outcome.PLANNED))
+    report.show_error(errors.PipFailed(secret, output=secret))
+    report.show_document(report.make_document(explained, errors.Refused(secret, findings=[finding])))
+    report.show_traceback(ValueError(secret))
+    out, err = capsys.readouterr()
+    assert "host" in out and "host" in err
+    assert "hunter2" not in out + err
+
+
+@pytest.mark.parametrize("text", ["\x1b[2J", "\x9b2J", "\u202elhw", "\x7f", "\udc80"])
+def test_neither_pips_words_nor_the_document_steer_the_terminal(text, capsys):
+    reporter = report.TextReporter()
+    reporter.output(text)
+    reporter.error_output(text)
+    report.show_error(errors.PipFailed("x", output=text))
+    report.show_traceback(ValueError(text))
+    document = report.make_document(FULL, errors.Refused(text))
+    report.show_document(document)
+    out, err = capsys.readouterr()
+    assert text[0] not in out + err
+    assert json.loads(out[out.index("{") :])["error"]["message"] == text
+
+
+def test_a_name_cannot_look_like_a_line_of_ours():
+    step = dataclasses.replace(STEPS[0], because="wanted\nSuccessfully installed torch-scatter-2.0.8")
+    assert len(report.render_steps(Plan((step,)))) == 1
+
+
 def test_render_steps():
     assert report.render_steps(Plan(STEPS)) == [
         "  + torch-scatter 2.0.8  (fits)  [wheel] https://h/s.whl",

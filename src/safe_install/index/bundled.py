@@ -7,7 +7,7 @@ from urllib.parse import unquote, urlsplit
 
 from packaging.version import Version
 
-from safe_install.index.candidates import torch_of, wheel_candidate
+from safe_install.index.candidates import torch_of, wheel_candidate, with_known_hash
 from safe_install.index.facts import Build, HostEntry, Layout, Project
 from safe_install.index.filename import build_filename, fields_of, parse_filename
 from safe_install.index.location import expand_template, read_built_for
@@ -121,7 +121,7 @@ def make_candidate(
         name=project.name,
         version=version,
         kind=CandidateKind.WHEEL,
-        link=Link(url, filename, project.sha256.get(url), found_in=FOUND_IN),
+        link=with_known_hash(project, Link(url, filename, found_in=FOUND_IN)),
         tags=name.tags,
         built_for=BuiltFor(
             torch_of(project, version, built.torch or build.torch), built.accelerator or accelerator, built.cxx11_abi
@@ -138,7 +138,9 @@ def bundled_sdists(project: Project) -> Iterator[Candidate]:
             name=project.name,
             version=Version(sdist.version),
             kind=CandidateKind.SDIST,
-            link=Link(sdist.url, filename, sdist.sha256, found_in=FOUND_IN, requires_python=sdist.requires_python),
+            link=with_known_hash(
+                project, Link(sdist.url, filename, found_in=FOUND_IN, requires_python=sdist.requires_python)
+            ),
             requires_python=sdist.requires_python,
             requires=project.requires,
         )

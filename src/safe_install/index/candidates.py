@@ -11,9 +11,9 @@ from packaging.utils import InvalidSdistFilename, canonicalize_name, parse_sdist
 from packaging.version import Version
 
 from safe_install.index.catalog import torch_table
-from safe_install.index.facts import HostEntry, Layout, Project, TorchRelease, parse_release
+from safe_install.index.facts import HostEntry, Layout, Project, TorchRelease, canonical_url, parse_release
 from safe_install.index.filename import WheelName, parse_filename
-from safe_install.index.location import canonical_url, read_built_for
+from safe_install.index.location import read_built_for
 from safe_install.models import BuiltFor, Candidate, CandidateKind, Link, TorchBuild
 from safe_install.tags import parse_accelerator
 
@@ -42,17 +42,25 @@ def wheel_candidate(project: Project, host: HostEntry, link: Link) -> Optional[C
     name = parse_filename(link.filename)
     if name is None or name.project != project.name:
         return None
-    sha256 = link.sha256 or project.sha256.get(canonical_url(link.url))
     return Candidate(
         name=project.name,
         version=name.parsed_version,
         kind=CandidateKind.WHEEL,
-        link=link if sha256 == link.sha256 else replace(link, sha256=sha256),
+        link=with_known_hash(project, link),
         tags=name.tags,
         built_for=_built_for(project, host, link, name),
         requires_python=link.requires_python,
         requires=project.requires,
     )
+
+
+def with_known_hash(project: Project, link: Link) -> Link:
+    """What the index knows of a file comes before what its page says, and the page's other word is kept."""
+    known = project.known_hashes.get(canonical_url(link.url))
+    if known is None:
+        return link
+    disputed = link.sha256 if link.sha256 not in (None, known) else None
+    return replace(link, sha256=known, vouched=True, disputed=disputed)
 
 
 def _built_for(project: Project, host: HostEntry, link: Link, name: WheelName) -> BuiltFor:
@@ -83,7 +91,7 @@ def sdist_candidate(project: Project, link: Link) -> Optional[Candidate]:
         name=project.name,
         version=version,
         kind=CandidateKind.SDIST,
-        link=link,
+        link=with_known_hash(project, link),
         requires_python=link.requires_python,
         requires=project.requires,
     )

@@ -4,13 +4,22 @@ from __future__ import annotations
 
 import enum
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Iterable, Mapping, Optional, Tuple
+from urllib.parse import quote, unquote
 
 from packaging.specifiers import SpecifierSet
 from packaging.utils import NormalizedName
 from packaging.version import InvalidVersion, Version
 
 from safe_install.tags import parse_accelerator
+
+
+def canonical_url(url: str) -> str:
+    """One spelling for an address: pages and people write `+`, hosts and the wheel index `%2B`."""
+    start, separator, rest = url.partition("://")
+    host, slash, path = rest.partition("/")
+    return f"{start}{separator}{host}{slash}{quote(unquote(path), safe='/')}"
 
 
 class TorchMatch(enum.Enum):
@@ -210,6 +219,13 @@ class Project:
         if self.torch_match is TorchMatch.MINOR:
             return ".".join([*torch.split(".")[:2], "0"]), accelerator
         return torch, accelerator
+
+    @cached_property
+    def known_hashes(self) -> Mapping[str, str]:
+        """Every hash that the index has, by the one spelling of its address."""
+        rows = [(known.url, known.sha256) for known in self.wheels]
+        rows += [(known.url, known.sha256) for known in self.sdists]
+        return {canonical_url(url): sha256 for url, sha256 in (*rows, *self.sha256.items())}
 
     def pin_of(self, version: Version) -> Optional[SpecifierSet]:
         """The torch that a public version belongs to, None where it is not known here."""

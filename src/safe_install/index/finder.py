@@ -42,6 +42,7 @@ from safe_install.system.http import PageAnswer, PageStatus
 from safe_install.tags import parse_accelerator
 
 DEFAULT_INDEX = "https://pypi.org/simple/"
+FILES_OF_DEFAULT_INDEX = "files.pythonhosted.org"
 Wanted = Callable[[Candidate, Project], bool]
 MAX_METADATA = 3  # files of METADATA that are read for one host
 MAX_RELEASES = 12  # of one repository, asked one by one
@@ -210,7 +211,7 @@ class Finder:
             if page.status is not PageStatus.LISTED:
                 search.answer(host, url, kind, page.detail)
                 return
-            links = _read_links(page, url, search)
+            links, foreign = self._split_foreign(host, url, page, _read_links(page, url, search))
             near = self._take(host, links, search)
             if near:
                 search.answer(host, url, HostAnswerKind.LISTED, f"{near} files for this torch")
@@ -218,10 +219,25 @@ class Finder:
             found = list(make_candidates(search.project, host, links))
             others = links or parse_page(page.text, url, base=page.base, content_type=page.content_type)
             if others:
-                search.answer(host, url, HostAnswerKind.NO_WHEEL_FOR_TORCH, _what_there_is(found, others))
+                told = f"; not believed: links to {', '.join(foreign[:3])}" if foreign else ""
+                search.answer(host, url, HostAnswerKind.NO_WHEEL_FOR_TORCH, _what_there_is(found, others) + told)
             else:
                 search.answer(host, url, HostAnswerKind.PAGE_EMPTY, "the page lists no file")
             return
+
+    def _split_foreign(
+        self, host: HostEntry, url: str, page: PageAnswer, links: Sequence[Link]
+    ) -> Tuple[Tuple[Link, ...], Tuple[str, ...]]:
+        """The links to where the wheel index says that the files of this host lie, and the hosts of all others.
+
+        The person's own index may have its files wherever it likes.
+        """
+        if host.layout is Layout.PYPI and self._index_url != DEFAULT_INDEX:
+            return tuple(links), ()
+        named = {*host.redirects, *map(_host_of, (url, page.asked, host.wheel or ""))}
+        named |= {FILES_OF_DEFAULT_INDEX} if host.layout is Layout.PYPI else set()
+        own = tuple(link for link in links if _host_of(link.url) in named)
+        return own, tuple(sorted({_host_of(link.url) for link in links} - named))
 
     def _take(self, host: HostEntry, links: Sequence[Link], search: _Search) -> int:
         """Add what a page lists; how many of it are near this torch."""
@@ -322,7 +338,7 @@ class Finder:
         if page.status is not PageStatus.LISTED:
             search.answer(entry, url, HostAnswerKind(page.status.value), page.detail)
             return
-        links = _read_links(page, url, search)
+        links, _ = self._split_foreign(entry, url, page, _read_links(page, url, search))
         found = list(make_candidates(project, entry, links))
         sdists = [candidate for candidate in found if candidate.kind is CandidateKind.SDIST]
         search.add(found)
@@ -371,6 +387,13 @@ def _vouched_for(candidate: Candidate, environment: Environment) -> Candidate:
     release = torch.runtime_version.partition("+")[0]
     assumed = replace(built, torch=release, accelerator=built.accelerator or torch.accelerator)
     return replace(candidate, built_for=assumed)
+
+
+def _host_of(url: str) -> str:
+    try:
+        return urlsplit(url).hostname or ""
+    except ValueError:
+        return ""
 
 
 def _is_promised(text: str, sha256: Optional[str]) -> bool:

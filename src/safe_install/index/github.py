@@ -12,7 +12,9 @@ import re
 from typing import Any, Iterator, Tuple
 from urllib.parse import quote, unquote, urlsplit
 
-from safe_install.index.location import canonical_url, releases_page
+from safe_install.index.facts import canonical_url
+from safe_install.index.location import releases_page
+from safe_install.index.pages import parse_number
 from safe_install.models import Link
 
 ACCEPT = "application/vnd.github+json"
@@ -47,7 +49,7 @@ def parse_releases(text: str, repository: str) -> Tuple[Tuple[str, ...], Tuple[L
     Only files below the repository's own download folder are believed; a digest is the file's sha256.
     """
     try:
-        value = json.loads(text)
+        value = json.loads(text, parse_int=parse_number)
     except (ValueError, RecursionError):
         return (), ()
     releases = [release for release in (value if isinstance(value, list) else [value]) if isinstance(release, dict)]

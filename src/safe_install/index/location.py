@@ -63,13 +63,6 @@ def expand_template(template: str, **values: str) -> str:
     return f"{scheme}://{host}{slash}{quote(path, safe='/')}"
 
 
-def canonical_url(url: str) -> str:
-    """One spelling for an address: pages and people write `+`, hosts and the wheel index `%2B`."""
-    start, separator, rest = url.partition("://")
-    host, slash, path = rest.partition("/")
-    return f"{start}{separator}{host}{slash}{quote(unquote(path), safe='/')}"
-
-
 def fields_of_template(template: str) -> Tuple[str, ...]:
     """The names of its fields."""
     return tuple(re.findall(r"{(\w*)}", template))

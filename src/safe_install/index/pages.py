@@ -86,9 +86,14 @@ def _html_links(text: str, url: str, base: str, about: str) -> Iterator[Link]:
             yield link
 
 
+def parse_number(digits: str) -> int:
+    """A number of a JSON document; older Pythons take the square of its length in time to read a long one."""
+    return int(digits) if len(digits) <= 18 else -1
+
+
 def _json_links(text: str, url: str, base: str) -> Iterator[Link]:
     try:
-        document = json.loads(text)
+        document = json.loads(text, parse_int=parse_number)
     except (ValueError, RecursionError):
         return
     files = document.get("files") if isinstance(document, dict) else None
@@ -145,6 +150,8 @@ def _make_link(
 ) -> Optional[Link]:
     if target is None or len(target) > _MAX_URL:
         return None
+    if _is_remote(found_in) and not _is_remote(target):
+        return None  # a host has no say over the files of this machine
     plain, fragment = urldefrag(target)
     # The name is taken from the URL: the one beside it could be another file's.
     name = unquote(urlsplit(plain).path.rsplit("/", 1)[-1])
@@ -163,6 +170,10 @@ def _make_link(
         yanked=yanked,
         metadata=metadata,
     )
+
+
+def _is_remote(url: str) -> bool:
+    return url[:8].lower().startswith(("https://", "http://"))
 
 
 def _join(base: str, href: str) -> Optional[str]:

@@ -12,29 +12,34 @@ import hashlib
 import ipaddress
 import json
 import os
+import queue
+import re
 import tempfile
 import threading
 import time
-from contextlib import closing
+import zlib
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Callable, Collection, Dict, Iterator, Mapping, Optional, Sequence, Tuple
-from urllib.parse import urldefrag, urljoin, urlsplit, urlunsplit
+from typing import Any, Callable, Collection, Dict, Iterator, List, Mapping, Optional, Sequence, Tuple, TypeVar, cast
+from urllib.parse import urldefrag, urljoin, urlsplit
 
 from safe_install import __version__
 from safe_install.errors import DownloadFailed, HashMismatch
 from safe_install.events import Reporter
+from safe_install.redaction import redact
 from safe_install.system.mirrors import MirrorRule, apply_mirrors, mirror_hosts, page_base
 
 MAX_REDIRECTS = 5
 MAX_PAGE_SIZE = 64 * 1024 * 1024  # bytes, unpacked
-CHUNK = 256 * 1024
-PAGE_TOTAL = 60.0  # seconds for one page; a download has no total, only a limit on silence
+CHUNK = 64 * 1024  # bytes
+PATIENCE = 60.0  # seconds: for one answer, for one page, and for one CHUNK of a file, which is its least speed
 MAX_LIMIT = 2 * 3600  # seconds that a host may keep us from asking again
 ATTEMPTS = 3  # of a download that breaks off
 _PAGE_ACCEPT = "application/vnd.pypi.simple.v1+json, application/vnd.pypi.simple.v1+html;q=0.2, text/html;q=0.1"
 
 ProgressReader = Callable[[int, Optional[int]], None]
+_T = TypeVar("_T")
 
 
 class PageStatus(enum.Enum):
@@ -58,6 +63,7 @@ class PageAnswer:
     detail: str = ""
     from_cache: bool = False
     base: str = ""  # where relative links start, where that is not `url`
+    asked: str = ""  # where it was asked: a mirror's address, where there is one
 
 
 class _Refusal(Exception):
@@ -66,6 +72,10 @@ class _Refusal(Exception):
 
 class _Broken(Exception):
     """The connection broke off or was silent for too long."""
+
+
+class _LeftBehind(_Broken):
+    """It took too long, and a thread still reads it: closing it would wait for that thread."""
 
 
 class HttpClient:
@@ -82,9 +92,12 @@ class HttpClient:
         trusted_hosts: Collection[str] = (),
         tokens: Optional[Mapping[str, str]] = None,
         ask_again: bool = False,
+        patience: float = PATIENCE,
     ) -> None:
         """`timeout`: seconds to connect and of silence; `trusted_hosts`: may be asked over plain http.
 
+        `patience`: seconds for an answer or a page to be complete, and for the next CHUNK bytes of a file to come:
+        a host that sends a byte now and then is never silent.
         `tokens`: by host; each is sent to its own host alone (and to a stand-in of it on loopback). `ask_again`: a page
         that is still fresh in the cache is asked for all the same (whether it has changed).
         """
@@ -96,6 +109,7 @@ class HttpClient:
         self._named_hosts = frozenset({*mirror_hosts(mirrors), *trusted_hosts})
         self._tokens = dict(tokens or {})
         self._ask_again = ask_again
+        self._patience = patience
         self._local = threading.local()
         self._answers: Dict[str, PageAnswer] = {}
         self._locks: Dict[str, threading.Lock] = {}
@@ -122,7 +136,9 @@ class HttpClient:
         with lock:
             if url not in self._answers:
                 answer = self._ask_page(url, frozenset(allowed_hosts), accept or _PAGE_ACCEPT)
-                self._answers[url] = replace(answer, base=page_base(url, self._mirrors))
+                self._answers[url] = replace(
+                    answer, base=page_base(url, self._mirrors), asked=apply_mirrors(url, self._mirrors)
+                )
             return self._answers[url]
 
     def _ask_page(self, url: str, allowed_hosts: Collection[str], accept: str) -> PageAnswer:
@@ -136,7 +152,7 @@ class HttpClient:
         if cached is not None:
             headers.update(cached.conditions())
         try:
-            with closing(self._request(url, headers, allowed_hosts)) as response:
+            with _closing(self._request(url, headers, allowed_hosts)) as response:
                 return self._read_page(url, response, cached)
         except (_Refusal, _Broken) as error:
             return PageAnswer(url, PageStatus.DOWN, detail=str(error))
@@ -167,17 +183,8 @@ class HttpClient:
         return PageAnswer(url, PageStatus.LISTED, text, content_type)
 
     def _read_text(self, response: Any) -> str:
-        deadline = time.monotonic() + PAGE_TOTAL
-        parts = []
-        size = 0
-        for chunk in _read_chunks(response):
-            size += len(chunk)
-            if size > MAX_PAGE_SIZE:
-                raise _Broken(f"the page is larger than {MAX_PAGE_SIZE // 2**20} MiB")
-            if time.monotonic() > deadline:
-                raise _Broken(f"the page took more than {PAGE_TOTAL:.0f} s")
-            parts.append(chunk)
-        return b"".join(parts).decode("utf-8", "replace")
+        content = self._within(lambda: _read_whole(response), f"the page took more than {self._patience:.0f} s")
+        return content.decode("utf-8", "replace")
 
     # --- files ---
 
@@ -199,7 +206,7 @@ class HttpClient:
         `destination` then.
         """
         if self._offline:
-            raise DownloadFailed(f"{_masked(url)} is needed, and --offline was given", hint="leave --offline out")
+            raise DownloadFailed(f"{redact(url)} is needed, and --offline was given", hint="leave --offline out")
         part = _Part(destination)
         problem = ""
         for attempt in range(ATTEMPTS):
@@ -211,7 +218,7 @@ class HttpClient:
             except _Broken as error:
                 problem = str(error)
         raise DownloadFailed(
-            f"{_masked(url)} could not be fetched: {problem}",
+            f"{redact(url)} could not be fetched: {problem}",
             hint="try again (what has arrived is kept), or name a mirror with SAFE_INSTALL_MIRRORS",
         )
 
@@ -231,21 +238,13 @@ class HttpClient:
         try:
             response = self._request(url, headers, allowed_hosts)
         except _Refusal as error:
-            raise DownloadFailed(f"{_masked(url)}: {error}", hint="nothing was fetched") from error
-        with closing(response):
-            if response.status_code == 416:
-                part.remove()  # the host has another file than the part that is here
-            _check_file_status(response, url)
-            have = have if response.status_code == 206 else 0
-            length = response.headers.get("Content-Length", "")
-            total = have + int(length) if length.isdigit() else None
-            if size_limit is not None and total is not None and total > size_limit:
-                part.remove()
-                raise DownloadFailed(
-                    f"{_masked(url)} has {total} bytes, more than the limit of {size_limit}",
-                    hint="the host serves another file than its index lists",
-                )
-            part.write(_read_chunks(response), have, response.headers, size_limit, total, on_progress, url)
+            raise DownloadFailed(f"{redact(url)}: {error}", hint="nothing was fetched") from error
+        try:
+            have, total = _check_answer(response, url, have, part, size_limit)
+        except BaseException:
+            response.close()
+            raise
+        part.write(_arriving(response, self._patience), have, response.headers, size_limit, total, on_progress, url)
 
     # --- asking ---
 
@@ -305,19 +304,51 @@ class HttpClient:
             bundle = os.environ.get("PIP_CERT")
             if bundle and "REQUESTS_CA_BUNDLE" not in os.environ:
                 session.verify = bundle
-        try:
-            return session.get(
+        # A page may come packed, in the one way that we unpack with a limit.
+        headers = {"Accept-Encoding": "gzip", **headers}
+        asking = session
+
+        def ask() -> Any:
+            return asking.get(
                 url,
-                headers=dict(headers),
+                headers=headers,
                 stream=True,
                 allow_redirects=False,
                 timeout=(min(self._timeout, 10.0), self._timeout),
             )
+
+        try:
+            return self._within(ask, "no answer in time")
         except requests.exceptions.RequestException as error:
             raise _Broken(_reason_of(error)) from error
         except ValueError as error:
             # requests looks at the redirect although it is not to follow it.
             raise _Refusal("redirects to what is no URL") from error
+
+    def _within(self, call: Callable[[], _T], told: str) -> _T:
+        """What `call` returns, in `patience` seconds. Raises _Broken.
+
+        The limit of a socket is one on silence, and a header or a page may come byte by byte for ever. The thread that
+        reads it is left behind then, with its connection; it ends with the process, or with the host.
+        """
+        outcome: List[Tuple[Optional[_T], Optional[BaseException]]] = []
+
+        def work() -> None:
+            try:
+                outcome.append((call(), None))
+            except BaseException as error:  # noqa: BLE001 - raised again where it is waited for
+                outcome.append((None, error))
+
+        thread = threading.Thread(target=work, daemon=True)
+        thread.start()
+        thread.join(self._patience)
+        if not outcome:
+            self._local.session = None
+            raise _LeftBehind(told)
+        value, error = outcome[0]
+        if error is not None:
+            raise error
+        return cast(_T, value)
 
     # --- hosts that count our questions ---
 
@@ -388,10 +419,11 @@ def _limited_until(code: int, headers: Mapping[str, str]) -> Optional[float]:
         headers.get(name, "") for name in ("Retry-After", "X-RateLimit-Remaining", "X-RateLimit-Reset")
     )
     now = time.time()
-    if after.isdigit():
-        return now + min(int(after), MAX_LIMIT)
+    seconds, until = _read_number(after), _read_number(reset)
+    if seconds is not None:
+        return now + min(seconds, MAX_LIMIT)
     if left == "0" or code == 429:
-        return min(float(reset), now + MAX_LIMIT) if reset.isdigit() else now + 60
+        return now + 60 if until is None else min(float(until), now + MAX_LIMIT)
     return None
 
 
@@ -434,8 +466,9 @@ def _validators(headers: Mapping[str, str]) -> Tuple[str, str, float]:
     if not {"no-store", "no-cache"} & set(directives):
         for directive in directives:
             name, _, value = directive.partition("=")
-            if name == "max-age" and value.isdigit():
-                fresh_until = time.time() + min(int(value), 3600)
+            age = _read_number(value)
+            if name == "max-age" and age is not None:
+                fresh_until = time.time() + min(age, 3600)
     return headers.get("ETag", ""), headers.get("Last-Modified", ""), fresh_until
 
 
@@ -495,7 +528,7 @@ class _Part:
                     stream.close()
                     self.remove()
                     raise DownloadFailed(
-                        f"{_masked(url)} sends more than the limit of {size_limit} bytes",
+                        f"{redact(url)} sends more than the limit of {size_limit} bytes",
                         hint="the host serves another file than its index lists",
                     )
                 stream.write(chunk)
@@ -513,12 +546,46 @@ class _Part:
         if sha256 is not None and found != sha256.lower():
             self.remove()
             raise HashMismatch(
-                f"{_masked(url)} has sha256 {found}, promised was {sha256.lower()}",
+                f"{redact(url)} has sha256 {found}, promised was {sha256.lower()}",
                 hint="it was changed after it was listed, or damaged on its way; try again or another host",
             )
         self._bytes.replace(self._destination)
         self.remove()
         return found
+
+
+@contextmanager
+def _closing(response: Any) -> Iterator[Any]:
+    try:
+        yield response
+    except _LeftBehind:
+        raise
+    except BaseException:
+        response.close()
+        raise
+    response.close()
+
+
+def _check_answer(
+    response: Any, url: str, have: int, part: _Part, size_limit: Optional[int]
+) -> Tuple[int, Optional[int]]:
+    """How many bytes are there already, and how many it will be. Raises _Broken, DownloadFailed."""
+    if response.status_code == 416:
+        part.remove()  # the host has another file than the part that is here
+    _check_file_status(response, url)
+    if response.status_code == 206:
+        _check_range(response, have, part)
+    else:
+        have = 0
+    length = _read_number(response.headers.get("Content-Length", ""))
+    total = None if length is None else have + length
+    if size_limit is not None and total is not None and total > size_limit:
+        part.remove()
+        raise DownloadFailed(
+            f"{redact(url)} has {total} bytes, more than the limit of {size_limit}",
+            hint="the host serves another file than its index lists",
+        )
+    return have, total
 
 
 def _check_file_status(response: Any, url: str) -> None:
@@ -530,27 +597,106 @@ def _check_file_status(response: Any, url: str) -> None:
     if code == 416:
         raise _Broken("the host's file is not the one that began to arrive")
     raise DownloadFailed(
-        f"{_masked(url)} cannot be fetched: {code} {response.reason or ''}".strip(),
+        f"{redact(url)} cannot be fetched: {code} {response.reason or ''}".strip(),
         hint="the host does not give a file that it lists or should have; another version may fit",
     )
 
 
-def _read_chunks(response: Any) -> Iterator[bytes]:
-    """The body, checked against its announced length. Raises _Broken."""
-    import requests  # late: see HttpClient._get
+def _check_range(response: Any, have: int, part: _Part) -> None:
+    """The part that is sent must begin where ours ends. Raises _Broken."""
+    found = re.match(r"bytes ([0-9]{1,18})-", response.headers.get("Content-Range", ""))
+    if not have or found is None or int(found.group(1)) != have:
+        part.remove()
+        raise _Broken("the host answers with another part of the file than was asked for")
 
-    length = response.headers.get("Content-Length", "")
-    encoded = response.headers.get("Content-Encoding", "identity") != "identity"
+
+def _read_whole(response: Any) -> bytes:
+    """The body, unpacked with a limit: urllib3 unpacks each piece whole, whatever becomes of it. Raises _Broken."""
+    encoding = response.headers.get("Content-Encoding", "").strip().lower() or "identity"
+    if encoding not in ("identity", "gzip", "x-gzip"):
+        raise _Broken(f"the page is packed in a way that was not asked for ({encoding[:40]})")
+    inflater = None if encoding == "identity" else zlib.decompressobj(31)
+    parts = []
+    size = 0
+    for chunk in _read_chunks(response):
+        try:
+            content = chunk if inflater is None else inflater.decompress(chunk, MAX_PAGE_SIZE + 1 - size)
+        except zlib.error as error:
+            raise _Broken("the page cannot be unpacked") from error
+        size += len(content)
+        if size > MAX_PAGE_SIZE:
+            raise _Broken(f"the page is larger than {MAX_PAGE_SIZE // 2**20} MiB")
+        parts.append(content)
+    if inflater is not None and not inflater.eof:
+        raise _Broken("the page broke off before its end")
+    return b"".join(parts)
+
+
+def _read_chunks(response: Any) -> Iterator[bytes]:
+    """The body as it is sent, checked against its announced length. Raises _Broken."""
+    import urllib3  # late: see HttpClient._get
+
+    length = _read_number(response.headers.get("Content-Length", ""))
     got = 0
     try:
-        for chunk in response.iter_content(CHUNK):
+        for chunk in response.raw.stream(CHUNK, decode_content=False):
             got += len(chunk)
             yield chunk
-    except (requests.exceptions.RequestException, OSError) as error:
+    except (urllib3.exceptions.HTTPError, OSError, ValueError) as error:
         raise _Broken(_reason_of(error)) from error
     # Older urllib3 takes a connection that closes early for the end of the body.
-    if length.isdigit() and not encoded and got != int(length):
+    if length is not None and got != length:
         raise _Broken(f"broke off after {got} of {length} bytes")
+
+
+def _arriving(response: Any, patience: float) -> Iterator[bytes]:
+    """The body of a file, read beside us: CHUNK bytes must come in `patience` seconds of waiting. Raises _Broken."""
+    pieces: queue.Queue[Tuple[bytes, Optional[BaseException]]] = queue.Queue(maxsize=8)
+    is_over = threading.Event()
+
+    def put(piece: Tuple[bytes, Optional[BaseException]]) -> bool:
+        while not is_over.is_set():
+            try:
+                pieces.put(piece, timeout=1.0)
+                return True
+            except queue.Full:
+                continue
+        return False
+
+    def read() -> None:
+        try:
+            if all(put((chunk, None)) for chunk in _read_chunks(response) if chunk):
+                put((b"", None))
+        except BaseException as error:  # noqa: BLE001 - raised again where it is waited for
+            put((b"", error))
+        finally:
+            response.close()  # only here: closing waits for whoever reads
+
+    threading.Thread(target=read, daemon=True).start()
+    got, waited = 0, 0.0
+    try:
+        while True:
+            started = time.monotonic()
+            try:
+                chunk, error = pieces.get(timeout=max(0.0, patience - waited))
+            except queue.Empty:
+                raise _Broken(f"slower than {CHUNK // 1024} KiB in {patience:.0f} s") from None
+            waited += time.monotonic() - started
+            if error is not None:
+                raise error
+            if not chunk:
+                return
+            got += len(chunk)
+            if got >= CHUNK:
+                got, waited = 0, 0.0
+            yield chunk
+    finally:
+        is_over.set()
+
+
+def _read_number(text: str) -> Optional[int]:
+    """A number of a header, None for what is none."""
+    return int(text) if re.match(r"^[0-9]{1,18}$", text) else None
 
 
 def _reason_of(error: BaseException) -> str:
@@ -565,7 +711,8 @@ def _reason_of(error: BaseException) -> str:
         return "the connection broke off before the end"
     if "RemoteDisconnected" in text or "Connection aborted" in text:
         return "the host closed the connection"
-    return text[:300]
+    # The address in it may be that of a redirect, with a signature that is as good as a password.
+    return re.sub(r"(?<=url: )\S+", "...", text)[:300]
 
 
 def _host(url: str) -> str:
@@ -579,10 +726,3 @@ def _is_loopback(host: str) -> bool:
         return ipaddress.ip_address(host).is_loopback
     except ValueError:
         return False
-
-
-def _masked(url: str) -> str:
-    parts = urlsplit(url)
-    if "@" not in parts.netloc:
-        return url
-    return urlunsplit(parts._replace(netloc="****@" + parts.netloc.rpartition("@")[2]))

@@ -293,7 +293,8 @@ def _has_pip(executable: Path) -> bool:
 def _relayed_environment(*, named_only: bool = False) -> Dict[str, str]:
     """The person's own variables (PIP_* are pip's to honour), less those that would send pip's work elsewhere."""
     variables = dict(os.environ)
-    for name in ("PIP_TARGET", "PIP_PREFIX", "PIP_ROOT", "PIP_USER", "PIP_DRY_RUN", "PIP_REPORT"):
+    # Colours would reach the person as the characters that they are made of.
+    for name in ("PIP_TARGET", "PIP_PREFIX", "PIP_ROOT", "PIP_USER", "PIP_DRY_RUN", "PIP_REPORT", "FORCE_COLOR"):
         variables.pop(name, None)
     if named_only:
         for name in ("PIP_REQUIREMENT", "PIP_CONSTRAINT", "PIP_EDITABLE", "PIP_REQUIRE_HASHES", "PIP_PYTHON"):

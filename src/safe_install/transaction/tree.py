@@ -89,3 +89,12 @@ def fingerprint(directories: Iterable[Path]) -> str:
                 if entry.name.endswith((".dist-info", ".egg-info", ".egg-link")):
                     rows.append(f"{entry.name} {entry.stat(follow_symlinks=False).st_mtime_ns}")
     return hashlib.sha256("\n".join(rows).encode("utf-8", "surrogateescape")).hexdigest()[:32]
+
+
+def folds_case(directory: Path) -> bool:
+    """Are two names that differ in case only one file here? Asked without writing anything."""
+    other = directory.with_name(directory.name.swapcase())
+    try:
+        return other.name != directory.name and os.path.samestat(os.lstat(directory), os.lstat(other))
+    except OSError:
+        return False

@@ -15,6 +15,7 @@ import mmap
 import os
 import re
 import struct
+import unicodedata
 import zipfile
 import zlib
 from concurrent.futures import ThreadPoolExecutor
@@ -22,7 +23,20 @@ from configparser import Error as ConfigError
 from configparser import RawConfigParser
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, BinaryIO, Dict, FrozenSet, Iterable, List, NoReturn, Optional, Sequence, Set, Tuple
+from typing import (
+    TYPE_CHECKING,
+    BinaryIO,
+    Dict,
+    FrozenSet,
+    Iterable,
+    Iterator,
+    List,
+    NoReturn,
+    Optional,
+    Sequence,
+    Set,
+    Tuple,
+)
 
 from packaging.tags import Tag, parse_tag
 from packaging.utils import (
@@ -31,7 +45,7 @@ from packaging.utils import (
     canonicalize_name,
     parse_wheel_filename,
 )
-from packaging.version import InvalidVersion, Version
+from packaging.version import Version
 
 from safe_install.errors import HashMismatch, WheelInvalid
 from safe_install.index.filename import parse_filename
@@ -40,10 +54,13 @@ if TYPE_CHECKING:
     from email.message import Message
 
 MAX_ENTRIES = 100_000
+MAX_DIRECTORY = 64 * 1024 * 1024  # bytes of the archive's directory; torch's 14,000 entries take 1.6 MB
 MAX_PATH_PART = 255  # bytes
 MIN_UNPACKED_LIMIT = 200 * 1024 * 1024  # bytes
 MAX_RATIO = 20  # unpacked bytes to archive bytes, where the archive is not small
-MAX_METADATA = 32 * 1024 * 1024  # bytes of one metadata file
+MAX_RECORD = 32 * 1024 * 1024  # bytes
+MAX_METADATA = 8 * 1024 * 1024  # bytes of each other metadata file
+MAX_REQUIREMENTS = 10_000
 
 _CHUNK = 1024 * 1024
 _SIGNATURES = {"RECORD.jws", "RECORD.p7s"}
@@ -51,6 +68,13 @@ _DATA_KEYS = {"purelib", "platlib", "headers", "scripts", "data"}
 _NATIVE = re.compile(r"\.(so(\.\d+)*|pyd|dll|dylib)$")
 _PROTECTED_SCRIPT = re.compile(r"^(python[\d.]*w?|pip[\d.]*|(de)?activate([._].*)?)(\.exe)?$", re.IGNORECASE)
 _STRONG_HASHES = {"sha256", "sha384", "sha512"}
+_DIRECTORY_ENTRY = b"PK\x01\x02"
+_UNICODE_PATH = 0x7075  # an extra field with a second name, which Python reads since 3.12 and others always
+# Characters that turn the direction of a line, so that a listing shows another name than the file has.
+_TURNING = frozenset("\u061c\u200e\u200f\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069")
+_CALLABLE = re.compile(r"^\w+(\.\w+)*(:\w+(\.\w+)*)?\s*(\[[^\]]*\])?\s*$")
+_INSTALLED = re.compile(r"(?i)\.(dist-info|egg-info|egg-link|egg)$")
+_STARTING = re.compile(r"(sitecustomize|usercustomize)(\.py|\.[\w.-]*so)?$")
 
 
 @dataclass(frozen=True)
@@ -107,9 +131,12 @@ class Artifact:
         return named.with_version(str(self.version)).filename
 
     @property
-    def path_files(self) -> Tuple[str, ...]:
-        """Files that run code at every interpreter start (`.pth`): to be reported, not refused."""
-        return tuple(name for name in self.files if name.endswith(".pth"))
+    def start_files(self) -> Tuple[str, ...]:
+        """Files that run code at every start of the interpreter (`.pth`, sitecustomize): reported, not refused."""
+        data = f"{self.dist_info[: -len('.dist-info')]}.data/"
+        return tuple(
+            name for name in self.files if _runs_at_start(name[len(data) :] if name.startswith(data) else name)
+        )
 
     @property
     def scripts(self) -> Tuple[str, ...]:
@@ -117,6 +144,17 @@ class Artifact:
         commands = [e.name for e in self.entry_points if e.group in ("console_scripts", "gui_scripts")]
         data = f"{self.dist_info[: -len('.dist-info')]}.data/scripts/"
         return tuple(sorted({*commands, *(n[len(data) :] for n in self.files if n.startswith(data))}))
+
+
+def find_case_clashes(files: Iterable[str]) -> Tuple[Tuple[str, str], ...]:
+    """Pairs of paths that are one file where a file system does not tell case or Unicode form apart."""
+    seen: Dict[str, str] = {}
+    clashes = []
+    for name in files:
+        other = seen.setdefault(unicodedata.normalize("NFC", name).casefold(), name)
+        if other != name:
+            clashes.append((other, name))
+    return tuple(clashes)
 
 
 def open_wheel(
@@ -182,6 +220,7 @@ class _Reader:
         self.size = path.stat().st_size
         self.limit = max(MIN_UNPACKED_LIMIT, MAX_RATIO * self.size)
         self.inflated = 0
+        self.starts: Dict[str, int] = {}  # where the bytes of each entry begin
 
     def invalid(self, reason: str) -> NoReturn:
         raise WheelInvalid(
@@ -191,9 +230,10 @@ class _Reader:
 
     def read(self, sha256: str, *, verify_members: bool) -> Artifact:
         name, version, tags = self._parse_filename()
+        self._check_directory()
         try:
             archive = zipfile.ZipFile(self.stream)
-        except (zipfile.BadZipFile, OSError, ValueError, NotImplementedError) as error:
+        except (zipfile.BadZipFile, OSError, ValueError, NotImplementedError, struct.error) as error:
             self.invalid(f"not a readable zip archive ({error})")
         with archive:
             infos = archive.infolist()
@@ -202,14 +242,16 @@ class _Reader:
             files = {info.filename: info for info in infos if not info.is_dir()}
             dist_info = self._find_dist_info(files, name, version)
             self._check_destinations(files, dist_info)
-            metadata = _parse_headers(self._read_text(archive, files, f"{dist_info}/METADATA"))
+            metadata = _parse_headers(self._read_text(files, f"{dist_info}/METADATA"))
             real_version = self._check_identity(metadata.get("Name"), metadata.get("Version"), name, version)
-            wheel = _parse_headers(self._read_text(archive, files, f"{dist_info}/WHEEL"))
+            wheel = _parse_headers(self._read_text(files, f"{dist_info}/WHEEL"))
             self._check_wheel_version(wheel.get("Wheel-Version"))
-            record = self._read_record(archive, files, dist_info)
-            entry_points = self._read_entry_points(archive, files, dist_info)
+            if len(metadata.get_all("Requires-Dist", [])) > MAX_REQUIREMENTS:
+                self.invalid(f"its metadata has more than {MAX_REQUIREMENTS} requirements")
+            record = self._read_record(files, dist_info)
+            entry_points = self._read_entry_points(files, dist_info)
             if verify_members:
-                self._verify_members(archive, files, record)
+                self._verify_members(files, record)
         return Artifact(
             path=self.path,
             sha256=sha256,
@@ -233,7 +275,7 @@ class _Reader:
     def _parse_filename(self) -> Tuple[NormalizedName, Version, FrozenSet[Tag]]:
         try:
             name, version, _build, tags = parse_wheel_filename(self.filename)
-        except (InvalidWheelFilename, InvalidVersion) as error:
+        except (InvalidWheelFilename, ValueError) as error:
             # The names of 2020 with two "+" are read by nobody else.
             named = parse_filename(self.filename) if self.filename.count("+") > 1 else None
             if named is None:
@@ -265,7 +307,7 @@ class _Reader:
         # orig_filename is what the archive says; zipfile cuts at NUL and turns the platform's separator.
         name = info.orig_filename
         parts = name[:-1].split("/") if name.endswith("/") else name.split("/")
-        if name != info.filename or "\\" in name or any(ord(c) < 32 for c in name):
+        if name != info.filename or "\\" in name or any(_steers(character) for character in name):
             self.invalid(f"the path {name!r} has characters that readers treat differently")
         if name.startswith("/") or ":" in parts[0]:
             self.invalid(f"the path {name!r} is absolute")
@@ -273,6 +315,10 @@ class _Reader:
             self.invalid(f"the path {name!r} leaves its folder or is not in its simplest form")
         if any(len(part.encode("utf-8", "surrogateescape")) > MAX_PATH_PART for part in parts):
             self.invalid(f"a part of the path {name[:80]!r}... is longer than {MAX_PATH_PART} bytes")
+        if _has_second_name(info.extra):
+            self.invalid(f"the entry of {name!r} carries a second name")
+        if info.compress_type == zipfile.ZIP_STORED and info.compress_size != info.file_size:
+            self.invalid(f"{name!r} is stored in {info.compress_size} bytes and is said to have {info.file_size}")
         if info.flag_bits & 0x2041:
             self.invalid(f"{name!r} is encrypted")
         if info.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
@@ -286,10 +332,31 @@ class _Reader:
         if info.is_dir() and info.file_size:
             self.invalid(f"the folder {name!r} has contents of its own")
 
+    def _check_directory(self) -> None:
+        """One end record and one directory that it describes, counted before an object is made of each entry.
+
+        A directory of a million entries costs zipfile ten seconds and most of a gigabyte.
+        """
+        if self.size < 22:
+            self.invalid("not a zip archive")
+        with mmap.mmap(self.stream.fileno(), 0, access=mmap.ACCESS_READ) as data:
+            start, end, total = self._read_end(data)
+            if end - start > MAX_DIRECTORY:
+                self.invalid(f"a directory of {end - start} bytes, more than the limit of {MAX_DIRECTORY}")
+            count, position = 0, start
+            while data[position : position + 4] == _DIRECTORY_ENTRY and position + 46 <= end:
+                count += 1
+                if count > MAX_ENTRIES:
+                    self.invalid(f"more than {MAX_ENTRIES} entries")
+                position += 46 + sum(struct.unpack_from("<HHH", data, position + 28))
+            if position != end or count != total:
+                self.invalid(f"{count} entries in its directory, where its end record says {total}")
+
     def _check_layout(self, infos: Sequence[zipfile.ZipInfo], start_of_directory: int) -> None:
         """The file must be: entry after entry, the central directory, one end record, and nothing else."""
         with mmap.mmap(self.stream.fileno(), 0, access=mmap.ACCESS_READ) as data:
-            self._check_end(data, start_of_directory, len(infos))
+            if self._read_end(data)[0] != start_of_directory:
+                self.invalid("two directories, of which readers take one or the other")
             position = 0
             for info in sorted(infos, key=lambda i: i.header_offset):
                 if info.header_offset != position:
@@ -316,7 +383,10 @@ class _Reader:
         for local, central in ((packed, info.compress_size), (size, info.file_size)):
             if local != central and local != 0xFFFFFFFF and not (deferred and local == 0):
                 self.invalid(f"the entry of {info.filename!r} has another size than the directory")
-        end = start + 30 + name_length + extra_length + info.compress_size
+        if _has_second_name(data[start + 30 + name_length : start + 30 + name_length + extra_length]):
+            self.invalid(f"the entry of {info.filename!r} carries a second name")
+        self.starts[info.filename] = start + 30 + name_length + extra_length
+        end = self.starts[info.filename] + info.compress_size
         return self._skip_descriptor(data, end, info) if deferred else end
 
     def _skip_descriptor(self, data: mmap.mmap, end: int, info: zipfile.ZipInfo) -> int:
@@ -328,10 +398,11 @@ class _Reader:
             self.invalid(f"the data descriptor of {info.filename!r} says something else than the directory")
         return end + length
 
-    def _check_end(self, data: mmap.mmap, start_of_directory: int, count: int) -> None:
+    def _read_end(self, data: mmap.mmap) -> Tuple[int, int, int]:
+        """Where the directory begins and ends, and how many entries it is said to have."""
         end = self.size - 22
         if end < 0 or data[end : end + 4] != b"PK\x05\x06":
-            self.invalid("data behind the end of the archive, or an archive comment")
+            self.invalid("data behind the end of the archive, or an archive comment, or not a zip archive")
         disk, directory_disk, here, total, length, offset, comment = struct.unpack(
             "<HHHHIIH", data[end + 4 : self.size]
         )
@@ -339,8 +410,9 @@ class _Reader:
             self.invalid("more than one part, or an archive comment")
         if 0xFFFFFFFF in (length, offset) or total == 0xFFFF:
             end, total, length, offset = self._read_end64(data, end, total, length, offset)
-        if offset != start_of_directory or offset + length != end or total != count:
+        if offset + length != end:
             self.invalid("data before the archive, or a directory that its end record does not describe")
+        return offset, end, total
 
     def _read_end64(self, data: mmap.mmap, end: int, total: int, length: int, offset: int) -> Tuple[int, int, int, int]:
         locator = end - 20
@@ -365,7 +437,7 @@ class _Reader:
             stem, _, number = folder.rpartition(".")[0].rpartition("-")
             try:
                 same = canonicalize_name(stem) == name and Version(number.replace("_", "-")).public == version.public
-            except InvalidVersion:
+            except ValueError:
                 same = False
             if not same:
                 self.invalid(f"its folder {folder} does not belong to {name} {version}")
@@ -374,14 +446,25 @@ class _Reader:
         return found[0]
 
     def _check_destinations(self, files: Dict[str, zipfile.ZipInfo], dist_info: str) -> None:
+        name = canonicalize_name(dist_info[: -len(".dist-info")].rpartition("-")[0])
         for path in files:
             parts = path.split("/")
+            self._check_installed(path, parts, dist_info, name)
             if parts[0].lower().endswith(".data") and len(parts) > 1:
                 self._check_data_file(path, parts)
             if parts[-2:-1] == ["__pycache__"]:
                 source = "/".join([*parts[:-2], parts[-1].split(".", 1)[0] + ".py"])
                 if source not in files:
                     self.invalid(f"the bytecode {path} has no source beside it")
+
+    def _check_installed(self, path: str, parts: Sequence[str], dist_info: str, name: NormalizedName) -> None:
+        """A wheel is one distribution: it must not say that others are installed, nor take their place."""
+        is_in_data = parts[0].lower().endswith(".data") and parts[1:2] in (["purelib"], ["platlib"])
+        top = parts[2] if is_in_data and len(parts) > 2 else parts[0]
+        if top == dist_info and not is_in_data:
+            return
+        if _INSTALLED.search(top) and (is_in_data or canonicalize_name(re.split(r"-|\.egg", top)[0]) != name):
+            self.invalid(f"{path} would be the record of another distribution")
 
     def _check_data_file(self, path: str, parts: Sequence[str]) -> None:
         if len(parts) < 3 or parts[1] not in _DATA_KEYS:
@@ -399,8 +482,8 @@ class _Reader:
             self.invalid(f"its metadata says the project is {said_name!r}, its file name says {name!r}")
         try:
             real = Version((said_version or "").strip())
-        except InvalidVersion:
-            self.invalid(f"its metadata says the version is {said_version!r}")
+        except ValueError:  # InvalidVersion, and numbers that Python will not read
+            self.invalid(f"its metadata says the version is {(said_version or '')[:80] or None!r}")
         # Some hosts write the torch build into the file name only: the local version identifier may differ.
         if real.public != version.public:
             self.invalid(f"its metadata says version {real}, its file name says {version}")
@@ -410,28 +493,26 @@ class _Reader:
         if not re.match(r"^\s*1\.\d+\s*$", said or ""):
             self.invalid(f"its wheel format version is {said!r}; only 1.x is known")
 
-    def _read_text(self, archive: zipfile.ZipFile, files: Dict[str, zipfile.ZipInfo], name: str) -> str:
+    def _read_text(self, files: Dict[str, zipfile.ZipInfo], name: str) -> str:
         info = files.get(name)
         if info is None:
             self.invalid(f"{name} is missing")
-        if info.file_size > MAX_METADATA:
-            self.invalid(f"{name} has {info.file_size} bytes")
-        content = b"".join(self._inflate(archive, info))
+        if info.file_size > (MAX_RECORD if name.endswith("/RECORD") else MAX_METADATA):
+            self.invalid(f"{name} has {info.file_size} bytes, which is no sensible size for it")
+        content = b"".join(self._inflate(info))
         try:
             return content.decode("utf-8")
         except UnicodeDecodeError:
             self.invalid(f"{name} is not UTF-8 text")
 
-    def _read_entry_points(
-        self, archive: zipfile.ZipFile, files: Dict[str, zipfile.ZipInfo], dist_info: str
-    ) -> Tuple[EntryPoint, ...]:
+    def _read_entry_points(self, files: Dict[str, zipfile.ZipInfo], dist_info: str) -> Tuple[EntryPoint, ...]:
         name = f"{dist_info}/entry_points.txt"
         if name not in files:
             return ()
         parser = RawConfigParser(delimiters=("=",), strict=False)
         parser.optionxform = str  # type: ignore[method-assign,assignment]
         try:
-            parser.read_string(self._read_text(archive, files, name))
+            parser.read_string(self._read_text(files, name))
         except ConfigError as error:
             self.invalid(f"entry_points.txt cannot be read ({str(error).splitlines()[0]})")
         points = tuple(
@@ -439,23 +520,27 @@ class _Reader:
         )
         for point in points:
             if point.group in ("console_scripts", "gui_scripts"):
-                self._check_command(point.name)
+                self._check_command(point.name, point.value)
         return points
 
-    def _check_command(self, command: str) -> None:
-        if re.search(r"[/\\\0]", command) or command in ("", ".", ".."):
+    def _check_command(self, command: str, calls: str) -> None:
+        if re.search(r"[/\\\s=]", command) or command in ("", ".", "..") or any(map(_steers, command)):
             self.invalid(f"its command {command!r} is not a plain file name")
+        if not _CALLABLE.match(calls):
+            self.invalid(f"its command {command!r} calls {calls[:80]!r}, which is no name of Python")
         if _PROTECTED_SCRIPT.match(command) and not self.filename.startswith("pip-"):
             self.invalid(f"its command {command!r} would replace the environment's own")
 
     # --- RECORD ------------------------------------------------------------------------------------
 
-    def _read_record(
-        self, archive: zipfile.ZipFile, files: Dict[str, zipfile.ZipInfo], dist_info: str
-    ) -> Dict[str, RecordRow]:
+    def _read_record(self, files: Dict[str, zipfile.ZipInfo], dist_info: str) -> Dict[str, RecordRow]:
         own = f"{dist_info}/RECORD"
         rows: Dict[str, RecordRow] = {}
-        for cells in csv.reader(io.StringIO(self._read_text(archive, files, own))):
+        try:
+            lines = list(csv.reader(io.StringIO(self._read_text(files, own))))
+        except csv.Error as error:
+            self.invalid(f"RECORD cannot be read ({error})")
+        for cells in lines:
             if cells:
                 row = self._parse_row(cells)
                 if row.path in rows:
@@ -481,8 +566,8 @@ class _Reader:
         if len(cells) != 3:
             self.invalid(f"RECORD has a row with {len(cells)} columns: {','.join(cells)[:100]!r}")
         path, hash_text, size_text = cells
-        if not size_text.isdigit() and size_text:
-            self.invalid(f"RECORD says {path} has {size_text!r} bytes")
+        if size_text and not re.match(r"^[0-9]{1,18}$", size_text):
+            self.invalid(f"RECORD says {path} has {size_text[:40]!r} bytes")
         size = int(size_text) if size_text else None
         if not hash_text:
             return RecordRow(path, None, None, size)
@@ -495,37 +580,77 @@ class _Reader:
             self.invalid(f"RECORD has no readable hash for {path}")
         return RecordRow(path, algorithm, digest, size)
 
-    def _verify_members(
-        self, archive: zipfile.ZipFile, files: Dict[str, zipfile.ZipInfo], rows: Dict[str, RecordRow]
-    ) -> None:
+    def _verify_members(self, files: Dict[str, zipfile.ZipInfo], rows: Dict[str, RecordRow]) -> None:
         for path, info in files.items():
             row = rows.get(path)
             if row is None or row.algorithm is None:
                 continue
             digest = hashlib.new(row.algorithm)
-            for chunk in self._inflate(archive, info):
+            for chunk in self._inflate(info):
                 digest.update(chunk)
             if digest.digest() != row.digest:
                 self.invalid(f"the contents of {path} do not have the hash that RECORD says")
 
-    def _inflate(self, archive: zipfile.ZipFile, info: zipfile.ZipInfo) -> Iterable[bytes]:
-        """The member's bytes, counted while inflating: what the headers promise binds nobody."""
+    def _inflate(self, info: zipfile.ZipInfo) -> Iterator[bytes]:
+        """The member's bytes, counted while inflating: what the headers promise binds nobody.
+
+        zipfile stops at the promised size and looks no further, so that other readers may find more than we have seen.
+        """
+        self.stream.seek(self.starts[info.filename])
+        left, size, checksum = info.compress_size, 0, 0
+        for chunk in self._unpack(info, left):
+            size += len(chunk)
+            self.inflated += len(chunk)
+            if size > info.file_size:
+                self.invalid(f"{info.filename} unpacks to more than the {info.file_size} bytes that its header says")
+            if self.inflated > 2 * self.limit:
+                self.invalid(f"unpacks to more than {self.limit} bytes")
+            checksum = zlib.crc32(chunk, checksum)
+            yield chunk
+        if size != info.file_size or checksum != info.CRC:
+            self.invalid(f"{info.filename} cannot be unpacked (its size or its checksum is another)")
+
+    def _unpack(self, info: zipfile.ZipInfo, left: int) -> Iterator[bytes]:
+        inflater = None if info.compress_type == zipfile.ZIP_STORED else zlib.decompressobj(-15)
         try:
-            with archive.open(info) as member:
-                for chunk in iter(lambda: member.read(_CHUNK), b""):
-                    self.inflated += len(chunk)
-                    if self.inflated > 2 * self.limit:
-                        self.invalid(f"unpacks to more than {self.limit} bytes")
-                    yield chunk
-        except (
-            zipfile.BadZipFile,
-            zlib.error,
-            EOFError,
-            OSError,
-            RuntimeError,
-            NotImplementedError,
-        ) as error:
+            while left:
+                packed = self.stream.read(min(left, _CHUNK))
+                if not packed:
+                    self.invalid(f"{info.filename} cannot be unpacked (it is cut off)")
+                left -= len(packed)
+                if inflater is None:
+                    yield packed
+                    continue
+                while packed:
+                    yield inflater.decompress(packed, _CHUNK)
+                    packed = inflater.unconsumed_tail
+                    if inflater.eof and (packed or inflater.unused_data or left):
+                        self.invalid(f"{info.filename} has bytes behind its end")
+            if inflater is not None:
+                yield inflater.flush()  # a match that began before the last chunk was full
+                if not inflater.eof:
+                    self.invalid(f"{info.filename} cannot be unpacked (it is cut off)")
+        except (zlib.error, OSError) as error:
             self.invalid(f"{info.filename} cannot be unpacked ({error})")
+
+
+def _has_second_name(extra: bytes) -> bool:
+    position = 0
+    while position + 4 <= len(extra):
+        kind, length = struct.unpack_from("<HH", extra, position)
+        if kind == _UNICODE_PATH:
+            return True
+        position += 4 + length
+    return False
+
+
+def _steers(character: str) -> bool:
+    """Would it steer a terminal, or make a listing lie?"""
+    return ord(character) < 32 or 127 <= ord(character) < 160 or character in _TURNING
+
+
+def _runs_at_start(path: str) -> bool:
+    return path.endswith(".pth") or _STARTING.match(path.rsplit("/", 1)[-1]) is not None
 
 
 def _parse_headers(text: str) -> Message:

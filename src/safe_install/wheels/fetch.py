@@ -1,4 +1,8 @@
-"""A chosen link becomes a verified file on disk: cached by URL and sha256, hashed again at every use."""
+"""A chosen link becomes a verified file on disk: cached by URL and sha256, hashed again at every use.
+
+What a URL was first seen to serve is remembered in the person's data folder: a cache may be cleared, and a memory that
+went with it would trust anew whatever the host serves then.
+"""
 
 from __future__ import annotations
 
@@ -6,15 +10,17 @@ import datetime
 import enum
 import json
 import os
+import tempfile
 from dataclasses import dataclass
 from hashlib import sha256 as make_sha256
 from pathlib import Path
-from typing import Any, Callable, Collection, Mapping, Optional, Protocol, Union
+from typing import Any, Callable, Collection, List, Mapping, NoReturn, Optional, Protocol, Union
 from urllib.parse import unquote, urldefrag, urlsplit, urlunsplit
 
 from safe_install.errors import DownloadFailed, HashMismatch
 from safe_install.events import Reporter
 from safe_install.models import Candidate, Link
+from safe_install.redaction import redact
 from safe_install.wheels.archive import hash_file
 from safe_install.wheels.store import lock_file
 
@@ -61,21 +67,31 @@ def fetch(
     http: Downloader,
     cache: Path,
     reporter: Reporter,
+    sightings: Optional[Path] = None,
     allowed_hosts: Optional[Collection[str]] = None,
     trust: Trust = Trust.FIRST_SIGHT,
     size_limit: Optional[int] = None,
+    newly_seen: Optional[List[str]] = None,
 ) -> Path:
     """Return a file on disk that has the bytes of the link: a local file itself, else one below `cache`.
 
     The cache is keyed by URL and sha256, because hosts serve other bytes under one file name. A file whose
     host promises no hash is pinned at first sight: other bytes behind that URL are refused from then on.
+    `sightings`: where that is remembered, the person's data folder by default; the URL is added to `newly_seen`.
     Raises HashMismatch, DownloadFailed.
     """
     link = wanted.link if isinstance(wanted, Candidate) else wanted
     _check_filename(link)
+    if link.disputed is not None:
+        raise HashMismatch(
+            f"{link.url}: {link.found_in} says that it has sha256 {link.disputed}, and the wheel index knows "
+            f"{link.sha256}",
+            hint="nothing was fetched: the host serves another file than was published. Take another version, or, if "
+            "its publisher announced the change, bring newer facts: safe-install wheels --update",
+        )
     if link.sha256 is None and trust is Trust.PROMISED:
         raise HashMismatch(
-            f"{mask_credentials(link.url)}: nobody promised a sha256, and hashes are required",
+            f"{link.url}: nobody promised a sha256, and hashes are required",
             hint="give the requirement a --hash, or leave --require-hashes out",
         )
     limit = size_limit or link.size or MAX_FILE_SIZE
@@ -84,8 +100,36 @@ def fetch(
         return _check_local(local, link, limit)
     folder = cache / "downloads" / make_sha256(_key(link.url).encode()).hexdigest()[:32]
     folder.mkdir(parents=True, exist_ok=True)
+    memory = _Memory(sightings or sightings_folder(), link.url)
     with lock_file(folder / ".lock"):
-        return _fetch_cached(link, folder, http=http, reporter=reporter, allowed_hosts=allowed_hosts, limit=limit)
+        was_seen = memory.path.exists()
+        path = _fetch_cached(
+            link,
+            folder,
+            memory,
+            http=http,
+            reporter=reporter,
+            allowed_hosts=allowed_hosts,
+            limit=limit,
+        )
+        if newly_seen is not None and not was_seen and memory.path.exists():
+            newly_seen.append(link.url)
+    return path
+
+
+def forget_sighting(url: str, *, sightings: Optional[Path] = None) -> None:
+    """What a URL was first seen to serve was refused: what it serves next is seen for the first time again."""
+    try:
+        _Memory(sightings or sightings_folder(), url).path.unlink()
+    except OSError:
+        pass  # it could not be remembered either
+
+
+def sightings_folder() -> Path:
+    """Where it is remembered what was seen."""
+    import platformdirs  # late: not every command fetches
+
+    return Path(platformdirs.user_data_dir("torch-safe-install")) / "sightings"
 
 
 def find_local_path(url: str) -> Optional[Path]:
@@ -100,29 +144,25 @@ def find_local_path(url: str) -> Optional[Path]:
     return None if parts.scheme and "://" in url else Path(url)
 
 
-def read_sighting(cache: Path, url: str) -> Optional[Sighting]:
-    """What `url` was first seen to serve, None if it was never fetched without a promised hash."""
-    return _read_sighting(cache / "downloads" / make_sha256(_key(url).encode()).hexdigest()[:32])
-
-
-def mask_credentials(url: str) -> str:
-    """The URL without user name and password, fit for messages and logs."""
-    parts = urlsplit(url)
-    if "@" not in parts.netloc:
-        return url
-    return urlunsplit(parts._replace(netloc="****@" + parts.netloc.rpartition("@")[2]))
+def read_sighting(sightings: Path, url: str) -> Optional[Sighting]:
+    """What `url` was first seen to serve, None if it was never fetched without a promised hash. Raises HashMismatch."""
+    return _Memory(sightings, url).read()
 
 
 def _fetch_cached(
     link: Link,
     folder: Path,
+    memory: _Memory,
     *,
     http: Downloader,
     reporter: Reporter,
     allowed_hosts: Optional[Collection[str]],
     limit: int,
 ) -> Path:
-    sighting = None if link.sha256 else _read_sighting(folder)
+    # Where the wheel index knows the hash, nothing else counts; a page's own word is no stronger than its file.
+    sighting = None if link.vouched else memory.read()
+    if sighting is not None and link.sha256 not in (None, sighting.sha256):
+        _refuse_other_bytes(link, sighting.sha256, str(link.sha256), memory=memory, sighting=sighting)
     expected = link.sha256.lower() if link.sha256 else (sighting.sha256 if sighting else None)
     if expected is not None:
         cached = folder / expected / link.filename
@@ -136,11 +176,13 @@ def _fetch_cached(
     found = hash_file(part)
     if expected is not None and found != expected:
         part.unlink()
-        _refuse_other_bytes(link, expected, found, folder=folder, sighting=sighting)
+        _refuse_other_bytes(link, expected, found, memory=memory, sighting=sighting)
     if expected is None:
-        _write_sighting(folder, link.url, found, part.stat().st_size)
         size = part.stat().st_size
+        problem = memory.write(found, size)
         reporter.note(f"{link.filename}: its host promises no hash; remembered: sha256 {found}, {size} bytes")
+        if problem:
+            reporter.warn(f"that could not be remembered ({problem}): a change of the file would not be noticed")
     target = folder / found / link.filename
     target.parent.mkdir(exist_ok=True)
     part.replace(target)
@@ -173,7 +215,7 @@ def _download(
     if size > limit or (link.size is not None and size != link.size):
         part.unlink()
         raise DownloadFailed(
-            f"{mask_credentials(link.url)} sent {size} bytes, promised were {link.size or limit}",
+            f"{link.url} sent {size} bytes, promised were {link.size or limit}",
             hint="try again; if it stays so, the host serves another file than its index lists",
         )
 
@@ -193,16 +235,17 @@ def _check_local(path: Path, link: Link, limit: int) -> Path:
     return path
 
 
-def _refuse_other_bytes(link: Link, expected: str, found: str, *, folder: Path, sighting: Optional[Sighting]) -> None:
-    url = mask_credentials(link.url)
+def _refuse_other_bytes(
+    link: Link, expected: str, found: str, *, memory: _Memory, sighting: Optional[Sighting]
+) -> NoReturn:
     if sighting is None:
         raise HashMismatch(
-            f"{url} has sha256 {found}, promised by {link.found_in or 'its link'} was {expected}",
+            f"{link.url} has sha256 {found}, promised by {link.found_in or 'its link'} was {expected}",
             hint="try again later or take another version; if it stays so, the host serves another file",
         )
     raise HashMismatch(
-        f"{url} has sha256 {found} now, and had {expected} when it was first seen ({sighting.seen})",
-        hint=f"if its publisher announced the change, remove {folder / 'sighting.json'} and try again",
+        f"{link.url} has sha256 {found} now, and had {expected} when it was first seen ({sighting.seen})",
+        hint=f"if its publisher announced the change, remove {memory.path} and run the command again",
     )
 
 
@@ -211,7 +254,7 @@ def _check_filename(link: Link) -> None:
     plain = name not in ("", ".", "..") and not any(c in name or c in unquote(name) for c in "/\\\0")
     if not plain or len(name.encode("utf-8", "replace")) > 255:
         raise DownloadFailed(
-            f"{name!r} from {mask_credentials(link.url)} is not a plain file name",
+            f"{name!r} from {link.url} is not a plain file name",
             hint="the page that lists it is broken or hostile; nothing was fetched",
         )
 
@@ -222,25 +265,38 @@ def _key(url: str) -> str:
     return urlunsplit(parts._replace(netloc=parts.netloc.rpartition("@")[2]))
 
 
-def _read_sighting(folder: Path) -> Optional[Sighting]:
-    try:
-        record: Mapping[str, Any] = json.loads((folder / "sighting.json").read_text("utf-8"))
-        return Sighting(record["url"], record["sha256"], record["size"], record["seen"])
-    except FileNotFoundError:
-        return None
-    except (ValueError, KeyError, TypeError) as error:
-        # Taking a damaged record for "never seen" would forget the promise.
-        raise HashMismatch(
-            f"{folder / 'sighting.json'} cannot be read ({error})", hint="remove it to trust the host anew"
-        ) from error
+class _Memory:
+    """What one URL was first seen to serve: one file of the person's data folder."""
 
+    def __init__(self, folder: Path, url: str) -> None:
+        self._url = _key(url)
+        self.path = folder / f"{make_sha256(self._url.encode()).hexdigest()[:32]}.json"
 
-def _write_sighting(folder: Path, url: str, sha256: str, size: int) -> None:
-    now = datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds")
-    record = {"url": _key(url), "sha256": sha256, "size": size, "seen": now}
-    temporary = folder / "sighting.json.tmp"
-    with temporary.open("w", encoding="utf-8") as stream:
-        json.dump(record, stream)
-        stream.flush()
-        os.fsync(stream.fileno())
-    temporary.replace(folder / "sighting.json")
+    def read(self) -> Optional[Sighting]:
+        """The sighting, None when there is none. Raises HashMismatch for one that cannot be read."""
+        try:
+            record: Mapping[str, Any] = json.loads(self.path.read_text("utf-8"))
+            return Sighting(record["url"], record["sha256"], record["size"], record["seen"])
+        except (FileNotFoundError, NotADirectoryError):
+            return None
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            # Taking a damaged record for "never seen" would forget the promise.
+            raise HashMismatch(
+                f"{self.path} cannot be read ({error})", hint=f"remove {self.path} to trust the host anew"
+            ) from error
+
+    def write(self, sha256: str, size: int) -> str:
+        """Remember; why that was not possible, or ""."""
+        now = datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds")
+        record = {"url": redact(self._url), "sha256": sha256, "size": size, "seen": now}
+        try:
+            self.path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+            handle, temporary = tempfile.mkstemp(dir=str(self.path.parent))
+            with os.fdopen(handle, "w", encoding="utf-8") as stream:
+                json.dump(record, stream)
+                stream.flush()
+                os.fsync(stream.fileno())
+            Path(temporary).replace(self.path)
+        except OSError as error:
+            return str(error)
+        return ""

@@ -13,6 +13,7 @@ from packaging.utils import NormalizedName, canonicalize_name
 from packaging.version import Version
 
 from safe_install.models import Environment
+from safe_install.redaction import redact
 
 DEFAULT_TOOLS = ("setuptools<81", "wheel", "ninja")  # 82 has no pkg_resources, which torch.utils may import
 LEGACY_BACKEND = "setuptools.build_meta:__legacy__"
@@ -142,8 +143,13 @@ def scrub_variables(variables: Mapping[str, str]) -> Dict[str, str]:
     return {
         name: value
         for name, value in variables.items()
-        if not _SECRET.search(name) and name not in ("PYTHONPATH", "PYTHONHOME", "PYTHONSTARTUP")
+        if not _is_secret(name, value) and name not in ("PYTHONPATH", "PYTHONHOME", "PYTHONSTARTUP")
     }
+
+
+def _is_secret(name: str, value: str) -> bool:
+    # A build that fetches what it compiles needs the proxy, with its password.
+    return bool(_SECRET.search(name)) or (redact(value) != value and not name.lower().endswith("_proxy"))
 
 
 def parse_architectures(text: str) -> Tuple[str, ...]:

@@ -5,10 +5,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from safe_install.index.catalog import load_project
-from safe_install.index.facts import HostEntry, Layout, TorchMatch
+from safe_install.index.facts import HostEntry, Layout, TorchMatch, canonical_url
 from safe_install.index.filename import parse_filename
 from safe_install.index.location import (
-    canonical_url,
     expand_template,
     find_addresses,
     read_built_for,

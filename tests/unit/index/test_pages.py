@@ -121,3 +121,27 @@ def test_a_long_page_is_read_quickly():
     started = time.perf_counter()
     assert len(parse_page(page, PYG)) == 20_000
     assert time.perf_counter() - started < 3
+
+
+@pytest.mark.parametrize(
+    "href", ["file:///tmp/{}", "FILE:/tmp/{}", "file:{}", "javascript:{}", "ftp://host/{}", "data:{}"]
+)
+@pytest.mark.parametrize("form", ["html", "json"])
+def test_a_host_has_no_say_over_the_files_of_this_machine(href, form):
+    href = href.format(FILE)
+    text = f'<a href="{href}">x</a>' if form == "html" else json.dumps({"files": [{"url": href, "filename": FILE}]})
+    assert parse_page(text, PYG) == ()
+    assert parse_page(f'<base href="file:///tmp/"><a href="{FILE}">x</a>', PYG) == ()
+
+
+def test_a_page_on_this_machine_may_list_its_files():
+    (link,) = parse_page(f'<a href="file:///tmp/{FILE}">x</a>', "file:///srv/page.html")
+    assert link.url == f"file:///tmp/{FILE}"
+
+
+def test_a_number_of_a_million_digits_costs_nothing():
+    text = json.dumps({"files": [{"url": f"https://h/{FILE}", "size": 5}]}).replace(": 5", ": " + "9" * 1_000_000)
+    started = time.monotonic()
+    (link,) = parse_page(text, PYG)
+    assert link.size is None
+    assert time.monotonic() - started < 0.5

@@ -7,6 +7,7 @@ import re
 import struct
 import time
 import zipfile
+import zlib
 
 import pytest
 from packaging.tags import Tag
@@ -14,8 +15,8 @@ from packaging.version import Version
 
 from safe_install.errors import HashMismatch, WheelInvalid
 from safe_install.wheels import archive
-from safe_install.wheels.archive import EntryPoint, extract_members, open_wheel
-from tests.unit.wheels.crafted import METADATA, WHEEL, make_entry, make_row, make_wheel
+from safe_install.wheels.archive import EntryPoint, extract_members, find_case_clashes, open_wheel
+from tests.unit.wheels.crafted import FILENAME, METADATA, WHEEL, make_entry, make_row, make_wheel
 
 CP311 = Tag("cp311", "cp311", "linux_x86_64")
 
@@ -46,7 +47,7 @@ def test_a_wheel_is_read(tmp_path):
     assert artifact.top_level == ("_native", "demo", "other", "single")
     assert artifact.entry_points == (EntryPoint("console_scripts", "demo", "demo:Main"),)
     assert artifact.scripts == ("demo", "demo-run")
-    assert artifact.path_files == ("demo.pth",)
+    assert artifact.start_files == ("demo.pth",)
     assert {row.path for row in artifact.record} == {*files, *(f"demo-1.0.dist-info/{n}" for n in _INFO)}
 
 
@@ -104,6 +105,14 @@ def rewrite(old, new):
     return lambda text: re.sub(old, new, text)
 
 
+def second_name(name, other):
+    """An entry with the Unicode path extra field, which some readers take for its name."""
+    entry = make_entry(name)
+    field = struct.pack("<BI", 1, zlib.crc32(name.encode())) + other.encode()
+    entry.extra = struct.pack("<HH", 0x7075, len(field)) + field
+    return entry
+
+
 HOSTILE = {
     "content differs from RECORD": ({"record": rewrite(r"(demo/_C.so,sha256=)\w{4}", r"\1AAAA")}, "hash that RECORD"),
     "file not in RECORD": ({"extra": [("demo/more.py", "")]}, "does not list demo/more.py"),
@@ -156,6 +165,16 @@ HOSTILE = {
     "device": ({"extra": [(make_entry("demo/null", mode=0o020666), "")]}, "special file"),
     "set-user-id": ({"extra": [(make_entry("demo/su", mode=0o104755), "")]}, "set-user-id"),
     "file and folder": ({"extra": [("demo", "")]}, "a file and a folder at once"),
+    "a name that steers a terminal": ({"files": {"demo/\x1b[2J.py": ""}}, "readers treat differently"),
+    "a name with C1 controls": ({"files": {"demo/\x9b2J.py": ""}}, "readers treat differently"),
+    "a name that reads backwards": ({"files": {"demo/\u202eyp.txt": ""}}, "readers treat differently"),
+    "a second name": ({"extra": [(second_name("demo/a.py", "demo/b.py"), "")]}, "carries a second name"),
+    "size that is no number": ({"record": rewrite(r"(demo/_C.so,.*),4\n", "\\1,\u00b2\n")}, "has '\u00b2' bytes"),
+    "size of many digits": ({"record": rewrite(r"(demo/_C.so,.*),4\n", rf"\1,{'9' * 5000}\n")}, "'9999"),
+    "a long row": ({"record": lambda t: t + "x" * 200_000 + ",,\n"}, "RECORD cannot be read"),
+    "version of many digits": ({"metadata": METADATA.replace("1.0", "9" * 5000)}, "says the version is '999"),
+    "many requirements": ({"metadata": METADATA + "Requires-Dist: x\n" * 10_001}, "more than 10000 requirements"),
+    "much metadata": ({"metadata": METADATA + "\n" + "x" * archive.MAX_METADATA}, "no sensible size"),
     "bzip2": ({"compression": zipfile.ZIP_BZIP2}, "compressed in a way"),
 }
 
@@ -246,9 +265,107 @@ def test_a_bomb_is_refused_before_it_is_inflated(tmp_path):
         open_wheel(path)
 
 
+def make_liar(path, shown, packed):
+    """A wheel whose demo/liar says that it has the bytes `shown`, and holds the raw deflate stream `packed`."""
+    make_wheel(path.parent, {"demo/liar": shown}, compression=zipfile.ZIP_STORED)
+    entry = zipfile.ZipInfo("demo/liar")
+    with zipfile.ZipFile(path) as source:
+        members = [(info, source.read(info)) for info in source.infolist()]
+    body, directory = b"", b""
+    for info, content in members:
+        is_liar = info.filename == entry.filename
+        data, method = (packed, zipfile.ZIP_DEFLATED) if is_liar else (content, zipfile.ZIP_STORED)
+        sizes = (method, 0, 33, zlib.crc32(content), len(data), len(content), len(info.filename), 0)
+        name = info.filename.encode()
+        directory += struct.pack("<4sHHH", b"PK\1\2", 20, 20, 0) + struct.pack("<HHHIIIHH", *sizes)
+        directory += struct.pack("<HHHII", 0, 0, 0, 0o100644 << 16, len(body)) + name
+        body += struct.pack("<4sHH", b"PK\3\4", 20, 0) + struct.pack("<HHHIIIHH", *sizes) + name + data
+    end = struct.pack("<4s4H2LH", b"PK\5\6", 0, 0, len(members), len(members), len(directory), len(body), 0)
+    path.write_bytes(body + directory + end)
+    return path
+
+
+def deflate(content):
+    packer = zlib.compressobj(9, zlib.DEFLATED, -15)
+    return packer.compress(content) + packer.flush()
+
+
+@pytest.mark.parametrize(
+    ("packed", "reason"),
+    [
+        (deflate(b"x = 1\n" + b"evil" * 1000), "more than the 6 bytes that its header says"),
+        (deflate(b"x = 1\n") + b"behind", "bytes behind its end"),
+        (deflate(b"x = 1\n") + deflate(b"more"), "bytes behind its end"),
+        (deflate(b"x = 1\n")[:-2], "cut off"),
+        (deflate(b"x = 2\n"), "checksum is another"),
+        (b"\xff" * 20, "cannot be unpacked"),
+    ],
+    ids=["more than said", "bytes behind", "a second stream", "cut off", "checksum", "no deflate"],
+)
+def test_a_header_that_lies_about_its_contents(tmp_path, packed, reason):
+    path = make_liar(tmp_path / FILENAME, b"x = 1\n", packed)
+    with pytest.raises(WheelInvalid, match=reason):
+        open_wheel(path)
+
+
+def test_a_crafted_archive_that_does_not_lie_is_read(tmp_path):
+    assert open_wheel(make_liar(tmp_path / FILENAME, b"x = 1\n", deflate(b"x = 1\n"))).name == "demo"
+
+
+def test_a_bomb_whose_header_lies_is_not_inflated(tmp_path):
+    path = make_liar(tmp_path / FILENAME, b"x = 1\n", deflate(b"x = 1\n" + bytes(300 * 2**20)))
+    started = time.monotonic()
+    with pytest.raises(WheelInvalid, match="more than the 6 bytes"):
+        open_wheel(path)
+    assert time.monotonic() - started < 0.5
+
+
+@pytest.mark.parametrize("said", [1_000_000, 5])
+def test_a_million_entries_are_refused_before_they_are_read(tmp_path, said):
+    path = tmp_path / FILENAME
+    start = struct.pack("<4s4B4HL2L5H2L", b"PK\1\2", 20, 3, 20, 0, 0, 0, 0, 33, 0, 0, 0, 5, 0, 0, 0, 0, 0, 0)
+    entries = b"".join(start + b"%05x" % number for number in range(1_000_000))
+    end = struct.pack("<4sQ2H2L4Q", b"PK\6\6", 44, 45, 45, 0, 0, said, said, len(entries), 0)
+    end += struct.pack("<4sLQL", b"PK\6\7", 0, len(entries), 1)
+    path.write_bytes(entries + end + struct.pack("<4s4H2LH", b"PK\5\6", 0, 0, 65535, 65535, 2**32 - 1, 2**32 - 1, 0))
+    started = time.monotonic()
+    with pytest.raises(WheelInvalid, match="more than 100000 entries"):
+        open_wheel(path)
+    assert time.monotonic() - started < 2
+
+
+@pytest.mark.parametrize(
+    ("files", "clashes"),
+    [
+        (["demo/a.py", "demo/b.py"], ()),
+        (["demo/xt_connmark.h", "demo/xt_CONNMARK.h"], (("demo/xt_connmark.h", "demo/xt_CONNMARK.h"),)),
+        (["Demo/a.py", "demo/a.py"], (("Demo/a.py", "demo/a.py"),)),
+        (["demo/\u00e9.py", "demo/e\u0301.py"], (("demo/\u00e9.py", "demo/e\u0301.py"),)),
+    ],
+)
+def test_paths_that_are_one_file_where_case_is_folded(files, clashes):
+    assert find_case_clashes(files) == clashes
+
+
+@pytest.mark.parametrize("name", ["aux.py", "con/__init__.py", "nul", "com1.txt", "demo/trailing."])
+def test_names_that_only_windows_reserves_are_good_names(tmp_path, name):
+    assert name in open_wheel(make_wheel(tmp_path, {name: ""})).files
+
+
+def test_files_that_run_at_every_start_are_named(tmp_path):
+    files = ["a.pth", "demo-1.0.data/purelib/b.pth", "sitecustomize.py", "usercustomize.cpython-311.so"]
+    assert open_wheel(make_wheel(tmp_path, dict.fromkeys([*files, "demo/a.py"], ""))).start_files == tuple(files)
+
+
+def test_a_match_across_the_last_chunk_is_unpacked(tmp_path):
+    """The inflater may hold the end of a match when its input is used up."""
+    for size in (archive._CHUNK, archive._CHUNK + 1, archive._CHUNK + 258, 2 * archive._CHUNK - 1):
+        assert open_wheel(make_wheel(tmp_path, {"demo/zeros": bytes(size)})).unpacked_size > size
+
+
 def test_too_many_entries_are_refused(tmp_path, monkeypatch):
     monkeypatch.setattr(archive, "MAX_ENTRIES", 4)
-    with pytest.raises(WheelInvalid, match="5 entries"):
+    with pytest.raises(WheelInvalid, match="more than 4 entries"):
         open_wheel(make_wheel(tmp_path))
 
 

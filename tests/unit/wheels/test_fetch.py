@@ -10,7 +10,7 @@ import pytest
 from safe_install.errors import DownloadFailed, HashMismatch
 from safe_install.events import Reporter
 from safe_install.models import Link
-from safe_install.wheels.fetch import Trust, fetch, find_local_path, mask_credentials, read_sighting
+from safe_install.wheels.fetch import Trust, fetch, find_local_path, read_sighting
 
 URL = "https://data.pyg.org/whl/torch-1.8.0%2Bcu111/demo-1.0-py3-none-any.whl"
 NAME = "demo-1.0-py3-none-any.whl"
@@ -51,7 +51,8 @@ def sha256(content):
 @pytest.fixture
 def take(tmp_path):
     def run(link, host, reporter=None, **options):
-        return fetch(link, http=host, cache=tmp_path / "cache", reporter=reporter or Reporter(), **options)
+        options = {"cache": tmp_path / "cache", "sightings": tmp_path / "sightings", **options}
+        return fetch(link, http=host, reporter=reporter or Reporter(), **options)
 
     return run
 
@@ -93,7 +94,7 @@ def test_a_file_without_promise_is_remembered_at_first_sight(take, tmp_path):
     host, reporter = Host(), Notes()
     path = take(Link(URL, NAME), host, reporter)
     assert sha256(b"first") in reporter.notes[0]
-    sighting = read_sighting(tmp_path / "cache", URL)
+    sighting = read_sighting(tmp_path / "sightings", URL)
     assert (sighting.sha256, sighting.size, sighting.url) == (sha256(b"first"), 5, URL)
     host.contents[URL] = b"changed"
     assert take(Link(URL, NAME), host) == path  # the cached file is still the one that was seen
@@ -107,7 +108,7 @@ def test_a_changed_file_is_refused_until_the_record_is_removed(take):
     with pytest.raises(HashMismatch) as caught:
         take(Link(URL, NAME), host)
     assert sha256(b"first") in caught.value.message and sha256(b"changed") in caught.value.message
-    record = next(word for word in caught.value.hint.split() if word.endswith("sighting.json"))
+    record = next(word for word in caught.value.hint.split() if word.endswith(".json"))
     Path(record).unlink()
     assert take(Link(URL, NAME), host).read_bytes() == b"changed"
 
@@ -115,7 +116,7 @@ def test_a_changed_file_is_refused_until_the_record_is_removed(take):
 def test_a_damaged_record_is_not_taken_for_never_seen(take, tmp_path):
     host = Host()
     take(Link(URL, NAME), host)
-    (record,) = (tmp_path / "cache").rglob("sighting.json")
+    (record,) = (tmp_path / "sightings").iterdir()
     record.write_text("{")
     with pytest.raises(HashMismatch, match="cannot be read"):
         take(Link(URL, NAME), host)
@@ -174,19 +175,57 @@ def test_a_file_url_of_another_machine_is_refused():
         find_local_path("file://server/share/x.whl")
 
 
-@pytest.mark.parametrize(
-    ("url", "shown"),
-    [
-        ("https://user:secret@host:8080/x.whl", "https://****@host:8080/x.whl"),
-        ("https://token@host/x.whl", "https://****@host/x.whl"),
-        ("https://host/x@1.whl", "https://host/x@1.whl"),
-    ],
-)
-def test_credentials_are_not_shown(url, shown):
-    assert mask_credentials(url) == shown
-
-
 def test_credentials_are_not_part_of_the_key(take):
     secret = URL.replace("https://", "https://user:secret@")
     host = Host(**{secret: b"first"})
     assert take(Link(secret, NAME), host) == take(Link(URL, NAME), host)
+
+
+def test_the_memory_outlives_the_cache(take, tmp_path):
+    host = Host()
+    take(Link(URL, NAME), host)
+    host.contents[URL] = b"changed"
+    with pytest.raises(HashMismatch, match="when it was first seen"):
+        take(Link(URL, NAME), host, cache=tmp_path / "another cache")
+
+
+def test_a_page_that_states_another_hash_than_was_seen_is_not_believed(take):
+    """Whoever changes the file can change the page."""
+    host = Host()
+    take(Link(URL, NAME), host)
+    host.contents[URL] = b"changed"
+    with pytest.raises(HashMismatch) as caught:
+        take(Link(URL, NAME, sha256=sha256(b"changed"), found_in="its page"), host)
+    assert sha256(b"first") in caught.value.message and sha256(b"changed") in caught.value.message
+    assert len(host.asked) == 1
+
+
+def test_what_the_wheel_index_knows_comes_before_what_was_seen(take):
+    host = Host()
+    take(Link(URL, NAME), host)
+    host.contents[URL] = b"changed"
+    link = Link(URL, NAME, sha256=sha256(b"changed"), vouched=True)
+    assert take(link, host).read_bytes() == b"changed"
+
+
+def test_a_page_that_contradicts_the_wheel_index_is_refused_unasked(take):
+    host = Host()
+    with pytest.raises(HashMismatch) as caught:
+        take(Link(URL, NAME, sha256="1" * 64, found_in="its page", vouched=True, disputed="2" * 64), host)
+    assert "1" * 64 in caught.value.message and "2" * 64 in caught.value.message
+    assert host.asked == []
+
+
+def test_a_memory_that_cannot_be_written_is_said(take, tmp_path):
+    (tmp_path / "a file").write_text("")
+    reporter = Notes()
+    assert take(Link(URL, NAME), Host(), reporter, sightings=tmp_path / "a file" / "below").read_bytes() == b"first"
+    assert "could not be remembered" in reporter.warnings[0]
+
+
+def test_no_secret_of_an_address_is_remembered(take, tmp_path):
+    secret = "https://user:hunter2@data.pyg.org/x.whl?token=hunter3"
+    take(Link(secret, "x.whl"), Host(**{secret: b"first"}))
+    kept = [path for path in tmp_path.rglob("*") if path.is_file()]
+    assert kept
+    assert [path for path in kept if b"hunter" in path.read_bytes() or "hunter" in path.name] == []

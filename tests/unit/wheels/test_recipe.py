@@ -186,8 +186,20 @@ def test_secrets_do_not_reach_the_build(name):
     assert name not in decide("2.4.0+cpu", variables={name: "x"}).variables
 
 
+@pytest.mark.parametrize("value", ["https://user:pass@host/simple", "a=b https://token@host/x", "https://h/?sig=x"])
+def test_a_secret_in_an_address_does_not_reach_the_build(value):
+    assert scrub_variables({"SAFE_INSTALL_MIRRORS": value, "PATH": "/bin"}) == {"PATH": "/bin"}
+
+
 def test_what_a_build_needs_reaches_it():
-    kept = {"PATH": "/bin", "CC": "gcc", "CXX": "g++", "HOME": "/root", "https_proxy": "http://p:1", "CFLAGS": "-O2"}
+    kept = {
+        "PATH": "/bin",
+        "CC": "gcc",
+        "CXX": "g++",
+        "HOME": "/root",
+        "https_proxy": "http://u:p@p:1",
+        "CFLAGS": "-O2",
+    }
     assert scrub_variables(kept) == kept
 
 

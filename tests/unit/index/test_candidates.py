@@ -1,0 +1,44 @@
+"""Whose word counts about the hash of a file."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import pytest
+
+from safe_install.index.bundled import bundled_files, bundled_sdists
+from safe_install.index.candidates import make_candidates, with_known_hash
+from safe_install.index.catalog import known_projects, load_project
+from safe_install.index.facts import HostEntry, Layout
+from safe_install.models import Link
+
+PYG = "https://data.pyg.org/whl/torch-1.8.0%2Bcu111/torch_scatter-2.0.8-cp38-cp38-linux_x86_64.whl"
+SDIST = "https://files.pythonhosted.org/packages/aa/torch_scatter-2.1.2.tar.gz"
+KNOWN, OTHER = "1" * 64, "2" * 64
+HOST = HostEntry("data.pyg.org", Layout.FIND_LINKS, "pyg-tagged")
+
+
+@pytest.fixture
+def project():
+    return dataclasses.replace(load_project("torch-scatter"), sha256={PYG: KNOWN, SDIST: KNOWN})
+
+
+@pytest.mark.parametrize("url", [PYG, PYG.replace("%2B", "+"), SDIST])
+@pytest.mark.parametrize(("stated", "disputed"), [(None, None), (KNOWN, None), (OTHER, OTHER)])
+def test_what_the_index_knows_comes_first(project, url, stated, disputed):
+    (candidate,) = make_candidates(project, HOST, [Link(url, url.rsplit("/", 1)[-1], stated)])
+    assert (candidate.link.sha256, candidate.link.vouched, candidate.link.disputed) == (KNOWN, True, disputed)
+
+
+@pytest.mark.parametrize("stated", [None, OTHER])
+def test_a_file_that_the_index_does_not_know_is_as_its_page_says(project, stated):
+    """The same name elsewhere is another file."""
+    link = Link(PYG.replace("cu111", "cu102"), PYG.rsplit("/", 1)[-1], stated)
+    assert with_known_hash(project, link) == link
+
+
+def test_what_the_index_offers_itself_is_vouched_for():
+    for name in sorted(known_projects()):
+        project = load_project(name)
+        for candidate in (*bundled_files(project), *bundled_sdists(project)):
+            assert candidate.link.vouched and candidate.link.sha256, candidate.link.url

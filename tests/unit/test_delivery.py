@@ -1,0 +1,67 @@
+"""What is said about the files of a plan, and how pip is asked for them."""
+
+from __future__ import annotations
+
+import os
+
+import pytest
+
+from safe_install.delivery import _requirement_line, contents_findings
+from safe_install.errors import Refused
+from safe_install.models import Action, Severity, Step
+from safe_install.transaction import tree
+from safe_install.wheels.archive import open_wheel
+from tests.unit.wheels.crafted import make_wheel
+
+
+def found(tmp_path, files, *, folds=False, hidden=None):
+    artifact = open_wheel(make_wheel(tmp_path, files))
+    return {one.check: one for one in contents_findings(artifact, folds_case=folds, hidden=hidden or {})}
+
+
+def test_nothing_is_said_of_an_ordinary_wheel(tmp_path):
+    assert found(tmp_path, {"demo/__init__.py": ""}, folds=True, hidden={"demo": None}) == {}
+
+
+@pytest.mark.parametrize(("folds", "severity"), [(False, Severity.NOTE), (True, Severity.ERROR)])
+def test_names_that_differ_in_case_only(tmp_path, folds, severity):
+    one = found(tmp_path, {"demo/x.h": "1", "demo/X.h": "2"}, folds=folds)["case-clash"]
+    assert one.severity is severity
+    assert "demo/x.h and demo/X.h" in one.detail
+
+
+def test_code_that_runs_at_every_start(tmp_path):
+    one = found(tmp_path, {**{f"{n}.pth": "" for n in range(7)}, "demo/__init__.py": ""})["runs-at-start"]
+    assert one.severity is Severity.NOTE
+    assert "0.pth, 1.pth, 2.pth, 3.pth, 4.pth and 2 more" in one.detail
+
+
+def test_commands_that_hide_others(tmp_path):
+    one = found(tmp_path, {"demo/__init__.py": ""}, hidden={"ls": "/bin/ls", "demo": None})["hides-command"]
+    assert "ls (/bin/ls)" in one.detail and "demo (" not in one.detail
+
+
+def test_where_case_is_folded(tmp_path, monkeypatch):
+    folder = tmp_path / "site-packages"
+    folder.mkdir()
+    assert not tree.folds_case(folder)
+    (tmp_path / "SITE-PACKAGES").symlink_to(folder)
+    assert not tree.folds_case(folder), "a link is a name of its own"
+    assert not tree.folds_case(tmp_path / "gone")
+    real = os.lstat
+    monkeypatch.setattr(tree.os, "lstat", lambda path: real(path.with_name(path.name.lower())))
+    assert tree.folds_case(folder)
+
+
+@pytest.mark.parametrize(
+    "url", ["https://h/x.whl\nother @ https://evil/y.whl", "https://h/x.whl --index-url=https://evil", "a\x0bb"]
+)
+def test_an_address_is_one_line_for_pip(url):
+    step = Step(Action.ADD, "demo", "1.0", url=url, download_info={"url": url}, is_direct=True)
+    with pytest.raises(Refused, match="white space"):
+        _requirement_line(step)
+
+
+def test_a_line_for_pip():
+    step = Step(Action.ADD, "demo", "1.0", url="https://h/x.whl", sha256="1" * 64)
+    assert _requirement_line(step) == f"demo==1.0 --hash=sha256:{'1' * 64}"

@@ -1,0 +1,45 @@
+"""What an address may carry beside the place is not shown."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from safe_install.errors import PipFailed, Refused
+from safe_install.redaction import redact
+
+
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        ("https://user:secret@host:8080/x.whl", "https://****@host:8080/x.whl"),
+        ("https://secret@host/x.whl", "https://****@host/x.whl"),
+        ("https://user:se@cret@host/x.whl", "https://****@host/x.whl"),
+        ("--index-url=https://user:secret@host/simple --no-deps", "--index-url=https://****@host/simple --no-deps"),
+        ("a https://u:secret@one/ and https://u:secret@two/", "a https://****@one/ and https://****@two/"),
+        ("x @ git+https://u:secret@host/r@v1", "x @ git+https://****@host/r@v1"),
+        ("git+ssh://git@github.com/a/b@v1", "git+ssh://git@github.com/a/b@v1"),
+        ("https://host/x?token=secret&a=b", "https://host/x?token=****&a=b"),
+        ("https://host/x?a=b&X-Amz-Signature=secret#f", "https://host/x?a=b&X-Amz-Signature=****#f"),
+        ("https://host/x?sv=1&sig=secret", "https://host/x?sv=1&sig=****"),
+        ("https://host/x?access_token=secret'", "https://host/x?access_token=****'"),
+        ("https://host/x@1.whl#sha256=aa", "https://host/x@1.whl#sha256=aa"),
+        ("a plain text, me@example.org, a=b", "a plain text, me@example.org, a=b"),
+    ],
+)
+def test_redact(text, shown):
+    assert redact(text) == shown
+    assert redact(shown) == shown
+
+
+@given(st.from_regex(r"[^\s/?#@]{1,20}", fullmatch=True), st.from_regex(r"[a-z]{3,9}", fullmatch=True))
+def test_whatever_the_password_it_is_gone(password, host):
+    assert redact(f"see https://user:{password}@{host}/x now") == f"see https://****@{host}/x now"
+
+
+def test_an_error_has_no_secret_in_it():
+    address = "https://user:secret@host/x"
+    error = PipFailed(f"no {address}", hint=f"mend {address}", output=f"ERROR: {address}")
+    assert "secret" not in f"{error} {error.args} {error.message} {error.hint} {error.output}"
+    assert "secret" not in repr(Refused(address))
