@@ -43,6 +43,8 @@ def mend_of(error: OSError) -> str:
         return "It lies on a file system that is mounted read-only: mount it writable, or use another environment."
     if error.errno in (errno.ENOSPC, errno.EDQUOT):
         return "Free some space there (df -h, and df -i for the number of files), then run it again."
+    if error.errno == errno.EBUSY:
+        return "Something else works there: run it again when that has ended."
     return "Look at that path and its disk, then run it again."
 
 

@@ -17,6 +17,7 @@ The journal: one line with the sha256 of the rest, then one JSON object. Targets
 slots relative to `.safe-install`; an identity is [kind, inode, size, mtime_ns], inode 0 is "not compared".
 """
 
+import csv
 import errno
 import hashlib
 import json
@@ -358,8 +359,10 @@ def is_inside(path: str, directory: str) -> bool:
 class Undo:
     """One journal, its paths checked against the prefix: a planted journal moves nothing outside of it."""
 
-    def __init__(self, prefix: str, document: Document) -> None:
+    def __init__(self, prefix: str, document: Document, written: Optional[int] = None) -> None:
+        """`written`: when the journal was, in nanoseconds; what others have installed since is looked for then."""
         self.prefix = os.path.realpath(prefix)
+        self._written = written
         self.state = os.path.join(self.prefix, STATE_DIRECTORY)
         self._real_parents = {}  # type: Dict[str, str]
         try:
@@ -424,7 +427,27 @@ class Undo:
         drift.extend(path for path in removed if not _is_directory_or(path, placed))
         drift.extend(path for path in made if not _is_directory_or(path, before))
         drift.extend(self._find_strangers(made, placed))
+        drift.extend(self._find_installed_since())
         return sorted(set(drift))
+
+    def _find_installed_since(self) -> List[str]:
+        """Files of distributions that another installer has finished since, in directories that would go away."""
+        coming = [target for target, _, _, new in self.exchanges if new[0] == "d"]
+        coming += [target for _, target, new in self.ins if new[0] == "d"]
+        if self._written is None or not coming:
+            return []
+        touched = {target for target, _, _, _ in self.exchanges} | {target for _, target, _ in self.ins}
+        found = []  # type: List[str]
+        for site in {os.path.dirname(path) for path in touched if path.endswith(".dist-info")}:
+            for name in os.listdir(site) if os.path.isdir(site) else []:
+                folder = os.path.join(site, name)
+                record = os.path.join(folder, "RECORD")
+                if folder in touched or not name.endswith(".dist-info") or not _is_newer(record, self._written):
+                    continue
+                with open(record, encoding="utf-8", errors="surrogateescape", newline="") as stream:
+                    rows = [os.path.normpath(os.path.join(site, row[0])) for row in csv.reader(stream) if row]
+                found += [path for path in rows if any(is_inside(path, directory) for directory in coming)]
+        return [path for path in found if not is_bytecode(path) and os.path.lexists(path)]
 
     def _find_strangers(self, made: Set[str], placed: Dict[str, Identity]) -> List[str]:
         # A file that somebody put into a directory that we made would be in the way of its removal.
@@ -489,6 +512,13 @@ class Undo:
         """Give every touched directory the times that it had."""
         for path, atime, mtime in self.times:
             os.utime(path, ns=(atime, mtime))
+
+
+def _is_newer(path: str, moment: int) -> bool:
+    try:
+        return os.lstat(path).st_ctime_ns > moment
+    except OSError:
+        return False
 
 
 def _exchange_is_legal(target: str, slot: str, old: Identity, new: Identity) -> bool:
@@ -556,7 +586,7 @@ def undo_journal(prefix: str, name: str) -> Document:
     directory = os.path.join(os.path.realpath(prefix), STATE_DIRECTORY, name)
     journal = os.path.join(directory, JOURNAL)
     document = read_journal(journal)
-    Undo(prefix, document).run()
+    Undo(prefix, document, os.lstat(journal).st_mtime_ns).run()
     os.unlink(journal)
     sync_directory(directory)
     return document

@@ -32,6 +32,7 @@ from typing import (
     Any,
     Callable,
     Dict,
+    FrozenSet,
     Iterable,
     Iterator,
     List,
@@ -173,8 +174,11 @@ def begin(prefix: Path, *, command: Sequence[str], scheme: Scheme) -> Transactio
 
 
 def make_id() -> str:
-    """`20261123T101112Z-3f2a`: sorts by time, to the second."""
-    return f"{time.strftime('%Y%m%dT%H%M%SZ', time.gmtime())}-{secrets.token_hex(2)}"
+    """`20261123T101112Z-1f43f2`: sorts by time; behind the second its thousandth and a random number, in hex."""
+    now = time.time()
+    return (
+        f"{time.strftime('%Y%m%dT%H%M%SZ', time.gmtime(now))}-{int(now % 1 * 1000):03x}{secrets.randbelow(0x1000):03x}"
+    )
 
 
 def make_facts() -> Dict[str, Any]:
@@ -263,6 +267,7 @@ class Transaction:
         self._old: Set[str] = set()
         self._replan: Callable[[Level], Journal] = lambda level: spell_out(self._journal, state.parent)
         self._document: Dict[str, Any] = {}
+        self._listed: Dict[str, FrozenSet[str]] = {}  # the names in old directories, when the moves were planned
         self._signals = HeldSignals()
         self._is_swapped = self._is_over = False
         self.warning = ""  # of a commit
@@ -319,7 +324,7 @@ class Transaction:
             return self._fill(make_plan_without_exchange(plan_at(level)))
 
         moves = plan_at(Level.DIRECTORY)
-        self._journal, self._replan = self._fill(moves), replan
+        self._journal, self._replan, self._listed = self._fill(moves), replan, tree.listed
         return moves
 
     def moves_any(self, files: AbstractSet[str]) -> bool:
@@ -428,7 +433,7 @@ class Transaction:
             raise
 
     def _check_before(self, undo: recovery.Undo) -> None:
-        wrong = undo.find_missing_before()
+        wrong = undo.find_missing_before() + self._find_added({})
         if wrong:
             raise Refused(
                 "the environment changed while the change was prepared: " + ", ".join(wrong[:5]),
@@ -477,6 +482,30 @@ class Transaction:
         for coming in journal.ins:
             _rename_to_free_name(os.path.join(state, coming.slot), os.path.join(prefix, coming.target))
         recovery.sync_filesystem(state)
+        left = {pair.target: pair.slot for pair in journal.exchanges}
+        left.update({gone.target: gone.slot for gone in journal.outs})
+        added = self._find_added({target: os.path.join(state, slot) for target, slot in left.items()})
+        if added:
+            # It came between the last look and the renames: undone by the caller, and nothing of it is lost.
+            raise OSError(errno.EBUSY, "something else installs into this environment", added[0])
+
+    def _find_added(self, places: Mapping[str, str]) -> List[str]:
+        """What somebody has put into directories that move as a whole since the moves were planned; bytecode aside.
+
+        pip takes no lock. `places`: where the directories lie now, if not in their places.
+        """
+        prefix, added = str(self._state.parent), []
+        moved = {pair.target for pair in self._journal.exchanges if pair.old.kind == "d"}
+        moved.update(gone.target for gone in self._journal.outs if gone.old.kind == "d")
+        for directory, names in self._listed.items():
+            relative = os.path.relpath(directory, prefix)
+            target = next((path for path in (relative, *_find_parents(relative)) if path in moved), None)
+            if target is None or os.path.basename(directory) == "__pycache__":
+                continue
+            place = os.path.join(places.get(target) or os.path.join(prefix, target), os.path.relpath(relative, target))
+            now = os.listdir(place) if os.path.isdir(place) else []
+            added += [os.path.join(directory, name) for name in now if name not in names and name != "__pycache__"]
+        return added
 
     def _read_times(self) -> Tuple[DirectoryTimes, ...]:
         """Every directory that exists before and that the renames touch, with its times."""

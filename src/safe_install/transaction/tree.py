@@ -7,7 +7,7 @@ import hashlib
 import os
 import stat
 from pathlib import Path
-from typing import Dict, Iterable, List, Mapping, Optional
+from typing import Dict, FrozenSet, Iterable, List, Mapping, Optional
 
 from safe_install.transaction.moves import Staged
 from safe_install.transaction.ownership import Ownership
@@ -18,6 +18,7 @@ class DiskTree:
 
     def __init__(self, ownership: Ownership) -> None:
         self._ownership = ownership
+        self.listed: Dict[str, FrozenSet[str]] = {}  # what was read of directories
 
     def read_kind(self, path: str) -> Optional[str]:
         """The kind of what lies at `path` itself."""
@@ -32,7 +33,9 @@ class DiskTree:
     def read_entries(self, directory: str) -> Mapping[str, str]:
         """Name -> kind; a link to a directory is a link."""
         with os.scandir(directory) as entries:
-            return {entry.name: _read_entry_kind(entry) for entry in entries}
+            found = {entry.name: _read_entry_kind(entry) for entry in entries}
+        self.listed[directory] = frozenset(found)
+        return found
 
     def resolve(self, path: str) -> str:
         """The path without symbolic links."""

@@ -307,6 +307,8 @@ class _Reader:
         # orig_filename is what the archive says; zipfile cuts at NUL and turns the platform's separator.
         name = info.orig_filename
         parts = name[:-1].split("/") if name.endswith("/") else name.split("/")
+        if _has_second_name(info.extra):  # before the comparison: Python 3.12 and newer take it for the name
+            self.invalid(f"the entry of {name!r} carries a second name")
         if name != info.filename or "\\" in name or any(_steers(character) for character in name):
             self.invalid(f"the path {name!r} has characters that readers treat differently")
         if name.startswith("/") or ":" in parts[0]:
@@ -315,8 +317,6 @@ class _Reader:
             self.invalid(f"the path {name!r} leaves its folder or is not in its simplest form")
         if any(len(part.encode("utf-8", "surrogateescape")) > MAX_PATH_PART for part in parts):
             self.invalid(f"a part of the path {name[:80]!r}... is longer than {MAX_PATH_PART} bytes")
-        if _has_second_name(info.extra):
-            self.invalid(f"the entry of {name!r} carries a second name")
         if info.compress_type == zipfile.ZIP_STORED and info.compress_size != info.file_size:
             self.invalid(f"{name!r} is stored in {info.compress_size} bytes and is said to have {info.file_size}")
         if info.flag_bits & 0x2041:

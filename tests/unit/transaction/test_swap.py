@@ -333,6 +333,76 @@ def test_a_journal_that_cannot_be_written_is_not_left(env: SmallEnvironment, mon
     assert not list((env.prefix / ".safe-install").glob("txn-*"))
 
 
+def test_what_somebody_puts_into_a_moving_directory_before_the_swap_is_kept(env: SmallEnvironment) -> None:
+    """As pip does, which takes no lock: another package with a file in a folder that only ours was in."""
+    old = env.install("p", "1", {"p/a.py": "1", "shared/p.txt": "1"})
+    with env.begin() as transaction:
+        env.stage(transaction, "p", "2", {"p/a.py": "2", "shared/p.txt": "2"})
+        transaction.plan(remove=[old], keep=[])
+        env.install("q", "1", {"shared/sub/q.txt": "q"})
+        before = hash_tree(env.prefix, times=True)
+        with pytest.raises(errors.Refused, match=r"shared/sub"):
+            transaction.swap()
+    assert hash_tree(env.prefix, times=True) == before
+
+
+def test_and_in_the_last_moment_too(env: SmallEnvironment, monkeypatch: pytest.MonkeyPatch) -> None:
+    old = env.install("p", "1", {"p/a.py": "1", "shared/p.txt": "1"})
+    real = recovery.exchange
+
+    def exchange(first: str, second: str) -> None:
+        if first.endswith("/shared"):
+            Path(first, "q.txt").write_text("q")
+        real(first, second)
+
+    with env.begin() as transaction:
+        env.stage(transaction, "p", "2", {"p/a.py": "2", "shared/p.txt": "2"})
+        transaction.plan(remove=[old], keep=[])
+        monkeypatch.setattr(recovery, "exchange", exchange)
+        with pytest.raises(errors.Refused, match=r"as before.*shared/q\.txt") as caught:
+            transaction.swap()
+    assert "again" in caught.value.hint
+    assert (env.site / "shared" / "q.txt").read_text() == "q"
+    assert (env.site / "shared" / "p.txt").read_text() == "1"
+    assert swap.pending(env.prefix) == ()
+
+
+def test_what_another_installer_brought_since_does_not_go_with_a_roll_back(env: SmallEnvironment) -> None:
+    old = env.install("p", "1", {"p/a.py": "1", "shared/p.txt": "1"})
+    with pytest.raises(errors.RollBackFailed, match=r"shared/q\.txt"), env.begin() as transaction:
+        env.stage(transaction, "p", "2", {"p/a.py": "2", "shared/p.txt": "2"})
+        transaction.plan(remove=[old], keep=[])
+        transaction.swap()
+        env.install("q", "1", {"shared/q.txt": "q", "other/q.txt": "q"})
+        transaction.roll_back()
+    assert (env.site / "shared" / "q.txt").read_text() == "q"
+    # The way out that the message names: what is in the way is moved, then the recovery finishes.
+    (env.site / "shared" / "q.txt").rename(env.prefix / "q.txt")
+    swap.recover(env.prefix)
+    assert (env.site / "shared" / "p.txt").read_text() == "1"
+
+
+def test_what_it_brought_elsewhere_is_no_obstacle(env: SmallEnvironment) -> None:
+    old = env.install("p", "1", {"p/a.py": "1"})
+    with env.begin() as transaction:
+        env.stage(transaction, "p", "2", {"p/a.py": "2"})
+        transaction.plan(remove=[old], keep=[])
+        transaction.swap()
+        env.install("q", "1", {"q/a.py": "q", "q.py": ""})
+        transaction.roll_back()
+    assert (env.site / "p" / "a.py").read_text() == "1"
+    assert (env.site / "q" / "a.py").read_text() == "q"
+
+
+def test_identifiers_sort_by_time() -> None:
+    made = []
+    for _ in range(20):
+        made.append(swap.make_id())
+        time.sleep(0.002)
+    assert made == sorted(made)
+    assert all(recovery.TRANSACTION_NAME.match(f"txn-{name}") for name in made)
+
+
 def test_it_knows_whether_it_moves_a_file(env: SmallEnvironment) -> None:
     old = env.install("p", "1", {"p/a.py": "1", "module.py": "1", "mixed/a.py": "1"})
     (env.site / "mixed" / "mine.py").write_text("")
