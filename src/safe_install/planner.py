@@ -41,6 +41,7 @@ from safe_install.resolve.compatibility import Context
 from safe_install.resolve.plan import TORCH
 from safe_install.resolve.provider import where_else
 from safe_install.resolve.request import InstallRequest
+from safe_install.resolve.requirements_file import Entry
 from safe_install.resolve.target import planned_torch
 from safe_install.system.pip import PipRunner
 from safe_install.wheels.archive import Artifact
@@ -272,8 +273,8 @@ class Planner:
             self._files[pin.name] = make_placeholder(self._links, pin.name, pin.version, requires=pin.requires)
             return
         with self.timings.stage("fetch", self.world.reporter):
-            hashes = self._hashes_of(pin.name)
-            pin, artifact = self._chooser.bring(pin, self.pip, is_promised=bool(hashes))
+            is_promised = bool(self._entries_with_hashes(pin.name))
+            pin, artifact = self._chooser.bring(pin, self.pip, is_promised=is_promised)
             self._check_hashes(pin, artifact)
         if self._is_installed(pin.name, str(artifact.version)):
             return  # a file whose name says more than its METADATA: the very version is there, and sound
@@ -286,9 +287,7 @@ class Planner:
 
     def _check_hashes(self, pin: Candidate, artifact: Artifact) -> None:
         """The --hash options of a requirements file hold for the files that we choose, too."""
-        for entry in self.request.entries:
-            if not entry.hashes or planning.requirement_name(entry.text) != pin.name:
-                continue
+        for entry in self._entries_with_hashes(pin.name):
             if pin.kind is CandidateKind.WHEEL and f"sha256:{artifact.sha256}" not in entry.hashes:
                 raise HashMismatch(
                     f"{entry.origin}: {pin.link.filename} from {pin.link.url} has sha256 {artifact.sha256}, "
@@ -296,10 +295,10 @@ class Planner:
                     hint=f"If that is the file that you want, add --hash=sha256:{artifact.sha256}.",
                 )
 
-    def _hashes_of(self, name: NormalizedName) -> Sequence[str]:
-        """What the person promised of a project, in a requirements file."""
-        named = [entry for entry in self.request.entries if planning.requirement_name(entry.text) == name]
-        return [given for entry in named for given in entry.hashes]
+    def _entries_with_hashes(self, name: NormalizedName) -> List[Entry]:
+        """Where the person promised hashes of a project: a requirements file."""
+        entries = self.request.entries
+        return [entry for entry in entries if entry.hashes and planning.requirement_name(entry.text) == name]
 
     def forget_refused(self) -> None:
         """What was seen for the first time and then refused is not what its address has to serve from now on."""

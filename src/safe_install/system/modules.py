@@ -10,9 +10,11 @@ from typing import FrozenSet
 
 
 def loaded_files() -> FrozenSet[str]:
-    """The source files of everything that is imported now, without links."""
-    files = (getattr(module, "__file__", None) for module in list(sys.modules.values()))
-    return frozenset(os.path.realpath(file) for file in files if isinstance(file, str))
+    """The source files of everything that is imported now; their folders without links."""
+    files = [getattr(module, "__file__", None) for module in list(sys.modules.values())]
+    parts = [os.path.split(file) for file in files if isinstance(file, str)]
+    folders = {folder: os.path.realpath(folder) for folder, _ in parts}  # far fewer than files
+    return frozenset(f"{folders[folder]}{os.sep}{name}" for folder, name in parts)
 
 
 def load_packages(*names: str) -> None:

@@ -328,11 +328,12 @@ class Transaction:
         return moves
 
     def moves_any(self, files: AbstractSet[str]) -> bool:
-        """Is one of these files (paths without links) among what the change takes away or replaces?"""
+        """Is one of these files (their folders without links) among what the change takes away or replaces?"""
         prefix = str(self._state.parent)
         leaving = [*(pair.target for pair in self._journal.exchanges), *(move.target for move in self._journal.outs)]
         targets = {os.path.join(prefix, target) for target in leaving}
-        return any(path in targets or not targets.isdisjoint(map(str, Path(path).parents)) for path in files)
+        folders = tuple(target + os.sep for target in targets)
+        return not targets.isdisjoint(files) or any(path.startswith(folders) for path in files)
 
     def _fill(self, moves: MovePlan) -> Journal:
         """The plan with what the disk says about every path now."""
