@@ -17,7 +17,6 @@ https://download.pytorch.org/whl/cpu), which is not on PyPI.
 from __future__ import annotations
 
 import argparse
-import fnmatch
 import json
 import os
 import platform
@@ -42,6 +41,7 @@ from packaging.version import Version
 from safe_install.environment.interpreter import read_environment
 from safe_install.health.examination import Examination
 from safe_install.index.catalog import known_projects, load_project
+from safe_install.index.native import needed_files
 from safe_install.models import Environment, TorchBuild
 from safe_install.wheels.abi import Judged, Verdict, judge_wheel
 from safe_install.wheels.inspection import Inspector, demangle, needs_of
@@ -548,7 +548,7 @@ class Bench:
                 with_siblings=bool(before),
             )
             objects.append(said)
-        verdict, ground = judge_wheel(judged, needs_of(canonicalize_name(wheel.project)))
+        verdict, ground = judge_wheel(judged, needs_of(canonicalize_name(wheel.project), judged))
         real = real_of_wheel(objects, patterns_of(wheel.project))
         came, words = "not tried", ""
         if real != "fails" or verdict in (Verdict.FITS, Verdict.UNKNOWN):
@@ -575,7 +575,9 @@ def patterns_of(project: str) -> Sequence[str]:
 def real_of_wheel(objects: Sequence[Object], patterns: Sequence[str]) -> str:
     """Does its native code load? One file for each pattern that the wheel index names; where it names none, any that
     uses torch."""
-    groups = [[one for one in objects if fnmatch.fnmatch(one.member, pattern)] for pattern in patterns]
+    members = [one.member for one in objects]
+    needed = [needed_files([pattern], members) for pattern in patterns]
+    groups = [[one for one in objects if one.member in names] for names in needed]
     groups = [group for group in groups if group] or [[one for one in objects if one.uses_torch] or list(objects)]
     order = ("loads", "needs the driver", "crashes", "hangs", "fails")
     best = [min((one.real for one in group), key=order.index) for group in groups if group]

@@ -30,7 +30,7 @@ def find_broken(
     findings: List[Finding] = []
     inspector = Inspector(environment, environment.torch, variables=variables, preloaded=preloaded)
     for distribution, judged in _extensions(inspector):
-        verdict, ground = judge_wheel(judged, needs_of(distribution.name))
+        verdict, ground = judge_wheel(judged, needs_of(distribution.name, judged))
         if verdict in _BROKEN:
             detail = f"{distribution.name} {distribution.version}: {ground[0].reason}"
             findings.append(Finding(CHECKS[verdict], Severity.WARNING, distribution.name, detail, ground[0].hint))
@@ -52,8 +52,8 @@ def find_breakage(
         name = distribution.name
         # The symbols of the coming torch are not known yet; what a file was built for is.
         then = [judge(dataclasses.replace(one.seen, problems=Problems()), beside, demangle=demangle) for one in now]
-        works = judge_wheel(now, needs_of(name))[0] not in _BROKEN
-        verdict, ground = judge_wheel(then, needs_of(name))
+        works = judge_wheel(now, needs_of(name, now))[0] not in _BROKEN
+        verdict, ground = judge_wheel(then, needs_of(name, then))
         if works and verdict is Verdict.ANOTHER_TORCH:
             built = " or ".join(ground[0].seen.fingerprint.minors)
             detail = (

@@ -89,7 +89,7 @@ def _check(
         )
         judged = inspector.inspect(members, demangle=demangle)
     findings += check_objects(artifact.name, judged, torch, environment.driver)
-    findings += open_findings(artifact.name, judged, needs_of(artifact.name))
+    findings += open_findings(artifact.name, judged, needs_of(artifact.name, judged))
     return findings, judged
 
 

@@ -3,7 +3,6 @@ environment."""
 
 from __future__ import annotations
 
-import glob
 import os
 import re
 import shutil
@@ -17,6 +16,7 @@ from safe_install.guard import Expectation, installed_subjects, subject_of, with
 from safe_install.health.examination import Examination
 from safe_install.health.report import Subject
 from safe_install.index.catalog import known_projects, load_project
+from safe_install.index.native import exact_pattern
 from safe_install.models import Finding, InstalledDistribution, Plan, Severity, Step, TorchBuild
 from safe_install.planner import Planner, canonical, make_folder
 from safe_install.resolve import plan as planning
@@ -227,7 +227,7 @@ class Delivery:
         if artifact is None or name not in self._loadable or planning.is_guarded(name):
             return None
         # Some projects swallow an ImportError: each file that uses torch is loaded, and not only imported.
-        return Subject(name, artifact.top_level, native=tuple(glob.escape(one) for one in self._loadable[name]))
+        return Subject(name, artifact.top_level, native=tuple(exact_pattern(one) for one in self._loadable[name]))
 
     def expectation(self, kept: Set[NormalizedName]) -> Expectation:
         """What the verdict must know about the request."""

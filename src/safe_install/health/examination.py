@@ -9,10 +9,19 @@ from __future__ import annotations
 import json
 import time
 from pathlib import Path
-from typing import Any, List, Mapping, Optional, Sequence
+from typing import Any, Dict, List, Mapping, Optional, Sequence, Tuple
 
 from safe_install.environment.interpreter import child_environment, start_script
-from safe_install.health.report import Subject, crash_event, make_report, parse_answers
+from safe_install.health.crash import describe_end
+from safe_install.health.report import (
+    Subject,
+    crash_event,
+    explain_deaths,
+    make_report,
+    parse_answers,
+    replace_undecided,
+    undecided_files,
+)
 from safe_install.models import HealthReport, TorchBuild
 from safe_install.system.process import Completed, Running
 
@@ -40,49 +49,59 @@ class Examination:
         self._subjects = tuple(subjects)
         self._asked = asked
         self._timeout = timeout
-        self._skip: List[str] = []
         self._started = time.monotonic()
-        self._running = self._start()
+        self._running = self._start(self._questions())
 
-    def _start(self) -> Running:
-        request = {
+    def _questions(self) -> Dict[str, Any]:
+        return {
             "asked": self._asked,
             "torch": self._torch is not None,
             "lib_dir": str(self._torch.lib_dir) if self._torch and self._torch.lib_dir else None,
             "subjects": [subject.as_json() for subject in self._subjects],
-            "skip": self._skip,
+            "skip": [],
         }
-        return start_script(self._executable, "safe_install.health", [json.dumps(request)], env=child_environment())
+
+    def _start(self, questions: Mapping[str, Any]) -> Running:
+        return start_script(self._executable, "safe_install.health", [json.dumps(questions)], env=child_environment())
 
     def result(self, unmet: Sequence[str] = (), *, torch: Optional[TorchBuild] = None) -> HealthReport:
         """Wait for the answers. `unmet` is taken over as it is; `torch` is what a probe made meanwhile says."""
-        events: List[Mapping[str, Any]] = []
-        crashed: Optional[str] = None
-        while True:
-            completed = self._running.wait(self._timeout)
-            answers = parse_answers(completed.stdout.splitlines())
-            events.extend(answers.events)
-            if answers.done:
-                break
-            crashed = _reason(completed, self._timeout)
-            if answers.unfinished is None or len(self._skip) >= MAX_CRASHES:
-                # It died between two questions: nothing more can be asked this way.
-                break
-            events.append(crash_event(answers.unfinished, crashed))
-            crashed = None
-            done = {f"{e['kind']} {e['name']}" for e in events if e.get("event") == "end"}
-            self._skip = sorted(done - {"import torch"} | {answers.unfinished})
-            if answers.unfinished == "import torch":
-                break
-            self._running = self._start()
+        events, crashed = self._answers(self._questions())
+        undecided = undecided_files(events)
+        if undecided:
+            subjects = [{"name": name, "files": files} for name, files in undecided.items()]
+            questions = {**self._questions(), "asked": "files", "subjects": subjects}
+            self._running = self._start(questions)
+            events = replace_undecided(events, self._answers(questions)[0])
         return make_report(
-            _without_repeats(events),
+            explain_deaths(_without_repeats(events)),
             torch=torch or self._torch,
             asked=self._asked,
             seconds=time.monotonic() - self._started,
             unmet=unmet,
             crashed=crashed,
         )
+
+    def _answers(self, questions: Dict[str, Any]) -> Tuple[List[Mapping[str, Any]], Optional[str]]:
+        """The events of the process that runs, and of the ones that must follow it; why nothing more could be asked."""
+        events: List[Mapping[str, Any]] = []
+        skip: List[str] = []
+        while True:
+            completed = self._running.wait(self._timeout)
+            answers = parse_answers(completed.stdout.splitlines())
+            events.extend(answers.events)
+            if answers.done:
+                return events, None
+            crashed = _reason(completed, self._timeout)
+            if answers.unfinished is None or len(skip) >= MAX_CRASHES:
+                # It died between two questions: nothing more can be asked this way.
+                return events, crashed
+            events.append(crash_event(answers.unfinished, crashed))
+            done = {f"{e['kind']} {e['name']}" for e in events if e.get("event") == "end"}
+            skip = sorted(done - {"import torch"} | {answers.unfinished})
+            if answers.unfinished == "import torch":
+                return events, None
+            self._running = self._start({**questions, "skip": skip})
 
     def stop(self) -> None:
         """End the process; nobody needs its answer."""
@@ -92,9 +111,8 @@ class Examination:
 def _reason(completed: Completed, timeout: float) -> str:
     if completed.timed_out:
         return f"no answer within {timeout:.0f} s"
-    told = [line for line in completed.stderr.splitlines() if line.strip()]
-    tail = f" ({told[-1].strip()})" if told else ""
-    return (completed.ended_by or f"exit status {completed.returncode}") + tail
+    ending = completed.ended_by or f"exit status {completed.returncode}"
+    return describe_end(ending, completed.stderr)
 
 
 def _without_repeats(events: Sequence[Mapping[str, Any]]) -> List[Mapping[str, Any]]:

@@ -13,6 +13,7 @@ from packaging.requirements import InvalidRequirement, Requirement
 from packaging.utils import NormalizedName, canonicalize_name
 from packaging.version import InvalidVersion
 
+from safe_install.health.crash import describe_end, name_of_status
 from safe_install.models import (
     Finding,
     HealthReport,
@@ -29,7 +30,7 @@ class Subject:
 
     name: NormalizedName
     imports: Tuple[str, ...] = ()
-    native: Tuple[str, ...] = ()  # patterns below site-packages
+    native: Tuple[str, ...] = ()  # patterns below site-packages; braces name alternatives, the first is needed
     operation: Optional[str] = None  # Python source; `device` is defined
 
     def as_json(self) -> Dict[str, Any]:
@@ -79,6 +80,35 @@ def crash_event(step: str, reason: str) -> Mapping[str, Any]:
     """The answer of a step that ended its process."""
     kind, _, name = step.partition(" ")
     return {"event": "end", "kind": kind, "name": name, "ok": False, "error": reason, "seconds": None}
+
+
+def undecided_files(events: Iterable[Mapping[str, Any]]) -> Dict[str, List[List[str]]]:
+    """The files that a copy of the asking process died of, by project: they may only not bear what was loaded there.
+
+    Of each inner list one must load.
+    """
+    return {event["name"]: event["files"] for event in events if event.get("files")}
+
+
+def replace_undecided(
+    events: Iterable[Mapping[str, Any]], settled: Sequence[Mapping[str, Any]]
+) -> List[Mapping[str, Any]]:
+    """The events, with the answers of the process that was asked again in the place of what it could settle."""
+    answers = [event for event in settled if event.get("event") == "end" and event.get("kind") == "native"]
+    names = {event["name"] for event in answers}
+    return [event for event in events if not (event.get("files") and event["name"] in names)] + answers
+
+
+def explain_deaths(events: Iterable[Mapping[str, Any]]) -> List[Mapping[str, Any]]:
+    """Where loading a file ended a process, its last words become the error."""
+    explained: List[Mapping[str, Any]] = []
+    for event in events:
+        if event.get("event") == "end" and isinstance(event.get("status"), int):
+            ending = describe_end(name_of_status(event["status"]), event.get("stderr", ""))
+            file = event.get("file", "").rpartition("/")[2]
+            event = {**event, "error": f"{file}: {ending}"}
+        explained.append(event)
+    return explained
 
 
 def make_report(

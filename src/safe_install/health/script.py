@@ -1,12 +1,14 @@
 # Stand-alone: runs inside the managed interpreter, standard library only, Python 3.6 syntax, imports nothing of ours.
-# argv[1] is a JSON object: {"asked": "import" | "loader", "torch": bool, "lib_dir": path or null,
+# argv[1] is a JSON object: {"asked": "import" | "loader" | "files", "torch": bool, "lib_dir": path or null,
 #   "subjects": [{"name", "imports": [module], "native": [pattern below a sys.path folder],
-#                 "operation": source or null}], "skip": [step]}.
+#                 "operation": source or null, "files": [[path]] for "files" only}], "skip": [step]}.
 # Prints one JSON object a line, flushed at once, so that a crash names the step in which it happened.
 import ctypes
 import glob
 import json
 import os
+import re
+import signal
 import sys
 import time
 import warnings
@@ -14,6 +16,13 @@ import warnings
 ANSWERS = os.fdopen(os.dup(1), "w")
 os.dup2(2, 1)  # what imported modules print must not mix with the answers
 SKIP = set()
+BRACES = re.compile(r"(?<!\[)\{([^{}]*)\}")
+# A copy of a process is safe for the loader alone, except on macOS, whose frameworks do not bear it.
+CAN_FORK = hasattr(os, "fork") and sys.platform != "darwin"
+CHILD_LIMIT = 60  # seconds
+LOADED, REFUSED = 17, 18  # exit status of such a copy; a library may end it with any other
+STDERR_SHOWN = 16000  # characters
+DRIVER_LIBRARIES = ("libcuda.so.1:", "libnvidia-ml.so.1:", "libnvidia-ptxjitcompiler.so.1:", "libnvcuvid.so.1:")
 
 # c10::cuda::device_count(), noexcept: the same question that torch.cuda.is_available() asks on its default path.
 DEVICE_COUNT = "_ZN3c104cuda12device_countEv"
@@ -30,12 +39,14 @@ def step(kind, name, action):
         return None
     say(event="begin", kind=kind, name=name)
     started = time.perf_counter()
-    error, value = None, None
+    error, value, more = None, None, {}
     try:
         value = action()
     except BaseException as problem:
         error = "%s: %s" % (type(problem).__name__, problem)
-    say(event="end", kind=kind, name=name, ok=error is None, error=error, seconds=time.perf_counter() - started)
+        more = problem.answer if isinstance(problem, Died) else {}
+    seconds = time.perf_counter() - started
+    say(event="end", kind=kind, name=name, ok=error is None, error=error, seconds=seconds, **more)
     return value
 
 
@@ -46,23 +57,150 @@ def driver_library():
         return None
 
 
+class Died(Exception):
+    """A child process died of loading a file. `answer` is what the parent needs to say why."""
+
+    def __init__(self, path, status, stderr):
+        super().__init__(path)
+        self.answer = {"file": path, "status": status, "stderr": stderr[-STDERR_SHOWN:]}
+
+
+def expand(pattern):
+    """A pattern with braces, `_*{_cuda,_cpu}.so`, as patterns without, in its order."""
+    braces = BRACES.search(pattern)
+    if braces is None:
+        return [pattern]
+    return [pattern[: braces.start()] + word + pattern[braces.end() :] for word in braces.group(1).split(",")]
+
+
+def text_of_stars(pattern, name):
+    parts = [re.escape(part) for part in pattern.split("*")]
+    return re.match("([^/]*)".join(parts) + "$", name).groups()
+
+
+def find_alternatives(pattern, folder):
+    """The files that a pattern names, as lists of those of which a process loads one only.
+
+    With braces: the same text in place of the stars. Without: names that differ in numbers only.
+    """
+    patterns = expand(pattern)
+    found = {}
+    seen = set()
+    for one in patterns:
+        for path in sorted(glob.glob(os.path.join(glob.escape(folder), one))):
+            # `_*.so` matches `_x_cuda.so`, too: a file belongs to the first alternative that names it.
+            if path in seen:
+                continue
+            seen.add(path)
+            name = os.path.relpath(path, folder).replace(os.sep, "/")
+            key = re.sub(r"\d+", "#", name) if len(patterns) == 1 else text_of_stars(one, name)
+            found.setdefault(key, []).append(path)
+    return list(found.values())
+
+
 def native_files(patterns):
-    """For each pattern the files below the first sys.path folder that has any."""
-    found = []
+    """For each pattern the files below the first sys.path folder that has any: pairs of lists of files.
+
+    First those that stand for each other, then those of them of which one must load: where the pattern says in which
+    order the project takes them, the first.
+    """
+    groups = []
     for pattern in patterns:
         for folder in sys.path:
-            if folder and folder != os.getcwd():
-                files = sorted(glob.glob(os.path.join(glob.escape(folder), pattern)))
-                if files:
-                    found.extend(files)
-                    break
-    return found
+            found = find_alternatives(pattern, folder) if folder and folder != os.getcwd() else []
+            if found:
+                is_ordered = BRACES.search(pattern) is not None
+                groups += [(files, files[:1] if is_ordered else files) for files in found]
+                break
+    return groups
 
 
-def load_all(files):
+def is_loaded(path):
+    """Is it in this process already? The loader is asked, and loads nothing for it."""
+    try:
+        ctypes.CDLL(path, mode=os.RTLD_NOLOAD)
+    except (AttributeError, OSError):
+        return False
+    return True
+
+
+def load(path):
     # RTLD_NOW: every symbol must be there now, as when Python imports an extension module.
+    ctypes.CDLL(path, mode=getattr(os, "RTLD_NOW", 2))
+
+
+def load_in_child(path):
+    """Load a file in a copy of this process, which may die of it. Errors: OSError, Died."""
+    reader, writer = os.pipe()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # Python 3.12 warns of threads: the child calls the loader and nothing else
+        child = os.fork()
+    if child == 0:
+        try:
+            os.dup2(writer, 1)
+            os.dup2(writer, 2)
+            signal.signal(signal.SIGALRM, signal.SIG_DFL)
+            signal.alarm(CHILD_LIMIT)
+            load(path)
+            os._exit(LOADED)
+        except BaseException as problem:
+            os.write(2, ("\n" + str(problem).replace("\n", " ")).encode("utf-8", "replace"))
+        finally:
+            os._exit(REFUSED)
+    os.close(writer)
+    with os.fdopen(reader, "rb") as stream:
+        told = stream.read().decode("utf-8", "replace")
+    status = os.waitpid(child, 0)[1]
+    code = -os.WTERMSIG(status) if os.WIFSIGNALED(status) else os.WEXITSTATUS(status)
+    if code == REFUSED:
+        raise OSError(told.rpartition("\n")[2])
+    if code != LOADED:
+        raise Died(path, code, told)
+
+
+def load_one(files, load_file):
+    """Load the first file that loads. Errors: what became of the first one, OSError or Died."""
+    first = None
     for path in files:
-        ctypes.CDLL(path, mode=getattr(os, "RTLD_NOW", 2))
+        try:
+            return load_file(path)
+        except (OSError, Died) as problem:
+            if str(problem).startswith(DRIVER_LIBRARIES) and driver_library() is None:
+                return None  # without a driver nobody can say
+            first = first or problem
+    raise first
+
+
+def load_needed(groups, load_file):
+    """Load one file of each group; what is loaded already is not loaded again.
+
+    Errors: OSError; Died, with the files that are undecided in its answer.
+    """
+    died = None
+    undecided = []
+    for files, candidates in groups:
+        if any(is_loaded(path) for path in files):
+            continue
+        try:
+            load_one(candidates, load_file)
+        except Died as problem:
+            died = died or problem
+            undecided.append(candidates)
+    if died is not None:
+        died.answer["files"] = undecided
+        raise died
+
+
+def ask_files(request):
+    """Files of which a copy of the asking process died: here nothing but torch is loaded."""
+    library = os.path.join(request["lib_dir"] or "", "libtorch_python.so")
+    try:
+        load(library)
+    except OSError:
+        __import__("torch")
+    for subject in request["subjects"]:
+        groups = [(files, files) for files in subject["files"]]
+        step("native", subject["name"], lambda groups=groups: load_needed(groups, load_in_child))
 
 
 def ask_loader(request):
@@ -87,9 +225,9 @@ def ask_loader(request):
         devices = step("cuda", "devices", count)
         say(event="cuda", available=None if devices is None else devices > 0, devices=devices or 0)
     for subject in request["subjects"]:
-        files = native_files(subject["native"])
-        if files:
-            step("native", subject["name"], lambda files=files: load_all(files))
+        groups = native_files(subject["native"])
+        if groups:
+            step("native", subject["name"], lambda groups=groups: load_needed(groups, load))
 
 
 def ask_cuda(torch):
@@ -143,9 +281,10 @@ def ask_imports(request):
     for subject in request["subjects"]:
         for module in subject["imports"]:
             step("import", module, lambda module=module: __import__(module))
-        files = native_files(subject["native"])
-        if files:
-            step("native", subject["name"], lambda files=files: load_all(files))
+        groups = native_files(subject["native"])
+        if groups:
+            load_file = load_in_child if CAN_FORK else load
+            step("native", subject["name"], lambda groups=groups, load_file=load_file: load_needed(groups, load_file))
         if subject["operation"]:
             for device in ["cpu"] + (["cuda"] if available else []):
                 code = compile(subject["operation"], subject["name"], "exec")
@@ -162,6 +301,8 @@ def main():
     sys.path[:] = [path for path in sys.path if path]
     if request["asked"] == "loader":
         ask_loader(request)
+    elif request["asked"] == "files":
+        ask_files(request)
     else:
         ask_imports(request)
     say(event="done")

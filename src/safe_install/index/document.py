@@ -37,6 +37,7 @@ from safe_install.index.facts import (
     TorchRelease,
     TorchTable,
 )
+from safe_install.index.native import PATTERN
 
 SCHEMA = 1
 
@@ -168,7 +169,7 @@ def parse_project(value: Any, where: str) -> Project:
     project = Project(
         name=canonicalize_name(reader.text("name")),
         imports=reader.texts("imports"),
-        native=reader.texts("native"),
+        native=_check_native(reader.texts("native"), where),
         operation=reader.optional_text("operation"),
         torch_match=match.choice("torch", TorchMatch),
         accelerator_match=match.choice("accelerator", AcceleratorMatch),
@@ -334,6 +335,13 @@ def _read_doubt(reader: _Reader) -> Doubt:
     doubt = Doubt(subject=reader.text("subject"), why=reader.text("why"))
     reader.end()
     return doubt
+
+
+def _check_native(patterns: Tuple[str, ...], where: str) -> Tuple[str, ...]:
+    for pattern in patterns:
+        if not PATTERN.fullmatch(pattern):
+            raise _invalid(f"{where}.native", f"{pattern!r} is no pattern below site-packages")
+    return patterns
 
 
 def _check_pins(pins: Mapping[str, str], where: str) -> Mapping[str, str]:

@@ -181,7 +181,7 @@ class Project:
 
     name: NormalizedName
     imports: Tuple[str, ...]
-    native: Tuple[str, ...]  # patterns of shared objects below site-packages
+    native: Tuple[str, ...]  # patterns of the shared objects that it needs, see index.native
     operation: Optional[str]  # Python source of a small operation; `device` is defined where it runs
     torch_match: TorchMatch
     accelerator_match: AcceleratorMatch

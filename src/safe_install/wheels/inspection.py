@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import csv
 import ctypes
-import fnmatch
 import gzip
 import json
 import os
@@ -18,6 +17,7 @@ from packaging.utils import NormalizedName
 
 from safe_install.index.catalog import known_projects, load_project
 from safe_install.index.facts import AcceleratorMatch
+from safe_install.index.native import needed_files
 from safe_install.models import Driver, Environment, Finding, InstalledDistribution, TorchBuild
 from safe_install.wheels.abi import (
     Beside,
@@ -218,14 +218,11 @@ def recorded_objects(distributions: Iterable[InstalledDistribution]) -> FrozenSe
     return frozenset(found)
 
 
-def matcher(patterns: Sequence[str]) -> Needs:
-    """Is a member one of the files that some patterns name?"""
-    return lambda member: any(fnmatch.fnmatch(member, pattern) for pattern in patterns)
-
-
-def needs_of(name: NormalizedName) -> Optional[Needs]:
-    """Is a member one of the files that the wheel index names? None for a project that it does not know."""
-    return matcher(load_project(name).native) if name in known_projects() else None
+def needs_of(name: NormalizedName, judged: Sequence[Judged]) -> Optional[Needs]:
+    """Is a member one of the files that its project needs? None for a project that the wheel index does not know."""
+    if name not in known_projects():
+        return None
+    return needed_files(load_project(name).native, [one.seen.member for one in judged]).__contains__
 
 
 def check_objects(
@@ -242,7 +239,7 @@ def check_objects(
     """
     has_gpu_code = name in known_projects() and load_project(name).accelerator_match is not AcceleratorMatch.ANY
     return (
-        *findings_of(name, judged, needs_of(name), is_asked_for=is_asked_for),
+        *findings_of(name, judged, needs_of(name, judged), is_asked_for=is_asked_for),
         *check_gpu_code(name, judged, torch=torch, driver=driver, has_gpu_code=has_gpu_code),
     )
 

@@ -1,0 +1,66 @@
+"""Why did a process end? The one line of what it wrote that says it."""
+
+from __future__ import annotations
+
+import re
+import signal
+from typing import Optional
+
+LINE_SHOWN = 400  # characters
+
+# What says most comes first. A group, where there is one, is what is shown.
+_TELLING = (
+    re.compile(r"\s*what\(\):\s*(\S.*)"),  # libstdc++: the message of the exception that nobody caught
+    re.compile(r"libc\+\+abi: (terminating .*)"),  # macOS
+    re.compile(r".*(?:undefined symbol|symbol not found|Symbol not found|version `.*' not found)"),
+    re.compile(r".*cannot open shared object file"),
+    re.compile(r".*Check failed: "),  # glog and absl
+    re.compile(r".*: Assertion [`'].*failed"),  # glibc: assert()
+    re.compile(r"Inconsistency detected by ld\.so"),
+    re.compile(r".*\b(?:free|malloc|realloc|munmap_chunk|calloc)\w*\(\): "),  # glibc: a damaged heap
+    re.compile(r"double free or corruption|corrupted |\*\*\* .* \*\*\*: terminated"),
+    re.compile(r"(?!\S*Warning: )(?:[A-Za-z_]\w*\.)*[A-Z]\w*(?:Error|Exception|Interrupt|Exit)(?:: .*)?$"),
+    re.compile(r"terminate called"),
+    re.compile(r"Fatal Python error: "),
+)
+_NOT_TELLING = re.compile(
+    r"\s*$|\s+File |frame #|#\d+ |<omitting|Extension modules:|(?:Current thread|Thread) 0x|Traceback \(|\s+\^"
+    r"|.*\(most recent call (?:first|last)\):|<no Python frame>|Aborted|Segmentation fault"
+)
+
+
+def telling_line(text: str) -> Optional[str]:
+    """The line of a dead process's stderr that says why it died, at most LINE_SHOWN characters; None where none does.
+
+    Of several of a kind the last counts: what was written before was survived.
+    """
+    lines = text.splitlines()
+    for pattern in _TELLING:
+        for line in reversed(lines):
+            found = pattern.match(line)
+            if found:
+                return _shown(found.group(1) if pattern.groups else line)
+    left = [line for line in lines if not _NOT_TELLING.match(line)]
+    return _shown(left[-1]) if left else None
+
+
+def _shown(line: str) -> str:
+    words = " ".join(line.split())
+    words = "".join(character for character in words if character.isprintable())
+    return words if len(words) <= LINE_SHOWN else words[: LINE_SHOWN - 3] + "..."
+
+
+def describe_end(ending: str, stderr: str) -> str:
+    """`signal SIGABRT (Tried to register an operator ...)`. `ending`: how the process ended."""
+    line = telling_line(stderr)
+    return f"{ending} ({line})" if line else ending
+
+
+def name_of_status(status: int) -> str:
+    """`signal SIGABRT` for -6, `exit status 3` for 3."""
+    if status >= 0:
+        return f"exit status {status}"
+    try:
+        return f"signal {signal.Signals(-status).name}"
+    except ValueError:
+        return f"signal {-status}"
