@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import ctypes
+import shutil
+import subprocess
 import sys
 from pathlib import Path
 
@@ -91,3 +94,163 @@ def test_the_answer_comes_from_a_fresh_process_each_time(modules):
     assert examine(subject("good")).imports["good"].ok
     (modules / "good.py").write_text("raise ImportError('changed')")
     assert "changed" in examine(subject("good")).imports["good"].error
+
+
+# --- shared objects ----------------------------------------------------------------------------------
+
+# As c10 does it: operators are registered once in a process, whoever comes second ends it.
+REGISTRY = """
+#include <stdio.h>
+#include <stdlib.h>
+static int registered;
+void register_operators(void) {
+  if (registered++) {
+    fputs("terminate called after throwing an instance of 'c10::Error'\\n", stderr);
+    fputs("  what():  Tried to register an operator (demo::twice) twice.\\nframe #0: register\\n", stderr);
+    abort();
+  }
+}
+"""
+OPERATORS = """
+void register_operators(void);
+__attribute__((constructor)) static void at_load(void) { register_operators(); }
+"""
+ABORTS = """
+#include <stdio.h>
+#include <stdlib.h>
+__attribute__((constructor)) static void at_load(void) { fputs("free(): invalid pointer\\n", stderr); abort(); }
+"""
+LEAVES = "#include <stdlib.h>\n__attribute__((constructor)) static void at_load(void) { exit(0); }"
+LACKS = "void nobody_has_it(void); void *needed = nobody_has_it;"
+LOADS = "import ctypes, os\nctypes.CDLL(os.path.join(os.path.dirname(__file__), %r))\n"
+
+
+@pytest.fixture(scope="module")
+def objects(tmp_path_factory):
+    """Shared objects by name: what they do when they are loaded."""
+    if shutil.which("cc") is None:
+        pytest.skip("needs a C compiler")
+    folder = tmp_path_factory.mktemp("objects")
+
+    def link(name, source, *options):
+        (folder / f"{name}.c").write_text(source)
+        command = ["cc", "-shared", "-fPIC", "-o", f"{folder / name}.so", f"{folder / name}.c", *options]
+        subprocess.run(command, check=True)
+
+    link("libregistry", REGISTRY, "-Wl,-soname,libregistry.so")
+    link("operators", OPERATORS, f"-L{folder}", "-lregistry", f"-Wl,-rpath,{folder}")
+    link("aborts", ABORTS)
+    link("leaves", LEAVES)
+    link("lacks", LACKS)
+    link("good", "int good;")
+    link("libpart", "int part(void) { return 1; }", "-Wl,-soname,libpart.so")
+    link("needs_part", "int part(void); int (*here)(void) = part;", f"-L{folder}", "-lpart")
+    link("libcuda", "int cuInit(int flags) { return 0; }", "-Wl,-soname,libcuda.so.1")
+    link("needs_driver", "int cuInit(int); int (*here)(int) = cuInit;", f"-L{folder}", "-l:libcuda.so")
+    return folder
+
+
+def make_package(modules, objects, name, files, init=""):
+    """A package whose files are copies of the objects."""
+    (modules / name).mkdir()
+    (modules / name / "__init__.py").write_text(init)
+    for file, kind in files.items():
+        shutil.copy(objects / f"{kind}.so", modules / name / file)
+
+
+def native_part(name, pattern, **options):
+    return examine(subject(name, native=[f"{name}/{pattern}"]), **options).operations[f"{name} native part"]
+
+
+TWINS = {"_x_cpu.so": "operators", "_x_cuda.so": "operators"}
+ORDERED = "_*{_cuda,_cpu,}.so"
+
+
+@pytest.mark.parametrize("pattern", [ORDERED, "_*.so"], ids=["known", "not known as twins"])
+@pytest.mark.parametrize("init", [LOADS % "_x_cuda.so", LOADS % "_x_cpu.so", ""], ids=["cuda", "cpu", "none"])
+def test_of_twins_the_one_that_the_import_loads_is_enough(modules, objects, pattern, init):
+    make_package(modules, objects, "twins", TWINS, init)
+    answer = native_part("twins", pattern)
+    assert answer.ok, answer.error
+
+
+BROKEN = {
+    "the twin that is taken lacks a symbol": (
+        {"_x_cpu.so": "operators", "_x_cuda.so": "lacks"},
+        ORDERED,
+        "nobody_has_it",
+    ),
+    "the twin that is taken aborts": (
+        {"_x_cpu.so": "operators", "_x_cuda.so": "aborts"},
+        ORDERED,
+        "_x_cuda.so: signal SIGABRT (free(): invalid pointer)",
+    ),
+    "one of two files": ({"_a.so": "good", "_b.so": "lacks"}, "_*.so", "nobody_has_it"),
+    "it ends the process": ({"_a.so": "leaves"}, "_*.so", "_a.so: exit status 0"),
+    "none of those that differ in numbers": ({"lib4.so": "lacks", "lib5.so": "aborts"}, "lib*.so", "nobody_has_it"),
+}
+
+
+@pytest.mark.parametrize(("files", "pattern", "error"), BROKEN.values(), ids=BROKEN.keys())
+def test_a_file_that_nothing_has_loaded_must_load(modules, objects, files, pattern, error):
+    make_package(modules, objects, "broken", files)
+    answer = native_part("broken", pattern)
+    assert not answer.ok
+    assert error in answer.error
+
+
+def test_files_that_differ_in_numbers_stand_for_each_other(modules, objects):
+    make_package(modules, objects, "codec", {"lib4.so": "lacks", "lib5.so": "aborts", "lib6.so": "good"})
+    assert native_part("codec", "lib*.so").ok
+    assert not native_part("codec", "lib[45].so").ok
+
+
+def test_what_the_import_has_loaded_is_there_for_the_rest(modules, objects):
+    """A library without a run path, which the project's own Python code loads first."""
+    init = LOADS.replace("))\n", "), mode=ctypes.RTLD_GLOBAL)\n") % "libpart.so"
+    make_package(modules, objects, "parts", {"libpart.so": "libpart", "_needs.so": "needs_part"}, init)
+    assert native_part("parts", "_*.so").ok
+    (modules / "parts" / "__init__.py").write_text("")
+    assert "libpart.so" in native_part("parts", "_*.so").error
+
+
+def test_what_needs_the_driver_cannot_be_judged_without_one(modules, objects):
+    try:
+        ctypes.CDLL("libcuda.so.1")
+        pytest.skip("there is a driver here")
+    except OSError:
+        pass
+    make_package(modules, objects, "gpu", {"_x_cuda.so": "needs_driver"})
+    assert native_part("gpu", "_*.so").ok
+    assert native_part("gpu", "_*.so", asked="loader").ok
+
+
+def test_a_process_that_dies_of_a_file_is_not_the_one_that_asks(modules, objects):
+    make_package(modules, objects, "twins", TWINS, LOADS % "_x_cuda.so")
+    make_package(modules, objects, "broken", {"_a.so": "aborts"})
+    (modules / "imported.txt").touch()
+    (modules / "counts.py").write_text(
+        "import os; open(os.path.join(os.path.dirname(__file__), 'imported.txt'), 'a').write('x')"
+    )
+    counts = subject("counts", "import counts")
+    broken, twins = subject("broken", native=["broken/_*.so"]), subject("twins", "import twins", native=["twins/_*.so"])
+    report = examine(broken, twins, counts)
+    assert not report.operations["broken native part"].ok
+    assert report.operations["twins native part"].ok
+    assert report.operations["twins on cpu"].ok
+    assert report.operations["counts on cpu"].ok
+    assert (modules / "imported.txt").read_text() == "x", "nothing was imported a second time"
+
+
+def test_no_second_process_where_the_import_has_loaded_all(modules, objects, monkeypatch):
+    """Not even a copy: `os.fork` would end the process that asks."""
+    make_package(modules, objects, "twins", TWINS, "import os\nos.fork = None\n" + LOADS % "_x_cuda.so")
+    assert native_part("twins", ORDERED).ok
+    assert not native_part("twins", "_*.so").ok, "this way of asking would notice"
+
+
+def test_the_loader_takes_the_first_of_twins(modules, objects):
+    make_package(modules, objects, "twins", {"_x_cpu.so": "operators", "_x_cuda.so": "operators", "_y_cpu.so": "good"})
+    assert native_part("twins", ORDERED, asked="loader").ok
+    shutil.copy(objects / "lacks.so", modules / "twins" / "_x_cuda.so")
+    assert "nobody_has_it" in native_part("twins", ORDERED, asked="loader").error

@@ -8,8 +8,11 @@ from tests.factories import MARKERS, make_distribution, make_environment, make_h
 from safe_install.health.report import (
     compare_health,
     crash_event,
+    explain_deaths,
     make_report,
     parse_answers,
+    replace_undecided,
+    undecided_files,
     unmet_requirements,
 )
 from safe_install.models import Severity
@@ -170,3 +173,48 @@ def test_unmet_requirements(requires, expected):
 def test_only_the_distributions_of_interest_are_asked():
     environment = make_environment(make_distribution("new", "1", requires=["gone"]))
     assert unmet_requirements(environment.installed, MARKERS, of=()) == ()
+
+
+# --- files that a copy of the asking process died of -------------------------------------------------
+
+DIED = {
+    "event": "end",
+    "kind": "native",
+    "name": "scatter",
+    "ok": False,
+    "error": "Died: /site/scatter/_x_cpu.so",
+    "seconds": 0.1,
+    "file": "/site/scatter/_x_cpu.so",
+    "status": -6,
+    "stderr": "terminate called\n  what():  registered twice\nframe #0: f\n",
+    "files": [["/site/scatter/_x_cpu.so"]],
+}
+FINE = {"event": "end", "kind": "native", "name": "scatter", "ok": True, "error": None, "seconds": 0.2}
+OTHER = {"event": "end", "kind": "import", "name": "scatter", "ok": True, "error": None, "seconds": 0.2}
+
+
+def test_files_that_a_copy_died_of_are_asked_again():
+    assert undecided_files([OTHER, DIED, FINE]) == {"scatter": [["/site/scatter/_x_cpu.so"]]}
+    assert undecided_files([OTHER, FINE]) == {}
+
+
+@pytest.mark.parametrize(
+    ("settled", "events"),
+    [
+        pytest.param([FINE], [OTHER, FINE], id="it loads where nothing else is loaded"),
+        pytest.param([{**DIED, "files": [["x"]]}], [OTHER, {**DIED, "files": [["x"]]}], id="it dies there, too"),
+        pytest.param([], [OTHER, DIED], id="the second process gave no answer"),
+        pytest.param([crash_event("import torch", "signal SIGSEGV")], [OTHER, DIED], id="it did not come so far"),
+    ],
+)
+def test_the_second_answer_counts_where_there_is_one(settled, events):
+    assert replace_undecided([OTHER, DIED], settled) == events
+
+
+def test_a_death_is_told_by_its_last_words():
+    (other, died) = explain_deaths([OTHER, DIED])
+    assert other == OTHER
+    assert died["error"] == "_x_cpu.so: signal SIGABRT (registered twice)"
+    assert make_report([died], torch=None, asked="import", seconds=1.0).operations["scatter native part"].error == (
+        "_x_cpu.so: signal SIGABRT (registered twice)"
+    )

@@ -137,3 +137,17 @@ def test_the_companions_have_a_torch_of_their_own():
     assert load_project("torchvision").base_of("1.8.1", "cu111") == ("1.8.1", "cu111")
     assert str(load_project("torchvision").pin_of(Version("0.28.0+cpu"))) == "==2.13.0"
     assert load_project("torchvision").pin_of(Version("9.9")) is None
+
+
+@pytest.mark.parametrize("pattern", ["/lib/x.so", "../x.so", "a/x{b}.so", "a/[ab].so", "a/x{b,c}{d,e}.so"])
+def test_a_pattern_of_shared_objects_stays_below_site_packages(pattern):
+    with pytest.raises(IndexInvalid, match="no pattern below site-packages"):
+        parse_project(changed(["native"], [pattern]), "made-up.json")
+
+
+def test_patterns_with_and_without_alternatives_are_read():
+    patterns = [
+        "made_up/_*.so",
+        "made_up/_*{_cuda,_cpu,}.so",
+    ]  # a person's data folder may hold an index without braces
+    assert list(parse_project(changed(["native"], patterns), "made-up.json").native) == patterns

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 from packaging.version import Version
 
+from safe_install.index.native import needed_files
 from safe_install.models import Device, Driver, Severity, TorchBuild
 from safe_install.wheels.abi import (
     Beside,
@@ -23,7 +24,6 @@ from safe_install.wheels.abi import (
 from safe_install.wheels.elf import VersionNeed, Wanted
 from safe_install.wheels.fatbin import DeviceCode
 from safe_install.wheels.fingerprint import Fingerprint
-from safe_install.wheels.inspection import matcher
 from safe_install.wheels.loader import Missing, MissingVersion, Problems, Undefined
 
 FITS, ANOTHER, UNKNOWN, FAILS = Verdict.FITS, Verdict.ANOTHER_TORCH, Verdict.UNKNOWN, Verdict.DOES_NOT_LOAD
@@ -283,6 +283,7 @@ FFMPEG = [file(f"codec/libcore{n}.so", FAILS, missing=[f"libavutil.so.{n}"]) for
 OF_TORCH = {"missing": ["libtorch_cuda.so"]}
 
 ALL_FIT = [file("a.so"), file("b.so")]
+TWINS = "_*{_cuda,_cpu,}.so"
 WHEELS = {
     "no files": ([], None, FITS, []),
     "all fit": (ALL_FIT, None, FITS, ["a.so", "b.so"]),
@@ -301,13 +302,13 @@ WHEELS = {
     "a part for another torch": ([file("a.so"), file("x.so", FAILS, missing=["libtorch.so"])], None, FAILS, ["x.so"]),
     "known project, a part for libsox": (
         [file("a.so"), file("b.so", FAILS, missing=["libsox.so"])],
-        "?.so",
+        "*.so",
         FITS,
         ["a.so"],
     ),
     "known project, a part for CUDA": (
         [file("a.so"), file("b.so", FAILS, missing=["libc10_cuda.so"])],
-        "?.so",
+        "*.so",
         FAILS,
         ["b.so"],
     ),
@@ -318,7 +319,7 @@ WHEELS = {
     "known project, needed is for another": ([file("_C.so", ANOTHER), file("x.so")], "_C.so", ANOTHER, ["_C.so"]),
     "known project, needed without torch": ([plain("_C.so", FAILS), file("x.so")], "_C.so", FAILS, ["_C.so"]),
     "known project, nothing needed": ([file("a.so", FAILS), file("b.so", FAILS)], "none.so", FITS, []),
-    "both of two are needed": ([file("a.so"), file("b.so", FAILS)], "?.so", FAILS, ["b.so"]),
+    "both of two are needed": ([file("a.so"), file("b.so", FAILS)], "*.so", FAILS, ["b.so"]),
     "alternatives, one fits": ([*FFMPEG, file("codec/libcore8.so")], None, FITS, ["codec/libcore8.so"]),
     "alternatives of a known project": ([*FFMPEG, file("codec/libcore8.so")], "none", FITS, ["codec/libcore8.so"]),
     "alternatives, none fits": (FFMPEG, None, FAILS, ["codec/libcore4.so"]),
@@ -342,13 +343,26 @@ WHEELS = {
         ANOTHER,
         ["a2.so"],
     ),
+    "twins, the one that is taken fits": ([file("_x_cpu.so", FAILS), file("_x_cuda.so")], TWINS, FITS, ["_x_cuda.so"]),
+    "twins, the one that is taken fails": (
+        [file("_x_cpu.so"), file("_x_cuda.so", FAILS, missing=["libtorch_cuda.so"])],
+        TWINS,
+        FAILS,
+        ["_x_cuda.so"],
+    ),
+    "twins, one is there": ([file("_x_cpu.so", FAILS)], TWINS, FAILS, ["_x_cpu.so"]),
     "needed alternatives are told once": ([file("a1.so", FAILS), file("a2.so", FAILS)], "a*.so", FAILS, ["a1.so"]),
 }
 
 
+def needs(pattern, files):
+    """As for a project of which the wheel index knows this pattern; None: a project that it does not know."""
+    return None if pattern is None else needed_files([pattern], [one.seen.member for one in files]).__contains__
+
+
 @pytest.mark.parametrize(("files", "pattern", "verdict", "ground"), WHEELS.values(), ids=WHEELS.keys())
 def test_a_wheel(files, pattern, verdict, ground):
-    found = judge_wheel(files, matcher([pattern]) if pattern is not None else None)
+    found = judge_wheel(files, needs(pattern, files))
     assert (found[0], [one.seen.member for one in found[1]]) == (verdict, ground)
 
 
@@ -461,8 +475,7 @@ FINDINGS = {
 
 @pytest.mark.parametrize(("files", "pattern", "is_asked_for", "told"), FINDINGS.values(), ids=FINDINGS.keys())
 def test_what_is_told_of_a_wheel(files, pattern, is_asked_for, told):
-    needs = matcher([pattern]) if pattern is not None else None
-    found = findings_of("demo", files, needs, is_asked_for=is_asked_for)
+    found = findings_of("demo", files, needs(pattern, files), is_asked_for=is_asked_for)
     assert [(one.check, one.severity, one.detail) for one in found] == told
     assert {one.subject for one in found} <= {"demo"}
     assert all(bool(one.hint) for one in found if one.severity is not N)
