@@ -62,6 +62,13 @@ def test_a_crash_is_the_answer_of_its_step_and_the_rest_is_asked(modules):
     assert report.crashed is None
 
 
+def test_what_needs_a_module_that_crashes_is_not_asked(modules):
+    """Each question would cost another process, and another import of torch."""
+    report = examine(subject("crashes", "import crashes"), subject("good", "import good"))
+    assert report.imports["crashes"].error == "signal SIGSEGV"
+    assert list(report.operations) == ["good on cpu"]
+
+
 def test_a_hang_ends_at_the_time_limit(modules):
     report = examine(subject("hangs"), timeout=1.5)
     assert report.imports["torch"].ok

@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import time
 from pathlib import Path
-from typing import Any, Dict, List, Mapping, Optional, Sequence, Tuple
+from typing import Any, Dict, List, Mapping, Optional, Sequence, Set, Tuple
 
 from safe_install.environment.interpreter import child_environment, start_script
 from safe_install.health.crash import describe_end
@@ -98,10 +98,19 @@ class Examination:
                 return events, crashed
             events.append(crash_event(answers.unfinished, crashed))
             done = {f"{e['kind']} {e['name']}" for e in events if e.get("event") == "end"}
-            skip = sorted(done - {"import torch"} | {answers.unfinished})
+            skip = sorted(done - {"import torch"} | {answers.unfinished} | self._steps_after(answers.unfinished))
             if answers.unfinished == "import torch":
                 return events, None
             self._running = self._start({**questions, "skip": skip})
+
+    def _steps_after(self, crashed: str) -> Set[str]:
+        """The steps that would import a module again whose import ended a process: each would cost one more."""
+        steps: Set[str] = set()
+        for subject in self._subjects:
+            if crashed in [f"import {module}" for module in subject.imports]:
+                steps |= {f"native {subject.name}"}
+                steps |= {f"operation {subject.name} on {device}" for device in ("cpu", "cuda")}
+        return steps
 
     def stop(self) -> None:
         """End the process; nobody needs its answer."""
