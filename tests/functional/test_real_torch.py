@@ -11,11 +11,15 @@ import shutil
 import subprocess
 import sys
 import time
+import zipfile
 from pathlib import Path
 from typing import Any, Dict, List, Sequence
 
 import pytest
 
+from safe_install.environment.interpreter import read_environment
+from safe_install.health.examination import Examination
+from safe_install.health.report import Subject
 from safe_install.wheels.archive import open_wheel
 from tests.treehash import read_tree
 from tests.unit.wheels.crafted import make_wheel
@@ -387,3 +391,104 @@ def test_a_dry_run_builds_nothing_and_names_what_metadata_hides(environment, tmp
     assert (steps["scipy"]["requested"], steps["scipy"]["because"]) == (False, "torch-sparse 0.6.18 needs scipy")
     assert not list((tmp_path / "empty").glob("built/*"))
     assert read_tree(environment) == before
+
+
+# --- twins: one process loads one of them ------------------------------------------------------------
+
+# What TORCH_LIBRARY(twin_demo, m) comes to, without the headers of torch, which take half a minute to compile.
+REGISTERS = """
+#include <cstdint>
+#include <new>
+#include <optional>
+#include <string>
+namespace c10 { enum class DispatchKey : uint16_t; }
+namespace torch {
+class Library {
+ public:
+  enum Kind { DEF, IMPL, FRAGMENT };
+  Library(Kind, std::string, std::optional<c10::DispatchKey>, const char*, uint32_t);
+};
+}
+alignas(16) static char place[4096];
+__attribute__((constructor)) static void at_load() {
+  new (place) torch::Library(torch::Library::DEF, "twin_demo", std::nullopt, __FILE__, __LINE__);
+}
+"""
+
+
+def with_cuda_twins(wheel: Path, folder: Path, broken: Sequence[str] = (), instead: bytes = b"") -> Path:
+    """The wheel as a CUDA build has its files: each `_x_cpu.so` once more as `_x_cuda.so`, some of them `instead`."""
+    with zipfile.ZipFile(wheel) as archive:
+        files = {name: archive.read(name) for name in archive.namelist() if ".dist-info/" not in name}
+    for name in [name for name in files if name.endswith("_cpu.so")]:
+        twin = name.replace("_cpu.so", "_cuda.so")
+        files[twin] = instead if twin in broken else files[name]
+    metadata = "Metadata-Version: 2.1\nName: torch-scatter\nVersion: 2.1.2\n"
+    folder.mkdir()
+    info = "torch_scatter-2.1.2.dist-info"
+    return make_wheel(folder, files, filename=wheel.name, metadata=metadata, dist_info=info)
+
+
+def link_object(path: Path, source: str, *options: str) -> bytes:
+    path.with_suffix(".cpp").write_text(source)
+    compiler = ["g++", "-std=c++17", "-shared", "-fPIC", "-o", str(path), str(path.with_suffix(".cpp"))]
+    subprocess.run([*compiler, *options], check=True)
+    return path.read_bytes()
+
+
+def test_twins_that_register_the_same_operators_are_healthy(built_wheel, environment, tmp_path):
+    wheel = with_cuda_twins(built_wheel, tmp_path / "twins")
+    done = safe_install(environment, wheel, "--no-deps", "--json")
+    assert done.returncode == 0, document(done)["error"]
+    assert document(done)["after"]["operations"]["torch-scatter native part"]["ok"]
+    assert python(environment, QUESTION).split("\n") == ANSWERS
+    verified = safe_install(environment, "verify", "--json")
+    assert (verified.returncode, document(verified)["outcome"]) == (0, "healthy")
+    assert safe_install(environment, "check-wheel", wheel).returncode == 0
+
+
+def test_a_twin_that_is_taken_and_broken_is_taken_back(built_wheel, environment, tmp_path):
+    aborts = (
+        '#include <stdexcept>\n__attribute__((constructor)) static void f() { throw std::runtime_error("no luck"); }'
+    )
+    instead = link_object(tmp_path / "aborts.so", aborts)
+    wheel = with_cuda_twins(built_wheel, tmp_path / "twins", ["torch_scatter/_scatter_cuda.so"], instead)
+    before = read_tree(environment)
+    done = safe_install(environment, wheel, "--no-deps", "--json")
+    assert done.returncode == 12
+    details = [finding["detail"] for finding in document(done)["findings"]]
+    assert "torch_scatter does not import: signal SIGABRT (no luck)" in details
+    assert read_tree(environment) == before
+    pip = [str(environment / "bin" / "python"), "-m", "pip", "install", "-q", "--no-deps", str(wheel)]
+    subprocess.run(pip, check=True)
+    assert safe_install(environment, "verify").returncode == 1
+
+
+def test_a_twin_that_lacks_a_symbol_is_refused(built_wheel, environment, tmp_path):
+    instead = link_object(tmp_path / "lacks.so", 'extern "C" void nobody_has_it();\nvoid (*needed)() = nobody_has_it;')
+    wheel = with_cuda_twins(built_wheel, tmp_path / "twins", ["torch_scatter/_scatter_cuda.so"], instead)
+    done = safe_install(environment, wheel, "--no-deps")
+    assert done.returncode == 11
+    assert "nobody_has_it" in done.stderr
+
+
+def test_what_torch_says_of_operators_that_are_registered_twice(environment, tmp_path):
+    """Not known as twins, and none of them loaded by the import: each is loaded without the other."""
+    site = next((environment / "lib").glob("python*")) / "site-packages"
+    package = site / "twin_demo"
+    package.mkdir()
+    options = [f"-L{site / 'torch' / 'lib'}", "-Wl,--no-as-needed", "-lc10", "-ltorch_cpu"]
+    object_ = link_object(tmp_path / "_x.so", REGISTERS, *options)
+    for name in ("_x_cpu.so", "_x_cuda.so"):
+        (package / name).write_bytes(object_)
+    load_both = "import ctypes; [ctypes.CDLL(%r + name) for name in ('/_x_cpu.so', '/_x_cuda.so')]"
+    (package / "__init__.py").write_text("")
+    found = read_environment(environment / "bin" / "python", None)
+    twins = Subject("twin-demo", ("twin_demo",), ("twin_demo/_*.so",), None)
+    both = Subject("both", (), (), load_both % str(package))
+    report = Examination(found.interpreter.executable, found.torch, [twins, both]).result()
+    assert report.operations["twin-demo native part"].ok, report.operations
+    error = report.operations["both on cpu"].error
+    assert error.startswith(
+        "signal SIGABRT (Only a single TORCH_LIBRARY can be used to register the namespace twin_demo"
+    )
