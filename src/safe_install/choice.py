@@ -112,7 +112,8 @@ class Chooser:
         if pin.kind is CandidateKind.SDIST:
             pin = self._build(pin, pip)
         path = self._fetch(pin, is_promised=is_promised)
-        artifact = open_wheel(path, sha256=pin.link.sha256)
+        has_promise = is_promised or pin.link.sha256 is not None
+        artifact = open_wheel(path, sha256=pin.link.sha256, is_promised=lambda: has_promise)
         if artifact.name != pin.name:
             raise Refused(
                 f"{pin.link.url} holds {artifact.name} and not {pin.name}",
@@ -125,6 +126,11 @@ class Chooser:
         hidden = load_project(name).requires
         for built in self._store.find(name, environment):
             yield dataclasses.replace(built, requires=hidden)
+
+    def is_on_index(self, name: NormalizedName, filename: str, sha256: str) -> bool:
+        """Does the page of a project on the package index promise this sha256 for the file?"""
+        links = self._finder.read_index_page(name)
+        return any(link.filename == filename and link.sha256 == sha256 for link in links)
 
     def forget_new(self) -> None:
         """Forget what addresses were first seen to serve in this run."""

@@ -10,6 +10,7 @@ import dataclasses
 import re
 from pathlib import Path
 from typing import Dict, Iterator, List, Mapping, Optional, Sequence, Set, Tuple
+from urllib.parse import unquote, urlsplit
 
 from packaging.requirements import InvalidRequirement, Requirement
 from packaging.utils import NormalizedName, canonicalize_name
@@ -299,6 +300,27 @@ class Planner:
         """Where the person promised hashes of a project: a requirements file."""
         entries = self.request.entries
         return [entry for entry in entries if entry.hashes and planning.requirement_name(entry.text) == name]
+
+    def is_promised(self, step: Step) -> bool:
+        """Are the bytes that pip brings for a step those that the person or the package index promised?
+
+        pip's report does not say it: it has a sha256 for every file, and computes the one that nobody promised. A file
+        of this machine that the person named by its path is what the person meant.
+        """
+        if step.sha256 is None:
+            return False
+        if self._entries_with_hashes(step.name):
+            return True  # pip has compared them
+        if step.is_direct:
+            return self._is_named_with_hash(step) or str(step.url).startswith("file:")
+        filename = unquote(urlsplit(step.url or "").path.rpartition("/")[2])
+        return self._chooser.is_on_index(step.name, filename, step.sha256)
+
+    def _is_named_with_hash(self, step: Step) -> bool:
+        """Did the person write the file's address with `#sha256=`?"""
+        promise = f"sha256={step.sha256}"
+        named = [entry.text for entry in self.request.entries]
+        return any(promise in text and str(step.url) in text for text in named)
 
     def forget_refused(self) -> None:
         """What was seen for the first time and then refused is not what its address has to serve from now on."""
