@@ -19,8 +19,17 @@ from safe_install.errors import NoCandidate, Refused
 from safe_install.index.catalog import known_mirrors, load_project
 from safe_install.index.facts import Project
 from safe_install.index.finder import Finder
-from safe_install.models import Candidate, CandidateKind, Environment
+from safe_install.models import (
+    Candidate,
+    CandidateKind,
+    Environment,
+    Finding,
+    HostAnswer,
+    HostAnswerKind,
+    Severity,
+)
 from safe_install.ports import World
+from safe_install.resolve.compatibility import is_cpu_fallback
 from safe_install.resolve.plan import is_guarded
 from safe_install.resolve.provider import Resolution, resolve
 from safe_install.system.http import HttpClient
@@ -228,6 +237,26 @@ def describe_torch(environment: Environment) -> str:
     torch, interpreter = environment.torch, environment.interpreter
     version = torch.runtime_version if torch else "not installed"
     return f"torch {version}, {interpreter.python_tag}, {interpreter.platform}"
+
+
+def cpu_fallback_notes(
+    pins: Sequence[Candidate], answers: Sequence[HostAnswer], environment: Environment
+) -> Tuple[Finding, ...]:
+    """A note on each pin that is a CPU build beside a torch for a GPU, and where a better one may be."""
+    torch = environment.torch
+    notes = []
+    for pin in pins:
+        is_new = pin.kind in (CandidateKind.WHEEL, CandidateKind.BUILT)
+        if torch is None or not is_new or not is_cpu_fallback(pin.built_for.accelerator, torch, load_project(pin.name)):
+            continue
+        silent = [a.host for a in answers if a.project == pin.name and a.kind is HostAnswerKind.DOWN]
+        hint = f"Run `safe-install -U {pin.name}` when {silent[0]} answers: it may have one." if silent else ""
+        detail = (
+            f"{pin.name} {pin.version} is a CPU build beside torch {torch.runtime_version}: it works, but not on the "
+            f"GPU; no build for {torch.accelerator} was found"
+        )
+        notes.append(Finding("cpu-build", Severity.NOTE, pin.name, detail, hint))
+    return tuple(notes)
 
 
 def describe_pins(resolution: Resolution) -> List[str]:

@@ -16,7 +16,7 @@ from packaging.requirements import InvalidRequirement, Requirement
 from packaging.utils import NormalizedName, canonicalize_name
 from packaging.version import InvalidVersion, Version
 
-from safe_install.choice import Chooser, Wishes, describe_pins, describe_torch
+from safe_install.choice import Chooser, Wishes, cpu_fallback_notes, describe_pins, describe_torch
 from safe_install.errors import HashMismatch, NoCandidate, PipFailed, Refused, SafeInstallError
 from safe_install.events import Reporter
 from safe_install.guard import Before
@@ -77,6 +77,7 @@ class Planner:
         self.artifacts: Dict[NormalizedName, Artifact] = {}
         self._rejections: List[Rejection] = []
         self._answers: List[HostAnswer] = []
+        self.notes: Tuple[Finding, ...] = ()  # what a person should know of the choice
         self.coming_torch: Optional[TorchBuild] = None
         self._named = request.named_on_command_line
         self._released = planning.names_released(
@@ -87,7 +88,11 @@ class Planner:
     def pip(self) -> PipRunner:
         """pip, found when it is first needed."""
         if self._pip is None:
-            self._pip = PipRunner(self.environment.interpreter, cache_dir=self.world.cache_dir)
+            self._pip = PipRunner(
+                self.environment.interpreter,
+                cache_dir=self.world.cache_dir,
+                has_wheel=canonicalize_name("wheel") in self.environment.installed,
+            )
         return self._pip
 
     # --- what to install ---------------------------------------------------------------------------
@@ -227,6 +232,7 @@ class Planner:
             raise
         self._rejections = list(resolution.rejections)
         self._answers = list(resolution.answers)
+        self.notes = cpu_fallback_notes(resolution.pins, resolution.answers, self._chooser.environment)
         for sentence in describe_pins(resolution):
             self.world.reporter.note(sentence)
         self._tell_hosts_down(resolution.pins)
