@@ -214,11 +214,11 @@ class Delivery:
         self._loadable[step.name] = tuple(
             one.seen.member for one in judged if one.seen.uses_torch and one.verdict is Verdict.FITS
         )
-        return list(
-            check_objects(
-                step.name, judged, inspector.beside.torch, self.environment.driver, is_asked_for=step.is_direct
-            )
+        findings = check_objects(
+            step.name, judged, inspector.beside.torch, self.environment.driver, is_asked_for=step.is_direct
         )
+        noted = {note.subject for note in self.planner.notes if note.check == "cpu-build"}
+        return [one for one in findings if one.check != "no-gpu-code" or one.subject not in noted]
 
     def _final_paths(self, artifact: Artifact) -> Mapping[str, str]:
         """The wheel's shared objects by their member names, and where they will lie."""

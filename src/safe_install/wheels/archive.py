@@ -286,7 +286,7 @@ class _Reader:
             name=name,
             version=real_version,
             tags=tags,
-            wheel_tags=frozenset(t for row in wheel.get_all("Tag", []) for t in parse_tag(row.strip())),
+            wheel_tags=_parse_tags(wheel.get_all("Tag", [])),
             requires_dist=tuple(metadata.get_all("Requires-Dist", [])),
             requires_python=metadata.get("Requires-Python"),
             extras=tuple(metadata.get_all("Provides-Extra", [])),
@@ -716,6 +716,17 @@ class _Reader:
                     self.invalid(f"{info.filename} cannot be unpacked (it is cut off)")
         except (zlib.error, OSError) as error:
             self.invalid(f"{info.filename} cannot be unpacked ({error})")
+
+
+def _parse_tags(rows: Iterable[str]) -> FrozenSet[Tag]:
+    """The tags that can be read: nvidia-nvimgcodec-cu12 0.2.0.7 says `py3-manylinux2014_x86_64`."""
+    tags: Set[Tag] = set()
+    for row in rows:
+        try:
+            tags |= parse_tag(row.strip())
+        except ValueError:
+            continue
+    return frozenset(tags)
 
 
 def _is_for_windows(tags: FrozenSet[Tag]) -> bool:

@@ -286,6 +286,14 @@ def test_record_of_a_wheel_for_windows_may_have_backslashes(tmp_path):
     assert artifact.record_notes == ()
 
 
+def test_a_tag_that_cannot_be_read_does_not_count(tmp_path):
+    """nvidia-nvimgcodec-cu12 0.2.0.7; the tags of the file name are the ones that are compared."""
+    wheel = WHEEL.replace("Tag: cp311-cp311-linux_x86_64", "Tag: py3-manylinux2014_x86_64\nTag: py3-none-any")
+    artifact = open_wheel(make_wheel(tmp_path, wheel=wheel))
+    assert artifact.wheel_tags == {Tag("py3", "none", "any")}
+    assert artifact.tags == {CP311}
+
+
 def test_the_comment_of_old_maturin_is_known(tmp_path):
     """orjson up to 3.4.8, polars up to 0.7.5; any other comment is refused (below)."""
     path = make_wheel(tmp_path)
