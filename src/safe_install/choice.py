@@ -19,8 +19,17 @@ from safe_install.errors import NoCandidate, Refused
 from safe_install.index.catalog import known_mirrors, load_project
 from safe_install.index.facts import Project
 from safe_install.index.finder import Finder
-from safe_install.models import Candidate, CandidateKind, Environment
+from safe_install.models import (
+    Candidate,
+    CandidateKind,
+    Environment,
+    Finding,
+    HostAnswer,
+    HostAnswerKind,
+    Severity,
+)
 from safe_install.ports import World
+from safe_install.resolve.compatibility import is_cpu_fallback
 from safe_install.resolve.plan import is_guarded
 from safe_install.resolve.provider import Resolution, resolve
 from safe_install.system.http import HttpClient
@@ -112,7 +121,8 @@ class Chooser:
         if pin.kind is CandidateKind.SDIST:
             pin = self._build(pin, pip)
         path = self._fetch(pin, is_promised=is_promised)
-        artifact = open_wheel(path, sha256=pin.link.sha256)
+        has_promise = is_promised or pin.link.sha256 is not None
+        artifact = open_wheel(path, sha256=pin.link.sha256, is_promised=lambda: has_promise)
         if artifact.name != pin.name:
             raise Refused(
                 f"{pin.link.url} holds {artifact.name} and not {pin.name}",
@@ -125,6 +135,11 @@ class Chooser:
         hidden = load_project(name).requires
         for built in self._store.find(name, environment):
             yield dataclasses.replace(built, requires=hidden)
+
+    def is_on_index(self, name: NormalizedName, filename: str, sha256: str) -> bool:
+        """Does the page of a project on the package index promise this sha256 for the file?"""
+        links = self._finder.read_index_page(name)
+        return any(link.filename == filename and link.sha256 == sha256 for link in links)
 
     def forget_new(self) -> None:
         """Forget what addresses were first seen to serve in this run."""
@@ -222,6 +237,26 @@ def describe_torch(environment: Environment) -> str:
     torch, interpreter = environment.torch, environment.interpreter
     version = torch.runtime_version if torch else "not installed"
     return f"torch {version}, {interpreter.python_tag}, {interpreter.platform}"
+
+
+def cpu_fallback_notes(
+    pins: Sequence[Candidate], answers: Sequence[HostAnswer], environment: Environment
+) -> Tuple[Finding, ...]:
+    """A note on each pin that is a CPU build beside a torch for a GPU, and where a better one may be."""
+    torch = environment.torch
+    notes = []
+    for pin in pins:
+        is_new = pin.kind in (CandidateKind.WHEEL, CandidateKind.BUILT)
+        if torch is None or not is_new or not is_cpu_fallback(pin.built_for.accelerator, torch, load_project(pin.name)):
+            continue
+        silent = [a.host for a in answers if a.project == pin.name and a.kind is HostAnswerKind.DOWN]
+        hint = f"Run `safe-install -U {pin.name}` when {silent[0]} answers: it may have one." if silent else ""
+        detail = (
+            f"{pin.name} {pin.version} is a CPU build beside torch {torch.runtime_version}: it works, but not on the "
+            f"GPU; no build for {torch.accelerator} was found"
+        )
+        notes.append(Finding("cpu-build", Severity.NOTE, pin.name, detail, hint))
+    return tuple(notes)
 
 
 def describe_pins(resolution: Resolution) -> List[str]:

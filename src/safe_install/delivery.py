@@ -83,7 +83,7 @@ class Delivery:
             return
         path = find_local_path(url)
         if path is not None and path.is_file():
-            self._artifacts[step.name] = _open(path, step.sha256)
+            self._artifacts[step.name] = self._open(path, step)
 
     def _open_fetched(self, wanted: Sequence[Step]) -> None:
         by_name = {step.name: step for step in wanted}
@@ -92,8 +92,7 @@ class Delivery:
             step = by_name.get(name)
             if step is None:
                 continue
-            promised = step.sha256 if step.kind == "wheel" else None
-            artifact = _open(path, promised)
+            artifact = self._open(path, step)
             if str(artifact.version) != canonical(step.version) and step.kind == "wheel":
                 raise HashMismatch(
                     f"{path.name} holds {name} {artifact.version}, and {step.version} was planned",
@@ -103,6 +102,17 @@ class Delivery:
         missing = [step.name for step in wanted if step.name not in self._artifacts]
         if missing:
             raise PipFailed(f"pip brought no wheel of {', '.join(missing)}", hint="Run the command again with -v.")
+
+    def _open(self, path: Path, step: Step) -> Artifact:
+        """The wheel, verified. Where pip's report has the hash of a large file, its members are not hashed once more.
+        What pip built of a step is another file than the one that the step names."""
+        sha256 = step.sha256 if step.kind == "wheel" else None
+        return open_wheel(
+            path,
+            sha256=sha256,
+            verify_members=sha256 is None or path.stat().st_size < LARGE_WHEEL,
+            is_promised=lambda: sha256 is not None and self.planner.is_promised(step),
+        )
 
     def notices(self) -> Tuple[Finding, ...]:
         """What a person should know of the files before they are there: code at every start, names that hide others."""
@@ -132,7 +142,14 @@ class Delivery:
     def stage(self, stage: Path) -> None:
         """Unpack every wheel of the plan below `stage`."""
         wheels = [
-            StagedWheel(step, artifact.path, artifact.installable_filename, str(artifact.version), len(artifact.files))
+            StagedWheel(
+                step,
+                artifact.path,
+                artifact.installable_filename,
+                str(artifact.version),
+                len(artifact.files),
+                tuple(note.path for note in artifact.record_notes),
+            )
             for step in self.plan.steps
             for artifact in [self._artifacts.get(step.name)]
             if artifact is not None
@@ -197,11 +214,11 @@ class Delivery:
         self._loadable[step.name] = tuple(
             one.seen.member for one in judged if one.seen.uses_torch and one.verdict is Verdict.FITS
         )
-        return list(
-            check_objects(
-                step.name, judged, inspector.beside.torch, self.environment.driver, is_asked_for=step.is_direct
-            )
+        findings = check_objects(
+            step.name, judged, inspector.beside.torch, self.environment.driver, is_asked_for=step.is_direct
         )
+        noted = {note.subject for note in self.planner.notes if note.check == "cpu-build"}
+        return [one for one in findings if one.check != "no-gpu-code" or one.subject not in noted]
 
     def _final_paths(self, artifact: Artifact) -> Mapping[str, str]:
         """The wheel's shared objects by their member names, and where they will lie."""
@@ -271,6 +288,7 @@ def contents_findings(
                 "Install it on a file system that tells them apart." if folds_case else "",
             )
         )
+    findings += [Finding("record", Severity.NOTE, artifact.name, note.detail) for note in artifact.record_notes]
     if artifact.start_files:
         findings.append(
             Finding(
@@ -326,11 +344,6 @@ def _written(step: Step) -> str:
         return f"{step.name} @ {vcs['vcs']}+{url}@{vcs['commit_id']}{_fragment(info)}"
     line = f"{step.name} @ {url}{_fragment(info)}" if step.is_direct else f"{step.name}=={step.version}"
     return f"{line} --hash=sha256:{step.sha256}" if step.sha256 else line
-
-
-def _open(path: Path, promised: Optional[str]) -> Artifact:
-    """The wheel, verified. Where an index promised the hash of a large file, its members are not hashed once more."""
-    return open_wheel(path, sha256=promised, verify_members=promised is None or path.stat().st_size < LARGE_WHEEL)
 
 
 def _is_from_repository(step: Step) -> bool:

@@ -6,7 +6,7 @@ import dataclasses
 
 from packaging.utils import canonicalize_name
 
-from safe_install.choice import Chooser, Wishes
+from safe_install.choice import Chooser, Wishes, cpu_fallback_notes
 from safe_install.errors import Refused, UsageError
 from safe_install.guard import at, environment_asked_for
 from safe_install.index.catalog import known_projects
@@ -53,9 +53,7 @@ def explain(request: ExplainRequest, world: World) -> InstallResult:
     named = {canonicalize_name(requirement.name) for requirement in request.requirements}
     steps = explained(steps_of_pins(resolution.pins, bare, requested=named))
     plan = Plan(steps, (), resolution.rejections, resolution.answers)
-    findings = (
-        tuple(Finding("assumed", Severity.NOTE, "environment", note) for note in notes_for(environment))
-        if request.torch
-        else ()
-    )
+    findings = cpu_fallback_notes(resolution.pins, resolution.answers, bare)
+    if request.torch:
+        findings += tuple(Finding("assumed", Severity.NOTE, "environment", note) for note in notes_for(environment))
     return InstallResult("explain", Outcome.EXPLAINED, 0, environment, plan, findings=findings, timings=timings.total())

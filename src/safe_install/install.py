@@ -68,14 +68,15 @@ def install(request: InstallRequest, world: World) -> InstallResult:
         stack.enter_context(_forgetting_refused(planner))
         plan = planner.make_plan()
         broken = find_breakage(environment, plan, coming_torch(planner, plan), world.environ)
+        notes = (*planner.notes, *broken)
         if request.own.dry_run or not plan.steps:
-            return _unchanged(request, environment, plan, before, timings, broken)
+            return _unchanged(request, environment, plan, before, timings, notes)
         if request.own.require_cuda:
             _require_cuda_before(before)
         delivery = Delivery(planner, plan, work)
         swap.check_place(prefix, environment.interpreter.scheme, _replaced(plan, environment))
         delivery.fetch()
-        return _apply(delivery, before, timings, broken)
+        return _apply(delivery, before, timings, notes)
 
 
 def _make_work_folder(stack: contextlib.ExitStack) -> Path:

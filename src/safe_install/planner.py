@@ -10,12 +10,13 @@ import dataclasses
 import re
 from pathlib import Path
 from typing import Dict, Iterator, List, Mapping, Optional, Sequence, Set, Tuple
+from urllib.parse import unquote, urlsplit
 
 from packaging.requirements import InvalidRequirement, Requirement
 from packaging.utils import NormalizedName, canonicalize_name
 from packaging.version import InvalidVersion, Version
 
-from safe_install.choice import Chooser, Wishes, describe_pins, describe_torch
+from safe_install.choice import Chooser, Wishes, cpu_fallback_notes, describe_pins, describe_torch
 from safe_install.errors import HashMismatch, NoCandidate, PipFailed, Refused, SafeInstallError
 from safe_install.events import Reporter
 from safe_install.guard import Before
@@ -76,6 +77,7 @@ class Planner:
         self.artifacts: Dict[NormalizedName, Artifact] = {}
         self._rejections: List[Rejection] = []
         self._answers: List[HostAnswer] = []
+        self.notes: Tuple[Finding, ...] = ()  # what a person should know of the choice
         self.coming_torch: Optional[TorchBuild] = None
         self._named = request.named_on_command_line
         self._released = planning.names_released(
@@ -86,7 +88,11 @@ class Planner:
     def pip(self) -> PipRunner:
         """pip, found when it is first needed."""
         if self._pip is None:
-            self._pip = PipRunner(self.environment.interpreter, cache_dir=self.world.cache_dir)
+            self._pip = PipRunner(
+                self.environment.interpreter,
+                cache_dir=self.world.cache_dir,
+                has_wheel=canonicalize_name("wheel") in self.environment.installed,
+            )
         return self._pip
 
     # --- what to install ---------------------------------------------------------------------------
@@ -226,6 +232,7 @@ class Planner:
             raise
         self._rejections = list(resolution.rejections)
         self._answers = list(resolution.answers)
+        self.notes = cpu_fallback_notes(resolution.pins, resolution.answers, self._chooser.environment)
         for sentence in describe_pins(resolution):
             self.world.reporter.note(sentence)
         self._tell_hosts_down(resolution.pins)
@@ -299,6 +306,27 @@ class Planner:
         """Where the person promised hashes of a project: a requirements file."""
         entries = self.request.entries
         return [entry for entry in entries if entry.hashes and planning.requirement_name(entry.text) == name]
+
+    def is_promised(self, step: Step) -> bool:
+        """Are the bytes that pip brings for a step those that the person or the package index promised?
+
+        pip's report does not say it: it has a sha256 for every file, and computes the one that nobody promised. A file
+        of this machine that the person named by its path is what the person meant.
+        """
+        if step.sha256 is None:
+            return False
+        if self._entries_with_hashes(step.name):
+            return True  # pip has compared them
+        if step.is_direct:
+            return self._is_named_with_hash(step) or str(step.url).startswith("file:")
+        filename = unquote(urlsplit(step.url or "").path.rpartition("/")[2])
+        return self._chooser.is_on_index(step.name, filename, step.sha256)
+
+    def _is_named_with_hash(self, step: Step) -> bool:
+        """Did the person write the file's address with `#sha256=`?"""
+        promise = f"sha256={step.sha256}"
+        named = [entry.text for entry in self.request.entries]
+        return any(promise in text and str(step.url) in text for text in named)
 
     def forget_refused(self) -> None:
         """What was seen for the first time and then refused is not what its address has to serve from now on."""

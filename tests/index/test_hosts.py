@@ -10,12 +10,14 @@ import time
 
 import pytest
 from packaging.requirements import Requirement
+from packaging.specifiers import SpecifierSet
 
-from safe_install.choice import named_mirrors
+from safe_install.choice import cpu_fallback_notes, named_mirrors
 from safe_install.errors import NoCandidate
 from safe_install.index.catalog import load_project
 from safe_install.index.finder import Finder
 from safe_install.models import CandidateKind, Device, Driver, HostAnswerKind
+from safe_install.resolve.compatibility import Context, rank_fitting
 from safe_install.resolve.provider import resolve
 from safe_install.resolve.target import environment_for
 from safe_install.system.http import HttpClient
@@ -613,3 +615,78 @@ def test_a_new_version_without_a_tag_is_for_the_torch_without_one(host):
     assert chosen("torchvision", untagged, finder(host)).link.filename == name
     tagged = linux("2.99.0+cu140", "3.12")
     assert rules_of(refused("torchvision", tagged, finder(host)))[name] == "accelerator"
+
+
+# --- a build for the CPU beside a torch for a GPU --------------------------------------------------
+
+
+def codec(version, platform="x86_64"):
+    return f"torchcodec-{version}-cp311-cp311-manylinux_2_28_{platform}.whl"
+
+
+def torch_for(accelerator, torch="2.9.1", platform="manylinux_2_36_x86_64"):
+    return linux(f"{torch}+{accelerator}", "3.11", platform)
+
+
+@pytest.mark.parametrize("accelerator", ["cu128", "cu130", "rocm6.4", "cpu"])
+def test_the_decoder_for_the_cpu_fits_every_torch(host, accelerator):
+    host.add_pypi_page("torchcodec", {codec("0.9.1"): b"1", codec("0.8.0"): b"2", codec("0.10.0"): b"3"})
+    environment = torch_for(accelerator)
+    resolution = choose("torchcodec", environment, finder(host))
+    assert [pin.link.filename for pin in resolution.pins] == [codec("0.9.1")]
+    notes = cpu_fallback_notes(resolution.pins, resolution.answers, environment)
+    assert [note.subject for note in notes] == ([] if accelerator == "cpu" else ["torchcodec"])
+
+
+@pytest.mark.parametrize("version", ["0.9.1", "0.9.0"])
+def test_a_decoder_for_the_gpu_goes_first(host, version):
+    """Also where the package index has a newer one for the CPU."""
+    exact = codec(f"{version}+cu128")
+    host.add_pytorch_page("cu128", "torchcodec", {exact: b"1"})
+    host.add_pypi_page("torchcodec", {codec("0.9.1"): b"2"})
+    environment = torch_for("cu128")
+    resolution = choose("torchcodec", environment, finder(host))
+    assert [pin.link.filename for pin in resolution.pins] == [exact]
+    assert cpu_fallback_notes(resolution.pins, resolution.answers, environment) == ()
+    candidates = finder(host).find("torchcodec", environment, wanted=lambda *_: False).candidates
+    context = Context(load_project("torchcodec"), environment, SpecifierSet(""))
+    ranked = [candidate.link.filename for candidate in rank_fitting(candidates, context)]
+    assert ranked == [exact, codec("0.9.1")], "even where both were asked"
+
+
+def test_the_note_says_which_host_was_silent(host):
+    host.add_pypi_page("torchcodec", {codec("0.9.1"): b"1"})
+    host.misbehave("/pytorch/", "500")
+    environment = torch_for("cu128")
+    resolution = choose("torchcodec", environment, finder(host))
+    (note,) = cpu_fallback_notes(resolution.pins, resolution.answers, environment)
+    assert "torchcodec 0.9.1 is a CPU build beside torch 2.9.1+cu128" in note.detail
+    assert "download.pytorch.org" in note.hint
+
+
+@pytest.mark.parametrize(
+    ("version", "torch", "platform", "fits"),
+    [
+        ("0.17.0", "2.15.0+cu132", "x86_64", True),  # libcudart.so.13: every CUDA 13
+        ("0.17.0", "2.15.0+cu130", "aarch64", True),
+        ("0.17.0", "2.14.1+cu126", "x86_64", False),
+        ("0.17.0", "2.14.1+cpu", "x86_64", False),
+        ("0.13.0", "2.14.1+cu126", "x86_64", True),  # for the CPU
+        ("0.13.0", "2.14.1+cpu", "aarch64", False),  # for CUDA 13, as measured
+        ("0.13.0", "2.14.1+cu130", "aarch64", True),
+    ],
+)
+def test_what_the_decoders_on_the_package_index_are_built_for(host, version, torch, platform, fits):
+    host.add_pypi_page("torchcodec", {codec(version, platform): b"1"})
+    environment = linux(torch, "3.11", f"manylinux_2_36_{platform}")
+    if fits:
+        assert chosen("torchcodec", environment, finder(host)).link.filename == codec(version, platform)
+    else:
+        assert rules_of(refused("torchcodec", environment, finder(host)))[codec(version, platform)] == "accelerator"
+
+
+def test_torchvision_for_the_cpu_does_not_fit_beside_cuda(host):
+    """Its operators would be missing on the GPU."""
+    name = "torchvision-0.24.1+cpu-cp311-cp311-manylinux_2_28_x86_64.whl"
+    host.add_pytorch_page("cu128", "torchvision", {name: b"1"})
+    assert rules_of(refused("torchvision", torch_for("cu128"), finder(host)))[name] == "accelerator"

@@ -106,6 +106,8 @@ def untagged_accelerator(project: Project, version: Version, platform: str) -> O
     measured = project.untagged.get(version.public)
     if platform.startswith(("win", "macosx")):
         return "cpu"
+    if platform.endswith("aarch64"):
+        measured = project.untagged_aarch64.get(version.public, measured)
     if measured is not None:
         return measured
     if not platform.endswith("x86_64"):

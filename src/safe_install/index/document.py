@@ -192,6 +192,8 @@ def parse_project(value: Any, where: str) -> Project:
         source=_read_source(reader.sub("source")) if reader.has("source") else None,
         gpu_code=tuple(_read_gpu_code(item) for item in reader.objects("gpu_code")),
         untagged=reader.text_mapping("untagged"),
+        untagged_aarch64=reader.text_mapping("untagged_aarch64"),
+        cpu_fits_all=reader.flag("cpu_fits_all", default=False),
     )
     match.end()
     reader.end()

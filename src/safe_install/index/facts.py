@@ -204,6 +204,8 @@ class Project:
     source: Optional[Source] = None
     gpu_code: Tuple[GpuCode, ...] = ()
     untagged: Mapping[str, str] = field(default_factory=dict)  # version -> accelerator of its wheels on the index
+    untagged_aarch64: Mapping[str, str] = field(default_factory=dict)  # the same, where those for aarch64 differ
+    cpu_fits_all: bool = False  # its CPU build works beside every torch, with less: it decodes on the CPU
 
     def base_of(self, torch: str, accelerator: str) -> Tuple[str, str]:
         """Torch and accelerator under which the hosts keep the wheels for `torch` ("1.8.1") and `accelerator`.

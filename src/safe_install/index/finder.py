@@ -124,6 +124,16 @@ class Finder:
         """The hosts that a download of this candidate may be redirected to."""
         return tuple(sorted({host for entry in self._load(candidate.name).hosts for host in entry.redirects}))
 
+    def read_index_page(self, project: str) -> Tuple[Link, ...]:
+        """The files of any project on the package index, as its page lists them; none where it does not answer."""
+        url = project_page(self._index_url, project)
+        if self._only_find_links or (self._offline and not _is_local(url)):
+            return ()
+        page = self._read_page(url, ())
+        if page.status is not PageStatus.LISTED:
+            return ()
+        return tuple(parse_page(page.text, url, base=page.base, content_type=page.content_type))
+
     # --- the person's own pages ---
 
     def _ask_find_links(self, search: _Search) -> None:

@@ -166,9 +166,16 @@ def _needs_accelerator(candidate: Candidate, context: Context) -> bool:
 def _accelerator_fits(built: str, torch: TorchBuild, project: Project) -> bool:
     if is_exact_accelerator(built, torch, project):
         return True
+    if is_cpu_fallback(built, torch, project):
+        return True
     parsed = parse_accelerator(built)
     by_major = project.accelerator_match is AcceleratorMatch.MAJOR or (parsed is not None and parsed.major_only)
     return by_major and is_same_major(built, torch.accelerator)
+
+
+def is_cpu_fallback(built: Optional[str], torch: TorchBuild, project: Project) -> bool:
+    """A CPU build beside a torch for a GPU, of a project where that works: what it does, it does on the CPU."""
+    return project.cpu_fits_all and built == "cpu" and torch.accelerator not in ("", "cpu")
 
 
 def is_exact_accelerator(built: Optional[str], torch: TorchBuild, project: Project) -> bool:
@@ -384,16 +391,18 @@ def _is_binary(candidate: Candidate) -> bool:
 
 # --- the order of those that fit -------------------------------------------------------------------
 
-SortKey = Tuple[bool, Version, bool, int, bool, int]
+SortKey = Tuple[bool, bool, Version, bool, int, bool, int]
 
 
 def sort_key(candidate: Candidate, context: Context) -> SortKey:
-    """Larger is better: a wheel before any sdist; newest public version; exact accelerator before major only;
-    an earlier host; one that carries a hash; the better wheel tag."""
+    """Larger is better: a wheel before any sdist; a build for torch's accelerator before one for the CPU; newest public
+    version; exact accelerator before major only; an earlier host; one that carries a hash; the better wheel tag."""
     torch = context.environment.torch
-    exact = torch is None or is_exact_accelerator(candidate.built_for.accelerator, torch, context.project)
+    built = candidate.built_for.accelerator
+    exact = torch is None or is_exact_accelerator(built, torch, context.project)
     return (
         candidate.kind is not CandidateKind.SDIST,
+        torch is None or not is_cpu_fallback(built, torch, context.project),
         Version(candidate.version.public),
         exact,
         -host_rank(candidate, context.project),

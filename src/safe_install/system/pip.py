@@ -26,6 +26,7 @@ from safe_install.system import process
 
 OLDEST_PIP = Version("23.0")  # the first whose --dry-run --report we were tried with
 OLDEST_FOREIGN_PIP = Version("23.1")  # of our own pip: `pip --python` as it works today
+FIRST_TO_ISOLATE_LEGACY = Version("23.1")  # from here on pip builds a setup.py in isolation where `wheel` is missing
 
 SYSTEM_FILE = Path("/etc/pip.conf")
 
@@ -53,6 +54,15 @@ def select_pip(interpreter: Interpreter, own: Optional[PipCommand]) -> Optional[
         if carried is not None and carried >= OLDEST_PIP:
             return PipCommand((executable, str(wheel / "pip")), carried, "ensurepip")
     return own
+
+
+def build_options(version: Version, *, has_wheel: bool) -> Tuple[str, ...]:
+    """How this pip has to be told to build a source distribution that has a setup.py and no pyproject.toml.
+
+    Where `wheel` is not installed, pip 23.0 does not build but runs `setup.py install`, which needs no bdist_wheel. We
+    need a wheel, and setuptools before 70.1 makes none by itself; newer pips build in isolation then (PEP 517).
+    """
+    return () if has_wheel or version >= FIRST_TO_ISOLATE_LEGACY else ("--use-pep517",)
 
 
 def _unpacked(pip: PipCommand, interpreter: Interpreter, cache_dir: Path) -> PipCommand:
@@ -104,7 +114,8 @@ def _parse(text: Optional[str]) -> Optional[Version]:
 class PipRunner:
     """pip, for one managed interpreter."""
 
-    def __init__(self, interpreter: Interpreter, *, cache_dir: Path) -> None:
+    def __init__(self, interpreter: Interpreter, *, cache_dir: Path, has_wheel: bool = True) -> None:
+        """`has_wheel`: is the project `wheel` installed there?"""
         found = select_pip(interpreter, None) or own_pip(interpreter)
         if found is None:
             raise ProbeFailed(
@@ -113,6 +124,7 @@ class PipRunner:
             )
         self.interpreter = interpreter
         self.pip = _unpacked(found, interpreter, cache_dir)
+        self._build_options = build_options(self.pip.version, has_wheel=has_wheel)
 
     def passthrough(self, arguments: Sequence[str]) -> int:
         """Run pip as if the person had typed it; return its exit status."""
@@ -135,7 +147,7 @@ class PipRunner:
         """
         with tempfile.TemporaryDirectory(prefix="safe-install-") as folder:
             report = Path(folder) / "report.json"
-            command = [*self.pip.command, "install", "--dry-run", "--report", str(report)]
+            command = [*self.pip.command, "install", "--dry-run", "--report", str(report), *self._build_options]
             if constraints:
                 listed = Path(folder) / "constraints.txt"
                 listed.write_text("\n".join(constraints) + "\n", encoding="utf-8")
@@ -178,7 +190,8 @@ class PipRunner:
         with tempfile.TemporaryDirectory(prefix="safe-install-") as folder:
             listed = Path(folder) / "requirements.txt"
             listed.write_text("\n".join(lines) + "\n", encoding="utf-8")
-            command = [*self.pip.command, "wheel", "--no-deps", "--wheel-dir", str(directory), *options]
+            command = [*self.pip.command, "wheel", "--no-deps", "--wheel-dir", str(directory)]
+            command += [*self._build_options, *options]  # the person's own options come later, and win
             answer = process.run(
                 [*command, "--requirement", str(listed)],
                 env=_relayed_environment(named_only=True),

@@ -38,6 +38,7 @@ class StagedWheel:
     filename: str  # under which pip takes it
     version: str  # of its METADATA: what pip compares
     files: int
+    misrecorded: Tuple[str, ...] = ()  # archive paths whose rows in the wheel's RECORD are missing or not true
 
 
 def fill_stage(
@@ -109,8 +110,11 @@ def _finish_dist_info(stage: Path, wheel: StagedWheel) -> None:
     if step.is_direct and step.download_info is not None:
         extra.append(("direct_url.json", _direct_url(step.download_info)))
     removed = () if step.requested else ("REQUESTED",)
-    if extra or removed:
-        _rewrite_record(folder, extra, removed)
+    # pip copies the rows of the wheel as they are. Where a file of a scheme other than site-packages lies, only pip
+    # knows: it stays without a hash.
+    misrecorded = [name for name in wheel.misrecorded if (folder.parent / name).is_file()]
+    if extra or removed or misrecorded:
+        _rewrite_record(folder, extra, removed, misrecorded)
 
 
 def _find_dist_info(stage: Path, step: Step) -> Path:
@@ -141,21 +145,29 @@ def _direct_url(download_info: Mapping[str, object]) -> bytes:
     return json.dumps(kept, sort_keys=True).encode()
 
 
-def _rewrite_record(folder: Path, extra: Sequence[Tuple[str, bytes]], removed: Sequence[str]) -> None:
+def _rewrite_record(
+    folder: Path, extra: Sequence[Tuple[str, bytes]], removed: Sequence[str], misrecorded: Sequence[str]
+) -> None:
+    """Write RECORD anew: without what is removed, with what is added, and with the true hashes of `misrecorded`."""
     record = folder / "RECORD"
     with record.open(newline="", encoding="utf-8") as file:
         rows = [row for row in csv.reader(file) if row]
     gone = {f"{folder.name}/{name}" for name in removed}
     added = {f"{folder.name}/{name}" for name, _ in extra}
-    rows = [row for row in rows if row[0] not in gone | added]
+    rows = [row for row in rows if row[0] not in gone | added | set(misrecorded)]
     for name in removed:
         path = folder / name
         if path.exists():
             path.unlink()
     for name, content in extra:
         (folder / name).write_bytes(content)
-        digest = base64.urlsafe_b64encode(hashlib.sha256(content).digest()).rstrip(b"=").decode()
-        rows.append([f"{folder.name}/{name}", f"sha256={digest}", str(len(content))])
+        rows.append(_row(f"{folder.name}/{name}", content))
+    rows += [_row(name, (folder.parent / name).read_bytes()) for name in misrecorded]
     text = io.StringIO()
     csv.writer(text, lineterminator="\n").writerows(rows)
     record.write_bytes(text.getvalue().encode("utf-8"))
+
+
+def _row(path: str, content: bytes) -> List[str]:
+    digest = base64.urlsafe_b64encode(hashlib.sha256(content).digest()).rstrip(b"=").decode()
+    return [path, f"sha256={digest}", str(len(content))]

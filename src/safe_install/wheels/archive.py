@@ -21,11 +21,12 @@ import zlib
 from concurrent.futures import ThreadPoolExecutor
 from configparser import Error as ConfigError
 from configparser import RawConfigParser
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import (
     TYPE_CHECKING,
     BinaryIO,
+    Callable,
     Dict,
     FrozenSet,
     Iterable,
@@ -69,6 +70,16 @@ _NATIVE = re.compile(r"\.(so(\.\d+)*|pyd|dll|dylib)$")
 _PROTECTED_SCRIPT = re.compile(r"^(python[\d.]*w?|pip[\d.]*|(de)?activate([._].*)?)(\.exe)?$", re.IGNORECASE)
 _STRONG_HASHES = {"sha256", "sha384", "sha512"}
 _DIRECTORY_ENTRY = b"PK\x01\x02"
+_END_RECORD = 22  # bytes
+# Written by the Rust crate `zip`: every wheel that maturin built until 2021 has it (orjson, polars, tokenizers).
+_KNOWN_COMMENT = b"zip-rs"
+# Local version identifiers that publishers cut from a wheel which they upload to PyPI, where none is permitted.
+_LOCAL_VERSIONS = (
+    "cpu",
+    "xpu",
+    *(f"cu{number}" for number in range(90, 200)),
+    *(f"rocm{major}.{minor}" for major in range(3, 10) for minor in range(10)),
+)
 _UNICODE_PATH = 0x7075  # an extra field with a second name, which Python reads since 3.12 and others always
 # Characters that turn the direction of a line, so that a listing shows another name than the file has.
 _TURNING = frozenset("\u061c\u200e\u200f\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069")
@@ -85,6 +96,14 @@ class RecordRow:
     algorithm: Optional[str]  # "sha256"
     digest: Optional[bytes]
     size: Optional[int]  # bytes
+
+
+@dataclass(frozen=True)
+class RecordNote:
+    """RECORD says something else than the archive about one file, and the wheel is taken all the same."""
+
+    path: str
+    detail: str
 
 
 @dataclass(frozen=True)
@@ -117,6 +136,7 @@ class Artifact:
     entry_points: Tuple[EntryPoint, ...]
     record: Tuple[RecordRow, ...]
     unpacked_size: int  # bytes
+    record_notes: Tuple[RecordNote, ...] = ()
 
     @property
     def installable_filename(self) -> str:
@@ -158,13 +178,20 @@ def find_case_clashes(files: Iterable[str]) -> Tuple[Tuple[str, str], ...]:
 
 
 def open_wheel(
-    path: Path, *, filename: Optional[str] = None, sha256: Optional[str] = None, verify_members: bool = True
+    path: Path,
+    *,
+    filename: Optional[str] = None,
+    sha256: Optional[str] = None,
+    verify_members: bool = True,
+    is_promised: Callable[[], bool] = lambda: False,
 ) -> Artifact:
     """Read and verify the wheel at `path`.
 
     `filename` is the wheel's name where `path` has another. `sha256` (hex) is what the whole file must have.
     `verify_members=False` leaves out only the inflating and hashing of members (seconds for torch),
     right where a trusted source pinned the whole file. Facts: the specifications of wheels and of RECORD.
+    `is_promised`: are these the bytes that an index or the person promised? Only asked where the answer matters: what
+    RECORD then says wrongly of METADATA, or not at all of a file, is a RecordNote instead of an error.
     Raises WheelInvalid, HashMismatch, or OSError when the file cannot be read.
     """
     filename = filename or path.name
@@ -175,7 +202,7 @@ def open_wheel(
                 f"{filename}: the file has sha256 {digest}, promised was {sha256.lower()}",
                 hint=f"remove {path} and fetch it again; if it stays so, the host serves another file",
             )
-        return _Reader(path, filename, stream).read(digest, verify_members=verify_members)
+        return _Reader(path, filename, stream, is_promised).read(digest, verify_members=verify_members)
 
 
 def hash_stream(stream: BinaryIO) -> str:
@@ -213,10 +240,12 @@ def extract_members(artifact: Artifact, names: Iterable[str], folder: Path) -> T
 class _Reader:
     """One pass over one archive; holds what the checks share."""
 
-    def __init__(self, path: Path, filename: str, stream: BinaryIO) -> None:
+    def __init__(self, path: Path, filename: str, stream: BinaryIO, is_promised: Callable[[], bool]) -> None:
         self.path = path
         self.filename = filename
         self.stream = stream
+        self.is_promised = is_promised
+        self.notes: Dict[str, RecordNote] = {}  # by path
         self.size = path.stat().st_size
         self.limit = max(MIN_UNPACKED_LIMIT, MAX_RATIO * self.size)
         self.inflated = 0
@@ -248,17 +277,16 @@ class _Reader:
             self._check_wheel_version(wheel.get("Wheel-Version"))
             if len(metadata.get_all("Requires-Dist", [])) > MAX_REQUIREMENTS:
                 self.invalid(f"its metadata has more than {MAX_REQUIREMENTS} requirements")
-            record = self._read_record(files, dist_info)
+            record = self._read_record(files, dist_info, is_for_windows=_is_for_windows(tags))
             entry_points = self._read_entry_points(files, dist_info)
-            if verify_members:
-                self._verify_members(files, record)
+            self._check_record(files, record, dist_info, metadata.get("Version", "").strip(), hash_all=verify_members)
         return Artifact(
             path=self.path,
             sha256=sha256,
             name=name,
             version=real_version,
             tags=tags,
-            wheel_tags=frozenset(t for row in wheel.get_all("Tag", []) for t in parse_tag(row.strip())),
+            wheel_tags=_parse_tags(wheel.get_all("Tag", [])),
             requires_dist=tuple(metadata.get_all("Requires-Dist", [])),
             requires_python=metadata.get("Requires-Python"),
             extras=tuple(metadata.get_all("Provides-Extra", [])),
@@ -270,6 +298,7 @@ class _Reader:
             entry_points=entry_points,
             record=tuple(record.values()),
             unpacked_size=sum(info.file_size for info in files.values()),
+            record_notes=tuple(self.notes.values()),
         )
 
     def _parse_filename(self) -> Tuple[NormalizedName, Version, FrozenSet[Tag]]:
@@ -400,13 +429,14 @@ class _Reader:
 
     def _read_end(self, data: mmap.mmap) -> Tuple[int, int, int]:
         """Where the directory begins and ends, and how many entries it is said to have."""
-        end = self.size - 22
+        comment_length = len(_KNOWN_COMMENT) if data[-len(_KNOWN_COMMENT) :] == _KNOWN_COMMENT else 0
+        end = self.size - _END_RECORD - comment_length
         if end < 0 or data[end : end + 4] != b"PK\x05\x06":
             self.invalid("data behind the end of the archive, or an archive comment, or not a zip archive")
         disk, directory_disk, here, total, length, offset, comment = struct.unpack(
-            "<HHHHIIH", data[end + 4 : self.size]
+            "<HHHHIIH", data[end + 4 : end + _END_RECORD]
         )
-        if comment or disk not in (0, 0xFFFF) or directory_disk not in (0, 0xFFFF) or here != total:
+        if comment != comment_length or disk not in (0, 0xFFFF) or directory_disk not in (0, 0xFFFF) or here != total:
             self.invalid("more than one part, or an archive comment")
         if 0xFFFFFFFF in (length, offset) or total == 0xFFFF:
             end, total, length, offset = self._read_end64(data, end, total, length, offset)
@@ -533,34 +563,99 @@ class _Reader:
 
     # --- RECORD ------------------------------------------------------------------------------------
 
-    def _read_record(self, files: Dict[str, zipfile.ZipInfo], dist_info: str) -> Dict[str, RecordRow]:
-        own = f"{dist_info}/RECORD"
+    def _read_record(
+        self, files: Dict[str, zipfile.ZipInfo], dist_info: str, *, is_for_windows: bool
+    ) -> Dict[str, RecordRow]:
+        """The rows by path. Official wheels for Windows write their paths with backslashes; no other wheel may."""
+        text = self._read_text(files, f"{dist_info}/RECORD")
         rows: Dict[str, RecordRow] = {}
         try:
-            lines = list(csv.reader(io.StringIO(self._read_text(files, own))))
+            lines = list(csv.reader(io.StringIO(text)))
         except csv.Error as error:
             self.invalid(f"RECORD cannot be read ({error})")
         for cells in lines:
             if cells:
                 row = self._parse_row(cells)
+                if is_for_windows:
+                    row = replace(row, path=row.path.replace("\\", "/"))
                 if row.path in rows:
                     self.invalid(f"RECORD lists {row.path} twice")
                 rows[row.path] = row
-        unhashed = {own, *(f"{dist_info}/{name}" for name in _SIGNATURES)}
-        for path, info in files.items():
-            listed = rows.get(path)
-            if listed is None:
-                if path not in unhashed:
-                    self.invalid(f"RECORD does not list {path}")
-                continue
-            if listed.digest is None and path not in unhashed:
-                self.invalid(f"RECORD has no hash for {path}")
-            if listed.size is not None and listed.size != info.file_size and path != own:
-                self.invalid(f"RECORD says {path} has {listed.size} bytes, the archive has {info.file_size}")
         missing = sorted(set(rows) - set(files))
         if missing:
             self.invalid(f"RECORD lists {missing[0]}, which is not in the archive")
         return rows
+
+    def _check_record(
+        self,
+        files: Dict[str, zipfile.ZipInfo],
+        rows: Dict[str, RecordRow],
+        dist_info: str,
+        version: str,
+        *,
+        hash_all: bool,
+    ) -> None:
+        """Compare each file with its row; `hash_all=False` hashes METADATA alone and compares the sizes of the rest."""
+        own, metadata = f"{dist_info}/RECORD", f"{dist_info}/METADATA"
+        unhashed = {f"{dist_info}/{name}" for name in _SIGNATURES}
+        for path, info in files.items():
+            row = rows.get(path)
+            if path == own or (path in unhashed and (row is None or row.digest is None)):
+                continue
+            reason = self._find_disagreement(info, row, is_hashed=hash_all or path == metadata)
+            if reason is None:
+                continue
+            cut = self._find_cut_version(info, row, version, is_metadata=path == metadata)
+            if cut is not None:
+                detail = (
+                    f"RECORD knows {path} with version {version}+{cut}: +{cut} was taken out after RECORD was written"
+                )
+                self.notes[path] = RecordNote(path, detail)
+            elif (row is None or path == metadata) and self.is_promised():
+                self.notes[path] = RecordNote(path, reason)
+            else:
+                self.invalid(reason)
+
+    def _find_disagreement(self, info: zipfile.ZipInfo, row: Optional[RecordRow], *, is_hashed: bool) -> Optional[str]:
+        """What RECORD says otherwise of a file, or does not say."""
+        path = info.filename
+        if row is None:
+            return f"RECORD does not list {path}"
+        if row.algorithm is None:
+            return f"RECORD has no hash for {path}"
+        if row.size is not None and row.size != info.file_size:
+            return f"RECORD says {path} has {row.size} bytes, the archive has {info.file_size}"
+        if not is_hashed:
+            return None
+        digest = hashlib.new(row.algorithm)
+        for chunk in self._inflate(info):
+            digest.update(chunk)
+        return (
+            None if digest.digest() == row.digest else f"the contents of {path} do not have the hash that RECORD says"
+        )
+
+    def _find_cut_version(
+        self, info: zipfile.ZipInfo, row: Optional[RecordRow], version: str, *, is_metadata: bool
+    ) -> Optional[str]:
+        """The local version identifier that was taken out of a file after RECORD was written; None for another change.
+
+        torch, torchvision and torchaudio of 2021 and 2022 on PyPI were built as 1.8.1+cu102, and renamed afterwards.
+        With the identifier put back the file has the hash that RECORD says: so nothing else was changed.
+        """
+        if row is None or row.algorithm is None or row.size is None or info.file_size > MAX_METADATA:
+            return None
+        length = row.size - info.file_size - len("+")
+        content = b"".join(self._inflate(info))
+        written = (f"\nVersion: {version}" if is_metadata else version).encode()
+        before, found, behind = content.partition(written)
+        if not found:
+            return None
+        for local in _LOCAL_VERSIONS:
+            if len(local) == length:
+                original = before + written + b"+" + local.encode() + behind
+                if hashlib.new(row.algorithm, original).digest() == row.digest:
+                    return local
+        return None
 
     def _parse_row(self, cells: Sequence[str]) -> RecordRow:
         if len(cells) != 3:
@@ -579,17 +674,6 @@ class _Reader:
         except ValueError:
             self.invalid(f"RECORD has no readable hash for {path}")
         return RecordRow(path, algorithm, digest, size)
-
-    def _verify_members(self, files: Dict[str, zipfile.ZipInfo], rows: Dict[str, RecordRow]) -> None:
-        for path, info in files.items():
-            row = rows.get(path)
-            if row is None or row.algorithm is None:
-                continue
-            digest = hashlib.new(row.algorithm)
-            for chunk in self._inflate(info):
-                digest.update(chunk)
-            if digest.digest() != row.digest:
-                self.invalid(f"the contents of {path} do not have the hash that RECORD says")
 
     def _inflate(self, info: zipfile.ZipInfo) -> Iterator[bytes]:
         """The member's bytes, counted while inflating: what the headers promise binds nobody.
@@ -632,6 +716,21 @@ class _Reader:
                     self.invalid(f"{info.filename} cannot be unpacked (it is cut off)")
         except (zlib.error, OSError) as error:
             self.invalid(f"{info.filename} cannot be unpacked ({error})")
+
+
+def _parse_tags(rows: Iterable[str]) -> FrozenSet[Tag]:
+    """The tags that can be read: nvidia-nvimgcodec-cu12 0.2.0.7 says `py3-manylinux2014_x86_64`."""
+    tags: Set[Tag] = set()
+    for row in rows:
+        try:
+            tags |= parse_tag(row.strip())
+        except ValueError:
+            continue
+    return frozenset(tags)
+
+
+def _is_for_windows(tags: FrozenSet[Tag]) -> bool:
+    return all(tag.platform.startswith("win") for tag in tags)
 
 
 def _has_second_name(extra: bytes) -> bool:

@@ -43,6 +43,19 @@ def test_select_pip(installed, carried, origin, version):
     assert chosen.command == expected[origin]
 
 
+@pytest.mark.parametrize(
+    ("version", "has_wheel", "options"),
+    [
+        ("23.0.1", False, ("--use-pep517",)),  # it would run `setup.py install`, and `pip wheel` fails
+        ("23.0.1", True, ()),
+        ("23.1", False, ()),  # isolates by itself
+        ("26.3", True, ()),
+    ],
+)
+def test_how_a_setup_py_becomes_a_wheel(version, has_wheel, options):
+    assert pip.build_options(Version(version), has_wheel=has_wheel) == options
+
+
 def test_there_may_be_no_pip_at_all():
     assert select_pip(make_interpreter(), None) is None
 

@@ -179,6 +179,129 @@ HOSTILE = {
 }
 
 
+DIST_INFO = "demo-1.0.dist-info"
+WINDOWS = {
+    "filename": "demo-1.0-cp311-cp311-win_amd64.whl",
+    "wheel": WHEEL.replace("linux_x86_64", "win_amd64"),
+    "record": lambda text: text.replace("/", "\\"),
+}
+
+
+def record_as(name, content):
+    """RECORD as it was written for other contents of a file."""
+    return lambda text: drop_row(name)(text) + make_row(name, content)
+
+
+def renamed(local):
+    """RECORD of a wheel that was built as 1.0+local and renamed to 1.0: torch 1.8.1, torchvision 0.9.1 to 0.13.1."""
+    return record_as(f"{DIST_INFO}/METADATA", METADATA.replace("\nVersion: 1.0\n", f"\nVersion: 1.0+{local}\n"))
+
+
+@pytest.mark.parametrize("verify_members", [True, False])
+@pytest.mark.parametrize("local", ["cpu", "xpu", "cu92", "cu102", "cu118", "rocm4.2"])
+def test_a_local_version_that_was_cut_after_record_is_a_note(tmp_path, local, verify_members):
+    path = make_wheel(tmp_path, record=renamed(local))
+    (note,) = open_wheel(path, verify_members=verify_members).record_notes
+    assert note.path == f"{DIST_INFO}/METADATA"
+    assert f"with version 1.0+{local}" in note.detail
+
+
+def test_a_local_version_that_was_cut_from_a_module_is_a_note(tmp_path):
+    """intel-extension-for-pytorch 1.12.100 and 1.13.100."""
+    now, then = "__version__ = '1.0'\n__mode__ = 'release'\n", "__version__ = '1.0+cpu'\n__mode__ = 'release'\n"
+    path = make_wheel(tmp_path, {"demo/version.py": now}, record=record_as("demo/version.py", then))
+    (note,) = open_wheel(path).record_notes
+    assert note.path == "demo/version.py"
+
+
+@pytest.mark.parametrize(
+    ("name", "files", "then"),
+    [
+        ("METADATA", None, METADATA.replace("1.0\n", "1.0+cu102\n").replace("torch>=1.8", "torch>=1.9")),
+        ("METADATA", None, METADATA.replace("\nVersion: 1.0\n", "\nVersion: 1.0+evil!\n")),
+        ("demo/version.py", {"demo/version.py": "v = '1.0'; x = 1"}, "v = '1.0+cpu'; x = 2"),
+        ("demo/version.py", {"demo/version.py": "nothing"}, "nothing+cpu"),
+    ],
+)
+def test_another_change_beside_the_local_version_is_refused(tmp_path, name, files, then):
+    path = name if "/" in name else f"{DIST_INFO}/{name}"
+    with pytest.raises(WheelInvalid, match="RECORD says"):
+        open_wheel(make_wheel(tmp_path, files, record=record_as(path, then)))
+
+
+OTHER_METADATA = METADATA.replace("torch>=1.8", "torch>=1.9")
+
+
+@pytest.mark.parametrize(
+    ("options", "noted"),
+    [
+        ({"record": record_as(f"{DIST_INFO}/METADATA", OTHER_METADATA)}, f"{DIST_INFO}/METADATA"),
+        ({"record": record_as(f"{DIST_INFO}/METADATA", METADATA + "more\n")}, f"{DIST_INFO}/METADATA"),
+        ({"extra": [("demo_rec.lock", "")]}, "demo_rec.lock"),  # nvidia-nvimgcodec-cu12 0.2.0.7
+    ],
+    ids=["same size", "other size", "not listed"],
+)
+@pytest.mark.parametrize("verify_members", [True, False])
+def test_what_a_promised_hash_turns_into_a_note(tmp_path, options, noted, verify_members):
+    path = make_wheel(tmp_path, **options)
+    with pytest.raises(WheelInvalid):
+        open_wheel(path, verify_members=verify_members)
+    (note,) = open_wheel(path, verify_members=verify_members, is_promised=lambda: True).record_notes
+    assert note.path == noted
+
+
+NEVER_A_NOTE = {
+    "another file's hash": {"record": rewrite(r"(demo/_C.so,sha256=)\w{4}", r"\1AAAA")},
+    "another file's size": {"record": rewrite(r"(demo/_C.so,.*),4\n", r"\1,5\n")},
+    "WHEEL": {"record": record_as(f"{DIST_INFO}/WHEEL", WHEEL + "more\n")},
+    "METADATA of a package": {
+        "files": {"demo/METADATA": "1"},
+        "record": record_as("demo/METADATA", "2"),
+    },
+    "row without hash": {"record": rewrite(r"demo/_C.so,.*", "demo/_C.so,,")},
+    "row without file": {"record": lambda text: text + make_row("demo/gone.py", "")},
+    "a file outside": {"extra": [("../demo.py", "")]},
+    "backslashes in a wheel for Linux": {"record": lambda text: text.replace("demo/", "demo\\")},
+}
+
+
+@pytest.mark.parametrize("options", NEVER_A_NOTE.values(), ids=NEVER_A_NOTE.keys())
+def test_what_no_promise_turns_into_a_note(tmp_path, options):
+    with pytest.raises(WheelInvalid):
+        open_wheel(make_wheel(tmp_path, **options), is_promised=lambda: True)
+
+
+def test_the_promise_is_asked_for_only_where_it_matters(tmp_path):
+    def fail():
+        raise AssertionError("asked")
+
+    assert open_wheel(make_wheel(tmp_path), is_promised=fail).record_notes == ()
+    assert open_wheel(make_wheel(tmp_path, record=renamed("cpu")), is_promised=fail).record_notes
+
+
+def test_record_of_a_wheel_for_windows_may_have_backslashes(tmp_path):
+    """torchvision up to 0.13.1."""
+    artifact = open_wheel(make_wheel(tmp_path, **WINDOWS))
+    assert "demo/_C.so" in {row.path for row in artifact.record}
+    assert artifact.record_notes == ()
+
+
+def test_a_tag_that_cannot_be_read_does_not_count(tmp_path):
+    """nvidia-nvimgcodec-cu12 0.2.0.7; the tags of the file name are the ones that are compared."""
+    wheel = WHEEL.replace("Tag: cp311-cp311-linux_x86_64", "Tag: py3-manylinux2014_x86_64\nTag: py3-none-any")
+    artifact = open_wheel(make_wheel(tmp_path, wheel=wheel))
+    assert artifact.wheel_tags == {Tag("py3", "none", "any")}
+    assert artifact.tags == {CP311}
+
+
+def test_the_comment_of_old_maturin_is_known(tmp_path):
+    """orjson up to 3.4.8, polars up to 0.7.5; any other comment is refused (below)."""
+    path = make_wheel(tmp_path)
+    raw = path.read_bytes()
+    path.write_bytes(raw[:-2] + struct.pack("<H", 6) + b"zip-rs")
+    assert open_wheel(path).name == "demo"
+
+
 @pytest.mark.parametrize(("options", "reason"), HOSTILE.values(), ids=HOSTILE.keys())
 def test_hostile_wheels_are_refused(tmp_path, options, reason):
     path = make_wheel(tmp_path, **options)
@@ -207,6 +330,9 @@ LAYOUT = {
     "data behind": lambda raw: raw + b"more",
     "a second archive behind": lambda raw: raw + raw,
     "archive comment": lambda raw: raw[:-2] + b"\x04\x00note",
+    "known comment, announced shorter": lambda raw: raw[:-2] + b"\x05\x00zip-rs",
+    "known comment, not announced": lambda raw: raw + b"zip-rs",
+    "two end records with the known comment": lambda raw: raw[:-2] + b"\x1c\x00" + raw[-22:-2] + b"\x06\x00zip-rs",
     "cut off": lambda raw: raw[:-30],
     "no archive": lambda raw: b"<html>not found</html>",
     "empty": lambda raw: b"",
