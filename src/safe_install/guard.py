@@ -222,14 +222,14 @@ def check_torch_here(environment: Environment, torch: Optional[TorchBuild] = Non
 
 def check_target(torch: Optional[TorchBuild], driver: Optional[Driver], after: HealthReport) -> Tuple[Finding, ...]:
     """What could not be asked of a CUDA build of torch, and why: no driver, or an import that failed."""
-    is_cuda = after.torch_cuda is not None or (torch is not None and torch.cuda is not None)
-    if torch is None or not is_cuda or after.cuda_available is not None:
+    # The one that was imported is the one that is there now; one that does not import says nothing of itself.
+    version, cuda = after.torch_version, after.torch_cuda
+    if version is None and torch is not None:
+        version, cuda = torch.runtime_version, torch.cuda
+    if version is None or cuda is None or after.cuda_available is not None:
         return ()
     reason = _why_not_asked(driver, after)
-    detail = (
-        f"torch {after.torch_version or torch.runtime_version} is a CUDA build, and {reason}: CUDA and the GPU code of "
-        "the extensions were not tried"
-    )
+    detail = f"torch {version} is a CUDA build, and {reason}: CUDA and the GPU code of the extensions were not tried"
     hint = "`safe-install verify --require-cuda` at the first start on the target settles it."
     return (Finding("cuda-not-asked", Severity.NOTE, "torch", detail, hint),)
 

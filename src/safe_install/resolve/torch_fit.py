@@ -89,7 +89,7 @@ def _fitting_builds(torch: TorchBuild, driver: Driver, interpreter: Interpreter)
             continue
         for accelerator in _cuda_builds(release):
             if _runs(release, accelerator, driver, interpreter):
-                yield _asked_for(release, accelerator)
+                yield _asked_for(release, accelerator, is_same=release.version == here)
 
 
 def _python_of(interpreter: Interpreter) -> str:
@@ -112,7 +112,8 @@ def _runs(release: TorchRelease, accelerator: str, driver: Driver, interpreter: 
     return not missed_devices(code, driver)
 
 
-def _asked_for(release: TorchRelease, accelerator: str) -> str:
-    if accelerator == release.untagged:
+def _asked_for(release: TorchRelease, accelerator: str, *, is_same: bool) -> str:
+    # A bare `torch==2.9.1` is met by every 2.9.1+cuXYZ that is installed already.
+    if accelerator == release.untagged and not is_same:
         return f"torch=={release.version} (it is built for {accelerator})"
     return f"torch=={release.version}+{accelerator} --index-url {_PYTORCH_INDEX}/{accelerator}"
