@@ -13,7 +13,7 @@ from typing import Dict, List, Optional, Sequence, Tuple
 
 from safe_install.index.facts import CudaTable
 from safe_install.models import Driver, Finding, Severity, TorchBuild
-from safe_install.tags import cuda_of_accelerator, parse_accelerator
+from safe_install.tags import cuda_of_accelerator, is_same_major, parse_accelerator
 from safe_install.wheels.abi import CUDA_OF_TORCH, MEND, Judged, Needs, cuda_major_of, group_of
 from safe_install.wheels.fatbin import CUDA_OF_PTX, DeviceCode, union
 
@@ -192,10 +192,11 @@ def find_cuda(
     """
     counting = find_counting_files(judged, torch)
     needed = [name for one in counting.files for name in one.seen.needed]
-    linked = [(major, name) for name in needed for major in [cuda_major_of(name)] if major is not None]
+    linked = {major: name for name in needed for major in [cuda_major_of(name)] if major is not None}
     if linked:
-        major, library = min(linked)
-        return BuiltForCuda(f"cu{major}", f"it needs {library}")
+        here = int((torch.cuda or "0").split(".")[0])
+        major = here if here in linked else min(linked)
+        return BuiltForCuda(f"cu{major}", f"it needs {linked[major]}")
     if claimed is not None:
         return claimed
     ptx = CUDA_OF_PTX.get(counting.code.ptx_version)
@@ -205,6 +206,16 @@ def find_cuda(
     if of_torch and torch.accelerator:
         return BuiltForCuda(torch.accelerator, f"it needs {of_torch[0]}")
     return None
+
+
+def check_cuda_major(name: str, built: Optional[BuiltForCuda], *, torch: TorchBuild) -> Tuple[Finding, ...]:
+    """Was an extension built for another CUDA major version than torch? A warning: it may bring the libraries along, or
+    go on without the files that need them."""
+    if built is None or torch.cuda is None or is_same_major(built.accelerator, torch.accelerator):
+        return ()
+    cuda = cuda_of_accelerator(built.accelerator)
+    detail = f"{name} was built for CUDA {cuda} ({built.evidence}), and torch here is for CUDA {torch.cuda}"
+    return (Finding("built-for-another-cuda", Severity.WARNING, name, detail, MEND),)
 
 
 def check_driver(

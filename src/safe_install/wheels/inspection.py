@@ -18,7 +18,7 @@ from packaging.utils import NormalizedName
 
 from safe_install.index.catalog import cuda_table, known_projects, load_project
 from safe_install.index.facts import AcceleratorMatch, Project
-from safe_install.models import Driver, Environment, Finding, InstalledDistribution, TorchBuild
+from safe_install.models import Driver, Environment, Finding, InstalledDistribution, Severity, TorchBuild
 from safe_install.wheels.abi import (
     Beside,
     Judged,
@@ -42,7 +42,14 @@ from safe_install.wheels.fingerprint import (
     share_in_headers,
 )
 from safe_install.wheels.fingerprint import judge as judge_fingerprint
-from safe_install.wheels.gpu import BuiltForCuda, check_driver, check_gpu_code, cuda_in_name, find_cuda
+from safe_install.wheels.gpu import (
+    BuiltForCuda,
+    check_cuda_major,
+    check_driver,
+    check_gpu_code,
+    cuda_in_name,
+    find_cuda,
+)
 from safe_install.wheels.libraries import DiskFiles, search_folders
 from safe_install.wheels.loader import Loaded, Problems, Scope, check_object, load, make_scope
 
@@ -252,10 +259,12 @@ def check_objects(
 
     `version`, `requires`: of its metadata. `is_asked_for`: the person named this very file.
     """
-    return (
-        *findings_of(name, judged, needs_of(name), is_asked_for=is_asked_for),
-        *check_gpu_files(name, judged, torch, driver, version=version, requires=requires),
-    )
+    found = findings_of(name, judged, needs_of(name), is_asked_for=is_asked_for)
+    of_gpu = check_gpu_files(name, judged, torch, driver, version=version, requires=requires)
+    if any(finding.severity is Severity.ERROR for finding in found):
+        # A file that does not load says by itself which CUDA it was built for.
+        of_gpu = tuple(finding for finding in of_gpu if finding.check != "built-for-another-cuda")
+    return (*found, *of_gpu)
 
 
 def check_gpu_files(
@@ -273,6 +282,7 @@ def check_gpu_files(
     is_extension = project is not None or any(one.seen.uses_torch for one in judged) or requires_torch(requires)
     built = find_cuda(judged, torch, _claimed_cuda(version, project))
     return (
+        *(check_cuda_major(name, built, torch=torch) if is_extension else ()),
         *check_driver(name, built, torch=torch, driver=driver, table=cuda_table(), is_extension=is_extension),
         *check_gpu_code(
             name,

@@ -10,6 +10,7 @@ from safe_install.wheels.abi import Judged, Seen, Verdict
 from safe_install.wheels.fatbin import DeviceCode
 from safe_install.wheels.gpu import (
     BuiltForCuda,
+    check_cuda_major,
     check_driver,
     check_gpu_code,
     cuda_in_name,
@@ -238,6 +239,7 @@ CLAIMED = BuiltForCuda("cu118", "its version says +cu118")
         (BITSANDBYTES, CU128, None, "cu12"),
         (BITSANDBYTES, CU130, None, "cu13"),  # libcusparse.so.12 is of CUDA 13, too
         (LMDEPLOY, CU130, None, "cu12"),
+        ([*LMDEPLOY, file("b.so", needed=["libcublas.so.13"])], CU130, None, "cu13"),  # one part is for this one
         (LMDEPLOY, CU128, CLAIMED, "cu12"),  # what it links is more certain than what it says
         ([file("a.so", "8.0")], CU128, CLAIMED, "cu118"),
         ([file("a.so", ptx=["8.0"], ptx_version=(8, 7))], CU128, None, "cu128"),
@@ -256,6 +258,22 @@ CLAIMED = BuiltForCuda("cu118", "its version says +cu118")
 def test_the_cuda_of_a_wheel(files, torch, claimed, accelerator):
     found = find_cuda(files, build(torch), claimed)
     assert (found.accelerator if found else None) == accelerator
+
+
+@pytest.mark.parametrize(
+    ("accelerator", "torch", "expected"),
+    [
+        ("cu12", CU130, [("built-for-another-cuda", WARNING)]),
+        ("cu118", CU128, [("built-for-another-cuda", WARNING)]),
+        ("cu12", CU128, []),
+        ("cu126", CU128, []),
+        ("cu12", CPU, []),
+        (None, CU128, []),
+    ],
+)
+def test_another_cuda(accelerator, torch, expected):
+    built = BuiltForCuda(accelerator, "it needs libcudart.so.12") if accelerator else None
+    assert told(check_cuda_major("demo", built, torch=build(torch))) == expected
 
 
 DRIVERS = {
