@@ -152,6 +152,11 @@ HINTS = {
         driver(version="570.86.10", cuda="12.8"),
         "Take a build that runs there: safe-install torch==2.9.1+cu129 --index-url https://download.pytorch.org/whl/cu129",
     ),
+    "a bare version would be met by what is there": (
+        "2.7.1+cu128",
+        driver("6.1"),
+        "Take a build that runs there: safe-install torch==2.7.1+cu126 --index-url https://download.pytorch.org/whl/cu126",
+    ),
     "of the package index": (
         "2.5.1+cu124",
         driver("12.0", version="580.65.06", cuda="13.0"),
