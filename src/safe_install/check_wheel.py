@@ -5,15 +5,22 @@ from __future__ import annotations
 import dataclasses
 import tempfile
 from pathlib import Path
-from typing import Any, Dict, List, Mapping, Optional, Sequence, Tuple
+from typing import Any, Dict, Iterator, List, Mapping, Optional, Sequence, Tuple
+
+from packaging.markers import UndefinedComparison, UndefinedEnvironmentName
+from packaging.requirements import InvalidRequirement, Requirement
+from packaging.specifiers import InvalidSpecifier, SpecifierSet
+from packaging.utils import NormalizedName, canonicalize_name
+from packaging.version import InvalidVersion
 
 from safe_install.environment.interpreter import read_torch_dir
 from safe_install.errors import Refused, UsageError
-from safe_install.guard import at, probe_environment
+from safe_install.guard import at, check_torch_here, probe_environment
 from safe_install.models import Environment, Finding, InstallResult, Outcome, Severity, TorchBuild
 from safe_install.ports import Timings, World
+from safe_install.resolve.plan import TORCH, applies, is_guarded
 from safe_install.resolve.request import OwnOptions
-from safe_install.wheels.abi import Judged, Seen, open_findings
+from safe_install.wheels.abi import Judged, Seen, cuda_major_of, open_findings
 from safe_install.wheels.archive import Artifact, extract_members, open_wheel
 from safe_install.wheels.fetch import find_local_path
 from safe_install.wheels.inspection import Inspector, check_objects, demangle, needs_of
@@ -39,10 +46,13 @@ def check_wheel(world: World, files: Sequence[str], own: OwnOptions, *, torch_di
     wheels: Dict[str, Any] = {}
     findings: List[Finding] = []
     with at(environment), timings.stage("check", world.reporter):
+        # A torch that the declared driver or GPU cannot run is no torch to fit.
+        unfit = check_torch_here(environment)
         for file in files:
             artifact = open_wheel(_wheel_file(file), verify_members=False)
             said, judged = _check(artifact, environment, environment.torch, folder, world)
-            findings += said
+            said += unfit
+            findings += [finding for finding in said if finding not in findings]
             wheels[artifact.path.name] = {
                 "fits": not any(finding.severity is Severity.ERROR for finding in said),
                 "objects": [_object(one) for one in judged],
@@ -73,6 +83,7 @@ def _check(
     artifact: Artifact, environment: Environment, torch: TorchBuild, folder: Optional[Path], world: World
 ) -> Tuple[List[Finding], List[Judged]]:
     findings = _check_tags(artifact, environment) if folder is None else []
+    findings += _check_requirements(artifact, environment, torch)
     with tempfile.TemporaryDirectory(prefix="safe-install-") as temporary:
         # The files lie below their final paths, as in a stage.
         stage = Path(temporary)
@@ -88,7 +99,14 @@ def _check(
             torch_dir=folder,
         )
         judged = inspector.inspect(members, demangle=demangle)
-    findings += check_objects(artifact.name, judged, torch, environment.driver)
+    findings += check_objects(
+        artifact.name,
+        judged,
+        torch,
+        environment.driver,
+        version=str(artifact.version),
+        requires=artifact.requires_dist,
+    )
     findings += open_findings(artifact.name, judged, needs_of(artifact.name, judged))
     return findings, judged
 
@@ -99,7 +117,61 @@ def _check_tags(artifact: Artifact, environment: Environment) -> List[Finding]:
         return []
     told = ", ".join(sorted(map(str, artifact.tags)))
     detail = f"{artifact.path.name} is for {told}, which Python {interpreter.version} on {interpreter.platform} is not"
-    return [Finding("wheel-tag", Severity.ERROR, artifact.name, detail, "Take the file for this Python and platform.")]
+    return [Finding("wheel-tag", Severity.ERROR, artifact.name, detail, _OTHER_FILE)]
+
+
+def _check_requirements(artifact: Artifact, environment: Environment, torch: TorchBuild) -> List[Finding]:
+    """What its metadata asks of Python, of torch, and of the distributions that move with torch and are installed."""
+    interpreter = environment.interpreter
+    findings = []
+    if artifact.requires_python and not _is_python_fitting(artifact.requires_python, interpreter.version):
+        detail = f"{artifact.path.name} requires Python {artifact.requires_python}, and here is {interpreter.version}"
+        findings.append(Finding("requires-python", Severity.ERROR, artifact.name, detail, _OTHER_FILE))
+    for requirement in _requirements(artifact, environment):
+        here = _version_here(canonicalize_name(requirement.name), environment, torch)
+        if here is None or _is_fitting(requirement, here):
+            continue
+        wanted = f"{requirement.name}{requirement.specifier}"
+        detail = f"{artifact.path.name} requires {wanted}, and here is {requirement.name} {here}"
+        hint = f"Take the version that fits: `safe-install explain {artifact.name}` shows which there is."
+        findings.append(Finding("requirement-unmet", Severity.ERROR, artifact.name, detail, hint))
+    return findings
+
+
+_OTHER_FILE = "Take the file for this Python and platform."
+
+
+def _requirements(artifact: Artifact, environment: Environment) -> Iterator[Requirement]:
+    """Those that apply here; what cannot be read is for pip to refuse."""
+    for text in artifact.requires_dist:
+        try:
+            requirement = Requirement(text)
+            if applies(requirement, environment):
+                yield requirement
+        except (InvalidRequirement, UndefinedComparison, UndefinedEnvironmentName):
+            continue
+
+
+def _version_here(name: NormalizedName, environment: Environment, torch: TorchBuild) -> Optional[str]:
+    """The installed version of torch, or of what moves with it; None for anything else."""
+    if name == TORCH:
+        return str(torch.version)
+    found = environment.installed.get(name) if is_guarded(name) else None
+    return found.version if found is not None else None
+
+
+def _is_fitting(requirement: Requirement, version: str) -> bool:
+    try:
+        return requirement.specifier.contains(version, prereleases=True)
+    except InvalidVersion:
+        return True  # a vendor's version, which nobody can compare
+
+
+def _is_python_fitting(wanted: str, here: str) -> bool:
+    try:
+        return SpecifierSet(wanted).contains(here, prereleases=True)
+    except InvalidSpecifier:
+        return True  # pip ignores it too
 
 
 def _object(one: Judged) -> Mapping[str, Any]:
@@ -112,6 +184,7 @@ def _object(one: Judged) -> Mapping[str, Any]:
         "uses_torch": seen.uses_torch,
         "built_for_torch": list(seen.fingerprint.minors),
         "gpu_code": str(seen.code) if seen.code else "",
+        "needs_cuda": next((major for major in map(cuda_major_of, seen.needed) if major is not None), None),
         **_problems(seen),
     }
 

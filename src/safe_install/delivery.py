@@ -22,14 +22,22 @@ from safe_install.planner import Planner, canonical, make_folder
 from safe_install.resolve import plan as planning
 from safe_install.resolve.plan import TORCH
 from safe_install.resolve.request import InstallRequest
-from safe_install.resolve.target import planned_torch
+from safe_install.resolve.torch_fit import check_torch
 from safe_install.transaction.room import find_shortage, read_room
 from safe_install.transaction.stage import StagedWheel, fill_stage, stage_editables
 from safe_install.transaction.tree import folds_case
 from safe_install.wheels.abi import Verdict, torch_findings
 from safe_install.wheels.archive import Artifact, find_case_clashes, open_wheel
 from safe_install.wheels.fetch import find_local_path
-from safe_install.wheels.inspection import Inspector, check_objects, demangle, recorded_objects
+from safe_install.wheels.inspection import (
+    Inspector,
+    check_gpu_files,
+    check_objects,
+    demangle,
+    gpu_code_of_torch,
+    read_gpu_files,
+    recorded_objects,
+)
 
 SPACE_FACTOR = 1.4  # unpacked files and their bytecode
 SPACE_MARGIN = 64 * 2**20  # bytes: journal, RECORDs, what the file system itself needs
@@ -170,7 +178,7 @@ class Delivery:
 
     def inspect(self, stage: Path, replaced: Sequence[InstalledDistribution]) -> Tuple[Finding, ...]:
         """What the files in the stage say of themselves beside the torch that will be there; nothing is executed."""
-        torch = coming_torch(self.planner, self.plan)
+        torch = self.planner.torch_after(self.plan)
         natives = {name: artifact for name, artifact in self._artifacts.items() if artifact.native_objects}
         if torch is None or not natives:
             return ()
@@ -188,9 +196,37 @@ class Delivery:
         if any(planning.is_guarded(step.name) for step in self.plan.steps):
             findings += self._inspect_torch(inspector)
         for step in self.plan.steps:
-            if step.name in natives and step.name != TORCH and inspector.is_for_torch(members[step.name]):
+            if step.name not in natives:
+                continue
+            if step.name == TORCH:
+                findings += self._inspect_coming_torch(inspector, members[TORCH])
+            elif inspector.is_for_torch(members[step.name]):
                 findings += self._inspect_wheel(inspector, step, members[step.name])
+            elif not planning.is_guarded(step.name):
+                findings += self._inspect_gpu_code(inspector, step, members[step.name])
         return tuple(findings)
+
+    def _inspect_coming_torch(self, inspector: Inspector, members: Mapping[str, str]) -> Tuple[Finding, ...]:
+        """Has it code for the declared GPUs? The plan was checked by what the wheel index knows; this is the file."""
+        driver = self.environment.driver
+        if driver is None or not driver.declared or not driver.devices:
+            return ()
+        code = gpu_code_of_torch(inspector.files, members)
+        return check_torch(inspector.beside.torch, driver, self.environment.interpreter, code=code)
+
+    def _inspect_gpu_code(self, inspector: Inspector, step: Step, members: Mapping[str, str]) -> Tuple[Finding, ...]:
+        """A wheel that does not link torch may still compute on the GPU."""
+        if self.environment.driver is None:
+            return ()
+        judged = read_gpu_files(inspector.files, members)
+        return check_gpu_files(
+            step.name,
+            judged,
+            inspector.beside.torch,
+            self.environment.driver,
+            version=step.version or "",
+            requires=self._artifacts[step.name].requires_dist,
+        )
 
     def _inspect_torch(self, inspector: Inspector) -> List[Finding]:
         """What torch would no longer find; what it does not find today either is not the change's fault."""
@@ -215,7 +251,13 @@ class Delivery:
             one.seen.member for one in judged if one.seen.uses_torch and one.verdict is Verdict.FITS
         )
         findings = check_objects(
-            step.name, judged, inspector.beside.torch, self.environment.driver, is_asked_for=step.is_direct
+            step.name,
+            judged,
+            inspector.beside.torch,
+            self.environment.driver,
+            version=step.version or "",
+            requires=self._artifacts[step.name].requires_dist,
+            is_asked_for=step.is_direct,
         )
         noted = {note.subject for note in self.planner.notes if note.check == "cpu-build"}
         return [one for one in findings if one.check != "no-gpu-code" or one.subject not in noted]
@@ -318,14 +360,6 @@ def _listed(names: Sequence[str]) -> str:
 def _path_without(prefix: Path, environ: Mapping[str, str]) -> str:
     folders = environ.get("PATH", os.defpath).split(os.pathsep)
     return os.pathsep.join(folder for folder in folders if folder and prefix not in Path(folder).parents)
-
-
-def coming_torch(planner: Planner, plan: Plan) -> Optional[TorchBuild]:
-    """The torch that will be there when the plan is carried out."""
-    step = next((step for step in plan.steps if step.name == TORCH), None)
-    if step is None or step.version is None:
-        return planner.coming_torch or planner.environment.torch
-    return planned_torch(step.version, planner.environment.interpreter.platform)
 
 
 def _requirement_line(step: Step) -> str:

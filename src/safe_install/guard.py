@@ -29,7 +29,7 @@ from safe_install.health.report import (
     unmet_requirements,
 )
 from safe_install.index.catalog import cuda_table, known_projects, load_project
-from safe_install.index.facts import Project, parse_release
+from safe_install.index.facts import Project
 from safe_install.models import (
     Driver,
     Environment,
@@ -44,6 +44,7 @@ from safe_install.models import (
 from safe_install.ports import Timings, World
 from safe_install.resolve.request import OwnOptions
 from safe_install.resolve.target import environment_for
+from safe_install.resolve.torch_fit import check_torch
 from safe_install.system.modules import load_packages, loaded_files
 
 if TYPE_CHECKING:
@@ -202,37 +203,46 @@ def shown(task: str, world: World) -> Iterator[None]:
         world.reporter.task_ended(task)
 
 
-def check_target(torch: Optional[TorchBuild], driver: Optional[Driver], after: HealthReport) -> Tuple[Finding, ...]:
-    """What could not be asked because there is no GPU here, and whether the declared driver can run this torch.
+def check_torch_here(environment: Environment, torch: Optional[TorchBuild] = None) -> Tuple[Finding, ...]:
+    """Would `torch` (None: the installed one) run with the driver and on the GPUs that were declared, or that are here?
 
-    Floors: cuda.json of the wheel index (NVIDIA's release notes).
+    Errors for what was declared, warnings for what is here. The GPU code of the installed torch is read in its files.
     """
-    if torch is None or torch.cuda is None or after.cuda_available is not None:
+    torch, driver = torch or environment.torch, environment.driver
+    if torch is None or driver is None:
         return ()
-    findings = [
-        Finding(
-            "cuda-not-asked",
-            Severity.NOTE,
-            "torch",
-            f"torch {torch.runtime_version} is a CUDA build and there is no driver here: CUDA and the GPU code of the "
-            "extensions were not tried",
-            "`safe-install verify --require-cuda` at the first start on the target settles it.",
-        )
-    ]
-    floor = cuda_table().driver_floor(torch.accelerator) or ""
-    declared = driver.version or "" if driver is not None and driver.declared else ""
-    oldest, target = parse_release(floor), parse_release(declared)
-    if oldest is not None and target is not None and target < oldest:
-        findings.append(
-            Finding(
-                "driver-too-old",
-                Severity.WARNING,
-                "torch",
-                f"torch {torch.runtime_version} needs driver {floor} or newer, and the target has {declared}",
-                "Take a torch for an older CUDA, or update the driver there.",
-            )
-        )
-    return tuple(findings)
+    code = None
+    if driver.declared and driver.devices and torch.lib_dir is not None:
+        from safe_install.wheels.inspection import gpu_code_of_torch
+        from safe_install.wheels.libraries import DiskFiles
+
+        code = gpu_code_of_torch(DiskFiles(), {path.name: str(path) for path in sorted(torch.lib_dir.glob("*.so"))})
+    return check_torch(torch, driver, environment.interpreter, code=code)
+
+
+def check_target(torch: Optional[TorchBuild], driver: Optional[Driver], after: HealthReport) -> Tuple[Finding, ...]:
+    """What could not be asked of a CUDA build of torch, and why: no driver, or an import that failed."""
+    # The one that was imported is the one that is there now; one that does not import says nothing of itself.
+    version, cuda = after.torch_version, after.torch_cuda
+    if version is None and torch is not None:
+        version, cuda = torch.runtime_version, torch.cuda
+    if version is None or cuda is None or after.cuda_available is not None:
+        return ()
+    reason = _why_not_asked(driver, after)
+    detail = f"torch {version} is a CUDA build, and {reason}: CUDA and the GPU code of the extensions were not tried"
+    hint = "`safe-install verify --require-cuda` at the first start on the target settles it."
+    return (Finding("cuda-not-asked", Severity.NOTE, "torch", detail, hint),)
+
+
+def _why_not_asked(driver: Optional[Driver], after: HealthReport) -> str:
+    is_here = driver is not None and not driver.declared
+    here = f"driver {driver.version} is here" if driver is not None and is_here else "there is no driver here"
+    imported = after.imports.get("torch")
+    if imported is not None and not imported.ok:
+        return f"it cannot be imported ({here})"
+    if after.crashed is not None:
+        return f"the check did not end ({here})"
+    return f"{here}, but its libcuda.so.1 is not" if is_here else here
 
 
 def subject_of(project: Project) -> Subject:

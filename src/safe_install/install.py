@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Iterator, List, Sequence
 
 from safe_install.breakage import find_breakage
-from safe_install.delivery import Delivery, coming_torch
+from safe_install.delivery import Delivery
 from safe_install.errors import Refused, SafeInstallError
 from safe_install.guard import (
     Before,
@@ -67,8 +67,8 @@ def install(request: InstallRequest, world: World) -> InstallResult:
         planner = Planner(request, environment, before, world, timings, work)
         stack.enter_context(_forgetting_refused(planner))
         plan = planner.make_plan()
-        broken = find_breakage(environment, plan, coming_torch(planner, plan), world.environ)
-        notes = (*planner.notes, *broken)
+        broken = find_breakage(environment, plan, planner.torch_after(plan), world.environ)
+        notes = (*planner.notes, *planner.torch_findings, *broken)
         if request.own.dry_run or not plan.steps:
             return _unchanged(request, environment, plan, before, timings, notes)
         if request.own.require_cuda:

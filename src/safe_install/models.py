@@ -31,6 +31,13 @@ class Driver:
     devices: Tuple[Device, ...] = ()
     declared: bool = False
 
+    def __str__(self) -> str:
+        """`declared is 535.104 (CUDA 12.2)`, or `here is ...`."""
+        where = "declared is" if self.declared else "here is"
+        if self.version is None:
+            return f"{where} one for CUDA {self.cuda or 'that is not known'}"
+        return f"{where} {self.version}" + (f" (CUDA {self.cuda})" if self.cuda else "")
+
 
 @dataclass(frozen=True)
 class TorchBuild:

@@ -19,7 +19,7 @@ from packaging.version import InvalidVersion, Version
 from safe_install.choice import Chooser, Wishes, cpu_fallback_notes, describe_pins, describe_torch
 from safe_install.errors import HashMismatch, NoCandidate, PipFailed, Refused, SafeInstallError
 from safe_install.events import Reporter
-from safe_install.guard import Before
+from safe_install.guard import Before, check_torch_here
 from safe_install.health.report import unmet_requirements
 from safe_install.index.catalog import known_projects, load_project
 from safe_install.index.facts import TorchMatch
@@ -79,6 +79,8 @@ class Planner:
         self._answers: List[HostAnswer] = []
         self.notes: Tuple[Finding, ...] = ()  # what a person should know of the choice
         self.coming_torch: Optional[TorchBuild] = None
+        self.torch_findings: Tuple[Finding, ...] = ()  # warnings on the torch that comes
+        self._checked_torches: List[TorchBuild] = []
         self._named = request.named_on_command_line
         self._released = planning.names_released(
             environment, named=self._named, allow_torch_change=request.own.allow_torch_change
@@ -99,6 +101,8 @@ class Planner:
 
     def make_plan(self) -> Plan:
         """The plan, or Refused, NoCandidate, PipFailed."""
+        if TORCH not in self._released:
+            self._check_torch(self.environment.torch)
         extensions, ordinary = self._split()
         if extensions and self._torch_will_change():
             self._plan_for_coming_torch()
@@ -206,6 +210,7 @@ class Planner:
         )
         self.world.reporter.note(f"torch {build.runtime_version} will be installed: extensions are chosen for it")
         wishes = dataclasses.replace(_wishes(self.request), no_build=True)
+        self._check_torch(build)
         self.coming_torch = build
         self._chooser = Chooser(planned, wishes, self.world)
 
@@ -499,6 +504,33 @@ class Planner:
                 findings=findings,
                 rejections=plan.rejections,
             )
+        if plan.steps:
+            self._check_torch(self.torch_after(plan))
+
+    def torch_after(self, plan: Plan) -> Optional[TorchBuild]:
+        """The torch that will be there when the plan is carried out."""
+        step = next((step for step in plan.steps if step.name == TORCH), None)
+        if step is None or step.version is None:
+            return self.coming_torch or self.environment.torch
+        return planned_torch(step.version, self.environment.interpreter.platform)
+
+    def _check_torch(self, torch: Optional[TorchBuild]) -> None:
+        """Would the torch that will be there run with the declared driver, or with the one here?
+
+        What was declared must fit. A driver here that is too old refuses nothing: it is said of a torch that comes.
+        """
+        if torch is None or torch in self._checked_torches:
+            return
+        self._checked_torches.append(torch)
+        if torch == self.environment.torch and not _is_declared(self.environment):
+            return
+        findings = check_torch_here(self.environment, torch)
+        if any(finding.severity is Severity.ERROR for finding in findings):
+            raise Refused(findings[0].detail, hint=findings[0].hint, findings=findings)
+        self.torch_findings += findings
+        for finding in findings:
+            if not self.request.own.dry_run:  # whose result says it at once
+                self.world.reporter.warn(finding.detail)
 
     def _newly_unmet(self, plan: Plan) -> Iterator[Finding]:
         """Requirements of what was there before that the plan would break; pip says so too, and goes on."""
@@ -562,6 +594,10 @@ def _wishes(request: InstallRequest) -> Wishes:
         no_index=request.no_index,
         third_party=request.own.third_party,
     )
+
+
+def _is_declared(environment: Environment) -> bool:
+    return environment.driver is not None and environment.driver.declared
 
 
 def make_folder(path: Path) -> Path:

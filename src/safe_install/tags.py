@@ -1,4 +1,4 @@
-"""Accelerator tags, local version identifiers, and the wheel tags that an interpreter supports."""
+"""Accelerator tags, local version identifiers, compute capabilities, and the wheel tags of an interpreter."""
 
 from __future__ import annotations
 
@@ -90,6 +90,32 @@ def accelerator_of_version(version: str) -> Optional[str]:
     """The accelerator in torch's version: `1.8.1+cu111` -> `cu111`; None when the version does not say."""
     parsed = parse_accelerator((split_local(version)[1] or "").partition(".cxx11")[0])
     return None if parsed is None else str(parsed)
+
+
+# --- compute capabilities --------------------------------------------------------------------------
+
+
+def parse_capability(text: str) -> Tuple[int, int]:
+    """`"9.0a"` -> (9, 0)."""
+    major, _, minor = text.rstrip("af").partition(".")
+    return int(major), int(minor or 0)
+
+
+def machine_code_runs_on(capability: str, device: str) -> bool:
+    """Machine code for `capability` runs on devices of its major version from its minor on; "9.0a" runs on 9.0 alone,
+    "10.0f" in its family (CUDA C++ programming guide, compute capabilities)."""
+    code, here = parse_capability(capability), parse_capability(device)
+    if capability.endswith("a"):
+        return code == here
+    return code[0] == here[0] and code <= here
+
+
+def ptx_runs_on(capability: str, device: str) -> bool:
+    """PTX is compiled by the driver for every device that is as new or newer; that of a variant ("9.0a") only for the
+    devices of its machine code."""
+    if capability[-1] in "af":
+        return machine_code_runs_on(capability, device)
+    return parse_capability(capability) <= parse_capability(device)
 
 
 # --- wheel tags ------------------------------------------------------------------------------------

@@ -6,6 +6,7 @@ import glob
 import os
 import platform
 import random
+import re
 import shutil
 import subprocess
 import sys
@@ -22,7 +23,7 @@ from elftools.elf.relocation import RelocationSection
 from elftools.elf.sections import SymbolTableSection
 
 from safe_install.wheels.elf import SharedObject, Wanted
-from safe_install.wheels.fatbin import read_fatbin
+from safe_install.wheels.fatbin import CUDA_OF_PTX, read_fatbin
 from safe_install.wheels.inspection import demangle
 from safe_install.wheels.libraries import DiskFiles
 from safe_install.wheels.loader import check_object, make_scope
@@ -473,6 +474,9 @@ def test_code_that_nvcc_writes(tmp_path, options):
     assert found.is_complete
     assert found.cubins == {dotted(code) for code in codes}
     assert found.ptx == {dotted(code) for code in ptx}
+    if ptx:
+        release = re.search(r"release (\d+)\.(\d+)", must(NVCC, "--version"))
+        assert CUDA_OF_PTX[found.ptx_version] <= (int(release.group(1)), int(release.group(2)))
 
 
 def dotted(code: str) -> str:

@@ -392,8 +392,9 @@ def parse_torch_table(value: Any, where: str) -> TorchTable:
         )
         item.end()
     hosts = tuple(_read_host(item) for item in reader.objects("hosts"))
+    gpu_code = tuple(_read_gpu_code(item) for item in reader.objects("gpu_code"))
     _end_table(reader)
-    return TorchTable(releases, tuple(rules), hosts)
+    return TorchTable(releases, tuple(rules), hosts, gpu_code=gpu_code)
 
 
 def parse_cuda_table(value: Any, where: str) -> CudaTable:

@@ -12,7 +12,8 @@ from packaging.specifiers import SpecifierSet
 from packaging.utils import NormalizedName
 from packaging.version import InvalidVersion, Version
 
-from safe_install.tags import parse_accelerator
+from safe_install.models import Driver
+from safe_install.tags import machine_code_runs_on, parse_accelerator, ptx_runs_on
 
 
 def canonical_url(url: str) -> str:
@@ -166,6 +167,16 @@ class GpuCode:
     ptx: Tuple[str, ...] = ()  # code that the driver compiles for every newer device
     accelerators: Tuple[str, ...] = ()  # of the wheels; empty: all of them
 
+    def runs_on(self, device: str) -> bool:
+        """Is there code for a device of this compute capability?"""
+        return any(machine_code_runs_on(code, device) for code in self.capabilities) or any(
+            ptx_runs_on(code, device) for code in self.ptx
+        )
+
+    def __str__(self) -> str:
+        """`8.0, 9.0a, 12.0+PTX`."""
+        return ", ".join([*self.capabilities, *(f"{capability}+PTX" for capability in self.ptx)])
+
 
 @dataclass(frozen=True)
 class Doubt:
@@ -275,6 +286,16 @@ class TorchTable:
     hosts: Tuple[HostEntry, ...] = ()
     builds: Tuple[Build, ...] = ()  # torch itself is pip's business: only where it lies is known
     accelerator: Optional[str] = None
+    gpu_code: Tuple[GpuCode, ...] = ()  # of the builds for Linux on x86-64
+
+    def gpu_code_of(self, version: Version, accelerator: str, *, platform: str) -> Optional[GpuCode]:
+        """The GPU code of a public build; None where it is not known here."""
+        if platform != "linux_x86_64":
+            return None
+        for row in self.gpu_code:
+            if accelerator in row.accelerators and row.versions.contains(version.public):
+                return row
+        return None
 
     def cxx11_abi_of(self, torch: str, accelerator: str, *, platform: str) -> Optional[bool]:
         """The C++ ABI of a public build; None where the question has no meaning (not Linux) or no answer."""
@@ -328,6 +349,29 @@ class CudaTable:
             return None
         floors = self.floors.get(accelerator) or self.majors.get(str(parsed.version[0])) or (None, None)
         return floors[0] if system == "linux" else floors[1]
+
+    def is_too_old(self, driver: Driver, accelerator: str, *, system: str = "linux") -> bool:
+        """Is the driver known to be too old for a build for `accelerator`?
+
+        Versions are compared as far as they are written: "580" stands for every 580.x. Where only the CUDA of a driver
+        was declared, the CUDA that the floor serves counts: any 12.x starts a build for CUDA 12 (minor version
+        compatibility, NVIDIA's release notes).
+        """
+        floor = self.driver_floor(accelerator, system=system) or ""
+        oldest, own = parse_release(floor), parse_release(driver.version or "")
+        if oldest is None:
+            return False
+        if own is not None:
+            return own.release < oldest.release[: len(own.release)]
+        needed = parse_release(self.cuda_of_driver(floor, system=system) or "")
+        served = parse_release(driver.cuda or "")
+        return served is not None and needed is not None and served < needed
+
+    def why_too_old(self, driver: Driver, accelerator: str, *, system: str = "linux") -> str:
+        """`needs driver 580.65.06 or newer, declared is 535.104 (CUDA 12.2)`; "" where nothing says that."""
+        if not self.is_too_old(driver, accelerator, system=system):
+            return ""
+        return f"needs driver {self.driver_floor(accelerator, system=system)} or newer, {driver}"
 
     def cuda_of_driver(self, driver: str, *, system: str = "linux") -> Optional[str]:
         """The newest CUDA that a driver serves fully: "535.104.05" -> "12.2"; None when it is older than all."""

@@ -17,7 +17,7 @@ from packaging.version import Version
 
 from safe_install.index.bundled import FOUND_IN
 from safe_install.index.catalog import cuda_table, load_project, torch_table
-from safe_install.index.facts import AcceleratorMatch, GpuCode, Project, TorchMatch, parse_release
+from safe_install.index.facts import AcceleratorMatch, Project, TorchMatch, parse_release
 from safe_install.models import Candidate, CandidateKind, Environment, Rejection, Rule, TorchBuild
 from safe_install.tags import is_same_major, parse_accelerator
 
@@ -327,26 +327,12 @@ def reject_gpu(candidate: Candidate, context: Context) -> Optional[str]:
     devices = tuple(dict.fromkeys(device.compute_capability for device in driver.devices))
     if code is None or not devices or torch.cuda is None:
         return None
-    missed = [device for device in devices if not _runs_on(code, device)]
+    missed = [device for device in devices if not code.runs_on(device)]
     # All that were declared must be served; of those that are here, one that is served is enough.
     if not missed or (len(missed) < len(devices) and not driver.declared):
         return None
-    has = ", ".join([*code.capabilities, *(f"{capability}+PTX" for capability in code.ptx)])
     where = "declared is" if driver.declared else "here is"
-    return f"no code for compute capability {', '.join(missed)}, which {where}: it has {has}"
-
-
-def _runs_on(code: GpuCode, device: str) -> bool:
-    """Machine code runs on its own major version from its minor on; PTX on every newer device.
-
-    "9.0a" runs on 9.0 alone, "10.0f" on its family (CUDA C++ programming guide, compute capabilities).
-    """
-    here = Version(device).release
-    for capability in code.capabilities:
-        there = Version(capability.rstrip("af")).release
-        if there == here or (not capability.endswith("a") and there[0] == here[0] and there <= here):
-            return True
-    return any(Version(capability.rstrip("af")).release <= here for capability in code.ptx)
+    return f"no code for compute capability {', '.join(missed)}, which {where}: it has {code}"
 
 
 def reject_build(candidate: Candidate, context: Context) -> Optional[str]:

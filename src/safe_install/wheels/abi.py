@@ -12,8 +12,8 @@ import re
 from dataclasses import dataclass, field
 from typing import Callable, Dict, FrozenSet, List, Mapping, Optional, Sequence, Tuple
 
-from safe_install.models import Driver, Finding, Severity, TorchBuild
-from safe_install.wheels.fatbin import DeviceCode, union
+from safe_install.models import Finding, Severity, TorchBuild
+from safe_install.wheels.fatbin import DeviceCode
 from safe_install.wheels.fingerprint import SAME, Fingerprint
 from safe_install.wheels.loader import Problems
 
@@ -22,8 +22,11 @@ _CXX_OF_TORCH = re.compile(r"^_Z\w*?N[rVK]*(?:2at|3c10|5torch|6caffe2)[\dIL]")  
 _CUDA_LIBRARY = re.compile(
     r"lib(?:cudart|cublas|cublasLt|cufft|cusparse|cusolver|nvrtc|curand|nvJitLink|nvjpeg)\.so\.(\d+)"
 )
+# Those of them whose number is CUDA's major version. Others count by themselves: CUDA 12 and 13 have libcusparse.so.12.
+# auditwheel puts a hash into the name: libcudart.e8e8b82a.so.12.
+_WITH_CUDA_MAJOR = re.compile(r"lib(?:cudart|cublas|cublasLt|nvrtc|nvJitLink|nvjpeg)(?:[-.]\w+)?\.so\.(\d+)")
 _MANGLED_PART = re.compile(r"S[0-9A-Z]*_|T\d*_|L[a-z]n?\d+E|(\d+)")  # back references, literals; the length of a name
-_CUDA_OF_TORCH = ("libc10_cuda.so", "libtorch_cuda.so")
+CUDA_OF_TORCH = ("libc10_cuda.so", "libtorch_cuda.so")
 _NUMBER = re.compile(r"\d+")
 SHOWN = 3  # symbols that a message names
 
@@ -49,6 +52,7 @@ class Seen:
     share: Optional[float] = None  # of its assertions in the headers of this torch, where the table does not know it
     code: DeviceCode = field(default_factory=DeviceCode)
     unreadable: str = ""  # why it could not be read
+    needed: Tuple[str, ...] = ()  # file names of the libraries that it needs
     module_for: Optional[str] = None  # the Python that its name says ("cp310"), if it is an extension module
 
 
@@ -89,7 +93,7 @@ def judge(seen: Seen, beside: Beside, *, demangle: Demangler) -> Judged:
     if seen.module_for is not None and beside.python and seen.module_for != beside.python:
         # Symbols do not tell: such a module resolves, and then says that it was compiled for another Python.
         told = f"{seen.member} is a module for {seen.module_for}, and Python here is {beside.python}"
-        return Judged(seen, Verdict.DOES_NOT_LOAD, told, _MEND)
+        return Judged(seen, Verdict.DOES_NOT_LOAD, told, MEND)
     if seen.problems.missing:
         return _judge_missing(seen, beside, demangle=demangle)
     if seen.problems.versions:
@@ -116,20 +120,20 @@ def _judge_missing(seen: Seen, beside: Beside, *, demangle: Demangler) -> Judged
         return Judged(seen, Verdict.UNKNOWN, told)
     absent = [name for name in names if name not in elsewhere]
     torch = beside.torch
-    of_cuda = [name for name in absent if name in _CUDA_OF_TORCH]
+    of_cuda = [name for name in absent if name in CUDA_OF_TORCH]
     if torch.cuda is None and of_cuda:
         why = f"was built for a torch with CUDA (it needs {of_cuda[0]}), and torch {torch.runtime_version} has none"
-        return Judged(seen, Verdict.DOES_NOT_LOAD, f"{seen.member} {why}", _MEND)
+        return Judged(seen, Verdict.DOES_NOT_LOAD, f"{seen.member} {why}", MEND)
     for name in absent:
-        major = _CUDA_LIBRARY.match(name)
-        if major and torch.cuda is not None and major.group(1) != torch.cuda.split(".")[0]:
-            why = f"was built for CUDA {major.group(1)} (it needs {name}), and torch here is for CUDA {torch.cuda}"
-            return Judged(seen, Verdict.DOES_NOT_LOAD, f"{seen.member} {why}", _MEND)
+        major = cuda_major_of(name)
+        if major is not None and torch.cuda is not None and major != int(torch.cuda.split(".")[0]):
+            why = f"was built for CUDA {major} (it needs {name}), and torch here is for CUDA {torch.cuda}"
+            return Judged(seen, Verdict.DOES_NOT_LOAD, f"{seen.member} {why}", MEND)
     told = f"{seen.member} needs {', '.join(absent[:SHOWN])}, which {'is' if len(absent) == 1 else 'are'} nowhere here"
     return Judged(seen, Verdict.DOES_NOT_LOAD, told, "Install what brings the library, or take another build.")
 
 
-_MEND = "Take the build for this torch: `safe-install explain PROJECT` shows which there is, or build it here."
+MEND = "Take the build for this torch: `safe-install explain PROJECT` shows which there is, or build it here."
 
 
 def _judge_undefined(seen: Seen, beside: Beside, *, demangle: Demangler) -> Judged:
@@ -140,7 +144,7 @@ def _judge_undefined(seen: Seen, beside: Beside, *, demangle: Demangler) -> Judg
     count = f"{len(names)} symbol{'' if len(names) == 1 else 's'}"
     if not of_torch:
         return Judged(
-            seen, Verdict.DOES_NOT_LOAD, f"{seen.member} needs {count} that nothing here defines: {told}", _MEND
+            seen, Verdict.DOES_NOT_LOAD, f"{seen.member} needs {count} that nothing here defines: {told}", MEND
         )
     flavour = _flavour(of_torch, beside.torch)
     built = f" ({' or '.join(seen.fingerprint.minors)})" if seen.fingerprint.minors else ""
@@ -149,7 +153,7 @@ def _judge_undefined(seen: Seen, beside: Beside, *, demangle: Demangler) -> Judg
         Verdict.DOES_NOT_LOAD,
         f"{seen.member} was built for another torch{built}: it needs {count} that torch {beside.torch.runtime_version} "
         f"does not have, e.g. {told}{flavour}",
-        _MEND,
+        MEND,
     )
 
 
@@ -195,7 +199,7 @@ def _judge_origin(seen: Seen, beside: Beside) -> Judged:
         Verdict.ANOTHER_TORCH,
         f"{seen.member} was built for torch {built}, and here is {beside.torch.runtime_version}: it would load, and "
         "may crash or compute wrong numbers",
-        _MEND,
+        MEND,
     )
 
 
@@ -230,7 +234,7 @@ def _in_company(one: Judged, minors: Sequence[str], beside: Beside) -> Judged:
         return Judged(one.seen, Verdict.FITS)
     told = f"{one.seen.member} lies beside files that were built for torch {' or '.join(minors)}"
     return Judged(
-        one.seen, Verdict.ANOTHER_TORCH, f"{told}, and here is {beside.torch.runtime_version}: it may crash", _MEND
+        one.seen, Verdict.ANOTHER_TORCH, f"{told}, and here is {beside.torch.runtime_version}: it may crash", MEND
     )
 
 
@@ -261,8 +265,8 @@ def _is_optional(one: Judged, *, is_known: bool) -> bool:
     missing = [lost.library for lost in one.seen.problems.missing]
     if not missing or one.verdict is not Verdict.DOES_NOT_LOAD:
         return False
-    of_cuda = [name for name in missing if _CUDA_LIBRARY.match(name) or name in _CUDA_OF_TORCH]
-    of_torch = [name for name in missing if is_torch_library(name) and name not in _CUDA_OF_TORCH]
+    of_cuda = [name for name in missing if _CUDA_LIBRARY.match(name) or name in CUDA_OF_TORCH]
+    of_torch = [name for name in missing if is_torch_library(name) and name not in CUDA_OF_TORCH]
     return not of_torch and not (is_known and of_cuda)
 
 
@@ -327,32 +331,6 @@ def open_findings(name: str, judged: Sequence[Judged], needs: Optional[Needs]) -
     return tuple(Finding(CHECKS[verdict], Severity.WARNING, name, one.reason, hint) for one in ground[:SHOWN])
 
 
-def check_gpu_code(
-    name: str, judged: Sequence[Judged], *, torch: TorchBuild, driver: Optional[Driver], has_gpu_code: bool
-) -> Tuple[Finding, ...]:
-    """Has the wheel code for the GPUs that are here or declared? `has_gpu_code`: the index says that it should."""
-    code = union([one.seen.code for one in judged if one.seen.uses_torch])
-    if torch.cuda is None:
-        return ()
-    if not code:
-        if has_gpu_code and code.is_complete and any(one.seen.uses_torch for one in judged):
-            detail = (
-                f"{name} has no code for GPUs, and torch here is for CUDA {torch.cuda}: it would compute on the CPU"
-            )
-            return (Finding("no-gpu-code", Severity.WARNING, name, detail, _MEND),)
-        return ()
-    devices = list(dict.fromkeys(device.compute_capability for device in (driver.devices if driver else ())))
-    missed = [device for device in devices if not code.runs_on(device)]
-    if not missed or not code.is_complete:
-        return ()
-    declared = driver is not None and driver.declared
-    is_error = declared or len(missed) == len(devices)
-    names = ", ".join(f"sm_{device.replace('.', '')}" for device in missed)
-    detail = f"no kernel image for {names}: {name} has {code}"
-    severity = Severity.ERROR if is_error else Severity.WARNING
-    return (Finding("no-kernel-image", severity, name, detail, "Take a build that has it, or build it for this GPU."),)
-
-
 def torch_findings(judged: Sequence[Judged]) -> Tuple[Finding, ...]:
     """Would torch itself still load?"""
     return tuple(
@@ -371,6 +349,12 @@ def torch_findings(judged: Sequence[Judged]) -> Tuple[Finding, ...]:
 def is_torch_symbol(name: str) -> bool:
     """Is it a C++ name in one of torch's namespaces?"""
     return _CXX_OF_TORCH.match(name) is not None
+
+
+def cuda_major_of(library: str) -> Optional[int]:
+    """The CUDA major version that the file name of a library says: 12 for `libcudart.so.12`."""
+    found = _WITH_CUDA_MAJOR.match(library)
+    return int(found.group(1)) if found else None
 
 
 def is_torch_library(name: str) -> bool:

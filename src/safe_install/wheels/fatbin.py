@@ -8,13 +8,28 @@ from __future__ import annotations
 
 import struct
 from dataclasses import dataclass
-from typing import Any, FrozenSet, Iterable, List, Optional, Set, Tuple
+from typing import Any, FrozenSet, Iterable, List, Mapping, Optional, Set, Tuple
+
+from safe_install.tags import machine_code_runs_on, parse_capability, ptx_runs_on
 
 _MAGIC = 0xBA55ED50
 _CONTAINER = struct.Struct("<IHHQ")
 _PTX, _CUBIN = 1, 2
 _ARCHITECTURE_ONLY, _FAMILY = 0x100000, 0x200000
 MAX_ENTRIES = 1_000_000
+PtxVersion = Tuple[int, int]
+# The oldest CUDA that reads a version of PTX (PTX ISA, release notes). nvcc writes the version of its own toolkit.
+CUDA_OF_PTX: Mapping[PtxVersion, Tuple[int, int]] = {
+    (6, 3): (10, 0),
+    (6, 4): (10, 1),
+    (6, 5): (10, 2),
+    **{(7, minor): (11, minor) for minor in range(9)},
+    **{(8, minor): (12, minor) for minor in range(6)},
+    (8, 6): (12, 7),
+    (8, 7): (12, 8),
+    (8, 8): (12, 9),
+    **{(9, minor): (13, minor) for minor in range(3)},
+}
 
 
 @dataclass(frozen=True)
@@ -24,31 +39,33 @@ class DeviceCode:
     cubins: FrozenSet[str] = frozenset()  # "8.0", "9.0a", "10.0f"
     ptx: FrozenSet[str] = frozenset()
     is_complete: bool = True  # False: what follows could not be read
+    ptx_version: PtxVersion = (0, 0)  # the newest version of PTX in it
 
     def __bool__(self) -> bool:
         """Is there any?"""
         return bool(self.cubins or self.ptx)
 
-    def runs_on(self, device: str) -> bool:
-        """Machine code runs on its own major version from its minor on ("a": there alone, "f": in its family); PTX on
-        every device that is as new or newer (of a variant: where its machine code would)."""
-        here = parse_capability(device)
-        for capability in (*self.cubins, *self.ptx):
-            there = parse_capability(capability)
-            if there == here or (not capability.endswith("a") and there[0] == here[0] and there <= here):
-                return True
-        return any(parse_capability(capability) <= here for capability in self.ptx if capability[-1] not in "af")
+    def runs_on(self, device: str, *, driver_cuda: Optional[str] = None) -> bool:
+        """Is there machine code for the device, or PTX that the driver compiles for it?
+
+        `driver_cuda`: the newest CUDA that the driver serves, "12.2"; it reads no PTX of a newer one.
+        """
+        if any(machine_code_runs_on(capability, device) for capability in self.cubins):
+            return True
+        return self.is_ptx_read_by(driver_cuda) and any(ptx_runs_on(capability, device) for capability in self.ptx)
+
+    def is_ptx_read_by(self, driver_cuda: Optional[str]) -> bool:
+        """Does a driver for this CUDA read the PTX? True where one of the two is not known."""
+        oldest = CUDA_OF_PTX.get(self.ptx_version)
+        if driver_cuda is None or oldest is None:
+            return True
+        major, _, minor = driver_cuda.partition(".")
+        return (int(major), int(minor or 0)) >= oldest
 
     def __str__(self) -> str:
         """`8.0, 9.0a, 9.0+PTX`."""
         names = [*_sorted(self.cubins), *(f"{capability}+PTX" for capability in _sorted(self.ptx))]
         return ", ".join(names) or "none"
-
-
-def parse_capability(text: str) -> Tuple[int, int]:
-    """`"9.0a"` -> (9, 0)."""
-    major, _, minor = text.rstrip("af").partition(".")
-    return int(major), int(minor or 0)
 
 
 def _sorted(capabilities: Iterable[str]) -> List[str]:
@@ -62,6 +79,7 @@ def union(codes: Iterable[DeviceCode]) -> DeviceCode:
         frozenset().union(*(code.cubins for code in found)),
         frozenset().union(*(code.ptx for code in found)),
         all(code.is_complete for code in found),
+        max((code.ptx_version for code in found), default=(0, 0)),
     )
 
 
@@ -73,33 +91,58 @@ def _zeros(section: Any, position: int) -> int:
 
 def read_fatbin(section: Optional[Any]) -> DeviceCode:
     """The code in `.nv_fatbin`; empty for None. Never raises: what is damaged ends the reading."""
-    if section is None:
-        return DeviceCode()
-    cubins: Set[str] = set()
-    ptx: Set[str] = set()
-    position, size, entries = 0, len(section), 0
+    found = _Found()
+    is_complete = section is None or _read_containers(section, found)
+    return DeviceCode(frozenset(found.cubins), frozenset(found.ptx), is_complete, found.ptx_version)
+
+
+class _Found:
+    """What has been read so far."""
+
+    def __init__(self) -> None:
+        self.cubins: Set[str] = set()
+        self.ptx: Set[str] = set()
+        self.ptx_version: PtxVersion = (0, 0)
+        self.entries = 0
+
+    def add(self, section: Any, entry: int, kind: int) -> None:
+        """Note an entry that lies at `entry`; kinds that do not run are left out."""
+        minor, major, architecture = struct.unpack_from("<HHI", section, entry + 24)
+        (flags,) = struct.unpack_from("<Q", section, entry + 40)
+        if kind not in (_PTX, _CUBIN) or not 10 <= architecture < 1000:
+            return
+        suffix = "a" if flags & _ARCHITECTURE_ONLY else "f" if flags & _FAMILY else ""
+        name = f"{architecture // 10}.{architecture % 10}{suffix}"
+        if kind == _CUBIN:
+            self.cubins.add(name)
+            return
+        self.ptx.add(name)
+        self.ptx_version = max(self.ptx_version, (major, minor))
+
+
+def _read_containers(section: Any, found: _Found) -> bool:
+    """Read all containers; False where something is damaged."""
+    position, size = 0, len(section)
     while position + _CONTAINER.size <= size:
         magic, _, header, length = _CONTAINER.unpack_from(section, position)
-        if magic != _MAGIC:
-            if magic != 0:
-                return DeviceCode(frozenset(cubins), frozenset(ptx), is_complete=False)
+        if magic == 0:
             position += max(8, _zeros(section, position) // 8 * 8)  # containers begin at multiples of 8
             continue
         end = position + header + length
-        if header < _CONTAINER.size or end > size:
-            return DeviceCode(frozenset(cubins), frozenset(ptx), is_complete=False)
-        entry = position + header
-        while entry + 48 <= end and entries < MAX_ENTRIES:
-            entries += 1
-            kind, _, own, length_of_entry = struct.unpack_from("<HHIQ", section, entry)
-            (architecture,) = struct.unpack_from("<I", section, entry + 28)
-            (flags,) = struct.unpack_from("<Q", section, entry + 40)
-            if own < 48 or entry + own + length_of_entry > end:
-                return DeviceCode(frozenset(cubins), frozenset(ptx), is_complete=False)
-            if kind in (_PTX, _CUBIN) and 10 <= architecture < 1000:
-                suffix = "a" if flags & _ARCHITECTURE_ONLY else "f" if flags & _FAMILY else ""
-                name = f"{architecture // 10}.{architecture % 10}{suffix}"
-                (ptx if kind == _PTX else cubins).add(name)
-            entry += own + length_of_entry
+        if magic != _MAGIC or header < _CONTAINER.size or end > size:
+            return False
+        if not _read_entries(section, position + header, end, found):
+            return False
         position = (end + 7) // 8 * 8
-    return DeviceCode(frozenset(cubins), frozenset(ptx))
+    return True
+
+
+def _read_entries(section: Any, entry: int, end: int, found: _Found) -> bool:
+    while entry + 48 <= end and found.entries < MAX_ENTRIES:
+        found.entries += 1
+        kind, _, header, length = struct.unpack_from("<HHIQ", section, entry)
+        if header < 48 or entry + header + length > end:
+            return False
+        found.add(section, entry, kind)
+        entry += header + length
+    return True

@@ -15,16 +15,16 @@ from typing import Callable, Dict, FrozenSet, Iterable, List, Mapping, Optional,
 
 from packaging.utils import NormalizedName
 
-from safe_install.index.catalog import known_projects, load_project
-from safe_install.index.facts import AcceleratorMatch
+from safe_install.index.catalog import cuda_table, known_projects, load_project
+from safe_install.index.facts import AcceleratorMatch, Project
 from safe_install.index.native import needed_files
-from safe_install.models import Driver, Environment, Finding, InstalledDistribution, TorchBuild
+from safe_install.models import Driver, Environment, Finding, InstalledDistribution, Severity, TorchBuild
 from safe_install.wheels.abi import (
     Beside,
     Judged,
     Needs,
     Seen,
-    check_gpu_code,
+    Verdict,
     findings_of,
     is_torch_library,
     is_torch_symbol,
@@ -32,7 +32,7 @@ from safe_install.wheels.abi import (
     judge_by_company,
 )
 from safe_install.wheels.elf import SharedObject
-from safe_install.wheels.fatbin import DeviceCode, read_fatbin
+from safe_install.wheels.fatbin import DeviceCode, read_fatbin, union
 from safe_install.wheels.fingerprint import (
     Fingerprint,
     Table,
@@ -42,10 +42,19 @@ from safe_install.wheels.fingerprint import (
     share_in_headers,
 )
 from safe_install.wheels.fingerprint import judge as judge_fingerprint
+from safe_install.wheels.gpu import (
+    BuiltForCuda,
+    check_cuda_major,
+    check_driver,
+    check_gpu_code,
+    cuda_in_name,
+    find_cuda,
+)
 from safe_install.wheels.libraries import DiskFiles, search_folders
 from safe_install.wheels.loader import Loaded, Problems, Scope, check_object, load, make_scope
 
 MAX_OBJECTS = 500  # of one wheel
+_TORCH_KERNELS = ("libtorch_cuda.so", "libtorch_cuda_cu.so")
 MAX_RODATA = 256 * 1024 * 1024  # bytes that are searched for assertions
 
 
@@ -142,7 +151,15 @@ class Inspector:
         except (ValueError, IndexError, OverflowError, ArithmeticError) as error:
             return Seen(member, Problems(), uses_torch=False, unreadable=f"damaged ({error})")
         return Seen(
-            member, problems, uses_torch, wanted, fingerprint, share, code, module_for=module_for(member, found)
+            member,
+            problems,
+            uses_torch,
+            wanted,
+            fingerprint,
+            share,
+            code,
+            needed=tuple(found.needed),
+            module_for=module_for(member, found),
         )
 
     def _check(self, path: str, beside: Sequence[str]) -> Problems:
@@ -231,17 +248,90 @@ def check_objects(
     torch: TorchBuild,
     driver: Optional[Driver],
     *,
+    version: str = "",
+    requires: Sequence[str] = (),
     is_asked_for: bool = False,
 ) -> Tuple[Finding, ...]:
-    """What people are told of a wheel's files: will they load, and is there code for the GPUs?
+    """What people are told of a wheel's files: will they load, and do they serve the driver and the GPUs?
 
-    `is_asked_for`: the person named this very file.
+    `version`, `requires`: of its metadata. `is_asked_for`: the person named this very file.
     """
-    has_gpu_code = name in known_projects() and load_project(name).accelerator_match is not AcceleratorMatch.ANY
+    found = findings_of(name, judged, needs_of(name, judged), is_asked_for=is_asked_for)
+    of_gpu = check_gpu_files(name, judged, torch, driver, version=version, requires=requires)
+    if any(finding.severity is Severity.ERROR for finding in found):
+        # A file that does not load says by itself which CUDA it was built for.
+        of_gpu = tuple(finding for finding in of_gpu if finding.check != "built-for-another-cuda")
+    return (*found, *of_gpu)
+
+
+def check_gpu_files(
+    name: NormalizedName,
+    judged: Sequence[Judged],
+    torch: TorchBuild,
+    driver: Optional[Driver],
+    *,
+    version: str = "",
+    requires: Sequence[str] = (),
+) -> Tuple[Finding, ...]:
+    """Do a wheel's files serve the driver and the GPUs that are here or declared?"""
+    project = load_project(name) if name in known_projects() else None
+    has_gpu_code = project is not None and project.accelerator_match is not AcceleratorMatch.ANY
+    is_extension = project is not None or any(one.seen.uses_torch for one in judged) or requires_torch(requires)
+    built = find_cuda(judged, torch, _claimed_cuda(version, project))
     return (
-        *findings_of(name, judged, needs_of(name, judged), is_asked_for=is_asked_for),
-        *check_gpu_code(name, judged, torch=torch, driver=driver, has_gpu_code=has_gpu_code),
+        *(check_cuda_major(name, built, torch=torch) if is_extension else ()),
+        *check_driver(name, built, torch=torch, driver=driver, table=cuda_table(), is_extension=is_extension),
+        *check_gpu_code(
+            name,
+            judged,
+            torch=torch,
+            driver=driver,
+            has_gpu_code=has_gpu_code,
+            needs=needs_of(name, judged),
+            is_extension=is_extension,
+        ),
     )
+
+
+def requires_torch(requires: Iterable[str]) -> bool:
+    """Does one of these requirements name torch, other than for an extra?"""
+    return any(re.match(r"torch(?![\w.-])(?!.*\bextra\b)", text) for text in requires)
+
+
+def _claimed_cuda(version: str, project: Optional[Project]) -> Optional[BuiltForCuda]:
+    local = version.partition("+")[2]
+    cuda = cuda_in_name(local)
+    if cuda is not None:
+        return BuiltForCuda("cu" + "".join(map(str, cuda)), f"its version says +{local}")
+    if project is not None and project.accelerator is not None:
+        return BuiltForCuda(project.accelerator, f"its name is {project.name}")
+    return None
+
+
+def read_gpu_files(files: DiskFiles, members: Mapping[str, str]) -> List[Judged]:
+    """A wheel's objects for `check_gpu_files` alone: their GPU code and what they need, without asking what loads."""
+    found = []
+    for member, path in list(members.items())[:MAX_OBJECTS]:
+        one = files.read(path)
+        if one is None:
+            continue
+        try:
+            seen = Seen(member, Problems(), uses_torch=False, code=gpu_code(one), needed=tuple(one.needed))
+        except (ValueError, IndexError, OverflowError, ArithmeticError):
+            continue
+        found.append(Judged(seen, Verdict.FITS))
+    return found
+
+
+def gpu_code_of_torch(files: DiskFiles, members: Mapping[str, str]) -> Optional[DeviceCode]:
+    """The code of torch's own kernels, of all its files `members`; None where there is none, or it cannot all be read.
+
+    They lie in libtorch_cuda.so, and in 1.10 to 1.13 in libtorch_cuda_cu.so. MAGMA in libtorch_cuda_linalg.so has code
+    for GPUs that torch has none for. 0.1 to 0.3 s: a gigabyte is mapped.
+    """
+    own = {name: path for name, path in members.items() if os.path.basename(path) in _TORCH_KERNELS}
+    code = union([one.seen.code for one in read_gpu_files(files, own)])
+    return code if code and code.is_complete else None
 
 
 @lru_cache(maxsize=None)

@@ -305,13 +305,14 @@ PTX, CUBIN, NVVM = 1, 2, 8
 
 @dataclass(frozen=True)
 class Entry:
-    """An entry of a container: kind, architecture and flags are all that counts."""
+    """An entry of a container: kind, version, architecture and flags are all that counts."""
 
     architecture: int
     kind: int = CUBIN
     flags: int = 0
     content: bytes = bytes(24)
     header: int = 64
+    version: Tuple[int, int] = (0, 0)  # of the PTX
 
 
 def cubin(capability: str, **fields: Any) -> Entry:
@@ -327,8 +328,8 @@ def ptx(capability: str, **fields: Any) -> Entry:
 def make_container(*entries: Entry) -> bytes:
     rows = bytearray()
     for one in entries:
-        head = struct.pack("<HHIQ", one.kind, 0x101, one.header, len(one.content)) + bytes(12)
-        head += struct.pack("<IIIQ", one.architecture, 0, 0, one.flags)
+        head = struct.pack("<HHIQ", one.kind, 0x101, one.header, len(one.content)) + bytes(8)
+        head += struct.pack("<HHIIIQ", one.version[1], one.version[0], one.architecture, 0, 0, one.flags)
         rows += head.ljust(one.header, b"\0") + one.content
     return struct.pack("<IHHQ", 0xBA55ED50, 1, 16, len(rows)) + bytes(rows)
 

@@ -6,13 +6,12 @@ import pytest
 from packaging.version import Version
 
 from safe_install.index.native import needed_files
-from safe_install.models import Device, Driver, Severity, TorchBuild
+from safe_install.models import Severity, TorchBuild
 from safe_install.wheels.abi import (
     Beside,
     Judged,
     Seen,
     Verdict,
-    check_gpu_code,
     findings_of,
     group_of,
     is_torch_library,
@@ -22,7 +21,6 @@ from safe_install.wheels.abi import (
     torch_findings,
 )
 from safe_install.wheels.elf import VersionNeed, Wanted
-from safe_install.wheels.fatbin import DeviceCode
 from safe_install.wheels.fingerprint import Fingerprint
 from safe_install.wheels.loader import Missing, MissingVersion, Problems, Undefined
 
@@ -138,6 +136,18 @@ VERDICTS = {
         beside("2.13.0+cu130"),
         FAILS,
         "demo/_C.so was built for CUDA 12 (it needs libcudart.so.12), and torch here is for CUDA 13.0",
+    ),
+    "a library whose number is not CUDA's": (
+        see(missing=["libcusparse.so.12", "libcufft.so.11"]),  # CUDA 13 has libcusparse.so.12, too
+        beside("2.13.0+cu130"),
+        FAILS,
+        "demo/_C.so needs libcusparse.so.12, libcufft.so.11, which are",
+    ),
+    "a bundled library of another CUDA major": (
+        see(missing=["libcudart.e8e8b82a.so.12"]),
+        beside("2.13.0+cu130"),
+        FAILS,
+        "demo/_C.so was built for CUDA 12 (it needs libcudart.e8e8b82a.so.12), and torch here is for CUDA 13.0",
     ),
     "this CUDA major": (
         see(missing=["libnvrtc.so.13"]),
@@ -486,57 +496,3 @@ def test_torch_itself():
     (found,) = torch_findings(files)
     assert (found.check, found.severity, found.subject) == ("torch-would-not-load", E, "torch")
     assert found.detail == "torch itself would no longer load: torch/_C.so does-not-load"
-
-
-# --- GPU code --------------------------------------------------------------------------------------
-
-
-def driver(*capabilities, declared=False):
-    return Driver("550.54", "12.4", tuple(Device("GPU", one) for one in capabilities), declared=declared)
-
-
-def gpu(*cubins, ptx=(), is_complete=True, **fields):
-    return file("a.so", code=DeviceCode(frozenset(cubins), frozenset(ptx), is_complete), **fields)
-
-
-CUDA, NO_CODE, NO_KERNEL = "2.13.0+cu130", "no-gpu-code", "no-kernel-image"
-GPU = {
-    "code for the device": ([gpu("8.0")], CUDA, driver("8.6"), True, []),
-    "PTX for the device": ([gpu("7.0", ptx=["7.0"])], CUDA, driver("9.0"), True, []),
-    "no code for the device": ([gpu("7.0", "9.0a")], CUDA, driver("8.6"), True, [(NO_KERNEL, E)]),
-    "no code for one of two": ([gpu("8.0")], CUDA, driver("8.6", "9.0"), True, [(NO_KERNEL, W)]),
-    "no code for one of two that are declared": (
-        [gpu("8.0")],
-        CUDA,
-        driver("8.6", "9.0", declared=True),
-        True,
-        [(NO_KERNEL, E)],
-    ),
-    "no code for the declared one": ([gpu("8.0")], CUDA, driver("9.0", declared=True), True, [(NO_KERNEL, E)]),
-    "no device": ([gpu("8.0")], CUDA, driver(), True, []),
-    "no driver": ([gpu("8.0")], CUDA, None, True, []),
-    "code in another file": ([gpu("7.0"), gpu("9.0")], CUDA, driver("9.0"), True, []),
-    "only in a file that does not use torch": ([gpu("9.0", uses_torch=False)], CUDA, driver("9.0"), False, []),
-    "not all could be read": ([gpu("7.0", is_complete=False)], CUDA, driver("9.0"), True, []),
-    "CPU only, as the index says": ([gpu()], CUDA, driver("9.0"), False, []),
-    "CPU only, against the index": ([gpu()], CUDA, driver("9.0"), True, [(NO_CODE, W)]),
-    "CPU only, without a device": ([gpu()], CUDA, None, True, [(NO_CODE, W)]),
-    "perhaps CPU only": ([gpu(is_complete=False)], CUDA, driver("9.0"), True, []),
-    "no file that uses torch": ([gpu(uses_torch=False)], CUDA, driver("9.0"), True, []),
-    "beside a CPU torch": ([gpu("7.0")], "2.13.0+cpu", driver("9.0"), True, []),
-}
-
-
-@pytest.mark.parametrize(("files", "torch", "here", "has_gpu_code", "told"), GPU.values(), ids=GPU.keys())
-def test_gpu_code(files, torch, here, has_gpu_code, told):
-    found = check_gpu_code("demo", files, torch=build(torch), driver=here, has_gpu_code=has_gpu_code)
-    assert [(one.check, one.severity) for one in found] == told
-
-
-def test_what_is_told_of_gpu_code():
-    files = [gpu("9.0a", "8.0", ptx=["9.0"])]
-    (found,) = check_gpu_code("demo", files, torch=build(CUDA), driver=driver("7.5", "7.5", "7.0"), has_gpu_code=True)
-    assert found.detail == "no kernel image for sm_75, sm_70: demo has 8.0, 9.0a, 9.0+PTX"
-    (found,) = check_gpu_code("demo", [gpu()], torch=build(CUDA), driver=None, has_gpu_code=True)
-    assert found.detail == "demo has no code for GPUs, and torch here is for CUDA 13.0: it would compute on the CPU"
-    assert found.hint

@@ -9,8 +9,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from safe_install.tags import parse_capability
 from safe_install.wheels.elf import SharedObject
-from safe_install.wheels.fatbin import DeviceCode, parse_capability, read_fatbin, union
+from safe_install.wheels.fatbin import DeviceCode, read_fatbin, union
 from safe_install.wheels.inspection import gpu_code
 from tests.unit.wheels.elffiles import NVVM, Entry, cubin, make_container, make_elf, patch, ptx
 
@@ -108,6 +109,27 @@ def test_ptx_of_a_variant_is_not_for_newer_devices(capability, device):
 @pytest.mark.parametrize(("capability", "device"), [("9.0a", "9.0"), ("10.0f", "10.0"), ("10.0f", "10.3")])
 def test_ptx_of_a_variant_is_for_its_own(capability, device):
     assert code(ptx=[capability]).runs_on(device)
+
+
+@pytest.mark.parametrize(
+    ("version", "driver_cuda", "runs"),
+    [
+        ((8, 7), "12.8", True),
+        ((8, 7), "13.0", True),
+        ((8, 7), "12.6", False),
+        ((8, 7), "12", False),
+        ((9, 0), "12.9", False),
+        ((7, 1), "11.1", True),
+        ((7, 1), "10.2", False),
+        ((8, 7), None, True),  # the driver is not known
+        ((0, 0), "11.0", True),  # the PTX does not say
+        ((99, 0), "13.0", True),  # newer than the table
+    ],
+)
+def test_a_driver_reads_no_newer_ptx(version, driver_cuda, runs):
+    found = read_fatbin(make_container(cubin("7.0"), ptx("8.0", version=(7, 0)), ptx("8.0", version=version)))
+    assert found.runs_on("9.0", driver_cuda=driver_cuda) is runs
+    assert found.runs_on("7.5", driver_cuda=driver_cuda)  # by its machine code
 
 
 @pytest.mark.parametrize(

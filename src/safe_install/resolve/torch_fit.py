@@ -1,0 +1,119 @@
+"""Would a torch, installed or planned, run with the driver and on the GPUs that were declared, or that are here?"""
+
+from __future__ import annotations
+
+from typing import Iterator, List, Optional, Protocol, Tuple
+
+from packaging.version import Version
+
+from safe_install.index.catalog import cuda_table, torch_table
+from safe_install.index.facts import GpuCode, TorchRelease
+from safe_install.models import Driver, Finding, Interpreter, Severity, TorchBuild
+from safe_install.tags import parse_accelerator
+
+_PYTORCH_INDEX = "https://download.pytorch.org/whl"
+
+
+class Code(Protocol):
+    """GPU code: of the wheel index, or read in a file."""
+
+    def runs_on(self, device: str) -> bool:
+        """Is there code for a device of this compute capability?"""
+
+
+def check_torch(
+    torch: TorchBuild, driver: Optional[Driver], interpreter: Interpreter, *, code: Optional[Code] = None
+) -> Tuple[Finding, ...]:
+    """What speaks against it: errors for a declared driver or GPU, warnings for those that are here.
+
+    `code`: the GPU code in its files; None: as the wheel index knows it.
+    Floors: cuda.json (NVIDIA's release notes); GPU code: torch.json.
+    """
+    if driver is None or torch.cuda is None:
+        return ()
+    severity = Severity.ERROR if driver.declared else Severity.WARNING
+    found = []
+    too_old = cuda_table().why_too_old(driver, torch.accelerator, system=_system(interpreter))
+    if too_old:
+        found.append(("driver-too-old", f"torch {torch.runtime_version} {too_old}"))
+    if code is None:
+        code = known_code(torch.version, torch.accelerator, interpreter)
+    missed = missed_devices(code, driver)
+    if missed:
+        found.append(("no-kernel-image", _no_code(torch, driver, missed, code)))
+    if not found:
+        return ()
+    hint = _hint(torch, driver, interpreter)
+    return tuple(Finding(check, severity, "torch", detail, hint) for check, detail in found)
+
+
+def known_code(version: Version, accelerator: str, interpreter: Interpreter) -> Optional[GpuCode]:
+    """The GPU code of a public build of torch, None where it is not known."""
+    return torch_table().gpu_code_of(version, accelerator, platform=interpreter.platform)
+
+
+def missed_devices(code: Optional[Code], driver: Driver) -> List[str]:
+    """The compute capabilities, declared or here, for which there is no code; none where the code is not known."""
+    devices = dict.fromkeys(device.compute_capability for device in driver.devices)
+    return [device for device in devices if code is not None and not code.runs_on(device)]
+
+
+def _no_code(torch: TorchBuild, driver: Driver, missed: List[str], code: Optional[Code]) -> str:
+    names = ", ".join(f"sm_{device.replace('.', '')}" for device in missed)
+    where = "declared" if driver.declared else "here"
+    return f"no kernel image for {names}, which is {where}: torch {torch.runtime_version} has {code}"
+
+
+def _system(interpreter: Interpreter) -> str:
+    return "windows" if interpreter.platform.startswith("win") else "linux"
+
+
+# --- which build would run there -------------------------------------------------------------------
+
+
+def _hint(torch: TorchBuild, driver: Driver, interpreter: Interpreter) -> str:
+    place = "there" if driver.declared else "here"
+    build = next(_fitting_builds(torch, driver, interpreter), None)
+    if build is None:
+        return f"Take a torch that was built for the driver and the GPU {place}."
+    return f"Take a build that runs {place}: safe-install {build}"
+
+
+def _fitting_builds(torch: TorchBuild, driver: Driver, interpreter: Interpreter) -> Iterator[str]:
+    """What to ask for, best first: the same release for another CUDA, then newer releases before older ones."""
+    here = torch.version.public
+    releases = sorted(torch_table().releases.values(), key=lambda release: Version(release.version), reverse=True)
+    same = [release for release in releases if release.version == here]
+    for release in [*same, *releases]:
+        if _python_of(interpreter) not in release.python:
+            continue
+        for accelerator in _cuda_builds(release):
+            if _runs(release, accelerator, driver, interpreter):
+                yield _asked_for(release, accelerator, is_same=release.version == here)
+
+
+def _python_of(interpreter: Interpreter) -> str:
+    return ".".join(interpreter.version.split(".")[:2])
+
+
+def _cuda_builds(release: TorchRelease) -> List[str]:
+    """Its accelerators that are CUDA, newest first."""
+    names = {*release.accelerators, *([release.untagged] if release.untagged else [])}
+    versions = {name: parsed.version for name in names for parsed in [parse_accelerator(name)] if parsed is not None}
+    return sorted((name for name in versions if name.startswith("cu")), key=lambda name: versions[name], reverse=True)
+
+
+def _runs(release: TorchRelease, accelerator: str, driver: Driver, interpreter: Interpreter) -> bool:
+    if cuda_table().is_too_old(driver, accelerator, system=_system(interpreter)):
+        return False
+    code = known_code(Version(release.version), accelerator, interpreter)
+    if driver.devices and code is None:
+        return False
+    return not missed_devices(code, driver)
+
+
+def _asked_for(release: TorchRelease, accelerator: str, *, is_same: bool) -> str:
+    # A bare `torch==2.9.1` is met by every 2.9.1+cuXYZ that is installed already.
+    if accelerator == release.untagged and not is_same:
+        return f"torch=={release.version} (it is built for {accelerator})"
+    return f"torch=={release.version}+{accelerator} --index-url {_PYTORCH_INDEX}/{accelerator}"

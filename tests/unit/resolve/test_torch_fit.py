@@ -1,0 +1,206 @@
+"""Would a torch run with the driver and on the GPUs that were declared, or that are here?"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import pytest
+from packaging.version import Version
+
+from safe_install.index.catalog import cuda_table, torch_table
+from safe_install.models import Device, Driver, Severity
+from safe_install.resolve.target import planned_torch
+from safe_install.resolve.torch_fit import check_torch
+from tests.factories import make_interpreter
+
+LINUX = "linux_x86_64"
+TOO_OLD, NO_KERNEL = "driver-too-old", "no-kernel-image"
+
+
+def driver(*capabilities, version=None, cuda=None, declared=True):
+    return Driver(version, cuda, tuple(Device("GPU", one) for one in capabilities), declared)
+
+
+def check(torch, here, **fields):
+    return check_torch(planned_torch(torch, LINUX), here, make_interpreter(version="3.11.7"), **fields)
+
+
+# --- too old ---------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("version", "cuda", "accelerator", "is_too_old"),
+    [
+        ("535.104.05", "12.2", "cu130", True),
+        ("580.65.06", "13.0", "cu130", False),
+        ("580.65.05", "12.9", "cu130", True),
+        ("580.65", "12.9", "cu130", False),  # as far as it is written
+        ("580", "12.9", "cu130", False),
+        ("579", "12.9", "cu130", True),
+        ("595.45", "13.2", "cu130", False),
+        ("535.104", "12.2", "cu128", False),  # minor version compatibility
+        ("525.60.13", "12.0", "cu128", False),
+        ("525.60.12", "11.8", "cu128", True),
+        ("520.61.05", "11.8", "cu121", True),
+        ("455.23", "11.1", "cu118", False),
+        ("440.33", "10.2", "cu111", True),
+        (None, "12.9", "cu130", True),
+        (None, "13.0", "cu132", False),
+        (None, "13", "cu132", False),
+        (None, "12.0", "cu129", False),
+        (None, "11.8", "cu121", True),
+        (None, "11.0", "cu118", False),
+        (None, "10.1", "cu102", True),  # before CUDA 11 each needs its own driver
+        (None, None, "cu130", False),
+        ("nonsense", None, "cu130", False),
+        ("535.104", "12.2", "cpu", False),
+        ("535.104", "12.2", "", False),
+        ("535.104", "12.2", "rocm6.4", False),
+    ],
+)
+def test_a_driver_that_is_too_old(version, cuda, accelerator, is_too_old):
+    assert cuda_table().is_too_old(Driver(version, cuda), accelerator) is is_too_old
+
+
+@pytest.mark.parametrize(
+    ("version", "accelerator", "platform", "known"),
+    [
+        ("2.8.0", "cu128", LINUX, "7.0, 7.5, 8.0, 8.6, 9.0, 10.0, 12.0"),
+        ("2.8.0+cu128", "cu128", LINUX, "7.0, 7.5, 8.0, 8.6, 9.0, 10.0, 12.0"),
+        ("2.7.1", "cu128", LINUX, "7.5, 8.0, 8.6, 9.0, 10.0, 12.0, 12.0+PTX"),
+        ("2.13.0", "cu126", LINUX, "5.0, 6.0, 7.0, 7.5, 8.0, 8.6, 9.0"),
+        ("2.14.1", "cu130", LINUX, "7.5, 8.0, 8.6, 9.0, 10.0, 12.0"),
+        ("2.14.1", "cu126", LINUX, None),
+        ("2.8.0", "cu128", "linux_aarch64", None),
+        ("2.8.0", "cu128", "win_amd64", None),
+        ("2.8.0a0", "cu128", LINUX, None),
+        ("2.8.0", "cpu", LINUX, None),
+    ],
+)
+def test_what_is_known_of_the_code_in_torch(version, accelerator, platform, known):
+    found = torch_table().gpu_code_of(Version(version), accelerator, platform=platform)
+    assert (str(found) if found else None) == known
+
+
+def test_no_build_of_torch_stands_twice_in_the_table():
+    for release in torch_table().releases.values():
+        for accelerator in {*release.accelerators, release.untagged}:
+            rows = [
+                row
+                for row in torch_table().gpu_code
+                if accelerator in row.accelerators and row.versions.contains(release.version)
+            ]
+            assert len(rows) <= 1, (release.version, accelerator)
+
+
+# --- what is told ----------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class ReadCode:
+    """What was read in the files of a torch."""
+
+    capabilities: str
+
+    def runs_on(self, device):
+        return device in self.capabilities
+
+    def __str__(self):
+        return self.capabilities
+
+
+CASES = {
+    "declared, too old": ("2.14.1", driver(version="535.104", cuda="12.2"), [TOO_OLD]),
+    "declared, new enough": ("2.14.1", driver(version="580.65.06", cuda="13.0"), []),
+    "declared by its CUDA": ("2.14.1", driver(cuda="12.8"), [TOO_OLD]),
+    "another build": ("2.14.1+cu126", driver(version="535.104", cuda="12.2"), []),
+    "CPU build": ("2.14.1+cpu", driver("6.1", version="535.104", cuda="12.2"), []),
+    "no code": ("2.8.0+cu128", driver("6.1"), [NO_KERNEL]),
+    "no code for one of two": ("2.8.0+cu128", driver("6.1", "9.0"), [NO_KERNEL]),
+    "code": ("2.8.0+cu128", driver("7.0", "8.9", "12.1"), []),
+    "code that is not known": ("2.14.1+cu126", driver("3.5"), []),
+    "both": ("2.14.1", driver("6.1", version="535.104", cuda="12.2"), [TOO_OLD, NO_KERNEL]),
+    "no driver": ("2.14.1", None, []),
+}
+
+
+@pytest.mark.parametrize(("torch", "here", "checks"), CASES.values(), ids=CASES.keys())
+@pytest.mark.parametrize("declared", [True, False])
+def test_what_speaks_against_a_torch(torch, here, checks, declared):
+    if here is not None and not declared:
+        here = Driver(here.version, here.cuda, here.devices, declared=False)
+    found = check(torch, here)
+    assert [one.check for one in found] == checks
+    assert {one.severity for one in found} <= {Severity.ERROR if declared else Severity.WARNING}
+    assert all(one.hint for one in found)
+
+
+def test_the_files_know_better_than_the_table():
+    assert not check("2.8.0+cu128", driver("6.1"), code=ReadCode("6.1"))
+    (found,) = check("2.8.0+cu128", driver("8.0"), code=ReadCode("9.0"))
+    assert found.detail == "no kernel image for sm_80, which is declared: torch 2.8.0+cu128 has 9.0"
+
+
+HINTS = {
+    "the same release for another CUDA": (
+        "2.9.1",
+        driver("6.1"),
+        "Take a build that runs there: safe-install torch==2.9.1+cu126 --index-url https://download.pytorch.org/whl/cu126",
+    ),
+    "the newest CUDA that the driver serves": (
+        "2.9.1+cu130",
+        driver(version="570.86.10", cuda="12.8"),
+        "Take a build that runs there: safe-install torch==2.9.1+cu129 --index-url https://download.pytorch.org/whl/cu129",
+    ),
+    "a bare version would be met by what is there": (
+        "2.7.1+cu128",
+        driver("6.1"),
+        "Take a build that runs there: safe-install torch==2.7.1+cu126 --index-url https://download.pytorch.org/whl/cu126",
+    ),
+    "of the package index": (
+        "2.5.1+cu124",
+        driver("12.0", version="580.65.06", cuda="13.0"),
+        "Take a build that runs there: safe-install torch==2.14.1 (it is built for cu130)",
+    ),
+    "an older release": (
+        "2.9.1",
+        driver(version="515.43", cuda="11.7"),
+        "Take a build that runs there: safe-install torch==2.7.1+cu118 --index-url https://download.pytorch.org/whl/cu118",
+    ),
+    "here": (
+        "2.9.1",
+        driver(version="515.43", cuda="11.7", declared=False),
+        "Take a build that runs here: safe-install torch==2.7.1+cu118 --index-url https://download.pytorch.org/whl/cu118",
+    ),
+    "none": (
+        "2.9.1",
+        driver(version="300.1", cuda="7.0"),
+        "Take a torch that was built for the driver and the GPU there.",
+    ),
+}
+
+
+@pytest.mark.parametrize(("torch", "here", "hint"), HINTS.values(), ids=HINTS.keys())
+def test_the_build_that_would_run(torch, here, hint):
+    assert check(torch, here)[0].hint == hint
+
+
+def test_a_build_of_the_package_index_needs_no_other_index():
+    (found,) = check("2.12.1", driver(version="535.104", cuda="12.2"))
+    assert "2.12.1+cu126" in found.hint
+    old = check_torch(
+        planned_torch("1.13.1", LINUX),
+        driver("9.0", cuda="12.4"),
+        make_interpreter(version="3.7.9"),
+        code=ReadCode("8.0"),
+    )
+    assert old[0].hint.startswith("Take a torch that was built")  # no release for Python 3.7 has code for it
+
+
+def test_the_words_for_people():
+    (found,) = check("2.14.1", driver(version="535.104", cuda="12.2"))
+    assert found.detail == "torch 2.14.1+cu130 needs driver 580.65.06 or newer, declared is 535.104 (CUDA 12.2)"
+    (found,) = check("2.14.1", driver(version="570.86.10", cuda="12.8", declared=False))
+    assert found.detail == "torch 2.14.1+cu130 needs driver 580.65.06 or newer, here is 570.86.10 (CUDA 12.8)"
+    (found,) = check("2.14.1", driver(cuda="12.2"))
+    assert found.detail == "torch 2.14.1+cu130 needs driver 580.65.06 or newer, declared is one for CUDA 12.2"
