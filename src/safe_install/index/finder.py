@@ -39,7 +39,7 @@ from safe_install.models import (
     Link,
 )
 from safe_install.system.http import PageAnswer, PageStatus
-from safe_install.tags import parse_accelerator
+from safe_install.tags import container_of_name, container_of_version, parse_accelerator
 
 DEFAULT_INDEX = "https://pypi.org/simple/"
 FILES_OF_DEFAULT_INDEX = "files.pythonhosted.org"
@@ -411,7 +411,12 @@ def _known_tags(host: HostEntry, search: _Search) -> List[str]:
     minor = torch.runtime_version.split(".")[:2] if torch is not None else []
     rows = [build for build in search.project.builds if build.host == host.host and build.torch.split(".")[:2] == minor]
     newest_first = sorted(rows, key=lambda build: Version(build.version), reverse=True)
-    return list(dict.fromkeys(build.tag or host.tag.format(version=build.version) for build in newest_first))
+    tags = [build.tag or host.tag.format(version=build.version) for build in newest_first]
+    if torch is not None:
+        wheels = bundled.bundled_container_wheels(search.project, torch, hosts=[host.host])
+        of_container = sorted(wheels, key=lambda wheel: wheel.version, reverse=True)
+        tags = [*(github.tag_of_asset(wheel.link.url) for wheel in of_container), *tags]
+    return list(dict.fromkeys(filter(None, tags)))
 
 
 def _tags_fit(environment: Environment) -> Wanted:
@@ -428,6 +433,9 @@ def _is_near(candidate: Candidate, search: _Search) -> bool:
         return search.project.recipe is not None
     if built is None:
         return not search.project.pins_torch
+    container, built_container = container_of_version(torch.runtime_version), container_of_name(built)
+    if container is not None or built_container is not None:
+        return container == built_container
     release = parse_release(torch.runtime_version)
     if built[:1] in "<>=!~":
         return release is not None and SpecifierSet(built).contains(release, prereleases=True)

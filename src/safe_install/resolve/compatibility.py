@@ -18,8 +18,14 @@ from packaging.version import Version
 from safe_install.index.bundled import FOUND_IN
 from safe_install.index.catalog import cuda_table, load_project, torch_table
 from safe_install.index.facts import AcceleratorMatch, GpuCode, Project, TorchMatch, parse_release
-from safe_install.models import Candidate, CandidateKind, Environment, Rejection, Rule, TorchBuild
-from safe_install.tags import is_same_major, parse_accelerator
+from safe_install.models import Candidate, CandidateKind, Driver, Environment, Rejection, Rule, TorchBuild
+from safe_install.tags import (
+    container_of_name,
+    container_of_version,
+    is_same_major,
+    parse_accelerator,
+    split_local,
+)
 
 
 @dataclass(frozen=True)
@@ -72,7 +78,10 @@ def reject_yanked(candidate: Candidate, context: Context) -> Optional[str]:
 
 
 def reject_torch_version(candidate: Candidate, context: Context) -> Optional[str]:
-    """Built for another torch."""
+    """Built for another torch.
+
+    The torch of an NVIDIA container is no release: only wheels whose name says that very container are for it.
+    """
     torch = context.environment.torch
     if context.project.torch_match is TorchMatch.ANY:
         return None
@@ -88,9 +97,22 @@ def reject_torch_version(candidate: Candidate, context: Context) -> Optional[str
         return "it is not known here which torch it was built for"
     if built[:1] in "<>=!~":
         return None if _specifier_fits(built, here) else f"belongs to torch {built}, installed is {here}"
+    if candidate.kind is CandidateKind.BUILT and built == split_local(torch.runtime_version)[0]:
+        return None  # built against this very torch, release or not: the store is kept by torch
+    wanted_container, container = container_of_name(built), container_of_version(torch.runtime_version)
+    if wanted_container is not None or container is not None:
+        return None if wanted_container == container else _other_container(built, torch)
     if here.is_prerelease or here.is_devrelease:
         return f"built for torch {built}, installed is {torch.runtime_version}, which is no release"
     return None if _same_torch(built, here, context) else f"built for torch {built}, installed is {here}"
+
+
+def _other_container(built: str, torch: TorchBuild) -> str:
+    wanted, here = container_of_name(built), container_of_version(torch.runtime_version)
+    wanted_text = f"torch {built}" if wanted is None else f"NVIDIA's container {wanted}"
+    if here is None:
+        return f"built for {wanted_text}, installed is torch {torch.runtime_version}"
+    return f"built for {wanted_text}, installed is the torch of NVIDIA's container {here}"
 
 
 def _same_torch(built: str, here: Version, context: Context) -> bool:
@@ -292,23 +314,54 @@ def _machine(platform: str) -> Tuple[str, str]:
 
 
 def reject_driver(candidate: Candidate, context: Context) -> Optional[str]:
-    """Needs a newer driver than the declared one, or than the one here though torch itself does not."""
+    """Needs a newer driver than the declared one, or than the one here though torch itself does not.
+
+    What is built from source is built for torch's CUDA, and needs the driver that torch needs.
+    """
     driver, torch = context.environment.driver, context.environment.torch
-    built = candidate.built_for.accelerator
-    if not _is_binary(candidate) or driver is None or driver.version is None or built is None:
+    built = _accelerator_when_installed(candidate, context)
+    if driver is None or built is None:
         return None
-    system = "windows" if context.environment.interpreter.platform.startswith("win") else "linux"
-    floor = cuda_table().driver_floor(built, system=system)
-    same_as_torch = torch is not None and floor == cuda_table().driver_floor(torch.accelerator, system=system)
-    # A torch that does not suit the driver here is not the extension's fault, unless this is a plan for
-    # elsewhere.
-    if floor is None or (same_as_torch and not driver.declared):
+    if driver.version is None:
+        return _reject_declared_cuda(built, driver)
+    floor = cuda_table().driver_floor(built, system=_system(context.environment))
+    if floor is None:
+        return None
+    same_as_torch = torch is not None and floor == cuda_table().driver_floor(
+        torch.accelerator, system=_system(context.environment)
+    )
+    # A torch that does not suit the driver here is not the extension's fault, unless this is a plan for elsewhere.
+    if same_as_torch and not driver.declared:
         return None
     own, needed = parse_release(driver.version), parse_release(floor)
     if own is None or needed is None or own >= needed:
         return None
     where = "declared" if driver.declared else "here"
-    return f"{built} needs driver {floor} or newer, {where} is {driver.version}"
+    what = f"a build for {built}" if candidate.kind is CandidateKind.SDIST else built
+    return f"{what} needs driver {floor} or newer, {where} is {driver.version}"
+
+
+def _accelerator_when_installed(candidate: Candidate, context: Context) -> Optional[str]:
+    """What the code of a candidate computes on once it is there; None where it has none, or it is not known."""
+    if _is_binary(candidate):
+        return candidate.built_for.accelerator
+    project, torch = context.project, context.environment.torch
+    is_built = candidate.kind is CandidateKind.SDIST and project.recipe is not None and project.recipe.extension
+    if not is_built or torch is None or project.accelerator_match is AcceleratorMatch.ANY:
+        return None
+    return torch.accelerator or None
+
+
+def _reject_declared_cuda(built: str, driver: Driver) -> Optional[str]:
+    """Where only the newest CUDA of the driver was declared: a major version above it does not start."""
+    cuda, served = parse_accelerator(built), parse_release(driver.cuda or "")
+    if cuda is None or cuda.kind != "cuda" or served is None or cuda.version[0] <= served.major:
+        return None
+    return f"{built} needs a driver for CUDA {cuda.version[0]}, declared is one for CUDA {driver.cuda}"
+
+
+def _system(environment: Environment) -> str:
+    return "windows" if environment.interpreter.platform.startswith("win") else "linux"
 
 
 def reject_gpu(candidate: Candidate, context: Context) -> Optional[str]:
