@@ -10,9 +10,9 @@ from packaging.version import Version
 from safe_install.index.candidates import torch_of, wheel_candidate, with_known_hash
 from safe_install.index.facts import Build, HostEntry, Layout, Project
 from safe_install.index.filename import build_filename, fields_of, parse_filename
-from safe_install.index.location import expand_template, read_built_for, read_location
-from safe_install.models import BuiltFor, Candidate, CandidateKind, Environment, Link, TorchBuild
-from safe_install.tags import container_of_version, is_same_major, parse_accelerator
+from safe_install.index.location import expand_template, read_built_for
+from safe_install.models import BuiltFor, Candidate, CandidateKind, Environment, Link
+from safe_install.tags import container_of_name, container_of_version, is_same_major, parse_accelerator
 
 FOUND_IN = "bundled facts"
 
@@ -28,34 +28,19 @@ def bundled_wheels(project: Project, environment: Environment, *, hosts: Sequenc
     torch = environment.torch
     if torch is None:
         return
-    yield from bundled_container_wheels(project, torch, hosts=hosts)
     release = torch.runtime_version.partition("+")[0]
     base, accelerator = project.base_of(release, torch.accelerator)
     entries = {host.host: host for host in project.hosts}
     addressed = {name for name in hosts if name in entries and entries[name].wheel is not None}
     rows = [build for build in project.builds if build.host in addressed]
-    same = [build for build in rows if build.torch in (base, release, minor_of(release))]
-    if not same and rows:
-        nearest = nearest_torch(rows, base)
+    container = container_of_version(torch.runtime_version)
+    same = [build for build in rows if build.torch in (base, release, minor_of(release), f"nv{container}")]
+    of_releases = [build for build in rows if container_of_name(build.torch) is None]
+    if not same and of_releases:
+        nearest = nearest_torch(of_releases, base)
         same = [build for build in rows if build.torch == nearest]
     for build in sorted(same, key=lambda build: Version(build.version), reverse=True):
         yield from _cells(project, entries[build.host], build, environment, accelerator)
-
-
-def bundled_container_wheels(project: Project, torch: TorchBuild, *, hosts: Sequence[str]) -> Iterator[Candidate]:
-    """The wheels of `hosts` for the NVIDIA container whose torch this is: known by the addresses of the known hashes."""
-    container = container_of_version(torch.runtime_version)
-    if container is None:
-        return
-    entries = [host for host in project.hosts if host.host in hosts]
-    for url in project.sha256:
-        filename = unquote(urlsplit(url).path.rsplit("/", 1)[-1])
-        host = next((entry for entry in entries if read_location(entry, url) is not None), None)
-        if f"torch{container}" not in filename or host is None:
-            continue
-        candidate = wheel_candidate(project, host, Link(url, filename, found_in=FOUND_IN))
-        if candidate is not None and candidate.built_for.torch == f"nv{container}":
-            yield candidate
 
 
 def minor_of(release: str) -> str:

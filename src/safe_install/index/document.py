@@ -37,6 +37,7 @@ from safe_install.index.facts import (
     TorchRelease,
     TorchTable,
 )
+from safe_install.tags import container_of_name
 
 SCHEMA = 1
 
@@ -471,9 +472,11 @@ def _dump(value: Any) -> str:
 def build_order(build: Build) -> Tuple[Any, ...]:
     """Where a row of `builds` stands in a canonical document."""
     python = tuple(int(part) for part in build.python[0].split(".")) if build.python else ()
+    container = container_of_name(build.torch)
     return (
         build.host,
-        Version(build.torch),
+        container is not None,  # those of NVIDIA's containers after those of releases
+        Version(container or build.torch),
         Version(build.version),
         build.platform,
         python,

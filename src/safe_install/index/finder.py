@@ -408,15 +408,13 @@ def _read_links(page: PageAnswer, url: str, search: _Search) -> Tuple[Link, ...]
 def _known_tags(host: HostEntry, search: _Search) -> List[str]:
     """The releases that have wheels for this torch, as far as the index knows, newest version first."""
     torch = search.environment.torch
-    minor = torch.runtime_version.split(".")[:2] if torch is not None else []
-    rows = [build for build in search.project.builds if build.host == host.host and build.torch.split(".")[:2] == minor]
+    version = torch.runtime_version if torch is not None else ""
+    container = container_of_version(version)
+    wanted = f"nv{container}" if container is not None else bundled.minor_of(version)
+    own = [build for build in search.project.builds if build.host == host.host]
+    rows = [build for build in own if bundled.minor_of(build.torch) == wanted]
     newest_first = sorted(rows, key=lambda build: Version(build.version), reverse=True)
-    tags = [build.tag or host.tag.format(version=build.version) for build in newest_first]
-    if torch is not None:
-        wheels = bundled.bundled_container_wheels(search.project, torch, hosts=[host.host])
-        of_container = sorted(wheels, key=lambda wheel: wheel.version, reverse=True)
-        tags = [*(github.tag_of_asset(wheel.link.url) for wheel in of_container), *tags]
-    return list(dict.fromkeys(filter(None, tags)))
+    return list(dict.fromkeys(build.tag or host.tag.format(version=build.version) for build in newest_first))
 
 
 def _tags_fit(environment: Environment) -> Wanted:

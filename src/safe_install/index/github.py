@@ -83,12 +83,6 @@ def parse_feed(text: str) -> Tuple[str, ...]:
     return tuple(dict.fromkeys(unquote(tag) for tag in _FEED_TAG.findall(text[: 4 * 1024 * 1024])))[:100]
 
 
-def tag_of_asset(url: str) -> str:
-    """The release that a file lies in, "" for an address that is no file of a release."""
-    _, found, rest = url.partition("/releases/download/")
-    return unquote(rest.partition("/")[0]) if found else ""
-
-
 def own_assets(links: Tuple[Link, ...], repository: str) -> Tuple[Link, ...]:
     """Of the anchors on a release's page, the files of this repository's releases."""
     start = f"https://github.com/{repository}/releases/download/".lower()
