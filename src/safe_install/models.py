@@ -226,6 +226,7 @@ class HostAnswer:
     url: str
     kind: HostAnswerKind
     detail: str = ""
+    gap: str = ""  # it was not asked, and why the bundled facts do not settle what it has; "" where they do
 
 
 # --- what will be done -----------------------------------------------------------------------------

@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
-from typing import Iterator, List, Optional, Sequence, Set, Tuple
+from typing import Iterator, Optional, Sequence, Tuple
 from urllib.parse import unquote, urlsplit
 
+from packaging.specifiers import SpecifierSet
 from packaging.version import Version
 
 from safe_install.index.candidates import torch_of, wheel_candidate, with_known_hash
-from safe_install.index.facts import Build, HostEntry, Layout, Project
+from safe_install.index.facts import Build, Holds, HostEntry, Layout, Project, parse_release
 from safe_install.index.filename import build_filename, fields_of, parse_filename
 from safe_install.index.location import expand_template, read_built_for
+from safe_install.index.matrix import is_for_platform
 from safe_install.models import BuiltFor, Candidate, CandidateKind, Environment, Link
 from safe_install.tags import container_of_name, container_of_version, is_same_major, parse_accelerator
 
 FOUND_IN = "bundled facts"
+_ANY_VERSION = SpecifierSet()
+_LOWER_BOUNDS = ("==", "===", "~=", ">=", ">")
 
 
 def bundled_wheels(project: Project, environment: Environment, *, hosts: Sequence[str]) -> Iterator[Candidate]:
@@ -67,7 +71,7 @@ def _cells(
     platform = environment.interpreter.platform
     for own in build.accelerators:
         here = own == accelerator or (is_major_only(own) and is_same_major(own, accelerator))
-        same_machine = build.platform.endswith(platform.replace("linux_", ""))
+        same_machine = is_for_platform(build, platform)
         if not here and not (same_machine and build.version == _newest(project, build, own)):
             continue
         pythons = build.python if here or build.abi else [p for p in build.python if p == python]
@@ -159,22 +163,70 @@ def bundled_files(project: Project) -> Iterator[Candidate]:
             yield candidate
 
 
-def known_elsewhere(project: Project, environment: Environment, host: HostEntry) -> Tuple[str, ...]:
-    """Versions that a host has for this torch and accelerator, with addresses that only its page knows."""
+def known_elsewhere(
+    project: Project, environment: Environment, host: HostEntry, *, specifier: SpecifierSet = _ANY_VERSION
+) -> Tuple[str, ...]:
+    """Versions that a host has for this torch, Python and machine, with file names that only its page knows."""
     torch = environment.torch
     if torch is None or host.layout is Layout.PYPI:
         return ()
-    minor = torch.runtime_version.split(".")[:2]
-    found: Set[str] = {
+    minor = minor_of(torch.runtime_version)
+    found = {
         build.version
         for build in project.builds
         if build.host == host.host
-        and build.torch.split(".")[:2] == minor
-        and any(
-            own == torch.accelerator or (is_major_only(own) and is_same_major(own, torch.accelerator))
-            for own in build.accelerators
-        )
-        and environment.interpreter.platform.split("_")[-1] in build.platform
+        and (host.wheel is None or build.platform == "macos")
+        and minor_of(build.torch) == minor
+        and _is_for(build, environment)
+        and specifier.contains(build.version, prereleases=True)
     }
-    versions: List[str] = sorted(found, key=Version)
-    return tuple(versions)
+    return tuple(sorted(found, key=Version))
+
+
+def _is_for(build: Build, environment: Environment) -> bool:
+    """Is a row for this machine, Python and accelerator?"""
+    torch, interpreter = environment.torch, environment.interpreter
+    if not is_for_platform(build, interpreter.platform):
+        return False
+    if build.abi is None and minor_of(interpreter.version) not in build.python:
+        return False
+    if torch is None or interpreter.platform.startswith("macosx"):
+        return True
+    accelerators = build.accelerators
+    return any(
+        own == torch.accelerator or (is_major_only(own) and is_same_major(own, torch.accelerator))
+        for own in accelerators
+    )
+
+
+def gap_in_facts(
+    project: Project, environment: Environment, host: HostEntry, *, specifier: SpecifierSet = _ANY_VERSION
+) -> str:
+    """Why the bundled facts do not settle what a host has for this question; "" where they do.
+
+    They settle it where all of this holds:
+    - the host's rows are complete for this torch (`HostEntry.complete_to`), or the project has no wheels on the package
+      index;
+    - some row is for this kind of machine, and none for this torch, Python and machine lacks its file name;
+    - no version is asked for that is newer than all of the rows.
+    """
+    if host.layout is Layout.PYPI:
+        return "" if project.package_index.holds is not Holds.WHEELS else "it may have files that are not known here"
+    elsewhere = known_elsewhere(project, environment, host, specifier=specifier)
+    if elsewhere:
+        return f"it has {', '.join(elsewhere)} for this torch, its address is only on the live page"
+    torch = parse_release(environment.torch.runtime_version) if environment.torch is not None else None
+    last = parse_release(host.complete_to or "")
+    if torch is None or last is None or torch.release[:2] > last.release[:2]:
+        return f"its files{f' for torch {torch}' if torch is not None else ''} are known in part only"
+    platform = environment.interpreter.platform
+    rows = [build for build in project.builds if build.host == host.host and is_for_platform(build, platform)]
+    if not rows:
+        return f"what it has for {platform} is not known here"
+    newest = max(Version(build.version) for build in rows)
+    return f"versions after {newest} are not known here" if _asks_for_newer(specifier, newest) else ""
+
+
+def _asks_for_newer(specifier: SpecifierSet, newest: Version) -> bool:
+    bounds = [parse_release(part.version.replace(".*", "")) for part in specifier if part.operator in _LOWER_BOUNDS]
+    return any(bound is not None and bound > newest for bound in bounds)

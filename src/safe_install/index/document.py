@@ -231,6 +231,7 @@ def _read_host(reader: _Reader) -> HostEntry:
         kinds=reader.texts("kinds", ()),
         torch_match=reader.choice("torch_match", TorchMatch) if reader.has("torch_match") else None,
         optional=reader.text("optional", ""),
+        complete_to=reader.optional_text("complete_to"),
         note=reader.text("note", ""),
     )
     reader.end()

@@ -73,6 +73,7 @@ class HostEntry:
     kinds: Tuple[str, ...] = ()  # asked for these kinds of accelerator only ("cpu", "cuda"); empty: for every one
     torch_match: Optional[TorchMatch] = None  # where it differs from the project's
     optional: str = ""  # why it is asked only when the person names it; empty: asked always
+    complete_to: Optional[str] = None  # for this torch and older ones the rows are all that it has; None: for none
     note: str = ""
 
 

@@ -174,7 +174,7 @@ class Finder:
         elif self._offline and not _is_local(first):
             known = bundled.known_elsewhere(search.project, search.environment, host)
             detail = "offline"
-            if known and host.wheel is None:
+            if known:
                 detail += f"; it has {', '.join(known)} for this torch, its address is only on the live page"
             search.answer(host, first, HostAnswerKind.NOT_ASKED, detail)
         elif host.layout is Layout.GITHUB_RELEASES:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from typing import Dict, List, Optional, Tuple
 
@@ -59,8 +60,18 @@ def make_matrix(project: Project, *, platform: str, third_party: Tuple[str, ...]
 def is_for_platform(build: Build, platform: str) -> bool:
     """Is a row for this kind of machine?"""
     if platform.startswith("macosx"):
-        return build.platform.startswith("mac")
-    return any(part.endswith(platform.replace("linux_", "")) for part in build.platform.split("."))
+        return build.platform == "macos" or _mac_architecture(build.platform) in (
+            "universal2",
+            _mac_architecture(platform),
+        )
+    parts = [part for part in build.platform.split(".") if not part.startswith("mac")]
+    return any(part.endswith(platform.replace("linux_", "")) for part in parts)
+
+
+def _mac_architecture(platform: str) -> Optional[str]:
+    """`macosx_10_15_x86_64` -> `x86_64`."""
+    found = re.match(r"macosx_\d+_\d+_(\w+)$", platform)
+    return found.group(1) if found else None
 
 
 def newest_version(project: Project) -> Optional[str]:

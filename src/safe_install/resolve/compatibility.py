@@ -7,7 +7,7 @@ them in their order; the first that rejects gives the Rejection.
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Callable, Dict, FrozenSet, List, Optional, Sequence, Tuple
+from typing import Callable, Collection, Dict, FrozenSet, List, Optional, Sequence, Tuple
 from urllib.parse import urlsplit
 
 from packaging.requirements import InvalidRequirement, Requirement
@@ -504,3 +504,48 @@ def explain_loser(candidate: Candidate, chosen: Candidate, context: Context) -> 
         Rule.LATER_HOST,
         f"the same version as {chosen.link.filename}, chosen from {chosen.link.found_in}",
     )
+
+
+# --- the order of those that do not ----------------------------------------------------------------
+
+# Behind all others: of no use to whoever asked for another version, or second best only.
+_FAR_RULES = {Rule.SDIST_BEHIND_WHEEL: 1, Rule.OLDER_VERSION: 1, Rule.LATER_HOST: 1, Rule.SPECIFIER: 2, Rule.YANKED: 3}
+
+
+def order_rejections(rejections: Sequence[Rejection], environment: Environment) -> List[Rejection]:
+    """The nearest misses first: what fits this machine and Python, then this minor of torch, then the newest."""
+    newest_first = sorted(rejections, key=lambda rejection: rejection.candidate.version, reverse=True)
+    return sorted(newest_first, key=lambda rejection: _distance(rejection, environment))
+
+
+def _distance(rejection: Rejection, environment: Environment) -> Tuple[int, int, bool, int, bool]:
+    """How far a candidate is from one that fits; the smaller, the nearer."""
+    candidate, interpreter = rejection.candidate, environment.interpreter
+    machines = {_machine(tag.platform) for tag in candidate.tags if tag.platform != "any"}
+    pythons = {(tag.interpreter, tag.abi) for tag in interpreter.tags}
+    is_other_python = bool(candidate.tags) and pythons.isdisjoint((t.interpreter, t.abi) for t in candidate.tags)
+    torch = environment.torch
+    accelerator = candidate.built_for.accelerator
+    return (
+        _FAR_RULES.get(rejection.rule, 0),
+        _machine_distance(machines, _machine(interpreter.platform)),
+        is_other_python,
+        _torch_distance(candidate.built_for.torch, torch),
+        torch is not None and accelerator is not None and not is_same_major(accelerator, torch.accelerator),
+    )
+
+
+def _machine_distance(machines: Collection[Tuple[str, str]], here: Tuple[str, str]) -> int:
+    """0 for this machine or none in particular, 1 for the same system, 2 for another one."""
+    if not machines or here in machines or (here[0] == "mac" and ("mac", "universal2") in machines):
+        return 0
+    return 1 if any(system == here[0] for system, _ in machines) else 2
+
+
+def _torch_distance(built: Optional[str], torch: Optional[TorchBuild]) -> int:
+    """Minors between the torch of a candidate and the one that is there; 0 where it is not known."""
+    here = _torch_release(torch) if torch is not None else None
+    release = parse_release(built or "")
+    if here is None or release is None:
+        return 0 if built is None or here is None or _specifier_fits(built, here) else 99
+    return abs((release.major - here.major) * 20 + release.minor - here.minor)
