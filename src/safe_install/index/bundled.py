@@ -207,7 +207,7 @@ def gap_in_facts(
     They settle it where all of this holds:
     - the host's rows are complete for this torch (`HostEntry.complete_to`), or the project has no wheels on the package
       index;
-    - some row is for this kind of machine, and none for this torch, Python and machine lacks its file name;
+    - no row for this torch, Python and machine lacks its file name;
     - no version is asked for that is newer than all of the rows.
     """
     if host.layout is Layout.PYPI:
@@ -219,11 +219,7 @@ def gap_in_facts(
     last = parse_release(host.complete_to or "")
     if torch is None or last is None or torch.release[:2] > last.release[:2]:
         return f"its files{f' for torch {torch}' if torch is not None else ''} are known in part only"
-    platform = environment.interpreter.platform
-    rows = [build for build in project.builds if build.host == host.host and is_for_platform(build, platform)]
-    if not rows:
-        return f"what it has for {platform} is not known here"
-    newest = max(Version(build.version) for build in rows)
+    newest = max((Version(build.version) for build in project.builds if build.host == host.host), default=Version("0"))
     return f"versions after {newest} are not known here" if _asks_for_newer(specifier, newest) else ""
 
 

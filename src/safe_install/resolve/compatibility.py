@@ -7,7 +7,7 @@ them in their order; the first that rejects gives the Rejection.
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Callable, Collection, Dict, FrozenSet, List, Optional, Sequence, Tuple
+from typing import Callable, Collection, FrozenSet, List, Optional, Sequence, Tuple
 from urllib.parse import urlsplit
 
 from packaging.requirements import InvalidRequirement, Requirement
@@ -241,7 +241,7 @@ def reject_python(candidate: Candidate, context: Context) -> Optional[str]:
         return f"needs Python {wanted}, here is {interpreter.version}"
     if not candidate.tags or _fits(candidate, context):
         return None
-    here = {(tag.interpreter, tag.abi) for tag in interpreter.tags}
+    here = _supported(context.environment).pythons
     if any((tag.interpreter, tag.abi) in here for tag in candidate.tags):
         return None
     names = sorted({f"{tag.interpreter}-{tag.abi}" for tag in candidate.tags})
@@ -283,20 +283,29 @@ def reject_libc(candidate: Candidate, context: Context) -> Optional[str]:
 
 
 def _fits(candidate: Candidate, context: Context) -> bool:
-    return not candidate.tags.isdisjoint(_supported(context.environment))
+    return not candidate.tags.isdisjoint(_supported(context.environment).tags)
 
 
-def _supported(environment: Environment) -> FrozenSet[Tag]:
-    found = _SUPPORTED.get(id(environment.interpreter.tags))
-    if found is None or found[0] is not environment.interpreter.tags:
-        found = (environment.interpreter.tags, frozenset(environment.interpreter.tags))
-        _SUPPORTED.clear()
-        _SUPPORTED[id(environment.interpreter.tags)] = found
-    return found[1]
+@dataclass(frozen=True)
+class _Supported:
+    """The wheel tags of an interpreter as sets: to build them for each candidate would cost more than all rules."""
+
+    source: Tuple[Tag, ...]
+    tags: FrozenSet[Tag]
+    pythons: FrozenSet[Tuple[str, str]]  # (interpreter, abi)
 
 
-# The set of the tags that were asked for last: building it for each candidate would cost more than all rules.
-_SUPPORTED: Dict[int, Tuple[Tuple[Tag, ...], FrozenSet[Tag]]] = {}
+def _supported(environment: Environment) -> _Supported:
+    source = environment.interpreter.tags
+    last = _LAST_SUPPORTED[0] if _LAST_SUPPORTED else None
+    if last is None or last.source is not source:
+        pythons = frozenset((tag.interpreter, tag.abi) for tag in source)
+        last = _Supported(source, frozenset(source), pythons)
+        _LAST_SUPPORTED[:] = [last]
+    return last
+
+
+_LAST_SUPPORTED: List[_Supported] = []  # of the interpreter that was asked about last
 
 
 def _same_machine(platform: str, here: str) -> bool:
@@ -514,24 +523,26 @@ _FAR_RULES = {Rule.SDIST_BEHIND_WHEEL: 1, Rule.OLDER_VERSION: 1, Rule.LATER_HOST
 
 def order_rejections(rejections: Sequence[Rejection], environment: Environment) -> List[Rejection]:
     """The nearest misses first: what fits this machine and Python, then this minor of torch, then the newest."""
+    pythons = _supported(environment).pythons
     newest_first = sorted(rejections, key=lambda rejection: rejection.candidate.version, reverse=True)
-    return sorted(newest_first, key=lambda rejection: _distance(rejection, environment))
+    return sorted(newest_first, key=lambda rejection: _distance(rejection, environment, pythons))
 
 
-def _distance(rejection: Rejection, environment: Environment) -> Tuple[int, int, bool, int, bool]:
+def _distance(
+    rejection: Rejection, environment: Environment, pythons: FrozenSet[Tuple[str, str]]
+) -> Tuple[int, int, bool, int, bool]:
     """How far a candidate is from one that fits; the smaller, the nearer."""
-    candidate, interpreter = rejection.candidate, environment.interpreter
+    candidate, torch = rejection.candidate, environment.torch
     machines = {_machine(tag.platform) for tag in candidate.tags if tag.platform != "any"}
-    pythons = {(tag.interpreter, tag.abi) for tag in interpreter.tags}
     is_other_python = bool(candidate.tags) and pythons.isdisjoint((t.interpreter, t.abi) for t in candidate.tags)
-    torch = environment.torch
     accelerator = candidate.built_for.accelerator
+    is_other_cuda = torch is not None and accelerator is not None and not is_same_major(accelerator, torch.accelerator)
     return (
         _FAR_RULES.get(rejection.rule, 0),
-        _machine_distance(machines, _machine(interpreter.platform)),
+        _machine_distance(machines, _machine(environment.interpreter.platform)),
         is_other_python,
         _torch_distance(candidate.built_for.torch, torch),
-        torch is not None and accelerator is not None and not is_same_major(accelerator, torch.accelerator),
+        is_other_cuda,
     )
 
 

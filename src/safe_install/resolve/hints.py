@@ -177,11 +177,11 @@ def name_driver(one: Asked) -> str:
     """The driver that is needed, and a torch that does without it."""
     environment = one.context.environment
     driver, torch = environment.driver, environment.torch
-    needed = [r.candidate.built_for.accelerator for r in one.rejections if r.rule is Rule.DRIVER]
+    needed = [candidate.built_for.accelerator or "" for candidate in _rejected(one, Rule.DRIVER)]
     if driver is None or torch is None or not needed:
         return ""
     without = replace(one.context, environment=replace(environment, driver=None))
-    if not rank_fitting(one.candidates, without):
+    if not is_driver_too_old(one.context) and not rank_fitting(one.candidates, without):
         return ""  # something else speaks against each of them
     floor = _floor(needed[0] or torch.accelerator, environment)
     newer = f"driver {floor} or newer" if floor is not None else "a newer driver"
