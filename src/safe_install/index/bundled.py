@@ -69,8 +69,13 @@ def _cells(
         return  # the file name is only on the live page
     python = ".".join(environment.interpreter.version.split(".")[:2])
     platform = environment.interpreter.platform
-    for own in build.accelerators:
-        here = own == accelerator or (is_major_only(own) and is_same_major(own, accelerator))
+
+    def is_here(own: str) -> bool:
+        return own == accelerator or (is_major_only(own) and is_same_major(own, accelerator))
+
+    # That of torch first: where one file serves several, it is listed once, as what it is first said to be.
+    for own in sorted(build.accelerators, key=is_here, reverse=True):
+        here = is_here(own)
         same_machine = is_for_platform(build, platform)
         if not here and not (same_machine and build.version == _newest(project, build, own)):
             continue
