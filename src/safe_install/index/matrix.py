@@ -9,7 +9,7 @@ from typing import Dict, List, Optional, Tuple
 from packaging.version import InvalidVersion, Version
 
 from safe_install.index.facts import Build, HostEntry, Project, TorchMatch, is_named
-from safe_install.tags import parse_accelerator
+from safe_install.tags import container_of_name, parse_accelerator
 
 PINNED = "package index"  # the column of versions that are known by the torch that their metadata wants
 
@@ -113,8 +113,10 @@ def _version(text: str) -> Version:
         return Version("0")
 
 
-def _torch_order(torch: str) -> Version:
-    return _version(torch.lstrip("<>=!~").split(",")[0].replace(".*", ""))
+def _torch_order(torch: str) -> Tuple[bool, Version]:
+    """Releases above NVIDIA's containers, the newest of each first when reversed."""
+    container = container_of_name(torch)
+    return container is None, _version(container or torch.lstrip("<>=!~").split(",")[0].replace(".*", ""))
 
 
 def _accelerator_order(accelerator: str) -> Tuple[int, Tuple[int, ...], str]:

@@ -517,8 +517,16 @@ def explain_loser(candidate: Candidate, chosen: Candidate, context: Context) -> 
 
 # --- the order of those that do not ----------------------------------------------------------------
 
-# Behind all others: of no use to whoever asked for another version, or second best only.
-_FAR_RULES = {Rule.SDIST_BEHIND_WHEEL: 1, Rule.OLDER_VERSION: 1, Rule.LATER_HOST: 1, Rule.SPECIFIER: 2, Rule.YANKED: 3}
+# Behind all others: second best only, or of no use to whoever asked for another version.
+_FAR_RULES = {
+    Rule.SDIST_BEHIND_WHEEL: 1,
+    Rule.OLDER_VERSION: 1,
+    Rule.LATER_HOST: 1,
+    Rule.PRE_RELEASE: 2,
+    Rule.SPECIFIER: 3,
+    Rule.YANKED: 4,
+}
+_FAR_TORCH = 98  # minors; for a candidate whose torch is not known
 
 
 def order_rejections(rejections: Sequence[Rejection], environment: Environment) -> List[Rejection]:
@@ -535,13 +543,14 @@ def _distance(
     candidate, torch = rejection.candidate, environment.torch
     machines = {_machine(tag.platform) for tag in candidate.tags if tag.platform != "any"}
     is_other_python = bool(candidate.tags) and pythons.isdisjoint((t.interpreter, t.abi) for t in candidate.tags)
+    is_unknown_torch = candidate.built_for.torch is None and rejection.rule is Rule.TORCH_VERSION
     accelerator = candidate.built_for.accelerator
     is_other_cuda = torch is not None and accelerator is not None and not is_same_major(accelerator, torch.accelerator)
     return (
         _FAR_RULES.get(rejection.rule, 0),
         _machine_distance(machines, _machine(environment.interpreter.platform)),
         is_other_python,
-        _torch_distance(candidate.built_for.torch, torch),
+        _FAR_TORCH if is_unknown_torch else _torch_distance(candidate.built_for.torch, torch),
         is_other_cuda,
     )
 
@@ -558,5 +567,5 @@ def _torch_distance(built: Optional[str], torch: Optional[TorchBuild]) -> int:
     here = _torch_release(torch) if torch is not None else None
     release = parse_release(built or "")
     if here is None or release is None:
-        return 0 if built is None or here is None or _specifier_fits(built, here) else 99
+        return 0 if built is None or here is None or _specifier_fits(built, here) else _FAR_TORCH
     return abs((release.major - here.major) * 20 + release.minor - here.minor)

@@ -229,7 +229,9 @@ def permit_build(one: Asked) -> str:
     versions = [rejection.candidate.version for rejection in one.rejections if rejection.rule is Rule.NO_BUILD]
     if not versions:
         return ""
-    return f"Leave --no-build out: {one.context.project.name} {max(versions)} can be built from source."
+    hosts = _unasked(one)
+    first = f"Leave --offline out to ask {hosts}, or leave" if hosts else "Leave"
+    return f"{first} --no-build out: {one.context.project.name} {max(versions)} can be built from source."
 
 
 def wait_for_host(one: Asked) -> str:
@@ -240,8 +242,8 @@ def wait_for_host(one: Asked) -> str:
 
 def ask_hosts(one: Asked) -> str:
     """Hosts were not asked, and the bundled facts do not say all that they have."""
-    hosts = [answer.host for answer in one.answers if answer.kind is HostAnswerKind.NOT_ASKED and answer.gap]
-    return f"Leave --offline out to ask {_listed(hosts)}." if hosts else ""
+    hosts = _unasked(one)
+    return f"Leave --offline out to ask {hosts}." if hosts else ""
 
 
 def permit_pre_release(one: Asked) -> str:
@@ -372,6 +374,11 @@ def _rejected(one: Asked, rule: Rule) -> List[Candidate]:
 
 def _versions(one: Asked, rule: Rule) -> List[Version]:
     return [candidate.version for candidate in _rejected(one, rule)]
+
+
+def _unasked(one: Asked) -> str:
+    """The hosts that were not asked, and of which the bundled facts do not say all."""
+    return _listed([a.host for a in one.answers if a.kind is HostAnswerKind.NOT_ASKED and a.gap])
 
 
 def _hosts_of(answers: Sequence[HostAnswer], kind: HostAnswerKind) -> str:

@@ -88,6 +88,11 @@ def asked(judged_by: Context, *candidates, answers=()):
             asked(context(NEW, allow_build=False), sdist("2.1.1"), sdist("2.1.2"), answers=[DOWN]),
             "Leave --no-build out: torch-scatter 2.1.2 can be built from source.",
         ),
+        (
+            asked(context(NEW, allow_build=False), sdist("2.1.2"), answers=[OFFLINE]),
+            "Leave --offline out to ask data.pyg.org, or leave --no-build out: torch-scatter 2.1.2 can be built from "
+            "source.",
+        ),
         # Hosts, where they could have it.
         (
             asked(context(NEW, specifier="==3.0"), wheel("2.1.2", ("2.9.0", "cu128"), **ON_311), answers=[DOWN]),
