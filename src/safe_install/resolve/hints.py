@@ -27,7 +27,7 @@ from safe_install.models import (
     Rule,
 )
 from safe_install.resolve.compatibility import Context, rank_fitting
-from safe_install.tags import container_of_name, parse_accelerator, split_local
+from safe_install.tags import container_of_name, container_of_version, parse_accelerator, split_local
 
 PROGRAM = "safe-install"
 _SHOWN = 3  # names in one sentence
@@ -161,8 +161,11 @@ def _belongs(project: Project, version: str, release: Version) -> bool:
 
 def name_torch_of_version(one: Asked) -> str:
     """The torch that the version belongs to which was asked for."""
-    if not is_pinned_elsewhere(one.context):
+    torch = one.context.environment.torch
+    if torch is None or not is_pinned_elsewhere(one.context):
         return ""
+    if container_of_version(torch.runtime_version) is not None:
+        return f"Keep the {one.context.project.name} of the container: public wheels belong to public builds of torch."
     for part in one.context.specifier:
         pin = _pin_of(one.context.project, part.version)
         if pin is not None:

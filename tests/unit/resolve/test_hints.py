@@ -10,7 +10,7 @@ from safe_install.models import Driver, HostAnswer, HostAnswerKind
 from safe_install.resolve.compatibility import Context, check_candidate
 from safe_install.resolve.hints import Asked, choose_hint, companion_version, is_settled, torch_for_driver
 from safe_install.resolve.target import environment_for
-from tests.unit.resolve.test_compatibility import context, sdist, wheel
+from tests.unit.resolve.test_compatibility import CONTAINER, context, sdist, wheel
 
 PYG = "data.pyg.org"
 OLD = environment_for(torch="1.8.1+cu111", python_version="3.8", platform="manylinux_2_31_x86_64")
@@ -66,6 +66,10 @@ def asked(judged_by: Context, *candidates, answers=()):
         (
             asked(context(NEW, "torchtext", "==0.15.1"), answers=[OFFLINE]),
             "Permit another torch with --allow-torch-change: torchtext 0.15.1 belongs to torch 2.0.0.",
+        ),
+        (
+            asked(context(CONTAINER, "torchvision", "==0.22.0"), answers=[OFFLINE]),
+            "Keep the torchvision of the container: public wheels belong to public builds of torch.",
         ),
         # A driver that torch's own CUDA does not run with: neither a host nor a build could change that.
         (
