@@ -30,7 +30,7 @@ from safe_install.index.filename import fields_of, python_tags
 from safe_install.models import BuiltFor, Candidate, CandidateKind, Environment, Link
 from safe_install.resolve.compatibility import Context, host_rank, reject_python, reject_torch_version
 from safe_install.resolve.target import environment_for, parse_platform
-from safe_install.tags import cuda_of_accelerator, parse_accelerator, supported_platforms
+from safe_install.tags import container_of_name, cuda_of_accelerator, parse_accelerator, supported_platforms
 
 ROOT = Path(__file__).resolve().parents[1]
 TEMPLATE = Path(__file__).resolve().with_name("wheel_page.html")
@@ -230,7 +230,11 @@ class Page:
             "pinned": [number for number, version in enumerate(order) if version in project.pins],
             "hosts": [self._host(host, project) for host in project.hosts],
             "aliases": [[a.torch, a.base, a.accelerator or 0, a.base_accelerator or 0] for a in project.aliases],
-            "rows": [self._row(project, build, ranks[Version(build.version).public]) for build in project.builds],
+            "rows": [
+                self._row(project, build, ranks[Version(build.version).public])
+                for build in project.builds
+                if container_of_name(build.torch) is None  # the page asks for a release of torch
+            ],
             "files": [self._file(project, candidate, ranks[candidate.version.public]) for candidate in files],
             "sha256": dict(project.sha256),
             "requires": list(_requires(project, projects)),

@@ -71,7 +71,7 @@ from safe_install.index.pages import parse_page
 from safe_install.models import BuiltFor, Link
 from safe_install.ports import World
 from safe_install.system.http import HttpClient, PageAnswer, PageStatus
-from safe_install.tags import parse_accelerator
+from safe_install.tags import container_of_name, parse_accelerator
 
 ROOT = Path(__file__).resolve().parents[1]
 FOLDER = ROOT / "wheel_index"
@@ -379,6 +379,8 @@ class LinkReader:
         """The releases of torch, as this host's rows write them; only those that torch.json knows."""
         if said is None:
             return []
+        if container_of_name(said) is not None:
+            return [said]
         if not _PLAIN_TORCH.match(said):
             return self._torches_of_pin(name.parsed_version.public, said)
         if not any(said in (version, minor_of(version)) for version in self._table.releases):

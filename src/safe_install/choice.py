@@ -13,9 +13,9 @@ from typing import TYPE_CHECKING, Collection, Dict, Iterator, List, Mapping, Opt
 from urllib.parse import urlsplit
 
 from packaging.requirements import Requirement
-from packaging.utils import NormalizedName, canonicalize_name
+from packaging.utils import NormalizedName
 
-from safe_install.errors import NoCandidate, Refused
+from safe_install.errors import Refused
 from safe_install.index.catalog import known_mirrors, load_project
 from safe_install.index.facts import Project
 from safe_install.index.finder import Finder
@@ -30,7 +30,6 @@ from safe_install.models import (
 )
 from safe_install.ports import World
 from safe_install.resolve.compatibility import is_cpu_fallback
-from safe_install.resolve.plan import is_guarded
 from safe_install.resolve.provider import Resolution, resolve
 from safe_install.system.http import HttpClient
 from safe_install.system.mirrors import MirrorRule, parse_mirrors
@@ -87,29 +86,17 @@ class Chooser:
     ) -> Resolution:
         """One candidate for each extension that the requirements name or bring.
 
-        Errors: NoCandidate (10) with every rejection; Refused (11) where only another torch would do.
+        Errors: NoCandidate (10) with every rejection; Refused (11) where torch itself would have to change.
         """
-        try:
-            return resolve(
-                requirements,
-                self.environment,
-                find=self._finder.find,
-                constraints=constraints,
-                pre=self._wishes.pre,
-                allow_build=not self._wishes.no_build,
-                upgrade=frozenset(upgrade),
-            )
-        except NoCandidate as error:
-            names = [canonicalize_name(requirement.name) for requirement in requirements]
-            companions = [name for name in names if is_guarded(name)]
-            if not companions:
-                raise
-            # The companions of torch exist for every torch: what does not fit is this torch, and it is not moved.
-            raise Refused(
-                error.message,
-                hint=error.hint or "Permit another torch with --allow-torch-change.",
-                rejections=error.rejections,
-            ) from error
+        return resolve(
+            requirements,
+            self.environment,
+            find=self._finder.find,
+            constraints=constraints,
+            pre=self._wishes.pre,
+            allow_build=not self._wishes.no_build,
+            upgrade=frozenset(upgrade),
+        )
 
     def bring(self, pin: Candidate, pip: PipRunner, *, is_promised: bool = False) -> Tuple[Candidate, Artifact]:
         """The pin as a wheel file that was verified: from the store, fetched, or built.

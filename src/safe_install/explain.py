@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import dataclasses
+from typing import Iterator
 
 from packaging.utils import canonicalize_name
 
 from safe_install.choice import Chooser, Wishes, cpu_fallback_notes
-from safe_install.errors import Refused, UsageError
+from safe_install.errors import NoCandidate, UsageError
 from safe_install.guard import at, environment_asked_for
 from safe_install.index.catalog import known_projects
-from safe_install.models import Finding, InstallResult, Outcome, Plan, Severity
+from safe_install.models import CandidateKind, Finding, HostAnswerKind, InstallResult, Outcome, Plan, Severity
 from safe_install.ports import Timings, World
 from safe_install.resolve.plan import explained, steps_of_pins
 from safe_install.resolve.request import ExplainRequest
@@ -39,7 +40,7 @@ def explain(request: ExplainRequest, world: World) -> InstallResult:
             hint="Known are: " + ", ".join(sorted(known_projects())) + ".",
         )
     if environment.torch is None:
-        raise Refused(
+        raise NoCandidate(
             "no torch is installed here, so there is nothing to fit",
             hint="Install torch first, or name one: --torch 2.13.0+cpu.",
         )
@@ -56,4 +57,18 @@ def explain(request: ExplainRequest, world: World) -> InstallResult:
     findings = cpu_fallback_notes(resolution.pins, resolution.answers, bare)
     if request.torch:
         findings += tuple(Finding("assumed", Severity.NOTE, "environment", note) for note in notes_for(environment))
+    findings += tuple(_unknown_wheels(plan))
     return InstallResult("explain", Outcome.EXPLAINED, 0, environment, plan, findings=findings, timings=timings.total())
+
+
+def _unknown_wheels(plan: Plan) -> Iterator[Finding]:
+    """A source build where a host that was not asked may have a wheel: not the last word."""
+    for step in plan.steps:
+        if step.kind != CandidateKind.SDIST.value:
+            continue
+        for answer in plan.answers:
+            if answer.project == step.name and answer.gap:
+                was_down = answer.kind is HostAnswerKind.DOWN
+                hint = f"Try again when {answer.host} answers." if was_down else "Leave --offline out to ask it."
+                detail = f"{step.name}: not known here whether {answer.host} has a wheel that fits: {answer.gap}"
+                yield Finding("wheel-not-known", Severity.NOTE, step.name, detail, hint)

@@ -162,7 +162,7 @@ class Link:
 class BuiltFor:
     """The torch that a wheel was built against, as far as its host says; None means "not said"."""
 
-    torch: Optional[str] = None  # "1.8.0", "2.13", or a specifier as its metadata has it: ">=2.14.0"
+    torch: Optional[str] = None  # "1.8.0", "2.13", "nv25.04" (NVIDIA's container), or a specifier: ">=2.14.0"
     accelerator: Optional[str] = None  # "cu111", "cpu", "cu12" (major only)
     cxx11_abi: Optional[bool] = None
 
@@ -233,6 +233,7 @@ class HostAnswer:
     url: str
     kind: HostAnswerKind
     detail: str = ""
+    gap: str = ""  # it was not asked, and why the bundled facts do not settle what it has; "" where they do
 
 
 # --- what will be done -----------------------------------------------------------------------------

@@ -249,8 +249,12 @@ class Planner:
         """A source build that a host's silence is the reason for should not look like the normal case."""
         built = {pin.name for pin in pins if pin.kind is CandidateKind.SDIST}
         for answer in self._answers:
-            if answer.project in built and answer.kind is HostAnswerKind.DOWN:
+            if answer.project not in built:
+                continue
+            if answer.kind is HostAnswerKind.DOWN:
                 self.world.reporter.warn(f"{answer.project}: {answer.host} does not answer ({answer.detail})")
+            elif answer.gap:
+                self.world.reporter.warn(f"{answer.project}: {answer.host} was not asked, and {answer.gap}")
 
     def _upgrade(self, requirements: Sequence[Requirement]) -> Set[NormalizedName]:
         """The names for which being installed is no reason to stay: -U, or broken beside this torch."""
@@ -463,7 +467,8 @@ class Planner:
             self._choose(wanted)
         except (NoCandidate, Refused) as error:
             reasons = "; ".join(step.because for step in unchosen if not step.requested)
-            raise Refused(
+            # The same kind of error, and so the same exit status, as when the person had named them.
+            raise type(error)(
                 f"{error.message}{f' ({reasons})' if reasons else ''}",
                 hint=error.hint,
                 rejections=error.rejections,

@@ -26,7 +26,6 @@ from safe_install.models import (
     Outcome,
     Plan,
     Rejection,
-    Rule,
     Severity,
     Step,
 )
@@ -116,6 +115,7 @@ def _answer(answer: HostAnswer) -> Dict[str, Any]:
         "url": answer.url,
         "answer": answer.kind.value,
         "detail": answer.detail,
+        "gap": answer.gap,
     }
 
 
@@ -174,16 +174,6 @@ def one_line(text: str) -> str:
     return printable(text).replace("\n", "?")
 
 
-# The nearest misses come first: they are the ones that a person would have expected to be taken.
-_FAR = {Rule.TORCH_VERSION: 2, Rule.SPECIFIER: 3, Rule.YANKED: 4, Rule.SDIST_BEHIND_WHEEL: 1, Rule.OLDER_VERSION: 1}
-
-
-def by_nearness(rejections: Sequence[Rejection]) -> List[Rejection]:
-    """The rejections, nearest misses first, newest version first among equals."""
-    newest_first = sorted(rejections, key=lambda item: item.candidate.version, reverse=True)
-    return sorted(newest_first, key=lambda item: _FAR.get(item.rule, 0))
-
-
 def render_finding(finding: Finding) -> List[str]:
     """One finding as lines of text."""
     lines = [f"{finding.severity.value}: {printable(finding.detail)}"]
@@ -226,8 +216,7 @@ def render_health(report: HealthReport) -> str:
 
 
 def render_rejections(rejections: Sequence[Rejection], limit: Optional[int] = None) -> List[str]:
-    """Each rejected candidate with its rule; past `limit` a count by rule."""
-    rejections = by_nearness(rejections)
+    """Each rejected candidate with its rule, in the order given: nearest first. Past `limit` a count by rule."""
     shown = rejections if limit is None else rejections[:limit]
     lines = [one_line(f"  {item.candidate.link.filename}: {item.rule.value}: {item.detail}") for item in shown]
     rest = rejections[len(shown) :]
@@ -455,7 +444,9 @@ def _explained_lines(plan: Plan) -> List[str]:
     for step in plan.steps:
         lines.append(f"{step.name} {step.version} ({step.because})")
         lines.append(printable(f"  {step.url}"))
-        origin = {"sdist": "from source: no wheel fits", "built": "built here before"}.get(step.kind)
+        is_open = any(answer.gap for answer in plan.answers if answer.project == step.name)
+        from_source = "from source: no wheel that fits is known here" if is_open else "from source: no wheel fits"
+        origin = {"sdist": from_source, "built": "built here before"}.get(step.kind)
         if origin:
             lines.append(f"  {origin}")
         if step.candidate is not None and step.candidate.link.found_in:

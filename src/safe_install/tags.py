@@ -118,6 +118,34 @@ def ptx_runs_on(capability: str, device: str) -> bool:
     return parse_capability(capability) <= parse_capability(device)
 
 
+# --- NVIDIA's containers ---------------------------------------------------------------------------
+
+# As a wheel's torch is written where it was built for a container and not for a release: "nv25.04".
+_CONTAINER_NAME = re.compile(r"nv(\d{2}\.\d{2})$", re.ASCII)
+# PEP 440 drops leading zeros when pip writes the version down: nv25.05 is nv25.5 in METADATA.
+_CONTAINER_VERSION = re.compile(r"(?:^|\.)nv(\d{2})\.(\d{1,2})(?:\.|$)", re.ASCII)
+# From the names of the wheels that are published for them: cu12 up to 25.06, cu13 from 25.08 on.
+_FIRST_CONTAINER_WITH_CUDA_13 = (25, 8)
+
+
+def container_of_version(version: str) -> Optional[str]:
+    """The release of NVIDIA's container that has this torch: `2.7.0a0+79aa17489c.nv25.04` -> `25.04`, else None."""
+    found = _CONTAINER_VERSION.search(split_local(version)[1] or "")
+    return f"{found.group(1)}.{int(found.group(2)):02d}" if found else None
+
+
+def container_of_name(torch: str) -> Optional[str]:
+    """The same from how a wheel's torch is written: `nv25.04` -> `25.04`, None for a release of torch."""
+    found = _CONTAINER_NAME.match(torch)
+    return found.group(1) if found else None
+
+
+def accelerator_of_container(container: str) -> str:
+    """What the torch of a container computes on, by CUDA's major version: `25.04` -> `cu12`."""
+    year, month = (int(part) for part in container.split("."))
+    return "cu13" if (year, month) >= _FIRST_CONTAINER_WITH_CUDA_13 else "cu12"
+
+
 # --- wheel tags ------------------------------------------------------------------------------------
 
 # With an unknown glibc every manylinux is accepted; no manylinux above this one is published for torch.

@@ -38,6 +38,7 @@ from safe_install.models import (
 from safe_install.ports import Timings, World
 from safe_install.resolve.compatibility import Context, check_candidate
 from safe_install.resolve.request import OwnOptions
+from safe_install.tags import container_of_version
 from safe_install.wheels.archive import hash_file
 from safe_install.wheels.fetch import find_local_path
 
@@ -106,8 +107,9 @@ def _matrix_table(project: Project, matrix: Matrix, environment: Environment) ->
 def _fits(project: Project, cell: Cell, environment: Environment) -> bool:
     """Would this cell's wheel be taken here? Judged by the rules that choose."""
     torch = environment.torch
-    minor = torch.runtime_version.split(".")[:2] if torch is not None else []
-    if cell.build is not None and project.torch_match is not TorchMatch.ANY and cell.torch.split(".")[:2] != minor:
+    version = torch.runtime_version if torch is not None else ""
+    own = (bundled.minor_of(version), f"nv{container_of_version(version)}")
+    if cell.build is not None and project.torch_match is not TorchMatch.ANY and bundled.minor_of(cell.torch) not in own:
         return False  # it would be rejected too, only later
     context = Context(project, environment)
     return any(check_candidate(candidate, context) is None for candidate in _wheels_of(project, cell, environment))
@@ -121,7 +123,7 @@ def _wheels_of(project: Project, cell: Cell, environment: Environment) -> Iterat
         built_for = BuiltFor(torch_of(project, version, None), accelerator)
         link = Link("", cell.version)
         yield Candidate(project.name, version, CandidateKind.WHEEL, link, frozenset(interpreter.tags[:1]), built_for)
-    elif not build.platform.startswith("mac"):
+    elif build.platform != "macos":
         host = next(host for host in project.hosts if host.host == build.host)
         for python in build.python:
             for abi in build.cxx11_abi or (None,):

@@ -199,6 +199,16 @@ def test_the_programs_own_facts_serve_again_once_they_are_newer(variables, tmp_p
 # --- speed -----------------------------------------------------------------------------------------
 
 
+def test_a_source_build_is_not_the_last_word_where_the_facts_are_known_to_be_partial(variables):
+    """The wheel for this Mac is there; only its name is not known without asking."""
+    machine = ["--torch", "2.4.0", "--python-version", "3.12", "--platform", "macosx_14_0_arm64", "--offline"]
+    completed = run_safe_install(["explain", "torch-scatter==2.1.2", *machine], variables)
+    assert completed.returncode == 0
+    assert "from source: no wheel that fits is known here" in completed.stdout
+    assert "not known here whether data.pyg.org has a wheel that fits: it has 2.1.2" in completed.stderr
+    assert "hint: Leave --offline out to ask it." in completed.stderr
+
+
 @pytest.mark.slow
 def test_every_project_is_explained_offline_in_less_than_half_a_second(variables):
     """0.4 s a process is the aim; half of it more is left for a busy machine."""

@@ -15,6 +15,7 @@ from safe_install.index.catalog import known_projects, load_project
 from safe_install.index.facts import canonical_url
 from safe_install.index.filename import parse_filename
 from safe_install.index.location import read_wheel_url
+from safe_install.tags import container_of_name
 
 HERE = Path(__file__).parent
 ROWS = [json.loads(line) for line in (HERE / "wheel_urls.jsonl").read_text().splitlines()]
@@ -54,7 +55,9 @@ def test_says_all_that_its_name_says(row):
     built = read_wheel_url(report_hosts.unmirrored(url), load_project(name.project)).built_for
     plain = unquote(url)
     digits = "".join((built.torch or "").split(".")[:2])
-    assert built.torch is None or built.torch in plain or digits in plain or built.torch[:-2] in plain
+    container = container_of_name(built.torch or "")
+    assert container is None or f"torch{container}cxx11" in plain
+    assert built.torch is None or container or built.torch in plain or digits in plain or built.torch[:-2] in plain
     cuda = (built.accelerator or "").replace("cu", "")
     assert built.accelerator == "cpu" or cuda in plain or f"{cuda[:-1]}.{cuda[-1:]}" in plain
     assert ("cxx11abi" in plain) == (built.cxx11_abi is not None)

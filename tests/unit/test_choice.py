@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import pytest
+from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 from packaging.version import Version
 
 from safe_install.choice import Chooser, Wishes
+from safe_install.errors import NoCandidate, Refused
 from safe_install.events import Reporter
 from safe_install.models import Candidate, CandidateKind, Link
 from safe_install.ports import World
+from safe_install.resolve.target import environment_for
 from tests.factories import make_environment
 
 
@@ -20,3 +24,20 @@ def test_a_wheel_that_was_built_here_brings_what_its_metadata_hides(tmp_path, mo
     chooser = Chooser(environment, Wishes(offline=True), World({}, Reporter(), tmp_path))
     (found,) = chooser._find_built(name, environment)
     assert "torch-scatter" in found.requires
+
+
+@pytest.mark.parametrize("text", ["torchvision==0.20.0", "torchaudio==0.9.0", "mmcv==99.0", "torch-scatter==99.0"])
+def test_no_candidate_is_one_status_whatever_the_name(text, tmp_path):
+    environment = environment_for(torch="2.9.1+cu128", python_version="3.11", platform="linux_x86_64")
+    chooser = Chooser(environment, Wishes(offline=True), World({}, Reporter(), tmp_path))
+    with pytest.raises(NoCandidate) as caught:
+        chooser.choose([Requirement(text)])
+    assert (caught.value.exit_status, caught.value.code) == (10, "no-candidate")
+
+
+def test_a_torch_that_would_change_is_refused(tmp_path):
+    environment = environment_for(torch="2.9.1+cu128", python_version="3.11", platform="linux_x86_64")
+    chooser = Chooser(environment, Wishes(offline=True), World({}, Reporter(), tmp_path))
+    with pytest.raises(Refused) as caught:
+        chooser.choose([Requirement("torch-scatter"), Requirement("torch==2.4.1")])
+    assert caught.value.exit_status == 11

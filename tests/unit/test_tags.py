@@ -178,3 +178,28 @@ def _seconds() -> float:
     started = time.perf_counter()
     tags.supported_tags("3.13", "cpython", "linux_x86_64", ("", ""))
     return time.perf_counter() - started
+
+
+@pytest.mark.parametrize(
+    ("version", "container", "accelerator"),
+    [
+        ("2.7.0a0+79aa17489c.nv25.04", "25.04", "cu12"),
+        ("2.8.0a0+5228986c39.nv25.5", "25.05", "cu12"),  # as METADATA has it: PEP 440 drops the zero
+        ("2.11.0a0+a6c236b9fd.nv26.03.46836102", "26.03", "cu13"),
+        ("2.7.0a0+nv25.08", "25.08", "cu13"),
+        ("2.8.0+cu128", None, None),
+        ("2.8.0", None, None),
+        ("1.13.0a0+d321be6", None, None),
+        ("2.7.0a0+inv25.04", None, None),
+    ],
+)
+def test_the_container_of_a_torch(version, container, accelerator):
+    assert tags.container_of_version(version) == container
+    if container is not None:
+        assert tags.accelerator_of_container(container) == accelerator
+        assert tags.container_of_name(f"nv{container}") == container
+
+
+@pytest.mark.parametrize("torch", ["2.8", "2.8.0", ">=2.14.0", "nv25", "nv25.4", ""])
+def test_what_names_no_container(torch):
+    assert tags.container_of_name(torch) is None

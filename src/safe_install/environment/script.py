@@ -246,6 +246,19 @@ def markers():
     }
 
 
+def machine_platform():
+    """What wheels have to be for. On a Mac sysconfig names what this Python was built for, such as
+    macosx-10.9-universal2; wheels are for the system that runs and its processor (as packaging.tags has it).
+    """
+    release, _, machine = platform.mac_ver()
+    parts = release.split(".")
+    if sys.platform != "darwin" or len(parts) < 2 or not machine or not all(part.isdigit() for part in parts[:2]):
+        return sysconfig.get_platform()
+    # From macOS 11 on minor releases have no tags of their own.
+    minor = parts[1] if int(parts[0]) < 11 else "0"
+    return "macosx-%s.%s-%s" % (parts[0], minor, machine)
+
+
 def externally_managed():
     if sys.prefix != sys.base_prefix:
         return None
@@ -270,7 +283,7 @@ def main():
         "version": "%d.%d.%d" % sys.version_info[:3],
         "implementation": sys.implementation.name,
         "abiflags": getattr(sys, "abiflags", "") or ("t" if sysconfig.get_config_var("Py_GIL_DISABLED") else ""),
-        "platform": sysconfig.get_platform(),
+        "platform": machine_platform(),
         "libc": libc(),
         "prefix": sys.prefix,
         "base_prefix": sys.base_prefix,

@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
-from typing import Iterator, List, Optional, Sequence, Set, Tuple
+from typing import Iterator, Optional, Sequence, Tuple
 from urllib.parse import unquote, urlsplit
 
+from packaging.specifiers import SpecifierSet
 from packaging.version import Version
 
 from safe_install.index.candidates import torch_of, wheel_candidate, with_known_hash
-from safe_install.index.facts import Build, HostEntry, Layout, Project
+from safe_install.index.facts import Build, Holds, HostEntry, Layout, Project, parse_release
 from safe_install.index.filename import build_filename, fields_of, parse_filename
 from safe_install.index.location import expand_template, read_built_for
+from safe_install.index.matrix import is_for_platform
 from safe_install.models import BuiltFor, Candidate, CandidateKind, Environment, Link
-from safe_install.tags import is_same_major, parse_accelerator
+from safe_install.tags import container_of_name, container_of_version, is_same_major, parse_accelerator
 
 FOUND_IN = "bundled facts"
+_ANY_VERSION = SpecifierSet()
+_LOWER_BOUNDS = ("==", "===", "~=", ">=", ">")
 
 
 def bundled_wheels(project: Project, environment: Environment, *, hosts: Sequence[str]) -> Iterator[Candidate]:
@@ -33,9 +37,11 @@ def bundled_wheels(project: Project, environment: Environment, *, hosts: Sequenc
     entries = {host.host: host for host in project.hosts}
     addressed = {name for name in hosts if name in entries and entries[name].wheel is not None}
     rows = [build for build in project.builds if build.host in addressed]
-    same = [build for build in rows if build.torch in (base, release, minor_of(release))]
-    if not same and rows:
-        nearest = nearest_torch(rows, base)
+    container = container_of_version(torch.runtime_version)
+    same = [build for build in rows if build.torch in (base, release, minor_of(release), f"nv{container}")]
+    of_releases = [build for build in rows if container_of_name(build.torch) is None]
+    if not same and of_releases:
+        nearest = nearest_torch(of_releases, base)
         same = [build for build in rows if build.torch == nearest]
     for build in sorted(same, key=lambda build: Version(build.version), reverse=True):
         yield from _cells(project, entries[build.host], build, environment, accelerator)
@@ -63,9 +69,14 @@ def _cells(
         return  # the file name is only on the live page
     python = ".".join(environment.interpreter.version.split(".")[:2])
     platform = environment.interpreter.platform
-    for own in build.accelerators:
-        here = own == accelerator or (is_major_only(own) and is_same_major(own, accelerator))
-        same_machine = build.platform.endswith(platform.replace("linux_", ""))
+
+    def is_here(own: str) -> bool:
+        return own == accelerator or (is_major_only(own) and is_same_major(own, accelerator))
+
+    # That of torch first: where one file serves several, it is listed once, as what it is first said to be.
+    for own in sorted(build.accelerators, key=is_here, reverse=True):
+        here = is_here(own)
+        same_machine = is_for_platform(build, platform)
         if not here and not (same_machine and build.version == _newest(project, build, own)):
             continue
         pythons = build.python if here or build.abi else [p for p in build.python if p == python]
@@ -157,22 +168,66 @@ def bundled_files(project: Project) -> Iterator[Candidate]:
             yield candidate
 
 
-def known_elsewhere(project: Project, environment: Environment, host: HostEntry) -> Tuple[str, ...]:
-    """Versions that a host has for this torch and accelerator, with addresses that only its page knows."""
+def known_elsewhere(
+    project: Project, environment: Environment, host: HostEntry, *, specifier: SpecifierSet = _ANY_VERSION
+) -> Tuple[str, ...]:
+    """Versions that a host has for this torch, Python and machine, with file names that only its page knows."""
     torch = environment.torch
     if torch is None or host.layout is Layout.PYPI:
         return ()
-    minor = torch.runtime_version.split(".")[:2]
-    found: Set[str] = {
+    minor = minor_of(torch.runtime_version)
+    found = {
         build.version
         for build in project.builds
         if build.host == host.host
-        and build.torch.split(".")[:2] == minor
-        and any(
-            own == torch.accelerator or (is_major_only(own) and is_same_major(own, torch.accelerator))
-            for own in build.accelerators
-        )
-        and environment.interpreter.platform.split("_")[-1] in build.platform
+        and (host.wheel is None or build.platform == "macos")
+        and minor_of(build.torch) == minor
+        and _is_for(build, environment)
+        and specifier.contains(build.version, prereleases=True)
     }
-    versions: List[str] = sorted(found, key=Version)
-    return tuple(versions)
+    return tuple(sorted(found, key=Version))
+
+
+def _is_for(build: Build, environment: Environment) -> bool:
+    """Is a row for this machine, Python and accelerator?"""
+    torch, interpreter = environment.torch, environment.interpreter
+    if not is_for_platform(build, interpreter.platform):
+        return False
+    if build.abi is None and minor_of(interpreter.version) not in build.python:
+        return False
+    if torch is None or interpreter.platform.startswith("macosx"):
+        return True
+    accelerators = build.accelerators
+    return any(
+        own == torch.accelerator or (is_major_only(own) and is_same_major(own, torch.accelerator))
+        for own in accelerators
+    )
+
+
+def gap_in_facts(
+    project: Project, environment: Environment, host: HostEntry, *, specifier: SpecifierSet = _ANY_VERSION
+) -> str:
+    """Why the bundled facts do not settle what a host has for this question; "" where they do.
+
+    They settle it where all of this holds:
+    - the host's rows are complete for this torch (`HostEntry.complete_to`), or the project has no wheels on the package
+      index;
+    - no row for this torch, Python and machine lacks its file name;
+    - no version is asked for that is newer than all of the rows.
+    """
+    if host.layout is Layout.PYPI:
+        return "" if project.package_index.holds is not Holds.WHEELS else "it may have files that are not known here"
+    elsewhere = known_elsewhere(project, environment, host, specifier=specifier)
+    if elsewhere:
+        return f"it has {', '.join(elsewhere)} for this torch, its address is only on the live page"
+    torch = parse_release(environment.torch.runtime_version) if environment.torch is not None else None
+    last = parse_release(host.complete_to or "")
+    if torch is None or last is None or torch.release[:2] > last.release[:2]:
+        return f"its files{f' for torch {torch}' if torch is not None else ''} are known in part only"
+    newest = max((Version(build.version) for build in project.builds if build.host == host.host), default=Version("0"))
+    return f"versions after {newest} are not known here" if _asks_for_newer(specifier, newest) else ""
+
+
+def _asks_for_newer(specifier: SpecifierSet, newest: Version) -> bool:
+    bounds = [parse_release(part.version.replace(".*", "")) for part in specifier if part.operator in _LOWER_BOUNDS]
+    return any(bound is not None and bound > newest for bound in bounds)

@@ -38,6 +38,7 @@ from safe_install.index.facts import (
     TorchTable,
 )
 from safe_install.index.native import PATTERN
+from safe_install.tags import container_of_name
 
 SCHEMA = 1
 
@@ -233,6 +234,7 @@ def _read_host(reader: _Reader) -> HostEntry:
         kinds=reader.texts("kinds", ()),
         torch_match=reader.choice("torch_match", TorchMatch) if reader.has("torch_match") else None,
         optional=reader.text("optional", ""),
+        complete_to=reader.optional_text("complete_to"),
         note=reader.text("note", ""),
     )
     reader.end()
@@ -482,9 +484,11 @@ def _dump(value: Any) -> str:
 def build_order(build: Build) -> Tuple[Any, ...]:
     """Where a row of `builds` stands in a canonical document."""
     python = tuple(int(part) for part in build.python[0].split(".")) if build.python else ()
+    container = container_of_name(build.torch)
     return (
         build.host,
-        Version(build.torch),
+        container is not None,  # those of NVIDIA's containers after those of releases
+        Version(container or build.torch),
         Version(build.version),
         build.platform,
         python,

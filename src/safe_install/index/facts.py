@@ -74,6 +74,7 @@ class HostEntry:
     kinds: Tuple[str, ...] = ()  # asked for these kinds of accelerator only ("cpu", "cuda"); empty: for every one
     torch_match: Optional[TorchMatch] = None  # where it differs from the project's
     optional: str = ""  # why it is asked only when the person names it; empty: asked always
+    complete_to: Optional[str] = None  # for this torch and older ones the rows are all that it has; None: for none
     note: str = ""
 
 
@@ -99,7 +100,7 @@ class Build:
     """Wheels of one version that one host has for one torch."""
 
     host: str
-    torch: str  # as the host says it: "1.8.0", or "2.8" where it names the minor only
+    torch: str  # as the host says it: "1.8.0", "2.8" where it names the minor only, "nv25.04" for NVIDIA's container
     version: str  # public version, "2.0.8"
     accelerators: Tuple[str, ...]
     platform: str  # wheel platform tag, "linux_x86_64"; "macos" where the exact tag is not known

@@ -19,7 +19,7 @@ from packaging.version import InvalidVersion, Version
 
 from safe_install.index.facts import Build, HostEntry
 from safe_install.models import BuiltFor
-from safe_install.tags import accelerator_of_cuda, cuda_of_accelerator
+from safe_install.tags import accelerator_of_cuda, container_of_name, cuda_of_accelerator
 
 MAX_NAME = 512  # characters; the longest real one has 140
 
@@ -119,7 +119,7 @@ class LocalGrammar:
     """How the local version identifiers of some host say what a wheel was built for.
 
     Fields of a template: {torch} 2.8.0, {minor} 2.8, {digits} 28 or 210, {digits3} 280 or 2100, {accelerator} cu126,
-    {cuda} 12.6, {abi} TRUE or FALSE, {commit} hex digits.
+    {cuda} 12.6, {abi} TRUE or FALSE, {container} 25.04 for NVIDIA's container, {commit} hex digits.
     """
 
     template: str  # with its "+"; empty: names say nothing
@@ -137,6 +137,7 @@ GRAMMARS: Mapping[str, LocalGrammar] = {
     "pyg-macos": LocalGrammar("+pt{digits}"),
     "astral": LocalGrammar("+cu.{cuda}.torch.{minor}", cpu="+cpu.torch.{minor}"),
     "astral-2025": LocalGrammar("+cu{cuda}torch{torch}cxx11abi{abi}"),
+    "dao-container": LocalGrammar("+{accelerator}torch{container}cxx11abi{abi}"),  # before "dao": 25.04 is no torch
     "dao": LocalGrammar("+{accelerator}torch{minor}cxx11abi{abi}"),
     "dao-patch": LocalGrammar("+{accelerator}torch{torch}cxx11abi{abi}"),
     "sdbds": LocalGrammar("+{accelerator}torch{torch}cxx11abi{abi}fullbackward"),
@@ -152,6 +153,7 @@ GRAMMARS: Mapping[str, LocalGrammar] = {
 FIELDS: Mapping[str, str] = {
     "torch": r"\d+\.\d+\.\d+",
     "minor": r"\d+\.\d+",
+    "container": r"2\d\.(?:0[1-9]|1[0-2])",
     "digits": r"\d{2,3}",
     "digits3": r"\d{3,4}",
     "accelerator": r"cu\d{2,4}|cpu|xpu|rocm\d+(?:\.\d+)*",
@@ -182,7 +184,8 @@ def parse_local(local: str, *, first: Iterable[str] = ()) -> BuiltFor:
     if not local:
         return BuiltFor()
     text = local.lower().replace("+", ".")
-    for grammar in (*map(grammar_of, first), *GRAMMARS.values()):
+    # A container's release reads like a torch: `torch25.04`. It is told apart before a host's own grammar is tried.
+    for grammar in (GRAMMARS["dao-container"], *map(grammar_of, first), *GRAMMARS.values()):
         for template in filter(None, (grammar.template, grammar.cpu)):
             found = _pattern(template).fullmatch(text)
             built = _read_fields(found.groupdict(), template) if found else None
@@ -225,7 +228,9 @@ def _read_fields(values: Mapping[str, str], template: str) -> Optional[BuiltFor]
 
 
 def torch_of_fields(values: Mapping[str, str]) -> Optional[str]:
-    """The torch that the fields of a template name, as exactly as they do: `2.8.0`, `2.8`, or None."""
+    """The torch that the fields of a template name, as exactly as they do: `2.8.0`, `2.8`, `nv25.04`, or None."""
+    if values.get("container"):
+        return f"nv{values['container']}"
     for name in ("torch", "base", "minor"):
         if values.get(name):
             return values[name]
@@ -245,13 +250,16 @@ def _can_be(torch: str) -> bool:
 
 
 def fields_of(torch: str, accelerator: str, *, cxx11_abi: Optional[bool] = None) -> Dict[str, str]:
-    """The fields of templates for a torch (`2.8.0`, or `2.8` where no more is known) and an accelerator."""
+    """The fields of templates for a torch (`2.8.0`, `2.8` where no more is known, `nv25.04`) and an accelerator."""
+    container = container_of_name(torch) or ""
+    torch = "" if container else torch
     parts = torch.split(".")
     return {
+        "container": container,
         "torch": torch,
         "minor": ".".join(parts[:2]),
         "digits": "".join(parts[:2]),
-        "digits3": "".join(parts if len(parts) > 2 else [*parts, "0"]),
+        "digits3": "".join(parts if len(parts) != 2 else [*parts, "0"]),
         "accelerator": accelerator,
         "cuda": cuda_of_accelerator(accelerator) or "",
         "abi": "" if cxx11_abi is None else str(cxx11_abi).upper(),

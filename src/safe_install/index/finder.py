@@ -39,7 +39,7 @@ from safe_install.models import (
     Link,
 )
 from safe_install.system.http import PageAnswer, PageStatus
-from safe_install.tags import parse_accelerator
+from safe_install.tags import container_of_name, container_of_version, parse_accelerator
 
 DEFAULT_INDEX = "https://pypi.org/simple/"
 FILES_OF_DEFAULT_INDEX = "files.pythonhosted.org"
@@ -184,7 +184,7 @@ class Finder:
         elif self._offline and not _is_local(first):
             known = bundled.known_elsewhere(search.project, search.environment, host)
             detail = "offline"
-            if known and host.wheel is None:
+            if known:
                 detail += f"; it has {', '.join(known)} for this torch, its address is only on the live page"
             search.answer(host, first, HostAnswerKind.NOT_ASKED, detail)
         elif host.layout is Layout.GITHUB_RELEASES:
@@ -418,8 +418,11 @@ def _read_links(page: PageAnswer, url: str, search: _Search) -> Tuple[Link, ...]
 def _known_tags(host: HostEntry, search: _Search) -> List[str]:
     """The releases that have wheels for this torch, as far as the index knows, newest version first."""
     torch = search.environment.torch
-    minor = torch.runtime_version.split(".")[:2] if torch is not None else []
-    rows = [build for build in search.project.builds if build.host == host.host and build.torch.split(".")[:2] == minor]
+    version = torch.runtime_version if torch is not None else ""
+    container = container_of_version(version)
+    wanted = f"nv{container}" if container is not None else bundled.minor_of(version)
+    own = [build for build in search.project.builds if build.host == host.host]
+    rows = [build for build in own if bundled.minor_of(build.torch) == wanted]
     newest_first = sorted(rows, key=lambda build: Version(build.version), reverse=True)
     return list(dict.fromkeys(build.tag or host.tag.format(version=build.version) for build in newest_first))
 
@@ -438,6 +441,9 @@ def _is_near(candidate: Candidate, search: _Search) -> bool:
         return search.project.recipe is not None
     if built is None:
         return not search.project.pins_torch
+    container, built_container = container_of_version(torch.runtime_version), container_of_name(built)
+    if container is not None or built_container is not None:
+        return container == built_container
     release = parse_release(torch.runtime_version)
     if built[:1] in "<>=!~":
         return release is not None and SpecifierSet(built).contains(release, prereleases=True)

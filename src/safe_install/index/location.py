@@ -17,6 +17,7 @@ from safe_install.index import filename as names
 from safe_install.index.facts import Build, HostEntry, Layout, TorchMatch
 from safe_install.index.filename import WheelName, compile_template, fields_of, torch_of_fields
 from safe_install.models import BuiltFor
+from safe_install.tags import container_of_name
 
 FIELDS = {
     **names.FIELDS,
@@ -134,7 +135,8 @@ def read_built_for(project: Places, host: HostEntry, name: WheelName, url: str, 
 
 def _grammars(project: Places, host: HostEntry) -> Tuple[str, ...]:
     rows = [build.filename for build in project.builds if build.host == host.host and build.filename]
-    return tuple(dict.fromkeys([host.filename, *rows]))
+    containers = ["dao-container"] if host.filename == "dao" else []
+    return tuple(dict.fromkeys([host.filename, *containers, *rows]))
 
 
 def _nearest_torch(project: Places, host: HostEntry, said: Optional[str], lies_in: Optional[str]) -> Optional[str]:
@@ -143,6 +145,8 @@ def _nearest_torch(project: Places, host: HostEntry, said: Optional[str], lies_i
     if torch is None:
         return None
     parts = torch.split(".")
+    if container_of_name(torch):
+        return torch
     if host.torch_match is TorchMatch.MINOR:
         return ".".join(parts[:2])
     if host.torch_match is TorchMatch.EXACT and len(parts) == 2:
@@ -192,7 +196,7 @@ def releases_page(repository: str) -> str:
 def _spellings(torch: Optional[str]) -> Tuple[str, ...]:
     if torch is None:
         return ("",)
-    return (torch,) if torch.count(".") > 1 else (torch, f"{torch}.0")
+    return (torch,) if torch.count(".") > 1 or container_of_name(torch) else (torch, f"{torch}.0")
 
 
 def _values(name: WheelName, torch: str) -> Dict[str, str]:
@@ -219,7 +223,7 @@ def _file_addresses(project: Places, host: HostEntry, name: WheelName, values: D
             name.distribution,
             values["version"],
             grammar=grammar,
-            built_for=BuiltFor(values["torch"], name.built_for.accelerator, name.built_for.cxx11_abi),
+            built_for=BuiltFor(torch_of_fields(values), name.built_for.accelerator, name.built_for.cxx11_abi),
             tags=(name.python, name.abi, name.platform),
             build=name.build,
         )

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from typing import Dict, List, Optional, Tuple
 
 from packaging.version import InvalidVersion, Version
 
 from safe_install.index.facts import Build, HostEntry, Project, TorchMatch, is_named
-from safe_install.tags import parse_accelerator
+from safe_install.tags import container_of_name, parse_accelerator
 
 PINNED = "package index"  # the column of versions that are known by the torch that their metadata wants
 
@@ -59,8 +60,18 @@ def make_matrix(project: Project, *, platform: str, third_party: Tuple[str, ...]
 def is_for_platform(build: Build, platform: str) -> bool:
     """Is a row for this kind of machine?"""
     if platform.startswith("macosx"):
-        return build.platform.startswith("mac")
-    return any(part.endswith(platform.replace("linux_", "")) for part in build.platform.split("."))
+        return build.platform == "macos" or _mac_architecture(build.platform) in (
+            "universal2",
+            _mac_architecture(platform),
+        )
+    parts = [part for part in build.platform.split(".") if not part.startswith("mac")]
+    return any(part.endswith(platform.replace("linux_", "")) for part in parts)
+
+
+def _mac_architecture(platform: str) -> Optional[str]:
+    """`macosx_10_15_x86_64` -> `x86_64`."""
+    found = re.match(r"macosx_\d+_\d+_(\w+)$", platform)
+    return found.group(1) if found else None
 
 
 def newest_version(project: Project) -> Optional[str]:
@@ -102,8 +113,10 @@ def _version(text: str) -> Version:
         return Version("0")
 
 
-def _torch_order(torch: str) -> Version:
-    return _version(torch.lstrip("<>=!~").split(",")[0].replace(".*", ""))
+def _torch_order(torch: str) -> Tuple[bool, Version]:
+    """Releases above NVIDIA's containers, the newest of each first when reversed."""
+    container = container_of_name(torch)
+    return container is None, _version(container or torch.lstrip("<>=!~").split(",")[0].replace(".*", ""))
 
 
 def _accelerator_order(accelerator: str) -> Tuple[int, Tuple[int, ...], str]:

@@ -7,7 +7,7 @@ them in their order; the first that rejects gives the Rejection.
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Callable, Dict, FrozenSet, List, Optional, Sequence, Tuple
+from typing import Callable, Collection, FrozenSet, List, Optional, Sequence, Tuple
 from urllib.parse import urlsplit
 
 from packaging.requirements import InvalidRequirement, Requirement
@@ -18,8 +18,14 @@ from packaging.version import Version
 from safe_install.index.bundled import FOUND_IN
 from safe_install.index.catalog import cuda_table, load_project, torch_table
 from safe_install.index.facts import AcceleratorMatch, Project, TorchMatch, parse_release
-from safe_install.models import Candidate, CandidateKind, Environment, Rejection, Rule, TorchBuild
-from safe_install.tags import is_same_major, parse_accelerator
+from safe_install.models import Candidate, CandidateKind, Driver, Environment, Rejection, Rule, TorchBuild
+from safe_install.tags import (
+    container_of_name,
+    container_of_version,
+    is_same_major,
+    parse_accelerator,
+    split_local,
+)
 
 
 @dataclass(frozen=True)
@@ -72,7 +78,10 @@ def reject_yanked(candidate: Candidate, context: Context) -> Optional[str]:
 
 
 def reject_torch_version(candidate: Candidate, context: Context) -> Optional[str]:
-    """Built for another torch."""
+    """Built for another torch.
+
+    The torch of an NVIDIA container is no release: only wheels whose name says that very container are for it.
+    """
     torch = context.environment.torch
     if context.project.torch_match is TorchMatch.ANY:
         return None
@@ -88,9 +97,22 @@ def reject_torch_version(candidate: Candidate, context: Context) -> Optional[str
         return "it is not known here which torch it was built for"
     if built[:1] in "<>=!~":
         return None if _specifier_fits(built, here) else f"belongs to torch {built}, installed is {here}"
+    if candidate.kind is CandidateKind.BUILT and built == split_local(torch.runtime_version)[0]:
+        return None  # built against this very torch, release or not: the store is kept by torch
+    wanted_container, container = container_of_name(built), container_of_version(torch.runtime_version)
+    if wanted_container is not None or container is not None:
+        return None if wanted_container == container else _other_container(built, torch)
     if here.is_prerelease or here.is_devrelease:
         return f"built for torch {built}, installed is {torch.runtime_version}, which is no release"
     return None if _same_torch(built, here, context) else f"built for torch {built}, installed is {here}"
+
+
+def _other_container(built: str, torch: TorchBuild) -> str:
+    wanted, here = container_of_name(built), container_of_version(torch.runtime_version)
+    wanted_text = f"torch {built}" if wanted is None else f"NVIDIA's container {wanted}"
+    if here is None:
+        return f"built for {wanted_text}, installed is torch {torch.runtime_version}"
+    return f"built for {wanted_text}, installed is the torch of NVIDIA's container {here}"
 
 
 def _same_torch(built: str, here: Version, context: Context) -> bool:
@@ -226,7 +248,7 @@ def reject_python(candidate: Candidate, context: Context) -> Optional[str]:
         return f"needs Python {wanted}, here is {interpreter.version}"
     if not candidate.tags or _fits(candidate, context):
         return None
-    here = {(tag.interpreter, tag.abi) for tag in interpreter.tags}
+    here = _supported(context.environment).pythons
     if any((tag.interpreter, tag.abi) in here for tag in candidate.tags):
         return None
     names = sorted({f"{tag.interpreter}-{tag.abi}" for tag in candidate.tags})
@@ -268,20 +290,29 @@ def reject_libc(candidate: Candidate, context: Context) -> Optional[str]:
 
 
 def _fits(candidate: Candidate, context: Context) -> bool:
-    return not candidate.tags.isdisjoint(_supported(context.environment))
+    return not candidate.tags.isdisjoint(_supported(context.environment).tags)
 
 
-def _supported(environment: Environment) -> FrozenSet[Tag]:
-    found = _SUPPORTED.get(id(environment.interpreter.tags))
-    if found is None or found[0] is not environment.interpreter.tags:
-        found = (environment.interpreter.tags, frozenset(environment.interpreter.tags))
-        _SUPPORTED.clear()
-        _SUPPORTED[id(environment.interpreter.tags)] = found
-    return found[1]
+@dataclass(frozen=True)
+class _Supported:
+    """The wheel tags of an interpreter as sets: to build them for each candidate would cost more than all rules."""
+
+    source: Tuple[Tag, ...]
+    tags: FrozenSet[Tag]
+    pythons: FrozenSet[Tuple[str, str]]  # (interpreter, abi)
 
 
-# The set of the tags that were asked for last: building it for each candidate would cost more than all rules.
-_SUPPORTED: Dict[int, Tuple[Tuple[Tag, ...], FrozenSet[Tag]]] = {}
+def _supported(environment: Environment) -> _Supported:
+    source = environment.interpreter.tags
+    last = _LAST_SUPPORTED[0] if _LAST_SUPPORTED else None
+    if last is None or last.source is not source:
+        pythons = frozenset((tag.interpreter, tag.abi) for tag in source)
+        last = _Supported(source, frozenset(source), pythons)
+        _LAST_SUPPORTED[:] = [last]
+    return last
+
+
+_LAST_SUPPORTED: List[_Supported] = []  # of the interpreter that was asked about last
 
 
 def _same_machine(platform: str, here: str) -> bool:
@@ -299,23 +330,54 @@ def _machine(platform: str) -> Tuple[str, str]:
 
 
 def reject_driver(candidate: Candidate, context: Context) -> Optional[str]:
-    """Needs a newer driver than the declared one, or than the one here though torch itself does not."""
+    """Needs a newer driver than the declared one, or than the one here though torch itself does not.
+
+    What is built from source is built for torch's CUDA, and needs the driver that torch needs.
+    """
     driver, torch = context.environment.driver, context.environment.torch
-    built = candidate.built_for.accelerator
-    if not _is_binary(candidate) or driver is None or driver.version is None or built is None:
+    built = _accelerator_when_installed(candidate, context)
+    if driver is None or built is None:
         return None
-    system = "windows" if context.environment.interpreter.platform.startswith("win") else "linux"
-    floor = cuda_table().driver_floor(built, system=system)
-    same_as_torch = torch is not None and floor == cuda_table().driver_floor(torch.accelerator, system=system)
-    # A torch that does not suit the driver here is not the extension's fault, unless this is a plan for
-    # elsewhere.
-    if floor is None or (same_as_torch and not driver.declared):
+    if driver.version is None:
+        return _reject_declared_cuda(built, driver)
+    floor = cuda_table().driver_floor(built, system=_system(context.environment))
+    if floor is None:
+        return None
+    same_as_torch = torch is not None and floor == cuda_table().driver_floor(
+        torch.accelerator, system=_system(context.environment)
+    )
+    # A torch that does not suit the driver here is not the extension's fault, unless this is a plan for elsewhere.
+    if same_as_torch and not driver.declared:
         return None
     own, needed = parse_release(driver.version), parse_release(floor)
     if own is None or needed is None or own >= needed:
         return None
     where = "declared" if driver.declared else "here"
-    return f"{built} needs driver {floor} or newer, {where} is {driver.version}"
+    what = f"a build for {built}" if candidate.kind is CandidateKind.SDIST else built
+    return f"{what} needs driver {floor} or newer, {where} is {driver.version}"
+
+
+def _accelerator_when_installed(candidate: Candidate, context: Context) -> Optional[str]:
+    """What the code of a candidate computes on once it is there; None where it has none, or it is not known."""
+    if _is_binary(candidate):
+        return candidate.built_for.accelerator
+    project, torch = context.project, context.environment.torch
+    is_built = candidate.kind is CandidateKind.SDIST and project.recipe is not None and project.recipe.extension
+    if not is_built or torch is None or project.accelerator_match is AcceleratorMatch.ANY:
+        return None
+    return torch.accelerator or None
+
+
+def _reject_declared_cuda(built: str, driver: Driver) -> Optional[str]:
+    """Where only the newest CUDA of the driver was declared: a major version above it does not start."""
+    cuda, served = parse_accelerator(built), parse_release(driver.cuda or "")
+    if cuda is None or cuda.kind != "cuda" or served is None or cuda.version[0] <= served.major:
+        return None
+    return f"{built} needs a driver for CUDA {cuda.version[0]}, declared is one for CUDA {driver.cuda}"
+
+
+def _system(environment: Environment) -> str:
+    return "windows" if environment.interpreter.platform.startswith("win") else "linux"
 
 
 def reject_gpu(candidate: Candidate, context: Context) -> Optional[str]:
@@ -446,3 +508,59 @@ def explain_loser(candidate: Candidate, chosen: Candidate, context: Context) -> 
         Rule.LATER_HOST,
         f"the same version as {chosen.link.filename}, chosen from {chosen.link.found_in}",
     )
+
+
+# --- the order of those that do not ----------------------------------------------------------------
+
+# Behind all others: second best only, or of no use to whoever asked for another version.
+_FAR_RULES = {
+    Rule.SDIST_BEHIND_WHEEL: 1,
+    Rule.OLDER_VERSION: 1,
+    Rule.LATER_HOST: 1,
+    Rule.PRE_RELEASE: 2,
+    Rule.SPECIFIER: 3,
+    Rule.YANKED: 4,
+}
+_FAR_TORCH = 98  # minors; for a candidate whose torch is not known
+
+
+def order_rejections(rejections: Sequence[Rejection], environment: Environment) -> List[Rejection]:
+    """The nearest misses first: what fits this machine and Python, then this minor of torch, then the newest."""
+    pythons = _supported(environment).pythons
+    newest_first = sorted(rejections, key=lambda rejection: rejection.candidate.version, reverse=True)
+    return sorted(newest_first, key=lambda rejection: _distance(rejection, environment, pythons))
+
+
+def _distance(
+    rejection: Rejection, environment: Environment, pythons: FrozenSet[Tuple[str, str]]
+) -> Tuple[int, int, bool, int, bool]:
+    """How far a candidate is from one that fits; the smaller, the nearer."""
+    candidate, torch = rejection.candidate, environment.torch
+    machines = {_machine(tag.platform) for tag in candidate.tags if tag.platform != "any"}
+    is_other_python = bool(candidate.tags) and pythons.isdisjoint((t.interpreter, t.abi) for t in candidate.tags)
+    is_unknown_torch = candidate.built_for.torch is None and rejection.rule is Rule.TORCH_VERSION
+    accelerator = candidate.built_for.accelerator
+    is_other_cuda = torch is not None and accelerator is not None and not is_same_major(accelerator, torch.accelerator)
+    return (
+        _FAR_RULES.get(rejection.rule, 0),
+        _machine_distance(machines, _machine(environment.interpreter.platform)),
+        is_other_python,
+        _FAR_TORCH if is_unknown_torch else _torch_distance(candidate.built_for.torch, torch),
+        is_other_cuda,
+    )
+
+
+def _machine_distance(machines: Collection[Tuple[str, str]], here: Tuple[str, str]) -> int:
+    """0 for this machine or none in particular, 1 for the same system, 2 for another one."""
+    if not machines or here in machines or (here[0] == "mac" and ("mac", "universal2") in machines):
+        return 0
+    return 1 if any(system == here[0] for system, _ in machines) else 2
+
+
+def _torch_distance(built: Optional[str], torch: Optional[TorchBuild]) -> int:
+    """Minors between the torch of a candidate and the one that is there; 0 where it is not known."""
+    here = _torch_release(torch) if torch is not None else None
+    release = parse_release(built or "")
+    if here is None or release is None:
+        return 0 if built is None or here is None or _specifier_fits(built, here) else _FAR_TORCH
+    return abs((release.major - here.major) * 20 + release.minor - here.minor)

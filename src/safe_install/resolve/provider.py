@@ -26,6 +26,7 @@ from packaging.version import InvalidVersion, Version
 from resolvelib import AbstractProvider, BaseReporter, ResolutionImpossible, ResolutionTooDeep, Resolver
 
 from safe_install.errors import NoCandidate, Refused
+from safe_install.index.bundled import gap_in_facts
 from safe_install.index.candidates import torch_of
 from safe_install.index.catalog import known_projects
 from safe_install.index.facts import Project
@@ -41,7 +42,15 @@ from safe_install.models import (
     Rejection,
     Rule,
 )
-from safe_install.resolve.compatibility import Context, check_candidate, explain_loser, name_for, rank_fitting
+from safe_install.resolve.compatibility import (
+    Context,
+    check_candidate,
+    explain_loser,
+    name_for,
+    order_rejections,
+    rank_fitting,
+)
+from safe_install.resolve.hints import Asked, choose_hint, is_settled
 from safe_install.tags import is_same_major
 
 if TYPE_CHECKING:
@@ -234,8 +243,22 @@ class _Provider(AbstractProvider):  # type: ignore[type-arg,misc,unused-ignore]
 
             self._found[key] = self._find(name, _as_asked_for(self._environment, specifier), wanted=wanted)
         found = self._found[key]
+        found = replace(found, answers=self._with_gaps(found, specifier))
         self._last[name] = self._context(found.project, specifier, found.answers), found
         return self._last[name]
+
+    def _with_gaps(self, found: Found, specifier: SpecifierSet) -> Tuple[HostAnswer, ...]:
+        """The answers, each of a host that was not asked with what the bundled facts do not know of it."""
+        hosts = {host.host: host for host in found.project.hosts}
+        answers = []
+        for answer in found.answers:
+            is_open = answer.kind is HostAnswerKind.DOWN or answer.detail.startswith("offline")
+            host = hosts.get(answer.host)
+            if is_open and host is not None:
+                gap = gap_in_facts(found.project, self._environment, host, specifier=specifier)
+                answer = replace(answer, gap=gap)
+            answers.append(answer)
+        return tuple(answers)
 
     def _context(self, project: Project, specifier: SpecifierSet, answers: Sequence[HostAnswer] = ()) -> Context:
         down = {urlsplit(answer.url).hostname or "" for answer in answers if answer.kind is HostAnswerKind.DOWN}
@@ -291,7 +314,8 @@ class _Provider(AbstractProvider):  # type: ignore[type-arg,misc,unused-ignore]
         for pin in pins:
             context, found = self._last[pin.name]
             others = [c for c in found.candidates if c.link.url != pin.link.url]
-            rejections += [explain_loser(candidate, pin, context) for candidate in others]
+            losers = [explain_loser(candidate, pin, context) for candidate in others]
+            rejections += order_rejections(losers, self._environment)
         return Resolution(pins, requested_by, tuple(rejections), self._answers(order))
 
     def _answers(self, names: Iterable[NormalizedName]) -> Tuple[HostAnswer, ...]:
@@ -303,20 +327,23 @@ class _Provider(AbstractProvider):  # type: ignore[type-arg,misc,unused-ignore]
         names = list(dict.fromkeys(wish.name for wish in wishes if wish.name in self._last))
         rejections: List[Rejection] = []
         lines = []
+        asked = []
         for name in names:
             context, found = self._last[name]
             own = [(candidate, check_candidate(candidate, context)) for candidate in found.candidates]
-            rejections += [r or Rejection(c, Rule.CONFLICT, "excluded by another requirement") for c, r in own]
-            lines.append(describe_failure(name, context, found.answers, rejections))
+            rejected = [r or Rejection(c, Rule.CONFLICT, "excluded by another requirement") for c, r in own]
+            rejected = order_rejections(rejected, self._environment)
+            rejections += rejected
+            lines.append(describe_failure(name, context, found.answers, rejected))
+            asked.append(Asked(context, found.candidates, tuple(rejected), found.answers))
         sources = ", ".join(dict.fromkeys(wish.source for wish in wishes))
         message = "\n".join(lines) or f"no version satisfies {sources}"
         if len({wish.source for wish in wishes}) > 1:
             message += f"\nwanted by {sources}"
         if self._environment.torch is None:
-            hint = "torch is not installed: install it first, its extensions are built for one torch"
+            hint = "Install torch first: its extensions are built for one torch."
         else:
-            contexts = [self._last[name][0] for name in names]
-            hint = where_else(contexts) or hint_for(rejections, self._answers(names))
+            hint = where_else([one.context for one in asked]) or choose_hint(asked)
         return NoCandidate(message, hint=hint, rejections=rejections)
 
 
@@ -345,7 +372,7 @@ def where_else(contexts: Sequence[Context]) -> str:
             note = f" ({project.source.note})" if project.source.note else ""
             # What is built from a repository needs the torch that is there, and not another one of its own.
             flag = "--no-build-isolation " if "@" in project.source.install else ""
-            told.append(f"what was meant: safe-install {flag}'{project.source.install}'{note}")
+            told.append(f"Install what was meant: safe-install {flag}'{project.source.install}'{note}")
     return "; ".join(told)
 
 
@@ -356,7 +383,9 @@ def describe_failure(
     torch, interpreter = context.environment.torch, context.environment.interpreter
     here = f"torch {torch.runtime_version}" if torch else "no torch"
     what = f"{name}{context.specifier}"
-    lines = [f"no {what} fits {here}, Python {interpreter.version}, {interpreter.platform}"]
+    machine = f"{here}, Python {interpreter.version}, {interpreter.platform}"
+    is_open = any(answer.gap for answer in answers) and not is_settled(context)
+    lines = [f"no {what} that fits {machine} is known here" if is_open else f"no {what} fits {machine}"]
     if context.project.package_index.note:
         lines.append(f"  {context.project.package_index.note}")
     left_out = [answer.host for answer in answers if answer.kind is HostAnswerKind.LEFT_OUT]
@@ -386,18 +415,3 @@ _ANSWER_TEXT = {
     HostAnswerKind.NOT_ASKED: "was not asked",
     HostAnswerKind.LEFT_OUT: "was not asked",
 }
-
-
-def hint_for(rejections: Sequence[Rejection], answers: Sequence[HostAnswer]) -> str:
-    """The nearest mend."""
-    rules = {rejection.rule for rejection in rejections}
-    kinds = {answer.kind for answer in answers}
-    if Rule.NO_BUILD in rules and any("--no-build" in r.detail for r in rejections):
-        return "it could be built from source: leave --no-build out"
-    if HostAnswerKind.DOWN in kinds:
-        return "try again when the host answers, or name a mirror with SAFE_INSTALL_MIRRORS"
-    if any(answer.kind is HostAnswerKind.NOT_ASKED and answer.detail.startswith("offline") for answer in answers):
-        return "leave --offline out to ask the hosts"
-    if rules == {Rule.SPECIFIER}:
-        return "ask for another version: `safe-install explain PROJECT` shows which there is"
-    return "`safe-install explain PROJECT --torch X.Y.Z+cuNNN` shows what another torch would get"

@@ -11,7 +11,13 @@ from packaging.version import InvalidVersion, Version
 from safe_install.errors import UsageError
 from safe_install.index.catalog import torch_table
 from safe_install.models import Driver, Environment, Interpreter, Scheme, TorchBuild
-from safe_install.tags import accelerator_of_version, cuda_of_accelerator, supported_tags
+from safe_install.tags import (
+    accelerator_of_container,
+    accelerator_of_version,
+    container_of_version,
+    cuda_of_accelerator,
+    supported_tags,
+)
 
 _NOWHERE = PurePosixPath("/")
 _LEGACY_GLIBC = {"manylinux2014": "2.17", "manylinux2010": "2.12", "manylinux1": "2.5"}
@@ -98,7 +104,12 @@ def _torch_build(torch: str, platform: str, cxx11_abi: Optional[bool]) -> TorchB
         version = Version(torch)
     except InvalidVersion as error:
         raise UsageError(f"{torch!r} is no version of torch", hint="write it as 1.8.1+cu111") from error
+    container = container_of_version(torch)
     accelerator = accelerator_of_version(torch) or _default_accelerator(version, platform)
+    if container is not None:
+        # The version does not say its CUDA. The C++ ABI is that of the wheels which are published for containers.
+        accelerator = accelerator_of_container(container)
+        cxx11_abi = True if cxx11_abi is None else cxx11_abi
     if cxx11_abi is None:
         cxx11_abi = torch_table().cxx11_abi_of(version.public, accelerator, platform=platform)
         if version.local and version.local.endswith("cxx11.abi"):
@@ -111,6 +122,7 @@ def _torch_build(torch: str, platform: str, cxx11_abi: Optional[bool]) -> TorchB
         accelerator=accelerator,
         cuda=cuda_of_accelerator(accelerator) if accelerator else None,
         cxx11_abi=cxx11_abi,
+        vendor="NVIDIA" if container is not None else None,
     )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import os
 import sys
 from pathlib import Path
@@ -73,3 +74,21 @@ def test_a_child_gets_the_users_variables_less_what_would_bend_the_answer(monkey
 def test_installed_versions_keep_the_order_of_the_names():
     environment = make_environment(make_distribution("numpy", "1.26"), torch="2.13.0+cpu")
     assert installed_versions(environment, ["torch", "scipy", "NumPy"]) == [("torch", "2.13.0+cpu"), ("NumPy", "1.26")]
+
+
+@pytest.mark.parametrize(
+    ("system", "mac", "platform"),
+    [
+        ("darwin", ("14.5", ("", "", ""), "arm64"), "macosx-14.0-arm64"),
+        ("darwin", ("13.6.1", ("", "", ""), "x86_64"), "macosx-13.0-x86_64"),
+        ("darwin", ("10.15.7", ("", "", ""), "x86_64"), "macosx-10.15-x86_64"),
+        ("darwin", ("", ("", "", ""), ""), "macosx-10.9-universal2"),
+        ("linux", ("", ("", "", ""), ""), "macosx-10.9-universal2"),
+    ],
+)
+def test_a_mac_is_what_runs_and_not_what_its_python_was_built_for(system, mac, platform, monkeypatch):
+    script = importlib.import_module("safe_install.environment.script")
+    monkeypatch.setattr(script.sys, "platform", system)
+    monkeypatch.setattr(script.platform, "mac_ver", lambda: mac)
+    monkeypatch.setattr(script.sysconfig, "get_platform", lambda: "macosx-10.9-universal2")
+    assert script.machine_platform() == platform

@@ -109,7 +109,9 @@ def test_reading_never_raises(text):
         ("cpu.torch.2.11", BuiltFor("2.11", "cpu")),
         ("cu12.8torch2.9.1cxx11abiTRUE", BuiltFor("2.9.1", "cu128", True)),
         ("cu122torch2.2cxx11abiFALSE", BuiltFor("2.2", "cu122", False)),
-        ("cu13torch25.08cxx11abiTRUE", BuiltFor("25.08", "cu13", True)),  # a container of NVIDIA's, not a release
+        ("cu13torch25.08cxx11abiTRUE", BuiltFor("nv25.08", "cu13", True)),  # a container of NVIDIA's, not a release
+        ("cu13torch26.01cxx11abiTRUE", BuiltFor("nv26.01", "cu13", True)),
+        ("cu12torch2.5cxx11abiTRUE", BuiltFor("2.5", "cu12", True)),
         ("cu130torch2.11.0cxx11abiFALSEfullbackward", BuiltFor("2.11.0", "cu130", False)),
         ("cu124torch2.5", BuiltFor("2.5", "cu124")),
         ("cu130.torch210", BuiltFor("2.10", "cu130")),
@@ -157,7 +159,9 @@ SAYS_TORCH = {
 @given(TORCH, ACCELERATOR, ABI, st.sampled_from(sorted(GRAMMARS)), st.sampled_from(["linux_x86_64", "win_amd64"]))
 def test_what_is_written_is_read(torch, accelerator, abi, name, platform):
     grammar = grammar_of(name)
-    if "{commit}" in grammar.template or ("{cuda}" in grammar.template and accelerator == "cpu" and not grammar.cpu):
+    if "{commit}" in grammar.template or "{container}" in grammar.template:
+        return  # it cannot say this
+    if "{cuda}" in grammar.template and accelerator == "cpu" and not grammar.cpu:
         return  # it cannot say this
     filename = render_filename(
         "torch-scatter",

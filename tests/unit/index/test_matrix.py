@@ -5,7 +5,8 @@ import dataclasses
 import pytest
 
 from safe_install.index.catalog import known_projects, load_project
-from safe_install.index.matrix import PINNED, make_matrix, newest_version
+from safe_install.index.facts import Build
+from safe_install.index.matrix import PINNED, is_for_platform, make_matrix, newest_version
 
 
 def test_the_newest_version_of_the_founding_cell():
@@ -67,3 +68,32 @@ def test_every_project_has_a_table(name, platform):
         assert cell.accelerator in matrix.accelerators
     rows = [build for build in project.builds if not any(h.optional for h in project.hosts if h.host == build.host)]
     assert bool(matrix.cells) or not rows or platform != "linux_x86_64"
+
+
+@pytest.mark.parametrize(
+    ("row", "machine", "answer"),
+    [
+        ("linux_x86_64", "linux_x86_64", True),
+        ("manylinux_2_28_x86_64", "linux_x86_64", True),
+        ("manylinux_2_34_x86_64.manylinux_2_35_x86_64", "linux_x86_64", True),
+        ("linux_aarch64", "linux_x86_64", False),
+        ("win_amd64", "win_amd64", True),
+        ("macos", "macosx_14_0_arm64", True),
+        ("macos", "linux_x86_64", False),
+        ("macosx_10_15_x86_64", "linux_x86_64", False),
+        ("macosx_10_15_x86_64", "macosx_14_0_x86_64", True),
+        ("macosx_10_15_x86_64", "macosx_14_0_arm64", False),
+        ("macosx_10_9_universal2", "macosx_14_0_arm64", True),
+        ("linux_x86_64", "macosx_14_0_x86_64", False),
+    ],
+)
+def test_for_which_machine_a_row_is(row, machine, answer):
+    build = Build("host", "2.4.0", "1.0", ("cpu",), row, ("3.11",))
+    assert is_for_platform(build, machine) is answer
+
+
+def test_containers_stand_below_the_releases_the_newest_first():
+    torches = make_matrix(load_project("causal-conv1d"), platform="linux_x86_64").torches
+    containers = [torch for torch in torches if torch.startswith("nv")]
+    assert torches[-len(containers) :] == tuple(containers)
+    assert containers == sorted(containers, reverse=True)

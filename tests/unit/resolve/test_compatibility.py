@@ -8,8 +8,14 @@ from packaging.tags import parse_tag
 from packaging.version import Version
 
 from safe_install.index.catalog import load_project
-from safe_install.models import BuiltFor, Candidate, CandidateKind, Driver, Link
-from safe_install.resolve.compatibility import Context, check_candidate, explain_loser, rank_fitting
+from safe_install.models import BuiltFor, Candidate, CandidateKind, Driver, Link, Rejection, Rule
+from safe_install.resolve.compatibility import (
+    Context,
+    check_candidate,
+    explain_loser,
+    order_rejections,
+    rank_fitting,
+)
 from safe_install.resolve.target import environment_for
 
 CUDA = environment_for(torch="1.8.1+cu111", python_version="3.8", platform="manylinux_2_31_x86_64")
@@ -51,6 +57,11 @@ FITS = wheel("2.0.8", ("1.8.0", "cu111"))
 NO_TORCH = dataclasses.replace(CUDA, torch=None)
 MUSL = environment_for(torch="1.8.1+cu111", python_version="3.8", platform="musllinux_1_2_x86_64")
 OLD_DRIVER = dataclasses.replace(CPU, driver=Driver("470.82.01", "11.4", declared=True))
+CONTAINER = environment_for(
+    torch="2.11.0a0+a6c236b9fd.nv26.02.46836102", python_version="3.12", platform="manylinux_2_39_x86_64"
+)
+RELEASE = environment_for(torch="2.11.0+cu130", python_version="3.12", platform="manylinux_2_39_x86_64")
+CONV = {"project": "causal-conv1d", "tags": "cp312-cp312-linux_x86_64"}
 VISION = {"project": "torchvision", "tags": "cp311-cp311-manylinux_2_28_x86_64"}
 
 
@@ -129,6 +140,35 @@ VISION = {"project": "torchvision", "tags": "cp311-cp311-manylinux_2_28_x86_64"}
             context(OLD_DRIVER, "torchvision"),
             None,
         ),
+        # What is built is built for torch's CUDA, and runs where torch runs.
+        (sdist("2.1.2"), context(dataclasses.replace(CUDA, driver=Driver("440.33", "10.2", declared=True))), "driver"),
+        (sdist("2.1.2"), context(dataclasses.replace(CUDA, driver=Driver("440.33", "10.2"))), None),
+        (sdist("2.1.2"), context(dataclasses.replace(CUDA, driver=Driver("450.80.02", "11.0", declared=True))), None),
+        (sdist("2.1.2"), context(dataclasses.replace(CUDA, driver=Driver(None, "10.2", declared=True))), "driver"),
+        (sdist("2.1.2"), context(dataclasses.replace(CUDA, driver=Driver(None, "11.0", declared=True))), None),
+        (FITS, context(dataclasses.replace(CUDA, driver=Driver(None, "10.2", declared=True))), "driver"),
+        (sdist("2.1.2"), context(OLD_DRIVER), None),  # a build for the CPU
+        (
+            sdist("2.1.2"),
+            context(dataclasses.replace(CUDA, driver=Driver("440.33", "10.2", declared=True)), allow_build=False),
+            "driver",
+        ),
+        # NVIDIA's containers
+        (
+            wheel("1.6.1+cu13torch26.02cxx11abitrue", ("nv26.02", "cu13", True), **CONV),
+            context(CONTAINER, "causal-conv1d"),
+            None,
+        ),
+        (wheel("1.6.1", ("nv26.01", "cu13", True), **CONV), context(CONTAINER, "causal-conv1d"), "torch-version"),
+        (wheel("1.6.1", ("2.11", "cu13", True), **CONV), context(CONTAINER, "causal-conv1d"), "torch-version"),
+        (wheel("1.6.1", ("nv26.02", "cu13", True), **CONV), context(RELEASE, "causal-conv1d"), "torch-version"),
+        (wheel("1.6.1", ("2.11", "cu13", True), **CONV), context(RELEASE, "causal-conv1d"), None),
+        (sdist("1.7.0", "causal-conv1d"), context(CONTAINER, "causal-conv1d"), None),
+        (
+            wheel("1.7.0", ("2.11.0a0", "cu13", True), kind=CandidateKind.BUILT, **CONV),
+            context(CONTAINER, "causal-conv1d"),
+            None,
+        ),
         # hosts
         (
             wheel("2.0.8", ("1.8.0", "cu111"), found_in="bundled facts"),
@@ -186,3 +226,64 @@ def test_order_of_those_that_fit(better, worse, rule):
     assert rank_fitting([worse, better], judged_by) == [better, worse]
     assert rank_fitting([better, worse], judged_by) == [better, worse]
     assert explain_loser(worse, better, judged_by).rule.value == rule
+
+
+def test_what_is_said_of_a_container():
+    other = wheel("1.6.1", ("nv26.01", "cu13", True), **CONV)
+    said = {
+        check_candidate(other, context(CONTAINER, "causal-conv1d")).detail,
+        check_candidate(other, context(RELEASE, "causal-conv1d")).detail,
+        check_candidate(wheel("1.6.1", ("2.11", "cu13", True), **CONV), context(CONTAINER, "causal-conv1d")).detail,
+    }
+    assert said == {
+        "built for NVIDIA's container 26.01, installed is the torch of NVIDIA's container 26.02",
+        "built for NVIDIA's container 26.01, installed is torch 2.11.0+cu130",
+        "built for torch 2.11, installed is the torch of NVIDIA's container 26.02",
+    }
+
+
+def test_rejections_stand_nearest_first():
+    """This machine and Python, then this minor of torch and this accelerator, then the newest; the far ones last."""
+    nearest_first = [
+        wheel("2.0.9", ("1.8.0", "cu110")),
+        wheel("2.0.8", ("1.8.0", "cu110")),
+        wheel("2.0.9", ("1.8.0", "cpu")),
+        wheel("2.0.9", ("1.9.0", "cu111")),
+        wheel("2.0.9", ("2.0.0", "cu111")),
+        wheel("2.0.9", ("1.8.0", "cu111"), tags="cp39-cp39-linux_x86_64"),
+        wheel("2.0.9", ("1.8.0", "cu111"), tags="cp38-cp38-linux_aarch64"),
+        wheel("2.0.9", ("1.8.0", "cu111"), tags="cp39-cp39-linux_aarch64"),
+        wheel("2.0.9", ("1.8.0", "cu111"), tags="cp38-cp38-win_amd64"),
+        wheel("2.0.9", ("1.8.0", "cpu"), tags="cp39-cp39-macosx_10_15_x86_64"),
+    ]
+    rejections = [check_candidate(candidate, context()) for candidate in nearest_first]
+    assert None not in rejections
+    far = [
+        Rejection(wheel("2.0.7", ("1.8.0", "cu111")), Rule.OLDER_VERSION, "2.0.8 fits too"),
+        Rejection(wheel("3.0", ("1.8.0", "cu111")), Rule.SPECIFIER, "3.0 is not ==2.0.8"),
+    ]
+    for mixed in (list(reversed(rejections + far)), (rejections + far)[5:] + rejections[:5]):
+        assert [r.candidate for r in order_rejections(mixed, CUDA)] == [r.candidate for r in rejections + far]
+
+
+@pytest.mark.parametrize(
+    ("machine", "tags", "fits"),
+    [
+        # What packaging.tags.mac_platforms says of each machine.
+        ("macosx_10_9_universal2", "cp310-cp310-macosx_10_9_universal2", True),
+        ("macosx_10_9_universal2", "cp310-cp310-macosx_11_0_universal2", False),
+        ("macosx_10_9_universal2", "cp310-cp310-macosx_10_9_x86_64", False),
+        ("macosx_11_0_arm64", "cp310-cp310-macosx_11_0_arm64", True),
+        ("macosx_11_0_arm64", "cp310-cp310-macosx_10_9_universal2", True),
+        ("macosx_11_0_arm64", "cp310-cp310-macosx_11_0_universal2", True),
+        ("macosx_11_0_arm64", "cp310-cp310-macosx_14_0_universal2", False),
+        ("macosx_11_0_arm64", "cp310-cp310-macosx_10_15_x86_64", False),
+        ("macosx_14_0_x86_64", "cp310-cp310-macosx_10_15_x86_64", True),
+        ("macosx_14_0_x86_64", "cp310-cp310-macosx_14_0_universal2", True),
+        ("macosx_14_0_x86_64", "cp310-cp310-macosx_11_0_arm64", False),
+    ],
+)
+def test_macs(machine, tags, fits):
+    mac = environment_for(torch="2.4.0", python_version="3.10", platform=machine)
+    rejection = check_candidate(wheel("2.1.2", ("2.4.0", "cpu"), tags=tags), context(mac))
+    assert (rejection is None) is fits

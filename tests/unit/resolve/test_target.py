@@ -14,7 +14,8 @@ from safe_install.resolve.target import environment_for, notes_for, parse_platfo
         ("2.15.0", "linux_x86_64", "cu132", "13.2", True, "2.15.0+cu132"),
         ("2.13.0", "win_amd64", "cpu", None, None, "2.13.0+cpu"),
         ("2.6.0+cpu.cxx11.abi", "linux_x86_64", "cpu", None, True, "2.6.0+cpu.cxx11.abi"),
-        ("2.8.0a0+nv25.5", "linux_x86_64", "", None, True, "2.8.0a0+nv25.5"),
+        ("2.8.0a0+nv25.5", "linux_x86_64", "cu12", "12", True, "2.8.0a0+nv25.5"),
+        ("2.12.0a0+291f960b6.nv26.4.48", "linux_aarch64", "cu13", "13", True, "2.12.0a0+291f960b6.nv26.4.48"),
         ("9.9.9", "linux_x86_64", "", None, True, "9.9.9"),
     ],
 )
