@@ -256,6 +256,14 @@ def test_no_second_process_where_the_import_has_loaded_all(modules, objects, mon
     assert not native_part("twins", "_*.so").ok, "this way of asking would notice"
 
 
+def test_where_no_copy_can_be_made_the_process_itself_loads(modules, objects):
+    init = "import os\ndef fork():\n    raise OSError(12, 'Cannot allocate memory')\nos.fork = fork\n"
+    make_package(modules, objects, "tight", {"_a.so": "good"}, init)
+    assert native_part("tight", "_*.so").ok
+    shutil.copy(objects / "lacks.so", modules / "tight" / "_a.so")
+    assert "nobody_has_it" in native_part("tight", "_*.so").error
+
+
 def test_the_loader_takes_the_first_of_twins(modules, objects):
     make_package(modules, objects, "twins", {"_x_cpu.so": "operators", "_x_cuda.so": "operators", "_y_cpu.so": "good"})
     assert native_part("twins", ORDERED, asked="loader").ok

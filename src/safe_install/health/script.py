@@ -134,7 +134,13 @@ def load_in_child(path):
     reader, writer = os.pipe()
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # Python 3.12 warns of threads: the child calls the loader and nothing else
-        child = os.fork()
+        try:
+            child = os.fork()
+        except OSError:  # no memory or no process left for a copy: that is not the file's fault
+            os.close(reader)
+            os.close(writer)
+            load(path)
+            return
     if child == 0:
         try:
             os.dup2(writer, 1)
