@@ -30,6 +30,28 @@ class Driver:
     cuda: Optional[str]  # newest CUDA runtime that it serves, "12.2"
     devices: Tuple[Device, ...] = ()
     declared: bool = False
+    problem: Optional[str] = None  # NVML's own words where it answers no question: "Driver/library version mismatch"
+
+
+@dataclass(frozen=True)
+class DriverLibrary:
+    """What libcuda.so.1 answered in a process that has torch."""
+
+    path: Optional[str]  # the file that was loaded
+    cuda: Optional[str]  # cuDriverGetVersion: the newest CUDA runtime that it serves, "12.8"
+    status: int  # of cuInit: a CUresult of cuda.h, 0 is success
+    devices: Optional[int]  # cuDeviceGetCount; None where cuInit failed
+
+
+@dataclass(frozen=True)
+class TorchPlace:
+    """A folder of sys.path with torch's files, its metadata, or both. Paths are resolved."""
+
+    location: Path  # the folder on sys.path
+    torch: Path  # what `import torch` takes from here
+    files: str  # "package", "module" (torch.py), "namespace" (a folder without __init__.py), "" where there are none
+    version: Optional[str] = None  # of its metadata; None where there is none
+    editable: bool = False
 
     def __str__(self) -> str:
         """`declared is 535.104 (CUDA 12.2)`, or `here is ...`."""
@@ -51,6 +73,7 @@ class TorchBuild:
     cxx11_abi: Optional[bool] = None
     git_version: Optional[str] = None
     lib_dir: Optional[Path] = None
+    folder: Optional[Path] = field(default=None, compare=False)  # resolved; a build is the same wherever it lies
     vendor: Optional[str] = None  # "NVIDIA", "conda", "distribution": a build that no public host can replace
 
 
@@ -126,6 +149,7 @@ class Environment:
     driver: Optional[Driver]
     installed: Mapping[NormalizedName, InstalledDistribution] = field(default_factory=dict)
     fingerprint: str = ""  # changes when a distribution was added, removed or replaced
+    torch_places: Tuple[TorchPlace, ...] = ()  # in the order of sys.path
 
 
 # --- what could be installed -----------------------------------------------------------------------
@@ -325,6 +349,8 @@ class HealthReport:
     seconds: float = 0.0
     crashed: Optional[str] = None  # "signal SIGSEGV", "no answer within 300 s"
     libraries: Tuple[str, ...] = ()  # paths of all that was in memory after torch was imported
+    torch_folder: Optional[str] = None  # resolved: the package that was imported, or the file torch.py
+    driver_library: Optional[DriverLibrary] = None  # asked where CUDA is not available
 
 
 class Outcome(enum.Enum):

@@ -17,6 +17,8 @@ from safe_install.errors import PipFailed, SafeInstallError
 from safe_install.events import Reporter
 from safe_install.models import (
     Action,
+    Driver,
+    DriverLibrary,
     Environment,
     Finding,
     HealthReport,
@@ -87,6 +89,7 @@ def _environment(environment: Environment) -> Dict[str, Any]:
             "version": driver.version,
             "cuda": driver.cuda,
             "declared": driver.declared,
+            "problem": driver.problem,
             "devices": [
                 {"name": device.name, "compute_capability": device.compute_capability} for device in driver.devices
             ],
@@ -132,7 +135,13 @@ def _health(report: HealthReport) -> Dict[str, Any]:
         "unmet": list(report.unmet),
         "asked": report.asked,
         "crashed": report.crashed,
+        "torch_folder": report.torch_folder,
+        "libcuda": _driver_library(report.driver_library) if report.driver_library else None,
     }
+
+
+def _driver_library(library: DriverLibrary) -> Dict[str, Any]:
+    return {"path": library.path, "cuda": library.cuda, "status": library.status, "devices": library.devices}
 
 
 def _import_result(answer: ImportResult) -> Dict[str, Any]:
@@ -203,7 +212,7 @@ def render_health(report: HealthReport) -> str:
     parts = [f"torch {report.torch_version}" if report.torch_version else "no torch"]
     if report.torch_version:
         available = {True: "CUDA available", False: "CUDA not available", None: "CUDA not asked (no driver here)"}
-        parts.append(available[report.cuda_available])
+        parts.append("built without CUDA" if is_without_cuda(report) else available[report.cuda_available])
         if report.cuda_available:
             parts[-1] += f", {report.device_count} device{'' if report.device_count == 1 else 's'}"
     good = [name for name, answer in report.imports.items() if answer.ok and name != "torch"]
@@ -213,6 +222,11 @@ def render_health(report: HealthReport) -> str:
     if bad:
         parts.append("FAILS: " + ", ".join(bad))
     return "; ".join(parts)
+
+
+def is_without_cuda(report: HealthReport) -> bool:
+    """A build for the CPU or another accelerator: CUDA cannot be there."""
+    return report.asked == "import" and report.torch_cuda is None and not report.cuda_available
 
 
 def render_rejections(rejections: Sequence[Rejection], limit: Optional[int] = None) -> List[str]:
@@ -356,7 +370,6 @@ class TextReporter(Reporter):
 OUTCOME_SENTENCES: Mapping[Outcome, str] = {
     Outcome.ROLLED_BACK: "Rolled back: the environment is exactly as it was.",
     Outcome.REFUSED: "Refused: nothing was changed.",
-    Outcome.HEALTHY: "Healthy.",
     Outcome.UNHEALTHY: "Not healthy.",
 }
 
@@ -395,8 +408,44 @@ def _result_lines(result: InstallResult, program: str) -> List[str]:
         for table in result.details.get("tables", ()):
             lines += [*render_table(table["title"], table["columns"], table["rows"]), ""]
         return lines + result.message.splitlines()
+    if result.command == "verify" and result.after is not None and result.after.torch_version is not None:
+        return _examined_lines(result, result.after)
     sentence = result.message or OUTCOME_SENTENCES.get(result.outcome, "")
     return sentence.splitlines()
+
+
+def _examined_lines(result: InstallResult, health: HealthReport) -> List[str]:
+    """What was looked at, then the outcome: which torch, from where, what it computed on."""
+    driver = result.environment.driver if result.environment is not None else None
+    lines = [f"torch {health.torch_version} in {health.torch_folder}" if health.torch_folder else "torch"]
+    lines.append(f"CUDA: {render_cuda(health, driver)}")
+    for verb, answers in (("imported", health.imports), ("computed", health.operations)):
+        good = [name for name, answer in answers.items() if answer.ok]
+        if good:
+            lines.append(f"{verb}: {', '.join(good)}")
+    if result.outcome is not Outcome.HEALTHY:
+        return [*lines, OUTCOME_SENTENCES[Outcome.UNHEALTHY]]
+    return [*lines, f"Healthy: {render_health(health)}."]
+
+
+def render_cuda(health: HealthReport, driver: Optional[Driver]) -> str:
+    """Yes or no, the driver, the GPUs that torch sees."""
+    if driver is None or driver.declared:
+        here = ""
+    else:
+        here = f"driver {driver.version or 'of an unknown version'}" + (f" (CUDA {driver.cuda})" if driver.cuda else "")
+    if is_without_cuda(health):
+        return f"torch is built without it{f', {here} is here' if here else ''}"
+    if health.cuda_available is None:
+        return f"not tried, {f'although {here} is here' if here else 'there is no driver here'}"
+    if not health.cuda_available:
+        return f"not available{f', {here}' if here else ''}"
+    count = health.device_count or 0
+    devices = f"{count} device{'' if count == 1 else 's'}"
+    names = [f"{device.name} ({device.compute_capability})" for device in driver.devices] if driver and here else []
+    # A variable may hide some of the driver's: then which ones torch sees is not known here.
+    named = f": {', '.join(names)}" if len(names) == count else f" of {len(names)}" if names else ""
+    return f"available, {f'{here}, ' if here else ''}{devices}{named}"
 
 
 def render_table(title: str, columns: Sequence[str], rows: Sequence[Sequence[str]]) -> List[str]:

@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
+import importlib
+import os
 from functools import lru_cache
-from typing import Optional
+from pathlib import Path
+from typing import Any, List, Mapping, Optional, Tuple
 
 from safe_install.breakage import find_broken
-from safe_install.environment.driver import read_driver
+from safe_install.environment.driver import read_driver, read_kernel_driver
 from safe_install.environment.interpreter import find_interpreter, read_environment
 from safe_install.guard import check_target, installed_subjects, shown
+from safe_install.health.cuda import DEVICES_VARIABLE, Machine, diagnose_cuda
 from safe_install.health.examination import Examination
-from safe_install.health.report import check_cuda_required, is_healthy, unmet_requirements
-from safe_install.models import Finding, HealthReport, InstallResult, Outcome, Severity
+from safe_install.health.origin import Sites, check_missing, check_origin, check_working_folder, is_whole
+from safe_install.health.report import check_cuda_required, hint_for, is_healthy, unmet_requirements
+from safe_install.index.catalog import cuda_table, torch_table
+from safe_install.models import Environment, Finding, HealthReport, InstallResult, Outcome, Severity
 from safe_install.ports import Timings, World
 from safe_install.transaction.leftover_files import check_leftovers
 
@@ -19,6 +25,7 @@ from safe_install.transaction.leftover_files import check_leftovers
 def verify(world: World, *, python: Optional[str], require_cuda: bool) -> InstallResult:
     """Ask a fresh process for torch, CUDA and every installed extension that the wheel index knows.
 
+    A driver or a GPU that is here while CUDA is not available, and a torch that is not the installed one, are errors.
     Unmet requirements, and files of any extension that were built for another torch, are warnings: what imports and
     computes is healthy. Exit status 0 healthy, 1 not.
     """
@@ -28,22 +35,14 @@ def verify(world: World, *, python: Optional[str], require_cuda: bool) -> Instal
     unmet = unmet_requirements(environment.installed, environment.interpreter.markers)
     interrupted = check_leftovers(environment.interpreter.scheme)
     if environment.torch is None:
+        missing = check_missing(environment.torch_places, environment.interpreter.executable)
         return InstallResult(
             "verify",
             Outcome.UNHEALTHY,
             1,
             environment,
             after=HealthReport(unmet=unmet),
-            findings=(
-                Finding(
-                    "torch-missing",
-                    Severity.ERROR,
-                    "torch",
-                    f"torch is not installed for {environment.interpreter.executable}",
-                    "Name the right interpreter with --python, or install torch.",
-                ),
-                *interrupted,
-            ),
+            findings=(missing, *interrupted),
             timings=timings.total(),
         )
     with timings.stage("health", world.reporter), shown("check in a fresh process", world):
@@ -57,11 +56,13 @@ def verify(world: World, *, python: Optional[str], require_cuda: bool) -> Instal
         # Files are read while the other process imports; where a library is missing, its answer is waited for.
         broken = find_broken(environment, world.environ, preloaded=lambda: answers().libraries)
         health = answers()
-    findings = (*_findings(health), *interrupted, *broken)
-    if not require_cuda:
-        findings += check_target(environment.torch, environment.driver, health)
-    if require_cuda:
-        findings += check_cuda_required(health)
+    findings = (
+        *check_torch_folder(environment, health, world.environ),
+        *_findings(health),
+        *_check_cuda(environment, health, world.environ, require_cuda=require_cuda),
+        *interrupted,
+        *broken,
+    )
     healthy = is_healthy(health) and not any(finding.severity is Severity.ERROR for finding in findings)
     return InstallResult(
         "verify",
@@ -74,9 +75,9 @@ def verify(world: World, *, python: Optional[str], require_cuda: bool) -> Instal
     )
 
 
-def _findings(health: HealthReport) -> list[Finding]:
+def _findings(health: HealthReport) -> List[Finding]:
     findings = [
-        Finding(check, Severity.ERROR, name, f"{name} fails: {answer.error}")
+        Finding(check, Severity.ERROR, name, f"{name} fails: {answer.error}", hint_for(name, health.torch_version))
         for check, answers in (("import-failed", health.imports), ("operation-failed", health.operations))
         for name, answer in answers.items()
         if not answer.ok
@@ -84,14 +85,77 @@ def _findings(health: HealthReport) -> list[Finding]:
     if health.crashed:
         findings.append(Finding("check-crashed", Severity.ERROR, "torch", health.crashed))
     findings += [Finding("requirement-unmet", Severity.WARNING, text.split()[0], text) for text in health.unmet]
-    if health.cuda_available is False and health.torch_cuda is not None:
-        reason = health.warnings[0] if health.warnings else "torch gives no reason"
-        findings.append(
-            Finding(
-                "cuda-unavailable",
-                Severity.WARNING,
-                "torch",
-                f"torch {health.torch_version} is a CUDA build and torch.cuda.is_available() is False: {reason}",
-            )
-        )
     return findings
+
+
+# --- CUDA ------------------------------------------------------------------------------------------
+
+
+def _check_cuda(
+    environment: Environment, health: HealthReport, environ: Mapping[str, str], *, require_cuda: bool
+) -> Tuple[Finding, ...]:
+    cause = diagnose_cuda(health, _machine(environment, health, environ))
+    if require_cuda:
+        return check_cuda_required(health, cause)
+    if cause is not None:
+        return (cause,)
+    return check_target(environment.torch, environment.driver, health)
+
+
+def _machine(environment: Environment, health: HealthReport, environ: Mapping[str, str]) -> Machine:
+    if health.cuda_available:
+        return Machine()
+    library = health.driver_library
+    served = (library.cuda if library else None) or (environment.driver.cuda if environment.driver else None)
+    torch = environment.torch
+    # Builds of NVIDIA's containers, conda and the system are not replaced by one of a public host.
+    is_public = torch is not None and torch.vendor in (None, "unknown")
+    return Machine(
+        driver=environment.driver,
+        kernel_driver=read_kernel_driver(),
+        visible_devices=environ.get(DEVICES_VARIABLE),
+        driver_floor=cuda_table().driver_floor(torch.accelerator, system=_system(environment)) if torch else None,
+        fitting_build=torch_table().build_for(torch.runtime_version, served)
+        if torch and served and is_public
+        else None,
+    )
+
+
+def _system(environment: Environment) -> str:
+    return "windows" if environment.interpreter.platform.startswith("win") else "linux"
+
+
+# --- where torch is --------------------------------------------------------------------------------
+
+
+def check_torch_folder(
+    environment: Environment, health: HealthReport, environ: Mapping[str, str]
+) -> Tuple[Finding, ...]:
+    """Is the torch that was imported the installed one, and would it be in the working folder, too?"""
+    imported = Path(health.torch_folder) if health.torch_folder else None
+    interpreter = environment.interpreter
+    sites = Sites(
+        own=frozenset(_real(site) for site in (interpreter.scheme.purelib, interpreter.scheme.platlib)),
+        user=_real(interpreter.user_site) if interpreter.user_site else None,
+        pythonpath=frozenset(_real(Path(path)) for path in environ.get("PYTHONPATH", "").split(os.pathsep) if path),
+        base_prefix=_real(interpreter.base_prefix),
+    )
+    places = environment.torch_places
+    found = check_origin(imported, health.torch_version, places, sites)
+    if imported is None and not is_whole(places):
+        found = (check_missing(places, interpreter.executable),)
+    if environ.get("PYTHONSAFEPATH"):
+        return found
+    folder = Path(os.path.realpath(os.curdir))
+    return (*found, *check_working_folder(folder, _module_in(folder), imported))
+
+
+def _module_in(folder: Path) -> Optional[Path]:
+    """What `import torch` takes from a folder; a folder without __init__.py hides no installed package."""
+    script: Any = importlib.import_module("safe_install.environment.script")  # typed for Python 3.6: not at all
+    module, files = script.torch_module(str(folder))
+    return _real(Path(module)) if files in ("package", "module") else None
+
+
+def _real(path: Path) -> Path:
+    return Path(os.path.realpath(path))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 import time
@@ -316,3 +317,26 @@ def test_an_interpreter_that_hangs_is_ended_with_its_children(tmp_path, monkeypa
 def test_words_that_a_startup_file_prints_do_no_harm(python, site):
     write(site, {"sitecustomize.py": "print('welcome')\n"})
     assert read_environment(python, None).interpreter.executable == python
+
+
+def test_every_torch_on_the_path_is_seen(python, site, monkeypatch):
+    """Files, metadata, or both; in the order of sys.path."""
+    write(
+        site,
+        {
+            "torch/__init__.py": "",
+            "torch/version.py": "__version__ = '2.9.1+cu128'\ncuda = '12.8'\n",
+            "torch-2.9.1.dist-info/METADATA": METADATA.format("torch", "2.9.1", ""),
+        },
+    )
+    for name, files in (("file", {"torch.py": ""}), ("left", {"torch/lib/x": ""}), ("none", {"x.py": ""})):
+        write(site / name, files)
+    write(site / "info", {"torch-1.0.dist-info/METADATA": METADATA.format("torch", "1.0", "")})
+    paths = [*(str(site / name) for name in ("file", "left", "none", "info")), str(site)]
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join(paths))
+    environment = read_environment(python, None)
+    found = [(place.location.name, place.files, place.version) for place in environment.torch_places[:4]]
+    left = [("file", "module", None), ("left", "namespace", None), ("info", "", "1.0")]
+    assert found == [*left, ("site", "package", "2.9.1")]
+    assert environment.torch_places[0].torch == site.resolve() / "file" / "torch.py"
+    assert environment.torch.folder == site.resolve() / "torch"

@@ -174,6 +174,9 @@ def _pack_pure(folder: Path) -> None:
     write_wheel(
         folder, "scatter-user", "1.0", {"scatter_user.py": "import torch_scatter\n"}, requires=["torch-scatter"]
     )
+    for version in ("1.26.4", "2.0.0"):
+        code = f"__version__ = {version!r}\n" + (PACKAGES / "numpy" / "__init__.py").read_text()
+        write_wheel(folder, "numpy", version, {"numpy/__init__.py": code})
     write_wheel(folder, "typing-extensions", "3.6.6", {"typing_extensions.py": "Text = str\n"})
     write_wheel(folder, "typing-extensions", "4.7.1", {"typing_extensions.py": "Literal = Text = str\n"})
 

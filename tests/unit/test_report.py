@@ -278,7 +278,6 @@ def test_quiet_shows_errors_only(quiet, severities, capsys):
         (Outcome.PLANNED, ["+ torch-scatter 2.0.8", "Would install torch-scatter-2.0.8 numpy-1.26.4"]),
         (Outcome.ROLLED_BACK, ["Rolled back"]),
         (Outcome.REFUSED, ["nothing was changed"]),
-        (Outcome.HEALTHY, ["Healthy."]),
         (Outcome.UNHEALTHY, ["Not healthy."]),
     ],
 )
@@ -287,6 +286,60 @@ def test_the_outcome_is_said_in_words(outcome, said, capsys):
     report.show_result(dataclasses.replace(FULL, outcome=outcome, plan=plan))
     out = capsys.readouterr().out
     assert [sentence for sentence in said if sentence not in out] == []
+
+
+TORCH_FOLDER = "/env/site-packages/torch"
+
+
+@pytest.mark.parametrize(
+    ("fields", "cuda", "last"),
+    [
+        (
+            {"devices": 1},
+            "CUDA: available, driver 535.104.05 (CUDA 12.2), 1 device: NVIDIA A100 (8.0)",
+            "Healthy: torch 1.8.1+cu111; CUDA available, 1 device; imports a.",
+        ),
+        (
+            {"available": None, "driver": None},
+            "CUDA: not tried, there is no driver here",
+            "Healthy: torch 1.8.1+cu111; CUDA not asked (no driver here); imports a.",
+        ),
+        (
+            {"torch": "2.13.0+cpu", "cuda": None, "available": None, "driver": None},
+            "CUDA: torch is built without it",
+            "Healthy: torch 2.13.0+cpu; built without CUDA; imports a.",
+        ),
+        (
+            {"available": False, "outcome": Outcome.UNHEALTHY},
+            "CUDA: not available, driver 535.104.05 (CUDA 12.2)",
+            "Not healthy.",
+        ),
+        (
+            {"available": None, "outcome": Outcome.UNHEALTHY},
+            "CUDA: not tried, although driver 535.104.05 (CUDA 12.2) is here",
+            "Not healthy.",
+        ),
+    ],
+)
+def test_verify_says_what_it_looked_at(fields, cuda, last, capsys):
+    driver = fields.pop("driver", Driver("535.104.05", "12.2", (Device("NVIDIA A100", "8.0"),)))
+    outcome = fields.pop("outcome", Outcome.HEALTHY)
+    answers = {"imports": {"torch": None, "a": None, "b": "no"}, "operations": {"torch on cpu": None, "a on cpu": "no"}}
+    if outcome is Outcome.HEALTHY:
+        answers = {"imports": {"torch": None, "a": None}, "operations": {"torch on cpu": None}}
+    health = make_health(torch_folder=TORCH_FOLDER, **answers, **fields)
+    report.show_result(InstallResult("verify", outcome, 0, make_environment(driver=driver), after=health))
+    first, *rest, said = capsys.readouterr().out.splitlines()
+    assert first == f"torch {health.torch_version} in {TORCH_FOLDER}"
+    assert rest == [cuda, "imported: torch, a", "computed: torch on cpu"]
+    assert said == last
+
+
+def test_of_several_gpus_torch_may_see_some():
+    driver = Driver("535.104.05", "12.2", (Device("NVIDIA A100", "8.0"), Device("NVIDIA T4", "7.5")))
+    assert report.render_cuda(make_health(devices=1), driver).endswith("1 device of 2")
+    assert report.render_cuda(make_health(devices=2), driver).endswith("2 devices: NVIDIA A100 (8.0), NVIDIA T4 (7.5)")
+    assert report.render_cuda(make_health(devices=2), None) == "available, 2 devices"
 
 
 def test_what_changed_can_be_undone(capsys):

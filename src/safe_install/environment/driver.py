@@ -6,13 +6,19 @@ The only importer of pynvml (of the distribution nvidia-ml-py).
 from __future__ import annotations
 
 import ctypes
+import re
+from pathlib import Path
 from typing import Any, List, Optional, Sequence
 
 from safe_install.models import Device, Driver
 
 
 def read_driver() -> Optional[Driver]:
-    """The loaded driver and its devices; None when there is no driver here, which is normal."""
+    """The loaded driver and its devices; None when there is no driver here, which is normal.
+
+    Where NVML answers nothing although a driver is loaded (18: the driver was updated and its modules were not loaded
+    again), `problem` has its words.
+    """
     try:
         # A dlopen costs microseconds; importing pynvml 30 ms.
         ctypes.CDLL("libnvidia-ml.so.1")
@@ -22,12 +28,14 @@ def read_driver() -> Optional[Driver]:
 
     try:
         pynvml.nvmlInit()
-    except pynvml.NVMLError:
-        return None
+    except pynvml.NVMLError as error:
+        # No module of the kernel: NVIDIA's libraries are here, and no driver is.
+        not_loaded = (pynvml.NVML_ERROR_DRIVER_NOT_LOADED, pynvml.NVML_ERROR_LIBRARY_NOT_FOUND)
+        return None if error.value in not_loaded else _unanswered(error)
     try:
         return _ask(pynvml)
-    except pynvml.NVMLError:
-        return None
+    except pynvml.NVMLError as error:
+        return _unanswered(error)
     finally:
         pynvml.nvmlShutdown()
 
@@ -44,6 +52,23 @@ def _ask(nvml: Any) -> Driver:
         cuda=f"{number // 1000}.{number % 1000 // 10}",
         devices=tuple(devices),
     )
+
+
+def _unanswered(error: Exception) -> Driver:
+    words = f"NVML error {getattr(error, 'value', '?')}: {str(error).rstrip('.')}"
+    return Driver(version=read_kernel_driver(), cuda=None, problem=words)
+
+
+def read_kernel_driver(path: Path = Path("/proc/driver/nvidia/version")) -> Optional[str]:
+    """The version of the kernel's NVIDIA module; None where none is loaded.
+
+    A container sees it although it has no GPU: for reasons and hints only.
+    """
+    try:
+        found = re.search(r"\b\d+\.\d+(\.\d+)?\b", path.read_text(errors="replace").partition("\n")[0])
+    except OSError:
+        return None
+    return found.group() if found else None
 
 
 def _text(value: Any) -> str:

@@ -25,6 +25,7 @@ from safe_install.models import (
     Interpreter,
     Scheme,
     TorchBuild,
+    TorchPlace,
 )
 from safe_install.system import process
 
@@ -146,6 +147,7 @@ def _environment(raw: Mapping[str, Any], executable: Path, driver: Optional[Driv
         driver=driver,
         installed=installed,
         fingerprint=hashlib.sha256(stamps).hexdigest(),
+        torch_places=tuple(_torch_place(place) for place in raw["torch_places"]),
     )
 
 
@@ -199,6 +201,16 @@ def _distribution(name: NormalizedName, raw: Mapping[str, Any]) -> InstalledDist
     )
 
 
+def _torch_place(raw: Mapping[str, Any]) -> TorchPlace:
+    return TorchPlace(
+        location=Path(raw["location"]),
+        torch=Path(raw["torch"]),
+        files=raw["files"],
+        version=raw["version"],
+        editable=raw["editable"],
+    )
+
+
 def _torch_build(
     raw: Optional[Mapping[str, Any]],
     distribution: Optional[InstalledDistribution],
@@ -221,6 +233,7 @@ def _torch_build(
         cxx11_abi=raw.get("cxx11_abi"),
         git_version=raw.get("git_version"),
         lib_dir=Path(raw["lib_dir"]) if raw.get("lib_dir") else None,
+        folder=Path(os.path.realpath(raw["folder"])) if raw.get("folder") else None,
         vendor=_vendor(runtime, distribution, interpreter),
     )
 

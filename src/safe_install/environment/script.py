@@ -111,7 +111,7 @@ READERS = ((".dist-info", dist_info), (".egg-info", egg_info), (".egg-link", egg
 
 
 def installed_distributions(paths):
-    found, stamps, broken = {}, [], []
+    found, stamps, broken, torches = {}, [], [], {}
     for location in paths:
         try:
             entries = sorted(os.listdir(location))
@@ -134,8 +134,10 @@ def installed_distributions(paths):
                     break
                 key = re.sub(r"[-_.]+", "-", distribution["name"]).lower()
                 found.setdefault(key, distribution)  # the first on the path is the one that is imported
+                if key == "torch":
+                    torches.setdefault(location, distribution)
                 break
-    return found, stamps, broken
+    return found, stamps, broken, torches
 
 
 def version_constants(path):
@@ -194,6 +196,35 @@ def torch_files(paths):
             "cxx11_abi": cxx11_abi(lib_dir),
         }
     return None
+
+
+def torch_module(location):
+    """What `import torch` would take from this folder, and which kind of module that is."""
+    folder = os.path.join(location, "torch")
+    if glob.glob(os.path.join(glob.escape(folder), "__init__.*")):
+        return folder, "package"
+    if os.path.isfile(folder + ".py"):
+        return folder + ".py", "module"
+    return folder, "namespace" if os.path.isdir(folder) else ""
+
+
+def torch_places(paths, torches):
+    """Every folder that holds torch's files or its metadata: the second of two is hidden, or hides the first."""
+    places = []
+    for location in paths:
+        module, files = torch_module(location)
+        distribution = torches.get(location)
+        if files or distribution:
+            places.append(
+                {
+                    "location": os.path.realpath(location),
+                    "torch": os.path.realpath(module),
+                    "files": files,
+                    "version": distribution["version"] if distribution else None,
+                    "editable": bool(distribution and distribution["editable"]),
+                }
+            )
+    return places
 
 
 def libc():
@@ -273,7 +304,7 @@ def main():
             real = os.path.abspath(path)
             if real not in paths:
                 paths.append(real)
-    found, stamps, broken = installed_distributions(paths)
+    found, stamps, broken, torches = installed_distributions(paths)
     wheels = glob.glob(os.path.join(os.path.dirname(os.__file__), "ensurepip", "_bundled", "pip-*.whl"))
     # Debian takes the wheels out of ensurepip and keeps them here.
     wheels = wheels or glob.glob("/usr/share/python-wheels/pip-*.whl")
@@ -300,6 +331,7 @@ def main():
         "stamps": stamps,
         "broken": broken,
         "torch": torch_files(paths),
+        "torch_places": torch_places(paths, torches),
     }
 
 

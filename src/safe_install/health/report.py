@@ -6,6 +6,7 @@ The verdict is a sequence of findings; an error among them means: put everything
 from __future__ import annotations
 
 import json
+import re
 from dataclasses import dataclass
 from typing import Any, Collection, Container, Dict, Iterable, List, Mapping, Optional, Sequence, Tuple
 
@@ -15,6 +16,7 @@ from packaging.version import InvalidVersion
 
 from safe_install.health.crash import describe_end, name_of_status
 from safe_install.models import (
+    DriverLibrary,
     Finding,
     HealthReport,
     ImportResult,
@@ -125,17 +127,21 @@ def make_report(
     operations: Dict[str, ImportResult] = {}
     warnings: List[str] = []
     libraries: Tuple[str, ...] = ()
+    library: Optional[DriverLibrary] = None
+    folder = str(torch.folder) if torch and torch.folder and asked == "loader" else None
     version, cuda = (torch.runtime_version, torch.cuda) if torch and asked == "loader" else (None, None)
     available: Optional[bool] = None
     devices: Optional[int] = None
     for event in events:
         kind = event.get("event")
         if kind == "torch":
-            version, cuda = event["version"], event["cuda"]
+            version, cuda, folder = event["version"], event["cuda"], event["folder"]
         elif kind == "cuda":
             available, devices = event["available"], event["devices"]
         elif kind == "libraries":
             libraries = tuple(event["paths"])
+        elif kind == "libcuda":
+            library = DriverLibrary(event["path"], event["cuda"], event["status"], event["devices"])
         elif kind == "warning":
             warnings.append(event["text"])
         elif kind == "end":
@@ -163,6 +169,8 @@ def make_report(
         seconds=seconds,
         crashed=crashed,
         libraries=libraries,
+        torch_folder=folder,
+        driver_library=library,
     )
 
 
@@ -212,7 +220,9 @@ def compare_health(
         ("import-failed", before.imports, after.imports),
         ("operation-failed", before.operations, after.operations),
     ):
-        findings += _got_worse(check, old, new, requested, unasked_was_good=before.asked == "loader")
+        findings += _got_worse(
+            check, old, new, requested, unasked_was_good=before.asked == "loader", torch=after.torch_version
+        )
     if after.crashed and not before.crashed:
         findings.append(
             Finding("check-crashed", Severity.ERROR, "torch", f"the process of the check ended: {after.crashed}")
@@ -246,6 +256,14 @@ def _torch_moved(before: HealthReport, after: HealthReport) -> Iterable[Finding]
                 f"{what} was {old} and is now {new}, although nobody asked for it",
                 "--allow-torch-change permits it.",
             )
+    if before.torch_folder and after.torch_folder and before.torch_folder != after.torch_folder:
+        yield Finding(
+            "torch-moved",
+            Severity.ERROR,
+            "torch",
+            f"torch was imported from {before.torch_folder} and is now imported from {after.torch_folder}",
+            "A file of this change puts another folder in front of it: a .pth file, a module named torch.",
+        )
 
 
 def _got_worse(
@@ -255,6 +273,7 @@ def _got_worse(
     requested: Collection[str],
     *,
     unasked_was_good: bool,
+    torch: Optional[str],
 ) -> Iterable[Finding]:
     for name, answer in after.items():
         if answer.ok:
@@ -265,7 +284,7 @@ def _got_worse(
         worse = (name == "torch" or unasked_was_good) if old is None else old.ok
         if worse or name.split(" ")[0] in requested:
             verb = "does not import" if check == "import-failed" else "fails"
-            yield Finding(check, Severity.ERROR, name, f"{name} {verb}: {answer.error}")
+            yield Finding(check, Severity.ERROR, name, f"{name} {verb}: {answer.error}", hint_for(name, torch))
         else:
             yield Finding(
                 check,
@@ -274,7 +293,16 @@ def _got_worse(
                 f"{name} fails, as it did before: {answer.error}"
                 if old is not None
                 else f"{name} fails: {answer.error}",
+                hint_for(name, torch),
             )
+
+
+def hint_for(name: str, torch: Optional[str]) -> str:
+    """The remedy for a failed answer, where one is known. torch 2.3 is the first that was built for numpy 2."""
+    release = re.match(r"(\d+)\.(\d+)", torch or "")
+    if name == "torch.from_numpy" and release and (int(release.group(1)), int(release.group(2))) < (2, 3):
+        return 'Install "numpy<2": torch before 2.3 was built for numpy 1.'
+    return ""
 
 
 def _reason(after: HealthReport) -> str:
@@ -342,10 +370,13 @@ def _unmet(
     return None if fits else f"{wanted}, which is {found.version}"
 
 
-def check_cuda_required(report: HealthReport) -> Tuple[Finding, ...]:
-    """`--require-cuda`: available or an error."""
+def check_cuda_required(report: HealthReport, cause: Optional[Finding] = None) -> Tuple[Finding, ...]:
+    """`--require-cuda`: available or an error. `cause`: what a diagnosis found."""
     if report.cuda_available:
         return ()
+    if cause is not None:
+        detail = f"CUDA is required and torch.cuda.is_available() is not True: {cause.detail}"
+        return (Finding("cuda-required", Severity.ERROR, "torch", detail, cause.hint),)
     reason = (
         "there is no NVIDIA driver here (libcuda.so.1 is not found)"
         if report.cuda_available is None

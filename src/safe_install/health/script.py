@@ -5,6 +5,7 @@
 # Prints one JSON object a line, flushed at once, so that a crash names the step in which it happened.
 import ctypes
 import glob
+import importlib.util
 import json
 import os
 import re
@@ -96,6 +97,25 @@ def find_alternatives(pattern, folder):
             key = re.sub(r"\d+", "#", name) if len(patterns) == 1 else text_of_stars(one, name)
             found.setdefault(key, []).append(path)
     return list(found.values())
+
+
+def ask_driver_library():
+    """What libcuda itself answers: the reason why torch cannot use it. Numbers: CUresult of cuda.h."""
+    library = driver_library()
+    if library is None:
+        return
+    version, devices = ctypes.c_int(), ctypes.c_int()
+    known = library.cuDriverGetVersion(ctypes.byref(version)) == 0 and version.value > 0
+    status = library.cuInit(0)
+    counted = status == 0 and library.cuDeviceGetCount(ctypes.byref(devices)) == 0
+    paths = [path for path in libraries() if os.path.basename(path).startswith("libcuda.so")]
+    say(
+        event="libcuda",
+        path=paths[0] if paths else None,
+        cuda="%d.%d" % (version.value // 1000, version.value % 1000 // 10) if known else None,
+        status=status,
+        devices=devices.value if counted else None,
+    )
 
 
 def native_files(patterns):
@@ -236,8 +256,38 @@ def ask_loader(request):
             step("native", subject["name"], lambda groups=groups: load_needed(groups, load))
 
 
+def import_torch():
+    """torch, with a file: a folder without __init__.py can be imported, too, and is an empty namespace."""
+    torch = __import__("torch")
+    if getattr(torch, "__file__", None) is None:
+        folders = ", ".join(getattr(torch, "__path__", []))
+        raise ImportError("%s has no __init__.py: it is what is left of a torch that was removed" % folders)
+    return torch
+
+
+def describe_torch(torch):
+    version = getattr(torch, "version", None)
+    place = torch.__file__
+    if os.path.basename(place).startswith("__init__."):
+        place = os.path.dirname(place)
+    say(
+        event="torch",
+        version=str(getattr(torch, "__version__", "of an unknown version")),
+        cuda=getattr(version, "cuda", None),
+        hip=getattr(version, "hip", None),
+        folder=os.path.realpath(place),
+    )
+
+
+def has_driver(torch):
+    """Is there anything that torch.cuda.is_available() could use? A ROCm build uses the driver of AMD."""
+    if getattr(getattr(torch, "version", None), "hip", None) and os.path.exists("/dev/kfd"):
+        return True
+    return driver_library() is not None
+
+
 def ask_cuda(torch):
-    if driver_library() is None:
+    if not has_driver(torch):
         say(event="cuda", available=None, devices=0)
         return False
     with warnings.catch_warnings(record=True) as caught:
@@ -250,9 +300,23 @@ def ask_cuda(torch):
     return available
 
 
-def compute(torch):
-    if (torch.ones(8, device="cuda") * 2).sum().item() != 16:
-        raise ArithmeticError("2 * 8 ones do not sum to 16 on the GPU")
+def compute(torch, device):
+    if (torch.ones(8, device=device) * 2).sum().item() != 16:
+        raise ArithmeticError("2 * 8 ones do not sum to 16 on %s" % device)
+
+
+def is_installed(module):
+    try:
+        return importlib.util.find_spec(module) is not None
+    except (ImportError, ValueError):
+        return False
+
+
+def cross_numpy(torch):
+    """An array to a tensor and back: a torch that was built for another numpy imports and cannot do this."""
+    numpy = __import__("numpy")
+    if torch.from_numpy(numpy.ones(3)).numpy().tolist() != [1.0, 1.0, 1.0]:
+        raise ArithmeticError("an array of ones is another one after torch.from_numpy")
 
 
 def libraries():
@@ -265,25 +329,27 @@ def libraries():
     return sorted({path for path in paths if path.startswith("/")})
 
 
+def ask_torch(torch):
+    """Does torch compute, speak with numpy and see a GPU? Returns whether CUDA is available."""
+    step("operation", "torch on cpu", lambda: compute(torch, "cpu"))
+    if is_installed("numpy"):
+        step("operation", "torch.from_numpy", lambda: cross_numpy(torch))
+    available = step("cuda", "available", lambda: ask_cuda(torch))
+    if available:
+        step("operation", "torch on cuda", lambda: compute(torch, "cuda"))
+    elif available is False:
+        step("cuda", "driver", ask_driver_library)
+    return bool(available)
+
+
 def ask_imports(request):
     available = False
     if request["torch"]:
-
-        def import_torch():
-            return __import__("torch")
-
         torch = step("import", "torch", import_torch)
         if torch is not None:
-            say(
-                event="torch",
-                version=str(torch.__version__),
-                cuda=getattr(torch.version, "cuda", None),
-                hip=getattr(torch.version, "hip", None),
-            )
+            describe_torch(torch)
             say(event="libraries", paths=libraries())
-            available = bool(step("cuda", "available", lambda: ask_cuda(torch)))
-            if available:
-                step("operation", "torch on cuda", lambda: compute(torch))
+            available = ask_torch(torch)
     for subject in request["subjects"]:
         for module in subject["imports"]:
             step("import", module, lambda module=module: __import__(module))

@@ -314,10 +314,40 @@ class TorchTable:
                 answer = rule.cxx11_abi
         return answer
 
+    def build_for(self, torch: str, cuda: str) -> Optional[str]:
+        """The build of this release, or of the newest older one, for a driver that serves `cuda`: "2.14.1+cu126".
+
+        From CUDA 11 on a driver serves every runtime of its major version; of those the newest is taken that it serves
+        fully, else the oldest. None where nothing is known.
+        """
+        served, wanted = parse_release(cuda), parse_release(torch)
+        if served is None or wanted is None:
+            return None
+        older = [release for release in self.releases.values() if Version(release.version) <= wanted]
+        for release in sorted(older, key=lambda release: Version(release.version), reverse=True):
+            found = _best_accelerator(release.accelerators, served)
+            if found is not None:
+                return f"{release.version}+{found}"
+        return None
+
     def first_release_with(self, project: str, version: str) -> Optional[TorchRelease]:
         """The oldest torch that a companion's version was released with."""
         found = [r for r in self.releases.values() if r.companions.get(project) == version]
         return min(found, key=lambda release: Version(release.version)) if found else None
+
+
+def _best_accelerator(accelerators: Iterable[str], served: Version) -> Optional[str]:
+    known = [(accelerator, parse_accelerator(accelerator)) for accelerator in accelerators]
+    builds = [
+        (Version(".".join(map(str, parsed.version))), text)
+        for text, parsed in known
+        if parsed is not None and parsed.kind == "cuda"
+    ]
+    full = [build for build in builds if build[0] <= served]
+    if full:
+        return max(full)[1]
+    partial = [build for build in builds if build[0].major == served.major and served.major >= 11]
+    return min(partial)[1] if partial else None
 
 
 def _is_kind(accelerator: str, wanted: str) -> bool:

@@ -2,20 +2,24 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
+from packaging.version import Version
 from tests.factories import MARKERS, make_distribution, make_environment, make_health
 
 from safe_install.health.report import (
     compare_health,
     crash_event,
     explain_deaths,
+    hint_for,
     make_report,
     parse_answers,
     replace_undecided,
     undecided_files,
     unmet_requirements,
 )
-from safe_install.models import Severity
+from safe_install.models import DriverLibrary, Severity, TorchBuild
 
 
 def errors(before, after, requested=(), **options):
@@ -113,6 +117,37 @@ GOOD = make_health()
             id="unmet now",
         ),
         pytest.param(
+            make_health(torch_folder="/env/torch"),
+            make_health(torch_folder="/else/torch"),
+            (),
+            ["torch-moved"],
+            id="torch is imported from another folder",
+        ),
+        pytest.param(
+            make_health(), make_health(torch_folder="/env/torch"), (), [], id="the folder was not known before"
+        ),
+        pytest.param(
+            make_health(operations={"torch.from_numpy": None}),
+            make_health(operations={"torch.from_numpy": "RuntimeError: Numpy is not available"}),
+            (),
+            ["operation-failed"],
+            id="numpy's bridge broke",
+        ),
+        pytest.param(
+            make_health(operations={"torch.from_numpy": "RuntimeError: Numpy is not available"}),
+            make_health(operations={"torch.from_numpy": "RuntimeError: Numpy is not available"}),
+            (),
+            [],
+            id="numpy's bridge was broken before",
+        ),
+        pytest.param(
+            make_health(),
+            make_health(operations={"torch.from_numpy": "RuntimeError: Numpy is not available"}),
+            (),
+            [],
+            id="there was no numpy before",
+        ),
+        pytest.param(
             GOOD, make_health(crashed="signal SIGSEGV"), (), ["check-crashed"], id="crashed between questions"
         ),
     ],
@@ -135,6 +170,39 @@ def test_the_reason_that_torch_gives_is_passed_on():
     after = make_health(available=False, devices=0, warnings=("The NVIDIA driver on your system is too old",))
     (finding,) = compare_health(GOOD, after, requested=(), torch_requested=False)
     assert "too old" in finding.detail
+
+
+@pytest.mark.parametrize(
+    ("name", "torch", "hint"),
+    [
+        ("torch.from_numpy", "2.2.2+cu121", 'Install "numpy<2"'),
+        ("torch.from_numpy", "1.8.1", 'Install "numpy<2"'),
+        ("torch.from_numpy", "2.3.0", ""),
+        ("torch.from_numpy", "2.10.0", ""),
+        ("torch.from_numpy", None, ""),
+        ("torch on cpu", "2.2.2", ""),
+    ],
+)
+def test_the_remedy_for_numpy(name, torch, hint):
+    assert hint_for(name, torch).startswith(hint)
+    assert bool(hint_for(name, torch)) == bool(hint)
+
+
+def test_a_report_has_the_folder_and_what_libcuda_answered():
+    events = [
+        {"event": "torch", "version": "2.9.1+cu128", "cuda": "12.8", "hip": None, "folder": "/env/torch"},
+        {"event": "cuda", "available": False, "devices": 0},
+        {"event": "libcuda", "path": "/usr/lib/libcuda.so.1", "cuda": "12.2", "status": 100, "devices": None},
+    ]
+    report = make_report(events, torch=None, asked="import", seconds=1.0)
+    assert report.torch_folder == "/env/torch"
+    assert report.driver_library == DriverLibrary("/usr/lib/libcuda.so.1", "12.2", 100, None)
+
+
+def test_a_loader_is_asked_about_the_torch_whose_files_were_read():
+    build = TorchBuild(Version("2.9.1"), "2.9.1+cu128", "cu128", "12.8", folder=Path("/env/torch"))
+    assert make_report([], torch=build, asked="loader", seconds=0.1).torch_folder == "/env/torch"
+    assert make_report([], torch=build, asked="import", seconds=0.1).torch_folder is None
 
 
 def test_a_crash_names_the_step_in_which_it_happened():

@@ -14,7 +14,7 @@ for _name in _build.LIBRARIES:
     ctypes.CDLL(os.path.join(_lib, _name), mode=ctypes.RTLD_GLOBAL)
 
 from . import cuda  # noqa: E402, F401
-from ._tensor import ones, tensor  # noqa: E402, F401
+from ._tensor import from_numpy, ones, tensor  # noqa: E402, F401
 
 _C = types.SimpleNamespace(_GLIBCXX_USE_CXX11_ABI=_build.CXX11_ABI)
 ops = types.SimpleNamespace(load_library=lambda path: ctypes.CDLL(path))
