@@ -111,6 +111,17 @@ class InstalledDistribution:
 
 
 @dataclass(frozen=True)
+class BuildTimeout:
+    """How long a source build may take, in seconds; None: as long as it likes."""
+
+    whole: Optional[float] = 2 * 3600.0
+    silent: Optional[float] = 20 * 60.0  # without a line of output
+
+
+DEFAULT_BUILD_TIMEOUT = BuildTimeout()
+
+
+@dataclass(frozen=True)
 class Environment:
     """Everything that decisions are made from."""
 

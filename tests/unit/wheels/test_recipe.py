@@ -17,7 +17,6 @@ from safe_install.wheels.recipe import (
     BuildRefusal,
     BuildSystem,
     Machine,
-    Toolkit,
     count_jobs,
     explain_failure,
     find_error_lines,
@@ -26,8 +25,10 @@ from safe_install.wheels.recipe import (
     plan_build,
     scrub_variables,
     select_tools,
+    select_variables,
     split_log,
 )
+from safe_install.wheels.toolkit_choice import CUDA_HOME, Toolkit, Unusable
 from tests.factories import make_distribution, make_environment
 
 GIB = 1024**3
@@ -48,7 +49,7 @@ def decide(torch="2.4.0+cu124", driver=None, toolkits=(), variables=None, jobs=N
     return plan_build(
         make_environment(torch=torch, driver=driver),
         RECIPE,
-        machine=dataclasses.replace(MACHINE, toolkits=tuple(toolkits), **machine),
+        machine=dataclasses.replace(MACHINE, places=tuple(toolkits), **machine),
         variables={"PATH": "/usr/bin"} if variables is None else variables,
         jobs=jobs,
     )
@@ -117,8 +118,18 @@ def test_cuda_builds_know_their_gpus(case, architectures):
     assert plan.gpu_architectures == architectures
     assert plan.variables["TORCH_CUDA_ARCH_LIST"] == ";".join(architectures)
     assert plan.variables["FORCE_CUDA"] == "1"
-    assert plan.variables["CUDA_HOME"] == "/opt/cuda-12.4"
-    assert plan.variables["PATH"].startswith("/opt/cuda-12.4/bin:")
+    assert plan.toolkit == CUDA_124
+
+
+def test_every_build_tool_is_given_the_same_cuda_home():
+    before = {"PATH": "/usr/bin", "CUDA_HOME": "/opt/cuda-11.8", "CUDACXX": "/opt/cuda-11.8/bin/nvcc", "HOME": "/root"}
+    assert select_variables(before, Path("/work/cuda")) == {
+        "CUDA_HOME": "/work/cuda",
+        "CUDA_PATH": "/work/cuda",
+        "CUDACXX": "/work/cuda/bin/nvcc",
+        "PATH": "/work/cuda/bin:/usr/bin",
+        "HOME": "/root",
+    }
 
 
 @pytest.mark.parametrize(
@@ -141,7 +152,7 @@ def test_a_cpu_torch_is_never_built_for_cuda():
 def test_a_project_may_want_no_force_and_other_variables():
     recipe = dataclasses.replace(RECIPE, cuda_variables={}, variables={"BUILD_DOCS": "0"})
     environment = make_environment(torch="2.4.0+cu124", driver=make_driver("8.0"))
-    plan = plan_build(environment, recipe, machine=dataclasses.replace(MACHINE, toolkits=(CUDA_124,)), variables={})
+    plan = plan_build(environment, recipe, machine=dataclasses.replace(MACHINE, places=(CUDA_124,)), variables={})
     assert "FORCE_CUDA" not in plan.variables
     assert plan.variables["BUILD_DOCS"] == "0"
 
