@@ -179,7 +179,9 @@ def _plan_cuda(
         if rejected.origin in NAMED_BY_PERSON
     )
     if choice.toolkit is None and not choice.requirements:
-        return _refuse_toolkit(recipe, cuda, choice, machine, f"{forbidden_by} forbids fetching it" if obtainable else "")
+        return _refuse_toolkit(
+            recipe, cuda, choice, machine, f"{forbidden_by} forbids fetching it" if obtainable else ""
+        )
     if choice.toolkit is not None:
         refusal = _check_toolkit(choice.toolkit, wanted, machine, variables)
         if refusal is not None:

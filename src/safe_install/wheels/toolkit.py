@@ -117,6 +117,9 @@ def _ask_place(
     nvcc = home / "bin" / "nvcc"
     if not nvcc.is_file():
         return _without_nvcc(origin, home)
+    real = Path(os.path.realpath(str(nvcc)))
+    if real.name == nvcc.name:  # a link may also lead to ccache, which reads the name that it was called by
+        nvcc = real
     folders = _ask_folders(nvcc)
     real = Path(os.path.realpath(str((folders.programs if folders else nvcc.parent) / "nvcc")))
     if real in seen:
@@ -248,7 +251,9 @@ def find_package_includes(environment: Environment) -> Tuple[Path, ...]:
     for site in _site_folders(environment):
         folders = [site / _index_folder(environment) / "include"]
         if major_version(cuda or "0") < OLDEST_MAJOR_ON_INDEX:
-            folders = [path for path in sorted((site / "nvidia").glob("*/include")) if path.parent.name[:2] != "cu1"]
+            # nvidia/cublas, nvidia/cusparse ...; nvidia/cu13 belongs to another CUDA.
+            apart = sorted((site / "nvidia").glob("*/include"))
+            folders = [path for path in apart if not re.match(r"cu\d", path.parent.name)]
         found += [folder for folder in folders if find_headers([folder])]
     return tuple(found)
 
