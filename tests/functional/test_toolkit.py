@@ -3,17 +3,25 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import multiprocessing
 import os
+import shutil
+import subprocess
+import sys
 import textwrap
 import time
 from pathlib import Path
 
 import pytest
 
+from safe_install.environment.interpreter import read_environment
 from safe_install.errors import PipFailed, Refused
 from safe_install.events import Reporter
+from safe_install.system.pip import PipRunner
 from safe_install.wheels import toolkit as toolkits
+from safe_install.wheels.elf import SharedObject
+from safe_install.wheels.inspection import gpu_code
 from safe_install.wheels.toolkit import (
     bring_toolkit,
     find_brought,
@@ -22,8 +30,11 @@ from safe_install.wheels.toolkit import (
     find_places,
     make_home,
 )
-from safe_install.wheels.toolkit_choice import REQUIRED_HEADERS, Toolkit, Unusable
-from tests.factories import make_distribution, make_environment, make_interpreter
+from safe_install.wheels.toolkit_choice import REQUIRED_HEADERS, Toolkit, Unusable, list_obtainable
+from tests.factories import make_distribution, make_interpreter
+from tests.factories import make_environment as make_values
+from tests.unit.wheels.crafted import make_sdist
+from tests.wheelhost import WheelHost
 
 ALL = tuple(header.path for header in REQUIRED_HEADERS)
 LIBRARIES = ("cublas_v2.h", "cusparse.h", "cusolverDn.h")
@@ -84,7 +95,7 @@ def make_env(disk, *distributions, torch="2.14.1+cu130", **fields):
     site = disk / "site"
     scheme = dataclasses.replace(make_interpreter().scheme, purelib=site, platlib=site)
     interpreter = make_interpreter(scheme=scheme, **fields)
-    environment = make_environment(*distributions, torch=torch, interpreter=interpreter)
+    environment = make_values(*distributions, torch=torch, interpreter=interpreter)
     moved = {name: dataclasses.replace(found, location=site) for name, found in environment.installed.items()}
     return dataclasses.replace(environment, installed=moved)
 
@@ -331,3 +342,99 @@ def test_the_other_gccs_have_their_gxx(disk):
     make_gcc(disk / "bin/g++-13", 13)
     write(disk / "bin/gcc-ar-13")
     assert [(Path(gcc.path).name, gcc.major) for gcc in find_other_gccs({"PATH": f"{disk}/bin"})] == [("gcc-13", 13)]
+
+
+# --- the whole way: a dry run refuses what the real run would refuse ---------------------------------
+
+
+@pytest.fixture
+def scatter(make_environment):
+    """A stand-in torch 2.4.1+cu121 with its GPU, and a package index that has torch-scatter's source alone."""
+    environment = make_environment("3.11", "torch==2.4.1", FAKE_DRIVER_CUDA="12.1", FAKE_GPU_CC="8.0")
+    with WheelHost() as host:
+        sdist = make_sdist(environment.prefix.parent, {"setup.py": ""}, name="torch_scatter-2.1.2")
+        host.add_pypi_page("torch-scatter", {sdist.name: sdist.read_bytes()})
+        environment.variables.update(
+            SAFE_INSTALL_MIRRORS=host.mirrors, PIP_NO_INDEX="", PIP_INDEX_URL=host.index_url, PATH=os.environ["PATH"]
+        )
+        yield environment, host
+
+
+@pytest.mark.parametrize("words", [("--dry-run",), ()])
+@pytest.mark.parametrize(
+    ("missing", "said"),
+    [("g++", "there is no C++ compiler"), ("toolkit", "CUDA 11.8, torch needs CUDA 12"), ("gpu", "--target-gpu 8.0")],
+)
+def test_a_dry_run_refuses_what_the_real_run_would(scatter, tmp_path, words, missing, said):
+    environment, host = scatter
+    home = make_toolkit(tmp_path / "cuda", "11.8" if missing == "toolkit" else "12.1")
+    variables = {"CUDA_HOME": str(home)}
+    if missing == "g++":
+        variables.update(PATH=str(tmp_path), CXX="")
+    if missing == "gpu":
+        variables["FAKE_GPU_COUNT"] = "0"
+    answer = environment.safe_install("install", *words, "torch-scatter", **variables)
+    assert answer.returncode == 11, answer.stderr
+    assert said in answer.stderr
+    assert host.asked(".tar.gz") == []
+
+
+def test_a_dry_run_plans_the_build_that_can_be_done(scatter, tmp_path):
+    environment, host = scatter
+    home = make_toolkit(tmp_path / "cuda", "12.1")
+    answer = environment.document("install", "--dry-run", "torch-scatter", CUDA_HOME=str(home))
+    assert answer["exit_code"] == 0, answer["error"]
+    assert [(step["name"], step["kind"]) for step in answer["plan"]["steps"]] == [("torch-scatter", "sdist")]
+    assert host.asked(".tar.gz") == []
+
+
+# --- the real one ----------------------------------------------------------------------------------
+
+
+@pytest.mark.slow
+def test_the_toolkit_of_the_package_index_compiles(disk, tmp_path):
+    """110 MB from the package index; the libraries of torch's packages are stood in for by their headers."""
+    if shutil.which("g++") is None:
+        pytest.skip("needs a C++ compiler")
+    make_packages(disk / "site")
+    environment = dataclasses.replace(make_env(disk), interpreter=real_interpreter(disk))
+    pip = PipRunner(environment.interpreter, cache_dir=disk / "cache")
+    (requirement,) = list_obtainable(environment, headers=LIBRARIES)
+    install = functools.partial(pip.install_target, only_wheels=True)
+    try:
+        bring_toolkit((requirement,), environment, disk / "cache", install, Reporter())
+    except PipFailed as error:
+        pytest.skip(f"no package index here: {error.message}")
+    (found,) = find_places(environment, {"PATH": "/usr/bin:/bin"}, disk / "cache")
+    assert (found.version, found.missing, "80" in found.architectures) == ("13.0", (), True)
+    made = make_home(found.parts, disk / "home")
+    write(disk / "a.cu", KERNEL)
+    command = [
+        str(made / "bin/nvcc"),
+        "-arch=sm_80",
+        "-shared",
+        "-Xcompiler",
+        "-fPIC",
+        "-lcudart",
+        "-L",
+        made / "lib64",
+    ]
+    answer = subprocess.run(
+        [*map(str, command), "-o", str(disk / "a.so"), str(disk / "a.cu")], capture_output=True, text=True, check=False
+    )
+    assert answer.returncode == 0, answer.stderr
+    assert gpu_code(SharedObject((disk / "a.so").read_bytes())).cubins == {"8.0"}
+
+
+KERNEL = """
+#include <thrust/complex.h>
+#include <cuda_fp16.h>
+__global__ void product(thrust::complex<float> *x) { x[0] = x[1] * x[2]; }
+int launch() { product<<<1, 1>>>(nullptr); return cudaGetLastError(); }
+"""
+
+
+def real_interpreter(disk):
+    found = read_environment(Path(sys.executable), None).interpreter
+    scheme = dataclasses.replace(found.scheme, purelib=disk / "site", platlib=disk / "site")
+    return dataclasses.replace(found, scheme=scheme)
