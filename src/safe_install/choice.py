@@ -7,6 +7,7 @@ joint choice decide, and what has no fitting wheel is built from source.
 from __future__ import annotations
 
 import dataclasses
+import functools
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Collection, Dict, Iterator, List, Mapping, Optional, Sequence, Tuple
@@ -20,6 +21,8 @@ from safe_install.index.catalog import known_mirrors, load_project
 from safe_install.index.facts import Project
 from safe_install.index.finder import Finder
 from safe_install.models import (
+    DEFAULT_BUILD_TIMEOUT,
+    BuildTimeout,
     Candidate,
     CandidateKind,
     Environment,
@@ -55,6 +58,8 @@ class Wishes:
     find_links: Tuple[str, ...] = ()
     no_index: bool = False
     third_party: Tuple[str, ...] = ()  # optional hosts that may be asked
+    no_toolkit: bool = False
+    build_timeout: BuildTimeout = DEFAULT_BUILD_TIMEOUT
 
 
 class Chooser:
@@ -148,23 +153,52 @@ class Chooser:
             newly_seen=self._newly_seen,
         )
 
+    def check_build(self, pin: Candidate, pip: PipRunner) -> None:
+        """Could the pin be built here? Nothing is kept. Errors: Refused, as the build itself would be."""
+        from safe_install.wheels.build import check_build
+
+        check_build(
+            _recipe(load_project(pin.name), pin),
+            self.environment,
+            self._world.cache_dir,
+            variables=self._world.environ,
+            forbidden_by=self._no_toolkit_because(),
+            install_toolkit=functools.partial(pip.install_target, only_wheels=True, dry_run=True),
+        )
+
+    def _no_toolkit_because(self) -> str:
+        """The option that forbids fetching a CUDA toolkit."""
+        if self._wishes.no_toolkit:
+            return "--no-toolkit"
+        return "--offline" if self._wishes.offline else ""
+
     def _build(self, pin: Candidate, pip: PipRunner) -> Candidate:
-        from safe_install.wheels.build import build_wheel
+        from safe_install.wheels.build import build_wheel, plan_here
 
         self._world.reporter.note(
             f"No wheel of {pin.name} for {describe_torch(self.environment)} was found: building {pin.version} from "
             "source (this runs the project's own build code)"
         )
-        sdist = self._fetch(pin)
-        project = load_project(pin.name)
+        recipe, forbidden_by = _recipe(load_project(pin.name), pin), self._no_toolkit_because()
+        # What is missing here is known before the source is fetched.
+        plan_here(
+            recipe,
+            self.environment,
+            self._world.cache_dir,
+            variables=self._world.environ,
+            forbidden_by=forbidden_by,
+        )
         path = build_wheel(
-            sdist,
-            recipe=_recipe(project, pin),
+            self._fetch(pin),
+            recipe=recipe,
             environment=self.environment,
             store=self._store,
-            install_tools=pip.install_target,
+            install_tools=functools.partial(pip.install_target, offline=self._wishes.offline),
             reporter=self._world.reporter,
             variables=self._world.environ,
+            timeout=self._wishes.build_timeout,
+            install_toolkit=functools.partial(pip.install_target, only_wheels=True),
+            forbidden_by=forbidden_by,
         )
         link = dataclasses.replace(pin.link, url=path.as_uri(), filename=path.name, sha256=None, size=None)
         for built in self._find_built(pin.name, self.environment):

@@ -39,6 +39,15 @@ NO_ROLLBACK = typer.Option(False, "--no-rollback", help="Keep the change even if
 REQUIRE_CUDA = typer.Option(False, "--require-cuda", help="Fail unless torch.cuda.is_available() is True.")
 OFFLINE = typer.Option(False, "--offline", help="Ask no wheel host: local files and the bundled facts only.")
 NO_BUILD = typer.Option(False, "--no-build", help="Never build from source.")
+NO_TOOLKIT = typer.Option(
+    False, "--no-toolkit", help="Never fetch a CUDA toolkit from the package index to build from source."
+)
+BUILD_TIMEOUT = typer.Option(
+    None,
+    "--build-timeout",
+    metavar="TIME[,TIME]",
+    help="How long a source build may take, and how long without output: 2h,20m (the default); 0 for no limit.",
+)
 TARGET_GPU = typer.Option(
     None, "--target-gpu", metavar="CC", help="Compute capabilities of the machine that will run this: 8.0,9.0."
 )
@@ -83,6 +92,8 @@ def declare_install(
     require_cuda: bool = REQUIRE_CUDA,
     no_rollback: bool = NO_ROLLBACK,
     no_build: bool = NO_BUILD,
+    no_toolkit: bool = NO_TOOLKIT,
+    build_timeout: Optional[str] = BUILD_TIMEOUT,
     offline: bool = OFFLINE,
     target_gpu: Optional[str] = TARGET_GPU,
     target_driver: Optional[str] = TARGET_DRIVER,

@@ -72,16 +72,15 @@ class Delivery:
         others = [step for step in wanted if step not in hashed]
         with self._timings.stage("fetch", self.world.reporter):
             task = f"fetch {', '.join(step.name for step in wanted[:3])}{' ...' if len(wanted) > 3 else ''}"
-            self.world.reporter.task_started(task)
-            for group in (hashed, others):
-                if group:
-                    self._pip.fetch(
-                        [_requirement_line(step) for step in group],
-                        self._fetched,
-                        options=self._fetch_options,
-                        on_line=lambda line: self.world.reporter.task_advanced(task, 0, line),
-                    )
-            self.world.reporter.task_ended(task)
+            with self.world.reporter.task(task):
+                for group in (hashed, others):
+                    if group:
+                        self._pip.fetch(
+                            [_requirement_line(step) for step in group],
+                            self._fetched,
+                            options=self._fetch_options,
+                            on_line=lambda line: self.world.reporter.task_advanced(task, 0, line),
+                        )
             self._open_fetched(wanted)
 
     def _take_local(self, step: Step) -> None:

@@ -2,7 +2,19 @@
 
 from __future__ import annotations
 
-from typing import Optional
+from contextlib import contextmanager
+from enum import Enum
+from typing import Iterator, Optional
+
+from safe_install.errors import Interrupted
+
+
+class TaskOutcome(Enum):
+    """How a task ended."""
+
+    DONE = "done"
+    FAILED = "failed"
+    INTERRUPTED = "interrupted"
 
 
 class Reporter:
@@ -28,11 +40,25 @@ class Reporter:
     def task_started(self, task: str, total: Optional[float] = None, unit: str = "") -> None:
         """A task begins; `total` in `unit` ("bytes", "files", "s") when it is known."""
 
-    def task_advanced(self, task: str, done: float, text: str = "") -> None:
-        """The task has done `done` of its total."""
+    def task_advanced(self, task: str, done: float, text: str = "", total: Optional[float] = None) -> None:
+        """The task has done `done` of its total, which may become known, or grow, on the way."""
 
-    def task_ended(self, task: str, text: str = "") -> None:
+    def task_ended(self, task: str, text: str = "", outcome: TaskOutcome = TaskOutcome.DONE) -> None:
         """The task is over."""
+
+    @contextmanager
+    def task(self, task: str, total: Optional[float] = None, unit: str = "") -> Iterator[None]:
+        """What happens inside is a task; an exception ends it as failed or interrupted."""
+        self.task_started(task, total, unit)
+        try:
+            yield
+        except (KeyboardInterrupt, Interrupted):
+            self.task_ended(task, outcome=TaskOutcome.INTERRUPTED)
+            raise
+        except BaseException:
+            self.task_ended(task, outcome=TaskOutcome.FAILED)
+            raise
+        self.task_ended(task)
 
     def output(self, line: str) -> None:
         """A line that a child process wrote to its stdout and that the person would have seen from pip itself."""

@@ -196,11 +196,8 @@ def is_own(distribution: InstalledDistribution, environment: Environment) -> boo
 @contextmanager
 def shown(task: str, world: World) -> Iterator[None]:
     """What happens inside is a task that the person sees."""
-    world.reporter.task_started(task)
-    try:
+    with world.reporter.task(task):
         yield
-    finally:
-        world.reporter.task_ended(task)
 
 
 def check_torch_here(environment: Environment, torch: Optional[TorchBuild] = None) -> Tuple[Finding, ...]:

@@ -32,6 +32,13 @@ class Driver:
     declared: bool = False
     problem: Optional[str] = None  # NVML's own words where it answers no question: "Driver/library version mismatch"
 
+    def __str__(self) -> str:
+        """`declared is 535.104 (CUDA 12.2)`, or `here is ...`."""
+        where = "declared is" if self.declared else "here is"
+        if self.version is None:
+            return f"{where} one for CUDA {self.cuda or 'that is not known'}"
+        return f"{where} {self.version}" + (f" (CUDA {self.cuda})" if self.cuda else "")
+
 
 @dataclass(frozen=True)
 class DriverLibrary:
@@ -52,13 +59,6 @@ class TorchPlace:
     files: str  # "package", "module" (torch.py), "namespace" (a folder without __init__.py), "" where there are none
     version: Optional[str] = None  # of its metadata; None where there is none
     editable: bool = False
-
-    def __str__(self) -> str:
-        """`declared is 535.104 (CUDA 12.2)`, or `here is ...`."""
-        where = "declared is" if self.declared else "here is"
-        if self.version is None:
-            return f"{where} one for CUDA {self.cuda or 'that is not known'}"
-        return f"{where} {self.version}" + (f" (CUDA {self.cuda})" if self.cuda else "")
 
 
 @dataclass(frozen=True)
@@ -138,6 +138,17 @@ class InstalledDistribution:
     has_record: bool = True
     requested: bool = False
     requires: Tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class BuildTimeout:
+    """How long a source build may take, in seconds; None: as long as it likes."""
+
+    whole: Optional[float] = 2 * 3600.0
+    silent: Optional[float] = 20 * 60.0  # without a line of output
+
+
+DEFAULT_BUILD_TIMEOUT = BuildTimeout()
 
 
 @dataclass(frozen=True)

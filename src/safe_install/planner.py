@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import re
+import sys
 from pathlib import Path
 from typing import Dict, Iterator, List, Mapping, Optional, Sequence, Set, Tuple
 from urllib.parse import unquote, urlsplit
@@ -17,8 +18,8 @@ from packaging.utils import NormalizedName, canonicalize_name
 from packaging.version import InvalidVersion, Version
 
 from safe_install.choice import Chooser, Wishes, cpu_fallback_notes, describe_pins, describe_torch
-from safe_install.errors import HashMismatch, NoCandidate, PipFailed, Refused, SafeInstallError
-from safe_install.events import Reporter
+from safe_install.errors import HashMismatch, Interrupted, NoCandidate, PipFailed, Refused, SafeInstallError
+from safe_install.events import Reporter, TaskOutcome
 from safe_install.guard import Before, check_torch_here
 from safe_install.health.report import unmet_requirements
 from safe_install.index.catalog import known_projects, load_project
@@ -285,6 +286,7 @@ class Planner:
     def _bring(self, pin: Candidate) -> None:
         if self.request.own.dry_run and pin.kind is CandidateKind.SDIST:
             # A dry run builds nothing: the plan says that it would, and pip is shown an empty wheel in its place.
+            self._chooser.check_build(pin, self.pip)
             self._pins[pin.name] = pin
             self._files[pin.name] = make_placeholder(self._links, pin.name, pin.version, requires=pin.requires)
             return
@@ -572,8 +574,10 @@ class _Said:
         self._lines.append((False, line))
 
     def close(self) -> None:
-        """The round is over."""
-        self._reporter.task_ended("pip resolves")
+        """The round is over; that pip found nothing is an answer, too."""
+        is_interrupted = isinstance(sys.exc_info()[1], (KeyboardInterrupt, Interrupted))
+        outcome = TaskOutcome.INTERRUPTED if is_interrupted else TaskOutcome.DONE
+        self._reporter.task_ended("pip resolves", outcome=outcome)
 
     def relay(self) -> None:
         """As pip would have said it; its "Would install" is ours to say."""
@@ -598,6 +602,8 @@ def _wishes(request: InstallRequest) -> Wishes:
         find_links=request.find_links,
         no_index=request.no_index,
         third_party=request.own.third_party,
+        no_toolkit=request.own.no_toolkit,
+        build_timeout=request.own.build_timeout,
     )
 
 

@@ -10,11 +10,12 @@ import json
 import sys
 import time
 import traceback
+from dataclasses import dataclass
 from typing import IO, Any, Dict, List, Mapping, Optional, Sequence
 
 from safe_install import __version__
 from safe_install.errors import PipFailed, SafeInstallError
-from safe_install.events import Reporter
+from safe_install.events import Reporter, TaskOutcome
 from safe_install.models import (
     Action,
     Driver,
@@ -36,6 +37,7 @@ from safe_install.redaction import redact
 SCHEMA = 1
 WIDE = 1000  # columns of what is no terminal
 SLOW = 1.0  # seconds after which a task is worth a line or a bar
+AGAIN = 30.0  # seconds between two lines about a task that goes on, where there is no terminal
 
 
 # --- the JSON document -----------------------------------------------------------------------------
@@ -264,6 +266,44 @@ def render_error(error: SafeInstallError) -> List[str]:
 # --- what is seen while it happens -----------------------------------------------------------------
 
 
+@dataclass
+class _Task:
+    """A task that goes on."""
+
+    started: float  # monotonic
+    total: Optional[float]
+    unit: str
+    next_line: float = SLOW  # seconds after its start, where there is no terminal
+
+
+def render_amount(done: float, total: Optional[float], unit: str) -> str:
+    """`3/7 files`, `12/804 MB`; empty where nothing is known."""
+    if unit == "bytes":
+        done, total, unit = done / 1e6, total / 1e6 if total else None, "MB"
+    if total:
+        return f"{done:.0f}/{total:.0f} {unit}".rstrip()
+    return f"{done:.0f} {unit}" if done and unit else ""
+
+
+def render_minutes(seconds: float) -> str:
+    """`2:10`, `1:02:10`."""
+    minutes, rest = divmod(int(seconds), 60)
+    if minutes < 60:
+        return f"{minutes}:{rest:02}"
+    return f"{minutes // 60}:{minutes % 60:02}:{rest:02}"
+
+
+def _make_clock(column: Any) -> Any:
+    from rich.progress import ProgressColumn
+    from rich.text import Text
+
+    class Clock(ProgressColumn):
+        def render(self, task: Any) -> Text:
+            return Text(render_minutes(task.elapsed or 0.0))
+
+    return Clock(table_column=column)
+
+
 class TextReporter(Reporter):
     """Lines on stderr; bars there when it is a terminal; pip's own lines where pip would write them."""
 
@@ -274,8 +314,7 @@ class TextReporter(Reporter):
         self._pip_stdout = sys.stderr if json_on_stdout else sys.stdout
         self._bars: Optional[Any] = None
         self._tasks: Dict[str, Any] = {}
-        self._started: Dict[str, float] = {}
-        self._totals: Dict[str, Optional[float]] = {}
+        self._running: Dict[str, _Task] = {}
 
     def note(self, text: str) -> None:
         """A decision."""
@@ -302,31 +341,36 @@ class TextReporter(Reporter):
 
     def task_started(self, task: str, total: Optional[float] = None, unit: str = "") -> None:
         """A bar on a terminal, gone when the task is over."""
-        self._started[task] = time.monotonic()
-        self._totals[task] = total
+        self._running[task] = _Task(time.monotonic(), total, unit)
         if self.quiet or not sys.stderr.isatty():
             return
         bars = self._progress()
-        self._tasks[task] = bars.add_task(printable(task), total=total, unit=unit)
+        self._tasks[task] = bars.add_task(printable(task), total=total, amount="")
 
-    def task_advanced(self, task: str, done: float, text: str = "") -> None:
-        """The bar moves; elsewhere a task that takes more than a second is named once."""
+    def task_advanced(self, task: str, done: float, text: str = "", total: Optional[float] = None) -> None:
+        """The bar moves; elsewhere a task that takes long is named again from time to time."""
+        running = self._running.get(task)
+        if running is None:
+            return
+        running.total = total or running.total
+        amount = render_amount(done, running.total, running.unit)
         if task in self._tasks and self._bars is not None:
-            label = printable(f"{task} {text[-80:]}" if text else task)
-            self._bars.update(self._tasks[task], completed=done, description=label)
-        elif self.quiet < 1 and task in self._started and not sys.stderr.isatty():
-            self._plain_progress(task)
+            label = one_line(f"{task}  {text}" if text else task)
+            self._bars.update(self._tasks[task], completed=done, total=running.total, description=label, amount=amount)
+        elif self.quiet < 1 and not sys.stderr.isatty():
+            self._plain_progress(task, running, amount)
 
-    def task_ended(self, task: str, text: str = "") -> None:
+    def task_ended(self, task: str, text: str = "", outcome: TaskOutcome = TaskOutcome.DONE) -> None:
         """The bar goes; a slow task leaves a line."""
-        seconds = time.monotonic() - self._started.pop(task, time.monotonic())
+        running = self._running.pop(task, None)
+        seconds = time.monotonic() - running.started if running is not None else 0.0
         if task in self._tasks and self._bars is not None:
             self._bars.remove_task(self._tasks.pop(task))
             if not self._tasks:
                 self._bars.stop()
                 self._bars = None
         if seconds > SLOW or text:
-            self.note(f"{task}: {text or 'done'} ({seconds:.1f} s)")
+            self.note(f"{task}: {text or outcome.value} ({seconds:.1f} s)")
 
     def close(self) -> None:
         """Take every bar away."""
@@ -335,12 +379,15 @@ class TextReporter(Reporter):
             self._bars = None
             self._tasks.clear()
 
-    def _plain_progress(self, task: str) -> None:
-        key = f"told {task}"
-        started = self._started[task]
-        if key not in self._totals and time.monotonic() - started > SLOW:
-            self._totals[key] = None
+    def _plain_progress(self, task: str, running: _Task, amount: str) -> None:
+        seconds = time.monotonic() - running.started
+        if seconds < running.next_line:
+            return
+        if running.next_line == SLOW:
             self.note(f"{task} ...")
+        else:
+            self.note(f"{task}: {', '.join(part for part in (amount, render_minutes(seconds)) if part)}")
+        running.next_line = seconds + AGAIN
 
     def _line(self, stream: IO[str], text: str) -> None:
         if self._bars is not None:
@@ -351,15 +398,23 @@ class TextReporter(Reporter):
     def _progress(self) -> Any:
         if self._bars is None:
             from rich.console import Console
-            from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+            from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn
+            from rich.table import Column
 
+            # Only the description gives way on a narrow terminal, and it loses its end.
             self._bars = Progress(
                 SpinnerColumn(),
-                TextColumn("{task.description}", markup=False),
-                BarColumn(),
-                TimeElapsedColumn(),
+                TextColumn(
+                    "{task.description}",
+                    markup=False,
+                    table_column=Column(ratio=1, no_wrap=True, overflow="ellipsis"),
+                ),
+                BarColumn(bar_width=12),
+                TextColumn("{task.fields[amount]}", markup=False, table_column=Column(no_wrap=True)),
+                _make_clock(Column(no_wrap=True)),
                 console=Console(stderr=True),
                 transient=True,
+                expand=True,
             )
             self._bars.start()
         return self._bars

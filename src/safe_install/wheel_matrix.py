@@ -189,9 +189,8 @@ def check_wheels(world: World, names: Sequence[str], own: OwnOptions, *, machine
     findings: List[Finding] = []
     with timings.stage("ask", world.reporter):
         for name in _known(names) or sorted(known_projects()):
-            world.reporter.task_started(f"ask the hosts of {name}")
-            found = finder.find(name, bare, wanted=lambda candidate, project: False)
-            world.reporter.task_ended(f"ask the hosts of {name}")
+            with world.reporter.task(f"ask the hosts of {name}"):
+                found = finder.find(name, bare, wanted=lambda candidate, project: False)
             listed = {answer.host for answer in found.answers if answer.kind is HostAnswerKind.LISTED}
             answers += found.answers
             findings += _gone(found.project, bare, found.candidates, listed)

@@ -18,10 +18,11 @@ from packaging.version import Version
 
 from safe_install.environment.interpreter import read_environment
 from safe_install.errors import BuildFailed, Refused
-from safe_install.events import Reporter
-from safe_install.models import TorchBuild
+from safe_install.events import Reporter, TaskOutcome
+from safe_install.models import BuildTimeout, TorchBuild
 from safe_install.wheels.archive import extract_members, open_wheel
-from safe_install.wheels.build import build_wheel, find_built, read_machine
+from safe_install.wheels.build import build_wheel, find_built
+from safe_install.wheels.machine import read_machine
 from safe_install.wheels.recipe import BuildRecipe
 from safe_install.wheels.store import WheelStore
 from tests.unit.wheels.crafted import make_sdist
@@ -79,16 +80,16 @@ def make_installer(environment):
 
 class Lines(Reporter):
     def __init__(self):
-        self.notes, self.texts, self.ended = [], [], 0
+        self.notes, self.texts, self.outcomes = [], [], []
 
     def note(self, text):
         self.notes.append(text)
 
-    def task_advanced(self, task, done, text=""):
-        self.texts.append(text)
+    def task_advanced(self, task, done, text="", total=None):
+        self.texts.append((done, total, text))
 
-    def task_ended(self, task, text=""):
-        self.ended += 1
+    def task_ended(self, task, text="", outcome=TaskOutcome.DONE):
+        self.outcomes.append(outcome)
 
 
 @pytest.fixture
@@ -143,8 +144,9 @@ def test_each_extension_gets_its_own_objects(environments, store, tmp_path, vers
         check=True,
     )
     assert answer.stdout.split() == ["one", "two", "three"]
-    assert any(text.startswith("6/6 files") for text in reporter.texts) is (jobs > 1)
-    assert reporter.ended == 1
+    assert (6.0, 6.0) in {(done, total) for done, total, _ in reporter.texts}
+    assert "shared.c" in {text for _, _, text in reporter.texts}
+    assert reporter.outcomes == [TaskOutcome.DONE]
     assert list((store.cache / "work").iterdir()) == []
 
 
@@ -195,9 +197,25 @@ def test_without_a_compiler_nothing_is_started(environments, store, tmp_path):
 
 
 def test_a_time_limit_ends_every_process(environments, store, tmp_path):
+    sdist, reporter = make_sdist(tmp_path, {**FILES, "setup.py": make_hanging_setup(tmp_path / "pid")}), Lines()
+    with pytest.raises(BuildFailed, match="not finished after 2 s") as caught:
+        build(sdist, environments(), store, reporter, timeout=BuildTimeout(2, None))
+    assert_ended(int((tmp_path / "pid").read_text()))
+    assert "--build-timeout" in caught.value.hint
+    assert reporter.outcomes == [TaskOutcome.FAILED]
+
+
+def test_silence_ends_every_process(environments, store, tmp_path):
     sdist = make_sdist(tmp_path, {**FILES, "setup.py": make_hanging_setup(tmp_path / "pid")})
-    with pytest.raises(BuildFailed, match="not finished after 2 s"):
-        build(sdist, environments(), store, timeout=2)
+    with pytest.raises(BuildFailed, match="no output for 2 s"):
+        build(sdist, environments(), store, timeout=BuildTimeout(None, 2))
+    assert_ended(int((tmp_path / "pid").read_text()))
+
+
+def test_what_a_failed_build_leaves_behind_is_ended(environments, store, tmp_path):
+    setup = make_hanging_setup(tmp_path / "pid").replace("child.wait()", "os._exit(3)")
+    with pytest.raises(BuildFailed, match="exit status 3"):
+        build(make_sdist(tmp_path, {**FILES, "setup.py": setup}), environments(), store)
     assert_ended(int((tmp_path / "pid").read_text()))
 
 
@@ -212,9 +230,11 @@ def test_an_interrupt_ends_every_process(environments, store, tmp_path):
 
     thread = threading.Thread(target=interrupt)
     thread.start()
+    reporter = Lines()
     with pytest.raises(KeyboardInterrupt):
-        build(sdist, environments(), store)
+        build(sdist, environments(), store, reporter)
     thread.join()
+    assert reporter.outcomes == [TaskOutcome.INTERRUPTED]
     assert_ended(int((tmp_path / "pid").read_text()))
     assert list((store.cache / "work").iterdir()) == []
 
@@ -243,9 +263,9 @@ def assert_ended(pid):
     raise AssertionError(f"process {pid} still runs")
 
 
-def test_the_machine_is_read(environments):
-    machine = read_machine(environments(), os.environ)
+def test_the_machine_is_read(environments, tmp_path):
+    machine = read_machine(environments(), os.environ, tmp_path)
     assert machine.cores >= 1
     assert machine.memory > 0
     assert machine.compiler and Path(machine.compiler).is_file()
-    assert machine.toolkits == ()  # a CPU torch asks for none
+    assert machine.places == ()  # a CPU torch asks for none

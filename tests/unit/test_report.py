@@ -6,6 +6,7 @@ import dataclasses
 import io
 import json
 import pkgutil
+import re
 import sys
 
 import jsonschema
@@ -13,6 +14,7 @@ import pytest
 from packaging.version import Version
 
 from safe_install import errors, report
+from safe_install.errors import Interrupted, Refused
 from safe_install.models import (
     Action,
     Candidate,
@@ -428,3 +430,87 @@ def test_bars_on_a_terminal(no_color, monkeypatch):
     assert "a note" in shown
     coloured = "\x1b[38;" in shown or "\x1b[3" in shown.replace("\x1b[3m", "")
     assert coloured is not no_color
+
+
+def test_a_task_that_goes_on_is_named_every_half_minute(capsys, monkeypatch):
+    now = [0.0]
+    monkeypatch.setattr(report.time, "monotonic", lambda: now[0])
+    reporter = report.TextReporter()
+    reporter.task_started("build torch-scatter", unit="files")
+    for seconds in (2, 5, 40, 50, 131, 3731):
+        now[0] = float(seconds)
+        reporter.task_advanced("build torch-scatter", 3 if seconds > 100 else 0, "scatter.cpp", 7)
+    assert capsys.readouterr().err.splitlines() == [
+        "build torch-scatter ...",
+        "build torch-scatter: 0/7 files, 0:40",
+        "build torch-scatter: 3/7 files, 2:11",
+        "build torch-scatter: 3/7 files, 1:02:11",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("error", "word"),
+    [(None, "done"), (KeyboardInterrupt(), "interrupted"), (Interrupted("x", signal_number=15), "interrupted"),
+     (ValueError("x"), "failed"), (Refused("x"), "failed")],
+)  # fmt: skip
+def test_only_what_was_done_is_called_done(error, word, capsys, monkeypatch):
+    now = [0.0]
+    monkeypatch.setattr(report.time, "monotonic", lambda: now[0])
+    reporter = report.TextReporter()
+    try:
+        with reporter.task("build a"):
+            now[0] = 50.3
+            if error is not None:
+                raise error
+    except BaseException as raised:  # noqa: BLE001 - an interrupt is the subject
+        assert raised is error
+    assert capsys.readouterr().err.splitlines() == [f"build a: {word} (50.3 s)"]
+
+
+@pytest.mark.parametrize(
+    ("done", "total", "unit", "amount"),
+    [
+        (3, 7, "files", "3/7 files"),
+        (0, 7, "files", "0/7 files"),
+        (0, None, "files", ""),
+        (12_400_000, 804_100_000, "bytes", "12/804 MB"),
+        (12_400_000, None, "bytes", "12 MB"),
+        (0, None, "", ""),
+    ],
+)
+def test_how_much_is_done(done, total, unit, amount):
+    assert report.render_amount(done, total, unit) == amount
+
+
+@pytest.mark.parametrize("width", [80, 60, 120])
+def test_a_bar_keeps_its_front_its_count_and_its_clock(width, monkeypatch):
+    """The last column of the terminal cuts the name of the file that is compiled, and nothing else."""
+    terminal = Terminal()
+    monkeypatch.setattr(sys, "stderr", terminal)
+    monkeypatch.setenv("TERM", "xterm-256color")
+    monkeypatch.setenv("NO_COLOR", "1")
+    monkeypatch.setenv("COLUMNS", str(width))
+    reporter = report.TextReporter()
+    reporter.task_started("build torch-scatter", unit="files")
+    reporter.task_advanced("build torch-scatter", 3, "a_very_long_name_of_a_source_file_" * 3 + ".cu", 7)
+    with reporter._bars._lock:
+        for task in reporter._bars.tasks:
+            task.start_time = task.get_time() - 130.0
+    reporter._bars.refresh()
+    line = [text for text in re.split(r"[\r\n]|\x1b\[[0-9;?]*[A-Za-z]", terminal.getvalue()) if "2:10" in text][-1]
+    reporter.close()
+    assert len(line) <= width
+    assert "build torch-scatter  a_very" in line
+    assert re.search(r" 3/7 files +2:10 *$", line)
+
+
+def test_a_name_cannot_steer_the_terminal(monkeypatch):
+    terminal = Terminal()
+    monkeypatch.setattr(sys, "stderr", terminal)
+    monkeypatch.setenv("TERM", "xterm-256color")
+    reporter = report.TextReporter()
+    reporter.task_started("build a", unit="files")
+    reporter.task_advanced("build a", 1, "x\n\x1b]0;owned\x07.cpp", 2)
+    reporter._bars.refresh()
+    reporter.close()
+    assert "\x1b]0;" not in terminal.getvalue()

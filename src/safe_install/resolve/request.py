@@ -12,6 +12,7 @@ from packaging.specifiers import SpecifierSet
 from packaging.utils import NormalizedName, canonicalize_name
 
 from safe_install.errors import UsageError
+from safe_install.models import DEFAULT_BUILD_TIMEOUT, BuildTimeout
 from safe_install.resolve.pip_options import COMMANDS, FETCH_GROUPS, Option, find_option
 from safe_install.resolve.requirements_file import Entry, Parsed, Reader, parse_file
 
@@ -42,6 +43,8 @@ OWN_OPTIONS: Mapping[str, bool] = {
     "--target-gpu": True,
     "--target-driver": True,
     "--third-party": True,
+    "--no-toolkit": False,
+    "--build-timeout": True,
 }
 EXPLAIN_OPTIONS: Mapping[str, bool] = {
     "--torch": True,
@@ -75,6 +78,8 @@ class OwnOptions:
     target_driver: Optional[str] = None  # "535.104"
     third_party: Tuple[str, ...] = ()  # optional hosts of the wheel index that may be asked
     target_cuda: Optional[str] = None  # newest CUDA of the target's driver, where only that was declared
+    no_toolkit: bool = False  # never bring a CUDA toolkit for a build
+    build_timeout: BuildTimeout = DEFAULT_BUILD_TIMEOUT
 
 
 @dataclass(frozen=True)
@@ -316,6 +321,38 @@ def _own_options(words: Sequence[_Word], environ: Mapping[str, str]) -> OwnOptio
             or [environ.get(_variable("--third-party"), "")]
         ),
         target_cuda=cuda,
+        no_toolkit=flag("--no-toolkit"),
+        build_timeout=parse_build_timeout(value("--build-timeout")),
+    )
+
+
+_SECONDS = {"": 1, "s": 1, "m": 60, "h": 3600}
+
+
+def parse_build_timeout(text: Optional[str]) -> BuildTimeout:
+    """`2h,20m`: the limit of the whole build, then the one without output. `0`: no limit. Errors: UsageError."""
+    if text is None:
+        return DEFAULT_BUILD_TIMEOUT
+    parts = text.split(",")
+    if len(parts) > 2:
+        raise _bad_timeout(text)
+    whole = _parse_duration(parts[0], text)
+    silent = _parse_duration(parts[1], text) if len(parts) == 2 else DEFAULT_BUILD_TIMEOUT.silent
+    return BuildTimeout(whole, silent)
+
+
+def _parse_duration(part: str, text: str) -> Optional[float]:
+    """Seconds of `90`, `90s`, `5m`, `2h`; None for 0."""
+    match = re.match(r"^(\d+)([smh]?)$", part.strip())
+    if match is None:
+        raise _bad_timeout(text)
+    return int(match.group(1)) * float(_SECONDS[match.group(2)]) or None
+
+
+def _bad_timeout(text: str) -> UsageError:
+    return UsageError(
+        f"--build-timeout {text}: not a duration",
+        hint="Write the limit of the whole build, and after a comma the one without output: 2h,20m (0: no limit).",
     )
 
 

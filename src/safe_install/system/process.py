@@ -24,7 +24,8 @@ class Completed:
     stdout: str
     stderr: str
     seconds: float
-    timed_out: bool = False
+    timed_out: bool = False  # killed: it took longer than its time limit, or than its limit without output
+    fell_silent: bool = False  # killed: it wrote nothing for longer than it may
 
     @property
     def ended_by(self) -> Optional[str]:
@@ -38,6 +39,9 @@ class Completed:
 
 
 LineReader = Callable[[str], None]
+Tick = Callable[[], None]
+
+TICK = 1.0  # seconds between two looks at a child that is watched
 
 
 class Running:
@@ -79,24 +83,68 @@ class Running:
             except BrokenPipeError:
                 pass  # the child ended without reading; its exit status says why
 
-    def wait(self, timeout: Optional[float] = None) -> Completed:
-        """Wait for its end; past `timeout` seconds from the start it and its children are killed."""
+    def wait(
+        self,
+        timeout: Optional[float] = None,
+        *,
+        silence: Optional[float] = None,
+        on_tick: Optional[Tick] = None,
+        end_children: bool = False,
+    ) -> Completed:
+        """Wait for its end; past `timeout` seconds from the start it and its children are killed.
+
+        They are also killed after `silence` seconds without output. `on_tick` is called about once a second.
+        `end_children`: after a failure, kill the children that it left behind.
+        """
         timed_out = False
         try:
-            left = None if timeout is None else max(0.0, timeout - (time.monotonic() - self._started))
-            self._process.wait(left)
-        except subprocess.TimeoutExpired:
-            timed_out = True
-            self.kill()
+            while not self._has_ended(self._pause(timeout, silence, on_tick)):
+                timed_out = self._left(timeout, silence) == 0.0
+                if timed_out:
+                    break
+                if on_tick is not None:
+                    on_tick()
         except BaseException:
             self.kill()
             self._close_pipes()
             raise
+        fell_silent = timed_out and silence is not None and self._silent_for() >= silence
+        if timed_out:
+            self.kill()
+        if end_children and self._process.returncode != 0:
+            self.kill()
         self._close_pipes()
         seconds = time.monotonic() - self._started
         return Completed(
-            self.args, self._process.returncode, "".join(self._out), "".join(self._err), seconds, timed_out
+            self.args, self._process.returncode, "".join(self._out), "".join(self._err), seconds, timed_out, fell_silent
         )
+
+    def _has_ended(self, pause: Optional[float]) -> bool:
+        try:
+            self._process.wait(pause)
+        except subprocess.TimeoutExpired:
+            return False
+        return True
+
+    def _pause(self, timeout: Optional[float], silence: Optional[float], on_tick: Optional[Tick]) -> Optional[float]:
+        """How long to wait until the next look at it; None: until its end."""
+        left = self._left(timeout, silence)
+        if silence is None and on_tick is None:
+            return left
+        return TICK if left is None else min(left, TICK)
+
+    def _left(self, timeout: Optional[float], silence: Optional[float]) -> Optional[float]:
+        """Seconds until the nearer limit, 0.0 when it is reached; None without a limit."""
+        left = []
+        if timeout is not None:
+            left.append(timeout - (time.monotonic() - self._started))
+        if silence is not None:
+            left.append(silence - self._silent_for())
+        return max(0.0, min(left)) if left else None
+
+    def _silent_for(self) -> float:
+        """Seconds since the last line."""
+        return time.monotonic() - max([self._started, *(thread.last for thread in self._threads)])
 
     def _close_pipes(self) -> None:
         for thread in self._threads:
@@ -126,11 +174,17 @@ def run(
     cwd: Optional[Path] = None,
     input_text: Optional[str] = None,
     timeout: Optional[float] = None,
+    silence: Optional[float] = None,
     on_stdout: Optional[LineReader] = None,
     on_stderr: Optional[LineReader] = None,
+    on_tick: Optional[Tick] = None,
     merge_stderr: bool = False,
+    end_children: bool = False,
 ) -> Completed:
-    """Run a child process to its end and return what it said. Never raises for its exit status."""
+    """Run a child process to its end and return what it said. Never raises for its exit status.
+
+    See Running for the options of the child, and Running.wait for its limits.
+    """
     running = Running(
         args,
         env=env,
@@ -140,7 +194,7 @@ def run(
         on_stderr=on_stderr,
         merge_stderr=merge_stderr,
     )
-    return running.wait(timeout)
+    return running.wait(timeout, silence=silence, on_tick=on_tick, end_children=end_children)
 
 
 def run_attached(args: Sequence[str], *, env: Optional[Mapping[str, str]] = None) -> int:
@@ -160,10 +214,12 @@ class _Drain(threading.Thread):
     def __init__(self, stream: IO[str], lines: List[str], reader: Optional[LineReader]) -> None:
         super().__init__(daemon=True)
         self._stream, self._lines, self._reader = stream, lines, reader
+        self.last = time.monotonic()  # when the last line came
         self.start()
 
     def run(self) -> None:
         for line in self._stream:
+            self.last = time.monotonic()
             self._lines.append(line)
             if self._reader is not None:
                 self._reader(line.rstrip("\n"))

@@ -63,19 +63,18 @@ def fill_stage(
     if not compile_bytecode or in_parallel:
         options = (*options, "--no-compile")
     task = f"unpack {len(wheels)} wheel{'s' if len(wheels) > 1 else ''}"
-    reporter.task_started(task)
-    pip.stage(
-        [f"{wheel.step.name}=={wheel.version}" for wheel in wheels],
-        root=stage,
-        find_links=[folder],
-        options=options,
-        on_line=lambda line: reporter.task_advanced(task, 0, line),
-    )
-    if in_parallel:
-        pip.compile(stage, strip=stage)
-    for wheel in wheels:
-        _finish_dist_info(stage, wheel)
-    reporter.task_ended(task)
+    with reporter.task(task):
+        pip.stage(
+            [f"{wheel.step.name}=={wheel.version}" for wheel in wheels],
+            root=stage,
+            find_links=[folder],
+            options=options,
+            on_line=lambda line: reporter.task_advanced(task, 0, line),
+        )
+        if in_parallel:
+            pip.compile(stage, strip=stage)
+        for wheel in wheels:
+            _finish_dist_info(stage, wheel)
 
 
 def stage_editables(
@@ -91,9 +90,10 @@ def _stage_editable(pip: PipRunner, stage: Path, step: Step, *, options: Sequenc
     if path.startswith("file://"):
         path = unquote(urlsplit(path).path)
     task = f"editable install of {step.name}"
-    reporter.task_started(task)
-    pip.stage_editable(path, root=stage, options=options, on_line=lambda line: reporter.task_advanced(task, 0, line))
-    reporter.task_ended(task)
+    with reporter.task(task):
+        pip.stage_editable(
+            path, root=stage, options=options, on_line=lambda line: reporter.task_advanced(task, 0, line)
+        )
 
 
 def _link(source: Path, target: Path) -> None:

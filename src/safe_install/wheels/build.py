@@ -9,7 +9,6 @@ from __future__ import annotations
 import json
 import os
 import pkgutil
-import re
 import shutil
 import stat
 import tarfile
@@ -18,38 +17,39 @@ import time
 import zipfile
 from hashlib import sha256 as make_sha256
 from pathlib import Path, PurePosixPath
-from typing import Callable, Iterator, List, Mapping, NoReturn, Optional, Sequence, Tuple
+from typing import Iterator, List, Mapping, NoReturn, Optional, Sequence, Tuple
 
 from packaging.utils import NormalizedName
 
 from safe_install.errors import BuildFailed, Refused
 from safe_install.events import Reporter
-from safe_install.models import Candidate, Environment
+from safe_install.models import DEFAULT_BUILD_TIMEOUT, BuildTimeout, Candidate, Environment
 from safe_install.system import process
 from safe_install.wheels.archive import Artifact, hash_file, open_wheel
+from safe_install.wheels.machine import read_machine
 from safe_install.wheels.recipe import (
     BuildPlan,
     BuildRecipe,
     BuildRefusal,
     BuildSystem,
-    Machine,
-    Toolkit,
+    FileCount,
+    count_files,
     explain_failure,
     find_error_lines,
+    find_source,
     parse_build_system,
     plan_build,
     select_tools,
+    select_variables,
     split_log,
 )
-from safe_install.wheels.store import WheelStore, find_cache, lock_file, make_record
+from safe_install.wheels.store import WheelStore, find_cache, hold_lock, lock_file, make_record
+from safe_install.wheels.toolkit import InstallRequirements, bring_toolkit, install_toolkit_packages, make_home
 
-__all__ = ["build_wheel", "find_built", "read_machine", "unpack_sdist"]
-
-InstallTools = Callable[[Sequence[str], Path], None]  # requirements, target folder
+__all__ = ["build_wheel", "check_build", "find_built", "plan_here", "unpack_sdist"]
 
 MAX_SOURCE_SIZE = 4 * 1024**3  # bytes, unpacked
 MAX_SOURCE_ENTRIES = 200_000
-_NINJA_PROGRESS = re.compile(r"^\[(\d+)/(\d+)\]")
 
 
 def build_wheel(
@@ -58,28 +58,79 @@ def build_wheel(
     recipe: BuildRecipe,
     environment: Environment,
     store: WheelStore,
-    install_tools: InstallTools,
+    install_tools: InstallRequirements,
     reporter: Reporter,
     variables: Optional[Mapping[str, str]] = None,
     jobs: Optional[int] = None,
-    timeout: Optional[float] = None,
+    timeout: BuildTimeout = DEFAULT_BUILD_TIMEOUT,
+    install_toolkit: Optional[InstallRequirements] = None,
+    forbidden_by: str = "",
 ) -> Path:
     """Build `sdist` against the environment's torch and return the wheel's path in the store.
 
-    `install_tools` fills the overlay (`pip install --target`); `variables` is the shell's environment (ours if
-    not given); `timeout` in seconds. What the store has for this torch and these GPUs is returned as it is.
-    Raises Refused (no compiler, no fitting toolkit, no target GPU), BuildFailed (the message names the log).
+    `install_tools` fills the overlay (`pip install --target`), `install_toolkit` the folder of a CUDA toolkit in the
+    same way (`install_tools` if not given), unless an option (`forbidden_by`) forbids it; `variables` is the shell's
+    environment (ours if not given). What the store has for this torch and these GPUs is returned as it is.
+    Raises Refused (see plan_here), BuildFailed (the message names the log).
     """
     variables = dict(os.environ) if variables is None else variables
-    plan = plan_build(environment, recipe, machine=read_machine(environment, variables), variables=variables, jobs=jobs)
-    if isinstance(plan, BuildRefusal):
-        raise Refused(f"{recipe.name} {recipe.version}: {plan.detail}", hint=plan.hint)
-    with store.lock(recipe.name, environment):
+    options = {"variables": variables, "jobs": jobs, "forbidden_by": forbidden_by}
+    plan = plan_here(recipe, environment, store.cache, **options)  # type: ignore[arg-type]
+    with hold_lock(store.lock(recipe.name, environment), reporter, f"another build of {recipe.name}"):
         known = store.select(recipe.name, recipe.version, environment, architectures=plan.gpu_architectures)
         if known is not None:
             return known
+        if plan.toolkit_requirements:
+            install = install_toolkit or install_tools
+            bring_toolkit(plan.toolkit_requirements, environment, store.cache, install, reporter)
+            plan = plan_here(recipe, environment, store.cache, **options)  # type: ignore[arg-type]
         build = _Build(sdist, recipe, environment, plan, store, reporter)
         return build.run(install_tools, timeout)
+
+
+def plan_here(
+    recipe: BuildRecipe,
+    environment: Environment,
+    cache: Path,
+    *,
+    variables: Mapping[str, str],
+    jobs: Optional[int] = None,
+    forbidden_by: str = "",
+) -> BuildPlan:
+    """How the recipe would be built on this machine; nothing is fetched.
+
+    Raises Refused: no compiler or one that nvcc does not accept, no fitting toolkit, no target GPU.
+    """
+    plan = plan_build(
+        environment,
+        recipe,
+        machine=read_machine(environment, variables, cache),
+        variables=variables,
+        jobs=jobs,
+        forbidden_by=forbidden_by,
+    )
+    if isinstance(plan, BuildRefusal):
+        raise Refused(plan.detail, hint=plan.hint)
+    return plan
+
+
+def check_build(
+    recipe: BuildRecipe,
+    environment: Environment,
+    cache: Path,
+    *,
+    variables: Mapping[str, str],
+    install_toolkit: InstallRequirements,
+    forbidden_by: str = "",
+) -> None:
+    """Raise Refused where build_wheel would, before anything is fetched.
+
+    `install_toolkit` only asks the index whether the toolkit can be had (`pip install --dry-run`).
+    """
+    plan = plan_here(recipe, environment, cache, variables=variables, forbidden_by=forbidden_by)
+    if plan.toolkit_requirements:
+        with tempfile.TemporaryDirectory(prefix="safe-install-") as folder:
+            install_toolkit_packages(plan.toolkit_requirements, Path(folder), install_toolkit)
 
 
 def find_built(name: NormalizedName, environment: Environment, *, cache: Optional[Path] = None) -> Iterator[Candidate]:
@@ -108,7 +159,7 @@ class _Build:
         self.title = f"{recipe.name} {recipe.version}"
         self.log = _make_log(store.cache, f"{recipe.name}-{recipe.version}")
 
-    def run(self, install_tools: InstallTools, timeout: Optional[float]) -> Path:
+    def run(self, install_tools: InstallRequirements, timeout: BuildTimeout) -> Path:
         started = time.monotonic()
         digest = hash_file(self.sdist)
         work = Path(tempfile.mkdtemp(prefix="build-", dir=str(_make_folder(self.store.cache / "work"))))
@@ -117,14 +168,18 @@ class _Build:
             f"building {self.title} from {self.sdist.name} (sha256 {digest}) on {self.plan.jobs} core(s);"
             f" this runs its setup code; log: {self.log}"
         )
-        self.reporter.task_started(task)
+        for warning in self.plan.warnings:
+            self.reporter.warn(warning)
+        for note in self.plan.notes:
+            self.reporter.note(note)
         try:
-            source = unpack_sdist(self.sdist, work / "source")
-            system = _read_build_system(source)
-            tools = select_tools(self.recipe, system, self.environment)
-            overlay = find_overlay(self.store.cache, self.environment, tools, install_tools)
-            wheel = self._call_backend(source, system, overlay, work, task, timeout)
-            artifact = self._check(wheel)
+            with self.reporter.task(task, unit="files"):
+                source = unpack_sdist(self.sdist, work / "source")
+                system = _read_build_system(source)
+                tools = select_tools(self.recipe, system, self.environment)
+                overlay = find_overlay(self.store.cache, self.environment, tools, install_tools, self.reporter)
+                wheel = self._call_backend(source, system, overlay, work, task, timeout)
+                artifact = self._check(wheel)
             record = make_record(
                 artifact,
                 self.environment,
@@ -137,7 +192,6 @@ class _Build:
             )
             return self.store.add(artifact, record, self.environment)
         finally:
-            self.reporter.task_ended(task)
             shutil.rmtree(str(work), ignore_errors=True)
 
     def _call_backend(
@@ -147,7 +201,7 @@ class _Build:
         overlay: Path,
         work: Path,
         task: str,
-        timeout: Optional[float],
+        timeout: BuildTimeout,
     ) -> Path:
         wheels = _make_folder(work / "wheels")
         script, order, result = work / "backend.py", work / "order.json", work / "result.json"
@@ -172,16 +226,27 @@ class _Build:
                 log.flush()
                 progress.read(line)
 
-            variables = self._variables(overlay)
             ended = process.run(
-                command, env=variables, cwd=source, timeout=timeout, on_stdout=on_line, merge_stderr=True
+                command,
+                env=self._variables(overlay, work),
+                cwd=source,
+                timeout=timeout.whole,
+                silence=timeout.silent,
+                on_stdout=on_line,
+                on_tick=progress.show,
+                merge_stderr=True,
+                end_children=True,
             )
         if ended.returncode != 0 or not result.is_file():
             self._fail(ended, lines, timeout)
         return wheels / str(json.loads(result.read_text("utf-8"))["wheel"])
 
-    def _variables(self, overlay: Path) -> Mapping[str, str]:
+    def _variables(self, overlay: Path, work: Path) -> Mapping[str, str]:
         variables = dict(self.plan.variables)
+        toolkit = self.plan.toolkit
+        if toolkit is not None:
+            home = make_home(toolkit.parts, work / "cuda") if toolkit.parts is not None else toolkit.home
+            variables = select_variables(variables, home)
         variables["PYTHONPATH"] = str(overlay)
         variables["PATH"] = os.pathsep.join([str(overlay / "bin"), variables.get("PATH", os.defpath)])
         # Its own bytecode would be written beside the installed packages.
@@ -189,15 +254,15 @@ class _Build:
         variables.setdefault("LC_ALL", "C.UTF-8")  # compilers otherwise translate what we look for
         return variables
 
-    def _fail(self, ended: process.Completed, lines: Sequence[str], timeout: Optional[float]) -> NoReturn:
+    def _fail(self, ended: process.Completed, lines: Sequence[str], timeout: BuildTimeout) -> NoReturn:
         log = split_log("\n".join(lines))
+        reasons = find_error_lines(log) or (ended.ended_by or f"exit status {ended.returncode}",)
+        hint = explain_failure([*log, ended.ended_by or ""])
         if ended.timed_out:
-            reason: Tuple[str, ...] = (f"not finished after {timeout:.0f} s",)
-        else:
-            reason = find_error_lines(log) or (ended.ended_by or f"exit status {ended.returncode}",)
+            reasons = (_describe_limit(ended, timeout),)
+            hint = "Give it more time (--build-timeout 6h,2h; 0 for no limit), or look into the log for what hangs."
         raise BuildFailed(
-            f"{self.title} could not be built; the whole log is {self.log}\n  " + "\n  ".join(reason),
-            hint=explain_failure([*log, ended.ended_by or ""]),
+            f"{self.title} could not be built; the whole log is {self.log}\n  " + "\n  ".join(reasons), hint=hint
         )
 
     def _check(self, wheel: Path) -> Artifact:
@@ -210,27 +275,29 @@ class _Build:
         return artifact
 
 
+def _describe_limit(ended: process.Completed, timeout: BuildTimeout) -> str:
+    if ended.fell_silent:
+        return f"no output for {timeout.silent:.0f} s: it was ended"
+    return f"not finished after {timeout.whole:.0f} s: it was ended"
+
+
 class _Progress:
-    """Reads how far a build is from what it prints: our own lines, or ninja's [3/7]."""
+    """Shows how far a build is, from what it prints; the clock goes on while it prints nothing."""
 
     def __init__(self, reporter: Reporter, task: str) -> None:
         self.reporter = reporter
         self.task = task
-        self.total = 0
-        self.done = 0
+        self.files = FileCount()
+        self.text = ""
 
     def read(self, line: str) -> None:
-        text = line.strip()
-        if text.startswith("safe-install: total "):
-            self.total += int(text.rsplit(" ", 1)[1])
-        elif text.startswith("safe-install: compiled "):
-            self.done += 1
-        ninja = _NINJA_PROGRESS.match(text)
-        if ninja:
-            self.done, self.total = int(ninja.group(1)), max(self.total, int(ninja.group(2)))
-        if text:
-            known = f"{self.done}/{self.total} files: " if self.total else ""
-            self.reporter.task_advanced(self.task, float(self.done), known + text[:100])
+        self.files = count_files(self.files, line)
+        self.text = find_source(line) or self.text
+        self.show()
+
+    def show(self) -> None:
+        total = float(self.files.total) if self.files.total else None
+        self.reporter.task_advanced(self.task, float(self.files.done), self.text, total)
 
 
 # --- the source ------------------------------------------------------------------------------------
@@ -317,14 +384,20 @@ def _read_build_system(source: Path) -> BuildSystem:
 # --- the tools -------------------------------------------------------------------------------------
 
 
-def find_overlay(cache: Path, environment: Environment, tools: Tuple[str, ...], install_tools: InstallTools) -> Path:
+def find_overlay(
+    cache: Path,
+    environment: Environment,
+    tools: Tuple[str, ...],
+    install_tools: InstallRequirements,
+    reporter: Reporter,
+) -> Path:
     """The folder with these build tools for this Python; made once, then shared by all builds."""
     interpreter = environment.interpreter
     digest = make_sha256("\n".join(tools).encode()).hexdigest()[:12]
     name = f"{interpreter.python_tag}{interpreter.abiflags}-{interpreter.platform}-{digest}"
     folder = _make_folder(cache / "tools")
     overlay = folder / name
-    with lock_file(folder / f"{name}.lock"):
+    with hold_lock(lock_file(folder / f"{name}.lock"), reporter, "another build that fetches the same tools"):
         if not overlay.is_dir():
             # A folder under its final name is complete: pip fills another one, which then changes its name.
             unfinished = Path(tempfile.mkdtemp(prefix=f"{name}-", dir=str(folder)))
@@ -335,84 +408,6 @@ def find_overlay(cache: Path, environment: Environment, tools: Tuple[str, ...], 
                 shutil.rmtree(str(unfinished), ignore_errors=True)
                 raise
     return overlay
-
-
-# --- the machine -----------------------------------------------------------------------------------
-
-
-def read_machine(environment: Environment, variables: Mapping[str, str]) -> Machine:
-    """What this machine has for a build: cores, free memory, compiler, Python's headers, CUDA toolkits."""
-    needs_cuda = environment.torch is not None and environment.torch.cuda is not None
-    return Machine(
-        cores=_read_cores(),
-        memory=_read_memory(),
-        compiler=_find_compiler(variables),
-        has_python_headers=(environment.interpreter.scheme.include / "Python.h").is_file(),
-        toolkits=tuple(_find_toolkits(variables)) if needs_cuda else (),
-    )
-
-
-def _find_compiler(variables: Mapping[str, str]) -> Optional[str]:
-    named = variables.get("CXX", "").split()
-    for command in (*named[:1], "g++", "c++", "clang++"):
-        found = shutil.which(command, path=variables.get("PATH"))
-        if found:
-            return found
-    return None
-
-
-def _find_toolkits(variables: Mapping[str, str]) -> Iterator[Toolkit]:
-    homes: List[Path] = [Path(variables[key]) for key in ("CUDA_HOME", "CUDA_PATH") if variables.get(key)]
-    on_path = shutil.which("nvcc", path=variables.get("PATH"))
-    if on_path:
-        homes.append(Path(on_path).resolve().parent.parent)
-    homes += [Path("/usr/local/cuda"), *sorted(Path("/usr/local").glob("cuda-*"), reverse=True)]
-    seen = set()
-    for home in homes:
-        nvcc = home / "bin" / "nvcc"
-        # A wrapper script on PATH (/usr/local/bin/nvcc) has no headers beside it.
-        if not nvcc.is_file() or not (home / "include" / "cuda_runtime.h").is_file():
-            continue
-        if home.resolve() in seen:
-            continue
-        seen.add(home.resolve())
-        said = process.run([str(nvcc), "--version"], timeout=30)
-        version = re.search(r"release (\d+\.\d+)", said.stdout)
-        if version:
-            listed = process.run([str(nvcc), "--list-gpu-arch"], timeout=30)
-            yield Toolkit(home, version.group(1), tuple(re.findall(r"compute_(\d+)\b", listed.stdout)))
-
-
-def _read_cores() -> int:
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    quota = _read_text("/sys/fs/cgroup/cpu.max").split()
-    if len(quota) == 2 and quota[0].isdigit():
-        cores = min(cores, max(1, int(quota[0]) // int(quota[1])))
-    return cores
-
-
-def _read_memory() -> int:
-    """Bytes that may be used without swapping: what the kernel calls available, and the cgroup's rest."""
-    found = re.search(r"MemAvailable:\s+(\d+) kB", _read_text("/proc/meminfo"))
-    amounts = [int(found.group(1)) * 1024] if found else []
-    for limit, used in (
-        ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory.current"),
-        ("/sys/fs/cgroup/memory/memory.limit_in_bytes", "/sys/fs/cgroup/memory/memory.usage_in_bytes"),
-    ):
-        most, now = _read_text(limit).strip(), _read_text(used).strip()
-        if most.isdigit() and now.isdigit():
-            # Cached files count as used there, and are given up when memory is wanted.
-            stat_text = _read_text(str(Path(limit).with_name("memory.stat")))
-            cached = re.search(r"^(?:total_)?inactive_file (\d+)$", stat_text, re.MULTILINE)
-            amounts.append(max(0, int(most) - int(now) + (int(cached.group(1)) if cached else 0)))
-    return min(amounts) if amounts else 0
-
-
-def _read_text(path: str) -> str:
-    try:
-        return Path(path).read_text("utf-8")
-    except OSError:
-        return ""
 
 
 def _make_folder(path: Path) -> Path:

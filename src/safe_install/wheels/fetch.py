@@ -199,8 +199,7 @@ def _download(
     limit: int,
 ) -> None:
     task = f"download {link.filename}"
-    reporter.task_started(task, total=link.size, unit="bytes")
-    try:
+    with reporter.task(task, total=link.size, unit="bytes"):
         # The hash is compared later: a promised one and one seen before call for different messages.
         http.download(
             urldefrag(link.url)[0],
@@ -209,8 +208,6 @@ def _download(
             on_progress=lambda done, _total: reporter.task_advanced(task, float(done)),
             allowed_hosts=allowed_hosts,
         )
-    finally:
-        reporter.task_ended(task)
     size = part.stat().st_size
     if size > limit or (link.size is not None and size != link.size):
         part.unlink()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import ast
 import re
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Dict, List, Mapping, Optional, Sequence, Tuple, Union
 
@@ -14,6 +14,19 @@ from packaging.version import Version
 
 from safe_install.models import Environment
 from safe_install.redaction import redact
+from safe_install.wheels.toolkit_choice import (
+    NAMED_BY_PERSON,
+    Place,
+    Toolkit,
+    ToolkitChoice,
+    describe_rejection,
+    list_obtainable,
+    major_version,
+    minor_version,
+    render_header_commands,
+    render_toolkit_commands,
+    select_toolkit,
+)
 
 DEFAULT_TOOLS = ("setuptools<81", "wheel", "ninja")  # 82 has no pkg_resources, which torch.utils may import
 LEGACY_BACKEND = "setuptools.build_meta:__legacy__"
@@ -28,6 +41,7 @@ _SECRET = re.compile(
 )
 _STRING = r""""[^"\n]*"|'[^'\n]*'"""
 _ASSIGNMENT = re.compile(rf"""^\s*([\w-]+)\s*=\s*(\[(?:[^\]"'#]|{_STRING}|#[^\n]*)*\]|{_STRING})""", re.MULTILINE)
+ALLOW_UNSUPPORTED = "-allow-unsupported-compiler"
 _ARCHITECTURE = re.compile(r"^(\d+)\.(\d+)([af]?)(\+PTX)?$", re.IGNORECASE)
 
 
@@ -43,12 +57,11 @@ class BuildRecipe:
 
 
 @dataclass(frozen=True)
-class Toolkit:
-    """One CUDA toolkit on this machine."""
+class Gcc:
+    """A gcc that nvcc may be given as its host compiler."""
 
-    home: Path
-    version: str  # "13.0"
-    architectures: Tuple[str, ...] = ()  # that its nvcc compiles for, "80"; empty when it cannot be asked
+    path: str
+    major: int
 
 
 @dataclass(frozen=True)
@@ -59,7 +72,10 @@ class Machine:
     memory: int  # bytes that are free for us
     compiler: Optional[str]  # path of the C++ compiler
     has_python_headers: bool
-    toolkits: Tuple[Toolkit, ...] = ()
+    places: Tuple[Place, ...] = ()  # where a CUDA toolkit was looked for, in that order
+    headers: Tuple[str, ...] = ()  # of the required CUDA headers, those that the environment's packages have
+    gcc: Optional[Gcc] = None  # that nvcc would call; None where it is another compiler
+    other_gccs: Tuple[Gcc, ...] = ()  # gcc-12, gcc-13 ... on PATH, each with its g++
 
 
 @dataclass(frozen=True)
@@ -78,14 +94,18 @@ class BuildPlan:
     variables: Mapping[str, str]  # the whole environment of the build, without secrets
     jobs: int  # compilers at once
     gpu_architectures: Tuple[str, ...] = ()  # "8.0", "9.0+PTX"; empty for a torch without CUDA
-    toolkit: Optional[Toolkit] = None
+    toolkit: Optional[Toolkit] = None  # None for a torch without CUDA, and where it has to be brought
+    toolkit_requirements: Tuple[str, ...] = ()  # what pip has to bring for the toolkit
+    notes: Tuple[str, ...] = ()  # what was decided, a sentence each
+    warnings: Tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
 class BuildRefusal:
     """Why a build cannot be started, and what to do about it."""
 
-    check: str  # "no-torch", "no-toolkit", "nvcc-mismatch", "no-target-gpu", "target-gpu", "host-compiler"
+    # "no-torch", "no-toolkit", "nvcc-mismatch", "half-toolkit", "no-target-gpu", "target-gpu", "host-compiler"
+    check: str
     detail: str
     hint: str
 
@@ -97,14 +117,16 @@ def plan_build(
     machine: Machine,
     variables: Mapping[str, str],
     jobs: Optional[int] = None,
+    forbidden_by: str = "",
 ) -> Union[BuildPlan, BuildRefusal]:
     """Decide whether and how the recipe can be built against the installed torch.
 
     `variables` is the environment of the person's shell; its MAX_JOBS and TORCH_CUDA_ARCH_LIST are obeyed.
+    `forbidden_by`: the option ("--no-toolkit") that forbids bringing a CUDA toolkit; empty: it may be brought.
     """
     torch = environment.torch
     if torch is None:
-        return BuildRefusal("no-torch", f"{recipe.name} needs torch for its build", "install torch first")
+        return BuildRefusal("no-torch", f"{recipe.name} needs torch for its build", "Install torch first.")
     refusal = _check_compiler(recipe, machine, environment.interpreter.version)
     if refusal is not None:
         return refusal
@@ -113,24 +135,74 @@ def plan_build(
     # Debug information would double the memory of each compiler and is stripped by most setup.py files.
     # CFLAGS and CXXFLAGS replace Python's own flags in newer setuptools; CPPFLAGS is added in all of them.
     clean["CPPFLAGS"] = f"-g0 {clean.get('CPPFLAGS', '')}".strip()
-    memory = MEMORY_PER_JOB
-    toolkit: Optional[Toolkit] = None
-    architectures: Tuple[str, ...] = ()
-    if torch.cuda is not None:
-        found = _select_toolkit(recipe, torch.cuda, machine.toolkits)
-        if isinstance(found, BuildRefusal):
-            return found
-        wanted = _select_architectures(recipe, environment, found, variables)
-        if isinstance(wanted, BuildRefusal):
-            return wanted
-        toolkit, architectures, memory = found, wanted, MEMORY_PER_CUDA_JOB
-        clean.update(CUDA_HOME=str(found.home), TORCH_CUDA_ARCH_LIST=";".join(wanted))
-        clean["PATH"] = f"{found.home / 'bin'}:{clean.get('PATH', '')}"
-        clean.update(recipe.cuda_variables)
+    if torch.cuda is None:
+        clean.update(recipe.variables)
+        return _with_jobs(BuildPlan(clean, 1), machine, MEMORY_PER_JOB, jobs, variables)
+    clean.update(recipe.cuda_variables)
     clean.update(recipe.variables)
-    count = jobs or _read_count(variables.get("MAX_JOBS")) or count_jobs(machine, memory_per_job=memory)
-    clean["MAX_JOBS"] = str(count)
-    return BuildPlan(clean, count, architectures, toolkit)
+    plan = _plan_cuda(recipe, environment, machine, variables, forbidden_by)
+    if isinstance(plan, BuildRefusal):
+        return plan
+    clean["TORCH_CUDA_ARCH_LIST"] = ";".join(plan.gpu_architectures)
+    return _with_jobs(replace(plan, variables=clean), machine, MEMORY_PER_CUDA_JOB, jobs, variables)
+
+
+def _with_jobs(
+    plan: BuildPlan, machine: Machine, memory_per_job: int, jobs: Optional[int], variables: Mapping[str, str]
+) -> BuildPlan:
+    count = jobs or _read_count(variables.get("MAX_JOBS")) or count_jobs(machine, memory_per_job=memory_per_job)
+    return replace(plan, jobs=count, variables={**plan.variables, "MAX_JOBS": str(count)})
+
+
+def _plan_cuda(
+    recipe: BuildRecipe,
+    environment: Environment,
+    machine: Machine,
+    variables: Mapping[str, str],
+    forbidden_by: str,
+) -> Union[BuildPlan, BuildRefusal]:
+    """The toolkit and the GPU architectures; the plan's variables are left to the caller."""
+    cuda = (environment.torch.cuda if environment.torch else None) or ""
+    wanted = _select_architectures(recipe, environment, variables)
+    if isinstance(wanted, BuildRefusal):
+        return wanted
+    obtainable = list_obtainable(environment, headers=machine.headers)
+    choice = select_toolkit(
+        cuda,
+        machine.places,
+        architectures=_compute_numbers(wanted),
+        obtainable=() if forbidden_by else obtainable,
+    )
+    warnings = tuple(
+        f"{describe_rejection(rejected)}: it is not used"
+        for rejected in choice.rejected
+        if rejected.origin in NAMED_BY_PERSON
+    )
+    if choice.toolkit is None and not choice.requirements:
+        return _refuse_toolkit(
+            recipe, cuda, choice, machine, f"{forbidden_by} forbids fetching it" if obtainable else ""
+        )
+    if choice.toolkit is not None:
+        refusal = _check_toolkit(choice.toolkit, wanted, machine, variables)
+        if refusal is not None:
+            return refusal
+    notes = (describe_toolkit(choice.toolkit),) if choice.toolkit is not None else ()
+    return BuildPlan({}, 1, wanted, choice.toolkit, choice.requirements, notes, warnings)
+
+
+def describe_toolkit(toolkit: Toolkit) -> str:
+    """`CUDA toolkit: 13.0 in /usr/local/cuda-13.0 (nvcc on PATH), cusparse.h from the environment's packages`."""
+    text = f"CUDA toolkit: {toolkit.version} in {toolkit.home} ({toolkit.origin})"
+    if toolkit.completed:
+        text += f", {', '.join(toolkit.completed)} from the environment's nvidia packages"
+    return text
+
+
+def select_variables(variables: Mapping[str, str], home: Path) -> Dict[str, str]:
+    """The build's variables with this CUDA home: torch reads CUDA_HOME, CMake CUDACXX, and others PATH."""
+    nvcc = home / "bin" / "nvcc"
+    path = f"{nvcc.parent}:{variables.get('PATH', '')}"
+    return {**variables, "CUDA_HOME": str(home), "CUDA_PATH": str(home), "CUDACXX": str(nvcc), "PATH": path}
 
 
 def count_jobs(machine: Machine, *, memory_per_job: int) -> int:
@@ -191,6 +263,38 @@ def select_tools(recipe: BuildRecipe, system: BuildSystem, environment: Environm
     return tuple(sorted(tools.values()))
 
 
+@dataclass(frozen=True)
+class FileCount:
+    """How many files of a build are compiled."""
+
+    done: int = 0
+    total: int = 0  # 0: not known
+    before: int = 0  # files of the ninja runs that are over: one run for each extension
+    run_done: int = 0  # of the ninja run that goes on
+
+
+def count_files(count: FileCount, line: str) -> FileCount:
+    """The count after this line of the build's output: one of our own, or ninja's `[3/7]`."""
+    text = line.strip()
+    announced = re.match(r"^safe-install: total (\d+)$", text)
+    if announced:
+        return replace(count, total=count.total + int(announced.group(1)))
+    if text.startswith("safe-install: compiled "):
+        return replace(count, done=count.done + 1)
+    ninja = re.match(r"^\[(\d+)/(\d+)\]", text)
+    if ninja is None:
+        return count
+    now, of = int(ninja.group(1)), int(ninja.group(2))
+    before = count.done if now <= count.run_done else count.before
+    return FileCount(before + now, max(count.total, before + of), before, now)
+
+
+def find_source(line: str) -> str:
+    """The name of the source file that a compiler's command line or a line of ours is about; empty for others."""
+    found = re.search(r"(?:\s-c\s+|^safe-install: compiled )(\S+)", line)
+    return found.group(1).rpartition("/")[2] if found else ""
+
+
 def find_error_lines(log: Sequence[str], *, limit: int = 6) -> Tuple[str, ...]:
     """The lines of a build log that say what went wrong, the first ones first; else its last lines."""
     told = [line.strip() for line in log if _TELLING.search(line) and not _FOLLOWING.search(line)]
@@ -247,57 +351,97 @@ def _check_compiler(recipe: BuildRecipe, machine: Machine, python: str) -> Optio
         return BuildRefusal(
             "host-compiler",
             f"{recipe.name} {recipe.version} has to be compiled, and there is no C++ compiler",
-            "install one (apt-get install build-essential, dnf install gcc-c++), or set CXX",
+            "Install one (apt-get install build-essential, dnf install gcc-c++), or set CXX.",
         )
     if not machine.has_python_headers:
         short = ".".join(python.split(".")[:2])
         return BuildRefusal(
             "host-compiler",
             f"{recipe.name} {recipe.version} has to be compiled, and Python.h of Python {short} is missing",
-            f"install the headers (apt-get install python{short}-dev, dnf install python3-devel)",
+            f"Install the headers (apt-get install python{short}-dev, dnf install python3-devel).",
         )
     return None
 
 
-def _select_toolkit(recipe: BuildRecipe, cuda: str, toolkits: Sequence[Toolkit]) -> Union[Toolkit, BuildRefusal]:
-    """The toolkit of torch's own CUDA version, else the first of its major; torch refuses others."""
-    major = cuda.split(".")[0]
-    fitting = [kit for kit in toolkits if kit.version.split(".")[0] == major]
-    exact = [kit for kit in fitting if kit.version == ".".join(cuda.split(".")[:2])]
-    if fitting:
-        return (exact or fitting)[0]
-    hint = f"install a CUDA {major} toolkit (with nvcc) and set CUDA_HOME, or use an image that has one (-devel)"
-    if not toolkits:
-        return BuildRefusal("no-toolkit", f"{recipe.name} has to be built for CUDA {cuda}, and there is no nvcc", hint)
-    seen = ", ".join(f"CUDA {kit.version} in {kit.home}" for kit in toolkits)
-    return BuildRefusal(
-        "nvcc-mismatch", f"{recipe.name} has to be built for torch's CUDA {cuda}; found was only {seen}", hint
-    )
+def _refuse_toolkit(
+    recipe: BuildRecipe, cuda: str, choice: ToolkitChoice, machine: Machine, obstacle: str
+) -> BuildRefusal:
+    """No toolkit here can compile for this torch, and none may or can be brought."""
+    kits = [place for place in machine.places if isinstance(place, Toolkit)]
+    halves = [kit for kit in kits if kit.missing and major_version(kit.version) == major_version(cuda)]
+    check = "half-toolkit" if halves else "nvcc-mismatch" if kits else "no-toolkit"
+    detail = f"{recipe.name} {recipe.version} has to be compiled for CUDA {cuda}, and "
+    if choice.rejected:
+        reasons = [f"\n  {describe_rejection(rejected)}" for rejected in choice.rejected]
+        detail += "no CUDA toolkit here fits:" + "".join(reasons)
+    else:
+        detail += "there is no nvcc"
+    if obstacle:
+        detail += f"\n  the package index has one, and {obstacle}"
+    if halves:
+        hint = "Install the packages with the missing headers, one of:\n"
+        return BuildRefusal(check, detail, hint + render_header_commands(halves[0].version, halves[0].missing))
+    hint = f"Install the CUDA {minor_version(cuda)} toolkit (and set CUDA_HOME if it is elsewhere), one of:\n"
+    return BuildRefusal(check, detail, hint + render_toolkit_commands(cuda))
 
 
 def _select_architectures(
-    recipe: BuildRecipe, environment: Environment, toolkit: Toolkit, variables: Mapping[str, str]
+    recipe: BuildRecipe, environment: Environment, variables: Mapping[str, str]
 ) -> Union[Tuple[str, ...], BuildRefusal]:
     """The declared GPUs, else the person's TORCH_CUDA_ARCH_LIST, else the GPUs that are here."""
     driver = environment.driver
     devices = tuple(sorted({d.compute_capability for d in driver.devices}, key=Version)) if driver else ()
     listed = parse_architectures(variables.get("TORCH_CUDA_ARCH_LIST", ""))
     wanted = devices if driver is not None and driver.declared and devices else listed or devices
-    if not wanted:
-        return BuildRefusal(
-            "no-target-gpu",
-            f"{recipe.name} has to be built for a GPU, and none is visible here",
-            "say what will run it: --target-gpu 8.0 (or TORCH_CUDA_ARCH_LIST=8.0)",
-        )
+    if wanted:
+        return wanted
+    return BuildRefusal(
+        "no-target-gpu",
+        f"{recipe.name} {recipe.version} has to be compiled for a GPU, and none is visible here",
+        "Name the compute capability of the machine that will run it: --target-gpu 8.0 (or TORCH_CUDA_ARCH_LIST=8.0).",
+    )
+
+
+def _compute_numbers(architectures: Sequence[str]) -> Tuple[str, ...]:
+    """`80`, `90` of `8.0`, `9.0a+PTX`; names such as Ampere are torch's to read."""
+    matches = [_ARCHITECTURE.match(entry) for entry in architectures]
+    return tuple(match.group(1) + match.group(2) for match in matches if match)
+
+
+def _check_toolkit(
+    toolkit: Toolkit, wanted: Sequence[str], machine: Machine, variables: Mapping[str, str]
+) -> Optional[BuildRefusal]:
+    """Can this nvcc compile for these GPUs, and does it accept this gcc?"""
     for entry in wanted:
-        match = _ARCHITECTURE.match(entry)
-        if match and toolkit.architectures and match.group(1) + match.group(2) not in toolkit.architectures:
+        numbers = _compute_numbers([entry])
+        if toolkit.architectures and not set(numbers) <= set(toolkit.architectures):
             return BuildRefusal(
                 "target-gpu",
                 f"nvcc {toolkit.version} in {toolkit.home} cannot compile for compute capability {entry}",
-                "install a toolkit that can, or name another --target-gpu",
+                "Install a toolkit that can, or name another --target-gpu.",
             )
-    return wanted
+    flags = f"{variables.get('NVCC_PREPEND_FLAGS', '')} {variables.get('NVCC_APPEND_FLAGS', '')}"
+    newest = toolkit.newest_gcc
+    if machine.gcc is None or newest is None or machine.gcc.major <= newest or ALLOW_UNSUPPORTED in flags:
+        return None
+    return BuildRefusal(
+        "host-compiler",
+        f"nvcc {toolkit.version} in {toolkit.home} accepts gcc {newest} at most, and {machine.gcc.path} is "
+        f"gcc {machine.gcc.major}",
+        _gcc_hint(newest, machine.other_gccs),
+    )
+
+
+def _gcc_hint(newest: int, others: Sequence[Gcc]) -> str:
+    accepted = sorted((gcc for gcc in others if gcc.major <= newest), key=lambda gcc: gcc.major)
+    if not accepted:
+        return (
+            f"Install an older one (apt-get install gcc-{newest} g++-{newest}, conda install gxx={newest}) and set "
+            f"CC=gcc-{newest} CXX=g++-{newest}."
+        )
+    path = accepted[-1].path
+    name = path.rpartition("/")[2]
+    return f"Set CC={path} CXX={path[: -len(name)]}{name.replace('gcc', 'g++')}."
 
 
 def _applies(requirement: Requirement, environment: Environment) -> bool:

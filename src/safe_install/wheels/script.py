@@ -145,11 +145,32 @@ def is_known(function):
     return (function.__module__ + ".").startswith(KNOWN_COMMANDS)
 
 
+def count_one_by_one():
+    """Say how many files there are and which are compiled, and leave the rest to distutils."""
+    from distutils.command.build_ext import build_ext
+    from distutils.unixccompiler import UnixCCompiler
+
+    build_all, compile_one = build_ext._build_extensions_serial, UnixCCompiler._compile
+
+    def build_extensions(self):
+        say(f"total {sum(len(extension.sources) for extension in self.extensions)}")
+        build_all(self)
+
+    def compile(self, target, source, *arguments):
+        compile_one(self, target, source, *arguments)
+        say(f"compiled {source}")
+
+    build_ext._build_extensions_serial = build_extensions
+    UnixCCompiler._compile = compile
+
+
 def prepare_setuptools(jobs):
     """Let distutils use several processes where it can fork; else it stays as it is."""
     import setuptools  # noqa: F401 - first: it puts its own distutils in the place of Python's
 
-    if hasattr(os, "fork") and sys.platform.startswith("linux"):
+    if jobs == 1:
+        count_one_by_one()
+    elif hasattr(os, "fork") and sys.platform.startswith("linux"):
         warnings.filterwarnings("ignore", message=".*multi-threaded.*fork.*", category=DeprecationWarning)
         compile_in_parallel(Slots(jobs))
         build_in_parallel()
@@ -176,7 +197,7 @@ def main():
     """Read the order, build, write the result."""
     order = json.loads(Path(sys.argv[1]).read_text("utf-8"))
     sys.path.pop(0)  # our own folder
-    if order["backend"].startswith("setuptools.") and order["jobs"] > 1:
+    if order["backend"].startswith("setuptools."):
         prepare_setuptools(order["jobs"])
     try:
         wheel = load_backend(order["backend"], order["backend_path"]).build_wheel(order["wheel_dir"])

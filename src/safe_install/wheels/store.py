@@ -12,6 +12,7 @@ import json
 import os
 import re
 import shutil
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Dict, Iterator, Mapping, Optional, Sequence, Tuple
@@ -19,6 +20,7 @@ from typing import TYPE_CHECKING, Any, Dict, Iterator, Mapping, Optional, Sequen
 from packaging.utils import NormalizedName, parse_wheel_filename
 from packaging.version import InvalidVersion, Version
 
+from safe_install.events import Reporter
 from safe_install.models import BuiltFor, Candidate, CandidateKind, Environment, Interpreter, Link
 from safe_install.wheels.archive import Artifact
 
@@ -43,6 +45,22 @@ def lock_file(path: Path) -> BaseFileLock:
     from filelock import FileLock  # slow to import, and most commands hold none
 
     return FileLock(str(path))
+
+
+@contextmanager
+def hold_lock(lock: BaseFileLock, reporter: Reporter, holder: str) -> Iterator[None]:
+    """Hold the lock; say that it is waited for, and for whom, where another process has it."""
+    from filelock import Timeout
+
+    try:
+        lock.acquire(timeout=0)
+    except Timeout:
+        reporter.note(f"waiting for {holder} ...")
+        lock.acquire()
+    try:
+        yield
+    finally:
+        lock.release()
 
 
 @dataclass(frozen=True)

@@ -6,6 +6,7 @@ import pytest
 from packaging.specifiers import SpecifierSet
 
 from safe_install.errors import UsageError
+from safe_install.models import BuildTimeout
 from safe_install.resolve.pip_options import COMMANDS
 from safe_install.resolve.request import (
     NOT_YET,
@@ -13,6 +14,7 @@ from safe_install.resolve.request import (
     Route,
     constraint_on,
     named,
+    parse_build_timeout,
     parse_capabilities,
     parse_explain,
     parse_install,
@@ -351,6 +353,9 @@ def test_groups_and_scripts_are_requirements_too(argv):
         ([], {"SAFE_INSTALL_NO_BUILD": "off"}, "no_build", False),
         (["--no-build"], {"SAFE_INSTALL_NO_BUILD": "off"}, "no_build", True),
         (["--offline"], {}, "offline", True),
+        (["--no-toolkit"], {}, "no_toolkit", True),
+        ([], {"SAFE_INSTALL_NO_TOOLKIT": "1"}, "no_toolkit", True),
+        ([], {}, "no_toolkit", False),
         (["--target-gpu", "8.0,9.0"], {}, "target_gpu", ("8.0", "9.0")),
         ([], {"SAFE_INSTALL_TARGET_GPU": "8.6"}, "target_gpu", ("8.6",)),
         (["--target-gpu=7.0"], {"SAFE_INSTALL_TARGET_GPU": "8.6"}, "target_gpu", ("7.0",)),
@@ -522,3 +527,27 @@ def test_constraints_on_a_project_are_taken_together():
     entries = [Entry("torch<2.3"), Entry("Torch>=1.8"), Entry("numpy<2"), Entry("./folder")]
     assert constraint_on("torch", entries) == SpecifierSet(">=1.8,<2.3")
     assert constraint_on("scipy", entries) == SpecifierSet()
+
+
+@pytest.mark.parametrize(
+    ("text", "timeout"),
+    [
+        (None, BuildTimeout(7200.0, 1200.0)),
+        ("90", BuildTimeout(90.0, 1200.0)),
+        ("90s", BuildTimeout(90.0, 1200.0)),
+        ("6h,45m", BuildTimeout(21600.0, 2700.0)),
+        ("0", BuildTimeout(None, 1200.0)),
+        ("0, 0", BuildTimeout(None, None)),
+    ],
+)
+def test_build_timeouts(text, timeout):
+    assert parse_build_timeout(text) == timeout
+    argv = [] if text is None else ["--build-timeout", text]
+    assert install(*argv, "torch-scatter").own.build_timeout == timeout
+    assert install("torch-scatter", environ={"SAFE_INSTALL_BUILD_TIMEOUT": text or ""}).own.build_timeout == timeout
+
+
+@pytest.mark.parametrize("text", ["soon", "2h,", "1h,2m,3s", "-5", "2 h", "1.5h"])
+def test_a_build_timeout_that_is_none(text):
+    with pytest.raises(UsageError, match="not a duration"):
+        parse_build_timeout(text)

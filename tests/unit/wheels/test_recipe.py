@@ -16,18 +16,23 @@ from safe_install.wheels.recipe import (
     BuildRecipe,
     BuildRefusal,
     BuildSystem,
+    FileCount,
+    Gcc,
     Machine,
-    Toolkit,
+    count_files,
     count_jobs,
     explain_failure,
     find_error_lines,
+    find_source,
     parse_architectures,
     parse_build_system,
     plan_build,
     scrub_variables,
     select_tools,
+    select_variables,
     split_log,
 )
+from safe_install.wheels.toolkit_choice import CUDA_HOME, Toolkit, Unusable
 from tests.factories import make_distribution, make_environment
 
 GIB = 1024**3
@@ -44,13 +49,14 @@ def make_driver(*capabilities, declared=False):
     return Driver("535.104.05", "12.2", devices, declared)
 
 
-def decide(torch="2.4.0+cu124", driver=None, toolkits=(), variables=None, jobs=None, **machine):
+def decide(torch="2.4.0+cu124", driver=None, toolkits=(), variables=None, jobs=None, forbidden_by="", **machine):
     return plan_build(
         make_environment(torch=torch, driver=driver),
         RECIPE,
-        machine=dataclasses.replace(MACHINE, toolkits=tuple(toolkits), **machine),
+        machine=dataclasses.replace(MACHINE, places=tuple(toolkits), **machine),
         variables={"PATH": "/usr/bin"} if variables is None else variables,
         jobs=jobs,
+        forbidden_by=forbidden_by,
     )
 
 
@@ -92,6 +98,84 @@ def test_refusals_say_what_is_missing_and_what_helps(case, check, said):
     assert answer.hint
 
 
+HALF = dataclasses.replace(CUDA_130, missing=("cusparse.h",))
+
+
+def test_a_toolkit_of_cuda_13_is_brought_unless_it_is_forbidden():
+    plan = decide("2.14.1+cu130", make_driver("8.0"))
+    assert plan.toolkit is None
+    assert plan.toolkit_requirements[0].startswith("cuda-toolkit[")
+    for option in ("--no-toolkit", "--offline"):
+        answer = decide("2.14.1+cu130", make_driver("8.0"), forbidden_by=option)
+        assert (answer.check, f"{option} forbids fetching it" in answer.detail) == ("no-toolkit", True)
+        assert "cuda-nvcc-13-0" in answer.hint
+
+
+def test_a_half_toolkit_is_refused_with_the_packages_that_complete_it():
+    answer = decide("2.14.1+cu130", make_driver("8.0"), [HALF], forbidden_by="--no-toolkit")
+    assert answer.check == "half-toolkit"
+    assert "CUDA 13.0 without cusparse.h" in answer.detail
+    assert "libcusparse-dev-13-0" in answer.hint
+    assert decide("2.14.1+cu130", make_driver("8.0"), [HALF]).toolkit_requirements  # a whole one can be brought
+
+
+@pytest.mark.parametrize("torch", ["2.9.1+cu128", "1.13.1+cu117"])
+def test_for_older_cuda_the_commands_that_install_it_are_the_hint(torch):
+    answer = decide(torch, make_driver("8.0"), [CUDA_130])
+    assert answer.check == "nvcc-mismatch"
+    assert "package index" not in answer.detail
+    assert [line.split(":")[0].strip() for line in answer.hint.splitlines()[1:]] == [
+        "apt (NVIDIA's repository)",
+        "conda",
+        "runfile",
+    ]
+
+
+def test_a_named_home_that_is_not_used_is_a_warning():
+    named = dataclasses.replace(CUDA_118, origin=CUDA_HOME)
+    plan = decide(driver=make_driver("8.0"), toolkits=[named, CUDA_124])
+    assert plan.warnings == ("/opt/cuda-11.8 (CUDA_HOME): CUDA 11.8, torch needs CUDA 12: it is not used",)
+    other = Unusable("conda", Path("/conda"), "headers, and no nvcc")
+    assert decide(driver=make_driver("8.0"), toolkits=[other, CUDA_124]).warnings == ()
+
+
+NEWEST_13 = dataclasses.replace(CUDA_124, newest_gcc=13)
+
+
+@pytest.mark.parametrize(
+    ("gcc", "others", "variables", "hint"),
+    [
+        pytest.param(Gcc("/usr/bin/gcc", 13), (), {}, None, id="accepted"),
+        pytest.param(Gcc("/usr/bin/gcc", 15), (), {}, "apt-get install gcc-13 g++-13", id="too new, no other"),
+        pytest.param(
+            Gcc("/usr/bin/gcc", 15),
+            (Gcc("/usr/bin/gcc-9", 9), Gcc("/usr/bin/gcc-12", 12), Gcc("/usr/bin/gcc-14", 14)),
+            {},
+            "Set CC=/usr/bin/gcc-12 CXX=/usr/bin/g++-12.",
+            id="too new, the newest of those that fit",
+        ),
+        pytest.param(None, (), {}, None, id="clang, or none"),
+        pytest.param(
+            Gcc("/usr/bin/gcc", 15),
+            (),
+            {"NVCC_APPEND_FLAGS": "-allow-unsupported-compiler"},
+            None,
+            id="the person knows",
+        ),
+    ],
+)
+def test_a_gcc_that_nvcc_does_not_accept_is_found_before_the_compile(gcc, others, variables, hint):
+    answer = decide(
+        driver=make_driver("8.0"), toolkits=[NEWEST_13], gcc=gcc, other_gccs=others, variables={"PATH": "", **variables}
+    )
+    if hint is None:
+        assert isinstance(answer, BuildPlan)
+        return
+    assert answer.check == "host-compiler"
+    assert "accepts gcc 13 at most, and /usr/bin/gcc is gcc 15" in answer.detail
+    assert hint in answer.hint
+
+
 @pytest.mark.parametrize(
     ("case", "architectures"),
     [
@@ -117,8 +201,18 @@ def test_cuda_builds_know_their_gpus(case, architectures):
     assert plan.gpu_architectures == architectures
     assert plan.variables["TORCH_CUDA_ARCH_LIST"] == ";".join(architectures)
     assert plan.variables["FORCE_CUDA"] == "1"
-    assert plan.variables["CUDA_HOME"] == "/opt/cuda-12.4"
-    assert plan.variables["PATH"].startswith("/opt/cuda-12.4/bin:")
+    assert plan.toolkit == CUDA_124
+
+
+def test_every_build_tool_is_given_the_same_cuda_home():
+    before = {"PATH": "/usr/bin", "CUDA_HOME": "/opt/cuda-11.8", "CUDACXX": "/opt/cuda-11.8/bin/nvcc", "HOME": "/root"}
+    assert select_variables(before, Path("/work/cuda")) == {
+        "CUDA_HOME": "/work/cuda",
+        "CUDA_PATH": "/work/cuda",
+        "CUDACXX": "/work/cuda/bin/nvcc",
+        "PATH": "/work/cuda/bin:/usr/bin",
+        "HOME": "/root",
+    }
 
 
 @pytest.mark.parametrize(
@@ -141,7 +235,7 @@ def test_a_cpu_torch_is_never_built_for_cuda():
 def test_a_project_may_want_no_force_and_other_variables():
     recipe = dataclasses.replace(RECIPE, cuda_variables={}, variables={"BUILD_DOCS": "0"})
     environment = make_environment(torch="2.4.0+cu124", driver=make_driver("8.0"))
-    plan = plan_build(environment, recipe, machine=dataclasses.replace(MACHINE, toolkits=(CUDA_124,)), variables={})
+    plan = plan_build(environment, recipe, machine=dataclasses.replace(MACHINE, places=(CUDA_124,)), variables={})
     assert "FORCE_CUDA" not in plan.variables
     assert plan.variables["BUILD_DOCS"] == "0"
 
@@ -292,6 +386,39 @@ def test_the_first_errors_of_a_compiler_are_told():
         "csrc/scatter.cpp:12:3: error: 'foo' was not declared in this scope",
         "csrc/scatter.cpp:13:3: error: 'bar' was not declared in this scope",
     )
+
+
+@pytest.mark.parametrize(
+    ("lines", "done", "total"),
+    [
+        pytest.param(["running build_ext"], 0, 0, id="nothing known"),
+        pytest.param(["safe-install: total 4", "safe-install: compiled csrc/a.cpp"], 1, 4, id="our own lines"),
+        pytest.param(["[1/3] c++ -c a.cpp", "[2/3] c++ -c b.cpp"], 2, 3, id="one ninja"),
+        pytest.param(
+            ["safe-install: total 5", "[1/2] a", "[2/2] b", "[1/3] c", "[2/3] d"], 4, 5, id="a ninja for each extension"
+        ),
+        pytest.param(["[1/1] a", "[1/1] b", "[1/1] c"], 3, 3, id="extensions of one file"),
+        pytest.param(["[1/2] a", "[2/2] b", "[1/3] c"], 3, 5, id="without a total"),
+        pytest.param(["see [3/7] there", "safe-install: total x"], 0, 0, id="not at the start"),
+    ],
+)
+def test_files_are_counted(lines, done, total):
+    count = FileCount()
+    for line in lines:
+        count = count_files(count, line)
+    assert (count.done, count.total) == (done, total)
+
+
+@pytest.mark.parametrize(
+    ("line", "source"),
+    [
+        ("[1/2] c++ -MMD -Iinclude -c /tmp/b/csrc/cpu/basis_cpu.cpp -o basis_cpu.o", "basis_cpu.cpp"),
+        ("safe-install: compiled csrc/scatter.cpp", "scatter.cpp"),
+        ("running build_ext", ""),
+    ],
+)
+def test_the_source_that_a_line_is_about(line, source):
+    assert find_source(line) == source
 
 
 @pytest.mark.parametrize(

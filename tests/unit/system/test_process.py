@@ -1,0 +1,87 @@
+"""How a child process is watched: limits, ticks, and what it leaves behind."""
+
+from __future__ import annotations
+
+import os
+import sys
+import time
+
+import pytest
+
+from safe_install.system import process
+
+pytestmark = pytest.mark.real_process
+
+
+def run(code, **options):
+    return process.run([sys.executable, "-u", "-c", code], **options)
+
+
+@pytest.fixture(autouse=True)
+def _short_ticks(monkeypatch):
+    monkeypatch.setattr(process, "TICK", 0.05)
+
+
+def test_a_child_within_its_limits_is_left_alone():
+    answer = run("print('a')", timeout=60, silence=60)
+    assert (answer.returncode, answer.stdout, answer.timed_out, answer.fell_silent) == (0, "a\n", False, False)
+
+
+@pytest.mark.parametrize("watched", [False, True])
+def test_the_whole_limit(watched):
+    options = {"on_tick": lambda: None} if watched else {}
+    answer = run("import time; time.sleep(60)", timeout=0.5, **options)
+    assert (answer.timed_out, answer.fell_silent, answer.ended_by) == (True, False, "signal SIGKILL")
+    assert answer.seconds < 30
+
+
+def test_the_limit_without_output():
+    answer = run("import time; print('a'); time.sleep(60)", timeout=60, silence=1.5)
+    assert (answer.timed_out, answer.fell_silent, answer.stdout) == (True, True, "a\n")
+
+
+def test_output_puts_the_limit_off():
+    answer = run("import time\nfor _ in range(8): print('a'); time.sleep(0.3)", silence=1.5)
+    assert (answer.returncode, answer.fell_silent) == (0, False)
+
+
+def test_ticks_come_while_nothing_is_said():
+    ticks = []
+    run("import time; time.sleep(0.6)", on_tick=lambda: ticks.append(1))
+    assert len(ticks) >= 2
+
+
+def test_an_exception_in_a_tick_ends_the_child(tmp_path):
+    def interrupt():
+        if (tmp_path / "pid").exists():
+            raise KeyboardInterrupt
+
+    code = f"import os, time; open({str(tmp_path / 'tmp')!r}, 'w').write(str(os.getpid()))\n"
+    code += f"os.rename({str(tmp_path / 'tmp')!r}, {str(tmp_path / 'pid')!r}); time.sleep(60)"
+    with pytest.raises(KeyboardInterrupt):
+        run(code, on_tick=interrupt)
+    with pytest.raises(ProcessLookupError):
+        os.kill(int((tmp_path / "pid").read_text()), 0)
+
+
+@pytest.mark.parametrize(("status", "ended"), [(3, True), (0, False)])
+def test_children_are_ended_after_a_failure(status, ended):
+    """A build that succeeds may leave a server that others use (sccache); after a failure nobody needs a compiler."""
+    code = "import subprocess, sys; p = subprocess.Popen(['sleep', '20'], stdout=subprocess.DEVNULL, "
+    code += f"stderr=subprocess.DEVNULL); print(p.pid); sys.exit({status})"
+    pid = int(run(code, end_children=True).stdout)
+    assert has_ended(pid) is ended
+    if not ended:
+        os.kill(pid, 9)
+
+
+def has_ended(pid):
+    for _ in range(10):
+        try:
+            with open(f"/proc/{pid}/stat") as stream:
+                if ") Z " in stream.read():
+                    return True
+        except FileNotFoundError:
+            return True
+        time.sleep(0.05)
+    return False
