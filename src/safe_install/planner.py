@@ -42,6 +42,7 @@ from safe_install.resolve.plan import TORCH
 from safe_install.resolve.provider import where_else
 from safe_install.resolve.request import InstallRequest
 from safe_install.resolve.requirements_file import Entry
+from safe_install.resolve.spelling import refuse_misspelled
 from safe_install.resolve.target import planned_torch
 from safe_install.system.pip import PipRunner
 from safe_install.wheels.archive import Artifact
@@ -92,7 +93,9 @@ class Planner:
     # --- what to install ---------------------------------------------------------------------------
 
     def make_plan(self) -> Plan:
-        """The plan, or Refused, NoCandidate, PipFailed."""
+        """The plan, or UsageError, Refused, NoCandidate, PipFailed."""
+        texts = [entry.text for entry in self.request.entries]
+        refuse_misspelled(texts, known=known_projects(), installed=self.environment.installed)
         extensions, ordinary = self._split()
         if extensions and self._torch_will_change():
             self._plan_for_coming_torch()
