@@ -32,82 +32,20 @@ RESERVED: Mapping[str, Optional[str]] = {
 
 # Projects on the package index whose names are one edit from a command, among the 10,000 most downloaded in 2026-11.
 NEIGHBOURS_OF_COMMANDS = frozenset(
-    [
-        "cachy",
-        "daff",
-        "dash",
-        "dictor",
-        "diffq",
-        "donfig",
-        "fcache",
-        "flet",
-        "hist",
-        "lit",
-        "mock",
-        "pdiff",
-        "plac",
-        "usearch",
-        "zconfig",
-    ]
+    """
+    cachy daff dash dictor diffq donfig fcache flet hist lit mock pdiff plac usearch zconfig
+    """.split()  # noqa: SIM905 - one name a line would be a page
 )
 
 # Real projects, in use, whose names are one edit from a name in the wheel index (package index, 2026-11).
 NEIGHBOURS_OF_PROJECTS = frozenset(
-    [
-        "atorch",
-        "borch",
-        "briton",
-        "btorch",
-        "ctorch",
-        "cupy-cuda110",
-        "cupy-cuda111",
-        "cupy-cuda112",
-        "cupy-cuda113",
-        "cupy-cuda114",
-        "cupy-cuda115",
-        "cupy-cuda116",
-        "cupy-cuda117",
-        "cytorch",
-        "dtorch",
-        "fbgemm-npu",
-        "forch",
-        "gpytorch",
-        "gsplot",
-        "jtorch",
-        "kaalin",
-        "ktorch",
-        "mamba3-ssm",
-        "morch",
-        "msplat",
-        "mtorch",
-        "norch",
-        "ntorch",
-        "orch",
-        "pyglib",
-        "pyqtorch",
-        "pytouch",
-        "pyvtorch",
-        "qpytorch",
-        "qtorch",
-        "s2conv",
-        "spdconv",
-        "splat",
-        "svconv",
-        "torc",
-        "torcha",
-        "torchac",
-        "torchax",
-        "torchio",
-        "torchq",
-        "torchx",
-        "torchy",
-        "touch",
-        "tritony",
-        "tryton",
-        "vtorch",
-        "xtorch",
-        "zorch",
-    ]
+    """
+    atorch borch briton btorch ctorch cupy-cuda110 cupy-cuda111 cupy-cuda112 cupy-cuda113 cupy-cuda114
+    cupy-cuda115 cupy-cuda116 cupy-cuda117 cytorch dtorch fbgemm-npu forch gpytorch gsplot jtorch kaalin
+    ktorch mamba3-ssm morch msplat mtorch norch ntorch orch pyglib pyqtorch pytouch pyvtorch qpytorch qtorch
+    s2conv spdconv splat svconv torc torcha torchac torchax torchio torchq torchx torchy touch tritony
+    tryton vtorch xtorch zorch
+    """.split()  # noqa: SIM905 - one name a line would be a page
 )
 
 SHORTEST_PROJECT = 5  # letters: below that, every name is a neighbour of others
