@@ -121,7 +121,7 @@ class Planner:
     def _split(self) -> Tuple[List[Requirement], bool]:
         """The requirements that the wheel index answers, and whether there are others (which pip answers)."""
         extensions: List[Requirement] = []
-        ordinary = bool(self.request.editables)
+        ordinary = bool(self.request.editables) or self.request.has_pip_inputs
         known = known_projects()
         for entry in self.request.entries:
             requirement = _parse(entry.text)

@@ -103,6 +103,7 @@ class InstallRequest:
     place_value: Optional[str] = None
     refuses_user: bool = False  # --no-user, or `user = no`: the user site is not meant, whatever can be written
     report_file: Optional[str] = None
+    has_pip_inputs: bool = False  # --group or --requirements-from-script: only pip reads what they name
 
     @property
     def editables(self) -> Tuple[Entry, ...]:
@@ -390,7 +391,8 @@ def parse_install(
     ]
     entries, constraints = _sorted_entries((*arguments, *editables), files)
     in_files = {key: value for parsed in files for key, value in parsed.options}
-    if not entries and not settings.all("group") and not settings.all("requirements-from-script"):
+    has_pip_inputs = any(settings.all(key) for key in ("group", "requirements-from-script"))
+    if not entries and not has_pip_inputs:
         _require_input(settings)
     place = settings.place()
     written = [*arguments, *(Entry(word.value or "") for word in words if word.key == "editable")]
@@ -426,6 +428,7 @@ def parse_install(
         refuses_user=settings.refuses_user(),
         place_value=settings.one(place) if place else None,
         report_file=settings.one("report"),
+        has_pip_inputs=has_pip_inputs,
     )
 
 
