@@ -47,6 +47,8 @@ def main(argv: Optional[Sequence[str]] = None) -> int:
     asks_for_help = "--help" in chosen.arguments or "-h" in chosen.arguments
     if chosen.command in ("help", "version") or (asks_for_help and chosen.command != "pip"):
         return _show_help(chosen)
+    if chosen.command == "unknown":
+        return _guarded(words, "install", lambda reporter: _refuse_unknown(chosen.arguments))
     if chosen.command == "pip":
         return _guarded(words, "pip", lambda reporter: _pass_to_pip(chosen.arguments))
     run = COMMANDS[chosen.command]
@@ -152,6 +154,12 @@ def _catch_signals() -> None:
 
 
 # --- the commands ----------------------------------------------------------------------------------
+
+
+def _refuse_unknown(words: Sequence[str]) -> Any:
+    from safe_install.resolve.request import unknown_command
+
+    raise unknown_command(words)
 
 
 def _world(words: Sequence[str], reporter: Reporter) -> Any:

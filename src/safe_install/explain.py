@@ -15,6 +15,7 @@ from safe_install.models import CandidateKind, Finding, HostAnswerKind, InstallR
 from safe_install.ports import Timings, World
 from safe_install.resolve.plan import explained, steps_of_pins
 from safe_install.resolve.request import ExplainRequest
+from safe_install.resolve.spelling import refuse_misspelled
 from safe_install.resolve.target import notes_for
 
 
@@ -34,6 +35,7 @@ def explain(request: ExplainRequest, world: World) -> InstallResult:
             cxx11_abi=request.cxx11_abi,
         )
     unknown = [r.name for r in request.requirements if canonicalize_name(r.name) not in known_projects()]
+    refuse_misspelled(unknown, known=known_projects(), installed=())
     if unknown:
         raise UsageError(
             f"{', '.join(unknown)}: not in the wheel index, so pip chooses",

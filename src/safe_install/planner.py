@@ -44,6 +44,7 @@ from safe_install.resolve.plan import TORCH
 from safe_install.resolve.provider import where_else
 from safe_install.resolve.request import InstallRequest
 from safe_install.resolve.requirements_file import Entry
+from safe_install.resolve.spelling import refuse_misspelled
 from safe_install.resolve.target import planned_torch
 from safe_install.system.pip import PipRunner
 from safe_install.wheels.archive import Artifact
@@ -101,7 +102,9 @@ class Planner:
     # --- what to install ---------------------------------------------------------------------------
 
     def make_plan(self) -> Plan:
-        """The plan, or Refused, NoCandidate, PipFailed."""
+        """The plan, or UsageError, Refused, NoCandidate, PipFailed."""
+        texts = [entry.text for entry in self.request.entries]
+        refuse_misspelled(texts, known=known_projects(), installed=self.environment.installed)
         if TORCH not in self._released:
             self._check_torch(self.environment.torch)
         extensions, ordinary = self._split()
@@ -129,7 +132,7 @@ class Planner:
     def _split(self) -> Tuple[List[Requirement], bool]:
         """The requirements that the wheel index answers, and whether there are others (which pip answers)."""
         extensions: List[Requirement] = []
-        ordinary = bool(self.request.editables)
+        ordinary = bool(self.request.editables) or self.request.has_pip_inputs
         known = known_projects()
         for entry in self.request.entries:
             requirement = _parse(entry.text)

@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import hashlib
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 from typing import Dict, List, NamedTuple, Sequence, Tuple
 
@@ -279,9 +281,61 @@ def test_version_is_our_own(installed):
 
 def test_a_mistyped_command_installs_nothing(installed):
     before = installed.tree()
-    assert installed.safe_install("instal", "beta").returncode != 0
+    assert installed.safe_install("instal", "beta").returncode == 2
+    assert installed.safe_install("status").returncode == 2
+    assert installed.safe_install("torch-scater").returncode == 2
     assert installed.safe_install("nonsense").returncode == installed.pip("nonsense").returncode
     assert installed.tree() == before
+
+
+# --- what only a newer pip reads --------------------------------------------------------------------
+
+GROUPS = """
+[dependency-groups]
+some = ["beta==1.0"]
+"""
+SCRIPT_WITH_REQUIREMENTS = """
+# /// script
+# dependencies = ["beta==1.0"]
+# ///
+"""
+
+
+@pytest.fixture(scope="module")
+def newest_pip(tmp_path_factory) -> Path:
+    """The newest pip of the package index, as a wheel."""
+    folder = tmp_path_factory.mktemp("pip")
+    command = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--dest", str(folder), "pip>=26"]
+    subprocess.run(command, check=True)
+    return next(folder.glob("pip-*.whl"))
+
+
+@pytest.fixture
+def newest_pair(pair, newest_pip) -> Tuple[Environment, Environment]:
+    """Two equal environments with the newest pip."""
+    for environment in pair:
+        upgraded = environment.pip("install", "--quiet", "--no-index", "--upgrade", str(newest_pip))
+        assert upgraded.returncode == 0, upgraded.stderr
+    return pair
+
+
+@pytest.mark.parametrize(
+    ("words", "status"),
+    [
+        pytest.param(["--group", "{folder}/groups/pyproject.toml:some"], 0, id="a group"),
+        pytest.param(["--group", "{folder}/groups/pyproject.toml:some", "gamma"], 0, id="a group and a name"),
+        pytest.param(["--group", "{folder}/groups/pyproject.toml:missing"], 1, id="a missing group"),
+        pytest.param(["--requirements-from-script", "{folder}/groups/script.py"], 0, id="a script"),
+        pytest.param(["--requirements-from-script", "{folder}/groups/none.py"], 1, id="a missing script"),
+    ],
+)
+def test_groups_and_scripts_are_read(newest_pair, folder, words, status):
+    (folder / "groups").mkdir(exist_ok=True)
+    (folder / "groups" / "pyproject.toml").write_text(GROUPS)
+    (folder / "groups" / "script.py").write_text(SCRIPT_WITH_REQUIREMENTS)
+    ours = compare(newest_pair, folder, [["install", *words]])
+    assert ours.status == status
+    assert any(path.endswith("site-packages/beta.py") for path in ours.files) == (status == 0)
 
 
 # --- settings --------------------------------------------------------------------------------------

@@ -32,20 +32,50 @@ from safe_install.system import process
 PROBE_TIMEOUT = 60.0  # seconds; a probe takes 0.1, a cold network file system may take tens
 
 
-def find_interpreter(python: Optional[str], environ: Mapping[str, str]) -> Path:
+def find_interpreter(python: Optional[str], environ: Mapping[str, str], *, own_prefix: Optional[Path] = None) -> Path:
     """The managed interpreter: `--python`, else $VIRTUAL_ENV, else $CONDA_PREFIX, else the one that runs us.
 
-    `python` may be an interpreter, an environment's folder, or a name on PATH. Errors: UsageError when it is none.
+    `python` may be an interpreter, an environment's folder, or a name on PATH. An environment that pipx or uv made for
+    this program (`own_prefix`, by default the running one) is never meant: then it is the python3 on PATH.
+    Errors: UsageError where there is none.
     """
     if python:
         return _named_interpreter(python, environ)
+    prefix = Path(sys.prefix) if own_prefix is None else own_prefix
+    own = prefix if is_tool_environment(prefix) else None
     for variable in ("VIRTUAL_ENV", "CONDA_PREFIX"):
-        prefix = environ.get(variable)
-        if prefix:
-            found = _interpreter_in(Path(prefix))
+        active = environ.get(variable)
+        if active and not _is_same_folder(Path(active), own):
+            found = _interpreter_in(Path(active))
             if found is not None:
                 return found
-    return Path(sys.executable)
+    if own is None:
+        return Path(sys.executable)
+    return _interpreter_on_path(environ, own)
+
+
+def is_tool_environment(prefix: Path) -> bool:
+    """Did pipx or `uv tool` make this environment, for one program alone?"""
+    return any((prefix / name).is_file() for name in ("pipx_metadata.json", "uv-receipt.toml"))
+
+
+def _is_same_folder(one: Path, other: Optional[Path]) -> bool:
+    return other is not None and os.path.realpath(one) == os.path.realpath(other)
+
+
+def _interpreter_on_path(environ: Mapping[str, str], own: Path) -> Path:
+    """What `python3` or `python` starts in the person's shell, as pip's own name would say, but never our own."""
+    for name in ("python3", "python"):
+        for folder in environ.get("PATH", os.defpath).split(os.pathsep):
+            if not folder or _is_same_folder(Path(folder).parent, own):
+                continue
+            found = shutil.which(name, path=folder)
+            if found is not None:
+                return Path(os.path.abspath(found))  # noqa: PTH100
+    raise UsageError(
+        f"no environment is active, there is no python3 on PATH, and {own} is safe-install's own",
+        hint="Activate an environment, or name it: --python .venv.",
+    )
 
 
 def _named_interpreter(python: str, environ: Mapping[str, str]) -> Path:

@@ -15,6 +15,7 @@ from safe_install.errors import UsageError
 from safe_install.models import DEFAULT_BUILD_TIMEOUT, BuildTimeout
 from safe_install.resolve.pip_options import COMMANDS, FETCH_GROUPS, Option, find_option
 from safe_install.resolve.requirements_file import Entry, Parsed, Reader, parse_file
+from safe_install.resolve.spelling import RESERVED, nearest_command
 
 OUR_COMMANDS = (
     "install",
@@ -27,8 +28,7 @@ OUR_COMMANDS = (
     "recover",
     "wheels",
 )
-# Not offered before they work; nor is a project of that name what somebody means who types one.
-NOT_YET = frozenset({"doctor", "export"})
+ALL_COMMANDS = frozenset({*COMMANDS, *OUR_COMMANDS})
 
 # Ours, long only, so that no cluster of pip's short options can hold one. True: takes a value.
 OWN_OPTIONS: Mapping[str, bool] = {
@@ -58,7 +58,7 @@ EXPLAIN_OPTIONS: Mapping[str, bool] = {
 class Route:
     """Where a command line goes: to one of our commands, or to pip untouched."""
 
-    command: str  # one of OUR_COMMANDS, "pip", "help", "version"
+    command: str  # one of OUR_COMMANDS, "pip", "help", "version", "unknown"
     arguments: Tuple[str, ...]
 
 
@@ -108,6 +108,7 @@ class InstallRequest:
     place_value: Optional[str] = None
     refuses_user: bool = False  # --no-user, or `user = no`: the user site is not meant, whatever can be written
     report_file: Optional[str] = None
+    has_pip_inputs: bool = False  # --group or --requirements-from-script: only pip reads what they name
 
     @property
     def editables(self) -> Tuple[Entry, ...]:
@@ -143,7 +144,10 @@ class ExplainRequest:
 
 
 def route(argv: Sequence[str]) -> Route:
-    """The command of a command line. Options may stand before it, as with pip; no command at all means install."""
+    """The command of a command line. Options may stand before it, as with pip; no command at all means install.
+
+    "unknown": the first word is nearly a command, or reserved for one; it is never a requirement.
+    """
     if not argv:
         return Route("help", ())
     words = list(argv)
@@ -157,13 +161,27 @@ def route(argv: Sequence[str]) -> Route:
         before.append(word)
         if _needs_value(word) and words:
             before.append(words.pop(0))
-    if words and words[0] in OUR_COMMANDS and words[0] not in NOT_YET:
+    if words and words[0] in OUR_COMMANDS:
         return Route(words[0], (*before, *words[1:]))
     if words and words[0] in COMMANDS:
         return Route("pip", (*before, *words))
+    if words and (words[0].lower() in RESERVED or nearest_command(words[0].lower(), ALL_COMMANDS)):
+        return Route("unknown", tuple(words))
     if before or _looks_like_requirement(words[0]):
         return Route("install", tuple(argv))
     return Route("pip", tuple(argv))
+
+
+def unknown_command(words: Sequence[str]) -> UsageError:
+    """The error for a line whose first word is reserved or nearly a command."""
+    word = words[0].lower()
+    project = "A project of that name: " + " ".join(["safe-install install", *words]) + "."
+    if word in RESERVED:
+        instead = RESERVED[word]
+        meant = f"Did you mean: {instead}? " if instead else ""
+        return UsageError(f"{word} is no command of this version", hint=meant + project)
+    command = nearest_command(word, ALL_COMMANDS)
+    return UsageError(f"unknown command: {word}", hint=f"Did you mean: safe-install {command}? {project}")
 
 
 def _needs_value(word: str) -> bool:
@@ -179,24 +197,7 @@ def _needs_value(word: str) -> bool:
 def _looks_like_requirement(word: str) -> bool:
     if "://" in word or "/" in word or word.startswith(".") or word.endswith((".whl", ".tar.gz", ".zip")):
         return True
-    return _parse_requirement(word) is not None and not _is_mistyped(word)
-
-
-def _is_mistyped(word: str) -> bool:
-    """`unistall torch` must not install a project called unistall; pip then names the command that was meant."""
-    if word in NOT_YET:
-        return True
-    return len(word) >= 4 and any(_is_one_slip(word, command) for command in (*COMMANDS, *OUR_COMMANDS))
-
-
-def _is_one_slip(word: str, command: str) -> bool:
-    """One letter too many, too few or wrong, or two neighbours exchanged."""
-    if len(word) == len(command):
-        wrong = [place for place, letter in enumerate(word) if letter != command[place]]
-        first, last = wrong[0], wrong[-1]
-        return first == last or (last == first + 1 and word[first] + word[last] == command[last] + command[first])
-    longer, shorter = sorted((word, command), key=len, reverse=True)
-    return any(longer[:place] + longer[place + 1 :] == shorter for place in range(len(longer)))
+    return _parse_requirement(word) is not None
 
 
 # --- words -----------------------------------------------------------------------------------------
@@ -427,7 +428,8 @@ def parse_install(
     ]
     entries, constraints = _sorted_entries((*arguments, *editables), files)
     in_files = {key: value for parsed in files for key, value in parsed.options}
-    if not entries and not settings.all("group") and not settings.all("requirements-from-script"):
+    has_pip_inputs = any(settings.all(key) for key in ("group", "requirements-from-script"))
+    if not entries and not has_pip_inputs:
         _require_input(settings)
     place = settings.place()
     written = [*arguments, *(Entry(word.value or "") for word in words if word.key == "editable")]
@@ -463,6 +465,7 @@ def parse_install(
         refuses_user=settings.refuses_user(),
         place_value=settings.one(place) if place else None,
         report_file=settings.one("report"),
+        has_pip_inputs=has_pip_inputs,
     )
 
 

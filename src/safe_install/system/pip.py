@@ -317,6 +317,10 @@ def _has_pip(executable: Path) -> bool:
     return process.run([str(executable), "-c", question], timeout=60).returncode == 0
 
 
+# Variables that name requirements.
+NAMING_VARIABLES = ("PIP_REQUIREMENT", "PIP_EDITABLE", "PIP_GROUP", "PIP_REQUIREMENTS_FROM_SCRIPT")
+
+
 def _relayed_environment(*, named_only: bool = False) -> Dict[str, str]:
     """The person's own variables (PIP_* are pip's to honour), less those that would send pip's work elsewhere."""
     variables = dict(os.environ)
@@ -324,7 +328,7 @@ def _relayed_environment(*, named_only: bool = False) -> Dict[str, str]:
     for name in ("PIP_TARGET", "PIP_PREFIX", "PIP_ROOT", "PIP_USER", "PIP_DRY_RUN", "PIP_REPORT", "FORCE_COLOR"):
         variables.pop(name, None)
     if named_only:
-        for name in ("PIP_REQUIREMENT", "PIP_CONSTRAINT", "PIP_EDITABLE", "PIP_REQUIRE_HASHES", "PIP_PYTHON"):
+        for name in (*NAMING_VARIABLES, "PIP_CONSTRAINT", "PIP_REQUIRE_HASHES", "PIP_PYTHON"):
             variables.pop(name, None)
     variables["PIP_DISABLE_PIP_VERSION_CHECK"] = "1"
     variables["PIP_NO_INPUT"] = variables.get("PIP_NO_INPUT", "1")

@@ -53,6 +53,22 @@ def test_find_interpreter(python, environ, found, places):
     assert find_interpreter(python, variables) == expected
 
 
+@pytest.mark.parametrize("receipt", ["pipx_metadata.json", "uv-receipt.toml"])
+def test_the_environment_of_the_program_itself_is_never_managed(receipt, places):
+    own = places / "conda"
+    (places / "venv" / "bin" / "python3").symlink_to("python")
+    path = os.pathsep.join(str(places / name) for name in ("conda/bin", "missing", "venv/bin"))
+    assert find_interpreter(None, {"PATH": path}, own_prefix=own) == Path(sys.executable)  # no receipt: somebody's own
+    (own / receipt).touch()
+    assert find_interpreter(None, {"PATH": path}, own_prefix=own) == places / "venv/bin/python3"
+    active = {"PATH": path, "VIRTUAL_ENV": str(own)}
+    assert find_interpreter(None, active, own_prefix=own) == places / "venv/bin/python3"
+    assert find_interpreter(str(own), {}, own_prefix=own) == own / "bin/python3"  # named is named
+    with pytest.raises(UsageError, match="is safe-install's own") as caught:
+        find_interpreter(None, {"PATH": str(own / "bin")}, own_prefix=own)
+    assert "--python" in caught.value.hint
+
+
 @pytest.mark.parametrize("python", ["missing", "./missing", "empty", "no-program", "tools/no-program"])
 def test_what_is_no_interpreter(python, places):
     with pytest.raises(UsageError, match=f"--python {python}") as caught:

@@ -9,7 +9,6 @@ from safe_install.errors import UsageError
 from safe_install.models import BuildTimeout
 from safe_install.resolve.pip_options import COMMANDS
 from safe_install.resolve.request import (
-    NOT_YET,
     OUR_COMMANDS,
     Route,
     constraint_on,
@@ -20,10 +19,10 @@ from safe_install.resolve.request import (
     parse_install,
     parse_uninstall,
     route,
+    unknown_command,
 )
 from safe_install.resolve.requirements_file import Entry
-
-OFFERED = [command for command in OUR_COMMANDS if command not in NOT_YET]
+from safe_install.resolve.spelling import RESERVED
 
 
 def install(*argv, environ=None, configuration=None, files=None):
@@ -93,9 +92,11 @@ def texts(entries):
         (["?!"], "pip", ["?!"]),
         (["no such command"], "pip", ["no such command"]),
         # a slip of the finger installs no project of that name
-        (["unistall", "torch"], "pip", None),
-        (["instal", "torch"], "pip", None),
-        (["verfiy"], "pip", None),
+        (["unistall", "torch"], "unknown", None),
+        (["instal", "torch"], "unknown", None),
+        (["verfiy"], "unknown", None),
+        (["--json", "doctor"], "unknown", ["doctor"]),
+        (["sync", "requirements.txt"], "unknown", None),
         (["install", "unistall"], "install", ["unistall"]),
     ],
 )
@@ -106,17 +107,45 @@ def test_route(argv, command, arguments):
 @pytest.mark.parametrize(
     "word",
     [
-        *("unistall", "uninstal", "instal", "isntall", "lsit", "freez", "shwo", "verfy", "histroy"),
-        *("wheel", "wheles", "doctor", "export"),
+        *("unistall", "uninstal", "instal", "isntall", "lsit", "freez", "shwo", "verfy", "histroy", "wheles", "Undoo"),
+        *("docter", "statsu", "exprot", "comit", "updat", "plam", "fleets", "versoin"),
+        *sorted(RESERVED),
+        "Status",
     ],
 )
-def test_a_mistyped_or_missing_command_installs_no_project_of_that_name(word):
-    assert route([word, "torch"]) == Route("pip", (word, "torch"))
+def test_a_word_that_is_nearly_a_command_or_reserved_is_no_requirement(word):
+    assert route([word]) == Route("unknown", (word,))
+    assert route([word, "torch"]) == Route("unknown", (word, "torch"))
     assert route(["install", word]) == Route("install", (word,))
     assert route([f"{word}==1"]).command == "install"
+    assert unknown_command([word]).hint.endswith(f"A project of that name: safe-install install {word}.")
 
 
-@pytest.mark.parametrize("word", ["debugpy", "installer", "cachetools", "lit", "indexed", "checkov", "pylock", "a"])
+@pytest.mark.parametrize(
+    ("words", "message", "hint"),
+    [
+        (["unistall", "x"], "unknown command: unistall", "Did you mean: safe-install uninstall? "),
+        (["docter"], "unknown command: docter", "Did you mean: safe-install doctor? "),
+        (["version"], "version is no command of this version", "Did you mean: safe-install --version? "),
+        (["rollback"], "rollback is no command of this version", "Did you mean: safe-install undo? "),
+        (
+            ["fleet", "x"],
+            "fleet is no command of this version",
+            "A project of that name: safe-install install fleet x.",
+        ),
+    ],
+)
+def test_what_is_said_of_an_unknown_command(words, message, hint):
+    error = unknown_command(words)
+    assert error.exit_status == 2
+    assert error.message == message
+    assert error.hint.startswith(hint)
+
+
+@pytest.mark.parametrize(
+    "word",
+    ["debugpy", "installer", "cachetools", "lit", "indexed", "checkov", "pylock", "a", "dash", "mock", "plac", "flet"],
+)
 def test_a_project_whose_name_only_resembles_a_command_is_installed(word):
     assert route([word]) == Route("install", (word,))
 
@@ -126,12 +155,7 @@ def test_every_command_of_pip_goes_to_pip_untouched(command):
     assert route([command, "-x", "y"]) == Route("pip", (command, "-x", "y"))
 
 
-@pytest.mark.parametrize("command", sorted(NOT_YET))
-def test_a_command_that_is_not_offered_yet_installs_nothing(command):
-    assert route([command, "x"]) == Route("pip", (command, "x"))
-
-
-@pytest.mark.parametrize("command", OFFERED)
+@pytest.mark.parametrize("command", OUR_COMMANDS)
 def test_every_command_of_ours_stays_here(command):
     assert route([command, "-x", "y"]) == Route(command, ("-x", "y"))
 

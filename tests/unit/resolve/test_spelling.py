@@ -1,0 +1,101 @@
+"""Names that are nearly another: what is meant, and what is left alone."""
+
+from __future__ import annotations
+
+import pytest
+
+from safe_install.errors import UsageError
+from safe_install.index.catalog import known_projects
+from safe_install.resolve.spelling import (
+    NEIGHBOURS_OF_COMMANDS,
+    NEIGHBOURS_OF_PROJECTS,
+    is_one_edit,
+    nearest_command,
+    nearest_project,
+    refuse_misspelled,
+)
+
+
+@pytest.mark.parametrize(
+    ("one", "other", "expected"),
+    [
+        ("torch", "torch", False),
+        ("torh", "torch", True),
+        ("ttorch", "torch", True),
+        ("torcx", "torch", True),
+        ("tocrh", "torch", True),
+        ("torch", "", False),
+        ("hcrot", "torch", False),
+        ("tahc", "torch", False),
+        ("xyrch", "torch", False),
+    ],
+)
+def test_one_edit(one, other, expected):
+    assert is_one_edit(one, other) is expected
+    assert is_one_edit(other, one) is expected
+
+
+@pytest.mark.parametrize(
+    ("name", "expected"),
+    [
+        ("torch-scater", "torch-scatter"),
+        ("troch-scatter", "torch-scatter"),
+        ("torchvison", "torchvision"),
+        ("torch-vision", "torchvision"),
+        ("flash-atten", "flash-attn"),
+        ("xformer", "xformers"),
+        ("deep-speed", "deepspeed"),
+        ("bitsandbyte", "bitsandbytes"),
+        ("pytorc", "pytorch"),
+        ("troch", "torch"),
+        ("torhc", "torch"),
+        ("torch-scatter", None),
+        ("torchx", None),
+        ("torch", None),
+        ("numpy", None),
+        ("torchio", None),
+        ("gpytorch", None),
+        ("cupy-cuda112", None),
+        ("dgl-cu111", None),
+        ("flash-attn-4", None),
+        ("apec", None),
+        ("vllm2", None),
+    ],
+)
+def test_nearest_project(name, expected):
+    assert nearest_project(name, known_projects()) == expected
+
+
+def test_every_neighbour_is_one():
+    assert all(nearest_command(name, ()) is None for name in NEIGHBOURS_OF_COMMANDS)
+    known = {*known_projects(), "torch"}
+    for name in NEIGHBOURS_OF_PROJECTS:
+        assert any(is_one_edit(name, project) for project in known), name
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "torch-scater==1.0",
+        "torch-scater @ https://example.org/x.whl",
+        "./torch-scater",
+        "torch-scatter",
+        "torchio>=0.19",
+    ],
+)
+def test_what_is_meant_is_left_alone(text):
+    refuse_misspelled([text], known=known_projects(), installed=())
+
+
+def test_an_installed_project_is_left_alone():
+    refuse_misspelled(["torch_scater"], known=known_projects(), installed={"torch-scater"})
+
+
+@pytest.mark.parametrize(
+    "text", ["torch_scater", "torch-scater>=2", "torch-scater==2.*", "torch-scater[x]; python_version>'3'"]
+)
+def test_a_misspelled_name_is_refused(text):
+    with pytest.raises(UsageError, match="one letter away from torch-scatter") as caught:
+        refuse_misspelled(["numpy", text], known=known_projects(), installed=())
+    assert caught.value.exit_status == 2
+    assert "Did you mean: torch-scatter?" in caught.value.hint
