@@ -5,8 +5,8 @@ Two steps, because a machine with a GPU often has no network and no compiler:
     scripts/gpu_check --prepare FOLDER [--torch 2.14.1] [--gpu 9.0+PTX] [--extension torch-scatter] [--no-torch]
     scripts/gpu_check FOLDER [--use-python PATH] [--result FILE]
 
-The first collects wheels for the Python that runs it: torch with its NVIDIA libraries, an extension that is compiled here
-for this torch and that GPU, safe-install with its dependencies, pip, and a package that would replace torch.
+The first collects wheels for the Python that runs it: torch with its NVIDIA libraries, an extension that is compiled
+here for this torch and that GPU, safe-install with its dependencies, pip, and a package that would replace torch.
 The second needs that folder and nothing else. It exits with 0 only when every step passed; a step that could not run is
 reported as not run, and is no success. With --use-python the environment of that interpreter, which has a CUDA torch
 already (the same version as in --prepare), is changed and put back; else one is made and thrown away.
@@ -247,7 +247,7 @@ class Check:
     def __init__(self, folder: Path, work: Path, options: argparse.Namespace) -> None:
         self.folder = folder
         self.work = work
-        self.deadline = time.monotonic() + options.limit
+        self.deadline: float = time.monotonic() + options.limit
         self.use_python: Optional[Path] = Path(options.use_python) if options.use_python else None
         self.manifest: Dict[str, Any] = json.loads((folder / "manifest.json").read_text())
         self.pip_env = clean_environment(PIP_CONFIG_FILE=os.devnull, PIP_NO_INDEX="1")

@@ -2,8 +2,8 @@
 
     pytest --run-cuda-lab tests/cuda/test_stacks.py
 
-Downloads some 20 GB where SAFE_INSTALL_LAB_ENVIRONMENTS names no folder of ready environments (docs/cuda.md), and what the
-harmful packages bring. torch, the packages, the package index and pip are real. Staged is the driver's answer.
+Downloads some 20 GB where SAFE_INSTALL_LAB_ENVIRONMENTS names no folder of ready environments (docs/cuda.md), and what
+the harmful packages bring. torch, the packages, the package index and pip are real. Staged is the driver's answer.
 """
 
 from __future__ import annotations

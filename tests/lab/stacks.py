@@ -123,7 +123,7 @@ def _version_of(executable: str) -> str:
 
 
 def find_template(stack: Stack) -> Path:
-    """The stack's environment: a ready one that a variable names, the cache's, or a new one. NotPossible says why not."""
+    """The stack's environment: a ready one that a variable names, the cache's, or a new one. Errors: NotPossible."""
     version, python = find_python(stack.pythons)
     ready = os.environ.get(READY_VARIABLE)
     if ready and not stack.stand_ins:
@@ -234,7 +234,7 @@ def _resolve(stack: Stack, version: str, links: Sequence[str]) -> Dict[str, str]
     command = [find_uv(), "pip", "compile", "--quiet", "--no-header", "--no-annotate", "--python-version", version]
     text = _run([*command, *links, "-"], input="\n".join(stack.requirements))
     pins = re.findall(r"^([a-z0-9-]+)==(\S+)$", text, re.MULTILINE)
-    return {name: pin for name, pin in pins}
+    return dict(pins)
 
 
 def write_stand_ins(site: Path, pins: Mapping[str, str], out: Path) -> List[Path]:
