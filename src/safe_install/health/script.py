@@ -109,6 +109,7 @@ def ask_cuda(torch):
 def compute(torch):
     if (torch.ones(8, device="cuda") * 2).sum().item() != 16:
         raise ArithmeticError("2 * 8 ones do not sum to 16 on the GPU")
+    return True
 
 
 def libraries():
@@ -139,7 +140,8 @@ def ask_imports(request):
             say(event="libraries", paths=libraries())
             available = bool(step("cuda", "available", lambda: ask_cuda(torch)))
             if available:
-                step("operation", "torch on cuda", lambda: compute(torch))
+                # A GPU on which torch itself cannot compute says nothing of an extension.
+                available = bool(step("operation", "torch on cuda", lambda: compute(torch)))
     for subject in request["subjects"]:
         for module in subject["imports"]:
             step("import", module, lambda module=module: __import__(module))
