@@ -16,10 +16,9 @@ from typing import Any, Callable, Dict, Mapping, Optional, Tuple
 import pytest
 
 from safe_install.environment.interpreter import read_environment
-from tests.cuda.conftest import GPU, errors_of, text_of
-from tests.functional.conftest import CLOSED, Environment
+from tests.cuda.conftest import GPU, NO_WHEEL_HOST, errors_of, text_of
+from tests.functional.conftest import Environment
 from tests.lab import stacks
-from tests.wheelhost import HOSTS
 
 pytestmark = [pytest.mark.cuda_lab, pytest.mark.slow]
 
@@ -88,7 +87,7 @@ def _variables(story: Story, driver: Mapping[str, str]) -> Dict[str, str]:
         "FAKE_DRIVER": version,
         "FAKE_DRIVER_CUDA": cuda,
         "LD_PRELOAD": str(Path(libraries) / story.preload),
-        "SAFE_INSTALL_MIRRORS": " ".join(f"{start}={CLOSED}" for start in HOSTS),
+        "SAFE_INSTALL_MIRRORS": NO_WHEEL_HOST,
     }
 
 
