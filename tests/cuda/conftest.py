@@ -43,7 +43,7 @@ GPU = {
 }
 ARCHITECTURE = "8.0"
 # The package index and nothing else: what a wheel host has today or tomorrow must not change what is tested.
-NO_WHEEL_HOST = " ".join(f"{start}={CLOSED}" for start in HOSTS if "pypi" not in start)
+NO_WHEEL_HOST = " ".join(f"{start}={CLOSED}" for start, kind in HOSTS.items() if kind not in ("pypi", "files"))
 
 
 def cannot_run(reason: str) -> None:
