@@ -136,15 +136,23 @@ def prepare(folder: Path, options: argparse.Namespace) -> int:
         "carries_torch": not options.no_torch,
         "extension": options.extension,
         "gpu": options.gpu,
-        "files": {
-            str(path.relative_to(folder)): hashlib.sha256(path.read_bytes()).hexdigest()
-            for path in sorted(folder.glob("*/*.whl"))
-        },
+        "files": {str(path.relative_to(folder)): hash_file(path) for path in sorted(folder.glob("*/*.whl"))},
     }
     (folder / "manifest.json").write_text(json.dumps(manifest, indent=1) + "\n")
     size = sum(path.stat().st_size for path in folder.rglob("*") if path.is_file()) / 2**20
     print(f"{folder}: {len(manifest['files'])} wheels, {size:.0f} MiB, {time.monotonic() - started:.0f} s")
     return 0
+
+
+def hash_file(path: Path) -> str:
+    """sha256; a torch is too large to be read at once."""
+    digest = hashlib.sha256()
+    with path.open("rb") as stream:
+        while True:
+            block = stream.read(1 << 20)
+            if not block:
+                return digest.hexdigest()
+            digest.update(block)
 
 
 def _collect_tool(folder: Path, work: Path, env: Mapping[str, str]) -> Path:
@@ -170,14 +178,15 @@ def _collect_extension(
     """The extension, compiled by safe-install for torch and the GPU; the version of that torch."""
     wheels = folder / "wheels" if not options.no_torch else work / "wheels"
     requirements = [f"torch=={options.torch}", "numpy", "setuptools<81", "wheel"]
-    print(f"collecting torch {options.torch} and its libraries for Python {platform.python_version()}", flush=True)
-    must([sys.executable, "-m", "pip", "download", "--quiet", "--dest", wheels, *requirements], env=env)
+    if not (options.no_torch and options.extension_wheel):
+        print(f"collecting torch {options.torch} and its libraries for Python {platform.python_version()}", flush=True)
+        must([sys.executable, "-m", "pip", "download", "--quiet", "--dest", wheels, *requirements], env=env)
+    if options.extension_wheel:
+        shutil.copy(options.extension_wheel, folder / "extension")
+        return str(options.torch)
     python = make_venv(sys.executable, work / "env", _one(folder / "tool", "pip-*.whl"), env)
     must([python, "-m", "pip", "install", "--quiet", "--no-index", "--find-links", wheels, *requirements], env=env)
     version = must([python, "-c", "import torch; print(torch.__version__)"], env=env).strip()
-    if options.extension_wheel:
-        shutil.copy(options.extension_wheel, folder / "extension")
-        return version
     print(f"compiling {options.extension} for torch {version} and GPU {options.gpu}", flush=True)
     hosts = ("https://data.pyg.org", "https://wheels.astral.sh", "https://pypi.nvidia.com")
     variables = {
@@ -321,7 +330,8 @@ class Check:
         """The torch that the extension was compiled for sees the GPU."""
         answer = json.loads(self.ask(ASK_TORCH))
         self.machine["torch"] = answer
-        if answer["version"] != self.manifest["torch"]:
+        # What was asked for may leave the local version out: 2.14.1 for 2.14.1+cu130.
+        if self.manifest["torch"] not in (answer["version"], answer["version"].partition("+")[0]):
             raise StepFailed(f"the folder was made for torch {self.manifest['torch']}, this is {answer['version']}")
         if not answer["available"]:
             raise StepFailed(f"torch {answer['version']}: is_available() is False")

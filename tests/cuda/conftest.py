@@ -131,9 +131,7 @@ def has_driver() -> bool:
 @pytest.fixture
 def environment(make_environment: Callable[..., Environment]) -> Environment:
     """On a machine with a driver for CUDA 13.0 and one A100."""
-    made = make_environment()
-    assert made.cuda() == f"{TORCH} True"
-    return made
+    return make_environment()
 
 
 # --- the extension --------------------------------------------------------------------------------

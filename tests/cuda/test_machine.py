@@ -68,6 +68,7 @@ def test_a_build_without_cuda_on_a_machine_with_a_gpu_is_not_healthy(make_enviro
 
 
 def test_plain_pip_takes_cuda_away_and_calls_it_success(environment):
+    assert environment.cuda() == f"{TORCH} True"
     environment.must_pip("install", "older-torch-tools")
     environment.must_pip("check")
     assert environment.cuda() == "2.13.0+cpu False"
