@@ -263,7 +263,7 @@ class Check:
         self.python = Path()
         self.tool = Path()
         self.tree: Dict[str, object] = {}
-        self.machine: Dict[str, Any] = {"node": platform.platform(), "cpus": os.cpu_count()}
+        self.machine: Dict[str, Any] = {"kernel": " ".join(os.uname()[::2]), "cpus": os.cpu_count()}
 
     def left(self) -> float:
         """Seconds until the limit."""
