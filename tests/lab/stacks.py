@@ -16,6 +16,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
+import time
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Dict, List, Mapping, Optional, Sequence, Tuple, Union
@@ -29,6 +30,7 @@ from tests.lab.wheels import write_wheel
 CACHE_VARIABLE = "SAFE_INSTALL_LAB_CACHE"
 READY_VARIABLE = "SAFE_INSTALL_LAB_ENVIRONMENTS"
 FIND_LINKS_VARIABLE = "SAFE_INSTALL_LAB_FIND_LINKS"
+A_DAY = 24 * 3600
 KNOWN_FOLDERS = ("/opt/wheels", "/opt/pypi/files", "/opt/pypi-more/files")
 
 
@@ -149,13 +151,14 @@ def _key(stack: Stack, python: str) -> str:
 
 
 def _make_room(folder: Path, stack: Stack) -> None:
-    """Removes what an older recipe or an interrupted run left of this stack, then looks at the disk."""
-    prefix = folder.name.rsplit("-", 1)[0]
-    for old in folder.parent.glob(f"{prefix}-????????*"):
-        if old.is_dir():
-            shutil.rmtree(old, ignore_errors=True)
-        elif not old.name.endswith(".lock"):
-            old.unlink()
+    """Removes what an interrupted run left, and templates of older recipes, then looks at the disk."""
+    shutil.rmtree(folder, ignore_errors=True)
+    older = re.compile(re.escape(folder.name.rsplit("-", 1)[0]) + r"-[0-9a-f]{8}\.done")
+    for done in folder.parent.glob("*.done"):
+        # Another checkout may have a use for a young one.
+        if older.fullmatch(done.name) and time.time() - done.stat().st_mtime > A_DAY:
+            done.unlink()
+            shutil.rmtree(done.with_suffix(""), ignore_errors=True)
     free = shutil.disk_usage(folder.parent).free / 1e9
     if free < stack.gigabytes:
         raise NotPossible(f"{folder.parent} has {free:.0f} GB free, torch {stack.torch} needs {stack.gigabytes:.0f}")
