@@ -149,9 +149,7 @@ def spline_wheel(template: Path, gpu: Dict[str, str], tmp_path_factory: pytest.T
     folder.parent.mkdir(parents=True, exist_ok=True)
     with FileLock(f"{folder}.lock"):
         if not (folder / "built.json").exists():
-            for old in folder.parent.glob("torch-spline-conv-*"):
-                if old.is_dir():
-                    shutil.rmtree(old)
+            shutil.rmtree(folder, ignore_errors=True)
             _build_spline(template, gpu, tmp_path_factory.mktemp("build"), folder)
     (wheel,) = folder.glob("*.whl")
     return wheel
