@@ -372,7 +372,9 @@ class Check:
         answer = expect(document, 12, "rolled-back")
         checks = [finding["check"] for finding in document["findings"] if finding["severity"] == "error"]
         same = compare_trees(before, read_tree(self.python))
-        return f"{answer}; {', '.join(checks)}; {same}; {self.compute()}"
+        if not json.loads(self.ask(ASK_TORCH))["available"]:
+            raise StepFailed("rolled back, and CUDA is not available after it")
+        return f"{answer}; {', '.join(checks)}; {same}; CUDA is available"
 
     def undo(self) -> str:
         """The installation of the extension is taken back: the environment is as it was in the beginning."""
