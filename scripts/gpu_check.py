@@ -479,6 +479,9 @@ def run_step(
             status, detail = "passed", action(steps)
         except StepFailed as problem:
             status, detail = "failed", str(problem)
+        except (OSError, LookupError, TypeError, ValueError) as problem:
+            # A file that is missing, an answer of another shape: the other steps still have something to say.
+            status, detail = "failed", f"{type(problem).__name__}: {problem}"
     return {"name": name, "status": status, "seconds": round(time.monotonic() - started, 1), "detail": detail}
 
 
