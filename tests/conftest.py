@@ -28,4 +28,32 @@ def pytest_collection_modifyitems(config, items):
             if marker in item.keywords and not config.getoption(option):
                 item.add_marker(pytest.mark.skip(reason=f"{why}: run with {option}"))
     # The long files first, so that no worker is left alone with one at the end.
-    items.sort(key=lambda item: "torch" not in item.keywords)
+    items.sort(key=lambda item: "torch" not in item.keywords and "cuda" not in item.keywords)
+
+
+def pytest_terminal_summary(terminalreporter):
+    line = describe_cuda_suite(terminalreporter.stats)
+    if line:
+        terminalreporter.write_line(line)
+
+
+def describe_cuda_suite(stats):
+    """One line on the tests of tests/cuda, or nothing where none was chosen. `.ci/run` looks for it."""
+    reports = {outcome: [report for report in found if is_cuda(report)] for outcome, found in stats.items()}
+    counts = {outcome: len(reports.get(outcome, [])) for outcome in ("passed", "failed", "error", "skipped")}
+    if not any(counts.values()):
+        return ""
+    if not counts["passed"] and not counts["failed"] and not counts["error"]:
+        return f"CUDA suite: not run: {skip_reason(reports['skipped'][0])}"
+    told = ", ".join(f"{count} {outcome}" for outcome, count in counts.items() if count)
+    seconds = sum(report.duration for found in reports.values() for report in found)
+    return f"CUDA suite: {told}, {seconds:.0f} s"
+
+
+def is_cuda(report):
+    return "cuda" in getattr(report, "keywords", {}) and hasattr(report, "duration")
+
+
+def skip_reason(report):
+    text = report.longrepr[2] if isinstance(report.longrepr, tuple) else str(report.longrepr)
+    return text.replace("Skipped: ", "")

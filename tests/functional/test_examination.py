@@ -90,6 +90,24 @@ def test_operations_run_on_the_cpu_where_there_is_no_gpu(modules):
     assert "sum is wrong" in report.operations["raises on cpu"].error
 
 
+@pytest.mark.parametrize("computes", [True, False])
+def test_an_extension_is_asked_for_the_gpu_when_torch_computes_there(modules, computes):
+    ones = (
+        "class Ones:\n    __mul__ = lambda self, other: self\n    sum = lambda self: self\n    item = lambda self: 16\n"
+    )
+    fails = "def ones(*words, **options):\n    raise RuntimeError('CUDA error: unknown error')\n"
+    works = "def ones(*words, **options):\n    return Ones()\n"
+    has_gpu = TORCH.replace("lambda: False", "lambda: True").replace("lambda: 0", "lambda: 1")
+    (modules / "torch.py").write_text(has_gpu + ones + (works if computes else fails))
+    # The script asks the loader for the driver's library before it believes in a GPU.
+    (modules / "sitecustomize.py").write_text("import ctypes\nctypes.CDLL = lambda name, **options: object()\n")
+    report = examine(subject("good", "import good; assert device in ('cpu', 'cuda')"))
+    assert report.cuda_available is True
+    assert report.operations["torch on cuda"].ok is computes
+    assert ("good on cuda" in report.operations) is computes
+    assert report.operations["good on cpu"].ok
+
+
 def test_native_files_are_loaded_with_all_their_symbols(modules):
     (modules / "ext").mkdir()
     (modules / "ext" / "_C.so").write_bytes(b"\x7fELF not really")

@@ -27,6 +27,8 @@ from safe_install.system.process import Completed, Running
 
 TIMEOUT = 300.0  # seconds for one process: a cold torch on a slow disk takes up to a minute
 MAX_CRASHES = 8  # after so many crashed steps the environment is judged as it stands
+# Asked again by every process: the questions that follow depend on the answers.
+REPEATED = frozenset({"import torch", "cuda available", "operation torch on cuda"})
 
 
 class Examination:
@@ -85,7 +87,7 @@ class Examination:
     def _answers(self, questions: Dict[str, Any]) -> Tuple[List[Mapping[str, Any]], Optional[str]]:
         """The events of the process that runs, and of the ones that must follow it; why nothing more could be asked."""
         events: List[Mapping[str, Any]] = []
-        skip: List[str] = []
+        crashes: Set[str] = set()
         while True:
             completed = self._running.wait(self._timeout)
             answers = parse_answers(completed.stdout.splitlines())
@@ -93,15 +95,18 @@ class Examination:
             if answers.done:
                 return events, None
             crashed = _reason(completed, self._timeout)
-            if answers.unfinished is None or len(skip) >= MAX_CRASHES:
+            if answers.unfinished is None or len(crashes) >= MAX_CRASHES:
                 # It died between two questions: nothing more can be asked this way.
                 return events, crashed
             events.append(crash_event(answers.unfinished, crashed))
-            done = {f"{e['kind']} {e['name']}" for e in events if e.get("event") == "end"}
-            skip = sorted(done - {"import torch"} | {answers.unfinished} | self._steps_after(answers.unfinished))
+            crashes.add(answers.unfinished)
             if answers.unfinished == "import torch":
                 return events, None
-            self._running = self._start({**questions, "skip": skip})
+            done = {f"{e['kind']} {e['name']}" for e in events if e.get("event") == "end"}
+            skip = (done - REPEATED) | crashes
+            for crashed_step in crashes:
+                skip |= self._steps_after(crashed_step)
+            self._running = self._start({**questions, "skip": sorted(skip)})
 
     def _steps_after(self, crashed: str) -> Set[str]:
         """The steps that would import a module again whose import ended a process: each would cost one more."""

@@ -303,6 +303,7 @@ def ask_cuda(torch):
 def compute(torch, device):
     if (torch.ones(8, device=device) * 2).sum().item() != 16:
         raise ArithmeticError("2 * 8 ones do not sum to 16 on %s" % device)
+    return True
 
 
 def is_installed(module):
@@ -330,16 +331,17 @@ def libraries():
 
 
 def ask_torch(torch):
-    """Does torch compute, speak with numpy and see a GPU? Returns whether CUDA is available."""
+    """Does torch compute, speak with numpy and see a GPU? Returns whether it computes on that GPU: where torch itself
+    does not, an extension is not to blame."""
     step("operation", "torch on cpu", lambda: compute(torch, "cpu"))
     if is_installed("numpy"):
         step("operation", "torch.from_numpy", lambda: cross_numpy(torch))
     available = step("cuda", "available", lambda: ask_cuda(torch))
     if available:
-        step("operation", "torch on cuda", lambda: compute(torch, "cuda"))
-    elif available is False:
+        return bool(step("operation", "torch on cuda", lambda: compute(torch, "cuda")))
+    if available is False:
         step("cuda", "driver", ask_driver_library)
-    return bool(available)
+    return False
 
 
 def ask_imports(request):
