@@ -66,7 +66,7 @@ def test_what_needs_a_module_that_crashes_is_not_asked(modules):
     """Each question would cost another process, and another import of torch."""
     report = examine(subject("crashes", "import crashes"), subject("good", "import good"))
     assert report.imports["crashes"].error == "signal SIGSEGV"
-    assert list(report.operations) == ["good on cpu"]
+    assert [name for name in report.operations if not name.startswith("torch")] == ["good on cpu"]
 
 
 def test_a_hang_ends_at_the_time_limit(modules):
