@@ -291,7 +291,8 @@ def conflict_reason(output: str, constraints: Sequence[str]) -> Optional[str]:
     if parties:
         told = []
         for who, what in parties:
-            sentence = f"{who} requires {_without_marker(what)}"
+            # pip joins two specifiers by a word: torch<2.1 and >=2.0
+            sentence = f"{who} requires {_without_marker(what.replace(' and ', ','))}"
             if sentence not in told:
                 told.append(sentence)
         name = requirement_name(parties[0][1])

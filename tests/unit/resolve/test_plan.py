@@ -177,6 +177,12 @@ def test_a_conflict_with_the_guard_names_the_requirement():
     assert reason == "harmful-tools 1.0 requires torch==2.4.1, but torch==1.8.1+cu111 is installed"
 
 
+def test_two_specifiers_are_joined_as_a_requirement_has_them():
+    text = CONFLICT.replace("torch==2.4.1", "torch<2.1 and >=2.0")
+    reason = conflict_reason(text, ["torch==1.8.1+cu111"])
+    assert reason == "harmful-tools 1.0 requires torch<2.1,>=2.0, but torch==1.8.1+cu111 is installed"
+
+
 def test_a_conflict_of_others_is_not_ours():
     text = CONFLICT.replace("torch", "left-pad")
     assert conflict_reason(text, ["torch==1.8.1+cu111"]) is None
