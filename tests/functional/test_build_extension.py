@@ -161,6 +161,17 @@ def test_the_second_build_is_none(environments, store, tmp_path):
     assert candidate.link.url == first.as_uri()
 
 
+def test_another_build_of_the_project_is_waited_for(environments, store, tmp_path):
+    sdist, reporter = make_sdist(tmp_path, FILES), Lines()
+    first = build(sdist, environments(), store)
+    lock = store.lock("demo", environments()).lock_file
+    code = f"import filelock, time\nwith filelock.FileLock({lock!r}): print(flush=True); time.sleep(1)"
+    with subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE) as other:
+        other.stdout.readline()
+        assert build(sdist, environments(), store, reporter) == first
+    assert reporter.notes == ["waiting for another build of demo ..."]
+
+
 def test_a_failed_build_names_log_and_error(environments, store, tmp_path):
     sdist = make_sdist(tmp_path, {**FILES, "csrc/two.c": "int f(void) { return missing; }\n"})
     with pytest.raises(BuildFailed) as caught:

@@ -6,6 +6,7 @@ Nothing is installed into the environment, and no other torch is fetched as buil
 
 from __future__ import annotations
 
+import functools
 import json
 import os
 import pkgutil
@@ -74,8 +75,10 @@ def build_wheel(
     Raises Refused (see plan_here), BuildFailed (the message names the log).
     """
     variables = dict(os.environ) if variables is None else variables
-    options = {"variables": variables, "jobs": jobs, "forbidden_by": forbidden_by}
-    plan = plan_here(recipe, environment, store.cache, **options)  # type: ignore[arg-type]
+    decide = functools.partial(
+        plan_here, recipe, environment, store.cache, variables=variables, jobs=jobs, forbidden_by=forbidden_by
+    )
+    plan = decide()
     with hold_lock(store.lock(recipe.name, environment), reporter, f"another build of {recipe.name}"):
         known = store.select(recipe.name, recipe.version, environment, architectures=plan.gpu_architectures)
         if known is not None:
@@ -83,7 +86,7 @@ def build_wheel(
         if plan.toolkit_requirements:
             install = install_toolkit or install_tools
             bring_toolkit(plan.toolkit_requirements, environment, store.cache, install, reporter)
-            plan = plan_here(recipe, environment, store.cache, **options)  # type: ignore[arg-type]
+            plan = decide()
         build = _Build(sdist, recipe, environment, plan, store, reporter)
         return build.run(install_tools, timeout)
 
@@ -203,18 +206,8 @@ class _Build:
         task: str,
         timeout: BuildTimeout,
     ) -> Path:
-        wheels = _make_folder(work / "wheels")
-        script, order, result = work / "backend.py", work / "order.json", work / "result.json"
-        script.write_bytes(pkgutil.get_data("safe_install.wheels", "script.py") or b"")
-        said = {
-            "backend": system.backend,
-            "backend_path": list(system.backend_path),
-            "wheel_dir": str(wheels),
-            "jobs": self.plan.jobs,
-            "result": str(result),
-        }
-        order.write_text(json.dumps(said), "utf-8")
-        command = [str(self.environment.interpreter.executable), "-u", str(script), str(order)]
+        result = work / "result.json"
+        command = self._write_order(system, work, result)
         lines: List[str] = []
         progress = _Progress(self.reporter, task)
         with self.log.open("w", encoding="utf-8", errors="replace") as log:
@@ -239,7 +232,21 @@ class _Build:
             )
         if ended.returncode != 0 or not result.is_file():
             self._fail(ended, lines, timeout)
-        return wheels / str(json.loads(result.read_text("utf-8"))["wheel"])
+        return work / "wheels" / str(json.loads(result.read_text("utf-8"))["wheel"])
+
+    def _write_order(self, system: BuildSystem, work: Path, result: Path) -> List[str]:
+        """What script.py has to do, as a file; the command that does it."""
+        script, order = work / "backend.py", work / "order.json"
+        script.write_bytes(pkgutil.get_data("safe_install.wheels", "script.py") or b"")
+        said = {
+            "backend": system.backend,
+            "backend_path": list(system.backend_path),
+            "wheel_dir": str(_make_folder(work / "wheels")),
+            "jobs": self.plan.jobs,
+            "result": str(result),
+        }
+        order.write_text(json.dumps(said), "utf-8")
+        return [str(self.environment.interpreter.executable), "-u", str(script), str(order)]
 
     def _variables(self, overlay: Path, work: Path) -> Mapping[str, str]:
         variables = dict(self.plan.variables)
