@@ -10,10 +10,11 @@ import codecs
 import locale
 import os
 import re
+import shlex
 import signal
 import sys
 from pathlib import Path
-from typing import Any, Callable, Dict, List, Mapping, Optional, Sequence
+from typing import Any, Callable, Dict, Iterator, List, Mapping, Optional, Sequence
 from urllib.parse import unquote, urlsplit
 
 from safe_install import __version__
@@ -93,8 +94,29 @@ def _run(words: Sequence[str], command: str, run: Callable[[Reporter], Any]) -> 
     if as_json:
         report.show_document(report.make_document(result))
     else:
-        report.show_result(result, quiet=reporter.quiet)
+        report.show_result(result, quiet=reporter.quiet, program=_program(words, sys.argv[0]))
     return int(result.exit_status)
+
+
+def _program(words: Sequence[str], started_as: str) -> str:
+    """What to type for another command on the same environment: the program as it was started, and its --python."""
+    name = Path(started_as).name
+    if name == "__main__.py":
+        program = "python -m safe_install"
+    elif name.endswith(".pyz"):
+        program = shlex.quote(started_as)
+    else:
+        program = "safe-install"
+    python = next(_python_words(words), None)
+    return program if python is None else f"{program} --python {shlex.quote(python)}"
+
+
+def _python_words(words: Sequence[str]) -> Iterator[str]:
+    for number, word in enumerate(words):
+        if word == "--python" and number + 1 < len(words):
+            yield words[number + 1]
+        elif word.startswith("--python="):
+            yield word.partition("=")[2]
 
 
 def _failure(error: BaseException, made: Optional[str]) -> SafeInstallError:
@@ -131,7 +153,7 @@ def _show_failure(command: str, error: SafeInstallError, *, as_json: bool) -> in
         outcome = OUTCOMES.get(error.exit_status, Outcome.ERROR)
         empty = InstallResult(command, outcome, error.exit_status, error.environment)
         report.show_document(report.make_document(empty, error))
-    report.show_error(error)
+    report.show_error(error, command)
     return error.exit_status
 
 
@@ -211,12 +233,7 @@ def _configuration(python: Optional[str]) -> Mapping[str, str]:
 
 
 def _named_python(arguments: Sequence[str]) -> Optional[str]:
-    for number, word in enumerate(arguments):
-        if word == "--python" and number + 1 < len(arguments):
-            return arguments[number + 1]
-        if word.startswith("--python="):
-            return word.partition("=")[2]
-    return os.environ.get("SAFE_INSTALL_PYTHON")
+    return next(_python_words(arguments), None) or os.environ.get("SAFE_INSTALL_PYTHON")
 
 
 def _install(arguments: Sequence[str], words: Sequence[str], reporter: Reporter) -> Any:

@@ -11,6 +11,7 @@ import sys
 import time
 import traceback
 from dataclasses import dataclass
+from pathlib import Path
 from typing import IO, Any, Dict, List, Mapping, Optional, Sequence
 
 from safe_install import __version__
@@ -35,6 +36,8 @@ from safe_install.models import (
 from safe_install.redaction import redact
 
 SCHEMA = 1
+REFUSED = (10, 11)  # exit statuses
+CHANGING = ("install", "uninstall", "undo")
 WIDE = 1000  # columns of what is no terminal
 SLOW = 1.0  # seconds after which a task is worth a line or a bar
 AGAIN = 30.0  # seconds between two lines about a task that goes on, where there is no terminal
@@ -453,11 +456,11 @@ def _result_lines(result: InstallResult, program: str) -> List[str]:
     if result.outcome is Outcome.EXPLAINED:
         return [*_explained_lines(plan)]
     if result.outcome is Outcome.INSTALLED:
-        lines = [f"Successfully installed {_installed_names(plan)}"]
-        return lines + _verified_line(result, program)
+        lines = [f"Successfully installed {_installed_names(plan)}", *_place_line("Installed into", result)]
+        return lines + _verified_lines(result, program)
     if result.outcome is Outcome.UNINSTALLED:
         lines = [f"Successfully uninstalled {step.name}-{step.from_version}" for step in plan.steps]
-        return lines + _verified_line(result, program)
+        return lines + _place_line("Uninstalled from", result) + _verified_lines(result, program)
     if result.command == "wheels":
         lines = []
         for table in result.details.get("tables", ()):
@@ -572,13 +575,39 @@ def _installed_names(plan: Plan) -> str:
     return " ".join(installed)
 
 
-def _verified_line(result: InstallResult, program: str) -> List[str]:
-    if result.after is None or result.after.torch_version is None:
+def _place_line(verb: str, result: InstallResult) -> List[str]:
+    if result.environment is None:
         return []
-    interpreter = result.environment.interpreter if result.environment is not None else None
-    user = " --user" if interpreter is not None and interpreter.prefix == interpreter.user_base else ""
-    undo = f"Undo with: {program} undo{user} {result.transaction}" if result.transaction else ""
-    return [f"Verified: {render_health(result.after)}. {undo}".strip()]
+    torch = result.after.torch_version if result.after is not None else None
+    return [f"{verb} {render_environment(result.environment, torch)}."]
+
+
+def render_environment(environment: Environment, torch_version: Optional[str] = None) -> str:
+    """`./env (Python 3.11.7, torch 2.13.0+cpu)`. `torch_version`: the one after a change, where that is known."""
+    interpreter = environment.interpreter
+    if torch_version is None and environment.torch is not None:
+        torch_version = environment.torch.runtime_version
+    torch = f", torch {torch_version}" if torch_version else ""
+    return printable(f"{_short_path(interpreter.prefix)} (Python {interpreter.version}{torch})")
+
+
+def _short_path(path: Path) -> str:
+    """Below the working folder `./env`, else the whole path."""
+    try:
+        return f"./{path.relative_to(Path.cwd())}"
+    except (ValueError, OSError):
+        return str(path)
+
+
+def _verified_lines(result: InstallResult, program: str) -> List[str]:
+    lines: List[str] = []
+    if result.after is not None and result.after.torch_version is not None:
+        lines.append(f"Verified: {render_health(result.after)}.")
+    if result.transaction:
+        interpreter = result.environment.interpreter if result.environment is not None else None
+        user = " --user" if interpreter is not None and interpreter.prefix == interpreter.user_base else ""
+        lines.append(f"Undo with: {program} undo{user} {result.transaction}")
+    return lines
 
 
 def show_document(document: Mapping[str, Any]) -> None:
@@ -602,10 +631,12 @@ def show_traceback(error: BaseException) -> None:
         print(printable(line.rstrip("\n")), file=sys.stderr)
 
 
-def show_error(error: SafeInstallError) -> None:
-    """The error on stderr."""
+def show_error(error: SafeInstallError, command: str = "") -> None:
+    """The error on stderr; a refused change ends with the outcome and the environment that it is about."""
     for line in render_error(error):
         print(line, file=sys.stderr)
+    if command in CHANGING and error.exit_status in REFUSED and error.environment is not None:
+        print(f"Refused: nothing was changed in {render_environment(error.environment)}.", file=sys.stderr)
     sys.stderr.flush()
 
 

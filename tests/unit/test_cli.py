@@ -112,6 +112,34 @@ def test_an_error_ends_with_its_status_and_its_hint(error_class, ends, capsys):
     assert "Traceback" not in told.err
 
 
+@pytest.mark.parametrize(
+    ("words", "started_as", "expected"),
+    [
+        (["torch-scatter"], "/home/me/.local/bin/safe-install", "safe-install"),
+        (["x"], "/site-packages/safe_install/__main__.py", "python -m safe_install"),
+        (["x"], "./dist/safe-install.pyz", "./dist/safe-install.pyz"),
+        (["--python", "my env", "install", "x"], "safe-install", "safe-install --python 'my env'"),
+        (["install", "--python=.venv", "x"], "a b/safe-install.pyz", "'a b/safe-install.pyz' --python .venv"),
+    ],
+)
+def test_the_command_that_undoes_works_as_printed(words, started_as, expected):
+    assert cli._program(words, started_as) == expected
+
+
+@pytest.mark.parametrize("command", ["install", "uninstall", "undo"])
+def test_a_refused_change_ends_with_the_environment(command, monkeypatch, capsys):
+    error = errors.Refused("no", hint="mend it")
+    error.environment = make_environment(torch="2.13.0+cpu")
+
+    def run(arguments, words, reporter):
+        raise error
+
+    monkeypatch.setitem(cli.COMMANDS, command, run)
+    assert cli.main([command, "x"]) == 11
+    expected = "Refused: nothing was changed in /env (Python 3.11.7, torch 2.13.0+cpu)."
+    assert capsys.readouterr().err.splitlines()[-1] == expected
+
+
 @pytest.mark.parametrize("error_class", every_class(), ids=lambda error: error.__name__)
 def test_with_json_an_error_is_one_valid_document(error_class, ends, capsys):
     error = make_error(error_class)

@@ -275,8 +275,16 @@ def test_quiet_shows_errors_only(quiet, severities, capsys):
 @pytest.mark.parametrize(
     ("outcome", "said"),
     [
-        (Outcome.INSTALLED, ["Successfully installed numpy-1.26.4 torch-scatter-2.0.8", "Verified: torch"]),
-        (Outcome.UNINSTALLED, ["Successfully uninstalled scipy-1.13"]),
+        (
+            Outcome.INSTALLED,
+            [
+                "Successfully installed numpy-1.26.4 torch-scatter-2.0.8\n",
+                "Installed into /env (Python 3.11.7, torch 1.8.1+cu111).\n",
+                "Verified: torch",
+                "\nUndo with: safe-install undo",
+            ],
+        ),
+        (Outcome.UNINSTALLED, ["Successfully uninstalled scipy-1.13", "Uninstalled from /env (Python 3.11.7"]),
         (Outcome.PLANNED, ["+ torch-scatter 2.0.8", "Would install torch-scatter-2.0.8 numpy-1.26.4"]),
         (Outcome.ROLLED_BACK, ["Rolled back"]),
         (Outcome.REFUSED, ["nothing was changed"]),
@@ -288,6 +296,15 @@ def test_the_outcome_is_said_in_words(outcome, said, capsys):
     report.show_result(dataclasses.replace(FULL, outcome=outcome, plan=plan))
     out = capsys.readouterr().out
     assert [sentence for sentence in said if sentence not in out] == []
+
+
+def test_the_environment_is_named_as_a_person_would(monkeypatch):
+    environment = make_environment(torch="2.13.0+cpu")
+    assert report.render_environment(environment) == "/env (Python 3.11.7, torch 2.13.0+cpu)"
+    assert report.render_environment(environment, "2.14.1+cu130") == "/env (Python 3.11.7, torch 2.14.1+cu130)"
+    assert report.render_environment(make_environment(torch=None)) == "/env (Python 3.11.7)"
+    monkeypatch.chdir("/")
+    assert report.render_environment(environment).startswith("./env (")
 
 
 TORCH_FOLDER = "/env/site-packages/torch"
