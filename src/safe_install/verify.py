@@ -77,7 +77,13 @@ def verify(world: World, *, python: Optional[str], require_cuda: bool) -> Instal
 
 def _findings(health: HealthReport) -> List[Finding]:
     findings = [
-        Finding(check, Severity.ERROR, name, f"{name} fails: {answer.error}", hint_for(name, health.torch_version))
+        Finding(
+            check,
+            Severity.ERROR,
+            name,
+            f"{name} fails: {answer.error}",
+            hint_for(name, health.torch_version, answer.error),
+        )
         for check, answers in (("import-failed", health.imports), ("operation-failed", health.operations))
         for name, answer in answers.items()
         if not answer.ok

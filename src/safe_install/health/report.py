@@ -284,7 +284,9 @@ def _got_worse(
         worse = (name == "torch" or unasked_was_good) if old is None else old.ok
         if worse or name.split(" ")[0] in requested:
             verb = "does not import" if check == "import-failed" else "fails"
-            yield Finding(check, Severity.ERROR, name, f"{name} {verb}: {answer.error}", hint_for(name, torch))
+            yield Finding(
+                check, Severity.ERROR, name, f"{name} {verb}: {answer.error}", hint_for(name, torch, answer.error)
+            )
         else:
             yield Finding(
                 check,
@@ -293,15 +295,34 @@ def _got_worse(
                 f"{name} fails, as it did before: {answer.error}"
                 if old is not None
                 else f"{name} fails: {answer.error}",
-                hint_for(name, torch),
+                hint_for(name, torch, answer.error),
             )
 
 
-def hint_for(name: str, torch: Optional[str]) -> str:
+# Libraries of the operating system that wheels do not bring, and who does.
+_MISSING_LIBRARIES: Tuple[Tuple[str, str], ...] = (
+    (
+        r"FFmpeg|libav(util|codec|format|device|filter)\.so",
+        "Install FFmpeg: apt-get install ffmpeg, dnf install ffmpeg, or conda install ffmpeg.",
+    ),
+    (r"libGL\.so", "Install OpenGL's library: apt-get install libgl1, dnf install mesa-libGL."),
+    (r"libgthread-2|libglib-2", "Install GLib: apt-get install libglib2.0-0, dnf install glib2."),
+    (r"libgomp\.so", "Install GCC's OpenMP library: apt-get install libgomp1, dnf install libgomp."),
+    (r"libsndfile\.so", "Install libsndfile: apt-get install libsndfile1, dnf install libsndfile."),
+    (r"libsox\.so", "Install SoX: apt-get install libsox-dev, dnf install sox."),
+    (r"libopenblas\.so", "Install OpenBLAS: apt-get install libopenblas0, dnf install openblas."),
+    (r"libmpi\w*\.so", "Install MPI: apt-get install libopenmpi3, dnf install openmpi."),
+)
+
+
+def hint_for(name: str, torch: Optional[str], error: Optional[str] = None) -> str:
     """The remedy for a failed answer, where one is known. torch 2.3 is the first that was built for numpy 2."""
     release = re.match(r"(\d+)\.(\d+)", torch or "")
     if name == "torch.from_numpy" and release and (int(release.group(1)), int(release.group(2))) < (2, 3):
         return 'Install "numpy<2": torch before 2.3 was built for numpy 1.'
+    for pattern, hint in _MISSING_LIBRARIES:
+        if re.search(pattern, error or ""):
+            return hint
     return ""
 
 

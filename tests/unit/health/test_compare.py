@@ -188,6 +188,27 @@ def test_the_remedy_for_numpy(name, torch, hint):
     assert bool(hint_for(name, torch)) == bool(hint)
 
 
+@pytest.mark.parametrize(
+    ("error", "hint"),
+    [
+        (
+            "RuntimeError: Could not load libtorchcodec. Likely causes: 1. FFmpeg is not properly installed",
+            "Install FFmpeg",
+        ),
+        ("OSError: libavutil.so.56: cannot open shared object file: No such file or directory", "Install FFmpeg"),
+        ("ImportError: libGL.so.1: cannot open shared object file: No such file or directory", "Install OpenGL"),
+        ("OSError: libgomp.so.1: cannot open shared object file", "Install GCC's OpenMP"),
+        ("ImportError: libcudart.so.13: cannot open shared object file", ""),
+        ("AssertionError", ""),
+        (None, ""),
+    ],
+)
+def test_the_remedy_for_a_library_of_the_system(error, hint):
+    found = hint_for("torchcodec", "2.14.1+cu130", error)
+    assert found.startswith(hint)
+    assert bool(found) == bool(hint)
+
+
 def test_a_report_has_the_folder_and_what_libcuda_answered():
     events = [
         {"event": "torch", "version": "2.9.1+cu128", "cuda": "12.8", "hip": None, "folder": "/env/torch"},
