@@ -464,6 +464,12 @@ def check(folder: Path, options: argparse.Namespace) -> int:
     return 0 if passed else 1
 
 
+def in_one_line(text: str) -> str:
+    """For the screen; the JSON has all of it."""
+    line = " / ".join(part.strip() for part in text.splitlines() if part.strip())
+    return line if len(line) <= 200 else line[:197] + "..."
+
+
 def run_step(
     name: str, action: Callable[[Check], str], needs: Sequence[str], steps: Check, results: Sequence[Mapping[str, Any]]
 ) -> Dict[str, Any]:
