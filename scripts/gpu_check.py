@@ -438,10 +438,9 @@ def check(folder: Path, options: argparse.Namespace) -> int:
     try:
         steps = Check(folder, work, options)
         for name, action, needs in STEPS:
-            results.append(run_step(name, action, needs, steps, results))
-            print(
-                f"{results[-1]['status']:>8}  {name} ({results[-1]['seconds']} s): {results[-1]['detail']}", flush=True
-            )
+            result = run_step(name, action, needs, steps, results)
+            results.append(result)
+            print(f"{result['status']:>8}  {name} ({result['seconds']} s): {in_one_line(result['detail'])}", flush=True)
     finally:
         if options.keep:
             print(f"kept: {work}")
