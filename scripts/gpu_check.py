@@ -438,10 +438,9 @@ def check(folder: Path, options: argparse.Namespace) -> int:
     try:
         steps = Check(folder, work, options)
         for name, action, needs in STEPS:
-            results.append(run_step(name, action, needs, steps, results))
-            print(
-                f"{results[-1]['status']:>8}  {name} ({results[-1]['seconds']} s): {results[-1]['detail']}", flush=True
-            )
+            result = run_step(name, action, needs, steps, results)
+            results.append(result)
+            print(f"{result['status']:>8}  {name} ({result['seconds']} s): {in_one_line(result['detail'])}", flush=True)
     finally:
         if options.keep:
             print(f"kept: {work}")
@@ -462,6 +461,12 @@ def check(folder: Path, options: argparse.Namespace) -> int:
     count = sum(result["status"] == "passed" for result in results)
     print(f"{'passed' if passed else 'FAILED'}: {count} of {len(results)} steps, {answer['seconds']} s; {target}")
     return 0 if passed else 1
+
+
+def in_one_line(text: str) -> str:
+    """For the screen; the JSON has all of it."""
+    line = " / ".join(part.strip() for part in text.splitlines() if part.strip())
+    return line if len(line) <= 200 else line[:197] + "..."
 
 
 def run_step(

@@ -92,6 +92,13 @@ def test_a_permitted_change_that_loses_cuda_is_put_back(environment):
     assert environment.cuda() == f"{TORCH} True"
 
 
+def test_a_build_without_cuda_that_is_asked_for_by_name_may_take_it_away(environment):
+    document = environment.document("install", "torch==2.13.0+cpu")
+    assert (document["exit_code"], document["outcome"]) == (0, "installed"), document["findings"]
+    assert ("cuda-lost", "warning") in [(found["check"], found["severity"]) for found in document["findings"]]
+    assert environment.cuda() == "2.13.0+cpu False"
+
+
 def test_an_install_is_not_blamed_for_a_driver_that_was_too_old_before(make_environment):
     machine = make_environment(FAKE_DRIVER="535.104.05", FAKE_DRIVER_CUDA="12.2")
     document = machine.document("install", "harmless-tools")
