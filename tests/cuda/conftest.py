@@ -136,7 +136,7 @@ def environment(make_environment: Callable[..., Environment]) -> Environment:
 
 # --- the extension --------------------------------------------------------------------------------
 
-BUILD_SOURCES = ("build.py", "recipe.py", "script.py", "store.py", "toolkit.py", "toolkits.py")
+BUILD_SOURCES = ("build.py", "machine.py", "recipe.py", "script.py", "store.py", "toolkit.py", "toolkit_choice.py")
 
 
 @pytest.fixture(scope="session")
@@ -158,7 +158,7 @@ def spline_wheel(template: Path, gpu: Dict[str, str], tmp_path_factory: pytest.T
 def _build_key(template: Path) -> str:
     package = Path(safe_install.__file__).parent
     sources = [package / "wheels" / name for name in BUILD_SOURCES]
-    texts = [source.read_text() for source in sources if source.exists()]
+    texts = [source.read_text() for source in sources]
     return hashlib.sha256("\n".join([template.name, ARCHITECTURE, *texts]).encode()).hexdigest()[:12]
 
 
