@@ -233,7 +233,9 @@ def check_target(torch: Optional[TorchBuild], driver: Optional[Driver], after: H
 
 def _why_not_asked(driver: Optional[Driver], after: HealthReport) -> str:
     is_here = driver is not None and not driver.declared
-    here = f"driver {driver.version} is here" if driver is not None and is_here else "there is no driver here"
+    here = "there is no driver here"
+    if driver is not None and is_here:
+        here = f"driver {driver.version} is here" if driver.version else "a driver is here"
     imported = after.imports.get("torch")
     if imported is not None and not imported.ok:
         return f"it cannot be imported ({here})"

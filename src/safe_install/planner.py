@@ -325,14 +325,14 @@ class Planner:
         """Are the bytes that pip brings for a step those that the person or the package index promised?
 
         pip's report does not say it: it has a sha256 for every file, and computes the one that nobody promised. A file
-        of this machine that the person named by its path is what the person meant.
+        of this machine that the person named by its path is what the person meant; one that a wheel names is not.
         """
         if step.sha256 is None:
             return False
         if self._entries_with_hashes(step.name):
             return True  # pip has compared them
         if step.is_direct:
-            return self._is_named_with_hash(step) or str(step.url).startswith("file:")
+            return self._is_named_with_hash(step) or (step.requested and str(step.url).startswith("file:"))
         filename = unquote(urlsplit(step.url or "").path.rpartition("/")[2])
         return self._chooser.is_on_index(step.name, filename, step.sha256)
 

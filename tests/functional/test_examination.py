@@ -6,6 +6,7 @@ import ctypes
 import shutil
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -145,6 +146,21 @@ ABORTS = """
 #include <stdlib.h>
 __attribute__((constructor)) static void at_load(void) { fputs("free(): invalid pointer\\n", stderr); abort(); }
 """
+# A helper process that goes on when its parent ended, with the parent's stdout and stderr.
+STAYS = """
+#include <unistd.h>
+__attribute__((constructor)) static void at_load(void) { if (fork() == 0) { sleep(20); _exit(0); } }
+"""
+TALKS = """
+#include <stdlib.h>
+#include <unistd.h>
+static char text[1 << 16];
+__attribute__((constructor)) static void at_load(void) {
+    for (int i = 0; i < 3200; i++) if (write(2, text, sizeof text) < 0) _exit(1);
+    write(2, "\\nfree(): invalid pointer\\n", 25);
+    abort();
+}
+"""
 LEAVES = "#include <stdlib.h>\n__attribute__((constructor)) static void at_load(void) { exit(0); }"
 LACKS = "void nobody_has_it(void); void *needed = nobody_has_it;"
 LOADS = "import ctypes, os\nctypes.CDLL(os.path.join(os.path.dirname(__file__), %r))\n"
@@ -165,6 +181,8 @@ def objects(tmp_path_factory):
     link("libregistry", REGISTRY, "-Wl,-soname,libregistry.so")
     link("operators", OPERATORS, f"-L{folder}", "-lregistry", f"-Wl,-rpath,{folder}")
     link("aborts", ABORTS)
+    link("stays", STAYS)
+    link("talks", TALKS)
     link("leaves", LEAVES)
     link("lacks", LACKS)
     link("good", "int good;")
@@ -222,6 +240,21 @@ def test_a_file_that_nothing_has_loaded_must_load(modules, objects, files, patte
     answer = native_part("broken", pattern)
     assert not answer.ok
     assert error in answer.error
+
+
+def test_a_process_that_a_file_starts_is_not_waited_for(modules, objects):
+    make_package(modules, objects, "helped", {"_a.so": "stays"})
+    started = time.monotonic()
+    assert native_part("helped", "_*.so").ok
+    assert time.monotonic() - started < 15
+
+
+def test_of_all_that_a_file_writes_the_end_is_kept(modules, objects):
+    make_package(modules, objects, "talks", {"_a.so": "talks"})
+    operation = "import resource; assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss < 100_000, 'kilobytes'"
+    report = examine(subject("talks", operation, native=["talks/_*.so"]))
+    assert "_a.so: signal SIGABRT (free(): invalid pointer)" in report.operations["talks native part"].error
+    assert report.operations["talks on cpu"].ok
 
 
 def test_files_that_differ_in_numbers_stand_for_each_other(modules, objects):

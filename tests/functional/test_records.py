@@ -114,3 +114,14 @@ def test_a_file_named_by_its_path_is_what_the_person_means(environment, tmp_path
     assert document["exit_code"] == 0, document["error"]
     assert [one["subject"] for one in document["findings"] if one["check"] == "record"] == ["alpha"]
     assert untrue_rows(environment.site) == []
+
+
+def test_a_file_of_this_machine_that_a_wheel_names_was_named_by_nobody(environment, tmp_path):
+    craft(tmp_path, CHANGED)
+    needed = f"alpha @ {(tmp_path / FILE).as_uri()}"
+    metadata = f"Metadata-Version: 2.1\nName: front\nVersion: 1.0\nRequires-Dist: {needed}\n"
+    options = {"filename": "front-1.0-py3-none-any.whl", "wheel": WHEEL, "dist_info": "front-1.0.dist-info"}
+    front = make_wheel(tmp_path, {"front.py": ""}, metadata=metadata, **options)
+    document = environment.document("install", str(front))
+    assert document["exit_code"] == 11
+    assert ROW in document["error"]["message"]

@@ -14,14 +14,19 @@ import time
 from pathlib import Path
 
 import pytest
+from packaging.utils import canonicalize_name
+from packaging.version import Version
 
 from safe_install.environment.interpreter import read_environment
 from safe_install.errors import PipFailed, Refused
 from safe_install.events import Reporter
 from safe_install.system.pip import PipRunner
 from safe_install.wheels import toolkit as toolkits
+from safe_install.wheels.build import build_wheel
 from safe_install.wheels.elf import SharedObject
 from safe_install.wheels.inspection import gpu_code
+from safe_install.wheels.recipe import BuildRecipe
+from safe_install.wheels.store import WheelStore
 from safe_install.wheels.toolkit import (
     bring_toolkit,
     find_brought,
@@ -342,6 +347,32 @@ def test_the_other_gccs_have_their_gxx(disk):
     make_gcc(disk / "bin/g++-13", 13)
     write(disk / "bin/gcc-ar-13")
     assert [(Path(gcc.path).name, gcc.major) for gcc in find_other_gccs({"PATH": f"{disk}/bin"})] == [("gcc-13", 13)]
+
+
+def test_no_build_starts_with_a_toolkit_that_does_not_run(disk):
+    """Without CUDA_HOME the build would take any other nvcc of the machine."""
+    write(disk / "include/Python.h")
+    environment = make_env(disk)
+    scheme = dataclasses.replace(environment.interpreter.scheme, include=disk / "include")
+    environment = dataclasses.replace(
+        environment, interpreter=dataclasses.replace(environment.interpreter, scheme=scheme)
+    )
+
+    def install(requirements, target):
+        fill(requirements, target)
+        write(Path(target) / "nvidia/cu13/bin/nvcc", "#!/bin/sh\nexit 126\n", 0o755)
+
+    with pytest.raises(Refused, match="cannot be used on this machine") as refused:
+        build_wheel(
+            disk / "demo-1.0.tar.gz",  # it is not opened
+            recipe=BuildRecipe(canonicalize_name("demo"), Version("1.0")),
+            environment=environment,
+            store=WheelStore(disk / "cache"),
+            install_tools=install,
+            reporter=Reporter(),
+            variables={"PATH": write(disk / "bin/g++", mode=0o755).parent.as_posix(), "TORCH_CUDA_ARCH_LIST": "8.0"},
+        )
+    assert "SAFE_INSTALL_CACHE_DIR" in refused.value.hint
 
 
 # --- the whole way: a dry run refuses what the real run would refuse ---------------------------------

@@ -186,6 +186,7 @@ def test_cxx11_abi_of_public_builds(torch, accelerator, platform, abi):
         ("470.256.02", "linux", "11.4"),
         ("580.65.06", "linux", "13.0"),
         ("600.10", "linux", "13.2"),
+        ("580", "linux", "13.0"),
         ("300.0", "linux", None),
         ("537.13", "windows", "12.2"),
         ("junk", "linux", None),

@@ -27,6 +27,12 @@ def health(imports=WORKED, **fields):
         (CUDA, None, health(FAILED), "it cannot be imported (there is no driver here)"),
         (CUDA, HERE, health(FAILED), "it cannot be imported (driver 580.65.06 is here)"),
         (CUDA, HERE, health({}, crashed="signal SIGSEGV"), "the check did not end (driver 580.65.06 is here)"),
+        (
+            CUDA,
+            Driver(None, None, problem="NVML error 999"),
+            health(FAILED),
+            "it cannot be imported (a driver is here)",
+        ),
         (CUDA, None, health(cuda_available=True), None),
         (CUDA, HERE, health(cuda_available=False), None),
         (CPU, None, HealthReport(torch_version="2.14.1+cpu", imports=WORKED), None),

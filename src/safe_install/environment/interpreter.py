@@ -7,6 +7,7 @@ import importlib
 import json
 import os
 import pkgutil
+import re
 import shutil
 import sys
 from functools import lru_cache
@@ -55,7 +56,12 @@ def find_interpreter(python: Optional[str], environ: Mapping[str, str], *, own_p
 
 
 def is_tool_environment(prefix: Path) -> bool:
-    """Did pipx or `uv tool` make this environment, for one program alone?"""
+    """Did pipx or `uv tool` make this environment, for one program alone?
+
+    That of `uv tool run` (uvx) has no receipt, and lies in uv's cache, among the unpacked wheels: archive-v0/ID.
+    """
+    if re.match(r"archive-v\d+$", prefix.parent.name) and (prefix / "pyvenv.cfg").is_file():
+        return True
     return any((prefix / name).is_file() for name in ("pipx_metadata.json", "uv-receipt.toml"))
 
 

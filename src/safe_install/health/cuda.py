@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import Mapping, Optional, Tuple
 
 from safe_install.models import Driver, DriverLibrary, Finding, HealthReport, Severity
+from safe_install.tags import parse_accelerator
 
 NO_DEVICE = 100
 DEVICES_VARIABLE = "CUDA_VISIBLE_DEVICES"
@@ -87,7 +88,7 @@ def diagnose_cuda(health: HealthReport, machine: Machine) -> Optional[Finding]:
     library = health.driver_library
     if library is not None and library.status not in (0, NO_DEVICE):
         return _failed_start(health, machine, library)
-    if machine.driver is not None and machine.driver.problem and library is not None and library.status:
+    if library is not None and library.status and _is_mismatch(machine.driver):
         return _mismatch(machine, library)
     if _is_too_old(health, machine):
         return _too_old(health, machine)
@@ -153,7 +154,9 @@ def _install(machine: Machine) -> str:
 def install_command(version: str, *options: str) -> str:
     """What installs this build of torch. The index of PyPI has those without a local version identifier alone."""
     local = version.partition("+")[2]
-    index = [f"--extra-index-url https://download.pytorch.org/whl/{local}"] if local else []
+    # Others, such as NVIDIA's (79aa17489c.nv25.04), are on no public host.
+    is_public = parse_accelerator(local) is not None
+    index = [f"--extra-index-url https://download.pytorch.org/whl/{local}"] if is_public else []
     return " ".join(["safe-install install", *options, f"torch=={version}", *index])
 
 
@@ -180,6 +183,11 @@ def _failed_start(health: HealthReport, machine: Machine, library: DriverLibrary
     )
     path = library.path or "libcuda.so.1"
     return _error(check, f"CUDA does not start on {path} (error {library.status}): {meaning}", hint)
+
+
+def _is_mismatch(driver: Optional[Driver]) -> bool:
+    """Does NVML say so? 18 is NVML_ERROR_LIB_RM_VERSION_MISMATCH; others (a lost GPU, no permission) are not it."""
+    return driver is not None and (driver.problem or "").startswith("NVML error 18:")
 
 
 def _mismatch(machine: Machine, library: DriverLibrary) -> Finding:

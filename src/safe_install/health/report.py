@@ -398,17 +398,23 @@ def check_cuda_required(report: HealthReport, cause: Optional[Finding] = None) -
     if cause is not None:
         detail = f"CUDA is required and torch.cuda.is_available() is not True: {cause.detail}"
         return (Finding("cuda-required", Severity.ERROR, "torch", detail, cause.hint),)
-    reason = (
-        "there is no NVIDIA driver here (libcuda.so.1 is not found)"
-        if report.cuda_available is None
-        else _reason(report)
-    )
-    return (
-        Finding(
-            "cuda-required",
-            Severity.ERROR,
-            "torch",
-            f"CUDA is required and torch.cuda.is_available() is not True: {reason}",
-            "Start the container with its GPUs (docker run --gpus all), or mend the driver.",
-        ),
-    )
+    reason, hint = _reason(report), "Start the container with its GPUs (docker run --gpus all), or repair the driver."
+    if report.cuda_available is None:
+        reason = _why_not_asked(report)
+    if not _is_imported(report):
+        hint = "Make torch import first: what its import says is above."
+    detail = f"CUDA is required and torch.cuda.is_available() is not True: {reason}"
+    return (Finding("cuda-required", Severity.ERROR, "torch", detail, hint),)
+
+
+def _why_not_asked(report: HealthReport) -> str:
+    if not _is_imported(report):
+        return f"torch does not import: {report.imports['torch'].error}"
+    if report.crashed is not None:
+        return f"the check did not end: {report.crashed}"
+    return "there is no NVIDIA driver here (libcuda.so.1 is not found)"
+
+
+def _is_imported(report: HealthReport) -> bool:
+    torch = report.imports.get("torch")
+    return torch is None or torch.ok

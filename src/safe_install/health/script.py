@@ -9,6 +9,7 @@ import importlib.util
 import json
 import os
 import re
+import select
 import signal
 import sys
 import time
@@ -22,7 +23,8 @@ BRACES = re.compile(r"(?<!\[)\{([^{}]*)\}")
 CAN_FORK = hasattr(os, "fork") and sys.platform != "darwin"
 CHILD_LIMIT = 60  # seconds
 LOADED, REFUSED = 17, 18  # exit status of such a copy; a library may end it with any other
-STDERR_SHOWN = 16000  # characters
+STDERR_SHOWN = 16000  # bytes
+PIPE_SIZE = 65536  # bytes: what a pipe holds on Linux
 DRIVER_LIBRARIES = ("libcuda.so.1:", "libnvidia-ml.so.1:", "libnvidia-ptxjitcompiler.so.1:", "libnvcuvid.so.1:")
 
 # c10::cuda::device_count(), noexcept: the same question that torch.cuda.is_available() asks on its default path.
@@ -149,6 +151,25 @@ def load(path):
     ctypes.CDLL(path, mode=getattr(os, "RTLD_NOW", 2))
 
 
+def wait_for_child(child, reader):
+    """The end of what a child process wrote, and its status as os.waitpid gives it.
+
+    A process that the child leaves behind may keep the pipe open, and write on: the child's own end counts.
+    """
+    output = b""
+    while True:
+        is_readable = bool(select.select([reader], [], [], 0.1)[0])
+        chunk = os.read(reader, PIPE_SIZE) if is_readable else b""
+        output = (output + chunk)[-STDERR_SHOWN:]
+        is_closed = is_readable and not chunk
+        ended, status = os.waitpid(child, 0 if is_closed else os.WNOHANG)
+        if ended:
+            break
+    if not is_closed and select.select([reader], [], [], 0)[0]:
+        output = (output + os.read(reader, PIPE_SIZE))[-STDERR_SHOWN:]  # what it wrote between the two questions
+    return output.decode("utf-8", "replace"), status
+
+
 def load_in_child(path):
     """Load a file in a copy of this process, which may die of it. Errors: OSError, Died."""
     reader, writer = os.pipe()
@@ -174,14 +195,15 @@ def load_in_child(path):
         finally:
             os._exit(REFUSED)
     os.close(writer)
-    with os.fdopen(reader, "rb") as stream:
-        told = stream.read().decode("utf-8", "replace")
-    status = os.waitpid(child, 0)[1]
+    try:
+        output, status = wait_for_child(child, reader)
+    finally:
+        os.close(reader)
     code = -os.WTERMSIG(status) if os.WIFSIGNALED(status) else os.WEXITSTATUS(status)
     if code == REFUSED:
-        raise OSError(told.rpartition("\n")[2])
+        raise OSError(output.rpartition("\n")[2])
     if code != LOADED:
-        raise Died(path, code, told)
+        raise Died(path, code, output)
 
 
 def load_one(files, load_file):

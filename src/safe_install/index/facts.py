@@ -405,11 +405,14 @@ class CudaTable:
         return f"needs driver {self.driver_floor(accelerator, system=system)} or newer, {driver}"
 
     def cuda_of_driver(self, driver: str, *, system: str = "linux") -> Optional[str]:
-        """The newest CUDA that a driver serves fully: "535.104.05" -> "12.2"; None when it is older than all."""
+        """The newest CUDA that a driver serves fully: "535.104.05" -> "12.2"; None when it is older than all.
+
+        As in is_too_old, "580" stands for every 580.x.
+        """
         version = parse_release(driver)
         for toolkit in self.toolkits:
             own = parse_release((toolkit.linux if system == "linux" else toolkit.windows) or "")
-            if version is not None and own is not None and version >= own:
+            if version is not None and own is not None and version.release >= own.release[: len(version.release)]:
                 return toolkit.cuda
         return None
 

@@ -10,8 +10,9 @@ from __future__ import annotations
 import re
 from typing import Dict, FrozenSet, Iterable, Set, Tuple
 
-# One pair of braces at most, nothing that leaves site-packages. `wheel_index/schema.json` says the same.
-PATTERN = re.compile(r"(?!/|.*\.\.)[\w.*/+-]+(\{[\w.*+-]*(,[\w.*+-]*)+\}[\w.*/+-]*)?")
+# One pair of braces at most, nothing that leaves site-packages, and three stars at most: each multiplies the time that
+# matching takes. `wheel_index/schema.json` says the same.
+PATTERN = re.compile(r"(?!/|.*\.\.|([^*]*\*){4})[\w.*/+-]+(\{[\w.*+-]*(,[\w.*+-]*)+\}[\w.*/+-]*)?")
 _BRACES = re.compile(r"\{([^{}]*)\}")
 
 

@@ -18,7 +18,7 @@ from packaging.version import Version
 from safe_install.index.bundled import FOUND_IN
 from safe_install.index.catalog import cuda_table, load_project, torch_table
 from safe_install.index.facts import AcceleratorMatch, Project, TorchMatch, parse_release
-from safe_install.models import Candidate, CandidateKind, Driver, Environment, Rejection, Rule, TorchBuild
+from safe_install.models import Candidate, CandidateKind, Environment, Rejection, Rule, TorchBuild
 from safe_install.tags import (
     container_of_name,
     container_of_version,
@@ -338,23 +338,15 @@ def reject_driver(candidate: Candidate, context: Context) -> Optional[str]:
     built = _accelerator_when_installed(candidate, context)
     if driver is None or built is None:
         return None
-    if driver.version is None:
-        return _reject_declared_cuda(built, driver)
-    floor = cuda_table().driver_floor(built, system=_system(context.environment))
-    if floor is None:
+    table, system = cuda_table(), _system(context.environment)
+    too_old = table.why_too_old(driver, built, system=system)
+    if not too_old:
         return None
-    same_as_torch = torch is not None and floor == cuda_table().driver_floor(
-        torch.accelerator, system=_system(context.environment)
-    )
     # A torch that does not suit the driver here is not the extension's fault, unless this is a plan for elsewhere.
-    if same_as_torch and not driver.declared:
+    if torch is not None and not driver.declared and table.is_too_old(driver, torch.accelerator, system=system):
         return None
-    own, needed = parse_release(driver.version), parse_release(floor)
-    if own is None or needed is None or own >= needed:
-        return None
-    where = "declared" if driver.declared else "here"
     what = f"a build for {built}" if candidate.kind is CandidateKind.SDIST else built
-    return f"{what} needs driver {floor} or newer, {where} is {driver.version}"
+    return f"{what} {too_old}"
 
 
 def _accelerator_when_installed(candidate: Candidate, context: Context) -> Optional[str]:
@@ -366,14 +358,6 @@ def _accelerator_when_installed(candidate: Candidate, context: Context) -> Optio
     if not is_built or torch is None or project.accelerator_match is AcceleratorMatch.ANY:
         return None
     return torch.accelerator or None
-
-
-def _reject_declared_cuda(built: str, driver: Driver) -> Optional[str]:
-    """Where only the newest CUDA of the driver was declared: a major version above it does not start."""
-    cuda, served = parse_accelerator(built), parse_release(driver.cuda or "")
-    if cuda is None or cuda.kind != "cuda" or served is None or cuda.version[0] <= served.major:
-        return None
-    return f"{built} needs a driver for CUDA {cuda.version[0]}, declared is one for CUDA {driver.cuda}"
 
 
 def _system(environment: Environment) -> str:

@@ -103,18 +103,18 @@ def _torch_release(environment: Environment) -> Optional[Version]:
     return parse_release(environment.torch.runtime_version) if environment.torch is not None else None
 
 
+def _system(environment: Environment) -> str:
+    return "windows" if environment.interpreter.platform.startswith("win") else "linux"
+
+
 def _floor(accelerator: str, environment: Environment) -> Optional[str]:
-    system = "windows" if environment.interpreter.platform.startswith("win") else "linux"
-    return cuda_table().driver_floor(accelerator, system=system)
+    return cuda_table().driver_floor(accelerator, system=_system(environment))
 
 
 def _runs(accelerator: str, environment: Environment) -> bool:
     """With the driver of the environment, as far as it is known."""
-    driver, floor = environment.driver, _floor(accelerator, environment)
-    if driver is None or driver.version is None or floor is None:
-        return True
-    own, needed = parse_release(driver.version), parse_release(floor)
-    return own is None or needed is None or own >= needed
+    driver = environment.driver
+    return driver is None or not cuda_table().is_too_old(driver, accelerator, system=_system(environment))
 
 
 # --- the advices -----------------------------------------------------------------------------------

@@ -344,7 +344,7 @@ def parse_build_timeout(text: Optional[str]) -> BuildTimeout:
 
 def _parse_duration(part: str, text: str) -> Optional[float]:
     """Seconds of `90`, `90s`, `5m`, `2h`; None for 0."""
-    match = re.match(r"^(\d+)([smh]?)$", part.strip())
+    match = re.fullmatch(r"([0-9]{1,9})([smh]?)", part.strip())
     if match is None:
         raise _bad_timeout(text)
     return int(match.group(1)) * float(_SECONDS[match.group(2)]) or None

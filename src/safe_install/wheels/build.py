@@ -85,8 +85,14 @@ def build_wheel(
             return known
         if plan.toolkit_requirements:
             install = install_toolkit or install_tools
-            bring_toolkit(plan.toolkit_requirements, environment, store.cache, install, reporter)
+            folder = bring_toolkit(plan.toolkit_requirements, environment, store.cache, install, reporter)
             plan = decide()
+            if plan.toolkit is None:  # without it the build would take any nvcc that it finds
+                raise Refused(
+                    f"the CUDA toolkit that was fetched into {folder} cannot be used on this machine",
+                    hint="Look whether its nvcc runs (is the folder mounted noexec?), or name another folder for the "
+                    "cache: SAFE_INSTALL_CACHE_DIR=/path/to/folder.",
+                )
         build = _Build(sdist, recipe, environment, plan, store, reporter)
         return build.run(install_tools, timeout)
 

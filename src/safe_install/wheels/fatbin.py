@@ -126,7 +126,10 @@ def _read_containers(section: Any, found: _Found) -> bool:
     while position + _CONTAINER.size <= size:
         magic, _, header, length = _CONTAINER.unpack_from(section, position)
         if magic == 0:
-            position += max(8, _zeros(section, position) // 8 * 8)  # containers begin at multiples of 8
+            zeros = _zeros(section, position) // 8 * 8  # containers begin at multiples of 8
+            if not zeros:
+                return False
+            position += zeros
             continue
         end = position + header + length
         if magic != _MAGIC or header < _CONTAINER.size or end > size:
@@ -138,7 +141,9 @@ def _read_containers(section: Any, found: _Found) -> bool:
 
 
 def _read_entries(section: Any, entry: int, end: int, found: _Found) -> bool:
-    while entry + 48 <= end and found.entries < MAX_ENTRIES:
+    while entry + 48 <= end:
+        if found.entries == MAX_ENTRIES:
+            return False
         found.entries += 1
         kind, _, header, length = struct.unpack_from("<HHIQ", section, entry)
         if header < 48 or entry + header + length > end:

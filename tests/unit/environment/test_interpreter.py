@@ -69,6 +69,15 @@ def test_the_environment_of_the_program_itself_is_never_managed(receipt, places)
     assert "--python" in caught.value.hint
 
 
+def test_the_environment_of_uvx_is_never_managed(places):
+    own = places / "archive-v0" / "Lb-yMes9XUG4i_X3"
+    own.mkdir(parents=True)
+    (own / "pyvenv.cfg").touch()
+    (places / "venv" / "bin" / "python3").symlink_to("python")
+    path = str(places / "venv" / "bin")
+    assert find_interpreter(None, {"PATH": path}, own_prefix=own) == places / "venv/bin/python3"
+
+
 @pytest.mark.parametrize("python", ["missing", "./missing", "empty", "no-program", "tools/no-program"])
 def test_what_is_no_interpreter(python, places):
     with pytest.raises(UsageError, match=f"--python {python}") as caught:

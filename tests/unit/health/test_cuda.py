@@ -347,7 +347,35 @@ def test_require_cuda_says_the_cause():
     assert finding.hint == cause.hint
 
 
+@pytest.mark.parametrize(
+    ("report", "words", "hint"),
+    [
+        (health(available=None, imports={"torch": "ImportError: libfoo.so"}), "does not import: ImportError", "import"),
+        (dataclasses.replace(health(available=None), crashed="signal SIGSEGV"), "did not end: signal SIGSEGV", "GPUs"),
+        (health(available=None), "there is no NVIDIA driver here", "GPUs"),
+    ],
+)
+def test_require_cuda_blames_a_missing_driver_only_where_it_was_looked_for(report, words, hint):
+    (finding,) = check_cuda_required(report)
+    assert words in finding.detail
+    assert hint in finding.hint
+
+
+@pytest.mark.parametrize(
+    ("problem", "check"),
+    [
+        ("NVML error 18: Driver/library version mismatch", "driver-mismatch"),
+        ("NVML error 15: GPU is lost", "no-device"),
+        ("NVML error 4: Insufficient Permissions", "no-device"),
+    ],
+)
+def test_only_nvmls_own_word_is_a_mismatch(problem, check):
+    finding = diagnose_cuda(health(answer=NO_GPU), Machine(Driver("570.86.10", None, problem=problem)))
+    assert finding.check == check
+
+
 def test_the_command_names_the_index_of_a_local_version():
+    assert install_command("2.7.0a0+79aa17489c.nv25.04") == "safe-install install torch==2.7.0a0+79aa17489c.nv25.04"
     assert install_command("2.9.1") == "safe-install install torch==2.9.1"
     assert install_command("2.9.1+cpu", "--no-deps").endswith(
         "--no-deps torch==2.9.1+cpu --extra-index-url https://download.pytorch.org/whl/cpu"

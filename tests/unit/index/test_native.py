@@ -92,8 +92,28 @@ def test_expand():
     assert expand("a/_C*.so") == ("a/_C*.so",)
 
 
-GOOD = ["_k2*.so", "torchvision/_C*.so", "triton/_C/libtriton.so", TWINS, "a/lib{a,b}.cp-311.so", "c++/x.so"]
-BAD = ["", "/lib/x.so", "../x.so", "a/../x.so", "a/x{b}.so", "a/x{b,c}{d,e}.so", "a/{b/c,d}.so", "a/[ab].so", "a{b,c"]
+GOOD = [
+    "a*b*{_x,_y}*.so",
+    "_k2*.so",
+    "torchvision/_C*.so",
+    "triton/_C/libtriton.so",
+    TWINS,
+    "a/lib{a,b}.cp-311.so",
+    "c++/x.so",
+]
+BAD = [
+    "",
+    "/lib/x.so",
+    "../x.so",
+    "a/../x.so",
+    "a/x{b}.so",
+    "a/x{b,c}{d,e}.so",
+    "a/{b/c,d}.so",
+    "a/[ab].so",
+    "a{b,c",
+    "a*b*{c,d}*e*.so",
+    "*" * 30,
+]
 
 
 @pytest.mark.parametrize("pattern", GOOD)

@@ -147,6 +147,9 @@ VISION = {"project": "torchvision", "tags": "cp311-cp311-manylinux_2_28_x86_64"}
         (sdist("2.1.2"), context(dataclasses.replace(CUDA, driver=Driver(None, "10.2", declared=True))), "driver"),
         (sdist("2.1.2"), context(dataclasses.replace(CUDA, driver=Driver(None, "11.0", declared=True))), None),
         (FITS, context(dataclasses.replace(CUDA, driver=Driver(None, "10.2", declared=True))), "driver"),
+        # As far as it is written: "450" stands for every 450.x.
+        (FITS, context(dataclasses.replace(CUDA, driver=Driver("450", "11.0", declared=True))), None),
+        (FITS, context(dataclasses.replace(CUDA, driver=Driver("449", "10.2", declared=True))), "driver"),
         (sdist("2.1.2"), context(OLD_DRIVER), None),  # a build for the CPU
         (
             sdist("2.1.2"),

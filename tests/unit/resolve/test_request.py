@@ -571,7 +571,7 @@ def test_build_timeouts(text, timeout):
     assert install("torch-scatter", environ={"SAFE_INSTALL_BUILD_TIMEOUT": text or ""}).own.build_timeout == timeout
 
 
-@pytest.mark.parametrize("text", ["soon", "2h,", "1h,2m,3s", "-5", "2 h", "1.5h"])
+@pytest.mark.parametrize("text", ["soon", "2h,", "1h,2m,3s", "-5", "2 h", "1.5h", "9" * 400, "\u0663"])
 def test_a_build_timeout_that_is_none(text):
     with pytest.raises(UsageError, match="not a duration"):
         parse_build_timeout(text)

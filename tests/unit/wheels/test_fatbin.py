@@ -10,6 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from safe_install.tags import parse_capability
+from safe_install.wheels import fatbin
 from safe_install.wheels.elf import SharedObject
 from safe_install.wheels.fatbin import DeviceCode, read_fatbin, union
 from safe_install.wheels.inspection import gpu_code
@@ -42,6 +43,7 @@ CONTAINERS = {
     "text": (b"not a container at all", code(is_complete=False)),
     "text behind": (make_container(cubin("8.0")) + b"x" * 64, code("8.0", is_complete=False)),
     "container behind the end": (make_container(cubin("8.0"))[:-1], code(is_complete=False)),
+    "text behind zeros": (make_container(cubin("8.0")) + bytes(4) + b"x" * 28, code("8.0", is_complete=False)),
     "huge container": (patch(make_container(cubin("8.0")), 8, b"\xff" * 8), code(is_complete=False)),
     "small header": (patch(make_container(cubin("8.0")), 6, b"\0\0"), code(is_complete=False)),
     "huge entry": (patch(make_container(cubin("8.0")), 16 + 8, b"\xff" * 8), code(is_complete=False)),
@@ -212,13 +214,21 @@ LARGE = {
     "containers": lambda: make_container() * 100_000,
     "entries": lambda: make_container(*[cubin("8.0", content=b"", header=48)] * 50_000),
     "zeros": lambda: bytes(64 * 2**20),
+    "zeros and others by turns": lambda: (bytes(4) + b"\1\0\0\0") * 2**17,
 }
 
 
-@pytest.mark.parametrize("what", ["containers", "entries", "zeros"])
+@pytest.mark.parametrize("what", LARGE)
 def test_large_sections_are_read_fast(what):
     section = LARGE[what]()
     start = time.perf_counter()
     read_fatbin(section)
     del section  # a failing test would show it
     assert time.perf_counter() - start < 1
+
+
+def test_more_entries_than_are_read_is_not_all_of_them(monkeypatch):
+    monkeypatch.setattr(fatbin, "MAX_ENTRIES", 2)
+    assert read_fatbin(make_container(cubin("8.0"), cubin("9.0"))).is_complete
+    found = read_fatbin(make_container(cubin("8.0"), cubin("9.0"), cubin("10.0")))
+    assert (found.cubins, found.is_complete) == ({"8.0", "9.0"}, False)
