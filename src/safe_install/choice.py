@@ -60,6 +60,7 @@ class Wishes:
     third_party: Tuple[str, ...] = ()  # optional hosts that may be asked
     no_toolkit: bool = False
     build_timeout: BuildTimeout = DEFAULT_BUILD_TIMEOUT
+    index_options: Tuple[str, ...] = ()  # pip's words for how it reaches which index
 
 
 class Chooser:
@@ -163,7 +164,9 @@ class Chooser:
             self._world.cache_dir,
             variables=self._world.environ,
             forbidden_by=self._no_toolkit_because(),
-            install_toolkit=functools.partial(pip.install_target, only_wheels=True, dry_run=True),
+            install_toolkit=functools.partial(
+                pip.install_target, only_wheels=True, dry_run=True, options=self._wishes.index_options
+            ),
         )
 
     def _no_toolkit_because(self) -> str:
@@ -193,11 +196,13 @@ class Chooser:
             recipe=recipe,
             environment=self.environment,
             store=self._store,
-            install_tools=functools.partial(pip.install_target, offline=self._wishes.offline),
+            install_tools=functools.partial(
+                pip.install_target, offline=self._wishes.offline, options=self._wishes.index_options
+            ),
             reporter=self._world.reporter,
             variables=self._world.environ,
             timeout=self._wishes.build_timeout,
-            install_toolkit=functools.partial(pip.install_target, only_wheels=True),
+            install_toolkit=functools.partial(pip.install_target, only_wheels=True, options=self._wishes.index_options),
             forbidden_by=forbidden_by,
         )
         link = dataclasses.replace(pin.link, url=path.as_uri(), filename=path.name, sha256=None, size=None)

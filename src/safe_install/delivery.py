@@ -329,7 +329,9 @@ def contents_findings(
                 "Install it on a file system that tells them apart." if folds_case else "",
             )
         )
-    findings += [Finding("record", Severity.NOTE, artifact.name, note.detail) for note in artifact.record_notes]
+    details = [note.detail for note in artifact.record_notes]
+    if details:
+        findings.append(Finding("record", Severity.NOTE, artifact.name, f"{artifact.path.name}: {_listed(details)}"))
     if artifact.start_files:
         findings.append(
             Finding(

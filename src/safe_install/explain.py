@@ -35,7 +35,7 @@ def explain(request: ExplainRequest, world: World) -> InstallResult:
             cxx11_abi=request.cxx11_abi,
         )
     unknown = [r.name for r in request.requirements if canonicalize_name(r.name) not in known_projects()]
-    refuse_misspelled(unknown, known=known_projects(), installed=())
+    refuse_misspelled(request.requirements, known=known_projects(), installed=())
     if unknown:
         raise UsageError(
             f"{', '.join(unknown)}: not in the wheel index, so pip chooses",

@@ -103,8 +103,9 @@ class Planner:
 
     def make_plan(self) -> Plan:
         """The plan, or UsageError, Refused, NoCandidate, PipFailed."""
-        texts = [entry.text for entry in self.request.entries]
-        refuse_misspelled(texts, known=known_projects(), installed=self.environment.installed)
+        named = [_parse(entry.text) for entry in self.request.entries]
+        meant = [one for one in named if one is not None and planning.applies(one, self.environment)]
+        refuse_misspelled(meant, known=known_projects(), installed=self.environment.installed)
         if TORCH not in self._released:
             self._check_torch(self.environment.torch)
         extensions, ordinary = self._split()
@@ -607,6 +608,7 @@ def _wishes(request: InstallRequest) -> Wishes:
         third_party=request.own.third_party,
         no_toolkit=request.own.no_toolkit,
         build_timeout=request.own.build_timeout,
+        index_options=request.index_options,
     )
 
 

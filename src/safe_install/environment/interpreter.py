@@ -196,7 +196,8 @@ def _interpreter(
     libc = (raw["libc"][0], raw["libc"][1])
     pip = installed.get(canonicalize_name("pip"))
     return Interpreter(
-        executable=executable,
+        # A shim (pyenv, asdf, mise) starts another Python in another working folder: what it started here is meant.
+        executable=Path(raw["executable"]) if executable.parent.name == "shims" else executable,
         version=raw["version"],
         implementation=raw["implementation"],
         tags=tags.supported_tags(raw["version"], raw["implementation"], platform, libc, raw["abiflags"]),

@@ -25,6 +25,9 @@ from safe_install.models import (
     TorchBuild,
 )
 
+_TEXT = (str, type(None))
+_NUMBER = (int, float, type(None))
+
 
 @dataclass(frozen=True)
 class Subject:
@@ -54,6 +57,29 @@ class Answers:
     done: bool
 
 
+# What an event of the script must hold: key -> the types that its value may have.
+_EVENTS: Mapping[str, Mapping[str, Tuple[type, ...]]] = {
+    "begin": {"kind": (str,), "name": (str,)},
+    "end": {"kind": (str,), "name": (str,), "ok": (bool,), "error": _TEXT, "seconds": _NUMBER},
+    "torch": {"version": (str,), "cuda": _TEXT, "hip": _TEXT},
+    "cuda": {"available": (bool, type(None)), "devices": (int,)},
+    "libraries": {"paths": (list,)},
+    "libcuda": {"path": _TEXT, "cuda": _TEXT, "status": (int,), "devices": (int, type(None))},
+    "warning": {"text": (str,)},
+    "done": {},
+}
+
+
+def _is_whole(event: object) -> bool:
+    """Imported code can write to the same pipe: what has not the form of an answer is none."""
+    if not isinstance(event, dict):
+        return False
+    wanted = _EVENTS.get(str(event.get("event")))
+    if wanted is None:
+        return False
+    return all(isinstance(event.get(key), types) for key, types in wanted.items())
+
+
 def parse_answers(lines: Iterable[str]) -> Answers:
     """The script's lines, as far as they are whole (a crash may cut the last one)."""
     events: List[Mapping[str, Any]] = []
@@ -64,14 +90,14 @@ def parse_answers(lines: Iterable[str]) -> Answers:
             event = json.loads(line)
         except ValueError:
             continue
-        if not isinstance(event, dict):
+        if not _is_whole(event):
             continue
-        if event.get("event") == "begin":
+        if event["event"] == "begin":
             unfinished = f"{event['kind']} {event['name']}"
-        elif event.get("event") == "end":
+        elif event["event"] == "end":
             unfinished = None
             events.append(event)
-        elif event.get("event") == "done":
+        elif event["event"] == "done":
             done = True
         else:
             events.append(event)

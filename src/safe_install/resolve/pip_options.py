@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from typing import Dict, List, Mapping, Sequence, Tuple
 
 FETCH_GROUPS = ("general", "index", "select", "build")
+INDEX_GROUPS = ("general", "index")
 
 COMMANDS = frozenset(
     [

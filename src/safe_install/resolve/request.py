@@ -13,7 +13,7 @@ from packaging.utils import NormalizedName, canonicalize_name
 
 from safe_install.errors import UsageError
 from safe_install.models import DEFAULT_BUILD_TIMEOUT, BuildTimeout
-from safe_install.resolve.pip_options import COMMANDS, FETCH_GROUPS, Option, find_option
+from safe_install.resolve.pip_options import COMMANDS, FETCH_GROUPS, INDEX_GROUPS, Option, find_option
 from safe_install.resolve.requirements_file import Entry, Parsed, Reader, parse_file
 from safe_install.resolve.spelling import RESERVED, nearest_command
 
@@ -108,6 +108,7 @@ class InstallRequest:
     place_value: Optional[str] = None
     refuses_user: bool = False  # --no-user, or `user = no`: the user site is not meant, whatever can be written
     report_file: Optional[str] = None
+    index_options: Tuple[str, ...] = ()  # of fetch_options: how pip reaches which index
     has_pip_inputs: bool = False  # --group or --requirements-from-script: only pip reads what they name
 
     @property
@@ -442,7 +443,7 @@ def parse_install(
         dry_run_arguments=_texts(words, without=("report",), without_keys=("user", "yes")),
         fetch_options=(
             *_texts(words, only=FETCH_GROUPS),
-            *_options_of_files(files),
+            *_options_of_files(files, FETCH_GROUPS),
         ),
         pip_arguments=_pip_texts(words),
         upgrade=settings.flag("upgrade"),
@@ -465,6 +466,7 @@ def parse_install(
         refuses_user=settings.refuses_user(),
         place_value=settings.one(place) if place else None,
         report_file=settings.one("report"),
+        index_options=(*_texts(words, only=INDEX_GROUPS), *_options_of_files(files, INDEX_GROUPS)),
         has_pip_inputs=has_pip_inputs,
     )
 
@@ -478,12 +480,12 @@ def _require_input(settings: _Settings) -> None:
     )
 
 
-def _options_of_files(files: Sequence[Parsed]) -> Tuple[str, ...]:
-    """The index options that requirement files hold, as words for a pip run that is not given the files."""
+def _options_of_files(files: Sequence[Parsed], groups: Sequence[str]) -> Tuple[str, ...]:
+    """The options of some groups that requirement files hold, as words for a pip run that is not given the files."""
     words: List[str] = []
     for key, value in (option for parsed in files for option in parsed.options):
         option = find_option(f"--{key}")
-        if option is not None and option.group in FETCH_GROUPS:
+        if option is not None and option.group in groups:
             words += [f"--{key}"] if value is None else [f"--{key}", value]
     return tuple(words)
 

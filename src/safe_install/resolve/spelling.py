@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Collection, Iterable, Mapping, Optional
 
-from packaging.requirements import InvalidRequirement, Requirement
+from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
 from safe_install.errors import UsageError
@@ -102,16 +102,14 @@ def _without_digits(name: str) -> str:
     return "".join(letter for letter in name if not letter.isdigit())
 
 
-def refuse_misspelled(requirements: Iterable[str], *, known: Collection[str], installed: Collection[str]) -> None:
+def refuse_misspelled(
+    requirements: Iterable[Requirement], *, known: Collection[str], installed: Collection[str]
+) -> None:
     """Refuse a name one edit from a project of the wheel index, before any host is asked and any code is run.
 
     An exact version, a URL, or an installed project of that name says that it is meant. Errors: UsageError.
     """
-    for text in requirements:
-        try:
-            requirement = Requirement(text)
-        except InvalidRequirement:
-            continue  # a path or a URL
+    for requirement in requirements:
         name = canonicalize_name(requirement.name)
         if requirement.url or name in installed or _is_pinned(requirement):
             continue

@@ -233,16 +233,18 @@ class PipRunner:
         only_wheels: bool = False,
         offline: bool = False,
         dry_run: bool = False,
+        options: Sequence[str] = (),
     ) -> None:
         """Build tools into a folder of ours, from the person's own index. Errors: PipFailed.
 
-        `offline`: from the folders that pip is configured to look in. `dry_run`: only see whether they can be had.
+        `options`: the person's words for how pip reaches which index. `offline`: from the folders that pip is
+        configured to look in. `dry_run`: only see whether they can be had.
         """
         command = [*self.pip.command, "install", "--target", str(target), "--upgrade", "--quiet"]
         command += ["--only-binary", ":all:", "--no-compile"] if only_wheels else []
         command += ["--no-index"] if offline else []
         command += ["--dry-run"] if dry_run else []
-        answer = process.run([*command, *requirements], env=_relayed_environment(named_only=True))
+        answer = process.run([*command, *options, *requirements], env=_relayed_environment(named_only=True))
         if answer.returncode != 0:
             raise _failed(answer, f"pip could not fetch the build tools {' '.join(requirements)}")
 

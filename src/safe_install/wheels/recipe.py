@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import os
 import re
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -201,7 +202,7 @@ def describe_toolkit(toolkit: Toolkit) -> str:
 def select_variables(variables: Mapping[str, str], home: Path) -> Dict[str, str]:
     """The build's variables with this CUDA home: torch reads CUDA_HOME, CMake CUDACXX, and others PATH."""
     nvcc = home / "bin" / "nvcc"
-    path = f"{nvcc.parent}:{variables.get('PATH', '')}"
+    path = os.pathsep.join([str(nvcc.parent), variables.get("PATH") or os.defpath])
     return {**variables, "CUDA_HOME": str(home), "CUDA_PATH": str(home), "CUDACXX": str(nvcc), "PATH": path}
 
 

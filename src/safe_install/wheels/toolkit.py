@@ -15,7 +15,7 @@ from safe_install.errors import PipFailed, Refused
 from safe_install.events import Reporter
 from safe_install.models import Environment
 from safe_install.system import process
-from safe_install.wheels.recipe import Gcc
+from safe_install.wheels.recipe import Gcc, scrub_variables
 from safe_install.wheels.store import hold_lock, lock_file
 from safe_install.wheels.toolkit_choice import (
     CACHE,
@@ -128,7 +128,7 @@ def _ask_place(
     reason = _check_packages(environment) if origin == ENVIRONMENT else ""
     if reason:
         return Unusable(origin, home, reason)
-    answer = process.run([str(nvcc), "--version"], timeout=30)
+    answer = _ask_program([str(nvcc), "--version"])
     version = parse_release(answer.stdout)
     if version is None:
         return Unusable(origin, home, f"nvcc --version ends with {answer.ended_by or answer.returncode}")
@@ -161,7 +161,7 @@ def _read_toolkit(
     added = [path for path in find_headers(packages) if path not in own]
     missing = tuple(h.path for h in REQUIRED_HEADERS if h.path not in own and h.path not in added)
     completed = tuple(h.path for h in REQUIRED_HEADERS if h.path in added)
-    listed = process.run([str(nvcc), "--list-gpu-arch"], timeout=30)
+    listed = _ask_program([str(nvcc), "--list-gpu-arch"])
     toolkit = Toolkit(
         home=top,
         version=version,
@@ -221,9 +221,14 @@ def _list_parts(
     )
 
 
+def _ask_program(command: Sequence[str]) -> process.Completed:
+    """What a compiler says of itself; it is given no secret, and no folder of the person's to write to."""
+    return process.run(command, timeout=30, env=scrub_variables(os.environ), cwd=Path(os.sep))
+
+
 def _ask_folders(nvcc: Path) -> Optional[NvccFolders]:
     # As CMake asks it: the file need not exist. The answer comes before the complaint, on stderr.
-    answer = process.run([str(nvcc), "-v", "__safe_install_asks"], timeout=30)
+    answer = _ask_program([str(nvcc), "-v", "__safe_install_asks"])
     return parse_nvcc_folders(answer.stderr + answer.stdout)
 
 
@@ -298,7 +303,7 @@ def find_other_gccs(variables: Mapping[str, str]) -> Tuple[Gcc, ...]:
 
 
 def _read_gcc(path: str) -> Optional[Gcc]:
-    macros = process.run([path, "-dM", "-E", "-x", "c", "/dev/null"], timeout=30).stdout
+    macros = _ask_program([path, "-dM", "-E", "-x", "c", "/dev/null"]).stdout
     defined = dict(line.split(" ", 2)[1:] for line in macros.splitlines() if line.count(" ") >= 2)
     number = defined.get("__GNUC__", "")
     return Gcc(path, int(number)) if number.isdigit() and "__clang__" not in defined else None

@@ -9,7 +9,12 @@ from pathlib import Path
 
 import pytest
 
-from safe_install.environment.interpreter import child_environment, find_interpreter, installed_versions
+from safe_install.environment.interpreter import (
+    child_environment,
+    find_interpreter,
+    installed_versions,
+    read_environment,
+)
 from safe_install.errors import UsageError
 from tests.factories import make_distribution, make_environment
 
@@ -51,6 +56,20 @@ def test_find_interpreter(python, environ, found, places):
     variables["PATH"] = str(places / "tools")
     expected = Path(sys.executable) if found is None else places / found
     assert find_interpreter(python, variables) == expected
+
+
+@pytest.mark.real_process
+def test_of_a_shim_what_it_starts_is_managed(tmp_path):
+    """A shim chooses its Python by the working folder: a build has another one."""
+    shim = tmp_path / "shims" / "python3"
+    shim.parent.mkdir()
+    shim.write_text(f'#!/bin/sh\nexec "{sys.executable}" "$@"\n')
+    shim.chmod(0o755)
+    assert read_environment(shim, None).interpreter.executable == Path(sys.executable)
+    link = tmp_path / "bin" / "python3"
+    link.parent.mkdir()
+    link.symlink_to(sys.executable)
+    assert read_environment(link, None).interpreter.executable == link
 
 
 @pytest.mark.parametrize("receipt", ["pipx_metadata.json", "uv-receipt.toml"])

@@ -189,6 +189,33 @@ def test_the_remedy_for_numpy(name, torch, hint):
 
 
 @pytest.mark.parametrize(
+    "line",
+    [
+        "{}",
+        "[]",
+        '{"event": "end"}',
+        '{"event": "begin"}',
+        '{"event": "begin", "kind": "import", "name": []}',
+        '{"event": "end", "kind": "import", "name": "torch", "ok": "yes", "error": null, "seconds": 1}',
+        '{"event": "end", "kind": "import", "name": {}, "ok": true, "error": null, "seconds": 1}',
+        '{"event": "torch", "version": null}',
+        '{"event": "cuda", "available": "yes", "devices": 1}',
+        '{"event": "libraries"}',
+        '{"event": "libcuda"}',
+        '{"event": "warning", "text": 1}',
+        '{"event": "nobody knows it"}',
+        '{"event": ["end"]}',
+    ],
+)
+def test_what_is_no_answer_is_passed_over(line):
+    good = '{"event": "end", "kind": "import", "name": "torch", "ok": true, "error": null, "seconds": 1.5}'
+    answers = parse_answers([line, good, line])
+    assert [event["name"] for event in answers.events] == ["torch"]
+    assert not answers.done
+    make_report(answers.events, torch=None, asked="import", seconds=1.0)
+
+
+@pytest.mark.parametrize(
     ("error", "hint"),
     [
         (

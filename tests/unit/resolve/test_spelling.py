@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+from packaging.requirements import Requirement
 
 from safe_install.errors import UsageError
 from safe_install.index.catalog import known_projects
@@ -78,17 +79,16 @@ def test_every_neighbour_is_one():
     [
         "torch-scater==1.0",
         "torch-scater @ https://example.org/x.whl",
-        "./torch-scater",
         "torch-scatter",
         "torchio>=0.19",
     ],
 )
 def test_what_is_meant_is_left_alone(text):
-    refuse_misspelled([text], known=known_projects(), installed=())
+    refuse_misspelled([Requirement(text)], known=known_projects(), installed=())
 
 
 def test_an_installed_project_is_left_alone():
-    refuse_misspelled(["torch_scater"], known=known_projects(), installed={"torch-scater"})
+    refuse_misspelled([Requirement("torch_scater")], known=known_projects(), installed={"torch-scater"})
 
 
 @pytest.mark.parametrize(
@@ -96,6 +96,6 @@ def test_an_installed_project_is_left_alone():
 )
 def test_a_misspelled_name_is_refused(text):
     with pytest.raises(UsageError, match="one letter away from torch-scatter") as caught:
-        refuse_misspelled(["numpy", text], known=known_projects(), installed=())
+        refuse_misspelled([Requirement("numpy"), Requirement(text)], known=known_projects(), installed=())
     assert caught.value.exit_status == 2
     assert "Did you mean: torch-scatter?" in caught.value.hint
