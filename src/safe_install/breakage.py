@@ -11,7 +11,7 @@ from packaging.utils import NormalizedName
 
 from safe_install.models import Environment, Finding, InstalledDistribution, Plan, Severity, TorchBuild
 from safe_install.resolve.plan import TORCH, is_guarded
-from safe_install.wheels.abi import CHECKS, Judged, Verdict, judge, judge_wheel
+from safe_install.wheels.abi import CHECKS, Judged, Verdict, hint_of, judge, judge_wheel
 from safe_install.wheels.inspection import Inspector, demangle, needs_of, recorded_objects
 from safe_install.wheels.loader import Problems
 
@@ -33,7 +33,8 @@ def find_broken(
         verdict, ground = judge_wheel(judged, needs_of(distribution.name, judged))
         if verdict in _BROKEN:
             detail = f"{distribution.name} {distribution.version}: {ground[0].reason}"
-            findings.append(Finding(CHECKS[verdict], Severity.WARNING, distribution.name, detail, ground[0].hint))
+            hint = hint_of(ground[0], distribution.name)
+            findings.append(Finding(CHECKS[verdict], Severity.WARNING, distribution.name, detail, hint))
     return tuple(findings)
 
 

@@ -255,6 +255,7 @@ def _recipe(project: Project, pin: Candidate) -> BuildRecipe:
         build_requires=known.requires,
         variables=known.env,
         cuda_variables={"FORCE_CUDA": "1"} if known.force_cuda else {},
+        is_extension=known.extension,
     )
 
 

@@ -35,6 +35,7 @@ from safe_install.planner import Planner
 from safe_install.ports import Timings, World
 from safe_install.resolve.plan import kept_names
 from safe_install.resolve.request import InstallRequest
+from safe_install.resolve.torch_fit import check_numpy
 from safe_install.transaction import swap
 
 
@@ -68,7 +69,7 @@ def install(request: InstallRequest, world: World) -> InstallResult:
         stack.enter_context(_forgetting_refused(planner))
         plan = planner.make_plan()
         broken = find_breakage(environment, plan, planner.torch_after(plan), world.environ)
-        notes = (*planner.notes, *planner.torch_findings, *broken)
+        notes = (*planner.notes, *planner.torch_findings, *check_numpy(plan, planner.torch_after(plan)), *broken)
         if request.own.dry_run or not plan.steps:
             return _unchanged(request, environment, plan, before, timings, notes)
         if request.own.require_cuda:

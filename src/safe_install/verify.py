@@ -15,7 +15,7 @@ from safe_install.guard import check_target, installed_subjects, shown
 from safe_install.health.cuda import DEVICES_VARIABLE, Machine, diagnose_cuda
 from safe_install.health.examination import Examination
 from safe_install.health.origin import Sites, check_missing, check_origin, check_working_folder, is_whole
-from safe_install.health.report import check_cuda_required, hint_for, is_healthy, unmet_requirements
+from safe_install.health.report import check_cuda_required, first_line, hint_for, is_healthy, unmet_requirements
 from safe_install.index.catalog import cuda_table, torch_table
 from safe_install.models import Environment, Finding, HealthReport, InstallResult, Outcome, Severity
 from safe_install.ports import Timings, World
@@ -81,7 +81,7 @@ def _findings(health: HealthReport) -> List[Finding]:
             check,
             Severity.ERROR,
             name,
-            f"{name} fails: {answer.error}",
+            f"{name} fails: {first_line(answer.error)}",
             hint_for(name, health.torch_version, answer.error),
         )
         for check, answers in (("import-failed", health.imports), ("operation-failed", health.operations))

@@ -88,7 +88,7 @@ def test_a_numpy_that_torch_does_not_speak_with_is_rolled_back(make_environment)
     (finding,) = [finding for finding in document["findings"] if finding["severity"] == "error"]
     assert (finding["check"], finding["subject"]) == ("operation-failed", "torch.from_numpy")
     assert "Numpy is not available" in finding["detail"]
-    assert finding["hint"].startswith('Install "numpy<2"')
+    assert finding["hint"].startswith('Ask for "numpy<2"')
     assert environment.tree() == before
 
 

@@ -310,20 +310,21 @@ def _got_worse(
         worse = (name == "torch" or unasked_was_good) if old is None else old.ok
         if worse or name.split(" ")[0] in requested:
             verb = "does not import" if check == "import-failed" else "fails"
-            yield Finding(
-                check, Severity.ERROR, name, f"{name} {verb}: {answer.error}", hint_for(name, torch, answer.error)
-            )
+            detail = f"{name} {verb}: {first_line(answer.error)}"
+            yield Finding(check, Severity.ERROR, name, detail, hint_for(name, torch, answer.error))
         else:
             yield Finding(
                 check,
                 Severity.WARNING,
                 name,
-                f"{name} fails, as it did before: {answer.error}"
+                f"{name} fails, as it did before: {first_line(answer.error)}"
                 if old is not None
-                else f"{name} fails: {answer.error}",
+                else f"{name} fails: {first_line(answer.error)}",
                 hint_for(name, torch, answer.error),
             )
 
+
+LONGEST_LINE = 300  # characters
 
 # Libraries of the operating system that wheels do not bring, and who does.
 _MISSING_LIBRARIES: Tuple[Tuple[str, str], ...] = (
@@ -341,11 +342,19 @@ _MISSING_LIBRARIES: Tuple[Tuple[str, str], ...] = (
 )
 
 
+def first_line(error: Optional[str]) -> str:
+    """What an exception says first: torch appends advice and stacks of many lines. The JSON document has all of it."""
+    lines = [line.strip() for line in (error or "").splitlines() if line.strip()]
+    return lines[0][:LONGEST_LINE] if lines else "no reason was given"
+
+
 def hint_for(name: str, torch: Optional[str], error: Optional[str] = None) -> str:
     """The remedy for a failed answer, where one is known. torch 2.3 is the first that was built for numpy 2."""
     release = re.match(r"(\d+)\.(\d+)", torch or "")
     if name == "torch.from_numpy" and release and (int(release.group(1)), int(release.group(2))) < (2, 3):
-        return 'Install "numpy<2": torch before 2.3 was built for numpy 1.'
+        return 'Ask for "numpy<2": torch before 2.3 was built for numpy 1.'
+    if "no kernel image is available" in (error or ""):
+        return "This build has no code for this GPU: take one that has, or build it with --target-gpu."
     for pattern, hint in _MISSING_LIBRARIES:
         if re.search(pattern, error or ""):
             return hint

@@ -142,6 +142,11 @@ def name_fitting_version(one: Asked) -> str:
     return f"Ask for the version that belongs to torch {release}{when}: {PROGRAM} {name}=={companion}"
 
 
+def name_companion(one: Asked) -> str:
+    """The version that was released with this torch: it exists, whatever a host that does not answer may have."""
+    return name_fitting_version(one) if companion_version(one.context) is not None else ""
+
+
 def companion_version(context: Context) -> Optional[str]:
     """The version of the project that belongs to the torch that is there, as far as it is known."""
     release = _torch_release(context.environment)
@@ -241,6 +246,11 @@ def wait_for_host(one: Asked) -> str:
     """A host does not answer."""
     hosts = _hosts_of(one.answers, HostAnswerKind.DOWN)
     return f"Try again when {hosts} answers, or name a mirror with SAFE_INSTALL_MIRRORS." if hosts else ""
+
+
+def wait_for_known_wheel(one: Asked) -> str:
+    """A wheel that fits is known, and its host does not answer."""
+    return wait_for_host(one) if _rejected(one, Rule.HOST_DOWN) else ""
 
 
 def ask_hosts(one: Asked) -> str:
@@ -353,6 +363,8 @@ def _see_another_torch(asked: Sequence[Asked]) -> str:
 # Nothing fits whatever the hosts have.
 _WHERE_NO_HOST_HELPS: Tuple[Advice, ...] = (name_driver, name_fitting_version, name_torch_of_version)
 _ADVICES: Tuple[Advice, ...] = (
+    wait_for_known_wheel,
+    name_companion,
     permit_build,
     wait_for_host,
     ask_hosts,

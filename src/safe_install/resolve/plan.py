@@ -23,6 +23,7 @@ from safe_install.models import (
     Plan,
     Severity,
     Step,
+    TorchBuild,
 )
 
 TORCH = canonicalize_name("torch")
@@ -43,7 +44,7 @@ def is_guarded(name: NormalizedName) -> bool:
 
 def guarded_distributions(environment: Environment) -> Tuple[InstalledDistribution, ...]:
     """torch and its companions as they are installed; none where there is no torch to guard."""
-    if TORCH not in environment.installed:
+    if TORCH not in environment.installed and environment.torch is None:
         return ()
     names = sorted(name for name in environment.installed if is_guarded(name))
     return tuple(environment.installed[name] for name in names)
@@ -54,11 +55,21 @@ def guard_constraints(environment: Environment, *, released: Container[Normalize
 
     The full version matters: `torch==1.8.1` would accept 1.8.1+cpu in place of 1.8.1+cu111.
     """
-    return tuple(
+    lines = [
         f"{distribution.name}=={distribution.version}"
         for distribution in guarded_distributions(environment)
         if distribution.name not in released and _is_version(distribution.version)
-    )
+    ]
+    unknown = torch_without_metadata(environment)
+    if unknown is not None and TORCH not in released:
+        # Its files say 1.8.1+cu102, which the package index has as 1.8.1.
+        lines.append(f"{TORCH}=={unknown.version.public}")
+    return tuple(lines)
+
+
+def torch_without_metadata(environment: Environment) -> Optional[TorchBuild]:
+    """A torch that is imported and that pip does not know: it would put another one over it, or before it."""
+    return None if TORCH in environment.installed else environment.torch
 
 
 def _is_version(text: str) -> bool:
@@ -233,7 +244,10 @@ def _without_marker(text: str) -> str:
 def check_plan(plan: Plan, environment: Environment, *, released: Container[NormalizedName]) -> Tuple[Finding, ...]:
     """Errors that refuse the plan: it moves a guarded distribution."""
     findings: List[Finding] = []
+    unknown = torch_without_metadata(environment)
     for step in plan.steps:
+        if step.name == TORCH and unknown is not None and TORCH not in released:
+            findings.append(_refuse_second_torch(step, unknown))
         if step.action is not Action.REPLACE or not is_guarded(step.name) or step.name in released:
             continue
         if TORCH not in environment.installed:
@@ -250,6 +264,18 @@ def check_plan(plan: Plan, environment: Environment, *, released: Container[Norm
             )
         )
     return tuple(findings)
+
+
+def _refuse_second_torch(step: Step, torch: TorchBuild) -> Finding:
+    where = f" in {torch.folder}" if torch.folder is not None else ""
+    return Finding(
+        "torch-without-metadata",
+        Severity.ERROR,
+        TORCH,
+        f"torch {torch.runtime_version}{where} has no metadata (torch-*.dist-info): pip would install torch "
+        f"{step.version} over it, because {step.because}",
+        f"Install it again, files and metadata: safe-install --force-reinstall --no-deps torch=={torch.version.public}",
+    )
 
 
 def planned_distributions(plan: Plan, environment: Environment) -> Mapping[NormalizedName, InstalledDistribution]:

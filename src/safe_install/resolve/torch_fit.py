@@ -7,8 +7,8 @@ from typing import Iterator, List, Optional, Protocol, Tuple
 from packaging.version import Version
 
 from safe_install.index.catalog import cuda_table, torch_table
-from safe_install.index.facts import GpuCode, TorchRelease
-from safe_install.models import Driver, Finding, Interpreter, Severity, TorchBuild
+from safe_install.index.facts import GpuCode, TorchRelease, parse_release
+from safe_install.models import Driver, Finding, Interpreter, Plan, Severity, TorchBuild
 from safe_install.tags import parse_accelerator
 
 _PYTORCH_INDEX = "https://download.pytorch.org/whl"
@@ -69,6 +69,22 @@ def _system(interpreter: Interpreter) -> str:
 
 
 # --- which build would run there -------------------------------------------------------------------
+
+
+def check_numpy(plan: Plan, torch: Optional[TorchBuild]) -> Tuple[Finding, ...]:
+    """A warning where the plan brings a numpy that this torch was not built for.
+
+    torch 2.3 is the first that was built for numpy 2; before it `torch.from_numpy` fails beside numpy 2.
+    """
+    release = parse_release(torch.runtime_version) if torch is not None else None
+    if torch is None or release is None or release >= Version("2.3"):
+        return ()
+    for step in plan.steps:
+        numpy = parse_release(step.version or "") if step.name == "numpy" else None
+        if numpy is not None and numpy >= Version("2"):
+            detail = f"torch {torch.runtime_version} was built for numpy 1: torch.from_numpy fails beside numpy {numpy}"
+            return (Finding("breaks-numpy", Severity.WARNING, "numpy", detail, 'Ask for "numpy<2".'),)
+    return ()
 
 
 def _hint(torch: TorchBuild, driver: Driver, interpreter: Interpreter) -> str:

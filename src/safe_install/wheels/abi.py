@@ -308,7 +308,7 @@ def findings_of(
     if verdict is Verdict.DOES_NOT_LOAD or verdict is Verdict.ANOTHER_TORCH:
         is_error = verdict is Verdict.DOES_NOT_LOAD or not is_asked_for
         severity = Severity.ERROR if is_error else Severity.WARNING
-        findings += [Finding(CHECKS[verdict], severity, name, one.reason, one.hint) for one in ground[:SHOWN]]
+        findings += [Finding(CHECKS[verdict], severity, name, one.reason, hint_of(one, name)) for one in ground[:SHOWN]]
     told = {group_of(one.seen.member) for one in ground} if findings else set()
     for group, members in _groups(judged).items():
         lost = all(one.verdict is Verdict.DOES_NOT_LOAD for one in members)
@@ -320,6 +320,11 @@ def findings_of(
         hint = "`safe-install verify --require-cuda` on the machine that has the GPU settles it."
         findings.append(Finding("needs-driver", Severity.NOTE, name, detail, hint))
     return tuple(findings)
+
+
+def hint_of(one: Judged, name: str) -> str:
+    """The remedy, for this project."""
+    return one.hint.replace("PROJECT", name)
 
 
 def open_findings(name: str, judged: Sequence[Judged], needs: Optional[Needs]) -> Tuple[Finding, ...]:

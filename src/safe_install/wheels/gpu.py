@@ -164,10 +164,10 @@ def _check_lost_code(
         versions = {_cuda_of_file(one) or () for one in found.left_out}
         names = ", ".join(".".join(map(str, version)) for version in sorted(versions))
         detail = f"{name} has GPU code for CUDA {names}, and torch here is for CUDA {torch.cuda}"
-        return (Finding("no-gpu-code", Severity.WARNING, name, detail, MEND),)
+        return (Finding("no-gpu-code", Severity.WARNING, name, detail, MEND.replace("PROJECT", name)),)
     if has_gpu_code and any(one.seen.uses_torch for one in judged):
         detail = f"{name} has no code for GPUs, and torch here is for CUDA {torch.cuda}: it would compute on the CPU"
-        return (Finding("no-gpu-code", Severity.WARNING, name, detail, MEND),)
+        return (Finding("no-gpu-code", Severity.WARNING, name, detail, MEND.replace("PROJECT", name)),)
     return ()
 
 
@@ -215,7 +215,7 @@ def check_cuda_major(name: str, built: Optional[BuiltForCuda], *, torch: TorchBu
         return ()
     cuda = cuda_of_accelerator(built.accelerator)
     detail = f"{name} was built for CUDA {cuda} ({built.evidence}), and torch here is for CUDA {torch.cuda}"
-    return (Finding("built-for-another-cuda", Severity.WARNING, name, detail, MEND),)
+    return (Finding("built-for-another-cuda", Severity.WARNING, name, detail, MEND.replace("PROJECT", name)),)
 
 
 def check_driver(

@@ -55,6 +55,7 @@ class BuildRecipe:
     build_requires: Tuple[str, ...] = DEFAULT_TOOLS
     variables: Mapping[str, str] = field(default_factory=dict)  # set in every build
     cuda_variables: Mapping[str, str] = field(default_factory=lambda: {"FORCE_CUDA": "1"})  # for a CUDA torch
+    is_extension: bool = True  # compiles against torch's headers; others need torch to build, and no compiler
 
 
 @dataclass(frozen=True)
@@ -128,10 +129,13 @@ def plan_build(
     torch = environment.torch
     if torch is None:
         return BuildRefusal("no-torch", f"{recipe.name} needs torch for its build", "Install torch first.")
+    clean = scrub_variables(variables)
+    if not recipe.is_extension:
+        clean.update(recipe.variables)
+        return BuildPlan(clean, 1)
     refusal = _check_compiler(recipe, machine, environment.interpreter.version)
     if refusal is not None:
         return refusal
-    clean = scrub_variables(variables)
     clean.pop("FORCE_CUDA", None)
     # Debug information would double the memory of each compiler and is stripped by most setup.py files.
     # CFLAGS and CXXFLAGS replace Python's own flags in newer setuptools; CPPFLAGS is added in all of them.

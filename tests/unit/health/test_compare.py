@@ -12,6 +12,7 @@ from safe_install.health.report import (
     compare_health,
     crash_event,
     explain_deaths,
+    first_line,
     hint_for,
     make_report,
     parse_answers,
@@ -175,8 +176,8 @@ def test_the_reason_that_torch_gives_is_passed_on():
 @pytest.mark.parametrize(
     ("name", "torch", "hint"),
     [
-        ("torch.from_numpy", "2.2.2+cu121", 'Install "numpy<2"'),
-        ("torch.from_numpy", "1.8.1", 'Install "numpy<2"'),
+        ("torch.from_numpy", "2.2.2+cu121", 'Ask for "numpy<2"'),
+        ("torch.from_numpy", "1.8.1", 'Ask for "numpy<2"'),
         ("torch.from_numpy", "2.3.0", ""),
         ("torch.from_numpy", "2.10.0", ""),
         ("torch.from_numpy", None, ""),
@@ -234,6 +235,15 @@ def test_the_remedy_for_a_library_of_the_system(error, hint):
     found = hint_for("torchcodec", "2.14.1+cu130", error)
     assert found.startswith(hint)
     assert bool(found) == bool(hint)
+
+
+def test_of_a_long_exception_the_finding_has_the_first_line():
+    """torch appends advice and the stack of C++; the JSON document has all of it."""
+    long = "RuntimeError: CUDA error: operation not supported\nSearch for `cudaErrorNotSupported'\n  frame #1"
+    after = make_health(imports={"torch": None, "torch_scatter": long})
+    (finding,) = compare_health(make_health(), after, requested={"torch_scatter"}, torch_requested=False)
+    assert finding.detail == "torch_scatter does not import: RuntimeError: CUDA error: operation not supported"
+    assert first_line(None) == first_line("\n \n") == "no reason was given"
 
 
 def test_a_report_has_the_folder_and_what_libcuda_answered():

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import pytest
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
-from safe_install.models import Action, Plan
+from safe_install.models import Action, Plan, Severity
 from safe_install.resolve.plan import (
     are_satisfied,
     check_plan,
@@ -151,6 +153,23 @@ def test_dependencies_that_come_along_count_as_satisfied():
     assert are_satisfied(["torch-scatter", "numpy"], TORCH_ENVIRONMENT, coming={"torch-scatter"})
     assert not are_satisfied(["scipy"], TORCH_ENVIRONMENT, coming=())
     assert are_satisfied(["scipy; python_version < '3'"], TORCH_ENVIRONMENT, coming=())
+
+
+def test_a_torch_without_metadata_is_guarded():
+    """Its files are imported, and pip does not know it: what requires torch would bring another one."""
+    installed = {name: one for name, one in TORCH_ENVIRONMENT.installed.items() if name != "torch"}
+    bare = dataclasses.replace(TORCH_ENVIRONMENT, installed=installed)
+    public = TORCH_ENVIRONMENT.torch.version.public
+    assert guard_constraints(bare, released=())[-1] == f"torch=={public}"
+    assert not [line for line in guard_constraints(bare, released={"torch"}) if line.startswith("torch==")]
+    steps = steps_of_report({"install": [entry("torch", "9.0")]}, bare, {})
+    (finding,) = check_plan(Plan(steps), bare, released=())
+    assert (finding.check, finding.severity) == ("torch-without-metadata", Severity.ERROR)
+    assert f"--force-reinstall --no-deps torch=={public}" in finding.hint
+    assert check_plan(Plan(steps), bare, released={"torch"}) == ()
+    nothing = dataclasses.replace(bare, torch=None)
+    assert guard_constraints(nothing, released=()) == ()
+    assert check_plan(Plan(steps), nothing, released=()) == ()
 
 
 def test_planned_distributions():

@@ -8,9 +8,9 @@ import pytest
 from packaging.version import Version
 
 from safe_install.index.catalog import cuda_table, torch_table
-from safe_install.models import Device, Driver, Severity
+from safe_install.models import Action, Device, Driver, Plan, Severity, Step
 from safe_install.resolve.target import planned_torch
-from safe_install.resolve.torch_fit import check_torch
+from safe_install.resolve.torch_fit import check_numpy, check_torch
 from tests.factories import make_interpreter
 
 LINUX = "linux_x86_64"
@@ -23,6 +23,24 @@ def driver(*capabilities, version=None, cuda=None, declared=True):
 
 def check(torch, here, **fields):
     return check_torch(planned_torch(torch, LINUX), here, make_interpreter(version="3.11.7"), **fields)
+
+
+@pytest.mark.parametrize(
+    ("torch", "name", "version", "is_broken"),
+    [
+        ("2.2.2+cu121", "numpy", "2.0.0", True),
+        ("1.13.1", "numpy", "2.4.6", True),
+        ("2.2.2+cu121", "numpy", "1.26.4", False),
+        ("2.2.2+cu121", "scipy", "2.0", False),
+        ("2.3.0+cu121", "numpy", "2.0.0", False),
+        ("2.10.0+cu128", "numpy", "2.4.6", False),
+    ],
+)
+def test_a_numpy_that_torch_was_not_built_for_is_said_in_the_plan(torch, name, version, is_broken):
+    plan = Plan((Step(Action.REPLACE, name, version, "1.0"),))
+    found = check_numpy(plan, planned_torch(torch, LINUX))
+    assert [finding.check for finding in found] == (["breaks-numpy"] if is_broken else [])
+    assert check_numpy(plan, None) == ()
 
 
 # --- too old ---------------------------------------------------------------------------------------

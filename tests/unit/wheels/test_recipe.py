@@ -98,6 +98,19 @@ def test_refusals_say_what_is_missing_and_what_helps(case, check, said):
     assert answer.hint
 
 
+@pytest.mark.parametrize("torch", ["2.9.1+cu128", "2.13.0+cpu"])
+def test_what_compiles_nothing_needs_no_compiler_no_toolkit_and_no_gpu(torch):
+    plan = plan_build(
+        make_environment(torch=torch),
+        BuildRecipe("deepspeed", Version("0.19.8"), variables={"A": "b"}, is_extension=False),
+        machine=dataclasses.replace(MACHINE, compiler=None, has_python_headers=False),
+        variables={"PATH": "/usr/bin"},
+    )
+    assert isinstance(plan, BuildPlan)
+    assert (plan.jobs, plan.gpu_architectures, plan.toolkit_requirements) == (1, (), ())
+    assert plan.variables == {"PATH": "/usr/bin", "A": "b"}
+
+
 HALF = dataclasses.replace(CUDA_130, missing=("cusparse.h",))
 
 
