@@ -13,8 +13,8 @@ from tests.conftest import describe_cuda_suite
 CI = Path(__file__).parents[2] / ".ci" / "run"
 
 
-def report(keyword="cuda", longrepr=None):
-    return types.SimpleNamespace(keywords={keyword: 1}, duration=1.5, longrepr=longrepr)
+def report(nodeid="tests/cuda/test_machine.py::test_x", longrepr=None):
+    return types.SimpleNamespace(nodeid=nodeid, duration=1.5, longrepr=longrepr)
 
 
 SKIPPED = report(longrepr=("conftest.py", 1, "Skipped: the CUDA suite cannot run here: uv was not found"))
@@ -23,7 +23,8 @@ SKIPPED = report(longrepr=("conftest.py", 1, "Skipped: the CUDA suite cannot run
 @pytest.mark.parametrize(
     ("stats", "line", "satisfies_ci"),
     [
-        pytest.param({"passed": [report("torch")]}, "", False, id="none was chosen"),
+        pytest.param({"passed": [report("tests/unit/test_cli.py::test_cuda[cuda]")]}, "", False, id="none was chosen"),
+        pytest.param({"skipped": [report("tests/cuda/test_stacks.py::test_x")]}, "", False, id="only the long suite"),
         pytest.param({"passed": [report(), report()]}, "CUDA suite: 2 passed, 3 s", True, id="passed"),
         pytest.param(
             {"skipped": [SKIPPED, SKIPPED]},
