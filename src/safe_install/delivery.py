@@ -6,6 +6,7 @@ from __future__ import annotations
 import os
 import re
 import shutil
+from dataclasses import replace
 from pathlib import Path
 from typing import Dict, List, Mapping, Optional, Sequence, Set, Tuple
 
@@ -58,7 +59,9 @@ class Delivery:
         self._needs_driver: Set[NormalizedName] = set()  # whose files link libcuda.so.1
         self._fetched = make_folder(work / "fetched")  # what pip downloads or builds
         self._stage_links = make_folder(work / "stage")
-        self._fetch_options = (*self.request.fetch_options, *(["--no-index"] if self.request.own.offline else []))
+        offline = ["--no-index"] if self.request.own.offline else []
+        self._fetch_options = (*self.request.settings_free_options, *offline)
+        self._editable_options = (*self.request.fetch_options, *offline)
 
     def fetch(self) -> None:
         """Bring every file of the plan to disk, hashes checked, wheels verified."""
@@ -68,8 +71,10 @@ class Delivery:
         if not wanted:
             return
         # pip compares hashes for all lines of a run or for none: what has no hash (a folder, a repository) goes apart.
-        hashed = [step for step in wanted if step.sha256 and not _is_from_repository(step)]
-        others = [step for step in wanted if step not in hashed]
+        told = {step.name: self._config_settings_of(step) for step in wanted}
+        plain = [step for step in wanted if not told[step.name]]
+        hashed = [step for step in plain if step.sha256 and not _is_from_repository(step)]
+        others = [step for step in plain if step not in hashed]
         with self._timings.stage("fetch", self.world.reporter):
             task = f"fetch {', '.join(step.name for step in wanted[:3])}{' ...' if len(wanted) > 3 else ''}"
             with self.world.reporter.task(task):
@@ -81,7 +86,22 @@ class Delivery:
                             options=self._fetch_options,
                             on_line=lambda line: self.world.reporter.task_advanced(task, 0, line),
                         )
+                for step in wanted:
+                    if told[step.name]:
+                        self._pip.build(
+                            _direct_requirement(step),
+                            self._fetched,
+                            config_settings=told[step.name],
+                            options=self._fetch_options,
+                            on_line=lambda line: self.world.reporter.task_advanced(task, 0, line),
+                        )
             self._open_fetched(wanted)
+
+    def _config_settings_of(self, step: Step) -> Tuple[str, ...]:
+        """What its build is told; a wheel is built already."""
+        if step.kind == "wheel":
+            return ()
+        return self.request.config_settings_of(step.name, is_requested=step.requested)
 
     def _take_local(self, step: Step) -> None:
         """A wheel that lies on this machine needs no pip to bring it."""
@@ -171,7 +191,7 @@ class Delivery:
             reporter=self.world.reporter,
         )
         editable = [step for step in self.plan.steps if step.kind == "editable"]
-        stage_editables(self._pip, stage, editable, options=self._fetch_options, reporter=self.world.reporter)
+        stage_editables(self._pip, stage, editable, options=self._editable_options, reporter=self.world.reporter)
 
     # --- will it load? -------------------------------------------------------------------------------
 
@@ -369,6 +389,14 @@ def _requirement_line(step: Step) -> str:
     if len(line.splitlines()) != 1 or re.search(r"\s", str((step.download_info or {}).get("url", ""))):
         raise Refused(f"{step.name}: its address has white space in it: {step.url!r}", hint="Nothing was fetched.")
     return line
+
+
+def _direct_requirement(step: Step) -> str:
+    """The same for pip's command line, where a hash stands in the address."""
+    line = _requirement_line(replace(step, sha256=None, is_direct=True))
+    if not step.sha256 or _is_from_repository(step):
+        return line
+    return f"{line}{'&' if '#' in line else '#'}sha256={step.sha256}"
 
 
 def _written(step: Step) -> str:

@@ -294,6 +294,11 @@ class Planner:
             self._pins[pin.name] = pin
             self._files[pin.name] = make_placeholder(self._links, pin.name, pin.version, requires=pin.requires)
             return
+        if pin.kind is CandidateKind.SDIST and self.request.config_settings_of(pin.name, is_requested=False):
+            self.world.reporter.warn(
+                f"{pin.name}: config settings are not passed to the build of an extension: "
+                "set the variables that its setup.py reads"
+            )
         with self.timings.stage("fetch", self.world.reporter):
             is_promised = bool(self._entries_with_hashes(pin.name))
             pin, artifact = self._chooser.bring(pin, self.pip, is_promised=is_promised)

@@ -37,7 +37,9 @@ def folder(tmp_path_factory) -> Path:
     write_wheel(wheels, "future", "1.0", {"future.py": ""}, metadata="Requires-Python: >=9\n")
     _write_project(root / "project")
     (root / "requirements.txt").write_text("alpha==1.0  # pinned\nbeta<2\n")
+    (root / "project.txt").write_text(f"{root}/project\n")
     (root / "nested.txt").write_text(f"-r requirements.txt\n--find-links {wheels}\ngamma ; python_version >= '3'\n")
+    (root / "settings.txt").write_text(f"{root}/project --config-settings one=1 -C 'two=a b'\nbeta==1.0\n")
     (root / "constraints.txt").write_text("beta==1.0\n")
     (root / "good-hash.txt").write_text(f"beta==1.0 --hash=sha256:{_sha256(wheels / 'beta-1.0-py3-none-any.whl')}\n")
     (root / "bad-hash.txt").write_text(f"beta==1.0 --hash=sha256:{'0' * 64}\n")
@@ -79,7 +81,8 @@ def _build(folder, name, text):
             archive.writestr(path, content)
     return wheel
 def build_wheel(folder, config_settings=None, metadata_directory=None):
-    return _build(folder, "delta.py", open(os.path.join(HERE, "delta.py")).read())
+    text = open(os.path.join(HERE, "delta.py")).read() + "settings = %r\\n" % (config_settings or {},)
+    return _build(folder, "delta.py", text)
 def build_editable(folder, config_settings=None, metadata_directory=None):
     return _build(folder, "__editable__delta.pth", HERE + "\\n")
 """
@@ -141,6 +144,9 @@ INSTALLS = {
     "a nested one": ["-r", "{folder}/nested.txt"],
     "constraints": ["-c", "{folder}/constraints.txt", "alpha"],
     "a local project": ["{folder}/project"],
+    "config settings": ["-C", "one=1", "--config-settings=two=a b", "{folder}/project", "beta==1.0"],
+    "config settings of a line": ["-r", "{folder}/settings.txt"],
+    "config settings of the command line and not of a file": ["-C", "one=1", "gamma", "-r", "{folder}/project.txt"],
     "an editable project": ["-e", "{folder}/project"],
     "a wheel file": ["{folder}/wheels/beta-1.0-py3-none-any.whl"],
     "a direct URL": ["beta @ file://{folder}/wheels/beta-1.0-py3-none-any.whl"],
@@ -356,6 +362,13 @@ VARIABLES = {
 def test_variables_are_honoured(pair, folder, variables):
     filled = {name: value.replace("{folder}", str(folder)) for name, value in variables.items()}
     compare(pair, folder, [["install", "alpha"]], **filled)
+
+
+def test_config_settings_of_a_variable_reach_the_build(pair, folder):
+    ours = compare(pair, folder, [["install", "{folder}/project"]], PIP_CONFIG_SETTINGS="one=1")
+    assert ours.status == 0
+    (built,) = (environment.site / "delta.py" for environment in pair[1:])
+    assert "settings = {'one': '1'}" in built.read_text()
 
 
 def test_a_configuration_file_is_honoured(pair, folder, tmp_path):

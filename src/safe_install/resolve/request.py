@@ -108,8 +108,23 @@ class InstallRequest:
     place_value: Optional[str] = None
     refuses_user: bool = False  # --no-user, or `user = no`: the user site is not meant, whatever can be written
     report_file: Optional[str] = None
+    settings_free_options: Tuple[str, ...] = ()  # fetch_options without --config-settings
     index_options: Tuple[str, ...] = ()  # of fetch_options: how pip reaches which index
     has_pip_inputs: bool = False  # --group or --requirements-from-script: only pip reads what they name
+
+    def config_settings_of(self, name: NormalizedName, *, is_requested: bool) -> Tuple[str, ...]:
+        """What the build backend of a project is told: by its own line, or by the command line that names it.
+
+        As with pip, dependencies are told nothing. A folder or an archive on the command line has no name yet.
+        """
+        unnamed: Tuple[str, ...] = ()
+        for entry in self.entries:
+            entry_name = named(entry.text)
+            if entry_name == name:
+                return entry.config_settings
+            if entry_name is None and not entry.editable:
+                unnamed = unnamed or entry.config_settings
+        return unnamed if is_requested else ()
 
     @property
     def editables(self) -> Tuple[Entry, ...]:
@@ -420,7 +435,8 @@ def parse_install(
     `read` brings the text of a requirements file. Errors: UsageError."""
     words = _split_words(argv, OWN_OPTIONS)
     settings = _Settings(words, configuration)
-    arguments = tuple(Entry(word.value or "") for word in words if word.argument)
+    config_settings = settings.all("config-settings")
+    arguments = tuple(Entry(word.value or "", config_settings=config_settings) for word in words if word.argument)
     editables = tuple(Entry(text, editable=True) for text in settings.all("editable"))
     files = [
         parse_file(location, read=read, environ=environ, constraint=key == "constraint")
@@ -443,6 +459,10 @@ def parse_install(
         dry_run_arguments=_texts(words, without=("report",), without_keys=("user", "yes")),
         fetch_options=(
             *_texts(words, only=FETCH_GROUPS),
+            *_options_of_files(files, FETCH_GROUPS),
+        ),
+        settings_free_options=(
+            *_texts(words, only=FETCH_GROUPS, without_keys=("config-settings",)),
             *_options_of_files(files, FETCH_GROUPS),
         ),
         pip_arguments=_pip_texts(words),

@@ -10,7 +10,7 @@ import posixpath
 import re
 import shlex
 from dataclasses import dataclass
-from typing import Callable, Iterator, List, Mapping, Optional, Sequence, Set, Tuple
+from typing import Callable, Iterator, List, Mapping, Optional, Set, Tuple
 from urllib.parse import urljoin
 
 from safe_install.errors import UsageError
@@ -33,6 +33,7 @@ class Entry:
     editable: bool = False
     constraint: bool = False
     hashes: Tuple[str, ...] = ()  # "sha256:..."
+    config_settings: Tuple[str, ...] = ()  # for the backend that builds it, "KEY=VALUE" (PEP 517)
     origin: str = ""  # "requirements.txt, line 3"; empty for the command line
 
 
@@ -108,15 +109,38 @@ def logical_lines(text: str) -> Iterator[Tuple[int, str]]:
 def _requirement(line: str, origin: str, *, constraint: bool) -> Entry:
     match = _PER_REQUIREMENT.search(line)
     text = line[: match.start()].strip() if match else line
-    return Entry(text, constraint=constraint, hashes=tuple(_HASH.findall(line)), origin=origin)
+    settings = _config_settings(line[match.start() :], origin) if match else ()
+    return Entry(
+        text,
+        constraint=constraint,
+        hashes=tuple(_HASH.findall(line)),
+        config_settings=settings,
+        origin=origin,
+    )
+
+
+def _config_settings(options: str, origin: str) -> Tuple[str, ...]:
+    """The values of `--config-settings` behind a requirement, where `--hash` and others may stand, too."""
+    found: List[str] = []
+    rest = _split_words(options, origin)
+    while rest:
+        name, equals, value = rest.pop(0).partition("=")
+        if name in ("-C", "--config-settings", "--config-setting"):
+            if not equals and rest:
+                value = rest.pop(0)
+            found.append(value)
+    return tuple(found)
+
+
+def _split_words(line: str, origin: str) -> List[str]:
+    try:
+        return shlex.split(line)
+    except ValueError as error:
+        raise UsageError(f"{origin}: {error}", hint="Mend the quotes in that line.") from error
 
 
 def _line_options(line: str, origin: str) -> Iterator[Tuple[Option, Optional[str]]]:
-    try:
-        words: Sequence[str] = shlex.split(line)
-    except ValueError as error:
-        raise UsageError(f"{origin}: {error}", hint="Mend the quotes in that line.") from error
-    rest = list(words)
+    rest = _split_words(line, origin)
     while rest:
         word = rest.pop(0)
         if not word.startswith("-"):

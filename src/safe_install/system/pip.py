@@ -201,6 +201,29 @@ class PipRunner:
         if answer.returncode != 0:
             raise _failed(answer, "pip could not fetch or build what it resolved")
 
+    def build(
+        self,
+        requirement: str,
+        directory: Path,
+        *,
+        config_settings: Sequence[str],
+        options: Sequence[str],
+        on_line: LineReader,
+    ) -> None:
+        """Build one requirement into `directory`, its backend told `config_settings` ("KEY=VALUE"). Errors: PipFailed.
+
+        pip passes the settings of its command line to the requirements of its command line alone.
+        """
+        command = [*self.pip.command, "wheel", "--no-deps", "--wheel-dir", str(directory)]
+        command += [*self._build_options, *options]
+        for setting in config_settings:
+            command += ["--config-settings", setting]
+        environment = _relayed_environment(named_only=True)
+        environment.pop("PIP_CONFIG_SETTINGS", None)  # it is among `config_settings`
+        answer = process.run([*command, requirement], env=environment, on_stdout=on_line, on_stderr=on_line)
+        if answer.returncode != 0:
+            raise _failed(answer, f"pip could not fetch or build {requirement}")
+
     def stage(
         self,
         pins: Sequence[str],

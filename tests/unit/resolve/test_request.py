@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 from packaging.specifiers import SpecifierSet
+from packaging.utils import canonicalize_name
 
 from safe_install.errors import UsageError
 from safe_install.models import BuildTimeout
@@ -158,6 +159,28 @@ def test_every_command_of_pip_goes_to_pip_untouched(command):
 @pytest.mark.parametrize("command", OUR_COMMANDS)
 def test_every_command_of_ours_stays_here(command):
     assert route([command, "-x", "y"]) == Route(command, ("-x", "y"))
+
+
+# --- what a build is told ---------------------------------------------------------------------------
+
+
+def test_config_settings_go_to_what_was_named_with_them():
+    files = {"r.txt": "beta --config-settings two=2 -C 'three=a b'\ngamma\n./here -C four=4\n"}
+    request = install("-C", "one=1", "alpha>=1", "-r", "r.txt", files=files)
+
+    def told(name, *, is_requested=True):
+        return request.config_settings_of(canonicalize_name(name), is_requested=is_requested)
+
+    assert told("alpha") == ("one=1",)
+    assert told("beta") == ("two=2", "three=a b")
+    assert told("gamma") == ()
+    assert told("here-by-its-metadata") == ("four=4",)
+    assert told("a-dependency", is_requested=False) == ()
+    assert "-C" in request.dry_run_arguments
+    assert "-C" in request.fetch_options
+    assert "-C" not in request.settings_free_options
+    by_variable = install("./here", configuration={"config-settings": "one=1"})
+    assert by_variable.config_settings_of(canonicalize_name("here"), is_requested=True) == ("one=1",)
 
 
 # --- pip's words -----------------------------------------------------------------------------------
