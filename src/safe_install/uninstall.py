@@ -45,6 +45,8 @@ from safe_install.transaction import swap
 def uninstall(request: UninstallRequest, world: World) -> InstallResult:
     """Remove distributions; put them back when what remains got worse."""
     timings = Timings()
+    for text in request.ignored:
+        world.reporter.warn(f"Invalid requirement: {text!r} ignored - uninstall takes names of distributions")
     with timings.stage("probe", world.reporter):
         environment = probe_environment(request.own, world)
     if _all_in_user_site(request, environment):

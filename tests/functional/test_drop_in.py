@@ -37,6 +37,7 @@ def folder(tmp_path_factory) -> Path:
     write_wheel(wheels, "future", "1.0", {"future.py": ""}, metadata="Requires-Python: >=9\n")
     _write_project(root / "project")
     (root / "requirements.txt").write_text("alpha==1.0  # pinned\nbeta<2\n")
+    (root / "editable.txt").write_text(f"-e {root}/project\nalpha\n")
     (root / "project.txt").write_text(f"{root}/project\n")
     (root / "nested.txt").write_text(f"-r requirements.txt\n--find-links {wheels}\ngamma ; python_version >= '3'\n")
     (root / "settings.txt").write_text(f"{root}/project --config-settings one=1 -C 'two=a b'\nbeta==1.0\n")
@@ -211,6 +212,8 @@ SEQUENCES = {
     "editable over wheel": [["install", "{folder}/project"], ["install", "-e", "{folder}/project"]],
     "uninstall": [["install", "alpha", "gamma"], ["uninstall", "-y", "alpha"]],
     "uninstall by file": [["install", "alpha"], ["uninstall", "-y", "-r", "{folder}/requirements.txt"]],
+    "uninstall by a file with an editable": [["install", "alpha"], ["uninstall", "-y", "-r", "{folder}/editable.txt"]],
+    "uninstall a name and a folder": [["install", "alpha"], ["uninstall", "-y", "alpha", "{folder}/project"]],
     "uninstall data": [["install", "gamma"], ["uninstall", "--yes", "gamma"]],
     "uninstall an editable": [["install", "-e", "{folder}/project"], ["uninstall", "-y", "delta"]],
     "uninstall what is not there": [["uninstall", "-y", "alpha"]],

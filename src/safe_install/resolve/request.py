@@ -138,6 +138,7 @@ class UninstallRequest:
 
     own: OwnOptions
     names: Tuple[NormalizedName, ...]
+    ignored: Tuple[str, ...] = ()  # arguments that name no distribution
     yes: bool = False
     break_system_packages: bool = False
     quiet: int = 0
@@ -605,19 +606,26 @@ def parse_uninstall(
     """`uninstall ARGS`. Errors: UsageError."""
     words = _split_words(argv, OWN_OPTIONS)
     settings = _Settings(words, configuration)
-    texts = [word.value or "" for word in words if word.argument]
-    for location in settings.all("requirement"):
-        parsed = parse_file(location, read=read, environ=environ)
-        texts += [entry.text for entry in parsed.entries if not entry.constraint]
     names: Dict[NormalizedName, None] = {}
-    for text in texts:
-        name = named(text)
-        if name is None:
-            raise UsageError(
-                f"Invalid requirement: {text!r}: uninstall takes names of distributions",
-                hint="safe-install list shows them.",
-            )
-        names[name] = None
+    ignored: List[str] = []
+    for word in words:
+        if word.argument:
+            name = named(word.value or "")
+            if name is None:
+                ignored.append(word.value or "")
+            else:
+                names[name] = None
+    for location in settings.all("requirement"):
+        for entry in parse_file(location, read=read, environ=environ).entries:
+            # As pip has it: a line of a file that names nothing (-e ., a bare address) is passed over.
+            name = None if entry.constraint else named(entry.text)
+            if name is not None:
+                names[name] = None
+    if not names and ignored:
+        raise UsageError(
+            f"Invalid requirement: {ignored[0]!r}: uninstall takes names of distributions",
+            hint="safe-install list shows them.",
+        )
     if not names:
         raise UsageError(
             'You must give at least one requirement to uninstall (see "safe-install uninstall --help")',
@@ -626,6 +634,7 @@ def parse_uninstall(
     return UninstallRequest(
         _own_options(words, environ),
         tuple(names),
+        ignored=tuple(ignored),
         yes=settings.flag("yes") or settings.flag("no-input"),
         break_system_packages=settings.flag("break-system-packages"),
         quiet=settings.count("quiet"),

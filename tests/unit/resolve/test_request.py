@@ -525,6 +525,14 @@ def test_uninstall(argv, names, yes):
     assert (request.names, request.yes) == (names, yes)
 
 
+def test_uninstall_passes_over_what_names_nothing():
+    files = {"r.txt": "-e .\n-e ./here\ngit+https://h/x\n./folder\nnumpy\n"}
+    request = uninstall("-y", "./folder", "a", "-r", "r.txt", files=files)
+    assert (request.names, request.ignored) == (("a", "numpy"), ("./folder",))
+    with pytest.raises(UsageError, match="at least one requirement"):
+        uninstall("-y", "-r", "r.txt", files={"r.txt": "-e .\n"})
+
+
 def test_uninstall_reads_pips_configuration():
     request = uninstall("a", configuration={"yes": "1", "break-system-packages": "true", "quiet": "1"})
     assert (request.yes, request.break_system_packages, request.quiet) == (True, True, 1)
