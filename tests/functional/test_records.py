@@ -104,7 +104,7 @@ def test_a_wheel_that_its_publisher_renamed_needs_no_promise(environment, host, 
     serve_without_hash(host, craft(tmp_path, RENAMED))
     completed = environment.safe_install("install", "alpha")
     assert completed.returncode == 0, completed.stderr
-    assert "note: RECORD knows" in completed.stderr and "1.0+cu102" in completed.stderr
+    assert "note: alpha-1.0-py3-none-any.whl: RECORD knows" in completed.stderr and "1.0+cu102" in completed.stderr
     assert untrue_rows(environment.site) == []
 
 

@@ -85,6 +85,8 @@ def names_released(
 ) -> Set[NormalizedName]:
     """The guarded names that may move: those named on the command line, and all of them when torch itself may move."""
     guarded = {distribution.name for distribution in guarded_distributions(environment)}
+    if torch_without_metadata(environment) is not None:
+        guarded.add(TORCH)
     if allow_torch_change or TORCH in named:
         return guarded
     return {name for name in guarded if name in named}

@@ -167,6 +167,9 @@ def test_a_torch_without_metadata_is_guarded():
     assert (finding.check, finding.severity) == ("torch-without-metadata", Severity.ERROR)
     assert f"--force-reinstall --no-deps torch=={public}" in finding.hint
     assert check_plan(Plan(steps), bare, released={"torch"}) == ()
+    assert "torch" in names_released(bare, named={"torch"}, allow_torch_change=False)
+    assert "torch" in names_released(bare, named=(), allow_torch_change=True)
+    assert names_released(bare, named={"numpy"}, allow_torch_change=False) == set()
     nothing = dataclasses.replace(bare, torch=None)
     assert guard_constraints(nothing, released=()) == ()
     assert check_plan(Plan(steps), nothing, released=()) == ()
