@@ -271,6 +271,10 @@ def copy_environment(template: Path, folder: Path) -> Path:
     if linked.returncode != 0:
         shutil.rmtree(folder, ignore_errors=True)
         subprocess.run(["cp", "-a", "--reflink=auto", str(template), str(folder)], check=True)
+    # uv's lock: as a hard link it would be one lock for all copies.
+    lock = folder / ".lock"
+    if lock.exists():
+        lock.unlink()
     return folder
 
 

@@ -218,11 +218,13 @@ class _Drain(threading.Thread):
         self.start()
 
     def run(self) -> None:
-        for line in self._stream:
-            self.last = time.monotonic()
-            self._lines.append(line)
-            if self._reader is not None:
-                self._reader(line.rstrip("\n"))
+        # Closed here, too: where a grandchild kept the pipe, nobody waits for its end any more.
+        with self._stream:
+            for line in self._stream:
+                self.last = time.monotonic()
+                self._lines.append(line)
+                if self._reader is not None:
+                    self._reader(line.rstrip("\n"))
 
     def close(self) -> None:
         self._stream.close()
