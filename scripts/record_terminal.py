@@ -9,6 +9,7 @@ command draws and takes away again (progress) is not in the picture. Needs pyte 
 
 from __future__ import annotations
 
+import io
 import os
 import pty
 import subprocess
@@ -64,7 +65,7 @@ def picture(screen: Any) -> str:
     from rich.terminal_theme import MONOKAI
 
     last = max(number for number, line in enumerate(screen.display) if line.strip())
-    console = Console(record=True, width=COLUMNS, file=Path(os.devnull).open("w"), force_terminal=True)
+    console = Console(record=True, width=COLUMNS, file=io.StringIO(), force_terminal=True)
     for number in range(last + 1):
         console.print(styled_line(screen.buffer[number]), overflow="ignore", no_wrap=True)
     svg = console.export_svg(title="safe-install", theme=MONOKAI, unique_id="safe-install")

@@ -115,7 +115,7 @@ def explain_difference(written: List[str], printed: List[str]) -> str:
     return f"the README does not have: {rest[0]}" if rest else ""
 
 
-def check_output(shown: Shown, completed: "subprocess.CompletedProcess[str]", home: Path) -> None:
+def check_output(shown: Shown, completed: subprocess.CompletedProcess[str], home: Path) -> None:
     assert completed.returncode == STATUSES.get(shown.command, 0), completed.stdout + completed.stderr
     printed = [comparable(line, str(home)) for line in (completed.stdout + completed.stderr).splitlines()]
     written = [comparable(line, str(home)) for line in shown.output]
@@ -176,7 +176,7 @@ def activated(home: Path) -> Dict[str, str]:
     # Alone in a folder, as pipx puts it: nothing else of the tests' environment is on PATH.
     (home / "bin").mkdir()
     (home / "bin" / "safe-install").symlink_to(Path(sys.executable).parent / "safe-install")
-    path = [str(home / ".venv" / "bin"), str(home / "bin"), kept["PATH"]]
+    path = [str(home / ".venv" / "bin"), str(home / "bin"), "/usr/local/bin", "/usr/bin", "/bin"]
     return {**kept, "VIRTUAL_ENV": str(home / ".venv"), "PATH": os.pathsep.join(path), "COLUMNS": "250"}
 
 
