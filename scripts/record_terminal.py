@@ -22,7 +22,7 @@ COLUMNS, LINES = 88, 60
 
 
 def main(environment: str, commands: Sequence[str]) -> int:
-    import pyte
+    import pyte  # type: ignore[import-not-found, unused-ignore]
 
     screen = pyte.Screen(COLUMNS, LINES)
     stream = pyte.ByteStream(screen)
