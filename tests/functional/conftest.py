@@ -248,3 +248,28 @@ def make_environment(
 def python(request: pytest.FixtureRequest) -> str:
     """The oldest supported Python, and the one that most people have."""
     return str(request.param)
+
+
+@pytest.fixture(scope="session")
+def torch_template(shared: Path) -> Path:
+    """A virtual environment with the real torch 2.13.0+cpu, made once for all workers."""
+    return make_once(shared / "torch-template", make_torch_template)
+
+
+def make_torch_template(folder: Path) -> None:
+    """torch from the machine's own index, else from PyTorch's."""
+    subprocess.run([sys.executable, "-m", "venv", str(folder)], check=True)
+    pip = [str(folder / "bin" / "python"), "-m", "pip", "install", "-q", "torch==2.13.0", "numpy"]
+    for more in ([], ["--extra-index-url", "https://download.pytorch.org/whl/cpu"]):
+        done = subprocess.run([*pip, *more], capture_output=True, text=True, check=False)
+        if done.returncode == 0:
+            return
+    pytest.skip(f"torch 2.13.0 cannot be installed here: {done.stderr[-300:]}")
+
+
+@pytest.fixture
+def environment(torch_template: Path, tmp_path: Path) -> Path:
+    """A copy of the template; hard links, because nothing may write through one."""
+    folder = tmp_path / "env"
+    shutil.copytree(torch_template, folder, symlinks=True, copy_function=os.link)
+    return folder

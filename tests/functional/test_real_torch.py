@@ -52,33 +52,6 @@ ANSWERS = [
 DEMO = "Metadata-Version: 2.1\nName: demo\nVersion: 1.0\n"
 
 
-@pytest.fixture(scope="session")
-def template(tmp_path_factory) -> Path:
-    """A virtual environment with torch, made once."""
-    folder = tmp_path_factory.mktemp("template") / "env"
-    subprocess.run([sys.executable, "-m", "venv", str(folder)], check=True)
-    pip = [str(folder / "bin" / "python"), "-m", "pip", "install", "-q", "torch==2.13.0", "numpy"]
-    done = subprocess.run(pip, capture_output=True, text=True, check=False)
-    if done.returncode != 0:
-        done = subprocess.run(
-            [*pip, "--extra-index-url", "https://download.pytorch.org/whl/cpu"],
-            capture_output=True,
-            text=True,
-            check=False,
-        )
-    if done.returncode != 0:
-        pytest.skip(f"torch 2.13.0 cannot be installed here: {done.stderr[-300:]}")
-    return folder
-
-
-@pytest.fixture
-def environment(template, tmp_path) -> Path:
-    """A copy of the template; hard links, because nothing may write through one."""
-    folder = tmp_path / "env"
-    shutil.copytree(template, folder, symlinks=True, copy_function=os.link)
-    return folder
-
-
 def safe_install(environment: Path, *arguments: Any, **variables: str) -> subprocess.CompletedProcess[str]:
     command = [
         sys.executable,
@@ -115,12 +88,12 @@ def pip_download(folder: Path, requirement: str) -> Path:
 
 
 @pytest.fixture(scope="session")
-def built_wheel(template, tmp_path_factory) -> Path:
+def built_wheel(torch_template, tmp_path_factory) -> Path:
     """torch-scatter from PyPI's sdist, through the source build, in an environment of its own."""
     if shutil.which("g++") is None:
         pytest.skip("needs a C++ compiler")
     folder = tmp_path_factory.mktemp("built") / "env"
-    shutil.copytree(template, folder, symlinks=True, copy_function=os.link)
+    shutil.copytree(torch_template, folder, symlinks=True, copy_function=os.link)
     done = safe_install(folder, "torch-scatter", "--json")
     assert done.returncode == 0, done.stdout + done.stderr
     answer = document(done)
@@ -259,7 +232,7 @@ def test_a_wheel_named_by_its_path_that_would_not_load_is_refused(environment, t
     assert subprocess.run(pip, capture_output=True, check=False).returncode == 0
 
 
-def test_check_wheel_says_what_fits_and_what_is_missing(built_wheel, environment, template, tmp_path):
+def test_check_wheel_says_what_fits_and_what_is_missing(built_wheel, environment, torch_template, tmp_path):
     before = read_tree(environment)
     fits = safe_install(environment, "check-wheel", built_wheel)
     assert (fits.returncode, fits.stderr) == (0, "")
@@ -271,7 +244,7 @@ def test_check_wheel_says_what_fits_and_what_is_missing(built_wheel, environment
     for wheel in (other, renamed):
         if wheel is renamed:
             # An unpacked torch does as well as an installed one.
-            unpacked = next((template / "lib").glob("python*")) / "site-packages"
+            unpacked = next((torch_template / "lib").glob("python*")) / "site-packages"
             done = safe_install(environment, "check-wheel", wheel, "--json", "--torch-dir", unpacked)
         else:
             done = safe_install(environment, "check-wheel", wheel, "--json")
@@ -339,7 +312,7 @@ def test_a_torch_that_is_asked_for_names_what_it_would_break(built_wheel, enviro
     assert read_tree(environment) == before
 
 
-def test_torch_itself_is_replaced_verified_and_put_back(environment, template):
+def test_torch_itself_is_replaced_verified_and_put_back(environment, torch_template):
     before = read_tree(environment)
     done = safe_install(environment, "--force-reinstall", "--no-deps", "torch==2.13.0")
     assert done.returncode == 0, done.stderr
