@@ -11,7 +11,7 @@ import dataclasses
 import os
 import tempfile
 from pathlib import Path
-from typing import Iterator, List, Sequence
+from typing import Iterator, List, Optional, Sequence
 
 from safe_install.breakage import find_breakage
 from safe_install.delivery import Delivery
@@ -180,11 +180,30 @@ def refuse_errors(findings: Sequence[Finding], plan: Plan) -> None:
 
 def refuse_place(request: InstallRequest, executable: Path) -> None:
     """pip may put files elsewhere by itself, but not into the environment by another door. Errors: Refused."""
-    if request.place in ("target", "prefix", "root") and request.place_value:
-        prefix = Path(os.path.realpath(str(executable.parent.parent)))
-        place = Path(os.path.realpath(request.place_value))
-        if place == prefix or prefix in place.parents:
-            raise Refused(
-                f"--{request.place} {request.place_value} lies inside the environment {prefix}",
-                hint=f"Leave --{request.place} out: then the install is guarded.",
-            )
+    prefix = Path(os.path.realpath(str(executable.parent.parent)))
+    destination = find_destination(request, prefix)
+    if destination is None:
+        return
+    place = Path(os.path.realpath(str(destination)))
+    if place == prefix or prefix in place.parents:
+        raise Refused(
+            f"--{request.place} leads to {place}, into the environment {prefix}",
+            hint=f"Leave --{request.place} out: then the install is guarded.",
+        )
+
+
+def find_destination(request: InstallRequest, environment: Path) -> Optional[Path]:
+    """The folder into which pip would write by --target, --root and --prefix; None where none is given.
+
+    As pip computes it: --root comes before the path of --prefix, or of the environment where there is none.
+    """
+    if request.target:
+        return Path(request.target).expanduser()
+    if not request.root and not request.prefix:
+        return None
+    prefix = environment
+    if request.prefix:
+        prefix = Path(os.path.normpath(str(Path.cwd() / Path(request.prefix).expanduser())))
+    if not request.root:
+        return prefix
+    return Path(request.root).expanduser() / prefix.relative_to(prefix.anchor)
