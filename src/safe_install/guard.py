@@ -46,6 +46,7 @@ from safe_install.resolve.request import OwnOptions
 from safe_install.resolve.target import environment_for
 from safe_install.resolve.torch_fit import check_torch
 from safe_install.system.modules import load_packages, loaded_files
+from safe_install.system.process import Tick
 
 if TYPE_CHECKING:
     from safe_install.transaction.swap import Transaction  # what only asks changes nothing, and need not import it
@@ -287,11 +288,11 @@ class Before:
                     self._report = self._examine("import").result(unmet)
         return self._report
 
-    def full_report(self) -> HealthReport:
+    def full_report(self, on_tick: Optional[Tick] = None) -> HealthReport:
         """The health before, by import: for when the light answer is not enough. The old files must be in place."""
         report = self.report()
         if report.asked == "loader":
-            report = self._examine("import").result(report.unmet)
+            report = self._examine("import").result(report.unmet, on_tick=on_tick)
         return report
 
     def stop(self) -> None:
@@ -318,25 +319,29 @@ def carry_out(
     health_before = before.report()
     with timings.stage("swap", world.reporter):
         transaction.swap()
+
+    def heed_signal() -> None:
+        """Leaving the transaction rolls it back."""
+        if transaction.pending_signal is not None:
+            raise Interrupted(
+                f"interrupted by signal {transaction.pending_signal}: rolled back, the environment is as it was",
+                signal_number=transaction.pending_signal,
+            )
+
     with timings.stage("after", world.reporter), shown("check after the change", world):
-        after = _ask_after(before.environment, subjects, expectation)
+        after = _ask_after(before.environment, subjects, expectation, heed_signal)
     findings = _judge(health_before, after, expectation)
     swapped = True
     if _has_errors(findings) and not expectation.no_rollback and health_before.asked == "loader":
         with timings.stage("settle", world.reporter):
             transaction.roll_back()
-            health_before = before.full_report()
+            health_before = before.full_report(heed_signal)
             findings = _judge(health_before, after, expectation)
             swapped = not _has_errors(findings)
             if swapped:
                 # The old environment was no better: what was asked for goes in again, within milliseconds.
                 transaction.swap_again()
-    if transaction.pending_signal is not None:
-        # Leaving the transaction rolls it back.
-        raise Interrupted(
-            f"interrupted by signal {transaction.pending_signal}: rolled back, the environment is as it was",
-            signal_number=transaction.pending_signal,
-        )
+    heed_signal()
     if not swapped:
         return Verdict(Outcome.ROLLED_BACK, 12, health_before, after, findings)
     if _has_errors(findings) and not expectation.no_rollback:
@@ -363,11 +368,11 @@ def _load_what_comes_later(transaction: Transaction) -> None:
         cuda_table()
 
 
-def _ask_after(old: Environment, subjects: Sequence[Subject], expectation: Expectation) -> HealthReport:
+def _ask_after(old: Environment, subjects: Sequence[Subject], expectation: Expectation, on_tick: Tick) -> HealthReport:
     """The fresh import, and beside it the fresh probe that tells whether requirements are met."""
     executable = old.interpreter.executable
     with ThreadPoolExecutor(max_workers=1) as pool:
-        probe = pool.submit(read_environment, executable, old.driver)
+        probe = pool.submit(read_environment, executable, old.driver, on_tick=on_tick)
         new = probe.result() if old.torch is None or expectation.torch_requested else None
         torch = new.torch if new is not None else old.torch
         examination = Examination(executable, torch, subjects) if torch is not None else None
@@ -375,7 +380,7 @@ def _ask_after(old: Environment, subjects: Sequence[Subject], expectation: Expec
         unmet = unmet_requirements(new.installed, new.interpreter.markers, of=expectation.kept)
     if examination is None:
         return HealthReport(unmet=unmet)
-    return examination.result(unmet, torch=new.torch)
+    return examination.result(unmet, torch=new.torch, on_tick=on_tick)
 
 
 def _judge(before: HealthReport, after: HealthReport, expectation: Expectation) -> Tuple[Finding, ...]:
