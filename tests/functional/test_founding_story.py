@@ -314,6 +314,47 @@ def test_history_and_undo_walk_back_to_the_first_tree(environment):
     assert [entry["undone_by"] for entry in entries if entry["undoes"] is None] == [undone["transaction"]]
 
 
+def make_simple_wheel(folder, name, requires=""):
+    requirement = f"Requires-Dist: {requires}\n" if requires else ""
+    return make_wheel(
+        folder,
+        {f"{name}.py": "x = 1\n"},
+        filename=f"{name}-1.0-py3-none-any.whl",
+        metadata=f"Metadata-Version: 2.1\nName: {name}\nVersion: 1.0\n{requirement}",
+        wheel="Wheel-Version: 1.0\nGenerator: test\nRoot-Is-Purelib: true\nTag: py3-none-any\n",
+        dist_info=f"{name}-1.0.dist-info",
+    )
+
+
+@pytest.mark.parametrize("by_pip", [False, True])
+def test_undo_of_what_a_later_package_needs_is_refused(make_environment, tmp_path, by_pip):
+    environment = make_environment("3.8", TORCH)
+    needed = make_simple_wheel(tmp_path, "needed")
+    needs = make_simple_wheel(tmp_path, "needs", "needed>=1")
+    first = environment.document("install", str(needed))["transaction"]
+    if by_pip:
+        environment.must_pip("install", str(needs))
+    else:
+        environment.safe_install("install", str(needs))
+    before = environment.tree()
+    refused = environment.document("undo", first)
+    assert (refused["exit_code"], refused["outcome"]) == (11, "refused")
+    assert "needs 1.0 requires needed>=1" in refused["error"]["message"]
+    assert "--force" in refused["error"]["hint"]
+    assert environment.tree() == before
+    assert environment.document("undo", "--force", first)["exit_code"] == 0
+    assert "needed==1.0" not in environment.freeze()
+
+
+def test_undo_brings_back_a_requirement_that_was_unmet_before(make_environment, tmp_path):
+    environment = make_environment("3.8", TORCH)
+    environment.must_pip("install", "--no-deps", str(make_simple_wheel(tmp_path, "needs", "needed>=1")))
+    before = environment.tree()
+    environment.document("install", str(make_simple_wheel(tmp_path, "needed")))
+    assert environment.document("undo")["exit_code"] == 0
+    assert environment.tree() == before
+
+
 # --- documents -------------------------------------------------------------------------------------
 
 
