@@ -58,6 +58,7 @@ THIRD_PARTY = typer.Option(
     None, "--third-party", metavar="HOST", help="Also ask this host of somebody else's builds, as `wheels` names it."
 )
 USER = typer.Option(False, "--user", help="Of the user site, which `install --user` changes.")
+FORCE = typer.Option(False, "--force", help="Undo also what a later installed package needs.")
 DRY_RUN = typer.Option(False, "--dry-run", help="Print the plan, change nothing.")
 ALLOW = typer.Option(False, "--allow-torch-change", help="Permit another torch version or build.")
 
@@ -170,6 +171,7 @@ def run_undo(
     transaction: Optional[str] = TRANSACTION,
     python: Optional[str] = PYTHON,
     no_rollback: bool = NO_ROLLBACK,
+    force: bool = FORCE,
     user: bool = USER,
     json: bool = JSON,
 ) -> Any:
@@ -181,6 +183,7 @@ def run_undo(
         python=_python(python, context),
         user=user,
         transaction_id=transaction,
+        force=force,
         no_rollback=no_rollback or _flag("NO_ROLLBACK", context),
     )
 

@@ -19,7 +19,8 @@ from packaging.utils import NormalizedName
 
 from safe_install.environment.driver import declared_driver, read_driver
 from safe_install.environment.interpreter import find_interpreter, read_environment, read_script
-from safe_install.errors import ExternallyManaged, Interrupted, PipFailed, SafeInstallError, UsageError
+from safe_install.environment.stamp import Stamp, describe_paths, stamp_of
+from safe_install.errors import ExternallyManaged, Interrupted, PipFailed, Refused, SafeInstallError, UsageError
 from safe_install.health.examination import Examination
 from safe_install.health.report import (
     Subject,
@@ -46,6 +47,7 @@ from safe_install.resolve.request import OwnOptions
 from safe_install.resolve.target import environment_for
 from safe_install.resolve.torch_fit import check_torch
 from safe_install.system.modules import load_packages, loaded_files
+from safe_install.system.process import Tick
 
 if TYPE_CHECKING:
     from safe_install.transaction.swap import Transaction  # what only asks changes nothing, and need not import it
@@ -61,6 +63,7 @@ class Expectation:
     require_cuda: bool = False
     no_rollback: bool = False
     kept: FrozenSet[NormalizedName] = frozenset()  # distributions that were there before and are not touched
+    built: Tuple[str, ...] = ()  # what was built from source on the way
 
 
 @dataclass(frozen=True)
@@ -260,16 +263,38 @@ def with_subjects(known: Iterable[Subject], added: Iterable[Subject]) -> Tuple[S
     return tuple(merged[name] for name in sorted(merged))
 
 
+def refuse_changed(before: Before, *, built: Sequence[str] = ()) -> None:
+    """Between the first look and the swap nobody else may change the environment. Errors: Refused.
+
+    `built`: what was built meanwhile, whose build code may be the one that did it.
+    """
+    changed = before.changed_paths()
+    if not changed:
+        return
+    paths = describe_paths(changed, before.environment)
+    suspects = f" (built meanwhile: {', '.join(built)})" if built else ""
+    raise Refused(
+        f"something else changed the environment while this ran{suspects}: {paths}",
+        hint="Look at those paths; another installer, or code of a build, wrote there. Nothing of ours was changed.",
+        findings=(Finding("changed-meanwhile", Severity.ERROR, "environment", f"changed meanwhile: {paths}"),),
+    )
+
+
 class Before:
     """The check before the change, working beside us; `report()` waits for it."""
 
     def __init__(self, environment: Environment, *, asked: str = "loader") -> None:
         self.environment = environment
+        self.stamp = stamp_of(environment)
         self.subjects = installed_subjects(environment)
         self._asked = asked
         self._report: Optional[HealthReport] = None
         loadable = environment.torch is not None and environment.torch.lib_dir is not None
         self._examination = self._examine(asked if loadable else "import") if environment.torch is not None else None
+
+    def changed_paths(self) -> Tuple[str, ...]:
+        """The paths that somebody else changed since this object was made; after a swap ours are among them."""
+        return self.stamp.changed(stamp_of(self.environment))
 
     def _examine(self, asked: str) -> Examination:
         return Examination(self.environment.interpreter.executable, self.environment.torch, self.subjects, asked=asked)
@@ -287,11 +312,11 @@ class Before:
                     self._report = self._examine("import").result(unmet)
         return self._report
 
-    def full_report(self) -> HealthReport:
+    def full_report(self, on_tick: Optional[Tick] = None) -> HealthReport:
         """The health before, by import: for when the light answer is not enough. The old files must be in place."""
         report = self.report()
         if report.asked == "loader":
-            report = self._examine("import").result(report.unmet)
+            report = self._examine("import").result(report.unmet, on_tick=on_tick)
         return report
 
     def stop(self) -> None:
@@ -316,32 +341,42 @@ def carry_out(
     """
     _load_what_comes_later(transaction)
     health_before = before.report()
+    refuse_changed(before, built=expectation.built)
     with timings.stage("swap", world.reporter):
         transaction.swap()
+    swapped_in = stamp_of(before.environment)
+
+    def heed_signal() -> None:
+        """Leaving the transaction rolls it back."""
+        if transaction.pending_signal is not None:
+            raise Interrupted(
+                f"interrupted by signal {transaction.pending_signal}: rolled back, the environment is as it was",
+                signal_number=transaction.pending_signal,
+            )
+
     with timings.stage("after", world.reporter), shown("check after the change", world):
-        after = _ask_after(before.environment, subjects, expectation)
+        after = _ask_after(before.environment, subjects, expectation, heed_signal)
+    intruded = _changed_by_check(swapped_in, before.environment)
     findings = _judge(health_before, after, expectation)
     swapped = True
-    if _has_errors(findings) and not expectation.no_rollback and health_before.asked == "loader":
+    if intruded:
+        findings += intruded
+    elif _has_errors(findings) and not expectation.no_rollback and health_before.asked == "loader":
         with timings.stage("settle", world.reporter):
             transaction.roll_back()
-            health_before = before.full_report()
+            health_before = before.full_report(heed_signal)
             findings = _judge(health_before, after, expectation)
             swapped = not _has_errors(findings)
             if swapped:
                 # The old environment was no better: what was asked for goes in again, within milliseconds.
                 transaction.swap_again()
-    if transaction.pending_signal is not None:
-        # Leaving the transaction rolls it back.
-        raise Interrupted(
-            f"interrupted by signal {transaction.pending_signal}: rolled back, the environment is as it was",
-            signal_number=transaction.pending_signal,
-        )
+    heed_signal()
     if not swapped:
         return Verdict(Outcome.ROLLED_BACK, 12, health_before, after, findings)
     if _has_errors(findings) and not expectation.no_rollback:
         with timings.stage("roll-back", world.reporter):
             transaction.roll_back()
+        findings += _left_changed(before)
         return Verdict(Outcome.ROLLED_BACK, 12, health_before, after, findings)
     with timings.stage("commit", world.reporter):
         transaction.commit(summary)
@@ -363,11 +398,11 @@ def _load_what_comes_later(transaction: Transaction) -> None:
         cuda_table()
 
 
-def _ask_after(old: Environment, subjects: Sequence[Subject], expectation: Expectation) -> HealthReport:
+def _ask_after(old: Environment, subjects: Sequence[Subject], expectation: Expectation, on_tick: Tick) -> HealthReport:
     """The fresh import, and beside it the fresh probe that tells whether requirements are met."""
     executable = old.interpreter.executable
     with ThreadPoolExecutor(max_workers=1) as pool:
-        probe = pool.submit(read_environment, executable, old.driver)
+        probe = pool.submit(read_environment, executable, old.driver, on_tick=on_tick)
         new = probe.result() if old.torch is None or expectation.torch_requested else None
         torch = new.torch if new is not None else old.torch
         examination = Examination(executable, torch, subjects) if torch is not None else None
@@ -375,7 +410,26 @@ def _ask_after(old: Environment, subjects: Sequence[Subject], expectation: Expec
         unmet = unmet_requirements(new.installed, new.interpreter.markers, of=expectation.kept)
     if examination is None:
         return HealthReport(unmet=unmet)
-    return examination.result(unmet, torch=new.torch)
+    return examination.result(unmet, torch=new.torch, on_tick=on_tick)
+
+
+def _changed_by_check(swapped_in: Stamp, environment: Environment) -> Tuple[Finding, ...]:
+    """What was imported for the check, or somebody else meanwhile, may not change the environment."""
+    changed = swapped_in.changed(stamp_of(environment))
+    if not changed:
+        return ()
+    paths = describe_paths(changed, environment)
+    detail = f"the environment was changed while it was checked, by what was imported or by another installer: {paths}"
+    return (Finding("changed-meanwhile", Severity.ERROR, "environment", detail),)
+
+
+def _left_changed(before: Before) -> Tuple[Finding, ...]:
+    """After a roll back: what is not as it was, because it was not ours to put back."""
+    changed = before.changed_paths()
+    if not changed:
+        return ()
+    detail = f"not as before, since something else changed it: {describe_paths(changed, before.environment)}"
+    return (Finding("left-changed", Severity.WARNING, "environment", detail, "Look at those paths."),)
 
 
 def _judge(before: HealthReport, after: HealthReport, expectation: Expectation) -> Tuple[Finding, ...]:

@@ -11,7 +11,7 @@ import dataclasses
 import os
 import tempfile
 from pathlib import Path
-from typing import Iterator, List, Sequence
+from typing import Iterator, List, Optional, Sequence, Tuple
 
 from safe_install.breakage import find_breakage
 from safe_install.delivery import Delivery
@@ -25,6 +25,7 @@ from safe_install.guard import (
     let_old_ones_go,
     probe_environment,
     read_again,
+    refuse_changed,
     refuse_externally_managed,
     summarize,
     user_environment,
@@ -68,6 +69,7 @@ def install(request: InstallRequest, world: World) -> InstallResult:
         planner = Planner(request, environment, before, world, timings, work)
         stack.enter_context(_forgetting_refused(planner))
         plan = planner.make_plan()
+        refuse_changed(before, built=built_from_source(plan))
         broken = find_breakage(environment, plan, planner.torch_after(plan), world.environ)
         notes = (*planner.notes, *planner.torch_findings, *check_numpy(plan, planner.torch_after(plan)), *broken)
         if request.own.dry_run or not plan.steps:
@@ -122,6 +124,11 @@ def _require_cuda_before(before: Before) -> None:
         raise Refused(findings[0].detail, hint=findings[0].hint, findings=findings)
 
 
+def built_from_source(plan: Plan) -> Tuple[str, ...]:
+    """The names whose build code ran, for the metadata or for the wheel."""
+    return tuple(step.name for step in plan.steps if step.kind in ("sdist", "editable"))
+
+
 def _apply(delivery: Delivery, before: Before, timings: Timings, broken: Sequence[Finding]) -> InstallResult:
     """Stage, swap, verify, commit or roll back."""
     plan, environment, world = delivery.plan, delivery.environment, delivery.world
@@ -142,7 +149,7 @@ def _apply(delivery: Delivery, before: Before, timings: Timings, broken: Sequenc
             transaction,
             before,
             delivery.subjects(),
-            expectation=delivery.expectation(kept),
+            expectation=dataclasses.replace(delivery.expectation(kept), built=built_from_source(plan)),
             summary=summarize(plan.steps, world.command),
             timings=timings,
             world=world,
@@ -180,11 +187,30 @@ def refuse_errors(findings: Sequence[Finding], plan: Plan) -> None:
 
 def refuse_place(request: InstallRequest, executable: Path) -> None:
     """pip may put files elsewhere by itself, but not into the environment by another door. Errors: Refused."""
-    if request.place in ("target", "prefix", "root") and request.place_value:
-        prefix = Path(os.path.realpath(str(executable.parent.parent)))
-        place = Path(os.path.realpath(request.place_value))
-        if place == prefix or prefix in place.parents:
-            raise Refused(
-                f"--{request.place} {request.place_value} lies inside the environment {prefix}",
-                hint=f"Leave --{request.place} out: then the install is guarded.",
-            )
+    prefix = Path(os.path.realpath(str(executable.parent.parent)))
+    destination = find_destination(request, prefix)
+    if destination is None:
+        return
+    place = Path(os.path.realpath(str(destination)))
+    if place == prefix or prefix in place.parents:
+        raise Refused(
+            f"--{request.place} leads to {place}, into the environment {prefix}",
+            hint=f"Leave --{request.place} out: then the install is guarded.",
+        )
+
+
+def find_destination(request: InstallRequest, environment: Path) -> Optional[Path]:
+    """The folder into which pip would write by --target, --root and --prefix; None where none is given.
+
+    As pip computes it: --root comes before the path of --prefix, or of the environment where there is none.
+    """
+    if request.target:
+        return Path(request.target).expanduser()
+    if not request.root and not request.prefix:
+        return None
+    prefix = environment
+    if request.prefix:
+        prefix = Path(os.path.normpath(str(Path.cwd() / Path(request.prefix).expanduser())))
+    if not request.root:
+        return prefix
+    return Path(request.root).expanduser() / prefix.relative_to(prefix.anchor)

@@ -21,7 +21,6 @@ from safe_install.choice import Chooser, Wishes, cpu_fallback_notes, describe_pi
 from safe_install.errors import HashMismatch, Interrupted, NoCandidate, PipFailed, Refused, SafeInstallError
 from safe_install.events import Reporter, TaskOutcome
 from safe_install.guard import Before, check_torch_here
-from safe_install.health.report import unmet_requirements
 from safe_install.index.catalog import known_projects, load_project
 from safe_install.index.facts import TorchMatch
 from safe_install.models import (
@@ -550,19 +549,14 @@ class Planner:
 
     def _newly_unmet(self, plan: Plan) -> Iterator[Finding]:
         """Requirements of what was there before that the plan would break; pip says so too, and goes on."""
-        markers = self.environment.interpreter.markers
-        kept = planning.kept_names(plan, self.environment)
-        old = set(unmet_requirements(self.environment.installed, markers, of=kept))
-        after = planning.planned_distributions(plan, self.environment)
-        for text in unmet_requirements(after, markers, of=kept):
-            if text not in old:
-                yield Finding(
-                    "requirement-unmet",
-                    Severity.ERROR,
-                    text.split()[0],
-                    f"after this {text}",
-                    "Name both in one command, in versions that fit each other.",
-                )
+        for text in planning.newly_unmet(plan, self.environment):
+            yield Finding(
+                "requirement-unmet",
+                Severity.ERROR,
+                text.split()[0],
+                f"after this {text}",
+                "Name both in one command, in versions that fit each other.",
+            )
 
 
 class _Said:

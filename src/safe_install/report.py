@@ -469,6 +469,8 @@ def _result_lines(result: InstallResult, program: str) -> List[str]:
     if result.command == "verify" and result.after is not None and result.after.torch_version is not None:
         return _examined_lines(result, result.after)
     sentence = result.message or OUTCOME_SENTENCES.get(result.outcome, "")
+    if result.outcome is Outcome.ROLLED_BACK and any(finding.check == "left-changed" for finding in result.findings):
+        sentence = "Rolled back: our change was undone; what something else changed is named above."
     return sentence.splitlines()
 
 

@@ -24,9 +24,9 @@ from safe_install.guard import (
     user_environment,
 )
 from safe_install.models import Action as StepAction
-from safe_install.models import Environment, Finding, InstallResult, Outcome, Plan, Step
+from safe_install.models import Environment, Finding, InstallResult, Outcome, Plan, Severity, Step
 from safe_install.ports import Timings, World
-from safe_install.resolve.plan import TORCH
+from safe_install.resolve.plan import TORCH, newly_unmet
 from safe_install.transaction import history, swap
 from safe_install.transaction.leftover_files import find_moved, lay_out, read_leftovers
 from safe_install.transaction.leftovers import Action, Verdict, decide
@@ -65,9 +65,18 @@ def list_history(world: World, *, python: Optional[str], user: bool = False, pru
 
 
 def undo(
-    world: World, *, python: Optional[str], user: bool = False, transaction_id: Optional[str], no_rollback: bool
+    world: World,
+    *,
+    python: Optional[str],
+    user: bool = False,
+    transaction_id: Optional[str],
+    no_rollback: bool,
+    force: bool = False,
 ) -> InstallResult:
-    """Take one transaction back; verified and journalled as an install is."""
+    """Take one transaction back; verified and journalled as an install is.
+
+    Errors: Refused where something that was installed later needs what would go, unless `force`.
+    """
     timings = Timings()
     environment = _probe(world, python, user=user)
     prefix = environment.interpreter.prefix
@@ -80,6 +89,13 @@ def undo(
         ) as transaction:
             entry = _undone_entry(prefix, transaction_id)
             plan = Plan(steps=_reverse_steps(entry.summary))
+            needed = find_needed(plan, environment, since=entry.created)
+            if needed and not force:
+                raise Refused(
+                    f"{entry.id} cannot be undone: after this {needed[0]}",
+                    hint="Undo what was installed later first, or --force.",
+                    findings=[Finding("requirement-unmet", Severity.ERROR, text.split()[0], text) for text in needed],
+                )
             before = Before(environment)
             touched = {step.name for step in plan.steps}
             subjects = tuple(
@@ -121,6 +137,22 @@ def _undone_entry(prefix: Path, transaction_id: Optional[str]) -> history.Histor
     if transaction_id is not None:
         return next(entry for entry in entries if entry.id == transaction_id)
     return next(entry for entry in entries if entry.undone_by is None and entry.undoes is None)
+
+
+def find_needed(plan: Plan, environment: Environment, *, since: float) -> Tuple[str, ...]:
+    """The requirements that an undo would break, of distributions that came after `since` (seconds of the epoch).
+
+    What was there before the change was content, or not, with what the undo brings back.
+    """
+    return tuple(text for text in newly_unmet(plan, environment) if _came_after(environment, text.split()[0], since))
+
+
+def _came_after(environment: Environment, name: str, since: float) -> bool:
+    # The inode's own time: uv links files whose other times are those of its cache.
+    try:
+        return environment.installed[canonicalize_name(name)].metadata_path.stat().st_ctime > since
+    except OSError:
+        return True
 
 
 def _reverse_steps(summary: Any) -> Tuple[Step, ...]:

@@ -25,7 +25,6 @@ from safe_install.guard import (
     summarize,
     user_environment,
 )
-from safe_install.health.report import unmet_requirements
 from safe_install.models import (
     Action,
     Environment,
@@ -37,7 +36,7 @@ from safe_install.models import (
     Step,
 )
 from safe_install.ports import Timings, World
-from safe_install.resolve.plan import TORCH, kept_names, planned_distributions
+from safe_install.resolve.plan import TORCH, kept_names, newly_unmet
 from safe_install.resolve.request import UninstallRequest
 from safe_install.transaction import swap
 
@@ -148,17 +147,14 @@ def _remove(
         plan,
         verdict.before,
         verdict.after,
-        verdict.findings + _unmet(plan, environment, kept),
+        verdict.findings + _unmet(plan, environment),
         transaction.id if done else None,
         timings.total(),
     )
 
 
-def _unmet(plan: Plan, environment: Environment, kept: Set[NormalizedName]) -> Tuple[Finding, ...]:
+def _unmet(plan: Plan, environment: Environment) -> Tuple[Finding, ...]:
     """What now misses something that was removed on purpose: worth a word, no reason to put it back."""
-    markers = environment.interpreter.markers
-    old = set(unmet_requirements(environment.installed, markers, of=kept))
-    new = unmet_requirements(planned_distributions(plan, environment), markers, of=kept)
     return tuple(
-        Finding("requirement-unmet", Severity.WARNING, text.split()[0], text) for text in new if text not in old
+        Finding("requirement-unmet", Severity.WARNING, text.split()[0], text) for text in newly_unmet(plan, environment)
     )

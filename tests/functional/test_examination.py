@@ -325,3 +325,36 @@ def test_the_loader_takes_the_first_of_twins(modules, objects):
     assert native_part("twins", ORDERED, asked="loader").ok
     shutil.copy(objects / "lacks.so", modules / "twins" / "_x_cuda.so")
     assert "nobody_has_it" in native_part("twins", ORDERED, asked="loader").error
+
+
+@pytest.mark.parametrize("variable", ["PYTHONOPTIMIZE", "PYTHONWARNINGS", None])
+def test_variables_of_python_do_not_blind_the_check(modules, monkeypatch, variable):
+    """An assert that a person has switched off for his programs is run here, in the operation and in a module."""
+    if variable is not None:
+        monkeypatch.setenv(variable, "2" if variable == "PYTHONOPTIMIZE" else "error")
+    (modules / "asserts.py").write_text("assert False, 'asked'")
+    report = examine(subject("good", "assert False, 'asked'"), subject("asserts"))
+    assert report.imports["torch"].ok
+    assert report.operations["good on cpu"].error == "AssertionError: asked"
+    assert report.imports["asserts"].error == "AssertionError: asked"
+
+
+def test_the_operation_keeps_its_asserts_in_an_interpreter_that_drops_them(tmp_path):
+    """Started with -O by a wrapper, which no variable tells."""
+    wrapper = tmp_path / "python"
+    wrapper.write_text(f'#!/bin/sh\nexec "{sys.executable}" -O "$@"\n')
+    wrapper.chmod(0o755)
+    report = Examination(wrapper, None, [Subject("os", ("os",), (), "assert False, 'asked'")]).result()
+    assert report.operations["os on cpu"].error == "AssertionError: asked"
+
+
+def test_a_check_that_hangs_ends_when_the_caller_says_so(modules):
+    started = time.monotonic()
+
+    def heed() -> None:
+        if time.monotonic() - started > 0.5:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        Examination(Path(sys.executable), BUILD, [subject("hangs")]).result(on_tick=heed)
+    assert time.monotonic() - started < 3

@@ -17,6 +17,7 @@ import time
 import pytest
 
 from tests.functional.conftest import Environment, read_document
+from tests.unit.wheels.crafted import make_wheel
 from tests.wheelhost import WheelHost
 
 TORCH = "torch==1.8.1+cu111"
@@ -313,6 +314,47 @@ def test_history_and_undo_walk_back_to_the_first_tree(environment):
     assert [entry["undone_by"] for entry in entries if entry["undoes"] is None] == [undone["transaction"]]
 
 
+def make_simple_wheel(folder, name, requires=""):
+    requirement = f"Requires-Dist: {requires}\n" if requires else ""
+    return make_wheel(
+        folder,
+        {f"{name}.py": "x = 1\n"},
+        filename=f"{name}-1.0-py3-none-any.whl",
+        metadata=f"Metadata-Version: 2.1\nName: {name}\nVersion: 1.0\n{requirement}",
+        wheel="Wheel-Version: 1.0\nGenerator: test\nRoot-Is-Purelib: true\nTag: py3-none-any\n",
+        dist_info=f"{name}-1.0.dist-info",
+    )
+
+
+@pytest.mark.parametrize("by_pip", [False, True])
+def test_undo_of_what_a_later_package_needs_is_refused(make_environment, tmp_path, by_pip):
+    environment = make_environment("3.8", TORCH)
+    needed = make_simple_wheel(tmp_path, "needed")
+    needs = make_simple_wheel(tmp_path, "needs", "needed>=1")
+    first = environment.document("install", str(needed))["transaction"]
+    if by_pip:
+        environment.must_pip("install", str(needs))
+    else:
+        environment.safe_install("install", str(needs))
+    before = environment.tree()
+    refused = environment.document("undo", first)
+    assert (refused["exit_code"], refused["outcome"]) == (11, "refused")
+    assert "needs 1.0 requires needed>=1" in refused["error"]["message"]
+    assert "--force" in refused["error"]["hint"]
+    assert environment.tree() == before
+    assert environment.document("undo", "--force", first)["exit_code"] == 0
+    assert "needed==1.0" not in environment.freeze()
+
+
+def test_undo_brings_back_a_requirement_that_was_unmet_before(make_environment, tmp_path):
+    environment = make_environment("3.8", TORCH)
+    environment.must_pip("install", "--no-deps", str(make_simple_wheel(tmp_path, "needs", "needed>=1")))
+    before = environment.tree()
+    environment.document("install", str(make_simple_wheel(tmp_path, "needed")))
+    assert environment.document("undo")["exit_code"] == 0
+    assert environment.tree() == before
+
+
 # --- documents -------------------------------------------------------------------------------------
 
 
@@ -393,6 +435,38 @@ def test_a_signal_ends_the_command_and_changes_nothing(make_environment, number,
                 time.sleep(0.02)
             process.send_signal(number)
             output, words = process.communicate(timeout=30)
+    document = read_document(subprocess.CompletedProcess(command, process.returncode, output, words))
+    assert (document["exit_code"], document["error"]["code"]) == (status, "interrupted")
+    assert environment.tree() == before
+
+
+@pytest.mark.parametrize(("number", "status"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
+def test_a_signal_while_an_import_hangs_is_acted_on_at_once(make_environment, tmp_path, number, status):
+    environment = make_environment("3.8", TORCH)
+    marker = tmp_path / "imported"
+    hangs = f"import time\nopen({str(marker)!r}, 'w').close()\ntime.sleep(600)\n"
+    wheel = make_wheel(
+        tmp_path,
+        {"torchdata/__init__.py": hangs},
+        filename="torchdata-0.3.0-py3-none-any.whl",
+        metadata="Metadata-Version: 2.1\nName: torchdata\nVersion: 0.3.0\n",
+        wheel="Wheel-Version: 1.0\nGenerator: test\nRoot-Is-Purelib: true\nTag: py3-none-any\n",
+        dist_info="torchdata-0.3.0.dist-info",
+    )
+    before = environment.tree()
+    command = [sys.executable, "-m", "safe_install", "install", "--json", str(wheel)]
+    with subprocess.Popen(
+        command, env=environment.variables, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    ) as process:
+        deadline = time.monotonic() + 60
+        while not marker.exists() and process.poll() is None and time.monotonic() < deadline:
+            time.sleep(0.02)
+        sent = time.monotonic()
+        process.send_signal(number)
+        output, words = process.communicate(timeout=60)
+    assert marker.exists(), output + words
+    # A second where the machine is quiet; it used to be the time limit of the check, minutes.
+    assert time.monotonic() - sent < 10
     document = read_document(subprocess.CompletedProcess(command, process.returncode, output, words))
     assert (document["exit_code"], document["error"]["code"]) == (status, "interrupted")
     assert environment.tree() == before

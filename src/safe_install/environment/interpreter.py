@@ -112,6 +112,22 @@ def _interpreter_in(prefix: Path) -> Optional[Path]:
     return None
 
 
+# Variables of Python (docs.python.org, using/cmdline) that would hide what the check is there to find: asserts that are
+# not run, warnings that become errors before and after the change, an interpreter that waits for a person at its end.
+BLINDING_VARIABLES = (
+    "PYTHONBREAKPOINT",
+    "PYTHONDEBUG",
+    "PYTHONDUMPREFS",
+    "PYTHONINSPECT",
+    "PYTHONOPTIMIZE",
+    "PYTHONPROFILEIMPORTTIME",
+    "PYTHONSTARTUP",
+    "PYTHONTRACEMALLOC",
+    "PYTHONVERBOSE",
+    "PYTHONWARNINGS",
+)
+
+
 def child_environment(extra: Optional[Mapping[str, str]] = None) -> Dict[str, str]:
     """The variables for a process of the managed interpreter: the user's own, less what would make the answer differ
     from the one that the user's programs get, and writing no bytecode into the environment."""
@@ -119,7 +135,7 @@ def child_environment(extra: Optional[Mapping[str, str]] = None) -> Dict[str, st
     # Measured: with this variable is_available() is True although torch cannot use the driver.
     variables.pop("PYTORCH_NVML_BASED_CUDA_CHECK", None)
     # Set by a zipapp or `python -m`; a foreign interpreter must not inherit our import path.
-    for name in ("PYTHONHOME", "__PYVENV_LAUNCHER__"):
+    for name in ("PYTHONHOME", "__PYVENV_LAUNCHER__", *BLINDING_VARIABLES):
         variables.pop(name, None)
     variables["PYTHONDONTWRITEBYTECODE"] = "1"
     variables["PYTHONIOENCODING"] = "utf-8"
@@ -151,9 +167,11 @@ def read_script(package: str) -> str:
     return source.decode("utf-8")
 
 
-def read_environment(executable: Path, driver: Optional[Driver]) -> Environment:
-    """Probe the managed interpreter without importing torch. Errors: ProbeFailed."""
-    answer = start_script(executable, "safe_install.environment").wait(PROBE_TIMEOUT)
+def read_environment(
+    executable: Path, driver: Optional[Driver], *, on_tick: Optional[process.Tick] = None
+) -> Environment:
+    """Probe the managed interpreter without importing torch. `on_tick` may raise to end it. Errors: ProbeFailed."""
+    answer = start_script(executable, "safe_install.environment").wait(PROBE_TIMEOUT, on_tick=on_tick)
     try:
         raw = json.loads(answer.stdout.strip().splitlines()[-1])
         if raw["result"] != "success":

@@ -23,7 +23,7 @@ from safe_install.health.report import (
     undecided_files,
 )
 from safe_install.models import HealthReport, TorchBuild
-from safe_install.system.process import Completed, Running
+from safe_install.system.process import Completed, Running, Tick
 
 TIMEOUT = 300.0  # seconds for one process: a cold torch on a slow disk takes up to a minute
 MAX_CRASHES = 8  # after so many crashed steps the environment is judged as it stands
@@ -66,15 +66,24 @@ class Examination:
     def _start(self, questions: Mapping[str, Any]) -> Running:
         return start_script(self._executable, "safe_install.health", [json.dumps(questions)], env=child_environment())
 
-    def result(self, unmet: Sequence[str] = (), *, torch: Optional[TorchBuild] = None) -> HealthReport:
-        """Wait for the answers. `unmet` is taken over as it is; `torch` is what a probe made meanwhile says."""
-        events, crashed = self._answers(self._questions())
+    def result(
+        self,
+        unmet: Sequence[str] = (),
+        *,
+        torch: Optional[TorchBuild] = None,
+        on_tick: Optional[Tick] = None,
+    ) -> HealthReport:
+        """Wait for the answers. `unmet` is taken over as it is; `torch` is what a probe made meanwhile says.
+
+        `on_tick` is called while it waits, and ends the check by raising.
+        """
+        events, crashed = self._answers(self._questions(), on_tick)
         undecided = undecided_files(events)
         if undecided:
             subjects = [{"name": name, "files": files} for name, files in undecided.items()]
             questions = {**self._questions(), "asked": "files", "subjects": subjects}
             self._running = self._start(questions)
-            events = replace_undecided(events, self._answers(questions)[0])
+            events = replace_undecided(events, self._answers(questions, on_tick)[0])
         return make_report(
             explain_deaths(_without_repeats(events)),
             torch=torch or self._torch,
@@ -84,12 +93,14 @@ class Examination:
             crashed=crashed,
         )
 
-    def _answers(self, questions: Dict[str, Any]) -> Tuple[List[Mapping[str, Any]], Optional[str]]:
+    def _answers(
+        self, questions: Dict[str, Any], on_tick: Optional[Tick]
+    ) -> Tuple[List[Mapping[str, Any]], Optional[str]]:
         """The events of the process that runs, and of the ones that must follow it; why nothing more could be asked."""
         events: List[Mapping[str, Any]] = []
         crashes: Set[str] = set()
         while True:
-            completed = self._running.wait(self._timeout)
+            completed = self._running.wait(self._timeout, on_tick=on_tick)
             answers = parse_answers(completed.stdout.splitlines())
             events.extend(answers.events)
             if answers.done:

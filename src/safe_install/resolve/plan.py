@@ -13,6 +13,7 @@ from packaging.requirements import InvalidRequirement, Requirement
 from packaging.utils import NormalizedName, canonicalize_name
 from packaging.version import InvalidVersion, Version
 
+from safe_install.health.report import unmet_requirements
 from safe_install.models import (
     Action,
     Candidate,
@@ -298,6 +299,15 @@ def kept_names(plan: Plan, environment: Environment) -> Set[NormalizedName]:
     """What was there before and is not touched."""
     touched = {step.name for step in plan.steps}
     return {name for name in environment.installed if name not in touched}
+
+
+def newly_unmet(plan: Plan, environment: Environment) -> Tuple[str, ...]:
+    """The requirements of what stays that are met now and would not be after the plan, as sentences."""
+    markers = environment.interpreter.markers
+    kept = kept_names(plan, environment)
+    old = set(unmet_requirements(environment.installed, markers, of=kept))
+    new = unmet_requirements(planned_distributions(plan, environment), markers, of=kept)
+    return tuple(text for text in new if text not in old)
 
 
 # --- what pip said when it refused -----------------------------------------------------------------

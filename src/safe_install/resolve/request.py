@@ -105,7 +105,9 @@ class InstallRequest:
     find_links: Tuple[str, ...] = ()
     no_index: bool = False
     place: Optional[str] = None  # the option that sends the files elsewhere: "target", "user", "platform" ...
-    place_value: Optional[str] = None
+    target: Optional[str] = None
+    root: Optional[str] = None
+    prefix: Optional[str] = None
     refuses_user: bool = False  # --no-user, or `user = no`: the user site is not meant, whatever can be written
     report_file: Optional[str] = None
     settings_free_options: Tuple[str, ...] = ()  # fetch_options without --config-settings
@@ -485,7 +487,9 @@ def parse_install(
         no_index=settings.flag("no-index") or "no-index" in in_files,
         place=place,
         refuses_user=settings.refuses_user(),
-        place_value=settings.one(place) if place else None,
+        target=settings.one("target"),
+        root=settings.one("root"),
+        prefix=settings.one("prefix"),
         report_file=settings.one("report"),
         index_options=(*_texts(words, only=INDEX_GROUPS), *_options_of_files(files, INDEX_GROUPS)),
         has_pip_inputs=has_pip_inputs,

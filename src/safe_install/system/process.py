@@ -41,7 +41,7 @@ class Completed:
 LineReader = Callable[[str], None]
 Tick = Callable[[], None]
 
-TICK = 1.0  # seconds between two looks at a child that is watched
+TICK = 0.25  # seconds between two looks at a child that is watched
 
 
 class Running:
@@ -93,7 +93,8 @@ class Running:
     ) -> Completed:
         """Wait for its end; past `timeout` seconds from the start it and its children are killed.
 
-        They are also killed after `silence` seconds without output. `on_tick` is called about once a second.
+        They are also killed after `silence` seconds without output. `on_tick` is called
+        every TICK seconds, and ends the child by raising.
         `end_children`: after a failure, kill the children that it left behind.
         """
         timed_out = False

@@ -10,12 +10,23 @@ from __future__ import annotations
 import enum
 import re
 from dataclasses import dataclass, field
-from typing import AbstractSet, Dict, List, Mapping, Optional, Protocol, Set, Tuple, Union
+from typing import AbstractSet, Dict, Iterator, List, Mapping, Optional, Protocol, Set, Tuple, Union
 
 _INTERPRETER = re.compile(r"(python|pypy)w?(\d+(\.\d+)*t?)?(\.exe)?")
 _ACTIVATION = re.compile(r"(activate(_this\.py|\.[a-z]+)?|Activate\.ps1|deactivate\.[a-z]+)")
 _STATE_DIRECTORY = ".safe-install"
+_BYTECODE_FOLDER = "__pycache__"
 _OF_THE_PREFIX = frozenset({_STATE_DIRECTORY, "pyvenv.cfg", ".lock", "conda-meta"})
+# Outside of site-packages. What reads them: every start of the interpreter (pyvenv.cfg, the zip of the standard
+# library, which stands before its folder on sys.path), every run of pip, the loader of programs in bin (libcuda).
+_NEVER_FROM_A_WHEEL = (
+    (re.compile(r"pyvenv\.cfg"), "decides which Python the interpreters near it are"),
+    (re.compile(r"pip\.(conf|ini)"), "is read by every run of pip"),
+    (re.compile(r"python\d+t?\.zip"), "stands on sys.path before the standard library"),
+    (re.compile(r"lib(cuda|nvidia-[\w-]+|nvcuvid)\.so(\.[\d.]+)?"), "takes the place of the NVIDIA driver's library"),
+)
+# What torch loads from its own folders is torch's: a library or a module that is added there runs inside of it.
+CLOSED_PACKAGES: Mapping[str, Tuple[str, ...]] = {"torch": ("torch", "torchgen")}
 
 
 class Tree(Protocol):
@@ -62,6 +73,7 @@ class Areas:
     sites: Tuple[str, ...]  # purelib and platlib
     scripts: str
     others: Tuple[str, ...] = ()  # include and data
+    closed: Mapping[str, str] = field(default_factory=dict)  # folders to which nothing is added -> who owns them
     structure: AbstractSet[str] = field(init=False, default=frozenset())  # what is never moved itself
 
     def __post_init__(self) -> None:
@@ -85,6 +97,22 @@ class Areas:
             return "is the environment's interpreter or an activation script"
         if any(is_within(path, _parent(site)) and _is_library(_parent(site)) for site in self.sites):
             return "is in Python's standard library"
+        return None
+
+    def find_arrival_objection(self, path: str) -> Optional[str]:
+        """Why nothing new may be put at `path`, or None."""
+        objection = self.find_objection(path)
+        if objection is not None:
+            return objection
+        for folder, owner in self.closed.items():
+            if is_within(path, folder):
+                return f"would be loaded by {owner}, which does not bring it"
+        if any(is_within(path, site) for site in self.sites):
+            return None
+        name = path.rsplit("/", 1)[1]
+        for pattern, what in _NEVER_FROM_A_WHEEL:
+            if pattern.fullmatch(name):
+                return what
         return None
 
 
@@ -235,7 +263,7 @@ class _Arrival:
             self._refuse(target, "is a file that nothing replaced here owns, and would become a directory")
         elif self._is_objected(target):
             return
-        elif self._level is Level.DIRECTORY:
+        elif self._level is Level.DIRECTORY and not self._holds_a_choice(node, target):
             self._claimed.add(target)
             self.ins.append((node.slot, target))
         else:
@@ -243,8 +271,30 @@ class _Arrival:
             self.mkdirs.append(target)
             self._place_children(node, target)
 
-    def _place_children(self, node: Staged, target: str) -> None:
+    def _holds_a_choice(self, node: Staged, target: str) -> bool:
+        """Are there files in it of which some come and some do not? Then it cannot move as one."""
+        if node.name == _BYTECODE_FOLDER:
+            return any(self._is_bytecode_of_another(_join(target, child.name)) for child in node.children)
+        return any(is_objected for is_objected in self._objections_below(node, target))
+
+    def _objections_below(self, node: Staged, target: str) -> Iterator[bool]:
         for child in node.children:
+            path = _join(target, child.name)
+            if child.kind == "d":
+                yield from self._objections_below(child, path)
+            else:
+                yield self._areas.find_arrival_objection(path) is not None
+
+    def _is_bytecode_of_another(self, target: str) -> bool:
+        """Bytecode runs in the place of its source: it comes only where the source is not somebody else's."""
+        if not _is_bytecode(target):
+            return False
+        source = _source_of_bytecode(target)
+        return source not in self._claimed and source not in self._gone and self._tree.read_kind(source) is not None
+
+    def _place_children(self, node: Staged, target: str) -> None:
+        # Sources first: whether their bytecode comes depends on them.
+        for child in sorted(node.children, key=lambda child: child.name == _BYTECODE_FOLDER):
             self.place(child, _join(target, child.name))
 
     def _place_file(self, node: Staged, target: str, kind: Optional[str]) -> None:
@@ -252,13 +302,15 @@ class _Arrival:
             return
         if target in self._claimed:
             self._refuse(target, "would come from two of the distributions to be installed")
+        elif self._is_bytecode_of_another(target):
+            # As good as no bytecode where the sources are the same; code of this wheel's choice where it lies.
+            self.skipped.append(target)
         elif kind is None or (kind == "d" and target in self._emptied):
             self._claimed.add(target)
             self.ins.append((node.slot, target))
         elif kind == "d":
             self._refuse(target, "is a directory with files that nothing replaced here owns")
         elif _is_bytecode(target) or self._tree.has_same_content(node.slot, target):
-            # Bytecode of a module that stays is as good as the staged one: their sources are the same.
             self.skipped.append(target)
         else:
             owner = self._tree.find_owner(target)
@@ -266,7 +318,7 @@ class _Arrival:
             self._refuse(target, f"is there with other content and {whose}")
 
     def _is_objected(self, target: str) -> bool:
-        objection = self._areas.find_objection(target)
+        objection = self._areas.find_arrival_objection(target)
         if objection is not None:
             self._refuse(target, objection)
         return objection is not None
@@ -301,4 +353,10 @@ def _is_library(directory: str) -> bool:
 
 
 def _is_bytecode(path: str) -> bool:
-    return path.endswith(".pyc") and _parent(path).endswith("/__pycache__")
+    return path.endswith(".pyc") and _parent(path).endswith("/" + _BYTECODE_FOLDER)
+
+
+def _source_of_bytecode(path: str) -> str:
+    """`a/__pycache__/b.cpython-311.pyc` -> `a/b.py` (PEP 3147)."""
+    folder, _, name = path.rpartition("/")
+    return _join(_parent(folder), f"{name.split('.')[0]}.py")

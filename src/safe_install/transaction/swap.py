@@ -61,6 +61,7 @@ from safe_install.transaction.journal import (
 )
 from safe_install.transaction.lock import HeldSignals, lock_environment, open_state_directory
 from safe_install.transaction.moves import (
+    CLOSED_PACKAGES,
     Areas,
     Level,
     MovePlan,
@@ -197,6 +198,15 @@ def make_areas(prefix: Path, scheme: Scheme) -> Areas:
     )
 
 
+def _closed_folders(keep: Sequence[InstalledDistribution]) -> Dict[str, str]:
+    """The folders to which no other distribution may add a file, and whose they are."""
+    closed = {}
+    for distribution in keep:
+        for package in CLOSED_PACKAGES.get(distribution.name, ()):
+            closed[os.path.realpath(str(distribution.location / package))] = str(distribution.name)
+    return closed
+
+
 def make_ownership(installed: Iterable[InstalledDistribution], prefix: Path, scheme: Scheme) -> Ownership:
     """Whose is a file, among these distributions?"""
     return Ownership(tuple(installed), make_areas(prefix, scheme), Resolver())
@@ -302,7 +312,7 @@ class Transaction:
         old = find_old_files(remove, areas, ownership, resolver)
         if isinstance(old, MoveRefusal):
             raise _make_refused(old)
-        return self._plan(old, ownership, areas)
+        return self._plan(old, ownership, dataclasses.replace(areas, closed=_closed_folders(keep)))
 
     def plan_paths(self, old: AbstractSet[str], *, keep: Sequence[InstalledDistribution]) -> MovePlan:
         """As `plan`, for files that no RECORD names: real paths; what `keep` owns stays."""

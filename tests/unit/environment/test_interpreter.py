@@ -105,13 +105,15 @@ def test_what_is_no_interpreter(python, places):
 
 
 def test_a_child_gets_the_users_variables_less_what_would_bend_the_answer(monkeypatch):
-    for name in ("PYTORCH_NVML_BASED_CUDA_CHECK", "PYTHONHOME", "__PYVENV_LAUNCHER__", "LD_LIBRARY_PATH"):
+    dropped = {"PYTORCH_NVML_BASED_CUDA_CHECK", "PYTHONHOME", "__PYVENV_LAUNCHER__", "PYTHONOPTIMIZE", "PYTHONWARNINGS"}
+    kept = {"LD_LIBRARY_PATH", "PYTHONPATH", "PYTHONNOUSERSITE", "PYTHONSAFEPATH", "PYTHONHASHSEED"}
+    for name in dropped | kept:
         monkeypatch.setenv(name, "1")
     variables = child_environment({"MORE": "x"})
-    assert variables["LD_LIBRARY_PATH"] == "1"
+    assert {variables[name] for name in kept} == {"1"}
     assert variables["MORE"] == "x"
     assert variables["PYTHONDONTWRITEBYTECODE"] == "1"
-    assert not {"PYTORCH_NVML_BASED_CUDA_CHECK", "PYTHONHOME", "__PYVENV_LAUNCHER__"} & set(variables)
+    assert not dropped & set(variables)
     assert os.environ["PYTHONHOME"] == "1"
 
 

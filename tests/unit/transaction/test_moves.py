@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import dataclasses
 from typing import Any, Dict, Mapping, Optional
 
 import pytest
@@ -59,15 +60,16 @@ def make_node(name: str, slot: str, tree: Optional[Mapping[str, Any]]) -> Staged
     return Staged(name, slot, "d", tuple(make_node(n, f"{slot}/{n}", t) for n, t in sorted(tree.items())))
 
 
-def plan(disk, stage, old=(), owners=None, level=Level.DIRECTORY):  # type: ignore[no-untyped-def]
+def plan(disk, stage, old=(), owners=None, level=Level.DIRECTORY, closed=None):  # type: ignore[no-untyped-def]
     def full(path: str) -> str:
         return path if path.startswith("/") else f"{SITE}/{path}"
 
     base = {"/env/bin/python": "", f"{SITE}/other.py": ""}
     files = {full(path): content for path, content in {**base, **disk}.items()}
     staged = {full(path): content for path, content in stage.items()}
+    areas = dataclasses.replace(AREAS, closed=closed or {})
     tree = FakeTree(files, staged, {full(path): owner for path, owner in (owners or {}).items()})
-    return plan_moves({full(path) for path in old}, make_stage(staged), tree=tree, areas=AREAS, level=level)
+    return plan_moves({full(path) for path in old}, make_stage(staged), tree=tree, areas=areas, level=level)
 
 
 def short(moves: MovePlan) -> Dict[str, Any]:
@@ -125,6 +127,34 @@ TABLE = {
         {"ns/__init__.py": "same", "ns/__pycache__/__init__.cpython-311.pyc": "2"},
         (),
         {"skip": ["ns/__init__.py", "ns/__pycache__/__init__.cpython-311.pyc"]},
+    ),
+    "bytecode of somebody else's module does not come": (
+        {"ns/__init__.py": "same"},
+        {"ns/__init__.py": "same", "ns/__pycache__/__init__.cpython-311.pyc": "evil"},
+        (),
+        {"skip": ["ns/__init__.py", "ns/__pycache__/__init__.cpython-311.pyc"], "mkdir": ["ns/__pycache__"]},
+    ),
+    "bytecode without its source in the wheel neither": (
+        {"ns/a.py": "theirs"},
+        {"ns/b.py": "", "ns/__pycache__/a.cpython-311.pyc": "evil", "ns/__pycache__/b.cpython-311.pyc": ""},
+        (),
+        {
+            "in": ["ns/b.py", "ns/__pycache__/b.cpython-311.pyc"],
+            "skip": ["ns/__pycache__/a.cpython-311.pyc"],
+            "mkdir": ["ns/__pycache__"],
+        },
+    ),
+    "bytecode of one's own modules comes as a folder": (
+        {"ns/a.py": "theirs"},
+        {"ns/b.py": "", "ns/__pycache__/b.cpython-311.pyc": ""},
+        (),
+        {"in": ["ns/b.py", "ns/__pycache__"]},
+    ),
+    "bytecode of a module that is replaced comes": (
+        {"a.py": "1", "__pycache__/a.cpython-311.pyc": "1"},
+        {"a.py": "2", "__pycache__/a.cpython-311.pyc": "2"},
+        ("a.py", "__pycache__/a.cpython-311.pyc"),
+        {"exchange": ["__pycache__", "a.py"]},
     ),
     "scripts and data": (
         {"/env/bin/tool": "1", "/env/share/man/tool.1": "1"},
@@ -197,11 +227,20 @@ def test_by_file(disk, stage, old, expected):  # type: ignore[no-untyped-def]
         ({}, {"/env/lib/python3.11/os.py": "evil"}, {}, "/env/lib/python3.11/os.py", "standard library"),
         ({}, {"/etc/passwd": "evil"}, {}, "/etc", "outside"),
         ({}, {"/env-sibling/x": "evil"}, {}, "/env-sibling", "outside"),
+        ({}, {"/env/pip.conf": "evil"}, {}, "/env/pip.conf", "run of pip"),
+        ({}, {"/env/bin/pyvenv.cfg": "evil"}, {}, "/env/bin/pyvenv.cfg", "which Python"),
+        ({}, {"/env/lib/python311.zip": "evil"}, {}, "/env/lib/python311.zip", "standard library"),
+        ({}, {"/env/lib/libcuda.so.1": "evil"}, {}, "/env/lib/libcuda.so.1", "NVIDIA driver"),
+        ({}, {"/env/x/y/libnvidia-ml.so.1": "evil"}, {}, "/env/x/y/libnvidia-ml.so.1", "NVIDIA driver"),
+        ({"torch/__init__.py": ""}, {"torch/hook.py": "evil"}, {}, "torch/hook.py", "by torch"),
+        ({"torch/lib/x.so": ""}, {"torch/lib/libstdc++.so.6": "evil"}, {}, "torch/lib/libstdc++.so.6", "by torch"),
+        ({"torch/__init__.py": ""}, {"torch/new/a.py": "evil"}, {}, "torch/new", "by torch"),
+        ({"torch/a.py": ""}, {"torch/__pycache__/a.cpython-311.pyc": "evil"}, {}, "torch/__pycache__", "by torch"),
         ({}, {"/env/.safe-install/recover.py": "evil"}, {}, "/env/.safe-install", "environment itself"),
     ],
 )
 def test_refused(disk, stage, owners, path, words):  # type: ignore[no-untyped-def]
-    refusal = plan(disk, stage, (), owners)
+    refusal = plan(disk, stage, (), owners, closed={f"{SITE}/torch": "torch"})
     assert isinstance(refusal, MoveRefusal), refusal
     assert refusal.path.endswith(path)
     assert words in refusal.reason
@@ -210,6 +249,20 @@ def test_refused(disk, stage, owners, path, words):  # type: ignore[no-untyped-d
 @pytest.mark.parametrize("name", ["python-argcomplete-check", "activate-global-python-argcomplete", "pythonfoo"])
 def test_names_that_only_look_protected(name: str) -> None:
     assert AREAS.find_objection(f"/env/bin/{name}") is None
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        f"{SITE}/tool/pyvenv.cfg",
+        f"{SITE}/torch_scatter/_C.so",
+        f"{SITE}/nvidia/lib/libcudart.so.13",
+        "/env/lib/libtbb.so.12",
+        "/env/etc/pip.conf.d",
+    ],
+)
+def test_what_a_wheel_may_bring(path: str) -> None:
+    assert dataclasses.replace(AREAS, closed={f"{SITE}/torch": "torch"}).find_arrival_objection(path) is None
 
 
 def test_the_same_file_from_two_folders_of_the_stage() -> None:

@@ -1,0 +1,111 @@
+"""What an environment is made of, cheaply: taken twice and compared, it shows that somebody else changed it.
+
+Looked at: the names that lie directly in site-packages and in the folder of commands, the size and time of those that
+are files, METADATA and RECORD of every distribution, and every file of torch. Not looked at: bytecode, which every
+program writes, and what lies deeper in other packages, which an installer cannot change without a new RECORD.
+"""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Dict, Iterable, Iterator, Mapping, Optional, Sequence, Tuple
+
+from safe_install.models import Environment
+
+METADATA_FILES = ("METADATA", "RECORD", "PKG-INFO")
+METADATA_FOLDERS = (".dist-info", ".egg-info")
+OWN_FOLDER = ".safe-install"
+BYTECODE_FOLDER = "__pycache__"
+
+State = Tuple[int, int]  # size and time of the last change in nanoseconds; (-1, -1): a folder
+
+
+@dataclass(frozen=True)
+class Stamp:
+    """Paths and what was seen of them."""
+
+    states: Mapping[str, State] = field(default_factory=dict)
+
+    def changed(self, later: Stamp) -> Tuple[str, ...]:
+        """The paths that came, went or are another file in `later`, in order."""
+        paths = self.states.keys() | later.states.keys()
+        return tuple(sorted(path for path in paths if self.states.get(path) != later.states.get(path)))
+
+
+def take_stamp(sites: Iterable[Path], scripts: Path, torch: Optional[Path]) -> Stamp:
+    """The stamp of an environment. `torch` is the folder of the package, None where there is none. Never raises."""
+    states: Dict[str, State] = {}
+    for folder in dict.fromkeys((*sites, scripts)):
+        for entry in _entries(str(folder)):
+            states[entry.path] = _state(entry)
+            if entry.name.endswith(METADATA_FOLDERS) and _is_folder(entry):
+                for name in METADATA_FILES:
+                    _add_file(states, f"{entry.path}/{name}")
+    if torch is not None:
+        for entry in _files_below(str(torch)):
+            states[entry.path] = _state(entry)
+    return Stamp(states)
+
+
+def _entries(folder: str) -> Iterator[os.DirEntry[str]]:
+    try:
+        with os.scandir(folder) as entries:
+            for entry in entries:
+                if entry.name not in (BYTECODE_FOLDER, OWN_FOLDER) and not entry.name.endswith(".pyc"):
+                    yield entry
+    except OSError:
+        return  # it is not there, or may not be read: then it was not, before either
+
+
+def _files_below(folder: str) -> Iterator[os.DirEntry[str]]:
+    for entry in _entries(folder):
+        if _is_folder(entry):
+            yield from _files_below(entry.path)
+        else:
+            yield entry
+
+
+def _is_folder(entry: os.DirEntry[str]) -> bool:
+    try:
+        return entry.is_dir(follow_symlinks=False)
+    except OSError:
+        return False
+
+
+def _state(entry: os.DirEntry[str]) -> State:
+    if _is_folder(entry):
+        return (-1, -1)
+    try:
+        found = entry.stat(follow_symlinks=False)
+    except OSError:
+        return (0, 0)
+    return (found.st_size, found.st_mtime_ns)
+
+
+def _add_file(states: Dict[str, State], path: str) -> None:
+    try:
+        found = os.lstat(path)
+    except OSError:
+        return
+    states[path] = (found.st_size, found.st_mtime_ns)
+
+
+PATHS_SHOWN = 5
+
+
+def stamp_of(environment: Environment) -> Stamp:
+    """What the environment is made of now; torch's folder also where a torch is about to come."""
+    scheme = environment.interpreter.scheme
+    torch = scheme.platlib / "torch"
+    if environment.torch is not None and environment.torch.folder is not None:
+        torch = environment.torch.folder
+    return take_stamp((scheme.purelib, scheme.platlib), scheme.scripts, torch)
+
+
+def describe_paths(paths: Sequence[str], environment: Environment) -> str:
+    """`lib/python3.11/site-packages/six.py, ... and 12 more`, relative to the environment's folder."""
+    shown = [os.path.relpath(path, str(environment.interpreter.prefix)) for path in paths[:PATHS_SHOWN]]
+    more = f" and {len(paths) - PATHS_SHOWN} more" if len(paths) > PATHS_SHOWN else ""
+    return ", ".join(shown) + more

@@ -1,0 +1,134 @@
+"""Who else writes into the environment while a change is made: a build, an import, another installer."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.unit.wheels.crafted import make_wheel
+
+TORCH = "torch==1.8.1+cu111"
+PURE = "Wheel-Version: 1.0\nGenerator: test\nRoot-Is-Purelib: true\nTag: py3-none-any\n"
+
+BACKEND = """
+import os, sys, sysconfig, zipfile
+
+INTRUSION = {intrusion!r}
+WHEN = {when!r}
+
+
+def intrude(moment):
+    if moment == WHEN:
+        exec(INTRUSION, dict(site=os.environ["SITE_OF_THE_TEST"]))
+
+
+def get_requires_for_build_wheel(config_settings=None):
+    return []
+
+
+def prepare_metadata_for_build_wheel(folder, config_settings=None):
+    intrude("metadata")
+    os.mkdir(os.path.join(folder, "intruder-1.0.dist-info"))
+    with open(os.path.join(folder, "intruder-1.0.dist-info", "METADATA"), "w") as stream:
+        stream.write("Metadata-Version: 2.1\\nName: intruder\\nVersion: 1.0\\n")
+    return "intruder-1.0.dist-info"
+
+
+def build_wheel(folder, config_settings=None, metadata_directory=None):
+    intrude("wheel")
+    name = "intruder-1.0-py3-none-any.whl"
+    with zipfile.ZipFile(os.path.join(folder, name), "w") as archive:
+        files = {{
+            "intruder.py": "x = 1\\n",
+            "intruder-1.0.dist-info/METADATA": "Metadata-Version: 2.1\\nName: intruder\\nVersion: 1.0\\n",
+            "intruder-1.0.dist-info/WHEEL": "Wheel-Version: 1.0\\nRoot-Is-Purelib: true\\nTag: py3-none-any\\n",
+        }}
+        rows = ""
+        for path, text in files.items():
+            import base64, hashlib
+            digest = base64.urlsafe_b64encode(hashlib.sha256(text.encode()).digest()).rstrip(b"=").decode()
+            rows += "%s,sha256=%s,%d\\n" % (path, digest, len(text))
+            archive.writestr(path, text)
+        archive.writestr("intruder-1.0.dist-info/RECORD", rows + "intruder-1.0.dist-info/RECORD,,\\n")
+    return name
+"""
+INTRUSIONS = {
+    "torch's version": ("open(site + '/torch/version.py', 'a').write('# moved')", "torch/version.py"),
+    "a file in torch": ("open(site + '/torch/extra_hook.py', 'w').write('x = 1')", "torch/extra_hook.py"),
+    "a .pth file": ("open(site + '/hook.pth', 'w').write('import sys')", "hook.pth"),
+    "a distribution": ("import os; os.mkdir(site + '/other-1.0.dist-info')", "other-1.0.dist-info"),
+}
+
+
+def make_project(folder, intrusion, when):
+    project = folder / "intruder"
+    project.mkdir()
+    (project / "pyproject.toml").write_text(
+        '[build-system]\nrequires = []\nbuild-backend = "backend"\nbackend-path = ["."]\n'
+    )
+    (project / "backend.py").write_text(BACKEND.format(intrusion=intrusion, when=when))
+    return project
+
+
+@pytest.mark.parametrize("what", sorted(INTRUSIONS))
+@pytest.mark.parametrize("words", [(), ("--dry-run",)])
+def test_a_build_that_writes_into_the_environment_is_named(make_environment, tmp_path, what, words):
+    environment = make_environment("3.8", TORCH)
+    code, path = INTRUSIONS[what]
+    project = make_project(tmp_path, code, "metadata")
+    document = environment.document("install", *words, str(project), SITE_OF_THE_TEST=str(environment.site))
+    assert (document["exit_code"], document["outcome"]) == (11, "refused")
+    assert f"site-packages/{path}" in document["error"]["message"]
+    assert "built meanwhile: intruder" in document["error"]["message"]
+    assert "intruder==1.0" not in " ".join(environment.freeze())
+
+
+def test_a_build_of_the_wheel_that_does_it_is_named_too(make_environment, tmp_path):
+    environment = make_environment("3.8", TORCH)
+    code, path = INTRUSIONS["torch's version"]
+    project = make_project(tmp_path, code, "wheel")
+    document = environment.document("install", str(project), SITE_OF_THE_TEST=str(environment.site))
+    assert document["exit_code"] == 11
+    assert f"site-packages/{path}" in document["error"]["message"]
+    assert not (environment.site / "intruder.py").exists()
+
+
+def test_a_build_that_keeps_to_itself_is_installed(make_environment, tmp_path):
+    environment = make_environment("3.8", TORCH)
+    document = environment.document("install", str(make_project(tmp_path, "pass", "wheel")), SITE_OF_THE_TEST="/")
+    assert document["exit_code"] == 0
+
+
+# torchdata is a project that the check imports.
+@pytest.mark.parametrize("what", sorted(INTRUSIONS))
+def test_an_import_that_writes_into_the_environment_is_rolled_back(make_environment, tmp_path, what):
+    environment = make_environment("3.8", TORCH)
+    code, path = INTRUSIONS[what]
+    wheel = torchdata(tmp_path, code)
+    completed = environment.safe_install("install", str(wheel), SITE_OF_THE_TEST=str(environment.site))
+    assert completed.returncode == 12
+    assert f"site-packages/{path}" in completed.stderr
+    assert "not as before" in completed.stderr
+    assert "exactly as it was" not in completed.stdout
+    assert not (environment.site / "torchdata").exists()
+    assert environment.safe_install("recover").returncode == 0
+
+
+def test_an_import_that_rewrites_its_own_file_is_rolled_back_whole(make_environment, tmp_path):
+    environment = make_environment("3.8", TORCH)
+    before = environment.tree()
+    wheel = torchdata(tmp_path, "open(site + '/torchdata/__init__.py', 'w').write('x = 2')\nraise OSError('broken')")
+    completed = environment.safe_install("install", str(wheel), SITE_OF_THE_TEST=str(environment.site))
+    assert completed.returncode == 12, completed.stdout + completed.stderr
+    assert environment.tree() == before
+    assert environment.safe_install("recover").returncode == 0
+
+
+def torchdata(folder, code):
+    return make_wheel(
+        folder,
+        {"torchdata/__init__.py": f"import os\nsite = os.environ['SITE_OF_THE_TEST']\n{code}\n"},
+        filename="torchdata-0.3.0-py3-none-any.whl",
+        metadata="Metadata-Version: 2.1\nName: torchdata\nVersion: 0.3.0\n",
+        wheel=PURE,
+        dist_info="torchdata-0.3.0.dist-info",
+    )

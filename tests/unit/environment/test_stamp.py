@@ -1,0 +1,80 @@
+"""What another hand does to an environment is seen; what every program does is not."""
+
+from __future__ import annotations
+
+import os
+import shutil
+
+import pytest
+
+from safe_install.environment.stamp import take_stamp
+
+
+@pytest.fixture
+def site(tmp_path):
+    for name in ("torch/lib", "torch/__pycache__", "numpy", "torch-2.0.dist-info", "old.egg-info", "bin"):
+        (tmp_path / "site" / name).mkdir(parents=True)
+    for name in ("torch/__init__.py", "torch/lib/libtorch.so", "torch/__pycache__/a.pyc", "numpy/core.py", "six.py"):
+        (tmp_path / "site" / name).write_text("x = 1\n")
+    for name in ("torch-2.0.dist-info/METADATA", "torch-2.0.dist-info/RECORD", "old.egg-info/PKG-INFO", "bin/python"):
+        (tmp_path / "site" / name).write_text("a\n")
+    return tmp_path / "site"
+
+
+def take(site):
+    return take_stamp([site, site], site / "bin", site / "torch")
+
+
+def write(path, text):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(text)
+
+
+CHANGES = {
+    "a distribution comes": (lambda site: write(site / "new-1.dist-info/RECORD", "x"), "new-1.dist-info"),
+    "a distribution goes": (lambda site: shutil.rmtree(site / "torch-2.0.dist-info"), "torch-2.0.dist-info"),
+    "RECORD": (lambda site: write(site / "torch-2.0.dist-info/RECORD", "longer\n"), "torch-2.0.dist-info/RECORD"),
+    "PKG-INFO": (lambda site: write(site / "old.egg-info/PKG-INFO", "longer\n"), "old.egg-info/PKG-INFO"),
+    "a module": (lambda site: write(site / "six.py", "longer = 1\n"), "six.py"),
+    "a .pth file": (lambda site: write(site / "hook.pth", "import os\n"), "hook.pth"),
+    "a folder": (lambda site: (site / "extra").mkdir(), "extra"),
+    "torch's code": (lambda site: write(site / "torch/__init__.py", "y = 12\n"), "torch/__init__.py"),
+    "torch's library": (lambda site: os.utime(site / "torch/lib/libtorch.so", ns=(1, 1)), "torch/lib/libtorch.so"),
+    "added to torch": (lambda site: write(site / "torch/lib/libstdc++.so.6", "x"), "torch/lib/libstdc++.so.6"),
+    "torch goes": (lambda site: shutil.rmtree(site / "torch"), "torch"),
+    "a command": (lambda site: write(site / "bin/pip", "x"), "bin/pip"),
+    "a link instead of a file": (lambda site: relink(site / "six.py"), "six.py"),
+}
+
+
+def relink(path):
+    path.unlink()
+    path.symlink_to("torch/__init__.py")
+
+
+@pytest.mark.parametrize("change", sorted(CHANGES))
+def test_what_is_seen(site, change):
+    before = take(site)
+    make, path = CHANGES[change]
+    make(site)
+    assert str(site / path) in before.changed(take(site))
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda site: None,
+        lambda site: write(site / "torch/__pycache__/b.pyc", "x"),
+        lambda site: write(site / "__pycache__/six.pyc", "x"),
+        lambda site: write(site / ".safe-install/lock", "x"),
+        lambda site: os.utime(site / "torch"),
+    ],
+)
+def test_what_is_not(site, change):
+    before = take(site)
+    change(site)
+    assert before.changed(take(site)) == ()
+
+
+def test_what_is_not_there_is_no_error(tmp_path):
+    assert take_stamp([tmp_path / "no"], tmp_path / "bin", tmp_path / "torch").states == {}
