@@ -22,7 +22,7 @@ from safe_install.errors import Interrupted, SafeInstallError, SystemFailed, Une
 from safe_install.events import Reporter
 from safe_install.models import InstallResult, Outcome
 from safe_install.redaction import redact
-from safe_install.resolve.request import Route, is_true, route
+from safe_install.resolve.request import OUR_COMMANDS, Route, is_true, route
 
 BYTE_ORDER_MARKS = (
     (codecs.BOM_UTF8, "utf-8"),
@@ -31,6 +31,7 @@ BYTE_ORDER_MARKS = (
     (codecs.BOM_UTF16_LE, "utf-16-le"),
     (codecs.BOM_UTF16_BE, "utf-16-be"),
 )
+COMPLETION_OPTIONS = ("--install-completion", "--show-completion")
 OUTCOMES: Mapping[int, Outcome] = {
     10: Outcome.REFUSED,
     11: Outcome.REFUSED,
@@ -44,7 +45,11 @@ def main(argv: Optional[Sequence[str]] = None) -> int:
     """Run one command line and return its exit status."""
     words = list(sys.argv[1:] if argv is None else argv)
     _catch_signals()
+    if words and words[0].partition("=")[0] in COMPLETION_OPTIONS:
+        return _guarded(words, "completion", lambda reporter: _offer_completion(words))
     chosen = route(words)
+    if chosen.command == "pip":
+        chosen = _route_help(chosen)
     asks_for_help = "--help" in chosen.arguments or "-h" in chosen.arguments
     if chosen.command in ("help", "version") or (asks_for_help and chosen.command != "pip"):
         return _show_help(chosen)
@@ -54,6 +59,18 @@ def main(argv: Optional[Sequence[str]] = None) -> int:
         return _guarded(words, "pip", lambda reporter: _pass_to_pip(chosen.arguments))
     run = COMMANDS[chosen.command]
     return _guarded(words, chosen.command, lambda reporter: run(chosen.arguments, words, reporter))
+
+
+def _route_help(chosen: Route) -> Route:
+    """`help install` is ours, `help freeze` is pip's, `help` alone is --help."""
+    words = list(chosen.arguments)
+    while words and words[0].startswith("-"):
+        words.pop(0)
+    if words[:1] != ["help"]:
+        return chosen
+    if len(words) == 1:
+        return Route("help", ())
+    return Route(words[1], ("--help",)) if words[1] in OUR_COMMANDS else chosen
 
 
 def _guarded(words: Sequence[str], command: str, run: Callable[[Reporter], Any]) -> int:
@@ -298,6 +315,24 @@ COMMANDS: Dict[str, Callable[[Sequence[str], Sequence[str], Reporter], Any]] = {
     "explain": _explain,
     **{name: _by_typer(name) for name in ("verify", "history", "undo", "recover", "wheels", "check-wheel")},
 }
+
+
+def _offer_completion(words: Sequence[str]) -> int:
+    """`--show-completion [SHELL]` prints the script of a shell; `--install-completion [SHELL]` puts it in place."""
+    from safe_install.completion import shells
+
+    option, _, value = words[0].partition("=")
+    named = value or (words[1] if len(words) > 1 else None)
+    shell = shells.choose_shell(named, shells.parent_name(), os.environ)
+    name, program = shells.find_program(sys.argv[0], os.environ)
+    script = shells.render_script(shell, name, program)
+    if option == "--show-completion":
+        sys.stdout.write(script)
+        return 0
+    place = shells.find_place(shell, name, os.environ)
+    for line in shells.install_script(script, place, name):
+        sys.stdout.write(f"{line}\n")
+    return 0
 
 
 def _pass_to_pip(arguments: Sequence[str], executable: Optional[Path] = None) -> int:

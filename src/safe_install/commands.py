@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, Dict, List, Optional, Sequence
+from typing import Any, Dict, FrozenSet, List, Optional, Sequence, Set
 
 import typer
 
@@ -278,3 +278,14 @@ def declared_options() -> Dict[str, List[str]]:
         name: [option for parameter in command.params for option in parameter.opts if option.startswith("--")]
         for name, command in commands.items()
     }
+
+
+def value_options() -> FrozenSet[str]:
+    """Every option that takes a value, of all commands."""
+    group = typer.main.get_command(app)
+    found: Set[str] = set()
+    for command in getattr(group, "commands", {}).values():
+        for parameter in command.params:
+            if parameter.param_type_name == "option" and not parameter.is_flag:
+                found.update(parameter.opts)
+    return frozenset(found)
