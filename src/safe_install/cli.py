@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any, Callable, Dict, Iterator, List, Mapping, Optional, Sequence
 from urllib.parse import unquote, urlsplit
 
-from safe_install import __version__
+from safe_install import __version__, terminal
 from safe_install.errors import Interrupted, SafeInstallError, SystemFailed, Unexpected, UsageError, mend_of
 from safe_install.events import Reporter
 from safe_install.models import InstallResult, Outcome
@@ -45,6 +45,9 @@ def main(argv: Optional[Sequence[str]] = None) -> int:
     """Run one command line and return its exit status."""
     words = list(sys.argv[1:] if argv is None else argv)
     _catch_signals()
+    terminal.prepare_streams()
+    if "--no-color" in words or is_true(os.environ.get("PIP_NO_COLOR")):
+        os.environ["NO_COLOR"] = "1"
     if words and words[0].partition("=")[0] in COMPLETION_OPTIONS:
         return _guarded(words, "completion", lambda reporter: _offer_completion(words))
     chosen = route(words)
@@ -86,7 +89,7 @@ def _guarded(words: Sequence[str], command: str, run: Callable[[Reporter], Any])
 
 
 def _run(words: Sequence[str], command: str, run: Callable[[Reporter], Any]) -> int:
-    from safe_install import report
+    from safe_install import report, result_document
 
     as_json = command != "pip" and ("--json" in words or is_true(os.environ.get("SAFE_INSTALL_JSON")))
     quiet = _count_quiet(words)
@@ -109,7 +112,7 @@ def _run(words: Sequence[str], command: str, run: Callable[[Reporter], Any]) -> 
     if isinstance(result, int):
         return result
     if as_json:
-        report.show_document(report.make_document(result))
+        result_document.show_document(result_document.make_document(result))
     else:
         report.show_result(result, quiet=reporter.quiet, program=_program(words, sys.argv[0]))
     return int(result.exit_status)
@@ -164,12 +167,12 @@ def _ignore_signals() -> None:
 
 
 def _show_failure(command: str, error: SafeInstallError, *, as_json: bool) -> int:
-    from safe_install import report
+    from safe_install import report, result_document
 
     if as_json:
         outcome = OUTCOMES.get(error.exit_status, Outcome.ERROR)
         empty = InstallResult(command, outcome, error.exit_status, error.environment)
-        report.show_document(report.make_document(empty, error))
+        result_document.show_document(result_document.make_document(empty, error))
     report.show_error(error, command)
     return error.exit_status
 

@@ -13,7 +13,7 @@ import jsonschema
 import pytest
 from packaging.version import Version
 
-from safe_install import errors, report
+from safe_install import errors, report, result_document
 from safe_install.errors import Interrupted, Refused
 from safe_install.models import (
     Action,
@@ -89,18 +89,18 @@ def test_the_schema_is_itself_valid():
 
 @pytest.mark.parametrize("outcome", Outcome)
 def test_every_outcome_makes_a_valid_document(outcome):
-    document = check(report.make_document(dataclasses.replace(FULL, outcome=outcome)))
+    document = check(result_document.make_document(dataclasses.replace(FULL, outcome=outcome)))
     assert document["outcome"] == outcome.value
-    check(report.make_document(InstallResult("verify", outcome, 0)))
+    check(result_document.make_document(InstallResult("verify", outcome, 0)))
 
 
 @pytest.mark.parametrize("command", OUR_COMMANDS)
 def test_every_command_is_in_the_schema(command):
-    check(report.make_document(InstallResult(command, Outcome.HEALTHY, 0)))
+    check(result_document.make_document(InstallResult(command, Outcome.HEALTHY, 0)))
 
 
 def test_what_the_document_says():
-    document = check(report.make_document(FULL))
+    document = check(result_document.make_document(FULL))
     assert document["schema"] == 1
     assert document["tool"]["name"] == "torch-safe-install"
     torch = {"version": "1.8.1+cu111", "accelerator": "cu111", "cuda": "11.1", "cxx11_abi": None}
@@ -119,12 +119,12 @@ def test_what_the_document_says():
 )
 def test_the_schema_refuses_other_documents(broken):
     with pytest.raises(jsonschema.ValidationError):
-        VALIDATOR.validate({**report.make_document(FULL), **broken})
+        VALIDATOR.validate({**result_document.make_document(FULL), **broken})
 
 
 def test_an_error_makes_a_valid_document_too():
     error = errors.NoCandidate("none fits", hint="mend", rejections=[make_rejection()], findings=[FINDING])
-    document = check(report.make_document(InstallResult("install", Outcome.REFUSED, 10), error))
+    document = check(result_document.make_document(InstallResult("install", Outcome.REFUSED, 10), error))
     assert document["error"] == {"code": "no-candidate", "message": "none fits", "hint": "mend"}
     assert (document["exit_code"], len(document["rejections"]), len(document["findings"])) == (10, 1, 1)
 
@@ -176,7 +176,7 @@ def test_no_secret_of_an_address_is_shown(secret, capsys):
     report.show_result(explained)
     report.show_result(dataclasses.replace(explained, outcome=Outcome.PLANNED))
     report.show_error(errors.PipFailed(secret, output=secret))
-    report.show_document(report.make_document(explained, errors.Refused(secret, findings=[finding])))
+    result_document.show_document(result_document.make_document(explained, errors.Refused(secret, findings=[finding])))
     report.show_traceback(ValueError(secret))
     out, err = capsys.readouterr()
     assert "host" in out and "host" in err
@@ -190,8 +190,8 @@ def test_neither_pips_words_nor_the_document_steer_the_terminal(text, capsys):
     reporter.error_output(text)
     report.show_error(errors.PipFailed("x", output=text))
     report.show_traceback(ValueError(text))
-    document = report.make_document(FULL, errors.Refused(text))
-    report.show_document(document)
+    document = result_document.make_document(FULL, errors.Refused(text))
+    result_document.show_document(document)
     out, err = capsys.readouterr()
     assert text[0] not in out + err
     assert json.loads(out[out.index("{") :])["error"]["message"] == text
@@ -316,27 +316,27 @@ TORCH_FOLDER = "/env/site-packages/torch"
         (
             {"devices": 1},
             "CUDA: available, driver 535.104.05 (CUDA 12.2), 1 device: NVIDIA A100 (8.0)",
-            "Healthy: torch 1.8.1+cu111; CUDA available, 1 device; imports a.",
+            "Healthy: /env (Python 3.11.7).",
         ),
         (
             {"available": None, "driver": None},
             "CUDA: not tried, there is no driver here",
-            "Healthy: torch 1.8.1+cu111; CUDA not asked (no driver here); imports a.",
+            "Healthy: /env (Python 3.11.7).",
         ),
         (
             {"torch": "2.13.0+cpu", "cuda": None, "available": None, "driver": None},
             "CUDA: torch is built without it",
-            "Healthy: torch 2.13.0+cpu; built without CUDA; imports a.",
+            "Healthy: /env (Python 3.11.7).",
         ),
         (
             {"available": False, "outcome": Outcome.UNHEALTHY},
             "CUDA: not available, driver 535.104.05 (CUDA 12.2)",
-            "Not healthy.",
+            "Not healthy: /env (Python 3.11.7).",
         ),
         (
             {"available": None, "outcome": Outcome.UNHEALTHY},
             "CUDA: not tried, although driver 535.104.05 (CUDA 12.2) is here",
-            "Not healthy.",
+            "Not healthy: /env (Python 3.11.7).",
         ),
     ],
 )
@@ -367,7 +367,7 @@ def test_what_changed_can_be_undone(capsys):
 
 
 def test_show_document_is_one_document(capsys):
-    report.show_document(report.make_document(FULL))
+    result_document.show_document(result_document.make_document(FULL))
     check(json.loads(capsys.readouterr().out))
 
 
