@@ -92,7 +92,8 @@ def _run(words: Sequence[str], command: str, run: Callable[[Reporter], Any]) -> 
     from safe_install import report, result_document
 
     as_json = command != "pip" and ("--json" in words or is_true(os.environ.get("SAFE_INSTALL_JSON")))
-    quiet = _count_quiet(words)
+    quiet = _count_short(words, "q", "--quiet")
+    verbose = _count_short(words, "v", "--verbose") > 0
     reporter = report.TextReporter(quiet=quiet, json_on_stdout=as_json)
     try:
         result = run(reporter)
@@ -104,7 +105,7 @@ def _run(words: Sequence[str], command: str, run: Callable[[Reporter], Any]) -> 
         reporter.close()
         if not isinstance(error, (SafeInstallError, OSError, KeyboardInterrupt)):
             report.show_traceback(error)
-        return _show_failure(command, _failure(error, reporter.made), as_json=as_json)
+        return _show_failure(command, _failure(error, reporter.made), as_json=as_json, verbose=verbose)
     finally:
         reporter.close()
     if reporter.made is not None:
@@ -114,7 +115,7 @@ def _run(words: Sequence[str], command: str, run: Callable[[Reporter], Any]) -> 
     if as_json:
         result_document.show_document(result_document.make_document(result))
     else:
-        report.show_result(result, quiet=reporter.quiet, program=_program(words, sys.argv[0]))
+        report.show_result(result, quiet=reporter.quiet, program=_program(words, sys.argv[0]), verbose=verbose)
     return int(result.exit_status)
 
 
@@ -166,21 +167,22 @@ def _ignore_signals() -> None:
             signal.signal(number, signal.SIG_IGN)
 
 
-def _show_failure(command: str, error: SafeInstallError, *, as_json: bool) -> int:
+def _show_failure(command: str, error: SafeInstallError, *, as_json: bool, verbose: bool) -> int:
     from safe_install import report, result_document
 
     if as_json:
         outcome = OUTCOMES.get(error.exit_status, Outcome.ERROR)
         empty = InstallResult(command, outcome, error.exit_status, error.environment)
         result_document.show_document(result_document.make_document(empty, error))
-    report.show_error(error, command)
+    report.show_error(error, command, verbose=verbose)
     return error.exit_status
 
 
-def _count_quiet(words: Sequence[str]) -> int:
+def _count_short(words: Sequence[str], letter: str, long: str) -> int:
+    """How often an option was given: -q, -qq, --quiet."""
     clusters = [word for word in words if word.startswith("-") and not word.startswith("--")]
-    letters = sum(word.count("q") for word in clusters if set(word[1:]) <= set("qUvyI"))
-    return letters + sum(1 for word in words if word == "--quiet")
+    letters = sum(word.count(letter) for word in clusters if set(word[1:]) <= set("qUvyI"))
+    return letters + sum(1 for word in words if word == long)
 
 
 def _catch_signals() -> None:

@@ -6,12 +6,13 @@ pip's own lines and the outcome go to stdout, what we decided and why to stderr.
 
 from __future__ import annotations
 
+import dataclasses
 import sys
 import time
 import traceback
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Any, Dict, List, Mapping, Optional, Sequence
+from typing import IO, Any, Dict, List, Mapping, Optional, Sequence, Tuple
 
 from safe_install.errors import PipFailed, SafeInstallError
 from safe_install.events import Reporter, TaskOutcome
@@ -33,6 +34,9 @@ from safe_install.terminal import can_write, find_width, wrap, write_line
 REFUSED = (10, 11)  # exit statuses
 CHANGING = ("install", "uninstall", "undo")
 RULE = "\u2500"  # what a table is ruled with, where the encoding has it
+# Checks of the shared objects of a wheel (wheels.abi): a wheel may hold dozens that fail alike.
+FILE_CHECKS = frozenset(["does-not-load", "built-for-another-torch", "load-unknown", "optional-part-does-not-load"])
+LONGEST = 230  # letters of what is said of one shared object: three lines of a terminal
 WIDE = 1000  # columns of what is no terminal
 SLOW = 1.0  # seconds after which a task is worth a line or a bar
 AGAIN = 30.0  # seconds between two lines about a task that goes on, where there is no terminal
@@ -52,12 +56,60 @@ def one_line(text: str) -> str:
     return printable(text).replace("\n", "?")
 
 
-def render_finding(finding: Finding) -> List[str]:
-    """One finding as lines of text."""
-    lines = [f"{finding.severity.value}: {printable(finding.detail)}"]
+@dataclass(frozen=True)
+class Shown:
+    """A finding that is shown, and how many like it are not."""
+
+    finding: Finding
+    more: int = 0
+
+
+def render_finding(finding: Finding, *, more: int = 0) -> List[str]:
+    """One finding as lines of text; `more`: how many like it are left out."""
+    lines = [f"{finding.severity.value}: {printable(finding.detail)}", *_more_lines(more)]
     if finding.hint:
         lines.append(f"  hint: {printable(finding.hint)}")
     return lines
+
+
+def _more_lines(count: int) -> List[str]:
+    return [f"  and {count} more like it (all with --json)"] if count else []
+
+
+def select_findings(findings: Sequence[Finding], *, said: str = "", verbose: bool = False) -> List[Shown]:
+    """What people are shown of them: of the files of one wheel that fail in one way the first, and no hint twice.
+
+    Notes on the files of a wheel that is refused say nothing more. `said`: a hint that is shown anyway. `verbose`: all.
+    """
+    if verbose:
+        return [Shown(finding) for finding in findings]
+    refused = {finding.subject for finding in findings if finding.severity is Severity.ERROR}
+    groups: Dict[Tuple[str, ...], List[Finding]] = {}
+    for number, finding in enumerate(findings):
+        key: Tuple[str, ...] = (str(number),)
+        if finding.check in FILE_CHECKS:
+            if finding.severity is Severity.NOTE and finding.subject in refused:
+                continue
+            key = (finding.check, finding.severity.value, finding.subject)
+        groups.setdefault(key, []).append(finding)
+    shown: List[Shown] = []
+    hints = {said}
+    for group in groups.values():
+        first = group[0]
+        if first.hint in hints:
+            first = dataclasses.replace(first, hint="")
+        hints.add(first.hint)
+        if first.check in FILE_CHECKS:
+            first = dataclasses.replace(first, detail=shorten(first.detail))
+        shown.append(Shown(first, len(group) - 1))
+    return shown
+
+
+def shorten(text: str) -> str:
+    """At most LONGEST letters, cut at a space: the names of C++ symbols have no end."""
+    if len(text) <= LONGEST:
+        return text
+    return text[:LONGEST].rpartition(" ")[0] + " ..."
 
 
 def render_steps(plan: Plan) -> List[str]:
@@ -112,17 +164,24 @@ def render_rejections(rejections: Sequence[Rejection], limit: Optional[int] = No
     return lines
 
 
-def render_error(error: SafeInstallError) -> List[str]:
+def render_error(error: SafeInstallError, *, verbose: bool = False) -> List[str]:
     """The error as people read it: findings, message, hint."""
     lines: List[str] = []
-    for finding in error.findings:
-        if finding.detail not in error.message:
-            lines += render_finding(finding)
+    message = error.message
+    if not verbose and any(finding.detail == message and finding.check in FILE_CHECKS for finding in error.findings):
+        message = shorten(message)
+    more = 0
+    for shown in select_findings(error.findings, said=error.hint, verbose=verbose):
+        if shown.finding.detail in message:
+            more = shown.more
+        else:
+            lines += render_finding(shown.finding, more=shown.more)
     if isinstance(error, PipFailed) and not error.was_relayed:
         lines += [printable(line) for line in error.output.splitlines()]
     if not (isinstance(error, PipFailed) and error.was_relayed):
         # Otherwise pip has said it already, in the words that people look for.
-        lines.append(f"error: {printable(error.message)}")
+        lines.append(f"error: {printable(message)}")
+        lines += _more_lines(more)
     if error.rejections:
         lines += render_rejections(error.rejections, 8)
     if error.hint:
@@ -306,11 +365,11 @@ OUTCOME_SENTENCES: Mapping[Outcome, str] = {
 }
 
 
-def show_result(result: InstallResult, *, quiet: int = 0, program: str = "safe-install") -> None:
+def show_result(result: InstallResult, *, quiet: int = 0, program: str = "safe-install", verbose: bool = False) -> None:
     """The result as text: findings to stderr, what was done and the outcome to stdout."""
-    for finding in result.findings:
-        if quiet < 1 or finding.severity is Severity.ERROR:
-            for line in render_finding(finding):
+    for shown in select_findings(result.findings, verbose=verbose):
+        if quiet < 1 or shown.finding.severity is Severity.ERROR:
+            for line in render_finding(shown.finding, more=shown.more):
                 write_line(line, sys.stderr)
     sys.stderr.flush()
     if quiet:
@@ -496,9 +555,9 @@ def show_traceback(error: BaseException) -> None:
         print(printable(line.rstrip("\n")), file=sys.stderr)
 
 
-def show_error(error: SafeInstallError, command: str = "") -> None:
+def show_error(error: SafeInstallError, command: str = "", *, verbose: bool = False) -> None:
     """The error on stderr; a refused change ends with the outcome and the environment that it is about."""
-    for line in render_error(error):
+    for line in render_error(error, verbose=verbose):
         write_line(line, sys.stderr)
     if command in CHANGING and error.exit_status in REFUSED and error.environment is not None:
         write_line(f"Refused: nothing was changed in {render_environment(error.environment)}.", sys.stderr)

@@ -531,3 +531,72 @@ def test_a_name_cannot_steer_the_terminal(monkeypatch):
     reporter._bars.refresh()
     reporter.close()
     assert "\x1b]0;" not in terminal.getvalue()
+
+
+LONG_NAME = "at::Tensor torch::something(" + ", ".join(["std::vector<long, std::allocator<long> > const&"] * 20) + ")"
+
+
+def make_file_findings(count, severity=Severity.ERROR, check="does-not-load"):
+    """So many files of one wheel that fail in the same way."""
+    return [
+        Finding(
+            check,
+            severity,
+            "xformers",
+            f"lib{number}.so needs 3 symbols: {LONG_NAME}",
+            "Take the build for this torch.",
+        )
+        for number in range(count)
+    ]
+
+
+def refuse(findings):
+    return Refused(findings[0].detail, hint=findings[0].hint, findings=findings)
+
+
+def test_files_that_fail_alike_are_refused_in_four_lines(capsys):
+    notes = make_file_findings(9, Severity.NOTE, "optional-part-does-not-load")
+    error = refuse([*make_file_findings(30), *notes])
+    error.environment = make_environment(torch="1.8.1+cu111")
+    report.show_error(error, "install")
+    first, more, hint, outcome = capsys.readouterr().err.splitlines()
+    assert first.startswith("error: lib0.so needs 3 symbols: at::Tensor torch::something(")
+    assert len(first) < 250
+    assert more == "  and 29 more like it (all with --json)"
+    assert hint == "hint: Take the build for this torch."
+    assert outcome.startswith("Refused: nothing was changed in ")
+
+
+def test_verbose_shows_every_file(capsys):
+    error = refuse(make_file_findings(30))
+    report.show_error(error, "install", verbose=True)
+    told = capsys.readouterr().err
+    assert all(f"lib{number}.so" in told for number in range(30))
+    assert "more like it" not in told
+    assert LONG_NAME in told
+    assert len(result_document.make_document(InstallResult("install", Outcome.REFUSED, 11), error)["findings"]) == 30
+
+
+def test_findings_of_two_wheels_or_of_other_checks_are_not_counted_together():
+    findings = [
+        Finding("does-not-load", Severity.ERROR, "a", "a.so", "One."),
+        Finding("does-not-load", Severity.ERROR, "b", "b.so", "One."),
+        Finding("torch-moved", Severity.ERROR, "c", "c moves", "Two."),
+        Finding("torch-moved", Severity.ERROR, "c", "c moves again", "Three."),
+        Finding("optional-part-does-not-load", Severity.NOTE, "a", "part of a"),
+        Finding("optional-part-does-not-load", Severity.NOTE, "d", "part of d"),
+    ]
+    shown = report.select_findings(findings)
+    assert [(one.finding.detail, one.finding.hint, one.more) for one in shown] == [
+        ("a.so", "One.", 0),
+        ("b.so", "", 0),
+        ("c moves", "Two.", 0),
+        ("c moves again", "Three.", 0),
+        ("part of d", "", 0),
+    ]
+
+
+def test_a_hint_of_the_error_is_not_said_twice():
+    other = Finding("does-not-load", Severity.ERROR, "b", "b.so", "Take another.")
+    lines = report.render_error(Refused("a.so", hint="Take another.", findings=[other]))
+    assert lines == ["error: b.so", "error: a.so", "hint: Take another."]
