@@ -359,7 +359,6 @@ class TextReporter(Reporter):
 # --- the end ---------------------------------------------------------------------------------------
 
 OUTCOME_SENTENCES: Mapping[Outcome, str] = {
-    Outcome.ROLLED_BACK: "Rolled back: the environment is exactly as it was.",
     Outcome.REFUSED: "Refused: nothing was changed.",
     Outcome.UNHEALTHY: "Not healthy.",
 }
@@ -394,6 +393,12 @@ def _result_lines(result: InstallResult, program: str) -> List[str]:
     if result.outcome is Outcome.UNINSTALLED:
         lines = [f"Successfully uninstalled {step.name}-{step.from_version}" for step in plan.steps]
         return lines + _place_line("Uninstalled from", result) + _verified_lines(result, program)
+    if result.outcome is Outcome.UNDONE:
+        lines = [*result.message.splitlines(), *_place_line("Undone in", result)]
+        return lines + _verified_lines(result, program)
+    if result.outcome is Outcome.ROLLED_BACK and not result.message:
+        place = "the environment" if result.environment is None else render_environment(result.environment)
+        return [f"Rolled back: {place} is exactly as it was."]
     if result.command == "wheels":
         lines = []
         for table in result.details.get("tables", ()):

@@ -177,7 +177,7 @@ class _Build:
         task = f"build {self.recipe.name}"
         self.reporter.note(
             f"building {self.title} from {self.sdist.name} (sha256 {digest}) on {self.plan.jobs} core(s);"
-            f" this runs its setup code; log: {self.log}"
+            f" log: {self.log}"
         )
         for warning in self.plan.warnings:
             self.reporter.warn(warning)
