@@ -17,12 +17,12 @@ from pathlib import Path
 from typing import Any, Callable, Dict, Iterator, List, Mapping, Optional, Sequence
 from urllib.parse import unquote, urlsplit
 
-from safe_install import __version__
+from safe_install import __version__, terminal
 from safe_install.errors import Interrupted, SafeInstallError, SystemFailed, Unexpected, UsageError, mend_of
 from safe_install.events import Reporter
 from safe_install.models import InstallResult, Outcome
 from safe_install.redaction import redact
-from safe_install.resolve.request import Route, is_true, route
+from safe_install.resolve.request import OUR_COMMANDS, Route, is_true, route
 
 BYTE_ORDER_MARKS = (
     (codecs.BOM_UTF8, "utf-8"),
@@ -31,6 +31,7 @@ BYTE_ORDER_MARKS = (
     (codecs.BOM_UTF16_LE, "utf-16-le"),
     (codecs.BOM_UTF16_BE, "utf-16-be"),
 )
+COMPLETION_OPTIONS = ("--install-completion", "--show-completion")
 OUTCOMES: Mapping[int, Outcome] = {
     10: Outcome.REFUSED,
     11: Outcome.REFUSED,
@@ -44,7 +45,14 @@ def main(argv: Optional[Sequence[str]] = None) -> int:
     """Run one command line and return its exit status."""
     words = list(sys.argv[1:] if argv is None else argv)
     _catch_signals()
+    terminal.prepare_streams()
+    if "--no-color" in words or is_true(os.environ.get("PIP_NO_COLOR")):
+        os.environ["NO_COLOR"] = "1"
+    if words and words[0].partition("=")[0] in COMPLETION_OPTIONS:
+        return _guarded(words, "completion", lambda reporter: _offer_completion(words))
     chosen = route(words)
+    if chosen.command == "pip":
+        chosen = _route_help(chosen)
     asks_for_help = "--help" in chosen.arguments or "-h" in chosen.arguments
     if chosen.command in ("help", "version") or (asks_for_help and chosen.command != "pip"):
         return _show_help(chosen)
@@ -54,6 +62,18 @@ def main(argv: Optional[Sequence[str]] = None) -> int:
         return _guarded(words, "pip", lambda reporter: _pass_to_pip(chosen.arguments))
     run = COMMANDS[chosen.command]
     return _guarded(words, chosen.command, lambda reporter: run(chosen.arguments, words, reporter))
+
+
+def _route_help(chosen: Route) -> Route:
+    """`help install` is ours, `help freeze` is pip's, `help` alone is --help."""
+    words = list(chosen.arguments)
+    while words and words[0].startswith("-"):
+        words.pop(0)
+    if words[:1] != ["help"]:
+        return chosen
+    if len(words) == 1:
+        return Route("help", ())
+    return Route(words[1], ("--help",)) if words[1] in OUR_COMMANDS else chosen
 
 
 def _guarded(words: Sequence[str], command: str, run: Callable[[Reporter], Any]) -> int:
@@ -69,10 +89,11 @@ def _guarded(words: Sequence[str], command: str, run: Callable[[Reporter], Any])
 
 
 def _run(words: Sequence[str], command: str, run: Callable[[Reporter], Any]) -> int:
-    from safe_install import report
+    from safe_install import report, result_document
 
     as_json = command != "pip" and ("--json" in words or is_true(os.environ.get("SAFE_INSTALL_JSON")))
-    quiet = _count_quiet(words)
+    quiet = _count_short(words, "q", "--quiet")
+    verbose = _count_short(words, "v", "--verbose") > 0
     reporter = report.TextReporter(quiet=quiet, json_on_stdout=as_json)
     try:
         result = run(reporter)
@@ -84,7 +105,7 @@ def _run(words: Sequence[str], command: str, run: Callable[[Reporter], Any]) -> 
         reporter.close()
         if not isinstance(error, (SafeInstallError, OSError, KeyboardInterrupt)):
             report.show_traceback(error)
-        return _show_failure(command, _failure(error, reporter.made), as_json=as_json)
+        return _show_failure(command, _failure(error, reporter.made), as_json=as_json, verbose=verbose)
     finally:
         reporter.close()
     if reporter.made is not None:
@@ -92,9 +113,9 @@ def _run(words: Sequence[str], command: str, run: Callable[[Reporter], Any]) -> 
     if isinstance(result, int):
         return result
     if as_json:
-        report.show_document(report.make_document(result))
+        result_document.show_document(result_document.make_document(result))
     else:
-        report.show_result(result, quiet=reporter.quiet, program=_program(words, sys.argv[0]))
+        report.show_result(result, quiet=reporter.quiet, program=_program(words, sys.argv[0]), verbose=verbose)
     return int(result.exit_status)
 
 
@@ -146,21 +167,22 @@ def _ignore_signals() -> None:
             signal.signal(number, signal.SIG_IGN)
 
 
-def _show_failure(command: str, error: SafeInstallError, *, as_json: bool) -> int:
-    from safe_install import report
+def _show_failure(command: str, error: SafeInstallError, *, as_json: bool, verbose: bool) -> int:
+    from safe_install import report, result_document
 
     if as_json:
         outcome = OUTCOMES.get(error.exit_status, Outcome.ERROR)
         empty = InstallResult(command, outcome, error.exit_status, error.environment)
-        report.show_document(report.make_document(empty, error))
-    report.show_error(error, command)
+        result_document.show_document(result_document.make_document(empty, error))
+    report.show_error(error, command, verbose=verbose)
     return error.exit_status
 
 
-def _count_quiet(words: Sequence[str]) -> int:
+def _count_short(words: Sequence[str], letter: str, long: str) -> int:
+    """How often an option was given: -q, -qq, --quiet."""
     clusters = [word for word in words if word.startswith("-") and not word.startswith("--")]
-    letters = sum(word.count("q") for word in clusters if set(word[1:]) <= set("qUvyI"))
-    return letters + sum(1 for word in words if word == "--quiet")
+    letters = sum(word.count(letter) for word in clusters if set(word[1:]) <= set("qUvyI"))
+    return letters + sum(1 for word in words if word == long)
 
 
 def _catch_signals() -> None:
@@ -298,6 +320,24 @@ COMMANDS: Dict[str, Callable[[Sequence[str], Sequence[str], Reporter], Any]] = {
     "explain": _explain,
     **{name: _by_typer(name) for name in ("verify", "history", "undo", "recover", "wheels", "check-wheel")},
 }
+
+
+def _offer_completion(words: Sequence[str]) -> int:
+    """`--show-completion [SHELL]` prints the script of a shell; `--install-completion [SHELL]` puts it in place."""
+    from safe_install.completion import shells
+
+    option, _, value = words[0].partition("=")
+    named = value or (words[1] if len(words) > 1 else None)
+    shell = shells.choose_shell(named, shells.parent_name(), os.environ)
+    name, program = shells.find_program(sys.argv[0], os.environ)
+    script = shells.render_script(shell, name, program)
+    if option == "--show-completion":
+        sys.stdout.write(script)
+        return 0
+    place = shells.find_place(shell, name, os.environ)
+    for line in shells.install_script(script, place, name):
+        sys.stdout.write(f"{line}\n")
+    return 0
 
 
 def _pass_to_pip(arguments: Sequence[str], executable: Optional[Path] = None) -> int:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Any, Dict, List, Optional, Sequence
+import sys
+from typing import Any, Dict, FrozenSet, List, Optional, Sequence, Set
 
 import typer
 
@@ -10,6 +11,44 @@ from safe_install.errors import UsageError
 from safe_install.ports import World
 
 CONTEXT = {"ignore_unknown_options": True, "allow_extra_args": True, "help_option_names": ["-h", "--help"]}
+
+HELP = """\
+Usage: safe-install REQ... [OPTIONS]
+       safe-install COMMAND [ARGS]...
+
+pip install for PyTorch extensions: the wheel that fits the installed torch,
+checked before and after the change, taken back if it broke the environment.
+
+  safe-install torch-scatter           install it (every option of pip install)
+  safe-install --dry-run xformers      show the plan, change nothing
+  safe-install undo                    take the last change back
+
+Change:
+  install      REQ... and what pip install takes; the word may be left out
+  uninstall    what pip uninstall takes
+  undo         take a past change back: the newest, or the one named
+  recover      finish or undo a change that was killed
+
+Look:
+  explain      which file would be chosen, and why not each other one
+  wheels       which wheels are known, by torch and accelerator
+  check-wheel  would this wheel file load here?
+
+Environment:
+  verify       is it healthy now? does torch compute, is CUDA available?
+  history      past changes, and the space that their undo takes
+
+All other commands are pip's, with pip's output and exit status: list, freeze,
+show, download, check, cache, config, index, lock, ...
+
+Options:
+  --version                     show the version and exit
+  --install-completion [SHELL]  complete words in bash, zsh or fish
+  --show-completion [SHELL]     print the script for that
+  --help                        show this message and exit
+
+safe-install help COMMAND shows the options of a command.
+"""
 
 INSTALL_HELP = """Install, guarded: the build that fits the installed torch, checked before and after, undone if it
 broke CUDA.
@@ -22,10 +61,7 @@ WORDS_NOT_UNDERSTOOD: Any = typer.BadParameter.__mro__[1]
 
 app = typer.Typer(
     add_completion=False,
-    no_args_is_help=True,
     rich_markup_mode=None,
-    help="pip install for PyTorch extensions: the wheel that fits, checked before and after, undone if it broke CUDA. "
-    "Every pip command that is not listed here goes to pip untouched.",
 )
 
 PYTHON = typer.Option(
@@ -267,9 +303,11 @@ def run_command(command: str, arguments: Sequence[str], world: World) -> Any:
 
 def show_help(command: Optional[str]) -> int:
     """The help of one command, or of all."""
+    if command is None:
+        sys.stdout.write(HELP)
+        return 0
     group = typer.main.get_command(app)
-    arguments = [command, "--help"] if command else ["--help"]
-    group.main(args=arguments, prog_name="safe-install", standalone_mode=False)
+    group.main(args=[command, "--help"], prog_name="safe-install", standalone_mode=False)
     return 0
 
 
@@ -281,3 +319,14 @@ def declared_options() -> Dict[str, List[str]]:
         name: [option for parameter in command.params for option in parameter.opts if option.startswith("--")]
         for name, command in commands.items()
     }
+
+
+def value_options() -> FrozenSet[str]:
+    """Every option that takes a value, of all commands."""
+    group = typer.main.get_command(app)
+    found: Set[str] = set()
+    for command in getattr(group, "commands", {}).values():
+        for parameter in command.params:
+            if parameter.param_type_name == "option" and not parameter.is_flag:
+                found.update(parameter.opts)
+    return frozenset(found)

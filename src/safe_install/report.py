@@ -1,177 +1,45 @@
-"""Results, plans, findings and events as text or as the JSON document. The only module that prints.
+"""Results, plans, findings and events as text.
 
-Text: pip's own lines and the outcome go to stdout, what we decided and why to stderr. With --json stdout holds one
-document (install_result.schema.json) and everything else goes to stderr.
+pip's own lines and the outcome go to stdout, what we decided and why to stderr. With --json stdout holds one document
+(`result_document`) and everything else goes to stderr.
 """
 
 from __future__ import annotations
 
-import json
+import dataclasses
 import sys
 import time
 import traceback
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Any, Dict, List, Mapping, Optional, Sequence
+from typing import IO, Any, Dict, List, Mapping, Optional, Sequence, Tuple
 
-from safe_install import __version__
 from safe_install.errors import PipFailed, SafeInstallError
 from safe_install.events import Reporter, TaskOutcome
 from safe_install.models import (
     Action,
     Driver,
-    DriverLibrary,
     Environment,
     Finding,
     HealthReport,
-    HostAnswer,
-    ImportResult,
     InstallResult,
     Outcome,
     Plan,
     Rejection,
     Severity,
-    Step,
 )
 from safe_install.redaction import redact
+from safe_install.terminal import can_write, find_width, wrap, write_line
 
-SCHEMA = 1
 REFUSED = (10, 11)  # exit statuses
 CHANGING = ("install", "uninstall", "undo")
+RULE = "\u2500"  # what a table is ruled with, where the encoding has it
+# Checks of the shared objects of a wheel (wheels.abi): a wheel may hold dozens that fail alike.
+FILE_CHECKS = frozenset(["does-not-load", "built-for-another-torch", "load-unknown", "optional-part-does-not-load"])
+LONGEST = 230  # letters of what is said of one shared object: three lines of a terminal
 WIDE = 1000  # columns of what is no terminal
 SLOW = 1.0  # seconds after which a task is worth a line or a bar
 AGAIN = 30.0  # seconds between two lines about a task that goes on, where there is no terminal
-
-
-# --- the JSON document -----------------------------------------------------------------------------
-
-
-def make_document(result: InstallResult, error: Optional[SafeInstallError] = None) -> Dict[str, Any]:
-    """The JSON document of a result, or of an error raised before there was one."""
-    findings = tuple(result.findings) + (tuple(error.findings) if error else ())
-    rejections = (result.plan.rejections if result.plan else ()) + (error.rejections if error else ())
-    return {
-        "schema": SCHEMA,
-        "tool": {"name": "torch-safe-install", "version": __version__},
-        "command": result.command,
-        "exit_code": error.exit_status if error else result.exit_status,
-        "outcome": result.outcome.value,
-        "environment": _environment(result.environment) if result.environment else None,
-        "plan": {
-            "steps": [_step(step) for step in (result.plan.steps if result.plan else ())],
-            "hosts": [_answer(answer) for answer in (result.plan.answers if result.plan else ())],
-        },
-        "before": _health(result.before) if result.before else None,
-        "after": _health(result.after) if result.after else None,
-        "findings": [_finding(finding) for finding in findings],
-        "rejections": [_rejection(rejection) for rejection in rejections],
-        "transaction": result.transaction,
-        "timings": {name: round(seconds, 4) for name, seconds in result.timings.items()},
-        "details": dict(result.details),
-        "error": {"code": error.code, "message": error.message, "hint": error.hint} if error else None,
-    }
-
-
-def _environment(environment: Environment) -> Dict[str, Any]:
-    interpreter, torch, driver = environment.interpreter, environment.torch, environment.driver
-    return {
-        "python": interpreter.version,
-        "executable": str(interpreter.executable),
-        "prefix": str(interpreter.prefix),
-        "platform": interpreter.platform,
-        "libc": " ".join(interpreter.libc).strip(),
-        "torch": None
-        if torch is None
-        else {
-            "version": torch.runtime_version,
-            "accelerator": torch.accelerator,
-            "cuda": torch.cuda,
-            "cxx11_abi": torch.cxx11_abi,
-        },
-        "driver": None
-        if driver is None
-        else {
-            "version": driver.version,
-            "cuda": driver.cuda,
-            "declared": driver.declared,
-            "problem": driver.problem,
-            "devices": [
-                {"name": device.name, "compute_capability": device.compute_capability} for device in driver.devices
-            ],
-        },
-    }
-
-
-def _step(step: Step) -> Dict[str, Any]:
-    return {
-        "action": step.action.value,
-        "name": step.name,
-        "version": step.version,
-        "from_version": step.from_version,
-        "url": step.url,
-        "sha256": step.sha256,
-        "kind": step.kind,
-        "requested": step.requested,
-        "because": step.because,
-    }
-
-
-def _answer(answer: HostAnswer) -> Dict[str, Any]:
-    return {
-        "project": answer.project,
-        "host": answer.host,
-        "url": answer.url,
-        "answer": answer.kind.value,
-        "detail": answer.detail,
-        "gap": answer.gap,
-    }
-
-
-def _health(report: HealthReport) -> Dict[str, Any]:
-    return {
-        "torch_version": report.torch_version,
-        "accelerator": report.accelerator,
-        "torch_cuda": report.torch_cuda,
-        "cuda_available": report.cuda_available,
-        "device_count": report.device_count,
-        "imports": {name: _import_result(answer) for name, answer in report.imports.items()},
-        "operations": {name: _import_result(answer) for name, answer in report.operations.items()},
-        "warnings": list(report.warnings),
-        "unmet": list(report.unmet),
-        "asked": report.asked,
-        "crashed": report.crashed,
-        "torch_folder": report.torch_folder,
-        "libcuda": _driver_library(report.driver_library) if report.driver_library else None,
-    }
-
-
-def _driver_library(library: DriverLibrary) -> Dict[str, Any]:
-    return {"path": library.path, "cuda": library.cuda, "status": library.status, "devices": library.devices}
-
-
-def _import_result(answer: ImportResult) -> Dict[str, Any]:
-    seconds = None if answer.seconds is None else round(answer.seconds, 4)
-    return {"ok": answer.ok, "seconds": seconds, "error": answer.error}
-
-
-def _finding(finding: Finding) -> Dict[str, Any]:
-    return {
-        "check": finding.check,
-        "severity": finding.severity.value,
-        "subject": finding.subject,
-        "detail": finding.detail,
-        "hint": finding.hint,
-    }
-
-
-def _rejection(rejection: Rejection) -> Dict[str, Any]:
-    return {
-        "name": rejection.candidate.name,
-        "version": str(rejection.candidate.version),
-        "url": rejection.candidate.link.url,
-        "rule": rejection.rule.value,
-        "detail": rejection.detail,
-    }
 
 
 # --- text ------------------------------------------------------------------------------------------
@@ -188,12 +56,60 @@ def one_line(text: str) -> str:
     return printable(text).replace("\n", "?")
 
 
-def render_finding(finding: Finding) -> List[str]:
-    """One finding as lines of text."""
-    lines = [f"{finding.severity.value}: {printable(finding.detail)}"]
+@dataclass(frozen=True)
+class Shown:
+    """A finding that is shown, and how many like it are not."""
+
+    finding: Finding
+    more: int = 0
+
+
+def render_finding(finding: Finding, *, more: int = 0) -> List[str]:
+    """One finding as lines of text; `more`: how many like it are left out."""
+    lines = [f"{finding.severity.value}: {printable(finding.detail)}", *_more_lines(more)]
     if finding.hint:
         lines.append(f"  hint: {printable(finding.hint)}")
     return lines
+
+
+def _more_lines(count: int) -> List[str]:
+    return [f"  and {count} more like it (all with --json)"] if count else []
+
+
+def select_findings(findings: Sequence[Finding], *, said: str = "", verbose: bool = False) -> List[Shown]:
+    """What people are shown of them: of the files of one wheel that fail in one way the first, and no hint twice.
+
+    Notes on the files of a wheel that is refused say nothing more. `said`: a hint that is shown anyway. `verbose`: all.
+    """
+    if verbose:
+        return [Shown(finding) for finding in findings]
+    refused = {finding.subject for finding in findings if finding.severity is Severity.ERROR}
+    groups: Dict[Tuple[str, ...], List[Finding]] = {}
+    for number, finding in enumerate(findings):
+        key: Tuple[str, ...] = (str(number),)
+        if finding.check in FILE_CHECKS:
+            if finding.severity is Severity.NOTE and finding.subject in refused:
+                continue
+            key = (finding.check, finding.severity.value, finding.subject)
+        groups.setdefault(key, []).append(finding)
+    shown: List[Shown] = []
+    hints = {said}
+    for group in groups.values():
+        first = group[0]
+        if first.hint in hints:
+            first = dataclasses.replace(first, hint="")
+        hints.add(first.hint)
+        if first.check in FILE_CHECKS:
+            first = dataclasses.replace(first, detail=shorten(first.detail))
+        shown.append(Shown(first, len(group) - 1))
+    return shown
+
+
+def shorten(text: str) -> str:
+    """At most LONGEST letters, cut at a space: the names of C++ symbols have no end."""
+    if len(text) <= LONGEST:
+        return text
+    return text[:LONGEST].rpartition(" ")[0] + " ..."
 
 
 def render_steps(plan: Plan) -> List[str]:
@@ -248,17 +164,24 @@ def render_rejections(rejections: Sequence[Rejection], limit: Optional[int] = No
     return lines
 
 
-def render_error(error: SafeInstallError) -> List[str]:
+def render_error(error: SafeInstallError, *, verbose: bool = False) -> List[str]:
     """The error as people read it: findings, message, hint."""
     lines: List[str] = []
-    for finding in error.findings:
-        if finding.detail not in error.message:
-            lines += render_finding(finding)
+    message = error.message
+    if not verbose and any(finding.detail == message and finding.check in FILE_CHECKS for finding in error.findings):
+        message = shorten(message)
+    more = 0
+    for shown in select_findings(error.findings, said=error.hint, verbose=verbose):
+        if shown.finding.detail in message:
+            more = shown.more
+        else:
+            lines += render_finding(shown.finding, more=shown.more)
     if isinstance(error, PipFailed) and not error.was_relayed:
         lines += [printable(line) for line in error.output.splitlines()]
     if not (isinstance(error, PipFailed) and error.was_relayed):
         # Otherwise pip has said it already, in the words that people look for.
-        lines.append(f"error: {printable(error.message)}")
+        lines.append(f"error: {printable(message)}")
+        lines += _more_lines(more)
     if error.rejections:
         lines += render_rejections(error.rejections, 8)
     if error.hint:
@@ -322,12 +245,12 @@ class TextReporter(Reporter):
     def note(self, text: str) -> None:
         """A decision."""
         if self.notes and self.quiet < 1:
-            self._line(sys.stderr, printable(text))
+            self._say(printable(text))
 
     def warn(self, text: str) -> None:
         """A warning is shown unless -qq."""
         if self.quiet < 2:
-            self._line(sys.stderr, f"warning: {printable(text)}")
+            self._say(f"warning: {printable(text)}")
 
     def change_made(self, transaction: str) -> None:
         """From now on "nothing was changed" would be wrong."""
@@ -392,7 +315,19 @@ class TextReporter(Reporter):
             self.note(f"{task}: {', '.join(part for part in (amount, render_minutes(seconds)) if part)}")
         running.next_line = seconds + AGAIN
 
+    def _say(self, text: str) -> None:
+        """A text of ours, on stderr."""
+        if self._bars is None:
+            write_line(text, sys.stderr)
+            sys.stderr.flush()
+            return
+        width = find_width(sys.stderr) or WIDE
+        for line in text.split("\n"):
+            for part in wrap(line, width):
+                self._line(sys.stderr, part)
+
     def _line(self, stream: IO[str], text: str) -> None:
+        """A line as it stands: pip's lines are not ours to wrap."""
         if self._bars is not None:
             self._bars.console.print(text, markup=False, highlight=False, soft_wrap=True)
             return
@@ -405,13 +340,11 @@ class TextReporter(Reporter):
             from rich.table import Column
 
             # Only the description gives way on a narrow terminal, and it loses its end.
+            has_more = can_write("\u2026\u280b", sys.stderr)
+            front = Column(ratio=1, no_wrap=True, overflow="ellipsis" if has_more else "crop")
             self._bars = Progress(
-                SpinnerColumn(),
-                TextColumn(
-                    "{task.description}",
-                    markup=False,
-                    table_column=Column(ratio=1, no_wrap=True, overflow="ellipsis"),
-                ),
+                SpinnerColumn("dots" if has_more else "line"),
+                TextColumn("{task.description}", markup=False, table_column=front),
                 BarColumn(bar_width=12),
                 TextColumn("{task.fields[amount]}", markup=False, table_column=Column(no_wrap=True)),
                 _make_clock(Column(no_wrap=True)),
@@ -426,23 +359,22 @@ class TextReporter(Reporter):
 # --- the end ---------------------------------------------------------------------------------------
 
 OUTCOME_SENTENCES: Mapping[Outcome, str] = {
-    Outcome.ROLLED_BACK: "Rolled back: the environment is exactly as it was.",
     Outcome.REFUSED: "Refused: nothing was changed.",
     Outcome.UNHEALTHY: "Not healthy.",
 }
 
 
-def show_result(result: InstallResult, *, quiet: int = 0, program: str = "safe-install") -> None:
+def show_result(result: InstallResult, *, quiet: int = 0, program: str = "safe-install", verbose: bool = False) -> None:
     """The result as text: findings to stderr, what was done and the outcome to stdout."""
-    for finding in result.findings:
-        if quiet < 1 or finding.severity is Severity.ERROR:
-            for line in render_finding(finding):
-                print(line, file=sys.stderr)
+    for shown in select_findings(result.findings, verbose=verbose):
+        if quiet < 1 or shown.finding.severity is Severity.ERROR:
+            for line in render_finding(shown.finding, more=shown.more):
+                write_line(line, sys.stderr)
     sys.stderr.flush()
     if quiet:
         return
     for line in _result_lines(result, program):
-        print(printable(line))
+        write_line(printable(line), sys.stdout)
     sys.stdout.flush()
 
 
@@ -461,6 +393,12 @@ def _result_lines(result: InstallResult, program: str) -> List[str]:
     if result.outcome is Outcome.UNINSTALLED:
         lines = [f"Successfully uninstalled {step.name}-{step.from_version}" for step in plan.steps]
         return lines + _place_line("Uninstalled from", result) + _verified_lines(result, program)
+    if result.outcome is Outcome.UNDONE:
+        lines = [*result.message.splitlines(), *_place_line("Undone in", result)]
+        return lines + _verified_lines(result, program)
+    if result.outcome is Outcome.ROLLED_BACK and not result.message:
+        place = "the environment" if result.environment is None else render_environment(result.environment)
+        return [f"Rolled back: {place} is exactly as it was."]
     if result.command == "wheels":
         lines = []
         for table in result.details.get("tables", ()):
@@ -484,8 +422,14 @@ def _examined_lines(result: InstallResult, health: HealthReport) -> List[str]:
         if good:
             lines.append(f"{verb}: {', '.join(good)}")
     if result.outcome is not Outcome.HEALTHY:
-        return [*lines, OUTCOME_SENTENCES[Outcome.UNHEALTHY]]
-    return [*lines, f"Healthy: {render_health(health)}."]
+        return [*lines, f"Not healthy{_of_environment(result)}."]
+    return [*lines, f"Healthy{_of_environment(result)}."]
+
+
+def _of_environment(result: InstallResult) -> str:
+    if result.environment is None:
+        return ""
+    return f": {render_environment(result.environment)}"
 
 
 def render_cuda(health: HealthReport, driver: Optional[Driver]) -> str:
@@ -510,9 +454,7 @@ def render_cuda(health: HealthReport, driver: Optional[Driver]) -> str:
 
 def render_table(title: str, columns: Sequence[str], rows: Sequence[Sequence[str]]) -> List[str]:
     """A table as lines of text; on a terminal that is too narrow, its columns in several tables below each other."""
-    import shutil
-
-    width = shutil.get_terminal_size().columns if sys.stdout.isatty() else WIDE
+    width = find_width(sys.stdout) or WIDE
     sizes = [max(len(column), *(len(row[n]) for row in rows), 1) + 4 for n, column in enumerate(columns)]
     lines: List[str] = []
     first, shown = columns[0], 1
@@ -545,7 +487,9 @@ def _draw_table(title: str, columns: Sequence[str], rows: Sequence[Sequence[str]
     out = io.StringIO()
     console = Console(file=out, width=width, color_system=None, legacy_windows=False)
     console.print(table)
-    return [*([title] if title else []), *(line.rstrip() for line in out.getvalue().splitlines())]
+    lines = [title] if title else []
+    lines += [line.rstrip() for line in out.getvalue().splitlines()]
+    return [line if can_write(line, sys.stdout) else line.replace(RULE, "-") for line in lines]
 
 
 def _explained_lines(plan: Plan) -> List[str]:
@@ -612,33 +556,18 @@ def _verified_lines(result: InstallResult, program: str) -> List[str]:
     return lines
 
 
-def show_document(document: Mapping[str, Any]) -> None:
-    """The one JSON document on stdout."""
-    text = json.dumps(_redacted(document), indent=2, ensure_ascii=False)
-    # JSON escapes fewer characters than a terminal obeys.
-    print("".join(c if c.isprintable() or c == "\n" else json.dumps(c)[1:-1] for c in text), flush=True)
-
-
-def _redacted(value: Any) -> Any:
-    if isinstance(value, str):
-        return redact(value)
-    if isinstance(value, Mapping):
-        return {redact(str(key)): _redacted(item) for key, item in value.items()}
-    return [_redacted(item) for item in value] if isinstance(value, (list, tuple)) else value
-
-
 def show_traceback(error: BaseException) -> None:
     """Where a mistake of ours happened, on stderr."""
     for line in traceback.format_exception(type(error), error, error.__traceback__):
         print(printable(line.rstrip("\n")), file=sys.stderr)
 
 
-def show_error(error: SafeInstallError, command: str = "") -> None:
+def show_error(error: SafeInstallError, command: str = "", *, verbose: bool = False) -> None:
     """The error on stderr; a refused change ends with the outcome and the environment that it is about."""
-    for line in render_error(error):
-        print(line, file=sys.stderr)
+    for line in render_error(error, verbose=verbose):
+        write_line(line, sys.stderr)
     if command in CHANGING and error.exit_status in REFUSED and error.environment is not None:
-        print(f"Refused: nothing was changed in {render_environment(error.environment)}.", file=sys.stderr)
+        write_line(f"Refused: nothing was changed in {render_environment(error.environment)}.", sys.stderr)
     sys.stderr.flush()
 
 

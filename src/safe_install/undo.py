@@ -16,6 +16,7 @@ from safe_install.errors import Refused
 from safe_install.guard import (
     Before,
     Expectation,
+    at,
     carry_out,
     installed_subjects,
     read_again,
@@ -80,7 +81,7 @@ def undo(
     timings = Timings()
     environment = _probe(world, python, user=user)
     prefix = environment.interpreter.prefix
-    with swap.lock_environment(prefix):
+    with at(environment), swap.lock_environment(prefix):
         if swap.recover(prefix):
             environment = _probe(world, python, user=user)
         owners = swap.make_ownership(environment.installed.values(), prefix, environment.interpreter.scheme)

@@ -72,7 +72,7 @@ def show_wheels(world: World, names: Sequence[str], own: OwnOptions, *, machine:
         environment,
         timings=timings.total(),
         message="\n".join(message),
-        details={"index": _origin(), "tables": tables},
+        details={"index": _origin(), "tables": tables, "doubts": _doubts(projects)},
     )
 
 
@@ -141,8 +141,15 @@ def _told(project: Project) -> List[str]:
         told.append(f"{project.name}: source: {project.source.install}")
     if project.family:
         told.append(f"{project.name}: also called {', '.join(project.family)}")
-    told += [f"{project.name}: not certain: {doubt.subject} ({doubt.why})" for doubt in project.doubts]
     return told
+
+
+def _doubts(projects: Iterable[Project]) -> Dict[str, List[Dict[str, str]]]:
+    """What is not certain of the facts: for --json, because it is about the index and not about this environment."""
+    found: Dict[str, List[Dict[str, str]]] = {}
+    for project in projects:
+        found[str(project.name)] = [{"subject": doubt.subject, "why": doubt.why} for doubt in project.doubts]
+    return found
 
 
 def _host_names(project: Project) -> List[str]:

@@ -8,6 +8,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import tempfile
 import textwrap
 import threading
 import time
@@ -230,7 +231,11 @@ def test_what_a_failed_build_leaves_behind_is_ended(environments, store, tmp_pat
     assert_ended(int((tmp_path / "pid").read_text()))
 
 
-def test_an_interrupt_ends_every_process(environments, store, tmp_path):
+def test_an_interrupt_ends_every_process_and_leaves_no_file_of_a_compiler(environments, store, tmp_path, monkeypatch):
+    temporary = tmp_path / "temporary"
+    temporary.mkdir()
+    monkeypatch.setenv("TMPDIR", str(temporary))
+    monkeypatch.setattr(tempfile, "tempdir", str(temporary))
     sdist = make_sdist(tmp_path, {**FILES, "setup.py": make_hanging_setup(tmp_path / "pid")})
 
     def interrupt():
@@ -248,11 +253,13 @@ def test_an_interrupt_ends_every_process(environments, store, tmp_path):
     assert reporter.outcomes == [TaskOutcome.INTERRUPTED]
     assert_ended(int((tmp_path / "pid").read_text()))
     assert list((store.cache / "work").iterdir()) == []
+    assert list(temporary.iterdir()) == []
 
 
 def make_hanging_setup(pid_file):
     return (
-        "import os, subprocess\n"
+        "import os, subprocess, tempfile\n"
+        "tempfile.mkstemp(prefix='cc', suffix='.s')\n"  # as gcc does, which cannot remove it when it is killed
         "child = subprocess.Popen(['sleep', '300'])\n"
         f"with open({str(pid_file) + '.tmp'!r}, 'w') as stream:\n"
         "    stream.write(str(child.pid))\n"

@@ -226,6 +226,29 @@ def test_help(argv, said, capsys, monkeypatch):
     assert [word for word in said if word not in out] == []
 
 
+def test_the_help_names_every_command_and_fits_a_terminal(capsys):
+    assert cli.main([]) == 0
+    out = capsys.readouterr().out
+    lines = out.splitlines()
+    assert lines[0] == "Usage: safe-install REQ... [OPTIONS]"
+    assert max(map(len, lines)) < 80
+    assert out.isascii()
+    for command in cli.COMMANDS:
+        assert any(line.startswith(f"  {command} ") for line in lines), command
+
+
+@pytest.mark.parametrize("command", sorted(cli.COMMANDS))
+@pytest.mark.parametrize("words", [["help", "{}"], ["-q", "help", "{}"], ["{}", "--help"]])
+def test_the_help_of_our_commands_is_ours(command, words, capsys):
+    assert cli.main([word.format(command) for word in words]) == 0
+    assert capsys.readouterr().out.startswith(f"Usage: safe-install {command} ")
+
+
+def test_help_alone_is_the_help_of_all(capsys):
+    assert cli.main(["help"]) == 0
+    assert capsys.readouterr().out.startswith("Usage: safe-install REQ...")
+
+
 @pytest.fixture
 def pip_calls(monkeypatch):
     """What reaches pip; it ends with status 7."""
@@ -243,6 +266,17 @@ def pip_calls(monkeypatch):
 def test_pips_commands_end_with_pips_status(command, pip_calls):
     assert cli.main([command, "--json", "-q", "--help"]) == 7
     assert [arguments for _, arguments in pip_calls] == [[command, "--json", "-q", "--help"]]
+
+
+@pytest.mark.parametrize("topic", ["freeze", "nosuch", "help"])
+def test_the_help_of_all_other_topics_is_pips(topic, pip_calls):
+    assert cli.main(["help", topic]) == 7
+    assert pip_calls[0][1] == ["help", topic]
+
+
+def test_the_completion_of_an_unknown_shell_is_refused(capsys):
+    assert cli.main(["--show-completion", "tcsh"]) == 2
+    assert "Name one of bash, zsh, fish" in capsys.readouterr().err
 
 
 def test_an_unknown_command_goes_to_pip(pip_calls):

@@ -13,7 +13,7 @@ import jsonschema
 import pytest
 from packaging.version import Version
 
-from safe_install import errors, report
+from safe_install import errors, report, result_document
 from safe_install.errors import Interrupted, Refused
 from safe_install.models import (
     Action,
@@ -89,18 +89,18 @@ def test_the_schema_is_itself_valid():
 
 @pytest.mark.parametrize("outcome", Outcome)
 def test_every_outcome_makes_a_valid_document(outcome):
-    document = check(report.make_document(dataclasses.replace(FULL, outcome=outcome)))
+    document = check(result_document.make_document(dataclasses.replace(FULL, outcome=outcome)))
     assert document["outcome"] == outcome.value
-    check(report.make_document(InstallResult("verify", outcome, 0)))
+    check(result_document.make_document(InstallResult("verify", outcome, 0)))
 
 
 @pytest.mark.parametrize("command", OUR_COMMANDS)
 def test_every_command_is_in_the_schema(command):
-    check(report.make_document(InstallResult(command, Outcome.HEALTHY, 0)))
+    check(result_document.make_document(InstallResult(command, Outcome.HEALTHY, 0)))
 
 
 def test_what_the_document_says():
-    document = check(report.make_document(FULL))
+    document = check(result_document.make_document(FULL))
     assert document["schema"] == 1
     assert document["tool"]["name"] == "torch-safe-install"
     torch = {"version": "1.8.1+cu111", "accelerator": "cu111", "cuda": "11.1", "cxx11_abi": None}
@@ -119,12 +119,12 @@ def test_what_the_document_says():
 )
 def test_the_schema_refuses_other_documents(broken):
     with pytest.raises(jsonschema.ValidationError):
-        VALIDATOR.validate({**report.make_document(FULL), **broken})
+        VALIDATOR.validate({**result_document.make_document(FULL), **broken})
 
 
 def test_an_error_makes_a_valid_document_too():
     error = errors.NoCandidate("none fits", hint="mend", rejections=[make_rejection()], findings=[FINDING])
-    document = check(report.make_document(InstallResult("install", Outcome.REFUSED, 10), error))
+    document = check(result_document.make_document(InstallResult("install", Outcome.REFUSED, 10), error))
     assert document["error"] == {"code": "no-candidate", "message": "none fits", "hint": "mend"}
     assert (document["exit_code"], len(document["rejections"]), len(document["findings"])) == (10, 1, 1)
 
@@ -176,7 +176,7 @@ def test_no_secret_of_an_address_is_shown(secret, capsys):
     report.show_result(explained)
     report.show_result(dataclasses.replace(explained, outcome=Outcome.PLANNED))
     report.show_error(errors.PipFailed(secret, output=secret))
-    report.show_document(report.make_document(explained, errors.Refused(secret, findings=[finding])))
+    result_document.show_document(result_document.make_document(explained, errors.Refused(secret, findings=[finding])))
     report.show_traceback(ValueError(secret))
     out, err = capsys.readouterr()
     assert "host" in out and "host" in err
@@ -190,8 +190,8 @@ def test_neither_pips_words_nor_the_document_steer_the_terminal(text, capsys):
     reporter.error_output(text)
     report.show_error(errors.PipFailed("x", output=text))
     report.show_traceback(ValueError(text))
-    document = report.make_document(FULL, errors.Refused(text))
-    report.show_document(document)
+    document = result_document.make_document(FULL, errors.Refused(text))
+    result_document.show_document(document)
     out, err = capsys.readouterr()
     assert text[0] not in out + err
     assert json.loads(out[out.index("{") :])["error"]["message"] == text
@@ -286,7 +286,8 @@ def test_quiet_shows_errors_only(quiet, severities, capsys):
         ),
         (Outcome.UNINSTALLED, ["Successfully uninstalled scipy-1.13", "Uninstalled from /env (Python 3.11.7"]),
         (Outcome.PLANNED, ["+ torch-scatter 2.0.8", "Would install torch-scatter-2.0.8 numpy-1.26.4"]),
-        (Outcome.ROLLED_BACK, ["Rolled back"]),
+        (Outcome.ROLLED_BACK, ["Rolled back: /env (Python 3.11.7, torch 1.8.1+cu111) is exactly as it was."]),
+        (Outcome.UNDONE, ["Undone in /env (Python 3.11.7, torch 1.8.1+cu111).", "\nUndo with: safe-install undo"]),
         (Outcome.REFUSED, ["nothing was changed"]),
         (Outcome.UNHEALTHY, ["Not healthy."]),
     ],
@@ -316,27 +317,27 @@ TORCH_FOLDER = "/env/site-packages/torch"
         (
             {"devices": 1},
             "CUDA: available, driver 535.104.05 (CUDA 12.2), 1 device: NVIDIA A100 (8.0)",
-            "Healthy: torch 1.8.1+cu111; CUDA available, 1 device; imports a.",
+            "Healthy: /env (Python 3.11.7).",
         ),
         (
             {"available": None, "driver": None},
             "CUDA: not tried, there is no driver here",
-            "Healthy: torch 1.8.1+cu111; CUDA not asked (no driver here); imports a.",
+            "Healthy: /env (Python 3.11.7).",
         ),
         (
             {"torch": "2.13.0+cpu", "cuda": None, "available": None, "driver": None},
             "CUDA: torch is built without it",
-            "Healthy: torch 2.13.0+cpu; built without CUDA; imports a.",
+            "Healthy: /env (Python 3.11.7).",
         ),
         (
             {"available": False, "outcome": Outcome.UNHEALTHY},
             "CUDA: not available, driver 535.104.05 (CUDA 12.2)",
-            "Not healthy.",
+            "Not healthy: /env (Python 3.11.7).",
         ),
         (
             {"available": None, "outcome": Outcome.UNHEALTHY},
             "CUDA: not tried, although driver 535.104.05 (CUDA 12.2) is here",
-            "Not healthy.",
+            "Not healthy: /env (Python 3.11.7).",
         ),
     ],
 )
@@ -367,7 +368,7 @@ def test_what_changed_can_be_undone(capsys):
 
 
 def test_show_document_is_one_document(capsys):
-    report.show_document(report.make_document(FULL))
+    result_document.show_document(result_document.make_document(FULL))
     check(json.loads(capsys.readouterr().out))
 
 
@@ -531,3 +532,72 @@ def test_a_name_cannot_steer_the_terminal(monkeypatch):
     reporter._bars.refresh()
     reporter.close()
     assert "\x1b]0;" not in terminal.getvalue()
+
+
+LONG_NAME = "at::Tensor torch::something(" + ", ".join(["std::vector<long, std::allocator<long> > const&"] * 20) + ")"
+
+
+def make_file_findings(count, severity=Severity.ERROR, check="does-not-load"):
+    """So many files of one wheel that fail in the same way."""
+    return [
+        Finding(
+            check,
+            severity,
+            "xformers",
+            f"lib{number}.so needs 3 symbols: {LONG_NAME}",
+            "Take the build for this torch.",
+        )
+        for number in range(count)
+    ]
+
+
+def refuse(findings):
+    return Refused(findings[0].detail, hint=findings[0].hint, findings=findings)
+
+
+def test_files_that_fail_alike_are_refused_in_four_lines(capsys):
+    notes = make_file_findings(9, Severity.NOTE, "optional-part-does-not-load")
+    error = refuse([*make_file_findings(30), *notes])
+    error.environment = make_environment(torch="1.8.1+cu111")
+    report.show_error(error, "install")
+    first, more, hint, outcome = capsys.readouterr().err.splitlines()
+    assert first.startswith("error: lib0.so needs 3 symbols: at::Tensor torch::something(")
+    assert len(first) < 250
+    assert more == "  and 29 more like it (all with --json)"
+    assert hint == "hint: Take the build for this torch."
+    assert outcome.startswith("Refused: nothing was changed in ")
+
+
+def test_verbose_shows_every_file(capsys):
+    error = refuse(make_file_findings(30))
+    report.show_error(error, "install", verbose=True)
+    told = capsys.readouterr().err
+    assert all(f"lib{number}.so" in told for number in range(30))
+    assert "more like it" not in told
+    assert LONG_NAME in told
+    assert len(result_document.make_document(InstallResult("install", Outcome.REFUSED, 11), error)["findings"]) == 30
+
+
+def test_findings_of_two_wheels_or_of_other_checks_are_not_counted_together():
+    findings = [
+        Finding("does-not-load", Severity.ERROR, "a", "a.so", "One."),
+        Finding("does-not-load", Severity.ERROR, "b", "b.so", "One."),
+        Finding("torch-moved", Severity.ERROR, "c", "c moves", "Two."),
+        Finding("torch-moved", Severity.ERROR, "c", "c moves again", "Three."),
+        Finding("optional-part-does-not-load", Severity.NOTE, "a", "part of a"),
+        Finding("optional-part-does-not-load", Severity.NOTE, "d", "part of d"),
+    ]
+    shown = report.select_findings(findings)
+    assert [(one.finding.detail, one.finding.hint, one.more) for one in shown] == [
+        ("a.so", "One.", 0),
+        ("b.so", "", 0),
+        ("c moves", "Two.", 0),
+        ("c moves again", "Three.", 0),
+        ("part of d", "", 0),
+    ]
+
+
+def test_a_hint_of_the_error_is_not_said_twice():
+    other = Finding("does-not-load", Severity.ERROR, "b", "b.so", "Take another.")
+    lines = report.render_error(Refused("a.so", hint="Take another.", findings=[other]))
+    assert lines == ["error: b.so", "error: a.so", "hint: Take another."]

@@ -92,13 +92,13 @@ def _named_interpreter(python: str, environ: Mapping[str, str]) -> Path:
             return found
         raise UsageError(
             f"--python {python}: this folder holds no bin/python",
-            hint="Name an interpreter (…/bin/python) or the folder of a virtual environment.",
+            hint="Name an interpreter (.../bin/python) or the folder of a virtual environment.",
         )
     on_path = shutil.which(python, path=environ.get("PATH"))
     if on_path is None:
         raise UsageError(
             f"--python {python}: no such interpreter",
-            hint="Name an interpreter (…/bin/python) or the folder of a virtual environment.",
+            hint="Name an interpreter (.../bin/python) or the folder of a virtual environment.",
         )
     # Not resolved: the link in a virtual environment's bin is what makes it that environment.
     return Path(os.path.abspath(on_path))  # noqa: PTH100 - Path.absolute keeps ".."

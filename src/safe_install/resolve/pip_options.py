@@ -42,6 +42,33 @@ COMMANDS = frozenset(
     ]
 )
 
+_SELECT = "--pre --all-releases --only-final --no-binary --only-binary --prefer-binary --uploaded-prior-to"
+_INDEX = "--index-url --extra-index-url --no-index --find-links --refresh-package"
+_FETCH = (
+    "--requirement --requirements-from-script --constraint --build-constraint --group --no-deps --only-deps --src"
+    " --ignore-requires-python --no-build-isolation --check-build-dependencies --config-settings --require-hashes"
+    f" --no-require-hashes --progress-bar --no-clean {_SELECT} {_INDEX}"
+)
+# The options of the other commands, without those that every command has; for completion, and nothing is decided by it.
+COMMAND_OPTIONS: Mapping[str, str] = {
+    "cache": "--format",
+    "completion": "--bash --zsh --fish --powershell",
+    "config": "--editor --global --user --site",
+    "debug": "--platform --python-version --implementation --abi",
+    "download": f"--dest --platform --python-version --implementation --abi {_FETCH}",
+    "freeze": "--requirement --local --user --path --all --exclude-editable --exclude",
+    "hash": "--algorithm",
+    "index": f"--json --platform --python-version --implementation --abi --ignore-requires-python {_SELECT} {_INDEX}",
+    "inspect": "--local --user --path",
+    "list": "--outdated --uptodate --editable --local --user --path --format --not-required --exclude-editable"
+    f" --include-editable --exclude {_SELECT} {_INDEX}",
+    "lock": f"--output --editable {_FETCH}",
+    "search": "--index",
+    "show": "--files",
+    "uninstall": "--requirement --yes --root-user-action --break-system-packages",
+    "wheel": f"--wheel-dir --editable --no-verify {_FETCH}",
+}
+
 
 @dataclass(frozen=True)
 class Option:

@@ -42,6 +42,7 @@ LineReader = Callable[[str], None]
 Tick = Callable[[], None]
 
 TICK = 0.25  # seconds between two looks at a child that is watched
+KILLED = 10.0  # seconds until a killed child must be gone
 
 
 class Running:
@@ -160,7 +161,12 @@ class Running:
             os.killpg(self._process.pid, signal.SIGKILL)
         except (ProcessLookupError, PermissionError):
             self._process.kill()
-        self._process.wait()
+        try:
+            # With a limit: a signal of ours may have come while subprocess held its own lock, and a wait without a
+            # limit would then never end. A killed process may also hang in the kernel.
+            self._process.wait(KILLED)
+        except subprocess.TimeoutExpired:
+            pass
 
 
 def start(args: Sequence[str], **options: object) -> Running:

@@ -308,7 +308,7 @@ def findings_of(
     if verdict is Verdict.DOES_NOT_LOAD or verdict is Verdict.ANOTHER_TORCH:
         is_error = verdict is Verdict.DOES_NOT_LOAD or not is_asked_for
         severity = Severity.ERROR if is_error else Severity.WARNING
-        findings += [Finding(CHECKS[verdict], severity, name, one.reason, hint_of(one, name)) for one in ground[:SHOWN]]
+        findings += [Finding(CHECKS[verdict], severity, name, one.reason, hint_of(one, name)) for one in ground]
     told = {group_of(one.seen.member) for one in ground} if findings else set()
     for group, members in _groups(judged).items():
         lost = all(one.verdict is Verdict.DOES_NOT_LOAD for one in members)
@@ -333,7 +333,7 @@ def open_findings(name: str, judged: Sequence[Judged], needs: Optional[Needs]) -
     if verdict is not Verdict.UNKNOWN:
         return ()
     hint = "Installed with safe-install it is loaded, and taken back if it does not work."
-    return tuple(Finding(CHECKS[verdict], Severity.WARNING, name, one.reason, hint) for one in ground[:SHOWN])
+    return tuple(Finding(CHECKS[verdict], Severity.WARNING, name, one.reason, hint) for one in ground)
 
 
 def torch_findings(judged: Sequence[Judged]) -> Tuple[Finding, ...]:

@@ -172,10 +172,12 @@ class _Build:
         started = time.monotonic()
         digest = hash_file(self.sdist)
         work = Path(tempfile.mkdtemp(prefix="build-", dir=str(_make_folder(self.store.cache / "work"))))
+        # A compiler that is killed leaves its files behind: it gets a temporary folder that is ours to remove.
+        temporary = Path(tempfile.mkdtemp(prefix="safe-install-"))
         task = f"build {self.recipe.name}"
         self.reporter.note(
             f"building {self.title} from {self.sdist.name} (sha256 {digest}) on {self.plan.jobs} core(s);"
-            f" this runs its setup code; log: {self.log}"
+            f" log: {self.log}"
         )
         for warning in self.plan.warnings:
             self.reporter.warn(warning)
@@ -187,7 +189,8 @@ class _Build:
                 system = _read_build_system(source)
                 tools = select_tools(self.recipe, system, self.environment)
                 overlay = find_overlay(self.store.cache, self.environment, tools, install_tools, self.reporter)
-                wheel = self._call_backend(source, system, overlay, work, task, timeout)
+                variables = {**self._variables(overlay, work), "TMPDIR": str(temporary)}
+                wheel = self._call_backend(source, system, variables, work, task, timeout)
                 artifact = self._check(wheel)
             record = make_record(
                 artifact,
@@ -202,12 +205,13 @@ class _Build:
             return self.store.add(artifact, record, self.environment)
         finally:
             shutil.rmtree(str(work), ignore_errors=True)
+            shutil.rmtree(str(temporary), ignore_errors=True)
 
     def _call_backend(
         self,
         source: Path,
         system: BuildSystem,
-        overlay: Path,
+        variables: Mapping[str, str],
         work: Path,
         task: str,
         timeout: BuildTimeout,
@@ -217,7 +221,7 @@ class _Build:
         lines: List[str] = []
         progress = _Progress(self.reporter, task)
         with self.log.open("w", encoding="utf-8", errors="replace") as log:
-            log.write(f"# {' '.join(command)}\n# overlay: {overlay}\n")
+            log.write(f"# {' '.join(command)}\n# overlay: {variables['PYTHONPATH']}\n")
 
             def on_line(line: str) -> None:
                 lines.append(line)
@@ -227,7 +231,7 @@ class _Build:
 
             ended = process.run(
                 command,
-                env=self._variables(overlay, work),
+                env=variables,
                 cwd=source,
                 timeout=timeout.whole,
                 silence=timeout.silent,

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from safe_install.resolve.pip_options import BY_NAME, COMMANDS, FETCH_GROUPS, OPTIONS, find_option
+from safe_install.resolve.pip_options import BY_NAME, COMMAND_OPTIONS, COMMANDS, FETCH_GROUPS, OPTIONS, find_option
 
 PYTHONS = (
     sys.executable,
@@ -106,3 +106,17 @@ def test_names_are_unique():
 def test_find_option(name, key):
     option = find_option(name)
     assert (option and option.key) == key
+
+
+@pytest.mark.real_process
+def test_the_options_of_the_other_commands_are_those_that_pip_prints():
+    """Of the pip here; an older one lacks some of them, and has none that is missing from the table."""
+    for command, text in COMMAND_OPTIONS.items():
+        printed, _, general = pip_help(sys.executable, command).partition("General Options:")
+        if not printed:
+            continue  # a command that this pip does not have
+        for line in printed.splitlines():
+            match = LINE.match(line)
+            if match:
+                first = next(name for name in match.group(1).split(", ") if name.startswith("--"))
+                assert first in text.split() or first in general, f"pip {command}: {first}"

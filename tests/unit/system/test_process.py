@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+import threading
 import time
 
 import pytest
@@ -85,3 +86,18 @@ def has_ended(pid):
             return True
         time.sleep(0.05)
     return False
+
+
+def test_an_interrupt_at_the_wrong_moment_cannot_hang_the_end(monkeypatch):
+    """subprocess takes a lock around its look at the child; an interrupt between the two leaves the lock taken."""
+    monkeypatch.setattr(process, "KILLED", 0.3, raising=False)
+    running = process.start([sys.executable, "-c", "import time; time.sleep(60)"])
+    assert running._process._waitpid_lock.acquire(False)
+    ended = threading.Thread(target=running.kill, daemon=True)
+    ended.start()
+    ended.join(5.0)
+    hangs = ended.is_alive()
+    running._process._waitpid_lock.release()
+    running.kill()
+    running._close_pipes()
+    assert not hangs

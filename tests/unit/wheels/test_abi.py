@@ -443,11 +443,11 @@ FINDINGS = {
         True,
         [("built-for-another-torch", W, "a.so another-torch")],
     ),
-    "three are told": (
+    "all are told": (
         [file(f"{name}.so", FAILS) for name in "abcd"],
         None,
         False,
-        [("does-not-load", E, f"{name}.so does-not-load") for name in "abc"],
+        [("does-not-load", E, f"{name}.so does-not-load") for name in "abcd"],
     ),
     "an optional part": (
         [file("_C.so"), file("image.so", FAILS), plain("other.so", FAILS)],

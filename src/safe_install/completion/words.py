@@ -1,0 +1,175 @@
+"""The words of a command line so far -> the words that may come next."""
+
+from __future__ import annotations
+
+from typing import Dict, FrozenSet, List, Mapping, Optional, Protocol, Sequence, Tuple
+
+from safe_install.resolve.pip_options import COMMAND_OPTIONS, COMMANDS, OPTIONS, find_option
+
+# The options of our commands as `commands` declares them; a test compares the two.
+# They stand here again because Typer takes longer to import than a key press may last.
+OWN_OPTIONS: Mapping[str, str] = {
+    "install": "--python --dry-run --json --allow-torch-change --require-cuda --no-rollback --no-build --no-toolkit"
+    " --build-timeout --offline --target-gpu --target-driver --third-party",
+    "uninstall": "--python --json --no-rollback",
+    "explain": "--python --torch --python-version --platform --cxx11-abi --json --no-build --offline --target-gpu"
+    " --target-driver --third-party",
+    "verify": "--python --require-cuda --json",
+    "history": "--python --prune --keep --user --json",
+    "undo": "--python --no-rollback --user --json",
+    "recover": "--python --user --json",
+    "check-wheel": "--python --torch-dir --target-gpu --target-driver --json",
+    "wheels": "--check --update --python --torch --python-version --platform --third-party --offline --json",
+}
+OWN_VALUE_OPTIONS = frozenset(
+    [
+        "--build-timeout",
+        "--cxx11-abi",
+        "--keep",
+        "--platform",
+        "--python",
+        "--python-version",
+        "--target-driver",
+        "--target-gpu",
+        "--third-party",
+        "--torch",
+        "--torch-dir",
+        "--update",
+    ]
+)
+FIRST_OPTIONS = ("--help", "--version", "--install-completion", "--show-completion")
+HIDDEN_COMMANDS = frozenset(["completion", "debug", "help", "search"])  # pip has them; nobody looks for them here
+SUBCOMMANDS: Mapping[str, Tuple[str, ...]] = {
+    "cache": ("dir", "info", "list", "purge", "remove"),
+    "config": ("debug", "edit", "get", "list", "set", "unset"),
+    "index": ("versions",),
+}
+VALUES: Mapping[str, Tuple[str, ...]] = {
+    "--cxx11-abi": ("false", "true"),
+    "--exists-action": ("a", "b", "i", "s", "w"),
+    "--install-completion": ("bash", "fish", "zsh"),
+    "--keyring-provider": ("auto", "disabled", "import", "subprocess"),
+    "--progress-bar": ("auto", "off", "on", "raw"),
+    "--root-user-action": ("ignore", "warn"),
+    "--show-completion": ("bash", "fish", "zsh"),
+    "--upgrade-strategy": ("eager", "only-if-needed"),
+}
+TAKES_PROJECTS = frozenset(["install", "explain", "wheels", "download", "wheel", "lock"])
+TAKES_DISTRIBUTIONS = frozenset(["uninstall", "show"])
+
+
+class Names(Protocol):
+    """The names that this machine knows."""
+
+    def projects(self) -> Sequence[str]:
+        """The projects of the wheel index."""
+
+    def distributions(self, python: Optional[str]) -> Sequence[str]:
+        """What is installed in the environment that `--python` names, or in the one that is active."""
+
+    def transactions(self, python: Optional[str]) -> Sequence[str]:
+        """The IDs that undo takes, newest first."""
+
+
+def complete(words: Sequence[str], current: str, names: Names) -> List[str]:
+    """The words that may stand where `current` is being written, after `words` (the program's name left out).
+
+    Empty where the shell should offer files, or where nothing is known.
+    """
+    words, current = _join_equals(words, current)
+    option, equals, value = current.partition("=")
+    if equals and option.startswith("--"):
+        return [f"{option}={found}" for found in VALUES.get(option, ()) if found.startswith(value)]
+    if words and _awaits_value(words[-1]):
+        return _matching(VALUES.get(words[-1], ()), current)
+    command = find_command(words)
+    if current.startswith("-"):
+        return _matching(options_of(command), current)
+    return _matching(_arguments_of(command, words, names), current)
+
+
+def find_command(words: Sequence[str]) -> Optional[str]:
+    """The command of a line; "install" where a requirement stands first; None where no command is there yet."""
+    is_value = False
+    for word in words:
+        if is_value:
+            is_value = False
+        elif word.startswith("-"):
+            is_value = _awaits_value(word)
+        elif word in OWN_OPTIONS or word in COMMANDS:
+            return word
+        else:
+            return "install"
+    return None
+
+
+def options_of(command: Optional[str]) -> List[str]:
+    """The options of a command; before any command those of install, and the program's own."""
+    if command is None:
+        return [*FIRST_OPTIONS, *options_of("install")]
+    own = OWN_OPTIONS.get(command, "").split()
+    if command in OWN_OPTIONS and command not in ("install", "uninstall"):
+        return [*own, "--help"]
+    general = [f"--{option.key}" for option in OPTIONS if option.group == "general"]
+    if command == "install":
+        pips = [f"--{option.key}" for option in OPTIONS if option.group != "help"]
+    else:
+        pips = COMMAND_OPTIONS.get(command, "").split() + general
+    return list(dict.fromkeys([*own, *pips, "--help"]))
+
+
+def all_commands() -> List[str]:
+    """Our commands and pip's."""
+    found: FrozenSet[str] = frozenset({*OWN_OPTIONS, *COMMANDS})
+    return [*sorted(found - HIDDEN_COMMANDS), "help"]
+
+
+def _arguments_of(command: Optional[str], words: Sequence[str], names: Names) -> Sequence[str]:
+    if command is None:
+        return [*all_commands(), *names.projects()]
+    if command == "help":
+        return all_commands()
+    if command in TAKES_PROJECTS:
+        return names.projects()
+    if command in TAKES_DISTRIBUTIONS:
+        return names.distributions(_python_of(words))
+    if command == "undo":
+        return names.transactions(_python_of(words))
+    if command in SUBCOMMANDS and words[-1] == command:
+        return SUBCOMMANDS[command]
+    return ()
+
+
+def _python_of(words: Sequence[str]) -> Optional[str]:
+    for number, word in enumerate(words):
+        if word == "--python" and number + 1 < len(words):
+            return words[number + 1]
+        if word.startswith("--python="):
+            return word.partition("=")[2]
+    return None
+
+
+def _awaits_value(word: str) -> bool:
+    """Is the word after this one its value?"""
+    if word in VALUES or word in OWN_VALUE_OPTIONS:
+        return True
+    is_long = word.startswith("--")
+    if "=" in word or not word.startswith("-") or (not is_long and len(word) != 2):
+        return False
+    option = find_option(word)
+    return option is not None and option.takes_value
+
+
+def _join_equals(words: Sequence[str], current: str) -> Tuple[List[str], str]:
+    """Bash takes `--option=value` apart into three words: read them as an option and its value."""
+    joined = list(words)
+    if current == "=":
+        return joined, ""
+    if joined and joined[-1] == "=":
+        joined.pop()
+    return joined, current
+
+
+def _matching(candidates: Sequence[str], beginning: str) -> List[str]:
+    found: Dict[str, None] = {name: None for name in candidates if name.startswith(beginning)}
+    return list(found)

@@ -1,0 +1,101 @@
+"""Lines on stdout and stderr: as wide as the terminal, in colour where that is wanted, in characters that it has."""
+
+from __future__ import annotations
+
+import os
+import sys
+import textwrap
+from typing import IO, List, Mapping, Optional, Tuple
+
+USUAL_WIDTH = 80
+# A line is cut nowhere when it begins with one of these: people copy it as a whole.
+COPIED = ("Undo with: ",)
+BOLD_RED, BOLD_GREEN, YELLOW, CYAN = "1;31", "1;32", "33", "36"
+# What a line begins with, and the colour of that beginning (ECMA-48, "select graphic rendition").
+COLOURS: Tuple[Tuple[str, str], ...] = (
+    ("error:", BOLD_RED),
+    ("Not healthy", BOLD_RED),
+    ("Refused:", BOLD_RED),
+    ("Rolled back:", BOLD_RED),
+    ("warning:", YELLOW),
+    ("hint:", CYAN),
+    ("  hint:", CYAN),
+    ("note:", CYAN),
+    ("Healthy", BOLD_GREEN),
+    ("Successfully", BOLD_GREEN),
+)
+
+
+def prepare_streams() -> None:
+    """A character that a stream's encoding lacks becomes an escape, never an error."""
+    for stream in (sys.stdout, sys.stderr):
+        reconfigure = getattr(stream, "reconfigure", None)
+        if reconfigure is not None:
+            reconfigure(errors="backslashreplace")
+
+
+def write_line(text: str, stream: IO[str]) -> None:
+    """One text of ours, of one or more lines."""
+    width = find_width(stream)
+    coloured = is_coloured(stream, os.environ)
+    for line in text.split("\n"):
+        parts = [line] if width is None else wrap(line, width)
+        if coloured:
+            parts[0] = paint(parts[0])
+        for part in parts:
+            print(part, file=stream)
+
+
+def find_width(stream: IO[str]) -> Optional[int]:
+    """The columns of a terminal; None for what is no terminal."""
+    if not stream.isatty():
+        return None
+    columns = os.environ.get("COLUMNS", "")
+    if columns.isdigit() and int(columns) > 0:
+        return int(columns)
+    try:
+        return os.get_terminal_size(stream.fileno()).columns or USUAL_WIDTH
+    except (OSError, ValueError):
+        return USUAL_WIDTH
+
+
+def is_coloured(stream: IO[str], environ: Mapping[str, str]) -> bool:
+    """Only a terminal that can, and whose person did not say no (https://no-color.org)."""
+    return stream.isatty() and not environ.get("NO_COLOR") and environ.get("TERM", "dumb") != "dumb"
+
+
+def can_write(text: str, stream: IO[str]) -> bool:
+    """Has the encoding of a stream these characters?"""
+    try:
+        text.encode(getattr(stream, "encoding", None) or "ascii")
+    except (UnicodeEncodeError, LookupError):
+        return False
+    return True
+
+
+def wrap(line: str, width: int) -> List[str]:
+    """A line in parts of at most `width` columns, cut at spaces only: an ID, a path, an address stays whole.
+
+    What follows the first part is indented by two more.
+    """
+    if len(line) <= width or line.startswith(COPIED):
+        return [line]
+    indent = line[: len(line) - len(line.lstrip())] + "  "
+    parts = textwrap.wrap(
+        line,
+        width,
+        subsequent_indent=indent,
+        break_long_words=False,
+        break_on_hyphens=False,
+        replace_whitespace=False,
+        expand_tabs=False,
+    )
+    return parts or [line]
+
+
+def paint(line: str) -> str:
+    """The beginning of a line that says what kind of line it is, in its colour."""
+    for beginning, colour in COLOURS:
+        if line.startswith(beginning):
+            return f"\x1b[{colour}m{beginning}\x1b[0m{line[len(beginning) :]}"
+    return line

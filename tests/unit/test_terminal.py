@@ -1,0 +1,150 @@
+"""Lines on a terminal and elsewhere: width, colour, encoding."""
+
+from __future__ import annotations
+
+import io
+import json
+import sys
+
+import pytest
+
+from safe_install import cli, report, result_document, terminal
+from safe_install.models import Finding, InstallResult, Outcome, Severity
+from tests.factories import make_environment
+
+URL = "https://download.pytorch.org/whl/cu128/torch-2.8.0%2Bcu128-cp311-cp311-manylinux_2_28_x86_64.whl"
+HASH = "sha256=0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef"
+PATH = "/home/somebody/projects/a-long-name/.venv/lib/python3.11/site-packages/torch_scatter/_scatter_cpu.so"
+
+
+class Terminal(io.StringIO):
+    """A terminal of some encoding."""
+
+    def __init__(self, encoding="utf-8"):
+        super().__init__()
+        self._encoding = encoding
+
+    @property
+    def encoding(self):
+        return self._encoding
+
+    def isatty(self):
+        return True
+
+
+def use_terminal(monkeypatch):
+    """Both streams are one coloured terminal of 50 columns, from now on: pytest sets its own before each test."""
+    monkeypatch.setenv("COLUMNS", "50")
+    monkeypatch.setenv("TERM", "xterm-256color")
+    monkeypatch.delenv("NO_COLOR", raising=False)
+    monkeypatch.delenv("PIP_NO_COLOR", raising=False)
+    shown = Terminal()
+    monkeypatch.setattr(sys, "stdout", shown)
+    monkeypatch.setattr(sys, "stderr", shown)
+    return shown
+
+
+@pytest.mark.parametrize(
+    ("line", "parts"),
+    [
+        ("short", ["short"]),
+        ("", [""]),
+        ("error: one two three four", ["error: one two", "  three four"]),
+        ("  hint: one two three four", ["  hint: one two", "    three four"]),
+        ("error: the-long-name-of-something is wrong", ["error:", "  the-long-name-of-something", "  is wrong"]),
+        ("Undo with: safe-install undo 20261123T101112Z-3f2a", ["Undo with: safe-install undo 20261123T101112Z-3f2a"]),
+    ],
+)
+def test_a_line_is_cut_at_spaces(line, parts):
+    assert terminal.wrap(line, 16) == parts
+
+
+@pytest.mark.parametrize("word", [URL, HASH, PATH, "20261123T101112Z-3f2a"])
+@pytest.mark.parametrize("width", [20, 50, 80])
+def test_what_people_copy_stays_whole(word, width):
+    parts = terminal.wrap(f"error: the file that was promised is {word} and something else was found there", width)
+    assert sum(word in part for part in parts) == 1
+    assert all(len(part) <= width or word in part for part in parts)
+
+
+def test_a_result_fits_the_terminal(monkeypatch):
+    screen = use_terminal(monkeypatch)
+    finding = Finding(
+        "x", Severity.WARNING, "torch", "torch computes nothing at all on this machine today", "Wait for it."
+    )
+    environment = make_environment(torch="1.8.1+cu111")
+    report.show_result(InstallResult("undo", Outcome.UNHEALTHY, 1, environment, findings=[finding], message="a " * 40))
+    lines = screen.getvalue().replace("\x1b[33m", "").replace("\x1b[0m", "").splitlines()
+    assert len(lines) > 3
+    assert max(map(len, lines)) <= 50
+
+
+def test_no_terminal_gets_whole_lines_without_colour(capsys, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "50")
+    terminal.write_line("error: " + "word " * 30, sys.stdout)
+    assert capsys.readouterr().out == "error: " + "word " * 30 + "\n"
+
+
+@pytest.mark.parametrize(
+    ("variables", "words", "coloured"),
+    [
+        ({}, [], True),
+        ({"NO_COLOR": "1"}, [], False),
+        ({"TERM": "dumb"}, [], False),
+        ({"PIP_NO_COLOR": "1"}, [], False),
+        ({"PIP_NO_COLOR": "0"}, [], True),
+        ({}, ["--no-color"], False),
+    ],
+)
+def test_colour_is_for_a_terminal_whose_person_wants_it(variables, words, coloured, monkeypatch):
+    screen = use_terminal(monkeypatch)
+    monkeypatch.setattr(cli, "_catch_signals", lambda: None)
+    monkeypatch.setenv("NO_COLOR", "")  # given back after the test, whatever main makes of it
+    for name, value in variables.items():
+        monkeypatch.setenv(name, value)
+    assert cli.main([*words, "rollback"]) == 2
+    shown = screen.getvalue()
+    assert ("\x1b[" in shown) is coloured
+    if coloured:
+        assert "\x1b[1;31merror:\x1b[0m rollback" in shown
+
+
+@pytest.mark.parametrize("encoding", ["ascii", "latin-1", "utf-8"])
+def test_a_table_is_ruled_with_what_the_encoding_has(encoding, monkeypatch):
+    use_terminal(monkeypatch)
+    monkeypatch.setattr(sys, "stdout", Terminal(encoding))
+    lines = report.render_table("a", ["torch", "cpu"], [["2.8", "1.0"]])
+    assert terminal.can_write("".join(lines), sys.stdout)
+    assert any("\u2500" in line for line in lines) is (encoding == "utf-8")
+
+
+@pytest.mark.parametrize("encoding", ["ascii", "latin-1"])
+def test_the_document_is_json_in_every_encoding(encoding, monkeypatch):
+    out = io.TextIOWrapper(io.BytesIO(), encoding=encoding)
+    monkeypatch.setattr(sys, "stdout", out)
+    terminal.prepare_streams()
+    result_document.show_document({"path": "/\u65e5\u672c/\u00e9"})
+    assert json.loads(out.buffer.getvalue().decode(encoding)) == {"path": "/\u65e5\u672c/\u00e9"}
+
+
+@pytest.mark.parametrize("encoding", ["ascii", "latin-1", "utf-8"])
+def test_no_character_is_an_error(encoding, monkeypatch):
+    out = io.TextIOWrapper(io.BytesIO(), encoding=encoding)
+    monkeypatch.setattr(sys, "stdout", out)
+    terminal.prepare_streams()
+    terminal.write_line("/\u65e5\u672c \u2192 \u2026", sys.stdout)
+    out.flush()
+    assert out.buffer.getvalue()
+
+
+@pytest.mark.parametrize("encoding", ["ascii", "utf-8"])
+def test_a_bar_is_drawn_with_what_the_encoding_has(encoding, monkeypatch):
+    use_terminal(monkeypatch)
+    shown = Terminal(encoding)
+    monkeypatch.setattr(sys, "stderr", shown)
+    reporter = report.TextReporter()
+    reporter.task_started("build a", total=2, unit="files")
+    reporter.task_advanced("build a", 1, "a_long_name_of_a_file_that_is_compiled.cpp")
+    reporter.close()
+    assert "build a" in shown.getvalue()
+    assert terminal.can_write(shown.getvalue(), shown)
