@@ -16,7 +16,7 @@ OWN_OPTIONS: Mapping[str, str] = {
     " --target-driver --third-party",
     "verify": "--python --require-cuda --json",
     "history": "--python --prune --keep --user --json",
-    "undo": "--python --no-rollback --user --json",
+    "undo": "--force --python --no-rollback --user --json",
     "recover": "--python --user --json",
     "check-wheel": "--python --torch-dir --target-gpu --target-driver --json",
     "wheels": "--check --update --python --torch --python-version --platform --third-party --offline --json",
