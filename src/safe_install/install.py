@@ -68,7 +68,7 @@ def install(request: InstallRequest, world: World) -> InstallResult:
         planner = Planner(request, environment, before, world, timings, work)
         stack.enter_context(_forgetting_refused(planner))
         plan = planner.make_plan()
-        broken = find_breakage(environment, plan, planner.torch_after(plan), world.environ)
+        broken = _find_breakage(planner, plan)
         notes = (*planner.notes, *planner.torch_findings, *check_numpy(plan, planner.torch_after(plan)), *broken)
         if request.own.dry_run or not plan.steps:
             return _unchanged(request, environment, plan, before, timings, notes)
@@ -78,6 +78,19 @@ def install(request: InstallRequest, world: World) -> InstallResult:
         swap.check_place(prefix, environment.interpreter.scheme, _replaced(plan, environment))
         delivery.fetch()
         return _apply(delivery, before, timings, notes)
+
+
+def _find_breakage(planner: Planner, plan: Plan) -> Sequence[Finding]:
+    """What the plan is known to break is refused before anything is fetched. Errors: Refused.
+
+    --allow-torch-change lets torch move; that extensions stop working is permitted by --no-rollback, which keeps a
+    change whatever the check after it says.
+    """
+    severity = Severity.WARNING if planner.request.own.no_rollback else Severity.ERROR
+    torch = planner.torch_after(plan)
+    broken = find_breakage(planner.environment, plan, torch, planner.world.environ, severity=severity)
+    refuse_errors(broken, plan)
+    return broken
 
 
 def _make_work_folder(stack: contextlib.ExitStack) -> Path:
