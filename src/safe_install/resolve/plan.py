@@ -326,8 +326,7 @@ def _judge_accelerator(installed: TorchBuild, coming: TorchBuild, asked: AskedOf
     same = f"{coming.version.public}+{installed.accelerator}"
     index = f"https://download.pytorch.org/whl/{installed.accelerator}"
     hint = (
-        f"Ask for the build of today: safe-install torch=={same} --index-url {index}, "
-        f"name the other one: torch=={coming.version.public}+{coming.accelerator}, "
+        f"Ask for a build like the installed one: safe-install torch=={same} --index-url {index}, "
         "or permit the change with --allow-torch-change."
     )
     return Finding("torch-accelerator", Severity.ERROR, TORCH, detail, hint)
