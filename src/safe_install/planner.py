@@ -47,6 +47,7 @@ from safe_install.resolve.request import InstallRequest
 from safe_install.resolve.requirements_file import Entry
 from safe_install.resolve.spelling import refuse_misspelled
 from safe_install.resolve.target import planned_torch
+from safe_install.system.downloads import KeptDownloads
 from safe_install.system.pip import PipRunner
 from safe_install.wheels.archive import Artifact
 from safe_install.wheels.placeholder import make_placeholder
@@ -72,6 +73,8 @@ class Planner:
         self._before = before
         self.timings = timings
         self._links = make_folder(work / "links")  # the chosen wheels: pip's find-links page
+        # A dry run fetches nothing after its plan.
+        self.downloads = None if request.own.dry_run else KeptDownloads(make_folder(work / "downloads"))
         self._pip: Optional[PipRunner] = None
         self._chooser = Chooser(environment, _wishes(request), world)
         self._extensions: Dict[NormalizedName, Requirement] = {}
@@ -220,6 +223,7 @@ class Planner:
                     find_links=(),
                     on_output=said.output,
                     on_error=said.error_output,
+                    downloads=self.downloads,
                 )
             except PipFailed:
                 said.relay()
@@ -438,6 +442,7 @@ class Planner:
                     on_output=said.output,
                     on_error=said.error_output,
                     report_file=self.request.report_file,
+                    downloads=self.downloads,
                 )
             except PipFailed as error:
                 if self._choose_named_in(error.output):
