@@ -25,7 +25,7 @@ from safe_install.models import (
     Step,
     TorchBuild,
 )
-from safe_install.tags import is_same_major
+from safe_install.tags import parse_accelerator
 
 TORCH = canonicalize_name("torch")
 
@@ -299,8 +299,8 @@ def check_torch_change(
 ) -> Tuple[Finding, ...]:
     """What a plan does to the kind of torch: another accelerator, or an older release that nobody named.
 
-    Errors where it was not asked for, notes where it was. Whoever names torch alone permits a newer release; whoever
-    names a release permits another minor of the same CUDA too, because each release has its own on the package index.
+    Errors where it was not asked for, warnings where it was. Whoever names torch alone permits a newer release; whoever
+    names a release permits another CUDA too, because each release has its own on the package index.
     """
     if installed is None or coming is None:
         return ()
@@ -320,7 +320,7 @@ def _judge_accelerator(installed: TorchBuild, coming: TorchBuild, asked: AskedOf
         f"torch {installed.runtime_version} is a build for {installed.accelerator}, and torch {coming.runtime_version} "
         f"in its place is one for {coming.accelerator}"
     )
-    is_near = asked.has_version and is_same_major(coming.accelerator, installed.accelerator)
+    is_near = asked.has_version and _kind_of(coming) == _kind_of(installed)
     if asked.allow_change or is_near or asked.names(coming.accelerator):
         return Finding("torch-accelerator", Severity.WARNING, TORCH, detail)
     same = f"{coming.version.public}+{installed.accelerator}"
@@ -330,6 +330,12 @@ def _judge_accelerator(installed: TorchBuild, coming: TorchBuild, asked: AskedOf
         "or permit the change with --allow-torch-change."
     )
     return Finding("torch-accelerator", Severity.ERROR, TORCH, detail, hint)
+
+
+def _kind_of(torch: TorchBuild) -> str:
+    """`cpu`, `cuda`, `rocm`; the accelerator itself where it is of no known kind."""
+    accelerator = parse_accelerator(torch.accelerator)
+    return accelerator.kind if accelerator is not None else torch.accelerator
 
 
 def _refuse_second_torch(step: Step, torch: TorchBuild) -> Finding:

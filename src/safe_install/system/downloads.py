@@ -60,8 +60,8 @@ class KeptDownloads:
             key = (status.st_dev, status.st_ino)
             if key in self._seen or not path.is_file() or path.is_symlink():
                 return
-            place = self._kept / str(len(self._seen))
-            place.mkdir()
+            place = self._kept / f"{status.st_dev}-{status.st_ino}"
+            place.mkdir(exist_ok=True)
             os.link(path, place / path.name)
             self._seen[key] = place / path.name
         except OSError:
