@@ -238,6 +238,9 @@ class Planner:
         if step is None or step.version is None or self.coming_torch is not None:
             return
         build = planned_torch(step.version, self.environment.interpreter.platform)
+        here = self.environment.torch
+        if here is not None and here.runtime_version == build.runtime_version:
+            return  # the same one again (--force-reinstall): what fits it today fits it then
         # What pip planned of an extension is judged, and is no reason to choose it.
         others = tuple(step for step in steps if step.name == TORCH or step.name not in known_projects())
         planned = dataclasses.replace(
