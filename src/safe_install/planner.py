@@ -270,7 +270,8 @@ class Planner:
         try:
             resolution = self._chooser.choose(wanted, constraints=constraints, upgrade=self._upgrade(wanted))
         except NoCandidate as error:
-            if self.coming_torch is not None and not self.request.own.no_build:
+            can_be_built = any(load_project(name).recipe is not None for name in self._extensions)
+            if self.coming_torch is not None and can_be_built and not self.request.own.no_build:
                 error.hint = (
                     f"Nothing can be built against a torch that is not there yet: install torch "
                     f"{self.coming_torch.version} first, then the extension is built against it."

@@ -106,6 +106,7 @@ def test_nothing_that_fits_is_a_refusal_and_no_loop(environment, host, torch, tm
     put(host, vision(tmp_path, "0.28.0"))
     document = environment.document("--dry-run", "torch", "torchvision")
     assert document["exit_code"] == 10, document
+    assert "built against" not in document["error"]["hint"], "nobody builds torchvision here"
     assert pip_runs(host) == 1
 
 
