@@ -1,4 +1,4 @@
-"""Which installed extensions does the torch that is there break, and which would one that is asked for? Told from their
+"""Which installed extensions does the torch that is there break, and which would one that is planned? Read from their
 files, without loading them, and before torch is fetched."""
 
 from __future__ import annotations
@@ -10,10 +10,21 @@ from typing import Callable, Collection, Iterator, List, Mapping, Optional, Sequ
 from packaging.utils import NormalizedName
 
 from safe_install.models import Environment, Finding, InstalledDistribution, Plan, Severity, TorchBuild
-from safe_install.resolve.plan import TORCH, is_guarded
-from safe_install.wheels.abi import CHECKS, Judged, Verdict, hint_of, judge, judge_wheel
+from safe_install.resolve.plan import TORCH, is_guarded, is_library_of_torch
+from safe_install.wheels.abi import (
+    CHECKS,
+    CUDA_OF_TORCH,
+    Beside,
+    Judged,
+    Seen,
+    Verdict,
+    cuda_major_of,
+    hint_of,
+    judge,
+    judge_wheel,
+)
 from safe_install.wheels.inspection import Inspector, demangle, needs_of, recorded_objects
-from safe_install.wheels.loader import Problems
+from safe_install.wheels.loader import Missing, Problems
 
 _BROKEN = (Verdict.DOES_NOT_LOAD, Verdict.ANOTHER_TORCH)
 
@@ -29,7 +40,7 @@ def find_broken(
         return ()
     findings: List[Finding] = []
     inspector = Inspector(environment, environment.torch, variables=variables, preloaded=preloaded)
-    for distribution, judged in _extensions(inspector):
+    for distribution, judged in _extensions(inspector, passed_over=is_guarded):
         verdict, ground = judge_wheel(judged, needs_of(distribution.name, judged))
         if verdict in _BROKEN:
             detail = f"{distribution.name} {distribution.version}: {ground[0].reason}"
@@ -39,39 +50,82 @@ def find_broken(
 
 
 def find_breakage(
-    environment: Environment, plan: Plan, coming: Optional[TorchBuild], variables: Mapping[str, str]
+    environment: Environment,
+    plan: Plan,
+    coming: Optional[TorchBuild],
+    variables: Mapping[str, str],
+    *,
+    severity: Severity = Severity.ERROR,
 ) -> Tuple[Finding, ...]:
-    """Warnings on what fits the torch that is there, stays as it is, and was built for another than `coming`."""
-    if environment.torch is None or coming is None or all(step.name != TORCH for step in plan.steps):
+    """What fits the torch that is there, stays as it is, and does not fit `coming`: findings of `severity`."""
+    now_here = environment.torch
+    if now_here is None or coming is None or all(step.name != TORCH for step in plan.steps):
         return ()
-    inspector = Inspector(environment, environment.torch, variables=variables)
+    inspector = Inspector(environment, now_here, variables=variables)
     beside = dataclasses.replace(inspector.beside, torch=coming)
-    if beside.minor == inspector.beside.minor:
+    if beside.minor == inspector.beside.minor and _cuda_major(coming) == _cuda_major(now_here):
         return ()
     findings: List[Finding] = []
-    for distribution, now in _extensions(inspector, without={step.name for step in plan.steps}):
+    touched = {step.name for step in plan.steps}
+    for distribution, now in _extensions(inspector, passed_over=is_library_of_torch, without=touched):
         name = distribution.name
-        # The symbols of the coming torch are not known yet; what a file was built for is.
-        then = [judge(dataclasses.replace(one.seen, problems=Problems()), beside, demangle=demangle) for one in now]
         works = judge_wheel(now, needs_of(name, now))[0] not in _BROKEN
+        then = [_judge_beside(one.seen, beside) for one in now]
         verdict, ground = judge_wheel(then, needs_of(name, then))
-        if works and verdict is Verdict.ANOTHER_TORCH:
-            built = " or ".join(ground[0].seen.fingerprint.minors)
-            detail = (
-                f"{name} {distribution.version} was built for torch {built}: torch {coming.runtime_version} breaks it"
-            )
-            hint = f"Ask for it in the same command, so that both fit: safe-install torch=={coming.version} {name}"
-            findings.append(Finding("breaks-with-torch", Severity.WARNING, name, detail, hint))
+        if works and verdict in _BROKEN:
+            detail = f"{name} {distribution.version} {_why(ground[0], verdict, coming)}"
+            findings.append(Finding("breaks-with-torch", severity, name, detail, _way_out(name, coming)))
     return tuple(findings)
 
 
+def _judge_beside(seen: Seen, beside: Beside) -> Judged:
+    """One installed object beside a torch of which only the version and the accelerator are known.
+
+    Its symbols are not known yet. Known are the torch that the file was built for, and the libraries that no build of
+    the coming accelerator brings.
+    """
+    lost = [library for library in seen.needed if _is_lost(library, beside.torch)]
+    problems = Problems(missing=tuple(Missing(library, seen.member) for library in lost))
+    without = dataclasses.replace(beside, libraries=beside.libraries - set(lost))
+    return judge(dataclasses.replace(seen, problems=problems), without, demangle=demangle)
+
+
+def _is_lost(library: str, coming: TorchBuild) -> bool:
+    if coming.cuda is None:
+        return library in CUDA_OF_TORCH and coming.accelerator == "cpu"
+    major = cuda_major_of(library)
+    return major is not None and major != _cuda_major(coming)
+
+
+def _cuda_major(torch: TorchBuild) -> Optional[int]:
+    return int(torch.cuda.split(".")[0]) if torch.cuda is not None else None
+
+
+def _why(ground: Judged, verdict: Verdict, coming: TorchBuild) -> str:
+    if verdict is Verdict.DOES_NOT_LOAD:
+        return f"would not load beside torch {coming.runtime_version}: {ground.reason}"
+    built = " or ".join(ground.seen.fingerprint.minors) or "another torch"
+    return f"was built for torch {built}: torch {coming.runtime_version} breaks it"
+
+
+def _way_out(name: str, coming: TorchBuild) -> str:
+    return (
+        f"Ask for it in the same command, so that both fit: safe-install torch=={coming.version} {name}. "
+        f"Where there is no wheel of it for that torch: safe-install uninstall {name}, then torch, then {name} again, "
+        "which builds it. --no-rollback permits a change that breaks it."
+    )
+
+
 def _extensions(
-    inspector: Inspector, *, without: Collection[NormalizedName] = ()
+    inspector: Inspector,
+    *,
+    passed_over: Callable[[NormalizedName], bool],
+    without: Collection[NormalizedName] = (),
 ) -> Iterator[Tuple[InstalledDistribution, List[Judged]]]:
     """The installed distributions with files for torch, and these files, judged."""
     installed = inspector.environment.installed
     for name in sorted(installed):
-        paths = {} if name in without or is_guarded(name) else _members(installed[name])
+        paths = {} if name in without or passed_over(name) else _members(installed[name])
         if paths and inspector.is_for_torch(paths):
             yield installed[name], inspector.inspect(paths, demangle=demangle)
 

@@ -9,6 +9,7 @@ import shutil
 from dataclasses import replace
 from pathlib import Path
 from typing import Dict, List, Mapping, Optional, Sequence, Set, Tuple
+from urllib.parse import unquote, urlsplit
 
 from packaging.utils import NormalizedName, canonicalize_name
 
@@ -67,6 +68,7 @@ class Delivery:
         """Bring every file of the plan to disk, hashes checked, wheels verified."""
         for step in self.plan.steps:
             self._take_local(step)
+            self._take_downloaded(step)
         wanted = [step for step in self.plan.steps if step.name not in self._artifacts and step.kind != "editable"]
         if not wanted:
             return
@@ -111,6 +113,25 @@ class Delivery:
         path = find_local_path(url)
         if path is not None and path.is_file():
             self._artifacts[step.name] = self._open(path, step)
+
+    def _take_downloaded(self, step: Step) -> None:
+        """What pip downloaded while it planned is not downloaded again, if it is the file of the plan.
+
+        A source distribution is put where pip fetches into: pip takes it from there, after it has compared the hash.
+        """
+        downloads = self.planner.downloads
+        if downloads is None or step.name in self._artifacts or step.sha256 is None or step.candidate is not None:
+            return
+        filename = unquote(urlsplit(step.url or "").path.rpartition("/")[2])
+        for path in downloads.find(filename):
+            if step.kind != "wheel":
+                os.link(path, self._fetched / filename)
+                return
+            try:
+                self._artifacts[step.name] = self._open(path, step)
+            except HashMismatch:
+                continue  # a download that broke off: the next one is another file
+            return
 
     def _open_fetched(self, wanted: Sequence[Step]) -> None:
         by_name = {step.name: step for step in wanted}
@@ -405,7 +426,9 @@ def _written(step: Step) -> str:
     vcs = info.get("vcs_info")
     if isinstance(vcs, dict):
         return f"{step.name} @ {vcs['vcs']}+{url}@{vcs['commit_id']}{_fragment(info)}"
-    line = f"{step.name} @ {url}{_fragment(info)}" if step.is_direct else f"{step.name}=={step.version}"
+    # By address: pip need not ask the index once more. It hides the password in an address that has one.
+    by_address = step.is_direct or (url.startswith(("http://", "https://")) and "****" not in url)
+    line = f"{step.name} @ {url}{_fragment(info)}" if by_address else f"{step.name}=={step.version}"
     return f"{line} --hash=sha256:{step.sha256}" if step.sha256 else line
 
 

@@ -11,10 +11,8 @@ import dataclasses
 import os
 import tempfile
 from pathlib import Path
-from typing import Iterator, List, Optional, Sequence, Tuple
+from typing import TYPE_CHECKING, Iterator, List, Optional, Sequence, Tuple
 
-from safe_install.breakage import find_breakage
-from safe_install.delivery import Delivery
 from safe_install.errors import Refused, SafeInstallError
 from safe_install.guard import (
     Before,
@@ -34,10 +32,14 @@ from safe_install.health.report import check_cuda_required
 from safe_install.models import Environment, Finding, InstalledDistribution, InstallResult, Outcome, Plan, Severity
 from safe_install.planner import Planner
 from safe_install.ports import Timings, World
-from safe_install.resolve.plan import kept_names
+from safe_install.resolve.plan import TORCH, kept_names
 from safe_install.resolve.request import InstallRequest
 from safe_install.resolve.torch_fit import check_numpy
 from safe_install.transaction import swap
+
+if TYPE_CHECKING:
+    # What only changes an environment is imported when one is changed: it reads binaries, and takes 0.05 s.
+    from safe_install.delivery import Delivery
 
 
 def install(request: InstallRequest, world: World) -> InstallResult:
@@ -70,16 +72,37 @@ def install(request: InstallRequest, world: World) -> InstallResult:
         stack.enter_context(_forgetting_refused(planner))
         plan = planner.make_plan()
         refuse_changed(before, built=built_from_source(plan))
-        broken = find_breakage(environment, plan, planner.torch_after(plan), world.environ)
+        broken = _find_breakage(planner, plan)
         notes = (*planner.notes, *planner.torch_findings, *check_numpy(plan, planner.torch_after(plan)), *broken)
+        if plan.steps:
+            # A dry run refuses what the run itself would refuse.
+            swap.check_place(prefix, environment.interpreter.scheme, _replaced(plan, environment))
+            if request.own.require_cuda:
+                _require_cuda_before(before)
         if request.own.dry_run or not plan.steps:
             return _unchanged(request, environment, plan, before, timings, notes)
-        if request.own.require_cuda:
-            _require_cuda_before(before)
+        from safe_install.delivery import Delivery
+
         delivery = Delivery(planner, plan, work)
-        swap.check_place(prefix, environment.interpreter.scheme, _replaced(plan, environment))
         delivery.fetch()
         return _apply(delivery, before, timings, notes)
+
+
+def _find_breakage(planner: Planner, plan: Plan) -> Sequence[Finding]:
+    """What the plan is known to break is refused before anything is fetched. Errors: Refused.
+
+    --allow-torch-change lets torch move; that extensions stop working is permitted by --no-rollback, which keeps a
+    change whatever the check after it says.
+    """
+    if all(step.name != TORCH for step in plan.steps):
+        return ()
+    from safe_install.breakage import find_breakage
+
+    severity = Severity.WARNING if planner.request.own.no_rollback else Severity.ERROR
+    torch = planner.torch_after(plan)
+    broken = find_breakage(planner.environment, plan, torch, planner.world.environ, severity=severity)
+    refuse_errors(broken, plan)
+    return broken
 
 
 def _make_work_folder(stack: contextlib.ExitStack) -> Path:

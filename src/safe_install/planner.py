@@ -38,6 +38,7 @@ from safe_install.models import (
 )
 from safe_install.ports import Timings, World
 from safe_install.resolve import plan as planning
+from safe_install.resolve.companions import check_planned, pip_may_choose, says_its_torch
 from safe_install.resolve.compatibility import Context
 from safe_install.resolve.plan import TORCH
 from safe_install.resolve.provider import where_else
@@ -45,6 +46,7 @@ from safe_install.resolve.request import InstallRequest
 from safe_install.resolve.requirements_file import Entry
 from safe_install.resolve.spelling import refuse_misspelled
 from safe_install.resolve.target import planned_torch
+from safe_install.system.downloads import KeptDownloads
 from safe_install.system.pip import PipRunner
 from safe_install.wheels.archive import Artifact
 from safe_install.wheels.placeholder import make_placeholder
@@ -70,6 +72,8 @@ class Planner:
         self._before = before
         self.timings = timings
         self._links = make_folder(work / "links")  # the chosen wheels: pip's find-links page
+        # A dry run fetches nothing after its plan.
+        self.downloads = None if request.own.dry_run else KeptDownloads(make_folder(work / "downloads"))
         self._pip: Optional[PipRunner] = None
         self._chooser = Chooser(environment, _wishes(request), world)
         self._extensions: Dict[NormalizedName, Requirement] = {}
@@ -80,6 +84,7 @@ class Planner:
         self._answers: List[HostAnswer] = []
         self.notes: Tuple[Finding, ...] = ()  # what a person should know of the choice
         self.coming_torch: Optional[TorchBuild] = None
+        self._planned = environment  # with the torch that comes
         self.torch_findings: Tuple[Finding, ...] = ()  # warnings on the torch that comes
         self._checked_torches: List[TorchBuild] = []
         self._named = request.named_on_command_line
@@ -109,7 +114,11 @@ class Planner:
             self._check_torch(self.environment.torch)
         extensions, ordinary = self._split()
         if extensions and self._torch_will_change():
-            self._plan_for_coming_torch()
+            # pip chooses what it can beside the torch that it plans: it is judged in the plan.
+            extensions = [one for one in extensions if not self._may_pip_choose(one)]
+            ordinary = True
+            if extensions:
+                self._plan_for_coming_torch()
         with self.timings.stage("resolve", self.world.reporter):
             ordinary = not self._choose_unless_torch_may_move(extensions) or ordinary
         if ordinary or not self._is_closed():
@@ -184,9 +193,26 @@ class Planner:
             planning.is_satisfied(requirement, self.environment) for requirement in wanted
         )
 
+    def _may_pip_choose(self, requirement: Requirement) -> bool:
+        """Does pip find a version that belongs to the torch that it plans? Not where one that stays would be for the
+        torch of today."""
+        name = canonicalize_name(requirement.name)
+        return pip_may_choose(load_project(name)) and (
+            name not in self.environment.installed or self.request.upgrade or self.request.force_reinstall
+        )
+
     def _plan_for_coming_torch(self) -> None:
-        """Extensions are chosen for the torch that this same command installs. Nothing can be built against it yet."""
-        texts = [entry.text for entry in self.request.entries if planning.requirement_name(entry.text) == TORCH]
+        """Which torch will pip install? Extensions are chosen for it. Nothing can be built against it yet."""
+        texts = []
+        for entry in self.request.entries:
+            requirement = _parse(entry.text)
+            if requirement is None or requirement.url is not None:
+                is_meant = planning.requirement_name(entry.text) == TORCH
+            else:
+                name = canonicalize_name(requirement.name)
+                is_meant = name == TORCH or (name in known_projects() and self._may_pip_choose(requirement))
+            if is_meant:
+                texts.append(entry.text)
         with self.timings.stage("pip", self.world.reporter):
             said = _Said(self.world.reporter)
             try:
@@ -196,26 +222,36 @@ class Planner:
                     find_links=(),
                     on_output=said.output,
                     on_error=said.error_output,
+                    downloads=self.downloads,
                 )
             except PipFailed:
                 said.relay()
                 raise
             finally:
                 said.close()
-        steps = planning.steps_of_report(report, self.environment, {})
-        coming = next((step for step in steps if step.name == TORCH), None)
-        if coming is None or coming.version is None:
+        self._see_coming_torch(planning.steps_of_report(report, self.environment, {}))
+
+    def _see_coming_torch(self, steps: Sequence[Step]) -> None:
+        """Remember the torch that a plan of pip's brings: from then on extensions are chosen for it."""
+        step = next((step for step in steps if step.name == TORCH), None)
+        if step is None or step.version is None or self.coming_torch is not None:
             return
-        build = planned_torch(coming.version, self.environment.interpreter.platform)
+        build = planned_torch(step.version, self.environment.interpreter.platform)
+        here = self.environment.torch
+        if here is not None and here.runtime_version == build.runtime_version:
+            return  # the same one again (--force-reinstall): what fits it today fits it then
+        # What pip planned of an extension is judged, and is no reason to choose it.
+        others = tuple(step for step in steps if step.name == TORCH or step.name not in known_projects())
         planned = dataclasses.replace(
             self.environment,
             torch=build,
-            installed=planning.planned_distributions(Plan(steps), self.environment),
+            installed=planning.planned_distributions(Plan(others), self.environment),
         )
         self.world.reporter.note(f"torch {build.runtime_version} will be installed: extensions are chosen for it")
         wishes = dataclasses.replace(_wishes(self.request), no_build=True)
         self._check_torch(build)
         self.coming_torch = build
+        self._planned = planned
         self._chooser = Chooser(planned, wishes, self.world)
 
     def _choose(self, requirements: Sequence[Requirement]) -> None:
@@ -233,7 +269,8 @@ class Planner:
         try:
             resolution = self._chooser.choose(wanted, constraints=constraints, upgrade=self._upgrade(wanted))
         except NoCandidate as error:
-            if self.coming_torch is not None and not self.request.own.no_build:
+            can_be_built = any(load_project(name).recipe is not None for name in self._extensions)
+            if self.coming_torch is not None and can_be_built and not self.request.own.no_build:
                 error.hint = (
                     f"Nothing can be built against a torch that is not there yet: install torch "
                     f"{self.coming_torch.version} first, then the extension is built against it."
@@ -265,7 +302,12 @@ class Planner:
         names = {canonicalize_name(requirement.name) for requirement in requirements}
         if self.request.upgrade or self.request.force_reinstall:
             return names
-        return {name for name in names if self._is_broken(name)}
+        return {name for name in names if self._is_broken(name) or self._was_for_another_torch(name)}
+
+    def _was_for_another_torch(self, name: NormalizedName) -> bool:
+        """Is it installed, torch changes, and nothing says that it fits the torch to come?"""
+        found = self.environment.installed.get(name)
+        return found is not None and self.coming_torch is not None and not says_its_torch(found)
 
     def _is_broken(self, name: NormalizedName) -> bool:
         """Is it installed, and does it not load? Then the same version for this torch is worth installing."""
@@ -282,7 +324,9 @@ class Planner:
 
     def _is_installed(self, name: NormalizedName, version: str) -> bool:
         found = self.environment.installed.get(name)
-        if found is None or self.request.force_reinstall or self._is_broken(name):
+        if found is None or self.request.force_reinstall:
+            return False
+        if self._is_broken(name) or self._was_for_another_torch(name):
             return False
         return canonical(found.version) == version
 
@@ -401,6 +445,7 @@ class Planner:
                     on_output=said.output,
                     on_error=said.error_output,
                     report_file=self.request.report_file,
+                    downloads=self.downloads,
                 )
             except PipFailed as error:
                 if self._choose_named_in(error.output):
@@ -413,14 +458,26 @@ class Planner:
             finally:
                 said.close()
             steps = planning.steps_of_report(report, self.environment, self._pins)
+            self._see_coming_torch(steps)
             if self._choose_in(steps):
                 continue
             said.relay()
+            steps += self._pins_not_in(steps)
             return tuple(self._with_artifact(self._as_dependency(step)) for step in steps)
         raise Refused(
             f"pip's plan still changes after {MAX_ROUNDS} rounds of choosing extensions",
             hint="Name the versions of the extensions explicitly.",
         )
+
+    def _pins_not_in(self, steps: Sequence[Step]) -> Tuple[Step, ...]:
+        """What pip leaves out because the same version is installed: it was built for another torch, or is broken."""
+        named = {step.name for step in steps}
+        pins = [
+            pin
+            for pin in self._pins.values()
+            if pin.name not in named and not self._is_installed(pin.name, str(pin.version))
+        ]
+        return planning.steps_of_pins(pins, self.environment, requested=self._named)
 
     def _hidden_requirements(self) -> Mapping[str, Candidate]:
         """What the pins need though their metadata does not say so, other pins too, and which pin does."""
@@ -466,10 +523,12 @@ class Planner:
 
     def _choose_in(self, steps: Sequence[Step]) -> bool:
         """pip's plan brings extensions that it cannot judge: choose them ourselves."""
-        if not self.has_torch() or (self.coming_torch is None and self._moves_torch(steps)):
+        if not self.has_torch():
             return False
         known = known_projects()
         unchosen = [step for step in steps if step.name in known and step.name not in self._pins and not step.is_direct]
+        if self.coming_torch is not None:
+            unchosen = [step for step in unchosen if self._does_not_fit(step)]
         if not unchosen:
             return False
         wanted = [Requirement(f"{step.name}{_specifiers(step.name, steps)}") for step in unchosen]
@@ -489,8 +548,13 @@ class Planner:
         """Is there a torch, or does one come with this change?"""
         return self.environment.torch is not None or self.coming_torch is not None
 
-    def _moves_torch(self, steps: Sequence[Step]) -> bool:
-        return any(step.name == TORCH for step in steps)
+    def _does_not_fit(self, step: Step) -> bool:
+        """Did pip choose what is known not to fit the torch of its own plan?"""
+        rejection = check_planned(step, self._planned)
+        if rejection is None:
+            return False
+        self.world.reporter.note(f"{step.name} {step.version}, as pip planned it, does not fit: {rejection.detail}")
+        return True
 
     def _refusal(self, error: PipFailed) -> SafeInstallError:
         """pip's failure, or, where our guard was the reason, the refusal that names who wanted torch moved."""
@@ -520,7 +584,15 @@ class Planner:
                 rejections=plan.rejections,
             )
         if plan.steps:
+            self._check_torch_change(plan)
             self._check_torch(self.torch_after(plan))
+
+    def _check_torch_change(self, plan: Plan) -> None:
+        """Another accelerator, or an older torch, is what somebody asked for. Errors: Refused."""
+        texts = [entry.text for entry in self.request.entries if planning.requirement_name(entry.text) == TORCH]
+        places = (*self.request.find_links, *([self.request.index_url] if self.request.index_url else []))
+        asked = planning.AskedOfTorch(tuple(texts), tuple(places), self.request.own.allow_torch_change)
+        self._tell_of_torch(planning.check_torch_change(self.environment.torch, self.torch_after(plan), asked))
 
     def torch_after(self, plan: Plan) -> Optional[TorchBuild]:
         """The torch that will be there when the plan is carried out."""
@@ -539,7 +611,10 @@ class Planner:
         self._checked_torches.append(torch)
         if torch == self.environment.torch and not _is_declared(self.environment):
             return
-        findings = check_torch_here(self.environment, torch)
+        self._tell_of_torch(check_torch_here(self.environment, torch))
+
+    def _tell_of_torch(self, findings: Tuple[Finding, ...]) -> None:
+        """Refuse for an error, and remember the rest. Errors: Refused."""
         if any(finding.severity is Severity.ERROR for finding in findings):
             raise Refused(findings[0].detail, hint=findings[0].hint, findings=findings)
         self.torch_findings += findings

@@ -288,6 +288,9 @@ def test_what_links_the_driver_is_not_broken_where_there_is_none(environment, tm
         assert "libcuda.so.1" in told["import-failed"]["detail"]
 
 
+BREAK = ("--dry-run", "--no-rollback")
+
+
 def test_a_torch_that_is_asked_for_names_what_it_would_break(built_wheel, environment, tmp_path):
     assert safe_install(environment, built_wheel, "--no-deps").returncode == 0
     before = read_tree(environment)
@@ -300,12 +303,17 @@ def test_a_torch_that_is_asked_for_names_what_it_would_break(built_wheel, enviro
         wheel="Wheel-Version: 1.0\nGenerator: test\nRoot-Is-Purelib: true\nTag: py3-none-any\n",
         dist_info="torch-2.12.0.dist-info",
     )
-    words = ("--dry-run", "--json", "--no-deps", "--no-index", "--find-links", tmp_path)
-    answer = document(safe_install(environment, *words, "torch==2.12.0"))
-    (broken,) = [finding for finding in answer["findings"] if finding["check"] == "breaks-with-torch"]
-    assert broken["subject"] == "torch-scatter"
-    assert broken["severity"] == "warning"
-    assert "was built for torch 2.13" in broken["detail"]
+    words = ("--json", "--no-deps", "--no-index", "--find-links", tmp_path, "--allow-torch-change", "torch==2.12.0")
+    for more, exit_status, severity in ((), 11, "error"), (("--dry-run",), 11, "error"), (BREAK, 0, "warning"):
+        done = safe_install(environment, *more, *words)
+        answer = document(done)
+        assert done.returncode == exit_status, answer
+        (broken,) = [finding for finding in answer["findings"] if finding["check"] == "breaks-with-torch"]
+        assert broken["subject"] == "torch-scatter"
+        assert broken["severity"] == severity
+        assert "was built for torch 2.13" in broken["detail"]
+        assert "safe-install torch==2.12.0 torch-scatter" in broken["hint"]
+        assert answer["transaction"] is None
     same = document(safe_install(environment, "--dry-run", "--json", "--no-deps", "--force-reinstall", "torch==2.13.0"))
     assert [step["name"] for step in same["plan"]["steps"]] == ["torch"]
     assert not same["findings"]

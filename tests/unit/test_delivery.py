@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from dataclasses import replace
 
 import pytest
 
@@ -63,5 +64,8 @@ def test_an_address_is_one_line_for_pip(url):
 
 
 def test_a_line_for_pip():
+    """By address, so that pip does not ask the index once more, unless the address lacks its password."""
     step = Step(Action.ADD, "demo", "1.0", url="https://h/x.whl", sha256="1" * 64)
-    assert _requirement_line(step) == f"demo==1.0 --hash=sha256:{'1' * 64}"
+    assert _requirement_line(step) == f"demo @ https://h/x.whl --hash=sha256:{'1' * 64}"
+    for url in ("https://user:****@h/x.whl", "file:///folder/x.tar.gz", None):
+        assert _requirement_line(replace(step, url=url)) == f"demo==1.0 --hash=sha256:{'1' * 64}"

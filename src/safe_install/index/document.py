@@ -330,6 +330,7 @@ def _read_recipe(reader: _Reader) -> Recipe:
         env=reader.text_mapping("env"),
         force_cuda=reader.flag("force_cuda", False),
         extension=reader.flag("extension", True),
+        cuda_only=reader.flag("cuda_only", False),
     )
     reader.end()
     return recipe

@@ -140,6 +140,7 @@ class Recipe:
     env: Mapping[str, str] = field(default_factory=dict)
     force_cuda: bool = False  # setup.py builds for the CPU where it sees no GPU unless FORCE_CUDA=1
     extension: bool = True  # compiles against torch's headers
+    cuda_only: bool = False  # its setup.py compiles CUDA code or fails: nothing comes of it beside a CPU torch
 
 
 @dataclass(frozen=True)

@@ -382,12 +382,17 @@ def reject_gpu(candidate: Candidate, context: Context) -> Optional[str]:
 
 
 def reject_build(candidate: Candidate, context: Context) -> Optional[str]:
-    """A source distribution, and building was forbidden or has no recipe."""
+    """A source distribution, and building was forbidden, has no recipe, or cannot succeed beside this torch."""
     if candidate.kind is not CandidateKind.SDIST:
         return None
     if not context.allow_build:
         return "would have to be built, and --no-build was given"
-    return None if context.project.recipe is not None else "it is not known here how to build it"
+    recipe, torch = context.project.recipe, context.environment.torch
+    if recipe is None:
+        return "it is not known here how to build it"
+    if recipe.cuda_only and torch is not None and torch.accelerator == "cpu":
+        return f"its code is for CUDA only, and torch {torch.runtime_version} is a build for the CPU"
+    return None
 
 
 def reject_host_down(candidate: Candidate, context: Context) -> Optional[str]:

@@ -70,7 +70,13 @@ def _first_advice(asked: Sequence[Asked], advices: Sequence[Advice]) -> str:
 
 def is_settled(context: Context) -> bool:
     """Is it certain, whatever the hosts have, that nothing fits?"""
-    return is_pinned_elsewhere(context) or is_driver_too_old(context)
+    return is_pinned_elsewhere(context) or is_driver_too_old(context) or is_for_cuda_only(context)
+
+
+def is_for_cuda_only(context: Context) -> bool:
+    """Is there a CPU torch, and has the project code for CUDA only?"""
+    recipe, torch = context.project.recipe, context.environment.torch
+    return recipe is not None and recipe.cuda_only and torch is not None and torch.accelerator == "cpu"
 
 
 def is_pinned_elsewhere(context: Context) -> bool:
@@ -179,6 +185,17 @@ def name_torch_of_version(one: Asked) -> str:
                 f"belongs to torch {str(pin).replace('==', '')}."
             )
     return ""
+
+
+def name_cuda_torch(one: Asked) -> str:
+    """A project whose code is for CUDA only needs a torch for CUDA."""
+    torch, name = one.context.environment.torch, one.context.project.name
+    if torch is None or not is_for_cuda_only(one.context):
+        return ""
+    return (
+        f"Install a torch for CUDA first: {name} has code for CUDA only, and torch {torch.runtime_version} is a build "
+        "for the CPU."
+    )
 
 
 def name_driver(one: Asked) -> str:
@@ -361,7 +378,12 @@ def _see_another_torch(asked: Sequence[Asked]) -> str:
 
 
 # Nothing fits whatever the hosts have.
-_WHERE_NO_HOST_HELPS: Tuple[Advice, ...] = (name_driver, name_fitting_version, name_torch_of_version)
+_WHERE_NO_HOST_HELPS: Tuple[Advice, ...] = (
+    name_cuda_torch,
+    name_driver,
+    name_fitting_version,
+    name_torch_of_version,
+)
 _ADVICES: Tuple[Advice, ...] = (
     wait_for_known_wheel,
     name_companion,

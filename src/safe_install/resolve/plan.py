@@ -26,6 +26,7 @@ from safe_install.models import (
     Step,
     TorchBuild,
 )
+from safe_install.tags import parse_accelerator
 
 TORCH = canonicalize_name("torch")
 
@@ -41,6 +42,12 @@ LIBRARY_PREFIXES = ("nvidia-", "cuda-bindings", "cuda-toolkit")
 def is_guarded(name: NormalizedName) -> bool:
     """Does this distribution move with torch?"""
     return name == TORCH or name in COMPANIONS or name.startswith(LIBRARY_PREFIXES)
+
+
+def is_library_of_torch(name: NormalizedName) -> bool:
+    """Is it torch itself, its compiler, or a library that torch loads? Nothing that is built against torch."""
+    is_compiler = "triton" in name and name in COMPANIONS
+    return name == TORCH or is_compiler or name.startswith(LIBRARY_PREFIXES)
 
 
 def guarded_distributions(environment: Environment) -> Tuple[InstalledDistribution, ...]:
@@ -267,6 +274,69 @@ def check_plan(plan: Plan, environment: Environment, *, released: Container[Norm
             )
         )
     return tuple(findings)
+
+
+@dataclasses.dataclass(frozen=True)
+class AskedOfTorch:
+    """What the person wrote about torch."""
+
+    texts: Tuple[str, ...] = ()  # requirements on torch
+    places: Tuple[str, ...] = ()  # addresses of the indexes and pages that they named
+    allow_change: bool = False  # --allow-torch-change
+
+    @property
+    def has_version(self) -> bool:
+        """Did they write a version, or the file?"""
+        return any(re.search(r"[=<>~!@/]", text.split(";")[0]) for text in self.texts)
+
+    def names(self, accelerator: str) -> bool:
+        """Did they write this very build: `torch==2.12.0+cu130`, or the index of its accelerator?"""
+        written = re.compile(rf"[+/]{re.escape(accelerator)}(?![a-z0-9])", re.IGNORECASE)
+        return any(written.search(text.replace("%2B", "+")) for text in (*self.texts, *self.places))
+
+
+def check_torch_change(
+    installed: Optional[TorchBuild], coming: Optional[TorchBuild], asked: AskedOfTorch
+) -> Tuple[Finding, ...]:
+    """What a plan does to the kind of torch: another accelerator, or an older release that nobody named.
+
+    Errors where it was not asked for, warnings where it was. Whoever names torch alone permits a newer release; whoever
+    names a release permits another CUDA too, because each release has its own on the package index.
+    """
+    if installed is None or coming is None:
+        return ()
+    findings = []
+    is_older = Version(coming.version.public) < Version(installed.version.public)
+    if is_older and not asked.has_version and not asked.allow_change:
+        detail = f"torch {installed.runtime_version} would become the older {coming.runtime_version}"
+        hint = f"If that is what you want, name the version: torch=={coming.version}."
+        findings.append(Finding("torch-moved", Severity.ERROR, TORCH, detail, hint))
+    if installed.accelerator and coming.accelerator and installed.accelerator != coming.accelerator:
+        findings.append(_judge_accelerator(installed, coming, asked))
+    return tuple(findings)
+
+
+def _judge_accelerator(installed: TorchBuild, coming: TorchBuild, asked: AskedOfTorch) -> Finding:
+    detail = (
+        f"torch {installed.runtime_version} is a build for {installed.accelerator}, and torch {coming.runtime_version} "
+        f"in its place is one for {coming.accelerator}"
+    )
+    is_near = asked.has_version and _kind_of(coming) == _kind_of(installed)
+    if asked.allow_change or is_near or asked.names(coming.accelerator):
+        return Finding("torch-accelerator", Severity.WARNING, TORCH, detail)
+    same = f"{coming.version.public}+{installed.accelerator}"
+    index = f"https://download.pytorch.org/whl/{installed.accelerator}"
+    hint = (
+        f"Ask for a build like the installed one: safe-install torch=={same} --index-url {index}, "
+        "or permit the change with --allow-torch-change."
+    )
+    return Finding("torch-accelerator", Severity.ERROR, TORCH, detail, hint)
+
+
+def _kind_of(torch: TorchBuild) -> str:
+    """`cpu`, `cuda`, `rocm`; the accelerator itself where it is of no known kind."""
+    accelerator = parse_accelerator(torch.accelerator)
+    return accelerator.kind if accelerator is not None else torch.accelerator
 
 
 def _refuse_second_torch(step: Step, torch: TorchBuild) -> Finding:

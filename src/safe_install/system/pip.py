@@ -7,6 +7,7 @@ managed environment itself.
 from __future__ import annotations
 
 import configparser
+import contextlib
 import importlib.util
 import json
 import os
@@ -23,6 +24,7 @@ from packaging.version import InvalidVersion, Version
 from safe_install.errors import PipFailed, ProbeFailed
 from safe_install.models import Interpreter
 from safe_install.system import process
+from safe_install.system.downloads import KeptDownloads
 
 OLDEST_PIP = Version("23.0")  # the first whose --dry-run --report we were tried with
 OLDEST_FOREIGN_PIP = Version("23.1")  # of our own pip: `pip --python` as it works today
@@ -139,13 +141,19 @@ class PipRunner:
         on_output: LineReader,
         on_error: LineReader,
         report_file: Optional[str] = None,
+        downloads: Optional[KeptDownloads] = None,
     ) -> Mapping[str, Any]:
         """What `pip install ARGUMENTS` would install: pip's installation report (format 1).
 
         `arguments` are the person's own, less --report and --dry-run; `report_file` is where they want the report
-        ("-": stdout). Errors: PipFailed with pip's whole output.
+        ("-": stdout). `downloads` keeps the files that pip downloads. Errors: PipFailed with pip's whole output.
         """
-        with tempfile.TemporaryDirectory(prefix="safe-install-") as folder:
+        environment = _relayed_environment()
+        with contextlib.ExitStack() as stack:
+            folder = stack.enter_context(tempfile.TemporaryDirectory(prefix="safe-install-"))
+            if downloads is not None:
+                environment["TMPDIR"] = str(downloads.temporary)
+                stack.enter_context(downloads.watching())
             report = Path(folder) / "report.json"
             command = [*self.pip.command, "install", "--dry-run", "--report", str(report), *self._build_options]
             if constraints:
@@ -156,7 +164,7 @@ class PipRunner:
                 command += ["--find-links", str(directory)]
             answer = process.run(
                 [*command, *arguments],
-                env=_relayed_environment(),
+                env=environment,
                 on_stdout=on_output,
                 on_stderr=on_error,
             )

@@ -68,6 +68,10 @@ VISION = {"project": "torchvision", "tags": "cp311-cp311-manylinux_2_28_x86_64"}
 @pytest.mark.parametrize(
     ("candidate", "judged_by", "rule"),
     [
+        # Code for CUDA only: nothing comes of a build beside a CPU torch.
+        (sdist("2.8.3", project="flash-attn"), context(CPU, "flash-attn"), "no-build"),
+        (sdist("2.8.3", project="flash-attn"), context(RELEASE, "flash-attn"), None),
+        (sdist("2.1.2"), context(CPU), None),
         (FITS, context(), None),
         (FITS, context(specifier="==2.0.8"), None),
         (FITS, context(specifier=">=2.1"), "specifier"),

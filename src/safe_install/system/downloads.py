@@ -1,0 +1,75 @@
+"""Keeps what pip downloads while it plans, so that nothing is downloaded twice.
+
+To learn what a source distribution requires, pip downloads it, and a wheel too where the index does not serve metadata
+by itself. The files lie in folders `pip-unpack-*` of its temporary folder and are deleted when it ends. That folder is
+one of ours here, and each file gets a second name (a hard link) as soon as it is seen, which outlives pip. Whether a
+file is whole is decided by the hash in pip's report; what was missed is downloaded again.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Dict, Iterator, List, Tuple
+
+INTERVAL = 0.02  # seconds between two looks; pip deletes nothing before it has written its report
+_PREFIX = "pip-unpack-"
+
+
+class KeptDownloads:
+    """The files that the runs of pip downloaded while they were watched."""
+
+    def __init__(self, folder: Path) -> None:
+        self.temporary = folder / "pip"  # pip's temporary folder: TMPDIR
+        self._kept = folder / "kept"
+        self._seen: Dict[Tuple[int, int], Path] = {}  # by device and inode: two downloads may have one name
+        self.temporary.mkdir(parents=True)
+        self._kept.mkdir()
+
+    @contextmanager
+    def watching(self) -> Iterator[None]:
+        """Keep what appears while the body runs."""
+        stopped = threading.Event()
+        thread = threading.Thread(target=self._watch, args=(stopped,), daemon=True)
+        thread.start()
+        try:
+            yield
+        finally:
+            stopped.set()
+            thread.join()
+
+    def find(self, filename: str) -> List[Path]:
+        """The files of this name, the newest first. A download that broke off is among them."""
+        return [path for path in reversed(list(self._seen.values())) if path.name == filename]
+
+    def _watch(self, stopped: threading.Event) -> None:
+        while not stopped.wait(INTERVAL):
+            self._look()
+
+    def _look(self) -> None:
+        for folder in _entries(self.temporary):
+            if folder.name.startswith(_PREFIX):
+                for path in _entries(folder):
+                    self._keep(path)
+
+    def _keep(self, path: Path) -> None:
+        try:
+            status = path.lstat()
+            key = (status.st_dev, status.st_ino)
+            if key in self._seen or not path.is_file() or path.is_symlink():
+                return
+            place = self._kept / f"{status.st_dev}-{status.st_ino}"
+            place.mkdir(exist_ok=True)
+            os.link(path, place / path.name)
+            self._seen[key] = place / path.name
+        except OSError:
+            return  # deleted meanwhile, or a file system without hard links
+
+
+def _entries(folder: Path) -> List[Path]:
+    try:
+        return list(folder.iterdir())
+    except OSError:
+        return []

@@ -1,0 +1,159 @@
+"""torch and what belongs to it in one command, where there is no torch; how often pip and its index are asked."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import tarfile
+from pathlib import Path
+
+import pytest
+
+from tests.functional.test_founding_story import reach
+from tests.lab.wheels import write_wheel
+from tests.wheelhost import WheelHost
+
+TAG = "cp311-cp311-manylinux_2_28_x86_64"
+PYTORCH = "https://download.pytorch.org/whl"
+BACKEND = """
+import base64, hashlib, os, zipfile
+INFO = "source-1.0.dist-info"
+FILES = {
+    "source.py": "VALUE = 3",
+    f"{INFO}/METADATA": "Metadata-Version: 2.1\\nName: source\\nVersion: 1.0\\n",
+    f"{INFO}/WHEEL": "Wheel-Version: 1.0\\nGenerator: t\\nRoot-Is-Purelib: true\\nTag: py3-none-any\\n",
+}
+def row(name, text):
+    digest = base64.urlsafe_b64encode(hashlib.sha256(text.encode()).digest()).rstrip(b"=").decode()
+    return f"{name},sha256={digest},{len(text)}\\n"
+def build_wheel(directory, config_settings=None, metadata_directory=None):
+    with zipfile.ZipFile(os.path.join(directory, "source-1.0-py3-none-any.whl"), "w") as archive:
+        for name, text in FILES.items():
+            archive.writestr(name, text)
+        archive.writestr(f"{INFO}/RECORD", "".join(row(*item) for item in FILES.items()) + f"{INFO}/RECORD,,\\n")
+    return "source-1.0-py3-none-any.whl"
+"""
+
+
+@pytest.fixture
+def host():
+    with WheelHost() as host:
+        yield host
+
+
+@pytest.fixture
+def environment(make_environment, host):
+    """Without torch; pip's index is ours, and every other host is closed."""
+    variables = {"PIP_INDEX_URL": host.index_url, "PIP_NO_INDEX": "0", "PIP_FIND_LINKS": "", "PIP_NO_CACHE_DIR": "1"}
+    return make_environment("3.11", **{**reach(host), **variables})
+
+
+def put(host, *wheels: Path):
+    """Pages as a plain index has them: no metadata beside the files, no header that permits a cache."""
+    for wheel in wheels:
+        body = wheel.read_bytes()
+        host.put(f"/served/{wheel.name}", body)
+        page = f"/pypi/simple/{wheel.name.split('-')[0].replace('_', '-')}/"
+        before = host.answers[page].body if page in host.answers else b""
+        line = f'<a href="{host.url}/served/{wheel.name}#sha256={hashlib.sha256(body).hexdigest()}">{wheel.name}</a>\n'
+        host.put(page, before + line.encode(), content_type="text/html")
+
+
+def pip_runs(host):
+    return len(host.asked("/pypi/simple/torch/"))
+
+
+@pytest.fixture
+def torch(host, tmp_path):
+    """The build on the package index, with what its metadata names."""
+    library = write_wheel(tmp_path, "nvidia-nccl-cu13", "2.30.7", {"nvidia/nccl.txt": ""})
+    triton = write_wheel(tmp_path, "triton", "3.8.0", {"triton/__init__.py": ""}, tag=TAG)
+    requires = ['triton==3.8.0; platform_system == "Linux"', 'nvidia-nccl-cu13==2.30.7; platform_system == "Linux"']
+    torch = write_wheel(tmp_path, "torch", "2.14.1", {"torch/version.py": ""}, requires=requires, tag=TAG)
+    put(host, library, triton, torch)
+
+
+def vision(folder, version, *, requires=("torch",)):
+    return write_wheel(folder, "torchvision", version, {"torchvision/__init__.py": ""}, requires=requires, tag=TAG)
+
+
+@pytest.mark.parametrize("words", [("torch", "torchvision"), ("torch==2.14.1", "torchvision"), ("user-of-both",)])
+def test_what_pip_planned_together_is_taken(environment, host, torch, tmp_path, words):
+    put(host, vision(tmp_path, "0.29.1", requires=["torch>=2.14.0"]))
+    put(host, write_wheel(tmp_path, "user-of-both", "1.0", {"user.py": ""}, requires=["torch", "torchvision"]))
+    document = environment.document("--dry-run", *words)
+    assert (document["exit_code"], document["outcome"]) == (0, "planned"), document
+    steps = {step["name"]: step["version"] for step in document["plan"]["steps"] if step["name"] != "user-of-both"}
+    assert steps == {"torch": "2.14.1", "torchvision": "0.29.1", "triton": "3.8.0", "nvidia-nccl-cu13": "2.30.7"}
+    assert pip_runs(host) == 1
+
+
+def test_what_does_not_fit_is_chosen_again(environment, host, torch, tmp_path):
+    """The metadata of the newest one on pip's index names no torch; the wheel index knows that it is for 2.13."""
+    put(host, vision(tmp_path, "0.28.0"))
+    other = vision(tmp_path, "0.29.1+cu130", requires=["torch==2.14.1"])
+    host.add_pytorch_page("cu130", "torchvision", {other.name: other.read_bytes()})
+    document = environment.document("--dry-run", "torch", "torchvision")
+    assert (document["exit_code"], document["outcome"]) == (0, "planned"), document
+    steps = {step["name"]: step for step in document["plan"]["steps"]}
+    assert steps["torchvision"]["version"] == "0.29.1+cu130"
+    assert steps["torchvision"]["url"].startswith(PYTORCH)
+    assert set(steps) == {"torch", "torchvision", "triton", "nvidia-nccl-cu13"}
+    assert pip_runs(host) == 2
+
+
+def test_nothing_that_fits_is_a_refusal_and_no_loop(environment, host, torch, tmp_path):
+    put(host, vision(tmp_path, "0.28.0"))
+    document = environment.document("--dry-run", "torch", "torchvision")
+    assert document["exit_code"] == 10, document
+    assert "built against" not in document["error"]["hint"], "nobody builds torchvision here"
+    assert pip_runs(host) == 1
+
+
+def test_an_extension_that_only_we_can_choose_costs_one_more_run(environment, host, torch, tmp_path):
+    files = {"torch_scatter/__init__.py": ""}
+    scatter = write_wheel(tmp_path, "torch-scatter", "2.1.2+pt214cu130", files, tag="cp311-cp311-linux_x86_64")
+    host.add_pyg_page("2.14.0", "cu130", {scatter.name: scatter.read_bytes()})
+    put(host, vision(tmp_path, "0.29.1", requires=["torch>=2.14.0"]))
+    document = environment.document("--dry-run", "torch", "torchvision", "torch-scatter")
+    assert (document["exit_code"], document["outcome"]) == (0, "planned"), document
+    assert {"torch", "torchvision", "torch-scatter"} <= {step["name"] for step in document["plan"]["steps"]}
+    assert pip_runs(host) == 2
+
+
+# --- nothing is fetched twice ----------------------------------------------------------------------
+
+
+def test_a_wheel_is_fetched_once(environment, host, tmp_path):
+    needed = write_wheel(tmp_path, "needed", "1.0", {"needed.py": ""})
+    put(host, needed, write_wheel(tmp_path, "demo", "1.0", {"demo.py": ""}, requires=["needed"]))
+    document = environment.document("demo")
+    assert (document["exit_code"], document["outcome"]) == (0, "installed"), document
+    for name in ("demo", "needed"):
+        assert len(host.asked(f"/served/{name}-")) == 1
+        assert len(host.asked(f"/pypi/simple/{name}/")) == 1
+
+
+def test_a_source_distribution_is_fetched_once(environment, host, tmp_path):
+    put(host, make_sdist(tmp_path))
+    document = environment.document("source")
+    assert (document["exit_code"], document["outcome"]) == (0, "installed"), document
+    assert len(host.asked("/served/source-")) == 1
+    assert len(host.asked("/pypi/simple/source/")) == 1
+    assert environment.ask("import source; print(source.VALUE)") == "3"
+
+
+def make_sdist(folder):
+    """Built by a backend that it brings itself, so that the build asks no index."""
+    files = {
+        "PKG-INFO": "Metadata-Version: 2.1\nName: source\nVersion: 1.0\n",
+        "pyproject.toml": '[build-system]\nrequires = []\nbuild-backend = "backend"\nbackend-path = ["."]\n',
+        "backend.py": BACKEND,
+    }
+    path = folder / "source-1.0.tar.gz"
+    with tarfile.open(path, "w:gz") as archive:
+        for name, text in files.items():
+            info = tarfile.TarInfo(f"source-1.0/{name}")
+            info.size = len(text.encode())
+            archive.addfile(info, io.BytesIO(text.encode()))
+    return path

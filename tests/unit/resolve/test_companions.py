@@ -1,0 +1,81 @@
+"""What pip planned beside a torch that comes is taken, unless something that is known speaks against it."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import pytest
+from packaging.utils import canonicalize_name
+
+from safe_install.index.catalog import load_project
+from safe_install.models import Action, Step
+from safe_install.resolve.companions import check_planned, pip_may_choose, says_its_torch
+from safe_install.resolve.target import environment_for
+from tests.factories import make_distribution
+
+PLATFORM = "manylinux_2_36_x86_64"
+CU130 = environment_for(torch="2.14.1", python_version="3.11", platform=PLATFORM)  # the build on PyPI
+CPU = environment_for(torch="2.13.0+cpu", python_version="3.11", platform=PLATFORM)
+NEWER = environment_for(torch="9.9.0", python_version="3.11", platform=PLATFORM)  # the index does not know it
+PYPI = "https://files.pythonhosted.org/packages/00/00/{}"
+PYTORCH = "https://download.pytorch.org/whl/{}"
+
+
+def planned(name, version, *, tags="cp311-cp311-manylinux_2_28_x86_64", place=PYPI, kind="wheel", requires=()):
+    end = f"-{tags}.whl" if kind == "wheel" else ".tar.gz"
+    url = place.format(f"{name.replace('-', '_')}-{version.replace('+', '%2B')}{end}")
+    return Step(Action.ADD, canonicalize_name(name), version, url=url, kind=kind, requires=tuple(requires))
+
+
+@pytest.mark.parametrize(
+    ("step", "environment", "rule"),
+    [
+        (planned("triton", "3.8.0"), CU130, None),
+        (planned("triton", "3.7.0"), CU130, "torch-version"),
+        (planned("torchvision", "0.29.1", requires=["torch>=2.14.0"]), CU130, None),
+        (planned("torchvision", "0.28.0", requires=["torch==2.13.0"]), CU130, "torch-version"),
+        (planned("torchvision", "0.28.0+cpu", place=PYTORCH), CPU, None),
+        (planned("torchvision", "0.28.0+cu130", place=PYTORCH), CPU, "accelerator"),
+        # The one on PyPI is built for CUDA, as the torch there is.
+        (planned("torchvision", "0.28.0", requires=["torch==2.13.0"]), CPU, "accelerator"),
+        # Newer than the index: its own metadata says the torch, and the package index has both for one accelerator.
+        (planned("torchvision", "9.9.0", requires=["torch==2.14.1"]), CU130, None),
+        (planned("torchvision", "9.9.0", requires=["torch==2.13.0"]), CU130, "torch-version"),
+        (planned("torchvision", "9.9.0", requires=["torch==9.9.0"]), NEWER, None),
+        (planned("torchcodec", "9.9.0"), CU130, None),
+        # Only what was built for this torch would fit.
+        (planned("torch-scatter", "2.1.2", kind="sdist"), CU130, "torch-version"),
+        (planned("torchdata", "0.11.0", kind="sdist"), CU130, None),
+        (planned("torchdata", "0.11.0", tags="py3-none-any"), CU130, None),
+        (planned("cupy-cuda12x", "13.0.0"), CU130, "accelerator"),
+    ],
+)
+def test_what_pip_planned(step, environment, rule):
+    rejection = check_planned(step, environment)
+    assert (rejection.rule.value if rejection else None) == rule, rejection
+
+
+def test_without_a_torch_there_is_nothing_to_fit():
+    assert check_planned(planned("triton", "3.7.0"), dataclasses.replace(CU130, torch=None)) is None
+
+
+@pytest.mark.parametrize(
+    ("name", "expected"),
+    [("torchvision", True), ("triton", True), ("xformers", True), ("torch-scatter", False), ("flash-attn", False)],
+)
+def test_what_pip_resolves_by_itself(name, expected):
+    assert pip_may_choose(load_project(name)) is expected
+
+
+@pytest.mark.parametrize(
+    ("name", "version", "expected"),
+    [
+        ("torchvision", "0.28.0", True),
+        ("torch-scatter", "2.1.2+pt213cpu", True),
+        ("torch-scatter", "2.1.2", False),  # built here, or by pip
+        ("torchdata", "0.11.0", True),
+        ("torch-scatter", "no version", False),
+    ],
+)
+def test_what_says_its_torch(name, version, expected):
+    assert says_its_torch(make_distribution(name, version)) is expected
