@@ -153,7 +153,8 @@ def _accept_copies(reverse: Journal, prefix: Path) -> Journal:
     """The same change with the identities that files have now, where only inode numbers and times are others.
 
     The layers of an image hold whole seconds, and archives and copies of an environment other times altogether. What
-    lies in the environment must have the content of its RECORD. The state folder is ours alone: there the size is enough.
+    lies in the environment must have the content of its RECORD. In the state folder, which is ours alone, the size is
+    enough.
     """
     targets = [str(prefix / path) for path, _ in _leaving(reverse)]
     recorded = read_hashes(_find_metadata_folders(targets))
