@@ -229,7 +229,6 @@ BASH = 'SHELL ["/bin/bash", "-c"]\n'
 FUNCTION = 'pip() { safe-install "$@"; }\nexport -f pip\n'
 ALIASES = {
     "a folder in front of PATH": (BY_NAME, "", True),
-    "a folder in front of PATH, bash": (BASH + BY_NAME, "", True),
     "BASH_ENV": (
         f"{BASH}ENV BASH_ENV=/etc/pip.bash\nRUN echo 'shopt -s expand_aliases; alias pip=safe-install' > $BASH_ENV\n",
         "",
@@ -271,8 +270,7 @@ def test_a_cache_mount_serves_the_next_build_and_leaves_nothing(base, must_build
     assert len(host.requests) == asked
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_a_cancelled_build_leaves_no_image_and_a_cache_that_works(base, build, must_build, buildah, host, number):
+def test_a_cancelled_build_leaves_no_image_and_a_cache_that_works(base, build, must_build, buildah, host):
     text = f"FROM base\nARG SAFE_INSTALL_MIRRORS\n{MOUNT} {SCATTER}\n"
     shutil.rmtree(buildah.temporary / "buildah-cache", ignore_errors=True)
     host.misbehave("torch_scatter-", "drip")
@@ -289,7 +287,7 @@ def test_a_cancelled_build_leaves_no_image_and_a_cache_that_works(base, build, m
         while len(host.asked("torch_scatter-")) == seen:
             assert running.poll() is None and time.monotonic() < deadline
             time.sleep(0.05)
-        os.killpg(running.pid, number)
+        os.killpg(running.pid, signal.SIGINT)
         assert running.wait(60) != 0
     finally:
         host.behave()
