@@ -210,8 +210,26 @@ def _world(words: Sequence[str], reporter: Reporter) -> Any:
     from safe_install.ports import World
     from safe_install.wheels.store import find_cache
 
-    # The history keeps the command, and a command may hold the password of an index.
-    return World(os.environ, reporter, find_cache(os.environ), ("safe-install", *map(redact, words)))
+    return World(os.environ, reporter, find_cache(os.environ), _as_kept(words))
+
+
+def _filling_world(words: Sequence[str], reporter: Reporter) -> Any:
+    """The world of a command that fetches or builds: its cache can be written."""
+    from safe_install.ports import World
+    from safe_install.wheels.store import choose_cache
+
+    cache, problem = choose_cache(os.environ)
+    if problem:
+        reporter.warn(
+            f"{problem}: the cache is a temporary folder, and what is fetched or built is not kept. Name one that can "
+            "be written: SAFE_INSTALL_CACHE_DIR"
+        )
+    return World(os.environ, reporter, cache, _as_kept(words))
+
+
+def _as_kept(words: Sequence[str]) -> Sequence[str]:
+    """The command for the history, which keeps no password of an index."""
+    return ("safe-install", *map(redact, words))
 
 
 def _read_location(location: str) -> str:
@@ -271,7 +289,7 @@ def _install(arguments: Sequence[str], words: Sequence[str], reporter: Reporter)
     if request.place not in (None, "user"):
         return _install_elsewhere(request)
     reporter.quiet = max(reporter.quiet, request.quiet)  # PIP_QUIET and pip.conf, too
-    return install(request, _world(words, reporter))
+    return install(request, _filling_world(words, reporter))
 
 
 def _install_elsewhere(request: Any) -> int:
@@ -295,14 +313,14 @@ def _uninstall(arguments: Sequence[str], words: Sequence[str], reporter: Reporte
         read=_read_location,
     )
     reporter.quiet = max(reporter.quiet, request.quiet)
-    return uninstall(request, _world(words, reporter))
+    return uninstall(request, _filling_world(words, reporter))
 
 
 def _explain(arguments: Sequence[str], words: Sequence[str], reporter: Reporter) -> Any:
     from safe_install.explain import explain
     from safe_install.resolve.request import parse_explain
 
-    return explain(parse_explain(arguments, environ=os.environ), _world(words, reporter))
+    return explain(parse_explain(arguments, environ=os.environ), _filling_world(words, reporter))
 
 
 def _by_typer(command: str) -> Callable[[Sequence[str], Sequence[str], Reporter], Any]:

@@ -106,7 +106,7 @@ PYTHON_VERSION = typer.Option(None, "--python-version", metavar="X.Y", help="Its
 PLATFORM = typer.Option(None, "--platform", metavar="TAG", help="Its platform: linux_x86_64, manylinux_2_28_x86_64.")
 CXX11_ABI = typer.Option(None, "--cxx11-abi", metavar="true|false", help="The C++ ABI of its torch.")
 PRUNE = typer.Option(False, "--prune", help="Let the oldest go: their undo is no longer possible.")
-KEEP = typer.Option(5, "--keep", metavar="N", min=1, help="How many --prune keeps.")
+KEEP = typer.Option(5, "--keep", metavar="N", min=0, help="How many --prune keeps; 0 in an image that needs no undo.")
 TRANSACTION = typer.Argument(None, metavar="[ID]", help="As `history` shows it.")
 
 

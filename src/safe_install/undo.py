@@ -41,9 +41,10 @@ def list_history(world: World, *, python: Optional[str], user: bool = False, pru
     if prune:
         with swap.lock_environment(prefix):
             for pruned in history.prune(prefix, keep=keep):
-                lines.append(f"removed {pruned.id} ({_megabytes(pruned.size)})")
                 if pruned.problem:
-                    world.reporter.warn(pruned.problem)
+                    world.reporter.warn(f"{pruned.id} could not be removed: {pruned.problem}")
+                else:
+                    lines.append(f"removed {pruned.id} ({_megabytes(pruned.size)})")
     entries = []
     for entry in history.read_history(prefix):
         size = history.measure(prefix, entry.id)

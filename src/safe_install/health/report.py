@@ -438,6 +438,8 @@ def check_cuda_required(report: HealthReport, cause: Optional[Finding] = None) -
         reason = _why_not_asked(report)
     if not _is_imported(report):
         hint = "Make torch import first: what its import says is above."
+    elif _is_cpu_build(report):
+        hint = "Install a CUDA build of this torch: https://pytorch.org/get-started/locally has its index."
     detail = f"CUDA is required and torch.cuda.is_available() is not True: {reason}"
     return (Finding("cuda-required", Severity.ERROR, "torch", detail, hint),)
 
@@ -447,7 +449,14 @@ def _why_not_asked(report: HealthReport) -> str:
         return f"torch does not import: {report.imports['torch'].error}"
     if report.crashed is not None:
         return f"the check did not end: {report.crashed}"
+    if _is_cpu_build(report):
+        return f"torch {report.torch_version} is built without CUDA"
     return "there is no NVIDIA driver here (libcuda.so.1 is not found)"
+
+
+def _is_cpu_build(report: HealthReport) -> bool:
+    """No driver would help this torch."""
+    return report.torch_version is not None and report.torch_cuda is None and report.accelerator in (None, "cpu")
 
 
 def _is_imported(report: HealthReport) -> bool:

@@ -22,6 +22,7 @@ from typing import Any, FrozenSet, List, Mapping, Optional
 from packaging.utils import NormalizedName, canonicalize_name
 
 from safe_install.errors import IndexInvalid
+from safe_install.folders import find_data_folder
 from safe_install.index.document import (
     parse_cuda_table,
     parse_json,
@@ -49,9 +50,7 @@ class Update:
 
 def update_folder() -> Path:
     """Where `wheels --update` keeps what it brought."""
-    import platformdirs  # late: not every command reads the index
-
-    return Path(platformdirs.user_data_dir("torch-safe-install")) / "wheel-index"
+    return find_data_folder() / "wheel-index"
 
 
 @lru_cache(maxsize=None)

@@ -19,7 +19,16 @@ from packaging.utils import canonicalize_name
 
 from safe_install.errors import Refused
 from safe_install.transaction import recover as recovery
-from safe_install.transaction.journal import Journal, make_document, make_reverse, parse_document
+from safe_install.transaction.journal import (
+    Exchange,
+    Identity,
+    In,
+    Journal,
+    Out,
+    make_document,
+    make_reverse,
+    parse_document,
+)
 from safe_install.transaction.lock import open_state_directory
 from safe_install.transaction.ownership import has_recorded_content, read_hashes
 from safe_install.transaction.swap import Transaction, make_facts, make_id, read_removed_directory, spell_out
@@ -108,9 +117,11 @@ def begin_undo(
     document = recovery.read_journal(str(directory / recovery.COMMITTED))
     journal = parse_document(document)
     reverse = make_reverse(journal, transaction_id=make_id(), command=tuple(command), created=time.time())
-    stay = _check_unchanged(state.parent, reverse, entry, entries, find_owner)
+    as_stored = _accept_copies(reverse, state.parent)
+    stay = _check_unchanged(state.parent, as_stored, entry, entries, find_owner)
     recovery.libc()
-    if stay:
+    if stay or as_stored != reverse:
+        # Whole seconds may not tell two files apart that trade places: spelled out, none do.
         reverse = spell_out(reverse, state.parent, stay)
     rmdirs = tuple(read_removed_directory(str(state.parent), gone.target) for gone in reverse.rmdirs)
     return Transaction(state, dataclasses.replace(reverse, rmdirs=rmdirs, facts=make_facts()), None)
@@ -136,6 +147,63 @@ def _select_entry(entries: Sequence[HistoryEntry], transaction_id: Optional[str]
     if entry.problem is not None:
         raise Refused(f"transaction {entry.id} cannot be read: {entry.problem}", hint="Undo another one.")
     return entry
+
+
+def _accept_copies(reverse: Journal, prefix: Path) -> Journal:
+    """The same change with the identities that files have now, where only inode numbers and times are others.
+
+    The layers of an image hold whole seconds, and archives and copies of an environment other times altogether. What
+    lies in the environment must have the content of its RECORD. In the state folder, which is ours alone, the size is
+    enough.
+    """
+    targets = [str(prefix / path) for path, _ in _leaving(reverse)]
+    recorded = read_hashes(_find_metadata_folders(targets))
+
+    def target(path: str, identity: Identity) -> Identity:
+        return _identity_now(str(prefix / path), identity, recorded)
+
+    def slot(path: str, identity: Identity) -> Identity:
+        return _identity_now(str(_find_state(prefix) / path), identity, None)
+
+    return dataclasses.replace(
+        reverse,
+        exchanges=tuple(
+            Exchange(pair.target, pair.slot, target(pair.target, pair.old), slot(pair.slot, pair.new))
+            for pair in reverse.exchanges
+        ),
+        outs=tuple(Out(gone.target, gone.slot, target(gone.target, gone.old)) for gone in reverse.outs),
+        ins=tuple(In(coming.slot, coming.target, slot(coming.slot, coming.new)) for coming in reverse.ins),
+    )
+
+
+def _leaving(reverse: Journal) -> List[Tuple[str, Identity]]:
+    """(target, what must lie there) of all that an undo takes away."""
+    return [(pair.target, pair.old) for pair in reverse.exchanges] + [(gone.target, gone.old) for gone in reverse.outs]
+
+
+def _find_metadata_folders(targets: Sequence[str]) -> Set[str]:
+    """The dist-info folders among the targets, and those whose RECORD is one."""
+    folders = {path for path in targets if path.endswith(".dist-info")}
+    return folders | {os.path.dirname(path) for path in targets if os.path.basename(path) == "RECORD"}
+
+
+def _identity_now(path: str, identity: Identity, recorded: Optional[Mapping[str, str]]) -> Identity:
+    """What is at `path` now if it is a copy of what `identity` describes, else `identity`.
+
+    `recorded`: the hashes that the content must have; None: nobody else writes there.
+    """
+    now = recovery.read_identity(path)
+    before = [identity.kind, identity.inode, identity.size, identity.mtime_ns]
+    if now is None or recovery.is_same(now, before):
+        return identity
+    kind, inode, size, mtime_ns = now
+    if (kind, size) != (identity.kind, identity.size):
+        return identity
+    # What lies in a directory is compared file by file later, and RECORD has no hash of itself.
+    is_file = kind == "f" and os.path.basename(path) != "RECORD" and not recovery.is_bytecode(path)
+    if is_file and recorded is not None and not has_recorded_content(path, recorded):
+        return identity
+    return Identity(kind, inode, size, mtime_ns)
 
 
 def _check_unchanged(
@@ -198,8 +266,7 @@ def _name_versions(entry: HistoryEntry) -> str:
 def _find_later_files(prefix: Path, reverse: Journal, entry: HistoryEntry) -> Iterator[str]:
     """Files that somebody wrote into a directory that would move away as a whole; bytecode does not count."""
     committed = float(entry.summary.get("committed", entry.created))
-    moved = [(x.target, x.old) for x in reverse.exchanges] + [(x.target, x.old) for x in reverse.outs]
-    directories = [str(prefix / target) for target, identity in moved if identity.kind == "d"]
+    directories = [str(prefix / target) for target, identity in _leaving(reverse) if identity.kind == "d"]
     suspects = [path for directory in directories for path in _find_touched_since(directory, committed)]
     if not suspects:
         return
@@ -234,7 +301,8 @@ def measure(prefix: Path, transaction_id: str) -> int:
 def prune(prefix: Path, *, keep: int = 5, limit_bytes: Optional[int] = None) -> Tuple[Pruned, ...]:
     """Let the oldest go: all but the newest `keep`, and more until the rest fits into `limit_bytes`.
 
-    The newest stays. A transaction and its undo share files and go together. The caller holds the lock.
+    The newest stays, unless none is to be kept. A transaction and its undo share files and go together. The caller
+    holds the lock.
     """
     entries = read_history(prefix)
     groups = _make_groups(entries)
@@ -242,11 +310,12 @@ def prune(prefix: Path, *, keep: int = 5, limit_bytes: Optional[int] = None) -> 
     kept, total, pruned = 0, 0, []
     for number, group in enumerate(groups):
         size = sum(sizes[identifier] for identifier in group)
-        too_many = kept + len(group) > max(keep, 1)
+        too_many = kept + len(group) > keep
         too_large = limit_bytes is not None and total + size > limit_bytes
-        if number > 0 and (too_many or too_large):
+        is_newest = number == 0 and keep > 0
+        if not is_newest and (too_many or too_large):
             pruned += [_discard(prefix, identifier, sizes[identifier]) for identifier in group]
-            kept, total = max(keep, 1), limit_bytes if limit_bytes is not None else total
+            kept, total = keep, limit_bytes if limit_bytes is not None else total
             continue
         kept, total = kept + len(group), total + size
     return tuple(pruned)

@@ -593,7 +593,10 @@ def undo_journal(prefix: str, name: str) -> Document:
 
 
 def discard(path: str) -> Optional[str]:
-    """Remove a transaction directory: by one rename out of sight, then file by file. What failed, or None."""
+    """Remove a transaction directory: by one rename out of sight, then file by file. What failed, or None.
+
+    It has no journal any more.
+    """
     parent, name = os.path.split(path)
     trash = path
     if not name.startswith("trash-"):
@@ -603,7 +606,12 @@ def discard(path: str) -> Optional[str]:
         try:
             os.rename(path, trash)
         except OSError as error:
-            return str(error)
+            if error.errno != errno.EXDEV:
+                return str(error)
+            # A directory of a lower layer of overlayfs cannot be renamed. Without this file it is one that has changed
+            # nothing, so that a deletion that is killed is finished by the next recovery.
+            _unlink_if_there(os.path.join(path, COMMITTED))
+            trash = path
     problem = _remove_tree(trash)
     if problem is not None:
         # A directory without the right to write (it moved along as it was) hides what it holds. Files keep their

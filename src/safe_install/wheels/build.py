@@ -44,7 +44,7 @@ from safe_install.wheels.recipe import (
     select_variables,
     split_log,
 )
-from safe_install.wheels.store import WheelStore, find_cache, hold_lock, lock_file, make_record
+from safe_install.wheels.store import LOGS, WheelStore, find_cache, hold_lock, lock_file, make_record
 from safe_install.wheels.toolkit import InstallRequirements, bring_toolkit, install_toolkit_packages, make_home
 
 __all__ = ["build_wheel", "check_build", "find_built", "plan_here", "unpack_sdist"]
@@ -434,4 +434,4 @@ def _make_folder(path: Path) -> Path:
 
 def _make_log(cache: Path, name: str) -> Path:
     stamp = time.strftime("%Y%m%dT%H%M%S")
-    return _make_folder(cache / "logs") / f"{name}-{stamp}-{os.getpid()}.log"
+    return _make_folder(cache / LOGS) / f"{name}-{stamp}-{os.getpid()}.log"

@@ -19,6 +19,7 @@ from urllib.parse import unquote, urldefrag, urlsplit, urlunsplit
 
 from safe_install.errors import DownloadFailed, HashMismatch
 from safe_install.events import Reporter
+from safe_install.folders import NO_HOME, NOWHERE, find_data_folder
 from safe_install.models import Candidate, Link
 from safe_install.redaction import redact
 from safe_install.wheels.archive import hash_file
@@ -102,7 +103,7 @@ def fetch(
     folder.mkdir(parents=True, exist_ok=True)
     memory = _Memory(sightings or sightings_folder(), link.url)
     with lock_file(folder / ".lock"):
-        was_seen = memory.path.exists()
+        was_seen = memory.is_there()
         path = _fetch_cached(
             link,
             folder,
@@ -112,7 +113,7 @@ def fetch(
             allowed_hosts=allowed_hosts,
             limit=limit,
         )
-        if newly_seen is not None and not was_seen and memory.path.exists():
+        if newly_seen is not None and not was_seen and memory.is_there():
             newly_seen.append(link.url)
     return path
 
@@ -127,9 +128,7 @@ def forget_sighting(url: str, *, sightings: Optional[Path] = None) -> None:
 
 def sightings_folder() -> Path:
     """Where it is remembered what was seen."""
-    import platformdirs  # late: not every command fetches
-
-    return Path(platformdirs.user_data_dir("torch-safe-install")) / "sightings"
+    return find_data_folder() / "sightings"
 
 
 def find_local_path(url: str) -> Optional[Path]:
@@ -277,13 +276,21 @@ class _Memory:
         except (FileNotFoundError, NotADirectoryError):
             return None
         except (OSError, ValueError, KeyError, TypeError) as error:
+            if isinstance(error, PermissionError) and not self.is_there():
+                return None  # the home of somebody else, as HOME=/root in an image with another USER
             # Taking a damaged record for "never seen" would forget the promise.
             raise HashMismatch(
                 f"{self.path} cannot be read ({error})", hint=f"remove {self.path} to trust the host anew"
             ) from error
 
+    def is_there(self) -> bool:
+        """Is there a file, as far as this user can see?"""
+        return os.path.lexists(self.path)
+
     def write(self, sha256: str, size: int) -> str:
         """Remember; why that was not possible, or ""."""
+        if NOWHERE in self.path.parents:
+            return NO_HOME
         now = datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds")
         record = {"url": redact(self._url), "sha256": sha256, "size": size, "seen": now}
         try:

@@ -7,12 +7,14 @@
 
 from __future__ import annotations
 
+import atexit
 import datetime
 import json
 import os
 import re
 import shutil
-from contextlib import contextmanager
+import tempfile
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Dict, Iterator, Mapping, Optional, Sequence, Tuple
@@ -21,6 +23,7 @@ from packaging.utils import NormalizedName, parse_wheel_filename
 from packaging.version import InvalidVersion, Version
 
 from safe_install.events import Reporter
+from safe_install.folders import NO_HOME, NOWHERE, find_cache_folder
 from safe_install.models import BuiltFor, Candidate, CandidateKind, Environment, Interpreter, Link
 from safe_install.wheels.archive import Artifact
 
@@ -28,6 +31,7 @@ if TYPE_CHECKING:
     from filelock import BaseFileLock
 
 FORMAT = 1  # of the record beside each wheel
+LOGS = "logs"  # of builds, below the cache
 
 
 def find_cache(variables: Mapping[str, str]) -> Path:
@@ -35,9 +39,42 @@ def find_cache(variables: Mapping[str, str]) -> Path:
     chosen = variables.get("SAFE_INSTALL_CACHE_DIR")
     if chosen:
         return Path(chosen).expanduser()
-    import platformdirs
+    return find_cache_folder()
 
-    return Path(platformdirs.user_cache_dir("torch-safe-install"))
+
+def choose_cache(variables: Mapping[str, str]) -> Tuple[Path, str]:
+    """The cache of a command that fills it, and why it is a temporary one ("" where it is not).
+
+    In an image the user often has no home, or one that root made. What was built here is lost with a temporary cache;
+    its logs stay, because messages name them.
+    """
+    cache = find_cache(variables)
+    problem = _why_not_writable(cache)
+    if not problem:
+        return cache, ""
+    temporary = Path(tempfile.mkdtemp(prefix="safe-install-cache-"))
+    atexit.register(remove_all_but_logs, temporary)
+    return temporary, problem
+
+
+def _why_not_writable(cache: Path) -> str:
+    """Why nothing can be kept in this folder, which need not be there yet; "" where it can."""
+    if cache == NOWHERE:
+        return NO_HOME
+    folder = cache.absolute()
+    while not os.path.lexists(folder):  # of a folder that may not be entered, Path.exists() raises
+        folder = folder.parent
+    return "" if os.access(folder, os.W_OK | os.X_OK) else f"{folder} cannot be written by this user"
+
+
+def remove_all_but_logs(cache: Path) -> None:
+    """Remove a temporary cache. Its logs stay: a message may have named one."""
+    for entry in cache.iterdir():
+        if entry.name != LOGS:
+            remove = shutil.rmtree if entry.is_dir() else os.unlink
+            remove(entry)
+    with suppress(OSError):
+        cache.rmdir()
 
 
 def lock_file(path: Path) -> BaseFileLock:

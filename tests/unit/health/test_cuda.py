@@ -353,6 +353,7 @@ def test_require_cuda_says_the_cause():
         (health(available=None, imports={"torch": "ImportError: libfoo.so"}), "does not import: ImportError", "import"),
         (dataclasses.replace(health(available=None), crashed="signal SIGSEGV"), "did not end: signal SIGSEGV", "GPUs"),
         (health(available=None), "there is no NVIDIA driver here", "GPUs"),
+        (health("2.13.0+cpu", None, available=None), "True: torch 2.13.0+cpu is built without CUDA", "a CUDA build"),
     ],
 )
 def test_require_cuda_blames_a_missing_driver_only_where_it_was_looked_for(report, words, hint):

@@ -1,6 +1,9 @@
 from __future__ import annotations
 
+import errno
 import os
+import shutil
+import sys
 from pathlib import Path
 from typing import Iterator, List
 
@@ -141,11 +144,91 @@ def test_prune_keeps_the_newest(env: SmallEnvironment) -> None:
     made = [change(env, old, new) for old, new in (("", "1"), ("1", "2"), ("2", "3"))]
     assert [item.id for item in history.prune(env.prefix, keep=2)] == [made[0]]
     assert ids(env) == [made[2], made[1]]
-    pruned = history.prune(env.prefix, keep=0, limit_bytes=0)
+    pruned = history.prune(env.prefix, keep=1, limit_bytes=0)
     assert [item.id for item in pruned] == [made[1]]
     assert pruned[0].size > 0
     assert pruned[0].problem is None
     assert ids(env) == [made[2]]
+
+
+def test_prune_keeps_none_where_none_is_wanted(env: SmallEnvironment) -> None:
+    made = [change(env, old, new) for old, new in (("", "1"), ("1", "2"))]
+    assert [item.id for item in history.prune(env.prefix, keep=0)] == [made[1], made[0]]
+    assert ids(env) == []
+    assert history.prune(env.prefix, keep=0) == ()
+
+
+# --- another layer of an image, an archive, a copy -----------------------------------------------------
+
+
+def put_into_a_layer(prefix: Path) -> None:
+    """What an image build does between two steps: whole seconds, and other inode numbers."""
+    copy = prefix.with_name("layer")
+    prefix.rename(prefix.with_name("before"))
+    shutil.copytree(prefix.with_name("before"), copy, symlinks=True)
+    for folder, _, files in os.walk(copy, topdown=False):
+        for path in (folder, *(os.path.join(folder, name) for name in files)):
+            second = os.lstat(path).st_mtime_ns // 10**9
+            os.utime(path, (second, second), follow_symlinks=False)
+    copy.rename(prefix)
+
+
+def test_undo_of_what_lies_in_a_layer(tmp_path: Path) -> None:
+    env = SmallEnvironment(tmp_path / "env")
+    env.install("kept", "1", {"shared/kept.py": ""})
+    change(env, "", "1")
+    before = hash_tree(env.prefix)
+    change(env, "1", "2")
+    put_into_a_layer(env.prefix)
+    after = hash_tree(env.prefix)
+    for expected in (before, after):
+        newest = history.read_history(env.prefix)[0].id
+        with swap.lock_environment(env.prefix), history.begin_undo(env.prefix, newest) as undo:
+            undo.swap()
+            undo.commit({})
+        assert hash_tree(env.prefix) == expected
+
+
+@pytest.mark.parametrize("path", ["p/a.py", "p-2.dist-info/METADATA"])
+def test_what_was_edited_in_a_layer_is_refused(tmp_path: Path, path: str) -> None:
+    env = SmallEnvironment(tmp_path / "env")
+    change(env, "", "1")
+    change(env, "1", "2")
+    content = (env.site / path).read_text()
+    (env.site / path).write_text(content.swapcase() if content.swapcase() != content else "3")
+    put_into_a_layer(env.prefix)
+    with swap.lock_environment(env.prefix), pytest.raises(errors.Refused, match=path):
+        history.begin_undo(env.prefix)
+
+
+def test_prune_of_what_lies_in_a_lower_layer(env: SmallEnvironment, monkeypatch: pytest.MonkeyPatch) -> None:
+    made = [change(env, old, new) for old, new in (("", "1"), ("1", "2"))]
+
+    def refuse(source: str, target: str) -> None:
+        raise OSError(errno.EXDEV, os.strerror(errno.EXDEV), source)
+
+    monkeypatch.setattr(os, "rename", refuse)
+    (pruned,) = history.prune(env.prefix, keep=1)
+    assert (pruned.id, pruned.problem) == (made[0], None)
+    assert ids(env) == [made[1]]
+    assert not list((env.prefix / ".safe-install").glob("*" + made[0]))
+
+
+def test_a_killed_prune_in_a_lower_layer_is_finished(env: SmallEnvironment, monkeypatch: pytest.MonkeyPatch) -> None:
+    made = [change(env, old, new) for old, new in (("", "1"), ("1", "2"))]
+
+    def refuse(source: str, target: str) -> None:
+        raise OSError(errno.EXDEV, os.strerror(errno.EXDEV), source)
+
+    monkeypatch.setattr(os, "rename", refuse)
+    with monkeypatch.context() as killed:
+        killed.setattr(recovery, "_remove_tree", lambda path: sys.exit("killed"))
+        with pytest.raises(SystemExit):
+            history.prune(env.prefix, keep=1)
+    assert ids(env) == [made[1]]
+    (cleaned,) = swap.recover(env.prefix)
+    assert (cleaned.transaction, cleaned.what) == (made[0], "cleaned")
+    assert not list((env.prefix / ".safe-install").glob("*" + made[0]))
 
 
 def test_prune_removes_an_undo_with_what_it_undid(env: SmallEnvironment) -> None:

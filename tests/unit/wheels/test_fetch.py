@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
+import os
 from pathlib import Path
 
 import pytest
 
 from safe_install.errors import DownloadFailed, HashMismatch
 from safe_install.events import Reporter
+from safe_install.folders import NOWHERE
 from safe_install.models import Link
 from safe_install.wheels.fetch import Trust, fetch, find_local_path, read_sighting
 
@@ -229,3 +232,24 @@ def test_no_secret_of_an_address_is_remembered(take, tmp_path):
     kept = [path for path in tmp_path.rglob("*") if path.is_file()]
     assert kept
     assert [path for path in kept if b"hunter" in path.read_bytes() or "hunter" in path.name] == []
+
+
+def test_a_memory_in_the_home_of_somebody_else_is_none(tmp_path, monkeypatch):
+    # root may read everything: the answers are those that another user gets of HOME=/root.
+    def refuse(path, *words, **options):
+        raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(path))
+
+    monkeypatch.setattr(Path, "read_text", refuse)
+    assert read_sighting(tmp_path / "root", URL) is None
+    (tmp_path / "own").mkdir()
+    record = tmp_path / "own" / f"{sha256(URL.encode())[:32]}.json"
+    record.touch()
+    with pytest.raises(HashMismatch, match="cannot be read"):
+        read_sighting(tmp_path / "own", URL)
+
+
+def test_a_user_without_a_home_remembers_nothing(take):
+    reporter = Notes()
+    for _ in range(2):
+        assert take(Link(URL, NAME), Host(), reporter, sightings=NOWHERE / "sightings").read_bytes() == b"first"
+    assert "could not be remembered (HOME is not set" in reporter.warnings[0]

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import atexit
 import dataclasses
 import json
+import os
 from pathlib import Path
 
 import pytest
@@ -12,10 +14,12 @@ from packaging.version import Version
 
 from safe_install.errors import HashMismatch
 from safe_install.events import Reporter
+from safe_install.folders import NOWHERE
 from safe_install.models import BuiltFor, CandidateKind, Device, Driver, TorchBuild
+from safe_install.wheels import store as store_module
 from safe_install.wheels.archive import open_wheel
 from safe_install.wheels.fetch import fetch
-from safe_install.wheels.store import WheelStore, find_cache, make_key, make_record
+from safe_install.wheels.store import WheelStore, choose_cache, find_cache, make_key, make_record, remove_all_but_logs
 from tests.factories import make_environment, make_interpreter
 from tests.unit.wheels.crafted import METADATA, make_wheel
 
@@ -159,3 +163,41 @@ def test_keys_are_readable_and_safe():
 def test_the_cache_folder_can_be_chosen():
     assert find_cache({"SAFE_INSTALL_CACHE_DIR": "/data/cache"}) == Path("/data/cache")
     assert find_cache({}).name == "torch-safe-install"
+
+
+def test_a_cache_that_can_be_written_is_taken_as_it_is(tmp_path):
+    named = {"SAFE_INSTALL_CACHE_DIR": str(tmp_path / "not" / "yet")}
+    assert choose_cache(named) == (tmp_path / "not" / "yet", "")
+    assert not (tmp_path / "not").exists()
+
+
+def test_a_user_without_a_home_has_no_cache(monkeypatch):
+    monkeypatch.setattr(store_module, "find_cache_folder", lambda: NOWHERE)
+    cache, problem = choose_cache({})
+    assert problem == "HOME is not set, and this user has no home"
+    assert_emptied(cache)
+
+
+def test_a_cache_that_cannot_be_written_is_replaced(tmp_path, monkeypatch):
+    # root may write everywhere: the question is answered for another user.
+    monkeypatch.setattr(os, "access", lambda path, mode: str(path) != str(tmp_path))
+    cache, problem = choose_cache({"SAFE_INSTALL_CACHE_DIR": str(tmp_path / "cache")})
+    assert problem == f"{tmp_path} cannot be written by this user"
+    assert not (tmp_path / "cache").exists()
+    assert_emptied(cache)
+
+
+def assert_emptied(cache):
+    """A temporary cache goes, and the logs that a message may name stay."""
+    assert cache.is_dir()
+    for folder in ("downloads/a", "logs"):
+        (cache / folder).mkdir(parents=True)
+        (cache / folder / "file").write_text("")
+    (cache / "limits.json").write_text("")
+    remove_all_but_logs(cache)
+    assert [path.name for path in cache.iterdir()] == ["logs"]
+    (cache / "logs" / "file").unlink()
+    (cache / "logs").rmdir()
+    remove_all_but_logs(cache)
+    assert not cache.exists()
+    atexit.unregister(remove_all_but_logs)

@@ -1,0 +1,30 @@
+"""The person's own folders: where what can be made again is kept, and what cannot."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+APPLICATION = "torch-safe-install"
+# Below a file: nothing is found there, and nothing can be written.
+NOWHERE = Path("/dev/null") / APPLICATION
+NO_HOME = "HOME is not set, and this user has no home"
+
+
+def find_cache_folder() -> Path:
+    """For what can be made again; NOWHERE for a user who has no home, as one that an image does not know."""
+    return _find("user_cache_dir")
+
+
+def find_data_folder() -> Path:
+    """For what has to be remembered; NOWHERE for a user who has no home."""
+    return _find("user_data_dir")
+
+
+def _find(function: str) -> Path:
+    import platformdirs  # late: not every command needs a folder
+
+    try:
+        found = Path(getattr(platformdirs, function)(APPLICATION))
+    except RuntimeError:  # platformdirs since 4.11; before, the path begins with "~"
+        return NOWHERE
+    return found if found.is_absolute() else NOWHERE
