@@ -133,12 +133,14 @@ class Delivery:
     def _open(self, path: Path, step: Step) -> Artifact:
         """The wheel, verified. Where pip's report has the hash of a large file, its members are not hashed once more.
         What pip built of a step is another file than the one that the step names."""
-        sha256 = step.sha256 if step.kind == "wheel" else None
+        is_built = step.kind != "wheel"
+        sha256 = None if is_built else step.sha256
         return open_wheel(
             path,
             sha256=sha256,
             verify_members=sha256 is None or path.stat().st_size < LARGE_WHEEL,
-            is_promised=lambda: sha256 is not None and self.planner.is_promised(step),
+            is_promised=lambda: is_built or self.planner.is_promised(step),
+            strict_records=self.request.own.strict_records,
         )
 
     def notices(self) -> Tuple[Finding, ...]:
@@ -349,7 +351,10 @@ def contents_findings(
                 "Install it on a file system that tells them apart." if folds_case else "",
             )
         )
-    details = [note.detail for note in artifact.record_notes]
+    details = [note.detail for note in artifact.record_notes if note.is_listed]
+    unlisted = [note.path for note in artifact.record_notes if not note.is_listed]
+    if unlisted:
+        details.append(f"RECORD does not list {_listed(unlisted)}")
     if details:
         findings.append(Finding("record", Severity.NOTE, artifact.name, f"{artifact.path.name}: {_listed(details)}"))
     if artifact.start_files:

@@ -331,14 +331,16 @@ class Planner:
         """Are the bytes that pip brings for a step those that the person or the package index promised?
 
         pip's report does not say it: it has a sha256 for every file, and computes the one that nobody promised. A file
-        of this machine that the person named by its path is what the person meant; one that a wheel names is not.
+        of this machine that the person named by its path, or that lies in a folder or on a page that the person named,
+        is what the person meant; one that a wheel names is not.
         """
-        if step.sha256 is None:
-            return False
         if self._entries_with_hashes(step.name):
             return True  # pip has compared them
+        is_local = str(step.url).startswith("file:")
         if step.is_direct:
-            return self._is_named_with_hash(step) or (step.requested and str(step.url).startswith("file:"))
+            return self._is_named_with_hash(step) or (step.requested and is_local)
+        if is_local or step.sha256 is None:
+            return is_local
         filename = unquote(urlsplit(step.url or "").path.rpartition("/")[2])
         return self._chooser.is_on_index(step.name, filename, step.sha256)
 
@@ -613,6 +615,7 @@ def _wishes(request: InstallRequest) -> Wishes:
         third_party=request.own.third_party,
         no_toolkit=request.own.no_toolkit,
         build_timeout=request.own.build_timeout,
+        strict_records=request.own.strict_records,
         index_options=request.index_options,
     )
 

@@ -44,6 +44,7 @@ OWN_OPTIONS: Mapping[str, bool] = {
     "--target-driver": True,
     "--third-party": True,
     "--no-toolkit": False,
+    "--strict-records": False,
     "--build-timeout": True,
 }
 EXPLAIN_OPTIONS: Mapping[str, bool] = {
@@ -80,6 +81,7 @@ class OwnOptions:
     target_cuda: Optional[str] = None  # newest CUDA of the target's driver, where only that was declared
     no_toolkit: bool = False  # never bring a CUDA toolkit for a build
     build_timeout: BuildTimeout = DEFAULT_BUILD_TIMEOUT
+    strict_records: bool = False  # a RECORD that leaves something out is refused, whatever was promised
 
 
 @dataclass(frozen=True)
@@ -341,6 +343,7 @@ def _own_options(words: Sequence[_Word], environ: Mapping[str, str]) -> OwnOptio
         target_cuda=cuda,
         no_toolkit=flag("--no-toolkit"),
         build_timeout=parse_build_timeout(value("--build-timeout")),
+        strict_records=flag("--strict-records"),
     )
 
 
