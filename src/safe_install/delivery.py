@@ -28,7 +28,7 @@ from safe_install.transaction.room import find_shortage, read_room
 from safe_install.transaction.stage import StagedWheel, fill_stage, stage_editables
 from safe_install.transaction.tree import folds_case
 from safe_install.wheels.abi import Verdict, torch_findings
-from safe_install.wheels.archive import Artifact, find_case_clashes, open_wheel
+from safe_install.wheels.archive import Artifact, RecordNote, find_case_clashes, open_wheel
 from safe_install.wheels.fetch import find_local_path
 from safe_install.wheels.inspection import (
     Inspector,
@@ -327,6 +327,7 @@ class Delivery:
             require_cuda=self.request.own.require_cuda,
             no_rollback=self.request.own.no_rollback,
             kept=frozenset(kept),
+            may_miss=self.planner.may_miss(self.plan),
         )
 
 
@@ -351,10 +352,7 @@ def contents_findings(
                 "Install it on a file system that tells them apart." if folds_case else "",
             )
         )
-    details = [note.detail for note in artifact.record_notes if note.is_listed]
-    unlisted = [note.path for note in artifact.record_notes if not note.is_listed]
-    if unlisted:
-        details.append(f"RECORD does not list {_listed(unlisted)}")
+    details = _record_details(artifact.record_notes)
     if details:
         findings.append(Finding("record", Severity.NOTE, artifact.name, f"{artifact.path.name}: {_listed(details)}"))
     if artifact.start_files:
@@ -377,6 +375,15 @@ def contents_findings(
             )
         )
     return tuple(findings)
+
+
+def _record_details(notes: Sequence[RecordNote]) -> List[str]:
+    details = [note.detail for note in notes if not note.group]
+    groups: Dict[str, List[str]] = {}
+    for note in notes:
+        if note.group:
+            groups.setdefault(note.group, []).append(note.path)
+    return details + [f"{group} {_listed(paths)}" for group, paths in groups.items()]
 
 
 def _listed(names: Sequence[str]) -> str:
@@ -410,7 +417,8 @@ def _written(step: Step) -> str:
     vcs = info.get("vcs_info")
     if isinstance(vcs, dict):
         return f"{step.name} @ {vcs['vcs']}+{url}@{vcs['commit_id']}{_fragment(info)}"
-    line = f"{step.name} @ {url}{_fragment(info)}" if step.is_direct else f"{step.name}=={step.version}"
+    is_by_address = step.is_direct or step.is_locked
+    line = f"{step.name} @ {url}{_fragment(info)}" if is_by_address else f"{step.name}=={step.version}"
     return f"{line} --hash=sha256:{step.sha256}" if step.sha256 else line
 
 

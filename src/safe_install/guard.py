@@ -62,6 +62,7 @@ class Expectation:
     require_cuda: bool = False
     no_rollback: bool = False
     kept: FrozenSet[NormalizedName] = frozenset()  # distributions that were there before and are not touched
+    may_miss: FrozenSet[str] = frozenset()  # those of `kept` whose requirements may be broken, as pip breaks them
 
 
 @dataclass(frozen=True)
@@ -396,6 +397,12 @@ def _judge(before: HealthReport, after: HealthReport, expectation: Expectation) 
         requested=expectation.requested,
         torch_requested=expectation.torch_requested,
         cuda_loss_requested=expectation.cuda_loss_requested,
+    )
+    # What may be broken was said before the change.
+    findings = tuple(
+        finding
+        for finding in findings
+        if finding.check != "requirement-unmet" or finding.subject not in expectation.may_miss
     )
     if expectation.require_cuda:
         findings += check_cuda_required(after)

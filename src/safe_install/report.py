@@ -435,7 +435,9 @@ OUTCOME_SENTENCES: Mapping[Outcome, str] = {
 def show_result(result: InstallResult, *, quiet: int = 0, program: str = "safe-install") -> None:
     """The result as text: findings to stderr, what was done and the outcome to stdout."""
     for finding in result.findings:
-        if quiet < 1 or finding.severity is Severity.ERROR:
+        # pip -q says, too, which requirements an install has broken.
+        is_conflict = result.command == "install" and finding.check == "requirement-unmet"
+        if quiet < 1 or is_conflict or finding.severity is Severity.ERROR:
             for line in render_finding(finding):
                 print(line, file=sys.stderr)
     sys.stderr.flush()

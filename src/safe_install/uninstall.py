@@ -25,7 +25,7 @@ from safe_install.guard import (
     summarize,
     user_environment,
 )
-from safe_install.health.report import unmet_requirements
+from safe_install.health.report import newly_unmet, unmet_requirements
 from safe_install.models import (
     Action,
     Environment,
@@ -157,8 +157,8 @@ def _remove(
 def _unmet(plan: Plan, environment: Environment, kept: Set[NormalizedName]) -> Tuple[Finding, ...]:
     """What now misses something that was removed on purpose: worth a word, no reason to put it back."""
     markers = environment.interpreter.markers
-    old = set(unmet_requirements(environment.installed, markers, of=kept))
+    old = unmet_requirements(environment.installed, markers, of=kept)
     new = unmet_requirements(planned_distributions(plan, environment), markers, of=kept)
     return tuple(
-        Finding("requirement-unmet", Severity.WARNING, text.split()[0], text) for text in new if text not in old
+        Finding("requirement-unmet", Severity.WARNING, text.split()[0], text) for text in newly_unmet(old, new)
     )

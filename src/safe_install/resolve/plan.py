@@ -199,6 +199,23 @@ def _step(name: NormalizedName, version: str, environment: Environment, **fields
     )
 
 
+def beside_installed(steps: Tuple[Step, ...], environment: Environment) -> Tuple[Step, ...]:
+    """The steps of `pip install --ignore-installed`: what is installed stays, as pip leaves it, if it is another
+    version, or if nobody knows its files. torch, what moves with it and extensions are replaced all the same."""
+    found = []
+    for step in steps:
+        installed = environment.installed.get(step.name)
+        if (
+            installed is not None
+            and not is_guarded(step.name)
+            and step.candidate is None
+            and not (installed.has_record and installed.version == step.version)
+        ):
+            step = dataclasses.replace(step, action=Action.ADD, from_version=None)
+        found.append(step)
+    return tuple(found)
+
+
 def _sha256(download: Mapping[str, Any]) -> Optional[str]:
     archive = download.get("archive_info") or {}
     found = (archive.get("hashes") or {}).get("sha256")

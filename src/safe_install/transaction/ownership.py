@@ -164,6 +164,36 @@ def find_old_files(
     return old
 
 
+def find_overwritten(
+    targets: Iterable[str],
+    beside: Sequence[InstalledDistribution],
+    areas: Areas,
+    ownership: Ownership,
+    resolver: Resolver,
+) -> Set[str]:
+    """The existing files among `targets` that these distributions have to give up, as pip --ignore-installed has it.
+
+    Where one of them has no RECORD, its files are those that no other distribution lists.
+    """
+    listed: Set[str] = set()
+    has_unlisted = False
+    for distribution in beside:
+        record = read_record(distribution)
+        has_unlisted = has_unlisted or record is None
+        for row, _ in parse_record((record or "").splitlines()):
+            path = resolver.resolve(str(distribution.location), row)
+            if path is not None:
+                listed.add(path)
+    found: Set[str] = set()
+    for target in targets:
+        path = os.path.join(os.path.realpath(os.path.dirname(target)), os.path.basename(target))
+        is_theirs = has_unlisted or path in listed
+        if is_theirs and _is_file(path) and areas.find_objection(path) is None and ownership.find_owner(path) is None:
+            found.add(path)
+    found.update(_find_bytecode(found, areas, ownership))
+    return found
+
+
 def _is_trusted(path: str, has_hash: bool, areas: Areas) -> bool:
     if areas.find_objection(path) is not None or path in areas.structure:
         return False

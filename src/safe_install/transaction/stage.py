@@ -170,9 +170,7 @@ def _rewrite_record(
     record.write_bytes(text.getvalue().encode("utf-8"))
 
 
-def _true_rows(
-    rows: Sequence[List[str]], stage: Path, folder: Path, misrecorded: AbstractSet[str]
-) -> List[List[str]]:
+def _true_rows(rows: Sequence[List[str]], stage: Path, folder: Path, misrecorded: AbstractSet[str]) -> List[List[str]]:
     """pip copies the rows of the wheel, and adds one without a hash for each file that they leave out.
 
     Here a row without a file goes, and each file has its hash: uninstalling removes nothing outside of site-packages

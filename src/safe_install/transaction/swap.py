@@ -69,9 +69,16 @@ from safe_install.transaction.moves import (
     make_plan_without_exchange,
     plan_moves,
 )
-from safe_install.transaction.ownership import Ownership, Resolver, find_conda_package, find_old_files, find_refusal
+from safe_install.transaction.ownership import (
+    Ownership,
+    Resolver,
+    find_conda_package,
+    find_old_files,
+    find_overwritten,
+    find_refusal,
+)
 from safe_install.transaction.room import find_shortage, read_room
-from safe_install.transaction.tree import DiskTree, fingerprint, read_staged
+from safe_install.transaction.tree import DiskTree, fingerprint, read_staged, read_targets
 
 __all__ = [
     "Pending",
@@ -202,8 +209,15 @@ def make_ownership(installed: Iterable[InstalledDistribution], prefix: Path, sch
     return Ownership(tuple(installed), make_areas(prefix, scheme), Resolver())
 
 
-def check_place(prefix: Path, scheme: Scheme, remove: Sequence[InstalledDistribution] = ()) -> None:
-    """Could a change of this environment that replaces `remove` be made at all? Errors: Refused.
+def check_place(
+    prefix: Path,
+    scheme: Scheme,
+    remove: Sequence[InstalledDistribution] = (),
+    *,
+    beside: Sequence[InstalledDistribution] = (),
+) -> None:
+    """Could a change of this environment that replaces `remove`, and overwrites files of `beside`, be made at all?
+    Errors: Refused.
 
     What can be known before anything is fetched: which directories, on which file systems, writable by whom; which
     distributions are conda's, or have no RECORD.
@@ -221,7 +235,7 @@ def check_place(prefix: Path, scheme: Scheme, remove: Sequence[InstalledDistribu
             present = os.path.dirname(present)
         _check_device(present, device, areas.prefix)
         _check_writable(present)
-    _check_conda(remove, areas.prefix)
+    _check_conda([*remove, *beside], areas.prefix)
     for distribution in remove:
         refusal = find_refusal(distribution, areas)
         if refusal is not None:
@@ -289,19 +303,23 @@ class Transaction:
         *,
         remove: Sequence[InstalledDistribution],
         keep: Sequence[InstalledDistribution],
+        beside: Sequence[InstalledDistribution] = (),
     ) -> MovePlan:
-        """Plan the change: `remove` goes, what lies in the stage comes, `keep` stays whole.
+        """Plan the change: `remove` goes, what lies in the stage comes, `keep` stays whole. Of `beside` those files go
+        whose places the stage takes.
 
         Raises Refused, with the path and the reason, when that cannot be done without harm.
         """
         if self._areas is None:
             raise Refused(f"transaction {self.id} has its plan already", hint="Begin another one.")
         areas, resolver = self._areas, Resolver()
-        _check_conda(remove, areas.prefix)
+        _check_conda([*remove, *beside], areas.prefix)
         ownership = Ownership(keep, areas, resolver)
         old = find_old_files(remove, areas, ownership, resolver)
         if isinstance(old, MoveRefusal):
             raise _make_refused(old)
+        if beside:
+            old |= find_overwritten(read_targets(self.stage), beside, areas, ownership, resolver)
         return self._plan(old, ownership, areas)
 
     def plan_paths(self, old: AbstractSet[str], *, keep: Sequence[InstalledDistribution]) -> MovePlan:

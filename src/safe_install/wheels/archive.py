@@ -105,7 +105,7 @@ class RecordNote:
 
     path: str
     detail: str
-    is_listed: bool = True
+    group: str = ""  # what it has in common with others, where many are usual: "RECORD does not list"
 
 
 @dataclass(frozen=True)
@@ -607,13 +607,13 @@ class _Reader:
         parts = path.split("/")
         if any(part in ("", ".", "..") or "\\" in part or any(map(_steers, part)) for part in parts) or ":" in parts[0]:
             self.invalid(reason)
-        self._note_or_refuse(path, reason)
+        self._note_or_refuse(path, reason, "the archive has not what RECORD lists:")
 
-    def _note_or_refuse(self, path: str, reason: str) -> None:
+    def _note_or_refuse(self, path: str, reason: str, group: str = "") -> None:
         """pip takes it: so do we, where the whole file is the one that was meant."""
         if self.strict_records or not self.is_promised():
             self.invalid(reason)
-        self.notes.setdefault(path, RecordNote(path, reason))
+        self.notes.setdefault(path, RecordNote(path, reason, group))
 
     def _check_record(
         self,
@@ -641,7 +641,7 @@ class _Reader:
                 )
                 self.notes[path] = RecordNote(path, detail)
             elif (row is None or path == metadata) and self.is_promised():
-                self.notes[path] = RecordNote(path, reason, is_listed=row is not None)
+                self.notes[path] = RecordNote(path, reason, "" if row is not None else "RECORD does not list")
             elif row is not None and row.algorithm is None:
                 self._note_or_refuse(path, reason)
             else:
