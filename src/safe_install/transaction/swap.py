@@ -22,6 +22,7 @@ import json
 import os
 import pkgutil
 import secrets
+import shutil
 import sys
 import time
 from dataclasses import dataclass
@@ -47,6 +48,7 @@ from typing import (
 from safe_install.errors import Refused, RollBackFailed, mend_of
 from safe_install.models import InstalledDistribution, Scheme
 from safe_install.transaction import recover as recovery
+from safe_install.transaction.eggs import find_path_edits
 from safe_install.transaction.journal import (
     DirectoryTimes,
     Exchange,
@@ -318,9 +320,19 @@ class Transaction:
         old = find_old_files(remove, areas, ownership, resolver)
         if isinstance(old, MoveRefusal):
             raise _make_refused(old)
+        for path, content in find_path_edits(remove, areas).items():
+            old.add(path)
+            self._stage_edited(path, content)
         if beside:
             old |= find_overwritten(read_targets(self.stage), beside, areas, ownership, resolver)
         return self._plan(old, ownership, areas)
+
+    def _stage_edited(self, path: str, content: bytes) -> None:
+        """A file that changes is another file, which takes its place."""
+        target = self.stage / path.lstrip("/")
+        target.parent.mkdir(parents=True, exist_ok=True)
+        target.write_bytes(content)
+        shutil.copymode(path, str(target))
 
     def plan_paths(self, old: AbstractSet[str], *, keep: Sequence[InstalledDistribution]) -> MovePlan:
         """As `plan`, for files that no RECORD names: real paths; what `keep` owns stays."""
