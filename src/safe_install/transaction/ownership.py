@@ -251,8 +251,9 @@ def _refuse_without_record(distribution: InstalledDistribution, folder: str) -> 
         f"You might be able to recover from this via: "
         f"pip install --ignore-installed --no-deps {spelled}=={distribution.version}"
     )
-    if distribution.installer not in (None, "", "pip"):
-        hint = f"The package was installed by {distribution.installer}."
+    installer = distribution.installer or ""
+    if installer not in ("", "pip") and "\ufffd" not in installer:  # what is no UTF-8 text names nobody
+        hint = f"The package was installed by {installer}."
     return MoveRefusal(
         folder,
         f"has no RECORD. Cannot uninstall {spelled} {distribution.version}: "

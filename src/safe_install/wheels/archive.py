@@ -642,7 +642,7 @@ class _Reader:
                 self.notes[path] = RecordNote(path, detail)
             elif (row is None or path == metadata) and self.is_promised():
                 self.notes[path] = RecordNote(path, reason, "" if row is not None else "RECORD does not list")
-            elif row is not None and row.algorithm is None:
+            elif row is not None and row.algorithm is None and row.size in (None, info.file_size):
                 self._note_or_refuse(path, reason)
             else:
                 self.invalid(reason)

@@ -11,6 +11,7 @@ from packaging.utils import canonicalize_name
 from safe_install.models import Action, Plan, Severity
 from safe_install.resolve.plan import (
     are_satisfied,
+    beside_installed,
     check_plan,
     conflict_reason,
     guard_constraints,
@@ -29,6 +30,26 @@ TORCH_ENVIRONMENT = make_environment(
     make_distribution("numpy", "1.24.4"),
     torch="1.8.1+cu111",
 )
+
+
+@pytest.mark.parametrize(
+    ("name", "installed", "has_record", "is_beside"),
+    [
+        ("numpy", "1.24.4", True, True),
+        ("numpy", "2.0", True, False),  # the same version is replaced
+        ("numpy", "2.0", False, True),
+        ("torchvision", "1.0", True, False),
+        ("nvidia-nccl-cu12", "1.0", False, False),
+        ("numpy", None, True, False),
+    ],
+)
+def test_what_ignore_installed_leaves_alone(name, installed, has_record, is_beside):
+    there = () if installed is None else (make_distribution(name, installed, has_record=has_record),)
+    environment = make_environment(*there)
+    steps = steps_of_report({"install": [entry(name, "2.0")]}, environment, {})
+    (step,) = beside_installed(steps, environment)
+    assert step.action is (Action.ADD if is_beside or installed is None else Action.REPLACE)
+    assert step.from_version == (None if is_beside else installed)
 
 
 def entry(name, version, *, requires=(), requested=False, url=None, **download):
