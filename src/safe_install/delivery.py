@@ -135,13 +135,20 @@ class Delivery:
         What pip built of a step is another file than the one that the step names."""
         is_built = step.kind != "wheel"
         sha256 = None if is_built else step.sha256
-        return open_wheel(
+        artifact = open_wheel(
             path,
             sha256=sha256,
             verify_members=sha256 is None or path.stat().st_size < LARGE_WHEEL,
             is_promised=lambda: is_built or self.planner.is_promised(step),
             strict_records=self.request.own.strict_records,
         )
+        given = self.planner.own_hashes(step.name)
+        if given and not is_built and artifact.sha256 not in given:
+            raise HashMismatch(
+                f"{path.name} has sha256 {artifact.sha256}, which is none of the hashes given for {step.name}",
+                hint=f"If that is the file that you want, add --hash=sha256:{artifact.sha256}.",
+            )
+        return artifact
 
     def notices(self) -> Tuple[Finding, ...]:
         """What a person should know of the files before they are there: code at every start, names that hide others."""

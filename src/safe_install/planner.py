@@ -120,6 +120,7 @@ class Planner:
             self._tell_satisfied(extensions)
             steps = planning.steps_of_pins(tuple(self._pins.values()), self.environment, requested=self._named)
             steps = tuple(self._with_artifact(step) for step in steps)
+        steps = tuple(planning.with_own_hash(step, self.own_hashes(step.name)) for step in steps)
         if self.request.has_lock:
             steps = tuple(dataclasses.replace(step, is_locked=step.candidate is None) for step in steps)
         if self.request.ignore_installed:
@@ -330,6 +331,13 @@ class Planner:
         """Where the person promised hashes of a project: a requirements file."""
         entries = self.request.entries
         return [entry for entry in entries if entry.hashes and planning.requirement_name(entry.text) == name]
+
+    def own_hashes(self, name: NormalizedName) -> Tuple[str, ...]:
+        """The sha256 (hex) that the person gave for a project; none where a hash of another kind is among them."""
+        given = [text.lower() for entry in self._entries_with_hashes(name) for text in entry.hashes]
+        if not all(text.startswith("sha256:") for text in given):
+            return ()
+        return tuple(dict.fromkeys(text.partition(":")[2] for text in given))
 
     def is_promised(self, step: Step) -> bool:
         """Are the bytes that pip brings for a step those that the person or the package index promised?

@@ -199,6 +199,21 @@ def _step(name: NormalizedName, version: str, environment: Environment, **fields
     )
 
 
+def with_own_hash(step: Step, hashes: Sequence[str]) -> Step:
+    """pip's report has the sha256 of an address or a page, right or wrong; the person's own (`--hash`, hex) is stronger.
+
+    Of several it is not known which one is of this file: then it has none here, and is compared when it is fetched.
+    """
+    if not hashes or step.sha256 is None or step.sha256 in hashes or step.candidate is not None:
+        return step
+    if len(hashes) > 1:
+        return dataclasses.replace(step, sha256=None) if step.kind == "wheel" else step
+    info = dict(step.download_info or {})
+    if "archive_info" in info:
+        info["archive_info"] = {"hash": f"sha256={hashes[0]}", "hashes": {"sha256": hashes[0]}}
+    return dataclasses.replace(step, sha256=hashes[0], download_info=info)
+
+
 def beside_installed(steps: Tuple[Step, ...], environment: Environment) -> Tuple[Step, ...]:
     """The steps of `pip install --ignore-installed`: what is installed stays, as pip leaves it, if it is another
     version, or if nobody knows its files. torch, what moves with it and extensions are replaced all the same."""

@@ -21,6 +21,7 @@ from safe_install.resolve.plan import (
     names_released,
     planned_distributions,
     steps_of_report,
+    with_own_hash,
 )
 from tests.factories import make_distribution, make_environment
 
@@ -30,6 +31,19 @@ TORCH_ENVIRONMENT = make_environment(
     make_distribution("numpy", "1.24.4"),
     torch="1.8.1+cu111",
 )
+
+
+@pytest.mark.parametrize(
+    ("hashes", "kept"),
+    [([], "aa"), (["aa"], "aa"), (["bb", "aa"], "aa"), (["bb"], "bb"), (["bb", "cc"], None)],
+)
+def test_the_hash_of_the_person_is_stronger_than_that_of_a_page(hashes, kept):
+    archive = {"archive_info": {"hashes": {"sha256": "aa"}}}
+    (step,) = steps_of_report({"install": [entry("numpy", "2.0", **archive)]}, make_environment(), {})
+    stronger = with_own_hash(step, hashes)
+    assert stronger.sha256 == kept
+    if kept is not None:
+        assert stronger.download_info["archive_info"]["hashes"] == {"sha256": kept}
 
 
 @pytest.mark.parametrize(
