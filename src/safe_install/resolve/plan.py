@@ -157,10 +157,12 @@ def steps_of_report(
     report: Mapping[str, Any], environment: Environment, pins: Mapping[NormalizedName, Candidate]
 ) -> Tuple[Step, ...]:
     """One step for each entry of pip's installation report; entries that are our pins keep their real origin."""
-    steps = []
+    steps: List[Step] = []
     for entry in report.get("install", ()):
         metadata, download = entry["metadata"], entry.get("download_info") or {}
         name = canonicalize_name(metadata["name"])
+        if any(step.name == name for step in steps):
+            continue  # pip's legacy resolver lists a folder of sources twice
         pin = pins.get(name)
         step = _step(
             name,

@@ -33,6 +33,11 @@ TORCH_ENVIRONMENT = make_environment(
 )
 
 
+def test_what_the_legacy_resolver_lists_twice_is_one_step():
+    folder = entry("numpy", "2.0", url="file:///src/numpy")
+    assert len(steps_of_report({"install": [folder, folder]}, make_environment(), {})) == 1
+
+
 @pytest.mark.parametrize(
     ("hashes", "kept"),
     [([], "aa"), (["aa"], "aa"), (["bb", "aa"], "aa"), (["bb"], "bb"), (["bb", "cc"], None)],
