@@ -542,7 +542,7 @@ def _texts(
         if word.name:
             continue
         if only and word.key == "use-deprecated" and word.value == "legacy-resolver":
-            continue  # what is fetched was resolved before; that resolver cannot fetch a folder into another
+            continue  # all is resolved; with that resolver `pip wheel` of a folder ends in an AssertionError (26.2)
         group = word.option.group if word.option else "argument"
         if only and group not in only:
             continue
