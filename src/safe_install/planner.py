@@ -483,6 +483,8 @@ class Planner:
 
     def _choose_in(self, steps: Sequence[Step]) -> bool:
         """pip's plan brings extensions that it cannot judge: choose them ourselves."""
+        if self.request.has_lock:
+            return False  # the lock names the file itself
         if not self.has_torch() or (self.coming_torch is None and self._moves_torch(steps)):
             return False
         known = known_projects()
