@@ -185,6 +185,7 @@ class Delivery:
                 str(artifact.version),
                 len(artifact.files),
                 tuple(note.path for note in artifact.record_notes),
+                tuple(note.path for note in artifact.record_notes if note.path not in artifact.files),
             )
             for step in self.plan.steps
             for artifact in [self._artifacts.get(step.name)]

@@ -202,7 +202,7 @@ def _step(name: NormalizedName, version: str, environment: Environment, **fields
 
 
 def with_own_hash(step: Step, hashes: Sequence[str]) -> Step:
-    """pip's report has the sha256 of an address or a page, right or wrong; the person's own (`--hash`, hex) is stronger.
+    """pip's report has the sha256 of an address or a page, right or wrong; the person's own (`--hash`) is stronger.
 
     Of several it is not known which one is of this file: then it has none here, and is compared when it is fetched.
     """

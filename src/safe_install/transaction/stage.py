@@ -39,6 +39,7 @@ class StagedWheel:
     version: str  # of its METADATA: what pip compares
     files: int
     misrecorded: Tuple[str, ...] = ()  # paths whose rows in the wheel's RECORD are missing or not true
+    not_in_archive: Tuple[str, ...] = ()  # those of them that have a row and are not in the wheel
 
 
 def fill_stage(
@@ -110,8 +111,12 @@ def _finish_dist_info(stage: Path, wheel: StagedWheel) -> None:
     if step.is_direct and step.download_info is not None:
         extra.append(("direct_url.json", _direct_url(step.download_info)))
     removed = () if step.requested else ("REQUESTED",)
+    removed_rows = [f"{folder.name}/{name}" for name in removed]
+    for name in removed:
+        if (folder / name).exists():
+            (folder / name).unlink()
     if extra or removed or wheel.misrecorded:
-        _rewrite_record(stage, folder, extra, removed, wheel.misrecorded)
+        _rewrite_record(stage, folder, extra, (*removed_rows, *wheel.not_in_archive), wheel.misrecorded)
 
 
 def _find_dist_info(stage: Path, step: Step) -> Path:
@@ -149,19 +154,15 @@ def _rewrite_record(
     removed: Sequence[str],
     misrecorded: Sequence[str],
 ) -> None:
-    """Write RECORD anew: without what is removed, with what is added, and where it was wrong, with what is true."""
+    """Write RECORD anew: without the rows `removed`, with what is added, and where it was wrong, with what is true."""
     record = folder / "RECORD"
     with record.open(newline="", encoding="utf-8") as file:
         rows = [row for row in csv.reader(file) if row]
-    gone = {f"{folder.name}/{name}" for name in removed}
+    gone = set(removed)
     added = {f"{folder.name}/{name}" for name, _ in extra}
     rows = [row for row in rows if row[0] not in gone | added]
     if misrecorded:
         rows = _true_rows(rows, stage, folder, set(misrecorded))
-    for name in removed:
-        path = folder / name
-        if path.exists():
-            path.unlink()
     for name, content in extra:
         (folder / name).write_bytes(content)
         rows.append(_row(f"{folder.name}/{name}", content))
