@@ -167,7 +167,7 @@ def _rewrite_record(
         (folder / name).write_bytes(content)
         rows.append(_row(f"{folder.name}/{name}", content))
     text = io.StringIO()
-    csv.writer(text, lineterminator="\n").writerows(sorted(rows))
+    csv.writer(text).writerows(sorted(rows))  # in pip's order, and with its ends of lines
     record.write_bytes(text.getvalue().encode("utf-8"))
 
 
