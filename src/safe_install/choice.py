@@ -60,6 +60,7 @@ class Wishes:
     third_party: Tuple[str, ...] = ()  # optional hosts that may be asked
     no_toolkit: bool = False
     build_timeout: BuildTimeout = DEFAULT_BUILD_TIMEOUT
+    strict_records: bool = False
     index_options: Tuple[str, ...] = ()  # pip's words for how it reaches which index
 
 
@@ -110,12 +111,20 @@ class Chooser:
         `is_promised`: the person gave a hash for it, with which the caller compares it.
         """
         from safe_install.wheels.archive import open_wheel
+        from safe_install.wheels.fetch import find_local_path
 
         if pin.kind is CandidateKind.SDIST:
             pin = self._build(pin, pip)
         path = self._fetch(pin, is_promised=is_promised)
-        has_promise = is_promised or pin.link.sha256 is not None
-        artifact = open_wheel(path, sha256=pin.link.sha256, is_promised=lambda: has_promise)
+        # A link to a file of this machine stands only in a folder or on a page that the person named.
+        is_local = find_local_path(pin.link.url) is not None
+        has_promise = is_promised or is_local or pin.link.sha256 is not None
+        artifact = open_wheel(
+            path,
+            sha256=pin.link.sha256,
+            is_promised=lambda: has_promise,
+            strict_records=self._wishes.strict_records,
+        )
         if artifact.name != pin.name:
             raise Refused(
                 f"{pin.link.url} holds {artifact.name} and not {pin.name}",

@@ -90,6 +90,9 @@ TARGET_GPU = typer.Option(
 TARGET_DRIVER = typer.Option(
     None, "--target-driver", metavar="VERSION", help="NVIDIA driver of the machine that will run this: 535.104."
 )
+STRICT_RECORDS = typer.Option(
+    False, "--strict-records", help="Refuse a wheel whose RECORD leaves something out, even one of your own."
+)
 THIRD_PARTY = typer.Option(
     None, "--third-party", metavar="HOST", help="Also ask this host of somebody else's builds, as `wheels` names it."
 )
@@ -132,6 +135,7 @@ def declare_install(
     no_toolkit: bool = NO_TOOLKIT,
     build_timeout: Optional[str] = BUILD_TIMEOUT,
     offline: bool = OFFLINE,
+    strict_records: bool = STRICT_RECORDS,
     target_gpu: Optional[str] = TARGET_GPU,
     target_driver: Optional[str] = TARGET_DRIVER,
     third_party: Optional[List[str]] = THIRD_PARTY,

@@ -29,7 +29,7 @@ from safe_install.transaction.room import find_shortage, read_room
 from safe_install.transaction.stage import StagedWheel, fill_stage, stage_editables
 from safe_install.transaction.tree import folds_case
 from safe_install.wheels.abi import Verdict, torch_findings
-from safe_install.wheels.archive import Artifact, find_case_clashes, open_wheel
+from safe_install.wheels.archive import Artifact, RecordNote, find_case_clashes, open_wheel
 from safe_install.wheels.fetch import find_local_path
 from safe_install.wheels.inspection import (
     Inspector,
@@ -154,13 +154,22 @@ class Delivery:
     def _open(self, path: Path, step: Step) -> Artifact:
         """The wheel, verified. Where pip's report has the hash of a large file, its members are not hashed once more.
         What pip built of a step is another file than the one that the step names."""
-        sha256 = step.sha256 if step.kind == "wheel" else None
-        return open_wheel(
+        is_built = step.kind != "wheel"
+        sha256 = None if is_built else step.sha256
+        artifact = open_wheel(
             path,
             sha256=sha256,
             verify_members=sha256 is None or path.stat().st_size < LARGE_WHEEL,
-            is_promised=lambda: sha256 is not None and self.planner.is_promised(step),
+            is_promised=lambda: is_built or self.planner.is_promised(step),
+            strict_records=self.request.own.strict_records,
         )
+        given = self.planner.own_hashes(step.name)
+        if given and not is_built and artifact.sha256 not in given:
+            raise HashMismatch(
+                f"{path.name} has sha256 {artifact.sha256}, which is none of the hashes given for {step.name}",
+                hint=f"If that is the file that you want, add --hash=sha256:{artifact.sha256}.",
+            )
+        return artifact
 
     def notices(self) -> Tuple[Finding, ...]:
         """What a person should know of the files before they are there: code at every start, names that hide others."""
@@ -197,6 +206,7 @@ class Delivery:
                 str(artifact.version),
                 len(artifact.files),
                 tuple(note.path for note in artifact.record_notes),
+                tuple(note.path for note in artifact.record_notes if note.path not in artifact.files),
             )
             for step in self.plan.steps
             for artifact in [self._artifacts.get(step.name)]
@@ -346,6 +356,7 @@ class Delivery:
             require_cuda=self.request.own.require_cuda,
             no_rollback=self.request.own.no_rollback,
             kept=frozenset(kept),
+            may_miss=self.planner.may_miss(self.plan),
         )
 
 
@@ -370,7 +381,7 @@ def contents_findings(
                 "Install it on a file system that tells them apart." if folds_case else "",
             )
         )
-    details = [note.detail for note in artifact.record_notes]
+    details = _record_details(artifact.record_notes)
     if details:
         findings.append(Finding("record", Severity.NOTE, artifact.name, f"{artifact.path.name}: {_listed(details)}"))
     if artifact.start_files:
@@ -393,6 +404,15 @@ def contents_findings(
             )
         )
     return tuple(findings)
+
+
+def _record_details(notes: Sequence[RecordNote]) -> List[str]:
+    details = [note.detail for note in notes if not note.group]
+    groups: Dict[str, List[str]] = {}
+    for note in notes:
+        if note.group:
+            groups.setdefault(note.group, []).append(note.path)
+    return details + [f"{group} {_listed(paths)}" for group, paths in groups.items()]
 
 
 def _listed(names: Sequence[str]) -> str:
@@ -427,7 +447,8 @@ def _written(step: Step) -> str:
     if isinstance(vcs, dict):
         return f"{step.name} @ {vcs['vcs']}+{url}@{vcs['commit_id']}{_fragment(info)}"
     # By address: pip need not ask the index once more. It hides the password in an address that has one.
-    by_address = step.is_direct or (url.startswith(("http://", "https://")) and "****" not in url)
+    is_shown_whole = url.startswith(("http://", "https://")) and "****" not in url
+    by_address = step.is_direct or step.is_locked or is_shown_whole
     line = f"{step.name} @ {url}{_fragment(info)}" if by_address else f"{step.name}=={step.version}"
     return f"{line} --hash=sha256:{step.sha256}" if step.sha256 else line
 

@@ -37,6 +37,7 @@ from safe_install.models import (
     Finding,
     HealthReport,
     InstalledDistribution,
+    Interpreter,
     Outcome,
     Severity,
     Step,
@@ -64,6 +65,7 @@ class Expectation:
     no_rollback: bool = False
     kept: FrozenSet[NormalizedName] = frozenset()  # distributions that were there before and are not touched
     built: Tuple[str, ...] = ()  # what was built from source on the way
+    may_miss: FrozenSet[str] = frozenset()  # those of `kept` whose requirements may be broken, as pip breaks them
 
 
 @dataclass(frozen=True)
@@ -154,19 +156,29 @@ def refuse_externally_managed(environment: Environment, *, break_system_packages
 def user_environment(environment: Environment) -> Environment:
     """The same interpreter, changed through its user site (`--user`): a prefix of its own. Errors: UsageError."""
     interpreter = environment.interpreter
-    if interpreter.is_virtual or interpreter.user_base is None or interpreter.user_scheme is None:
-        raise PipFailed(
+    # A virtual environment with the system's site-packages sees those of the user, too.
+    if interpreter.user_base is None or interpreter.user_scheme is None:
+        raise _no_user_site(interpreter)
+    changed = dataclasses.replace(interpreter, prefix=interpreter.user_base, scheme=interpreter.user_scheme)
+    return dataclasses.replace(environment, interpreter=changed)
+
+
+def _no_user_site(interpreter: Interpreter) -> PipFailed:
+    if interpreter.is_virtual:
+        return PipFailed(
             "Can not perform a '--user' install. User site-packages are not visible in this virtualenv.",
             hint="Leave --user out: a virtual environment is yours already.",
         )
-    changed = dataclasses.replace(interpreter, prefix=interpreter.user_base, scheme=interpreter.user_scheme)
-    return dataclasses.replace(environment, interpreter=changed)
+    return PipFailed(
+        "Can not perform a '--user' install. User site-packages are disabled for this Python.",
+        hint="Leave --user out, or switch them on: unset PYTHONNOUSERSITE.",
+    )
 
 
 def defaults_to_user_site(environment: Environment) -> bool:
     """pip's rule: where site-packages cannot be written and there is a user site, that is meant."""
     interpreter = environment.interpreter
-    if interpreter.is_virtual or interpreter.user_base is None or interpreter.user_scheme is None:
+    if interpreter.user_base is None or interpreter.user_scheme is None:
         return False
     return not all(_is_writable(site) for site in (interpreter.scheme.purelib, interpreter.scheme.platlib))
 
@@ -439,6 +451,12 @@ def _judge(before: HealthReport, after: HealthReport, expectation: Expectation) 
         requested=expectation.requested,
         torch_requested=expectation.torch_requested,
         cuda_loss_requested=expectation.cuda_loss_requested,
+    )
+    # What may be broken was said before the change.
+    findings = tuple(
+        finding
+        for finding in findings
+        if finding.check != "requirement-unmet" or finding.subject not in expectation.may_miss
     )
     if expectation.require_cuda:
         findings += check_cuda_required(after)

@@ -29,7 +29,16 @@ from safe_install.guard import (
     user_environment,
 )
 from safe_install.health.report import check_cuda_required
-from safe_install.models import Environment, Finding, InstalledDistribution, InstallResult, Outcome, Plan, Severity
+from safe_install.models import (
+    Action,
+    Environment,
+    Finding,
+    InstalledDistribution,
+    InstallResult,
+    Outcome,
+    Plan,
+    Severity,
+)
 from safe_install.planner import Planner
 from safe_install.ports import Timings, World
 from safe_install.resolve.plan import TORCH, kept_names
@@ -73,10 +82,14 @@ def install(request: InstallRequest, world: World) -> InstallResult:
         plan = planner.make_plan()
         refuse_changed(before, built=built_from_source(plan))
         broken = _find_breakage(planner, plan)
-        notes = (*planner.notes, *planner.torch_findings, *check_numpy(plan, planner.torch_after(plan)), *broken)
+        numpy = check_numpy(plan, planner.torch_after(plan))
+        beside = _beside(plan, environment)
+        told = tuple(map(_note_beside, beside))
+        notes = (*planner.notes, *planner.torch_findings, *numpy, *broken, *planner.conflicts(plan), *told)
         if plan.steps:
             # A dry run refuses what the run itself would refuse.
-            swap.check_place(prefix, environment.interpreter.scheme, _replaced(plan, environment))
+            scheme = environment.interpreter.scheme
+            swap.check_place(prefix, scheme, _replaced(plan, environment), beside=beside)
             if request.own.require_cuda:
                 _require_cuda_before(before)
         if request.own.dry_run or not plan.steps:
@@ -167,7 +180,11 @@ def _apply(delivery: Delivery, before: Before, timings: Timings, broken: Sequenc
             seen = (*delivery.notices(), *delivery.inspect(transaction.stage, replaced))
         refuse_errors(seen, plan)
         with timings.stage("moves", world.reporter):
-            transaction.plan(remove=replaced, keep=[environment.installed[name] for name in sorted(kept)])
+            transaction.plan(
+                remove=replaced,
+                keep=[environment.installed[name] for name in sorted(kept)],
+                beside=_beside(plan, environment),
+            )
         verdict = carry_out(
             transaction,
             before,
@@ -197,8 +214,25 @@ def _apply(delivery: Delivery, before: Before, timings: Timings, broken: Sequenc
 
 
 def _replaced(plan: Plan, environment: Environment) -> List[InstalledDistribution]:
-    found = [environment.installed[step.name] for step in plan.steps if step.name in environment.installed]
+    found = [environment.installed[step.name] for step in plan.steps if step.action is Action.REPLACE]
     return [distribution for distribution in found if is_own(distribution, environment)]
+
+
+def _beside(plan: Plan, environment: Environment) -> List[InstalledDistribution]:
+    """What stays beside another version of itself (--ignore-installed): its files may be overwritten."""
+    added = [step.name for step in plan.steps if step.action is Action.ADD and step.name in environment.installed]
+    found = [environment.installed[name] for name in added]
+    return [distribution for distribution in found if is_own(distribution, environment)]
+
+
+def _note_beside(distribution: InstalledDistribution) -> Finding:
+    return Finding(
+        "stays-beside",
+        Severity.NOTE,
+        distribution.name,
+        f"{distribution.name} {distribution.version} in {distribution.location} is left alone (--ignore-installed): "
+        "its metadata stays, and files of the same name are overwritten",
+    )
 
 
 def refuse_errors(findings: Sequence[Finding], plan: Plan) -> None:

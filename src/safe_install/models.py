@@ -298,6 +298,7 @@ class Step:
     candidate: Optional[Candidate] = None  # ours; None for what pip chose
     download_info: Optional[Mapping[str, Any]] = None  # pip's, in the form of direct_url.json
     is_direct: bool = False
+    is_locked: bool = False  # from a pylock.toml: no index needs to have it
     requires: Tuple[str, ...] = ()
 
 
@@ -355,7 +356,7 @@ class HealthReport:
     imports: Mapping[str, ImportResult] = field(default_factory=dict)
     operations: Mapping[str, ImportResult] = field(default_factory=dict)
     warnings: Tuple[str, ...] = ()
-    unmet: Tuple[str, ...] = ()  # "torchvision 0.28.0 requires torch==2.13.0, which is 2.15.0"
+    unmet: Tuple[str, ...] = ()  # "torchvision 0.28.0 requires torch, which is not installed."
     asked: str = "import"  # "import": torch was imported; "loader": only its libraries and the driver were asked
     seconds: float = 0.0
     crashed: Optional[str] = None  # "signal SIGSEGV", "no answer within 300 s"

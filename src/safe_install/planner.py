@@ -10,7 +10,7 @@ import dataclasses
 import re
 import sys
 from pathlib import Path
-from typing import Dict, Iterator, List, Mapping, Optional, Sequence, Set, Tuple
+from typing import Dict, FrozenSet, Iterator, List, Mapping, Optional, Sequence, Set, Tuple
 from urllib.parse import unquote, urlsplit
 
 from packaging.requirements import InvalidRequirement, Requirement
@@ -21,6 +21,7 @@ from safe_install.choice import Chooser, Wishes, cpu_fallback_notes, describe_pi
 from safe_install.errors import HashMismatch, Interrupted, NoCandidate, PipFailed, Refused, SafeInstallError
 from safe_install.events import Reporter, TaskOutcome
 from safe_install.guard import Before, check_torch_here
+from safe_install.health.report import dependents_of, unmet_requirements
 from safe_install.index.catalog import known_projects, load_project
 from safe_install.index.facts import TorchMatch
 from safe_install.models import (
@@ -128,6 +129,11 @@ class Planner:
             self._tell_satisfied(extensions)
             steps = planning.steps_of_pins(tuple(self._pins.values()), self.environment, requested=self._named)
             steps = tuple(self._with_artifact(step) for step in steps)
+        steps = tuple(planning.with_own_hash(step, self.own_hashes(step.name)) for step in steps)
+        if self.request.has_lock:
+            steps = tuple(dataclasses.replace(step, is_locked=step.candidate is None) for step in steps)
+        if self.request.ignore_installed:
+            steps = planning.beside_installed(steps, self.environment)
         plan = Plan(
             planning.explained(steps),
             self._constraints(),
@@ -370,18 +376,27 @@ class Planner:
         entries = self.request.entries
         return [entry for entry in entries if entry.hashes and planning.requirement_name(entry.text) == name]
 
+    def own_hashes(self, name: NormalizedName) -> Tuple[str, ...]:
+        """The sha256 (hex) that the person gave for a project; none where a hash of another kind is among them."""
+        given = [text.lower() for entry in self._entries_with_hashes(name) for text in entry.hashes]
+        if not all(text.startswith("sha256:") for text in given):
+            return ()
+        return tuple(dict.fromkeys(text.partition(":")[2] for text in given))
+
     def is_promised(self, step: Step) -> bool:
         """Are the bytes that pip brings for a step those that the person or the package index promised?
 
         pip's report does not say it: it has a sha256 for every file, and computes the one that nobody promised. A file
-        of this machine that the person named by its path is what the person meant; one that a wheel names is not.
+        of this machine that the person named by its path, or that lies in a folder or on a page that the person named,
+        is what the person meant; one that a wheel names is not.
         """
-        if step.sha256 is None:
-            return False
-        if self._entries_with_hashes(step.name):
+        if self._entries_with_hashes(step.name) or step.is_locked:
             return True  # pip has compared them
+        is_local = str(step.url).startswith("file:")
         if step.is_direct:
-            return self._is_named_with_hash(step) or (step.requested and str(step.url).startswith("file:"))
+            return self._is_named_with_hash(step) or (step.requested and is_local)
+        if is_local or step.sha256 is None:
+            return is_local
         filename = unquote(urlsplit(step.url or "").path.rpartition("/")[2])
         return self._chooser.is_on_index(step.name, filename, step.sha256)
 
@@ -497,7 +512,9 @@ class Planner:
         hidden = list(self._hidden_requirements())
         # Offline, pip looks where the person pointed, and nowhere else.
         offline = ["--no-index"] if self.request.own.offline else []
-        return [*offline, *self._no_foreign_source(), *self.request.dry_run_arguments, *hidden]
+        # What hides a distribution of the user site, and so cannot be installed there, only pip knows.
+        place = ["--user"] if self.request.place == "user" else []
+        return [*offline, *place, *self._no_foreign_source(), *self.request.dry_run_arguments, *hidden]
 
     def _no_foreign_source(self) -> List[str]:
         """pip runs the code of a source distribution to learn what it requires, whoever put it under an extension's
@@ -523,6 +540,8 @@ class Planner:
 
     def _choose_in(self, steps: Sequence[Step]) -> bool:
         """pip's plan brings extensions that it cannot judge: choose them ourselves."""
+        if self.request.has_lock:
+            return False  # the lock names the file itself
         if not self.has_torch():
             return False
         known = known_projects()
@@ -574,8 +593,8 @@ class Planner:
 
     def _check(self, plan: Plan) -> None:
         findings = list(planning.check_plan(plan, self.environment, released=self._released))
-        if not findings and not self.request.no_deps:
-            findings += self._newly_unmet(plan)
+        if not findings:
+            findings += self._check_requirements(plan)
         if findings:
             raise Refused(
                 findings[0].detail,
@@ -622,16 +641,41 @@ class Planner:
             if not self.request.own.dry_run:  # whose result says it at once
                 self.world.reporter.warn(finding.detail)
 
-    def _newly_unmet(self, plan: Plan) -> Iterator[Finding]:
+    def may_miss(self, plan: Plan) -> FrozenSet[NormalizedName]:
+        """The distributions that stay and whose requirements the plan may break.
+
+        Without a torch that is what pip does. With one, --no-warn-conflicts is the consent, and torch and what moves
+        with it are never meant.
+        """
+        kept = planning.kept_names(plan, self.environment)
+        if self.torch_after(plan) is None and TORCH not in self.environment.installed:
+            return frozenset(kept)
+        if not self.request.no_warn_conflicts:
+            return frozenset()
+        return frozenset(name for name in kept if not planning.is_guarded(name))
+
+    def _check_requirements(self, plan: Plan) -> Iterator[Finding]:
         """Requirements of what was there before that the plan would break; pip says so too, and goes on."""
+        may_miss = self.may_miss(plan)
         for text in planning.newly_unmet(plan, self.environment):
-            yield Finding(
-                "requirement-unmet",
-                Severity.ERROR,
-                text.split()[0],
-                f"after this {text}",
-                "Name both in one command, in versions that fit each other.",
-            )
+            name = canonicalize_name(text.split()[0])
+            if name in may_miss:
+                continue
+            hint = "Name both in one command, in versions that fit each other"
+            consent = "." if planning.is_guarded(name) else "; or accept it: --no-warn-conflicts."
+            yield Finding("requirement-unmet", Severity.ERROR, name, f"after this {text}", f"{hint}{consent}")
+
+    def conflicts(self, plan: Plan) -> Tuple[Finding, ...]:
+        """What pip says once the plan is carried out: of what it brings, and of what requires any of that."""
+        if self.request.no_deps or self.request.no_warn_conflicts:
+            return ()
+        after = planning.planned_distributions(plan, self.environment)
+        brought = {step.name for step in plan.steps}
+        concerned = brought | dependents_of(brought, after)
+        return tuple(
+            Finding("requirement-unmet", Severity.WARNING, text.split()[0], text)
+            for text in unmet_requirements(after, self.environment.interpreter.markers, of=concerned)
+        )
 
 
 class _Said:
@@ -682,6 +726,7 @@ def _wishes(request: InstallRequest) -> Wishes:
         third_party=request.own.third_party,
         no_toolkit=request.own.no_toolkit,
         build_timeout=request.own.build_timeout,
+        strict_records=request.own.strict_records,
         index_options=request.index_options,
     )
 

@@ -367,7 +367,9 @@ OUTCOME_SENTENCES: Mapping[Outcome, str] = {
 def show_result(result: InstallResult, *, quiet: int = 0, program: str = "safe-install", verbose: bool = False) -> None:
     """The result as text: findings to stderr, what was done and the outcome to stdout."""
     for shown in select_findings(result.findings, verbose=verbose):
-        if quiet < 1 or shown.finding.severity is Severity.ERROR:
+        # pip -q says, too, which requirements an install has broken.
+        is_conflict = result.command == "install" and shown.finding.check == "requirement-unmet"
+        if quiet < 1 or is_conflict or shown.finding.severity is Severity.ERROR:
             for line in render_finding(shown.finding, more=shown.more):
                 write_line(line, sys.stderr)
     sys.stderr.flush()

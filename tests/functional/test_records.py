@@ -125,3 +125,43 @@ def test_a_file_of_this_machine_that_a_wheel_names_was_named_by_nobody(environme
     document = environment.document("install", str(front))
     assert document["exit_code"] == 11
     assert ROW in document["error"]["message"]
+
+
+def bare(folder: Path) -> Path:
+    """A wheel with a module, a script and a command, and a RECORD that lists none of its files."""
+    files = {
+        "alpha/__init__.py": "x = 1\ndef main(): print(x)\n",
+        "alpha-1.0.data/scripts/alpha-script": "#!python\nprint(2)\n",
+        "alpha-1.0.dist-info/entry_points.txt": "[console_scripts]\nalpha = alpha:main\n",
+    }
+    options = {"filename": FILE, "metadata": METADATA, "dist_info": "alpha-1.0.dist-info"}
+    wheel = WHEEL.replace("Wheel-Version: 1.0", "Wheel-Version: 0.1")
+    return make_wheel(folder, files, record=lambda _: "", wheel=wheel, **options)
+
+
+def test_a_wheel_in_a_folder_that_the_person_named(environment, tmp_path):
+    """As pip installs it; and what is installed can be removed whole, its commands too."""
+    folder = bare(tmp_path).parent
+    words = ("install", "--no-index", "--find-links", str(folder), "alpha")
+    before = environment.tree()
+    strict = environment.safe_install(*words, "--strict-records")
+    assert strict.returncode == 11
+    assert "wheel format version is '0.1'" in strict.stderr
+    assert environment.tree() == before
+    installed = environment.safe_install(*words)
+    assert installed.returncode == 0, installed.stderr
+    assert "RECORD does not list" in installed.stderr
+    assert untrue_rows(environment.site) == []
+    for command, says in (("alpha", "1"), ("alpha-script", "2")):
+        script = str(environment.prefix / "bin" / command)
+        assert environment.ask(f"import runpy; runpy.run_path({script!r}, run_name='__main__')") == says
+    removed = environment.safe_install("uninstall", "-y", "alpha")
+    assert removed.returncode == 0, removed.stderr
+    assert environment.tree() == before
+
+
+def test_the_same_wheel_from_a_page_that_promises_nothing(environment, host, tmp_path):
+    serve_without_hash(host, bare(tmp_path).read_bytes())
+    document = environment.document("install", "alpha")
+    assert document["exit_code"] == 11
+    assert not list(environment.site.glob("alpha*"))

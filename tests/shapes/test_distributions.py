@@ -48,31 +48,50 @@ def test_an_editable_install_by_uv_is_replaced_and_comes_back(make_place, delta,
 SETUP = "from setuptools import setup\nsetup(name='gamma', version='1.0', py_modules=['gamma'])\n"
 
 
-def test_what_cannot_be_removed_is_refused_with_the_reason(make_place, tmp_path):
-    """A development link of setuptools; what distutils left; a dist-info without RECORD."""
-    place, folder, more = make_place(), tmp_path / "gamma", tmp_path / "more"
+def test_a_development_link_is_replaced_and_removed(make_place, tmp_path):
+    """setup.py develop: as with pip the link goes, its line of easy-install.pth, and not its sources."""
+    place, folder = make_place(), tmp_path / "gamma"
     folder.mkdir()
     (folder / "setup.py").write_text(SETUP)
-    (folder / "gamma.py").write_text("")
+    (folder / "gamma.py").write_text("value = 'edited'\n")
     run(
         str(place.executable), "-W", "ignore", "setup.py", "-q", "develop", "--no-deps", env=place.variables, cwd=folder
     )
     assert (place.site / "gamma.egg-link").exists()
+    write_wheel(tmp_path / "more", "gamma", "2.0", {"gamma.py": "value = 'wheel'\n"})
+    before = place.tree()
+    place.must("install", "-q", "gamma==2.0", PIP_FIND_LINKS=str(tmp_path / "more"))
+    assert place.ask("import gamma; print(gamma.value)") == "wheel"
+    assert not (place.site / "gamma.egg-link").exists()
+    assert str(folder) not in (place.site / "easy-install.pth").read_text()
+    place.must("undo")
+    assert (place.tree(), place.ask("import gamma; print(gamma.value)")) == (before, "edited")
+    place.must("uninstall", "-y", "gamma")
+    assert not (place.site / "gamma.egg-link").exists()
+    assert (folder / "gamma.py").exists()
+
+
+def test_what_cannot_be_removed_is_refused_and_can_be_ignored(make_place, tmp_path):
+    """What distutils left; a dist-info without RECORD."""
+    place, more = make_place(), tmp_path / "more"
     old = "Metadata-Version: 1.0\nName: {}\nVersion: 1.0\n"
     (place.site / "distutil-1.0-py3.11.egg-info").write_text(old.format("distutil"))
+    (place.site / "distutil.py").write_text("value = 1\n")
     (place.site / "bare-1.0.dist-info").mkdir()
     (place.site / "bare-1.0.dist-info" / "METADATA").write_text(old.format("bare"))
     before = place.tree()
-    for name, reason, mend in (
-        ("gamma", "outside of the environment's site-packages", "pip uninstall gamma"),
-        ("distutil", "has no RECORD", "pip uninstall distutil"),
-        ("bare", "has no RECORD", "the tool that installed it (not recorded"),
+    for name, reason, hint in (
+        ("distutil", "Cannot uninstall distutil 1.0", "--ignore-installed distutil"),
+        ("bare", "no RECORD file was found for bare", "pip install --ignore-installed --no-deps bare==1.0"),
     ):
-        write_wheel(more, name, "2.0", {f"{name}.py": ""})
-        commands = [["install", "-q", f"{name}==2.0"], ["uninstall", "-y", name]]
-        for words in commands if name == "gamma" else commands[1:]:
+        write_wheel(more, name, "2.0", {f"{name}.py": "value = 2\n"})
+        for words in (["install", "-q", f"{name}==2.0"], ["uninstall", "-y", name]):
             refused = place.safe_install(*words, PIP_FIND_LINKS=str(more))
             assert refused.returncode == 11, (words, refused.stderr)
             assert reason in refused.stderr, (words, refused.stderr)
-            assert mend in refused.stderr, (words, refused.stderr)
+            assert hint in refused.stderr, (words, refused.stderr)
             assert place.tree() == before
+        place.must("install", "-q", "-I", f"{name}==2.0", PIP_FIND_LINKS=str(more))
+        assert place.ask(f"import {name}; print({name}.value)") == "2"
+        place.must("undo")
+        assert place.tree() == before

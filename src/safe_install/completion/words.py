@@ -10,7 +10,7 @@ from safe_install.resolve.pip_options import COMMAND_OPTIONS, COMMANDS, OPTIONS,
 # They stand here again because Typer takes longer to import than a key press may last.
 OWN_OPTIONS: Mapping[str, str] = {
     "install": "--python --dry-run --json --allow-torch-change --require-cuda --no-rollback --no-build --no-toolkit"
-    " --build-timeout --offline --target-gpu --target-driver --third-party",
+    " --build-timeout --offline --target-gpu --target-driver --third-party --strict-records",
     "uninstall": "--python --json --no-rollback",
     "explain": "--python --torch --python-version --platform --cxx11-abi --json --no-build --offline --target-gpu"
     " --target-driver --third-party",

@@ -114,9 +114,14 @@ def installed_distributions(paths):
     found, stamps, broken, torches = {}, [], [], {}
     for location in paths:
         try:
-            entries = sorted(os.listdir(location))
+            # What is installed comes before the link of a development install: that is imported later.
+            entries = sorted(os.listdir(location), key=lambda name: (name.endswith(".egg-link"), name))
         except OSError:
             continue
+        if location.endswith(".egg"):
+            egg = egg_info(location, "EGG-INFO")
+            if egg:
+                found.setdefault(re.sub(r"[-_.]+", "-", egg["name"]).lower(), egg)
         for entry in entries:
             if entry.startswith("~"):
                 broken.append(os.path.join(location, entry))

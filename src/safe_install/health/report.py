@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 import re
 from dataclasses import dataclass
-from typing import Any, Collection, Container, Dict, Iterable, List, Mapping, Optional, Sequence, Tuple
+from typing import Any, Collection, Container, Dict, Iterable, List, Mapping, Optional, Sequence, Set, Tuple
 
 from packaging.requirements import InvalidRequirement, Requirement
 from packaging.utils import NormalizedName, canonicalize_name
@@ -253,17 +253,16 @@ def compare_health(
         findings.append(
             Finding("check-crashed", Severity.ERROR, "torch", f"the process of the check ended: {after.crashed}")
         )
-    for text in after.unmet:
-        if text not in before.unmet:
-            findings.append(
-                Finding(
-                    "requirement-unmet",
-                    Severity.ERROR,
-                    text.split()[0],
-                    text,
-                    "Install versions that fit each other, in one command.",
-                )
+    for text in new_sentences(before.unmet, after.unmet):
+        findings.append(
+            Finding(
+                "requirement-unmet",
+                Severity.ERROR,
+                text.split()[0],
+                text,
+                "Install versions that fit each other, in one command.",
             )
+        )
     return tuple(findings)
 
 
@@ -387,7 +386,7 @@ def unmet_requirements(
     *,
     of: Optional[Container[NormalizedName]] = None,
 ) -> Tuple[str, ...]:
-    """What `pip check` would say of the distributions `of` (all, when None), as sentences, in order.
+    """What pip says after an install of the distributions `of` (all, when None), as sentences, in order.
 
     Extras are not looked at: nobody knows which were asked for.
     """
@@ -418,12 +417,32 @@ def _unmet(
     found = installed.get(canonicalize_name(requirement.name))
     wanted = f"{requirement.name}{requirement.specifier}"
     if found is None:
-        return f"{wanted}, which is not installed"
+        return f"{wanted}, which is not installed."
     try:
         fits = requirement.specifier.contains(found.version, prereleases=True)
     except InvalidVersion:
         return None
-    return None if fits else f"{wanted}, which is {found.version}"
+    return None if fits else f"{wanted}, but you have {found.name} {found.version} which is incompatible."
+
+
+def new_sentences(before: Iterable[str], after: Iterable[str]) -> Tuple[str, ...]:
+    """The sentences of `after` about requirements that `before` says nothing of. One that was not met before, and is
+    not met by another version now, is not new."""
+    known = {text.partition(", ")[0] for text in before}
+    return tuple(text for text in after if text.partition(", ")[0] not in known)
+
+
+def dependents_of(
+    names: Collection[NormalizedName], installed: Mapping[NormalizedName, InstalledDistribution]
+) -> Set[NormalizedName]:
+    """The distributions that require one of `names`."""
+    found: Set[NormalizedName] = set()
+    for name, distribution in installed.items():
+        for text in distribution.requires:
+            match = re.match(r"[A-Za-z0-9._-]+", text)
+            if match is not None and canonicalize_name(match.group()) in names:
+                found.add(name)
+    return found
 
 
 def check_cuda_required(report: HealthReport, cause: Optional[Finding] = None) -> Tuple[Finding, ...]:

@@ -13,7 +13,7 @@ from packaging.requirements import InvalidRequirement, Requirement
 from packaging.utils import NormalizedName, canonicalize_name
 from packaging.version import InvalidVersion, Version
 
-from safe_install.health.report import unmet_requirements
+from safe_install.health.report import new_sentences, unmet_requirements
 from safe_install.models import (
     Action,
     Candidate,
@@ -165,10 +165,12 @@ def steps_of_report(
     report: Mapping[str, Any], environment: Environment, pins: Mapping[NormalizedName, Candidate]
 ) -> Tuple[Step, ...]:
     """One step for each entry of pip's installation report; entries that are our pins keep their real origin."""
-    steps = []
+    steps: List[Step] = []
     for entry in report.get("install", ()):
         metadata, download = entry["metadata"], entry.get("download_info") or {}
         name = canonicalize_name(metadata["name"])
+        if any(step.name == name for step in steps):
+            continue  # pip's legacy resolver lists a folder of sources twice
         pin = pins.get(name)
         step = _step(
             name,
@@ -205,6 +207,38 @@ def _step(name: NormalizedName, version: str, environment: Environment, **fields
         from_version=installed.version if installed else None,
         **fields,
     )
+
+
+def with_own_hash(step: Step, hashes: Sequence[str]) -> Step:
+    """pip's report has the sha256 of an address or a page, right or wrong; the person's own (`--hash`) is stronger.
+
+    Of several it is not known which one is of this file: then it has none here, and is compared when it is fetched.
+    """
+    if not hashes or step.sha256 is None or step.sha256 in hashes or step.candidate is not None:
+        return step
+    if len(hashes) > 1:
+        return dataclasses.replace(step, sha256=None) if step.kind == "wheel" else step
+    info = dict(step.download_info or {})
+    if "archive_info" in info:
+        info["archive_info"] = {"hash": f"sha256={hashes[0]}", "hashes": {"sha256": hashes[0]}}
+    return dataclasses.replace(step, sha256=hashes[0], download_info=info)
+
+
+def beside_installed(steps: Tuple[Step, ...], environment: Environment) -> Tuple[Step, ...]:
+    """The steps of `pip install --ignore-installed`: what is installed stays, as pip leaves it, if it is another
+    version, or if nobody knows its files. torch, what moves with it and extensions are replaced all the same."""
+    found = []
+    for step in steps:
+        installed = environment.installed.get(step.name)
+        if (
+            installed is not None
+            and not is_guarded(step.name)
+            and step.candidate is None
+            and not (installed.has_record and installed.version == step.version)
+        ):
+            step = dataclasses.replace(step, action=Action.ADD, from_version=None)
+        found.append(step)
+    return tuple(found)
 
 
 def _sha256(download: Mapping[str, Any]) -> Optional[str]:
@@ -375,9 +409,9 @@ def newly_unmet(plan: Plan, environment: Environment) -> Tuple[str, ...]:
     """The requirements of what stays that are met now and would not be after the plan, as sentences."""
     markers = environment.interpreter.markers
     kept = kept_names(plan, environment)
-    old = set(unmet_requirements(environment.installed, markers, of=kept))
+    old = unmet_requirements(environment.installed, markers, of=kept)
     new = unmet_requirements(planned_distributions(plan, environment), markers, of=kept)
-    return tuple(text for text in new if text not in old)
+    return new_sentences(old, new)
 
 
 # --- what pip said when it refused -----------------------------------------------------------------

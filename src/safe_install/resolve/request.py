@@ -14,7 +14,7 @@ from packaging.utils import NormalizedName, canonicalize_name
 from safe_install.errors import UsageError
 from safe_install.models import DEFAULT_BUILD_TIMEOUT, BuildTimeout
 from safe_install.resolve.pip_options import COMMANDS, FETCH_GROUPS, INDEX_GROUPS, Option, find_option
-from safe_install.resolve.requirements_file import Entry, Parsed, Reader, parse_file
+from safe_install.resolve.requirements_file import Entry, Parsed, Reader, is_lock_file, parse_file
 from safe_install.resolve.spelling import RESERVED, nearest_command
 
 OUR_COMMANDS = (
@@ -44,6 +44,7 @@ OWN_OPTIONS: Mapping[str, bool] = {
     "--target-driver": True,
     "--third-party": True,
     "--no-toolkit": False,
+    "--strict-records": False,
     "--build-timeout": True,
 }
 EXPLAIN_OPTIONS: Mapping[str, bool] = {
@@ -80,6 +81,7 @@ class OwnOptions:
     target_cuda: Optional[str] = None  # newest CUDA of the target's driver, where only that was declared
     no_toolkit: bool = False  # never bring a CUDA toolkit for a build
     build_timeout: BuildTimeout = DEFAULT_BUILD_TIMEOUT
+    strict_records: bool = False  # a RECORD that leaves something out is refused, whatever was promised
 
 
 @dataclass(frozen=True)
@@ -95,6 +97,8 @@ class InstallRequest:
     pip_arguments: Tuple[str, ...]  # everything but what only we understand
     upgrade: bool = False
     force_reinstall: bool = False
+    ignore_installed: bool = False  # what is installed stays beside what comes
+    no_warn_conflicts: bool = False  # requirements of other distributions may be broken, and nothing is said
     pre: bool = False
     no_deps: bool = False
     require_hashes: bool = False
@@ -112,7 +116,8 @@ class InstallRequest:
     report_file: Optional[str] = None
     settings_free_options: Tuple[str, ...] = ()  # fetch_options without --config-settings
     index_options: Tuple[str, ...] = ()  # of fetch_options: how pip reaches which index
-    has_pip_inputs: bool = False  # --group or --requirements-from-script: only pip reads what they name
+    has_pip_inputs: bool = False  # --group, --requirements-from-script, a lock file: only pip reads what they name
+    has_lock: bool = False
 
     def config_settings_of(self, name: NormalizedName, *, is_requested: bool) -> Tuple[str, ...]:
         """What the build backend of a project is told: by its own line, or by the command line that names it.
@@ -343,6 +348,7 @@ def _own_options(words: Sequence[_Word], environ: Mapping[str, str]) -> OwnOptio
         target_cuda=cuda,
         no_toolkit=flag("--no-toolkit"),
         build_timeout=parse_build_timeout(value("--build-timeout")),
+        strict_records=flag("--strict-records"),
     )
 
 
@@ -441,14 +447,16 @@ def parse_install(
     config_settings = settings.all("config-settings")
     arguments = tuple(Entry(word.value or "", config_settings=config_settings) for word in words if word.argument)
     editables = tuple(Entry(text, editable=True) for text in settings.all("editable"))
+    locks = [location for location in settings.all("requirement") if is_lock_file(location)]
     files = [
         parse_file(location, read=read, environ=environ, constraint=key == "constraint")
         for key in ("requirement", "constraint")
         for location in settings.all(key)
+        if key == "constraint" or location not in locks
     ]
     entries, constraints = _sorted_entries((*arguments, *editables), files)
     in_files = {key: value for parsed in files for key, value in parsed.options}
-    has_pip_inputs = any(settings.all(key) for key in ("group", "requirements-from-script"))
+    has_pip_inputs = bool(locks) or any(settings.all(key) for key in ("group", "requirements-from-script"))
     if not entries and not has_pip_inputs:
         _require_input(settings)
     place = settings.place()
@@ -471,6 +479,8 @@ def parse_install(
         pip_arguments=_pip_texts(words),
         upgrade=settings.flag("upgrade"),
         force_reinstall=settings.flag("force-reinstall") or settings.flag("ignore-installed"),
+        ignore_installed=settings.flag("ignore-installed"),
+        no_warn_conflicts=settings.flag("no-warn-conflicts"),
         pre=settings.flag("pre") or "pre" in in_files,
         no_deps=settings.flag("no-deps"),
         require_hashes=settings.flag("require-hashes")
@@ -493,6 +503,7 @@ def parse_install(
         report_file=settings.one("report"),
         index_options=(*_texts(words, only=INDEX_GROUPS), *_options_of_files(files, INDEX_GROUPS)),
         has_pip_inputs=has_pip_inputs,
+        has_lock=bool(locks),
     )
 
 
@@ -534,6 +545,8 @@ def _texts(
     for word in words:
         if word.name:
             continue
+        if only and word.key == "use-deprecated" and word.value == "legacy-resolver":
+            continue  # all is resolved; with that resolver `pip wheel` of a folder ends in an AssertionError (26.2)
         group = word.option.group if word.option else "argument"
         if only and group not in only:
             continue

@@ -11,7 +11,7 @@ import re
 import shlex
 from dataclasses import dataclass
 from typing import Callable, Iterator, List, Mapping, Optional, Set, Tuple
-from urllib.parse import urljoin
+from urllib.parse import urljoin, urlsplit
 
 from safe_install.errors import UsageError
 from safe_install.resolve.pip_options import Option, find_option
@@ -43,6 +43,12 @@ class Parsed:
 
     entries: Tuple[Entry, ...] = ()
     options: Tuple[Tuple[str, Optional[str]], ...] = ()  # ("index-url", "https://...")
+
+
+def is_lock_file(location: str) -> bool:
+    """Is it a lock file by its name (pylock.toml, pylock.NAME.toml)? `pip install -r` takes one since 26.1."""
+    path = urlsplit(location).path if _ARCHIVE_URL.match(location) else location
+    return re.fullmatch(r"pylock(\.[^.]+)?\.toml", re.split(r"[/\\]", path)[-1]) is not None
 
 
 def parse_file(location: str, *, read: Reader, environ: Mapping[str, str], constraint: bool = False) -> Parsed:

@@ -244,6 +244,7 @@ class PipRunner:
         """Unpack the wheels of `find_links` named by `pins` (name==version) below `root`."""
         command = [*self.pip.command, "install", "--root", str(root), "--no-deps", "--no-index"]
         command += ["--ignore-installed", "--no-warn-script-location", "--no-cache-dir", "--quiet"]
+        command += ["--ignore-requires-python"]  # it was compared when it was chosen
         for directory in find_links:
             command += ["--find-links", str(directory)]
         self._install([*command, *options, *pins], "pip could not unpack the wheels into the stage", on_line)
@@ -363,6 +364,8 @@ def _relayed_environment(*, named_only: bool = False) -> Dict[str, str]:
     if named_only:
         for name in (*NAMING_VARIABLES, "PIP_CONSTRAINT", "PIP_REQUIRE_HASHES", "PIP_PYTHON"):
             variables.pop(name, None)
+        if variables.get("PIP_USE_DEPRECATED") == "legacy-resolver":
+            del variables["PIP_USE_DEPRECATED"]
     variables["PIP_DISABLE_PIP_VERSION_CHECK"] = "1"
     variables["PIP_NO_INPUT"] = variables.get("PIP_NO_INPUT", "1")
     variables["PYTHONUNBUFFERED"] = "1"

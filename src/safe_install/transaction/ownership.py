@@ -16,6 +16,7 @@ import stat
 from typing import Dict, Iterable, Iterator, List, Mapping, Optional, Sequence, Set, Tuple, Union
 
 from safe_install.models import InstalledDistribution
+from safe_install.transaction.eggs import find_egg_files, find_egg_link, walk_paths
 from safe_install.transaction.moves import Areas, MoveRefusal, is_within
 
 # `name.cpython-311.pyc`, `name.cpython-311.opt-1.pyc`, `name.pypy39.pyc`
@@ -152,6 +153,9 @@ def find_old_files(
         refusal = find_refusal(distribution, areas)
         if refusal is not None:
             return refusal
+        if not str(distribution.metadata_path).endswith(".dist-info"):
+            old.update(_find_egg_paths(distribution, areas, resolver))
+            continue
         lines = (read_record(distribution) or "").splitlines()
         ownership.load({find_top(line) for line in lines})
         for row, has_hash in parse_record(lines):
@@ -164,6 +168,47 @@ def find_old_files(
     return old
 
 
+def _find_egg_paths(distribution: InstalledDistribution, areas: Areas, resolver: Resolver) -> Iterator[str]:
+    """The files of what has no dist-info folder, as far as they are in site-packages or are commands."""
+    found = find_egg_files(distribution, areas)
+    for written in walk_paths(found.paths) if found is not None else ():
+        path = resolver.resolve("/", written)
+        if path is None or path in areas.structure or areas.find_objection(path) is not None:
+            continue
+        if os.path.dirname(path) == areas.scripts or any(is_within(path, site) for site in areas.sites):
+            yield path
+
+
+def find_overwritten(
+    targets: Iterable[str],
+    beside: Sequence[InstalledDistribution],
+    areas: Areas,
+    ownership: Ownership,
+    resolver: Resolver,
+) -> Set[str]:
+    """The existing files among `targets` that these distributions have to give up, as pip --ignore-installed has it.
+
+    Where one of them has no RECORD, its files are those that no other distribution lists.
+    """
+    listed: Set[str] = set()
+    has_unlisted = False
+    for distribution in beside:
+        record = read_record(distribution)
+        has_unlisted = has_unlisted or record is None
+        for row, _ in parse_record((record or "").splitlines()):
+            path = resolver.resolve(str(distribution.location), row)
+            if path is not None:
+                listed.add(path)
+    found: Set[str] = set()
+    for target in targets:
+        path = os.path.join(os.path.realpath(os.path.dirname(target)), os.path.basename(target))
+        is_theirs = has_unlisted or path in listed
+        if is_theirs and _is_file(path) and areas.find_objection(path) is None and ownership.find_owner(path) is None:
+            found.add(path)
+    found.update(_find_bytecode(found, areas, ownership))
+    return found
+
+
 def _is_trusted(path: str, has_hash: bool, areas: Areas) -> bool:
     if areas.find_objection(path) is not None or path in areas.structure:
         return False
@@ -174,21 +219,47 @@ def find_refusal(distribution: InstalledDistribution, areas: Areas) -> Optional[
     """Why a distribution cannot be removed from here, or None."""
     folder = os.path.realpath(str(distribution.metadata_path))
     name = f"{distribution.name} {distribution.version}"
+    if distribution.editable and find_egg_link(distribution, areas) is not None:
+        return None
     if not any(is_within(folder, site) for site in areas.sites):
         return MoveRefusal(
             folder,
             f"holds {name}, outside of the environment's site-packages",
-            f"It was installed elsewhere (a development install, a system or user directory): "
-            f"remove it there with the tool that installed it, say: pip uninstall {distribution.name}",
+            "It was installed elsewhere (a system or user directory): remove it there with the tool that installed "
+            "it, or leave it there and install beside it: --ignore-installed.",
         )
-    if not folder.endswith(".dist-info") or not os.path.isfile(os.path.join(folder, "RECORD")):
-        return MoveRefusal(
-            folder,
-            f"has no RECORD: which files belong to {name} is not known",
-            f"Remove it with the tool that installed it ({distribution.installer or 'not recorded'}; it may be "
-            f"pip uninstall {distribution.name}, conda or the system's packages), then run the command again.",
-        )
+    if not folder.endswith(".dist-info"):
+        return None if find_egg_files(distribution, areas) is not None else _refuse_without_list(distribution, folder)
+    if not os.path.isfile(os.path.join(folder, "RECORD")):
+        return _refuse_without_record(distribution, folder)
     return None
+
+
+def _refuse_without_list(distribution: InstalledDistribution, folder: str) -> MoveRefusal:
+    name = f"{distribution.name} {distribution.version}"
+    return MoveRefusal(
+        folder,
+        f"is all that distutils left of {name}: Cannot uninstall {name}, nothing says which files belong to it",
+        f"Leave it there and install over it: pip install --ignore-installed {distribution.name}.",
+    )
+
+
+def _refuse_without_record(distribution: InstalledDistribution, folder: str) -> MoveRefusal:
+    """In pip's words."""
+    spelled = os.path.basename(folder)[: -len(".dist-info")].rpartition("-")[0]
+    hint = (
+        f"You might be able to recover from this via: "
+        f"pip install --ignore-installed --no-deps {spelled}=={distribution.version}"
+    )
+    installer = distribution.installer or ""
+    if installer not in ("", "pip") and "\ufffd" not in installer:  # what is no UTF-8 text names nobody
+        hint = f"The package was installed by {installer}."
+    return MoveRefusal(
+        folder,
+        f"has no RECORD. Cannot uninstall {spelled} {distribution.version}: "
+        f"no RECORD file was found for {spelled}, and so its files are not known",
+        hint,
+    )
 
 
 def _is_file(path: str) -> bool:

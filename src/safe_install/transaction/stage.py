@@ -16,7 +16,7 @@ import os
 import shutil
 from dataclasses import dataclass
 from pathlib import Path
-from typing import List, Mapping, Sequence, Tuple
+from typing import AbstractSet, Dict, List, Mapping, Sequence, Tuple
 from urllib.parse import unquote, urlsplit
 
 from packaging.utils import canonicalize_name
@@ -38,7 +38,8 @@ class StagedWheel:
     filename: str  # under which pip takes it
     version: str  # of its METADATA: what pip compares
     files: int
-    misrecorded: Tuple[str, ...] = ()  # archive paths whose rows in the wheel's RECORD are missing or not true
+    misrecorded: Tuple[str, ...] = ()  # paths whose rows in the wheel's RECORD are missing or not true
+    not_in_archive: Tuple[str, ...] = ()  # those of them that have a row and are not in the wheel
 
 
 def fill_stage(
@@ -110,11 +111,12 @@ def _finish_dist_info(stage: Path, wheel: StagedWheel) -> None:
     if step.is_direct and step.download_info is not None:
         extra.append(("direct_url.json", _direct_url(step.download_info)))
     removed = () if step.requested else ("REQUESTED",)
-    # pip copies the rows of the wheel as they are. Where a file of a scheme other than site-packages lies, only pip
-    # knows: it stays without a hash.
-    misrecorded = [name for name in wheel.misrecorded if (folder.parent / name).is_file()]
-    if extra or removed or misrecorded:
-        _rewrite_record(folder, extra, removed, misrecorded)
+    removed_rows = [f"{folder.name}/{name}" for name in removed]
+    for name in removed:
+        if (folder / name).exists():
+            (folder / name).unlink()
+    if extra or removed or wheel.misrecorded:
+        _rewrite_record(stage, folder, extra, (*removed_rows, *wheel.not_in_archive), wheel.misrecorded)
 
 
 def _find_dist_info(stage: Path, step: Step) -> Path:
@@ -146,26 +148,46 @@ def _direct_url(download_info: Mapping[str, object]) -> bytes:
 
 
 def _rewrite_record(
-    folder: Path, extra: Sequence[Tuple[str, bytes]], removed: Sequence[str], misrecorded: Sequence[str]
+    stage: Path,
+    folder: Path,
+    extra: Sequence[Tuple[str, bytes]],
+    removed: Sequence[str],
+    misrecorded: Sequence[str],
 ) -> None:
-    """Write RECORD anew: without what is removed, with what is added, and with the true hashes of `misrecorded`."""
+    """Write RECORD anew: without the rows `removed`, with what is added, and where it was wrong, with what is true."""
     record = folder / "RECORD"
     with record.open(newline="", encoding="utf-8") as file:
         rows = [row for row in csv.reader(file) if row]
-    gone = {f"{folder.name}/{name}" for name in removed}
+    gone = set(removed)
     added = {f"{folder.name}/{name}" for name, _ in extra}
-    rows = [row for row in rows if row[0] not in gone | added | set(misrecorded)]
-    for name in removed:
-        path = folder / name
-        if path.exists():
-            path.unlink()
+    rows = [row for row in rows if row[0] not in gone | added]
+    if misrecorded:
+        rows = _true_rows(rows, stage, folder, set(misrecorded))
     for name, content in extra:
         (folder / name).write_bytes(content)
         rows.append(_row(f"{folder.name}/{name}", content))
-    rows += [_row(name, (folder.parent / name).read_bytes()) for name in misrecorded]
     text = io.StringIO()
-    csv.writer(text, lineterminator="\n").writerows(rows)
+    csv.writer(text).writerows(sorted(rows))  # in pip's order, and with its ends of lines
     record.write_bytes(text.getvalue().encode("utf-8"))
+
+
+def _true_rows(rows: Sequence[List[str]], stage: Path, folder: Path, misrecorded: AbstractSet[str]) -> List[List[str]]:
+    """pip copies the rows of the wheel, and adds one without a hash for each file that they leave out.
+
+    Here a row without a file goes, and each file has its hash: uninstalling removes nothing outside of site-packages
+    that a row without a hash names. RECORD itself, signatures and bytecode have none.
+    """
+    found: Dict[str, List[str]] = {}
+    for row in rows:
+        name = row[0]
+        path = Path(os.path.normpath(folder.parent / name))
+        if stage not in path.parents or not path.is_file():
+            continue
+        has_no_hash = path.parent == folder and path.name in ("RECORD", "RECORD.jws", "RECORD.p7s")
+        has_no_hash = has_no_hash or path.suffix == ".pyc"
+        is_wrong = name in misrecorded or len(row) < 2 or not row[1]
+        found[name] = _row(name, path.read_bytes()) if is_wrong and not has_no_hash else row
+    return list(found.values())
 
 
 def _row(path: str, content: bytes) -> List[str]:

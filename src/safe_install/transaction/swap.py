@@ -22,6 +22,7 @@ import json
 import os
 import pkgutil
 import secrets
+import shutil
 import sys
 import time
 from dataclasses import dataclass
@@ -47,6 +48,7 @@ from typing import (
 from safe_install.errors import Refused, RollBackFailed, mend_of
 from safe_install.models import InstalledDistribution, Scheme
 from safe_install.transaction import recover as recovery
+from safe_install.transaction.eggs import find_path_edits
 from safe_install.transaction.journal import (
     DirectoryTimes,
     Exchange,
@@ -70,9 +72,16 @@ from safe_install.transaction.moves import (
     make_plan_without_exchange,
     plan_moves,
 )
-from safe_install.transaction.ownership import Ownership, Resolver, find_conda_package, find_old_files, find_refusal
+from safe_install.transaction.ownership import (
+    Ownership,
+    Resolver,
+    find_conda_package,
+    find_old_files,
+    find_overwritten,
+    find_refusal,
+)
 from safe_install.transaction.room import find_shortage, read_room
-from safe_install.transaction.tree import DiskTree, fingerprint, read_staged
+from safe_install.transaction.tree import DiskTree, fingerprint, read_staged, read_targets
 
 __all__ = [
     "Pending",
@@ -212,8 +221,15 @@ def make_ownership(installed: Iterable[InstalledDistribution], prefix: Path, sch
     return Ownership(tuple(installed), make_areas(prefix, scheme), Resolver())
 
 
-def check_place(prefix: Path, scheme: Scheme, remove: Sequence[InstalledDistribution] = ()) -> None:
-    """Could a change of this environment that replaces `remove` be made at all? Errors: Refused.
+def check_place(
+    prefix: Path,
+    scheme: Scheme,
+    remove: Sequence[InstalledDistribution] = (),
+    *,
+    beside: Sequence[InstalledDistribution] = (),
+) -> None:
+    """Could a change of this environment that replaces `remove`, and overwrites files of `beside`, be made at all?
+    Errors: Refused.
 
     What can be known before anything is fetched: which directories, on which file systems, writable by whom; which
     distributions are conda's, or have no RECORD.
@@ -231,7 +247,7 @@ def check_place(prefix: Path, scheme: Scheme, remove: Sequence[InstalledDistribu
             present = os.path.dirname(present)
         _check_device(present, device, areas.prefix)
         _check_writable(present)
-    _check_conda(remove, areas.prefix)
+    _check_conda([*remove, *beside], areas.prefix)
     for distribution in remove:
         refusal = find_refusal(distribution, areas)
         if refusal is not None:
@@ -299,20 +315,34 @@ class Transaction:
         *,
         remove: Sequence[InstalledDistribution],
         keep: Sequence[InstalledDistribution],
+        beside: Sequence[InstalledDistribution] = (),
     ) -> MovePlan:
-        """Plan the change: `remove` goes, what lies in the stage comes, `keep` stays whole.
+        """Plan the change: `remove` goes, what lies in the stage comes, `keep` stays whole. Of `beside` those files go
+        whose places the stage takes.
 
         Raises Refused, with the path and the reason, when that cannot be done without harm.
         """
         if self._areas is None:
             raise Refused(f"transaction {self.id} has its plan already", hint="Begin another one.")
         areas, resolver = self._areas, Resolver()
-        _check_conda(remove, areas.prefix)
+        _check_conda([*remove, *beside], areas.prefix)
         ownership = Ownership(keep, areas, resolver)
         old = find_old_files(remove, areas, ownership, resolver)
         if isinstance(old, MoveRefusal):
             raise _make_refused(old)
+        for path, content in find_path_edits(remove, areas).items():
+            old.add(path)
+            self._stage_edited(path, content)
+        if beside:
+            old |= find_overwritten(read_targets(self.stage), beside, areas, ownership, resolver)
         return self._plan(old, ownership, dataclasses.replace(areas, closed=_closed_folders(keep)))
+
+    def _stage_edited(self, path: str, content: bytes) -> None:
+        """A file that changes is another file, which takes its place."""
+        target = self.stage / path.lstrip("/")
+        target.parent.mkdir(parents=True, exist_ok=True)
+        target.write_bytes(content)
+        shutil.copymode(path, str(target))
 
     def plan_paths(self, old: AbstractSet[str], *, keep: Sequence[InstalledDistribution]) -> MovePlan:
         """As `plan`, for files that no RECORD names: real paths; what `keep` owns stays."""

@@ -7,7 +7,7 @@ import hashlib
 import os
 import stat
 from pathlib import Path
-from typing import Dict, FrozenSet, Iterable, List, Mapping, Optional
+from typing import Dict, FrozenSet, Iterable, Iterator, List, Mapping, Optional
 
 from safe_install.transaction.moves import Staged
 from safe_install.transaction.ownership import Ownership
@@ -71,6 +71,14 @@ def _read_node(name: str, path: str, kind: str) -> Staged:
     with os.scandir(path) as entries:
         found = sorted((entry.name, entry.path, _read_entry_kind(entry)) for entry in entries)
     return Staged(name, path, kind, tuple(_read_node(*child) for child in found))
+
+
+def read_targets(root: Path) -> Iterator[str]:
+    """Where the files of a stage will lie."""
+    for folder, _, names in os.walk(root):
+        place = os.path.join("/", os.path.relpath(folder, root))
+        for name in names:
+            yield os.path.normpath(os.path.join(place, name))
 
 
 def fingerprint(directories: Iterable[Path]) -> str:

@@ -1,8 +1,8 @@
 """Opens a wheel file and refuses what is not exactly what its name, its RECORD and its own directory say.
 
 Neither pip nor uv compares a wheel's files with its RECORD, and zip readers differ about ambiguous archives.
-A wheel that passes here reads the same for every reader, names every file that it will write, and writes only
-below its schemes.
+A wheel that passes here reads the same for every reader, and writes only below its schemes. What its RECORD leaves out
+is an error, or a note where the whole file is known to be the one that was meant.
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ from concurrent.futures import ThreadPoolExecutor
 from configparser import Error as ConfigError
 from configparser import RawConfigParser
 from dataclasses import dataclass, replace
+from functools import lru_cache
 from pathlib import Path
 from typing import (
     TYPE_CHECKING,
@@ -104,6 +105,7 @@ class RecordNote:
 
     path: str
     detail: str
+    group: str = ""  # what it has in common with others, where many are usual: "RECORD does not list"
 
 
 @dataclass(frozen=True)
@@ -184,6 +186,7 @@ def open_wheel(
     sha256: Optional[str] = None,
     verify_members: bool = True,
     is_promised: Callable[[], bool] = lambda: False,
+    strict_records: bool = False,
 ) -> Artifact:
     """Read and verify the wheel at `path`.
 
@@ -191,7 +194,9 @@ def open_wheel(
     `verify_members=False` leaves out only the inflating and hashing of members (seconds for torch),
     right where a trusted source pinned the whole file. Facts: the specifications of wheels and of RECORD.
     `is_promised`: are these the bytes that an index or the person promised? Only asked where the answer matters: what
-    RECORD then says wrongly of METADATA, or not at all of a file, is a RecordNote instead of an error.
+    RECORD then says wrongly of METADATA, does not say of a file, or says of a file that is not there, is a RecordNote
+    instead of an error, and so is a Wheel-Version before 1. `strict_records`: of these only METADATA and files that
+    RECORD does not list.
     Raises WheelInvalid, HashMismatch, or OSError when the file cannot be read.
     """
     filename = filename or path.name
@@ -202,7 +207,8 @@ def open_wheel(
                 f"{filename}: the file has sha256 {digest}, promised was {sha256.lower()}",
                 hint=f"remove {path} and fetch it again; if it stays so, the host serves another file",
             )
-        return _Reader(path, filename, stream, is_promised).read(digest, verify_members=verify_members)
+        reader = _Reader(path, filename, stream, is_promised, strict_records=strict_records)
+        return reader.read(digest, verify_members=verify_members)
 
 
 def hash_stream(stream: BinaryIO) -> str:
@@ -240,11 +246,14 @@ def extract_members(artifact: Artifact, names: Iterable[str], folder: Path) -> T
 class _Reader:
     """One pass over one archive; holds what the checks share."""
 
-    def __init__(self, path: Path, filename: str, stream: BinaryIO, is_promised: Callable[[], bool]) -> None:
+    def __init__(
+        self, path: Path, filename: str, stream: BinaryIO, is_promised: Callable[[], bool], *, strict_records: bool
+    ) -> None:
         self.path = path
         self.filename = filename
         self.stream = stream
-        self.is_promised = is_promised
+        self.is_promised = lru_cache(maxsize=None)(is_promised)  # the answer may cost a request
+        self.strict_records = strict_records
         self.notes: Dict[str, RecordNote] = {}  # by path
         self.size = path.stat().st_size
         self.limit = max(MIN_UNPACKED_LIMIT, MAX_RATIO * self.size)
@@ -274,7 +283,7 @@ class _Reader:
             metadata = _parse_headers(self._read_text(files, f"{dist_info}/METADATA"))
             real_version = self._check_identity(metadata.get("Name"), metadata.get("Version"), name, version)
             wheel = _parse_headers(self._read_text(files, f"{dist_info}/WHEEL"))
-            self._check_wheel_version(wheel.get("Wheel-Version"))
+            self._check_wheel_version(wheel.get("Wheel-Version"), f"{dist_info}/WHEEL")
             if len(metadata.get_all("Requires-Dist", [])) > MAX_REQUIREMENTS:
                 self.invalid(f"its metadata has more than {MAX_REQUIREMENTS} requirements")
             record = self._read_record(files, dist_info, is_for_windows=_is_for_windows(tags))
@@ -519,9 +528,13 @@ class _Reader:
             self.invalid(f"its metadata says version {real}, its file name says {version}")
         return real
 
-    def _check_wheel_version(self, said: Optional[str]) -> None:
-        if not re.match(r"^\s*1\.\d+\s*$", said or ""):
-            self.invalid(f"its wheel format version is {said!r}; only 1.x is known")
+    def _check_wheel_version(self, said: Optional[str], path: str) -> None:
+        """Before the format was agreed upon (PEP 427, 2012) wheels said 0.1, and had the same form."""
+        reason = f"its wheel format version is {said!r}; only 1.x is known"
+        if re.match(r"^\s*0\.\d+\s*$", said or ""):
+            self._note_or_refuse(path, reason)
+        elif not re.match(r"^\s*1\.\d+\s*$", said or ""):
+            self.invalid(reason)
 
     def _read_text(self, files: Dict[str, zipfile.ZipInfo], name: str) -> str:
         info = files.get(name)
@@ -578,13 +591,29 @@ class _Reader:
                 row = self._parse_row(cells)
                 if is_for_windows:
                     row = replace(row, path=row.path.replace("\\", "/"))
+                if rows.get(row.path, row) != row:
+                    self.invalid(f"RECORD lists {row.path} twice, with different rows")
                 if row.path in rows:
-                    self.invalid(f"RECORD lists {row.path} twice")
+                    self._note_or_refuse(row.path, f"RECORD lists {row.path} twice")
                 rows[row.path] = row
-        missing = sorted(set(rows) - set(files))
-        if missing:
-            self.invalid(f"RECORD lists {missing[0]}, which is not in the archive")
+        for path in sorted(set(rows) - set(files)):
+            self._check_missing(path)
+            del rows[path]
         return rows
+
+    def _check_missing(self, path: str) -> None:
+        """A row without a file. One that leads out would let a later removal take somebody else's file."""
+        reason = f"RECORD lists {path}, which is not in the archive"
+        parts = path.split("/")
+        if any(part in ("", ".", "..") or "\\" in part or any(map(_steers, part)) for part in parts) or ":" in parts[0]:
+            self.invalid(reason)
+        self._note_or_refuse(path, reason, "the archive has not what RECORD lists:")
+
+    def _note_or_refuse(self, path: str, reason: str, group: str = "") -> None:
+        """pip takes it: so do we, where the whole file is the one that was meant."""
+        if self.strict_records or not self.is_promised():
+            self.invalid(reason)
+        self.notes.setdefault(path, RecordNote(path, reason, group))
 
     def _check_record(
         self,
@@ -612,7 +641,9 @@ class _Reader:
                 )
                 self.notes[path] = RecordNote(path, detail)
             elif (row is None or path == metadata) and self.is_promised():
-                self.notes[path] = RecordNote(path, reason)
+                self.notes[path] = RecordNote(path, reason, "" if row is not None else "RECORD does not list")
+            elif row is not None and row.algorithm is None and row.size in (None, info.file_size):
+                self._note_or_refuse(path, reason)
             else:
                 self.invalid(reason)
 
@@ -623,10 +654,12 @@ class _Reader:
             for _ in self._inflate(info):
                 pass  # its size and its checksum are looked at all the same
             return f"RECORD does not list {path}"
-        if row.algorithm is None:
-            return f"RECORD has no hash for {path}"
         if row.size is not None and row.size != info.file_size:
             return f"RECORD says {path} has {row.size} bytes, the archive has {info.file_size}"
+        if row.algorithm is None:
+            for _ in self._inflate(info):
+                pass
+            return f"RECORD has no hash for {path}"
         if not is_hashed:
             return None
         digest = hashlib.new(row.algorithm)
@@ -661,8 +694,9 @@ class _Reader:
 
     def _parse_row(self, cells: Sequence[str]) -> RecordRow:
         if len(cells) != 3:
-            self.invalid(f"RECORD has a row with {len(cells)} columns: {','.join(cells)[:100]!r}")
-        path, hash_text, size_text = cells
+            reason = f"RECORD has a row with {len(cells)} columns: {','.join(cells)[:100]!r}"
+            self._note_or_refuse(cells[0], reason)
+        path, hash_text, size_text = (*cells, "", "")[:3]
         if size_text and not re.match(r"^[0-9]{1,18}$", size_text):
             self.invalid(f"RECORD says {path} has {size_text[:40]!r} bytes")
         size = int(size_text) if size_text else None
@@ -670,7 +704,8 @@ class _Reader:
             return RecordRow(path, None, None, size)
         algorithm, _, encoded = hash_text.partition("=")
         if algorithm not in _STRONG_HASHES:
-            self.invalid(f"RECORD hashes {path} with {algorithm!r}; sha256 or better is required")
+            self._note_or_refuse(path, f"RECORD hashes {path} with {algorithm!r}; sha256 or better is required")
+            return RecordRow(path, None, None, size)
         try:
             digest = base64.urlsafe_b64decode(encoded + "=" * (-len(encoded) % 4))
         except ValueError:

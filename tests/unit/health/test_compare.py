@@ -111,6 +111,13 @@ GOOD = make_health()
             id="unmet before",
         ),
         pytest.param(
+            make_health(unmet=("a 1 requires b<2,>=1, but you have b 3 which is incompatible.",)),
+            make_health(unmet=("a 1 requires b<2,>=1, but you have b 4 which is incompatible.",)),
+            (),
+            [],
+            id="unmet before, by another version",
+        ),
+        pytest.param(
             GOOD,
             make_health(unmet=("a 1 requires b, which is not installed",)),
             (),
@@ -283,11 +290,11 @@ def test_a_crash_names_the_step_in_which_it_happened():
     ("requires", "expected"),
     [
         (["b>=1"], ()),
-        (["b>=2"], ("a 1.0 requires b>=2, which is 1.5",)),
-        (["c"], ("a 1.0 requires c, which is not installed",)),
+        (["b>=2"], ("a 1.0 requires b>=2, but you have b 1.5 which is incompatible.",)),
+        (["c"], ("a 1.0 requires c, which is not installed.",)),
         (["c ; extra == 'more'"], ()),
         (["c ; python_version < '3.8'"], ()),
-        (["c ; python_version >= '3.8'"], ("a 1.0 requires c, which is not installed",)),
+        (["c ; python_version >= '3.8'"], ("a 1.0 requires c, which is not installed.",)),
         (["not a requirement at all !!"], ()),
     ],
 )

@@ -13,6 +13,7 @@ from safe_install.models import Action, Plan, Severity, TorchBuild
 from safe_install.resolve.plan import (
     AskedOfTorch,
     are_satisfied,
+    beside_installed,
     check_plan,
     check_torch_change,
     conflict_reason,
@@ -24,6 +25,7 @@ from safe_install.resolve.plan import (
     names_released,
     planned_distributions,
     steps_of_report,
+    with_own_hash,
 )
 from tests.factories import make_distribution, make_environment
 
@@ -33,6 +35,44 @@ TORCH_ENVIRONMENT = make_environment(
     make_distribution("numpy", "1.24.4"),
     torch="1.8.1+cu111",
 )
+
+
+def test_what_the_legacy_resolver_lists_twice_is_one_step():
+    folder = entry("numpy", "2.0", url="file:///src/numpy")
+    assert len(steps_of_report({"install": [folder, folder]}, make_environment(), {})) == 1
+
+
+@pytest.mark.parametrize(
+    ("hashes", "kept"),
+    [([], "aa"), (["aa"], "aa"), (["bb", "aa"], "aa"), (["bb"], "bb"), (["bb", "cc"], None)],
+)
+def test_the_hash_of_the_person_is_stronger_than_that_of_a_page(hashes, kept):
+    archive = {"archive_info": {"hashes": {"sha256": "aa"}}}
+    (step,) = steps_of_report({"install": [entry("numpy", "2.0", **archive)]}, make_environment(), {})
+    stronger = with_own_hash(step, hashes)
+    assert stronger.sha256 == kept
+    if kept is not None:
+        assert stronger.download_info["archive_info"]["hashes"] == {"sha256": kept}
+
+
+@pytest.mark.parametrize(
+    ("name", "installed", "has_record", "is_beside"),
+    [
+        ("numpy", "1.24.4", True, True),
+        ("numpy", "2.0", True, False),  # the same version is replaced
+        ("numpy", "2.0", False, True),
+        ("torchvision", "1.0", True, False),
+        ("nvidia-nccl-cu12", "1.0", False, False),
+        ("numpy", None, True, False),
+    ],
+)
+def test_what_ignore_installed_leaves_alone(name, installed, has_record, is_beside):
+    there = () if installed is None else (make_distribution(name, installed, has_record=has_record),)
+    environment = make_environment(*there)
+    steps = steps_of_report({"install": [entry(name, "2.0")]}, environment, {})
+    (step,) = beside_installed(steps, environment)
+    assert step.action is (Action.ADD if is_beside or installed is None else Action.REPLACE)
+    assert step.from_version == (None if is_beside else installed)
 
 
 def entry(name, version, *, requires=(), requested=False, url=None, **download):

@@ -245,6 +245,30 @@ def test_fetching_gets_index_selection_and_build_options_only():
     assert " ".join(request.fetch_options) == "-q -i url --extra-index-url=u2 --pre --no-binary=a -Ck=v"
 
 
+@pytest.mark.parametrize("words", [["--use-deprecated=legacy-resolver"], ["--use-deprecated", "legacy-resolver"]])
+def test_the_old_resolver_resolves_and_does_not_fetch(words):
+    request = install(*words, "--use-deprecated=legacy-certs", "a")
+    assert request.dry_run_arguments == (*words, "--use-deprecated=legacy-certs", "a")
+    assert request.fetch_options == ("--use-deprecated=legacy-certs",)
+
+
+@pytest.mark.parametrize(
+    ("name", "is_lock"),
+    [
+        ("pylock.toml", True),
+        ("locks/pylock.gpu.toml", True),
+        ("https://host/pylock.toml?x=1", True),
+        ("pylock.a.b.toml", False),
+        ("my-pylock.toml", False),
+        ("requirements.txt", False),
+    ],
+)
+def test_a_lock_file_is_left_to_pip(name, is_lock):
+    request = install("-r", name, files={} if is_lock else {name: "torch"})
+    assert (request.has_lock, request.has_pip_inputs) == (is_lock, is_lock)
+    assert texts(request.entries) == ([] if is_lock else ["torch"])
+
+
 def test_two_hyphens_end_the_options():
     request = install("-U", "--", "a", "--no-deps", "-r")
     assert texts(request.entries) == ["a", "--no-deps", "-r"]
@@ -256,6 +280,9 @@ def test_two_hyphens_end_the_options():
     [
         (["--force-reinstall"], "force_reinstall", True),
         (["-I"], "force_reinstall", True),
+        (["-I"], "ignore_installed", True),
+        (["--force-reinstall"], "ignore_installed", False),
+        (["--no-warn-conflicts"], "no_warn_conflicts", True),
         (["--pre"], "pre", True),
         (["--require-hashes"], "require_hashes", True),
         (["--break-system-packages"], "break_system_packages", True),
@@ -401,6 +428,8 @@ def test_groups_and_scripts_are_requirements_too(argv):
         (["--no-build"], {"SAFE_INSTALL_NO_BUILD": "off"}, "no_build", True),
         (["--offline"], {}, "offline", True),
         (["--no-toolkit"], {}, "no_toolkit", True),
+        (["--strict-records"], {}, "strict_records", True),
+        ([], {"SAFE_INSTALL_STRICT_RECORDS": "1"}, "strict_records", True),
         ([], {"SAFE_INSTALL_NO_TOOLKIT": "1"}, "no_toolkit", True),
         ([], {}, "no_toolkit", False),
         (["--target-gpu", "8.0,9.0"], {}, "target_gpu", ("8.0", "9.0")),

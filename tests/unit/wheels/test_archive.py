@@ -258,8 +258,14 @@ NEVER_A_NOTE = {
         "files": {"demo/METADATA": "1"},
         "record": record_as("demo/METADATA", "2"),
     },
-    "row without hash": {"record": rewrite(r"demo/_C.so,.*", "demo/_C.so,,")},
-    "row without file": {"record": lambda text: text + make_row("demo/gone.py", "")},
+    "another size, without hash": {"record": rewrite(r"demo/_C.so,.*", "demo/_C.so,,5")},
+    "two rows that differ": {"record": lambda text: text + make_row("demo/_C.so", b"other")},
+    "row that leads out": {"record": lambda text: text + make_row("../../../bin/python", "")},
+    "row with an absolute path": {"record": lambda text: text + make_row("/etc/passwd", "")},
+    "row with a path that is not in its simplest form": {"record": lambda text: text + make_row("demo/./x.py", "")},
+    "row that steers a terminal": {"record": lambda text: text + make_row("demo/\x1b[2J.py", "")},
+    "no RECORD": {"leave_out": ["demo-1.0.dist-info/RECORD"]},
+    "wheel format 2": {"wheel": WHEEL.replace("1.0", "2.0")},
     "a file outside": {"extra": [("../demo.py", "")]},
     "backslashes in a wheel for Linux": {"record": lambda text: text.replace("demo/", "demo\\")},
 }
@@ -269,6 +275,33 @@ NEVER_A_NOTE = {
 def test_what_no_promise_turns_into_a_note(tmp_path, options):
     with pytest.raises(WheelInvalid):
         open_wheel(make_wheel(tmp_path, **options), is_promised=lambda: True)
+
+
+@pytest.mark.parametrize(
+    ("options", "noted"),
+    [
+        ({"record": lambda _: ""}, "demo/_C.so"),
+        ({"record": rewrite(r"demo/_C.so,.*", "demo/_C.so,,")}, "demo/_C.so"),
+        ({"record": rewrite(r"demo/_C.so,sha256=\S+", "demo/_C.so,md5=AAAA,4")}, "demo/_C.so"),
+        ({"record": rewrite(r"demo/_C.so,.*", "demo/_C.so")}, "demo/_C.so"),
+        ({"record": rewrite(r"(demo/_C.so,.*)", r"\1,more")}, "demo/_C.so"),
+        ({"record": lambda text: text + text.splitlines(True)[0]}, None),
+        ({"record": lambda text: text + make_row("demo/gone.py", "")}, "demo/gone.py"),
+        ({"wheel": WHEEL.replace("1.0", "0.1")}, f"{DIST_INFO}/WHEEL"),
+    ],
+    ids=["empty", "no hash", "md5", "one column", "four columns", "a row twice", "no file", "wheel format 0.1"],
+)
+def test_what_pip_installs_is_a_note_unless_records_are_strict(tmp_path, options, noted):
+    path = make_wheel(tmp_path, **options)
+    with pytest.raises(WheelInvalid):
+        open_wheel(path)
+    artifact = open_wheel(path, is_promised=lambda: True)
+    paths = [note.path for note in artifact.record_notes]
+    assert paths if noted is None else noted in paths
+    assert {row.path for row in artifact.record} <= set(artifact.files)
+    if options.get("record") is None or options["record"]("demo/_C.so\n"):
+        with pytest.raises(WheelInvalid):
+            open_wheel(path, is_promised=lambda: True, strict_records=True)
 
 
 def test_the_promise_is_asked_for_only_where_it_matters(tmp_path):

@@ -1,0 +1,133 @@
+"""The files of what setuptools installed without a RECORD: egg-info folders, eggs, development installs (egg-link).
+
+The rules are those of `pip uninstall`: installed-files.txt, else the packages of top_level.txt; the folder of an egg;
+the link of a development install, whose sources stay; commands by entry_points.txt; and the line of easy-install.pth.
+What distutils installed (an egg-info that is a file) says nothing of its files.
+"""
+
+from __future__ import annotations
+
+import os
+from configparser import Error as ConfigError
+from configparser import RawConfigParser
+from dataclasses import dataclass
+from typing import Dict, Iterable, Iterator, List, Optional, Sequence, Set, Tuple
+
+from packaging.utils import canonicalize_name
+
+from safe_install.models import InstalledDistribution
+from safe_install.transaction.moves import Areas
+
+EASY_INSTALL = "easy-install.pth"
+
+
+@dataclass(frozen=True)
+class EggFiles:
+    """What goes with one distribution. Paths as they are written: neither resolved nor looked at."""
+
+    paths: Tuple[str, ...]  # files and folders
+    line: Optional[str] = None  # of easy-install.pth
+
+
+def find_egg_files(distribution: InstalledDistribution, areas: Areas) -> Optional[EggFiles]:
+    """The files of a distribution without a dist-info folder; None where nothing says which they are."""
+    folder = str(distribution.metadata_path)
+    commands = _find_commands(folder, areas)
+    if distribution.editable:
+        link = find_egg_link(distribution, areas)
+        source = (_read_lines(link) or [""])[0] if link is not None else ""
+        return EggFiles((link, *commands), source) if link is not None else None
+    if os.path.basename(folder) == "EGG-INFO":
+        egg = os.path.dirname(folder)
+        return EggFiles((egg, *commands), f"./{os.path.basename(egg)}")
+    if not folder.endswith(".egg-info") or not os.path.isdir(folder):
+        return None
+    listed = _read_lines(os.path.join(folder, "installed-files.txt"))
+    if listed is not None:
+        return EggFiles((folder, *(os.path.normpath(os.path.join(folder, line)) for line in listed), *commands))
+    packages = _find_packages(folder)
+    return None if packages is None else EggFiles((folder, *packages, *commands))
+
+
+def find_egg_link(distribution: InstalledDistribution, areas: Areas) -> Optional[str]:
+    """The file that makes a folder of sources an installed distribution."""
+    for site in areas.sites:
+        for name in sorted(os.listdir(site)) if os.path.isdir(site) else []:
+            stem, ending = os.path.splitext(name)
+            if ending == ".egg-link" and canonicalize_name(stem) == distribution.name:
+                return os.path.join(site, name)
+    return None
+
+
+def find_path_edits(distributions: Sequence[InstalledDistribution], areas: Areas) -> Dict[str, bytes]:
+    """easy-install.pth of each site directory whose lines some of these distributions take with them, without them."""
+    lines: Set[str] = set()
+    for distribution in distributions:
+        found = None if _has_dist_info(distribution) else find_egg_files(distribution, areas)
+        if found is not None and found.line:
+            lines |= {found.line, os.path.realpath(found.line)} if found.line[0] == "/" else {found.line}
+    edits: Dict[str, bytes] = {}
+    for site in areas.sites if lines else ():
+        path = os.path.join(site, EASY_INSTALL)
+        if not os.path.isfile(path) or os.path.islink(path):
+            continue
+        with open(path, "rb") as file:
+            content = file.read().splitlines(True)
+        kept = [line for line in content if os.fsdecode(line.strip()) not in lines]
+        if len(kept) < len(content):
+            edits[path] = b"".join(kept)
+    return edits
+
+
+def _has_dist_info(distribution: InstalledDistribution) -> bool:
+    return str(distribution.metadata_path).endswith(".dist-info")
+
+
+def walk_paths(paths: Iterable[str]) -> Iterator[str]:
+    """The files among `paths`, and all below the folders among them; links are not followed."""
+    for path in paths:
+        if os.path.islink(path) or not os.path.isdir(path):
+            yield path
+            continue
+        for folder, names, files in os.walk(path):
+            links = [name for name in names if os.path.islink(os.path.join(folder, name))]
+            for name in (*files, *links):
+                yield os.path.join(folder, name)
+
+
+def _find_packages(folder: str) -> Optional[List[str]]:
+    """The packages and modules of top_level.txt; what shares a namespace with others is left."""
+    names = _read_lines(os.path.join(folder, "top_level.txt"))
+    if names is None:
+        return None
+    shared = _read_lines(os.path.join(folder, "namespace_packages.txt")) or []
+    found: List[str] = []
+    for name in names:
+        if name not in shared and name.isidentifier():
+            path = os.path.join(os.path.dirname(folder), name)
+            found += [path, f"{path}.py", f"{path}.pyc", f"{path}.pyo"]
+    return found
+
+
+def _find_commands(folder: str, areas: Areas) -> List[str]:
+    parser = RawConfigParser(delimiters=("=",), strict=False)
+    parser.optionxform = str  # type: ignore[method-assign,assignment]
+    names: Set[str] = set()
+    try:
+        parser.read(os.path.join(folder, "entry_points.txt"), encoding="utf-8")
+    except (ConfigError, UnicodeDecodeError):
+        return []
+    for section in ("console_scripts", "gui_scripts"):
+        if parser.has_section(section):
+            names.update(parser.options(section))
+    scripts = os.path.join(folder, "scripts")
+    names.update(os.listdir(scripts) if os.path.isdir(scripts) else [])
+    return [os.path.join(areas.scripts, name) for name in sorted(names) if "/" not in name]
+
+
+def _read_lines(path: str) -> Optional[List[str]]:
+    try:
+        with open(path, encoding="utf-8", errors="surrogateescape") as file:
+            return [line.strip() for line in file if line.strip()]
+    except (FileNotFoundError, NotADirectoryError):
+        return None
