@@ -63,5 +63,15 @@ class Reporter:
     def output(self, line: str) -> None:
         """A line that a child process wrote to its stdout and that the person would have seen from pip itself."""
 
+    def announce(self, line: str) -> None:
+        """The same line where we did what pip would have done."""
+
+    def ask(self, question: str, *, is_secret: bool = False) -> Optional[str]:
+        """What the person answers, less the end of the line; None where nobody can."""
+        return None
+
+    def document(self, text: str) -> None:
+        """A JSON document that the person asked for on stdout (`--report -`)."""
+
     def error_output(self, line: str) -> None:
         """The same for the child's stderr."""

@@ -33,6 +33,7 @@ from safe_install.health.report import check_cuda_required
 from safe_install.models import Environment, Finding, InstalledDistribution, InstallResult, Outcome, Plan, Severity
 from safe_install.planner import Planner
 from safe_install.ports import Timings, World
+from safe_install.resolve.pip_words import PipWords
 from safe_install.resolve.plan import kept_names
 from safe_install.resolve.request import InstallRequest
 from safe_install.resolve.torch_fit import check_numpy
@@ -127,6 +128,8 @@ def _apply(delivery: Delivery, before: Before, timings: Timings, broken: Sequenc
     plan, environment, world = delivery.plan, delivery.environment, delivery.world
     replaced = _replaced(plan, environment)
     kept = kept_names(plan, environment)
+    words = PipWords(plan.steps, [entry.text for entry in delivery.request.entries], environment)
+    world.reporter.announce(words.installing())
     with swap.begin(
         environment.interpreter.prefix, command=world.command, scheme=environment.interpreter.scheme
     ) as transaction:
@@ -152,6 +155,9 @@ def _apply(delivery: Delivery, before: Before, timings: Timings, broken: Sequenc
         delivery.planner.forget_refused()
     else:
         let_old_ones_go(environment.interpreter.prefix, world)
+    if verdict.outcome is Outcome.INSTALLED:
+        for line in (*words.replaced(replaced), words.installed()):
+            world.reporter.announce(line)
     return InstallResult(
         "install",
         verdict.outcome,

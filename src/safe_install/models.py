@@ -138,6 +138,7 @@ class InstalledDistribution:
     has_record: bool = True
     requested: bool = False
     requires: Tuple[str, ...] = ()
+    written_name: str = ""  # as METADATA writes it
 
 
 @dataclass(frozen=True)
@@ -299,6 +300,7 @@ class Step:
     download_info: Optional[Mapping[str, Any]] = None  # pip's, in the form of direct_url.json
     is_direct: bool = False
     requires: Tuple[str, ...] = ()
+    written_name: str = ""  # as its metadata writes it
 
 
 @dataclass(frozen=True)

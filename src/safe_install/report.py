@@ -313,6 +313,7 @@ class TextReporter(Reporter):
     def __init__(self, *, quiet: int = 0, json_on_stdout: bool = False, notes: bool = True) -> None:
         self.quiet = quiet
         self.notes = notes
+        self.log_file: Optional[Path] = None  # --log
         self.made: Optional[str] = None  # the transaction that this command committed
         self._pip_stdout = sys.stderr if json_on_stdout else sys.stdout
         self._bars: Optional[Any] = None
@@ -337,6 +338,35 @@ class TextReporter(Reporter):
         """pip's stdout."""
         if self.quiet < 1:
             self._line(self._pip_stdout, printable(line))
+
+    def announce(self, line: str) -> None:
+        """pip's words, of what we did: to stdout, and into the log that pip writes for --log."""
+        self.output(line)
+        if self.log_file is not None:
+            append_to_log(self.log_file, printable(line))
+
+    def ask(self, question: str, *, is_secret: bool = False) -> Optional[str]:
+        """On the terminal, or whatever stands on stdin. However quiet the rest is, a question is shown."""
+        if self._bars is not None:
+            self._bars.stop()
+        try:
+            if is_secret:
+                import getpass
+
+                return getpass.getpass(printable(question))
+            self._pip_stdout.write(printable(question))
+            self._pip_stdout.flush()
+            answer = sys.stdin.readline()
+        except EOFError:
+            return None
+        finally:
+            if self._bars is not None:
+                self._bars.start()
+        return answer.rstrip("\r\n") if answer else None
+
+    def document(self, text: str) -> None:
+        """What the person asked for on stdout is shown however quiet the rest is."""
+        print(_escaped(text), file=self._pip_stdout, flush=True)
 
     def error_output(self, line: str) -> None:
         """pip's stderr."""
@@ -451,16 +481,14 @@ def _result_lines(result: InstallResult, program: str) -> List[str]:
     if result.outcome is Outcome.PLANNED:
         if not plan.steps:
             return [result.message] if result.message else []
-        names = " ".join(f"{s.name}-{s.version}" for s in plan.steps if s.version)
-        return [*render_steps(plan), f"Would install {names}"]
+        return [*render_steps(plan), f"Would install {_listed_names(plan)}"]
     if result.outcome is Outcome.EXPLAINED:
         return [*_explained_lines(plan)]
     if result.outcome is Outcome.INSTALLED:
-        lines = [f"Successfully installed {_installed_names(plan)}", *_place_line("Installed into", result)]
-        return lines + _verified_lines(result, program)
+        # "Successfully installed" was said when it was.
+        return _place_line("Installed into", result) + _verified_lines(result, program)
     if result.outcome is Outcome.UNINSTALLED:
-        lines = [f"Successfully uninstalled {step.name}-{step.from_version}" for step in plan.steps]
-        return lines + _place_line("Uninstalled from", result) + _verified_lines(result, program)
+        return _place_line("Uninstalled from", result) + _verified_lines(result, program)
     if result.command == "wheels":
         lines = []
         for table in result.details.get("tables", ()):
@@ -570,9 +598,10 @@ def _explained_lines(plan: Plan) -> List[str]:
     return lines
 
 
-def _installed_names(plan: Plan) -> str:
-    installed = sorted(f"{step.name}-{step.version}" for step in plan.steps if step.version)
-    return " ".join(installed)
+def _listed_names(plan: Plan) -> str:
+    """As pip lists them: by the names of their metadata."""
+    found = sorted((step.written_name or step.name, step.version) for step in plan.steps if step.version)
+    return " ".join(f"{name}-{version}" for name, version in found)
 
 
 def _place_line(verb: str, result: InstallResult) -> List[str]:
@@ -613,8 +642,23 @@ def _verified_lines(result: InstallResult, program: str) -> List[str]:
 def show_document(document: Mapping[str, Any]) -> None:
     """The one JSON document on stdout."""
     text = json.dumps(_redacted(document), indent=2, ensure_ascii=False)
-    # JSON escapes fewer characters than a terminal obeys.
-    print("".join(c if c.isprintable() or c == "\n" else json.dumps(c)[1:-1] for c in text), flush=True)
+    print(_escaped(text), flush=True)
+
+
+def _escaped(text: str) -> str:
+    """JSON escapes fewer characters than a terminal obeys."""
+    return "".join(c if c.isprintable() or c == "\n" else json.dumps(c)[1:-1] for c in text)
+
+
+def append_to_log(path: Path, line: str) -> None:
+    """A line in the form of pip's log; a log that cannot be written is pip's to complain about."""
+    now = time.time()
+    stamp = time.strftime("%Y-%m-%dT%H:%M:%S", time.localtime(now))
+    try:
+        with path.open("a", encoding="utf-8") as log:
+            log.write(f"{stamp},{int(now * 1000) % 1000:03} {line}\n")
+    except OSError:
+        pass
 
 
 def _redacted(value: Any) -> Any:

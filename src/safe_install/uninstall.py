@@ -6,7 +6,9 @@ distribution leave by journalled renames, and what another one lists stays.
 
 from __future__ import annotations
 
-import sys
+import csv
+import dataclasses
+import os
 from typing import List, Set, Tuple
 
 from packaging.utils import NormalizedName
@@ -30,6 +32,7 @@ from safe_install.models import (
     Action,
     Environment,
     Finding,
+    InstalledDistribution,
     InstallResult,
     Outcome,
     Plan,
@@ -37,6 +40,7 @@ from safe_install.models import (
     Step,
 )
 from safe_install.ports import Timings, World
+from safe_install.resolve.pip_words import found_line, uninstalled_line, uninstalling_line
 from safe_install.resolve.plan import TORCH, kept_names, planned_distributions
 from safe_install.resolve.request import UninstallRequest
 from safe_install.transaction import swap
@@ -56,7 +60,8 @@ def uninstall(request: UninstallRequest, world: World) -> InstallResult:
         if swap.recover(environment.interpreter.prefix):
             environment = read_again(environment)
         plan = _plan(request, environment, world)
-        if not plan.steps or not _is_confirmed(request, plan, world):
+        plan = _confirmed(request, plan, environment, world)
+        if not plan.steps:
             return InstallResult("uninstall", Outcome.ALREADY_SATISFIED, 0, environment, plan)
         return _remove(request, plan, environment, timings, world)
 
@@ -87,17 +92,50 @@ def _plan(request: UninstallRequest, environment: Environment, world: World) -> 
     return Plan(tuple(steps), fingerprint=environment.fingerprint)
 
 
-def _is_confirmed(request: UninstallRequest, plan: Plan, world: World) -> bool:
+def _confirmed(request: UninstallRequest, plan: Plan, environment: Environment, world: World) -> Plan:
+    """The plan with what the person agrees to, asked for one after the other, as pip asks."""
+    steps: List[Step] = []
     for step in plan.steps:
-        world.reporter.output(f"Found existing installation: {step.name} {step.from_version}")
-    if request.yes:
-        return True
-    sys.stderr.write("Proceed (Y/n)? ")
-    sys.stderr.flush()
-    answer = sys.stdin.readline()
-    if not answer:
-        raise UsageError("uninstall asks before it removes, and there is nobody to answer", hint="Add -y.")
-    return answer.strip().lower() in ("", "y", "yes")
+        distribution = environment.installed[step.name]
+        world.reporter.announce(found_line(distribution))
+        world.reporter.announce(uninstalling_line(distribution))
+        if not request.yes:
+            for line in removal_listing(distribution):
+                world.reporter.announce(f"  {line}")
+        if request.yes or _agrees(world):
+            steps.append(step)
+    return dataclasses.replace(plan, steps=tuple(steps))
+
+
+def _agrees(world: World) -> bool:
+    while True:
+        answer = world.reporter.ask("Proceed (Y/n)? ")
+        if answer is None:
+            raise UsageError("uninstall asks before it removes, and there is nobody to answer", hint="Add -y.")
+        answer = answer.strip().lower()
+        if answer in ("", "y", "n"):
+            return answer != "n"
+        world.reporter.output(
+            f"Your response ({answer!r}) was not one of the expected responses: y, n, "
+        )
+
+
+def removal_listing(distribution: InstalledDistribution) -> List[str]:
+    """What the RECORD of a distribution names, as pip lists it: packages and metadata by their folder."""
+    try:
+        with (distribution.metadata_path / "RECORD").open(newline="", encoding="utf-8") as record:
+            names = [row[0] for row in csv.reader(record) if row]
+    except (OSError, UnicodeDecodeError, csv.Error):
+        return []
+    files = {os.path.normpath(distribution.location / name) for name in names if not name.endswith(".pyc")}
+    folders = {os.path.dirname(path) for path in files if path.endswith("__init__.py") or ".dist-info" in path}
+    listed: Set[str] = {os.path.join(folder, "*") for folder in folders if not _is_below(folder, folders)}
+    listed |= {path for path in files if not _is_below(path, folders)}
+    return ["Would remove:", *(f"  {path}" for path in sorted(listed))]
+
+
+def _is_below(path: str, folders: Set[str]) -> bool:
+    return any(path.startswith(folder + os.sep) for folder in folders)
 
 
 def _remove(
@@ -139,6 +177,8 @@ def _remove(
         )
     done = verdict.outcome is Outcome.INSTALLED
     if done:
+        for step in plan.steps:
+            world.reporter.announce(f"  {uninstalled_line(environment.installed[step.name])}")
         let_old_ones_go(environment.interpreter.prefix, world)
     return InstallResult(
         "uninstall",

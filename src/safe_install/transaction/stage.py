@@ -164,7 +164,7 @@ def _rewrite_record(
         rows.append(_row(f"{folder.name}/{name}", content))
     rows += [_row(name, (folder.parent / name).read_bytes()) for name in misrecorded]
     text = io.StringIO()
-    csv.writer(text, lineterminator="\n").writerows(rows)
+    csv.writer(text).writerows(sorted(rows))  # in pip's order, and with its ends of lines
     record.write_bytes(text.getvalue().encode("utf-8"))
 
 
