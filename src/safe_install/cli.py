@@ -18,7 +18,7 @@ from typing import Any, Callable, Dict, Iterator, List, Mapping, Optional, Seque
 from urllib.parse import unquote, urlsplit
 
 from safe_install import __version__
-from safe_install.errors import Interrupted, SafeInstallError, SystemFailed, Unexpected, UsageError, mend_of
+from safe_install.errors import InputError, Interrupted, SafeInstallError, SystemFailed, Unexpected, mend_of
 from safe_install.events import Reporter
 from safe_install.models import InstallResult, Outcome
 from safe_install.redaction import redact
@@ -200,13 +200,13 @@ def _read_location(location: str) -> str:
         page = make_client(_world((), Reporter())).get_page(location)
         if not page.text:
             told = page.detail or page.status.value
-            raise UsageError(f"{location} could not be read: {told}", hint="Correct the address, or give a local copy.")
+            raise InputError(f"{location} could not be read: {told}", hint="Correct the address, or give a local copy.")
         return page.text
     path = Path(unquote(urlsplit(location).path) if location.startswith("file://") else location)
     try:
         return _decode(path.read_bytes())
     except (OSError, UnicodeDecodeError, LookupError) as error:
-        raise UsageError(f"Could not open requirements file: {location}: {error}", hint="Correct the path.") from error
+        raise InputError(f"Could not open requirements file: {location}: {error}", hint="Correct the path.") from error
 
 
 def _decode(content: bytes) -> str:
@@ -249,6 +249,7 @@ def _install(arguments: Sequence[str], words: Sequence[str], reporter: Reporter)
     if request.place not in (None, "user"):
         return _install_elsewhere(request)
     reporter.quiet = max(reporter.quiet, request.quiet)  # PIP_QUIET and pip.conf, too
+    reporter.log_file = request.log_file
     return install(request, _world(words, reporter))
 
 
@@ -273,6 +274,7 @@ def _uninstall(arguments: Sequence[str], words: Sequence[str], reporter: Reporte
         read=_read_location,
     )
     reporter.quiet = max(reporter.quiet, request.quiet)
+    reporter.log_file = request.log_file
     return uninstall(request, _world(words, reporter))
 
 

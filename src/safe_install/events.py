@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from contextlib import contextmanager
 from enum import Enum
+from pathlib import Path
 from typing import Iterator, Optional
 
 from safe_install.errors import Interrupted
@@ -24,6 +25,7 @@ class Reporter:
     """
 
     quiet = 0  # how often -q was given
+    log_file: Optional[Path] = None  # --log
 
     def phase(self, name: str) -> None:
         """A stage of the pipeline begins ("probe", "resolve", "build", ...)."""
@@ -65,6 +67,9 @@ class Reporter:
 
     def announce(self, line: str) -> None:
         """The same line where we did what pip would have done."""
+
+    def pip_warning(self, line: str) -> None:
+        """A warning in pip's words, which we say ourselves."""
 
     def ask(self, question: str, *, is_secret: bool = False) -> Optional[str]:
         """What the person answers, less the end of the line; None where nobody can."""

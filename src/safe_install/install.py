@@ -156,8 +156,11 @@ def _apply(delivery: Delivery, before: Before, timings: Timings, broken: Sequenc
     else:
         let_old_ones_go(environment.interpreter.prefix, world)
     if verdict.outcome is Outcome.INSTALLED:
-        for line in (*words.replaced(replaced), words.installed()):
+        for line in words.replaced(replaced):
             world.reporter.announce(line)
+        for line in delivery.path_warnings():
+            world.reporter.pip_warning(line)
+        world.reporter.announce(words.installed())
     return InstallResult(
         "install",
         verdict.outcome,

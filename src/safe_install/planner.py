@@ -7,10 +7,11 @@ metadata is part of the question.
 from __future__ import annotations
 
 import dataclasses
+import json
 import re
 import sys
 from pathlib import Path
-from typing import Dict, Iterator, List, Mapping, Optional, Sequence, Set, Tuple
+from typing import Any, Dict, Iterator, List, Mapping, Optional, Sequence, Set, Tuple
 from urllib.parse import unquote, urlsplit
 
 from packaging.requirements import InvalidRequirement, Requirement
@@ -46,6 +47,7 @@ from safe_install.resolve.request import InstallRequest
 from safe_install.resolve.requirements_file import Entry
 from safe_install.resolve.spelling import refuse_misspelled
 from safe_install.resolve.target import planned_torch
+from safe_install.system.credentials import Credentials, Keyring
 from safe_install.system.pip import PipRunner
 from safe_install.wheels.archive import Artifact
 from safe_install.wheels.placeholder import make_placeholder
@@ -72,7 +74,8 @@ class Planner:
         self.timings = timings
         self._links = make_folder(work / "links")  # the chosen wheels: pip's find-links page
         self._pip: Optional[PipRunner] = None
-        self._chooser = Chooser(environment, _wishes(request), world)
+        self._credentials = _credentials(request, environment, world.reporter)
+        self._chooser = Chooser(environment, _wishes(request), world, self._credentials)
         self._extensions: Dict[NormalizedName, Requirement] = {}
         self._pins: Dict[NormalizedName, Candidate] = {}
         self._files: Dict[NormalizedName, Path] = {}  # the pins as pip is shown them
@@ -96,6 +99,7 @@ class Planner:
                 self.environment.interpreter,
                 cache_dir=self.world.cache_dir,
                 has_wheel=canonicalize_name("wheel") in self.environment.installed,
+                answer=self._credentials.answer if self._credentials.can_answer else None,
             )
         return self._pip
 
@@ -113,7 +117,7 @@ class Planner:
             self._plan_for_coming_torch()
         with self.timings.stage("resolve", self.world.reporter):
             ordinary = not self._choose_unless_torch_may_move(extensions) or ordinary
-        if ordinary or not self._is_closed():
+        if ordinary or not self._is_closed() or self.request.report_file is not None:
             with self.timings.stage("pip", self.world.reporter):
                 steps = self._ask_pip()
         else:
@@ -217,7 +221,7 @@ class Planner:
         wishes = dataclasses.replace(_wishes(self.request), no_build=True)
         self._check_torch(build)
         self.coming_torch = build
-        self._chooser = Chooser(planned, wishes, self.world)
+        self._chooser = Chooser(planned, wishes, self.world, self._credentials)
 
     def _choose(self, requirements: Sequence[Requirement]) -> None:
         """Choose together with all extensions chosen before, then bring each new pin as a verified wheel."""
@@ -401,7 +405,6 @@ class Planner:
                     find_links=[self._links] if self._pins else [],
                     on_output=said.output,
                     on_error=said.error_output,
-                    report_file=self.request.report_file,
                 )
             except PipFailed as error:
                 if self._choose_named_in(error.output):
@@ -417,11 +420,22 @@ class Planner:
             if self._choose_in(steps):
                 continue
             said.relay()
+            self._hand_over(report)
             return tuple(self._with_artifact(self._as_dependency(step)) for step in steps)
         raise Refused(
             f"pip's plan still changes after {MAX_ROUNDS} rounds of choosing extensions",
             hint="Name the versions of the extensions explicitly.",
         )
+
+    def _hand_over(self, report: Mapping[str, Any]) -> None:
+        """pip's report to where the person wants it (--report): a file, or stdout."""
+        if self.request.report_file is None:
+            return
+        text = json.dumps(report, indent=2, ensure_ascii=False)
+        if self.request.report_file == "-":
+            self.world.reporter.document(text)
+        else:
+            Path(self.request.report_file).write_text(text, encoding="utf-8")
 
     def _hidden_requirements(self) -> Mapping[str, Candidate]:
         """What the pins need though their metadata does not say so, other pins too, and which pin does."""
@@ -614,6 +628,18 @@ def _wishes(request: InstallRequest) -> Wishes:
         no_toolkit=request.own.no_toolkit,
         build_timeout=request.own.build_timeout,
         index_options=request.index_options,
+    )
+
+
+def _credentials(request: InstallRequest, environment: Environment, reporter: Reporter) -> Credentials:
+    """As pip has it, --no-input also keeps from a keyring that was not named: it may ask for its own password."""
+    may_look = not request.no_input or request.keyring_provider not in ("auto", "disabled")
+    has_module = canonicalize_name("keyring") in environment.installed
+    python = environment.interpreter.executable if has_module else None
+    return Credentials(
+        index_urls=request.index_urls,
+        ask=None if request.no_input else reporter.ask,
+        keyring=Keyring(request.keyring_provider, python) if may_look else None,
     )
 
 

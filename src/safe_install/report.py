@@ -313,7 +313,6 @@ class TextReporter(Reporter):
     def __init__(self, *, quiet: int = 0, json_on_stdout: bool = False, notes: bool = True) -> None:
         self.quiet = quiet
         self.notes = notes
-        self.log_file: Optional[Path] = None  # --log
         self.made: Optional[str] = None  # the transaction that this command committed
         self._pip_stdout = sys.stderr if json_on_stdout else sys.stdout
         self._bars: Optional[Any] = None
@@ -363,6 +362,11 @@ class TextReporter(Reporter):
             if self._bars is not None:
                 self._bars.start()
         return answer.rstrip("\r\n") if answer else None
+
+    def pip_warning(self, line: str) -> None:
+        """On stderr, as a warning of pip's."""
+        if self.quiet < 2:
+            self._line(sys.stderr, printable(line))
 
     def document(self, text: str) -> None:
         """What the person asked for on stdout is shown however quiet the rest is."""
@@ -655,6 +659,7 @@ def append_to_log(path: Path, line: str) -> None:
     now = time.time()
     stamp = time.strftime("%Y-%m-%dT%H:%M:%S", time.localtime(now))
     try:
+        path.parent.mkdir(parents=True, exist_ok=True)
         with path.open("a", encoding="utf-8") as log:
             log.write(f"{stamp},{int(now * 1000) % 1000:03} {line}\n")
     except OSError:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import csv
 import dataclasses
 import os
+from pathlib import Path
 from typing import List, Set, Tuple
 
 from packaging.utils import NormalizedName
@@ -40,7 +41,7 @@ from safe_install.models import (
     Step,
 )
 from safe_install.ports import Timings, World
-from safe_install.resolve.pip_words import found_line, uninstalled_line, uninstalling_line
+from safe_install.resolve.pip_words import found_line, removed_lines, uninstalling_line
 from safe_install.resolve.plan import TORCH, kept_names, planned_distributions
 from safe_install.resolve.request import UninstallRequest
 from safe_install.transaction import swap
@@ -50,7 +51,9 @@ def uninstall(request: UninstallRequest, world: World) -> InstallResult:
     """Remove distributions; put them back when what remains got worse."""
     timings = Timings()
     for text in request.ignored:
-        world.reporter.warn(f"Invalid requirement: {text!r} ignored - uninstall takes names of distributions")
+        world.reporter.pip_warning(
+            f"WARNING: Invalid requirement: {text!r} ignored - the uninstall command expects named requirements."
+        )
     with timings.stage("probe", world.reporter):
         environment = probe_environment(request.own, world)
     if _all_in_user_site(request, environment):
@@ -78,7 +81,7 @@ def _plan(request: UninstallRequest, environment: Environment, world: World) -> 
     for name in request.names:
         distribution = environment.installed.get(name)
         if distribution is None:
-            world.reporter.error_output(f"WARNING: Skipping {name} as it is not installed.")
+            world.reporter.pip_warning(f"WARNING: Skipping {name} as it is not installed.")
         elif not is_own(distribution, environment):
             world.reporter.error_output(
                 f"Not uninstalling {name} at {distribution.location}, "
@@ -95,14 +98,15 @@ def _plan(request: UninstallRequest, environment: Environment, world: World) -> 
 def _confirmed(request: UninstallRequest, plan: Plan, environment: Environment, world: World) -> Plan:
     """The plan with what the person agrees to, asked for one after the other, as pip asks."""
     steps: List[Step] = []
+    if request.yes:
+        return plan
     for step in plan.steps:
         distribution = environment.installed[step.name]
         world.reporter.announce(found_line(distribution))
         world.reporter.announce(uninstalling_line(distribution))
-        if not request.yes:
-            for line in removal_listing(distribution):
-                world.reporter.announce(f"  {line}")
-        if request.yes or _agrees(world):
+        for line in removal_listing(distribution):
+            world.reporter.announce(f"  {line}")
+        if _agrees(world):
             steps.append(step)
     return dataclasses.replace(plan, steps=tuple(steps))
 
@@ -115,9 +119,7 @@ def _agrees(world: World) -> bool:
         answer = answer.strip().lower()
         if answer in ("", "y", "n"):
             return answer != "n"
-        world.reporter.output(
-            f"Your response ({answer!r}) was not one of the expected responses: y, n, "
-        )
+        world.reporter.output(f"Your response ({answer!r}) was not one of the expected responses: y, n, ")
 
 
 def removal_listing(distribution: InstalledDistribution) -> List[str]:
@@ -127,15 +129,12 @@ def removal_listing(distribution: InstalledDistribution) -> List[str]:
             names = [row[0] for row in csv.reader(record) if row]
     except (OSError, UnicodeDecodeError, csv.Error):
         return []
-    files = {os.path.normpath(distribution.location / name) for name in names if not name.endswith(".pyc")}
-    folders = {os.path.dirname(path) for path in files if path.endswith("__init__.py") or ".dist-info" in path}
-    listed: Set[str] = {os.path.join(folder, "*") for folder in folders if not _is_below(folder, folders)}
-    listed |= {path for path in files if not _is_below(path, folders)}
+    paths = (os.path.normpath(distribution.location / name) for name in names if not name.endswith(".pyc"))
+    files = {Path(path) for path in paths}
+    folders = {path.parent for path in files if path.name == "__init__.py" or ".dist-info" in str(path.parent)}
+    listed = {folder / "*" for folder in folders if not folders.intersection(folder.parents)}
+    listed |= {path for path in files if not folders.intersection(path.parents)}
     return ["Would remove:", *(f"  {path}" for path in sorted(listed))]
-
-
-def _is_below(path: str, folders: Set[str]) -> bool:
-    return any(path.startswith(folder + os.sep) for folder in folders)
 
 
 def _remove(
@@ -178,7 +177,9 @@ def _remove(
     done = verdict.outcome is Outcome.INSTALLED
     if done:
         for step in plan.steps:
-            world.reporter.announce(f"  {uninstalled_line(environment.installed[step.name])}")
+            lines = removed_lines(environment.installed[step.name])
+            for line in lines if request.yes else lines[-1:]:  # the others were said with the question
+                world.reporter.announce(line)
         let_old_ones_go(environment.interpreter.prefix, world)
     return InstallResult(
         "uninstall",

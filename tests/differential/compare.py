@@ -254,4 +254,3 @@ def judge(row: Row, found: Mapping[str, str]) -> List[str]:
     allowed = row.allowed.aspects if row.allowed is not None else ()
     wrong = [f"{aspect}: {text}" for aspect, text in found.items() if aspect not in allowed]
     return wrong + [f"{aspect}: allowed to differ, and does not" for aspect in allowed if aspect not in found]
-

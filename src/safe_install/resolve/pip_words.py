@@ -179,3 +179,50 @@ def uninstalling_line(old: InstalledDistribution) -> str:
 def uninstalled_line(old: InstalledDistribution) -> str:
     """`Successfully uninstalled Mixed.Case-1.0`."""
     return f"Successfully uninstalled {old.written_name or old.name}-{old.version}"
+
+
+# --- lines of pip ----------------------------------------------------------------------------------
+
+_OF_BUILDS = (
+    "Building wheel",
+    "Building editable",
+    "Created wheel for",
+    "Created editable for",
+    "Stored in directory",
+    "Successfully built",
+    "Failed to build",
+)
+_OF_SEARCHES = (
+    "Collecting ",
+    "Processing ",
+    "Obtaining ",
+    "Looking in ",
+    "Using pip ",
+    "Using cached ",
+    "Saved ",
+    "Installing collected packages",
+    "Successfully installed",
+    "Link requires a different Python",
+)
+
+
+def is_of_build(line: str) -> bool:
+    """Does it say that something is built, or was?"""
+    return line.strip().startswith(_OF_BUILDS)
+
+
+def is_of_search(line: str) -> bool:
+    """Was it said before, by the pip that resolved, or is it ours to say?"""
+    return line.strip().startswith(_OF_SEARCHES)
+
+
+def path_warning(scripts: Sequence[str], folder: str) -> List[str]:
+    """What pip says of commands that a shell will not find; `scripts` are some."""
+    names = sorted(scripts)
+    listed = " and ".join([part for part in (", ".join(names[:-1]), names[-1]) if part])
+    sentence = f"scripts {listed} are" if len(names) > 1 else f"script {listed} is"
+    return [
+        f"  WARNING: The {sentence} installed in '{folder}' which is not on PATH.",
+        "  Consider adding this directory to PATH or, if you prefer to suppress this warning, "
+        "use --no-warn-script-location.",
+    ]
