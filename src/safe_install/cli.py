@@ -46,6 +46,9 @@ def main(argv: Optional[Sequence[str]] = None) -> int:
     _catch_signals()
     chosen = route(words)
     asks_for_help = "--help" in chosen.arguments or "-h" in chosen.arguments
+    if chosen.command == "version" and _is_called_pip(sys.argv[0]):
+        # Whatever looks for a pip reads its version in the second word.
+        return _guarded(words, "pip", lambda reporter: _pass_to_pip(words))
     if chosen.command in ("help", "version") or (asks_for_help and chosen.command != "pip"):
         return _show_help(chosen)
     if chosen.command == "unknown":
@@ -109,6 +112,11 @@ def _program(words: Sequence[str], started_as: str) -> str:
         program = "safe-install"
     python = next(_python_words(words), None)
     return program if python is None else f"{program} --python {shlex.quote(python)}"
+
+
+def _is_called_pip(started_as: str) -> bool:
+    """Was the program started by a link that is named as pip is: `pip`, `pip3`, `pip3.11`?"""
+    return re.fullmatch(r"pip[0-9.]*", Path(started_as).name) is not None
 
 
 def _python_words(words: Sequence[str]) -> Iterator[str]:

@@ -65,6 +65,7 @@ class UsageError(SafeInstallError):
 class InputError(UsageError):
     """The command line can be read, and names nothing, or a requirements file that cannot be read. pip's status."""
 
+    code = "input"
     exit_status = 1
 
 

@@ -48,7 +48,8 @@ def install(request: InstallRequest, world: World) -> InstallResult:
     timings = Timings()
     with timings.stage("probe", world.reporter):
         environment = probe_environment(request.own, world)
-    refuse_externally_managed(environment, break_system_packages=request.break_system_packages)
+    is_only_report = request.own.dry_run and request.report_file is not None  # pip answers that everywhere
+    refuse_externally_managed(environment, break_system_packages=request.break_system_packages or is_only_report)
     if request.place is None and not request.refuses_user and defaults_to_user_site(environment):
         request = dataclasses.replace(request, place="user")
     if request.place == "user":
@@ -129,7 +130,6 @@ def _apply(delivery: Delivery, before: Before, timings: Timings, broken: Sequenc
     replaced = _replaced(plan, environment)
     kept = kept_names(plan, environment)
     words = PipWords(plan.steps, [entry.text for entry in delivery.request.entries], environment)
-    world.reporter.announce(words.installing())
     with swap.begin(
         environment.interpreter.prefix, command=world.command, scheme=environment.interpreter.scheme
     ) as transaction:
@@ -139,6 +139,7 @@ def _apply(delivery: Delivery, before: Before, timings: Timings, broken: Sequenc
         with timings.stage("check", world.reporter):
             seen = (*delivery.notices(), *delivery.inspect(transaction.stage, replaced))
         refuse_errors(seen, plan)
+        world.reporter.announce(words.installing())
         with timings.stage("moves", world.reporter):
             transaction.plan(remove=replaced, keep=[environment.installed[name] for name in sorted(kept)])
         verdict = carry_out(

@@ -47,7 +47,7 @@ from safe_install.resolve.request import InstallRequest
 from safe_install.resolve.requirements_file import Entry
 from safe_install.resolve.spelling import refuse_misspelled
 from safe_install.resolve.target import planned_torch
-from safe_install.system.credentials import Credentials, Keyring
+from safe_install.system.credentials import Credentials, Keyring, Question
 from safe_install.system.pip import PipRunner
 from safe_install.wheels.archive import Artifact
 from safe_install.wheels.placeholder import make_placeholder
@@ -74,7 +74,8 @@ class Planner:
         self.timings = timings
         self._links = make_folder(work / "links")  # the chosen wheels: pip's find-links page
         self._pip: Optional[PipRunner] = None
-        self._credentials = _credentials(request, environment, world.reporter)
+        self._said: Optional[_Said] = None  # what pip says in the round that goes on
+        self._credentials = _credentials(request, environment, self._ask_person)
         self._chooser = Chooser(environment, _wishes(request), world, self._credentials)
         self._extensions: Dict[NormalizedName, Requirement] = {}
         self._pins: Dict[NormalizedName, Candidate] = {}
@@ -392,12 +393,18 @@ class Planner:
         coming = (f"torch=={self.coming_torch.version}",) if self.coming_torch else ()
         return guard + coming + pins
 
+    def _ask_person(self, question: str, *, is_secret: bool = False) -> Optional[str]:
+        """A question comes after what pip said before it."""
+        if self._said is not None:
+            self._said.relay()
+        return self.world.reporter.ask(question, is_secret=is_secret)
+
     # --- pip's part --------------------------------------------------------------------------------
 
     def _ask_pip(self) -> Tuple[Step, ...]:
         """pip's plan under our constraints; asked again as long as it names extensions that we have to choose."""
         for _ in range(MAX_ROUNDS):
-            said = _Said(self.world.reporter)
+            said = self._said = _Said(self.world.reporter)
             try:
                 report = self.pip.dry_run(
                     self._pip_arguments(),
@@ -604,7 +611,8 @@ class _Said:
 
     def relay(self) -> None:
         """As pip would have said it; its "Would install" is ours to say."""
-        for is_stdout, line in self._lines:
+        lines, self._lines = self._lines, []
+        for is_stdout, line in lines:
             if not is_stdout:
                 self._reporter.error_output(line)
             elif not line.startswith("Would install "):
@@ -631,14 +639,14 @@ def _wishes(request: InstallRequest) -> Wishes:
     )
 
 
-def _credentials(request: InstallRequest, environment: Environment, reporter: Reporter) -> Credentials:
+def _credentials(request: InstallRequest, environment: Environment, ask: Question) -> Credentials:
     """As pip has it, --no-input also keeps from a keyring that was not named: it may ask for its own password."""
     may_look = not request.no_input or request.keyring_provider not in ("auto", "disabled")
     has_module = canonicalize_name("keyring") in environment.installed
     python = environment.interpreter.executable if has_module else None
     return Credentials(
         index_urls=request.index_urls,
-        ask=None if request.no_input else reporter.ask,
+        ask=None if request.no_input else ask,
         keyring=Keyring(request.keyring_provider, python) if may_look else None,
     )
 

@@ -39,7 +39,8 @@ SCHEMA = 1
 REFUSED = (10, 11)  # exit statuses
 CHANGING = ("install", "uninstall", "undo")
 WIDE = 1000  # columns of what is no terminal
-SLOW = 1.0  # seconds after which a task is worth a line or a bar
+SLOW = 1.0  # seconds after which a task is worth a line on a terminal
+SLOW_UNSEEN = 10.0  # elsewhere: scripts take what stands on stderr for trouble, and pip says nothing there
 AGAIN = 30.0  # seconds between two lines about a task that goes on, where there is no terminal
 
 
@@ -276,7 +277,7 @@ class _Task:
     started: float  # monotonic
     total: Optional[float]
     unit: str
-    next_line: float = SLOW  # seconds after its start, where there is no terminal
+    next_line: float = SLOW_UNSEEN  # seconds after its start, where there is no terminal
 
 
 def render_amount(done: float, total: Optional[float], unit: str) -> str:
@@ -361,7 +362,10 @@ class TextReporter(Reporter):
         finally:
             if self._bars is not None:
                 self._bars.start()
-        return answer.rstrip("\r\n") if answer else None
+        if not answer:
+            self._pip_stdout.write("\n")
+            return None
+        return answer.rstrip("\r\n")
 
     def pip_warning(self, line: str) -> None:
         """On stderr, as a warning of pip's."""
@@ -406,7 +410,7 @@ class TextReporter(Reporter):
             if not self._tasks:
                 self._bars.stop()
                 self._bars = None
-        if seconds > SLOW or text:
+        if seconds > (SLOW if sys.stderr.isatty() else SLOW_UNSEEN) or text:
             self.note(f"{task}: {text or outcome.value} ({seconds:.1f} s)")
 
     def close(self) -> None:
@@ -420,7 +424,7 @@ class TextReporter(Reporter):
         seconds = time.monotonic() - running.started
         if seconds < running.next_line:
             return
-        if running.next_line == SLOW:
+        if running.next_line == SLOW_UNSEEN:
             self.note(f"{task} ...")
         else:
             self.note(f"{task}: {', '.join(part for part in (amount, render_minutes(seconds)) if part)}")

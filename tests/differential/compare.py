@@ -31,6 +31,7 @@ NOISE = (
     (re.compile(r"/tmp/[\w./-]*pip-[\w-]+"), "<temporary>"),
 )
 PIP_FILES = "lib/python3*/site-packages/pip"
+LOG = "out/log.txt"
 ASPECTS = ("status", "tree", "stdout", "stderr")
 
 
@@ -173,7 +174,13 @@ class Bench:
         tree = read_tree(self.prefix.parent)
         passed_over = ["env/.safe-install"]
         passed_over += [f"{path.relative_to(self.prefix.parent)}/" for path in self.prefix.glob(PIP_FILES)]
-        return {path: entry for path, entry in tree.items() if not path.startswith(tuple(passed_over))}
+        found = {path: entry for path, entry in tree.items() if not path.startswith(tuple(passed_over))}
+        log = self.prefix.parent / LOG
+        if log.exists():
+            # Its lines begin with the time, and what is not said to the person differs from run to run.
+            lines = [line.partition(" ")[2].strip() for line in log.read_text().splitlines()]
+            found[LOG] = tuple(dict.fromkeys(line for line in lines if LINES.match(line)))
+        return found
 
     def version(self) -> str:
         """Of the pip."""
@@ -185,6 +192,7 @@ class Bench:
         for folder in ("home", "run/out"):
             shutil.rmtree(self.folder / folder, ignore_errors=True)
             (self.folder / folder).mkdir(parents=True)
+        (self.folder / "home" / "netrc").write_text(f'machine 127.0.0.1 login {USER} password "{PASSWORD}"\n')
         self._lay_out(row.given)
         variables = self.variables(row)
         if row.configuration:
@@ -200,6 +208,7 @@ class Bench:
             capture_output=True,
             text=True,
             check=False,
+            start_new_session=True,  # no terminal: a password is read from stdin
         )
         tree = self._read_tree()
         if tree != self._trees[row.given]:

@@ -141,6 +141,7 @@ class PackageIndex:
 
     def __init__(self, root: Path) -> None:
         self.root = root
+        self.redirect = ""  # where /private/redirected/ sends
         self._server = _Server(("127.0.0.1", 0), _Handler)
         self._server.index = self
         self.port = self._server.server_address[1]
@@ -178,6 +179,10 @@ class _Handler(BaseHTTPRequestHandler):
         place, _, rest = path.strip("/").partition("/")
         if place == "private" and self.headers.get("Authorization") != _basic():
             self._send(401, b"who are you?", {"WWW-Authenticate": 'Basic realm="packages"'})
+            return
+        redirect = self.server.index.redirect  # type: ignore[attr-defined]
+        if redirect and rest == "redirected":
+            self._send(302, b"", {"Location": redirect})
             return
         body = self._find(rest) if place in ("simple", "private") else None
         if body is None:

@@ -100,6 +100,9 @@ INSTALLS = (
     Row("install --no-input -i {private} alpha", variables=PRIVATE),
     Row("install -i {private} alpha", variables=PRIVATE),
     Row("install -q -i {private} alpha", variables=PRIVATE),
+    Row("install -i {private} alpha", variables=PRIVATE, answers="person\npass word@1\n"),
+    Row("install -q -i {private} alpha", variables=PRIVATE, answers="person\npass word@1\n"),
+    Row("install -i {private} alpha", variables=PRIVATE, answers="person\nwrong\n"),
     Row("install -i {private} alpha", variables={**PRIVATE, "PIP_NO_INPUT": "1"}),
     # said and not done
     Row("install --dry-run alpha"),
