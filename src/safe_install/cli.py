@@ -258,6 +258,7 @@ def _install(arguments: Sequence[str], words: Sequence[str], reporter: Reporter)
         return _install_elsewhere(request)
     reporter.quiet = max(reporter.quiet, request.quiet)  # PIP_QUIET and pip.conf, too
     reporter.log_file = request.log_file
+    reporter.shows_progress = request.shows_progress
     return install(request, _world(words, reporter))
 
 

@@ -26,6 +26,7 @@ class Reporter:
 
     quiet = 0  # how often -q was given
     log_file: Optional[Path] = None  # --log
+    shows_progress = True  # not with --progress-bar off
 
     def phase(self, name: str) -> None:
         """A stage of the pipeline begins ("probe", "resolve", "build", ...)."""

@@ -383,7 +383,7 @@ class TextReporter(Reporter):
     def task_started(self, task: str, total: Optional[float] = None, unit: str = "") -> None:
         """A bar on a terminal, gone when the task is over."""
         self._running[task] = _Task(time.monotonic(), total, unit)
-        if self.quiet or not sys.stderr.isatty():
+        if self.quiet or not self.shows_progress or not sys.stderr.isatty():
             return
         bars = self._progress()
         self._tasks[task] = bars.add_task(printable(task), total=total, amount="")
@@ -398,7 +398,7 @@ class TextReporter(Reporter):
         if task in self._tasks and self._bars is not None:
             label = one_line(f"{task}  {text}" if text else task)
             self._bars.update(self._tasks[task], completed=done, total=running.total, description=label, amount=amount)
-        elif self.quiet < 1 and not sys.stderr.isatty():
+        elif self.quiet < 1 and self.shows_progress and not sys.stderr.isatty():
             self._plain_progress(task, running, amount)
 
     def task_ended(self, task: str, text: str = "", outcome: TaskOutcome = TaskOutcome.DONE) -> None:

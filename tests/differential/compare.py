@@ -23,7 +23,7 @@ from tests.treehash import read_tree
 LINES = re.compile(
     r"^(Successfully |Would |Installing collected packages|Attempting uninstall|Found existing installation|"
     r"Uninstalling |Building (wheel|editable) for|Created wheel for|Requirement already satisfied|Collecting |"
-    r"Processing |Obtaining |Looking in |Not uninstalling|ERROR: |WARNING: |DEPRECATION: |User for )"
+    r"the build of |Processing |Obtaining |Looking in |Not uninstalling|ERROR: |WARNING: |DEPRECATION: |User for )"
 )
 # What differs between two runs of the same pip.
 NOISE = (
@@ -110,8 +110,6 @@ class Bench:
             "PIP_NO_INDEX": "1",
             "PIP_FIND_LINKS": str(self.files / "wheels"),
             "SAFE_INSTALL_CACHE_DIR": str(self.folder / "cache"),
-            "PYTHONPATH": os.environ.get("PYTHONPATH", ""),
-            "PYTHONDONTWRITEBYTECODE": "",
             **{name: self.fill(value) for name, value in row.variables.items()},
         }
 

@@ -44,6 +44,9 @@ def build_wheel(folder, config_settings=None, metadata_directory=None):
     if os.path.exists(os.path.join(HERE, "broken")):
         sys.exit("the build of %s fails" % NAME)
     text = "value = 4\\nsettings = %r\\n" % (config_settings or {{}},)
+    if NAME == "needy":
+        import beta
+        text += "built_with = %r\\n" % beta.version
     return _build(folder, NAME + ".py", text)
 def build_editable(folder, config_settings=None, metadata_directory=None):
     return _build(folder, "__editable__%s.pth" % NAME, HERE + "\\n")

@@ -1,4 +1,4 @@
-"""A private index: who is asked for its password, how often, and where it goes. Real pip, real terminal, real server."""
+"""A private index: who is asked for its password, how often, and where it goes. Real pip, terminal and server."""
 
 from __future__ import annotations
 

@@ -532,3 +532,58 @@ def test_a_name_cannot_steer_the_terminal(monkeypatch):
     reporter._bars.refresh()
     reporter.close()
     assert "\x1b]0;" not in terminal.getvalue()
+
+
+# --- pip's words -------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("quiet", "as_json", "out", "err"), [(0, False, "said", ""), (0, True, "", "said")])
+def test_what_we_say_in_pips_words_is_in_its_log_too(quiet, as_json, out, err, capsys, tmp_path):
+    reporter = report.TextReporter(quiet=quiet, json_on_stdout=as_json)
+    reporter.log_file = tmp_path / "folder" / "log.txt"
+    reporter.announce("said")
+    reporter.output("relayed")  # pip has it in the log
+    told = capsys.readouterr()
+    assert (told.out.split("\n")[0], told.err.split("\n")[0]) == (out, err)
+    (line,) = reporter.log_file.read_text().splitlines()
+    assert re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d,\d{3} said", line)
+
+
+def test_quiet_keeps_the_log(capsys, tmp_path):
+    reporter = report.TextReporter(quiet=1)
+    reporter.log_file = tmp_path / "log.txt"
+    reporter.announce("said")
+    assert capsys.readouterr().out == ""
+    assert reporter.log_file.read_text().endswith(" said\n")
+
+
+@pytest.mark.parametrize(("quiet", "shown"), [(0, True), (1, True), (2, False)])
+def test_a_warning_of_pips_is_hidden_as_pip_hides_it(quiet, shown, capsys):
+    report.TextReporter(quiet=quiet).pip_warning("WARNING: x")
+    assert bool(capsys.readouterr().err) is shown
+
+
+@pytest.mark.parametrize(("as_json", "stream"), [(False, "out"), (True, "err")])
+def test_a_document_is_shown_however_quiet(as_json, stream, capsys):
+    report.TextReporter(quiet=3, json_on_stdout=as_json).document('{\n  "a": "\x9b"\n}')
+    assert getattr(capsys.readouterr(), stream) == '{\n  "a": "\\u009b"\n}\n'
+
+
+@pytest.mark.parametrize(
+    ("typed", "answer", "out"), [("yes\n", "yes", "Proceed? "), ("\n", "", "Proceed? "), ("", None, "Proceed? \n")]
+)
+def test_a_question(typed, answer, out, capsys, monkeypatch):
+    monkeypatch.setattr(sys, "stdin", io.StringIO(typed))
+    assert report.TextReporter(quiet=1).ask("Proceed? ") == answer
+    assert capsys.readouterr().out == out
+
+
+def test_progress_can_be_switched_off(capsys, monkeypatch):
+    now = [0.0]
+    monkeypatch.setattr(report.time, "monotonic", lambda: now[0])
+    reporter = report.TextReporter()
+    reporter.shows_progress = False
+    reporter.task_started("build a")
+    now[0] = report.SLOW_UNSEEN + 1
+    reporter.task_advanced("build a", 1)
+    assert capsys.readouterr().err == ""

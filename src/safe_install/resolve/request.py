@@ -116,6 +116,7 @@ class InstallRequest:
     index_options: Tuple[str, ...] = ()  # of fetch_options: how pip reaches which index
     verbose: int = 0
     log_file: Optional[Path] = None  # --log: pip's own record of what it says
+    shows_progress: bool = True
     warns_of_path: bool = True  # of scripts in a folder that is not on PATH
     has_pip_inputs: bool = False  # --group or --requirements-from-script: only pip reads what they name
 
@@ -502,6 +503,7 @@ def parse_install(
         has_pip_inputs=has_pip_inputs,
         verbose=settings.count("verbose"),
         log_file=settings.path("log"),
+        shows_progress=settings.one("progress-bar") != "off",
         warns_of_path=not settings.flag("no-warn-script-location"),
     )
 
