@@ -55,6 +55,7 @@ class Row:
     pips: str = ""  # only on these versions of pip
     is_whole: bool = False  # every character of both streams counts
     configuration: str = ""  # pip.conf
+    is_short: bool = False  # also in the short form
 
     def applies(self, pip: str) -> bool:
         """Is it a row for this version of pip?"""
@@ -177,7 +178,9 @@ class Bench:
         if log.exists():
             # Its lines begin with the time, and what is not said to the person differs from run to run.
             lines = [line.partition(" ")[2].strip() for line in log.read_text().splitlines()]
-            found[LOG] = tuple(dict.fromkeys(line for line in lines if LINES.match(line)))
+            # The pip that resolves for us says "Would install" there.
+            kept = [line for line in lines if LINES.match(line) and not line.startswith("Would install")]
+            found[LOG] = tuple(dict.fromkeys(kept))
         return found
 
     def version(self) -> str:

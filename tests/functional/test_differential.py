@@ -1,6 +1,6 @@
-"""`alias pip=safe-install`: every command line of the table by pip and by safe-install, with the pip of this Python.
+"""`alias pip=safe-install`: the same command lines by pip and by safe-install, with the pip of this Python.
 
-All versions of pip: `python -m tests.differential`.
+One row of each kind. The whole table, with four versions of pip: `python -m tests.differential`; `--short` is this one.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ import pytest
 
 from tests.differential.compare import Bench, Row, differences, judge
 from tests.differential.packages import PackageIndex, write_packages
-from tests.differential.rows import ROWS
+from tests.differential.rows import SHORT
 
 
 @pytest.fixture(scope="module")
@@ -29,7 +29,7 @@ def _name(row: Row) -> str:
     return " ".join([row.words, row.given, *row.variables]).replace("{", "").replace("}", "")
 
 
-@pytest.mark.parametrize("row", ROWS, ids=_name)
+@pytest.mark.parametrize("row", SHORT, ids=_name)
 def test_both_do_the_same(bench, row):
     if not row.applies(bench.version()):
         pytest.skip(f"for pip {row.pips}")
