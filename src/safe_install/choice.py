@@ -34,6 +34,7 @@ from safe_install.models import (
 from safe_install.ports import World
 from safe_install.resolve.compatibility import is_cpu_fallback
 from safe_install.resolve.provider import Resolution, resolve
+from safe_install.system.credentials import Credentials
 from safe_install.system.http import HttpClient
 from safe_install.system.mirrors import MirrorRule, parse_mirrors
 from safe_install.wheels.store import WheelStore
@@ -67,13 +68,21 @@ class Wishes:
 class Chooser:
     """Choice and files of extension projects for one environment."""
 
-    def __init__(self, environment: Environment, wishes: Wishes, world: World) -> None:
+    def __init__(
+        self, environment: Environment, wishes: Wishes, world: World, credentials: Optional[Credentials] = None
+    ) -> None:
+        """`credentials`: of the person's indexes; None: those that stand in the addresses, and netrc."""
         self.environment = environment
         self._wishes = wishes
         self._world = world
         self._store = WheelStore(world.cache_dir)
         self._newly_seen: List[str] = []  # addresses
-        self._http = make_client(world, offline=wishes.offline, trusted_hosts=_named_hosts(wishes.find_links))
+        self._http = make_client(
+            world,
+            offline=wishes.offline,
+            trusted_hosts=_named_hosts(wishes.find_links),
+            credentials=credentials,
+        )
         self._finder = Finder(
             http=self._http,
             store=self._find_built,
@@ -222,7 +231,12 @@ class Chooser:
 
 
 def make_client(
-    world: World, *, offline: bool = False, trusted_hosts: Sequence[str] = (), ask_again: bool = False
+    world: World,
+    *,
+    offline: bool = False,
+    trusted_hosts: Sequence[str] = (),
+    ask_again: bool = False,
+    credentials: Optional[Credentials] = None,
 ) -> HttpClient:
     """The way to the hosts: the person's mirrors, their token for GitHub's API, the cache. Errors: UsageError."""
     text = world.environ.get("SAFE_INSTALL_MIRRORS", "")
@@ -236,6 +250,7 @@ def make_client(
         trusted_hosts=trusted_hosts,
         tokens={"api.github.com": token} if token else {},
         ask_again=ask_again,
+        credentials=credentials,
     )
 
 

@@ -18,7 +18,7 @@ from typing import Any, Callable, Dict, Iterator, List, Mapping, Optional, Seque
 from urllib.parse import unquote, urlsplit
 
 from safe_install import __version__, terminal
-from safe_install.errors import Interrupted, SafeInstallError, SystemFailed, Unexpected, UsageError, mend_of
+from safe_install.errors import InputError, Interrupted, SafeInstallError, SystemFailed, Unexpected, mend_of
 from safe_install.events import Reporter
 from safe_install.models import InstallResult, Outcome
 from safe_install.redaction import redact
@@ -54,6 +54,9 @@ def main(argv: Optional[Sequence[str]] = None) -> int:
     if chosen.command == "pip":
         chosen = _route_help(chosen)
     asks_for_help = "--help" in chosen.arguments or "-h" in chosen.arguments
+    if chosen.command == "version" and _is_called_pip(sys.argv[0]):
+        # Whatever looks for a pip reads its version in the second word.
+        return _guarded(words, "pip", lambda reporter: _pass_to_pip(words))
     if chosen.command in ("help", "version") or (asks_for_help and chosen.command != "pip"):
         return _show_help(chosen)
     if chosen.command == "unknown":
@@ -130,6 +133,11 @@ def _program(words: Sequence[str], started_as: str) -> str:
         program = "safe-install"
     python = next(_python_words(words), None)
     return program if python is None else f"{program} --python {shlex.quote(python)}"
+
+
+def _is_called_pip(started_as: str) -> bool:
+    """Was the program started by a link that is named as pip is: `pip`, `pip3`, `pip3.11`?"""
+    return re.fullmatch(r"pip[0-9.]*", Path(started_as).name) is not None
 
 
 def _python_words(words: Sequence[str]) -> Iterator[str]:
@@ -240,13 +248,13 @@ def _read_location(location: str) -> str:
         page = make_client(_world((), Reporter())).get_page(location)
         if not page.text:
             told = page.detail or page.status.value
-            raise UsageError(f"{location} could not be read: {told}", hint="Correct the address, or give a local copy.")
+            raise InputError(f"{location} could not be read: {told}", hint="Correct the address, or give a local copy.")
         return page.text
     path = Path(unquote(urlsplit(location).path) if location.startswith("file://") else location)
     try:
         return _decode(path.read_bytes())
     except (OSError, UnicodeDecodeError, LookupError) as error:
-        raise UsageError(f"Could not open requirements file: {location}: {error}", hint="Correct the path.") from error
+        raise InputError(f"Could not open requirements file: {location}: {error}", hint="Correct the path.") from error
 
 
 def _decode(content: bytes) -> str:
@@ -289,6 +297,8 @@ def _install(arguments: Sequence[str], words: Sequence[str], reporter: Reporter)
     if request.place not in (None, "user"):
         return _install_elsewhere(request)
     reporter.quiet = max(reporter.quiet, request.quiet)  # PIP_QUIET and pip.conf, too
+    reporter.log_file = request.log_file
+    reporter.shows_progress = request.shows_progress
     return install(request, _filling_world(words, reporter))
 
 
@@ -313,6 +323,7 @@ def _uninstall(arguments: Sequence[str], words: Sequence[str], reporter: Reporte
         read=_read_location,
     )
     reporter.quiet = max(reporter.quiet, request.quiet)
+    reporter.log_file = request.log_file
     return uninstall(request, _filling_world(words, reporter))
 
 

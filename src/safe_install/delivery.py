@@ -22,9 +22,11 @@ from safe_install.index.native import exact_pattern
 from safe_install.models import Finding, InstalledDistribution, Plan, Severity, Step, TorchBuild
 from safe_install.planner import Planner, canonical, make_folder
 from safe_install.resolve import plan as planning
+from safe_install.resolve.pip_words import is_of_build, is_of_search, path_warning
 from safe_install.resolve.plan import TORCH
 from safe_install.resolve.request import InstallRequest
 from safe_install.resolve.torch_fit import check_torch
+from safe_install.system.process import LineReader
 from safe_install.transaction.room import find_shortage, read_room
 from safe_install.transaction.stage import StagedWheel, fill_stage, stage_editables
 from safe_install.transaction.tree import folds_case
@@ -86,7 +88,7 @@ class Delivery:
                             [_requirement_line(step) for step in group],
                             self._fetched,
                             options=self._fetch_options,
-                            on_line=lambda line: self.world.reporter.task_advanced(task, 0, line),
+                            **self.readers(task),
                         )
                 for step in wanted:
                     if told[step.name]:
@@ -95,9 +97,25 @@ class Delivery:
                             self._fetched,
                             config_settings=told[step.name],
                             options=self._fetch_options,
-                            on_line=lambda line: self.world.reporter.task_advanced(task, 0, line),
+                            **self.readers(task),
                         )
             self._open_fetched(wanted)
+
+    def readers(self, task: str) -> Dict[str, LineReader]:
+        """What becomes of the lines of a pip that builds: what it says of builds is the person's; with -v all is."""
+        reporter = self.world.reporter
+
+        def read_line(line: str) -> None:
+            reporter.task_advanced(task, 0, line)
+            if is_of_build(line) or (self.request.verbose and not is_of_search(line)):
+                reporter.output(line)
+
+        def read_error(line: str) -> None:
+            reporter.task_advanced(task, 0, line)
+            if self.request.verbose:
+                reporter.error_output(line)
+
+        return {"on_line": read_line, "on_error": read_error}
 
     def _config_settings_of(self, step: Step) -> Tuple[str, ...]:
         """What its build is told; a wheel is built already."""
@@ -184,6 +202,20 @@ class Delivery:
                 findings += contents_findings(artifact, folds_case=folds, hidden=hidden)
         return tuple(findings)
 
+    def path_warnings(self) -> List[str]:
+        """pip's words on commands in a folder that no shell looks in; Python's own folder is left out, as pip does."""
+        interpreter = self.environment.interpreter
+        path = self.world.environ.get("PATH", os.defpath).split(os.pathsep)
+        known = {os.path.normpath(folder) for folder in (*path, str(interpreter.executable.parent)) if folder}
+        folder = os.path.normpath(interpreter.scheme.scripts)
+        lines: List[str] = []
+        if self.request.warns_of_path and folder not in known:
+            for step in self.plan.steps:
+                artifact = self._artifacts.get(step.name)
+                if artifact is not None and artifact.scripts:
+                    lines += path_warning(artifact.scripts, folder)
+        return lines
+
     def check_space(self) -> None:
         """Old and new files lie side by side until the end. Errors: Refused, before anything is written there."""
         artifacts = self._artifacts.values()
@@ -222,7 +254,14 @@ class Delivery:
             reporter=self.world.reporter,
         )
         editable = [step for step in self.plan.steps if step.kind == "editable"]
-        stage_editables(self._pip, stage, editable, options=self._editable_options, reporter=self.world.reporter)
+        stage_editables(
+            self._pip,
+            stage,
+            editable,
+            options=self._editable_options,
+            reporter=self.world.reporter,
+            readers=self.readers,
+        )
 
     # --- will it load? -------------------------------------------------------------------------------
 

@@ -62,6 +62,13 @@ class UsageError(SafeInstallError):
     exit_status = 2
 
 
+class InputError(UsageError):
+    """The command line can be read, and names nothing, or a requirements file that cannot be read. pip's status."""
+
+    code = "input"
+    exit_status = 1
+
+
 class PipFailed(SafeInstallError):
     """pip ended with an error before anything was changed; its own output says why."""
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from contextlib import contextmanager
 from enum import Enum
+from pathlib import Path
 from typing import Iterator, Optional
 
 from safe_install.errors import Interrupted
@@ -24,6 +25,8 @@ class Reporter:
     """
 
     quiet = 0  # how often -q was given
+    log_file: Optional[Path] = None  # --log
+    shows_progress = True  # not with --progress-bar off
 
     def phase(self, name: str) -> None:
         """A stage of the pipeline begins ("probe", "resolve", "build", ...)."""
@@ -62,6 +65,19 @@ class Reporter:
 
     def output(self, line: str) -> None:
         """A line that a child process wrote to its stdout and that the person would have seen from pip itself."""
+
+    def announce(self, line: str) -> None:
+        """The same line where we did what pip would have done."""
+
+    def pip_warning(self, line: str) -> None:
+        """A warning in pip's words, which we say ourselves."""
+
+    def ask(self, question: str, *, is_secret: bool = False) -> Optional[str]:
+        """What the person answers, less the end of the line; None where nobody can."""
+        return None
+
+    def document(self, text: str) -> None:
+        """A JSON document that the person asked for on stdout (`--report -`)."""
 
     def error_output(self, line: str) -> None:
         """The same for the child's stderr."""

@@ -41,6 +41,7 @@ from safe_install.models import (
 )
 from safe_install.planner import Planner
 from safe_install.ports import Timings, World
+from safe_install.resolve.pip_words import PipWords
 from safe_install.resolve.plan import TORCH, kept_names
 from safe_install.resolve.request import InstallRequest
 from safe_install.resolve.torch_fit import check_numpy
@@ -59,7 +60,8 @@ def install(request: InstallRequest, world: World) -> InstallResult:
     timings = Timings()
     with timings.stage("probe", world.reporter):
         environment = probe_environment(request.own, world)
-    refuse_externally_managed(environment, break_system_packages=request.break_system_packages)
+    is_only_report = request.own.dry_run and request.report_file is not None  # pip answers that everywhere
+    refuse_externally_managed(environment, break_system_packages=request.break_system_packages or is_only_report)
     if request.place is None and not request.refuses_user and defaults_to_user_site(environment):
         request = dataclasses.replace(request, place="user")
     if request.place == "user":
@@ -170,6 +172,7 @@ def _apply(delivery: Delivery, before: Before, timings: Timings, broken: Sequenc
     plan, environment, world = delivery.plan, delivery.environment, delivery.world
     replaced = _replaced(plan, environment)
     kept = kept_names(plan, environment)
+    words = PipWords(plan.steps, [entry.text for entry in delivery.request.entries], environment)
     with swap.begin(
         environment.interpreter.prefix, command=world.command, scheme=environment.interpreter.scheme
     ) as transaction:
@@ -179,6 +182,7 @@ def _apply(delivery: Delivery, before: Before, timings: Timings, broken: Sequenc
         with timings.stage("check", world.reporter):
             seen = (*delivery.notices(), *delivery.inspect(transaction.stage, replaced))
         refuse_errors(seen, plan)
+        world.reporter.announce(words.installing())
         with timings.stage("moves", world.reporter):
             transaction.plan(
                 remove=replaced,
@@ -199,6 +203,12 @@ def _apply(delivery: Delivery, before: Before, timings: Timings, broken: Sequenc
         delivery.planner.forget_refused()
     else:
         let_old_ones_go(environment.interpreter.prefix, world)
+    if verdict.outcome is Outcome.INSTALLED:
+        for line in words.replaced(replaced):
+            world.reporter.announce(line)
+        for line in delivery.path_warnings():
+            world.reporter.pip_warning(line)
+        world.reporter.announce(words.installed())
     return InstallResult(
         "install",
         verdict.outcome,

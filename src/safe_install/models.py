@@ -138,6 +138,7 @@ class InstalledDistribution:
     has_record: bool = True
     requested: bool = False
     requires: Tuple[str, ...] = ()
+    written_name: str = ""  # as METADATA writes it
 
 
 @dataclass(frozen=True)
@@ -300,6 +301,7 @@ class Step:
     is_direct: bool = False
     is_locked: bool = False  # from a pylock.toml: no index needs to have it
     requires: Tuple[str, ...] = ()
+    written_name: str = ""  # as its metadata writes it
 
 
 @dataclass(frozen=True)

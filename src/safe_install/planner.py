@@ -7,10 +7,11 @@ metadata is part of the question.
 from __future__ import annotations
 
 import dataclasses
+import json
 import re
 import sys
 from pathlib import Path
-from typing import Dict, FrozenSet, Iterator, List, Mapping, Optional, Sequence, Set, Tuple
+from typing import Any, Dict, FrozenSet, Iterator, List, Mapping, Optional, Sequence, Set, Tuple
 from urllib.parse import unquote, urlsplit
 
 from packaging.requirements import InvalidRequirement, Requirement
@@ -47,6 +48,7 @@ from safe_install.resolve.request import InstallRequest
 from safe_install.resolve.requirements_file import Entry
 from safe_install.resolve.spelling import refuse_misspelled
 from safe_install.resolve.target import planned_torch
+from safe_install.system.credentials import Credentials, Keyring, Question
 from safe_install.system.downloads import KeptDownloads
 from safe_install.system.pip import PipRunner
 from safe_install.wheels.archive import Artifact
@@ -76,7 +78,9 @@ class Planner:
         # A dry run fetches nothing after its plan.
         self.downloads = None if request.own.dry_run else KeptDownloads(make_folder(work / "downloads"))
         self._pip: Optional[PipRunner] = None
-        self._chooser = Chooser(environment, _wishes(request), world)
+        self._said: Optional[_Said] = None  # what pip says in the round that goes on
+        self._credentials = _credentials(request, environment, self._ask_person)
+        self._chooser = Chooser(environment, _wishes(request), world, self._credentials)
         self._extensions: Dict[NormalizedName, Requirement] = {}
         self._pins: Dict[NormalizedName, Candidate] = {}
         self._files: Dict[NormalizedName, Path] = {}  # the pins as pip is shown them
@@ -101,6 +105,7 @@ class Planner:
                 self.environment.interpreter,
                 cache_dir=self.world.cache_dir,
                 has_wheel=canonicalize_name("wheel") in self.environment.installed,
+                answer=self._credentials.answer if self._credentials.can_answer else None,
             )
         return self._pip
 
@@ -122,7 +127,7 @@ class Planner:
                 self._plan_for_coming_torch()
         with self.timings.stage("resolve", self.world.reporter):
             ordinary = not self._choose_unless_torch_may_move(extensions) or ordinary
-        if ordinary or not self._is_closed():
+        if ordinary or not self._is_closed() or self.request.report_file is not None:
             with self.timings.stage("pip", self.world.reporter):
                 steps = self._ask_pip()
         else:
@@ -258,7 +263,7 @@ class Planner:
         self._check_torch(build)
         self.coming_torch = build
         self._planned = planned
-        self._chooser = Chooser(planned, wishes, self.world)
+        self._chooser = Chooser(planned, wishes, self.world, self._credentials)
 
     def _choose(self, requirements: Sequence[Requirement]) -> None:
         """Choose together with all extensions chosen before, then bring each new pin as a verified wheel."""
@@ -446,12 +451,18 @@ class Planner:
         coming = (f"torch=={self.coming_torch.version}",) if self.coming_torch else ()
         return guard + coming + pins
 
+    def _ask_person(self, question: str, *, is_secret: bool = False) -> Optional[str]:
+        """A question comes after what pip said before it."""
+        if self._said is not None:
+            self._said.relay()
+        return self.world.reporter.ask(question, is_secret=is_secret)
+
     # --- pip's part --------------------------------------------------------------------------------
 
     def _ask_pip(self) -> Tuple[Step, ...]:
         """pip's plan under our constraints; asked again as long as it names extensions that we have to choose."""
         for _ in range(MAX_ROUNDS):
-            said = _Said(self.world.reporter)
+            said = self._said = _Said(self.world.reporter)
             try:
                 report = self.pip.dry_run(
                     self._pip_arguments(),
@@ -459,7 +470,6 @@ class Planner:
                     find_links=[self._links] if self._pins else [],
                     on_output=said.output,
                     on_error=said.error_output,
-                    report_file=self.request.report_file,
                     downloads=self.downloads,
                 )
             except PipFailed as error:
@@ -477,6 +487,7 @@ class Planner:
             if self._choose_in(steps):
                 continue
             said.relay()
+            self._hand_over(report)
             steps += self._pins_not_in(steps)
             return tuple(self._with_artifact(self._as_dependency(step)) for step in steps)
         raise Refused(
@@ -493,6 +504,16 @@ class Planner:
             if pin.name not in named and not self._is_installed(pin.name, str(pin.version))
         ]
         return planning.steps_of_pins(pins, self.environment, requested=self._named)
+
+    def _hand_over(self, report: Mapping[str, Any]) -> None:
+        """pip's report to where the person wants it (--report): a file, or stdout."""
+        if self.request.report_file is None:
+            return
+        text = json.dumps(report, indent=2, ensure_ascii=False)
+        if self.request.report_file == "-":
+            self.world.reporter.document(text)
+        else:
+            Path(self.request.report_file).write_text(text, encoding="utf-8")
 
     def _hidden_requirements(self) -> Mapping[str, Candidate]:
         """What the pins need though their metadata does not say so, other pins too, and which pin does."""
@@ -703,7 +724,8 @@ class _Said:
 
     def relay(self) -> None:
         """As pip would have said it; its "Would install" is ours to say."""
-        for is_stdout, line in self._lines:
+        lines, self._lines = self._lines, []
+        for is_stdout, line in lines:
             if not is_stdout:
                 self._reporter.error_output(line)
             elif not line.startswith("Would install "):
@@ -728,6 +750,18 @@ def _wishes(request: InstallRequest) -> Wishes:
         build_timeout=request.own.build_timeout,
         strict_records=request.own.strict_records,
         index_options=request.index_options,
+    )
+
+
+def _credentials(request: InstallRequest, environment: Environment, ask: Question) -> Credentials:
+    """As pip has it, --no-input also keeps from a keyring that was not named: it may ask for its own password."""
+    may_look = not request.no_input or request.keyring_provider not in ("auto", "disabled")
+    has_module = canonicalize_name("keyring") in environment.installed
+    python = environment.interpreter.executable if has_module else None
+    return Credentials(
+        index_urls=request.index_urls,
+        ask=None if request.no_input else ask,
+        keyring=Keyring(request.keyring_provider, python) if may_look else None,
     )
 
 

@@ -29,6 +29,7 @@ from safe_install.models import (
     Severity,
 )
 from safe_install.redaction import redact
+from safe_install.result_document import escape_unprintable
 from safe_install.terminal import can_write, find_width, wrap, write_line
 
 REFUSED = (10, 11)  # exit statuses
@@ -38,7 +39,8 @@ RULE = "\u2500"  # what a table is ruled with, where the encoding has it
 FILE_CHECKS = frozenset(["does-not-load", "built-for-another-torch", "load-unknown", "optional-part-does-not-load"])
 LONGEST = 230  # letters of what is said of one shared object: three lines of a terminal
 WIDE = 1000  # columns of what is no terminal
-SLOW = 1.0  # seconds after which a task is worth a line or a bar
+SLOW = 1.0  # seconds after which a task is worth a line on a terminal
+SLOW_UNSEEN = 10.0  # elsewhere: scripts take what stands on stderr for trouble, and pip says nothing there
 AGAIN = 30.0  # seconds between two lines about a task that goes on, where there is no terminal
 
 
@@ -199,7 +201,7 @@ class _Task:
     started: float  # monotonic
     total: Optional[float]
     unit: str
-    next_line: float = SLOW  # seconds after its start, where there is no terminal
+    next_line: float = SLOW_UNSEEN  # seconds after its start, where there is no terminal
 
 
 def render_amount(done: float, total: Optional[float], unit: str) -> str:
@@ -261,6 +263,43 @@ class TextReporter(Reporter):
         if self.quiet < 1:
             self._line(self._pip_stdout, printable(line))
 
+    def announce(self, line: str) -> None:
+        """pip's words, of what we did: to stdout, and into the log that pip writes for --log."""
+        self.output(line)
+        if self.log_file is not None:
+            append_to_log(self.log_file, printable(line))
+
+    def ask(self, question: str, *, is_secret: bool = False) -> Optional[str]:
+        """On the terminal, or whatever stands on stdin. However quiet the rest is, a question is shown."""
+        if self._bars is not None:
+            self._bars.stop()
+        try:
+            if is_secret:
+                import getpass
+
+                return getpass.getpass(printable(question))
+            self._pip_stdout.write(printable(question))
+            self._pip_stdout.flush()
+            answer = sys.stdin.readline()
+        except EOFError:
+            return None
+        finally:
+            if self._bars is not None:
+                self._bars.start()
+        if not answer:
+            self._pip_stdout.write("\n")
+            return None
+        return answer.rstrip("\r\n")
+
+    def pip_warning(self, line: str) -> None:
+        """On stderr, as a warning of pip's."""
+        if self.quiet < 2:
+            self._line(sys.stderr, printable(line))
+
+    def document(self, text: str) -> None:
+        """What the person asked for on stdout is shown however quiet the rest is."""
+        print(escape_unprintable(text), file=self._pip_stdout, flush=True)
+
     def error_output(self, line: str) -> None:
         """pip's stderr."""
         self._line(sys.stderr, printable(line))
@@ -268,7 +307,7 @@ class TextReporter(Reporter):
     def task_started(self, task: str, total: Optional[float] = None, unit: str = "") -> None:
         """A bar on a terminal, gone when the task is over."""
         self._running[task] = _Task(time.monotonic(), total, unit)
-        if self.quiet or not sys.stderr.isatty():
+        if self.quiet or not self.shows_progress or not sys.stderr.isatty():
             return
         bars = self._progress()
         self._tasks[task] = bars.add_task(printable(task), total=total, amount="")
@@ -283,7 +322,7 @@ class TextReporter(Reporter):
         if task in self._tasks and self._bars is not None:
             label = one_line(f"{task}  {text}" if text else task)
             self._bars.update(self._tasks[task], completed=done, total=running.total, description=label, amount=amount)
-        elif self.quiet < 1 and not sys.stderr.isatty():
+        elif self.quiet < 1 and self.shows_progress and not sys.stderr.isatty():
             self._plain_progress(task, running, amount)
 
     def task_ended(self, task: str, text: str = "", outcome: TaskOutcome = TaskOutcome.DONE) -> None:
@@ -295,7 +334,7 @@ class TextReporter(Reporter):
             if not self._tasks:
                 self._bars.stop()
                 self._bars = None
-        if seconds > SLOW or text:
+        if seconds > (SLOW if sys.stderr.isatty() else SLOW_UNSEEN) or text:
             self.note(f"{task}: {text or outcome.value} ({seconds:.1f} s)")
 
     def close(self) -> None:
@@ -309,7 +348,7 @@ class TextReporter(Reporter):
         seconds = time.monotonic() - running.started
         if seconds < running.next_line:
             return
-        if running.next_line == SLOW:
+        if running.next_line == SLOW_UNSEEN:
             self.note(f"{task} ...")
         else:
             self.note(f"{task}: {', '.join(part for part in (amount, render_minutes(seconds)) if part)}")
@@ -385,21 +424,21 @@ def _result_lines(result: InstallResult, program: str) -> List[str]:
     if result.outcome is Outcome.PLANNED:
         if not plan.steps:
             return [result.message] if result.message else []
-        names = " ".join(f"{s.name}-{s.version}" for s in plan.steps if s.version)
-        return [*render_steps(plan), f"Would install {names}"]
+        return [*render_steps(plan), f"Would install {_listed_names(plan)}"]
     if result.outcome is Outcome.EXPLAINED:
         return [*_explained_lines(plan)]
     if result.outcome is Outcome.INSTALLED:
-        lines = [f"Successfully installed {_installed_names(plan)}", *_place_line("Installed into", result)]
-        return lines + _verified_lines(result, program)
+        # "Successfully installed" was said when it was.
+        return _place_line("Installed into", result) + _verified_lines(result, program)
     if result.outcome is Outcome.UNINSTALLED:
-        lines = [f"Successfully uninstalled {step.name}-{step.from_version}" for step in plan.steps]
-        return lines + _place_line("Uninstalled from", result) + _verified_lines(result, program)
+        return _place_line("Uninstalled from", result) + _verified_lines(result, program)
     if result.outcome is Outcome.UNDONE:
         lines = [*result.message.splitlines(), *_place_line("Undone in", result)]
         return lines + _verified_lines(result, program)
     if result.outcome is Outcome.ROLLED_BACK and not result.message:
         place = "the environment" if result.environment is None else render_environment(result.environment)
+        if any(finding.check == "left-changed" for finding in result.findings):
+            return [f"Rolled back: our change of {place} was undone; what something else changed is named above."]
         return [f"Rolled back: {place} is exactly as it was."]
     if result.command == "wheels":
         lines = []
@@ -409,8 +448,6 @@ def _result_lines(result: InstallResult, program: str) -> List[str]:
     if result.command == "verify" and result.after is not None and result.after.torch_version is not None:
         return _examined_lines(result, result.after)
     sentence = result.message or OUTCOME_SENTENCES.get(result.outcome, "")
-    if result.outcome is Outcome.ROLLED_BACK and any(finding.check == "left-changed" for finding in result.findings):
-        sentence = "Rolled back: our change was undone; what something else changed is named above."
     return sentence.splitlines()
 
 
@@ -518,9 +555,10 @@ def _explained_lines(plan: Plan) -> List[str]:
     return lines
 
 
-def _installed_names(plan: Plan) -> str:
-    installed = sorted(f"{step.name}-{step.version}" for step in plan.steps if step.version)
-    return " ".join(installed)
+def _listed_names(plan: Plan) -> str:
+    """As pip lists them: by the names of their metadata."""
+    found = sorted((step.written_name or step.name, step.version) for step in plan.steps if step.version)
+    return " ".join(f"{name}-{version}" for name, version in found)
 
 
 def _place_line(verb: str, result: InstallResult) -> List[str]:
@@ -556,6 +594,18 @@ def _verified_lines(result: InstallResult, program: str) -> List[str]:
         user = " --user" if interpreter is not None and interpreter.prefix == interpreter.user_base else ""
         lines.append(f"Undo with: {program} undo{user} {result.transaction}")
     return lines
+
+
+def append_to_log(path: Path, line: str) -> None:
+    """A line in the form of pip's log; a log that cannot be written is pip's to complain about."""
+    now = time.time()
+    stamp = time.strftime("%Y-%m-%dT%H:%M:%S", time.localtime(now))
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with path.open("a", encoding="utf-8") as log:
+            log.write(f"{stamp},{int(now * 1000) % 1000:03} {line}\n")
+    except OSError:
+        pass
 
 
 def show_traceback(error: BaseException) -> None:

@@ -159,8 +159,12 @@ def show_document(document: Mapping[str, Any]) -> None:
     text = json.dumps(redacted, indent=2, ensure_ascii=False)
     if not can_write(text, sys.stdout):
         text = json.dumps(redacted, indent=2)
-    # JSON escapes fewer characters than a terminal obeys.
-    print("".join(c if c.isprintable() or c == "\n" else json.dumps(c)[1:-1] for c in text), flush=True)
+    print(escape_unprintable(text), flush=True)
+
+
+def escape_unprintable(text: str) -> str:
+    """JSON escapes fewer characters than a terminal obeys."""
+    return "".join(c if c.isprintable() or c == "\n" else json.dumps(c)[1:-1] for c in text)
 
 
 def _redacted(value: Any) -> Any:

@@ -6,7 +6,10 @@ distribution leave by journalled renames, and what another one lists stays.
 
 from __future__ import annotations
 
-import sys
+import csv
+import dataclasses
+import os
+from pathlib import Path
 from typing import List, Set, Tuple
 
 from packaging.utils import NormalizedName
@@ -29,6 +32,7 @@ from safe_install.models import (
     Action,
     Environment,
     Finding,
+    InstalledDistribution,
     InstallResult,
     Outcome,
     Plan,
@@ -36,6 +40,7 @@ from safe_install.models import (
     Step,
 )
 from safe_install.ports import Timings, World
+from safe_install.resolve.pip_words import found_line, removed_lines, uninstalling_line
 from safe_install.resolve.plan import TORCH, kept_names, newly_unmet
 from safe_install.resolve.request import UninstallRequest
 from safe_install.transaction import swap
@@ -45,7 +50,9 @@ def uninstall(request: UninstallRequest, world: World) -> InstallResult:
     """Remove distributions; put them back when what remains got worse."""
     timings = Timings()
     for text in request.ignored:
-        world.reporter.warn(f"Invalid requirement: {text!r} ignored - uninstall takes names of distributions")
+        world.reporter.pip_warning(
+            f"WARNING: Invalid requirement: {text!r} ignored - the uninstall command expects named requirements."
+        )
     with timings.stage("probe", world.reporter):
         environment = probe_environment(request.own, world)
     if _all_in_user_site(request, environment):
@@ -55,7 +62,8 @@ def uninstall(request: UninstallRequest, world: World) -> InstallResult:
         if swap.recover(environment.interpreter.prefix):
             environment = read_again(environment)
         plan = _plan(request, environment, world)
-        if not plan.steps or not _is_confirmed(request, plan, world):
+        plan = _confirmed(request, plan, environment, world)
+        if not plan.steps:
             return InstallResult("uninstall", Outcome.ALREADY_SATISFIED, 0, environment, plan)
         return _remove(request, plan, environment, timings, world)
 
@@ -72,7 +80,7 @@ def _plan(request: UninstallRequest, environment: Environment, world: World) -> 
     for name in request.names:
         distribution = environment.installed.get(name)
         if distribution is None:
-            world.reporter.error_output(f"WARNING: Skipping {name} as it is not installed.")
+            world.reporter.pip_warning(f"WARNING: Skipping {name} as it is not installed.")
         elif not is_own(distribution, environment):
             world.reporter.error_output(
                 f"Not uninstalling {name} at {distribution.location}, "
@@ -86,17 +94,46 @@ def _plan(request: UninstallRequest, environment: Environment, world: World) -> 
     return Plan(tuple(steps), fingerprint=environment.fingerprint)
 
 
-def _is_confirmed(request: UninstallRequest, plan: Plan, world: World) -> bool:
-    for step in plan.steps:
-        world.reporter.output(f"Found existing installation: {step.name} {step.from_version}")
+def _confirmed(request: UninstallRequest, plan: Plan, environment: Environment, world: World) -> Plan:
+    """The plan with what the person agrees to, asked for one after the other, as pip asks."""
+    steps: List[Step] = []
     if request.yes:
-        return True
-    sys.stderr.write("Proceed (Y/n)? ")
-    sys.stderr.flush()
-    answer = sys.stdin.readline()
-    if not answer:
-        raise UsageError("uninstall asks before it removes, and there is nobody to answer", hint="Add -y.")
-    return answer.strip().lower() in ("", "y", "yes")
+        return plan
+    for step in plan.steps:
+        distribution = environment.installed[step.name]
+        world.reporter.announce(found_line(distribution))
+        world.reporter.announce(uninstalling_line(distribution))
+        for line in removal_listing(distribution):
+            world.reporter.announce(f"  {line}")
+        if _agrees(world):
+            steps.append(step)
+    return dataclasses.replace(plan, steps=tuple(steps))
+
+
+def _agrees(world: World) -> bool:
+    while True:
+        answer = world.reporter.ask("Proceed (Y/n)? ")
+        if answer is None:
+            raise UsageError("uninstall asks before it removes, and there is nobody to answer", hint="Add -y.")
+        answer = answer.strip().lower()
+        if answer in ("", "y", "n"):
+            return answer != "n"
+        world.reporter.output(f"Your response ({answer!r}) was not one of the expected responses: y, n, ")
+
+
+def removal_listing(distribution: InstalledDistribution) -> List[str]:
+    """What the RECORD of a distribution names, as pip lists it: packages and metadata by their folder."""
+    try:
+        with (distribution.metadata_path / "RECORD").open(newline="", encoding="utf-8") as record:
+            names = [row[0] for row in csv.reader(record) if row]
+    except (OSError, UnicodeDecodeError, csv.Error):
+        return []
+    paths = (os.path.normpath(distribution.location / name) for name in names if not name.endswith(".pyc"))
+    files = {Path(path) for path in paths}
+    folders = {path.parent for path in files if path.name == "__init__.py" or ".dist-info" in str(path.parent)}
+    listed = {folder / "*" for folder in folders if not folders.intersection(folder.parents)}
+    listed |= {path for path in files if not folders.intersection(path.parents)}
+    return ["Would remove:", *(f"  {path}" for path in sorted(listed))]
 
 
 def _remove(
@@ -138,6 +175,10 @@ def _remove(
         )
     done = verdict.outcome is Outcome.INSTALLED
     if done:
+        for step in plan.steps:
+            lines = removed_lines(environment.installed[step.name])
+            for line in lines if request.yes else lines[-1:]:  # the others were said with the question
+                world.reporter.announce(line)
         let_old_ones_go(environment.interpreter.prefix, world)
     return InstallResult(
         "uninstall",

@@ -133,47 +133,6 @@ def _rows(record: Path) -> List[str]:
     return sorted(line.split(",")[0] if "/bin/" in line or ".pyc" in line else line for line in lines)
 
 
-INSTALLS = {
-    "a name": ["alpha"],
-    "a specifier": ["alpha==1.0"],
-    "two": ["alpha<1.5", "gamma"],
-    "an extra": ["alpha[more]"],
-    "a marker that is true": ["beta; python_version > '3'"],
-    "a marker that is false": ["beta; python_version < '3'"],
-    "a requirements file": ["-r", "{folder}/requirements.txt"],
-    "a requirements file, long form": ["--requirement={folder}/requirements.txt"],
-    "a nested one": ["-r", "{folder}/nested.txt"],
-    "constraints": ["-c", "{folder}/constraints.txt", "alpha"],
-    "a local project": ["{folder}/project"],
-    "config settings": ["-C", "one=1", "--config-settings=two=a b", "{folder}/project", "beta==1.0"],
-    "config settings of a line": ["-r", "{folder}/settings.txt"],
-    "config settings of the command line and not of a file": ["-C", "one=1", "gamma", "-r", "{folder}/project.txt"],
-    "an editable project": ["-e", "{folder}/project"],
-    "a wheel file": ["{folder}/wheels/beta-1.0-py3-none-any.whl"],
-    "a direct URL": ["beta @ file://{folder}/wheels/beta-1.0-py3-none-any.whl"],
-    "find-links again": ["-f", "{folder}/wheels", "beta"],
-    "no dependencies": ["--no-deps", "alpha"],
-    "pre-releases": ["--pre", "alpha"],
-    "quiet": ["-q", "alpha"],
-    "options after names": ["alpha", "--no-deps", "-q"],
-    "no bytecode": ["--no-compile", "alpha"],
-    "a good hash": ["-r", "{folder}/good-hash.txt"],
-    "dry run": ["--dry-run", "alpha"],
-    "only binary": ["--only-binary", ":all:", "alpha"],
-    "into a target": ["--target", "{prefix}/../elsewhere", "alpha"],
-    # what fails
-    "a bad hash": ["-r", "{folder}/bad-hash.txt"],
-    "hashes required": ["--require-hashes", "beta"],
-    "no such project": ["no-such-project"],
-    "a dependency that is not there": ["needs-nothing-there"],
-    "another Python": ["future"],
-    "a contradiction": ["beta==1.0", "beta==2.0"],
-    "no such folder": ["./absent"],
-    "an unknown option": ["--no-such-option", "beta"],
-    "an invalid requirement": ["beta==="],
-}
-
-
 @pytest.fixture
 def pair(make_environment, folder) -> Tuple[Environment, Environment]:
     """Two equal environments."""
@@ -198,68 +157,6 @@ def compare(pair: Tuple[Environment, Environment], folder: Path, commands: Seque
     return ours
 
 
-@pytest.mark.parametrize("words", INSTALLS.values(), ids=INSTALLS.keys())
-def test_install_does_what_pip_does(pair, folder, words):
-    compare(pair, folder, [["install", *words]])
-
-
-SEQUENCES = {
-    "upgrade": [["install", "alpha==1.0", "beta==1.0"], ["install", "-U", "alpha"]],
-    "eager upgrade": [["install", "alpha==1.0", "beta==1.0"], ["install", "-U", "--upgrade-strategy=eager", "alpha"]],
-    "again": [["install", "alpha"], ["install", "alpha"]],
-    "downgrade": [["install", "beta"], ["install", "beta==1.0"]],
-    "force": [["install", "beta"], ["install", "--force-reinstall", "beta"]],
-    "editable over wheel": [["install", "{folder}/project"], ["install", "-e", "{folder}/project"]],
-    "uninstall": [["install", "alpha", "gamma"], ["uninstall", "-y", "alpha"]],
-    "uninstall by file": [["install", "alpha"], ["uninstall", "-y", "-r", "{folder}/requirements.txt"]],
-    "uninstall by a file with an editable": [["install", "alpha"], ["uninstall", "-y", "-r", "{folder}/editable.txt"]],
-    "uninstall a name and a folder": [["install", "alpha"], ["uninstall", "-y", "alpha", "{folder}/project"]],
-    "uninstall data": [["install", "gamma"], ["uninstall", "--yes", "gamma"]],
-    "uninstall an editable": [["install", "-e", "{folder}/project"], ["uninstall", "-y", "delta"]],
-    "uninstall what is not there": [["uninstall", "-y", "alpha"]],
-}
-
-
-@pytest.mark.parametrize("commands", SEQUENCES.values(), ids=SEQUENCES.keys())
-def test_a_second_command_does_what_pip_does(pair, folder, commands):
-    compare(pair, folder, commands)
-
-
-USAGE = {
-    "nothing": ["install"],
-    "only options": ["install", "-U"],
-    "uninstall nothing": ["uninstall", "-y"],
-    "no such file": ["install", "-r", "{folder}/absent.txt"],
-}
-
-
-@pytest.mark.parametrize("words", USAGE.values(), ids=USAGE.keys())
-def test_a_command_line_without_sense_is_usage(installed, folder, words):
-    """pip ends with 1 here; ours is 2, as for every command line that cannot be understood."""
-    filled = [word.replace("{folder}", str(folder)) for word in words]
-    before = installed.tree()
-    by_pip, ours = installed.pip(*filled), installed.safe_install(*filled)
-    assert (by_pip.returncode, ours.returncode) == (1, 2)
-    assert installed.tree() == before
-
-
-PASSED_ON = [
-    ["freeze"],
-    ["list"],
-    ["list", "--format", "json"],
-    ["show", "alpha"],
-    ["show", "absent"],
-    ["check"],
-    ["config", "list"],
-    ["debug"],
-    ["download", "--no-deps", "-d", "{out}", "beta"],
-    ["wheel", "--no-deps", "-w", "{out}", "beta"],
-    ["hash", "{folder}/requirements.txt"],
-    ["cache", "dir"],
-    ["list", "--no-such-option"],
-]
-
-
 @pytest.fixture(scope="module")
 def installed(tmp_path_factory, make_template, folder, lab_wheels, driver) -> Environment:
     """One environment with alpha, which nothing here changes."""
@@ -271,17 +168,6 @@ def installed(tmp_path_factory, make_template, folder, lab_wheels, driver) -> En
     environment = Environment(prefix, variables)
     environment.must_pip("install", "alpha")
     return environment
-
-
-@pytest.mark.parametrize("words", PASSED_ON, ids=" ".join)
-def test_what_is_not_ours_is_pips_word_for_word(installed, folder, tmp_path, words):
-    out = tmp_path / "out"
-    filled = [word.replace("{folder}", str(folder)).replace("{out}", str(out)) for word in words]
-    by_pip = installed.pip(*filled)
-    shutil.rmtree(out, ignore_errors=True)
-    ours = installed.safe_install(*filled)
-    assert ours.returncode == by_pip.returncode
-    assert (ours.stdout, ours.stderr) == (by_pip.stdout, by_pip.stderr)
 
 
 def test_version_is_our_own(installed):

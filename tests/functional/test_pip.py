@@ -102,14 +102,6 @@ def test_a_dry_run_under_constraints(runner, wheels, tmp_path):
     assert not runner.interpreter.scheme.purelib.joinpath("tinyone").exists()
 
 
-def test_the_report_that_was_asked_for_is_written_too(runner, wheels, tmp_path):
-    target = tmp_path / "report.json"
-    dry_run(runner, ["--no-index", "tinyone"], find_links=[wheels], report_file=str(target))
-    assert '"tinyone"' in target.read_text()
-    _, out, _ = dry_run(runner, ["--no-index", "tinyone"], find_links=[wheels], report_file="-")
-    assert '"tinyone"' in out[-1]
-
-
 @pytest.mark.parametrize(
     ("arguments", "status", "said"),
     [

@@ -7,6 +7,7 @@ import json
 import os
 import pkgutil
 import signal
+import sys
 
 import jsonschema
 import pytest
@@ -296,9 +297,6 @@ def test_python_chooses_whose_pip(argv, pip_calls, tmp_path):
 @pytest.mark.parametrize(
     ("argv", "said"),
     [
-        (["install"], "at least one requirement"),
-        (["-r", "missing.txt"], "missing.txt"),
-        (["uninstall", "./x"], "./x"),
         (["explain"], "needs a requirement"),
         (["install", "x", "--python", "/no/such/python"], "/no/such/python"),
         (["list", "--python", "/no/such/python"], "/no/such/python"),
@@ -307,10 +305,48 @@ def test_python_chooses_whose_pip(argv, pip_calls, tmp_path):
 )
 def test_usage_errors(argv, said, capsys, monkeypatch, tmp_path):
     monkeypatch.chdir(tmp_path)
-    assert cli.main(argv) == 2
+    check_error(argv, 2, said, capsys)
+
+
+@pytest.mark.parametrize(
+    ("argv", "said"),
+    [
+        (["install"], "at least one requirement"),
+        (["-r", "missing.txt"], "missing.txt"),
+        (["uninstall"], "at least one requirement"),
+        (["uninstall", "./x"], "./x"),
+    ],
+)
+def test_what_pip_ends_with_1_for(argv, said, capsys, monkeypatch, tmp_path):
+    monkeypatch.chdir(tmp_path)
+    check_error(argv, 1, said, capsys)
+
+
+def check_error(argv, status, said, capsys):
+    assert cli.main(argv) == status
     err = capsys.readouterr().err
     assert said in err
     assert "hint: " in err
+
+
+@pytest.mark.parametrize(
+    ("started_as", "is_pip"),
+    [
+        ("/usr/local/bin/pip", True),
+        ("pip3", True),
+        ("/x/pip3.11", True),
+        ("/x/safe-install", False),
+        ("/x/pipx", False),
+        ("/x/pip-audit", False),
+        ("/x/safe_install/__main__.py", False),
+    ],
+)
+def test_the_version_is_pips_where_the_program_is_called_pip(started_as, is_pip, pip_calls, monkeypatch, capsys):
+    monkeypatch.setattr(sys, "argv", [started_as, "--version"])
+    for word in ("--version", "-V"):
+        assert cli.main([word]) == (7 if is_pip else 0)
+    assert [arguments for _, arguments in pip_calls] == ([["--version"], ["-V"]] if is_pip else [])
+    assert capsys.readouterr().out.startswith("" if is_pip else "safe-install ")
 
 
 @pytest.mark.parametrize("written", ["{}", "file://{}"])

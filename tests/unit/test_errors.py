@@ -15,6 +15,7 @@ EXIT_STATUSES = {
     "SafeInstallError": 1,
     "SystemFailed": 1,
     "UsageError": 2,
+    "InputError": 1,
     "PipFailed": 1,
     "NoCandidate": 10,
     "Refused": 11,

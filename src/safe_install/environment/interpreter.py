@@ -253,6 +253,7 @@ def _distribution(name: NormalizedName, raw: Mapping[str, Any]) -> InstalledDist
         has_record=raw["has_record"],
         requested=raw["requested"],
         requires=tuple(raw["requires"]),
+        written_name=raw["name"],
     )
 
 

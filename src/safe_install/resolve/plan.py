@@ -183,6 +183,7 @@ def steps_of_report(
             requires=tuple(metadata.get("requires_dist") or ()),
             download_info=download,
             is_direct=bool(entry.get("is_direct")),
+            written_name=metadata["name"],
         )
         if pin is not None and pin.kind is not CandidateKind.INSTALLED:
             step = dataclasses.replace(

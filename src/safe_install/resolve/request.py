@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Dict, FrozenSet, Iterable, List, Mapping, Optional, Sequence, Tuple
 from urllib.parse import unquote, urlsplit
 
@@ -11,7 +12,7 @@ from packaging.requirements import InvalidRequirement, Requirement
 from packaging.specifiers import SpecifierSet
 from packaging.utils import NormalizedName, canonicalize_name
 
-from safe_install.errors import UsageError
+from safe_install.errors import InputError, UsageError
 from safe_install.models import DEFAULT_BUILD_TIMEOUT, BuildTimeout
 from safe_install.resolve.pip_options import COMMANDS, FETCH_GROUPS, INDEX_GROUPS, Option, find_option
 from safe_install.resolve.requirements_file import Entry, Parsed, Reader, is_lock_file, parse_file
@@ -106,6 +107,9 @@ class InstallRequest:
     break_system_packages: bool = False
     quiet: int = 0
     index_url: Optional[str] = None
+    index_urls: Tuple[str, ...] = ()  # every address of an index or a page of links that the person gave
+    no_input: bool = False
+    keyring_provider: str = "auto"
     find_links: Tuple[str, ...] = ()
     no_index: bool = False
     place: Optional[str] = None  # the option that sends the files elsewhere: "target", "user", "platform" ...
@@ -116,6 +120,10 @@ class InstallRequest:
     report_file: Optional[str] = None
     settings_free_options: Tuple[str, ...] = ()  # fetch_options without --config-settings
     index_options: Tuple[str, ...] = ()  # of fetch_options: how pip reaches which index
+    verbose: int = 0
+    log_file: Optional[Path] = None  # --log: pip's own record of what it says
+    shows_progress: bool = True
+    warns_of_path: bool = True  # of scripts in a folder that is not on PATH
     has_pip_inputs: bool = False  # --group, --requirements-from-script, a lock file: only pip reads what they name
     has_lock: bool = False
 
@@ -149,6 +157,7 @@ class UninstallRequest:
     yes: bool = False
     break_system_packages: bool = False
     quiet: int = 0
+    log_file: Optional[Path] = None
 
 
 @dataclass(frozen=True)
@@ -494,6 +503,9 @@ def parse_install(
             *settings.all("find-links"),
             *(value for parsed in files for key, value in parsed.options if key == "find-links" and value),
         ),
+        index_urls=_addresses(settings, files),
+        no_input=settings.flag("no-input"),
+        keyring_provider=settings.one("keyring-provider") or "auto",
         no_index=settings.flag("no-index") or "no-index" in in_files,
         place=place,
         refuses_user=settings.refuses_user(),
@@ -504,16 +516,27 @@ def parse_install(
         index_options=(*_texts(words, only=INDEX_GROUPS), *_options_of_files(files, INDEX_GROUPS)),
         has_pip_inputs=has_pip_inputs,
         has_lock=bool(locks),
+        verbose=settings.count("verbose"),
+        log_file=settings.path("log"),
+        shows_progress=settings.one("progress-bar") != "off",
+        warns_of_path=not settings.flag("no-warn-script-location"),
     )
 
 
 def _require_input(settings: _Settings) -> None:
     if settings.all("requirement"):
         return  # an empty file: pip warns and is content
-    raise UsageError(
+    raise InputError(
         'You must give at least one requirement to install (see "safe-install install --help")',
         hint="Name a project: safe-install torch-scatter.",
     )
+
+
+def _addresses(settings: _Settings, files: Sequence[Parsed]) -> Tuple[str, ...]:
+    keys = ("index-url", "extra-index-url", "find-links")
+    written = [value for key in keys for value in settings.all(key)]
+    written += [value for parsed in files for key, value in parsed.options if key in keys and value]
+    return tuple(value for value in written if value.startswith(("http://", "https://")))
 
 
 def _options_of_files(files: Sequence[Parsed], groups: Sequence[str]) -> Tuple[str, ...]:
@@ -584,6 +607,10 @@ class _Settings:
         written = [word.value for word in self._words if word.key == key and word.value is not None]
         return written[-1] if written else self._configuration.get(key) or None
 
+    def path(self, key: str) -> Optional[Path]:
+        value = self.one(key)
+        return Path(value).expanduser() if value else None
+
     def all(self, key: str) -> Tuple[str, ...]:
         """Every value; pip too adds the command line's to the configured ones."""
         written = tuple(word.value for word in self._words if word.key == key and word.value is not None)
@@ -639,12 +666,12 @@ def parse_uninstall(
             if name is not None:
                 names[name] = None
     if not names and ignored:
-        raise UsageError(
+        raise InputError(
             f"Invalid requirement: {ignored[0]!r}: uninstall takes names of distributions",
             hint="safe-install list shows them.",
         )
     if not names:
-        raise UsageError(
+        raise InputError(
             'You must give at least one requirement to uninstall (see "safe-install uninstall --help")',
             hint="Name a distribution: safe-install uninstall torch-scatter.",
         )
@@ -655,6 +682,7 @@ def parse_uninstall(
         yes=settings.flag("yes") or settings.flag("no-input"),
         break_system_packages=settings.flag("break-system-packages"),
         quiet=settings.count("quiet"),
+        log_file=settings.path("log"),
     )
 
 

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import Callable, Iterator, List, Mapping, Optional, Set, Tuple
 from urllib.parse import urljoin, urlsplit
 
-from safe_install.errors import UsageError
+from safe_install.errors import InputError
 from safe_install.resolve.pip_options import Option, find_option
 
 Reader = Callable[[str], str]
@@ -52,7 +52,7 @@ def is_lock_file(location: str) -> bool:
 
 
 def parse_file(location: str, *, read: Reader, environ: Mapping[str, str], constraint: bool = False) -> Parsed:
-    """Read `location` (a path or URL) and everything that it names. Errors: UsageError naming file and line."""
+    """Read `location` (a path or URL) and everything that it names. Errors: InputError naming file and line."""
     entries: List[Entry] = []
     options: List[Tuple[str, Optional[str]]] = []
     _parse_into(location, read, environ, entries, options, constraint=constraint, seen=set())
@@ -142,7 +142,7 @@ def _split_words(line: str, origin: str) -> List[str]:
     try:
         return shlex.split(line)
     except ValueError as error:
-        raise UsageError(f"{origin}: {error}", hint="Mend the quotes in that line.") from error
+        raise InputError(f"{origin}: {error}", hint="Mend the quotes in that line.") from error
 
 
 def _line_options(line: str, origin: str) -> Iterator[Tuple[Option, Optional[str]]]:
@@ -156,12 +156,12 @@ def _line_options(line: str, origin: str) -> Iterator[Tuple[Option, Optional[str
             name, equals, value = name[:2], "=", name[2:] + equals + value
         option = find_option(name)
         if option is None:
-            raise UsageError(
+            raise InputError(
                 f"{origin}: {name} is no option of a requirements file", hint="See pip's documentation of that format."
             )
         if option.takes_value and not equals:
             if not rest:
-                raise UsageError(f"{origin}: {name} needs a value", hint=f"Write {name} VALUE.")
+                raise InputError(f"{origin}: {name} needs a value", hint=f"Write {name} VALUE.")
             value = rest.pop(0)
         yield option, value if option.takes_value else None
 

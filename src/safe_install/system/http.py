@@ -28,6 +28,7 @@ from safe_install import __version__
 from safe_install.errors import DownloadFailed, HashMismatch
 from safe_install.events import Reporter
 from safe_install.redaction import redact
+from safe_install.system.credentials import Credentials
 from safe_install.system.mirrors import MirrorRule, apply_mirrors, mirror_hosts, page_base
 
 MAX_REDIRECTS = 5
@@ -93,6 +94,7 @@ class HttpClient:
         tokens: Optional[Mapping[str, str]] = None,
         ask_again: bool = False,
         patience: float = PATIENCE,
+        credentials: Optional[Credentials] = None,
     ) -> None:
         """`timeout`: seconds to connect and of silence; `trusted_hosts`: may be asked over plain http.
 
@@ -100,6 +102,7 @@ class HttpClient:
         a host that sends a byte now and then is never silent.
         `tokens`: by host; each is sent to its own host alone (and to a stand-in of it on loopback). `ask_again`: a page
         that is still fresh in the cache is asked for all the same (whether it has changed).
+        `credentials`: of the person's indexes; each pair is sent to its own host and port alone.
         """
         self._mirrors = tuple(mirrors)
         self._offline = offline
@@ -110,6 +113,7 @@ class HttpClient:
         self._tokens = dict(tokens or {})
         self._ask_again = ask_again
         self._patience = patience
+        self._credentials = credentials or Credentials()
         self._local = threading.local()
         self._answers: Dict[str, PageAnswer] = {}
         self._locks: Dict[str, threading.Lock] = {}
@@ -308,17 +312,26 @@ class HttpClient:
         headers = {"Accept-Encoding": "gzip", **headers}
         asking = session
 
-        def ask() -> Any:
+        def ask(pair: Optional[Tuple[str, str]]) -> Any:
             return asking.get(
                 url,
                 headers=headers,
+                auth=pair,
                 stream=True,
                 allow_redirects=False,
                 timeout=(min(self._timeout, 10.0), self._timeout),
             )
 
         try:
-            return self._within(ask, "no answer in time")
+            response = self._within(lambda: ask(self._credentials.of_url(url)), "no answer in time")
+            if response.status_code != 401:
+                return response
+            with self._guard:  # a person is asked one question at a time
+                pair = self._credentials.after_refusal(url)
+            if pair is None:
+                return response
+            response.close()
+            return self._within(lambda: ask(pair), "no answer in time")
         except requests.exceptions.RequestException as error:
             raise _Broken(_reason_of(error)) from error
         except ValueError as error:

@@ -116,8 +116,15 @@ def _parse(text: Optional[str]) -> Optional[Version]:
 class PipRunner:
     """pip, for one managed interpreter."""
 
-    def __init__(self, interpreter: Interpreter, *, cache_dir: Path, has_wheel: bool = True) -> None:
-        """`has_wheel`: is the project `wheel` installed there?"""
+    def __init__(
+        self,
+        interpreter: Interpreter,
+        *,
+        cache_dir: Path,
+        has_wheel: bool = True,
+        answer: Optional[process.Answer] = None,
+    ) -> None:
+        """`has_wheel`: is the project `wheel` installed there? `answer`: to what pip asks; None: it may not ask."""
         found = select_pip(interpreter, None) or own_pip(interpreter)
         if found is None:
             raise ProbeFailed(
@@ -127,6 +134,10 @@ class PipRunner:
         self.interpreter = interpreter
         self.pip = _unpacked(found, interpreter, cache_dir)
         self._build_options = build_options(self.pip.version, has_wheel=has_wheel)
+        self._answer = answer
+
+    def _environment(self, *, named_only: bool = False) -> Dict[str, str]:
+        return _relayed_environment(self.pip.version, named_only=named_only)
 
     def passthrough(self, arguments: Sequence[str]) -> int:
         """Run pip as if the person had typed it; return its exit status."""
@@ -140,15 +151,14 @@ class PipRunner:
         find_links: Sequence[Path],
         on_output: LineReader,
         on_error: LineReader,
-        report_file: Optional[str] = None,
         downloads: Optional[KeptDownloads] = None,
     ) -> Mapping[str, Any]:
         """What `pip install ARGUMENTS` would install: pip's installation report (format 1).
 
-        `arguments` are the person's own, less --report and --dry-run; `report_file` is where they want the report
-        ("-": stdout). `downloads` keeps the files that pip downloads. Errors: PipFailed with pip's whole output.
+        `arguments` are the person's own, less --report and --dry-run. `downloads` keeps the files that pip downloads.
+        Errors: PipFailed with pip's whole output.
         """
-        environment = _relayed_environment()
+        environment = self._environment()
         with contextlib.ExitStack() as stack:
             folder = stack.enter_context(tempfile.TemporaryDirectory(prefix="safe-install-"))
             if downloads is not None:
@@ -166,15 +176,12 @@ class PipRunner:
                 [*command, *arguments],
                 env=environment,
                 on_stdout=on_output,
-                on_stderr=on_error,
+                on_stderr=_less_warning(on_error),
+                answer=self._answer,
             )
             if answer.returncode != 0:
                 raise _failed(answer, "pip could not resolve the requirements")
             try:
-                if report_file == "-":
-                    on_output(report.read_text(encoding="utf-8"))
-                elif report_file:
-                    shutil.copyfile(report, report_file)
                 return dict(json.loads(report.read_text(encoding="utf-8")))
             except (OSError, ValueError) as error:
                 raise PipFailed(
@@ -190,6 +197,7 @@ class PipRunner:
         *,
         options: Sequence[str],
         on_line: LineReader,
+        on_error: Optional[LineReader] = None,
     ) -> None:
         """Bring each requirement line as a wheel file into `directory`: downloaded, or built with build isolation.
 
@@ -202,9 +210,10 @@ class PipRunner:
             command += [*self._build_options, *options]  # the person's own options come later, and win
             answer = process.run(
                 [*command, "--requirement", str(listed)],
-                env=_relayed_environment(named_only=True),
+                env=self._environment(named_only=True),
                 on_stdout=on_line,
-                on_stderr=on_line,
+                on_stderr=on_error or on_line,
+                answer=self._answer,
             )
         if answer.returncode != 0:
             raise _failed(answer, "pip could not fetch or build what it resolved")
@@ -217,6 +226,7 @@ class PipRunner:
         config_settings: Sequence[str],
         options: Sequence[str],
         on_line: LineReader,
+        on_error: Optional[LineReader] = None,
     ) -> None:
         """Build one requirement into `directory`, its backend told `config_settings` ("KEY=VALUE"). Errors: PipFailed.
 
@@ -226,9 +236,9 @@ class PipRunner:
         command += [*self._build_options, *options]
         for setting in config_settings:
             command += ["--config-settings", setting]
-        environment = _relayed_environment(named_only=True)
+        environment = self._environment(named_only=True)
         environment.pop("PIP_CONFIG_SETTINGS", None)  # it is among `config_settings`
-        answer = process.run([*command, requirement], env=environment, on_stdout=on_line, on_stderr=on_line)
+        answer = process.run([*command, requirement], env=environment, on_stdout=on_line, on_stderr=on_error or on_line)
         if answer.returncode != 0:
             raise _failed(answer, f"pip could not fetch or build {requirement}")
 
@@ -249,11 +259,25 @@ class PipRunner:
             command += ["--find-links", str(directory)]
         self._install([*command, *options, *pins], "pip could not unpack the wheels into the stage", on_line)
 
-    def stage_editable(self, path: str, *, root: Path, options: Sequence[str], on_line: LineReader) -> None:
+    def stage_editable(
+        self,
+        path: str,
+        *,
+        root: Path,
+        options: Sequence[str],
+        on_line: LineReader,
+        on_error: Optional[LineReader] = None,
+    ) -> None:
         """Make an editable install of the project at `path` below `root`. Its build may use the network."""
         command = [*self.pip.command, "install", "--root", str(root), "--no-deps", "--ignore-installed"]
-        command += ["--use-pep517", "--no-warn-script-location", "--quiet", *options, "--editable", path]
-        answer = process.run(command, env=_relayed_environment(named_only=True), on_stdout=on_line, on_stderr=on_line)
+        command += ["--use-pep517", "--no-warn-script-location", *options, "--editable", path]
+        answer = process.run(
+            command,
+            env=self._environment(named_only=True),
+            on_stdout=on_line,
+            on_stderr=on_error or on_line,
+            answer=self._answer,
+        )
         if answer.returncode != 0:
             raise _failed(answer, f"pip could not make an editable install of {path}")
 
@@ -276,7 +300,9 @@ class PipRunner:
         command += ["--only-binary", ":all:", "--no-compile"] if only_wheels else []
         command += ["--no-index"] if offline else []
         command += ["--dry-run"] if dry_run else []
-        answer = process.run([*command, *options, *requirements], env=_relayed_environment(named_only=True))
+        answer = process.run(
+            [*command, *options, *requirements], env=self._environment(named_only=True), answer=self._answer
+        )
         if answer.returncode != 0:
             raise _failed(answer, f"pip could not fetch the build tools {' '.join(requirements)}")
 
@@ -355,19 +381,36 @@ def _has_pip(executable: Path) -> bool:
 NAMING_VARIABLES = ("PIP_REQUIREMENT", "PIP_EDITABLE", "PIP_GROUP", "PIP_REQUIREMENTS_FROM_SCRIPT")
 
 
-def _relayed_environment(*, named_only: bool = False) -> Dict[str, str]:
+# What Python says of a password that is not read from a terminal: it was, by us.
+_GETPASS_WARNING = ("GetPassWarning: ", "passwd = fallback_getpass(", "Warning: Password input may be echoed.")
+
+
+def _less_warning(reader: LineReader) -> LineReader:
+    def read(line: str) -> None:
+        if not any(words in line for words in _GETPASS_WARNING):
+            reader(line)
+
+    return read
+
+
+# From here on pip takes constraints for what it builds with from --build-constraint alone.
+FIRST_WITHOUT_CONSTRAINED_BUILDS = Version("26.2")
+
+
+def _relayed_environment(pip_version: Version, *, named_only: bool = False) -> Dict[str, str]:
     """The person's own variables (PIP_* are pip's to honour), less those that would send pip's work elsewhere."""
     variables = dict(os.environ)
     # Colours would reach the person as the characters that they are made of.
     for name in ("PIP_TARGET", "PIP_PREFIX", "PIP_ROOT", "PIP_USER", "PIP_DRY_RUN", "PIP_REPORT", "FORCE_COLOR"):
         variables.pop(name, None)
     if named_only:
-        for name in (*NAMING_VARIABLES, "PIP_CONSTRAINT", "PIP_REQUIRE_HASHES", "PIP_PYTHON"):
+        for name in (*NAMING_VARIABLES, "PIP_REQUIRE_HASHES", "PIP_PYTHON"):
             variables.pop(name, None)
         if variables.get("PIP_USE_DEPRECATED") == "legacy-resolver":
             del variables["PIP_USE_DEPRECATED"]
+        if pip_version >= FIRST_WITHOUT_CONSTRAINED_BUILDS:
+            variables.pop("PIP_CONSTRAINT", None)
     variables["PIP_DISABLE_PIP_VERSION_CHECK"] = "1"
-    variables["PIP_NO_INPUT"] = variables.get("PIP_NO_INPUT", "1")
     variables["PYTHONUNBUFFERED"] = "1"
     return variables
 

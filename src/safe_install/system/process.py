@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import codecs
+import contextlib
 import os
 import signal
 import subprocess
@@ -9,7 +11,7 @@ import threading
 import time
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Callable, List, Mapping, Optional, Sequence
+from typing import IO, Callable, Iterator, List, Mapping, Optional, Sequence
 
 # A child runs in a session of its own, so that a time limit ends its children too, and with the signals
 # unblocked that we may have blocked around a swap.
@@ -39,6 +41,7 @@ class Completed:
 
 
 LineReader = Callable[[str], None]
+Answer = Callable[[str], Optional[str]]  # what a child wrote last -> what it waits for; None: it asks nothing
 Tick = Callable[[], None]
 
 TICK = 0.25  # seconds between two looks at a child that is watched
@@ -58,14 +61,16 @@ class Running:
         on_stdout: Optional[LineReader] = None,
         on_stderr: Optional[LineReader] = None,
         merge_stderr: bool = False,
+        answer: Optional[Answer] = None,
     ) -> None:
+        """`answer`: for a child that may ask; an EOFError of it closes the child's stdin."""
         self.args = [str(arg) for arg in args]
         self._started = time.monotonic()
         self._process = subprocess.Popen(
             self.args,
             env=None if env is None else dict(env),
             cwd=None if cwd is None else str(cwd),
-            stdin=subprocess.PIPE if input_text is not None else subprocess.DEVNULL,
+            stdin=subprocess.PIPE if input_text is not None or answer is not None else subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT if merge_stderr else subprocess.PIPE,
             encoding="utf-8",
@@ -76,7 +81,8 @@ class Running:
         self._out: List[str] = []
         self._err: List[str] = []
         pipes = ((self._process.stdout, self._out, on_stdout), (self._process.stderr, self._err, on_stderr))
-        self._threads = [_Drain(pipe, lines, reader) for pipe, lines, reader in pipes if pipe is not None]
+        ask = None if answer is None else _Conversation(self._process.stdin, answer).take
+        self._threads = [_Drain(pipe, lines, reader, ask) for pipe, lines, reader in pipes if pipe is not None]
         if input_text is not None and self._process.stdin is not None:
             try:
                 self._process.stdin.write(input_text)
@@ -116,6 +122,9 @@ class Running:
         if end_children and self._process.returncode != 0:
             self.kill()
         self._close_pipes()
+        if self._process.stdin is not None:
+            with contextlib.suppress(OSError):
+                self._process.stdin.close()
         seconds = time.monotonic() - self._started
         return Completed(
             self.args, self._process.returncode, "".join(self._out), "".join(self._err), seconds, timed_out, fell_silent
@@ -187,6 +196,7 @@ def run(
     on_tick: Optional[Tick] = None,
     merge_stderr: bool = False,
     end_children: bool = False,
+    answer: Optional[Answer] = None,
 ) -> Completed:
     """Run a child process to its end and return what it said. Never raises for its exit status.
 
@@ -200,6 +210,7 @@ def run(
         on_stdout=on_stdout,
         on_stderr=on_stderr,
         merge_stderr=merge_stderr,
+        answer=answer,
     )
     return running.wait(timeout, silence=silence, on_tick=on_tick, end_children=end_children)
 
@@ -215,23 +226,69 @@ def run_attached(args: Sequence[str], *, env: Optional[Mapping[str, str]] = None
             continue  # the terminal sent it to the child too: the child decides
 
 
+class _Conversation:
+    """Answers what a child asks, on the pipe that is its stdin."""
+
+    def __init__(self, stdin: Optional[IO[str]], answer: Answer) -> None:
+        self._stdin, self._answer = stdin, answer
+
+    def take(self, text: str) -> bool:
+        """Was the text, which does not end a line, a question? Then it is answered."""
+        try:
+            answer = self._answer(text)
+            if answer is not None and self._stdin is not None:
+                self._stdin.write(f"{answer}\n")
+                self._stdin.flush()
+            return answer is not None
+        except (EOFError, OSError, ValueError):
+            # Nobody answers, or the child is gone: it sees the end of its stdin.
+            if self._stdin is not None:
+                with contextlib.suppress(OSError):
+                    self._stdin.close()
+            return True
+
+
 class _Drain(threading.Thread):
     """Reads a pipe to its end, so that a child never waits for us."""
 
-    def __init__(self, stream: IO[str], lines: List[str], reader: Optional[LineReader]) -> None:
+    def __init__(
+        self,
+        stream: IO[str],
+        lines: List[str],
+        reader: Optional[LineReader],
+        ask: Optional[Callable[[str], bool]] = None,
+    ) -> None:
         super().__init__(daemon=True)
         self._stream, self._lines, self._reader = stream, lines, reader
+        self._ask = ask
         self.last = time.monotonic()  # when the last line came
         self.start()
 
     def run(self) -> None:
         # Closed here, too: where a grandchild kept the pipe, nobody waits for its end any more.
         with self._stream:
-            for line in self._stream:
+            for line in self._stream if self._ask is None else self._read_lines(self._ask):
                 self.last = time.monotonic()
                 self._lines.append(line)
                 if self._reader is not None:
                     self._reader(line.rstrip("\n"))
+
+    def _read_lines(self, ask: Callable[[str], bool]) -> Iterator[str]:
+        """Lines; what does not end one may be a question. An answered question is no line."""
+        decoder = codecs.getincrementaldecoder("utf-8")("replace")
+        rest = ""
+        while True:
+            chunk = os.read(self._stream.fileno(), 65536)
+            rest += decoder.decode(chunk, final=not chunk)
+            *whole, rest = rest.split("\n")
+            for line in whole:
+                yield f"{line}\n"
+            if not chunk:
+                break
+            if rest and ask(rest):
+                rest = ""
+        if rest:
+            yield rest
 
     def close(self) -> None:
         self._stream.close()

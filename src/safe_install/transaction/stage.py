@@ -16,7 +16,7 @@ import os
 import shutil
 from dataclasses import dataclass
 from pathlib import Path
-from typing import AbstractSet, Dict, List, Mapping, Sequence, Tuple
+from typing import AbstractSet, Callable, Dict, List, Mapping, Sequence, Tuple
 from urllib.parse import unquote, urlsplit
 
 from packaging.utils import canonicalize_name
@@ -25,6 +25,7 @@ from safe_install.errors import Refused
 from safe_install.events import Reporter
 from safe_install.models import Step
 from safe_install.system.pip import PipRunner
+from safe_install.system.process import LineReader
 
 MANY_FILES = 1500  # from here on compiling on all cores is worth a second process
 
@@ -79,22 +80,26 @@ def fill_stage(
 
 
 def stage_editables(
-    pip: PipRunner, stage: Path, steps: Sequence[Step], *, options: Sequence[str], reporter: Reporter
+    pip: PipRunner,
+    stage: Path,
+    steps: Sequence[Step],
+    *,
+    options: Sequence[str],
+    reporter: Reporter,
+    readers: Callable[[str], Mapping[str, LineReader]],
 ) -> None:
-    """Make each editable install below `stage`."""
+    """Make each editable install below `stage`. `readers`: what becomes of pip's lines, for a task."""
     for step in steps:
-        _stage_editable(pip, stage, step, options=options, reporter=reporter)
+        task = f"editable install of {step.name}"
+        with reporter.task(task):
+            pip.stage_editable(_path_of(step), root=stage, options=options, **readers(task))
 
 
-def _stage_editable(pip: PipRunner, stage: Path, step: Step, *, options: Sequence[str], reporter: Reporter) -> None:
+def _path_of(step: Step) -> str:
     path = str((step.download_info or {}).get("url", ""))
     if path.startswith("file://"):
         path = unquote(urlsplit(path).path)
-    task = f"editable install of {step.name}"
-    with reporter.task(task):
-        pip.stage_editable(
-            path, root=stage, options=options, on_line=lambda line: reporter.task_advanced(task, 0, line)
-        )
+    return path
 
 
 def _link(source: Path, target: Path) -> None:

@@ -6,7 +6,7 @@ import pytest
 from packaging.specifiers import SpecifierSet
 from packaging.utils import canonicalize_name
 
-from safe_install.errors import UsageError
+from safe_install.errors import InputError, UsageError
 from safe_install.models import BuildTimeout
 from safe_install.resolve.pip_options import COMMANDS
 from safe_install.resolve.request import (
@@ -494,6 +494,8 @@ def test_capabilities(text, capabilities):
 
 # --- what cannot be understood ---------------------------------------------------------------------
 
+NOTHING_NAMED = ("at least one requirement", "folder.zip", "x.tar.gz", "-y")
+
 
 @pytest.mark.parametrize(
     ("parse", "argv", "environ", "said"),
@@ -515,7 +517,7 @@ def test_capabilities(text, capabilities):
         (install, ["a"], {"SAFE_INSTALL_TARGET_DRIVER": "x"}, "--target-driver x"),
         (uninstall, [], {}, "at least one requirement"),
         (uninstall, ["-y"], {}, "at least one requirement"),
-        (uninstall, ["./folder"], {}, "./folder"),
+        (uninstall, ["folder.zip"], {}, "folder.zip"),
         (uninstall, ["x.tar.gz"], {}, "x.tar.gz"),
         (uninstall, ["--", "-y"], {}, "-y"),
         (explain, [], {}, "explain needs a requirement"),
@@ -531,7 +533,9 @@ def test_usage_errors_name_the_word_and_the_mend(parse, argv, environ, said):
         parse(*argv, environ=environ, **({"files": {"c.txt": ""}} if parse is install else {}))
     assert said in caught.value.message
     assert caught.value.hint
-    assert caught.value.exit_status == 2
+    # pip's status where the words can be read and name nothing.
+    assert caught.value.exit_status == (1 if isinstance(caught.value, InputError) else 2)
+    assert isinstance(caught.value, InputError) == (said in NOTHING_NAMED)
 
 
 # --- uninstall and explain -------------------------------------------------------------------------
