@@ -215,8 +215,8 @@ def test_oldest_driver_of_an_accelerator(accelerator, system, floor):
 
 
 def test_loading_everything_is_quick():
-    started = time.perf_counter()
+    started = time.process_time()
     for name in PROJECTS:
         parse_project(read_document(name), name)
-    # 45 projects are to fit into 30 ms; ten times that is left for a busy machine.
-    assert time.perf_counter() - started < 0.3 * len(PROJECTS) / 45 + 0.05
+    # 45 projects are to fit into 30 ms; ten times that is left for a slow machine.
+    assert time.process_time() - started < 0.3 * len(PROJECTS) / 45 + 0.05
