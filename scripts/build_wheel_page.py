@@ -17,19 +17,22 @@ import os
 import re
 import sys
 from dataclasses import replace
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Dict, Hashable, Iterable, Iterator, List, Mapping, Optional, Sequence, Tuple
 
-# A clone is enough: the package need not be installed, and of what it depends on this script uses packaging alone.
+# A clone is enough: the package need not be installed, and of its dependencies this script needs two.
+# ruff: noqa: E402 - its imports come after
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT / "src"))
-try:
-    import packaging
-except ModuleNotFoundError:
+if not (find_spec("packaging") and find_spec("platformdirs")):
     own = ROOT / ".venv-test" / "bin" / "python"  # of scripts/test
     if own.exists() and Path(sys.prefix) != own.parents[1]:
         os.execv(own, [str(own), *sys.argv])
-    sys.exit("build_wheel_page.py needs `packaging`: apt-get install python3-packaging, or pip install packaging")
+    sys.exit(
+        "build_wheel_page.py needs packaging and platformdirs: "
+        "apt-get install python3-packaging python3-platformdirs, or pip install packaging platformdirs"
+    )
 
 from packaging.requirements import InvalidRequirement, Requirement
 from packaging.utils import canonicalize_name

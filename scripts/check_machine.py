@@ -109,13 +109,13 @@ def _check_git(purpose, facts):
 def _check_index(facts):
     if not facts.index:
         return None
-    return Problem(True, "the package index: {}; PIP_INDEX_URL names another".format(facts.index), {})
+    return Problem(True, f"the package index: {facts.index}; PIP_INDEX_URL names another", {})
 
 
 def _check_pytorch(purpose, facts):
     if not facts.pytorch or purpose not in ("demo", "build"):
         return None
-    text = "the host of torch's CPU builds: {}; your package index must have one then".format(facts.pytorch)
+    text = f"the host of torch's CPU builds: {facts.pytorch}; your package index must have one then"
     return Problem(False, text, {})
 
 
@@ -131,7 +131,7 @@ def _check_disk(purpose, facts):
     problems = []
     for place, wanted, free in places:
         if free < wanted * GIGABYTE:
-            text = "{}: {:.1f} GB are free, {:.1f} GB are needed".format(place, free / GIGABYTE, wanted)
+            text = f"{place}: {free / GIGABYTE:.1f} GB are free, {wanted:.1f} GB are needed"
             problems.append(Problem(True, text, {}))
     return problems
 
@@ -139,7 +139,7 @@ def _check_disk(purpose, facts):
 def _python_package(facts, part):
     """Debian's name of a part of this Python: python3.11-dev of the distribution's own, python3-dev for others."""
     if facts.system:
-        return "python{}.{}-{}".format(facts.python[0], facts.python[1], part)
+        return f"python{facts.python[0]}.{facts.python[1]}-{part}"
     return "python3-" + part
 
 
@@ -276,9 +276,9 @@ def _ask(url):
     except urllib.error.URLError as error:
         if isinstance(error.reason, ssl.SSLError):
             return ""
-        return "{} does not answer ({})".format(host, error.reason)
+        return f"{host} does not answer ({error.reason})"
     except (OSError, socket.timeout, ValueError) as error:
-        return "{} does not answer ({})".format(host, error)
+        return f"{host} does not answer ({error})"
     return ""
 
 
