@@ -176,7 +176,7 @@ def describe(problems, facts):
         lines.append("Missing on this machine:")
         lines.extend("  - " + problem.text for problem in needed)
     if others:
-        lines.append("Not here, and it goes on without:")
+        lines.append("Not here, and not needed:")
         lines.extend("  - " + problem.text for problem in others)
     commands = make_lines(problems, facts)
     if commands:
