@@ -6,7 +6,7 @@ test:    ; ./scripts/test                          ## the whole suite, as README
 quick:   ; ./scripts/test -m 'not slow'            ## without real builds and the real torch
 lint:    ; ./scripts/test --lint tests/unit        ## ruff, mypy, import-linter, unit tests
 format:  ; .venv-lint/bin/ruff check --fix . && .venv-lint/bin/ruff format .  ## after `make lint`
-demo:    ; ./scripts/demo                          ## the main job and two harmful installs
+demo:    ; ./scripts/demo                          ## the main job and two harmful installs, in a minute
 bench:   ; .venv-test/bin/python scripts/bench.py  ## times beside pip and uv (after `make dev`)
 crash:   ; d=$$(mktemp -d) && p=$$PWD/.venv-test/bin/python && $$p tests/crash/full.py --folder $$d && $$p -m tests.crash.program --kills 500 --signals 100 --steps --faults && $$p -m tests.crash.power --cuts 600  ## kills, faults, power cuts at length (after `make dev`, as root)
 zipapp:  ; ./scripts/build_zipapp                  ## dist/safe-install.pyz

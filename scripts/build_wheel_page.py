@@ -1,3 +1,4 @@
+#!/usr/bin/env python3
 """Writes the wheel finder: one HTML file that answers which wheel fits a torch, with no server and no request.
 
     scripts/build_wheel_page.py [FILE]
@@ -12,11 +13,26 @@ from __future__ import annotations
 import base64
 import hashlib
 import json
+import os
 import re
 import sys
 from dataclasses import replace
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Dict, Hashable, Iterable, Iterator, List, Mapping, Optional, Sequence, Tuple
+
+# A clone is enough: the package need not be installed, and of its dependencies this script needs two.
+# ruff: noqa: E402 - its imports come after
+ROOT = Path(__file__).resolve().parents[1]
+sys.path.insert(0, str(ROOT / "src"))
+if not (find_spec("packaging") and find_spec("platformdirs")):
+    own = ROOT / ".venv-test" / "bin" / "python"  # of scripts/test
+    if own.exists() and Path(sys.prefix) != own.parents[1]:
+        os.execv(own, [str(own), *sys.argv])
+    sys.exit(
+        "build_wheel_page.py needs packaging and platformdirs: "
+        "apt-get install python3-packaging python3-platformdirs, or pip install packaging platformdirs"
+    )
 
 from packaging.requirements import InvalidRequirement, Requirement
 from packaging.utils import canonicalize_name
@@ -32,7 +48,6 @@ from safe_install.resolve.compatibility import Context, host_rank, reject_python
 from safe_install.resolve.target import environment_for, parse_platform
 from safe_install.tags import container_of_name, cuda_of_accelerator, parse_accelerator, supported_platforms
 
-ROOT = Path(__file__).resolve().parents[1]
 TEMPLATE = Path(__file__).resolve().with_name("wheel_page.html")
 OUTPUT = ROOT / "dist" / "wheels.html"
 

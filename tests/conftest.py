@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import signal
+from collections import Counter
 
 import pytest
 
@@ -10,6 +12,8 @@ ASKED = {
     "cuda_lab": ("--run-cuda-lab", "downloads a CUDA torch of several gigabytes"),
     "gpu": ("--run-gpu", "needs a real NVIDIA GPU"),
 }
+# Set where each test must run (.ci/run): a skip is a failure then, less those that are asked for and the browser's.
+NO_SKIPS = "SAFE_INSTALL_NO_SKIPS"
 
 
 def pytest_configure(config):
@@ -35,6 +39,41 @@ def pytest_terminal_summary(terminalreporter):
     line = describe_cuda_suite(terminalreporter.stats)
     if line:
         terminalreporter.write_line(line)
+    for line in describe_skips(terminalreporter.stats):
+        terminalreporter.write_line(line)
+
+
+def pytest_sessionfinish(session):
+    """A skip that may not be makes the run a failure."""
+    reporter = session.config.pluginmanager.get_plugin("terminalreporter")
+    if reporter is not None and find_forbidden_skips(reporter.stats):
+        session.exitstatus = pytest.ExitCode.TESTS_FAILED
+
+
+def describe_skips(stats):
+    """One line for the tests that did not run, the most frequent reason first; and one for those that had to."""
+    reasons = Counter(skip_reason(report) for report in stats.get("skipped", []))
+    lines = []
+    if reasons:
+        listed = ", ".join(f"{reason} ({count})" for reason, count in reasons.most_common())
+        lines.append(f"skipped: {listed}")
+    forbidden = find_forbidden_skips(stats)
+    if forbidden:
+        names = ", ".join(sorted({report.nodeid for report in forbidden}))
+        lines.append(f"FAILED: must not be skipped where {NO_SKIPS} is set: {names}")
+    return lines
+
+
+def find_forbidden_skips(stats):
+    """The reports of tests that were skipped and may not be, where nothing may be skipped."""
+    if not os.environ.get(NO_SKIPS):
+        return []
+    return [report for report in stats.get("skipped", []) if not may_be_skipped(skip_reason(report))]
+
+
+def may_be_skipped(reason):
+    """What runs only when asked for, and the wheel page's browser (.ci/run says itself that it is not there)."""
+    return any(option in reason for option, _ in ASKED.values()) or "chromium" in reason
 
 
 def describe_cuda_suite(stats):

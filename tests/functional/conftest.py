@@ -13,7 +13,7 @@ import shutil
 import subprocess
 import sys
 from pathlib import Path
-from typing import Any, Callable, Dict, List, Mapping, Optional, Sequence, Tuple
+from typing import Any, Callable, Dict, List, Mapping, NoReturn, Optional, Sequence, Tuple
 
 import pytest
 from filelock import FileLock
@@ -29,13 +29,36 @@ FOREIGN = ("PIP_", "SAFE_INSTALL_", "UV_", "CONDA_", "VIRTUAL_ENV", "PYTHON", "T
 
 @functools.lru_cache(maxsize=None)
 def find_python(version: str) -> Optional[str]:
-    """A CPython of this version: $PYTHON38, pyenv's, or one on PATH that really starts."""
+    """A CPython of this version: $PYTHON38, pyenv's, uv's, one on PATH that really starts, or the one that runs us."""
     named = os.environ.get(f"PYTHON{version.replace('.', '')}")
     pyenv = sorted(Path("~/.pyenv/versions").expanduser().glob(f"{version}.*/bin/python{version}"))
-    for candidate in (named, *map(str, pyenv), shutil.which(f"python{version}")):
+    uv = [path for folder in uv_pythons() for path in sorted(folder.glob(f"cpython-{version}.*/bin/python{version}"))]
+    for candidate in (named, *map(str, pyenv), *map(str, uv), shutil.which(f"python{version}"), base_python()):
         if candidate and _version_of(candidate) == version:
             return candidate
     return None
+
+
+def uv_pythons() -> List[Path]:
+    """Where `uv python install` puts interpreters: for scripts/test, and by itself."""
+    folders = [os.environ.get("SAFE_INSTALL_TEST_PYTHONS"), "~/.local/share/uv/python"]
+    return [Path(folder).expanduser() for folder in folders if folder]
+
+
+def base_python() -> str:
+    """The interpreter that the running virtual environment was made with."""
+    return str(getattr(sys, "_base_executable", "") or sys.executable)
+
+
+def any_python() -> str:
+    """The version for tests that any Python serves: 3.11, or the running one where there is no 3.11."""
+    running = "{}.{}".format(*sys.version_info[:2])
+    return "3.11" if find_python("3.11") else running
+
+
+def skip_without_python(version: str) -> NoReturn:
+    """Skip: the same words everywhere, so that the summary counts them in one line."""
+    pytest.skip(f"no Python {version} here")
 
 
 def _version_of(executable: str) -> str:
@@ -176,7 +199,7 @@ def make_template(shared: Path, lab_wheels: Callable[[str], LabWheels], driver: 
     def get(python: str, requirements: Tuple[str, ...], *, with_pip: bool = True) -> Path:
         interpreter = find_python(python)
         if interpreter is None:
-            pytest.skip(f"no Python {python} was found: set PYTHON{python.replace('.', '')}")
+            skip_without_python(python)
         index = lab_wheels(python).index
         variables = clean_variables(driver, index, shared / "home")
 

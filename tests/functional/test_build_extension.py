@@ -58,6 +58,7 @@ FILES = {
 }
 
 pytestmark = pytest.mark.skipif(shutil.which("g++") is None, reason="needs a C++ compiler")
+HEADERS = "import os, sysconfig; print(os.path.exists(sysconfig.get_paths()['include'] + '/Python.h'))"
 
 
 def find_python(version):
@@ -108,6 +109,8 @@ def environments():
         python = find_python(version)
         if python is None:
             pytest.skip(f"no Python {version} here")
+        if subprocess.check_output([str(python), "-c", HEADERS], text=True).strip() != "True":
+            pytest.skip(f"no Python.h of Python {version} here")
         if version not in known:
             known[version] = dataclasses.replace(read_environment(python, None), torch=TORCH)
         return known[version]

@@ -14,10 +14,10 @@ from typing import Dict, List, NamedTuple, Sequence, Tuple
 
 import pytest
 
-from tests.functional.conftest import Environment
+from tests.functional.conftest import Environment, any_python
 from tests.lab.wheels import write_wheel
 
-PYTHON = "3.11"
+PYTHON = any_python()
 SCRIPT = "[console_scripts]\nalpha = alpha:main\n"
 
 
@@ -279,7 +279,7 @@ def test_the_configuration_file_of_the_environment_is_honoured(pair, folder):
 # --- other interpreters ----------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("version", ["3.8", "3.11"])
+@pytest.mark.parametrize("version", ["3.8", PYTHON])
 def test_an_environment_without_pip(make_environment, folder, version):
     environment = make_environment(version, with_pip=False, PIP_FIND_LINKS=str(folder / "wheels"))
     before = environment.tree()

@@ -10,7 +10,6 @@ import os
 import shutil
 import subprocess
 import sys
-import time
 import zipfile
 from pathlib import Path
 from typing import Any, Dict, List, Sequence
@@ -110,10 +109,11 @@ def built_wheel(torch_template, tmp_path_factory) -> Path:
 
 
 def test_an_sdist_is_built_against_the_installed_torch_and_then_kept(built_wheel, environment):
-    started = time.monotonic()
+    before = os.times()
     done = safe_install(environment, "torch-scatter")
     assert done.returncode == 0, done.stderr
-    assert time.monotonic() - started < 30, "the second environment takes the wheel from the store"
+    took = os.times().children_user - before.children_user
+    assert took < 30, "seconds of the processor: the second environment takes the wheel from the store"
     assert "Successfully installed torch-scatter-2.1.2" in done.stdout
     assert python(environment, QUESTION).split("\n") == ANSWERS
 

@@ -9,7 +9,6 @@ import re
 import statistics
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
@@ -211,13 +210,14 @@ def test_a_source_build_is_not_the_last_word_where_the_facts_are_known_to_be_par
 
 @pytest.mark.slow
 def test_every_project_is_explained_offline_in_less_than_half_a_second(variables):
-    """0.4 s a process is the aim; half of it more is left for a busy machine."""
+    """0.4 s of the processor is the aim; half of it more is left. What else the machine does does not count."""
     took = {}
     for name in sorted(known_projects()):
         words = ["explain", name, "--torch", "2.8.0+cu126", "--python-version", "3.11", "--platform", "linux_x86_64"]
-        started = time.perf_counter()
+        before = os.times()
         completed = run_safe_install([*words, "--offline"], variables)
-        took[name] = time.perf_counter() - started
+        after = os.times()
+        took[name] = after.children_user + after.children_system - before.children_user - before.children_system
         assert completed.returncode in (0, 10, 11), (name, completed.stderr)
         assert "Traceback" not in completed.stderr
     assert statistics.median(took.values()) < 0.6, took

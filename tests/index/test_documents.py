@@ -12,7 +12,6 @@ import pytest
 from packaging.requirements import Requirement
 from packaging.specifiers import SpecifierSet
 from packaging.version import Version
-from safe_install.wheel_index import DATE
 
 from safe_install.index.bundled import make_candidate
 from safe_install.index.catalog import cuda_table, known_projects, load_project, read_document, torch_table
@@ -21,6 +20,7 @@ from safe_install.index.facts import canonical_url
 from safe_install.index.filename import build_filename, is_grammar, parse_filename
 from safe_install.index.location import FIELDS, fields_of_template, read_wheel_url
 from safe_install.tags import parse_accelerator
+from safe_install.wheel_index import DATE
 
 FOLDER = Path(__file__).parents[2] / "wheel_index"
 DOCUMENTS = sorted(path.name for path in FOLDER.glob("*.json") if path.name != "schema.json")
@@ -215,8 +215,8 @@ def test_oldest_driver_of_an_accelerator(accelerator, system, floor):
 
 
 def test_loading_everything_is_quick():
-    started = time.perf_counter()
+    started = time.process_time()
     for name in PROJECTS:
         parse_project(read_document(name), name)
-    # 45 projects are to fit into 30 ms; ten times that is left for a busy machine.
-    assert time.perf_counter() - started < 0.3 * len(PROJECTS) / 45 + 0.05
+    # 45 projects are to fit into 30 ms; ten times that is left for a slow machine.
+    assert time.process_time() - started < 0.3 * len(PROJECTS) / 45 + 0.05

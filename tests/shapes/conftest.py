@@ -13,12 +13,21 @@ import pytest
 
 import safe_install
 from safe_install.models import InstalledDistribution
-from tests.functional.conftest import Environment, clean_variables, find_python, make_once, read_document, run_process
+from tests.functional.conftest import (
+    Environment,
+    any_python,
+    clean_variables,
+    find_python,
+    make_once,
+    read_document,
+    run_process,
+    skip_without_python,
+)
 from tests.functional.conftest import shared as shared
 from tests.lab.wheels import write_wheel
 from tests.small_environment import write_distribution
 
-PYTHON = "3.11"
+PYTHON = any_python()
 # The very code that is tested, and no variable that an interpreter of the environment would inherit.
 SOURCE = str(Path(safe_install.__file__).parents[1])
 TOOL = [
@@ -139,7 +148,7 @@ def need_python() -> str:
     """The interpreter of the environments here."""
     found = find_python(PYTHON)
     if found is None:
-        pytest.skip(f"no Python {PYTHON} was found: set PYTHON{PYTHON.replace('.', '')}")
+        skip_without_python(PYTHON)
     return found
 
 
@@ -157,10 +166,25 @@ def make_plain_python(prefix: Path) -> Path:
         folder.mkdir(parents=True)
     shutil.copy2(binary, prefix / "bin" / f"python{PYTHON}")
     (prefix / "bin" / "python").symlink_to(f"python{PYTHON}")
+    # Without the mark that forbids pip to change it, which Debian's and uv's Pythons have.
     for entry in Path(module).parent.iterdir():
-        if entry.name != "site-packages":
+        if entry.name in ("site.py", "sysconfig.py", "sysconfig"):
+            copy_without_debians_layout(entry, library / entry.name)
+        elif entry.name not in ("site-packages", "EXTERNALLY-MANAGED"):
             (library / entry.name).symlink_to(entry)
     return prefix
+
+
+def copy_without_debians_layout(source: Path, target: Path) -> None:
+    """A module of the standard library; Debian's patch (local/lib/python3.X/dist-packages) is taken out of it."""
+    if source.is_dir():
+        shutil.copytree(source, target, ignore=shutil.ignore_patterns("__pycache__"))
+        target = target / "__init__.py"
+    else:
+        shutil.copy2(source, target)
+    text = target.read_text("utf-8")
+    text = text.replace("prefix_scheme = 'posix_local'", "prefix_scheme = 'posix_prefix'")
+    target.write_text(text.replace("dist-packages", "site-packages"), "utf-8")
 
 
 def run(*words: str, **options: Any) -> subprocess.CompletedProcess[str]:

@@ -15,6 +15,7 @@ import pytest
 
 from tests.functional.conftest import run_process
 from tests.shapes.conftest import (
+    PYTHON,
     TOOL,
     Place,
     make_plain_python,
@@ -150,8 +151,8 @@ def test_the_user_site_is_a_place_of_its_own(tmp_path, variables):
     base = make_plain_python(tmp_path / "base")
     environment = Place(base, variables)
     user = Path(variables["HOME"]) / ".local"
-    put_torch(user / "lib" / "python3.11" / "site-packages")
-    put(user / "lib" / "python3.11" / "site-packages")
+    put_torch(user / "lib" / f"python{PYTHON}" / "site-packages")
+    put(user / "lib" / f"python{PYTHON}" / "site-packages")
     below, before = hash_tree(base), read(environment, user)
     environment.must("install", "-q", "--user", "alpha==1.5")
     take_back(environment, "--user", states=(read(environment, user), before), root=user)
@@ -187,9 +188,9 @@ def test_another_user_changes_nothing_of_an_image(tmp_path, variables, shared):
             assert "--user" in refused.stderr, words
         installed = say("install", "-q", "alpha==1.5")  # pip's rule: the user site, then
         assert installed.returncode == 0, installed.stderr
-        assert (home / ".local" / "lib" / "python3.11" / "site-packages" / "alpha").is_dir()
+        assert (home / ".local" / "lib" / f"python{PYTHON}" / "site-packages" / "alpha").is_dir()
         assert say("undo", "--user").returncode == 0
-        assert not (home / ".local" / "lib" / "python3.11" / "site-packages" / "alpha").exists()
+        assert not (home / ".local" / "lib" / f"python{PYTHON}" / "site-packages" / "alpha").exists()
         nowhere = say("install", "-q", "alpha==1.5", HOME="/nonexistent")
         assert (nowhere.returncode, "cannot be made" in nowhere.stderr) == (11, True)
         assert read_tree(environment.prefix) == before
@@ -203,11 +204,7 @@ DEBIAN = "/usr/bin/python3"
 def test_debians_python(tmp_path, variables, wheels):
     """In a private overlay over /usr: the real one is not touched."""
     need_mounts()
-    marked = [
-        path
-        for path in ("/usr/lib/python3.11", "/usr/lib/python3.12", "/usr/lib/python3.13")
-        if os.path.exists(f"{path}/EXTERNALLY-MANAGED")
-    ]
+    marked = list(Path("/usr/lib").glob("python3.*/EXTERNALLY-MANAGED"))
     if not marked or not os.path.isdir("/usr/lib/python3/dist-packages"):
         pytest.skip("no Python of Debian's here")
     told = {**variables, "VIRTUAL_ENV": "", "SHAPE": str(tmp_path), "PYTHON": sys.executable, "TOOL": TOOL[-1]}

@@ -11,7 +11,19 @@ from pathlib import Path
 import pytest
 
 from tests.lab.wheels import write_wheel
-from tests.shapes.conftest import SOURCE, Place, make_plain_python, mounted, need_mounts, other_user, put, put_torch
+from tests.shapes.conftest import (
+    PYTHON,
+    SOURCE,
+    Place,
+    make_plain_python,
+    mounted,
+    need_mounts,
+    other_user,
+    put,
+    put_torch,
+)
+
+SITE = f"lib/python{PYTHON}/site-packages"
 
 ROOT = Path(__file__).resolve().parents[2]
 OVERLAY = "mount -t overlay overlay -o lowerdir={lower},upperdir={upper},workdir={work} {prefix}"
@@ -116,7 +128,7 @@ def test_site_packages_on_another_file_system(place):
 # --- without mounts ----------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("which", ["lib/python3.11/site-packages", "share"])
+@pytest.mark.parametrize("which", [SITE, "share"])
 def test_a_folder_without_the_right_to_write(tmp_path, variables, which):
     nobody = other_user()
     folder = Path(subprocess.check_output(["mktemp", "-d", "/tmp/shape-XXXXXX"], text=True).strip())
@@ -162,8 +174,8 @@ CHATTR = shutil.which("chattr")
 @pytest.mark.parametrize(
     ("which", "words"),
     [
-        ("lib/python3.11/site-packages", "it is immutable"),
-        ("lib/python3.11/site-packages/torch", "it is immutable"),
+        (SITE, "it is immutable"),
+        (f"{SITE}/torch", "it is immutable"),
         ("share/alpha/about.txt", "everything is as before"),
     ],
 )

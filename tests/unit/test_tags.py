@@ -175,9 +175,9 @@ def test_tags_are_quick_enough_for_every_run():
 
 
 def _seconds() -> float:
-    started = time.perf_counter()
+    started = time.process_time()
     tags.supported_tags("3.13", "cpython", "linux_x86_64", ("", ""))
-    return time.perf_counter() - started
+    return time.process_time() - started
 
 
 @pytest.mark.parametrize(

@@ -9,9 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import importlib
-import importlib.util
 import pkgutil
-import sys
 from dataclasses import dataclass
 from functools import lru_cache
 from importlib import resources
@@ -171,18 +169,6 @@ def _mend(folder: Path) -> str:
     )
 
 
-@lru_cache(maxsize=None)
 def _data_package() -> ModuleType:
-    """The package that holds the documents; in a checkout that is not installed, the folder at its top."""
-    try:
-        return importlib.import_module(PACKAGE)
-    except ModuleNotFoundError:
-        parent = importlib.import_module(PACKAGE.rpartition(".")[0])
-        path = f"{(parent.__file__ or '').rpartition('/src/')[0]}/wheel_index/__init__.py"
-        spec = importlib.util.spec_from_file_location(PACKAGE, path, submodule_search_locations=[path[:-12]])
-        if spec is None or spec.loader is None:
-            raise
-        module = importlib.util.module_from_spec(spec)
-        sys.modules[PACKAGE] = module
-        spec.loader.exec_module(module)
-        return module
+    """The package that holds the documents: in a checkout, a link to the folder at its top."""
+    return importlib.import_module(PACKAGE)

@@ -111,16 +111,16 @@ def test_never_raises_on_any_json(value):
 
 @pytest.mark.parametrize("piece", ['<a href="', "<a '", "<a ", "<!--", '<a x="y'])
 def test_junk_costs_little(piece):
-    started = time.perf_counter()
+    started = time.process_time()
     parse_page(piece * (1_000_000 // len(piece)), PYG)
-    assert time.perf_counter() - started < 3
+    assert time.process_time() - started < 3
 
 
 def test_a_long_page_is_read_quickly():
     page = "\n".join(f'<a href="torch_scatter-2.0.{n}-cp38-cp38-linux_x86_64.whl">x</a><br/>' for n in range(20_000))
-    started = time.perf_counter()
+    started = time.process_time()
     assert len(parse_page(page, PYG)) == 20_000
-    assert time.perf_counter() - started < 3
+    assert time.process_time() - started < 3
 
 
 @pytest.mark.parametrize(
@@ -141,7 +141,7 @@ def test_a_page_on_this_machine_may_list_its_files():
 
 def test_a_number_of_a_million_digits_costs_nothing():
     text = json.dumps({"files": [{"url": f"https://h/{FILE}", "size": 5}]}).replace(": 5", ": " + "9" * 1_000_000)
-    started = time.monotonic()
+    started = time.process_time()
     (link,) = parse_page(text, PYG)
     assert link.size is None
-    assert time.monotonic() - started < 0.5
+    assert time.process_time() - started < 0.5

@@ -473,10 +473,10 @@ def test_a_crafted_archive_that_does_not_lie_is_read(tmp_path):
 
 def test_a_bomb_whose_header_lies_is_not_inflated(tmp_path):
     path = make_liar(tmp_path / FILENAME, b"x = 1\n", deflate(b"x = 1\n" + bytes(300 * 2**20)))
-    started = time.monotonic()
+    started = time.process_time()
     with pytest.raises(WheelInvalid, match="more than the 6 bytes"):
         open_wheel(path)
-    assert time.monotonic() - started < 0.5
+    assert time.process_time() - started < 0.5
 
 
 @pytest.mark.parametrize("said", [1_000_000, 5])
@@ -487,10 +487,10 @@ def test_a_million_entries_are_refused_before_they_are_read(tmp_path, said):
     end = struct.pack("<4sQ2H2L4Q", b"PK\6\6", 44, 45, 45, 0, 0, said, said, len(entries), 0)
     end += struct.pack("<4sLQL", b"PK\6\7", 0, len(entries), 1)
     path.write_bytes(entries + end + struct.pack("<4s4H2LH", b"PK\5\6", 0, 0, 65535, 65535, 2**32 - 1, 2**32 - 1, 0))
-    started = time.monotonic()
+    started = time.process_time()
     with pytest.raises(WheelInvalid, match="more than 100000 entries"):
         open_wheel(path)
-    assert time.monotonic() - started < 2
+    assert time.process_time() - started < 2
 
 
 @pytest.mark.parametrize(
@@ -551,6 +551,6 @@ def test_a_small_wheel_takes_no_time(tmp_path):
 
 
 def _seconds(function, *arguments):
-    start = time.perf_counter()
+    start = time.process_time()
     function(*arguments)
-    return time.perf_counter() - start
+    return time.process_time() - start

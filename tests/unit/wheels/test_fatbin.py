@@ -221,10 +221,10 @@ LARGE = {
 @pytest.mark.parametrize("what", LARGE)
 def test_large_sections_are_read_fast(what):
     section = LARGE[what]()
-    start = time.perf_counter()
+    start = time.process_time()
     read_fatbin(section)
     del section  # a failing test would show it
-    assert time.perf_counter() - start < 1
+    assert time.process_time() - start < 1
 
 
 def test_more_entries_than_are_read_is_not_all_of_them(monkeypatch):
