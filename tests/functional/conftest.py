@@ -57,8 +57,14 @@ def any_python() -> str:
 
 
 def serving(python: str) -> str:
-    """The version that serves a test: where it says 3.11, any Python does."""
+    """The version that serves a test: where it says 3.11, any Python does (see `need_python` for those it does not)."""
     return any_python() if python == "3.11" else python
+
+
+def need_python(version: str) -> None:
+    """For tests whose files are for exactly this version."""
+    if find_python(version) is None:
+        skip_without_python(version)
 
 
 def skip_without_python(version: str) -> NoReturn:
