@@ -29,7 +29,7 @@ PYPI = "https://pypi.org/simple"
 PYTORCH = "https://download.pytorch.org/whl/cpu/"
 TIMEOUT = 10  # seconds for a host to answer
 
-# Oldest Python, and gigabytes in the folder of the clone and in the folder for temporary files. .demo takes 1.3 GB; the
+# Oldest Python, and gigabytes in the folder of the clone and in the folder for temporary files. .demo takes 1.1 GB; the
 # test suite's temporary folder was seen with 7 GB.
 DEMO_PYTHON = (3, 10)
 TEST_PYTHON = (3, 8)
