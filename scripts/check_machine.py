@@ -9,7 +9,6 @@ Exit status: 0 go on, 1 something needed is missing, 2 usage. Standard library o
 anything has been installed.
 """
 
-import collections
 import configparser
 import os
 import shutil
@@ -22,6 +21,7 @@ import tempfile
 import urllib.error
 import urllib.parse
 import urllib.request
+from typing import Dict, List, NamedTuple, Optional, Sequence, Tuple
 
 GIGABYTE = 1000 * 1000 * 1000
 PURPOSES = ("demo", "build", "test", "ci")
@@ -29,26 +29,41 @@ PYPI = "https://pypi.org/simple"
 PYTORCH = "https://download.pytorch.org/whl/cpu/"
 TIMEOUT = 10  # seconds for a host to answer
 
-# Oldest Python, and gigabytes in the folder of the clone and in the folder for temporary files. Measured: the demo
-# leaves 1.3 GB in .demo; the test suite leaves 1.4 GB in .venv-* and needs up to 8 GB while it runs.
+# Oldest Python, and gigabytes in the folder of the clone and in the folder for temporary files. .demo takes 1.1 GB; the
+# test suite's temporary folder was seen with 7 GB.
 DEMO_PYTHON = (3, 10)
 TEST_PYTHON = (3, 8)
 DEMO_DISK = (2.5, 1.0)
 TEST_DISK = (3.0, 9.0)
 
-# What was found here. python: (3, 11). system: the interpreter is the distribution's own, below /usr. venv: it can make
-# virtual environments with pip. headers: Python.h is there. compiler: g++ can be called. free, temporary: bytes.
-# same_disk: both folders are on one file system. index: problem of the package index, "" when it answers. pytorch: the
-# same for the host of torch's CPU builds. managers: of apt, dnf, conda, those that can be called.
-Facts = collections.namedtuple(
-    "Facts",
-    "python system venv headers compiler git root free temporary same_disk index pytorch managers",
-)
-# needed: without it the script ends. packages: what each package manager calls it, {} where none has it.
-Problem = collections.namedtuple("Problem", "needed text packages")
+
+class Facts(NamedTuple):
+    """What was found here."""
+
+    python: Tuple[int, ...]  # (3, 11)
+    system: bool  # the interpreter is the distribution's own, in /usr/bin
+    venv: bool  # it can make virtual environments with pip
+    headers: bool  # Python.h is there
+    compiler: bool  # g++ can be called
+    git: bool
+    root: bool
+    free: int  # bytes in this folder
+    temporary: int  # bytes in the folder for temporary files
+    same_disk: bool  # both folders are on one file system
+    package_index: str  # why the package index cannot be reached, "" where it answers
+    pytorch: str  # the same of the host of torch's CPU builds
+    managers: List[str]  # of apt, dnf, conda: those that can be called
 
 
-def find_problems(purpose, facts):
+class Problem(NamedTuple):
+    """Something that is missing."""
+
+    needed: bool  # without it the script ends
+    text: str
+    packages: Dict[str, str]  # what each package manager calls it, {} where none has it
+
+
+def find_problems(purpose: str, facts: Facts) -> List[Problem]:
     """Everything that is missing for a purpose, as Problems; what is needed comes first."""
     found = [
         _check_python(purpose, facts),
@@ -64,7 +79,7 @@ def find_problems(purpose, facts):
     return sorted(problems, key=lambda problem: not problem.needed)
 
 
-def _check_python(purpose, facts):
+def _check_python(purpose: str, facts: Facts) -> Optional[Problem]:
     oldest = DEMO_PYTHON if purpose in ("demo", "build") else TEST_PYTHON
     if facts.python >= oldest:
         return None
@@ -72,14 +87,14 @@ def _check_python(purpose, facts):
     return Problem(True, text, {})
 
 
-def _check_venv(facts):
+def _check_venv(facts: Facts) -> Optional[Problem]:
     if facts.venv:
         return None
     packages = {"apt": _python_package(facts, "venv"), "dnf": "python3", "conda": "python"}
     return Problem(True, "the modules venv and ensurepip, which make virtual environments", packages)
 
 
-def _check_compiler(purpose, facts):
+def _check_compiler(purpose: str, facts: Facts) -> Optional[Problem]:
     if facts.compiler or purpose == "demo":
         return None
     packages = {"apt": "g++", "dnf": "gcc-c++", "conda": "cxx-compiler"}
@@ -89,7 +104,7 @@ def _check_compiler(purpose, facts):
     return Problem(purpose != "test", text, packages)
 
 
-def _check_headers(purpose, facts):
+def _check_headers(purpose: str, facts: Facts) -> Optional[Problem]:
     if facts.headers or purpose == "demo":
         return None
     packages = {"apt": _python_package(facts, "dev"), "dnf": "python3-devel", "conda": "python"}
@@ -99,27 +114,27 @@ def _check_headers(purpose, facts):
     return Problem(purpose != "test", text, packages)
 
 
-def _check_git(purpose, facts):
+def _check_git(purpose: str, facts: Facts) -> Optional[Problem]:
     if facts.git or purpose in ("demo", "build"):
         return None
     text = "git: tests that clone are skipped without it"
     return Problem(purpose == "ci", text, {"apt": "git", "dnf": "git", "conda": "git"})
 
 
-def _check_index(facts):
-    if not facts.index:
+def _check_index(facts: Facts) -> Optional[Problem]:
+    if not facts.package_index:
         return None
-    return Problem(True, f"the package index: {facts.index}; PIP_INDEX_URL names another", {})
+    return Problem(True, f"the package index: {facts.package_index}; PIP_INDEX_URL names another", {})
 
 
-def _check_pytorch(purpose, facts):
+def _check_pytorch(purpose: str, facts: Facts) -> Optional[Problem]:
     if not facts.pytorch or purpose not in ("demo", "build"):
         return None
     text = f"the host of torch's CPU builds: {facts.pytorch}; your package index must have one then"
     return Problem(False, text, {})
 
 
-def _check_disk(purpose, facts):
+def _check_disk(purpose: str, facts: Facts) -> List[Problem]:
     here, temporary = DEMO_DISK if purpose in ("demo", "build") else TEST_DISK
     if facts.same_disk:
         places = [("disk space here", here + temporary, facts.free)]
@@ -136,14 +151,14 @@ def _check_disk(purpose, facts):
     return problems
 
 
-def _python_package(facts, part):
+def _python_package(facts: Facts, part: str) -> str:
     """Debian's name of a part of this Python: python3.11-dev of the distribution's own, python3-dev for others."""
     if facts.system:
         return f"python{facts.python[0]}.{facts.python[1]}-{part}"
     return "python3-" + part
 
 
-def make_lines(problems, facts):
+def make_lines(problems: Sequence[Problem], facts: Facts) -> List[str]:
     """One line to copy for each package manager that is here, for all three where none is."""
     commands = (
         ("apt", "apt-get install -y"),
@@ -167,7 +182,7 @@ def make_lines(problems, facts):
     return lines
 
 
-def describe(problems, facts):
+def describe(problems: Sequence[Problem], facts: Facts) -> List[str]:
     """The whole report as lines; none where nothing is missing."""
     lines = []
     needed = [problem for problem in problems if problem.needed]
@@ -188,7 +203,7 @@ def describe(problems, facts):
 # --- the machine -----------------------------------------------------------------------------------
 
 
-def read_facts(purpose):
+def read_facts(purpose: str) -> Facts:
     """Look at this machine. At most 20 seconds, where hosts do not answer."""
     temporary = tempfile.gettempdir()
     managers = []
@@ -206,13 +221,13 @@ def read_facts(purpose):
         free=shutil.disk_usage(".").free,
         temporary=shutil.disk_usage(temporary).free,
         same_disk=os.stat(".").st_dev == os.stat(temporary).st_dev,
-        index=_ask_index(),
+        package_index=_ask_index(),
         pytorch=_ask(PYTORCH) if purpose in ("demo", "build") else "",
         managers=managers,
     )
 
 
-def _has_venv():
+def _has_venv() -> bool:
     try:
         import ensurepip
         import venv
@@ -222,21 +237,21 @@ def _has_venv():
     return bool(venv) and bool(ensurepip.version())
 
 
-def _starts(program):
+def _starts(program: str) -> bool:
     try:
         return subprocess.call([program, "--version"], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) == 0
     except OSError:
         return False
 
 
-def _ask_index():
+def _ask_index() -> str:
     """The problem of the package index that pip will use, or ""."""
     if os.environ.get("PIP_NO_INDEX"):
         return ""
     return _ask(os.environ.get("PIP_INDEX_URL") or _configured_index() or PYPI)
 
 
-def _configured_index():
+def _configured_index() -> Optional[str]:
     """index-url in a configuration file of pip, the first that pip would take; None where no file has one."""
     home = os.path.expanduser("~")
     configuration = os.environ.get("XDG_CONFIG_HOME") or os.path.join(home, ".config")
@@ -259,7 +274,7 @@ def _configured_index():
     return None
 
 
-def _ask(url):
+def _ask(url: str) -> str:
     """Why a host cannot be reached, or "". Any answer of its web server counts, and so does a certificate that this
     Python does not know: pip has certificates of its own."""
     parts = urllib.parse.urlsplit(url)
@@ -282,7 +297,7 @@ def _ask(url):
     return ""
 
 
-def main(arguments):
+def main(arguments: Sequence[str]) -> int:
     if len(arguments) != 1 or arguments[0] not in PURPOSES:
         sys.stderr.write("usage: check_machine.py {}\n".format(" | ".join(PURPOSES)))
         return 2

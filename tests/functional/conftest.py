@@ -56,6 +56,17 @@ def any_python() -> str:
     return "3.11" if find_python("3.11") else running
 
 
+def serving(python: str) -> str:
+    """The version that serves a test: where it says 3.11, any Python does (see `need_python` for those it does not)."""
+    return any_python() if python == "3.11" else python
+
+
+def need_python(version: str) -> None:
+    """For tests whose files are for exactly this version."""
+    if find_python(version) is None:
+        skip_without_python(version)
+
+
 def skip_without_python(version: str) -> NoReturn:
     """Skip: the same words everywhere, so that the summary counts them in one line."""
     pytest.skip(f"no Python {version} here")
@@ -186,6 +197,7 @@ def lab_wheels(shared: Path, driver: Dict[str, str]) -> Callable[[str], LabWheel
     """The stand-in wheels for a Python version."""
 
     def get(python: str) -> LabWheels:
+        python = serving(python)
         folder = make_once(shared / f"wheels-{python}", lambda out: build_wheels(out, python) and None)
         return LabWheels.at(folder)
 
@@ -197,6 +209,7 @@ def make_template(shared: Path, lab_wheels: Callable[[str], LabWheels], driver: 
     """A virtual environment by the real `python -m venv`, with what plain pip put into it."""
 
     def get(python: str, requirements: Tuple[str, ...], *, with_pip: bool = True) -> Path:
+        python = serving(python)
         interpreter = find_python(python)
         if interpreter is None:
             skip_without_python(python)

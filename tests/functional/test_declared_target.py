@@ -9,7 +9,7 @@ from typing import Any, Dict, Set, Tuple
 
 import pytest
 
-from tests.functional.conftest import Environment
+from tests.functional.conftest import Environment, need_python
 from tests.lab.wheels import write_wheel
 from tests.unit.wheels.elffiles import cubin, make_elf, make_fatbin
 
@@ -152,6 +152,7 @@ REQUIREMENTS = {
 
 
 def test_requirements_of_a_wheel(make_environment, tmp_path):
+    need_python("3.11")
     environment = make_environment("3.11", TORCH, "nvidia-nccl-cu12")
     written = {
         f"demo-{number}": write_wheel(tmp_path, f"demo-{number}", "1.0", {}, requires=requires, metadata=metadata)

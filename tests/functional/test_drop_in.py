@@ -6,6 +6,7 @@ Exit status, the installed files with their contents, `pip freeze` and pip's las
 from __future__ import annotations
 
 import hashlib
+import json
 import shutil
 import subprocess
 import sys
@@ -124,7 +125,27 @@ def see(environment: Environment, run: str, commands: Sequence[Sequence[str]], *
             files[path] = ("text", whole.read_text().replace(str(environment.prefix), "<prefix>"))
     records = environment.site.glob("*.dist-info/RECORD")
     files.update({f"{path.parent.name}/RECORD": tuple(_rows(path)) for path in records})
+    if _writes_old_direct_urls(environment):
+        _drop_hashes_of_direct_urls(environment, files)
     return Seen(completed.returncode, last, files)
+
+
+def _writes_old_direct_urls(environment: Environment) -> bool:
+    """pip before 23.1 (Debian 12 has 23.0.1) knows one hash in direct_url.json; ours is that of today's pip."""
+    (info,) = environment.site.glob("pip-*.dist-info")
+    major, minor = info.name.split("-")[1].split(".")[:2]
+    return (int(major), int(minor)) < (23, 1)
+
+
+def _drop_hashes_of_direct_urls(environment: Environment, files: Dict[str, Tuple[object, ...]]) -> None:
+    """What is left of direct_url.json is its address; RECORD's row of it has the name alone."""
+    for path in environment.site.glob("*.dist-info/direct_url.json"):
+        (key,) = [key for key in files if key.endswith(f"{path.parent.name}/direct_url.json")]
+        files[key] = ("direct", json.loads(path.read_text())["url"].replace(str(environment.prefix), "<prefix>"))
+        record = f"{path.parent.name}/RECORD"
+        files[record] = tuple(
+            str(row).split(",")[0] if "/direct_url.json" in str(row) else row for row in files[record]
+        )
 
 
 def _rows(record: Path) -> List[str]:

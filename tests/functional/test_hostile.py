@@ -25,7 +25,7 @@ from urllib.parse import quote
 
 import pytest
 
-from tests.functional.conftest import Environment, clean_variables, read_document
+from tests.functional.conftest import Environment, clean_variables, need_python, read_document
 from tests.lab.wheels import write_wheel
 from tests.treehash import read_tree
 from tests.unit.wheels.crafted import make_entry, make_row, make_wheel
@@ -108,6 +108,7 @@ class Ground:
 @pytest.fixture(scope="module")
 def ground(tmp_path_factory, make_template, lab_wheels, driver) -> Iterator[Ground]:
     root = tmp_path_factory.mktemp("ground")
+    need_python(PYTHON)
     template = make_template(PYTHON, (TORCH,))
     subprocess.run(["cp", "-a", "--reflink=auto", str(template), str(root / "env")], check=True)
     (root / "home").mkdir()

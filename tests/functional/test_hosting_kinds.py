@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.functional.conftest import Environment
+from tests.functional.conftest import Environment, need_python
 from tests.lab.wheels import _link, write_wheel
 from tests.wheelhost import WheelHost
 
@@ -48,6 +48,7 @@ def online(host):
 
 @pytest.fixture
 def environment(make_environment, host) -> Environment:
+    need_python("3.11")
     made = make_environment("3.11", TORCH, **online(host))
     # Without the stub driver: there is no GPU to ask, and an image is built all the same.
     for name in ("LD_LIBRARY_PATH", "PATH"):
@@ -236,6 +237,7 @@ def test_two_plus_in_a_file_name(make_environment, host, tmp_path):
 @pytest.mark.parametrize("requirements", [(TORCH,), ()])
 @pytest.mark.parametrize(("project", "meant"), [("apex", "NVIDIA/apex"), ("pytorch", "'torch'")])
 def test_a_name_that_belongs_to_somebody_else_installs_nothing(make_environment, host, requirements, project, meant):
+    need_python("3.11")
     environment = make_environment("3.11", *requirements, **online(host))
     host.add_pypi_page(project, {f"{project}-1.0.2.tar.gz": b"not what was meant"})
     before = environment.tree()
@@ -247,6 +249,7 @@ def test_a_name_that_belongs_to_somebody_else_installs_nothing(make_environment,
 
 
 def test_what_needs_no_torch_is_pips_where_there_is_none(make_environment, host, tmp_path):
+    need_python("3.11")
     environment = make_environment("3.11", **online(host))
     make_wheel(tmp_path, "torchdata", "0.11.0", tag="py3-none-any")
     document = environment.document("install", "torchdata", PIP_FIND_LINKS=str(tmp_path / "wheels"))

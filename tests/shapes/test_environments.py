@@ -21,6 +21,7 @@ from tests.shapes.conftest import (
     make_plain_python,
     mounted,
     need_mounts,
+    need_plain_layout,
     need_python,
     need_uv,
     other_user,
@@ -110,6 +111,7 @@ def test_uvs_cache_is_never_written_through_a_hard_link(tmp_path, variables, whe
 @pytest.fixture
 def conda(tmp_path, variables):
     """A prefix as conda makes it: no virtual environment, a folder conda-meta, INSTALLER says conda."""
+    need_plain_layout()
     environment = Place(make_plain_python(tmp_path / "env"), variables)
     write_conda(environment, "libalpha", put(environment.site, installer="conda").metadata_path)
     return environment
@@ -161,6 +163,7 @@ def test_the_user_site_is_a_place_of_its_own(tmp_path, variables):
 
 
 def test_another_user_changes_nothing_of_an_image(tmp_path, variables, shared):
+    need_plain_layout()
     nobody = other_user()
     folder = Path(run("mktemp", "-d", "/tmp/shape-XXXXXX").stdout.strip())
     try:

@@ -37,7 +37,7 @@ def make_facts(script, **changes):
         "free": 50 * GIGABYTE,
         "temporary": 50 * GIGABYTE,
         "same_disk": False,
-        "index": "",
+        "package_index": "",
         "pytorch": "",
         "managers": ["apt"],
     }
@@ -60,7 +60,12 @@ MISSING = [
     ("demo", {"python": (3, 9)}, ["Python 3.10 or newer: this is 3.9"], []),
     ("test", {"python": (3, 8)}, [], []),
     ("test", {"python": (3, 7)}, ["Python 3.8 or newer: this is 3.7"], []),
-    ("demo", {"index": "pypi.org does not answer (refused)"}, ["the package index: pypi.org does not answer"], []),
+    (
+        "demo",
+        {"package_index": "pypi.org does not answer (refused)"},
+        ["the package index: pypi.org does not answer"],
+        [],
+    ),
     ("demo", {"pytorch": "download.pytorch.org does not answer (x)"}, [], ["the host of torch's CPU builds"]),
     ("test", {"pytorch": "download.pytorch.org does not answer (x)"}, [], []),
     ("demo", {"free": 2 * GIGABYTE}, ["disk space here: 2.0 GB are free, 2.5 GB are needed"], []),
@@ -68,7 +73,7 @@ MISSING = [
     ("test", {"temporary": GIGABYTE}, ["disk space for temporary files (TMPDIR names another folder): 1.0 GB"], []),
     (
         "build",
-        {"venv": False, "headers": False, "free": 0, "index": "x"},
+        {"venv": False, "headers": False, "free": 0, "package_index": "x"},
         ["the modules venv", "Python.h", "the package index", "disk space"],
         [],
     ),
