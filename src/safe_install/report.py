@@ -238,6 +238,7 @@ class TextReporter(Reporter):
     def __init__(self, *, quiet: int = 0, json_on_stdout: bool = False, notes: bool = True) -> None:
         self.quiet = quiet
         self.notes = notes
+        self._open_question: Optional[Any] = None  # how the terminal was before it
         self.made: Optional[str] = None  # the transaction that this command committed
         self._pip_stdout = sys.stderr if json_on_stdout else sys.stdout
         self._bars: Optional[Any] = None
@@ -273,6 +274,7 @@ class TextReporter(Reporter):
         """On the terminal, or whatever stands on stdin. However quiet the rest is, a question is shown."""
         if self._bars is not None:
             self._bars.stop()
+        self._open_question = _read_terminal()
         try:
             if is_secret:
                 import getpass
@@ -284,6 +286,7 @@ class TextReporter(Reporter):
         except EOFError:
             return None
         finally:
+            self._open_question = None
             if self._bars is not None:
                 self._bars.start()
         if not answer:
@@ -337,8 +340,18 @@ class TextReporter(Reporter):
         if seconds > (SLOW if sys.stderr.isatty() else SLOW_UNSEEN) or text:
             self.note(f"{task}: {text or outcome.value} ({seconds:.1f} s)")
 
+    def _leave_question(self) -> None:
+        """An interrupted question leaves the terminal without echo, and the cursor behind its words."""
+        if self._open_question is not None:
+            import termios
+
+            termios.tcsetattr(sys.stdin.fileno(), termios.TCSADRAIN, self._open_question)
+            self._open_question = None
+            print(file=sys.stderr)
+
     def close(self) -> None:
         """Take every bar away."""
+        self._leave_question()
         if self._bars is not None:
             self._bars.stop()
             self._bars = None
@@ -367,6 +380,7 @@ class TextReporter(Reporter):
 
     def _line(self, stream: IO[str], text: str) -> None:
         """A line as it stands: pip's lines are not ours to wrap."""
+        self._leave_question()
         if self._bars is not None:
             self._bars.console.print(text, markup=False, highlight=False, soft_wrap=True)
             return
@@ -393,6 +407,17 @@ class TextReporter(Reporter):
             )
             self._bars.start()
         return self._bars
+
+
+def _read_terminal() -> Optional[Any]:
+    """The state of the terminal on stdin; None where there is none."""
+    if sys.stdin is None or not sys.stdin.isatty():
+        return None
+    try:
+        import termios
+    except ImportError:  # Windows
+        return None
+    return termios.tcgetattr(sys.stdin.fileno())
 
 
 # --- the end ---------------------------------------------------------------------------------------

@@ -165,6 +165,9 @@ class _Server(ThreadingHTTPServer):
     daemon_threads = True
     index: Any
 
+    def handle_error(self, request: Any, client_address: Any) -> None:
+        """A client that goes away is no error."""
+
 
 class _Handler(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"

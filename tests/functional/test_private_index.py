@@ -22,6 +22,8 @@ from tests.differential.packages import PASSWORD, USER, PackageIndex, write_pack
 from tests.functional.conftest import Environment
 from tests.unit.system.test_credentials import INDEX, Person
 
+CTRL_C = "\x03"
+
 
 @pytest.fixture(scope="module")
 def index(tmp_path_factory):
@@ -42,7 +44,10 @@ def talk(environment: Environment, words: List[str], answers: List[Tuple[str, st
     child, master = pty.fork()
     if child == 0:
         os.chdir(str(environment.prefix.parent))
-        os.execve(sys.executable, [sys.executable, "-m", "safe_install", *words], environment.variables)
+        command = [sys.executable, "-m", "safe_install", *words]
+        # A shell that looks at its terminal when the program is over, as every shell does.
+        look = '"$@"; status=$?; stty -a | grep -q "[^-]echo " && echo echo is on; exit $status'
+        os.execve("/bin/sh", ["sh", "-c", f"trap : INT; {look}", "sh", *command], environment.variables)
     seen, waiting, deadline = "", list(answers), time.monotonic() + 120
     while time.monotonic() < deadline:
         if not select.select([master], [], [], 0.5)[0]:
@@ -58,7 +63,7 @@ def talk(environment: Environment, words: List[str], answers: List[Tuple[str, st
             time.sleep(0.2)  # until the echo is off
             os.write(master, f"{waiting.pop(0)[1]}\n".encode())
     os.close(master)
-    return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]), seen
+    return os.WEXITSTATUS(os.waitpid(child, 0)[1]), seen
 
 
 @pytest.mark.parametrize("options", [[], ["-q"]])
@@ -71,6 +76,19 @@ def test_a_person_is_asked_once(environment, index, options):
     assert PASSWORD not in seen
     assert ("Successfully installed alpha-1.5 beta-2.0" in seen) == (not options)
     assert "alpha==1.5" in environment.freeze()
+
+
+@pytest.mark.parametrize("asked", ["User for", "Password: "])
+def test_ctrl_c_at_a_question_leaves_a_terminal_that_echoes(environment, index, asked):
+    before = environment.tree()
+    answers = [(f"User for {index.host}: ", USER), ("Password: ", CTRL_C)]
+    if asked == "User for":
+        answers = [(asked, CTRL_C)]
+    words = ["install", "-i", f"http://{index.host}/private/", "alpha"]
+    status, seen = talk(environment, words, answers)
+    assert (status, environment.tree()) == (130, before)
+    assert "\r\nerror: interrupted: nothing was changed" in seen
+    assert seen.rstrip().endswith("echo is on")
 
 
 def test_a_wrong_password_changes_nothing(environment, index):

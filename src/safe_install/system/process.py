@@ -159,6 +159,8 @@ class Running:
 
     def _close_pipes(self) -> None:
         for thread in self._threads:
+            if thread.is_asking:
+                continue  # it waits for a person, and ends with the process
             # A grandchild that keeps the pipe open must not hold us for ever.
             thread.join(5.0)
             if not thread.is_alive():
@@ -261,6 +263,7 @@ class _Drain(threading.Thread):
         super().__init__(daemon=True)
         self._stream, self._lines, self._reader = stream, lines, reader
         self._ask = ask
+        self.is_asking = False
         self.last = time.monotonic()  # when the last line came
         self.start()
 
@@ -285,8 +288,10 @@ class _Drain(threading.Thread):
                 yield f"{line}\n"
             if not chunk:
                 break
+            self.is_asking = True
             if rest and ask(rest):
                 rest = ""
+            self.is_asking = False
         if rest:
             yield rest
 
