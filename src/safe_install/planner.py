@@ -377,9 +377,14 @@ class Planner:
                 )
 
     def _entries_with_hashes(self, name: NormalizedName) -> List[Entry]:
-        """Where the person promised hashes of a project: a requirements file."""
-        entries = self.request.entries
-        return [entry for entry in entries if entry.hashes and planning.requirement_name(entry.text) == name]
+        """Where the person promised hashes of a project: a requirements file, in the lines that are meant for here."""
+        return [entry for entry in self.request.entries if entry.hashes and self._is_of(entry, name)]
+
+    def _is_of(self, entry: Entry, name: NormalizedName) -> bool:
+        requirement = _parse(entry.text)
+        if requirement is None:
+            return planning.requirement_name(entry.text) == name
+        return canonicalize_name(requirement.name) == name and planning.applies(requirement, self.environment)
 
     def own_hashes(self, name: NormalizedName) -> Tuple[str, ...]:
         """The sha256 (hex) that the person gave for a project; none where a hash of another kind is among them."""
@@ -630,7 +635,8 @@ class Planner:
     def _check_torch_change(self, plan: Plan) -> None:
         """Another accelerator, or an older torch, is what somebody asked for. Errors: Refused."""
         texts = [entry.text for entry in self.request.entries if planning.requirement_name(entry.text) == TORCH]
-        places = (*self.request.find_links, *([self.request.index_url] if self.request.index_url else []))
+        index = [self.request.index_url] if self.request.index_url else []
+        places = (*self.request.find_links, *self.request.index_urls, *index)
         asked = planning.AskedOfTorch(tuple(texts), tuple(places), self.request.own.allow_torch_change)
         self._tell_of_torch(planning.check_torch_change(self.environment.torch, self.torch_after(plan), asked))
 
