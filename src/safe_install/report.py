@@ -30,7 +30,7 @@ from safe_install.models import (
 )
 from safe_install.redaction import redact
 from safe_install.result_document import escape_unprintable
-from safe_install.terminal import can_write, find_width, wrap, write_line
+from safe_install.terminal import can_write, find_width, read_settings, restore_settings, wrap, write_line
 
 REFUSED = (10, 11)  # exit statuses
 CHANGING = ("install", "uninstall", "undo")
@@ -241,6 +241,7 @@ class TextReporter(Reporter):
         self.made: Optional[str] = None  # the transaction that this command committed
         self._pip_stdout = sys.stderr if json_on_stdout else sys.stdout
         self._bars: Optional[Any] = None
+        self._settings: Optional[List[Any]] = None  # of the terminal, while a password is typed
         self._tasks: Dict[str, Any] = {}
         self._running: Dict[str, _Task] = {}
 
@@ -277,6 +278,7 @@ class TextReporter(Reporter):
             if is_secret:
                 import getpass
 
+                self._settings = read_settings()
                 return getpass.getpass(printable(question))
             self._pip_stdout.write(printable(question))
             self._pip_stdout.flush()
@@ -284,6 +286,7 @@ class TextReporter(Reporter):
         except EOFError:
             return None
         finally:
+            self._settings = None
             if self._bars is not None:
                 self._bars.start()
         if not answer:
@@ -338,7 +341,10 @@ class TextReporter(Reporter):
             self.note(f"{task}: {text or outcome.value} ({seconds:.1f} s)")
 
     def close(self) -> None:
-        """Take every bar away."""
+        """Take every bar away. A question that nobody answers any more leaves the terminal without echo."""
+        if self._settings is not None:
+            restore_settings(self._settings)
+            self._settings = None
         if self._bars is not None:
             self._bars.stop()
             self._bars = None
