@@ -44,7 +44,7 @@ from safe_install.resolve.companions import check_planned, pip_may_choose, says_
 from safe_install.resolve.compatibility import Context
 from safe_install.resolve.plan import TORCH
 from safe_install.resolve.provider import where_else
-from safe_install.resolve.request import InstallRequest
+from safe_install.resolve.request import InstallRequest, named
 from safe_install.resolve.requirements_file import Entry
 from safe_install.resolve.spelling import refuse_misspelled
 from safe_install.resolve.target import planned_torch
@@ -634,7 +634,7 @@ class Planner:
 
     def _check_torch_change(self, plan: Plan) -> None:
         """Another accelerator, or an older torch, is what somebody asked for. Errors: Refused."""
-        texts = [entry.text for entry in self.request.entries if planning.requirement_name(entry.text) == TORCH]
+        texts = [entry.text for entry in self.request.entries if named(entry.text) == TORCH]
         index = [self.request.index_url] if self.request.index_url else []
         places = (*self.request.find_links, *self.request.index_urls, *index)
         asked = planning.AskedOfTorch(tuple(texts), tuple(places), self.request.own.allow_torch_change)

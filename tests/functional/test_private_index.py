@@ -59,7 +59,8 @@ def talk(environment: Environment, words: List[str], answers: List[Tuple[str, st
             time.sleep(0.2)  # until the echo is off
             os.write(master, f"{waiting.pop(0)[1]}\n".encode())
     os.close(master)
-    return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]), seen
+    status = os.waitpid(child, 0)[1]
+    return os.WEXITSTATUS(status) if os.WIFEXITED(status) else -os.WTERMSIG(status), seen
 
 
 @pytest.mark.parametrize("options", [[], ["-q"]])

@@ -55,3 +55,20 @@ def test_the_index_of_an_accelerator_asks_for_it(tmp_path, words, is_asked_for):
     else:
         with pytest.raises(Refused, match="in its place is one for cu130"):
             planner._check_torch_change(plan)
+
+
+@pytest.mark.parametrize(
+    "word",
+    [
+        "./folder/torch-2.12.0+cpu-cp311-cp311-linux_x86_64.whl",
+        "torch-2.12.0+cpu-cp311-cp311-linux_x86_64.whl",
+        "https://download.pytorch.org/whl/cpu/torch-2.12.0%2Bcpu-cp311-cp311-linux_x86_64.whl",
+        "torch==2.12.0",
+    ],
+)
+def test_an_older_torch_is_named_by_its_file_too(tmp_path, word):
+    planner = plan_of(tmp_path, word, torch="2.13.0+cpu")
+    planner._check_torch_change(
+        Plan((Step(Action.REPLACE, "torch", "2.12.0+cpu", from_version="2.13.0+cpu"),)),
+    )
+    assert planner.torch_findings == ()

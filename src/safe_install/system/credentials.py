@@ -8,10 +8,10 @@ pip's own questions are answered over a pipe.
 from __future__ import annotations
 
 import json
-import os
 import re
 import shutil
 from dataclasses import dataclass, field
+from itertools import takewhile
 from pathlib import Path
 from typing import Callable, Dict, Optional, Sequence, Tuple
 from urllib.parse import unquote, urlsplit, urlunsplit
@@ -183,8 +183,8 @@ def _origin(url: str) -> Tuple[str, str]:
 
 def _common_parts(one: str, other: str) -> int:
     """How many folders the paths of two addresses have in common."""
-    paths = [urlsplit(address).path.split("/") for address in (one, other)]
-    return len(os.path.commonprefix(paths))
+    pairs = zip(urlsplit(one).path.split("/"), urlsplit(other).path.split("/"))
+    return len(list(takewhile(lambda pair: pair[0] == pair[1], pairs)))
 
 
 def _without_user(url: str) -> str:
