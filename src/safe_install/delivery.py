@@ -31,7 +31,7 @@ from safe_install.transaction.room import find_shortage, read_room
 from safe_install.transaction.stage import StagedWheel, fill_stage, stage_editables
 from safe_install.transaction.tree import folds_case
 from safe_install.wheels.abi import Verdict, torch_findings
-from safe_install.wheels.archive import Artifact, RecordNote, find_case_clashes, open_wheel
+from safe_install.wheels.archive import Artifact, RecordNote, find_case_clashes, hash_file, open_wheel
 from safe_install.wheels.fetch import find_local_path
 from safe_install.wheels.inspection import (
     Inspector,
@@ -143,8 +143,11 @@ class Delivery:
         filename = unquote(urlsplit(step.url or "").path.rpartition("/")[2])
         for path in downloads.find(filename):
             if step.kind != "wheel":
-                os.link(path, self._fetched / filename)
-                return
+                # Two projects may have a file of one name: main.zip.
+                if not (self._fetched / filename).exists() and hash_file(path) == step.sha256:
+                    os.link(path, self._fetched / filename)
+                    return
+                continue
             try:
                 self._artifacts[step.name] = self._open(path, step)
             except HashMismatch:

@@ -11,7 +11,7 @@ import dataclasses
 import os
 import tempfile
 from pathlib import Path
-from typing import TYPE_CHECKING, Iterator, List, Optional, Sequence, Tuple
+from typing import TYPE_CHECKING, Dict, Iterator, List, Optional, Sequence, Tuple
 
 from safe_install.errors import Refused, SafeInstallError
 from safe_install.guard import (
@@ -42,7 +42,7 @@ from safe_install.models import (
 from safe_install.planner import Planner
 from safe_install.ports import Timings, World
 from safe_install.resolve.pip_words import PipWords
-from safe_install.resolve.plan import TORCH, kept_names
+from safe_install.resolve.plan import TORCH, kept_names, torch_without_metadata
 from safe_install.resolve.request import InstallRequest
 from safe_install.resolve.torch_fit import check_numpy
 from safe_install.transaction import swap
@@ -188,6 +188,7 @@ def _apply(delivery: Delivery, before: Before, timings: Timings, broken: Sequenc
                 remove=replaced,
                 keep=[environment.installed[name] for name in sorted(kept)],
                 beside=_beside(plan, environment),
+                closed=_folders_without_metadata(plan, environment),
             )
         verdict = carry_out(
             transaction,
@@ -233,6 +234,14 @@ def _beside(plan: Plan, environment: Environment) -> List[InstalledDistribution]
     added = [step.name for step in plan.steps if step.action is Action.ADD and step.name in environment.installed]
     found = [environment.installed[name] for name in added]
     return [distribution for distribution in found if is_own(distribution, environment)]
+
+
+def _folders_without_metadata(plan: Plan, environment: Environment) -> Dict[Path, str]:
+    """The folder of a torch that no distribution lists, and that stays: nothing comes into it, or over its files."""
+    torch = torch_without_metadata(environment)
+    if torch is None or torch.folder is None or any(step.name == TORCH for step in plan.steps):
+        return {}
+    return {torch.folder: str(TORCH)}
 
 
 def _note_beside(distribution: InstalledDistribution) -> Finding:

@@ -44,7 +44,7 @@ from safe_install.resolve.companions import check_planned, pip_may_choose, says_
 from safe_install.resolve.compatibility import Context
 from safe_install.resolve.plan import TORCH
 from safe_install.resolve.provider import where_else
-from safe_install.resolve.request import InstallRequest
+from safe_install.resolve.request import InstallRequest, named
 from safe_install.resolve.requirements_file import Entry
 from safe_install.resolve.spelling import refuse_misspelled
 from safe_install.resolve.target import planned_torch
@@ -377,9 +377,14 @@ class Planner:
                 )
 
     def _entries_with_hashes(self, name: NormalizedName) -> List[Entry]:
-        """Where the person promised hashes of a project: a requirements file."""
-        entries = self.request.entries
-        return [entry for entry in entries if entry.hashes and planning.requirement_name(entry.text) == name]
+        """Where the person promised hashes of a project: a requirements file, in the lines that are meant for here."""
+        return [entry for entry in self.request.entries if entry.hashes and self._is_of(entry, name)]
+
+    def _is_of(self, entry: Entry, name: NormalizedName) -> bool:
+        requirement = _parse(entry.text)
+        if requirement is None:
+            return planning.requirement_name(entry.text) == name
+        return canonicalize_name(requirement.name) == name and planning.applies(requirement, self.environment)
 
     def own_hashes(self, name: NormalizedName) -> Tuple[str, ...]:
         """The sha256 (hex) that the person gave for a project; none where a hash of another kind is among them."""
@@ -629,8 +634,9 @@ class Planner:
 
     def _check_torch_change(self, plan: Plan) -> None:
         """Another accelerator, or an older torch, is what somebody asked for. Errors: Refused."""
-        texts = [entry.text for entry in self.request.entries if planning.requirement_name(entry.text) == TORCH]
-        places = (*self.request.find_links, *([self.request.index_url] if self.request.index_url else []))
+        texts = [entry.text for entry in self.request.entries if named(entry.text) == TORCH]
+        index = [self.request.index_url] if self.request.index_url else []
+        places = (*self.request.find_links, *self.request.index_urls, *index)
         asked = planning.AskedOfTorch(tuple(texts), tuple(places), self.request.own.allow_torch_change)
         self._tell_of_torch(planning.check_torch_change(self.environment.torch, self.torch_after(plan), asked))
 

@@ -30,7 +30,7 @@ from safe_install.models import (
 )
 from safe_install.redaction import redact
 from safe_install.result_document import escape_unprintable
-from safe_install.terminal import can_write, find_width, wrap, write_line
+from safe_install.terminal import can_write, find_width, read_settings, restore_settings, wrap, write_line
 
 REFUSED = (10, 11)  # exit statuses
 CHANGING = ("install", "uninstall", "undo")
@@ -274,7 +274,7 @@ class TextReporter(Reporter):
         """On the terminal, or whatever stands on stdin. However quiet the rest is, a question is shown."""
         if self._bars is not None:
             self._bars.stop()
-        self._open_question = _read_terminal()
+        self._open_question = read_settings()
         try:
             if is_secret:
                 import getpass
@@ -343,9 +343,7 @@ class TextReporter(Reporter):
     def _leave_question(self) -> None:
         """An interrupted question leaves the terminal without echo, and the cursor behind its words."""
         if self._open_question is not None:
-            import termios
-
-            termios.tcsetattr(sys.stdin.fileno(), termios.TCSADRAIN, self._open_question)
+            restore_settings(self._open_question)
             self._open_question = None
             print(file=sys.stderr)
 
@@ -407,17 +405,6 @@ class TextReporter(Reporter):
             )
             self._bars.start()
         return self._bars
-
-
-def _read_terminal() -> Optional[Any]:
-    """The state of the terminal on stdin; None where there is none."""
-    if sys.stdin is None or not sys.stdin.isatty():
-        return None
-    try:
-        import termios
-    except ImportError:  # Windows
-        return None
-    return termios.tcgetattr(sys.stdin.fileno())
 
 
 # --- the end ---------------------------------------------------------------------------------------

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import sys
 import textwrap
-from typing import IO, List, Mapping, Optional, Tuple
+from typing import IO, Any, List, Mapping, Optional, Tuple
 
 USUAL_WIDTH = 80
 # A line is cut nowhere when it begins with one of these: people copy it as a whole.
@@ -32,6 +32,30 @@ def prepare_streams() -> None:
         reconfigure = getattr(stream, "reconfigure", None)
         if reconfigure is not None:
             reconfigure(errors="backslashreplace")
+
+
+def read_settings() -> Optional[List[Any]]:
+    """The settings of the terminal that this process runs on (termios); None where it runs on none."""
+    try:
+        import termios
+    except ImportError:  # Windows
+        return None
+    try:
+        with open("/dev/tty", "rb", buffering=0) as device:  # noqa: PTH123 - no file, and it is not read
+            return termios.tcgetattr(device)
+    except (OSError, termios.error):
+        return None
+
+
+def restore_settings(settings: List[Any]) -> None:
+    """Give the terminal these settings again."""
+    import termios
+
+    try:
+        with open("/dev/tty", "rb", buffering=0) as device:  # noqa: PTH123
+            termios.tcsetattr(device, termios.TCSADRAIN, settings)
+    except (OSError, termios.error):
+        pass  # the terminal is gone
 
 
 def write_line(text: str, stream: IO[str]) -> None:

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import shutil
+
 import pytest
 
 from tests.unit.wheels.crafted import make_wheel
 
 TORCH = "torch==1.8.1+cu111"
 PURE = "Wheel-Version: 1.0\nGenerator: test\nRoot-Is-Purelib: true\nTag: py3-none-any\n"
+
+DEMO = "Metadata-Version: 2.1\nName: demo\nVersion: 1.0\n"
 
 BACKEND = """
 import os, sys, sysconfig, zipfile
@@ -96,6 +100,25 @@ def test_a_build_that_keeps_to_itself_is_installed(make_environment, tmp_path):
     environment = make_environment("3.8", TORCH)
     document = environment.document("install", str(make_project(tmp_path, "pass", "wheel")), SITE_OF_THE_TEST="/")
     assert document["exit_code"] == 0
+
+
+@pytest.mark.parametrize("path", ["torch/extra_hook.py", "torch/version.py"])
+def test_a_wheel_that_writes_into_a_torch_without_metadata_is_refused(make_environment, tmp_path, path):
+    """-I of a distribution without a RECORD takes the files that nobody lists: not those of torch."""
+    environment = make_environment("3.8", TORCH)
+    for folder in environment.site.glob("torch-*.dist-info"):
+        shutil.rmtree(folder)
+    bare = environment.site / "demo-0.5.dist-info"
+    bare.mkdir()
+    (bare / "METADATA").write_text("Metadata-Version: 2.1\nName: demo\nVersion: 0.5\n")
+    content = (environment.site / "torch" / "version.py").read_text() + "moved = True\n"
+    before = environment.tree()
+    files = {path: content, "demo/__init__.py": ""}
+    wheel = make_wheel(tmp_path, files, filename="demo-1.0-py3-none-any.whl", metadata=DEMO, wheel=PURE)
+    completed = environment.safe_install("install", "-I", str(wheel))
+    assert completed.returncode == 11, completed.stdout + completed.stderr
+    assert f"{path} would be loaded by torch, which does not bring it" in completed.stderr
+    assert environment.tree() == before
 
 
 # torchdata is a project that the check imports.

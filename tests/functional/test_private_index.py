@@ -7,6 +7,7 @@ import os
 import pty
 import select
 import sys
+import termios
 import time
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -63,7 +64,8 @@ def talk(environment: Environment, words: List[str], answers: List[Tuple[str, st
             time.sleep(0.2)  # until the echo is off
             os.write(master, f"{waiting.pop(0)[1]}\n".encode())
     os.close(master)
-    return os.WEXITSTATUS(os.waitpid(child, 0)[1]), seen
+    status = os.waitpid(child, 0)[1]
+    return os.WEXITSTATUS(status) if os.WIFEXITED(status) else -os.WTERMSIG(status), seen
 
 
 @pytest.mark.parametrize("options", [[], ["-q"]])
@@ -166,6 +168,38 @@ def test_our_client_asks_the_keyring_and_the_address(index, tmp_path):
     assert HttpClient(credentials=Credentials([known])).get_page(f"{url}alpha/").status is PageStatus.LISTED
     assert HttpClient(credentials=Credentials([url])).get_page(f"{url}alpha/").status is PageStatus.DOWN
     assert HttpClient().get_page(f"{url}alpha/").status is PageStatus.DOWN
+
+
+INTERRUPTED = """
+import threading, time
+from safe_install.report import TextReporter
+reporter = TextReporter()
+threading.Thread(target=reporter.ask, args=["Password: "], kwargs={"is_secret": True}, daemon=True).start()
+try:
+    time.sleep(60)
+finally:
+    reporter.close()
+"""
+
+
+def test_a_password_that_is_not_typed_leaves_the_echo_on():
+    """The thread that reads pip's output asks, and it is not the one that a Ctrl-C ends."""
+    child, master = pty.fork()
+    if child == 0:
+        os.execv(sys.executable, [sys.executable, "-c", INTERRUPTED])
+    terminal = -1
+    try:
+        while b"Password" not in os.read(master, 1000):
+            pass
+        terminal = os.open(f"/proc/{child}/fd/0", os.O_RDWR | os.O_NOCTTY)
+        time.sleep(0.2)  # until the echo is off
+        assert not termios.tcgetattr(terminal)[3] & termios.ECHO
+        os.write(master, b"\x03")
+        os.waitpid(child, 0)
+        assert termios.tcgetattr(terminal)[3] & termios.ECHO
+    finally:
+        os.close(terminal)
+        os.close(master)
 
 
 # --- the pieces --------------------------------------------------------------------------------------

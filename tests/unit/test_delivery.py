@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import os
 from dataclasses import replace
+from types import SimpleNamespace
 
 import pytest
 
-from safe_install.delivery import _requirement_line, contents_findings
+from safe_install.delivery import Delivery, _requirement_line, contents_findings
 from safe_install.errors import Refused
-from safe_install.models import Action, Severity, Step
+from safe_install.models import Action, Plan, Severity, Step
+from safe_install.resolve.request import parse_install
 from safe_install.transaction import tree
-from safe_install.wheels.archive import open_wheel
+from safe_install.wheels.archive import hash_file, open_wheel
 from tests.unit.wheels.crafted import make_wheel
 
 
@@ -69,3 +71,38 @@ def test_a_line_for_pip():
     assert _requirement_line(step) == f"demo @ https://h/x.whl --hash=sha256:{'1' * 64}"
     for url in ("https://user:****@h/x.whl", "file:///folder/x.tar.gz", None):
         assert _requirement_line(replace(step, url=url)) == f"demo==1.0 --hash=sha256:{'1' * 64}"
+
+
+def test_of_two_downloads_of_one_name_each_is_its_own(tmp_path):
+    """https://h/a/archive/main.zip and https://h/b/archive/main.zip: pip downloads both while it plans."""
+    kept = {}
+    for name in ("a", "b"):
+        (tmp_path / name).mkdir()
+        kept[name] = tmp_path / name / "main.zip"
+        kept[name].write_text(f"the sources of {name}")
+    steps = [
+        Step(
+            Action.ADD,
+            name,
+            "1.0",
+            url=f"https://h/{name}/archive/main.zip",
+            sha256=hash_file(kept[name]),
+            kind="sdist",
+        )
+        for name in kept
+    ]
+    downloads = SimpleNamespace(find=lambda filename: [kept["b"], kept["a"]])
+    planner = SimpleNamespace(
+        request=parse_install(("a",), environ={}, configuration={}, read=lambda name: ""),
+        environment=None,
+        world=None,
+        pip=None,
+        timings=None,
+        artifacts={},
+        downloads=downloads,
+    )
+    delivery = Delivery(planner, Plan(tuple(steps)), tmp_path / "work")
+    for step in steps:
+        delivery._take_downloaded(step)
+    (taken,) = (tmp_path / "work" / "fetched").iterdir()
+    assert taken.read_text() == "the sources of a"  # pip fetches the other one

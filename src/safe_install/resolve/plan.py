@@ -322,12 +322,25 @@ class AskedOfTorch:
     @property
     def has_version(self) -> bool:
         """Did they write a version, or the file?"""
-        return any(re.search(r"[=<>~!@/]", text.split(";")[0]) for text in self.texts)
+        return any(re.search(r"[=<>~!@/]|\.whl$", text.split(";")[0]) for text in self.texts)
+
+    def permits_older(self, installed: Version) -> bool:
+        """Did they write what the installed version is not: `torch<2.13`, but not `torch>=2.0`?"""
+        return any(_excludes(text, installed) for text in self.texts)
 
     def names(self, accelerator: str) -> bool:
         """Did they write this very build: `torch==2.12.0+cu130`, or the index of its accelerator?"""
         written = re.compile(rf"[+/]{re.escape(accelerator)}(?![a-z0-9])", re.IGNORECASE)
         return any(written.search(text.replace("%2B", "+")) for text in (*self.texts, *self.places))
+
+
+def _excludes(text: str, version: Version) -> bool:
+    """Is a requirement not met by this version? The address or the path of a file is another file."""
+    try:
+        requirement = Requirement(text)
+    except InvalidRequirement:
+        return True
+    return bool(requirement.url) or not requirement.specifier.contains(version, prereleases=True)
 
 
 def check_torch_change(
@@ -342,7 +355,7 @@ def check_torch_change(
         return ()
     findings = []
     is_older = Version(coming.version.public) < Version(installed.version.public)
-    if is_older and not asked.has_version and not asked.allow_change:
+    if is_older and not asked.permits_older(installed.version) and not asked.allow_change:
         detail = f"torch {installed.runtime_version} would become the older {coming.runtime_version}"
         hint = f"If that is what you want, name the version: torch=={coming.version}."
         findings.append(Finding("torch-moved", Severity.ERROR, TORCH, detail, hint))

@@ -11,6 +11,7 @@ import json
 import re
 import shutil
 from dataclasses import dataclass, field
+from itertools import takewhile
 from pathlib import Path
 from typing import Callable, Dict, Optional, Sequence, Tuple
 from urllib.parse import unquote, urlsplit, urlunsplit
@@ -26,8 +27,12 @@ _PASSWORD = "Password: "  # noqa: S105 - pip's question
 _SAVE = "Save credentials to keyring [y/N]: "
 
 _KEYRING_TIMEOUT = 60.0  # seconds; a keyring may ask the person to unlock it
+# As pip, it imports nothing from the folder in which the person works.
 _ASK_KEYRING = """
-import json, sys
+import sys
+if sys.path[0] == "":
+    del sys.path[0]
+import json
 import keyring
 url, user = sys.argv[1], sys.argv[2] or None
 found = keyring.get_credential(url, user)
@@ -87,17 +92,20 @@ class Credentials:
             return None
         if place in self._known:
             return self._known[place]
-        for index in self.index_urls:
+        for index in self._indexes_of(url):
             parts = urlsplit(index)
-            if _origin(index) == _origin(url) and parts.username is not None and parts.password is not None:
+            if parts.username is not None and parts.password is not None:
                 return unquote(parts.username), unquote(parts.password)
         return None
 
-    def after_refusal(self, url: str) -> Optional[Pair]:
-        """What the keyring or the person has for a host that answered 401; None for nothing."""
+    def after_refusal(self, url: str, sent: Optional[Pair] = None) -> Optional[Pair]:
+        """What the keyring or the person has for a host that answered 401 to `sent`; None for nothing."""
         if not self._is_of_index(url):
             return None
         place = _place(url)
+        known = self._known.get(place)
+        if known is not None and known != sent:
+            return known  # another thread has asked meanwhile
         user = self._user_of(url)
         for service in (self._index_of(url), place):
             found = self.keyring.find(service, user) if self.keyring is not None and service else None
@@ -144,15 +152,20 @@ class Credentials:
         return answer
 
     def _is_of_index(self, url: str) -> bool:
-        return any(_origin(index) == _origin(url) for index in self.index_urls)
+        return bool(self._indexes_of(url))
+
+    def _indexes_of(self, url: str) -> Sequence[str]:
+        """The index addresses that an address may belong to, the nearest first: a host may hold one for each team."""
+        found = [index for index in self.index_urls if _origin(index) == _origin(url)]
+        return sorted(found, key=lambda index: _common_parts(index, url), reverse=True)
 
     def _index_of(self, url: str) -> str:
         """The index address that an address belongs to, without what is secret in it."""
-        found = [index for index in self.index_urls if _origin(index) == _origin(url)]
+        found = self._indexes_of(url)
         return _without_user(found[0]) if found else ""
 
     def _user_of(self, url: str) -> Optional[str]:
-        for address in (url, *(index for index in self.index_urls if _origin(index) == _origin(url))):
+        for address in (url, *self._indexes_of(url)):
             user = urlsplit(address).username
             if user:
                 return unquote(user)
@@ -166,6 +179,12 @@ def _place(url: str) -> str:
 
 def _origin(url: str) -> Tuple[str, str]:
     return urlsplit(url).scheme, _place(url).lower()
+
+
+def _common_parts(one: str, other: str) -> int:
+    """How many folders the paths of two addresses have in common."""
+    pairs = zip(urlsplit(one).path.split("/"), urlsplit(other).path.split("/"))
+    return len(list(takewhile(lambda pair: pair[0] == pair[1], pairs)))
 
 
 def _without_user(url: str) -> str:

@@ -323,11 +323,12 @@ class HttpClient:
             )
 
         try:
-            response = self._within(lambda: ask(self._credentials.of_url(url)), "no answer in time")
+            sent = self._credentials.of_url(url)
+            response = self._within(lambda: ask(sent), "no answer in time")
             if response.status_code != 401:
                 return response
             with self._guard:  # a person is asked one question at a time
-                pair = self._credentials.after_refusal(url)
+                pair = self._credentials.after_refusal(url, sent)
             if pair is None:
                 return response
             response.close()

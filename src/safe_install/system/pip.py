@@ -137,7 +137,10 @@ class PipRunner:
         self._answer = answer
 
     def _environment(self, *, named_only: bool = False) -> Dict[str, str]:
-        return _relayed_environment(self.pip.version, named_only=named_only)
+        variables = _relayed_environment(self.pip.version, named_only=named_only)
+        if self._answer is None:
+            variables["PIP_NO_INPUT"] = "1"
+        return variables
 
     def passthrough(self, arguments: Sequence[str]) -> int:
         """Run pip as if the person had typed it; return its exit status."""
@@ -238,7 +241,13 @@ class PipRunner:
             command += ["--config-settings", setting]
         environment = self._environment(named_only=True)
         environment.pop("PIP_CONFIG_SETTINGS", None)  # it is among `config_settings`
-        answer = process.run([*command, requirement], env=environment, on_stdout=on_line, on_stderr=on_error or on_line)
+        answer = process.run(
+            [*command, requirement],
+            env=environment,
+            on_stdout=on_line,
+            on_stderr=on_error or on_line,
+            answer=self._answer,
+        )
         if answer.returncode != 0:
             raise _failed(answer, f"pip could not fetch or build {requirement}")
 

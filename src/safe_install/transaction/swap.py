@@ -207,9 +207,9 @@ def make_areas(prefix: Path, scheme: Scheme) -> Areas:
     )
 
 
-def _closed_folders(keep: Sequence[InstalledDistribution]) -> Dict[str, str]:
+def _closed_folders(keep: Sequence[InstalledDistribution], closed_too: Mapping[Path, str]) -> Dict[str, str]:
     """The folders to which no other distribution may add a file, and whose they are."""
-    closed = {}
+    closed = {os.path.realpath(str(folder)): owner for folder, owner in closed_too.items()}
     for distribution in keep:
         for package in CLOSED_PACKAGES.get(distribution.name, ()):
             closed[os.path.realpath(str(distribution.location / package))] = str(distribution.name)
@@ -316,9 +316,10 @@ class Transaction:
         remove: Sequence[InstalledDistribution],
         keep: Sequence[InstalledDistribution],
         beside: Sequence[InstalledDistribution] = (),
+        closed: Optional[Mapping[Path, str]] = None,
     ) -> MovePlan:
         """Plan the change: `remove` goes, what lies in the stage comes, `keep` stays whole. Of `beside` those files go
-        whose places the stage takes.
+        whose places the stage takes. Nothing is put into the folders `closed`, whose owners have no metadata.
 
         Raises Refused, with the path and the reason, when that cannot be done without harm.
         """
@@ -335,7 +336,7 @@ class Transaction:
             self._stage_edited(path, content)
         if beside:
             old |= find_overwritten(read_targets(self.stage), beside, areas, ownership, resolver)
-        return self._plan(old, ownership, dataclasses.replace(areas, closed=_closed_folders(keep)))
+        return self._plan(old, ownership, dataclasses.replace(areas, closed=_closed_folders(keep, closed or {})))
 
     def _stage_edited(self, path: str, content: bytes) -> None:
         """A file that changes is another file, which takes its place."""

@@ -315,6 +315,9 @@ CUDA_INDEX = "https://download.pytorch.org/whl/cu130"
         # An older release is one that somebody named.
         ("2.13.0+cpu", "2.12.0+cpu", AskedOfTorch(("torch==2.12.0",)), {}),
         ("2.13.0+cpu", "2.12.0+cpu", AskedOfTorch(("torch<2.13",)), {}),
+        ("2.13.0+cpu", "2.12.0+cpu", AskedOfTorch(("torch @ https://h/torch-2.12.0%2Bcpu-cp311.whl",)), {}),
+        ("2.13.0+cpu", "2.12.0+cpu", AskedOfTorch(("torch>=2.0",)), {"torch-moved": "error"}),
+        ("2.13.0+cpu", "2.12.0+cpu", AskedOfTorch(("torch!=2.1,<3",)), {"torch-moved": "error"}),
         ("2.13.0+cpu", "2.12.0+cpu", AskedOfTorch(('torch; python_version >= "3"',)), {"torch-moved": "error"}),
         ("2.13.0+cpu", "2.12.0+cpu", AskedOfTorch(("torch",)), {"torch-moved": "error"}),
         ("2.13.0+cpu", "2.12.0+cpu", AskedOfTorch(("torch",), allow_change=True), {}),

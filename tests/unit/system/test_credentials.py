@@ -1,5 +1,8 @@
 from __future__ import annotations
 
+import sys
+from pathlib import Path
+
 import pytest
 
 from safe_install.system.credentials import Credentials, Keyring
@@ -45,6 +48,40 @@ class StandInKeyring(Keyring):
 )
 def test_what_an_index_address_holds_goes_to_its_own_host_alone(index, url, pair):
     assert Credentials([index]).of_url(url) == pair
+
+
+def test_of_two_indexes_of_a_host_the_nearer_one_is_meant():
+    one, two = "https://a:1@gitlab.example/projects/1/simple/", "https://b:2@gitlab.example/projects/2/simple/"
+    keyring = StandInKeyring({})
+    for indexes in ([one, two], [two, one]):
+        found = Credentials(indexes, None, keyring)
+        assert found.of_url("https://gitlab.example/projects/1/files/x.whl") == ("a", "1")
+        assert found.of_url("https://gitlab.example/projects/2/files/x.whl") == ("b", "2")
+        found.after_refusal("https://gitlab.example/projects/2/files/x.whl")
+        assert keyring.looked[-2] == ("https://gitlab.example/projects/2/simple/", "b")
+
+
+def test_who_was_refused_while_another_thread_asked_does_not_ask_again():
+    person = Person("me", "pass", "me", "right")
+    found = Credentials([INDEX], person.ask)
+    assert found.after_refusal(INDEX, None) == ("me", "pass")
+    assert found.after_refusal(INDEX, None) == ("me", "pass")
+    assert len(person.asked) == 2
+    assert found.after_refusal(INDEX, ("me", "pass")) == ("me", "right"), "a pair that was refused is asked for anew"
+
+
+@pytest.mark.real_process
+def test_the_keyring_is_not_imported_from_the_working_folder(tmp_path, monkeypatch):
+    for name in ("keyring", "json"):
+        (tmp_path / f"{name}.py").write_text("raise SystemExit('imported from here')")
+    installed = tmp_path / "installed"
+    installed.mkdir()
+    (installed / "keyring.py").write_text(
+        "class Found:\n    username, password = 'me', 'pass'\ndef get_credential(url, user):\n    return Found\n"
+    )
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("PYTHONPATH", str(installed))
+    assert Keyring("import", Path(sys.executable)).find("pypi.example", None) == ("me", "pass")
 
 
 @pytest.mark.parametrize("url", ["https://evil.example/x", "http://pypi.example/x", "https://pypi.example:1/x"])

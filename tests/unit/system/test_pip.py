@@ -10,6 +10,7 @@ from packaging.version import Version
 
 from safe_install.system import pip
 from safe_install.system.pip import PipCommand, read_configuration, select_pip
+from safe_install.system.process import Completed
 from tests.factories import make_interpreter
 
 OWN = PipCommand(("/own/python", "-m", "pip", "--python", "/env/bin/python"), Version("25.0"), "ours")
@@ -141,3 +142,25 @@ def test_another_command_has_another_section(place):
     text = "[global]\nyes = 0\n[uninstall]\nyes = 1\n"
     assert place({"user": text}, command="uninstall") == {"yes": "1"}
     assert place({"user": text}) == {"yes": "0"}
+
+
+@pytest.mark.parametrize("answer", [None, lambda question: "me"])
+def test_pip_asks_only_where_somebody_can_answer(answer, tmp_path, monkeypatch):
+    ran = []
+
+    def run(command, **options):
+        ran.append(options)
+        return Completed(list(command), 0, "", "", 0.0)
+
+    monkeypatch.setattr(pip, "select_pip", lambda interpreter, carried: OWN)
+    monkeypatch.setattr(pip, "_unpacked", lambda found, interpreter, cache_dir: found)
+    monkeypatch.setattr(pip.process, "run", run)
+    monkeypatch.delenv("PIP_NO_INPUT", raising=False)
+    runner = pip.PipRunner(make_interpreter(), cache_dir=tmp_path, answer=answer)
+    runner.fetch(["a==1"], tmp_path, options=(), on_line=print)
+    runner.build("a==1", tmp_path, config_settings=["k=v"], options=(), on_line=print)
+    runner.stage_editable("a", root=tmp_path, options=(), on_line=print)
+    runner.install_target(["a"], tmp_path, options=())
+    for options in ran:
+        assert options["answer"] is answer
+        assert options["env"].get("PIP_NO_INPUT") == (None if answer else "1")

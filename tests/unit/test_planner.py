@@ -1,0 +1,74 @@
+"""What the person wrote, as the plan takes it: hashes, and the index of a torch."""
+
+from __future__ import annotations
+
+import pytest
+
+from safe_install.errors import Refused
+from safe_install.events import Reporter
+from safe_install.models import Action, Plan, Step
+from safe_install.planner import Planner
+from safe_install.ports import Timings, World
+from safe_install.resolve.request import parse_install
+from tests.factories import make_environment
+
+CUDA_INDEX = "https://download.pytorch.org/whl/cu130"
+
+
+def plan_of(tmp_path, *argv, files=None, torch=None):
+    request = parse_install(argv, environ={}, configuration={}, read=lambda name: (files or {})[name])
+    world = World({}, Reporter(), tmp_path / "cache", ())
+    return Planner(request, make_environment(torch=torch), None, world, Timings(), tmp_path / "work")
+
+
+def test_a_hash_in_a_line_for_another_python_is_no_promise(tmp_path):
+    """As pip-compile and poetry write it: one line for each version."""
+    lines = (
+        f'demo==1.0 ; python_version < "3.9" --hash=sha256:{"a" * 64}\n'
+        f'demo==2.0 ; python_version >= "3.9" --hash=sha256:{"b" * 64}\n'
+        f'other==1.0 ; python_version < "3.9" --hash=sha512:{"c" * 128}\n'
+        f"./folder/third-1.0-py3-none-any.whl --hash=sha256:{'d' * 64}\n"
+    )
+    planner = plan_of(tmp_path, "-r", "r.txt", files={"r.txt": lines})
+    assert planner.own_hashes("demo") == ("b" * 64,)
+    assert [entry.text.split()[0] for entry in planner._entries_with_hashes("demo")] == ["demo==2.0"]
+    assert planner._entries_with_hashes("other") == []
+
+
+@pytest.mark.parametrize(
+    ("words", "is_asked_for"),
+    [
+        (["torch"], False),
+        (["torch", "--index-url", CUDA_INDEX], True),
+        (["torch", "--extra-index-url", CUDA_INDEX], True),
+        (["torch", "--extra-index-url", "https://download.pytorch.org/whl/cu126"], False),
+        (["torch", "-f", "folder/cu130/"], True),
+        (["torch", "-i", "file:///folder/cu130"], True),
+    ],
+)
+def test_the_index_of_an_accelerator_asks_for_it(tmp_path, words, is_asked_for):
+    planner = plan_of(tmp_path, *words, torch="2.13.0+cpu")
+    plan = Plan((Step(Action.REPLACE, "torch", "2.14.1+cu130", from_version="2.13.0+cpu"),))
+    if is_asked_for:
+        planner._check_torch_change(plan)
+        assert [finding.check for finding in planner.torch_findings] == ["torch-accelerator"]
+    else:
+        with pytest.raises(Refused, match="in its place is one for cu130"):
+            planner._check_torch_change(plan)
+
+
+@pytest.mark.parametrize(
+    "word",
+    [
+        "./folder/torch-2.12.0+cpu-cp311-cp311-linux_x86_64.whl",
+        "torch-2.12.0+cpu-cp311-cp311-linux_x86_64.whl",
+        "https://download.pytorch.org/whl/cpu/torch-2.12.0%2Bcpu-cp311-cp311-linux_x86_64.whl",
+        "torch==2.12.0",
+    ],
+)
+def test_an_older_torch_is_named_by_its_file_too(tmp_path, word):
+    planner = plan_of(tmp_path, word, torch="2.13.0+cpu")
+    planner._check_torch_change(
+        Plan((Step(Action.REPLACE, "torch", "2.12.0+cpu", from_version="2.13.0+cpu"),)),
+    )
+    assert planner.torch_findings == ()
