@@ -196,7 +196,7 @@ class Delivery:
         """What a person should know of the files before they are there: code at every start, names that hide others."""
         scheme = self.environment.interpreter.scheme
         folds = folds_case(scheme.purelib)
-        elsewhere = _path_without(self.environment.interpreter.prefix, self.world.environ)
+        elsewhere = _system_path(self.environment.interpreter.prefix, self.world.environ)
         findings: List[Finding] = []
         for step in self.plan.steps:
             artifact = self._artifacts.get(step.name)
@@ -461,9 +461,16 @@ def _listed(names: Sequence[str]) -> str:
     return ", ".join(names[:5]) + (f" and {len(names) - 5} more" if len(names) > 5 else "")
 
 
-def _path_without(prefix: Path, environ: Mapping[str, str]) -> str:
+# Commands of another Python's environment are hidden by every virtual environment, which is what it is for.
+SYSTEM_FOLDERS = ("/bin", "/sbin", "/usr/bin", "/usr/sbin")
+
+
+def _system_path(prefix: Path, environ: Mapping[str, str]) -> str:
+    """The operating system's folders of commands that are on PATH, without the environment's own."""
     folders = environ.get("PATH", os.defpath).split(os.pathsep)
-    return os.pathsep.join(folder for folder in folders if folder and prefix not in Path(folder).parents)
+    return os.pathsep.join(
+        folder for folder in folders if folder in SYSTEM_FOLDERS and prefix not in Path(folder).parents
+    )
 
 
 def _requirement_line(step: Step) -> str:
@@ -487,7 +494,12 @@ def _written(step: Step) -> str:
     url = str(info.get("url", step.url or ""))
     vcs = info.get("vcs_info")
     if isinstance(vcs, dict):
-        return f"{step.name} @ {vcs['vcs']}+{url}@{vcs['commit_id']}{_fragment(info)}"
+        address = f"{vcs['vcs']}+{url}@{vcs['commit_id']}"
+        if url.startswith("file:"):
+            # pip before 23.3 takes `name @ git+file:///...` for a path (pip's news of 23.3).
+            subdirectory = f"&subdirectory={info['subdirectory']}" if info.get("subdirectory") else ""
+            return f"{address}#egg={step.name}{subdirectory}"
+        return f"{step.name} @ {address}{_fragment(info)}"
     # By address: pip need not ask the index once more. It hides the password in an address that has one.
     is_shown_whole = url.startswith(("http://", "https://")) and "****" not in url
     by_address = step.is_direct or step.is_locked or is_shown_whole

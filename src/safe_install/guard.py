@@ -467,7 +467,7 @@ def _has_errors(findings: Iterable[Finding]) -> bool:
     return any(finding.severity is Severity.ERROR for finding in findings)
 
 
-KEPT_TRANSACTIONS = 5  # how many can be undone; `history` shows their size
+KEPT_TRANSACTIONS = 20  # how many can be undone; `history` shows their size
 KEPT_BYTES = 10 * 1024**3  # what they may take together; the newest stays whatever its size
 
 

@@ -577,15 +577,21 @@ def _place_line(verb: str, result: InstallResult) -> List[str]:
     if result.environment is None:
         return []
     torch = result.after.torch_version if result.after is not None else None
+    steps = result.plan.steps if result.plan is not None else ()
+    if any(step.name == "torch" and step.action is Action.REMOVE for step in steps):
+        torch = ""
     return [f"{verb} {render_environment(result.environment, torch)}."]
 
 
 def render_environment(environment: Environment, torch_version: Optional[str] = None) -> str:
-    """`./env (Python 3.11.7, torch 2.13.0+cpu)`. `torch_version`: the one after a change, where that is known."""
+    """`./env (Python 3.11.7, torch 2.13.0+cpu)`. `torch_version`: the one after a change, where that is known, and
+    empty where it was removed."""
     interpreter = environment.interpreter
     if torch_version is None and environment.torch is not None:
         torch_version = environment.torch.runtime_version
     torch = f", torch {torch_version}" if torch_version else ""
+    if torch_version == "":
+        torch = ", without torch now"
     return printable(f"{_short_path(interpreter.prefix)} (Python {interpreter.version}{torch})")
 
 
@@ -633,10 +639,3 @@ def show_error(error: SafeInstallError, command: str = "", *, verbose: bool = Fa
     if command in CHANGING and error.exit_status in REFUSED and error.environment is not None:
         write_line(f"Refused: nothing was changed in {render_environment(error.environment)}.", sys.stderr)
     sys.stderr.flush()
-
-
-def show_lines(lines: Sequence[str]) -> None:
-    """Plain lines on stdout."""
-    for line in lines:
-        print(printable(line))
-    sys.stdout.flush()

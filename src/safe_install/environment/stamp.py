@@ -34,10 +34,11 @@ class Stamp:
         return tuple(sorted(path for path in paths if self.states.get(path) != later.states.get(path)))
 
 
-def take_stamp(sites: Iterable[Path], scripts: Path, torch: Optional[Path]) -> Stamp:
-    """The stamp of an environment. `torch` is the folder of the package, None where there is none. Never raises."""
+def take_stamp(sites: Iterable[Path], scripts: Optional[Path], torch: Optional[Path]) -> Stamp:
+    """The stamp of an environment. `torch` is the folder of the package; None: not looked at. Never raises."""
     states: Dict[str, State] = {}
-    for folder in dict.fromkeys((*sites, scripts)):
+    folders = [*sites] if scripts is None else [*sites, scripts]
+    for folder in dict.fromkeys(folders):
         for entry in _entries(str(folder)):
             states[entry.path] = _state(entry)
             if entry.name.endswith(METADATA_FOLDERS) and _is_folder(entry):
@@ -101,7 +102,9 @@ def stamp_of(environment: Environment) -> Stamp:
     torch = scheme.platlib / "torch"
     if environment.torch is not None and environment.torch.folder is not None:
         torch = environment.torch.folder
-    return take_stamp((scheme.purelib, scheme.platlib), scheme.scripts, torch)
+    # Elsewhere (/usr/local/bin, ~/.local/bin) other programs come and go, too.
+    scripts = scheme.scripts if environment.interpreter.is_virtual else None
+    return take_stamp((scheme.purelib, scheme.platlib), scripts, torch)
 
 
 def describe_paths(paths: Sequence[str], environment: Environment) -> str:

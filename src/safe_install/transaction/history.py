@@ -137,7 +137,7 @@ def _select_entry(entries: Sequence[HistoryEntry], transaction_id: Optional[str]
         if entry is None:
             raise Refused(
                 f"{prefix} has no transaction {transaction_id}",
-                hint="safe-install history lists those that are kept.",
+                hint="safe-install history lists those that are kept; the oldest go by themselves (20 changes, 10 GB).",
             )
     if entry.undone_by is not None:
         raise Refused(
