@@ -109,7 +109,9 @@ def test_find_option(name, key):
 
 
 # Options that newer pips no longer have.
-REMOVED = frozenset(["--global-option", "--build-option", "--no-python-version-warning", "--install-option"])
+REMOVED = frozenset(
+    ["--use-pep517", "--global-option", "--build-option", "--no-python-version-warning", "--install-option"]
+)
 
 
 @pytest.mark.real_process
