@@ -19,7 +19,7 @@ from packaging.utils import NormalizedName
 
 from safe_install.environment.driver import declared_driver, read_driver
 from safe_install.environment.interpreter import find_interpreter, read_environment, read_script
-from safe_install.environment.stamp import Stamp, describe_paths, stamp_of
+from safe_install.environment.stamp import Stamp, concerns_torch, describe_paths, stamp_of
 from safe_install.errors import ExternallyManaged, Interrupted, PipFailed, Refused, SafeInstallError, UsageError
 from safe_install.health.examination import Examination
 from safe_install.health.report import (
@@ -371,9 +371,8 @@ def carry_out(
     intruded = _changed_by_check(swapped_in, before.environment)
     findings = _judge(health_before, after, expectation)
     swapped = True
-    if intruded:
-        findings += intruded
-    elif _has_errors(findings) and not expectation.no_rollback and health_before.asked == "loader":
+    may_settle = not expectation.no_rollback and not _has_errors(intruded) and health_before.asked == "loader"
+    if _has_errors(findings) and may_settle:
         with timings.stage("settle", world.reporter):
             transaction.roll_back()
             health_before = before.full_report(heed_signal)
@@ -382,6 +381,7 @@ def carry_out(
             if swapped:
                 # The old environment was no better: what was asked for goes in again, within milliseconds.
                 transaction.swap_again()
+    findings += intruded
     heed_signal()
     if not swapped:
         return Verdict(Outcome.ROLLED_BACK, 12, health_before, after, findings)
@@ -426,13 +426,19 @@ def _ask_after(old: Environment, subjects: Sequence[Subject], expectation: Expec
 
 
 def _changed_by_check(swapped_in: Stamp, environment: Environment) -> Tuple[Finding, ...]:
-    """What was imported for the check, or somebody else meanwhile, may not change the environment."""
+    """What was imported for the check, or somebody else meanwhile, may not change what is there.
+
+    What only came, and cannot change what torch or Python does, may be another installer's: it is named and no reason
+    for a roll back, which could take that installer's files away with ours.
+    """
     changed = swapped_in.changed(stamp_of(environment))
     if not changed:
         return ()
     paths = describe_paths(changed, environment)
     detail = f"the environment was changed while it was checked, by what was imported or by another installer: {paths}"
-    return (Finding("changed-meanwhile", Severity.ERROR, "environment", detail),)
+    is_harmless = all(path not in swapped_in.states and not concerns_torch(path, environment) for path in changed)
+    severity = Severity.WARNING if is_harmless else Severity.ERROR
+    return (Finding("changed-meanwhile", severity, "environment", detail),)
 
 
 def _left_changed(before: Before) -> Tuple[Finding, ...]:

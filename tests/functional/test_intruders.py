@@ -122,7 +122,7 @@ def test_a_wheel_that_writes_into_a_torch_without_metadata_is_refused(make_envir
 
 
 # torchdata is a project that the check imports.
-@pytest.mark.parametrize("what", sorted(INTRUSIONS))
+@pytest.mark.parametrize("what", ["torch's version", "a file in torch", "a .pth file"])
 def test_an_import_that_writes_into_the_environment_is_rolled_back(make_environment, tmp_path, what):
     environment = make_environment("3.8", TORCH)
     code, path = INTRUSIONS[what]
@@ -134,6 +134,33 @@ def test_an_import_that_writes_into_the_environment_is_rolled_back(make_environm
     assert "exactly as it was" not in completed.stdout
     assert not (environment.site / "torchdata").exists()
     assert environment.safe_install("recover").returncode == 0
+
+
+def test_an_import_that_keeps_to_itself_is_kept(make_environment, tmp_path):
+    environment = make_environment("3.8", TORCH)
+    completed = environment.safe_install("install", str(torchdata(tmp_path, "pass")), SITE_OF_THE_TEST="/")
+    assert completed.returncode == 0, completed.stderr
+
+
+def test_what_another_installer_adds_meanwhile_is_named_and_kept(make_environment, tmp_path):
+    """It may be that installer's: a roll back could take its files away with ours."""
+    environment = make_environment("3.8", TORCH)
+    code, path = INTRUSIONS["a distribution"]
+    completed = environment.safe_install(
+        "install", str(torchdata(tmp_path, code)), SITE_OF_THE_TEST=str(environment.site)
+    )
+    assert completed.returncode == 0, completed.stderr
+    assert f"site-packages/{path}" in completed.stderr
+    assert (environment.site / "torchdata").exists()
+
+
+def test_an_import_that_replaces_another_file_is_rolled_back(make_environment, tmp_path):
+    environment = make_environment("3.8", TORCH)
+    (environment.site / "mine.py").write_text("x = 1\n")
+    wheel = torchdata(tmp_path, "open(site + '/mine.py', 'w').write('x = 23')")
+    completed = environment.safe_install("install", str(wheel), SITE_OF_THE_TEST=str(environment.site))
+    assert completed.returncode == 12, completed.stderr
+    assert "site-packages/mine.py" in completed.stderr
 
 
 def test_an_import_that_rewrites_its_own_file_is_rolled_back_whole(make_environment, tmp_path):
@@ -149,7 +176,11 @@ def test_an_import_that_rewrites_its_own_file_is_rolled_back_whole(make_environm
 def torchdata(folder, code):
     return make_wheel(
         folder,
-        {"torchdata/__init__.py": f"import os\nsite = os.environ['SITE_OF_THE_TEST']\n{code}\n"},
+        {
+            "torchdata/__init__.py": f"import os\nsite = os.environ['SITE_OF_THE_TEST']\n{code}\n",
+            # What the check computes with it.
+            "torchdata/stateful_dataloader.py": "def StatefulDataLoader(data, batch_size):\n    return data\n",
+        },
         filename="torchdata-0.3.0-py3-none-any.whl",
         metadata="Metadata-Version: 2.1\nName: torchdata\nVersion: 0.3.0\n",
         wheel=PURE,

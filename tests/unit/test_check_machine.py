@@ -150,7 +150,7 @@ ANSWERS = [
 ]
 
 
-@pytest.mark.parametrize(("error", "told"), ANSWERS)
+@pytest.mark.parametrize(("error", "told"), ANSWERS, ids=["refused", "certificate", "no route", "time limit"])
 def test_a_host_is_asked_without_credentials(script, monkeypatch, error, told):
     asked = []
 

@@ -8,6 +8,7 @@ program writes, and what lies deeper in other packages, which an installer canno
 from __future__ import annotations
 
 import os
+import re
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Dict, Iterable, Iterator, Mapping, Optional, Sequence, Tuple
@@ -99,12 +100,29 @@ PATHS_SHOWN = 5
 def stamp_of(environment: Environment) -> Stamp:
     """What the environment is made of now; torch's folder also where a torch is about to come."""
     scheme = environment.interpreter.scheme
-    torch = scheme.platlib / "torch"
-    if environment.torch is not None and environment.torch.folder is not None:
-        torch = environment.torch.folder
     # Elsewhere (/usr/local/bin, ~/.local/bin) other programs come and go, too.
     scripts = scheme.scripts if environment.interpreter.is_virtual else None
-    return take_stamp((scheme.purelib, scheme.platlib), scripts, torch)
+    return take_stamp((scheme.purelib, scheme.platlib), scripts, folder_of_torch(environment))
+
+
+def folder_of_torch(environment: Environment) -> Path:
+    """Where torch is, or would be."""
+    if environment.torch is not None and environment.torch.folder is not None:
+        return environment.torch.folder
+    return environment.interpreter.scheme.platlib / "torch"
+
+
+_OF_TORCH = re.compile(r"(torch|pytorch_triton|triton)-[^/]*\.(dist|egg)-info$|nvidia_[^/]*\.dist-info$")
+_STARTING = re.compile(r"[^/]*\.pth$|(sitecustomize|usercustomize)(\.|$)")
+
+
+def concerns_torch(path: str, environment: Environment) -> bool:
+    """Is it a file of torch, the metadata of torch or its companions, or what every start of Python runs?"""
+    folder = folder_of_torch(environment)
+    name = Path(path).name
+    if path == str(folder) or path.startswith(f"{folder}{os.sep}"):
+        return True
+    return _OF_TORCH.match(name) is not None or _STARTING.match(name) is not None
 
 
 def describe_paths(paths: Sequence[str], environment: Environment) -> str:
