@@ -15,11 +15,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Dict, FrozenSet, Iterable, Iterator, List, Mapping, Optional, Sequence, Tuple
 
-from packaging.utils import NormalizedName
+from packaging.utils import NormalizedName, canonicalize_name
 
 from safe_install.environment.driver import declared_driver, read_driver
 from safe_install.environment.interpreter import find_interpreter, read_environment, read_script
-from safe_install.environment.stamp import Stamp, concerns_torch, describe_paths, stamp_of
+from safe_install.environment.stamp import Stamp, describe_paths, folder_of_torch, stamp_of
 from safe_install.errors import ExternallyManaged, Interrupted, PipFailed, Refused, SafeInstallError, UsageError
 from safe_install.health.examination import Examination
 from safe_install.health.report import (
@@ -44,6 +44,7 @@ from safe_install.models import (
     TorchBuild,
 )
 from safe_install.ports import Timings, World
+from safe_install.resolve.plan import is_guarded
 from safe_install.resolve.request import OwnOptions
 from safe_install.resolve.target import environment_for
 from safe_install.resolve.torch_fit import check_torch
@@ -436,9 +437,22 @@ def _changed_by_check(swapped_in: Stamp, environment: Environment) -> Tuple[Find
         return ()
     paths = describe_paths(changed, environment)
     detail = f"the environment was changed while it was checked, by what was imported or by another installer: {paths}"
-    is_harmless = all(path not in swapped_in.states and not concerns_torch(path, environment) for path in changed)
+    is_harmless = all(path not in swapped_in.states and not _concerns_torch(path, environment) for path in changed)
     severity = Severity.WARNING if is_harmless else Severity.ERROR
     return (Finding("changed-meanwhile", severity, "environment", detail),)
+
+
+def _concerns_torch(path: str, environment: Environment) -> bool:
+    """Is it a file of torch, the metadata of torch or its companions, or what every start of Python runs?"""
+    from safe_install.wheels.archive import runs_at_start
+
+    folder = str(folder_of_torch(environment))
+    if path == folder or path.startswith(f"{folder}{os.sep}"):
+        return True
+    name = Path(path).name
+    if name.endswith((".dist-info", ".egg-info")):
+        return is_guarded(canonicalize_name(name.partition("-")[0]))
+    return runs_at_start(name)
 
 
 def _left_changed(before: Before) -> Tuple[Finding, ...]:
@@ -473,16 +487,12 @@ def _has_errors(findings: Iterable[Finding]) -> bool:
     return any(finding.severity is Severity.ERROR for finding in findings)
 
 
-KEPT_TRANSACTIONS = 20  # how many can be undone; `history` shows their size
-KEPT_BYTES = 10 * 1024**3  # what they may take together; the newest stays whatever its size
-
-
 def let_old_ones_go(prefix: Path, world: World) -> None:
     """Remove what only very old undos would need. The change is done: a failure here is a warning."""
     from safe_install.transaction import history
 
     try:
-        for pruned in history.prune(prefix, keep=KEPT_TRANSACTIONS, limit_bytes=KEPT_BYTES):
+        for pruned in history.prune(prefix, keep=history.KEPT_TRANSACTIONS, limit_bytes=history.KEPT_BYTES):
             if pruned.problem:
                 world.reporter.warn(f"the files of transaction {pruned.id} could not be removed: {pruned.problem}")
     except OSError as error:

@@ -86,8 +86,8 @@ def install(request: InstallRequest, world: World) -> InstallResult:
         broken = _find_breakage(planner, plan)
         numpy = check_numpy(plan, planner.torch_after(plan))
         beside = _beside(plan, environment)
-        told = tuple(map(_note_beside, beside))
-        notes = (*planner.notes, *planner.torch_findings, *numpy, *broken, *planner.conflicts(plan), *told)
+        notes_beside = tuple(map(_note_beside, beside))
+        notes = (*planner.notes, *planner.torch_findings, *numpy, *broken, *planner.conflicts(plan), *notes_beside)
         if plan.steps:
             # A dry run refuses what the run itself would refuse.
             scheme = environment.interpreter.scheme

@@ -79,9 +79,8 @@ def write_sdist(folder: Path, project: Path, name: str, version: str) -> Path:
     return path
 
 
-def write_packages(root: Path) -> Path:
-    """All files below `root`; the folder."""
-    wheels = root / "wheels"
+def write_alpha_and_what_it_needs(wheels: Path) -> None:
+    """alpha in three versions, one of them a pre-release; beta in two; gamma, with a data file."""
     code = {"alpha/__init__.py": "def main(): print('alpha')\n", "alpha/data/one.txt": "1\n"}
     for version in ("1.0", "1.5", "2.0rc1"):
         info = {f"alpha-{version}.dist-info/entry_points.txt": SCRIPT}
@@ -89,6 +88,12 @@ def write_packages(root: Path) -> Path:
     for version in ("1.0", "2.0"):
         write_wheel(wheels, "beta", version, {"beta.py": f"version = {version!r}\n"})
     write_wheel(wheels, "gamma", "3.0", {"gamma.py": "", "gamma-3.0.data/data/share/gamma.txt": "shared\n"})
+
+
+def write_packages(root: Path) -> Path:
+    """All files below `root`; the folder."""
+    wheels = root / "wheels"
+    write_alpha_and_what_it_needs(wheels)
     write_wheel(wheels, "Mixed.Case_Name", "1.0", {"mixed.py": ""}, requires=["Beta", "Zeta"])
     write_wheel(wheels, "zeta", "1.0", {"zeta/__init__.py": ""}, requires=["gamma"])
     write_wheel(wheels, "needs-old-beta", "1.0", {"old_beta.py": ""}, requires=["beta<2"])

@@ -15,11 +15,11 @@ from typing import Dict, List, NamedTuple, Sequence, Tuple
 
 import pytest
 
+from tests.differential.packages import write_alpha_and_what_it_needs
 from tests.functional.conftest import Environment, any_python
 from tests.lab.wheels import write_wheel
 
 PYTHON = any_python()
-SCRIPT = "[console_scripts]\nalpha = alpha:main\n"
 
 
 @pytest.fixture(scope="module")
@@ -27,13 +27,7 @@ def folder(tmp_path_factory) -> Path:
     """Local wheels, projects and requirements files."""
     root = tmp_path_factory.mktemp("drop-in")
     wheels = root / "wheels"
-    code = {"alpha/__init__.py": "def main(): print('alpha')\n", "alpha/data/one.txt": "1\n"}
-    for version in ("1.0", "1.5", "2.0rc1"):
-        info = {f"alpha-{version}.dist-info/entry_points.txt": SCRIPT}
-        write_wheel(wheels, "alpha", version, {**code, **info}, requires=["beta>=1", 'gamma; extra == "more"'])
-    for version in ("1.0", "2.0"):
-        write_wheel(wheels, "beta", version, {"beta.py": f"version = {version!r}\n"})
-    write_wheel(wheels, "gamma", "3.0", {"gamma.py": "", "gamma-3.0.data/data/share/gamma.txt": "shared\n"})
+    write_alpha_and_what_it_needs(wheels)
     write_wheel(wheels, "needs-nothing-there", "1.0", {"nothing.py": ""}, requires=["no-such-project"])
     write_wheel(wheels, "future", "1.0", {"future.py": ""}, metadata="Requires-Python: >=9\n")
     _write_project(root / "project")

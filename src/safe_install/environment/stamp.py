@@ -8,7 +8,6 @@ program writes, and what lies deeper in other packages, which an installer canno
 from __future__ import annotations
 
 import os
-import re
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Dict, Iterable, Iterator, Mapping, Optional, Sequence, Tuple
@@ -110,19 +109,6 @@ def folder_of_torch(environment: Environment) -> Path:
     if environment.torch is not None and environment.torch.folder is not None:
         return environment.torch.folder
     return environment.interpreter.scheme.platlib / "torch"
-
-
-_OF_TORCH = re.compile(r"(torch|pytorch_triton|triton)-[^/]*\.(dist|egg)-info$|nvidia_[^/]*\.dist-info$")
-_STARTING = re.compile(r"[^/]*\.pth$|(sitecustomize|usercustomize)(\.|$)")
-
-
-def concerns_torch(path: str, environment: Environment) -> bool:
-    """Is it a file of torch, the metadata of torch or its companions, or what every start of Python runs?"""
-    folder = folder_of_torch(environment)
-    name = Path(path).name
-    if path == str(folder) or path.startswith(f"{folder}{os.sep}"):
-        return True
-    return _OF_TORCH.match(name) is not None or _STARTING.match(name) is not None
 
 
 def describe_paths(paths: Sequence[str], environment: Environment) -> str:

@@ -35,6 +35,10 @@ from safe_install.transaction.swap import Transaction, make_facts, make_id, read
 
 FindOwner = Callable[[str], Optional[str]]  # a path -> the distribution whose RECORD lists it
 
+KEPT_TRANSACTIONS = 20  # how many can be undone; `history` shows their size
+KEPT_GB = 10
+KEPT_BYTES = KEPT_GB * 1024**3  # what they may take together; the newest stays whatever its size
+
 
 @dataclass(frozen=True)
 class HistoryEntry:
@@ -137,7 +141,8 @@ def _select_entry(entries: Sequence[HistoryEntry], transaction_id: Optional[str]
         if entry is None:
             raise Refused(
                 f"{prefix} has no transaction {transaction_id}",
-                hint="safe-install history lists those that are kept; the oldest go by themselves (20 changes, 10 GB).",
+                hint="safe-install history lists those that are kept: "
+                f"the newest {KEPT_TRANSACTIONS}, up to {KEPT_GB} GB.",
             )
     if entry.undone_by is not None:
         raise Refused(

@@ -156,9 +156,7 @@ class Artifact:
     def start_files(self) -> Tuple[str, ...]:
         """Files that run code at every start of the interpreter (`.pth`, sitecustomize): reported, not refused."""
         data = f"{self.dist_info[: -len('.dist-info')]}.data/"
-        return tuple(
-            name for name in self.files if _runs_at_start(name[len(data) :] if name.startswith(data) else name)
-        )
+        return tuple(name for name in self.files if runs_at_start(name[len(data) :] if name.startswith(data) else name))
 
     @property
     def scripts(self) -> Tuple[str, ...]:
@@ -785,7 +783,8 @@ def _steers(character: str) -> bool:
     return ord(character) < 32 or 127 <= ord(character) < 160 or character in _TURNING
 
 
-def _runs_at_start(path: str) -> bool:
+def runs_at_start(path: str) -> bool:
+    """Is it a file that every start of the interpreter runs: `.pth`, sitecustomize, usercustomize?"""
     return path.endswith(".pth") or _STARTING.match(path.rsplit("/", 1)[-1]) is not None
 
 
