@@ -251,6 +251,7 @@ def make_client(
         tokens={"api.github.com": token} if token else {},
         ask_again=ask_again,
         credentials=credentials,
+        network=world.network,
     )
 
 

@@ -13,6 +13,7 @@ import re
 import shlex
 import signal
 import sys
+from functools import partial
 from pathlib import Path
 from typing import Any, Callable, Dict, Iterator, List, Mapping, Optional, Sequence
 from urllib.parse import unquote, urlsplit
@@ -20,7 +21,7 @@ from urllib.parse import unquote, urlsplit
 from safe_install import __version__, terminal
 from safe_install.errors import InputError, Interrupted, SafeInstallError, SystemFailed, Unexpected, mend_of
 from safe_install.events import Reporter
-from safe_install.models import InstallResult, Outcome
+from safe_install.models import DEFAULT_NETWORK, InstallResult, NetworkSettings, Outcome
 from safe_install.redaction import redact
 from safe_install.resolve.request import OUR_COMMANDS, Route, is_true, route
 
@@ -214,14 +215,14 @@ def _refuse_unknown(words: Sequence[str]) -> Any:
     raise unknown_command(words)
 
 
-def _world(words: Sequence[str], reporter: Reporter) -> Any:
+def _world(words: Sequence[str], reporter: Reporter, network: NetworkSettings) -> Any:
     from safe_install.ports import World
     from safe_install.wheels.store import find_cache
 
-    return World(os.environ, reporter, find_cache(os.environ), _as_kept(words))
+    return World(os.environ, reporter, find_cache(os.environ), _as_kept(words), network)
 
 
-def _filling_world(words: Sequence[str], reporter: Reporter) -> Any:
+def _filling_world(words: Sequence[str], reporter: Reporter, network: NetworkSettings) -> Any:
     """The world of a command that fetches or builds: its cache can be written."""
     from safe_install.ports import World
     from safe_install.wheels.store import choose_cache
@@ -232,7 +233,7 @@ def _filling_world(words: Sequence[str], reporter: Reporter) -> Any:
             f"{problem}: the cache is a temporary folder, and what is fetched or built is not kept. Name one that can "
             "be written: SAFE_INSTALL_CACHE_DIR"
         )
-    return World(os.environ, reporter, cache, _as_kept(words))
+    return World(os.environ, reporter, cache, _as_kept(words), network)
 
 
 def _as_kept(words: Sequence[str]) -> Sequence[str]:
@@ -240,12 +241,12 @@ def _as_kept(words: Sequence[str]) -> Sequence[str]:
     return ("safe-install", *map(redact, words))
 
 
-def _read_location(location: str) -> str:
+def _read_location(location: str, network: NetworkSettings) -> str:
     """The text of a requirements file: a path, or a URL."""
     if location.startswith(("http://", "https://")):
         from safe_install.choice import make_client
 
-        page = make_client(_world((), Reporter())).get_page(location)
+        page = make_client(_world((), Reporter(), network)).get_page(location)
         if not page.text:
             told = page.detail or page.status.value
             raise InputError(f"{location} could not be read: {told}", hint="Correct the address, or give a local copy.")
@@ -280,26 +281,35 @@ def _configuration(python: Optional[str]) -> Mapping[str, str]:
     return read_configuration(prefix, os.environ, "install")
 
 
+def _configured_network() -> NetworkSettings:
+    """Of the commands that take none of pip's options."""
+    from safe_install.resolve.request import parse_network
+    from safe_install.system.pip import read_configuration
+
+    return parse_network((), read_configuration(Path(sys.prefix), os.environ, "install"))
+
+
 def _named_python(arguments: Sequence[str]) -> Optional[str]:
     return next(_python_words(arguments), None) or os.environ.get("SAFE_INSTALL_PYTHON")
 
 
 def _install(arguments: Sequence[str], words: Sequence[str], reporter: Reporter) -> Any:
     from safe_install.install import install
-    from safe_install.resolve.request import parse_install
+    from safe_install.resolve.request import parse_install, parse_network
 
+    configuration = _configuration(_named_python(arguments))
     request = parse_install(
         arguments,
         environ=os.environ,
-        configuration=_configuration(_named_python(arguments)),
-        read=_read_location,
+        configuration=configuration,
+        read=partial(_read_location, network=parse_network(arguments, configuration)),
     )
     if request.place not in (None, "user"):
         return _install_elsewhere(request)
     reporter.quiet = max(reporter.quiet, request.quiet)  # PIP_QUIET and pip.conf, too
     reporter.log_file = request.log_file
     reporter.shows_progress = request.shows_progress
-    return install(request, _filling_world(words, reporter))
+    return install(request, _filling_world(words, reporter, request.network))
 
 
 def _install_elsewhere(request: Any) -> int:
@@ -313,32 +323,36 @@ def _install_elsewhere(request: Any) -> int:
 
 
 def _uninstall(arguments: Sequence[str], words: Sequence[str], reporter: Reporter) -> Any:
-    from safe_install.resolve.request import parse_uninstall
+    from safe_install.resolve.request import parse_network, parse_uninstall
     from safe_install.uninstall import uninstall
 
+    configuration = _configuration(_named_python(arguments))
+    network = parse_network(arguments, configuration)
     request = parse_uninstall(
         arguments,
         environ=os.environ,
-        configuration=_configuration(_named_python(arguments)),
-        read=_read_location,
+        configuration=configuration,
+        read=partial(_read_location, network=network),
     )
     reporter.quiet = max(reporter.quiet, request.quiet)
     reporter.log_file = request.log_file
-    return uninstall(request, _filling_world(words, reporter))
+    return uninstall(request, _filling_world(words, reporter, network))
 
 
 def _explain(arguments: Sequence[str], words: Sequence[str], reporter: Reporter) -> Any:
     from safe_install.explain import explain
     from safe_install.resolve.request import parse_explain
 
-    return explain(parse_explain(arguments, environ=os.environ), _filling_world(words, reporter))
+    request = parse_explain(arguments, environ=os.environ)
+    return explain(request, _filling_world(words, reporter, _configured_network()))
 
 
 def _by_typer(command: str) -> Callable[[Sequence[str], Sequence[str], Reporter], Any]:
     def run(arguments: Sequence[str], words: Sequence[str], reporter: Reporter) -> Any:
         from safe_install.commands import run_command
 
-        return run_command(command, arguments, _world(words, reporter))
+        network = _configured_network() if command == "wheels" else DEFAULT_NETWORK
+        return run_command(command, arguments, _world(words, reporter, network))
 
     return run
 

@@ -302,7 +302,9 @@ def run_command(command: str, arguments: Sequence[str], world: World) -> Any:
     try:
         return group.main(args=[command, *arguments], prog_name="safe-install", standalone_mode=False, obj=world)
     except WORDS_NOT_UNDERSTOOD as error:
-        raise UsageError(str(error), hint=f"See safe-install {command} --help.") from error
+        similar = getattr(error, "possibilities", None)  # click's, for an option that it does not have
+        hint = f"Did you mean: {similar[0]}?" if similar else f"See safe-install {command} --help."
+        raise UsageError(str(error), hint=hint) from error
 
 
 def show_help(command: Optional[str]) -> int:

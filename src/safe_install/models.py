@@ -6,6 +6,7 @@ import enum
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, FrozenSet, Mapping, Optional, Tuple
+from urllib.parse import urlsplit
 
 from packaging.tags import Tag
 from packaging.utils import NormalizedName
@@ -150,6 +151,30 @@ class BuildTimeout:
 
 
 DEFAULT_BUILD_TIMEOUT = BuildTimeout()
+
+
+@dataclass(frozen=True)
+class NetworkSettings:
+    """How pip was told to reach hosts (its options and configuration); we reach them the same way."""
+
+    proxy: Optional[str] = None  # of every host
+    ca_bundle: Optional[str] = None  # --cert: a file, or a folder, of certificates that count beside the machine's
+    client_certificate: Optional[str] = None  # a file with key and certificate
+    trusted_hosts: Tuple[str, ...] = ()  # "host" or "host:port": asked over plain http too, certificates unchecked
+
+    def is_trusted(self, url: str) -> bool:
+        """Is the host of this address a trusted one? With a port written, on that port alone."""
+        try:
+            parts = urlsplit(url)
+            host = (parts.hostname or "").lower()
+            port = parts.port or {"https": 443, "http": 80}.get(parts.scheme)
+        except ValueError:
+            return False
+        names = (host, f"{host}:{port}")
+        return any(trusted.lower() in names for trusted in self.trusted_hosts)
+
+
+DEFAULT_NETWORK = NetworkSettings()
 
 
 @dataclass(frozen=True)

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Dict, Iterator, Mapping, Optional, Sequence
 
 from safe_install.events import Reporter
+from safe_install.models import DEFAULT_NETWORK, NetworkSettings
 
 
 @dataclass(frozen=True)
@@ -19,6 +20,7 @@ class World:
     reporter: Reporter
     cache_dir: Path  # ours: pages, wheels, builds, logs
     command: Sequence[str] = ()  # argv as typed, for the history
+    network: NetworkSettings = DEFAULT_NETWORK
 
 
 @dataclass

@@ -13,7 +13,7 @@ import jsonschema
 import pytest
 
 from safe_install import __version__, cli, errors
-from safe_install.models import Finding, InstallResult, Outcome, Severity
+from safe_install.models import DEFAULT_NETWORK, Finding, InstallResult, Outcome, Severity
 from safe_install.resolve.pip_options import COMMANDS
 from safe_install.system import pip
 from tests.factories import make_environment
@@ -354,7 +354,10 @@ def test_requirements_files_are_read(written, tmp_path):
     path = tmp_path / "a b.txt"
     path.write_bytes(b"\xef\xbb\xbftorch\n")
     location = written.format(path)
-    assert cli._read_location(location.replace(" ", "%20") if "://" in location else location) == "torch\n"
+    assert (
+        cli._read_location(location.replace(" ", "%20") if "://" in location else location, DEFAULT_NETWORK)
+        == "torch\n"
+    )
 
 
 @pytest.mark.parametrize("content", [None, b"\xff\xfe\x00"])
@@ -363,7 +366,7 @@ def test_a_requirements_file_that_cannot_be_read(content, tmp_path):
     if content is not None:
         path.write_bytes(content)
     with pytest.raises(errors.UsageError, match=r"r\.txt"):
-        cli._read_location(str(path))
+        cli._read_location(str(path), DEFAULT_NETWORK)
 
 
 def test_signals_become_interrupts(monkeypatch):

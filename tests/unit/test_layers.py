@@ -19,7 +19,7 @@ OWNERS = {
     "rich": {"report.py"},
     "resolvelib": {"resolve/provider.py"},
     "pynvml": {"environment/driver.py"},
-    "requests": {"system/http.py"},
+    "requests": {"system/http.py", "system/session.py"},
     "subprocess": {"system/process.py", *STAND_ALONE},
 }
 # What a build has to have, and what the environment that is asked has to have.

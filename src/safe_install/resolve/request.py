@@ -13,10 +13,10 @@ from packaging.specifiers import SpecifierSet
 from packaging.utils import NormalizedName, canonicalize_name
 
 from safe_install.errors import InputError, UsageError
-from safe_install.models import DEFAULT_BUILD_TIMEOUT, BuildTimeout
-from safe_install.resolve.pip_options import COMMANDS, FETCH_GROUPS, INDEX_GROUPS, Option, find_option
+from safe_install.models import DEFAULT_BUILD_TIMEOUT, DEFAULT_NETWORK, BuildTimeout, NetworkSettings
+from safe_install.resolve.pip_options import BY_NAME, COMMANDS, FETCH_GROUPS, INDEX_GROUPS, Option, find_option
 from safe_install.resolve.requirements_file import Entry, Parsed, Reader, is_lock_file, parse_file
-from safe_install.resolve.spelling import RESERVED, nearest_command
+from safe_install.resolve.spelling import RESERVED, nearest_command, nearest_option
 
 OUR_COMMANDS = (
     "install",
@@ -126,6 +126,7 @@ class InstallRequest:
     warns_of_path: bool = True  # of scripts in a folder that is not on PATH
     has_pip_inputs: bool = False  # --group, --requirements-from-script, a lock file: only pip reads what they name
     has_lock: bool = False
+    network: NetworkSettings = DEFAULT_NETWORK
 
     def config_settings_of(self, name: NormalizedName, *, is_requested: bool) -> Tuple[str, ...]:
         """What the build backend of a project is told: by its own line, or by the command line that names it.
@@ -273,6 +274,8 @@ def _split_words(argv: Sequence[str], own: Mapping[str, bool]) -> List[_Word]:
 def _long_word(text: str, rest: List[str], own: Mapping[str, bool]) -> _Word:
     name, equals, value = text.partition("=")
     option = None if name in own else find_option(name)
+    if option is None and name not in own:
+        _refuse_misspelled_option(name, own)
     takes_value = own.get(name, option is not None and option.takes_value)
     kept_name = name if name in own else ""
     if not takes_value:
@@ -285,6 +288,13 @@ def _long_word(text: str, rest: List[str], own: Mapping[str, bool]) -> _Word:
         raise UsageError(f"{name} needs a value", hint=f"Write {name} VALUE.")
     value = rest.pop(0)
     return _Word(option, kept_name, value, (text, value))
+
+
+def _refuse_misspelled_option(name: str, own: Mapping[str, bool]) -> None:
+    """An option that nobody has, one letter from one that somebody has. Any other is pip's to judge: it may be new."""
+    meant = nearest_option(name, [*own, *BY_NAME])
+    if meant is not None:
+        raise UsageError(f"no such option: {name}", hint=f"Did you mean: {meant}?")
 
 
 def _short_words(text: str, rest: List[str]) -> List[_Word]:
@@ -520,6 +530,22 @@ def parse_install(
         log_file=settings.path("log"),
         shows_progress=settings.one("progress-bar") != "off",
         warns_of_path=not settings.flag("no-warn-script-location"),
+        network=_network_settings(settings, files),
+    )
+
+
+def parse_network(argv: Sequence[str], configuration: Mapping[str, str]) -> NetworkSettings:
+    """How hosts are reached, before any file of requirements was read. Errors: UsageError."""
+    return _network_settings(_Settings(_split_words(argv, OWN_OPTIONS), configuration), ())
+
+
+def _network_settings(settings: _Settings, files: Sequence[Parsed]) -> NetworkSettings:
+    trusted_in_files = (value for parsed in files for key, value in parsed.options if key == "trusted-host" and value)
+    return NetworkSettings(
+        proxy=settings.one("proxy"),
+        ca_bundle=settings.one("cert"),
+        client_certificate=settings.one("client-cert"),
+        trusted_hosts=(*settings.all("trusted-host"), *trusted_in_files),
     )
 
 

@@ -82,6 +82,18 @@ def nearest_command(word: str, commands: Iterable[str]) -> Optional[str]:
     return None
 
 
+def nearest_option(name: str, options: Iterable[str]) -> Optional[str]:
+    """The long option that was meant by a name that is none: one edit away, or the same but for its hyphens."""
+    for option in sorted(options):
+        if option.startswith("--") and (is_one_edit(name, option) or _letters(name) == _letters(option)):
+            return option
+    return None
+
+
+def _letters(name: str) -> str:
+    return name.replace("-", "").replace("_", "").lower()
+
+
 def nearest_project(name: str, known: Collection[str]) -> Optional[str]:
     """The project of the wheel index that was meant by a normalized name, or None where the name is another's.
 

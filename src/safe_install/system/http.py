@@ -1,4 +1,4 @@
-"""The only importer of requests: pages, cached and asked again cheaply; files, their bytes checked.
+"""Pages, cached and asked again cheaply; files, their bytes checked.
 
 Only https, except to loopback and to hosts that the person named (a mirror, a trusted host). A redirect is
 followed to the same host and to hosts that the caller allows, never from https to http, and never with
@@ -24,9 +24,9 @@ from pathlib import Path
 from typing import Any, Callable, Collection, Dict, Iterator, List, Mapping, Optional, Sequence, Tuple, TypeVar, cast
 from urllib.parse import urldefrag, urljoin, urlsplit
 
-from safe_install import __version__
 from safe_install.errors import DownloadFailed, HashMismatch
 from safe_install.events import Reporter
+from safe_install.models import DEFAULT_NETWORK, NetworkSettings
 from safe_install.redaction import redact
 from safe_install.system.credentials import Credentials
 from safe_install.system.mirrors import MirrorRule, apply_mirrors, mirror_hosts, page_base
@@ -95,6 +95,7 @@ class HttpClient:
         ask_again: bool = False,
         patience: float = PATIENCE,
         credentials: Optional[Credentials] = None,
+        network: NetworkSettings = DEFAULT_NETWORK,
     ) -> None:
         """`timeout`: seconds to connect and of silence; `trusted_hosts`: may be asked over plain http.
 
@@ -103,6 +104,7 @@ class HttpClient:
         `tokens`: by host; each is sent to its own host alone (and to a stand-in of it on loopback). `ask_again`: a page
         that is still fresh in the cache is asked for all the same (whether it has changed).
         `credentials`: of the person's indexes; each pair is sent to its own host and port alone.
+        `network`: proxy, certificates and trusted hosts, as pip was given them.
         """
         self._mirrors = tuple(mirrors)
         self._offline = offline
@@ -114,6 +116,7 @@ class HttpClient:
         self._ask_again = ask_again
         self._patience = patience
         self._credentials = credentials or Credentials()
+        self._network = network
         self._local = threading.local()
         self._answers: Dict[str, PageAnswer] = {}
         self._locks: Dict[str, threading.Lock] = {}
@@ -295,19 +298,19 @@ class HttpClient:
             raise _Refusal(f"redirects from https to {parts.scheme}, which is not followed")
         if parts.scheme != "http" or not host:
             raise _Refusal(f"{parts.scheme or 'no'} scheme: only https is asked")
-        if host not in self._named_hosts and not _is_loopback(host):
+        if host not in self._named_hosts and not self._network.is_trusted(url) and not _is_loopback(host):
             raise _Refusal(f"plain http to {host}: only https is asked, or hosts named as mirror or trusted")
 
     def _get(self, url: str, headers: Mapping[str, str]) -> Any:
-        import requests  # costs 0.1 s, and most commands ask nothing
+        # requests costs 0.1 s, and most commands ask nothing.
+        import requests
+
+        from safe_install.system.session import make_session, request_options
 
         session = getattr(self._local, "session", None)
         if session is None:
-            session = self._local.session = requests.Session()
-            session.headers["User-Agent"] = f"torch-safe-install/{__version__}"
-            bundle = os.environ.get("PIP_CERT")
-            if bundle and "REQUESTS_CA_BUNDLE" not in os.environ:
-                session.verify = bundle
+            session = self._local.session = make_session(self._network)
+        options = request_options(url, self._network)
         # A page may come packed, in the one way that we unpack with a limit.
         headers = {"Accept-Encoding": "gzip", **headers}
         asking = session
@@ -320,6 +323,7 @@ class HttpClient:
                 stream=True,
                 allow_redirects=False,
                 timeout=(min(self._timeout, 10.0), self._timeout),
+                **options,
             )
 
         try:
@@ -338,6 +342,9 @@ class HttpClient:
         except ValueError as error:
             # requests looks at the redirect although it is not to follow it.
             raise _Refusal("redirects to what is no URL") from error
+        except OSError as error:
+            # A bundle of certificates that is not there.
+            raise _Refusal(str(error)) from error
 
     def _within(self, call: Callable[[], _T], told: str) -> _T:
         """What `call` returns, in `patience` seconds. Raises _Broken.
@@ -717,6 +724,10 @@ def _reason_of(error: BaseException) -> str:
     text = f"{type(error).__name__}: {error}"
     if "timed out" in text.lower() or "timeout" in type(error).__name__.lower():
         return "no answer in time"
+    if "ProxyError" in text:
+        return "the proxy does not answer, or does not let us through"
+    if "CERTIFICATE_VERIFY_FAILED" in text:
+        return "its certificate is not trusted (that of a company's proxy? name its bundle with --cert or PIP_CERT)"
     if "refused" in text:
         return "connection refused"
     if "resolve" in text or "getaddrinfo" in text or "Name or service" in text:

@@ -7,11 +7,13 @@ from packaging.requirements import Requirement
 
 from safe_install.errors import UsageError
 from safe_install.index.catalog import known_projects
+from safe_install.resolve.request import parse_install
 from safe_install.resolve.spelling import (
     NEIGHBOURS_OF_COMMANDS,
     NEIGHBOURS_OF_PROJECTS,
     is_one_edit,
     nearest_command,
+    nearest_option,
     nearest_project,
     refuse_misspelled,
 )
@@ -65,6 +67,33 @@ def test_one_edit(one, other, expected):
 )
 def test_nearest_project(name, expected):
     assert nearest_project(name, known_projects()) == expected
+
+
+@pytest.mark.parametrize(
+    ("name", "expected"),
+    [
+        ("--dryrun", "--dry-run"),
+        ("--ofline", "--offline"),
+        ("--no_deps", "--no-deps"),
+        ("--no-rolback", "--no-rollback"),
+        ("--no-such-option", None),
+        ("--x", None),
+    ],
+)
+def test_nearest_option(name, expected):
+    assert nearest_option(name, ["-n", "--dry-run", "--offline", "--no-deps", "--no-rollback"]) == expected
+
+
+@pytest.mark.parametrize("words", [["--dryrun", "x"], ["x", "--ofline"], ["--no_deps", "x"], ["--alow-torch-change"]])
+def test_a_misspelled_option_goes_nowhere(words):
+    with pytest.raises(UsageError, match="no such option") as caught:
+        parse_install(words, environ={}, configuration={}, read=lambda _: "")
+    assert "Did you mean: --" in (caught.value.hint or "")
+
+
+def test_an_option_that_only_a_newer_pip_knows_is_left_to_it():
+    request = parse_install(["x", "--frobnicate"], environ={}, configuration={}, read=lambda _: "")
+    assert "--frobnicate" in request.pip_arguments
 
 
 def test_every_neighbour_is_one():
