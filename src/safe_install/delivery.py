@@ -215,8 +215,8 @@ class Delivery:
         if self.request.warns_of_path and folder not in known:
             for step in self.plan.steps:
                 artifact = self._artifacts.get(step.name)
-                if artifact is not None and artifact.scripts:
-                    lines += path_warning(artifact.scripts, folder)
+                if artifact is not None and artifact.console_scripts:
+                    lines += path_warning(artifact.console_scripts, folder)
         return lines
 
     def check_space(self) -> None:
@@ -491,6 +491,7 @@ def _direct_requirement(step: Step) -> str:
 
 def _written(step: Step) -> str:
     info: Mapping[str, object] = step.download_info or {}
+    name = step.written_name or step.name  # pip's lines repeat it
     url = str(info.get("url", step.url or ""))
     vcs = info.get("vcs_info")
     if isinstance(vcs, dict):
@@ -498,12 +499,12 @@ def _written(step: Step) -> str:
         if url.startswith("file:"):
             # pip before 23.3 takes `name @ git+file:///...` for a path (pip's news of 23.3).
             subdirectory = f"&subdirectory={info['subdirectory']}" if info.get("subdirectory") else ""
-            return f"{address}#egg={step.name}{subdirectory}"
-        return f"{step.name} @ {address}{_fragment(info)}"
+            return f"{address}#egg={name}{subdirectory}"
+        return f"{name} @ {address}{_fragment(info)}"
     # By address: pip need not ask the index once more. It hides the password in an address that has one.
     is_shown_whole = url.startswith(("http://", "https://")) and "****" not in url
     by_address = step.is_direct or step.is_locked or is_shown_whole
-    line = f"{step.name} @ {url}{_fragment(info)}" if by_address else f"{step.name}=={step.version}"
+    line = f"{name} @ {url}{_fragment(info)}" if by_address else f"{name}=={step.version}"
     return f"{line} --hash=sha256:{step.sha256}" if step.sha256 else line
 
 

@@ -404,7 +404,7 @@ class Planner:
             return True  # pip has compared them
         is_local = str(step.url).startswith("file:")
         if step.is_direct:
-            return self._is_named_with_hash(step) or (step.requested and is_local)
+            return self._is_named_with_hash(step) or (is_local and (step.requested or self._is_constrained_to(step)))
         if is_local or step.sha256 is None:
             return is_local
         filename = unquote(urlsplit(step.url or "").path.rpartition("/")[2])
@@ -415,6 +415,10 @@ class Planner:
         promise = f"sha256={step.sha256}"
         named = [entry.text for entry in self.request.entries]
         return any(promise in text and str(step.url) in text for text in named)
+
+    def _is_constrained_to(self, step: Step) -> bool:
+        """Did the person write the file's address in a constraint?"""
+        return any(str(step.url) in entry.text for entry in self.request.constraints)
 
     def forget_refused(self) -> None:
         """What was seen for the first time and then refused is not what its address has to serve from now on."""

@@ -44,6 +44,15 @@ def test_commands_that_hide_others(tmp_path):
     assert "ls (/bin/ls)" in one.detail and "demo (" not in one.detail
 
 
+def test_only_commands_of_a_terminal_are_looked_for_on_path(tmp_path):
+    """As pip has it: files of .data/scripts and graphical commands are not warned of."""
+    points = "[console_scripts]\nrun = demo:run\n[gui_scripts]\nshow = demo:show\n"
+    files = {"demo-1.0.dist-info/entry_points.txt": points, "demo-1.0.data/scripts/old.py": "", "demo/__init__.py": ""}
+    artifact = open_wheel(make_wheel(tmp_path, files))
+    assert artifact.console_scripts == ("run",)
+    assert artifact.scripts == ("old.py", "run", "show")
+
+
 def test_where_case_is_folded(tmp_path, monkeypatch):
     folder = tmp_path / "site-packages"
     folder.mkdir()
@@ -69,6 +78,8 @@ def test_a_line_for_pip():
     """By address, so that pip does not ask the index once more, unless the address lacks its password."""
     step = Step(Action.ADD, "demo", "1.0", url="https://h/x.whl", sha256="1" * 64)
     assert _requirement_line(step) == f"demo @ https://h/x.whl --hash=sha256:{'1' * 64}"
+    named = replace(step, name="local-extras", written_name="Local_Extras")
+    assert _requirement_line(named).startswith("Local_Extras @ "), "as pip's own lines spell it"
     for url in ("https://user:****@h/x.whl", "file:///folder/x.tar.gz", None):
         assert _requirement_line(replace(step, url=url)) == f"demo==1.0 --hash=sha256:{'1' * 64}"
 

@@ -72,3 +72,15 @@ def test_an_older_torch_is_named_by_its_file_too(tmp_path, word):
         Plan((Step(Action.REPLACE, "torch", "2.12.0+cpu", from_version="2.13.0+cpu"),)),
     )
     assert planner.torch_findings == ()
+
+
+@pytest.mark.parametrize(
+    ("constraints", "requested", "expected"),
+    [("dep @ file:///d/dep-1.0.whl\n", False, True), ("dep==1.0\n", False, False), ("", True, True)],
+)
+def test_a_file_of_this_machine_is_promised_where_the_person_wrote_it(tmp_path, constraints, requested, expected):
+    """As a requirement or as a constraint; what a wheel requires by its address is another's word."""
+    planner = plan_of(tmp_path, "base", "-c", "c.txt", files={"c.txt": constraints})
+    url = "file:///d/dep-1.0.whl"
+    step = Step(Action.ADD, "dep", "1.0", url=url, sha256="1" * 64, requested=requested, is_direct=True)
+    assert planner.is_promised(step) is expected

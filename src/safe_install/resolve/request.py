@@ -476,9 +476,9 @@ def parse_install(
     entries, constraints = _sorted_entries((*arguments, *editables), files)
     in_files = {key: value for parsed in files for key, value in parsed.options}
     has_pip_inputs = bool(locks) or any(settings.all(key) for key in ("group", "requirements-from-script"))
-    if not entries and not has_pip_inputs:
-        _require_input(settings)
     place = settings.place()
+    if not entries and not has_pip_inputs and place in (None, "user"):  # elsewhere, pip does it all
+        _require_input(settings)
     written = [*arguments, *(Entry(word.value or "") for word in words if word.key == "editable")]
     own = _own_options(words, environ)
     return InstallRequest(
@@ -693,8 +693,9 @@ def parse_uninstall(
                 names[name] = None
     if not names and ignored:
         raise InputError(
-            f"Invalid requirement: {ignored[0]!r}: uninstall takes names of distributions",
-            hint="safe-install list shows them.",
+            # pip's words, which scripts look for
+            f"Invalid requirement: {ignored[0]!r} ignored - the uninstall command expects named requirements.",
+            hint="safe-install list shows the names.",
         )
     if not names:
         raise InputError(

@@ -159,6 +159,11 @@ class Artifact:
         return tuple(name for name in self.files if runs_at_start(name[len(data) :] if name.startswith(data) else name))
 
     @property
+    def console_scripts(self) -> Tuple[str, ...]:
+        """The commands that pip makes for a terminal."""
+        return tuple(point.name for point in self.entry_points if point.group == "console_scripts")
+
+    @property
     def scripts(self) -> Tuple[str, ...]:
         """Names of the commands that it installs."""
         commands = [e.name for e in self.entry_points if e.group in ("console_scripts", "gui_scripts")]

@@ -639,3 +639,17 @@ def test_build_timeouts(text, timeout):
 def test_a_build_timeout_that_is_none(text):
     with pytest.raises(UsageError, match="not a duration"):
         parse_build_timeout(text)
+
+
+def test_what_goes_elsewhere_is_for_pip_to_judge():
+    """Its own message for a line without requirements: scripts look for it."""
+    request = parse_install(["--python-version=3.1"], environ={}, configuration={}, read=lambda _: "")
+    assert request.place == "python-version"
+    with pytest.raises(UsageError, match="must give at least one"):
+        parse_install(["--user"], environ={}, configuration={}, read=lambda _: "")
+
+
+@pytest.mark.parametrize("text", ["GTrolls.tar.gz", "https://guyto.com/archives/"])
+def test_what_uninstall_cannot_remove_is_said_in_pips_words(text):
+    with pytest.raises(UsageError, match="ignored - the uninstall command expects named requirements"):
+        parse_uninstall([text, "-y"], environ={}, configuration={}, read=lambda _: "")
