@@ -445,8 +445,8 @@ def _result_lines(result: InstallResult, program: str) -> List[str]:
     if result.outcome is Outcome.UNINSTALLED:
         return _place_line("Uninstalled from", result) + _verified_lines(result, program)
     if result.outcome is Outcome.UNDONE:
-        lines = [*result.message.splitlines(), *_place_line("Undone in", result)]
-        return lines + _verified_lines(result, program)
+        what = result.message.rstrip(".") or "Undone"
+        return _place_line(f"{what} in", result) + _verified_lines(result, program)
     if result.outcome is Outcome.ROLLED_BACK and not result.message:
         place = "the environment" if result.environment is None else render_environment(result.environment)
         if any(finding.check == "left-changed" for finding in result.findings):

@@ -6,7 +6,7 @@ import dataclasses
 import datetime
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Dict, List, Optional, Tuple
+from typing import Any, Dict, List, Optional, Sequence, Tuple
 
 from packaging.utils import NormalizedName, canonicalize_name
 
@@ -96,7 +96,7 @@ def undo(
                 raise Refused(
                     f"{entry.id} cannot be undone: after this {needed[0]}",
                     hint="Undo what was installed later first, or --force.",
-                    findings=[Finding("requirement-unmet", Severity.ERROR, text.split()[0], text) for text in needed],
+                    findings=_unmet(needed, Severity.ERROR),
                 )
             before = Before(environment)
             touched = {step.name for step in plan.steps}
@@ -127,11 +127,15 @@ def undo(
         plan,
         verdict.before,
         verdict.after,
-        verdict.findings,
+        (*verdict.findings, *(_unmet(needed, Severity.WARNING) if done else ())),
         transaction.id if done else None,
         timings.total(),
         message=f"Undone: {entry.id} ({_changes(entry.summary)})." if done else "",
     )
+
+
+def _unmet(texts: Sequence[str], severity: Severity) -> List[Finding]:
+    return [Finding("requirement-unmet", severity, text.split()[0], text) for text in texts]
 
 
 def _undone_entry(prefix: Path, transaction_id: Optional[str]) -> history.HistoryEntry:

@@ -342,7 +342,11 @@ def test_undo_of_what_a_later_package_needs_is_refused(make_environment, tmp_pat
     assert "needs 1.0 requires needed>=1" in refused["error"]["message"]
     assert "--force" in refused["error"]["hint"]
     assert environment.tree() == before
-    assert environment.document("undo", "--force", first)["exit_code"] == 0
+    forced = environment.document("undo", "--force", first)
+    assert forced["exit_code"] == 0
+    assert [(one["severity"], one["detail"]) for one in forced["findings"]] == [
+        ("warning", "needs 1.0 requires needed>=1, which is not installed.")
+    ]
     assert "needed==1.0" not in environment.freeze()
 
 
