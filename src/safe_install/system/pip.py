@@ -382,7 +382,8 @@ def _has_pip(executable: Path) -> bool:
     prefix = executable.parent.parent
     if any(prefix.glob("lib/python3*/site-packages/pip/__main__.py")):
         return True
-    question = "import importlib.util, sys; sys.exit(importlib.util.find_spec('pip') is None)"
+    # A folder called pip in PYTHONPATH is a package without a program.
+    question = "import importlib.util, sys; sys.exit(importlib.util.find_spec('pip.__main__') is None)"
     return process.run([str(executable), "-c", question], timeout=60).returncode == 0
 
 
