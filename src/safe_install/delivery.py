@@ -22,7 +22,7 @@ from safe_install.index.native import exact_pattern
 from safe_install.models import Finding, InstalledDistribution, Plan, Severity, Step, TorchBuild
 from safe_install.planner import Planner, canonical, make_folder
 from safe_install.resolve import plan as planning
-from safe_install.resolve.pip_words import is_of_build, is_of_search, path_warning
+from safe_install.resolve.pip_words import PipWords, is_of_build, is_of_search, path_warning
 from safe_install.resolve.plan import TORCH
 from safe_install.resolve.request import InstallRequest
 from safe_install.resolve.torch_fit import check_torch
@@ -71,9 +71,11 @@ class Delivery:
         for step in self.plan.steps:
             self._take_local(step)
             self._take_downloaded(step)
-        wanted = [step for step in self.plan.steps if step.name not in self._artifacts and step.kind != "editable"]
-        if not wanted:
+        missing = [step for step in self.plan.steps if step.name not in self._artifacts and step.kind != "editable"]
+        if not missing:
             return
+        words = PipWords(self.plan.steps, [entry.text for entry in self.request.entries], self.environment)
+        wanted = [replace(step, written_name=words.name_of(step)) for step in missing]
         # pip compares hashes for all lines of a run or for none: what has no hash (a folder, a repository) goes apart.
         told = {step.name: self._config_settings_of(step) for step in wanted}
         plain = [step for step in wanted if not told[step.name]]

@@ -141,6 +141,10 @@ class PipWords:
         self._steps = order_steps(steps, requested, environment)
         self._names = spell_names(steps, requested, environment)
 
+    def name_of(self, step: Step) -> str:
+        """As pip spells it."""
+        return self._names[step.name]
+
     def installing(self) -> str:
         """Before anything is changed."""
         return f"Installing collected packages: {', '.join(self._names[step.name] for step in self._steps)}"

@@ -14,7 +14,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Dict, Iterator, List, Tuple
 
-INTERVAL = 0.02  # seconds between two looks; pip deletes nothing before it has written its report
+INTERVAL = 0.005  # seconds between two looks; pip deletes nothing before it has written its report
 _PREFIX = "pip-unpack-"
 
 
@@ -24,7 +24,7 @@ class KeptDownloads:
     def __init__(self, folder: Path) -> None:
         self.temporary = folder / "pip"  # pip's temporary folder: TMPDIR
         self._kept = folder / "kept"
-        self._seen: Dict[Tuple[int, int], Path] = {}  # by device and inode: two downloads may have one name
+        self._seen: Dict[Tuple[str, int], Path] = {}  # by path and inode: two downloads may have one name
         self.temporary.mkdir(parents=True)
         self._kept.mkdir()
 
@@ -49,27 +49,27 @@ class KeptDownloads:
             self._look()
 
     def _look(self) -> None:
-        for folder in _entries(self.temporary):
+        for folder in _entries(str(self.temporary)):
             if folder.name.startswith(_PREFIX):
-                for path in _entries(folder):
-                    self._keep(path)
+                for entry in _entries(folder.path):
+                    self._keep(entry)
 
-    def _keep(self, path: Path) -> None:
+    def _keep(self, entry: os.DirEntry[str]) -> None:
+        key = (entry.path, entry.inode())
+        if key in self._seen or not entry.is_file(follow_symlinks=False):
+            return
+        place = self._kept / str(len(self._seen))
         try:
-            status = path.lstat()
-            key = (status.st_dev, status.st_ino)
-            if key in self._seen or not path.is_file() or path.is_symlink():
-                return
-            place = self._kept / f"{status.st_dev}-{status.st_ino}"
             place.mkdir(exist_ok=True)
-            os.link(path, place / path.name)
-            self._seen[key] = place / path.name
+            os.link(entry.path, place / entry.name)
         except OSError:
             return  # deleted meanwhile, or a file system without hard links
+        self._seen[key] = place / entry.name
 
 
-def _entries(folder: Path) -> List[Path]:
+def _entries(folder: str) -> List[os.DirEntry[str]]:
     try:
-        return list(folder.iterdir())
+        with os.scandir(folder) as entries:
+            return list(entries)
     except OSError:
         return []
