@@ -48,6 +48,7 @@ from safe_install.resolve.request import InstallRequest, named
 from safe_install.resolve.requirements_file import Entry
 from safe_install.resolve.spelling import refuse_misspelled
 from safe_install.resolve.target import planned_torch
+from safe_install.system.askpass import AskPass
 from safe_install.system.credentials import Credentials, Keyring, Question
 from safe_install.system.downloads import KeptDownloads
 from safe_install.system.pip import PipRunner
@@ -80,6 +81,7 @@ class Planner:
         self._pip: Optional[PipRunner] = None
         self._said: Optional[_Said] = None  # what pip says in the round that goes on
         self._credentials = _credentials(request, environment, self._ask_person)
+        self._askpass = AskPass(make_folder(work / "askpass"), self._ask_person)
         self._chooser = Chooser(environment, _wishes(request), world, self._credentials)
         self._extensions: Dict[NormalizedName, Requirement] = {}
         self._pins: Dict[NormalizedName, Candidate] = {}
@@ -106,6 +108,7 @@ class Planner:
                 cache_dir=self.world.cache_dir,
                 has_wheel=canonicalize_name("wheel") in self.environment.installed,
                 answer=self._credentials.answer if self._credentials.can_answer else None,
+                askpass=self._askpass,
             )
         return self._pip
 

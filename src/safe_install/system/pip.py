@@ -24,6 +24,7 @@ from packaging.version import InvalidVersion, Version
 from safe_install.errors import PipFailed, ProbeFailed
 from safe_install.models import Interpreter
 from safe_install.system import process
+from safe_install.system.askpass import AskPass
 from safe_install.system.downloads import KeptDownloads
 
 OLDEST_PIP = Version("23.0")  # the first whose --dry-run --report we were tried with
@@ -123,8 +124,10 @@ class PipRunner:
         cache_dir: Path,
         has_wheel: bool = True,
         answer: Optional[process.Answer] = None,
+        askpass: Optional[AskPass] = None,
     ) -> None:
-        """`has_wheel`: is the project `wheel` installed there? `answer`: to what pip asks; None: it may not ask."""
+        """`has_wheel`: is the project `wheel` installed there? `answer`: to what pip asks; None: it may not ask.
+        `askpass`: who answers git and ssh."""
         found = select_pip(interpreter, None) or own_pip(interpreter)
         if found is None:
             raise ProbeFailed(
@@ -135,11 +138,14 @@ class PipRunner:
         self.pip = _unpacked(found, interpreter, cache_dir)
         self._build_options = build_options(self.pip.version, has_wheel=has_wheel)
         self._answer = answer
+        self._askpass = askpass
 
     def _environment(self, *, named_only: bool = False) -> Dict[str, str]:
         variables = _relayed_environment(self.pip.version, named_only=named_only)
         if self._answer is None:
             variables["PIP_NO_INPUT"] = "1"
+        elif self._askpass is not None:
+            variables.update(self._askpass.variables(variables))
         return variables
 
     def passthrough(self, arguments: Sequence[str]) -> int:
