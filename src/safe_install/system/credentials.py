@@ -47,6 +47,12 @@ class Keyring:
     provider: str  # pip's --keyring-provider: auto, disabled, import, subprocess
     python: Optional[Path]  # the managed interpreter, where the module is installed
 
+    @property
+    def can_save(self) -> bool:
+        """Is there anything that could keep a password?"""
+        has_module = self.provider in ("auto", "import") and self.python is not None
+        return has_module or (self.provider in ("auto", "subprocess") and shutil.which("keyring") is not None)
+
     def find(self, service: str, user: Optional[str]) -> Optional[Pair]:
         """The pair that it holds for an address or a host, None for none."""
         if self.provider in ("auto", "import") and self.python is not None:
@@ -129,7 +135,9 @@ class Credentials:
         if question.endswith(_PASSWORD):
             return self._answer_password()
         if question.endswith(_SAVE):
-            return self._put(_SAVE) if self._is_new else "n"
+            # pip 23.0, of Debian 12, asks it where there is no keyring, too.
+            may_be_saved = self._is_new and self.keyring is not None and self.keyring.can_save
+            return self._put(_SAVE) if may_be_saved else "n"
         return None
 
     def _answer_user(self, place: str) -> str:

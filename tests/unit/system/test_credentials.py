@@ -117,9 +117,17 @@ def test_the_person_is_asked_once_for_pip_and_for_us():
 
 def test_a_new_password_may_be_saved():
     person = Person("me", "pass", "y")
-    found = Credentials([INDEX], person.ask)
+    found = Credentials([INDEX], person.ask, Keyring("import", Path("/env/bin/python")))
     answers = [found.answer(q) for q in ("User for x: ", "Password: ", "Save credentials to keyring [y/N]: ")]
     assert answers == ["me", "pass", "y"]
+
+
+@pytest.mark.parametrize("keyring", [None, Keyring("import", None), Keyring("disabled", Path("/env/bin/python"))])
+def test_nobody_is_asked_to_save_where_nothing_can_keep_it(keyring):
+    person = Person("me", "pass")
+    found = Credentials([INDEX], person.ask, keyring)
+    answers = [found.answer(q) for q in ("User for x: ", "Password: ", "Save credentials to keyring [y/N]: ")]
+    assert answers == ["me", "pass", "n"]
 
 
 def test_nobody_answers():
