@@ -150,6 +150,7 @@ class BuildTimeout:
 
 
 DEFAULT_BUILD_TIMEOUT = BuildTimeout()
+DEFAULT_CHECK_TIMEOUT = 300.0  # seconds: a cold torch on a slow disk takes up to a minute
 
 
 @dataclass(frozen=True)
