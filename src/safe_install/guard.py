@@ -450,10 +450,12 @@ def _ask_after(before: Before, subjects: Sequence[Subject], expectation: Expecta
             if torch is not None:
                 examination = Examination(executable, torch, subjects, timeout=limit)
             new = probe.result()
-        except ProbeFailed as error:
+        except BaseException as error:
             if examination is not None:
                 examination.stop()
-            return HealthReport(crashed=error.message)
+            if isinstance(error, ProbeFailed):
+                return HealthReport(crashed=error.message)
+            raise
         unmet = unmet_requirements(new.installed, new.interpreter.markers, of=expectation.kept)
         if examination is None:
             return HealthReport(unmet=unmet)

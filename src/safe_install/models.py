@@ -345,6 +345,7 @@ class ImportResult:
     ok: bool
     seconds: Optional[float] = None
     error: Optional[str] = None
+    unknown: bool = False  # not ok for lack of time: nobody knows whether it works
 
 
 @dataclass(frozen=True)

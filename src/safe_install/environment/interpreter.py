@@ -116,18 +116,26 @@ def _interpreter_in(prefix: Path) -> Optional[Path]:
 
 
 # Variables of Python (docs.python.org, using/cmdline) that would hide what the check is there to find: asserts that are
-# not run, warnings that become errors before and after the change, an interpreter that waits for a person at its end.
+# not run, imports that are put off, warnings that become errors before and after the change, an interpreter that waits
+# for a person at its end; and, with LD_DEBUG, those that write between the lines that say why a process died.
+# What is kept, and why: docs/security.md.
 BLINDING_VARIABLES = (
+    "FORCE_COLOR",
+    "LD_DEBUG",
     "PYTHONBREAKPOINT",
     "PYTHONDEBUG",
     "PYTHONDUMPREFS",
+    "PYTHONDUMPREFSFILE",
     "PYTHONINSPECT",
+    "PYTHONMALLOCSTATS",
     "PYTHONOPTIMIZE",
     "PYTHONPROFILEIMPORTTIME",
     "PYTHONSTARTUP",
     "PYTHONTRACEMALLOC",
     "PYTHONVERBOSE",
     "PYTHONWARNINGS",
+    "PYTHON_COLORS",
+    "PYTHON_LAZY_IMPORTS",
 )
 
 

@@ -121,33 +121,44 @@ class Examination:
         crashes: Set[str] = set()
         skip: Set[str] = set()
         while True:
-            completed = self._running.wait(self._seconds_left(), on_tick=on_tick, on_end=end_orphans)
+            silence = self._silence()
+            completed = self._running.wait(self._seconds_left(), silence=silence, on_tick=on_tick, on_end=end_orphans)
             answers = parse_answers(completed.stdout.split("\n"), self._words)
             events.extend(answers.events)
             if answers.done:
                 return [*events, *missing_answers(self._expected(questions, skip), events, NO_ANSWER)], None
-            crashed = self._reason(completed)
-            if answers.unfinished is None or len(crashes) >= MAX_CRASHES:
+            crashed = self._reason(completed, silence)
+            is_cut_off = completed.timed_out and (answers.unfinished is None or self._is_over())
+            if len(crashes) >= MAX_CRASHES or (answers.unfinished is None and not is_cut_off):
                 # It died between two questions: nothing more can be asked this way.
                 return events, crashed
+            if answers.unfinished == "import torch" and not completed.timed_out:
+                return [*events, crash_event("import torch", crashed)], None
+            if is_cut_off or answers.unfinished in (None, "import torch"):
+                # Nobody knows whether these work, nor whether torch would have come with more time.
+                asked = self._expected(questions, skip)
+                return [*events, *missing_answers(asked, events, crashed, unknown=True)], None
             events.append(crash_event(answers.unfinished, crashed))
             crashes.add(answers.unfinished)
-            if answers.unfinished == "import torch":
-                return events, None
             done = {f"{e['kind']} {e['name']}" for e in events if e.get("event") == "end"}
             skip = (done - REPEATED) | crashes
             for crashed_step in crashes:
                 skip |= self._steps_after(crashed_step)
-            if completed.timed_out:
-                return [
-                    *events,
-                    *missing_answers(self._expected(questions, skip), events, f"not asked: {crashed}"),
-                ], None
             self._running, self._words = self._start({**questions, "skip": sorted(skip)})
 
     def _seconds_left(self) -> Optional[float]:
         """Until the limit, counted from the start of the process that runs, as `Running.wait` counts."""
         return None if self._limit is None else max(0.0, self._limit - self._running.started)
+
+    def _silence(self) -> Optional[float]:
+        """So long may one step take: half of what is left, so that the others are asked, too."""
+        return None if self._limit is None else max(0.0, self._limit - time.monotonic()) / 2
+
+    def _is_over(self) -> bool:
+        """Is too little time left for another process?"""
+        if self._limit is None or self._timeout is None:
+            return False
+        return self._limit - time.monotonic() < self._timeout / 20
 
     def _expected(self, questions: Mapping[str, Any], skip: Set[str]) -> List[str]:
         """The steps that must have an answer; whether native files are looked at depends on what is there."""
@@ -160,9 +171,10 @@ class Examination:
                 steps.append(f"operation {subject.name} on cpu")
         return [step for step in steps if step not in skip]
 
-    def _reason(self, completed: Completed) -> str:
+    def _reason(self, completed: Completed, silence: Optional[float]) -> str:
         if completed.timed_out:
-            return f"no answer within {self._timeout:g} s (--check-timeout)"
+            waited = silence if completed.fell_silent and silence is not None else completed.seconds
+            return f"no answer within {waited:.1f} s (--check-timeout is {self._timeout:g})"
         if completed.overflowed:
             return "it wrote more than an answer can have"
         ending = completed.ended_by or f"exit status {completed.returncode}"

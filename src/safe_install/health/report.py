@@ -70,6 +70,7 @@ _EVENTS: Mapping[str, Mapping[str, Tuple[type, ...]]] = {
 }
 # What an "end" may hold besides: of a file of which a process died.
 _OF_A_DEATH: Mapping[str, Tuple[type, ...]] = {"file": (str,), "status": (int,), "stderr": (str,), "files": (list,)}
+_OF_US = "unknown"  # what only this side says of an answer
 
 
 NO_ANSWER = "it gave no answer: what it imports has changed the process that asks"
@@ -83,6 +84,8 @@ def _is_whole(event: object) -> bool:
     if wanted is None:
         return False
     if not all(isinstance(event.get(key), types) for key, types in wanted.items()):
+        return False
+    if _OF_US in event:
         return False
     return all(isinstance(event[key], types) for key, types in _OF_A_DEATH.items() if key in event)
 
@@ -134,17 +137,18 @@ def _parse_event(text: str) -> Optional[Dict[str, Any]]:
 
 
 def missing_answers(
-    expected: Iterable[str], events: Iterable[Mapping[str, Any]], reason: str
+    expected: Iterable[str], events: Iterable[Mapping[str, Any]], reason: str, *, unknown: bool = False
 ) -> List[Mapping[str, Any]]:
     """An answer for each `expected` step that has none, such as "import torch": it failed, for this reason."""
     answered = {f"{event['kind']} {event['name']}" for event in events if event.get("event") == "end"}
-    return [crash_event(step, reason) for step in expected if step not in answered]
+    return [crash_event(step, reason, unknown=unknown) for step in expected if step not in answered]
 
 
-def crash_event(step: str, reason: str) -> Mapping[str, Any]:
-    """The answer of a step that ended its process."""
+def crash_event(step: str, reason: str, *, unknown: bool = False) -> Mapping[str, Any]:
+    """The answer of a step that ended its process, or that had no time to answer (`unknown`)."""
     kind, _, name = step.partition(" ")
-    return {"event": "end", "kind": kind, "name": name, "ok": False, "error": reason, "seconds": None}
+    event = {"event": "end", "kind": kind, "name": name, "ok": False, "error": reason, "seconds": None}
+    return {**event, _OF_US: True} if unknown else event
 
 
 def undecided_files(events: Iterable[Mapping[str, Any]]) -> Dict[str, List[List[str]]]:
@@ -208,7 +212,7 @@ def make_report(
         elif kind == "warning":
             warnings.append(event["text"])
         elif kind == "end":
-            result = ImportResult(event["ok"], event["seconds"], event["error"])
+            result = ImportResult(event["ok"], event["seconds"], event["error"], event.get("unknown", False))
             if event["kind"] == "import":
                 imports[event["name"]] = result
             elif event["kind"] == "cuda":
@@ -341,6 +345,11 @@ def _got_worse(
 ) -> Iterable[Finding]:
     for name, answer in after.items():
         if answer.ok:
+            continue
+        if answer.unknown:
+            # However it was before: what could not be asked was not verified.
+            detail = f"{name} could not be asked: {first_line(answer.error)}"
+            yield Finding(check, Severity.ERROR, name, detail, "Give the check more time: --check-timeout 20m.")
             continue
         old = before.get(name)
         # A loader is asked fewer questions than an import: what it was not asked is taken for good here, and the

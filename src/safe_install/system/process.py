@@ -200,6 +200,7 @@ class Running:
             self._process.wait(KILLED)
         except subprocess.TimeoutExpired:
             pass
+        _RUNNING.discard(self._process.pid)
 
 
 def start(args: Sequence[str], **options: object) -> Running:
@@ -406,7 +407,8 @@ def _adopt_orphans(yes: bool) -> bool:
     if not sys.platform.startswith("linux"):
         return False
     try:
-        return bool(ctypes.CDLL(None).prctl(_SET_CHILD_SUBREAPER, int(yes), 0, 0, 0) == 0)
+        words = [ctypes.c_ulong(number) for number in (int(yes), 0, 0, 0)]
+        return bool(ctypes.CDLL(None).prctl(_SET_CHILD_SUBREAPER, *words) == 0)
     except (OSError, AttributeError):
         return False
 

@@ -22,7 +22,7 @@ from safe_install.health.report import (
     undecided_files,
     unmet_requirements,
 )
-from safe_install.models import DriverLibrary, HealthReport, Severity, TorchBuild
+from safe_install.models import DriverLibrary, HealthReport, ImportResult, Severity, TorchBuild
 
 
 def errors(before, after, requested=(), **options):
@@ -104,6 +104,41 @@ GOOD = make_health()
             (),
             [],
             id="what an import did not know before is only a warning",
+        ),
+        pytest.param(
+            make_health(operations={"torch.from_numpy": None}),
+            make_health(operations={"torch.from_numpy": "RuntimeError: Numpy is not available"}),
+            (),
+            ["operation-failed"],
+            id="the bridge to numpy broke",
+        ),
+        pytest.param(
+            make_health(asked="loader"),
+            make_health(operations={"torch.from_numpy": "RuntimeError: Numpy is not available"}),
+            (),
+            ["operation-failed"],
+            id="the bridge to numpy counts as good until the old environment is asked",
+        ),
+        pytest.param(
+            make_health(operations={"torch.from_numpy": "RuntimeError: Numpy is not available"}),
+            make_health(operations={"torch.from_numpy": "RuntimeError: Numpy is not available"}),
+            ("numpy",),
+            [],
+            id="the bridge to numpy never worked",
+        ),
+        pytest.param(
+            HealthReport(imports={"torch": ImportResult(False, error="no answer", unknown=True)}),
+            HealthReport(imports={"torch": ImportResult(False, error="no answer", unknown=True)}),
+            (),
+            ["import-failed"],
+            id="nobody knows, neither before nor after",
+        ),
+        pytest.param(
+            make_health(operations={"torch on cpu": None}),
+            make_health(operations={"torch on cpu": "signal SIGILL"}),
+            (),
+            ["operation-failed"],
+            id="torch does not compute any more",
         ),
         pytest.param(
             make_health(unmet=("a 1 requires b, which is not installed",)),
@@ -211,6 +246,7 @@ def test_the_remedy_for_numpy(name, torch, hint):
         '{"event": "torch", "version": null}',
         '{"event": "torch", "version": "2.9.1", "cuda": null, "hip": null}',
         '{"event": "end", "kind": "native", "name": "x", "ok": false, "error": "", "seconds": 1, "files": 1}',
+        '{"event": "end", "kind": "native", "name": "x", "ok": false, "error": "", "seconds": 1, "unknown": true}',
         "[" * 100_000,
         '{"event": "cuda", "available": "yes", "devices": 1}',
         '{"event": "libraries"}',
