@@ -6,20 +6,34 @@ A key press of a completing shell is answered from here, because the rest takes 
 import os
 import sys
 
+from safe_install import streams
+
 
 def run() -> None:
     """Run the command line of this process, and end it."""
+    streams.prepare()
+    completes = sys.argv[1:2] == ["--complete"] or "PIP_AUTO_COMPLETE" in os.environ
+    try:
+        status = _complete() if completes else _run()
+    finally:
+        streams.finish(says_problem=not completes)
+    sys.exit(status)
+
+
+def _complete() -> int:
     if sys.argv[1:2] == ["--complete"]:
         from safe_install.completion.answer import answer
 
-        sys.exit(answer(sys.argv[2:], os.environ))
-    if "PIP_AUTO_COMPLETE" in os.environ:
-        from safe_install.completion.answer import answer_as_pip
+        return answer(sys.argv[2:], os.environ)
+    from safe_install.completion.answer import answer_as_pip
 
-        sys.exit(answer_as_pip(os.environ))
+    return answer_as_pip(os.environ)
+
+
+def _run() -> int:
     from safe_install.cli import main
 
-    sys.exit(main())
+    return main()
 
 
 if __name__ == "__main__":

@@ -84,10 +84,6 @@ def _guarded(words: Sequence[str], command: str, run: Callable[[Reporter], Any])
     """Run, render the result or the error, return the exit status."""
     try:
         return _run(words, command, run)
-    except BrokenPipeError:
-        # Whoever read our output went away, as `| head` does.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 141
     except KeyboardInterrupt:
         return 130  # while the answer was being written
 
@@ -101,8 +97,6 @@ def _run(words: Sequence[str], command: str, run: Callable[[Reporter], Any]) -> 
     reporter = report.TextReporter(quiet=quiet, json_on_stdout=as_json)
     try:
         result = run(reporter)
-    except BrokenPipeError:
-        raise
     except (Exception, KeyboardInterrupt) as error:  # noqa: BLE001 - what somebody sent must not reach a terminal raw
         if reporter.made is not None:
             _ignore_signals()

@@ -84,6 +84,12 @@ BUILD_TIMEOUT = typer.Option(
     metavar="TIME[,TIME]",
     help="How long a source build may take, and how long without output: 2h,20m (the default); 0 for no limit.",
 )
+CHECK_TIMEOUT = typer.Option(
+    None,
+    "--check-timeout",
+    metavar="SECONDS",
+    help="How long each check may take, before and after the change: 300 (the default), 10m; 0 for no limit.",
+)
 TARGET_GPU = typer.Option(
     None, "--target-gpu", metavar="CC", help="Compute capabilities of the machine that will run this: 8.0,9.0."
 )
@@ -134,6 +140,7 @@ def declare_install(
     no_build: bool = NO_BUILD,
     no_toolkit: bool = NO_TOOLKIT,
     build_timeout: Optional[str] = BUILD_TIMEOUT,
+    check_timeout: Optional[str] = CHECK_TIMEOUT,
     offline: bool = OFFLINE,
     strict_records: bool = STRICT_RECORDS,
     target_gpu: Optional[str] = TARGET_GPU,
@@ -151,6 +158,7 @@ def declare_uninstall(
     python: Optional[str] = PYTHON,
     json: bool = JSON,
     no_rollback: bool = NO_ROLLBACK,
+    check_timeout: Optional[str] = CHECK_TIMEOUT,
 ) -> None:
     """Only declared: `resolve.request` reads the words."""
 
@@ -180,13 +188,17 @@ def run_verify(
     context: typer.Context,
     python: Optional[str] = PYTHON,
     require_cuda: bool = REQUIRE_CUDA,
+    check_timeout: Optional[str] = CHECK_TIMEOUT,
     json: bool = JSON,
 ) -> Any:
     """Exit status 0 healthy, 1 not."""
     from safe_install.verify import verify
 
     return verify(
-        context.obj, python=_python(python, context), require_cuda=require_cuda or _flag("REQUIRE_CUDA", context)
+        context.obj,
+        python=_python(python, context),
+        require_cuda=require_cuda or _flag("REQUIRE_CUDA", context),
+        check_timeout=_check_timeout(check_timeout, context),
     )
 
 
@@ -211,6 +223,7 @@ def run_undo(
     transaction: Optional[str] = TRANSACTION,
     python: Optional[str] = PYTHON,
     no_rollback: bool = NO_ROLLBACK,
+    check_timeout: Optional[str] = CHECK_TIMEOUT,
     force: bool = FORCE,
     user: bool = USER,
     json: bool = JSON,
@@ -225,15 +238,23 @@ def run_undo(
         transaction_id=transaction,
         force=force,
         no_rollback=no_rollback or _flag("NO_ROLLBACK", context),
+        check_timeout=_check_timeout(check_timeout, context),
     )
 
 
 @app.command("recover", help="Finish or undo a change that was killed. Every changing command does this first.")
-def run_recover(context: typer.Context, python: Optional[str] = PYTHON, user: bool = USER, json: bool = JSON) -> Any:
+def run_recover(
+    context: typer.Context,
+    python: Optional[str] = PYTHON,
+    check_timeout: Optional[str] = CHECK_TIMEOUT,
+    user: bool = USER,
+    json: bool = JSON,
+) -> Any:
     """Exit status 13 when it cannot, with the command that helps."""
     from safe_install.undo import recover
 
-    return recover(context.obj, python=_python(python, context), user=user)
+    limit = _check_timeout(check_timeout, context)
+    return recover(context.obj, python=_python(python, context), user=user, check_timeout=limit)
 
 
 @app.command("check-wheel", help="Would these wheel files load here? They are read, and nothing of them is executed.")
@@ -288,6 +309,12 @@ def run_wheels(
 
 def _python(written: Optional[str], context: typer.Context) -> Optional[str]:
     return written or context.obj.environ.get("SAFE_INSTALL_PYTHON") or None
+
+
+def _check_timeout(written: Optional[str], context: typer.Context) -> Optional[float]:
+    from safe_install.resolve.request import parse_check_timeout
+
+    return parse_check_timeout(written or context.obj.environ.get("SAFE_INSTALL_CHECK_TIMEOUT") or None)
 
 
 def _flag(name: str, context: typer.Context) -> bool:

@@ -335,7 +335,8 @@ class Delivery:
         """What a process has in memory that imported the torch which is there, if that is the one to come."""
         if torch != self.environment.torch:
             return ()
-        return Examination(self.environment.interpreter.executable, torch, ()).result().libraries
+        limit = self.request.own.check_timeout
+        return Examination(self.environment.interpreter.executable, torch, (), timeout=limit).result().libraries
 
     def _inspect_wheel(self, inspector: Inspector, step: Step, members: Mapping[str, str]) -> List[Finding]:
         judged = inspector.inspect(members, demangle=demangle)

@@ -20,7 +20,15 @@ from packaging.utils import NormalizedName, canonicalize_name
 from safe_install.environment.driver import declared_driver, read_driver
 from safe_install.environment.interpreter import find_interpreter, read_environment, read_script
 from safe_install.environment.stamp import Stamp, describe_paths, folder_of_torch, stamp_of
-from safe_install.errors import ExternallyManaged, Interrupted, PipFailed, Refused, SafeInstallError, UsageError
+from safe_install.errors import (
+    ExternallyManaged,
+    Interrupted,
+    PipFailed,
+    ProbeFailed,
+    Refused,
+    SafeInstallError,
+    UsageError,
+)
 from safe_install.health.examination import Examination
 from safe_install.health.report import (
     Subject,
@@ -32,6 +40,7 @@ from safe_install.health.report import (
 from safe_install.index.catalog import cuda_table, known_projects, load_project
 from safe_install.index.facts import Project
 from safe_install.models import (
+    DEFAULT_CHECK_TIMEOUT,
     Driver,
     Environment,
     Finding,
@@ -49,7 +58,7 @@ from safe_install.resolve.request import OwnOptions
 from safe_install.resolve.target import environment_for
 from safe_install.resolve.torch_fit import check_torch
 from safe_install.system.modules import load_packages, loaded_files
-from safe_install.system.process import Tick
+from safe_install.system.process import Tick, ending_orphans
 
 if TYPE_CHECKING:
     from safe_install.transaction.swap import Transaction  # what only asks changes nothing, and need not import it
@@ -296,8 +305,16 @@ def refuse_changed(before: Before, *, built: Sequence[str] = ()) -> None:
 class Before:
     """The check before the change, working beside us; `report()` waits for it."""
 
-    def __init__(self, environment: Environment, *, asked: str = "loader") -> None:
+    def __init__(
+        self,
+        environment: Environment,
+        *,
+        asked: str = "loader",
+        check_timeout: Optional[float] = DEFAULT_CHECK_TIMEOUT,
+    ) -> None:
+        """`check_timeout`: seconds for each of the checks, before and after; None: no limit."""
         self.environment = environment
+        self.check_timeout = check_timeout
         self.stamp = stamp_of(environment)
         self.subjects = installed_subjects(environment)
         self._asked = asked
@@ -310,7 +327,13 @@ class Before:
         return self.stamp.changed(stamp_of(self.environment))
 
     def _examine(self, asked: str) -> Examination:
-        return Examination(self.environment.interpreter.executable, self.environment.torch, self.subjects, asked=asked)
+        return Examination(
+            self.environment.interpreter.executable,
+            self.environment.torch,
+            self.subjects,
+            asked=asked,
+            timeout=self.check_timeout,
+        )
 
     def report(self) -> HealthReport:
         """The health before. A library that the loader does not find may be brought by torch's Python code: then, and
@@ -368,7 +391,7 @@ def carry_out(
             )
 
     with timings.stage("after", world.reporter), shown("check after the change", world):
-        after = _ask_after(before.environment, subjects, expectation, heed_signal)
+        after = _ask_after(before, subjects, expectation, heed_signal)
     intruded = _changed_by_check(swapped_in, before.environment)
     findings = _judge(health_before, after, expectation)
     swapped = True
@@ -411,19 +434,32 @@ def _load_what_comes_later(transaction: Transaction) -> None:
         cuda_table()
 
 
-def _ask_after(old: Environment, subjects: Sequence[Subject], expectation: Expectation, on_tick: Tick) -> HealthReport:
-    """The fresh import, and beside it the fresh probe that tells whether requirements are met."""
+def _ask_after(before: Before, subjects: Sequence[Subject], expectation: Expectation, on_tick: Tick) -> HealthReport:
+    """The fresh import, and beside it the fresh probe that tells whether requirements are met.
+
+    An interpreter that cannot be probed any more is a result of the change, as a torch that does not import is.
+    """
+    old, limit = before.environment, before.check_timeout
     executable = old.interpreter.executable
-    with ThreadPoolExecutor(max_workers=1) as pool:
-        probe = pool.submit(read_environment, executable, old.driver, on_tick=on_tick)
-        new = probe.result() if old.torch is None or expectation.torch_requested else None
-        torch = new.torch if new is not None else old.torch
-        examination = Examination(executable, torch, subjects) if torch is not None else None
-        new = probe.result()
+    examination: Optional[Examination] = None
+    with ending_orphans(), ThreadPoolExecutor(max_workers=1) as pool:
+        probe = pool.submit(read_environment, executable, old.driver, on_tick=on_tick, timeout=limit)
+        try:
+            new = probe.result() if old.torch is None or expectation.torch_requested else None
+            torch = new.torch if new is not None else old.torch
+            if torch is not None:
+                examination = Examination(executable, torch, subjects, timeout=limit)
+            new = probe.result()
+        except BaseException as error:
+            if examination is not None:
+                examination.stop()
+            if isinstance(error, ProbeFailed):
+                return HealthReport(crashed=error.message)
+            raise
         unmet = unmet_requirements(new.installed, new.interpreter.markers, of=expectation.kept)
-    if examination is None:
-        return HealthReport(unmet=unmet)
-    return examination.result(unmet, torch=new.torch, on_tick=on_tick)
+        if examination is None:
+            return HealthReport(unmet=unmet)
+        return examination.result(unmet, torch=new.torch, on_tick=on_tick)
 
 
 def _changed_by_check(swapped_in: Stamp, environment: Environment) -> Tuple[Finding, ...]:

@@ -76,7 +76,7 @@ def install(request: InstallRequest, world: World) -> InstallResult:
                 world.reporter.warn(f"an interrupted run was put right: {item.transaction} {item.what}")
             if recovered:
                 environment = read_again(environment)
-        before = Before(environment)
+        before = Before(environment, check_timeout=request.own.check_timeout)
         stack.callback(before.stop)
         work = _make_work_folder(stack)
         planner = Planner(request, environment, before, world, timings, work)

@@ -151,6 +151,7 @@ class BuildTimeout:
 
 
 DEFAULT_BUILD_TIMEOUT = BuildTimeout()
+DEFAULT_CHECK_TIMEOUT = 300.0  # seconds: a cold torch on a slow disk takes up to a minute
 
 
 @dataclass(frozen=True)
@@ -369,6 +370,7 @@ class ImportResult:
     ok: bool
     seconds: Optional[float] = None
     error: Optional[str] = None
+    unknown: bool = False  # not ok for lack of time: nobody knows whether it works
 
 
 @dataclass(frozen=True)

@@ -24,8 +24,17 @@ from safe_install.guard import (
     summarize,
     user_environment,
 )
+from safe_install.models import (
+    DEFAULT_CHECK_TIMEOUT,
+    Environment,
+    Finding,
+    InstallResult,
+    Outcome,
+    Plan,
+    Severity,
+    Step,
+)
 from safe_install.models import Action as StepAction
-from safe_install.models import Environment, Finding, InstallResult, Outcome, Plan, Severity, Step
 from safe_install.ports import Timings, World
 from safe_install.resolve.plan import TORCH, newly_unmet
 from safe_install.transaction import history, swap
@@ -74,6 +83,7 @@ def undo(
     transaction_id: Optional[str],
     no_rollback: bool,
     force: bool = False,
+    check_timeout: Optional[float] = DEFAULT_CHECK_TIMEOUT,
 ) -> InstallResult:
     """Take one transaction back; verified and journalled as an install is.
 
@@ -98,7 +108,7 @@ def undo(
                     hint="Undo what was installed later first, or --force.",
                     findings=_unmet(needed, Severity.ERROR),
                 )
-            before = Before(environment)
+            before = Before(environment, check_timeout=check_timeout)
             touched = {step.name for step in plan.steps}
             subjects = tuple(
                 subject for subject in installed_subjects(environment) if not _is_removed(plan, subject.name)
@@ -174,14 +184,21 @@ def _is_removed(plan: Plan, name: str) -> bool:
     return any(step.name == name and step.action is StepAction.REMOVE for step in plan.steps)
 
 
-def recover(world: World, *, python: Optional[str], user: bool = False) -> InstallResult:
+def recover(
+    world: World,
+    *,
+    python: Optional[str],
+    user: bool = False,
+    check_timeout: Optional[float] = DEFAULT_CHECK_TIMEOUT,
+) -> InstallResult:
     """Finish or undo what a killed run of ours left, then put right what an interrupted pip left, as far as it is
     certain."""
     environment = _probe(world, python, user=user)
     prefix = environment.interpreter.prefix
     with swap.lock_environment(prefix):
         recovered = swap.recover(prefix)
-        repaired = _repair(environment if not recovered else _probe(world, python, user=user), world)
+        environment_now = environment if not recovered else _probe(world, python, user=user)
+        repaired = _repair(environment_now, world, check_timeout)
     lines = [f"{item.transaction}: {item.what}: {item.detail}" for item in recovered]
     lines += [line for one in repaired for line in one.lines()]
     rolled_back = any(one.rolled_back for one in repaired)
@@ -234,7 +251,7 @@ class _Repaired:
         }
 
 
-def _repair(environment: Environment, world: World) -> List[_Repaired]:
+def _repair(environment: Environment, world: World, check_timeout: Optional[float]) -> List[_Repaired]:
     areas = swap.make_areas(environment.interpreter.prefix, environment.interpreter.scheme)
     with shown("look for what an interrupted pip left", world):
         verdicts = decide(*read_leftovers(areas))
@@ -244,7 +261,7 @@ def _repair(environment: Environment, world: World) -> List[_Repaired]:
             repaired.append(_Repaired(verdict))
             continue
         try:
-            repaired.append(_carry_out(verdict, environment, world))
+            repaired.append(_carry_out(verdict, environment, world, check_timeout))
         except Refused as error:
             reason = f"{verdict.reason}; but {error.message}"
             told = dataclasses.replace(verdict, action=Action.TELL, reason=reason, hint=error.hint)
@@ -253,7 +270,7 @@ def _repair(environment: Environment, world: World) -> List[_Repaired]:
     return repaired
 
 
-def _carry_out(verdict: Verdict, environment: Environment, world: World) -> _Repaired:
+def _carry_out(verdict: Verdict, environment: Environment, world: World, check_timeout: Optional[float]) -> _Repaired:
     """One transaction: checked in a fresh process, to be undone like any other."""
     interpreter = environment.interpreter
     put_back = {canonicalize_name(one.name): one.version for one in verdict.recorded}
@@ -269,7 +286,7 @@ def _carry_out(verdict: Verdict, environment: Environment, world: World) -> _Rep
         transaction.plan_paths(find_moved(verdict, areas), keep=kept)
         judged = carry_out(
             transaction,
-            Before(environment),
+            Before(environment, check_timeout=check_timeout),
             installed_subjects(environment),
             expectation=Expectation(torch_requested=TORCH in put_back),
             summary=summarize(steps, world.command),

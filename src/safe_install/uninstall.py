@@ -141,7 +141,7 @@ def _remove(
 ) -> InstallResult:
     removed = {step.name for step in plan.steps}
     kept = kept_names(plan, environment)
-    before = Before(environment)
+    before = Before(environment, check_timeout=request.own.check_timeout)
     with swap.begin(
         environment.interpreter.prefix, command=world.command, scheme=environment.interpreter.scheme
     ) as transaction:

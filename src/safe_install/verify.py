@@ -17,17 +17,31 @@ from safe_install.health.examination import Examination
 from safe_install.health.origin import Sites, check_missing, check_origin, check_working_folder, is_whole
 from safe_install.health.report import check_cuda_required, first_line, hint_for, is_healthy, unmet_requirements
 from safe_install.index.catalog import cuda_table, torch_table
-from safe_install.models import Environment, Finding, HealthReport, InstallResult, Outcome, Severity
+from safe_install.models import (
+    DEFAULT_CHECK_TIMEOUT,
+    Environment,
+    Finding,
+    HealthReport,
+    InstallResult,
+    Outcome,
+    Severity,
+)
 from safe_install.ports import Timings, World
 from safe_install.transaction.leftover_files import check_leftovers
 
 
-def verify(world: World, *, python: Optional[str], require_cuda: bool) -> InstallResult:
+def verify(
+    world: World,
+    *,
+    python: Optional[str],
+    require_cuda: bool,
+    check_timeout: Optional[float] = DEFAULT_CHECK_TIMEOUT,
+) -> InstallResult:
     """Ask a fresh process for torch, CUDA and every installed extension that the wheel index knows.
 
     A driver or a GPU that is here while CUDA is not available, and a torch that is not the installed one, are errors.
     Unmet requirements, and files of any extension that were built for another torch, are warnings: what imports and
-    computes is healthy. Exit status 0 healthy, 1 not.
+    computes is healthy. Exit status 0 healthy, 1 not. `check_timeout`: seconds; None: no limit.
     """
     timings = Timings()
     with timings.stage("probe", world.reporter):
@@ -47,7 +61,9 @@ def verify(world: World, *, python: Optional[str], require_cuda: bool) -> Instal
         )
     with timings.stage("health", world.reporter), shown("check in a fresh process", world):
         subjects = installed_subjects(environment)
-        examination = Examination(environment.interpreter.executable, environment.torch, subjects)
+        examination = Examination(
+            environment.interpreter.executable, environment.torch, subjects, timeout=check_timeout
+        )
 
         @lru_cache(maxsize=None)
         def answers() -> HealthReport:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import os
 import shutil
 import subprocess
 import sys
@@ -13,7 +14,7 @@ import pytest
 from packaging.version import Version
 
 from safe_install.health.examination import Examination
-from safe_install.health.report import Subject
+from safe_install.health.report import Subject, is_healthy
 from safe_install.models import TorchBuild
 
 TORCH = """
@@ -71,9 +72,29 @@ def test_what_needs_a_module_that_crashes_is_not_asked(modules):
 
 
 def test_a_hang_ends_at_the_time_limit(modules):
-    report = examine(subject("hangs"), timeout=1.5)
+    """It gets half of the time that is left, and is named; the others are asked all the same."""
+    started = time.monotonic()
+    report = examine(subject("hangs", "import hangs"), subject("good", "import good"), timeout=6)
+    assert time.monotonic() - started < 12
     assert report.imports["torch"].ok
-    assert "no answer within" in report.imports["hangs"].error
+    assert report.imports["hangs"].error == "no answer within 3.0 s (--check-timeout is 6)"
+    assert not report.imports["hangs"].unknown
+    assert report.imports["good"].ok
+    assert report.operations["good on cpu"].ok
+
+
+def test_what_was_not_asked_for_lack_of_time_is_unknown(modules):
+    """It writes all the while, so that only the limit of the whole check ends it."""
+    (modules / "talks.py").write_text("import os\nwhile True: os.write(2, b'...\\n' * 1000)\n")
+    report = examine(subject("talks"), subject("good", "import good"), timeout=2)
+    assert report.imports["torch"].ok
+    assert "--check-timeout is 2" in report.imports["good"].error
+    assert report.imports["good"].unknown
+    assert report.operations["good on cpu"].unknown
+    (modules / "torch.py").write_text("import time; time.sleep(60)")
+    report = examine(subject("good"), timeout=1)
+    assert report.imports["torch"].unknown
+    assert report.imports["good"].unknown
 
 
 def test_what_a_module_prints_is_no_answer(modules):
@@ -358,3 +379,89 @@ def test_a_check_that_hangs_ends_when_the_caller_says_so(modules):
     with pytest.raises(KeyboardInterrupt):
         Examination(Path(sys.executable), BUILD, [subject("hangs")]).result(on_tick=heed)
     assert time.monotonic() - started < 3
+
+
+# --- what is imported shares the process with the check -----------------------------------------------
+
+TO_ALL = "import os\ndef to_all(data):\n    for fd in range(3, 12):\n        try:\n            os.write(fd, data)\n"
+TO_ALL += "        except OSError:\n            pass\n"
+FORGED = (
+    "import json\nend = dict(event='end', kind='import', name='bad', ok=True, error=None, seconds=0.1)\n"
+    "lines = json.dumps(end) + '\\n' + json.dumps(dict(event='done')) + '\\n'\n"
+)
+DEAD = {
+    "a forged answer, then an end": (TO_ALL + FORGED + "to_all(lines.encode())\nos._exit(0)", "exit status 0"),
+    "a forged answer, then a crash": (TO_ALL + FORGED + "to_all(lines.encode())\nos.abort()", "signal SIGABRT"),
+    "the functions of the script": ("import __main__\n__main__.say(event='done')", "has no attribute 'say'"),
+    "the words of the script": ("import os\nos.read(3, 65536)", "exit status 0"),
+    "no end of answers": (
+        TO_ALL + "for _ in range(100):\n    to_all(b'x' * 1_000_000)",
+        "more than an answer can have",
+    ),
+    "a long exception": ("raise OSError('y' * 50_000_000)", "OSError: yyyyyyyy"),
+    "an exception without a text": (
+        "class Odd(Exception):\n    def __str__(self):\n        raise ValueError\nraise Odd",
+        "an exception whose text cannot be had",
+    ),
+    "an exit that is no exception": ("import sys\nsys.exit(0)", "SystemExit"),
+}
+
+
+@pytest.mark.parametrize(("code", "error"), DEAD.values(), ids=DEAD.keys())
+def test_a_dead_import_does_not_pass_for_a_good_one(modules, code, error):
+    (modules / "bad.py").write_text(code)
+    report = examine(subject("bad"), subject("good"))
+    assert not report.imports["bad"].ok
+    assert error in report.imports["bad"].error
+    assert len(report.imports["bad"].error) <= 8000
+    assert report.imports["good"].ok
+    assert not is_healthy(report)
+
+
+HARMLESS = {
+    "junk": TO_ALL + "to_all(bytes(range(256)) * 1000)",
+    "half a line": TO_ALL + "to_all(b'{\"event\": ')",
+    "deep": TO_ALL + "to_all(b'[' * 100_000 + b'\\n')",
+    "json": 'import json\njson.dumps = json.dump = lambda *words, **more: \'{"event": "end"}\'',
+    "print": "import builtins, os, sys, time\nbuiltins.print = os.write = os.read = time.perf_counter = None\n"
+    "sys.stdout = sys.stderr = None",
+    "stdin": "import sys\nassert sys.stdin.read() == ''",
+}
+
+
+@pytest.mark.parametrize("code", HARMLESS.values(), ids=HARMLESS.keys())
+def test_what_an_import_does_to_the_process_does_not_stop_the_answers(modules, code):
+    (modules / "odd.py").write_text(code)
+    report = examine(subject("odd", "import odd"), subject("good", "import good"))
+    assert report.imports["odd"].ok, report.imports["odd"].error
+    assert report.imports["good"].ok
+    assert report.operations["good on cpu"].ok
+    assert report.crashed is None
+
+
+STARTS_A_DAEMON = """
+import os, subprocess, sys
+code = "import os, time; os.setsid() if os.fork() == 0 else os._exit(0); "
+code += "open(%r, 'w').write(str(os.getpid())); time.sleep(60)" % PLACE
+subprocess.run([sys.executable, "-c", code], start_new_session=True)
+while not os.path.exists(PLACE) or not os.path.getsize(PLACE):
+    pass
+"""
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="Linux gives the orphans to the check")
+@pytest.mark.parametrize("end", ["", "os._exit(0)", "import time; time.sleep(60)"], ids=["goes on", "ends", "hangs"])
+def test_what_an_import_started_ends_with_the_check(modules, tmp_path, end):
+    place = tmp_path / "pid"
+    (modules / "daemon.py").write_text(f"PLACE = {str(place)!r}\n{STARTS_A_DAEMON}\n{end}\n")
+    started = time.monotonic()
+    report = examine(subject("daemon"), timeout=6)
+    assert report.imports["daemon"].ok is (end == "")
+    assert time.monotonic() - started < 15
+    with pytest.raises(ProcessLookupError):
+        os.kill(int(place.read_text()), 0)
+
+
+def test_where_memory_ends_the_check_is_ended_first(modules):
+    report = examine(subject("good", "assert open('/proc/self/oom_score_adj').read() == '1000\\n'"))
+    assert report.operations["good on cpu"].ok or not sys.platform.startswith("linux")

@@ -10,20 +10,21 @@ from safe_install.resolve.pip_options import COMMAND_OPTIONS, COMMANDS, OPTIONS,
 # They stand here again because Typer takes longer to import than a key press may last.
 OWN_OPTIONS: Mapping[str, str] = {
     "install": "--python --dry-run --json --allow-torch-change --require-cuda --no-rollback --no-build --no-toolkit"
-    " --build-timeout --offline --target-gpu --target-driver --third-party --strict-records",
-    "uninstall": "--python --json --no-rollback",
+    " --build-timeout --check-timeout --offline --target-gpu --target-driver --third-party --strict-records",
+    "uninstall": "--python --json --no-rollback --check-timeout",
     "explain": "--python --torch --python-version --platform --cxx11-abi --json --no-build --offline --target-gpu"
     " --target-driver --third-party",
-    "verify": "--python --require-cuda --json",
+    "verify": "--python --require-cuda --check-timeout --json",
     "history": "--python --prune --keep --user --json",
-    "undo": "--force --python --no-rollback --user --json",
-    "recover": "--python --user --json",
+    "undo": "--force --python --no-rollback --check-timeout --user --json",
+    "recover": "--python --check-timeout --user --json",
     "check-wheel": "--python --torch-dir --target-gpu --target-driver --json",
     "wheels": "--check --update --python --torch --python-version --platform --third-party --offline --json",
 }
 OWN_VALUE_OPTIONS = frozenset(
     [
         "--build-timeout",
+        "--check-timeout",
         "--cxx11-abi",
         "--keep",
         "--platform",

@@ -8,6 +8,7 @@ import json
 import os
 import pkgutil
 import re
+import secrets
 import shutil
 import sys
 from functools import lru_cache
@@ -18,6 +19,7 @@ from packaging.utils import NormalizedName, canonicalize_name
 from packaging.version import InvalidVersion, Version
 
 from safe_install import tags
+from safe_install.environment.startup import find_culprit
 from safe_install.errors import ProbeFailed, UsageError
 from safe_install.models import (
     Driver,
@@ -31,6 +33,7 @@ from safe_install.models import (
 from safe_install.system import process
 
 PROBE_TIMEOUT = 60.0  # seconds; a probe takes 0.1, a cold network file system may take tens
+ANSWERS_LIMIT = 32_000_000  # characters; an environment of 1000 distributions has 1 million
 
 
 def find_interpreter(python: Optional[str], environ: Mapping[str, str], *, own_prefix: Optional[Path] = None) -> Path:
@@ -113,18 +116,26 @@ def _interpreter_in(prefix: Path) -> Optional[Path]:
 
 
 # Variables of Python (docs.python.org, using/cmdline) that would hide what the check is there to find: asserts that are
-# not run, warnings that become errors before and after the change, an interpreter that waits for a person at its end.
+# not run, imports that are put off, warnings that become errors before and after the change, an interpreter that waits
+# for a person at its end; and, with LD_DEBUG, those that write between the lines that say why a process died.
+# What is kept, and why: docs/security.md.
 BLINDING_VARIABLES = (
+    "FORCE_COLOR",
+    "LD_DEBUG",
     "PYTHONBREAKPOINT",
     "PYTHONDEBUG",
     "PYTHONDUMPREFS",
+    "PYTHONDUMPREFSFILE",
     "PYTHONINSPECT",
+    "PYTHONMALLOCSTATS",
     "PYTHONOPTIMIZE",
     "PYTHONPROFILEIMPORTTIME",
     "PYTHONSTARTUP",
     "PYTHONTRACEMALLOC",
     "PYTHONVERBOSE",
     "PYTHONWARNINGS",
+    "PYTHON_COLORS",
+    "PYTHON_LAZY_IMPORTS",
 )
 
 
@@ -143,14 +154,37 @@ def child_environment(extra: Optional[Mapping[str, str]] = None) -> Dict[str, st
     return variables
 
 
-def start_script(executable: Path, package: str, arguments: Sequence[str] = (), **options: Any) -> process.Running:
-    """Start `package`'s stand-alone script in a fresh process of `executable`."""
+# Reads so many bytes of stdin and runs them, in a namespace that `import __main__` does not show. Python 3.6 syntax.
+_READ_AND_RUN = """\
+import os, sys
+left, source = int(sys.argv.pop(1)), b""
+while left > len(source):
+    chunk = os.read(0, left - len(source))
+    if not chunk:
+        sys.exit("something that runs at the start of this Python has read what was on stdin")
+    source += chunk
+exec(compile(source, "<safe-install>", "exec"), {"__name__": "__main__"})
+"""
+WORD_LENGTH = 16  # letters, as in the scripts
+
+
+def make_words(count: int) -> List[str]:
+    """Words that nobody can guess: with each of them a script shows that an answer is its own."""
+    return [secrets.token_hex(WORD_LENGTH // 2) for _ in range(count)]
+
+
+def start_script(
+    executable: Path, package: str, arguments: Sequence[str] = (), *, words: Sequence[str] = (), **options: Any
+) -> process.Running:
+    """Start `package`'s stand-alone script in a fresh process of `executable`, with `words` on its stdin."""
     source = read_script(package)
     options.setdefault("env", child_environment())
     # The working folder is no place to import from: "/" has no packages of the user's.
     options.setdefault("cwd", Path(os.sep))
+    options.setdefault("stdout_limit", ANSWERS_LIMIT)
+    command = [str(executable), "-B", "-c", _READ_AND_RUN, str(len(source.encode())), *arguments]
     try:
-        return process.start([str(executable), "-B", "-", *arguments], input_text=source, **options)
+        return process.start(command, input_text=source + "".join(words), **options)
     except OSError as error:
         raise ProbeFailed(
             f"{executable} cannot be started: {error.strerror or error}",
@@ -168,24 +202,46 @@ def read_script(package: str) -> str:
 
 
 def read_environment(
-    executable: Path, driver: Optional[Driver], *, on_tick: Optional[process.Tick] = None
+    executable: Path,
+    driver: Optional[Driver],
+    *,
+    on_tick: Optional[process.Tick] = None,
+    timeout: Optional[float] = None,
 ) -> Environment:
-    """Probe the managed interpreter without importing torch. `on_tick` may raise to end it. Errors: ProbeFailed."""
-    answer = start_script(executable, "safe_install.environment").wait(PROBE_TIMEOUT, on_tick=on_tick)
+    """Probe the managed interpreter without importing torch. `on_tick` may raise to end it. Errors: ProbeFailed.
+
+    `timeout`: seconds, PROBE_TIMEOUT for None.
+    """
+    (word,) = make_words(1)
+    limit = PROBE_TIMEOUT if timeout is None else timeout
+    answer = start_script(executable, "safe_install.environment", words=[word]).wait(limit, on_tick=on_tick)
     try:
-        raw = json.loads(answer.stdout.strip().splitlines()[-1])
+        raw = json.loads(_answer_with(word, answer.stdout))
         if raw["result"] != "success":
             raise ValueError(raw)
         return _environment(raw, executable, driver)
-    except (ValueError, KeyError, IndexError, TypeError) as error:
-        told = answer.stderr.strip().splitlines()
-        reason = answer.ended_by or (told[-1] if told else f"exit status {answer.returncode}")
-        if answer.timed_out:
-            reason = f"no answer within {PROBE_TIMEOUT:.0f} s"
+    except (ValueError, KeyError, IndexError, TypeError, AttributeError, RecursionError) as error:
         raise ProbeFailed(
-            f"{executable} could not be probed: {reason}",
+            f"{executable} could not be probed: {_why_not_probed(executable, answer, on_tick)}",
             hint="Run it by hand (python -c 'import sysconfig'); name another interpreter with --python.",
         ) from error
+
+
+def _answer_with(word: str, stdout: str) -> str:
+    """The answer that begins with this word. Errors: ValueError."""
+    for line in stdout.split("\n"):
+        if line.startswith(f"{word} "):
+            return line[len(word) + 1 :]
+    raise ValueError("no answer")
+
+
+def _why_not_probed(executable: Path, answer: process.Completed, on_tick: Optional[process.Tick]) -> str:
+    told = answer.stderr.strip().splitlines()
+    reason = answer.ended_by or (told[-1] if told else f"exit status {answer.returncode}")
+    if answer.timed_out:
+        reason = f"no answer within {answer.seconds:.0f} s"
+    culprit = find_culprit(executable, child_environment(), on_tick)
+    return f"{culprit}, which runs at every start of this Python, ends it or hangs ({reason})" if culprit else reason
 
 
 def _environment(raw: Mapping[str, Any], executable: Path, driver: Optional[Driver]) -> Environment:

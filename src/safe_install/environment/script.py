@@ -1,5 +1,7 @@
 # Stand-alone: runs inside the managed interpreter, standard library only, Python 3.6 syntax, imports nothing of ours.
-# Prints one JSON object: interpreter facts and installed distributions. torch is not imported: its files are read.
+# Writes one answer: a word of 16 letters that it reads from its stdin, and a JSON object of interpreter facts and
+# installed distributions. What else is on stdout is no answer: it comes from what runs at every start of this Python.
+# torch is not imported: its files are read.
 import ast
 import glob
 import json
@@ -340,5 +342,12 @@ def main():
     }
 
 
+def answer():
+    word = os.read(0, 16)
+    line = b"\n" + word + b" " + json.dumps(main()).encode("ascii") + b"\n"
+    while line:
+        line = line[os.write(1, line) :]
+
+
 if __name__ == "__main__":
-    print(json.dumps(main()))
+    answer()

@@ -11,21 +11,23 @@ import time
 from pathlib import Path
 from typing import Any, Dict, List, Mapping, Optional, Sequence, Set, Tuple
 
-from safe_install.environment.interpreter import child_environment, start_script
+from safe_install.environment.interpreter import child_environment, make_words, start_script
 from safe_install.health.crash import describe_end
 from safe_install.health.report import (
+    NO_ANSWER,
     Subject,
     crash_event,
     explain_deaths,
     make_report,
+    missing_answers,
     parse_answers,
     replace_undecided,
     undecided_files,
 )
-from safe_install.models import HealthReport, TorchBuild
-from safe_install.system.process import Completed, Running, Tick
+from safe_install.models import DEFAULT_CHECK_TIMEOUT, HealthReport, TorchBuild
+from safe_install.system.process import Completed, Running, Tick, ending_orphans
 
-TIMEOUT = 300.0  # seconds for one process: a cold torch on a slow disk takes up to a minute
+ANSWERS_LIMIT = 8_000_000  # characters of one process
 MAX_CRASHES = 8  # after so many crashed steps the environment is judged as it stands
 # Asked again by every process: the questions that follow depend on the answers.
 REPEATED = frozenset({"import torch", "cuda available", "operation torch on cuda"})
@@ -44,15 +46,17 @@ class Examination:
         subjects: Sequence[Subject],
         *,
         asked: str = "import",
-        timeout: float = TIMEOUT,
+        timeout: Optional[float] = DEFAULT_CHECK_TIMEOUT,
     ) -> None:
+        """`timeout`: seconds for all the processes together, from when somebody waits for them; None: no limit."""
         self._executable = executable
         self._torch = torch
         self._subjects = tuple(subjects)
         self._asked = asked
         self._timeout = timeout
+        self._limit: Optional[float] = None  # the monotonic time at which `timeout` is over
         self._started = time.monotonic()
-        self._running = self._start(self._questions())
+        self._running, self._words = self._start(self._questions())
 
     def _questions(self) -> Dict[str, Any]:
         return {
@@ -63,8 +67,21 @@ class Examination:
             "skip": [],
         }
 
-    def _start(self, questions: Mapping[str, Any]) -> Running:
-        return start_script(self._executable, "safe_install.health", [json.dumps(questions)], env=child_environment())
+    def _start(self, questions: Mapping[str, Any]) -> Tuple[Running, List[str]]:
+        words = make_words(self._most_answers())
+        running = start_script(
+            self._executable,
+            "safe_install.health",
+            [json.dumps(questions)],
+            words=words,
+            stdout_limit=ANSWERS_LIMIT,
+            env=child_environment(),
+        )
+        return running, words
+
+    def _most_answers(self) -> int:
+        """How many lines the script may write: two for each step, and what it says of torch."""
+        return 64 + sum(2 * len(subject.imports) + 8 for subject in self._subjects)
 
     def result(
         self,
@@ -75,15 +92,18 @@ class Examination:
     ) -> HealthReport:
         """Wait for the answers. `unmet` is taken over as it is; `torch` is what a probe made meanwhile says.
 
-        `on_tick` is called while it waits, and ends the check by raising.
+        `on_tick` is called while it waits, and ends the check by raising. What the processes leave behind is ended.
         """
-        events, crashed = self._answers(self._questions(), on_tick)
-        undecided = undecided_files(events)
-        if undecided:
-            subjects = [{"name": name, "files": files} for name, files in undecided.items()]
-            questions = {**self._questions(), "asked": "files", "subjects": subjects}
-            self._running = self._start(questions)
-            events = replace_undecided(events, self._answers(questions, on_tick)[0])
+        if self._timeout is not None:
+            self._limit = time.monotonic() + self._timeout
+        with ending_orphans() as end_orphans:
+            events, crashed = self._answers(self._questions(), on_tick, end_orphans)
+            undecided = undecided_files(events)
+            if undecided:
+                subjects = [{"name": name, "files": files} for name, files in undecided.items()]
+                questions = {**self._questions(), "asked": "files", "subjects": subjects}
+                self._running, self._words = self._start(questions)
+                events = replace_undecided(events, self._answers(questions, on_tick, end_orphans)[0])
         return make_report(
             explain_deaths(_without_repeats(events)),
             torch=torch or self._torch,
@@ -94,30 +114,71 @@ class Examination:
         )
 
     def _answers(
-        self, questions: Dict[str, Any], on_tick: Optional[Tick]
+        self, questions: Dict[str, Any], on_tick: Optional[Tick], end_orphans: Tick
     ) -> Tuple[List[Mapping[str, Any]], Optional[str]]:
         """The events of the process that runs, and of the ones that must follow it; why nothing more could be asked."""
         events: List[Mapping[str, Any]] = []
         crashes: Set[str] = set()
+        skip: Set[str] = set()
         while True:
-            completed = self._running.wait(self._timeout, on_tick=on_tick)
-            answers = parse_answers(completed.stdout.splitlines())
+            silence = self._silence()
+            completed = self._running.wait(self._seconds_left(), silence=silence, on_tick=on_tick, on_end=end_orphans)
+            answers = parse_answers(completed.stdout.split("\n"), self._words)
             events.extend(answers.events)
             if answers.done:
-                return events, None
-            crashed = _reason(completed, self._timeout)
-            if answers.unfinished is None or len(crashes) >= MAX_CRASHES:
+                return [*events, *missing_answers(self._expected(questions, skip), events, NO_ANSWER)], None
+            crashed = self._reason(completed, silence)
+            is_cut_off = completed.timed_out and (answers.unfinished is None or self._is_over())
+            if len(crashes) >= MAX_CRASHES or (answers.unfinished is None and not is_cut_off):
                 # It died between two questions: nothing more can be asked this way.
                 return events, crashed
+            if answers.unfinished == "import torch" and not completed.timed_out:
+                return [*events, crash_event("import torch", crashed)], None
+            if is_cut_off or answers.unfinished in (None, "import torch"):
+                # Nobody knows whether these work, nor whether torch would have come with more time.
+                asked = self._expected(questions, skip)
+                return [*events, *missing_answers(asked, events, crashed, unknown=True)], None
             events.append(crash_event(answers.unfinished, crashed))
             crashes.add(answers.unfinished)
-            if answers.unfinished == "import torch":
-                return events, None
             done = {f"{e['kind']} {e['name']}" for e in events if e.get("event") == "end"}
             skip = (done - REPEATED) | crashes
             for crashed_step in crashes:
                 skip |= self._steps_after(crashed_step)
-            self._running = self._start({**questions, "skip": sorted(skip)})
+            self._running, self._words = self._start({**questions, "skip": sorted(skip)})
+
+    def _seconds_left(self) -> Optional[float]:
+        """Until the limit, counted from the start of the process that runs, as `Running.wait` counts."""
+        return None if self._limit is None else max(0.0, self._limit - self._running.started)
+
+    def _silence(self) -> Optional[float]:
+        """So long may one step take: half of what is left, so that the others are asked, too."""
+        return None if self._limit is None else max(0.0, self._limit - time.monotonic()) / 2
+
+    def _is_over(self) -> bool:
+        """Is too little time left for another process?"""
+        if self._limit is None or self._timeout is None:
+            return False
+        return self._limit - time.monotonic() < self._timeout / 20
+
+    def _expected(self, questions: Mapping[str, Any], skip: Set[str]) -> List[str]:
+        """The steps that must have an answer; whether native files are looked at depends on what is there."""
+        if questions["asked"] != "import":
+            return []
+        steps = ["import torch"] if questions["torch"] else []
+        for subject in self._subjects:
+            steps += [f"import {module}" for module in subject.imports]
+            if subject.operation:
+                steps.append(f"operation {subject.name} on cpu")
+        return [step for step in steps if step not in skip]
+
+    def _reason(self, completed: Completed, silence: Optional[float]) -> str:
+        if completed.timed_out:
+            waited = silence if completed.fell_silent and silence is not None else completed.seconds
+            return f"no answer within {waited:.1f} s (--check-timeout is {self._timeout:g})"
+        if completed.overflowed:
+            return "it wrote more than an answer can have"
+        ending = completed.ended_by or f"exit status {completed.returncode}"
+        return describe_end(ending, completed.stderr)
 
     def _steps_after(self, crashed: str) -> Set[str]:
         """The steps that would import a module again whose import ended a process: each would cost one more."""
@@ -131,13 +192,6 @@ class Examination:
     def stop(self) -> None:
         """End the process; nobody needs its answer."""
         self._running.kill()
-
-
-def _reason(completed: Completed, timeout: float) -> str:
-    if completed.timed_out:
-        return f"no answer within {timeout:.0f} s"
-    ending = completed.ended_by or f"exit status {completed.returncode}"
-    return describe_end(ending, completed.stderr)
 
 
 def _without_repeats(events: Sequence[Mapping[str, Any]]) -> List[Mapping[str, Any]]:

@@ -61,37 +61,61 @@ class Answers:
 _EVENTS: Mapping[str, Mapping[str, Tuple[type, ...]]] = {
     "begin": {"kind": (str,), "name": (str,)},
     "end": {"kind": (str,), "name": (str,), "ok": (bool,), "error": _TEXT, "seconds": _NUMBER},
-    "torch": {"version": (str,), "cuda": _TEXT, "hip": _TEXT},
+    "torch": {"version": (str,), "cuda": _TEXT, "hip": _TEXT, "folder": (str,)},
     "cuda": {"available": (bool, type(None)), "devices": (int,)},
     "libraries": {"paths": (list,)},
     "libcuda": {"path": _TEXT, "cuda": _TEXT, "status": (int,), "devices": (int, type(None))},
     "warning": {"text": (str,)},
     "done": {},
 }
+# What an "end" may hold besides: of a file of which a process died.
+_OF_A_DEATH: Mapping[str, Tuple[type, ...]] = {"file": (str,), "status": (int,), "stderr": (str,), "files": (list,)}
+_OF_US = "unknown"  # what only this side says of an answer
+
+
+NO_ANSWER = "it gave no answer: what it imports has changed the process that asks"
 
 
 def _is_whole(event: object) -> bool:
-    """Imported code can write to the same pipe: what has not the form of an answer is none."""
+    """Has it the form of an answer?"""
     if not isinstance(event, dict):
         return False
     wanted = _EVENTS.get(str(event.get("event")))
     if wanted is None:
         return False
-    return all(isinstance(event.get(key), types) for key, types in wanted.items())
+    if not all(isinstance(event.get(key), types) for key, types in wanted.items()):
+        return False
+    if _OF_US in event:
+        return False
+    return all(isinstance(event[key], types) for key, types in _OF_A_DEATH.items() if key in event)
 
 
-def parse_answers(lines: Iterable[str]) -> Answers:
-    """The script's lines, as far as they are whole (a crash may cut the last one)."""
+def parse_answers(lines: Iterable[str], words: Sequence[str]) -> Answers:
+    """The script's lines, as far as they are whole (a crash may cut the last one).
+
+    `words`: what the script was given to begin its lines with, in order. A line without one of them, or with one that
+    had its turn, is somebody else's. A step ends with its own answer or with none: what was imported may have taken
+    the script's words, or its means to speak.
+    """
+    order = {word: number for number, word in enumerate(words)}
+    expected = 0
     events: List[Mapping[str, Any]] = []
     unfinished: Optional[str] = None
     done = False
     for line in lines:
-        try:
-            event = json.loads(line)
-        except ValueError:
+        word, _, text = line.partition(" ")
+        number = order.get(word, -1)
+        if number < expected:
             continue
-        if not _is_whole(event):
+        event = _parse_event(text)
+        if event is None:
             continue
+        expected = number + 1
+        if event["event"] == "end" and f"{event['kind']} {event['name']}" != unfinished:
+            continue
+        if event["event"] in ("begin", "done") and unfinished is not None:
+            events.append(crash_event(unfinished, NO_ANSWER))
+            unfinished = None
         if event["event"] == "begin":
             unfinished = f"{event['kind']} {event['name']}"
         elif event["event"] == "end":
@@ -104,10 +128,27 @@ def parse_answers(lines: Iterable[str]) -> Answers:
     return Answers(tuple(events), unfinished, done)
 
 
-def crash_event(step: str, reason: str) -> Mapping[str, Any]:
-    """The answer of a step that ended its process."""
+def _parse_event(text: str) -> Optional[Dict[str, Any]]:
+    try:
+        event = json.loads(text)
+    except (ValueError, RecursionError):
+        return None
+    return event if _is_whole(event) else None
+
+
+def missing_answers(
+    expected: Iterable[str], events: Iterable[Mapping[str, Any]], reason: str, *, unknown: bool = False
+) -> List[Mapping[str, Any]]:
+    """An answer for each `expected` step that has none, such as "import torch": it failed, for this reason."""
+    answered = {f"{event['kind']} {event['name']}" for event in events if event.get("event") == "end"}
+    return [crash_event(step, reason, unknown=unknown) for step in expected if step not in answered]
+
+
+def crash_event(step: str, reason: str, *, unknown: bool = False) -> Mapping[str, Any]:
+    """The answer of a step that ended its process, or that had no time to answer (`unknown`)."""
     kind, _, name = step.partition(" ")
-    return {"event": "end", "kind": kind, "name": name, "ok": False, "error": reason, "seconds": None}
+    event = {"event": "end", "kind": kind, "name": name, "ok": False, "error": reason, "seconds": None}
+    return {**event, _OF_US: True} if unknown else event
 
 
 def undecided_files(events: Iterable[Mapping[str, Any]]) -> Dict[str, List[List[str]]]:
@@ -171,7 +212,7 @@ def make_report(
         elif kind == "warning":
             warnings.append(event["text"])
         elif kind == "end":
-            result = ImportResult(event["ok"], event["seconds"], event["error"])
+            result = ImportResult(event["ok"], event["seconds"], event["error"], event.get("unknown", False))
             if event["kind"] == "import":
                 imports[event["name"]] = result
             elif event["kind"] == "cuda":
@@ -222,7 +263,9 @@ def compare_health(
     findings: List[Finding] = []
     if not torch_requested:
         findings += _torch_moved(before, after)
-    if before.cuda_available and not after.cuda_available:
+    if after.crashed and not before.crashed and after.cuda_available is None:
+        pass  # nothing was answered, which is an error of its own
+    elif before.cuda_available and not after.cuda_available:
         severity = Severity.WARNING if cuda_loss_requested else Severity.ERROR
         findings.append(
             Finding(
@@ -302,6 +345,11 @@ def _got_worse(
 ) -> Iterable[Finding]:
     for name, answer in after.items():
         if answer.ok:
+            continue
+        if answer.unknown:
+            # However it was before: what could not be asked was not verified.
+            detail = f"{name} could not be asked: {first_line(answer.error)}"
+            yield Finding(check, Severity.ERROR, name, detail, "Give the check more time: --check-timeout 20m.")
             continue
         old = before.get(name)
         # A loader is asked fewer questions than an import: what it was not asked is taken for good here, and the

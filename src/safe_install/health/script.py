@@ -2,7 +2,9 @@
 # argv[1] is a JSON object: {"asked": "import" | "loader" | "files", "torch": bool, "lib_dir": path or null,
 #   "subjects": [{"name", "imports": [module], "native": [pattern below a sys.path folder],
 #                 "operation": source or null, "files": [[path]] for "files" only}], "skip": [step]}.
-# Prints one JSON object a line, flushed at once, so that a crash names the step in which it happened.
+# Writes one answer a line at once, so that a crash names the step in which it happened: a word that it reads from its
+# stdin for each answer, then a JSON object. A line without the next word is no answer: whatever is imported could
+# write to the same pipe. What is needed for an answer is taken here, before anything else is imported.
 import ctypes
 import glob
 import importlib.util
@@ -15,8 +17,16 @@ import sys
 import time
 import warnings
 
-ANSWERS = os.fdopen(os.dup(1), "w")
-os.dup2(2, 1)  # what imported modules print must not mix with the answers
+WORDS, ANSWERS = os.dup(0), os.dup(1)
+NOTHING = os.open(os.devnull, os.O_RDONLY)
+os.dup2(NOTHING, 0)  # imported modules that read find no words
+os.dup2(2, 1)  # what they print must not mix with the answers
+os.close(NOTHING)
+READ, WRITE, LEAVE, CLOCK = os.read, os.write, os._exit, time.perf_counter
+ENCODE = json.JSONEncoder().encode
+WORD_SIZE = 16  # bytes
+ERROR_SHOWN = 8000  # characters
+WARNINGS_SHOWN = 20
 SKIP = set()
 BRACES = re.compile(r"(?<!\[)\{([^{}]*)\}")
 # A copy of a process is safe for the loader alone, except on macOS, whose frameworks do not bear it.
@@ -31,9 +41,38 @@ DRIVER_LIBRARIES = ("libcuda.so.1:", "libnvidia-ml.so.1:", "libnvidia-ptxjitcomp
 DEVICE_COUNT = "_ZN3c104cuda12device_countEv"
 
 
+def next_word():
+    word = b""
+    while len(word) < WORD_SIZE:
+        chunk = READ(WORDS, WORD_SIZE - len(word))
+        if not chunk:
+            break
+        word += chunk
+    return word
+
+
 def say(**answer):
-    ANSWERS.write(json.dumps(answer) + "\n")
-    ANSWERS.flush()
+    # A line of its own, whatever was written to the pipe before.
+    line = b"\n" + next_word() + b" " + ENCODE(answer).encode("ascii") + b"\n"
+    while line:
+        line = line[WRITE(ANSWERS, line) :]
+
+
+def describe(problem):
+    """`OSError: libcudart.so.13: cannot open ...`, of any exception, in a bounded length."""
+    try:
+        return ("%s: %s" % (type(problem).__name__, problem))[:ERROR_SHOWN]
+    except BaseException:
+        return "an exception whose text cannot be had"
+
+
+def be_ended_first():
+    """Where memory ends, the kernel ends this process and not the one that puts files back."""
+    try:
+        with open("/proc/self/oom_score_adj", "w") as adjustment:
+            adjustment.write("1000")
+    except OSError:
+        pass
 
 
 def step(kind, name, action):
@@ -41,14 +80,14 @@ def step(kind, name, action):
     if "%s %s" % (kind, name) in SKIP:
         return None
     say(event="begin", kind=kind, name=name)
-    started = time.perf_counter()
+    started = CLOCK()
     error, value, more = None, None, {}
     try:
         value = action()
     except BaseException as problem:
-        error = "%s: %s" % (type(problem).__name__, problem)
+        error = describe(problem)
         more = problem.answer if isinstance(problem, Died) else {}
-    seconds = time.perf_counter() - started
+    seconds = CLOCK() - started
     say(event="end", kind=kind, name=name, ok=error is None, error=error, seconds=seconds, **more)
     return value
 
@@ -189,11 +228,11 @@ def load_in_child(path):
             signal.signal(signal.SIGALRM, signal.SIG_DFL)
             signal.alarm(CHILD_LIMIT)
             load(path)
-            os._exit(LOADED)
+            LEAVE(LOADED)
         except BaseException as problem:
             os.write(2, ("\n" + str(problem).replace("\n", " ")).encode("utf-8", "replace"))
         finally:
-            os._exit(REFUSED)
+            LEAVE(REFUSED)
     os.close(writer)
     try:
         output, status = wait_for_child(child, reader)
@@ -284,7 +323,12 @@ def import_torch():
     if getattr(torch, "__file__", None) is None:
         folders = ", ".join(getattr(torch, "__path__", []))
         raise ImportError("%s has no __init__.py: it is what is left of a torch that was removed" % folders)
+    describe_torch(torch)
     return torch
+
+
+def text_or_none(value):
+    return value if value is None else str(value)
 
 
 def describe_torch(torch):
@@ -295,8 +339,8 @@ def describe_torch(torch):
     say(
         event="torch",
         version=str(getattr(torch, "__version__", "of an unknown version")),
-        cuda=getattr(version, "cuda", None),
-        hip=getattr(version, "hip", None),
+        cuda=text_or_none(getattr(version, "cuda", None)),
+        hip=text_or_none(getattr(version, "hip", None)),
         folder=os.path.realpath(place),
     )
 
@@ -315,10 +359,10 @@ def ask_cuda(torch):
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         available = bool(torch.cuda.is_available())
-    for warning in caught:
-        say(event="warning", text=str(warning.message).splitlines()[0])
+    for warning in caught[:WARNINGS_SHOWN]:
+        say(event="warning", text=(str(warning.message).splitlines() or [""])[0][:ERROR_SHOWN])
     # device_count() may ask NVML, which counts devices that torch cannot use.
-    say(event="cuda", available=available, devices=torch.cuda.device_count() if available else 0)
+    say(event="cuda", available=available, devices=int(torch.cuda.device_count()) if available else 0)
     return available
 
 
@@ -371,7 +415,6 @@ def ask_imports(request):
     if request["torch"]:
         torch = step("import", "torch", import_torch)
         if torch is not None:
-            describe_torch(torch)
             say(event="libraries", paths=libraries())
             available = ask_torch(torch)
     for subject in request["subjects"]:
@@ -393,6 +436,7 @@ def ask_imports(request):
 
 
 def main():
+    be_ended_first()
     request = json.loads(sys.argv[1])
     SKIP.update(request["skip"])
     sys.path[:] = [path for path in sys.path if path]
@@ -408,5 +452,4 @@ def main():
 if __name__ == "__main__":
     main()
     # Destructors of half-loaded libraries may crash at exit: what was asked has been answered.
-    ANSWERS.flush()
-    os._exit(0)
+    LEAVE(0)

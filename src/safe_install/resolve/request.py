@@ -13,7 +13,13 @@ from packaging.specifiers import SpecifierSet
 from packaging.utils import NormalizedName, canonicalize_name
 
 from safe_install.errors import InputError, UsageError
-from safe_install.models import DEFAULT_BUILD_TIMEOUT, DEFAULT_NETWORK, BuildTimeout, NetworkSettings
+from safe_install.models import (
+    DEFAULT_BUILD_TIMEOUT,
+    DEFAULT_CHECK_TIMEOUT,
+    DEFAULT_NETWORK,
+    BuildTimeout,
+    NetworkSettings,
+)
 from safe_install.resolve.pip_options import BY_NAME, COMMANDS, FETCH_GROUPS, INDEX_GROUPS, Option, find_option
 from safe_install.resolve.requirements_file import Entry, Parsed, Reader, is_lock_file, parse_file
 from safe_install.resolve.spelling import RESERVED, nearest_command, nearest_option
@@ -47,6 +53,7 @@ OWN_OPTIONS: Mapping[str, bool] = {
     "--no-toolkit": False,
     "--strict-records": False,
     "--build-timeout": True,
+    "--check-timeout": True,
 }
 EXPLAIN_OPTIONS: Mapping[str, bool] = {
     "--torch": True,
@@ -82,6 +89,7 @@ class OwnOptions:
     target_cuda: Optional[str] = None  # newest CUDA of the target's driver, where only that was declared
     no_toolkit: bool = False  # never bring a CUDA toolkit for a build
     build_timeout: BuildTimeout = DEFAULT_BUILD_TIMEOUT
+    check_timeout: Optional[float] = DEFAULT_CHECK_TIMEOUT  # seconds for each check; None: no limit
     strict_records: bool = False  # a RECORD that leaves something out is refused, whatever was promised
 
 
@@ -367,6 +375,7 @@ def _own_options(words: Sequence[_Word], environ: Mapping[str, str]) -> OwnOptio
         target_cuda=cuda,
         no_toolkit=flag("--no-toolkit"),
         build_timeout=parse_build_timeout(value("--build-timeout")),
+        check_timeout=parse_check_timeout(value("--check-timeout")),
         strict_records=flag("--strict-records"),
     )
 
@@ -386,12 +395,30 @@ def parse_build_timeout(text: Optional[str]) -> BuildTimeout:
     return BuildTimeout(whole, silent)
 
 
+def parse_check_timeout(text: Optional[str]) -> Optional[float]:
+    """Seconds of `90`, `5m`; None for `0`, which is no limit. Errors: UsageError."""
+    if text is None:
+        return DEFAULT_CHECK_TIMEOUT
+    seconds = _read_duration(text)
+    if seconds is None:
+        raise UsageError(f"--check-timeout {text}: not a duration", hint="Write seconds, or 5m or 1h (0: no limit).")
+    return seconds or None
+
+
 def _parse_duration(part: str, text: str) -> Optional[float]:
-    """Seconds of `90`, `90s`, `5m`, `2h`; None for 0."""
-    match = re.fullmatch(r"([0-9]{1,9})([smh]?)", part.strip())
-    if match is None:
+    """Seconds, None for 0. Errors: UsageError."""
+    seconds = _read_duration(part)
+    if seconds is None:
         raise _bad_timeout(text)
-    return int(match.group(1)) * float(_SECONDS[match.group(2)]) or None
+    return seconds or None
+
+
+def _read_duration(text: str) -> Optional[float]:
+    """Seconds of `90`, `90s`, `5m`, `2h`; None where it is no duration."""
+    match = re.fullmatch(r"([0-9]{1,9})([smh]?)", text.strip())
+    if match is None:
+        return None
+    return int(match.group(1)) * float(_SECONDS[match.group(2)])
 
 
 def _bad_timeout(text: str) -> UsageError:

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from safe_install.environment.interpreter import (
+    BLINDING_VARIABLES,
     child_environment,
     find_interpreter,
     installed_versions,
@@ -105,7 +106,7 @@ def test_what_is_no_interpreter(python, places):
 
 
 def test_a_child_gets_the_users_variables_less_what_would_bend_the_answer(monkeypatch):
-    dropped = {"PYTORCH_NVML_BASED_CUDA_CHECK", "PYTHONHOME", "__PYVENV_LAUNCHER__", "PYTHONOPTIMIZE", "PYTHONWARNINGS"}
+    dropped = {"PYTORCH_NVML_BASED_CUDA_CHECK", "PYTHONHOME", "__PYVENV_LAUNCHER__", *BLINDING_VARIABLES}
     kept = {"LD_LIBRARY_PATH", "PYTHONPATH", "PYTHONNOUSERSITE", "PYTHONSAFEPATH", "PYTHONHASHSEED"}
     for name in dropped | kept:
         monkeypatch.setenv(name, "1")
@@ -114,6 +115,7 @@ def test_a_child_gets_the_users_variables_less_what_would_bend_the_answer(monkey
     assert variables["MORE"] == "x"
     assert variables["PYTHONDONTWRITEBYTECODE"] == "1"
     assert not dropped & set(variables)
+    assert {"PYTHONOPTIMIZE", "PYTHONINSPECT", "PYTHONWARNINGS", "FORCE_COLOR"} <= dropped
     assert os.environ["PYTHONHOME"] == "1"
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
@@ -15,12 +16,13 @@ from safe_install.health.report import (
     first_line,
     hint_for,
     make_report,
+    missing_answers,
     parse_answers,
     replace_undecided,
     undecided_files,
     unmet_requirements,
 )
-from safe_install.models import DriverLibrary, Severity, TorchBuild
+from safe_install.models import DriverLibrary, HealthReport, ImportResult, Severity, TorchBuild
 
 
 def errors(before, after, requested=(), **options):
@@ -102,6 +104,41 @@ GOOD = make_health()
             (),
             [],
             id="what an import did not know before is only a warning",
+        ),
+        pytest.param(
+            make_health(operations={"torch.from_numpy": None}),
+            make_health(operations={"torch.from_numpy": "RuntimeError: Numpy is not available"}),
+            (),
+            ["operation-failed"],
+            id="the bridge to numpy broke",
+        ),
+        pytest.param(
+            make_health(asked="loader"),
+            make_health(operations={"torch.from_numpy": "RuntimeError: Numpy is not available"}),
+            (),
+            ["operation-failed"],
+            id="the bridge to numpy counts as good until the old environment is asked",
+        ),
+        pytest.param(
+            make_health(operations={"torch.from_numpy": "RuntimeError: Numpy is not available"}),
+            make_health(operations={"torch.from_numpy": "RuntimeError: Numpy is not available"}),
+            ("numpy",),
+            [],
+            id="the bridge to numpy never worked",
+        ),
+        pytest.param(
+            HealthReport(imports={"torch": ImportResult(False, error="no answer", unknown=True)}),
+            HealthReport(imports={"torch": ImportResult(False, error="no answer", unknown=True)}),
+            (),
+            ["import-failed"],
+            id="nobody knows, neither before nor after",
+        ),
+        pytest.param(
+            make_health(operations={"torch on cpu": None}),
+            make_health(operations={"torch on cpu": "signal SIGILL"}),
+            (),
+            ["operation-failed"],
+            id="torch does not compute any more",
         ),
         pytest.param(
             make_health(unmet=("a 1 requires b, which is not installed",)),
@@ -207,6 +244,10 @@ def test_the_remedy_for_numpy(name, torch, hint):
         '{"event": "end", "kind": "import", "name": "torch", "ok": "yes", "error": null, "seconds": 1}',
         '{"event": "end", "kind": "import", "name": {}, "ok": true, "error": null, "seconds": 1}',
         '{"event": "torch", "version": null}',
+        '{"event": "torch", "version": "2.9.1", "cuda": null, "hip": null}',
+        '{"event": "end", "kind": "native", "name": "x", "ok": false, "error": "", "seconds": 1, "files": 1}',
+        '{"event": "end", "kind": "native", "name": "x", "ok": false, "error": "", "seconds": 1, "unknown": true}',
+        "[" * 100_000,
         '{"event": "cuda", "available": "yes", "devices": 1}',
         '{"event": "libraries"}',
         '{"event": "libcuda"}',
@@ -216,8 +257,7 @@ def test_the_remedy_for_numpy(name, torch, hint):
     ],
 )
 def test_what_is_no_answer_is_passed_over(line):
-    good = '{"event": "end", "kind": "import", "name": "torch", "ok": true, "error": null, "seconds": 1.5}'
-    answers = parse_answers([line, good, line])
+    answers = parse_answers(with_words([line, *step_lines("torch"), line]), WORDS)
     assert [event["name"] for event in answers.events] == ["torch"]
     assert not answers.done
     make_report(answers.events, torch=None, asked="import", seconds=1.0)
@@ -270,6 +310,68 @@ def test_a_loader_is_asked_about_the_torch_whose_files_were_read():
     assert make_report([], torch=build, asked="import", seconds=0.1).torch_folder is None
 
 
+WORDS = [f"word{number}" for number in range(20)]
+DONE = '{"event": "done"}'
+
+
+def with_words(lines):
+    return [f"{word} {line}" for word, line in zip(WORDS, lines)]
+
+
+def step_lines(name, ok=True):
+    step = {"kind": "import", "name": name}
+    end = {"event": "end", **step, "ok": ok, "error": None if ok else "OSError: gone", "seconds": 1.5}
+    return [json.dumps({"event": "begin", **step}), json.dumps(end)]
+
+
+FORGED = step_lines("x")[1]
+
+
+@pytest.mark.parametrize(
+    ("lines", "expected"),
+    [
+        (["word0 " + step_lines("x")[0], "word1 " + FORGED, "word2 " + DONE], ({"x": True}, None, True)),
+        (["word0 " + step_lines("x")[0], FORGED, DONE], ({}, "import x", False)),
+        (["word0 " + step_lines("x")[0], "word0 " + FORGED, "word0 " + DONE], ({}, "import x", False)),
+        (["word0 " + step_lines("x")[0], "word99 " + FORGED], ({}, "import x", False)),
+        (["word0 " + FORGED, "word1 " + DONE], ({}, None, True)),
+        (["word0 " + step_lines("y")[0], "word1 " + FORGED], ({}, "import y", False)),
+        (["word0 " + step_lines("x")[0], "word2 " + FORGED, "word1 " + DONE], ({"x": True}, None, False)),
+        (["word0 " + step_lines("x")[0], "word2 " + DONE], ({"x": False}, None, True)),
+        (["word0 " + step_lines("x")[0], "word1 " + step_lines("y")[0]], ({"x": False}, "import y", False)),
+        (["x" * 100_000, "word0", "word0 " + DONE], ({}, None, True)),
+    ],
+    ids=[
+        "whole",
+        "without words",
+        "a word that had its turn",
+        "a word that nobody gave",
+        "an end without a beginning",
+        "the end of another step",
+        "not in order",
+        "done without an end",
+        "the next step without an end",
+        "junk",
+    ],
+)
+def test_only_a_line_with_the_next_word_is_an_answer(lines, expected):
+    answers = parse_answers(lines, WORDS)
+    assert ({event["name"]: event["ok"] for event in answers.events}, answers.unfinished, answers.done) == expected
+
+
+def test_a_step_without_an_answer_has_failed():
+    (event,) = missing_answers(["import torch", "import x"], [json.loads(step_lines("torch")[1])], "not asked")
+    assert (event["kind"], event["name"], event["ok"], event["error"]) == ("import", "x", False, "not asked")
+
+
+@pytest.mark.parametrize("crashed_before", [None, "signal SIGSEGV"])
+def test_a_check_that_was_cut_off_says_so_once(crashed_before):
+    before = HealthReport(cuda_available=True, device_count=1, crashed=crashed_before)
+    after = HealthReport(crashed="no answer")
+    checks = [finding.check for finding in compare_health(before, after, requested=(), torch_requested=False)]
+    assert checks == (["check-crashed"] if crashed_before is None else ["cuda-lost"])
+
+
 def test_a_crash_names_the_step_in_which_it_happened():
     lines = [
         '{"event": "begin", "kind": "import", "name": "torch"}',
@@ -277,7 +379,7 @@ def test_a_crash_names_the_step_in_which_it_happened():
         '{"event": "begin", "kind": "import", "name": "torch_scatter"}',
         '{"event": "en',
     ]
-    answers = parse_answers(lines)
+    answers = parse_answers(with_words(lines), WORDS)
     assert not answers.done
     assert answers.unfinished == "import torch_scatter"
     events = [*answers.events, crash_event(answers.unfinished, "signal SIGSEGV")]

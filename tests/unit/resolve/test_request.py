@@ -16,6 +16,7 @@ from safe_install.resolve.request import (
     named,
     parse_build_timeout,
     parse_capabilities,
+    parse_check_timeout,
     parse_explain,
     parse_install,
     parse_uninstall,
@@ -633,6 +634,21 @@ def test_build_timeouts(text, timeout):
     argv = [] if text is None else ["--build-timeout", text]
     assert install(*argv, "torch-scatter").own.build_timeout == timeout
     assert install("torch-scatter", environ={"SAFE_INSTALL_BUILD_TIMEOUT": text or ""}).own.build_timeout == timeout
+
+
+@pytest.mark.parametrize(
+    ("text", "seconds"), [(None, 300.0), ("20", 20.0), ("90s", 90.0), ("10m", 600.0), ("1h", 3600.0), ("0", None)]
+)
+def test_check_timeouts(text, seconds):
+    argv = [] if text is None else ["--check-timeout", text]
+    assert install(*argv, "torch-scatter").own.check_timeout == seconds
+    assert install("torch-scatter", environ={"SAFE_INSTALL_CHECK_TIMEOUT": text or ""}).own.check_timeout == seconds
+
+
+@pytest.mark.parametrize("text", ["soon", "20,20", "-5", "1.5", ""])
+def test_a_check_timeout_that_is_none(text):
+    with pytest.raises(UsageError, match=r"--check-timeout .*: not a duration"):
+        parse_check_timeout(text)
 
 
 @pytest.mark.parametrize("text", ["soon", "2h,", "1h,2m,3s", "-5", "2 h", "1.5h", "9" * 400, "\u0663"])

@@ -101,3 +101,29 @@ def test_an_interrupt_at_the_wrong_moment_cannot_hang_the_end(monkeypatch):
     running.kill()
     running._close_pipes()
     assert not hangs
+
+
+def test_of_what_has_no_end_a_bounded_part_is_kept():
+    """Of stderr the end; past its limit stdout is closed."""
+    code = "import os\nfor _ in range(24): os.write(2, b'x' * 1_000_000)\nos.write(2, b'the end')"
+    answer = run(code)
+    assert answer.stderr.endswith("xthe end")
+    assert len(answer.stderr) <= process.STDERR_KEPT
+    code = "import os\nwhile True: os.write(1, b'x' * 1_000_000)"
+    answer = process.start([sys.executable, "-c", code], stdout_limit=3_000_000).wait(30)
+    assert (answer.overflowed, answer.timed_out) == (True, False)
+    assert len(answer.stdout) <= 3_000_000
+
+
+def test_many_short_lines_take_no_more_memory_than_a_long_one():
+    kept = process._Kept(last=6400)
+    for _ in range(1000):
+        kept.add("\n")
+    assert len(kept.text()) == 98
+
+
+def test_a_child_that_does_not_read_holds_nobody():
+    started = time.monotonic()
+    answer = run("import time; time.sleep(60)", input_text="x" * 1_000_000, timeout=1)
+    assert answer.timed_out
+    assert time.monotonic() - started < 10
