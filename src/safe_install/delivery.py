@@ -13,7 +13,7 @@ from urllib.parse import unquote, urlsplit
 
 from packaging.utils import NormalizedName, canonicalize_name
 
-from safe_install.errors import HashMismatch, PipFailed, Refused
+from safe_install.errors import HashMismatch, PipFailed, Refused, mend_of
 from safe_install.guard import Expectation, installed_subjects, subject_of, with_subjects
 from safe_install.health.examination import Examination
 from safe_install.health.report import Subject
@@ -60,6 +60,7 @@ class Delivery:
         self._artifacts = dict(planner.artifacts)
         self._loadable: Dict[NormalizedName, Tuple[str, ...]] = {}  # files that use torch, by the wheels that have any
         self._needs_driver: Set[NormalizedName] = set()  # whose files link libcuda.so.1
+        self._work = work
         self._fetched = make_folder(work / "fetched")  # what pip downloads or builds
         self._stage_links = make_folder(work / "stage")
         offline = ["--no-index"] if self.request.own.offline else []
@@ -68,6 +69,8 @@ class Delivery:
 
     def fetch(self) -> None:
         """Bring every file of the plan to disk, hashes checked, wheels verified."""
+        for name, artifact in self._artifacts.items():
+            self._artifacts[name] = self._copy_artifact(artifact)
         for step in self.plan.steps:
             self._take_local(step)
             self._take_downloaded(step)
@@ -175,6 +178,7 @@ class Delivery:
     def _open(self, path: Path, step: Step) -> Artifact:
         """The wheel, verified. Where pip's report has the hash of a large file, its members are not hashed once more.
         What pip built of a step is another file than the one that the step names."""
+        path = self._copy_wheel(path, step.name)
         is_built = step.kind != "wheel"
         sha256 = None if is_built else step.sha256
         artifact = open_wheel(
@@ -191,6 +195,34 @@ class Delivery:
                 hint=f"If that is the file that you want, add --hash=sha256:{artifact.sha256}.",
             )
         return artifact
+
+    def _copy_artifact(self, artifact: Artifact) -> Artifact:
+        """An extension's wheel was verified where it lies: the copy that is unpacked has to be the same file."""
+        copy = self._copy_wheel(artifact.path, artifact.name)
+        if copy != artifact.path and hash_file(copy) != artifact.sha256:
+            raise HashMismatch(
+                f"{artifact.path} was replaced after it had been checked: it had sha256 {artifact.sha256}",
+                hint="Something else writes to that file: run the command again when that has ended.",
+            )
+        return replace(artifact, path=copy)
+
+    def _copy_wheel(self, path: Path, name: NormalizedName) -> Path:
+        """A copy in our own folder, or `path` itself if it lies there. Errors: Refused.
+
+        A wheel in a folder of the person, a find-links folder or a cache may be replaced or rewritten by another
+        program between the check and the unpacking. What is checked, recorded and unpacked is therefore one file that
+        nobody else writes to.
+        """
+        if self._work in path.parents:
+            return path
+        folder = self._work / "copies" / name
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            return Path(shutil.copyfile(path, folder / path.name))
+        except OSError as error:
+            raise Refused(
+                f"{path} could not be copied to {folder}: {error.strerror or error}", hint=mend_of(error)
+            ) from error
 
     def notices(self) -> Tuple[Finding, ...]:
         """What a person should know of the files before they are there: code at every start, names that hide others."""
