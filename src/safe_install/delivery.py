@@ -42,6 +42,7 @@ from safe_install.wheels.inspection import (
     read_gpu_files,
     recorded_objects,
 )
+from safe_install.wheels.startup import find_activation_files, find_prefix_libraries, find_start_files
 
 SPACE_FACTOR = 1.4  # unpacked files and their bytecode
 SPACE_MARGIN = 64 * 2**20  # bytes: journal, RECORDs, what the file system itself needs
@@ -458,15 +459,10 @@ def contents_findings(
     details = _record_details(artifact.record_notes)
     if details:
         findings.append(Finding("record", Severity.NOTE, artifact.name, f"{artifact.path.name}: {_listed(details)}"))
-    if artifact.start_files:
-        findings.append(
-            Finding(
-                "runs-at-start",
-                Severity.NOTE,
-                artifact.name,
-                f"{artifact.name} brings {_listed(artifact.start_files)}: code that runs at every start of this Python",
-            )
-        )
+    for check, files, what in _files_with_effects(artifact):
+        if files:
+            detail = f"{artifact.name} brings {_listed(files)}: {what}"
+            findings.append(Finding(check, Severity.NOTE, artifact.name, detail))
     hiding = [f"{name} ({place})" for name, place in sorted(hidden.items()) if place is not None]
     if hiding:
         findings.append(
@@ -478,6 +474,20 @@ def contents_findings(
             )
         )
     return tuple(findings)
+
+
+def _files_with_effects(artifact: Artifact) -> Tuple[Tuple[str, Sequence[str], str], ...]:
+    """(the check, the files, what they do) of each kind of file that acts without being called."""
+    files, folder = artifact.files, artifact.dist_info
+    return (
+        ("runs-at-start", find_start_files(files, folder), "code that runs at every start of this Python"),
+        (
+            "runs-at-activation",
+            find_activation_files(files, folder),
+            "read by the shell that activates this environment",
+        ),
+        ("library-in-prefix", find_prefix_libraries(files, folder), "conda's Python finds them before other libraries"),
+    )
 
 
 def _record_details(notes: Sequence[RecordNote]) -> List[str]:

@@ -39,6 +39,20 @@ def test_code_that_runs_at_every_start(tmp_path):
     assert "0.pth, 1.pth, 2.pth, 3.pth, 4.pth and 2 more" in one.detail
 
 
+@pytest.mark.parametrize(
+    ("path", "check"),
+    [
+        ("sitecustomize/__init__.py", "runs-at-start"),
+        ("demo-1.0.data/data/etc/conda/activate.d/demo.sh", "runs-at-activation"),
+        ("demo-1.0.data/data/lib/libdemo.so.1", "library-in-prefix"),
+    ],
+)
+def test_files_that_act_without_being_called(tmp_path, path, check):
+    one = found(tmp_path, {path: "", "demo/__init__.py": ""})[check]
+    assert one.severity is Severity.NOTE
+    assert f"demo brings {path}: " in one.detail
+
+
 def test_commands_that_hide_others(tmp_path):
     one = found(tmp_path, {"demo/__init__.py": ""}, hidden={"ls": "/bin/ls", "demo": None})["hides-command"]
     assert "ls (/bin/ls)" in one.detail and "demo (" not in one.detail
