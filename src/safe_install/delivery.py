@@ -27,7 +27,7 @@ from safe_install.resolve.plan import TORCH
 from safe_install.resolve.request import InstallRequest
 from safe_install.resolve.torch_fit import check_torch
 from safe_install.system.process import LineReader
-from safe_install.transaction.room import find_shortage, read_room
+from safe_install.transaction.room import estimate_size, find_shortage, read_room
 from safe_install.transaction.stage import StagedWheel, fill_stage, stage_editables
 from safe_install.transaction.tree import folds_case
 from safe_install.wheels.abi import Verdict, torch_findings
@@ -44,9 +44,7 @@ from safe_install.wheels.inspection import (
 )
 from safe_install.wheels.startup import find_activation_files, find_prefix_libraries, find_start_files
 
-SPACE_FACTOR = 1.4  # unpacked files and their bytecode
-SPACE_MARGIN = 64 * 2**20  # bytes: journal, RECORDs, what the file system itself needs
-FILES_MARGIN = 100
+FILES_MARGIN = 100  # directories, scripts of entry points
 LARGE_WHEEL = 64 * 2**20  # bytes; hashing torch's 9,000 members takes 2.5 s
 
 
@@ -255,11 +253,13 @@ class Delivery:
     def check_space(self) -> None:
         """Old and new files lie side by side until the end. Errors: Refused, before anything is written there."""
         artifacts = self._artifacts.values()
+        sizes = [entry for artifact in artifacts for entry in artifact.sizes]
+        compiled = self.request.compile_bytecode
+        sources = sum(path.endswith(".py") for path, _ in sizes) if compiled else 0
         shortage = find_shortage(
             read_room(self.environment.interpreter.prefix),
-            size=int(SPACE_FACTOR * sum(artifact.unpacked_size for artifact in artifacts)) + SPACE_MARGIN,
-            # A module and its bytecode; directories are few beside them.
-            files=2 * sum(len(artifact.files) for artifact in artifacts) + FILES_MARGIN,
+            size=estimate_size(sizes, compile_bytecode=compiled),
+            files=len(sizes) + sources + FILES_MARGIN,
         )
         if shortage is not None:
             raise Refused(shortage, hint="Make room, or let old changes go: safe-install history --prune --keep 1.")

@@ -137,7 +137,7 @@ class Artifact:
     top_level: Tuple[str, ...]  # import names that the wheel brings
     entry_points: Tuple[EntryPoint, ...]
     record: Tuple[RecordRow, ...]
-    unpacked_size: int  # bytes
+    sizes: Tuple[Tuple[str, int], ...]  # of each file: path, bytes when unpacked
     record_notes: Tuple[RecordNote, ...] = ()
 
     @property
@@ -151,6 +151,11 @@ class Artifact:
         if named is None or named.version == str(self.version):
             return self.path.name
         return named.with_version(str(self.version)).filename
+
+    @property
+    def unpacked_size(self) -> int:
+        """The bytes of all files together."""
+        return sum(size for _, size in self.sizes)
 
     @property
     def scripts(self) -> Tuple[str, ...]:
@@ -298,7 +303,7 @@ class _Reader:
             top_level=_find_top_level(files, dist_info),
             entry_points=entry_points,
             record=tuple(record.values()),
-            unpacked_size=sum(info.file_size for info in files.values()),
+            sizes=tuple((path, info.file_size) for path, info in files.items()),
             record_notes=tuple(self.notes.values()),
         )
 

@@ -158,10 +158,9 @@ def test_what_is_no_copy_is_compared_by_its_inodes(tmp_path: Path, monkeypatch: 
         run_and_kill(env, 100, monkeypatch)
         for name in ("p", "same"):
             for path in (env.site / name, *env.site.glob(f"{name}-*.dist-info")):
-                shutil.copytree(path, tmp_path / "again")
-                shutil.rmtree(path)
-                shutil.copytree(tmp_path / "again", path)
-                shutil.rmtree(tmp_path / "again")
+                # Renamed first: a file system gives the number of a removed file to the next one.
+                path.rename(tmp_path / path.name)
+                shutil.copytree(tmp_path / path.name, path)
         with pytest.raises(RollBackFailed, match="changed by"):
             swap.recover(env.prefix)
 
