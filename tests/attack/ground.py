@@ -40,8 +40,10 @@ class Ground:
         self.canary.mkdir()
         (self.canary / "evil.py").write_text("a canary\n")
         self.beside = read_tree(self.canary)
-        self.calls = 60  # of a change in the environment: learned from those that are counted
         self.copies = 0
+        self.begin()
+        self.run("install", "alpha==1", "gamma==1", **self.program.shimmed(at=0))
+        self.calls = self.program.counted()  # of a change, in the environment
 
     @property
     def prefix(self) -> Path:
@@ -102,8 +104,8 @@ class Ground:
         else:
             at = 1 + int(moment * self.calls)
             done = self.run(*words, **self.program.shimmed(at=at))
-            if done.returncode >= 0:
-                self.calls = max(20, self.program.counted())
+            if done.returncode == 0 and "install" in words:
+                self.calls = max(40, self.program.counted())
 
     def kill_recovery(self, moment: float) -> None:
         """SIGKILL before one of the first calls of a recovery."""

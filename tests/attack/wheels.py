@@ -6,7 +6,6 @@ said here: whatever it is, the invariants of the machine hold.
 
 from __future__ import annotations
 
-import random
 import stat
 import warnings
 import zipfile
@@ -27,7 +26,6 @@ class Draft:
     name: str
     version: str
     python: str  # "3.11"
-    generator: random.Random
     files: Dict[str, Content] = field(default_factory=dict)
     metadata: str = ""
     rows: List[Callable[[str], str]] = field(default_factory=list)  # changes of RECORD's text
@@ -207,11 +205,9 @@ FEATURES: Mapping[str, Feature] = {
 }
 
 
-def write_hostile_wheel(
-    folder: Path, number: int, version: str, features: Sequence[str], *, python: str, generator: random.Random
-) -> Path:
+def write_hostile_wheel(folder: Path, number: int, version: str, features: Sequence[str], *, python: str) -> Path:
     """A wheel of the project `hostile<number>` with these features."""
-    draft = Draft(f"hostile{number}", version, python, generator)
+    draft = Draft(f"hostile{number}", version, python)
     draft.add(f"{draft.name}/__init__.py", content=f"version = {version!r}\n")
     for feature in features:
         FEATURES[feature](draft)
