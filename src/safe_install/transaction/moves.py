@@ -211,6 +211,7 @@ class _Removal:
 
     def __init__(self, old: AbstractSet[str], tree: Tree, areas: Areas, level: Level) -> None:
         self._old, self._tree, self._level = old, tree, level
+        self._sites = areas.sites
         self._children = _make_children(old, areas.structure)
         self.outs: List[str] = []
         self.directories: List[str] = []
@@ -225,7 +226,10 @@ class _Removal:
             return _Part(outs=[path])
         mine: AbstractSet[str] = self._children.get(path, frozenset())
         whole, owned = _Part(), _Part()
-        for name, kind in sorted(self._tree.read_entries(path).items()):
+        entries = self._tree.read_entries(path)
+        if not entries and not any(is_within(path, site) for site in self._sites):
+            return _Part(is_pure=False)  # `python -m venv` makes include/python3.11, which no distribution owns
+        for name, kind in sorted(entries.items()):
             is_open = name in mine or kind == "d"
             part = self._visit(_join(path, name)) if is_open else _Part(is_pure=False)
             whole.is_pure = whole.is_pure and part.is_pure

@@ -159,8 +159,10 @@ def read_identity(path: str) -> Optional[Identity]:
     """[kind, inode, size, mtime_ns] of what lies at `path` itself, None when nothing does."""
     try:
         status = os.lstat(path)
-    except (FileNotFoundError, NotADirectoryError):
-        return None
+    except OSError as error:
+        if error.errno in (errno.ENOENT, errno.ENOTDIR, errno.ENAMETOOLONG):
+            return None
+        raise
     if stat.S_ISDIR(status.st_mode):
         return ["d", status.st_ino] + _read_record_stamp(path)
     kind = "l" if stat.S_ISLNK(status.st_mode) else "f" if stat.S_ISREG(status.st_mode) else "o"
@@ -396,8 +398,10 @@ def _number(value: Any, most: int = _MAX_NUMBER) -> int:
 def _split(relative: Any) -> List[str]:
     if not isinstance(relative, str) or "\0" in relative:
         raise ValueError("%r is not a path" % (relative,))
-    os.fsencode(relative)  # UnicodeEncodeError for half of a character
-    return relative.split(os.sep)
+    parts = relative.split(os.sep)
+    if any(len(os.fsencode(part)) > 255 for part in parts):  # UnicodeEncodeError for half of a character
+        raise ValueError("a name in %r... is longer than a file system has" % relative[:80])
+    return parts
 
 
 def is_inside(path: str, directory: str) -> bool:
@@ -440,6 +444,8 @@ class Undo:
         self.times = [(target(t), _number(atime), _number(mtime)) for t, atime, mtime in document["times"]]
         if not isinstance(document.get("command", []), list):
             raise ValueError("the command is not a list")
+        if not TRANSACTION_NAME.match("txn-%s" % document.get("id")):
+            raise ValueError("%r is not the name of a transaction" % document.get("id"))
 
     def _target(self, relative: str) -> str:
         parts = _split(relative)
@@ -581,7 +587,10 @@ class Undo:
     def restore_times(self) -> None:
         """Give every touched directory the times that it had."""
         for path, atime, mtime in self.times:
-            os.utime(path, ns=(atime, mtime))
+            try:
+                os.utime(path, ns=(atime, mtime))
+            except (FileNotFoundError, NotADirectoryError, PermissionError):
+                pass  # a folder that is gone, or of another user: its time stops no recovery
 
 
 def _read_record(path: str) -> List[Tuple[str, str]]:

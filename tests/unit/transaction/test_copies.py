@@ -69,7 +69,7 @@ def copy_by_tar(source: Path, target: Path) -> None:
     with tarfile.open(target.with_suffix(".tar"), "w", format=tarfile.GNU_FORMAT) as archive:
         archive.add(source, target.name)
     with tarfile.open(target.with_suffix(".tar")) as archive:
-        archive.extraction_filter = staticmethod(lambda member, path: member)  # type: ignore[method-assign,assignment]
+        archive.extraction_filter = lambda member, path: member  # type: ignore[method-assign,assignment]
         archive.extractall(target.parent)
 
 
