@@ -27,13 +27,14 @@ Tree = Dict[str, Row]
 class Ground:
     """One environment at a time, copied from a template; a canary lies beside it."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, environment: Optional[Path] = None) -> None:
+        """`environment`: what each sequence begins with a copy of; None: one with a stand-in torch."""
         version = "{}.{}".format(*sys.version_info[:2])
         self.python = version
         self.folder = folder
         (folder / "program").mkdir()
         self.program = Program(folder / "program", version)
-        self.template = self.program.templates[""]
+        self.template = environment or self.program.templates[""]
         write_more_projects(Path(self.program.variables["PIP_FIND_LINKS"]))
         self.wheels = folder / "hostile"
         self.canary = folder / "program" / "canary"

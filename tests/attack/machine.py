@@ -63,6 +63,7 @@ class Attack(RuleBasedStateMachine):
     deadline: float
     counts: Counter[str]
     features: Counter[str]
+    has_real_torch = False  # then nothing may replace it: the index has stand-ins only
 
     def __init__(self) -> None:
         super().__init__()
@@ -81,6 +82,11 @@ class Attack(RuleBasedStateMachine):
         self.is_foreign = False  # another installer has changed something
         self.counts["sequences"] += 1
 
+    def choose(self, words: Tuple[str, ...]) -> Tuple[str, ...]:
+        """The command itself, or a harmless one in the place of one that would replace a real torch."""
+        replaces = any(word.startswith("torch==") for word in words)
+        return ("install", "alpha") if self.has_real_torch and replaces else words
+
     def is_over(self) -> bool:
         """The time is up: what is left of the sequence is left out."""
         return time.monotonic() > self.deadline
@@ -90,6 +96,7 @@ class Attack(RuleBasedStateMachine):
     @rule(words=CHANGES)
     def change(self, words: Tuple[str, ...]) -> None:
         """An ordinary command."""
+        words = self.choose(words)
         if not self.is_over():
             self.step("change", words)
             self.judge(self.ground.run(*words), words)
@@ -126,6 +133,7 @@ class Attack(RuleBasedStateMachine):
         """SIGKILL, perhaps of the recoveries too."""
         if self.is_over():
             return
+        words = self.choose(words)
         self.step("kill", (*words, f"{moment:.3f}", *(f"{one:.3f}" for one in recoveries)))
         generator = random.Random(seed)
         before = self.ground.history()
@@ -148,6 +156,7 @@ class Attack(RuleBasedStateMachine):
         """Killed, then the whole environment is copied elsewhere, and recovered there."""
         if self.is_over():
             return
+        words = self.choose(words)
         self.step("kill and copy", (*words, how, f"{moment:.3f}"))
         generator = random.Random(seed)
         before = self.ground.history()
@@ -177,6 +186,7 @@ class Attack(RuleBasedStateMachine):
         """A call of the file system fails."""
         if self.is_over():
             return
+        words = self.choose(words)
         self.step("fail", (*words, errno.errorcode[code], f"{moment:.3f}", str(sticky)))
         before = self.ground.history()
         done = self.ground.fail(words, moment, code, sticky=sticky)
@@ -204,6 +214,7 @@ class Attack(RuleBasedStateMachine):
         """Another installer, at the same time."""
         if self.is_over():
             return
+        words = self.choose(words)
         self.step("pip at once", (*words, f"{delay:.2f}"))
         status, said = self.ground.run_beside_pip(words, ("install", "piped==2"), delay)
         assert status in (0, 1, 10, 11, 12, 13), f"{status} {said}\n{self.tell_log()}"

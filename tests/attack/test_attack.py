@@ -19,6 +19,7 @@ from hypothesis.stateful import run_state_machine_as_test
 
 from tests.attack.ground import Ground
 from tests.attack.machine import Attack
+from tests.functional.conftest import make_torch_template
 
 pytestmark = [
     pytest.mark.slow,
@@ -29,11 +30,30 @@ SEQUENCES = 6  # of a batch
 STEPS = 12  # of a sequence
 
 
+REAL_TORCH_SHARE = 0.5  # of the time
+
+
 def test_attack(tmp_path_factory: pytest.TempPathFactory, pytestconfig: pytest.Config) -> None:
-    machine = type("Attack", (Attack,), {"counts": Counter(), "features": Counter()})
-    machine.ground = Ground(Path(os.path.realpath(tmp_path_factory.mktemp("attack"))))
-    machine.deadline = time.monotonic() + pytestconfig.getoption("--attack-seconds")
-    given = pytestconfig.getoption("--attack-seed")
+    ground = Ground(Path(os.path.realpath(tmp_path_factory.mktemp("attack"))))
+    counts = attack(ground, pytestconfig, seconds=pytestconfig.getoption("--attack-seconds"))
+    assert counts["steps"] > 3
+
+
+@pytest.mark.torch
+def test_attack_on_a_real_torch(tmp_path_factory: pytest.TempPathFactory, pytestconfig: pytest.Config) -> None:
+    folder = Path(os.path.realpath(tmp_path_factory.mktemp("attack-torch")))
+    environment = folder / "template"
+    make_torch_template(environment)
+    seconds = REAL_TORCH_SHARE * pytestconfig.getoption("--attack-seconds")
+    counts = attack(Ground(folder, environment), pytestconfig, seconds=seconds, has_real_torch=True)
+    assert counts["steps"] > 1
+
+
+def attack(ground: Ground, config: pytest.Config, *, seconds: float, **attributes: object) -> Counter[str]:
+    """Batch after batch until the time is up; what was done, counted."""
+    machine = type("Attack", (Attack,), {"counts": Counter(), "features": Counter(), "ground": ground, **attributes})
+    machine.deadline = time.monotonic() + seconds
+    given = config.getoption("--attack-seed")
     chosen = random.randrange(10**9) if given is None else given
     try:
         while time.monotonic() < machine.deadline:
@@ -45,7 +65,7 @@ def test_attack(tmp_path_factory: pytest.TempPathFactory, pytestconfig: pytest.C
         raise
     finally:
         print(f"{dict(machine.counts.most_common())}\n{len(machine.features)} kinds of features", flush=True)
-    assert machine.counts["steps"] > 3
+    return machine.counts
 
 
 def run_batch(machine: type, chosen: int) -> None:

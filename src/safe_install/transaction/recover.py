@@ -612,7 +612,7 @@ class Copy:
 
     def __init__(self, undo: Undo, document: Document) -> None:
         self.undo = undo
-        # The inode number of the transaction's directory; journals of before 0.2 do not have it.
+        # The inode number of the transaction's directory; older journals do not have it.
         facts = document.get("facts")
         self.number = facts.get("directory") if isinstance(facts, dict) else None
         self.directory = os.path.join(undo.state, "txn-%s" % document.get("id"))
@@ -631,7 +631,9 @@ class Copy:
         if here is not None and here[1] == self.number:
             return None
         known = [(places, identity) for places, identity in self.moves if identity[1]]
-        if not known or any(self._is_original(places, identity) for places, identity in known):
+        if self.number is None and not known:
+            return None
+        if any(self._is_original(places, identity) for places, identity in known):
             return None
         outs = [(target, slot, self._now(slot, target, old)) for target, slot, old in self.undo.outs]
         ins = [(slot, target, self._now(slot, target, new)) for slot, target, new in self.undo.ins]

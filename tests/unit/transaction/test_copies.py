@@ -14,6 +14,7 @@ from safe_install.errors import RollBackFailed
 from safe_install.transaction import history, swap
 from safe_install.transaction import recover as recovery
 from safe_install.transaction.journal import encode
+from tests.exdev import refuse_renames_of_directories
 from tests.small_environment import SmallEnvironment, make_installed
 from tests.treehash import hash_tree, read_tree
 
@@ -117,6 +118,24 @@ def test_recover_puts_a_copy_back_from_each_step(tmp_path: Path, monkeypatch: py
         assert read_tree(env.prefix) == before
         steps += 1
     assert steps > 5
+
+
+@pytest.mark.parametrize("how", COPIES)
+def test_a_change_file_by_file_is_put_back_in_a_copy(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, how: str) -> None:
+    """Where directories cannot be renamed (overlayfs) the journal has no inode numbers."""
+    refuse_renames_of_directories(monkeypatch.setattr)
+    env = make(tmp_path)
+    before = read_tree(env.prefix)
+    with swap.lock_environment(env.prefix):
+        run_and_kill(env, 10**6, monkeypatch)
+    (journal,) = env.prefix.glob(".safe-install/txn-*/journal")
+    document = recovery.read_journal(str(journal))
+    assert {identity[1] for *_, identity in document["outs"]} == {0}
+    copy = tmp_path / "copy"
+    COPIES[how](env.prefix, copy)
+    with swap.lock_environment(copy):
+        assert [found.what for found in swap.recover(copy)] == ["rolled-back"]
+    assert read_tree(copy) == before
 
 
 def test_what_cannot_be_told_apart_is_left_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
