@@ -24,6 +24,8 @@ def pytest_configure(config):
 def pytest_addoption(parser):
     for option, why in ASKED.values():
         parser.addoption(option, action="store_true", help=f"run the tests that are marked for it ({why})")
+    parser.addoption("--attack-seconds", type=float, default=60.0, help="how long tests/attack runs (60)")
+    parser.addoption("--attack-seed", type=int, default=None, help="the batch of tests/attack to run first")
 
 
 def pytest_collection_modifyitems(config, items):

@@ -22,7 +22,7 @@ from safe_install import __version__, terminal
 from safe_install.errors import InputError, Interrupted, SafeInstallError, SystemFailed, Unexpected, mend_of
 from safe_install.events import Reporter
 from safe_install.models import DEFAULT_NETWORK, InstallResult, NetworkSettings, Outcome
-from safe_install.redaction import redact
+from safe_install.redaction import redact_words
 from safe_install.resolve.request import OUR_COMMANDS, Route, is_true, route
 
 BYTE_ORDER_MARKS = (
@@ -232,7 +232,7 @@ def _filling_world(words: Sequence[str], reporter: Reporter, network: NetworkSet
 
 def _as_kept(words: Sequence[str]) -> Sequence[str]:
     """The command for the history, which keeps no password of an index."""
-    return ("safe-install", *map(redact, words))
+    return ("safe-install", *redact_words(words))
 
 
 def _read_location(location: str, network: NetworkSettings) -> str:

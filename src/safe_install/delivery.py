@@ -13,7 +13,7 @@ from urllib.parse import unquote, urlsplit
 
 from packaging.utils import NormalizedName, canonicalize_name
 
-from safe_install.errors import HashMismatch, PipFailed, Refused
+from safe_install.errors import HashMismatch, PipFailed, Refused, mend_of
 from safe_install.guard import Expectation, installed_subjects, subject_of, with_subjects
 from safe_install.health.examination import Examination
 from safe_install.health.report import Subject
@@ -27,7 +27,7 @@ from safe_install.resolve.plan import TORCH
 from safe_install.resolve.request import InstallRequest
 from safe_install.resolve.torch_fit import check_torch
 from safe_install.system.process import LineReader
-from safe_install.transaction.room import find_shortage, read_room
+from safe_install.transaction.room import estimate_size, find_shortage, read_room
 from safe_install.transaction.stage import StagedWheel, fill_stage, stage_editables
 from safe_install.transaction.tree import folds_case
 from safe_install.wheels.abi import Verdict, torch_findings
@@ -42,10 +42,9 @@ from safe_install.wheels.inspection import (
     read_gpu_files,
     recorded_objects,
 )
+from safe_install.wheels.startup import find_activation_files, find_prefix_libraries, find_start_files
 
-SPACE_FACTOR = 1.4  # unpacked files and their bytecode
-SPACE_MARGIN = 64 * 2**20  # bytes: journal, RECORDs, what the file system itself needs
-FILES_MARGIN = 100
+FILES_MARGIN = 100  # directories, scripts of entry points
 LARGE_WHEEL = 64 * 2**20  # bytes; hashing torch's 9,000 members takes 2.5 s
 
 
@@ -60,6 +59,7 @@ class Delivery:
         self._artifacts = dict(planner.artifacts)
         self._loadable: Dict[NormalizedName, Tuple[str, ...]] = {}  # files that use torch, by the wheels that have any
         self._needs_driver: Set[NormalizedName] = set()  # whose files link libcuda.so.1
+        self._work = work
         self._fetched = make_folder(work / "fetched")  # what pip downloads or builds
         self._stage_links = make_folder(work / "stage")
         offline = ["--no-index"] if self.request.own.offline else []
@@ -68,6 +68,8 @@ class Delivery:
 
     def fetch(self) -> None:
         """Bring every file of the plan to disk, hashes checked, wheels verified."""
+        for name, artifact in self._artifacts.items():
+            self._artifacts[name] = self._copy_artifact(artifact)
         for step in self.plan.steps:
             self._take_local(step)
             self._take_downloaded(step)
@@ -177,6 +179,7 @@ class Delivery:
     def _open(self, path: Path, step: Step) -> Artifact:
         """The wheel, verified. Where pip's report has the hash of a large file, its members are not hashed once more.
         What pip built of a step is another file than the one that the step names."""
+        path = self._copy_wheel(path, step.name)
         is_built = step.kind != "wheel"
         sha256 = None if is_built else step.sha256
         artifact = open_wheel(
@@ -193,6 +196,34 @@ class Delivery:
                 hint=f"If that is the file that you want, add --hash=sha256:{artifact.sha256}.",
             )
         return artifact
+
+    def _copy_artifact(self, artifact: Artifact) -> Artifact:
+        """An extension's wheel was verified where it lies: the copy that is unpacked has to be the same file."""
+        copy = self._copy_wheel(artifact.path, artifact.name)
+        if copy != artifact.path and hash_file(copy) != artifact.sha256:
+            raise HashMismatch(
+                f"{artifact.path} was replaced after it had been checked: it had sha256 {artifact.sha256}",
+                hint="Something else writes to that file: run the command again when that has ended.",
+            )
+        return replace(artifact, path=copy)
+
+    def _copy_wheel(self, path: Path, name: NormalizedName) -> Path:
+        """A copy in our own folder, or `path` itself if it lies there. Errors: Refused.
+
+        A wheel in a folder of the person, a find-links folder or a cache may be replaced or rewritten by another
+        program between the check and the unpacking. What is checked, recorded and unpacked is therefore one file that
+        nobody else writes to.
+        """
+        if self._work in path.parents:
+            return path
+        folder = self._work / "copies" / name
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            return Path(shutil.copyfile(path, folder / path.name))
+        except OSError as error:
+            raise Refused(
+                f"{path} could not be copied to {folder}: {error.strerror or error}", hint=mend_of(error)
+            ) from error
 
     def notices(self) -> Tuple[Finding, ...]:
         """What a person should know of the files before they are there: code at every start, names that hide others."""
@@ -224,11 +255,13 @@ class Delivery:
     def check_space(self) -> None:
         """Old and new files lie side by side until the end. Errors: Refused, before anything is written there."""
         artifacts = self._artifacts.values()
+        sizes = [entry for artifact in artifacts for entry in artifact.sizes]
+        compiled = self.request.compile_bytecode
+        sources = sum(path.endswith(".py") for path, _ in sizes) if compiled else 0
         shortage = find_shortage(
             read_room(self.environment.interpreter.prefix),
-            size=int(SPACE_FACTOR * sum(artifact.unpacked_size for artifact in artifacts)) + SPACE_MARGIN,
-            # A module and its bytecode; directories are few beside them.
-            files=2 * sum(len(artifact.files) for artifact in artifacts) + FILES_MARGIN,
+            size=estimate_size(sizes, compile_bytecode=compiled),
+            files=len(sizes) + sources + FILES_MARGIN,
         )
         if shortage is not None:
             raise Refused(shortage, hint="Make room, or let old changes go: safe-install history --prune --keep 1.")
@@ -429,15 +462,10 @@ def contents_findings(
     details = _record_details(artifact.record_notes)
     if details:
         findings.append(Finding("record", Severity.NOTE, artifact.name, f"{artifact.path.name}: {_listed(details)}"))
-    if artifact.start_files:
-        findings.append(
-            Finding(
-                "runs-at-start",
-                Severity.NOTE,
-                artifact.name,
-                f"{artifact.name} brings {_listed(artifact.start_files)}: code that runs at every start of this Python",
-            )
-        )
+    for check, files, what in _files_with_effects(artifact):
+        if files:
+            detail = f"{artifact.name} brings {_listed(files)}: {what}"
+            findings.append(Finding(check, Severity.NOTE, artifact.name, detail))
     hiding = [f"{name} ({place})" for name, place in sorted(hidden.items()) if place is not None]
     if hiding:
         findings.append(
@@ -449,6 +477,20 @@ def contents_findings(
             )
         )
     return tuple(findings)
+
+
+def _files_with_effects(artifact: Artifact) -> Tuple[Tuple[str, Sequence[str], str], ...]:
+    """(the check, the files, what they do) of each kind of file that acts without being called."""
+    files, folder = artifact.files, artifact.dist_info
+    return (
+        ("runs-at-start", find_start_files(files, folder), "code that runs at every start of this Python"),
+        (
+            "runs-at-activation",
+            find_activation_files(files, folder),
+            "read by the shell that activates this environment",
+        ),
+        ("library-in-prefix", find_prefix_libraries(files, folder), "conda's Python finds them before other libraries"),
+    )
 
 
 def _record_details(notes: Sequence[RecordNote]) -> List[str]:

@@ -480,7 +480,7 @@ def _changed_by_check(swapped_in: Stamp, environment: Environment) -> Tuple[Find
 
 def _concerns_torch(path: str, environment: Environment) -> bool:
     """Is it a file of torch, the metadata of torch or its companions, or what every start of Python runs?"""
-    from safe_install.wheels.archive import runs_at_start
+    from safe_install.wheels.startup import runs_at_start
 
     folder = str(folder_of_torch(environment))
     if path == folder or path.startswith(f"{folder}{os.sep}"):

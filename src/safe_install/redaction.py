@@ -1,20 +1,66 @@
-"""Secrets out of texts: what an address may carry beside the place. Decisions only.
+"""Secrets out of texts: what an address, an option or a setting may carry beside what it names. Decisions only.
 
-Every text that is shown, raised or kept goes through `redact`; what is sent to a host does not.
+Every text that is shown, raised or kept goes through `redact`, and every command line that is kept through
+`redact_words`; what is sent to a host does not.
 """
 
 from __future__ import annotations
 
 import re
+from typing import List, Sequence
+
+HIDDEN = "****"
 
 _USER = re.compile(r"(://)([^\s/?#]*)@")
-_PARAMETER = re.compile(
-    r"([?&;][\w.%-]*(?:token|secret|passw(?:or)?d|signature|credential|auth|sig|key)=)[^&\s\"'#]+", re.IGNORECASE
+# Names that end with one of these stand for a secret wherever they are given a value ...
+_NAMES = r"[\w.%-]*(?:token|secret|passw(?:or)?d|passphrase|credentials?|(?:api|access|private)[_-]?key)"
+# ... and these where the value is a parameter of an address or a setting of a build.
+_PARAMETER_NAMES = (
+    r"(?:[\w.%-]*(?:token|secret|passw(?:or)?d|passphrase|signature|credentials?|auth|sig|key)"
+    r"|(?:[\w.%-]*[_.-])?(?:access|pat|code|pass|pwd|jwt|bearer|session))"
 )
+_PARAMETER = re.compile(rf"([?&;#]{_PARAMETER_NAMES}=)[^&\s\"'#]+", re.IGNORECASE)
+# Not the `==` of a requirement.
+_ASSIGNMENT = re.compile(rf"((?<![\w.%-]){_NAMES}=)(?!=)[^&\s\"'#,;]+", re.IGNORECASE)
+_SETTING = re.compile(rf"^((?:.*=)?-*{_PARAMETER_NAMES}=)(?!=).+", re.IGNORECASE | re.DOTALL)
+_SETTING_OPTIONS = ("--config-settings", "--config-setting", "--global-option", "--build-option", "--install-option")
+_SHORT_SETTING = "-C"
 
 
 def redact(text: str) -> str:
-    """The text without user names and passwords of addresses, and without the parameters that stand for them."""
+    """The text without user names and passwords of addresses, and without the values that stand for a secret."""
     if "@" in text:
-        text = _USER.sub(lambda found: found.group() if found.group(2) in ("git", "****") else "://****@", text)
-    return _PARAMETER.sub(r"\1****", text) if "=" in text else text
+        text = _USER.sub(_hide_user, text)
+    if "=" not in text:
+        return text
+    text = _PARAMETER.sub(rf"\1{HIDDEN}", text)
+    return _ASSIGNMENT.sub(rf"\1{HIDDEN}", text)
+
+
+def _hide_user(found: re.Match[str]) -> str:
+    if found.group(2) in ("git", HIDDEN):
+        return found.group()
+    return f"://{HIDDEN}@"
+
+
+def redact_words(words: Sequence[str]) -> List[str]:
+    """A command line without its secrets: each word as `redact`, and what builds are told (`-C token=...`)."""
+    kept: List[str] = []
+    is_setting = False  # the word before was an option whose value is one
+    for word in words:
+        redacted = redact(word)
+        option, has_value, value = redacted.partition("=")
+        if is_setting:
+            redacted = _redact_setting(redacted)
+        elif has_value and option in _SETTING_OPTIONS:
+            redacted = f"{option}={_redact_setting(value)}"
+        elif redacted.startswith(_SHORT_SETTING) and redacted != _SHORT_SETTING:
+            redacted = _SHORT_SETTING + _redact_setting(redacted[len(_SHORT_SETTING) :])
+        is_setting = not is_setting and (word == _SHORT_SETTING or word in _SETTING_OPTIONS)
+        kept.append(redacted)
+    return kept
+
+
+def _redact_setting(setting: str) -> str:
+    """`KEY=VALUE`, and options inside of it: `--global-option=--token=...`."""
+    return _SETTING.sub(rf"\1{HIDDEN}", setting)

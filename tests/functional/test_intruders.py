@@ -6,6 +6,7 @@ import shutil
 
 import pytest
 
+from safe_install.wheels.archive import hash_file
 from tests.unit.wheels.crafted import make_wheel
 
 TORCH = "torch==1.8.1+cu111"
@@ -186,3 +187,42 @@ def torchdata(folder, code):
         wheel=PURE,
         dist_info="torchdata-0.3.0.dist-info",
     )
+
+
+REPLACE = """
+import os
+wheel, other = {wheel!r}, {other!r}
+if {in_place}:
+    content = open(other, 'rb').read()
+    open(wheel, 'r+b').write(content)
+    os.truncate(wheel, len(content))
+else:
+    os.replace(other, wheel)
+"""
+
+
+@pytest.mark.parametrize(("named", "in_place"), [("path", False), ("address", True), ("find-links", True)])
+def test_a_wheel_that_is_replaced_after_its_check_is_not_the_one_that_comes(
+    make_environment, tmp_path, named, in_place
+):
+    """The build of another project, a share that is written to: what was checked is what is unpacked and recorded."""
+    environment = make_environment("3.8", TORCH)
+    links, elsewhere = tmp_path / "links", tmp_path / "elsewhere"
+    links.mkdir(), elsewhere.mkdir()
+    options = {"filename": "demo-1.0-py3-none-any.whl", "metadata": DEMO, "wheel": PURE}
+    wheel = make_wheel(links, {"demo/__init__.py": "x = 'the checked one'\n"}, **options)
+    other = make_wheel(elsewhere, {"demo/__init__.py": "x = 'another one'\n"}, **options)
+    sha256 = hash_file(wheel)
+    code = REPLACE.format(wheel=str(wheel), other=str(other), in_place=in_place)
+    project = make_project(tmp_path, code, "wheel")
+    requirement = {
+        "path": [str(wheel)],
+        "address": [f"demo @ {wheel.as_uri()}#sha256={sha256}"],
+        "find-links": ["--find-links", str(links), "demo"],
+    }[named]
+    completed = environment.safe_install("install", *requirement, str(project), SITE_OF_THE_TEST="/")
+    assert completed.returncode == 0, completed.stdout + completed.stderr
+    assert hash_file(wheel) != sha256, "the test has replaced nothing"
+    assert environment.ask("import demo; print(demo.x)") == "the checked one"
+    if named != "find-links":
+        assert sha256 in (environment.site / "demo-1.0.dist-info" / "direct_url.json").read_text()

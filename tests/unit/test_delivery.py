@@ -9,7 +9,7 @@ from types import SimpleNamespace
 import pytest
 
 from safe_install.delivery import Delivery, _requirement_line, contents_findings
-from safe_install.errors import Refused
+from safe_install.errors import HashMismatch, Refused
 from safe_install.models import Action, Plan, Severity, Step
 from safe_install.resolve.request import parse_install
 from safe_install.transaction import tree
@@ -37,6 +37,20 @@ def test_code_that_runs_at_every_start(tmp_path):
     one = found(tmp_path, {**{f"{n}.pth": "" for n in range(7)}, "demo/__init__.py": ""})["runs-at-start"]
     assert one.severity is Severity.NOTE
     assert "0.pth, 1.pth, 2.pth, 3.pth, 4.pth and 2 more" in one.detail
+
+
+@pytest.mark.parametrize(
+    ("path", "check"),
+    [
+        ("sitecustomize/__init__.py", "runs-at-start"),
+        ("demo-1.0.data/data/etc/conda/activate.d/demo.sh", "runs-at-activation"),
+        ("demo-1.0.data/data/lib/libdemo.so.1", "library-in-prefix"),
+    ],
+)
+def test_files_that_act_without_being_called(tmp_path, path, check):
+    one = found(tmp_path, {path: "", "demo/__init__.py": ""})[check]
+    assert one.severity is Severity.NOTE
+    assert f"demo brings {path}: " in one.detail
 
 
 def test_commands_that_hide_others(tmp_path):
@@ -117,3 +131,21 @@ def test_of_two_downloads_of_one_name_each_is_its_own(tmp_path):
         delivery._take_downloaded(step)
     (taken,) = (tmp_path / "work" / "fetched").iterdir()
     assert taken.read_text() == "the sources of a"  # pip fetches the other one
+
+
+def test_an_extension_that_is_replaced_after_its_check_is_refused(tmp_path):
+    """Its wheel lies in a find-links folder, our store or our cache."""
+    links, work = tmp_path / "links", tmp_path / "work"
+    links.mkdir(), work.mkdir()
+    artifact = open_wheel(make_wheel(links))
+    delivery = Delivery.__new__(Delivery)
+    delivery._work = work
+    copied = delivery._copy_artifact(artifact)
+    assert work in copied.path.parents and hash_file(copied.path) == artifact.sha256
+    assert delivery._copy_artifact(copied) == copied, "copied once"
+    make_wheel(links, {"demo/__init__.py": "x = 2\n"})
+    with pytest.raises(HashMismatch, match="replaced after it had been checked"):
+        delivery._copy_artifact(artifact)
+    artifact.path.unlink()
+    with pytest.raises(Refused, match="could not be copied"):
+        delivery._copy_artifact(artifact)

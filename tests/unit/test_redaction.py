@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from safe_install.errors import PipFailed, Refused
-from safe_install.redaction import redact
+from safe_install.redaction import redact, redact_words
 
 
 @pytest.mark.parametrize(
@@ -24,6 +24,20 @@ from safe_install.redaction import redact
         ("https://host/x?a=b&X-Amz-Signature=secret#f", "https://host/x?a=b&X-Amz-Signature=****#f"),
         ("https://host/x?sv=1&sig=secret", "https://host/x?sv=1&sig=****"),
         ("https://host/x?access_token=secret'", "https://host/x?access_token=****'"),
+        (
+            "https://host/x?access=secret&pat=secret&code=secret&key=secret",
+            "https://host/x?access=****&pat=****&code=****&key=****",
+        ),
+        ("https://host/x?private_pat=secret;my-code=secret", "https://host/x?private_pat=****"),
+        ("https://host/x#access_token=secret", "https://host/x#access_token=****"),
+        ("https://host/x?compat=1&decode=1&subdirectory=a", "https://host/x?compat=1&decode=1&subdirectory=a"),
+        (
+            "backend was told token=secret, api_key=secret and HF_TOKEN=secret",
+            "backend was told token=****, api_key=**** and HF_TOKEN=****",
+        ),
+        ("--password=secret", "--password=****"),
+        ("token==1.0 secret>=2 my-token~=3 a[token]===1", "token==1.0 secret>=2 my-token~=3 a[token]===1"),
+        ("exit code=1 sort key=name", "exit code=1 sort key=name"),
         ("https://host/x@1.whl#sha256=aa", "https://host/x@1.whl#sha256=aa"),
         ("a plain text, me@example.org, a=b", "a plain text, me@example.org, a=b"),
     ],
@@ -43,3 +57,28 @@ def test_an_error_has_no_secret_in_it():
     error = PipFailed(f"no {address}", hint=f"mend {address}", output=f"ERROR: {address}")
     assert "secret" not in f"{error} {error.args} {error.message} {error.hint} {error.output}"
     assert "secret" not in repr(Refused(address))
+
+
+@pytest.mark.parametrize(
+    ("words", "kept"),
+    [
+        ("install -C token=secret x", "install -C token=**** x"),
+        ("install -Ctoken=secret x", "install -Ctoken=**** x"),
+        ("install -C key=secret -C code=secret -C pat=secret x", "install -C key=**** -C code=**** -C pat=**** x"),
+        ("install --config-settings=access=secret x", "install --config-settings=access=**** x"),
+        ("install --config-settings access=secret x", "install --config-settings access=**** x"),
+        (
+            "install --config-setting --build-option=--auth=secret x",
+            "install --config-setting --build-option=--auth=**** x",
+        ),
+        ("install --global-option=--token=secret x", "install --global-option=--token=**** x"),
+        ("install --global-option --key=secret x", "install --global-option --key=**** x"),
+        ("install -C debug=1 -C cmake.args=-DX=2 x", "install -C debug=1 -C cmake.args=-DX=2 x"),
+        ("install -C -C x==1", "install -C -C x==1"),
+        ("install -i https://u:secret@host/?code=secret token==1", "install -i https://****@host/?code=**** token==1"),
+        ("install --key=1 keyring==2", "install --key=1 keyring==2"),
+    ],
+)
+def test_a_command_line_that_is_kept(words, kept):
+    assert " ".join(redact_words(words.split())) == kept
+    assert redact_words(kept.split()) == kept.split()

@@ -75,7 +75,7 @@ def _unpacked(pip: PipCommand, interpreter: Interpreter, cache_dir: Path) -> Pip
         return pip
     wheel = Path(pip.command[1]).parent
     folder = cache_dir / "pip" / f"{wheel.name[: -len('.whl')]}-{interpreter.python_tag}"
-    if not (folder / "pip" / "__main__.py").is_file():
+    if not _is_unpacked(wheel, folder):
         folder.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(dir=str(folder.parent)) as made:
             unpacked = Path(made) / "unpacked"
@@ -83,11 +83,25 @@ def _unpacked(pip: PipCommand, interpreter: Interpreter, cache_dir: Path) -> Pip
                 archive.extractall(unpacked)
             command = [str(interpreter.executable), "-m", "compileall", "-q", "-j", "0", str(unpacked)]
             process.run(command, env=_sealed_environment())
+            with contextlib.suppress(OSError):
+                folder.rename(Path(made) / "damaged")  # removed with the temporary folder
             try:
                 unpacked.rename(folder)
             except OSError:
                 pass  # another safe-install was faster
     return PipCommand((pip.command[0], str(folder / "pip")), pip.version, pip.origin)
+
+
+def _is_unpacked(wheel: Path, folder: Path) -> bool:
+    """Are all files of the wheel in the folder, with their sizes? Programs that clear caches remove some of them."""
+    if not folder.is_dir():
+        return False
+    with zipfile.ZipFile(wheel) as archive:
+        expected = {info.filename: info.file_size for info in archive.infolist() if not info.is_dir()}
+    try:
+        return all((folder / name).stat().st_size == size for name, size in expected.items())
+    except OSError:
+        return False
 
 
 def own_pip(interpreter: Interpreter) -> Optional[PipCommand]:

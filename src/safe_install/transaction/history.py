@@ -90,11 +90,30 @@ def _read_entry(directory: Path) -> HistoryEntry:
         journal = _read_journal(directory)
     except (recovery.JournalInvalid, KeyError, TypeError, ValueError, OSError) as error:
         return HistoryEntry(identifier, (), 0.0, {}, problem=str(error))
+    return HistoryEntry(identifier, journal.command, journal.created, _read_summary(directory), undoes=journal.undoes)
+
+
+def _read_summary(directory: Path) -> Mapping[str, Any]:
+    """What was written beside the journal for people; less what has another form."""
     try:
-        summary = json.loads((directory / "summary.json").read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        summary = {}
-    return HistoryEntry(identifier, journal.command, journal.created, summary, undoes=journal.undoes)
+        summary = json.loads(recovery.read_regular_file(str(directory / "summary.json")).decode("utf-8"))
+    except (OSError, ValueError, RecursionError, recovery.JournalInvalid):
+        return {}
+    if not isinstance(summary, dict):
+        return {}
+    if not isinstance(summary.get("committed", 0.0), (int, float)):
+        del summary["committed"]
+    steps = summary.get("steps", ())
+    summary["steps"] = [row for row in steps if _is_step(row)] if isinstance(steps, list) else []
+    return summary
+
+
+def _is_step(row: Any) -> bool:
+    """A row as `guard.summarize` writes it."""
+    if not isinstance(row, dict) or not isinstance(row.get("name"), str) or not isinstance(row.get("action"), str):
+        return False
+    versions = [row.get("version", 0), row.get("from_version", 0)]
+    return all(version is None or isinstance(version, str) for version in versions)
 
 
 def _read_journal(directory: Path) -> Journal:
@@ -204,8 +223,12 @@ def _identity_now(path: str, identity: Identity, recorded: Optional[Mapping[str,
     kind, inode, size, mtime_ns = now
     if (kind, size) != (identity.kind, identity.size):
         return identity
-    # What lies in a directory is compared file by file later, and RECORD has no hash of itself.
+    # What lies in a directory is compared file by file later, and RECORD has no hash of itself. Files without a hash in
+    # RECORD (scripts of old installers) are known by the time that copies keep.
     is_file = kind == "f" and os.path.basename(path) != "RECORD" and not recovery.is_bytecode(path)
+    has_no_hash = recorded is not None and path not in recorded
+    if is_file and has_no_hash and recovery.is_copy_of(now, before):
+        return Identity(kind, inode, size, mtime_ns)
     if is_file and recorded is not None and not has_recorded_content(path, recorded):
         return identity
     return Identity(kind, inode, size, mtime_ns)

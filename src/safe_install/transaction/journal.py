@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from typing import Any, Dict, List, Mapping, Optional, Tuple
 
 FORMAT = 1
@@ -120,6 +120,10 @@ _ROWS = {
 }
 
 
+_TYPES: Mapping[str, type] = {"str": str, "Identity": Identity}  # of the rows' fields; the others are numbers
+_LAST_MOMENT = 250_000_000_000.0  # in the year 9892; datetime ends with 9999
+
+
 def make_document(journal: Journal) -> Dict[str, Any]:
     """The JSON object of a journal; every row is a list in the order of its fields."""
     document: Dict[str, Any] = {
@@ -156,18 +160,50 @@ def parse_document(document: Mapping[str, Any]) -> Journal:
     if document["format"] != FORMAT:
         raise ValueError(f"journal format {document['format']!r}, known is {FORMAT}")
     rows = {key: tuple(_parse_row(kind, row) for row in document[key]) for key, kind in _ROWS.items()}
+    undoes = document["undoes"]
     return Journal(
-        id=str(document["id"]),
-        command=tuple(document["command"]),
-        created=float(document["created"]),
-        undoes=document["undoes"],
-        facts=dict(document["facts"]),
+        id=_typed(document["id"], str),
+        command=tuple(_typed(word, str) for word in _typed(document["command"], list)),
+        created=_parse_moment(document["created"]),
+        undoes=None if undoes is None else _typed(undoes, str),
+        facts=dict(_typed(document["facts"], dict)),
         **rows,
     )
 
 
 def _parse_row(kind: Any, row: Any) -> Any:
-    return kind(*(Identity(*value) if isinstance(value, list) else value for value in row))
+    values = [_parse_identity(value) if isinstance(value, list) else value for value in _typed(row, list)]
+    parsed = kind(*values)
+    for field_ in fields(kind):
+        value = _typed(getattr(parsed, field_.name), _TYPES.get(str(field_.type), int))
+        if isinstance(value, str):
+            _check_path(value)
+    return parsed
+
+
+def _check_path(path: str) -> None:
+    """Can a file have this name? Errors: ValueError."""
+    if b"\0" in path.encode("utf-8", "surrogateescape"):
+        raise ValueError(f"{path!r} is not a path")
+
+
+def _parse_identity(value: Any) -> Identity:
+    kind, inode, size, mtime_ns = value
+    return Identity(_typed(kind, str), _typed(inode, int), _typed(size, int), _typed(mtime_ns, int))
+
+
+def _parse_moment(value: Any) -> float:
+    """Seconds since the epoch that can be shown as a date."""
+    moment = float(_typed(value, (int, float)))
+    if not 0 <= moment <= _LAST_MOMENT:
+        raise ValueError(f"{value!r} is no moment")
+    return moment
+
+
+def _typed(value: Any, expected: Any) -> Any:
+    if not isinstance(value, expected) or isinstance(value, bool):
+        raise TypeError(f"{value!r} has another type than expected")
+    return value
 
 
 def make_reverse(journal: Journal, *, transaction_id: str, command: Tuple[str, ...], created: float) -> Journal:

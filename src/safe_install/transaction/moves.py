@@ -17,16 +17,32 @@ _ACTIVATION = re.compile(r"(activate(_this\.py|\.[a-z]+)?|Activate\.ps1|deactiva
 _STATE_DIRECTORY = ".safe-install"
 _BYTECODE_FOLDER = "__pycache__"
 _OF_THE_PREFIX = frozenset({_STATE_DIRECTORY, "pyvenv.cfg", ".lock", "conda-meta"})
-# Outside of site-packages. What reads them: every start of the interpreter (pyvenv.cfg, the zip of the standard
-# library, which stands before its folder on sys.path), every run of pip, the loader of programs in bin (libcuda).
+# Outside of site-packages, a file or a folder of that name at any depth. docs/security.md says what reads each.
 _NEVER_FROM_A_WHEEL = (
     (re.compile(r"pyvenv\.cfg"), "decides which Python the interpreters near it are"),
+    (re.compile(r".*\._pth|pybuilddir\.txt"), "decides where the interpreter beside it looks for its modules"),
     (re.compile(r"pip\.(conf|ini)"), "is read by every run of pip"),
-    (re.compile(r"python\d+t?\.zip"), "stands on sys.path before the standard library"),
-    (re.compile(r"lib(cuda|nvidia-[\w-]+|nvcuvid)\.so(\.[\d.]+)?"), "takes the place of the NVIDIA driver's library"),
+    (re.compile(r"\.?(conda|mamba)rc(\.d)?"), "is read by every run of conda"),
+    (re.compile(r"(python|pypy)\d+t?\.zip"), "stands on sys.path before the standard library"),
+    (
+        re.compile(r"lib(cuda|cudadebugger|nvidia-[\w-]+|nvcuvid|nvoptix)\.so(\.[\d.]+)?"),
+        "takes the place of the NVIDIA driver's library",
+    ),
+    (
+        re.compile(r"(lib(c|m|dl|rt|pthread|stdc\+\+|gcc_s|python[\d.]+t?)|ld-linux[\w-]*)\.so(\.[\d.]+)?"),
+        "takes the place of a library that Python itself needs",
+    ),
 )
 # What torch loads from its own folders is torch's: a library or a module that is added there runs inside of it.
-CLOSED_PACKAGES: Mapping[str, Tuple[str, ...]] = {"torch": ("torch", "torchgen")}
+CLOSED_PACKAGES: Mapping[str, Tuple[str, ...]] = {
+    "torch": ("torch", "torchgen"),
+    "triton": ("triton",),  # imports what lies in triton/backends
+    "pytorch-triton": ("triton",),
+    "pytorch-triton-rocm": ("triton",),
+    "pytorch-triton-xpu": ("triton",),
+}
+# A command's own folder is the first on its sys.path: a module of this name there is imported in torch's place.
+_SHADOWING_COMMAND = re.compile(r"(torch|torchgen)(\.(py|pyc|[\w.-]*so))?")
 
 
 class Tree(Protocol):
@@ -109,11 +125,22 @@ class Areas:
                 return f"would be loaded by {owner}, which does not bring it"
         if any(is_within(path, site) for site in self.sites):
             return None
-        name = path.rsplit("/", 1)[1]
-        for pattern, what in _NEVER_FROM_A_WHEEL:
-            if pattern.fullmatch(name):
-                return what
+        if is_within(path, self.scripts):
+            name = path[len(self.scripts) + 1 :].split("/")[0]
+            if _SHADOWING_COMMAND.fullmatch(name):
+                return "would be imported in the place of torch by the commands beside it"
+        for name in self._names_below(path):
+            for pattern, what in _NEVER_FROM_A_WHEEL:
+                if pattern.fullmatch(name.lower()):
+                    return what
         return None
+
+    def _names_below(self, path: str) -> List[str]:
+        """The names of a path below the prefix, or below another of these directories (Debian: /usr/local)."""
+        for directory in (self.prefix, self.scripts, *self.others):
+            if is_within(path, directory):
+                return path[len(directory) + 1 :].split("/")
+        return [path.rsplit("/", 1)[1]]
 
 
 @dataclass(frozen=True)
@@ -184,6 +211,7 @@ class _Removal:
 
     def __init__(self, old: AbstractSet[str], tree: Tree, areas: Areas, level: Level) -> None:
         self._old, self._tree, self._level = old, tree, level
+        self._sites = areas.sites
         self._children = _make_children(old, areas.structure)
         self.outs: List[str] = []
         self.directories: List[str] = []
@@ -198,7 +226,10 @@ class _Removal:
             return _Part(outs=[path])
         mine: AbstractSet[str] = self._children.get(path, frozenset())
         whole, owned = _Part(), _Part()
-        for name, kind in sorted(self._tree.read_entries(path).items()):
+        entries = self._tree.read_entries(path)
+        if not entries and not any(is_within(path, site) for site in self._sites):
+            return _Part(is_pure=False)  # `python -m venv` makes include/python3.11, which no distribution owns
+        for name, kind in sorted(entries.items()):
             is_open = name in mine or kind == "d"
             part = self._visit(_join(path, name)) if is_open else _Part(is_pure=False)
             whole.is_pure = whole.is_pure and part.is_pure
@@ -261,7 +292,7 @@ class _Arrival:
             self._place_children(node, target)
         elif kind is not None:
             self._refuse(target, "is a file that nothing replaced here owns, and would become a directory")
-        elif self._is_objected(target):
+        elif self._is_objected(target) or self._is_shadowing(target, node):
             return
         elif self._level is Level.DIRECTORY and not self._holds_a_choice(node, target):
             self._claimed.add(target)
@@ -305,6 +336,8 @@ class _Arrival:
         elif self._is_bytecode_of_another(target):
             # As good as no bytecode where the sources are the same; code of this wheel's choice where it lies.
             self.skipped.append(target)
+        elif self._is_shadowing(target, node):
+            return
         elif kind is None or (kind == "d" and target in self._emptied):
             self._claimed.add(target)
             self.ins.append((node.slot, target))
@@ -317,14 +350,33 @@ class _Arrival:
             whose = f"belongs to {owner}" if owner else "belongs to no distribution that is replaced here"
             self._refuse(target, f"is there with other content and {whose}")
 
+    def _is_shadowing(self, target: str, node: Staged) -> bool:
+        """Would Python import it in the place of a module that lies there and is somebody else's?
+
+        In one folder a package comes before an extension module (`.so`), and that before a source.
+        """
+        if not any(is_within(target, site) for site in self._areas.sites):
+            return False
+        folder, _, name = target.rpartition("/")
+        stem = name.split(".", 1)[0]
+        is_package = node.kind == "d" and any(child.name.split(".", 1)[0] == "__init__" for child in node.children)
+        if not is_package and not (node.kind == "f" and name.endswith(".so")):
+            return False
+        source = _join(folder, f"{stem}.py")
+        if source in self._claimed or source in self._gone or self._tree.read_kind(source) != "f":
+            return False
+        owner = self._tree.find_owner(source) or "no distribution that is replaced here"
+        self._refuse(target, f"would be imported in the place of {stem}.py beside it, which belongs to {owner}")
+        return True
+
     def _is_objected(self, target: str) -> bool:
         objection = self._areas.find_arrival_objection(target)
         if objection is not None:
-            self._refuse(target, objection)
+            self._refuse(target, objection, "Take another version or another project: no wheel may bring that file.")
         return objection is not None
 
-    def _refuse(self, target: str, reason: str) -> None:
-        hint = "Move that file away, or uninstall what it belongs to, if it is not needed."
+    def _refuse(self, target: str, reason: str, hint: str = "") -> None:
+        hint = hint or "Move that file away, or uninstall what it belongs to, if it is not needed."
         self.refusal = self.refusal or MoveRefusal(target, reason, hint)
 
 

@@ -51,10 +51,14 @@ def read_record(distribution: InstalledDistribution) -> Optional[str]:
 def read_record_at(folder: str) -> Optional[str]:
     """The text of the RECORD in a dist-info folder, None when there is none."""
     try:
-        with open(os.path.join(folder, "RECORD"), "rb") as file:
-            return file.read().decode("utf-8", "surrogateescape")
+        # Without waiting: a FIFO in its place would wait for a writer.
+        descriptor = os.open(os.path.join(folder, "RECORD"), os.O_RDONLY | os.O_NONBLOCK)
     except (FileNotFoundError, NotADirectoryError):
         return None
+    with open(descriptor, "rb") as file:
+        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+            return None
+        return file.read().decode("utf-8", "surrogateescape")
 
 
 def parse_record(lines: Iterable[str]) -> Iterator[Tuple[str, bool]]:

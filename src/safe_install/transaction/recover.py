@@ -17,6 +17,7 @@ The journal: one line with the sha256 of the rest, then one JSON object. Targets
 slots relative to `.safe-install`; an identity is [kind, inode, size, mtime_ns], inode 0 is "not compared".
 """
 
+import base64
 import csv
 import errno
 import hashlib
@@ -43,6 +44,14 @@ _RENAME_EXCHANGE = 2
 _SYS_RENAMEAT2 = {"x86_64": 316, "aarch64": 276, "ppc64le": 357, "s390x": 347, "riscv64": 276}
 # Path components that cannot name something inside a directory.
 _NO_NAMES = ("", ".", "..")
+_KINDS = {
+    stat.S_IFDIR: "a directory",
+    stat.S_IFLNK: "a symbolic link",
+    stat.S_IFIFO: "a FIFO",
+    stat.S_IFSOCK: "a socket",
+    stat.S_IFCHR: "a device",
+    stat.S_IFBLK: "a device",
+}
 
 
 class JournalInvalid(Exception):
@@ -150,8 +159,10 @@ def read_identity(path: str) -> Optional[Identity]:
     """[kind, inode, size, mtime_ns] of what lies at `path` itself, None when nothing does."""
     try:
         status = os.lstat(path)
-    except (FileNotFoundError, NotADirectoryError):
-        return None
+    except OSError as error:
+        if error.errno in (errno.ENOENT, errno.ENOTDIR, errno.ENAMETOOLONG):
+            return None
+        raise
     if stat.S_ISDIR(status.st_mode):
         return ["d", status.st_ino] + _read_record_stamp(path)
     kind = "l" if stat.S_ISLNK(status.st_mode) else "f" if stat.S_ISREG(status.st_mode) else "o"
@@ -263,13 +274,12 @@ class Lock:
         chain, holder, name = [], None, self.path + ".held"  # type: List[str], Optional[Dict[str, Any]], str
         while name not in chain:
             try:
-                with open(name, encoding="utf-8") as stream:
-                    found = json.load(stream)
+                found = json.loads(read_regular_file(name).decode("utf-8"))
                 if not re.match("^[0-9a-f]{16}$", found["token"]):
                     raise ValueError(name)
             except FileNotFoundError:
                 break
-            except (ValueError, KeyError, TypeError):
+            except (ValueError, KeyError, TypeError, RecursionError, JournalInvalid):
                 return chain + [name], {}  # somebody is writing it, or it is not one of ours
             chain, holder = chain + [name], found
             name = self.path + ".held-" + found["token"]
@@ -338,17 +348,60 @@ def _unlink_if_there(path: str) -> None:
 # --- reading a journal -------------------------------------------------------------------------------
 
 
+def read_regular_file(path: str) -> bytes:
+    """The bytes of a regular file; JournalInvalid for anything else in its place: a FIFO would be waited for."""
+    mode = os.lstat(path).st_mode
+    if stat.S_ISREG(mode):
+        descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
+        with os.fdopen(descriptor, "rb") as stream:
+            mode = os.fstat(descriptor).st_mode
+            if stat.S_ISREG(mode):
+                return stream.read()
+    raise JournalInvalid("%s is %s and not a regular file" % (path, _KINDS.get(stat.S_IFMT(mode), "something else")))
+
+
 def read_journal(path: str) -> Document:
-    """The document of a journal file; JournalInvalid when its checksum or its format number is not ours."""
-    descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW)
-    with os.fdopen(descriptor, "rb") as stream:
-        checksum, _, body = stream.read().partition(b"\n")
+    """The document of a journal file; JournalInvalid when it is not a journal of ours."""
+    checksum, _, body = read_regular_file(path).partition(b"\n")
     if hashlib.sha256(body).hexdigest().encode("ascii") != checksum:
         raise JournalInvalid("%s is damaged: its checksum does not fit" % path)
-    document = json.loads(body.decode("utf-8"))
+    try:
+        document = json.loads(body.decode("utf-8"))
+    except (ValueError, RecursionError) as error:
+        raise JournalInvalid("%s is not JSON: %s" % (path, error)) from error
     if not isinstance(document, dict) or document.get("format") != FORMAT:
         raise JournalInvalid("%s has another format than %d: a newer safe-install wrote it" % (path, FORMAT))
     return document
+
+
+_MAX_ID = 2**32 - 1
+_MAX_NUMBER = 2**63 - 1  # of times, and sizes
+
+
+def check_identity(row: Any) -> Identity:
+    """The row itself, if it is [kind, inode, size, mtime_ns]; ValueError."""
+    if not isinstance(row, list) or len(row) != 4 or row[0] not in ("f", "d", "l", "o"):
+        raise ValueError("%r is not the identity of a file" % (row,))
+    _number(row[1], 2**64 - 1)
+    _number(row[2])
+    _number(row[3])
+    return row
+
+
+def _number(value: Any, most: int = _MAX_NUMBER) -> int:
+    least = -_MAX_NUMBER if most == _MAX_NUMBER else 0  # times before 1970
+    if isinstance(value, bool) or not isinstance(value, int) or not least <= value <= most:
+        raise ValueError("%r is not a number from %d to %d" % (value, least, most))
+    return value
+
+
+def _split(relative: Any) -> List[str]:
+    if not isinstance(relative, str) or "\0" in relative:
+        raise ValueError("%r is not a path" % (relative,))
+    parts = relative.split(os.sep)
+    if any(len(os.fsencode(part)) > 255 for part in parts):  # UnicodeEncodeError for half of a character
+        raise ValueError("a name in %r... is longer than a file system has" % relative[:80])
+    return parts
 
 
 def is_inside(path: str, directory: str) -> bool:
@@ -369,24 +422,39 @@ class Undo:
             self._read(document)
         except (KeyError, TypeError, ValueError) as error:
             raise JournalInvalid("the journal cannot be read: %s %s" % (type(error).__name__, error)) from error
+        self.is_copy = False
+        if written is not None:
+            copy = Copy(self, document)
+            copied = copy.recognize()
+            if copied is not None:
+                self.is_copy = True
+                self.exchanges, self.outs, self.ins = copied
+                self._written = written if copy.has_times else None
 
     def _read(self, document: Document) -> None:
-        target, slot = self._target, self._slot
-        self.exchanges = [(target(t), slot(s), old, new) for t, s, old, new in document["exchanges"]]
-        self.outs = [(target(t), slot(s), old) for t, s, old in document["outs"]]
-        self.ins = [(slot(s), target(t), new) for s, t, new in document["ins"]]
-        self.rmdirs = [(target(t), int(mode), int(uid), int(gid)) for t, mode, uid, gid in document["rmdirs"]]
-        self.mkdirs = [(target(t), int(mode)) for t, mode in document["mkdirs"]]
-        self.times = [(target(t), int(atime), int(mtime)) for t, atime, mtime in document["times"]]
+        target, slot, identity = self._target, self._slot, check_identity
+        self.exchanges = [(target(t), slot(s), identity(o), identity(n)) for t, s, o, n in document["exchanges"]]
+        self.outs = [(target(t), slot(s), identity(old)) for t, s, old in document["outs"]]
+        self.ins = [(slot(s), target(t), identity(new)) for s, t, new in document["ins"]]
+        self.rmdirs = [
+            (target(t), _number(mode, 0o7777), _number(uid, _MAX_ID), _number(gid, _MAX_ID))
+            for t, mode, uid, gid in document["rmdirs"]
+        ]
+        self.mkdirs = [(target(t), _number(mode, 0o7777)) for t, mode in document["mkdirs"]]
+        self.times = [(target(t), _number(atime), _number(mtime)) for t, atime, mtime in document["times"]]
+        if not isinstance(document.get("command", []), list):
+            raise ValueError("the command is not a list")
+        if not TRANSACTION_NAME.match("txn-%s" % document.get("id")):
+            raise ValueError("%r is not the name of a transaction" % document.get("id"))
 
     def _target(self, relative: str) -> str:
-        parts = relative.split(os.sep)
+        parts = _split(relative)
         if any(part in _NO_NAMES for part in parts) or parts[0] == STATE_DIRECTORY:
             raise JournalInvalid("the journal names a path that is not in the environment: %r" % relative)
         return self._check_parent(os.path.join(self.prefix, relative), self.prefix, relative)
 
     def _slot(self, relative: str) -> str:
-        parts = relative.split(os.sep)
+        parts = _split(relative)
         bad = any(part in _NO_NAMES for part in parts) or len(parts) < 3
         if bad or not TRANSACTION_NAME.match(parts[0]) or parts[1] not in ("stage", "stash"):
             raise JournalInvalid("the journal names a path that is not in a transaction: %r" % relative)
@@ -442,12 +510,20 @@ class Undo:
             for name in os.listdir(site) if os.path.isdir(site) else []:
                 folder = os.path.join(site, name)
                 record = os.path.join(folder, "RECORD")
-                if folder in touched or not name.endswith(".dist-info") or not _is_newer(record, self._written):
+                if folder in touched or not name.endswith(".dist-info") or not self._is_newer(record):
                     continue
-                with open(record, encoding="utf-8", errors="surrogateescape", newline="") as stream:
-                    rows = [os.path.normpath(os.path.join(site, row[0])) for row in csv.reader(stream) if row]
+                rows = [os.path.join(site, row) for row, _ in _read_record(record)]
                 found += [path for path in rows if any(is_inside(path, directory) for directory in coming)]
         return [path for path in found if not is_bytecode(path) and os.path.lexists(path)]
+
+    def _is_newer(self, path: str) -> bool:
+        """Was it written after the journal? Of a copy only its own time tells: its inode is new."""
+        try:
+            status = os.lstat(path)
+        except OSError:
+            return False
+        moment = status.st_mtime_ns if self.is_copy else status.st_ctime_ns
+        return self._written is not None and moment > self._written
 
     def _find_strangers(self, made: Set[str], placed: Dict[str, Identity]) -> List[str]:
         # A file that somebody put into a directory that we made would be in the way of its removal.
@@ -511,14 +587,150 @@ class Undo:
     def restore_times(self) -> None:
         """Give every touched directory the times that it had."""
         for path, atime, mtime in self.times:
-            os.utime(path, ns=(atime, mtime))
+            try:
+                os.utime(path, ns=(atime, mtime))
+            except (FileNotFoundError, NotADirectoryError, PermissionError):
+                pass  # a folder that is gone, or of another user: its time stops no recovery
 
 
-def _is_newer(path: str, moment: int) -> bool:
+def _read_record(path: str) -> List[Tuple[str, str]]:
+    """(path relative to site-packages, hash as written) of each row of a RECORD; none where it cannot be read."""
     try:
-        return os.lstat(path).st_ctime_ns > moment
-    except OSError:
+        text = read_regular_file(path).decode("utf-8", "surrogateescape")
+        rows = [row for row in csv.reader(text.splitlines()) if row]
+    except (OSError, JournalInvalid, csv.Error):
+        return []
+    return [(os.path.normpath(row[0]), row[1] if len(row) > 1 else "") for row in rows]
+
+
+class Copy:
+    """Was the whole environment copied (cp -a, tar, a layer of an image) when its change was half done?
+
+    Then no inode number is as in the journal. Where an `out` or an `in` is now, its slot tells. Of an exchange size and
+    time tell which of the two is where, or the hashes in the RECORDs of the old and the new distribution.
+    """
+
+    def __init__(self, undo: Undo, document: Document) -> None:
+        self.undo = undo
+        # The inode number of the transaction's directory; older journals do not have it.
+        facts = document.get("facts")
+        self.number = facts.get("directory") if isinstance(facts, dict) else None
+        self.directory = os.path.join(undo.state, "txn-%s" % document.get("id"))
+        moves = [((target, slot), old) for target, slot, old in undo.outs]
+        moves += [((slot, target), new) for slot, target, new in undo.ins]
+        for target, slot, old, new in undo.exchanges:
+            moves += [((target, slot), old), ((target, slot), new)]
+        self.moves = moves
+        self.has_times = self.number is None or any(
+            is_copy_of(read_identity(path), identity) for places, identity in moves if identity[3] for path in places
+        )
+
+    def recognize(self) -> Optional[Tuple[List[Any], List[Any], List[Any]]]:
+        """The exchanges, outs and ins with the identities that their files have now; None: it is no copy."""
+        here = read_identity(self.directory)
+        if here is not None and here[1] == self.number:
+            return None
+        known = [(places, identity) for places, identity in self.moves if identity[1]]
+        if self.number is None and not known:
+            return None
+        if any(self._is_original(places, identity) for places, identity in known):
+            return None
+        outs = [(target, slot, self._now(slot, target, old)) for target, slot, old in self.undo.outs]
+        ins = [(slot, target, self._now(slot, target, new)) for slot, target, new in self.undo.ins]
+        exchanges = self._find_exchanged()
+        if exchanges is None or any(row[2] is None for row in outs + ins):
+            return None
+        return exchanges, outs, ins
+
+    def _find_exchanged(self) -> Optional[List[Any]]:
+        """The exchanges, as they are now; None where one of them is something else."""
+        states = {}  # type: Dict[str, Optional[bool]]  # target -> has it been exchanged? None: size and time do not tell
+        for target, slot, old, new in self.undo.exchanges:
+            here, there = read_identity(target), read_identity(slot)
+            is_before = self._is_like(here, old) and self._is_like(there, new)
+            is_after = self._is_like(here, new) and self._is_like(there, old)
+            if not is_before and not is_after:
+                return None
+            states[target] = None if is_before and is_after else is_after
+        olds, news = self._find_records(states)
+        exchanges = []  # type: List[Any]
+        for target, slot, _, _ in self.undo.exchanges:
+            here, there = read_identity(target), read_identity(slot)
+            was_exchanged = states[target]
+            if was_exchanged is None:
+                holds_old = self._holds(target, target, olds) or self._holds(slot, target, news)
+                holds_new = self._holds(slot, target, olds) or self._holds(target, target, news)
+                if not holds_old and not holds_new:
+                    return None
+                was_exchanged = not holds_old  # both: they hold the same
+            exchanges.append((target, slot, there, here) if was_exchanged else (target, slot, here, there))
+        return exchanges
+
+    def _find_records(self, states: Dict[str, Optional[bool]]) -> Tuple[List[Any], List[Any]]:
+        """(where it belongs, where it is now) of the metadata of the old and of the new distributions."""
+        olds = [(target, self._place(slot, target)) for target, slot, _ in self.undo.outs]
+        news = [(target, self._place(slot, target)) for slot, target, _ in self.undo.ins]
+        for target, slot, _, _ in self.undo.exchanges:
+            if states[target] is not None:
+                olds.append((target, slot if states[target] else target))
+                news.append((target, target if states[target] else slot))
+        return olds, news
+
+    def _is_original(self, places: Sequence[str], identity: Identity) -> bool:
+        found = [read_identity(path) for path in places]
+        return any(now is not None and now[:2] == identity[:2] for now in found)
+
+    def _now(self, slot: str, target: str, identity: Identity) -> Optional[Identity]:
+        """What is at the slot, else at the target, if it is a copy of what `identity` describes."""
+        now = read_identity(slot) or read_identity(target)
+        return now if self._is_like(now, identity) else None
+
+    def _is_like(self, now: Optional[Identity], before: Identity) -> bool:
+        """As `is_copy_of`; where the copy has new times throughout (cp -r), kind and size have to do."""
+        if self.has_times:
+            return is_copy_of(now, before)
+        return now is not None and (now[0], now[2]) == (before[0], before[2])
+
+    def _place(self, slot: str, target: str) -> str:
+        return slot if os.path.lexists(slot) else target
+
+    def _holds(self, path: str, target: str, moved: Sequence[Tuple[str, str]]) -> bool:
+        """Has `path`, whose place is `target`, the content that RECORDs say? `moved`: (target, where it is now)."""
+        is_known = False
+        for folder, place in moved:
+            if folder.endswith(".dist-info/RECORD"):
+                folder = os.path.dirname(folder)
+            elif folder.endswith(".dist-info"):
+                place = os.path.join(place, "RECORD")
+            else:
+                continue
+            for row, written in _read_record(place):
+                listed = os.path.join(os.path.dirname(folder), row)
+                if not written or (listed != target and not is_inside(listed, target)):
+                    continue
+                is_known = True
+                if not _has_hash(path + listed[len(target) :], written):
+                    return False
+        return is_known
+
+
+def is_copy_of(now: Optional[Identity], before: Identity) -> bool:
+    """Is it the same but for its inode number, and for what copies lose of a time?
+
+    Archives and the layers of images hold whole seconds, some tools microseconds.
+    """
+    if now is None or now[0] != before[0] or now[2] != before[2]:
         return False
+    return any(now[3] == before[3] // unit * unit for unit in (1, 1000, 10**9))
+
+
+def _has_hash(path: str, written: str) -> bool:
+    name, _, encoded = written.partition("=")
+    try:
+        digest = hashlib.new(name, read_regular_file(path)).digest()
+    except (OSError, ValueError, JournalInvalid):
+        return False
+    return base64.urlsafe_b64encode(digest).rstrip(b"=").decode("ascii") == encoded
 
 
 def _exchange_is_legal(target: str, slot: str, old: Identity, new: Identity) -> bool:
@@ -626,6 +838,12 @@ def discard(path: str) -> Optional[str]:
 
 def _remove_tree(path: str) -> Optional[str]:
     problems = []  # type: List[str]
+    if os.path.islink(path) or not os.path.isdir(path):
+        try:
+            _unlink_if_there(path)
+        except OSError as error:
+            return str(error)
+        return None
     shutil.rmtree(path, onerror=lambda function, failed, info: problems.append(str(info[1])))
     return problems[0] if problems else None
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Optional
+from typing import Iterable, Optional, Tuple
 
 
 @dataclass(frozen=True)
@@ -31,3 +31,22 @@ def find_shortage(room: Room, *, size: int, files: int = 0) -> Optional[str]:
     if room.files is not None and room.files < files:
         return f"the file system of {room.folder} takes {room.files} more files and this needs about {files}"
     return None
+
+
+_BLOCK = 4096  # bytes; what file systems give a file at least
+_PER_FILE = 512  # bytes: its rows in RECORD and in the journal, its name in a directory
+_MARGIN = 2**20  # bytes: directories, the script beside the journal, the summary
+
+
+def estimate_size(files: Iterable[Tuple[str, int]], *, compile_bytecode: bool) -> int:
+    """The bytes on disk that unpacking files takes: (path, bytes) of each. A source has bytecode of about its size."""
+    total = _MARGIN
+    for path, size in files:
+        total += _round_up(size) + _PER_FILE
+        if compile_bytecode and path.endswith(".py"):
+            total += _round_up(size) + _PER_FILE
+    return total
+
+
+def _round_up(size: int) -> int:
+    return -(-size // _BLOCK) * _BLOCK

@@ -24,6 +24,7 @@ from packaging.utils import canonicalize_name
 from safe_install.errors import Refused
 from safe_install.events import Reporter
 from safe_install.models import Step
+from safe_install.redaction import redact
 from safe_install.system.pip import PipRunner
 from safe_install.system.process import LineReader
 
@@ -149,6 +150,9 @@ def _direct_url(download_info: Mapping[str, object]) -> bytes:
         for key, value in download_info.items()
         if key in ("url", "archive_info", "dir_info", "vcs_info", "subdirectory")
     }
+    if isinstance(kept.get("url"), str):
+        # PEP 610: no secrets. pip takes out passwords, and leaves `?token=`.
+        kept["url"] = redact(str(kept["url"]))
     return json.dumps(kept, sort_keys=True).encode()
 
 

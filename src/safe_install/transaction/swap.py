@@ -459,7 +459,9 @@ class Transaction:
             )
 
     def _try_swap(self) -> None:
-        self._journal = dataclasses.replace(self._journal, times=self._read_times())
+        # By this number a recovery sees that the whole environment was copied.
+        facts = {**self._journal.facts, "directory": os.lstat(self.directory).st_ino}
+        self._journal = dataclasses.replace(self._journal, times=self._read_times(), facts=facts)
         self._document = make_document(self._journal)
         undo = recovery.Undo(str(self._state.parent), self._document)
         self._check_before(undo)

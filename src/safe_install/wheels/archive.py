@@ -51,6 +51,7 @@ from packaging.version import Version
 
 from safe_install.errors import HashMismatch, WheelInvalid
 from safe_install.index.filename import parse_filename
+from safe_install.wheels.startup import find_site_path
 
 if TYPE_CHECKING:
     from email.message import Message
@@ -86,7 +87,6 @@ _UNICODE_PATH = 0x7075  # an extra field with a second name, which Python reads 
 _TURNING = frozenset("\u061c\u200e\u200f\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069")
 _CALLABLE = re.compile(r"^\w+(\.\w+)*(:\w+(\.\w+)*)?\s*(\[[^\]]*\])?\s*$")
 _INSTALLED = re.compile(r"(?i)\.(dist-info|egg-info|egg-link|egg)$")
-_STARTING = re.compile(r"(sitecustomize|usercustomize)(\.py|\.[\w.-]*so)?$")
 
 
 @dataclass(frozen=True)
@@ -137,7 +137,7 @@ class Artifact:
     top_level: Tuple[str, ...]  # import names that the wheel brings
     entry_points: Tuple[EntryPoint, ...]
     record: Tuple[RecordRow, ...]
-    unpacked_size: int  # bytes
+    sizes: Tuple[Tuple[str, int], ...]  # of each file: path, bytes when unpacked
     record_notes: Tuple[RecordNote, ...] = ()
 
     @property
@@ -153,10 +153,9 @@ class Artifact:
         return named.with_version(str(self.version)).filename
 
     @property
-    def start_files(self) -> Tuple[str, ...]:
-        """Files that run code at every start of the interpreter (`.pth`, sitecustomize): reported, not refused."""
-        data = f"{self.dist_info[: -len('.dist-info')]}.data/"
-        return tuple(name for name in self.files if runs_at_start(name[len(data) :] if name.startswith(data) else name))
+    def unpacked_size(self) -> int:
+        """The bytes of all files together."""
+        return sum(size for _, size in self.sizes)
 
     @property
     def console_scripts(self) -> Tuple[str, ...]:
@@ -309,7 +308,7 @@ class _Reader:
             top_level=_find_top_level(files, dist_info),
             entry_points=entry_points,
             record=tuple(record.values()),
-            unpacked_size=sum(info.file_size for info in files.values()),
+            sizes=tuple((path, info.file_size) for path, info in files.items()),
             record_notes=tuple(self.notes.values()),
         )
 
@@ -501,8 +500,11 @@ class _Reader:
 
     def _check_installed(self, path: str, parts: Sequence[str], dist_info: str, name: NormalizedName) -> None:
         """A wheel is one distribution: it must not say that others are installed, nor take their place."""
-        is_in_data = parts[0].lower().endswith(".data") and parts[1:2] in (["purelib"], ["platlib"])
-        top = parts[2] if is_in_data and len(parts) > 2 else parts[0]
+        site_path = find_site_path(path, dist_info)
+        if site_path is None:
+            return
+        is_in_data = site_path != path
+        top = site_path.split("/")[0]
         if top == dist_info and not is_in_data:
             return
         if _INSTALLED.search(top) and (is_in_data or canonicalize_name(re.split(r"-|\.egg", top)[0]) != name):
@@ -786,11 +788,6 @@ def _has_second_name(extra: bytes) -> bool:
 def _steers(character: str) -> bool:
     """Would it steer a terminal, or make a listing lie?"""
     return ord(character) < 32 or 127 <= ord(character) < 160 or character in _TURNING
-
-
-def runs_at_start(path: str) -> bool:
-    """Is it a file that every start of the interpreter runs: `.pth`, sitecustomize, usercustomize?"""
-    return path.endswith(".pth") or _STARTING.match(path.rsplit("/", 1)[-1]) is not None
 
 
 def _parse_headers(text: str) -> Message:

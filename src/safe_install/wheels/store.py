@@ -25,7 +25,7 @@ from packaging.version import InvalidVersion, Version
 from safe_install.events import Reporter
 from safe_install.folders import NO_HOME, NOWHERE, find_cache_folder
 from safe_install.models import BuiltFor, Candidate, CandidateKind, Environment, Interpreter, Link
-from safe_install.wheels.archive import Artifact
+from safe_install.wheels.archive import Artifact, hash_file
 
 if TYPE_CHECKING:
     from filelock import BaseFileLock
@@ -132,14 +132,14 @@ class WheelStore:
     def find(self, name: NormalizedName, environment: Environment) -> Iterator[Candidate]:
         """The wheels of the project that were built for this torch, Python, platform and GPUs; newest first.
 
-        Their bytes are not looked at here: `link.sha256` is what `fetch` compares them with.
+        One that is damaged is removed: it is built again.
         """
         if environment.torch is None:
             return
         found = [
             (Version(record.version), record.built, record, path)
             for path, record in self._read_records(self._folder(name, environment))
-            if _suits(record, environment)
+            if _suits(record, environment) and _is_whole(path, record)
         ]
         for _, _, record, path in sorted(found, key=lambda item: item[:2], reverse=True):
             yield _make_candidate(name, record, path)
@@ -155,7 +155,7 @@ class WheelStore:
         """The wheel of exactly this version and these GPU architectures, None if there is none."""
         for path, record in self._read_records(self._folder(name, environment)):
             same = Version(record.version) == version and record.gpu_architectures == architectures
-            if same and _suits(record, environment):
+            if same and _suits(record, environment) and _is_whole(path, record):
                 return path
         return None
 
@@ -198,6 +198,18 @@ class WheelStore:
                 continue  # of another format or damaged: as if it had never been built
             if record.format == FORMAT and record.filename == wheel.name and wheel.is_file():
                 yield wheel, record
+
+
+def _is_whole(wheel: Path, record: BuildRecord) -> bool:
+    """Has the wheel the bytes that were built? If not, it and its record are removed, as far as that is possible."""
+    try:
+        if hash_file(wheel) == record.sha256:
+            return True
+        for path in (wheel.with_name(f"{wheel.name}.json"), wheel):  # without its record a wheel does not exist
+            path.unlink()
+    except OSError:
+        pass  # it cannot be read, or not be removed: either way it is no candidate
+    return False
 
 
 def make_key(environment: Environment) -> str:

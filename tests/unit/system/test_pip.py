@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import shutil
+import zipfile
 from pathlib import Path
 
 import pytest
@@ -55,6 +57,37 @@ def test_select_pip(installed, carried, origin, version):
 )
 def test_how_a_setup_py_becomes_a_wheel(version, has_wheel, options):
     assert pip.build_options(Version(version), has_wheel=has_wheel) == options
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        lambda folder: (folder / "pip" / "_internal" / "cli.py").unlink(),
+        lambda folder: (folder / "pip" / "_internal" / "cli.py").write_text(""),
+        lambda folder: (folder / "pip" / "__main__.py").unlink(),
+        lambda folder: (folder / "pip-24.0.dist-info" / "METADATA").unlink(),
+        lambda folder: shutil.rmtree(folder / "pip"),
+        lambda folder: (shutil.rmtree(folder), folder.write_text("")),
+    ],
+)
+def test_an_unpacked_pip_that_lost_files_is_unpacked_again(tmp_path, monkeypatch, damage):
+    """tmpwatch and the like remove what was not read for long."""
+    monkeypatch.setattr(pip.process, "run", lambda command, env: Completed(command, 0, "", "", 0.1))
+    wheel = tmp_path / "pip-24.0-py3-none-any.whl"
+    files = ("pip/__main__.py", "pip/_internal/cli.py", "pip-24.0.dist-info/METADATA")
+    with zipfile.ZipFile(wheel, "w") as archive:
+        for name in files:
+            archive.writestr(name, "x = 1\n")
+    found = PipCommand(("python", str(wheel / "pip")), Version("24.0"), "ensurepip")
+    interpreter, cache = make_interpreter(), tmp_path / "cache"
+    folder = Path(pip._unpacked(found, interpreter, cache).command[1]).parent
+    stamp = (folder / "pip" / "__main__.py").stat().st_ino
+    pip._unpacked(found, interpreter, cache)
+    assert (folder / "pip" / "__main__.py").stat().st_ino == stamp, "unpacked once"
+    damage(folder)
+    assert Path(pip._unpacked(found, interpreter, cache).command[1]).parent == folder
+    assert [(folder / name).read_text() for name in files] == ["x = 1\n"] * 3
+    assert [path.name for path in (cache / "pip").iterdir()] == [folder.name]
 
 
 def test_there_may_be_no_pip_at_all():

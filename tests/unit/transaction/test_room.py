@@ -2,12 +2,12 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import Optional
+from typing import List, Optional, Tuple
 
 import pytest
 
 from safe_install.transaction import swap
-from safe_install.transaction.room import Room, find_shortage, read_room
+from safe_install.transaction.room import Room, estimate_size, find_shortage, read_room
 from tests.exdev import refuse_renames_of_directories
 from tests.small_environment import SmallEnvironment
 from tests.treehash import hash_tree
@@ -55,3 +55,19 @@ def test_copies_of_a_lower_layer_are_counted(tmp_path: Path, monkeypatch: pytest
         assert (env.site / "p" / "lib.so").stat().st_size == 3 * 2**30
         assert hash_tree(env.site.parent.parent.parent / "bin", times=True) == before
         assert swap.pending(env.prefix) == ()
+
+
+@pytest.mark.parametrize(
+    ("files", "compiled", "least", "most"),
+    [
+        ([], True, 0, 2 * MIB),
+        ([("a.so", 12 * MIB)], True, 12 * MIB, 14 * MIB),  # 12 MB is no reason to ask for 81
+        ([("a.py", 2 * MIB)], True, 4 * MIB, 6 * MIB),
+        ([("a.py", 2 * MIB)], False, 2 * MIB, 4 * MIB),
+        ([("a.txt", 1)] * 10_000, True, 39 * MIB, 46 * MIB),  # a block for each
+        ([("a.py", 3000)] * 10_000, True, 78 * MIB, 90 * MIB),
+        ([("torch.so", 2 * 2**30), *[("a.py", 10_000)] * 9000], True, 2 * 2**30 + 200 * MIB, 2 * 2**30 + 240 * MIB),
+    ],
+)
+def test_what_unpacking_takes(files: List[Tuple[str, int]], compiled: bool, least: int, most: int) -> None:
+    assert least <= estimate_size(files, compile_bytecode=compiled) <= most

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import csv
+import json
 from pathlib import Path
 from typing import Dict, Mapping
 
 from packaging.utils import canonicalize_name
 
 from safe_install.models import Action, Step
-from safe_install.transaction.stage import StagedWheel, _finish_dist_info, _row
+from safe_install.transaction.stage import StagedWheel, _direct_url, _finish_dist_info, _row
 
 SITE = "env/lib/python3.11/site-packages"
 RECORD = "alpha-1.0.dist-info/RECORD"
@@ -67,3 +68,9 @@ def test_a_true_record_stays_as_it_is(tmp_path: Path) -> None:
     step = Step(Action.ADD, canonicalize_name("alpha"), "1.0", requested=True)
     _finish_dist_info(stage, StagedWheel(step, tmp_path, "alpha-1.0-py3-none-any.whl", "1.0", 1))
     assert (stage / SITE / RECORD).read_text() == record
+
+
+def test_the_address_that_is_kept_has_no_secret() -> None:
+    info = {"url": "https://host/x.whl?token=secret&a=b", "archive_info": {"hash": "sha256=aa"}, "other": 1}
+    kept = json.loads(_direct_url(info))
+    assert kept == {"url": "https://host/x.whl?token=****&a=b", "archive_info": {"hash": "sha256=aa"}}

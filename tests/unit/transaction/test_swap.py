@@ -452,6 +452,33 @@ def test_recover_undoes_and_says_so(env: SmallEnvironment) -> None:
     assert swap.recover(env.prefix) == ()
 
 
+def test_a_time_that_cannot_be_restored_stops_no_recovery(
+    env: SmallEnvironment, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    leave_swapped(env)
+
+    def refuse(path: str, ns: object) -> None:
+        raise PermissionError(errno.EPERM, "not yours", path)
+
+    monkeypatch.setattr(recovery.os, "utime", refuse)
+    assert [item.what for item in swap.recover(env.prefix)] == ["rolled-back"]
+    assert (env.site / "p/a.py").read_text() == "1"
+
+
+def test_an_empty_folder_that_nobody_owns_stays(env: SmallEnvironment) -> None:
+    """`python -m venv` makes include/python3.11; pip puts headers into include/site beside it."""
+    (env.prefix / "include" / "python3.11").mkdir(parents=True)
+    old = env.install("p", "1", {"../../../include/site/p.h": "", "p/a.py": "", "../../../share/p/note": ""})
+    (env.site / "p" / "empty").mkdir()
+    with env.begin() as transaction:
+        transaction.plan(remove=[old], keep=[])
+        transaction.swap()
+        transaction.commit({})
+    assert (env.prefix / "include" / "python3.11").is_dir()
+    assert sorted(path.name for path in (env.prefix / "include").iterdir()) == ["python3.11"]
+    assert not (env.site / "p").exists() and not (env.prefix / "share").exists()
+
+
 def test_recover_cleans_what_had_not_begun(env: SmallEnvironment) -> None:
     transaction = env.begin()
     assert swap.pending(env.prefix) == (swap.Pending(transaction.id, False),)

@@ -47,7 +47,6 @@ def test_a_wheel_is_read(tmp_path):
     assert artifact.top_level == ("_native", "demo", "other", "single")
     assert artifact.entry_points == (EntryPoint("console_scripts", "demo", "demo:Main"),)
     assert artifact.scripts == ("demo", "demo-run")
-    assert artifact.start_files == ("demo.pth",)
     assert {row.path for row in artifact.record} == {*files, *(f"demo-1.0.dist-info/{n}" for n in _INFO)}
 
 
@@ -509,11 +508,6 @@ def test_paths_that_are_one_file_where_case_is_folded(files, clashes):
 @pytest.mark.parametrize("name", ["aux.py", "con/__init__.py", "nul", "com1.txt", "demo/trailing."])
 def test_names_that_only_windows_reserves_are_good_names(tmp_path, name):
     assert name in open_wheel(make_wheel(tmp_path, {name: ""})).files
-
-
-def test_files_that_run_at_every_start_are_named(tmp_path):
-    files = ["a.pth", "demo-1.0.data/purelib/b.pth", "sitecustomize.py", "usercustomize.cpython-311.so"]
-    assert open_wheel(make_wheel(tmp_path, dict.fromkeys([*files, "demo/a.py"], ""))).start_files == tuple(files)
 
 
 def test_a_match_across_the_last_chunk_is_unpacked(tmp_path):

@@ -75,10 +75,24 @@ def test_a_built_wheel_comes_back_as_a_candidate(store, tmp_path):
     assert store.select("demo", Version("1.1"), make_env(), architectures=()) is None
 
 
-def test_a_wheel_damaged_in_the_store_is_found_out_on_use(store, tmp_path):
+@pytest.mark.parametrize("damage", [lambda data: data[:-9], lambda data: data + b"x", lambda data: b""])
+def test_a_wheel_damaged_in_the_store_is_dropped(store, tmp_path, damage):
+    """Cut off by a full disk, or by what clears caches: it is built again, and not refused."""
     path = keep(store, tmp_path / "w", make_env())
-    path.write_bytes(path.read_bytes() + b"x")
+    path.write_bytes(damage(path.read_bytes()))
+    assert list(store.find("demo", make_env())) == []
+    assert [entry.name for entry in path.parent.iterdir() if "whl" in entry.name] == []
+    keep(store, tmp_path / "w", make_env())
+    path.write_bytes(b"")
+    assert store.select("demo", Version("1.0"), make_env(), architectures=()) is None
+    assert keep(store, tmp_path / "w", make_env()) == path
+    assert len(list(store.find("demo", make_env()))) == 1
+
+
+def test_a_wheel_damaged_after_it_was_chosen_is_found_out_on_use(store, tmp_path):
+    path = keep(store, tmp_path / "w", make_env())
     (candidate,) = store.find("demo", make_env())
+    path.write_bytes(path.read_bytes()[:-1] + b"x")
     with pytest.raises(HashMismatch):
         fetch(candidate, http=None, cache=tmp_path, reporter=Reporter())
 
