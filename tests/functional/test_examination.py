@@ -97,6 +97,17 @@ def test_what_was_not_asked_for_lack_of_time_is_unknown(modules):
     assert report.imports["good"].unknown
 
 
+def test_what_was_not_asked_because_torch_died_of_the_second_import_is_unknown(modules):
+    (modules / "torch.py").write_text(
+        TORCH + "import os\nplace = os.path.join(os.path.dirname(__file__), 'imported')\n"
+        "if os.path.exists(place):\n    os._exit(3)\nopen(place, 'w').close()\n"
+    )
+    report = examine(subject("crashes"), subject("good"))
+    assert report.imports["torch"].ok
+    assert not report.imports["crashes"].unknown
+    assert report.imports["good"].unknown
+
+
 def test_what_a_module_prints_is_no_answer(modules):
     report = examine(subject("prints"), subject("good"))
     assert report.imports["prints"].ok
