@@ -37,6 +37,16 @@ MODULES = {
 BUILD = TorchBuild(Version("1.8.1+cu111"), "1.8.1+cu111", "cu111", "11.1")
 
 
+STARTS_A_DAEMON = """
+import os, subprocess, sys
+code = "import os, time; os.setsid() if os.fork() == 0 else os._exit(0); "
+code += "open(%r, 'w').write(str(os.getpid())); time.sleep(60)" % PLACE
+subprocess.run([sys.executable, "-c", code], start_new_session=True)
+while not os.path.exists(PLACE) or not os.path.getsize(PLACE):
+    pass
+"""
+
+
 @pytest.fixture
 def modules(tmp_path, monkeypatch):
     for name, text in MODULES.items():
@@ -94,6 +104,17 @@ def test_what_was_not_asked_for_lack_of_time_is_unknown(modules):
     (modules / "torch.py").write_text("import time; time.sleep(60)")
     report = examine(subject("good"), timeout=1)
     assert report.imports["torch"].unknown
+    assert report.imports["good"].unknown
+
+
+def test_what_was_not_asked_because_torch_died_of_the_second_import_is_unknown(modules):
+    (modules / "torch.py").write_text(
+        TORCH + "import os\nplace = os.path.join(os.path.dirname(__file__), 'imported')\n"
+        "if os.path.exists(place):\n    os._exit(3)\nopen(place, 'w').close()\n"
+    )
+    report = examine(subject("crashes"), subject("good"))
+    assert report.imports["torch"].ok
+    assert not report.imports["crashes"].unknown
     assert report.imports["good"].unknown
 
 
@@ -369,16 +390,21 @@ def test_the_operation_keeps_its_asserts_in_an_interpreter_that_drops_them(tmp_p
     assert report.operations["os on cpu"].error == "AssertionError: asked"
 
 
-def test_a_check_that_hangs_ends_when_the_caller_says_so(modules):
-    started = time.monotonic()
+@pytest.mark.parametrize("leaves", ["", STARTS_A_DAEMON], ids=["alone", "with a process of its own session"])
+def test_a_check_that_hangs_ends_when_the_caller_says_so(modules, tmp_path, leaves):
+    place = tmp_path / "pid"
+    (modules / "hangs.py").write_text(f"PLACE = {str(place)!r}\n{leaves}\nimport time; time.sleep(60)\n")
+    told = []
 
     def heed() -> None:
-        if time.monotonic() - started > 0.5:
+        if time.monotonic() - started > 0.5 and (not leaves or place.exists()):
+            told.append(time.monotonic())
             raise KeyboardInterrupt
 
+    started = time.monotonic()
     with pytest.raises(KeyboardInterrupt):
         Examination(Path(sys.executable), BUILD, [subject("hangs")]).result(on_tick=heed)
-    assert time.monotonic() - started < 3
+    assert time.monotonic() - told[0] < 3
 
 
 # --- what is imported shares the process with the check -----------------------------------------------
@@ -437,16 +463,6 @@ def test_what_an_import_does_to_the_process_does_not_stop_the_answers(modules, c
     assert report.imports["good"].ok
     assert report.operations["good on cpu"].ok
     assert report.crashed is None
-
-
-STARTS_A_DAEMON = """
-import os, subprocess, sys
-code = "import os, time; os.setsid() if os.fork() == 0 else os._exit(0); "
-code += "open(%r, 'w').write(str(os.getpid())); time.sleep(60)" % PLACE
-subprocess.run([sys.executable, "-c", code], start_new_session=True)
-while not os.path.exists(PLACE) or not os.path.getsize(PLACE):
-    pass
-"""
 
 
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="Linux gives the orphans to the check")

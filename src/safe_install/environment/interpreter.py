@@ -33,6 +33,7 @@ from safe_install.models import (
 from safe_install.system import process
 
 PROBE_TIMEOUT = 60.0  # seconds; a probe takes 0.1, a cold network file system may take tens
+REASON_SHOWN = 400  # characters
 ANSWERS_LIMIT = 32_000_000  # characters; an environment of 1000 distributions has 1 million
 
 
@@ -221,10 +222,7 @@ def read_environment(
             raise ValueError(raw)
         return _environment(raw, executable, driver)
     except (ValueError, KeyError, IndexError, TypeError, AttributeError, RecursionError) as error:
-        raise ProbeFailed(
-            f"{executable} could not be probed: {_why_not_probed(executable, answer, on_tick)}",
-            hint="Run it by hand (python -c 'import sysconfig'); name another interpreter with --python.",
-        ) from error
+        raise _probe_failed(executable, answer, on_tick) from error
 
 
 def _answer_with(word: str, stdout: str) -> str:
@@ -235,13 +233,23 @@ def _answer_with(word: str, stdout: str) -> str:
     raise ValueError("no answer")
 
 
-def _why_not_probed(executable: Path, answer: process.Completed, on_tick: Optional[process.Tick]) -> str:
+def _probe_failed(executable: Path, answer: process.Completed, on_tick: Optional[process.Tick]) -> ProbeFailed:
+    """Why, and where a file that runs at every start of the interpreter is the cause, which one."""
     told = answer.stderr.strip().splitlines()
-    reason = answer.ended_by or (told[-1] if told else f"exit status {answer.returncode}")
+    reason = answer.ended_by or (told[-1][:REASON_SHOWN] if told else f"exit status {answer.returncode}")
     if answer.timed_out:
         reason = f"no answer within {answer.seconds:.0f} s"
     culprit = find_culprit(executable, child_environment(), on_tick)
-    return f"{culprit}, which runs at every start of this Python, ends it or hangs ({reason})" if culprit else reason
+    if culprit is not None:
+        return ProbeFailed(
+            f"{executable} could not be probed: {culprit}, which runs at every start of this Python, ends it or hangs "
+            f"({reason})",
+            hint="Mend that file or move it away; python -S starts without it.",
+        )
+    return ProbeFailed(
+        f"{executable} could not be probed: {reason}",
+        hint="Run it by hand (python -c 'import sysconfig'); name another interpreter with --python.",
+    )
 
 
 def _environment(raw: Mapping[str, Any], executable: Path, driver: Optional[Driver]) -> Environment:

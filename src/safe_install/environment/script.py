@@ -343,7 +343,10 @@ def main():
 
 
 def answer():
-    word = os.read(0, 16)
+    word, chunk = b"", b"?"
+    while chunk and len(word) < 16:
+        chunk = os.read(0, 16 - len(word))
+        word += chunk
     line = b"\n" + word + b" " + json.dumps(main()).encode("ascii") + b"\n"
     while line:
         line = line[os.write(1, line) :]

@@ -7,6 +7,8 @@ import signal
 from typing import Optional
 
 LINE_SHOWN = 400  # characters
+# So much is looked at, however much a process wrote: characters of the end, and of the beginning of each line.
+TEXT_READ, LINE_READ = 250_000, 2_000
 
 # What says most comes first. A group, where there is one, is what is shown.
 _TELLING = (
@@ -34,7 +36,7 @@ def telling_line(text: str) -> Optional[str]:
 
     Of several of a kind the last counts: what was written before was survived.
     """
-    lines = text.splitlines()
+    lines = [line[:LINE_READ] for line in text[-TEXT_READ:].splitlines()]
     for pattern in _TELLING:
         for line in reversed(lines):
             found = pattern.match(line)

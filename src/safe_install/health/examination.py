@@ -132,7 +132,7 @@ class Examination:
             if len(crashes) >= MAX_CRASHES or (answers.unfinished is None and not is_cut_off):
                 # It died between two questions: nothing more can be asked this way.
                 return events, crashed
-            if answers.unfinished == "import torch" and not completed.timed_out:
+            if answers.unfinished == "import torch" and not completed.timed_out and not crashes:
                 return [*events, crash_event("import torch", crashed)], None
             if is_cut_off or answers.unfinished in (None, "import torch"):
                 # Nobody knows whether these work, nor whether torch would have come with more time.
@@ -140,11 +140,18 @@ class Examination:
                 return [*events, *missing_answers(asked, events, crashed, unknown=True)], None
             events.append(crash_event(answers.unfinished, crashed))
             crashes.add(answers.unfinished)
-            done = {f"{e['kind']} {e['name']}" for e in events if e.get("event") == "end"}
-            skip = (done - REPEATED) | crashes
-            for crashed_step in crashes:
-                skip |= self._steps_after(crashed_step)
-            self._running, self._words = self._start({**questions, "skip": sorted(skip)})
+            skip = self._ask_the_rest(questions, events, crashes)
+
+    def _ask_the_rest(
+        self, questions: Mapping[str, Any], events: Sequence[Mapping[str, Any]], crashes: Set[str]
+    ) -> Set[str]:
+        """Start a process for what has no answer yet; returns the steps that it leaves out."""
+        done = {f"{e['kind']} {e['name']}" for e in events if e.get("event") == "end"}
+        skip = (done - REPEATED) | crashes
+        for crashed_step in crashes:
+            skip |= self._steps_after(crashed_step)
+        self._running, self._words = self._start({**questions, "skip": sorted(skip)})
+        return skip
 
     def _seconds_left(self) -> Optional[float]:
         """Until the limit, counted from the start of the process that runs, as `Running.wait` counts."""

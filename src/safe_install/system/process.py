@@ -125,6 +125,8 @@ class Running:
                     on_tick()
         except BaseException:
             self.kill()
+            if on_end is not None:
+                on_end()
             self._close_pipes()
             raise
         fell_silent = timed_out and silence is not None and self._silent_for() >= silence

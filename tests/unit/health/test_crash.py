@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+
 import pytest
 
 from safe_install.health.crash import LINE_SHOWN, describe_end, name_of_status, telling_line
@@ -98,3 +100,12 @@ def test_how_it_ended():
         "signal SIGSEGV",
         "signal 200",
     ]
+
+
+@pytest.mark.parametrize("words", [": Assertion `", "A.", "free ", "what(): ", "Error: ", "\n"])
+def test_what_was_written_to_waste_time_is_not_read_whole(words):
+    """Four million characters: patterns over them would take hours."""
+    started = time.monotonic()
+    line = telling_line(words * (4_000_000 // len(words)))
+    assert time.monotonic() - started < 5
+    assert line is None or len(line) <= LINE_SHOWN
