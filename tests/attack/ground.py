@@ -178,7 +178,7 @@ class Ground:
         for record in self.site.glob("*.dist-info/RECORD"):
             with record.open(newline="", encoding="utf-8") as stream:
                 for row in csv.reader(stream):
-                    listed.update([os.path.normpath(self.site / row[0])] if row else [])
+                    listed.update([os.path.realpath(self.site / row[0])] if row else [])
         found = []
         for path, row in self.tree().items():
             if row[0] != "d" and path not in known and str(self.prefix / path) not in listed:
