@@ -164,9 +164,10 @@ class Ground:
                 rows = [row for row in csv.reader(stream) if row]
             for path, written, *_ in rows:
                 file = self.site / path
+                if path.endswith(".pyc"):
+                    continue  # pip compiles over the bytecode that a wheel brings, and leaves its row
                 if not file.is_file():
-                    if not path.endswith(".pyc"):
-                        wrong.append(f"{record.parent.name}: {path} is not there")
+                    wrong.append(f"{record.parent.name}: {path} is not there")
                 elif written and hash_like(file, written) != written:
                     wrong.append(f"{record.parent.name}: {path} has other content")
         return wrong
@@ -177,7 +178,7 @@ class Ground:
         for record in self.site.glob("*.dist-info/RECORD"):
             with record.open(newline="", encoding="utf-8") as stream:
                 for row in csv.reader(stream):
-                    listed.update([os.path.normpath(self.site / row[0])] if row else [])
+                    listed.update([os.path.realpath(self.site / row[0])] if row else [])
         found = []
         for path, row in self.tree().items():
             if row[0] != "d" and path not in known and str(self.prefix / path) not in listed:

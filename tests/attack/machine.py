@@ -72,6 +72,8 @@ class Attack(RuleBasedStateMachine):
     @initialize()
     def begin(self) -> None:
         """A fresh environment."""
+        if self.is_over():
+            return
         self.ground.begin()
         self.start = self.ground.tree()
         self.known = set(self.start)
