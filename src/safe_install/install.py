@@ -42,7 +42,7 @@ from safe_install.models import (
 from safe_install.planner import Planner
 from safe_install.ports import Timings, World
 from safe_install.resolve.pip_words import PipWords
-from safe_install.resolve.plan import TORCH, kept_names, torch_without_metadata
+from safe_install.resolve.plan import TORCH, kept_names, same_version_steps, torch_without_metadata
 from safe_install.resolve.request import InstallRequest
 from safe_install.resolve.torch_fit import check_numpy
 from safe_install.transaction import swap
@@ -95,6 +95,7 @@ def install(request: InstallRequest, world: World) -> InstallResult:
             if request.own.require_cuda:
                 _require_cuda_before(before)
         if request.own.dry_run or not plan.steps:
+            _compare_same_versions(planner, plan, work)
             return _unchanged(request, environment, plan, before, timings, notes)
         from safe_install.delivery import Delivery
 
@@ -118,6 +119,15 @@ def _find_breakage(planner: Planner, plan: Plan) -> Sequence[Finding]:
     broken = find_breakage(planner.environment, plan, torch, planner.world.environ, severity=severity)
     refuse_errors(broken, plan)
     return broken
+
+
+def _compare_same_versions(planner: Planner, plan: Plan, work: Path) -> None:
+    """A dry run fetches what only its files can tell: is it what is there? Errors: Refused."""
+    steps = same_version_steps(plan, released=planner.released_by(plan))
+    if steps:
+        from safe_install.delivery import Delivery
+
+        Delivery(planner, dataclasses.replace(plan, steps=steps), work).fetch()
 
 
 def _make_work_folder(stack: contextlib.ExitStack) -> Path:
@@ -237,11 +247,15 @@ def _beside(plan: Plan, environment: Environment) -> List[InstalledDistribution]
 
 
 def _folders_without_metadata(plan: Plan, environment: Environment) -> Dict[Path, str]:
-    """The folder of a torch that no distribution lists, and that stays: nothing comes into it, or over its files."""
+    """The folder of a torch that no distribution lists, and that stays: nothing comes into it, or over its files.
+
+    A folder `torch` in site-packages would come before one to which a .pth file leads.
+    """
     torch = torch_without_metadata(environment)
     if torch is None or torch.folder is None or any(step.name == TORCH for step in plan.steps):
         return {}
-    return {torch.folder: str(TORCH)}
+    scheme = environment.interpreter.scheme
+    return {folder: str(TORCH) for folder in (torch.folder, scheme.purelib / "torch", scheme.platlib / "torch")}
 
 
 def _note_beside(distribution: InstalledDistribution) -> Finding:

@@ -92,7 +92,7 @@ class Planner:
         self._planned = environment  # with the torch that comes
         self.torch_findings: Tuple[Finding, ...] = ()  # warnings on the torch that comes
         self._checked_torches: List[TorchBuild] = []
-        self._named = request.named_on_command_line
+        self._named = _names_written_here(request, environment)
         self._released = planning.names_released(
             environment, named=self._named, allow_torch_change=request.own.allow_torch_change
         )
@@ -618,7 +618,7 @@ class Planner:
     # --- checks before anything is touched ---------------------------------------------------------
 
     def _check(self, plan: Plan) -> None:
-        findings = list(planning.check_plan(plan, self.environment, released=self._released))
+        findings = list(planning.check_plan(plan, self.environment, released=self.released_by(plan)))
         if not findings:
             findings += self._check_requirements(plan)
         if findings:
@@ -632,12 +632,22 @@ class Planner:
             self._check_torch_change(plan)
             self._check_torch(self.torch_after(plan))
 
+    def released_by(self, plan: Plan) -> Set[NormalizedName]:
+        """The guarded names that may move in this plan; a companion that does not load beside this torch, too."""
+        released = planning.names_released_by(
+            plan, self.environment, named=self._named, allow_torch_change=self.request.own.allow_torch_change
+        )
+        for step in plan.steps:
+            is_chosen_again = step.candidate is not None and step.version == step.from_version
+            if is_chosen_again and planning.is_guarded(step.name) and self._is_broken(step.name):
+                released.add(step.name)
+        return released
+
     def _check_torch_change(self, plan: Plan) -> None:
         """Another accelerator, or an older torch, is what somebody asked for. Errors: Refused."""
-        texts = [entry.text for entry in self.request.entries if named(entry.text) == TORCH]
-        index = [self.request.index_url] if self.request.index_url else []
-        places = (*self.request.find_links, *self.request.index_urls, *index)
-        asked = planning.AskedOfTorch(tuple(texts), tuple(places), self.request.own.allow_torch_change)
+        texts = [entry.text for entry in _written_here(self.request, self.environment) if named(entry.text) == TORCH]
+        places = self.request.named_places
+        asked = planning.AskedOfTorch(tuple(texts), places, self.request.own.allow_torch_change)
         self._tell_of_torch(planning.check_torch_change(self.environment.torch, self.torch_after(plan), asked))
 
     def torch_after(self, plan: Plan) -> Optional[TorchBuild]:
@@ -773,6 +783,22 @@ def _credentials(request: InstallRequest, environment: Environment, ask: Questio
 
 def _is_declared(environment: Environment) -> bool:
     return environment.driver is not None and environment.driver.declared
+
+
+def _written_here(request: InstallRequest, environment: Environment) -> List[Entry]:
+    """The requirements of the command line, without those whose marker is not true for this interpreter."""
+    found = []
+    for entry in request.entries:
+        requirement = _parse(entry.text)
+        is_meant = requirement is None or planning.applies(requirement, environment)
+        if is_meant and not entry.origin and named(entry.text) in request.named_on_command_line:
+            found.append(entry)
+    return found
+
+
+def _names_written_here(request: InstallRequest, environment: Environment) -> FrozenSet[NormalizedName]:
+    names = [named(entry.text) for entry in _written_here(request, environment)]
+    return frozenset(name for name in names if name is not None)
 
 
 def make_folder(path: Path) -> Path:

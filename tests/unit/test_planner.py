@@ -15,8 +15,8 @@ from tests.factories import make_environment
 CUDA_INDEX = "https://download.pytorch.org/whl/cu130"
 
 
-def plan_of(tmp_path, *argv, files=None, torch=None):
-    request = parse_install(argv, environ={}, configuration={}, read=lambda name: (files or {})[name])
+def plan_of(tmp_path, *argv, files=None, torch=None, configuration=None):
+    request = parse_install(argv, environ={}, configuration=configuration or {}, read=lambda name: (files or {})[name])
     world = World({}, Reporter(), tmp_path / "cache", ())
     return Planner(request, make_environment(torch=torch), None, world, Timings(), tmp_path / "work")
 
@@ -72,3 +72,39 @@ def test_an_older_torch_is_named_by_its_file_too(tmp_path, word):
         Plan((Step(Action.REPLACE, "torch", "2.12.0+cpu", from_version="2.13.0+cpu"),)),
     )
     assert planner.torch_findings == ()
+
+
+@pytest.mark.parametrize(
+    ("words", "files"),
+    [
+        (["torch", "-r", "r.txt"], {"r.txt": "torch<2.13"}),
+        (["torch", "-c", "c.txt"], {"c.txt": "torch<2.13"}),
+        (["torch", 'torch<2.13; python_version < "3"'], {}),
+        (["torch>=1", "--pre"], {}),
+        (["--force-reinstall", "torch"], {}),
+        (["-U", "torch[opt-einsum]"], {}),
+    ],
+)
+def test_only_the_command_line_names_an_older_torch(tmp_path, words, files):
+    planner = plan_of(tmp_path, *words, files=files, torch="2.13.0+cpu")
+    plan = Plan((Step(Action.REPLACE, "torch", "2.12.0+cpu", from_version="2.13.0+cpu"),))
+    with pytest.raises(Refused, match=r"the older 2\.12\.0"):
+        planner._check_torch_change(plan)
+
+
+@pytest.mark.parametrize("option", ["--index-url", "--extra-index-url", "--find-links"])
+def test_an_index_that_is_only_configured_asks_for_no_accelerator(tmp_path, option):
+    plan = Plan((Step(Action.REPLACE, "torch", "2.14.1+cu130", from_version="2.13.0+cpu"),))
+    in_file = plan_of(
+        tmp_path / "a", "torch", "-r", "r.txt", files={"r.txt": f"{option} {CUDA_INDEX}"}, torch="2.13.0+cpu"
+    )
+    configured = plan_of(tmp_path / "b", "torch", configuration={option[2:]: CUDA_INDEX}, torch="2.13.0+cpu")
+    for planner in (in_file, configured):
+        with pytest.raises(Refused, match="in its place is one for cu130"):
+            planner._check_torch_change(plan)
+
+
+def test_a_name_whose_marker_does_not_hold_releases_nothing(tmp_path):
+    planner = plan_of(tmp_path, 'torch; python_version < "3"', "six", torch="2.13.0+cpu")
+    assert planner.released_by(Plan()) == set()
+    assert planner._constraints() == ("torch==2.13.0+cpu",)
