@@ -274,15 +274,27 @@ class Delivery:
             options=("--user",) if self.request.place == "user" else (),
             reporter=self.world.reporter,
         )
-        editable = [step for step in self.plan.steps if step.kind == "editable"]
+        clones = self.planner.clones
+        if clones is not None:
+            clones.refuse_uncovered()
         stage_editables(
             self._pip,
             stage,
-            editable,
+            [self._from_clone(step) for step in self.plan.steps if step.kind == "editable"],
             options=self._editable_options,
             reporter=self.world.reporter,
             readers=self.readers,
         )
+        if clones is not None:
+            clones.rewrite(stage)
+
+    def _from_clone(self, step: Step) -> Step:
+        """A clone is built where it is now."""
+        clones = self.planner.clones
+        source = clones.source_of(step.url or "") if clones is not None else None
+        if source is None:
+            return step
+        return replace(step, download_info={**(step.download_info or {}), "url": source.as_uri()})
 
     # --- will it load? -------------------------------------------------------------------------------
 

@@ -11,7 +11,7 @@ import dataclasses
 import os
 import tempfile
 from pathlib import Path
-from typing import TYPE_CHECKING, Dict, Iterator, List, Optional, Sequence, Tuple
+from typing import TYPE_CHECKING, Callable, Dict, Iterator, List, Optional, Sequence, Tuple
 
 from safe_install.errors import Refused, SafeInstallError
 from safe_install.guard import (
@@ -46,6 +46,7 @@ from safe_install.resolve.plan import TORCH, kept_names, same_version_steps, tor
 from safe_install.resolve.request import InstallRequest
 from safe_install.resolve.torch_fit import check_numpy
 from safe_install.transaction import swap
+from safe_install.transaction.clones import Clones
 
 if TYPE_CHECKING:
     # What only changes an environment is imported when one is changed: it reads binaries, and takes 0.05 s.
@@ -192,6 +193,8 @@ def _apply(delivery: Delivery, before: Before, timings: Timings, broken: Sequenc
         with timings.stage("check", world.reporter):
             seen = (*delivery.notices(), *delivery.inspect(transaction.stage, replaced))
         refuse_errors(seen, plan)
+        clones = delivery.planner.clones
+        sources = clones.move_into(transaction.stage) if clones is not None else ()
         world.reporter.announce(words.installing())
         with timings.stage("moves", world.reporter):
             transaction.plan(
@@ -199,16 +202,20 @@ def _apply(delivery: Delivery, before: Before, timings: Timings, broken: Sequenc
                 keep=[environment.installed[name] for name in sorted(kept)],
                 beside=_beside(plan, environment),
                 closed=_folders_without_metadata(plan, environment),
+                sources=sources,
             )
-        verdict = carry_out(
-            transaction,
-            before,
-            delivery.subjects(),
-            expectation=dataclasses.replace(delivery.expectation(kept), built=built_from_source(plan)),
-            summary=summarize(plan.steps, world.command),
-            timings=timings,
-            world=world,
-        )
+        with _clones_elsewhere(clones) as keep_clones:
+            verdict = carry_out(
+                transaction,
+                before,
+                delivery.subjects(),
+                expectation=dataclasses.replace(delivery.expectation(kept), built=built_from_source(plan)),
+                summary=summarize(plan.steps, world.command),
+                timings=timings,
+                world=world,
+            )
+            if verdict.outcome is not Outcome.ROLLED_BACK:
+                keep_clones()
     kept_change = verdict.outcome is not Outcome.ROLLED_BACK
     if not kept_change:
         delivery.planner.forget_refused()
@@ -232,6 +239,19 @@ def _apply(delivery: Delivery, before: Before, timings: Timings, broken: Sequenc
         transaction.id if kept_change else None,
         timings.total(),
     )
+
+
+@contextlib.contextmanager
+def _clones_elsewhere(clones: Optional[Clones]) -> Iterator[Callable[[], None]]:
+    """Clones that lie outside of the environment come with the change, and go if it is not kept."""
+    if clones is None:
+        yield lambda: None
+        return
+    try:
+        clones.place_uncovered()
+        yield clones.keep
+    finally:
+        clones.take_away()
 
 
 def _replaced(plan: Plan, environment: Environment) -> List[InstalledDistribution]:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import os
 import re
 import sys
 from pathlib import Path
@@ -51,6 +52,8 @@ from safe_install.resolve.target import planned_torch
 from safe_install.system.credentials import Credentials, Keyring, Question
 from safe_install.system.downloads import KeptDownloads
 from safe_install.system.pip import PipRunner
+from safe_install.system.process import LineReader
+from safe_install.transaction.clones import Clones, is_repository
 from safe_install.wheels.archive import Artifact
 from safe_install.wheels.placeholder import make_placeholder
 
@@ -77,6 +80,7 @@ class Planner:
         self._links = make_folder(work / "links")  # the chosen wheels: pip's find-links page
         # A dry run fetches nothing after its plan.
         self.downloads = None if request.own.dry_run else KeptDownloads(make_folder(work / "downloads"))
+        self.clones = self._prepare_clones(work / "src")
         self._pip: Optional[PipRunner] = None
         self._said: Optional[_Said] = None  # what pip says in the round that goes on
         self._credentials = _credentials(request, environment, self._ask_person)
@@ -108,6 +112,21 @@ class Planner:
                 answer=self._credentials.answer if self._credentials.can_answer else None,
             )
         return self._pip
+
+    def _prepare_clones(self, work: Path) -> Optional[Clones]:
+        """The folder in which pip clones; None where it clones nothing."""
+        repositories = [entry for entry in self.request.editables if is_repository(entry.text)]
+        if not repositories:
+            return None
+        interpreter = self.environment.interpreter
+        # pip's rule: beside the packages of a virtual environment, else in the working folder.
+        is_inside = interpreter.is_virtual and self.request.place != "user"
+        default = interpreter.prefix / "src" if is_inside else Path("src")
+        place = Path(os.path.abspath(self.request.src or default))  # noqa: PTH100 - Path.absolute keeps ".."
+        clones = Clones(make_folder(work), place, interpreter.prefix)
+        names = [named(entry.text) for entry in repositories]
+        clones.copy_present(name for name in names if name is not None)
+        return clones
 
     # --- what to install ---------------------------------------------------------------------------
 
@@ -473,8 +492,8 @@ class Planner:
                     self._pip_arguments(),
                     constraints=self._constraints(),
                     find_links=[self._links] if self._pins else [],
-                    on_output=said.output,
-                    on_error=said.error_output,
+                    on_output=self._with_final_paths(said.output),
+                    on_error=self._with_final_paths(said.error_output),
                     downloads=self.downloads,
                 )
             except PipFailed as error:
@@ -487,6 +506,8 @@ class Planner:
                 raise refusal from error
             finally:
                 said.close()
+            if self.clones is not None:
+                report = json.loads(self.clones.final_text(json.dumps(report, ensure_ascii=False)))
             steps = planning.steps_of_report(report, self.environment, self._pins)
             self._see_coming_torch(steps)
             if self._choose_in(steps):
@@ -499,6 +520,13 @@ class Planner:
             f"pip's plan still changes after {MAX_ROUNDS} rounds of choosing extensions",
             hint="Name the versions of the extensions explicitly.",
         )
+
+    def _with_final_paths(self, read: LineReader) -> LineReader:
+        """What pip says of a clone is said of the place to which it will come."""
+        clones = self.clones
+        if clones is None:
+            return read
+        return lambda line: read(clones.final_text(line))
 
     def _pins_not_in(self, steps: Sequence[Step]) -> Tuple[Step, ...]:
         """What pip leaves out because the same version is installed: it was built for another torch, or is broken."""
@@ -540,7 +568,8 @@ class Planner:
         offline = ["--no-index"] if self.request.own.offline else []
         # What hides a distribution of the user site, and so cannot be installed there, only pip knows.
         place = ["--user"] if self.request.place == "user" else []
-        return [*offline, *place, *self._no_foreign_source(), *self.request.dry_run_arguments, *hidden]
+        sources = ["--src", str(self.clones.work)] if self.clones is not None else []
+        return [*offline, *place, *self._no_foreign_source(), *self.request.dry_run_arguments, *sources, *hidden]
 
     def _no_foreign_source(self) -> List[str]:
         """pip runs the code of a source distribution to learn what it requires, whoever put it under an extension's

@@ -119,6 +119,7 @@ class InstallRequest:
     prefix: Optional[str] = None
     refuses_user: bool = False  # --no-user, or `user = no`: the user site is not meant, whatever can be written
     report_file: Optional[str] = None
+    src: Optional[str] = None  # where the person wants clones
     settings_free_options: Tuple[str, ...] = ()  # fetch_options without --config-settings
     index_options: Tuple[str, ...] = ()  # of fetch_options: how pip reaches which index
     verbose: int = 0
@@ -515,6 +516,7 @@ def parse_install(
         root=settings.one("root"),
         prefix=settings.one("prefix"),
         report_file=settings.one("report"),
+        src=settings.one("src"),
         index_options=(*_texts(words, only=INDEX_GROUPS), *_options_of_files(files, INDEX_GROUPS)),
         has_pip_inputs=has_pip_inputs,
         has_lock=bool(locks),
