@@ -21,6 +21,7 @@ from safe_install.guard import (
     defaults_to_user_site,
     is_own,
     let_old_ones_go,
+    naming_intruders,
     probe_environment,
     read_again,
     refuse_changed,
@@ -39,7 +40,7 @@ from safe_install.models import (
     Plan,
     Severity,
 )
-from safe_install.planner import Planner
+from safe_install.planner import Planner, local_sources
 from safe_install.ports import Timings, World
 from safe_install.resolve.pip_words import PipWords
 from safe_install.resolve.plan import TORCH, kept_names, same_version_steps, torch_without_metadata
@@ -77,13 +78,14 @@ def install(request: InstallRequest, world: World) -> InstallResult:
                 world.reporter.warn(f"an interrupted run was put right: {item.transaction} {item.what}")
             if recovered:
                 environment = read_again(environment)
-        before = Before(environment)
+        before = Before(environment, sources=local_sources(request))
         stack.callback(before.stop)
         work = _make_work_folder(stack)
         planner = Planner(request, environment, before, world, timings, work)
         stack.enter_context(_forgetting_refused(planner))
-        plan = planner.make_plan()
-        refuse_changed(before, built=built_from_source(plan))
+        with naming_intruders(before, planner.built):
+            plan = planner.make_plan()
+        refuse_changed(before, built=_built_in_this_run(planner, plan))
         broken = _find_breakage(planner, plan)
         numpy = check_numpy(plan, planner.torch_after(plan))
         beside = _beside(plan, environment)
@@ -101,7 +103,8 @@ def install(request: InstallRequest, world: World) -> InstallResult:
         from safe_install.delivery import Delivery
 
         delivery = Delivery(planner, plan, work)
-        delivery.fetch()
+        with naming_intruders(before, _built_in_this_run(planner, plan)):
+            delivery.fetch()
         return _apply(delivery, before, timings, notes)
 
 
@@ -173,9 +176,10 @@ def _require_cuda_before(before: Before) -> None:
         raise Refused(findings[0].detail, hint=findings[0].hint, findings=findings)
 
 
-def built_from_source(plan: Plan) -> Tuple[str, ...]:
+def _built_in_this_run(planner: Planner, plan: Plan) -> Tuple[str, ...]:
     """The names whose build code ran, for the metadata or for the wheel."""
-    return tuple(step.name for step in plan.steps if step.kind in ("sdist", "editable"))
+    by_pip = [step.name for step in plan.steps if step.kind in ("sdist", "editable")]
+    return tuple(dict.fromkeys([*by_pip, *planner.built]))
 
 
 def _apply(delivery: Delivery, before: Before, timings: Timings, broken: Sequence[Finding]) -> InstallResult:
@@ -188,7 +192,8 @@ def _apply(delivery: Delivery, before: Before, timings: Timings, broken: Sequenc
         environment.interpreter.prefix, command=world.command, scheme=environment.interpreter.scheme
     ) as transaction:
         delivery.check_space()
-        with timings.stage("stage", world.reporter):
+        built = _built_in_this_run(delivery.planner, plan)
+        with timings.stage("stage", world.reporter), naming_intruders(before, built):
             delivery.stage(transaction.stage)
         with timings.stage("check", world.reporter):
             seen = (*delivery.notices(), *delivery.inspect(transaction.stage, replaced))
@@ -209,7 +214,7 @@ def _apply(delivery: Delivery, before: Before, timings: Timings, broken: Sequenc
                 transaction,
                 before,
                 delivery.subjects(),
-                expectation=dataclasses.replace(delivery.expectation(kept), built=built_from_source(plan)),
+                expectation=dataclasses.replace(delivery.expectation(kept), built=built),
                 summary=summarize(plan.steps, world.command),
                 timings=timings,
                 world=world,

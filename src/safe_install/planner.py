@@ -20,6 +20,7 @@ from packaging.utils import NormalizedName, canonicalize_name
 from packaging.version import InvalidVersion, Version
 
 from safe_install.choice import Chooser, Wishes, cpu_fallback_notes, describe_pins, describe_torch
+from safe_install.environment.stamp import watched_folders
 from safe_install.errors import HashMismatch, Interrupted, NoCandidate, PipFailed, Refused, SafeInstallError
 from safe_install.events import Reporter, TaskOutcome
 from safe_install.guard import Before, check_torch_here
@@ -53,6 +54,7 @@ from safe_install.system.credentials import Credentials, Keyring, Question
 from safe_install.system.downloads import KeptDownloads
 from safe_install.system.pip import PipRunner
 from safe_install.system.process import LineReader
+from safe_install.system.read_only import Protection
 from safe_install.transaction.clones import Clones, is_repository
 from safe_install.wheels.archive import Artifact
 from safe_install.wheels.placeholder import make_placeholder
@@ -89,6 +91,7 @@ class Planner:
         self._pins: Dict[NormalizedName, Candidate] = {}
         self._files: Dict[NormalizedName, Path] = {}  # the pins as pip is shown them
         self.artifacts: Dict[NormalizedName, Artifact] = {}
+        self.built: List[NormalizedName] = []  # the extensions that were built in this run
         self._rejections: List[Rejection] = []
         self._answers: List[HostAnswer] = []
         self.notes: Tuple[Finding, ...] = ()  # what a person should know of the choice
@@ -110,6 +113,10 @@ class Planner:
                 cache_dir=self.world.cache_dir,
                 has_wheel=canonicalize_name("wheel") in self.environment.installed,
                 answer=self._credentials.answer if self._credentials.can_answer else None,
+                protection=Protection(
+                    watched_folders(self.environment, local_sources(self.request)),
+                    in_user_namespace=not any("+" in entry.text for entry in self.request.entries),
+                ),
             )
         return self._pip
 
@@ -374,6 +381,8 @@ class Planner:
             )
         with self.timings.stage("fetch", self.world.reporter):
             is_promised = bool(self._entries_with_hashes(pin.name))
+            if pin.kind is CandidateKind.SDIST:
+                self.built.append(pin.name)
             pin, artifact = self._chooser.bring(pin, self.pip, is_promised=is_promised)
             self._check_hashes(pin, artifact)
         if self._is_installed(pin.name, str(artifact.version)):
@@ -677,7 +686,10 @@ class Planner:
         texts = [entry.text for entry in _written_here(self.request, self.environment) if named(entry.text) == TORCH]
         places = self.request.named_places
         asked = planning.AskedOfTorch(tuple(texts), places, self.request.own.allow_torch_change)
-        self._tell_of_torch(planning.check_torch_change(self.environment.torch, self.torch_after(plan), asked))
+        here = self.environment.torch
+        entries = (*self.request.entries, *self.request.constraints)
+        because = planning.who_excludes(here.version, plan.steps, entries) if here is not None else ""
+        self._tell_of_torch(planning.check_torch_change(here, self.torch_after(plan), asked, because=because))
 
     def torch_after(self, plan: Plan) -> Optional[TorchBuild]:
         """The torch that will be there when the plan is carried out."""
@@ -828,6 +840,19 @@ def _written_here(request: InstallRequest, environment: Environment) -> List[Ent
 def _names_written_here(request: InstallRequest, environment: Environment) -> FrozenSet[NormalizedName]:
     names = [named(entry.text) for entry in _written_here(request, environment)]
     return frozenset(name for name in names if name is not None)
+
+
+def local_sources(request: InstallRequest) -> Tuple[Path, ...]:
+    """The folders of sources that the person names; real paths."""
+    found = []
+    for entry in request.entries:
+        text = re.sub(r"\[[^\]]*\]$", "", entry.text.partition(" @ ")[2] or entry.text)
+        if text.startswith("file:"):
+            text = unquote(urlsplit(text).path)
+        is_path = text.startswith(".") or os.sep in text
+        if is_path and Path(text).expanduser().is_dir():
+            found.append(Path(os.path.realpath(Path(text).expanduser())))
+    return tuple(found)
 
 
 def make_folder(path: Path) -> Path:

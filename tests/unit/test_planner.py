@@ -7,7 +7,7 @@ import pytest
 from safe_install.errors import Refused
 from safe_install.events import Reporter
 from safe_install.models import Action, Plan, Step
-from safe_install.planner import Planner
+from safe_install.planner import Planner, local_sources
 from safe_install.ports import Timings, World
 from safe_install.resolve.request import parse_install
 from tests.factories import make_environment
@@ -75,21 +75,24 @@ def test_an_older_torch_is_named_by_its_file_too(tmp_path, word):
 
 
 @pytest.mark.parametrize(
-    ("words", "files"),
+    ("words", "files", "because"),
     [
-        (["torch", "-r", "r.txt"], {"r.txt": "torch<2.13"}),
-        (["torch", "-c", "c.txt"], {"c.txt": "torch<2.13"}),
-        (["torch", 'torch<2.13; python_version < "3"'], {}),
-        (["torch>=1", "--pre"], {}),
-        (["--force-reinstall", "torch"], {}),
-        (["-U", "torch[opt-einsum]"], {}),
+        (["torch", "-r", "r.txt"], {"r.txt": "torch<2.13"}, ": r.txt, line 1: torch<2.13"),
+        (["torch", "-c", "c.txt"], {"c.txt": "torch<2.13"}, ": c.txt, line 1: torch<2.13"),
+        (["torch", 'torch<2.13; python_version < "3"'], {}, ""),
+        (["torch>=1", "--pre"], {}, ""),
+        (["--force-reinstall", "torch"], {}, ""),
+        (["-U", "torch[opt-einsum]", "old"], {}, ": old 1.0 requires torch<2.13"),
     ],
 )
-def test_only_the_command_line_names_an_older_torch(tmp_path, words, files):
+def test_only_the_command_line_names_an_older_torch(tmp_path, words, files, because):
     planner = plan_of(tmp_path, *words, files=files, torch="2.13.0+cpu")
-    plan = Plan((Step(Action.REPLACE, "torch", "2.12.0+cpu", from_version="2.13.0+cpu"),))
-    with pytest.raises(Refused, match=r"the older 2\.12\.0"):
+    torch = Step(Action.REPLACE, "torch", "2.12.0+cpu", from_version="2.13.0+cpu", requires=("x",))
+    old = Step(Action.ADD, "old", "1.0", requires=("torch<2.13; python_version > '3'",))
+    plan = Plan((torch, old) if "old" in words else (torch,))
+    with pytest.raises(Refused) as raised:
         planner._check_torch_change(plan)
+    assert raised.value.message == f"torch 2.13.0+cpu would become the older 2.12.0+cpu{because}"
 
 
 @pytest.mark.parametrize("option", ["--index-url", "--extra-index-url", "--find-links"])
@@ -108,3 +111,12 @@ def test_a_name_whose_marker_does_not_hold_releases_nothing(tmp_path):
     planner = plan_of(tmp_path, 'torch; python_version < "3"', "six", torch="2.13.0+cpu")
     assert planner.released_by(Plan()) == set()
     assert planner._constraints() == ("torch==2.13.0+cpu",)
+
+
+def test_the_folders_of_sources_that_are_named(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for name in ("project", "other", "third", "six"):
+        (tmp_path / name).mkdir()
+    words = ["six", "./project[extra]", "-e", "./other", f"third @ {(tmp_path / 'third').as_uri()}", "git+https://h/x"]
+    request = parse_install(words, environ={}, configuration={}, read=lambda name: "")
+    assert sorted(path.name for path in local_sources(request)) == ["other", "project", "third"]

@@ -26,6 +26,7 @@ from safe_install.models import (
     Step,
     TorchBuild,
 )
+from safe_install.resolve.requirements_file import Entry
 from safe_install.tags import parse_accelerator
 
 TORCH = canonicalize_name("torch")
@@ -434,14 +435,26 @@ def _excludes(text: str, version: Version) -> bool:
     return bool(requirement.url) or not requirement.specifier.contains(version, prereleases=True)
 
 
+def who_excludes(torch: Version, steps: Sequence[Step], entries: Sequence[Entry]) -> str:
+    """Whose requirement this version of torch does not meet, as a sentence; "" where it is nobody's."""
+    for step in steps:
+        for text in step.requires:
+            if requirement_name(text) == TORCH and _excludes(text, torch):
+                return f"{step.name} {step.version} requires {_without_marker(text)}"
+    for entry in entries:
+        if requirement_name(entry.text) == TORCH and entry.origin and _excludes(entry.text, torch):
+            return f"{entry.origin}: {entry.text}"
+    return ""
+
+
 def check_torch_change(
-    installed: Optional[TorchBuild], coming: Optional[TorchBuild], asked: AskedOfTorch
+    installed: Optional[TorchBuild], coming: Optional[TorchBuild], asked: AskedOfTorch, *, because: str = ""
 ) -> Tuple[Finding, ...]:
     """What a plan does to the kind of torch: another accelerator, or an older release that nobody named.
 
     Errors where it was not asked for, warnings where it was. Whoever names torch alone, or with a specifier that the
     installed one satisfies, permits a newer release; whoever names another release permits another CUDA too, because
-    each release has its own on the package index.
+    each release has its own on the package index. `because`: who wants it (see `who_excludes`).
     """
     if installed is None or coming is None:
         return ()
@@ -449,6 +462,7 @@ def check_torch_change(
     is_older = Version(coming.version.public) < Version(installed.version.public)
     if is_older and not asked.names_another(installed.version) and not asked.allow_change:
         detail = f"torch {installed.runtime_version} would become the older {coming.runtime_version}"
+        detail += f": {because}" if because else ""
         hint = f"If that is what you want, name the version: torch=={coming.version}."
         findings.append(Finding("torch-moved", Severity.ERROR, TORCH, detail, hint))
     if installed.accelerator and coming.accelerator and installed.accelerator != coming.accelerator:
