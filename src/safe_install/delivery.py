@@ -432,14 +432,11 @@ class Delivery:
         )
 
 
-# What an installer adds to a dist-info folder.
-ADDED_METADATA = ("INSTALLER", "RECORD", "REQUESTED", "direct_url.json")
-
-
 def find_changed_files(artifact: Artifact, installed: InstalledDistribution) -> Tuple[str, ...]:
     """The files that differ between a wheel and the distribution in its place, by name, in order.
 
-    By the hashes of both RECORDs. Not compared: commands, which each installer writes in its own way, and bytecode.
+    By the hashes of both RECORDs. Not compared: commands, which each installer writes in its own way, bytecode, and
+    what an installer adds to dist-info (INSTALLER, direct_url.json, uv_cache.json).
     """
     old = _files_in(os.path.realpath(installed.location), read_hashes([str(installed.metadata_path)]))
     noted = {note.path for note in artifact.record_notes}
@@ -456,7 +453,9 @@ def find_changed_files(artifact: Artifact, installed: InstalledDistribution) -> 
                 # RECORD does not say the truth of it.
                 digest, algorithm = hashlib.sha256(archive.read(row.path)).digest(), "sha256"
             new[name] = f"{algorithm}={base64.urlsafe_b64encode(digest).rstrip(b'=').decode()}"
-    return tuple(sorted(name for name in old.keys() | new.keys() if old.get(name) != new.get(name)))
+    added = {name for name in old.keys() - new.keys() if name.rpartition("/")[0].endswith(".dist-info")}
+    compared = (old.keys() | new.keys()) - added
+    return tuple(sorted(name for name in compared if old.get(name) != new.get(name)))
 
 
 def _files_in(site: str, hashes: Mapping[str, str]) -> Dict[str, str]:
@@ -464,9 +463,7 @@ def _files_in(site: str, hashes: Mapping[str, str]) -> Dict[str, str]:
     found = {}
     for path, written in hashes.items():
         name = os.path.relpath(path, site)
-        folder, _, last = name.rpartition("/")
-        is_added = folder.endswith(".dist-info") and last in ADDED_METADATA
-        if not name.startswith("..") and not name.endswith(".pyc") and not is_added:
+        if not name.startswith("..") and not name.endswith(".pyc"):
             found[name] = written
     return found
 
