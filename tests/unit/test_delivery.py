@@ -122,7 +122,12 @@ def test_of_two_downloads_of_one_name_each_is_its_own(tmp_path):
 def test_the_files_of_the_same_version_are_compared(tmp_path, installed, changed):
     """What an installer adds (INSTALLER, commands, bytecode) is no difference."""
     site = tmp_path / "lib" / "site-packages"
-    added = "../../bin/demo,sha256=abc,3\ndemo/__pycache__/x.cpython-311.pyc,,\ndemo-1.0.dist-info/uv_cache.json,sha256=a,3\n"
+    rows = (
+        "../../bin/demo,sha256=abc,3\n",
+        "demo/__pycache__/x.cpython-311.pyc,,\n",
+        "demo-1.0.dist-info/uv_cache.json,sha256=a,3\n",
+    )
+    added = "".join(rows)
     old = make_wheel(
         tmp_path, installed, filename="demo-1.0-1-cp311-cp311-linux_x86_64.whl", record=lambda t: t + added
     )
