@@ -291,6 +291,8 @@ def naming_intruders(before: Before, built: Sequence[str]) -> Iterator[None]:
     """A build that fails may have changed the environment before: that is the worse news. Errors: Refused then."""
     try:
         yield
+    except Interrupted:
+        raise
     except SafeInstallError as error:
         changed = before.changed_paths()
         if not changed or any(finding.check == "changed-meanwhile" for finding in error.findings):

@@ -113,12 +113,16 @@ class Planner:
                 cache_dir=self.world.cache_dir,
                 has_wheel=canonicalize_name("wheel") in self.environment.installed,
                 answer=self._credentials.answer if self._credentials.can_answer else None,
-                protection=Protection(
-                    watched_folders(self.environment, local_sources(self.request)),
-                    in_user_namespace=not any("+" in entry.text for entry in self.request.entries),
-                ),
+                protection=self._protection(),
             )
         return self._pip
+
+    def _protection(self) -> Protection:
+        """What builds may not change. Repositories may be fetched by ssh, which refuses to work in a user namespace."""
+        return Protection(
+            watched_folders(self.environment, local_sources(self.request)),
+            in_user_namespace=not any(is_repository(entry.text) for entry in self.request.entries),
+        )
 
     def _prepare_clones(self, work: Path) -> Optional[Clones]:
         """The folder in which pip clones; None where it clones nothing."""

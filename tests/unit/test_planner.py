@@ -120,3 +120,20 @@ def test_the_folders_of_sources_that_are_named(tmp_path, monkeypatch):
     words = ["six", "./project[extra]", "-e", "./other", f"third @ {(tmp_path / 'third').as_uri()}", "git+https://h/x"]
     request = parse_install(words, environ={}, configuration={}, read=lambda name: "")
     assert sorted(path.name for path in local_sources(request)) == ["other", "project", "third"]
+
+
+@pytest.mark.parametrize(
+    ("word", "expected"),
+    [
+        ("six", True),
+        ("torch==2.13.0+cpu", True),
+        ("./torch-2.13.0+cpu-cp311-cp311-linux_x86_64.whl", True),
+        ("torch @ https://h/whl/torch-2.13.0+cpu-cp311-cp311-linux_x86_64.whl", True),
+        ("six @ git+ssh://git@h/six", False),
+        ("git+https://h/six#egg=six", False),
+    ],
+)
+def test_what_may_use_ssh_is_run_in_no_user_namespace(tmp_path, word, expected):
+    protection = plan_of(tmp_path, word)._protection()
+    assert protection.in_user_namespace == expected
+    assert protection.folders

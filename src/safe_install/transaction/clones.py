@@ -224,6 +224,6 @@ def _rewrite_records(stage: Path, changed: AbstractSet[str]) -> None:
 
 
 def is_repository(text: str) -> bool:
-    """Is an editable requirement a repository (`git+https://...`), and no folder?"""
+    """Is a requirement a repository (`git+https://...`, `name @ git+ssh://...`), and no file or folder?"""
     scheme, separator, _ = text.partition("://")
     return bool(separator) and "+" in scheme
