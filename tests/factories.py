@@ -58,8 +58,8 @@ def make_distribution(name: str, version: str, *, requires: Iterable[str] = (), 
     return InstalledDistribution(
         name=normalized,
         version=version,
-        metadata_path=folder,
-        location=SITE,
+        metadata_path=fields.pop("metadata_path", folder),
+        location=fields.pop("location", SITE),
         requires=tuple(requires),
         **fields,
     )

@@ -3,9 +3,12 @@ environment."""
 
 from __future__ import annotations
 
+import base64
+import hashlib
 import os
 import re
 import shutil
+import zipfile
 from dataclasses import replace
 from pathlib import Path
 from typing import Dict, List, Mapping, Optional, Sequence, Set, Tuple
@@ -27,6 +30,7 @@ from safe_install.resolve.plan import TORCH
 from safe_install.resolve.request import InstallRequest
 from safe_install.resolve.torch_fit import check_torch
 from safe_install.system.process import LineReader
+from safe_install.transaction.ownership import read_hashes
 from safe_install.transaction.room import estimate_size, find_shortage, read_room
 from safe_install.transaction.stage import StagedWheel, fill_stage, stage_editables
 from safe_install.transaction.tree import folds_case
@@ -74,8 +78,11 @@ class Delivery:
             self._take_local(step)
             self._take_downloaded(step)
         missing = [step for step in self.plan.steps if step.name not in self._artifacts and step.kind != "editable"]
-        if not missing:
-            return
+        if missing:
+            self._fetch_with_pip(missing)
+        self._refuse_other_files()
+
+    def _fetch_with_pip(self, missing: Sequence[Step]) -> None:
         words = PipWords(self.plan.steps, [entry.text for entry in self.request.entries], self.environment)
         wanted = [replace(step, written_name=words.name_of(step)) for step in missing]
         # pip compares hashes for all lines of a run or for none: what has no hash (a folder, a repository) goes apart.
@@ -104,6 +111,17 @@ class Delivery:
                             **self.readers(task),
                         )
             self._open_fetched(wanted)
+
+    def _refuse_other_files(self) -> None:
+        """torch, or what moves with it, in the version that is there and with other files. Errors: Refused."""
+        for step in planning.same_version_steps(self.plan, released=self.planner.released_by(self.plan)):
+            artifact = self._artifacts.get(step.name)
+            if artifact is None:
+                continue
+            changed = find_changed_files(artifact, self.environment.installed[step.name])
+            if changed:
+                finding = planning.refuse_other_files(step, changed)
+                raise Refused(finding.detail, hint=finding.hint, findings=(finding,))
 
     def readers(self, task: str) -> Dict[str, LineReader]:
         """What becomes of the lines of a pip that builds: what it says of builds is the person's; with -v all is."""
@@ -291,15 +309,27 @@ class Delivery:
             options=("--user",) if self.request.place == "user" else (),
             reporter=self.world.reporter,
         )
-        editable = [step for step in self.plan.steps if step.kind == "editable"]
+        clones = self.planner.clones
+        if clones is not None:
+            clones.refuse_uncovered()
         stage_editables(
             self._pip,
             stage,
-            editable,
+            [self._from_clone(step) for step in self.plan.steps if step.kind == "editable"],
             options=self._editable_options,
             reporter=self.world.reporter,
             readers=self.readers,
         )
+        if clones is not None:
+            clones.rewrite(stage)
+
+    def _from_clone(self, step: Step) -> Step:
+        """A clone is built where it is now."""
+        clones = self.planner.clones
+        source = clones.source_of(step.url or "") if clones is not None else None
+        if source is None:
+            return step
+        return replace(step, download_info={**(step.download_info or {}), "url": source.as_uri()})
 
     # --- will it load? -------------------------------------------------------------------------------
 
@@ -429,13 +459,58 @@ class Delivery:
         torch = next((step for step in self.plan.steps if step.name == TORCH), None)
         return Expectation(
             requested=frozenset(requested),
-            torch_requested=torch is not None,
+            torch_requested=torch is not None and TORCH in self.planner.released_by(self.plan),
             cuda_loss_requested=torch is not None and _is_cpu_build(self.request, torch),
             require_cuda=self.request.own.require_cuda,
             no_rollback=self.request.own.no_rollback,
             kept=frozenset(kept),
             may_miss=self.planner.may_miss(self.plan),
         )
+
+
+def find_changed_files(artifact: Artifact, installed: InstalledDistribution) -> Tuple[str, ...]:
+    """The files that differ between a wheel and the distribution in its place, by name, in order.
+
+    By the hashes of both RECORDs. Not compared: commands, which each installer writes in its own way, bytecode, and
+    what an installer adds to dist-info (INSTALLER, direct_url.json, uv_cache.json).
+    """
+    old = _files_in(os.path.realpath(installed.location), read_hashes([str(installed.metadata_path)]))
+    noted = {note.path for note in artifact.record_notes}
+    new: Dict[str, str] = {}
+    with zipfile.ZipFile(str(artifact.path)) as archive:
+        for row in artifact.record:
+            if row.digest is None:
+                continue
+            name = _name_in_site(artifact, row.path)
+            if name is None:
+                continue
+            digest, algorithm = row.digest, row.algorithm
+            if row.path in noted and row.path in artifact.files:
+                # RECORD does not say the truth of it.
+                digest, algorithm = hashlib.sha256(archive.read(row.path)).digest(), "sha256"
+            new[name] = f"{algorithm}={base64.urlsafe_b64encode(digest).rstrip(b'=').decode()}"
+    added = {name for name in old.keys() - new.keys() if name.rpartition("/")[0].endswith(".dist-info")}
+    compared = (old.keys() | new.keys()) - added
+    return tuple(sorted(name for name in compared if old.get(name) != new.get(name)))
+
+
+def _files_in(site: str, hashes: Mapping[str, str]) -> Dict[str, str]:
+    """The files of a RECORD that came out of the wheel, relative to site-packages."""
+    found = {}
+    for path, written in hashes.items():
+        name = os.path.relpath(path, site)
+        if not name.startswith("..") and not name.endswith(".pyc"):
+            found[name] = written
+    return found
+
+
+def _name_in_site(artifact: Artifact, path: str) -> Optional[str]:
+    """Where in site-packages a member of a wheel comes to lie; None where it goes elsewhere."""
+    data = f"{artifact.dist_info[: -len('.dist-info')]}.data/"
+    if not path.startswith(data):
+        return path
+    key, _, rest = path[len(data) :].partition("/")
+    return rest if key in ("purelib", "platlib") else None
 
 
 def contents_findings(

@@ -291,13 +291,36 @@ def refuse_changed(before: Before, *, built: Sequence[str] = ()) -> None:
     `built`: what was built meanwhile, whose build code may be the one that did it.
     """
     changed = before.changed_paths()
-    if not changed:
-        return
-    paths = describe_paths(changed, before.environment)
+    if changed:
+        raise _refused_for_changes(changed, before.environment, built)
+
+
+@contextmanager
+def naming_intruders(before: Before, built: Sequence[str]) -> Iterator[None]:
+    """A build that fails may have changed the environment before: that is the worse news. Errors: Refused then."""
+    try:
+        yield
+    except Interrupted:
+        raise
+    except SafeInstallError as error:
+        changed = before.changed_paths()
+        if not changed or any(finding.check == "changed-meanwhile" for finding in error.findings):
+            raise
+        refused = _refused_for_changes(changed, before.environment, built)
+        refused.message = f"{refused.message}\n  {error.message}"
+        raise refused from error
+
+
+def _refused_for_changes(changed: Sequence[str], environment: Environment, built: Sequence[str]) -> Refused:
+    paths = describe_paths(changed, environment)
     suspects = f" (built meanwhile: {', '.join(built)})" if built else ""
-    raise Refused(
+    hint = "Look at those paths; another installer, or code of a build, wrote there."
+    torch = environment.torch
+    if torch is not None and any(_concerns_torch(path, environment) for path in changed):
+        hint += f" To bring torch back: safe-install --force-reinstall --no-deps torch=={torch.version}."
+    return Refused(
         f"something else changed the environment while this ran{suspects}: {paths}",
-        hint="Look at those paths; another installer, or code of a build, wrote there. Nothing of ours was changed.",
+        hint=hint,
         findings=(Finding("changed-meanwhile", Severity.ERROR, "environment", f"changed meanwhile: {paths}"),),
     )
 
@@ -311,11 +334,14 @@ class Before:
         *,
         asked: str = "loader",
         check_timeout: Optional[float] = DEFAULT_CHECK_TIMEOUT,
+        sources: Sequence[Path] = (),
     ) -> None:
-        """`check_timeout`: seconds for each of the checks, before and after; None: no limit."""
+        """`check_timeout`: seconds for each of the checks, before and after; None: no limit.
+        `sources`: local folders that the change builds; a torch in one of them is theirs to change."""
         self.environment = environment
         self.check_timeout = check_timeout
-        self.stamp = stamp_of(environment)
+        self._sources = tuple(sources)
+        self.stamp = stamp_of(environment, self._sources)
         self.subjects = installed_subjects(environment)
         self._asked = asked
         self._report: Optional[HealthReport] = None
@@ -324,7 +350,7 @@ class Before:
 
     def changed_paths(self) -> Tuple[str, ...]:
         """The paths that somebody else changed since this object was made; after a swap ours are among them."""
-        return self.stamp.changed(stamp_of(self.environment))
+        return self.stamp.changed(stamp_of(self.environment, self._sources))
 
     def _examine(self, asked: str) -> Examination:
         return Examination(

@@ -11,7 +11,7 @@ import dataclasses
 import os
 import tempfile
 from pathlib import Path
-from typing import TYPE_CHECKING, Dict, Iterator, List, Optional, Sequence, Tuple
+from typing import TYPE_CHECKING, Callable, Dict, Iterator, List, Optional, Sequence, Tuple
 
 from safe_install.errors import Refused, SafeInstallError
 from safe_install.guard import (
@@ -21,6 +21,7 @@ from safe_install.guard import (
     defaults_to_user_site,
     is_own,
     let_old_ones_go,
+    naming_intruders,
     probe_environment,
     read_again,
     refuse_changed,
@@ -39,13 +40,14 @@ from safe_install.models import (
     Plan,
     Severity,
 )
-from safe_install.planner import Planner
+from safe_install.planner import Planner, local_sources
 from safe_install.ports import Timings, World
 from safe_install.resolve.pip_words import PipWords
-from safe_install.resolve.plan import TORCH, kept_names, torch_without_metadata
+from safe_install.resolve.plan import TORCH, kept_names, same_version_steps, torch_without_metadata
 from safe_install.resolve.request import InstallRequest
 from safe_install.resolve.torch_fit import check_numpy
 from safe_install.transaction import swap
+from safe_install.transaction.clones import Clones
 
 if TYPE_CHECKING:
     # What only changes an environment is imported when one is changed: it reads binaries, and takes 0.05 s.
@@ -76,13 +78,14 @@ def install(request: InstallRequest, world: World) -> InstallResult:
                 world.reporter.warn(f"an interrupted run was put right: {item.transaction} {item.what}")
             if recovered:
                 environment = read_again(environment)
-        before = Before(environment, check_timeout=request.own.check_timeout)
+        before = Before(environment, check_timeout=request.own.check_timeout, sources=local_sources(request))
         stack.callback(before.stop)
         work = _make_work_folder(stack)
         planner = Planner(request, environment, before, world, timings, work)
         stack.enter_context(_forgetting_refused(planner))
-        plan = planner.make_plan()
-        refuse_changed(before, built=built_from_source(plan))
+        with naming_intruders(before, planner.built):
+            plan = planner.make_plan()
+        refuse_changed(before, built=_built_in_this_run(planner, plan))
         broken = _find_breakage(planner, plan)
         numpy = check_numpy(plan, planner.torch_after(plan))
         beside = _beside(plan, environment)
@@ -95,11 +98,13 @@ def install(request: InstallRequest, world: World) -> InstallResult:
             if request.own.require_cuda:
                 _require_cuda_before(before)
         if request.own.dry_run or not plan.steps:
+            _compare_same_versions(planner, plan, work)
             return _unchanged(request, environment, plan, before, timings, notes)
         from safe_install.delivery import Delivery
 
         delivery = Delivery(planner, plan, work)
-        delivery.fetch()
+        with naming_intruders(before, _built_in_this_run(planner, plan)):
+            delivery.fetch()
         return _apply(delivery, before, timings, notes)
 
 
@@ -118,6 +123,15 @@ def _find_breakage(planner: Planner, plan: Plan) -> Sequence[Finding]:
     broken = find_breakage(planner.environment, plan, torch, planner.world.environ, severity=severity)
     refuse_errors(broken, plan)
     return broken
+
+
+def _compare_same_versions(planner: Planner, plan: Plan, work: Path) -> None:
+    """A dry run fetches what only its files can tell: is it what is there? Errors: Refused."""
+    steps = same_version_steps(plan, released=planner.released_by(plan))
+    if steps:
+        from safe_install.delivery import Delivery
+
+        Delivery(planner, dataclasses.replace(plan, steps=steps), work).fetch()
 
 
 def _make_work_folder(stack: contextlib.ExitStack) -> Path:
@@ -162,9 +176,10 @@ def _require_cuda_before(before: Before) -> None:
         raise Refused(findings[0].detail, hint=findings[0].hint, findings=findings)
 
 
-def built_from_source(plan: Plan) -> Tuple[str, ...]:
+def _built_in_this_run(planner: Planner, plan: Plan) -> Tuple[str, ...]:
     """The names whose build code ran, for the metadata or for the wheel."""
-    return tuple(step.name for step in plan.steps if step.kind in ("sdist", "editable"))
+    by_pip = [step.name for step in plan.steps if step.kind in ("sdist", "editable")]
+    return tuple(dict.fromkeys([*by_pip, *planner.built]))
 
 
 def _apply(delivery: Delivery, before: Before, timings: Timings, broken: Sequence[Finding]) -> InstallResult:
@@ -177,11 +192,14 @@ def _apply(delivery: Delivery, before: Before, timings: Timings, broken: Sequenc
         environment.interpreter.prefix, command=world.command, scheme=environment.interpreter.scheme
     ) as transaction:
         delivery.check_space()
-        with timings.stage("stage", world.reporter):
+        built = _built_in_this_run(delivery.planner, plan)
+        with timings.stage("stage", world.reporter), naming_intruders(before, built):
             delivery.stage(transaction.stage)
         with timings.stage("check", world.reporter):
             seen = (*delivery.notices(), *delivery.inspect(transaction.stage, replaced))
         refuse_errors(seen, plan)
+        clones = delivery.planner.clones
+        sources = clones.move_into(transaction.stage) if clones is not None else ()
         world.reporter.announce(words.installing())
         with timings.stage("moves", world.reporter):
             transaction.plan(
@@ -189,16 +207,20 @@ def _apply(delivery: Delivery, before: Before, timings: Timings, broken: Sequenc
                 keep=[environment.installed[name] for name in sorted(kept)],
                 beside=_beside(plan, environment),
                 closed=_folders_without_metadata(plan, environment),
+                sources=sources,
             )
-        verdict = carry_out(
-            transaction,
-            before,
-            delivery.subjects(),
-            expectation=dataclasses.replace(delivery.expectation(kept), built=built_from_source(plan)),
-            summary=summarize(plan.steps, world.command),
-            timings=timings,
-            world=world,
-        )
+        with _clones_elsewhere(clones) as keep_clones:
+            verdict = carry_out(
+                transaction,
+                before,
+                delivery.subjects(),
+                expectation=dataclasses.replace(delivery.expectation(kept), built=built),
+                summary=summarize(plan.steps, world.command),
+                timings=timings,
+                world=world,
+            )
+            if verdict.outcome is not Outcome.ROLLED_BACK:
+                keep_clones()
     kept_change = verdict.outcome is not Outcome.ROLLED_BACK
     if not kept_change:
         delivery.planner.forget_refused()
@@ -224,6 +246,19 @@ def _apply(delivery: Delivery, before: Before, timings: Timings, broken: Sequenc
     )
 
 
+@contextlib.contextmanager
+def _clones_elsewhere(clones: Optional[Clones]) -> Iterator[Callable[[], None]]:
+    """Clones that lie outside of the environment come with the change, and go if it is not kept."""
+    if clones is None:
+        yield lambda: None
+        return
+    try:
+        clones.place_uncovered()
+        yield clones.keep
+    finally:
+        clones.take_away()
+
+
 def _replaced(plan: Plan, environment: Environment) -> List[InstalledDistribution]:
     found = [environment.installed[step.name] for step in plan.steps if step.action is Action.REPLACE]
     return [distribution for distribution in found if is_own(distribution, environment)]
@@ -237,11 +272,15 @@ def _beside(plan: Plan, environment: Environment) -> List[InstalledDistribution]
 
 
 def _folders_without_metadata(plan: Plan, environment: Environment) -> Dict[Path, str]:
-    """The folder of a torch that no distribution lists, and that stays: nothing comes into it, or over its files."""
+    """The folder of a torch that no distribution lists, and that stays: nothing comes into it, or over its files.
+
+    A folder `torch` in site-packages would come before one to which a .pth file leads.
+    """
     torch = torch_without_metadata(environment)
     if torch is None or torch.folder is None or any(step.name == TORCH for step in plan.steps):
         return {}
-    return {torch.folder: str(TORCH)}
+    scheme = environment.interpreter.scheme
+    return {folder: str(TORCH) for folder in (torch.folder, scheme.purelib / "torch", scheme.platlib / "torch")}
 
 
 def _note_beside(distribution: InstalledDistribution) -> Finding:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import os
 import re
 import sys
 from pathlib import Path
@@ -19,6 +20,7 @@ from packaging.utils import NormalizedName, canonicalize_name
 from packaging.version import InvalidVersion, Version
 
 from safe_install.choice import Chooser, Wishes, cpu_fallback_notes, describe_pins, describe_torch
+from safe_install.environment.stamp import watched_folders
 from safe_install.errors import HashMismatch, Interrupted, NoCandidate, PipFailed, Refused, SafeInstallError
 from safe_install.events import Reporter, TaskOutcome
 from safe_install.guard import Before, check_torch_here
@@ -52,6 +54,9 @@ from safe_install.system.askpass import AskPass
 from safe_install.system.credentials import Credentials, Keyring, Question
 from safe_install.system.downloads import KeptDownloads
 from safe_install.system.pip import PipRunner
+from safe_install.system.process import LineReader
+from safe_install.system.read_only import Protection
+from safe_install.transaction.clones import Clones, is_repository
 from safe_install.wheels.archive import Artifact
 from safe_install.wheels.placeholder import make_placeholder
 
@@ -78,6 +83,7 @@ class Planner:
         self._links = make_folder(work / "links")  # the chosen wheels: pip's find-links page
         # A dry run fetches nothing after its plan.
         self.downloads = None if request.own.dry_run else KeptDownloads(make_folder(work / "downloads"))
+        self.clones = self._prepare_clones(work / "src")
         self._pip: Optional[PipRunner] = None
         self._said: Optional[_Said] = None  # what pip says in the round that goes on
         self._credentials = _credentials(request, environment, self._ask_person)
@@ -87,6 +93,7 @@ class Planner:
         self._pins: Dict[NormalizedName, Candidate] = {}
         self._files: Dict[NormalizedName, Path] = {}  # the pins as pip is shown them
         self.artifacts: Dict[NormalizedName, Artifact] = {}
+        self.built: List[NormalizedName] = []  # the extensions that were built in this run
         self._rejections: List[Rejection] = []
         self._answers: List[HostAnswer] = []
         self.notes: Tuple[Finding, ...] = ()  # what a person should know of the choice
@@ -94,7 +101,7 @@ class Planner:
         self._planned = environment  # with the torch that comes
         self.torch_findings: Tuple[Finding, ...] = ()  # warnings on the torch that comes
         self._checked_torches: List[TorchBuild] = []
-        self._named = request.named_on_command_line
+        self._named = _names_written_here(request, environment)
         self._released = planning.names_released(
             environment, named=self._named, allow_torch_change=request.own.allow_torch_change
         )
@@ -109,8 +116,31 @@ class Planner:
                 has_wheel=canonicalize_name("wheel") in self.environment.installed,
                 answer=self._credentials.answer if self._credentials.can_answer else None,
                 askpass=self._askpass,
+                protection=self._protection(),
             )
         return self._pip
+
+    def _protection(self) -> Protection:
+        """What builds may not change. Repositories may be fetched by ssh, which refuses to work in a user namespace."""
+        return Protection(
+            watched_folders(self.environment, local_sources(self.request)),
+            in_user_namespace=not any(is_repository(entry.text) for entry in self.request.entries),
+        )
+
+    def _prepare_clones(self, work: Path) -> Optional[Clones]:
+        """The folder in which pip clones; None where it clones nothing."""
+        repositories = [entry for entry in self.request.editables if is_repository(entry.text)]
+        if not repositories:
+            return None
+        interpreter = self.environment.interpreter
+        # pip's rule: beside the packages of a virtual environment, else in the working folder.
+        is_inside = interpreter.is_virtual and self.request.place != "user"
+        default = interpreter.prefix / "src" if is_inside else Path("src")
+        place = Path(os.path.abspath(self.request.src or default))  # noqa: PTH100 - Path.absolute keeps ".."
+        clones = Clones(make_folder(work), place, interpreter.prefix)
+        names = [named(entry.text) for entry in repositories]
+        clones.copy_present(name for name in names if name is not None)
+        return clones
 
     # --- what to install ---------------------------------------------------------------------------
 
@@ -358,6 +388,8 @@ class Planner:
             )
         with self.timings.stage("fetch", self.world.reporter):
             is_promised = bool(self._entries_with_hashes(pin.name))
+            if pin.kind is CandidateKind.SDIST:
+                self.built.append(pin.name)
             pin, artifact = self._chooser.bring(pin, self.pip, is_promised=is_promised)
             self._check_hashes(pin, artifact)
         if self._is_installed(pin.name, str(artifact.version)):
@@ -480,8 +512,8 @@ class Planner:
                     self._pip_arguments(),
                     constraints=self._constraints(),
                     find_links=[self._links] if self._pins else [],
-                    on_output=said.output,
-                    on_error=said.error_output,
+                    on_output=self._with_final_paths(said.output),
+                    on_error=self._with_final_paths(said.error_output),
                     downloads=self.downloads,
                 )
             except PipFailed as error:
@@ -494,6 +526,8 @@ class Planner:
                 raise refusal from error
             finally:
                 said.close()
+            if self.clones is not None:
+                report = json.loads(self.clones.final_text(json.dumps(report, ensure_ascii=False)))
             steps = planning.steps_of_report(report, self.environment, self._pins)
             self._see_coming_torch(steps)
             if self._choose_in(steps):
@@ -506,6 +540,13 @@ class Planner:
             f"pip's plan still changes after {MAX_ROUNDS} rounds of choosing extensions",
             hint="Name the versions of the extensions explicitly.",
         )
+
+    def _with_final_paths(self, read: LineReader) -> LineReader:
+        """What pip says of a clone is said of the place to which it will come."""
+        clones = self.clones
+        if clones is None:
+            return read
+        return lambda line: read(clones.final_text(line))
 
     def _pins_not_in(self, steps: Sequence[Step]) -> Tuple[Step, ...]:
         """What pip leaves out because the same version is installed: it was built for another torch, or is broken."""
@@ -547,7 +588,8 @@ class Planner:
         offline = ["--no-index"] if self.request.own.offline else []
         # What hides a distribution of the user site, and so cannot be installed there, only pip knows.
         place = ["--user"] if self.request.place == "user" else []
-        return [*offline, *place, *self._no_foreign_source(), *self.request.dry_run_arguments, *hidden]
+        sources = ["--src", str(self.clones.work)] if self.clones is not None else []
+        return [*offline, *place, *self._no_foreign_source(), *self.request.dry_run_arguments, *sources, *hidden]
 
     def _no_foreign_source(self) -> List[str]:
         """pip runs the code of a source distribution to learn what it requires, whoever put it under an extension's
@@ -625,7 +667,7 @@ class Planner:
     # --- checks before anything is touched ---------------------------------------------------------
 
     def _check(self, plan: Plan) -> None:
-        findings = list(planning.check_plan(plan, self.environment, released=self._released))
+        findings = list(planning.check_plan(plan, self.environment, released=self.released_by(plan)))
         if not findings:
             findings += self._check_requirements(plan)
         if findings:
@@ -639,13 +681,26 @@ class Planner:
             self._check_torch_change(plan)
             self._check_torch(self.torch_after(plan))
 
+    def released_by(self, plan: Plan) -> Set[NormalizedName]:
+        """The guarded names that may move in this plan; a companion that does not load beside this torch, too."""
+        released = planning.names_released_by(
+            plan, self.environment, named=self._named, allow_torch_change=self.request.own.allow_torch_change
+        )
+        for step in plan.steps:
+            is_chosen_again = step.candidate is not None and step.version == step.from_version
+            if is_chosen_again and planning.is_guarded(step.name) and self._is_broken(step.name):
+                released.add(step.name)
+        return released
+
     def _check_torch_change(self, plan: Plan) -> None:
         """Another accelerator, or an older torch, is what somebody asked for. Errors: Refused."""
-        texts = [entry.text for entry in self.request.entries if named(entry.text) == TORCH]
-        index = [self.request.index_url] if self.request.index_url else []
-        places = (*self.request.find_links, *self.request.index_urls, *index)
-        asked = planning.AskedOfTorch(tuple(texts), tuple(places), self.request.own.allow_torch_change)
-        self._tell_of_torch(planning.check_torch_change(self.environment.torch, self.torch_after(plan), asked))
+        texts = [entry.text for entry in _written_here(self.request, self.environment) if named(entry.text) == TORCH]
+        places = self.request.named_places
+        asked = planning.AskedOfTorch(tuple(texts), places, self.request.own.allow_torch_change)
+        here = self.environment.torch
+        entries = (*self.request.entries, *self.request.constraints)
+        because = planning.who_excludes(here.version, plan.steps, entries) if here is not None else ""
+        self._tell_of_torch(planning.check_torch_change(here, self.torch_after(plan), asked, because=because))
 
     def torch_after(self, plan: Plan) -> Optional[TorchBuild]:
         """The torch that will be there when the plan is carried out."""
@@ -780,6 +835,35 @@ def _credentials(request: InstallRequest, environment: Environment, ask: Questio
 
 def _is_declared(environment: Environment) -> bool:
     return environment.driver is not None and environment.driver.declared
+
+
+def _written_here(request: InstallRequest, environment: Environment) -> List[Entry]:
+    """The requirements of the command line, without those whose marker is not true for this interpreter."""
+    found = []
+    for entry in request.entries:
+        requirement = _parse(entry.text)
+        is_meant = requirement is None or planning.applies(requirement, environment)
+        if is_meant and not entry.origin and named(entry.text) in request.named_on_command_line:
+            found.append(entry)
+    return found
+
+
+def _names_written_here(request: InstallRequest, environment: Environment) -> FrozenSet[NormalizedName]:
+    names = [named(entry.text) for entry in _written_here(request, environment)]
+    return frozenset(name for name in names if name is not None)
+
+
+def local_sources(request: InstallRequest) -> Tuple[Path, ...]:
+    """The folders of sources that the person names; real paths."""
+    found = []
+    for entry in request.entries:
+        text = re.sub(r"\[[^\]]*\]$", "", entry.text.partition(" @ ")[2] or entry.text)
+        if text.startswith("file:"):
+            text = unquote(urlsplit(text).path)
+        is_path = text.startswith(".") or os.sep in text
+        if is_path and Path(text).expanduser().is_dir():
+            found.append(Path(os.path.realpath(Path(text).expanduser())))
+    return tuple(found)
 
 
 def make_folder(path: Path) -> Path:

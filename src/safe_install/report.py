@@ -637,5 +637,7 @@ def show_error(error: SafeInstallError, command: str = "", *, verbose: bool = Fa
     for line in render_error(error, verbose=verbose):
         write_line(line, sys.stderr)
     if command in CHANGING and error.exit_status in REFUSED and error.environment is not None:
-        write_line(f"Refused: nothing was changed in {render_environment(error.environment)}.", sys.stderr)
+        is_changed = any(finding.check == "changed-meanwhile" for finding in error.findings)
+        what = "nothing was installed into" if is_changed else "nothing was changed in"
+        write_line(f"Refused: {what} {render_environment(error.environment)}.", sys.stderr)
     sys.stderr.flush()

@@ -26,6 +26,7 @@ from safe_install.wheels.build import build_wheel, find_built
 from safe_install.wheels.machine import read_machine
 from safe_install.wheels.recipe import BuildRecipe
 from safe_install.wheels.store import WheelStore
+from tests.namespaces import need_mounts
 from tests.unit.wheels.crafted import make_sdist
 
 RECIPE = BuildRecipe("demo", Version("1.0"), build_requires=("setuptools<81", "wheel"))
@@ -290,3 +291,19 @@ def test_the_machine_is_read(environments, tmp_path):
     assert machine.memory > 0
     assert machine.compiler and Path(machine.compiler).is_file()
     assert machine.places == ()  # a CPU torch asks for none
+
+
+def test_a_build_cannot_write_into_the_environment(tmp_path, environments, store):
+    environment = environments()
+    site = environment.interpreter.scheme.purelib
+    need_mounts(site)
+    target = site / "written_by_a_build_of_the_tests.py"
+    setup = f"open({str(target)!r}, 'w').close()\n" + FILES["setup.py"]
+    try:
+        with pytest.raises(BuildFailed) as raised:
+            build(make_sdist(tmp_path, {**FILES, "setup.py": setup}), environment, store)
+        assert "read-only to it" in raised.value.hint
+        assert not target.exists()
+    finally:
+        if target.exists():
+            target.unlink()

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import shutil
+import sys
 
 import pytest
 
 from safe_install.wheels.archive import hash_file
+from tests.functional.conftest import read_document, run_process
+from tests.namespaces import need_mounts
 from tests.unit.wheels.crafted import make_wheel
 
 TORCH = "torch==1.8.1+cu111"
@@ -36,6 +39,14 @@ def prepare_metadata_for_build_wheel(folder, config_settings=None):
     with open(os.path.join(folder, "intruder-1.0.dist-info", "METADATA"), "w") as stream:
         stream.write("Metadata-Version: 2.1\\nName: intruder\\nVersion: 1.0\\n")
     return "intruder-1.0.dist-info"
+
+
+def build_editable(folder, config_settings=None, metadata_directory=None):
+    return build_wheel(folder)
+
+
+def prepare_metadata_for_build_editable(folder, config_settings=None):
+    return prepare_metadata_for_build_wheel(folder)
 
 
 def build_wheel(folder, config_settings=None, metadata_directory=None):
@@ -74,27 +85,83 @@ def make_project(folder, intrusion, when):
     return project
 
 
-@pytest.mark.parametrize("what", sorted(INTRUSIONS))
-@pytest.mark.parametrize("words", [(), ("--dry-run",)])
+@pytest.mark.parametrize(
+    ("what", "words"), [(what, ("--dry-run",)) for what in sorted(INTRUSIONS)] + [("torch's version", ())]
+)
 def test_a_build_that_writes_into_the_environment_is_named(make_environment, tmp_path, what, words):
     environment = make_environment("3.8", TORCH)
     code, path = INTRUSIONS[what]
     project = make_project(tmp_path, code, "metadata")
-    document = environment.document("install", *words, str(project), SITE_OF_THE_TEST=str(environment.site))
+    document = read_document(run_unprotected(environment, "install", "--json", *words, str(project)))
     assert (document["exit_code"], document["outcome"]) == (11, "refused")
     assert f"site-packages/{path}" in document["error"]["message"]
     assert "built meanwhile: intruder" in document["error"]["message"]
-    assert "intruder==1.0" not in " ".join(environment.freeze())
+    brings_back = "To bring torch back: safe-install --force-reinstall --no-deps torch==1.8.1+cu111"
+    assert (brings_back in document["error"]["hint"]) == (what != "a distribution")
+    assert not any(line.startswith("intruder") for line in environment.freeze())
 
 
-def test_a_build_of_the_wheel_that_does_it_is_named_too(make_environment, tmp_path):
+@pytest.mark.parametrize("option", [(), ("-e",)])
+def test_a_build_of_the_wheel_that_does_it_is_named_too(make_environment, tmp_path, option):
     environment = make_environment("3.8", TORCH)
     code, path = INTRUSIONS["torch's version"]
     project = make_project(tmp_path, code, "wheel")
-    document = environment.document("install", str(project), SITE_OF_THE_TEST=str(environment.site))
-    assert document["exit_code"] == 11
-    assert f"site-packages/{path}" in document["error"]["message"]
+    completed = run_unprotected(environment, "install", *option, str(project))
+    assert completed.returncode == 11
+    assert f"site-packages/{path}" in completed.stderr
+    assert "Refused: nothing was installed into" in completed.stderr
     assert not (environment.site / "intruder.py").exists()
+
+
+@pytest.mark.parametrize(("moment", "words"), [("metadata", ("--dry-run",)), ("wheel", ())])
+def test_a_build_that_fails_after_it_did_it_is_named(make_environment, tmp_path, moment, words):
+    environment = make_environment("3.8", TORCH)
+    code, path = INTRUSIONS["torch's version"]
+    project = make_project(tmp_path, f"{code}; raise SystemExit(3)", moment)
+    completed = run_unprotected(environment, "install", *words, str(project))
+    assert completed.returncode == 11, completed.stderr
+    assert f"site-packages/{path}" in completed.stderr
+
+
+# --- where the environment is read-only to builds ------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("moment", "words"),
+    [("metadata", ("--dry-run",)), ("metadata", ()), ("wheel", ("--no-build-isolation",)), ("wheel", ("-e",))],
+)
+def test_a_build_cannot_write_into_the_environment(make_environment, tmp_path, moment, words):
+    environment = make_environment("3.8", TORCH)
+    need_mounts(environment.site)
+    before = environment.tree()
+    project = make_project(tmp_path, INTRUSIONS["torch's version"][0], moment)
+    completed = environment.safe_install("install", *words, str(project), SITE_OF_THE_TEST=str(environment.site))
+    assert completed.returncode == 1
+    assert "which is read-only to it" in completed.stderr
+    assert environment.tree() == before
+
+
+def test_a_build_that_runs_pip_moves_nothing(make_environment, tmp_path):
+    """It does not look whether pip succeeded, as many a setup.py does not."""
+    environment = make_environment("3.8", TORCH)
+    need_mounts(environment.site)
+    code = "import os, subprocess; subprocess.call([os.environ['PYTHON_OF_THE_TEST'], '-m', 'pip', 'install', {!r}])"
+    project = make_project(tmp_path, code.format("torch==2.4.1"), "metadata")
+    variables = {"PYTHON_OF_THE_TEST": str(environment.executable), "SITE_OF_THE_TEST": ""}
+    completed = environment.safe_install("install", str(project), **variables)
+    assert completed.returncode == 0, completed.stderr
+    assert environment.cuda() == "1.8.1+cu111 True"
+    assert any(line.startswith("intruder @") for line in environment.freeze())
+
+
+def run_unprotected(environment, *words):
+    """The tool where the system allows no mount namespace."""
+    code = (
+        "import sys; from safe_install.system import read_only; from safe_install.cli import main; "
+        "read_only.Protection.wrap = lambda self, command: list(command); sys.exit(main())"
+    )
+    variables = {**environment.variables, "SITE_OF_THE_TEST": str(environment.site)}
+    return run_process([sys.executable, "-c", code, *words], variables, cwd=environment.prefix.parent)
 
 
 def test_a_build_that_keeps_to_itself_is_installed(make_environment, tmp_path):

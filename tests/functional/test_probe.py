@@ -342,3 +342,52 @@ def test_every_torch_on_the_path_is_seen(python, site, monkeypatch):
     assert found == [*left, ("site", "package", "2.9.1")]
     assert environment.torch_places[0].torch == site.resolve() / "file" / "torch.py"
     assert environment.torch.folder == site.resolve() / "torch"
+
+
+TORCH_FILES = {
+    "torch/__init__.py": "raise SystemExit('imported')",
+    "torch/version.py": "__version__ = '2.9.0+cpu'\ncuda = None\n",
+}
+FINDER = """
+import importlib.util, sys
+
+class Finder:
+    @classmethod
+    def find_spec(cls, name, path=None, target=None):
+        if name == "torch":
+            return importlib.util.spec_from_file_location(name, {source!r} + "/torch/__init__.py")
+
+sys.meta_path.append(Finder)
+"""
+
+
+@pytest.mark.parametrize("metadata", [True, False])
+def test_a_torch_that_a_finder_leads_to(python, site, tmp_path, metadata):
+    """As setuptools makes an editable install: its folder is not on sys.path."""
+    source = tmp_path / "source"
+    write(source, TORCH_FILES)
+    write(site, {"sitecustomize.py": FINDER.format(source=str(source))})
+    if metadata:
+        address = json.dumps({"url": source.as_uri(), "dir_info": {"editable": True}})
+        info = {"METADATA": METADATA.format("torch", "2.9.0+git1", ""), "direct_url.json": address}
+        write(site, {f"torch-2.9.0.dist-info/{name}": text for name, text in info.items()})
+    torch = read_environment(python, None).torch
+    assert torch.folder == source.resolve() / "torch"
+    assert (torch.has_metadata, str(torch.version)) == ((True, "2.9.0+git1") if metadata else (False, "2.9.0+cpu"))
+
+
+def test_a_finder_that_is_broken_does_no_harm(python, site):
+    code = FINDER.format(source="").replace("            return", "            1 / 0\n            return")
+    write(site, {**TORCH_FILES, "sitecustomize.py": code})
+    assert read_environment(python, None).torch.folder == site.resolve() / "torch"
+
+
+def test_a_torch_that_hides_the_installed_one_has_no_metadata(python, site, tmp_path, monkeypatch):
+    write(site, {**TORCH_FILES, "torch-2.9.0.dist-info/METADATA": METADATA.format("torch", "2.9.0", "")})
+    assert read_environment(python, None).torch.has_metadata
+    write(tmp_path / "mine", {**TORCH_FILES, "torch/version.py": "__version__ = '2.5.0-mine'\n"})
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(tmp_path / "mine"), str(site)]))
+    torch = read_environment(python, None).torch
+    assert (torch.folder, torch.has_metadata) == ((tmp_path / "mine" / "torch").resolve(), False)
+    # A version of one's own counts by its release.
+    assert (torch.runtime_version, str(torch.version)) == ("2.5.0-mine", "2.5.0")

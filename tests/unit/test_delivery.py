@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import os
+import zipfile
 from dataclasses import replace
 from types import SimpleNamespace
 
 import pytest
 
-from safe_install.delivery import Delivery, _requirement_line, contents_findings
+from safe_install.delivery import Delivery, _requirement_line, contents_findings, find_changed_files
 from safe_install.errors import HashMismatch, Refused
 from safe_install.models import Action, Plan, Severity, Step
 from safe_install.resolve.request import parse_install
 from safe_install.transaction import tree
 from safe_install.wheels.archive import hash_file, open_wheel
+from tests.factories import make_distribution
 from tests.unit.wheels.crafted import make_wheel
 
 
@@ -149,3 +151,31 @@ def test_an_extension_that_is_replaced_after_its_check_is_refused(tmp_path):
     artifact.path.unlink()
     with pytest.raises(Refused, match="could not be copied"):
         delivery._copy_artifact(artifact)
+
+
+@pytest.mark.parametrize(
+    ("installed", "changed"),
+    [
+        ({"demo/__init__.py": "x = 1\n", "demo/_C.so": b"\x7fELF"}, ()),
+        ({"demo/__init__.py": "x = 2\n", "demo/_C.so": b"\x7fELF"}, ("demo/__init__.py",)),
+        ({"demo/__init__.py": "x = 1\n"}, ("demo/_C.so",)),
+        ({"demo/__init__.py": "x = 1\n", "demo/_C.so": b"\x7fELF", "demo/old.py": ""}, ("demo/old.py",)),
+    ],
+)
+def test_the_files_of_the_same_version_are_compared(tmp_path, installed, changed):
+    """What an installer adds (INSTALLER, commands, bytecode) is no difference."""
+    site = tmp_path / "lib" / "site-packages"
+    rows = (
+        "../../bin/demo,sha256=abc,3\n",
+        "demo/__pycache__/x.cpython-311.pyc,,\n",
+        "demo-1.0.dist-info/uv_cache.json,sha256=a,3\n",
+    )
+    added = "".join(rows)
+    old = make_wheel(
+        tmp_path, installed, filename="demo-1.0-1-cp311-cp311-linux_x86_64.whl", record=lambda t: t + added
+    )
+    with zipfile.ZipFile(old) as archive:
+        archive.extractall(site)
+    info = site / "demo-1.0.dist-info"
+    there = make_distribution("demo", "1.0", metadata_path=info, location=site)
+    assert find_changed_files(open_wheel(make_wheel(tmp_path)), there) == changed

@@ -13,7 +13,13 @@ from tests.functional.conftest import find_python
 SOURCE = Path(__file__).resolve().parents[2] / "src" / "safe_install"
 MODULES = sorted(SOURCE.rglob("*.py"))
 # They run inside a managed interpreter that is older than ours, or without us: Python 3.6, standard library.
-STAND_ALONE = ("environment/script.py", "health/script.py", "wheels/script.py", "transaction/recover.py")
+STAND_ALONE = (
+    "environment/script.py",
+    "health/script.py",
+    "wheels/script.py",
+    "system/script.py",
+    "transaction/recover.py",
+)
 OWNERS = {
     "typer": {"commands.py"},
     "rich": {"report.py"},

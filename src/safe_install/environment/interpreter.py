@@ -14,6 +14,7 @@ import sys
 from functools import lru_cache
 from pathlib import Path
 from typing import Any, Dict, List, Mapping, Optional, Sequence, Tuple
+from urllib.parse import unquote, urlsplit
 
 from packaging.utils import NormalizedName, canonicalize_name
 from packaging.version import InvalidVersion, Version
@@ -257,7 +258,8 @@ def _environment(raw: Mapping[str, Any], executable: Path, driver: Optional[Driv
         canonicalize_name(key): _distribution(canonicalize_name(key), value) for key, value in raw["installed"].items()
     }
     interpreter = _interpreter(raw, executable, installed)
-    torch = _torch_build(raw["torch"], installed.get(canonicalize_name("torch")), interpreter)
+    places = tuple(_torch_place(place) for place in raw["torch_places"])
+    torch = _torch_build(raw["torch"], _torch_distribution(raw["torch"], installed, places), interpreter)
     stamps = json.dumps(raw["stamps"]).encode()
     return Environment(
         interpreter=interpreter,
@@ -265,8 +267,38 @@ def _environment(raw: Mapping[str, Any], executable: Path, driver: Optional[Driv
         driver=driver,
         installed=installed,
         fingerprint=hashlib.sha256(stamps).hexdigest(),
-        torch_places=tuple(_torch_place(place) for place in raw["torch_places"]),
+        torch_places=places,
     )
+
+
+def _torch_distribution(
+    raw: Optional[Mapping[str, Any]],
+    installed: Mapping[NormalizedName, InstalledDistribution],
+    places: Sequence[TorchPlace],
+) -> Optional[InstalledDistribution]:
+    """The metadata of the torch that is imported; None where it has none, or where it hides the installed one."""
+    distribution = installed.get(canonicalize_name("torch"))
+    if distribution is None or raw is None:
+        return distribution
+    folder = Path(os.path.realpath(raw["folder"]))
+    here = [place for place in places if place.torch == folder]
+    if not here:
+        return distribution if distribution.editable else None
+    location = Path(os.path.realpath(distribution.location))
+    if any(place.location == location for place in here) or _is_source_of(distribution, folder):
+        return distribution
+    return None
+
+
+def _is_source_of(distribution: InstalledDistribution, folder: Path) -> bool:
+    """Is it an editable install of the sources in which the folder lies?"""
+    if not distribution.editable:
+        return False
+    url = str((distribution.direct_url or {}).get("url", ""))
+    if not url.startswith("file:"):
+        return True  # a link of setuptools, which names no address
+    source = Path(os.path.realpath(unquote(urlsplit(url).path)))
+    return source in folder.parents
 
 
 def _interpreter(
@@ -339,9 +371,8 @@ def _torch_build(
     if raw is None or not isinstance(raw.get("version"), str):
         return None
     runtime = raw["version"]
-    try:
-        version = Version(distribution.version if distribution else runtime)
-    except InvalidVersion:
+    version = _parse_torch_version(distribution.version if distribution else runtime)
+    if version is None:
         return None
     cuda, hip = raw.get("cuda"), raw.get("hip")
     return TorchBuild(
@@ -355,7 +386,19 @@ def _torch_build(
         lib_dir=Path(raw["lib_dir"]) if raw.get("lib_dir") else None,
         folder=Path(os.path.realpath(raw["folder"])) if raw.get("folder") else None,
         vendor=_vendor(runtime, distribution, interpreter),
+        has_metadata=distribution is not None,
     )
+
+
+def _parse_torch_version(text: str) -> Optional[Version]:
+    """A torch of one's own may have a version of one's own: then its release counts ("2.9.0-mine" is 2.9.0)."""
+    release = re.match(r"\d+(\.\d+)*", text)
+    for candidate in (text, release.group() if release else ""):
+        try:
+            return Version(candidate)
+        except InvalidVersion:
+            continue
+    return None
 
 
 def read_torch_dir(folder: Path, interpreter: Interpreter) -> Tuple[Path, TorchBuild]:

@@ -4,6 +4,7 @@
 # torch is not imported: its files are read.
 import ast
 import glob
+import importlib.util
 import json
 import os
 import platform
@@ -187,22 +188,47 @@ def cxx11_abi(lib_dir):
 
 
 def torch_files(paths):
+    """The first of these folders that holds torch's files, and what they say."""
     for location in paths:
-        folder = os.path.join(location, "torch")
-        constants = version_constants(os.path.join(folder, "version.py"))
-        if constants is None:
-            continue
-        lib_dir = os.path.join(folder, "lib")
-        return {
-            "folder": folder,
-            "version": constants.get("__version__"),
-            "cuda": constants.get("cuda"),
-            "hip": constants.get("hip"),
-            "git_version": constants.get("git_version"),
-            "lib_dir": lib_dir if os.path.isdir(lib_dir) else None,
-            "cxx11_abi": cxx11_abi(lib_dir),
-        }
+        found = torch_in(os.path.join(location, "torch"))
+        if found:
+            return found
     return None
+
+
+def torch_in(folder):
+    """What the files of a package torch say; None where there is no torch/version.py."""
+    constants = version_constants(os.path.join(folder, "version.py"))
+    if constants is None:
+        return None
+    lib_dir = os.path.join(folder, "lib")
+    return {
+        "folder": folder,
+        "version": constants.get("__version__"),
+        "cuda": constants.get("cuda"),
+        "hip": constants.get("hip"),
+        "git_version": constants.get("git_version"),
+        "lib_dir": lib_dir if os.path.isdir(lib_dir) else None,
+        "cxx11_abi": cxx11_abi(lib_dir),
+    }
+
+
+def imported_torch():
+    """The torch that `import torch` would take, by Python's own search, which does not run it.
+
+    The finder of an editable install leads to a folder that is not on sys.path.
+    """
+    own_path = list(sys.path)
+    # The first entry is the folder of the caller.
+    sys.path[:] = [path for path in sys.path if path and path != os.getcwd()]
+    try:
+        spec = importlib.util.find_spec("torch")
+        folders = list(spec.submodule_search_locations or ()) if spec and spec.origin else []
+    except Exception:
+        return None  # a finder of somebody else that is broken
+    finally:
+        sys.path[:] = own_path
+    return torch_in(folders[0]) if folders else None
 
 
 def torch_module(location):
@@ -337,7 +363,7 @@ def main():
         "installed": found,
         "stamps": stamps,
         "broken": broken,
-        "torch": torch_files(paths),
+        "torch": imported_torch() or torch_files(paths),
         "torch_places": torch_places(paths, torches),
     }
 

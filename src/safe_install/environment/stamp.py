@@ -96,12 +96,33 @@ def _add_file(states: Dict[str, State], path: str) -> None:
 PATHS_SHOWN = 5
 
 
-def stamp_of(environment: Environment) -> Stamp:
-    """What the environment is made of now; torch's folder also where a torch is about to come."""
+def stamp_of(environment: Environment, sources: Sequence[Path] = ()) -> Stamp:
+    """What the environment is made of now; torch's folder also where a torch is about to come.
+
+    `sources` (real paths): a torch that lies in one of these is about to be built there, and is not looked at.
+    """
     scheme = environment.interpreter.scheme
-    # Elsewhere (/usr/local/bin, ~/.local/bin) other programs come and go, too.
-    scripts = scheme.scripts if environment.interpreter.is_virtual else None
-    return take_stamp((scheme.purelib, scheme.platlib), scripts, folder_of_torch(environment))
+    torch = folder_of_torch(environment)
+    is_built = any(source in torch.parents for source in sources)
+    return take_stamp((scheme.purelib, scheme.platlib), _own_scripts(environment), None if is_built else torch)
+
+
+def _own_scripts(environment: Environment) -> Optional[Path]:
+    """The folder of commands; elsewhere (/usr/local/bin, ~/.local/bin) other programs come and go, too."""
+    return environment.interpreter.scheme.scripts if environment.interpreter.is_virtual else None
+
+
+def watched_folders(environment: Environment, sources: Sequence[Path] = ()) -> Tuple[Path, ...]:
+    """The folders of a stamp: what nobody else may change while a change is made."""
+    scheme = environment.interpreter.scheme
+    folders = [scheme.purelib, scheme.platlib]
+    torch = folder_of_torch(environment)
+    if not any(source in torch.parents for source in sources):
+        folders.append(torch)
+    scripts = _own_scripts(environment)
+    if scripts is not None:
+        folders.append(scripts)
+    return tuple(dict.fromkeys(folders))
 
 
 def folder_of_torch(environment: Environment) -> Path:

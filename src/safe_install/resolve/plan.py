@@ -26,6 +26,7 @@ from safe_install.models import (
     Step,
     TorchBuild,
 )
+from safe_install.resolve.requirements_file import Entry
 from safe_install.tags import parse_accelerator
 
 TORCH = canonicalize_name("torch")
@@ -69,7 +70,7 @@ def guard_constraints(environment: Environment, *, released: Container[Normalize
         if distribution.name not in released and _is_version(distribution.version)
     ]
     unknown = torch_without_metadata(environment)
-    if unknown is not None and TORCH not in released:
+    if unknown is not None and TORCH not in released and TORCH not in environment.installed:
         # Its files say 1.8.1+cu102, which the package index has as 1.8.1.
         lines.append(f"{TORCH}=={unknown.version.public}")
     return tuple(lines)
@@ -77,7 +78,22 @@ def guard_constraints(environment: Environment, *, released: Container[Normalize
 
 def torch_without_metadata(environment: Environment) -> Optional[TorchBuild]:
     """A torch that is imported and that pip does not know: it would put another one over it, or before it."""
-    return None if TORCH in environment.installed else environment.torch
+    torch = environment.torch
+    if torch is None or (TORCH in environment.installed and torch.has_metadata):
+        return None
+    return torch
+
+
+def _foreign_torch(environment: Environment) -> Optional[str]:
+    """What is imported as torch and has no metadata, in words; also a package that does not say its version."""
+    unknown = torch_without_metadata(environment)
+    if unknown is not None:
+        where = f" in {unknown.folder}" if unknown.folder is not None else ""
+        return f"torch {unknown.runtime_version}{where}"
+    if environment.torch is not None or TORCH in environment.installed:
+        return None
+    packages = [place for place in environment.torch_places if place.files == "package"]
+    return f"the torch in {packages[0].torch}" if packages else None
 
 
 def _is_version(text: str) -> bool:
@@ -93,11 +109,21 @@ def names_released(
 ) -> Set[NormalizedName]:
     """The guarded names that may move: those named on the command line, and all of them when torch itself may move."""
     guarded = {distribution.name for distribution in guarded_distributions(environment)}
-    if torch_without_metadata(environment) is not None:
-        guarded.add(TORCH)
     if allow_torch_change or TORCH in named:
-        return guarded
+        return guarded | {TORCH}
     return {name for name in guarded if name in named}
+
+
+def names_released_by(
+    plan: Plan, environment: Environment, *, named: Container[NormalizedName], allow_torch_change: bool
+) -> Set[NormalizedName]:
+    """The guarded names that may move in this plan. Where torch was named and stays, nothing moves along with it."""
+    torch = next((step for step in plan.steps if step.name == TORCH), None)
+    is_moved = torch is not None and torch.version != torch.from_version
+    released = names_released(environment, named=named, allow_torch_change=allow_torch_change)
+    if allow_torch_change or is_moved or TORCH not in released:
+        return released
+    return {name for name in released if name in named}
 
 
 # --- requirements that need no pip -----------------------------------------------------------------
@@ -287,44 +313,110 @@ def _without_marker(text: str) -> str:
 
 
 def check_plan(plan: Plan, environment: Environment, *, released: Container[NormalizedName]) -> Tuple[Finding, ...]:
-    """Errors that refuse the plan: it moves a guarded distribution."""
+    """Errors that refuse the plan: it moves a guarded distribution, or brings a second torch."""
     findings: List[Finding] = []
-    unknown = torch_without_metadata(environment)
     for step in plan.steps:
-        if step.name == TORCH and unknown is not None and TORCH not in released:
-            findings.append(_refuse_second_torch(step, unknown))
-        if step.action is not Action.REPLACE or not is_guarded(step.name) or step.name in released:
+        if not is_guarded(step.name) or step.name in released:
             continue
-        if TORCH not in environment.installed:
-            continue
-        if step.name != TORCH and step.version == step.from_version:
-            continue
-        findings.append(
-            Finding(
-                "torch-moved" if step.name == TORCH else "companion-moved",
-                Severity.ERROR,
-                str(step.name),
-                f"{step.name} {step.from_version} would become {step.version}: {step.because}",
-                "Ask for a version that works with this torch, or permit the change with --allow-torch-change.",
-            )
-        )
+        if step.name == TORCH and _foreign_torch(environment) is not None:
+            findings.append(_refuse_second_torch(step, environment))
+        elif TORCH in environment.installed and _is_moved(step, environment):
+            findings.append(_refuse_move(step))
     return tuple(findings)
+
+
+def _is_moved(step: Step, environment: Environment) -> bool:
+    """Does a guarded distribution become another one? Of the same version only the files tell (see
+    `same_version_steps`), but what is built anew is never the same."""
+    if step.action is not Action.REPLACE:
+        return False
+    if step.version == step.from_version:
+        return step.kind in ("sdist", "editable")
+    return not _is_repair(step, environment)
+
+
+def _is_repair(step: Step, environment: Environment) -> bool:
+    """Does torch, or what moves with it, require the version that comes, and not the one that is there?"""
+    if step.name == TORCH or step.version is None or step.from_version is None:
+        return False
+    for distribution in guarded_distributions(environment):
+        for text in distribution.requires:
+            requirement = _parse_requirement(text)
+            if requirement is None or canonicalize_name(requirement.name) != step.name:
+                continue
+            if applies(requirement, environment) and not _accepts(requirement, step.from_version):
+                return _accepts(requirement, step.version)
+    return False
+
+
+def _parse_requirement(text: str) -> Optional[Requirement]:
+    try:
+        return Requirement(text)
+    except InvalidRequirement:
+        return None
+
+
+def _accepts(requirement: Requirement, version: str) -> bool:
+    try:
+        return bool(requirement.specifier.contains(version, prereleases=True))
+    except InvalidVersion:
+        return False
+
+
+def _refuse_move(step: Step) -> Finding:
+    change = f"{step.name} {step.from_version} would become {step.version}"
+    if step.version == step.from_version:
+        change = f"{step.name} {step.version} would be replaced by one built from {step.url}"
+    return Finding(
+        _check_of(step.name),
+        Severity.ERROR,
+        str(step.name),
+        f"{change}: {step.because}",
+        "Ask for a version that works with this torch, or permit the change with --allow-torch-change.",
+    )
+
+
+def _check_of(name: NormalizedName) -> str:
+    return "torch-moved" if name == TORCH else "companion-moved"
+
+
+def same_version_steps(plan: Plan, *, released: Container[NormalizedName]) -> Tuple[Step, ...]:
+    """The guarded distributions that come again in the version that is there: their files must be the same."""
+    return tuple(
+        step
+        for step in plan.steps
+        if step.action is Action.REPLACE
+        and is_guarded(step.name)
+        and step.name not in released
+        and step.version == step.from_version
+    )
+
+
+def refuse_other_files(step: Step, paths: Sequence[str]) -> Finding:
+    """The error for a guarded distribution that comes in the same version with other files."""
+    shown = ", ".join(paths[:3]) + (f" and {len(paths) - 3} more" if len(paths) > 3 else "")
+    return Finding(
+        _check_of(step.name),
+        Severity.ERROR,
+        str(step.name),
+        f"{step.name} {step.version} would be replaced by other files of the same version ({shown}): {step.because}",
+        f"Name {step.name} to replace it, or permit the change with --allow-torch-change.",
+    )
 
 
 @dataclasses.dataclass(frozen=True)
 class AskedOfTorch:
-    """What the person wrote about torch."""
+    """What the person wrote about torch on the command line.
+
+    What a requirements file, a constraint or pip's configuration says chooses among what the command line permits, and
+    permits nothing itself.
+    """
 
     texts: Tuple[str, ...] = ()  # requirements on torch
     places: Tuple[str, ...] = ()  # addresses of the indexes and pages that they named
     allow_change: bool = False  # --allow-torch-change
 
-    @property
-    def has_version(self) -> bool:
-        """Did they write a version, or the file?"""
-        return any(re.search(r"[=<>~!@/]|\.whl$", text.split(";")[0]) for text in self.texts)
-
-    def permits_older(self, installed: Version) -> bool:
+    def names_another(self, installed: Version) -> bool:
         """Did they write what the installed version is not: `torch<2.13`, but not `torch>=2.0`?"""
         return any(_excludes(text, installed) for text in self.texts)
 
@@ -343,20 +435,34 @@ def _excludes(text: str, version: Version) -> bool:
     return bool(requirement.url) or not requirement.specifier.contains(version, prereleases=True)
 
 
+def who_excludes(torch: Version, steps: Sequence[Step], entries: Sequence[Entry]) -> str:
+    """Whose requirement this version of torch does not meet, as a sentence; "" where it is nobody's."""
+    for step in steps:
+        for text in step.requires:
+            if requirement_name(text) == TORCH and _excludes(text, torch):
+                return f"{step.name} {step.version} requires {_without_marker(text)}"
+    for entry in entries:
+        if requirement_name(entry.text) == TORCH and entry.origin and _excludes(entry.text, torch):
+            return f"{entry.origin}: {entry.text}"
+    return ""
+
+
 def check_torch_change(
-    installed: Optional[TorchBuild], coming: Optional[TorchBuild], asked: AskedOfTorch
+    installed: Optional[TorchBuild], coming: Optional[TorchBuild], asked: AskedOfTorch, *, because: str = ""
 ) -> Tuple[Finding, ...]:
     """What a plan does to the kind of torch: another accelerator, or an older release that nobody named.
 
-    Errors where it was not asked for, warnings where it was. Whoever names torch alone permits a newer release; whoever
-    names a release permits another CUDA too, because each release has its own on the package index.
+    Errors where it was not asked for, warnings where it was. Whoever names torch alone, or with a specifier that the
+    installed one satisfies, permits a newer release; whoever names another release permits another CUDA too, because
+    each release has its own on the package index. `because`: who wants it (see `who_excludes`).
     """
     if installed is None or coming is None:
         return ()
     findings = []
     is_older = Version(coming.version.public) < Version(installed.version.public)
-    if is_older and not asked.permits_older(installed.version) and not asked.allow_change:
+    if is_older and not asked.names_another(installed.version) and not asked.allow_change:
         detail = f"torch {installed.runtime_version} would become the older {coming.runtime_version}"
+        detail += f": {because}" if because else ""
         hint = f"If that is what you want, name the version: torch=={coming.version}."
         findings.append(Finding("torch-moved", Severity.ERROR, TORCH, detail, hint))
     if installed.accelerator and coming.accelerator and installed.accelerator != coming.accelerator:
@@ -369,7 +475,7 @@ def _judge_accelerator(installed: TorchBuild, coming: TorchBuild, asked: AskedOf
         f"torch {installed.runtime_version} is a build for {installed.accelerator}, and torch {coming.runtime_version} "
         f"in its place is one for {coming.accelerator}"
     )
-    is_near = asked.has_version and _kind_of(coming) == _kind_of(installed)
+    is_near = asked.names_another(installed.version) and _kind_of(coming) == _kind_of(installed)
     if asked.allow_change or is_near or asked.names(coming.accelerator):
         return Finding("torch-accelerator", Severity.WARNING, TORCH, detail)
     same = f"{coming.version.public}+{installed.accelerator}"
@@ -387,15 +493,17 @@ def _kind_of(torch: TorchBuild) -> str:
     return accelerator.kind if accelerator is not None else torch.accelerator
 
 
-def _refuse_second_torch(step: Step, torch: TorchBuild) -> Finding:
-    where = f" in {torch.folder}" if torch.folder is not None else ""
+def _refuse_second_torch(step: Step, environment: Environment) -> Finding:
+    unknown = environment.torch
+    version = unknown.version.public if unknown is not None else str(step.version)
     return Finding(
         "torch-without-metadata",
         Severity.ERROR,
         TORCH,
-        f"torch {torch.runtime_version}{where} has no metadata (torch-*.dist-info): pip would install torch "
-        f"{step.version} over it, because {step.because}",
-        f"Install it again, files and metadata: safe-install --force-reinstall --no-deps torch=={torch.version.public}",
+        f"{_foreign_torch(environment)} has no metadata (torch-*.dist-info): pip would install torch {step.version} "
+        f"over it, because {step.because}",
+        f"Install it again, files and metadata: safe-install --force-reinstall --no-deps torch=={version}, "
+        "or leave out what is required: --no-deps.",
     )
 
 

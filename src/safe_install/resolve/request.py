@@ -116,6 +116,7 @@ class InstallRequest:
     quiet: int = 0
     index_url: Optional[str] = None
     index_urls: Tuple[str, ...] = ()  # every address of an index or a page of links that the person gave
+    named_places: Tuple[str, ...] = ()  # indexes, and pages and folders of links, that stand on the command line
     no_input: bool = False
     keyring_provider: str = "auto"
     find_links: Tuple[str, ...] = ()
@@ -126,6 +127,7 @@ class InstallRequest:
     prefix: Optional[str] = None
     refuses_user: bool = False  # --no-user, or `user = no`: the user site is not meant, whatever can be written
     report_file: Optional[str] = None
+    src: Optional[str] = None  # where the person wants clones
     settings_free_options: Tuple[str, ...] = ()  # fetch_options without --config-settings
     index_options: Tuple[str, ...] = ()  # of fetch_options: how pip reaches which index
     verbose: int = 0
@@ -541,6 +543,7 @@ def parse_install(
             *(value for parsed in files for key, value in parsed.options if key == "find-links" and value),
         ),
         index_urls=_addresses(settings, files),
+        named_places=tuple(word.value for word in words if word.key in PLACE_KEYS and word.value),
         no_input=settings.flag("no-input"),
         keyring_provider=settings.one("keyring-provider") or "auto",
         no_index=settings.flag("no-index") or "no-index" in in_files,
@@ -550,6 +553,7 @@ def parse_install(
         root=settings.one("root"),
         prefix=settings.one("prefix"),
         report_file=settings.one("report"),
+        src=settings.one("src"),
         index_options=(*_texts(words, only=INDEX_GROUPS), *_options_of_files(files, INDEX_GROUPS)),
         has_pip_inputs=has_pip_inputs,
         has_lock=bool(locks),
@@ -585,10 +589,12 @@ def _require_input(settings: _Settings) -> None:
     )
 
 
+PLACE_KEYS = ("index-url", "extra-index-url", "find-links")
+
+
 def _addresses(settings: _Settings, files: Sequence[Parsed]) -> Tuple[str, ...]:
-    keys = ("index-url", "extra-index-url", "find-links")
-    written = [value for key in keys for value in settings.all(key)]
-    written += [value for parsed in files for key, value in parsed.options if key in keys and value]
+    written = [value for key in PLACE_KEYS for value in settings.all(key)]
+    written += [value for parsed in files for key, value in parsed.options if key in PLACE_KEYS and value]
     return tuple(value for value in written if value.startswith(("http://", "https://")))
 
 

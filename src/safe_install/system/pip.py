@@ -26,6 +26,7 @@ from safe_install.models import Interpreter
 from safe_install.system import process
 from safe_install.system.askpass import AskPass
 from safe_install.system.downloads import KeptDownloads
+from safe_install.system.read_only import READ_ONLY_ERROR, READ_ONLY_HINT, Protection
 
 OLDEST_PIP = Version("23.0")  # the first whose --dry-run --report we were tried with
 OLDEST_FOREIGN_PIP = Version("23.1")  # of our own pip: `pip --python` as it works today
@@ -139,9 +140,10 @@ class PipRunner:
         has_wheel: bool = True,
         answer: Optional[process.Answer] = None,
         askpass: Optional[AskPass] = None,
+        protection: Optional[Protection] = None,
     ) -> None:
         """`has_wheel`: is the project `wheel` installed there? `answer`: to what pip asks; None: it may not ask.
-        `askpass`: who answers git and ssh."""
+        `askpass`: who answers git and ssh. `protection`: what the builds that pip starts may not change."""
         found = select_pip(interpreter, None) or own_pip(interpreter)
         if found is None:
             raise ProbeFailed(
@@ -153,6 +155,7 @@ class PipRunner:
         self._build_options = build_options(self.pip.version, has_wheel=has_wheel)
         self._answer = answer
         self._askpass = askpass
+        self._protection = protection or Protection()
 
     def _environment(self, *, named_only: bool = False) -> Dict[str, str]:
         variables = _relayed_environment(self.pip.version, named_only=named_only)
@@ -196,7 +199,7 @@ class PipRunner:
             for directory in find_links:
                 command += ["--find-links", str(directory)]
             answer = process.run(
-                [*command, *arguments],
+                self._protection.wrap([*command, *arguments]),
                 env=environment,
                 on_stdout=on_output,
                 on_stderr=_less_warning(on_error),
@@ -232,7 +235,7 @@ class PipRunner:
             command = [*self.pip.command, "wheel", "--no-deps", "--wheel-dir", str(directory)]
             command += [*self._build_options, *options]  # the person's own options come later, and win
             answer = process.run(
-                [*command, "--requirement", str(listed)],
+                self._protection.wrap([*command, "--requirement", str(listed)]),
                 env=self._environment(named_only=True),
                 on_stdout=on_line,
                 on_stderr=on_error or on_line,
@@ -262,7 +265,7 @@ class PipRunner:
         environment = self._environment(named_only=True)
         environment.pop("PIP_CONFIG_SETTINGS", None)  # it is among `config_settings`
         answer = process.run(
-            [*command, requirement],
+            self._protection.wrap([*command, requirement]),
             env=environment,
             on_stdout=on_line,
             on_stderr=on_error or on_line,
@@ -301,7 +304,7 @@ class PipRunner:
         command = [*self.pip.command, "install", "--root", str(root), "--no-deps", "--ignore-installed"]
         command += ["--use-pep517", "--no-warn-script-location", *options, "--editable", path]
         answer = process.run(
-            command,
+            self._protection.wrap(command),
             env=self._environment(named_only=True),
             on_stdout=on_line,
             on_stderr=on_error or on_line,
@@ -330,7 +333,9 @@ class PipRunner:
         command += ["--no-index"] if offline else []
         command += ["--dry-run"] if dry_run else []
         answer = process.run(
-            [*command, *options, *requirements], env=self._environment(named_only=True), answer=self._answer
+            self._protection.wrap([*command, *options, *requirements]),
+            env=self._environment(named_only=True),
+            answer=self._answer,
         )
         if answer.returncode != 0:
             raise _failed(answer, f"pip could not fetch the build tools {' '.join(requirements)}")
@@ -467,10 +472,18 @@ def _failed(answer: process.Completed, sentence: str) -> PipFailed:
     output = answer.stdout + answer.stderr
     return PipFailed(
         f"{sentence}: {reason}",
-        hint=_explain_full_disk() if any(words in output for words in _FULL) else "",
+        hint=_hint_for(output),
         output=output,
         exit_status=answer.returncode if answer.returncode > 0 else 1,
     )
+
+
+def _hint_for(output: str) -> str:
+    if any(words in output for words in _FULL):
+        return _explain_full_disk()
+    if READ_ONLY_ERROR in output:
+        return READ_ONLY_HINT
+    return ""
 
 
 def _explain_full_disk() -> str:

@@ -312,8 +312,13 @@ def _find_touched_since(directory: str, moment: float) -> Iterator[str]:
         for name in files:
             path = os.path.join(folder, name)
             # The time of the last change of name or content: a copy that keeps its mtime shows too.
-            if not recovery.is_bytecode(path) and os.lstat(path).st_ctime > moment:
+            if not recovery.is_bytecode(path) and not is_index_of_git(path) and os.lstat(path).st_ctime > moment:
                 yield path
+
+
+def is_index_of_git(path: str) -> bool:
+    """A cache that `git status` writes anew, as a running program writes bytecode."""
+    return path.endswith("/.git/index")
 
 
 def measure(prefix: Path, transaction_id: str) -> int:

@@ -90,6 +90,7 @@ class Areas:
     scripts: str
     others: Tuple[str, ...] = ()  # include and data
     closed: Mapping[str, str] = field(default_factory=dict)  # folders to which nothing is added -> who owns them
+    sources: Tuple[str, ...] = ()  # clones: what is in them is read by nothing but their own project
     structure: AbstractSet[str] = field(init=False, default=frozenset())  # what is never moved itself
 
     def __post_init__(self) -> None:
@@ -123,7 +124,7 @@ class Areas:
         for folder, owner in self.closed.items():
             if is_within(path, folder):
                 return f"would be loaded by {owner}, which does not bring it"
-        if any(is_within(path, site) for site in self.sites):
+        if any(is_within(path, folder) for folder in (*self.sites, *self.sources)):
             return None
         if is_within(path, self.scripts):
             name = path[len(self.scripts) + 1 :].split("/")[0]

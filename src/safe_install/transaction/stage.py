@@ -174,7 +174,7 @@ def _rewrite_record(
         rows = _true_rows(rows, stage, folder, set(misrecorded))
     for name, content in extra:
         (folder / name).write_bytes(content)
-        rows.append(_row(f"{folder.name}/{name}", content))
+        rows.append(record_row(f"{folder.name}/{name}", content))
     text = io.StringIO()
     csv.writer(text).writerows(sorted(rows))  # in pip's order, and with its ends of lines
     record.write_bytes(text.getvalue().encode("utf-8"))
@@ -195,10 +195,11 @@ def _true_rows(rows: Sequence[List[str]], stage: Path, folder: Path, misrecorded
         has_no_hash = path.parent == folder and path.name in ("RECORD", "RECORD.jws", "RECORD.p7s")
         has_no_hash = has_no_hash or path.suffix == ".pyc"
         is_wrong = name in misrecorded or len(row) < 2 or not row[1]
-        found[name] = _row(name, path.read_bytes()) if is_wrong and not has_no_hash else row
+        found[name] = record_row(name, path.read_bytes()) if is_wrong and not has_no_hash else row
     return list(found.values())
 
 
-def _row(path: str, content: bytes) -> List[str]:
+def record_row(path: str, content: bytes) -> List[str]:
+    """A row of RECORD: path, hash, size."""
     digest = base64.urlsafe_b64encode(hashlib.sha256(content).digest()).rstrip(b"=").decode()
     return [path, f"sha256={digest}", str(len(content))]

@@ -81,7 +81,7 @@ from safe_install.transaction.ownership import (
     find_refusal,
 )
 from safe_install.transaction.room import find_shortage, read_room
-from safe_install.transaction.tree import DiskTree, fingerprint, read_staged, read_targets
+from safe_install.transaction.tree import DiskTree, fingerprint, list_files, read_staged, read_targets
 
 __all__ = [
     "Pending",
@@ -317,9 +317,11 @@ class Transaction:
         keep: Sequence[InstalledDistribution],
         beside: Sequence[InstalledDistribution] = (),
         closed: Optional[Mapping[Path, str]] = None,
+        sources: Sequence[Path] = (),
     ) -> MovePlan:
         """Plan the change: `remove` goes, what lies in the stage comes, `keep` stays whole. Of `beside` those files go
-        whose places the stage takes. Nothing is put into the folders `closed`, whose owners have no metadata.
+        whose places the stage takes. Nothing is put into the folders `closed`, whose owners have no metadata. The
+        folders `sources` (clones, real paths) are replaced whole.
 
         Raises Refused, with the path and the reason, when that cannot be done without harm.
         """
@@ -334,9 +336,12 @@ class Transaction:
         for path, content in find_path_edits(remove, areas).items():
             old.add(path)
             self._stage_edited(path, content)
+        for folder in sources:
+            old |= list_files(folder)
         if beside:
             old |= find_overwritten(read_targets(self.stage), beside, areas, ownership, resolver)
-        return self._plan(old, ownership, dataclasses.replace(areas, closed=_closed_folders(keep, closed or {})))
+        areas = dataclasses.replace(areas, closed=_closed_folders(keep, closed or {}), sources=tuple(map(str, sources)))
+        return self._plan(old, ownership, areas)
 
     def _stage_edited(self, path: str, content: bytes) -> None:
         """A file that changes is another file, which takes its place."""

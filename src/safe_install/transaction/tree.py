@@ -7,7 +7,7 @@ import hashlib
 import os
 import stat
 from pathlib import Path
-from typing import Dict, FrozenSet, Iterable, Iterator, List, Mapping, Optional
+from typing import Dict, FrozenSet, Iterable, Iterator, List, Mapping, Optional, Set
 
 from safe_install.transaction.moves import Staged
 from safe_install.transaction.ownership import Ownership
@@ -79,6 +79,15 @@ def read_targets(root: Path) -> Iterator[str]:
         place = os.path.join("/", os.path.relpath(folder, root))
         for name in names:
             yield os.path.normpath(os.path.join(place, name))
+
+
+def list_files(folder: Path) -> Set[str]:
+    """Everything below a folder that is no directory; a link to one is a link."""
+    found: Set[str] = set()
+    for parent, names, files in os.walk(folder):
+        links = [name for name in names if os.path.islink(os.path.join(parent, name))]
+        found.update(os.path.join(parent, name) for name in (*files, *links))
+    return found
 
 
 def fingerprint(directories: Iterable[Path]) -> str:

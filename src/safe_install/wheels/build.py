@@ -22,10 +22,12 @@ from typing import Iterator, List, Mapping, NoReturn, Optional, Sequence, Tuple
 
 from packaging.utils import NormalizedName
 
+from safe_install.environment.stamp import watched_folders
 from safe_install.errors import BuildFailed, Refused
 from safe_install.events import Reporter
 from safe_install.models import DEFAULT_BUILD_TIMEOUT, BuildTimeout, Candidate, Environment
 from safe_install.system import process
+from safe_install.system.read_only import READ_ONLY_ERROR, READ_ONLY_HINT, Protection
 from safe_install.wheels.archive import Artifact, hash_file, open_wheel
 from safe_install.wheels.machine import read_machine
 from safe_install.wheels.recipe import (
@@ -230,7 +232,7 @@ class _Build:
                 progress.read(line)
 
             ended = process.run(
-                command,
+                Protection(watched_folders(self.environment)).wrap(command),
                 env=variables,
                 cwd=source,
                 timeout=timeout.whole,
@@ -275,6 +277,8 @@ class _Build:
         log = split_log("\n".join(lines))
         reasons = find_error_lines(log) or (ended.ended_by or f"exit status {ended.returncode}",)
         hint = explain_failure([*log, ended.ended_by or ""])
+        if any(READ_ONLY_ERROR in line for line in lines):
+            hint = READ_ONLY_HINT
         if ended.timed_out:
             reasons = (_describe_limit(ended, timeout),)
             hint = "Give it more time (--build-timeout 6h,2h; 0 for no limit), or look into the log for what hangs."

@@ -4,10 +4,14 @@ from __future__ import annotations
 
 import os
 import shutil
+from dataclasses import replace
 
 import pytest
+from packaging.version import Version
 
-from safe_install.environment.stamp import take_stamp
+from safe_install.environment.stamp import stamp_of, take_stamp, watched_folders
+from safe_install.models import TorchBuild
+from tests.factories import make_environment
 
 
 @pytest.fixture
@@ -78,3 +82,15 @@ def test_what_is_not(site, change):
 
 def test_what_is_not_there_is_no_error(tmp_path):
     assert take_stamp([tmp_path / "no"], tmp_path / "bin", tmp_path / "torch").states == {}
+
+
+def test_a_torch_that_is_about_to_be_built_is_not_watched(tmp_path):
+    source = tmp_path / "pytorch"
+    write(source / "torch" / "version.py", "x = 1\n")
+    build = TorchBuild(Version("2.9.0"), "2.9.0", "cpu", folder=source / "torch")
+    environment = replace(make_environment(torch="2.9.0"), torch=build)
+    path = str(source / "torch" / "version.py")
+    assert path in stamp_of(environment).states and source / "torch" in watched_folders(environment)
+    assert path not in stamp_of(environment, (source,)).states
+    assert source / "torch" not in watched_folders(environment, (source,))
+    assert path in stamp_of(environment, (tmp_path / "other",)).states

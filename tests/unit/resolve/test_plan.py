@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import dataclasses
+from pathlib import Path
 
 import pytest
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 from packaging.version import Version
 
-from safe_install.models import Action, Plan, Severity, TorchBuild
+from safe_install.models import Action, Plan, Severity, TorchBuild, TorchPlace
 from safe_install.resolve.plan import (
     AskedOfTorch,
     are_satisfied,
@@ -23,7 +24,10 @@ from safe_install.resolve.plan import (
     is_satisfied,
     names_in_failure,
     names_released,
+    names_released_by,
     planned_distributions,
+    refuse_other_files,
+    same_version_steps,
     steps_of_report,
     with_own_hash,
 )
@@ -219,6 +223,78 @@ def test_a_torch_without_metadata_is_guarded():
     assert check_plan(Plan(steps), nothing, released=()) == ()
 
 
+def hidden_torch(**changes):
+    """torch is imported from a folder on PYTHONPATH, before the one that is installed."""
+    torch = dataclasses.replace(TORCH_ENVIRONMENT.torch, has_metadata=False, folder=Path("/sources/torch"), **changes)
+    return dataclasses.replace(TORCH_ENVIRONMENT, torch=torch)
+
+
+def test_a_torch_that_hides_the_installed_one_is_guarded():
+    hidden = hidden_torch()
+    # One line for torch: that of the one that pip knows.
+    lines = guard_constraints(hidden, released=())
+    assert [line for line in lines if line.startswith("torch==")] == [f"torch=={hidden.installed['torch'].version}"]
+    steps = steps_of_report({"install": [entry("torch", "9.0")]}, hidden, {})
+    (finding,) = check_plan(Plan(steps), hidden, released=())
+    assert finding.check == "torch-without-metadata"
+    assert "/sources/torch has no metadata" in finding.detail
+
+
+def test_a_torch_that_does_not_say_its_version_is_guarded():
+    place = TorchPlace(Path("/sources"), Path("/sources/torch"), "package")
+    bare = dataclasses.replace(TORCH_ENVIRONMENT, torch=None, installed={}, torch_places=(place,))
+    steps = steps_of_report({"install": [entry("torch", "9.0")]}, bare, {})
+    (finding,) = check_plan(Plan(steps), bare, released=())
+    assert "the torch in /sources/torch has no metadata" in finding.detail
+    assert check_plan(Plan(steps), bare, released={"torch"}) == ()
+    left = dataclasses.replace(bare, torch_places=(dataclasses.replace(place, files="namespace"),))
+    assert check_plan(Plan(steps), left, released=()) == ()
+
+
+VISION = make_environment(
+    make_distribution("torchvision", "0.28.0"),
+    make_distribution("nvidia-nccl-cu13", "2.30.7"),
+    make_distribution("torch", "2.13.0+cpu", requires=["nvidia-nccl-cu13==2.31.0"]),
+    torch="2.13.0+cpu",
+)
+
+
+@pytest.mark.parametrize(
+    ("entries", "named", "allow", "expected"),
+    [
+        # torch is named and stays: what moves with it may not move alone.
+        ([("torchvision", "0.27.0")], {"torch"}, False, {"torchvision": "companion-moved"}),
+        ([("torchvision", "0.27.0")], {"torch", "torchvision"}, False, {}),
+        ([("torchvision", "0.27.0")], {"torch"}, True, {}),
+        ([("torchvision", "0.27.0"), ("torch", "2.12.0+cpu")], {"torch"}, False, {}),
+        ([("torchvision", "0.27.0"), ("torch", "2.13.0+cpu")], {"torch"}, False, {"torchvision": "companion-moved"}),
+        # A library in the version that torch requires is a repair.
+        ([("nvidia-nccl-cu13", "2.31.0")], set(), False, {}),
+        ([("nvidia-nccl-cu13", "2.32.0")], set(), False, {"nvidia-nccl-cu13": "companion-moved"}),
+        # The same version again: its files are compared later.
+        ([("torch", "2.13.0+cpu")], set(), False, {}),
+        ([("torchvision", "0.28.0")], set(), False, {}),
+    ],
+)
+def test_what_may_move_with_torch(entries, named, allow, expected):
+    report = {"install": [entry(name, version) for name, version in entries]}
+    plan = Plan(steps_of_report(report, VISION, {}))
+    released = names_released_by(plan, VISION, named=named, allow_torch_change=allow)
+    assert {one.subject: one.check for one in check_plan(plan, VISION, released=released)} == expected
+
+
+def test_the_same_version_again():
+    report = {"install": [entry("torchvision", "0.28.0"), entry("numpy", "1.0"), entry("torch", "2.12.0")]}
+    plan = Plan(steps_of_report(report, VISION, {}))
+    assert [step.name for step in same_version_steps(plan, released=())] == ["torchvision"]
+    assert same_version_steps(plan, released={"torchvision"}) == ()
+    built = Plan(tuple(dataclasses.replace(step, kind="sdist", url="git+x") for step in plan.steps[:1]))
+    (finding,) = check_plan(built, VISION, released=())
+    assert "torchvision 0.28.0 would be replaced by one built from git+x" in finding.detail
+    detail = refuse_other_files(plan.steps[0], ["a", "b", "c", "d", "e"]).detail
+    assert "other files of the same version (a, b, c and 2 more)" in detail
+
+
 def test_planned_distributions():
     steps = steps_of_report({"install": [entry("numpy", "2.0", requires=["x"])]}, TORCH_ENVIRONMENT, {})
     after = planned_distributions(Plan(steps), TORCH_ENVIRONMENT)
@@ -321,6 +397,17 @@ CUDA_INDEX = "https://download.pytorch.org/whl/cu130"
         ("2.13.0+cpu", "2.12.0+cpu", AskedOfTorch(('torch; python_version >= "3"',)), {"torch-moved": "error"}),
         ("2.13.0+cpu", "2.12.0+cpu", AskedOfTorch(("torch",)), {"torch-moved": "error"}),
         ("2.13.0+cpu", "2.12.0+cpu", AskedOfTorch(("torch",), allow_change=True), {}),
+        # A specifier that the installed one satisfies names no other release.
+        ("2.13.0+cu126", "2.14.1+cu130", AskedOfTorch(("torch>=1",)), {"torch-accelerator": "error"}),
+        ("2.13.0+cu126", "2.14.1+cu130", AskedOfTorch(("torch[opt-einsum]",)), {"torch-accelerator": "error"}),
+        ("2.13.0+cu126", "2.13.0+cu130", AskedOfTorch(("torch==2.13.0",)), {"torch-accelerator": "error"}),
+        ("2.13.0+cu126", "2.13.0+cu130", AskedOfTorch(("torch==2.*",)), {"torch-accelerator": "error"}),
+        ("2.13.0+cu126", "2.13.0+cu130", AskedOfTorch(("torch==2.13.0+cu130",)), {"torch-accelerator": "warning"}),
+        ("2.13.0+cu126", "2.14.1+cu130", AskedOfTorch(("torch>=2.14",)), {"torch-accelerator": "warning"}),
+        ("2.13.0+cpu", "2.12.0+cpu", AskedOfTorch(("torch[opt-einsum]",)), {"torch-moved": "error"}),
+        ("2.13.0+cpu", "2.12.0+cpu", AskedOfTorch(("torch>=1", "torch<2.13")), {}),
+        ("2.14.0.dev20261101+cpu", "2.13.0+cpu", AskedOfTorch(("torch",)), {"torch-moved": "error"}),
+        ("2.13.0+cpu", "2.14.0.dev20261101+cpu", AskedOfTorch(("torch",)), {}),
         # What it was built for is not known: nothing is said.
         ("2.13.0+cpu", "9.9.0", AskedOfTorch(("torch",)), {}),
         (None, "2.12.0+cpu", AskedOfTorch(("torch",)), {}),

@@ -1,0 +1,229 @@
+"""The clones of `-e git+URL`: made beside the environment, and put into pip's place by the journal.
+
+pip clones into its folder of sources (`--src`; in a virtual environment `<prefix>/src`) while it plans, in a dry run
+too, and moves a clone that is there to another revision. Here pip is given a folder of ours, with copies of the clones
+that are there, so that it does the same to the copies.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import csv
+import glob
+import os
+import shutil
+from pathlib import Path
+from typing import AbstractSet, Iterable, Iterator, List, Optional, Tuple
+from urllib.parse import quote, unquote, urlsplit
+
+from packaging.utils import NormalizedName, canonicalize_name
+
+from safe_install.errors import Refused, mend_of
+from safe_install.system import process
+from safe_install.transaction.stage import record_row
+
+LARGEST_TEXT = 16 * 2**20  # bytes; a larger file is no text that a build wrote a path into
+METADATA_OF_CLONES = frozenset({".git", ".hg", ".svn", ".bzr"})
+
+
+class Clones:
+    """The clones of one command. Paths are absolute; `work` is empty at first."""
+
+    def __init__(self, work: Path, place: Path, prefix: Path) -> None:
+        """`place`: pip's folder of sources; `prefix`: what a transaction covers."""
+        self.work = Path(os.path.realpath(work))
+        self.place = place
+        real_place, real_prefix = Path(os.path.realpath(place)), Path(os.path.realpath(prefix))
+        self._is_covered = real_prefix in real_place.parents
+        self._placed: List[Path] = []
+
+    def copy_present(self, names: Iterable[NormalizedName]) -> None:
+        """Copy the clones of these projects that are there: pip takes a clone on from where it is."""
+        wanted = set(names)
+        for name in _list_folders(self.place):
+            if canonicalize_name(name) in wanted and not (self.work / name).exists():
+                with _explained("copied"):
+                    shutil.copytree(str(self.place / name), str(self.work / name), symlinks=True)
+
+    def names(self) -> List[str]:
+        """The folders of the clones, below `work` as below `place`."""
+        return _list_folders(self.work)
+
+    def final_text(self, text: str) -> str:
+        """A text of pip's, with the addresses and paths that the clones will have."""
+        for old, new in self._spellings():
+            text = text.replace(old, new)
+        return text
+
+    def source_of(self, url: str) -> Optional[Path]:
+        """Where the sources with this final address are now; None where it is none of ours."""
+        path = Path(unquote(urlsplit(url).path))
+        if self.place not in path.parents:
+            return None
+        now = self.work / path.relative_to(self.place)
+        if not now.is_dir():
+            return None
+        # Outside of the environment what is there is what was wanted (`refuse_uncovered`): it is built in its place.
+        return path if path.is_dir() and not self._is_covered else now
+
+    # --- once the editable installs are staged -----------------------------------------------------
+
+    def rewrite(self, stage: Path) -> None:
+        """What was built beside the environment names the paths of `work`: in the stage, and in the clones."""
+        changed = {path for path in _files_below(stage) if self._rewrite_file(path)}
+        for path in changed:
+            _remove_bytecode(path)
+        if changed:
+            _rewrite_records(stage, changed)
+        for name in self.names():
+            for path in _files_below(self.work / name):
+                self._rewrite_file(path)
+
+    def _rewrite_file(self, path: str) -> bool:
+        """Only what was built in this run can name our folder: its name is made up anew in each."""
+        if os.path.islink(path):
+            return self._rewrite_link(path)
+        if os.path.getsize(path) > LARGEST_TEXT:
+            return False
+        with open(path, "rb") as stream:
+            content = stream.read()
+        new = content
+        for old_text, new_text in self._spellings():
+            new = new.replace(os.fsencode(old_text), os.fsencode(new_text))
+        if new == content or b"\0" in content:
+            return False
+        with open(path, "wb") as stream:
+            stream.write(new)
+        return True
+
+    def _rewrite_link(self, path: str) -> bool:
+        target = os.readlink(path)
+        new = self.final_text(target)
+        if new != target:
+            os.unlink(path)
+            os.symlink(new, path)
+        return new != target
+
+    def _spellings(self) -> Tuple[Tuple[str, str], ...]:
+        """The path of `work` and of `place`, plain and as in an address."""
+        plain = (f"{self.work}{os.sep}", f"{self.place}{os.sep}")
+        return plain, (quote(plain[0]), quote(plain[1]))
+
+    def move_into(self, stage: Path) -> Tuple[Path, ...]:
+        """Put the clones where the change takes them from; the folders that they replace whole.
+
+        Outside of the prefix no change can cover them: see `place_uncovered`.
+        """
+        if not self._is_covered:
+            return ()
+        moved = []
+        for name in self.names():
+            target = Path(os.path.realpath(self.place)) / name
+            with _explained("moved"):
+                staged = stage / str(target).lstrip("/")
+                staged.parent.mkdir(parents=True, exist_ok=True)
+                shutil.move(str(self.work / name), str(staged))
+            moved.append(target)
+        return tuple(moved)
+
+    def refuse_uncovered(self) -> None:
+        """Outside of the environment a clone that is there is not moved to another revision. Errors: Refused."""
+        if self._is_covered:
+            return
+        for name in self.names():
+            there = self.place / name
+            if os.path.lexists(there) and _read_commit(there) != _read_commit(self.work / name):
+                raise Refused(
+                    f"{there} would be moved to another revision, and lies outside of the environment: "
+                    "that could not be taken back",
+                    hint=f"Move it yourself and install it from there (-e {there}), or name another folder: --src DIR.",
+                )
+
+    def place_uncovered(self) -> None:
+        """Outside of the prefix: put new clones in place. `take_away` takes them back, until `keep`."""
+        for name in [] if self._is_covered else self.names():
+            target = self.place / name
+            if os.path.lexists(target):
+                continue
+            with _explained("moved"):
+                target.parent.mkdir(parents=True, exist_ok=True)
+                shutil.move(str(self.work / name), str(target))
+            self._placed.append(target)
+
+    def take_away(self) -> None:
+        """The change failed: what `place_uncovered` put in place goes."""
+        for target in self._placed:
+            shutil.rmtree(str(target), ignore_errors=True)
+        self.keep()
+
+    def keep(self) -> None:
+        """The change is committed."""
+        self._placed.clear()
+
+
+@contextlib.contextmanager
+def _explained(what: str) -> Iterator[None]:
+    try:
+        yield
+    except (OSError, shutil.Error) as error:
+        hint = mend_of(error) if isinstance(error, OSError) and error.errno else ""
+        raise Refused(f"a clone could not be {what}: {error}", hint=hint) from error
+
+
+def _read_commit(clone: Path) -> Optional[str]:
+    """The commit of a git clone; None for what is none."""
+    if not (clone / ".git").exists():
+        return None
+    try:
+        answer = process.run(["git", "-C", str(clone), "rev-parse", "HEAD"], timeout=60)
+    except OSError:
+        return None
+    return answer.stdout.strip() if answer.returncode == 0 else None
+
+
+def _list_folders(folder: Path) -> List[str]:
+    try:
+        with os.scandir(folder) as entries:
+            return sorted(entry.name for entry in entries if entry.is_dir(follow_symlinks=False))
+    except OSError:
+        return []
+
+
+def _files_below(folder: Path) -> Iterator[str]:
+    for parent, names, files in os.walk(folder):
+        links = [name for name in names if os.path.islink(os.path.join(parent, name))]
+        names[:] = [name for name in names if name not in METADATA_OF_CLONES]
+        for name in [*files, *links]:
+            path = os.path.join(parent, name)
+            if os.path.islink(path) or os.path.isfile(path):
+                yield path
+
+
+def _remove_bytecode(path: str) -> None:
+    """It holds what its source held."""
+    folder, name = os.path.split(path)
+    stem = name[: -len(".py")] if name.endswith(".py") else name
+    for bytecode in glob.glob(os.path.join(glob.escape(os.path.join(folder, "__pycache__", stem)) + ".*.pyc")):
+        os.unlink(bytecode)
+
+
+def _rewrite_records(stage: Path, changed: AbstractSet[str]) -> None:
+    """The rows of what was changed; bytecode that is gone has none."""
+    for record in [path for path in _files_below(stage) if path.endswith(".dist-info/RECORD")]:
+        site = os.path.dirname(os.path.dirname(record))
+        rows = []
+        with open(record, newline="", encoding="utf-8") as stream:
+            for row in csv.reader(stream):
+                path = os.path.normpath(os.path.join(site, row[0])) if row else ""
+                if path in changed:
+                    rows.append(record_row(row[0], Path(path).read_bytes()))
+                elif row and (os.path.lexists(path) or not path.endswith(".pyc")):
+                    rows.append(row)
+        with open(record, "w", newline="", encoding="utf-8") as stream:
+            csv.writer(stream).writerows(rows)
+
+
+def is_repository(text: str) -> bool:
+    """Is a requirement a repository (`git+https://...`, `name @ git+ssh://...`), and no file or folder?"""
+    scheme, separator, _ = text.partition("://")
+    return bool(separator) and "+" in scheme

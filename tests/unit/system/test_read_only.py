@@ -1,0 +1,103 @@
+"""A command for which folders are read-only: really run, as this user and as one without rights."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from safe_install.system import read_only
+from safe_install.system.read_only import Protection
+from tests.namespaces import need_mounts
+
+WRITE = "import sys; open(sys.argv[1], 'w').close()"
+
+pytestmark = [
+    pytest.mark.real_process,
+    pytest.mark.skipif(not sys.platform.startswith("linux"), reason="mount namespaces are Linux's"),
+]
+
+
+def run(protection, *command, **options):
+    return subprocess.run(protection.wrap(command), capture_output=True, text=True, check=False, **options)
+
+
+@pytest.fixture
+def folder(tmp_path):
+    made = tmp_path / "site packages"
+    made.mkdir()
+    need_mounts(made)
+    return made
+
+
+def test_the_command_cannot_write_there_and_can_elsewhere(folder, tmp_path):
+    protection = Protection((folder,))
+    refused = run(protection, sys.executable, "-c", WRITE, str(folder / "x"))
+    assert refused.returncode == 1
+    assert read_only.READ_ONLY_ERROR in refused.stderr
+    assert run(protection, sys.executable, "-c", WRITE, str(tmp_path / "x")).returncode == 0
+    # Nobody else sees it.
+    (folder / "mine").touch()
+    assert os.listdir(folder) == ["mine"]
+
+
+def test_the_working_folder_is_read_only_too(folder):
+    refused = run(Protection((folder,)), sys.executable, "-c", WRITE, "x", cwd=folder)
+    assert read_only.READ_ONLY_ERROR in refused.stderr
+
+
+def test_the_command_takes_the_place_of_the_process(folder):
+    """Its streams, its exit status, its signals and its process id."""
+    code = "import os, signal, sys; print(os.getpid(), sys.stdin.read(), signal.getsignal(signal.SIGPIPE)); sys.exit(7)"
+    command = Protection((folder,)).wrap(["env", "-", sys.executable, "-I", "-c", code])
+    process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+    told, _ = process.communicate("hello")
+    assert told.split()[:2] == [str(process.pid), "hello"]
+    assert process.returncode == 7
+    shell = Protection((folder,)).wrap(["sh", "-c", "kill -s PIPE $$"])
+    assert subprocess.run(shell, check=False).returncode == -13
+
+
+def test_where_it_cannot_be_had_the_command_runs_as_it_is(folder):
+    """As in Docker: neither mounts nor namespaces."""
+    forbid = "import ctypes; ctypes.CDLL(None).prctl(24, 21)"  # PR_CAPBSET_DROP, CAP_SYS_ADMIN
+    wrapped = Protection((folder,), in_user_namespace=False).wrap([sys.executable, "-c", WRITE, str(folder / "x")])
+    code = f"{forbid}; import os; os.execvp({wrapped[0]!r}, {wrapped!r})"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+    assert (folder / "x").exists()
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can become somebody else")
+def test_a_user_without_rights(tmp_path_factory, folder):
+    """In a user namespace, in which the user is still the same one, and root is nobody."""
+    python = "/usr/bin/python3"
+    if not os.access(python, os.X_OK):
+        pytest.skip("no Python that every user may start")
+    place = Path("/tmp") / f"safe-install-test-{os.getpid()}"
+    place.mkdir(mode=0o777)
+    place.chmod(0o777)
+    try:
+        code = f"import os; print(os.getuid(), os.getgid())\n{WRITE}"
+        command = Protection((place,)).wrap([python, "-c", code, str(place / "x")])
+        become = "import json, os, sys; os.setgroups([]); os.setgid(4321); os.setuid(4321); c = json.loads(sys.argv[1])"
+        words = [python, "-c", f"{become}; os.execvp(c[0], c)", json.dumps([python, *command[1:]])]
+        answer = subprocess.run(words, capture_output=True, text=True, check=False, cwd="/")
+        assert answer.stdout.split() == ["4321", "4321"]
+        if answer.returncode == 0:
+            pytest.skip("no user namespaces here")
+        assert read_only.READ_ONLY_ERROR in answer.stderr
+    finally:
+        for entry in place.iterdir():
+            entry.unlink()
+        place.rmdir()
+
+
+def test_nothing_to_protect_is_no_process_more(tmp_path, monkeypatch):
+    assert Protection().wrap(["a"]) == ["a"]
+    assert Protection((tmp_path / "gone",)).wrap(["a"]) == ["a"]
+    monkeypatch.setattr(sys, "platform", "darwin")
+    assert Protection((tmp_path,)).wrap(["a"]) == ["a"]
