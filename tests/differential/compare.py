@@ -32,6 +32,7 @@ NOISE = (
 )
 PIP_FILES = "lib/python3*/site-packages/pip"
 LOG = "out/log.txt"
+FIRST_WITH_HASHES = Version("23.1")  # of pip: `archive_info.hashes` in direct_url.json, which we always write
 ASPECTS = ("status", "tree", "stdout", "stderr")
 
 
@@ -214,6 +215,8 @@ class Bench:
         tree = self._read_tree()
         if tree != self._trees[row.given]:
             self._given = ""
+        if Version(self.version()) < FIRST_WITH_HASHES:
+            tree = _without_direct_urls(tree)
         return Seen(
             completed.returncode,
             tree,
@@ -232,6 +235,13 @@ class Bench:
 def _must(command: Sequence[str], variables: Optional[Mapping[str, str]] = None) -> None:
     done = subprocess.run(list(command), env=variables, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
+
+
+def _without_direct_urls(tree: Mapping[str, TreeRow]) -> Dict[str, TreeRow]:
+    """Without the files direct_url.json, and without the RECORDs that hold their hashes."""
+    folders = {path.rpartition("/")[0] for path in tree if path.endswith(".dist-info/direct_url.json")}
+    left_out = {f"{folder}/{name}" for folder in folders for name in ("RECORD", "direct_url.json")}
+    return {path: row for path, row in tree.items() if path not in left_out}
 
 
 def _lines(text: str, *, is_whole: bool) -> List[str]:

@@ -18,6 +18,7 @@ from tests.shapes.conftest import (
     make_plain_python,
     mounted,
     need_mounts,
+    need_plain_layout,
     other_user,
     put,
     put_torch,
@@ -33,6 +34,7 @@ OVERLAY = "mount -t overlay overlay -o lowerdir={lower},upperdir={upper},workdir
 def place(tmp_path, variables) -> Place:
     """alpha 1.0 and torch in a plain Python; a file of the user's keeps one of the directories."""
     need_mounts()
+    need_plain_layout()
     found = Place(make_plain_python(tmp_path / "env"), variables)
     put(found.site)
     put_torch(found.site)
@@ -130,6 +132,7 @@ def test_site_packages_on_another_file_system(place):
 
 @pytest.mark.parametrize("which", [SITE, "share"])
 def test_a_folder_without_the_right_to_write(tmp_path, variables, which):
+    need_plain_layout()
     nobody = other_user()
     folder = Path(subprocess.check_output(["mktemp", "-d", "/tmp/shape-XXXXXX"], text=True).strip())
     try:
@@ -180,6 +183,7 @@ CHATTR = shutil.which("chattr")
     ],
 )
 def test_something_immutable(tmp_path, variables, immutable, which, words):
+    need_plain_layout()
     place = Place(make_plain_python(tmp_path / "env"), variables)
     put(place.site)
     put_torch(place.site)
