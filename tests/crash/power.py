@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import argparse
 import array
+import errno
 import fcntl
 import os
 import random
@@ -31,6 +32,7 @@ SHUTDOWN = 0x8004587D  # EXT4_IOC_SHUTDOWN, the same number as XFS_IOC_GOINGDOWN
 WITHOUT_LOG = 2  # what is in memory only is lost, as when the power goes
 LONGEST = 0.04  # seconds: about what a change takes there
 IMAGE = 64 * 2**20  # bytes
+PATIENCE = 60.0  # seconds
 
 
 class Disk:
@@ -45,8 +47,26 @@ class Disk:
 
     def mount(self) -> None:
         """Mount it; what its own journal holds is replayed."""
-        # commit=1: the kernel writes each second, so that more states than "nothing yet" are met.
-        subprocess.run(["mount", "-o", "loop,commit=1", str(self.image), str(self.place)], check=True)
+        deadline = time.monotonic() + PATIENCE
+        while True:
+            # commit=1: the kernel writes each second, so that more states than "nothing yet" are met.
+            subprocess.run(["mount", "-o", "loop,commit=1", str(self.image), str(self.place)], check=True)
+            if self._is_alive() or time.monotonic() > deadline:
+                return
+            self.unmount()
+            time.sleep(0.2)
+
+    def _is_alive(self) -> bool:
+        """A mount namespace of another process may hold the file system that was cut: then it is what is mounted."""
+        probe = self.place / "probe"
+        try:
+            probe.mkdir()
+            probe.rmdir()
+        except OSError as error:
+            if error.errno not in (errno.EIO, errno.EROFS):
+                raise
+            return False
+        return True
 
     def unmount(self) -> None:
         """Unmount it, if it is mounted."""
