@@ -93,7 +93,8 @@ COPY = "cp -a {prefix} {folder}/copy && mount -t tmpfs -o {options} tmpfs {prefi
 
 
 def test_a_small_file_system_for_the_environment(place, large):
-    tell(place, "small_environment", COPY.replace("{options}", "size=90m"))
+    taken = int(subprocess.check_output(["du", "-sm", str(place.prefix)], text=True).split()[0])
+    tell(place, "small_environment", COPY.replace("{options}", f"size={taken + 16}m"))
 
 
 def test_a_file_system_that_takes_no_more_files(place):

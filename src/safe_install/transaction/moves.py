@@ -212,7 +212,7 @@ class _Removal:
 
     def __init__(self, old: AbstractSet[str], tree: Tree, areas: Areas, level: Level) -> None:
         self._old, self._tree, self._level = old, tree, level
-        self._sites = areas.sites
+        self._packages = (*areas.sites, *areas.sources)
         self._children = _make_children(old, areas.structure)
         self.outs: List[str] = []
         self.directories: List[str] = []
@@ -228,7 +228,7 @@ class _Removal:
         mine: AbstractSet[str] = self._children.get(path, frozenset())
         whole, owned = _Part(), _Part()
         entries = self._tree.read_entries(path)
-        if not entries and not any(is_within(path, site) for site in self._sites):
+        if not entries and not any(is_within(path, folder) for folder in self._packages):
             return _Part(is_pure=False)  # `python -m venv` makes include/python3.11, which no distribution owns
         for name, kind in sorted(entries.items()):
             is_open = name in mine or kind == "d"

@@ -589,8 +589,10 @@ class Undo:
         for path, atime, mtime in self.times:
             try:
                 os.utime(path, ns=(atime, mtime))
-            except (FileNotFoundError, NotADirectoryError, PermissionError):
-                pass  # a folder that is gone, or of another user: its time stops no recovery
+            except OSError as error:
+                # A folder that is gone, or of another user: its time stops no recovery.
+                if error.errno not in (errno.ENOENT, errno.ENOTDIR, errno.EPERM):
+                    raise
 
 
 def _read_record(path: str) -> List[Tuple[str, str]]:
