@@ -46,7 +46,7 @@ def test_attack_on_a_real_torch(tmp_path_factory: pytest.TempPathFactory, pytest
     make_torch_template(environment)
     seconds = REAL_TORCH_SHARE * pytestconfig.getoption("--attack-seconds")
     counts = attack(Ground(folder, environment), pytestconfig, seconds=seconds, has_real_torch=True)
-    assert counts["steps"] > 1
+    assert counts["steps"] > 0
 
 
 def attack(ground: Ground, config: pytest.Config, *, seconds: float, **attributes: object) -> Counter[str]:

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.functional.conftest import need_python
 from tests.functional.test_founding_story import reach
 from tests.lab.wheels import write_wheel
 from tests.wheelhost import WheelHost
@@ -44,6 +45,7 @@ def host():
 @pytest.fixture
 def environment(make_environment, host):
     """Without torch; pip's index is ours, and every other host is closed."""
+    need_python("3.11")
     variables = {"PIP_INDEX_URL": host.index_url, "PIP_NO_INDEX": "0", "PIP_FIND_LINKS": "", "PIP_NO_CACHE_DIR": "1"}
     return make_environment("3.11", **{**reach(host), **variables})
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 
 import pytest
@@ -29,6 +30,9 @@ ENDS, HANGS = "import os; os._exit(3)\n", "import time; time.sleep(60)\n"
 )
 def test_a_start_file_that_ends_the_interpreter_is_named(make_environment, python, name, text):
     environment = make_environment(python)
+    library = environment.ask("import sysconfig; print(sysconfig.get_path('stdlib'))")
+    if os.path.exists(os.path.join(library, name)):
+        pytest.skip("this Python (Debian's) has a sitecustomize of its own, which comes first")
     (environment.site / name).write_text(text)
     done = environment.safe_install("history")
     assert done.returncode == 15

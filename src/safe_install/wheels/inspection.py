@@ -103,8 +103,14 @@ class Inspector:
                 shared=[str(folder / "lib" / "libtorch_global_deps.so")],
                 others=[*self._extension_modules(folder), str(folder / "lib" / "libtorch_python.so")],
                 search=self._search,
+                glibc=self._glibc,
             )
         return self._scope
+
+    @property
+    def _glibc(self) -> Tuple[int, ...]:
+        name, version = self.environment.interpreter.libc
+        return tuple(int(part) for part in re.findall(r"\d+", version)[:2]) if name == "glibc" else ()
 
     def _extension_modules(self, folder: Path) -> List[str]:
         wanted = f"{folder}/_C."
@@ -195,7 +201,7 @@ class Inspector:
         shared = str(self._torch_dir / "lib" / "libtorch_global_deps.so")  # not in every torch before 1.5
         roots = [path for path in (shared, *self._extension_modules(self._torch_dir)) if self.files.exists(path)]
         program = os.path.realpath(str(self.environment.interpreter.executable))
-        bare = make_scope(self.files, program=program, shared=[], others=[], search=self._search)
+        bare = make_scope(self.files, program=program, shared=[], others=[], search=self._search, glibc=self._glibc)
         judged = []
         for root in roots:
             problems = check_object(root, self.files, bare)

@@ -19,6 +19,7 @@ from safe_install.wheels.elf import SharedObject, VersionNeed, Wanted
 DRIVER_LIBRARIES = frozenset({"libcuda.so.1", "libnvidia-ml.so.1", "libnvidia-ptxjitcompiler.so.1", "libnvcuvid.so.1"})
 _OF_DRIVER = re.compile(r"cu[A-Z]|nvml[A-Z]|cuvid|nvPTX")
 MAX_LIBRARIES = 2000  # of one closure
+TAKES_UNVERSIONED = (2, 41)  # measured: glibc 2.36 (Debian 12) ends the process, 2.41 (Debian 13) does not
 
 
 class Files(Protocol):
@@ -99,6 +100,7 @@ class Scope:
     others: List[Loaded] = field(default_factory=list)  # loaded, found by name only
     search: Tuple[str, ...] = ()  # LD_LIBRARY_PATH
     program: Optional[Loaded] = None
+    glibc: Tuple[int, ...] = ()  # of the machine; (): not known
 
     def by_name(self) -> Dict[str, Loaded]:
         """Every loaded object by the names that a DT_NEEDED may write."""
@@ -201,13 +203,19 @@ def _expanded(owner: Loaded, paths: Iterable[str]) -> List[str]:
 
 
 def make_scope(
-    files: Files, *, program: str, shared: Sequence[str], others: Sequence[str], search: Sequence[str] = ()
+    files: Files,
+    *,
+    program: str,
+    shared: Sequence[str],
+    others: Sequence[str],
+    search: Sequence[str] = (),
+    glibc: Tuple[int, ...] = (),
 ) -> Scope:
     """The scope of a process: a program, what it loads for everybody, and what it loads besides.
 
     `shared` and `others` are paths, in their order; each brings what it needs.
     """
-    scope = Scope(search=tuple(search))
+    scope = Scope(search=tuple(search), glibc=glibc)
     executable = files.read(program)
     scope.program = Loaded(program, executable) if executable is not None else None
     for path in (program, *shared):
@@ -238,7 +246,7 @@ def check_object(
     undefined: List[Undefined] = []
     versions: List[MissingVersion] = []
     for one in new:
-        versions += _missing_versions(one, by_name)
+        versions += _missing_versions(one, by_name, scope.glibc)
         for wanted in one.object.wanted():
             if wanted.weak or (driver and _OF_DRIVER.match(wanted.name)):
                 continue
@@ -249,15 +257,16 @@ def check_object(
     return Problems(tuple(missing), tuple(undefined), tuple(versions), tuple(driver))
 
 
-def _missing_versions(one: Loaded, by_name: Dict[str, Loaded]) -> List[MissingVersion]:
+def _missing_versions(one: Loaded, by_name: Dict[str, Loaded], glibc: Tuple[int, ...]) -> List[MissingVersion]:
     found = []
     for need in one.object.version_needs:
         provider = by_name.get(need.library)
         if provider is None or need.weak or need.version in provider.object.defined_versions:
             continue
-        # A library whose symbols have no versions at all ends the process ("Inconsistency detected by ld.so"); of one
-        # that only asks others for versions, "no version information available" is said, and it is taken.
-        if provider.object.defined_versions or not provider.object.has_symbol_versions:
+        # A library that defines no versions is taken, with the words "no version information available"; with an older
+        # glibc, one whose symbols have no versions at all ends the process ("Inconsistency detected by ld.so").
+        is_taken = provider.object.has_symbol_versions or glibc >= TAKES_UNVERSIONED
+        if provider.object.defined_versions or not is_taken:
             found.append(MissingVersion(need, one.path))
     return found
 
