@@ -126,13 +126,19 @@ def _program(words: Sequence[str], started_as: str) -> str:
         program = shlex.quote(started_as)
     else:
         program = "safe-install"
-    python = next(_python_words(words), None)
+    python = _last_python(words)
     return program if python is None else f"{program} --python {shlex.quote(python)}"
 
 
 def _is_called_pip(started_as: str) -> bool:
     """Was the program started by a link that is named as pip is: `pip`, `pip3`, `pip3.11`?"""
     return re.fullmatch(r"pip[0-9.]*", Path(started_as).name) is not None
+
+
+def _last_python(words: Sequence[str]) -> Optional[str]:
+    """Of several `--python` the last one counts: an alias may have written the first."""
+    found = list(_python_words(words))
+    return found[-1] if found else None
 
 
 def _python_words(words: Sequence[str]) -> Iterator[str]:
@@ -284,7 +290,7 @@ def _configured_network() -> NetworkSettings:
 
 
 def _named_python(arguments: Sequence[str]) -> Optional[str]:
-    return next(_python_words(arguments), None) or os.environ.get("SAFE_INSTALL_PYTHON")
+    return _last_python(arguments) or os.environ.get("SAFE_INSTALL_PYTHON")
 
 
 def _install(arguments: Sequence[str], words: Sequence[str], reporter: Reporter) -> Any:

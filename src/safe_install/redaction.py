@@ -10,6 +10,7 @@ import re
 from typing import List, Sequence
 
 HIDDEN = "****"
+_VARIABLES = re.compile(r"\$\{\w+\}(:\$\{\w+\})?")  # as pip keeps them: the names of variables
 
 _USER = re.compile(r"(://)([^\s/?#]*)@")
 # Names that end with one of these stand for a secret wherever they are given a value ...
@@ -38,7 +39,7 @@ def redact(text: str) -> str:
 
 
 def _hide_user(found: re.Match[str]) -> str:
-    if found.group(2) in ("git", HIDDEN):
+    if found.group(2) in ("git", HIDDEN) or _VARIABLES.fullmatch(found.group(2)):
         return found.group()
     return f"://{HIDDEN}@"
 

@@ -459,6 +459,8 @@ def _result_lines(result: InstallResult, program: str) -> List[str]:
         return lines + result.message.splitlines()
     if result.command == "verify" and result.after is not None and result.after.torch_version is not None:
         return _examined_lines(result, result.after)
+    if result.outcome is Outcome.UNHEALTHY and result.transaction:
+        return _place_line("Not healthy, and kept as --no-rollback says, in", result) + _undo_lines(result, program)
     sentence = result.message or OUTCOME_SENTENCES.get(result.outcome, "")
     return sentence.splitlines()
 
@@ -607,11 +609,15 @@ def _verified_lines(result: InstallResult, program: str) -> List[str]:
     lines: List[str] = []
     if result.after is not None and result.after.torch_version is not None:
         lines.append(f"Verified: {render_health(result.after)}.")
-    if result.transaction:
-        interpreter = result.environment.interpreter if result.environment is not None else None
-        user = " --user" if interpreter is not None and interpreter.prefix == interpreter.user_base else ""
-        lines.append(f"Undo with: {program} undo{user} {result.transaction}")
-    return lines
+    return lines + _undo_lines(result, program)
+
+
+def _undo_lines(result: InstallResult, program: str) -> List[str]:
+    if not result.transaction:
+        return []
+    interpreter = result.environment.interpreter if result.environment is not None else None
+    user = " --user" if interpreter is not None and interpreter.prefix == interpreter.user_base else ""
+    return [f"Undo with: {program} undo{user} {result.transaction}"]
 
 
 def append_to_log(path: Path, line: str) -> None:

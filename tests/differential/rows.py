@@ -16,6 +16,7 @@ NO_COMMAND = Allowed(("stdout", "stderr"), "a word that is no command is a requi
 TWICE = Allowed(("stderr",), "its build is asked twice: to resolve, and to fetch")
 CONFLICT = Allowed(("stderr",), "the broken requirement is a warning of ours, without pip's word about its resolver")
 INDEX = {"PIP_NO_INDEX": "", "PIP_FIND_LINKS": "", "PIP_INDEX_URL": "{index}"}
+ASKS_LITTLE = ">=23.1"  # older ones offer to save a password where no keyring is, and end where nobody answers
 PRIVATE = {"PIP_NO_INDEX": "", "PIP_FIND_LINKS": ""}
 NETRC = {**PRIVATE, "NETRC": "{home}/netrc"}
 
@@ -112,9 +113,15 @@ INSTALLS = (
     Row("install --no-input -i {private} alpha", variables=PRIVATE),
     Row("install -i {private} alpha", variables=PRIVATE, is_short=True),
     Row("install -q -i {private} alpha", variables=PRIVATE),
-    Row("install -i {private} alpha", variables=PRIVATE, answers="person\npass word@1\n", is_short=True),
-    Row("install -q -i {private} alpha", variables=PRIVATE, answers="person\npass word@1\n"),
-    Row("install -i {private} alpha", variables=PRIVATE, answers="person\nwrong\n"),
+    Row(
+        "install -i {private} alpha",
+        variables=PRIVATE,
+        answers="person\npass word@1\n",
+        pips=ASKS_LITTLE,
+        is_short=True,
+    ),
+    Row("install -q -i {private} alpha", variables=PRIVATE, answers="person\npass word@1\n", pips=ASKS_LITTLE),
+    Row("install -i {private} alpha", variables=PRIVATE, answers="person\nwrong\n", pips=ASKS_LITTLE),
     Row("install -i {private} alpha", variables={**PRIVATE, "PIP_NO_INPUT": "1"}),
     # said and not done
     Row("install --dry-run alpha"),

@@ -82,3 +82,9 @@ def test_an_error_has_no_secret_in_it():
 def test_a_command_line_that_is_kept(words, kept):
     assert " ".join(redact_words(words.split())) == kept
     assert redact_words(kept.split()) == kept.split()
+
+
+@pytest.mark.parametrize("url", ["https://${TOKEN}@h/x", "https://${USER}:${TOKEN}@h/x"])
+def test_names_of_variables_are_no_secrets(url):
+    assert redact(url) == url
+    assert redact("https://${USER}:secret@h/x") == "https://****@h/x"

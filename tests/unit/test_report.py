@@ -288,7 +288,10 @@ def test_quiet_shows_errors_only(quiet, severities, capsys):
         (Outcome.ROLLED_BACK, ["Rolled back: /env (Python 3.11.7, torch 1.8.1+cu111) is exactly as it was."]),
         (Outcome.UNDONE, ["Undone in /env (Python 3.11.7, torch 1.8.1+cu111).", "\nUndo with: safe-install undo"]),
         (Outcome.REFUSED, ["nothing was changed"]),
-        (Outcome.UNHEALTHY, ["Not healthy."]),
+        (
+            Outcome.UNHEALTHY,
+            ["Not healthy, and kept as --no-rollback says, in /env (Python", "\nUndo with: safe-install undo"],
+        ),
     ],
 )
 def test_the_outcome_is_said_in_words(outcome, said, capsys):

@@ -372,7 +372,9 @@ def _refuse_move(step: Step) -> Finding:
         Severity.ERROR,
         str(step.name),
         f"{change}: {step.because}",
-        "Ask for a version that works with this torch, or permit the change with --allow-torch-change.",
+        "If that is what you want, permit it with --allow-torch-change."
+        if step.requested
+        else "Ask for a version that works with this torch, or permit the change with --allow-torch-change.",
     )
 
 

@@ -21,7 +21,7 @@ from safe_install.models import (
     NetworkSettings,
 )
 from safe_install.resolve.pip_options import BY_NAME, COMMANDS, FETCH_GROUPS, INDEX_GROUPS, Option, find_option
-from safe_install.resolve.requirements_file import Entry, Parsed, Reader, is_lock_file, parse_file
+from safe_install.resolve.requirements_file import Entry, Parsed, Reader, as_path, is_lock_file, parse_file
 from safe_install.resolve.spelling import RESERVED, nearest_command, nearest_option
 
 OUR_COMMANDS = (
@@ -494,7 +494,7 @@ def parse_install(
     settings = _Settings(words, configuration)
     config_settings = settings.all("config-settings")
     arguments = tuple(Entry(word.value or "", config_settings=config_settings) for word in words if word.argument)
-    editables = tuple(Entry(text, editable=True) for text in settings.all("editable"))
+    editables = tuple(Entry(as_path(text), editable=True) for text in settings.all("editable"))
     locks = [location for location in settings.all("requirement") if is_lock_file(location)]
     files = [
         parse_file(location, read=read, environ=environ, constraint=key == "constraint")
@@ -508,7 +508,7 @@ def parse_install(
     place = settings.place()
     if not entries and not has_pip_inputs and place in (None, "user"):  # elsewhere, pip does it all
         _require_input(settings)
-    written = [*arguments, *(Entry(word.value or "") for word in words if word.key == "editable")]
+    written = [*arguments, *(Entry(as_path(word.value or "")) for word in words if word.key == "editable")]
     own = _own_options(words, environ)
     return InstallRequest(
         own=replace(own, dry_run=own.dry_run or settings.flag("dry-run")),
@@ -574,8 +574,8 @@ def _network_settings(settings: _Settings, files: Sequence[Parsed]) -> NetworkSe
     trusted_in_files = (value for parsed in files for key, value in parsed.options if key == "trusted-host" and value)
     return NetworkSettings(
         proxy=settings.one("proxy"),
-        ca_bundle=settings.one("cert"),
-        client_certificate=settings.one("client-cert"),
+        ca_bundle=settings.path_text("cert"),
+        client_certificate=settings.path_text("client-cert"),
         trusted_hosts=(*settings.all("trusted-host"), *trusted_in_files),
     )
 
@@ -669,6 +669,10 @@ class _Settings:
     def path(self, key: str) -> Optional[Path]:
         value = self.one(key)
         return Path(value).expanduser() if value else None
+
+    def path_text(self, key: str) -> Optional[str]:
+        path = self.path(key)
+        return None if path is None else str(path)
 
     def all(self, key: str) -> Tuple[str, ...]:
         """Every value; pip too adds the command line's to the configured ones."""

@@ -45,6 +45,15 @@ class Parsed:
     options: Tuple[Tuple[str, Optional[str]], ...] = ()  # ("index-url", "https://...")
 
 
+def as_path(text: str) -> str:
+    """What `--editable` is given, written so that a folder's bare name is not read as the name of a project.
+
+    As pip has it, what has no scheme is a path.
+    """
+    is_path_already = text.startswith((".", "~")) or "/" in text or "\\" in text
+    return text if is_path_already or ":" in text or " @ " in text else f"./{text}"
+
+
 def is_lock_file(location: str) -> bool:
     """Is it a lock file by its name (pylock.toml, pylock.NAME.toml)? `pip install -r` takes one since 26.1."""
     path = urlsplit(location).path if _ARCHIVE_URL.match(location) else location
@@ -86,7 +95,7 @@ def _parse_into(
                     join_location(location, value), read, environ, entries, options, constraint=nested, seen=seen
                 )
             elif option.key == "editable" and value is not None:
-                entries.append(Entry(value, editable=True, constraint=constraint, origin=origin))
+                entries.append(Entry(as_path(value), editable=True, constraint=constraint, origin=origin))
             else:
                 options.append((option.key, value))
 

@@ -15,7 +15,7 @@ import shutil
 import sys
 import tempfile
 import zipfile
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Callable, Dict, List, Mapping, Optional, Sequence, Tuple
 
@@ -28,6 +28,7 @@ from safe_install.system.askpass import AskPass
 from safe_install.system.downloads import KeptDownloads
 from safe_install.system.read_only import READ_ONLY_ERROR, READ_ONLY_HINT, Protection
 
+SSH_REFUSAL = "Bad owner or permissions on"  # OpenSSH, readconf.c
 OLDEST_PIP = Version("23.0")  # the first whose --dry-run --report we were tried with
 OLDEST_FOREIGN_PIP = Version("23.1")  # of our own pip: `pip --python` as it works today
 FIRST_TO_ISOLATE_LEGACY = Version("23.1")  # from here on pip builds a setup.py in isolation where `wheel` is missing
@@ -165,6 +166,17 @@ class PipRunner:
             variables.update(self._askpass.variables(variables))
         return variables
 
+    def _run_protected(self, command: Sequence[str], **options: Any) -> process.Completed:
+        """Run a pip that may build, with the environment read-only to it where that can be had."""
+        answer = process.run(self._protection.wrap(command), **options)
+        if answer.returncode == 0 or not self._protection.in_user_namespace:
+            return answer
+        if SSH_REFUSAL not in answer.stdout + answer.stderr:
+            return answer
+        # In a user namespace files of root are nobody's, and ssh reads no configuration of nobody.
+        self._protection = replace(self._protection, in_user_namespace=False)
+        return process.run(self._protection.wrap(command), **options)
+
     def passthrough(self, arguments: Sequence[str]) -> int:
         """Run pip as if the person had typed it; return its exit status."""
         return process.run_attached([*self.pip.command, *arguments])
@@ -198,8 +210,8 @@ class PipRunner:
                 command += ["--constraint", str(listed)]
             for directory in find_links:
                 command += ["--find-links", str(directory)]
-            answer = process.run(
-                self._protection.wrap([*command, *arguments]),
+            answer = self._run_protected(
+                [*command, *arguments],
                 env=environment,
                 on_stdout=on_output,
                 on_stderr=_less_warning(on_error),
@@ -234,8 +246,8 @@ class PipRunner:
             listed.write_text("\n".join(lines) + "\n", encoding="utf-8")
             command = [*self.pip.command, "wheel", "--no-deps", "--wheel-dir", str(directory)]
             command += [*self._build_options, *options]  # the person's own options come later, and win
-            answer = process.run(
-                self._protection.wrap([*command, "--requirement", str(listed)]),
+            answer = self._run_protected(
+                [*command, "--requirement", str(listed)],
                 env=self._environment(named_only=True),
                 on_stdout=on_line,
                 on_stderr=on_error or on_line,
@@ -264,8 +276,8 @@ class PipRunner:
             command += ["--config-settings", setting]
         environment = self._environment(named_only=True)
         environment.pop("PIP_CONFIG_SETTINGS", None)  # it is among `config_settings`
-        answer = process.run(
-            self._protection.wrap([*command, requirement]),
+        answer = self._run_protected(
+            [*command, requirement],
             env=environment,
             on_stdout=on_line,
             on_stderr=on_error or on_line,
@@ -303,8 +315,8 @@ class PipRunner:
         """Make an editable install of the project at `path` below `root`. Its build may use the network."""
         command = [*self.pip.command, "install", "--root", str(root), "--no-deps", "--ignore-installed"]
         command += ["--use-pep517", "--no-warn-script-location", *options, "--editable", path]
-        answer = process.run(
-            self._protection.wrap(command),
+        answer = self._run_protected(
+            command,
             env=self._environment(named_only=True),
             on_stdout=on_line,
             on_stderr=on_error or on_line,
@@ -332,8 +344,8 @@ class PipRunner:
         command += ["--only-binary", ":all:", "--no-compile"] if only_wheels else []
         command += ["--no-index"] if offline else []
         command += ["--dry-run"] if dry_run else []
-        answer = process.run(
-            self._protection.wrap([*command, *options, *requirements]),
+        answer = self._run_protected(
+            [*command, *options, *requirements],
             env=self._environment(named_only=True),
             answer=self._answer,
         )

@@ -391,10 +391,12 @@ def ending_orphans() -> Iterator[Tick]:
     The function that it gives does that at once. Linux gives the orphans of our children to us; elsewhere only the
     process group of a child ends with it.
     """
-    if not _adopt_orphans(True):
+    known = _children() - _RUNNING
+    # Children of whoever became this program (a shell's `exec`), and every orphan of a container whose first process
+    # this is, would be given to us, too: they are not ours to end.
+    if known or os.getpid() == 1 or not _adopt_orphans(True):
         yield lambda: None
         return
-    known = _children() - _RUNNING
     _ADOPTING.append(known)
     try:
         yield lambda: _end_orphans(known)

@@ -19,6 +19,7 @@ from safe_install.resolve.request import (
     parse_check_timeout,
     parse_explain,
     parse_install,
+    parse_network,
     parse_uninstall,
     route,
     unknown_command,
@@ -669,3 +670,30 @@ def test_what_goes_elsewhere_is_for_pip_to_judge():
 def test_what_uninstall_cannot_remove_is_said_in_pips_words(text):
     with pytest.raises(UsageError, match="ignored - the uninstall command expects named requirements"):
         parse_uninstall([text, "-y"], environ={}, configuration={}, read=lambda _: "")
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("detectron2", "./detectron2"),
+        ("torch[extra]", "./torch[extra]"),
+        (".", "."),
+        ("./x", "./x"),
+        ("~/x", "~/x"),
+        ("folder/x", "folder/x"),
+        ("git+https://h/x", "git+https://h/x"),
+        ("file:///x", "file:///x"),
+    ],
+)
+def test_an_editable_is_a_folder_and_never_the_name_of_a_project(text, expected):
+    on_line = parse_install(["-e", text], environ={}, configuration={}, read=lambda _: "")
+    in_file = parse_install(["-r", "r.txt"], environ={}, configuration={}, read=lambda _: f"-e {text}\n")
+    assert [entry.text for entry in on_line.editables] == [entry.text for entry in in_file.editables] == [expected]
+    if expected.startswith("./"):
+        assert on_line.named_on_command_line == frozenset()
+
+
+def test_a_home_is_filled_in_for_certificates(monkeypatch):
+    monkeypatch.setenv("HOME", "/home/me")
+    network = parse_network(["--client-cert=~/me.pem"], {"cert": "~/corp.pem"})
+    assert (network.ca_bundle, network.client_certificate) == ("/home/me/corp.pem", "/home/me/me.pem")

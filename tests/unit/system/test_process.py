@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import subprocess
 import sys
 import threading
 import time
@@ -127,3 +128,21 @@ def test_a_child_that_does_not_read_holds_nobody():
     answer = run("import time; time.sleep(60)", input_text="x" * 1_000_000, timeout=1)
     assert answer.timed_out
     assert time.monotonic() - started < 10
+
+
+def test_what_a_shell_left_to_us_is_not_ours_to_end(tmp_path):
+    """`exec` makes us the parent of a shell's background jobs: what they start is somebody else's."""
+    code = (
+        "import sys, time\n"
+        "from safe_install.system import process\n"
+        "with process.ending_orphans():\n"
+        "    time.sleep(1.5)\n"
+    )
+    marker = tmp_path / "alive"
+    job = f"(sleep 0.7; setsid sh -c 'sleep 2; touch {marker}' &) &"
+    done = subprocess.run(["sh", "-c", f'{job} exec "{sys.executable}" -c "$0"', code], check=False)
+    assert done.returncode == 0
+    deadline = time.monotonic() + 10
+    while not marker.exists() and time.monotonic() < deadline:
+        time.sleep(0.1)
+    assert marker.exists()

@@ -101,3 +101,23 @@ def test_nothing_to_protect_is_no_process_more(tmp_path, monkeypatch):
     assert Protection((tmp_path / "gone",)).wrap(["a"]) == ["a"]
     monkeypatch.setattr(sys, "platform", "darwin")
     assert Protection((tmp_path,)).wrap(["a"]) == ["a"]
+
+
+def test_ssh_that_refuses_in_a_user_namespace_runs_without_one(monkeypatch):
+    from safe_install.system import pip, process
+
+    orders = []
+
+    def run(command, **options):
+        orders.append(json.loads(command[5])["in_user_namespace"])
+        refused = orders[-1]
+        words = "Bad owner or permissions on /etc/ssh/ssh_config.d/20-x.conf" if refused else ""
+        return process.Completed(command, int(refused), "", words, 0.0)
+
+    monkeypatch.setattr(process, "run", run)
+    runner = pip.PipRunner.__new__(pip.PipRunner)
+    runner._protection = Protection((Path("/"),))
+    assert runner._run_protected(["pip"]).returncode == 0
+    assert orders == [True, False]
+    assert runner._run_protected(["pip"]).returncode == 0
+    assert orders == [True, False, False]
