@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any, Dict, FrozenSet, Iterator, List, Mapping, Optional, Sequence, Set, Tuple
 from urllib.parse import unquote, urlsplit
 
-from packaging.requirements import InvalidRequirement, Requirement
+from packaging.requirements import Requirement
 from packaging.utils import NormalizedName, canonicalize_name
 from packaging.version import InvalidVersion, Version
 
@@ -47,7 +47,7 @@ from safe_install.resolve.compatibility import Context
 from safe_install.resolve.plan import TORCH
 from safe_install.resolve.provider import where_else
 from safe_install.resolve.request import InstallRequest, named
-from safe_install.resolve.requirements_file import Entry
+from safe_install.resolve.requirements_file import Entry, parse_requirement
 from safe_install.resolve.spelling import refuse_misspelled
 from safe_install.resolve.target import planned_torch
 from safe_install.system.askpass import AskPass
@@ -146,7 +146,7 @@ class Planner:
 
     def make_plan(self) -> Plan:
         """The plan, or UsageError, Refused, NoCandidate, PipFailed."""
-        named = [_parse(entry.text) for entry in self.request.entries]
+        named = [parse_requirement(entry.text) for entry in self.request.entries]
         meant = [one for one in named if one is not None and planning.applies(one, self.environment)]
         refuse_misspelled(meant, known=known_projects(), installed=self.environment.installed)
         if TORCH not in self._released:
@@ -188,7 +188,7 @@ class Planner:
         ordinary = bool(self.request.editables) or self.request.has_pip_inputs
         known = known_projects()
         for entry in self.request.entries:
-            requirement = _parse(entry.text)
+            requirement = parse_requirement(entry.text)
             name = canonicalize_name(requirement.name) if requirement is not None and not requirement.url else None
             if requirement is None or name not in known or not self._is_ours(name):
                 ordinary = True
@@ -223,7 +223,7 @@ class Planner:
         wanted = [
             requirement
             for entry in self.request.entries
-            for requirement in [_parse(entry.text)]
+            for requirement in [parse_requirement(entry.text)]
             if requirement is not None and canonicalize_name(requirement.name) == TORCH
         ]
         if self.environment.torch is None:
@@ -249,7 +249,7 @@ class Planner:
         """Which torch will pip install? Extensions are chosen for it. Nothing can be built against it yet."""
         texts = []
         for entry in self.request.entries:
-            requirement = _parse(entry.text)
+            requirement = parse_requirement(entry.text)
             if requirement is None or requirement.url is not None:
                 is_meant = planning.requirement_name(entry.text) == TORCH
             else:
@@ -309,7 +309,8 @@ class Planner:
                 requirement = Requirement(f"{requirement.name}{present.specifier & requirement.specifier}")
             self._extensions[name] = requirement
         wanted = tuple(self._extensions.values())
-        constraints = [parsed for entry in self.request.constraints for parsed in [_parse(entry.text)] if parsed]
+        parsed = [parse_requirement(entry.text) for entry in self.request.constraints]
+        constraints = [one for one in parsed if one is not None]
         try:
             resolution = self._chooser.choose(wanted, constraints=constraints, upgrade=self._upgrade(wanted))
         except NoCandidate as error:
@@ -416,7 +417,7 @@ class Planner:
         return [entry for entry in self.request.entries if entry.hashes and self._is_of(entry, name)]
 
     def _is_of(self, entry: Entry, name: NormalizedName) -> bool:
-        requirement = _parse(entry.text)
+        requirement = parse_requirement(entry.text)
         if requirement is None:
             return planning.requirement_name(entry.text) == name
         return canonicalize_name(requirement.name) == name and planning.applies(requirement, self.environment)
@@ -841,7 +842,7 @@ def _written_here(request: InstallRequest, environment: Environment) -> List[Ent
     """The requirements of the command line, without those whose marker is not true for this interpreter."""
     found = []
     for entry in request.entries:
-        requirement = _parse(entry.text)
+        requirement = parse_requirement(entry.text)
         is_meant = requirement is None or planning.applies(requirement, environment)
         if is_meant and not entry.origin and named(entry.text) in request.named_on_command_line:
             found.append(entry)
@@ -872,18 +873,11 @@ def make_folder(path: Path) -> Path:
     return path
 
 
-def _parse(text: str) -> Optional[Requirement]:
-    try:
-        return Requirement(text)
-    except InvalidRequirement:
-        return None
-
-
 def _requirement_in(output: str, name: NormalizedName) -> str:
     """The requirement on `name` as pip's failure words it, with its specifier when there is one."""
     pattern = "[-_.]+".join(re.escape(part) for part in name.split("-"))
     for match in re.finditer(rf"(?i)\b{pattern}\b\s*((?:[<>=!~]=?=?\s*[\w.*+!]+\s*,?\s*)+)", output):
-        requirement = _parse(f"{name}{match.group(1).strip().rstrip(',')}")
+        requirement = parse_requirement(f"{name}{match.group(1).strip().rstrip(',')}")
         if requirement is not None:
             return str(requirement)
     return str(name)
@@ -894,7 +888,7 @@ def _specifiers(name: NormalizedName, steps: Sequence[Step]) -> str:
     found = set()
     for step in steps:
         for text in step.requires:
-            requirement = _parse(text)
+            requirement = parse_requirement(text)
             if requirement is None or canonicalize_name(requirement.name) != name:
                 continue
             if requirement.marker is None or "extra" not in str(requirement.marker):

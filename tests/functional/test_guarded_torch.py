@@ -7,18 +7,10 @@ import shutil
 import pytest
 
 from tests.functional.test_intruders import make_project
+from tests.functional.test_probe import FINDER
 from tests.lab.wheels import write_wheel
 
 TORCH = "torch==2.13.0+cpu"
-
-FINDER = """import importlib.util, sys
-class Finder:
-    @classmethod
-    def find_spec(cls, name, path=None, target=None):
-        if name == "torch":
-            return importlib.util.spec_from_file_location(name, {source!r} + "/torch/__init__.py")
-sys.meta_path.append(Finder)
-"""
 
 
 @pytest.fixture(params=["pth", "PYTHONPATH", "finder"])

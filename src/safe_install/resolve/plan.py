@@ -9,7 +9,7 @@ import dataclasses
 import re
 from typing import Any, Container, Dict, Iterable, List, Mapping, Optional, Sequence, Set, Tuple
 
-from packaging.requirements import InvalidRequirement, Requirement
+from packaging.requirements import Requirement
 from packaging.utils import NormalizedName, canonicalize_name
 from packaging.version import InvalidVersion, Version
 
@@ -26,7 +26,7 @@ from safe_install.models import (
     Step,
     TorchBuild,
 )
-from safe_install.resolve.requirements_file import Entry
+from safe_install.resolve.requirements_file import Entry, parse_requirement
 from safe_install.tags import parse_accelerator
 
 TORCH = canonicalize_name("torch")
@@ -149,9 +149,8 @@ def is_satisfied(requirement: Requirement, environment: Environment) -> bool:
 def are_satisfied(texts: Iterable[str], environment: Environment, *, coming: Container[NormalizedName]) -> bool:
     """Are all these requirements met by what is installed or `coming`? An unreadable one counts as "no"."""
     for text in texts:
-        try:
-            requirement = Requirement(text)
-        except InvalidRequirement:
+        requirement = parse_requirement(text)
+        if requirement is None:
             return False
         if not applies(requirement, environment) or canonicalize_name(requirement.name) in coming:
             continue
@@ -341,19 +340,12 @@ def _is_repair(step: Step, environment: Environment) -> bool:
         return False
     for distribution in guarded_distributions(environment):
         for text in distribution.requires:
-            requirement = _parse_requirement(text)
+            requirement = parse_requirement(text)
             if requirement is None or canonicalize_name(requirement.name) != step.name:
                 continue
             if applies(requirement, environment) and not _accepts(requirement, step.from_version):
                 return _accepts(requirement, step.version)
     return False
-
-
-def _parse_requirement(text: str) -> Optional[Requirement]:
-    try:
-        return Requirement(text)
-    except InvalidRequirement:
-        return None
 
 
 def _accepts(requirement: Requirement, version: str) -> bool:
@@ -430,9 +422,8 @@ class AskedOfTorch:
 
 def _excludes(text: str, version: Version) -> bool:
     """Is a requirement not met by this version? The address or the path of a file is another file."""
-    try:
-        requirement = Requirement(text)
-    except InvalidRequirement:
+    requirement = parse_requirement(text)
+    if requirement is None:
         return True
     return bool(requirement.url) or not requirement.specifier.contains(version, prereleases=True)
 

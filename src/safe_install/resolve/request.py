@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Dict, FrozenSet, Iterable, List, Mapping, Optional, Sequence, Tuple
 from urllib.parse import unquote, urlsplit
 
-from packaging.requirements import InvalidRequirement, Requirement
+from packaging.requirements import Requirement
 from packaging.specifiers import SpecifierSet
 from packaging.utils import NormalizedName, canonicalize_name
 
@@ -21,7 +21,15 @@ from safe_install.models import (
     NetworkSettings,
 )
 from safe_install.resolve.pip_options import BY_NAME, COMMANDS, FETCH_GROUPS, INDEX_GROUPS, Option, find_option
-from safe_install.resolve.requirements_file import Entry, Parsed, Reader, as_path, is_lock_file, parse_file
+from safe_install.resolve.requirements_file import (
+    Entry,
+    Parsed,
+    Reader,
+    as_path,
+    is_lock_file,
+    parse_file,
+    parse_requirement,
+)
 from safe_install.resolve.spelling import RESERVED, nearest_command, nearest_option
 
 OUR_COMMANDS = (
@@ -241,7 +249,7 @@ def _needs_value(word: str) -> bool:
 def _looks_like_requirement(word: str) -> bool:
     if "://" in word or "/" in word or word.startswith(".") or word.endswith((".whl", ".tar.gz", ".zip")):
         return True
-    return _parse_requirement(word) is not None
+    return parse_requirement(word) is not None
 
 
 # --- words -----------------------------------------------------------------------------------------
@@ -757,7 +765,7 @@ def parse_explain(argv: Sequence[str], *, environ: Mapping[str, str]) -> Explain
     requirements = []
     for word in words:
         if word.argument:
-            requirement = _parse_requirement(word.value or "")
+            requirement = parse_requirement(word.value or "")
             if requirement is None:
                 raise UsageError(
                     f"{word.value}: not a requirement", hint="Write a name: safe-install explain torch-scatter."
@@ -784,16 +792,9 @@ def parse_explain(argv: Sequence[str], *, environ: Mapping[str, str]) -> Explain
 # --- names -----------------------------------------------------------------------------------------
 
 
-def _parse_requirement(text: str) -> Optional[Requirement]:
-    try:
-        return Requirement(text)
-    except InvalidRequirement:
-        return None
-
-
 def named(text: str) -> Optional[NormalizedName]:
     """The project that a requirement names; None for a folder or an archive whose name says nothing."""
-    requirement = _parse_requirement(text)
+    requirement = parse_requirement(text)
     if requirement is not None and (requirement.url or not text.endswith((".whl", ".gz", ".zip"))):
         return canonicalize_name(requirement.name)
     fragment = urlsplit(text).fragment if "://" in text else ""
@@ -808,7 +809,7 @@ def constraint_on(name: NormalizedName, constraints: Sequence[Entry]) -> Specifi
     """All that the constraint files say of a project."""
     found = SpecifierSet()
     for entry in constraints:
-        requirement = _parse_requirement(entry.text)
+        requirement = parse_requirement(entry.text)
         if requirement is not None and canonicalize_name(requirement.name) == name:
             found &= requirement.specifier
     return found

@@ -13,6 +13,8 @@ from dataclasses import dataclass
 from typing import Callable, Iterator, List, Mapping, Optional, Set, Tuple
 from urllib.parse import urljoin, urlsplit
 
+from packaging.requirements import InvalidRequirement, Requirement
+
 from safe_install.errors import InputError
 from safe_install.resolve.pip_options import Option, find_option
 
@@ -43,6 +45,14 @@ class Parsed:
 
     entries: Tuple[Entry, ...] = ()
     options: Tuple[Tuple[str, Optional[str]], ...] = ()  # ("index-url", "https://...")
+
+
+def parse_requirement(text: str) -> Optional[Requirement]:
+    """A requirement as PEP 508 writes it, None for anything else (a path, an address, what is malformed)."""
+    try:
+        return Requirement(text)
+    except InvalidRequirement:
+        return None
 
 
 def as_path(text: str) -> str:
