@@ -152,7 +152,7 @@ def bench_install(python: Path, host: Host, uv: Optional[str], repeat: int, cach
 
 
 def bench_before(python: Path, repeat: int) -> List[float]:
-    from safe_install.guard import Before
+    from safe_install.pipeline.health_gate import Before
 
     environment = read_environment(python, None)
     return [timed(lambda: Before(environment).report()) for _ in range(repeat + 1)][1:]

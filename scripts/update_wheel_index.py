@@ -31,7 +31,6 @@ from packaging.specifiers import InvalidSpecifier, SpecifierSet
 from packaging.utils import canonicalize_name
 from packaging.version import Version
 
-from safe_install.choice import make_client
 from safe_install.errors import IndexInvalid, UsageError
 from safe_install.events import Reporter
 from safe_install.index import github
@@ -69,6 +68,7 @@ from safe_install.index.location import (
 )
 from safe_install.index.pages import parse_page
 from safe_install.models import BuiltFor, Link
+from safe_install.pipeline.choice import make_client
 from safe_install.ports import World
 from safe_install.system.http import HttpClient, PageAnswer, PageStatus
 from safe_install.tags import container_of_name, parse_accelerator

@@ -6,7 +6,7 @@ A key press of a completing shell is answered from here, because the rest takes 
 import os
 import sys
 
-from safe_install import streams
+from safe_install.cli import streams
 
 
 def run() -> None:
@@ -22,16 +22,16 @@ def run() -> None:
 
 def _complete() -> int:
     if sys.argv[1:2] == ["--complete"]:
-        from safe_install.completion.answer import answer
+        from safe_install.cli.completion.answer import answer
 
         return answer(sys.argv[2:], os.environ)
-    from safe_install.completion.answer import answer_as_pip
+    from safe_install.cli.completion.answer import answer_as_pip
 
     return answer_as_pip(os.environ)
 
 
 def _run() -> int:
-    from safe_install.cli import main
+    from safe_install.cli.main import main
 
     return main()
 

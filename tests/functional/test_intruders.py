@@ -157,7 +157,7 @@ def test_a_build_that_runs_pip_moves_nothing(make_environment, tmp_path):
 def run_unprotected(environment, *words):
     """The tool where the system allows no mount namespace."""
     code = (
-        "import sys; from safe_install.system import read_only; from safe_install.cli import main; "
+        "import sys; from safe_install.system import read_only; from safe_install.cli.main import main; "
         "read_only.Protection.wrap = lambda self, command: list(command); sys.exit(main())"
     )
     variables = {**environment.variables, "SITE_OF_THE_TEST": str(environment.site)}

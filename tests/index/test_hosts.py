@@ -12,11 +12,11 @@ import pytest
 from packaging.requirements import Requirement
 from packaging.specifiers import SpecifierSet
 
-from safe_install.choice import cpu_fallback_notes, named_mirrors
 from safe_install.errors import NoCandidate
 from safe_install.index.catalog import load_project
 from safe_install.index.finder import Finder
 from safe_install.models import CandidateKind, Device, Driver, HostAnswerKind
+from safe_install.pipeline.choice import cpu_fallback_notes, named_mirrors
 from safe_install.resolve.compatibility import Context, rank_fitting
 from safe_install.resolve.provider import resolve
 from safe_install.resolve.target import environment_for

@@ -33,7 +33,7 @@ SOURCE = str(Path(safe_install.__file__).parents[1])
 TOOL = [
     sys.executable,
     "-c",
-    f"import sys; sys.path.insert(0, {SOURCE!r}); from safe_install.cli import main; sys.exit(main())",
+    f"import sys; sys.path.insert(0, {SOURCE!r}); from safe_install.cli.main import main; sys.exit(main())",
 ]
 SCRIPT = "[console_scripts]\nalpha = alpha:main\n"
 MANY = 500  # files of the package `many`: enough for pip to be killed in the middle of them

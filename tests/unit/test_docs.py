@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from safe_install.commands import declared_options
+from safe_install.cli.options import declared_options
 from safe_install.models import HostAnswerKind, Outcome
 from safe_install.resolve.request import route
 
@@ -93,7 +93,7 @@ def test_every_module_stands_in_the_architecture():
     source = ROOT / "src" / "safe_install"
     folder, told = "", set()
     for line in listing.partition("src/safe_install/\n")[2].partition("\nscripts/")[0].splitlines():
-        head = re.match(r"^  (\w+)/ ", line)
+        head = re.match(r"^  ([\w/]+)/ ", line)
         if head:
             folder = f"{head.group(1)}/"
         elif not line.startswith("    "):

@@ -21,8 +21,8 @@ STAND_ALONE = (
     "transaction/recover.py",
 )
 OWNERS = {
-    "typer": {"commands.py"},
-    "rich": {"report.py"},
+    "typer": {"cli/options.py"},
+    "rich": {"cli/text.py"},
     "resolvelib": {"resolve/provider.py"},
     "pynvml": {"environment/driver.py"},
     "requests": {"system/http.py", "system/session.py"},

@@ -15,7 +15,18 @@ from typing import List, Set, Tuple
 from packaging.utils import NormalizedName
 
 from safe_install.errors import UsageError
-from safe_install.guard import (
+from safe_install.models import (
+    Action,
+    Environment,
+    Finding,
+    InstalledDistribution,
+    InstallResult,
+    Outcome,
+    Plan,
+    Severity,
+    Step,
+)
+from safe_install.pipeline.health_gate import (
     Before,
     Expectation,
     carry_out,
@@ -27,17 +38,6 @@ from safe_install.guard import (
     refuse_externally_managed,
     summarize,
     user_environment,
-)
-from safe_install.models import (
-    Action,
-    Environment,
-    Finding,
-    InstalledDistribution,
-    InstallResult,
-    Outcome,
-    Plan,
-    Severity,
-    Step,
 )
 from safe_install.ports import Timings, World
 from safe_install.resolve.pip_words import found_line, removed_lines, uninstalling_line

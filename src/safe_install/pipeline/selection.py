@@ -19,11 +19,9 @@ from packaging.requirements import Requirement
 from packaging.utils import NormalizedName, canonicalize_name
 from packaging.version import InvalidVersion, Version
 
-from safe_install.choice import Chooser, Wishes, cpu_fallback_notes, describe_pins, describe_torch
 from safe_install.environment.stamp import watched_folders
 from safe_install.errors import HashMismatch, Interrupted, NoCandidate, PipFailed, Refused, SafeInstallError
 from safe_install.events import Reporter, TaskOutcome
-from safe_install.guard import Before, check_torch_here
 from safe_install.health.report import dependents_of, unmet_requirements
 from safe_install.index.catalog import known_projects, load_project
 from safe_install.index.facts import TorchMatch
@@ -40,6 +38,8 @@ from safe_install.models import (
     Step,
     TorchBuild,
 )
+from safe_install.pipeline.choice import Chooser, Wishes, cpu_fallback_notes, describe_pins, describe_torch
+from safe_install.pipeline.health_gate import Before, check_torch_here
 from safe_install.ports import Timings, World
 from safe_install.resolve import plan as planning
 from safe_install.resolve.companions import check_planned, pip_may_choose, says_its_torch

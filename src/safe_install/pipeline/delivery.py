@@ -17,13 +17,13 @@ from urllib.parse import unquote, urlsplit
 from packaging.utils import NormalizedName, canonicalize_name
 
 from safe_install.errors import HashMismatch, PipFailed, Refused, mend_of
-from safe_install.guard import Expectation, installed_subjects, subject_of, with_subjects
 from safe_install.health.examination import Examination
 from safe_install.health.report import Subject
 from safe_install.index.catalog import known_projects, load_project
 from safe_install.index.native import exact_pattern
 from safe_install.models import Finding, InstalledDistribution, Plan, Severity, Step, TorchBuild
-from safe_install.planner import Planner, canonical, make_folder
+from safe_install.pipeline.health_gate import Expectation, installed_subjects, subject_of, with_subjects
+from safe_install.pipeline.selection import Planner, canonical, make_folder
 from safe_install.resolve import plan as planning
 from safe_install.resolve.pip_words import PipWords, is_of_build, is_of_search, path_warning
 from safe_install.resolve.plan import TORCH

@@ -14,6 +14,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any, Dict, List, Mapping, Optional, Sequence, Tuple
 
+from safe_install.cli.json_document import escape_unprintable
+from safe_install.cli.terminal import can_write, find_width, read_settings, restore_settings, wrap, write_line
 from safe_install.errors import PipFailed, SafeInstallError
 from safe_install.events import Reporter, TaskOutcome
 from safe_install.models import (
@@ -29,8 +31,6 @@ from safe_install.models import (
     Severity,
 )
 from safe_install.redaction import redact
-from safe_install.result_document import escape_unprintable
-from safe_install.terminal import can_write, find_width, read_settings, restore_settings, wrap, write_line
 
 REFUSED = (10, 11)  # exit statuses
 CHANGING = ("install", "uninstall", "undo")

@@ -15,8 +15,8 @@ from packaging.version import InvalidVersion
 
 from safe_install.environment.interpreter import read_torch_dir
 from safe_install.errors import Refused, UsageError
-from safe_install.guard import at, check_torch_here, probe_environment
 from safe_install.models import Environment, Finding, InstallResult, Outcome, Severity, TorchBuild
+from safe_install.pipeline.health_gate import at, check_torch_here, probe_environment
 from safe_install.ports import Timings, World
 from safe_install.resolve.plan import TORCH, applies, is_guarded
 from safe_install.resolve.request import OwnOptions

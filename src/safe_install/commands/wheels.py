@@ -11,9 +11,7 @@ from urllib.parse import urldefrag
 from packaging.utils import NormalizedName, canonicalize_name
 from packaging.version import Version
 
-from safe_install.choice import describe_torch, make_client
 from safe_install.errors import HashMismatch, Refused, UsageError
-from safe_install.guard import environment_asked_for
 from safe_install.index import bundled, catalog
 from safe_install.index.candidates import torch_of, untagged_accelerator
 from safe_install.index.catalog import known_projects, load_project
@@ -35,6 +33,8 @@ from safe_install.models import (
     Plan,
     Severity,
 )
+from safe_install.pipeline.choice import describe_torch, make_client
+from safe_install.pipeline.health_gate import environment_asked_for
 from safe_install.ports import Timings, World
 from safe_install.resolve.compatibility import Context, check_candidate
 from safe_install.resolve.request import OwnOptions

@@ -14,7 +14,18 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Callable, Dict, Iterator, List, Optional, Sequence, Tuple
 
 from safe_install.errors import Refused, SafeInstallError
-from safe_install.guard import (
+from safe_install.health.report import check_cuda_required
+from safe_install.models import (
+    Action,
+    Environment,
+    Finding,
+    InstalledDistribution,
+    InstallResult,
+    Outcome,
+    Plan,
+    Severity,
+)
+from safe_install.pipeline.health_gate import (
     Before,
     at,
     carry_out,
@@ -29,18 +40,7 @@ from safe_install.guard import (
     summarize,
     user_environment,
 )
-from safe_install.health.report import check_cuda_required
-from safe_install.models import (
-    Action,
-    Environment,
-    Finding,
-    InstalledDistribution,
-    InstallResult,
-    Outcome,
-    Plan,
-    Severity,
-)
-from safe_install.planner import Planner, local_sources
+from safe_install.pipeline.selection import Planner, local_sources
 from safe_install.ports import Timings, World
 from safe_install.resolve.pip_words import PipWords
 from safe_install.resolve.plan import TORCH, kept_names, same_version_steps, torch_without_metadata
@@ -51,7 +51,7 @@ from safe_install.transaction.clones import Clones
 
 if TYPE_CHECKING:
     # What only changes an environment is imported when one is changed: it reads binaries, and takes 0.05 s.
-    from safe_install.delivery import Delivery
+    from safe_install.pipeline.delivery import Delivery
 
 
 def install(request: InstallRequest, world: World) -> InstallResult:
@@ -100,7 +100,7 @@ def install(request: InstallRequest, world: World) -> InstallResult:
         if request.own.dry_run or not plan.steps:
             _compare_same_versions(planner, plan, work)
             return _unchanged(request, environment, plan, before, timings, notes)
-        from safe_install.delivery import Delivery
+        from safe_install.pipeline.delivery import Delivery
 
         delivery = Delivery(planner, plan, work)
         with naming_intruders(before, _built_in_this_run(planner, plan)):
@@ -116,7 +116,7 @@ def _find_breakage(planner: Planner, plan: Plan) -> Sequence[Finding]:
     """
     if all(step.name != TORCH for step in plan.steps):
         return ()
-    from safe_install.breakage import find_breakage
+    from safe_install.pipeline.breakage import find_breakage
 
     severity = Severity.WARNING if planner.request.own.no_rollback else Severity.ERROR
     torch = planner.torch_after(plan)
@@ -129,7 +129,7 @@ def _compare_same_versions(planner: Planner, plan: Plan, work: Path) -> None:
     """A dry run fetches what only its files can tell: is it what is there? Errors: Refused."""
     steps = same_version_steps(plan, released=planner.released_by(plan))
     if steps:
-        from safe_install.delivery import Delivery
+        from safe_install.pipeline.delivery import Delivery
 
         Delivery(planner, dataclasses.replace(plan, steps=steps), work).fetch()
 

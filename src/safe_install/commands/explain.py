@@ -7,11 +7,11 @@ from typing import Iterator
 
 from packaging.utils import canonicalize_name
 
-from safe_install.choice import Chooser, Wishes, cpu_fallback_notes
 from safe_install.errors import NoCandidate, UsageError
-from safe_install.guard import at, environment_asked_for
 from safe_install.index.catalog import known_projects
 from safe_install.models import CandidateKind, Finding, HostAnswerKind, InstallResult, Outcome, Plan, Severity
+from safe_install.pipeline.choice import Chooser, Wishes, cpu_fallback_notes
+from safe_install.pipeline.health_gate import at, environment_asked_for
 from safe_install.ports import Timings, World
 from safe_install.resolve.plan import explained, steps_of_pins
 from safe_install.resolve.request import ExplainRequest

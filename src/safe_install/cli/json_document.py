@@ -7,6 +7,7 @@ import sys
 from typing import Any, Dict, Mapping, Optional
 
 from safe_install import __version__
+from safe_install.cli.terminal import can_write
 from safe_install.errors import SafeInstallError
 from safe_install.models import (
     DriverLibrary,
@@ -20,7 +21,6 @@ from safe_install.models import (
     Step,
 )
 from safe_install.redaction import redact
-from safe_install.terminal import can_write
 
 SCHEMA = 1
 

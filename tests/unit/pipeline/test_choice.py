@@ -7,10 +7,10 @@ from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 from packaging.version import Version
 
-from safe_install.choice import Chooser, Wishes
 from safe_install.errors import NoCandidate, Refused
 from safe_install.events import Reporter
 from safe_install.models import Candidate, CandidateKind, Link
+from safe_install.pipeline.choice import Chooser, Wishes
 from safe_install.ports import World
 from safe_install.resolve.target import environment_for
 from tests.factories import make_environment

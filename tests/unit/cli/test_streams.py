@@ -10,7 +10,7 @@ import sys
 
 import pytest
 
-from safe_install import streams
+from safe_install.cli import streams
 
 
 class Failing(io.StringIO):
@@ -72,7 +72,7 @@ def test_a_closed_stream_is_said_where_something_was_to_be_written(monkeypatch, 
 
 CLOSED = """
 import os, sys
-from safe_install import streams
+from safe_install.cli import streams
 streams.prepare()
 file = open(sys.argv[1], "w")
 print("to stdout", flush=True)

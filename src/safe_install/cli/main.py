@@ -18,7 +18,8 @@ from pathlib import Path
 from typing import Any, Callable, Dict, Iterator, List, Mapping, Optional, Sequence
 from urllib.parse import unquote, urlsplit
 
-from safe_install import __version__, terminal
+from safe_install import __version__
+from safe_install.cli import terminal
 from safe_install.errors import InputError, Interrupted, SafeInstallError, SystemFailed, Unexpected, mend_of
 from safe_install.events import Reporter
 from safe_install.models import DEFAULT_NETWORK, InstallResult, NetworkSettings, Outcome
@@ -89,12 +90,12 @@ def _guarded(words: Sequence[str], command: str, run: Callable[[Reporter], Any])
 
 
 def _run(words: Sequence[str], command: str, run: Callable[[Reporter], Any]) -> int:
-    from safe_install import report, result_document
+    from safe_install.cli import json_document, text
 
     as_json = command != "pip" and ("--json" in words or is_true(os.environ.get("SAFE_INSTALL_JSON")))
     quiet = _count_short(words, "q", "--quiet")
     verbose = _count_short(words, "v", "--verbose") > 0
-    reporter = report.TextReporter(quiet=quiet, json_on_stdout=as_json)
+    reporter = text.TextReporter(quiet=quiet, json_on_stdout=as_json)
     try:
         result = run(reporter)
     except (Exception, KeyboardInterrupt) as error:  # noqa: BLE001 - what somebody sent must not reach a terminal raw
@@ -102,7 +103,7 @@ def _run(words: Sequence[str], command: str, run: Callable[[Reporter], Any]) -> 
             _ignore_signals()
         reporter.close()
         if not isinstance(error, (SafeInstallError, OSError, KeyboardInterrupt)):
-            report.show_traceback(error)
+            text.show_traceback(error)
         return _show_failure(command, _failure(error, reporter.made), as_json=as_json, verbose=verbose)
     finally:
         reporter.close()
@@ -111,9 +112,9 @@ def _run(words: Sequence[str], command: str, run: Callable[[Reporter], Any]) -> 
     if isinstance(result, int):
         return result
     if as_json:
-        result_document.show_document(result_document.make_document(result))
+        json_document.show_document(json_document.make_document(result))
     else:
-        report.show_result(result, quiet=reporter.quiet, program=_program(words, sys.argv[0]), verbose=verbose)
+        text.show_result(result, quiet=reporter.quiet, program=_program(words, sys.argv[0]), verbose=verbose)
     return int(result.exit_status)
 
 
@@ -177,13 +178,13 @@ def _ignore_signals() -> None:
 
 
 def _show_failure(command: str, error: SafeInstallError, *, as_json: bool, verbose: bool) -> int:
-    from safe_install import report, result_document
+    from safe_install.cli import json_document, text
 
     if as_json:
         outcome = OUTCOMES.get(error.exit_status, Outcome.ERROR)
         empty = InstallResult(command, outcome, error.exit_status, error.environment)
-        result_document.show_document(result_document.make_document(empty, error))
-    report.show_error(error, command, verbose=verbose)
+        json_document.show_document(json_document.make_document(empty, error))
+    text.show_error(error, command, verbose=verbose)
     return error.exit_status
 
 
@@ -244,7 +245,7 @@ def _as_kept(words: Sequence[str]) -> Sequence[str]:
 def _read_location(location: str, network: NetworkSettings) -> str:
     """The text of a requirements file: a path, or a URL."""
     if location.startswith(("http://", "https://")):
-        from safe_install.choice import make_client
+        from safe_install.pipeline.choice import make_client
 
         page = make_client(_world((), Reporter(), network)).get_page(location)
         if not page.text:
@@ -294,7 +295,7 @@ def _named_python(arguments: Sequence[str]) -> Optional[str]:
 
 
 def _install(arguments: Sequence[str], words: Sequence[str], reporter: Reporter) -> Any:
-    from safe_install.install import install
+    from safe_install.commands.install import install
     from safe_install.resolve.request import parse_install, parse_network
 
     configuration = _configuration(_named_python(arguments))
@@ -314,8 +315,8 @@ def _install(arguments: Sequence[str], words: Sequence[str], reporter: Reporter)
 
 def _install_elsewhere(request: Any) -> int:
     """--target, --root, --prefix and the like leave the environment alone: pip does that by itself."""
+    from safe_install.commands.install import refuse_place
     from safe_install.environment.interpreter import find_interpreter
-    from safe_install.install import refuse_place
 
     executable = find_interpreter(request.own.python, os.environ)
     refuse_place(request, executable)
@@ -323,8 +324,8 @@ def _install_elsewhere(request: Any) -> int:
 
 
 def _uninstall(arguments: Sequence[str], words: Sequence[str], reporter: Reporter) -> Any:
+    from safe_install.commands.uninstall import uninstall
     from safe_install.resolve.request import parse_network, parse_uninstall
-    from safe_install.uninstall import uninstall
 
     configuration = _configuration(_named_python(arguments))
     network = parse_network(arguments, configuration)
@@ -340,7 +341,7 @@ def _uninstall(arguments: Sequence[str], words: Sequence[str], reporter: Reporte
 
 
 def _explain(arguments: Sequence[str], words: Sequence[str], reporter: Reporter) -> Any:
-    from safe_install.explain import explain
+    from safe_install.commands.explain import explain
     from safe_install.resolve.request import parse_explain
 
     request = parse_explain(arguments, environ=os.environ)
@@ -349,7 +350,7 @@ def _explain(arguments: Sequence[str], words: Sequence[str], reporter: Reporter)
 
 def _by_typer(command: str) -> Callable[[Sequence[str], Sequence[str], Reporter], Any]:
     def run(arguments: Sequence[str], words: Sequence[str], reporter: Reporter) -> Any:
-        from safe_install.commands import run_command
+        from safe_install.cli.options import run_command
 
         network = _configured_network() if command == "wheels" else DEFAULT_NETWORK
         return run_command(command, arguments, _world(words, reporter, network))
@@ -367,7 +368,7 @@ COMMANDS: Dict[str, Callable[[Sequence[str], Sequence[str], Reporter], Any]] = {
 
 def _offer_completion(words: Sequence[str]) -> int:
     """`--show-completion [SHELL]` prints the script of a shell; `--install-completion [SHELL]` puts it in place."""
-    from safe_install.completion import shells
+    from safe_install.cli.completion import shells
 
     option, _, value = words[0].partition("=")
     named = value or (words[1] if len(words) > 1 else None)
@@ -416,7 +417,7 @@ def _without_python(words: Sequence[str]) -> List[str]:
 
 
 def _show_help(chosen: Route) -> int:
-    from safe_install.commands import show_help
+    from safe_install.cli.options import show_help
 
     if chosen.command == "version":
         sys.stdout.write(f"safe-install {__version__} (Python {sys.version.split()[0]})\n")

@@ -12,7 +12,8 @@ import sys
 import jsonschema
 import pytest
 
-from safe_install import __version__, cli, errors
+from safe_install import __version__, errors
+from safe_install.cli import main as cli
 from safe_install.models import DEFAULT_NETWORK, Finding, InstallResult, Outcome, Severity
 from safe_install.resolve.pip_options import COMMANDS
 from safe_install.system import pip

@@ -13,17 +13,6 @@ from packaging.utils import NormalizedName, canonicalize_name
 from safe_install.environment.driver import read_driver
 from safe_install.environment.interpreter import find_interpreter, read_environment
 from safe_install.errors import Refused
-from safe_install.guard import (
-    Before,
-    Expectation,
-    at,
-    carry_out,
-    installed_subjects,
-    read_again,
-    shown,
-    summarize,
-    user_environment,
-)
 from safe_install.models import (
     DEFAULT_CHECK_TIMEOUT,
     Environment,
@@ -35,6 +24,17 @@ from safe_install.models import (
     Step,
 )
 from safe_install.models import Action as StepAction
+from safe_install.pipeline.health_gate import (
+    Before,
+    Expectation,
+    at,
+    carry_out,
+    installed_subjects,
+    read_again,
+    shown,
+    summarize,
+    user_environment,
+)
 from safe_install.ports import Timings, World
 from safe_install.resolve.plan import TORCH, newly_unmet
 from safe_install.transaction import history, swap

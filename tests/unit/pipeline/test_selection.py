@@ -7,7 +7,7 @@ import pytest
 from safe_install.errors import Refused
 from safe_install.events import Reporter
 from safe_install.models import Action, Plan, Step
-from safe_install.planner import Planner, local_sources
+from safe_install.pipeline.selection import Planner, local_sources
 from safe_install.ports import Timings, World
 from safe_install.resolve.request import parse_install
 from tests.factories import make_environment

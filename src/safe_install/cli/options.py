@@ -192,7 +192,7 @@ def run_verify(
     json: bool = JSON,
 ) -> Any:
     """Exit status 0 healthy, 1 not."""
-    from safe_install.verify import verify
+    from safe_install.commands.verify import verify
 
     return verify(
         context.obj,
@@ -212,7 +212,7 @@ def run_history(
     json: bool = JSON,
 ) -> Any:
     """Newest first."""
-    from safe_install.undo import list_history
+    from safe_install.commands.undo import list_history
 
     return list_history(context.obj, python=_python(python, context), user=user, prune=prune, keep=keep)
 
@@ -229,7 +229,7 @@ def run_undo(
     json: bool = JSON,
 ) -> Any:
     """Verified and journalled, as an install is."""
-    from safe_install.undo import undo
+    from safe_install.commands.undo import undo
 
     return undo(
         context.obj,
@@ -251,7 +251,7 @@ def run_recover(
     json: bool = JSON,
 ) -> Any:
     """Exit status 13 when it cannot, with the command that helps."""
-    from safe_install.undo import recover
+    from safe_install.commands.undo import recover
 
     limit = _check_timeout(check_timeout, context)
     return recover(context.obj, python=_python(python, context), user=user, check_timeout=limit)
@@ -268,7 +268,7 @@ def run_check_wheel(
     json: bool = JSON,
 ) -> Any:
     """Exit status 0 fits, 1 does not."""
-    from safe_install.check_wheel import check_wheel
+    from safe_install.commands.check_wheel import check_wheel
     from safe_install.resolve.request import own_options
 
     values = {"--python": python, "--target-gpu": target_gpu, "--target-driver": target_driver}
@@ -291,8 +291,8 @@ def run_wheels(
     json: bool = JSON,
 ) -> Any:
     """Exit status of --check: 1 when a host does not answer or no longer lists a known file."""
+    from safe_install.commands.wheels import check_wheels, show_wheels, update_wheels
     from safe_install.resolve.request import OwnOptions, split_names
-    from safe_install.wheel_matrix import check_wheels, show_wheels, update_wheels
 
     named = third_party or [context.obj.environ.get("SAFE_INSTALL_THIRD_PARTY", "")]
     own = OwnOptions(

@@ -8,7 +8,9 @@ import sys
 
 import pytest
 
-from safe_install import cli, report, result_document, terminal
+from safe_install.cli import json_document, terminal
+from safe_install.cli import main as cli
+from safe_install.cli import text as cli_text
 from safe_install.models import Finding, InstallResult, Outcome, Severity
 from tests.factories import make_environment
 
@@ -73,7 +75,9 @@ def test_a_result_fits_the_terminal(monkeypatch):
         "x", Severity.WARNING, "torch", "torch computes nothing at all on this machine today", "Wait for it."
     )
     environment = make_environment(torch="1.8.1+cu111")
-    report.show_result(InstallResult("undo", Outcome.UNHEALTHY, 1, environment, findings=[finding], message="a " * 40))
+    cli_text.show_result(
+        InstallResult("undo", Outcome.UNHEALTHY, 1, environment, findings=[finding], message="a " * 40)
+    )
     lines = screen.getvalue().replace("\x1b[33m", "").replace("\x1b[0m", "").splitlines()
     assert len(lines) > 3
     assert max(map(len, lines)) <= 50
@@ -113,7 +117,7 @@ def test_colour_is_for_a_terminal_whose_person_wants_it(variables, words, colour
 def test_a_table_is_ruled_with_what_the_encoding_has(encoding, monkeypatch):
     use_terminal(monkeypatch)
     monkeypatch.setattr(sys, "stdout", Terminal(encoding))
-    lines = report.render_table("a", ["torch", "cpu"], [["2.8", "1.0"]])
+    lines = cli_text.render_table("a", ["torch", "cpu"], [["2.8", "1.0"]])
     assert terminal.can_write("".join(lines), sys.stdout)
     assert any("\u2500" in line for line in lines) is (encoding == "utf-8")
 
@@ -123,7 +127,7 @@ def test_the_document_is_json_in_every_encoding(encoding, monkeypatch):
     out = io.TextIOWrapper(io.BytesIO(), encoding=encoding)
     monkeypatch.setattr(sys, "stdout", out)
     terminal.prepare_streams()
-    result_document.show_document({"path": "/\u65e5\u672c/\u00e9"})
+    json_document.show_document({"path": "/\u65e5\u672c/\u00e9"})
     assert json.loads(out.buffer.getvalue().decode(encoding)) == {"path": "/\u65e5\u672c/\u00e9"}
 
 
@@ -142,7 +146,7 @@ def test_a_bar_is_drawn_with_what_the_encoding_has(encoding, monkeypatch):
     use_terminal(monkeypatch)
     shown = Terminal(encoding)
     monkeypatch.setattr(sys, "stderr", shown)
-    reporter = report.TextReporter()
+    reporter = cli_text.TextReporter()
     reporter.task_started("build a", total=2, unit="files")
     reporter.task_advanced("build a", 1, "a_long_name_of_a_file_that_is_compiled.cpp")
     reporter.close()

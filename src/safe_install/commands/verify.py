@@ -8,10 +8,8 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any, List, Mapping, Optional, Tuple
 
-from safe_install.breakage import find_broken
 from safe_install.environment.driver import read_driver, read_kernel_driver
 from safe_install.environment.interpreter import find_interpreter, read_environment
-from safe_install.guard import check_target, installed_subjects, shown
 from safe_install.health.cuda import DEVICES_VARIABLE, Machine, diagnose_cuda
 from safe_install.health.examination import Examination
 from safe_install.health.origin import Sites, check_missing, check_origin, check_working_folder, is_whole
@@ -26,6 +24,8 @@ from safe_install.models import (
     Outcome,
     Severity,
 )
+from safe_install.pipeline.breakage import find_broken
+from safe_install.pipeline.health_gate import check_target, installed_subjects, shown
 from safe_install.ports import Timings, World
 from safe_install.transaction.leftover_files import check_leftovers
 

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from safe_install.commands import declared_options, value_options
-from safe_install.completion.names import NOT_OFFERED, TABLES, NamesOnDisk
-from safe_install.completion.words import OWN_OPTIONS, OWN_VALUE_OPTIONS, complete, find_command
+from safe_install.cli.completion.names import NOT_OFFERED, TABLES, NamesOnDisk
+from safe_install.cli.completion.words import OWN_OPTIONS, OWN_VALUE_OPTIONS, complete, find_command
+from safe_install.cli.options import declared_options, value_options
 from safe_install.index.catalog import document_names, known_projects, load_project
 from safe_install.resolve.request import OUR_COMMANDS, route
 

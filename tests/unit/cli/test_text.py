@@ -13,7 +13,9 @@ import jsonschema
 import pytest
 from packaging.version import Version
 
-from safe_install import errors, report, result_document
+from safe_install import errors
+from safe_install.cli import json_document
+from safe_install.cli import text as cli_text
 from safe_install.errors import Interrupted, Refused
 from safe_install.models import (
     Action,
@@ -89,18 +91,18 @@ def test_the_schema_is_itself_valid():
 
 @pytest.mark.parametrize("outcome", Outcome)
 def test_every_outcome_makes_a_valid_document(outcome):
-    document = check(result_document.make_document(dataclasses.replace(FULL, outcome=outcome)))
+    document = check(json_document.make_document(dataclasses.replace(FULL, outcome=outcome)))
     assert document["outcome"] == outcome.value
-    check(result_document.make_document(InstallResult("verify", outcome, 0)))
+    check(json_document.make_document(InstallResult("verify", outcome, 0)))
 
 
 @pytest.mark.parametrize("command", OUR_COMMANDS)
 def test_every_command_is_in_the_schema(command):
-    check(result_document.make_document(InstallResult(command, Outcome.HEALTHY, 0)))
+    check(json_document.make_document(InstallResult(command, Outcome.HEALTHY, 0)))
 
 
 def test_what_the_document_says():
-    document = check(result_document.make_document(FULL))
+    document = check(json_document.make_document(FULL))
     assert document["schema"] == 1
     assert document["tool"]["name"] == "torch-safe-install"
     torch = {"version": "1.8.1+cu111", "accelerator": "cu111", "cuda": "11.1", "cxx11_abi": None}
@@ -119,12 +121,12 @@ def test_what_the_document_says():
 )
 def test_the_schema_refuses_other_documents(broken):
     with pytest.raises(jsonschema.ValidationError):
-        VALIDATOR.validate({**result_document.make_document(FULL), **broken})
+        VALIDATOR.validate({**json_document.make_document(FULL), **broken})
 
 
 def test_an_error_makes_a_valid_document_too():
     error = errors.NoCandidate("none fits", hint="mend", rejections=[make_rejection()], findings=[FINDING])
-    document = check(result_document.make_document(InstallResult("install", Outcome.REFUSED, 10), error))
+    document = check(json_document.make_document(InstallResult("install", Outcome.REFUSED, 10), error))
     assert document["error"] == {"code": "no-candidate", "message": "none fits", "hint": "mend"}
     assert (document["exit_code"], len(document["rejections"]), len(document["findings"])) == (10, 1, 1)
 
@@ -145,7 +147,7 @@ def test_an_error_makes_a_valid_document_too():
     ],
 )
 def test_printable(text, shown):
-    assert report.printable(text) == shown
+    assert cli_text.printable(text) == shown
 
 
 def test_nothing_from_outside_steers_the_terminal():
@@ -154,10 +156,10 @@ def test_nothing_from_outside_steers_the_terminal():
     step = dataclasses.replace(STEPS[0], url=f"https://h/{ESCAPE}", because=ESCAPE)
     error = errors.Refused(f"message {ESCAPE}", hint=f"hint {ESCAPE}", findings=[finding], rejections=[rejection])
     lines = [
-        *report.render_error(error),
-        *report.render_finding(finding),
-        *report.render_steps(Plan((step,))),
-        *report.render_rejections([rejection]),
+        *cli_text.render_error(error),
+        *cli_text.render_finding(finding),
+        *cli_text.render_steps(Plan((step,))),
+        *cli_text.render_rejections([rejection]),
     ]
     assert lines
     assert [line for line in lines if "\x1b" in line or "\x07" in line] == []
@@ -170,14 +172,14 @@ def test_no_secret_of_an_address_is_shown(secret, capsys):
     answer = HostAnswer("torch-scatter", "host", secret, HostAnswerKind.DOWN, secret)
     plan = Plan((step,), rejections=(make_rejection(detail=secret),), answers=(answer,))
     explained = InstallResult("explain", Outcome.EXPLAINED, 0, plan=plan, findings=(finding,))
-    reporter = report.TextReporter()
+    reporter = cli_text.TextReporter()
     for say in (reporter.note, reporter.warn, reporter.output, reporter.error_output):
         say(secret)
-    report.show_result(explained)
-    report.show_result(dataclasses.replace(explained, outcome=Outcome.PLANNED))
-    report.show_error(errors.PipFailed(secret, output=secret))
-    result_document.show_document(result_document.make_document(explained, errors.Refused(secret, findings=[finding])))
-    report.show_traceback(ValueError(secret))
+    cli_text.show_result(explained)
+    cli_text.show_result(dataclasses.replace(explained, outcome=Outcome.PLANNED))
+    cli_text.show_error(errors.PipFailed(secret, output=secret))
+    json_document.show_document(json_document.make_document(explained, errors.Refused(secret, findings=[finding])))
+    cli_text.show_traceback(ValueError(secret))
     out, err = capsys.readouterr()
     assert "host" in out and "host" in err
     assert "hunter2" not in out + err
@@ -185,13 +187,13 @@ def test_no_secret_of_an_address_is_shown(secret, capsys):
 
 @pytest.mark.parametrize("text", ["\x1b[2J", "\x9b2J", "\u202elhw", "\x7f", "\udc80"])
 def test_neither_pips_words_nor_the_document_steer_the_terminal(text, capsys):
-    reporter = report.TextReporter()
+    reporter = cli_text.TextReporter()
     reporter.output(text)
     reporter.error_output(text)
-    report.show_error(errors.PipFailed("x", output=text))
-    report.show_traceback(ValueError(text))
-    document = result_document.make_document(FULL, errors.Refused(text))
-    result_document.show_document(document)
+    cli_text.show_error(errors.PipFailed("x", output=text))
+    cli_text.show_traceback(ValueError(text))
+    document = json_document.make_document(FULL, errors.Refused(text))
+    json_document.show_document(document)
     out, err = capsys.readouterr()
     assert text[0] not in out + err
     assert json.loads(out[out.index("{") :])["error"]["message"] == text
@@ -199,11 +201,11 @@ def test_neither_pips_words_nor_the_document_steer_the_terminal(text, capsys):
 
 def test_a_name_cannot_look_like_a_line_of_ours():
     step = dataclasses.replace(STEPS[0], because="wanted\nSuccessfully installed torch-scatter-2.0.8")
-    assert len(report.render_steps(Plan((step,)))) == 1
+    assert len(cli_text.render_steps(Plan((step,)))) == 1
 
 
 def test_render_steps():
-    assert report.render_steps(Plan(STEPS)) == [
+    assert cli_text.render_steps(Plan(STEPS)) == [
         "  + torch-scatter 2.0.8  (fits)  [wheel] https://h/s.whl",
         "  ~ numpy 2.0.0 -> 1.26.4  [built] https://h/n.whl",
         "  - scipy 1.13",
@@ -224,11 +226,11 @@ def test_render_steps():
     ],
 )
 def test_render_health(health, parts):
-    assert report.render_health(health).split("; ") == parts
+    assert cli_text.render_health(health).split("; ") == parts
 
 
 def test_without_a_driver_cuda_was_not_asked():
-    assert "not asked" in report.render_health(make_health(available=None))
+    assert "not asked" in cli_text.render_health(make_health(available=None))
 
 
 def test_rejections_are_shown_in_their_order_and_the_rest_is_counted():
@@ -239,15 +241,15 @@ def test_rejections_are_shown_in_their_order_and_the_rest_is_counted():
         make_rejection("1.0", Rule.TORCH_VERSION),
         make_rejection("3.0", Rule.SPECIFIER),
     ]
-    lines = report.render_rejections(rejections, 2)
+    lines = cli_text.render_rejections(rejections, 2)
     assert len(lines) == 3
     assert "and 3 more: 1 by specifier, 2 by torch-version" in lines[-1]
-    assert len(report.render_rejections(rejections)) == 5
+    assert len(cli_text.render_rejections(rejections)) == 5
 
 
 def test_render_error():
     error = errors.Refused("refused: no", hint="mend", findings=[FINDING], rejections=[make_rejection()])
-    finding, hint, message, rejection, last = report.render_error(error)
+    finding, hint, message, rejection, last = cli_text.render_error(error)
     assert finding == "error: CUDA was available and is not"
     assert hint.strip() == "hint: Look at nvidia-smi."
     assert message == "error: refused: no"
@@ -257,7 +259,7 @@ def test_render_error():
 
 def test_a_finding_that_the_message_quotes_is_not_said_twice():
     error = errors.Refused(f"refused: {FINDING.detail}", findings=[FINDING])
-    assert report.render_error(error) == [f"error: refused: {FINDING.detail}"]
+    assert cli_text.render_error(error) == [f"error: refused: {FINDING.detail}"]
 
 
 @pytest.mark.parametrize(
@@ -266,7 +268,7 @@ def test_a_finding_that_the_message_quotes_is_not_said_twice():
 )
 def test_quiet_shows_errors_only(quiet, severities, capsys):
     findings = tuple(Finding("x", severity, "x", f"a {severity.value}") for severity in Severity)
-    report.show_result(dataclasses.replace(FULL, findings=findings), quiet=quiet)
+    cli_text.show_result(dataclasses.replace(FULL, findings=findings), quiet=quiet)
     told = capsys.readouterr()
     assert [line.partition(":")[0] for line in told.err.splitlines()] == severities
     assert bool(told.out) == (quiet == 0)
@@ -296,18 +298,18 @@ def test_quiet_shows_errors_only(quiet, severities, capsys):
 )
 def test_the_outcome_is_said_in_words(outcome, said, capsys):
     plan = Plan((STEPS[2],)) if outcome is Outcome.UNINSTALLED else Plan(STEPS[:2])
-    report.show_result(dataclasses.replace(FULL, outcome=outcome, plan=plan))
+    cli_text.show_result(dataclasses.replace(FULL, outcome=outcome, plan=plan))
     out = capsys.readouterr().out
     assert [sentence for sentence in said if sentence not in out] == []
 
 
 def test_the_environment_is_named_as_a_person_would(monkeypatch):
     environment = make_environment(torch="2.13.0+cpu")
-    assert report.render_environment(environment) == "/env (Python 3.11.7, torch 2.13.0+cpu)"
-    assert report.render_environment(environment, "2.14.1+cu130") == "/env (Python 3.11.7, torch 2.14.1+cu130)"
-    assert report.render_environment(make_environment(torch=None)) == "/env (Python 3.11.7)"
+    assert cli_text.render_environment(environment) == "/env (Python 3.11.7, torch 2.13.0+cpu)"
+    assert cli_text.render_environment(environment, "2.14.1+cu130") == "/env (Python 3.11.7, torch 2.14.1+cu130)"
+    assert cli_text.render_environment(make_environment(torch=None)) == "/env (Python 3.11.7)"
     monkeypatch.chdir("/")
-    assert report.render_environment(environment).startswith("./env (")
+    assert cli_text.render_environment(environment).startswith("./env (")
 
 
 TORCH_FOLDER = "/env/site-packages/torch"
@@ -350,7 +352,7 @@ def test_verify_says_what_it_looked_at(fields, cuda, last, capsys):
     if outcome is Outcome.HEALTHY:
         answers = {"imports": {"torch": None, "a": None}, "operations": {"torch on cpu": None}}
     health = make_health(torch_folder=TORCH_FOLDER, **answers, **fields)
-    report.show_result(InstallResult("verify", outcome, 0, make_environment(driver=driver), after=health))
+    cli_text.show_result(InstallResult("verify", outcome, 0, make_environment(driver=driver), after=health))
     first, *rest, said = capsys.readouterr().out.splitlines()
     assert first == f"torch {health.torch_version} in {TORCH_FOLDER}"
     assert rest == [cuda, "imported: torch, a", "computed: torch on cpu"]
@@ -359,18 +361,20 @@ def test_verify_says_what_it_looked_at(fields, cuda, last, capsys):
 
 def test_of_several_gpus_torch_may_see_some():
     driver = Driver("535.104.05", "12.2", (Device("NVIDIA A100", "8.0"), Device("NVIDIA T4", "7.5")))
-    assert report.render_cuda(make_health(devices=1), driver).endswith("1 device of 2")
-    assert report.render_cuda(make_health(devices=2), driver).endswith("2 devices: NVIDIA A100 (8.0), NVIDIA T4 (7.5)")
-    assert report.render_cuda(make_health(devices=2), None) == "available, 2 devices"
+    assert cli_text.render_cuda(make_health(devices=1), driver).endswith("1 device of 2")
+    assert cli_text.render_cuda(make_health(devices=2), driver).endswith(
+        "2 devices: NVIDIA A100 (8.0), NVIDIA T4 (7.5)"
+    )
+    assert cli_text.render_cuda(make_health(devices=2), None) == "available, 2 devices"
 
 
 def test_what_changed_can_be_undone(capsys):
-    report.show_result(FULL)
+    cli_text.show_result(FULL)
     assert capsys.readouterr().out.splitlines()[-1].endswith("Undo with: safe-install undo 20261123T101112Z-3f2a")
 
 
 def test_show_document_is_one_document(capsys):
-    result_document.show_document(result_document.make_document(FULL))
+    json_document.show_document(json_document.make_document(FULL))
     check(json.loads(capsys.readouterr().out))
 
 
@@ -399,7 +403,7 @@ def speak(reporter):
     ],
 )
 def test_lines_where_there_is_no_terminal(options, out, err, capsys):
-    speak(report.TextReporter(**options))
+    speak(cli_text.TextReporter(**options))
     told = capsys.readouterr()
     assert told.out.splitlines() == out
     lines = told.err.splitlines()
@@ -410,13 +414,13 @@ def test_lines_where_there_is_no_terminal(options, out, err, capsys):
 
 def test_a_slow_task_is_told_once(capsys, monkeypatch):
     now = [0.0]
-    monkeypatch.setattr(report.time, "monotonic", lambda: now[0])
-    reporter = report.TextReporter()
+    monkeypatch.setattr(cli_text.time, "monotonic", lambda: now[0])
+    reporter = cli_text.TextReporter()
     reporter.task_started("build a")
     reporter.task_advanced("build a", 1)
-    now[0] = report.SLOW + 0.5  # a script may take what stands on stderr for trouble
+    now[0] = cli_text.SLOW + 0.5  # a script may take what stands on stderr for trouble
     reporter.task_advanced("build a", 1)
-    now[0] = report.SLOW_UNSEEN + 0.5
+    now[0] = cli_text.SLOW_UNSEEN + 0.5
     reporter.task_advanced("build a", 2)
     reporter.task_advanced("build a", 3)
     reporter.task_ended("build a")
@@ -439,8 +443,8 @@ def test_bars_on_a_terminal(no_color, monkeypatch):
     monkeypatch.delenv("NO_COLOR", raising=False)
     if no_color:
         monkeypatch.setenv("NO_COLOR", "1")
-    monkeypatch.setattr(report, "SLOW", -1.0)
-    reporter = report.TextReporter()
+    monkeypatch.setattr(cli_text, "SLOW", -1.0)
+    reporter = cli_text.TextReporter()
     reporter.task_started("build [bold]a[/bold]", total=2)
     reporter.task_advanced("build [bold]a[/bold]", 1)
     reporter._bars.refresh()
@@ -456,8 +460,8 @@ def test_bars_on_a_terminal(no_color, monkeypatch):
 
 def test_a_task_that_goes_on_is_named_every_half_minute(capsys, monkeypatch):
     now = [0.0]
-    monkeypatch.setattr(report.time, "monotonic", lambda: now[0])
-    reporter = report.TextReporter()
+    monkeypatch.setattr(cli_text.time, "monotonic", lambda: now[0])
+    reporter = cli_text.TextReporter()
     reporter.task_started("build torch-scatter", unit="files")
     for seconds in (2, 12, 50, 60, 141, 3741):
         now[0] = float(seconds)
@@ -477,8 +481,8 @@ def test_a_task_that_goes_on_is_named_every_half_minute(capsys, monkeypatch):
 )  # fmt: skip
 def test_only_what_was_done_is_called_done(error, word, capsys, monkeypatch):
     now = [0.0]
-    monkeypatch.setattr(report.time, "monotonic", lambda: now[0])
-    reporter = report.TextReporter()
+    monkeypatch.setattr(cli_text.time, "monotonic", lambda: now[0])
+    reporter = cli_text.TextReporter()
     try:
         with reporter.task("build a"):
             now[0] = 50.3
@@ -501,7 +505,7 @@ def test_only_what_was_done_is_called_done(error, word, capsys, monkeypatch):
     ],
 )
 def test_how_much_is_done(done, total, unit, amount):
-    assert report.render_amount(done, total, unit) == amount
+    assert cli_text.render_amount(done, total, unit) == amount
 
 
 @pytest.mark.parametrize("width", [80, 60, 120])
@@ -512,7 +516,7 @@ def test_a_bar_keeps_its_front_its_count_and_its_clock(width, monkeypatch):
     monkeypatch.setenv("TERM", "xterm-256color")
     monkeypatch.setenv("NO_COLOR", "1")
     monkeypatch.setenv("COLUMNS", str(width))
-    reporter = report.TextReporter()
+    reporter = cli_text.TextReporter()
     reporter.task_started("build torch-scatter", unit="files")
     reporter.task_advanced("build torch-scatter", 3, "a_very_long_name_of_a_source_file_" * 3 + ".cu", 7)
     with reporter._bars._lock:
@@ -530,7 +534,7 @@ def test_a_name_cannot_steer_the_terminal(monkeypatch):
     terminal = Terminal()
     monkeypatch.setattr(sys, "stderr", terminal)
     monkeypatch.setenv("TERM", "xterm-256color")
-    reporter = report.TextReporter()
+    reporter = cli_text.TextReporter()
     reporter.task_started("build a", unit="files")
     reporter.task_advanced("build a", 1, "x\n\x1b]0;owned\x07.cpp", 2)
     reporter._bars.refresh()
@@ -563,7 +567,7 @@ def test_files_that_fail_alike_are_refused_in_four_lines(capsys):
     notes = make_file_findings(9, Severity.NOTE, "optional-part-does-not-load")
     error = refuse([*make_file_findings(30), *notes])
     error.environment = make_environment(torch="1.8.1+cu111")
-    report.show_error(error, "install")
+    cli_text.show_error(error, "install")
     first, more, hint, outcome = capsys.readouterr().err.splitlines()
     assert first.startswith("error: lib0.so needs 3 symbols: at::Tensor torch::something(")
     assert len(first) < 250
@@ -574,12 +578,12 @@ def test_files_that_fail_alike_are_refused_in_four_lines(capsys):
 
 def test_verbose_shows_every_file(capsys):
     error = refuse(make_file_findings(30))
-    report.show_error(error, "install", verbose=True)
+    cli_text.show_error(error, "install", verbose=True)
     told = capsys.readouterr().err
     assert all(f"lib{number}.so" in told for number in range(30))
     assert "more like it" not in told
     assert LONG_NAME in told
-    assert len(result_document.make_document(InstallResult("install", Outcome.REFUSED, 11), error)["findings"]) == 30
+    assert len(json_document.make_document(InstallResult("install", Outcome.REFUSED, 11), error)["findings"]) == 30
 
 
 def test_findings_of_two_wheels_or_of_other_checks_are_not_counted_together():
@@ -591,7 +595,7 @@ def test_findings_of_two_wheels_or_of_other_checks_are_not_counted_together():
         Finding("optional-part-does-not-load", Severity.NOTE, "a", "part of a"),
         Finding("optional-part-does-not-load", Severity.NOTE, "d", "part of d"),
     ]
-    shown = report.select_findings(findings)
+    shown = cli_text.select_findings(findings)
     assert [(one.finding.detail, one.finding.hint, one.more) for one in shown] == [
         ("a.so", "One.", 0),
         ("b.so", "", 0),
@@ -603,7 +607,7 @@ def test_findings_of_two_wheels_or_of_other_checks_are_not_counted_together():
 
 def test_a_hint_of_the_error_is_not_said_twice():
     other = Finding("does-not-load", Severity.ERROR, "b", "b.so", "Take another.")
-    lines = report.render_error(Refused("a.so", hint="Take another.", findings=[other]))
+    lines = cli_text.render_error(Refused("a.so", hint="Take another.", findings=[other]))
     assert lines == ["error: b.so", "error: a.so", "hint: Take another."]
 
 
@@ -612,7 +616,7 @@ def test_a_hint_of_the_error_is_not_said_twice():
 
 @pytest.mark.parametrize(("quiet", "as_json", "out", "err"), [(0, False, "said", ""), (0, True, "", "said")])
 def test_what_we_say_in_pips_words_is_in_its_log_too(quiet, as_json, out, err, capsys, tmp_path):
-    reporter = report.TextReporter(quiet=quiet, json_on_stdout=as_json)
+    reporter = cli_text.TextReporter(quiet=quiet, json_on_stdout=as_json)
     reporter.log_file = tmp_path / "folder" / "log.txt"
     reporter.announce("said")
     reporter.output("relayed")  # pip has it in the log
@@ -623,7 +627,7 @@ def test_what_we_say_in_pips_words_is_in_its_log_too(quiet, as_json, out, err, c
 
 
 def test_quiet_keeps_the_log(capsys, tmp_path):
-    reporter = report.TextReporter(quiet=1)
+    reporter = cli_text.TextReporter(quiet=1)
     reporter.log_file = tmp_path / "log.txt"
     reporter.announce("said")
     assert capsys.readouterr().out == ""
@@ -632,13 +636,13 @@ def test_quiet_keeps_the_log(capsys, tmp_path):
 
 @pytest.mark.parametrize(("quiet", "shown"), [(0, True), (1, True), (2, False)])
 def test_a_warning_of_pips_is_hidden_as_pip_hides_it(quiet, shown, capsys):
-    report.TextReporter(quiet=quiet).pip_warning("WARNING: x")
+    cli_text.TextReporter(quiet=quiet).pip_warning("WARNING: x")
     assert bool(capsys.readouterr().err) is shown
 
 
 @pytest.mark.parametrize(("as_json", "stream"), [(False, "out"), (True, "err")])
 def test_a_document_is_shown_however_quiet(as_json, stream, capsys):
-    report.TextReporter(quiet=3, json_on_stdout=as_json).document('{\n  "a": "\x9b"\n}')
+    cli_text.TextReporter(quiet=3, json_on_stdout=as_json).document('{\n  "a": "\x9b"\n}')
     assert getattr(capsys.readouterr(), stream) == '{\n  "a": "\\u009b"\n}\n'
 
 
@@ -647,16 +651,16 @@ def test_a_document_is_shown_however_quiet(as_json, stream, capsys):
 )
 def test_a_question(typed, answer, out, capsys, monkeypatch):
     monkeypatch.setattr(sys, "stdin", io.StringIO(typed))
-    assert report.TextReporter(quiet=1).ask("Proceed? ") == answer
+    assert cli_text.TextReporter(quiet=1).ask("Proceed? ") == answer
     assert capsys.readouterr().out == out
 
 
 def test_progress_can_be_switched_off(capsys, monkeypatch):
     now = [0.0]
-    monkeypatch.setattr(report.time, "monotonic", lambda: now[0])
-    reporter = report.TextReporter()
+    monkeypatch.setattr(cli_text.time, "monotonic", lambda: now[0])
+    reporter = cli_text.TextReporter()
     reporter.shows_progress = False
     reporter.task_started("build a")
-    now[0] = report.SLOW_UNSEEN + 1
+    now[0] = cli_text.SLOW_UNSEEN + 1
     reporter.task_advanced("build a", 1)
     assert capsys.readouterr().err == ""

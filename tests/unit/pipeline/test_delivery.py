@@ -9,9 +9,9 @@ from types import SimpleNamespace
 
 import pytest
 
-from safe_install.delivery import Delivery, _requirement_line, contents_findings, find_changed_files
 from safe_install.errors import HashMismatch, Refused
 from safe_install.models import Action, Plan, Severity, Step
+from safe_install.pipeline.delivery import Delivery, _requirement_line, contents_findings, find_changed_files
 from safe_install.resolve.request import parse_install
 from safe_install.transaction import tree
 from safe_install.wheels.archive import hash_file, open_wheel

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
+from safe_install.commands.install import find_destination, refuse_place
 from safe_install.errors import Refused
-from safe_install.install import find_destination, refuse_place
 from safe_install.resolve.request import parse_install
 
 

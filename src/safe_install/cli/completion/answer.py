@@ -5,8 +5,8 @@ from __future__ import annotations
 import sys
 from typing import Mapping, Sequence
 
-from safe_install.completion.names import NamesOnDisk
-from safe_install.completion.words import complete
+from safe_install.cli.completion.names import NamesOnDisk
+from safe_install.cli.completion.words import complete
 
 
 def answer(words: Sequence[str], environ: Mapping[str, str]) -> int:

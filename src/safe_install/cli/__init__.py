@@ -1,0 +1,1 @@
+"""The surface: a command line in, text or JSON out."""

@@ -1,0 +1,1 @@
+"""What the commands that change an environment share, in the order in which it happens."""
