@@ -109,6 +109,10 @@ class BuildFailed(SafeInstallError):
     code = "build-failed"
     exit_status = 1
 
+    def __init__(self, message: str, *, hint: str = "", output: str = "") -> None:
+        super().__init__(message, hint=hint)
+        self.output = redact(output)  # the build's own words
+
 
 class RollBackFailed(SafeInstallError):
     """The environment could not be put back; the journal is kept and the hint is the command that finishes it."""

@@ -122,8 +122,10 @@ class Planner:
 
     def _protection(self) -> Protection:
         """What builds may not change. Repositories may be fetched by ssh, which refuses to work in a user namespace."""
+        sources = local_sources(self.request)
         return Protection(
-            watched_folders(self.environment, local_sources(self.request)),
+            watched_folders(self.environment, sources),
+            written=(*sources, self.world.cache_dir),
             in_user_namespace=not any(is_repository(entry.text) for entry in self.request.entries),
         )
 

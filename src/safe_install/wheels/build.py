@@ -231,8 +231,9 @@ class _Build:
                 log.flush()
                 progress.read(line)
 
+            protection = Protection(watched_folders(self.environment), written=(work,))
             ended = process.run(
-                Protection(watched_folders(self.environment)).wrap(command),
+                protection.wrap(command),
                 env=variables,
                 cwd=source,
                 timeout=timeout.whole,
@@ -283,7 +284,9 @@ class _Build:
             reasons = (_describe_limit(ended, timeout),)
             hint = "Give it more time (--build-timeout 6h,2h; 0 for no limit), or look into the log for what hangs."
         raise BuildFailed(
-            f"{self.title} could not be built; the whole log is {self.log}\n  " + "\n  ".join(reasons), hint=hint
+            f"{self.title} could not be built; the whole log is {self.log}\n  " + "\n  ".join(reasons),
+            hint=hint,
+            output="\n".join(lines),
         )
 
     def _check(self, wheel: Path) -> Artifact:
