@@ -109,9 +109,7 @@ class BuildFailed(SafeInstallError):
     code = "build-failed"
     exit_status = 1
 
-    def __init__(self, message: str, *, hint: str = "", output: str = "") -> None:
-        super().__init__(message, hint=hint)
-        self.output = redact(output)  # the build's own words
+    output = ""  # the build's own words
 
 
 class RollBackFailed(SafeInstallError):

@@ -55,13 +55,14 @@ from safe_install.models import (
     TorchBuild,
 )
 from safe_install.ports import Timings, World
-from safe_install.resolve.plan import is_guarded
+from safe_install.redaction import redact
 from safe_install.resolve.request import OwnOptions
 from safe_install.resolve.target import environment_for
 from safe_install.resolve.torch_fit import check_torch
 from safe_install.system.modules import load_packages, loaded_files
 from safe_install.system.process import Tick, ending_orphans
 from safe_install.system.read_only import find_write_attempt
+from safe_install.torch_family import is_guarded
 
 if TYPE_CHECKING:
     from safe_install.transaction.swap import Transaction  # what only asks changes nothing, and need not import it
@@ -327,7 +328,7 @@ def _refused_for_attempt(error: SafeInstallError, before: Before) -> Optional[Re
     """The refusal of a build that failed and says itself that it tried to write into the environment."""
     if not isinstance(error, (PipFailed, BuildFailed)):
         return None
-    attempt = find_write_attempt(error.output, before.watched_folders())
+    attempt = find_write_attempt(redact(error.output), before.watched_folders())
     if attempt is None:
         return None
     names = _AT_WORK.findall(error.output)
