@@ -97,8 +97,9 @@ def _plan(request: UninstallRequest, environment: Environment, world: World) -> 
 
 
 def _refuse_dependency_of_torch(request: UninstallRequest, plan: Plan, environment: Environment) -> None:
-    """What torch needs, itself or through another, goes only with torch, or if torch may change. Errors: Refused."""
-    if request.own.allow_torch_change or any(step.name == TORCH for step in plan.steps):
+    """What torch needs, itself or through another, goes only with torch, or where the person permits it. Errors: Refused."""
+    is_permitted = request.own.allow_torch_change or request.own.no_rollback
+    if is_permitted or any(step.name == TORCH for step in plan.steps):
         return
     needing = needed_by_torch(environment)
     for text in newly_unmet(plan, environment):
@@ -111,7 +112,8 @@ def _refuse_dependency_of_torch(request: UninstallRequest, plan: Plan, environme
             Severity.ERROR,
             name,
             f"after this torch misses what it needs: {text}",
-            f"Remove torch with it ({together}), or permit it: --allow-torch-change.",
+            f"Remove torch with it ({together}), or permit it: --allow-torch-change lets the check decide, "
+            "--no-rollback keeps it whatever the check says.",
         )
         raise Refused(finding.detail, hint=finding.hint, findings=(finding,))
 
