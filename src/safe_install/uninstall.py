@@ -97,7 +97,7 @@ def _plan(request: UninstallRequest, environment: Environment, world: World) -> 
 
 
 def _refuse_dependency_of_torch(request: UninstallRequest, plan: Plan, environment: Environment) -> None:
-    """What torch needs, itself or through another, goes only with torch, or where the person permits it. Errors: Refused."""
+    """What torch needs, itself or through another, goes with torch, or where that is permitted. Errors: Refused."""
     is_permitted = request.own.allow_torch_change or request.own.no_rollback
     if is_permitted or any(step.name == TORCH for step in plan.steps):
         return
