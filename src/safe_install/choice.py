@@ -233,7 +233,7 @@ class Chooser:
 def _refuse_missing_certificates(world: World) -> None:
     """Without the file every host would seem to be down. Errors: InputError, of which pip has the exit status."""
     network = world.network
-    named = [("--cert", network.ca_bundle), ("--client-cert", network.client_certificate)]
+    named = [("--cert (PIP_CERT)", network.ca_bundle), ("--client-cert", network.client_certificate)]
     if not network.ca_bundle:
         # requests reads them, the first that says something.
         variables = [(name, world.environ.get(name)) for name in ("REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE")]

@@ -46,7 +46,7 @@ def test_a_torch_that_would_change_is_refused(tmp_path):
 @pytest.mark.parametrize(
     ("settings", "variables", "named"),
     [
-        ({"ca_bundle": "/no/ca.pem"}, {}, "--cert names /no/ca.pem"),
+        ({"ca_bundle": "/no/ca.pem"}, {}, r"--cert \(PIP_CERT\) names /no/ca.pem"),
         ({"client_certificate": "/no/me.pem"}, {}, "--client-cert names /no/me.pem"),
         ({}, {"REQUESTS_CA_BUNDLE": "/no/ca.pem"}, "REQUESTS_CA_BUNDLE names /no/ca.pem"),
         ({}, {"CURL_CA_BUNDLE": "/no/ca.pem"}, "CURL_CA_BUNDLE names /no/ca.pem"),
