@@ -109,6 +109,8 @@ class BuildFailed(SafeInstallError):
     code = "build-failed"
     exit_status = 1
 
+    output = ""  # the build's own words
+
 
 class RollBackFailed(SafeInstallError):
     """The environment could not be put back; the journal is kept and the hint is the command that finishes it."""

@@ -5,9 +5,11 @@ from __future__ import annotations
 import os
 import shutil
 import subprocess
+import sys
 
 import pytest
 
+from tests.functional.conftest import run_process
 from tests.treehash import read_tree
 
 pytestmark = pytest.mark.skipif(shutil.which("git") is None, reason="needs git")
@@ -159,6 +161,45 @@ def test_undo_does_not_take_work_in_a_clone_away(make_environment, repository):
     assert refused.returncode == 11
     assert str(folder / "mine.txt") in refused.stderr
     assert (folder / "mine.txt").exists()
+
+
+# Where the program kills itself: the journal is written; the first path is in its new place; all are.
+MOMENTS = {
+    "journal": "swap.Transaction._rename_all = die",
+    "half": (
+        "exchange, rename = recovery.exchange, swap._rename_to_free_name\n"
+        "recovery.exchange = lambda *words: exchange(*words) or die()\n"
+        "swap._rename_to_free_name = lambda *words: rename(*words) or die()"
+    ),
+    "swapped": "guard._ask_after = die",
+}
+
+
+@pytest.mark.parametrize("earlier", ["", "1.0"])
+@pytest.mark.parametrize("moment", sorted(MOMENTS))
+def test_a_kill_while_a_clone_is_in_the_journal(make_environment, repository, moment, earlier):
+    environment = make_environment("3.11")
+    if earlier:
+        assert environment.safe_install("install", "-e", repository.format(earlier)).returncode == 0
+    before = environment.tree()
+    code = (
+        "import os, sys; from safe_install import guard; from safe_install.cli import main; "
+        "from safe_install.transaction import recover as recovery, swap\n"
+        f"def die(*words, **options): os.kill(os.getpid(), 9)\n{MOMENTS[moment]}\nsys.exit(main())"
+    )
+    words = [sys.executable, "-c", code, "install", "-e", repository.format("2.0")]
+    killed = run_process(words, environment.variables, cwd=environment.prefix.parent)
+    assert killed.returncode == -9, killed.stderr
+    assert list((environment.prefix / ".safe-install").glob("txn-*/journal"))
+    assert (environment.tree() == before) == (moment == "journal")
+    recovered = environment.safe_install("recover")
+    assert recovered.returncode == 0, recovered.stderr
+    assert environment.tree() == before
+    if earlier:
+        assert version(environment).startswith("1.0 ")
+    # And the same again, whole.
+    assert environment.safe_install("install", "-e", repository.format("2.0")).returncode == 0
+    assert version(environment).startswith("2.0 ")
 
 
 def test_a_clone_whose_project_does_not_import_goes_again(make_environment, tmp_path):

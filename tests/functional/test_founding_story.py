@@ -257,9 +257,11 @@ def test_uninstall_leaves_what_another_distribution_owns(shared_environment):
     assert shared_environment.tree() == before
 
 
-def test_uninstalling_what_torch_needs_is_rolled_back(nccl_environment):
+def test_uninstalling_what_torch_needs_is_refused_and_where_permitted_rolled_back(nccl_environment):
     before = nccl_environment.tree()
     document = nccl_environment.document("uninstall", "-y", "nvidia-nccl-cu13")
+    assert (document["exit_code"], document["outcome"]) == (11, "refused")
+    document = nccl_environment.document("uninstall", "-y", "--allow-torch-change", "nvidia-nccl-cu13")
     assert (document["exit_code"], document["outcome"]) == (12, "rolled-back")
     assert nccl_environment.tree() == before
 

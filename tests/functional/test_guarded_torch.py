@@ -6,9 +6,10 @@ import shutil
 
 import pytest
 
-from tests.functional.test_intruders import make_project
+from tests.functional.test_intruders import DEMO, PURE, make_project
 from tests.functional.test_probe import FINDER
 from tests.lab.wheels import write_wheel
+from tests.unit.wheels.crafted import make_wheel
 
 TORCH = "torch==2.13.0+cpu"
 
@@ -107,3 +108,52 @@ def test_a_companion_that_would_be_built_anew_is_refused(with_companions, tmp_pa
         assert document["exit_code"] == 11, document
         assert "torchvision 0.28.0 would be replaced by one built from file:" in document["error"]["message"]
     assert with_companions.tree() == before
+
+
+# --- what torch needs -------------------------------------------------------------------------------------
+
+
+def test_what_torch_needs_is_not_uninstalled_under_it(make_environment):
+    environment = make_environment("3.8", "torch==1.8.1+cu111")
+    before = environment.tree()
+    document = environment.document("uninstall", "-y", "typing-extensions")
+    assert (document["exit_code"], document["outcome"]) == (11, "refused")
+    assert "torch 1.8.1+cu111 requires typing-extensions, which is not installed" in document["error"]["message"]
+    assert "safe-install uninstall typing-extensions torch" in document["error"]["hint"]
+    assert environment.tree() == before
+    tried = environment.safe_install("uninstall", "-y", "--allow-torch-change", "typing-extensions")
+    assert tried.returncode == 12, tried.stderr
+    assert environment.tree() == before
+    kept = environment.safe_install("uninstall", "-y", "--no-rollback", "typing-extensions")
+    assert kept.returncode == 12, kept.stderr
+    assert environment.cuda().startswith("ModuleNotFoundError")
+
+
+def test_what_torch_needs_goes_with_torch(make_environment):
+    environment = make_environment("3.8", "torch==1.8.1+cu111")
+    removed = environment.safe_install("uninstall", "-y", "typing-extensions", "torch")
+    assert removed.returncode == 0, removed.stderr
+
+
+def test_what_others_need_is_a_warning_as_with_pip(make_environment):
+    environment = make_environment("3.8", "torch==1.8.1+cu111", "middle-tools --no-deps")
+    environment.must_pip("install", "--no-deps", "deep-tools")
+    removed = environment.safe_install("uninstall", "-y", "middle-tools")
+    assert removed.returncode == 0
+    assert "deep-tools 1.0 requires middle-tools" in removed.stderr
+
+
+@pytest.mark.parametrize("is_listed", [True, False])
+def test_functorch_is_closed_where_torch_brings_it(make_environment, tmp_path, is_listed):
+    environment = make_environment("3.8", "torch==1.8.1+cu111")
+    if is_listed:
+        (environment.site / "functorch").mkdir()
+        (environment.site / "functorch" / "__init__.py").touch()
+        with (environment.site / "torch-1.8.1+cu111.dist-info" / "RECORD").open("a") as record:
+            record.write("functorch/__init__.py,,\n")
+    wheel = make_wheel(
+        tmp_path, {"functorch/hook.py": ""}, metadata=DEMO, wheel=PURE, filename="demo-1.0-py3-none-any.whl"
+    )
+    completed = environment.safe_install("install", str(wheel))
+    assert completed.returncode == (11 if is_listed else 0), completed.stderr
+    assert ("functorch/hook.py would be loaded by torch" in completed.stderr) == is_listed

@@ -218,7 +218,7 @@ def test_what_another_system_would_mind_is_installed_and_said(ground, good, tmp_
         "torch_scatter/aux.py": "x = 1\n",
         "torch_scatter/Aux.py": "x = 2\n",
         "con.py": "",
-        "scatter.pth": "# none\n",
+        "scatter.pth": "import sys\n",
     }
     repack(path, more)
     ground.serve(path.read_bytes())

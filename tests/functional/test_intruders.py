@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 import sys
 
@@ -9,7 +10,7 @@ import pytest
 
 from safe_install.wheels.archive import hash_file
 from tests.functional.conftest import read_document, run_process
-from tests.namespaces import need_mounts
+from tests.namespaces import LIKE_DOCKER, need_landlock, need_mounts
 from tests.unit.wheels.crafted import make_wheel
 
 TORCH = "torch==1.8.1+cu111"
@@ -136,9 +137,77 @@ def test_a_build_cannot_write_into_the_environment(make_environment, tmp_path, m
     before = environment.tree()
     project = make_project(tmp_path, INTRUSIONS["torch's version"][0], moment)
     completed = environment.safe_install("install", *words, str(project), SITE_OF_THE_TEST=str(environment.site))
-    assert completed.returncode == 1
-    assert "which is read-only to it" in completed.stderr
+    assert_named(completed, environment)
     assert environment.tree() == before
+
+
+def assert_named(completed, environment):
+    """The refusal names the build, what it did, and pip's own failure."""
+    assert completed.returncode == 11, completed.stderr
+    assert re.search(r"the build of \S*intruder\S* tried to write into the environment", completed.stderr)
+    assert f"{environment.site}/torch/version.py" in completed.stderr
+    assert "Refused: nothing was" in completed.stderr
+
+
+def test_a_build_that_fails_for_another_reason_is_a_failure_of_pip(make_environment, tmp_path):
+    """Of the environment it only speaks; where it could not write lies elsewhere."""
+    environment = make_environment("3.8", TORCH)
+    code = f"raise SystemExit('Permission denied: /etc/x, looked for {environment.prefix}')"
+    completed = environment.safe_install("install", str(make_project(tmp_path, code, "metadata")), SITE_OF_THE_TEST="")
+    assert completed.returncode == 1, completed.stderr
+
+
+# --- where neither mounts nor namespaces are to be had, as in Docker ----------------------------------
+
+
+def run_like_docker(environment, *words, **variables):
+    """The tool with Docker's rights; TMPDIR is no folder above the environment."""
+    temporary = environment.prefix.parent / "temporary"
+    temporary.mkdir(exist_ok=True)
+    variables = {**environment.variables, "SITE_OF_THE_TEST": str(environment.site), "TMPDIR": str(temporary)}
+    command = [sys.executable, "-I", str(LIKE_DOCKER), sys.executable, "-m", "safe_install", *words]
+    return run_process(command, variables, cwd=environment.prefix.parent)
+
+
+@pytest.mark.parametrize(
+    ("moment", "words"), [("metadata", ("--dry-run",)), ("wheel", ()), ("wheel", ("--no-build-isolation", "-e"))]
+)
+def test_a_build_in_docker_cannot_write_into_the_environment(make_environment, tmp_path, moment, words):
+    need_landlock()
+    environment = make_environment("3.8", TORCH)
+    before = environment.tree()
+    project = make_project(tmp_path, INTRUSIONS["torch's version"][0], moment)
+    assert_named(run_like_docker(environment, "install", *words, str(project)), environment)
+    assert environment.tree() == before
+
+
+@pytest.mark.parametrize("option", [(), ("-e",)])
+def test_a_build_in_docker_that_keeps_to_itself_is_installed(make_environment, tmp_path, option):
+    """It writes into its sources, TMPDIR and HOME, and pip into its cache and the stage."""
+    environment = make_environment("3.8", TORCH)
+    code = "import os, tempfile; os.mkdir('build-of-test'); tempfile.mkdtemp(); os.mkdir(os.path.expanduser('~/.new'))"
+    project = make_project(tmp_path, code, "wheel")
+    completed = run_like_docker(environment, "install", *option, str(project))
+    assert completed.returncode == 0, completed.stderr
+    assert (project / "build-of-test").is_dir()
+
+
+def test_where_the_sources_hold_the_environment_a_build_in_docker_is_compared_with_it(make_environment, tmp_path):
+    """`.venv` in the project: Landlock cannot keep them apart."""
+    project = make_project(tmp_path, INTRUSIONS["torch's version"][0], "wheel")
+    environment = make_environment("3.8", TORCH, name="intruder/.venv")
+    completed = run_like_docker(environment, "install", str(project))
+    assert completed.returncode == 11
+    assert "something else changed the environment while this ran" in completed.stderr
+
+
+@pytest.mark.parametrize("option", [(), ("-e",)])
+def test_sources_in_site_packages_are_built_where_they_lie(make_environment, option):
+    environment = make_environment("3.8", TORCH)
+    project = make_project(environment.site, "import os; os.mkdir('build-of-test')", "wheel")
+    completed = environment.safe_install("install", *option, str(project), SITE_OF_THE_TEST="/")
+    assert completed.returncode == 0, completed.stderr
+    assert (project / "build-of-test").is_dir()
 
 
 def test_a_build_that_runs_pip_moves_nothing(make_environment, tmp_path):

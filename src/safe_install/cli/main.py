@@ -282,12 +282,12 @@ def _configuration(python: Optional[str]) -> Mapping[str, str]:
     return read_configuration(prefix, os.environ, "install")
 
 
-def _configured_network() -> NetworkSettings:
-    """Of the commands that take none of pip's options."""
+def _configured_network(general: Sequence[str] = ()) -> NetworkSettings:
+    """Of the commands that take none of pip's options; `general`: those that stand before the command."""
     from safe_install.resolve.request import parse_network
     from safe_install.system.pip import read_configuration
 
-    return parse_network((), read_configuration(Path(sys.prefix), os.environ, "install"))
+    return parse_network(general, read_configuration(Path(sys.prefix), os.environ, "install"))
 
 
 def _named_python(arguments: Sequence[str]) -> Optional[str]:
@@ -352,7 +352,7 @@ def _by_typer(command: str) -> Callable[[Sequence[str], Sequence[str], Reporter]
     def run(arguments: Sequence[str], words: Sequence[str], reporter: Reporter) -> Any:
         from safe_install.cli.options import run_command
 
-        network = _configured_network() if command == "wheels" else DEFAULT_NETWORK
+        network = _configured_network(route(words).general) if command == "wheels" else DEFAULT_NETWORK
         return run_command(command, arguments, _world(words, reporter, network))
 
     return run

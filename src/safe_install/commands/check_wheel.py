@@ -18,8 +18,9 @@ from safe_install.errors import Refused, UsageError
 from safe_install.models import Environment, Finding, InstallResult, Outcome, Severity, TorchBuild
 from safe_install.pipeline.health_gate import at, check_torch_here, probe_environment
 from safe_install.ports import Timings, World
-from safe_install.resolve.plan import TORCH, applies, is_guarded
+from safe_install.resolve.plan import applies
 from safe_install.resolve.request import OwnOptions
+from safe_install.torch_family import TORCH, is_guarded
 from safe_install.wheels.abi import Judged, Seen, cuda_major_of, open_findings
 from safe_install.wheels.archive import Artifact, extract_members, open_wheel
 from safe_install.wheels.fetch import find_local_path

@@ -43,9 +43,10 @@ from safe_install.pipeline.health_gate import (
 from safe_install.pipeline.selection import Planner, local_sources
 from safe_install.ports import Timings, World
 from safe_install.resolve.pip_words import PipWords
-from safe_install.resolve.plan import TORCH, kept_names, same_version_steps, torch_without_metadata
+from safe_install.resolve.plan import kept_names, same_version_steps, torch_without_metadata
 from safe_install.resolve.request import InstallRequest
 from safe_install.resolve.torch_fit import check_numpy
+from safe_install.torch_family import TORCH
 from safe_install.transaction import swap
 from safe_install.transaction.clones import Clones
 

@@ -36,7 +36,8 @@ from safe_install.pipeline.health_gate import (
     user_environment,
 )
 from safe_install.ports import Timings, World
-from safe_install.resolve.plan import TORCH, newly_unmet
+from safe_install.resolve.plan import newly_unmet
+from safe_install.torch_family import TORCH
 from safe_install.transaction import history, swap
 from safe_install.transaction.leftover_files import find_moved, lay_out, read_leftovers
 from safe_install.transaction.leftovers import Action, Verdict, decide

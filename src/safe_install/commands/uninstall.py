@@ -12,9 +12,9 @@ import os
 from pathlib import Path
 from typing import List, Set, Tuple
 
-from packaging.utils import NormalizedName
+from packaging.utils import NormalizedName, canonicalize_name
 
-from safe_install.errors import UsageError
+from safe_install.errors import Refused, UsageError
 from safe_install.models import (
     Action,
     Environment,
@@ -41,8 +41,9 @@ from safe_install.pipeline.health_gate import (
 )
 from safe_install.ports import Timings, World
 from safe_install.resolve.pip_words import found_line, removed_lines, uninstalling_line
-from safe_install.resolve.plan import TORCH, kept_names, newly_unmet
+from safe_install.resolve.plan import kept_names, needed_by_torch, newly_unmet
 from safe_install.resolve.request import UninstallRequest
+from safe_install.torch_family import TORCH, is_guarded
 from safe_install.transaction import swap
 
 
@@ -62,6 +63,7 @@ def uninstall(request: UninstallRequest, world: World) -> InstallResult:
         if swap.recover(environment.interpreter.prefix):
             environment = read_again(environment)
         plan = _plan(request, environment, world)
+        _refuse_dependency_of_torch(request, plan, environment)
         plan = _confirmed(request, plan, environment, world)
         if not plan.steps:
             return InstallResult("uninstall", Outcome.ALREADY_SATISFIED, 0, environment, plan)
@@ -92,6 +94,28 @@ def _plan(request: UninstallRequest, environment: Environment, world: World) -> 
                 Step(Action.REMOVE, name, None, from_version=distribution.version, requested=True, because="requested")
             )
     return Plan(tuple(steps), fingerprint=environment.fingerprint)
+
+
+def _refuse_dependency_of_torch(request: UninstallRequest, plan: Plan, environment: Environment) -> None:
+    """What torch needs, itself or through another, goes with torch, or where that is permitted. Errors: Refused."""
+    is_permitted = request.own.allow_torch_change or request.own.no_rollback
+    if is_permitted or any(step.name == TORCH for step in plan.steps):
+        return
+    needing = needed_by_torch(environment)
+    for text in newly_unmet(plan, environment):
+        name = canonicalize_name(text.split()[0])
+        if name not in needing and not is_guarded(name):
+            continue
+        together = " ".join(["safe-install uninstall", *(step.name for step in plan.steps), TORCH])
+        finding = Finding(
+            "requirement-unmet",
+            Severity.ERROR,
+            name,
+            f"after this torch misses what it needs: {text}",
+            f"Remove torch with it ({together}), or permit it: --allow-torch-change lets the check decide, "
+            "--no-rollback keeps it whatever the check says.",
+        )
+        raise Refused(finding.detail, hint=finding.hint, findings=(finding,))
 
 
 def _confirmed(request: UninstallRequest, plan: Plan, environment: Environment, world: World) -> Plan:

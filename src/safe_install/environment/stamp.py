@@ -102,9 +102,8 @@ def stamp_of(environment: Environment, sources: Sequence[Path] = ()) -> Stamp:
     `sources` (real paths): a torch that lies in one of these is about to be built there, and is not looked at.
     """
     scheme = environment.interpreter.scheme
-    torch = folder_of_torch(environment)
-    is_built = any(source in torch.parents for source in sources)
-    return take_stamp((scheme.purelib, scheme.platlib), _own_scripts(environment), None if is_built else torch)
+    torch = None if _is_torch_built(environment, sources) else folder_of_torch(environment)
+    return take_stamp((scheme.purelib, scheme.platlib), _own_scripts(environment), torch)
 
 
 def _own_scripts(environment: Environment) -> Optional[Path]:
@@ -113,16 +112,34 @@ def _own_scripts(environment: Environment) -> Optional[Path]:
 
 
 def watched_folders(environment: Environment, sources: Sequence[Path] = ()) -> Tuple[Path, ...]:
-    """The folders of a stamp: what nobody else may change while a change is made."""
+    """The folders of a stamp, which a build may not change. Not among them: one that holds one of the `sources` (real
+    paths), which are built where they lie, and a torch that lies in one."""
     scheme = environment.interpreter.scheme
-    folders = [scheme.purelib, scheme.platlib]
-    torch = folder_of_torch(environment)
-    if not any(source in torch.parents for source in sources):
-        folders.append(torch)
     scripts = _own_scripts(environment)
+    folders = [scheme.purelib, scheme.platlib]
+    if not _is_torch_built(environment, sources):
+        folders.append(folder_of_torch(environment))
     if scripts is not None:
         folders.append(scripts)
-    return tuple(dict.fromkeys(folders))
+    held = {folder for folder in folders if any(_holds(folder, source) for source in sources)}
+    return tuple(folder for folder in dict.fromkeys(folders) if folder not in held)
+
+
+def _is_torch_built(environment: Environment, sources: Sequence[Path]) -> bool:
+    """Does torch lie in one of the sources? Not where the sources hold the environment: `.venv` in a project."""
+    torch = Path(os.path.realpath(folder_of_torch(environment)))
+    scheme = environment.interpreter.scheme
+    holding = [source for source in sources if source in torch.parents]
+    for site in (scheme.purelib, scheme.platlib):
+        real = Path(os.path.realpath(site))
+        if real in torch.parents:
+            holding = [source for source in holding if real in source.parents]
+    return bool(holding)
+
+
+def _holds(folder: Path, source: Path) -> bool:
+    real = Path(os.path.realpath(folder))
+    return real == source or real in source.parents
 
 
 def folder_of_torch(environment: Environment) -> Path:

@@ -10,7 +10,7 @@ from typing import Callable, Collection, Iterator, List, Mapping, Optional, Sequ
 from packaging.utils import NormalizedName
 
 from safe_install.models import Environment, Finding, InstalledDistribution, Plan, Severity, TorchBuild
-from safe_install.resolve.plan import TORCH, is_guarded, is_library_of_torch
+from safe_install.torch_family import TORCH, is_guarded, is_library_of_torch
 from safe_install.wheels.abi import (
     CHECKS,
     CUDA_OF_TORCH,

@@ -16,7 +16,7 @@ from urllib.parse import urlsplit
 from packaging.requirements import Requirement
 from packaging.utils import NormalizedName
 
-from safe_install.errors import Refused
+from safe_install.errors import InputError, Refused
 from safe_install.index.catalog import known_mirrors, load_project
 from safe_install.index.facts import Project
 from safe_install.index.finder import Finder
@@ -230,6 +230,19 @@ class Chooser:
         return dataclasses.replace(pin, kind=CandidateKind.BUILT, link=link)
 
 
+def _refuse_missing_certificates(world: World) -> None:
+    """Without the file every host would seem to be down. Errors: InputError, of which pip has the exit status."""
+    network = world.network
+    named = [("--cert (PIP_CERT)", network.ca_bundle), ("--client-cert", network.client_certificate)]
+    if not network.ca_bundle:
+        # requests reads them, the first that says something.
+        variables = [(name, world.environ.get(name)) for name in ("REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE")]
+        named += [pair for pair in variables if pair[1]][:1]
+    for where, path in named:
+        if path and not Path(path).exists():
+            raise InputError(f"{where} names {path}, and no such file was found", hint="Correct the path.")
+
+
 def make_client(
     world: World,
     *,
@@ -239,6 +252,8 @@ def make_client(
     credentials: Optional[Credentials] = None,
 ) -> HttpClient:
     """The way to the hosts: the person's mirrors, their token for GitHub's API, the cache. Errors: UsageError."""
+    if not offline:
+        _refuse_missing_certificates(world)
     text = world.environ.get("SAFE_INSTALL_MIRRORS", "")
     named = named_mirrors() if text else {}
     token = world.environ.get("GITHUB_TOKEN") or world.environ.get("GH_TOKEN") or ""

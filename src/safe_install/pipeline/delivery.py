@@ -26,10 +26,10 @@ from safe_install.pipeline.health_gate import Expectation, installed_subjects, s
 from safe_install.pipeline.selection import Planner, canonical, make_folder
 from safe_install.resolve import plan as planning
 from safe_install.resolve.pip_words import PipWords, is_of_build, is_of_search, path_warning
-from safe_install.resolve.plan import TORCH
 from safe_install.resolve.request import InstallRequest
 from safe_install.resolve.torch_fit import check_torch
 from safe_install.system.process import LineReader
+from safe_install.torch_family import TORCH, is_guarded
 from safe_install.transaction.ownership import read_hashes
 from safe_install.transaction.room import estimate_size, find_shortage, read_room
 from safe_install.transaction.stage import StagedWheel, fill_stage, stage_editables
@@ -46,7 +46,7 @@ from safe_install.wheels.inspection import (
     read_gpu_files,
     recorded_objects,
 )
-from safe_install.wheels.startup import find_activation_files, find_prefix_libraries, find_start_files
+from safe_install.wheels.startup import find_activation_files, find_prefix_libraries, find_start_files, runs_code
 
 FILES_MARGIN = 100  # directories, scripts of entry points
 LARGE_WHEEL = 64 * 2**20  # bytes; hashing torch's 9,000 members takes 2.5 s
@@ -253,7 +253,9 @@ class Delivery:
             artifact = self._artifacts.get(step.name)
             if artifact is not None:
                 hidden = {name: shutil.which(name, path=elsewhere) for name in artifact.scripts}
-                findings += contents_findings(artifact, folds_case=folds, hidden=hidden)
+                findings += contents_findings(
+                    artifact, folds_case=folds, hidden=hidden, beside_torch=self.planner.has_torch()
+                )
         return tuple(findings)
 
     def path_warnings(self) -> List[str]:
@@ -350,7 +352,7 @@ class Delivery:
             preloaded=lambda: self._loaded_by(torch),
         )
         findings: List[Finding] = []
-        if any(planning.is_guarded(step.name) for step in self.plan.steps):
+        if any(is_guarded(step.name) for step in self.plan.steps):
             findings += self._inspect_torch(inspector)
         for step in self.plan.steps:
             if step.name not in natives:
@@ -359,7 +361,7 @@ class Delivery:
                 findings += self._inspect_coming_torch(inspector, members[TORCH])
             elif inspector.is_for_torch(members[step.name]):
                 findings += self._inspect_wheel(inspector, step, members[step.name])
-            elif not planning.is_guarded(step.name):
+            elif not is_guarded(step.name):
                 findings += self._inspect_gpu_code(inspector, step, members[step.name])
         return tuple(findings)
 
@@ -441,7 +443,7 @@ class Delivery:
         if name in known_projects():
             return subject_of(load_project(name))
         artifact = self._artifacts.get(name)
-        if artifact is None or name not in self._loadable or planning.is_guarded(name):
+        if artifact is None or name not in self._loadable or is_guarded(name):
             return None
         # Some projects swallow an ImportError: each file that uses torch is loaded, and not only imported.
         return Subject(name, artifact.top_level, native=tuple(exact_pattern(one) for one in self._loadable[name]))
@@ -513,10 +515,14 @@ def _name_in_site(artifact: Artifact, path: str) -> Optional[str]:
     return rest if key in ("purelib", "platlib") else None
 
 
+RUNS_CODE = "code that runs at every start of this Python"
+
+
 def contents_findings(
-    artifact: Artifact, *, folds_case: bool, hidden: Mapping[str, Optional[str]]
+    artifact: Artifact, *, folds_case: bool, hidden: Mapping[str, Optional[str]], beside_torch: bool
 ) -> Tuple[Finding, ...]:
     """What the names in a wheel mean where it will lie. `hidden`: its commands, and the ones that they would hide.
+    `beside_torch`: code that runs before torch does is worth a warning.
 
     Paths that differ in case only are two files on most of Linux, and wheels with Linux headers have them; where they
     are one file, a part of the wheel would be lost.
@@ -540,7 +546,8 @@ def contents_findings(
     for check, files, what in _files_with_effects(artifact):
         if files:
             detail = f"{artifact.name} brings {_listed(files)}: {what}"
-            findings.append(Finding(check, Severity.NOTE, artifact.name, detail))
+            severity = Severity.WARNING if what == RUNS_CODE and beside_torch else Severity.NOTE
+            findings.append(Finding(check, severity, artifact.name, detail))
     hiding = [f"{name} ({place})" for name, place in sorted(hidden.items()) if place is not None]
     if hiding:
         findings.append(
@@ -557,8 +564,11 @@ def contents_findings(
 def _files_with_effects(artifact: Artifact) -> Tuple[Tuple[str, Sequence[str], str], ...]:
     """(the check, the files, what they do) of each kind of file that acts without being called."""
     files, folder = artifact.files, artifact.dist_info
+    starting = find_start_files(files, folder)
+    running = _with_code(artifact, starting)
     return (
-        ("runs-at-start", find_start_files(files, folder), "code that runs at every start of this Python"),
+        ("runs-at-start", running, RUNS_CODE),
+        ("runs-at-start", [path for path in starting if path not in running], "read at every start of this Python"),
         (
             "runs-at-activation",
             find_activation_files(files, folder),
@@ -566,6 +576,16 @@ def _files_with_effects(artifact: Artifact) -> Tuple[Tuple[str, Sequence[str], s
         ),
         ("library-in-prefix", find_prefix_libraries(files, folder), "conda's Python finds them before other libraries"),
     )
+
+
+def _with_code(artifact: Artifact, paths: Sequence[str]) -> List[str]:
+    """Those of the files read at start that run code. setuptools' own is in nearly every environment."""
+    known = "distutils-precedence.pth" if artifact.name == "setuptools" else ""
+    paths = [path for path in paths if path != known]
+    if not paths:
+        return []
+    with zipfile.ZipFile(str(artifact.path)) as archive:
+        return [path for path in paths if runs_code(path, archive.read(path))]
 
 
 def _record_details(notes: Sequence[RecordNote]) -> List[str]:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import dataclasses
 import os
+import re
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -19,8 +20,9 @@ from packaging.utils import NormalizedName, canonicalize_name
 
 from safe_install.environment.driver import declared_driver, read_driver
 from safe_install.environment.interpreter import find_interpreter, read_environment, read_script
-from safe_install.environment.stamp import Stamp, describe_paths, folder_of_torch, stamp_of
+from safe_install.environment.stamp import Stamp, describe_paths, folder_of_torch, stamp_of, watched_folders
 from safe_install.errors import (
+    BuildFailed,
     ExternallyManaged,
     Interrupted,
     PipFailed,
@@ -53,12 +55,14 @@ from safe_install.models import (
     TorchBuild,
 )
 from safe_install.ports import Timings, World
-from safe_install.resolve.plan import is_guarded
+from safe_install.redaction import redact
 from safe_install.resolve.request import OwnOptions
 from safe_install.resolve.target import environment_for
 from safe_install.resolve.torch_fit import check_torch
 from safe_install.system.modules import load_packages, loaded_files
 from safe_install.system.process import Tick, ending_orphans
+from safe_install.system.read_only import find_write_attempt
+from safe_install.torch_family import is_guarded
 
 if TYPE_CHECKING:
     from safe_install.transaction.swap import Transaction  # what only asks changes nothing, and need not import it
@@ -297,18 +301,44 @@ def refuse_changed(before: Before, *, built: Sequence[str] = ()) -> None:
 
 @contextmanager
 def naming_intruders(before: Before, built: Sequence[str]) -> Iterator[None]:
-    """A build that fails may have changed the environment before: that is the worse news. Errors: Refused then."""
+    """A build that fails may have changed the environment before, or have failed because it could not: that is the
+    worse news. Errors: Refused then."""
     try:
         yield
     except Interrupted:
         raise
     except SafeInstallError as error:
-        changed = before.changed_paths()
-        if not changed or any(finding.check == "changed-meanwhile" for finding in error.findings):
+        if any(finding.check == "changed-meanwhile" for finding in error.findings):
             raise
-        refused = _refused_for_changes(changed, before.environment, built)
+        changed = before.changed_paths()
+        refused = _refused_for_attempt(error, before)
+        if changed:
+            refused = _refused_for_changes(changed, before.environment, built)
+        if refused is None:
+            raise
         refused.message = f"{refused.message}\n  {error.message}"
         raise refused from error
+
+
+# What pip says before it starts the code of a requirement, or with it.
+_AT_WORK = re.compile(r"^\s*(?:Collecting|Processing|Obtaining|Building (?:wheel|editable) for) (\S+)", re.M)
+
+
+def _refused_for_attempt(error: SafeInstallError, before: Before) -> Optional[Refused]:
+    """The refusal of a build that failed and says itself that it tried to write into the environment."""
+    if not isinstance(error, (PipFailed, BuildFailed)):
+        return None
+    attempt = find_write_attempt(redact(error.output), before.watched_folders())
+    if attempt is None:
+        return None
+    names = _AT_WORK.findall(error.output)
+    what = f"the build of {names[-1]}" if names else "a build"
+    reason = f"{what} tried to write into the environment, which is read-only to builds: {attempt}"
+    return Refused(
+        reason,
+        hint="Take a version whose build installs nothing, or install what it wants before.",
+        findings=(Finding("build-wrote", Severity.ERROR, "environment", reason),),
+    )
 
 
 def _refused_for_changes(changed: Sequence[str], environment: Environment, built: Sequence[str]) -> Refused:
@@ -351,6 +381,10 @@ class Before:
     def changed_paths(self) -> Tuple[str, ...]:
         """The paths that somebody else changed since this object was made; after a swap ours are among them."""
         return self.stamp.changed(stamp_of(self.environment, self._sources))
+
+    def watched_folders(self) -> Tuple[Path, ...]:
+        """The folders into which nobody else may write."""
+        return watched_folders(self.environment, self._sources)
 
     def _examine(self, asked: str) -> Examination:
         return Examination(

@@ -44,7 +44,6 @@ from safe_install.ports import Timings, World
 from safe_install.resolve import plan as planning
 from safe_install.resolve.companions import check_planned, pip_may_choose, says_its_torch
 from safe_install.resolve.compatibility import Context
-from safe_install.resolve.plan import TORCH
 from safe_install.resolve.provider import where_else
 from safe_install.resolve.request import InstallRequest, named
 from safe_install.resolve.requirements_file import Entry, parse_requirement
@@ -56,6 +55,7 @@ from safe_install.system.downloads import KeptDownloads
 from safe_install.system.pip import PipRunner
 from safe_install.system.process import LineReader
 from safe_install.system.read_only import Protection
+from safe_install.torch_family import TORCH, is_guarded
 from safe_install.transaction.clones import Clones, is_repository
 from safe_install.wheels.archive import Artifact
 from safe_install.wheels.placeholder import make_placeholder
@@ -122,8 +122,10 @@ class Planner:
 
     def _protection(self) -> Protection:
         """What builds may not change. Repositories may be fetched by ssh, which refuses to work in a user namespace."""
+        sources = local_sources(self.request)
         return Protection(
-            watched_folders(self.environment, local_sources(self.request)),
+            watched_folders(self.environment, sources),
+            written=(*sources, self.world.cache_dir),
             in_user_namespace=not any(is_repository(entry.text) for entry in self.request.entries),
         )
 
@@ -689,7 +691,7 @@ class Planner:
         )
         for step in plan.steps:
             is_chosen_again = step.candidate is not None and step.version == step.from_version
-            if is_chosen_again and planning.is_guarded(step.name) and self._is_broken(step.name):
+            if is_chosen_again and is_guarded(step.name) and self._is_broken(step.name):
                 released.add(step.name)
         return released
 
@@ -742,7 +744,7 @@ class Planner:
             return frozenset(kept)
         if not self.request.no_warn_conflicts:
             return frozenset()
-        return frozenset(name for name in kept if not planning.is_guarded(name))
+        return frozenset(name for name in kept if not is_guarded(name))
 
     def _check_requirements(self, plan: Plan) -> Iterator[Finding]:
         """Requirements of what was there before that the plan would break; pip says so too, and goes on."""
@@ -752,7 +754,7 @@ class Planner:
             if name in may_miss:
                 continue
             hint = "Name both in one command, in versions that fit each other"
-            consent = "." if planning.is_guarded(name) else "; or accept it: --no-warn-conflicts."
+            consent = "." if is_guarded(name) else "; or accept it: --no-warn-conflicts."
             yield Finding("requirement-unmet", Severity.ERROR, name, f"after this {text}", f"{hint}{consent}")
 
     def conflicts(self, plan: Plan) -> Tuple[Finding, ...]:

@@ -28,27 +28,7 @@ from safe_install.models import (
 )
 from safe_install.resolve.requirements_file import Entry, parse_requirement
 from safe_install.tags import parse_accelerator
-
-TORCH = canonicalize_name("torch")
-
-# Distributions that belong to one build of torch: its companions, the compiler it generates code with, and the CUDA
-# libraries that it loads. Moving one of them moves torch in all but name.
-COMPANIONS = frozenset(
-    canonicalize_name(name)
-    for name in ("torchvision", "torchaudio", "torchtext", "triton", "pytorch-triton", "pytorch-triton-rocm")
-)
-LIBRARY_PREFIXES = ("nvidia-", "cuda-bindings", "cuda-toolkit")
-
-
-def is_guarded(name: NormalizedName) -> bool:
-    """Does this distribution move with torch?"""
-    return name == TORCH or name in COMPANIONS or name.startswith(LIBRARY_PREFIXES)
-
-
-def is_library_of_torch(name: NormalizedName) -> bool:
-    """Is it torch itself, its compiler, or a library that torch loads? Nothing that is built against torch."""
-    is_compiler = "triton" in name and name in COMPANIONS
-    return name == TORCH or is_compiler or name.startswith(LIBRARY_PREFIXES)
+from safe_install.torch_family import TORCH, is_guarded
 
 
 def guarded_distributions(environment: Environment) -> Tuple[InstalledDistribution, ...]:
@@ -416,7 +396,9 @@ class AskedOfTorch:
 
     def names(self, accelerator: str) -> bool:
         """Did they write this very build: `torch==2.12.0+cu130`, or the index of its accelerator?"""
-        written = re.compile(rf"[+/]{re.escape(accelerator)}(?![a-z0-9])", re.IGNORECASE)
+        # After a plus sign, or as a whole segment of a path: not `/cpu-images/simple`.
+        name = re.escape(accelerator)
+        written = re.compile(rf"\+{name}(?![a-z0-9])|/{name}(?=[/?#\s]|$)", re.IGNORECASE)
         return any(written.search(text.replace("%2B", "+")) for text in (*self.texts, *self.places))
 
 
@@ -518,6 +500,22 @@ def kept_names(plan: Plan, environment: Environment) -> Set[NormalizedName]:
     """What was there before and is not touched."""
     touched = {step.name for step in plan.steps}
     return {name for name in environment.installed if name not in touched}
+
+
+def needed_by_torch(environment: Environment) -> Set[NormalizedName]:
+    """torch, and what it requires, itself or through others; without extras. Empty where torch is not installed."""
+    found: Set[NormalizedName] = set()
+    waiting = [TORCH]
+    while waiting:
+        distribution = environment.installed.get(waiting.pop())
+        if distribution is None or distribution.name in found:
+            continue
+        found.add(distribution.name)
+        for text in distribution.requires:
+            requirement = parse_requirement(text)
+            if requirement is not None and applies(requirement, environment):
+                waiting.append(canonicalize_name(requirement.name))
+    return found
 
 
 def newly_unmet(plan: Plan, environment: Environment) -> Tuple[str, ...]:

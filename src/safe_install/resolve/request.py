@@ -43,6 +43,7 @@ OUR_COMMANDS = (
     "recover",
     "wheels",
 )
+TAKING_PIP_OPTIONS = ("install", "uninstall", "explain")  # the others heed -q, -v, --no-color and the network's alone
 ALL_COMMANDS = frozenset({*COMMANDS, *OUR_COMMANDS})
 
 # Ours, long only, so that no cluster of pip's short options can hold one. True: takes a value.
@@ -77,6 +78,7 @@ class Route:
 
     command: str  # one of OUR_COMMANDS, "pip", "help", "version", "unknown"
     arguments: Tuple[str, ...]
+    general: Tuple[str, ...] = ()  # pip's options before one of our commands that every command of pip takes
 
 
 @dataclass(frozen=True)
@@ -204,17 +206,25 @@ def route(argv: Sequence[str]) -> Route:
         return Route("help", ())
     words = list(argv)
     before: List[str] = []
+    general: List[str] = []  # of `before`, those that every command of pip takes
+    others: List[str] = []
     while words and words[0].startswith("-"):
         word = words.pop(0)
         if word in ("-h", "--help"):
             return Route("help", ())
         if word in ("-V", "--version"):
             return Route("version", ())
-        before.append(word)
+        option = [word]
         if _needs_value(word) and words:
-            before.append(words.pop(0))
+            option.append(words.pop(0))
+        before += option
+        if _is_general(word):
+            general += option
+        else:
+            others += option
     if words and words[0] in OUR_COMMANDS:
-        return Route(words[0], (*before, *words[1:]))
+        heard = before if words[0] in TAKING_PIP_OPTIONS else others
+        return Route(words[0], (*heard, *words[1:]), tuple(general))
     if words and words[0] in COMMANDS:
         return Route("pip", (*before, *words))
     if words and (words[0].lower() in RESERVED or nearest_command(words[0].lower(), ALL_COMMANDS)):
@@ -234,6 +244,12 @@ def unknown_command(words: Sequence[str]) -> UsageError:
         return UsageError(f"{word} is no command of this version", hint=meant + project)
     command = nearest_command(word, ALL_COMMANDS)
     return UsageError(f"unknown command: {word}", hint=f"Did you mean: safe-install {command}? {project}")
+
+
+def _is_general(word: str) -> bool:
+    name = word.partition("=")[0]
+    option = None if name in OWN_OPTIONS else find_option(name if name.startswith("--") else name[:2])
+    return option is not None and option.group == "general"
 
 
 def _needs_value(word: str) -> bool:

@@ -12,6 +12,8 @@ import re
 from dataclasses import dataclass, field
 from typing import AbstractSet, Dict, Iterator, List, Mapping, Optional, Protocol, Set, Tuple, Union
 
+from safe_install.torch_family import COMPILERS
+
 _INTERPRETER = re.compile(r"(python|pypy)w?(\d+(\.\d+)*t?)?(\.exe)?")
 _ACTIVATION = re.compile(r"(activate(_this\.py|\.[a-z]+)?|Activate\.ps1|deactivate\.[a-z]+)")
 _STATE_DIRECTORY = ".safe-install"
@@ -35,11 +37,8 @@ _NEVER_FROM_A_WHEEL = (
 )
 # What torch loads from its own folders is torch's: a library or a module that is added there runs inside of it.
 CLOSED_PACKAGES: Mapping[str, Tuple[str, ...]] = {
-    "torch": ("torch", "torchgen"),
-    "triton": ("triton",),  # imports what lies in triton/backends
-    "pytorch-triton": ("triton",),
-    "pytorch-triton-rocm": ("triton",),
-    "pytorch-triton-xpu": ("triton",),
+    "torch": ("torch", "torchgen", "functorch"),
+    **dict.fromkeys(COMPILERS, ("triton",)),  # it imports what lies in triton/backends
 }
 # A command's own folder is the first on its sys.path: a module of this name there is imported in torch's place.
 _SHADOWING_COMMAND = re.compile(r"(torch|torchgen)(\.(py|pyc|[\w.-]*so))?")

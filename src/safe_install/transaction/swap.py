@@ -79,6 +79,7 @@ from safe_install.transaction.ownership import (
     find_old_files,
     find_overwritten,
     find_refusal,
+    read_record,
 )
 from safe_install.transaction.room import find_shortage, read_room
 from safe_install.transaction.tree import DiskTree, fingerprint, list_files, read_staged, read_targets
@@ -212,7 +213,9 @@ def _closed_folders(keep: Sequence[InstalledDistribution], closed_too: Mapping[P
     closed = {os.path.realpath(str(folder)): owner for folder, owner in closed_too.items()}
     for distribution in keep:
         for package in CLOSED_PACKAGES.get(distribution.name, ()):
-            closed[os.path.realpath(str(distribution.location / package))] = str(distribution.name)
+            # functorch was a project of its own before it came with torch (1.13).
+            if package != "functorch" or f"\n{package}/" in f"\n{read_record(distribution) or ''}":
+                closed[os.path.realpath(str(distribution.location / package))] = str(distribution.name)
     return closed
 
 

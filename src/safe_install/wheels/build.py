@@ -231,8 +231,9 @@ class _Build:
                 log.flush()
                 progress.read(line)
 
+            protection = Protection(watched_folders(self.environment), written=(work,))
             ended = process.run(
-                Protection(watched_folders(self.environment)).wrap(command),
+                protection.wrap(command),
                 env=variables,
                 cwd=source,
                 timeout=timeout.whole,
@@ -282,9 +283,11 @@ class _Build:
         if ended.timed_out:
             reasons = (_describe_limit(ended, timeout),)
             hint = "Give it more time (--build-timeout 6h,2h; 0 for no limit), or look into the log for what hangs."
-        raise BuildFailed(
+        failed = BuildFailed(
             f"{self.title} could not be built; the whole log is {self.log}\n  " + "\n  ".join(reasons), hint=hint
         )
+        failed.output = "\n".join(lines)
+        raise failed
 
     def _check(self, wheel: Path) -> Artifact:
         artifact = open_wheel(wheel)

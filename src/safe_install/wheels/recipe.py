@@ -15,6 +15,7 @@ from packaging.version import Version
 
 from safe_install.models import Environment
 from safe_install.redaction import redact
+from safe_install.torch_family import is_guarded
 from safe_install.wheels.toolkit_choice import (
     NAMED_BY_PERSON,
     Place,
@@ -34,7 +35,6 @@ LEGACY_BACKEND = "setuptools.build_meta:__legacy__"
 MEMORY_PER_JOB = 2 * 1024**3  # bytes; measured: 1.6-1.8 GB for one file with torch 2.13's headers
 MEMORY_PER_CUDA_JOB = 4 * 1024**3  # bytes
 
-_GUARDED = re.compile(r"^(torch|torchvision|torchaudio|triton|pytorch-triton.*|nvidia-.*)$")
 _SECRET = re.compile(
     r"^(PIP_|UV_|TWINE_|AWS_|AZURE_|GOOGLE_|GCP_|NETRC$|SSH_AUTH_SOCK$|GIT_ASKPASS$)"
     r"|(TOKEN|PASSWORD|PASSWD|SECRET|CREDENTIAL|API_?KEY|ACCESS_KEY|PRIVATE_KEY)",
@@ -259,7 +259,7 @@ def select_tools(recipe: BuildRecipe, system: BuildSystem, environment: Environm
         except InvalidRequirement:
             continue  # not a reason to refuse: the backend will say what it misses
         name = canonicalize_name(requirement.name)
-        if _GUARDED.match(name) or not _applies(requirement, environment):
+        if is_guarded(name) or not _applies(requirement, environment):
             continue
         if name == "setuptools" and name in tools and not requirement.specifier.contains("80.9.0"):
             tools[name] = text  # it wants another one than our default

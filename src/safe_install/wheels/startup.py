@@ -33,6 +33,17 @@ def find_start_files(files: Iterable[str], dist_info: str) -> Tuple[str, ...]:
     return tuple(found)
 
 
+def runs_code(name: str, content: bytes) -> bool:
+    """Does a file that runs at start run code, by its name and content? A .pth file may only name folders.
+
+    site.py executes the lines of a .pth file that begin with `import` and a space or a tab.
+    """
+    if not name.endswith(".pth"):
+        return True
+    lines = content.replace(b"\r", b"\n").split(b"\n")
+    return any(line.startswith((b"import ", b"import\t")) for line in lines)
+
+
 def find_activation_files(files: Iterable[str], dist_info: str) -> Tuple[str, ...]:
     """The files that a shell reads when the environment is activated."""
     return tuple(path for path in files if _READ_BY_ACTIVATION.fullmatch(_find_data_path(path, dist_info) or ""))

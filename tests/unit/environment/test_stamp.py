@@ -94,3 +94,29 @@ def test_a_torch_that_is_about_to_be_built_is_not_watched(tmp_path):
     assert path not in stamp_of(environment, (source,)).states
     assert source / "torch" not in watched_folders(environment, (source,))
     assert path in stamp_of(environment, (tmp_path / "other",)).states
+
+
+# Where the sources lie; is torch, which lies in site-packages, still watched? And site-packages itself?
+PLACES = {
+    "somewhere else": ("home/project", True, True),
+    "around the environment (.venv in the project)": ("project", True, True),
+    "in site-packages": ("project/.venv/site/package", True, False),
+    "torch's own, in site-packages": ("project/.venv/site/torch-sources", False, False),
+}
+
+
+@pytest.mark.parametrize("where", PLACES)
+def test_what_is_watched_beside_sources(tmp_path, where):
+    place, sees_torch, sees_site = PLACES[where]
+    site, source = tmp_path / "project/.venv/site", tmp_path / place
+    folder = site / "torch-sources/torch" if place.endswith("torch-sources") else site / "torch"
+    write(folder / "version.py", "x = 1\n")
+    source.mkdir(parents=True, exist_ok=True)
+    plain = make_environment(torch="2.9.0")
+    scheme = replace(plain.interpreter.scheme, purelib=site, platlib=site)
+    interpreter = replace(plain.interpreter, scheme=scheme)
+    build = TorchBuild(Version("2.9.0"), "2.9.0", "cpu", folder=folder)
+    environment = replace(plain, torch=build, interpreter=interpreter)
+    assert (str(folder / "version.py") in stamp_of(environment, (source,)).states) == sees_torch
+    assert (folder in watched_folders(environment, (source,))) == sees_torch
+    assert (site in watched_folders(environment, (source,))) == sees_site

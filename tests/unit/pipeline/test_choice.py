@@ -7,10 +7,10 @@ from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 from packaging.version import Version
 
-from safe_install.errors import NoCandidate, Refused
+from safe_install.errors import InputError, NoCandidate, Refused
 from safe_install.events import Reporter
-from safe_install.models import Candidate, CandidateKind, Link
-from safe_install.pipeline.choice import Chooser, Wishes
+from safe_install.models import Candidate, CandidateKind, Link, NetworkSettings
+from safe_install.pipeline.choice import Chooser, Wishes, make_client
 from safe_install.ports import World
 from safe_install.resolve.target import environment_for
 from tests.factories import make_environment
@@ -41,3 +41,26 @@ def test_a_torch_that_would_change_is_refused(tmp_path):
     with pytest.raises(Refused) as caught:
         chooser.choose([Requirement("torch-scatter"), Requirement("torch==2.4.1")])
     assert caught.value.exit_status == 11
+
+
+@pytest.mark.parametrize(
+    ("settings", "variables", "named"),
+    [
+        ({"ca_bundle": "/no/ca.pem"}, {}, r"--cert \(PIP_CERT\) names /no/ca.pem"),
+        ({"client_certificate": "/no/me.pem"}, {}, "--client-cert names /no/me.pem"),
+        ({}, {"REQUESTS_CA_BUNDLE": "/no/ca.pem"}, "REQUESTS_CA_BUNDLE names /no/ca.pem"),
+        ({}, {"CURL_CA_BUNDLE": "/no/ca.pem"}, "CURL_CA_BUNDLE names /no/ca.pem"),
+        ({"ca_bundle": "/"}, {"REQUESTS_CA_BUNDLE": "/no/ca.pem"}, None),
+        ({}, {"REQUESTS_CA_BUNDLE": "/", "CURL_CA_BUNDLE": "/no/ca.pem"}, None),
+        ({}, {"REQUESTS_CA_BUNDLE": ""}, None),
+    ],
+)
+def test_certificates_that_are_not_there_are_named(tmp_path, settings, variables, named):
+    """Without a word every host would seem to be down."""
+    world = World(variables, Reporter(), tmp_path, network=NetworkSettings(**settings))
+    make_client(world, offline=True)
+    if named is None:
+        make_client(world)
+        return
+    with pytest.raises(InputError, match=named):
+        make_client(world)

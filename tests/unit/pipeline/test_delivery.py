@@ -19,9 +19,10 @@ from tests.factories import make_distribution
 from tests.unit.wheels.crafted import make_wheel
 
 
-def found(tmp_path, files, *, folds=False, hidden=None):
-    artifact = open_wheel(make_wheel(tmp_path, files))
-    return {one.check: one for one in contents_findings(artifact, folds_case=folds, hidden=hidden or {})}
+def found(tmp_path, files, *, folds=False, hidden=None, beside_torch=True, **options):
+    artifact = open_wheel(make_wheel(tmp_path, files, **options))
+    said = contents_findings(artifact, folds_case=folds, hidden=hidden or {}, beside_torch=beside_torch)
+    return {one.check: one for one in said}
 
 
 def test_nothing_is_said_of_an_ordinary_wheel(tmp_path):
@@ -35,10 +36,36 @@ def test_names_that_differ_in_case_only(tmp_path, folds, severity):
     assert "demo/x.h and demo/X.h" in one.detail
 
 
-def test_code_that_runs_at_every_start(tmp_path):
+def test_files_that_are_read_at_every_start(tmp_path):
     one = found(tmp_path, {**{f"{n}.pth": "" for n in range(7)}, "demo/__init__.py": ""})["runs-at-start"]
     assert one.severity is Severity.NOTE
-    assert "0.pth, 1.pth, 2.pth, 3.pth, 4.pth and 2 more" in one.detail
+    assert "0.pth, 1.pth, 2.pth, 3.pth, 4.pth and 2 more: read at every start" in one.detail
+
+
+@pytest.mark.parametrize(
+    ("path", "content", "beside_torch", "severity"),
+    [
+        ("x.pth", "import x\n", True, Severity.WARNING),
+        ("x.pth", "/folder\rimport\tx", True, Severity.WARNING),
+        ("x.pth", "import x\n", False, Severity.NOTE),
+        ("x.pth", "# import x\nimportant\n import x\n", True, Severity.NOTE),
+        ("x.start", "x:main\n", True, Severity.WARNING),
+        ("sitecustomize.py", "", True, Severity.WARNING),
+        ("distutils-precedence.pth", "import os\n", True, Severity.WARNING),
+    ],
+)
+def test_code_that_runs_at_every_start(tmp_path, path, content, beside_torch, severity):
+    files = {path: content, "demo/__init__.py": ""}
+    one = found(tmp_path, files, beside_torch=beside_torch)["runs-at-start"]
+    assert (one.severity, path in one.detail) == (severity, True)
+
+
+def test_the_start_file_that_nearly_every_environment_has(tmp_path):
+    files = {"distutils-precedence.pth": "import os\n", "setuptools/__init__.py": ""}
+    metadata = "Metadata-Version: 2.1\nName: setuptools\nVersion: 1.0\n"
+    options = {"filename": "setuptools-1.0-py3-none-any.whl", "dist_info": "setuptools-1.0.dist-info"}
+    one = found(tmp_path, files, metadata=metadata, **options)["runs-at-start"]
+    assert one.severity is Severity.NOTE
 
 
 @pytest.mark.parametrize(
@@ -51,7 +78,7 @@ def test_code_that_runs_at_every_start(tmp_path):
 )
 def test_files_that_act_without_being_called(tmp_path, path, check):
     one = found(tmp_path, {path: "", "demo/__init__.py": ""})[check]
-    assert one.severity is Severity.NOTE
+    assert one.severity is (Severity.WARNING if check == "runs-at-start" else Severity.NOTE)
     assert f"demo brings {path}: " in one.detail
 
 

@@ -19,18 +19,18 @@ from safe_install.resolve.plan import (
     check_torch_change,
     conflict_reason,
     guard_constraints,
-    is_guarded,
-    is_library_of_torch,
     is_satisfied,
     names_in_failure,
     names_released,
     names_released_by,
+    needed_by_torch,
     planned_distributions,
     refuse_other_files,
     same_version_steps,
     steps_of_report,
     with_own_hash,
 )
+from safe_install.torch_family import is_guarded, is_library_of_torch
 from tests.factories import make_distribution, make_environment
 
 TORCH_ENVIRONMENT = make_environment(
@@ -95,6 +95,9 @@ def entry(name, version, *, requires=(), requested=False, url=None, **download):
         ("torchvision", True),
         ("nvidia-cublas-cu12", True),
         ("triton", True),
+        ("pytorch-triton-xpu", True),
+        ("torchtext", True),
+        ("cuda-bindings", True),
         ("torch-scatter", False),
         ("numpy", False),
     ],
@@ -434,3 +437,34 @@ def test_the_way_to_the_accelerator_that_is_there():
 )
 def test_what_is_not_built_against_torch(name, expected):
     assert is_library_of_torch(canonicalize_name(name)) is expected
+
+
+def test_what_torch_needs():
+    """Itself or through another; no extras, nothing whose marker does not hold, no ring without an end."""
+    environment = make_environment(
+        make_distribution("torch", "2.4.0", requires=("sympy", "numpy; extra == 'n'", "tbb; python_version < '3'")),
+        make_distribution("sympy", "1.13", requires=("mpmath>=1", "torch")),
+        make_distribution("mpmath", "1.3"),
+        make_distribution("numpy", "1.26"),
+        make_distribution("tbb", "2021"),
+        make_distribution("torch-scatter", "2.1.2", requires=("torch",)),
+        torch="2.4.0",
+    )
+    assert needed_by_torch(environment) == {"torch", "sympy", "mpmath"}
+    assert needed_by_torch(make_environment(make_distribution("sympy", "1.13"))) == set()
+
+
+@pytest.mark.parametrize(
+    ("place", "is_named"),
+    [
+        ("https://download.pytorch.org/whl/cpu", True),
+        ("https://download.pytorch.org/whl/cpu/", True),
+        ("https://mirror/whl/CPU/simple", True),
+        ("https://host/cpu-images/simple", False),
+        ("https://host/cpu.internal/simple", False),
+        ("https://host/whl/cpu_old", False),
+        ("https://cpu/simple", True),
+    ],
+)
+def test_an_index_of_an_accelerator(place, is_named):
+    assert AskedOfTorch(places=(place,)).names("cpu") is is_named

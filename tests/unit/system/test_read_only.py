@@ -12,7 +12,7 @@ import pytest
 
 from safe_install.system import read_only
 from safe_install.system.read_only import Protection
-from tests.namespaces import need_mounts
+from tests.namespaces import LIKE_DOCKER, need_landlock, need_mounts
 
 WRITE = "import sys; open(sys.argv[1], 'w').close()"
 
@@ -121,3 +121,107 @@ def test_ssh_that_refuses_in_a_user_namespace_runs_without_one(monkeypatch):
     assert orders == [True, False]
     assert runner._run_protected(["pip"]).returncode == 0
     assert orders == [True, False, False]
+
+
+# --- Landlock: where neither mounts nor namespaces are to be had, as in Docker ----------------------------
+
+
+@pytest.fixture
+def ground(tmp_path):
+    need_landlock()
+    for name in ("env/lib/site/torch", "env/bin", "work", "tmp", "home"):
+        (tmp_path / name).mkdir(parents=True)
+    (tmp_path / "env/lib64").symlink_to("lib")
+    return tmp_path
+
+
+def run_like_docker(ground, code, written=("work",), **variables):
+    protection = Protection((ground / "env/lib/site", ground / "env/bin"), tuple(ground / name for name in written))
+    command = [sys.executable, str(LIKE_DOCKER), *protection.wrap([sys.executable, "-c", f"import os; {code}"])]
+    env = {**os.environ, "TMPDIR": str(ground / "tmp"), "HOME": str(ground / "home"), **variables}
+    return subprocess.run(command, capture_output=True, text=True, check=False, cwd=str(ground), env=env)
+
+
+@pytest.mark.parametrize(
+    "code",
+    [
+        "open('env/lib/site/x', 'w')",
+        "open('env/lib64/site/x', 'w')",
+        "open('env/lib/site/six.py', 'r+')",
+        "os.mkdir('env/bin/x')",
+        "os.rename('env/lib/site/torch', 'env/lib/site/~orch')",
+        "os.rename('env/lib/site', 'work/site')",
+        "os.rename('work', 'env/lib/site/work')",
+        "os.link('work/a', 'env/lib/site/a')",
+        "os.remove('env/lib/site/six.py')",
+        "os.rmdir('env/lib/site/torch')",
+        "os.symlink('x', 'env/lib/site/y')",
+        "os.truncate('env/lib/site/six.py', 0)",
+        "os.system('exec 2>&-; touch env/bin/y') and open('env/bin/y', 'w')",
+    ],
+)
+def test_landlock_keeps_from_writing(ground, code):
+    (ground / "env/lib/site/six.py").write_text("x = 1\n")
+    (ground / "work/a").touch()
+    answer = run_like_docker(ground, code)
+    assert answer.returncode == 1, answer.stderr
+    assert read_only.NO_RIGHT_ERROR in answer.stderr
+    assert sorted(os.listdir(ground / "env/lib/site")) == ["six.py", "torch"]
+    assert (ground / "env/lib/site/six.py").read_text() == "x = 1\n"
+    assert os.listdir(ground / "env/bin") == []
+
+
+@pytest.mark.parametrize(
+    "code",
+    [
+        "os.makedirs('work/a'); open('work/a/b', 'w'); os.rename('work/a/b', 'tmp/b'); os.link('tmp/b', 'home/c')",
+        "open('/dev/null', 'w').write('x'); os.mkfifo('work/f')",
+        "open('env/lib/site/six.py').read(); os.listdir('env/bin'); os.utime('work')",
+        "import subprocess; subprocess.run(['sh', '-c', 'echo x > work/x'], check=True)",
+    ],
+)
+def test_landlock_leaves_the_rest(ground, code):
+    (ground / "env/lib/site/six.py").touch()
+    answer = run_like_docker(ground, code)
+    assert answer.returncode == 0, answer.stderr
+
+
+@pytest.mark.parametrize(
+    ("written", "variables"),
+    [
+        (("work", "."), {}),
+        (("env/lib/site/torch",), {}),
+        (("env/not-yet/there",), {}),
+        ((), {"TMPDIR": "."}),
+        ((), {"HOME": "."}),
+        ((), {"PIP_CACHE_DIR": "env/cache"}),
+    ],
+)
+def test_where_landlock_cannot_keep_folders_apart_the_command_runs_as_it_is(ground, written, variables):
+    paths = {name: str(ground / path) for name, path in variables.items()}
+    answer = run_like_docker(ground, "open('env/lib/site/x', 'w')", written, **paths)
+    assert answer.returncode == 0, answer.stderr
+
+
+FOLDERS = (Path("/env/lib/site"), Path("/env/bin"))
+
+
+@pytest.mark.parametrize(
+    ("line", "is_attempt"),
+    [
+        ("OSError: [Errno 30] Read-only file system: '/env/lib/site/torch/version.py'", True),
+        ("PermissionError: [Errno 13] Permission denied: '/env/bin/x'", True),
+        ("  | ERROR: Could not install packages due to an OSError: [Errno 13] Permission denied: '/env/bin/'", True),
+        ("cp: cannot create regular file '/env/lib/site/x': Read-only file system", True),
+        ("rename /tmp/x -> /env/bin: Read-only file system", True),
+        ("OSError: [Errno 30] Read-only file system: '/tmp/env/lib/site/x'", False),
+        ("OSError: [Errno 30] Read-only file system: '/env/lib/site-packages/x'", False),
+        ("OSError: [Errno 30] Read-only file system: '/env/.stage/env/lib/site/x'", False),
+        ("OSError: [Errno 30] Read-only file system: '/usr/x'", False),
+        ("FileNotFoundError: [Errno 2] No such file or directory: '/env/lib/site/x'", False),
+    ],
+)
+def test_what_a_build_says_of_its_attempt(line, is_attempt):
+    found = read_only.find_write_attempt(f"building\n{line}\nfailed", FOLDERS)
+    assert found == (line.strip() if is_attempt else None)
+    assert read_only.find_write_attempt(line, ()) is None

@@ -24,6 +24,7 @@ CHECKS = {
 DISK = {
     "torch/__init__.py": "",
     "torchgen/__init__.py": "",
+    "functorch/__init__.py": "",
     "triton/backends/nvidia/driver.py": "",
     "six.py": "theirs",
     "/env/lib64": "-> /env/lib",
