@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
+import tempfile
 from collections import Counter
+from pathlib import Path
 
 import pytest
 
@@ -14,18 +17,73 @@ ASKED = {
 }
 # Set where each test must run (.ci/run): a skip is a failure then, less those that are asked for and the browser's.
 NO_SKIPS = "SAFE_INSTALL_NO_SKIPS"
+# The files that take longest, by their seconds on one core. They begin in this order, so that no worker is left alone
+# with one at the end. The second file with the CUDA torch waits until the first has downloaded it.
+LONGEST = (
+    "tests/cuda/test_extension.py",  # 243, of which 170 are a build that is kept for the next run
+    "tests/functional/test_real_torch.py",  # 155
+    "tests/attack/test_attack.py",
+    "tests/functional/test_founding_story.py",  # 92
+    "tests/images/test_images.py",  # 59
+    "tests/functional/test_differential.py",  # 57
+    "tests/functional/test_drop_in.py",  # 50
+    "tests/cuda/test_machine.py",  # 49
+    "tests/functional/test_readme.py",  # 44
+    "tests/crash/test_program.py",  # 34
+    "tests/functional/test_intruders.py",  # 32
+    "tests/functional/test_hostile.py",  # 30
+    "tests/functional/test_build_extension.py",  # 29
+    "tests/functional/test_clones.py",  # 29
+    "tests/functional/test_startup_files.py",  # 27
+    "tests/crash/test_every_step.py",  # 27
+    "tests/crash/test_side_by_side.py",  # 26
+    "tests/functional/test_verify.py",  # 24
+    "tests/functional/test_hosting_kinds.py",  # 21
+    "tests/shapes/test_mounts.py",  # 21
+    "tests/index/test_http.py",  # 18
+)
+# Below the files of seconds come those of a second and less.
+SHORT = ("tests/unit/", "tests/index/")
+# pip asks these for its User-Agent at every start, which costs more than the start of a Python.
+ASKED_BY_PIP = ("lsb_release", "rustc")
+ATTACK_SECONDS = 20.0
+ATTACK_SECONDS_OF_CI = 60.0
+SILENT_PROGRAMS = pytest.StashKey[str]()
 
 
 def pytest_configure(config):
     # A shell that starts us in the background has SIGINT ignored, and our children would inherit that.
     signal.signal(signal.SIGINT, signal.default_int_handler)
+    # xdist gives the files with the most tests first: those of the quickest tests. Ours come in our order.
+    config.option.loadscopereorder = False
+    if not hasattr(config, "workerinput"):  # workers inherit PATH
+        config.stash[SILENT_PROGRAMS] = put_silent_programs_first()
+
+
+def pytest_unconfigure(config):
+    folder = config.stash.get(SILENT_PROGRAMS, None)
+    if folder is not None:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def put_silent_programs_first():
+    """A folder at the front of PATH in which what pip asks for its User-Agent says nothing; the folder."""
+    folder = tempfile.mkdtemp(prefix="silent-")
+    silent = shutil.which("true")
+    for name in ASKED_BY_PIP if silent else ():
+        Path(folder, name).symlink_to(silent)
+    os.environ["PATH"] = folder + os.pathsep + os.environ.get("PATH", os.defpath)
+    return folder
 
 
 def pytest_addoption(parser):
     for option, why in ASKED.values():
         parser.addoption(option, action="store_true", help=f"run the tests that are marked for it ({why})")
-    parser.addoption("--attack-seconds", type=float, default=60.0, help="how long tests/attack runs (60)")
+    seconds = ATTACK_SECONDS_OF_CI if os.environ.get(NO_SKIPS) else ATTACK_SECONDS
+    said = f"how long tests/attack runs ({ATTACK_SECONDS:.0f}, {ATTACK_SECONDS_OF_CI:.0f} in CI)"
+    parser.addoption("--attack-seconds", type=float, default=seconds, help=said)
     parser.addoption("--attack-seed", type=int, default=None, help="the batch of tests/attack to run first")
+    parser.addoption("--crash-seed", type=int, default=None, help="the random moments of tests/crash to try again")
 
 
 def pytest_collection_modifyitems(config, items):
@@ -33,8 +91,15 @@ def pytest_collection_modifyitems(config, items):
         for marker, (option, why) in ASKED.items():
             if marker in item.keywords and not config.getoption(option):
                 item.add_marker(pytest.mark.skip(reason=f"{why}: run with {option}"))
-    # The long files first, so that no worker is left alone with one at the end.
-    items.sort(key=lambda item: "torch" not in item.keywords and "cuda" not in item.keywords)
+    items.sort(key=order_of)
+
+
+def order_of(item):
+    """The longest files first, then the others that start processes, then the quick ones."""
+    file = item.nodeid.partition("::")[0]
+    if file in LONGEST:
+        return LONGEST.index(file)
+    return len(LONGEST) + file.startswith(SHORT)
 
 
 def pytest_terminal_summary(terminalreporter):

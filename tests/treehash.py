@@ -8,10 +8,14 @@ from __future__ import annotations
 import hashlib
 import os
 import stat
+import time
 from pathlib import Path
 from typing import Dict, Tuple
 
 Row = Tuple[object, ...]
+LARGE = 2**20  # bytes
+SETTLED = 1_000_000_000  # nanoseconds: far more than the granularity of ctime
+_known: Dict[Tuple[int, ...], str] = {}  # what identifies a large file that did not change -> its hash
 
 
 def read_tree(root: Path, *, times: bool = False, bytecode: bool = False) -> Dict[str, Row]:
@@ -36,8 +40,22 @@ def _read_row(path: str) -> Row:
     status = os.lstat(path)
     if stat.S_ISLNK(status.st_mode):
         return "l", os.readlink(path)
-    content = hashlib.sha256(Path(path).read_bytes()).hexdigest() if stat.S_ISREG(status.st_mode) else ""
+    content = _hash_file(path, status) if stat.S_ISREG(status.st_mode) else ""
     return "f", status.st_mode, status.st_size, content
+
+
+def _hash_file(path: str, status: os.stat_result) -> str:
+    """SHA-256 of the content. The libraries of a torch are gigabytes: read once as long as their ctime is the same.
+
+    Every write changes ctime, and nobody can set it. One of this very moment could hide a write that follows.
+    """
+    key = (status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns)
+    if key in _known:
+        return _known[key]
+    content = hashlib.sha256(Path(path).read_bytes()).hexdigest()
+    if status.st_size >= LARGE and time.time_ns() - status.st_ctime_ns > SETTLED:
+        _known[key] = content
+    return content
 
 
 def hash_tree(root: Path, *, times: bool = False, bytecode: bool = False) -> str:

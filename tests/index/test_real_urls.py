@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import json
+import re
 import sys
 from pathlib import Path
 from urllib.parse import unquote
@@ -23,6 +24,14 @@ SPEC = importlib.util.spec_from_file_location("report_hosts", HERE.parents[1] / 
 report_hosts = sys.modules["report_hosts"] = importlib.util.module_from_spec(SPEC)
 SPEC.loader.exec_module(report_hosts)
 
+
+def project_of(row):
+    return parse_filename(row["url"].rsplit("/", 1)[-1]).project
+
+
+KNOWN = [row for row in ROWS if project_of(row) in known_projects()]
+SAYS_TORCH = re.compile(r"(torch|pt)[-_.]?\d")
+SAYS_ACCELERATOR = re.compile(r"(?<![a-z])(cu|cuda|rocm)[-_.]?\d|(?<![a-z])cpu")
 PYG = [row["url"] for row in ROWS if "data.pyg.org" in row["url"]]
 REASONS = ("not a project of the wheel index", "is no host of the wheel index for it")
 
@@ -45,21 +54,35 @@ def test_the_report_says_what_is_measured(outcomes):
 
 
 @pytest.mark.parametrize("row", ROWS, ids=lambda row: row["url"][-70:])
+def test_the_name_is_kept_to_the_letter(row):
+    last = row["url"].rsplit("/", 1)[-1]
+    assert parse_filename(last).filename == unquote(last)
+
+
+def test_only_these_are_no_projects_of_the_index():
+    assert {project_of(row) for row in ROWS} - set(known_projects()) == {"torch", "pymesh2"}  # torch is pip's business
+    assert {project_of(row) for row in ROWS if row.get("sha256")} - set(known_projects()) == {"torch"}
+
+
+@pytest.mark.parametrize("row", KNOWN, ids=lambda row: row["url"][-70:])
 def test_says_all_that_its_name_says(row):
-    """The name is kept to the letter, and what is read is in the address."""
+    """What is read is in the address, and what is not read is not there."""
     url = row["url"]
     name = parse_filename(url.rsplit("/", 1)[-1])
-    assert name.filename == unquote(url.rsplit("/", 1)[-1])
-    if name.project not in known_projects():
-        return
     built = read_wheel_url(report_hosts.unmirrored(url), load_project(name.project)).built_for
     plain = unquote(url)
     digits = "".join((built.torch or "").split(".")[:2])
     container = container_of_name(built.torch or "")
     assert container is None or f"torch{container}cxx11" in plain
-    assert built.torch is None or container or built.torch in plain or digits in plain or built.torch[:-2] in plain
-    cuda = (built.accelerator or "").replace("cu", "")
-    assert built.accelerator == "cpu" or cuda in plain or f"{cuda[:-1]}.{cuda[-1:]}" in plain
+    if built.torch is None:
+        assert not SAYS_TORCH.search(plain)
+    else:
+        assert container or built.torch in plain or digits in plain or built.torch[:-2] in plain
+    if built.accelerator is None:
+        assert not SAYS_ACCELERATOR.search(plain)
+    elif built.accelerator != "cpu":
+        cuda = built.accelerator.replace("cu", "")
+        assert cuda in plain or f"{cuda[:-1]}.{cuda[-1:]}" in plain
     assert ("cxx11abi" in plain) == (built.cxx11_abi is not None)
 
 
@@ -81,9 +104,6 @@ def test_is_in_the_bundled_facts(url):
     assert url in made
 
 
-@pytest.mark.parametrize("row", [row for row in ROWS if row.get("sha256")], ids=lambda row: row["url"][-60:])
+@pytest.mark.parametrize("row", [row for row in KNOWN if row.get("sha256")], ids=lambda row: row["url"][-60:])
 def test_known_hashes_are_kept(row):
-    name = parse_filename(row["url"].rsplit("/", 1)[-1]).project
-    if name not in known_projects():
-        return  # torch itself is pip's business
-    assert load_project(name).sha256[canonical_url(report_hosts.unmirrored(row["url"]))] == row["sha256"]
+    assert load_project(project_of(row)).sha256[canonical_url(report_hosts.unmirrored(row["url"]))] == row["sha256"]
