@@ -152,10 +152,10 @@ def bench_install(python: Path, host: Host, uv: Optional[str], repeat: int, cach
 
 
 def bench_before(python: Path, repeat: int) -> List[float]:
-    from safe_install.pipeline.health_gate import Before
+    from safe_install.pipeline.health_gate import BaselineCheck
 
     environment = read_environment(python, None)
-    return [timed(lambda: Before(environment).report()) for _ in range(repeat + 1)][1:]
+    return [timed(lambda: BaselineCheck(environment).report()) for _ in range(repeat + 1)][1:]
 
 
 def bench_torch_swap(python: Path, repeat: int, cache: Path) -> Dict[str, List[float]]:

@@ -22,7 +22,7 @@ STAND_ALONE = (
 )
 OWNERS = {
     "typer": {"cli/options.py"},
-    "rich": {"cli/text.py"},
+    "rich": {"cli/text.py", "cli/progress.py"},
     "resolvelib": {"resolve/provider.py"},
     "pynvml": {"environment/driver.py"},
     "requests": {"system/http.py", "system/session.py"},

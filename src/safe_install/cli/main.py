@@ -91,11 +91,12 @@ def _guarded(words: Sequence[str], command: str, run: Callable[[Reporter], Any])
 
 def _run(words: Sequence[str], command: str, run: Callable[[Reporter], Any]) -> int:
     from safe_install.cli import json_document, text
+    from safe_install.cli.progress import TextReporter
 
     as_json = command != "pip" and ("--json" in words or is_true(os.environ.get("SAFE_INSTALL_JSON")))
     quiet = _count_short(words, "q", "--quiet")
     verbose = _count_short(words, "v", "--verbose") > 0
-    reporter = text.TextReporter(quiet=quiet, json_on_stdout=as_json)
+    reporter = TextReporter(quiet=quiet, json_on_stdout=as_json)
     try:
         result = run(reporter)
     except (Exception, KeyboardInterrupt) as error:  # noqa: BLE001 - what somebody sent must not reach a terminal raw

@@ -212,7 +212,7 @@ def run_history(
     json: bool = JSON,
 ) -> Any:
     """Newest first."""
-    from safe_install.commands.undo import list_history
+    from safe_install.commands.history import list_history
 
     return list_history(context.obj, python=_python(python, context), user=user, prune=prune, keep=keep)
 
@@ -251,7 +251,7 @@ def run_recover(
     json: bool = JSON,
 ) -> Any:
     """Exit status 13 when it cannot, with the command that helps."""
-    from safe_install.commands.undo import recover
+    from safe_install.commands.recover import recover
 
     limit = _check_timeout(check_timeout, context)
     return recover(context.obj, python=_python(python, context), user=user, check_timeout=limit)

@@ -7,6 +7,9 @@ import sys
 import textwrap
 from typing import IO, Any, List, Mapping, Optional, Tuple
 
+from safe_install.redaction import redact
+
+WIDE = 1000  # columns of what is no terminal
 USUAL_WIDTH = 80
 # A line is cut nowhere when it begins with one of these: people copy it as a whole.
 COPIED = ("Undo with: ",)
@@ -123,3 +126,14 @@ def paint(line: str) -> str:
         if line.startswith(beginning):
             return f"\x1b[{colour}m{beginning}\x1b[0m{line[len(beginning) :]}"
     return line
+
+
+def printable(text: str) -> str:
+    """A text from outside without the control characters that would steer a terminal."""
+    text = redact(text)
+    return "".join(character if character.isprintable() or character in "\t\n" else "?" for character in text)
+
+
+def one_line(text: str) -> str:
+    """The same, for what must not look like a line of ours: a name, an address, a row."""
+    return printable(text).replace("\n", "?")

@@ -16,7 +16,8 @@ from packaging.version import InvalidVersion
 from safe_install.environment.interpreter import read_torch_dir
 from safe_install.errors import Refused, UsageError
 from safe_install.models import Environment, Finding, InstallResult, Outcome, Severity, TorchBuild
-from safe_install.pipeline.health_gate import at, check_torch_here, probe_environment
+from safe_install.pipeline.health_gate import check_torch_here
+from safe_install.pipeline.session import error_context, probe_environment
 from safe_install.ports import Timings, World
 from safe_install.resolve.plan import applies
 from safe_install.resolve.request import OwnOptions
@@ -46,7 +47,7 @@ def check_wheel(world: World, files: Sequence[str], own: OwnOptions, *, torch_di
         )
     wheels: Dict[str, Any] = {}
     findings: List[Finding] = []
-    with at(environment), timings.stage("check", world.reporter):
+    with error_context(environment), timings.stage("check", world.reporter):
         # A torch that the declared driver or GPU cannot run is no torch to fit.
         unfit = check_torch_here(environment)
         for file in files:

@@ -11,7 +11,7 @@ from safe_install.errors import NoCandidate, UsageError
 from safe_install.index.catalog import known_projects
 from safe_install.models import CandidateKind, Finding, HostAnswerKind, InstallResult, Outcome, Plan, Severity
 from safe_install.pipeline.choice import Chooser, Wishes, cpu_fallback_notes
-from safe_install.pipeline.health_gate import at, environment_asked_for
+from safe_install.pipeline.session import environment_asked_for, error_context
 from safe_install.ports import Timings, World
 from safe_install.resolve.plan import explained, steps_of_pins
 from safe_install.resolve.request import ExplainRequest
@@ -51,7 +51,7 @@ def explain(request: ExplainRequest, world: World) -> InstallResult:
     # What is installed does not count: the question is which file would be taken.
     bare = dataclasses.replace(environment, installed={})
     chooser = Chooser(bare, wishes, world)
-    with at(environment), timings.stage("resolve", world.reporter):
+    with error_context(environment), timings.stage("resolve", world.reporter):
         resolution = chooser.choose(request.requirements)
     named = {canonicalize_name(requirement.name) for requirement in request.requirements}
     steps = explained(steps_of_pins(resolution.pins, bare, requested=named))

@@ -26,21 +26,23 @@ from safe_install.models import (
     Severity,
 )
 from safe_install.pipeline.health_gate import (
-    Before,
-    at,
-    carry_out,
-    defaults_to_user_site,
-    is_own,
-    let_old_ones_go,
+    BaselineCheck,
+    apply_and_verify,
     naming_intruders,
-    probe_environment,
-    read_again,
     refuse_changed,
-    refuse_externally_managed,
     summarize,
-    user_environment,
 )
 from safe_install.pipeline.selection import Planner, local_sources
+from safe_install.pipeline.session import (
+    defaults_to_user_site,
+    error_context,
+    is_own,
+    probe_environment,
+    prune_history,
+    read_again,
+    refuse_externally_managed,
+    user_environment,
+)
 from safe_install.ports import Timings, World
 from safe_install.resolve.pip_words import PipWords
 from safe_install.resolve.plan import kept_names, same_version_steps, torch_without_metadata
@@ -71,7 +73,7 @@ def install(request: InstallRequest, world: World) -> InstallResult:
         environment = user_environment(environment)
     prefix = environment.interpreter.prefix
     with contextlib.ExitStack() as stack:
-        stack.enter_context(at(environment))
+        stack.enter_context(error_context(environment))
         if not request.own.dry_run:
             stack.enter_context(swap.lock_environment(prefix))
             recovered = swap.recover(prefix)
@@ -79,7 +81,7 @@ def install(request: InstallRequest, world: World) -> InstallResult:
                 world.reporter.warn(f"an interrupted run was put right: {item.transaction} {item.what}")
             if recovered:
                 environment = read_again(environment)
-        before = Before(environment, check_timeout=request.own.check_timeout, sources=local_sources(request))
+        before = BaselineCheck(environment, check_timeout=request.own.check_timeout, sources=local_sources(request))
         stack.callback(before.stop)
         work = _make_work_folder(stack)
         planner = Planner(request, environment, before, world, timings, work)
@@ -160,7 +162,7 @@ def _unchanged(
     request: InstallRequest,
     environment: Environment,
     plan: Plan,
-    before: Before,
+    before: BaselineCheck,
     timings: Timings,
     broken: Sequence[Finding],
 ) -> InstallResult:
@@ -171,7 +173,7 @@ def _unchanged(
     )
 
 
-def _require_cuda_before(before: Before) -> None:
+def _require_cuda_before(before: BaselineCheck) -> None:
     findings = check_cuda_required(before.report())
     if findings:
         raise Refused(findings[0].detail, hint=findings[0].hint, findings=findings)
@@ -183,7 +185,7 @@ def _built_in_this_run(planner: Planner, plan: Plan) -> Tuple[str, ...]:
     return tuple(dict.fromkeys([*by_pip, *planner.built]))
 
 
-def _apply(delivery: Delivery, before: Before, timings: Timings, broken: Sequence[Finding]) -> InstallResult:
+def _apply(delivery: Delivery, before: BaselineCheck, timings: Timings, broken: Sequence[Finding]) -> InstallResult:
     """Stage, swap, verify, commit or roll back."""
     plan, environment, world = delivery.plan, delivery.environment, delivery.world
     replaced = _replaced(plan, environment)
@@ -211,7 +213,7 @@ def _apply(delivery: Delivery, before: Before, timings: Timings, broken: Sequenc
                 sources=sources,
             )
         with _clones_elsewhere(clones) as keep_clones:
-            verdict = carry_out(
+            verdict = apply_and_verify(
                 transaction,
                 before,
                 delivery.subjects(),
@@ -226,7 +228,7 @@ def _apply(delivery: Delivery, before: Before, timings: Timings, broken: Sequenc
     if not kept_change:
         delivery.planner.forget_refused()
     else:
-        let_old_ones_go(environment.interpreter.prefix, world)
+        prune_history(environment.interpreter.prefix, world)
     if verdict.outcome is Outcome.INSTALLED:
         for line in words.replaced(replaced):
             world.reporter.announce(line)

@@ -27,16 +27,18 @@ from safe_install.models import (
     Step,
 )
 from safe_install.pipeline.health_gate import (
-    Before,
+    BaselineCheck,
     Expectation,
-    carry_out,
+    apply_and_verify,
     installed_subjects,
+    summarize,
+)
+from safe_install.pipeline.session import (
     is_own,
-    let_old_ones_go,
     probe_environment,
+    prune_history,
     read_again,
     refuse_externally_managed,
-    summarize,
     user_environment,
 )
 from safe_install.ports import Timings, World
@@ -165,7 +167,7 @@ def _remove(
 ) -> InstallResult:
     removed = {step.name for step in plan.steps}
     kept = kept_names(plan, environment)
-    before = Before(environment, check_timeout=request.own.check_timeout)
+    before = BaselineCheck(environment, check_timeout=request.own.check_timeout)
     with swap.begin(
         environment.interpreter.prefix, command=world.command, scheme=environment.interpreter.scheme
     ) as transaction:
@@ -188,7 +190,7 @@ def _remove(
             for subject in installed_subjects(environment)
             if subject.name not in removed and TORCH not in removed
         )
-        verdict = carry_out(
+        verdict = apply_and_verify(
             transaction,
             before,
             subjects,
@@ -203,7 +205,7 @@ def _remove(
             lines = removed_lines(environment.installed[step.name])
             for line in lines if request.yes else lines[-1:]:  # the others were said with the question
                 world.reporter.announce(line)
-        let_old_ones_go(environment.interpreter.prefix, world)
+        prune_history(environment.interpreter.prefix, world)
     return InstallResult(
         "uninstall",
         Outcome.UNINSTALLED if done else verdict.outcome,

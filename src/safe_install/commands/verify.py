@@ -25,7 +25,8 @@ from safe_install.models import (
     Severity,
 )
 from safe_install.pipeline.breakage import find_broken
-from safe_install.pipeline.health_gate import check_target, installed_subjects, shown
+from safe_install.pipeline.health_gate import check_target, installed_subjects
+from safe_install.pipeline.session import progress_task
 from safe_install.ports import Timings, World
 from safe_install.transaction.leftover_files import check_leftovers
 
@@ -59,7 +60,7 @@ def verify(
             findings=(missing, *interrupted),
             timings=timings.total(),
         )
-    with timings.stage("health", world.reporter), shown("check in a fresh process", world):
+    with timings.stage("health", world.reporter), progress_task("check in a fresh process", world):
         subjects = installed_subjects(environment)
         examination = Examination(
             environment.interpreter.executable, environment.torch, subjects, timeout=check_timeout

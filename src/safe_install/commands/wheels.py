@@ -34,7 +34,7 @@ from safe_install.models import (
     Severity,
 )
 from safe_install.pipeline.choice import describe_torch, make_client
-from safe_install.pipeline.health_gate import environment_asked_for
+from safe_install.pipeline.session import environment_asked_for
 from safe_install.ports import Timings, World
 from safe_install.resolve.compatibility import Context, check_candidate
 from safe_install.resolve.request import OwnOptions

@@ -3,12 +3,8 @@ environment."""
 
 from __future__ import annotations
 
-import base64
-import hashlib
 import os
-import re
 import shutil
-import zipfile
 from dataclasses import replace
 from pathlib import Path
 from typing import Dict, List, Mapping, Optional, Sequence, Set, Tuple
@@ -21,21 +17,22 @@ from safe_install.health.examination import Examination
 from safe_install.health.report import Subject
 from safe_install.index.catalog import known_projects, load_project
 from safe_install.index.native import exact_pattern
-from safe_install.models import Finding, InstalledDistribution, Plan, Severity, Step, TorchBuild
+from safe_install.models import Finding, InstalledDistribution, Plan, Step, TorchBuild
+from safe_install.pipeline.contents import contents_findings, find_changed_files, system_path
 from safe_install.pipeline.health_gate import Expectation, installed_subjects, subject_of, with_subjects
 from safe_install.pipeline.selection import Planner, canonical, make_folder
 from safe_install.resolve import plan as planning
 from safe_install.resolve.pip_words import PipWords, is_of_build, is_of_search, path_warning
 from safe_install.resolve.request import InstallRequest
+from safe_install.resolve.step_lines import direct_requirement, is_from_repository, requirement_line
 from safe_install.resolve.torch_fit import check_torch
 from safe_install.system.process import LineReader
 from safe_install.torch_family import TORCH, is_guarded
-from safe_install.transaction.ownership import read_hashes
 from safe_install.transaction.room import estimate_size, find_shortage, read_room
 from safe_install.transaction.stage import StagedWheel, fill_stage, stage_editables
 from safe_install.transaction.tree import folds_case
 from safe_install.wheels.abi import Verdict, torch_findings
-from safe_install.wheels.archive import Artifact, RecordNote, find_case_clashes, hash_file, open_wheel
+from safe_install.wheels.archive import Artifact, hash_file, open_wheel
 from safe_install.wheels.fetch import find_local_path
 from safe_install.wheels.inspection import (
     Inspector,
@@ -46,7 +43,6 @@ from safe_install.wheels.inspection import (
     read_gpu_files,
     recorded_objects,
 )
-from safe_install.wheels.startup import find_activation_files, find_prefix_libraries, find_start_files, runs_code
 
 FILES_MARGIN = 100  # directories, scripts of entry points
 LARGE_WHEEL = 64 * 2**20  # bytes; hashing torch's 9,000 members takes 2.5 s
@@ -88,7 +84,7 @@ class Delivery:
         # pip compares hashes for all lines of a run or for none: what has no hash (a folder, a repository) goes apart.
         told = {step.name: self._config_settings_of(step) for step in wanted}
         plain = [step for step in wanted if not told[step.name]]
-        hashed = [step for step in plain if step.sha256 and not _is_from_repository(step)]
+        hashed = [step for step in plain if step.sha256 and not is_from_repository(step)]
         others = [step for step in plain if step not in hashed]
         with self._timings.stage("fetch", self.world.reporter):
             task = f"fetch {', '.join(step.name for step in wanted[:3])}{' ...' if len(wanted) > 3 else ''}"
@@ -96,7 +92,7 @@ class Delivery:
                 for group in (hashed, others):
                     if group:
                         self._pip.fetch(
-                            [_requirement_line(step) for step in group],
+                            [requirement_line(step) for step in group],
                             self._fetched,
                             options=self._fetch_options,
                             **self.readers(task),
@@ -104,7 +100,7 @@ class Delivery:
                 for step in wanted:
                     if told[step.name]:
                         self._pip.build(
-                            _direct_requirement(step),
+                            direct_requirement(step),
                             self._fetched,
                             config_settings=told[step.name],
                             options=self._fetch_options,
@@ -247,7 +243,7 @@ class Delivery:
         """What a person should know of the files before they are there: code at every start, names that hide others."""
         scheme = self.environment.interpreter.scheme
         folds = folds_case(scheme.purelib)
-        elsewhere = _system_path(self.environment.interpreter.prefix, self.world.environ)
+        elsewhere = system_path(self.environment.interpreter.prefix, self.world.environ)
         findings: List[Finding] = []
         for step in self.plan.steps:
             artifact = self._artifacts.get(step.name)
@@ -468,193 +464,6 @@ class Delivery:
             kept=frozenset(kept),
             may_miss=self.planner.may_miss(self.plan),
         )
-
-
-def find_changed_files(artifact: Artifact, installed: InstalledDistribution) -> Tuple[str, ...]:
-    """The files that differ between a wheel and the distribution in its place, by name, in order.
-
-    By the hashes of both RECORDs. Not compared: commands, which each installer writes in its own way, bytecode, and
-    what an installer adds to dist-info (INSTALLER, direct_url.json, uv_cache.json).
-    """
-    old = _files_in(os.path.realpath(installed.location), read_hashes([str(installed.metadata_path)]))
-    noted = {note.path for note in artifact.record_notes}
-    new: Dict[str, str] = {}
-    with zipfile.ZipFile(str(artifact.path)) as archive:
-        for row in artifact.record:
-            if row.digest is None:
-                continue
-            name = _name_in_site(artifact, row.path)
-            if name is None:
-                continue
-            digest, algorithm = row.digest, row.algorithm
-            if row.path in noted and row.path in artifact.files:
-                # RECORD does not say the truth of it.
-                digest, algorithm = hashlib.sha256(archive.read(row.path)).digest(), "sha256"
-            new[name] = f"{algorithm}={base64.urlsafe_b64encode(digest).rstrip(b'=').decode()}"
-    added = {name for name in old.keys() - new.keys() if name.rpartition("/")[0].endswith(".dist-info")}
-    compared = (old.keys() | new.keys()) - added
-    return tuple(sorted(name for name in compared if old.get(name) != new.get(name)))
-
-
-def _files_in(site: str, hashes: Mapping[str, str]) -> Dict[str, str]:
-    """The files of a RECORD that came out of the wheel, relative to site-packages."""
-    found = {}
-    for path, written in hashes.items():
-        name = os.path.relpath(path, site)
-        if not name.startswith("..") and not name.endswith(".pyc"):
-            found[name] = written
-    return found
-
-
-def _name_in_site(artifact: Artifact, path: str) -> Optional[str]:
-    """Where in site-packages a member of a wheel comes to lie; None where it goes elsewhere."""
-    data = f"{artifact.dist_info[: -len('.dist-info')]}.data/"
-    if not path.startswith(data):
-        return path
-    key, _, rest = path[len(data) :].partition("/")
-    return rest if key in ("purelib", "platlib") else None
-
-
-RUNS_CODE = "code that runs at every start of this Python"
-
-
-def contents_findings(
-    artifact: Artifact, *, folds_case: bool, hidden: Mapping[str, Optional[str]], beside_torch: bool
-) -> Tuple[Finding, ...]:
-    """What the names in a wheel mean where it will lie. `hidden`: its commands, and the ones that they would hide.
-    `beside_torch`: code that runs before torch does is worth a warning.
-
-    Paths that differ in case only are two files on most of Linux, and wheels with Linux headers have them; where they
-    are one file, a part of the wheel would be lost.
-    """
-    findings: List[Finding] = []
-    clashes = find_case_clashes(artifact.files)
-    if clashes:
-        first, second = clashes[0]
-        findings.append(
-            Finding(
-                "case-clash",
-                Severity.ERROR if folds_case else Severity.NOTE,
-                artifact.name,
-                f"{artifact.path.name} holds {first} and {second}: one file where a file system folds case",
-                "Install it on a file system that tells them apart." if folds_case else "",
-            )
-        )
-    details = _record_details(artifact.record_notes)
-    if details:
-        findings.append(Finding("record", Severity.NOTE, artifact.name, f"{artifact.path.name}: {_listed(details)}"))
-    for check, files, what in _files_with_effects(artifact):
-        if files:
-            detail = f"{artifact.name} brings {_listed(files)}: {what}"
-            severity = Severity.WARNING if what == RUNS_CODE and beside_torch else Severity.NOTE
-            findings.append(Finding(check, severity, artifact.name, detail))
-    hiding = [f"{name} ({place})" for name, place in sorted(hidden.items()) if place is not None]
-    if hiding:
-        findings.append(
-            Finding(
-                "hides-command",
-                Severity.NOTE,
-                artifact.name,
-                f"{artifact.name} brings commands that come before others on PATH: {_listed(hiding)}",
-            )
-        )
-    return tuple(findings)
-
-
-def _files_with_effects(artifact: Artifact) -> Tuple[Tuple[str, Sequence[str], str], ...]:
-    """(the check, the files, what they do) of each kind of file that acts without being called."""
-    files, folder = artifact.files, artifact.dist_info
-    starting = find_start_files(files, folder)
-    running = _with_code(artifact, starting)
-    return (
-        ("runs-at-start", running, RUNS_CODE),
-        ("runs-at-start", [path for path in starting if path not in running], "read at every start of this Python"),
-        (
-            "runs-at-activation",
-            find_activation_files(files, folder),
-            "read by the shell that activates this environment",
-        ),
-        ("library-in-prefix", find_prefix_libraries(files, folder), "conda's Python finds them before other libraries"),
-    )
-
-
-def _with_code(artifact: Artifact, paths: Sequence[str]) -> List[str]:
-    """Those of the files read at start that run code. setuptools' own is in nearly every environment."""
-    known = "distutils-precedence.pth" if artifact.name == "setuptools" else ""
-    paths = [path for path in paths if path != known]
-    if not paths:
-        return []
-    with zipfile.ZipFile(str(artifact.path)) as archive:
-        return [path for path in paths if runs_code(path, archive.read(path))]
-
-
-def _record_details(notes: Sequence[RecordNote]) -> List[str]:
-    details = [note.detail for note in notes if not note.group]
-    groups: Dict[str, List[str]] = {}
-    for note in notes:
-        if note.group:
-            groups.setdefault(note.group, []).append(note.path)
-    return details + [f"{group} {_listed(paths)}" for group, paths in groups.items()]
-
-
-def _listed(names: Sequence[str]) -> str:
-    return ", ".join(names[:5]) + (f" and {len(names) - 5} more" if len(names) > 5 else "")
-
-
-# Commands of another Python's environment are hidden by every virtual environment, which is what it is for.
-SYSTEM_FOLDERS = ("/bin", "/sbin", "/usr/bin", "/usr/sbin")
-
-
-def _system_path(prefix: Path, environ: Mapping[str, str]) -> str:
-    """The operating system's folders of commands that are on PATH, without the environment's own."""
-    folders = environ.get("PATH", os.defpath).split(os.pathsep)
-    return os.pathsep.join(
-        folder for folder in folders if folder in SYSTEM_FOLDERS and prefix not in Path(folder).parents
-    )
-
-
-def _requirement_line(step: Step) -> str:
-    """The line that makes pip bring exactly this. Errors: Refused for one that would be read as more than one line."""
-    line = _written(step)
-    if len(line.splitlines()) != 1 or re.search(r"\s", str((step.download_info or {}).get("url", ""))):
-        raise Refused(f"{step.name}: its address has white space in it: {step.url!r}", hint="Nothing was fetched.")
-    return line
-
-
-def _direct_requirement(step: Step) -> str:
-    """The same for pip's command line, where a hash stands in the address."""
-    line = _requirement_line(replace(step, sha256=None, is_direct=True))
-    if not step.sha256 or _is_from_repository(step):
-        return line
-    return f"{line}{'&' if '#' in line else '#'}sha256={step.sha256}"
-
-
-def _written(step: Step) -> str:
-    info: Mapping[str, object] = step.download_info or {}
-    name = step.written_name or step.name  # pip's lines repeat it
-    url = str(info.get("url", step.url or ""))
-    vcs = info.get("vcs_info")
-    if isinstance(vcs, dict):
-        address = f"{vcs['vcs']}+{url}@{vcs['commit_id']}"
-        if url.startswith("file:"):
-            # pip before 23.3 takes `name @ git+file:///...` for a path (pip's news of 23.3).
-            subdirectory = f"&subdirectory={info['subdirectory']}" if info.get("subdirectory") else ""
-            return f"{address}#egg={name}{subdirectory}"
-        return f"{name} @ {address}{_fragment(info)}"
-    # By address: pip need not ask the index once more. It hides the password in an address that has one.
-    is_shown_whole = url.startswith(("http://", "https://")) and "****" not in url
-    by_address = step.is_direct or step.is_locked or is_shown_whole
-    line = f"{name} @ {url}{_fragment(info)}" if by_address else f"{name}=={step.version}"
-    return f"{line} --hash=sha256:{step.sha256}" if step.sha256 else line
-
-
-def _is_from_repository(step: Step) -> bool:
-    return "vcs_info" in (step.download_info or {})
-
-
-def _fragment(info: Mapping[str, object]) -> str:
-    subdirectory = info.get("subdirectory")
-    return f"#subdirectory={subdirectory}" if subdirectory else ""
 
 
 def _is_cpu_build(request: InstallRequest, step: Step) -> bool:

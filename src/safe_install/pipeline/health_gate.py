@@ -7,7 +7,6 @@ full; was it no better, the change is put in again.
 
 from __future__ import annotations
 
-import dataclasses
 import os
 import re
 from concurrent.futures import ThreadPoolExecutor
@@ -18,18 +17,15 @@ from typing import TYPE_CHECKING, Any, Dict, FrozenSet, Iterable, Iterator, List
 
 from packaging.utils import NormalizedName, canonicalize_name
 
-from safe_install.environment.driver import declared_driver, read_driver
-from safe_install.environment.interpreter import find_interpreter, read_environment, read_script
+from safe_install.environment.interpreter import read_environment, read_script
 from safe_install.environment.stamp import Stamp, describe_paths, folder_of_torch, stamp_of, watched_folders
 from safe_install.errors import (
     BuildFailed,
-    ExternallyManaged,
     Interrupted,
     PipFailed,
     ProbeFailed,
     Refused,
     SafeInstallError,
-    UsageError,
 )
 from safe_install.health.examination import Examination
 from safe_install.health.report import (
@@ -47,17 +43,14 @@ from safe_install.models import (
     Environment,
     Finding,
     HealthReport,
-    InstalledDistribution,
-    Interpreter,
     Outcome,
     Severity,
     Step,
     TorchBuild,
 )
+from safe_install.pipeline.session import progress_task
 from safe_install.ports import Timings, World
 from safe_install.redaction import redact
-from safe_install.resolve.request import OwnOptions
-from safe_install.resolve.target import environment_for
 from safe_install.resolve.torch_fit import check_torch
 from safe_install.system.modules import load_packages, loaded_files
 from safe_install.system.process import Tick, ending_orphans
@@ -92,141 +85,6 @@ class Verdict:
     after: HealthReport
     findings: Tuple[Finding, ...] = ()
     details: Mapping[str, Any] = field(default_factory=dict)
-
-
-def probe_environment(own: OwnOptions, world: World) -> Environment:
-    """The managed environment; what was declared for the machine that will run it wins over the driver here."""
-    target = declared_driver(
-        version=own.target_driver,
-        cuda=own.target_cuda or cuda_of_driver(own.target_driver),
-        capabilities=own.target_gpu,
-    )
-    executable = find_interpreter(own.python, world.environ)
-    return read_environment(executable, target if target is not None else read_driver())
-
-
-def environment_asked_for(
-    own: OwnOptions,
-    world: World,
-    *,
-    torch: Optional[str] = None,
-    python_version: Optional[str] = None,
-    platform: Optional[str] = None,
-    cxx11_abi: Optional[bool] = None,
-) -> Environment:
-    """The managed environment, or the machine elsewhere that the options describe. Errors: UsageError."""
-    if torch is None:
-        if python_version or platform or cxx11_abi is not None:
-            raise UsageError(
-                "--python-version, --platform and --cxx11-abi describe a machine elsewhere, and its torch is missing",
-                hint="Add --torch 1.8.1+cu111.",
-            )
-        return probe_environment(own, world)
-    driver = declared_driver(
-        version=own.target_driver,
-        cuda=own.target_cuda or cuda_of_driver(own.target_driver),
-        capabilities=own.target_gpu,
-    )
-    if python_version is None or platform is None:
-        here = probe_environment(own, world).interpreter
-        python_version = python_version or here.version
-        platform = platform or _platform_here(here.platform, here.libc)
-    return environment_for(
-        torch=torch, python_version=python_version, platform=platform, cxx11_abi=cxx11_abi, driver=driver
-    )
-
-
-def _platform_here(platform: str, libc: Tuple[str, str]) -> str:
-    if platform.startswith("linux_") and libc[0] == "glibc":
-        return f"manylinux_{libc[1].replace('.', '_')}_{platform[len('linux_') :]}"
-    return platform
-
-
-@contextmanager
-def at(environment: Environment) -> Iterator[None]:
-    """Errors raised inside say where they happened."""
-    try:
-        yield
-    except SafeInstallError as error:
-        error.environment = environment
-        raise
-
-
-def cuda_of_driver(driver_version: Optional[str]) -> Optional[str]:
-    """The newest CUDA runtime that a driver of this version serves; None when it is not known."""
-    return cuda_table().cuda_of_driver(driver_version) if driver_version else None
-
-
-def refuse_externally_managed(environment: Environment, *, break_system_packages: bool) -> None:
-    """PEP 668. pip's --root skips this check, so it is ours. Errors: ExternallyManaged (exit 1, as pip)."""
-    if environment.interpreter.externally_managed is None or break_system_packages:
-        return
-    raise ExternallyManaged(
-        f"externally-managed-environment: {environment.interpreter.executable} belongs to the operating system",
-        hint="Use a virtual environment (python3 -m venv .venv), or --break-system-packages if you know the risk.",
-    )
-
-
-def user_environment(environment: Environment) -> Environment:
-    """The same interpreter, changed through its user site (`--user`): a prefix of its own. Errors: UsageError."""
-    interpreter = environment.interpreter
-    # A virtual environment with the system's site-packages sees those of the user, too.
-    if interpreter.user_base is None or interpreter.user_scheme is None:
-        raise _no_user_site(interpreter)
-    changed = dataclasses.replace(interpreter, prefix=interpreter.user_base, scheme=interpreter.user_scheme)
-    return dataclasses.replace(environment, interpreter=changed)
-
-
-def _no_user_site(interpreter: Interpreter) -> PipFailed:
-    if interpreter.is_virtual:
-        return PipFailed(
-            "Can not perform a '--user' install. User site-packages are not visible in this virtualenv.",
-            hint="Leave --user out: a virtual environment is yours already.",
-        )
-    return PipFailed(
-        "Can not perform a '--user' install. User site-packages are disabled for this Python.",
-        hint="Leave --user out, or switch them on: unset PYTHONNOUSERSITE.",
-    )
-
-
-def defaults_to_user_site(environment: Environment) -> bool:
-    """pip's rule: where site-packages cannot be written and there is a user site, that is meant."""
-    interpreter = environment.interpreter
-    if interpreter.user_base is None or interpreter.user_scheme is None:
-        return False
-    return not all(_is_writable(site) for site in (interpreter.scheme.purelib, interpreter.scheme.platlib))
-
-
-def _is_writable(directory: Path) -> bool:
-    while not directory.is_dir():
-        directory = directory.parent
-    return os.access(directory, os.W_OK)
-
-
-def read_again(environment: Environment) -> Environment:
-    """The same environment, probed after something changed it."""
-    fresh = read_environment(environment.interpreter.executable, environment.driver)
-    if environment.interpreter.prefix != fresh.interpreter.prefix:
-        fresh = user_environment(fresh)
-    return fresh
-
-
-def is_own(distribution: InstalledDistribution, environment: Environment) -> bool:
-    """Does the distribution lie where this scheme installs? One of the system stays, hidden by the user's own.
-
-    The prefix alone does not tell: Debian's packages lie in /usr/lib/python3, and pip's go to /usr/local.
-    """
-    scheme = environment.interpreter.scheme
-    sites = {Path(os.path.realpath(site)) for site in (scheme.purelib, scheme.platlib)}
-    location = Path(os.path.realpath(distribution.location))
-    return bool(sites & {location, *location.parents})
-
-
-@contextmanager
-def shown(task: str, world: World) -> Iterator[None]:
-    """What happens inside is a task that the person sees."""
-    with world.reporter.task(task):
-        yield
 
 
 def check_torch_here(environment: Environment, torch: Optional[TorchBuild] = None) -> Tuple[Finding, ...]:
@@ -289,7 +147,7 @@ def with_subjects(known: Iterable[Subject], added: Iterable[Subject]) -> Tuple[S
     return tuple(merged[name] for name in sorted(merged))
 
 
-def refuse_changed(before: Before, *, built: Sequence[str] = ()) -> None:
+def refuse_changed(before: BaselineCheck, *, built: Sequence[str] = ()) -> None:
     """Between the first look and the swap nobody else may change the environment. Errors: Refused.
 
     `built`: what was built meanwhile, whose build code may be the one that did it.
@@ -300,7 +158,7 @@ def refuse_changed(before: Before, *, built: Sequence[str] = ()) -> None:
 
 
 @contextmanager
-def naming_intruders(before: Before, built: Sequence[str]) -> Iterator[None]:
+def naming_intruders(before: BaselineCheck, built: Sequence[str]) -> Iterator[None]:
     """A build that fails may have changed the environment before, or have failed because it could not: that is the
     worse news. Errors: Refused then."""
     try:
@@ -324,7 +182,7 @@ def naming_intruders(before: Before, built: Sequence[str]) -> Iterator[None]:
 _AT_WORK = re.compile(r"^\s*(?:Collecting|Processing|Obtaining|Building (?:wheel|editable) for) (\S+)", re.M)
 
 
-def _refused_for_attempt(error: SafeInstallError, before: Before) -> Optional[Refused]:
+def _refused_for_attempt(error: SafeInstallError, before: BaselineCheck) -> Optional[Refused]:
     """The refusal of a build that failed and says itself that it tried to write into the environment."""
     if not isinstance(error, (PipFailed, BuildFailed)):
         return None
@@ -355,7 +213,7 @@ def _refused_for_changes(changed: Sequence[str], environment: Environment, built
     )
 
 
-class Before:
+class BaselineCheck:
     """The check before the change, working beside us; `report()` waits for it."""
 
     def __init__(
@@ -421,9 +279,9 @@ class Before:
             self._examination.stop()
 
 
-def carry_out(
+def apply_and_verify(
     transaction: Transaction,
-    before: Before,
+    before: BaselineCheck,
     subjects: Sequence[Subject],
     *,
     expectation: Expectation,
@@ -450,7 +308,7 @@ def carry_out(
                 signal_number=transaction.pending_signal,
             )
 
-    with timings.stage("after", world.reporter), shown("check after the change", world):
+    with timings.stage("after", world.reporter), progress_task("check after the change", world):
         after = _ask_after(before, subjects, expectation, heed_signal)
     intruded = _changed_by_check(swapped_in, before.environment)
     findings = _judge(health_before, after, expectation)
@@ -494,7 +352,9 @@ def _load_what_comes_later(transaction: Transaction) -> None:
         cuda_table()
 
 
-def _ask_after(before: Before, subjects: Sequence[Subject], expectation: Expectation, on_tick: Tick) -> HealthReport:
+def _ask_after(
+    before: BaselineCheck, subjects: Sequence[Subject], expectation: Expectation, on_tick: Tick
+) -> HealthReport:
     """The fresh import, and beside it the fresh probe that tells whether requirements are met.
 
     An interpreter that cannot be probed any more is a result of the change, as a torch that does not import is.
@@ -551,7 +411,7 @@ def _concerns_torch(path: str, environment: Environment) -> bool:
     return runs_at_start(name)
 
 
-def _left_changed(before: Before) -> Tuple[Finding, ...]:
+def _left_changed(before: BaselineCheck) -> Tuple[Finding, ...]:
     """After a roll back: what is not as it was, because it was not ours to put back."""
     changed = before.changed_paths()
     if not changed:
@@ -581,18 +441,6 @@ def _judge(before: HealthReport, after: HealthReport, expectation: Expectation) 
 
 def _has_errors(findings: Iterable[Finding]) -> bool:
     return any(finding.severity is Severity.ERROR for finding in findings)
-
-
-def let_old_ones_go(prefix: Path, world: World) -> None:
-    """Remove what only very old undos would need. The change is done: a failure here is a warning."""
-    from safe_install.transaction import history
-
-    try:
-        for pruned in history.prune(prefix, keep=history.KEPT_TRANSACTIONS, limit_bytes=history.KEPT_BYTES):
-            if pruned.problem:
-                world.reporter.warn(f"the files of transaction {pruned.id} could not be removed: {pruned.problem}")
-    except OSError as error:
-        world.reporter.warn(f"old transactions could not be let go: {error}")
 
 
 def summarize(steps: Sequence[Step], command: Sequence[str]) -> Dict[str, Any]:

@@ -39,7 +39,7 @@ from safe_install.models import (
     TorchBuild,
 )
 from safe_install.pipeline.choice import Chooser, Wishes, cpu_fallback_notes, describe_pins, describe_torch
-from safe_install.pipeline.health_gate import Before, check_torch_here
+from safe_install.pipeline.health_gate import BaselineCheck, check_torch_here
 from safe_install.ports import Timings, World
 from safe_install.resolve import plan as planning
 from safe_install.resolve.companions import check_planned, pip_may_choose, says_its_torch
@@ -70,7 +70,7 @@ class Planner:
         self,
         request: InstallRequest,
         environment: Environment,
-        before: Before,
+        before: BaselineCheck,
         world: World,
         timings: Timings,
         work: Path,

@@ -372,3 +372,12 @@ def _make_groups(entries: Sequence[HistoryEntry]) -> List[List[str]]:
         if entry.undoes is not None:
             group_of[entry.undoes] = group
     return groups
+
+
+def describe_changes(summary: Any) -> str:
+    """The steps of a transaction in one line: `+six 1.16.0, ~numpy 2.0`."""
+    parts = []
+    for row in summary.get("steps", []):
+        sign = {"add": "+", "remove": "-", "replace": "~"}.get(row["action"], "?")
+        parts.append(f"{sign}{row['name']} {row['version'] or row['from_version'] or ''}".rstrip())
+    return ", ".join(parts) or "(no steps)"

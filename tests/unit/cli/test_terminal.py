@@ -8,7 +8,7 @@ import sys
 
 import pytest
 
-from safe_install.cli import json_document, terminal
+from safe_install.cli import json_document, progress, terminal
 from safe_install.cli import main as cli
 from safe_install.cli import text as cli_text
 from safe_install.models import Finding, InstallResult, Outcome, Severity
@@ -146,7 +146,7 @@ def test_a_bar_is_drawn_with_what_the_encoding_has(encoding, monkeypatch):
     use_terminal(monkeypatch)
     shown = Terminal(encoding)
     monkeypatch.setattr(sys, "stderr", shown)
-    reporter = cli_text.TextReporter()
+    reporter = progress.TextReporter()
     reporter.task_started("build a", total=2, unit="files")
     reporter.task_advanced("build a", 1, "a_long_name_of_a_file_that_is_compiled.cpp")
     reporter.close()

@@ -14,7 +14,7 @@ import pytest
 from packaging.version import Version
 
 from safe_install import errors
-from safe_install.cli import json_document
+from safe_install.cli import json_document, progress
 from safe_install.cli import text as cli_text
 from safe_install.errors import Interrupted, Refused
 from safe_install.models import (
@@ -172,7 +172,7 @@ def test_no_secret_of_an_address_is_shown(secret, capsys):
     answer = HostAnswer("torch-scatter", "host", secret, HostAnswerKind.DOWN, secret)
     plan = Plan((step,), rejections=(make_rejection(detail=secret),), answers=(answer,))
     explained = InstallResult("explain", Outcome.EXPLAINED, 0, plan=plan, findings=(finding,))
-    reporter = cli_text.TextReporter()
+    reporter = progress.TextReporter()
     for say in (reporter.note, reporter.warn, reporter.output, reporter.error_output):
         say(secret)
     cli_text.show_result(explained)
@@ -187,7 +187,7 @@ def test_no_secret_of_an_address_is_shown(secret, capsys):
 
 @pytest.mark.parametrize("text", ["\x1b[2J", "\x9b2J", "\u202elhw", "\x7f", "\udc80"])
 def test_neither_pips_words_nor_the_document_steer_the_terminal(text, capsys):
-    reporter = cli_text.TextReporter()
+    reporter = progress.TextReporter()
     reporter.output(text)
     reporter.error_output(text)
     cli_text.show_error(errors.PipFailed("x", output=text))
@@ -403,7 +403,7 @@ def speak(reporter):
     ],
 )
 def test_lines_where_there_is_no_terminal(options, out, err, capsys):
-    speak(cli_text.TextReporter(**options))
+    speak(progress.TextReporter(**options))
     told = capsys.readouterr()
     assert told.out.splitlines() == out
     lines = told.err.splitlines()
@@ -414,13 +414,13 @@ def test_lines_where_there_is_no_terminal(options, out, err, capsys):
 
 def test_a_slow_task_is_told_once(capsys, monkeypatch):
     now = [0.0]
-    monkeypatch.setattr(cli_text.time, "monotonic", lambda: now[0])
-    reporter = cli_text.TextReporter()
+    monkeypatch.setattr(progress.time, "monotonic", lambda: now[0])
+    reporter = progress.TextReporter()
     reporter.task_started("build a")
     reporter.task_advanced("build a", 1)
-    now[0] = cli_text.SLOW + 0.5  # a script may take what stands on stderr for trouble
+    now[0] = progress.SLOW + 0.5  # a script may take what stands on stderr for trouble
     reporter.task_advanced("build a", 1)
-    now[0] = cli_text.SLOW_UNSEEN + 0.5
+    now[0] = progress.SLOW_UNSEEN + 0.5
     reporter.task_advanced("build a", 2)
     reporter.task_advanced("build a", 3)
     reporter.task_ended("build a")
@@ -443,8 +443,8 @@ def test_bars_on_a_terminal(no_color, monkeypatch):
     monkeypatch.delenv("NO_COLOR", raising=False)
     if no_color:
         monkeypatch.setenv("NO_COLOR", "1")
-    monkeypatch.setattr(cli_text, "SLOW", -1.0)
-    reporter = cli_text.TextReporter()
+    monkeypatch.setattr(progress, "SLOW", -1.0)
+    reporter = progress.TextReporter()
     reporter.task_started("build [bold]a[/bold]", total=2)
     reporter.task_advanced("build [bold]a[/bold]", 1)
     reporter._bars.refresh()
@@ -460,8 +460,8 @@ def test_bars_on_a_terminal(no_color, monkeypatch):
 
 def test_a_task_that_goes_on_is_named_every_half_minute(capsys, monkeypatch):
     now = [0.0]
-    monkeypatch.setattr(cli_text.time, "monotonic", lambda: now[0])
-    reporter = cli_text.TextReporter()
+    monkeypatch.setattr(progress.time, "monotonic", lambda: now[0])
+    reporter = progress.TextReporter()
     reporter.task_started("build torch-scatter", unit="files")
     for seconds in (2, 12, 50, 60, 141, 3741):
         now[0] = float(seconds)
@@ -481,8 +481,8 @@ def test_a_task_that_goes_on_is_named_every_half_minute(capsys, monkeypatch):
 )  # fmt: skip
 def test_only_what_was_done_is_called_done(error, word, capsys, monkeypatch):
     now = [0.0]
-    monkeypatch.setattr(cli_text.time, "monotonic", lambda: now[0])
-    reporter = cli_text.TextReporter()
+    monkeypatch.setattr(progress.time, "monotonic", lambda: now[0])
+    reporter = progress.TextReporter()
     try:
         with reporter.task("build a"):
             now[0] = 50.3
@@ -505,7 +505,7 @@ def test_only_what_was_done_is_called_done(error, word, capsys, monkeypatch):
     ],
 )
 def test_how_much_is_done(done, total, unit, amount):
-    assert cli_text.render_amount(done, total, unit) == amount
+    assert progress.render_amount(done, total, unit) == amount
 
 
 @pytest.mark.parametrize("width", [80, 60, 120])
@@ -516,7 +516,7 @@ def test_a_bar_keeps_its_front_its_count_and_its_clock(width, monkeypatch):
     monkeypatch.setenv("TERM", "xterm-256color")
     monkeypatch.setenv("NO_COLOR", "1")
     monkeypatch.setenv("COLUMNS", str(width))
-    reporter = cli_text.TextReporter()
+    reporter = progress.TextReporter()
     reporter.task_started("build torch-scatter", unit="files")
     reporter.task_advanced("build torch-scatter", 3, "a_very_long_name_of_a_source_file_" * 3 + ".cu", 7)
     with reporter._bars._lock:
@@ -534,7 +534,7 @@ def test_a_name_cannot_steer_the_terminal(monkeypatch):
     terminal = Terminal()
     monkeypatch.setattr(sys, "stderr", terminal)
     monkeypatch.setenv("TERM", "xterm-256color")
-    reporter = cli_text.TextReporter()
+    reporter = progress.TextReporter()
     reporter.task_started("build a", unit="files")
     reporter.task_advanced("build a", 1, "x\n\x1b]0;owned\x07.cpp", 2)
     reporter._bars.refresh()
@@ -616,7 +616,7 @@ def test_a_hint_of_the_error_is_not_said_twice():
 
 @pytest.mark.parametrize(("quiet", "as_json", "out", "err"), [(0, False, "said", ""), (0, True, "", "said")])
 def test_what_we_say_in_pips_words_is_in_its_log_too(quiet, as_json, out, err, capsys, tmp_path):
-    reporter = cli_text.TextReporter(quiet=quiet, json_on_stdout=as_json)
+    reporter = progress.TextReporter(quiet=quiet, json_on_stdout=as_json)
     reporter.log_file = tmp_path / "folder" / "log.txt"
     reporter.announce("said")
     reporter.output("relayed")  # pip has it in the log
@@ -627,7 +627,7 @@ def test_what_we_say_in_pips_words_is_in_its_log_too(quiet, as_json, out, err, c
 
 
 def test_quiet_keeps_the_log(capsys, tmp_path):
-    reporter = cli_text.TextReporter(quiet=1)
+    reporter = progress.TextReporter(quiet=1)
     reporter.log_file = tmp_path / "log.txt"
     reporter.announce("said")
     assert capsys.readouterr().out == ""
@@ -636,13 +636,13 @@ def test_quiet_keeps_the_log(capsys, tmp_path):
 
 @pytest.mark.parametrize(("quiet", "shown"), [(0, True), (1, True), (2, False)])
 def test_a_warning_of_pips_is_hidden_as_pip_hides_it(quiet, shown, capsys):
-    cli_text.TextReporter(quiet=quiet).pip_warning("WARNING: x")
+    progress.TextReporter(quiet=quiet).pip_warning("WARNING: x")
     assert bool(capsys.readouterr().err) is shown
 
 
 @pytest.mark.parametrize(("as_json", "stream"), [(False, "out"), (True, "err")])
 def test_a_document_is_shown_however_quiet(as_json, stream, capsys):
-    cli_text.TextReporter(quiet=3, json_on_stdout=as_json).document('{\n  "a": "\x9b"\n}')
+    progress.TextReporter(quiet=3, json_on_stdout=as_json).document('{\n  "a": "\x9b"\n}')
     assert getattr(capsys.readouterr(), stream) == '{\n  "a": "\\u009b"\n}\n'
 
 
@@ -651,16 +651,16 @@ def test_a_document_is_shown_however_quiet(as_json, stream, capsys):
 )
 def test_a_question(typed, answer, out, capsys, monkeypatch):
     monkeypatch.setattr(sys, "stdin", io.StringIO(typed))
-    assert cli_text.TextReporter(quiet=1).ask("Proceed? ") == answer
+    assert progress.TextReporter(quiet=1).ask("Proceed? ") == answer
     assert capsys.readouterr().out == out
 
 
 def test_progress_can_be_switched_off(capsys, monkeypatch):
     now = [0.0]
-    monkeypatch.setattr(cli_text.time, "monotonic", lambda: now[0])
-    reporter = cli_text.TextReporter()
+    monkeypatch.setattr(progress.time, "monotonic", lambda: now[0])
+    reporter = progress.TextReporter()
     reporter.shows_progress = False
     reporter.task_started("build a")
-    now[0] = cli_text.SLOW_UNSEEN + 1
+    now[0] = progress.SLOW_UNSEEN + 1
     reporter.task_advanced("build a", 1)
     assert capsys.readouterr().err == ""

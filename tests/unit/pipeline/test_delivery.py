@@ -11,8 +11,10 @@ import pytest
 
 from safe_install.errors import HashMismatch, Refused
 from safe_install.models import Action, Plan, Severity, Step
-from safe_install.pipeline.delivery import Delivery, _requirement_line, contents_findings, find_changed_files
+from safe_install.pipeline.contents import contents_findings, find_changed_files
+from safe_install.pipeline.delivery import Delivery
 from safe_install.resolve.request import parse_install
+from safe_install.resolve.step_lines import requirement_line
 from safe_install.transaction import tree
 from safe_install.wheels.archive import hash_file, open_wheel
 from tests.factories import make_distribution
@@ -114,17 +116,17 @@ def test_where_case_is_folded(tmp_path, monkeypatch):
 def test_an_address_is_one_line_for_pip(url):
     step = Step(Action.ADD, "demo", "1.0", url=url, download_info={"url": url}, is_direct=True)
     with pytest.raises(Refused, match="white space"):
-        _requirement_line(step)
+        requirement_line(step)
 
 
 def test_a_line_for_pip():
     """By address, so that pip does not ask the index once more, unless the address lacks its password."""
     step = Step(Action.ADD, "demo", "1.0", url="https://h/x.whl", sha256="1" * 64)
-    assert _requirement_line(step) == f"demo @ https://h/x.whl --hash=sha256:{'1' * 64}"
+    assert requirement_line(step) == f"demo @ https://h/x.whl --hash=sha256:{'1' * 64}"
     named = replace(step, name="local-extras", written_name="Local_Extras")
-    assert _requirement_line(named).startswith("Local_Extras @ "), "as pip's own lines spell it"
+    assert requirement_line(named).startswith("Local_Extras @ "), "as pip's own lines spell it"
     for url in ("https://user:****@h/x.whl", "file:///folder/x.tar.gz", None):
-        assert _requirement_line(replace(step, url=url)) == f"demo==1.0 --hash=sha256:{'1' * 64}"
+        assert requirement_line(replace(step, url=url)) == f"demo==1.0 --hash=sha256:{'1' * 64}"
 
 
 def test_of_two_downloads_of_one_name_each_is_its_own(tmp_path):

@@ -128,7 +128,7 @@ def judge(env: SmallEnvironment) -> Tuple[Verdict, ...]:
     return decide(*read_leftovers(swap.make_areas(env.prefix, env.scheme)))
 
 
-def carry_out(env: SmallEnvironment, verdict: Verdict) -> None:
+def apply_and_verify(env: SmallEnvironment, verdict: Verdict) -> None:
     with env.begin() as transaction:
         for one in verdict.recorded:
             lay_out(one, transaction.stage)
@@ -175,7 +175,7 @@ def test_put_back(env: SmallEnvironment, moved: Tuple[str, ...], more: Callable[
     (verdict,) = judge(env)
     assert (verdict.action, verdict.distribution) == (Action.PUT_BACK, "torch 1")
     assert hash_tree(env.prefix) == interrupted  # looking changes nothing
-    carry_out(env, verdict)
+    apply_and_verify(env, verdict)
     assert hash_tree(env.prefix) == before
     assert judge(env) == ()
     with history.begin_undo(env.prefix) as undo:
@@ -247,7 +247,7 @@ def test_moved_away_where_the_real_one_is_whole(
     assert {verdict.action for verdict in verdicts} == {Action.MOVE_AWAY}, verdicts
     assert all("torch" in verdict.distribution for verdict in verdicts)
     for verdict in verdicts:
-        carry_out(env, verdict)
+        apply_and_verify(env, verdict)
     assert not list(env.site.glob("~*"))
     assert (env.site / "torch/__init__.py").read_text() == "2"
     for _ in verdicts:
@@ -263,7 +263,7 @@ def test_a_package_in_a_shared_folder(env: SmallEnvironment) -> None:
     move_aside(env, "space/extra")
     (verdict,) = judge(env)
     assert (verdict.action, [Path(path).name for path in verdict.paths]) == (Action.PUT_BACK, ["~xtra"])
-    carry_out(env, verdict)
+    apply_and_verify(env, verdict)
     assert hash_tree(env.prefix) == before
 
 

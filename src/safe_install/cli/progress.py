@@ -1,0 +1,252 @@
+"""What a command says while it works: lines and bars on stderr, pip's own lines where pip writes them."""
+
+from __future__ import annotations
+
+import sys
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO, Any, Dict, Optional
+
+from safe_install.cli.json_document import escape_unprintable
+from safe_install.cli.terminal import (
+    WIDE,
+    can_write,
+    find_width,
+    one_line,
+    printable,
+    read_settings,
+    restore_settings,
+    wrap,
+    write_line,
+)
+from safe_install.events import Reporter, TaskOutcome
+
+SLOW = 1.0  # seconds after which a task is worth a line on a terminal
+SLOW_UNSEEN = 10.0  # elsewhere: scripts take what stands on stderr for trouble, and pip says nothing there
+AGAIN = 30.0  # seconds between two lines about a task that goes on, where there is no terminal
+
+
+@dataclass
+class _Task:
+    """A task that goes on."""
+
+    started: float  # monotonic
+    total: Optional[float]
+    unit: str
+    next_line: float = SLOW_UNSEEN  # seconds after its start, where there is no terminal
+
+
+def render_amount(done: float, total: Optional[float], unit: str) -> str:
+    """`3/7 files`, `12/804 MB`; empty where nothing is known."""
+    if unit == "bytes":
+        done, total, unit = done / 1e6, total / 1e6 if total else None, "MB"
+    if total:
+        return f"{done:.0f}/{total:.0f} {unit}".rstrip()
+    return f"{done:.0f} {unit}" if done and unit else ""
+
+
+def render_minutes(seconds: float) -> str:
+    """`2:10`, `1:02:10`."""
+    minutes, rest = divmod(int(seconds), 60)
+    if minutes < 60:
+        return f"{minutes}:{rest:02}"
+    return f"{minutes // 60}:{minutes % 60:02}:{rest:02}"
+
+
+def _make_clock(column: Any) -> Any:
+    from rich.progress import ProgressColumn
+    from rich.text import Text
+
+    class Clock(ProgressColumn):
+        def render(self, task: Any) -> Text:
+            return Text(render_minutes(task.elapsed or 0.0))
+
+    return Clock(table_column=column)
+
+
+class TextReporter(Reporter):
+    """Lines on stderr; bars there when it is a terminal; pip's own lines where pip would write them."""
+
+    def __init__(self, *, quiet: int = 0, json_on_stdout: bool = False, notes: bool = True) -> None:
+        self.quiet = quiet
+        self.notes = notes
+        self._open_question: Optional[Any] = None  # how the terminal was before it
+        self.made: Optional[str] = None  # the transaction that this command committed
+        self._pip_stdout = sys.stderr if json_on_stdout else sys.stdout
+        self._bars: Optional[Any] = None
+        self._tasks: Dict[str, Any] = {}
+        self._running: Dict[str, _Task] = {}
+
+    def note(self, text: str) -> None:
+        """A decision."""
+        if self.notes and self.quiet < 1:
+            self._say(printable(text))
+
+    def warn(self, text: str) -> None:
+        """A warning is shown unless -qq."""
+        if self.quiet < 2:
+            self._say(f"warning: {printable(text)}")
+
+    def change_made(self, transaction: str) -> None:
+        """From now on "nothing was changed" would be wrong."""
+        self.made = transaction
+
+    def output(self, line: str) -> None:
+        """pip's stdout."""
+        if self.quiet < 1:
+            self._line(self._pip_stdout, printable(line))
+
+    def announce(self, line: str) -> None:
+        """pip's words, of what we did: to stdout, and into the log that pip writes for --log."""
+        self.output(line)
+        if self.log_file is not None:
+            append_to_log(self.log_file, printable(line))
+
+    def ask(self, question: str, *, is_secret: bool = False) -> Optional[str]:
+        """On the terminal, or whatever stands on stdin. However quiet the rest is, a question is shown."""
+        if self._bars is not None:
+            self._bars.stop()
+        self._open_question = read_settings()
+        try:
+            if is_secret:
+                import getpass
+
+                return getpass.getpass(printable(question))
+            self._pip_stdout.write(printable(question))
+            self._pip_stdout.flush()
+            answer = sys.stdin.readline()
+        except EOFError:
+            return None
+        finally:
+            self._open_question = None
+            if self._bars is not None:
+                self._bars.start()
+        if not answer:
+            self._pip_stdout.write("\n")
+            return None
+        return answer.rstrip("\r\n")
+
+    def pip_warning(self, line: str) -> None:
+        """On stderr, as a warning of pip's."""
+        if self.quiet < 2:
+            self._line(sys.stderr, printable(line))
+
+    def document(self, text: str) -> None:
+        """What the person asked for on stdout is shown however quiet the rest is."""
+        print(escape_unprintable(text), file=self._pip_stdout, flush=True)
+
+    def error_output(self, line: str) -> None:
+        """pip's stderr."""
+        self._line(sys.stderr, printable(line))
+
+    def task_started(self, task: str, total: Optional[float] = None, unit: str = "") -> None:
+        """A bar on a terminal, gone when the task is over."""
+        self._running[task] = _Task(time.monotonic(), total, unit)
+        if self.quiet or not self.shows_progress or not sys.stderr.isatty():
+            return
+        bars = self._progress()
+        self._tasks[task] = bars.add_task(printable(task), total=total, amount="")
+
+    def task_advanced(self, task: str, done: float, text: str = "", total: Optional[float] = None) -> None:
+        """The bar moves; elsewhere a task that takes long is named again from time to time."""
+        running = self._running.get(task)
+        if running is None:
+            return
+        running.total = total or running.total
+        amount = render_amount(done, running.total, running.unit)
+        if task in self._tasks and self._bars is not None:
+            label = one_line(f"{task}  {text}" if text else task)
+            self._bars.update(self._tasks[task], completed=done, total=running.total, description=label, amount=amount)
+        elif self.quiet < 1 and self.shows_progress and not sys.stderr.isatty():
+            self._plain_progress(task, running, amount)
+
+    def task_ended(self, task: str, text: str = "", outcome: TaskOutcome = TaskOutcome.DONE) -> None:
+        """The bar goes; a slow task leaves a line."""
+        running = self._running.pop(task, None)
+        seconds = time.monotonic() - running.started if running is not None else 0.0
+        if task in self._tasks and self._bars is not None:
+            self._bars.remove_task(self._tasks.pop(task))
+            if not self._tasks:
+                self._bars.stop()
+                self._bars = None
+        if seconds > (SLOW if sys.stderr.isatty() else SLOW_UNSEEN) or text:
+            self.note(f"{task}: {text or outcome.value} ({seconds:.1f} s)")
+
+    def _leave_question(self) -> None:
+        """An interrupted question leaves the terminal without echo, and the cursor behind its words."""
+        if self._open_question is not None:
+            restore_settings(self._open_question)
+            self._open_question = None
+            print(file=sys.stderr)
+
+    def close(self) -> None:
+        """Take every bar away."""
+        self._leave_question()
+        if self._bars is not None:
+            self._bars.stop()
+            self._bars = None
+            self._tasks.clear()
+
+    def _plain_progress(self, task: str, running: _Task, amount: str) -> None:
+        seconds = time.monotonic() - running.started
+        if seconds < running.next_line:
+            return
+        if running.next_line == SLOW_UNSEEN:
+            self.note(f"{task} ...")
+        else:
+            self.note(f"{task}: {', '.join(part for part in (amount, render_minutes(seconds)) if part)}")
+        running.next_line = seconds + AGAIN
+
+    def _say(self, text: str) -> None:
+        """A text of ours, on stderr."""
+        if self._bars is None:
+            write_line(text, sys.stderr)
+            sys.stderr.flush()
+            return
+        width = find_width(sys.stderr) or WIDE
+        for line in text.split("\n"):
+            for part in wrap(line, width):
+                self._line(sys.stderr, part)
+
+    def _line(self, stream: IO[str], text: str) -> None:
+        """A line as it stands: pip's lines are not ours to wrap."""
+        self._leave_question()
+        if self._bars is not None:
+            self._bars.console.print(text, markup=False, highlight=False, soft_wrap=True)
+            return
+        print(text, file=stream, flush=True)
+
+    def _progress(self) -> Any:
+        if self._bars is None:
+            from rich.console import Console
+            from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn
+            from rich.table import Column
+
+            # Only the description gives way on a narrow terminal, and it loses its end.
+            has_more = can_write("\u2026\u280b", sys.stderr)
+            front = Column(ratio=1, no_wrap=True, overflow="ellipsis" if has_more else "crop")
+            self._bars = Progress(
+                SpinnerColumn("dots" if has_more else "line"),
+                TextColumn("{task.description}", markup=False, table_column=front),
+                BarColumn(bar_width=12),
+                TextColumn("{task.fields[amount]}", markup=False, table_column=Column(no_wrap=True)),
+                _make_clock(Column(no_wrap=True)),
+                console=Console(stderr=True),
+                transient=True,
+                expand=True,
+            )
+            self._bars.start()
+        return self._bars
+
+
+def append_to_log(path: Path, line: str) -> None:
+    """A line in the form of pip's log; a log that cannot be written is pip's to complain about."""
+    now = time.time()
+    stamp = time.strftime("%Y-%m-%dT%H:%M:%S", time.localtime(now))
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with path.open("a", encoding="utf-8") as log:
+            log.write(f"{stamp},{int(now * 1000) % 1000:03} {line}\n")
+    except OSError:
+        pass

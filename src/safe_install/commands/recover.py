@@ -1,0 +1,147 @@
+"""`recover`: finish or undo what was killed, and put right what an interrupted pip left."""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Dict, List, Optional, Tuple
+
+from packaging.utils import NormalizedName, canonicalize_name
+
+from safe_install.errors import Refused
+from safe_install.models import (
+    DEFAULT_CHECK_TIMEOUT,
+    Environment,
+    Finding,
+    InstallResult,
+    Outcome,
+    Step,
+)
+from safe_install.models import Action as StepAction
+from safe_install.pipeline.health_gate import (
+    BaselineCheck,
+    Expectation,
+    apply_and_verify,
+    installed_subjects,
+    summarize,
+)
+from safe_install.pipeline.session import probe_named, progress_task, read_again
+from safe_install.ports import Timings, World
+from safe_install.torch_family import TORCH
+from safe_install.transaction import swap
+from safe_install.transaction.leftover_files import find_moved, lay_out, read_leftovers
+from safe_install.transaction.leftovers import Action, Verdict, decide
+
+
+def recover(
+    world: World,
+    *,
+    python: Optional[str],
+    user: bool = False,
+    check_timeout: Optional[float] = DEFAULT_CHECK_TIMEOUT,
+) -> InstallResult:
+    """Finish or undo what a killed run of ours left, then put right what an interrupted pip left, as far as it is
+    certain."""
+    environment = probe_named(world, python, user=user)
+    prefix = environment.interpreter.prefix
+    with swap.lock_environment(prefix):
+        recovered = swap.recover(prefix)
+        environment_now = environment if not recovered else probe_named(world, python, user=user)
+        repaired = _repair(environment_now, world, check_timeout)
+    lines = [f"{item.transaction}: {item.what}: {item.detail}" for item in recovered]
+    lines += [line for one in repaired for line in one.lines()]
+    rolled_back = any(one.rolled_back for one in repaired)
+    return InstallResult(
+        "recover",
+        Outcome.ROLLED_BACK if rolled_back else Outcome.RECOVERED,
+        12 if rolled_back else 0,
+        environment,
+        findings=tuple(finding for one in repaired for finding in one.findings),
+        message="\n".join(lines) or "Nothing to recover.",
+        details={
+            "recovered": [
+                {"transaction": item.transaction, "what": item.what, "detail": item.detail} for item in recovered
+            ],
+            "leftovers": [one.document() for one in repaired],
+        },
+    )
+
+
+@dataclass(frozen=True)
+class _Repaired:
+    """What was decided about the leftovers of one distribution, and what came of it."""
+
+    verdict: Verdict
+    transaction: Optional[str] = None
+    rolled_back: bool = False
+    findings: Tuple[Finding, ...] = ()
+
+    @property
+    def what(self) -> str:
+        return "rolled-back" if self.rolled_back else self.verdict.action.value
+
+    def lines(self) -> List[str]:
+        """For people."""
+        subject = self.verdict.distribution or ", ".join(Path(path).name for path in self.verdict.paths)
+        lines = [f"{subject}: {self.what}: {self.verdict.reason}", *(f"  {path}" for path in self.verdict.paths)]
+        if self.verdict.hint:
+            lines.append(f"  {self.verdict.hint}")
+        return [*lines, f"  To take that back: safe-install undo {self.transaction}"] if self.transaction else lines
+
+    def document(self) -> Dict[str, Any]:
+        """For programs."""
+        return {
+            "what": self.what,
+            "distribution": self.verdict.distribution or None,
+            "paths": list(self.verdict.paths),
+            "reason": self.verdict.reason,
+            "hint": self.verdict.hint,
+            "transaction": self.transaction,
+        }
+
+
+def _repair(environment: Environment, world: World, check_timeout: Optional[float]) -> List[_Repaired]:
+    areas = swap.make_areas(environment.interpreter.prefix, environment.interpreter.scheme)
+    with progress_task("look for what an interrupted pip left", world):
+        verdicts = decide(*read_leftovers(areas))
+    repaired = []
+    for verdict in verdicts:
+        if verdict.action is Action.TELL:
+            repaired.append(_Repaired(verdict))
+            continue
+        try:
+            repaired.append(_carry_out(verdict, environment, world, check_timeout))
+        except Refused as error:
+            reason = f"{verdict.reason}; but {error.message}"
+            told = dataclasses.replace(verdict, action=Action.TELL, reason=reason, hint=error.hint)
+            repaired.append(_Repaired(told))
+        environment = read_again(environment)
+    return repaired
+
+
+def _carry_out(verdict: Verdict, environment: Environment, world: World, check_timeout: Optional[float]) -> _Repaired:
+    """One transaction: checked in a fresh process, to be undone like any other."""
+    interpreter = environment.interpreter
+    put_back = {canonicalize_name(one.name): one.version for one in verdict.recorded}
+    kept = [found for name, found in sorted(environment.installed.items()) if name not in put_back]
+    steps = [Step(StepAction.ADD, name, version, because="put back") for name, version in put_back.items()]
+    if not steps:  # folders, and no distribution: they have no version
+        folders = NormalizedName(", ".join(Path(path).name for path in verdict.paths))
+        steps = [Step(StepAction.REMOVE, folders, None, because="left over")]
+    with swap.begin(interpreter.prefix, command=world.command, scheme=interpreter.scheme) as transaction:
+        for one in verdict.recorded:
+            lay_out(one, transaction.stage)
+        areas = swap.make_areas(interpreter.prefix, interpreter.scheme)
+        transaction.plan_paths(find_moved(verdict, areas), keep=kept)
+        judged = apply_and_verify(
+            transaction,
+            BaselineCheck(environment, check_timeout=check_timeout),
+            installed_subjects(environment),
+            expectation=Expectation(torch_requested=TORCH in put_back),
+            summary=summarize(steps, world.command),
+            timings=Timings(),
+            world=world,
+        )
+    rolled_back = judged.outcome is Outcome.ROLLED_BACK
+    return _Repaired(verdict, None if rolled_back else transaction.id, rolled_back, judged.findings)

@@ -1,0 +1,159 @@
+"""What the names and hashes in a wheel mean where it will lie."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import os
+import zipfile
+from pathlib import Path
+from typing import Dict, List, Mapping, Optional, Sequence, Tuple
+
+from safe_install.models import Finding, InstalledDistribution, Severity
+from safe_install.transaction.ownership import read_hashes
+from safe_install.wheels.archive import Artifact, RecordNote, find_case_clashes
+from safe_install.wheels.startup import find_activation_files, find_prefix_libraries, find_start_files, runs_code
+
+
+def find_changed_files(artifact: Artifact, installed: InstalledDistribution) -> Tuple[str, ...]:
+    """The files that differ between a wheel and the distribution in its place, by name, in order.
+
+    By the hashes of both RECORDs. Not compared: commands, which each installer writes in its own way, bytecode, and
+    what an installer adds to dist-info (INSTALLER, direct_url.json, uv_cache.json).
+    """
+    old = _files_in(os.path.realpath(installed.location), read_hashes([str(installed.metadata_path)]))
+    noted = {note.path for note in artifact.record_notes}
+    new: Dict[str, str] = {}
+    with zipfile.ZipFile(str(artifact.path)) as archive:
+        for row in artifact.record:
+            if row.digest is None:
+                continue
+            name = _name_in_site(artifact, row.path)
+            if name is None:
+                continue
+            digest, algorithm = row.digest, row.algorithm
+            if row.path in noted and row.path in artifact.files:
+                # RECORD does not say the truth of it.
+                digest, algorithm = hashlib.sha256(archive.read(row.path)).digest(), "sha256"
+            new[name] = f"{algorithm}={base64.urlsafe_b64encode(digest).rstrip(b'=').decode()}"
+    added = {name for name in old.keys() - new.keys() if name.rpartition("/")[0].endswith(".dist-info")}
+    compared = (old.keys() | new.keys()) - added
+    return tuple(sorted(name for name in compared if old.get(name) != new.get(name)))
+
+
+def _files_in(site: str, hashes: Mapping[str, str]) -> Dict[str, str]:
+    """The files of a RECORD that came out of the wheel, relative to site-packages."""
+    found = {}
+    for path, written in hashes.items():
+        name = os.path.relpath(path, site)
+        if not name.startswith("..") and not name.endswith(".pyc"):
+            found[name] = written
+    return found
+
+
+def _name_in_site(artifact: Artifact, path: str) -> Optional[str]:
+    """Where in site-packages a member of a wheel comes to lie; None where it goes elsewhere."""
+    data = f"{artifact.dist_info[: -len('.dist-info')]}.data/"
+    if not path.startswith(data):
+        return path
+    key, _, rest = path[len(data) :].partition("/")
+    return rest if key in ("purelib", "platlib") else None
+
+
+RUNS_CODE = "code that runs at every start of this Python"
+
+
+def contents_findings(
+    artifact: Artifact, *, folds_case: bool, hidden: Mapping[str, Optional[str]], beside_torch: bool
+) -> Tuple[Finding, ...]:
+    """What the names in a wheel mean where it will lie. `hidden`: its commands, and the ones that they would hide.
+    `beside_torch`: code that runs before torch does is worth a warning.
+
+    Paths that differ in case only are two files on most of Linux, and wheels with Linux headers have them; where they
+    are one file, a part of the wheel would be lost.
+    """
+    findings: List[Finding] = []
+    clashes = find_case_clashes(artifact.files)
+    if clashes:
+        first, second = clashes[0]
+        findings.append(
+            Finding(
+                "case-clash",
+                Severity.ERROR if folds_case else Severity.NOTE,
+                artifact.name,
+                f"{artifact.path.name} holds {first} and {second}: one file where a file system folds case",
+                "Install it on a file system that tells them apart." if folds_case else "",
+            )
+        )
+    details = _record_details(artifact.record_notes)
+    if details:
+        findings.append(Finding("record", Severity.NOTE, artifact.name, f"{artifact.path.name}: {list_names(details)}"))
+    for check, files, what in _files_with_effects(artifact):
+        if files:
+            detail = f"{artifact.name} brings {list_names(files)}: {what}"
+            severity = Severity.WARNING if what == RUNS_CODE and beside_torch else Severity.NOTE
+            findings.append(Finding(check, severity, artifact.name, detail))
+    hiding = [f"{name} ({place})" for name, place in sorted(hidden.items()) if place is not None]
+    if hiding:
+        findings.append(
+            Finding(
+                "hides-command",
+                Severity.NOTE,
+                artifact.name,
+                f"{artifact.name} brings commands that come before others on PATH: {list_names(hiding)}",
+            )
+        )
+    return tuple(findings)
+
+
+def _files_with_effects(artifact: Artifact) -> Tuple[Tuple[str, Sequence[str], str], ...]:
+    """(the check, the files, what they do) of each kind of file that acts without being called."""
+    files, folder = artifact.files, artifact.dist_info
+    starting = find_start_files(files, folder)
+    running = _with_code(artifact, starting)
+    return (
+        ("runs-at-start", running, RUNS_CODE),
+        ("runs-at-start", [path for path in starting if path not in running], "read at every start of this Python"),
+        (
+            "runs-at-activation",
+            find_activation_files(files, folder),
+            "read by the shell that activates this environment",
+        ),
+        ("library-in-prefix", find_prefix_libraries(files, folder), "conda's Python finds them before other libraries"),
+    )
+
+
+def _with_code(artifact: Artifact, paths: Sequence[str]) -> List[str]:
+    """Those of the files read at start that run code. setuptools' own is in nearly every environment."""
+    known = "distutils-precedence.pth" if artifact.name == "setuptools" else ""
+    paths = [path for path in paths if path != known]
+    if not paths:
+        return []
+    with zipfile.ZipFile(str(artifact.path)) as archive:
+        return [path for path in paths if runs_code(path, archive.read(path))]
+
+
+def _record_details(notes: Sequence[RecordNote]) -> List[str]:
+    details = [note.detail for note in notes if not note.group]
+    groups: Dict[str, List[str]] = {}
+    for note in notes:
+        if note.group:
+            groups.setdefault(note.group, []).append(note.path)
+    return details + [f"{group} {list_names(paths)}" for group, paths in groups.items()]
+
+
+def list_names(names: Sequence[str]) -> str:
+    """The first five, and how many more there are."""
+    return ", ".join(names[:5]) + (f" and {len(names) - 5} more" if len(names) > 5 else "")
+
+
+# Commands of another Python's environment are hidden by every virtual environment, which is what it is for.
+SYSTEM_FOLDERS = ("/bin", "/sbin", "/usr/bin", "/usr/sbin")
+
+
+def system_path(prefix: Path, environ: Mapping[str, str]) -> str:
+    """The operating system's folders of commands that are on PATH, without the environment's own."""
+    folders = environ.get("PATH", os.defpath).split(os.pathsep)
+    return os.pathsep.join(
+        folder for folder in folders if folder in SYSTEM_FOLDERS and prefix not in Path(folder).parents
+    )

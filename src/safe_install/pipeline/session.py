@@ -1,0 +1,180 @@
+"""The environment that a command is about: found, probed, and whether it may be changed at all."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Iterator, Optional, Tuple
+
+from safe_install.environment.driver import declared_driver, read_driver
+from safe_install.environment.interpreter import find_interpreter, read_environment
+from safe_install.errors import (
+    ExternallyManaged,
+    PipFailed,
+    SafeInstallError,
+    UsageError,
+)
+from safe_install.index.catalog import cuda_table
+from safe_install.models import (
+    Environment,
+    InstalledDistribution,
+    Interpreter,
+)
+from safe_install.ports import World
+from safe_install.resolve.request import OwnOptions
+from safe_install.resolve.target import environment_for
+
+
+def probe_environment(own: OwnOptions, world: World) -> Environment:
+    """The managed environment; what was declared for the machine that will run it wins over the driver here."""
+    target = declared_driver(
+        version=own.target_driver,
+        cuda=own.target_cuda or cuda_of_driver(own.target_driver),
+        capabilities=own.target_gpu,
+    )
+    executable = find_interpreter(own.python, world.environ)
+    return read_environment(executable, target if target is not None else read_driver())
+
+
+def environment_asked_for(
+    own: OwnOptions,
+    world: World,
+    *,
+    torch: Optional[str] = None,
+    python_version: Optional[str] = None,
+    platform: Optional[str] = None,
+    cxx11_abi: Optional[bool] = None,
+) -> Environment:
+    """The managed environment, or the machine elsewhere that the options describe. Errors: UsageError."""
+    if torch is None:
+        if python_version or platform or cxx11_abi is not None:
+            raise UsageError(
+                "--python-version, --platform and --cxx11-abi describe a machine elsewhere, and its torch is missing",
+                hint="Add --torch 1.8.1+cu111.",
+            )
+        return probe_environment(own, world)
+    driver = declared_driver(
+        version=own.target_driver,
+        cuda=own.target_cuda or cuda_of_driver(own.target_driver),
+        capabilities=own.target_gpu,
+    )
+    if python_version is None or platform is None:
+        here = probe_environment(own, world).interpreter
+        python_version = python_version or here.version
+        platform = platform or _platform_here(here.platform, here.libc)
+    return environment_for(
+        torch=torch, python_version=python_version, platform=platform, cxx11_abi=cxx11_abi, driver=driver
+    )
+
+
+def _platform_here(platform: str, libc: Tuple[str, str]) -> str:
+    if platform.startswith("linux_") and libc[0] == "glibc":
+        return f"manylinux_{libc[1].replace('.', '_')}_{platform[len('linux_') :]}"
+    return platform
+
+
+@contextmanager
+def error_context(environment: Environment) -> Iterator[None]:
+    """Errors raised inside say where they happened."""
+    try:
+        yield
+    except SafeInstallError as error:
+        error.environment = environment
+        raise
+
+
+def cuda_of_driver(driver_version: Optional[str]) -> Optional[str]:
+    """The newest CUDA runtime that a driver of this version serves; None when it is not known."""
+    return cuda_table().cuda_of_driver(driver_version) if driver_version else None
+
+
+def refuse_externally_managed(environment: Environment, *, break_system_packages: bool) -> None:
+    """PEP 668. pip's --root skips this check, so it is ours. Errors: ExternallyManaged (exit 1, as pip)."""
+    if environment.interpreter.externally_managed is None or break_system_packages:
+        return
+    raise ExternallyManaged(
+        f"externally-managed-environment: {environment.interpreter.executable} belongs to the operating system",
+        hint="Use a virtual environment (python3 -m venv .venv), or --break-system-packages if you know the risk.",
+    )
+
+
+def user_environment(environment: Environment) -> Environment:
+    """The same interpreter, changed through its user site (`--user`): a prefix of its own. Errors: UsageError."""
+    interpreter = environment.interpreter
+    # A virtual environment with the system's site-packages sees those of the user, too.
+    if interpreter.user_base is None or interpreter.user_scheme is None:
+        raise _no_user_site(interpreter)
+    changed = dataclasses.replace(interpreter, prefix=interpreter.user_base, scheme=interpreter.user_scheme)
+    return dataclasses.replace(environment, interpreter=changed)
+
+
+def _no_user_site(interpreter: Interpreter) -> PipFailed:
+    if interpreter.is_virtual:
+        return PipFailed(
+            "Can not perform a '--user' install. User site-packages are not visible in this virtualenv.",
+            hint="Leave --user out: a virtual environment is yours already.",
+        )
+    return PipFailed(
+        "Can not perform a '--user' install. User site-packages are disabled for this Python.",
+        hint="Leave --user out, or switch them on: unset PYTHONNOUSERSITE.",
+    )
+
+
+def defaults_to_user_site(environment: Environment) -> bool:
+    """pip's rule: where site-packages cannot be written and there is a user site, that is meant."""
+    interpreter = environment.interpreter
+    if interpreter.user_base is None or interpreter.user_scheme is None:
+        return False
+    return not all(_is_writable(site) for site in (interpreter.scheme.purelib, interpreter.scheme.platlib))
+
+
+def _is_writable(directory: Path) -> bool:
+    while not directory.is_dir():
+        directory = directory.parent
+    return os.access(directory, os.W_OK)
+
+
+def read_again(environment: Environment) -> Environment:
+    """The same environment, probed after something changed it."""
+    fresh = read_environment(environment.interpreter.executable, environment.driver)
+    if environment.interpreter.prefix != fresh.interpreter.prefix:
+        fresh = user_environment(fresh)
+    return fresh
+
+
+def is_own(distribution: InstalledDistribution, environment: Environment) -> bool:
+    """Does the distribution lie where this scheme installs? One of the system stays, hidden by the user's own.
+
+    The prefix alone does not tell: Debian's packages lie in /usr/lib/python3, and pip's go to /usr/local.
+    """
+    scheme = environment.interpreter.scheme
+    sites = {Path(os.path.realpath(site)) for site in (scheme.purelib, scheme.platlib)}
+    location = Path(os.path.realpath(distribution.location))
+    return bool(sites & {location, *location.parents})
+
+
+@contextmanager
+def progress_task(task: str, world: World) -> Iterator[None]:
+    """What happens inside is a task that the person sees."""
+    with world.reporter.task(task):
+        yield
+
+
+def prune_history(prefix: Path, world: World) -> None:
+    """Remove what only very old undos would need. The change is done: a failure here is a warning."""
+    from safe_install.transaction import history
+
+    try:
+        for pruned in history.prune(prefix, keep=history.KEPT_TRANSACTIONS, limit_bytes=history.KEPT_BYTES):
+            if pruned.problem:
+                world.reporter.warn(f"the files of transaction {pruned.id} could not be removed: {pruned.problem}")
+    except OSError as error:
+        world.reporter.warn(f"old transactions could not be let go: {error}")
+
+
+def probe_named(world: World, python: Optional[str], *, user: bool) -> Environment:
+    """The managed environment of the commands that take no requirements."""
+    environment = read_environment(find_interpreter(python, world.environ), read_driver())
+    return user_environment(environment) if user else environment
