@@ -41,16 +41,15 @@ def read_pure_modules(text: str) -> List[str]:
     folder = ""
     listing = text.partition("src/safe_install/\n")[2].partition("```")[0]
     for line in listing.splitlines():
-        found = re.match(r"^( +)([a-z_]+/|[a-z_]+\.py)( +P )?", line)
+        found = re.match(r"^( +)([a-z_/]+/|[a-z_]+\.py)( +P )?", line)
         if found is None:
             continue
         indent, name, mark = found.groups()
-        depth = len(indent) // 2
-        folder = "/".join([*folder.split("/")[: depth - 1], ""]) if depth > 1 else ""
-        if name.endswith("/"):
-            folder += name
-        elif mark:
-            pure.append(folder + name)
+        is_at_top = len(indent) == 2
+        if is_at_top:
+            folder = name if name.endswith("/") else ""
+        if mark:
+            pure.append(name if is_at_top else folder + name)
     return pure
 
 
