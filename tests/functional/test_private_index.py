@@ -173,7 +173,7 @@ def test_our_client_asks_the_keyring_and_the_address(index, tmp_path):
 
 INTERRUPTED = """
 import threading, time
-from safe_install.cli.text import TextReporter
+from safe_install.cli.progress import TextReporter
 reporter = TextReporter()
 threading.Thread(target=reporter.ask, args=["Password: "], kwargs={"is_secret": True}, daemon=True).start()
 try:
