@@ -109,7 +109,9 @@ class BuildFailed(SafeInstallError):
     code = "build-failed"
     exit_status = 1
 
-    output = ""  # the build's own words
+    def __init__(self, message: str, *, hint: str = "", findings: Sequence[Finding] = (), output: str = "") -> None:
+        super().__init__(message, hint=hint, findings=findings)
+        self.output = redact(output)  # the build's own words
 
 
 class RollBackFailed(SafeInstallError):

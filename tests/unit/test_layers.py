@@ -25,7 +25,7 @@ OWNERS = {
     "rich": {"cli/text.py", "cli/progress.py"},
     "resolvelib": {"resolve/provider.py"},
     "pynvml": {"environment/driver.py"},
-    "requests": {"system/http.py", "system/session.py"},
+    "requests": {"system/http.py", "system/network.py"},
     "subprocess": {"system/process.py", *STAND_ALONE},
 }
 # What a build has to have, and what the environment that is asked has to have.

@@ -13,14 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Dict, List, Mapping, Optional, Sequence, Tuple
 
-from safe_install.cli.terminal import (
-    WIDE,
-    can_write,
-    find_width,
-    one_line,
-    printable,
-    write_line,
-)
+from safe_install.cli.terminal import WIDE, can_write, find_width, one_line, printable, write_line
 from safe_install.errors import PipFailed, SafeInstallError
 from safe_install.models import (
     Action,
@@ -41,7 +34,6 @@ RULE = "\u2500"  # what a table is ruled with, where the encoding has it
 # Checks of the shared objects of a wheel (wheels.abi): a wheel may hold dozens that fail alike.
 FILE_CHECKS = frozenset(["does-not-load", "built-for-another-torch", "load-unknown", "optional-part-does-not-load"])
 LONGEST = 230  # letters of what is said of one shared object: three lines of a terminal
-# --- text ------------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True)
@@ -175,9 +167,6 @@ def render_error(error: SafeInstallError, *, verbose: bool = False) -> List[str]
     if error.hint:
         lines.append(f"hint: {printable(error.hint)}")
     return lines
-
-
-# --- what is seen while it happens -----------------------------------------------------------------
 
 
 # --- the end ---------------------------------------------------------------------------------------

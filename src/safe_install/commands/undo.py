@@ -1,4 +1,4 @@
-"""`history`, `undo` and `recover`: past transactions, one of them taken back, a killed one finished or undone."""
+"""`undo`: a past transaction taken back, verified and journalled as an install is."""
 
 from __future__ import annotations
 

@@ -8,8 +8,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any, List, Mapping, Optional, Tuple
 
-from safe_install.environment.driver import read_driver, read_kernel_driver
-from safe_install.environment.interpreter import find_interpreter, read_environment
+from safe_install.environment.driver import read_kernel_driver
 from safe_install.health.cuda import DEVICES_VARIABLE, Machine, diagnose_cuda
 from safe_install.health.examination import Examination
 from safe_install.health.origin import Sites, check_missing, check_origin, check_working_folder, is_whole
@@ -26,7 +25,7 @@ from safe_install.models import (
 )
 from safe_install.pipeline.breakage import find_broken
 from safe_install.pipeline.health_gate import check_target, installed_subjects
-from safe_install.pipeline.session import progress_task
+from safe_install.pipeline.session import probe_named, progress_task
 from safe_install.ports import Timings, World
 from safe_install.transaction.leftover_files import check_leftovers
 
@@ -46,7 +45,7 @@ def verify(
     """
     timings = Timings()
     with timings.stage("probe", world.reporter):
-        environment = read_environment(find_interpreter(python, world.environ), read_driver())
+        environment = probe_named(world, python)
     unmet = unmet_requirements(environment.installed, environment.interpreter.markers)
     interrupted = check_leftovers(environment.interpreter.scheme)
     if environment.torch is None:

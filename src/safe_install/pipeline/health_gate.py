@@ -50,7 +50,6 @@ from safe_install.models import (
 )
 from safe_install.pipeline.session import progress_task
 from safe_install.ports import Timings, World
-from safe_install.redaction import redact
 from safe_install.resolve.torch_fit import check_torch
 from safe_install.system.modules import load_packages, loaded_files
 from safe_install.system.process import Tick, ending_orphans
@@ -186,7 +185,7 @@ def _refused_for_attempt(error: SafeInstallError, before: BaselineCheck) -> Opti
     """The refusal of a build that failed and says itself that it tried to write into the environment."""
     if not isinstance(error, (PipFailed, BuildFailed)):
         return None
-    attempt = find_write_attempt(redact(error.output), before.watched_folders())
+    attempt = find_write_attempt(error.output, before.watched_folders())
     if attempt is None:
         return None
     names = _AT_WORK.findall(error.output)

@@ -10,18 +10,9 @@ from typing import Iterator, Optional, Tuple
 
 from safe_install.environment.driver import declared_driver, read_driver
 from safe_install.environment.interpreter import find_interpreter, read_environment
-from safe_install.errors import (
-    ExternallyManaged,
-    PipFailed,
-    SafeInstallError,
-    UsageError,
-)
+from safe_install.errors import ExternallyManaged, PipFailed, SafeInstallError, UsageError
 from safe_install.index.catalog import cuda_table
-from safe_install.models import (
-    Environment,
-    InstalledDistribution,
-    Interpreter,
-)
+from safe_install.models import Environment, InstalledDistribution, Interpreter
 from safe_install.ports import World
 from safe_install.resolve.request import OwnOptions
 from safe_install.resolve.target import environment_for
@@ -174,7 +165,7 @@ def prune_history(prefix: Path, world: World) -> None:
         world.reporter.warn(f"old transactions could not be let go: {error}")
 
 
-def probe_named(world: World, python: Optional[str], *, user: bool) -> Environment:
+def probe_named(world: World, python: Optional[str], *, user: bool = False) -> Environment:
     """The managed environment of the commands that take no requirements."""
     environment = read_environment(find_interpreter(python, world.environ), read_driver())
     return user_environment(environment) if user else environment

@@ -205,26 +205,21 @@ def route(argv: Sequence[str]) -> Route:
     if not argv:
         return Route("help", ())
     words = list(argv)
-    before: List[str] = []
-    general: List[str] = []  # of `before`, those that every command of pip takes
-    others: List[str] = []
+    options: List[Tuple[str, ...]] = []  # each with its value
     while words and words[0].startswith("-"):
         word = words.pop(0)
         if word in ("-h", "--help"):
             return Route("help", ())
         if word in ("-V", "--version"):
             return Route("version", ())
-        option = [word]
-        if _needs_value(word) and words:
-            option.append(words.pop(0))
-        before += option
-        if _is_general(word):
-            general += option
-        else:
-            others += option
+        has_value = _needs_value(word) and bool(words)
+        options.append((word, words.pop(0)) if has_value else (word,))
+    before = _flatten(options)
     if words and words[0] in OUR_COMMANDS:
+        general = _flatten(option for option in options if _is_general(option[0]))
+        others = _flatten(option for option in options if not _is_general(option[0]))
         heard = before if words[0] in TAKING_PIP_OPTIONS else others
-        return Route(words[0], (*heard, *words[1:]), tuple(general))
+        return Route(words[0], (*heard, *words[1:]), general)
     if words and words[0] in COMMANDS:
         return Route("pip", (*before, *words))
     if words and (words[0].lower() in RESERVED or nearest_command(words[0].lower(), ALL_COMMANDS)):
@@ -246,7 +241,12 @@ def unknown_command(words: Sequence[str]) -> UsageError:
     return UsageError(f"unknown command: {word}", hint=f"Did you mean: safe-install {command}? {project}")
 
 
+def _flatten(options: Iterable[Tuple[str, ...]]) -> Tuple[str, ...]:
+    return tuple(word for option in options for word in option)
+
+
 def _is_general(word: str) -> bool:
+    """Is it an option that every command of pip takes?"""
     name = word.partition("=")[0]
     option = None if name in OWN_OPTIONS else find_option(name if name.startswith("--") else name[:2])
     return option is not None and option.group == "general"

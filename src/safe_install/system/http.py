@@ -305,7 +305,7 @@ class HttpClient:
         # requests costs 0.1 s, and most commands ask nothing.
         import requests
 
-        from safe_install.system.session import make_session, request_options
+        from safe_install.system.network import make_session, request_options
 
         session = getattr(self._local, "session", None)
         if session is None:

@@ -283,11 +283,11 @@ class _Build:
         if ended.timed_out:
             reasons = (_describe_limit(ended, timeout),)
             hint = "Give it more time (--build-timeout 6h,2h; 0 for no limit), or look into the log for what hangs."
-        failed = BuildFailed(
-            f"{self.title} could not be built; the whole log is {self.log}\n  " + "\n  ".join(reasons), hint=hint
+        raise BuildFailed(
+            f"{self.title} could not be built; the whole log is {self.log}\n  " + "\n  ".join(reasons),
+            hint=hint,
+            output="\n".join(lines),
         )
-        failed.output = "\n".join(lines)
-        raise failed
 
     def _check(self, wheel: Path) -> Artifact:
         artifact = open_wheel(wheel)
