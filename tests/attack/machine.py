@@ -54,6 +54,7 @@ HOSTILE = st.tuples(
     st.lists(st.sampled_from(sorted(FEATURES)), min_size=0, max_size=3, unique=True),
     st.booleans(),
 )
+FEWEST_STEPS = 4  # of an attack, however slow the machine is
 
 
 class Attack(RuleBasedStateMachine):
@@ -90,8 +91,8 @@ class Attack(RuleBasedStateMachine):
         return ("install", "alpha") if self.has_real_torch and replaces else words
 
     def is_over(self) -> bool:
-        """The time is up: what is left of the sequence is left out."""
-        return time.monotonic() > self.deadline
+        """The time is up: what is left of the sequence is left out. A slow machine makes some steps all the same."""
+        return self.counts["steps"] >= FEWEST_STEPS and time.monotonic() > self.deadline
 
     # --- the steps ---------------------------------------------------------------------------------
 

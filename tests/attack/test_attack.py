@@ -18,7 +18,7 @@ from hypothesis import HealthCheck, Phase, seed, settings
 from hypothesis.stateful import run_state_machine_as_test
 
 from tests.attack.ground import Ground
-from tests.attack.machine import Attack
+from tests.attack.machine import FEWEST_STEPS, Attack
 from tests.functional.conftest import shared as shared
 from tests.functional.conftest import torch_template as torch_template
 
@@ -37,7 +37,7 @@ REAL_TORCH_SHARE = 0.5  # of the time
 def test_attack(tmp_path_factory: pytest.TempPathFactory, pytestconfig: pytest.Config) -> None:
     ground = Ground(Path(os.path.realpath(tmp_path_factory.mktemp("attack"))))
     counts = attack(ground, pytestconfig, seconds=pytestconfig.getoption("--attack-seconds"))
-    assert counts["steps"] > 3
+    assert counts["steps"] >= FEWEST_STEPS
 
 
 @pytest.mark.torch
@@ -47,7 +47,7 @@ def test_attack_on_a_real_torch(
     folder = Path(os.path.realpath(tmp_path_factory.mktemp("attack-torch")))
     seconds = REAL_TORCH_SHARE * pytestconfig.getoption("--attack-seconds")
     counts = attack(Ground(folder, torch_template), pytestconfig, seconds=seconds, has_real_torch=True)
-    assert counts["steps"] > 0
+    assert counts["steps"] >= FEWEST_STEPS
 
 
 def attack(ground: Ground, config: pytest.Config, *, seconds: float, **attributes: object) -> Counter[str]:
