@@ -40,7 +40,7 @@ from packaging.version import Version
 
 from safe_install.index.bundled import bundled_files, make_candidate
 from safe_install.index.candidates import torch_of
-from safe_install.index.catalog import index_date, known_projects, load_project, torch_table
+from safe_install.index.catalog import bundled_catalog, index_date, known_projects, load_project, torch_table
 from safe_install.index.facts import Build, HostEntry, Project, TorchRelease
 from safe_install.index.filename import fields_of, python_tags
 from safe_install.models import BuiltFor, Candidate, CandidateKind, Environment, Link
@@ -130,7 +130,12 @@ class Page:
         self.fits: Dict[str, Dict[str, List[int]]] = {}  # kind of match -> torch of a wheel -> releases it serves
         self._releases = releases()
         self._environments = [
-            environment_for(torch=f"{release.version}+cpu", python_version="3.11", platform="linux_x86_64")
+            environment_for(
+                torch=f"{release.version}+cpu",
+                python_version="3.11",
+                platform="linux_x86_64",
+                torch_table=torch_table(),
+            )
             for release in self._releases
         ]
         self._pair_orders = {python: _pair_order(python) for python in pythons()}
@@ -182,7 +187,7 @@ class Page:
         known[torch or ""] = [
             number
             for number, environment in enumerate(self._environments)
-            if reject_torch_version(candidate, Context(project, environment)) is None
+            if reject_torch_version(candidate, Context(project, environment, bundled_catalog())) is None
         ]
 
     def data(self, projects: Sequence[Project], date: str) -> Dict[str, Any]:
@@ -232,7 +237,7 @@ class Page:
     def project(self, project: Project, projects: Sequence[Project]) -> Dict[str, Any]:
         """One project; keys that say nothing are left out."""
         self.learn_torch(project, None)
-        files = list(bundled_files(project))
+        files = list(bundled_files(project, torch_table()))
         versions = {Version(build.version).public for build in project.builds}
         versions |= {candidate.version.public for candidate in files}
         order = sorted(versions, key=Version)
@@ -342,7 +347,7 @@ class Page:
         fitting = [
             version
             for version in pythons()
-            if reject_python(untagged, Context(project, _environment_with(version))) is None
+            if reject_python(untagged, Context(project, _environment_with(version), bundled_catalog())) is None
         ]
         return [
             candidate.link.url,
@@ -359,7 +364,7 @@ class Page:
 
 
 def _environment_with(python: str) -> Environment:
-    return environment_for(torch=None, python_version=python, platform="linux_x86_64")
+    return environment_for(torch=None, python_version=python, platform="linux_x86_64", torch_table=torch_table())
 
 
 def _match_key(project: Project) -> str:
@@ -369,7 +374,9 @@ def _match_key(project: Project) -> str:
 
 
 def _pair_order(python: str) -> Dict[Tuple[str, str], int]:
-    environment = environment_for(torch=None, python_version=python, platform=PLATFORMS[0][2])
+    environment = environment_for(
+        torch=None, python_version=python, platform=PLATFORMS[0][2], torch_table=torch_table()
+    )
     pairs = dict.fromkeys((tag.interpreter, tag.abi) for tag in environment.interpreter.tags)
     return {pair: number for number, pair in enumerate(pairs)}
 
@@ -392,14 +399,18 @@ def _requires(project: Project, projects: Sequence[Project]) -> Iterator[List[An
             continue
         versions: Any = 0
         if requirement.specifier:
-            there = {Version(build.version) for build in other.builds} | {c.version for c in bundled_files(other)}
+            there = {Version(build.version) for build in other.builds} | {
+                c.version for c in bundled_files(other, torch_table())
+            }
             versions = sorted({v.public for v in there if requirement.specifier.contains(v, prereleases=True)})
         where: Any = 0
         if requirement.marker is not None:
             where = []
             for key, _, tag in PLATFORMS:
                 for python in pythons():
-                    markers = environment_for(torch=None, python_version=python, platform=tag).interpreter.markers
+                    markers = environment_for(
+                        torch=None, python_version=python, platform=tag, torch_table=torch_table()
+                    ).interpreter.markers
                     if requirement.marker.evaluate({**markers, "extra": ""}):
                         where.append(f"{key} {python}")
         yield [other.name, versions, where]

@@ -301,7 +301,7 @@ class LinkReader:
         abi, python = self._python_of(name)
         if not python:
             return [], "wheel tags that no row says"
-        candidate = wheel_candidate(self._project, self._host, link)
+        candidate = wheel_candidate(self._project, self._host, link, torch_table())
         built = BuiltFor() if candidate is None else candidate.built_for
         accelerator, by_page_alone = self._accelerator_of(name, link, built)
         if accelerator is None:

@@ -8,6 +8,8 @@ from typing import Any, Iterable, Mapping, Optional
 from packaging.utils import canonicalize_name
 from packaging.version import Version
 
+from safe_install.index.catalog import bundled_catalog
+from safe_install.index.facts import Project
 from safe_install.models import (
     Driver,
     Environment,
@@ -18,6 +20,7 @@ from safe_install.models import (
     Scheme,
     TorchBuild,
 )
+from safe_install.resolve import target
 
 SITE = Path("/env/lib/python3.11/site-packages")
 MARKERS = {
@@ -33,6 +36,28 @@ MARKERS = {
     "python_version": "3.11",
     "sys_platform": "linux",
 }
+
+
+class FakeCatalog:
+    """A Catalog of these projects, beside the real facts about torch and CUDA."""
+
+    def __init__(self, *projects: Project) -> None:
+        self._projects = {project.name: project for project in projects}
+        self.projects = frozenset(self._projects)
+        self.torch = bundled_catalog().torch
+        self.cuda = bundled_catalog().cuda
+
+    def project(self, name: str) -> Project:
+        return self._projects[canonicalize_name(name)]
+
+
+def environment_for(**fields: Any) -> Environment:
+    """A machine elsewhere, with the torch that the wheel index knows."""
+    return target.environment_for(torch_table=bundled_catalog().torch, **fields)
+
+
+def planned_torch(version: str, platform: str) -> TorchBuild:
+    return target.planned_torch(version, platform, bundled_catalog().torch)
 
 
 def make_interpreter(**fields: Any) -> Interpreter:

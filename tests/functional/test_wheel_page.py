@@ -14,12 +14,12 @@ from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
 from safe_install.errors import NoCandidate
-from safe_install.index.catalog import index_date, known_projects, load_project
+from safe_install.index.catalog import bundled_catalog, index_date, known_projects, load_project
 from safe_install.index.facts import Build, Doubt, Holds, HostEntry, Layout, PackageIndexEntry, Source
 from safe_install.index.finder import Finder
 from safe_install.resolve.provider import resolve
-from safe_install.resolve.target import environment_for
 from safe_install.system.http import HttpClient
+from tests.factories import FakeCatalog, environment_for
 
 CHROMIUM, DRIVER = Path("/usr/bin/chromium"), Path("/usr/bin/chromedriver")
 MISSING = [str(path) for path in (CHROMIUM, DRIVER) if not path.exists()]
@@ -300,10 +300,17 @@ def sample(builder):
 def chosen_by_program(builder, name, torch, accelerator, python, platform, *, others):
     tag = next(tag for key, _, tag in builder.PLATFORMS if key == platform)
     named = {host.host for project in known_projects() for host in load_project(project).hosts if host.optional}
-    finder = Finder(http=HttpClient(offline=True), offline=True, third_party=named if others else ())
+    finder = Finder(
+        http=HttpClient(offline=True),
+        catalog=bundled_catalog(),
+        offline=True,
+        third_party=named if others else (),
+    )
     environment = environment_for(torch=f"{torch}+{accelerator}", python_version=python, platform=tag)
     try:
-        found = resolve([Requirement(name)], environment, find=finder.find, allow_build=False)
+        found = resolve(
+            [Requirement(name)], environment, find=finder.find, catalog=bundled_catalog(), allow_build=False
+        )
     except NoCandidate:
         return None
     return next(pin.link.url for pin in found.pins if pin.name == name)
@@ -327,9 +334,10 @@ def test_of_equals_the_earlier_host_and_the_nearer_tag_win(browser, builder, tmp
         path.write_text(builder.build_page([project], "2026-11-24"), "utf-8")
         open_page(browser, path)
         by_page = browser.execute_script("return window.chooseWheel('made-up', ...arguments)", *FOUNDING.values())
-        finder = Finder(http=HttpClient(offline=True), offline=True, load=lambda name, project=project: project)
+        catalog = FakeCatalog(project)
+        finder = Finder(http=HttpClient(offline=True), catalog=catalog, offline=True)
         environment = environment_for(torch="1.8.1+cu111", python_version="3.8", platform="manylinux_2_36_x86_64")
-        found = resolve([Requirement("made-up")], environment, find=finder.find, projects=["made-up"])
+        found = resolve([Requirement("made-up")], environment, find=finder.find, catalog=catalog)
         assert by_page == found.pins[0].link.url
     assert by_page == "https://first.example/1.8.0/made_up-1.0-cp38-cp38-manylinux_2_28_x86_64.whl"
 

@@ -12,7 +12,7 @@ from packaging.requirements import Requirement
 from packaging.version import Version
 
 from safe_install.errors import NoCandidate, Refused
-from safe_install.index.catalog import load_project
+from safe_install.index.catalog import bundled_catalog, load_project
 from safe_install.index.finder import Finder
 from safe_install.models import (
     BuiltFor,
@@ -23,9 +23,9 @@ from safe_install.models import (
     Link,
 )
 from safe_install.resolve.provider import resolve
-from safe_install.resolve.target import environment_for
 from safe_install.system.http import HttpClient
 from safe_install.system.mirrors import parse_mirrors
+from tests.factories import environment_for
 from tests.wheelhost import WheelHost
 
 FOUNDING = environment_for(torch="1.8.1+cu111", python_version="3.8", platform="linux_x86_64")
@@ -48,13 +48,15 @@ def host():
 
 def finder(host=None, **options):
     if host is None:
-        return Finder(http=HttpClient(offline=True), offline=True, **options)
-    return Finder(http=HttpClient(mirrors=parse_mirrors(host.mirrors), timeout=1.0), **options)
+        return Finder(catalog=bundled_catalog(), http=HttpClient(offline=True), offline=True, **options)
+    return Finder(
+        catalog=bundled_catalog(), http=HttpClient(mirrors=parse_mirrors(host.mirrors), timeout=1.0), **options
+    )
 
 
 def choose(requirements, environment, found_by, **options):
     wanted = [Requirement(text) for text in requirements]
-    return resolve(wanted, environment, find=found_by.find, **options)
+    return resolve(wanted, environment, find=found_by.find, catalog=bundled_catalog(), **options)
 
 
 def pins(resolution):

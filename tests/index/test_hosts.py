@@ -13,15 +13,15 @@ from packaging.requirements import Requirement
 from packaging.specifiers import SpecifierSet
 
 from safe_install.errors import NoCandidate
-from safe_install.index.catalog import load_project
+from safe_install.index.catalog import bundled_catalog, load_project
 from safe_install.index.finder import Finder
 from safe_install.models import CandidateKind, Device, Driver, HostAnswerKind
 from safe_install.pipeline.choice import cpu_fallback_notes, named_mirrors
 from safe_install.resolve.compatibility import Context, rank_fitting
 from safe_install.resolve.provider import resolve
-from safe_install.resolve.target import environment_for
 from safe_install.system.http import HttpClient
 from safe_install.system.mirrors import apply_mirrors, parse_mirrors
+from tests.factories import environment_for
 from tests.wheelhost import WheelHost
 
 MMCV = "https://download.openmmlab.com/mmcv/dist"
@@ -47,11 +47,15 @@ def linux(torch, python="3.10", platform="manylinux_2_36_x86_64", **fields):
 
 def finder(host, *, tokens=None, mirrors="", cache=None, **options):
     rules = parse_mirrors(f"{mirrors} {host.mirrors}", named_mirrors())
-    return Finder(http=HttpClient(mirrors=rules, timeout=1.0, tokens=tokens, cache_dir=cache), **options)
+    return Finder(
+        catalog=bundled_catalog(),
+        http=HttpClient(mirrors=rules, timeout=1.0, tokens=tokens, cache_dir=cache),
+        **options,
+    )
 
 
 def choose(text, environment, found_by, **options):
-    return resolve([Requirement(text)], environment, find=found_by.find, **options)
+    return resolve([Requirement(text)], environment, find=found_by.find, catalog=bundled_catalog(), **options)
 
 
 def chosen(text, environment, found_by, **options):
@@ -366,7 +370,9 @@ def test_a_page_with_a_million_links_ends_soon(host):
     host.add_astral_page("cu124", "torch-scatter", {SECOND: b"2"})
     started = time.process_time()
     rules = parse_mirrors(host.mirrors)
-    resolution = choose("torch-scatter", linux("2.5.1+cu124", "3.11"), Finder(http=HttpClient(mirrors=rules)))
+    resolution = choose(
+        "torch-scatter", linux("2.5.1+cu124", "3.11"), Finder(catalog=bundled_catalog(), http=HttpClient(mirrors=rules))
+    )
     assert resolution.pins[0].link.filename == SECOND
     answer = next(answer for answer in resolution.answers if answer.host == "data.pyg.org")
     assert answer.kind is HostAnswerKind.DOWN
@@ -405,7 +411,12 @@ def test_the_exact_cuda_comes_before_its_major(host):
     asked = finder(host)
     # Asked for together, the exact one wins; an earlier host that has one that fits ends the search.
     found = asked.find("flash-attn", linux("2.8.0+cu126", "3.11"), wanted=lambda candidate, project: False)
-    resolution = resolve([Requirement("flash-attn")], linux("2.8.0+cu126", "3.11"), find=lambda *args, **options: found)
+    resolution = resolve(
+        [Requirement("flash-attn")],
+        linux("2.8.0+cu126", "3.11"),
+        find=lambda *args, **options: found,
+        catalog=bundled_catalog(),
+    )
     assert next(pin for pin in resolution.pins if pin.name == "flash-attn").link.filename == exact
 
 
@@ -528,7 +539,9 @@ def mirror():
 def mirrored(host, mirror, name):
     """The mirror of that name, standing on this machine."""
     rules = [dataclasses.replace(rule, replacement=f"{mirror.url}/{name}") for rule in named_mirrors()[name]]
-    return Finder(http=HttpClient(mirrors=(*rules, *parse_mirrors(host.mirrors)), timeout=1.0))
+    return Finder(
+        catalog=bundled_catalog(), http=HttpClient(mirrors=(*rules, *parse_mirrors(host.mirrors)), timeout=1.0)
+    )
 
 
 VISION = "torchvision-0.20.1+cu124-cp311-cp311-linux_x86_64.whl"
@@ -649,7 +662,7 @@ def test_a_decoder_for_the_gpu_goes_first(host, version):
     assert [pin.link.filename for pin in resolution.pins] == [exact]
     assert cpu_fallback_notes(resolution.pins, resolution.answers, environment) == ()
     candidates = finder(host).find("torchcodec", environment, wanted=lambda *_: False).candidates
-    context = Context(load_project("torchcodec"), environment, SpecifierSet(""))
+    context = Context(load_project("torchcodec"), environment, bundled_catalog(), SpecifierSet(""))
     ranked = [candidate.link.filename for candidate in rank_fitting(candidates, context)]
     assert ranked == [exact, codec("0.9.1")], "even where both were asked"
 

@@ -9,13 +9,13 @@ from urllib.parse import unquote
 from packaging.specifiers import SpecifierSet
 
 from safe_install.index.bundled import bundled_wheels
-from safe_install.index.catalog import known_projects, load_project, torch_table
+from safe_install.index.catalog import bundled_catalog, known_projects, load_project, torch_table
 from safe_install.index.facts import AcceleratorMatch, canonical_url
 from safe_install.index.filename import parse_filename
 from safe_install.index.location import read_wheel_url
 from safe_install.models import BuiltFor
 from safe_install.resolve.compatibility import Context, check_candidate
-from safe_install.resolve.target import environment_for
+from tests.factories import environment_for
 from tests.index.test_real_urls import ROWS, report_hosts
 
 # The start of the names of files that the bundled facts do not offer, though project and host are known, and why.
@@ -88,7 +88,7 @@ def reject(project, torch, built, name, candidate):
     key = (project, candidate.version, torch, built, name.platform)
     if key not in _JUDGED:
         machine = machine_of(torch, built, name.platform.rpartition(".")[2], python)
-        rejection = check_candidate(candidate, Context(load_project(project), machine, pre=True))
+        rejection = check_candidate(candidate, Context(load_project(project), machine, bundled_catalog(), pre=True))
         _JUDGED[key] = None if rejection is None else f"{rejection.rule.value}: {rejection.detail}"
     return _JUDGED[key]
 

@@ -14,7 +14,7 @@ from packaging.version import Version
 from safe_install.errors import HashMismatch, Refused, UsageError
 from safe_install.index import bundled, catalog
 from safe_install.index.candidates import torch_of, untagged_accelerator
-from safe_install.index.catalog import known_projects, load_project
+from safe_install.index.catalog import bundled_catalog, known_projects, load_project
 from safe_install.index.facts import Project, TorchMatch, canonical_url
 from safe_install.index.finder import Finder
 from safe_install.index.matrix import Cell, Matrix, make_matrix, newest_version
@@ -111,7 +111,7 @@ def _fits(project: Project, cell: Cell, environment: Environment) -> bool:
     own = (bundled.minor_of(version), f"nv{container_of_version(version)}")
     if cell.build is not None and project.torch_match is not TorchMatch.ANY and bundled.minor_of(cell.torch) not in own:
         return False  # it would be rejected too, only later
-    context = Context(project, environment)
+    context = Context(project, environment, bundled_catalog())
     return any(check_candidate(candidate, context) is None for candidate in _wheels_of(project, cell, environment))
 
 
@@ -119,7 +119,7 @@ def _wheels_of(project: Project, cell: Cell, environment: Environment) -> Iterat
     build, interpreter = cell.build, environment.interpreter
     if build is None:
         version = Version(cell.version)
-        accelerator = untagged_accelerator(project, version, interpreter.platform)
+        accelerator = untagged_accelerator(project, version, interpreter.platform, bundled_catalog().torch)
         built_for = BuiltFor(torch_of(project, version, None), accelerator)
         link = Link("", cell.version)
         yield Candidate(project.name, version, CandidateKind.WHEEL, link, frozenset(interpreter.tags[:1]), built_for)
@@ -164,8 +164,8 @@ def _projects_table(environment: Environment) -> Dict[str, Any]:
         fitting = [cell.version for cell in matrix.cells if _fits(project, cell, environment)]
         fitting += [
             str(candidate.version)
-            for candidate in bundled.bundled_files(project)
-            if check_candidate(candidate, Context(project, environment)) is None
+            for candidate in bundled.bundled_files(project, bundled_catalog().torch)
+            if check_candidate(candidate, Context(project, environment, bundled_catalog())) is None
         ]
         best = max(fitting, key=Version, default="")
         hosts = ", ".join(host.host for host in project.hosts if not host.optional)
@@ -191,7 +191,7 @@ def check_wheels(world: World, names: Sequence[str], own: OwnOptions, *, machine
         )
     bare = dataclasses.replace(environment, installed={})
     http = make_client(world, offline=own.offline, ask_again=True)
-    finder = Finder(http=http, offline=own.offline, third_party=own.third_party)
+    finder = Finder(http=http, catalog=bundled_catalog(), offline=own.offline, third_party=own.third_party)
     answers: List[HostAnswer] = []
     findings: List[Finding] = []
     with timings.stage("ask", world.reporter):
@@ -225,7 +225,7 @@ def _gone(
 ) -> Iterator[Finding]:
     """Files that the index knows for this torch on hosts that answered, and that they do not list."""
     there = {canonical_url(candidate.link.url) for candidate in found if candidate.link.found_in != bundled.FOUND_IN}
-    context = Context(project, environment)
+    context = Context(project, environment, bundled_catalog())
     for candidate in bundled.bundled_wheels(project, environment, hosts=sorted(listed)):
         if candidate.link.url not in there and check_candidate(candidate, context) is None:
             yield Finding(

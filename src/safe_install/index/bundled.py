@@ -9,7 +9,7 @@ from packaging.specifiers import SpecifierSet
 from packaging.version import Version
 
 from safe_install.index.candidates import torch_of, wheel_candidate, with_known_hash
-from safe_install.index.facts import Build, Holds, HostEntry, Layout, Project, parse_release
+from safe_install.index.facts import Build, Holds, HostEntry, Layout, Project, TorchTable, parse_release
 from safe_install.index.filename import build_filename, fields_of, parse_filename
 from safe_install.index.location import expand_template, read_built_for
 from safe_install.index.matrix import is_for_platform
@@ -157,13 +157,13 @@ def bundled_sdists(project: Project) -> Iterator[Candidate]:
         )
 
 
-def bundled_files(project: Project) -> Iterator[Candidate]:
+def bundled_files(project: Project, torch_table: TorchTable) -> Iterator[Candidate]:
     """The wheels that the index knows by their address."""
     index = HostEntry("", Layout.PYPI, "pytorch")
     for known in project.wheels:
         filename = unquote(urlsplit(known.url).path.rsplit("/", 1)[-1])
         link = Link(known.url, filename, known.sha256, found_in=FOUND_IN, requires_python=known.requires_python)
-        candidate = wheel_candidate(project, index, link)
+        candidate = wheel_candidate(project, index, link, torch_table)
         if candidate is not None:
             yield candidate
 

@@ -10,20 +10,21 @@ from packaging.specifiers import SpecifierSet
 from packaging.utils import InvalidSdistFilename, canonicalize_name, parse_sdist_filename
 from packaging.version import Version
 
-from safe_install.index.catalog import torch_table
-from safe_install.index.facts import HostEntry, Layout, Project, TorchRelease, canonical_url, parse_release
+from safe_install.index.facts import HostEntry, Layout, Project, TorchRelease, TorchTable, canonical_url, parse_release
 from safe_install.index.filename import WheelName, parse_filename
 from safe_install.index.location import read_built_for
 from safe_install.models import BuiltFor, Candidate, CandidateKind, Link, TorchBuild
 from safe_install.tags import parse_accelerator
 
 
-def make_candidates(project: Project, host: HostEntry, links: Iterable[Link]) -> Iterator[Candidate]:
+def make_candidates(
+    project: Project, host: HostEntry, links: Iterable[Link], torch_table: TorchTable
+) -> Iterator[Candidate]:
     """The wheels and source distributions of the project among the links of a page."""
     for link in links:
         if is_named_after(project.name, link.filename):
             candidate = (
-                wheel_candidate(project, host, link)
+                wheel_candidate(project, host, link, torch_table)
                 if link.filename.endswith(".whl")
                 else sdist_candidate(project, link)
             )
@@ -37,7 +38,7 @@ def is_named_after(project: str, filename: str) -> bool:
     return filename[: len(start) + 8].lower().replace("-", "_").replace(".", "_").startswith(start)
 
 
-def wheel_candidate(project: Project, host: HostEntry, link: Link) -> Optional[Candidate]:
+def wheel_candidate(project: Project, host: HostEntry, link: Link, torch_table: TorchTable) -> Optional[Candidate]:
     """A wheel of the project; None for a name that is none, or another project's."""
     name = parse_filename(link.filename)
     if name is None or name.project != project.name:
@@ -48,7 +49,7 @@ def wheel_candidate(project: Project, host: HostEntry, link: Link) -> Optional[C
         kind=CandidateKind.WHEEL,
         link=with_known_hash(project, link),
         tags=name.tags,
-        built_for=_built_for(project, host, link, name),
+        built_for=_built_for(project, host, link, name, torch_table),
         requires_python=link.requires_python,
         requires=project.requires,
     )
@@ -63,7 +64,7 @@ def with_known_hash(project: Project, link: Link) -> Link:
     return replace(link, sha256=known, vouched=True, disputed=disputed)
 
 
-def _built_for(project: Project, host: HostEntry, link: Link, name: WheelName) -> BuiltFor:
+def _built_for(project: Project, host: HostEntry, link: Link, name: WheelName, torch_table: TorchTable) -> BuiltFor:
     version = name.parsed_version
     is_index = host.layout is Layout.PYPI
     # What an index lists on a page for one accelerator may still be for another: only the file's own folder says it.
@@ -71,7 +72,7 @@ def _built_for(project: Project, host: HostEntry, link: Link, name: WheelName) -
     own = read_built_for(project, host, name, link.url, found_in="" if is_index else page)
     accelerator = own.accelerator
     if accelerator is None and project.pins_torch and version.local is None:
-        accelerator = untagged_accelerator(project, version, name.platform)
+        accelerator = untagged_accelerator(project, version, name.platform, torch_table)
     return BuiltFor(torch_of(project, version, own.torch), accelerator, own.cxx11_abi)
 
 
@@ -97,7 +98,7 @@ def sdist_candidate(project: Project, link: Link) -> Optional[Candidate]:
     )
 
 
-def untagged_accelerator(project: Project, version: Version, platform: str) -> Optional[str]:
+def untagged_accelerator(project: Project, version: Version, platform: str, torch_table: TorchTable) -> Optional[str]:
     """What a wheel on the package index without a local version was built for; None when it is not known.
 
     The accelerator of the torch on the package index that it belongs to; a version that serves every later torch
@@ -112,7 +113,8 @@ def untagged_accelerator(project: Project, version: Version, platform: str) -> O
         return measured
     if not platform.endswith("x86_64"):
         return None
-    release = torch_table().first_release_with(project.name, version.public) or _first_release_of(project, version)
+    release = torch_table.first_release_with(project.name, version.public)
+    release = release or _first_release_of(project, version, torch_table)
     if release is None or release.untagged is None:
         return None
     accelerator = parse_accelerator(release.untagged)
@@ -122,9 +124,9 @@ def untagged_accelerator(project: Project, version: Version, platform: str) -> O
     return release.untagged
 
 
-def _first_release_of(project: Project, version: Version) -> Optional[TorchRelease]:
+def _first_release_of(project: Project, version: Version, torch_table: TorchTable) -> Optional[TorchRelease]:
     pin = project.pin_of(version)
-    fitting = [r for r in torch_table().releases.values() if pin is not None and pin.contains(r.version)]
+    fitting = [r for r in torch_table.releases.values() if pin is not None and pin.contains(r.version)]
     return min(fitting, key=lambda release: Version(release.version)) if fitting else None
 
 

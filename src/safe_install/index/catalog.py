@@ -11,11 +11,11 @@ import hashlib
 import importlib
 import pkgutil
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from importlib import resources
 from pathlib import Path
 from types import ModuleType
-from typing import Any, FrozenSet, List, Mapping, Optional
+from typing import Any, Dict, FrozenSet, List, Mapping, Optional
 
 from packaging.utils import NormalizedName, canonicalize_name
 
@@ -28,7 +28,7 @@ from safe_install.index.document import (
     parse_project,
     parse_torch_table,
 )
-from safe_install.index.facts import CudaTable, Mirror, Project, TorchTable
+from safe_install.index.facts import Catalog, CudaTable, Mirror, Project, TorchTable
 
 PACKAGE = "safe_install.wheel_index"
 # Documents of the folder that are not projects.
@@ -80,36 +80,70 @@ def index_date() -> str:
     return bundled_date() if update is None else update.date
 
 
+class _Documents:
+    """The documents that were in force when it was made: a Catalog. Each is read when it is first asked for."""
+
+    def __init__(self, update: Optional[Update]) -> None:
+        self._update = update
+        self._projects: Dict[NormalizedName, Project] = {}
+
+    @cached_property
+    def projects(self) -> FrozenSet[NormalizedName]:
+        """The names of its files."""
+        return frozenset(canonicalize_name(name) for name in _document_names(self._update) if name not in TABLES)
+
+    def project(self, name: str) -> Project:
+        """One project. Raises IndexInvalid when it is not known or its document is not valid."""
+        canonical = canonicalize_name(name)
+        if canonical not in self._projects:
+            self._projects[canonical] = self._read_project(name, canonical)
+        return self._projects[canonical]
+
+    def _read_project(self, name: str, canonical: NormalizedName) -> Project:
+        if canonical not in self.projects:
+            raise IndexInvalid(
+                f"{name} is not in the wheel index", hint="`safe-install wheels` lists the projects that are"
+            )
+        project = parse_project(_read_document(self._update, canonical), f"{canonical}.json")
+        if project.name != canonical:
+            raise IndexInvalid(f"{canonical}.json: its name is {project.name}", hint="name the file after the project")
+        return project
+
+    @cached_property
+    def torch(self) -> TorchTable:
+        """What is known about torch."""
+        return parse_torch_table(_read_document(self._update, "torch"), "torch.json")
+
+    @cached_property
+    def cuda(self) -> CudaTable:
+        """What is known about CUDA."""
+        return parse_cuda_table(_read_document(self._update, "cuda"), "cuda.json")
+
+
 @lru_cache(maxsize=None)
+def bundled_catalog() -> Catalog:
+    """What is known: the facts that came with the program, or newer ones that the person brought."""
+    return _Documents(current_update())
+
+
 def known_projects() -> FrozenSet[NormalizedName]:
-    """The names of all projects in the index: the names of its files."""
-    return frozenset(canonicalize_name(name) for name in document_names() if name not in TABLES)
+    """The names of all projects in the index."""
+    return bundled_catalog().projects
 
 
-@lru_cache(maxsize=None)
 def load_project(name: str) -> Project:
     """One project by its name. Raises IndexInvalid when it is not known or its document is not valid."""
-    canonical = canonicalize_name(name)
-    if canonical not in known_projects():
-        raise IndexInvalid(
-            f"{name} is not in the wheel index", hint="`safe-install wheels` lists the projects that are"
-        )
-    project = parse_project(read_document(canonical), f"{canonical}.json")
-    if project.name != canonical:
-        raise IndexInvalid(f"{canonical}.json: its name is {project.name}", hint="name the file after the project")
-    return project
+    return bundled_catalog().project(name)
 
 
-@lru_cache(maxsize=None)
 def torch_table() -> TorchTable:
     """What is known about torch."""
-    return parse_torch_table(read_document("torch"), "torch.json")
+    return bundled_catalog().torch
 
 
-@lru_cache(maxsize=None)
 def cuda_table() -> CudaTable:
     """What is known about CUDA."""
-    return parse_cuda_table(read_document("cuda"), "cuda.json")
+    return bundled_catalog().cuda
 
 
 @lru_cache(maxsize=None)
@@ -120,13 +154,16 @@ def known_mirrors() -> Mapping[str, Mirror]:
 
 def forget() -> None:
     """Read everything anew: an update has been put in place."""
-    for cached in (current_update, known_projects, load_project, torch_table, cuda_table, known_mirrors):
+    for cached in (current_update, bundled_catalog, known_mirrors):
         cached.cache_clear()
 
 
 def document_names() -> List[str]:
     """The documents in force, without their ending, sorted."""
-    update = current_update()
+    return _document_names(current_update())
+
+
+def _document_names(update: Optional[Update]) -> List[str]:
     if update is not None:
         return sorted(update.sha256)
     package = _data_package()
@@ -139,7 +176,10 @@ def document_names() -> List[str]:
 
 def read_document(name: str) -> Any:
     """One document in force as JSON. Raises IndexInvalid."""
-    update = current_update()
+    return _read_document(current_update(), name)
+
+
+def _read_document(update: Optional[Update], name: str) -> Any:
     data = _read_bundled(name) if update is None else _read_updated(update, name)
     return parse_json(data.decode("utf-8"), f"{name}.json")
 

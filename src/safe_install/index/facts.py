@@ -5,7 +5,7 @@ from __future__ import annotations
 import enum
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Iterable, Mapping, Optional, Tuple
+from typing import FrozenSet, Iterable, Mapping, Optional, Protocol, Tuple
 from urllib.parse import quote, unquote
 
 from packaging.specifiers import SpecifierSet
@@ -416,6 +416,25 @@ class CudaTable:
             if version is not None and own is not None and version.release >= own.release[: len(version.release)]:
                 return toolkit.cuda
         return None
+
+
+class Catalog(Protocol):
+    """What is known at one moment; it does not change. Decisions take it as an argument, `index.catalog` makes it."""
+
+    @property
+    def projects(self) -> FrozenSet[NormalizedName]:
+        """The names of the projects that are known."""
+
+    def project(self, name: str) -> Project:
+        """One of them, by any spelling of its name. Raises IndexInvalid for another name."""
+
+    @property
+    def torch(self) -> TorchTable:
+        """What is known about torch."""
+
+    @property
+    def cuda(self) -> CudaTable:
+        """What is known about CUDA."""
 
 
 @dataclass(frozen=True)

@@ -25,8 +25,7 @@ from packaging.version import Version
 
 from safe_install.index import bundled, github
 from safe_install.index.candidates import make_candidates, read_torch_pin, with_pin
-from safe_install.index.catalog import load_project
-from safe_install.index.facts import Holds, HostEntry, Layout, Project, is_named, parse_release
+from safe_install.index.facts import Catalog, Holds, HostEntry, Layout, Project, is_named, parse_release
 from safe_install.index.filename import fields_of
 from safe_install.index.location import expand_template
 from safe_install.index.pages import parse_page
@@ -73,13 +72,13 @@ class Finder:
         self,
         *,
         http: PageSource,
+        catalog: Catalog,
         store: Optional[Store] = None,
         offline: bool = False,
         index_url: Optional[str] = None,
         find_links: Sequence[str] = (),
         only_find_links: bool = False,
         third_party: Collection[str] = (),
-        load: Callable[[str], Project] = load_project,
     ) -> None:
         """`index_url`: the package index (PEP 503/691) instead of pypi.org, or a folder, or a file: URL.
 
@@ -93,7 +92,7 @@ class Finder:
         self._find_links = tuple(find_links)
         self._only_find_links = only_find_links
         self._third_party = frozenset(third_party)
-        self._load = load
+        self._catalog = catalog
 
     def find(self, name: str, environment: Environment, *, wanted: Optional[Wanted] = None) -> Found:
         """The candidates of one project near `environment`, and the answer of every host.
@@ -101,7 +100,7 @@ class Finder:
         `wanted(candidate, project)` tells whether a candidate would be taken; without it, one whose wheel
         tags fit. An environment without torch gets what the store and the package index have.
         """
-        project = self._load(name)
+        project = self._catalog.project(name)
         search = _Search(project, environment, wanted or _tags_fit(environment))
         if self._store is not None:
             search.add(self._store(project.name, environment))
@@ -115,14 +114,16 @@ class Finder:
         if unanswered and not search.satisfied:
             search.add(bundled.bundled_wheels(project, environment, hosts=unanswered))
             if any(host.layout is Layout.PYPI and host.host in unanswered for host in project.hosts):
-                search.add(bundled.bundled_files(project))
+                search.add(bundled.bundled_files(project, self._catalog.torch))
         if Layout.PYPI not in {host.layout for host in project.hosts}:
             self._find_sdists(search)
         return Found(project, tuple(search.candidates), tuple(search.answers))
 
     def redirects_of(self, candidate: Candidate) -> Tuple[str, ...]:
         """The hosts that a download of this candidate may be redirected to."""
-        return tuple(sorted({host for entry in self._load(candidate.name).hosts for host in entry.redirects}))
+        return tuple(
+            sorted({host for entry in self._catalog.project(candidate.name).hosts for host in entry.redirects})
+        )
 
     def read_index_page(self, project: str) -> Tuple[Link, ...]:
         """The files of any project on the package index, as its page lists them; none where it does not answer."""
@@ -149,7 +150,7 @@ class Finder:
             links = _read_links(page, location, search)
             found = [
                 _vouched_for(candidate, search.environment)
-                for candidate in make_candidates(search.project, host, links)
+                for candidate in make_candidates(search.project, host, links, self._catalog.torch)
             ]
             search.add(found)
             if found:  # a folder that holds other projects has nothing to say about this one
@@ -226,7 +227,7 @@ class Finder:
             if near:
                 search.answer(host, url, HostAnswerKind.LISTED, f"{near} files for this torch")
                 return
-            found = list(make_candidates(search.project, host, links))
+            found = list(make_candidates(search.project, host, links, self._catalog.torch))
             others = links or parse_page(page.text, url, base=page.base, content_type=page.content_type)
             if others:
                 told = f"; not believed: links to {', '.join(foreign[:3])}" if foreign else ""
@@ -251,7 +252,7 @@ class Finder:
 
     def _take(self, host: HostEntry, links: Sequence[Link], search: _Search) -> int:
         """Add what a page lists; how many of it are near this torch."""
-        found = self._with_pins(host, list(make_candidates(search.project, host, links)), search)
+        found = self._with_pins(host, list(make_candidates(search.project, host, links, self._catalog.torch)), search)
         search.add(found)
         return sum(1 for candidate in found if _is_near(candidate, search))
 
@@ -349,7 +350,7 @@ class Finder:
             search.answer(entry, url, HostAnswerKind(page.status.value), page.detail)
             return
         links, _ = self._split_foreign(entry, url, page, _read_links(page, url, search))
-        found = list(make_candidates(project, entry, links))
+        found = list(make_candidates(project, entry, links, self._catalog.torch))
         sdists = [candidate for candidate in found if candidate.kind is CandidateKind.SDIST]
         search.add(found)
         kind = HostAnswerKind.LISTED if found else HostAnswerKind.PAGE_EMPTY

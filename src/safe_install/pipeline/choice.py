@@ -17,7 +17,7 @@ from packaging.requirements import Requirement
 from packaging.utils import NormalizedName
 
 from safe_install.errors import InputError, Refused
-from safe_install.index.catalog import known_mirrors, load_project
+from safe_install.index.catalog import bundled_catalog, known_mirrors, load_project
 from safe_install.index.facts import Project
 from safe_install.index.finder import Finder
 from safe_install.models import (
@@ -85,6 +85,7 @@ class Chooser:
         )
         self._finder = Finder(
             http=self._http,
+            catalog=bundled_catalog(),
             store=self._find_built,
             offline=wishes.offline,
             index_url=wishes.index_url,
@@ -108,6 +109,7 @@ class Chooser:
             requirements,
             self.environment,
             find=self._finder.find,
+            catalog=bundled_catalog(),
             constraints=constraints,
             pre=self._wishes.pre,
             allow_build=not self._wishes.no_build,

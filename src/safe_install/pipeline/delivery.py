@@ -15,7 +15,7 @@ from packaging.utils import NormalizedName, canonicalize_name
 from safe_install.errors import HashMismatch, PipFailed, Refused, mend_of
 from safe_install.health.examination import Examination
 from safe_install.health.report import Subject
-from safe_install.index.catalog import known_projects, load_project
+from safe_install.index.catalog import bundled_catalog, known_projects, load_project
 from safe_install.index.native import exact_pattern
 from safe_install.models import Finding, InstalledDistribution, Plan, Step, TorchBuild
 from safe_install.pipeline.contents import contents_findings, find_changed_files, system_path
@@ -367,7 +367,8 @@ class Delivery:
         if driver is None or not driver.declared or not driver.devices:
             return ()
         code = gpu_code_of_torch(inspector.files, members)
-        return check_torch(inspector.beside.torch, driver, self.environment.interpreter, code=code)
+        torch, interpreter = inspector.beside.torch, self.environment.interpreter
+        return check_torch(torch, driver, interpreter, catalog=bundled_catalog(), code=code)
 
     def _inspect_gpu_code(self, inspector: Inspector, step: Step, members: Mapping[str, str]) -> Tuple[Finding, ...]:
         """A wheel that does not link torch may still compute on the GPU."""

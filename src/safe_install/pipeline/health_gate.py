@@ -35,7 +35,7 @@ from safe_install.health.report import (
     is_healthy,
     unmet_requirements,
 )
-from safe_install.index.catalog import cuda_table, known_projects, load_project
+from safe_install.index.catalog import bundled_catalog, cuda_table, known_projects, load_project
 from safe_install.index.facts import Project
 from safe_install.models import (
     DEFAULT_CHECK_TIMEOUT,
@@ -100,7 +100,7 @@ def check_torch_here(environment: Environment, torch: Optional[TorchBuild] = Non
         from safe_install.wheels.libraries import DiskFiles
 
         code = gpu_code_of_torch(DiskFiles(), {path.name: str(path) for path in sorted(torch.lib_dir.glob("*.so"))})
-    return check_torch(torch, driver, environment.interpreter, code=code)
+    return check_torch(torch, driver, environment.interpreter, catalog=bundled_catalog(), code=code)
 
 
 def check_target(torch: Optional[TorchBuild], driver: Optional[Driver], after: HealthReport) -> Tuple[Finding, ...]:

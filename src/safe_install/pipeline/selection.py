@@ -23,7 +23,7 @@ from safe_install.environment.stamp import watched_folders
 from safe_install.errors import HashMismatch, Interrupted, NoCandidate, PipFailed, Refused, SafeInstallError
 from safe_install.events import Reporter, TaskOutcome
 from safe_install.health.report import dependents_of, unmet_requirements
-from safe_install.index.catalog import known_projects, load_project
+from safe_install.index.catalog import bundled_catalog, known_projects, load_project
 from safe_install.index.facts import TorchMatch
 from safe_install.models import (
     Candidate,
@@ -205,7 +205,9 @@ class Planner:
         project = load_project(name)
         if not project.hosts and project.package_index.note:
             # Nothing could be chosen from anywhere, and pip would take what the name belongs to.
-            raise NoCandidate(project.package_index.note, hint=where_else([Context(project, self.environment)]))
+            raise NoCandidate(
+                project.package_index.note, hint=where_else([Context(project, self.environment, bundled_catalog())])
+            )
         return project.torch_match is not TorchMatch.ANY
 
     def _choose_unless_torch_may_move(self, extensions: Sequence[Requirement]) -> bool:
@@ -282,7 +284,7 @@ class Planner:
         step = next((step for step in steps if step.name == TORCH), None)
         if step is None or step.version is None or self.coming_torch is not None:
             return
-        build = planned_torch(step.version, self.environment.interpreter.platform)
+        build = planned_torch(step.version, self.environment.interpreter.platform, bundled_catalog().torch)
         here = self.environment.torch
         if here is not None and here.runtime_version == build.runtime_version:
             return  # the same one again (--force-reinstall): what fits it today fits it then
@@ -354,7 +356,9 @@ class Planner:
     def _was_for_another_torch(self, name: NormalizedName) -> bool:
         """Is it installed, torch changes, and nothing says that it fits the torch to come?"""
         found = self.environment.installed.get(name)
-        return found is not None and self.coming_torch is not None and not says_its_torch(found)
+        if found is None or self.coming_torch is None:
+            return False
+        return not says_its_torch(found, load_project(name))
 
     def _is_broken(self, name: NormalizedName) -> bool:
         """Is it installed, and does it not load? Then the same version for this torch is worth installing."""
@@ -647,7 +651,7 @@ class Planner:
 
     def _does_not_fit(self, step: Step) -> bool:
         """Did pip choose what is known not to fit the torch of its own plan?"""
-        rejection = check_planned(step, self._planned)
+        rejection = check_planned(step, self._planned, bundled_catalog())
         if rejection is None:
             return False
         self.world.reporter.note(f"{step.name} {step.version}, as pip planned it, does not fit: {rejection.detail}")
@@ -710,7 +714,7 @@ class Planner:
         step = next((step for step in plan.steps if step.name == TORCH), None)
         if step is None or step.version is None:
             return self.coming_torch or self.environment.torch
-        return planned_torch(step.version, self.environment.interpreter.platform)
+        return planned_torch(step.version, self.environment.interpreter.platform, bundled_catalog().torch)
 
     def _check_torch(self, torch: Optional[TorchBuild]) -> None:
         """Would the torch that will be there run with the declared driver, or with the one here?

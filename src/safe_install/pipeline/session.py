@@ -11,7 +11,7 @@ from typing import Iterator, Optional, Tuple
 from safe_install.environment.driver import declared_driver, read_driver
 from safe_install.environment.interpreter import find_interpreter, read_environment
 from safe_install.errors import ExternallyManaged, PipFailed, SafeInstallError, UsageError
-from safe_install.index.catalog import cuda_table
+from safe_install.index.catalog import cuda_table, torch_table
 from safe_install.models import Environment, InstalledDistribution, Interpreter
 from safe_install.ports import World
 from safe_install.resolve.request import OwnOptions
@@ -56,7 +56,12 @@ def environment_asked_for(
         python_version = python_version or here.version
         platform = platform or _platform_here(here.platform, here.libc)
     return environment_for(
-        torch=torch, python_version=python_version, platform=platform, cxx11_abi=cxx11_abi, driver=driver
+        torch=torch,
+        python_version=python_version,
+        platform=platform,
+        torch_table=torch_table(),
+        cxx11_abi=cxx11_abi,
+        driver=driver,
     )
 
 

@@ -13,8 +13,7 @@ from urllib.parse import unquote, urlsplit
 from packaging.version import InvalidVersion, Version
 
 from safe_install.index.candidates import read_torch_pin, torch_of, wheel_candidate, with_pin
-from safe_install.index.catalog import load_project
-from safe_install.index.facts import Holds, HostEntry, Layout, Project, TorchMatch
+from safe_install.index.facts import Catalog, Holds, HostEntry, Layout, Project, TorchMatch, TorchTable
 from safe_install.index.filename import parse_local
 from safe_install.index.location import read_location
 from safe_install.models import (
@@ -38,28 +37,27 @@ def pip_may_choose(project: Project) -> bool:
     return project.pins_torch and project.package_index.holds is Holds.WHEELS
 
 
-def check_planned(step: Step, environment: Environment) -> Optional[Rejection]:
+def check_planned(step: Step, environment: Environment, catalog: Catalog) -> Optional[Rejection]:
     """Why what pip planned for a project of the wheel index does not fit the torch of `environment`, which is to come.
 
     None: nothing that is known speaks against it. A source distribution fits no torch before it was built for it.
     """
-    project, torch = load_project(step.name), environment.torch
-    candidate = _candidate(project, step)
+    project, torch = catalog.project(step.name), environment.torch
+    candidate = _candidate(project, step, catalog.torch)
     if candidate is None or torch is None:
         return None
     if candidate.kind is CandidateKind.SDIST:
         if project.torch_match is TorchMatch.ANY:
             return None
         return Rejection(candidate, Rule.TORCH_VERSION, f"has to be built for torch {torch.runtime_version}")
-    rejection = check_candidate(_undoubted(candidate, torch), Context(project, environment, pre=True))
+    rejection = check_candidate(_undoubted(candidate, torch), Context(project, environment, catalog, pre=True))
     if rejection is not None and rejection.rule is Rule.ACCELERATOR and not torch.accelerator:
         return None  # what the torch to come was built for is not known
     return rejection
 
 
-def says_its_torch(distribution: InstalledDistribution) -> bool:
+def says_its_torch(distribution: InstalledDistribution, project: Project) -> bool:
     """Does an installed version of a project of the wheel index say which torch it belongs to?"""
-    project = load_project(distribution.name)
     if project.torch_match is TorchMatch.ANY:
         return True  # to every torch
     try:
@@ -69,7 +67,7 @@ def says_its_torch(distribution: InstalledDistribution) -> bool:
     return torch_of(project, version, parse_local(version.local or "").torch) is not None
 
 
-def _candidate(project: Project, step: Step) -> Optional[Candidate]:
+def _candidate(project: Project, step: Step, torch_table: TorchTable) -> Optional[Candidate]:
     """pip's choice as a candidate; None for one whose file name says nothing."""
     url = step.url or ""
     filename = unquote(urlsplit(url).path.rpartition("/")[2])
@@ -77,7 +75,8 @@ def _candidate(project: Project, step: Step) -> Optional[Candidate]:
     if step.kind != "wheel":
         return _source(project, step, link)
     host = next((host for host in project.hosts if read_location(host, url) is not None), None)
-    candidate = wheel_candidate(project, host or HostEntry("", Layout.PYPI, "plain"), link)
+    host = host or HostEntry("", Layout.PYPI, "plain")
+    candidate = wheel_candidate(project, host, link, torch_table)
     if candidate is None:
         return None
     return replace(candidate, requires=step.requires)

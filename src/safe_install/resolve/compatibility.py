@@ -16,8 +16,7 @@ from packaging.tags import Tag
 from packaging.version import Version
 
 from safe_install.index.bundled import FOUND_IN
-from safe_install.index.catalog import cuda_table, load_project, torch_table
-from safe_install.index.facts import AcceleratorMatch, Project, TorchMatch, parse_release
+from safe_install.index.facts import AcceleratorMatch, Catalog, Project, TorchMatch, TorchTable, parse_release
 from safe_install.models import Candidate, CandidateKind, Environment, Rejection, Rule, TorchBuild
 from safe_install.tags import (
     container_of_name,
@@ -34,6 +33,7 @@ class Context:
 
     project: Project
     environment: Environment
+    catalog: Catalog
     specifier: SpecifierSet = field(default_factory=SpecifierSet)
     pre: bool = False
     allow_build: bool = True
@@ -215,13 +215,13 @@ def reject_cxx11_abi(candidate: Candidate, context: Context) -> Optional[str]:
         return None
     built = candidate.built_for.cxx11_abi
     if built is None:
-        built = _public_abi(candidate, torch)
+        built = _public_abi(candidate, torch, context.catalog.torch)
     if built is None or built == torch.cxx11_abi:
         return None
     return f"built with C++11 ABI {_on(built)}, torch here has it {_on(torch.cxx11_abi)}"
 
 
-def _public_abi(candidate: Candidate, torch: TorchBuild) -> Optional[bool]:
+def _public_abi(candidate: Candidate, torch: TorchBuild, table: TorchTable) -> Optional[bool]:
     """What the public torch that it was built against had."""
     platforms = {tag.platform for tag in candidate.tags if "linux" in tag.platform}
     built = candidate.built_for.torch or ""
@@ -230,7 +230,7 @@ def _public_abi(candidate: Candidate, torch: TorchBuild) -> Optional[bool]:
     if built[:1] in "<>=!~":
         built = torch.runtime_version.partition("+")[0]
     accelerator = candidate.built_for.accelerator or torch.accelerator
-    return torch_table().cxx11_abi_of(built, accelerator, platform=min(platforms))
+    return table.cxx11_abi_of(built, accelerator, platform=min(platforms))
 
 
 def _on(value: bool) -> str:
@@ -338,7 +338,7 @@ def reject_driver(candidate: Candidate, context: Context) -> Optional[str]:
     built = _accelerator_when_installed(candidate, context)
     if driver is None or built is None:
         return None
-    table, system = cuda_table(), _system(context.environment)
+    table, system = context.catalog.cuda, _system(context.environment)
     too_old = table.why_too_old(driver, built, system=system)
     if not too_old:
         return None
@@ -448,12 +448,12 @@ def sort_key(candidate: Candidate, context: Context) -> SortKey:
     )
 
 
-def name_for(project: Project, torch: TorchBuild) -> Optional[str]:
+def name_for(project: Project, torch: TorchBuild, catalog: Catalog) -> Optional[str]:
     """Of the names under which the same software lies, the one for torch's accelerator: cupy-cuda12x."""
     names = [
         (other.accelerator == torch.accelerator, str(name))
         for name in project.family
-        for other in [load_project(name)]
+        for other in [catalog.project(name)]
         if other.accelerator is not None and _accelerator_fits(other.accelerator, torch, other)
     ]
     return next((name for exact, name in names if exact), names[0][1] if names else None)

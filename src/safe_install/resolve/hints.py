@@ -14,12 +14,10 @@ from typing import Callable, Collection, Dict, List, Optional, Sequence, Tuple
 from packaging.specifiers import InvalidSpecifier, SpecifierSet
 from packaging.version import InvalidVersion, Version
 
-from safe_install.index.catalog import cuda_table, torch_table
 from safe_install.index.facts import AcceleratorMatch, Project, TorchMatch, parse_release
 from safe_install.models import (
     Candidate,
     CandidateKind,
-    Driver,
     Environment,
     HostAnswer,
     HostAnswerKind,
@@ -95,7 +93,7 @@ def is_driver_too_old(context: Context) -> bool:
     if project.accelerator_match is AcceleratorMatch.ANY or project.torch_match is TorchMatch.ANY:
         return False
     driver, torch = environment.driver, environment.torch
-    return driver is not None and driver.declared and torch is not None and not _runs(torch.accelerator, environment)
+    return driver is not None and driver.declared and torch is not None and not _runs(torch.accelerator, context)
 
 
 def _pin_of(project: Project, version: str) -> Optional[SpecifierSet]:
@@ -113,14 +111,14 @@ def _system(environment: Environment) -> str:
     return "windows" if environment.interpreter.platform.startswith("win") else "linux"
 
 
-def _floor(accelerator: str, environment: Environment) -> Optional[str]:
-    return cuda_table().driver_floor(accelerator, system=_system(environment))
+def _floor(accelerator: str, context: Context) -> Optional[str]:
+    return context.catalog.cuda.driver_floor(accelerator, system=_system(context.environment))
 
 
-def _runs(accelerator: str, environment: Environment) -> bool:
+def _runs(accelerator: str, context: Context) -> bool:
     """With the driver of the environment, as far as it is known."""
-    driver = environment.driver
-    return driver is None or not cuda_table().is_too_old(driver, accelerator, system=_system(environment))
+    driver, system = context.environment.driver, _system(context.environment)
+    return driver is None or not context.catalog.cuda.is_too_old(driver, accelerator, system=system)
 
 
 # --- the advices -----------------------------------------------------------------------------------
@@ -158,7 +156,7 @@ def companion_version(context: Context) -> Optional[str]:
     release = _torch_release(context.environment)
     if release is None:
         return None
-    known = torch_table().releases.get(str(release))
+    known = context.catalog.torch.releases.get(str(release))
     if known is not None and context.project.name in known.companions:
         return known.companions[context.project.name]
     fitting = [version for version in context.project.pins if _belongs(context.project, version, release)]
@@ -208,41 +206,41 @@ def name_driver(one: Asked) -> str:
     without = replace(one.context, environment=replace(environment, driver=None))
     if not is_driver_too_old(one.context) and not rank_fitting(one.candidates, without):
         return ""  # something else speaks against each of them
-    floor = _floor(needed[0] or torch.accelerator, environment)
+    floor = _floor(needed[0] or torch.accelerator, one.context)
     newer = f"driver {floor} or newer" if floor is not None else "a newer driver"
     built = {candidate.built_for.accelerator or "" for candidate in _rejected(one, Rule.ACCELERATOR)}
-    other = torch_for_driver(driver, environment, preferred=built)
+    other = torch_for_driver(one.context, preferred=built)
     if other is None:
         return f"Use {newer}."
     return f"Use {newer}, or a torch for an older CUDA, such as {other}, which runs with driver {driver.version}."
 
 
-def torch_for_driver(driver: Driver, environment: Environment, *, preferred: Collection[str] = ()) -> Optional[str]:
+def torch_for_driver(context: Context, *, preferred: Collection[str] = ()) -> Optional[str]:
     """A public build of torch that the driver runs: of the same release where there is one, else the newest.
 
     `preferred`: the accelerators that the project has wheels for.
     """
-    torch = environment.torch
-    if torch is None or driver.version is None:
+    torch, driver = context.environment.torch, context.environment.driver
+    if torch is None or driver is None or driver.version is None:
         return None
-    releases = torch_table().releases
+    releases = context.catalog.torch.releases
     own = releases.get(split_local(torch.runtime_version)[0])
     newest_first = sorted(releases.values(), key=lambda release: Version(release.version), reverse=True)
     for release in [*([own] if own is not None else []), *newest_first]:
         with_wheels = [name for name in release.accelerators if name in preferred]
-        accelerator = _newest_cuda(with_wheels, environment) or _newest_cuda(release.accelerators, environment)
+        accelerator = _newest_cuda(with_wheels, context) or _newest_cuda(release.accelerators, context)
         if accelerator is not None:
             return f"{release.version}+{accelerator}"
     return None
 
 
-def _newest_cuda(accelerators: Sequence[str], environment: Environment) -> Optional[str]:
+def _newest_cuda(accelerators: Sequence[str], context: Context) -> Optional[str]:
     """The newest CUDA among them that the driver runs."""
     found: Dict[Tuple[int, ...], str] = {}
     for name in accelerators:
         accelerator = parse_accelerator(name)
         is_cuda = accelerator is not None and accelerator.kind == "cuda"
-        if accelerator is not None and is_cuda and _floor(name, environment) and _runs(name, environment):
+        if accelerator is not None and is_cuda and _floor(name, context) and _runs(name, context):
             found[accelerator.version] = name
     return found[max(found)] if found else None
 

@@ -28,8 +28,7 @@ from resolvelib import AbstractProvider, BaseReporter, ResolutionImpossible, Res
 from safe_install.errors import NoCandidate, Refused
 from safe_install.index.bundled import gap_in_facts
 from safe_install.index.candidates import torch_of
-from safe_install.index.catalog import known_projects
-from safe_install.index.facts import Project
+from safe_install.index.facts import Catalog, Project
 from safe_install.index.filename import parse_local
 from safe_install.models import (
     BuiltFor,
@@ -92,11 +91,11 @@ def resolve(
     environment: Environment,
     *,
     find: Find,
+    catalog: Catalog,
     constraints: Sequence[Requirement] = (),
     pre: bool = False,
     allow_build: bool = True,
     upgrade: Collection[str] = (),
-    projects: Optional[Collection[str]] = None,
 ) -> Resolution:
     """Choose one candidate for every project of the wheel index that the requirements name or bring.
 
@@ -105,20 +104,19 @@ def resolve(
     whose installed version is no reason to stay. Raises Refused when torch itself would have to change,
     NoCandidate with every rejection and every host's answer when nothing fits.
     """
-    known = frozenset(canonicalize_name(name) for name in (known_projects() if projects is None else projects))
     wishes = [_Wish(requirement) for requirement in requirements if _applies(requirement, environment)]
     _check_torch(wishes, environment)
     provider = _Provider(
         environment,
         find=find,
-        known=known,
+        catalog=catalog,
         constraints=[c for c in constraints if _applies(c, environment)],
         pre=pre,
         allow_build=allow_build,
         upgrade=frozenset(canonicalize_name(name) for name in upgrade),
         wishes=wishes,
     )
-    wanted = [wish for wish in wishes if wish.name in known]
+    wanted = [wish for wish in wishes if wish.name in catalog.projects]
     provider.prefetch()
     try:
         result = Resolver(provider, BaseReporter()).resolve(wanted, max_rounds=MAX_ROUNDS)
@@ -156,7 +154,7 @@ class _Provider(AbstractProvider):  # type: ignore[type-arg,misc,unused-ignore]
         environment: Environment,
         *,
         find: Find,
-        known: Collection[NormalizedName],
+        catalog: Catalog,
         constraints: Sequence[Requirement],
         pre: bool,
         allow_build: bool,
@@ -165,7 +163,7 @@ class _Provider(AbstractProvider):  # type: ignore[type-arg,misc,unused-ignore]
     ) -> None:
         self._environment = environment
         self._find = find
-        self._known = known
+        self._catalog = catalog
         self._constraints = constraints
         self._pre = pre
         self._allow_build = allow_build
@@ -213,7 +211,7 @@ class _Provider(AbstractProvider):  # type: ignore[type-arg,misc,unused-ignore]
                 wish = _Wish(Requirement(text), candidate)
             except InvalidRequirement:
                 continue
-            if wish.name in self._known and _applies(wish.requirement, self._environment):
+            if wish.name in self._catalog.projects and _applies(wish.requirement, self._environment):
                 found.append(wish)
         return found
 
@@ -223,7 +221,7 @@ class _Provider(AbstractProvider):  # type: ignore[type-arg,misc,unused-ignore]
         """Ask for everything that was named at the same time; later questions find the answers there."""
         specifiers: Dict[NormalizedName, SpecifierSet] = {}
         for wish in self._roots:
-            if wish.name in self._known:
+            if wish.name in self._catalog.projects:
                 specifiers[wish.name] = specifiers.get(wish.name, SpecifierSet()) & wish.requirement.specifier
         if len(specifiers) > 1:
             from concurrent.futures import ThreadPoolExecutor  # late: 9 ms, and most ask for one project
@@ -265,6 +263,7 @@ class _Provider(AbstractProvider):  # type: ignore[type-arg,misc,unused-ignore]
         return Context(
             project,
             self._environment,
+            self._catalog,
             specifier,
             pre=self._pre,
             allow_build=self._allow_build,
@@ -365,7 +364,7 @@ def where_else(contexts: Sequence[Context]) -> str:
     told = []
     for context in contexts:
         project, torch = context.project, context.environment.torch
-        other = name_for(project, torch) if torch is not None else None
+        other = name_for(project, torch, context.catalog) if torch is not None else None
         if other is not None and other != project.name:
             told.append(f"{other} is the name of it for {torch.accelerator if torch else ''}")
         elif project.source is not None:

@@ -9,7 +9,7 @@ from typing import Any, Dict, List, Mapping, Optional, Tuple, cast
 from packaging.version import InvalidVersion, Version
 
 from safe_install.errors import UsageError
-from safe_install.index.catalog import torch_table
+from safe_install.index.facts import TorchTable
 from safe_install.models import Driver, Environment, Interpreter, Scheme, TorchBuild
 from safe_install.tags import (
     accelerator_of_container,
@@ -28,6 +28,7 @@ def environment_for(
     torch: Optional[str],
     python_version: str,
     platform: str,
+    torch_table: TorchTable,
     cxx11_abi: Optional[bool] = None,
     driver: Optional[Driver] = None,
 ) -> Environment:
@@ -53,7 +54,7 @@ def environment_for(
         scheme=Scheme(*[cast("Any", _NOWHERE)] * 5),
         markers=_markers(python_version, machine),
     )
-    build = _torch_build(torch, machine, cxx11_abi) if torch else None
+    build = _torch_build(torch, machine, cxx11_abi, torch_table) if torch else None
     return Environment(interpreter, build, driver, {}, f"elsewhere {torch} {python_version} {platform}")
 
 
@@ -94,24 +95,24 @@ def parse_platform(platform: str) -> Tuple[str, Tuple[str, str]]:
     )
 
 
-def planned_torch(version: str, platform: str) -> TorchBuild:
+def planned_torch(version: str, platform: str, torch_table: TorchTable) -> TorchBuild:
     """The public build of torch that a plan will install; `version` as its METADATA says it. Raises UsageError."""
-    return _torch_build(version, platform, None)
+    return _torch_build(version, platform, None, torch_table)
 
 
-def _torch_build(torch: str, platform: str, cxx11_abi: Optional[bool]) -> TorchBuild:
+def _torch_build(torch: str, platform: str, cxx11_abi: Optional[bool], torch_table: TorchTable) -> TorchBuild:
     try:
         version = Version(torch)
     except InvalidVersion as error:
         raise UsageError(f"{torch!r} is no version of torch", hint="write it as 1.8.1+cu111") from error
     container = container_of_version(torch)
-    accelerator = accelerator_of_version(torch) or _default_accelerator(version, platform)
+    accelerator = accelerator_of_version(torch) or _default_accelerator(version, platform, torch_table)
     if container is not None:
         # The version does not say its CUDA. The C++ ABI is that of the wheels which are published for containers.
         accelerator = accelerator_of_container(container)
         cxx11_abi = True if cxx11_abi is None else cxx11_abi
     if cxx11_abi is None:
-        cxx11_abi = torch_table().cxx11_abi_of(version.public, accelerator, platform=platform)
+        cxx11_abi = torch_table.cxx11_abi_of(version.public, accelerator, platform=platform)
         if version.local and version.local.endswith("cxx11.abi"):
             cxx11_abi = True
     # As torch itself has it: the build from PyPI knows its accelerator though METADATA does not.
@@ -126,12 +127,12 @@ def _torch_build(torch: str, platform: str, cxx11_abi: Optional[bool]) -> TorchB
     )
 
 
-def _default_accelerator(version: Version, platform: str) -> str:
+def _default_accelerator(version: Version, platform: str, torch_table: TorchTable) -> str:
     if version.local:
         return ""
     if not platform.startswith("linux_"):
         return "cpu"
-    release = torch_table().releases.get(version.public)
+    release = torch_table.releases.get(version.public)
     if release is None or release.untagged is None or not platform.endswith("x86_64"):
         return ""
     return release.untagged

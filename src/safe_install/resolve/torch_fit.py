@@ -6,8 +6,7 @@ from typing import Iterator, List, Optional, Protocol, Tuple
 
 from packaging.version import Version
 
-from safe_install.index.catalog import cuda_table, torch_table
-from safe_install.index.facts import GpuCode, TorchRelease, parse_release
+from safe_install.index.facts import Catalog, GpuCode, TorchRelease, TorchTable, parse_release
 from safe_install.models import Driver, Finding, Interpreter, Plan, Severity, TorchBuild
 from safe_install.tags import parse_accelerator
 
@@ -22,7 +21,12 @@ class Code(Protocol):
 
 
 def check_torch(
-    torch: TorchBuild, driver: Optional[Driver], interpreter: Interpreter, *, code: Optional[Code] = None
+    torch: TorchBuild,
+    driver: Optional[Driver],
+    interpreter: Interpreter,
+    *,
+    catalog: Catalog,
+    code: Optional[Code] = None,
 ) -> Tuple[Finding, ...]:
     """What speaks against it: errors for a declared driver or GPU, warnings for those that are here.
 
@@ -33,23 +37,25 @@ def check_torch(
         return ()
     severity = Severity.ERROR if driver.declared else Severity.WARNING
     found = []
-    too_old = cuda_table().why_too_old(driver, torch.accelerator, system=_system(interpreter))
+    too_old = catalog.cuda.why_too_old(driver, torch.accelerator, system=_system(interpreter))
     if too_old:
         found.append(("driver-too-old", f"torch {torch.runtime_version} {too_old}"))
     if code is None:
-        code = known_code(torch.version, torch.accelerator, interpreter)
+        code = known_code(torch.version, torch.accelerator, interpreter, catalog.torch)
     missed = missed_devices(code, driver)
     if missed:
         found.append(("no-kernel-image", _no_code(torch, driver, missed, code)))
     if not found:
         return ()
-    hint = _hint(torch, driver, interpreter)
+    hint = _hint(torch, driver, interpreter, catalog)
     return tuple(Finding(check, severity, "torch", detail, hint) for check, detail in found)
 
 
-def known_code(version: Version, accelerator: str, interpreter: Interpreter) -> Optional[GpuCode]:
+def known_code(
+    version: Version, accelerator: str, interpreter: Interpreter, torch_table: TorchTable
+) -> Optional[GpuCode]:
     """The GPU code of a public build of torch, None where it is not known."""
-    return torch_table().gpu_code_of(version, accelerator, platform=interpreter.platform)
+    return torch_table.gpu_code_of(version, accelerator, platform=interpreter.platform)
 
 
 def missed_devices(code: Optional[Code], driver: Driver) -> List[str]:
@@ -87,24 +93,24 @@ def check_numpy(plan: Plan, torch: Optional[TorchBuild]) -> Tuple[Finding, ...]:
     return ()
 
 
-def _hint(torch: TorchBuild, driver: Driver, interpreter: Interpreter) -> str:
+def _hint(torch: TorchBuild, driver: Driver, interpreter: Interpreter, catalog: Catalog) -> str:
     place = "there" if driver.declared else "here"
-    build = next(_fitting_builds(torch, driver, interpreter), None)
+    build = next(_fitting_builds(torch, driver, interpreter, catalog), None)
     if build is None:
         return f"Take a torch that was built for the driver and the GPU {place}."
     return f"Take a build that runs {place}: safe-install {build}"
 
 
-def _fitting_builds(torch: TorchBuild, driver: Driver, interpreter: Interpreter) -> Iterator[str]:
+def _fitting_builds(torch: TorchBuild, driver: Driver, interpreter: Interpreter, catalog: Catalog) -> Iterator[str]:
     """What to ask for, best first: the same release for another CUDA, then newer releases before older ones."""
     here = torch.version.public
-    releases = sorted(torch_table().releases.values(), key=lambda release: Version(release.version), reverse=True)
+    releases = sorted(catalog.torch.releases.values(), key=lambda release: Version(release.version), reverse=True)
     same = [release for release in releases if release.version == here]
     for release in [*same, *releases]:
         if _python_of(interpreter) not in release.python:
             continue
         for accelerator in _cuda_builds(release):
-            if _runs(release, accelerator, driver, interpreter):
+            if _runs(release, accelerator, driver, interpreter, catalog):
                 yield _asked_for(release, accelerator, is_same=release.version == here)
 
 
@@ -119,10 +125,10 @@ def _cuda_builds(release: TorchRelease) -> List[str]:
     return sorted((name for name in versions if name.startswith("cu")), key=lambda name: versions[name], reverse=True)
 
 
-def _runs(release: TorchRelease, accelerator: str, driver: Driver, interpreter: Interpreter) -> bool:
-    if cuda_table().is_too_old(driver, accelerator, system=_system(interpreter)):
+def _runs(release: TorchRelease, accelerator: str, driver: Driver, interpreter: Interpreter, catalog: Catalog) -> bool:
+    if catalog.cuda.is_too_old(driver, accelerator, system=_system(interpreter)):
         return False
-    code = known_code(Version(release.version), accelerator, interpreter)
+    code = known_code(Version(release.version), accelerator, interpreter, catalog.torch)
     if driver.devices and code is None:
         return False
     return not missed_devices(code, driver)

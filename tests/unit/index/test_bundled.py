@@ -8,7 +8,7 @@ from packaging.specifiers import SpecifierSet
 from safe_install.index.bundled import bundled_wheels, gap_in_facts, known_elsewhere, nearest_torch
 from safe_install.index.catalog import load_project
 from safe_install.index.facts import Build
-from safe_install.resolve.target import environment_for
+from tests.factories import environment_for
 
 LINUX, MAC, WINDOWS = "linux_x86_64", "macosx_14_0_arm64", "win_amd64"
 PYG, ASTRAL, OPENMMLAB = "data.pyg.org", "wheels.astral.sh", "download.openmmlab.com"

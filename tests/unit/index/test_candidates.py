@@ -8,7 +8,7 @@ import pytest
 
 from safe_install.index.bundled import bundled_files, bundled_sdists
 from safe_install.index.candidates import make_candidates, with_known_hash
-from safe_install.index.catalog import known_projects, load_project
+from safe_install.index.catalog import known_projects, load_project, torch_table
 from safe_install.index.facts import HostEntry, Layout
 from safe_install.models import Link
 
@@ -26,7 +26,7 @@ def project():
 @pytest.mark.parametrize("url", [PYG, PYG.replace("%2B", "+"), SDIST])
 @pytest.mark.parametrize(("stated", "disputed"), [(None, None), (KNOWN, None), (OTHER, OTHER)])
 def test_what_the_index_knows_comes_first(project, url, stated, disputed):
-    (candidate,) = make_candidates(project, HOST, [Link(url, url.rsplit("/", 1)[-1], stated)])
+    (candidate,) = make_candidates(project, HOST, [Link(url, url.rsplit("/", 1)[-1], stated)], torch_table())
     assert (candidate.link.sha256, candidate.link.vouched, candidate.link.disputed) == (KNOWN, True, disputed)
 
 
@@ -40,5 +40,5 @@ def test_a_file_that_the_index_does_not_know_is_as_its_page_says(project, stated
 def test_what_the_index_offers_itself_is_vouched_for():
     for name in sorted(known_projects()):
         project = load_project(name)
-        for candidate in (*bundled_files(project), *bundled_sdists(project)):
+        for candidate in (*bundled_files(project, torch_table()), *bundled_sdists(project)):
             assert candidate.link.vouched and candidate.link.sha256, candidate.link.url

@@ -12,8 +12,7 @@ from safe_install.events import Reporter
 from safe_install.models import Candidate, CandidateKind, Link, NetworkSettings
 from safe_install.pipeline.choice import Chooser, Wishes, make_client
 from safe_install.ports import World
-from safe_install.resolve.target import environment_for
-from tests.factories import make_environment
+from tests.factories import environment_for, make_environment
 
 
 def test_a_wheel_that_was_built_here_brings_what_its_metadata_hides(tmp_path, monkeypatch):

@@ -6,7 +6,7 @@ import pytest
 
 from safe_install.models import Driver, HealthReport, ImportResult, Severity
 from safe_install.pipeline.health_gate import check_target
-from safe_install.resolve.target import planned_torch
+from tests.factories import planned_torch
 
 CUDA, CPU = planned_torch("2.14.1+cu130", "linux_x86_64"), planned_torch("2.14.1+cpu", "linux_x86_64")
 HERE, DECLARED = Driver("580.65.06", "13.0"), Driver("535.104", "12.2", declared=True)

@@ -7,11 +7,10 @@ import dataclasses
 import pytest
 from packaging.utils import canonicalize_name
 
-from safe_install.index.catalog import load_project
+from safe_install.index.catalog import bundled_catalog, load_project
 from safe_install.models import Action, Step
 from safe_install.resolve.companions import check_planned, pip_may_choose, says_its_torch
-from safe_install.resolve.target import environment_for
-from tests.factories import make_distribution
+from tests.factories import environment_for, make_distribution
 
 PLATFORM = "manylinux_2_36_x86_64"
 CU130 = environment_for(torch="2.14.1", python_version="3.11", platform=PLATFORM)  # the build on PyPI
@@ -51,12 +50,12 @@ def planned(name, version, *, tags="cp311-cp311-manylinux_2_28_x86_64", place=PY
     ],
 )
 def test_what_pip_planned(step, environment, rule):
-    rejection = check_planned(step, environment)
+    rejection = check_planned(step, environment, bundled_catalog())
     assert (rejection.rule.value if rejection else None) == rule, rejection
 
 
 def test_without_a_torch_there_is_nothing_to_fit():
-    assert check_planned(planned("triton", "3.7.0"), dataclasses.replace(CU130, torch=None)) is None
+    assert check_planned(planned("triton", "3.7.0"), dataclasses.replace(CU130, torch=None), bundled_catalog()) is None
 
 
 @pytest.mark.parametrize(
@@ -78,4 +77,4 @@ def test_what_pip_resolves_by_itself(name, expected):
     ],
 )
 def test_what_says_its_torch(name, version, expected):
-    assert says_its_torch(make_distribution(name, version)) is expected
+    assert says_its_torch(make_distribution(name, version), load_project(name)) is expected

@@ -7,7 +7,7 @@ from packaging.specifiers import SpecifierSet
 from packaging.tags import parse_tag
 from packaging.version import Version
 
-from safe_install.index.catalog import load_project
+from safe_install.index.catalog import bundled_catalog, load_project
 from safe_install.models import BuiltFor, Candidate, CandidateKind, Driver, Link, Rejection, Rule
 from safe_install.resolve.compatibility import (
     Context,
@@ -16,7 +16,7 @@ from safe_install.resolve.compatibility import (
     order_rejections,
     rank_fitting,
 )
-from safe_install.resolve.target import environment_for
+from tests.factories import environment_for
 
 CUDA = environment_for(torch="1.8.1+cu111", python_version="3.8", platform="manylinux_2_31_x86_64")
 CPU = environment_for(torch="2.13.0+cpu", python_version="3.11", platform="manylinux_2_36_x86_64")
@@ -46,7 +46,7 @@ def sdist(version, project="torch-scatter", **link):
 
 
 def context(environment=CUDA, project="torch-scatter", specifier="", **fields):
-    return Context(load_project(project), environment, SpecifierSet(specifier), **fields)
+    return Context(load_project(project), environment, bundled_catalog(), SpecifierSet(specifier), **fields)
 
 
 def with_torch(environment, **fields):

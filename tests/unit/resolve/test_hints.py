@@ -9,7 +9,7 @@ import pytest
 from safe_install.models import Driver, HostAnswer, HostAnswerKind
 from safe_install.resolve.compatibility import Context, check_candidate
 from safe_install.resolve.hints import Asked, choose_hint, companion_version, is_settled, torch_for_driver
-from safe_install.resolve.target import environment_for
+from tests.factories import environment_for
 from tests.unit.resolve.test_compatibility import CONTAINER, context, sdist, wheel
 
 PYG = "data.pyg.org"
@@ -219,7 +219,7 @@ def test_companion_of_a_torch(environment, project, version):
 def test_torch_that_runs_with_a_driver(torch, driver, preferred, other):
     environment = environment_for(torch=torch, python_version="3.11", platform="linux_x86_64")
     environment = with_driver(environment, driver)
-    assert torch_for_driver(environment.driver, environment, preferred=preferred) == other
+    assert torch_for_driver(context(environment), preferred=preferred) == other
 
 
 def test_the_project_that_is_settled_speaks_first():

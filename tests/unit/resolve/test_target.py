@@ -3,7 +3,8 @@ from __future__ import annotations
 import pytest
 
 from safe_install.errors import UsageError
-from safe_install.resolve.target import environment_for, notes_for, parse_platform
+from safe_install.resolve.target import notes_for, parse_platform
+from tests.factories import environment_for
 
 
 @pytest.mark.parametrize(

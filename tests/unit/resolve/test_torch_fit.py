@@ -7,11 +7,10 @@ from dataclasses import dataclass
 import pytest
 from packaging.version import Version
 
-from safe_install.index.catalog import cuda_table, torch_table
+from safe_install.index.catalog import bundled_catalog, cuda_table, torch_table
 from safe_install.models import Action, Device, Driver, Plan, Severity, Step
-from safe_install.resolve.target import planned_torch
 from safe_install.resolve.torch_fit import check_numpy, check_torch
-from tests.factories import make_interpreter
+from tests.factories import make_interpreter, planned_torch
 
 LINUX = "linux_x86_64"
 TOO_OLD, NO_KERNEL = "driver-too-old", "no-kernel-image"
@@ -22,7 +21,9 @@ def driver(*capabilities, version=None, cuda=None, declared=True):
 
 
 def check(torch, here, **fields):
-    return check_torch(planned_torch(torch, LINUX), here, make_interpreter(version="3.11.7"), **fields)
+    return check_torch(
+        planned_torch(torch, LINUX), here, make_interpreter(version="3.11.7"), catalog=bundled_catalog(), **fields
+    )
 
 
 @pytest.mark.parametrize(
@@ -210,6 +211,7 @@ def test_a_build_of_the_package_index_needs_no_other_index():
         planned_torch("1.13.1", LINUX),
         driver("9.0", cuda="12.4"),
         make_interpreter(version="3.7.9"),
+        catalog=bundled_catalog(),
         code=ReadCode("8.0"),
     )
     assert old[0].hint.startswith("Take a torch that was built")  # no release for Python 3.7 has code for it
