@@ -19,8 +19,8 @@ from safe_install.models import Environment, Finding, InstallResult, Outcome, Se
 from safe_install.pipeline.health_gate import check_torch_here
 from safe_install.pipeline.session import error_context, probe_environment
 from safe_install.ports import Timings, World
+from safe_install.resolve.own_options import OwnOptions
 from safe_install.resolve.plan import applies
-from safe_install.resolve.request import OwnOptions
 from safe_install.torch_family import TORCH, is_guarded
 from safe_install.wheels.abi import Judged, Seen, cuda_major_of, open_findings
 from safe_install.wheels.archive import Artifact, extract_members, open_wheel
