@@ -13,6 +13,7 @@ from packaging.requirements import Requirement
 from packaging.utils import NormalizedName, canonicalize_name
 from packaging.version import InvalidVersion, Version
 
+from safe_install import markers
 from safe_install.health.report import new_sentences, unmet_requirements
 from safe_install.models import (
     Action,
@@ -111,8 +112,7 @@ def names_released_by(
 
 def applies(requirement: Requirement, environment: Environment) -> bool:
     """Is the requirement's marker true for the managed interpreter?"""
-    marker = requirement.marker
-    return marker is None or bool(marker.evaluate({**environment.interpreter.markers, "extra": ""}))
+    return markers.applies(requirement, environment.interpreter.markers)
 
 
 def is_satisfied(requirement: Requirement, environment: Environment) -> bool:
@@ -520,10 +520,10 @@ def needed_by_torch(environment: Environment) -> Set[NormalizedName]:
 
 def newly_unmet(plan: Plan, environment: Environment) -> Tuple[str, ...]:
     """The requirements of what stays that are met now and would not be after the plan, as sentences."""
-    markers = environment.interpreter.markers
+    values = environment.interpreter.markers
     kept = kept_names(plan, environment)
-    old = unmet_requirements(environment.installed, markers, of=kept)
-    new = unmet_requirements(planned_distributions(plan, environment), markers, of=kept)
+    old = unmet_requirements(environment.installed, values, of=kept)
+    new = unmet_requirements(planned_distributions(plan, environment), values, of=kept)
     return new_sentences(old, new)
 
 
