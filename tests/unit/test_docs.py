@@ -10,7 +10,7 @@ import pytest
 
 from safe_install.cli.options import declared_options
 from safe_install.models import HostAnswerKind, Outcome
-from safe_install.resolve.request import route
+from safe_install.resolve.command_line import route
 
 ROOT = Path(__file__).resolve().parents[2]
 READMES = ("README.md", "README.zh-CN.md")

@@ -24,7 +24,8 @@ from safe_install.errors import InputError, Interrupted, SafeInstallError, Syste
 from safe_install.events import Reporter
 from safe_install.models import DEFAULT_NETWORK, InstallResult, NetworkSettings, Outcome
 from safe_install.redaction import redact_words
-from safe_install.resolve.request import OUR_COMMANDS, Route, is_true, route
+from safe_install.resolve.command_line import OUR_COMMANDS, Route, route
+from safe_install.resolve.pip_settings import is_true
 
 BYTE_ORDER_MARKS = (
     (codecs.BOM_UTF8, "utf-8"),
@@ -212,7 +213,7 @@ def _catch_signals() -> None:
 
 
 def _refuse_unknown(words: Sequence[str]) -> Any:
-    from safe_install.resolve.request import unknown_command
+    from safe_install.resolve.command_line import unknown_command
 
     raise unknown_command(words)
 

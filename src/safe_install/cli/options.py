@@ -269,7 +269,7 @@ def run_check_wheel(
 ) -> Any:
     """Exit status 0 fits, 1 does not."""
     from safe_install.commands.check_wheel import check_wheel
-    from safe_install.resolve.request import own_options
+    from safe_install.resolve.own_options import own_options
 
     values = {"--python": python, "--target-gpu": target_gpu, "--target-driver": target_driver}
     own = own_options(values, context.obj.environ)
@@ -292,7 +292,7 @@ def run_wheels(
 ) -> Any:
     """Exit status of --check: 1 when a host does not answer or no longer lists a known file."""
     from safe_install.commands.wheels import check_wheels, show_wheels, update_wheels
-    from safe_install.resolve.request import OwnOptions, split_names
+    from safe_install.resolve.own_options import OwnOptions, split_names
 
     named = third_party or [context.obj.environ.get("SAFE_INSTALL_THIRD_PARTY", "")]
     own = OwnOptions(
@@ -312,13 +312,13 @@ def _python(written: Optional[str], context: typer.Context) -> Optional[str]:
 
 
 def _check_timeout(written: Optional[str], context: typer.Context) -> Optional[float]:
-    from safe_install.resolve.request import parse_check_timeout
+    from safe_install.resolve.own_options import parse_check_timeout
 
     return parse_check_timeout(written or context.obj.environ.get("SAFE_INSTALL_CHECK_TIMEOUT") or None)
 
 
 def _flag(name: str, context: typer.Context) -> bool:
-    from safe_install.resolve.request import is_true
+    from safe_install.resolve.pip_settings import is_true
 
     return is_true(context.obj.environ.get(f"SAFE_INSTALL_{name}"))
 

@@ -37,7 +37,7 @@ from safe_install.pipeline.choice import describe_torch, make_client
 from safe_install.pipeline.session import environment_asked_for
 from safe_install.ports import Timings, World
 from safe_install.resolve.compatibility import Context, check_candidate
-from safe_install.resolve.request import OwnOptions
+from safe_install.resolve.own_options import OwnOptions
 from safe_install.tags import container_of_version
 from safe_install.wheels.archive import hash_file
 from safe_install.wheels.fetch import find_local_path

@@ -15,6 +15,7 @@ from packaging.utils import NormalizedName, canonicalize_name
 from packaging.version import InvalidVersion
 
 from safe_install.health.crash import describe_end, name_of_status
+from safe_install.markers import applies
 from safe_install.models import (
     DriverLibrary,
     Finding,
@@ -458,7 +459,7 @@ def _unmet(
         return None
     try:
         requirement = Requirement(text)
-        if requirement.marker and not requirement.marker.evaluate({**markers, "extra": ""}):
+        if not applies(requirement, markers):
             return None
     except (InvalidRequirement, InvalidVersion, KeyError):
         return None  # an old distribution's metadata is not ours to judge

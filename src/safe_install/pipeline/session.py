@@ -14,7 +14,7 @@ from safe_install.errors import ExternallyManaged, PipFailed, SafeInstallError, 
 from safe_install.index.catalog import cuda_table, torch_table
 from safe_install.models import Environment, InstalledDistribution, Interpreter
 from safe_install.ports import World
-from safe_install.resolve.request import OwnOptions
+from safe_install.resolve.own_options import OwnOptions
 from safe_install.resolve.target import environment_for
 
 

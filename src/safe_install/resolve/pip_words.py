@@ -7,6 +7,7 @@ from typing import Dict, Iterable, List, Mapping, Sequence, Set, Tuple
 from packaging.requirements import InvalidRequirement, Requirement
 from packaging.utils import NormalizedName, canonicalize_name
 
+from safe_install.markers import applies
 from safe_install.models import Environment, InstalledDistribution, Step
 
 Graph = Dict[str, Set[str]]  # a project, or a project with its extras "name[extra]" -> what it requires
@@ -63,7 +64,7 @@ def _make_graph(steps: Sequence[Step], requested: Sequence[Requirement], environ
         name, extras = _split_node(node)
         graph[node] = {name} if extras else set()
         for requirement in _requirements(requires.get(name, ())):
-            if _applies(requirement, markers, extras):
+            if applies(requirement, markers, extras):
                 graph[node].add(_node(requirement))
         graph[node].discard(node)
         waiting += sorted(graph[node])
@@ -79,12 +80,6 @@ def _node(requirement: Requirement) -> str:
 def _split_node(node: str) -> Tuple[NormalizedName, Tuple[str, ...]]:
     name, _, extras = node.partition("[")
     return NormalizedName(name), tuple(extras.rstrip("]").split(",")) if extras else ()
-
-
-def _applies(requirement: Requirement, markers: Mapping[str, str], extras: Sequence[str]) -> bool:
-    if requirement.marker is None:
-        return True
-    return any(requirement.marker.evaluate({**markers, "extra": extra}) for extra in (*extras, ""))
 
 
 def _weigh(graph: Graph, wanted: Set[NormalizedName]) -> Mapping[str, int]:

@@ -30,6 +30,7 @@ from safe_install.index.bundled import gap_in_facts
 from safe_install.index.candidates import torch_of
 from safe_install.index.facts import Catalog, Project
 from safe_install.index.filename import parse_local
+from safe_install.markers import applies
 from safe_install.models import (
     BuiltFor,
     Candidate,
@@ -129,9 +130,7 @@ def _applies(requirement: Requirement, environment: Environment) -> bool:
     if requirement.url:
         return False
     markers = environment.interpreter.markers
-    if requirement.marker is None or not markers:
-        return True
-    return requirement.marker.evaluate({**markers, "extra": ""})
+    return not markers or applies(requirement, markers)
 
 
 def _check_torch(wishes: Iterable[_Wish], environment: Environment) -> None:

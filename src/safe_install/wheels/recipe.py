@@ -13,6 +13,7 @@ from packaging.requirements import InvalidRequirement, Requirement
 from packaging.utils import NormalizedName, canonicalize_name
 from packaging.version import Version
 
+from safe_install.markers import applies
 from safe_install.models import Environment
 from safe_install.redaction import redact
 from safe_install.torch_family import is_guarded
@@ -259,7 +260,7 @@ def select_tools(recipe: BuildRecipe, system: BuildSystem, environment: Environm
         except InvalidRequirement:
             continue  # not a reason to refuse: the backend will say what it misses
         name = canonicalize_name(requirement.name)
-        if is_guarded(name) or not _applies(requirement, environment):
+        if is_guarded(name) or not applies(requirement, environment.interpreter.markers):
             continue
         if name == "setuptools" and name in tools and not requirement.specifier.contains("80.9.0"):
             tools[name] = text  # it wants another one than our default
@@ -447,12 +448,6 @@ def _gcc_hint(newest: int, others: Sequence[Gcc]) -> str:
     path = accepted[-1].path
     name = path.rpartition("/")[2]
     return f"Set CC={path} CXX={path[: -len(name)]}{name.replace('gcc', 'g++')}."
-
-
-def _applies(requirement: Requirement, environment: Environment) -> bool:
-    if requirement.marker is None:
-        return True
-    return requirement.marker.evaluate({**environment.interpreter.markers, "extra": ""})
 
 
 def _read_count(text: Optional[str]) -> Optional[int]:

@@ -35,7 +35,7 @@ from safe_install.models import (
     Severity,
     Step,
 )
-from safe_install.resolve.request import OUR_COMMANDS
+from safe_install.resolve.command_line import OUR_COMMANDS
 from tests.factories import make_environment, make_health
 
 SCHEMA = json.loads(pkgutil.get_data("safe_install", "result.schema.json"))

@@ -8,21 +8,16 @@ from packaging.utils import canonicalize_name
 
 from safe_install.errors import InputError, UsageError
 from safe_install.models import BuildTimeout
+from safe_install.resolve.command_line import OUR_COMMANDS, Route, route, unknown_command
+from safe_install.resolve.own_options import parse_build_timeout, parse_capabilities, parse_check_timeout
 from safe_install.resolve.pip_options import COMMANDS
 from safe_install.resolve.request import (
-    OUR_COMMANDS,
-    Route,
     constraint_on,
     named,
-    parse_build_timeout,
-    parse_capabilities,
-    parse_check_timeout,
     parse_explain,
     parse_install,
     parse_network,
     parse_uninstall,
-    route,
-    unknown_command,
 )
 from safe_install.resolve.requirements_file import Entry
 from safe_install.resolve.spelling import RESERVED

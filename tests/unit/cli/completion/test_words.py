@@ -8,7 +8,7 @@ from safe_install.cli.completion.names import NOT_OFFERED, TABLES, NamesOnDisk
 from safe_install.cli.completion.words import OWN_OPTIONS, OWN_VALUE_OPTIONS, complete, find_command
 from safe_install.cli.options import declared_options, value_options
 from safe_install.index.catalog import document_names, known_projects, load_project
-from safe_install.resolve.request import OUR_COMMANDS, route
+from safe_install.resolve.command_line import OUR_COMMANDS, route
 
 
 class Names:

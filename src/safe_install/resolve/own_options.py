@@ -1,0 +1,177 @@
+"""Our own options: as a command line and the environment variables give them, read and checked."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from typing import Iterable, Mapping, Optional, Sequence, Tuple
+
+from safe_install.errors import UsageError
+from safe_install.models import DEFAULT_BUILD_TIMEOUT, DEFAULT_CHECK_TIMEOUT, BuildTimeout
+from safe_install.resolve.command_line import Word
+from safe_install.resolve.pip_settings import is_true
+
+
+@dataclass(frozen=True)
+class OwnOptions:
+    """The options that are not pip's."""
+
+    python: Optional[str] = None
+    dry_run: bool = False
+    json: bool = False
+    allow_torch_change: bool = False
+    require_cuda: bool = False
+    no_rollback: bool = False
+    no_build: bool = False
+    offline: bool = False
+    target_gpu: Tuple[str, ...] = ()  # compute capabilities, "8.0"
+    target_driver: Optional[str] = None  # "535.104"
+    third_party: Tuple[str, ...] = ()  # optional hosts of the wheel index that may be asked
+    target_cuda: Optional[str] = None  # newest CUDA of the target's driver, where only that was declared
+    no_toolkit: bool = False  # never bring a CUDA toolkit for a build
+    build_timeout: BuildTimeout = DEFAULT_BUILD_TIMEOUT
+    check_timeout: Optional[float] = DEFAULT_CHECK_TIMEOUT  # seconds for each check; None: no limit
+    strict_records: bool = False  # a RECORD that leaves something out is refused, whatever was promised
+
+
+def own_options(values: Mapping[str, Optional[str]], environ: Mapping[str, str]) -> OwnOptions:
+    """Our options where Typer read them: `values` by option, None for what was not written. Errors: UsageError."""
+    return options_of_words(
+        [Word(None, name, value, ()) for name, value in values.items() if value is not None], environ
+    )
+
+
+def options_of_words(words: Sequence[Word], environ: Mapping[str, str]) -> OwnOptions:
+    """Our options among the words of a command line, else from their variables. Errors: UsageError."""
+    written = {word.name: word.value for word in words if word.name}
+
+    def flag(name: str) -> bool:
+        return name in written or is_true(environ.get(_variable(name)))
+
+    def value(name: str) -> Optional[str]:
+        return (written[name] if name in written else environ.get(_variable(name))) or None
+
+    declared_gpu = value("--target-gpu")
+    gpu = parse_capabilities(declared_gpu) if declared_gpu else ()
+    driver = declared = value("--target-driver")
+    if driver is not None and not re.match(r"^\d+(\.\d+){0,2}$", driver):
+        raise UsageError(
+            f"--target-driver {driver}: not a driver version", hint="Write it as nvidia-smi does: 535.104.05."
+        )
+    driver = driver or _foreign_driver(environ)
+    cuda = None if declared else _foreign_cuda(environ)
+    # TORCH_CUDA_ARCH_LIST is also set on machines that have their GPU: it declares one only in company of a driver.
+    if not gpu and (driver or cuda) and environ.get("TORCH_CUDA_ARCH_LIST"):
+        gpu = _known_capabilities(environ["TORCH_CUDA_ARCH_LIST"])
+    return OwnOptions(
+        python=value("--python"),
+        dry_run=flag("--dry-run") or any(word.key == "dry-run" for word in words),
+        json=flag("--json"),
+        allow_torch_change=flag("--allow-torch-change"),
+        require_cuda=flag("--require-cuda"),
+        no_rollback=flag("--no-rollback"),
+        no_build=flag("--no-build"),
+        offline=flag("--offline"),
+        target_gpu=gpu,
+        target_driver=driver,
+        third_party=split_names(
+            [word.value or "" for word in words if word.name == "--third-party"]
+            or [environ.get(_variable("--third-party"), "")]
+        ),
+        target_cuda=cuda,
+        no_toolkit=flag("--no-toolkit"),
+        build_timeout=parse_build_timeout(value("--build-timeout")),
+        check_timeout=parse_check_timeout(value("--check-timeout")),
+        strict_records=flag("--strict-records"),
+    )
+
+
+_SECONDS = {"": 1, "s": 1, "m": 60, "h": 3600}
+
+
+def parse_build_timeout(text: Optional[str]) -> BuildTimeout:
+    """`2h,20m`: the limit of the whole build, then the one without output. `0`: no limit. Errors: UsageError."""
+    if text is None:
+        return DEFAULT_BUILD_TIMEOUT
+    parts = text.split(",")
+    if len(parts) > 2:
+        raise _bad_timeout(text)
+    whole = _parse_duration(parts[0], text)
+    silent = _parse_duration(parts[1], text) if len(parts) == 2 else DEFAULT_BUILD_TIMEOUT.silent
+    return BuildTimeout(whole, silent)
+
+
+def parse_check_timeout(text: Optional[str]) -> Optional[float]:
+    """Seconds of `90`, `5m`; None for `0`, which is no limit. Errors: UsageError."""
+    if text is None:
+        return DEFAULT_CHECK_TIMEOUT
+    seconds = _read_duration(text)
+    if seconds is None:
+        raise UsageError(f"--check-timeout {text}: not a duration", hint="Write seconds, or 5m or 1h (0: no limit).")
+    return seconds or None
+
+
+def _parse_duration(part: str, text: str) -> Optional[float]:
+    """Seconds, None for 0. Errors: UsageError."""
+    seconds = _read_duration(part)
+    if seconds is None:
+        raise _bad_timeout(text)
+    return seconds or None
+
+
+def _read_duration(text: str) -> Optional[float]:
+    """Seconds of `90`, `90s`, `5m`, `2h`; None where it is no duration."""
+    match = re.fullmatch(r"([0-9]{1,9})([smh]?)", text.strip())
+    if match is None:
+        return None
+    return int(match.group(1)) * float(_SECONDS[match.group(2)])
+
+
+def _bad_timeout(text: str) -> UsageError:
+    return UsageError(
+        f"--build-timeout {text}: not a duration",
+        hint="Write the limit of the whole build, and after a comma the one without output: 2h,20m (0: no limit).",
+    )
+
+
+def split_names(texts: Iterable[str]) -> Tuple[str, ...]:
+    """Names that are separated by commas or spaces, each once."""
+    return tuple(dict.fromkeys(name for text in texts for name in re.split(r"[,\s]+", text) if name))
+
+
+def _variable(name: str) -> str:
+    return "SAFE_INSTALL_" + name[2:].upper().replace("-", "_")
+
+
+def parse_capabilities(text: str) -> Tuple[str, ...]:
+    """`8.0,9.0` or TORCH_CUDA_ARCH_LIST's `8.0;8.6+PTX` -> ("8.0", "8.6"). Errors: UsageError."""
+    found = []
+    for part in re.split(r"[,;\s]+", text.strip()):
+        match = re.match(r"^(\d+)\.(\d)[af]?(\+PTX)?$", part, re.I)
+        if match is None:
+            raise UsageError(
+                f"--target-gpu {text}: {part!r} is no compute capability", hint="Write numbers such as 8.0,9.0."
+            )
+        found.append(f"{match.group(1)}.{match.group(2)}")
+    return tuple(dict.fromkeys(found))
+
+
+def _known_capabilities(text: str) -> Tuple[str, ...]:
+    """The numbers in TORCH_CUDA_ARCH_LIST; names such as "Ampere" are left to torch."""
+    return tuple(dict.fromkeys(re.findall(r"(?<![\d.])\d+\.\d(?!\d)", text)))
+
+
+def _foreign_cuda(environ: Mapping[str, str]) -> Optional[str]:
+    """The newest CUDA of a machine elsewhere, as conda's or the NVIDIA variant provider's variable declares it ("12.8":
+    the provider's "CUDA driver version" is the CUDA that the driver serves, not the number that nvidia-smi shows)."""
+    for name in ("CONDA_OVERRIDE_CUDA", "NV_VARIANT_PROVIDER_FORCE_CUDA_DRIVER_VERSION"):
+        text = environ.get(name, "").strip()
+        if re.match(r"^\d+\.\d+$", text):
+            return text
+    return None
+
+
+def _foreign_driver(environ: Mapping[str, str]) -> Optional[str]:
+    """A driver version that uv's variable declares ("550.144.03")."""
+    text = environ.get("UV_CUDA_DRIVER_VERSION", "").strip()
+    return text if re.match(r"^\d+(\.\d+){0,2}$", text) else None

@@ -1,0 +1,78 @@
+"""pip's options as they are set for one command: on its line, else in pip's configuration."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Mapping, Optional, Sequence, Tuple
+
+from safe_install.resolve.command_line import Word
+
+_FALSE = ("", "0", "false", "no", "off", "n", "f")
+
+
+def is_true(text: Optional[str]) -> bool:
+    """How pip reads a flag from the environment or a configuration file."""
+    return text is not None and text.strip().lower() not in _FALSE
+
+
+class PipSettings:
+    """pip's options: the command line, else the configuration."""
+
+    def __init__(self, words: Sequence[Word], configuration: Mapping[str, str]) -> None:
+        self._words = words
+        self._configuration = configuration
+
+    def flag(self, key: str) -> bool:
+        """Is it switched on?"""
+        return any(word.key == key for word in self._words) or is_true(self._configuration.get(key))
+
+    def count(self, key: str) -> int:
+        """How often it was given: -q, -qq."""
+        written = sum(1 for word in self._words if word.key == key)
+        text = self._configuration.get(key, "")
+        return written or (int(text) if text.isdigit() else int(is_true(text) if text else 0))
+
+    def one(self, key: str) -> Optional[str]:
+        """Its value; of several on the command line the last one counts."""
+        written = [word.value for word in self._words if word.key == key and word.value is not None]
+        return written[-1] if written else self._configuration.get(key) or None
+
+    def path(self, key: str) -> Optional[Path]:
+        """Its value as a path; `~` is the home."""
+        value = self.one(key)
+        return Path(value).expanduser() if value else None
+
+    def path_text(self, key: str) -> Optional[str]:
+        """The same as text."""
+        path = self.path(key)
+        return None if path is None else str(path)
+
+    def all(self, key: str) -> Tuple[str, ...]:
+        """Every value; pip too adds the command line's to the configured ones."""
+        written = tuple(word.value for word in self._words if word.key == key and word.value is not None)
+        return (*self._configuration.get(key, "").split(), *written)
+
+    def compiles(self) -> bool:
+        """Bytecode or not: the last word wins. In pip's configuration `no-compile = no` is what switches it off."""
+        written = [word.key for word in self._words if word.key in ("compile", "no-compile")]
+        if written:
+            return written[-1] == "compile"
+        configured = [self._configuration[key] for key in ("compile", "no-compile") if key in self._configuration]
+        return is_true(configured[-1]) if configured else True
+
+    def place(self) -> Optional[str]:
+        """The option that sends the files elsewhere than into the environment."""
+        for key in ("target", "root", "prefix", "platform", "python-version", "implementation", "abi"):
+            if self.one(key):
+                return key
+        written = [word.key for word in self._words if word.key in ("user", "no-user")]
+        if written:
+            return "user" if written[-1] == "user" else None
+        return "user" if is_true(self._configuration.get("user")) else None
+
+    def refuses_user(self) -> bool:
+        """Was the user site ruled out in so many words?"""
+        written = [word.key for word in self._words if word.key in ("user", "no-user")]
+        if written:
+            return written[-1] == "no-user"
+        return "user" in self._configuration and not is_true(self._configuration["user"])

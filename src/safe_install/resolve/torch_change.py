@@ -1,0 +1,104 @@
+"""Another torch: which one was asked for, and whether one that comes is what was meant."""
+
+from __future__ import annotations
+
+import dataclasses
+import re
+from typing import Optional, Sequence, Tuple
+
+from packaging.version import Version
+
+from safe_install.models import Finding, Severity, Step, TorchBuild
+from safe_install.resolve.requirements_file import Entry, parse_requirement, requirement_name, without_marker
+from safe_install.tags import parse_accelerator
+from safe_install.torch_family import TORCH
+
+
+@dataclasses.dataclass(frozen=True)
+class AskedOfTorch:
+    """What the person wrote about torch on the command line.
+
+    What a requirements file, a constraint or pip's configuration says chooses among what the command line permits, and
+    permits nothing itself.
+    """
+
+    texts: Tuple[str, ...] = ()  # requirements on torch
+    places: Tuple[str, ...] = ()  # addresses of the indexes and pages that they named
+    allow_change: bool = False  # --allow-torch-change
+
+    def names_another(self, installed: Version) -> bool:
+        """Did they write what the installed version is not: `torch<2.13`, but not `torch>=2.0`?"""
+        return any(_excludes(text, installed) for text in self.texts)
+
+    def names(self, accelerator: str) -> bool:
+        """Did they write this very build: `torch==2.12.0+cu130`, or the index of its accelerator?"""
+        # After a plus sign, or as a whole segment of a path: not `/cpu-images/simple`.
+        name = re.escape(accelerator)
+        written = re.compile(rf"\+{name}(?![a-z0-9])|/{name}(?=[/?#\s]|$)", re.IGNORECASE)
+        return any(written.search(text.replace("%2B", "+")) for text in (*self.texts, *self.places))
+
+
+def _excludes(text: str, version: Version) -> bool:
+    """Is a requirement not met by this version? The address or the path of a file is another file."""
+    requirement = parse_requirement(text)
+    if requirement is None:
+        return True
+    return bool(requirement.url) or not requirement.specifier.contains(version, prereleases=True)
+
+
+def who_excludes(torch: Version, steps: Sequence[Step], entries: Sequence[Entry]) -> str:
+    """Whose requirement this version of torch does not meet, as a sentence; "" where it is nobody's."""
+    for step in steps:
+        for text in step.requires:
+            if requirement_name(text) == TORCH and _excludes(text, torch):
+                return f"{step.name} {step.version} requires {without_marker(text)}"
+    for entry in entries:
+        if requirement_name(entry.text) == TORCH and entry.origin and _excludes(entry.text, torch):
+            return f"{entry.origin}: {entry.text}"
+    return ""
+
+
+def check_torch_change(
+    installed: Optional[TorchBuild], coming: Optional[TorchBuild], asked: AskedOfTorch, *, because: str = ""
+) -> Tuple[Finding, ...]:
+    """What a plan does to the kind of torch: another accelerator, or an older release that nobody named.
+
+    Errors where it was not asked for, warnings where it was. Whoever names torch alone, or with a specifier that the
+    installed one satisfies, permits a newer release; whoever names another release permits another CUDA too, because
+    each release has its own on the package index. `because`: who wants it (see `who_excludes`).
+    """
+    if installed is None or coming is None:
+        return ()
+    findings = []
+    is_older = Version(coming.version.public) < Version(installed.version.public)
+    if is_older and not asked.names_another(installed.version) and not asked.allow_change:
+        detail = f"torch {installed.runtime_version} would become the older {coming.runtime_version}"
+        detail += f": {because}" if because else ""
+        hint = f"If that is what you want, name the version: torch=={coming.version}."
+        findings.append(Finding("torch-moved", Severity.ERROR, TORCH, detail, hint))
+    if installed.accelerator and coming.accelerator and installed.accelerator != coming.accelerator:
+        findings.append(_judge_accelerator(installed, coming, asked))
+    return tuple(findings)
+
+
+def _judge_accelerator(installed: TorchBuild, coming: TorchBuild, asked: AskedOfTorch) -> Finding:
+    detail = (
+        f"torch {installed.runtime_version} is a build for {installed.accelerator}, and torch {coming.runtime_version} "
+        f"in its place is one for {coming.accelerator}"
+    )
+    is_near = asked.names_another(installed.version) and _kind_of(coming) == _kind_of(installed)
+    if asked.allow_change or is_near or asked.names(coming.accelerator):
+        return Finding("torch-accelerator", Severity.WARNING, TORCH, detail)
+    same = f"{coming.version.public}+{installed.accelerator}"
+    index = f"https://download.pytorch.org/whl/{installed.accelerator}"
+    hint = (
+        f"Ask for a build like the installed one: safe-install torch=={same} --index-url {index}, "
+        "or permit the change with --allow-torch-change."
+    )
+    return Finding("torch-accelerator", Severity.ERROR, TORCH, detail, hint)
+
+
+def _kind_of(torch: TorchBuild) -> str:
+    """`cpu`, `cuda`, `rocm`; the accelerator itself where it is of no known kind."""
+    accelerator = parse_accelerator(torch.accelerator)
+    return accelerator.kind if accelerator is not None else torch.accelerator

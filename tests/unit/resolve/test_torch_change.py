@@ -1,0 +1,101 @@
+"""Another torch: was it asked for?"""
+
+from __future__ import annotations
+
+import pytest
+from packaging.version import Version
+
+from safe_install.models import TorchBuild
+from safe_install.resolve.torch_change import AskedOfTorch, check_torch_change
+
+
+def torch_build(version):
+    local = version.partition("+")[2]
+    cuda = f"{local[2:-1]}.{local[-1]}" if local.startswith("cu") else None
+    return TorchBuild(Version(version), version, local, cuda)
+
+
+CUDA_INDEX = "https://download.pytorch.org/whl/cu130"
+
+
+@pytest.mark.parametrize(
+    ("installed", "coming", "asked", "expected"),
+    [
+        ("2.13.0+cpu", "2.14.1+cpu", AskedOfTorch(("torch",)), {}),
+        ("2.13.0+cpu", "2.13.0+cpu", AskedOfTorch(("torch",)), {}),
+        # Another accelerator: named by nobody, by its version, by its index, or permitted.
+        ("2.13.0+cpu", "2.12.0+cu130", AskedOfTorch(("torch==2.12.0",)), {"torch-accelerator": "error"}),
+        ("2.13.0+cu130", "2.13.0+cpu", AskedOfTorch(("torch==2.13.0",)), {"torch-accelerator": "error"}),
+        ("2.13.0+cpu", "2.14.1+cu130", AskedOfTorch(("torch",)), {"torch-accelerator": "error"}),
+        ("2.13.0+cpu", "2.12.0+cu130", AskedOfTorch(("torch==2.12.0+cu130",)), {"torch-accelerator": "warning"}),
+        ("2.13.0+cpu", "2.14.1+cu130", AskedOfTorch(("torch",), (CUDA_INDEX,)), {"torch-accelerator": "warning"}),
+        ("2.13.0+cpu", "2.14.1+cu130", AskedOfTorch(("torch",), (f"{CUDA_INDEX}x",)), {"torch-accelerator": "error"}),
+        (
+            "2.13.0+cpu",
+            "2.12.0+cu130",
+            AskedOfTorch(("torch @ https://h/torch-2.12.0%2Bcu130-cp311-cp311-linux_x86_64.whl",)),
+            {"torch-accelerator": "warning"},
+        ),
+        (
+            "2.13.0+cpu",
+            "2.12.0+cu130",
+            AskedOfTorch(("torch==2.12.0",), allow_change=True),
+            {"torch-accelerator": "warning"},
+        ),
+        # Each release has its own CUDA on the package index; who names no release gets no other one.
+        ("2.8.0+cu128", "2.14.1+cu130", AskedOfTorch(("torch==2.14.1",)), {"torch-accelerator": "warning"}),
+        ("2.8.0+cu128", "2.14.1+cu130", AskedOfTorch(("torch",)), {"torch-accelerator": "error"}),
+        # An older release is one that somebody named.
+        ("2.13.0+cpu", "2.12.0+cpu", AskedOfTorch(("torch==2.12.0",)), {}),
+        ("2.13.0+cpu", "2.12.0+cpu", AskedOfTorch(("torch<2.13",)), {}),
+        ("2.13.0+cpu", "2.12.0+cpu", AskedOfTorch(("torch @ https://h/torch-2.12.0%2Bcpu-cp311.whl",)), {}),
+        ("2.13.0+cpu", "2.12.0+cpu", AskedOfTorch(("torch>=2.0",)), {"torch-moved": "error"}),
+        ("2.13.0+cpu", "2.12.0+cpu", AskedOfTorch(("torch!=2.1,<3",)), {"torch-moved": "error"}),
+        ("2.13.0+cpu", "2.12.0+cpu", AskedOfTorch(('torch; python_version >= "3"',)), {"torch-moved": "error"}),
+        ("2.13.0+cpu", "2.12.0+cpu", AskedOfTorch(("torch",)), {"torch-moved": "error"}),
+        ("2.13.0+cpu", "2.12.0+cpu", AskedOfTorch(("torch",), allow_change=True), {}),
+        # A specifier that the installed one satisfies names no other release.
+        ("2.13.0+cu126", "2.14.1+cu130", AskedOfTorch(("torch>=1",)), {"torch-accelerator": "error"}),
+        ("2.13.0+cu126", "2.14.1+cu130", AskedOfTorch(("torch[opt-einsum]",)), {"torch-accelerator": "error"}),
+        ("2.13.0+cu126", "2.13.0+cu130", AskedOfTorch(("torch==2.13.0",)), {"torch-accelerator": "error"}),
+        ("2.13.0+cu126", "2.13.0+cu130", AskedOfTorch(("torch==2.*",)), {"torch-accelerator": "error"}),
+        ("2.13.0+cu126", "2.13.0+cu130", AskedOfTorch(("torch==2.13.0+cu130",)), {"torch-accelerator": "warning"}),
+        ("2.13.0+cu126", "2.14.1+cu130", AskedOfTorch(("torch>=2.14",)), {"torch-accelerator": "warning"}),
+        ("2.13.0+cpu", "2.12.0+cpu", AskedOfTorch(("torch[opt-einsum]",)), {"torch-moved": "error"}),
+        ("2.13.0+cpu", "2.12.0+cpu", AskedOfTorch(("torch>=1", "torch<2.13")), {}),
+        ("2.14.0.dev20261101+cpu", "2.13.0+cpu", AskedOfTorch(("torch",)), {"torch-moved": "error"}),
+        ("2.13.0+cpu", "2.14.0.dev20261101+cpu", AskedOfTorch(("torch",)), {}),
+        # What it was built for is not known: nothing is said.
+        ("2.13.0+cpu", "9.9.0", AskedOfTorch(("torch",)), {}),
+        (None, "2.12.0+cpu", AskedOfTorch(("torch",)), {}),
+    ],
+)
+def test_another_kind_of_torch(installed, coming, asked, expected):
+    found = check_torch_change(torch_build(installed) if installed else None, torch_build(coming), asked)
+    assert {one.check: one.severity.value for one in found} == expected
+    for one in found:
+        assert not one.hint or "\n" not in one.hint
+
+
+def test_the_way_to_the_accelerator_that_is_there():
+    (found,) = check_torch_change(
+        torch_build("2.13.0+cpu"), torch_build("2.12.0+cu130"), AskedOfTorch(("torch==2.12.0",))
+    )
+    assert "2.13.0+cpu is a build for cpu" in found.detail and "is one for cu130" in found.detail
+    assert "torch==2.12.0+cpu --index-url https://download.pytorch.org/whl/cpu" in found.hint
+
+
+@pytest.mark.parametrize(
+    ("place", "is_named"),
+    [
+        ("https://download.pytorch.org/whl/cpu", True),
+        ("https://download.pytorch.org/whl/cpu/", True),
+        ("https://mirror/whl/CPU/simple", True),
+        ("https://host/cpu-images/simple", False),
+        ("https://host/cpu.internal/simple", False),
+        ("https://host/whl/cpu_old", False),
+        ("https://cpu/simple", True),
+    ],
+)
+def test_an_index_of_an_accelerator(place, is_named):
+    assert AskedOfTorch(places=(place,)).names("cpu") is is_named
