@@ -29,9 +29,11 @@ from safe_install.pipeline.health_gate import (
 from safe_install.pipeline.session import probe_named, progress_task, read_again
 from safe_install.ports import Timings, World
 from safe_install.torch_family import TORCH
-from safe_install.transaction import swap
+from safe_install.transaction import swap, unfinished
 from safe_install.transaction.leftover_files import find_moved, lay_out, read_leftovers
 from safe_install.transaction.leftovers import Action, Verdict, decide
+from safe_install.transaction.lock import lock_environment
+from safe_install.transaction.place import make_areas
 
 
 def recover(
@@ -45,8 +47,8 @@ def recover(
     certain."""
     environment = probe_named(world, python, user=user)
     prefix = environment.interpreter.prefix
-    with swap.lock_environment(prefix):
-        recovered = swap.recover(prefix)
+    with lock_environment(prefix):
+        recovered = unfinished.recover(prefix)
         environment_now = environment if not recovered else probe_named(world, python, user=user)
         repaired = _repair(environment_now, world, check_timeout)
     lines = [f"{item.transaction}: {item.what}: {item.detail}" for item in recovered]
@@ -102,7 +104,7 @@ class _Repaired:
 
 
 def _repair(environment: Environment, world: World, check_timeout: Optional[float]) -> List[_Repaired]:
-    areas = swap.make_areas(environment.interpreter.prefix, environment.interpreter.scheme)
+    areas = make_areas(environment.interpreter.prefix, environment.interpreter.scheme)
     with progress_task("look for what an interrupted pip left", world):
         verdicts = decide(*read_leftovers(areas))
     repaired = []
@@ -132,7 +134,7 @@ def _carry_out(verdict: Verdict, environment: Environment, world: World, check_t
     with swap.begin(interpreter.prefix, command=world.command, scheme=interpreter.scheme) as transaction:
         for one in verdict.recorded:
             lay_out(one, transaction.stage)
-        areas = swap.make_areas(interpreter.prefix, interpreter.scheme)
+        areas = make_areas(interpreter.prefix, interpreter.scheme)
         transaction.plan_paths(find_moved(verdict, areas), keep=kept)
         judged = apply_and_verify(
             transaction,

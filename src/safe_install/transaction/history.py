@@ -29,9 +29,10 @@ from safe_install.transaction.journal import (
     make_reverse,
     parse_document,
 )
+from safe_install.transaction.journal_rows import read_removed_directory, spell_out
 from safe_install.transaction.lock import open_state_directory
 from safe_install.transaction.ownership import has_recorded_content, read_hashes
-from safe_install.transaction.swap import Transaction, make_facts, make_id, read_removed_directory, spell_out
+from safe_install.transaction.swap import Transaction, make_facts, make_id
 
 FindOwner = Callable[[str], Optional[str]]  # a path -> the distribution whose RECORD lists it
 

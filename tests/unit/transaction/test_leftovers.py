@@ -10,9 +10,11 @@ from typing import Callable, Iterator, List, Tuple
 
 import pytest
 
-from safe_install.transaction import history, swap
+from safe_install.transaction import history
 from safe_install.transaction.leftover_files import check_leftovers, find_moved, lay_out, read_leftovers
 from safe_install.transaction.leftovers import Action, Aside, Recorded, Verdict, decide, is_name_aside
+from safe_install.transaction.lock import lock_environment
+from safe_install.transaction.place import make_areas
 from tests.small_environment import SmallEnvironment
 from tests.treehash import hash_tree
 
@@ -108,7 +110,7 @@ def env(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[SmallEnviro
     found = SmallEnvironment(tmp_path / "env")
     found.install("other", "1", {"other/__init__.py": "", "space/other.py": ""})
     found.install("torch", "1", FILES)
-    with swap.lock_environment(found.prefix):
+    with lock_environment(found.prefix):
         yield found
 
 
@@ -125,14 +127,14 @@ def move_aside(env: SmallEnvironment, *names: str) -> None:
 
 
 def judge(env: SmallEnvironment) -> Tuple[Verdict, ...]:
-    return decide(*read_leftovers(swap.make_areas(env.prefix, env.scheme)))
+    return decide(*read_leftovers(make_areas(env.prefix, env.scheme)))
 
 
 def apply_and_verify(env: SmallEnvironment, verdict: Verdict) -> None:
     with env.begin() as transaction:
         for one in verdict.recorded:
             lay_out(one, transaction.stage)
-        transaction.plan_paths(find_moved(verdict, swap.make_areas(env.prefix, env.scheme)), keep=[])
+        transaction.plan_paths(find_moved(verdict, make_areas(env.prefix, env.scheme)), keep=[])
         transaction.swap()
         transaction.commit({})
 
