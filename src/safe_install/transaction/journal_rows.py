@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import AbstractSet, Iterator, List, Tuple
 
 from safe_install.transaction import recover as recovery
-from safe_install.transaction.journal import Identity, In, Journal, MadeDirectory, Out, RemovedDirectory
+from safe_install.transaction.journal import Identity, Journal, MadeDirectory, MoveIn, MoveOut, RemovedDirectory
 
 
 def read_identity(path: str, *, inode: bool = True) -> Identity:
@@ -27,7 +27,7 @@ def read_removed_directory(prefix: str, target: str) -> RemovedDirectory:
     return RemovedDirectory(target, status.st_mode & 0o7777, status.st_uid, status.st_gid)
 
 
-def spell_out(journal: Journal, prefix: Path, stay: AbstractSet[str] = frozenset()) -> Journal:
+def expand_to_files(journal: Journal, prefix: Path, stay: AbstractSet[str] = frozenset()) -> Journal:
     """The same change with a row for each file, for where directories cannot be renamed; no two names trade places.
 
     The files `stay` (absolute) are in directories that would leave, and keep their place.
@@ -49,7 +49,7 @@ def spell_out(journal: Journal, prefix: Path, stay: AbstractSet[str] = frozenset
         pairs = [
             (os.path.normpath(os.path.join(slot, name)), os.path.normpath(os.path.join(target, name))) for name in files
         ]
-        ins += [In(one, other, read_identity(os.path.join(state, one), inode=False)) for one, other in pairs]
+        ins += [MoveIn(one, other, read_identity(os.path.join(state, one), inode=False)) for one, other in pairs]
         for folder in folders:
             mode = os.lstat(os.path.join(state, slot, folder)).st_mode & 0o7777
             made.append(MadeDirectory(os.path.normpath(os.path.join(target, folder)), mode))
@@ -59,7 +59,7 @@ def spell_out(journal: Journal, prefix: Path, stay: AbstractSet[str] = frozenset
         journal,
         exchanges=(),
         outs=tuple(
-            Out(target, f"txn-{journal.id}/stash/{number}", read_identity(os.path.join(root, target), inode=False))
+            MoveOut(target, f"txn-{journal.id}/stash/{number}", read_identity(os.path.join(root, target), inode=False))
             for number, target in enumerate(outs)
         ),
         rmdirs=(*removed, *(gone for gone in journal.rmdirs if gone.target not in kept)),

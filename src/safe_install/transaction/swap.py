@@ -42,7 +42,7 @@ from typing import (
     Type,
 )
 
-from safe_install.errors import Refused, mend_of
+from safe_install.errors import Refused, hint_for_oserror
 from safe_install.models import InstalledDistribution, Scheme
 from safe_install.transaction import recover as recovery
 from safe_install.transaction.eggs import find_path_edits
@@ -50,19 +50,19 @@ from safe_install.transaction.journal import (
     DirectoryTimes,
     Exchange,
     Identity,
-    In,
     Journal,
     MadeDirectory,
-    Out,
+    MoveIn,
+    MoveOut,
     encode,
     make_document,
 )
 from safe_install.transaction.journal_rows import (
+    expand_to_files,
     find_parents,
     find_touched,
     read_identity,
     read_removed_directory,
-    spell_out,
 )
 from safe_install.transaction.lock import HeldSignals, open_state_directory
 from safe_install.transaction.moves import (
@@ -129,7 +129,7 @@ class Transaction:
         self.stage = self.directory / "stage"  # pip install --root
         self._state, self._journal, self._areas = state, journal, areas
         self._old: Set[str] = set()
-        self._replan: Callable[[Level], Journal] = lambda level: spell_out(self._journal, state.parent)
+        self._replan: Callable[[Level], Journal] = lambda level: expand_to_files(self._journal, state.parent)
         self._document: Dict[str, Any] = {}
         self._listed: Dict[str, FrozenSet[str]] = {}  # the names in old directories, when the moves were planned
         self._signals = HeldSignals()
@@ -139,7 +139,9 @@ class Transaction:
             for directory in (self.directory, self.stage, self.directory / "stash"):
                 os.mkdir(directory, 0o700)
         except OSError as error:
-            raise Refused(f"no transaction can be begun, nothing was changed: {error}", hint=mend_of(error)) from error
+            raise Refused(
+                f"no transaction can be begun, nothing was changed: {error}", hint=hint_for_oserror(error)
+            ) from error
 
     @property
     def pending_signal(self) -> Optional[int]:
@@ -243,12 +245,12 @@ class Transaction:
             self._journal,
             exchanges=tuple(Exchange(relative(t), slot(s), old, new) for t, s, old, new in clear),
             outs=tuple(
-                Out(relative(target), f"{self.directory.name}/stash/{number}", identify(target))
+                MoveOut(relative(target), f"{self.directory.name}/stash/{number}", identify(target))
                 for number, target in enumerate(leaving)
             ),
             rmdirs=tuple(read_removed_directory(prefix, relative(path)) for path in moves.rmdirs),
             mkdirs=tuple(MadeDirectory(relative(path), 0o777 & ~_read_umask()) for path in moves.mkdirs),
-            ins=tuple(In(slot(place), relative(target), identify(place)) for place, target in coming),
+            ins=tuple(MoveIn(slot(place), relative(target), identify(place)) for place, target in coming),
         )
 
     def abandon(self) -> Optional[str]:
@@ -281,7 +283,7 @@ class Transaction:
             self._signals.release()
             raise Refused(
                 f"the environment could not be changed, everything is as before: {error}",
-                hint=mend_of(error) if isinstance(error, OSError) else "Look at the links in that path.",
+                hint=hint_for_oserror(error) if isinstance(error, OSError) else "Look at the links in that path.",
             ) from error
         except BaseException:
             self._signals.release()
@@ -439,7 +441,7 @@ class Transaction:
             self.roll_back()
             raise Refused(
                 f"the change could not be recorded, everything is as before: {error}",
-                hint=mend_of(error),
+                hint=hint_for_oserror(error),
             ) from error
         self._is_swapped, self._is_over = False, True
         self._signals.release()
