@@ -33,6 +33,7 @@ from safe_install.models import Environment
 from safe_install.system.pip import PipRunner
 from safe_install.transaction import recover as recovery
 from safe_install.transaction import swap
+from safe_install.transaction.lock import lock_environment
 from safe_install.wheels.store import find_cache
 
 TORCH = os.environ.get("SAFE_INSTALL_BENCH_TORCH", "torch==2.13.0")
@@ -169,7 +170,7 @@ def bench_torch_swap(python: Path, repeat: int, cache: Path) -> Dict[str, List[f
         run([python, "-m", "pip", "download", "-q", "--no-deps", "-d", wheels, f"torch=={torch.version}"])
     prefix = environment.interpreter.prefix
     times: Dict[str, List[float]] = collections.defaultdict(list)
-    with swap.lock_environment(prefix):  # noqa: SIM117 - the lock comes first
+    with lock_environment(prefix):  # noqa: SIM117 - the lock comes first
         with swap.begin(prefix, command=["bench"], scheme=environment.interpreter.scheme) as transaction:
             times["stage"].append(
                 timed(

@@ -1,7 +1,7 @@
 """The error tree. An exception means "cannot go on"; an expected "no" is a value (Rejection, Finding).
 
 Every error has a stable `code` (kebab-case, part of the JSON document), the exit status of the contract, a message that
-names the input, and a hint that names the mend. They are caught once, in `cli.main`.
+names the input, and a hint that names the remedy. They are caught once, in `cli.main`.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ class SafeInstallError(Exception):
         self.environment: Optional[Environment] = None  # where it happened, once that is known
 
 
-def mend_of(error: OSError) -> str:
+def hint_for_oserror(error: OSError) -> str:
     """What a person can do about an error of the file system, as a hint."""
     if error.errno in (errno.EACCES, errno.EPERM):
         return "Run as the user that owns this environment, or choose another one with --python (or your own: --user)."

@@ -14,8 +14,9 @@ from pathlib import Path
 from typing import Any, Callable, Optional
 
 from safe_install.errors import SafeInstallError
-from safe_install.transaction import history, swap
+from safe_install.transaction import history, unfinished
 from safe_install.transaction import recover as recovery
+from safe_install.transaction.lock import lock_environment
 from tests.exdev import refuse_renames_of_directories
 from tests.small_environment import SmallEnvironment, make_installed
 from tests.treehash import hash_tree
@@ -105,8 +106,8 @@ class Trial:
         return hash_tree(self.prefix) == hash_tree(model.prefix)
 
     def _act(self, action: str) -> None:
-        with swap.lock_environment(self.prefix):
-            swap.recover(self.prefix)
+        with lock_environment(self.prefix):
+            unfinished.recover(self.prefix)
             if action == "undo":
                 with history.begin_undo(self.prefix) as undo:
                     undo.swap()

@@ -20,7 +20,7 @@ from urllib.parse import unquote, urlsplit
 
 from safe_install import __version__
 from safe_install.cli import terminal
-from safe_install.errors import InputError, Interrupted, SafeInstallError, SystemFailed, Unexpected, mend_of
+from safe_install.errors import InputError, Interrupted, SafeInstallError, SystemFailed, Unexpected, hint_for_oserror
 from safe_install.events import Reporter
 from safe_install.models import DEFAULT_NETWORK, InstallResult, NetworkSettings, Outcome
 from safe_install.redaction import redact_words
@@ -157,7 +157,7 @@ def _failure(error: BaseException, made: Optional[str]) -> SafeInstallError:
     if isinstance(error, SafeInstallError):
         told = error
     elif isinstance(error, OSError):
-        told = SystemFailed(f"{error}: the environment is as it was", hint=mend_of(error))
+        told = SystemFailed(f"{error}: the environment is as it was", hint=hint_for_oserror(error))
     elif isinstance(error, KeyboardInterrupt):
         told = Interrupted("interrupted: nothing was changed", signal_number=signal.SIGINT)
     else:

@@ -11,8 +11,9 @@ from safe_install.models import (
 )
 from safe_install.pipeline.session import probe_named
 from safe_install.ports import World
-from safe_install.transaction import history, swap
+from safe_install.transaction import history
 from safe_install.transaction.history import describe_changes
+from safe_install.transaction.lock import lock_environment
 
 
 def list_history(world: World, *, python: Optional[str], user: bool = False, prune: bool, keep: int) -> InstallResult:
@@ -21,7 +22,7 @@ def list_history(world: World, *, python: Optional[str], user: bool = False, pru
     prefix = environment.interpreter.prefix
     lines: List[str] = []
     if prune:
-        with swap.lock_environment(prefix):
+        with lock_environment(prefix):
             for pruned in history.prune(prefix, keep=keep):
                 if pruned.problem:
                     world.reporter.warn(f"{pruned.id} could not be removed: {pruned.problem}")

@@ -49,8 +49,10 @@ from safe_install.resolve.plan import kept_names, same_version_steps, torch_with
 from safe_install.resolve.request import InstallRequest
 from safe_install.resolve.torch_fit import check_numpy
 from safe_install.torch_family import TORCH
-from safe_install.transaction import swap
+from safe_install.transaction import swap, unfinished
 from safe_install.transaction.clones import Clones
+from safe_install.transaction.lock import lock_environment
+from safe_install.transaction.place import check_place
 
 if TYPE_CHECKING:
     # What only changes an environment is imported when one is changed: it reads binaries, and takes 0.05 s.
@@ -75,8 +77,8 @@ def install(request: InstallRequest, world: World) -> InstallResult:
     with contextlib.ExitStack() as stack:
         stack.enter_context(error_context(environment))
         if not request.own.dry_run:
-            stack.enter_context(swap.lock_environment(prefix))
-            recovered = swap.recover(prefix)
+            stack.enter_context(lock_environment(prefix))
+            recovered = unfinished.recover(prefix)
             for item in recovered:
                 world.reporter.warn(f"an interrupted run was put right: {item.transaction} {item.what}")
             if recovered:
@@ -97,7 +99,7 @@ def install(request: InstallRequest, world: World) -> InstallResult:
         if plan.steps:
             # A dry run refuses what the run itself would refuse.
             scheme = environment.interpreter.scheme
-            swap.check_place(prefix, scheme, _replaced(plan, environment), beside=beside)
+            check_place(prefix, scheme, _replaced(plan, environment), beside=beside)
             if request.own.require_cuda:
                 _require_cuda_before(before)
         if request.own.dry_run or not plan.steps:

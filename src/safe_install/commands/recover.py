@@ -29,9 +29,11 @@ from safe_install.pipeline.health_gate import (
 from safe_install.pipeline.session import probe_named, progress_task, read_again
 from safe_install.ports import Timings, World
 from safe_install.torch_family import TORCH
-from safe_install.transaction import swap
+from safe_install.transaction import swap, unfinished
 from safe_install.transaction.leftover_files import find_moved, lay_out, read_leftovers
-from safe_install.transaction.leftovers import Action, Verdict, decide
+from safe_install.transaction.leftovers import LeftoverAction, LeftoverDecision, decide
+from safe_install.transaction.lock import lock_environment
+from safe_install.transaction.place import make_areas
 
 
 def recover(
@@ -45,8 +47,8 @@ def recover(
     certain."""
     environment = probe_named(world, python, user=user)
     prefix = environment.interpreter.prefix
-    with swap.lock_environment(prefix):
-        recovered = swap.recover(prefix)
+    with lock_environment(prefix):
+        recovered = unfinished.recover(prefix)
         environment_now = environment if not recovered else probe_named(world, python, user=user)
         repaired = _repair(environment_now, world, check_timeout)
     lines = [f"{item.transaction}: {item.what}: {item.detail}" for item in recovered]
@@ -72,68 +74,70 @@ def recover(
 class _Repaired:
     """What was decided about the leftovers of one distribution, and what came of it."""
 
-    verdict: Verdict
+    decision: LeftoverDecision
     transaction: Optional[str] = None
     rolled_back: bool = False
     findings: Tuple[Finding, ...] = ()
 
     @property
     def what(self) -> str:
-        return "rolled-back" if self.rolled_back else self.verdict.action.value
+        return "rolled-back" if self.rolled_back else self.decision.action.value
 
     def lines(self) -> List[str]:
         """For people."""
-        subject = self.verdict.distribution or ", ".join(Path(path).name for path in self.verdict.paths)
-        lines = [f"{subject}: {self.what}: {self.verdict.reason}", *(f"  {path}" for path in self.verdict.paths)]
-        if self.verdict.hint:
-            lines.append(f"  {self.verdict.hint}")
+        subject = self.decision.distribution or ", ".join(Path(path).name for path in self.decision.paths)
+        lines = [f"{subject}: {self.what}: {self.decision.reason}", *(f"  {path}" for path in self.decision.paths)]
+        if self.decision.hint:
+            lines.append(f"  {self.decision.hint}")
         return [*lines, f"  To take that back: safe-install undo {self.transaction}"] if self.transaction else lines
 
     def document(self) -> Dict[str, Any]:
         """For programs."""
         return {
             "what": self.what,
-            "distribution": self.verdict.distribution or None,
-            "paths": list(self.verdict.paths),
-            "reason": self.verdict.reason,
-            "hint": self.verdict.hint,
+            "distribution": self.decision.distribution or None,
+            "paths": list(self.decision.paths),
+            "reason": self.decision.reason,
+            "hint": self.decision.hint,
             "transaction": self.transaction,
         }
 
 
 def _repair(environment: Environment, world: World, check_timeout: Optional[float]) -> List[_Repaired]:
-    areas = swap.make_areas(environment.interpreter.prefix, environment.interpreter.scheme)
+    areas = make_areas(environment.interpreter.prefix, environment.interpreter.scheme)
     with progress_task("look for what an interrupted pip left", world):
-        verdicts = decide(*read_leftovers(areas))
+        decisions = decide(*read_leftovers(areas))
     repaired = []
-    for verdict in verdicts:
-        if verdict.action is Action.TELL:
-            repaired.append(_Repaired(verdict))
+    for decision in decisions:
+        if decision.action is LeftoverAction.REPORT:
+            repaired.append(_Repaired(decision))
             continue
         try:
-            repaired.append(_carry_out(verdict, environment, world, check_timeout))
+            repaired.append(_apply_decision(decision, environment, world, check_timeout))
         except Refused as error:
-            reason = f"{verdict.reason}; but {error.message}"
-            told = dataclasses.replace(verdict, action=Action.TELL, reason=reason, hint=error.hint)
-            repaired.append(_Repaired(told))
+            reason = f"{decision.reason}; but {error.message}"
+            reported = dataclasses.replace(decision, action=LeftoverAction.REPORT, reason=reason, hint=error.hint)
+            repaired.append(_Repaired(reported))
         environment = read_again(environment)
     return repaired
 
 
-def _carry_out(verdict: Verdict, environment: Environment, world: World, check_timeout: Optional[float]) -> _Repaired:
+def _apply_decision(
+    decision: LeftoverDecision, environment: Environment, world: World, check_timeout: Optional[float]
+) -> _Repaired:
     """One transaction: checked in a fresh process, to be undone like any other."""
     interpreter = environment.interpreter
-    put_back = {canonicalize_name(one.name): one.version for one in verdict.recorded}
+    put_back = {canonicalize_name(one.name): one.version for one in decision.recorded}
     kept = [found for name, found in sorted(environment.installed.items()) if name not in put_back]
     steps = [Step(StepAction.ADD, name, version, because="put back") for name, version in put_back.items()]
     if not steps:  # folders, and no distribution: they have no version
-        folders = NormalizedName(", ".join(Path(path).name for path in verdict.paths))
+        folders = NormalizedName(", ".join(Path(path).name for path in decision.paths))
         steps = [Step(StepAction.REMOVE, folders, None, because="left over")]
     with swap.begin(interpreter.prefix, command=world.command, scheme=interpreter.scheme) as transaction:
-        for one in verdict.recorded:
+        for one in decision.recorded:
             lay_out(one, transaction.stage)
-        areas = swap.make_areas(interpreter.prefix, interpreter.scheme)
-        transaction.plan_paths(find_moved(verdict, areas), keep=kept)
+        areas = make_areas(interpreter.prefix, interpreter.scheme)
+        transaction.plan_paths(find_moved(decision, areas), keep=kept)
         judged = apply_and_verify(
             transaction,
             BaselineCheck(environment, check_timeout=check_timeout),
@@ -144,4 +148,4 @@ def _carry_out(verdict: Verdict, environment: Environment, world: World, check_t
             world=world,
         )
     rolled_back = judged.outcome is Outcome.ROLLED_BACK
-    return _Repaired(verdict, None if rolled_back else transaction.id, rolled_back, judged.findings)
+    return _Repaired(decision, None if rolled_back else transaction.id, rolled_back, judged.findings)

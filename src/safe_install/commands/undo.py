@@ -30,8 +30,10 @@ from safe_install.pipeline.session import error_context, probe_named
 from safe_install.ports import Timings, World
 from safe_install.resolve.plan import newly_unmet
 from safe_install.torch_family import TORCH
-from safe_install.transaction import history, swap
+from safe_install.transaction import history, unfinished
 from safe_install.transaction.history import describe_changes
+from safe_install.transaction.lock import lock_environment
+from safe_install.transaction.place import make_ownership
 
 
 def undo(
@@ -51,10 +53,10 @@ def undo(
     timings = Timings()
     environment = probe_named(world, python, user=user)
     prefix = environment.interpreter.prefix
-    with error_context(environment), swap.lock_environment(prefix):
-        if swap.recover(prefix):
+    with error_context(environment), lock_environment(prefix):
+        if unfinished.recover(prefix):
             environment = probe_named(world, python, user=user)
-        owners = swap.make_ownership(environment.installed.values(), prefix, environment.interpreter.scheme)
+        owners = make_ownership(environment.installed.values(), prefix, environment.interpreter.scheme)
         with history.begin_undo(
             prefix, transaction_id, command=world.command, find_owner=owners.find_owner
         ) as transaction:

@@ -46,7 +46,8 @@ from safe_install.resolve.pip_words import found_line, removed_lines, uninstalli
 from safe_install.resolve.plan import kept_names, needed_by_torch, newly_unmet
 from safe_install.resolve.request import UninstallRequest
 from safe_install.torch_family import TORCH, is_guarded
-from safe_install.transaction import swap
+from safe_install.transaction import swap, unfinished
+from safe_install.transaction.lock import lock_environment
 
 
 def uninstall(request: UninstallRequest, world: World) -> InstallResult:
@@ -61,8 +62,8 @@ def uninstall(request: UninstallRequest, world: World) -> InstallResult:
     if _all_in_user_site(request, environment):
         environment = user_environment(environment)
     refuse_externally_managed(environment, break_system_packages=request.break_system_packages)
-    with swap.lock_environment(environment.interpreter.prefix):
-        if swap.recover(environment.interpreter.prefix):
+    with lock_environment(environment.interpreter.prefix):
+        if unfinished.recover(environment.interpreter.prefix):
             environment = read_again(environment)
         plan = _plan(request, environment, world)
         _refuse_dependency_of_torch(request, plan, environment)

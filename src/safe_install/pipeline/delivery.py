@@ -12,7 +12,7 @@ from urllib.parse import unquote, urlsplit
 
 from packaging.utils import NormalizedName, canonicalize_name
 
-from safe_install.errors import HashMismatch, PipFailed, Refused, mend_of
+from safe_install.errors import HashMismatch, PipFailed, Refused, hint_for_oserror
 from safe_install.health.examination import Examination
 from safe_install.health.report import Subject
 from safe_install.index.catalog import bundled_catalog, known_projects, load_project
@@ -236,7 +236,7 @@ class Delivery:
             return Path(shutil.copyfile(path, folder / path.name))
         except OSError as error:
             raise Refused(
-                f"{path} could not be copied to {folder}: {error.strerror or error}", hint=mend_of(error)
+                f"{path} could not be copied to {folder}: {error.strerror or error}", hint=hint_for_oserror(error)
             ) from error
 
     def notices(self) -> Tuple[Finding, ...]:

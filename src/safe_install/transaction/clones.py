@@ -18,7 +18,7 @@ from urllib.parse import quote, unquote, urlsplit
 
 from packaging.utils import NormalizedName, canonicalize_name
 
-from safe_install.errors import Refused, mend_of
+from safe_install.errors import Refused, hint_for_oserror
 from safe_install.system import process
 from safe_install.transaction.stage import record_row
 
@@ -166,7 +166,7 @@ def _explained(what: str) -> Iterator[None]:
     try:
         yield
     except (OSError, shutil.Error) as error:
-        hint = mend_of(error) if isinstance(error, OSError) and error.errno else ""
+        hint = hint_for_oserror(error) if isinstance(error, OSError) and error.errno else ""
         raise Refused(f"a clone could not be {what}: {error}", hint=hint) from error
 
 

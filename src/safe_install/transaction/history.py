@@ -22,16 +22,17 @@ from safe_install.transaction import recover as recovery
 from safe_install.transaction.journal import (
     Exchange,
     Identity,
-    In,
     Journal,
-    Out,
+    MoveIn,
+    MoveOut,
     make_document,
     make_reverse,
     parse_document,
 )
+from safe_install.transaction.journal_rows import expand_to_files, read_removed_directory
 from safe_install.transaction.lock import open_state_directory
 from safe_install.transaction.ownership import has_recorded_content, read_hashes
-from safe_install.transaction.swap import Transaction, make_facts, make_id, read_removed_directory, spell_out
+from safe_install.transaction.swap import Transaction, make_facts, make_id
 
 FindOwner = Callable[[str], Optional[str]]  # a path -> the distribution whose RECORD lists it
 
@@ -145,7 +146,7 @@ def begin_undo(
     recovery.libc()
     if stay or as_stored != reverse:
         # Whole seconds may not tell two files apart that trade places: spelled out, none do.
-        reverse = spell_out(reverse, state.parent, stay)
+        reverse = expand_to_files(reverse, state.parent, stay)
     rmdirs = tuple(read_removed_directory(str(state.parent), gone.target) for gone in reverse.rmdirs)
     return Transaction(state, dataclasses.replace(reverse, rmdirs=rmdirs, facts=make_facts()), None)
 
@@ -195,8 +196,8 @@ def _accept_copies(reverse: Journal, prefix: Path) -> Journal:
             Exchange(pair.target, pair.slot, target(pair.target, pair.old), slot(pair.slot, pair.new))
             for pair in reverse.exchanges
         ),
-        outs=tuple(Out(gone.target, gone.slot, target(gone.target, gone.old)) for gone in reverse.outs),
-        ins=tuple(In(coming.slot, coming.target, slot(coming.slot, coming.new)) for coming in reverse.ins),
+        outs=tuple(MoveOut(gone.target, gone.slot, target(gone.target, gone.old)) for gone in reverse.outs),
+        ins=tuple(MoveIn(coming.slot, coming.target, slot(coming.slot, coming.new)) for coming in reverse.ins),
     )
 
 

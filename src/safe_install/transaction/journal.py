@@ -41,7 +41,7 @@ class Exchange:
 
 
 @dataclass(frozen=True)
-class Out:
+class MoveOut:
     """The old object at `target` goes to the free name `slot`."""
 
     target: str
@@ -50,7 +50,7 @@ class Out:
 
 
 @dataclass(frozen=True)
-class In:
+class MoveIn:
     """The new object at `slot` goes to the free name `target`."""
 
     slot: str
@@ -96,10 +96,10 @@ class Journal:
     command: Tuple[str, ...]
     created: float  # seconds since the epoch
     exchanges: Tuple[Exchange, ...] = ()
-    outs: Tuple[Out, ...] = ()
+    outs: Tuple[MoveOut, ...] = ()
     rmdirs: Tuple[RemovedDirectory, ...] = ()  # deepest first
     mkdirs: Tuple[MadeDirectory, ...] = ()  # parents first
-    ins: Tuple[In, ...] = ()
+    ins: Tuple[MoveIn, ...] = ()
     times: Tuple[DirectoryTimes, ...] = ()
     undoes: Optional[str] = None  # the id of the transaction that this one takes back
     facts: Mapping[str, Any] = field(default_factory=dict)  # versions of the tool and of Python, for people
@@ -112,10 +112,10 @@ class Journal:
 
 _ROWS = {
     "exchanges": Exchange,
-    "outs": Out,
+    "outs": MoveOut,
     "rmdirs": RemovedDirectory,
     "mkdirs": MadeDirectory,
-    "ins": In,
+    "ins": MoveIn,
     "times": DirectoryTimes,
 }
 
@@ -212,7 +212,7 @@ def make_reverse(journal: Journal, *, transaction_id: str, command: Tuple[str, .
     Directory times and the owners of removed directories have to be read from the disk: left empty here.
     """
     outs = tuple(
-        Out(move.target, f"txn-{transaction_id}/stash/{number}", move.new)
+        MoveOut(move.target, f"txn-{transaction_id}/stash/{number}", move.new)
         for number, move in enumerate(reversed(journal.ins))
     )
     return Journal(
@@ -223,6 +223,6 @@ def make_reverse(journal: Journal, *, transaction_id: str, command: Tuple[str, .
         outs=outs,
         rmdirs=tuple(RemovedDirectory(made.target, made.mode, 0, 0) for made in reversed(journal.mkdirs)),
         mkdirs=tuple(MadeDirectory(gone.target, gone.mode) for gone in reversed(journal.rmdirs)),
-        ins=tuple(In(move.slot, move.target, move.old) for move in reversed(journal.outs)),
+        ins=tuple(MoveIn(move.slot, move.target, move.old) for move in reversed(journal.outs)),
         undoes=journal.id,
     )

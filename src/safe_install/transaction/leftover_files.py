@@ -16,7 +16,7 @@ from packaging.utils import canonicalize_name
 from safe_install.errors import Refused
 from safe_install.models import Finding, Scheme, Severity
 from safe_install.transaction import recover as recovery
-from safe_install.transaction.leftovers import Aside, Recorded, Verdict, is_name_aside
+from safe_install.transaction.leftovers import LeftoverDecision, Recorded, SetAsideFolder, is_name_aside
 from safe_install.transaction.moves import Areas, is_within
 from safe_install.transaction.ownership import Resolver, hash_file, parse_hashes, read_hashes, read_record_at
 
@@ -41,7 +41,7 @@ def check_leftovers(scheme: Scheme) -> Tuple[Finding, ...]:
     )
 
 
-def read_leftovers(areas: Areas) -> Tuple[Tuple[Aside, ...], Tuple[Recorded, ...]]:
+def read_leftovers(areas: Areas) -> Tuple[Tuple[SetAsideFolder, ...], Tuple[Recorded, ...]]:
     """The folders aside in this environment, and the distributions that they may be of."""
     reader = _Reader(areas)
     return reader.asides(), reader.recorded()
@@ -162,11 +162,11 @@ class _Reader:
                 claimed[path] = fitting[0]
         return claimed
 
-    def asides(self) -> Tuple[Aside, ...]:
+    def asides(self) -> Tuple[SetAsideFolder, ...]:
         """Every folder aside that was found."""
         return tuple(self._make_aside(path) for path in self._files)
 
-    def _make_aside(self, path: str) -> Aside:
+    def _make_aside(self, path: str) -> SetAsideFolder:
         parent, name = os.path.split(path)
         with os.scandir(parent) as entries:
             homes = [e.path for e in entries if e.is_dir(follow_symlinks=False) and is_name_aside(name, e.name)]
@@ -174,7 +174,7 @@ class _Reader:
         owners = [[record for record in in_place if home in record.directories] for home in homes]
         certain = all(found and all(record.is_whole for record in found) for found in owners)
         names = frozenset(record.name for found in owners for record in found)
-        return Aside(path, tuple(homes), names if certain else frozenset())
+        return SetAsideFolder(path, tuple(homes), names if certain else frozenset())
 
     def recorded(self) -> Tuple[Recorded, ...]:
         """Every distribution that one of them may be of; contents are compared by the hashes of RECORD."""
@@ -234,12 +234,12 @@ def _is_own_file(path: str) -> bool:
     return stat.S_ISREG(status.st_mode) and status.st_uid == os.geteuid()
 
 
-def find_moved(verdict: Verdict, areas: Areas) -> Set[str]:
-    """What leaves its place so that the verdict comes true: the folders aside, and what stands where they belong."""
+def find_moved(decision: LeftoverDecision, areas: Areas) -> Set[str]:
+    """What leaves its place so that the decision comes true: the folders aside, and what stands where they belong."""
     old: Set[str] = set()
-    for path in verdict.paths:
+    for path in decision.paths:
         old.update(_files_or_itself(path))
-    for one in verdict.recorded:
+    for one in decision.recorded:
         for aside in one.needed:
             home = one.claimed[aside]
             if os.path.isdir(home) and not os.path.islink(home):

@@ -2,7 +2,7 @@
 
 pip renames what it is about to remove to such a name beside the old one, single files to its temporary folder, and
 deletes them at the very end. Nothing is guessed here: a distribution is put back when its RECORD accounts for every
-file, the folders are moved away when the real one is there, and all else is only told.
+file, the folders are moved away when the real one is there, and all else is only reported.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ _LEADING = "-~.=%0123456789"
 
 
 @dataclass(frozen=True)
-class Aside:
+class SetAsideFolder:
     """One folder that has a name as pip gives it."""
 
     path: str
@@ -26,7 +26,7 @@ class Aside:
 
 @dataclass(frozen=True)
 class Recorded:
-    """One distribution as its RECORD tells, whether its dist-info is in place or has been moved aside."""
+    """One distribution as its RECORD describes it, whether its dist-info is in place or has been moved aside."""
 
     name: str  # normalized
     version: str
@@ -44,19 +44,19 @@ class Recorded:
         return self.folder != self.home
 
 
-class Action(enum.Enum):
+class LeftoverAction(enum.Enum):
     """What is done about one distribution's leftovers."""
 
     PUT_BACK = "put-back"
     MOVE_AWAY = "moved-away"
-    TELL = "told"
+    REPORT = "told"
 
 
 @dataclass(frozen=True)
-class Verdict:
+class LeftoverDecision:
     """One decision, with its reason in words."""
 
-    action: Action
+    action: LeftoverAction
     paths: Tuple[str, ...]  # the folders that it is about
     reason: str
     distribution: str = ""  # "torch 2.1.0" where that is known
@@ -74,43 +74,45 @@ def is_name_aside(aside: str, name: str) -> bool:
     return len(aside) > len(name) and aside.endswith(name) and set(aside[1 : -len(name)]) <= set(_LEADING)
 
 
-def decide(asides: Sequence[Aside], recorded: Sequence[Recorded]) -> Tuple[Verdict, ...]:
-    """One verdict for each distribution whose leftovers lie here, and one for each folder that is nobody's."""
+def decide(asides: Sequence[SetAsideFolder], recorded: Sequence[Recorded]) -> Tuple[LeftoverDecision, ...]:
+    """One decision for each distribution whose leftovers lie here, and one for each folder that is nobody's."""
     claims: Dict[str, List[str]] = {}
     for distribution in recorded:
         for path in distribution.claimed:
             claims.setdefault(path, []).append(distribution.name)
-    verdicts: List[Verdict] = []
+    decisions: List[LeftoverDecision] = []
     groups: Dict[str, List[str]] = {}
     for aside in asides:
         names = sorted(set(claims.get(aside.path, ())))
         if len(names) == 1:
             groups.setdefault(names[0], []).append(aside.path)
         elif names:
-            verdicts.append(_tell((aside.path,), f"may belong to {' or '.join(names)}"))
+            decisions.append(_report((aside.path,), f"may belong to {' or '.join(names)}"))
         else:
-            verdicts.append(_decide_unclaimed(aside))
+            decisions.append(_decide_unclaimed(aside))
     for distribution in recorded:  # half removed, without any folder aside: pip keeps single files elsewhere
         if not distribution.is_whole and distribution.kept_elsewhere:
             groups.setdefault(distribution.name, [])
     for name, paths in sorted(groups.items()):
-        verdicts.append(_decide_group(tuple(sorted(paths)), [one for one in recorded if one.name == name]))
-    return tuple(verdicts)
+        decisions.append(_decide_group(tuple(sorted(paths)), [one for one in recorded if one.name == name]))
+    return tuple(decisions)
 
 
-def _decide_unclaimed(aside: Aside) -> Verdict:
+def _decide_unclaimed(aside: SetAsideFolder) -> LeftoverDecision:
     if aside.owners:
         owners = ", ".join(sorted(aside.owners))
-        return Verdict(Action.MOVE_AWAY, (aside.path,), f"what it was made of is there and complete: {owners}", owners)
-    return _tell((aside.path,), "no RECORD says what it belongs to")
+        return LeftoverDecision(
+            LeftoverAction.MOVE_AWAY, (aside.path,), f"what it was made of is there and complete: {owners}", owners
+        )
+    return _report((aside.path,), "no RECORD says what it belongs to")
 
 
-def _decide_group(paths: Tuple[str, ...], distributions: Sequence[Recorded]) -> Verdict:
+def _decide_group(paths: Tuple[str, ...], distributions: Sequence[Recorded]) -> LeftoverDecision:
     in_place = [one for one in distributions if not one.is_aside]
     whole = [one for one in in_place if one.is_whole]
     if whole:
         title = f"{whole[0].name} {whole[0].version}"
-        return Verdict(Action.MOVE_AWAY, paths, f"{title} is in place and complete", title)
+        return LeftoverDecision(LeftoverAction.MOVE_AWAY, paths, f"{title} is in place and complete", title)
     candidates = [one for one in distributions if not one.lost and (one.needed or one.kept_elsewhere)]
     titles = " and ".join(f"{one.name} {one.version}" for one in distributions)
     first = distributions[0]
@@ -118,15 +120,19 @@ def _decide_group(paths: Tuple[str, ...], distributions: Sequence[Recorded]) -> 
     if len(candidates) == 1 and all(one in candidates for one in in_place):
         one = candidates[0]
         title = f"{one.name} {one.version}"
-        return Verdict(Action.PUT_BACK, paths, f"{title} was half removed, and every file of it is here", title, (one,))
+        return LeftoverDecision(
+            LeftoverAction.PUT_BACK, paths, f"{title} was half removed, and every file of it is here", title, (one,)
+        )
     if len(candidates) > 1:
-        return _tell(paths, f"{titles} were each half removed: which one should be there is not known", again)
+        return _report(paths, f"{titles} were each half removed: which one should be there is not known", again)
     lost = next((one.lost for one in distributions if one.lost), ())
     what = f"{len(lost)} of its files are nowhere ({lost[0]})" if lost else "its parts do not fit together"
-    return _tell(paths, f"{titles} was half removed, and {what}", again)
+    return _report(paths, f"{titles} was half removed, and {what}", again)
 
 
-def _tell(paths: Tuple[str, ...], reason: str, command: str = "") -> Verdict:
+def _report(paths: Tuple[str, ...], reason: str, command: str = "") -> LeftoverDecision:
     remove = f"rm -r {' '.join(paths)}"
     first = f"{command}; then, when" if command else "When"
-    return Verdict(Action.TELL, paths, reason, hint=f"{first} they are not needed: {remove}" if paths else command)
+    return LeftoverDecision(
+        LeftoverAction.REPORT, paths, reason, hint=f"{first} they are not needed: {remove}" if paths else command
+    )

@@ -12,7 +12,7 @@ import time
 from pathlib import Path
 from typing import Any, Dict, Iterator, Optional
 
-from safe_install.errors import EnvironmentLocked, Refused, mend_of
+from safe_install.errors import EnvironmentLocked, Refused, hint_for_oserror
 from safe_install.transaction import recover as recovery
 
 try:
@@ -34,7 +34,7 @@ def open_state_directory(prefix: Path) -> Path:
     except OSError as error:
         raise Refused(
             f"{state} cannot be made: {error.strerror}",
-            hint=mend_of(error),
+            hint=hint_for_oserror(error),
         ) from error
     status = os.lstat(state)
     if not stat.S_ISDIR(status.st_mode):
@@ -79,7 +79,7 @@ def _own_lock(state: Path) -> Iterator[None]:
     except OSError as error:
         raise Refused(
             f"{error.filename or state} cannot be locked: {error.strerror}",
-            hint=mend_of(error),
+            hint=hint_for_oserror(error),
         ) from error
     if not taken:
         raise EnvironmentLocked(
@@ -101,7 +101,7 @@ def _flock(path: Path, *, wait: float) -> Iterator[bool]:
         if error.errno in (errno.EACCES, errno.EROFS, errno.ENOENT, errno.ELOOP):
             yield True
             return
-        raise Refused(f"{path} cannot be opened: {error.strerror}", hint=mend_of(error)) from error
+        raise Refused(f"{path} cannot be opened: {error.strerror}", hint=hint_for_oserror(error)) from error
     try:
         yield _try_lock(descriptor, wait=wait)
     finally:

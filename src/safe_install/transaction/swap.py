@@ -25,7 +25,6 @@ import secrets
 import shutil
 import sys
 import time
-from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 from typing import (
@@ -34,8 +33,6 @@ from typing import (
     Callable,
     Dict,
     FrozenSet,
-    Iterable,
-    Iterator,
     List,
     Mapping,
     Optional,
@@ -45,7 +42,7 @@ from typing import (
     Type,
 )
 
-from safe_install.errors import Refused, RollBackFailed, mend_of
+from safe_install.errors import Refused, hint_for_oserror
 from safe_install.models import InstalledDistribution, Scheme
 from safe_install.transaction import recover as recovery
 from safe_install.transaction.eggs import find_path_edits
@@ -53,121 +50,46 @@ from safe_install.transaction.journal import (
     DirectoryTimes,
     Exchange,
     Identity,
-    In,
     Journal,
     MadeDirectory,
-    Out,
-    RemovedDirectory,
+    MoveIn,
+    MoveOut,
     encode,
     make_document,
 )
-from safe_install.transaction.lock import HeldSignals, lock_environment, open_state_directory
+from safe_install.transaction.journal_rows import (
+    expand_to_files,
+    find_parents,
+    find_touched,
+    read_identity,
+    read_removed_directory,
+)
+from safe_install.transaction.lock import HeldSignals, open_state_directory
 from safe_install.transaction.moves import (
-    CLOSED_PACKAGES,
     Areas,
     Level,
     MovePlan,
     MoveRefusal,
-    is_within,
     make_plan_without_exchange,
     plan_moves,
 )
-from safe_install.transaction.ownership import (
-    Ownership,
-    Resolver,
-    find_conda_package,
-    find_old_files,
-    find_overwritten,
-    find_refusal,
-    read_record,
+from safe_install.transaction.ownership import Ownership, Resolver, find_old_files, find_overwritten
+from safe_install.transaction.place import (
+    check_device,
+    check_place,
+    check_writable,
+    find_closed_folders,
+    make_areas,
+    make_refused,
+    refuse_conda_packages,
 )
 from safe_install.transaction.room import find_shortage, read_room
-from safe_install.transaction.tree import DiskTree, fingerprint, list_files, read_staged, read_targets
-
-__all__ = [
-    "Pending",
-    "Recovered",
-    "Transaction",
-    "begin",
-    "fingerprint",
-    "lock_environment",
-    "pending",
-    "recover",
-]
+from safe_install.transaction.tree import DiskTree, list_files, read_staged, read_targets
+from safe_install.transaction.unfinished import explaining_failed_undo
 
 _ROOM_MARGIN = 16 * 2**20  # bytes: the journal, directories
 # The kernel or the file system cannot do this kind of rename; a smaller kind may work.
 _OTHER_RENAME = frozenset({errno.EXDEV, errno.EINVAL, errno.ENOSYS, errno.EOPNOTSUPP})
-
-
-@dataclass(frozen=True)
-class Recovered:
-    """One thing that an earlier run had left, and what became of it."""
-
-    transaction: str
-    what: str  # "rolled-back", "cleaned" (had changed nothing), "finished" (a removal of old files)
-    detail: str
-
-
-@dataclass(frozen=True)
-class Pending:
-    """An unfinished transaction that nobody works on, if no safe-install is running."""
-
-    transaction: str
-    touched: bool  # its journal is there: the environment may be half changed
-
-
-def pending(prefix: Path) -> Tuple[Pending, ...]:
-    """What `recover` would work on; changes nothing and takes no lock."""
-    found = recovery.list_transactions(str(prefix))
-    return tuple(Pending(name[4:], what == "journal") for name, what in found if what != "committed")
-
-
-def recover(prefix: Path) -> Tuple[Recovered, ...]:
-    """Undo or clean what a killed run left. The caller holds the lock.
-
-    Raises RollBackFailed, with nothing touched, when somebody else has changed the same paths since.
-    """
-    if not (Path(os.path.realpath(str(prefix))) / recovery.STATE_DIRECTORY).is_dir():
-        return ()
-    open_state_directory(prefix)
-    signals = HeldSignals()
-    signals.hold()
-    try:
-        with _explained(prefix):
-            return tuple(Recovered(*row) for row in recovery.recover(str(prefix)))
-    finally:
-        signals.release()
-        if signals.pending is not None:
-            os.kill(os.getpid(), signals.pending)
-
-
-@contextlib.contextmanager
-def _explained(prefix: Path) -> Iterator[None]:
-    """The errors of undoing in the words of the contract."""
-    state = Path(os.path.realpath(str(prefix))) / recovery.STATE_DIRECTORY
-    again = f"{sys.executable} -I -S {state / 'recover.py'}"
-    try:
-        yield
-    except recovery.Drift as error:
-        listed = "\n  ".join(error.paths[:10])
-        raise RollBackFailed(
-            f"an interrupted change of {state.parent} cannot be undone: these paths were changed by "
-            f"something else since, and nothing was touched:\n  {listed}",
-            hint=f"Put those paths back (or move them away), then run: {again}. To keep everything as it is "
-            f"now instead: mv {state} {state}.given-up, then reinstall what is broken.",
-        ) from error
-    except recovery.JournalInvalid as error:
-        raise RollBackFailed(
-            f"{error}; nothing was touched",
-            hint=f"Use the newest safe-install; if it says the same: mv {state} {state}.given-up, "
-            "then reinstall what is broken.",
-        ) from error
-    except OSError as error:
-        raise RollBackFailed(
-            f"{state.parent} could not be put back yet: {error}",
-            hint=f"When that is mended (rights, free space), this finishes it: {again}",
-        ) from error
 
 
 def begin(prefix: Path, *, command: Sequence[str], scheme: Scheme) -> Transaction:
@@ -197,93 +119,6 @@ def make_facts() -> Dict[str, Any]:
     return {"python": sys.version.split()[0], "executable": sys.executable}
 
 
-def make_areas(prefix: Path, scheme: Scheme) -> Areas:
-    """The directories of an installation scheme without symbolic links."""
-    real = [os.path.realpath(str(path)) for path in (scheme.purelib, scheme.platlib)]
-    return Areas(
-        prefix=os.path.realpath(str(prefix)),
-        sites=tuple(dict.fromkeys(real)),
-        scripts=os.path.realpath(str(scheme.scripts)),
-        others=(os.path.realpath(str(scheme.include)), os.path.realpath(str(scheme.data))),
-    )
-
-
-def _closed_folders(keep: Sequence[InstalledDistribution], closed_too: Mapping[Path, str]) -> Dict[str, str]:
-    """The folders to which no other distribution may add a file, and whose they are."""
-    closed = {os.path.realpath(str(folder)): owner for folder, owner in closed_too.items()}
-    for distribution in keep:
-        for package in CLOSED_PACKAGES.get(distribution.name, ()):
-            # functorch was a project of its own before it came with torch (1.13).
-            if package != "functorch" or f"\n{package}/" in f"\n{read_record(distribution) or ''}":
-                closed[os.path.realpath(str(distribution.location / package))] = str(distribution.name)
-    return closed
-
-
-def make_ownership(installed: Iterable[InstalledDistribution], prefix: Path, scheme: Scheme) -> Ownership:
-    """Whose is a file, among these distributions?"""
-    return Ownership(tuple(installed), make_areas(prefix, scheme), Resolver())
-
-
-def check_place(
-    prefix: Path,
-    scheme: Scheme,
-    remove: Sequence[InstalledDistribution] = (),
-    *,
-    beside: Sequence[InstalledDistribution] = (),
-) -> None:
-    """Could a change of this environment that replaces `remove`, and overwrites files of `beside`, be made at all?
-    Errors: Refused.
-
-    What can be known before anything is fetched: which directories, on which file systems, writable by whom; which
-    distributions are conda's, or have no RECORD.
-    """
-    areas = make_areas(prefix, scheme)
-    device = os.stat(areas.prefix).st_dev
-    for directory in (*areas.sites, areas.scripts):
-        if not is_within(directory, areas.prefix):
-            raise Refused(
-                f"{directory} is not inside of {areas.prefix}: one change could not cover both",
-                hint="Use a virtual environment: python -m venv .venv",
-            )
-        present = directory
-        while not os.path.isdir(present):
-            present = os.path.dirname(present)
-        _check_device(present, device, areas.prefix)
-        _check_writable(present)
-    _check_conda([*remove, *beside], areas.prefix)
-    for distribution in remove:
-        refusal = find_refusal(distribution, areas)
-        if refusal is not None:
-            raise _make_refused(refusal)
-
-
-def _check_device(directory: str, device: int, prefix: str) -> None:
-    if os.stat(directory).st_dev != device:
-        raise Refused(
-            f"{directory} is on another file system than {prefix}: files cannot trade places between them",
-            hint="Use a virtual environment that lies on one file system.",
-        )
-
-
-def _check_writable(directory: str) -> None:
-    if os.access(directory, os.W_OK | os.X_OK):
-        return
-    if os.statvfs(directory).f_flag & os.ST_RDONLY:
-        raise Refused(
-            f"{directory} is on a file system that is mounted read-only",
-            hint="Mount it writable, or use an environment elsewhere: python -m venv.",
-        )
-    if os.geteuid() == 0:
-        raise Refused(
-            f"{directory} cannot be written, not even by root: it is immutable",
-            hint=f"Look at it: lsattr -d {directory}; chattr -i {directory} makes it writable.",
-        )
-    raise Refused(
-        f"{directory} cannot be written by this user",
-        hint="Run as the user that owns this environment, add --user, or use a virtual environment of your own.",
-    )
-
-
 class Transaction:
     """One change of one environment. As a context manager it undoes what was not committed."""
 
@@ -294,7 +129,7 @@ class Transaction:
         self.stage = self.directory / "stage"  # pip install --root
         self._state, self._journal, self._areas = state, journal, areas
         self._old: Set[str] = set()
-        self._replan: Callable[[Level], Journal] = lambda level: spell_out(self._journal, state.parent)
+        self._replan: Callable[[Level], Journal] = lambda level: expand_to_files(self._journal, state.parent)
         self._document: Dict[str, Any] = {}
         self._listed: Dict[str, FrozenSet[str]] = {}  # the names in old directories, when the moves were planned
         self._signals = HeldSignals()
@@ -304,7 +139,9 @@ class Transaction:
             for directory in (self.directory, self.stage, self.directory / "stash"):
                 os.mkdir(directory, 0o700)
         except OSError as error:
-            raise Refused(f"no transaction can be begun, nothing was changed: {error}", hint=mend_of(error)) from error
+            raise Refused(
+                f"no transaction can be begun, nothing was changed: {error}", hint=hint_for_oserror(error)
+            ) from error
 
     @property
     def pending_signal(self) -> Optional[int]:
@@ -331,11 +168,11 @@ class Transaction:
         if self._areas is None:
             raise Refused(f"transaction {self.id} has its plan already", hint="Begin another one.")
         areas, resolver = self._areas, Resolver()
-        _check_conda([*remove, *beside], areas.prefix)
+        refuse_conda_packages([*remove, *beside], areas.prefix)
         ownership = Ownership(keep, areas, resolver)
         old = find_old_files(remove, areas, ownership, resolver)
         if isinstance(old, MoveRefusal):
-            raise _make_refused(old)
+            raise make_refused(old)
         for path, content in find_path_edits(remove, areas).items():
             old.add(path)
             self._stage_edited(path, content)
@@ -343,7 +180,9 @@ class Transaction:
             old |= list_files(folder)
         if beside:
             old |= find_overwritten(read_targets(self.stage), beside, areas, ownership, resolver)
-        areas = dataclasses.replace(areas, closed=_closed_folders(keep, closed or {}), sources=tuple(map(str, sources)))
+        areas = dataclasses.replace(
+            areas, closed=find_closed_folders(keep, closed or {}), sources=tuple(map(str, sources))
+        )
         return self._plan(old, ownership, areas)
 
     def _stage_edited(self, path: str, content: bytes) -> None:
@@ -366,7 +205,7 @@ class Transaction:
         def plan_at(level: Level) -> MovePlan:
             moves = plan_moves(old, staged, tree=tree, areas=areas, level=level)
             if isinstance(moves, MoveRefusal):
-                raise _make_refused(moves)
+                raise make_refused(moves)
             return moves
 
         def replan(level: Level) -> Journal:
@@ -406,12 +245,12 @@ class Transaction:
             self._journal,
             exchanges=tuple(Exchange(relative(t), slot(s), old, new) for t, s, old, new in clear),
             outs=tuple(
-                Out(relative(target), f"{self.directory.name}/stash/{number}", identify(target))
+                MoveOut(relative(target), f"{self.directory.name}/stash/{number}", identify(target))
                 for number, target in enumerate(leaving)
             ),
             rmdirs=tuple(read_removed_directory(prefix, relative(path)) for path in moves.rmdirs),
             mkdirs=tuple(MadeDirectory(relative(path), 0o777 & ~_read_umask()) for path in moves.mkdirs),
-            ins=tuple(In(slot(place), relative(target), identify(place)) for place, target in coming),
+            ins=tuple(MoveIn(slot(place), relative(target), identify(place)) for place, target in coming),
         )
 
     def abandon(self) -> Optional[str]:
@@ -444,7 +283,7 @@ class Transaction:
             self._signals.release()
             raise Refused(
                 f"the environment could not be changed, everything is as before: {error}",
-                hint=mend_of(error) if isinstance(error, OSError) else "Look at the links in that path.",
+                hint=hint_for_oserror(error) if isinstance(error, OSError) else "Look at the links in that path.",
             ) from error
         except BaseException:
             self._signals.release()
@@ -493,15 +332,15 @@ class Transaction:
             )
         checked: Set[str] = set()
         prefix, device = str(self._state.parent), os.stat(self._state).st_dev
-        for target, old in _find_touched(self._journal):
+        for target, old in find_touched(self._journal):
             path = os.path.join(prefix, target)
             # A directory that changes its parent is written to itself: its ".." changes.
             for directory in (os.path.dirname(path), *([path] if old.kind == "d" else [])):
                 if directory in checked or not os.path.isdir(directory):
                     continue
                 checked.add(directory)
-                _check_device(directory, device, prefix)
-                _check_writable(directory)
+                check_device(directory, device, prefix)
+                check_writable(directory)
 
     def _write_journal(self) -> None:
         script = pkgutil.get_data(__package__, "recover.py") or b""
@@ -551,7 +390,7 @@ class Transaction:
         moved.update(gone.target for gone in self._journal.outs if gone.old.kind == "d")
         for directory, names in self._listed.items():
             relative = os.path.relpath(directory, prefix)
-            target = next((path for path in (relative, *_find_parents(relative)) if path in moved), None)
+            target = next((path for path in (relative, *find_parents(relative)) if path in moved), None)
             if target is None or os.path.basename(directory) == "__pycache__":
                 continue
             place = os.path.join(places.get(target) or os.path.join(prefix, target), os.path.relpath(relative, target))
@@ -562,7 +401,7 @@ class Transaction:
     def _read_times(self) -> Tuple[DirectoryTimes, ...]:
         """Every directory that exists before and that the renames touch, with its times."""
         prefix = str(self._state.parent)
-        touched = {os.path.dirname(target) for target, _ in _find_touched(self._journal)}
+        touched = {os.path.dirname(target) for target, _ in find_touched(self._journal)}
         touched.update(gone.target for gone in self._journal.rmdirs)
         rows: List[DirectoryTimes] = []
         for relative in sorted(touched - {""}):
@@ -586,7 +425,7 @@ class Transaction:
         self._is_swapped = False
 
     def _undo(self) -> None:
-        with _explained(self._state.parent):
+        with explaining_failed_undo(self._state.parent):
             recovery.undo_journal(str(self._state.parent), self.directory.name)
 
     def commit(self, summary: Mapping[str, Any]) -> None:
@@ -602,7 +441,7 @@ class Transaction:
             self.roll_back()
             raise Refused(
                 f"the change could not be recorded, everything is as before: {error}",
-                hint=mend_of(error),
+                hint=hint_for_oserror(error),
             ) from error
         self._is_swapped, self._is_over = False, True
         self._signals.release()
@@ -626,92 +465,6 @@ class Transaction:
             self.abandon()
 
 
-def read_identity(path: str, *, inode: bool = True) -> Identity:
-    """What lies at `path`, or FileNotFoundError. Without `inode` that is recorded as "not compared"."""
-    found = recovery.read_identity(path)
-    if found is None:
-        raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), path)
-    kind, number, size, mtime_ns = found
-    return Identity(kind, number if inode else 0, size, mtime_ns)
-
-
-def read_removed_directory(prefix: str, target: str) -> RemovedDirectory:
-    """A directory that will be removed, with its mode and owners."""
-    status = os.lstat(os.path.join(prefix, target))
-    return RemovedDirectory(target, status.st_mode & 0o7777, status.st_uid, status.st_gid)
-
-
-def spell_out(journal: Journal, prefix: Path, stay: AbstractSet[str] = frozenset()) -> Journal:
-    """The same change with a row for each file, for where directories cannot be renamed; no two names trade places.
-
-    The files `stay` (absolute) are in directories that would leave, and keep their place.
-    """
-    state, root = str(prefix / recovery.STATE_DIRECTORY), str(prefix)
-    leaving = [pair.target for pair in journal.exchanges] + [gone.target for gone in journal.outs]
-    coming = [(pair.slot, pair.target) for pair in journal.exchanges] + [(new.slot, new.target) for new in journal.ins]
-    staying = {os.path.relpath(path, root) for path in stay}
-    kept = {folder for path in staying for folder in _find_parents(path)}
-    outs, emptied = [], []
-    for target in leaving:
-        files, folders = _read_below(os.path.join(root, target))
-        outs += [os.path.normpath(os.path.join(target, file)) for file in files]
-        emptied += [os.path.normpath(os.path.join(target, folder)) for folder in reversed(folders)]
-    outs = [path for path in outs if path not in staying]
-    ins, made = [], []
-    for slot, target in coming:
-        files, folders = _read_below(os.path.join(state, slot))
-        pairs = [
-            (os.path.normpath(os.path.join(slot, name)), os.path.normpath(os.path.join(target, name))) for name in files
-        ]
-        ins += [In(one, other, read_identity(os.path.join(state, one), inode=False)) for one, other in pairs]
-        for folder in folders:
-            mode = os.lstat(os.path.join(state, slot, folder)).st_mode & 0o7777
-            made.append(MadeDirectory(os.path.normpath(os.path.join(target, folder)), mode))
-    again = ({directory.target for directory in made} & set(emptied)) | kept
-    removed = [read_removed_directory(root, folder) for folder in emptied if folder not in again]
-    return dataclasses.replace(
-        journal,
-        exchanges=(),
-        outs=tuple(
-            Out(target, f"txn-{journal.id}/stash/{number}", read_identity(os.path.join(root, target), inode=False))
-            for number, target in enumerate(outs)
-        ),
-        rmdirs=(*removed, *(gone for gone in journal.rmdirs if gone.target not in kept)),
-        mkdirs=(*journal.mkdirs, *(directory for directory in made if directory.target not in again)),
-        ins=tuple(ins),
-    )
-
-
-def _find_parents(path: str) -> Iterator[str]:
-    while "/" in path:
-        path = os.path.dirname(path)
-        yield path
-
-
-def _read_below(path: str) -> Tuple[List[str], List[str]]:
-    """Files and directories, relative, parents first; of a file it is "." itself."""
-    if os.path.islink(path) or not os.path.isdir(path):
-        return ["."], []
-    files, folders = [], []
-    for folder, names, found in os.walk(path):
-        folders.append(os.path.relpath(folder, path))
-        links = [name for name in names if os.path.islink(os.path.join(folder, name))]
-        files += [os.path.relpath(os.path.join(folder, name), path) for name in [*found, *links]]
-    return files, folders
-
-
-def _find_touched(journal: Journal) -> Iterator[Tuple[str, Identity]]:
-    """(target, identity of what is moved) of every step."""
-    for pair in journal.exchanges:
-        yield pair.target, pair.old
-    for leaving in journal.outs:
-        yield leaving.target, leaving.old
-    for coming in journal.ins:
-        yield coming.target, coming.new
-    for target in [gone.target for gone in journal.rmdirs] + [made.target for made in journal.mkdirs]:
-        yield target, Identity("d", 0)
-
-
 def _rename_to_free_name(source: str, target: str) -> None:
     if os.path.lexists(target):
         raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), target)
@@ -722,20 +475,3 @@ def _read_umask() -> int:
     mask = os.umask(0o077)
     os.umask(mask)
     return mask
-
-
-def _check_conda(remove: Sequence[InstalledDistribution], prefix: str) -> None:
-    packages = {str(item.name): find_conda_package(item, prefix) for item in remove}
-    owned = {name: package for name, package in packages.items() if package is not None}
-    if owned:
-        wanted = " ".join(owned)
-        raise Refused(
-            f"conda installed {', '.join(owned)}: replaced by pip, conda would keep naming the old version",
-            hint=f"Change it with conda, or take it out of conda's hands first: "
-            f"conda remove --force --prefix {prefix} {' '.join(dict.fromkeys(owned.values()))}; "
-            f"then safe-install install {wanted}.",
-        )
-
-
-def _make_refused(refusal: MoveRefusal) -> Refused:
-    return Refused(f"{refusal.path} {refusal.reason}", hint=refusal.hint)

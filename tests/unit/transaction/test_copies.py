@@ -11,9 +11,10 @@ from typing import Any, Callable, Dict, List
 import pytest
 
 from safe_install.errors import RollBackFailed
-from safe_install.transaction import history, swap
+from safe_install.transaction import history, swap, unfinished
 from safe_install.transaction import recover as recovery
 from safe_install.transaction.journal import encode
+from safe_install.transaction.lock import lock_environment
 from tests.exdev import refuse_renames_of_directories
 from tests.small_environment import SmallEnvironment, make_installed
 from tests.treehash import hash_tree, read_tree
@@ -106,15 +107,15 @@ def test_recover_puts_a_copy_back_from_each_step(tmp_path: Path, monkeypatch: py
         folder = tmp_path / str(steps)
         env = make(folder)
         before = read_tree(env.prefix)
-        with swap.lock_environment(env.prefix):
+        with lock_environment(env.prefix):
             was_killed = run_and_kill(env, steps, monkeypatch)
         copy = folder / "copy"
         COPIES[how](env.prefix, copy)
-        with swap.lock_environment(copy):
-            assert [found.what for found in swap.recover(copy)] == ["rolled-back"], steps
+        with lock_environment(copy):
+            assert [found.what for found in unfinished.recover(copy)] == ["rolled-back"], steps
         assert read_tree(copy) == before, f"after {steps} steps"
-        with swap.lock_environment(env.prefix):
-            swap.recover(env.prefix)
+        with lock_environment(env.prefix):
+            unfinished.recover(env.prefix)
         assert read_tree(env.prefix) == before
         steps += 1
     assert steps > 5
@@ -126,22 +127,22 @@ def test_a_change_file_by_file_is_put_back_in_a_copy(tmp_path: Path, monkeypatch
     refuse_renames_of_directories(monkeypatch.setattr)
     env = make(tmp_path)
     before = read_tree(env.prefix)
-    with swap.lock_environment(env.prefix):
+    with lock_environment(env.prefix):
         run_and_kill(env, 10**6, monkeypatch)
     (journal,) = env.prefix.glob(".safe-install/txn-*/journal")
     document = recovery.read_journal(str(journal))
     assert {identity[1] for *_, identity in document["outs"]} == {0}
     copy = tmp_path / "copy"
     COPIES[how](env.prefix, copy)
-    with swap.lock_environment(copy):
-        assert [found.what for found in swap.recover(copy)] == ["rolled-back"]
+    with lock_environment(copy):
+        assert [found.what for found in unfinished.recover(copy)] == ["rolled-back"]
     assert read_tree(copy) == before
 
 
 def test_what_cannot_be_told_apart_is_left_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Old and new of the same second, and both RECORDs of one size."""
     env = make(tmp_path)
-    with swap.lock_environment(env.prefix):
+    with lock_environment(env.prefix):
         run_and_kill(env, 3, monkeypatch)
     for path in env.prefix.rglob("RECORD"):
         os.utime(path, (1_700_000_000, 1_700_000_000))
@@ -152,28 +153,28 @@ def test_what_cannot_be_told_apart_is_left_alone(tmp_path: Path, monkeypatch: py
     journal.write_bytes(encode(document))
     copy_by_cp(env.prefix, tmp_path / "copy")
     before = read_tree(tmp_path / "copy")
-    with swap.lock_environment(tmp_path / "copy"), pytest.raises(RollBackFailed, match="changed by"):
-        swap.recover(tmp_path / "copy")
+    with lock_environment(tmp_path / "copy"), pytest.raises(RollBackFailed, match="changed by"):
+        unfinished.recover(tmp_path / "copy")
     assert read_tree(tmp_path / "copy") == before
 
 
 def test_another_installer_in_a_copy_is_still_seen(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     env = make(tmp_path)
-    with swap.lock_environment(env.prefix):
+    with lock_environment(env.prefix):
         run_and_kill(env, 3, monkeypatch)
     copy_by_cp(env.prefix, tmp_path / "copy")
     changed = SmallEnvironment(tmp_path / "copy", fresh=False)
     for folder in changed.site.glob("p-*.dist-info"):
         shutil.rmtree(folder)
     changed.install("p", "3", {"p/a.py": "3", "p.py": "another one"})
-    with swap.lock_environment(changed.prefix), pytest.raises(RollBackFailed, match="changed by"):
-        swap.recover(changed.prefix)
+    with lock_environment(changed.prefix), pytest.raises(RollBackFailed, match="changed by"):
+        unfinished.recover(changed.prefix)
 
 
 def test_what_is_no_copy_is_compared_by_its_inodes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The same sizes and no copy: somebody else's files."""
     env = make(tmp_path)
-    with swap.lock_environment(env.prefix):
+    with lock_environment(env.prefix):
         run_and_kill(env, 100, monkeypatch)
         for name in ("p", "same"):
             for path in (env.site / name, *env.site.glob(f"{name}-*.dist-info")):
@@ -181,7 +182,7 @@ def test_what_is_no_copy_is_compared_by_its_inodes(tmp_path: Path, monkeypatch: 
                 path.rename(tmp_path / path.name)
                 shutil.copytree(tmp_path / path.name, path)
         with pytest.raises(RollBackFailed, match="changed by"):
-            swap.recover(env.prefix)
+            unfinished.recover(env.prefix)
 
 
 @pytest.mark.parametrize("how", COPIES)
@@ -189,7 +190,7 @@ def test_undo_in_a_copy(tmp_path: Path, how: str) -> None:
     """A file that RECORD names without a hash is known by its time."""
     env = make(tmp_path)
     before = hash_tree(env.prefix)
-    with swap.lock_environment(env.prefix), env.begin() as transaction:
+    with lock_environment(env.prefix), env.begin() as transaction:
         env.stage(transaction, "p", "2", {"p/a.py": "2", "p.py": "new"})
         record = Path(f"{transaction.stage}{env.site}") / "p-2.dist-info" / "RECORD"
         record.write_text("\n".join(row if "p.py" not in row else "p.py,," for row in record.read_text().splitlines()))
@@ -198,7 +199,7 @@ def test_undo_in_a_copy(tmp_path: Path, how: str) -> None:
         transaction.commit({"steps": []})
     copy = tmp_path / "copy"
     COPIES[how](env.prefix, copy)
-    with swap.lock_environment(copy):
+    with lock_environment(copy):
         if how == "cp -r":
             with pytest.raises(swap.Refused, match=r"p\.py"):
                 history.begin_undo(copy)

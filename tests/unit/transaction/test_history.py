@@ -10,8 +10,9 @@ from typing import Iterator, List
 import pytest
 
 from safe_install import errors
-from safe_install.transaction import history, swap
+from safe_install.transaction import history, swap, unfinished
 from safe_install.transaction import recover as recovery
+from safe_install.transaction.lock import lock_environment
 from tests.small_environment import SmallEnvironment, make_installed
 from tests.treehash import hash_tree
 
@@ -23,7 +24,7 @@ def env(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[SmallEnviro
     for module in (swap, history):
         monkeypatch.setattr(module, "make_id", lambda: f"20261123T1011{next(numbers):02d}Z-0000")
     found = SmallEnvironment(tmp_path / "env")
-    with swap.lock_environment(found.prefix):
+    with lock_environment(found.prefix):
         yield found
 
 
@@ -132,7 +133,7 @@ def test_a_killed_undo_is_undone(env: SmallEnvironment) -> None:
     undo.swap()
     undo._signals.release()
     assert hash_tree(env.prefix) != before
-    assert [item.what for item in swap.recover(env.prefix)] == ["rolled-back"]
+    assert [item.what for item in unfinished.recover(env.prefix)] == ["rolled-back"]
     assert hash_tree(env.prefix) == before
     with history.begin_undo(env.prefix) as again:
         again.swap()
@@ -183,7 +184,7 @@ def test_undo_of_what_lies_in_a_layer(tmp_path: Path) -> None:
     after = hash_tree(env.prefix)
     for expected in (before, after):
         newest = history.read_history(env.prefix)[0].id
-        with swap.lock_environment(env.prefix), history.begin_undo(env.prefix, newest) as undo:
+        with lock_environment(env.prefix), history.begin_undo(env.prefix, newest) as undo:
             undo.swap()
             undo.commit({})
         assert hash_tree(env.prefix) == expected
@@ -197,7 +198,7 @@ def test_what_was_edited_in_a_layer_is_refused(tmp_path: Path, path: str) -> Non
     content = (env.site / path).read_text()
     (env.site / path).write_text(content.swapcase() if content.swapcase() != content else "3")
     put_into_a_layer(env.prefix)
-    with swap.lock_environment(env.prefix), pytest.raises(errors.Refused, match=path):
+    with lock_environment(env.prefix), pytest.raises(errors.Refused, match=path):
         history.begin_undo(env.prefix)
 
 
@@ -226,7 +227,7 @@ def test_a_killed_prune_in_a_lower_layer_is_finished(env: SmallEnvironment, monk
         with pytest.raises(SystemExit):
             history.prune(env.prefix, keep=1)
     assert ids(env) == [made[1]]
-    (cleaned,) = swap.recover(env.prefix)
+    (cleaned,) = unfinished.recover(env.prefix)
     assert (cleaned.transaction, cleaned.what) == (made[0], "cleaned")
     assert not list((env.prefix / ".safe-install").glob("*" + made[0]))
 

@@ -13,10 +13,10 @@ from safe_install.transaction.journal import (
     DirectoryTimes,
     Exchange,
     Identity,
-    In,
     Journal,
     MadeDirectory,
-    Out,
+    MoveIn,
+    MoveOut,
     RemovedDirectory,
     encode,
     make_document,
@@ -31,19 +31,19 @@ JOURNAL = Journal(
     created=5.0,
     exchanges=(Exchange("p", "txn-20261123T101112Z-3f2a/stage/p", OLD, NEW),),
     outs=(
-        Out("a", "txn-20261123T101112Z-3f2a/stash/0", OLD),
-        Out("b", "txn-20261123T101112Z-3f2a/stash/1", OLD),
+        MoveOut("a", "txn-20261123T101112Z-3f2a/stash/0", OLD),
+        MoveOut("b", "txn-20261123T101112Z-3f2a/stash/1", OLD),
     ),
     rmdirs=(RemovedDirectory("d/e", 0o755, 7, 8), RemovedDirectory("d", 0o755, 7, 8)),
     mkdirs=(MadeDirectory("f", 0o750),),
-    ins=(In("txn-20261123T101112Z-3f2a/stage/g", "f/g", NEW),),
+    ins=(MoveIn("txn-20261123T101112Z-3f2a/stage/g", "f/g", NEW),),
     times=(DirectoryTimes("lib", 1, 2),),
     facts={"python": "3.11.7"},
 )
 
 
 def test_what_is_written_is_what_is_read(tmp_path: Path) -> None:
-    odd = dataclasses.replace(JOURNAL, outs=(Out("a\udce9\u4e2d\n", JOURNAL.outs[0].slot, OLD),))
+    odd = dataclasses.replace(JOURNAL, outs=(MoveOut("a\udce9\u4e2d\n", JOURNAL.outs[0].slot, OLD),))
     path = tmp_path / "journal"
     path.write_bytes(encode(make_document(odd)))
     assert parse_document(recover.read_journal(str(path))) == odd
@@ -68,7 +68,7 @@ def test_reverse() -> None:
     reverse = make_reverse(JOURNAL, transaction_id="20261124T000000Z-0001", command=("undo",), created=9.0)
     assert reverse.undoes == JOURNAL.id
     assert reverse.exchanges == (Exchange("p", JOURNAL.exchanges[0].slot, NEW, OLD),)
-    assert reverse.outs == (Out("f/g", "txn-20261124T000000Z-0001/stash/0", NEW),)
+    assert reverse.outs == (MoveOut("f/g", "txn-20261124T000000Z-0001/stash/0", NEW),)
     assert [row.target for row in reverse.rmdirs] == ["f"]
     assert [row.target for row in reverse.mkdirs] == ["d", "d/e"]
     assert [(row.slot, row.target) for row in reverse.ins] == [

@@ -10,9 +10,18 @@ from typing import Callable, Iterator, List, Tuple
 
 import pytest
 
-from safe_install.transaction import history, swap
+from safe_install.transaction import history
 from safe_install.transaction.leftover_files import check_leftovers, find_moved, lay_out, read_leftovers
-from safe_install.transaction.leftovers import Action, Aside, Recorded, Verdict, decide, is_name_aside
+from safe_install.transaction.leftovers import (
+    LeftoverAction,
+    LeftoverDecision,
+    Recorded,
+    SetAsideFolder,
+    decide,
+    is_name_aside,
+)
+from safe_install.transaction.lock import lock_environment
+from safe_install.transaction.place import make_areas
 from tests.small_environment import SmallEnvironment
 from tests.treehash import hash_tree
 
@@ -52,48 +61,57 @@ def recorded(version: str = "1", *, aside: bool = True, name: str = "torch", **f
 
 NEEDED = frozenset({ASIDE, INFO})
 TABLE = {
-    "moved aside and complete": ([recorded(needed=NEEDED)], [(Action.PUT_BACK, "torch 1")]),
-    "the real one is there": ([recorded(), recorded("2", aside=False, is_whole=True)], [(Action.MOVE_AWAY, "torch 2")]),
-    "a file is nowhere": ([recorded(needed=NEEDED, lost=("x.py",))], [(Action.TELL, "")]),
+    "moved aside and complete": ([recorded(needed=NEEDED)], [(LeftoverAction.PUT_BACK, "torch 1")]),
+    "the real one is there": (
+        [recorded(), recorded("2", aside=False, is_whole=True)],
+        [(LeftoverAction.MOVE_AWAY, "torch 2")],
+    ),
+    "a file is nowhere": ([recorded(needed=NEEDED, lost=("x.py",))], [(LeftoverAction.REPORT, "")]),
     "two versions, each complete": (
         [recorded(needed=NEEDED), recorded("2", needed=NEEDED)],
-        [(Action.TELL, "")],
+        [(LeftoverAction.REPORT, "")],
     ),
     "the real one is there, and not complete": (
         [recorded(needed=NEEDED), recorded("2", aside=False, lost=("x.py",))],
-        [(Action.TELL, "")],
+        [(LeftoverAction.REPORT, "")],
     ),
     "half of it in place": (
         [recorded(aside=False, claimed={ASIDE: f"{SITE}/torch"}, needed=frozenset({ASIDE}))],
-        [(Action.TELL, ""), (Action.PUT_BACK, "torch 1")],
+        [(LeftoverAction.REPORT, ""), (LeftoverAction.PUT_BACK, "torch 1")],
     ),
     "of two distributions": (
         [recorded(needed=NEEDED), recorded(name="porch", aside=False, is_whole=True)],
-        [(Action.TELL, ""), (Action.TELL, "")],
+        [(LeftoverAction.REPORT, ""), (LeftoverAction.REPORT, "")],
     ),
-    "of nobody": ([], [(Action.TELL, ""), (Action.TELL, "")]),
+    "of nobody": ([], [(LeftoverAction.REPORT, ""), (LeftoverAction.REPORT, "")]),
 }
 
 
 @pytest.mark.parametrize(("found", "expected"), TABLE.values(), ids=TABLE.keys())
-def test_decisions(found: List[Recorded], expected: List[Tuple[Action, str]]) -> None:
-    verdicts = decide([Aside(ASIDE), Aside(INFO)], found)
-    assert [(verdict.action, verdict.distribution) for verdict in verdicts] == expected
-    told = {path for verdict in verdicts for path in verdict.paths}
+def test_decisions(found: List[Recorded], expected: List[Tuple[LeftoverAction, str]]) -> None:
+    decisions = decide([SetAsideFolder(ASIDE), SetAsideFolder(INFO)], found)
+    assert [(decision.action, decision.distribution) for decision in decisions] == expected
+    told = {path for decision in decisions for path in decision.paths}
     assert told == {ASIDE, INFO}
-    for verdict in verdicts:
-        assert (verdict.action is Action.TELL) == bool(verdict.hint), verdict
+    for decision in decisions:
+        assert (decision.action is LeftoverAction.REPORT) == bool(decision.hint), decision
 
 
 def test_a_folder_that_no_record_claims_goes_when_what_it_was_made_of_is_there() -> None:
-    known, unknown = Aside(ASIDE, (f"{SITE}/torch",), frozenset({"torch"})), Aside(INFO, (f"{SITE}/porch",))
-    assert [verdict.action for verdict in decide([known, unknown], [])] == [Action.MOVE_AWAY, Action.TELL]
+    known, unknown = (
+        SetAsideFolder(ASIDE, (f"{SITE}/torch",), frozenset({"torch"})),
+        SetAsideFolder(INFO, (f"{SITE}/porch",)),
+    )
+    assert [decision.action for decision in decide([known, unknown], [])] == [
+        LeftoverAction.MOVE_AWAY,
+        LeftoverAction.REPORT,
+    ]
 
 
 def test_only_files_were_moved() -> None:
     half = recorded(aside=False, claimed={}, kept_elsewhere={"/env/bin/tool": "/tmp/pip-uninstall-x/tool"})
-    (verdict,) = decide([], [half])
-    assert (verdict.action, verdict.paths) == (Action.PUT_BACK, ())
+    (decision,) = decide([], [half])
+    assert (decision.action, decision.paths) == (LeftoverAction.PUT_BACK, ())
 
 
 # --- on the disk -----------------------------------------------------------------------------------
@@ -108,7 +126,7 @@ def env(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[SmallEnviro
     found = SmallEnvironment(tmp_path / "env")
     found.install("other", "1", {"other/__init__.py": "", "space/other.py": ""})
     found.install("torch", "1", FILES)
-    with swap.lock_environment(found.prefix):
+    with lock_environment(found.prefix):
         yield found
 
 
@@ -124,15 +142,15 @@ def move_aside(env: SmallEnvironment, *names: str) -> None:
             os.rename(os.path.normpath(path), folder / path.name)
 
 
-def judge(env: SmallEnvironment) -> Tuple[Verdict, ...]:
-    return decide(*read_leftovers(swap.make_areas(env.prefix, env.scheme)))
+def judge(env: SmallEnvironment) -> Tuple[LeftoverDecision, ...]:
+    return decide(*read_leftovers(make_areas(env.prefix, env.scheme)))
 
 
-def apply_and_verify(env: SmallEnvironment, verdict: Verdict) -> None:
+def apply_and_verify(env: SmallEnvironment, decision: LeftoverDecision) -> None:
     with env.begin() as transaction:
-        for one in verdict.recorded:
+        for one in decision.recorded:
             lay_out(one, transaction.stage)
-        transaction.plan_paths(find_moved(verdict, swap.make_areas(env.prefix, env.scheme)), keep=[])
+        transaction.plan_paths(find_moved(decision, make_areas(env.prefix, env.scheme)), keep=[])
         transaction.swap()
         transaction.commit({})
 
@@ -172,10 +190,10 @@ def test_put_back(env: SmallEnvironment, moved: Tuple[str, ...], more: Callable[
     if more:
         more(env)
     interrupted = hash_tree(env.prefix)
-    (verdict,) = judge(env)
-    assert (verdict.action, verdict.distribution) == (Action.PUT_BACK, "torch 1")
+    (decision,) = judge(env)
+    assert (decision.action, decision.distribution) == (LeftoverAction.PUT_BACK, "torch 1")
     assert hash_tree(env.prefix) == interrupted  # looking changes nothing
-    apply_and_verify(env, verdict)
+    apply_and_verify(env, decision)
     assert hash_tree(env.prefix) == before
     assert judge(env) == ()
     with history.begin_undo(env.prefix) as undo:
@@ -225,10 +243,10 @@ def test_nothing_is_guessed(env: SmallEnvironment, damage: Callable[[SmallEnviro
     move_aside(env, SCRIPT, INFO_1, "torch")
     damage(env)
     before = hash_tree(env.prefix)
-    verdicts = judge(env)
-    assert verdicts
-    assert {verdict.action for verdict in verdicts} == {Action.TELL}
-    assert all("rm -r" in verdict.hint for verdict in verdicts)
+    decisions = judge(env)
+    assert decisions
+    assert {decision.action for decision in decisions} == {LeftoverAction.REPORT}
+    assert all("rm -r" in decision.hint for decision in decisions)
     assert hash_tree(env.prefix) == before
 
 
@@ -243,14 +261,14 @@ def test_moved_away_where_the_real_one_is_whole(
     interrupted = hash_tree(env.prefix)
     env.install("torch", "2", {"torch/__init__.py": "2", "../../../bin/torchrun": "2"})
     now = hash_tree(env.prefix)
-    verdicts = judge(env)
-    assert {verdict.action for verdict in verdicts} == {Action.MOVE_AWAY}, verdicts
-    assert all("torch" in verdict.distribution for verdict in verdicts)
-    for verdict in verdicts:
-        apply_and_verify(env, verdict)
+    decisions = judge(env)
+    assert {decision.action for decision in decisions} == {LeftoverAction.MOVE_AWAY}, decisions
+    assert all("torch" in decision.distribution for decision in decisions)
+    for decision in decisions:
+        apply_and_verify(env, decision)
     assert not list(env.site.glob("~*"))
     assert (env.site / "torch/__init__.py").read_text() == "2"
-    for _ in verdicts:
+    for _ in decisions:
         with history.begin_undo(env.prefix) as undo:
             undo.swap()
             undo.commit({})
@@ -261,9 +279,9 @@ def test_a_package_in_a_shared_folder(env: SmallEnvironment) -> None:
     env.install("space-x", "1", {"space/extra/a.py": "1", "space/extra/b.py": "1"})
     before = hash_tree(env.prefix)
     move_aside(env, "space/extra")
-    (verdict,) = judge(env)
-    assert (verdict.action, [Path(path).name for path in verdict.paths]) == (Action.PUT_BACK, ["~xtra"])
-    apply_and_verify(env, verdict)
+    (decision,) = judge(env)
+    assert (decision.action, [Path(path).name for path in decision.paths]) == (LeftoverAction.PUT_BACK, ["~xtra"])
+    apply_and_verify(env, decision)
     assert hash_tree(env.prefix) == before
 
 

@@ -14,7 +14,7 @@ import pytest
 
 from safe_install import errors
 from safe_install.transaction import recover as recovery
-from safe_install.transaction import swap
+from safe_install.transaction.lock import lock_environment
 from tests.small_environment import SmallEnvironment
 
 fcntl = pytest.importorskip("fcntl")
@@ -183,13 +183,13 @@ def test_the_command_names_the_holder(tmp_path: Path, children: List[int]) -> No
     state.mkdir(mode=0o700)
     children.append(hold(str(state / "lock")))
     told = pytest.raises(errors.EnvironmentLocked, match=f"process {children[0]}")
-    with told as caught, swap.lock_environment(env.prefix):
+    with told as caught, lock_environment(env.prefix):
         pass
     assert caught.value.exit_status == 14
     assert recovery.main([str(env.prefix)]) == 14
     end(children[0])
     assert recovery.main([str(env.prefix)]) == 0
-    with swap.lock_environment(env.prefix):
+    with lock_environment(env.prefix):
         assert sorted(os.listdir(state)) == ["lock", "lock.held"]
     assert os.listdir(state) == ["lock"]
 
@@ -202,5 +202,5 @@ def test_other_errors_are_told(path: str, monkeypatch: pytest.MonkeyPatch, tmp_p
     with pytest.raises(OSError, match="a broken disk"):
         recovery.Lock(path).take()
     env = SmallEnvironment(tmp_path / "env")
-    with pytest.raises(errors.Refused, match="a broken disk"), swap.lock_environment(env.prefix):
+    with pytest.raises(errors.Refused, match="a broken disk"), lock_environment(env.prefix):
         pass

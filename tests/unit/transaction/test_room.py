@@ -6,7 +6,8 @@ from typing import List, Optional, Tuple
 
 import pytest
 
-from safe_install.transaction import swap
+from safe_install.transaction import swap, unfinished
+from safe_install.transaction.lock import lock_environment
 from safe_install.transaction.room import Room, estimate_size, find_shortage, read_room
 from tests.exdev import refuse_renames_of_directories
 from tests.small_environment import SmallEnvironment
@@ -41,7 +42,7 @@ def test_the_disk_is_asked(tmp_path: Path) -> None:
 def test_copies_of_a_lower_layer_are_counted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Where a renamed file is copied up, the old files need their size once more."""
     env = SmallEnvironment(tmp_path / "env")
-    with swap.lock_environment(env.prefix):
+    with lock_environment(env.prefix):
         old = env.install("p", "1", {"p/a.py": "1"}, rows=["p/lib.so,sha256=x,1"])
         with (env.site / "p" / "lib.so").open("wb") as stream:
             stream.truncate(3 * 2**30)
@@ -54,7 +55,7 @@ def test_copies_of_a_lower_layer_are_counted(tmp_path: Path, monkeypatch: pytest
                 transaction.swap()
         assert (env.site / "p" / "lib.so").stat().st_size == 3 * 2**30
         assert hash_tree(env.site.parent.parent.parent / "bin", times=True) == before
-        assert swap.pending(env.prefix) == ()
+        assert unfinished.pending(env.prefix) == ()
 
 
 @pytest.mark.parametrize(

@@ -12,6 +12,7 @@ import pytest
 from safe_install import errors
 from safe_install.models import InstalledDistribution
 from safe_install.transaction import history, swap
+from safe_install.transaction.lock import lock_environment
 from safe_install.transaction.moves import Level
 from tests.exdev import refuse_renames_of_directories
 from tests.small_environment import SmallEnvironment, make_installed, write_distribution
@@ -21,7 +22,7 @@ from tests.treehash import read_tree
 @pytest.fixture
 def env(tmp_path: Path) -> Iterator[SmallEnvironment]:
     found = SmallEnvironment(tmp_path / "env")
-    with swap.lock_environment(found.prefix):
+    with lock_environment(found.prefix):
         yield found
 
 

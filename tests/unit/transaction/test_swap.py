@@ -16,10 +16,12 @@ from typing import Callable, Dict, Iterator, List, Tuple
 import pytest
 
 from safe_install import errors
-from safe_install.transaction import history, swap
+from safe_install.transaction import history, swap, unfinished
 from safe_install.transaction import recover as recovery
 from safe_install.transaction.journal import encode
+from safe_install.transaction.lock import lock_environment
 from safe_install.transaction.moves import Level
+from safe_install.transaction.tree import fingerprint
 from tests.exdev import refuse_renames_of_directories
 from tests.small_environment import SmallEnvironment, make_installed
 from tests.treehash import hash_tree, read_tree
@@ -29,7 +31,7 @@ from tests.treehash import hash_tree, read_tree
 def env(tmp_path: Path) -> Iterator[SmallEnvironment]:
     found = SmallEnvironment(tmp_path / "env")
     found.install("other", "1", {"other.py": "x = 1\n", "other_package/__init__.py": ""})
-    with swap.lock_environment(found.prefix):
+    with lock_environment(found.prefix):
         yield found
 
 
@@ -97,7 +99,7 @@ def test_swap_roll_back_again_commit_undo(
         assert read_tree(env.prefix) == after
         transaction.commit({"outcome": "installed"})
     assert read_tree(env.prefix) == after
-    assert swap.recover(env.prefix) == ()
+    assert unfinished.recover(env.prefix) == ()
     with history.begin_undo(env.prefix) as undo:
         undo.swap()
         assert read_tree(env.prefix, bytecode=True) == without_times(before)
@@ -275,7 +277,7 @@ def test_leaving_the_block_without_commit_rolls_back(env: SmallEnvironment) -> N
         transaction.swap()
         raise ZeroDivisionError
     assert hash_tree(env.prefix, times=True) == before
-    assert swap.pending(env.prefix) == ()
+    assert unfinished.pending(env.prefix) == ()
 
 
 def test_a_commit_that_cannot_be_written_rolls_back(env: SmallEnvironment, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -312,7 +314,7 @@ def test_what_is_committed_stays_although_the_last_sync_fails(
     assert "power cut" in transaction.warning
     assert "Input/output error" in transaction.warning
     assert not (env.site / "p").exists()
-    assert swap.pending(env.prefix) == ()
+    assert unfinished.pending(env.prefix) == ()
 
 
 def test_a_journal_that_cannot_be_written_is_not_left(env: SmallEnvironment, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -329,7 +331,7 @@ def test_a_journal_that_cannot_be_written_is_not_left(env: SmallEnvironment, mon
         transaction.plan(remove=[old], keep=[])
         transaction.swap()
     assert "read-only" in caught.value.hint
-    assert swap.pending(env.prefix) == ()
+    assert unfinished.pending(env.prefix) == ()
     assert not list((env.prefix / ".safe-install").glob("txn-*"))
 
 
@@ -364,7 +366,7 @@ def test_and_in_the_last_moment_too(env: SmallEnvironment, monkeypatch: pytest.M
     assert "again" in caught.value.hint
     assert (env.site / "shared" / "q.txt").read_text() == "q"
     assert (env.site / "shared" / "p.txt").read_text() == "1"
-    assert swap.pending(env.prefix) == ()
+    assert unfinished.pending(env.prefix) == ()
 
 
 def test_what_another_installer_brought_since_does_not_go_with_a_roll_back(env: SmallEnvironment) -> None:
@@ -378,7 +380,7 @@ def test_what_another_installer_brought_since_does_not_go_with_a_roll_back(env: 
     assert (env.site / "shared" / "q.txt").read_text() == "q"
     # The way out that the message names: what is in the way is moved, then the recovery finishes.
     (env.site / "shared" / "q.txt").rename(env.prefix / "q.txt")
-    swap.recover(env.prefix)
+    unfinished.recover(env.prefix)
     assert (env.site / "shared" / "p.txt").read_text() == "1"
 
 
@@ -444,12 +446,12 @@ def leave_swapped(env: SmallEnvironment) -> swap.Transaction:
 
 def test_recover_undoes_and_says_so(env: SmallEnvironment) -> None:
     transaction = leave_swapped(env)
-    assert swap.pending(env.prefix) == (swap.Pending(transaction.id, True),)
-    found = swap.recover(env.prefix)
+    assert unfinished.pending(env.prefix) == (unfinished.Pending(transaction.id, True),)
+    found = unfinished.recover(env.prefix)
     assert [(item.transaction, item.what) for item in found] == [(transaction.id, "rolled-back")]
     assert "install x" in found[0].detail
     assert (env.site / "p/a.py").read_text() == "1"
-    assert swap.recover(env.prefix) == ()
+    assert unfinished.recover(env.prefix) == ()
 
 
 def test_a_time_that_cannot_be_restored_stops_no_recovery(
@@ -461,7 +463,7 @@ def test_a_time_that_cannot_be_restored_stops_no_recovery(
         raise PermissionError(errno.EPERM, "not yours", path)
 
     monkeypatch.setattr(recovery.os, "utime", refuse)
-    assert [item.what for item in swap.recover(env.prefix)] == ["rolled-back"]
+    assert [item.what for item in unfinished.recover(env.prefix)] == ["rolled-back"]
     assert (env.site / "p/a.py").read_text() == "1"
 
 
@@ -481,8 +483,8 @@ def test_an_empty_folder_that_nobody_owns_stays(env: SmallEnvironment) -> None:
 
 def test_recover_cleans_what_had_not_begun(env: SmallEnvironment) -> None:
     transaction = env.begin()
-    assert swap.pending(env.prefix) == (swap.Pending(transaction.id, False),)
-    assert [item.what for item in swap.recover(env.prefix)] == ["cleaned"]
+    assert unfinished.pending(env.prefix) == (unfinished.Pending(transaction.id, False),)
+    assert [item.what for item in unfinished.recover(env.prefix)] == ["cleaned"]
     assert not transaction.directory.exists()
 
 
@@ -512,11 +514,11 @@ def test_recover_touches_nothing_after_somebody_else(
     name = work(env)
     before = hash_tree(env.prefix, times=True)
     with pytest.raises(errors.RollBackFailed, match=name) as caught:
-        swap.recover(env.prefix)
+        unfinished.recover(env.prefix)
     assert caught.value.exit_status == 13
     assert "recover.py" in caught.value.hint
     assert hash_tree(env.prefix, times=True) == before
-    assert swap.pending(env.prefix)[0].touched
+    assert unfinished.pending(env.prefix)[0].touched
 
 
 @pytest.mark.parametrize("damage", [lambda data: data[:-5], lambda data: data.replace(b'"format":1', b'"format":9')])
@@ -525,7 +527,7 @@ def test_a_damaged_journal_moves_nothing(env: SmallEnvironment, damage: Callable
     journal = transaction.directory / "journal"
     journal.write_bytes(damage(journal.read_bytes()))
     with pytest.raises(errors.RollBackFailed, match="damaged"):
-        swap.recover(env.prefix)
+        unfinished.recover(env.prefix)
     assert (env.site / "p/a.py").read_text() == "2"
 
 
@@ -556,7 +558,7 @@ def test_a_planted_journal_moves_nothing(
     journal.write_bytes(encode(document))
     before = hash_tree(tmp_path)
     with pytest.raises(errors.RollBackFailed):
-        swap.recover(env.prefix)
+        unfinished.recover(env.prefix)
     assert hash_tree(tmp_path) == before
 
 
@@ -582,7 +584,7 @@ def test_the_script_beside_the_journal_recovers_alone(env: SmallEnvironment) -> 
 
 def test_only_one_at_a_time(env: SmallEnvironment) -> None:
     started = time.monotonic()
-    with pytest.raises(errors.EnvironmentLocked) as caught, swap.lock_environment(env.prefix):
+    with pytest.raises(errors.EnvironmentLocked) as caught, lock_environment(env.prefix):
         pass
     assert caught.value.exit_status == 14
     assert time.monotonic() - started < 1.0
@@ -594,16 +596,16 @@ def test_uv_is_waited_for_and_then_named(tmp_path: Path, monkeypatch: pytest.Mon
     found = SmallEnvironment(tmp_path / "env")
     with (found.prefix / ".lock").open("w") as stream:
         fcntl.flock(stream, fcntl.LOCK_EX)
-        with pytest.raises(errors.EnvironmentLocked, match="uv"), swap.lock_environment(found.prefix):
+        with pytest.raises(errors.EnvironmentLocked, match="uv"), lock_environment(found.prefix):
             pass
-    with swap.lock_environment(found.prefix):
+    with lock_environment(found.prefix):
         pass
 
 
 def test_the_lock_adds_nothing_but_its_folder(tmp_path: Path) -> None:
     found = SmallEnvironment(tmp_path / "env")
     before = hash_tree(found.prefix)
-    with swap.lock_environment(found.prefix) as state:
+    with lock_environment(found.prefix) as state:
         assert os.stat(state).st_mode & 0o777 == 0o700
     assert hash_tree(found.prefix) == before
 
@@ -612,7 +614,7 @@ def test_a_linked_state_directory_is_refused(tmp_path: Path) -> None:
     found = SmallEnvironment(tmp_path / "env")
     (tmp_path / "elsewhere").mkdir()
     (found.prefix / ".safe-install").symlink_to(tmp_path / "elsewhere")
-    with pytest.raises(errors.Refused, match="not a directory"), swap.lock_environment(found.prefix):
+    with pytest.raises(errors.Refused, match="not a directory"), lock_environment(found.prefix):
         pass
 
 
@@ -621,7 +623,7 @@ def test_a_state_directory_of_another_user_is_refused(tmp_path: Path) -> None:
     found = SmallEnvironment(tmp_path / "env")
     (found.prefix / ".safe-install").mkdir()
     os.chown(found.prefix / ".safe-install", 12345, 12345)
-    with pytest.raises(errors.Refused, match="another user"), swap.lock_environment(found.prefix):
+    with pytest.raises(errors.Refused, match="another user"), lock_environment(found.prefix):
         pass
 
 
@@ -641,7 +643,7 @@ def test_a_scheme_on_another_file_system_is_refused(env: SmallEnvironment, tmp_p
 
 
 def test_fingerprint_moves_with_every_installation(env: SmallEnvironment) -> None:
-    first = swap.fingerprint([env.site, env.site])
-    assert first == swap.fingerprint([env.site])
+    first = fingerprint([env.site, env.site])
+    assert first == fingerprint([env.site])
     env.install("p", "1", {"p.py": "1"})
-    assert swap.fingerprint([env.site]) != first
+    assert fingerprint([env.site]) != first

@@ -15,9 +15,10 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from safe_install import errors
-from safe_install.transaction import history, swap
+from safe_install.transaction import history, unfinished
 from safe_install.transaction import recover as recovery
 from safe_install.transaction.journal import encode
+from safe_install.transaction.lock import lock_environment
 from safe_install.transaction.ownership import read_record_at
 from tests.small_environment import SmallEnvironment, make_installed
 from tests.treehash import hash_tree
@@ -26,7 +27,7 @@ from tests.treehash import hash_tree
 @pytest.fixture
 def env(tmp_path: Path) -> Iterator[SmallEnvironment]:
     found = SmallEnvironment(tmp_path / "env")
-    with swap.lock_environment(found.prefix):
+    with lock_environment(found.prefix):
         yield found
 
 
@@ -79,7 +80,7 @@ def test_another_kind_of_file_is_named_and_not_opened(env: SmallEnvironment, kin
     KINDS[kind](journal)
     before = hash_tree(env.prefix)
     with pytest.raises(errors.RollBackFailed, match=f"journal is {kind} and not a regular file") as caught:
-        swap.recover(env.prefix)
+        unfinished.recover(env.prefix)
     assert caught.value.exit_status == 13 and "given-up" in caught.value.hint
     assert recovery.main([str(env.prefix)]) in (13, 14)  # 14: the test holds the lock
     assert hash_tree(env.prefix) == before
@@ -118,10 +119,10 @@ def test_what_is_named_like_a_transaction_and_is_none_is_removed(env: SmallEnvir
     (outside / "mine").write_text("")
     for name in (names[1], names[3]):
         (state / name).symlink_to(outside)
-    swap.recover(env.prefix)
+    unfinished.recover(env.prefix)
     assert not [name for name in names if os.path.lexists(state / name)]
     assert (outside / "mine").exists()
-    assert swap.recover(env.prefix) == ()
+    assert unfinished.recover(env.prefix) == ()
 
 
 ODD: List[Any] = [
@@ -165,7 +166,7 @@ def wrecks(tmp_path_factory: pytest.TempPathFactory) -> Dict[bool, Path]:
     found = {}
     for commit in (False, True):
         made = SmallEnvironment(tmp_path_factory.mktemp("wreck") / "env")
-        with swap.lock_environment(made.prefix):
+        with lock_environment(made.prefix):
             found[commit] = swapped(made, commit=commit)
     return found
 
@@ -183,9 +184,9 @@ def test_wrong_types_touch_nothing(wrecks: Dict[bool, Path], number: int, odd: A
         before = hash_tree(copy)
         changed = replace_at(recovery.read_journal(str(journal)), number, odd)
         (copy / journal.relative_to(prefix)).write_bytes(encode(changed) if isinstance(changed, dict) else content[:9])
-        with swap.lock_environment(copy):
+        with lock_environment(copy):
             try:
-                swap.recover(copy)
+                unfinished.recover(copy)
             except errors.RollBackFailed as error:
                 assert error.message and error.hint
                 assert hash_tree(copy) == before
@@ -220,11 +221,11 @@ def test_a_checksum_that_fits_and_no_journal(env: SmallEnvironment, body: bytes)
     journal = swapped(env)
     journal.write_bytes(hashlib.sha256(body).hexdigest().encode() + b"\n" + body)
     with pytest.raises(errors.RollBackFailed, match=r"is not JSON|another format"):
-        swap.recover(env.prefix)
+        unfinished.recover(env.prefix)
 
 
 def test_an_old_installed_version_is_made(env: SmallEnvironment) -> None:
     """The stand-in of the tests above is sound: it is undone as it is."""
     swapped(env)
-    assert [found.what for found in swap.recover(env.prefix)] == ["rolled-back"]
+    assert [found.what for found in unfinished.recover(env.prefix)] == ["rolled-back"]
     assert make_installed(env.site, "p", "1").metadata_path.is_dir()

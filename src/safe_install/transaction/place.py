@@ -1,0 +1,120 @@
+"""Where a change may write: the directories of an environment, and what keeps them from being changed."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Dict, Iterable, Mapping, Sequence
+
+from safe_install.errors import Refused
+from safe_install.models import InstalledDistribution, Scheme
+from safe_install.transaction.moves import CLOSED_PACKAGES, Areas, MoveRefusal, is_within
+from safe_install.transaction.ownership import Ownership, Resolver, find_conda_package, find_refusal, read_record
+
+
+def make_areas(prefix: Path, scheme: Scheme) -> Areas:
+    """The directories of an installation scheme without symbolic links."""
+    real = [os.path.realpath(str(path)) for path in (scheme.purelib, scheme.platlib)]
+    return Areas(
+        prefix=os.path.realpath(str(prefix)),
+        sites=tuple(dict.fromkeys(real)),
+        scripts=os.path.realpath(str(scheme.scripts)),
+        others=(os.path.realpath(str(scheme.include)), os.path.realpath(str(scheme.data))),
+    )
+
+
+def find_closed_folders(keep: Sequence[InstalledDistribution], closed_too: Mapping[Path, str]) -> Dict[str, str]:
+    """The folders to which no other distribution may add a file, and whose they are."""
+    closed = {os.path.realpath(str(folder)): owner for folder, owner in closed_too.items()}
+    for distribution in keep:
+        for package in CLOSED_PACKAGES.get(distribution.name, ()):
+            # functorch was a project of its own before it came with torch (1.13).
+            if package != "functorch" or f"\n{package}/" in f"\n{read_record(distribution) or ''}":
+                closed[os.path.realpath(str(distribution.location / package))] = str(distribution.name)
+    return closed
+
+
+def make_ownership(installed: Iterable[InstalledDistribution], prefix: Path, scheme: Scheme) -> Ownership:
+    """Whose is a file, among these distributions?"""
+    return Ownership(tuple(installed), make_areas(prefix, scheme), Resolver())
+
+
+def check_place(
+    prefix: Path,
+    scheme: Scheme,
+    remove: Sequence[InstalledDistribution] = (),
+    *,
+    beside: Sequence[InstalledDistribution] = (),
+) -> None:
+    """Could a change of this environment that replaces `remove`, and overwrites files of `beside`, be made at all?
+    Errors: Refused.
+
+    What can be known before anything is fetched: which directories, on which file systems, writable by whom; which
+    distributions are conda's, or have no RECORD.
+    """
+    areas = make_areas(prefix, scheme)
+    device = os.stat(areas.prefix).st_dev
+    for directory in (*areas.sites, areas.scripts):
+        if not is_within(directory, areas.prefix):
+            raise Refused(
+                f"{directory} is not inside of {areas.prefix}: one change could not cover both",
+                hint="Use a virtual environment: python -m venv .venv",
+            )
+        present = directory
+        while not os.path.isdir(present):
+            present = os.path.dirname(present)
+        check_device(present, device, areas.prefix)
+        check_writable(present)
+    refuse_conda_packages([*remove, *beside], areas.prefix)
+    for distribution in remove:
+        refusal = find_refusal(distribution, areas)
+        if refusal is not None:
+            raise make_refused(refusal)
+
+
+def check_device(directory: str, device: int, prefix: str) -> None:
+    """Is a directory on the device of the prefix? Errors: Refused."""
+    if os.stat(directory).st_dev != device:
+        raise Refused(
+            f"{directory} is on another file system than {prefix}: files cannot trade places between them",
+            hint="Use a virtual environment that lies on one file system.",
+        )
+
+
+def check_writable(directory: str) -> None:
+    """May this user write into a directory? Errors: Refused."""
+    if os.access(directory, os.W_OK | os.X_OK):
+        return
+    if os.statvfs(directory).f_flag & os.ST_RDONLY:
+        raise Refused(
+            f"{directory} is on a file system that is mounted read-only",
+            hint="Mount it writable, or use an environment elsewhere: python -m venv.",
+        )
+    if os.geteuid() == 0:
+        raise Refused(
+            f"{directory} cannot be written, not even by root: it is immutable",
+            hint=f"Look at it: lsattr -d {directory}; chattr -i {directory} makes it writable.",
+        )
+    raise Refused(
+        f"{directory} cannot be written by this user",
+        hint="Run as the user that owns this environment, add --user, or use a virtual environment of your own.",
+    )
+
+
+def refuse_conda_packages(remove: Sequence[InstalledDistribution], prefix: str) -> None:
+    """What conda installed is conda's to replace. Errors: Refused."""
+    packages = {str(item.name): find_conda_package(item, prefix) for item in remove}
+    owned = {name: package for name, package in packages.items() if package is not None}
+    if owned:
+        wanted = " ".join(owned)
+        raise Refused(
+            f"conda installed {', '.join(owned)}: replaced by pip, conda would keep naming the old version",
+            hint=f"Change it with conda, or take it out of conda's hands first: "
+            f"conda remove --force --prefix {prefix} {' '.join(dict.fromkeys(owned.values()))}; "
+            f"then safe-install install {wanted}.",
+        )
+
+
+def make_refused(refusal: MoveRefusal) -> Refused:
+    """A refusal of the planner as the error that ends the command."""
+    return Refused(f"{refusal.path} {refusal.reason}", hint=refusal.hint)

@@ -1,0 +1,84 @@
+"""What a killed run left in an environment, and its errors in the words of the contract."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Iterator, Tuple
+
+from safe_install.errors import RollBackFailed
+from safe_install.transaction import recover as recovery
+from safe_install.transaction.lock import HeldSignals, open_state_directory
+
+
+@dataclass(frozen=True)
+class Recovered:
+    """One thing that an earlier run had left, and what became of it."""
+
+    transaction: str
+    what: str  # "rolled-back", "cleaned" (had changed nothing), "finished" (a removal of old files)
+    detail: str
+
+
+@dataclass(frozen=True)
+class Pending:
+    """An unfinished transaction that nobody works on, if no safe-install is running."""
+
+    transaction: str
+    touched: bool  # its journal is there: the environment may be half changed
+
+
+def pending(prefix: Path) -> Tuple[Pending, ...]:
+    """What `recover` would work on; changes nothing and takes no lock."""
+    found = recovery.list_transactions(str(prefix))
+    return tuple(Pending(name[4:], what == "journal") for name, what in found if what != "committed")
+
+
+def recover(prefix: Path) -> Tuple[Recovered, ...]:
+    """Undo or clean what a killed run left. The caller holds the lock.
+
+    Raises RollBackFailed, with nothing touched, when somebody else has changed the same paths since.
+    """
+    if not (Path(os.path.realpath(str(prefix))) / recovery.STATE_DIRECTORY).is_dir():
+        return ()
+    open_state_directory(prefix)
+    signals = HeldSignals()
+    signals.hold()
+    try:
+        with explaining_failed_undo(prefix):
+            return tuple(Recovered(*row) for row in recovery.recover(str(prefix)))
+    finally:
+        signals.release()
+        if signals.pending is not None:
+            os.kill(os.getpid(), signals.pending)
+
+
+@contextlib.contextmanager
+def explaining_failed_undo(prefix: Path) -> Iterator[None]:
+    """The errors of undoing in the words of the contract."""
+    state = Path(os.path.realpath(str(prefix))) / recovery.STATE_DIRECTORY
+    again = f"{sys.executable} -I -S {state / 'recover.py'}"
+    try:
+        yield
+    except recovery.Drift as error:
+        listed = "\n  ".join(error.paths[:10])
+        raise RollBackFailed(
+            f"an interrupted change of {state.parent} cannot be undone: these paths were changed by "
+            f"something else since, and nothing was touched:\n  {listed}",
+            hint=f"Put those paths back (or move them away), then run: {again}. To keep everything as it is "
+            f"now instead: mv {state} {state}.given-up, then reinstall what is broken.",
+        ) from error
+    except recovery.JournalInvalid as error:
+        raise RollBackFailed(
+            f"{error}; nothing was touched",
+            hint=f"Use the newest safe-install; if it says the same: mv {state} {state}.given-up, "
+            "then reinstall what is broken.",
+        ) from error
+    except OSError as error:
+        raise RollBackFailed(
+            f"{state.parent} could not be put back yet: {error}",
+            hint=f"When that is mended (rights, free space), this finishes it: {again}",
+        ) from error
