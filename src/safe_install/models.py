@@ -341,6 +341,10 @@ class Plan:
     answers: Tuple[HostAnswer, ...] = ()
     fingerprint: str = ""
 
+    def find(self, name: str) -> Optional[Step]:
+        """The step on one distribution, by its normalized name; None where the plan leaves it alone."""
+        return next((step for step in self.steps if step.name == name), None)
+
 
 # --- how it is -------------------------------------------------------------------------------------
 

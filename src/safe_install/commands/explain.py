@@ -10,7 +10,7 @@ from packaging.utils import canonicalize_name
 from safe_install.errors import NoCandidate, UsageError
 from safe_install.index.catalog import known_projects
 from safe_install.models import CandidateKind, Finding, HostAnswerKind, InstallResult, Outcome, Plan, Severity
-from safe_install.pipeline.choice import Chooser, Wishes, cpu_fallback_notes
+from safe_install.pipeline.choice import IndexChooser, Wishes, cpu_fallback_notes
 from safe_install.pipeline.session import environment_asked_for, error_context
 from safe_install.ports import Timings, World
 from safe_install.resolve.plan import explained, steps_of_pins
@@ -50,9 +50,9 @@ def explain(request: ExplainRequest, world: World) -> InstallResult:
     wishes = Wishes(offline=own.offline, no_build=own.no_build, pre=request.pre, third_party=own.third_party)
     # What is installed does not count: the question is which file would be taken.
     bare = dataclasses.replace(environment, installed={})
-    chooser = Chooser(bare, wishes, world)
+    chooser = IndexChooser(wishes, world)
     with error_context(environment), timings.stage("resolve", world.reporter):
-        resolution = chooser.choose(request.requirements)
+        resolution = chooser.choose(request.requirements, bare)
     named = {canonicalize_name(requirement.name) for requirement in request.requirements}
     steps = explained(steps_of_pins(resolution.pins, bare, requested=named))
     plan = Plan(steps, (), resolution.rejections, resolution.answers)

@@ -8,15 +8,16 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import functools
 import os
 import tempfile
 from pathlib import Path
-from typing import TYPE_CHECKING, Callable, Dict, Iterator, List, Optional, Sequence, Tuple
+from typing import Iterator, Optional, Sequence, Tuple
 
 from safe_install.errors import Refused, SafeInstallError
 from safe_install.health.report import check_cuda_required
+from safe_install.index.catalog import bundled_catalog
 from safe_install.models import (
-    Action,
     Environment,
     Finding,
     InstalledDistribution,
@@ -25,38 +26,35 @@ from safe_install.models import (
     Plan,
     Severity,
 )
-from safe_install.pipeline.health_gate import (
+from safe_install.pipeline.baseline import (
     BaselineCheck,
-    apply_and_verify,
     naming_intruders,
     refuse_changed,
-    summarize,
 )
-from safe_install.pipeline.selection import Planner, local_sources
+from safe_install.pipeline.choice import IndexChooser
+from safe_install.pipeline.installer import PipInstaller, local_sources
+from safe_install.pipeline.selection import Selected, make_wishes, refuse_errors, select
 from safe_install.pipeline.session import (
+    Session,
     defaults_to_user_site,
     error_context,
-    is_own,
     probe_environment,
-    prune_history,
     read_again,
     refuse_externally_managed,
+    replaced_by,
+    staying_beside,
     user_environment,
 )
 from safe_install.ports import Timings, World
-from safe_install.resolve.pip_words import PipWords
-from safe_install.resolve.plan import kept_names, same_version_steps, torch_without_metadata
+from safe_install.resolve.guard import same_version_steps
+from safe_install.resolve.permission import find_conflicts
+from safe_install.resolve.promises import is_promised
 from safe_install.resolve.request import InstallRequest
 from safe_install.resolve.torch_fit import check_numpy
 from safe_install.torch_family import TORCH
-from safe_install.transaction import swap, unfinished
-from safe_install.transaction.clones import Clones
+from safe_install.transaction import unfinished
 from safe_install.transaction.lock import lock_environment
 from safe_install.transaction.place import check_place
-
-if TYPE_CHECKING:
-    # What only changes an environment is imported when one is changed: it reads binaries, and takes 0.05 s.
-    from safe_install.pipeline.delivery import Delivery
 
 
 def install(request: InstallRequest, world: World) -> InstallResult:
@@ -73,70 +71,89 @@ def install(request: InstallRequest, world: World) -> InstallResult:
         request = dataclasses.replace(request, place="user")
     if request.place == "user":
         environment = user_environment(environment)
-    prefix = environment.interpreter.prefix
     with contextlib.ExitStack() as stack:
         stack.enter_context(error_context(environment))
         if not request.own.dry_run:
-            stack.enter_context(lock_environment(prefix))
-            recovered = unfinished.recover(prefix)
-            for item in recovered:
-                world.reporter.warn(f"an interrupted run was put right: {item.transaction} {item.what}")
-            if recovered:
-                environment = read_again(environment)
+            environment = _lock_and_recover(environment, world, stack)
         before = BaselineCheck(environment, check_timeout=request.own.check_timeout, sources=local_sources(request))
         stack.callback(before.stop)
-        work = _make_work_folder(stack)
-        planner = Planner(request, environment, before, world, timings, work)
-        stack.enter_context(_forgetting_refused(planner))
-        with naming_intruders(before, planner.built):
-            plan = planner.make_plan()
-        refuse_changed(before, built=_built_in_this_run(planner, plan))
-        broken = _find_breakage(planner, plan)
-        numpy = check_numpy(plan, planner.torch_after(plan))
-        beside = _beside(plan, environment)
-        notes_beside = tuple(map(_note_beside, beside))
-        notes = (*planner.notes, *planner.torch_findings, *numpy, *broken, *planner.conflicts(plan), *notes_beside)
-        if plan.steps:
-            # A dry run refuses what the run itself would refuse.
-            scheme = environment.interpreter.scheme
-            check_place(prefix, scheme, _replaced(plan, environment), beside=beside)
-            if request.own.require_cuda:
-                _require_cuda_before(before)
-        if request.own.dry_run or not plan.steps:
-            _compare_same_versions(planner, plan, work)
-            return _unchanged(request, environment, plan, before, timings, notes)
-        from safe_install.pipeline.delivery import Delivery
-
-        delivery = Delivery(planner, plan, work)
-        with naming_intruders(before, _built_in_this_run(planner, plan)):
-            delivery.fetch()
-        return _apply(delivery, before, timings, notes)
+        session = Session(request, environment, world, timings, _make_work_folder(stack))
+        installer = PipInstaller(session)
+        chooser = IndexChooser(make_wishes(request), world, installer.credentials, pip=lambda: installer.pip)
+        stack.enter_context(_forgetting_refused(chooser))
+        return _plan_and_apply(session, before, installer, chooser)
 
 
-def _find_breakage(planner: Planner, plan: Plan) -> Sequence[Finding]:
+def _lock_and_recover(environment: Environment, world: World, stack: contextlib.ExitStack) -> Environment:
+    """Hold the environment until the end of the stack; what an interrupted run left is put right first."""
+    prefix = environment.interpreter.prefix
+    stack.enter_context(lock_environment(prefix))
+    recovered = unfinished.recover(prefix)
+    for item in recovered:
+        world.reporter.warn(f"an interrupted run was put right: {item.transaction} {item.what}")
+    return read_again(environment) if recovered else environment
+
+
+def _plan_and_apply(
+    session: Session, before: BaselineCheck, installer: PipInstaller, chooser: IndexChooser
+) -> InstallResult:
+    request, environment = session.request, session.environment
+    with naming_intruders(before, chooser.built):
+        selected = select(session, bundled_catalog(), chooser, installer, before.report)
+    plan = selected.plan
+    built = _built_in_this_run(plan, chooser)
+    refuse_changed(before.changed_paths(), environment, built=built)
+    broken = _find_breakage(session, selected)
+    if plan.steps:
+        # A dry run refuses what the run itself would refuse.
+        interpreter, beside = environment.interpreter, staying_beside(plan, environment)
+        check_place(interpreter.prefix, interpreter.scheme, replaced_by(plan, environment), beside=beside)
+        if request.own.require_cuda:
+            _require_cuda_before(before)
+    notes = (*selected.findings, *broken, *_notes_on(selected, session))
+    # Only its files tell whether a version that is there already is what is there.
+    same = same_version_steps(plan, released=selected.released)
+    if not plan.steps or (request.own.dry_run and not same):
+        return _unchanged(session, plan, before, notes)
+    from safe_install.pipeline.change import carry_out, compare_same_versions
+    from safe_install.pipeline.delivery import begin_delivery
+
+    promise = functools.partial(is_promised, request=request, environment=environment, is_on_index=chooser.is_on_index)
+    delivery = begin_delivery(session, installer, promise)
+    if request.own.dry_run:
+        compare_same_versions(selected, delivery, same)
+        return _unchanged(session, plan, before, notes)
+    result = carry_out(selected, delivery, before, built)
+    if result.outcome is Outcome.ROLLED_BACK:
+        chooser.forget_first_seen()
+    return dataclasses.replace(result, findings=(*notes, *result.findings))
+
+
+def _notes_on(selected: Selected, session: Session) -> Tuple[Finding, ...]:
+    """What a person should know of a plan that may be carried out."""
+    plan, environment = selected.plan, session.environment
+    return (
+        *check_numpy(plan, selected.torch_after),
+        *find_conflicts(plan, session.request, environment),
+        *(_note_beside(distribution) for distribution in staying_beside(plan, environment)),
+    )
+
+
+def _find_breakage(session: Session, selected: Selected) -> Sequence[Finding]:
     """What the plan is known to break is refused before anything is fetched. Errors: Refused.
 
     --allow-torch-change lets torch move; that extensions stop working is permitted by --no-rollback, which keeps a
     change whatever the check after it says.
     """
-    if all(step.name != TORCH for step in plan.steps):
+    plan = selected.plan
+    if plan.find(TORCH) is None:
         return ()
     from safe_install.pipeline.breakage import find_breakage
 
-    severity = Severity.WARNING if planner.request.own.no_rollback else Severity.ERROR
-    torch = planner.torch_after(plan)
-    broken = find_breakage(planner.environment, plan, torch, planner.world.environ, severity=severity)
+    severity = Severity.WARNING if session.request.own.no_rollback else Severity.ERROR
+    broken = find_breakage(session.environment, plan, selected.torch_after, session.world.environ, severity=severity)
     refuse_errors(broken, plan)
     return broken
-
-
-def _compare_same_versions(planner: Planner, plan: Plan, work: Path) -> None:
-    """A dry run fetches what only its files can tell: is it what is there? Errors: Refused."""
-    steps = same_version_steps(plan, released=planner.released_by(plan))
-    if steps:
-        from safe_install.pipeline.delivery import Delivery
-
-        Delivery(planner, dataclasses.replace(plan, steps=steps), work).fetch()
 
 
 def _make_work_folder(stack: contextlib.ExitStack) -> Path:
@@ -150,28 +167,29 @@ def _make_work_folder(stack: contextlib.ExitStack) -> Path:
 
 
 @contextlib.contextmanager
-def _forgetting_refused(planner: Planner) -> Iterator[None]:
+def _forgetting_refused(chooser: IndexChooser) -> Iterator[None]:
     """A file that is refused must not stand in the way of a better one at its address."""
     try:
         yield
     except SafeInstallError as error:
         if error.exit_status == Refused.exit_status:
-            planner.forget_refused()
+            chooser.forget_first_seen()
         raise
 
 
-def _unchanged(
-    request: InstallRequest,
-    environment: Environment,
-    plan: Plan,
-    before: BaselineCheck,
-    timings: Timings,
-    broken: Sequence[Finding],
-) -> InstallResult:
-    outcome = Outcome.PLANNED if request.own.dry_run and plan.steps else Outcome.ALREADY_SATISFIED
-    health = before.report() if environment.torch is not None and request.own.json else None
+def _unchanged(session: Session, plan: Plan, before: BaselineCheck, findings: Sequence[Finding]) -> InstallResult:
+    own, environment = session.request.own, session.environment
+    outcome = Outcome.PLANNED if own.dry_run and plan.steps else Outcome.ALREADY_SATISFIED
+    health = before.report() if environment.torch is not None and own.json else None
     return InstallResult(
-        "install", outcome, 0, environment, plan, health, findings=tuple(broken), timings=timings.total()
+        "install",
+        outcome,
+        0,
+        environment,
+        plan,
+        health,
+        findings=tuple(findings),
+        timings=session.timings.total(),
     )
 
 
@@ -181,111 +199,10 @@ def _require_cuda_before(before: BaselineCheck) -> None:
         raise Refused(findings[0].detail, hint=findings[0].hint, findings=findings)
 
 
-def _built_in_this_run(planner: Planner, plan: Plan) -> Tuple[str, ...]:
+def _built_in_this_run(plan: Plan, chooser: IndexChooser) -> Tuple[str, ...]:
     """The names whose build code ran, for the metadata or for the wheel."""
     by_pip = [step.name for step in plan.steps if step.kind in ("sdist", "editable")]
-    return tuple(dict.fromkeys([*by_pip, *planner.built]))
-
-
-def _apply(delivery: Delivery, before: BaselineCheck, timings: Timings, broken: Sequence[Finding]) -> InstallResult:
-    """Stage, swap, verify, commit or roll back."""
-    plan, environment, world = delivery.plan, delivery.environment, delivery.world
-    replaced = _replaced(plan, environment)
-    kept = kept_names(plan, environment)
-    words = PipWords(plan.steps, [entry.text for entry in delivery.request.entries], environment)
-    with swap.begin(
-        environment.interpreter.prefix, command=world.command, scheme=environment.interpreter.scheme
-    ) as transaction:
-        delivery.check_space()
-        built = _built_in_this_run(delivery.planner, plan)
-        with timings.stage("stage", world.reporter), naming_intruders(before, built):
-            delivery.stage(transaction.stage)
-        with timings.stage("check", world.reporter):
-            seen = (*delivery.notices(), *delivery.inspect(transaction.stage, replaced))
-        refuse_errors(seen, plan)
-        clones = delivery.planner.clones
-        sources = clones.move_into(transaction.stage) if clones is not None else ()
-        world.reporter.announce(words.installing())
-        with timings.stage("moves", world.reporter):
-            transaction.plan(
-                remove=replaced,
-                keep=[environment.installed[name] for name in sorted(kept)],
-                beside=_beside(plan, environment),
-                closed=_folders_without_metadata(plan, environment),
-                sources=sources,
-            )
-        with _clones_elsewhere(clones) as keep_clones:
-            verdict = apply_and_verify(
-                transaction,
-                before,
-                delivery.subjects(),
-                expectation=dataclasses.replace(delivery.expectation(kept), built=built),
-                summary=summarize(plan.steps, world.command),
-                timings=timings,
-                world=world,
-            )
-            if verdict.outcome is not Outcome.ROLLED_BACK:
-                keep_clones()
-    kept_change = verdict.outcome is not Outcome.ROLLED_BACK
-    if not kept_change:
-        delivery.planner.forget_refused()
-    else:
-        prune_history(environment.interpreter.prefix, world)
-    if verdict.outcome is Outcome.INSTALLED:
-        for line in words.replaced(replaced):
-            world.reporter.announce(line)
-        for line in delivery.path_warnings():
-            world.reporter.pip_warning(line)
-        world.reporter.announce(words.installed())
-    return InstallResult(
-        "install",
-        verdict.outcome,
-        verdict.exit_status,
-        environment,
-        plan,
-        verdict.before,
-        verdict.after,
-        (*broken, *seen, *verdict.findings),
-        transaction.id if kept_change else None,
-        timings.total(),
-    )
-
-
-@contextlib.contextmanager
-def _clones_elsewhere(clones: Optional[Clones]) -> Iterator[Callable[[], None]]:
-    """Clones that lie outside of the environment come with the change, and go if it is not kept."""
-    if clones is None:
-        yield lambda: None
-        return
-    try:
-        clones.place_uncovered()
-        yield clones.keep
-    finally:
-        clones.take_away()
-
-
-def _replaced(plan: Plan, environment: Environment) -> List[InstalledDistribution]:
-    found = [environment.installed[step.name] for step in plan.steps if step.action is Action.REPLACE]
-    return [distribution for distribution in found if is_own(distribution, environment)]
-
-
-def _beside(plan: Plan, environment: Environment) -> List[InstalledDistribution]:
-    """What stays beside another version of itself (--ignore-installed): its files may be overwritten."""
-    added = [step.name for step in plan.steps if step.action is Action.ADD and step.name in environment.installed]
-    found = [environment.installed[name] for name in added]
-    return [distribution for distribution in found if is_own(distribution, environment)]
-
-
-def _folders_without_metadata(plan: Plan, environment: Environment) -> Dict[Path, str]:
-    """The folder of a torch that no distribution lists, and that stays: nothing comes into it, or over its files.
-
-    A folder `torch` in site-packages would come before one to which a .pth file leads.
-    """
-    torch = torch_without_metadata(environment)
-    if torch is None or torch.folder is None or any(step.name == TORCH for step in plan.steps):
-        return {}
-    scheme = environment.interpreter.scheme
-    return {folder: str(TORCH) for folder in (torch.folder, scheme.purelib / "torch", scheme.platlib / "torch")}
+    return tuple(dict.fromkeys([*by_pip, *chooser.built]))
 
 
 def _note_beside(distribution: InstalledDistribution) -> Finding:
@@ -296,13 +213,6 @@ def _note_beside(distribution: InstalledDistribution) -> Finding:
         f"{distribution.name} {distribution.version} in {distribution.location} is left alone (--ignore-installed): "
         "its metadata stays, and files of the same name are overwritten",
     )
-
-
-def refuse_errors(findings: Sequence[Finding], plan: Plan) -> None:
-    """What would not load is not put into the environment. Errors: Refused."""
-    errors = [finding for finding in findings if finding.severity is Severity.ERROR]
-    if errors:
-        raise Refused(errors[0].detail, hint=errors[0].hint, findings=findings, rejections=plan.rejections)
 
 
 def refuse_place(request: InstallRequest, executable: Path) -> None:

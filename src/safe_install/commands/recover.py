@@ -19,13 +19,8 @@ from safe_install.models import (
     Step,
 )
 from safe_install.models import Action as StepAction
-from safe_install.pipeline.health_gate import (
-    BaselineCheck,
-    Expectation,
-    apply_and_verify,
-    installed_subjects,
-    summarize,
-)
+from safe_install.pipeline.baseline import BaselineCheck, installed_subjects
+from safe_install.pipeline.health_gate import Expectation, apply_and_verify, summarize
 from safe_install.pipeline.session import probe_named, progress_task, read_again
 from safe_install.ports import Timings, World
 from safe_install.torch_family import TORCH

@@ -19,13 +19,8 @@ from safe_install.models import (
     Step,
 )
 from safe_install.models import Action as StepAction
-from safe_install.pipeline.health_gate import (
-    BaselineCheck,
-    Expectation,
-    apply_and_verify,
-    installed_subjects,
-    summarize,
-)
+from safe_install.pipeline.baseline import BaselineCheck, installed_subjects
+from safe_install.pipeline.health_gate import Expectation, apply_and_verify, summarize
 from safe_install.pipeline.session import error_context, probe_named
 from safe_install.ports import Timings, World
 from safe_install.resolve.plan import newly_unmet

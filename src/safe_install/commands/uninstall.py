@@ -26,13 +26,8 @@ from safe_install.models import (
     Severity,
     Step,
 )
-from safe_install.pipeline.health_gate import (
-    BaselineCheck,
-    Expectation,
-    apply_and_verify,
-    installed_subjects,
-    summarize,
-)
+from safe_install.pipeline.baseline import BaselineCheck, installed_subjects
+from safe_install.pipeline.health_gate import Expectation, apply_and_verify, summarize
 from safe_install.pipeline.session import (
     is_own,
     probe_environment,

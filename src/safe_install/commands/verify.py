@@ -23,8 +23,9 @@ from safe_install.models import (
     Outcome,
     Severity,
 )
+from safe_install.pipeline.baseline import installed_subjects
 from safe_install.pipeline.breakage import find_broken
-from safe_install.pipeline.health_gate import check_target, installed_subjects
+from safe_install.pipeline.health_gate import check_target
 from safe_install.pipeline.session import probe_named, progress_task
 from safe_install.ports import Timings, World
 from safe_install.transaction.leftover_files import check_leftovers

@@ -10,11 +10,24 @@ import dataclasses
 import functools
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Collection, Dict, Iterator, List, Mapping, Optional, Sequence, Tuple
+from typing import (
+    TYPE_CHECKING,
+    Any,
+    Callable,
+    Collection,
+    Dict,
+    Iterator,
+    List,
+    Mapping,
+    Optional,
+    Protocol,
+    Sequence,
+    Tuple,
+)
 from urllib.parse import urlsplit
 
 from packaging.requirements import Requirement
-from packaging.utils import NormalizedName
+from packaging.utils import NormalizedName, canonicalize_name
 
 from safe_install.errors import InputError, Refused
 from safe_install.index.catalog import bundled_catalog, known_mirrors, load_project
@@ -53,7 +66,6 @@ class Wishes:
     offline: bool = False
     no_build: bool = False
     pre: bool = False
-    upgrade: bool = False
     require_hashes: bool = False
     index_url: Optional[str] = None
     find_links: Tuple[str, ...] = ()
@@ -65,16 +77,52 @@ class Wishes:
     index_options: Tuple[str, ...] = ()  # pip's words for how it reaches which index
 
 
-class Chooser:
-    """Choice and files of extension projects for one environment."""
+class Chooser(Protocol):
+    """Finds and judges the candidates of extension projects, and brings what was chosen."""
+
+    def choose(
+        self,
+        requirements: Sequence[Requirement],
+        environment: Environment,
+        *,
+        constraints: Sequence[Requirement] = (),
+        upgrade: Collection[NormalizedName] = (),
+        allow_build: bool = True,
+    ) -> Resolution:
+        """One candidate for each extension that the requirements name or bring.
+
+        Errors: NoCandidate (10) with every rejection; Refused (11) where torch itself would have to change.
+        """
+
+    def obtain(
+        self, pin: Candidate, environment: Environment, *, is_promised: bool = False
+    ) -> Tuple[Candidate, Artifact]:
+        """The pin as a wheel file that was verified: from the store, fetched, or built."""
+
+    def check_build(self, pin: Candidate, environment: Environment) -> None:
+        """Could the pin be built here? Errors: Refused, as the build itself would be."""
+
+    def is_on_index(self, name: str, filename: str, sha256: str) -> bool:
+        """Does the page of a project on the package index promise this sha256 for the file?"""
+
+
+class IndexChooser:
+    """The choice by the wheel index, the pages of its hosts, and our rules."""
 
     def __init__(
-        self, environment: Environment, wishes: Wishes, world: World, credentials: Optional[Credentials] = None
+        self,
+        wishes: Wishes,
+        world: World,
+        credentials: Optional[Credentials] = None,
+        *,
+        pip: Optional[Callable[[], PipRunner]] = None,
     ) -> None:
-        """`credentials`: of the person's indexes; None: those that stand in the addresses, and netrc."""
-        self.environment = environment
+        """`credentials`: of the person's indexes; None: those that stand in the addresses, and netrc.
+        `pip`: brings what a build needs; None where nothing is built."""
         self._wishes = wishes
         self._world = world
+        self._pip = pip
+        self.built: List[NormalizedName] = []  # what was built from source, or tried
         self._store = WheelStore(world.cache_dir)
         self._newly_seen: List[str] = []  # addresses
         self._http = make_client(
@@ -97,35 +145,34 @@ class Chooser:
     def choose(
         self,
         requirements: Sequence[Requirement],
+        environment: Environment,
         *,
         constraints: Sequence[Requirement] = (),
         upgrade: Collection[NormalizedName] = (),
+        allow_build: bool = True,
     ) -> Resolution:
-        """One candidate for each extension that the requirements name or bring.
-
-        Errors: NoCandidate (10) with every rejection; Refused (11) where torch itself would have to change.
-        """
+        """As Chooser says."""
         return resolve(
             requirements,
-            self.environment,
+            environment,
             find=self._finder.find,
             catalog=bundled_catalog(),
             constraints=constraints,
             pre=self._wishes.pre,
-            allow_build=not self._wishes.no_build,
+            allow_build=allow_build and not self._wishes.no_build,
             upgrade=frozenset(upgrade),
         )
 
-    def bring(self, pin: Candidate, pip: PipRunner, *, is_promised: bool = False) -> Tuple[Candidate, Artifact]:
-        """The pin as a wheel file that was verified: from the store, fetched, or built.
-
-        `is_promised`: the person gave a hash for it, with which the caller compares it.
-        """
+    def obtain(
+        self, pin: Candidate, environment: Environment, *, is_promised: bool = False
+    ) -> Tuple[Candidate, Artifact]:
+        """As Chooser says. `is_promised`: the person gave a hash for it, with which the caller compares it."""
         from safe_install.wheels.archive import open_wheel
         from safe_install.wheels.fetch import find_local_path
 
         if pin.kind is CandidateKind.SDIST:
-            pin = self._build(pin, pip)
+            self.built.append(pin.name)
+            pin = self._build(pin, environment)
         path = self._fetch(pin, is_promised=is_promised)
         # A link to a file of this machine stands only in a folder or on a page that the person named.
         is_local = find_local_path(pin.link.url) is not None
@@ -149,12 +196,12 @@ class Chooser:
         for built in self._store.find(name, environment):
             yield dataclasses.replace(built, requires=hidden)
 
-    def is_on_index(self, name: NormalizedName, filename: str, sha256: str) -> bool:
-        """Does the page of a project on the package index promise this sha256 for the file?"""
-        links = self._finder.read_index_page(name)
+    def is_on_index(self, name: str, filename: str, sha256: str) -> bool:
+        """As Chooser says."""
+        links = self._finder.read_index_page(canonicalize_name(name))
         return any(link.filename == filename and link.sha256 == sha256 for link in links)
 
-    def forget_new(self) -> None:
+    def forget_first_seen(self) -> None:
         """Forget what addresses were first seen to serve in this run."""
         from safe_install.wheels.fetch import forget_sighting
 
@@ -174,20 +221,25 @@ class Chooser:
             newly_seen=self._newly_seen,
         )
 
-    def check_build(self, pin: Candidate, pip: PipRunner) -> None:
-        """Could the pin be built here? Nothing is kept. Errors: Refused, as the build itself would be."""
+    def check_build(self, pin: Candidate, environment: Environment) -> None:
+        """As Chooser says. Nothing is kept."""
         from safe_install.wheels.build import check_build
 
         check_build(
             _recipe(load_project(pin.name), pin),
-            self.environment,
+            environment,
             self._world.cache_dir,
             variables=self._world.environ,
             forbidden_by=self._no_toolkit_because(),
-            install_toolkit=functools.partial(
-                pip.install_target, only_wheels=True, dry_run=True, options=self._wishes.index_options
-            ),
+            install_toolkit=self._install_target(only_wheels=True, dry_run=True),
         )
+
+    def _install_target(self, **options: bool) -> Callable[..., Any]:
+        """pip, which puts what a build needs into a folder."""
+        if self._pip is None:
+            raise ValueError("a chooser without pip builds nothing")
+        install: Callable[..., Any] = self._pip().install_target
+        return functools.partial(install, options=self._wishes.index_options, **options)
 
     def _no_toolkit_because(self) -> str:
         """The option that forbids fetching a CUDA toolkit."""
@@ -195,18 +247,18 @@ class Chooser:
             return "--no-toolkit"
         return "--offline" if self._wishes.offline else ""
 
-    def _build(self, pin: Candidate, pip: PipRunner) -> Candidate:
+    def _build(self, pin: Candidate, environment: Environment) -> Candidate:
         from safe_install.wheels.build import build_wheel, plan_here
 
         self._world.reporter.note(
-            f"No wheel of {pin.name} for {describe_torch(self.environment)} was found: building {pin.version} from "
+            f"No wheel of {pin.name} for {describe_torch(environment)} was found: building {pin.version} from "
             "source (this runs the project's own build code)"
         )
         recipe, forbidden_by = _recipe(load_project(pin.name), pin), self._no_toolkit_because()
         # What is missing here is known before the source is fetched.
         plan_here(
             recipe,
-            self.environment,
+            environment,
             self._world.cache_dir,
             variables=self._world.environ,
             forbidden_by=forbidden_by,
@@ -214,21 +266,19 @@ class Chooser:
         path = build_wheel(
             self._fetch(pin),
             recipe=recipe,
-            environment=self.environment,
+            environment=environment,
             store=self._store,
-            install_tools=functools.partial(
-                pip.install_target, offline=self._wishes.offline, options=self._wishes.index_options
-            ),
+            install_tools=self._install_target(offline=self._wishes.offline),
             reporter=self._world.reporter,
             variables=self._world.environ,
             timeout=self._wishes.build_timeout,
-            install_toolkit=functools.partial(pip.install_target, only_wheels=True, options=self._wishes.index_options),
+            install_toolkit=self._install_target(only_wheels=True),
             forbidden_by=forbidden_by,
         )
-        link = dataclasses.replace(pin.link, url=path.as_uri(), filename=path.name, sha256=None, size=None)
-        for built in self._find_built(pin.name, self.environment):
+        for built in self._find_built(pin.name, environment):
             if built.version == pin.version and built.link.url == path.as_uri():
                 return built
+        link = dataclasses.replace(pin.link, url=path.as_uri(), filename=path.name, sha256=None, size=None)
         return dataclasses.replace(pin, kind=CandidateKind.BUILT, link=link)
 
 

@@ -5,470 +5,363 @@ from __future__ import annotations
 
 import os
 import shutil
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Dict, List, Mapping, Optional, Sequence, Set, Tuple
+from typing import Callable, Container, Dict, List, Mapping, Optional, Sequence, Tuple
 from urllib.parse import unquote, urlsplit
 
 from packaging.utils import NormalizedName, canonicalize_name
 
 from safe_install.errors import HashMismatch, PipFailed, Refused, hint_for_oserror
-from safe_install.health.examination import Examination
-from safe_install.health.report import Subject
-from safe_install.index.catalog import bundled_catalog, known_projects, load_project
-from safe_install.index.native import exact_pattern
-from safe_install.models import Finding, InstalledDistribution, Plan, Step, TorchBuild
+from safe_install.models import Environment, Finding, Plan, Step
 from safe_install.pipeline.contents import contents_findings, find_changed_files, system_path
-from safe_install.pipeline.health_gate import Expectation, installed_subjects, subject_of, with_subjects
-from safe_install.pipeline.selection import Planner, canonical, make_folder
-from safe_install.resolve import plan as planning
-from safe_install.resolve.pip_words import PipWords, is_of_build, is_of_search, path_warning
+from safe_install.pipeline.installer import PipInstaller, build_readers
+from safe_install.pipeline.session import Session, make_folder
+from safe_install.resolve.guard import refuse_other_files, same_version_steps
+from safe_install.resolve.pip_words import PipWords, path_warning
+from safe_install.resolve.promises import own_hashes
 from safe_install.resolve.request import InstallRequest
+from safe_install.resolve.rounds import normalize_version
 from safe_install.resolve.step_lines import direct_requirement, is_from_repository, requirement_line
-from safe_install.resolve.torch_fit import check_torch
-from safe_install.system.process import LineReader
-from safe_install.torch_family import TORCH, is_guarded
+from safe_install.transaction.clones import Clones
 from safe_install.transaction.room import estimate_size, find_shortage, read_room
 from safe_install.transaction.stage import StagedWheel, fill_stage, stage_editables
 from safe_install.transaction.tree import folds_case
-from safe_install.wheels.abi import Verdict, torch_findings
 from safe_install.wheels.archive import Artifact, hash_file, open_wheel
 from safe_install.wheels.fetch import find_local_path
-from safe_install.wheels.inspection import (
-    Inspector,
-    check_gpu_files,
-    check_objects,
-    demangle,
-    gpu_code_of_torch,
-    read_gpu_files,
-    recorded_objects,
-)
 
 FILES_MARGIN = 100  # directories, scripts of entry points
 LARGE_WHEEL = 64 * 2**20  # bytes; hashing torch's 9,000 members takes 2.5 s
 
+Artifacts = Mapping[NormalizedName, Artifact]
 
+
+@dataclass(frozen=True)
 class Delivery:
-    """The files of one plan."""
+    """How the files of one plan are brought."""
 
-    def __init__(self, planner: Planner, plan: Plan, work: Path) -> None:
-        self.planner = planner
-        self.plan = plan
-        self.request, self.environment, self.world = planner.request, planner.environment, planner.world
-        self._pip, self._timings = planner.pip, planner.timings
-        self._artifacts = dict(planner.artifacts)
-        self._loadable: Dict[NormalizedName, Tuple[str, ...]] = {}  # files that use torch, by the wheels that have any
-        self._needs_driver: Set[NormalizedName] = set()  # whose files link libcuda.so.1
-        self._work = work
-        self._fetched = make_folder(work / "fetched")  # what pip downloads or builds
-        self._stage_links = make_folder(work / "stage")
-        offline = ["--no-index"] if self.request.own.offline else []
-        self._fetch_options = (*self.request.settings_free_options, *offline)
-        self._editable_options = (*self.request.fetch_options, *offline)
+    session: Session
+    installer: PipInstaller
+    is_promised: Callable[[Step], bool]  # are the bytes that pip brings for a step promised by somebody?
+    fetched: Path  # what pip downloads or builds
+    copies: Path  # wheels of other folders, which others may rewrite
 
-    def fetch(self) -> None:
-        """Bring every file of the plan to disk, hashes checked, wheels verified."""
-        for name, artifact in self._artifacts.items():
-            self._artifacts[name] = self._copy_artifact(artifact)
-        for step in self.plan.steps:
-            self._take_local(step)
-            self._take_downloaded(step)
-        missing = [step for step in self.plan.steps if step.name not in self._artifacts and step.kind != "editable"]
-        if missing:
-            self._fetch_with_pip(missing)
-        self._refuse_other_files()
+    @property
+    def request(self) -> InstallRequest:
+        """What was asked for."""
+        return self.session.request
 
-    def _fetch_with_pip(self, missing: Sequence[Step]) -> None:
-        words = PipWords(self.plan.steps, [entry.text for entry in self.request.entries], self.environment)
-        wanted = [replace(step, written_name=words.name_of(step)) for step in missing]
-        # pip compares hashes for all lines of a run or for none: what has no hash (a folder, a repository) goes apart.
-        told = {step.name: self._config_settings_of(step) for step in wanted}
-        plain = [step for step in wanted if not told[step.name]]
-        hashed = [step for step in plain if step.sha256 and not is_from_repository(step)]
-        others = [step for step in plain if step not in hashed]
-        with self._timings.stage("fetch", self.world.reporter):
-            task = f"fetch {', '.join(step.name for step in wanted[:3])}{' ...' if len(wanted) > 3 else ''}"
-            with self.world.reporter.task(task):
-                for group in (hashed, others):
-                    if group:
-                        self._pip.fetch(
-                            [requirement_line(step) for step in group],
-                            self._fetched,
-                            options=self._fetch_options,
-                            **self.readers(task),
-                        )
-                for step in wanted:
-                    if told[step.name]:
-                        self._pip.build(
-                            direct_requirement(step),
-                            self._fetched,
-                            config_settings=told[step.name],
-                            options=self._fetch_options,
-                            **self.readers(task),
-                        )
-            self._open_fetched(wanted)
+    @property
+    def environment(self) -> Environment:
+        """The environment as it is."""
+        return self.session.environment
 
-    def _refuse_other_files(self) -> None:
-        """torch, or what moves with it, in the version that is there and with other files. Errors: Refused."""
-        for step in planning.same_version_steps(self.plan, released=self.planner.released_by(self.plan)):
-            artifact = self._artifacts.get(step.name)
-            if artifact is None:
-                continue
-            changed = find_changed_files(artifact, self.environment.installed[step.name])
-            if changed:
-                finding = planning.refuse_other_files(step, changed)
-                raise Refused(finding.detail, hint=finding.hint, findings=(finding,))
+    @property
+    def fetch_options(self) -> Tuple[str, ...]:
+        """pip's options for a file; what a build is told stands with the build."""
+        offline = ("--no-index",) if self.request.own.offline else ()
+        return (*self.request.settings_free_options, *offline)
 
-    def readers(self, task: str) -> Dict[str, LineReader]:
-        """What becomes of the lines of a pip that builds: what it says of builds is the person's; with -v all is."""
-        reporter = self.world.reporter
 
-        def read_line(line: str) -> None:
-            reporter.task_advanced(task, 0, line)
-            if is_of_build(line) or (self.request.verbose and not is_of_search(line)):
-                reporter.output(line)
+def begin_delivery(session: Session, installer: PipInstaller, is_promised: Callable[[Step], bool]) -> Delivery:
+    """Make the folders."""
+    return Delivery(
+        session,
+        installer,
+        is_promised,
+        fetched=make_folder(session.work / "fetched"),
+        copies=make_folder(session.work / "copies"),
+    )
 
-        def read_error(line: str) -> None:
-            reporter.task_advanced(task, 0, line)
-            if self.request.verbose:
-                reporter.error_output(line)
 
-        return {"on_line": read_line, "on_error": read_error}
+# --- fetch -----------------------------------------------------------------------------------------
 
-    def _config_settings_of(self, step: Step) -> Tuple[str, ...]:
-        """What its build is told; a wheel is built already."""
+
+def fetch(
+    delivery: Delivery, plan: Plan, chosen: Artifacts, *, released: Container[NormalizedName]
+) -> Dict[NormalizedName, Artifact]:
+    """Every file of the plan on disk, hashes compared, wheels verified.
+
+    `chosen`: wheels of extensions, which are on disk. `released`: guarded names that may move in this plan.
+    Errors: HashMismatch, PipFailed, Refused, and what a wheel is refused for.
+    """
+    artifacts = {name: _copy_artifact(delivery, artifact) for name, artifact in chosen.items()}
+    for step in plan.steps:
+        if step.name in artifacts:
+            continue
+        artifact = _take_local(delivery, step) or _take_downloaded(delivery, step)
+        if artifact is not None:
+            artifacts[step.name] = artifact
+    missing = [step for step in plan.steps if step.name not in artifacts and step.kind != "editable"]
+    if missing:
+        artifacts.update(_fetch_with_pip(delivery, plan, missing))
+    _refuse_other_files(delivery, same_version_steps(plan, released=released), artifacts)
+    return artifacts
+
+
+def _refuse_other_files(delivery: Delivery, steps: Sequence[Step], artifacts: Artifacts) -> None:
+    """torch, or what moves with it, in the version that is there and with other files. Errors: Refused."""
+    for step in steps:
+        artifact = artifacts.get(step.name)
+        if artifact is None:
+            continue
+        changed = find_changed_files(artifact, delivery.environment.installed[step.name])
+        if changed:
+            finding = refuse_other_files(step, changed)
+            raise Refused(finding.detail, hint=finding.hint, findings=(finding,))
+
+
+def _take_local(delivery: Delivery, step: Step) -> Optional[Artifact]:
+    """A wheel that lies on this machine needs no pip to bring it."""
+    url = str((step.download_info or {}).get("url", ""))
+    if step.kind != "wheel" or not url.startswith("file:"):
+        return None
+    path = find_local_path(url)
+    if path is None or not path.is_file():
+        return None
+    return _open(delivery, path, step)
+
+
+def _take_downloaded(delivery: Delivery, step: Step) -> Optional[Artifact]:
+    """What pip downloaded while it planned is not downloaded again, if it is the file of the plan.
+
+    A source distribution is put where pip fetches into: pip takes it from there, after it has compared the hash.
+    """
+    downloads = delivery.installer.downloads
+    if downloads is None or step.sha256 is None or step.candidate is not None:
+        return None
+    filename = unquote(urlsplit(step.url or "").path.rpartition("/")[2])
+    for path in downloads.find(filename):
         if step.kind == "wheel":
-            return ()
-        return self.request.config_settings_of(step.name, is_requested=step.requested)
-
-    def _take_local(self, step: Step) -> None:
-        """A wheel that lies on this machine needs no pip to bring it."""
-        url = str((step.download_info or {}).get("url", ""))
-        if step.kind != "wheel" or step.name in self._artifacts or not url.startswith("file:"):
-            return
-        path = find_local_path(url)
-        if path is not None and path.is_file():
-            self._artifacts[step.name] = self._open(path, step)
-
-    def _take_downloaded(self, step: Step) -> None:
-        """What pip downloaded while it planned is not downloaded again, if it is the file of the plan.
-
-        A source distribution is put where pip fetches into: pip takes it from there, after it has compared the hash.
-        """
-        downloads = self.planner.downloads
-        if downloads is None or step.name in self._artifacts or step.sha256 is None or step.candidate is not None:
-            return
-        filename = unquote(urlsplit(step.url or "").path.rpartition("/")[2])
-        for path in downloads.find(filename):
-            if step.kind != "wheel":
-                # Two projects may have a file of one name: main.zip.
-                if not (self._fetched / filename).exists() and hash_file(path) == step.sha256:
-                    os.link(path, self._fetched / filename)
-                    return
-                continue
             try:
-                self._artifacts[step.name] = self._open(path, step)
+                return _open(delivery, path, step)
             except HashMismatch:
                 continue  # a download that broke off: the next one is another file
-            return
-
-    def _open_fetched(self, wanted: Sequence[Step]) -> None:
-        by_name = {step.name: step for step in wanted}
-        for path in sorted(self._fetched.glob("*.whl")):
-            name = canonicalize_name(path.name.split("-")[0])
-            step = by_name.get(name)
-            if step is None:
-                continue
-            artifact = self._open(path, step)
-            if str(artifact.version) != canonical(step.version) and step.kind == "wheel":
-                raise HashMismatch(
-                    f"{path.name} holds {name} {artifact.version}, and {step.version} was planned",
-                    hint="The index changed meanwhile: run the command again.",
-                )
-            self._artifacts[name] = artifact
-        missing = [step.name for step in wanted if step.name not in self._artifacts]
-        if missing:
-            raise PipFailed(f"pip brought no wheel of {', '.join(missing)}", hint="Run the command again with -v.")
-
-    def _open(self, path: Path, step: Step) -> Artifact:
-        """The wheel, verified. Where pip's report has the hash of a large file, its members are not hashed once more.
-        What pip built of a step is another file than the one that the step names."""
-        path = self._copy_wheel(path, step.name)
-        is_built = step.kind != "wheel"
-        sha256 = None if is_built else step.sha256
-        artifact = open_wheel(
-            path,
-            sha256=sha256,
-            verify_members=sha256 is None or path.stat().st_size < LARGE_WHEEL,
-            is_promised=lambda: is_built or self.planner.is_promised(step),
-            strict_records=self.request.own.strict_records,
-        )
-        given = self.planner.own_hashes(step.name)
-        if given and not is_built and artifact.sha256 not in given:
-            raise HashMismatch(
-                f"{path.name} has sha256 {artifact.sha256}, which is none of the hashes given for {step.name}",
-                hint=f"If that is the file that you want, add --hash=sha256:{artifact.sha256}.",
-            )
-        return artifact
-
-    def _copy_artifact(self, artifact: Artifact) -> Artifact:
-        """An extension's wheel was verified where it lies: the copy that is unpacked has to be the same file."""
-        copy = self._copy_wheel(artifact.path, artifact.name)
-        if copy != artifact.path and hash_file(copy) != artifact.sha256:
-            raise HashMismatch(
-                f"{artifact.path} was replaced after it had been checked: it had sha256 {artifact.sha256}",
-                hint="Something else writes to that file: run the command again when that has ended.",
-            )
-        return replace(artifact, path=copy)
-
-    def _copy_wheel(self, path: Path, name: NormalizedName) -> Path:
-        """A copy in our own folder, or `path` itself if it lies there. Errors: Refused.
-
-        A wheel in a folder of the person, a find-links folder or a cache may be replaced or rewritten by another
-        program between the check and the unpacking. What is checked, recorded and unpacked is therefore one file that
-        nobody else writes to.
-        """
-        if self._work in path.parents:
-            return path
-        folder = self._work / "copies" / name
-        try:
-            folder.mkdir(parents=True, exist_ok=True)
-            return Path(shutil.copyfile(path, folder / path.name))
-        except OSError as error:
-            raise Refused(
-                f"{path} could not be copied to {folder}: {error.strerror or error}", hint=hint_for_oserror(error)
-            ) from error
-
-    def notices(self) -> Tuple[Finding, ...]:
-        """What a person should know of the files before they are there: code at every start, names that hide others."""
-        scheme = self.environment.interpreter.scheme
-        folds = folds_case(scheme.purelib)
-        elsewhere = system_path(self.environment.interpreter.prefix, self.world.environ)
-        findings: List[Finding] = []
-        for step in self.plan.steps:
-            artifact = self._artifacts.get(step.name)
-            if artifact is not None:
-                hidden = {name: shutil.which(name, path=elsewhere) for name in artifact.scripts}
-                findings += contents_findings(
-                    artifact, folds_case=folds, hidden=hidden, beside_torch=self.planner.has_torch()
-                )
-        return tuple(findings)
-
-    def path_warnings(self) -> List[str]:
-        """pip's words on commands in a folder that no shell looks in; Python's own folder is left out, as pip does."""
-        interpreter = self.environment.interpreter
-        path = self.world.environ.get("PATH", os.defpath).split(os.pathsep)
-        known = {os.path.normpath(folder) for folder in (*path, str(interpreter.executable.parent)) if folder}
-        folder = os.path.normpath(interpreter.scheme.scripts)
-        lines: List[str] = []
-        if self.request.warns_of_path and folder not in known:
-            for step in self.plan.steps:
-                artifact = self._artifacts.get(step.name)
-                if artifact is not None and artifact.console_scripts:
-                    lines += path_warning(artifact.console_scripts, folder)
-        return lines
-
-    def check_space(self) -> None:
-        """Old and new files lie side by side until the end. Errors: Refused, before anything is written there."""
-        artifacts = self._artifacts.values()
-        sizes = [entry for artifact in artifacts for entry in artifact.sizes]
-        compiled = self.request.compile_bytecode
-        sources = sum(path.endswith(".py") for path, _ in sizes) if compiled else 0
-        shortage = find_shortage(
-            read_room(self.environment.interpreter.prefix),
-            size=estimate_size(sizes, compile_bytecode=compiled),
-            files=len(sizes) + sources + FILES_MARGIN,
-        )
-        if shortage is not None:
-            raise Refused(shortage, hint="Make room, or let old changes go: safe-install history --prune --keep 1.")
-
-    def stage(self, stage: Path) -> None:
-        """Unpack every wheel of the plan below `stage`."""
-        wheels = [
-            StagedWheel(
-                step,
-                artifact.path,
-                artifact.installable_filename,
-                str(artifact.version),
-                len(artifact.files),
-                tuple(note.path for note in artifact.record_notes),
-                tuple(note.path for note in artifact.record_notes if note.path not in artifact.files),
-            )
-            for step in self.plan.steps
-            for artifact in [self._artifacts.get(step.name)]
-            if artifact is not None
-        ]
-        fill_stage(
-            self._pip,
-            stage,
-            wheels,
-            folder=self._stage_links,
-            compile_bytecode=self.request.compile_bytecode,
-            options=("--user",) if self.request.place == "user" else (),
-            reporter=self.world.reporter,
-        )
-        clones = self.planner.clones
-        if clones is not None:
-            clones.refuse_uncovered()
-        stage_editables(
-            self._pip,
-            stage,
-            [self._from_clone(step) for step in self.plan.steps if step.kind == "editable"],
-            options=self._editable_options,
-            reporter=self.world.reporter,
-            readers=self.readers,
-        )
-        if clones is not None:
-            clones.rewrite(stage)
-
-    def _from_clone(self, step: Step) -> Step:
-        """A clone is built where it is now."""
-        clones = self.planner.clones
-        source = clones.source_of(step.url or "") if clones is not None else None
-        if source is None:
-            return step
-        return replace(step, download_info={**(step.download_info or {}), "url": source.as_uri()})
-
-    # --- will it load? -------------------------------------------------------------------------------
-
-    def inspect(self, stage: Path, replaced: Sequence[InstalledDistribution]) -> Tuple[Finding, ...]:
-        """What the files in the stage say of themselves beside the torch that will be there; nothing is executed."""
-        torch = self.planner.torch_after(self.plan)
-        natives = {name: artifact for name, artifact in self._artifacts.items() if artifact.native_objects}
-        if torch is None or not natives:
-            return ()
-        members = {name: self._final_paths(artifact) for name, artifact in natives.items()}
-        inspector = Inspector(
-            self.environment,
-            torch,
-            stage=stage,
-            removed=recorded_objects(replaced),
-            coming=[path for paths in members.values() for path in paths.values()],
-            variables=self.world.environ,
-            preloaded=lambda: self._loaded_by(torch),
-        )
-        findings: List[Finding] = []
-        if any(is_guarded(step.name) for step in self.plan.steps):
-            findings += self._inspect_torch(inspector)
-        for step in self.plan.steps:
-            if step.name not in natives:
-                continue
-            if step.name == TORCH:
-                findings += self._inspect_coming_torch(inspector, members[TORCH])
-            elif inspector.is_for_torch(members[step.name]):
-                findings += self._inspect_wheel(inspector, step, members[step.name])
-            elif not is_guarded(step.name):
-                findings += self._inspect_gpu_code(inspector, step, members[step.name])
-        return tuple(findings)
-
-    def _inspect_coming_torch(self, inspector: Inspector, members: Mapping[str, str]) -> Tuple[Finding, ...]:
-        """Has it code for the declared GPUs? The plan was checked by what the wheel index knows; this is the file."""
-        driver = self.environment.driver
-        if driver is None or not driver.declared or not driver.devices:
-            return ()
-        code = gpu_code_of_torch(inspector.files, members)
-        torch, interpreter = inspector.beside.torch, self.environment.interpreter
-        return check_torch(torch, driver, interpreter, catalog=bundled_catalog(), code=code)
-
-    def _inspect_gpu_code(self, inspector: Inspector, step: Step, members: Mapping[str, str]) -> Tuple[Finding, ...]:
-        """A wheel that does not link torch may still compute on the GPU."""
-        if self.environment.driver is None:
-            return ()
-        judged = read_gpu_files(inspector.files, members)
-        return check_gpu_files(
-            step.name,
-            judged,
-            inspector.beside.torch,
-            self.environment.driver,
-            version=step.version or "",
-            requires=self._artifacts[step.name].requires_dist,
-        )
-
-    def _inspect_torch(self, inspector: Inspector) -> List[Finding]:
-        """What torch would no longer find; what it does not find today either is not the change's fault."""
-        findings = list(torch_findings(inspector.inspect_torch(demangle=demangle)))
-        if findings and self.environment.torch is not None:
-            today = Inspector(self.environment, self.environment.torch, variables=self.world.environ)
-            known = torch_findings(today.inspect_torch(demangle=demangle))
-            findings = [finding for finding in findings if finding not in known]
-        return findings
-
-    def _loaded_by(self, torch: TorchBuild) -> Sequence[str]:
-        """What a process has in memory that imported the torch which is there, if that is the one to come."""
-        if torch != self.environment.torch:
-            return ()
-        limit = self.request.own.check_timeout
-        return Examination(self.environment.interpreter.executable, torch, (), timeout=limit).result().libraries
-
-    def _inspect_wheel(self, inspector: Inspector, step: Step, members: Mapping[str, str]) -> List[Finding]:
-        judged = inspector.inspect(members, demangle=demangle)
-        if any(one.seen.problems.driver for one in judged):
-            self._needs_driver.add(step.name)
-        self._loadable[step.name] = tuple(
-            one.seen.member for one in judged if one.seen.uses_torch and one.verdict is Verdict.FITS
-        )
-        findings = check_objects(
-            step.name,
-            judged,
-            inspector.beside.torch,
-            self.environment.driver,
-            version=step.version or "",
-            requires=self._artifacts[step.name].requires_dist,
-            is_asked_for=step.is_direct,
-        )
-        noted = {note.subject for note in self.planner.notes if note.check == "cpu-build"}
-        return [one for one in findings if one.check != "no-gpu-code" or one.subject not in noted]
-
-    def _final_paths(self, artifact: Artifact) -> Mapping[str, str]:
-        """The wheel's shared objects by their member names, and where they will lie."""
-        scheme = self.environment.interpreter.scheme
-        site = scheme.purelib if artifact.root_is_purelib else scheme.platlib
-        data = f"{artifact.dist_info[: -len('.dist-info')]}.data/"
-        return {name: str(site / name) for name in artifact.native_objects if not name.startswith(data)}
-
-    # --- what is expected afterwards ---------------------------------------------------------------
-
-    def subjects(self) -> Tuple[Subject, ...]:
-        """Every extension that is there or comes."""
-        coming = [self._subject(step.name) for step in self.plan.steps]
-        return with_subjects(
-            installed_subjects(self.environment), [subject for subject in coming if subject is not None]
-        )
-
-    def _subject(self, name: NormalizedName) -> Optional[Subject]:
-        """The questions about one distribution of the plan; None for one that has nothing to do with torch."""
-        if name in known_projects():
-            return subject_of(load_project(name))
-        artifact = self._artifacts.get(name)
-        if artifact is None or name not in self._loadable or is_guarded(name):
+        # Two projects may have a file of one name: main.zip.
+        target = delivery.fetched / filename
+        if not target.exists() and hash_file(path) == step.sha256:
+            os.link(path, target)
             return None
-        # Some projects swallow an ImportError: each file that uses torch is loaded, and not only imported.
-        return Subject(name, artifact.top_level, native=tuple(exact_pattern(one) for one in self._loadable[name]))
-
-    def expectation(self, kept: Set[NormalizedName]) -> Expectation:
-        """What the verdict must know about the request."""
-        requested: Set[str] = set()
-        # Where images are built there is no driver: what links libcuda.so.1 cannot be asked there, and is not broken.
-        has_driver = self.environment.driver is not None and not self.environment.driver.declared
-        for subject in self.subjects():
-            if subject.name in self._needs_driver and not has_driver:
-                continue
-            if any(step.name == subject.name for step in self.plan.steps):
-                requested |= {subject.name, *subject.imports}
-        torch = next((step for step in self.plan.steps if step.name == TORCH), None)
-        return Expectation(
-            requested=frozenset(requested),
-            torch_requested=torch is not None and TORCH in self.planner.released_by(self.plan),
-            cuda_loss_requested=torch is not None and _is_cpu_build(self.request, torch),
-            require_cuda=self.request.own.require_cuda,
-            no_rollback=self.request.own.no_rollback,
-            kept=frozenset(kept),
-            may_miss=self.planner.may_miss(self.plan),
-        )
+    return None
 
 
-def _is_cpu_build(request: InstallRequest, step: Step) -> bool:
-    """Did the person write a CPU build of torch (`torch==2.4.1+cpu`)? Then losing CUDA is what was asked for."""
-    return (step.version or "").endswith("+cpu") and any(
-        "+cpu" in entry.text for entry in request.entries if planning.requirement_name(entry.text) == TORCH
+def _fetch_with_pip(delivery: Delivery, plan: Plan, missing: Sequence[Step]) -> Artifacts:
+    """pip downloads or builds them."""
+    request, reporter = delivery.request, delivery.session.world.reporter
+    words = PipWords(plan.steps, [entry.text for entry in request.entries], delivery.environment)
+    wanted = [replace(step, written_name=words.name_of(step)) for step in missing]
+    settings = {step.name: _config_settings(request, step) for step in wanted}
+    # pip compares hashes for all lines of a run or for none: what has no hash (a folder, a repository) goes apart.
+    plain = [step for step in wanted if not settings[step.name]]
+    hashed = [step for step in plain if step.sha256 and not is_from_repository(step)]
+    others = [step for step in plain if step not in hashed]
+    pip = delivery.installer.pip
+    first = ", ".join(step.name for step in wanted[:3])
+    task = f"fetch {first}{' ...' if len(wanted) > 3 else ''}"
+    readers = build_readers(request, reporter, task)
+    with delivery.session.timings.stage("fetch", reporter):
+        with reporter.task(task):
+            for group in (hashed, others):
+                if group:
+                    lines = [requirement_line(step) for step in group]
+                    pip.fetch(lines, delivery.fetched, options=delivery.fetch_options, **readers)
+            for step in wanted:
+                if settings[step.name]:
+                    pip.build(
+                        direct_requirement(step),
+                        delivery.fetched,
+                        config_settings=settings[step.name],
+                        options=delivery.fetch_options,
+                        **readers,
+                    )
+        return _open_fetched(delivery, wanted)
+
+
+def _config_settings(request: InstallRequest, step: Step) -> Tuple[str, ...]:
+    """What its build is told; a wheel is built already."""
+    if step.kind == "wheel":
+        return ()
+    return request.config_settings_of(step.name, is_requested=step.requested)
+
+
+def _open_fetched(delivery: Delivery, wanted: Sequence[Step]) -> Artifacts:
+    """The wheels that pip brought."""
+    by_name = {step.name: step for step in wanted}
+    found: Dict[NormalizedName, Artifact] = {}
+    for path in sorted(delivery.fetched.glob("*.whl")):
+        name = canonicalize_name(path.name.split("-")[0])
+        step = by_name.get(name)
+        if step is None:
+            continue
+        artifact = _open(delivery, path, step)
+        if str(artifact.version) != normalize_version(step.version) and step.kind == "wheel":
+            raise HashMismatch(
+                f"{path.name} holds {name} {artifact.version}, and {step.version} was planned",
+                hint="The index changed meanwhile: run the command again.",
+            )
+        found[name] = artifact
+    missing = [name for name in by_name if name not in found]
+    if missing:
+        raise PipFailed(f"pip brought no wheel of {', '.join(missing)}", hint="Run the command again with -v.")
+    return found
+
+
+def _open(delivery: Delivery, path: Path, step: Step) -> Artifact:
+    """The wheel, verified. Where pip's report has the hash of a large file, its members are not hashed once more.
+    What pip built of a step is another file than the one that the step names."""
+    request = delivery.request
+    path = _copy_wheel(delivery, path, step.name)
+    is_built = step.kind != "wheel"
+    sha256 = None if is_built else step.sha256
+    artifact = open_wheel(
+        path,
+        sha256=sha256,
+        verify_members=sha256 is None or path.stat().st_size < LARGE_WHEEL,
+        is_promised=lambda: is_built or delivery.is_promised(step),
+        strict_records=request.own.strict_records,
     )
+    given = own_hashes(step.name, request, delivery.environment)
+    if given and not is_built and artifact.sha256 not in given:
+        raise HashMismatch(
+            f"{path.name} has sha256 {artifact.sha256}, which is none of the hashes given for {step.name}",
+            hint=f"If that is the file that you want, add --hash=sha256:{artifact.sha256}.",
+        )
+    return artifact
+
+
+def _copy_artifact(delivery: Delivery, artifact: Artifact) -> Artifact:
+    """An extension's wheel was verified where it lies: the copy that is unpacked has to be the same file."""
+    copy = _copy_wheel(delivery, artifact.path, artifact.name)
+    if copy != artifact.path and hash_file(copy) != artifact.sha256:
+        raise HashMismatch(
+            f"{artifact.path} was replaced after it had been checked: it had sha256 {artifact.sha256}",
+            hint="Something else writes to that file: run the command again when that has ended.",
+        )
+    return replace(artifact, path=copy)
+
+
+def _copy_wheel(delivery: Delivery, path: Path, name: NormalizedName) -> Path:
+    """A copy in our own folder, or `path` itself if it lies there. Errors: Refused.
+
+    A wheel in a folder of the person, a find-links folder or a cache may be replaced or rewritten by another program
+    between the check and the unpacking. What is checked, recorded and unpacked is therefore one file that nobody else
+    writes to.
+    """
+    if delivery.session.work in path.parents:
+        return path
+    folder = delivery.copies / name
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        return Path(shutil.copyfile(path, folder / path.name))
+    except OSError as error:
+        raise Refused(
+            f"{path} could not be copied to {folder}: {error.strerror or error}", hint=hint_for_oserror(error)
+        ) from error
+
+
+# --- stage -----------------------------------------------------------------------------------------
+
+
+def check_space(delivery: Delivery, artifacts: Artifacts) -> None:
+    """Old and new files lie side by side until the end. Errors: Refused, before anything is written there."""
+    sizes = [entry for artifact in artifacts.values() for entry in artifact.sizes]
+    compiled = delivery.request.compile_bytecode
+    sources = sum(path.endswith(".py") for path, _ in sizes) if compiled else 0
+    shortage = find_shortage(
+        read_room(delivery.environment.interpreter.prefix),
+        size=estimate_size(sizes, compile_bytecode=compiled),
+        files=len(sizes) + sources + FILES_MARGIN,
+    )
+    if shortage is not None:
+        raise Refused(shortage, hint="Make room, or let old changes go: safe-install history --prune --keep 1.")
+
+
+def stage(delivery: Delivery, plan: Plan, artifacts: Artifacts, folder: Path) -> None:
+    """Unpack every wheel of the plan below `folder`, and build its editables there."""
+    request, reporter = delivery.request, delivery.session.world.reporter
+    pip, clones = delivery.installer.pip, delivery.installer.clones
+    wheels = []
+    for step in plan.steps:
+        artifact = artifacts.get(step.name)
+        if artifact is not None:
+            wheels.append(_staged_wheel(step, artifact))
+    fill_stage(
+        pip,
+        folder,
+        wheels,
+        folder=make_folder(delivery.session.work / "stage"),
+        compile_bytecode=request.compile_bytecode,
+        options=("--user",) if request.place == "user" else (),
+        reporter=reporter,
+    )
+    if clones is not None:
+        clones.refuse_uncovered()
+    offline = ["--no-index"] if request.own.offline else []
+    stage_editables(
+        pip,
+        folder,
+        [_from_clone(step, clones) for step in plan.steps if step.kind == "editable"],
+        options=(*request.fetch_options, *offline),
+        reporter=reporter,
+        readers=lambda task: build_readers(request, reporter, task),
+    )
+    if clones is not None:
+        clones.rewrite(folder)
+
+
+def _staged_wheel(step: Step, artifact: Artifact) -> StagedWheel:
+    noted = tuple(note.path for note in artifact.record_notes)
+    return StagedWheel(
+        step,
+        artifact.path,
+        artifact.installable_filename,
+        str(artifact.version),
+        len(artifact.files),
+        noted,
+        tuple(path for path in noted if path not in artifact.files),
+    )
+
+
+def _from_clone(step: Step, clones: Optional[Clones]) -> Step:
+    """A clone is built where it is now."""
+    source = clones.source_of(step.url or "") if clones is not None else None
+    if source is None:
+        return step
+    return replace(step, download_info={**(step.download_info or {}), "url": source.as_uri()})
+
+
+# --- what is said of the files ---------------------------------------------------------------------
+
+
+def find_notices(delivery: Delivery, plan: Plan, artifacts: Artifacts, *, beside_torch: bool) -> Tuple[Finding, ...]:
+    """What a person should know of the files before they are there: code at every start, names that hide others.
+
+    `beside_torch`: is there a torch, or does one come?
+    """
+    interpreter = delivery.environment.interpreter
+    folds = folds_case(interpreter.scheme.purelib)
+    elsewhere = system_path(interpreter.prefix, delivery.session.world.environ)
+    findings: List[Finding] = []
+    for step in plan.steps:
+        artifact = artifacts.get(step.name)
+        if artifact is None:
+            continue
+        hidden = {name: shutil.which(name, path=elsewhere) for name in artifact.scripts}
+        findings += contents_findings(artifact, folds_case=folds, hidden=hidden, beside_torch=beside_torch)
+    return tuple(findings)
+
+
+def path_warnings(delivery: Delivery, plan: Plan, artifacts: Artifacts) -> List[str]:
+    """pip's words on commands in a folder that no shell looks in; Python's own folder is left out, as pip does."""
+    interpreter = delivery.environment.interpreter
+    path = delivery.session.world.environ.get("PATH", os.defpath).split(os.pathsep)
+    known = {os.path.normpath(folder) for folder in (*path, str(interpreter.executable.parent)) if folder}
+    folder = os.path.normpath(interpreter.scheme.scripts)
+    if not delivery.request.warns_of_path or folder in known:
+        return []
+    lines: List[str] = []
+    for step in plan.steps:
+        artifact = artifacts.get(step.name)
+        if artifact is not None and artifact.console_scripts:
+            lines += path_warning(artifact.console_scripts, folder)
+    return lines

@@ -5,17 +5,36 @@ from __future__ import annotations
 import dataclasses
 import os
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Iterator, Optional, Tuple
+from typing import Iterator, List, Optional, Tuple
 
 from safe_install.environment.driver import declared_driver, read_driver
 from safe_install.environment.interpreter import find_interpreter, read_environment
 from safe_install.errors import ExternallyManaged, PipFailed, SafeInstallError, UsageError
 from safe_install.index.catalog import cuda_table, torch_table
-from safe_install.models import Environment, InstalledDistribution, Interpreter
-from safe_install.ports import World
+from safe_install.models import Action, Environment, InstalledDistribution, Interpreter, Plan
+from safe_install.ports import Timings, World
 from safe_install.resolve.own_options import OwnOptions
+from safe_install.resolve.request import InstallRequest
 from safe_install.resolve.target import environment_for
+
+
+@dataclass(frozen=True)
+class Session:
+    """What the parts of one install command share."""
+
+    request: InstallRequest
+    environment: Environment  # as it was probed
+    world: World
+    timings: Timings
+    work: Path  # a temporary folder of ours
+
+
+def make_folder(path: Path) -> Path:
+    """A new folder."""
+    path.mkdir(parents=True)
+    return path
 
 
 def probe_environment(own: OwnOptions, world: World) -> Environment:
@@ -174,3 +193,16 @@ def probe_named(world: World, python: Optional[str], *, user: bool = False) -> E
     """The managed environment of the commands that take no requirements."""
     environment = read_environment(find_interpreter(python, world.environ), read_driver())
     return user_environment(environment) if user else environment
+
+
+def replaced_by(plan: Plan, environment: Environment) -> List[InstalledDistribution]:
+    """The distributions whose files go; what the user site hides stays where it is."""
+    found = [environment.installed[step.name] for step in plan.steps if step.action is Action.REPLACE]
+    return [distribution for distribution in found if is_own(distribution, environment)]
+
+
+def staying_beside(plan: Plan, environment: Environment) -> List[InstalledDistribution]:
+    """What stays beside another version of itself (--ignore-installed): its files may be overwritten."""
+    added = [step.name for step in plan.steps if step.action is Action.ADD and step.name in environment.installed]
+    found = [environment.installed[name] for name in added]
+    return [distribution for distribution in found if is_own(distribution, environment)]

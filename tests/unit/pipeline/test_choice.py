@@ -10,7 +10,7 @@ from packaging.version import Version
 from safe_install.errors import InputError, NoCandidate, Refused
 from safe_install.events import Reporter
 from safe_install.models import Candidate, CandidateKind, Link, NetworkSettings
-from safe_install.pipeline.choice import Chooser, Wishes, make_client
+from safe_install.pipeline.choice import IndexChooser, Wishes, make_client
 from safe_install.ports import World
 from tests.factories import environment_for, make_environment
 
@@ -20,7 +20,7 @@ def test_a_wheel_that_was_built_here_brings_what_its_metadata_hides(tmp_path, mo
     built = Candidate(name, Version("0.6.18"), CandidateKind.BUILT, Link("file:///x.whl", "x.whl"))
     monkeypatch.setattr("safe_install.wheels.store.WheelStore.find", lambda *_: iter([built]))
     environment = make_environment(torch="2.13.0+cpu")
-    chooser = Chooser(environment, Wishes(offline=True), World({}, Reporter(), tmp_path))
+    chooser = IndexChooser(Wishes(offline=True), World({}, Reporter(), tmp_path))
     (found,) = chooser._find_built(name, environment)
     assert "torch-scatter" in found.requires
 
@@ -28,17 +28,17 @@ def test_a_wheel_that_was_built_here_brings_what_its_metadata_hides(tmp_path, mo
 @pytest.mark.parametrize("text", ["torchvision==0.20.0", "torchaudio==0.9.0", "mmcv==99.0", "torch-scatter==99.0"])
 def test_no_candidate_is_one_status_whatever_the_name(text, tmp_path):
     environment = environment_for(torch="2.9.1+cu128", python_version="3.11", platform="linux_x86_64")
-    chooser = Chooser(environment, Wishes(offline=True), World({}, Reporter(), tmp_path))
+    chooser = IndexChooser(Wishes(offline=True), World({}, Reporter(), tmp_path))
     with pytest.raises(NoCandidate) as caught:
-        chooser.choose([Requirement(text)])
+        chooser.choose([Requirement(text)], environment)
     assert (caught.value.exit_status, caught.value.code) == (10, "no-candidate")
 
 
 def test_a_torch_that_would_change_is_refused(tmp_path):
     environment = environment_for(torch="2.9.1+cu128", python_version="3.11", platform="linux_x86_64")
-    chooser = Chooser(environment, Wishes(offline=True), World({}, Reporter(), tmp_path))
+    chooser = IndexChooser(Wishes(offline=True), World({}, Reporter(), tmp_path))
     with pytest.raises(Refused) as caught:
-        chooser.choose([Requirement("torch-scatter"), Requirement("torch==2.4.1")])
+        chooser.choose([Requirement("torch-scatter"), Requirement("torch==2.4.1")], environment)
     assert caught.value.exit_status == 11
 
 

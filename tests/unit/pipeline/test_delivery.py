@@ -10,15 +10,26 @@ from types import SimpleNamespace
 import pytest
 
 from safe_install.errors import HashMismatch, Refused
-from safe_install.models import Action, Plan, Severity, Step
+from safe_install.events import Reporter
+from safe_install.models import Action, Severity, Step
 from safe_install.pipeline.contents import contents_findings, find_changed_files
-from safe_install.pipeline.delivery import Delivery
+from safe_install.pipeline.delivery import _copy_artifact, _take_downloaded, begin_delivery
+from safe_install.pipeline.session import Session
+from safe_install.ports import Timings, World
 from safe_install.resolve.request import parse_install
 from safe_install.resolve.step_lines import requirement_line
 from safe_install.transaction import tree
 from safe_install.wheels.archive import hash_file, open_wheel
-from tests.factories import make_distribution
+from tests.factories import make_distribution, make_environment
 from tests.unit.wheels.crafted import make_wheel
+
+
+def make_delivery(tmp_path, find=lambda filename: []):
+    request = parse_install(("a",), environ={}, configuration={}, read=lambda name: "")
+    world = World({}, Reporter(), tmp_path / "cache")
+    session = Session(request, make_environment(), world, Timings(), tmp_path / "work")
+    installer = SimpleNamespace(downloads=SimpleNamespace(find=find), clones=None)
+    return begin_delivery(session, installer, is_promised=lambda step: False)
 
 
 def found(tmp_path, files, *, folds=False, hidden=None, beside_torch=True, **options):
@@ -147,39 +158,28 @@ def test_of_two_downloads_of_one_name_each_is_its_own(tmp_path):
         )
         for name in kept
     ]
-    downloads = SimpleNamespace(find=lambda filename: [kept["b"], kept["a"]])
-    planner = SimpleNamespace(
-        request=parse_install(("a",), environ={}, configuration={}, read=lambda name: ""),
-        environment=None,
-        world=None,
-        pip=None,
-        timings=None,
-        artifacts={},
-        downloads=downloads,
-    )
-    delivery = Delivery(planner, Plan(tuple(steps)), tmp_path / "work")
+    delivery = make_delivery(tmp_path, find=lambda filename: [kept["b"], kept["a"]])
     for step in steps:
-        delivery._take_downloaded(step)
-    (taken,) = (tmp_path / "work" / "fetched").iterdir()
+        assert _take_downloaded(delivery, step) is None
+    (taken,) = delivery.fetched.iterdir()
     assert taken.read_text() == "the sources of a"  # pip fetches the other one
 
 
 def test_an_extension_that_is_replaced_after_its_check_is_refused(tmp_path):
     """Its wheel lies in a find-links folder, our store or our cache."""
-    links, work = tmp_path / "links", tmp_path / "work"
-    links.mkdir(), work.mkdir()
+    links = tmp_path / "links"
+    links.mkdir()
     artifact = open_wheel(make_wheel(links))
-    delivery = Delivery.__new__(Delivery)
-    delivery._work = work
-    copied = delivery._copy_artifact(artifact)
-    assert work in copied.path.parents and hash_file(copied.path) == artifact.sha256
-    assert delivery._copy_artifact(copied) == copied, "copied once"
+    delivery = make_delivery(tmp_path)
+    copied = _copy_artifact(delivery, artifact)
+    assert delivery.session.work in copied.path.parents and hash_file(copied.path) == artifact.sha256
+    assert _copy_artifact(delivery, copied) == copied, "copied once"
     make_wheel(links, {"demo/__init__.py": "x = 2\n"})
     with pytest.raises(HashMismatch, match="replaced after it had been checked"):
-        delivery._copy_artifact(artifact)
+        _copy_artifact(delivery, artifact)
     artifact.path.unlink()
     with pytest.raises(Refused, match="could not be copied"):
-        delivery._copy_artifact(artifact)
+        _copy_artifact(delivery, artifact)
 
 
 @pytest.mark.parametrize(

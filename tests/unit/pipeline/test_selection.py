@@ -1,151 +1,321 @@
-"""What the person wrote, as the plan takes it: hashes, and the index of a torch."""
+"""The loop of a choice, with a chooser and an installer of a few lines."""
 
 from __future__ import annotations
 
+import hashlib
+import json
+from types import SimpleNamespace
+
 import pytest
+from packaging.utils import canonicalize_name
+from packaging.version import Version
 
-from safe_install.errors import Refused
+from safe_install.errors import HashMismatch, NoCandidate, PipFailed, Refused
 from safe_install.events import Reporter
-from safe_install.models import Action, Plan, Step
-from safe_install.pipeline.selection import Planner, local_sources
+from safe_install.index.catalog import bundled_catalog
+from safe_install.models import Candidate, CandidateKind, Driver, HostAnswer, HostAnswerKind, Link
+from safe_install.pipeline.selection import make_wishes, select
+from safe_install.pipeline.session import Session
 from safe_install.ports import Timings, World
+from safe_install.resolve.provider import Resolution
 from safe_install.resolve.request import parse_install
-from tests.factories import make_environment
+from safe_install.resolve.rounds import Failed, Planned
+from tests.factories import make_distribution, make_environment, make_health
 
-CUDA_INDEX = "https://download.pytorch.org/whl/cu130"
-
-
-def plan_of(tmp_path, *argv, files=None, torch=None, configuration=None):
-    request = parse_install(argv, environ={}, configuration=configuration or {}, read=lambda name: (files or {})[name])
-    world = World({}, Reporter(), tmp_path / "cache", ())
-    return Planner(request, make_environment(torch=torch), None, world, Timings(), tmp_path / "work")
+HERE = make_environment(torch="2.13.0+cpu")
+EMPTY = make_environment()
+HEALTHY = make_health()
+TORCH_FILE = "https://h/torch-2.12.0%2Bcpu-cp311-cp311-linux_x86_64.whl"
 
 
-def test_a_hash_in_a_line_for_another_python_is_no_promise(tmp_path):
-    """As pip-compile and poetry write it: one line for each version."""
-    lines = (
-        f'demo==1.0 ; python_version < "3.9" --hash=sha256:{"a" * 64}\n'
-        f'demo==2.0 ; python_version >= "3.9" --hash=sha256:{"b" * 64}\n'
-        f'other==1.0 ; python_version < "3.9" --hash=sha512:{"c" * 128}\n'
-        f"./folder/third-1.0-py3-none-any.whl --hash=sha256:{'d' * 64}\n"
+class Notes(Reporter):
+    """What was said."""
+
+    def __init__(self):
+        self.said = []
+
+    def note(self, text):
+        self.said.append(text)
+
+    def warn(self, text):
+        self.said.append(text)
+
+    def output(self, line):
+        self.said.append(line)
+
+    def document(self, text):
+        self.said.append(text)
+
+
+class FakeChooser:
+    """Chooses version 2.0 of everything, as a wheel or from source; what is in `missing` it does not find."""
+
+    def __init__(self, kind=CandidateKind.WHEEL, missing=(), requires=(), answers=()):
+        self.kind, self.missing, self.requires, self.answers = kind, missing, requires, answers
+        self.asked, self.obtained, self.checked = [], [], []
+
+    def choose(self, requirements, environment, *, constraints=(), upgrade=(), allow_build=True):
+        names = [canonicalize_name(one.name) for one in requirements]
+        self.asked.append((names, environment.torch and str(environment.torch.version), set(upgrade), allow_build))
+        for name in names:
+            if name in self.missing:
+                raise NoCandidate(f"no {name} fits", hint="H")
+        link = Link("https://h/x-2.0.whl", "x-2.0.whl")
+        pins = tuple(Candidate(name, Version("2.0"), self.kind, link) for name in names)
+        return Resolution(pins=pins, requested_by={}, rejections=(), answers=tuple(self.answers))
+
+    def obtain(self, pin, environment, *, is_promised=False):
+        self.obtained.append((pin.name, is_promised))
+        content = pin.name.encode()
+        artifact = SimpleNamespace(
+            name=pin.name,
+            path=SimpleNamespace(resolve=lambda: "/cache/x.whl"),
+            version=pin.version,
+            sha256=hashlib.sha256(content).hexdigest(),
+            requires_dist=list(self.requires),
+            installable_filename=f"{pin.name}-2.0-py3-none-any.whl",
+        )
+        return pin, artifact
+
+    def check_build(self, pin, environment):
+        self.checked.append(pin.name)
+
+    def is_on_index(self, name, filename, sha256):
+        return False
+
+
+class FakeInstaller:
+    """Answers one after the other."""
+
+    def __init__(self, *answers):
+        self.answers = list(answers)
+        self.questions, self.relayed = [], 0
+
+    def plan(self, requirements, *, constraints, find_links):
+        self.questions.append(("torch", tuple(requirements), constraints))
+        return self.answers.pop(0)
+
+    def plan_request(self, *, constraints, find_links, hidden=(), without_source=()):
+        self.questions.append(("all", tuple(hidden), constraints))
+        self.without_source = without_source
+        return self.answers.pop(0)
+
+    def relay(self):
+        self.relayed += 1
+
+
+def planned(**versions):
+    """pip's report: of projects, their versions, or a version and an address."""
+    install = []
+    for name, version in versions.items():
+        version, url = version if isinstance(version, tuple) else (version, f"https://h/{name}.whl")
+        metadata = {"name": name.replace("_", "-"), "version": version, "requires_dist": []}
+        install.append({"metadata": metadata, "download_info": {"url": url}, "requested": False})
+    return Planned({"install": install})
+
+
+def run(tmp_path, *argv, here=HERE, chooser=None, installer=None, health=HEALTHY, files=None):
+    request = parse_install(argv, environ={}, configuration={}, read=lambda name: (files or {})[name])
+    reporter = Notes()
+    session = Session(request, here, World({}, reporter, tmp_path / "cache"), Timings(), tmp_path / "work")
+    chooser, installer = chooser or FakeChooser(), installer or FakeInstaller()
+    selected = select(session, bundled_catalog(), chooser, installer, lambda: health)
+    return selected, chooser, installer, reporter.said
+
+
+def steps_of(selected):
+    return {step.name: step.version for step in selected.plan.steps}
+
+
+def test_an_extension_that_needs_nothing_needs_no_pip(tmp_path):
+    selected, chooser, installer, _ = run(tmp_path, "torch-scatter")
+    assert steps_of(selected) == {"torch-scatter": "2.0"}
+    assert installer.questions == []
+    assert chooser.asked == [(["torch-scatter"], "2.13.0+cpu", set(), True)]
+    assert list(selected.artifacts) == ["torch-scatter"]
+
+
+def test_what_its_wheel_requires_is_pips(tmp_path):
+    installer = FakeInstaller(planned(torch_scatter="2.0", scipy="1.10"))
+    selected, _, _, _ = run(tmp_path, "torch-scatter", chooser=FakeChooser(requires=["scipy"]), installer=installer)
+    assert steps_of(selected) == {"torch-scatter": "2.0", "scipy": "1.10"}
+    ((_, _, constraints),) = installer.questions
+    assert constraints[0] == "torch==2.13.0+cpu" and constraints[1].startswith("torch-scatter @ file://")
+    assert installer.relayed == 1
+    assert "torch-sparse" in installer.without_source and "torch-scatter" not in installer.without_source
+
+
+def test_an_extension_deep_in_pips_plan_is_chosen_and_pip_asked_again(tmp_path):
+    answers = [planned(base="1", torch_scatter="1.0"), planned(base="1", torch_scatter="2.0")]
+    selected, chooser, installer, _ = run(tmp_path, "base", installer=FakeInstaller(*answers))
+    assert steps_of(selected) == {"base": "1", "torch-scatter": "2.0"}
+    assert [names for names, *_ in chooser.asked] == [["torch-scatter"]]
+    assert len(installer.questions) == 2 and installer.relayed == 1
+
+
+def test_each_file_is_brought_once(tmp_path):
+    answers = [
+        planned(base="1", torch_scatter="1.0"),
+        planned(base="1", torch_scatter="2.0", torch_sparse="1.0"),
+        planned(base="1", torch_scatter="2.0", torch_sparse="2.0"),
+    ]
+    _, chooser, installer, _ = run(tmp_path, "base", installer=FakeInstaller(*answers))
+    assert [names for names, *_ in chooser.asked] == [["torch-scatter"], ["torch-scatter", "torch-sparse"]]
+    assert [name for name, _ in chooser.obtained] == ["torch-scatter", "torch-sparse"]
+    assert len(installer.questions) == 3
+
+
+def test_what_nothing_fits_deep_in_a_plan_is_no_candidate_too(tmp_path):
+    installer = FakeInstaller(planned(base="1", torch_scatter="1.0"))
+    with pytest.raises(NoCandidate, match="no torch-scatter fits") as raised:
+        run(tmp_path, "base", chooser=FakeChooser(missing=["torch-scatter"]), installer=installer)
+    assert raised.value.exit_status == 10
+
+
+def test_torch_may_move_where_that_is_permitted(tmp_path):
+    torch = ("2.12.0+cpu", TORCH_FILE)
+    selected, chooser, _, said = run(
+        tmp_path,
+        "--allow-torch-change",
+        "torch-scatter",
+        chooser=FakeChooser(missing=["torch-scatter"]),
+        installer=FakeInstaller(planned(torch=torch)),
     )
-    planner = plan_of(tmp_path, "-r", "r.txt", files={"r.txt": lines})
-    assert planner.own_hashes("demo") == ("b" * 64,)
-    assert [entry.text.split()[0] for entry in planner._entries_with_hashes("demo")] == ["demo==2.0"]
-    assert planner._entries_with_hashes("other") == []
+    assert "no torch-scatter fits: pip chooses, and torch may move with it" in said
+    assert steps_of(selected) == {"torch": "2.12.0+cpu"}
+    assert str(selected.torch_after.version) == "2.12.0+cpu"
+    assert "torch" in selected.released
+    assert len(chooser.asked) == 1
 
 
-@pytest.mark.parametrize(
-    ("words", "is_asked_for"),
-    [
-        (["torch"], False),
-        (["torch", "--index-url", CUDA_INDEX], True),
-        (["torch", "--extra-index-url", CUDA_INDEX], True),
-        (["torch", "--extra-index-url", "https://download.pytorch.org/whl/cu126"], False),
-        (["torch", "-f", "folder/cu130/"], True),
-        (["torch", "-i", "file:///folder/cu130"], True),
-    ],
-)
-def test_the_index_of_an_accelerator_asks_for_it(tmp_path, words, is_asked_for):
-    planner = plan_of(tmp_path, *words, torch="2.13.0+cpu")
-    plan = Plan((Step(Action.REPLACE, "torch", "2.14.1+cu130", from_version="2.13.0+cpu"),))
-    if is_asked_for:
-        planner._check_torch_change(plan)
-        assert [finding.check for finding in planner.torch_findings] == ["torch-accelerator"]
-    else:
-        with pytest.raises(Refused, match="in its place is one for cu130"):
-            planner._check_torch_change(plan)
+def test_a_torch_that_comes_is_asked_for_first(tmp_path):
+    torch = ("2.12.0+cpu", TORCH_FILE)
+    installer = FakeInstaller(planned(torch=torch), planned(torch=torch, torch_scatter="2.0"))
+    selected, chooser, _, said = run(tmp_path, "torch", "torch-scatter", here=EMPTY, installer=installer)
+    assert installer.questions[0] == ("torch", ("torch",), ())
+    assert chooser.asked == [(["torch-scatter"], "2.12.0+cpu", set(), False)]
+    assert "torch 2.12.0+cpu will be installed: extensions are chosen for it" in said
+    assert steps_of(selected) == {"torch": "2.12.0+cpu", "torch-scatter": "2.0"}
+    assert selected.selection.has_torch
 
 
-@pytest.mark.parametrize(
-    "word",
-    [
-        "./folder/torch-2.12.0+cpu-cp311-cp311-linux_x86_64.whl",
-        "torch-2.12.0+cpu-cp311-cp311-linux_x86_64.whl",
-        "https://download.pytorch.org/whl/cpu/torch-2.12.0%2Bcpu-cp311-cp311-linux_x86_64.whl",
-        "torch==2.12.0",
-    ],
-)
-def test_an_older_torch_is_named_by_its_file_too(tmp_path, word):
-    planner = plan_of(tmp_path, word, torch="2.13.0+cpu")
-    planner._check_torch_change(
-        Plan((Step(Action.REPLACE, "torch", "2.12.0+cpu", from_version="2.13.0+cpu"),)),
-    )
-    assert planner.torch_findings == ()
+def test_nothing_is_built_for_a_torch_that_is_not_there(tmp_path):
+    installer = FakeInstaller(planned(torch=("2.12.0+cpu", TORCH_FILE)))
+    with pytest.raises(NoCandidate) as raised:
+        chooser = FakeChooser(missing=["torch-scatter"])
+        run(tmp_path, "torch", "torch-scatter", here=EMPTY, chooser=chooser, installer=installer)
+    assert raised.value.hint.startswith("Nothing can be built against a torch that is not there yet")
 
 
-@pytest.mark.parametrize(
-    ("constraints", "requested", "expected"),
-    [("dep @ file:///d/dep-1.0.whl\n", False, True), ("dep==1.0\n", False, False), ("", True, True)],
-)
-def test_a_file_of_this_machine_is_promised_where_the_person_wrote_it(tmp_path, constraints, requested, expected):
-    """As a requirement or as a constraint; what a wheel requires by its address is another's word."""
-    planner = plan_of(tmp_path, "base", "-c", "c.txt", files={"c.txt": constraints})
-    url = "file:///d/dep-1.0.whl"
-    step = Step(Action.ADD, "dep", "1.0", url=url, sha256="1" * 64, requested=requested, is_direct=True)
-    assert planner.is_promised(step) is expected
+def test_a_torch_that_the_declared_driver_cannot_run_is_refused(tmp_path):
+    """Before extensions are chosen for it."""
+    driver = Driver("470.57.02", "11.4", declared=True)
+    here = make_environment(driver=driver)
+    url = "https://h/torch-2.14.1%2Bcu130-cp311-cp311-linux_x86_64.whl"
+    chooser = FakeChooser()
+    with pytest.raises(Refused, match="470"):
+        installer = FakeInstaller(planned(torch=("2.14.1+cu130", url)))
+        run(tmp_path, "torch", "torch-scatter", here=here, chooser=chooser, installer=installer)
+    assert chooser.asked == []
 
 
-@pytest.mark.parametrize(
-    ("words", "files", "because"),
-    [
-        (["torch", "-r", "r.txt"], {"r.txt": "torch<2.13"}, ": r.txt, line 1: torch<2.13"),
-        (["torch", "-c", "c.txt"], {"c.txt": "torch<2.13"}, ": c.txt, line 1: torch<2.13"),
-        (["torch", 'torch<2.13; python_version < "3"'], {}, ""),
-        (["torch>=1", "--pre"], {}, ""),
-        (["--force-reinstall", "torch"], {}, ""),
-        (["-U", "torch[opt-einsum]", "old"], {}, ": old 1.0 requires torch<2.13"),
-    ],
-)
-def test_only_the_command_line_names_an_older_torch(tmp_path, words, files, because):
-    planner = plan_of(tmp_path, *words, files=files, torch="2.13.0+cpu")
-    torch = Step(Action.REPLACE, "torch", "2.12.0+cpu", from_version="2.13.0+cpu", requires=("x",))
-    old = Step(Action.ADD, "old", "1.0", requires=("torch<2.13; python_version > '3'",))
-    plan = Plan((torch, old) if "old" in words else (torch,))
+def test_pips_own_failure_is_shown_as_pip_says_it(tmp_path):
+    error = PipFailed("pip failed", output="ERROR: No matching distribution found for six==99")
+    installer = FakeInstaller(Failed(error))
+    with pytest.raises(PipFailed) as raised:
+        run(tmp_path, "six==99", installer=installer)
+    assert raised.value is error and error.was_relayed and installer.relayed == 1
+
+
+def test_pips_failure_to_say_which_torch_comes_is_shown_too(tmp_path):
+    error = PipFailed("pip failed", output="ERROR: No matching distribution found for torch==99")
+    installer = FakeInstaller(Failed(error))
+    with pytest.raises(PipFailed):
+        run(tmp_path, "torch==99", "torch-scatter", here=EMPTY, installer=installer)
+    assert error.was_relayed and installer.relayed == 1
+
+
+def test_a_plan_that_moves_torch_is_refused(tmp_path):
     with pytest.raises(Refused) as raised:
-        planner._check_torch_change(plan)
-    assert raised.value.message == f"torch 2.13.0+cpu would become the older 2.12.0+cpu{because}"
+        run(tmp_path, "base", installer=FakeInstaller(planned(base="1", torch=("2.12.0+cpu", TORCH_FILE))))
+    assert [finding.check for finding in raised.value.findings] == ["torch-moved"]
 
 
-@pytest.mark.parametrize("option", ["--index-url", "--extra-index-url", "--find-links"])
-def test_an_index_that_is_only_configured_asks_for_no_accelerator(tmp_path, option):
-    plan = Plan((Step(Action.REPLACE, "torch", "2.14.1+cu130", from_version="2.13.0+cpu"),))
-    in_file = plan_of(
-        tmp_path / "a", "torch", "-r", "r.txt", files={"r.txt": f"{option} {CUDA_INDEX}"}, torch="2.13.0+cpu"
+def test_what_would_break_others_needs_consent(tmp_path):
+    base, six = make_distribution("base", "1", requires=["six<2"]), make_distribution("six", "1")
+    here = make_environment(base, six, torch="2.13.0+cpu")
+    with pytest.raises(Refused, match="after this base 1 requires six<2"):
+        run(tmp_path / "1", "six", here=here, installer=FakeInstaller(planned(six="2")))
+    selected, *_ = run(
+        tmp_path / "2", "--no-warn-conflicts", "six", here=here, installer=FakeInstaller(planned(six="2"))
     )
-    configured = plan_of(tmp_path / "b", "torch", configuration={option[2:]: CUDA_INDEX}, torch="2.13.0+cpu")
-    for planner in (in_file, configured):
-        with pytest.raises(Refused, match="in its place is one for cu130"):
-            planner._check_torch_change(plan)
+    assert "base" in selected.may_be_broken and "torch" not in selected.may_be_broken
 
 
-def test_a_name_whose_marker_does_not_hold_releases_nothing(tmp_path):
-    planner = plan_of(tmp_path, 'torch; python_version < "3"', "six", torch="2.13.0+cpu")
-    assert planner.released_by(Plan()) == set()
-    assert planner._constraints() == ("torch==2.13.0+cpu",)
+def test_a_broken_extension_is_chosen_again(tmp_path):
+    here = make_environment(make_distribution("torch-scatter", "2.0"), torch="2.13.0+cpu")
+    health = make_health(imports={"torch_scatter": "ImportError: undefined symbol"})
+    selected, chooser, _, _ = run(tmp_path, "torch-scatter", here=here, health=health)
+    assert chooser.asked == [(["torch-scatter"], "2.13.0+cpu", {"torch-scatter"}, True)]
+    assert steps_of(selected) == {"torch-scatter": "2.0"}
 
 
-def test_the_folders_of_sources_that_are_named(tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    for name in ("project", "other", "third", "six"):
-        (tmp_path / name).mkdir()
-    words = ["six", "./project[extra]", "-e", "./other", f"third @ {(tmp_path / 'third').as_uri()}", "git+https://h/x"]
-    request = parse_install(words, environ={}, configuration={}, read=lambda name: "")
-    assert sorted(path.name for path in local_sources(request)) == ["other", "project", "third"]
+def test_what_is_there_is_said_in_pips_words(tmp_path):
+    here = make_environment(make_distribution("torch-scatter", "2.0"), torch="2.13.0+cpu")
+    selected, chooser, installer, said = run(tmp_path, "torch-scatter", here=here)
+    assert selected.plan.steps == () and chooser.obtained == [] and installer.questions == []
+    assert any(line.startswith("Requirement already satisfied: torch-scatter in /env") for line in said)
 
 
-@pytest.mark.parametrize(
-    ("word", "expected"),
-    [
-        ("six", True),
-        ("torch==2.13.0+cpu", True),
-        ("./torch-2.13.0+cpu-cp311-cp311-linux_x86_64.whl", True),
-        ("torch @ https://h/whl/torch-2.13.0+cpu-cp311-cp311-linux_x86_64.whl", True),
-        ("six @ git+ssh://git@h/six", False),
-        ("git+https://h/six#egg=six", False),
-    ],
-)
-def test_what_may_use_ssh_is_run_in_no_user_namespace(tmp_path, word, expected):
-    protection = plan_of(tmp_path, word)._protection()
-    assert protection.in_user_namespace == expected
-    assert protection.folders
+def test_a_dry_run_builds_nothing(tmp_path):
+    chooser = FakeChooser(CandidateKind.SDIST)
+    selected, _, _, _ = run(tmp_path, "--dry-run", "torch-scatter", chooser=chooser)
+    assert (chooser.checked, chooser.obtained) == (["torch-scatter"], [])
+    assert [(step.name, step.kind) for step in selected.plan.steps] == [("torch-scatter", "sdist")]
+    (link,) = (tmp_path / "work" / "links").iterdir()
+    assert link.suffix == ".whl"
+
+
+def test_a_silent_host_is_named_where_it_is_the_reason_for_a_build(tmp_path):
+    answers = [
+        HostAnswer("torch-scatter", "data.pyg.org", "https://data.pyg.org/whl", HostAnswerKind.DOWN, detail="timed out")
+    ]
+    _, _, _, said = run(tmp_path, "torch-scatter", chooser=FakeChooser(CandidateKind.SDIST, answers=answers))
+    assert "torch-scatter: data.pyg.org does not answer (timed out)" in said
+    _, _, _, said = run(tmp_path / "2", "torch-scatter", chooser=FakeChooser(answers=answers))
+    assert not any("does not answer" in line for line in said)
+
+
+def test_config_settings_do_not_reach_an_extension(tmp_path):
+    lines = 'torch-scatter --config-settings "a=b"\n'
+    chooser = FakeChooser(CandidateKind.SDIST)
+    _, _, _, said = run(tmp_path, "-r", "r.txt", chooser=chooser, files={"r.txt": lines})
+    assert any("config settings are not passed to the build of an extension" in line for line in said)
+
+
+@pytest.mark.parametrize("given", ["right", "wrong"])
+def test_the_hash_of_a_requirements_file_holds_for_our_choice(tmp_path, given):
+    right = hashlib.sha256(b"torch-scatter").hexdigest()
+    lines = f"torch-scatter --hash=sha256:{right if given == 'right' else '0' * 64}\n"
+    if given == "right":
+        _, chooser, _, _ = run(tmp_path, "-r", "r.txt", files={"r.txt": lines})
+        assert chooser.obtained == [("torch-scatter", True)]
+    else:
+        with pytest.raises(HashMismatch, match="none of the hashes given there"):
+            run(tmp_path, "-r", "r.txt", files={"r.txt": lines})
+
+
+@pytest.mark.parametrize("target", ["-", "file"])
+def test_the_report_goes_where_the_person_wants_it(tmp_path, target):
+    place = target if target == "-" else str(tmp_path / "report.json")
+    answer = planned(six="1")
+    _, _, _, said = run(tmp_path, "six", "--report", place, installer=FakeInstaller(answer))
+    text = said[-1] if target == "-" else (tmp_path / "report.json").read_text()
+    assert json.loads(text) == answer.report
+
+
+def test_wishes_are_the_persons_options():
+    argv = ["--no-build", "--offline", "--pre", "-i", "https://h/simple", "--require-hashes", "--no-toolkit", "x"]
+    wishes = make_wishes(parse_install(argv, environ={}, configuration={}, read=lambda name: ""))
+    assert wishes.no_build and wishes.offline and wishes.pre and wishes.require_hashes and wishes.no_toolkit
+    assert wishes.index_url == "https://h/simple"

@@ -1,0 +1,171 @@
+"""Carries a plan out: fetch, stage, the static check of what is staged, swap, verify, commit or roll back."""
+
+from __future__ import annotations
+
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+from typing import Callable, Dict, Iterator, Optional, Sequence, Tuple
+
+from safe_install.health.report import Subject
+from safe_install.index.catalog import bundled_catalog
+from safe_install.models import Environment, Finding, InstalledDistribution, InstallResult, Outcome, Plan, Step
+from safe_install.pipeline.baseline import BaselineCheck, installed_subjects, naming_intruders, with_subjects
+from safe_install.pipeline.delivery import Artifacts, Delivery, check_space, fetch, find_notices, path_warnings, stage
+from safe_install.pipeline.health_gate import Expectation, apply_and_verify, summarize
+from safe_install.pipeline.selection import Selected, refuse_errors
+from safe_install.pipeline.session import Session, prune_history, replaced_by, staying_beside
+from safe_install.pipeline.static_check import StaticCheck, check_staged, coming_subjects, must_work
+from safe_install.resolve.guard import torch_without_metadata
+from safe_install.resolve.pip_words import PipWords
+from safe_install.resolve.plan import kept_names
+from safe_install.resolve.request import InstallRequest
+from safe_install.resolve.requirements_file import requirement_name
+from safe_install.torch_family import TORCH
+from safe_install.transaction import swap
+from safe_install.transaction.clones import Clones
+
+
+def compare_same_versions(selected: Selected, delivery: Delivery, steps: Tuple[Step, ...]) -> None:
+    """A dry run fetches what only its files can tell: is it what is there? Errors: Refused."""
+    chosen = {step.name: selected.artifacts[step.name] for step in steps if step.name in selected.artifacts}
+    fetch(delivery, replace(selected.plan, steps=steps), chosen, released=selected.released)
+
+
+def carry_out(selected: Selected, delivery: Delivery, before: BaselineCheck, built: Sequence[str]) -> InstallResult:
+    """Fetch, stage, swap, verify, commit or roll back. `built`: the names whose build code ran, or will.
+
+    Errors: every SafeInstallError; nothing is changed when one leaves here, except RollBackFailed.
+    """
+    with naming_intruders(before, built):
+        artifacts = fetch(delivery, selected.plan, selected.artifacts, released=selected.released)
+    plan, session, environment = selected.plan, delivery.session, delivery.environment
+    interpreter, world, timings = environment.interpreter, session.world, session.timings
+    replaced = replaced_by(plan, environment)
+    kept = kept_names(plan, environment)
+    words = PipWords(plan.steps, [entry.text for entry in session.request.entries], environment)
+    with swap.begin(interpreter.prefix, command=world.command, scheme=interpreter.scheme) as transaction:
+        check_space(delivery, artifacts)
+        with timings.stage("stage", world.reporter), naming_intruders(before, built):
+            stage(delivery, plan, artifacts, transaction.stage)
+        with timings.stage("check", world.reporter):
+            notices, check = _look_at_stage(selected, delivery, artifacts, transaction.stage, replaced)
+        clones = delivery.installer.clones
+        sources = clones.move_into(transaction.stage) if clones is not None else ()
+        world.reporter.announce(words.installing())
+        with timings.stage("moves", world.reporter):
+            transaction.plan(
+                remove=replaced,
+                keep=[environment.installed[name] for name in sorted(kept)],
+                beside=staying_beside(plan, environment),
+                closed=_folders_without_metadata(plan, environment),
+                sources=sources,
+            )
+        subjects, expectation = _expect(selected, session, artifacts, check)
+        with _clones_elsewhere(clones) as keep_clones:
+            verdict = apply_and_verify(
+                transaction,
+                before,
+                subjects,
+                expectation=replace(expectation, kept=frozenset(kept), built=tuple(built)),
+                summary=summarize(plan.steps, world.command),
+                timings=timings,
+                world=world,
+            )
+            if verdict.outcome is not Outcome.ROLLED_BACK:
+                keep_clones()
+    if verdict.outcome is not Outcome.ROLLED_BACK:
+        prune_history(interpreter.prefix, world)
+    if verdict.outcome is Outcome.INSTALLED:
+        for line in words.replaced(replaced):
+            world.reporter.announce(line)
+        for line in path_warnings(delivery, plan, artifacts):
+            world.reporter.pip_warning(line)
+        world.reporter.announce(words.installed())
+    return InstallResult(
+        "install",
+        verdict.outcome,
+        verdict.exit_status,
+        environment,
+        plan,
+        verdict.before,
+        verdict.after,
+        (*notices, *check.findings, *verdict.findings),
+        transaction.id if verdict.outcome is not Outcome.ROLLED_BACK else None,
+        timings.total(),
+    )
+
+
+def _look_at_stage(
+    selected: Selected,
+    delivery: Delivery,
+    artifacts: Artifacts,
+    stage: Path,
+    replaced: Sequence[InstalledDistribution],
+) -> Tuple[Tuple[Finding, ...], StaticCheck]:
+    """What is said of the staged files, and what they say of themselves. Errors: Refused."""
+    plan = selected.plan
+    notices = find_notices(delivery, plan, artifacts, beside_torch=selected.selection.has_torch)
+    check = check_staged(
+        delivery.session,
+        bundled_catalog(),
+        plan,
+        artifacts,
+        stage=stage,
+        torch=selected.torch_after,
+        replaced=replaced,
+        cpu_builds=frozenset(note.subject for note in selected.findings if note.check == "cpu-build"),
+    )
+    refuse_errors((*notices, *check.findings), plan)
+    return notices, check
+
+
+def _expect(
+    selected: Selected, session: Session, artifacts: Artifacts, check: StaticCheck
+) -> Tuple[Tuple[Subject, ...], Expectation]:
+    """Every extension that is there or comes, and what the person asked for."""
+    plan, request, environment = selected.plan, session.request, session.environment
+    coming = coming_subjects(plan, artifacts, check, bundled_catalog())
+    subjects = with_subjects(installed_subjects(environment), coming)
+    torch = plan.find(TORCH)
+    expectation = Expectation(
+        requested=must_work(subjects, plan, check, environment.driver),
+        torch_requested=torch is not None and TORCH in selected.released,
+        cuda_loss_requested=torch is not None and _is_cpu_build_asked_for(request, torch),
+        require_cuda=request.own.require_cuda,
+        no_rollback=request.own.no_rollback,
+        may_miss=selected.may_be_broken,
+    )
+    return subjects, expectation
+
+
+def _is_cpu_build_asked_for(request: InstallRequest, step: Step) -> bool:
+    """Did the person write a CPU build of torch (`torch==2.4.1+cpu`)? Then losing CUDA is what was asked for."""
+    if not (step.version or "").endswith("+cpu"):
+        return False
+    return any("+cpu" in entry.text for entry in request.entries if requirement_name(entry.text) == TORCH)
+
+
+@contextmanager
+def _clones_elsewhere(clones: Optional[Clones]) -> Iterator[Callable[[], None]]:
+    """Clones that lie outside of the environment come with the change, and go if it is not kept."""
+    if clones is None:
+        yield lambda: None
+        return
+    try:
+        clones.place_uncovered()
+        yield clones.keep
+    finally:
+        clones.take_away()
+
+
+def _folders_without_metadata(plan: Plan, environment: Environment) -> Dict[Path, str]:
+    """The folder of a torch that no distribution lists, and that stays: nothing comes into it, or over its files.
+
+    A folder `torch` in site-packages would come before one to which a .pth file leads.
+    """
+    torch = torch_without_metadata(environment)
+    if torch is None or torch.folder is None or plan.find(TORCH) is not None:
+        return {}
+    scheme = environment.interpreter.scheme
+    return {folder: str(TORCH) for folder in (torch.folder, scheme.purelib / "torch", scheme.platlib / "torch")}

@@ -1,0 +1,257 @@
+"""pip as the installer of a change: it plans under our constraints, with the person's own words, questions and clones.
+
+What it says in a round is kept, because a round may turn out to be not the last one.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import sys
+from pathlib import Path
+from typing import Any, Dict, List, Mapping, Optional, Protocol, Sequence, Tuple, Union
+from urllib.parse import unquote, urlsplit
+
+from packaging.utils import canonicalize_name
+
+from safe_install.environment.stamp import watched_folders
+from safe_install.errors import Interrupted, PipFailed
+from safe_install.events import Reporter, TaskOutcome
+from safe_install.models import Environment
+from safe_install.pipeline.session import Session, make_folder
+from safe_install.resolve.pip_words import is_of_build, is_of_search
+from safe_install.resolve.request import InstallRequest, named
+from safe_install.resolve.rounds import Failed, Planned
+from safe_install.system.askpass import AskPass
+from safe_install.system.credentials import Credentials, Keyring, Question
+from safe_install.system.downloads import KeptDownloads
+from safe_install.system.pip import PipRunner
+from safe_install.system.process import LineReader
+from safe_install.system.read_only import Protection
+from safe_install.transaction.clones import Clones, is_repository
+
+TASK = "pip resolves"
+
+
+class Installer(Protocol):
+    """Resolves what we do not choose. pip is one."""
+
+    def plan(
+        self, requirements: Sequence[str], *, constraints: Sequence[str], find_links: Sequence[Path]
+    ) -> Union[Planned, Failed]:
+        """A plan for these requirements alone."""
+
+    def plan_request(
+        self,
+        *,
+        constraints: Sequence[str],
+        find_links: Sequence[Path],
+        hidden: Sequence[str] = (),
+        without_source: Sequence[str] = (),
+    ) -> Union[Planned, Failed]:
+        """A plan for the person's own words, and for `hidden` requirements, which no metadata has.
+        Of the projects `without_source` no source distribution is taken: to read one is to run it."""
+
+    def relay(self) -> None:
+        """Show the person what the installer said in its last round."""
+
+
+class PipInstaller:
+    """pip in the managed interpreter, as one install command uses it."""
+
+    def __init__(self, session: Session) -> None:
+        self.request = session.request
+        self._environment = session.environment
+        self._world = session.world
+        # A dry run fetches nothing after its plan.
+        keeps = not self.request.own.dry_run
+        self.downloads = KeptDownloads(make_folder(session.work / "downloads")) if keeps else None
+        self.clones = prepare_clones(self.request, self._environment, session.work / "src")
+        self.credentials = make_credentials(self.request, self._environment, self._ask_person)
+        self._askpass = AskPass(make_folder(session.work / "askpass"), self._ask_person)
+        self._runner: Optional[PipRunner] = None
+        self._output: Optional[_Output] = None
+
+    @property
+    def pip(self) -> PipRunner:
+        """pip, found when it is first needed."""
+        if self._runner is None:
+            self._runner = PipRunner(
+                self._environment.interpreter,
+                cache_dir=self._world.cache_dir,
+                has_wheel=canonicalize_name("wheel") in self._environment.installed,
+                answer=self.credentials.answer if self.credentials.can_answer else None,
+                askpass=self._askpass,
+                protection=make_protection(self.request, self._environment, self._world.cache_dir),
+            )
+        return self._runner
+
+    def _ask_person(self, question: str, *, is_secret: bool = False) -> Optional[str]:
+        """A question comes after what pip said before it."""
+        self.relay()
+        return self._world.reporter.ask(question, is_secret=is_secret)
+
+    def plan(
+        self, requirements: Sequence[str], *, constraints: Sequence[str], find_links: Sequence[Path]
+    ) -> Union[Planned, Failed]:
+        """A plan for these requirements alone, on the indexes and with the options that the person named."""
+        return self._dry_run([*self.request.fetch_options, *requirements], constraints, find_links)
+
+    def plan_request(
+        self,
+        *,
+        constraints: Sequence[str],
+        find_links: Sequence[Path],
+        hidden: Sequence[str] = (),
+        without_source: Sequence[str] = (),
+    ) -> Union[Planned, Failed]:
+        """A plan for the person's own words."""
+        words: List[str] = []
+        if self.request.own.offline:
+            words.append("--no-index")  # pip looks where the person pointed, and nowhere else
+        if self.request.place == "user":
+            words.append("--user")  # what hides a distribution of the user site only pip knows
+        if without_source:
+            words += ["--only-binary", ",".join(without_source)]
+        words += self.request.dry_run_arguments  # the person's own options come later, and win
+        if self.clones is not None:
+            words += ["--src", str(self.clones.work)]
+        return self._dry_run([*words, *hidden], constraints, find_links)
+
+    def _dry_run(
+        self, arguments: Sequence[str], constraints: Sequence[str], find_links: Sequence[Path]
+    ) -> Union[Planned, Failed]:
+        output = self._output = _Output(self._world.reporter)
+        try:
+            report = self.pip.dry_run(
+                arguments,
+                constraints=constraints,
+                find_links=find_links,
+                on_output=self._with_final_paths(output.read_line),
+                on_error=self._with_final_paths(output.read_error),
+                downloads=self.downloads,
+            )
+        except PipFailed as error:
+            return Failed(error)
+        finally:
+            output.close()
+        return Planned(self._at_final_paths(report))
+
+    def relay(self) -> None:
+        """What pip said in its last round, as pip would have said it."""
+        if self._output is not None:
+            self._output.relay()
+
+    def _with_final_paths(self, read: LineReader) -> LineReader:
+        """What pip says of a clone is said of the place to which it will come."""
+        clones = self.clones
+        if clones is None:
+            return read
+        return lambda line: read(clones.final_text(line))
+
+    def _at_final_paths(self, report: Mapping[str, Any]) -> Mapping[str, Any]:
+        if self.clones is None:
+            return report
+        found: Mapping[str, Any] = json.loads(self.clones.final_text(json.dumps(report, ensure_ascii=False)))
+        return found
+
+
+class _Output:
+    """What pip says in one round."""
+
+    def __init__(self, reporter: Reporter) -> None:
+        self._reporter = reporter
+        self._lines: List[Tuple[bool, str]] = []  # is it stdout's, and the line
+        reporter.task_started(TASK)
+
+    def read_line(self, line: str) -> None:
+        """A line of its stdout."""
+        self._lines.append((True, line))
+        self._reporter.task_advanced(TASK, 0, line)
+
+    def read_error(self, line: str) -> None:
+        """A line of its stderr."""
+        self._lines.append((False, line))
+
+    def close(self) -> None:
+        """The round is over; that pip found nothing is an answer, too."""
+        is_interrupted = isinstance(sys.exc_info()[1], (KeyboardInterrupt, Interrupted))
+        outcome = TaskOutcome.INTERRUPTED if is_interrupted else TaskOutcome.DONE
+        self._reporter.task_ended(TASK, outcome=outcome)
+
+    def relay(self) -> None:
+        """Each line once. pip's "Would install" is ours to say."""
+        lines, self._lines = self._lines, []
+        for is_stdout, line in lines:
+            if not is_stdout:
+                self._reporter.error_output(line)
+            elif not line.startswith("Would install "):
+                self._reporter.output(line)
+
+
+def build_readers(request: InstallRequest, reporter: Reporter, task: str) -> Dict[str, LineReader]:
+    """What becomes of the lines of a pip that builds: what it says of builds is the person's; with -v all is."""
+
+    def read_line(line: str) -> None:
+        reporter.task_advanced(task, 0, line)
+        if is_of_build(line) or (request.verbose and not is_of_search(line)):
+            reporter.output(line)
+
+    def read_error(line: str) -> None:
+        reporter.task_advanced(task, 0, line)
+        if request.verbose:
+            reporter.error_output(line)
+
+    return {"on_line": read_line, "on_error": read_error}
+
+
+def make_protection(request: InstallRequest, environment: Environment, cache_dir: Path) -> Protection:
+    """What builds may not change. Repositories may be fetched by ssh, which refuses to work in a user namespace."""
+    sources = local_sources(request)
+    return Protection(
+        watched_folders(environment, sources),
+        written=(*sources, cache_dir),
+        in_user_namespace=not any(is_repository(entry.text) for entry in request.entries),
+    )
+
+
+def prepare_clones(request: InstallRequest, environment: Environment, work: Path) -> Optional[Clones]:
+    """The folder in which pip clones; None where it clones nothing."""
+    repositories = [entry for entry in request.editables if is_repository(entry.text)]
+    if not repositories:
+        return None
+    interpreter = environment.interpreter
+    # pip's rule: beside the packages of a virtual environment, else in the working folder.
+    is_inside = interpreter.is_virtual and request.place != "user"
+    default = interpreter.prefix / "src" if is_inside else Path("src")
+    place = Path(os.path.abspath(request.src or default))  # noqa: PTH100 - Path.absolute keeps ".."
+    clones = Clones(make_folder(work), place, interpreter.prefix)
+    names = [named(entry.text) for entry in repositories]
+    clones.copy_present(name for name in names if name is not None)
+    return clones
+
+
+def make_credentials(request: InstallRequest, environment: Environment, ask: Question) -> Credentials:
+    """As pip has it, --no-input also keeps from a keyring that was not named: it may ask for its own password."""
+    may_look = not request.no_input or request.keyring_provider not in ("auto", "disabled")
+    has_module = canonicalize_name("keyring") in environment.installed
+    python = environment.interpreter.executable if has_module else None
+    return Credentials(
+        index_urls=request.index_urls,
+        ask=None if request.no_input else ask,
+        keyring=Keyring(request.keyring_provider, python) if may_look else None,
+    )
+
+
+def local_sources(request: InstallRequest) -> Tuple[Path, ...]:
+    """The folders of sources that the person names; real paths."""
+    found = []
+    for entry in request.entries:
+        text = re.sub(r"\[[^\]]*\]$", "", entry.text.partition(" @ ")[2] or entry.text)
+        if text.startswith("file:"):
+            text = unquote(urlsplit(text).path)
+        is_path = text.startswith(".") or os.sep in text
+        if is_path and Path(text).expanduser().is_dir():
+            found.append(Path(os.path.realpath(Path(text).expanduser())))
+    return tuple(found)

@@ -1,0 +1,99 @@
+"""How a choice begins: which requirements are ours to choose, and has pip to say first which torch comes? Pure."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import List, Sequence, Tuple, Union
+
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
+
+from safe_install.errors import NoCandidate
+from safe_install.index.facts import Catalog, TorchMatch
+from safe_install.models import Environment
+from safe_install.resolve.companions import pip_may_choose
+from safe_install.resolve.compatibility import Context
+from safe_install.resolve.plan import applies, is_satisfied
+from safe_install.resolve.provider import where_else
+from safe_install.resolve.requirements_file import parse_requirement, requirement_name
+from safe_install.resolve.rounds import Refusal, Wanted
+from safe_install.torch_family import TORCH
+
+
+@dataclass(frozen=True)
+class Opening:
+    """How a choice begins."""
+
+    extensions: Tuple[Requirement, ...] = ()  # that the wheel index answers
+    needs_installer: bool = False  # there are requirements that it does not answer
+    torch_requirements: Tuple[str, ...] = ()  # the question to pip that says which torch comes; none: torch stays
+
+
+def open_selection(wanted: Wanted, here: Environment, catalog: Catalog) -> Union[Opening, Refusal]:
+    """Which requirements are ours to choose, and does the installer have to say which torch comes?"""
+    extensions: List[Requirement] = []
+    needs_installer = wanted.has_other_inputs
+    for entry in wanted.entries:
+        requirement = parse_requirement(entry.text)
+        name = canonicalize_name(requirement.name) if requirement is not None and not requirement.url else None
+        if requirement is None or name not in catalog.projects:
+            needs_installer = True
+            continue
+        project = catalog.project(name)
+        if here.torch is None and not project.hosts and project.package_index.note:
+            # Nothing could be chosen from anywhere, and pip would take what the name belongs to.
+            return Refusal(NoCandidate(project.package_index.note, hint=where_else([Context(project, here, catalog)])))
+        if here.torch is None and project.torch_match is TorchMatch.ANY:
+            needs_installer = True  # there is nothing to fit: pip chooses
+        elif applies(requirement, here):
+            extensions.append(requirement)
+    if not extensions:
+        return Opening((), needs_installer)
+    torch_wanted = _torch_requirements(wanted)
+    if here.torch is None and not torch_wanted:
+        return Refusal(
+            NoCandidate(
+                f"torch is not installed for {here.interpreter.executable}, so no extension can fit it",
+                hint="Install torch first, or name it too: safe-install torch torch-scatter.",
+            )
+        )
+    if here.torch is not None and not _torch_is_asked_to_change(torch_wanted, wanted, here):
+        return Opening(tuple(extensions), needs_installer)
+    # pip chooses what it can beside the torch that it plans: it is judged in the plan.
+    ours = [one for one in extensions if not _may_installer_choose(one, wanted, here, catalog)]
+    question = _which_torch(wanted, here, catalog) if ours else ()
+    return Opening(tuple(ours), True, question)
+
+
+def _torch_requirements(wanted: Wanted) -> List[Requirement]:
+    parsed = [parse_requirement(entry.text) for entry in wanted.entries]
+    return [one for one in parsed if one is not None and canonicalize_name(one.name) == TORCH]
+
+
+def _torch_is_asked_to_change(requirements: Sequence[Requirement], wanted: Wanted, here: Environment) -> bool:
+    """Does the command line ask for another version than the installed one?"""
+    return TORCH in wanted.named and not all(is_satisfied(one, here) for one in requirements)
+
+
+def _may_installer_choose(requirement: Requirement, wanted: Wanted, here: Environment, catalog: Catalog) -> bool:
+    """Does pip find a version that belongs to the torch that it plans? Not where one that stays would be for the
+    torch of today."""
+    name = canonicalize_name(requirement.name)
+    is_chosen_anew = name not in here.installed or wanted.upgrade or wanted.force_reinstall
+    return pip_may_choose(catalog.project(name)) and is_chosen_anew
+
+
+def _which_torch(wanted: Wanted, here: Environment, catalog: Catalog) -> Tuple[str, ...]:
+    """The requirements on torch, and on what pip chooses together with it."""
+    texts = []
+    for entry in wanted.entries:
+        requirement = parse_requirement(entry.text)
+        if requirement is None or requirement.url is not None:
+            is_meant = requirement_name(entry.text) == TORCH
+        else:
+            name = canonicalize_name(requirement.name)
+            is_extension = name in catalog.projects and _may_installer_choose(requirement, wanted, here, catalog)
+            is_meant = name == TORCH or is_extension
+        if is_meant:
+            texts.append(entry.text)
+    return tuple(texts)

@@ -1,0 +1,130 @@
+"""What the person permits a change to do: which names may move, and whose requirements may be broken. Pure.
+
+Only the command line permits. A requirements file or a constraint may exclude the torch that is installed: that is a
+reason which the refusal names, and no permission.
+"""
+
+from __future__ import annotations
+
+from typing import Collection, FrozenSet, Iterator, Optional, Set, Tuple
+
+from packaging.utils import NormalizedName, canonicalize_name
+
+from safe_install.health.report import dependents_of, unmet_requirements
+from safe_install.index.facts import TorchTable
+from safe_install.models import Environment, Finding, Plan, Severity, TorchBuild
+from safe_install.resolve import plan as planning
+from safe_install.resolve.guard import names_released_by
+from safe_install.resolve.request import InstallRequest, named
+from safe_install.resolve.requirements_file import Entry, parse_requirement
+from safe_install.resolve.target import planned_torch
+from safe_install.resolve.torch_change import AskedOfTorch, check_torch_change, who_excludes
+from safe_install.torch_family import TORCH, is_guarded
+
+
+def entries_written_here(request: InstallRequest, environment: Environment) -> Tuple[Entry, ...]:
+    """The requirements of the command line, without those whose marker is not true for this interpreter."""
+    found = []
+    for entry in request.entries:
+        if entry.origin or named(entry.text) not in request.named_on_command_line:
+            continue
+        requirement = parse_requirement(entry.text)
+        if requirement is None or planning.applies(requirement, environment):
+            found.append(entry)
+    return tuple(found)
+
+
+def names_written_here(request: InstallRequest, environment: Environment) -> FrozenSet[NormalizedName]:
+    """The projects that the command line names for this interpreter."""
+    names = [named(entry.text) for entry in entries_written_here(request, environment)]
+    return frozenset(name for name in names if name is not None)
+
+
+def torch_after(
+    plan: Plan, environment: Environment, table: TorchTable, coming: Optional[TorchBuild] = None
+) -> Optional[TorchBuild]:
+    """The torch that will be there when the plan is carried out. `coming`: the one that is known to come anyway."""
+    step = plan.find(TORCH)
+    if step is None or step.version is None:
+        return coming or environment.torch
+    return planned_torch(step.version, environment.interpreter.platform, table)
+
+
+def find_released(
+    plan: Plan, request: InstallRequest, environment: Environment, broken: Collection[NormalizedName]
+) -> Set[NormalizedName]:
+    """The guarded names that may move in this plan.
+
+    `broken`: distributions that do not load beside the installed torch. A companion among them may be replaced by the
+    same version, built for this torch.
+    """
+    released = names_released_by(
+        plan,
+        environment,
+        named=names_written_here(request, environment),
+        allow_torch_change=request.own.allow_torch_change,
+    )
+    for step in plan.steps:
+        is_chosen_again = step.candidate is not None and step.version == step.from_version
+        if is_chosen_again and is_guarded(step.name) and step.name in broken:
+            released.add(step.name)
+    return released
+
+
+def check_torch_asked_for(
+    plan: Plan, request: InstallRequest, environment: Environment, after: Optional[TorchBuild]
+) -> Tuple[Finding, ...]:
+    """Another accelerator, or an older torch, has to be what the person asked for."""
+    entries = entries_written_here(request, environment)
+    texts = [entry.text for entry in entries if named(entry.text) == TORCH]
+    asked = AskedOfTorch(tuple(texts), request.named_places, request.own.allow_torch_change)
+    here = environment.torch
+    because = ""
+    if here is not None:
+        because = who_excludes(here.version, plan.steps, (*request.entries, *request.constraints))
+    return check_torch_change(here, after, asked, because=because)
+
+
+def may_be_broken(
+    plan: Plan, request: InstallRequest, environment: Environment, after: Optional[TorchBuild]
+) -> FrozenSet[NormalizedName]:
+    """The distributions that stay and whose requirements the plan may break.
+
+    Without a torch that is what pip does. With one, --no-warn-conflicts is the consent, and torch and what moves with
+    it are never meant.
+    """
+    kept = planning.kept_names(plan, environment)
+    if after is None and TORCH not in environment.installed:
+        return frozenset(kept)
+    if not request.no_warn_conflicts:
+        return frozenset()
+    return frozenset(name for name in kept if not is_guarded(name))
+
+
+def check_requirements(
+    plan: Plan, environment: Environment, permitted: Collection[NormalizedName]
+) -> Iterator[Finding]:
+    """Requirements of what was there before that the plan would break; pip says so too, and goes on.
+
+    `permitted`: the distributions whose requirements may be broken.
+    """
+    for text in planning.newly_unmet(plan, environment):
+        name = canonicalize_name(text.split()[0])
+        if name in permitted:
+            continue
+        hint = "Name both in one command, in versions that fit each other"
+        consent = "." if is_guarded(name) else "; or accept it: --no-warn-conflicts."
+        yield Finding("requirement-unmet", Severity.ERROR, name, f"after this {text}", f"{hint}{consent}")
+
+
+def find_conflicts(plan: Plan, request: InstallRequest, environment: Environment) -> Tuple[Finding, ...]:
+    """What pip says once the plan is carried out: of what it brings, and of what requires any of that."""
+    if request.no_deps or request.no_warn_conflicts:
+        return ()
+    after = planning.planned_distributions(plan, environment)
+    brought = {step.name for step in plan.steps}
+    concerned = brought | dependents_of(brought, after)
+    return tuple(
+        Finding("requirement-unmet", Severity.WARNING, text.split()[0], text)
+        for text in unmet_requirements(after, environment.interpreter.markers, of=concerned)
+    )

@@ -1,0 +1,441 @@
+"""The choice of a change as values: what has been decided so far, and what the installer's answer makes of it.
+
+Extensions are chosen by us, everything else by the installer (pip) under our constraints. Its plan may name extensions
+that it cannot judge: then these are chosen, and it is asked again. Each round adds a decision, so the rounds end. Pure.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import re
+from dataclasses import dataclass, field
+from typing import Any, FrozenSet, Iterable, List, Mapping, Optional, Sequence, Tuple, Union
+
+from packaging.requirements import Requirement
+from packaging.utils import NormalizedName, canonicalize_name
+from packaging.version import InvalidVersion, Version
+
+from safe_install.errors import PipFailed, Refused, SafeInstallError
+from safe_install.index.facts import Catalog, Project
+from safe_install.models import (
+    Candidate,
+    CandidateKind,
+    Environment,
+    Finding,
+    HealthReport,
+    HostAnswer,
+    Plan,
+    Rejection,
+    Severity,
+    Step,
+    TorchBuild,
+)
+from safe_install.resolve import plan as planning
+from safe_install.resolve.companions import check_planned, says_its_torch
+from safe_install.resolve.guard import guard_constraints, names_released
+from safe_install.resolve.permission import names_written_here
+from safe_install.resolve.pip_output import conflict_reason, names_in_failure
+from safe_install.resolve.promises import own_hashes
+from safe_install.resolve.request import InstallRequest
+from safe_install.resolve.requirements_file import Entry, parse_requirement, requirement_name
+from safe_install.resolve.target import planned_torch
+from safe_install.torch_family import TORCH
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """What the person asks for, as far as the choice depends on it."""
+
+    entries: Tuple[Entry, ...]
+    constraints: Tuple[Requirement, ...] = ()
+    named: FrozenSet[NormalizedName] = frozenset()  # by the command line, for this interpreter
+    released: FrozenSet[NormalizedName] = frozenset()  # guarded names that may move
+    has_other_inputs: bool = False  # editables, groups, scripts, locks: only pip reads them
+    has_lock: bool = False  # a pylock.toml names the files itself
+    wants_report: bool = False  # --report: pip's own words
+    upgrade: bool = False
+    force_reinstall: bool = False
+    ignore_installed: bool = False
+    no_deps: bool = False
+    no_build: bool = False
+    allow_torch_change: bool = False
+
+
+def make_wanted(request: InstallRequest, environment: Environment) -> Wanted:
+    """The part of a request that the choice depends on."""
+    constraints = [parse_requirement(entry.text) for entry in request.constraints]
+    named = names_written_here(request, environment)
+    own = request.own
+    released = names_released(environment, named=named, allow_torch_change=own.allow_torch_change)
+    return Wanted(
+        entries=request.entries,
+        constraints=tuple(one for one in constraints if one is not None),
+        named=named,
+        released=frozenset(released),
+        has_other_inputs=bool(request.editables) or request.has_pip_inputs,
+        has_lock=request.has_lock,
+        wants_report=request.report_file is not None,
+        upgrade=request.upgrade,
+        force_reinstall=request.force_reinstall,
+        ignore_installed=request.ignore_installed,
+        no_deps=request.no_deps,
+        no_build=own.no_build,
+        allow_torch_change=own.allow_torch_change,
+    )
+
+
+@dataclass(frozen=True)
+class Pin:
+    """A file that was chosen for an extension, as pip is shown it."""
+
+    candidate: Candidate
+    url: str  # of a wheel on this machine
+    version: str
+    sha256: Optional[str] = None
+    requires: Tuple[str, ...] = ()  # by the METADATA of the wheel
+    is_placeholder: bool = False  # an empty wheel, where a dry run does not build
+
+    @property
+    def name(self) -> NormalizedName:
+        """The project."""
+        return self.candidate.name
+
+
+@dataclass(frozen=True)
+class Selection:
+    """What has been decided so far."""
+
+    here: Environment  # as it is
+    planned: Environment  # with the torch that comes: what extensions are chosen for
+    coming_torch: Optional[TorchBuild] = None
+    extensions: Mapping[NormalizedName, Requirement] = field(default_factory=dict)  # the projects that we choose
+    pins: Mapping[NormalizedName, Pin] = field(default_factory=dict)
+    broken: FrozenSet[NormalizedName] = frozenset()  # installed extensions that do not load
+    rejections: Tuple[Rejection, ...] = ()
+    answers: Tuple[HostAnswer, ...] = ()
+
+    @property
+    def has_torch(self) -> bool:
+        """Is there a torch, or does one come with this change?"""
+        return self.here.torch is not None or self.coming_torch is not None
+
+
+# --- decisions -------------------------------------------------------------------------------------
+
+
+def add_torch(selection: Selection, steps: Sequence[Step], catalog: Catalog) -> Selection:
+    """With the torch that a plan of the installer's brings: from then on extensions are chosen for it."""
+    step = next((step for step in steps if step.name == TORCH), None)
+    if step is None or step.version is None or selection.coming_torch is not None:
+        return selection
+    build = planned_torch(step.version, selection.here.interpreter.platform, catalog.torch)
+    here = selection.here.torch
+    if here is not None and here.runtime_version == build.runtime_version:
+        return selection  # the same one again (--force-reinstall): what fits it today fits it then
+    # What pip planned of an extension is judged, and is no reason to choose it.
+    others = tuple(step for step in steps if step.name == TORCH or step.name not in catalog.projects)
+    installed = planning.planned_distributions(Plan(others), selection.here)
+    planned = dataclasses.replace(selection.here, torch=build, installed=installed)
+    return dataclasses.replace(selection, coming_torch=build, planned=planned)
+
+
+def add_extensions(selection: Selection, requirements: Iterable[Requirement]) -> Selection:
+    """With more extensions to choose; a project that was asked for before has to meet both requirements."""
+    extensions = dict(selection.extensions)
+    for requirement in requirements:
+        name = canonicalize_name(requirement.name)
+        present = extensions.get(name)
+        if present is not None:
+            requirement = Requirement(f"{requirement.name}{present.specifier & requirement.specifier}")
+        extensions[name] = requirement
+    return dataclasses.replace(selection, extensions=extensions)
+
+
+def add_pin(selection: Selection, pin: Pin) -> Selection:
+    """With the file that was chosen for an extension."""
+    return dataclasses.replace(selection, pins={**selection.pins, pin.name: pin})
+
+
+def is_broken(report: HealthReport, project: Project) -> bool:
+    """Does an installed extension not load? Then the same version for this torch is worth installing."""
+    answers = {**report.imports, **report.operations}
+    asked = [answers.get(key) for key in (*project.imports, f"{project.name} native part", f"{project.name} on cpu")]
+    return any(answer is not None and not answer.ok for answer in asked)
+
+
+def find_upgrades(selection: Selection, wanted: Wanted, catalog: Catalog) -> FrozenSet[NormalizedName]:
+    """The extensions for which being installed is no reason to stay: -U, or broken beside this torch."""
+    names = frozenset(selection.extensions)
+    if wanted.upgrade or wanted.force_reinstall:
+        return names
+    return frozenset(name for name in names if _cannot_stay(name, selection, catalog))
+
+
+def _cannot_stay(name: NormalizedName, selection: Selection, catalog: Catalog) -> bool:
+    """Is it installed, and broken, or nothing says that it fits the torch to come?"""
+    found = selection.here.installed.get(name)
+    if found is None:
+        return False
+    if name in selection.broken:
+        return True
+    return selection.coming_torch is not None and not says_its_torch(found, catalog.project(name))
+
+
+def stays(name: NormalizedName, version: str, selection: Selection, wanted: Wanted, catalog: Catalog) -> bool:
+    """Is this very version installed and sound? `-U` does not install it again, as with pip."""
+    found = selection.here.installed.get(name)
+    if found is None or wanted.force_reinstall or _cannot_stay(name, selection, catalog):
+        return False
+    return normalize_version(found.version) == version
+
+
+def is_closed(selection: Selection, wanted: Wanted) -> bool:
+    """Is everything that the chosen wheels require installed or chosen? Then the installer has nothing to add."""
+    if wanted.no_deps:
+        return True
+    texts = [text for pin in selection.pins.values() for text in (*pin.candidate.requires, *pin.requires)]
+    return planning.are_satisfied(texts, selection.here, coming=selection.pins)
+
+
+def make_constraints(selection: Selection, wanted: Wanted) -> Tuple[str, ...]:
+    """The lines under which the installer plans: torch and what moves with it, the torch that comes, the pins."""
+    released = wanted.released | set(selection.pins)
+    guard = guard_constraints(selection.here, released=released)
+    coming = (f"torch=={selection.coming_torch.version}",) if selection.coming_torch else ()
+    # By address: an index may have the same version, with a higher build number and requirements of its own.
+    pins = tuple(f"{pin.name} @ {pin.url}" for pin in selection.pins.values())
+    return guard + coming + pins
+
+
+def hidden_requirements(selection: Selection) -> Mapping[str, Candidate]:
+    """What the pins need though their metadata does not say so, other pins too, and which pin does."""
+    return {text: pin.candidate for pin in selection.pins.values() for text in pin.candidate.requires}
+
+
+# --- the rounds ------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Planned:
+    """The installer's answer: its installation report."""
+
+    report: Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class Failed:
+    """The installer's answer: it found no plan."""
+
+    error: PipFailed
+
+
+@dataclass(frozen=True)
+class Refusal:
+    """It cannot go on. `is_relayed`: the installer's own failure, in its own words."""
+
+    error: SafeInstallError
+    is_relayed: bool = False
+
+
+@dataclass(frozen=True)
+class Choose:
+    """Extensions have to be chosen before the installer is asked again. `because`: who needs them."""
+
+    selection: Selection
+    because: str = ""
+    notes: Tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Done:
+    """Nothing is left to choose."""
+
+    selection: Selection
+    steps: Tuple[Step, ...]
+
+
+def next_round(
+    selection: Selection, answer: Union[Planned, Failed], wanted: Wanted, catalog: Catalog
+) -> Union[Choose, Done, Refusal]:
+    """What the installer's answer makes of what has been decided."""
+    if isinstance(answer, Failed):
+        return _after_failure(selection, answer.error, wanted, catalog)
+    pins = {pin.name: pin.candidate for pin in selection.pins.values()}
+    steps = planning.steps_of_report(answer.report, selection.here, pins)
+    seen = add_torch(selection, steps, catalog)
+    unchosen, notes = _find_unchosen(seen, steps, wanted, catalog)
+    if not unchosen:
+        return Done(seen, _finish(seen, steps, wanted, catalog))
+    texts = [f"{step.name}{_specifiers(step.name, steps)}" for step in unchosen]
+    extended = add_extensions(seen, [Requirement(text) for text in texts])
+    if extended.extensions == selection.extensions and seen.coming_torch == selection.coming_torch:
+        return Refusal(_not_settled(unchosen))
+    because = "; ".join(step.because for step in unchosen if not step.requested)
+    return Choose(extended, because, notes)
+
+
+def _find_unchosen(
+    selection: Selection, steps: Sequence[Step], wanted: Wanted, catalog: Catalog
+) -> Tuple[List[Step], Tuple[str, ...]]:
+    """The extensions of a plan that the installer cannot judge, and notes on those that do not fit."""
+    if wanted.has_lock or not selection.has_torch:
+        return [], ()
+    unchosen = []
+    notes = []
+    for step in steps:
+        if step.name not in catalog.projects or step.name in selection.pins or step.is_direct:
+            continue
+        if selection.coming_torch is not None:
+            # What pip chose together with this torch is taken, unless something speaks against it.
+            rejection = check_planned(step, selection.planned, catalog)
+            if rejection is None:
+                continue
+            notes.append(f"{step.name} {step.version}, as pip planned it, does not fit: {rejection.detail}")
+        unchosen.append(step)
+    return unchosen, tuple(notes)
+
+
+def _not_settled(unchosen: Sequence[Step]) -> Refused:
+    names = ", ".join(f"{step.name} {step.version}" for step in unchosen)
+    return Refused(
+        f"pip plans {names} again after another version was chosen for the installed torch",
+        hint="Name the versions of the extensions explicitly.",
+    )
+
+
+def _after_failure(selection: Selection, error: PipFailed, wanted: Wanted, catalog: Catalog) -> Union[Choose, Refusal]:
+    """pip failed on projects that only we can choose, on our guard, or on something else."""
+    if selection.has_torch:
+        names = names_in_failure(error.output, catalog.projects)
+        new = [name for name in names if name not in selection.extensions and name not in selection.here.installed]
+        if new:
+            return Choose(add_extensions(selection, [_requirement_in(error.output, name) for name in new]))
+    constraints = guard_constraints(selection.here, released=wanted.released)
+    reason = conflict_reason(error.output, constraints)
+    torch = selection.here.torch
+    if reason is None:
+        return Refusal(error, is_relayed=True)
+    what = f"torch {torch.runtime_version}" if torch is not None else "torch not installed"
+    return Refusal(
+        Refused(
+            f"this would move {what}: {reason}",
+            hint="Ask for a version that works with the installed torch, or permit the change with "
+            "--allow-torch-change.",
+            findings=(Finding("torch-moved", Severity.ERROR, "torch", reason),),
+        )
+    )
+
+
+def hint_for_unbuilt(selection: Selection, wanted: Wanted, catalog: Catalog) -> str:
+    """What to do where no wheel fits the torch that comes, and the source may be built; "" where that is no way out."""
+    can_be_built = any(catalog.project(name).recipe is not None for name in selection.extensions)
+    if selection.coming_torch is None or wanted.no_build or not can_be_built:
+        return ""
+    return (
+        "Nothing can be built against a torch that is not there yet: install torch "
+        f"{selection.coming_torch.version} first, then the extension is built against it."
+    )
+
+
+def name_cause(error: SafeInstallError, because: str) -> SafeInstallError:
+    """The error of a choice that a plan of the installer's made necessary, with what needs it.
+
+    Of the same kind, and so with the same exit status, as when the person had named the extension.
+    """
+    return type(error)(f"{error.message} ({because})", hint=error.hint, rejections=error.rejections)
+
+
+# --- the steps -------------------------------------------------------------------------------------
+
+
+def pinned_steps(selection: Selection, wanted: Wanted) -> Tuple[Step, ...]:
+    """The steps where the pins are all that changes."""
+    candidates = [pin.candidate for pin in selection.pins.values()]
+    steps = planning.steps_of_pins(candidates, selection.here, requested=wanted.named)
+    return tuple(_with_pin(step, selection) for step in steps)
+
+
+def _finish(selection: Selection, steps: Tuple[Step, ...], wanted: Wanted, catalog: Catalog) -> Tuple[Step, ...]:
+    steps += _pins_not_in(steps, selection, wanted, catalog)
+    return tuple(_with_pin(_as_dependency(step, selection, wanted), selection) for step in steps)
+
+
+def _pins_not_in(steps: Sequence[Step], selection: Selection, wanted: Wanted, catalog: Catalog) -> Tuple[Step, ...]:
+    """What pip leaves out because the same version is installed: it was built for another torch, or is broken."""
+    planned = {step.name for step in steps}
+    missing = []
+    for pin in selection.pins.values():
+        if pin.name not in planned and not stays(pin.name, str(pin.candidate.version), selection, wanted, catalog):
+            missing.append(pin.candidate)
+    return planning.steps_of_pins(missing, selection.here, requested=wanted.named)
+
+
+def _as_dependency(step: Step, selection: Selection, wanted: Wanted) -> Step:
+    """pip was given the hidden requirements as if the person had asked for them."""
+    asked = wanted.named | {requirement_name(entry.text) for entry in wanted.entries}
+    for text, pin in hidden_requirements(selection).items():
+        if requirement_name(text) == step.name and step.name not in asked:
+            return dataclasses.replace(step, requested=False, because=f"{pin.name} {pin.version} needs {text}")
+    return step
+
+
+def _with_pin(step: Step, selection: Selection) -> Step:
+    """What the file of a pin says is stronger than its name."""
+    pin = selection.pins.get(step.name)
+    if pin is None or pin.is_placeholder:
+        return step
+    return dataclasses.replace(step, version=pin.version, sha256=pin.sha256, requires=pin.requires)
+
+
+def make_plan(selection: Selection, steps: Sequence[Step], request: InstallRequest) -> Plan:
+    """The plan of what was decided."""
+    here = selection.here
+    found = tuple(planning.with_own_hash(step, own_hashes(step.name, request, here)) for step in steps)
+    if request.has_lock:
+        found = tuple(dataclasses.replace(step, is_locked=step.candidate is None) for step in found)
+    if request.ignore_installed:
+        found = planning.beside_installed(found, here)
+    constraints = make_constraints(selection, make_wanted(request, here))
+    return Plan(planning.explained(found), constraints, selection.rejections, selection.answers)
+
+
+# --- small readings --------------------------------------------------------------------------------
+
+
+def _requirement_in(output: str, name: NormalizedName) -> Requirement:
+    """The requirement on `name` as pip's failure words it, with its specifier when there is one."""
+    pattern = "[-_.]+".join(re.escape(part) for part in name.split("-"))
+    for match in re.finditer(rf"(?i)\b{pattern}\b\s*((?:[<>=!~]=?=?\s*[\w.*+!]+\s*,?\s*)+)", output):
+        requirement = parse_requirement(f"{name}{match.group(1).strip().rstrip(',')}")
+        if requirement is not None:
+            return requirement
+    return Requirement(name)
+
+
+def _specifiers(name: NormalizedName, steps: Sequence[Step]) -> str:
+    """All specifiers on `name` among the requirements of the steps."""
+    found = set()
+    for step in steps:
+        for text in step.requires:
+            requirement = parse_requirement(text)
+            if requirement is None or canonicalize_name(requirement.name) != name:
+                continue
+            if requirement.marker is None or "extra" not in str(requirement.marker):
+                found |= {str(specifier) for specifier in requirement.specifier}
+    return ",".join(sorted(found))
+
+
+def normalize_version(version: Optional[str]) -> str:
+    """A version in its one form, where it has one."""
+    try:
+        return str(Version(version or ""))
+    except InvalidVersion:
+        return version or ""
+
+
+def is_new_file(pin: Candidate, selection: Selection, wanted: Wanted, catalog: Catalog) -> bool:
+    """Does a candidate that was chosen have to be brought? Not what stays, and not what is here already."""
+    if pin.kind is CandidateKind.INSTALLED or stays(pin.name, str(pin.version), selection, wanted, catalog):
+        return False
+    present = selection.pins.get(pin.name)
+    return present is None or present.candidate != pin
