@@ -25,6 +25,7 @@ from packaging.version import InvalidVersion, Version
 from safe_install.events import Reporter
 from safe_install.folders import NO_HOME, NOWHERE, find_cache_folder
 from safe_install.models import BuiltFor, Candidate, CandidateKind, Environment, Interpreter, Link
+from safe_install.system.atomic_write import replacing_file, write_atomically
 from safe_install.wheels.archive import Artifact, hash_file
 
 if TYPE_CHECKING:
@@ -170,13 +171,9 @@ class WheelStore:
         # The record goes first and comes last: an old hash must never stand beside a new wheel.
         if note.exists():
             note.unlink()
-        temporary = folder / f".{target.name}.{os.getpid()}.tmp"
-        shutil.copyfile(str(artifact.path), str(temporary))
-        _sync(temporary)
-        temporary.replace(target)
-        temporary.write_text(json.dumps(asdict(record), indent=1), "utf-8")
-        _sync(temporary)
-        temporary.replace(note)
+        with replacing_file(target) as copy, artifact.path.open("rb") as built:
+            shutil.copyfileobj(built, copy)
+        write_atomically(note, json.dumps(asdict(record), indent=1).encode("utf-8"))
         return target
 
     def lock(self, name: NormalizedName, environment: Environment) -> BaseFileLock:
@@ -317,8 +314,3 @@ def _numbers(text: str) -> Tuple[int, ...]:
 
 def _safe(text: str) -> str:
     return re.sub(r"[^A-Za-z0-9.+_-]", "_", text)
-
-
-def _sync(path: Path) -> None:
-    with path.open("rb") as stream:
-        os.fsync(stream.fileno())
