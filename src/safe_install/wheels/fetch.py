@@ -23,7 +23,7 @@ from safe_install.models import Candidate, Link
 from safe_install.redaction import redact
 from safe_install.system.atomic_write import write_atomically
 from safe_install.wheels.archive import hash_file
-from safe_install.wheels.store import lock_file
+from safe_install.wheels.lock import hold_lock
 
 MAX_FILE_SIZE = 8 * 1024**3  # bytes; the largest torch wheel has 2.5 GB
 ProgressReader = Callable[[int, Optional[int]], None]
@@ -102,7 +102,7 @@ def fetch(
     folder = cache / "downloads" / make_sha256(_key(link.url).encode()).hexdigest()[:32]
     folder.mkdir(parents=True, exist_ok=True)
     memory = _Memory(sightings or sightings_folder(), link.url)
-    with lock_file(folder / ".lock"):
+    with hold_lock(folder / ".lock", reporter, f"another download of {link.filename}"):
         was_seen = memory.is_there()
         path = _fetch_cached(
             link,
