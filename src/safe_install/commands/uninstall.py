@@ -198,8 +198,9 @@ def _remove(
             summary=summarize(plan.steps, world.command),
             timings=timings,
             world=world,
+            outcome=Outcome.UNINSTALLED,
         )
-    done = verdict.outcome is Outcome.INSTALLED
+    done = verdict.outcome is Outcome.UNINSTALLED
     if done:
         for step in plan.steps:
             lines = removed_lines(environment.installed[step.name])
@@ -208,7 +209,7 @@ def _remove(
         prune_history(environment.interpreter.prefix, world)
     return InstallResult(
         "uninstall",
-        Outcome.UNINSTALLED if done else verdict.outcome,
+        verdict.outcome,
         verdict.exit_status,
         environment,
         plan,
