@@ -6,11 +6,12 @@ import base64
 import hashlib
 import os
 from pathlib import Path
-from typing import Mapping, Optional, Sequence, Union
+from typing import List, Mapping, Optional, Sequence, Tuple, Union
 
 from packaging.utils import canonicalize_name
 
 from safe_install.models import InstalledDistribution, Scheme
+from safe_install.transaction import recover as recovery
 from safe_install.transaction import swap
 
 Content = Union[str, bytes]
@@ -49,6 +50,11 @@ class SmallEnvironment:
     def begin(self) -> swap.Transaction:
         """A transaction on this environment."""
         return swap.begin(self.prefix, command=["install", "x"], scheme=self.scheme)
+
+    def find_unfinished(self) -> List[Tuple[str, str]]:
+        """(transaction id, "journal" or "unfinished") of what a recovery would work on."""
+        found = recovery.list_transactions(str(self.prefix))
+        return [(name[len("txn-") :], what) for name, what in found if what != "committed"]
 
 
 def write_distribution(

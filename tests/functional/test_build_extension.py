@@ -169,7 +169,7 @@ def test_the_second_build_is_none(environments, store, tmp_path):
 def test_another_build_of_the_project_is_waited_for(environments, store, tmp_path):
     sdist, reporter = make_sdist(tmp_path, FILES), Lines()
     first = build(sdist, environments(), store)
-    lock = store.lock("demo", environments()).lock_file
+    lock = str(store.lock_path("demo", environments()))
     code = f"import filelock, time\nwith filelock.FileLock({lock!r}): print(flush=True); time.sleep(1)"
     with subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE) as other:
         other.stdout.readline()

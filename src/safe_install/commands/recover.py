@@ -141,6 +141,7 @@ def _apply_decision(
             summary=summarize(steps, world.command),
             timings=Timings(),
             world=world,
+            outcome=Outcome.RECOVERED,
         )
     rolled_back = judged.outcome is Outcome.ROLLED_BACK
     return _Repaired(decision, None if rolled_back else transaction.id, rolled_back, judged.findings)

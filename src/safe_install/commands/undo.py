@@ -83,11 +83,12 @@ def undo(
                 summary={**summarize(plan.steps, world.command), "undoes": entry.id},
                 timings=timings,
                 world=world,
+                outcome=Outcome.UNDONE,
             )
-    done = verdict.outcome is Outcome.INSTALLED
+    done = verdict.outcome is Outcome.UNDONE
     return InstallResult(
         "undo",
-        Outcome.UNDONE if done else verdict.outcome,
+        verdict.outcome,
         verdict.exit_status,
         environment,
         plan,

@@ -6,7 +6,6 @@ distribution leave by journalled renames, and what another one lists stays.
 
 from __future__ import annotations
 
-import csv
 import dataclasses
 import os
 from pathlib import Path
@@ -14,6 +13,7 @@ from typing import List, Set, Tuple
 
 from packaging.utils import NormalizedName, canonicalize_name
 
+from safe_install.environment.record import read_record
 from safe_install.errors import Refused, UsageError
 from safe_install.models import (
     Action,
@@ -146,9 +146,8 @@ def _agrees(world: World) -> bool:
 def removal_listing(distribution: InstalledDistribution) -> List[str]:
     """What the RECORD of a distribution names, as pip lists it: packages and metadata by their folder."""
     try:
-        with (distribution.metadata_path / "RECORD").open(newline="", encoding="utf-8") as record:
-            names = [row[0] for row in csv.reader(record) if row]
-    except (OSError, UnicodeDecodeError, csv.Error):
+        names = [entry.path for entry in read_record(distribution.metadata_path)]
+    except OSError:
         return []
     paths = (os.path.normpath(distribution.location / name) for name in names if not name.endswith(".pyc"))
     files = {Path(path) for path in paths}
@@ -194,8 +193,9 @@ def _remove(
             summary=summarize(plan.steps, world.command),
             timings=timings,
             world=world,
+            outcome=Outcome.UNINSTALLED,
         )
-    done = verdict.outcome is Outcome.INSTALLED
+    done = verdict.outcome is Outcome.UNINSTALLED
     if done:
         for step in plan.steps:
             lines = removed_lines(environment.installed[step.name])
@@ -204,7 +204,7 @@ def _remove(
         prune_history(environment.interpreter.prefix, world)
     return InstallResult(
         "uninstall",
-        Outcome.UNINSTALLED if done else verdict.outcome,
+        verdict.outcome,
         verdict.exit_status,
         environment,
         plan,

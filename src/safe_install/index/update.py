@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import re
 import shutil
 from pathlib import Path
@@ -26,6 +25,7 @@ from safe_install.index.document import (
     parse_torch_table,
     render_document,
 )
+from safe_install.system.atomic_write import write_atomically
 
 MAX_SIZE = 64 * 1024 * 1024  # bytes
 _NAME = re.compile(r"[a-z0-9]+(-[a-z0-9]+)*")
@@ -66,19 +66,10 @@ def put_in_place(text: str, *, url: str) -> Path:
     for name, document in bundle["documents"].items():
         data = render_document(document).encode("utf-8")
         hashes[name] = hashlib.sha256(data).hexdigest()
-        _write(folder / f"{name}.json", data)
+        write_atomically(folder / f"{name}.json", data)
     pointer = {"date": bundle["date"], "folder": folder.name, "sha256": hashes, "url": url}
-    temporary = parent / f"{POINTER}.tmp"
-    _write(temporary, json.dumps(pointer, indent=1).encode())
-    temporary.replace(parent / POINTER)
+    write_atomically(parent / POINTER, json.dumps(pointer, indent=1).encode())
     for other in parent.iterdir():
         if other.is_dir() and other != folder:
             shutil.rmtree(other, ignore_errors=True)
     return folder
-
-
-def _write(path: Path, data: bytes) -> None:
-    with path.open("wb") as stream:
-        stream.write(data)
-        stream.flush()
-        os.fsync(stream.fileno())

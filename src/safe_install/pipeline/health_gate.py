@@ -155,9 +155,11 @@ def apply_and_verify(
     summary: Mapping[str, Any],
     timings: Timings,
     world: World,
+    outcome: Outcome = Outcome.INSTALLED,
 ) -> Verdict:
     """Swap the planned moves in, ask a fresh process, then commit or roll back. Called inside `with transaction`.
 
+    `outcome`: that of a change that is kept and healthy.
     Errors: Refused when the moves could not be made (all is as before), RollBackFailed, Interrupted (rolled back).
     """
     _load_what_comes_later(transaction)
@@ -210,7 +212,7 @@ def apply_and_verify(
     findings += check_target(before.environment.torch, before.environment.driver, after)
     if has_errors(findings):
         return Verdict(Outcome.UNHEALTHY, 12, health_before, after, findings)
-    return Verdict(Outcome.INSTALLED, 0, health_before, after, findings)
+    return Verdict(outcome, 0, health_before, after, findings)
 
 
 def _load_what_comes_later(transaction: Transaction) -> None:

@@ -11,10 +11,8 @@ import enum
 import hashlib
 import ipaddress
 import json
-import os
 import queue
 import re
-import tempfile
 import threading
 import time
 import zlib
@@ -28,6 +26,7 @@ from safe_install.errors import DownloadFailed, HashMismatch
 from safe_install.events import Reporter
 from safe_install.models import DEFAULT_NETWORK, NetworkSettings
 from safe_install.redaction import redact
+from safe_install.system.atomic_write import write_atomically
 from safe_install.system.credentials import Credentials
 from safe_install.system.mirrors import MirrorRule, apply_mirrors, mirror_hosts, page_base
 
@@ -421,10 +420,7 @@ class HttpClient:
 def _write_json(folder: Path, name: str, value: Any) -> None:
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        handle, temporary = tempfile.mkstemp(dir=str(folder))
-        with os.fdopen(handle, "w", encoding="utf-8") as stream:
-            json.dump(value, stream)
-        Path(temporary).replace(folder / name)
+        write_atomically(folder / name, json.dumps(value).encode("utf-8"), mode=0o600, is_durable=False)
     except OSError:
         pass  # a cache that cannot be written costs time and nothing else
 

@@ -8,7 +8,6 @@ that are there, so that it does the same to the copies.
 from __future__ import annotations
 
 import contextlib
-import csv
 import glob
 import os
 import shutil
@@ -18,9 +17,9 @@ from urllib.parse import quote, unquote, urlsplit
 
 from packaging.utils import NormalizedName, canonicalize_name
 
+from safe_install.environment.record import make_entry, read_record, render_record
 from safe_install.errors import Refused, hint_for_oserror
 from safe_install.system import process
-from safe_install.transaction.stage import record_row
 
 LARGEST_TEXT = 16 * 2**20  # bytes; a larger file is no text that a build wrote a path into
 METADATA_OF_CLONES = frozenset({".git", ".hg", ".svn", ".bzr"})
@@ -211,16 +210,14 @@ def _rewrite_records(stage: Path, changed: AbstractSet[str]) -> None:
     """The rows of what was changed; bytecode that is gone has none."""
     for record in [path for path in _files_below(stage) if path.endswith(".dist-info/RECORD")]:
         site = os.path.dirname(os.path.dirname(record))
-        rows = []
-        with open(record, newline="", encoding="utf-8") as stream:
-            for row in csv.reader(stream):
-                path = os.path.normpath(os.path.join(site, row[0])) if row else ""
-                if path in changed:
-                    rows.append(record_row(row[0], Path(path).read_bytes()))
-                elif row and (os.path.lexists(path) or not path.endswith(".pyc")):
-                    rows.append(row)
-        with open(record, "w", newline="", encoding="utf-8") as stream:
-            csv.writer(stream).writerows(rows)
+        entries = []
+        for entry in read_record(Path(record).parent):
+            path = os.path.normpath(os.path.join(site, entry.path))
+            if path in changed:
+                entries.append(make_entry(entry.path, Path(path).read_bytes()))
+            elif os.path.lexists(path) or not path.endswith(".pyc"):
+                entries.append(entry)
+        Path(record).write_bytes(render_record(entries))
 
 
 def is_repository(text: str) -> bool:

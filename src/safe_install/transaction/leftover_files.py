@@ -13,12 +13,13 @@ from typing import Dict, Iterable, Iterator, List, Mapping, Optional, Sequence, 
 
 from packaging.utils import canonicalize_name
 
+from safe_install.environment.record import parse_record, read_record_text
 from safe_install.errors import Refused
 from safe_install.models import Finding, Scheme, Severity
 from safe_install.transaction import recover as recovery
 from safe_install.transaction.leftovers import LeftoverDecision, Recorded, SetAsideFolder, is_name_aside
 from safe_install.transaction.moves import Areas, is_within
-from safe_install.transaction.ownership import Resolver, hash_file, parse_hashes, read_hashes, read_record_at
+from safe_install.transaction.ownership import Resolver, hash_as_recorded, read_hashes
 
 _HEADER = re.compile(r"^(Name|Version):[ \t]*(.+?)[ \t\r]*$", re.M)
 
@@ -120,7 +121,7 @@ class _Reader:
                 yield record
 
     def _read_record(self, site: str, folder: str) -> Optional[_Record]:
-        text = read_record_at(folder)
+        text = read_record_text(Path(folder))
         try:
             with open(os.path.join(folder, "METADATA"), encoding="utf-8", errors="replace") as file:
                 header = dict(reversed(_HEADER.findall(file.read().split("\n\n", 1)[0])))
@@ -130,17 +131,18 @@ class _Reader:
             return None
         rows: Dict[str, str] = {}
         home = folder
-        for row, written, _ in parse_hashes(text.splitlines()):
-            path = self._resolver.resolve(site, row)
+        for entry in parse_record(text):
+            path = self._resolver.resolve(site, entry.path)
             if path is None or self._areas.find_objection(path) is not None or path in self._areas.structure:
                 continue
-            rows[path] = written
+            rows[path] = entry.hash
             if os.path.basename(path) == "RECORD" and os.path.dirname(os.path.dirname(path)) == site:
                 home = os.path.dirname(path)
-        entry = os.path.basename(folder)
-        if entry.startswith("~") and not is_name_aside(entry, os.path.basename(home)):
+        folder_name = os.path.basename(folder)
+        is_aside = folder_name.startswith("~")
+        if is_aside and not is_name_aside(folder_name, os.path.basename(home)):
             return None
-        home = home if entry.startswith("~") else folder
+        home = home if is_aside else folder
         return _Record(str(canonicalize_name(header["Name"])), header["Version"], folder, home, rows)
 
     def _claim(self, record: _Record) -> Dict[str, str]:
@@ -188,16 +190,18 @@ class _Reader:
         rest = {path: written for path, written in record.rows.items() if written}
         for aside, home in claimed.items():
             below = {path: rest.pop(path) for path in list(rest) if is_within(path, home)}
-            if all(hash_file(path, written) == written for path, written in below.items()) and os.path.isdir(home):
+            if all(hash_as_recorded(path, written) == written for path, written in below.items()) and os.path.isdir(
+                home
+            ):
                 continue
             needed.add(aside)
             lost += [
                 path
                 for path, written in below.items()
-                if hash_file(os.path.join(aside, os.path.relpath(path, home)), written) != written
+                if hash_as_recorded(os.path.join(aside, os.path.relpath(path, home)), written) != written
             ]
         for path, written in rest.items():
-            if hash_file(path, written) == written:
+            if hash_as_recorded(path, written) == written:
                 continue
             kept = self._find_kept(path, written)
             if kept is None:
@@ -221,7 +225,7 @@ class _Reader:
         for folder in self._kept_by_pip:
             for start in range(len(parts) - 1, 0, -1):
                 candidate = os.path.join(folder, *parts[start:])
-                if _is_own_file(candidate) and hash_file(candidate, written) == written:
+                if _is_own_file(candidate) and hash_as_recorded(candidate, written) == written:
                     return candidate
         return None
 
@@ -277,7 +281,7 @@ def lay_out(one: Recorded, stage: Path) -> None:
         target = f"{stage}{path}"
         os.makedirs(os.path.dirname(target), exist_ok=True)
         shutil.copy2(kept, target, follow_symlinks=False)
-        if hash_file(target, recorded[path]) != recorded[path]:
+        if hash_as_recorded(target, recorded[path]) != recorded[path]:
             raise Refused(f"{kept} was changed while it was read", hint="Run the command again.")
 
 

@@ -153,7 +153,6 @@ class MovePlan:
     rmdirs: Tuple[str, ...] = ()  # deepest first
     mkdirs: Tuple[str, ...] = ()  # parents first
     ins: Tuple[Tuple[str, str], ...] = ()  # (slot in the stage, target)
-    skipped: Tuple[str, ...] = ()  # targets that are there already, byte for byte, and belong to others
 
 
 @dataclass(frozen=True)
@@ -193,7 +192,6 @@ def plan_moves(
         rmdirs=tuple(directory for directory in removal.directories if directory not in arrival.reused),
         mkdirs=tuple(arrival.mkdirs),
         ins=tuple(move for move in arrival.ins if move[1] not in pairs),
-        skipped=tuple(arrival.skipped),
     )
 
 
@@ -269,7 +267,6 @@ class _Arrival:
         self.ins: List[Tuple[str, str]] = []
         self.mkdirs: List[str] = []
         self.reused: Set[str] = set()
-        self.skipped: List[str] = []
         self.refusal: Optional[MoveRefusal] = None
 
     def place(self, node: Staged, target: str) -> None:
@@ -335,7 +332,7 @@ class _Arrival:
             self._refuse(target, "would come from two of the distributions to be installed")
         elif self._is_bytecode_of_another(target):
             # As good as no bytecode where the sources are the same; code of this wheel's choice where it lies.
-            self.skipped.append(target)
+            return
         elif self._is_shadowing(target, node):
             return
         elif kind is None or (kind == "d" and target in self._emptied):
@@ -343,9 +340,8 @@ class _Arrival:
             self.ins.append((node.slot, target))
         elif kind == "d":
             self._refuse(target, "is a directory with files that nothing replaced here owns")
-        elif _is_bytecode(target) or self._tree.has_same_content(node.slot, target):
-            self.skipped.append(target)
-        else:
+        elif not _is_bytecode(target) and not self._tree.has_same_content(node.slot, target):
+            # The same content of somebody else stays, and what would come is left out.
             owner = self._tree.find_owner(target)
             whose = f"belongs to {owner}" if owner else "belongs to no distribution that is replaced here"
             self._refuse(target, f"is there with other content and {whose}")
@@ -388,7 +384,6 @@ def make_plan_without_exchange(plan: MovePlan) -> MovePlan:
         rmdirs=plan.rmdirs,
         mkdirs=plan.mkdirs,
         ins=tuple((slot, target) for target, slot in plan.exchanges) + plan.ins,
-        skipped=plan.skipped,
     )
 
 

@@ -7,20 +7,22 @@ whatever a row says (measured with pip 26.3: outside a virtual environment, any 
 from __future__ import annotations
 
 import base64
-import csv
 import hashlib
 import json
 import os
 import re
 import stat
+from pathlib import Path
 from typing import Dict, Iterable, Iterator, List, Mapping, Optional, Sequence, Set, Tuple, Union
 
+from safe_install.environment.record import parse_record, parse_rows, read_record, read_record_text, split_rows
 from safe_install.models import InstalledDistribution
 from safe_install.transaction.eggs import find_egg_files, find_egg_link, walk_paths
 from safe_install.transaction.moves import Areas, MoveRefusal, is_within
 
 # `name.cpython-311.pyc`, `name.cpython-311.opt-1.pyc`, `name.pypy39.pyc`
 _CACHED = re.compile(r"(.+)\.[a-z]+-?\d+[a-z]*(?:\.opt-\w+)?\.pyc")
+_OUTSIDE = ".."  # the first component of paths that do not begin in a site directory
 
 
 class Resolver:
@@ -43,55 +45,23 @@ class Resolver:
         return os.path.join(real, name)
 
 
-def read_record(distribution: InstalledDistribution) -> Optional[str]:
-    """The text of RECORD, None when there is none."""
-    return read_record_at(str(distribution.metadata_path))
-
-
-def read_record_at(folder: str) -> Optional[str]:
-    """The text of the RECORD in a dist-info folder, None when there is none."""
-    try:
-        # Without waiting: a FIFO in its place would wait for a writer.
-        descriptor = os.open(os.path.join(folder, "RECORD"), os.O_RDONLY | os.O_NONBLOCK)
-    except (FileNotFoundError, NotADirectoryError):
-        return None
-    with open(descriptor, "rb") as file:
-        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
-            return None
-        return file.read().decode("utf-8", "surrogateescape")
-
-
-def parse_record(lines: Iterable[str]) -> Iterator[Tuple[str, bool]]:
-    """(path as written, has a hash) of every row."""
-    for row in csv.reader(lines):
-        if row and row[0]:
-            yield row[0], len(row) > 1 and bool(row[1])
-
-
-def parse_hashes(lines: Iterable[str]) -> Iterator[Tuple[str, str, str]]:
-    """(path as written, hash as written, size as written) of every row; the last two may be empty."""
-    for row in csv.reader(lines):
-        if row and row[0]:
-            yield row[0], row[1] if len(row) > 1 else "", row[2] if len(row) > 2 else ""
-
-
 def read_hashes(metadata_folders: Iterable[str]) -> Dict[str, str]:
     """Real path -> hash of every row that has one, of the RECORDs in these folders."""
     resolver, found = Resolver(), {}
     for folder in metadata_folders:
-        for row, written, _ in parse_hashes((read_record_at(folder) or "").splitlines()):
-            path = resolver.resolve(os.path.dirname(folder), row)
-            if path is not None and written:
-                found[path] = written
+        for entry in read_record(Path(folder)):
+            path = resolver.resolve(os.path.dirname(folder), entry.path)
+            if path is not None and entry.hash:
+                found[path] = entry.hash
     return found
 
 
 def has_recorded_content(path: str, recorded: Mapping[str, str]) -> bool:
     """Does the file hold what its RECORD says? False where no RECORD says anything."""
-    return path in recorded and hash_file(path, recorded[path]) == recorded[path]
+    return path in recorded and hash_as_recorded(path, recorded[path]) == recorded[path]
 
 
-def hash_file(path: str, like: str) -> Optional[str]:
+def hash_as_recorded(path: str, like: str) -> Optional[str]:
     """The hash of a regular file in the form and by the algorithm of `like` (`sha256=...`); None when it has none."""
     name, _, _ = like.partition("=")
     try:
@@ -110,7 +80,7 @@ class Ownership:
 
     def __init__(self, keep: Sequence[InstalledDistribution], areas: Areas, resolver: Resolver) -> None:
         self._keep, self._areas, self._resolver = keep, areas, resolver
-        self._lines: Optional[List[Tuple[InstalledDistribution, List[str]]]] = None
+        self._rows: Optional[List[Tuple[InstalledDistribution, List[str]]]] = None  # not yet parsed
         self._loaded: Set[str] = set()
         self._owners: Dict[str, str] = {}
 
@@ -120,32 +90,41 @@ class Ownership:
         if not missing:
             return
         self._loaded |= missing
-        if self._lines is None:
-            self._lines = [(item, (read_record(item) or "").splitlines()) for item in self._keep]
-        for distribution, lines in self._lines:
+        if self._rows is None:
+            self._rows = [(item, list(_read_rows(item))) for item in self._keep]
+        for distribution, rows in self._rows:
             location = str(distribution.location)
-            chosen = (line for line in lines if find_top(line) in missing)
-            for row, _ in parse_record(chosen):
-                path = self._resolver.resolve(location, row)
+            chosen = (row for row in rows if find_top(row) in missing)
+            for entry in parse_rows(chosen):
+                path = self._resolver.resolve(location, entry.path)
                 if path is not None:
                     self._owners.setdefault(path, str(distribution.name))
 
     def find_owner(self, path: str) -> Optional[str]:
         """The name of a remaining distribution that lists `path`, or None."""
-        self.load({self._find_top_of_path(path)})
+        # A row may name a file of site-packages by its absolute path.
+        self.load({self._find_top_of_path(path), _OUTSIDE})
         return self._owners.get(path)
 
     def _find_top_of_path(self, path: str) -> str:
         for site in self._areas.sites:
             if is_within(path, site):
                 return path[len(site) + 1 :].split("/", 1)[0]
-        return ".."
+        return _OUTSIDE
 
 
-def find_top(line: str) -> str:
-    """The first component of a RECORD row, ".." for everything that leaves the site directory."""
-    top = line.lstrip('"').partition("/")[0].partition(",")[0].rstrip('"')
-    return top if top not in ("", ".") else ".."
+def _read_rows(distribution: InstalledDistribution) -> Iterator[str]:
+    return split_rows(read_record_text(distribution.metadata_path) or "")
+
+
+def find_top(row: str) -> str:
+    """The first component of the path in a RECORD row, ".." for a path that does not begin in the site directory."""
+    if row.startswith('"'):
+        path = next((entry.path for entry in parse_rows([row])), "")
+    else:
+        path = row.partition(",")[0].rstrip("\r\n")
+    top = path.partition("/")[0]
+    return top if top not in ("", ".") else _OUTSIDE
 
 
 def find_old_files(
@@ -160,11 +139,11 @@ def find_old_files(
         if not str(distribution.metadata_path).endswith(".dist-info"):
             old.update(_find_egg_paths(distribution, areas, resolver))
             continue
-        lines = (read_record(distribution) or "").splitlines()
-        ownership.load({find_top(line) for line in lines})
-        for row, has_hash in parse_record(lines):
-            path = resolver.resolve(str(distribution.location), row)
-            if path is not None and _is_trusted(path, has_hash, areas):
+        rows = list(_read_rows(distribution))
+        ownership.load({find_top(row) for row in rows})
+        for entry in parse_rows(rows):
+            path = resolver.resolve(str(distribution.location), entry.path)
+            if path is not None and _is_trusted(path, bool(entry.hash), areas):
                 old.add(path)
         old.update(_walk_files(os.path.realpath(str(distribution.metadata_path))))
     old = {path for path in old if _is_file(path) and ownership.find_owner(path) is None}
@@ -197,10 +176,10 @@ def find_overwritten(
     listed: Set[str] = set()
     has_unlisted = False
     for distribution in beside:
-        record = read_record(distribution)
+        record = read_record_text(distribution.metadata_path)
         has_unlisted = has_unlisted or record is None
-        for row, _ in parse_record((record or "").splitlines()):
-            path = resolver.resolve(str(distribution.location), row)
+        for entry in parse_record(record or ""):
+            path = resolver.resolve(str(distribution.location), entry.path)
             if path is not None:
                 listed.add(path)
     found: Set[str] = set()

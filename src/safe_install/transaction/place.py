@@ -6,10 +6,11 @@ import os
 from pathlib import Path
 from typing import Dict, Iterable, Mapping, Sequence
 
+from safe_install.environment.record import read_record_text
 from safe_install.errors import Refused
 from safe_install.models import InstalledDistribution, Scheme
 from safe_install.transaction.moves import CLOSED_PACKAGES, Areas, MoveRefusal, is_within
-from safe_install.transaction.ownership import Ownership, Resolver, find_conda_package, find_refusal, read_record
+from safe_install.transaction.ownership import Ownership, Resolver, find_conda_package, find_refusal
 
 
 def make_areas(prefix: Path, scheme: Scheme) -> Areas:
@@ -29,7 +30,7 @@ def find_closed_folders(keep: Sequence[InstalledDistribution], closed_too: Mappi
     for distribution in keep:
         for package in CLOSED_PACKAGES.get(distribution.name, ()):
             # functorch was a project of its own before it came with torch (1.13).
-            if package != "functorch" or f"\n{package}/" in f"\n{read_record(distribution) or ''}":
+            if package != "functorch" or f"\n{package}/" in f"\n{read_record_text(distribution.metadata_path) or ''}":
                 closed[os.path.realpath(str(distribution.location / package))] = str(distribution.name)
     return closed
 

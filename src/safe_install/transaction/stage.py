@@ -7,10 +7,6 @@ where a direct reference came from (direct_url.json, PEP 610).
 
 from __future__ import annotations
 
-import base64
-import csv
-import hashlib
-import io
 import json
 import os
 import shutil
@@ -21,6 +17,7 @@ from urllib.parse import unquote, urlsplit
 
 from packaging.utils import canonicalize_name
 
+from safe_install.environment.record import RecordEntry, make_entry, read_record, render_record
 from safe_install.errors import Refused
 from safe_install.events import Reporter
 from safe_install.models import Step
@@ -164,42 +161,34 @@ def _rewrite_record(
     misrecorded: Sequence[str],
 ) -> None:
     """Write RECORD anew: without the rows `removed`, with what is added, and where it was wrong, with what is true."""
-    record = folder / "RECORD"
-    with record.open(newline="", encoding="utf-8") as file:
-        rows = [row for row in csv.reader(file) if row]
     gone = set(removed)
     added = {f"{folder.name}/{name}" for name, _ in extra}
-    rows = [row for row in rows if row[0] not in gone | added]
+    entries = [entry for entry in read_record(folder) if entry.path not in gone | added]
     if misrecorded:
-        rows = _true_rows(rows, stage, folder, set(misrecorded))
+        entries = _true_entries(entries, stage, folder, set(misrecorded))
     for name, content in extra:
         (folder / name).write_bytes(content)
-        rows.append(record_row(f"{folder.name}/{name}", content))
-    text = io.StringIO()
-    csv.writer(text).writerows(sorted(rows))  # in pip's order, and with its ends of lines
-    record.write_bytes(text.getvalue().encode("utf-8"))
+        entries.append(make_entry(f"{folder.name}/{name}", content))
+    (folder / "RECORD").write_bytes(render_record(sorted(entries)))  # in pip's order
 
 
-def _true_rows(rows: Sequence[List[str]], stage: Path, folder: Path, misrecorded: AbstractSet[str]) -> List[List[str]]:
+def _true_entries(
+    entries: Sequence[RecordEntry], stage: Path, folder: Path, misrecorded: AbstractSet[str]
+) -> List[RecordEntry]:
     """pip copies the rows of the wheel, and adds one without a hash for each file that they leave out.
 
     Here a row without a file goes, and each file has its hash: uninstalling removes nothing outside of site-packages
     that a row without a hash names. RECORD itself, signatures and bytecode have none.
     """
-    found: Dict[str, List[str]] = {}
-    for row in rows:
-        name = row[0]
-        path = Path(os.path.normpath(folder.parent / name))
+    found: Dict[str, RecordEntry] = {}
+    for entry in entries:
+        path = Path(os.path.normpath(folder.parent / entry.path))
         if stage not in path.parents or not path.is_file():
             continue
-        has_no_hash = path.parent == folder and path.name in ("RECORD", "RECORD.jws", "RECORD.p7s")
-        has_no_hash = has_no_hash or path.suffix == ".pyc"
-        is_wrong = name in misrecorded or len(row) < 2 or not row[1]
-        found[name] = record_row(name, path.read_bytes()) if is_wrong and not has_no_hash else row
+        is_signature = path.parent == folder and path.name in ("RECORD", "RECORD.jws", "RECORD.p7s")
+        has_no_hash = is_signature or path.suffix == ".pyc"
+        is_wrong = entry.path in misrecorded or not entry.hash
+        if is_wrong and not has_no_hash:
+            entry = make_entry(entry.path, path.read_bytes())
+        found[entry.path] = entry
     return list(found.values())
-
-
-def record_row(path: str, content: bytes) -> List[str]:
-    """A row of RECORD: path, hash, size."""
-    digest = base64.urlsafe_b64encode(hashlib.sha256(content).digest()).rstrip(b"=").decode()
-    return [path, f"sha256={digest}", str(len(content))]

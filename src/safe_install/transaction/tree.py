@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import filecmp
-import hashlib
 import os
 import stat
 from pathlib import Path
-from typing import Dict, FrozenSet, Iterable, Iterator, List, Mapping, Optional, Set
+from typing import Dict, FrozenSet, Iterator, Mapping, Optional, Set
 
 from safe_install.transaction.moves import Staged
 from safe_install.transaction.ownership import Ownership
@@ -88,27 +87,6 @@ def list_files(folder: Path) -> Set[str]:
         links = [name for name in names if os.path.islink(os.path.join(parent, name))]
         found.update(os.path.join(parent, name) for name in (*files, *links))
     return found
-
-
-def fingerprint(directories: Iterable[Path]) -> str:
-    """A short value that changes when a distribution in these site directories came, went or was replaced.
-
-    Names and times of the metadata folders, and the times of the directories themselves: a millisecond. It
-    does not see a file that was edited in place.
-    """
-    rows: List[str] = []
-    seen: Dict[str, None] = {}
-    for directory in directories:
-        real = os.path.realpath(str(directory))
-        if real in seen or not os.path.isdir(real):
-            continue
-        seen[real] = None
-        rows.append(f"{real} {os.stat(real).st_mtime_ns}")
-        with os.scandir(real) as entries:
-            for entry in sorted(entries, key=lambda found: found.name):
-                if entry.name.endswith((".dist-info", ".egg-info", ".egg-link")):
-                    rows.append(f"{entry.name} {entry.stat(follow_symlinks=False).st_mtime_ns}")
-    return hashlib.sha256("\n".join(rows).encode("utf-8", "surrogateescape")).hexdigest()[:32]
 
 
 def folds_case(directory: Path) -> bool:

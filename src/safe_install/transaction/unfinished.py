@@ -23,20 +23,6 @@ class Recovered:
     detail: str
 
 
-@dataclass(frozen=True)
-class Pending:
-    """An unfinished transaction that nobody works on, if no safe-install is running."""
-
-    transaction: str
-    touched: bool  # its journal is there: the environment may be half changed
-
-
-def pending(prefix: Path) -> Tuple[Pending, ...]:
-    """What `recover` would work on; changes nothing and takes no lock."""
-    found = recovery.list_transactions(str(prefix))
-    return tuple(Pending(name[4:], what == "journal") for name, what in found if what != "committed")
-
-
 def recover(prefix: Path) -> Tuple[Recovered, ...]:
     """Undo or clean what a killed run left. The caller holds the lock.
 

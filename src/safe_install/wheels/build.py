@@ -29,6 +29,7 @@ from safe_install.models import DEFAULT_BUILD_TIMEOUT, BuildTimeout, Candidate, 
 from safe_install.system import process
 from safe_install.system.read_only import READ_ONLY_ERROR, READ_ONLY_HINT, Protection
 from safe_install.wheels.archive import Artifact, hash_file, open_wheel
+from safe_install.wheels.lock import hold_lock
 from safe_install.wheels.machine import read_machine
 from safe_install.wheels.recipe import (
     BuildPlan,
@@ -46,7 +47,7 @@ from safe_install.wheels.recipe import (
     select_variables,
     split_log,
 )
-from safe_install.wheels.store import LOGS, WheelStore, find_cache, hold_lock, lock_file, make_record
+from safe_install.wheels.store import LOGS, WheelStore, find_cache, make_record
 from safe_install.wheels.toolkit import InstallRequirements, bring_toolkit, install_toolkit_packages, make_home
 
 __all__ = ["build_wheel", "check_build", "find_built", "plan_here", "unpack_sdist"]
@@ -81,7 +82,7 @@ def build_wheel(
         plan_here, recipe, environment, store.cache, variables=variables, jobs=jobs, forbidden_by=forbidden_by
     )
     plan = decide()
-    with hold_lock(store.lock(recipe.name, environment), reporter, f"another build of {recipe.name}"):
+    with hold_lock(store.lock_path(recipe.name, environment), reporter, f"another build of {recipe.name}"):
         known = store.select(recipe.name, recipe.version, environment, architectures=plan.gpu_architectures)
         if known is not None:
             return known
@@ -421,7 +422,7 @@ def find_overlay(
     name = f"{interpreter.python_tag}{interpreter.abiflags}-{interpreter.platform}-{digest}"
     folder = _make_folder(cache / "tools")
     overlay = folder / name
-    with hold_lock(lock_file(folder / f"{name}.lock"), reporter, "another build that fetches the same tools"):
+    with hold_lock(folder / f"{name}.lock", reporter, "another build that fetches the same tools"):
         if not overlay.is_dir():
             # A folder under its final name is complete: pip fills another one, which then changes its name.
             unfinished = Path(tempfile.mkdtemp(prefix=f"{name}-", dir=str(folder)))

@@ -10,7 +10,6 @@ import datetime
 import enum
 import json
 import os
-import tempfile
 from dataclasses import dataclass
 from hashlib import sha256 as make_sha256
 from pathlib import Path
@@ -22,8 +21,9 @@ from safe_install.events import Reporter
 from safe_install.folders import NO_HOME, NOWHERE, find_data_folder
 from safe_install.models import Candidate, Link
 from safe_install.redaction import redact
+from safe_install.system.atomic_write import write_atomically
 from safe_install.wheels.archive import hash_file
-from safe_install.wheels.store import lock_file
+from safe_install.wheels.lock import hold_lock
 
 MAX_FILE_SIZE = 8 * 1024**3  # bytes; the largest torch wheel has 2.5 GB
 ProgressReader = Callable[[int, Optional[int]], None]
@@ -102,7 +102,7 @@ def fetch(
     folder = cache / "downloads" / make_sha256(_key(link.url).encode()).hexdigest()[:32]
     folder.mkdir(parents=True, exist_ok=True)
     memory = _Memory(sightings or sightings_folder(), link.url)
-    with lock_file(folder / ".lock"):
+    with hold_lock(folder / ".lock", reporter, f"another download of {link.filename}"):
         was_seen = memory.is_there()
         path = _fetch_cached(
             link,
@@ -295,12 +295,7 @@ class _Memory:
         record = {"url": redact(self._url), "sha256": sha256, "size": size, "seen": now}
         try:
             self.path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-            handle, temporary = tempfile.mkstemp(dir=str(self.path.parent))
-            with os.fdopen(handle, "w", encoding="utf-8") as stream:
-                json.dump(record, stream)
-                stream.flush()
-                os.fsync(stream.fileno())
-            Path(temporary).replace(self.path)
+            write_atomically(self.path, json.dumps(record).encode("utf-8"), mode=0o600)
         except OSError as error:
             return str(error)
         return ""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import ctypes
 import gzip
 import json
@@ -15,6 +14,7 @@ from typing import Callable, Dict, FrozenSet, Iterable, List, Mapping, Optional,
 
 from packaging.utils import NormalizedName
 
+from safe_install.environment.record import parse_rows, read_record_text, split_rows
 from safe_install.index.catalog import cuda_table, known_projects, load_project
 from safe_install.index.facts import AcceleratorMatch, Project
 from safe_install.index.native import needed_files
@@ -233,11 +233,12 @@ def recorded_objects(distributions: Iterable[InstalledDistribution]) -> FrozenSe
     found: Set[str] = set()
     for distribution in distributions:
         try:
-            with (distribution.metadata_path / "RECORD").open(newline="", encoding="utf-8") as stream:
-                rows = [row[0] for row in csv.reader(stream) if row and ".so" in row[0]]
-        except (OSError, UnicodeDecodeError, csv.Error):
+            text = read_record_text(distribution.metadata_path) or ""
+        except OSError:
             continue
-        found.update(os.path.normpath(os.path.join(str(distribution.location), row)) for row in rows)
+        rows = (row for row in split_rows(text) if ".so" in row)
+        for entry in parse_rows(rows):
+            found.add(os.path.normpath(os.path.join(str(distribution.location), entry.path)))
     return frozenset(found)
 
 

@@ -14,21 +14,18 @@ import os
 import re
 import shutil
 import tempfile
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Dict, Iterator, Mapping, Optional, Sequence, Tuple
+from typing import Any, Dict, Iterator, Mapping, Optional, Sequence, Tuple
 
 from packaging.utils import NormalizedName, parse_wheel_filename
 from packaging.version import InvalidVersion, Version
 
-from safe_install.events import Reporter
 from safe_install.folders import NO_HOME, NOWHERE, find_cache_folder
 from safe_install.models import BuiltFor, Candidate, CandidateKind, Environment, Interpreter, Link
+from safe_install.system.atomic_write import replacing_file, write_atomically
 from safe_install.wheels.archive import Artifact, hash_file
-
-if TYPE_CHECKING:
-    from filelock import BaseFileLock
 
 FORMAT = 1  # of the record beside each wheel
 LOGS = "logs"  # of builds, below the cache
@@ -75,29 +72,6 @@ def remove_all_but_logs(cache: Path) -> None:
             remove(entry)
     with suppress(OSError):
         cache.rmdir()
-
-
-def lock_file(path: Path) -> BaseFileLock:
-    """A lock between processes of this tool; waits until it is free."""
-    from filelock import FileLock  # slow to import, and most commands hold none
-
-    return FileLock(str(path))
-
-
-@contextmanager
-def hold_lock(lock: BaseFileLock, reporter: Reporter, holder: str) -> Iterator[None]:
-    """Hold the lock; say that it is waited for, and for whom, where another process has it."""
-    from filelock import Timeout
-
-    try:
-        lock.acquire(timeout=0)
-    except Timeout:
-        reporter.note(f"waiting for {holder} ...")
-        lock.acquire()
-    try:
-        yield
-    finally:
-        lock.release()
 
 
 @dataclass(frozen=True)
@@ -170,20 +144,16 @@ class WheelStore:
         # The record goes first and comes last: an old hash must never stand beside a new wheel.
         if note.exists():
             note.unlink()
-        temporary = folder / f".{target.name}.{os.getpid()}.tmp"
-        shutil.copyfile(str(artifact.path), str(temporary))
-        _sync(temporary)
-        temporary.replace(target)
-        temporary.write_text(json.dumps(asdict(record), indent=1), "utf-8")
-        _sync(temporary)
-        temporary.replace(note)
+        with replacing_file(target) as copy, artifact.path.open("rb") as built:
+            shutil.copyfileobj(built, copy)
+        write_atomically(note, json.dumps(asdict(record), indent=1).encode("utf-8"))
         return target
 
-    def lock(self, name: NormalizedName, environment: Environment) -> BaseFileLock:
-        """Held while a project is built for one torch: a second build waits and then finds the result."""
+    def lock_path(self, name: NormalizedName, environment: Environment) -> Path:
+        """The lock to hold while a project is built for one torch: a second build waits and then finds the result."""
         folder = self._folder(name, environment)
         folder.mkdir(parents=True, exist_ok=True)
-        return lock_file(folder / ".lock")
+        return folder / ".lock"
 
     def _folder(self, name: NormalizedName, environment: Environment) -> Path:
         return self.folder / name / make_key(environment)
@@ -317,8 +287,3 @@ def _numbers(text: str) -> Tuple[int, ...]:
 
 def _safe(text: str) -> str:
     return re.sub(r"[^A-Za-z0-9.+_-]", "_", text)
-
-
-def _sync(path: Path) -> None:
-    with path.open("rb") as stream:
-        os.fsync(stream.fileno())

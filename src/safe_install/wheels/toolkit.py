@@ -15,8 +15,8 @@ from safe_install.errors import PipFailed, Refused
 from safe_install.events import Reporter
 from safe_install.models import Environment
 from safe_install.system import process
+from safe_install.wheels.lock import hold_lock
 from safe_install.wheels.recipe import Gcc, scrub_variables
-from safe_install.wheels.store import hold_lock, lock_file
 from safe_install.wheels.toolkit_choice import (
     CACHE,
     CONDA,
@@ -338,8 +338,7 @@ def bring_toolkit(
     """
     target = _brought_folder(environment, requirements, cache)
     target.parent.mkdir(parents=True, exist_ok=True)
-    lock = lock_file(target.with_name(f"{target.name}.lock"))
-    with hold_lock(lock, reporter, "another build that fetches the CUDA toolkit"):
+    with hold_lock(target.with_name(f"{target.name}.lock"), reporter, "another build that fetches the CUDA toolkit"):
         if target.is_dir():
             return target
         reporter.note(

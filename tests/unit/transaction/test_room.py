@@ -6,7 +6,7 @@ from typing import List, Optional, Tuple
 
 import pytest
 
-from safe_install.transaction import swap, unfinished
+from safe_install.transaction import swap
 from safe_install.transaction.lock import lock_environment
 from safe_install.transaction.room import Room, estimate_size, find_shortage, read_room
 from tests.exdev import refuse_renames_of_directories
@@ -55,7 +55,7 @@ def test_copies_of_a_lower_layer_are_counted(tmp_path: Path, monkeypatch: pytest
                 transaction.swap()
         assert (env.site / "p" / "lib.so").stat().st_size == 3 * 2**30
         assert hash_tree(env.site.parent.parent.parent / "bin", times=True) == before
-        assert unfinished.pending(env.prefix) == ()
+        assert env.find_unfinished() == []
 
 
 @pytest.mark.parametrize(

@@ -9,8 +9,9 @@ from typing import Dict, Mapping
 
 from packaging.utils import canonicalize_name
 
+from safe_install.environment.record import make_entry
 from safe_install.models import Action, Step
-from safe_install.transaction.stage import StagedWheel, _direct_url, _finish_dist_info, record_row
+from safe_install.transaction.stage import StagedWheel, _direct_url, _finish_dist_info
 
 SITE = "env/lib/python3.11/site-packages"
 RECORD = "alpha-1.0.dist-info/RECORD"
@@ -55,10 +56,10 @@ def test_rows_are_true_and_only_of_its_own_files(tmp_path: Path) -> None:
     )
     _finish_dist_info(stage, wheel)
     assert read_rows(stage) == {
-        "../../../bin/alpha": record_row("", b"#!/bin/sh\n")[1],
+        "../../../bin/alpha": make_entry("", b"#!/bin/sh\n").hash,
         "__pycache__/alpha.cpython-311.pyc": "",
         RECORD: "",
-        "alpha.py": record_row("", b"x = 1\n")[1],
+        "alpha.py": make_entry("", b"x = 1\n").hash,
     }
 
 

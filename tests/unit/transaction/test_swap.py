@@ -21,7 +21,6 @@ from safe_install.transaction import recover as recovery
 from safe_install.transaction.journal import encode
 from safe_install.transaction.lock import lock_environment
 from safe_install.transaction.moves import Level
-from safe_install.transaction.tree import fingerprint
 from tests.exdev import refuse_renames_of_directories
 from tests.small_environment import SmallEnvironment, make_installed
 from tests.treehash import hash_tree, read_tree
@@ -277,7 +276,7 @@ def test_leaving_the_block_without_commit_rolls_back(env: SmallEnvironment) -> N
         transaction.swap()
         raise ZeroDivisionError
     assert hash_tree(env.prefix, times=True) == before
-    assert unfinished.pending(env.prefix) == ()
+    assert env.find_unfinished() == []
 
 
 def test_a_commit_that_cannot_be_written_rolls_back(env: SmallEnvironment, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -314,7 +313,7 @@ def test_what_is_committed_stays_although_the_last_sync_fails(
     assert "power cut" in transaction.warning
     assert "Input/output error" in transaction.warning
     assert not (env.site / "p").exists()
-    assert unfinished.pending(env.prefix) == ()
+    assert env.find_unfinished() == []
 
 
 def test_a_journal_that_cannot_be_written_is_not_left(env: SmallEnvironment, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -331,7 +330,7 @@ def test_a_journal_that_cannot_be_written_is_not_left(env: SmallEnvironment, mon
         transaction.plan(remove=[old], keep=[])
         transaction.swap()
     assert "read-only" in caught.value.hint
-    assert unfinished.pending(env.prefix) == ()
+    assert env.find_unfinished() == []
     assert not list((env.prefix / ".safe-install").glob("txn-*"))
 
 
@@ -366,7 +365,7 @@ def test_and_in_the_last_moment_too(env: SmallEnvironment, monkeypatch: pytest.M
     assert "again" in caught.value.hint
     assert (env.site / "shared" / "q.txt").read_text() == "q"
     assert (env.site / "shared" / "p.txt").read_text() == "1"
-    assert unfinished.pending(env.prefix) == ()
+    assert env.find_unfinished() == []
 
 
 def test_what_another_installer_brought_since_does_not_go_with_a_roll_back(env: SmallEnvironment) -> None:
@@ -446,7 +445,7 @@ def leave_swapped(env: SmallEnvironment) -> swap.Transaction:
 
 def test_recover_undoes_and_says_so(env: SmallEnvironment) -> None:
     transaction = leave_swapped(env)
-    assert unfinished.pending(env.prefix) == (unfinished.Pending(transaction.id, True),)
+    assert env.find_unfinished() == [(transaction.id, "journal")]
     found = unfinished.recover(env.prefix)
     assert [(item.transaction, item.what) for item in found] == [(transaction.id, "rolled-back")]
     assert "install x" in found[0].detail
@@ -483,7 +482,7 @@ def test_an_empty_folder_that_nobody_owns_stays(env: SmallEnvironment) -> None:
 
 def test_recover_cleans_what_had_not_begun(env: SmallEnvironment) -> None:
     transaction = env.begin()
-    assert unfinished.pending(env.prefix) == (unfinished.Pending(transaction.id, False),)
+    assert env.find_unfinished() == [(transaction.id, "unfinished")]
     assert [item.what for item in unfinished.recover(env.prefix)] == ["cleaned"]
     assert not transaction.directory.exists()
 
@@ -518,7 +517,7 @@ def test_recover_touches_nothing_after_somebody_else(
     assert caught.value.exit_status == 13
     assert "recover.py" in caught.value.hint
     assert hash_tree(env.prefix, times=True) == before
-    assert unfinished.pending(env.prefix)[0].touched
+    assert env.find_unfinished()[0][1] == "journal"
 
 
 @pytest.mark.parametrize("damage", [lambda data: data[:-5], lambda data: data.replace(b'"format":1', b'"format":9')])
@@ -640,10 +639,3 @@ def test_a_scheme_on_another_file_system_is_refused(env: SmallEnvironment, tmp_p
     with pytest.raises(errors.Refused):
         scheme = env.scheme.__class__(Path("/dev/shm"), env.site, env.scripts, env.prefix, env.scheme.include)
         swap.begin(env.prefix, command=[], scheme=scheme)
-
-
-def test_fingerprint_moves_with_every_installation(env: SmallEnvironment) -> None:
-    first = fingerprint([env.site, env.site])
-    assert first == fingerprint([env.site])
-    env.install("p", "1", {"p.py": "1"})
-    assert fingerprint([env.site]) != first

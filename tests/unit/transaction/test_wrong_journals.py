@@ -15,11 +15,11 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from safe_install import errors
+from safe_install.environment.record import read_record_text
 from safe_install.transaction import history, unfinished
 from safe_install.transaction import recover as recovery
 from safe_install.transaction.journal import encode
 from safe_install.transaction.lock import lock_environment
-from safe_install.transaction.ownership import read_record_at
 from tests.small_environment import SmallEnvironment, make_installed
 from tests.treehash import hash_tree
 
@@ -105,7 +105,7 @@ def test_a_lock_file_or_a_record_that_is_a_fifo_is_not_waited_for(env: SmallEnvi
     os.mkfifo(env.prefix / "held.held")
     assert recovery.Lock(str(env.prefix / "held"))._read_chain() == ([str(env.prefix / "held.held")], {})
     os.mkfifo(env.prefix / "RECORD")
-    assert read_record_at(str(env.prefix)) is None
+    assert read_record_text(env.prefix) is None
     assert recovery._read_record(str(env.prefix / "RECORD")) == []
 
 

@@ -1,0 +1,101 @@
+"""RECORD, the list of a distribution's files: read, parsed and written.
+
+Facts: packaging.python.org/en/latest/specifications/recording-installed-packages. Every row has a path, a hash
+(`sha256=...`) and a size in bytes; pip and others leave the last two empty. A path is relative to the folder that
+holds the dist-info, or absolute. What a wheel's own RECORD may say is checked in `wheels/archive`.
+"""
+
+from __future__ import annotations
+
+import base64
+import csv
+import hashlib
+import io
+import os
+import stat
+from pathlib import Path
+from typing import Iterable, Iterator, List, NamedTuple, Optional
+
+
+class RecordEntry(NamedTuple):
+    """One row as it is written."""
+
+    path: str
+    hash: str  # "sha256=...", or ""
+    size: str  # bytes, or ""
+
+
+def read_record_text(folder: Path) -> Optional[str]:
+    """The text of the RECORD in a dist-info folder; None when there is none, or something that is no file.
+
+    Bytes that are not UTF-8 become surrogates, as in the paths of `os`. Errors: OSError, where it cannot be read.
+    """
+    try:
+        # Without waiting: a FIFO in its place would wait for a writer.
+        descriptor = os.open(folder / "RECORD", os.O_RDONLY | os.O_NONBLOCK)
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+        os.close(descriptor)
+        return None
+    with os.fdopen(descriptor, "rb") as file:
+        return file.read().decode("utf-8", "surrogateescape")
+
+
+def split_rows(text: str) -> Iterator[str]:
+    """The rows of a RECORD, not yet parsed. A path in quotes may hold the end of a line."""
+    lines = io.StringIO(text, newline="")  # str.splitlines() would also split at form feeds and others
+    if '"' not in text:
+        yield from lines
+        return
+    row = ""
+    for line in lines:
+        row += line
+        if row.count('"') % 2 == 0:
+            yield row
+            row = ""
+    if row:
+        yield row
+
+
+def parse_rows(rows: Iterable[str]) -> Iterator[RecordEntry]:
+    """The entries of these rows, without those that name no file: no path, a NUL in it, longer than a path can be."""
+    reader = csv.reader(rows)
+    while True:
+        try:
+            cells = next(reader)
+        except StopIteration:
+            return
+        except csv.Error:  # a cell of more than 131,072 characters; a NUL, before Python 3.11
+            continue
+        entry = _make_entry_of_cells(cells)
+        if entry.path and "\0" not in entry.path:
+            yield entry
+
+
+def _make_entry_of_cells(cells: List[str]) -> RecordEntry:
+    path, written_hash, size = (*cells, "", "", "")[:3]
+    return RecordEntry(path, written_hash, size)
+
+
+def parse_record(text: str) -> Iterator[RecordEntry]:
+    """The entries of the text of a RECORD."""
+    return parse_rows(split_rows(text))
+
+
+def read_record(folder: Path) -> Iterator[RecordEntry]:
+    """The entries of the RECORD in a dist-info folder; none where there is no RECORD. Errors: as `read_record_text`."""
+    return parse_record(read_record_text(folder) or "")
+
+
+def render_record(entries: Iterable[RecordEntry]) -> bytes:
+    """The bytes of a RECORD, with pip's ends of lines; the opposite of `parse_record`."""
+    text = io.StringIO(newline="")
+    csv.writer(text).writerows(entries)
+    return text.getvalue().encode("utf-8", "surrogateescape")
+
+
+def make_entry(path: str, content: bytes) -> RecordEntry:
+    """The row of a file with this content."""
+    digest = base64.urlsafe_b64encode(hashlib.sha256(content).digest()).rstrip(b"=").decode()
+    return RecordEntry(path, f"sha256={digest}", str(len(content)))

@@ -1,0 +1,34 @@
+"""One process at a time in a folder of the cache.
+
+The lock is the one of `transaction/recover`, which stands alone and imports nothing of ours: flock, and where the file
+system has none, a file that names its holder.
+"""
+
+from __future__ import annotations
+
+import time
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Iterator
+
+from safe_install.events import Reporter
+from safe_install.transaction.recover import Lock
+
+_WAIT = 0.05  # seconds between two attempts
+
+
+@contextmanager
+def hold_lock(path: Path, reporter: Reporter, holder: str) -> Iterator[None]:
+    """Hold the lock file `path`, whose folder is there. While another process has it: say so once, and wait.
+
+    `holder`: what the other process is, for people. Errors: OSError, when the file cannot be opened or locked.
+    """
+    lock = Lock(str(path))
+    if not lock.take():
+        reporter.note(f"waiting for {holder}{lock.tell_holder()} ...")
+        while not lock.take():
+            time.sleep(_WAIT)
+    try:
+        yield
+    finally:
+        lock.release()

@@ -1,0 +1,76 @@
+"""A file holds its old content or its new one, and nothing else is left beside it."""
+
+from __future__ import annotations
+
+import errno
+import os
+import stat
+from pathlib import Path
+
+import pytest
+
+from safe_install.system.atomic_write import replacing_file, write_atomically
+
+
+@pytest.mark.parametrize("before", [None, b"old"])
+def test_the_new_content_takes_the_place(tmp_path: Path, before: bytes | None) -> None:
+    path = tmp_path / "file"
+    if before is not None:
+        path.write_bytes(before)
+    write_atomically(path, b"new")
+    assert path.read_bytes() == b"new"
+    assert os.listdir(tmp_path) == ["file"]
+
+
+@pytest.mark.parametrize("broken", ["write", "fsync", "replace"])
+def test_an_error_leaves_the_old_content_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, broken: str) -> None:
+    path = tmp_path / "file"
+    path.write_bytes(b"old")
+
+    def fail(*arguments: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    if broken == "fsync":
+        monkeypatch.setattr(os, "fsync", fail)
+    if broken == "replace":
+        monkeypatch.setattr(Path, "replace", fail)
+    with pytest.raises(OSError, match="No space left"), replacing_file(path) as stream:
+        stream.write(b"a part of the new")
+        if broken == "write":
+            fail()
+    assert path.read_bytes() == b"old"
+    assert os.listdir(tmp_path) == ["file"]
+
+
+def test_what_is_on_the_disk_before_the_file_is_in_its_place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    seen = []
+    monkeypatch.setattr(os, "fsync", lambda descriptor: seen.append(os.fstat(descriptor).st_size))
+    write_atomically(tmp_path / "cache", b"abc", is_durable=False)
+    assert seen == []
+    write_atomically(tmp_path / "memory", b"abc")
+    assert seen == [3]
+
+
+def test_the_mode_is_the_one_that_was_asked_for(tmp_path: Path) -> None:
+    before = os.umask(0o022)
+    try:
+        write_atomically(tmp_path / "secret", b"", mode=0o600)
+        write_atomically(tmp_path / "shared", b"")
+    finally:
+        os.umask(before)
+    modes = {path.name: stat.S_IMODE(path.stat().st_mode) for path in tmp_path.iterdir()}
+    assert modes == {"secret": 0o600, "shared": 0o644}
+
+
+def test_a_link_is_replaced_and_not_followed(tmp_path: Path) -> None:
+    target, link = tmp_path / "target", tmp_path / "link"
+    target.write_bytes(b"theirs")
+    link.symlink_to(target)
+    write_atomically(link, b"ours")
+    assert not link.is_symlink()
+    assert (target.read_bytes(), link.read_bytes()) == (b"theirs", b"ours")
+
+
+def test_a_folder_that_is_not_there_is_an_error(tmp_path: Path) -> None:
+    with pytest.raises(FileNotFoundError):
+        write_atomically(tmp_path / "missing" / "file", b"")
