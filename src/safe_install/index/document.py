@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import re
+from dataclasses import replace
 from typing import Any, Callable, Dict, List, Mapping, Optional, Sequence, Tuple
 
 from packaging.specifiers import InvalidSpecifier, SpecifierSet
@@ -38,7 +39,7 @@ from safe_install.index.facts import (
     TorchTable,
 )
 from safe_install.index.native import PATTERN
-from safe_install.tags import container_of_name
+from safe_install.tags import ComputeCapability, container_of_name, parse_capability
 
 SCHEMA = 1
 
@@ -264,15 +265,19 @@ def _read_source(reader: _Reader) -> Source:
 def _read_gpu_code(reader: _Reader) -> GpuCode:
     row = GpuCode(
         versions=reader.choice("versions", SpecifierSet),
-        capabilities=reader.texts("capabilities"),
-        ptx=reader.texts("ptx", ()),
+        capabilities=tuple(_read_capability(reader, text) for text in reader.texts("capabilities")),
+        ptx=tuple(replace(_read_capability(reader, text), ptx=True) for text in reader.texts("ptx", ())),
         accelerators=reader.texts("accelerators", ()),
     )
     reader.end()
-    for capability in (*row.capabilities, *row.ptx):
-        if not re.match(r"\d+\.\d[af]?$", capability):
-            raise _invalid(reader.where, f"{capability!r} is no compute capability")
     return row
+
+
+def _read_capability(reader: _Reader, text: str) -> ComputeCapability:
+    capability = parse_capability(text)
+    if capability is None or str(capability) != text or capability.ptx:
+        raise _invalid(reader.where, f"{text!r} is no compute capability")
+    return capability
 
 
 def _read_known_wheel(reader: _Reader) -> KnownWheel:

@@ -13,7 +13,7 @@ from packaging.utils import NormalizedName
 from packaging.version import InvalidVersion, Version
 
 from safe_install.models import Driver
-from safe_install.tags import machine_code_runs_on, parse_accelerator, ptx_runs_on
+from safe_install.tags import ComputeCapability, parse_accelerator
 
 
 def canonical_url(url: str) -> str:
@@ -165,19 +165,17 @@ class GpuCode:
     """The GPU code in the wheels of some versions."""
 
     versions: SpecifierSet
-    capabilities: Tuple[str, ...]  # machine code for these: "8.0" runs on 8.x with x >= 0; "9.0a" on 9.0 alone
-    ptx: Tuple[str, ...] = ()  # code that the driver compiles for every newer device
+    capabilities: Tuple[ComputeCapability, ...]  # of the machine code
+    ptx: Tuple[ComputeCapability, ...] = ()
     accelerators: Tuple[str, ...] = ()  # of the wheels; empty: all of them
 
-    def runs_on(self, device: str) -> bool:
+    def runs_on(self, device: ComputeCapability) -> bool:
         """Is there code for a device of this compute capability?"""
-        return any(machine_code_runs_on(code, device) for code in self.capabilities) or any(
-            ptx_runs_on(code, device) for code in self.ptx
-        )
+        return any(code.runs_on(device) for code in (*self.capabilities, *self.ptx))
 
     def __str__(self) -> str:
         """`8.0, 9.0a, 12.0+PTX`."""
-        return ", ".join([*self.capabilities, *(f"{capability}+PTX" for capability in self.ptx)])
+        return ", ".join(str(code) for code in (*self.capabilities, *self.ptx))
 
 
 @dataclass(frozen=True)

@@ -23,6 +23,7 @@ from safe_install.tags import (
     container_of_version,
     is_same_major,
     parse_accelerator,
+    parse_device_capabilities,
     split_local,
 )
 
@@ -370,7 +371,7 @@ def reject_gpu(candidate: Candidate, context: Context) -> Optional[str]:
     if not _is_binary(candidate) or candidate.kind is CandidateKind.BUILT or driver is None or torch is None:
         return None
     code = context.project.gpu_code_of(candidate.version, candidate.built_for.accelerator)
-    devices = tuple(dict.fromkeys(device.compute_capability for device in driver.devices))
+    devices = parse_device_capabilities(device.compute_capability for device in driver.devices)
     if code is None or not devices or torch.cuda is None:
         return None
     missed = [device for device in devices if not code.runs_on(device)]
@@ -378,7 +379,7 @@ def reject_gpu(candidate: Candidate, context: Context) -> Optional[str]:
     if not missed or (len(missed) < len(devices) and not driver.declared):
         return None
     where = "declared is" if driver.declared else "here is"
-    return f"no code for compute capability {', '.join(missed)}, which {where}: it has {code}"
+    return f"no code for compute capability {', '.join(map(str, missed))}, which {where}: it has {code}"
 
 
 def reject_build(candidate: Candidate, context: Context) -> Optional[str]:

@@ -13,7 +13,13 @@ from typing import Dict, List, Optional, Sequence, Tuple
 
 from safe_install.index.facts import CudaTable
 from safe_install.models import Driver, Finding, Severity, TorchBuild
-from safe_install.tags import cuda_of_accelerator, is_same_major, parse_accelerator
+from safe_install.tags import (
+    ComputeCapability,
+    cuda_of_accelerator,
+    is_same_major,
+    parse_accelerator,
+    parse_device_capabilities,
+)
 from safe_install.wheels.abi import CUDA_OF_TORCH, MEND, Judged, Needs, cuda_major_of, group_of
 from safe_install.wheels.fatbin import CUDA_OF_PTX, DeviceCode, union
 
@@ -119,20 +125,22 @@ def check_gpu_code(
     found = find_counting_files(judged, torch).with_gpu_code()
     if not found.files:
         return _check_lost_code(name, judged, found, torch, has_gpu_code)
-    devices = list(dict.fromkeys(device.compute_capability for device in (driver.devices if driver else ())))
+    devices = parse_device_capabilities(device.compute_capability for device in (driver.devices if driver else ()))
     cuda = driver.cuda if driver else None
     missed = [device for device in devices if not _is_served(found, device, cuda, needs)]
     if not missed or not found.code.is_complete:
         return ()
     declared = driver is not None and driver.declared
     is_error = is_extension and (declared or len(missed) == len(devices))
-    names = ", ".join(f"sm_{device.replace('.', '')}" for device in missed)
+    names = ", ".join(device.sm for device in missed)
     detail = f"no kernel image for {names}: {name} has {_describe(found)}{_unread_ptx(found, missed, cuda)}"
     severity = Severity.ERROR if is_error else Severity.WARNING
     return (Finding("no-kernel-image", severity, name, detail, "Take a build that has it, or build it for this GPU."),)
 
 
-def _is_served(found: CountingFiles, device: str, driver_cuda: Optional[str], needs: Optional[Needs]) -> bool:
+def _is_served(
+    found: CountingFiles, device: ComputeCapability, driver_cuda: Optional[str], needs: Optional[Needs]
+) -> bool:
     needed: Dict[str, List[Judged]] = {}
     for one in found.files:
         if needs is not None and needs(one.seen.member):
@@ -149,7 +157,7 @@ def _describe(found: CountingFiles) -> str:
     return f"{found.code}{where}"
 
 
-def _unread_ptx(found: CountingFiles, missed: Sequence[str], driver_cuda: Optional[str]) -> str:
+def _unread_ptx(found: CountingFiles, missed: Sequence[ComputeCapability], driver_cuda: Optional[str]) -> str:
     """Would a newer driver do?"""
     if found.code.is_ptx_read_by(driver_cuda) or not all(found.code.runs_on(device) for device in missed):
         return ""

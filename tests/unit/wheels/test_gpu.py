@@ -7,6 +7,7 @@ import pytest
 from safe_install.index.catalog import cuda_table
 from safe_install.index.native import needed_files
 from safe_install.models import Device, Driver, Severity
+from safe_install.tags import parse_capability
 from safe_install.wheels.abi import Judged, Seen, Verdict
 from safe_install.wheels.fatbin import DeviceCode
 from safe_install.wheels.gpu import (
@@ -31,7 +32,12 @@ NO_CODE, NO_KERNEL, TOO_OLD = "no-gpu-code", "no-kernel-image", "driver-too-old"
 
 
 def file(member, *cubins, ptx=(), is_complete=True, ptx_version=(0, 0), needed=(), uses_torch=False):
-    code = DeviceCode(frozenset(cubins), frozenset(ptx), is_complete, ptx_version)
+    code = DeviceCode(
+        frozenset(parse_capability(text) for text in cubins),
+        frozenset(parse_capability(f"{text}+PTX") for text in ptx),
+        is_complete,
+        ptx_version,
+    )
     return Judged(Seen(member, Problems(), uses_torch, code=code, needed=tuple(needed)), Verdict.FITS)
 
 
