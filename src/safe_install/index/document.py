@@ -20,6 +20,7 @@ from safe_install.index.facts import (
     AcceleratorMatch,
     Alias,
     Build,
+    CudaRelease,
     CudaTable,
     Doubt,
     GpuCode,
@@ -33,7 +34,6 @@ from safe_install.index.facts import (
     Recipe,
     Sdist,
     Source,
-    Toolkit,
     TorchMatch,
     TorchRelease,
     TorchTable,
@@ -304,7 +304,7 @@ def parse_cuda_table(value: Any, where: str) -> CudaTable:
     _check_schema(reader)
     floors = {}
     majors = {}
-    toolkits = []
+    releases = []
     for item in reader.objects("floors"):
         floors[item.text("accelerator")] = (item.optional_text("linux"), item.optional_text("windows"))
         item.end()
@@ -312,10 +312,10 @@ def parse_cuda_table(value: Any, where: str) -> CudaTable:
         majors[item.text("cuda")] = (item.optional_text("linux"), item.optional_text("windows"))
         item.end()
     for item in reader.objects("toolkits"):
-        toolkits.append(Toolkit(item.text("cuda"), item.optional_text("linux"), item.optional_text("windows")))
+        releases.append(CudaRelease(item.text("cuda"), item.optional_text("linux"), item.optional_text("windows")))
         item.end()
     _end_table(reader)
-    return CudaTable(floors, majors, tuple(toolkits))
+    return CudaTable(floors, majors, tuple(releases))
 
 
 def parse_mirrors_table(value: Any, where: str) -> Mapping[str, Mirror]:

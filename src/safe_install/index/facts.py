@@ -356,8 +356,8 @@ def _is_kind(accelerator: str, wanted: str) -> bool:
 
 
 @dataclass(frozen=True)
-class Toolkit:
-    """A CUDA toolkit and the driver that came with it; drivers of at least that version serve it fully."""
+class CudaRelease:
+    """A release of CUDA and the driver that came with its toolkit; drivers of at least that version serve it fully."""
 
     cuda: str
     linux: Optional[str]
@@ -370,7 +370,7 @@ class CudaTable:
 
     floors: Mapping[str, Tuple[Optional[str], Optional[str]]]  # accelerator -> (Linux, Windows)
     majors: Mapping[str, Tuple[Optional[str], Optional[str]]]  # CUDA major from 11 on -> (Linux, Windows)
-    toolkits: Tuple[Toolkit, ...]  # newest first
+    releases: Tuple[CudaRelease, ...]  # newest first
 
     def driver_floor(self, accelerator: str, *, system: str = "linux") -> Optional[str]:
         """The oldest driver on which a build for `accelerator` starts; None when none is needed or known."""
@@ -409,10 +409,10 @@ class CudaTable:
         As in is_too_old, "580" stands for every 580.x.
         """
         version = parse_release(driver)
-        for toolkit in self.toolkits:
-            own = parse_release((toolkit.linux if system == "linux" else toolkit.windows) or "")
+        for release in self.releases:
+            own = parse_release((release.linux if system == "linux" else release.windows) or "")
             if version is not None and own is not None and version.release >= own.release[: len(version.release)]:
-                return toolkit.cuda
+                return release.cuda
         return None
 
 

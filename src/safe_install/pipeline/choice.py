@@ -116,7 +116,7 @@ class Chooser:
             upgrade=frozenset(upgrade),
         )
 
-    def bring(self, pin: Candidate, pip: PipRunner, *, is_promised: bool = False) -> Tuple[Candidate, Artifact]:
+    def obtain_wheel(self, pin: Candidate, pip: PipRunner, *, is_promised: bool = False) -> Tuple[Candidate, Artifact]:
         """The pin as a wheel file that was verified: from the store, fetched, or built.
 
         `is_promised`: the person gave a hash for it, with which the caller compares it.
@@ -154,12 +154,12 @@ class Chooser:
         links = self._finder.read_index_page(name)
         return any(link.filename == filename and link.sha256 == sha256 for link in links)
 
-    def forget_new(self) -> None:
+    def forget_pins(self) -> None:
         """Forget what addresses were first seen to serve in this run."""
-        from safe_install.wheels.fetch import forget_sighting
+        from safe_install.wheels.fetch import forget_first_seen
 
         for url in self._newly_seen:
-            forget_sighting(url)
+            forget_first_seen(url)
 
     def _fetch(self, pin: Candidate, *, is_promised: bool = False) -> Path:
         from safe_install.wheels.fetch import Trust, fetch

@@ -31,7 +31,7 @@ from safe_install.torch_family import TORCH, is_guarded
 from safe_install.transaction.room import estimate_size, find_shortage, read_room
 from safe_install.transaction.stage import StagedWheel, fill_stage, stage_editables
 from safe_install.transaction.tree import folds_case
-from safe_install.wheels.abi import Verdict, torch_findings
+from safe_install.wheels.abi import LoadOutcome, torch_findings
 from safe_install.wheels.archive import Artifact, hash_file, open_wheel
 from safe_install.wheels.fetch import find_local_path
 from safe_install.wheels.inspection import (
@@ -367,18 +367,18 @@ class Delivery:
         if driver is None or not driver.declared or not driver.devices:
             return ()
         code = gpu_code_of_torch(inspector.files, members)
-        torch, interpreter = inspector.beside.torch, self.environment.interpreter
+        torch, interpreter = inspector.context.torch, self.environment.interpreter
         return check_torch(torch, driver, interpreter, catalog=bundled_catalog(), code=code)
 
     def _inspect_gpu_code(self, inspector: Inspector, step: Step, members: Mapping[str, str]) -> Tuple[Finding, ...]:
         """A wheel that does not link torch may still compute on the GPU."""
         if self.environment.driver is None:
             return ()
-        judged = read_gpu_files(inspector.files, members)
+        verdicts = read_gpu_files(inspector.files, members)
         return check_gpu_files(
             step.name,
-            judged,
-            inspector.beside.torch,
+            verdicts,
+            inspector.context.torch,
             self.environment.driver,
             version=step.version or "",
             requires=self._artifacts[step.name].requires_dist,
@@ -401,16 +401,16 @@ class Delivery:
         return Examination(self.environment.interpreter.executable, torch, (), timeout=limit).result().libraries
 
     def _inspect_wheel(self, inspector: Inspector, step: Step, members: Mapping[str, str]) -> List[Finding]:
-        judged = inspector.inspect(members, demangle=demangle)
-        if any(one.seen.problems.driver for one in judged):
+        verdicts = inspector.inspect(members, demangle=demangle)
+        if any(one.facts.problems.driver for one in verdicts):
             self._needs_driver.add(step.name)
         self._loadable[step.name] = tuple(
-            one.seen.member for one in judged if one.seen.uses_torch and one.verdict is Verdict.FITS
+            one.facts.member for one in verdicts if one.facts.uses_torch and one.outcome is LoadOutcome.FITS
         )
         findings = check_objects(
             step.name,
-            judged,
-            inspector.beside.torch,
+            verdicts,
+            inspector.context.torch,
             self.environment.driver,
             version=step.version or "",
             requires=self._artifacts[step.name].requires_dist,

@@ -397,7 +397,7 @@ class Planner:
             is_promised = bool(self._entries_with_hashes(pin.name))
             if pin.kind is CandidateKind.SDIST:
                 self.built.append(pin.name)
-            pin, artifact = self._chooser.bring(pin, self.pip, is_promised=is_promised)
+            pin, artifact = self._chooser.obtain_wheel(pin, self.pip, is_promised=is_promised)
             self._check_hashes(pin, artifact)
         if self._is_installed(pin.name, str(artifact.version)):
             return  # a file whose name says more than its METADATA: the very version is there, and sound
@@ -464,7 +464,7 @@ class Planner:
 
     def forget_refused(self) -> None:
         """What was seen for the first time and then refused is not what its address has to serve from now on."""
-        self._chooser.forget_new()
+        self._chooser.forget_pins()
 
     def _is_closed(self) -> bool:
         """Is everything that the chosen wheels require installed or chosen? Then pip has nothing to add."""
