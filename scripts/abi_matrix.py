@@ -43,7 +43,7 @@ from safe_install.health.examination import Examination
 from safe_install.index.catalog import known_projects, load_project
 from safe_install.index.native import needed_files
 from safe_install.models import Environment, TorchBuild
-from safe_install.wheels.abi import Judged, Verdict, judge_wheel
+from safe_install.wheels.abi import LoadOutcome, ObjectVerdict, judge_wheel
 from safe_install.wheels.inspection import Inspector, demangle, needs_of
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -286,7 +286,7 @@ class Pair:
 
     @property
     def is_refused(self) -> bool:
-        return self.verdict in (Verdict.DOES_NOT_LOAD.value, Verdict.ANOTHER_TORCH.value)
+        return self.verdict in (LoadOutcome.DOES_NOT_LOAD.value, LoadOutcome.ANOTHER_TORCH.value)
 
 
 @dataclass
@@ -311,9 +311,9 @@ def kind_of(words: str) -> str:
     return "other"
 
 
-def expected_kind(judged: Judged) -> str:
-    problems = judged.seen.problems
-    if judged.seen.module_for and "is a module for" in judged.reason:
+def expected_kind(verdict: ObjectVerdict) -> str:
+    problems = verdict.facts.problems
+    if verdict.facts.module_for and "is a module for" in verdict.reason:
         return "another Python"
     if problems.missing:
         return "missing library"
@@ -324,9 +324,9 @@ def expected_kind(judged: Judged) -> str:
     return "driver" if problems.driver else ""
 
 
-def names_the_same(judged: Judged, words: str) -> bool:
+def names_the_same(verdict: ObjectVerdict, words: str) -> bool:
     """Is what the loader complains of first among the problems of the model?"""
-    problems = judged.seen.problems
+    problems = verdict.facts.problems
     named = [one.library for one in problems.missing] + list(problems.driver)
     named += [one.symbol.name for one in problems.undefined] + [one.need.version for one in problems.versions]
     return any(re.search(rf"(^|[\s'`/]){re.escape(name)}($|[\s:,'])", words) for name in named)
@@ -483,9 +483,9 @@ class Bench:
 
     def own(self) -> str:
         """The check of torch's own libraries."""
-        judged = Inspector(self.environment, self.torch, variables={}).inspect_torch(demangle=demangle)
-        bad = [one for one in judged if one.verdict is not Verdict.FITS]
-        return "; ".join(f"{one.verdict.value}: {one.reason}" for one in bad) or Verdict.FITS.value
+        verdicts = Inspector(self.environment, self.torch, variables={}).inspect_torch(demangle=demangle)
+        bad = [one for one in verdicts if one.outcome is not LoadOutcome.FITS]
+        return "; ".join(f"{one.outcome.value}: {one.reason}" for one in bad) or LoadOutcome.FITS.value
 
     def try_(self, wheel: Wheel, path: Path) -> Pair:
         tree = self.store.tree(path)
@@ -502,16 +502,16 @@ class Bench:
             for file in sorted(tree.rglob("*"))
             if re.search(r"\.so(\.\d+)*$", file.name)
         }
-        judged, scope_ms, first_ms = self._predict(stage, members)
+        verdicts, scope_ms, first_ms = self._predict(stage, members)
         _, _, warm_ms = self._predict(stage, members)
         shutil.rmtree(stage)
         made = link_tree(tree, self.site)
         try:
-            return self._measure(wheel, path, judged, members, (scope_ms, first_ms, warm_ms))
+            return self._measure(wheel, path, verdicts, members, (scope_ms, first_ms, warm_ms))
         finally:
             remove([*made, *companions], self.site)
 
-    def _predict(self, stage: Path, members: Mapping[str, str]) -> Tuple[List[Judged], float, float]:
+    def _predict(self, stage: Path, members: Mapping[str, str]) -> Tuple[List[ObjectVerdict], float, float]:
         inspector = Inspector(
             self.environment,
             self.torch,
@@ -523,43 +523,43 @@ class Bench:
         start = time.perf_counter()
         assert inspector.scope.shared
         middle = time.perf_counter()
-        judged = inspector.inspect(members, demangle=demangle)
-        return judged, (middle - start) * 1000, (time.perf_counter() - middle) * 1000
+        verdicts = inspector.inspect(members, demangle=demangle)
+        return verdicts, (middle - start) * 1000, (time.perf_counter() - middle) * 1000
 
     def _measure(
         self,
         wheel: Wheel,
         path: Path,
-        judged: Sequence[Judged],
+        verdicts: Sequence[ObjectVerdict],
         members: Mapping[str, str],
         times: Tuple[float, float, float],
     ) -> Pair:
         project = load_project(wheel.project) if wheel.project in known_projects() else None
         siblings = {os.path.basename(final): final for final in members.values()}
         objects = []
-        for one in judged:
-            real, words, before = self.loader.load(Path(members[one.seen.member]), siblings)
+        for one in verdicts:
+            real, words, before = self.loader.load(Path(members[one.facts.member]), siblings)
             if real == "fails" and re.search(r"lib(cuda|nvidia-ml)\.so\.1: cannot open", words):
                 real = "needs the driver"
             said = Object(
-                *(one.seen.member, one.seen.uses_torch, one.verdict.value, one.reason, expected_kind(one), real),
+                *(one.facts.member, one.facts.uses_torch, one.outcome.value, one.reason, expected_kind(one), real),
                 words=words.replace(f"{self.site}/", "")[:600],
                 is_named=names_the_same(one, words),
                 with_siblings=bool(before),
             )
             objects.append(said)
-        verdict, ground = judge_wheel(judged, needs_of(canonicalize_name(wheel.project), judged))
+        outcome, deciding_objects = judge_wheel(verdicts, needs_of(canonicalize_name(wheel.project), verdicts))
         real = real_of_wheel(objects, patterns_of(wheel.project))
         came, words = "not tried", ""
-        if real != "fails" or verdict in (Verdict.FITS, Verdict.UNKNOWN):
+        if real != "fails" or outcome in (LoadOutcome.FITS, LoadOutcome.UNKNOWN):
             came, words, _ = self.loader.import_(wheel.module, project.operation if project else None)
         did = {"loads": "works" if project and project.operation else "imports", "fails": "import fails"}
         did["operation"] = "operation fails"
         return Pair(
             path.name,
             next((str(r.specifier) for r in requirements_of(path) if canonicalize_name(r.name) == "torch"), ""),
-            verdict.value,
-            [one.reason for one in ground if one.reason],
+            outcome.value,
+            [one.reason for one in deciding_objects if one.reason],
             real,
             did.get(came, came),
             words.replace(f"{self.site}/", "")[:600],
@@ -616,7 +616,7 @@ def confusion(rows: Sequence[Tuple[str, str]]) -> List[str]:
     counts = Counter(rows)
     reals = [real for real in REALS if real in ("loads", "fails", "crashes") or any(r == real for _, r in rows)]
     lines = [f"| the check says | {' | '.join(reals)} |", f"|---|{'---|' * len(reals)}"]
-    for verdict in Verdict:
+    for verdict in LoadOutcome:
         lines.append(f"| {verdict.value} | {' | '.join(str(counts[verdict.value, real]) for real in reals)} |")
     return lines
 
@@ -638,13 +638,13 @@ def pinned_minor(specifier: str) -> str:
 
 def is_disagreement(one: Object) -> bool:
     """`another-torch` says that it would load and may crash; `unknown` says nothing."""
-    if one.verdict == Verdict.FITS.value:
+    if one.outcome == LoadOutcome.FITS.value:
         return one.real in ("fails", "crashes", "hangs") or (
             one.real == "needs the driver" and one.expected != "driver"
         )
-    if one.verdict == Verdict.DOES_NOT_LOAD.value:
+    if one.outcome == LoadOutcome.DOES_NOT_LOAD.value:
         return one.real != "fails" and not (one.real == "needs the driver" and one.expected != "driver")
-    return one.verdict == Verdict.ANOTHER_TORCH.value and one.real == "fails"
+    return one.outcome == LoadOutcome.ANOTHER_TORCH.value and one.real == "fails"
 
 
 def report(builds: Sequence[Build]) -> str:
@@ -658,11 +658,11 @@ def report(builds: Sequence[Build]) -> str:
         "",
         "Per shared object that uses torch:",
         "",
-        *confusion([(one.verdict, one.real) for _, _, one in objects if one.uses_torch]),
+        *confusion([(one.outcome, one.real) for _, _, one in objects if one.uses_torch]),
         "",
         "Per shared object that does not (bundled libraries, other modules):",
         "",
-        *confusion([(one.verdict, one.real) for _, _, one in objects if not one.uses_torch]),
+        *confusion([(one.outcome, one.real) for _, _, one in objects if not one.uses_torch]),
         "",
         "Per wheel:",
         "",
@@ -689,7 +689,7 @@ def _by_import(pairs: Sequence[Tuple[Build, Pair]]) -> List[str]:
         f"|---|{'---|' * len(columns)}",
     ]
     counts = Counter((pair.verdict, "crashes" if pair.imports == "hangs" else pair.imports) for _, pair in pairs)
-    for verdict in Verdict:
+    for verdict in LoadOutcome:
         lines.append(f"| {verdict.value} | {' | '.join(str(counts[verdict.value, column]) for column in columns)} |")
     return [*lines, ""]
 
@@ -702,7 +702,7 @@ def _by_reason(objects: Sequence[Tuple[Build, Pair, Object]]) -> List[str]:
         f"| the check says | {' | '.join(f'loader: {kind}' for kind in kinds)} | what the loader names is foreseen |",
         f"|---|{'---|' * (len(kinds) + 1)}",
     ]
-    both = [one for _, _, one in objects if one.verdict == Verdict.DOES_NOT_LOAD.value and one.real == "fails"]
+    both = [one for _, _, one in objects if one.outcome == LoadOutcome.DOES_NOT_LOAD.value and one.real == "fails"]
     for expected in kinds[:-1]:
         rows = [one for one in both if one.expected == expected]
         counts = Counter(kind_of(one.words) for one in rows)
@@ -713,13 +713,13 @@ def _by_reason(objects: Sequence[Tuple[Build, Pair, Object]]) -> List[str]:
 
 def _headline(pairs: Sequence[Tuple[Build, Pair]], objects: Sequence[Tuple[Build, Pair, Object]]) -> List[str]:
     good = [(build, pair) for build, pair in pairs if pair.real == "loads" and pair.imports in ("works", "imports")]
-    lost = sum(pair.verdict == Verdict.DOES_NOT_LOAD.value for _, pair in good)
-    old = [(build, pair) for build, pair in good if pair.verdict == Verdict.ANOTHER_TORCH.value]
+    lost = sum(pair.verdict == LoadOutcome.DOES_NOT_LOAD.value for _, pair in good)
+    old = [(build, pair) for build, pair in good if pair.verdict == LoadOutcome.ANOTHER_TORCH.value]
     own = [(build, pair) for build, pair in pairs if pinned_minor(pair.pins) == minor_of(build.torch)]
     refused = [pair for _, pair in own if pair.is_refused]
     failing = [one for _, _, one in objects if one.real in ("fails", "crashes", "hangs")]
-    missed = sum(one.verdict == Verdict.FITS.value for one in failing)
-    open_ = sum(one.verdict == Verdict.UNKNOWN.value for one in failing)
+    missed = sum(one.outcome == LoadOutcome.FITS.value for one in failing)
+    open_ = sum(one.outcome == LoadOutcome.UNKNOWN.value for one in failing)
     bad = [pair for _, pair in pairs if pair.real in ("fails", "crashes", "hangs") or pair.imports == "operation fails"]
     return [
         f"- Wheels that load and import: {len(good)}. Refused as `does-not-load`: {lost}. Refused as built for another "
@@ -728,8 +728,8 @@ def _headline(pairs: Sequence[Tuple[Build, Pair]], objects: Sequence[Tuple[Build
         f"- Wheels whose metadata pins this very minor of torch: {len(own)}. Refused: {len(refused)}, of which load: "
         f"{sum(pair.real == 'loads' for pair in refused)}.",
         f"- Wheels that do not load, crash, or fail in their operation: {len(bad)}. Let through as `fits`: "
-        f"{sum(pair.verdict == Verdict.FITS.value for pair in bad)}, as `unknown`: "
-        f"{sum(pair.verdict == Verdict.UNKNOWN.value for pair in bad)}.",
+        f"{sum(pair.verdict == LoadOutcome.FITS.value for pair in bad)}, as `unknown`: "
+        f"{sum(pair.verdict == LoadOutcome.UNKNOWN.value for pair in bad)}.",
         f"- Shared objects that do not load or crash: {len(failing)}. Not foreseen: {missed}; left open as `unknown`: "
         f"{open_}.",
         "",
@@ -755,14 +755,14 @@ def _disagreements(pairs: Sequence[Tuple[Build, Pair]], objects: Sequence[Tuple[
     if found:
         lines += ["| wheel, object | torch | the check says | really | the loader's words |", "|---|---|---|---|---|"]
     for build, pair, one in found:
-        says = f"{one.verdict}{f' ({one.reason})' if one.reason else ''}"
+        says = f"{one.outcome}{f' ({one.reason})' if one.reason else ''}"
         where = f"{_short(pair.wheel)}: `{one.member}`"
         lines.append(f"| {where} | {build.torch} | {_cell(says)} | {one.real} | {_cell(one.words)} |")
     broken = [
         (build, pair)
         for build, pair in pairs
         if pair.imports in ("operation fails", "import fails", "crashes", "hangs")
-        and pair.verdict == Verdict.FITS.value
+        and pair.verdict == LoadOutcome.FITS.value
         and pair.real == "loads"
     ]
     lines += ["", f"Wheels that fit and load, and that Python does not take: {len(broken)}.", ""]

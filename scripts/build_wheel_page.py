@@ -44,7 +44,8 @@ from safe_install.index.catalog import bundled_catalog, index_date, known_projec
 from safe_install.index.facts import Build, HostEntry, Project, TorchRelease
 from safe_install.index.filename import fields_of, python_tags
 from safe_install.models import BuiltFor, Candidate, CandidateKind, Environment, Link
-from safe_install.resolve.compatibility import Context, host_rank, reject_python, reject_torch_version
+from safe_install.resolve.compatibility import Context, reject_python, reject_torch_version
+from safe_install.resolve.ranking import host_rank
 from safe_install.resolve.target import environment_for, parse_platform
 from safe_install.tags import container_of_name, cuda_of_accelerator, parse_accelerator, supported_platforms
 

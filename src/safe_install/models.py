@@ -217,8 +217,8 @@ class Link:
     metadata: Optional[str] = (
         None  # its METADATA lies beside it (PEP 658): the sha256 of that, "" where none is promised
     )
-    vouched: bool = False  # `sha256` is of the wheel index, and not of the page
-    disputed: Optional[str] = None  # the other sha256 that the page states
+    hash_from_index: bool = False  # `sha256` is of the wheel index, and not of the page
+    conflicting_hash: Optional[str] = None  # the other sha256 that the page states
 
 
 @dataclass(frozen=True)

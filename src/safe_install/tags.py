@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
-from typing import Iterator, List, Optional, Tuple
+from typing import Iterable, Iterator, List, Optional, Tuple
 
 from packaging import tags as packaging_tags
 from packaging.tags import Tag
@@ -95,27 +95,59 @@ def accelerator_of_version(version: str) -> Optional[str]:
 # --- compute capabilities --------------------------------------------------------------------------
 
 
-def parse_capability(text: str) -> Tuple[int, int]:
-    """`"9.0a"` -> (9, 0)."""
-    major, _, minor = text.rstrip("af").partition(".")
-    return int(major), int(minor or 0)
+_CAPABILITY = re.compile(r"(\d{1,3})(?:\.(\d{1,2}))?([af]?)(\+PTX)?", re.IGNORECASE | re.ASCII)
 
 
-def machine_code_runs_on(capability: str, device: str) -> bool:
-    """Machine code for `capability` runs on devices of its major version from its minor on; "9.0a" runs on 9.0 alone,
-    "10.0f" in its family (CUDA C++ programming guide, compute capabilities)."""
-    code, here = parse_capability(capability), parse_capability(device)
-    if capability.endswith("a"):
-        return code == here
-    return code[0] == here[0] and code <= here
+@dataclass(frozen=True, order=True)
+class ComputeCapability:
+    """The compute capability of a device (8.6), or that which GPU code was compiled for (9.0a, 10.0f, 8.0+PTX)."""
+
+    major: int
+    minor: int
+    suffix: str = ""  # "a": with the features of this very architecture; "f": with those of its family
+    ptx: bool = False  # PTX, which the driver compiles; else machine code
+
+    def runs_on(self, device: ComputeCapability) -> bool:
+        """Does code for this capability run on a device?
+
+        Architecture-specific code runs on exactly its own capability, and family-specific code on its major version
+        from its minor on, as PTX too. Other machine code runs on its major version from its minor on, other PTX on
+        every newer device. Source: CUDA Programming Guide, 5.1.2 (feature set compiler targets, family-specific
+        compatibility).
+        """
+        own, other = (self.major, self.minor), (device.major, device.minor)
+        if self.suffix == "a":
+            return own == other
+        if self.ptx and not self.suffix:
+            return own <= other
+        return self.major == device.major and self.minor <= device.minor
+
+    @property
+    def sm(self) -> str:
+        """`sm_90a`: the architecture as nvcc names it."""
+        return f"sm_{self.major}{self.minor}{self.suffix}"
+
+    def __str__(self) -> str:
+        """`9.0a`, `8.0+PTX`."""
+        return f"{self.major}.{self.minor}{self.suffix}{'+PTX' if self.ptx else ''}"
 
 
-def ptx_runs_on(capability: str, device: str) -> bool:
-    """PTX is compiled by the driver for every device that is as new or newer; that of a variant ("9.0a") only for the
-    devices of its machine code."""
-    if capability[-1] in "af":
-        return machine_code_runs_on(capability, device)
-    return parse_capability(capability) <= parse_capability(device)
+def parse_capability(text: str) -> Optional[ComputeCapability]:
+    """Read `8.0`, `9.0a`, `10.0f`, or with `+PTX` as in TORCH_CUDA_ARCH_LIST; None for others, such as `Ampere`.
+
+    There `8.0+PTX` means machine code and PTX: the PTX runs wherever the machine code does.
+    """
+    found = _CAPABILITY.fullmatch(text.strip())
+    if found is None:
+        return None
+    major, minor, suffix, ptx = found.groups()
+    return ComputeCapability(int(major), int(minor or 0), suffix.lower(), ptx is not None)
+
+
+def parse_device_capabilities(texts: Iterable[str]) -> Tuple[ComputeCapability, ...]:
+    """Those of several devices, each once; what is no compute capability is left out."""
+    found = [parse_capability(text) for text in texts]
+    return tuple(dict.fromkeys(one for one in found if one is not None))
 
 
 # --- NVIDIA's containers ---------------------------------------------------------------------------

@@ -21,6 +21,7 @@ from safe_install.environment.interpreter import read_environment
 from safe_install.errors import PipFailed, Refused
 from safe_install.events import Reporter
 from safe_install.system.pip import PipRunner
+from safe_install.tags import ComputeCapability
 from safe_install.wheels import toolkit as toolkits
 from safe_install.wheels.build import build_wheel
 from safe_install.wheels.elf import SharedObject
@@ -454,7 +455,7 @@ def test_the_toolkit_of_the_package_index_compiles(disk, tmp_path):
         [*map(str, command), "-o", str(disk / "a.so"), str(disk / "a.cu")], capture_output=True, text=True, check=False
     )
     assert answer.returncode == 0, answer.stderr
-    assert gpu_code(SharedObject((disk / "a.so").read_bytes())).cubins == {"8.0"}
+    assert gpu_code(SharedObject((disk / "a.so").read_bytes())).cubins == {ComputeCapability(8, 0)}
 
 
 KERNEL = """

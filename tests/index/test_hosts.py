@@ -17,8 +17,9 @@ from safe_install.index.catalog import bundled_catalog, load_project
 from safe_install.index.finder import Finder
 from safe_install.models import CandidateKind, Device, Driver, HostAnswerKind
 from safe_install.pipeline.choice import cpu_fallback_notes, named_mirrors
-from safe_install.resolve.compatibility import Context, rank_fitting
+from safe_install.resolve.compatibility import Context
 from safe_install.resolve.provider import resolve
+from safe_install.resolve.ranking import rank_fitting
 from safe_install.system.http import HttpClient
 from safe_install.system.mirrors import apply_mirrors, parse_mirrors
 from tests.factories import environment_for

@@ -81,6 +81,59 @@ def test_accelerator_of_a_version(version, accelerator):
     assert tags.accelerator_of_version(version) == accelerator
 
 
+@pytest.mark.parametrize(
+    ("text", "found", "written"),
+    [
+        ("8.0", (8, 0, "", False), "8.0"),
+        ("9.0a", (9, 0, "a", False), "9.0a"),
+        ("10.3f", (10, 3, "f", False), "10.3f"),
+        ("12.1", (12, 1, "", False), "12.1"),
+        ("9", (9, 0, "", False), "9.0"),
+        ("8.6+PTX", (8, 6, "", True), "8.6+PTX"),
+        ("9.0A+ptx", (9, 0, "a", True), "9.0a+PTX"),
+    ],
+)
+def test_compute_capabilities(text, found, written):
+    assert tags.parse_capability(text) == tags.ComputeCapability(*found)
+    assert str(tags.parse_capability(text)) == written
+
+
+@pytest.mark.parametrize("text", ["", "Ampere", "8.0b", "8.", "sm_80", "8.0+", "8.0 9.0", "-8.0", "8.0.1"])
+def test_what_is_no_compute_capability(text):
+    assert tags.parse_capability(text) is None
+
+
+@pytest.mark.parametrize(
+    ("code", "devices"),
+    [
+        ("8.0", "8.0 8.6 8.9"),
+        ("8.6", "8.6 8.9"),
+        ("9.0", "9.0"),
+        ("9.0a", "9.0"),
+        ("10.0", "10.0 10.3"),
+        ("10.0a", "10.0"),
+        ("10.0f", "10.0 10.3"),
+        ("10.3f", "10.3"),
+        ("12.0f", "12.0 12.1"),
+        ("8.0+PTX", "8.0 8.6 8.9 9.0 10.0 10.3 12.0 12.1"),
+        ("9.0+PTX", "9.0 10.0 10.3 12.0 12.1"),
+        ("9.0a+PTX", "9.0"),
+        ("10.0a+PTX", "10.0"),
+        ("10.0f+PTX", "10.0 10.3"),
+    ],
+)
+def test_where_gpu_code_runs(code, devices):
+    """CUDA Programming Guide, 5.1.2: feature set compiler targets."""
+    everywhere = tags.parse_device_capabilities(["7.5", "8.0", "8.6", "8.9", "9.0", "10.0", "10.3", "12.0", "12.1"])
+    assert " ".join(str(one) for one in everywhere if tags.parse_capability(code).runs_on(one)) == devices
+
+
+def test_capabilities_have_an_order_and_are_named_as_nvcc_does():
+    found = [tags.parse_capability(text) for text in ("10.0", "9.0+PTX", "9.0a", "8.6", "9.0", "10.0f")]
+    assert [str(one) for one in sorted(found)] == ["8.6", "9.0", "9.0+PTX", "9.0a", "10.0", "10.0f"]
+    assert tags.parse_capability("10.0a+PTX").sm == "sm_100a"
+
+
 def test_tags_are_those_that_packaging_finds_for_the_running_interpreter():
     import platform
     import sysconfig

@@ -22,7 +22,7 @@ from safe_install.pipeline.session import error_context, probe_environment
 from safe_install.ports import Timings, World
 from safe_install.resolve.own_options import OwnOptions
 from safe_install.torch_family import TORCH, is_guarded
-from safe_install.wheels.abi import Judged, Seen, cuda_major_of, open_findings
+from safe_install.wheels.abi import ObjectFacts, ObjectVerdict, cuda_major_of, open_findings
 from safe_install.wheels.archive import Artifact, extract_members, open_wheel
 from safe_install.wheels.fetch import find_local_path
 from safe_install.wheels.inspection import Inspector, check_objects, demangle, needs_of
@@ -52,12 +52,12 @@ def check_wheel(world: World, files: Sequence[str], own: OwnOptions, *, torch_di
         unfit = check_torch_here(environment)
         for file in files:
             artifact = open_wheel(_wheel_file(file), verify_members=False)
-            said, judged = _check(artifact, environment, environment.torch, folder, world)
+            said, verdicts = _check(artifact, environment, environment.torch, folder, world)
             said += unfit
             findings += [finding for finding in said if finding not in findings]
             wheels[artifact.path.name] = {
                 "fits": not any(finding.severity is Severity.ERROR for finding in said),
-                "objects": [_object(one) for one in judged],
+                "objects": [_object(one) for one in verdicts],
             }
     fits = all(wheel["fits"] for wheel in wheels.values())
     told = [f"{name}: {'fits' if wheel['fits'] else 'does not fit'}" for name, wheel in wheels.items()]
@@ -83,7 +83,7 @@ def _wheel_file(written: str) -> Path:
 
 def _check(
     artifact: Artifact, environment: Environment, torch: TorchBuild, folder: Optional[Path], world: World
-) -> Tuple[List[Finding], List[Judged]]:
+) -> Tuple[List[Finding], List[ObjectVerdict]]:
     findings = _check_tags(artifact, environment) if folder is None else []
     findings += _check_requirements(artifact, environment, torch)
     with tempfile.TemporaryDirectory(prefix="safe-install-") as temporary:
@@ -100,17 +100,17 @@ def _check(
             variables=world.environ,
             torch_dir=folder,
         )
-        judged = inspector.inspect(members, demangle=demangle)
+        verdicts = inspector.inspect(members, demangle=demangle)
     findings += check_objects(
         artifact.name,
-        judged,
+        verdicts,
         torch,
         environment.driver,
         version=str(artifact.version),
         requires=artifact.requires_dist,
     )
-    findings += open_findings(artifact.name, judged, needs_of(artifact.name, judged))
-    return findings, judged
+    findings += open_findings(artifact.name, verdicts, needs_of(artifact.name, verdicts))
+    return findings, verdicts
 
 
 def _check_tags(artifact: Artifact, environment: Environment) -> List[Finding]:
@@ -176,27 +176,27 @@ def _is_python_fitting(wanted: str, here: str) -> bool:
         return True  # pip ignores it too
 
 
-def _object(one: Judged) -> Mapping[str, Any]:
+def _object(one: ObjectVerdict) -> Mapping[str, Any]:
     """One shared object as a JSON value, with every symbol that is missing."""
-    seen = one.seen
+    facts = one.facts
     return {
-        "file": seen.member,
-        "verdict": one.verdict.value,
+        "file": facts.member,
+        "verdict": one.outcome.value,
         "reason": one.reason,
-        "uses_torch": seen.uses_torch,
-        "built_for_torch": list(seen.fingerprint.minors),
-        "gpu_code": str(seen.code) if seen.code else "",
-        "needs_cuda": next((major for major in map(cuda_major_of, seen.needed) if major is not None), None),
-        **_problems(seen),
+        "uses_torch": facts.uses_torch,
+        "built_for_torch": list(facts.fingerprint.minors),
+        "gpu_code": str(facts.code) if facts.code else "",
+        "needs_cuda": next((major for major in map(cuda_major_of, facts.needed) if major is not None), None),
+        **_problems(facts),
     }
 
 
-def _problems(seen: Seen) -> Mapping[str, Any]:
+def _problems(facts: ObjectFacts) -> Mapping[str, Any]:
     return {
-        "missing_libraries": sorted({missing.library for missing in seen.problems.missing}),
-        "missing_versions": sorted({f"{lost.need.version} of {lost.need.library}" for lost in seen.problems.versions}),
+        "missing_libraries": sorted({missing.library for missing in facts.problems.missing}),
+        "missing_versions": sorted({f"{lost.need.version} of {lost.need.library}" for lost in facts.problems.versions}),
         "missing_symbols": [
-            {"symbol": lost.symbol.name, "demangled": demangle(lost.symbol.name)} for lost in seen.problems.undefined
+            {"symbol": lost.symbol.name, "demangled": demangle(lost.symbol.name)} for lost in facts.problems.undefined
         ],
-        "needs_driver": sorted(seen.problems.driver),
+        "needs_driver": sorted(facts.problems.driver),
     }

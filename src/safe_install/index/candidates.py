@@ -60,8 +60,8 @@ def with_known_hash(project: Project, link: Link) -> Link:
     known = project.known_hashes.get(canonical_url(link.url))
     if known is None:
         return link
-    disputed = link.sha256 if link.sha256 not in (None, known) else None
-    return replace(link, sha256=known, vouched=True, disputed=disputed)
+    conflicting = link.sha256 if link.sha256 not in (None, known) else None
+    return replace(link, sha256=known, hash_from_index=True, conflicting_hash=conflicting)
 
 
 def _built_for(project: Project, host: HostEntry, link: Link, name: WheelName, torch_table: TorchTable) -> BuiltFor:

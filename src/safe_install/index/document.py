@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import json
 import re
-from typing import Any, Callable, Dict, List, Mapping, Optional, Sequence, Tuple
+from dataclasses import replace
+from typing import Any, Mapping, Tuple
 
 from packaging.specifiers import InvalidSpecifier, SpecifierSet
 from packaging.utils import canonicalize_name
@@ -19,6 +20,7 @@ from safe_install.index.facts import (
     AcceleratorMatch,
     Alias,
     Build,
+    CudaRelease,
     CudaTable,
     Doubt,
     GpuCode,
@@ -32,13 +34,13 @@ from safe_install.index.facts import (
     Recipe,
     Sdist,
     Source,
-    Toolkit,
     TorchMatch,
     TorchRelease,
     TorchTable,
 )
+from safe_install.index.json_object import JsonObject, check_url, invalid_document
 from safe_install.index.native import PATTERN
-from safe_install.tags import container_of_name
+from safe_install.tags import ComputeCapability, container_of_name, parse_capability
 
 SCHEMA = 1
 
@@ -54,117 +56,9 @@ def parse_json(text: str, where: str) -> Any:
 # --- reading a document ----------------------------------------------------------------------------
 
 
-class _Reader:
-    """Takes the keys of one JSON object one by one; what is left over at the end is an error."""
-
-    def __init__(self, value: Any, where: str) -> None:
-        if not isinstance(value, dict):
-            raise _invalid(where, "must be an object")
-        self._left: Dict[str, Any] = dict(value)
-        self._where = where
-
-    def text(self, key: str, default: Optional[str] = None) -> str:
-        found = self._take(key, default)
-        if not isinstance(found, str):
-            raise _invalid(f"{self._where}.{key}", "must be a text")
-        return found
-
-    def optional_text(self, key: str) -> Optional[str]:
-        return self.text(key) if self._left.get(key) is not None else self._left.pop(key, None)
-
-    def flag(self, key: str, default: Optional[bool] = None) -> bool:
-        found = self._take(key, default)
-        if not isinstance(found, bool):
-            raise _invalid(f"{self._where}.{key}", "must be true or false")
-        return found
-
-    def texts(self, key: str, default: Optional[Sequence[str]] = None) -> Tuple[str, ...]:
-        found = self._take(key, default)
-        if isinstance(found, str) or not all(isinstance(item, str) for item in found):
-            raise _invalid(f"{self._where}.{key}", "must be a list of texts")
-        return tuple(found)
-
-    def mapping(self, key: str, default: Optional[Mapping[str, Any]] = None) -> Mapping[str, Any]:
-        found = self._take(key, default)
-        if not isinstance(found, dict):
-            raise _invalid(f"{self._where}.{key}", "must be an object")
-        return found
-
-    def text_mapping(self, key: str) -> Mapping[str, str]:
-        found = self.mapping(key, {})
-        for name, value in found.items():
-            if not isinstance(value, str):
-                raise _invalid(f"{self._where}.{key}.{name}", "must be a text")
-        return found
-
-    def objects(self, key: str) -> List[_Reader]:
-        found = self._take(key, [])
-        if not isinstance(found, list):
-            raise _invalid(f"{self._where}.{key}", "must be a list")
-        return [_Reader(item, f"{self._where}.{key}[{number}]") for number, item in enumerate(found)]
-
-    def choice(self, key: str, make: Callable[[str], Any]) -> Any:
-        text = self.text(key)
-        try:
-            return make(text)
-        except ValueError as error:
-            raise _invalid(f"{self._where}.{key}", f"{text!r} is not one of the allowed values") from error
-
-    def url(self, key: str) -> str:
-        found = self.text(key)
-        check_url(found, f"{self._where}.{key}")
-        return found
-
-    def urls(self, key: str) -> Tuple[str, ...]:
-        found = self.texts(key, ())
-        for url in found:
-            check_url(url, f"{self._where}.{key}")
-        return found
-
-    def optional_url(self, key: str) -> Optional[str]:
-        return self.url(key) if self.has(key) else None
-
-    def flags(self, key: str) -> Tuple[bool, ...]:
-        found = self._take(key, ())
-        if not isinstance(found, (list, tuple)) or not all(isinstance(item, bool) for item in found):
-            raise _invalid(f"{self._where}.{key}", "must be a list of true and false")
-        return tuple(found)
-
-    def has(self, key: str) -> bool:
-        return self._left.get(key) is not None
-
-    def sub(self, key: str) -> _Reader:
-        return _Reader(self._take(key, None), f"{self._where}.{key}")
-
-    def end(self) -> None:
-        if self._left:
-            raise _invalid(self._where, f"unknown key {sorted(self._left)[0]!r}")
-
-    @property
-    def where(self) -> str:
-        return self._where
-
-    def _take(self, key: str, default: Any) -> Any:
-        if key not in self._left:
-            if default is None:
-                raise _invalid(self._where, f"the key {key!r} is missing")
-            return default
-        return self._left.pop(key)
-
-
-def _invalid(where: str, what: str) -> IndexInvalid:
-    return IndexInvalid(f"wheel index: {where}: {what}", hint="wheel_index/README.md describes the documents")
-
-
-def check_url(url: str, where: str) -> None:
-    """Only https, and no credentials in it; raises IndexInvalid."""
-    if not re.match(r"https://[^/@\s]+(/|$)", url):
-        raise _invalid(where, f"{url!r} does not begin with https://host/")
-
-
 def parse_project(value: Any, where: str) -> Project:
     """A project document as a value; IndexInvalid for unknown or missing keys and anything but https."""
-    reader = _Reader(value, where)
+    reader = JsonObject(value, where)
     _check_schema(reader)
     match = reader.sub("match")
     project = Project(
@@ -206,20 +100,20 @@ def _check_hosts(project: Project, where: str) -> None:
     names = [host.host for host in project.hosts]
     for name in names:
         if names.count(name) > 1:
-            raise _invalid(f"{where}.hosts", f"two hosts are called {name!r}")
+            raise invalid_document(f"{where}.hosts", f"two hosts are called {name!r}")
     for build in project.builds:
         if build.host not in names:
-            raise _invalid(f"{where}.builds", f"host {build.host!r} is not among the hosts")
+            raise invalid_document(f"{where}.builds", f"host {build.host!r} is not among the hosts")
 
 
-def _check_schema(reader: _Reader) -> None:
+def _check_schema(reader: JsonObject) -> None:
     reader.text("$schema", "")
     found = reader._take("schema", None)
     if found != SCHEMA:
-        raise _invalid(reader.where, f"schema {found!r}, this program reads {SCHEMA}")
+        raise invalid_document(reader.where, f"schema {found!r}, this program reads {SCHEMA}")
 
 
-def _read_host(reader: _Reader) -> HostEntry:
+def _read_host(reader: JsonObject) -> HostEntry:
     layout = reader.choice("layout", Layout)
     host = HostEntry(
         host=reader.text("host"),
@@ -240,13 +134,13 @@ def _read_host(reader: _Reader) -> HostEntry:
     reader.end()
     is_github = layout is Layout.GITHUB_RELEASES
     if is_github != bool(host.repository and re.match(r"[\w.-]+/[\w.-]+$", host.repository)):
-        raise _invalid(reader.where, "releases on GitHub, and nothing else, have a repository: owner/name")
+        raise invalid_document(reader.where, "releases on GitHub, and nothing else, have a repository: owner/name")
     if bool(host.pages) != (layout in (Layout.FIND_LINKS, Layout.SIMPLE)):
-        raise _invalid(reader.where, "a find-links or simple host, and no other, has pages")
+        raise invalid_document(reader.where, "a find-links or simple host, and no other, has pages")
     return host
 
 
-def _read_package_index(reader: _Reader) -> PackageIndexEntry:
+def _read_package_index(reader: JsonObject) -> PackageIndexEntry:
     if not reader.has("package_index"):
         return PackageIndexEntry(Holds.WHEELS)
     entry = reader.sub("package_index")
@@ -255,27 +149,31 @@ def _read_package_index(reader: _Reader) -> PackageIndexEntry:
     return found
 
 
-def _read_source(reader: _Reader) -> Source:
+def _read_source(reader: JsonObject) -> Source:
     source = Source(repository=reader.url("repository"), install=reader.text("install"), note=reader.text("note", ""))
     reader.end()
     return source
 
 
-def _read_gpu_code(reader: _Reader) -> GpuCode:
+def _read_gpu_code(reader: JsonObject) -> GpuCode:
     row = GpuCode(
         versions=reader.choice("versions", SpecifierSet),
-        capabilities=reader.texts("capabilities"),
-        ptx=reader.texts("ptx", ()),
+        capabilities=tuple(_read_capability(reader, text) for text in reader.texts("capabilities")),
+        ptx=tuple(replace(_read_capability(reader, text), ptx=True) for text in reader.texts("ptx", ())),
         accelerators=reader.texts("accelerators", ()),
     )
     reader.end()
-    for capability in (*row.capabilities, *row.ptx):
-        if not re.match(r"\d+\.\d[af]?$", capability):
-            raise _invalid(reader.where, f"{capability!r} is no compute capability")
     return row
 
 
-def _read_known_wheel(reader: _Reader) -> KnownWheel:
+def _read_capability(reader: JsonObject, text: str) -> ComputeCapability:
+    capability = parse_capability(text)
+    if capability is None or str(capability) != text or capability.ptx:
+        raise invalid_document(reader.where, f"{text!r} is no compute capability")
+    return capability
+
+
+def _read_known_wheel(reader: JsonObject) -> KnownWheel:
     wheel = KnownWheel(
         url=reader.url("url"), sha256=reader.text("sha256"), requires_python=reader.optional_text("requires_python")
     )
@@ -283,7 +181,7 @@ def _read_known_wheel(reader: _Reader) -> KnownWheel:
     return wheel
 
 
-def _read_alias(reader: _Reader) -> Alias:
+def _read_alias(reader: JsonObject) -> Alias:
     alias = Alias(
         torch=reader.text("torch"),
         base=reader.text("base"),
@@ -294,7 +192,7 @@ def _read_alias(reader: _Reader) -> Alias:
     return alias
 
 
-def _read_build(reader: _Reader) -> Build:
+def _read_build(reader: JsonObject) -> Build:
     build = Build(
         host=reader.text("host"),
         torch=reader.text("torch"),
@@ -312,7 +210,7 @@ def _read_build(reader: _Reader) -> Build:
     return build
 
 
-def _read_sdist(reader: _Reader) -> Sdist:
+def _read_sdist(reader: JsonObject) -> Sdist:
     sdist = Sdist(
         version=reader.text("version"),
         url=reader.url("url"),
@@ -323,7 +221,7 @@ def _read_sdist(reader: _Reader) -> Sdist:
     return sdist
 
 
-def _read_recipe(reader: _Reader) -> Recipe:
+def _read_recipe(reader: JsonObject) -> Recipe:
     recipe = Recipe(
         sdist=reader.text("sdist"),
         requires=reader.texts("requires"),
@@ -336,7 +234,7 @@ def _read_recipe(reader: _Reader) -> Recipe:
     return recipe
 
 
-def _read_doubt(reader: _Reader) -> Doubt:
+def _read_doubt(reader: JsonObject) -> Doubt:
     doubt = Doubt(subject=reader.text("subject"), why=reader.text("why"))
     reader.end()
     return doubt
@@ -345,7 +243,7 @@ def _read_doubt(reader: _Reader) -> Doubt:
 def _check_native(patterns: Tuple[str, ...], where: str) -> Tuple[str, ...]:
     for pattern in patterns:
         if not PATTERN.fullmatch(pattern):
-            raise _invalid(f"{where}.native", f"{pattern!r} is no pattern below site-packages")
+            raise invalid_document(f"{where}.native", f"{pattern!r} is no pattern below site-packages")
     return patterns
 
 
@@ -355,7 +253,7 @@ def _check_pins(pins: Mapping[str, str], where: str) -> Mapping[str, str]:
             Version(version)
             SpecifierSet(pin)
         except (InvalidVersion, InvalidSpecifier) as error:
-            raise _invalid(f"{where}.pins.{version}", str(error)) from error
+            raise invalid_document(f"{where}.pins.{version}", str(error)) from error
     return pins
 
 
@@ -363,13 +261,13 @@ def _check_hashes(hashes: Mapping[str, str], where: str) -> Mapping[str, str]:
     for url, value in hashes.items():
         check_url(url, f"{where}.sha256")
         if not re.match(r"[0-9a-f]{64}$", value):
-            raise _invalid(f"{where}.sha256.{url}", "is not 64 lower-case hex digits")
+            raise invalid_document(f"{where}.sha256.{url}", "is not 64 lower-case hex digits")
     return hashes
 
 
 def parse_torch_table(value: Any, where: str) -> TorchTable:
     """torch.json as a value; raises IndexInvalid."""
-    reader = _Reader(value, where)
+    reader = JsonObject(value, where)
     _check_schema(reader)
     releases = {}
     for item in reader.objects("releases"):
@@ -402,11 +300,11 @@ def parse_torch_table(value: Any, where: str) -> TorchTable:
 
 def parse_cuda_table(value: Any, where: str) -> CudaTable:
     """cuda.json as a value; raises IndexInvalid."""
-    reader = _Reader(value, where)
+    reader = JsonObject(value, where)
     _check_schema(reader)
     floors = {}
     majors = {}
-    toolkits = []
+    releases = []
     for item in reader.objects("floors"):
         floors[item.text("accelerator")] = (item.optional_text("linux"), item.optional_text("windows"))
         item.end()
@@ -414,15 +312,15 @@ def parse_cuda_table(value: Any, where: str) -> CudaTable:
         majors[item.text("cuda")] = (item.optional_text("linux"), item.optional_text("windows"))
         item.end()
     for item in reader.objects("toolkits"):
-        toolkits.append(Toolkit(item.text("cuda"), item.optional_text("linux"), item.optional_text("windows")))
+        releases.append(CudaRelease(item.text("cuda"), item.optional_text("linux"), item.optional_text("windows")))
         item.end()
     _end_table(reader)
-    return CudaTable(floors, majors, tuple(toolkits))
+    return CudaTable(floors, majors, tuple(releases))
 
 
 def parse_mirrors_table(value: Any, where: str) -> Mapping[str, Mirror]:
     """mirrors.json as a value, by name; raises IndexInvalid."""
-    reader = _Reader(value, where)
+    reader = JsonObject(value, where)
     _check_schema(reader)
     mirrors = {}
     for item in reader.objects("mirrors"):
@@ -437,7 +335,7 @@ def parse_mirrors_table(value: Any, where: str) -> Mapping[str, Mirror]:
     return mirrors
 
 
-def _end_table(reader: _Reader) -> None:
+def _end_table(reader: JsonObject) -> None:
     reader.text("checked")
     reader.texts("sources")
     [_read_doubt(item) for item in reader.objects("doubts")]

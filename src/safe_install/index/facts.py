@@ -13,7 +13,7 @@ from packaging.utils import NormalizedName
 from packaging.version import InvalidVersion, Version
 
 from safe_install.models import Driver
-from safe_install.tags import machine_code_runs_on, parse_accelerator, ptx_runs_on
+from safe_install.tags import ComputeCapability, parse_accelerator
 
 
 def canonical_url(url: str) -> str:
@@ -165,19 +165,17 @@ class GpuCode:
     """The GPU code in the wheels of some versions."""
 
     versions: SpecifierSet
-    capabilities: Tuple[str, ...]  # machine code for these: "8.0" runs on 8.x with x >= 0; "9.0a" on 9.0 alone
-    ptx: Tuple[str, ...] = ()  # code that the driver compiles for every newer device
+    capabilities: Tuple[ComputeCapability, ...]  # of the machine code
+    ptx: Tuple[ComputeCapability, ...] = ()
     accelerators: Tuple[str, ...] = ()  # of the wheels; empty: all of them
 
-    def runs_on(self, device: str) -> bool:
+    def runs_on(self, device: ComputeCapability) -> bool:
         """Is there code for a device of this compute capability?"""
-        return any(machine_code_runs_on(code, device) for code in self.capabilities) or any(
-            ptx_runs_on(code, device) for code in self.ptx
-        )
+        return any(code.runs_on(device) for code in (*self.capabilities, *self.ptx))
 
     def __str__(self) -> str:
         """`8.0, 9.0a, 12.0+PTX`."""
-        return ", ".join([*self.capabilities, *(f"{capability}+PTX" for capability in self.ptx)])
+        return ", ".join(str(code) for code in (*self.capabilities, *self.ptx))
 
 
 @dataclass(frozen=True)
@@ -358,8 +356,8 @@ def _is_kind(accelerator: str, wanted: str) -> bool:
 
 
 @dataclass(frozen=True)
-class Toolkit:
-    """A CUDA toolkit and the driver that came with it; drivers of at least that version serve it fully."""
+class CudaRelease:
+    """A release of CUDA and the driver that came with its toolkit; drivers of at least that version serve it fully."""
 
     cuda: str
     linux: Optional[str]
@@ -372,7 +370,7 @@ class CudaTable:
 
     floors: Mapping[str, Tuple[Optional[str], Optional[str]]]  # accelerator -> (Linux, Windows)
     majors: Mapping[str, Tuple[Optional[str], Optional[str]]]  # CUDA major from 11 on -> (Linux, Windows)
-    toolkits: Tuple[Toolkit, ...]  # newest first
+    releases: Tuple[CudaRelease, ...]  # newest first
 
     def driver_floor(self, accelerator: str, *, system: str = "linux") -> Optional[str]:
         """The oldest driver on which a build for `accelerator` starts; None when none is needed or known."""
@@ -411,10 +409,10 @@ class CudaTable:
         As in is_too_old, "580" stands for every 580.x.
         """
         version = parse_release(driver)
-        for toolkit in self.toolkits:
-            own = parse_release((toolkit.linux if system == "linux" else toolkit.windows) or "")
+        for release in self.releases:
+            own = parse_release((release.linux if system == "linux" else release.windows) or "")
             if version is not None and own is not None and version.release >= own.release[: len(version.release)]:
-                return toolkit.cuda
+                return release.cuda
         return None
 
 

@@ -5,18 +5,7 @@ from __future__ import annotations
 import hashlib
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import (
-    Any,
-    Callable,
-    Collection,
-    Dict,
-    Iterable,
-    List,
-    Optional,
-    Protocol,
-    Sequence,
-    Tuple,
-)
+from typing import Any, Callable, Collection, Dict, Iterable, List, Optional, Protocol, Sequence, Tuple
 from urllib.parse import quote, urlsplit
 
 from packaging.specifiers import SpecifierSet

@@ -14,19 +14,19 @@ from safe_install.torch_family import TORCH, is_guarded, is_library_of_torch
 from safe_install.wheels.abi import (
     CHECKS,
     CUDA_OF_TORCH,
-    Beside,
-    Judged,
-    Seen,
-    Verdict,
+    LoadOutcome,
+    ObjectFacts,
+    ObjectVerdict,
+    TorchContext,
     cuda_major_of,
     hint_of,
-    judge,
+    judge_object,
     judge_wheel,
 )
 from safe_install.wheels.inspection import Inspector, demangle, needs_of, recorded_objects
 from safe_install.wheels.loader import Missing, Problems
 
-_BROKEN = (Verdict.DOES_NOT_LOAD, Verdict.ANOTHER_TORCH)
+_BROKEN = (LoadOutcome.DOES_NOT_LOAD, LoadOutcome.ANOTHER_TORCH)
 
 
 def find_broken(
@@ -40,12 +40,12 @@ def find_broken(
         return ()
     findings: List[Finding] = []
     inspector = Inspector(environment, environment.torch, variables=variables, preloaded=preloaded)
-    for distribution, judged in _extensions(inspector, passed_over=is_guarded):
-        verdict, ground = judge_wheel(judged, needs_of(distribution.name, judged))
-        if verdict in _BROKEN:
-            detail = f"{distribution.name} {distribution.version}: {ground[0].reason}"
-            hint = hint_of(ground[0], distribution.name)
-            findings.append(Finding(CHECKS[verdict], Severity.WARNING, distribution.name, detail, hint))
+    for distribution, verdicts in _extensions(inspector, passed_over=is_guarded):
+        outcome, deciding_objects = judge_wheel(verdicts, needs_of(distribution.name, verdicts))
+        if outcome in _BROKEN:
+            detail = f"{distribution.name} {distribution.version}: {deciding_objects[0].reason}"
+            hint = hint_of(deciding_objects[0], distribution.name)
+            findings.append(Finding(CHECKS[outcome], Severity.WARNING, distribution.name, detail, hint))
     return tuple(findings)
 
 
@@ -62,32 +62,32 @@ def find_breakage(
     if now_here is None or coming is None or all(step.name != TORCH for step in plan.steps):
         return ()
     inspector = Inspector(environment, now_here, variables=variables)
-    beside = dataclasses.replace(inspector.beside, torch=coming)
-    if beside.minor == inspector.beside.minor and _cuda_major(coming) == _cuda_major(now_here):
+    context = dataclasses.replace(inspector.context, torch=coming)
+    if context.minor == inspector.context.minor and _cuda_major(coming) == _cuda_major(now_here):
         return ()
     findings: List[Finding] = []
     touched = {step.name for step in plan.steps}
     for distribution, now in _extensions(inspector, passed_over=is_library_of_torch, without=touched):
         name = distribution.name
         works = judge_wheel(now, needs_of(name, now))[0] not in _BROKEN
-        then = [_judge_beside(one.seen, beside) for one in now]
-        verdict, ground = judge_wheel(then, needs_of(name, then))
-        if works and verdict in _BROKEN:
-            detail = f"{name} {distribution.version} {_why(ground[0], verdict, coming)}"
+        then = [_judge_with_torch(one.facts, context) for one in now]
+        outcome, deciding_objects = judge_wheel(then, needs_of(name, then))
+        if works and outcome in _BROKEN:
+            detail = f"{name} {distribution.version} {_why(deciding_objects[0], outcome, coming)}"
             findings.append(Finding("breaks-with-torch", severity, name, detail, _way_out(name, coming)))
     return tuple(findings)
 
 
-def _judge_beside(seen: Seen, beside: Beside) -> Judged:
+def _judge_with_torch(facts: ObjectFacts, context: TorchContext) -> ObjectVerdict:
     """One installed object beside a torch of which only the version and the accelerator are known.
 
     Its symbols are not known yet. Known are the torch that the file was built for, and the libraries that no build of
     the coming accelerator brings.
     """
-    lost = [library for library in seen.needed if _is_lost(library, beside.torch)]
-    problems = Problems(missing=tuple(Missing(library, seen.member) for library in lost))
-    without = dataclasses.replace(beside, libraries=beside.libraries - set(lost))
-    return judge(dataclasses.replace(seen, problems=problems), without, demangle=demangle)
+    lost = [library for library in facts.needed if _is_lost(library, context.torch)]
+    problems = Problems(missing=tuple(Missing(library, facts.member) for library in lost))
+    without = dataclasses.replace(context, libraries=context.libraries - set(lost))
+    return judge_object(dataclasses.replace(facts, problems=problems), without, demangle=demangle)
 
 
 def _is_lost(library: str, coming: TorchBuild) -> bool:
@@ -101,10 +101,10 @@ def _cuda_major(torch: TorchBuild) -> Optional[int]:
     return int(torch.cuda.split(".")[0]) if torch.cuda is not None else None
 
 
-def _why(ground: Judged, verdict: Verdict, coming: TorchBuild) -> str:
-    if verdict is Verdict.DOES_NOT_LOAD:
-        return f"would not load beside torch {coming.runtime_version}: {ground.reason}"
-    built = " or ".join(ground.seen.fingerprint.minors) or "another torch"
+def _why(deciding: ObjectVerdict, outcome: LoadOutcome, coming: TorchBuild) -> str:
+    if outcome is LoadOutcome.DOES_NOT_LOAD:
+        return f"would not load beside torch {coming.runtime_version}: {deciding.reason}"
+    built = " or ".join(deciding.facts.fingerprint.minors) or "another torch"
     return f"was built for torch {built}: torch {coming.runtime_version} breaks it"
 
 
@@ -121,8 +121,8 @@ def _extensions(
     *,
     passed_over: Callable[[NormalizedName], bool],
     without: Collection[NormalizedName] = (),
-) -> Iterator[Tuple[InstalledDistribution, List[Judged]]]:
-    """The installed distributions with files for torch, and these files, judged."""
+) -> Iterator[Tuple[InstalledDistribution, List[ObjectVerdict]]]:
+    """The installed distributions with files for torch, and what is said of these files."""
     installed = inspector.environment.installed
     for name in sorted(installed):
         paths = {} if name in without or passed_over(name) else _members(installed[name])

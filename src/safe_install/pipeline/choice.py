@@ -203,10 +203,10 @@ class IndexChooser:
 
     def forget_first_seen(self) -> None:
         """Forget what addresses were first seen to serve in this run."""
-        from safe_install.wheels.fetch import forget_sighting
+        from safe_install.wheels.fetch import forget_first_seen
 
         for url in self._newly_seen:
-            forget_sighting(url)
+            forget_first_seen(url)
 
     def _fetch(self, pin: Candidate, *, is_promised: bool = False) -> Path:
         from safe_install.wheels.fetch import Trust, fetch

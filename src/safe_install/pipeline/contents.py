@@ -11,7 +11,8 @@ from typing import Dict, List, Mapping, Optional, Sequence, Tuple
 
 from safe_install.models import Finding, InstalledDistribution, Severity
 from safe_install.transaction.ownership import read_hashes
-from safe_install.wheels.archive import Artifact, RecordNote, find_case_clashes
+from safe_install.wheels.archive import Artifact, find_case_clashes
+from safe_install.wheels.record import RecordNote
 from safe_install.wheels.startup import find_activation_files, find_prefix_libraries, find_start_files, runs_code
 
 

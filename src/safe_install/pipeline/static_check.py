@@ -18,7 +18,7 @@ from safe_install.pipeline.delivery import Artifacts
 from safe_install.pipeline.session import Session
 from safe_install.resolve.torch_fit import check_torch
 from safe_install.torch_family import TORCH, is_guarded
-from safe_install.wheels.abi import Verdict, torch_findings
+from safe_install.wheels.abi import LoadOutcome, torch_findings
 from safe_install.wheels.archive import Artifact
 from safe_install.wheels.inspection import (
     Inspector,
@@ -151,15 +151,15 @@ class _StagedFiles:
         )
 
     def _check_extension(self, step: Step) -> Sequence[Finding]:
-        judged = self._inspector.inspect(self._members[step.name], demangle=demangle)
-        if any(one.seen.problems.driver for one in judged):
+        verdicts = self._inspector.inspect(self._members[step.name], demangle=demangle)
+        if any(one.facts.problems.driver for one in verdicts):
             self._needs_driver.add(step.name)
         self._loadable[step.name] = tuple(
-            one.seen.member for one in judged if one.seen.uses_torch and one.verdict is Verdict.FITS
+            one.facts.member for one in verdicts if one.facts.uses_torch and one.outcome is LoadOutcome.FITS
         )
         return check_objects(
             step.name,
-            judged,
+            verdicts,
             self._torch,
             self._environment.driver,
             version=step.version or "",

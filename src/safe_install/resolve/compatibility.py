@@ -1,4 +1,4 @@
-"""Does a candidate fit? One function per rule, and the order of those that do.
+"""Does a candidate fit? One function per rule.
 
 A rule looks at one candidate in a context and returns why it rejects it, or None. `check_candidate` asks
 them in their order; the first that rejects gives the Rejection.
@@ -7,7 +7,7 @@ them in their order; the first that rejects gives the Rejection.
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Callable, Collection, FrozenSet, List, Optional, Sequence, Tuple
+from typing import Callable, FrozenSet, List, Optional, Tuple
 from urllib.parse import urlsplit
 
 from packaging.requirements import InvalidRequirement, Requirement
@@ -23,6 +23,7 @@ from safe_install.tags import (
     container_of_version,
     is_same_major,
     parse_accelerator,
+    parse_device_capabilities,
     split_local,
 )
 
@@ -90,13 +91,13 @@ def reject_torch_version(candidate: Candidate, context: Context) -> Optional[str
     if not _is_binary(candidate) and candidate.version.public not in context.project.pins:
         return None
     built = candidate.built_for.torch or _torch_requirement(candidate)
-    here = _torch_release(torch)
+    here = torch_release(torch)
     if here is None:
         return f"torch {torch.runtime_version} is no release that a host could name"
     if built is None:
         return "it is not known here which torch it was built for"
     if built[:1] in "<>=!~":
-        return None if _specifier_fits(built, here) else f"belongs to torch {built}, installed is {here}"
+        return None if specifier_fits(built, here) else f"belongs to torch {built}, installed is {here}"
     if candidate.kind is CandidateKind.BUILT and built == split_local(torch.runtime_version)[0]:
         return None  # built against this very torch, release or not: the store is kept by torch
     wanted_container, container = container_of_name(built), container_of_version(torch.runtime_version)
@@ -123,14 +124,16 @@ def _same_torch(built: str, here: Version, context: Context) -> bool:
     return version.release == here.release if exact else version.release[:2] == here.release[:2]
 
 
-def _specifier_fits(specifier: str, here: Version) -> bool:
+def specifier_fits(specifier: str, here: Version) -> bool:
+    """Is the release one of these? False for what is no specifier."""
     try:
         return SpecifierSet(specifier).contains(here, prereleases=True)
     except InvalidSpecifier:
         return False
 
 
-def _torch_release(torch: TorchBuild) -> Optional[Version]:
+def torch_release(torch: TorchBuild) -> Optional[Version]:
+    """The release of torch that a host could name, None for a vendor's own."""
     return parse_release(torch.runtime_version) or parse_release(torch.version.public)
 
 
@@ -195,6 +198,17 @@ def _accelerator_fits(built: str, torch: TorchBuild, project: Project) -> bool:
     return by_major and is_same_major(built, torch.accelerator)
 
 
+def name_for(project: Project, torch: TorchBuild, catalog: Catalog) -> Optional[str]:
+    """Of the names under which the same software lies, the one for torch's accelerator: cupy-cuda12x."""
+    names = [
+        (other.accelerator == torch.accelerator, str(name))
+        for name in project.family
+        for other in [catalog.project(name)]
+        if other.accelerator is not None and _accelerator_fits(other.accelerator, torch, other)
+    ]
+    return next((name for exact, name in names if exact), names[0][1] if names else None)
+
+
 def is_cpu_fallback(built: Optional[str], torch: TorchBuild, project: Project) -> bool:
     """A CPU build beside a torch for a GPU, of a project where that works: what it does, it does on the CPU."""
     return project.cpu_fits_all and built == "cpu" and torch.accelerator not in ("", "cpu")
@@ -248,7 +262,7 @@ def reject_python(candidate: Candidate, context: Context) -> Optional[str]:
         return f"needs Python {wanted}, here is {interpreter.version}"
     if not candidate.tags or _fits(candidate, context):
         return None
-    here = _supported(context.environment).pythons
+    here = supported_tags(context.environment).pythons
     if any((tag.interpreter, tag.abi) in here for tag in candidate.tags):
         return None
     names = sorted({f"{tag.interpreter}-{tag.abi}" for tag in candidate.tags})
@@ -290,11 +304,11 @@ def reject_libc(candidate: Candidate, context: Context) -> Optional[str]:
 
 
 def _fits(candidate: Candidate, context: Context) -> bool:
-    return not candidate.tags.isdisjoint(_supported(context.environment).tags)
+    return not candidate.tags.isdisjoint(supported_tags(context.environment).tags)
 
 
 @dataclass(frozen=True)
-class _Supported:
+class SupportedTags:
     """The wheel tags of an interpreter as sets: to build them for each candidate would cost more than all rules."""
 
     source: Tuple[Tag, ...]
@@ -302,26 +316,28 @@ class _Supported:
     pythons: FrozenSet[Tuple[str, str]]  # (interpreter, abi)
 
 
-def _supported(environment: Environment) -> _Supported:
+def supported_tags(environment: Environment) -> SupportedTags:
+    """The wheel tags of its interpreter."""
     source = environment.interpreter.tags
     last = _LAST_SUPPORTED[0] if _LAST_SUPPORTED else None
     if last is None or last.source is not source:
         pythons = frozenset((tag.interpreter, tag.abi) for tag in source)
-        last = _Supported(source, frozenset(source), pythons)
+        last = SupportedTags(source, frozenset(source), pythons)
         _LAST_SUPPORTED[:] = [last]
     return last
 
 
-_LAST_SUPPORTED: List[_Supported] = []  # of the interpreter that was asked about last
+_LAST_SUPPORTED: List[SupportedTags] = []  # of the interpreter that was asked about last
 
 
 def _same_machine(platform: str, here: str) -> bool:
     """The same system and architecture, whatever the libc."""
-    system, architecture = _machine(platform), _machine(here)
+    system, architecture = machine_of(platform), machine_of(here)
     return system == architecture
 
 
-def _machine(platform: str) -> Tuple[str, str]:
+def machine_of(platform: str) -> Tuple[str, str]:
+    """System and architecture of a platform tag: ("linux", "x86_64")."""
     for architecture in ("x86_64", "aarch64", "i686", "arm64", "amd64", "win32", "universal2"):
         if platform.endswith(architecture):
             system = "win" if platform.startswith("win") else "mac" if platform.startswith("macosx") else "linux"
@@ -370,7 +386,7 @@ def reject_gpu(candidate: Candidate, context: Context) -> Optional[str]:
     if not _is_binary(candidate) or candidate.kind is CandidateKind.BUILT or driver is None or torch is None:
         return None
     code = context.project.gpu_code_of(candidate.version, candidate.built_for.accelerator)
-    devices = tuple(dict.fromkeys(device.compute_capability for device in driver.devices))
+    devices = parse_device_capabilities(device.compute_capability for device in driver.devices)
     if code is None or not devices or torch.cuda is None:
         return None
     missed = [device for device in devices if not code.runs_on(device)]
@@ -378,7 +394,7 @@ def reject_gpu(candidate: Candidate, context: Context) -> Optional[str]:
     if not missed or (len(missed) < len(devices) and not driver.declared):
         return None
     where = "declared is" if driver.declared else "here is"
-    return f"no code for compute capability {', '.join(missed)}, which {where}: it has {code}"
+    return f"no code for compute capability {', '.join(map(str, missed))}, which {where}: it has {code}"
 
 
 def reject_build(candidate: Candidate, context: Context) -> Optional[str]:
@@ -424,132 +440,3 @@ def _is_binary(candidate: Candidate) -> bool:
     """Does it hold machine code? A wheel for every platform holds none: what it computes is compiled when it runs."""
     is_pure = bool(candidate.tags) and all(tag.platform == "any" for tag in candidate.tags)
     return candidate.kind is not CandidateKind.SDIST and not is_pure
-
-
-# --- the order of those that fit -------------------------------------------------------------------
-
-SortKey = Tuple[bool, bool, Version, bool, int, bool, int]
-
-
-def sort_key(candidate: Candidate, context: Context) -> SortKey:
-    """Larger is better: a wheel before any sdist; a build for torch's accelerator before one for the CPU; newest public
-    version; exact accelerator before major only; an earlier host; one that carries a hash; the better wheel tag."""
-    torch = context.environment.torch
-    built = candidate.built_for.accelerator
-    exact = torch is None or is_exact_accelerator(built, torch, context.project)
-    return (
-        candidate.kind is not CandidateKind.SDIST,
-        torch is None or not is_cpu_fallback(built, torch, context.project),
-        Version(candidate.version.public),
-        exact,
-        -host_rank(candidate, context.project),
-        candidate.link.sha256 is not None,
-        -_tag_rank(candidate, context.environment.interpreter.tags),
-    )
-
-
-def name_for(project: Project, torch: TorchBuild, catalog: Catalog) -> Optional[str]:
-    """Of the names under which the same software lies, the one for torch's accelerator: cupy-cuda12x."""
-    names = [
-        (other.accelerator == torch.accelerator, str(name))
-        for name in project.family
-        for other in [catalog.project(name)]
-        if other.accelerator is not None and _accelerator_fits(other.accelerator, torch, other)
-    ]
-    return next((name for exact, name in names if exact), names[0][1] if names else None)
-
-
-def host_rank(candidate: Candidate, project: Project) -> int:
-    """0 for what was built here, then the hosts in their order."""
-    if candidate.kind in (CandidateKind.BUILT, CandidateKind.INSTALLED):
-        return 0
-    host = urlsplit(candidate.link.url).hostname
-    for rank, entry in enumerate(project.hosts, 1):
-        urls = (*entry.pages, entry.wheel or "")
-        if host is not None and any(urlsplit(url).hostname == host for url in urls):
-            return rank
-    return len(project.hosts) + 1
-
-
-def _tag_rank(candidate: Candidate, tags: Sequence[Tag]) -> int:
-    if not candidate.tags:
-        return len(tags)
-    return next((rank for rank, tag in enumerate(tags) if tag in candidate.tags), len(tags))
-
-
-def rank_fitting(candidates: Sequence[Candidate], context: Context) -> List[Candidate]:
-    """Those that fit, best first."""
-    fitting = [candidate for candidate in candidates if check_candidate(candidate, context) is None]
-    return sorted(fitting, key=lambda candidate: sort_key(candidate, context), reverse=True)
-
-
-def explain_loser(candidate: Candidate, chosen: Candidate, context: Context) -> Rejection:
-    """Why a candidate was not taken although another was: its own fault, or only second best."""
-    own = check_candidate(candidate, context)
-    if own is not None:
-        return own
-    if candidate.kind is CandidateKind.SDIST and chosen.kind is not CandidateKind.SDIST:
-        return Rejection(candidate, Rule.SDIST_BEHIND_WHEEL, f"would be built; {chosen.link.filename} fits")
-    if Version(candidate.version.public) != Version(chosen.version.public):
-        return Rejection(candidate, Rule.OLDER_VERSION, f"{chosen.version} fits too")
-    return Rejection(
-        candidate,
-        Rule.LATER_HOST,
-        f"the same version as {chosen.link.filename}, chosen from {chosen.link.found_in}",
-    )
-
-
-# --- the order of those that do not ----------------------------------------------------------------
-
-# Behind all others: second best only, or of no use to whoever asked for another version.
-_FAR_RULES = {
-    Rule.SDIST_BEHIND_WHEEL: 1,
-    Rule.OLDER_VERSION: 1,
-    Rule.LATER_HOST: 1,
-    Rule.PRE_RELEASE: 2,
-    Rule.SPECIFIER: 3,
-    Rule.YANKED: 4,
-}
-_FAR_TORCH = 98  # minors; for a candidate whose torch is not known
-
-
-def order_rejections(rejections: Sequence[Rejection], environment: Environment) -> List[Rejection]:
-    """The nearest misses first: what fits this machine and Python, then this minor of torch, then the newest."""
-    pythons = _supported(environment).pythons
-    newest_first = sorted(rejections, key=lambda rejection: rejection.candidate.version, reverse=True)
-    return sorted(newest_first, key=lambda rejection: _distance(rejection, environment, pythons))
-
-
-def _distance(
-    rejection: Rejection, environment: Environment, pythons: FrozenSet[Tuple[str, str]]
-) -> Tuple[int, int, bool, int, bool]:
-    """How far a candidate is from one that fits; the smaller, the nearer."""
-    candidate, torch = rejection.candidate, environment.torch
-    machines = {_machine(tag.platform) for tag in candidate.tags if tag.platform != "any"}
-    is_other_python = bool(candidate.tags) and pythons.isdisjoint((t.interpreter, t.abi) for t in candidate.tags)
-    is_unknown_torch = candidate.built_for.torch is None and rejection.rule is Rule.TORCH_VERSION
-    accelerator = candidate.built_for.accelerator
-    is_other_cuda = torch is not None and accelerator is not None and not is_same_major(accelerator, torch.accelerator)
-    return (
-        _FAR_RULES.get(rejection.rule, 0),
-        _machine_distance(machines, _machine(environment.interpreter.platform)),
-        is_other_python,
-        _FAR_TORCH if is_unknown_torch else _torch_distance(candidate.built_for.torch, torch),
-        is_other_cuda,
-    )
-
-
-def _machine_distance(machines: Collection[Tuple[str, str]], here: Tuple[str, str]) -> int:
-    """0 for this machine or none in particular, 1 for the same system, 2 for another one."""
-    if not machines or here in machines or (here[0] == "mac" and ("mac", "universal2") in machines):
-        return 0
-    return 1 if any(system == here[0] for system, _ in machines) else 2
-
-
-def _torch_distance(built: Optional[str], torch: Optional[TorchBuild]) -> int:
-    """Minors between the torch of a candidate and the one that is there; 0 where it is not known."""
-    here = _torch_release(torch) if torch is not None else None
-    release = parse_release(built or "")
-    if here is None or release is None:
-        return 0 if built is None or here is None or _specifier_fits(built, here) else _FAR_TORCH
-    return abs((release.major - here.major) * 20 + release.minor - here.minor)

@@ -24,7 +24,8 @@ from safe_install.models import (
     Rejection,
     Rule,
 )
-from safe_install.resolve.compatibility import Context, rank_fitting
+from safe_install.resolve.compatibility import Context
+from safe_install.resolve.ranking import rank_fitting
 from safe_install.tags import container_of_name, container_of_version, parse_accelerator, split_local
 
 PROGRAM = "safe-install"

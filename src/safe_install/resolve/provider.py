@@ -42,15 +42,9 @@ from safe_install.models import (
     Rejection,
     Rule,
 )
-from safe_install.resolve.compatibility import (
-    Context,
-    check_candidate,
-    explain_loser,
-    name_for,
-    order_rejections,
-    rank_fitting,
-)
+from safe_install.resolve.compatibility import Context, check_candidate, name_for
 from safe_install.resolve.hints import Asked, choose_hint, is_settled
+from safe_install.resolve.ranking import explain_loser, order_rejections, rank_fitting
 from safe_install.tags import is_same_major
 
 if TYPE_CHECKING:

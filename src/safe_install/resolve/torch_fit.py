@@ -8,7 +8,7 @@ from packaging.version import Version
 
 from safe_install.index.facts import Catalog, GpuCode, TorchRelease, TorchTable, parse_release
 from safe_install.models import Driver, Finding, Interpreter, Plan, Severity, TorchBuild
-from safe_install.tags import parse_accelerator
+from safe_install.tags import ComputeCapability, parse_accelerator, parse_device_capabilities
 
 _PYTORCH_INDEX = "https://download.pytorch.org/whl"
 
@@ -16,7 +16,7 @@ _PYTORCH_INDEX = "https://download.pytorch.org/whl"
 class Code(Protocol):
     """GPU code: of the wheel index, or read in a file."""
 
-    def runs_on(self, device: str) -> bool:
+    def runs_on(self, device: ComputeCapability) -> bool:
         """Is there code for a device of this compute capability?"""
 
 
@@ -58,14 +58,14 @@ def known_code(
     return torch_table.gpu_code_of(version, accelerator, platform=interpreter.platform)
 
 
-def missed_devices(code: Optional[Code], driver: Driver) -> List[str]:
+def missed_devices(code: Optional[Code], driver: Driver) -> List[ComputeCapability]:
     """The compute capabilities, declared or here, for which there is no code; none where the code is not known."""
-    devices = dict.fromkeys(device.compute_capability for device in driver.devices)
+    devices = parse_device_capabilities(device.compute_capability for device in driver.devices)
     return [device for device in devices if code is not None and not code.runs_on(device)]
 
 
-def _no_code(torch: TorchBuild, driver: Driver, missed: List[str], code: Optional[Code]) -> str:
-    names = ", ".join(f"sm_{device.replace('.', '')}" for device in missed)
+def _no_code(torch: TorchBuild, driver: Driver, missed: List[ComputeCapability], code: Optional[Code]) -> str:
+    names = ", ".join(device.sm for device in missed)
     where = "declared" if driver.declared else "here"
     return f"no kernel image for {names}, which is {where}: torch {torch.runtime_version} has {code}"
 

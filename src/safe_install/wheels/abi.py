@@ -31,7 +31,7 @@ _NUMBER = re.compile(r"\d+")
 SHOWN = 3  # symbols that a message names
 
 
-class Verdict(enum.Enum):
+class LoadOutcome(enum.Enum):
     """What becomes of a file beside the torch that will be there."""
 
     FITS = "fits"
@@ -41,7 +41,7 @@ class Verdict(enum.Enum):
 
 
 @dataclass(frozen=True)
-class Seen:
+class ObjectFacts:
     """What was read of one shared object of a wheel."""
 
     member: str  # its path in the wheel
@@ -57,17 +57,17 @@ class Seen:
 
 
 @dataclass(frozen=True)
-class Judged:
-    """One shared object, judged."""
+class ObjectVerdict:
+    """What is said of one shared object."""
 
-    seen: Seen
-    verdict: Verdict
+    facts: ObjectFacts
+    outcome: LoadOutcome
     reason: str = ""  # a sentence
     hint: str = ""
 
 
 @dataclass(frozen=True)
-class Beside:
+class TorchContext:
     """What the files of a wheel will stand beside."""
 
     torch: TorchBuild
@@ -86,73 +86,77 @@ Demangler = Callable[[str], str]
 Needs = Callable[[str], bool]  # is a member of the wheel one that its project cannot do without?
 
 
-def judge(seen: Seen, beside: Beside, *, demangle: Demangler) -> Judged:
+def judge_object(facts: ObjectFacts, context: TorchContext, *, demangle: Demangler) -> ObjectVerdict:
     """One shared object beside a torch."""
-    if seen.unreadable:
-        return Judged(seen, Verdict.UNKNOWN, f"{seen.member} could not be read: {seen.unreadable}")
-    if seen.module_for is not None and beside.python and seen.module_for != beside.python:
+    if facts.unreadable:
+        return ObjectVerdict(facts, LoadOutcome.UNKNOWN, f"{facts.member} could not be read: {facts.unreadable}")
+    if facts.module_for is not None and context.python and facts.module_for != context.python:
         # Symbols do not tell: such a module resolves, and then says that it was compiled for another Python.
-        told = f"{seen.member} is a module for {seen.module_for}, and Python here is {beside.python}"
-        return Judged(seen, Verdict.DOES_NOT_LOAD, told, MEND)
-    if seen.problems.missing:
-        return _judge_missing(seen, beside, demangle=demangle)
-    if seen.problems.versions:
-        need = seen.problems.versions[0].need
-        return Judged(
-            seen,
-            Verdict.DOES_NOT_LOAD,
-            f"{seen.member} needs {need.version} of {need.library}, which is not there"
-            f"{f' (here is {beside.libc})' if need.version.startswith('GLIBC_') and beside.libc else ''}",
+        reason = f"{facts.member} is a module for {facts.module_for}, and Python here is {context.python}"
+        return ObjectVerdict(facts, LoadOutcome.DOES_NOT_LOAD, reason, MEND)
+    if facts.problems.missing:
+        return _judge_missing(facts, context, demangle=demangle)
+    if facts.problems.versions:
+        need = facts.problems.versions[0].need
+        return ObjectVerdict(
+            facts,
+            LoadOutcome.DOES_NOT_LOAD,
+            f"{facts.member} needs {need.version} of {need.library}, which is not there"
+            f"{f' (here is {context.libc})' if need.version.startswith('GLIBC_') and context.libc else ''}",
             "It was built on a newer system than its name says: take an older version, or build it here.",
         )
-    if seen.problems.undefined:
-        return _judge_undefined(seen, beside, demangle=demangle)
-    return _judge_origin(seen, beside)
+    if facts.problems.undefined:
+        return _judge_undefined(facts, context, demangle=demangle)
+    return _judge_origin(facts, context)
 
 
-def _judge_missing(seen: Seen, beside: Beside, *, demangle: Demangler) -> Judged:
-    names = list(dict.fromkeys(one.library for one in seen.problems.missing))
-    elsewhere = [name for name in names if name in beside.libraries]
+def _judge_missing(facts: ObjectFacts, context: TorchContext, *, demangle: Demangler) -> ObjectVerdict:
+    names = list(dict.fromkeys(one.library for one in facts.problems.missing))
+    elsewhere = [name for name in names if name in context.libraries]
     if len(elsewhere) == len(names):
-        if seen.problems.undefined:
-            return _judge_undefined(seen, beside, demangle=demangle)
-        told = f"{seen.member} needs {', '.join(names[:SHOWN])}, which lies elsewhere in the environment"
-        return Judged(seen, Verdict.UNKNOWN, told)
+        if facts.problems.undefined:
+            return _judge_undefined(facts, context, demangle=demangle)
+        reason = f"{facts.member} needs {', '.join(names[:SHOWN])}, which lies elsewhere in the environment"
+        return ObjectVerdict(facts, LoadOutcome.UNKNOWN, reason)
     absent = [name for name in names if name not in elsewhere]
-    torch = beside.torch
+    torch = context.torch
     of_cuda = [name for name in absent if name in CUDA_OF_TORCH]
     if torch.cuda is None and of_cuda:
         why = f"was built for a torch with CUDA (it needs {of_cuda[0]}), and torch {torch.runtime_version} has none"
-        return Judged(seen, Verdict.DOES_NOT_LOAD, f"{seen.member} {why}", MEND)
+        return ObjectVerdict(facts, LoadOutcome.DOES_NOT_LOAD, f"{facts.member} {why}", MEND)
     for name in absent:
         major = cuda_major_of(name)
         if major is not None and torch.cuda is not None and major != int(torch.cuda.split(".")[0]):
             why = f"was built for CUDA {major} (it needs {name}), and torch here is for CUDA {torch.cuda}"
-            return Judged(seen, Verdict.DOES_NOT_LOAD, f"{seen.member} {why}", MEND)
-    told = f"{seen.member} needs {', '.join(absent[:SHOWN])}, which {'is' if len(absent) == 1 else 'are'} nowhere here"
-    return Judged(seen, Verdict.DOES_NOT_LOAD, told, "Install what brings the library, or take another build.")
+            return ObjectVerdict(facts, LoadOutcome.DOES_NOT_LOAD, f"{facts.member} {why}", MEND)
+    reason = (
+        f"{facts.member} needs {', '.join(absent[:SHOWN])}, which {'is' if len(absent) == 1 else 'are'} nowhere here"
+    )
+    return ObjectVerdict(
+        facts, LoadOutcome.DOES_NOT_LOAD, reason, "Install what brings the library, or take another build."
+    )
 
 
 MEND = "Take the build for this torch: `safe-install explain PROJECT` shows which there is, or build it here."
 
 
-def _judge_undefined(seen: Seen, beside: Beside, *, demangle: Demangler) -> Judged:
-    names = [one.symbol.name for one in seen.problems.undefined]
+def _judge_undefined(facts: ObjectFacts, context: TorchContext, *, demangle: Demangler) -> ObjectVerdict:
+    names = [one.symbol.name for one in facts.problems.undefined]
     of_torch = [name for name in names if _CXX_OF_TORCH.match(name)]
     shown = of_torch or names
-    told = ", ".join(demangle(name) for name in shown[:SHOWN])
+    named = ", ".join(demangle(name) for name in shown[:SHOWN])
     count = f"{len(names)} symbol{'' if len(names) == 1 else 's'}"
     if not of_torch:
-        return Judged(
-            seen, Verdict.DOES_NOT_LOAD, f"{seen.member} needs {count} that nothing here defines: {told}", MEND
+        return ObjectVerdict(
+            facts, LoadOutcome.DOES_NOT_LOAD, f"{facts.member} needs {count} that nothing here defines: {named}", MEND
         )
-    flavour = _flavour(of_torch, beside.torch)
-    built = f" ({' or '.join(seen.fingerprint.minors)})" if seen.fingerprint.minors else ""
-    return Judged(
-        seen,
-        Verdict.DOES_NOT_LOAD,
-        f"{seen.member} was built for another torch{built}: it needs {count} that torch {beside.torch.runtime_version} "
-        f"does not have, e.g. {told}{flavour}",
+    flavour = _flavour(of_torch, context.torch)
+    built = f" ({' or '.join(facts.fingerprint.minors)})" if facts.fingerprint.minors else ""
+    return ObjectVerdict(
+        facts,
+        LoadOutcome.DOES_NOT_LOAD,
+        f"{facts.member} was built for another torch{built}: it needs {count} that torch "
+        f"{context.torch.runtime_version} does not have, e.g. {named}{flavour}",
         MEND,
     )
 
@@ -180,24 +184,26 @@ def _has_old_string(name: str) -> bool:
     return "Ss" in kept
 
 
-def _judge_origin(seen: Seen, beside: Beside) -> Judged:
+def _judge_origin(facts: ObjectFacts, context: TorchContext) -> ObjectVerdict:
     """Everything resolves. Which torch was it built for?"""
-    if not seen.uses_torch or not any(map(_CXX_OF_TORCH.match, seen.wanted)):
-        return Judged(seen, Verdict.FITS)  # plain C, or the stable ABI: its symbols are all that it needs
-    if beside.minor in beside.known_minors:
-        if not seen.fingerprint.minors:
-            return Judged(seen, Verdict.UNKNOWN, f"{seen.member} does not say which torch it was built for")
-        if beside.minor in seen.fingerprint.minors:
-            return Judged(seen, Verdict.FITS)
-    elif seen.share is None:
-        return Judged(seen, Verdict.UNKNOWN, f"{seen.member} does not say which torch it was built for")
-    elif seen.share >= SAME:
-        return Judged(seen, Verdict.FITS)
-    built = " or ".join(seen.fingerprint.minors) or "another one"
-    return Judged(
-        seen,
-        Verdict.ANOTHER_TORCH,
-        f"{seen.member} was built for torch {built}, and here is {beside.torch.runtime_version}: it would load, and "
+    if not facts.uses_torch or not any(map(_CXX_OF_TORCH.match, facts.wanted)):
+        return ObjectVerdict(facts, LoadOutcome.FITS)  # plain C, or the stable ABI: its symbols are all that it needs
+    if context.minor in context.known_minors:
+        if not facts.fingerprint.minors:
+            return ObjectVerdict(
+                facts, LoadOutcome.UNKNOWN, f"{facts.member} does not say which torch it was built for"
+            )
+        if context.minor in facts.fingerprint.minors:
+            return ObjectVerdict(facts, LoadOutcome.FITS)
+    elif facts.share is None:
+        return ObjectVerdict(facts, LoadOutcome.UNKNOWN, f"{facts.member} does not say which torch it was built for")
+    elif facts.share >= SAME:
+        return ObjectVerdict(facts, LoadOutcome.FITS)
+    built = " or ".join(facts.fingerprint.minors) or "another one"
+    return ObjectVerdict(
+        facts,
+        LoadOutcome.ANOTHER_TORCH,
+        f"{facts.member} was built for torch {built}, and here is {context.torch.runtime_version}: it would load, and "
         "may crash or compute wrong numbers",
         MEND,
     )
@@ -211,110 +217,117 @@ def group_of(member: str) -> str:
     return _NUMBER.sub("#", member)
 
 
-def judge_by_company(judged: Sequence[Judged], beside: Beside) -> List[Judged]:
+def infer_from_siblings(verdicts: Sequence[ObjectVerdict], context: TorchContext) -> List[ObjectVerdict]:
     """The files of a wheel come from one build: one that does not say for which torch takes the word of the others.
 
     Alternatives, one for each torch, do not speak for each other.
     """
-    alone = [members[0] for members in _groups(judged).values() if len(members) == 1 and members[0].seen.uses_torch]
-    said = [set(one.seen.fingerprint.minors) for one in alone if one.seen.fingerprint.minors]
+    alone = [members[0] for members in _groups(verdicts).values() if len(members) == 1 and members[0].facts.uses_torch]
+    said = [set(one.facts.fingerprint.minors) for one in alone if one.facts.fingerprint.minors]
     minors = set.intersection(*said) if said else set()
-    if not minors or beside.minor not in beside.known_minors:
-        return list(judged)
-    silent = {id(one) for one in alone if one.verdict is Verdict.UNKNOWN and _is_silent(one)}
-    return [_in_company(one, sorted(minors), beside) if id(one) in silent else one for one in judged]
+    if not minors or context.minor not in context.known_minors:
+        return list(verdicts)
+    silent = {id(one) for one in alone if one.outcome is LoadOutcome.UNKNOWN and _is_silent(one)}
+    return [_in_company(one, sorted(minors), context) if id(one) in silent else one for one in verdicts]
 
 
-def _is_silent(one: Judged) -> bool:
-    return not (one.seen.unreadable or one.seen.problems.missing or one.seen.fingerprint.minors)
+def _is_silent(one: ObjectVerdict) -> bool:
+    return not (one.facts.unreadable or one.facts.problems.missing or one.facts.fingerprint.minors)
 
 
-def _in_company(one: Judged, minors: Sequence[str], beside: Beside) -> Judged:
-    if beside.minor in minors:
-        return Judged(one.seen, Verdict.FITS)
-    told = f"{one.seen.member} lies beside files that were built for torch {' or '.join(minors)}"
-    return Judged(
-        one.seen, Verdict.ANOTHER_TORCH, f"{told}, and here is {beside.torch.runtime_version}: it may crash", MEND
+def _in_company(one: ObjectVerdict, minors: Sequence[str], context: TorchContext) -> ObjectVerdict:
+    if context.minor in minors:
+        return ObjectVerdict(one.facts, LoadOutcome.FITS)
+    reason = f"{one.facts.member} lies beside files that were built for torch {' or '.join(minors)}"
+    return ObjectVerdict(
+        one.facts,
+        LoadOutcome.ANOTHER_TORCH,
+        f"{reason}, and here is {context.torch.runtime_version}: it may crash",
+        MEND,
     )
 
 
-def judge_wheel(judged: Sequence[Judged], needs: Optional[Needs]) -> Tuple[Verdict, Tuple[Judged, ...]]:
-    """The verdict on a wheel, and the objects that it rests on.
+def judge_wheel(
+    verdicts: Sequence[ObjectVerdict], needs: Optional[Needs]
+) -> Tuple[LoadOutcome, Tuple[ObjectVerdict, ...]]:
+    """The outcome for a wheel, and the objects that it rests on.
 
     It rests on the files that the project is known to need (`needs(member)`) and on alternatives that are for torch:
     one of them must fit. `needs` None: the project is not known, and whatever uses torch must fit. A part that lacks a
     library of the system (libsox), or of CUDA in a project that is not known, is optional while another part fits:
     what is optional and does not load is loaded by nobody.
     """
-    groups = _groups(judged)
-    best = {name: min(members, key=lambda one: _BADNESS[one.verdict]) for name, members in groups.items()}
+    groups = _groups(verdicts)
+    best = {name: min(members, key=lambda one: _BADNESS[one.outcome]) for name, members in groups.items()}
     if needs is None:
-        needed = [one for one in best.values() if one.seen.uses_torch]
+        needed = [one for one in best.values() if one.facts.uses_torch]
     else:
-        needed = [one for one in best.values() if needs(one.seen.member)]
+        needed = [one for one in best.values() if needs(one.facts.member)]
         needed += [best[name] for name, members in groups.items() if len(members) > 1 and _is_for_torch(best[name])]
-    if any(one.verdict is Verdict.FITS and one.seen.uses_torch for one in needed):
+    if any(one.outcome is LoadOutcome.FITS and one.facts.uses_torch for one in needed):
         needed = [one for one in needed if not _is_optional(one, is_known=needs is not None)]
     if not needed:
-        return Verdict.FITS, ()
-    worst = max(needed, key=lambda one: _BADNESS[one.verdict])
-    return worst.verdict, tuple({id(one): one for one in needed if one.verdict is worst.verdict}.values())
+        return LoadOutcome.FITS, ()
+    worst = max(needed, key=lambda one: _BADNESS[one.outcome])
+    return worst.outcome, tuple({id(one): one for one in needed if one.outcome is worst.outcome}.values())
 
 
-def _is_optional(one: Judged, *, is_known: bool) -> bool:
-    missing = [lost.library for lost in one.seen.problems.missing]
-    if not missing or one.verdict is not Verdict.DOES_NOT_LOAD:
+def _is_optional(one: ObjectVerdict, *, is_known: bool) -> bool:
+    missing = [lost.library for lost in one.facts.problems.missing]
+    if not missing or one.outcome is not LoadOutcome.DOES_NOT_LOAD:
         return False
     of_cuda = [name for name in missing if _CUDA_LIBRARY.match(name) or name in CUDA_OF_TORCH]
     of_torch = [name for name in missing if is_torch_library(name) and name not in CUDA_OF_TORCH]
     return not of_torch and not (is_known and of_cuda)
 
 
-def _groups(judged: Sequence[Judged]) -> Dict[str, List[Judged]]:
-    groups: Dict[str, List[Judged]] = {}
-    for one in judged:
-        groups.setdefault(group_of(one.seen.member), []).append(one)
+def _groups(verdicts: Sequence[ObjectVerdict]) -> Dict[str, List[ObjectVerdict]]:
+    groups: Dict[str, List[ObjectVerdict]] = {}
+    for one in verdicts:
+        groups.setdefault(group_of(one.facts.member), []).append(one)
     return groups
 
 
-def _is_for_torch(one: Judged) -> bool:
+def _is_for_torch(one: ObjectVerdict) -> bool:
     """Is torch what it fails or fits by? A library of the system, ffmpeg's for example, is not everybody's."""
-    if not one.seen.uses_torch:
+    if not one.facts.uses_torch:
         return False
-    missing = [lost.library for lost in one.seen.problems.missing]
+    missing = [lost.library for lost in one.facts.problems.missing]
     return not missing or any(is_torch_library(name) or _CUDA_LIBRARY.match(name) for name in missing)
 
 
-_BADNESS: Mapping[Verdict, int] = {
-    Verdict.FITS: 0,
-    Verdict.UNKNOWN: 1,
-    Verdict.ANOTHER_TORCH: 2,
-    Verdict.DOES_NOT_LOAD: 3,
+_BADNESS: Mapping[LoadOutcome, int] = {
+    LoadOutcome.FITS: 0,
+    LoadOutcome.UNKNOWN: 1,
+    LoadOutcome.ANOTHER_TORCH: 2,
+    LoadOutcome.DOES_NOT_LOAD: 3,
 }
-CHECKS: Mapping[Verdict, str] = {
-    Verdict.DOES_NOT_LOAD: "does-not-load",
-    Verdict.ANOTHER_TORCH: "built-for-another-torch",
-    Verdict.UNKNOWN: "load-unknown",
+CHECKS: Mapping[LoadOutcome, str] = {
+    LoadOutcome.DOES_NOT_LOAD: "does-not-load",
+    LoadOutcome.ANOTHER_TORCH: "built-for-another-torch",
+    LoadOutcome.UNKNOWN: "load-unknown",
 }
 
 
 def findings_of(
-    name: str, judged: Sequence[Judged], needs: Optional[Needs], *, is_asked_for: bool = False
+    name: str, verdicts: Sequence[ObjectVerdict], needs: Optional[Needs], *, is_asked_for: bool = False
 ) -> Tuple[Finding, ...]:
     """What people are told of a wheel's files. An error refuses; `is_asked_for`: the person named this very file, and
     what loads is tried."""
-    verdict, ground = judge_wheel(judged, needs)
+    outcome, deciding_objects = judge_wheel(verdicts, needs)
     findings = []
-    if verdict is Verdict.DOES_NOT_LOAD or verdict is Verdict.ANOTHER_TORCH:
-        is_error = verdict is Verdict.DOES_NOT_LOAD or not is_asked_for
+    if outcome is LoadOutcome.DOES_NOT_LOAD or outcome is LoadOutcome.ANOTHER_TORCH:
+        is_error = outcome is LoadOutcome.DOES_NOT_LOAD or not is_asked_for
         severity = Severity.ERROR if is_error else Severity.WARNING
-        findings += [Finding(CHECKS[verdict], severity, name, one.reason, hint_of(one, name)) for one in ground]
-    told = {group_of(one.seen.member) for one in ground} if findings else set()
-    for group, members in _groups(judged).items():
-        lost = all(one.verdict is Verdict.DOES_NOT_LOAD for one in members)
-        if lost and group not in told and members[0].seen.uses_torch:
+        findings += [
+            Finding(CHECKS[outcome], severity, name, one.reason, hint_of(one, name)) for one in deciding_objects
+        ]
+    named = {group_of(one.facts.member) for one in deciding_objects} if findings else set()
+    for group, members in _groups(verdicts).items():
+        lost = all(one.outcome is LoadOutcome.DOES_NOT_LOAD for one in members)
+        if lost and group not in named and members[0].facts.uses_torch:
             findings.append(Finding("optional-part-does-not-load", Severity.NOTE, name, members[0].reason))
-    drivers = sorted({library for one in judged for library in one.seen.problems.driver})
+    drivers = sorted({library for one in verdicts for library in one.facts.problems.driver})
     if drivers:
         detail = f"{name} needs {', '.join(drivers)} of the driver, which is not here: it cannot be verified"
         hint = "`safe-install verify --require-cuda` on the machine that has the GPU settles it."
@@ -322,21 +335,21 @@ def findings_of(
     return tuple(findings)
 
 
-def hint_of(one: Judged, name: str) -> str:
+def hint_of(one: ObjectVerdict, name: str) -> str:
     """The remedy, for this project."""
     return one.hint.replace("PROJECT", name)
 
 
-def open_findings(name: str, judged: Sequence[Judged], needs: Optional[Needs]) -> Tuple[Finding, ...]:
+def open_findings(name: str, verdicts: Sequence[ObjectVerdict], needs: Optional[Needs]) -> Tuple[Finding, ...]:
     """What the files leave open; an installation settles it by loading them."""
-    verdict, ground = judge_wheel(judged, needs)
-    if verdict is not Verdict.UNKNOWN:
+    outcome, deciding_objects = judge_wheel(verdicts, needs)
+    if outcome is not LoadOutcome.UNKNOWN:
         return ()
     hint = "Installed with safe-install it is loaded, and taken back if it does not work."
-    return tuple(Finding(CHECKS[verdict], Severity.WARNING, name, one.reason, hint) for one in ground)
+    return tuple(Finding(CHECKS[outcome], Severity.WARNING, name, one.reason, hint) for one in deciding_objects)
 
 
-def torch_findings(judged: Sequence[Judged]) -> Tuple[Finding, ...]:
+def torch_findings(verdicts: Sequence[ObjectVerdict]) -> Tuple[Finding, ...]:
     """Would torch itself still load?"""
     return tuple(
         Finding(
@@ -346,8 +359,8 @@ def torch_findings(judged: Sequence[Judged]) -> Tuple[Finding, ...]:
             f"torch itself would no longer load: {one.reason}",
             "Ask for the version of the library that this torch requires: `pip show torch` names it.",
         )
-        for one in judged
-        if one.verdict is Verdict.DOES_NOT_LOAD
+        for one in verdicts
+        if one.outcome is LoadOutcome.DOES_NOT_LOAD
     )
 
 

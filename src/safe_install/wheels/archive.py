@@ -7,22 +7,15 @@ is an error, or a note where the whole file is known to be the one that was mean
 
 from __future__ import annotations
 
-import base64
-import csv
 import hashlib
-import io
-import mmap
 import os
 import re
-import struct
 import unicodedata
 import zipfile
-import zlib
 from concurrent.futures import ThreadPoolExecutor
 from configparser import Error as ConfigError
 from configparser import RawConfigParser
-from dataclasses import dataclass, replace
-from functools import lru_cache
+from dataclasses import dataclass
 from pathlib import Path
 from typing import (
     TYPE_CHECKING,
@@ -31,8 +24,6 @@ from typing import (
     Dict,
     FrozenSet,
     Iterable,
-    Iterator,
-    List,
     NoReturn,
     Optional,
     Sequence,
@@ -49,63 +40,24 @@ from packaging.utils import (
 )
 from packaging.version import Version
 
-from safe_install.errors import HashMismatch, WheelInvalid
+from safe_install.errors import HashMismatch
 from safe_install.index.filename import parse_filename
+from safe_install.wheels.record import RecordCheck, RecordNote, RecordRow
 from safe_install.wheels.startup import find_site_path
+from safe_install.wheels.zip_archive import CHUNK, CheckedZip, is_deceptive
 
 if TYPE_CHECKING:
     from email.message import Message
 
-MAX_ENTRIES = 100_000
-MAX_DIRECTORY = 64 * 1024 * 1024  # bytes of the archive's directory; torch's 14,000 entries take 1.6 MB
-MAX_PATH_PART = 255  # bytes
-MIN_UNPACKED_LIMIT = 200 * 1024 * 1024  # bytes
-MAX_RATIO = 20  # unpacked bytes to archive bytes, where the archive is not small
 MAX_RECORD = 32 * 1024 * 1024  # bytes
 MAX_METADATA = 8 * 1024 * 1024  # bytes of each other metadata file
 MAX_REQUIREMENTS = 10_000
 
-_CHUNK = 1024 * 1024
-_SIGNATURES = {"RECORD.jws", "RECORD.p7s"}
 _DATA_KEYS = {"purelib", "platlib", "headers", "scripts", "data"}
 _NATIVE = re.compile(r"\.(so(\.\d+)*|pyd|dll|dylib)$")
 _PROTECTED_SCRIPT = re.compile(r"^(python[\d.]*w?|pip[\d.]*|(de)?activate([._].*)?)(\.exe)?$", re.IGNORECASE)
-_STRONG_HASHES = {"sha256", "sha384", "sha512"}
-_DIRECTORY_ENTRY = b"PK\x01\x02"
-_END_RECORD = 22  # bytes
-# Written by the Rust crate `zip`: every wheel that maturin built until 2021 has it (orjson, polars, tokenizers).
-_KNOWN_COMMENT = b"zip-rs"
-# Local version identifiers that publishers cut from a wheel which they upload to PyPI, where none is permitted.
-_LOCAL_VERSIONS = (
-    "cpu",
-    "xpu",
-    *(f"cu{number}" for number in range(90, 200)),
-    *(f"rocm{major}.{minor}" for major in range(3, 10) for minor in range(10)),
-)
-_UNICODE_PATH = 0x7075  # an extra field with a second name, which Python reads since 3.12 and others always
-# Characters that turn the direction of a line, so that a listing shows another name than the file has.
-_TURNING = frozenset("\u061c\u200e\u200f\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069")
 _CALLABLE = re.compile(r"^\w+(\.\w+)*(:\w+(\.\w+)*)?\s*(\[[^\]]*\])?\s*$")
 _INSTALLED = re.compile(r"(?i)\.(dist-info|egg-info|egg-link|egg)$")
-
-
-@dataclass(frozen=True)
-class RecordRow:
-    """One row of RECORD; the rows of RECORD itself and of its signatures carry no hash."""
-
-    path: str
-    algorithm: Optional[str]  # "sha256"
-    digest: Optional[bytes]
-    size: Optional[int]  # bytes
-
-
-@dataclass(frozen=True)
-class RecordNote:
-    """RECORD says something else than the archive about one file, and the wheel is taken all the same."""
-
-    path: str
-    detail: str
-    group: str = ""  # what it has in common with others, where many are usual: "RECORD does not list"
 
 
 @dataclass(frozen=True)
@@ -209,7 +161,7 @@ def open_wheel(
                 f"{filename}: the file has sha256 {digest}, promised was {sha256.lower()}",
                 hint=f"remove {path} and fetch it again; if it stays so, the host serves another file",
             )
-        reader = _Reader(path, filename, stream, is_promised, strict_records=strict_records)
+        reader = _WheelReader(path, filename, stream, is_promised, strict_records=strict_records)
         return reader.read(digest, verify_members=verify_members)
 
 
@@ -217,7 +169,7 @@ def hash_stream(stream: BinaryIO) -> str:
     """sha256 (hex) of an open file, from its beginning."""
     stream.seek(0)
     digest = hashlib.sha256()
-    for chunk in iter(lambda: stream.read(_CHUNK), b""):
+    for chunk in iter(lambda: stream.read(CHUNK), b""):
         digest.update(chunk)
     return digest.hexdigest()
 
@@ -236,7 +188,7 @@ def extract_members(artifact: Artifact, names: Iterable[str], folder: Path) -> T
 
     def write(name: str) -> Path:
         with archive.open(name) as source, targets[name].open("wb") as out:
-            for chunk in iter(lambda: source.read(_CHUNK), b""):
+            for chunk in iter(lambda: source.read(CHUNK), b""):
                 out.write(chunk)
         return targets[name]
 
@@ -245,52 +197,36 @@ def extract_members(artifact: Artifact, names: Iterable[str], folder: Path) -> T
         return tuple(pool.map(write, targets))
 
 
-class _Reader:
-    """One pass over one archive; holds what the checks share."""
+class _WheelReader:
+    """One pass over one wheel: its names, its metadata, and what its archive and its RECORD are checked for."""
 
     def __init__(
         self, path: Path, filename: str, stream: BinaryIO, is_promised: Callable[[], bool], *, strict_records: bool
     ) -> None:
         self.path = path
         self.filename = filename
-        self.stream = stream
-        self.is_promised = lru_cache(maxsize=None)(is_promised)  # the answer may cost a request
-        self.strict_records = strict_records
-        self.notes: Dict[str, RecordNote] = {}  # by path
-        self.size = path.stat().st_size
-        self.limit = max(MIN_UNPACKED_LIMIT, MAX_RATIO * self.size)
-        self.inflated = 0
-        self.starts: Dict[str, int] = {}  # where the bytes of each entry begin
+        self.archive = CheckedZip(path, filename, stream)
+        self.record = RecordCheck(self.archive, is_promised, strict=strict_records)
 
     def invalid(self, reason: str) -> NoReturn:
-        raise WheelInvalid(
-            f"{self.filename}: {reason}",
-            hint="nothing was installed from it; take another file, and tell the project or its host",
-        )
+        self.archive.invalid(reason)
 
     def read(self, sha256: str, *, verify_members: bool) -> Artifact:
         name, version, tags = self._parse_filename()
-        self._check_directory()
-        try:
-            archive = zipfile.ZipFile(self.stream)
-        except (zipfile.BadZipFile, OSError, ValueError, NotImplementedError, struct.error) as error:
-            self.invalid(f"not a readable zip archive ({error})")
-        with archive:
-            infos = archive.infolist()
-            self._check_entries(infos)
-            self._check_layout(infos, archive.start_dir)
-            files = {info.filename: info for info in infos if not info.is_dir()}
-            dist_info = self._find_dist_info(files, name, version)
-            self._check_destinations(files, dist_info)
-            metadata = _parse_headers(self._read_text(files, f"{dist_info}/METADATA"))
-            real_version = self._check_identity(metadata.get("Name"), metadata.get("Version"), name, version)
-            wheel = _parse_headers(self._read_text(files, f"{dist_info}/WHEEL"))
-            self._check_wheel_version(wheel.get("Wheel-Version"), f"{dist_info}/WHEEL")
-            if len(metadata.get_all("Requires-Dist", [])) > MAX_REQUIREMENTS:
-                self.invalid(f"its metadata has more than {MAX_REQUIREMENTS} requirements")
-            record = self._read_record(files, dist_info, is_for_windows=_is_for_windows(tags))
-            entry_points = self._read_entry_points(files, dist_info)
-            self._check_record(files, record, dist_info, metadata.get("Version", "").strip(), hash_all=verify_members)
+        files = self.archive.read_files()
+        dist_info = self._find_dist_info(files, name, version)
+        self._check_destinations(files, dist_info)
+        metadata = _parse_headers(self._read_text(files, f"{dist_info}/METADATA"))
+        real_version = self._check_identity(metadata.get("Name"), metadata.get("Version"), name, version)
+        wheel = _parse_headers(self._read_text(files, f"{dist_info}/WHEEL"))
+        self._check_wheel_version(wheel.get("Wheel-Version"), f"{dist_info}/WHEEL")
+        if len(metadata.get_all("Requires-Dist", [])) > MAX_REQUIREMENTS:
+            self.invalid(f"its metadata has more than {MAX_REQUIREMENTS} requirements")
+        text = self._read_text(files, f"{dist_info}/RECORD")
+        record = self.record.parse(text, files, is_for_windows=_is_for_windows(tags))
+        entry_points = self._read_entry_points(files, dist_info)
+        written = metadata.get("Version", "").strip()
+        self.record.check_files(files, record, dist_info, written, hash_all=verify_members)
         return Artifact(
             path=self.path,
             sha256=sha256,
@@ -309,7 +245,7 @@ class _Reader:
             entry_points=entry_points,
             record=tuple(record.values()),
             sizes=tuple((path, info.file_size) for path, info in files.items()),
-            record_notes=tuple(self.notes.values()),
+            record_notes=tuple(self.record.notes.values()),
         )
 
     def _parse_filename(self) -> Tuple[NormalizedName, Version, FrozenSet[Tag]]:
@@ -322,151 +258,6 @@ class _Reader:
                 self.invalid(f"not a wheel file name ({error})")
             return named.project, named.parsed_version, named.tags
         return name, version, tags
-
-    # --- the zip archive ---------------------------------------------------------------------------
-
-    def _check_entries(self, infos: Sequence[zipfile.ZipInfo]) -> None:
-        if len(infos) > MAX_ENTRIES:
-            self.invalid(f"{len(infos)} entries, more than {MAX_ENTRIES}")
-        seen: Set[str] = set()
-        for info in infos:
-            self._check_entry(info)
-            name = info.filename.rstrip("/")
-            if name in seen:
-                self.invalid(f"the path {name!r} stands in it twice")
-            seen.add(name)
-        folders = {parent for name in seen for parent in _parents(name)}
-        for info in infos:
-            if not info.is_dir() and info.filename in folders:
-                self.invalid(f"{info.filename!r} is a file and a folder at once")
-        total = sum(info.file_size for info in infos)
-        if total > self.limit:
-            self.invalid(f"would unpack to {total} bytes, more than the limit of {self.limit}")
-
-    def _check_entry(self, info: zipfile.ZipInfo) -> None:
-        # orig_filename is what the archive says; zipfile cuts at NUL and turns the platform's separator.
-        name = info.orig_filename
-        parts = name[:-1].split("/") if name.endswith("/") else name.split("/")
-        if _has_second_name(info.extra):  # before the comparison: Python 3.12 and newer take it for the name
-            self.invalid(f"the entry of {name!r} carries a second name")
-        if name != info.filename or "\\" in name or any(_steers(character) for character in name):
-            self.invalid(f"the path {name!r} has characters that readers treat differently")
-        if name.startswith("/") or ":" in parts[0]:
-            self.invalid(f"the path {name!r} is absolute")
-        if any(part in ("", ".", "..") for part in parts):
-            self.invalid(f"the path {name!r} leaves its folder or is not in its simplest form")
-        if any(len(part.encode("utf-8", "surrogateescape")) > MAX_PATH_PART for part in parts):
-            self.invalid(f"a part of the path {name[:80]!r}... is longer than {MAX_PATH_PART} bytes")
-        if info.compress_type == zipfile.ZIP_STORED and info.compress_size != info.file_size:
-            self.invalid(f"{name!r} is stored in {info.compress_size} bytes and is said to have {info.file_size}")
-        if info.flag_bits & 0x2041:
-            self.invalid(f"{name!r} is encrypted")
-        if info.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
-            self.invalid(f"{name!r} is compressed in a way ({info.compress_type}) that not every reader knows")
-        mode = info.external_attr >> 16
-        kind = mode & 0o170000
-        if kind not in ((0, 0o040000) if info.is_dir() else (0, 0o100000)):
-            self.invalid(f"{name!r} is a link or a special file")
-        if mode & 0o6000:
-            self.invalid(f"{name!r} has a set-user-id or set-group-id bit")
-        if info.is_dir() and info.file_size:
-            self.invalid(f"the folder {name!r} has contents of its own")
-
-    def _check_directory(self) -> None:
-        """One end record and one directory that it describes, counted before an object is made of each entry.
-
-        A directory of a million entries costs zipfile ten seconds and most of a gigabyte.
-        """
-        if self.size < 22:
-            self.invalid("not a zip archive")
-        with mmap.mmap(self.stream.fileno(), 0, access=mmap.ACCESS_READ) as data:
-            start, end, total = self._read_end(data)
-            if end - start > MAX_DIRECTORY:
-                self.invalid(f"a directory of {end - start} bytes, more than the limit of {MAX_DIRECTORY}")
-            count, position = 0, start
-            while data[position : position + 4] == _DIRECTORY_ENTRY and position + 46 <= end:
-                count += 1
-                if count > MAX_ENTRIES:
-                    self.invalid(f"more than {MAX_ENTRIES} entries")
-                position += 46 + sum(struct.unpack_from("<HHH", data, position + 28))
-            if position != end or count != total:
-                self.invalid(f"{count} entries in its directory, where its end record says {total}")
-
-    def _check_layout(self, infos: Sequence[zipfile.ZipInfo], start_of_directory: int) -> None:
-        """The file must be: entry after entry, the central directory, one end record, and nothing else."""
-        with mmap.mmap(self.stream.fileno(), 0, access=mmap.ACCESS_READ) as data:
-            if self._read_end(data)[0] != start_of_directory:
-                self.invalid("two directories, of which readers take one or the other")
-            position = 0
-            for info in sorted(infos, key=lambda i: i.header_offset):
-                if info.header_offset != position:
-                    self.invalid("bytes before, between or inside its entries that belong to none")
-                position = self._check_local_header(data, info)
-            if position != start_of_directory:
-                self.invalid("bytes between its last entry and its directory")
-
-    def _check_local_header(self, data: mmap.mmap, info: zipfile.ZipInfo) -> int:
-        """Compare one local header with the directory; return the offset behind the entry."""
-        start = info.header_offset
-        header = data[start : start + 30]
-        if len(header) < 30 or header[:4] != b"PK\x03\x04":
-            self.invalid(f"no entry where the directory says {info.filename!r} is")
-        _, flags, method, _, _, crc, packed, size, name_length, extra_length = struct.unpack("<HHHHHIIIHH", header[4:])
-        name = data[start + 30 : start + 30 + name_length]
-        encoding = "utf-8" if flags & 0x800 else "cp437"
-        if name.decode(encoding, "replace") != info.orig_filename or method != info.compress_type:
-            self.invalid(f"the entry of {info.filename!r} says something else than the directory")
-        deferred = bool(flags & 0x8)
-        if not deferred and crc != info.CRC:
-            self.invalid(f"the entry of {info.filename!r} has another checksum than the directory")
-        # 0xFFFFFFFF: the sizes stand in the 64-bit extra field.
-        for local, central in ((packed, info.compress_size), (size, info.file_size)):
-            if local != central and local != 0xFFFFFFFF and not (deferred and local == 0):
-                self.invalid(f"the entry of {info.filename!r} has another size than the directory")
-        if _has_second_name(data[start + 30 + name_length : start + 30 + name_length + extra_length]):
-            self.invalid(f"the entry of {info.filename!r} carries a second name")
-        self.starts[info.filename] = start + 30 + name_length + extra_length
-        end = self.starts[info.filename] + info.compress_size
-        return self._skip_descriptor(data, end, info) if deferred else end
-
-    def _skip_descriptor(self, data: mmap.mmap, end: int, info: zipfile.ZipInfo) -> int:
-        forms = ["<IQQ"] if max(info.compress_size, info.file_size) > 0xFFFFFFFF else ["<III", "<IQQ"]
-        values = (info.CRC, info.compress_size, info.file_size)
-        known = [p + struct.pack(form, *values) for p in (b"PK\x07\x08", b"") for form in forms]
-        length = next((len(k) for k in known if data[end : end + len(k)] == k), None)
-        if length is None:
-            self.invalid(f"the data descriptor of {info.filename!r} says something else than the directory")
-        return end + length
-
-    def _read_end(self, data: mmap.mmap) -> Tuple[int, int, int]:
-        """Where the directory begins and ends, and how many entries it is said to have."""
-        comment_length = len(_KNOWN_COMMENT) if data[-len(_KNOWN_COMMENT) :] == _KNOWN_COMMENT else 0
-        end = self.size - _END_RECORD - comment_length
-        if end < 0 or data[end : end + 4] != b"PK\x05\x06":
-            self.invalid("data behind the end of the archive, or an archive comment, or not a zip archive")
-        disk, directory_disk, here, total, length, offset, comment = struct.unpack(
-            "<HHHHIIH", data[end + 4 : end + _END_RECORD]
-        )
-        if comment != comment_length or disk not in (0, 0xFFFF) or directory_disk not in (0, 0xFFFF) or here != total:
-            self.invalid("more than one part, or an archive comment")
-        if 0xFFFFFFFF in (length, offset) or total == 0xFFFF:
-            end, total, length, offset = self._read_end64(data, end, total, length, offset)
-        if offset + length != end:
-            self.invalid("data before the archive, or a directory that its end record does not describe")
-        return offset, end, total
-
-    def _read_end64(self, data: mmap.mmap, end: int, total: int, length: int, offset: int) -> Tuple[int, int, int, int]:
-        locator = end - 20
-        if locator < 0 or data[locator : locator + 4] != b"PK\x06\x07":
-            return end, total, length, offset  # 65,535 entries and no 64-bit record
-        (where,) = struct.unpack("<Q", data[locator + 8 : locator + 16])
-        record = data[where : where + 56]
-        if len(record) < 56 or record[:4] != b"PK\x06\x06" or where + 56 != locator:
-            self.invalid("a 64-bit end record that readers treat differently")
-        _here, total64, length64, offset64 = struct.unpack("<QQQQ", record[24:56])
-        return where, total64, length64, offset64
-
-    # --- names and metadata ------------------------------------------------------------------------
 
     def _find_dist_info(self, files: Dict[str, zipfile.ZipInfo], name: NormalizedName, version: Version) -> str:
         tops = {path.split("/", 1)[0] for path in files if "/" in path}
@@ -537,7 +328,7 @@ class _Reader:
         """Before the format was agreed upon (PEP 427, 2012) wheels said 0.1, and had the same form."""
         reason = f"its wheel format version is {said!r}; only 1.x is known"
         if re.match(r"^\s*0\.\d+\s*$", said or ""):
-            self._note_or_refuse(path, reason)
+            self.record.note_or_refuse(path, reason)
         elif not re.match(r"^\s*1\.\d+\s*$", said or ""):
             self.invalid(reason)
 
@@ -547,7 +338,7 @@ class _Reader:
             self.invalid(f"{name} is missing")
         if info.file_size > (MAX_RECORD if name.endswith("/RECORD") else MAX_METADATA):
             self.invalid(f"{name} has {info.file_size} bytes, which is no sensible size for it")
-        content = b"".join(self._inflate(info))
+        content = b"".join(self.archive.inflate(info))
         try:
             return content.decode("utf-8")
         except UnicodeDecodeError:
@@ -572,192 +363,12 @@ class _Reader:
         return points
 
     def _check_command(self, command: str, calls: str) -> None:
-        if re.search(r"[/\\\s=]", command) or command in ("", ".", "..") or any(map(_steers, command)):
+        if re.search(r"[/\\\s=]", command) or command in ("", ".", "..") or any(map(is_deceptive, command)):
             self.invalid(f"its command {command!r} is not a plain file name")
         if not _CALLABLE.match(calls):
             self.invalid(f"its command {command!r} calls {calls[:80]!r}, which is no name of Python")
         if _PROTECTED_SCRIPT.match(command) and not self.filename.startswith("pip-"):
             self.invalid(f"its command {command!r} would replace the environment's own")
-
-    # --- RECORD ------------------------------------------------------------------------------------
-
-    def _read_record(
-        self, files: Dict[str, zipfile.ZipInfo], dist_info: str, *, is_for_windows: bool
-    ) -> Dict[str, RecordRow]:
-        """The rows by path. Official wheels for Windows write their paths with backslashes; no other wheel may."""
-        text = self._read_text(files, f"{dist_info}/RECORD")
-        rows: Dict[str, RecordRow] = {}
-        try:
-            lines = list(csv.reader(io.StringIO(text)))
-        except csv.Error as error:
-            self.invalid(f"RECORD cannot be read ({error})")
-        for cells in lines:
-            if cells:
-                row = self._parse_row(cells)
-                if is_for_windows:
-                    row = replace(row, path=row.path.replace("\\", "/"))
-                if rows.get(row.path, row) != row:
-                    self.invalid(f"RECORD lists {row.path} twice, with different rows")
-                if row.path in rows:
-                    self._note_or_refuse(row.path, f"RECORD lists {row.path} twice")
-                rows[row.path] = row
-        for path in sorted(set(rows) - set(files)):
-            self._check_missing(path)
-            del rows[path]
-        return rows
-
-    def _check_missing(self, path: str) -> None:
-        """A row without a file. One that leads out would let a later removal take somebody else's file."""
-        reason = f"RECORD lists {path}, which is not in the archive"
-        parts = path.split("/")
-        if any(part in ("", ".", "..") or "\\" in part or any(map(_steers, part)) for part in parts) or ":" in parts[0]:
-            self.invalid(reason)
-        self._note_or_refuse(path, reason, "the archive has not what RECORD lists:")
-
-    def _note_or_refuse(self, path: str, reason: str, group: str = "") -> None:
-        """pip takes it: so do we, where the whole file is the one that was meant."""
-        if self.strict_records or not self.is_promised():
-            self.invalid(reason)
-        self.notes.setdefault(path, RecordNote(path, reason, group))
-
-    def _check_record(
-        self,
-        files: Dict[str, zipfile.ZipInfo],
-        rows: Dict[str, RecordRow],
-        dist_info: str,
-        version: str,
-        *,
-        hash_all: bool,
-    ) -> None:
-        """Compare each file with its row; `hash_all=False` hashes METADATA alone and compares the sizes of the rest."""
-        own, metadata = f"{dist_info}/RECORD", f"{dist_info}/METADATA"
-        unhashed = {f"{dist_info}/{name}" for name in _SIGNATURES}
-        for path, info in files.items():
-            row = rows.get(path)
-            if path == own or (path in unhashed and (row is None or row.digest is None)):
-                continue
-            reason = self._find_disagreement(info, row, is_hashed=hash_all or path == metadata)
-            if reason is None:
-                continue
-            cut = self._find_cut_version(info, row, version, is_metadata=path == metadata)
-            if cut is not None:
-                detail = (
-                    f"RECORD knows {path} with version {version}+{cut}: +{cut} was taken out after RECORD was written"
-                )
-                self.notes[path] = RecordNote(path, detail)
-            elif (row is None or path == metadata) and self.is_promised():
-                self.notes[path] = RecordNote(path, reason, "" if row is not None else "RECORD does not list")
-            elif row is not None and row.algorithm is None and row.size in (None, info.file_size):
-                self._note_or_refuse(path, reason)
-            else:
-                self.invalid(reason)
-
-    def _find_disagreement(self, info: zipfile.ZipInfo, row: Optional[RecordRow], *, is_hashed: bool) -> Optional[str]:
-        """What RECORD says otherwise of a file, or does not say."""
-        path = info.filename
-        if row is None:
-            for _ in self._inflate(info):
-                pass  # its size and its checksum are looked at all the same
-            return f"RECORD does not list {path}"
-        if row.size is not None and row.size != info.file_size:
-            return f"RECORD says {path} has {row.size} bytes, the archive has {info.file_size}"
-        if row.algorithm is None:
-            for _ in self._inflate(info):
-                pass
-            return f"RECORD has no hash for {path}"
-        if not is_hashed:
-            return None
-        digest = hashlib.new(row.algorithm)
-        for chunk in self._inflate(info):
-            digest.update(chunk)
-        return (
-            None if digest.digest() == row.digest else f"the contents of {path} do not have the hash that RECORD says"
-        )
-
-    def _find_cut_version(
-        self, info: zipfile.ZipInfo, row: Optional[RecordRow], version: str, *, is_metadata: bool
-    ) -> Optional[str]:
-        """The local version identifier that was taken out of a file after RECORD was written; None for another change.
-
-        torch, torchvision and torchaudio of 2021 and 2022 on PyPI were built as 1.8.1+cu102, and renamed afterwards.
-        With the identifier put back the file has the hash that RECORD says: so nothing else was changed.
-        """
-        if row is None or row.algorithm is None or row.size is None or info.file_size > MAX_METADATA:
-            return None
-        length = row.size - info.file_size - len("+")
-        content = b"".join(self._inflate(info))
-        written = (f"\nVersion: {version}" if is_metadata else version).encode()
-        before, found, behind = content.partition(written)
-        if not found:
-            return None
-        for local in _LOCAL_VERSIONS:
-            if len(local) == length:
-                original = before + written + b"+" + local.encode() + behind
-                if hashlib.new(row.algorithm, original).digest() == row.digest:
-                    return local
-        return None
-
-    def _parse_row(self, cells: Sequence[str]) -> RecordRow:
-        if len(cells) != 3:
-            reason = f"RECORD has a row with {len(cells)} columns: {','.join(cells)[:100]!r}"
-            self._note_or_refuse(cells[0], reason)
-        path, hash_text, size_text = (*cells, "", "")[:3]
-        if size_text and not re.match(r"^[0-9]{1,18}$", size_text):
-            self.invalid(f"RECORD says {path} has {size_text[:40]!r} bytes")
-        size = int(size_text) if size_text else None
-        if not hash_text:
-            return RecordRow(path, None, None, size)
-        algorithm, _, encoded = hash_text.partition("=")
-        if algorithm not in _STRONG_HASHES:
-            self._note_or_refuse(path, f"RECORD hashes {path} with {algorithm!r}; sha256 or better is required")
-            return RecordRow(path, None, None, size)
-        try:
-            digest = base64.urlsafe_b64decode(encoded + "=" * (-len(encoded) % 4))
-        except ValueError:
-            self.invalid(f"RECORD has no readable hash for {path}")
-        return RecordRow(path, algorithm, digest, size)
-
-    def _inflate(self, info: zipfile.ZipInfo) -> Iterator[bytes]:
-        """The member's bytes, counted while inflating: what the headers promise binds nobody.
-
-        zipfile stops at the promised size and looks no further, so that other readers may find more than we have seen.
-        """
-        self.stream.seek(self.starts[info.filename])
-        left, size, checksum = info.compress_size, 0, 0
-        for chunk in self._unpack(info, left):
-            size += len(chunk)
-            self.inflated += len(chunk)
-            if size > info.file_size:
-                self.invalid(f"{info.filename} unpacks to more than the {info.file_size} bytes that its header says")
-            if self.inflated > 2 * self.limit:
-                self.invalid(f"unpacks to more than {self.limit} bytes")
-            checksum = zlib.crc32(chunk, checksum)
-            yield chunk
-        if size != info.file_size or checksum != info.CRC:
-            self.invalid(f"{info.filename} cannot be unpacked (its size or its checksum is another)")
-
-    def _unpack(self, info: zipfile.ZipInfo, left: int) -> Iterator[bytes]:
-        inflater = None if info.compress_type == zipfile.ZIP_STORED else zlib.decompressobj(-15)
-        try:
-            while left:
-                packed = self.stream.read(min(left, _CHUNK))
-                if not packed:
-                    self.invalid(f"{info.filename} cannot be unpacked (it is cut off)")
-                left -= len(packed)
-                if inflater is None:
-                    yield packed
-                    continue
-                while packed:
-                    yield inflater.decompress(packed, _CHUNK)
-                    packed = inflater.unconsumed_tail
-                    if inflater.eof and (packed or inflater.unused_data or left):
-                        self.invalid(f"{info.filename} has bytes behind its end")
-            if inflater is not None:
-                yield inflater.flush()  # a match that began before the last chunk was full
-                if not inflater.eof:
-                    self.invalid(f"{info.filename} cannot be unpacked (it is cut off)")
-        except (zlib.error, OSError) as error:
-            self.invalid(f"{info.filename} cannot be unpacked ({error})")
 
 
 def _parse_tags(rows: Iterable[str]) -> FrozenSet[Tag]:
@@ -775,30 +386,10 @@ def _is_for_windows(tags: FrozenSet[Tag]) -> bool:
     return all(tag.platform.startswith("win") for tag in tags)
 
 
-def _has_second_name(extra: bytes) -> bool:
-    position = 0
-    while position + 4 <= len(extra):
-        kind, length = struct.unpack_from("<HH", extra, position)
-        if kind == _UNICODE_PATH:
-            return True
-        position += 4 + length
-    return False
-
-
-def _steers(character: str) -> bool:
-    """Would it steer a terminal, or make a listing lie?"""
-    return ord(character) < 32 or 127 <= ord(character) < 160 or character in _TURNING
-
-
 def _parse_headers(text: str) -> Message:
     from email.parser import HeaderParser  # slow to import, and most commands open no wheel
 
     return HeaderParser().parsestr(text)
-
-
-def _parents(path: str) -> List[str]:
-    parts = path.split("/")[:-1]
-    return ["/".join(parts[: i + 1]) for i in range(len(parts))]
 
 
 def _find_top_level(files: Iterable[str], dist_info: str) -> Tuple[str, ...]:

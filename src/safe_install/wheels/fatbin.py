@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import struct
 from dataclasses import dataclass
-from typing import Any, FrozenSet, Iterable, List, Mapping, Optional, Set, Tuple
+from typing import Any, FrozenSet, Iterable, Mapping, Optional, Set, Tuple
 
-from safe_install.tags import machine_code_runs_on, parse_capability, ptx_runs_on
+from safe_install.tags import ComputeCapability
 
 _MAGIC = 0xBA55ED50
 _CONTAINER = struct.Struct("<IHHQ")
@@ -36,8 +36,8 @@ CUDA_OF_PTX: Mapping[PtxVersion, Tuple[int, int]] = {
 class DeviceCode:
     """What a shared object brings for GPUs."""
 
-    cubins: FrozenSet[str] = frozenset()  # "8.0", "9.0a", "10.0f"
-    ptx: FrozenSet[str] = frozenset()
+    cubins: FrozenSet[ComputeCapability] = frozenset()
+    ptx: FrozenSet[ComputeCapability] = frozenset()
     is_complete: bool = True  # False: what follows could not be read
     ptx_version: PtxVersion = (0, 0)  # the newest version of PTX in it
 
@@ -45,14 +45,14 @@ class DeviceCode:
         """Is there any?"""
         return bool(self.cubins or self.ptx)
 
-    def runs_on(self, device: str, *, driver_cuda: Optional[str] = None) -> bool:
+    def runs_on(self, device: ComputeCapability, *, driver_cuda: Optional[str] = None) -> bool:
         """Is there machine code for the device, or PTX that the driver compiles for it?
 
         `driver_cuda`: the newest CUDA that the driver serves, "12.2"; it reads no PTX of a newer one.
         """
-        if any(machine_code_runs_on(capability, device) for capability in self.cubins):
+        if any(code.runs_on(device) for code in self.cubins):
             return True
-        return self.is_ptx_read_by(driver_cuda) and any(ptx_runs_on(capability, device) for capability in self.ptx)
+        return self.is_ptx_read_by(driver_cuda) and any(code.runs_on(device) for code in self.ptx)
 
     def is_ptx_read_by(self, driver_cuda: Optional[str]) -> bool:
         """Does a driver for this CUDA read the PTX? True where one of the two is not known."""
@@ -64,12 +64,8 @@ class DeviceCode:
 
     def __str__(self) -> str:
         """`8.0, 9.0a, 9.0+PTX`."""
-        names = [*_sorted(self.cubins), *(f"{capability}+PTX" for capability in _sorted(self.ptx))]
-        return ", ".join(names) or "none"
-
-
-def _sorted(capabilities: Iterable[str]) -> List[str]:
-    return sorted(capabilities, key=lambda text: (parse_capability(text), text))
+        codes = [*sorted(self.cubins), *sorted(self.ptx)]
+        return ", ".join(map(str, codes)) or "none"
 
 
 def union(codes: Iterable[DeviceCode]) -> DeviceCode:
@@ -100,8 +96,8 @@ class _Found:
     """What has been read so far."""
 
     def __init__(self) -> None:
-        self.cubins: Set[str] = set()
-        self.ptx: Set[str] = set()
+        self.cubins: Set[ComputeCapability] = set()
+        self.ptx: Set[ComputeCapability] = set()
         self.ptx_version: PtxVersion = (0, 0)
         self.entries = 0
 
@@ -112,11 +108,11 @@ class _Found:
         if kind not in (_PTX, _CUBIN) or not 10 <= architecture < 1000:
             return
         suffix = "a" if flags & _ARCHITECTURE_ONLY else "f" if flags & _FAMILY else ""
-        name = f"{architecture // 10}.{architecture % 10}{suffix}"
+        code = ComputeCapability(architecture // 10, architecture % 10, suffix, ptx=kind == _PTX)
         if kind == _CUBIN:
-            self.cubins.add(name)
+            self.cubins.add(code)
             return
-        self.ptx.add(name)
+        self.ptx.add(code)
         self.ptx_version = max(self.ptx_version, (major, minor))
 
 

@@ -1,7 +1,7 @@
 """A chosen link becomes a verified file on disk: cached by URL and sha256, hashed again at every use.
 
-What a URL was first seen to serve is remembered in the person's data folder: a cache may be cleared, and a memory that
-went with it would trust anew whatever the host serves then.
+What a URL was first seen to serve is remembered in the person's data folder: a cache may be cleared, and a memory
+that went with it would trust anew whatever the host serves then.
 """
 
 from __future__ import annotations
@@ -53,7 +53,7 @@ class Trust(enum.Enum):
 
 
 @dataclass(frozen=True)
-class Sighting:
+class FirstSeenHash:
     """The bytes that a URL was first seen to serve."""
 
     url: str
@@ -68,7 +68,7 @@ def fetch(
     http: Downloader,
     cache: Path,
     reporter: Reporter,
-    sightings: Optional[Path] = None,
+    first_seen: Optional[Path] = None,
     allowed_hosts: Optional[Collection[str]] = None,
     trust: Trust = Trust.FIRST_SIGHT,
     size_limit: Optional[int] = None,
@@ -78,14 +78,14 @@ def fetch(
 
     The cache is keyed by URL and sha256, because hosts serve other bytes under one file name. A file whose
     host promises no hash is pinned at first sight: other bytes behind that URL are refused from then on.
-    `sightings`: where that is remembered, the person's data folder by default; the URL is added to `newly_seen`.
+    `first_seen`: where that is remembered, the person's data folder by default; the URL is added to `newly_seen`.
     Raises HashMismatch, DownloadFailed.
     """
     link = wanted.link if isinstance(wanted, Candidate) else wanted
     _check_filename(link)
-    if link.disputed is not None:
+    if link.conflicting_hash is not None:
         raise HashMismatch(
-            f"{link.url}: {link.found_in} says that it has sha256 {link.disputed}, and the wheel index knows "
+            f"{link.url}: {link.found_in} says that it has sha256 {link.conflicting_hash}, and the wheel index knows "
             f"{link.sha256}",
             hint="nothing was fetched: the host serves another file than was published. Take another version, or, if "
             "its publisher announced the change, bring newer facts: safe-install wheels --update",
@@ -101,32 +101,32 @@ def fetch(
         return _check_local(local, link, limit)
     folder = cache / "downloads" / make_sha256(_key(link.url).encode()).hexdigest()[:32]
     folder.mkdir(parents=True, exist_ok=True)
-    memory = _Memory(sightings or sightings_folder(), link.url)
+    record_file = FirstSeenFile(first_seen or first_seen_folder(), link.url)
     with hold_lock(folder / ".lock", reporter, f"another download of {link.filename}"):
-        was_seen = memory.is_there()
+        was_seen = record_file.is_there()
         path = _fetch_cached(
             link,
             folder,
-            memory,
+            record_file,
             http=http,
             reporter=reporter,
             allowed_hosts=allowed_hosts,
             limit=limit,
         )
-        if newly_seen is not None and not was_seen and memory.is_there():
+        if newly_seen is not None and not was_seen and record_file.is_there():
             newly_seen.append(link.url)
     return path
 
 
-def forget_sighting(url: str, *, sightings: Optional[Path] = None) -> None:
+def forget_first_seen(url: str) -> None:
     """What a URL was first seen to serve was refused: what it serves next is seen for the first time again."""
     try:
-        _Memory(sightings or sightings_folder(), url).path.unlink()
+        FirstSeenFile(first_seen_folder(), url).path.unlink()
     except OSError:
         pass  # it could not be remembered either
 
 
-def sightings_folder() -> Path:
+def first_seen_folder() -> Path:
     """Where it is remembered what was seen."""
     return find_data_folder() / "sightings"
 
@@ -143,15 +143,10 @@ def find_local_path(url: str) -> Optional[Path]:
     return None if parts.scheme and "://" in url else Path(url)
 
 
-def read_sighting(sightings: Path, url: str) -> Optional[Sighting]:
-    """What `url` was first seen to serve, None if it was never fetched without a promised hash. Raises HashMismatch."""
-    return _Memory(sightings, url).read()
-
-
 def _fetch_cached(
     link: Link,
     folder: Path,
-    memory: _Memory,
+    record_file: FirstSeenFile,
     *,
     http: Downloader,
     reporter: Reporter,
@@ -159,10 +154,10 @@ def _fetch_cached(
     limit: int,
 ) -> Path:
     # Where the wheel index knows the hash, nothing else counts; a page's own word is no stronger than its file.
-    sighting = None if link.vouched else memory.read()
-    if sighting is not None and link.sha256 not in (None, sighting.sha256):
-        _refuse_other_bytes(link, sighting.sha256, str(link.sha256), memory=memory, sighting=sighting)
-    expected = link.sha256.lower() if link.sha256 else (sighting.sha256 if sighting else None)
+    pinned = None if link.hash_from_index else record_file.read()
+    if pinned is not None and link.sha256 not in (None, pinned.sha256):
+        _refuse_other_bytes(link, pinned.sha256, str(link.sha256), record_file=record_file, pinned=pinned)
+    expected = link.sha256.lower() if link.sha256 else (pinned.sha256 if pinned else None)
     if expected is not None:
         cached = folder / expected / link.filename
         if cached.is_file():
@@ -175,10 +170,10 @@ def _fetch_cached(
     found = hash_file(part)
     if expected is not None and found != expected:
         part.unlink()
-        _refuse_other_bytes(link, expected, found, memory=memory, sighting=sighting)
+        _refuse_other_bytes(link, expected, found, record_file=record_file, pinned=pinned)
     if expected is None:
         size = part.stat().st_size
-        problem = memory.write(found, size)
+        problem = record_file.write(found, size)
         reporter.note(f"{link.filename}: its host promises no hash; remembered: sha256 {found}, {size} bytes")
         if problem:
             reporter.warn(f"that could not be remembered ({problem}): a change of the file would not be noticed")
@@ -232,16 +227,16 @@ def _check_local(path: Path, link: Link, limit: int) -> Path:
 
 
 def _refuse_other_bytes(
-    link: Link, expected: str, found: str, *, memory: _Memory, sighting: Optional[Sighting]
+    link: Link, expected: str, found: str, *, record_file: FirstSeenFile, pinned: Optional[FirstSeenHash]
 ) -> NoReturn:
-    if sighting is None:
+    if pinned is None:
         raise HashMismatch(
             f"{link.url} has sha256 {found}, promised by {link.found_in or 'its link'} was {expected}",
             hint="try again later or take another version; if it stays so, the host serves another file",
         )
     raise HashMismatch(
-        f"{link.url} has sha256 {found} now, and had {expected} when it was first seen ({sighting.seen})",
-        hint=f"if its publisher announced the change, remove {memory.path} and run the command again",
+        f"{link.url} has sha256 {found} now, and had {expected} when it was first seen ({pinned.seen})",
+        hint=f"if its publisher announced the change, remove {record_file.path} and run the command again",
     )
 
 
@@ -261,18 +256,18 @@ def _key(url: str) -> str:
     return urlunsplit(parts._replace(netloc=parts.netloc.rpartition("@")[2]))
 
 
-class _Memory:
+class FirstSeenFile:
     """What one URL was first seen to serve: one file of the person's data folder."""
 
     def __init__(self, folder: Path, url: str) -> None:
         self._url = _key(url)
         self.path = folder / f"{make_sha256(self._url.encode()).hexdigest()[:32]}.json"
 
-    def read(self) -> Optional[Sighting]:
-        """The sighting, None when there is none. Raises HashMismatch for one that cannot be read."""
+    def read(self) -> Optional[FirstSeenHash]:
+        """The hash, None when there is none. Raises HashMismatch for one that cannot be read."""
         try:
             record: Mapping[str, Any] = json.loads(self.path.read_text("utf-8"))
-            return Sighting(record["url"], record["sha256"], record["size"], record["seen"])
+            return FirstSeenHash(record["url"], record["sha256"], record["size"], record["seen"])
         except (FileNotFoundError, NotADirectoryError):
             return None
         except (OSError, ValueError, KeyError, TypeError) as error:

@@ -35,7 +35,7 @@ def find_assertions(rodata: Any) -> FrozenSet[Assertion]:
     return frozenset((found.group(1).decode(), int(found.group(2))) for found in _WRITTEN.finditer(rodata))
 
 
-def judge(assertions: Iterable[Assertion], table: Table) -> Fingerprint:
+def identify_torch(assertions: Iterable[Assertion], table: Table) -> Fingerprint:
     """The minors whose headers have most of the assertions in their lines."""
     hits: Dict[str, int] = {}
     known = 0

@@ -13,8 +13,14 @@ from typing import Dict, List, Optional, Sequence, Tuple
 
 from safe_install.index.facts import CudaTable
 from safe_install.models import Driver, Finding, Severity, TorchBuild
-from safe_install.tags import cuda_of_accelerator, is_same_major, parse_accelerator
-from safe_install.wheels.abi import CUDA_OF_TORCH, MEND, Judged, Needs, cuda_major_of, group_of
+from safe_install.tags import (
+    ComputeCapability,
+    cuda_of_accelerator,
+    is_same_major,
+    parse_accelerator,
+    parse_device_capabilities,
+)
+from safe_install.wheels.abi import CUDA_OF_TORCH, MEND, Needs, ObjectVerdict, cuda_major_of, group_of
 from safe_install.wheels.fatbin import CUDA_OF_PTX, DeviceCode, union
 
 # CUDA's own libraries, which some wheels bundle: what they have code for says nothing of the wheel's own code.
@@ -29,8 +35,8 @@ _CUDA_IN_NAME = re.compile(r"(?<![a-z])cu(?:da)?[-_]?(\d{2,3})(?!\d)")
 class CountingFiles:
     """The files of a wheel that count beside one torch."""
 
-    files: Tuple[Judged, ...]
-    left_out: Tuple[Judged, ...] = ()  # alternatives for another CUDA, none of which is for this one
+    files: Tuple[ObjectVerdict, ...]
+    left_out: Tuple[ObjectVerdict, ...] = ()  # alternatives for another CUDA, none of which is for this one
 
     def with_gpu_code(self) -> CountingFiles:
         """Those that have GPU code, or may have some."""
@@ -39,11 +45,11 @@ class CountingFiles:
     @property
     def code(self) -> DeviceCode:
         """What they have together."""
-        return union([one.seen.code for one in self.files])
+        return union([one.facts.code for one in self.files])
 
 
-def _has_code(one: Judged) -> bool:
-    return bool(one.seen.code) or not one.seen.code.is_complete
+def _has_code(one: ObjectVerdict) -> bool:
+    return bool(one.facts.code) or not one.facts.code.is_complete
 
 
 def is_cuda_library(member: str) -> bool:
@@ -58,19 +64,19 @@ def cuda_in_name(text: str) -> Optional[Tuple[int, ...]]:
     return parsed.version if parsed is not None else None
 
 
-def find_counting_files(judged: Sequence[Judged], torch: TorchBuild) -> CountingFiles:
+def find_counting_files(verdicts: Sequence[ObjectVerdict], torch: TorchBuild) -> CountingFiles:
     """The files of a wheel that count beside `torch`: all but CUDA's own libraries.
 
     Of alternatives, whose names differ in numbers only, one for each CUDA, those for torch's CUDA count; where there is
     none, those for its major version.
     """
     here = tuple(int(part) for part in (torch.cuda or "0").split(".")[:2])
-    groups: Dict[str, List[Judged]] = {}
-    for one in judged:
-        if not is_cuda_library(one.seen.member):
-            groups.setdefault(group_of(one.seen.member), []).append(one)
-    files: List[Judged] = []
-    left_out: List[Judged] = []
+    groups: Dict[str, List[ObjectVerdict]] = {}
+    for one in verdicts:
+        if not is_cuda_library(one.facts.member):
+            groups.setdefault(group_of(one.facts.member), []).append(one)
+    files: List[ObjectVerdict] = []
+    left_out: List[ObjectVerdict] = []
     for members in groups.values():
         chosen = _of_alternatives(members, here)
         files += chosen
@@ -79,7 +85,7 @@ def find_counting_files(judged: Sequence[Judged], torch: TorchBuild) -> Counting
     return CountingFiles(tuple(files), tuple(left_out))
 
 
-def _of_alternatives(members: Sequence[Judged], here: Tuple[int, ...]) -> List[Judged]:
+def _of_alternatives(members: Sequence[ObjectVerdict], here: Tuple[int, ...]) -> List[ObjectVerdict]:
     cuda = [_cuda_of_file(one) for one in members]
     if len(members) == 1 or None in cuda:
         return list(members)
@@ -87,11 +93,11 @@ def _of_alternatives(members: Sequence[Judged], here: Tuple[int, ...]) -> List[J
     return exact or [one for one, version in zip(members, cuda) if version is not None and version[0] == here[0]]
 
 
-def _cuda_of_file(one: Judged) -> Optional[Tuple[int, ...]]:
-    named = cuda_in_name(posixpath.basename(one.seen.member))
+def _cuda_of_file(one: ObjectVerdict) -> Optional[Tuple[int, ...]]:
+    named = cuda_in_name(posixpath.basename(one.facts.member))
     if named is not None:
         return named
-    majors = [major for major in map(cuda_major_of, one.seen.needed) if major is not None]
+    majors = [major for major in map(cuda_major_of, one.facts.needed) if major is not None]
     return (majors[0],) if majors else None
 
 
@@ -100,7 +106,7 @@ def _cuda_of_file(one: Judged) -> Optional[Tuple[int, ...]]:
 
 def check_gpu_code(
     name: str,
-    judged: Sequence[Judged],
+    verdicts: Sequence[ObjectVerdict],
     *,
     torch: TorchBuild,
     driver: Optional[Driver],
@@ -116,40 +122,42 @@ def check_gpu_code(
     """
     if torch.cuda is None:
         return ()
-    found = find_counting_files(judged, torch).with_gpu_code()
+    found = find_counting_files(verdicts, torch).with_gpu_code()
     if not found.files:
-        return _check_lost_code(name, judged, found, torch, has_gpu_code)
-    devices = list(dict.fromkeys(device.compute_capability for device in (driver.devices if driver else ())))
+        return _check_lost_code(name, verdicts, found, torch, has_gpu_code)
+    devices = parse_device_capabilities(device.compute_capability for device in (driver.devices if driver else ()))
     cuda = driver.cuda if driver else None
     missed = [device for device in devices if not _is_served(found, device, cuda, needs)]
     if not missed or not found.code.is_complete:
         return ()
     declared = driver is not None and driver.declared
     is_error = is_extension and (declared or len(missed) == len(devices))
-    names = ", ".join(f"sm_{device.replace('.', '')}" for device in missed)
+    names = ", ".join(device.sm for device in missed)
     detail = f"no kernel image for {names}: {name} has {_describe(found)}{_unread_ptx(found, missed, cuda)}"
     severity = Severity.ERROR if is_error else Severity.WARNING
     return (Finding("no-kernel-image", severity, name, detail, "Take a build that has it, or build it for this GPU."),)
 
 
-def _is_served(found: CountingFiles, device: str, driver_cuda: Optional[str], needs: Optional[Needs]) -> bool:
-    needed: Dict[str, List[Judged]] = {}
+def _is_served(
+    found: CountingFiles, device: ComputeCapability, driver_cuda: Optional[str], needs: Optional[Needs]
+) -> bool:
+    needed: Dict[str, List[ObjectVerdict]] = {}
     for one in found.files:
-        if needs is not None and needs(one.seen.member):
-            needed.setdefault(group_of(one.seen.member), []).append(one)
+        if needs is not None and needs(one.facts.member):
+            needed.setdefault(group_of(one.facts.member), []).append(one)
     for members in list(needed.values()) or [list(found.files)]:
-        if not any(one.seen.code.runs_on(device, driver_cuda=driver_cuda) for one in members):
+        if not any(one.facts.code.runs_on(device, driver_cuda=driver_cuda) for one in members):
             return False
     return True
 
 
 def _describe(found: CountingFiles) -> str:
-    chosen = [one for one in found.files if cuda_in_name(posixpath.basename(one.seen.member))]
-    where = f" ({posixpath.basename(chosen[0].seen.member)})" if len(chosen) == len(found.files) == 1 else ""
+    chosen = [one for one in found.files if cuda_in_name(posixpath.basename(one.facts.member))]
+    where = f" ({posixpath.basename(chosen[0].facts.member)})" if len(chosen) == len(found.files) == 1 else ""
     return f"{found.code}{where}"
 
 
-def _unread_ptx(found: CountingFiles, missed: Sequence[str], driver_cuda: Optional[str]) -> str:
+def _unread_ptx(found: CountingFiles, missed: Sequence[ComputeCapability], driver_cuda: Optional[str]) -> str:
     """Would a newer driver do?"""
     if found.code.is_ptx_read_by(driver_cuda) or not all(found.code.runs_on(device) for device in missed):
         return ""
@@ -158,14 +166,14 @@ def _unread_ptx(found: CountingFiles, missed: Sequence[str], driver_cuda: Option
 
 
 def _check_lost_code(
-    name: str, judged: Sequence[Judged], found: CountingFiles, torch: TorchBuild, has_gpu_code: bool
+    name: str, verdicts: Sequence[ObjectVerdict], found: CountingFiles, torch: TorchBuild, has_gpu_code: bool
 ) -> Tuple[Finding, ...]:
     if found.left_out:
         versions = {_cuda_of_file(one) or () for one in found.left_out}
         names = ", ".join(".".join(map(str, version)) for version in sorted(versions))
         detail = f"{name} has GPU code for CUDA {names}, and torch here is for CUDA {torch.cuda}"
         return (Finding("no-gpu-code", Severity.WARNING, name, detail, MEND.replace("PROJECT", name)),)
-    if has_gpu_code and any(one.seen.uses_torch for one in judged):
+    if has_gpu_code and any(one.facts.uses_torch for one in verdicts):
         detail = f"{name} has no code for GPUs, and torch here is for CUDA {torch.cuda}: it would compute on the CPU"
         return (Finding("no-gpu-code", Severity.WARNING, name, detail, MEND.replace("PROJECT", name)),)
     return ()
@@ -183,15 +191,15 @@ class BuiltForCuda:
 
 
 def find_cuda(
-    judged: Sequence[Judged], torch: TorchBuild, claimed: Optional[BuiltForCuda] = None
+    verdicts: Sequence[ObjectVerdict], torch: TorchBuild, claimed: Optional[BuiltForCuda] = None
 ) -> Optional[BuiltForCuda]:
     """The CUDA of a wheel: of the libraries that its files link, else what is `claimed` by its version or name, else of
     its PTX, else that of torch, where its files link torch's CUDA libraries. None: none of these says anything.
 
     A CUDA runtime that was linked statically leaves no name behind.
     """
-    counting = find_counting_files(judged, torch)
-    needed = [name for one in counting.files for name in one.seen.needed]
+    counting = find_counting_files(verdicts, torch)
+    needed = [name for one in counting.files for name in one.facts.needed]
     linked = {major: name for name in needed for major in [cuda_major_of(name)] if major is not None}
     if linked:
         here = int((torch.cuda or "0").split(".")[0])

@@ -20,16 +20,16 @@ from safe_install.index.facts import AcceleratorMatch, Project
 from safe_install.index.native import needed_files
 from safe_install.models import Driver, Environment, Finding, InstalledDistribution, Severity, TorchBuild
 from safe_install.wheels.abi import (
-    Beside,
-    Judged,
+    LoadOutcome,
     Needs,
-    Seen,
-    Verdict,
+    ObjectFacts,
+    ObjectVerdict,
+    TorchContext,
     findings_of,
+    infer_from_siblings,
     is_torch_library,
     is_torch_symbol,
-    judge,
-    judge_by_company,
+    judge_object,
 )
 from safe_install.wheels.elf import SharedObject
 from safe_install.wheels.fatbin import DeviceCode, read_fatbin, union
@@ -38,10 +38,10 @@ from safe_install.wheels.fingerprint import (
     Table,
     find_assertion_lines,
     find_assertions,
+    identify_torch,
     known_minors,
     share_in_headers,
 )
-from safe_install.wheels.fingerprint import judge as judge_fingerprint
 from safe_install.wheels.gpu import (
     BuiltForCuda,
     check_cuda_major,
@@ -82,7 +82,7 @@ class Inspector:
         self._coming = tuple(coming)
         self._search = search_folders(dict(variables if variables is not None else os.environ))
         self._scope: Optional[Scope] = None
-        self.beside = Beside(
+        self.context = TorchContext(
             torch,
             known_minors(headers_table()),
             self._library_names(),
@@ -130,33 +130,34 @@ class Inspector:
         objects = (self.files.read(path) for path in list(members.values())[:MAX_OBJECTS])
         return any(is_torch_library(name) for one in objects if one is not None for name in one.needed)
 
-    def inspect(self, members: Mapping[str, str], *, demangle: Callable[[str], str]) -> List[Judged]:
-        """Each shared object of a wheel, judged; `members` maps paths in the wheel to final paths."""
-        judged = []
+    def inspect(self, members: Mapping[str, str], *, demangle: Callable[[str], str]) -> List[ObjectVerdict]:
+        """What is said of each shared object of a wheel; `members` maps paths in the wheel to final paths."""
+        verdicts = []
         for member, path in list(members.items())[:MAX_OBJECTS]:
-            judged.append(judge(self._see(member, path, list(members.values())), self.beside, demangle=demangle))
-        return judge_by_company(judged, self.beside)
+            facts = self._read_facts(member, path, list(members.values()))
+            verdicts.append(judge_object(facts, self.context, demangle=demangle))
+        return infer_from_siblings(verdicts, self.context)
 
-    def _see(self, member: str, path: str, beside: Sequence[str]) -> Seen:
+    def _read_facts(self, member: str, path: str, siblings: Sequence[str]) -> ObjectFacts:
         found = self.files.read(path)
         if found is None:
-            return Seen(member, Problems(), uses_torch=False, unreadable="no shared object of this machine")
+            return ObjectFacts(member, Problems(), uses_torch=False, unreadable="no shared object of this machine")
         try:
-            own, _, _, _ = load(path, self.files, self.scope, beside=beside)
+            own, _, _, _ = load(path, self.files, self.scope, siblings=siblings)
             uses_torch = any(is_torch_library(name) for one in own for name in one.object.needed)
-            problems = self._check(path, beside)
+            problems = self._check(path, siblings)
             if problems.missing and self._add_preloaded():
-                problems = self._check(path, beside)
+                problems = self._check(path, siblings)
             wanted = tuple(one.name for one in found.wanted())
             assertions = self._assertions(found) if uses_torch else frozenset()
-            fingerprint = judge_fingerprint(assertions, headers_table()) if assertions else Fingerprint(0)
+            fingerprint = identify_torch(assertions, headers_table()) if assertions else Fingerprint(0)
             share = None
-            if assertions and self.beside.minor not in self.beside.known_minors:
+            if assertions and self.context.minor not in self.context.known_minors:
                 share = share_in_headers(assertions, self._header_lines({header for header, _ in assertions}))
             code = gpu_code(found)
         except (ValueError, IndexError, OverflowError, ArithmeticError) as error:
-            return Seen(member, Problems(), uses_torch=False, unreadable=f"damaged ({error})")
-        return Seen(
+            return ObjectFacts(member, Problems(), uses_torch=False, unreadable=f"damaged ({error})")
+        return ObjectFacts(
             member,
             problems,
             uses_torch,
@@ -168,8 +169,8 @@ class Inspector:
             module_for=module_for(member, found),
         )
 
-    def _check(self, path: str, beside: Sequence[str]) -> Problems:
-        return check_object(path, self.files, self.scope, beside=beside, is_of_known=is_torch_symbol)
+    def _check(self, path: str, siblings: Sequence[str]) -> Problems:
+        return check_object(path, self.files, self.scope, siblings=siblings, is_of_known=is_torch_symbol)
 
     def _add_preloaded(self) -> bool:
         """What torch's Python code loads by itself, nvrtc for example: known from a process that imported it."""
@@ -196,18 +197,18 @@ class Inspector:
                 lines[header] = find_assertion_lines(Path(place).read_text("utf-8", "replace"))
         return lines
 
-    def inspect_torch(self, *, demangle: Callable[[str], str]) -> List[Judged]:
+    def inspect_torch(self, *, demangle: Callable[[str], str]) -> List[ObjectVerdict]:
         """torch's own libraries: does each find what it needs among the libraries that will be there?"""
         shared = str(self._torch_dir / "lib" / "libtorch_global_deps.so")  # not in every torch before 1.5
         roots = [path for path in (shared, *self._extension_modules(self._torch_dir)) if self.files.exists(path)]
         program = os.path.realpath(str(self.environment.interpreter.executable))
         bare = make_scope(self.files, program=program, shared=[], others=[], search=self._search, glibc=self._glibc)
-        judged = []
+        verdicts = []
         for root in roots:
             problems = check_object(root, self.files, bare)
-            seen = Seen(os.path.relpath(root, self._torch_dir.parent), problems, uses_torch=False)
-            judged.append(judge(seen, self.beside, demangle=demangle))
-        return judged
+            facts = ObjectFacts(os.path.relpath(root, self._torch_dir.parent), problems, uses_torch=False)
+            verdicts.append(judge_object(facts, self.context, demangle=demangle))
+        return verdicts
 
 
 def gpu_code(found: SharedObject) -> DeviceCode:
@@ -242,16 +243,16 @@ def recorded_objects(distributions: Iterable[InstalledDistribution]) -> FrozenSe
     return frozenset(found)
 
 
-def needs_of(name: NormalizedName, judged: Sequence[Judged]) -> Optional[Needs]:
+def needs_of(name: NormalizedName, verdicts: Sequence[ObjectVerdict]) -> Optional[Needs]:
     """Is a member one of the files that its project needs? None for a project that the wheel index does not know."""
     if name not in known_projects():
         return None
-    return needed_files(load_project(name).native, [one.seen.member for one in judged]).__contains__
+    return needed_files(load_project(name).native, [one.facts.member for one in verdicts]).__contains__
 
 
 def check_objects(
     name: NormalizedName,
-    judged: Sequence[Judged],
+    verdicts: Sequence[ObjectVerdict],
     torch: TorchBuild,
     driver: Optional[Driver],
     *,
@@ -263,8 +264,8 @@ def check_objects(
 
     `version`, `requires`: of its metadata. `is_asked_for`: the person named this very file.
     """
-    found = findings_of(name, judged, needs_of(name, judged), is_asked_for=is_asked_for)
-    of_gpu = check_gpu_files(name, judged, torch, driver, version=version, requires=requires)
+    found = findings_of(name, verdicts, needs_of(name, verdicts), is_asked_for=is_asked_for)
+    of_gpu = check_gpu_files(name, verdicts, torch, driver, version=version, requires=requires)
     if any(finding.severity is Severity.ERROR for finding in found):
         # A file that does not load says by itself which CUDA it was built for.
         of_gpu = tuple(finding for finding in of_gpu if finding.check != "built-for-another-cuda")
@@ -273,7 +274,7 @@ def check_objects(
 
 def check_gpu_files(
     name: NormalizedName,
-    judged: Sequence[Judged],
+    verdicts: Sequence[ObjectVerdict],
     torch: TorchBuild,
     driver: Optional[Driver],
     *,
@@ -283,18 +284,18 @@ def check_gpu_files(
     """Do a wheel's files serve the driver and the GPUs that are here or declared?"""
     project = load_project(name) if name in known_projects() else None
     has_gpu_code = project is not None and project.accelerator_match is not AcceleratorMatch.ANY
-    is_extension = project is not None or any(one.seen.uses_torch for one in judged) or requires_torch(requires)
-    built = find_cuda(judged, torch, _claimed_cuda(version, project))
+    is_extension = project is not None or any(one.facts.uses_torch for one in verdicts) or requires_torch(requires)
+    built = find_cuda(verdicts, torch, _claimed_cuda(version, project))
     return (
         *(check_cuda_major(name, built, torch=torch) if is_extension else ()),
         *check_driver(name, built, torch=torch, driver=driver, table=cuda_table(), is_extension=is_extension),
         *check_gpu_code(
             name,
-            judged,
+            verdicts,
             torch=torch,
             driver=driver,
             has_gpu_code=has_gpu_code,
-            needs=needs_of(name, judged),
+            needs=needs_of(name, verdicts),
             is_extension=is_extension,
         ),
     )
@@ -315,7 +316,7 @@ def _claimed_cuda(version: str, project: Optional[Project]) -> Optional[BuiltFor
     return None
 
 
-def read_gpu_files(files: DiskFiles, members: Mapping[str, str]) -> List[Judged]:
+def read_gpu_files(files: DiskFiles, members: Mapping[str, str]) -> List[ObjectVerdict]:
     """A wheel's objects for `check_gpu_files` alone: their GPU code and what they need, without asking what loads."""
     found = []
     for member, path in list(members.items())[:MAX_OBJECTS]:
@@ -323,10 +324,10 @@ def read_gpu_files(files: DiskFiles, members: Mapping[str, str]) -> List[Judged]
         if one is None:
             continue
         try:
-            seen = Seen(member, Problems(), uses_torch=False, code=gpu_code(one), needed=tuple(one.needed))
+            facts = ObjectFacts(member, Problems(), uses_torch=False, code=gpu_code(one), needed=tuple(one.needed))
         except (ValueError, IndexError, OverflowError, ArithmeticError):
             continue
-        found.append(Judged(seen, Verdict.FITS))
+        found.append(ObjectVerdict(facts, LoadOutcome.FITS))
     return found
 
 
@@ -337,7 +338,7 @@ def gpu_code_of_torch(files: DiskFiles, members: Mapping[str, str]) -> Optional[
     for GPUs that torch has none for. 0.1 to 0.3 s: a gigabyte is mapped.
     """
     own = {name: path for name, path in members.items() if os.path.basename(path) in _TORCH_KERNELS}
-    code = union([one.seen.code for one in read_gpu_files(files, own)])
+    code = union([one.facts.code for one in read_gpu_files(files, own)])
     return code if code and code.is_complete else None
 
 

@@ -116,14 +116,14 @@ def load(
     files: Files,
     scope: Scope,
     *,
-    beside: Iterable[str] = (),
+    siblings: Iterable[str] = (),
 ) -> Tuple[List[Loaded], List[Loaded], List[Missing], List[str]]:
     """What loading `path` brings: all objects of its own scope, the new ones of them, what is missing, the driver's.
 
-    `beside`: files that its own Python code loads by path before it, as far as something needs them by name.
+    `siblings`: files that its own Python code loads by path before it, as far as something needs them by name.
     """
     loaded = scope.by_name()
-    siblings = tuple(beside)
+    paths = tuple(siblings)
     root = files.read(path)
     if root is None:
         return [], [], [Missing(posixpath.basename(path), path)], []
@@ -135,7 +135,7 @@ def load(
         current = own[position]
         position += 1
         for name in current.object.needed:
-            found = loaded.get(name) or _search(name, current, files, scope, siblings)
+            found = loaded.get(name) or _search(name, current, files, scope, paths)
             if found is None:
                 if name in DRIVER_LIBRARIES:
                     driver.append(name)
@@ -232,7 +232,7 @@ def check_object(
     files: Files,
     scope: Scope,
     *,
-    beside: Sequence[str] = (),
+    siblings: Sequence[str] = (),
     is_of_known: Callable[[str], bool] = lambda name: False,
 ) -> Problems:
     """What would not resolve if `path` were loaded now, with every symbol bound (RTLD_NOW).
@@ -240,7 +240,7 @@ def check_object(
     What a missing library would define is not known: it is the fault, told once and not for each symbol, except for
     those symbols of which `is_of_known` says that a library that is there should define them.
     """
-    own, new, missing, driver = load(path, files, scope, beside=beside)
+    own, new, missing, driver = load(path, files, scope, siblings=siblings)
     providers = list({id(one.object): one for one in (*scope.shared, *own)}.values())
     by_name = {name: one for one in reversed(providers) for name in one.names}
     undefined: List[Undefined] = []

@@ -16,6 +16,7 @@ from packaging.version import Version
 from safe_install.markers import applies
 from safe_install.models import Environment
 from safe_install.redaction import redact
+from safe_install.tags import parse_capability, parse_device_capabilities
 from safe_install.torch_family import is_guarded
 from safe_install.wheels.toolkit_choice import (
     NAMED_BY_PERSON,
@@ -44,7 +45,6 @@ _SECRET = re.compile(
 _STRING = r""""[^"\n]*"|'[^'\n]*'"""
 _ASSIGNMENT = re.compile(rf"""^\s*([\w-]+)\s*=\s*(\[(?:[^\]"'#]|{_STRING}|#[^\n]*)*\]|{_STRING})""", re.MULTILINE)
 ALLOW_UNSUPPORTED = "-allow-unsupported-compiler"
-_ARCHITECTURE = re.compile(r"^(\d+)\.(\d+)([af]?)(\+PTX)?$", re.IGNORECASE)
 
 
 @dataclass(frozen=True)
@@ -396,7 +396,8 @@ def _select_architectures(
 ) -> Union[Tuple[str, ...], BuildRefusal]:
     """The declared GPUs, else the person's TORCH_CUDA_ARCH_LIST, else the GPUs that are here."""
     driver = environment.driver
-    devices = tuple(sorted({d.compute_capability for d in driver.devices}, key=Version)) if driver else ()
+    capabilities = parse_device_capabilities(device.compute_capability for device in (driver.devices if driver else ()))
+    devices = tuple(str(capability) for capability in sorted(capabilities))
     listed = parse_architectures(variables.get("TORCH_CUDA_ARCH_LIST", ""))
     wanted = devices if driver is not None and driver.declared and devices else listed or devices
     if wanted:
@@ -410,8 +411,8 @@ def _select_architectures(
 
 def _compute_numbers(architectures: Sequence[str]) -> Tuple[str, ...]:
     """`80`, `90` of `8.0`, `9.0a+PTX`; names such as Ampere are torch's to read."""
-    matches = [_ARCHITECTURE.match(entry) for entry in architectures]
-    return tuple(match.group(1) + match.group(2) for match in matches if match)
+    found = [parse_capability(entry) for entry in architectures]
+    return tuple(f"{capability.major}{capability.minor}" for capability in found if capability is not None)
 
 
 def _check_toolkit(

@@ -17,7 +17,7 @@ import tempfile
 from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, Dict, Iterator, Mapping, Optional, Sequence, Tuple
+from typing import Any, Dict, Iterator, Mapping, Optional, Tuple
 
 from packaging.utils import NormalizedName, parse_wheel_filename
 from packaging.version import InvalidVersion, Version
@@ -25,6 +25,7 @@ from packaging.version import InvalidVersion, Version
 from safe_install.folders import NO_HOME, NOWHERE, find_cache_folder
 from safe_install.models import BuiltFor, Candidate, CandidateKind, Environment, Interpreter, Link
 from safe_install.system.atomic_write import replacing_file, write_atomically
+from safe_install.tags import parse_capability, parse_device_capabilities
 from safe_install.wheels.archive import Artifact, hash_file
 
 FORMAT = 1  # of the record beside each wheel
@@ -236,20 +237,10 @@ def _suits(record: BuildRecord, environment: Environment) -> bool:
     devices = environment.driver.devices if environment.driver else ()
     if not record.gpu_architectures:
         return environment.torch is not None and environment.torch.cuda is None
-    served = [a.lower() for a in record.gpu_architectures]
-    return all(_serves(served, device.compute_capability) for device in devices)
-
-
-def _serves(architectures: Sequence[str], capability: str) -> bool:
-    """Machine code serves its own capability and later minors of the major; PTX serves everything newer."""
-    wanted = _numbers(capability)
-    for entry in architectures:
-        have = _numbers(entry.replace("+ptx", ""))
-        if not have:
-            return True  # a name such as "ampere"; the check of the GPU code will see
-        if have <= wanted and (have[:1] == wanted[:1] or entry.endswith("+ptx")):
-            return True
-    return False
+    built_for = [parse_capability(text) for text in record.gpu_architectures]
+    # None: a name such as "Ampere"; the check of the GPU code will see.
+    wanted = parse_device_capabilities(device.compute_capability for device in devices)
+    return all(any(code is None or code.runs_on(device) for code in built_for) for device in wanted)
 
 
 def _make_candidate(name: NormalizedName, record: BuildRecord, path: Path) -> Candidate:

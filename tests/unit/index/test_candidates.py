@@ -24,10 +24,14 @@ def project():
 
 
 @pytest.mark.parametrize("url", [PYG, PYG.replace("%2B", "+"), SDIST])
-@pytest.mark.parametrize(("stated", "disputed"), [(None, None), (KNOWN, None), (OTHER, OTHER)])
-def test_what_the_index_knows_comes_first(project, url, stated, disputed):
+@pytest.mark.parametrize(("stated", "conflicting"), [(None, None), (KNOWN, None), (OTHER, OTHER)])
+def test_what_the_index_knows_comes_first(project, url, stated, conflicting):
     (candidate,) = make_candidates(project, HOST, [Link(url, url.rsplit("/", 1)[-1], stated)], torch_table())
-    assert (candidate.link.sha256, candidate.link.vouched, candidate.link.disputed) == (KNOWN, True, disputed)
+    assert (candidate.link.sha256, candidate.link.hash_from_index, candidate.link.conflicting_hash) == (
+        KNOWN,
+        True,
+        conflicting,
+    )
 
 
 @pytest.mark.parametrize("stated", [None, OTHER])
@@ -41,4 +45,4 @@ def test_what_the_index_offers_itself_is_vouched_for():
     for name in sorted(known_projects()):
         project = load_project(name)
         for candidate in (*bundled_files(project, torch_table()), *bundled_sdists(project)):
-            assert candidate.link.vouched and candidate.link.sha256, candidate.link.url
+            assert candidate.link.hash_from_index and candidate.link.sha256, candidate.link.url

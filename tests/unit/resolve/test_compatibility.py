@@ -9,13 +9,8 @@ from packaging.version import Version
 
 from safe_install.index.catalog import bundled_catalog, load_project
 from safe_install.models import BuiltFor, Candidate, CandidateKind, Driver, Link, Rejection, Rule
-from safe_install.resolve.compatibility import (
-    Context,
-    check_candidate,
-    explain_loser,
-    order_rejections,
-    rank_fitting,
-)
+from safe_install.resolve.compatibility import Context, check_candidate
+from safe_install.resolve.ranking import explain_loser, order_rejections, rank_fitting
 from tests.factories import environment_for
 
 CUDA = environment_for(torch="1.8.1+cu111", python_version="3.8", platform="manylinux_2_31_x86_64")

@@ -122,7 +122,7 @@ class ReadCode:
     capabilities: str
 
     def runs_on(self, device):
-        return device in self.capabilities
+        return str(device) in self.capabilities
 
     def __str__(self):
         return self.capabilities

@@ -8,15 +8,15 @@ from packaging.version import Version
 from safe_install.index.native import needed_files
 from safe_install.models import Severity, TorchBuild
 from safe_install.wheels.abi import (
-    Beside,
-    Judged,
-    Seen,
-    Verdict,
+    LoadOutcome,
+    ObjectFacts,
+    ObjectVerdict,
+    TorchContext,
     findings_of,
     group_of,
+    infer_from_siblings,
     is_torch_library,
-    judge,
-    judge_by_company,
+    judge_object,
     judge_wheel,
     torch_findings,
 )
@@ -24,7 +24,12 @@ from safe_install.wheels.elf import VersionNeed, Wanted
 from safe_install.wheels.fingerprint import Fingerprint
 from safe_install.wheels.loader import Missing, MissingVersion, Problems, Undefined
 
-FITS, ANOTHER, UNKNOWN, FAILS = Verdict.FITS, Verdict.ANOTHER_TORCH, Verdict.UNKNOWN, Verdict.DOES_NOT_LOAD
+FITS, ANOTHER, UNKNOWN, FAILS = (
+    LoadOutcome.FITS,
+    LoadOutcome.ANOTHER_TORCH,
+    LoadOutcome.UNKNOWN,
+    LoadOutcome.DOES_NOT_LOAD,
+)
 MEMBER = "demo/_C.so"
 TENSOR = "_ZN2at4_ops3add4callERKNS_6TensorES4_"
 OLD_STRING = "_ZN3c106detail14torchCheckFailEPKcS2_jRKSs"
@@ -37,8 +42,10 @@ def build(version="2.13.0+cpu", *, cxx11_abi=True):
     return TorchBuild(Version(version), version, local or "cpu", cuda, cxx11_abi=cxx11_abi)
 
 
-def beside(torch="2.13.0+cpu", *, known=("2.12", "2.13", "2.14"), libraries=(), cxx11_abi=True, **fields):
-    return Beside(build(torch, cxx11_abi=cxx11_abi), frozenset(known), frozenset(libraries), "glibc 2.31", **fields)
+def context(torch="2.13.0+cpu", *, known=("2.12", "2.13", "2.14"), libraries=(), cxx11_abi=True, **fields):
+    return TorchContext(
+        build(torch, cxx11_abi=cxx11_abi), frozenset(known), frozenset(libraries), "glibc 2.31", **fields
+    )
 
 
 def see(member=MEMBER, *, missing=(), undefined=(), versions=(), driver=(), minors=(), assertions=None, **fields):
@@ -51,176 +58,181 @@ def see(member=MEMBER, *, missing=(), undefined=(), versions=(), driver=(), mino
     )
     count = (20 if minors else 0) if assertions is None else assertions
     values = {"uses_torch": True, "wanted": (TENSOR,), "fingerprint": Fingerprint(count, tuple(minors), 1.0)}
-    return Seen(member, problems, **{**values, **fields})
+    return ObjectFacts(member, problems, **{**values, **fields})
 
 
-def judged(seen, where=None):
-    return judge(seen, where or beside(), demangle=lambda name: f"<{name}>")
+def judged(facts, where=None):
+    return judge_object(facts, where or context(), demangle=lambda name: f"<{name}>")
 
 
 # --- one file --------------------------------------------------------------------------------------
 
 VERDICTS = {
-    "built for this torch": (see(minors=["2.13"]), beside(), FITS, ""),
-    "a tie with this torch": (see(minors=["2.12", "2.13"]), beside(), FITS, ""),
-    "no C++ of torch": (see(wanted=["aoti_torch_empty", "malloc"]), beside(), FITS, ""),
-    "no C++ of torch, another minor in passing": (see(wanted=["torch_x"], minors=["2.9"]), beside(), FITS, ""),
-    "no torch at all": (see(uses_torch=False, minors=["2.9"]), beside(), FITS, ""),
-    "its driver is elsewhere": (see(minors=["2.13"], driver=["libcuda.so.1"]), beside(), FITS, ""),
+    "built for this torch": (see(minors=["2.13"]), context(), FITS, ""),
+    "a tie with this torch": (see(minors=["2.12", "2.13"]), context(), FITS, ""),
+    "no C++ of torch": (see(wanted=["aoti_torch_empty", "malloc"]), context(), FITS, ""),
+    "no C++ of torch, another minor in passing": (see(wanted=["torch_x"], minors=["2.9"]), context(), FITS, ""),
+    "no torch at all": (see(uses_torch=False, minors=["2.9"]), context(), FITS, ""),
+    "its driver is elsewhere": (see(minors=["2.13"], driver=["libcuda.so.1"]), context(), FITS, ""),
     "built for another": (
         see(minors=["2.12"]),
-        beside(),
+        context(),
         ANOTHER,
         "demo/_C.so was built for torch 2.12, and here is 2.13.0+cpu: it would load, and may crash or compute wrong "
         "numbers",
     ),
-    "a tie of others": (see(minors=["2.11", "2.12"]), beside(), ANOTHER, "built for torch 2.11 or 2.12, and here is"),
-    "no assertions": (see(), beside(), UNKNOWN, "demo/_C.so does not say which torch it was built for"),
-    "few assertions": (see(assertions=2), beside(), UNKNOWN, "does not say which torch"),
-    "unknown torch, its headers": (see(share=0.95, minors=["2.14"]), beside("2.16.0"), FITS, ""),
-    "unknown torch, just its headers": (see(share=0.9), beside("2.16.0"), FITS, ""),
+    "a tie of others": (see(minors=["2.11", "2.12"]), context(), ANOTHER, "built for torch 2.11 or 2.12, and here is"),
+    "no assertions": (see(), context(), UNKNOWN, "demo/_C.so does not say which torch it was built for"),
+    "few assertions": (see(assertions=2), context(), UNKNOWN, "does not say which torch"),
+    "unknown torch, its headers": (see(share=0.95, minors=["2.14"]), context("2.16.0"), FITS, ""),
+    "unknown torch, just its headers": (see(share=0.9), context("2.16.0"), FITS, ""),
     "unknown torch, others": (
         see(share=0.5, minors=["2.14"]),
-        beside("2.16.0"),
+        context("2.16.0"),
         ANOTHER,
         "was built for torch 2.14, and here is 2.16.0",
     ),
-    "unknown torch and origin": (see(share=0.5), beside("2.16.0"), ANOTHER, "built for torch another one, and here is"),
-    "unknown torch, no assertions": (see(), beside("2.16.0"), UNKNOWN, "does not say which torch"),
+    "unknown torch and origin": (
+        see(share=0.5),
+        context("2.16.0"),
+        ANOTHER,
+        "built for torch another one, and here is",
+    ),
+    "unknown torch, no assertions": (see(), context("2.16.0"), UNKNOWN, "does not say which torch"),
     "unreadable": (
         see(unreadable="no shared object"),
-        beside(),
+        context(),
         UNKNOWN,
         "demo/_C.so could not be read: no shared obj",
     ),
     "another Python": (
         see(module_for="cp310", minors=["2.13"]),
-        beside(python="cp311"),
+        context(python="cp311"),
         FAILS,
         "demo/_C.so is a module for cp310, and Python here is cp311",
     ),
-    "this Python": (see(module_for="cp311", minors=["2.13"]), beside(python="cp311"), FITS, ""),
-    "any Python": (see(minors=["2.13"]), beside(python="cp311"), FITS, ""),
+    "this Python": (see(module_for="cp311", minors=["2.13"]), context(python="cp311"), FITS, ""),
+    "any Python": (see(minors=["2.13"]), context(python="cp311"), FITS, ""),
     "missing library": (
         see(missing=["libavutil.so.58"]),
-        beside(),
+        context(),
         FAILS,
         "needs libavutil.so.58, which is nowhere here",
     ),
     "missing libraries": (
         see(missing=["liba.so", "libb.so", "liba.so", "libc.so", "libd.so"]),
-        beside(),
+        context(),
         FAILS,
         "demo/_C.so needs liba.so, libb.so, libc.so, which are nowhere here",
     ),
     "library elsewhere": (
         see(missing=["libmetatensor.so"]),
-        beside(libraries=["libmetatensor.so"]),
+        context(libraries=["libmetatensor.so"]),
         UNKNOWN,
         "demo/_C.so needs libmetatensor.so, which lies elsewhere in the environment",
     ),
     "one elsewhere, one nowhere": (
         see(missing=["libmetatensor.so", "libgone.so"]),
-        beside(libraries=["libmetatensor.so"]),
+        context(libraries=["libmetatensor.so"]),
         FAILS,
         "demo/_C.so needs libgone.so, which is nowhere here",
     ),
     "CUDA build beside a CPU torch": (
         see(missing=["libcudart.so.12", "libc10_cuda.so", "libtorch_cuda.so"]),
-        beside(),
+        context(),
         FAILS,
         "demo/_C.so was built for a torch with CUDA (it needs libc10_cuda.so), and torch 2.13.0+cpu has none",
     ),
     "other CUDA major": (
         see(missing=["libgone.so", "libcudart.so.12"]),
-        beside("2.13.0+cu130"),
+        context("2.13.0+cu130"),
         FAILS,
         "demo/_C.so was built for CUDA 12 (it needs libcudart.so.12), and torch here is for CUDA 13.0",
     ),
     "a library whose number is not CUDA's": (
         see(missing=["libcusparse.so.12", "libcufft.so.11"]),  # CUDA 13 has libcusparse.so.12, too
-        beside("2.13.0+cu130"),
+        context("2.13.0+cu130"),
         FAILS,
         "demo/_C.so needs libcusparse.so.12, libcufft.so.11, which are",
     ),
     "a bundled library of another CUDA major": (
         see(missing=["libcudart.e8e8b82a.so.12"]),
-        beside("2.13.0+cu130"),
+        context("2.13.0+cu130"),
         FAILS,
         "demo/_C.so was built for CUDA 12 (it needs libcudart.e8e8b82a.so.12), and torch here is for CUDA 13.0",
     ),
     "this CUDA major": (
         see(missing=["libnvrtc.so.13"]),
-        beside("2.13.0+cu130"),
+        context("2.13.0+cu130"),
         FAILS,
         "needs libnvrtc.so.13, which is",
     ),
     "CUDA runtime beside a CPU torch": (
         see(missing=["libcudart.so.12"]),
-        beside(),
+        context(),
         FAILS,
         "needs libcudart.so.12, which",
     ),
     "newer glibc": (
         see(versions=["libc.so.6:GLIBC_2.34", "libm.so.6:GLIBC_2.35"]),
-        beside(),
+        context(),
         FAILS,
         "demo/_C.so needs GLIBC_2.34 of libc.so.6, which is not there (here is glibc 2.31)",
     ),
     "newer libstdc++": (
         see(versions=["libstdc++.so.6:GLIBCXX_3.4.32"]),
-        beside(),
+        context(),
         FAILS,
         "demo/_C.so needs GLIBCXX_3.4.32 of libstdc++.so.6, which is not there",
     ),
     "missing library before all": (
         see(missing=["libgone.so"], versions=["libc.so.6:GLIBC_2.34"], undefined=[TENSOR]),
-        beside(),
+        context(),
         FAILS,
         "needs libgone.so",
     ),
     "other symbols": (
         see(undefined=["one", "two", "three", "four"]),
-        beside(),
+        context(),
         FAILS,
         "demo/_C.so needs 4 symbols that nothing here defines: <one>, <two>, <three>",
     ),
     "another symbol": (
         see(undefined=["one"]),
-        beside(),
+        context(),
         FAILS,
         "demo/_C.so needs 1 symbol that nothing here defines: <one>",
     ),
     "symbols of another torch": (
         see(undefined=["one", TENSOR], minors=["2.9"]),
-        beside(),
+        context(),
         FAILS,
         f"demo/_C.so was built for another torch (2.9): it needs 2 symbols that torch 2.13.0+cpu does not have, e.g. "
         f"<{TENSOR}>",
     ),
     "symbols of an unknown torch": (
         see(undefined=[TENSOR]),
-        beside(),
+        context(),
         FAILS,
         "built for another torch: it needs 1 symbol ",
     ),
-    "old C++ ABI": (see(undefined=[TENSOR, OLD_STRING]), beside(), FAILS, f"<{OLD_STRING}> (old C++ ABI)"),
+    "old C++ ABI": (see(undefined=[TENSOR, OLD_STRING]), context(), FAILS, f"<{OLD_STRING}> (old C++ ABI)"),
     "new C++ ABI": (
         see(undefined=[NEW_STRING]),
-        beside("2.5.1", cxx11_abi=False),
+        context("2.5.1", cxx11_abi=False),
         FAILS,
         f"<{NEW_STRING}> (new C++ ABI)",
     ),
 }
 
 
-@pytest.mark.parametrize(("seen", "where", "verdict", "reason"), VERDICTS.values(), ids=VERDICTS.keys())
-def test_a_file(seen, where, verdict, reason):
-    found = judged(seen, where)
-    assert found.verdict is verdict
+@pytest.mark.parametrize(("facts", "where", "verdict", "reason"), VERDICTS.values(), ids=VERDICTS.keys())
+def test_a_file(facts, where, verdict, reason):
+    found = judged(facts, where)
+    assert found.outcome is verdict
     assert found.reason == "" if not reason else reason in found.reason
     assert bool(found.hint) is (verdict in (FAILS, ANOTHER))
-    assert found.seen is seen
+    assert found.facts is facts
 
 
 @pytest.mark.parametrize(
@@ -236,7 +248,7 @@ def test_a_file(seen, where, verdict, reason):
     ],
 )
 def test_no_flavour_is_told_without_reason(undefined, cxx11_abi):
-    assert "C++ ABI" not in judged(see(undefined=undefined), beside(cxx11_abi=cxx11_abi)).reason
+    assert "C++ ABI" not in judged(see(undefined=undefined), context(cxx11_abi=cxx11_abi)).reason
 
 
 @pytest.mark.parametrize("name", ["_ZN3c105CLASSEv", "_ZN2at9SSL_paramE", "_ZN5torch3CSsE"])
@@ -253,7 +265,7 @@ def test_no_flavour_is_read_from_identifiers(name):
     ],
 )
 def test_only_names_of_torch_are_its_own(name):
-    assert judged(see(wanted=[name])).verdict is FITS
+    assert judged(see(wanted=[name])).outcome is FITS
     assert "another torch" not in judged(see(undefined=[name])).reason
 
 
@@ -280,9 +292,9 @@ def test_libraries_of_torch(name, is_one):
 
 
 def file(member, verdict=FITS, **fields):
-    """A file that was judged so."""
+    """A file that was verdicts so."""
     reason = "" if verdict is FITS else f"{member} {verdict.value}"
-    return Judged(see(member, **fields), verdict, reason, "do this" if reason else "")
+    return ObjectVerdict(see(member, **fields), verdict, reason, "do this" if reason else "")
 
 
 def plain(member, verdict=FITS):
@@ -367,13 +379,13 @@ WHEELS = {
 
 def needs(pattern, files):
     """As for a project of which the wheel index knows this pattern; None: a project that it does not know."""
-    return None if pattern is None else needed_files([pattern], [one.seen.member for one in files]).__contains__
+    return None if pattern is None else needed_files([pattern], [one.facts.member for one in files]).__contains__
 
 
-@pytest.mark.parametrize(("files", "pattern", "verdict", "ground"), WHEELS.values(), ids=WHEELS.keys())
-def test_a_wheel(files, pattern, verdict, ground):
+@pytest.mark.parametrize(("files", "pattern", "outcome", "deciding_objects"), WHEELS.values(), ids=WHEELS.keys())
+def test_a_wheel(files, pattern, outcome, deciding_objects):
     found = judge_wheel(files, needs(pattern, files))
-    assert (found[0], [one.seen.member for one in found[1]]) == (verdict, ground)
+    assert (found[0], [one.facts.member for one in found[1]]) == (outcome, deciding_objects)
 
 
 COMPANY = {
@@ -387,26 +399,26 @@ COMPANY = {
 @pytest.mark.parametrize(("minors", "verdicts"), COMPANY.values(), ids=COMPANY.keys())
 def test_a_file_that_says_nothing_takes_the_word_of_its_wheel(minors, verdicts):
     files = [judged(see("a.so", minors=minors)), judged(see("silent.so"))]
-    assert files[1].verdict is UNKNOWN
-    assert [one.verdict for one in judge_by_company(files, beside())[1:]] == verdicts
+    assert files[1].outcome is UNKNOWN
+    assert [one.outcome for one in infer_from_siblings(files, context())[1:]] == verdicts
 
 
 def test_alternatives_do_not_speak_for_each_other():
     files = [judged(see("for_2.12.so", minors=["2.12"])), judged(see("for_2.13.so")), judged(see("silent.so"))]
-    assert [one.verdict for one in judge_by_company(files, beside())[1:]] == [UNKNOWN, UNKNOWN]
+    assert [one.outcome for one in infer_from_siblings(files, context())[1:]] == [UNKNOWN, UNKNOWN]
 
 
 def test_a_torch_that_the_table_does_not_know_is_not_judged_by_company():
-    where = beside("2.99.0+cpu")
+    where = context("2.99.0+cpu")
     files = [judged(see("a.so", minors=["2.13"], share=1.0), where), judged(see("silent.so"), where)]
-    assert [one.verdict for one in judge_by_company(files, where)] == [FITS, UNKNOWN]
+    assert [one.outcome for one in infer_from_siblings(files, where)] == [FITS, UNKNOWN]
 
 
 def test_a_symbol_of_torch_that_is_not_there_weighs_more_than_a_library_that_lies_elsewhere():
-    where = beside(libraries=["libnvToolsExt.so.1"])
-    assert judged(see(missing=["libnvToolsExt.so.1"]), where).verdict is UNKNOWN
+    where = context(libraries=["libnvToolsExt.so.1"])
+    assert judged(see(missing=["libnvToolsExt.so.1"]), where).outcome is UNKNOWN
     both = judged(see(missing=["libnvToolsExt.so.1"], undefined=[TENSOR]), where)
-    assert both.verdict is FAILS and "built for another torch" in both.reason
+    assert both.outcome is FAILS and "built for another torch" in both.reason
 
 
 @pytest.mark.parametrize(

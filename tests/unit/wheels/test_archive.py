@@ -14,7 +14,7 @@ from packaging.tags import Tag
 from packaging.version import Version
 
 from safe_install.errors import HashMismatch, WheelInvalid
-from safe_install.wheels import archive
+from safe_install.wheels import archive, zip_archive
 from safe_install.wheels.archive import EntryPoint, extract_members, find_case_clashes, open_wheel
 from tests.unit.wheels.crafted import FILENAME, METADATA, WHEEL, make_entry, make_row, make_wheel
 
@@ -417,7 +417,7 @@ def test_contents_damaged_inside_the_archive_are_refused(tmp_path):
 
 
 def test_a_bomb_is_refused_before_it_is_inflated(tmp_path):
-    path = make_wheel(tmp_path, {"demo/zeros": bytes(archive.MIN_UNPACKED_LIMIT + 1)})
+    path = make_wheel(tmp_path, {"demo/zeros": bytes(zip_archive.MIN_UNPACKED_LIMIT + 1)})
     assert path.stat().st_size < 1_000_000
     with pytest.raises(WheelInvalid, match="more than the limit"):
         open_wheel(path)
@@ -512,12 +512,12 @@ def test_names_that_only_windows_reserves_are_good_names(tmp_path, name):
 
 def test_a_match_across_the_last_chunk_is_unpacked(tmp_path):
     """The inflater may hold the end of a match when its input is used up."""
-    for size in (archive._CHUNK, archive._CHUNK + 1, archive._CHUNK + 258, 2 * archive._CHUNK - 1):
+    for size in (zip_archive.CHUNK, zip_archive.CHUNK + 1, zip_archive.CHUNK + 258, 2 * zip_archive.CHUNK - 1):
         assert open_wheel(make_wheel(tmp_path, {"demo/zeros": bytes(size)})).unpacked_size > size
 
 
 def test_too_many_entries_are_refused(tmp_path, monkeypatch):
-    monkeypatch.setattr(archive, "MAX_ENTRIES", 4)
+    monkeypatch.setattr(zip_archive, "MAX_ENTRIES", 4)
     with pytest.raises(WheelInvalid, match="more than 4 entries"):
         open_wheel(make_wheel(tmp_path))
 

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from safe_install.wheels.fingerprint import judge
+from safe_install.wheels.fingerprint import identify_torch
 
 SCRIPT = Path(__file__).resolve().parents[3] / "scripts" / "extend_torch_headers.py"
 HEADER = """#pragma once
@@ -57,7 +57,7 @@ def test_a_torch_replaces_its_own_lines_and_leaves_the_others(script: Any, tmp_p
     assert script.main([str(source)]) == 0
     table = json.loads(gzip.decompress(script.TABLE.read_bytes()))
     assert table == {"c10/a.h": {"9": ["2.1.0"], "7": ["3.1.0"], "3,4,6": ["3.0.0"]}}
-    assert judge([("c10/a.h", 3), ("c10/a.h", 4), ("c10/a.h", 6)], table).minors == ("3.0",)
+    assert identify_torch([("c10/a.h", 3), ("c10/a.h", 4), ("c10/a.h", 6)], table).minors == ("3.0",)
     again = script.TABLE.read_bytes()
     assert script.main([str(source)]) == 0
     assert script.TABLE.read_bytes() == again

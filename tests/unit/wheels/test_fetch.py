@@ -13,7 +13,7 @@ from safe_install.errors import DownloadFailed, HashMismatch
 from safe_install.events import Reporter
 from safe_install.folders import NOWHERE
 from safe_install.models import Link
-from safe_install.wheels.fetch import Trust, fetch, find_local_path, read_sighting
+from safe_install.wheels.fetch import FirstSeenFile, Trust, fetch, find_local_path
 
 URL = "https://data.pyg.org/whl/torch-1.8.0%2Bcu111/demo-1.0-py3-none-any.whl"
 NAME = "demo-1.0-py3-none-any.whl"
@@ -54,7 +54,7 @@ def sha256(content):
 @pytest.fixture
 def take(tmp_path):
     def run(link, host, reporter=None, **options):
-        options = {"cache": tmp_path / "cache", "sightings": tmp_path / "sightings", **options}
+        options = {"cache": tmp_path / "cache", "first_seen": tmp_path / "sightings", **options}
         return fetch(link, http=host, reporter=reporter or Reporter(), **options)
 
     return run
@@ -97,8 +97,8 @@ def test_a_file_without_promise_is_remembered_at_first_sight(take, tmp_path):
     host, reporter = Host(), Notes()
     path = take(Link(URL, NAME), host, reporter)
     assert sha256(b"first") in reporter.notes[0]
-    sighting = read_sighting(tmp_path / "sightings", URL)
-    assert (sighting.sha256, sighting.size, sighting.url) == (sha256(b"first"), 5, URL)
+    pinned = FirstSeenFile(tmp_path / "sightings", URL).read()
+    assert (pinned.sha256, pinned.size, pinned.url) == (sha256(b"first"), 5, URL)
     host.contents[URL] = b"changed"
     assert take(Link(URL, NAME), host) == path  # the cached file is still the one that was seen
     assert len(host.asked) == 1
@@ -207,14 +207,16 @@ def test_what_the_wheel_index_knows_comes_before_what_was_seen(take):
     host = Host()
     take(Link(URL, NAME), host)
     host.contents[URL] = b"changed"
-    link = Link(URL, NAME, sha256=sha256(b"changed"), vouched=True)
+    link = Link(URL, NAME, sha256=sha256(b"changed"), hash_from_index=True)
     assert take(link, host).read_bytes() == b"changed"
 
 
 def test_a_page_that_contradicts_the_wheel_index_is_refused_unasked(take):
     host = Host()
     with pytest.raises(HashMismatch) as caught:
-        take(Link(URL, NAME, sha256="1" * 64, found_in="its page", vouched=True, disputed="2" * 64), host)
+        take(
+            Link(URL, NAME, sha256="1" * 64, found_in="its page", hash_from_index=True, conflicting_hash="2" * 64), host
+        )
     assert "1" * 64 in caught.value.message and "2" * 64 in caught.value.message
     assert host.asked == []
 
@@ -222,7 +224,7 @@ def test_a_page_that_contradicts_the_wheel_index_is_refused_unasked(take):
 def test_a_memory_that_cannot_be_written_is_said(take, tmp_path):
     (tmp_path / "a file").write_text("")
     reporter = Notes()
-    assert take(Link(URL, NAME), Host(), reporter, sightings=tmp_path / "a file" / "below").read_bytes() == b"first"
+    assert take(Link(URL, NAME), Host(), reporter, first_seen=tmp_path / "a file" / "below").read_bytes() == b"first"
     assert "could not be remembered" in reporter.warnings[0]
 
 
@@ -240,16 +242,16 @@ def test_a_memory_in_the_home_of_somebody_else_is_none(tmp_path, monkeypatch):
         raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(path))
 
     monkeypatch.setattr(Path, "read_text", refuse)
-    assert read_sighting(tmp_path / "root", URL) is None
+    assert FirstSeenFile(tmp_path / "root", URL).read() is None
     (tmp_path / "own").mkdir()
     record = tmp_path / "own" / f"{sha256(URL.encode())[:32]}.json"
     record.touch()
     with pytest.raises(HashMismatch, match="cannot be read"):
-        read_sighting(tmp_path / "own", URL)
+        FirstSeenFile(tmp_path / "own", URL).read()
 
 
 def test_a_user_without_a_home_remembers_nothing(take):
     reporter = Notes()
     for _ in range(2):
-        assert take(Link(URL, NAME), Host(), reporter, sightings=NOWHERE / "sightings").read_bytes() == b"first"
+        assert take(Link(URL, NAME), Host(), reporter, first_seen=NOWHERE / "sightings").read_bytes() == b"first"
     assert "could not be remembered (HOME is not set" in reporter.warnings[0]

@@ -13,7 +13,7 @@ from safe_install.wheels.fingerprint import (
     Fingerprint,
     find_assertion_lines,
     find_assertions,
-    judge,
+    identify_torch,
     known_minors,
     minor_of,
     share_in_headers,
@@ -78,7 +78,7 @@ def test_any_data_is_searched(data):
     ],
 )
 def test_the_minors_that_fit_best(assertions, said):
-    assert judge(assertions, TABLE) == said
+    assert identify_torch(assertions, TABLE) == said
 
 
 @pytest.mark.parametrize(
@@ -182,7 +182,7 @@ def test_lines_that_only_2_13_has():
     rows = {version: lines for lines, versions in headers_table()[PTR].items() for version in versions}
     assert "232" in rows["2.13.0+cpu"].split(",") and "1194" in rows["2.13.0+cpu"].split(",")
     assertions = [(PTR, int(line)) for line in rows["2.13.0+cpu"].split(",")]
-    assert judge(assertions, headers_table()) == Fingerprint(len(assertions), ("2.13",), 1.0)
+    assert identify_torch(assertions, headers_table()) == Fingerprint(len(assertions), ("2.13",), 1.0)
 
 
 @pytest.mark.parametrize("version", sorted(RELEASES))
@@ -194,4 +194,4 @@ def test_every_release_is_told_from_the_others_by_its_own_lines(version):
         if version in versions
         for line in numbers.split(",")
     ]
-    assert judge(lines, headers_table()) == Fingerprint(len(lines), (minor_of(version),), 1.0)
+    assert identify_torch(lines, headers_table()) == Fingerprint(len(lines), (minor_of(version),), 1.0)

@@ -7,7 +7,8 @@ import pytest
 from safe_install.index.catalog import cuda_table
 from safe_install.index.native import needed_files
 from safe_install.models import Device, Driver, Severity
-from safe_install.wheels.abi import Judged, Seen, Verdict
+from safe_install.tags import parse_capability
+from safe_install.wheels.abi import LoadOutcome, ObjectFacts, ObjectVerdict
 from safe_install.wheels.fatbin import DeviceCode
 from safe_install.wheels.gpu import (
     BuiltForCuda,
@@ -31,8 +32,13 @@ NO_CODE, NO_KERNEL, TOO_OLD = "no-gpu-code", "no-kernel-image", "driver-too-old"
 
 
 def file(member, *cubins, ptx=(), is_complete=True, ptx_version=(0, 0), needed=(), uses_torch=False):
-    code = DeviceCode(frozenset(cubins), frozenset(ptx), is_complete, ptx_version)
-    return Judged(Seen(member, Problems(), uses_torch, code=code, needed=tuple(needed)), Verdict.FITS)
+    code = DeviceCode(
+        frozenset(parse_capability(text) for text in cubins),
+        frozenset(parse_capability(f"{text}+PTX") for text in ptx),
+        is_complete,
+        ptx_version,
+    )
+    return ObjectVerdict(ObjectFacts(member, Problems(), uses_torch, code=code, needed=tuple(needed)), LoadOutcome.FITS)
 
 
 def for_torch(*cubins, member="a.so", **fields):
@@ -85,7 +91,7 @@ XFORMERS = [for_torch("7.5", "8.0", member="xformers/_C.so"), for_torch("9.0a", 
 )
 def test_of_alternatives_the_one_for_this_cuda_counts(torch, names):
     found = find_counting_files(BITSANDBYTES, build(torch)).with_gpu_code()
-    assert [one.seen.member for one in found.files] == [f"bitsandbytes/libbitsandbytes_{name}.so" for name in names]
+    assert [one.facts.member for one in found.files] == [f"bitsandbytes/libbitsandbytes_{name}.so" for name in names]
     assert len(found.left_out) == (0 if names else 4)
 
 
@@ -199,7 +205,7 @@ def test_gpu_code(files, torch, here, has_gpu_code, expected):
     ],
 )
 def test_what_a_project_needs_must_have_the_code(pattern, device, expected):
-    members = [one.seen.member for one in XFORMERS]
+    members = [one.facts.member for one in XFORMERS]
     needs = needed_files(pattern.split(), members).__contains__ if pattern else None
     found = check_gpu_code(
         "xformers", XFORMERS, torch=build(CU128), driver=declared(device), has_gpu_code=True, needs=needs
@@ -327,11 +333,11 @@ def test_code_in_files_that_nothing_links(tmp_path):
         members[f"demo/{name}"] = str(tmp_path / name)
     (tmp_path / "libdemo.so.txt").write_text("no shared object")
     members["demo/libdemo.so"] = str(tmp_path / "libdemo.so.txt")
-    judged = read_gpu_files(DiskFiles(), members)
-    assert len(judged) == 2
+    verdicts = read_gpu_files(DiskFiles(), members)
+    assert len(verdicts) == 2
 
     def check(torch, device, requires=("torch>=2.0",), **fields):
-        return told(check_gpu_files("demo", judged, build(torch), declared(device, **fields), requires=requires))
+        return told(check_gpu_files("demo", verdicts, build(torch), declared(device, **fields), requires=requires))
 
     assert check(CU128, "8.0") == []
     assert check(CU128, "9.0") == [(NO_KERNEL, ERROR)]

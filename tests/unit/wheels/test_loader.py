@@ -34,11 +34,11 @@ class Memory:
         return self.cache.get(name)
 
 
-def check(files, *, cache=(), shared=(), others=(), search=(), beside=(), path="/w/ext.so"):
+def check(files, *, cache=(), shared=(), others=(), search=(), siblings=(), path="/w/ext.so"):
     """The problems of /w/ext.so, beside a program that defines `exit`."""
     memory = Memory({"/bin/python": {"defines": ["exit"]}, **files}, cache)
     scope = make_scope(memory, program="/bin/python", shared=shared, others=others, search=search)
-    return check_object(path, memory, scope, beside=beside)
+    return check_object(path, memory, scope, siblings=siblings)
 
 
 def told(problems):
@@ -138,7 +138,7 @@ ORDER = ["/rpath/lib.so", "/environment/lib.so", "/runpath/lib.so", "/cache/lib.
 def test_the_order_of_the_folders(ext, there, taken):
     files = Memory({"/w/ext.so": {"needed": ["lib.so"], **ext}, **{path: {} for path in there}})
     files.cache = {"lib.so": "/cache/lib.so"}
-    own, _, _, _ = load("/w/ext.so", files, Scope(search=("/environment",)), beside=["/beside/lib.so"])
+    own, _, _, _ = load("/w/ext.so", files, Scope(search=("/environment",)), siblings=["/beside/lib.so"])
     assert own[1].path == taken
 
 
@@ -208,18 +208,18 @@ def test_a_soname_that_is_loaded_satisfies(loaded, found):
 
 def test_a_sibling_satisfies_last():
     files = {"/w/ext.so": {"needed": ["libw.so"], "wants": ["f"]}, "/w/deep/libw.so": LIB}
-    assert check(files, beside=["/w/ext.so", "/w/deep/libw.so"]).is_clean
+    assert check(files, siblings=["/w/ext.so", "/w/deep/libw.so"]).is_clean
     assert told(check(files))[0] == ["libw.so"]
 
 
 def test_what_a_sibling_lacks_is_told():
     files = {"/w/ext.so": {"needed": ["libw.so"]}, "/w/libw.so": {"needed": ["gone.so"], "wants": ["g"]}}
-    assert told(check(files, beside=["/w/libw.so"]))[0] == ["gone.so"]
+    assert told(check(files, siblings=["/w/libw.so"]))[0] == ["gone.so"]
 
 
 def test_a_sibling_is_known_by_its_soname():
     files = {"/w/ext.so": {"needed": ["libw.so.1"], "wants": ["f"]}, "/w/libw.so": {"soname": "libw.so.1", **LIB}}
-    assert check(files, beside=["/w/libw.so"]).is_clean
+    assert check(files, siblings=["/w/libw.so"]).is_clean
 
 
 # --- what the driver brings ------------------------------------------------------------------------

@@ -138,6 +138,16 @@ def test_a_wheel_is_for_one_torch_build(store, tmp_path, other, found):
         (("8.0", "9.0"), ("8.0", "9.0"), True),
         (("8.0",), ("8.0", "9.0"), False),
         (("10.0",), ("9.0",), False),
+        # Code for the features of one architecture, or of one family, as machine code and as PTX.
+        (("9.0a",), ("9.0",), True),
+        (("10.0a",), ("10.3",), False),
+        (("9.0a+PTX",), ("9.0",), True),
+        (("9.0a+PTX",), ("10.0",), False),
+        (("10.0f",), ("10.3",), True),
+        (("10.3f",), ("10.0",), False),
+        (("10.0f+PTX",), ("12.0",), False),
+        (("8.0+ptx",), ("9.0",), True),
+        (("Ampere",), ("9.0",), True),  # a name: only the check of the GPU code can see
         (("8.0",), (), True),
     ],
 )

@@ -1,0 +1,133 @@
+"""The fields of a JSON object, taken one by one with their types; what is left over is an error."""
+
+from __future__ import annotations
+
+import re
+from typing import Any, Callable, Dict, List, Mapping, Optional, Sequence, Tuple
+
+from safe_install.errors import IndexInvalid
+
+
+class JsonObject:
+    """Takes the keys of one JSON object one by one; what is left over at the end is an error."""
+
+    def __init__(self, value: Any, where: str) -> None:
+        if not isinstance(value, dict):
+            raise invalid_document(where, "must be an object")
+        self._left: Dict[str, Any] = dict(value)
+        self._where = where
+
+    def text(self, key: str, default: Optional[str] = None) -> str:
+        """A text."""
+        found = self._take(key, default)
+        if not isinstance(found, str):
+            raise invalid_document(f"{self._where}.{key}", "must be a text")
+        return found
+
+    def optional_text(self, key: str) -> Optional[str]:
+        """A text, None where the key is missing."""
+        return self.text(key) if self._left.get(key) is not None else self._left.pop(key, None)
+
+    def flag(self, key: str, default: Optional[bool] = None) -> bool:
+        """true or false."""
+        found = self._take(key, default)
+        if not isinstance(found, bool):
+            raise invalid_document(f"{self._where}.{key}", "must be true or false")
+        return found
+
+    def texts(self, key: str, default: Optional[Sequence[str]] = None) -> Tuple[str, ...]:
+        """A list of texts."""
+        found = self._take(key, default)
+        if isinstance(found, str) or not all(isinstance(item, str) for item in found):
+            raise invalid_document(f"{self._where}.{key}", "must be a list of texts")
+        return tuple(found)
+
+    def mapping(self, key: str, default: Optional[Mapping[str, Any]] = None) -> Mapping[str, Any]:
+        """An object, as it stands."""
+        found = self._take(key, default)
+        if not isinstance(found, dict):
+            raise invalid_document(f"{self._where}.{key}", "must be an object")
+        return found
+
+    def text_mapping(self, key: str) -> Mapping[str, str]:
+        """An object of texts; empty where the key is missing."""
+        found = self.mapping(key, {})
+        for name, value in found.items():
+            if not isinstance(value, str):
+                raise invalid_document(f"{self._where}.{key}.{name}", "must be a text")
+        return found
+
+    def objects(self, key: str) -> List[JsonObject]:
+        """A list of objects."""
+        found = self._take(key, [])
+        if not isinstance(found, list):
+            raise invalid_document(f"{self._where}.{key}", "must be a list")
+        return [JsonObject(item, f"{self._where}.{key}[{number}]") for number, item in enumerate(found)]
+
+    def choice(self, key: str, make: Callable[[str], Any]) -> Any:
+        """A text, made into a value; `make` raises ValueError for what is not allowed."""
+        text = self.text(key)
+        try:
+            return make(text)
+        except ValueError as error:
+            raise invalid_document(f"{self._where}.{key}", f"{text!r} is not one of the allowed values") from error
+
+    def url(self, key: str) -> str:
+        """An address."""
+        found = self.text(key)
+        check_url(found, f"{self._where}.{key}")
+        return found
+
+    def urls(self, key: str) -> Tuple[str, ...]:
+        """A list of addresses; empty where the key is missing."""
+        found = self.texts(key, ())
+        for url in found:
+            check_url(url, f"{self._where}.{key}")
+        return found
+
+    def optional_url(self, key: str) -> Optional[str]:
+        """An address, None where the key is missing."""
+        return self.url(key) if self.has(key) else None
+
+    def flags(self, key: str) -> Tuple[bool, ...]:
+        """A list of true and false; empty where the key is missing."""
+        found = self._take(key, ())
+        if not isinstance(found, (list, tuple)) or not all(isinstance(item, bool) for item in found):
+            raise invalid_document(f"{self._where}.{key}", "must be a list of true and false")
+        return tuple(found)
+
+    def has(self, key: str) -> bool:
+        """Is there such a key?"""
+        return self._left.get(key) is not None
+
+    def sub(self, key: str) -> JsonObject:
+        """An object."""
+        return JsonObject(self._take(key, None), f"{self._where}.{key}")
+
+    def end(self) -> None:
+        """Refuse what was not taken."""
+        if self._left:
+            raise invalid_document(self._where, f"unknown key {sorted(self._left)[0]!r}")
+
+    @property
+    def where(self) -> str:
+        """The place in the document, for messages."""
+        return self._where
+
+    def _take(self, key: str, default: Any) -> Any:
+        if key not in self._left:
+            if default is None:
+                raise invalid_document(self._where, f"the key {key!r} is missing")
+            return default
+        return self._left.pop(key)
+
+
+def invalid_document(where: str, what: str) -> IndexInvalid:
+    """The error about one place of a document."""
+    return IndexInvalid(f"wheel index: {where}: {what}", hint="wheel_index/README.md describes the documents")
+
+
+def check_url(url: str, where: str) -> None:
+    """Only https, and no credentials in it; raises IndexInvalid."""
+    if not re.match(r"https://[^/@\s]+(/|$)", url):
+        raise invalid_document(where, f"{url!r} does not begin with https://host/")

@@ -1,0 +1,140 @@
+"""The order of candidates: of those that fit, the best first; of those that do not, the nearest miss first."""
+
+from __future__ import annotations
+
+from typing import Collection, FrozenSet, List, Optional, Sequence, Tuple
+from urllib.parse import urlsplit
+
+from packaging.tags import Tag
+from packaging.version import Version
+
+from safe_install.index.facts import Project, parse_release
+from safe_install.models import Candidate, CandidateKind, Environment, Rejection, Rule, TorchBuild
+from safe_install.resolve.compatibility import (
+    Context,
+    check_candidate,
+    is_cpu_fallback,
+    is_exact_accelerator,
+    machine_of,
+    specifier_fits,
+    supported_tags,
+    torch_release,
+)
+from safe_install.tags import is_same_major
+
+# --- the order of those that fit -------------------------------------------------------------------
+
+SortKey = Tuple[bool, bool, Version, bool, int, bool, int]
+
+
+def sort_key(candidate: Candidate, context: Context) -> SortKey:
+    """Larger is better: a wheel before any sdist; a build for torch's accelerator before one for the CPU; newest public
+    version; exact accelerator before major only; an earlier host; one that carries a hash; the better wheel tag."""
+    torch = context.environment.torch
+    built = candidate.built_for.accelerator
+    exact = torch is None or is_exact_accelerator(built, torch, context.project)
+    return (
+        candidate.kind is not CandidateKind.SDIST,
+        torch is None or not is_cpu_fallback(built, torch, context.project),
+        Version(candidate.version.public),
+        exact,
+        -host_rank(candidate, context.project),
+        candidate.link.sha256 is not None,
+        -_tag_rank(candidate, context.environment.interpreter.tags),
+    )
+
+
+def host_rank(candidate: Candidate, project: Project) -> int:
+    """0 for what was built here, then the hosts in their order."""
+    if candidate.kind in (CandidateKind.BUILT, CandidateKind.INSTALLED):
+        return 0
+    host = urlsplit(candidate.link.url).hostname
+    for rank, entry in enumerate(project.hosts, 1):
+        urls = (*entry.pages, entry.wheel or "")
+        if host is not None and any(urlsplit(url).hostname == host for url in urls):
+            return rank
+    return len(project.hosts) + 1
+
+
+def _tag_rank(candidate: Candidate, tags: Sequence[Tag]) -> int:
+    if not candidate.tags:
+        return len(tags)
+    return next((rank for rank, tag in enumerate(tags) if tag in candidate.tags), len(tags))
+
+
+def rank_fitting(candidates: Sequence[Candidate], context: Context) -> List[Candidate]:
+    """Those that fit, best first."""
+    fitting = [candidate for candidate in candidates if check_candidate(candidate, context) is None]
+    return sorted(fitting, key=lambda candidate: sort_key(candidate, context), reverse=True)
+
+
+def explain_loser(candidate: Candidate, chosen: Candidate, context: Context) -> Rejection:
+    """Why a candidate was not taken although another was: its own fault, or only second best."""
+    own = check_candidate(candidate, context)
+    if own is not None:
+        return own
+    if candidate.kind is CandidateKind.SDIST and chosen.kind is not CandidateKind.SDIST:
+        return Rejection(candidate, Rule.SDIST_BEHIND_WHEEL, f"would be built; {chosen.link.filename} fits")
+    if Version(candidate.version.public) != Version(chosen.version.public):
+        return Rejection(candidate, Rule.OLDER_VERSION, f"{chosen.version} fits too")
+    return Rejection(
+        candidate,
+        Rule.LATER_HOST,
+        f"the same version as {chosen.link.filename}, chosen from {chosen.link.found_in}",
+    )
+
+
+# --- the order of those that do not ----------------------------------------------------------------
+
+# Behind all others: second best only, or of no use to whoever asked for another version.
+_FAR_RULES = {
+    Rule.SDIST_BEHIND_WHEEL: 1,
+    Rule.OLDER_VERSION: 1,
+    Rule.LATER_HOST: 1,
+    Rule.PRE_RELEASE: 2,
+    Rule.SPECIFIER: 3,
+    Rule.YANKED: 4,
+}
+_FAR_TORCH = 98  # minors; for a candidate whose torch is not known
+
+
+def order_rejections(rejections: Sequence[Rejection], environment: Environment) -> List[Rejection]:
+    """The nearest misses first: what fits this machine and Python, then this minor of torch, then the newest."""
+    pythons = supported_tags(environment).pythons
+    newest_first = sorted(rejections, key=lambda rejection: rejection.candidate.version, reverse=True)
+    return sorted(newest_first, key=lambda rejection: _distance(rejection, environment, pythons))
+
+
+def _distance(
+    rejection: Rejection, environment: Environment, pythons: FrozenSet[Tuple[str, str]]
+) -> Tuple[int, int, bool, int, bool]:
+    """How far a candidate is from one that fits; the smaller, the nearer."""
+    candidate, torch = rejection.candidate, environment.torch
+    machines = {machine_of(tag.platform) for tag in candidate.tags if tag.platform != "any"}
+    is_other_python = bool(candidate.tags) and pythons.isdisjoint((t.interpreter, t.abi) for t in candidate.tags)
+    is_unknown_torch = candidate.built_for.torch is None and rejection.rule is Rule.TORCH_VERSION
+    accelerator = candidate.built_for.accelerator
+    is_other_cuda = torch is not None and accelerator is not None and not is_same_major(accelerator, torch.accelerator)
+    return (
+        _FAR_RULES.get(rejection.rule, 0),
+        _machine_distance(machines, machine_of(environment.interpreter.platform)),
+        is_other_python,
+        _FAR_TORCH if is_unknown_torch else _torch_distance(candidate.built_for.torch, torch),
+        is_other_cuda,
+    )
+
+
+def _machine_distance(machines: Collection[Tuple[str, str]], here: Tuple[str, str]) -> int:
+    """0 for this machine or none in particular, 1 for the same system, 2 for another one."""
+    if not machines or here in machines or (here[0] == "mac" and ("mac", "universal2") in machines):
+        return 0
+    return 1 if any(system == here[0] for system, _ in machines) else 2
+
+
+def _torch_distance(built: Optional[str], torch: Optional[TorchBuild]) -> int:
+    """Minors between the torch of a candidate and the one that is there; 0 where it is not known."""
+    here = torch_release(torch) if torch is not None else None
+    release = parse_release(built or "")
+    if here is None or release is None:
+        return 0 if built is None or here is None or specifier_fits(built, here) else _FAR_TORCH
+    return abs((release.major - here.major) * 20 + release.minor - here.minor)
