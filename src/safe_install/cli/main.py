@@ -278,7 +278,7 @@ def _decode(content: bytes) -> str:
 
 def _configuration(python: Optional[str]) -> Mapping[str, str]:
     from safe_install.environment.interpreter import find_interpreter
-    from safe_install.system.pip import read_configuration
+    from safe_install.system.pip_configuration import read_configuration
 
     prefix = find_interpreter(python, os.environ).parent.parent
     return read_configuration(prefix, os.environ, "install")
@@ -287,7 +287,7 @@ def _configuration(python: Optional[str]) -> Mapping[str, str]:
 def _configured_network(general: Sequence[str] = ()) -> NetworkSettings:
     """Of the commands that take none of pip's options; `general`: those that stand before the command."""
     from safe_install.resolve.request import parse_network
-    from safe_install.system.pip import read_configuration
+    from safe_install.system.pip_configuration import read_configuration
 
     return parse_network(general, read_configuration(Path(sys.prefix), os.environ, "install"))
 
