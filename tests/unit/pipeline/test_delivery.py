@@ -13,6 +13,7 @@ from safe_install.errors import HashMismatch, Refused
 from safe_install.models import Action, Plan, Severity, Step
 from safe_install.pipeline.contents import contents_findings, find_changed_files
 from safe_install.pipeline.delivery import Delivery
+from safe_install.resolve.command_line import split_words
 from safe_install.resolve.request import parse_install
 from safe_install.resolve.step_lines import requirement_line
 from safe_install.transaction import tree
@@ -149,7 +150,7 @@ def test_of_two_downloads_of_one_name_each_is_its_own(tmp_path):
     ]
     downloads = SimpleNamespace(find=lambda filename: [kept["b"], kept["a"]])
     planner = SimpleNamespace(
-        request=parse_install(("a",), environ={}, configuration={}, read=lambda name: ""),
+        request=parse_install(split_words(("a",)), environ={}, configuration={}, read=lambda name: ""),
         environment=None,
         world=None,
         pip=None,

@@ -9,6 +9,7 @@ from safe_install.events import Reporter
 from safe_install.models import Action, Plan, Step
 from safe_install.pipeline.selection import Planner, local_sources
 from safe_install.ports import Timings, World
+from safe_install.resolve.command_line import split_words
 from safe_install.resolve.request import parse_install
 from tests.factories import make_environment
 
@@ -16,7 +17,9 @@ CUDA_INDEX = "https://download.pytorch.org/whl/cu130"
 
 
 def plan_of(tmp_path, *argv, files=None, torch=None, configuration=None):
-    request = parse_install(argv, environ={}, configuration=configuration or {}, read=lambda name: (files or {})[name])
+    request = parse_install(
+        split_words(argv), environ={}, configuration=configuration or {}, read=lambda name: (files or {})[name]
+    )
     world = World({}, Reporter(), tmp_path / "cache", ())
     return Planner(request, make_environment(torch=torch), None, world, Timings(), tmp_path / "work")
 
@@ -130,7 +133,7 @@ def test_the_folders_of_sources_that_are_named(tmp_path, monkeypatch):
     for name in ("project", "other", "third", "six"):
         (tmp_path / name).mkdir()
     words = ["six", "./project[extra]", "-e", "./other", f"third @ {(tmp_path / 'third').as_uri()}", "git+https://h/x"]
-    request = parse_install(words, environ={}, configuration={}, read=lambda name: "")
+    request = parse_install(split_words(words), environ={}, configuration={}, read=lambda name: "")
     assert sorted(path.name for path in local_sources(request)) == ["other", "project", "third"]
 
 
