@@ -13,7 +13,7 @@ import pytest
 
 from safe_install.environment.interpreter import read_environment
 from safe_install.errors import PipFailed
-from safe_install.system import pip
+from safe_install.system import pip, pip_command
 
 FOREIGN = ("PIP_", "SAFE_INSTALL_", "VIRTUAL_ENV", "PYTHONPATH")
 
@@ -45,7 +45,7 @@ def digest(text):
 @pytest.fixture(scope="module")
 def interpreter():
     found = read_environment(Path(sys.executable), None).interpreter
-    if pip.select_pip(found, None) is None and pip.own_pip(found) is None:
+    if pip_command.select_pip(found, None) is None and pip_command.own_pip(found) is None:
         pytest.skip("no pip 23 beside this Python")
     return found
 
@@ -190,7 +190,7 @@ def test_a_carried_pip_is_unpacked_once(interpreter, wheels, tmp_path):
     if interpreter.ensurepip_wheel is None:
         pytest.skip("this Python carries no pip wheel")
     bare = dataclasses.replace(interpreter, pip_version=None)
-    chosen = pip.select_pip(bare, None)
+    chosen = pip_command.select_pip(bare, None)
     if chosen is None:
         pytest.skip("the carried pip is too old")
     runner = pip.PipRunner(bare, cache_dir=tmp_path / "cache")

@@ -14,6 +14,7 @@ from typing import Iterator, List, Optional
 import pytest
 
 from safe_install.models import NetworkSettings
+from safe_install.resolve.command_line import split_words
 from safe_install.resolve.request import parse_install, parse_network
 from safe_install.system.http import HttpClient, PageStatus
 
@@ -183,13 +184,13 @@ CONFIGURED = {"proxy": "http://conf:1", "cert": "/conf.pem", "client-cert": "/me
     ],
 )
 def test_what_pip_was_told(words, configuration, expected):
-    assert parse_network(words, configuration) == expected
-    request = parse_install(["x", *words], environ={}, configuration=configuration, read=lambda _: "")
+    assert parse_network(split_words(words), configuration) == expected
+    request = parse_install(split_words(["x", *words]), environ={}, configuration=configuration, read=lambda _: "")
     assert request.network == expected
 
 
 def test_a_file_may_trust_hosts():
     request = parse_install(
-        ["-r", "requirements.txt"], environ={}, configuration={}, read=lambda _: "--trusted-host mine\nx\n"
+        split_words(["-r", "requirements.txt"]), environ={}, configuration={}, read=lambda _: "--trusted-host mine\nx\n"
     )
     assert request.network.trusted_hosts == ("mine",)

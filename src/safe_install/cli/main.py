@@ -1,7 +1,7 @@
 """argv -> request -> use case -> report -> exit status. The one place that catches SafeInstallError.
 
-Typer declares the commands and draws their help. The words of install, uninstall and explain are read by
-`resolve.request` instead, because pip's options must keep their order and their spelling.
+The words are split once, by `resolve.command_line`. Those of install, uninstall and explain are read by
+`resolve.request`, because pip's options must keep their order and their spelling; the others by Typer.
 """
 
 from __future__ import annotations
@@ -13,9 +13,10 @@ import re
 import shlex
 import signal
 import sys
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any, Callable, Dict, Iterator, List, Mapping, Optional, Sequence
+from typing import TYPE_CHECKING, Any, Callable, Dict, List, Mapping, Optional, Sequence, Tuple
 from urllib.parse import unquote, urlsplit
 
 from safe_install import __version__
@@ -23,9 +24,13 @@ from safe_install.cli import terminal
 from safe_install.errors import InputError, Interrupted, SafeInstallError, SystemFailed, Unexpected, hint_for_oserror
 from safe_install.events import Reporter
 from safe_install.models import DEFAULT_NETWORK, InstallResult, NetworkSettings, Outcome
+from safe_install.ports import World
 from safe_install.redaction import redact_words
-from safe_install.resolve.command_line import OUR_COMMANDS, Route, route
+from safe_install.resolve.command_line import OUR_COMMANDS, CommandLine, Words, read_command_line, unknown_command
 from safe_install.resolve.pip_settings import is_true
+
+if TYPE_CHECKING:
+    from safe_install.resolve.request import InstallRequest
 
 BYTE_ORDER_MARKS = (
     (codecs.BOM_UTF8, "utf-8"),
@@ -44,62 +49,94 @@ OUTCOMES: Mapping[int, Outcome] = {
 }
 
 
+@dataclass(frozen=True)
+class Invocation:
+    """What this process was asked for, and by whom: read once, here, and handed on."""
+
+    line: CommandLine
+    environ: Mapping[str, str]
+
+    @property
+    def arguments(self) -> Tuple[str, ...]:
+        """The words behind the command, and the options before it that are heard by it."""
+        return self.line.route.arguments
+
+    @property
+    def python(self) -> Optional[str]:
+        """The interpreter that was named."""
+        return self.line.words.value("--python") or self.environ.get("SAFE_INSTALL_PYTHON")
+
+
+Run = Callable[[Invocation, Reporter], Any]
+
+
 def main(argv: Optional[Sequence[str]] = None) -> int:
     """Run one command line and return its exit status."""
-    words = list(sys.argv[1:] if argv is None else argv)
+    environ = os.environ
+    line = read_command_line(sys.argv[1:] if argv is None else argv)
+    invocation = Invocation(line, environ)
     _catch_signals()
     terminal.prepare_streams()
-    if "--no-color" in words or is_true(os.environ.get("PIP_NO_COLOR")):
-        os.environ["NO_COLOR"] = "1"
-    if words and words[0].partition("=")[0] in COMPLETION_OPTIONS:
-        return _guarded(words, "completion", lambda reporter: _offer_completion(words))
-    chosen = route(words)
-    if chosen.command == "pip":
-        chosen = _route_help(chosen)
-    asks_for_help = "--help" in chosen.arguments or "-h" in chosen.arguments
-    if chosen.command == "version" and _is_called_pip(sys.argv[0]):
-        # Whatever looks for a pip reads its version in the second word.
-        return _guarded(words, "pip", lambda reporter: _pass_to_pip(words))
-    if chosen.command in ("help", "version") or (asks_for_help and chosen.command != "pip"):
-        return _show_help(chosen)
-    if chosen.command == "unknown":
-        return _guarded(words, "install", lambda reporter: _refuse_unknown(chosen.arguments))
-    if chosen.command == "pip":
-        return _guarded(words, "pip", lambda reporter: _pass_to_pip(chosen.arguments))
-    run = COMMANDS[chosen.command]
-    return _guarded(words, chosen.command, lambda reporter: run(chosen.arguments, words, reporter))
+    if line.words.count("no-color") or is_true(environ.get("PIP_NO_COLOR")):
+        environ["NO_COLOR"] = "1"  # for the processes that are started, too
+    if line.argv and line.argv[0].partition("=")[0] in COMPLETION_OPTIONS:
+        return _guarded(invocation, "completion", _offer_completion)
+    command = line.route.command
+    if command == "version" and _is_called_pip(sys.argv[0]):
+        command = "pip"  # whatever looks for a pip reads its version in the second word
+    topic = _help_topic(line)
+    if topic is not None:
+        return _show_help(topic)
+    if command == "version":
+        sys.stdout.write(f"safe-install {__version__} (Python {sys.version.split()[0]})\n")
+        return 0
+    if command == "unknown":
+        return _guarded(invocation, "install", _refuse_unknown)
+    if command == "pip":
+        return _guarded(invocation, "pip", _pass_to_pip)
+    return _guarded(invocation, command, COMMANDS[command])
 
 
-def _route_help(chosen: Route) -> Route:
-    """`help install` is ours, `help freeze` is pip's, `help` alone is --help."""
-    words = list(chosen.arguments)
-    while words and words[0].startswith("-"):
+def _help_topic(line: CommandLine) -> Optional[str]:
+    """The command whose help was asked for, where it is ours; "help": of all. None: it was not, or it is pip's.
+
+    `help install` is ours, `help freeze` is pip's, `help` alone is --help.
+    """
+    command = line.route.command
+    if command in OUR_COMMANDS:
+        return command if line.words.count("help") else None
+    if command != "pip":
+        return command if command == "help" else None
+    words = list(line.words.all)
+    while words and not words[0].argument:
         words.pop(0)
-    if words[:1] != ["help"]:
-        return chosen
-    if len(words) == 1:
-        return Route("help", ())
-    return Route(words[1], ("--help",)) if words[1] in OUR_COMMANDS else chosen
+    texts = [word.text[0] for word in words]
+    if texts == ["help"]:
+        return "help"
+    if texts[:1] == ["help"] and texts[1] in OUR_COMMANDS:
+        return texts[1]
+    return None
 
 
-def _guarded(words: Sequence[str], command: str, run: Callable[[Reporter], Any]) -> int:
+def _guarded(invocation: Invocation, command: str, run: Run) -> int:
     """Run, render the result or the error, return the exit status."""
     try:
-        return _run(words, command, run)
+        return _run(invocation, command, run)
     except KeyboardInterrupt:
         return 130  # while the answer was being written
 
 
-def _run(words: Sequence[str], command: str, run: Callable[[Reporter], Any]) -> int:
+def _run(invocation: Invocation, command: str, run: Run) -> int:
     from safe_install.cli import json_document, text
     from safe_install.cli.progress import TextReporter
 
-    as_json = command != "pip" and ("--json" in words or is_true(os.environ.get("SAFE_INSTALL_JSON")))
-    quiet = _count_short(words, "q", "--quiet")
-    verbose = _count_short(words, "v", "--verbose") > 0
+    words = invocation.line.words
+    as_json = command != "pip" and (words.has("--json") or is_true(invocation.environ.get("SAFE_INSTALL_JSON")))
+    quiet = words.count("quiet")
+    verbose = words.count("verbose") > 0
     reporter = TextReporter(quiet=quiet, json_on_stdout=as_json)
     try:
-        result = run(reporter)
+        result = run(invocation, reporter)
     except (Exception, KeyboardInterrupt) as error:  # noqa: BLE001 - what somebody sent must not reach a terminal raw
         if reporter.made is not None:
             _ignore_signals()
@@ -120,7 +157,7 @@ def _run(words: Sequence[str], command: str, run: Callable[[Reporter], Any]) -> 
     return int(result.exit_status)
 
 
-def _program(words: Sequence[str], started_as: str) -> str:
+def _program(words: Words, started_as: str) -> str:
     """What to type for another command on the same environment: the program as it was started, and its --python."""
     name = Path(started_as).name
     if name == "__main__.py":
@@ -129,27 +166,13 @@ def _program(words: Sequence[str], started_as: str) -> str:
         program = shlex.quote(started_as)
     else:
         program = "safe-install"
-    python = _last_python(words)
+    python = words.value("--python")
     return program if python is None else f"{program} --python {shlex.quote(python)}"
 
 
 def _is_called_pip(started_as: str) -> bool:
     """Was the program started by a link that is named as pip is: `pip`, `pip3`, `pip3.11`?"""
     return re.fullmatch(r"pip[0-9.]*", Path(started_as).name) is not None
-
-
-def _last_python(words: Sequence[str]) -> Optional[str]:
-    """Of several `--python` the last one counts: an alias may have written the first."""
-    found = list(_python_words(words))
-    return found[-1] if found else None
-
-
-def _python_words(words: Sequence[str]) -> Iterator[str]:
-    for number, word in enumerate(words):
-        if word == "--python" and number + 1 < len(words):
-            yield words[number + 1]
-        elif word.startswith("--python="):
-            yield word.partition("=")[2]
 
 
 def _failure(error: BaseException, made: Optional[str]) -> SafeInstallError:
@@ -190,13 +213,6 @@ def _show_failure(command: str, error: SafeInstallError, *, as_json: bool, verbo
     return error.exit_status
 
 
-def _count_short(words: Sequence[str], letter: str, long: str) -> int:
-    """How often an option was given: -q, -qq, --quiet."""
-    clusters = [word for word in words if word.startswith("-") and not word.startswith("--")]
-    letters = sum(word.count(letter) for word in clusters if set(word[1:]) <= set("qUvyI"))
-    return letters + sum(1 for word in words if word == long)
-
-
 def _catch_signals() -> None:
     """SIGTERM and SIGHUP end a command as Ctrl-C does: children ended, stage removed, lock given back."""
 
@@ -212,31 +228,28 @@ def _catch_signals() -> None:
 # --- the commands ----------------------------------------------------------------------------------
 
 
-def _refuse_unknown(words: Sequence[str]) -> Any:
-    from safe_install.resolve.command_line import unknown_command
-
-    raise unknown_command(words)
+def _refuse_unknown(invocation: Invocation, reporter: Reporter) -> Any:
+    raise unknown_command(invocation.arguments)
 
 
-def _world(words: Sequence[str], reporter: Reporter, network: NetworkSettings) -> Any:
-    from safe_install.ports import World
+def _world(invocation: Invocation, reporter: Reporter, network: NetworkSettings) -> World:
     from safe_install.wheels.store import find_cache
 
-    return World(os.environ, reporter, find_cache(os.environ), _as_kept(words), network)
+    environ = invocation.environ
+    return World(environ, reporter, find_cache(environ), _as_kept(invocation.line.argv), network)
 
 
-def _filling_world(words: Sequence[str], reporter: Reporter, network: NetworkSettings) -> Any:
+def _filling_world(invocation: Invocation, reporter: Reporter, network: NetworkSettings) -> World:
     """The world of a command that fetches or builds: its cache can be written."""
-    from safe_install.ports import World
     from safe_install.wheels.store import choose_cache
 
-    cache, problem = choose_cache(os.environ)
+    cache, problem = choose_cache(invocation.environ)
     if problem:
         reporter.warn(
             f"{problem}: the cache is a temporary folder, and what is fetched or built is not kept. Name one that can "
             "be written: SAFE_INSTALL_CACHE_DIR"
         )
-    return World(os.environ, reporter, cache, _as_kept(words), network)
+    return World(invocation.environ, reporter, cache, _as_kept(invocation.line.argv), network)
 
 
 def _as_kept(words: Sequence[str]) -> Sequence[str]:
@@ -244,12 +257,12 @@ def _as_kept(words: Sequence[str]) -> Sequence[str]:
     return ("safe-install", *redact_words(words))
 
 
-def _read_location(location: str, network: NetworkSettings) -> str:
+def _read_location(location: str, invocation: Invocation, network: NetworkSettings) -> str:
     """The text of a requirements file: a path, or a URL."""
     if location.startswith(("http://", "https://")):
         from safe_install.pipeline.choice import make_client
 
-        page = make_client(_world((), Reporter(), network)).get_page(location)
+        page = make_client(_world(invocation, Reporter(), network)).get_page(location)
         if not page.text:
             told = page.detail or page.status.value
             raise InputError(f"{location} could not be read: {told}", hint="Correct the address, or give a local copy.")
@@ -276,91 +289,92 @@ def _decode(content: bytes) -> str:
         return content.decode(locale.getpreferredencoding(False))
 
 
-def _configuration(python: Optional[str]) -> Mapping[str, str]:
+def _configuration(invocation: Invocation) -> Mapping[str, str]:
     from safe_install.environment.interpreter import find_interpreter
-    from safe_install.system.pip import read_configuration
+    from safe_install.system.pip_configuration import read_configuration
 
-    prefix = find_interpreter(python, os.environ).parent.parent
-    return read_configuration(prefix, os.environ, "install")
+    prefix = find_interpreter(invocation.python, invocation.environ).parent.parent
+    return read_configuration(prefix, invocation.environ, "install")
 
 
-def _configured_network(general: Sequence[str] = ()) -> NetworkSettings:
-    """Of the commands that take none of pip's options; `general`: those that stand before the command."""
+def _configured_network(invocation: Invocation, words: Words) -> NetworkSettings:
+    """Of the commands that are not about what pip's configuration says; `words`: those that count."""
     from safe_install.resolve.request import parse_network
-    from safe_install.system.pip import read_configuration
+    from safe_install.system.pip_configuration import read_configuration
 
-    return parse_network(general, read_configuration(Path(sys.prefix), os.environ, "install"))
-
-
-def _named_python(arguments: Sequence[str]) -> Optional[str]:
-    return _last_python(arguments) or os.environ.get("SAFE_INSTALL_PYTHON")
+    return parse_network(words, read_configuration(Path(sys.prefix), invocation.environ, "install"))
 
 
-def _install(arguments: Sequence[str], words: Sequence[str], reporter: Reporter) -> Any:
+def _install(invocation: Invocation, reporter: Reporter) -> Any:
     from safe_install.commands.install import install
     from safe_install.resolve.request import parse_install, parse_network
 
-    configuration = _configuration(_named_python(arguments))
+    words = invocation.line.words
+    configuration = _configuration(invocation)
     request = parse_install(
-        arguments,
-        environ=os.environ,
+        words,
+        environ=invocation.environ,
         configuration=configuration,
-        read=partial(_read_location, network=parse_network(arguments, configuration)),
+        read=partial(_read_location, invocation=invocation, network=parse_network(words, configuration)),
     )
     if request.place not in (None, "user"):
-        return _install_elsewhere(request)
+        return _install_elsewhere(request, invocation.environ)
     reporter.quiet = max(reporter.quiet, request.quiet)  # PIP_QUIET and pip.conf, too
     reporter.log_file = request.log_file
     reporter.shows_progress = request.shows_progress
-    return install(request, _filling_world(words, reporter, request.network))
+    return install(request, _filling_world(invocation, reporter, request.network))
 
 
-def _install_elsewhere(request: Any) -> int:
+def _install_elsewhere(request: InstallRequest, environ: Mapping[str, str]) -> int:
     """--target, --root, --prefix and the like leave the environment alone: pip does that by itself."""
     from safe_install.commands.install import refuse_place
     from safe_install.environment.interpreter import find_interpreter
 
-    executable = find_interpreter(request.own.python, os.environ)
+    executable = find_interpreter(request.own.python, environ)
     refuse_place(request, executable)
-    return _pass_to_pip(("install", *request.pip_arguments), executable)
+    return _run_pip(executable, ("install", *request.pip_arguments), environ)
 
 
-def _uninstall(arguments: Sequence[str], words: Sequence[str], reporter: Reporter) -> Any:
+def _uninstall(invocation: Invocation, reporter: Reporter) -> Any:
     from safe_install.commands.uninstall import uninstall
     from safe_install.resolve.request import parse_network, parse_uninstall
 
-    configuration = _configuration(_named_python(arguments))
-    network = parse_network(arguments, configuration)
+    words = invocation.line.words
+    configuration = _configuration(invocation)
+    network = parse_network(words, configuration)
     request = parse_uninstall(
-        arguments,
-        environ=os.environ,
+        words,
+        environ=invocation.environ,
         configuration=configuration,
-        read=partial(_read_location, network=network),
+        read=partial(_read_location, invocation=invocation, network=network),
     )
     reporter.quiet = max(reporter.quiet, request.quiet)
     reporter.log_file = request.log_file
-    return uninstall(request, _filling_world(words, reporter, network))
+    return uninstall(request, _filling_world(invocation, reporter, network))
 
 
-def _explain(arguments: Sequence[str], words: Sequence[str], reporter: Reporter) -> Any:
+def _explain(invocation: Invocation, reporter: Reporter) -> Any:
     from safe_install.commands.explain import explain
     from safe_install.resolve.request import parse_explain
 
-    request = parse_explain(arguments, environ=os.environ)
-    return explain(request, _filling_world(words, reporter, _configured_network()))
+    request = parse_explain(invocation.line.words, environ=invocation.environ)
+    network = _configured_network(invocation, Words(()))
+    return explain(request, _filling_world(invocation, reporter, network))
 
 
-def _by_typer(command: str) -> Callable[[Sequence[str], Sequence[str], Reporter], Any]:
-    def run(arguments: Sequence[str], words: Sequence[str], reporter: Reporter) -> Any:
+def _by_typer(command: str) -> Run:
+    def run(invocation: Invocation, reporter: Reporter) -> Any:
         from safe_install.cli.options import run_command
 
-        network = _configured_network(route(words).general) if command == "wheels" else DEFAULT_NETWORK
-        return run_command(command, arguments, _world(words, reporter, network))
+        network = DEFAULT_NETWORK
+        if command == "wheels":
+            network = _configured_network(invocation, invocation.line.words)
+        return run_command(command, invocation.arguments, _world(invocation, reporter, network))
 
     return run
 
 
-COMMANDS: Dict[str, Callable[[Sequence[str], Sequence[str], Reporter], Any]] = {
+COMMANDS: Dict[str, Run] = {
     "install": _install,
     "uninstall": _uninstall,
     "explain": _explain,
@@ -368,60 +382,52 @@ COMMANDS: Dict[str, Callable[[Sequence[str], Sequence[str], Reporter], Any]] = {
 }
 
 
-def _offer_completion(words: Sequence[str]) -> int:
+def _offer_completion(invocation: Invocation, reporter: Reporter) -> int:
     """`--show-completion [SHELL]` prints the script of a shell; `--install-completion [SHELL]` puts it in place."""
     from safe_install.cli.completion import shells
 
-    option, _, value = words[0].partition("=")
-    named = value or (words[1] if len(words) > 1 else None)
-    shell = shells.choose_shell(named, shells.parent_name(), os.environ)
-    name, program = shells.find_program(sys.argv[0], os.environ)
+    argv, environ = invocation.line.argv, invocation.environ
+    option, _, value = argv[0].partition("=")
+    named = value or (argv[1] if len(argv) > 1 else None)
+    shell = shells.choose_shell(named, shells.parent_name(), environ)
+    name, program = shells.find_program(sys.argv[0], environ)
     script = shells.render_script(shell, name, program)
     if option == "--show-completion":
         sys.stdout.write(script)
         return 0
-    place = shells.find_place(shell, name, os.environ)
+    place = shells.find_place(shell, name, environ)
     for line in shells.install_script(script, place, name):
         sys.stdout.write(f"{line}\n")
     return 0
 
 
-def _pass_to_pip(arguments: Sequence[str], executable: Optional[Path] = None) -> int:
+def _pass_to_pip(invocation: Invocation, reporter: Reporter) -> int:
+    """What is not ours: the words as they stand, less our --python, which says whose pip it is."""
+    from safe_install.environment.interpreter import find_interpreter
+
+    arguments: List[str] = []
+    for word in invocation.line.words.all:
+        if word.name != "--python" or word.value is None:
+            arguments += word.text
+    executable = find_interpreter(invocation.python, invocation.environ)
+    return _run_pip(executable, arguments, invocation.environ)
+
+
+def _run_pip(executable: Path, arguments: Sequence[str], environ: Mapping[str, str]) -> int:
     """pip with its own output and exit status."""
-    from safe_install.environment.interpreter import find_interpreter, read_environment
+    from safe_install.environment.interpreter import read_environment
     from safe_install.system import pip
 
-    words: List[str] = list(arguments)
-    if executable is None:
-        python = _named_python(words)
-        if python is not None:
-            words = _without_python(words)
-        executable = find_interpreter(python, os.environ)
-    status = pip.passthrough(executable, words)
+    status = pip.passthrough(executable, arguments)
     if status is None:
         from safe_install.wheels.store import find_cache
 
         interpreter = read_environment(executable, None).interpreter
-        status = pip.PipRunner(interpreter, cache_dir=find_cache(os.environ)).passthrough(words)
+        status = pip.PipRunner(interpreter, cache_dir=find_cache(environ)).passthrough(arguments)
     return status
 
 
-def _without_python(words: Sequence[str]) -> List[str]:
-    kept: List[str] = []
-    rest = list(words)
-    while rest:
-        word = rest.pop(0)
-        if word == "--python" and rest:
-            rest.pop(0)
-        elif not word.startswith("--python="):
-            kept.append(word)
-    return kept
-
-
-def _show_help(chosen: Route) -> int:
+def _show_help(topic: str) -> int:
     from safe_install.cli.options import show_help
 
-    if chosen.command == "version":
-        sys.stdout.write(f"safe-install {__version__} (Python {sys.version.split()[0]})\n")
-        return 0
-    return show_help(None if chosen.command == "help" else chosen.command)
+    return show_help(None if topic == "help" else topic)

@@ -1,53 +1,38 @@
-"""A command line -> its command, and its words: options with their values, arguments, in their order."""
+"""A command line -> its command, and its words: options with their values, arguments, in their order.
+
+The words are split once, and handed on: to what reads pip's options, to what reads ours, to the surface.
+"""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Iterable, List, Mapping, Optional, Sequence, Tuple
+from typing import Collection, Iterable, List, Mapping, Optional, Sequence, Tuple
 
 from safe_install.errors import UsageError
-from safe_install.resolve.pip_options import BY_NAME, COMMANDS, Option, find_option
+from safe_install.resolve import our_options
+from safe_install.resolve.our_options import BY_COMMAND, OwnOption
+from safe_install.resolve.pip_options import BY_NAME, COMMANDS, OPTIONS, Option, find_option
 from safe_install.resolve.requirements_file import parse_requirement
 from safe_install.resolve.spelling import RESERVED, nearest_command, nearest_option
 
-OUR_COMMANDS = (
-    "install",
-    "uninstall",
-    "verify",
-    "explain",
-    "check-wheel",
-    "history",
-    "undo",
-    "recover",
-    "wheels",
-)
-TAKING_PIP_OPTIONS = ("install", "uninstall", "explain")  # the others heed -q, -v, --no-color and the network's alone
+OUR_COMMANDS = tuple(BY_COMMAND)
 ALL_COMMANDS = frozenset({*COMMANDS, *OUR_COMMANDS})
 
-# Ours, long only, so that no cluster of pip's short options can hold one. True: takes a value.
-OWN_OPTIONS: Mapping[str, bool] = {
-    "--python": True,
-    "--dry-run": False,
-    "--json": False,
-    "--allow-torch-change": False,
-    "--require-cuda": False,
-    "--no-rollback": False,
-    "--no-build": False,
-    "--offline": False,
-    "--target-gpu": True,
-    "--target-driver": True,
-    "--third-party": True,
-    "--no-toolkit": False,
-    "--strict-records": False,
-    "--build-timeout": True,
-    "--check-timeout": True,
-}
-EXPLAIN_OPTIONS: Mapping[str, bool] = {
-    "--torch": True,
-    "--python-version": True,
-    "--platform": True,
-    "--cxx11-abi": True,
-}
+
+def _by_name(options: Iterable[OwnOption]) -> Mapping[str, OwnOption]:
+    return {option.name: option for option in options}
+
+
+# `uninstall` takes all that `install` takes, and passes over what has no meaning for it.
+OWN_OPTIONS = _by_name(BY_COMMAND["install"].options)
+EXPLAIN_OPTIONS = {**OWN_OPTIONS, **_by_name(BY_COMMAND["explain"].options)}
+# What is understood of a line that is pip's: the options that every command of pip has. `-f` has a value in some alone.
+PASSED_OPTIONS = {"--python": our_options.BY_NAME["--python"]}
+GENERAL_NAMES = frozenset(name for option in OPTIONS if option.group in ("general", "help") for name in option.names)
+
+
+HELP_WORDS = ("-h", "--help")
+VERSION_WORDS = ("-V", "--version")
 
 
 @dataclass(frozen=True)
@@ -69,21 +54,17 @@ def route(argv: Sequence[str]) -> Route:
     """
     if not argv:
         return Route("help", ())
-    words = list(argv)
-    options: List[Tuple[str, ...]] = []  # each with its value
-    while words and words[0].startswith("-"):
-        word = words.pop(0)
-        if word in ("-h", "--help"):
-            return Route("help", ())
-        if word in ("-V", "--version"):
-            return Route("version", ())
-        has_value = _needs_value(word) and bool(words)
-        options.append((word, words.pop(0)) if has_value else (word,))
+    options, words = _take_options(argv)
+    last = options[-1][0] if options else ""
+    if last in HELP_WORDS:
+        return Route("help", ())
+    if last in VERSION_WORDS:
+        return Route("version", ())
     before = _flatten(options)
     if words and words[0] in OUR_COMMANDS:
         general = _flatten(option for option in options if _is_general(option[0]))
         others = _flatten(option for option in options if not _is_general(option[0]))
-        heard = before if words[0] in TAKING_PIP_OPTIONS else others
+        heard = before if BY_COMMAND[words[0]].takes_pip_options else others
         return Route(words[0], (*heard, *words[1:]), general)
     if words and words[0] in COMMANDS:
         return Route("pip", (*before, *words))
@@ -92,6 +73,19 @@ def route(argv: Sequence[str]) -> Route:
     if before or _looks_like_requirement(words[0]):
         return Route("install", tuple(argv))
     return Route("pip", tuple(argv))
+
+
+def _take_options(argv: Sequence[str]) -> Tuple[List[Tuple[str, ...]], List[str]]:
+    """The options before the first word that is none, each with its value, as far as --help or --version; the rest."""
+    words = list(argv)
+    options: List[Tuple[str, ...]] = []
+    while words and words[0].startswith("-"):
+        word = words.pop(0)
+        has_value = _needs_value(word) and bool(words)
+        options.append((word, words.pop(0)) if has_value else (word,))
+        if word in (*HELP_WORDS, *VERSION_WORDS):
+            break
+    return options, words
 
 
 def unknown_command(words: Sequence[str]) -> UsageError:
@@ -122,7 +116,7 @@ def _needs_value(word: str) -> bool:
     if equals:
         return False
     if name in OWN_OPTIONS:
-        return OWN_OPTIONS[name]
+        return OWN_OPTIONS[name].takes_value
     option = find_option(name if name.startswith("--") else name[:2])
     return option is not None and option.takes_value and (name.startswith("--") or len(name) == 2)
 
@@ -152,67 +146,154 @@ class Word:
         return self.option.key if self.option else ""
 
 
-def split_words(argv: Sequence[str], own: Mapping[str, bool]) -> List[Word]:
-    """Options with their values and arguments, in order. Errors: UsageError for a value that is missing."""
-    words: List[Word] = []
-    rest = list(argv)
-    while rest:
-        text = rest.pop(0)
-        if text == "--":
-            words.append(Word(None, "", None, (text,)))  # stays: what follows may begin with a hyphen
-            words += [Word(None, "", argument, (argument,), argument=True) for argument in rest]
-            break
-        if not text.startswith("-") or text == "-":
-            words.append(Word(None, "", text, (text,), argument=True))
-        elif text.startswith("--"):
-            words.append(_long_word(text, rest, own))
-        else:
-            words += _short_words(text, rest)
-    return words
+@dataclass(frozen=True)
+class Words:
+    """The words of a command line. What is wrong with them is an error only where somebody needs them all."""
+
+    all: Tuple[Word, ...]
+    problem: Optional[UsageError] = None  # the first thing that is wrong
+
+    def checked(self) -> Tuple[Word, ...]:
+        """All of them. Errors: UsageError."""
+        if self.problem is not None:
+            raise self.problem
+        return self.all
+
+    def has(self, name: str) -> bool:
+        """Was this option of ours written?"""
+        return any(word.name == name for word in self.all)
+
+    def value(self, name: str) -> Optional[str]:
+        """Its value. Of several the last one counts: an alias may have written the first."""
+        written = [word.value for word in self.all if word.name == name and word.value is not None]
+        return written[-1] if written else None
+
+    def count(self, key: str) -> int:
+        """How often an option of pip was written: -q, -qq."""
+        return sum(1 for word in self.all if word.key == key)
 
 
-def _long_word(text: str, rest: List[str], own: Mapping[str, bool]) -> Word:
-    name, equals, value = text.partition("=")
-    option = None if name in own else find_option(name)
-    if option is None and name not in own:
-        _refuse_misspelled_option(name, own)
-    takes_value = own.get(name, option is not None and option.takes_value)
-    kept_name = name if name in own else ""
-    if not takes_value:
-        if equals and name in own:
-            raise UsageError(f"{name} takes no value", hint=f"Write {name} alone.")
-        return Word(option, kept_name, None, (text,))
-    if equals:
-        return Word(option, kept_name, value, (text,))
-    if not rest:
-        raise UsageError(f"{name} needs a value", hint=f"Write {name} VALUE.")
-    value = rest.pop(0)
-    return Word(option, kept_name, value, (text, value))
+@dataclass(frozen=True)
+class CommandLine:
+    """A command line: where it goes, and what it says."""
+
+    argv: Tuple[str, ...]
+    route: Route
+    words: Words
 
 
-def _refuse_misspelled_option(name: str, own: Mapping[str, bool]) -> None:
-    """An option that nobody has, one letter from one that somebody has. Any other is pip's to judge: it may be new."""
-    meant = nearest_option(name, [*own, *BY_NAME])
-    if meant is not None:
-        raise UsageError(f"no such option: {name}", hint=f"Did you mean: {meant}?")
+def read_command_line(argv: Sequence[str]) -> CommandLine:
+    """Route a command line, and split what does not name the command into words."""
+    chosen = route(argv)
+    return CommandLine(tuple(argv), chosen, _words_of(chosen, argv))
 
 
-def _short_words(text: str, rest: List[str]) -> List[Word]:
-    """A cluster such as -qU, or -rfile."""
-    words: List[Word] = []
-    letters = text[1:]
-    while letters:
-        name, letters = f"-{letters[0]}", letters[1:]
-        option = find_option(name)
-        if option is None or not option.takes_value:
-            words.append(Word(option, "", None, (name,)))
-            continue
-        if letters:
-            words.append(Word(option, "", letters, (name + letters,)))
-        elif rest:
-            value = rest.pop(0)
-            words.append(Word(option, "", value, (name, value)))
-        else:
-            raise UsageError(f"{name} needs a value", hint=f"Write {name} VALUE.")
-        letters = ""
-    return words
+def _words_of(chosen: Route, argv: Sequence[str]) -> Words:
+    if chosen.command == "pip":
+        return split_words(chosen.arguments, PASSED_OPTIONS, pips=GENERAL_NAMES)
+    command = BY_COMMAND.get(chosen.command)
+    if command is None:
+        return split_words(argv)
+    if command.name == "explain":
+        return split_words(chosen.arguments, EXPLAIN_OPTIONS)
+    if command.takes_pip_options:
+        return split_words(chosen.arguments)
+    return split_words((*chosen.general, *chosen.arguments), our_options.BY_NAME)
+
+
+def split_words(
+    argv: Sequence[str],
+    own: Mapping[str, OwnOption] = OWN_OPTIONS,
+    *,
+    pips: Optional[Collection[str]] = None,
+) -> Words:
+    """Options with their values and arguments, in order.
+
+    `own`: our options that are known here. `pips`: the names of pip's; None: all.
+    """
+    return _Splitter(argv, own, pips).split()
+
+
+class _Splitter:
+    """Splits one command line."""
+
+    def __init__(self, argv: Sequence[str], own: Mapping[str, OwnOption], pips: Optional[Collection[str]]) -> None:
+        self._rest = list(argv)
+        self._own = own
+        self._pips = pips
+        self._problem: Optional[UsageError] = None
+
+    def split(self) -> Words:
+        words: List[Word] = []
+        while self._rest:
+            text = self._rest.pop(0)
+            if text == "--":
+                words.append(Word(None, "", None, (text,)))  # stays: what follows may begin with a hyphen
+                words += [Word(None, "", argument, (argument,), argument=True) for argument in self._rest]
+                break
+            if not text.startswith("-") or text == "-":
+                words.append(Word(None, "", text, (text,), argument=True))
+            elif text.startswith("--"):
+                words.append(self._long_word(text))
+            else:
+                words += self._short_words(text)
+        return Words(tuple(words), self._problem)
+
+    def _long_word(self, text: str) -> Word:
+        name, equals, value = text.partition("=")
+        own = self._own.get(name)
+        option = self._find(name) if own is None else None
+        if own is None and option is None:
+            self._note_misspelled(name)
+        kept_name = name if own is not None else ""
+        if not (own.takes_value if own is not None else option is not None and option.takes_value):
+            if equals and own is not None:
+                self._note(f"{name} takes no value", f"Write {name} alone.")
+                kept_name = ""
+            return Word(option, kept_name, None, (text,))
+        if equals:
+            return Word(option, kept_name, value, (text,))
+        return self._with_next(option, kept_name, name)
+
+    def _with_next(self, option: Optional[Option], kept_name: str, written: str) -> Word:
+        """An option whose value is the next word."""
+        if not self._rest:
+            self._note(f"{written} needs a value", f"Write {written} VALUE.")
+            return Word(option, kept_name, None, (written,))
+        value = self._rest.pop(0)
+        return Word(option, kept_name, value, (written, value))
+
+    def _short_words(self, text: str) -> List[Word]:
+        """A cluster such as -qU, or -rfile."""
+        if self._pips is not None:  # which of the letters has a value, only pip knows
+            return [Word(self._find(text[:2]), "", None, (text,))]
+        words: List[Word] = []
+        letters = text[1:]
+        while letters:
+            name, letters = f"-{letters[0]}", letters[1:]
+            option = self._find(name)
+            if option is None or not option.takes_value:
+                words.append(Word(option, "", None, (name,)))
+                continue
+            if letters:
+                words.append(Word(option, "", letters, (name + letters,)))
+            else:
+                words.append(self._with_next(option, "", name))
+            letters = ""
+        return words
+
+    def _find(self, name: str) -> Optional[Option]:
+        if self._pips is not None and name not in self._pips:
+            return None
+        return find_option(name)
+
+    def _note_misspelled(self, name: str) -> None:
+        """An option that nobody has, one letter from one that somebody has. Any other is pip's to judge: it may be
+        new."""
+        meant = nearest_option(name, [*self._own, *BY_NAME])
+        if meant is not None:
+            self._note(f"no such option: {name}", f"Did you mean: {meant}?")
+
+    def _note(self, message: str, hint: str) -> None:
+        if self._problem is None:
+            self._problem = UsageError(message, hint=hint)

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
-from typing import Iterable, Mapping, Optional, Sequence, Tuple
+from typing import Iterable, List, Mapping, Optional, Sequence, Tuple
 
 from safe_install.errors import UsageError
 from safe_install.models import DEFAULT_BUILD_TIMEOUT, DEFAULT_CHECK_TIMEOUT, BuildTimeout
-from safe_install.resolve.command_line import Word
+from safe_install.resolve.command_line import OWN_OPTIONS, Word
+from safe_install.resolve.our_options import OwnOption
 from safe_install.resolve.pip_settings import is_true
 
 
@@ -34,56 +35,88 @@ class OwnOptions:
     strict_records: bool = False  # a RECORD that leaves something out is refused, whatever was promised
 
 
-def own_options(values: Mapping[str, Optional[str]], environ: Mapping[str, str]) -> OwnOptions:
-    """Our options where Typer read them: `values` by option, None for what was not written. Errors: UsageError."""
-    return options_of_words(
-        [Word(None, name, value, ()) for name, value in values.items() if value is not None], environ
+class _Given:
+    """What the words say of the options that are heard, else what their variables say."""
+
+    def __init__(self, words: Sequence[Word], environ: Mapping[str, str], heard: Iterable[OwnOption]) -> None:
+        self._words = words
+        self._environ = environ
+        self._heard = {option.name: option for option in heard}
+
+    def hears(self, name: str) -> bool:
+        """Is it an option of this command?"""
+        return name in self._heard
+
+    def flag(self, name: str) -> bool:
+        """Is it switched on?"""
+        return bool(self._written(name)) or is_true(self._variable(name))
+
+    def value(self, name: str) -> Optional[str]:
+        """Its value; of several the last one counts."""
+        written = self._written(name)
+        return (written[-1].value if written else self._variable(name)) or None
+
+    def names(self, name: str) -> Tuple[str, ...]:
+        """Its values, taken apart."""
+        written = [word.value or "" for word in self._written(name)]
+        return split_names(written or [self._variable(name) or ""])
+
+    def _written(self, name: str) -> List[Word]:
+        return [word for word in self._words if word.name == name]
+
+    def _variable(self, name: str) -> Optional[str]:
+        option = self._heard.get(name)
+        return None if option is None or option.variable is None else self._environ.get(option.variable)
+
+
+def own_options(
+    words: Sequence[Word],
+    environ: Mapping[str, str],
+    heard: Iterable[OwnOption] = tuple(OWN_OPTIONS.values()),
+) -> OwnOptions:
+    """Our options among the words of a command line, else from their variables. Errors: UsageError.
+
+    `heard`: the options of the command; the variables of others say nothing to it.
+    """
+    given = _Given(words, environ, heard)
+    gpu, driver, cuda = _read_target(given, environ)
+    return OwnOptions(
+        python=given.value("--python"),
+        dry_run=given.flag("--dry-run") or any(word.key == "dry-run" for word in words),
+        json=given.flag("--json"),
+        allow_torch_change=given.flag("--allow-torch-change"),
+        require_cuda=given.flag("--require-cuda"),
+        no_rollback=given.flag("--no-rollback"),
+        no_build=given.flag("--no-build"),
+        offline=given.flag("--offline"),
+        target_gpu=gpu,
+        target_driver=driver,
+        third_party=given.names("--third-party"),
+        target_cuda=cuda,
+        no_toolkit=given.flag("--no-toolkit"),
+        build_timeout=parse_build_timeout(given.value("--build-timeout")),
+        check_timeout=parse_check_timeout(given.value("--check-timeout")),
+        strict_records=given.flag("--strict-records"),
     )
 
 
-def options_of_words(words: Sequence[Word], environ: Mapping[str, str]) -> OwnOptions:
-    """Our options among the words of a command line, else from their variables. Errors: UsageError."""
-    written = {word.name: word.value for word in words if word.name}
-
-    def flag(name: str) -> bool:
-        return name in written or is_true(environ.get(_variable(name)))
-
-    def value(name: str) -> Optional[str]:
-        return (written[name] if name in written else environ.get(_variable(name))) or None
-
-    declared_gpu = value("--target-gpu")
+def _read_target(given: _Given, environ: Mapping[str, str]) -> Tuple[Tuple[str, ...], Optional[str], Optional[str]]:
+    """The compute capabilities, the driver and the newest CUDA of the machine that will run this."""
+    if not given.hears("--target-driver"):
+        return (), None, None
+    declared_gpu = given.value("--target-gpu")
     gpu = parse_capabilities(declared_gpu) if declared_gpu else ()
-    driver = declared = value("--target-driver")
-    if driver is not None and not re.match(r"^\d+(\.\d+){0,2}$", driver):
+    declared = given.value("--target-driver")
+    if declared is not None and not re.match(r"^\d+(\.\d+){0,2}$", declared):
         raise UsageError(
-            f"--target-driver {driver}: not a driver version", hint="Write it as nvidia-smi does: 535.104.05."
+            f"--target-driver {declared}: not a driver version", hint="Write it as nvidia-smi does: 535.104.05."
         )
-    driver = driver or _foreign_driver(environ)
+    driver = declared or _foreign_driver(environ)
     cuda = None if declared else _foreign_cuda(environ)
     # TORCH_CUDA_ARCH_LIST is also set on machines that have their GPU: it declares one only in company of a driver.
     if not gpu and (driver or cuda) and environ.get("TORCH_CUDA_ARCH_LIST"):
         gpu = _known_capabilities(environ["TORCH_CUDA_ARCH_LIST"])
-    return OwnOptions(
-        python=value("--python"),
-        dry_run=flag("--dry-run") or any(word.key == "dry-run" for word in words),
-        json=flag("--json"),
-        allow_torch_change=flag("--allow-torch-change"),
-        require_cuda=flag("--require-cuda"),
-        no_rollback=flag("--no-rollback"),
-        no_build=flag("--no-build"),
-        offline=flag("--offline"),
-        target_gpu=gpu,
-        target_driver=driver,
-        third_party=split_names(
-            [word.value or "" for word in words if word.name == "--third-party"]
-            or [environ.get(_variable("--third-party"), "")]
-        ),
-        target_cuda=cuda,
-        no_toolkit=flag("--no-toolkit"),
-        build_timeout=parse_build_timeout(value("--build-timeout")),
-        check_timeout=parse_check_timeout(value("--check-timeout")),
-        strict_records=flag("--strict-records"),
-    )
+    return gpu, driver, cuda
 
 
 _SECONDS = {"": 1, "s": 1, "m": 60, "h": 3600}
@@ -137,10 +170,6 @@ def _bad_timeout(text: str) -> UsageError:
 def split_names(texts: Iterable[str]) -> Tuple[str, ...]:
     """Names that are separated by commas or spaces, each once."""
     return tuple(dict.fromkeys(name for text in texts for name in re.split(r"[,\s]+", text) if name))
-
-
-def _variable(name: str) -> str:
-    return "SAFE_INSTALL_" + name[2:].upper().replace("-", "_")
 
 
 def parse_capabilities(text: str) -> Tuple[str, ...]:

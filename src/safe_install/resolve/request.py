@@ -9,13 +9,12 @@ from typing import Dict, FrozenSet, List, Mapping, Optional, Sequence, Tuple
 from urllib.parse import unquote, urlsplit
 
 from packaging.requirements import Requirement
-from packaging.specifiers import SpecifierSet
 from packaging.utils import NormalizedName, canonicalize_name
 
 from safe_install.errors import InputError, UsageError
 from safe_install.models import DEFAULT_NETWORK, NetworkSettings
-from safe_install.resolve.command_line import EXPLAIN_OPTIONS, OWN_OPTIONS, Word, split_words
-from safe_install.resolve.own_options import OwnOptions, options_of_words
+from safe_install.resolve.command_line import Word, Words
+from safe_install.resolve.own_options import OwnOptions, own_options
 from safe_install.resolve.pip_options import FETCH_GROUPS, INDEX_GROUPS, find_option
 from safe_install.resolve.pip_settings import PipSettings
 from safe_install.resolve.requirements_file import (
@@ -124,7 +123,7 @@ class ExplainRequest:
 
 
 def parse_install(
-    argv: Sequence[str],
+    words: Words,
     *,
     environ: Mapping[str, str],
     configuration: Mapping[str, str],
@@ -132,93 +131,144 @@ def parse_install(
 ) -> InstallRequest:
     """`install ARGS`. `configuration`: pip's, by option key (`no-deps`), as its files and PIP_* variables give it;
     `read` brings the text of a requirements file. Errors: UsageError."""
-    words = split_words(argv, OWN_OPTIONS)
-    settings = PipSettings(words, configuration)
+    written = words.checked()
+    settings = PipSettings(written, configuration)
+    files = _read_files(settings, environ, read)
+    request = _read_inputs(written, settings, files, environ)
+    request = _with_effects(request, settings, files)
+    request = _with_place(request, settings)
+    request = _with_indexes(request, written, settings, files)
+    return _with_output(request, settings)
+
+
+def _read_files(settings: PipSettings, environ: Mapping[str, str], read: Reader) -> List[Parsed]:
+    """The requirements files, and after them the constraints files."""
+    files = []
+    for location in settings.all("requirement"):
+        if not is_lock_file(location):
+            files.append(parse_file(location, read=read, environ=environ))
+    for location in settings.all("constraint"):
+        files.append(parse_file(location, read=read, environ=environ, constraint=True))
+    return files
+
+
+def _read_inputs(
+    words: Sequence[Word], settings: PipSettings, files: Sequence[Parsed], environ: Mapping[str, str]
+) -> InstallRequest:
+    """What is to be installed, and the words for pip. Errors: InputError where nothing is named."""
     config_settings = settings.all("config-settings")
-    arguments = tuple(Entry(word.value or "", config_settings=config_settings) for word in words if word.argument)
-    editables = tuple(Entry(as_path(text), editable=True) for text in settings.all("editable"))
-    locks = [location for location in settings.all("requirement") if is_lock_file(location)]
-    files = [
-        parse_file(location, read=read, environ=environ, constraint=key == "constraint")
-        for key in ("requirement", "constraint")
-        for location in settings.all(key)
-        if key == "constraint" or location not in locks
-    ]
+    arguments = [Entry(word.value or "", config_settings=config_settings) for word in words if word.argument]
+    editables = [Entry(as_path(text), editable=True) for text in settings.all("editable")]
     entries, constraints = _sorted_entries((*arguments, *editables), files)
-    in_files = {key: value for parsed in files for key, value in parsed.options}
-    has_pip_inputs = bool(locks) or any(settings.all(key) for key in ("group", "requirements-from-script"))
-    place = settings.place()
-    if not entries and not has_pip_inputs and place in (None, "user"):  # elsewhere, pip does it all
+    has_lock = any(is_lock_file(location) for location in settings.all("requirement"))
+    has_pip_inputs = has_lock or bool(settings.all("group") or settings.all("requirements-from-script"))
+    if not entries and not has_pip_inputs and settings.place() in (None, "user"):  # elsewhere, pip does it all
         _require_input(settings)
-    written = [*arguments, *(Entry(as_path(word.value or "")) for word in words if word.key == "editable")]
-    own = options_of_words(words, environ)
+    own = own_options(words, environ)
+    of_files = _options_of_files(files, FETCH_GROUPS)
     return InstallRequest(
         own=replace(own, dry_run=own.dry_run or settings.flag("dry-run")),
         entries=entries,
         constraints=constraints,
-        named_on_command_line=frozenset(name for name in (named(entry.text) for entry in written) if name is not None),
+        named_on_command_line=_names_written(words),
         dry_run_arguments=_texts(words, without=("report",), without_keys=("user", "yes")),
-        fetch_options=(
-            *_texts(words, only=FETCH_GROUPS),
-            *_options_of_files(files, FETCH_GROUPS),
-        ),
-        settings_free_options=(
-            *_texts(words, only=FETCH_GROUPS, without_keys=("config-settings",)),
-            *_options_of_files(files, FETCH_GROUPS),
-        ),
+        fetch_options=(*_texts(words, only=FETCH_GROUPS), *of_files),
+        settings_free_options=(*_texts(words, only=FETCH_GROUPS, without_keys=("config-settings",)), *of_files),
         pip_arguments=_pip_texts(words),
+        has_pip_inputs=has_pip_inputs,
+        has_lock=has_lock,
+    )
+
+
+def _names_written(words: Sequence[Word]) -> FrozenSet[NormalizedName]:
+    """The projects that the command line itself names."""
+    found = set()
+    for word in words:
+        is_editable = word.key == "editable"
+        if word.argument or is_editable:
+            text = word.value or ""
+            found.add(named(as_path(text) if is_editable else text))
+    return frozenset(name for name in found if name is not None)
+
+
+def _with_effects(request: InstallRequest, settings: PipSettings, files: Sequence[Parsed]) -> InstallRequest:
+    """What happens to what is there, and which versions may come."""
+    in_files = {key for parsed in files for key, _ in parsed.options}
+    has_hashes = any(entry.hashes for entry in request.entries)
+    return replace(
+        request,
         upgrade=settings.flag("upgrade"),
         force_reinstall=settings.flag("force-reinstall") or settings.flag("ignore-installed"),
         ignore_installed=settings.flag("ignore-installed"),
         no_warn_conflicts=settings.flag("no-warn-conflicts"),
         pre=settings.flag("pre") or "pre" in in_files,
         no_deps=settings.flag("no-deps"),
-        require_hashes=settings.flag("require-hashes")
-        or "require-hashes" in in_files
-        or any(entry.hashes for entry in entries),
+        require_hashes=settings.flag("require-hashes") or "require-hashes" in in_files or has_hashes,
         compile_bytecode=settings.compiles(),
         break_system_packages=settings.flag("break-system-packages"),
-        quiet=settings.count("quiet"),
+    )
+
+
+def _with_place(request: InstallRequest, settings: PipSettings) -> InstallRequest:
+    """Where the files go."""
+    return replace(
+        request,
+        place=settings.place(),
+        refuses_user=settings.refuses_user(),
+        target=settings.one("target"),
+        root=settings.one("root"),
+        prefix=settings.one("prefix"),
+        src=settings.one("src"),
+    )
+
+
+def _with_indexes(
+    request: InstallRequest, words: Sequence[Word], settings: PipSettings, files: Sequence[Parsed]
+) -> InstallRequest:
+    """Where the files come from, and how those hosts are reached."""
+    in_files = {key: value for parsed in files for key, value in parsed.options}
+    return replace(
+        request,
         index_url=in_files.get("index-url") or settings.one("index-url"),  # pip's order: a file's wins
-        find_links=(
-            *settings.all("find-links"),
-            *(value for parsed in files for key, value in parsed.options if key == "find-links" and value),
-        ),
+        find_links=(*settings.all("find-links"), *_values_in_files(files, "find-links")),
         index_urls=_addresses(settings, files),
         named_places=tuple(word.value for word in words if word.key in PLACE_KEYS and word.value),
         no_input=settings.flag("no-input"),
         keyring_provider=settings.one("keyring-provider") or "auto",
         no_index=settings.flag("no-index") or "no-index" in in_files,
-        place=place,
-        refuses_user=settings.refuses_user(),
-        target=settings.one("target"),
-        root=settings.one("root"),
-        prefix=settings.one("prefix"),
-        report_file=settings.one("report"),
-        src=settings.one("src"),
         index_options=(*_texts(words, only=INDEX_GROUPS), *_options_of_files(files, INDEX_GROUPS)),
-        has_pip_inputs=has_pip_inputs,
-        has_lock=bool(locks),
-        verbose=settings.count("verbose"),
-        log_file=settings.path("log"),
-        shows_progress=settings.one("progress-bar") != "off",
-        warns_of_path=not settings.flag("no-warn-script-location"),
         network=_network_settings(settings, files),
     )
 
 
-def parse_network(argv: Sequence[str], configuration: Mapping[str, str]) -> NetworkSettings:
-    """How hosts are reached, before any file of requirements was read. Errors: UsageError."""
-    return _network_settings(PipSettings(split_words(argv, OWN_OPTIONS), configuration), ())
+def _with_output(request: InstallRequest, settings: PipSettings) -> InstallRequest:
+    """What is said, and where."""
+    return replace(
+        request,
+        quiet=settings.count("quiet"),
+        verbose=settings.count("verbose"),
+        report_file=settings.one("report"),
+        log_file=settings.path("log"),
+        shows_progress=settings.one("progress-bar") != "off",
+        warns_of_path=not settings.flag("no-warn-script-location"),
+    )
+
+
+def parse_network(words: Words, configuration: Mapping[str, str]) -> NetworkSettings:
+    """How hosts are reached, before any file of requirements was read."""
+    return _network_settings(PipSettings(words.all, configuration), ())
+
+
+def _values_in_files(files: Sequence[Parsed], *keys: str) -> Tuple[str, ...]:
+    return tuple(value for parsed in files for key, value in parsed.options if key in keys and value)
 
 
 def _network_settings(settings: PipSettings, files: Sequence[Parsed]) -> NetworkSettings:
-    trusted_in_files = (value for parsed in files for key, value in parsed.options if key == "trusted-host" and value)
     return NetworkSettings(
         proxy=settings.one("proxy"),
         ca_bundle=settings.path_text("cert"),
         client_certificate=settings.path_text("client-cert"),
-        trusted_hosts=(*settings.all("trusted-host"), *trusted_in_files),
+        trusted_hosts=(*settings.all("trusted-host"), *_values_in_files(files, "trusted-host")),
     )
 
 
@@ -236,7 +286,7 @@ PLACE_KEYS = ("index-url", "extra-index-url", "find-links")
 
 def _addresses(settings: PipSettings, files: Sequence[Parsed]) -> Tuple[str, ...]:
     written = [value for key in PLACE_KEYS for value in settings.all(key)]
-    written += [value for parsed in files for key, value in parsed.options if key in PLACE_KEYS and value]
+    written += _values_in_files(files, *PLACE_KEYS)
     return tuple(value for value in written if value.startswith(("http://", "https://")))
 
 
@@ -293,14 +343,14 @@ def _pip_texts(words: Sequence[Word]) -> Tuple[str, ...]:
 
 
 def parse_uninstall(
-    argv: Sequence[str], *, environ: Mapping[str, str], configuration: Mapping[str, str], read: Reader
+    words: Words, *, environ: Mapping[str, str], configuration: Mapping[str, str], read: Reader
 ) -> UninstallRequest:
     """`uninstall ARGS`. Errors: UsageError."""
-    words = split_words(argv, OWN_OPTIONS)
-    settings = PipSettings(words, configuration)
+    written = words.checked()
+    settings = PipSettings(written, configuration)
     names: Dict[NormalizedName, None] = {}
     ignored: List[str] = []
-    for word in words:
+    for word in written:
         if word.argument:
             name = named(word.value or "")
             if name is None:
@@ -325,7 +375,7 @@ def parse_uninstall(
             hint="Name a distribution: safe-install uninstall torch-scatter.",
         )
     return UninstallRequest(
-        options_of_words(words, environ),
+        own_options(written, environ),
         tuple(names),
         ignored=tuple(ignored),
         yes=settings.flag("yes") or settings.flag("no-input"),
@@ -335,12 +385,11 @@ def parse_uninstall(
     )
 
 
-def parse_explain(argv: Sequence[str], *, environ: Mapping[str, str]) -> ExplainRequest:
+def parse_explain(words: Words, *, environ: Mapping[str, str]) -> ExplainRequest:
     """`explain REQ... [--torch V --python-version V --platform P --cxx11-abi true/false]`. Errors: UsageError."""
-    words = split_words(argv, {**OWN_OPTIONS, **EXPLAIN_OPTIONS})
-    written = {word.name: word.value for word in words if word.name}
+    written = words.checked()
     requirements = []
-    for word in words:
+    for word in written:
         if word.argument:
             requirement = parse_requirement(word.value or "")
             if requirement is None:
@@ -352,17 +401,17 @@ def parse_explain(argv: Sequence[str], *, environ: Mapping[str, str]) -> Explain
             raise UsageError(f"explain has no option {word.text[0]}", hint="See safe-install explain --help.")
     if not requirements:
         raise UsageError("explain needs a requirement", hint="Write: safe-install explain torch-scatter.")
-    abi = written.get("--cxx11-abi")
+    abi = words.value("--cxx11-abi")
     if abi is not None and abi.lower() not in ("true", "false"):
         raise UsageError(f"--cxx11-abi {abi}: neither true nor false", hint="Write --cxx11-abi true.")
     return ExplainRequest(
-        options_of_words(words, environ),
+        own_options(written, environ),
         tuple(requirements),
-        torch=written.get("--torch"),
-        python_version=written.get("--python-version"),
-        platform=written.get("--platform"),
+        torch=words.value("--torch"),
+        python_version=words.value("--python-version"),
+        platform=words.value("--platform"),
         cxx11_abi=None if abi is None else abi.lower() == "true",
-        pre=any(word.key == "pre" for word in words),
+        pre=any(word.key == "pre" for word in written),
     )
 
 
@@ -380,13 +429,3 @@ def named(text: str) -> Optional[NormalizedName]:
         return canonicalize_name(egg.group(1))
     filename = unquote(urlsplit(text).path if "://" in text else text).replace("\\", "/").split("/")[-1]
     return canonicalize_name(filename.split("-")[0]) if filename.endswith(".whl") else None
-
-
-def constraint_on(name: NormalizedName, constraints: Sequence[Entry]) -> SpecifierSet:
-    """All that the constraint files say of a project."""
-    found = SpecifierSet()
-    for entry in constraints:
-        requirement = parse_requirement(entry.text)
-        if requirement is not None and canonicalize_name(requirement.name) == name:
-            found &= requirement.specifier
-    return found

@@ -15,12 +15,14 @@ import pytest
 from safe_install import __version__, errors
 from safe_install.cli import main as cli
 from safe_install.models import DEFAULT_NETWORK, Finding, InstallResult, Outcome, Severity
+from safe_install.resolve.command_line import read_command_line
 from safe_install.resolve.pip_options import COMMANDS
 from safe_install.system import pip
 from tests.factories import make_environment
 from tests.unit.test_errors import every_class
 
 VALIDATOR = jsonschema.Draft202012Validator(json.loads(pkgutil.get_data("safe_install", "result.schema.json")))
+INVOCATION = cli.Invocation(read_command_line(["x"]), {})
 FINDING = Finding("torch-moved", Severity.ERROR, "torch", "torch would move", "Leave it.")
 
 
@@ -37,7 +39,7 @@ def ends(monkeypatch):
     """Make `verify` end with a value or an exception."""
 
     def make(end):
-        def run(arguments, words, reporter):
+        def run(invocation, reporter):
             reporter.output("a line of pip's")
             if isinstance(end, BaseException):
                 raise end
@@ -72,7 +74,7 @@ def make_error(error_class):
     ],
 )
 def test_what_ends_it_after_the_commit_does_not_say_that_nothing_was_changed(monkeypatch, capsys, end, status, said):
-    def run(arguments, words, reporter):
+    def run(invocation, reporter):
         reporter.change_made("T-1")
         raise end
 
@@ -140,7 +142,7 @@ def test_an_error_ends_with_its_status_and_its_hint(error_class, ends, capsys):
     ],
 )
 def test_the_command_that_undoes_works_as_printed(words, started_as, expected):
-    assert cli._program(words, started_as) == expected
+    assert cli._program(read_command_line(words).words, started_as) == expected
 
 
 @pytest.mark.parametrize("command", ["install", "uninstall", "undo"])
@@ -148,7 +150,7 @@ def test_a_refused_change_ends_with_the_environment(command, monkeypatch, capsys
     error = errors.Refused("no", hint="mend it")
     error.environment = make_environment(torch="2.13.0+cpu")
 
-    def run(arguments, words, reporter):
+    def run(invocation, reporter):
         raise error
 
     monkeypatch.setitem(cli.COMMANDS, command, run)
@@ -301,6 +303,28 @@ def test_an_unknown_command_goes_to_pip(pip_calls):
     assert pip_calls[0][1] == ["?!", "x"]
 
 
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["download", "-rfile.txt", "-qv", "--dest", "x", "y"],
+        ["show", "-f", "--verbose", "torch"],
+        ["list", "--format", "json", "--no-such"],
+        ["-qq", "config", "get", "--", "--python"],
+    ],
+)
+def test_words_reach_pip_as_they_were_written(words, pip_calls):
+    assert cli.main(words) == 7
+    assert pip_calls[0][1] == words
+
+
+@pytest.mark.parametrize("words", [["instal", "x", "--help"], ["--json", "undoo"]])
+def test_an_unknown_command_is_refused_also_where_help_was_asked_for(words, capsys):
+    assert cli.main(words) == 2
+    out, err = capsys.readouterr()
+    assert "unknown command" in err
+    assert out.startswith("{") is ("--json" in words)
+
+
 @pytest.mark.parametrize("argv", [["--python", "{}", "list", "-v"], ["--python={}", "list", "-v"]])
 def test_python_chooses_whose_pip(argv, pip_calls, tmp_path):
     executable = tmp_path / "bin" / "python"
@@ -371,7 +395,7 @@ def test_requirements_files_are_read(written, tmp_path):
     path.write_bytes(b"\xef\xbb\xbftorch\n")
     location = written.format(path)
     assert (
-        cli._read_location(location.replace(" ", "%20") if "://" in location else location, DEFAULT_NETWORK)
+        cli._read_location(location.replace(" ", "%20") if "://" in location else location, INVOCATION, DEFAULT_NETWORK)
         == "torch\n"
     )
 
@@ -382,7 +406,7 @@ def test_a_requirements_file_that_cannot_be_read(content, tmp_path):
     if content is not None:
         path.write_bytes(content)
     with pytest.raises(errors.UsageError, match=r"r\.txt"):
-        cli._read_location(str(path), DEFAULT_NETWORK)
+        cli._read_location(str(path), INVOCATION, DEFAULT_NETWORK)
 
 
 def test_signals_become_interrupts(monkeypatch):

@@ -8,11 +8,12 @@ import pytest
 
 from safe_install.commands.install import find_destination, refuse_place
 from safe_install.errors import Refused
+from safe_install.resolve.command_line import split_words
 from safe_install.resolve.request import parse_install
 
 
 def request(*argv, **configuration):
-    return parse_install(("a", *argv), environ={}, configuration=configuration, read=lambda name: "")
+    return parse_install(split_words(("a", *argv)), environ={}, configuration=configuration, read=lambda name: "")
 
 
 @pytest.fixture

@@ -16,6 +16,7 @@ from safe_install.pipeline.contents import contents_findings, find_changed_files
 from safe_install.pipeline.delivery import _copy_artifact, _take_downloaded, begin_delivery
 from safe_install.pipeline.session import Session
 from safe_install.ports import Timings, World
+from safe_install.resolve.command_line import split_words
 from safe_install.resolve.request import parse_install
 from safe_install.resolve.step_lines import requirement_line
 from safe_install.transaction import tree
@@ -25,7 +26,7 @@ from tests.unit.wheels.crafted import make_wheel
 
 
 def make_delivery(tmp_path, find=lambda filename: []):
-    request = parse_install(("a",), environ={}, configuration={}, read=lambda name: "")
+    request = parse_install(split_words(("a",)), environ={}, configuration={}, read=lambda name: "")
     world = World({}, Reporter(), tmp_path / "cache")
     session = Session(request, make_environment(), world, Timings(), tmp_path / "work")
     installer = SimpleNamespace(downloads=SimpleNamespace(find=find), clones=None)

@@ -5,12 +5,13 @@ from __future__ import annotations
 import pytest
 
 from safe_install.pipeline.installer import local_sources, make_protection
+from safe_install.resolve.command_line import split_words
 from safe_install.resolve.request import parse_install
 from tests.factories import make_environment
 
 
 def request_of(*argv):
-    return parse_install(argv, environ={}, configuration={}, read=lambda name: "")
+    return parse_install(split_words(argv), environ={}, configuration={}, read=lambda name: "")
 
 
 def test_the_folders_of_sources_that_are_named(tmp_path, monkeypatch):

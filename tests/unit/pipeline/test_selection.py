@@ -17,6 +17,7 @@ from safe_install.models import Candidate, CandidateKind, Driver, HostAnswer, Ho
 from safe_install.pipeline.selection import make_wishes, select
 from safe_install.pipeline.session import Session
 from safe_install.ports import Timings, World
+from safe_install.resolve.command_line import split_words
 from safe_install.resolve.provider import Resolution
 from safe_install.resolve.request import parse_install
 from safe_install.resolve.rounds import Failed, Planned
@@ -62,7 +63,7 @@ class FakeChooser:
                 raise NoCandidate(f"no {name} fits", hint="H")
         link = Link("https://h/x-2.0.whl", "x-2.0.whl")
         pins = tuple(Candidate(name, Version("2.0"), self.kind, link) for name in names)
-        return Resolution(pins=pins, rejections=(), answers=tuple(self.answers))
+        return Resolution(pins=pins, requested_by={}, rejections=(), answers=tuple(self.answers))
 
     def obtain(self, pin, environment, *, is_promised=False):
         self.obtained.append((pin.name, is_promised))
@@ -115,7 +116,7 @@ def planned(**versions):
 
 
 def run(tmp_path, *argv, here=HERE, chooser=None, installer=None, health=HEALTHY, files=None):
-    request = parse_install(argv, environ={}, configuration={}, read=lambda name: (files or {})[name])
+    request = parse_install(split_words(argv), environ={}, configuration={}, read=lambda name: (files or {})[name])
     reporter = Notes()
     session = Session(request, here, World({}, reporter, tmp_path / "cache"), Timings(), tmp_path / "work")
     chooser, installer = chooser or FakeChooser(), installer or FakeInstaller()
@@ -316,6 +317,6 @@ def test_the_report_goes_where_the_person_wants_it(tmp_path, target):
 
 def test_wishes_are_the_persons_options():
     argv = ["--no-build", "--offline", "--pre", "-i", "https://h/simple", "--require-hashes", "--no-toolkit", "x"]
-    wishes = make_wishes(parse_install(argv, environ={}, configuration={}, read=lambda name: ""))
+    wishes = make_wishes(parse_install(split_words(argv), environ={}, configuration={}, read=lambda name: ""))
     assert wishes.no_build and wishes.offline and wishes.pre and wishes.require_hashes and wishes.no_toolkit
     assert wishes.index_url == "https://h/simple"

@@ -6,6 +6,7 @@ import pytest
 
 from safe_install.index.catalog import bundled_catalog
 from safe_install.models import Action, Plan, Severity, Step
+from safe_install.resolve.command_line import split_words
 from safe_install.resolve.guard import guard_constraints
 from safe_install.resolve.permission import check_torch_asked_for, find_released, torch_after
 from safe_install.resolve.promises import entries_with_hashes, is_promised, own_hashes
@@ -17,7 +18,9 @@ CUDA_INDEX = "https://download.pytorch.org/whl/cu130"
 
 
 def request_of(*argv, files=None, configuration=None):
-    return parse_install(argv, environ={}, configuration=configuration or {}, read=lambda name: (files or {})[name])
+    return parse_install(
+        split_words(argv), environ={}, configuration=configuration or {}, read=lambda name: (files or {})[name]
+    )
 
 
 def torch_findings(request, plan, *, torch="2.13.0+cpu"):

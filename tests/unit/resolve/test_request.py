@@ -3,40 +3,50 @@
 from __future__ import annotations
 
 import pytest
-from packaging.specifiers import SpecifierSet
 from packaging.utils import canonicalize_name
 
 from safe_install.errors import InputError, UsageError
 from safe_install.models import BuildTimeout
-from safe_install.resolve.command_line import OUR_COMMANDS, Route, route, unknown_command
+from safe_install.resolve.command_line import (
+    EXPLAIN_OPTIONS,
+    OUR_COMMANDS,
+    Route,
+    route,
+    split_words,
+    unknown_command,
+)
 from safe_install.resolve.own_options import parse_build_timeout, parse_capabilities, parse_check_timeout
 from safe_install.resolve.pip_options import COMMANDS
 from safe_install.resolve.request import (
-    constraint_on,
     named,
     parse_explain,
     parse_install,
     parse_network,
     parse_uninstall,
 )
-from safe_install.resolve.requirements_file import Entry
 from safe_install.resolve.spelling import RESERVED
 
 
 def install(*argv, environ=None, configuration=None, files=None):
     return parse_install(
-        argv, environ=environ or {}, configuration=configuration or {}, read=lambda name: (files or {})[name]
+        split_words(argv),
+        environ=environ or {},
+        configuration=configuration or {},
+        read=lambda name: (files or {})[name],
     )
 
 
 def uninstall(*argv, environ=None, configuration=None, files=None):
     return parse_uninstall(
-        argv, environ=environ or {}, configuration=configuration or {}, read=lambda name: (files or {})[name]
+        split_words(argv),
+        environ=environ or {},
+        configuration=configuration or {},
+        read=lambda name: (files or {})[name],
     )
 
 
 def explain(*argv, environ=None):
-    return parse_explain(argv, environ=environ or {})
+    return parse_explain(split_words(argv, EXPLAIN_OPTIONS), environ=environ or {})
 
 
 def texts(entries):
@@ -619,12 +629,6 @@ def test_named(text, name):
     assert named(text) == name
 
 
-def test_constraints_on_a_project_are_taken_together():
-    entries = [Entry("torch<2.3"), Entry("Torch>=1.8"), Entry("numpy<2"), Entry("./folder")]
-    assert constraint_on("torch", entries) == SpecifierSet(">=1.8,<2.3")
-    assert constraint_on("scipy", entries) == SpecifierSet()
-
-
 @pytest.mark.parametrize(
     ("text", "timeout"),
     [
@@ -666,16 +670,16 @@ def test_a_build_timeout_that_is_none(text):
 
 def test_what_goes_elsewhere_is_for_pip_to_judge():
     """Its own message for a line without requirements: scripts look for it."""
-    request = parse_install(["--python-version=3.1"], environ={}, configuration={}, read=lambda _: "")
+    request = parse_install(split_words(["--python-version=3.1"]), environ={}, configuration={}, read=lambda _: "")
     assert request.place == "python-version"
     with pytest.raises(UsageError, match="must give at least one"):
-        parse_install(["--user"], environ={}, configuration={}, read=lambda _: "")
+        parse_install(split_words(["--user"]), environ={}, configuration={}, read=lambda _: "")
 
 
 @pytest.mark.parametrize("text", ["GTrolls.tar.gz", "https://guyto.com/archives/"])
 def test_what_uninstall_cannot_remove_is_said_in_pips_words(text):
     with pytest.raises(UsageError, match="ignored - the uninstall command expects named requirements"):
-        parse_uninstall([text, "-y"], environ={}, configuration={}, read=lambda _: "")
+        parse_uninstall(split_words([text, "-y"]), environ={}, configuration={}, read=lambda _: "")
 
 
 @pytest.mark.parametrize(
@@ -692,8 +696,8 @@ def test_what_uninstall_cannot_remove_is_said_in_pips_words(text):
     ],
 )
 def test_an_editable_is_a_folder_and_never_the_name_of_a_project(text, expected):
-    on_line = parse_install(["-e", text], environ={}, configuration={}, read=lambda _: "")
-    in_file = parse_install(["-r", "r.txt"], environ={}, configuration={}, read=lambda _: f"-e {text}\n")
+    on_line = parse_install(split_words(["-e", text]), environ={}, configuration={}, read=lambda _: "")
+    in_file = parse_install(split_words(["-r", "r.txt"]), environ={}, configuration={}, read=lambda _: f"-e {text}\n")
     assert [entry.text for entry in on_line.editables] == [entry.text for entry in in_file.editables] == [expected]
     if expected.startswith("./"):
         assert on_line.named_on_command_line == frozenset()
@@ -701,5 +705,5 @@ def test_an_editable_is_a_folder_and_never_the_name_of_a_project(text, expected)
 
 def test_a_home_is_filled_in_for_certificates(monkeypatch):
     monkeypatch.setenv("HOME", "/home/me")
-    network = parse_network(["--client-cert=~/me.pem"], {"cert": "~/corp.pem"})
+    network = parse_network(split_words(["--client-cert=~/me.pem"]), {"cert": "~/corp.pem"})
     assert (network.ca_bundle, network.client_certificate) == ("/home/me/corp.pem", "/home/me/me.pem")

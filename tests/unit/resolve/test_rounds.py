@@ -12,6 +12,7 @@ from packaging.version import Version
 from safe_install.errors import NoCandidate, PipFailed, Refused
 from safe_install.index.catalog import bundled_catalog
 from safe_install.models import Candidate, CandidateKind, Link
+from safe_install.resolve.command_line import split_words
 from safe_install.resolve.opening import Opening, open_selection
 from safe_install.resolve.request import parse_install
 from safe_install.resolve.rounds import (
@@ -46,7 +47,7 @@ EMPTY = make_environment()
 
 
 def wanted_of(*argv, here=HERE, files=None):
-    request = parse_install(argv, environ={}, configuration={}, read=lambda name: (files or {})[name])
+    request = parse_install(split_words(argv), environ={}, configuration={}, read=lambda name: (files or {})[name])
     return make_wanted(request, here)
 
 
@@ -411,7 +412,7 @@ def test_a_hidden_requirement_is_no_wish_of_the_person():
 
 
 def test_a_plan_says_what_was_asked_for_and_what_was_locked():
-    request = parse_install(["torch-scatter", "six"], environ={}, configuration={}, read=lambda name: "")
+    request = parse_install(split_words(["torch-scatter", "six"]), environ={}, configuration={}, read=lambda name: "")
     selection = add_pin(selection_of("torch-scatter"), pin_of("torch-scatter"))
     steps = next_round(selection, planned(entry("six", "1")), make_wanted(request, HERE), CATALOG).steps
     assert not any(step.is_locked for step in make_plan(selection, steps, request).steps)

@@ -7,6 +7,7 @@ from packaging.requirements import Requirement
 
 from safe_install.errors import UsageError
 from safe_install.index.catalog import known_projects
+from safe_install.resolve.command_line import split_words
 from safe_install.resolve.request import parse_install
 from safe_install.resolve.spelling import (
     NEIGHBOURS_OF_COMMANDS,
@@ -87,12 +88,12 @@ def test_nearest_option(name, expected):
 @pytest.mark.parametrize("words", [["--dryrun", "x"], ["x", "--ofline"], ["--no_deps", "x"], ["--alow-torch-change"]])
 def test_a_misspelled_option_goes_nowhere(words):
     with pytest.raises(UsageError, match="no such option") as caught:
-        parse_install(words, environ={}, configuration={}, read=lambda _: "")
+        parse_install(split_words(words), environ={}, configuration={}, read=lambda _: "")
     assert "Did you mean: --" in (caught.value.hint or "")
 
 
 def test_an_option_that_only_a_newer_pip_knows_is_left_to_it():
-    request = parse_install(["x", "--frobnicate"], environ={}, configuration={}, read=lambda _: "")
+    request = parse_install(split_words(["x", "--frobnicate"]), environ={}, configuration={}, read=lambda _: "")
     assert "--frobnicate" in request.pip_arguments
 
 

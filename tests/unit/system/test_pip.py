@@ -10,8 +10,9 @@ from pathlib import Path
 import pytest
 from packaging.version import Version
 
-from safe_install.system import pip
-from safe_install.system.pip import PipCommand, read_configuration, select_pip
+from safe_install.system import pip, pip_command, pip_configuration
+from safe_install.system.pip_command import PipCommand, build_options, select_pip, unpack
+from safe_install.system.pip_configuration import read_configuration
 from safe_install.system.process import Completed
 from tests.factories import make_interpreter
 
@@ -56,7 +57,7 @@ def test_select_pip(installed, carried, origin, version):
     ],
 )
 def test_how_a_setup_py_becomes_a_wheel(version, has_wheel, options):
-    assert pip.build_options(Version(version), has_wheel=has_wheel) == options
+    assert build_options(Version(version), has_wheel=has_wheel) == options
 
 
 @pytest.mark.parametrize(
@@ -72,7 +73,7 @@ def test_how_a_setup_py_becomes_a_wheel(version, has_wheel, options):
 )
 def test_an_unpacked_pip_that_lost_files_is_unpacked_again(tmp_path, monkeypatch, damage):
     """tmpwatch and the like remove what was not read for long."""
-    monkeypatch.setattr(pip.process, "run", lambda command, env: Completed(command, 0, "", "", 0.1))
+    monkeypatch.setattr(pip_command.process, "run", lambda command, env: Completed(command, 0, "", "", 0.1))
     wheel = tmp_path / "pip-24.0-py3-none-any.whl"
     files = ("pip/__main__.py", "pip/_internal/cli.py", "pip-24.0.dist-info/METADATA")
     with zipfile.ZipFile(wheel, "w") as archive:
@@ -80,12 +81,12 @@ def test_an_unpacked_pip_that_lost_files_is_unpacked_again(tmp_path, monkeypatch
             archive.writestr(name, "x = 1\n")
     found = PipCommand(("python", str(wheel / "pip")), Version("24.0"), "ensurepip")
     interpreter, cache = make_interpreter(), tmp_path / "cache"
-    folder = Path(pip._unpacked(found, interpreter, cache).command[1]).parent
+    folder = Path(unpack(found, interpreter, cache).command[1]).parent
     stamp = (folder / "pip" / "__main__.py").stat().st_ino
-    pip._unpacked(found, interpreter, cache)
+    unpack(found, interpreter, cache)
     assert (folder / "pip" / "__main__.py").stat().st_ino == stamp, "unpacked once"
     damage(folder)
-    assert Path(pip._unpacked(found, interpreter, cache).command[1]).parent == folder
+    assert Path(unpack(found, interpreter, cache).command[1]).parent == folder
     assert [(folder / name).read_text() for name in files] == ["x = 1\n"] * 3
     assert [path.name for path in (cache / "pip").iterdir()] == [folder.name]
 
@@ -97,7 +98,7 @@ def test_there_may_be_no_pip_at_all():
 @pytest.fixture
 def place(tmp_path, monkeypatch):
     """Folders for pip's files, and the variables that lead there."""
-    monkeypatch.setattr(pip, "SYSTEM_FILE", tmp_path / "system.conf")
+    monkeypatch.setattr(pip_configuration, "SYSTEM_FILE", tmp_path / "system.conf")
     variables = {
         "HOME": str(tmp_path / "home"),
         "XDG_CONFIG_DIRS": str(tmp_path / "xdg"),
@@ -186,7 +187,7 @@ def test_pip_asks_only_where_somebody_can_answer(answer, tmp_path, monkeypatch):
         return Completed(list(command), 0, "", "", 0.0)
 
     monkeypatch.setattr(pip, "select_pip", lambda interpreter, carried: OWN)
-    monkeypatch.setattr(pip, "_unpacked", lambda found, interpreter, cache_dir: found)
+    monkeypatch.setattr(pip, "unpack", lambda found, interpreter, cache_dir: found)
     monkeypatch.setattr(pip.process, "run", run)
     monkeypatch.delenv("PIP_NO_INPUT", raising=False)
     runner = pip.PipRunner(make_interpreter(), cache_dir=tmp_path, answer=answer)

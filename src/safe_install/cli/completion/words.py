@@ -4,40 +4,11 @@ from __future__ import annotations
 
 from typing import Dict, FrozenSet, List, Mapping, Optional, Protocol, Sequence, Tuple
 
+from safe_install.resolve.our_options import BY_COMMAND
+from safe_install.resolve.our_options import OPTIONS as OUR_OPTIONS
 from safe_install.resolve.pip_options import COMMAND_OPTIONS, COMMANDS, OPTIONS, find_option
 
-# The options of our commands as `commands` declares them; a test compares the two.
-# They stand here again because Typer takes longer to import than a key press may last.
-OWN_OPTIONS: Mapping[str, str] = {
-    "install": "--python --dry-run --json --allow-torch-change --require-cuda --no-rollback --no-build --no-toolkit"
-    " --build-timeout --check-timeout --offline --target-gpu --target-driver --third-party --strict-records",
-    "uninstall": "--python --json --no-rollback --check-timeout",
-    "explain": "--python --torch --python-version --platform --cxx11-abi --json --no-build --offline --target-gpu"
-    " --target-driver --third-party",
-    "verify": "--python --require-cuda --check-timeout --json",
-    "history": "--python --prune --keep --user --json",
-    "undo": "--force --python --no-rollback --check-timeout --user --json",
-    "recover": "--python --check-timeout --user --json",
-    "check-wheel": "--python --torch-dir --target-gpu --target-driver --json",
-    "wheels": "--check --update --python --torch --python-version --platform --third-party --offline --json",
-}
-OWN_VALUE_OPTIONS = frozenset(
-    [
-        "--build-timeout",
-        "--check-timeout",
-        "--cxx11-abi",
-        "--keep",
-        "--platform",
-        "--python",
-        "--python-version",
-        "--target-driver",
-        "--target-gpu",
-        "--third-party",
-        "--torch",
-        "--torch-dir",
-        "--update",
-    ]
-)
+OWN_VALUE_OPTIONS = frozenset(option.name for option in OUR_OPTIONS if option.takes_value)
 FIRST_OPTIONS = ("--help", "--version", "--install-completion", "--show-completion")
 HIDDEN_COMMANDS = frozenset(["completion", "debug", "help", "search"])  # pip has them; nobody looks for them here
 SUBCOMMANDS: Mapping[str, Tuple[str, ...]] = {
@@ -46,7 +17,7 @@ SUBCOMMANDS: Mapping[str, Tuple[str, ...]] = {
     "index": ("versions",),
 }
 VALUES: Mapping[str, Tuple[str, ...]] = {
-    "--cxx11-abi": ("false", "true"),
+    **{option.name: option.choices for option in OUR_OPTIONS if option.choices},
     "--exists-action": ("a", "b", "i", "s", "w"),
     "--install-completion": ("bash", "fish", "zsh"),
     "--keyring-provider": ("auto", "disabled", "import", "subprocess"),
@@ -97,7 +68,7 @@ def find_command(words: Sequence[str]) -> Optional[str]:
             is_value = False
         elif word.startswith("-"):
             is_value = _awaits_value(word)
-        elif word in OWN_OPTIONS or word in COMMANDS:
+        elif word in BY_COMMAND or word in COMMANDS:
             return word
         else:
             return "install"
@@ -108,8 +79,9 @@ def options_of(command: Optional[str]) -> List[str]:
     """The options of a command; before any command those of install, and the program's own."""
     if command is None:
         return [*FIRST_OPTIONS, *options_of("install")]
-    own = OWN_OPTIONS.get(command, "").split()
-    if command in OWN_OPTIONS and command not in ("install", "uninstall"):
+    ours = BY_COMMAND.get(command)
+    own = [option.name for option in ours.options] if ours is not None else []
+    if ours is not None and command not in ("install", "uninstall"):
         return [*own, "--help"]
     general = [f"--{option.key}" for option in OPTIONS if option.group == "general"]
     if command == "install":
@@ -121,7 +93,7 @@ def options_of(command: Optional[str]) -> List[str]:
 
 def all_commands() -> List[str]:
     """Our commands and pip's."""
-    found: FrozenSet[str] = frozenset({*OWN_OPTIONS, *COMMANDS})
+    found: FrozenSet[str] = frozenset({*BY_COMMAND, *COMMANDS})
     return [*sorted(found - HIDDEN_COMMANDS), "help"]
 
 

@@ -5,10 +5,9 @@ from __future__ import annotations
 import pytest
 
 from safe_install.cli.completion.names import NOT_OFFERED, TABLES, NamesOnDisk
-from safe_install.cli.completion.words import OWN_OPTIONS, OWN_VALUE_OPTIONS, complete, find_command
-from safe_install.cli.options import declared_options, value_options
+from safe_install.cli.completion.words import complete, find_command
 from safe_install.index.catalog import document_names, known_projects, load_project
-from safe_install.resolve.command_line import OUR_COMMANDS, route
+from safe_install.resolve.command_line import route
 
 
 class Names:
@@ -75,14 +74,6 @@ def test_the_command_is_the_one_that_the_program_runs(line):
         chosen.command if chosen.command != "pip" else next(w for w in chosen.arguments if w in ("freeze", "list"))
     )
     assert (find_command(line.split()) or "install") == expected
-
-
-def test_our_options_are_those_that_are_declared():
-    assert {name: sorted(text.split()) for name, text in OWN_OPTIONS.items()} == {
-        name: sorted(options) for name, options in declared_options().items()
-    }
-    assert set(OWN_OPTIONS) == set(OUR_COMMANDS)
-    assert value_options() == OWN_VALUE_OPTIONS
 
 
 def test_the_projects_are_those_of_the_index_that_can_be_installed(tmp_path):

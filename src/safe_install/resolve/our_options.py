@@ -1,0 +1,257 @@
+"""Our commands and options as one table: what is parsed, helped, completed and documented is read from here.
+
+A new option is one row of OPTIONS and its name in the rows of the commands that have it; a new command is one row of
+COMMANDS. What pip has stands in `pip_options`. Imports little, because each key press of a completing shell reads it.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import Enum
+from typing import Mapping, Optional, Tuple
+
+
+class Kind(Enum):
+    """What an option takes."""
+
+    SWITCH = "switch"  # nothing
+    TEXT = "text"
+    NAMES = "names"  # a text, and the option may be repeated
+    NUMBER = "number"  # 0 or more
+
+
+@dataclass(frozen=True)
+class OwnOption:
+    """One option that pip does not have, or that means something else there."""
+
+    name: str  # "--check-timeout"; long only, so that no cluster of pip's short options can hold one
+    help: str
+    kind: Kind = Kind.SWITCH
+    metavar: Optional[str] = None  # the value in the help
+    has_variable: bool = False  # may SAFE_INSTALL_CHECK_TIMEOUT give it, too?
+    default: Optional[int] = None  # of a number
+    choices: Tuple[str, ...] = ()  # all values, where they are few
+
+    @property
+    def takes_value(self) -> bool:
+        """Is the next word its value?"""
+        return self.kind is not Kind.SWITCH
+
+    @property
+    def variable(self) -> Optional[str]:
+        """The environment variable that stands for it."""
+        return variable_of(self.name) if self.has_variable else None
+
+    @property
+    def field(self) -> str:
+        """Its name as Python spells it: `check_timeout`."""
+        return self.name[2:].replace("-", "_")
+
+
+@dataclass(frozen=True)
+class Command:
+    """One command of ours."""
+
+    name: str
+    group: str  # the heading under which the overview has it
+    summary: str  # its line there
+    help: str  # the first lines of its own help
+    options: Tuple[OwnOption, ...]  # in the order of its help
+    argument: Optional[str] = None  # what stands behind it, in the help; None: nothing
+    argument_field: str = ""  # the same for Python
+    argument_help: Optional[str] = None
+    argument_required: bool = False
+    takes_pip_options: bool = False  # the others heed -q, -v, --no-color and the network's alone, before the command
+
+
+def variable_of(name: str) -> str:
+    """`--check-timeout` -> `SAFE_INSTALL_CHECK_TIMEOUT`."""
+    return "SAFE_INSTALL_" + name[2:].upper().replace("-", "_")
+
+
+OPTIONS: Tuple[OwnOption, ...] = (
+    OwnOption(
+        "--python",
+        "The interpreter or environment to manage; else $VIRTUAL_ENV, $CONDA_PREFIX, the Python that runs us.",
+        Kind.TEXT,
+        "PATH",
+        has_variable=True,
+    ),
+    OwnOption("--json", "One JSON document on stdout, all else on stderr.", has_variable=True),
+    OwnOption("--dry-run", "Print the plan, change nothing.", has_variable=True),
+    OwnOption("--allow-torch-change", "Permit another torch version or build.", has_variable=True),
+    OwnOption("--require-cuda", "Fail unless torch.cuda.is_available() is True.", has_variable=True),
+    OwnOption("--no-rollback", "Keep the change even if the check after it fails.", has_variable=True),
+    OwnOption("--no-build", "Never build from source.", has_variable=True),
+    OwnOption(
+        "--no-toolkit",
+        "Never fetch a CUDA toolkit from the package index to build from source.",
+        has_variable=True,
+    ),
+    OwnOption(
+        "--build-timeout",
+        "How long a source build may take, and how long without output: 2h,20m (the default); 0 for no limit.",
+        Kind.TEXT,
+        "TIME[,TIME]",
+        has_variable=True,
+    ),
+    OwnOption(
+        "--check-timeout",
+        "How long each check may take, before and after the change: 300 (the default), 10m; 0 for no limit.",
+        Kind.TEXT,
+        "SECONDS",
+        has_variable=True,
+    ),
+    OwnOption("--offline", "Ask no wheel host: local files and the bundled facts only.", has_variable=True),
+    OwnOption(
+        "--strict-records",
+        "Refuse a wheel whose RECORD leaves something out, even one of your own.",
+        has_variable=True,
+    ),
+    OwnOption(
+        "--target-gpu",
+        "Compute capabilities of the machine that will run this: 8.0,9.0.",
+        Kind.TEXT,
+        "CC",
+        has_variable=True,
+    ),
+    OwnOption(
+        "--target-driver",
+        "NVIDIA driver of the machine that will run this: 535.104.",
+        Kind.TEXT,
+        "VERSION",
+        has_variable=True,
+    ),
+    OwnOption(
+        "--third-party",
+        "Also ask this host of somebody else's builds, as `wheels` names it.",
+        Kind.NAMES,
+        "HOST",
+        has_variable=True,
+    ),
+    OwnOption("--torch", "torch of a machine elsewhere: 1.8.1+cu111.", Kind.TEXT, "VERSION"),
+    OwnOption("--python-version", "Its Python: 3.8.", Kind.TEXT, "X.Y"),
+    OwnOption("--platform", "Its platform: linux_x86_64, manylinux_2_28_x86_64.", Kind.TEXT, "TAG"),
+    OwnOption("--cxx11-abi", "The C++ ABI of its torch.", Kind.TEXT, "true|false", choices=("false", "true")),
+    OwnOption("--torch-dir", "A torch that is unpacked there, not installed.", Kind.TEXT, "DIR"),
+    OwnOption("--check", "Ask the hosts whether they answer and still list what is known."),
+    OwnOption(
+        "--update",
+        "Take the newer index file at this URL or path, which ends in #sha256=HEX.",
+        Kind.TEXT,
+        "URL",
+    ),
+    OwnOption("--user", "Of the user site, which `install --user` changes."),
+    OwnOption("--force", "Undo also what a later installed package needs."),
+    OwnOption("--prune", "Let the oldest go: their undo is no longer possible."),
+    OwnOption("--keep", "How many --prune keeps; 0 in an image that needs no undo.", Kind.NUMBER, "N", default=5),
+)
+BY_NAME: Mapping[str, OwnOption] = {option.name: option for option in OPTIONS}
+
+
+def _options(text: str) -> Tuple[OwnOption, ...]:
+    return tuple(BY_NAME[name] for name in text.split())
+
+
+INSTALL_HELP = """Install, guarded: the build that fits the installed torch, checked before and after, undone if it
+broke CUDA.
+
+Takes every argument that `pip install` takes, in any order; `safe-install torch-scatter` is the same as
+`safe-install install torch-scatter`."""
+GROUPS = ("Change", "Look", "Environment")  # in the order of the overview
+COMMANDS: Tuple[Command, ...] = (
+    Command(
+        "install",
+        "Change",
+        "REQ... and what pip install takes; the word may be left out",
+        INSTALL_HELP,
+        _options(
+            "--python --dry-run --json --allow-torch-change --require-cuda --no-rollback --no-build --no-toolkit"
+            " --build-timeout --check-timeout --offline --strict-records --target-gpu --target-driver --third-party"
+        ),
+        argument="[PIP ARGUMENTS]...",
+        argument_field="requirements",
+        takes_pip_options=True,
+    ),
+    Command(
+        "uninstall",
+        "Change",
+        "what pip uninstall takes",
+        "Uninstall, guarded the same way. Takes pip uninstall's arguments.",
+        _options("--python --json --no-rollback --check-timeout"),
+        argument="[PIP ARGUMENTS]...",
+        argument_field="names",
+        takes_pip_options=True,
+    ),
+    Command(
+        "undo",
+        "Change",
+        "take a past change back: the newest, or the one named",
+        "Take a past change back: the newest, or the one named.",
+        _options("--python --no-rollback --check-timeout --force --user --json"),
+        argument="[ID]",
+        argument_field="transaction",
+        argument_help="As `history` shows it.",
+    ),
+    Command(
+        "recover",
+        "Change",
+        "finish or undo a change that was killed",
+        "Finish or undo a change that was killed. Every changing command does this first.",
+        _options("--python --check-timeout --user --json"),
+    ),
+    Command(
+        "explain",
+        "Look",
+        "which file would be chosen, and why not each other one",
+        "Which file would be chosen, and why not each other one.",
+        _options(
+            "--python --torch --python-version --platform --cxx11-abi --json --no-build --offline --target-gpu"
+            " --target-driver --third-party"
+        ),
+        argument="REQ...",
+        argument_field="requirements",
+        takes_pip_options=True,
+    ),
+    Command(
+        "wheels",
+        "Look",
+        "which wheels are known, by torch and accelerator",
+        "What the wheel index knows: a project's wheels by torch and accelerator, or all projects.",
+        _options(
+            "--check --update --python --torch --python-version --platform --third-party --offline --json",
+        ),
+        argument="[PROJECT]...",
+        argument_field="projects",
+    ),
+    Command(
+        "check-wheel",
+        "Look",
+        "would this wheel file load here?",
+        "Would these wheel files load here? They are read, and nothing of them is executed.",
+        _options("--python --torch-dir --target-gpu --target-driver --json"),
+        argument="FILE...",
+        argument_field="files",
+        argument_required=True,
+    ),
+    Command(
+        "verify",
+        "Environment",
+        "is it healthy now? does torch compute, is CUDA available?",
+        "Is this environment healthy now? For HEALTHCHECK, entry points, the first start of a container.",
+        _options("--python --require-cuda --check-timeout --json"),
+    ),
+    Command(
+        "history",
+        "Environment",
+        "past changes, and the space that their undo takes",
+        "Past changes of this environment, and the space that their undo takes.",
+        _options("--python --prune --keep --user --json"),
+    ),
+)
+BY_COMMAND: Mapping[str, Command] = {command.name: command for command in COMMANDS}
+
+
+def commands_of(option: OwnOption) -> Tuple[str, ...]:
+    """The commands that have the option."""
+    return tuple(command.name for command in COMMANDS if option in command.options)

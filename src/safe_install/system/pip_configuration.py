@@ -1,0 +1,51 @@
+"""pip's settings: its configuration files and its variables."""
+
+from __future__ import annotations
+
+import configparser
+import os
+from pathlib import Path
+from typing import Dict, List, Mapping
+
+SYSTEM_FILE = Path("/etc/pip.conf")
+
+
+def read_configuration(prefix: Path, environ: Mapping[str, str], command: str) -> Mapping[str, str]:
+    """pip's settings for `command` by option key ("no-deps"): its configuration files, then its PIP_* variables.
+
+    The places and their order are those of pip.pypa.io/en/stable/topics/configuration.
+    """
+    sections: Dict[str, Dict[str, str]] = {"global": {}, command: {}}
+    for path in _configuration_files(prefix, environ):
+        parser = configparser.RawConfigParser()
+        try:
+            parser.read(str(path), encoding="utf-8")
+        except (configparser.Error, UnicodeDecodeError):
+            continue  # pip will say what is wrong with it
+        for section, values in sections.items():
+            if parser.has_section(section):
+                values.update((_option_key(key), value) for key, value in parser.items(section))
+    # The command's own section wins over [global], whichever file either stands in; an empty value says nothing.
+    variables = {_option_key(name[4:]): value for name, value in environ.items() if name.startswith("PIP_")}
+    found: Dict[str, str] = {}
+    for values in (sections["global"], sections[command], variables):
+        found.update((key, value) for key, value in values.items() if value and key not in ("config-file", "version"))
+    return found
+
+
+def _option_key(name: str) -> str:
+    key = name.lower().replace("_", "-")
+    return key[2:] if key.startswith("--") else key
+
+
+def _configuration_files(prefix: Path, environ: Mapping[str, str]) -> List[Path]:
+    chosen = environ.get("PIP_CONFIG_FILE")
+    if chosen == os.devnull:
+        return []
+    home = Path(environ.get("HOME", "~")).expanduser()
+    folders = [Path(folder) for folder in environ.get("XDG_CONFIG_DIRS", "/etc/xdg").split(":") if folder]
+    files = [folder / "pip" / "pip.conf" for folder in folders] + [SYSTEM_FILE]
+    if not (chosen and Path(chosen).exists()):  # a chosen file takes the place of the user's
+        files += [home / ".pip" / "pip.conf"]
+        files += [Path(environ.get("XDG_CONFIG_HOME") or home / ".config") / "pip" / "pip.conf"]
+    return [*files, prefix / "pip.conf", *([Path(chosen)] if chosen else [])]
