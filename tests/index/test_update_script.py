@@ -5,10 +5,8 @@ from __future__ import annotations
 import dataclasses
 import datetime
 import hashlib
-import importlib.util
 import json
 import shutil
-import sys
 from pathlib import Path
 from urllib.parse import quote, unquote, urlsplit
 
@@ -20,13 +18,12 @@ from safe_install.index.document import build_order, parse_project, render_docum
 from safe_install.index.facts import Doubt
 from safe_install.index.filename import build_filename
 from tests import wheelhost
+from tests.scripts import load_script
 from tests.wheelhost import WheelHost
 
 ROOT = Path(__file__).parents[2]
 FOLDER = ROOT / "wheel_index"
-SPEC = importlib.util.spec_from_file_location("update_wheel_index", ROOT / "scripts" / "update_wheel_index.py")
-script = sys.modules["update_wheel_index"] = importlib.util.module_from_spec(SPEC)
-SPEC.loader.exec_module(script)
+script = load_script("update_wheel_index")
 
 TODAY = datetime.date.today().isoformat()
 PAGE = "/pyg/whl/torch-1.8.0+cu111.html"

@@ -2,26 +2,20 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
 import time
 import types
 import zipfile
-from pathlib import Path
 
 import pytest
 
 from safe_install.wheels.archive import open_wheel
-
-SCRIPT = Path(__file__).parents[2] / "scripts" / "gpu_check.py"
+from tests.scripts import load_script
 
 
 @pytest.fixture(scope="module")
 def gpu_check():
-    spec = importlib.util.spec_from_file_location("gpu_check", SCRIPT)
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+    return load_script("gpu_check")
 
 
 @pytest.fixture
