@@ -9,22 +9,21 @@ from __future__ import annotations
 
 import enum
 import ipaddress
-import json
 import threading
 import time
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Callable, Collection, Dict, List, Mapping, Optional, Sequence, Tuple, TypeVar, cast
+from typing import Any, Callable, Collection, Dict, Mapping, Optional, Sequence, Tuple, TypeVar
 from urllib.parse import urldefrag, urljoin, urlsplit
 
 from safe_install.errors import DownloadFailed
-from safe_install.events import Reporter
 from safe_install.models import DEFAULT_NETWORK, NetworkSettings
 from safe_install.redaction import redact
 from safe_install.system.credentials import Credentials
 from safe_install.system.http_body import (
     ConnectionBroken,
     ReaderLeftBehind,
+    call_within,
     closing,
     read_page_bytes,
     reason_of,
@@ -33,11 +32,11 @@ from safe_install.system.http_body import (
 from safe_install.system.mirrors import MirrorRule, apply_mirrors, mirror_hosts, page_base
 from safe_install.system.page_cache import (
     CachedPage,
-    cache_name,
+    PageCache,
+    RateLimits,
     limit_detail,
     limited_until,
     validators,
-    write_json,
 )
 from safe_install.system.partial_file import PartialFile, ProgressReader, check_answer
 
@@ -87,7 +86,6 @@ class HttpClient:
         offline: bool = False,
         cache_dir: Optional[Path] = None,
         timeout: float = 15.0,
-        reporter: Optional[Reporter] = None,
         trusted_hosts: Collection[str] = (),
         tokens: Optional[Mapping[str, str]] = None,
         ask_again: bool = False,
@@ -106,9 +104,7 @@ class HttpClient:
         """
         self._mirrors = tuple(mirrors)
         self._offline = offline
-        self._cache = None if cache_dir is None else Path(cache_dir)
         self._timeout = timeout
-        self._reporter = reporter or Reporter()
         self._named_hosts = frozenset({*mirror_hosts(mirrors), *trusted_hosts})
         self._tokens = dict(tokens or {})
         self._ask_again = ask_again
@@ -119,7 +115,9 @@ class HttpClient:
         self._answers: Dict[str, PageAnswer] = {}
         self._locks: Dict[str, threading.Lock] = {}
         self._guard = threading.Lock()
-        self._known_limits: Optional[Mapping[str, float]] = None
+        folder = None if cache_dir is None else Path(cache_dir)
+        self._pages = PageCache(folder, self._mirrors)
+        self._limits = RateLimits(folder)
 
     @property
     def offline(self) -> bool:
@@ -147,10 +145,10 @@ class HttpClient:
             return self._answers[url]
 
     def _ask_page(self, url: str, allowed_hosts: Collection[str], accept: str) -> PageAnswer:
-        cached = self._read_cached(url)
+        cached = self._pages.read(url)
         if cached is not None and cached.fresh_until > time.time() and not self._ask_again:
             return _from_cache(url, cached)
-        until = self._read_limit(url)
+        until = self._limits.read(_host(url))
         if until is not None:
             return PageAnswer(url, PageStatus.DOWN, detail=limit_detail(until))
         headers = {"Accept": accept}
@@ -167,13 +165,13 @@ class HttpClient:
         reason = f"{code} {response.reason or ''}".strip()
         if code == 304 and cached is not None:
             renewed = cached.renewed(response.headers)
-            self._write_cached(url, renewed)
+            self._pages.write(url, renewed)
             return _from_cache(url, renewed)
         if code in (404, 410):
             return PageAnswer(url, PageStatus.MISSING, detail=reason)
         until = limited_until(code, response.headers)
         if until is not None:
-            self._write_limit(url, until)
+            self._limits.write(_host(url), until)
             return PageAnswer(url, PageStatus.DOWN, detail=f"{reason}: {limit_detail(until)}")
         if code == 403:
             return PageAnswer(url, PageStatus.MISSING, detail=f"{reason}: missing or not public")
@@ -184,7 +182,7 @@ class HttpClient:
         if not text.strip():
             return PageAnswer(url, PageStatus.EMPTY, detail="an answer without content")
         page = CachedPage(text, content_type, *validators(response.headers))
-        self._write_cached(url, page)
+        self._pages.write(url, page)
         return PageAnswer(url, PageStatus.LISTED, text, content_type)
 
     def _read_text(self, response: Any) -> str:
@@ -344,76 +342,13 @@ class HttpClient:
             # A bundle of certificates that is not there.
             raise UrlRefused(str(error)) from error
 
-    def _within(self, call: Callable[[], _T], told: str) -> _T:
-        """What `call` returns, in `patience` seconds. Raises ConnectionBroken.
-
-        The limit of a socket is one on silence, and a header or a page may come byte by byte for ever. The thread that
-        reads it is left behind then, with its connection; it ends with the process, or with the host.
-        """
-        outcome: List[Tuple[Optional[_T], Optional[BaseException]]] = []
-
-        def work() -> None:
-            try:
-                outcome.append((call(), None))
-            except BaseException as error:  # noqa: BLE001 - raised again where it is waited for
-                outcome.append((None, error))
-
-        thread = threading.Thread(target=work, daemon=True)
-        thread.start()
-        thread.join(self._patience)
-        if not outcome:
-            self._local.session = None
-            raise ReaderLeftBehind(told)
-        value, error = outcome[0]
-        if error is not None:
-            raise error
-        return cast(_T, value)
-
-    # --- hosts that count our questions ---
-
-    def _read_limit(self, url: str) -> Optional[float]:
-        """Until when the host of `url` will refuse us, None when it will not."""
-        until = self._limits().get(_host(url), 0.0)
-        return until if until > time.time() else None
-
-    def _write_limit(self, url: str, until: float) -> None:
-        limits = {**self._limits(), _host(url): until}
-        self._known_limits = limits
-        if self._cache is not None:
-            write_json(self._cache, "limits.json", limits)
-
-    def _limits(self) -> Mapping[str, float]:
-        if self._known_limits is None:
-            self._known_limits = {}
-            if self._cache is not None:
-                try:
-                    found = json.loads((self._cache / "limits.json").read_text("utf-8"))
-                    self._known_limits = {str(host): float(until) for host, until in found.items()}
-                except (OSError, ValueError, AttributeError, TypeError):
-                    pass  # not there, or damaged: asked anew
-        return self._known_limits
-
-    # --- the page cache ---
-
-    def _read_cached(self, url: str) -> Optional[CachedPage]:
-        if self._cache is None:
-            return None
+    def _within(self, call: Callable[[], _T], late: str) -> _T:
+        """What `call` returns, in `patience` seconds; after that its session is not used again."""
         try:
-            raw = json.loads((self._cache / cache_name(url, self._mirrors)).read_text("utf-8"))
-            return CachedPage(
-                str(raw["text"]),
-                str(raw["content_type"]),
-                str(raw["etag"]),
-                str(raw["modified"]),
-                float(raw["fresh_until"]),
-            )
-        except (OSError, ValueError, KeyError, TypeError):
-            return None  # not there, or damaged: asked anew
-
-    def _write_cached(self, url: str, page: CachedPage) -> None:
-        if self._cache is None or not (page.etag or page.modified or page.fresh_until):
-            return
-        write_json(self._cache, cache_name(url, self._mirrors), page.__dict__)
+            return call_within(call, self._patience, late)
+        except ReaderLeftBehind:
+            self._local.session = None
+            raise
 
 
 def _host(url: str) -> str:

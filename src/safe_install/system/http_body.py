@@ -8,10 +8,12 @@ import threading
 import time
 import zlib
 from contextlib import contextmanager
-from typing import Any, Iterator, Optional, Tuple
+from typing import Any, Callable, Iterator, List, Optional, Tuple, TypeVar, cast
 
 MAX_PAGE_SIZE = 64 * 1024 * 1024  # bytes, unpacked
 CHUNK = 64 * 1024  # bytes
+
+_T = TypeVar("_T")
 
 
 class ConnectionBroken(Exception):
@@ -33,6 +35,31 @@ def closing(response: Any) -> Iterator[Any]:
         response.close()
         raise
     response.close()
+
+
+def call_within(call: Callable[[], _T], seconds: float, late: str) -> _T:
+    """What `call` returns. Raises ReaderLeftBehind with the message `late`, and what `call` raises.
+
+    The limit of a socket is one on silence, and a header or a page may come byte by byte for ever. The thread that
+    reads it is left behind then, with its connection; it ends with the process, or with the host.
+    """
+    outcome: List[Tuple[Optional[_T], Optional[BaseException]]] = []
+
+    def work() -> None:
+        try:
+            outcome.append((call(), None))
+        except BaseException as error:  # noqa: BLE001 - raised again where it is waited for
+            outcome.append((None, error))
+
+    thread = threading.Thread(target=work, daemon=True)
+    thread.start()
+    thread.join(seconds)
+    if not outcome:
+        raise ReaderLeftBehind(late)
+    value, error = outcome[0]
+    if error is not None:
+        raise error
+    return cast(_T, value)
 
 
 def read_page_bytes(response: Any) -> bytes:
@@ -82,47 +109,71 @@ def stream_file(response: Any, patience: float) -> Iterator[bytes]:
 
     Raises ConnectionBroken.
     """
-    pieces: queue.Queue[Tuple[bytes, Optional[BaseException]]] = queue.Queue(maxsize=8)
-    is_over = threading.Event()
-
-    def put(piece: Tuple[bytes, Optional[BaseException]]) -> bool:
-        while not is_over.is_set():
-            try:
-                pieces.put(piece, timeout=1.0)
-                return True
-            except queue.Full:
-                continue
-        return False
-
-    def read() -> None:
-        try:
-            if all(put((chunk, None)) for chunk in _read_chunks(response) if chunk):
-                put((b"", None))
-        except BaseException as error:  # noqa: BLE001 - raised again where it is waited for
-            put((b"", error))
-        finally:
-            response.close()  # only here: closing waits for whoever reads
-
-    threading.Thread(target=read, daemon=True).start()
-    got, waited = 0, 0.0
+    reader = _Reader(response)
+    reader.start()
+    received = 0
+    waited = 0.0
     try:
         while True:
             started = time.monotonic()
             try:
-                chunk, error = pieces.get(timeout=max(0.0, patience - waited))
+                chunk = reader.next_chunk(max(0.0, patience - waited))
             except queue.Empty:
                 raise ConnectionBroken(f"slower than {CHUNK // 1024} KiB in {patience:.0f} s") from None
             waited += time.monotonic() - started
-            if error is not None:
-                raise error
             if not chunk:
                 return
-            got += len(chunk)
-            if got >= CHUNK:
-                got, waited = 0, 0.0
+            received += len(chunk)
+            if received >= CHUNK:
+                received = 0
+                waited = 0.0
             yield chunk
     finally:
-        is_over.set()
+        reader.stop()
+
+
+class _Reader:
+    """A thread that reads the body of a response, a few chunks ahead of whoever takes them."""
+
+    def __init__(self, response: Any) -> None:
+        self._response = response
+        self._chunks: queue.Queue[Tuple[bytes, Optional[BaseException]]] = queue.Queue(maxsize=8)
+        self._is_over = threading.Event()
+
+    def start(self) -> None:
+        threading.Thread(target=self._read, daemon=True).start()
+
+    def stop(self) -> None:
+        """Nobody takes any more."""
+        self._is_over.set()
+
+    def next_chunk(self, seconds: float) -> bytes:
+        """Empty at the end. Raises queue.Empty when there is none in time, and what the reading raised."""
+        chunk, error = self._chunks.get(timeout=seconds)
+        if error is not None:
+            raise error
+        return chunk
+
+    def _read(self) -> None:
+        try:
+            for chunk in _read_chunks(self._response):
+                if chunk and not self._put(chunk, None):
+                    return
+            self._put(b"", None)
+        except BaseException as error:  # noqa: BLE001 - raised again where it is waited for
+            self._put(b"", error)
+        finally:
+            self._response.close()  # only here: closing waits for whoever reads
+
+    def _put(self, chunk: bytes, error: Optional[BaseException]) -> bool:
+        """False when nobody takes any more."""
+        while not self._is_over.is_set():
+            try:
+                self._chunks.put((chunk, error), timeout=1.0)
+                return True
+            except queue.Full:
+                continue
+        return False
 
 
 def read_number(text: str) -> Optional[int]:
