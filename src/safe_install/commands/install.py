@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Callable, Dict, Iterator, List, Optional, Sequence, Tuple
 
 from safe_install.errors import Refused, SafeInstallError
-from safe_install.health.report import check_cuda_required
+from safe_install.health.comparison import check_cuda_required
 from safe_install.models import (
     Action,
     Environment,

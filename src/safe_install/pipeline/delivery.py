@@ -13,8 +13,8 @@ from urllib.parse import unquote, urlsplit
 from packaging.utils import NormalizedName, canonicalize_name
 
 from safe_install.errors import HashMismatch, PipFailed, Refused, mend_of
+from safe_install.health.answers import Subject
 from safe_install.health.examination import Examination
-from safe_install.health.report import Subject
 from safe_install.index.catalog import known_projects, load_project
 from safe_install.index.native import exact_pattern
 from safe_install.models import Finding, InstalledDistribution, Plan, Step, TorchBuild

@@ -27,14 +27,10 @@ from safe_install.errors import (
     Refused,
     SafeInstallError,
 )
+from safe_install.health.answers import Subject
+from safe_install.health.comparison import check_cuda_required, compare_health, is_healthy
 from safe_install.health.examination import Examination
-from safe_install.health.report import (
-    Subject,
-    check_cuda_required,
-    compare_health,
-    is_healthy,
-    unmet_requirements,
-)
+from safe_install.health.requirements import unmet_requirements
 from safe_install.index.catalog import cuda_table, known_projects, load_project
 from safe_install.index.facts import Project
 from safe_install.models import (

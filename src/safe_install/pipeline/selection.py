@@ -22,7 +22,7 @@ from packaging.version import InvalidVersion, Version
 from safe_install.environment.stamp import watched_folders
 from safe_install.errors import HashMismatch, Interrupted, NoCandidate, PipFailed, Refused, SafeInstallError
 from safe_install.events import Reporter, TaskOutcome
-from safe_install.health.report import dependents_of, unmet_requirements
+from safe_install.health.requirements import dependents_of, unmet_requirements
 from safe_install.index.catalog import known_projects, load_project
 from safe_install.index.facts import TorchMatch
 from safe_install.models import (

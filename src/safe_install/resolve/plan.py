@@ -13,7 +13,7 @@ from packaging.requirements import Requirement
 from packaging.utils import NormalizedName, canonicalize_name
 from packaging.version import InvalidVersion, Version
 
-from safe_install.health.report import new_sentences, unmet_requirements
+from safe_install.health.requirements import new_sentences, unmet_requirements
 from safe_install.models import (
     Action,
     Candidate,
