@@ -11,6 +11,8 @@ from packaging.utils import NormalizedName
 from safe_install.health.crash import describe_end, name_of_status
 from safe_install.models import DriverLibrary, HealthReport, ImportResult, TorchBuild
 
+Event = Mapping[str, Any]  # one line of the script; _EVENTS has the keys of each kind
+
 _TEXT = (str, type(None))
 _NUMBER = (int, float, type(None))
 
@@ -36,9 +38,9 @@ class Subject:
 
 @dataclass(frozen=True)
 class Answers:
-    """What the lines of one process said."""
+    """The events of one process."""
 
-    events: Tuple[Mapping[str, Any], ...]
+    events: Tuple[Event, ...]
     unfinished: Optional[str]  # the step that began and did not end, "import torch_scatter"
     done: bool
 
@@ -54,16 +56,14 @@ _EVENTS: Mapping[str, Mapping[str, Tuple[type, ...]]] = {
     "warning": {"text": (str,)},
     "done": {},
 }
-# What an "end" may hold besides: of a file of which a process died.
-_OF_A_DEATH: Mapping[str, Tuple[type, ...]] = {"file": (str,), "status": (int,), "stderr": (str,), "files": (list,)}
-_OF_US = "unknown"  # what only this side says of an answer
-
+# What an "end" may also hold: about a file whose loading ended a process.
+_CRASH_KEYS: Mapping[str, Tuple[type, ...]] = {"file": (str,), "status": (int,), "stderr": (str,), "files": (list,)}
+_UNKNOWN = "unknown"  # a key that only this module sets: the step had no time to answer
 
 NO_ANSWER = "it gave no answer: what it imports has changed the process that asks"
 
 
-def _is_whole(event: object) -> bool:
-    """Has it the form of an answer?"""
+def _is_event(event: object) -> bool:
     if not isinstance(event, dict):
         return False
     wanted = _EVENTS.get(str(event.get("event")))
@@ -71,21 +71,21 @@ def _is_whole(event: object) -> bool:
         return False
     if not all(isinstance(event.get(key), types) for key, types in wanted.items()):
         return False
-    if _OF_US in event:
+    if _UNKNOWN in event:
         return False
-    return all(isinstance(event[key], types) for key, types in _OF_A_DEATH.items() if key in event)
+    return all(isinstance(event[key], types) for key, types in _CRASH_KEYS.items() if key in event)
 
 
 def parse_answers(lines: Iterable[str], words: Sequence[str]) -> Answers:
     """The script's lines, as far as they are whole (a crash may cut the last one).
 
     `words`: what the script was given to begin its lines with, in order. A line without one of them, or with one that
-    had its turn, is somebody else's. A step ends with its own answer or with none: what was imported may have taken
+    had its turn, is not the script's. A step ends with its own answer or with none: what was imported may have taken
     the script's words, or its means to speak.
     """
     order = {word: number for number, word in enumerate(words)}
     expected = 0
-    events: List[Mapping[str, Any]] = []
+    events: List[Event] = []
     unfinished: Optional[str] = None
     done = False
     for line in lines:
@@ -119,25 +119,25 @@ def _parse_event(text: str) -> Optional[Dict[str, Any]]:
         event = json.loads(text)
     except (ValueError, RecursionError):
         return None
-    return event if _is_whole(event) else None
+    return event if _is_event(event) else None
 
 
 def missing_answers(
-    expected: Iterable[str], events: Iterable[Mapping[str, Any]], reason: str, *, unknown: bool = False
-) -> List[Mapping[str, Any]]:
+    expected: Iterable[str], events: Iterable[Event], reason: str, *, unknown: bool = False
+) -> List[Event]:
     """An answer for each `expected` step that has none, such as "import torch": it failed, for this reason."""
     answered = {f"{event['kind']} {event['name']}" for event in events if event.get("event") == "end"}
     return [crash_event(step, reason, unknown=unknown) for step in expected if step not in answered]
 
 
-def crash_event(step: str, reason: str, *, unknown: bool = False) -> Mapping[str, Any]:
+def crash_event(step: str, reason: str, *, unknown: bool = False) -> Event:
     """The answer of a step that ended its process, or that had no time to answer (`unknown`)."""
     kind, _, name = step.partition(" ")
     event = {"event": "end", "kind": kind, "name": name, "ok": False, "error": reason, "seconds": None}
-    return {**event, _OF_US: True} if unknown else event
+    return {**event, _UNKNOWN: True} if unknown else event
 
 
-def undecided_files(events: Iterable[Mapping[str, Any]]) -> Dict[str, List[List[str]]]:
+def undecided_files(events: Iterable[Event]) -> Dict[str, List[List[str]]]:
     """The files that a copy of the asking process died of, by project: they may only not bear what was loaded there.
 
     Of each inner list one must load.
@@ -145,18 +145,16 @@ def undecided_files(events: Iterable[Mapping[str, Any]]) -> Dict[str, List[List[
     return {event["name"]: event["files"] for event in events if event.get("files")}
 
 
-def replace_undecided(
-    events: Iterable[Mapping[str, Any]], settled: Sequence[Mapping[str, Any]]
-) -> List[Mapping[str, Any]]:
-    """The events, with the answers of the process that was asked again in the place of what it could settle."""
-    answers = [event for event in settled if event.get("event") == "end" and event.get("kind") == "native"]
+def replace_undecided(events: Iterable[Event], second: Sequence[Event]) -> List[Event]:
+    """The events, with the answers of the second process in the place of those that it could decide."""
+    answers = [event for event in second if event.get("event") == "end" and event.get("kind") == "native"]
     names = {event["name"] for event in answers}
     return [event for event in events if not (event.get("files") and event["name"] in names)] + answers
 
 
-def explain_deaths(events: Iterable[Mapping[str, Any]]) -> List[Mapping[str, Any]]:
+def explain_deaths(events: Iterable[Event]) -> List[Event]:
     """Where loading a file ended a process, its last words become the error."""
-    explained: List[Mapping[str, Any]] = []
+    explained: List[Event] = []
     for event in events:
         if event.get("event") == "end" and isinstance(event.get("status"), int):
             ending = describe_end(name_of_status(event["status"]), event.get("stderr", ""))
@@ -167,7 +165,7 @@ def explain_deaths(events: Iterable[Mapping[str, Any]]) -> List[Mapping[str, Any
 
 
 def make_report(
-    events: Sequence[Mapping[str, Any]],
+    events: Sequence[Event],
     *,
     torch: Optional[TorchBuild],
     asked: str,
@@ -175,39 +173,23 @@ def make_report(
     unmet: Sequence[str] = (),
     crashed: Optional[str] = None,
 ) -> HealthReport:
-    """One report from the answers of one or more processes. `torch`: what its files say, a loader is not asked."""
-    imports: Dict[str, ImportResult] = {}
-    operations: Dict[str, ImportResult] = {}
-    warnings: List[str] = []
-    libraries: Tuple[str, ...] = ()
-    library: Optional[DriverLibrary] = None
-    folder = str(torch.folder) if torch and torch.folder and asked == "loader" else None
-    version, cuda = (torch.runtime_version, torch.cuda) if torch and asked == "loader" else (None, None)
-    available: Optional[bool] = None
-    devices: Optional[int] = None
-    for event in events:
-        kind = event.get("event")
-        if kind == "torch":
-            version, cuda, folder = event["version"], event["cuda"], event["folder"]
-        elif kind == "cuda":
-            available, devices = event["available"], event["devices"]
-        elif kind == "libraries":
-            libraries = tuple(event["paths"])
-        elif kind == "libcuda":
-            library = DriverLibrary(event["path"], event["cuda"], event["status"], event["devices"])
-        elif kind == "warning":
-            warnings.append(event["text"])
-        elif kind == "end":
-            result = ImportResult(event["ok"], event["seconds"], event["error"], event.get("unknown", False))
-            if event["kind"] == "import":
-                imports[event["name"]] = result
-            elif event["kind"] == "cuda":
-                if not event["ok"]:
-                    operations[f"cuda {event['name']}"] = result
-                    available = False
-            else:
-                name = event["name"] if event["kind"] == "operation" else f"{event['name']} native part"
-                operations[name] = result
+    """One report from the events of one or more processes.
+
+    `torch`: what its files say; the report has it where only the loader was asked.
+    """
+    version: Optional[str] = None
+    cuda: Optional[str] = None
+    folder: Optional[str] = None
+    if torch is not None and asked == "loader":
+        version = torch.runtime_version
+        cuda = torch.cuda
+        folder = str(torch.folder) if torch.folder else None
+    answer = _last_event(events, "torch")
+    if answer is not None:
+        version, cuda, folder = answer["version"], answer["cuda"], answer["folder"]
+    available, devices = _read_availability(events)
+    libraries = _last_event(events, "libraries") or {"paths": ()}
+    imports, operations = _read_results(events)
     return HealthReport(
         torch_version=version,
         accelerator=torch.accelerator if torch else None,
@@ -216,12 +198,60 @@ def make_report(
         device_count=devices,
         imports=imports,
         operations=operations,
-        warnings=tuple(warnings),
+        warnings=tuple(event["text"] for event in events if event.get("event") == "warning"),
         unmet=tuple(unmet),
         asked=asked,
         seconds=seconds,
         crashed=crashed,
-        libraries=libraries,
+        libraries=tuple(libraries["paths"]),
         torch_folder=folder,
-        driver_library=library,
+        driver_library=_read_driver_library(events),
     )
+
+
+def _last_event(events: Sequence[Event], kind: str) -> Optional[Event]:
+    for event in reversed(events):
+        if event.get("event") == kind:
+            return event
+    return None
+
+
+def _read_availability(events: Sequence[Event]) -> Tuple[Optional[bool], Optional[int]]:
+    """Whether CUDA is available, and the number of devices; None where nothing was answered."""
+    available: Optional[bool] = None
+    devices: Optional[int] = None
+    for event in events:
+        if event.get("event") == "cuda":
+            available = event["available"]
+            devices = event["devices"]
+        elif event.get("event") == "end" and event["kind"] == "cuda" and not event["ok"]:
+            available = False
+    return available, devices
+
+
+def _read_driver_library(events: Sequence[Event]) -> Optional[DriverLibrary]:
+    event = _last_event(events, "libcuda")
+    if event is None:
+        return None
+    return DriverLibrary(event["path"], event["cuda"], event["status"], event["devices"])
+
+
+def _read_results(events: Sequence[Event]) -> Tuple[Dict[str, ImportResult], Dict[str, ImportResult]]:
+    """The results of the imports, and of the operations and native files, by name."""
+    imports: Dict[str, ImportResult] = {}
+    operations: Dict[str, ImportResult] = {}
+    for event in events:
+        if event.get("event") != "end":
+            continue
+        result = ImportResult(event["ok"], event["seconds"], event["error"], event.get(_UNKNOWN, False))
+        kind = event["kind"]
+        name = event["name"]
+        if kind == "import":
+            imports[name] = result
+        elif kind == "operation":
+            operations[name] = result
+        elif kind != "cuda":
+            operations[f"{name} native part"] = result
+        elif not event["ok"]:
+            operations[f"cuda {name}"] = result
+    return imports, operations

@@ -33,57 +33,52 @@ def compare_health(
     """
     findings: List[Finding] = []
     if not torch_requested:
-        findings += _torch_moved(before, after)
-    if after.crashed and not before.crashed and after.cuda_available is None:
-        pass  # nothing was answered, which is an error of its own
-    elif before.cuda_available and not after.cuda_available:
-        severity = Severity.WARNING if cuda_loss_requested else Severity.ERROR
-        findings.append(
-            Finding(
-                "cuda-lost",
-                severity,
-                "torch",
-                f"torch.cuda.is_available() was True and is now {after.cuda_available}: {_reason(after)}",
-                "The change that was tried does not fit this driver or replaced the CUDA build of torch.",
-            )
-        )
-    elif (before.device_count or 0) > (after.device_count or 0) and before.cuda_available:
-        findings.append(
-            Finding(
-                "devices-lost",
-                Severity.ERROR,
-                "torch",
-                f"torch saw {before.device_count} GPUs before and {after.device_count} after",
-            )
-        )
-    for check, old, new in (
-        ("import-failed", before.imports, after.imports),
-        ("operation-failed", before.operations, after.operations),
-    ):
-        findings += _got_worse(
-            check, old, new, requested, unasked_was_good=before.asked == "loader", torch=after.torch_version
-        )
+        findings += _check_torch(before, after)
+    findings += _check_cuda(before, after, cuda_loss_requested)
+    unasked_was_good = before.asked == "loader"
+    torch = after.torch_version
+    findings += _check_results(
+        "import-failed", before.imports, after.imports, requested, unasked_was_good=unasked_was_good, torch=torch
+    )
+    findings += _check_results(
+        "operation-failed",
+        before.operations,
+        after.operations,
+        requested,
+        unasked_was_good=unasked_was_good,
+        torch=torch,
+    )
     if after.crashed and not before.crashed:
-        findings.append(
-            Finding("check-crashed", Severity.ERROR, "torch", f"the process of the check ended: {after.crashed}")
-        )
+        detail = f"the process of the check ended: {after.crashed}"
+        findings.append(Finding("check-crashed", Severity.ERROR, "torch", detail))
     for text in new_sentences(before.unmet, after.unmet):
-        findings.append(
-            Finding(
-                "requirement-unmet",
-                Severity.ERROR,
-                text.split()[0],
-                text,
-                "Install versions that fit each other, in one command.",
-            )
-        )
+        hint = "Install versions that fit each other, in one command."
+        findings.append(Finding("requirement-unmet", Severity.ERROR, text.split()[0], text, hint))
     return tuple(findings)
 
 
-def _torch_moved(before: HealthReport, after: HealthReport) -> Iterable[Finding]:
+def _check_cuda(before: HealthReport, after: HealthReport, cuda_loss_requested: bool) -> Iterable[Finding]:
+    if after.crashed and not before.crashed and after.cuda_available is None:
+        return  # nothing was answered, which is an error of its own
+    if not before.cuda_available:
+        return
+    if not after.cuda_available:
+        yield Finding(
+            "cuda-lost",
+            Severity.WARNING if cuda_loss_requested else Severity.ERROR,
+            "torch",
+            f"torch.cuda.is_available() was True and is now {after.cuda_available}: {_why_unavailable(after)}",
+            "The change that was tried does not fit this driver or replaced the CUDA build of torch.",
+        )
+    elif (before.device_count or 0) > (after.device_count or 0):
+        detail = f"torch saw {before.device_count} GPUs before and {after.device_count} after"
+        yield Finding("devices-lost", Severity.ERROR, "torch", detail)
+
+
+def _check_torch(before: HealthReport, after: HealthReport) -> Iterable[Finding]:
     if before.torch_version is None:
         return
-    for what, old, new in (
+    for attribute, old, new in (
         ("torch.__version__", before.torch_version, after.torch_version),
         ("torch.version.cuda", before.torch_cuda, after.torch_cuda),
     ):
@@ -92,7 +87,7 @@ def _torch_moved(before: HealthReport, after: HealthReport) -> Iterable[Finding]
                 "torch-moved",
                 Severity.ERROR,
                 "torch",
-                f"{what} was {old} and is now {new}, although nobody asked for it",
+                f"{attribute} was {old} and is now {new}, although nobody asked for it",
                 "--allow-torch-change permits it.",
             )
     if before.torch_folder and after.torch_folder and before.torch_folder != after.torch_folder:
@@ -105,7 +100,7 @@ def _torch_moved(before: HealthReport, after: HealthReport) -> Iterable[Finding]
         )
 
 
-def _got_worse(
+def _check_results(
     check: str,
     before: Mapping[str, ImportResult],
     after: Mapping[str, ImportResult],
@@ -131,15 +126,9 @@ def _got_worse(
             detail = f"{name} {verb}: {first_line(answer.error)}"
             yield Finding(check, Severity.ERROR, name, detail, hint_for(name, torch, answer.error))
         else:
-            yield Finding(
-                check,
-                Severity.WARNING,
-                name,
-                f"{name} fails, as it did before: {first_line(answer.error)}"
-                if old is not None
-                else f"{name} fails: {first_line(answer.error)}",
-                hint_for(name, torch, answer.error),
-            )
+            as_before = "" if old is None else ", as it did before"
+            detail = f"{name} fails{as_before}: {first_line(answer.error)}"
+            yield Finding(check, Severity.WARNING, name, detail, hint_for(name, torch, answer.error))
 
 
 LONGEST_LINE = 300  # characters
@@ -179,7 +168,7 @@ def hint_for(name: str, torch: Optional[str], error: Optional[str] = None) -> st
     return ""
 
 
-def _reason(after: HealthReport) -> str:
+def _why_unavailable(after: HealthReport) -> str:
     """Why CUDA is not available, in torch's own words where it has any."""
     if after.torch_version is not None and after.torch_cuda is None:
         return f"torch {after.torch_version} is a build without CUDA"
@@ -203,9 +192,8 @@ def check_cuda_required(report: HealthReport, cause: Optional[Finding] = None) -
     if cause is not None:
         detail = f"CUDA is required and torch.cuda.is_available() is not True: {cause.detail}"
         return (Finding("cuda-required", Severity.ERROR, "torch", detail, cause.hint),)
-    reason, hint = _reason(report), "Start the container with its GPUs (docker run --gpus all), or repair the driver."
-    if report.cuda_available is None:
-        reason = _why_not_asked(report)
+    reason = _why_not_asked(report) if report.cuda_available is None else _why_unavailable(report)
+    hint = "Start the container with its GPUs (docker run --gpus all), or repair the driver."
     if not _is_imported(report):
         hint = "Make torch import first: what its import says is above."
     elif _is_cpu_build(report):
