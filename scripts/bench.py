@@ -153,7 +153,7 @@ def bench_install(python: Path, host: Host, uv: Optional[str], repeat: int, cach
 
 
 def bench_before(python: Path, repeat: int) -> List[float]:
-    from safe_install.pipeline.health_gate import BaselineCheck
+    from safe_install.pipeline.baseline import BaselineCheck
 
     environment = read_environment(python, None)
     return [timed(lambda: BaselineCheck(environment).report()) for _ in range(repeat + 1)][1:]

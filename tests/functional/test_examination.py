@@ -13,8 +13,9 @@ from pathlib import Path
 import pytest
 from packaging.version import Version
 
+from safe_install.health.answers import Subject
+from safe_install.health.comparison import is_healthy
 from safe_install.health.examination import Examination
-from safe_install.health.report import Subject, is_healthy
 from safe_install.models import TorchBuild
 
 TORCH = """

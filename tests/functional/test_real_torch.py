@@ -17,8 +17,8 @@ from typing import Any, Dict, List, Sequence
 import pytest
 
 from safe_install.environment.interpreter import read_environment
+from safe_install.health.answers import Subject
 from safe_install.health.examination import Examination
-from safe_install.health.report import Subject
 from safe_install.wheels.archive import open_wheel
 from tests.treehash import read_tree
 from tests.unit.wheels.crafted import make_wheel

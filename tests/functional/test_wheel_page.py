@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
 import random
-import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -20,6 +18,7 @@ from safe_install.index.finder import Finder
 from safe_install.resolve.provider import resolve
 from safe_install.system.http import HttpClient
 from tests.factories import FakeCatalog, environment_for
+from tests.scripts import load_script
 
 CHROMIUM, DRIVER = Path("/usr/bin/chromium"), Path("/usr/bin/chromedriver")
 MISSING = [str(path) for path in (CHROMIUM, DRIVER) if not path.exists()]
@@ -31,7 +30,6 @@ from selenium.webdriver.chrome.service import Service  # noqa: E402
 from selenium.webdriver.common.by import By  # noqa: E402
 from selenium.webdriver.support.ui import Select  # noqa: E402
 
-SCRIPT = Path(__file__).resolve().parents[2] / "scripts" / "build_wheel_page.py"
 FOUNDING = {"torch": "1.8.1", "accelerator": "cu111", "python": "3.8", "platform": "linux_x86_64"}
 FOUNDING_URL = "https://data.pyg.org/whl/torch-1.8.0%2Bcu111/torch_scatter-2.0.8-cp38-cp38-linux_x86_64.whl"
 HOSTILE = "</script><script>document.title='taken'</script><img src=x onerror=\"document.title='taken'\"><!--<script>"
@@ -50,11 +48,7 @@ FLAGS = (
 
 @pytest.fixture(scope="module")
 def builder():
-    spec = importlib.util.spec_from_file_location("build_wheel_page", SCRIPT)
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[spec.name] = module  # dataclasses and annotations look it up
-    spec.loader.exec_module(module)
-    return module
+    return load_script("build_wheel_page")
 
 
 @pytest.fixture(scope="module")

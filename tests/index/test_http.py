@@ -14,7 +14,7 @@ import time
 import pytest
 
 from safe_install.errors import DownloadFailed, HashMismatch, UsageError
-from safe_install.system import http as http_module
+from safe_install.system import http_body
 from safe_install.system.http import HttpClient, PageStatus
 from safe_install.system.mirrors import apply_mirrors, parse_mirrors
 from tests.wheelhost import WheelHost
@@ -315,7 +315,7 @@ def test_a_response_without_end_is_cut_at_the_limit(host, target):
 
 
 def test_a_page_without_end_is_cut_at_the_limit(host, monkeypatch):
-    monkeypatch.setattr(http_module, "MAX_PAGE_SIZE", 2**20)
+    monkeypatch.setattr(http_body, "MAX_PAGE_SIZE", 2**20)
     host.misbehave("/pyg/", "endless")
     answer = client(host).get_page(PAGE)
     assert (answer.status, answer.detail) == (PageStatus.DOWN, "the page is larger than 1 MiB")

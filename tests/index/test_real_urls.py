@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
 import re
-import sys
 from pathlib import Path
 from urllib.parse import unquote
 
@@ -17,12 +15,11 @@ from safe_install.index.facts import canonical_url
 from safe_install.index.filename import parse_filename
 from safe_install.index.location import read_wheel_url
 from safe_install.tags import container_of_name
+from tests.scripts import load_script
 
 HERE = Path(__file__).parent
 ROWS = [json.loads(line) for line in (HERE / "wheel_urls.jsonl").read_text().splitlines()]
-SPEC = importlib.util.spec_from_file_location("report_hosts", HERE.parents[1] / "scripts" / "report_hosts.py")
-report_hosts = sys.modules["report_hosts"] = importlib.util.module_from_spec(SPEC)
-SPEC.loader.exec_module(report_hosts)
+report_hosts = load_script("report_hosts")
 
 
 def project_of(row):

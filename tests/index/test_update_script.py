@@ -5,28 +5,29 @@ from __future__ import annotations
 import dataclasses
 import datetime
 import hashlib
-import importlib.util
 import json
 import shutil
-import sys
 from pathlib import Path
 from urllib.parse import quote, unquote, urlsplit
 
 import pytest
 
 from safe_install.index.bundled import make_candidate
-from safe_install.index.catalog import load_project, torch_table
+from safe_install.index.catalog import TABLES, load_project, torch_table
 from safe_install.index.document import build_order, parse_project, render_document
 from safe_install.index.facts import Doubt
 from safe_install.index.filename import build_filename
+from safe_install.models import Link
 from tests import wheelhost
+from tests.scripts import load_script
 from tests.wheelhost import WheelHost
 
 ROOT = Path(__file__).parents[2]
 FOLDER = ROOT / "wheel_index"
-SPEC = importlib.util.spec_from_file_location("update_wheel_index", ROOT / "scripts" / "update_wheel_index.py")
-script = sys.modules["update_wheel_index"] = importlib.util.module_from_spec(SPEC)
-SPEC.loader.exec_module(script)
+script = load_script("update_wheel_index")
+asking = load_script("wheel_index_update.asking")
+cells_of = load_script("wheel_index_update.cells").cells_of
+package_index = load_script("wheel_index_update.package_index")
 
 TODAY = datetime.date.today().isoformat()
 PAGE = "/pyg/whl/torch-1.8.0+cu111.html"
@@ -113,14 +114,14 @@ def wheels_of(project, host_name):
     for build in project.builds:
         if build.host != host_name or build.platform == "macos":
             continue
-        for cell in script.cells_of(build):
+        for cell in cells_of(build):
             abi = cell.cxx11_abi[0] if cell.cxx11_abi else None
             words = {"accelerator": cell.accelerators[0], "python": cell.python[0], "cxx11_abi": abi}
             yield cell, make_candidate(project, host, cell, **words).link.url
 
 
 def cells(project, host_name):
-    return {cell for build in project.builds if build.host == host_name for cell in script.cells_of(build)}
+    return {cell for build in project.builds if build.host == host_name for cell in cells_of(build)}
 
 
 def put_page(host, path, hrefs, around=""):
@@ -289,7 +290,7 @@ def test_a_page_that_fails_does_not_hide_what_another_listed(host, folder):
 def test_a_host_that_is_down_is_not_asked_for_every_page(host, folder):
     host.misbehave("/pyg/", "500")
     run(folder, *SCATTER)
-    assert len(host.asked("/pyg/")) == script.PATIENCE
+    assert len(host.asked("/pyg/")) == asking.PATIENCE
 
 
 def test_all_rows_of_torch_scatter_come_back(host, whole, capsys):
@@ -555,14 +556,14 @@ def test_metadata_of_something_else_gives_no_pin(host, folder, metadata):
 )
 def test_which_requirements_become_a_pin(line, pin):
     project = load_project("torchvision")
-    pins, _ = script.merge_pins(project, {"0.99.0": script.torch_requirement([line])})
+    pins, _ = package_index.merge_pins(project, {"0.99.0": package_index.torch_requirement([line])})
     assert pins.get("0.99.0") == pin
 
 
 def test_a_version_of_which_a_doubt_speaks_gets_no_pin_by_itself():
     doubt = Doubt("0.99.0 and 0.98", "its binary is of another torch than its metadata says")
     project = dataclasses.replace(load_project("torchvision"), doubts=(doubt,))
-    pins, notes = script.merge_pins(project, {"0.99.0": "==2.16.0"})
+    pins, notes = package_index.merge_pins(project, {"0.99.0": "==2.16.0"})
     assert "0.99.0" not in pins
     assert "a doubt speaks of it" in notes[0]
 
@@ -598,10 +599,10 @@ def test_at_most_eight_wheels_of_the_newest_version():
     names = [f"torchcodec-{v}-{tags}-{p}.whl" for v in ("9.0", "9.1", "9.2rc1") for tags in pythons for p in platforms]
     names += ["torchcodec-9.1-py3-none-any.whl"]
     links = [
-        script.Link(f"https://files.pythonhosted.org/packages/{number}/{name}", name, f"{number:064x}")
+        Link(f"https://files.pythonhosted.org/packages/{number}/{name}", name, f"{number:064x}")
         for number, name in enumerate(names)
     ]
-    rows = script.merge_wheels(project, [], script.IndexPage(tuple(links)))
+    rows = package_index.merge_wheels(project, [], package_index.IndexPage(tuple(links)))
     assert [row["url"].split("-", 1)[1].replace("manylinux_2_28_", "") for row in rows] == [
         "9.1-cp39-cp39-x86_64.whl",
         "9.1-cp310-cp310-x86_64.whl",
@@ -612,7 +613,8 @@ def test_at_most_eight_wheels_of_the_newest_version():
         "9.1-cp313-cp313-aarch64.whl",
         "9.1-cp314-cp314t-aarch64.whl",
     ]
-    assert script.merge_wheels(project, list(reversed(rows)), script.IndexPage(tuple(links))) == list(reversed(rows))
+    known = list(reversed(rows))
+    assert package_index.merge_wheels(project, known, package_index.IndexPage(tuple(links))) == known
 
 
 # --- how it is called ---
@@ -632,8 +634,8 @@ def test_an_optional_host_is_asked_only_by_name():
     project = load_project("flash-attn")
     optional = [host.host for host in project.hosts if host.optional]
     assert optional
-    assert not {host.host for host in script.hosts_of(project, "")} & set(optional)
-    assert [host.host for host in script.hosts_of(project, optional[0])] == optional[:1]
+    assert not {host.host for host in asking.hosts_of(project, "")} & set(optional)
+    assert [host.host for host in asking.hosts_of(project, optional[0])] == optional[:1]
 
 
 def test_every_project_can_be_asked(host, folder, capsys):
@@ -646,7 +648,7 @@ def test_every_project_can_be_asked(host, folder, capsys):
     names = [
         path.stem
         for path in folder.glob("*.json")
-        if path.stem not in script.TABLES
+        if path.stem not in TABLES
         and all(urlsplit(page).hostname in mirrored for h in load_project(path.stem).hosts for page in h.pages)
     ]
     assert len(names) > 10

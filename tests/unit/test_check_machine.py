@@ -2,26 +2,21 @@
 
 from __future__ import annotations
 
-import importlib.util
 import ssl
 import types
 import urllib.error
-from pathlib import Path
 
 import pytest
 
 from tests import conftest
+from tests.scripts import load_script
 
-SCRIPT = Path(__file__).resolve().parents[2] / "scripts" / "check_machine.py"
 GIGABYTE = 10**9
 
 
 @pytest.fixture(scope="module")
 def script():
-    spec = importlib.util.spec_from_file_location("check_machine", SCRIPT)
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+    return load_script("check_machine")
 
 
 def make_facts(script, **changes):

@@ -2,26 +2,20 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
 import time
 import types
 import zipfile
-from pathlib import Path
 
 import pytest
 
 from safe_install.wheels.archive import open_wheel
+from tests.scripts import load_script
 
-SCRIPT = Path(__file__).parents[2] / "scripts" / "gpu_check.py"
-
-
-@pytest.fixture(scope="module")
-def gpu_check():
-    spec = importlib.util.spec_from_file_location("gpu_check", SCRIPT)
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+gpu_check = load_script("gpu_check")
+harmful = load_script("gpu_checking.harmful")
+processes = load_script("gpu_checking.processes")
+checks = load_script("gpu_checking.steps")
 
 
 @pytest.fixture
@@ -29,7 +23,7 @@ def steps():
     return types.SimpleNamespace(deadline=time.monotonic() + 60)
 
 
-def test_the_steps_need_only_steps_that_came_before(gpu_check):
+def test_the_steps_need_only_steps_that_came_before():
     seen = []
     for name, _, needs in gpu_check.STEPS:
         assert set(needs) <= set(seen), name
@@ -37,9 +31,9 @@ def test_the_steps_need_only_steps_that_came_before(gpu_check):
     assert len(seen) == len(set(seen))
 
 
-def test_a_step_whose_condition_failed_is_not_run_and_says_why(gpu_check, steps):
+def test_a_step_whose_condition_failed_is_not_run_and_says_why(steps):
     def fail(_):
-        raise gpu_check.StepFailed("is_available() is False")
+        raise processes.StepFailed("is_available() is False")
 
     first = gpu_check.run_step("torch", fail, (), steps, [])
     assert (first["status"], first["detail"]) == ("failed", "is_available() is False")
@@ -51,14 +45,14 @@ def test_a_step_whose_condition_failed_is_not_run_and_says_why(gpu_check, steps)
     assert gpu_check.run_step("other", lambda _: "seen", (), steps, [first])["status"] == "passed"
 
 
-def test_what_comes_after_the_limit_is_not_run(gpu_check):
+def test_what_comes_after_the_limit_is_not_run():
     late = types.SimpleNamespace(deadline=time.monotonic() - 1)
     result = gpu_check.run_step("torch", lambda _: "fine", (), late, [])
     assert (result["status"], result["detail"]) == ("not run", "the time is over")
 
 
 @pytest.mark.parametrize("status", ["failed", "not run"])
-def test_the_exit_status_is_0_only_when_all_passed(gpu_check, tmp_path, monkeypatch, status, capsys):
+def test_the_exit_status_is_0_only_when_all_passed(tmp_path, monkeypatch, status, capsys):
     (tmp_path / "manifest.json").write_text(json.dumps({"python": "3.12.3", "torch": "2.11.0", "files": {}}))
     answers = iter(["passed", status, "passed", "passed"])
     monkeypatch.setattr(gpu_check, "STEPS", (("one", None, ()), ("two", None, ())))
@@ -73,32 +67,32 @@ def test_the_exit_status_is_0_only_when_all_passed(gpu_check, tmp_path, monkeypa
     assert json.loads(result.read_text())["passed"] is True
 
 
-def test_another_exit_status_than_promised_names_what_was_seen(gpu_check):
+def test_another_exit_status_than_promised_names_what_was_seen():
     document = {
         "exit_code": 0,
         "outcome": "installed",
         "error": None,
         "findings": [{"severity": "error", "detail": "torch on cuda fails"}, {"severity": "note", "detail": "no"}],
     }
-    assert gpu_check.expect(document, 0, "installed") == "exit status 0, installed"
-    with pytest.raises(gpu_check.StepFailed) as caught:
-        gpu_check.expect(document, 11, "refused")
+    assert checks.expect(document, 0, "installed") == "exit status 0, installed"
+    with pytest.raises(processes.StepFailed) as caught:
+        checks.expect(document, 11, "refused")
     assert str(caught.value) == "exit status 0, installed, not 11, refused; torch on cuda fails"
 
 
-def test_trees_differ_by_content_time_and_presence(gpu_check):
+def test_trees_differ_by_content_time_and_presence():
     before = {"a": (1, 2, 3), "b": (1, 2, 3)}
-    assert gpu_check.compare_trees(before, dict(before)) == "all 2 files as before"
+    assert checks.compare_trees(before, dict(before)) == "all 2 files as before"
     for after in ({"a": (1, 2, 3)}, {**before, "c": (1, 2, 3)}, {**before, "a": (1, 2, 4)}):
-        with pytest.raises(gpu_check.StepFailed, match="1 files differ"):
-            gpu_check.compare_trees(before, after)
+        with pytest.raises(processes.StepFailed, match="1 files differ"):
+            checks.compare_trees(before, after)
 
 
-def test_the_harmful_wheels_are_whole(gpu_check, tmp_path):
-    gpu_check.write_harmful(tmp_path)
+def test_the_harmful_wheels_are_whole(tmp_path):
+    harmful.write_harmful(tmp_path)
     wheels = sorted(tmp_path.glob("*.whl"))
     assert [wheel.name.split("-")[0] for wheel in wheels] == ["older_torch_tools", "torch"]
     for wheel in wheels:
         assert open_wheel(wheel)
     metadata = zipfile.ZipFile(wheels[0]).read("older_torch_tools-1.0.dist-info/METADATA").decode()
-    assert f"Requires-Dist: torch=={gpu_check.OTHER_TORCH}" in metadata
+    assert f"Requires-Dist: torch=={harmful.OTHER_TORCH}" in metadata

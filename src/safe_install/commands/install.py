@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Iterator, Optional, Sequence, Tuple
 
 from safe_install.errors import Refused, SafeInstallError
-from safe_install.health.report import check_cuda_required
+from safe_install.health.comparison import check_cuda_required
 from safe_install.index.catalog import bundled_catalog
 from safe_install.models import (
     Environment,

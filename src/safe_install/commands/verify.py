@@ -9,10 +9,11 @@ from pathlib import Path
 from typing import Any, List, Mapping, Optional, Tuple
 
 from safe_install.environment.driver import read_kernel_driver
+from safe_install.health.comparison import check_cuda_required, first_line, hint_for, is_healthy
 from safe_install.health.cuda import DEVICES_VARIABLE, Machine, diagnose_cuda
 from safe_install.health.examination import Examination
 from safe_install.health.origin import Sites, check_missing, check_origin, check_working_folder, is_whole
-from safe_install.health.report import check_cuda_required, first_line, hint_for, is_healthy, unmet_requirements
+from safe_install.health.requirements import unmet_requirements
 from safe_install.index.catalog import cuda_table, torch_table
 from safe_install.models import (
     DEFAULT_CHECK_TIMEOUT,

@@ -12,8 +12,7 @@ from pathlib import Path
 from typing import Any, Dict, List, Mapping, Optional, Sequence, Set, Tuple
 
 from safe_install.environment.interpreter import child_environment, make_words, start_script
-from safe_install.health.crash import describe_end
-from safe_install.health.report import (
+from safe_install.health.answers import (
     NO_ANSWER,
     Subject,
     crash_event,
@@ -24,6 +23,7 @@ from safe_install.health.report import (
     replace_undecided,
     undecided_files,
 )
+from safe_install.health.crash import describe_end
 from safe_install.models import DEFAULT_CHECK_TIMEOUT, HealthReport, TorchBuild
 from safe_install.system.process import Completed, Running, Tick, ending_orphans
 

@@ -14,8 +14,10 @@ from packaging.utils import NormalizedName, canonicalize_name
 from safe_install.environment.interpreter import read_environment
 from safe_install.environment.stamp import Stamp, describe_paths, folder_of_torch, stamp_of, watched_folders
 from safe_install.errors import BuildFailed, Interrupted, PipFailed, ProbeFailed, Refused, SafeInstallError
+from safe_install.health.answers import Subject
+from safe_install.health.comparison import is_healthy
 from safe_install.health.examination import Examination
-from safe_install.health.report import Subject, is_healthy, unmet_requirements
+from safe_install.health.requirements import unmet_requirements
 from safe_install.index.catalog import bundled_catalog, known_projects, load_project
 from safe_install.index.facts import Project
 from safe_install.models import DEFAULT_CHECK_TIMEOUT, Environment, Finding, HealthReport, Severity, TorchBuild

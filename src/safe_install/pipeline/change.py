@@ -7,7 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Callable, Dict, Iterator, Optional, Sequence, Tuple
 
-from safe_install.health.report import Subject
+from safe_install.health.answers import Subject
 from safe_install.index.catalog import bundled_catalog
 from safe_install.models import Environment, Finding, InstalledDistribution, InstallResult, Outcome, Plan, Step
 from safe_install.pipeline.baseline import BaselineCheck, installed_subjects, naming_intruders, with_subjects

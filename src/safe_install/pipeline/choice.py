@@ -313,7 +313,6 @@ def make_client(
         mirrors=parse_mirrors(text, named),
         offline=offline,
         cache_dir=world.cache_dir,
-        reporter=world.reporter,
         trusted_hosts=trusted_hosts,
         tokens={"api.github.com": token} if token else {},
         ask_again=ask_again,

@@ -29,7 +29,8 @@ from packaging.utils import NormalizedName
 from safe_install.environment.interpreter import read_script
 from safe_install.environment.stamp import Stamp, describe_paths
 from safe_install.errors import Interrupted
-from safe_install.health.report import Subject, check_cuda_required, compare_health
+from safe_install.health.answers import Subject
+from safe_install.health.comparison import check_cuda_required, compare_health
 from safe_install.index.catalog import cuda_table
 from safe_install.models import Driver, Environment, Finding, HealthReport, Outcome, Severity, Step, TorchBuild
 from safe_install.pipeline.baseline import concerns_torch, refuse_changed

@@ -8,8 +8,8 @@ from typing import Dict, FrozenSet, List, Mapping, Optional, Sequence, Set, Tupl
 
 from packaging.utils import NormalizedName
 
+from safe_install.health.answers import Subject
 from safe_install.health.examination import Examination
-from safe_install.health.report import Subject
 from safe_install.index.facts import Catalog
 from safe_install.index.native import exact_pattern
 from safe_install.models import Driver, Environment, Finding, InstalledDistribution, Plan, Step, TorchBuild

@@ -10,7 +10,7 @@ from typing import Collection, FrozenSet, Iterator, Optional, Set, Tuple
 
 from packaging.utils import NormalizedName, canonicalize_name
 
-from safe_install.health.report import dependents_of, unmet_requirements
+from safe_install.health.requirements import dependents_of, unmet_requirements
 from safe_install.index.facts import TorchTable
 from safe_install.models import Environment, Finding, Plan, Severity, TorchBuild
 from safe_install.resolve import plan as planning

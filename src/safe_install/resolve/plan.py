@@ -13,7 +13,7 @@ from packaging.utils import NormalizedName, canonicalize_name
 from packaging.version import InvalidVersion
 
 from safe_install import markers
-from safe_install.health.report import new_sentences, unmet_requirements
+from safe_install.health.requirements import new_sentences, unmet_requirements
 from safe_install.models import Action, Candidate, CandidateKind, Environment, InstalledDistribution, Plan, Step
 from safe_install.resolve.guard import check_plan as check_plan
 from safe_install.resolve.guard import guard_constraints as guard_constraints

@@ -7,8 +7,8 @@ import dataclasses
 import pytest
 from tests.factories import make_health
 
+from safe_install.health.comparison import check_cuda_required
 from safe_install.health.cuda import Machine, diagnose_cuda, hides_all, install_command
-from safe_install.health.report import check_cuda_required
 from safe_install.models import Device, Driver, DriverLibrary, Severity
 
 A100 = Device("NVIDIA A100", "8.0")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import gzip
-import importlib.util
 import json
 import zipfile
 from pathlib import Path
@@ -12,8 +11,8 @@ from typing import Any
 import pytest
 
 from safe_install.wheels.fingerprint import identify_torch
+from tests.scripts import load_script
 
-SCRIPT = Path(__file__).resolve().parents[3] / "scripts" / "extend_torch_headers.py"
 HEADER = """#pragma once
 inline void f(int x) {
   TORCH_CHECK(x > 0);
@@ -26,10 +25,7 @@ inline void f(int x) {
 
 @pytest.fixture
 def script(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
-    spec = importlib.util.spec_from_file_location("extend_torch_headers", SCRIPT)
-    assert spec is not None and spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
+    module = load_script("extend_torch_headers")
     table = {"c10/a.h": {"9": ["2.1.0", "3.0.0"], "7": ["3.1.0"]}}
     monkeypatch.setattr(module, "TABLE", tmp_path / "table.json.gz")
     module.TABLE.write_bytes(gzip.compress(json.dumps(table).encode()))

@@ -1,0 +1,1 @@
+"""Parts of scripts/update_wheel_index.py."""

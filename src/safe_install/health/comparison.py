@@ -1,0 +1,222 @@
+"""Two HealthReports, before and after a change, compared.
+
+The verdict is a sequence of findings; an error among them means: put everything back.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import Collection, Iterable, List, Mapping, Optional, Tuple
+
+from safe_install.health.requirements import new_sentences
+from safe_install.models import Finding, HealthReport, ImportResult, Severity
+
+
+def is_healthy(report: HealthReport) -> bool:
+    """Nothing that was asked failed."""
+    answers = (*report.imports.values(), *report.operations.values())
+    return report.crashed is None and all(answer.ok for answer in answers)
+
+
+def compare_health(
+    before: HealthReport,
+    after: HealthReport,
+    *,
+    requested: Collection[str],
+    torch_requested: bool,
+    cuda_loss_requested: bool = False,
+) -> Tuple[Finding, ...]:
+    """What got worse, as findings; an error among them means roll back.
+
+    `requested`: modules and operations of what the person asked for: they must work even if they are new.
+    `torch_requested`: torch itself was named, so its version may change. `cuda_loss_requested`: a CPU build was named.
+    """
+    findings: List[Finding] = []
+    if not torch_requested:
+        findings += _check_torch(before, after)
+    findings += _check_cuda(before, after, cuda_loss_requested)
+    unasked_was_good = before.asked == "loader"
+    torch = after.torch_version
+    findings += _check_results(
+        "import-failed", before.imports, after.imports, requested, unasked_was_good=unasked_was_good, torch=torch
+    )
+    findings += _check_results(
+        "operation-failed",
+        before.operations,
+        after.operations,
+        requested,
+        unasked_was_good=unasked_was_good,
+        torch=torch,
+    )
+    if after.crashed and not before.crashed:
+        detail = f"the process of the check ended: {after.crashed}"
+        findings.append(Finding("check-crashed", Severity.ERROR, "torch", detail))
+    for text in new_sentences(before.unmet, after.unmet):
+        hint = "Install versions that fit each other, in one command."
+        findings.append(Finding("requirement-unmet", Severity.ERROR, text.split()[0], text, hint))
+    return tuple(findings)
+
+
+def _check_cuda(before: HealthReport, after: HealthReport, cuda_loss_requested: bool) -> Iterable[Finding]:
+    if after.crashed and not before.crashed and after.cuda_available is None:
+        return  # nothing was answered, which is an error of its own
+    if not before.cuda_available:
+        return
+    if not after.cuda_available:
+        yield Finding(
+            "cuda-lost",
+            Severity.WARNING if cuda_loss_requested else Severity.ERROR,
+            "torch",
+            f"torch.cuda.is_available() was True and is now {after.cuda_available}: {_why_unavailable(after)}",
+            "The change that was tried does not fit this driver or replaced the CUDA build of torch.",
+        )
+    elif (before.device_count or 0) > (after.device_count or 0):
+        detail = f"torch saw {before.device_count} GPUs before and {after.device_count} after"
+        yield Finding("devices-lost", Severity.ERROR, "torch", detail)
+
+
+def _check_torch(before: HealthReport, after: HealthReport) -> Iterable[Finding]:
+    if before.torch_version is None:
+        return
+    for attribute, old, new in (
+        ("torch.__version__", before.torch_version, after.torch_version),
+        ("torch.version.cuda", before.torch_cuda, after.torch_cuda),
+    ):
+        if new != old and after.torch_version is not None:
+            yield Finding(
+                "torch-moved",
+                Severity.ERROR,
+                "torch",
+                f"{attribute} was {old} and is now {new}, although nobody asked for it",
+                "--allow-torch-change permits it.",
+            )
+    if before.torch_folder and after.torch_folder and before.torch_folder != after.torch_folder:
+        yield Finding(
+            "torch-moved",
+            Severity.ERROR,
+            "torch",
+            f"torch was imported from {before.torch_folder} and is now imported from {after.torch_folder}",
+            "A file of this change puts another folder in front of it: a .pth file, a module named torch.",
+        )
+
+
+def _check_results(
+    check: str,
+    before: Mapping[str, ImportResult],
+    after: Mapping[str, ImportResult],
+    requested: Collection[str],
+    *,
+    unasked_was_good: bool,
+    torch: Optional[str],
+) -> Iterable[Finding]:
+    for name, answer in after.items():
+        if answer.ok:
+            continue
+        if answer.unknown:
+            # However it was before: what could not be asked was not verified.
+            detail = f"{name} could not be asked: {first_line(answer.error)}"
+            yield Finding(check, Severity.ERROR, name, detail, "Give the check more time: --check-timeout 20m.")
+            continue
+        old = before.get(name)
+        # A loader is asked fewer questions than an import: what it was not asked is taken for good here, and the
+        # caller asks the old environment again, in full, before it believes the worst.
+        worse = (name == "torch" or unasked_was_good) if old is None else old.ok
+        if worse or name.split(" ")[0] in requested:
+            verb = "does not import" if check == "import-failed" else "fails"
+            detail = f"{name} {verb}: {first_line(answer.error)}"
+            yield Finding(check, Severity.ERROR, name, detail, hint_for(name, torch, answer.error))
+        else:
+            as_before = "" if old is None else ", as it did before"
+            detail = f"{name} fails{as_before}: {first_line(answer.error)}"
+            yield Finding(check, Severity.WARNING, name, detail, hint_for(name, torch, answer.error))
+
+
+LONGEST_LINE = 300  # characters
+
+# Libraries of the operating system that wheels do not bring, and who does.
+_MISSING_LIBRARIES: Tuple[Tuple[str, str], ...] = (
+    (
+        r"FFmpeg|libav(util|codec|format|device|filter)\.so",
+        "Install FFmpeg: apt-get install ffmpeg, dnf install ffmpeg, or conda install ffmpeg.",
+    ),
+    (r"libGL\.so", "Install OpenGL's library: apt-get install libgl1, dnf install mesa-libGL."),
+    (r"libgthread-2|libglib-2", "Install GLib: apt-get install libglib2.0-0, dnf install glib2."),
+    (r"libgomp\.so", "Install GCC's OpenMP library: apt-get install libgomp1, dnf install libgomp."),
+    (r"libsndfile\.so", "Install libsndfile: apt-get install libsndfile1, dnf install libsndfile."),
+    (r"libsox\.so", "Install SoX: apt-get install libsox-dev, dnf install sox."),
+    (r"libopenblas\.so", "Install OpenBLAS: apt-get install libopenblas0, dnf install openblas."),
+    (r"libmpi\w*\.so", "Install MPI: apt-get install libopenmpi3, dnf install openmpi."),
+)
+
+
+def first_line(error: Optional[str]) -> str:
+    """What an exception says first: torch appends advice and stacks of many lines. The JSON document has all of it."""
+    lines = [line.strip() for line in (error or "").splitlines() if line.strip()]
+    return lines[0][:LONGEST_LINE] if lines else "no reason was given"
+
+
+def hint_for(name: str, torch: Optional[str], error: Optional[str] = None) -> str:
+    """The remedy for a failed answer, where one is known. torch 2.3 is the first that was built for numpy 2."""
+    release = re.match(r"(\d+)\.(\d+)", torch or "")
+    if name == "torch.from_numpy" and release and (int(release.group(1)), int(release.group(2))) < (2, 3):
+        return 'Ask for "numpy<2": torch before 2.3 was built for numpy 1.'
+    if "no kernel image is available" in (error or ""):
+        return "This build has no code for this GPU: take one that has, or build it with --target-gpu."
+    for pattern, hint in _MISSING_LIBRARIES:
+        if re.search(pattern, error or ""):
+            return hint
+    return ""
+
+
+def _why_unavailable(after: HealthReport) -> str:
+    """Why CUDA is not available, in torch's own words where it has any."""
+    if after.torch_version is not None and after.torch_cuda is None:
+        return f"torch {after.torch_version} is a build without CUDA"
+    if after.warnings:
+        return after.warnings[0]
+    return _first_error(after) or "torch gives no reason"
+
+
+def _first_error(report: HealthReport) -> Optional[str]:
+    for answers in (report.imports, report.operations):
+        for answer in answers.values():
+            if not answer.ok:
+                return answer.error
+    return None
+
+
+def check_cuda_required(report: HealthReport, cause: Optional[Finding] = None) -> Tuple[Finding, ...]:
+    """`--require-cuda`: available or an error. `cause`: what a diagnosis found."""
+    if report.cuda_available:
+        return ()
+    if cause is not None:
+        detail = f"CUDA is required and torch.cuda.is_available() is not True: {cause.detail}"
+        return (Finding("cuda-required", Severity.ERROR, "torch", detail, cause.hint),)
+    reason = _why_not_asked(report) if report.cuda_available is None else _why_unavailable(report)
+    hint = "Start the container with its GPUs (docker run --gpus all), or repair the driver."
+    if not _is_imported(report):
+        hint = "Make torch import first: what its import says is above."
+    elif _is_cpu_build(report):
+        hint = "Install a CUDA build of this torch: https://pytorch.org/get-started/locally has its index."
+    detail = f"CUDA is required and torch.cuda.is_available() is not True: {reason}"
+    return (Finding("cuda-required", Severity.ERROR, "torch", detail, hint),)
+
+
+def _why_not_asked(report: HealthReport) -> str:
+    if not _is_imported(report):
+        return f"torch does not import: {report.imports['torch'].error}"
+    if report.crashed is not None:
+        return f"the check did not end: {report.crashed}"
+    if _is_cpu_build(report):
+        return f"torch {report.torch_version} is built without CUDA"
+    return "there is no NVIDIA driver here (libcuda.so.1 is not found)"
+
+
+def _is_cpu_build(report: HealthReport) -> bool:
+    """No driver would help this torch."""
+    return report.torch_version is not None and report.torch_cuda is None and report.accelerator in (None, "cpu")
+
+
+def _is_imported(report: HealthReport) -> bool:
+    torch = report.imports.get("torch")
+    return torch is None or torch.ok

@@ -1,0 +1,202 @@
+"""The bodies of HTTP answers, read within limits of size and time."""
+
+from __future__ import annotations
+
+import queue
+import re
+import threading
+import time
+import zlib
+from contextlib import contextmanager
+from typing import Any, Callable, Iterator, List, Optional, Tuple, TypeVar, cast
+
+MAX_PAGE_SIZE = 64 * 1024 * 1024  # bytes, unpacked
+CHUNK = 64 * 1024  # bytes
+
+_T = TypeVar("_T")
+
+
+class ConnectionBroken(Exception):
+    """The connection broke off or was silent for too long."""
+
+
+class ReaderLeftBehind(ConnectionBroken):
+    """It took too long, and a thread still reads it: closing it would wait for that thread."""
+
+
+@contextmanager
+def closing(response: Any) -> Iterator[Any]:
+    """The response, closed at the end unless a thread still reads it."""
+    try:
+        yield response
+    except ReaderLeftBehind:
+        raise
+    except BaseException:
+        response.close()
+        raise
+    response.close()
+
+
+def call_within(call: Callable[[], _T], seconds: float, late: str) -> _T:
+    """What `call` returns. Raises ReaderLeftBehind with the message `late`, and what `call` raises.
+
+    The limit of a socket is one on silence, and a header or a page may come byte by byte for ever. The thread that
+    reads it is left behind then, with its connection; it ends with the process, or with the host.
+    """
+    outcome: List[Tuple[Optional[_T], Optional[BaseException]]] = []
+
+    def work() -> None:
+        try:
+            outcome.append((call(), None))
+        except BaseException as error:  # noqa: BLE001 - raised again where it is waited for
+            outcome.append((None, error))
+
+    thread = threading.Thread(target=work, daemon=True)
+    thread.start()
+    thread.join(seconds)
+    if not outcome:
+        raise ReaderLeftBehind(late)
+    value, error = outcome[0]
+    if error is not None:
+        raise error
+    return cast(_T, value)
+
+
+def read_page_bytes(response: Any) -> bytes:
+    """The body of a page, unpacked with a limit. Raises ConnectionBroken.
+
+    urllib3 would unpack each piece whole, whatever becomes of it.
+    """
+    encoding = response.headers.get("Content-Encoding", "").strip().lower() or "identity"
+    if encoding not in ("identity", "gzip", "x-gzip"):
+        raise ConnectionBroken(f"the page is packed in a way that was not asked for ({encoding[:40]})")
+    inflater = None if encoding == "identity" else zlib.decompressobj(31)
+    parts = []
+    size = 0
+    for chunk in _read_chunks(response):
+        try:
+            content = chunk if inflater is None else inflater.decompress(chunk, MAX_PAGE_SIZE + 1 - size)
+        except zlib.error as error:
+            raise ConnectionBroken("the page cannot be unpacked") from error
+        size += len(content)
+        if size > MAX_PAGE_SIZE:
+            raise ConnectionBroken(f"the page is larger than {MAX_PAGE_SIZE // 2**20} MiB")
+        parts.append(content)
+    if inflater is not None and not inflater.eof:
+        raise ConnectionBroken("the page broke off before its end")
+    return b"".join(parts)
+
+
+def _read_chunks(response: Any) -> Iterator[bytes]:
+    """The body as it is sent, checked against its announced length. Raises ConnectionBroken."""
+    import urllib3  # late: see HttpClient._get
+
+    length = read_number(response.headers.get("Content-Length", ""))
+    got = 0
+    try:
+        for chunk in response.raw.stream(CHUNK, decode_content=False):
+            got += len(chunk)
+            yield chunk
+    except (urllib3.exceptions.HTTPError, OSError, ValueError) as error:
+        raise ConnectionBroken(reason_of(error)) from error
+    # Older urllib3 takes a connection that closes early for the end of the body.
+    if length is not None and got != length:
+        raise ConnectionBroken(f"broke off after {got} of {length} bytes")
+
+
+def stream_file(response: Any, patience: float) -> Iterator[bytes]:
+    """The body of a file, read in a thread: CHUNK bytes must come in `patience` seconds of waiting.
+
+    Raises ConnectionBroken.
+    """
+    reader = _Reader(response)
+    reader.start()
+    received = 0
+    waited = 0.0
+    try:
+        while True:
+            started = time.monotonic()
+            try:
+                chunk = reader.next_chunk(max(0.0, patience - waited))
+            except queue.Empty:
+                raise ConnectionBroken(f"slower than {CHUNK // 1024} KiB in {patience:.0f} s") from None
+            waited += time.monotonic() - started
+            if not chunk:
+                return
+            received += len(chunk)
+            if received >= CHUNK:
+                received = 0
+                waited = 0.0
+            yield chunk
+    finally:
+        reader.stop()
+
+
+class _Reader:
+    """A thread that reads the body of a response, a few chunks ahead of whoever takes them."""
+
+    def __init__(self, response: Any) -> None:
+        self._response = response
+        self._chunks: queue.Queue[Tuple[bytes, Optional[BaseException]]] = queue.Queue(maxsize=8)
+        self._is_over = threading.Event()
+
+    def start(self) -> None:
+        threading.Thread(target=self._read, daemon=True).start()
+
+    def stop(self) -> None:
+        """Nobody takes any more."""
+        self._is_over.set()
+
+    def next_chunk(self, seconds: float) -> bytes:
+        """Empty at the end. Raises queue.Empty when there is none in time, and what the reading raised."""
+        chunk, error = self._chunks.get(timeout=seconds)
+        if error is not None:
+            raise error
+        return chunk
+
+    def _read(self) -> None:
+        try:
+            for chunk in _read_chunks(self._response):
+                if chunk and not self._put(chunk, None):
+                    return
+            self._put(b"", None)
+        except BaseException as error:  # noqa: BLE001 - raised again where it is waited for
+            self._put(b"", error)
+        finally:
+            self._response.close()  # only here: closing waits for whoever reads
+
+    def _put(self, chunk: bytes, error: Optional[BaseException]) -> bool:
+        """False when nobody takes any more."""
+        while not self._is_over.is_set():
+            try:
+                self._chunks.put((chunk, error), timeout=1.0)
+                return True
+            except queue.Full:
+                continue
+        return False
+
+
+def read_number(text: str) -> Optional[int]:
+    """A number of a header, None for what is none."""
+    return int(text) if re.match(r"^[0-9]{1,18}$", text) else None
+
+
+def reason_of(error: BaseException) -> str:
+    """Why a connection failed, in a few words."""
+    text = f"{type(error).__name__}: {error}"
+    if "timed out" in text.lower() or "timeout" in type(error).__name__.lower():
+        return "no answer in time"
+    if "ProxyError" in text:
+        return "the proxy does not answer, or does not let us through"
+    if "CERTIFICATE_VERIFY_FAILED" in text:
+        return "its certificate is not trusted (that of a company's proxy? name its bundle with --cert or PIP_CERT)"
+    if "refused" in text:
+        return "connection refused"
+    if "resolve" in text or "getaddrinfo" in text or "Name or service" in text:
+        return "its name cannot be resolved"
+    if "IncompleteRead" in text or "Connection broken" in text:
+        return "the connection broke off before the end"
+    if "RemoteDisconnected" in text or "Connection aborted" in text:
+        return "the host closed the connection"
+    # The address in it may be that of a redirect, with a signature that is as good as a password.
+    return re.sub(r"(?<=url: )\S+", "...", text)[:300]

@@ -1,0 +1,141 @@
+"""A file that is arriving over HTTP: kept where it broke off, continued where the host still has the same file."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from pathlib import Path
+from typing import Any, Callable, Iterator, Mapping, Optional, Tuple
+
+from safe_install.errors import DownloadFailed, HashMismatch
+from safe_install.redaction import redact
+from safe_install.system.http_body import ConnectionBroken, read_number
+
+ProgressReader = Callable[[int, Optional[int]], None]
+
+
+class PartialFile:
+    """A file that is arriving: its bytes so far, and the host's name for its state (ETag or date)."""
+
+    def __init__(self, destination: Path) -> None:
+        self._destination = Path(destination)
+        self._bytes = self._destination.with_name(self._destination.name + ".part")
+        self._state = self._destination.with_name(self._destination.name + ".part.json")
+
+    def size(self) -> int:
+        """Bytes that have arrived."""
+        try:
+            return self._bytes.stat().st_size
+        except OSError:
+            return 0
+
+    def validator(self) -> str:
+        """The host's name for the file that began to arrive; empty when it gave none."""
+        try:
+            found = json.loads(self._state.read_text("utf-8")).get("validator", "")
+            return found if isinstance(found, str) else ""
+        except (OSError, ValueError, AttributeError):
+            return ""
+
+    def remove(self) -> None:
+        """Forget what has arrived."""
+        for path in (self._bytes, self._state):
+            try:
+                path.unlink()
+            except OSError:
+                pass  # not there
+
+    def write(
+        self,
+        chunks: Iterator[bytes],
+        have: int,
+        headers: Mapping[str, str],
+        size_limit: Optional[int],
+        total: Optional[int],
+        on_progress: Optional[ProgressReader],
+        url: str,
+    ) -> None:
+        """Append `chunks` to the first `have` bytes. Raises ConnectionBroken, DownloadFailed."""
+        self._destination.parent.mkdir(parents=True, exist_ok=True)
+        etag = headers.get("ETag", "")
+        # A weak ETag does not promise the same bytes (RFC 9110, 13.1.5).
+        validator = etag if etag and not etag.startswith("W/") else headers.get("Last-Modified", "")
+        self._state.write_text(json.dumps({"validator": validator}), "utf-8")
+        done = have
+        with self._bytes.open("ab" if have else "wb") as stream:
+            for chunk in chunks:
+                done += len(chunk)
+                if size_limit is not None and done > size_limit:
+                    stream.close()
+                    self.remove()
+                    raise DownloadFailed(
+                        f"{redact(url)} sends more than the limit of {size_limit} bytes",
+                        hint="the host serves another file than its index lists",
+                    )
+                stream.write(chunk)
+                if on_progress is not None:
+                    on_progress(done, total)
+        if total is not None and done != total:
+            raise ConnectionBroken(f"broke off after {done} of {total} bytes")
+
+    def finish(self, sha256: Optional[str], url: str) -> str:
+        """Put the file in its place and return its sha256. Raises HashMismatch."""
+        digest = hashlib.sha256()
+        with self._bytes.open("rb") as stream:
+            for chunk in iter(lambda: stream.read(1024 * 1024), b""):
+                digest.update(chunk)
+        found = digest.hexdigest()
+        if sha256 is not None and found != sha256.lower():
+            self.remove()
+            raise HashMismatch(
+                f"{redact(url)} has sha256 {found}, promised was {sha256.lower()}",
+                hint="it was changed after it was listed, or damaged on its way; try again or another host",
+            )
+        self._bytes.replace(self._destination)
+        self.remove()
+        return found
+
+
+def check_answer(
+    response: Any, url: str, have: int, part: PartialFile, size_limit: Optional[int]
+) -> Tuple[int, Optional[int]]:
+    """How many bytes are there already, and how many it will be. Raises ConnectionBroken, DownloadFailed."""
+    if response.status_code == 416:
+        part.remove()  # the host has another file than the part that is here
+    _check_file_status(response, url)
+    if response.status_code == 206:
+        _check_range(response, have, part)
+    else:
+        have = 0
+    length = read_number(response.headers.get("Content-Length", ""))
+    total = None if length is None else have + length
+    if size_limit is not None and total is not None and total > size_limit:
+        part.remove()
+        raise DownloadFailed(
+            f"{redact(url)} has {total} bytes, more than the limit of {size_limit}",
+            hint="the host serves another file than its index lists",
+        )
+    return have, total
+
+
+def _check_file_status(response: Any, url: str) -> None:
+    code = response.status_code
+    if code in (200, 206):
+        return
+    if code >= 500 or code == 429:
+        raise ConnectionBroken(f"{code} {response.reason or ''}".strip())
+    if code == 416:
+        raise ConnectionBroken("the host's file is not the one that began to arrive")
+    raise DownloadFailed(
+        f"{redact(url)} cannot be fetched: {code} {response.reason or ''}".strip(),
+        hint="the host does not give a file that it lists or should have; another version may fit",
+    )
+
+
+def _check_range(response: Any, have: int, part: PartialFile) -> None:
+    """The part that is sent must begin where ours ends. Raises ConnectionBroken."""
+    found = re.match(r"bytes ([0-9]{1,18})-", response.headers.get("Content-Range", ""))
+    if not have or found is None or int(found.group(1)) != have:
+        part.remove()
+        raise ConnectionBroken("the host answers with another part of the file than was asked for")
