@@ -35,16 +35,7 @@ def check_wheel(world: World, files: Sequence[str], own: OwnOptions, *, torch_di
     """
     timings = Timings()
     with timings.stage("probe", world.reporter):
-        environment = probe_environment(own, world)
-    folder: Optional[Path] = None
-    if torch_dir is not None:
-        folder, torch = read_torch_dir(Path(torch_dir), environment.interpreter)
-        environment = dataclasses.replace(environment, torch=torch)
-    if environment.torch is None:
-        raise Refused(
-            f"torch is not installed for {environment.interpreter.executable}, so there is nothing to fit",
-            hint="Name the right interpreter with --python, or an unpacked torch with --torch-dir.",
-        )
+        environment, torch, folder = _probe(world, own, torch_dir)
     wheels: Dict[str, Any] = {}
     findings: List[Finding] = []
     with error_context(environment), timings.stage("check", world.reporter):
@@ -52,7 +43,7 @@ def check_wheel(world: World, files: Sequence[str], own: OwnOptions, *, torch_di
         unfit = check_torch_here(environment)
         for file in files:
             artifact = open_wheel(_wheel_file(file), verify_members=False)
-            said, verdicts = _check(artifact, environment, environment.torch, folder, world)
+            said, verdicts = _check(artifact, environment, torch, folder, world)
             said += unfit
             findings += [finding for finding in said if finding not in findings]
             wheels[artifact.path.name] = {
@@ -68,9 +59,23 @@ def check_wheel(world: World, files: Sequence[str], own: OwnOptions, *, torch_di
         environment,
         findings=tuple(findings),
         timings=timings.total(),
-        message="\n".join(f"{line} torch {environment.torch.runtime_version}" for line in told),
+        message="\n".join(f"{line} torch {torch.runtime_version}" for line in told),
         details={"wheels": wheels},
     )
+
+
+def _probe(world: World, own: OwnOptions, torch_dir: Optional[str]) -> Tuple[Environment, TorchBuild, Optional[Path]]:
+    """The environment, its torch or the unpacked one in `torch_dir`, and that one's folder. Errors: Refused."""
+    environment = probe_environment(own, world)
+    if torch_dir is not None:
+        folder, torch = read_torch_dir(Path(torch_dir), environment.interpreter)
+        return dataclasses.replace(environment, torch=torch), torch, folder
+    if environment.torch is None:
+        raise Refused(
+            f"torch is not installed for {environment.interpreter.executable}, so there is nothing to fit",
+            hint="Name the right interpreter with --python, or an unpacked torch with --torch-dir.",
+        )
+    return environment, environment.torch, None
 
 
 def _wheel_file(written: str) -> Path:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
-from typing import Iterator
+from typing import Iterator, Sequence
 
+from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
 from safe_install.errors import NoCandidate, UsageError
@@ -34,13 +35,7 @@ def explain(request: ExplainRequest, world: World) -> InstallResult:
             platform=request.platform,
             cxx11_abi=request.cxx11_abi,
         )
-    unknown = [r.name for r in request.requirements if canonicalize_name(r.name) not in known_projects()]
-    refuse_misspelled(request.requirements, known=known_projects(), installed=())
-    if unknown:
-        raise UsageError(
-            f"{', '.join(unknown)}: not in the wheel index, so pip chooses",
-            hint="Known are: " + ", ".join(sorted(known_projects())) + ".",
-        )
+    _refuse_unknown(request.requirements)
     if environment.torch is None:
         raise NoCandidate(
             "no torch is installed here, so there is nothing to fit",
@@ -61,6 +56,17 @@ def explain(request: ExplainRequest, world: World) -> InstallResult:
         findings += tuple(Finding("assumed", Severity.NOTE, "environment", note) for note in notes_for(environment))
     findings += tuple(_unknown_wheels(plan))
     return InstallResult("explain", Outcome.EXPLAINED, 0, environment, plan, findings=findings, timings=timings.total())
+
+
+def _refuse_unknown(requirements: Sequence[Requirement]) -> None:
+    """Errors: UsageError, for a project that is not in the wheel index."""
+    refuse_misspelled(requirements, known=known_projects(), installed=())
+    unknown = [one.name for one in requirements if canonicalize_name(one.name) not in known_projects()]
+    if unknown:
+        raise UsageError(
+            f"{', '.join(unknown)}: not in the wheel index, so pip chooses",
+            hint="Known are: " + ", ".join(sorted(known_projects())) + ".",
+        )
 
 
 def _unknown_wheels(plan: Plan) -> Iterator[Finding]:

@@ -105,11 +105,7 @@ def _plan_and_apply(
     refuse_changed(before.changed_paths(), environment, built=built)
     broken = _find_breakage(session, selected)
     if plan.steps:
-        # A dry run refuses what the run itself would refuse.
-        interpreter, beside = environment.interpreter, staying_beside(plan, environment)
-        check_place(interpreter.prefix, interpreter.scheme, replaced_by(plan, environment), beside=beside)
-        if request.own.require_cuda:
-            _require_cuda_before(before)
+        _check_before(session, plan, before)
     notes = (*selected.findings, *broken, *_notes_on(selected, session))
     # Only its files tell whether a version that is there already is what is there.
     same = same_version_steps(plan, released=selected.released)
@@ -127,6 +123,15 @@ def _plan_and_apply(
     if result.outcome is Outcome.ROLLED_BACK:
         chooser.forget_first_seen()
     return dataclasses.replace(result, findings=(*notes, *result.findings))
+
+
+def _check_before(session: Session, plan: Plan, before: BaselineCheck) -> None:
+    """What the environment must be like for a change. A dry run refuses what the run itself would. Errors: Refused."""
+    environment = session.environment
+    interpreter, beside = environment.interpreter, staying_beside(plan, environment)
+    check_place(interpreter.prefix, interpreter.scheme, replaced_by(plan, environment), beside=beside)
+    if session.request.own.require_cuda:
+        _require_cuda_before(before)
 
 
 def _notes_on(selected: Selected, session: Session) -> Tuple[Finding, ...]:

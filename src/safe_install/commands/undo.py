@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, List, Optional, Sequence, Tuple
 
@@ -20,7 +21,7 @@ from safe_install.models import (
 )
 from safe_install.models import Action as StepAction
 from safe_install.pipeline.baseline import BaselineCheck, installed_subjects
-from safe_install.pipeline.health_gate import Expectation, apply_and_verify, summarize
+from safe_install.pipeline.health_gate import Expectation, apply_and_verify, make_result, summarize
 from safe_install.pipeline.session import error_context, probe_named
 from safe_install.ports import Timings, World
 from safe_install.resolve.plan import newly_unmet
@@ -57,48 +58,40 @@ def undo(
         ) as transaction:
             entry = _undone_entry(prefix, transaction_id)
             plan = Plan(steps=_reverse_steps(entry.summary))
-            needed = find_needed(plan, environment, since=entry.created)
-            if needed and not force:
-                raise Refused(
-                    f"{entry.id} cannot be undone: after this {needed[0]}",
-                    hint="Undo what was installed later first, or --force.",
-                    findings=_unmet(needed, Severity.ERROR),
-                )
+            needed = _check_needed(entry, plan, environment, force=force)
             before = BaselineCheck(environment, check_timeout=check_timeout)
-            touched = {step.name for step in plan.steps}
-            subjects = tuple(
-                subject for subject in installed_subjects(environment) if not _is_removed(plan, subject.name)
-            )
-            expectation = Expectation(
-                torch_requested=TORCH in touched,
-                cuda_loss_requested=False,
-                # The state before is what was asked for, its unmet requirements included.
-                no_rollback=no_rollback,
-            )
+            subjects = installed_subjects(environment)
             verdict = apply_and_verify(
                 transaction,
                 before,
-                subjects,
-                expectation=expectation,
+                [subject for subject in subjects if not _is_removed(plan, subject.name)],
+                # The state before is what was asked for, its unmet requirements included.
+                expectation=Expectation(torch_requested=plan.find(TORCH) is not None, no_rollback=no_rollback),
                 summary={**summarize(plan.steps, world.command), "undoes": entry.id},
                 timings=timings,
                 world=world,
                 outcome=Outcome.UNDONE,
             )
-    done = verdict.outcome is Outcome.UNDONE
-    return InstallResult(
-        "undo",
-        verdict.outcome,
-        verdict.exit_status,
-        environment,
-        plan,
-        verdict.before,
-        verdict.after,
-        (*verdict.findings, *(_unmet(needed, Severity.WARNING) if done else ())),
-        transaction.id if done else None,
-        timings.total(),
-        message=f"Undone: {entry.id} ({describe_changes(entry.summary)})." if done else "",
+    result = make_result("undo", verdict, transaction, environment, plan, timings)
+    if verdict.outcome is not Outcome.UNDONE:
+        return result
+    return replace(
+        result,
+        findings=(*verdict.findings, *_unmet(needed, Severity.WARNING)),
+        message=f"Undone: {entry.id} ({describe_changes(entry.summary)}).",
     )
+
+
+def _check_needed(entry: history.HistoryEntry, plan: Plan, environment: Environment, *, force: bool) -> Tuple[str, ...]:
+    """The requirements that the undo breaks, which is permitted by `force` alone. Errors: Refused."""
+    needed = find_needed(plan, environment, since=entry.created)
+    if needed and not force:
+        raise Refused(
+            f"{entry.id} cannot be undone: after this {needed[0]}",
+            hint="Undo what was installed later first, or --force.",
+            findings=_unmet(needed, Severity.ERROR),
+        )
+    return needed
 
 
 def _unmet(texts: Sequence[str], severity: Severity) -> List[Finding]:

@@ -15,6 +15,7 @@ from packaging.utils import NormalizedName, canonicalize_name
 
 from safe_install.environment.record import read_record
 from safe_install.errors import Refused, UsageError
+from safe_install.health.answers import Subject
 from safe_install.models import (
     Action,
     Environment,
@@ -27,7 +28,7 @@ from safe_install.models import (
     Step,
 )
 from safe_install.pipeline.baseline import BaselineCheck, installed_subjects
-from safe_install.pipeline.health_gate import Expectation, apply_and_verify, summarize
+from safe_install.pipeline.health_gate import Expectation, apply_and_verify, make_result, summarize
 from safe_install.pipeline.session import (
     is_own,
     probe_environment,
@@ -160,7 +161,6 @@ def removal_listing(distribution: InstalledDistribution) -> List[str]:
 def _remove(
     request: UninstallRequest, plan: Plan, environment: Environment, timings: Timings, world: World
 ) -> InstallResult:
-    removed = {step.name for step in plan.steps}
     kept = kept_names(plan, environment)
     before = BaselineCheck(environment, check_timeout=request.own.check_timeout)
     with swap.begin(
@@ -174,22 +174,17 @@ def _remove(
         except BaseException:
             before.stop()
             raise
-        expectation = Expectation(
-            # Without torch nothing can be asked of the rest, and that was asked for.
-            torch_requested=TORCH in removed,
-            cuda_loss_requested=TORCH in removed,
-            no_rollback=request.own.no_rollback,
-        )
-        subjects = tuple(
-            subject
-            for subject in installed_subjects(environment)
-            if subject.name not in removed and TORCH not in removed
-        )
+        removes_torch = plan.find(TORCH) is not None
         verdict = apply_and_verify(
             transaction,
             before,
-            subjects,
-            expectation=expectation,
+            # Without torch nothing can be asked of the rest, and that was asked for.
+            [] if removes_torch else _remaining_subjects(plan, environment),
+            expectation=Expectation(
+                torch_requested=removes_torch,
+                cuda_loss_requested=removes_torch,
+                no_rollback=request.own.no_rollback,
+            ),
             summary=summarize(plan.steps, world.command),
             timings=timings,
             world=world,
@@ -197,23 +192,22 @@ def _remove(
         )
     done = verdict.outcome is Outcome.UNINSTALLED
     if done:
-        for step in plan.steps:
-            lines = removed_lines(environment.installed[step.name])
-            for line in lines if request.yes else lines[-1:]:  # the others were said with the question
-                world.reporter.announce(line)
+        _announce(plan, environment, world, was_asked=not request.yes)
         prune_history(environment.interpreter.prefix, world)
-    return InstallResult(
-        "uninstall",
-        verdict.outcome,
-        verdict.exit_status,
-        environment,
-        plan,
-        verdict.before,
-        verdict.after,
-        verdict.findings + _unmet(plan, environment),
-        transaction.id if done else None,
-        timings.total(),
-    )
+    result = make_result("uninstall", verdict, transaction, environment, plan, timings)
+    return dataclasses.replace(result, findings=(*verdict.findings, *_unmet(plan, environment)))
+
+
+def _remaining_subjects(plan: Plan, environment: Environment) -> List[Subject]:
+    return [subject for subject in installed_subjects(environment) if plan.find(subject.name) is None]
+
+
+def _announce(plan: Plan, environment: Environment, world: World, *, was_asked: bool) -> None:
+    """pip's lines on each removal; where the person was asked, the question has said all but the last."""
+    for step in plan.steps:
+        lines = removed_lines(environment.installed[step.name])
+        for line in lines[-1:] if was_asked else lines:
+            world.reporter.announce(line)
 
 
 def _unmet(plan: Plan, environment: Environment) -> Tuple[Finding, ...]:

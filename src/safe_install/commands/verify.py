@@ -26,7 +26,7 @@ from safe_install.models import (
 )
 from safe_install.pipeline.baseline import installed_subjects
 from safe_install.pipeline.breakage import find_broken
-from safe_install.pipeline.health_gate import check_target
+from safe_install.pipeline.health_gate import check_target, has_errors
 from safe_install.pipeline.session import probe_named, progress_task
 from safe_install.ports import Timings, World
 from safe_install.transaction.leftover_files import check_leftovers
@@ -52,15 +52,7 @@ def verify(
     interrupted = check_leftovers(environment.interpreter.scheme)
     if environment.torch is None:
         missing = check_missing(environment.torch_places, environment.interpreter.executable)
-        return InstallResult(
-            "verify",
-            Outcome.UNHEALTHY,
-            1,
-            environment,
-            after=HealthReport(unmet=unmet),
-            findings=(missing, *interrupted),
-            timings=timings.total(),
-        )
+        return _result(environment, HealthReport(unmet=unmet), (missing, *interrupted), timings)
     with timings.stage("health", world.reporter), progress_task("check in a fresh process", world):
         subjects = installed_subjects(environment)
         examination = Examination(
@@ -81,7 +73,13 @@ def verify(
         *interrupted,
         *broken,
     )
-    healthy = is_healthy(health) and not any(finding.severity is Severity.ERROR for finding in findings)
+    return _result(environment, health, findings, timings)
+
+
+def _result(
+    environment: Environment, health: HealthReport, findings: Tuple[Finding, ...], timings: Timings
+) -> InstallResult:
+    healthy = is_healthy(health) and not has_errors(findings)
     return InstallResult(
         "verify",
         Outcome.HEALTHY if healthy else Outcome.UNHEALTHY,

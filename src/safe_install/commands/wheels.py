@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import tempfile
 from pathlib import Path
-from typing import Any, Dict, Iterable, Iterator, List, Mapping, Sequence
+from typing import Any, Dict, Iterable, Iterator, List, Mapping, Sequence, Tuple
 from urllib.parse import urldefrag
 
 from packaging.utils import NormalizedName, canonicalize_name
@@ -189,18 +189,8 @@ def check_wheels(world: World, names: Sequence[str], own: OwnOptions, *, machine
             "no torch is installed here, so the hosts cannot be asked about it",
             hint="Name one: safe-install wheels --check --torch 2.13.0+cpu.",
         )
-    bare = dataclasses.replace(environment, installed={})
-    http = make_client(world, offline=own.offline, ask_again=True)
-    finder = Finder(http=http, catalog=bundled_catalog(), offline=own.offline, third_party=own.third_party)
-    answers: List[HostAnswer] = []
-    findings: List[Finding] = []
     with timings.stage("ask", world.reporter):
-        for name in _known(names) or sorted(known_projects()):
-            with world.reporter.task(f"ask the hosts of {name}"):
-                found = finder.find(name, bare, wanted=lambda candidate, project: False)
-            listed = {answer.host for answer in found.answers if answer.kind is HostAnswerKind.LISTED}
-            answers += found.answers
-            findings += _gone(found.project, bare, found.candidates, listed)
+        answers, findings = _ask_hosts(_known(names) or sorted(known_projects()), environment, world, own)
     failed = [answer for answer in answers if answer.kind in FAILED]
     table = {
         "title": "hosts",
@@ -218,6 +208,24 @@ def check_wheels(world: World, names: Sequence[str], own: OwnOptions, *, machine
         message=f"{len(answers)} answers, {len(failed)} of them no page for {describe_torch(environment)}",
         details={"index": _origin(), "tables": [table]},
     )
+
+
+def _ask_hosts(
+    names: Sequence[str], environment: Environment, world: World, own: OwnOptions
+) -> Tuple[List[HostAnswer], List[Finding]]:
+    """What each host of the projects says, and the known files that it no longer lists."""
+    bare = dataclasses.replace(environment, installed={})
+    http = make_client(world, offline=own.offline, ask_again=True)
+    finder = Finder(http=http, catalog=bundled_catalog(), offline=own.offline, third_party=own.third_party)
+    answers: List[HostAnswer] = []
+    findings: List[Finding] = []
+    for name in names:
+        with world.reporter.task(f"ask the hosts of {name}"):
+            found = finder.find(name, bare, wanted=lambda candidate, project: False)
+        listed = {answer.host for answer in found.answers if answer.kind is HostAnswerKind.LISTED}
+        answers += found.answers
+        findings += _gone(found.project, bare, found.candidates, listed)
+    return answers, findings
 
 
 def _gone(

@@ -7,12 +7,13 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Callable, Dict, Iterator, Optional, Sequence, Tuple
 
+from safe_install.events import Reporter
 from safe_install.health.answers import Subject
 from safe_install.index.catalog import bundled_catalog
 from safe_install.models import Environment, Finding, InstalledDistribution, InstallResult, Outcome, Plan, Step
 from safe_install.pipeline.baseline import BaselineCheck, installed_subjects, naming_intruders, with_subjects
 from safe_install.pipeline.delivery import Artifacts, Delivery, check_space, fetch, find_notices, path_warnings, stage
-from safe_install.pipeline.health_gate import Expectation, apply_and_verify, summarize
+from safe_install.pipeline.health_gate import Expectation, Verdict, apply_and_verify, make_result, summarize
 from safe_install.pipeline.selection import Selected, refuse_errors
 from safe_install.pipeline.session import Session, prune_history, replaced_by, staying_beside
 from safe_install.pipeline.static_check import StaticCheck, check_staged, coming_subjects, must_work
@@ -40,60 +41,77 @@ def carry_out(selected: Selected, delivery: Delivery, before: BaselineCheck, bui
     with naming_intruders(before, built):
         artifacts = fetch(delivery, selected.plan, selected.artifacts, released=selected.released)
     plan, session, environment = selected.plan, delivery.session, delivery.environment
-    interpreter, world, timings = environment.interpreter, session.world, session.timings
+    interpreter, world = environment.interpreter, session.world
     replaced = replaced_by(plan, environment)
-    kept = kept_names(plan, environment)
     words = PipWords(plan.steps, [entry.text for entry in session.request.entries], environment)
     with swap.begin(interpreter.prefix, command=world.command, scheme=interpreter.scheme) as transaction:
         check_space(delivery, artifacts)
-        with timings.stage("stage", world.reporter), naming_intruders(before, built):
+        with session.timings.stage("stage", world.reporter), naming_intruders(before, built):
             stage(delivery, plan, artifacts, transaction.stage)
-        with timings.stage("check", world.reporter):
+        with session.timings.stage("check", world.reporter):
             notices, check = _look_at_stage(selected, delivery, artifacts, transaction.stage, replaced)
-        clones = delivery.installer.clones
-        sources = clones.move_into(transaction.stage) if clones is not None else ()
         world.reporter.announce(words.installing())
-        with timings.stage("moves", world.reporter):
-            transaction.plan(
-                remove=replaced,
-                keep=[environment.installed[name] for name in sorted(kept)],
-                beside=staying_beside(plan, environment),
-                closed=_folders_without_metadata(plan, environment),
-                sources=sources,
-            )
+        _plan_moves(transaction, plan, delivery, replaced)
         subjects, expectation = _expect(selected, session, artifacts, check)
-        with _clones_elsewhere(clones) as keep_clones:
-            verdict = apply_and_verify(
-                transaction,
-                before,
-                subjects,
-                expectation=replace(expectation, kept=frozenset(kept), built=tuple(built)),
-                summary=summarize(plan.steps, world.command),
-                timings=timings,
-                world=world,
-            )
-            if verdict.outcome is not Outcome.ROLLED_BACK:
-                keep_clones()
+        verdict = _swap(transaction, before, subjects, replace(expectation, built=tuple(built)), plan, delivery)
     if verdict.outcome is not Outcome.ROLLED_BACK:
         prune_history(interpreter.prefix, world)
     if verdict.outcome is Outcome.INSTALLED:
-        for line in words.replaced(replaced):
-            world.reporter.announce(line)
-        for line in path_warnings(delivery, plan, artifacts):
-            world.reporter.pip_warning(line)
-        world.reporter.announce(words.installed())
-    return InstallResult(
-        "install",
-        verdict.outcome,
-        verdict.exit_status,
-        environment,
-        plan,
-        verdict.before,
-        verdict.after,
-        (*notices, *check.findings, *verdict.findings),
-        transaction.id if verdict.outcome is not Outcome.ROLLED_BACK else None,
-        timings.total(),
-    )
+        _announce(words, replaced, path_warnings(delivery, plan, artifacts), world.reporter)
+    result = make_result("install", verdict, transaction, environment, plan, session.timings)
+    return replace(result, findings=(*notices, *check.findings, *verdict.findings))
+
+
+def _plan_moves(
+    transaction: swap.Transaction, plan: Plan, delivery: Delivery, replaced: Sequence[InstalledDistribution]
+) -> None:
+    """Which files go and which come. Errors: Refused, where they may not."""
+    environment, clones = delivery.environment, delivery.installer.clones
+    kept = kept_names(plan, environment)
+    sources = clones.move_into(transaction.stage) if clones is not None else ()
+    with delivery.session.timings.stage("moves", delivery.session.world.reporter):
+        transaction.plan(
+            remove=replaced,
+            keep=[environment.installed[name] for name in sorted(kept)],
+            beside=staying_beside(plan, environment),
+            closed=_folders_without_metadata(plan, environment),
+            sources=sources,
+        )
+
+
+def _swap(
+    transaction: swap.Transaction,
+    before: BaselineCheck,
+    subjects: Sequence[Subject],
+    expectation: Expectation,
+    plan: Plan,
+    delivery: Delivery,
+) -> Verdict:
+    session = delivery.session
+    with _clones_elsewhere(delivery.installer.clones) as keep_clones:
+        verdict = apply_and_verify(
+            transaction,
+            before,
+            subjects,
+            expectation=expectation,
+            summary=summarize(plan.steps, session.world.command),
+            timings=session.timings,
+            world=session.world,
+        )
+        if verdict.outcome is not Outcome.ROLLED_BACK:
+            keep_clones()
+    return verdict
+
+
+def _announce(
+    words: PipWords, replaced: Sequence[InstalledDistribution], warnings: Sequence[str], reporter: Reporter
+) -> None:
+    """pip's own lines on a change that was made."""
+    for line in words.replaced(replaced):
+        reporter.announce(line)
+    for line in warnings:
+        reporter.pip_warning(line)
+    reporter.announce(words.installed())
 
 
 def _look_at_stage(
@@ -134,6 +152,7 @@ def _expect(
         cuda_loss_requested=torch is not None and _is_cpu_build_asked_for(request, torch),
         require_cuda=request.own.require_cuda,
         no_rollback=request.own.no_rollback,
+        kept=frozenset(kept_names(plan, environment)),
         may_miss=selected.may_be_broken,
     )
     return subjects, expectation

@@ -8,7 +8,8 @@ full; was it no better, the change is put in again.
 from __future__ import annotations
 
 import enum
-from dataclasses import dataclass, field
+import functools
+from dataclasses import dataclass, field, replace
 from typing import (
     TYPE_CHECKING,
     Any,
@@ -29,10 +30,22 @@ from packaging.utils import NormalizedName
 from safe_install.environment.interpreter import read_script
 from safe_install.environment.stamp import Stamp, describe_paths
 from safe_install.errors import Interrupted
+from safe_install.events import Reporter
 from safe_install.health.answers import Subject
 from safe_install.health.comparison import check_cuda_required, compare_health
 from safe_install.index.catalog import cuda_table
-from safe_install.models import Driver, Environment, Finding, HealthReport, Outcome, Severity, Step, TorchBuild
+from safe_install.models import (
+    Driver,
+    Environment,
+    Finding,
+    HealthReport,
+    InstallResult,
+    Outcome,
+    Plan,
+    Severity,
+    Step,
+    TorchBuild,
+)
 from safe_install.pipeline.baseline import concerns_torch, refuse_changed
 from safe_install.pipeline.session import progress_task
 from safe_install.ports import Timings, World
@@ -168,52 +181,93 @@ def apply_and_verify(
     refuse_changed(before.changed_paths(), before.environment, built=expectation.built)
     with timings.stage("swap", world.reporter):
         transaction.swap()
-    swapped_in = before.stamp_now()
-
-    def heed_signal() -> None:
-        """Leaving the transaction rolls it back."""
-        if transaction.pending_signal is not None:
-            raise Interrupted(
-                f"interrupted by signal {transaction.pending_signal}: rolled back, the environment is as it was",
-                signal_number=transaction.pending_signal,
-            )
-
+    heed_signal = functools.partial(_heed_signal, transaction)
     with timings.stage("after", world.reporter), progress_task("check after the change", world):
-        after = before.report_after(
-            subjects,
-            kept=expectation.kept,
-            torch_may_change=expectation.torch_requested,
-            on_tick=heed_signal,
-        )
-    intruded = _changed_by_check(swapped_in, before.stamp_now(), before.environment)
-    findings = _judge(health_before, after, expectation)
-    ruling = rule(findings, intruded, asked_before=health_before.asked, no_rollback=expectation.no_rollback)
+        compared = _compare(before, health_before, subjects, expectation, heed_signal)
+    ruling = rule(
+        compared.findings, compared.intruded, asked_before=health_before.asked, no_rollback=expectation.no_rollback
+    )
     if ruling is Ruling.SETTLE:
         with timings.stage("settle", world.reporter):
-            transaction.roll_back()
-            health_before = before.full_report(heed_signal)
-            findings = _judge(health_before, after, expectation)
-            if has_errors(findings):
-                heed_signal()
-                return Verdict(Outcome.ROLLED_BACK, 12, health_before, after, (*findings, *intruded))
-            # The old environment was no better: what was asked for goes in again, within milliseconds.
-            transaction.swap_again()
-    findings += intruded
+            compared, is_kept = _settle(transaction, before, compared, expectation, heed_signal)
+    else:
+        is_kept = ruling is Ruling.KEEP
     heed_signal()
     if ruling is Ruling.ROLL_BACK:
         with timings.stage("roll-back", world.reporter):
             transaction.roll_back()
-        findings += _left_changed(before)
-        return Verdict(Outcome.ROLLED_BACK, 12, health_before, after, findings)
+    if not is_kept:
+        left = _left_changed(before) if ruling is Ruling.ROLL_BACK else ()
+        return compared.ends_as(Outcome.ROLLED_BACK, left)
     with timings.stage("commit", world.reporter):
-        transaction.commit(summary)
-        world.reporter.change_made(transaction.id)
+        _commit(transaction, summary, world.reporter)
+    target = check_target(before.environment.torch, before.environment.driver, compared.after)
+    is_unhealthy = has_errors((*compared.findings, *compared.intruded, *target))
+    return compared.ends_as(Outcome.UNHEALTHY if is_unhealthy else outcome, target)
+
+
+def _heed_signal(transaction: Transaction) -> None:
+    """Leaving the transaction rolls it back. Errors: Interrupted."""
+    if transaction.pending_signal is not None:
+        raise Interrupted(
+            f"interrupted by signal {transaction.pending_signal}: rolled back, the environment is as it was",
+            signal_number=transaction.pending_signal,
+        )
+
+
+def _commit(transaction: Transaction, summary: Mapping[str, Any], reporter: Reporter) -> None:
+    transaction.commit(summary)
+    reporter.change_made(transaction.id)
     if transaction.warning:
-        world.reporter.warn(transaction.warning)
-    findings += check_target(before.environment.torch, before.environment.driver, after)
-    if has_errors(findings):
-        return Verdict(Outcome.UNHEALTHY, 12, health_before, after, findings)
-    return Verdict(outcome, 0, health_before, after, findings)
+        reporter.warn(transaction.warning)
+
+
+@dataclass(frozen=True)
+class _Compared:
+    """The environment before a change and after it."""
+
+    before: HealthReport
+    after: HealthReport
+    findings: Tuple[Finding, ...]  # of the health after, compared with the one before
+    intruded: Tuple[Finding, ...]  # what the check itself or somebody else changed meanwhile
+
+    def ends_as(self, outcome: Outcome, more: Tuple[Finding, ...] = ()) -> Verdict:
+        """The verdict, with all that was found."""
+        status = 12 if outcome in (Outcome.ROLLED_BACK, Outcome.UNHEALTHY) else 0
+        return Verdict(outcome, status, self.before, self.after, (*self.findings, *self.intruded, *more))
+
+
+def _compare(
+    checks: Checks,
+    health_before: HealthReport,
+    subjects: Sequence[Subject],
+    expectation: Expectation,
+    on_tick: Tick,
+) -> _Compared:
+    """Ask a fresh process about what was just put in."""
+    swapped_in = checks.stamp_now()
+    after = checks.report_after(
+        subjects,
+        kept=expectation.kept,
+        torch_may_change=expectation.torch_requested,
+        on_tick=on_tick,
+    )
+    intruded = _changed_by_check(swapped_in, checks.stamp_now(), checks.environment)
+    return _Compared(health_before, after, _judge(health_before, after, expectation), intruded)
+
+
+def _settle(
+    transaction: Transaction, checks: Checks, compared: _Compared, expectation: Expectation, on_tick: Tick
+) -> Tuple[_Compared, bool]:
+    """Ask the old environment by import, and compare again. Was it no better, what was asked for goes in again, within
+    milliseconds; else the old files stay. The second value: is the change in place?"""
+    transaction.roll_back()
+    health_before = checks.full_report(on_tick)
+    findings = _judge(health_before, compared.after, expectation)
+    is_kept = not has_errors(findings)
+    if is_kept:
+        transaction.swap_again()
+    return replace(compared, before=health_before, findings=findings), is_kept
 
 
 def _load_what_comes_later(transaction: Transaction) -> None:
@@ -272,6 +326,29 @@ def _judge(before: HealthReport, after: HealthReport, expectation: Expectation) 
 def has_errors(findings: Iterable[Finding]) -> bool:
     """Is one of them an error?"""
     return any(finding.severity is Severity.ERROR for finding in findings)
+
+
+def make_result(
+    command: str,
+    verdict: Verdict,
+    transaction: Transaction,
+    environment: Environment,
+    plan: Plan,
+    timings: Timings,
+) -> InstallResult:
+    """What a command that changed an environment, or tried to, has to say."""
+    return InstallResult(
+        command,
+        verdict.outcome,
+        verdict.exit_status,
+        environment,
+        plan,
+        verdict.before,
+        verdict.after,
+        verdict.findings,
+        transaction.id if verdict.outcome is not Outcome.ROLLED_BACK else None,
+        timings.total(),
+    )
 
 
 def summarize(steps: Sequence[Step], command: Sequence[str]) -> Dict[str, Any]:
