@@ -310,6 +310,20 @@ class Action(enum.Enum):
     REMOVE = "remove"
 
 
+class Origin(enum.Enum):
+    """Where the files of a distribution come from."""
+
+    WHEEL = "wheel"
+    BUILT = "built"  # a wheel that was built here for this torch
+    SDIST = "sdist"  # an archive or a folder of sources
+    REPOSITORY = "repository"  # git, hg, svn, bzr
+    EDITABLE = "editable"
+
+
+# Their code is run to make a wheel of them, or to learn what they require.
+SOURCES = frozenset({Origin.SDIST, Origin.REPOSITORY, Origin.EDITABLE})
+
+
 @dataclass(frozen=True)
 class Step:
     """One distribution added, replaced or removed."""
@@ -320,7 +334,7 @@ class Step:
     from_version: Optional[str] = None
     url: Optional[str] = None
     sha256: Optional[str] = None
-    kind: str = "wheel"  # "wheel", "built", "sdist", "editable"
+    origin: Origin = Origin.WHEEL
     requested: bool = False
     because: str = ""
     candidate: Optional[Candidate] = None  # ours; None for what pip chose

@@ -17,6 +17,7 @@ from safe_install.models import (
     HostAnswer,
     ImportResult,
     InstallResult,
+    Origin,
     Rejection,
     Step,
 )
@@ -89,7 +90,7 @@ def _step(step: Step) -> Dict[str, Any]:
         "from_version": step.from_version,
         "url": step.url,
         "sha256": step.sha256,
-        "kind": step.kind,
+        "kind": "sdist" if step.origin is Origin.REPOSITORY else step.origin.value,
         "requested": step.requested,
         "because": step.because,
     }

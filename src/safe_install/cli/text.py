@@ -22,6 +22,7 @@ from safe_install.models import (
     Finding,
     HealthReport,
     InstallResult,
+    Origin,
     Outcome,
     Plan,
     Rejection,
@@ -102,7 +103,7 @@ def render_steps(plan: Plan) -> List[str]:
             change = f"~ {step.name} {step.from_version} -> {step.version}"
         else:
             change = f"+ {step.name} {step.version}"
-        origin = f"  [{step.kind}] {step.url}" if step.url else ""
+        origin = f"  [{step.origin.value}] {step.url}" if step.url else ""
         why = f"  ({step.because})" if step.because else ""
         lines.append(one_line(f"  {change}{why}{origin}"))
     return lines
@@ -314,7 +315,9 @@ def _explained_lines(plan: Plan) -> List[str]:
         lines.append(printable(f"  {step.url}"))
         is_open = any(answer.gap for answer in plan.answers if answer.project == step.name)
         from_source = "from source: no wheel that fits is known here" if is_open else "from source: no wheel fits"
-        origin = {"sdist": from_source, "built": "built here before"}.get(step.kind)
+        origin = {Origin.SDIST: from_source, Origin.REPOSITORY: from_source, Origin.BUILT: "built here before"}.get(
+            step.origin
+        )
         if origin:
             lines.append(f"  {origin}")
         if step.candidate is not None and step.candidate.link.found_in:

@@ -10,7 +10,7 @@ from packaging.utils import canonicalize_name
 
 from safe_install.errors import NoCandidate, UsageError
 from safe_install.index.catalog import known_projects
-from safe_install.models import CandidateKind, Finding, HostAnswerKind, InstallResult, Outcome, Plan, Severity
+from safe_install.models import Finding, HostAnswerKind, InstallResult, Origin, Outcome, Plan, Severity
 from safe_install.pipeline.choice import IndexChooser, Wishes, cpu_fallback_notes
 from safe_install.pipeline.session import environment_asked_for, error_context
 from safe_install.ports import Timings, World
@@ -72,7 +72,7 @@ def _refuse_unknown(requirements: Sequence[Requirement]) -> None:
 def _unknown_wheels(plan: Plan) -> Iterator[Finding]:
     """A source build where a host that was not asked may have a wheel: not the last word."""
     for step in plan.steps:
-        if step.kind != CandidateKind.SDIST.value:
+        if step.origin is not Origin.SDIST:
             continue
         for answer in plan.answers:
             if answer.project == step.name and answer.gap:

@@ -18,6 +18,7 @@ from safe_install.errors import Refused, SafeInstallError
 from safe_install.health.comparison import check_cuda_required
 from safe_install.index.catalog import bundled_catalog
 from safe_install.models import (
+    SOURCES,
     Environment,
     Finding,
     InstalledDistribution,
@@ -206,7 +207,7 @@ def _require_cuda_before(before: BaselineCheck) -> None:
 
 def _built_in_this_run(plan: Plan, chooser: IndexChooser) -> Tuple[str, ...]:
     """The names whose build code ran, for the metadata or for the wheel."""
-    by_pip = [step.name for step in plan.steps if step.kind in ("sdist", "editable")]
+    by_pip = [step.name for step in plan.steps if step.origin in SOURCES]
     return tuple(dict.fromkeys([*by_pip, *chooser.built]))
 
 

@@ -13,7 +13,7 @@ from urllib.parse import unquote, urlsplit
 from packaging.utils import NormalizedName, canonicalize_name
 
 from safe_install.errors import HashMismatch, PipFailed, Refused, hint_for_oserror
-from safe_install.models import Environment, Finding, Plan, Step
+from safe_install.models import Environment, Finding, Origin, Plan, Step
 from safe_install.pipeline.contents import contents_findings, find_changed_files, system_path
 from safe_install.pipeline.installer import PipInstaller, build_readers
 from safe_install.pipeline.session import Session, make_folder
@@ -22,7 +22,7 @@ from safe_install.resolve.pip_words import PipWords, path_warning
 from safe_install.resolve.promises import own_hashes
 from safe_install.resolve.request import InstallRequest
 from safe_install.resolve.rounds import normalize_version
-from safe_install.resolve.step_lines import direct_requirement, is_from_repository, requirement_line
+from safe_install.resolve.step_lines import direct_requirement, requirement_line
 from safe_install.transaction.clones import Clones
 from safe_install.transaction.room import estimate_size, find_shortage, read_room
 from safe_install.transaction.stage import StagedWheel, fill_stage, stage_editables
@@ -92,7 +92,7 @@ def fetch(
         artifact = _take_local(delivery, step) or _take_downloaded(delivery, step)
         if artifact is not None:
             artifacts[step.name] = artifact
-    missing = [step for step in plan.steps if step.name not in artifacts and step.kind != "editable"]
+    missing = [step for step in plan.steps if step.name not in artifacts and step.origin is not Origin.EDITABLE]
     if missing:
         artifacts.update(_fetch_with_pip(delivery, plan, missing))
     _refuse_other_files(delivery, same_version_steps(plan, released=released), artifacts)
@@ -114,7 +114,7 @@ def _refuse_other_files(delivery: Delivery, steps: Sequence[Step], artifacts: Ar
 def _take_local(delivery: Delivery, step: Step) -> Optional[Artifact]:
     """A wheel that lies on this machine needs no pip to bring it."""
     url = str((step.download_info or {}).get("url", ""))
-    if step.kind != "wheel" or not url.startswith("file:"):
+    if step.origin is not Origin.WHEEL or not url.startswith("file:"):
         return None
     path = find_local_path(url)
     if path is None or not path.is_file():
@@ -132,7 +132,7 @@ def _take_downloaded(delivery: Delivery, step: Step) -> Optional[Artifact]:
         return None
     filename = unquote(urlsplit(step.url or "").path.rpartition("/")[2])
     for path in downloads.find(filename):
-        if step.kind == "wheel":
+        if step.origin is Origin.WHEEL:
             try:
                 return _open(delivery, path, step)
             except HashMismatch:
@@ -153,7 +153,7 @@ def _fetch_with_pip(delivery: Delivery, plan: Plan, missing: Sequence[Step]) -> 
     settings = {step.name: _config_settings(request, step) for step in wanted}
     # pip compares hashes for all lines of a run or for none: what has no hash (a folder, a repository) goes apart.
     plain = [step for step in wanted if not settings[step.name]]
-    hashed = [step for step in plain if step.sha256 and not is_from_repository(step)]
+    hashed = [step for step in plain if step.sha256 and step.origin is not Origin.REPOSITORY]
     others = [step for step in plain if step not in hashed]
     pip = delivery.installer.pip
     first = ", ".join(step.name for step in wanted[:3])
@@ -179,7 +179,7 @@ def _fetch_with_pip(delivery: Delivery, plan: Plan, missing: Sequence[Step]) -> 
 
 def _config_settings(request: InstallRequest, step: Step) -> Tuple[str, ...]:
     """What its build is told; a wheel is built already."""
-    if step.kind == "wheel":
+    if step.origin is Origin.WHEEL:
         return ()
     return request.config_settings_of(step.name, is_requested=step.requested)
 
@@ -194,7 +194,7 @@ def _open_fetched(delivery: Delivery, wanted: Sequence[Step]) -> Artifacts:
         if step is None:
             continue
         artifact = _open(delivery, path, step)
-        if str(artifact.version) != normalize_version(step.version) and step.kind == "wheel":
+        if str(artifact.version) != normalize_version(step.version) and step.origin is Origin.WHEEL:
             raise HashMismatch(
                 f"{path.name} holds {name} {artifact.version}, and {step.version} was planned",
                 hint="The index changed meanwhile: run the command again.",
@@ -211,7 +211,7 @@ def _open(delivery: Delivery, path: Path, step: Step) -> Artifact:
     What pip built of a step is another file than the one that the step names."""
     request = delivery.request
     path = _copy_wheel(delivery, path, step.name)
-    is_built = step.kind != "wheel"
+    is_built = step.origin is not Origin.WHEEL
     sha256 = None if is_built else step.sha256
     artifact = open_wheel(
         path,
@@ -300,7 +300,7 @@ def stage(delivery: Delivery, plan: Plan, artifacts: Artifacts, folder: Path) ->
     stage_editables(
         pip,
         folder,
-        [_from_clone(step, clones) for step in plan.steps if step.kind == "editable"],
+        [_from_clone(step, clones) for step in plan.steps if step.origin is Origin.EDITABLE],
         options=(*request.fetch_options, *offline),
         reporter=reporter,
         readers=lambda task: build_readers(request, reporter, task),

@@ -23,6 +23,7 @@ from safe_install.models import (
     Environment,
     InstalledDistribution,
     Link,
+    Origin,
     Rejection,
     Rule,
     Step,
@@ -72,7 +73,7 @@ def _candidate(project: Project, step: Step, torch_table: TorchTable) -> Optiona
     url = step.url or ""
     filename = unquote(urlsplit(url).path.rpartition("/")[2])
     link = Link(url, filename, sha256=step.sha256)
-    if step.kind != "wheel":
+    if step.origin is not Origin.WHEEL:
         return _source(project, step, link)
     host = next((host for host in project.hosts if read_location(host, url) is not None), None)
     host = host or HostEntry("", Layout.PYPI, "plain")

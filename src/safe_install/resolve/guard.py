@@ -9,7 +9,17 @@ from packaging.utils import NormalizedName, canonicalize_name
 from packaging.version import InvalidVersion, Version
 
 from safe_install.markers import applies
-from safe_install.models import Action, Environment, Finding, InstalledDistribution, Plan, Severity, Step, TorchBuild
+from safe_install.models import (
+    SOURCES,
+    Action,
+    Environment,
+    Finding,
+    InstalledDistribution,
+    Plan,
+    Severity,
+    Step,
+    TorchBuild,
+)
 from safe_install.resolve.requirements_file import parse_requirement
 from safe_install.torch_family import TORCH, is_guarded
 
@@ -108,7 +118,7 @@ def _is_moved(step: Step, environment: Environment) -> bool:
     if step.action is not Action.REPLACE:
         return False
     if step.version == step.from_version:
-        return step.kind in ("sdist", "editable")
+        return step.origin in SOURCES
     return not _is_repair(step, environment)
 
 

@@ -8,7 +8,7 @@ from packaging.requirements import InvalidRequirement, Requirement
 from packaging.utils import NormalizedName, canonicalize_name
 
 from safe_install.markers import applies
-from safe_install.models import Environment, InstalledDistribution, Step
+from safe_install.models import Environment, InstalledDistribution, Origin, Step
 
 Graph = Dict[str, Set[str]]  # a project, or a project with its extras "name[extra]" -> what it requires
 MAX_VISITS = 5  # of one node of a cycle, as in pip
@@ -30,7 +30,7 @@ def spell_names(
     for step in steps:
         if step.is_direct and step.requested:
             # The address of a file: the name is the file's, in its one form; a folder's is that of its metadata.
-            is_file = step.kind == "wheel"
+            is_file = step.origin is Origin.WHEEL
             spelled.setdefault(step.name, step.name if is_file else step.written_name or step.name)
     for requirement in required:
         spelled.setdefault(canonicalize_name(requirement.name), requirement.name)

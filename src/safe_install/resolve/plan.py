@@ -14,7 +14,7 @@ from packaging.version import InvalidVersion
 
 from safe_install import markers
 from safe_install.health.requirements import new_sentences, unmet_requirements
-from safe_install.models import Action, Candidate, CandidateKind, Environment, InstalledDistribution, Plan, Step
+from safe_install.models import Action, Candidate, CandidateKind, Environment, InstalledDistribution, Origin, Plan, Step
 from safe_install.resolve.guard import check_plan as check_plan
 from safe_install.resolve.guard import guard_constraints as guard_constraints
 from safe_install.resolve.guard import names_released as names_released
@@ -81,7 +81,7 @@ def steps_of_pins(
                 environment,
                 url=pin.link.url,
                 sha256=pin.link.sha256,
-                kind=pin.kind.value,
+                origin=Origin(pin.kind.value),
                 requested=pin.name in requested,
                 candidate=pin,
                 requires=pin.requires,
@@ -107,7 +107,7 @@ def steps_of_report(
             environment,
             url=download.get("url"),
             sha256=_sha256(download),
-            kind=_kind(download),
+            origin=_origin(download),
             requested=bool(entry.get("requested")),
             requires=tuple(metadata.get("requires_dist") or ()),
             download_info=download,
@@ -119,7 +119,7 @@ def steps_of_report(
                 step,
                 url=pin.link.url,
                 sha256=pin.link.sha256 or step.sha256,
-                kind=pin.kind.value,
+                origin=Origin(pin.kind.value),
                 candidate=pin,
                 download_info=None,
                 is_direct=False,
@@ -147,7 +147,7 @@ def with_own_hash(step: Step, hashes: Sequence[str]) -> Step:
     if not hashes or step.sha256 is None or step.sha256 in hashes or step.candidate is not None:
         return step
     if len(hashes) > 1:
-        return dataclasses.replace(step, sha256=None) if step.kind == "wheel" else step
+        return dataclasses.replace(step, sha256=None) if step.origin is Origin.WHEEL else step
     info = dict(step.download_info or {})
     if "archive_info" in info:
         info["archive_info"] = {"hash": f"sha256={hashes[0]}", "hashes": {"sha256": hashes[0]}}
@@ -179,10 +179,13 @@ def _sha256(download: Mapping[str, Any]) -> Optional[str]:
     return found
 
 
-def _kind(download: Mapping[str, Any]) -> str:
+def _origin(download: Mapping[str, Any]) -> Origin:
     if (download.get("dir_info") or {}).get("editable"):
-        return "editable"
-    return "wheel" if str(download.get("url", "")).split("#")[0].endswith(".whl") else "sdist"
+        return Origin.EDITABLE
+    if "vcs_info" in download:
+        return Origin.REPOSITORY
+    is_wheel = str(download.get("url", "")).split("#")[0].endswith(".whl")
+    return Origin.WHEEL if is_wheel else Origin.SDIST
 
 
 def explained(steps: Tuple[Step, ...]) -> Tuple[Step, ...]:

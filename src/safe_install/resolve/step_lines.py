@@ -7,7 +7,7 @@ from dataclasses import replace
 from typing import Mapping
 
 from safe_install.errors import Refused
-from safe_install.models import Step
+from safe_install.models import Origin, Step
 
 
 def requirement_line(step: Step) -> str:
@@ -21,7 +21,7 @@ def requirement_line(step: Step) -> str:
 def direct_requirement(step: Step) -> str:
     """The same for pip's command line, where a hash stands in the address."""
     line = requirement_line(replace(step, sha256=None, is_direct=True))
-    if not step.sha256 or is_from_repository(step):
+    if not step.sha256 or step.origin is Origin.REPOSITORY:
         return line
     return f"{line}{'&' if '#' in line else '#'}sha256={step.sha256}"
 
@@ -43,11 +43,6 @@ def _written(step: Step) -> str:
     by_address = step.is_direct or step.is_locked or is_shown_whole
     line = f"{name} @ {url}{_fragment(info)}" if by_address else f"{name}=={step.version}"
     return f"{line} --hash=sha256:{step.sha256}" if step.sha256 else line
-
-
-def is_from_repository(step: Step) -> bool:
-    """Has it no file, and so no hash?"""
-    return "vcs_info" in (step.download_info or {})
 
 
 def _fragment(info: Mapping[str, object]) -> str:

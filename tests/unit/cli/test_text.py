@@ -28,6 +28,7 @@ from safe_install.models import (
     HostAnswerKind,
     InstallResult,
     Link,
+    Origin,
     Outcome,
     Plan,
     Rejection,
@@ -52,7 +53,7 @@ def make_rejection(version="2.0.8", rule=Rule.ACCELERATOR, detail="is for cpu"):
 
 STEPS = (
     Step(Action.ADD, "torch-scatter", "2.0.8", url="https://h/s.whl", sha256="0" * 64, requested=True, because="fits"),
-    Step(Action.REPLACE, "numpy", "1.26.4", "2.0.0", url="https://h/n.whl", kind="built"),
+    Step(Action.REPLACE, "numpy", "1.26.4", "2.0.0", url="https://h/n.whl", origin=Origin.BUILT),
     Step(Action.REMOVE, "scipy", None, "1.13"),
 )
 FINDING = Finding("cuda-lost", Severity.ERROR, "torch", "CUDA was available and is not", "Look at nvidia-smi.")
@@ -99,6 +100,14 @@ def test_every_outcome_makes_a_valid_document(outcome):
 @pytest.mark.parametrize("command", OUR_COMMANDS)
 def test_every_command_is_in_the_schema(command):
     check(json_document.make_document(InstallResult(command, Outcome.HEALTHY, 0)))
+
+
+@pytest.mark.parametrize("origin", list(Origin))
+def test_readers_of_the_document_know_four_kinds(origin):
+    plan = Plan((Step(Action.ADD, "demo", "1.0", origin=origin),))
+    document = check(json_document.make_document(InstallResult("install", Outcome.PLANNED, 0, plan=plan)))
+    expected = "sdist" if origin is Origin.REPOSITORY else origin.value
+    assert document["plan"]["steps"][0]["kind"] == expected
 
 
 def test_what_the_document_says():

@@ -11,7 +11,7 @@ import pytest
 
 from safe_install.errors import HashMismatch, Refused
 from safe_install.events import Reporter
-from safe_install.models import Action, Severity, Step
+from safe_install.models import Action, Origin, Severity, Step
 from safe_install.pipeline.contents import contents_findings, find_changed_files
 from safe_install.pipeline.delivery import _copy_artifact, _take_downloaded, begin_delivery
 from safe_install.pipeline.session import Session
@@ -155,7 +155,7 @@ def test_of_two_downloads_of_one_name_each_is_its_own(tmp_path):
             "1.0",
             url=f"https://h/{name}/archive/main.zip",
             sha256=hash_file(kept[name]),
-            kind="sdist",
+            origin=Origin.SDIST,
         )
         for name in kept
     ]

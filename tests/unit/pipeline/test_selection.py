@@ -13,7 +13,7 @@ from packaging.version import Version
 from safe_install.errors import HashMismatch, NoCandidate, PipFailed, Refused
 from safe_install.events import Reporter
 from safe_install.index.catalog import bundled_catalog
-from safe_install.models import Candidate, CandidateKind, Driver, HostAnswer, HostAnswerKind, Link
+from safe_install.models import Candidate, CandidateKind, Driver, HostAnswer, HostAnswerKind, Link, Origin
 from safe_install.pipeline.selection import make_wishes, select
 from safe_install.pipeline.session import Session
 from safe_install.ports import Timings, World
@@ -272,7 +272,7 @@ def test_a_dry_run_builds_nothing(tmp_path):
     chooser = FakeChooser(CandidateKind.SDIST)
     selected, _, _, _ = run(tmp_path, "--dry-run", "torch-scatter", chooser=chooser)
     assert (chooser.checked, chooser.obtained) == (["torch-scatter"], [])
-    assert [(step.name, step.kind) for step in selected.plan.steps] == [("torch-scatter", "sdist")]
+    assert [(step.name, step.origin) for step in selected.plan.steps] == [("torch-scatter", Origin.SDIST)]
     (link,) = (tmp_path / "work" / "links").iterdir()
     assert link.suffix == ".whl"
 

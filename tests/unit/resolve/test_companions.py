@@ -8,7 +8,7 @@ import pytest
 from packaging.utils import canonicalize_name
 
 from safe_install.index.catalog import bundled_catalog, load_project
-from safe_install.models import Action, Step
+from safe_install.models import Action, Origin, Step
 from safe_install.resolve.companions import check_planned, pip_may_choose, says_its_torch
 from tests.factories import environment_for, make_distribution
 
@@ -20,10 +20,10 @@ PYPI = "https://files.pythonhosted.org/packages/00/00/{}"
 PYTORCH = "https://download.pytorch.org/whl/{}"
 
 
-def planned(name, version, *, tags="cp311-cp311-manylinux_2_28_x86_64", place=PYPI, kind="wheel", requires=()):
-    end = f"-{tags}.whl" if kind == "wheel" else ".tar.gz"
+def planned(name, version, *, tags="cp311-cp311-manylinux_2_28_x86_64", place=PYPI, origin=Origin.WHEEL, requires=()):
+    end = f"-{tags}.whl" if origin is Origin.WHEEL else ".tar.gz"
     url = place.format(f"{name.replace('-', '_')}-{version.replace('+', '%2B')}{end}")
-    return Step(Action.ADD, canonicalize_name(name), version, url=url, kind=kind, requires=tuple(requires))
+    return Step(Action.ADD, canonicalize_name(name), version, url=url, origin=origin, requires=tuple(requires))
 
 
 @pytest.mark.parametrize(
@@ -43,8 +43,8 @@ def planned(name, version, *, tags="cp311-cp311-manylinux_2_28_x86_64", place=PY
         (planned("torchvision", "9.9.0", requires=["torch==9.9.0"]), NEWER, None),
         (planned("torchcodec", "9.9.0"), CU130, None),
         # Only what was built for this torch would fit.
-        (planned("torch-scatter", "2.1.2", kind="sdist"), CU130, "torch-version"),
-        (planned("torchdata", "0.11.0", kind="sdist"), CU130, None),
+        (planned("torch-scatter", "2.1.2", origin=Origin.SDIST), CU130, "torch-version"),
+        (planned("torchdata", "0.11.0", origin=Origin.SDIST), CU130, None),
         (planned("torchdata", "0.11.0", tags="py3-none-any"), CU130, None),
         (planned("cupy-cuda12x", "13.0.0"), CU130, "accelerator"),
     ],

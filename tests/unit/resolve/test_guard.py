@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from packaging.utils import canonicalize_name
 
-from safe_install.models import Plan, Severity, TorchPlace
+from safe_install.models import Origin, Plan, Severity, TorchPlace
 from safe_install.resolve.guard import (
     check_plan,
     guard_constraints,
@@ -175,7 +175,7 @@ def test_the_same_version_again():
     plan = Plan(steps_of_report(report, VISION, {}))
     assert [step.name for step in same_version_steps(plan, released=())] == ["torchvision"]
     assert same_version_steps(plan, released={"torchvision"}) == ()
-    built = Plan(tuple(dataclasses.replace(step, kind="sdist", url="git+x") for step in plan.steps[:1]))
+    built = Plan(tuple(dataclasses.replace(step, origin=Origin.SDIST, url="git+x") for step in plan.steps[:1]))
     (finding,) = check_plan(built, VISION, released=())
     assert "torchvision 0.28.0 would be replaced by one built from git+x" in finding.detail
     detail = refuse_other_files(plan.steps[0], ["a", "b", "c", "d", "e"]).detail

@@ -6,7 +6,7 @@ import dataclasses
 
 import pytest
 
-from safe_install.models import Action, Step
+from safe_install.models import Action, Origin, Step
 from safe_install.resolve.pip_words import PipWords, is_of_build, is_of_search, path_warning, removed_lines
 from tests.factories import make_distribution, make_environment
 
@@ -60,7 +60,8 @@ def test_an_installed_distribution_carries_the_order():
         (["./Mixed.Case-1.0-py3-none-any.whl"],
          [step("mixed-case", written="Mixed.Case", is_direct=True, requested=True)], "mixed-case-1.0"),
         (["./folder"],
-         [step("mixed-case", written="Mixed.Case", is_direct=True, requested=True, kind="sdist")], "Mixed.Case-1.0"),
+         [step("mixed-case", written="Mixed.Case", is_direct=True, requested=True, origin=Origin.SDIST)],
+         "Mixed.Case-1.0"),
         (["./folder"], [step("mixed-case", written="Mixed.Case")], "Mixed.Case-1.0"),
     ],
 )  # fmt: skip

@@ -85,17 +85,21 @@ def test_steps_say_why():
     assert second.because == "harmful-tools 1.0 requires torch==2.4.1"
 
 
-def test_kinds_and_hashes_are_read_from_the_report():
+def test_origins_and_hashes_are_read_from_the_report():
     entries = [
         entry("a", "1", archive_info={"hash": "sha256=aa"}),
         entry("b", "1", url="https://host/b-1.tar.gz", archive_info={"hashes": {"sha256": "bb"}}),
         entry("c", "1", url="file:///src/c", dir_info={"editable": True}),
+        entry("d", "1", url="file:///src/d", dir_info={}),
+        entry("e", "1", url="https://host/e.git", vcs_info={"vcs": "git", "commit_id": "1" * 40}),
     ]
     steps = steps_of_report({"install": entries}, TORCH_ENVIRONMENT, {})
-    assert [(step.kind, step.sha256) for step in steps] == [
+    assert [(step.origin.value, step.sha256) for step in steps] == [
         ("wheel", "aa"),
         ("sdist", "bb"),
         ("editable", None),
+        ("sdist", None),
+        ("repository", None),
     ]
 
 
