@@ -217,7 +217,7 @@ def _identity_now(path: str, identity: Identity, recorded: Optional[Mapping[str,
     `recorded`: the hashes that the content must have; None: nobody else writes there.
     """
     now = recovery.read_identity(path)
-    before = [identity.kind, identity.inode, identity.size, identity.mtime_ns]
+    before = recovery.Identity(identity.kind, identity.inode, identity.size, identity.mtime_ns)
     if now is None or recovery.is_same(now, before):
         return identity
     current = Identity(*now)

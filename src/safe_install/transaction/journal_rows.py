@@ -26,8 +26,7 @@ def read_identity(path: str, *, inode: bool = True) -> Identity:
     found = recovery.read_identity(path)
     if found is None:
         raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), path)
-    kind, number, size, mtime_ns = found
-    return Identity(kind, number if inode else 0, size, mtime_ns)
+    return Identity(found.kind, found.inode if inode else 0, found.size, found.mtime_ns)
 
 
 def read_removed_directory(prefix: str, target: str) -> RemovedDirectory:
