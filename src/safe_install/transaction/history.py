@@ -1,4 +1,4 @@
-"""Committed transactions on disk: read them, take one back, and let the oldest go.
+"""Committed transactions on disk: read them, take one back, remove the oldest.
 
 What a committed change replaced stays in its transaction directory. Taking it back is again a transaction,
 with the renames read backwards, so it can be verified, rolled back and itself be taken back.
@@ -110,7 +110,7 @@ def _read_summary(directory: Path) -> Mapping[str, Any]:
 
 
 def _is_step(row: Any) -> bool:
-    """A row as `guard.summarize` writes it."""
+    """A row as `pipeline.health_gate.summarize` writes it."""
     if not isinstance(row, dict) or not isinstance(row.get("name"), str) or not isinstance(row.get("action"), str):
         return False
     versions = [row.get("version", 0), row.get("from_version", 0)]
@@ -183,22 +183,21 @@ def _accept_copies(reverse: Journal, prefix: Path) -> Journal:
     """
     targets = [str(prefix / path) for path, _ in _leaving(reverse)]
     recorded = read_hashes(_find_metadata_folders(targets))
-
-    def target(path: str, identity: Identity) -> Identity:
-        return _identity_now(str(prefix / path), identity, recorded)
-
-    def slot(path: str, identity: Identity) -> Identity:
-        return _identity_now(str(_find_state(prefix) / path), identity, None)
-
-    return dataclasses.replace(
-        reverse,
-        exchanges=tuple(
-            Exchange(pair.target, pair.slot, target(pair.target, pair.old), slot(pair.slot, pair.new))
-            for pair in reverse.exchanges
-        ),
-        outs=tuple(MoveOut(gone.target, gone.slot, target(gone.target, gone.old)) for gone in reverse.outs),
-        ins=tuple(MoveIn(coming.slot, coming.target, slot(coming.slot, coming.new)) for coming in reverse.ins),
-    )
+    state = _find_state(prefix)
+    exchanges = []
+    for pair in reverse.exchanges:
+        old = _identity_now(str(prefix / pair.target), pair.old, recorded)
+        new = _identity_now(str(state / pair.slot), pair.new, None)
+        exchanges.append(Exchange(pair.target, pair.slot, old, new))
+    outs = []
+    for gone in reverse.outs:
+        old = _identity_now(str(prefix / gone.target), gone.old, recorded)
+        outs.append(MoveOut(gone.target, gone.slot, old))
+    ins = []
+    for coming in reverse.ins:
+        new = _identity_now(str(state / coming.slot), coming.new, None)
+        ins.append(MoveIn(coming.slot, coming.target, new))
+    return dataclasses.replace(reverse, exchanges=tuple(exchanges), outs=tuple(outs), ins=tuple(ins))
 
 
 def _leaving(reverse: Journal) -> List[Tuple[str, Identity]]:
@@ -218,21 +217,20 @@ def _identity_now(path: str, identity: Identity, recorded: Optional[Mapping[str,
     `recorded`: the hashes that the content must have; None: nobody else writes there.
     """
     now = recovery.read_identity(path)
-    before = [identity.kind, identity.inode, identity.size, identity.mtime_ns]
+    before = recovery.Identity(identity.kind, identity.inode, identity.size, identity.mtime_ns)
     if now is None or recovery.is_same(now, before):
         return identity
-    kind, inode, size, mtime_ns = now
-    if (kind, size) != (identity.kind, identity.size):
+    current = Identity(*now)
+    if (current.kind, current.size) != (identity.kind, identity.size):
         return identity
-    # What lies in a directory is compared file by file later, and RECORD has no hash of itself. Files without a hash in
-    # RECORD (scripts of old installers) are known by the time that copies keep.
-    is_file = kind == "f" and os.path.basename(path) != "RECORD" and not recovery.is_bytecode(path)
-    has_no_hash = recorded is not None and path not in recorded
-    if is_file and has_no_hash and recovery.is_copy_of(now, before):
-        return Identity(kind, inode, size, mtime_ns)
-    if is_file and recorded is not None and not has_recorded_content(path, recorded):
-        return identity
-    return Identity(kind, inode, size, mtime_ns)
+    # What lies in a directory is compared file by file later, and RECORD has no hash of itself.
+    is_hashed_kind = current.kind == "f" and os.path.basename(path) != "RECORD" and not recovery.is_bytecode(path)
+    if recorded is None or not is_hashed_kind:
+        return current
+    if path not in recorded:
+        # Files without a hash in RECORD (scripts of old installers) are known by the time that copies keep.
+        return current if recovery.is_copy_of(now, before) else identity
+    return current if has_recorded_content(path, recorded) else identity
 
 
 def _check_unchanged(
@@ -240,40 +238,54 @@ def _check_unchanged(
 ) -> Set[str]:
     """The files of other distributions in folders that would leave. Errors: Refused."""
     try:
-        wrong = recovery.Undo(str(prefix), make_document(reverse)).find_missing_before()
+        changed = recovery.Undo(str(prefix), make_document(reverse)).find_missing_before()
     except recovery.JournalInvalid as error:
         raise Refused(f"transaction {entry.id} cannot be undone: {error}", hint="Undo another one.") from error
+    _refuse_lost(_find_lost(prefix, reverse), entry)
     later = [item.id for item in entries if item.id > entry.id and item.undone_by is None]
-    lost = _find_lost(prefix, reverse)
-    if lost:
-        listed = "\n  ".join(lost[:10])
-        raise Refused(
-            f"transaction {entry.id} cannot be undone: what it replaced is no longer kept (removed by hand?); these "
-            f"are gone:\n  {listed}",
-            hint=_name_versions(entry),
-        )
-    if wrong:
-        listed = "\n  ".join(wrong[:10])
-        hint = _name_versions(entry)
-        if later:
-            hint = f"Undo the later transactions first, newest first: {', '.join(later)}."
-        raise Refused(
-            f"transaction {entry.id} cannot be undone: these paths were changed since, by a later "
-            f"transaction or by another installer:\n  {listed}",
-            hint=hint,
-        )
+    _refuse_changed(changed, entry, later)
     later_files = {path: find_owner(path) for path in _find_later_files(prefix, reverse, entry)}
     own = {str(canonicalize_name(row["name"])) for row in entry.summary.get("steps", ())}
-    added = [path for path, owner in later_files.items() if owner is None or owner in own]
-    if added:
-        listed = "\n  ".join(added[:10])
-        raise Refused(
-            f"transaction {entry.id} cannot be undone: these files were added or edited since and would go with it:"
-            f"\n  {listed}",
-            hint="Move them to a place outside of the packages (of an edited file: a copy, then put the old content "
-            f"back), and run the command again. {_name_versions(entry)}",
-        )
+    _refuse_added([path for path, owner in later_files.items() if owner is None or owner in own], entry)
     return set(later_files)
+
+
+def _refuse_lost(lost: Sequence[str], entry: HistoryEntry) -> None:
+    if not lost:
+        return
+    listed = "\n  ".join(lost[:10])
+    raise Refused(
+        f"transaction {entry.id} cannot be undone: what it replaced is no longer kept (removed by hand?); these "
+        f"are gone:\n  {listed}",
+        hint=_name_versions(entry),
+    )
+
+
+def _refuse_changed(changed: Sequence[str], entry: HistoryEntry, later: Sequence[str]) -> None:
+    """`later`: the transactions after this one, newest first, which may be what changed the paths."""
+    if not changed:
+        return
+    listed = "\n  ".join(changed[:10])
+    hint = _name_versions(entry)
+    if later:
+        hint = f"Undo the later transactions first, newest first: {', '.join(later)}."
+    raise Refused(
+        f"transaction {entry.id} cannot be undone: these paths were changed since, by a later "
+        f"transaction or by another installer:\n  {listed}",
+        hint=hint,
+    )
+
+
+def _refuse_added(added: Sequence[str], entry: HistoryEntry) -> None:
+    if not added:
+        return
+    listed = "\n  ".join(added[:10])
+    raise Refused(
+        f"transaction {entry.id} cannot be undone: these files were added or edited since and would go with it:"
+        f"\n  {listed}",
+        hint="Move them to a place outside of the packages (of an edited file: a copy, then put the old content "
+        f"back), and run the command again. {_name_versions(entry)}",
+    )
 
 
 def _find_lost(prefix: Path, reverse: Journal) -> List[str]:
@@ -333,7 +345,7 @@ def measure(prefix: Path, transaction_id: str) -> int:
 
 
 def prune(prefix: Path, *, keep: int = 5, limit_bytes: Optional[int] = None) -> Tuple[Pruned, ...]:
-    """Let the oldest go: all but the newest `keep`, and more until the rest fits into `limit_bytes`.
+    """Remove the oldest: all but the newest `keep`, and more until the rest fits into `limit_bytes`.
 
     The newest stays, unless none is to be kept. A transaction and its undo share files and go together. The caller
     holds the lock.
@@ -341,17 +353,20 @@ def prune(prefix: Path, *, keep: int = 5, limit_bytes: Optional[int] = None) -> 
     entries = read_history(prefix)
     groups = _make_groups(entries)
     sizes = {entry.id: measure(prefix, entry.id) for entry in entries}
-    kept, total, pruned = 0, 0, []
+    kept, kept_bytes = 0, 0
+    is_full = False  # from the first group on that does not fit, all go
+    pruned: List[Pruned] = []
     for number, group in enumerate(groups):
         size = sum(sizes[identifier] for identifier in group)
         too_many = kept + len(group) > keep
-        too_large = limit_bytes is not None and total + size > limit_bytes
+        too_large = limit_bytes is not None and kept_bytes + size > limit_bytes
         is_newest = number == 0 and keep > 0
-        if not is_newest and (too_many or too_large):
+        is_full = is_full or (not is_newest and (too_many or too_large))
+        if is_full:
             pruned += [_discard(prefix, identifier, sizes[identifier]) for identifier in group]
-            kept, total = keep, limit_bytes if limit_bytes is not None else total
-            continue
-        kept, total = kept + len(group), total + size
+        else:
+            kept += len(group)
+            kept_bytes += size
     return tuple(pruned)
 
 

@@ -6,10 +6,19 @@ import dataclasses
 import errno
 import os
 from pathlib import Path
-from typing import AbstractSet, Iterator, List, Tuple
+from typing import AbstractSet, Iterator, List, Sequence, Tuple
 
 from safe_install.transaction import recover as recovery
-from safe_install.transaction.journal import Identity, Journal, MadeDirectory, MoveIn, MoveOut, RemovedDirectory
+from safe_install.transaction.journal import (
+    Exchange,
+    Identity,
+    Journal,
+    MadeDirectory,
+    MoveIn,
+    MoveOut,
+    RemovedDirectory,
+)
+from safe_install.transaction.moves import Level, MovePlan
 
 
 def read_identity(path: str, *, inode: bool = True) -> Identity:
@@ -17,8 +26,7 @@ def read_identity(path: str, *, inode: bool = True) -> Identity:
     found = recovery.read_identity(path)
     if found is None:
         raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), path)
-    kind, number, size, mtime_ns = found
-    return Identity(kind, number if inode else 0, size, mtime_ns)
+    return Identity(found.kind, found.inode if inode else 0, found.size, found.mtime_ns)
 
 
 def read_removed_directory(prefix: str, target: str) -> RemovedDirectory:
@@ -27,45 +35,133 @@ def read_removed_directory(prefix: str, target: str) -> RemovedDirectory:
     return RemovedDirectory(target, status.st_mode & 0o7777, status.st_uid, status.st_gid)
 
 
+def fill_journal(journal: Journal, moves: MovePlan, state: Path) -> Journal:
+    """The journal with a row for each of these renames, and what the disk says of every path now.
+
+    `state`: the `.safe-install` directory. Errors: FileNotFoundError, for a path that is not there.
+    """
+    prefix = str(state.parent)
+    has_inodes = moves.level is not Level.FILE
+    exchanges: List[Exchange] = []
+    leaving: List[str] = []
+    coming: List[Tuple[str, str]] = []
+    for target, slot in moves.exchanges:
+        old = read_identity(target, inode=has_inodes)
+        new = read_identity(slot, inode=has_inodes)
+        if old.is_ambiguous_with(new):
+            # Nobody could see afterwards whether they have traded places: one goes out, then the other comes in.
+            leaving.append(target)
+            coming.append((slot, target))
+        else:
+            exchanges.append(Exchange(_cut(target, prefix), _cut(slot, str(state)), old, new))
+    leaving += moves.outs
+    coming += moves.ins
+    mode = 0o777 & ~_read_umask()
+    return dataclasses.replace(
+        journal,
+        exchanges=tuple(exchanges),
+        outs=_fill_outs(leaving, journal, prefix, has_inodes),
+        rmdirs=tuple(read_removed_directory(prefix, _cut(path, prefix)) for path in moves.rmdirs),
+        mkdirs=tuple(MadeDirectory(_cut(path, prefix), mode) for path in moves.mkdirs),
+        ins=_fill_ins(coming, state, has_inodes),
+    )
+
+
+def _fill_outs(targets: Sequence[str], journal: Journal, prefix: str, has_inodes: bool) -> Tuple[MoveOut, ...]:
+    outs: List[MoveOut] = []
+    for number, target in enumerate(targets):
+        identity = read_identity(target, inode=has_inodes)
+        outs.append(MoveOut(_cut(target, prefix), _stash_slot(journal, number), identity))
+    return tuple(outs)
+
+
+def _fill_ins(moves: Sequence[Tuple[str, str]], state: Path, has_inodes: bool) -> Tuple[MoveIn, ...]:
+    """`moves`: (slot, target), absolute."""
+    ins: List[MoveIn] = []
+    for slot, target in moves:
+        identity = read_identity(slot, inode=has_inodes)
+        ins.append(MoveIn(_cut(slot, str(state)), _cut(target, str(state.parent)), identity))
+    return tuple(ins)
+
+
+def _cut(path: str, directory: str) -> str:
+    """A path below a directory, relative to it."""
+    return path[len(directory) + 1 :]
+
+
+def _stash_slot(journal: Journal, number: int) -> str:
+    return f"txn-{journal.id}/stash/{number}"
+
+
+def _read_umask() -> int:
+    mask = os.umask(0o077)
+    os.umask(mask)
+    return mask
+
+
 def expand_to_files(journal: Journal, prefix: Path, stay: AbstractSet[str] = frozenset()) -> Journal:
     """The same change with a row for each file, for where directories cannot be renamed; no two names trade places.
 
     The files `stay` (absolute) are in directories that would leave, and keep their place.
     """
-    state, root = str(prefix / recovery.STATE_DIRECTORY), str(prefix)
-    leaving = [pair.target for pair in journal.exchanges] + [gone.target for gone in journal.outs]
-    coming = [(pair.slot, pair.target) for pair in journal.exchanges] + [(new.slot, new.target) for new in journal.ins]
+    root = str(prefix)
     staying = {os.path.relpath(path, root) for path in stay}
-    kept = {folder for path in staying for folder in find_parents(path)}
-    outs, emptied = [], []
+    kept_folders = {folder for path in staying for folder in find_parents(path)}
+    leaving, emptied = _expand_leaving(journal, root)
+    ins, made = _expand_coming(journal, str(prefix / recovery.STATE_DIRECTORY))
+    outs: List[MoveOut] = []
     for target in leaving:
-        files, folders = _read_below(os.path.join(root, target))
-        outs += [os.path.normpath(os.path.join(target, file)) for file in files]
-        emptied += [os.path.normpath(os.path.join(target, folder)) for folder in reversed(folders)]
-    outs = [path for path in outs if path not in staying]
-    ins, made = [], []
-    for slot, target in coming:
-        files, folders = _read_below(os.path.join(state, slot))
-        pairs = [
-            (os.path.normpath(os.path.join(slot, name)), os.path.normpath(os.path.join(target, name))) for name in files
-        ]
-        ins += [MoveIn(one, other, read_identity(os.path.join(state, one), inode=False)) for one, other in pairs]
-        for folder in folders:
-            mode = os.lstat(os.path.join(state, slot, folder)).st_mode & 0o7777
-            made.append(MadeDirectory(os.path.normpath(os.path.join(target, folder)), mode))
-    again = ({directory.target for directory in made} & set(emptied)) | kept
-    removed = [read_removed_directory(root, folder) for folder in emptied if folder not in again]
+        if target not in staying:
+            identity = read_identity(os.path.join(root, target), inode=False)
+            outs.append(MoveOut(target, _stash_slot(journal, len(outs)), identity))
+    # A folder that leaves and comes, or in which a file stays, is neither removed nor made.
+    coming_folders = {directory.target for directory in made}
+    lasting = (coming_folders & set(emptied)) | kept_folders
+    removed = [read_removed_directory(root, folder) for folder in emptied if folder not in lasting]
+    removed += [gone for gone in journal.rmdirs if gone.target not in kept_folders]
+    made = [directory for directory in made if directory.target not in lasting]
     return dataclasses.replace(
         journal,
         exchanges=(),
-        outs=tuple(
-            MoveOut(target, f"txn-{journal.id}/stash/{number}", read_identity(os.path.join(root, target), inode=False))
-            for number, target in enumerate(outs)
-        ),
-        rmdirs=(*removed, *(gone for gone in journal.rmdirs if gone.target not in kept)),
-        mkdirs=(*journal.mkdirs, *(directory for directory in made if directory.target not in again)),
+        outs=tuple(outs),
+        rmdirs=tuple(removed),
+        mkdirs=(*journal.mkdirs, *made),
         ins=tuple(ins),
     )
+
+
+def _expand_leaving(journal: Journal, root: str) -> Tuple[List[str], List[str]]:
+    """What the change takes away, file by file, and the folders that this empties, deepest first. Targets."""
+    leaving = [pair.target for pair in journal.exchanges] + [gone.target for gone in journal.outs]
+    files: List[str] = []
+    emptied: List[str] = []
+    for target in leaving:
+        below, folders = _read_below(os.path.join(root, target))
+        files += [_join(target, name) for name in below]
+        emptied += [_join(target, name) for name in reversed(folders)]
+    return files, emptied
+
+
+def _expand_coming(journal: Journal, state: str) -> Tuple[List[MoveIn], List[MadeDirectory]]:
+    """What the change brings, file by file, and the folders that this needs, parents first."""
+    coming = [(pair.slot, pair.target) for pair in journal.exchanges] + [(new.slot, new.target) for new in journal.ins]
+    ins: List[MoveIn] = []
+    made: List[MadeDirectory] = []
+    for slot, target in coming:
+        files, folders = _read_below(os.path.join(state, slot))
+        for name in files:
+            file_slot = _join(slot, name)
+            identity = read_identity(os.path.join(state, file_slot), inode=False)
+            ins.append(MoveIn(file_slot, _join(target, name), identity))
+        for name in folders:
+            mode = os.lstat(os.path.join(state, slot, name)).st_mode & 0o7777
+            made.append(MadeDirectory(_join(target, name), mode))
+    return ins, made
+
+
+def _join(path: str, name: str) -> str:
+    """The path of something below `path`; "." is the path itself."""
+    return os.path.normpath(os.path.join(path, name))
 
 
 def find_parents(path: str) -> Iterator[str]:
@@ -95,5 +191,7 @@ def find_touched(journal: Journal) -> Iterator[Tuple[str, Identity]]:
         yield leaving.target, leaving.old
     for coming in journal.ins:
         yield coming.target, coming.new
-    for target in [gone.target for gone in journal.rmdirs] + [made.target for made in journal.mkdirs]:
-        yield target, Identity("d", 0)
+    for gone in journal.rmdirs:
+        yield gone.target, Identity("d", 0)
+    for made in journal.mkdirs:
+        yield made.target, Identity("d", 0)

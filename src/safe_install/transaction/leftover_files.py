@@ -9,7 +9,7 @@ import shutil
 import stat
 import tempfile
 from pathlib import Path
-from typing import Dict, Iterable, Iterator, List, Mapping, Optional, Sequence, Set, Tuple
+from typing import Dict, FrozenSet, Iterable, Iterator, List, Mapping, Optional, Sequence, Set, Tuple
 
 from packaging.utils import canonicalize_name
 
@@ -19,7 +19,7 @@ from safe_install.models import Finding, Scheme, Severity
 from safe_install.transaction import recover as recovery
 from safe_install.transaction.leftovers import LeftoverDecision, Recorded, SetAsideFolder, is_name_aside
 from safe_install.transaction.moves import Areas, is_within
-from safe_install.transaction.ownership import Resolver, hash_as_recorded, read_hashes
+from safe_install.transaction.ownership import Resolver, has_hash, read_hashes
 
 _HEADER = re.compile(r"^(Name|Version):[ \t]*(.+?)[ \t\r]*$", re.M)
 
@@ -44,7 +44,7 @@ def check_leftovers(scheme: Scheme) -> Tuple[Finding, ...]:
 
 def read_leftovers(areas: Areas) -> Tuple[Tuple[SetAsideFolder, ...], Tuple[Recorded, ...]]:
     """The folders aside in this environment, and the distributions that they may be of."""
-    reader = _Reader(areas)
+    reader = _LeftoverReader(areas)
     return reader.asides(), reader.recorded()
 
 
@@ -61,6 +61,19 @@ def _read_files(folder: str) -> Iterator[str]:
     for parent, names, files in os.walk(folder):
         for name in [*files, *(name for name in names if os.path.islink(os.path.join(parent, name)))]:
             yield os.path.relpath(os.path.join(parent, name), folder)
+
+
+def _read_header(folder: str) -> Optional[Tuple[str, str]]:
+    """Name and version in the METADATA of a dist-info folder; None where it does not say both."""
+    try:
+        with open(os.path.join(folder, "METADATA"), encoding="utf-8", errors="replace") as file:
+            text = file.read().split("\n\n", 1)[0]
+    except OSError:
+        return None
+    header = dict(reversed(_HEADER.findall(text)))  # of two lines the first one counts
+    if not {"Name", "Version"} <= set(header):
+        return None
+    return header["Name"], header["Version"]
 
 
 class _Record:
@@ -88,7 +101,9 @@ def _find_directories(rows: Iterable[str]) -> Set[str]:
     return found
 
 
-class _Reader:
+class _LeftoverReader:
+    """Looks once through the site directories and through what pip has put elsewhere."""
+
     def __init__(self, areas: Areas) -> None:
         self._areas, self._resolver = areas, Resolver()
         pattern = os.path.join(glob.escape(tempfile.gettempdir()), "pip-uninstall-*")
@@ -122,12 +137,8 @@ class _Reader:
 
     def _read_record(self, site: str, folder: str) -> Optional[_Record]:
         text = read_record_text(Path(folder))
-        try:
-            with open(os.path.join(folder, "METADATA"), encoding="utf-8", errors="replace") as file:
-                header = dict(reversed(_HEADER.findall(file.read().split("\n\n", 1)[0])))
-        except OSError:
-            return None
-        if text is None or not {"Name", "Version"} <= set(header):
+        header = _read_header(folder)
+        if text is None or header is None:
             return None
         rows: Dict[str, str] = {}
         home = folder
@@ -142,8 +153,8 @@ class _Reader:
         is_aside = folder_name.startswith("~")
         if is_aside and not is_name_aside(folder_name, os.path.basename(home)):
             return None
-        home = home if is_aside else folder
-        return _Record(str(canonicalize_name(header["Name"])), header["Version"], folder, home, rows)
+        name, version = header
+        return _Record(str(canonicalize_name(name)), version, folder, home if is_aside else folder, rows)
 
     def _claim(self, record: _Record) -> Dict[str, str]:
         """The folders aside whose every file is a row of this RECORD, and where they belong."""
@@ -186,22 +197,21 @@ class _Reader:
         claimed = self._claim(record)
         if record.is_whole:
             return self._make(record, claimed, is_whole=True)
-        needed, elsewhere, lost = set(), {}, []
+        needed: Set[str] = set()
+        elsewhere: Dict[str, str] = {}
+        lost: List[str] = []
         rest = {path: written for path, written in record.rows.items() if written}
         for aside, home in claimed.items():
             below = {path: rest.pop(path) for path in list(rest) if is_within(path, home)}
-            if all(hash_as_recorded(path, written) == written for path, written in below.items()) and os.path.isdir(
-                home
-            ):
+            if os.path.isdir(home) and all(has_hash(path, written) for path, written in below.items()):
                 continue
             needed.add(aside)
-            lost += [
-                path
-                for path, written in below.items()
-                if hash_as_recorded(os.path.join(aside, os.path.relpath(path, home)), written) != written
-            ]
+            for path, written in below.items():
+                moved_path = os.path.join(aside, os.path.relpath(path, home))
+                if not has_hash(moved_path, written):
+                    lost.append(path)
         for path, written in rest.items():
-            if hash_as_recorded(path, written) == written:
+            if has_hash(path, written):
                 continue
             kept = self._find_kept(path, written)
             if kept is None:
@@ -210,9 +220,27 @@ class _Reader:
                 elsewhere[path] = kept
         return self._make(record, claimed, needed=frozenset(needed), kept_elsewhere=elsewhere, lost=tuple(sorted(lost)))
 
-    def _make(self, record: _Record, claimed: Mapping[str, str], **fields: object) -> Recorded:
-        values = (record.name, record.version, record.folder, record.home, claimed)
-        return Recorded(*values, **fields)  # type: ignore[arg-type]
+    def _make(
+        self,
+        record: _Record,
+        claimed: Mapping[str, str],
+        *,
+        needed: FrozenSet[str] = frozenset(),
+        kept_elsewhere: Optional[Mapping[str, str]] = None,
+        is_whole: bool = False,
+        lost: Tuple[str, ...] = (),
+    ) -> Recorded:
+        return Recorded(
+            record.name,
+            record.version,
+            record.folder,
+            record.home,
+            claimed,
+            needed=needed,
+            kept_elsewhere=kept_elsewhere or {},
+            is_whole=is_whole,
+            lost=lost,
+        )
 
     def _find_missing_kept(self, record: _Record) -> Iterator[str]:
         for path, written in record.rows.items():
@@ -225,7 +253,7 @@ class _Reader:
         for folder in self._kept_by_pip:
             for start in range(len(parts) - 1, 0, -1):
                 candidate = os.path.join(folder, *parts[start:])
-                if _is_own_file(candidate) and hash_as_recorded(candidate, written) == written:
+                if _is_own_file(candidate) and has_hash(candidate, written):
                     return candidate
         return None
 
@@ -281,7 +309,7 @@ def lay_out(one: Recorded, stage: Path) -> None:
         target = f"{stage}{path}"
         os.makedirs(os.path.dirname(target), exist_ok=True)
         shutil.copy2(kept, target, follow_symlinks=False)
-        if hash_as_recorded(target, recorded[path]) != recorded[path]:
+        if not has_hash(target, recorded[path]):
             raise Refused(f"{kept} was changed while it was read", hint="Run the command again.")
 
 

@@ -83,7 +83,7 @@ def _own_lock(state: Path) -> Iterator[None]:
         ) from error
     if not taken:
         raise EnvironmentLocked(
-            f"another safe-install is changing {state.parent}{lock.tell_holder()}",
+            f"another safe-install is changing {state.parent}{lock.describe_holder()}",
             hint="Wait until it has ended, then run the command again.",
         )
     try:

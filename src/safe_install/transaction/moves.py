@@ -10,7 +10,7 @@ from __future__ import annotations
 import enum
 import re
 from dataclasses import dataclass, field
-from typing import AbstractSet, Dict, Iterator, List, Mapping, Optional, Protocol, Set, Tuple, Union
+from typing import AbstractSet, Dict, List, Mapping, Optional, Protocol, Set, Tuple, Union
 
 from safe_install.torch_family import COMPILERS
 
@@ -181,9 +181,8 @@ def plan_moves(
     arrival.place(stage, "/")
     if arrival.refusal is not None:
         return arrival.refusal
-    incoming = {target for _, target in arrival.ins}
-    paired = [target for target in removal.outs if target in incoming]
     slots = {target: slot for slot, target in arrival.ins}
+    paired = [target for target in removal.outs if target in slots]  # an old one goes, a new one comes
     pairs = set(paired)
     return MovePlan(
         level=level,
@@ -202,6 +201,11 @@ class _Part:
     is_pure: bool = True  # nothing but what goes
     outs: List[str] = field(default_factory=list)
     directories: List[str] = field(default_factory=list)
+
+    def add(self, other: _Part) -> None:
+        """The moves of a directory below; whether it is pure is another question."""
+        self.outs += other.outs
+        self.directories += other.directories
 
 
 class _Removal:
@@ -222,20 +226,21 @@ class _Removal:
     def _visit(self, path: str) -> _Part:
         if path in self._old:
             return _Part(outs=[path])
-        mine: AbstractSet[str] = self._children.get(path, frozenset())
-        whole, owned = _Part(), _Part()
+        old_names: AbstractSet[str] = self._children.get(path, frozenset())
         entries = self._tree.read_entries(path)
         if not entries and not any(is_within(path, folder) for folder in self._packages):
             return _Part(is_pure=False)  # `python -m venv` makes include/python3.11, which no distribution owns
+        whole = _Part()  # the moves, if everything below goes
+        owned = _Part(is_pure=False)  # the moves, if something below stays
         for name, kind in sorted(entries.items()):
-            is_open = name in mine or kind == "d"
-            part = self._visit(_join(path, name)) if is_open else _Part(is_pure=False)
+            part = _Part(is_pure=False)
+            if name in old_names or kind == "d":
+                part = self._visit(_join(path, name))
             whole.is_pure = whole.is_pure and part.is_pure
-            for kept in (whole, owned) if name in mine else (whole,):
-                kept.outs += part.outs
-                kept.directories += part.directories
+            whole.add(part)
+            if name in old_names:
+                owned.add(part)
         if not whole.is_pure:
-            owned.is_pure = False
             return owned
         if self._level is Level.DIRECTORY:
             return _Part(outs=[path])
@@ -303,15 +308,18 @@ class _Arrival:
         """Are there files in it of which some come and some do not? Then it cannot move as one."""
         if node.name == _BYTECODE_FOLDER:
             return any(self._is_bytecode_of_another(_join(target, child.name)) for child in node.children)
-        return any(is_objected for is_objected in self._objections_below(node, target))
+        return self._has_objection_below(node, target)
 
-    def _objections_below(self, node: Staged, target: str) -> Iterator[bool]:
+    def _has_objection_below(self, node: Staged, target: str) -> bool:
         for child in node.children:
             path = _join(target, child.name)
             if child.kind == "d":
-                yield from self._objections_below(child, path)
+                is_objected = self._has_objection_below(child, path)
             else:
-                yield self._areas.find_arrival_objection(path) is not None
+                is_objected = self._areas.find_arrival_objection(path) is not None
+            if is_objected:
+                return True
+        return False
 
     def _is_bytecode_of_another(self, target: str) -> bool:
         """Bytecode runs in the place of its source: it comes only where the source is not somebody else's."""

@@ -58,21 +58,21 @@ def read_hashes(metadata_folders: Iterable[str]) -> Dict[str, str]:
 
 def has_recorded_content(path: str, recorded: Mapping[str, str]) -> bool:
     """Does the file hold what its RECORD says? False where no RECORD says anything."""
-    return path in recorded and hash_as_recorded(path, recorded[path]) == recorded[path]
+    return path in recorded and has_hash(path, recorded[path])
 
 
-def hash_as_recorded(path: str, like: str) -> Optional[str]:
-    """The hash of a regular file in the form and by the algorithm of `like` (`sha256=...`); None when it has none."""
-    name, _, _ = like.partition("=")
+def has_hash(path: str, written: str) -> bool:
+    """Is there a regular file with this hash, as a RECORD writes it (`sha256=...`)?"""
+    algorithm, _, encoded = written.partition("=")
     try:
-        digest = hashlib.new(name)
+        digest = hashlib.new(algorithm)
         descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
         with os.fdopen(descriptor, "rb") as stream:
             for block in iter(lambda: stream.read(1 << 20), b""):
                 digest.update(block)
     except (OSError, ValueError):
-        return None
-    return f"{name}={base64.urlsafe_b64encode(digest.digest()).rstrip(b'=').decode()}"
+        return False
+    return base64.urlsafe_b64encode(digest.digest()).rstrip(b"=").decode() == encoded
 
 
 class Ownership:

@@ -30,9 +30,15 @@ def find_closed_folders(keep: Sequence[InstalledDistribution], closed_too: Mappi
     for distribution in keep:
         for package in CLOSED_PACKAGES.get(distribution.name, ()):
             # functorch was a project of its own before it came with torch (1.13).
-            if package != "functorch" or f"\n{package}/" in f"\n{read_record_text(distribution.metadata_path) or ''}":
+            if package != "functorch" or _lists_package(distribution, package):
                 closed[os.path.realpath(str(distribution.location / package))] = str(distribution.name)
     return closed
+
+
+def _lists_package(distribution: InstalledDistribution, package: str) -> bool:
+    """Does its RECORD list files of this package? Read and not parsed: torch has 15,000 rows."""
+    text = read_record_text(distribution.metadata_path) or ""
+    return f"\n{package}/" in f"\n{text}"
 
 
 def make_ownership(installed: Iterable[InstalledDistribution], prefix: Path, scheme: Scheme) -> Ownership:

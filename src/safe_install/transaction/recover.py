@@ -1,10 +1,13 @@
-"""Undo a change of an environment that was not finished. Stand-alone: a copy lies beside every journal.
+"""Undo a change of an environment that was not finished. Stand-alone: every environment with a journal has a copy.
 
     python -I -S <prefix>/.safe-install/recover.py [PREFIX]
 
 It uses nothing but the standard library, in the syntax of Python 3.6, so that an environment whose own
 packages are half swapped can still be put back. `safe_install.transaction.swap` calls the same functions:
 undoing is written once.
+
+Why it is one file, longer than any other here: `python -I` does not look for modules beside the script, and what is
+copied as one file is never half of an old and half of a new version, whenever the copying is killed.
 
 How it decides: a journal is written once, before the first rename, and says for every path what it was before
 (`old`) and what it will be (`new`). Undo looks at the disk, path by path, and moves back what has been moved.
@@ -21,13 +24,14 @@ import base64
 import csv
 import errno
 import hashlib
+import io
 import json
 import os
 import re
 import shutil
 import stat
 import sys
-from typing import Any, Dict, List, Optional, Sequence, Set, Tuple
+from typing import Any, Dict, List, NamedTuple, Optional, Sequence, Set, Tuple
 
 FORMAT = 1
 STATE_DIRECTORY = ".safe-install"
@@ -36,7 +40,6 @@ COMMITTED = "committed"
 LOCK = "lock"
 TRANSACTION_NAME = re.compile(r"^txn-(\d{8}T\d{6}Z-[0-9a-f]{4,8})$")
 
-Identity = List[Any]
 Document = Dict[str, Any]
 
 _AT_FDCWD = -100
@@ -52,6 +55,64 @@ _KINDS = {
     stat.S_IFCHR: "a device",
     stat.S_IFBLK: "a device",
 }
+
+
+class Identity(NamedTuple):
+    """What tells whether the object at a path is still the same."""
+
+    kind: str  # "f" file, "d" directory, "l" symbolic link, "o" anything else
+    inode: int  # 0: not compared
+    size: int  # of a directory: of its RECORD, 0 without one
+    mtime_ns: int  # the same
+
+
+class Exchange(NamedTuple):
+    """A row of the journal: the old object at `target` and the new one at `slot` trade places."""
+
+    target: str
+    slot: str
+    old: Identity
+    new: Identity
+
+
+class MoveOut(NamedTuple):
+    """A row of the journal: the old object at `target` goes to `slot`."""
+
+    target: str
+    slot: str
+    old: Identity
+
+
+class MoveIn(NamedTuple):
+    """A row of the journal: the new object at `slot` goes to `target`."""
+
+    slot: str
+    target: str
+    new: Identity
+
+
+class RemovedDirectory(NamedTuple):
+    """A row of the journal: a directory that was empty after the moves out."""
+
+    target: str
+    mode: int
+    uid: int
+    gid: int
+
+
+class MadeDirectory(NamedTuple):
+    """A row of the journal: a directory that the moves in needed."""
+
+    target: str
+    mode: int
+
+
+class DirectoryTimes(NamedTuple):
+    """A row of the journal: the times of a touched directory before the change."""
+
+    target: str
+    atime_ns: int
+    mtime_ns: int
 
 
 class JournalInvalid(Exception):
@@ -156,7 +217,7 @@ def write_durably(path: str, content: bytes, mode: int = 0o600) -> None:
 
 
 def read_identity(path: str) -> Optional[Identity]:
-    """[kind, inode, size, mtime_ns] of what lies at `path` itself, None when nothing does."""
+    """What lies at `path` itself, a link not followed; None when nothing does."""
     try:
         status = os.lstat(path)
     except OSError as error:
@@ -164,27 +225,32 @@ def read_identity(path: str) -> Optional[Identity]:
             return None
         raise
     if stat.S_ISDIR(status.st_mode):
-        return ["d", status.st_ino] + _read_record_stamp(path)
-    kind = "l" if stat.S_ISLNK(status.st_mode) else "f" if stat.S_ISREG(status.st_mode) else "o"
-    return [kind, status.st_ino, status.st_size, status.st_mtime_ns]
+        size, mtime_ns = _read_record_stamp(path)
+        return Identity("d", status.st_ino, size, mtime_ns)
+    kind = "o"
+    if stat.S_ISLNK(status.st_mode):
+        kind = "l"
+    elif stat.S_ISREG(status.st_mode):
+        kind = "f"
+    return Identity(kind, status.st_ino, status.st_size, status.st_mtime_ns)
 
 
-def _read_record_stamp(directory: str) -> List[int]:
+def _read_record_stamp(directory: str) -> Tuple[int, int]:
     # The inode number of a removed dist-info may be given to the next one; its RECORD is always written anew.
     try:
         status = os.lstat(os.path.join(directory, "RECORD"))
     except OSError:
-        return [0, 0]
-    return [status.st_size, status.st_mtime_ns]
+        return 0, 0
+    return status.st_size, status.st_mtime_ns
 
 
 def is_same(first: Optional[Identity], second: Optional[Identity]) -> bool:
     """Do both identities mean the same thing on the disk?"""
-    if first is None or second is None or first[0] != second[0]:
+    if first is None or second is None or first.kind != second.kind:
         return False
-    if first[1] and second[1] and first[1] != second[1]:
+    if first.inode and second.inode and first.inode != second.inode:
         return False
-    return list(first[2:]) == list(second[2:])
+    return (first.size, first.mtime_ns) == (second.size, second.mtime_ns)
 
 
 def is_bytecode(path: str) -> bool:
@@ -242,7 +308,7 @@ class Lock:
             _unlink_if_there(name)
         self._descriptor, self._chain = None, []
 
-    def tell_holder(self) -> str:
+    def describe_holder(self) -> str:
         """Who holds it, as far as that is known, and how to go on when that is not true; begins with a space."""
         if self.holder is None:
             return ""
@@ -255,7 +321,9 @@ class Lock:
             if chain and not is_gone(holder):
                 self.holder = holder
                 return False
-            name = self.path + (".held-" + str((holder or {})["token"]) if chain else ".held")
+            name = self.path + ".held"
+            if chain and holder is not None:
+                name += "-" + str(holder["token"])
             try:
                 descriptor = os.open(name, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o600)
             except FileExistsError:
@@ -271,7 +339,10 @@ class Lock:
             _unlink_if_there(name)
 
     def _read_chain(self) -> Tuple[List[str], Optional[Dict[str, Any]]]:
-        chain, holder, name = [], None, self.path + ".held"  # type: List[str], Optional[Dict[str, Any]], str
+        """The files that hold the lock one after the other, and the holder that the last of them names."""
+        chain = []  # type: List[str]
+        holder = None  # type: Optional[Dict[str, Any]]
+        name = self.path + ".held"
         while name not in chain:
             try:
                 found = json.loads(read_regular_file(name).decode("utf-8"))
@@ -281,13 +352,14 @@ class Lock:
                 break
             except (ValueError, KeyError, TypeError, RecursionError, JournalInvalid):
                 return chain + [name], {}  # somebody is writing it, or it is not one of ours
-            chain, holder = chain + [name], found
+            chain.append(name)
+            holder = found
             name = self.path + ".held-" + found["token"]
         return chain, holder
 
 
 def describe_process() -> Dict[str, Any]:
-    """This process, so that any host can tell whether it still runs, or that it cannot tell."""
+    """This process, so that any host can find out whether it still runs, or that it cannot find out."""
     return {
         "token": "%016x" % int.from_bytes(os.urandom(8), "big"),
         "host": os.uname().nodename,
@@ -300,7 +372,7 @@ def describe_process() -> Dict[str, Any]:
 
 
 def is_gone(holder: Optional[Dict[str, Any]]) -> bool:
-    """Has that process certainly ended? Where it cannot be told (another host, another container) the answer is no."""
+    """Has that process certainly ended? Where nobody can know (another host, another container) the answer is no."""
     here = describe_process()
     if not holder or any(holder.get(key) != here[key] for key in ("host", "machine")):
         return False
@@ -312,7 +384,7 @@ def is_gone(holder: Optional[Dict[str, Any]]) -> bool:
 
 
 def read_start(pid: int) -> Optional[str]:
-    """When a process started, in the kernel's own measure ("" where that is not told), or None: there is none."""
+    """When a process started, in the kernel's own measure ("" where that is not known), or None: there is none."""
     try:
         os.kill(pid, 0)
     except ProcessLookupError:
@@ -375,17 +447,16 @@ def read_journal(path: str) -> Document:
 
 
 _MAX_ID = 2**32 - 1
+_MAX_INODE = 2**64 - 1
 _MAX_NUMBER = 2**63 - 1  # of times, and sizes
 
 
 def check_identity(row: Any) -> Identity:
-    """The row itself, if it is [kind, inode, size, mtime_ns]; ValueError."""
+    """A row of the journal, [kind, inode, size, mtime_ns]; ValueError for anything else."""
     if not isinstance(row, list) or len(row) != 4 or row[0] not in ("f", "d", "l", "o"):
         raise ValueError("%r is not the identity of a file" % (row,))
-    _number(row[1], 2**64 - 1)
-    _number(row[2])
-    _number(row[3])
-    return row
+    kind, inode, size, mtime_ns = row
+    return Identity(kind, _number(inode, _MAX_INODE), _number(size), _number(mtime_ns))
 
 
 def _number(value: Any, most: int = _MAX_NUMBER) -> int:
@@ -418,6 +489,12 @@ class Undo:
         self._written = written
         self.state = os.path.join(self.prefix, STATE_DIRECTORY)
         self._real_parents = {}  # type: Dict[str, str]
+        self.exchanges = []  # type: List[Exchange]
+        self.outs = []  # type: List[MoveOut]
+        self.rmdirs = []  # type: List[RemovedDirectory]
+        self.mkdirs = []  # type: List[MadeDirectory]
+        self.ins = []  # type: List[MoveIn]
+        self.times = []  # type: List[DirectoryTimes]
         try:
             self._read(document)
         except (KeyError, TypeError, ValueError) as error:
@@ -432,20 +509,30 @@ class Undo:
                 self._written = written if copy.has_times else None
 
     def _read(self, document: Document) -> None:
-        target, slot, identity = self._target, self._slot, check_identity
-        self.exchanges = [(target(t), slot(s), identity(o), identity(n)) for t, s, o, n in document["exchanges"]]
-        self.outs = [(target(t), slot(s), identity(old)) for t, s, old in document["outs"]]
-        self.ins = [(slot(s), target(t), identity(new)) for s, t, new in document["ins"]]
-        self.rmdirs = [
-            (target(t), _number(mode, 0o7777), _number(uid, _MAX_ID), _number(gid, _MAX_ID))
-            for t, mode, uid, gid in document["rmdirs"]
-        ]
-        self.mkdirs = [(target(t), _number(mode, 0o7777)) for t, mode in document["mkdirs"]]
-        self.times = [(target(t), _number(atime), _number(mtime)) for t, atime, mtime in document["times"]]
+        self._read_moves(document)
+        self._read_directories(document)
         if not isinstance(document.get("command", []), list):
             raise ValueError("the command is not a list")
         if not TRANSACTION_NAME.match("txn-%s" % document.get("id")):
             raise ValueError("%r is not the name of a transaction" % document.get("id"))
+
+    def _read_moves(self, document: Document) -> None:
+        for target, slot, old, new in document["exchanges"]:
+            pair = Exchange(self._target(target), self._slot(slot), check_identity(old), check_identity(new))
+            self.exchanges.append(pair)
+        for target, slot, old in document["outs"]:
+            self.outs.append(MoveOut(self._target(target), self._slot(slot), check_identity(old)))
+        for slot, target, new in document["ins"]:
+            self.ins.append(MoveIn(self._slot(slot), self._target(target), check_identity(new)))
+
+    def _read_directories(self, document: Document) -> None:
+        for target, mode, uid, gid in document["rmdirs"]:
+            path, owner, group = self._target(target), _number(uid, _MAX_ID), _number(gid, _MAX_ID)
+            self.rmdirs.append(RemovedDirectory(path, _number(mode, 0o7777), owner, group))
+        for target, mode in document["mkdirs"]:
+            self.mkdirs.append(MadeDirectory(self._target(target), _number(mode, 0o7777)))
+        for target, atime_ns, mtime_ns in document["times"]:
+            self.times.append(DirectoryTimes(self._target(target), _number(atime_ns), _number(mtime_ns)))
 
     def _target(self, relative: str) -> str:
         parts = _split(relative)
@@ -473,25 +560,20 @@ class Undo:
 
     def find_drift(self) -> List[str]:
         """Every path that is neither in its state before nor in its state after."""
-        placed = {target: new for _, target, new in self.ins}
-        before = {target: old for target, _, old in self.outs}
-        made = {path for path, _ in self.mkdirs}
-        removed = {row[0] for row in self.rmdirs}
-        drift = [row[0] for row in self.exchanges if not _exchange_is_legal(*row)]
-        for target, slot, old in self.outs:
-            now, kept = read_identity(target), read_identity(slot)
-            if is_same(now, old) and kept is None:
-                continue
-            free = now is None or is_same(now, placed.get(target)) or is_bytecode(target)
-            if not (is_same(kept, old) and (free or (target in made and now is not None and now[0] == "d"))):
-                drift.append(target)
-        for slot, target, new in self.ins:
-            now, kept = read_identity(target), read_identity(slot)
-            if is_same(now, new) and kept is None:
-                continue
-            free = now is None or is_same(now, before.get(target)) or is_bytecode(target)
-            if not (is_same(kept, new) and (free or (target in removed and now is not None and now[0] == "d"))):
-                drift.append(target)
+        placed = {move.target: move.new for move in self.ins}
+        before = {move.target: move.old for move in self.outs}
+        made = {directory.target for directory in self.mkdirs}
+        removed = {directory.target for directory in self.rmdirs}
+        drift = []  # type: List[str]
+        for pair in self.exchanges:
+            if not _exchange_is_legal(pair):
+                drift.append(pair.target)
+        for leaving in self.outs:
+            if not _move_is_legal(leaving.target, leaving.slot, leaving.old, placed, made):
+                drift.append(leaving.target)
+        for coming in self.ins:
+            if not _move_is_legal(coming.target, coming.slot, coming.new, before, removed):
+                drift.append(coming.target)
         drift.extend(path for path in removed if not _is_directory_or(path, placed))
         drift.extend(path for path in made if not _is_directory_or(path, before))
         drift.extend(self._find_strangers(made, placed))
@@ -500,21 +582,22 @@ class Undo:
 
     def _find_installed_since(self) -> List[str]:
         """Files of distributions that another installer has finished since, in directories that would go away."""
-        coming = [target for target, _, _, new in self.exchanges if new[0] == "d"]
-        coming += [target for _, target, new in self.ins if new[0] == "d"]
-        if self._written is None or not coming:
+        going = [pair.target for pair in self.exchanges if pair.new.kind == "d"]
+        going += [move.target for move in self.ins if move.new.kind == "d"]
+        if self._written is None or not going:
             return []
-        touched = {target for target, _, _, _ in self.exchanges} | {target for _, target, _ in self.ins}
+        touched = {pair.target for pair in self.exchanges} | {move.target for move in self.ins}
+        sites = {os.path.dirname(path) for path in touched if path.endswith(".dist-info")}
         found = []  # type: List[str]
-        for site in {os.path.dirname(path) for path in touched if path.endswith(".dist-info")}:
-            for name in os.listdir(site) if os.path.isdir(site) else []:
-                folder = os.path.join(site, name)
-                record = os.path.join(folder, "RECORD")
-                if folder in touched or not name.endswith(".dist-info") or not self._is_newer(record):
-                    continue
-                rows = [os.path.join(site, row) for row, _ in _read_record(record)]
-                found += [path for path in rows if any(is_inside(path, directory) for directory in coming)]
-        return [path for path in found if not is_bytecode(path) and os.path.lexists(path)]
+        for folder in _list_dist_infos(sites):
+            record = os.path.join(folder, "RECORD")
+            if folder in touched or not self._is_newer(record):
+                continue
+            for row, _ in _read_record(record):
+                path = os.path.join(os.path.dirname(folder), row)
+                if any(is_inside(path, directory) for directory in going) and not is_bytecode(path):
+                    found.append(path)
+        return [path for path in found if os.path.lexists(path)]
 
     def _is_newer(self, path: str) -> bool:
         """Was it written after the journal? Of a copy only its own time tells: its inode is new."""
@@ -528,7 +611,7 @@ class Undo:
     def _find_strangers(self, made: Set[str], placed: Dict[str, Identity]) -> List[str]:
         # A file that somebody put into a directory that we made would be in the way of its removal.
         strangers = []  # type: List[str]
-        known = {row[0] for row in self.exchanges}
+        known = {pair.target for pair in self.exchanges}
         for directory in made:
             if not os.path.isdir(directory) or os.path.islink(directory):
                 continue
@@ -541,21 +624,24 @@ class Undo:
 
     def find_missing_before(self) -> List[str]:
         """Every path that is not in its state before: what stands against beginning the swap."""
-        before = {target: old for target, _, old in self.outs}
-        removed = {row[0] for row in self.rmdirs}
+        before = {move.target for move in self.outs}
+        removed = {directory.target for directory in self.rmdirs}
         wrong = []  # type: List[str]
-        for target, slot, old, new in self.exchanges:
-            if not (is_same(read_identity(target), old) and is_same(read_identity(slot), new)):
-                wrong.append(target)
-        for target, slot, old in self.outs:
-            if not is_same(read_identity(target), old) or os.path.lexists(slot):
-                wrong.append(target)
-        for slot, target, new in self.ins:
-            occupied = os.path.lexists(target) and target not in before and target not in removed
-            if occupied or not is_same(read_identity(slot), new):
-                wrong.append(target)
+        for pair in self.exchanges:
+            if not (is_same(read_identity(pair.target), pair.old) and is_same(read_identity(pair.slot), pair.new)):
+                wrong.append(pair.target)
+        for leaving in self.outs:
+            if not is_same(read_identity(leaving.target), leaving.old) or os.path.lexists(leaving.slot):
+                wrong.append(leaving.target)
+        for coming in self.ins:
+            will_be_free = coming.target in before or coming.target in removed
+            is_occupied = os.path.lexists(coming.target) and not will_be_free
+            if is_occupied or not is_same(read_identity(coming.slot), coming.new):
+                wrong.append(coming.target)
         wrong.extend(path for path in removed if not os.path.isdir(path))
-        wrong.extend(path for path, _ in self.mkdirs if os.path.lexists(path) and path not in before)
+        for directory in self.mkdirs:
+            if os.path.lexists(directory.target) and directory.target not in before:
+                wrong.append(directory.target)
         return sorted(set(wrong))
 
     # --- doing ---------------------------------------------------------------------------------------
@@ -565,30 +651,30 @@ class Undo:
         drift = self.find_drift()
         if drift:
             raise Drift(drift)
-        for slot, target, new in reversed(self.ins):
-            if not os.path.lexists(slot) and is_same(read_identity(target), new):
-                os.rename(target, slot)
-        for path, _ in reversed(self.mkdirs):
-            if os.path.isdir(path) and not os.path.islink(path):
-                _remove_bytecode(path)
-                os.rmdir(path)
+        for coming in reversed(self.ins):
+            if not os.path.lexists(coming.slot) and is_same(read_identity(coming.target), coming.new):
+                os.rename(coming.target, coming.slot)
+        for made in reversed(self.mkdirs):
+            if os.path.isdir(made.target) and not os.path.islink(made.target):
+                _remove_bytecode(made.target)
+                os.rmdir(made.target)
         sync_filesystem(self.state)
-        for path, mode, uid, gid in reversed(self.rmdirs):
-            _make_directory_again(path, mode, uid, gid)
-        for target, slot, old in reversed(self.outs):
-            if is_same(read_identity(slot), old):
-                os.rename(slot, target)
-        for target, slot, _, new in reversed(self.exchanges):
-            if is_same(read_identity(target), new):
-                exchange(target, slot)
+        for removed in reversed(self.rmdirs):
+            _make_directory_again(removed)
+        for leaving in reversed(self.outs):
+            if is_same(read_identity(leaving.slot), leaving.old):
+                os.rename(leaving.slot, leaving.target)
+        for pair in reversed(self.exchanges):
+            if is_same(read_identity(pair.target), pair.new):
+                exchange(pair.target, pair.slot)
         self.restore_times()
         sync_filesystem(self.state)
 
     def restore_times(self) -> None:
         """Give every touched directory the times that it had."""
-        for path, atime, mtime in self.times:
+        for row in self.times:
             try:
-                os.utime(path, ns=(atime, mtime))
+                os.utime(row.target, ns=(row.atime_ns, row.mtime_ns))
             except OSError as error:
                 # A folder that is gone, or of another user: its time stops no recovery.
                 if error.errno not in (errno.ENOENT, errno.ENOTDIR, errno.EPERM):
@@ -599,17 +685,36 @@ def _read_record(path: str) -> List[Tuple[str, str]]:
     """(path relative to site-packages, hash as written) of each row of a RECORD; none where it cannot be read."""
     try:
         text = read_regular_file(path).decode("utf-8", "surrogateescape")
-        rows = [row for row in csv.reader(text.splitlines()) if row]
+        # Not splitlines(), which also ends a line where a name holds a form feed.
+        rows = [row for row in csv.reader(io.StringIO(text, newline="")) if row]
     except (OSError, JournalInvalid, csv.Error):
         return []
     return [(os.path.normpath(row[0]), row[1] if len(row) > 1 else "") for row in rows]
 
 
+def _list_dist_infos(sites: Set[str]) -> List[str]:
+    """The dist-info folders in these directories."""
+    found = []  # type: List[str]
+    for site in sites:
+        names = os.listdir(site) if os.path.isdir(site) else []
+        found += [os.path.join(site, name) for name in names if name.endswith(".dist-info")]
+    return found
+
+
+class _CopiedExchange(NamedTuple):
+    """An exchange in a copied environment: what lies in its two places now."""
+
+    row: Exchange
+    here: Identity  # at the target
+    there: Identity  # at the slot
+    was_exchanged: Optional[bool]  # None: size and time do not say
+
+
 class Copy:
     """Was the whole environment copied (cp -a, tar, a layer of an image) when its change was half done?
 
-    Then no inode number is as in the journal. Where an `out` or an `in` is now, its slot tells. Of an exchange size and
-    time tell which of the two is where, or the hashes in the RECORDs of the old and the new distribution.
+    Then no inode number is as in the journal. Where an `out` or an `in` is now, its slot shows. Of an exchange size and
+    time show which of the two is where, or the hashes in the RECORDs of the old and the new distribution.
     """
 
     def __init__(self, undo: Undo, document: Document) -> None:
@@ -618,69 +723,111 @@ class Copy:
         facts = document.get("facts")
         self.number = facts.get("directory") if isinstance(facts, dict) else None
         self.directory = os.path.join(undo.state, "txn-%s" % document.get("id"))
-        moves = [((target, slot), old) for target, slot, old in undo.outs]
-        moves += [((slot, target), new) for slot, target, new in undo.ins]
-        for target, slot, old, new in undo.exchanges:
-            moves += [((target, slot), old), ((target, slot), new)]
+        moves = []  # type: List[Tuple[Tuple[str, str], Identity]]  # two places, what is in one of them
+        moves += [((move.target, move.slot), move.old) for move in undo.outs]
+        moves += [((move.slot, move.target), move.new) for move in undo.ins]
+        for pair in undo.exchanges:
+            places = (pair.target, pair.slot)
+            moves += [(places, pair.old), (places, pair.new)]
         self.moves = moves
         self.has_times = self.number is None or any(
-            is_copy_of(read_identity(path), identity) for places, identity in moves if identity[3] for path in places
+            is_copy_of(read_identity(path), identity)
+            for places, identity in moves
+            if identity.mtime_ns
+            for path in places
         )
 
-    def recognize(self) -> Optional[Tuple[List[Any], List[Any], List[Any]]]:
+    def _keeps_times(self) -> bool:
+        """Has any object the time that it had? Some copies have new times throughout."""
+        for places, identity in self.moves:
+            found = [read_identity(path) for path in places] if identity.mtime_ns else []
+            if any(is_copy_of(now, identity) for now in found):
+                return True
+        return False
+
+    def recognize(self) -> Optional[Tuple[List[Exchange], List[MoveOut], List[MoveIn]]]:
         """The exchanges, outs and ins with the identities that their files have now; None: it is no copy."""
         here = read_identity(self.directory)
-        if here is not None and here[1] == self.number:
+        if here is not None and here.inode == self.number:
             return None
-        known = [(places, identity) for places, identity in self.moves if identity[1]]
+        known = [(places, identity) for places, identity in self.moves if identity.inode]
         if self.number is None and not known:
             return None
         if any(self._is_original(places, identity) for places, identity in known):
             return None
-        outs = [(target, slot, self._now(slot, target, old)) for target, slot, old in self.undo.outs]
-        ins = [(slot, target, self._now(slot, target, new)) for slot, target, new in self.undo.ins]
         exchanges = self._find_exchanged()
-        if exchanges is None or any(row[2] is None for row in outs + ins):
+        if exchanges is None:
             return None
+        outs = []  # type: List[MoveOut]
+        for leaving in self.undo.outs:
+            now = self._now(leaving.slot, leaving.target, leaving.old)
+            if now is None:
+                return None
+            outs.append(MoveOut(leaving.target, leaving.slot, now))
+        ins = []  # type: List[MoveIn]
+        for coming in self.undo.ins:
+            now = self._now(coming.slot, coming.target, coming.new)
+            if now is None:
+                return None
+            ins.append(MoveIn(coming.slot, coming.target, now))
         return exchanges, outs, ins
 
-    def _find_exchanged(self) -> Optional[List[Any]]:
+    def _find_exchanged(self) -> Optional[List[Exchange]]:
         """The exchanges, as they are now; None where one of them is something else."""
-        states = {}  # type: Dict[str, Optional[bool]]  # target -> has it been exchanged? None: size and time do not tell
-        for target, slot, old, new in self.undo.exchanges:
-            here, there = read_identity(target), read_identity(slot)
-            is_before = self._is_like(here, old) and self._is_like(there, new)
-            is_after = self._is_like(here, new) and self._is_like(there, old)
-            if not is_before and not is_after:
+        copied = []  # type: List[_CopiedExchange]
+        for row in self.undo.exchanges:
+            found = self._look_at(row)
+            if found is None:
                 return None
-            states[target] = None if is_before and is_after else is_after
-        olds, news = self._find_records(states)
-        exchanges = []  # type: List[Any]
-        for target, slot, _, _ in self.undo.exchanges:
-            here, there = read_identity(target), read_identity(slot)
-            was_exchanged = states[target]
+            copied.append(found)
+        olds, news = self._find_records(copied)
+        exchanges = []  # type: List[Exchange]
+        for found in copied:
+            was_exchanged = found.was_exchanged
             if was_exchanged is None:
-                holds_old = self._holds(target, target, olds) or self._holds(slot, target, news)
-                holds_new = self._holds(slot, target, olds) or self._holds(target, target, news)
-                if not holds_old and not holds_new:
-                    return None
-                was_exchanged = not holds_old  # both: they hold the same
-            exchanges.append((target, slot, there, here) if was_exchanged else (target, slot, here, there))
+                was_exchanged = self._was_exchanged_by_content(found.row, olds, news)
+            if was_exchanged is None:
+                return None
+            old, new = (found.there, found.here) if was_exchanged else (found.here, found.there)
+            exchanges.append(Exchange(found.row.target, found.row.slot, old, new))
         return exchanges
 
-    def _find_records(self, states: Dict[str, Optional[bool]]) -> Tuple[List[Any], List[Any]]:
+    def _look_at(self, row: Exchange) -> Optional[_CopiedExchange]:
+        """None where the two places hold something else."""
+        here, there = read_identity(row.target), read_identity(row.slot)
+        if here is None or there is None:
+            return None
+        is_before = self._is_like(here, row.old) and self._is_like(there, row.new)
+        is_after = self._is_like(here, row.new) and self._is_like(there, row.old)
+        if is_before and is_after:
+            return _CopiedExchange(row, here, there, None)
+        return _CopiedExchange(row, here, there, is_after) if is_before or is_after else None
+
+    def _was_exchanged_by_content(
+        self, row: Exchange, olds: Sequence[Tuple[str, str]], news: Sequence[Tuple[str, str]]
+    ) -> Optional[bool]:
+        """None where the contents are neither those of before nor those of after."""
+        target, slot = row.target, row.slot
+        holds_old = self._holds(target, target, olds) or self._holds(slot, target, news)
+        holds_new = self._holds(slot, target, olds) or self._holds(target, target, news)
+        if not holds_old and not holds_new:
+            return None
+        return not holds_old  # both: they hold the same
+
+    def _find_records(self, copied: Sequence[_CopiedExchange]) -> Tuple[List[Tuple[str, str]], List[Tuple[str, str]]]:
         """(where it belongs, where it is now) of the metadata of the old and of the new distributions."""
-        olds = [(target, self._place(slot, target)) for target, slot, _ in self.undo.outs]
-        news = [(target, self._place(slot, target)) for slot, target, _ in self.undo.ins]
-        for target, slot, _, _ in self.undo.exchanges:
-            if states[target] is not None:
-                olds.append((target, slot if states[target] else target))
-                news.append((target, target if states[target] else slot))
+        olds = [(move.target, self._place(move.slot, move.target)) for move in self.undo.outs]
+        news = [(move.target, self._place(move.slot, move.target)) for move in self.undo.ins]
+        for found in copied:
+            target, slot = found.row.target, found.row.slot
+            if found.was_exchanged is not None:
+                olds.append((target, slot if found.was_exchanged else target))
+                news.append((target, target if found.was_exchanged else slot))
         return olds, news
 
     def _is_original(self, places: Sequence[str], identity: Identity) -> bool:
         found = [read_identity(path) for path in places]
-        return any(now is not None and now[:2] == identity[:2] for now in found)
+        return any(now is not None and (now.kind, now.inode) == (identity.kind, identity.inode) for now in found)
 
     def _now(self, slot: str, target: str, identity: Identity) -> Optional[Identity]:
         """What is at the slot, else at the target, if it is a copy of what `identity` describes."""
@@ -691,7 +838,7 @@ class Copy:
         """As `is_copy_of`; where the copy has new times throughout (cp -r), kind and size have to do."""
         if self.has_times:
             return is_copy_of(now, before)
-        return now is not None and (now[0], now[2]) == (before[0], before[2])
+        return now is not None and (now.kind, now.size) == (before.kind, before.size)
 
     def _place(self, slot: str, target: str) -> str:
         return slot if os.path.lexists(slot) else target
@@ -721,9 +868,9 @@ def is_copy_of(now: Optional[Identity], before: Identity) -> bool:
 
     Archives and the layers of images hold whole seconds, some tools microseconds.
     """
-    if now is None or now[0] != before[0] or now[2] != before[2]:
+    if now is None or now.kind != before.kind or now.size != before.size:
         return False
-    return any(now[3] == before[3] // unit * unit for unit in (1, 1000, 10**9))
+    return any(now.mtime_ns == before.mtime_ns // unit * unit for unit in (1, 1000, 10**9))
 
 
 def _has_hash(path: str, written: str) -> bool:
@@ -735,14 +882,34 @@ def _has_hash(path: str, written: str) -> bool:
     return base64.urlsafe_b64encode(digest).rstrip(b"=").decode("ascii") == encoded
 
 
-def _exchange_is_legal(target: str, slot: str, old: Identity, new: Identity) -> bool:
-    here, there = read_identity(target), read_identity(slot)
-    return (is_same(here, old) and is_same(there, new)) or (is_same(here, new) and is_same(there, old))
+def _exchange_is_legal(row: Exchange) -> bool:
+    here, there = read_identity(row.target), read_identity(row.slot)
+    is_before = is_same(here, row.old) and is_same(there, row.new)
+    is_after = is_same(here, row.new) and is_same(there, row.old)
+    return is_before or is_after
+
+
+def _move_is_legal(
+    target: str, slot: str, identity: Identity, others: Dict[str, Identity], directories: Set[str]
+) -> bool:
+    """Is what a row moves in one of its two places, and is the target free where it is at the slot?
+
+    Free is a target, too, that holds what another row has there (`others`), or a directory of the change
+    (`directories`). Bytecode counts as nothing: any Python may have written it.
+    """
+    at_target, at_slot = read_identity(target), read_identity(slot)
+    if is_same(at_target, identity) and at_slot is None:
+        return True
+    if not is_same(at_slot, identity):
+        return False
+    if at_target is None or is_same(at_target, others.get(target)) or is_bytecode(target):
+        return True
+    return target in directories and at_target.kind == "d"
 
 
 def _is_directory_or(path: str, others: Dict[str, Identity]) -> bool:
     now = read_identity(path)
-    return now is None or now[0] == "d" or is_same(now, others.get(path))
+    return now is None or now.kind == "d" or is_same(now, others.get(path))
 
 
 def _holds_only_bytecode(path: str) -> bool:
@@ -763,14 +930,14 @@ def _remove_bytecode(directory: str) -> None:
             os.unlink(os.path.join(directory, name))
 
 
-def _make_directory_again(path: str, mode: int, uid: int, gid: int) -> None:
-    if not os.path.isdir(path):
-        os.mkdir(path)
-    status = os.lstat(path)
-    if (status.st_uid, status.st_gid) != (uid, gid):
-        os.chown(path, uid, gid)
-    if stat.S_IMODE(status.st_mode) != mode:
-        os.chmod(path, mode)
+def _make_directory_again(row: RemovedDirectory) -> None:
+    if not os.path.isdir(row.target):
+        os.mkdir(row.target)
+    status = os.lstat(row.target)
+    if (status.st_uid, status.st_gid) != (row.uid, row.gid):
+        os.chown(row.target, row.uid, row.gid)
+    if stat.S_IMODE(status.st_mode) != row.mode:
+        os.chmod(row.target, row.mode)
 
 
 # --- transactions on the disk ------------------------------------------------------------------------
@@ -856,7 +1023,7 @@ def _allow_writing(directory: str) -> None:
     try:
         os.chmod(directory, 0o700)
     except OSError:
-        pass  # what then cannot be removed is told
+        pass  # what then cannot be removed is reported
 
 
 def recover(prefix: str) -> List[Tuple[str, str, str]]:
@@ -901,8 +1068,15 @@ def main(arguments: Sequence[str]) -> int:
         print("%s cannot be locked: %s" % (prefix, error), file=sys.stderr)
         return 13
     if not taken:
-        print("%s is held by a running safe-install%s" % (prefix, lock.tell_holder()), file=sys.stderr)
+        print("%s is held by a running safe-install%s" % (prefix, lock.describe_holder()), file=sys.stderr)
         return 14
+    try:
+        return _recover_and_print(prefix)
+    finally:
+        lock.release()
+
+
+def _recover_and_print(prefix: str) -> int:
     try:
         for identifier, what, detail in recover(prefix):
             print("%s: %s (%s)" % (identifier, what, detail))
@@ -911,8 +1085,6 @@ def main(arguments: Sequence[str]) -> int:
         for path in getattr(error, "paths", ()):
             print("  %s" % path, file=sys.stderr)
         return 13
-    finally:
-        lock.release()
     return 0
 
 

@@ -48,21 +48,15 @@ from safe_install.transaction import recover as recovery
 from safe_install.transaction.eggs import find_path_edits
 from safe_install.transaction.journal import (
     DirectoryTimes,
-    Exchange,
-    Identity,
     Journal,
-    MadeDirectory,
-    MoveIn,
-    MoveOut,
     encode,
     make_document,
 )
 from safe_install.transaction.journal_rows import (
     expand_to_files,
+    fill_journal,
     find_parents,
     find_touched,
-    read_identity,
-    read_removed_directory,
 )
 from safe_install.transaction.lock import HeldSignals, open_state_directory
 from safe_install.transaction.moves import (
@@ -109,9 +103,9 @@ def begin(prefix: Path, *, command: Sequence[str], scheme: Scheme) -> Transactio
 def make_id() -> str:
     """`20261123T101112Z-1f43f2`: sorts by time; behind the second its thousandth and a random number, in hex."""
     now = time.time()
-    return (
-        f"{time.strftime('%Y%m%dT%H%M%SZ', time.gmtime(now))}-{int(now % 1 * 1000):03x}{secrets.randbelow(0x1000):03x}"
-    )
+    second = time.strftime("%Y%m%dT%H%M%SZ", time.gmtime(now))
+    thousandth = int(now % 1 * 1000)
+    return f"{second}-{thousandth:03x}{secrets.randbelow(0x1000):03x}"
 
 
 def make_facts() -> Dict[str, Any]:
@@ -127,13 +121,15 @@ class Transaction:
         self.id = journal.id
         self.directory = state / f"txn-{journal.id}"
         self.stage = self.directory / "stage"  # pip install --root
-        self._state, self._journal, self._areas = state, journal, areas
-        self._old: Set[str] = set()
-        self._replan: Callable[[Level], Journal] = lambda level: expand_to_files(self._journal, state.parent)
+        self._state = state
+        self._journal = journal
+        self._areas = areas
+        self._replan_by_file: Callable[[], Journal] = lambda: expand_to_files(self._journal, state.parent)
         self._document: Dict[str, Any] = {}
         self._listed: Dict[str, FrozenSet[str]] = {}  # the names in old directories, when the moves were planned
         self._signals = HeldSignals()
-        self._is_swapped = self._is_over = False
+        self._is_swapped = False
+        self._is_over = False
         self.warning = ""  # of a commit
         try:
             for directory in (self.directory, self.stage, self.directory / "stash"):
@@ -208,11 +204,14 @@ class Transaction:
                 raise make_refused(moves)
             return moves
 
-        def replan(level: Level) -> Journal:
-            return self._fill(make_plan_without_exchange(plan_at(level)))
+        def replan_by_file() -> Journal:
+            moves = make_plan_without_exchange(plan_at(Level.FILE))
+            return fill_journal(self._journal, moves, self._state)
 
         moves = plan_at(Level.DIRECTORY)
-        self._journal, self._replan, self._listed = self._fill(moves), replan, tree.listed
+        self._journal = fill_journal(self._journal, moves, self._state)
+        self._replan_by_file = replan_by_file
+        self._listed = tree.listed
         return moves
 
     def moves_any(self, files: AbstractSet[str]) -> bool:
@@ -222,36 +221,6 @@ class Transaction:
         targets = {os.path.join(prefix, target) for target in leaving}
         folders = tuple(target + os.sep for target in targets)
         return not targets.isdisjoint(files) or any(path.startswith(folders) for path in files)
-
-    def _fill(self, moves: MovePlan) -> Journal:
-        """The plan with what the disk says about every path now."""
-        prefix, is_file_level = str(self._state.parent), moves.level is Level.FILE
-
-        def identify(path: str) -> Identity:
-            return read_identity(path, inode=not is_file_level)
-
-        def relative(path: str) -> str:
-            return path[len(prefix) + 1 :]
-
-        def slot(path: str) -> str:
-            return path[len(str(self._state)) + 1 :]
-
-        pairs = [(target, place, identify(target), identify(place)) for target, place in moves.exchanges]
-        clear = [pair for pair in pairs if not pair[2].is_ambiguous_with(pair[3])]
-        blurred = [pair for pair in pairs if pair[2].is_ambiguous_with(pair[3])]
-        leaving = [pair[0] for pair in blurred] + list(moves.outs)
-        coming = [(pair[1], pair[0]) for pair in blurred] + list(moves.ins)
-        return dataclasses.replace(
-            self._journal,
-            exchanges=tuple(Exchange(relative(t), slot(s), old, new) for t, s, old, new in clear),
-            outs=tuple(
-                MoveOut(relative(target), f"{self.directory.name}/stash/{number}", identify(target))
-                for number, target in enumerate(leaving)
-            ),
-            rmdirs=tuple(read_removed_directory(prefix, relative(path)) for path in moves.rmdirs),
-            mkdirs=tuple(MadeDirectory(relative(path), 0o777 & ~_read_umask()) for path in moves.mkdirs),
-            ins=tuple(MoveIn(slot(place), relative(target), identify(place)) for place, target in coming),
-        )
 
     def abandon(self) -> Optional[str]:
         """Give up before the swap or after a roll back; what could not be removed, or None."""
@@ -276,7 +245,7 @@ class Transaction:
                 if error.errno not in _OTHER_RENAME:
                     raise
                 # A lower layer of overlayfs (an image build): its directories cannot be renamed, files can.
-                self._journal = self._replan(Level.FILE)
+                self._journal = self._replan_by_file()
                 self._check_room()
                 self._try_swap()
         except (OSError, recovery.JournalInvalid) as error:
@@ -319,6 +288,7 @@ class Transaction:
             raise
         try:
             self._rename_all()
+            self._refuse_added()
         except BaseException:
             self._undo()
             raise
@@ -334,8 +304,10 @@ class Transaction:
         prefix, device = str(self._state.parent), os.stat(self._state).st_dev
         for target, old in find_touched(self._journal):
             path = os.path.join(prefix, target)
-            # A directory that changes its parent is written to itself: its ".." changes.
-            for directory in (os.path.dirname(path), *([path] if old.kind == "d" else [])):
+            directories = [os.path.dirname(path)]
+            if old.kind == "d":
+                directories.append(path)  # whose parent changes is written to itself: its ".." changes
+            for directory in directories:
                 if directory in checked or not os.path.isdir(directory):
                     continue
                 checked.add(directory)
@@ -373,29 +345,39 @@ class Transaction:
         for coming in journal.ins:
             _rename_to_free_name(os.path.join(state, coming.slot), os.path.join(prefix, coming.target))
         recovery.sync_filesystem(state)
-        left = {pair.target: pair.slot for pair in journal.exchanges}
-        left.update({gone.target: gone.slot for gone in journal.outs})
-        added = self._find_added({target: os.path.join(state, slot) for target, slot in left.items()})
+
+    def _refuse_added(self) -> None:
+        """What came between the last look and the renames: the change is undone, and nothing of it is lost.
+
+        Errors: OSError.
+        """
+        state, journal = str(self._state), self._journal
+        places = {pair.target: os.path.join(state, pair.slot) for pair in journal.exchanges}
+        places.update({gone.target: os.path.join(state, gone.slot) for gone in journal.outs})
+        added = self._find_added(places)
         if added:
-            # It came between the last look and the renames: undone by the caller, and nothing of it is lost.
             raise OSError(errno.EBUSY, "something else installs into this environment", added[0])
 
     def _find_added(self, places: Mapping[str, str]) -> List[str]:
         """What somebody has put into directories that move as a whole since the moves were planned; bytecode aside.
 
-        pip takes no lock. `places`: where the directories lie now, if not in their places.
+        pip takes no lock. `places`: target -> where the directory lies now, if not in its place.
         """
         prefix, added = str(self._state.parent), []
         moved = {pair.target for pair in self._journal.exchanges if pair.old.kind == "d"}
         moved.update(gone.target for gone in self._journal.outs if gone.old.kind == "d")
-        for directory, names in self._listed.items():
+        for directory, known_names in self._listed.items():
+            if os.path.basename(directory) == "__pycache__":
+                continue
             relative = os.path.relpath(directory, prefix)
             target = next((path for path in (relative, *find_parents(relative)) if path in moved), None)
-            if target is None or os.path.basename(directory) == "__pycache__":
+            if target is None:
                 continue
-            place = os.path.join(places.get(target) or os.path.join(prefix, target), os.path.relpath(relative, target))
-            now = os.listdir(place) if os.path.isdir(place) else []
-            added += [os.path.join(directory, name) for name in now if name not in names and name != "__pycache__"]
+            moved_to = places.get(target) or os.path.join(prefix, target)
+            directory_now = os.path.join(moved_to, os.path.relpath(relative, target))
+            names = os.listdir(directory_now) if os.path.isdir(directory_now) else []
+            new_names = [name for name in names if name not in known_names and name != "__pycache__"]
+            added += [os.path.join(directory, name) for name in new_names]
         return added
 
     def _read_times(self) -> Tuple[DirectoryTimes, ...]:
@@ -443,7 +425,8 @@ class Transaction:
                 f"the change could not be recorded, everything is as before: {error}",
                 hint=hint_for_oserror(error),
             ) from error
-        self._is_swapped, self._is_over = False, True
+        self._is_swapped = False
+        self._is_over = True
         self._signals.release()
         try:
             recovery.sync_directory(str(self.directory))
@@ -469,9 +452,3 @@ def _rename_to_free_name(source: str, target: str) -> None:
     if os.path.lexists(target):
         raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), target)
     os.rename(source, target)
-
-
-def _read_umask() -> int:
-    mask = os.umask(0o077)
-    os.umask(mask)
-    return mask

@@ -66,5 +66,5 @@ def explaining_failed_undo(prefix: Path) -> Iterator[None]:
     except OSError as error:
         raise RollBackFailed(
             f"{state.parent} could not be put back yet: {error}",
-            hint=f"When that is mended (rights, free space), this finishes it: {again}",
+            hint=f"Correct that (permissions, free space), then run: {again}",
         ) from error

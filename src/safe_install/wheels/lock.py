@@ -25,7 +25,7 @@ def hold_lock(path: Path, reporter: Reporter, holder: str) -> Iterator[None]:
     """
     lock = Lock(str(path))
     if not lock.take():
-        reporter.note(f"waiting for {holder}{lock.tell_holder()} ...")
+        reporter.note(f"waiting for {holder}{lock.describe_holder()} ...")
         while not lock.take():
             time.sleep(_WAIT)
     try:

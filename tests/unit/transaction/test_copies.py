@@ -223,4 +223,5 @@ def test_undo_in_a_copy(tmp_path: Path, how: str) -> None:
     ],
 )
 def test_what_copies_lose(now: Any, is_copy: bool) -> None:
-    assert recovery.is_copy_of(now, ["f", 1, 5, 1_234_567_891]) is is_copy
+    found = None if now is None else recovery.Identity(*now)
+    assert recovery.is_copy_of(found, recovery.Identity("f", 1, 5, 1_234_567_891)) is is_copy

@@ -114,6 +114,7 @@ def test_recover_imports_only_the_standard_library(tmp_path: Path) -> None:
         "errno",
         "fcntl",
         "hashlib",
+        "io",
         "json",
         "os",
         "re",

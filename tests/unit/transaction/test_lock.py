@@ -86,8 +86,8 @@ def test_a_holder_that_was_killed_is_succeeded(path: str, children: List[int]) -
     children.append(hold(path))
     waiting = recovery.Lock(path)
     assert not waiting.take()
-    assert f"process {children[0]} on {os.uname().nodename}" in waiting.tell_holder()
-    assert f"rm {path}.held*" in waiting.tell_holder()
+    assert f"process {children[0]} on {os.uname().nodename}" in waiting.describe_holder()
+    assert f"rm {path}.held*" in waiting.describe_holder()
     end(children[0])
     children.append(hold(path))  # the second of the chain
     assert not waiting.take()
@@ -162,7 +162,7 @@ def test_a_file_that_cannot_be_read_is_held(path: str, content: str) -> None:
     Path(path + ".held").write_text(content)
     lock = recovery.Lock(path)
     assert not lock.take()
-    assert "rm" in lock.tell_holder()
+    assert "rm" in lock.describe_holder()
     assert Path(path + ".held").read_text() == content
 
 
