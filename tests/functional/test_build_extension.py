@@ -177,6 +177,17 @@ def test_another_build_of_the_project_is_waited_for(environments, store, tmp_pat
     assert reporter.notes == ["waiting for another build of demo ..."]
 
 
+@pytest.mark.parametrize("text", ["[build-system", "[build-system]\nrequires = 1\n", b"\xff"])
+def test_a_pyproject_that_cannot_be_read_is_refused(environments, store, tmp_path, text):
+    def no_tools(requirements, target):
+        raise AssertionError("they are not needed")
+
+    sdist = make_sdist(tmp_path, {**FILES, "pyproject.toml": text})
+    with pytest.raises(Refused, match=r"pyproject\.toml of demo-1\.0 cannot be read"):
+        build(sdist, environments(), store, install_tools=no_tools)
+    assert list((store.cache / "work").iterdir()) == []
+
+
 def test_a_failed_build_names_log_and_error(environments, store, tmp_path):
     sdist = make_sdist(tmp_path, {**FILES, "csrc/two.c": "int f(void) { return missing; }\n"})
     with pytest.raises(BuildFailed) as caught:

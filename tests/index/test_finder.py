@@ -173,7 +173,6 @@ def test_chosen_offline(torch, python, project, url):
 def test_sparse_brings_scatter_and_scipy_is_left_to_pip():
     resolution = choose(["torch-sparse"], TORCH_25, finder())
     assert list(pins(resolution)) == ["torch-sparse", "torch-scatter"]
-    assert resolution.requested_by["torch-scatter"] == ("torch-sparse 0.6.18+pt25cu124",)
     assert "scipy" in resolution.pins[0].requires
 
 

@@ -158,11 +158,6 @@ def forget() -> None:
         cached.cache_clear()
 
 
-def document_names() -> List[str]:
-    """The documents in force, without their ending, sorted."""
-    return _document_names(current_update())
-
-
 def _document_names(update: Optional[Update]) -> List[str]:
     if update is not None:
         return sorted(update.sha256)

@@ -38,6 +38,7 @@ from safe_install.index.facts import (
     TorchRelease,
     TorchTable,
 )
+from safe_install.index.filename import is_grammar
 from safe_install.index.json_object import JsonObject, check_url, invalid_document
 from safe_install.index.native import PATTERN
 from safe_install.tags import ComputeCapability, container_of_name, parse_capability
@@ -132,6 +133,8 @@ def _read_host(reader: JsonObject) -> HostEntry:
         note=reader.text("note", ""),
     )
     reader.end()
+    if not is_grammar(host.filename):
+        raise invalid_document(reader.where, f"{host.filename!r} is no grammar of file names")
     is_github = layout is Layout.GITHUB_RELEASES
     if is_github != bool(host.repository and re.match(r"[\w.-]+/[\w.-]+$", host.repository)):
         raise invalid_document(reader.where, "releases on GitHub, and nothing else, have a repository: owner/name")
@@ -207,6 +210,8 @@ def _read_build(reader: JsonObject) -> Build:
         note=reader.text("note", ""),
     )
     reader.end()
+    if build.filename is not None and not is_grammar(build.filename):
+        raise invalid_document(reader.where, f"{build.filename!r} is no grammar of file names")
     return build
 
 

@@ -60,7 +60,6 @@ class Resolution:
     """One candidate per project, and why not the others."""
 
     pins: Tuple[Candidate, ...]  # in the order in which they were asked for, then by name; INSTALLED ones too
-    requested_by: Mapping[NormalizedName, Tuple[str, ...]]  # "torch-sparse 0.6.18", or the requirement itself
     rejections: Tuple[Rejection, ...]
     answers: Tuple[HostAnswer, ...]
 
@@ -297,18 +296,13 @@ class _Provider(AbstractProvider):  # type: ignore[type-arg,misc,unused-ignore]
         """The chosen candidates, in the order in which they were asked for, and why not the others."""
         order = sorted(mapping, key=self.get_preference)
         pins = tuple(mapping[name] for name in order)
-        requested_by: Dict[NormalizedName, Tuple[str, ...]] = {}
-        for name in order:
-            wishes = [wish for wish in self._roots if wish.name == name]
-            wishes += [wish for pin in pins for wish in self.get_dependencies(pin) if wish.name == name]
-            requested_by[name] = tuple(dict.fromkeys(wish.source for wish in wishes))
         rejections: List[Rejection] = []
         for pin in pins:
             context, found = self._last[pin.name]
             others = [c for c in found.candidates if c.link.url != pin.link.url]
             losers = [explain_loser(candidate, pin, context) for candidate in others]
             rejections += order_rejections(losers, self._environment)
-        return Resolution(pins, requested_by, tuple(rejections), self._answers(order))
+        return Resolution(pins, tuple(rejections), self._answers(order))
 
     def _answers(self, names: Iterable[NormalizedName]) -> Tuple[HostAnswer, ...]:
         return tuple(answer for name in names if name in self._last for answer in self._last[name][1].answers)

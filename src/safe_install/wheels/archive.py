@@ -105,11 +105,6 @@ class Artifact:
         return named.with_version(str(self.version)).filename
 
     @property
-    def unpacked_size(self) -> int:
-        """The bytes of all files together."""
-        return sum(size for _, size in self.sizes)
-
-    @property
     def console_scripts(self) -> Tuple[str, ...]:
         """The commands that pip makes for a terminal."""
         return tuple(point.name for point in self.entry_points if point.group == "console_scripts")

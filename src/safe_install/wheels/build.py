@@ -403,7 +403,15 @@ def _check_amount(sdist: Path, entries: int, size: int) -> None:
 
 def _read_build_system(source: Path) -> BuildSystem:
     path = source / "pyproject.toml"
-    return parse_build_system(path.read_text("utf-8")) if path.is_file() else BuildSystem()
+    if not path.is_file():
+        return BuildSystem()
+    try:
+        return parse_build_system(path.read_text("utf-8"))
+    except ValueError as error:  # of the text, of TOML or of its values
+        raise Refused(
+            f"pyproject.toml of {source.name} cannot be read ({error})",
+            hint="It cannot be built by any tool: take another version, and tell the project.",
+        ) from error
 
 
 # --- the tools -------------------------------------------------------------------------------------

@@ -86,11 +86,6 @@ class Problems:
     versions: Tuple[MissingVersion, ...] = ()
     driver: Tuple[str, ...] = ()  # libraries of the driver that it needs when it runs: no fault
 
-    @property
-    def is_clean(self) -> bool:
-        """Would it load, on a machine with a driver where it needs one?"""
-        return not (self.missing or self.undefined or self.versions)
-
 
 @dataclass
 class Scope:

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import ast
 import os
 import re
+import sys
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Dict, List, Mapping, Optional, Sequence, Tuple, Union
@@ -42,8 +42,6 @@ _SECRET = re.compile(
     r"|(TOKEN|PASSWORD|PASSWD|SECRET|CREDENTIAL|API_?KEY|ACCESS_KEY|PRIVATE_KEY)",
     re.IGNORECASE,
 )
-_STRING = r""""[^"\n]*"|'[^'\n]*'"""
-_ASSIGNMENT = re.compile(rf"""^\s*([\w-]+)\s*=\s*(\[(?:[^\]"'#]|{_STRING}|#[^\n]*)*\]|{_STRING})""", re.MULTILINE)
 ALLOW_UNSUPPORTED = "-allow-unsupported-compiler"
 
 
@@ -236,15 +234,35 @@ def parse_architectures(text: str) -> Tuple[str, ...]:
 
 
 def parse_build_system(text: str) -> BuildSystem:
-    """Read [build-system] of a pyproject.toml; without the table, the legacy setuptools backend (PEP 517)."""
-    table = _parse_table(text)
+    """Read [build-system] of a pyproject.toml; without the table, the legacy setuptools backend (PEP 517).
+
+    Raises ValueError for what is no TOML, and for values of other types than PEP 518 and 517 say.
+    """
+    table = _load_toml(text).get("build-system")
     if table is None:
         return BuildSystem()
-    return BuildSystem(
-        tuple(str(r) for r in table.get("requires", ())),
-        str(table.get("build-backend", LEGACY_BACKEND)),
-        tuple(str(p) for p in table.get("backend-path", ())),
-    )
+    if not isinstance(table, dict):
+        raise ValueError("build-system is no table")
+    backend = table.get("build-backend", LEGACY_BACKEND)
+    if not isinstance(backend, str):
+        raise ValueError("build-system.build-backend is no string")
+    return BuildSystem(_read_strings(table, "requires"), backend, _read_strings(table, "backend-path"))
+
+
+def _read_strings(table: Mapping[str, Any], key: str) -> Tuple[str, ...]:
+    found = table.get(key, [])
+    if not isinstance(found, list) or not all(isinstance(item, str) for item in found):
+        raise ValueError(f"build-system.{key} is no list of strings")
+    return tuple(found)
+
+
+def _load_toml(text: str) -> Dict[str, Any]:
+    # Only a build reads TOML.
+    if sys.version_info >= (3, 11):
+        import tomllib
+    else:
+        import tomli as tomllib
+    return tomllib.loads(text)
 
 
 def select_tools(recipe: BuildRecipe, system: BuildSystem, environment: Environment) -> Tuple[str, ...]:
@@ -453,20 +471,6 @@ def _gcc_hint(newest: int, others: Sequence[Gcc]) -> str:
 
 def _read_count(text: Optional[str]) -> Optional[int]:
     return int(text) if text and text.isdigit() and int(text) > 0 else None
-
-
-def _parse_table(text: str) -> Optional[Mapping[str, Any]]:
-    # Python 3.8 has no TOML reader, and of this one table only strings and lists of strings are defined.
-    match = re.search(r"^\[build-system\][^\n]*\n(.*?)(?=^\[|\Z)", text + "\n", re.MULTILINE | re.DOTALL)
-    if match is None:
-        return None
-    found: Dict[str, Any] = {}
-    for key, value in _ASSIGNMENT.findall(match.group(1)):
-        try:
-            found[key] = ast.literal_eval(value.strip())
-        except (ValueError, SyntaxError):
-            continue
-    return found
 
 
 def split_log(text: str) -> List[str]:

@@ -9,6 +9,7 @@ from typing import Any, Dict, Iterable, List, Mapping, Optional, Sequence, Tuple
 from safe_install.wheels.elf import NotElf, SharedObject
 from safe_install.wheels.fatbin import read_fatbin
 from safe_install.wheels.fingerprint import find_assertions
+from safe_install.wheels.loader import Problems
 
 X86_64, AARCH64 = 62, 183
 PROGRAM, SHARED = 2, 3
@@ -313,6 +314,11 @@ class Entry:
     content: bytes = bytes(24)
     header: int = 64
     version: Tuple[int, int] = (0, 0)  # of the PTX
+
+
+def is_clean(problems: Problems) -> bool:
+    """Would it load, on a machine with a driver where it needs one?"""
+    return not (problems.missing or problems.undefined or problems.versions)
 
 
 def cubin(capability: str, **fields: Any) -> Entry:

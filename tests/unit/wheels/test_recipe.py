@@ -357,6 +357,37 @@ def test_build_systems(text, system):
 
 
 @pytest.mark.parametrize(
+    ("text", "system"),
+    [
+        ('build-system.requires = ["a"]\nbuild-system.build-backend = "b"', BuildSystem(("a",), "b")),
+        ('build-system = {requires = ["a"], build-backend = "b"}', BuildSystem(("a",), "b")),
+        ('[ build-system ]\nrequires = ["""a"""]', BuildSystem(("a",), LEGACY_BACKEND)),
+        ('description = """\n[build-system]\nrequires = ["wrong"]\n"""', BuildSystem()),
+        ('[build-system]\nrequires = ["a[x]>=1"]  # ]', BuildSystem(("a[x]>=1",), LEGACY_BACKEND)),
+    ],
+)
+def test_toml_has_more_than_one_way_to_write_it(text, system):
+    assert parse_build_system(text) == system
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "[build-system",
+        '[build-system]\nrequires = ["a"\n[tool.x]\n',
+        "build-system = 1",
+        '[build-system]\nrequires = "setuptools"',
+        "[build-system]\nrequires = [1]",
+        "[build-system]\nbuild-backend = []",
+        '[build-system]\nbackend-path = "."',
+    ],
+)
+def test_what_is_no_build_system(text):
+    with pytest.raises(ValueError):
+        parse_build_system(text)
+
+
+@pytest.mark.parametrize(
     ("requires", "tools"),
     [
         pytest.param((), ("ninja", "setuptools<81", "wheel"), id="none"),
