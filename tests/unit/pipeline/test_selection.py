@@ -63,7 +63,7 @@ class FakeChooser:
                 raise NoCandidate(f"no {name} fits", hint="H")
         link = Link("https://h/x-2.0.whl", "x-2.0.whl")
         pins = tuple(Candidate(name, Version("2.0"), self.kind, link) for name in names)
-        return Resolution(pins=pins, requested_by={}, rejections=(), answers=tuple(self.answers))
+        return Resolution(pins=pins, rejections=(), answers=tuple(self.answers))
 
     def obtain(self, pin, environment, *, is_promised=False):
         self.obtained.append((pin.name, is_promised))
