@@ -15,11 +15,11 @@ from packaging.version import InvalidVersion
 
 from safe_install.environment.interpreter import read_torch_dir
 from safe_install.errors import Refused, UsageError
-from safe_install.markers import applies
 from safe_install.models import Environment, Finding, InstallResult, Outcome, Severity, TorchBuild
 from safe_install.pipeline.health_gate import check_torch_here
 from safe_install.pipeline.session import error_context, probe_environment
 from safe_install.ports import Timings, World
+from safe_install.requirements import applies
 from safe_install.resolve.own_options import OwnOptions
 from safe_install.torch_family import TORCH, is_guarded
 from safe_install.wheels.abi import Judged, Seen, cuda_major_of, open_findings

@@ -15,7 +15,6 @@ from packaging.utils import NormalizedName, canonicalize_name
 from packaging.version import InvalidVersion
 
 from safe_install.health.crash import describe_end, name_of_status
-from safe_install.markers import applies
 from safe_install.models import (
     DriverLibrary,
     Finding,
@@ -25,6 +24,7 @@ from safe_install.models import (
     Severity,
     TorchBuild,
 )
+from safe_install.requirements import applies
 
 _TEXT = (str, type(None))
 _NUMBER = (int, float, type(None))

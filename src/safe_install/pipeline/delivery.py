@@ -18,11 +18,12 @@ from safe_install.health.report import Subject
 from safe_install.index.catalog import known_projects, load_project
 from safe_install.index.native import exact_pattern
 from safe_install.models import Finding, InstalledDistribution, Plan, Step, TorchBuild
+from safe_install.pip_output import is_of_build, is_of_search
 from safe_install.pipeline.contents import contents_findings, find_changed_files, system_path
 from safe_install.pipeline.health_gate import Expectation, installed_subjects, subject_of, with_subjects
 from safe_install.pipeline.selection import Planner, canonical, make_folder
 from safe_install.resolve import plan as planning
-from safe_install.resolve.pip_words import PipWords, is_of_build, is_of_search, path_warning
+from safe_install.resolve.pip_words import PipWords, path_warning
 from safe_install.resolve.request import InstallRequest
 from safe_install.resolve.step_lines import direct_requirement, is_from_repository, requirement_line
 from safe_install.resolve.torch_fit import check_torch

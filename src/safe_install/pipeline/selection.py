@@ -38,15 +38,17 @@ from safe_install.models import (
     Step,
     TorchBuild,
 )
+from safe_install.pip_output import is_summary_of_dry_run, requirement_in_failure
 from safe_install.pipeline.choice import Chooser, Wishes, cpu_fallback_notes, describe_pins, describe_torch
 from safe_install.pipeline.health_gate import BaselineCheck, check_torch_here
 from safe_install.ports import Timings, World
+from safe_install.requirements import parse_requirement
 from safe_install.resolve import plan as planning
 from safe_install.resolve.companions import check_planned, pip_may_choose, says_its_torch
 from safe_install.resolve.compatibility import Context
 from safe_install.resolve.provider import where_else
 from safe_install.resolve.request import InstallRequest, named
-from safe_install.resolve.requirements_file import Entry, parse_requirement
+from safe_install.resolve.requirements_file import Entry
 from safe_install.resolve.spelling import refuse_misspelled
 from safe_install.resolve.target import planned_torch
 from safe_install.system.askpass import AskPass
@@ -613,7 +615,7 @@ class Planner:
         ]
         if not names:
             return False
-        self._choose([Requirement(_requirement_in(output, name)) for name in names])
+        self._choose([Requirement(requirement_in_failure(output, name)) for name in names])
         return True
 
     def _choose_in(self, steps: Sequence[Step]) -> bool:
@@ -799,7 +801,7 @@ class _Said:
         for is_stdout, line in lines:
             if not is_stdout:
                 self._reporter.error_output(line)
-            elif not line.startswith("Would install "):
+            elif not is_summary_of_dry_run(line):
                 self._reporter.output(line)
 
 
@@ -873,16 +875,6 @@ def make_folder(path: Path) -> Path:
     """A new folder."""
     path.mkdir(parents=True)
     return path
-
-
-def _requirement_in(output: str, name: NormalizedName) -> str:
-    """The requirement on `name` as pip's failure words it, with its specifier when there is one."""
-    pattern = "[-_.]+".join(re.escape(part) for part in name.split("-"))
-    for match in re.finditer(rf"(?i)\b{pattern}\b\s*((?:[<>=!~]=?=?\s*[\w.*+!]+\s*,?\s*)+)", output):
-        requirement = parse_requirement(f"{name}{match.group(1).strip().rstrip(',')}")
-        if requirement is not None:
-            return str(requirement)
-    return str(name)
 
 
 def _specifiers(name: NormalizedName, steps: Sequence[Step]) -> str:

@@ -9,10 +9,10 @@ from dataclasses import dataclass
 from typing import Collection, Iterable, List, Mapping, Optional, Sequence, Tuple
 
 from safe_install.errors import UsageError
+from safe_install.requirements import parse_requirement
 from safe_install.resolve import our_options
 from safe_install.resolve.our_options import BY_COMMAND, OwnOption
 from safe_install.resolve.pip_options import BY_NAME, COMMANDS, OPTIONS, Option, find_option
-from safe_install.resolve.requirements_file import parse_requirement
 from safe_install.resolve.spelling import RESERVED, nearest_command, nearest_option
 
 OUR_COMMANDS = tuple(BY_COMMAND)

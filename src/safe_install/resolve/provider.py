@@ -31,7 +31,6 @@ from safe_install.index.candidates import torch_of
 from safe_install.index.catalog import known_projects
 from safe_install.index.facts import Project
 from safe_install.index.filename import parse_local
-from safe_install.markers import applies
 from safe_install.models import (
     BuiltFor,
     Candidate,
@@ -43,6 +42,7 @@ from safe_install.models import (
     Rejection,
     Rule,
 )
+from safe_install.requirements import applies
 from safe_install.resolve.compatibility import (
     Context,
     check_candidate,

@@ -14,6 +14,7 @@ from typing import Callable, Dict, Iterator, List, Mapping, Optional, Sequence, 
 from safe_install.errors import PipFailed, Refused
 from safe_install.events import Reporter
 from safe_install.models import Environment
+from safe_install.pip_output import has_no_match
 from safe_install.system import process
 from safe_install.wheels.recipe import Gcc, scrub_variables
 from safe_install.wheels.store import hold_lock, lock_file
@@ -364,7 +365,7 @@ def install_toolkit_packages(requirements: Sequence[str], folder: Path, install:
     try:
         install(requirements, folder)
     except PipFailed as error:
-        if "No matching distribution" not in error.output:
+        if not has_no_match(error.output):
             raise
         raise Refused(
             f"the package index has no CUDA toolkit for this torch ({' '.join(requirements)})",
