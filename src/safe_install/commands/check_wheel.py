@@ -34,7 +34,7 @@ def check_wheel(world: World, files: Sequence[str], own: OwnOptions, *, torch_di
     Errors: Refused without a torch; UsageError for what is no file; WheelInvalid for what is no sound wheel.
     """
     timings = Timings()
-    with timings.stage("probe", world.reporter):
+    with timings.stage("probe"):
         environment = probe_environment(own, world)
     folder: Optional[Path] = None
     if torch_dir is not None:
@@ -47,7 +47,7 @@ def check_wheel(world: World, files: Sequence[str], own: OwnOptions, *, torch_di
         )
     wheels: Dict[str, Any] = {}
     findings: List[Finding] = []
-    with error_context(environment), timings.stage("check", world.reporter):
+    with error_context(environment), timings.stage("check"):
         # A torch that the declared driver or GPU cannot run is no torch to fit.
         unfit = check_torch_here(environment)
         for file in files:

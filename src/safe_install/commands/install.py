@@ -63,7 +63,7 @@ def install(request: InstallRequest, world: World) -> InstallResult:
     Errors: every SafeInstallError; nothing is changed when one leaves here, except RollBackFailed.
     """
     timings = Timings()
-    with timings.stage("probe", world.reporter):
+    with timings.stage("probe"):
         environment = probe_environment(request.own, world)
     is_only_report = request.own.dry_run and request.report_file is not None  # pip answers that everywhere
     refuse_externally_managed(environment, break_system_packages=request.break_system_packages or is_only_report)
@@ -196,15 +196,15 @@ def _apply(delivery: Delivery, before: BaselineCheck, timings: Timings, broken: 
     ) as transaction:
         delivery.check_space()
         built = _built_in_this_run(delivery.planner, plan)
-        with timings.stage("stage", world.reporter), naming_intruders(before, built):
+        with timings.stage("stage"), naming_intruders(before, built):
             delivery.stage(transaction.stage)
-        with timings.stage("check", world.reporter):
+        with timings.stage("check"):
             seen = (*delivery.notices(), *delivery.inspect(transaction.stage, replaced))
         refuse_errors(seen, plan)
         clones = delivery.planner.clones
         sources = clones.move_into(transaction.stage) if clones is not None else ()
         world.reporter.announce(words.installing())
-        with timings.stage("moves", world.reporter):
+        with timings.stage("moves"):
             transaction.plan(
                 remove=replaced,
                 keep=[environment.installed[name] for name in sorted(kept)],

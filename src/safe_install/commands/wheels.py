@@ -51,7 +51,7 @@ def show_wheels(world: World, names: Sequence[str], own: OwnOptions, *, machine:
     `machine`: torch, python_version, platform of a machine elsewhere, as `explain` has them. Errors: UsageError.
     """
     timings = Timings()
-    with timings.stage("probe", world.reporter):
+    with timings.stage("probe"):
         environment = environment_asked_for(own, world, **machine)
     projects = [load_project(name) for name in _known(names)]
     message: List[str] = []
@@ -182,7 +182,7 @@ def check_wheels(world: World, names: Sequence[str], own: OwnOptions, *, machine
     Exit status 1 when one does not answer, or a known file is no longer listed. Errors: UsageError, Refused.
     """
     timings = Timings()
-    with timings.stage("probe", world.reporter):
+    with timings.stage("probe"):
         environment = environment_asked_for(own, world, **machine)
     if environment.torch is None:
         raise Refused(
@@ -194,7 +194,7 @@ def check_wheels(world: World, names: Sequence[str], own: OwnOptions, *, machine
     finder = Finder(http=http, offline=own.offline, third_party=own.third_party)
     answers: List[HostAnswer] = []
     findings: List[Finding] = []
-    with timings.stage("ask", world.reporter):
+    with timings.stage("ask"):
         for name in _known(names) or sorted(known_projects()):
             with world.reporter.task(f"ask the hosts of {name}"):
                 found = finder.find(name, bare, wanted=lambda candidate, project: False)

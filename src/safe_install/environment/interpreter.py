@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import importlib
 import json
 import os
@@ -260,13 +259,11 @@ def _environment(raw: Mapping[str, Any], executable: Path, driver: Optional[Driv
     interpreter = _interpreter(raw, executable, installed)
     places = tuple(_torch_place(place) for place in raw["torch_places"])
     torch = _torch_build(raw["torch"], _torch_distribution(raw["torch"], installed, places), interpreter)
-    stamps = json.dumps(raw["stamps"]).encode()
     return Environment(
         interpreter=interpreter,
         torch=torch,
         driver=driver,
         installed=installed,
-        fingerprint=hashlib.sha256(stamps).hexdigest(),
         torch_places=places,
     )
 

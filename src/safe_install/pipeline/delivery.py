@@ -87,7 +87,7 @@ class Delivery:
         plain = [step for step in wanted if not told[step.name]]
         hashed = [step for step in plain if step.sha256 and not is_from_repository(step)]
         others = [step for step in plain if step not in hashed]
-        with self._timings.stage("fetch", self.world.reporter):
+        with self._timings.stage("fetch"):
             task = f"fetch {', '.join(step.name for step in wanted[:3])}{' ...' if len(wanted) > 3 else ''}"
             with self.world.reporter.task(task):
                 for group in (hashed, others):

@@ -291,7 +291,7 @@ def apply_and_verify(
     _load_what_comes_later(transaction)
     health_before = before.report()
     refuse_changed(before, built=expectation.built)
-    with timings.stage("swap", world.reporter):
+    with timings.stage("swap"):
         transaction.swap()
     swapped_in = stamp_of(before.environment)
 
@@ -303,14 +303,14 @@ def apply_and_verify(
                 signal_number=transaction.pending_signal,
             )
 
-    with timings.stage("after", world.reporter), progress_task("check after the change", world):
+    with timings.stage("after"), progress_task("check after the change", world):
         after = _ask_after(before, subjects, expectation, heed_signal)
     intruded = _changed_by_check(swapped_in, before.environment)
     findings = _judge(health_before, after, expectation)
     swapped = True
     may_settle = not expectation.no_rollback and not _has_errors(intruded) and health_before.asked == "loader"
     if _has_errors(findings) and may_settle:
-        with timings.stage("settle", world.reporter):
+        with timings.stage("settle"):
             transaction.roll_back()
             health_before = before.full_report(heed_signal)
             findings = _judge(health_before, after, expectation)
@@ -323,11 +323,11 @@ def apply_and_verify(
     if not swapped:
         return Verdict(Outcome.ROLLED_BACK, 12, health_before, after, findings)
     if _has_errors(findings) and not expectation.no_rollback:
-        with timings.stage("roll-back", world.reporter):
+        with timings.stage("roll-back"):
             transaction.roll_back()
         findings += _left_changed(before)
         return Verdict(Outcome.ROLLED_BACK, 12, health_before, after, findings)
-    with timings.stage("commit", world.reporter):
+    with timings.stage("commit"):
         transaction.commit(summary)
         world.reporter.change_made(transaction.id)
     if transaction.warning:

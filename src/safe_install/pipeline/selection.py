@@ -162,10 +162,10 @@ class Planner:
             ordinary = True
             if extensions:
                 self._plan_for_coming_torch()
-        with self.timings.stage("resolve", self.world.reporter):
+        with self.timings.stage("resolve"):
             ordinary = not self._choose_unless_torch_may_move(extensions) or ordinary
         if ordinary or not self._is_closed() or self.request.report_file is not None:
-            with self.timings.stage("pip", self.world.reporter):
+            with self.timings.stage("pip"):
                 steps = self._ask_pip()
         else:
             self._tell_satisfied(extensions)
@@ -176,13 +176,7 @@ class Planner:
             steps = tuple(dataclasses.replace(step, is_locked=step.candidate is None) for step in steps)
         if self.request.ignore_installed:
             steps = planning.beside_installed(steps, self.environment)
-        plan = Plan(
-            planning.explained(steps),
-            self._constraints(),
-            tuple(self._rejections),
-            tuple(self._answers),
-            self.environment.fingerprint,
-        )
+        plan = Plan(planning.explained(steps), tuple(self._rejections), tuple(self._answers))
         self._check(plan)
         return plan
 
@@ -261,7 +255,7 @@ class Planner:
                 is_meant = name == TORCH or (name in known_projects() and self._may_pip_choose(requirement))
             if is_meant:
                 texts.append(entry.text)
-        with self.timings.stage("pip", self.world.reporter):
+        with self.timings.stage("pip"):
             said = _Said(self.world.reporter)
             try:
                 report = self.pip.dry_run(
@@ -391,7 +385,7 @@ class Planner:
                 f"{pin.name}: config settings are not passed to the build of an extension: "
                 "set the variables that its setup.py reads"
             )
-        with self.timings.stage("fetch", self.world.reporter):
+        with self.timings.stage("fetch"):
             is_promised = bool(self._entries_with_hashes(pin.name))
             if pin.kind is CandidateKind.SDIST:
                 self.built.append(pin.name)

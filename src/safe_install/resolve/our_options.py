@@ -250,8 +250,3 @@ COMMANDS: Tuple[Command, ...] = (
     ),
 )
 BY_COMMAND: Mapping[str, Command] = {command.name: command for command in COMMANDS}
-
-
-def commands_of(option: OwnOption) -> Tuple[str, ...]:
-    """The commands that have the option."""
-    return tuple(command.name for command in COMMANDS if option in command.options)
