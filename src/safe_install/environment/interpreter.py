@@ -143,7 +143,7 @@ BLINDING_VARIABLES = (
 def child_environment(extra: Optional[Mapping[str, str]] = None) -> Dict[str, str]:
     """The variables for a process of the managed interpreter: the user's own, less what would make the answer differ
     from the one that the user's programs get, and writing no bytecode into the environment."""
-    variables = dict(os.environ)
+    variables = process.inherited_variables()
     # Measured: with this variable is_available() is True although torch cannot use the driver.
     variables.pop("PYTORCH_NVML_BASED_CUDA_CHECK", None)
     # Set by a zipapp or `python -m`; a foreign interpreter must not inherit our import path.

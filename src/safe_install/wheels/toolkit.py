@@ -224,7 +224,7 @@ def _list_parts(
 
 def _ask_program(command: Sequence[str]) -> process.Completed:
     """What a compiler says of itself; it is given no secret, and no folder of the person's to write to."""
-    return process.run(command, timeout=30, env=scrub_variables(os.environ), cwd=Path(os.sep))
+    return process.run(command, timeout=30, env=scrub_variables(process.inherited_variables()), cwd=Path(os.sep))
 
 
 def _ask_folders(nvcc: Path) -> Optional[NvccFolders]:
