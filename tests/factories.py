@@ -104,7 +104,7 @@ def make_environment(
         cuda = f"{local[2:-1]}.{local[-1]}" if local.startswith("cu") else None
         build = TorchBuild(Version(torch), torch, local or "cpu", cuda)
         installed.setdefault(canonicalize_name("torch"), make_distribution("torch", torch))
-    return Environment(interpreter or make_interpreter(), build, driver, installed, "f")
+    return Environment(interpreter or make_interpreter(), build, driver, installed)
 
 
 def make_health(

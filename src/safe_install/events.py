@@ -28,9 +28,6 @@ class Reporter:
     log_file: Optional[Path] = None  # --log
     shows_progress = True  # not with --progress-bar off
 
-    def phase(self, name: str) -> None:
-        """A stage of the pipeline begins ("probe", "resolve", "build", ...)."""
-
     def note(self, text: str) -> None:
         """A decision, in one sentence, and why."""
 

@@ -187,7 +187,6 @@ class Environment:
     torch: Optional[TorchBuild]
     driver: Optional[Driver]
     installed: Mapping[NormalizedName, InstalledDistribution] = field(default_factory=dict)
-    fingerprint: str = ""  # changes when a distribution was added, removed or replaced
     torch_places: Tuple[TorchPlace, ...] = ()  # in the order of sys.path
 
 
@@ -350,10 +349,8 @@ class Plan:
     """All steps of one change."""
 
     steps: Tuple[Step, ...] = ()
-    constraints: Tuple[str, ...] = ()
     rejections: Tuple[Rejection, ...] = ()
     answers: Tuple[HostAnswer, ...] = ()
-    fingerprint: str = ""
 
     def find(self, name: str) -> Optional[Step]:
         """The step on one distribution, by its normalized name; None where the plan leaves it alone."""

@@ -6,7 +6,7 @@ import time
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Dict, Iterator, Mapping, Optional, Sequence
+from typing import Dict, Iterator, Mapping, Sequence
 
 from safe_install.events import Reporter
 from safe_install.models import DEFAULT_NETWORK, NetworkSettings
@@ -31,10 +31,8 @@ class Timings:
     started: float = field(default_factory=time.monotonic)
 
     @contextmanager
-    def stage(self, name: str, reporter: Optional[Reporter] = None) -> Iterator[None]:
+    def stage(self, name: str) -> Iterator[None]:
         """Measure what happens inside; a stage entered twice adds up."""
-        if reporter is not None:
-            reporter.phase(name)
         started = time.monotonic()
         try:
             yield

@@ -22,7 +22,7 @@ from safe_install.errors import BuildFailed, Refused
 from safe_install.events import Reporter, TaskOutcome
 from safe_install.models import BuildTimeout, TorchBuild
 from safe_install.wheels.archive import extract_members, open_wheel
-from safe_install.wheels.build import build_wheel, find_built
+from safe_install.wheels.build import build_wheel
 from safe_install.wheels.machine import read_machine
 from safe_install.wheels.recipe import BuildRecipe
 from safe_install.wheels.store import WheelStore
@@ -127,6 +127,7 @@ def build(sdist, environment, store, reporter=None, **options):
         store=store,
         install_tools=options.pop("install_tools", None) or make_installer(environment),
         reporter=reporter or Reporter(),
+        variables=options.pop("variables", os.environ),
         **options,
     )
 
@@ -162,7 +163,7 @@ def test_the_second_build_is_none(environments, store, tmp_path):
     sdist = make_sdist(tmp_path, FILES)
     first = build(sdist, environments(), store)
     assert build(sdist, environments(), store, install_tools=no_tools) == first
-    (candidate,) = find_built("demo", environments(), cache=store.cache)
+    (candidate,) = store.find("demo", environments())
     assert candidate.link.url == first.as_uri()
 
 
@@ -197,7 +198,7 @@ def test_a_failed_build_names_log_and_error(environments, store, tmp_path):
     reasons = caught.value.message.splitlines()[1:]
     assert len(reasons) == 1 and reasons[0].startswith("  csrc/two.c:1:22: error:") and "missing" in reasons[0]
     assert reasons[0].strip() in log.read_text()
-    assert list(find_built("demo", environments(), cache=store.cache)) == []
+    assert list(store.find("demo", environments())) == []
     assert list((store.cache / "work").iterdir()) == []
 
 

@@ -210,13 +210,6 @@ def test_the_first_on_the_path_is_the_one_that_counts(python, site, tmp_path, mo
     assert read_environment(python, None).installed["a"].version == "2"
 
 
-def test_the_fingerprint_changes_with_the_distributions(python, site):
-    before = read_environment(python, None).fingerprint
-    assert read_environment(python, None).fingerprint == before
-    write(site, {"a-2.dist-info/METADATA": METADATA.format("a", "2", "")})
-    assert read_environment(python, None).fingerprint != before
-
-
 # --- torch -----------------------------------------------------------------------------------------
 
 TYPED = """from typing import Optional

@@ -10,7 +10,8 @@ import pytest
 
 from safe_install.models import HostAnswerKind, Outcome
 from safe_install.resolve.command_line import route
-from safe_install.resolve.our_options import BY_COMMAND, OPTIONS, commands_of
+from safe_install.resolve.options_table import BY_COMMAND, OPTIONS
+from tests.unit.resolve.test_options_table import commands_of
 
 ROOT = Path(__file__).resolve().parents[2]
 READMES = ("README.md", "README.zh-CN.md")

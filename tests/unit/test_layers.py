@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import re
 import sys
 from pathlib import Path
 
@@ -51,6 +52,26 @@ def test_only_the_owner_imports(outside):
     importers = {relative(p) for p in MODULES if any(name.split(".")[0] == outside for name in imports_of(p))}
     assert importers <= OWNERS[outside]
     assert importers & OWNERS[outside], f"nobody imports {outside} any more: the table above is out of date"
+
+
+# Who reads the variables of this process: the surface hands them on (`World.environ`), nobody else decides by them.
+READERS_OF_VARIABLES = {
+    "__main__.py",
+    "cli/main.py",
+    "cli/terminal.py",  # NO_COLOR, COLUMNS, TERM: how this terminal shows a line
+    "system/process.py",  # what a child inherits
+}
+
+
+def test_the_variables_of_this_process_are_read_in_one_place():
+    readers = set()
+    for path in MODULES:
+        if relative(path) in STAND_ALONE:
+            continue
+        text = path.read_text(encoding="utf-8")
+        if re.search(r"\bos\.(environb?|getenvb?|putenv)\b|from os import .*(environ|getenv)", text):
+            readers.add(relative(path))
+    assert readers == READERS_OF_VARIABLES
 
 
 @pytest.mark.skipif(sys.version_info < (3, 10), reason="sys.stdlib_module_names came with Python 3.10")

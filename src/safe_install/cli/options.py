@@ -13,7 +13,7 @@ from safe_install.errors import UsageError
 from safe_install.models import InstallResult
 from safe_install.ports import World
 from safe_install.resolve.command_line import Word
-from safe_install.resolve.our_options import BY_COMMAND, COMMANDS, GROUPS, Command, Kind, OwnOption
+from safe_install.resolve.options_table import BY_COMMAND, COMMANDS, GROUPS, CommandRow, Kind, OptionRow
 from safe_install.resolve.own_options import OwnOptions, own_options
 
 TAKING_PIP_OPTIONS = {"ignore_unknown_options": True, "allow_extra_args": True, "help_option_names": ["-h", "--help"]}
@@ -60,7 +60,7 @@ app = typer.Typer(add_completion=False, rich_markup_mode=None)
 # --- out of the table ------------------------------------------------------------------------------
 
 
-def declare(command: Command, run: Optional[Run]) -> None:
+def declare(command: CommandRow, run: Optional[Run]) -> None:
     """Declare a command to Typer. `run`: what it does, given the world, our options, and the values that are its own;
     None: it is only declared, because pip's options must keep their order and their spelling."""
 
@@ -81,7 +81,7 @@ def declare(command: Command, run: Optional[Run]) -> None:
     app.command(command.name, context_settings=context_settings, help=command.help)(call)
 
 
-def _declare_option(option: OwnOption) -> inspect.Parameter:
+def _declare_option(option: OptionRow) -> inspect.Parameter:
     if option.kind is Kind.SWITCH:
         declared = typer.Option(False, option.name, help=option.help)
     elif option.kind is Kind.NUMBER:
@@ -91,7 +91,7 @@ def _declare_option(option: OwnOption) -> inspect.Parameter:
     return _parameter(option.field, declared, TYPES[option.kind])
 
 
-def _declare_argument(command: Command) -> inspect.Parameter:
+def _declare_argument(command: CommandRow) -> inspect.Parameter:
     name, metavar = command.argument_field, command.argument or ""
     if not metavar.endswith("..."):
         declared = typer.Argument(None, metavar=metavar, help=command.argument_help)
@@ -105,7 +105,7 @@ def _parameter(name: str, default: Any, annotation: Any) -> inspect.Parameter:
     return inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=default, annotation=annotation)
 
 
-def _words_of(command: Command, values: Mapping[str, Any]) -> List[Word]:
+def _words_of(command: CommandRow, values: Mapping[str, Any]) -> List[Word]:
     """What Typer read of our options, as words: only what was written."""
     words: List[Word] = []
     for option in command.options:

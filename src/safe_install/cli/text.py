@@ -196,36 +196,50 @@ def show_result(result: InstallResult, *, quiet: int = 0, program: str = "safe-i
 
 def _result_lines(result: InstallResult, program: str) -> List[str]:
     plan = result.plan or Plan()
-    if result.outcome is Outcome.PLANNED:
-        if not plan.steps:
-            return [result.message] if result.message else []
+    if result.outcome is Outcome.PLANNED and plan.steps:
         return [*render_steps(plan), f"Would install {_listed_names(plan)}"]
+    if result.outcome is Outcome.PLANNED:
+        return [result.message] if result.message else []
     if result.outcome is Outcome.EXPLAINED:
         return [*_explained_lines(plan)]
-    if result.outcome is Outcome.INSTALLED:
-        # "Successfully installed" was said when it was.
-        return _place_line("Installed into", result) + _verified_lines(result, program)
-    if result.outcome is Outcome.UNINSTALLED:
-        return _place_line("Uninstalled from", result) + _verified_lines(result, program)
-    if result.outcome is Outcome.UNDONE:
-        what = result.message.rstrip(".") or "Undone"
-        return _place_line(f"{what} in", result) + _verified_lines(result, program)
+    kept = _kept_sentence(result)
+    if kept is not None:
+        return _place_line(kept, result) + _verified_lines(result, program)
     if result.outcome is Outcome.ROLLED_BACK and not result.message:
-        place = "the environment" if result.environment is None else render_environment(result.environment)
-        if any(finding.check == "left-changed" for finding in result.findings):
-            return [f"Rolled back: our change of {place} was undone; what something else changed is named above."]
-        return [f"Rolled back: {place} is exactly as it was."]
+        return [_rolled_back_line(result)]
     if result.command == "wheels":
-        lines = []
-        for table in result.details.get("tables", ()):
-            lines += [*render_table(table["title"], table["columns"], table["rows"]), ""]
-        return lines + result.message.splitlines()
+        return _wheel_lines(result)
     if result.command == "verify" and result.after is not None and result.after.torch_version is not None:
         return _examined_lines(result, result.after)
     if result.outcome is Outcome.UNHEALTHY and result.transaction:
         return _place_line("Not healthy, and kept as --no-rollback says, in", result) + _undo_lines(result, program)
     sentence = result.message or OUTCOME_SENTENCES.get(result.outcome, "")
     return sentence.splitlines()
+
+
+def _kept_sentence(result: InstallResult) -> Optional[str]:
+    """What was done and is kept, up to the name of the place. "Successfully installed" was said when it was."""
+    if result.outcome is Outcome.INSTALLED:
+        return "Installed into"
+    if result.outcome is Outcome.UNINSTALLED:
+        return "Uninstalled from"
+    if result.outcome is Outcome.UNDONE:
+        return f"{result.message.rstrip('.') or 'Undone'} in"
+    return None
+
+
+def _rolled_back_line(result: InstallResult) -> str:
+    place = "the environment" if result.environment is None else render_environment(result.environment)
+    if any(finding.check == "left-changed" for finding in result.findings):
+        return f"Rolled back: our change of {place} was undone; what something else changed is named above."
+    return f"Rolled back: {place} is exactly as it was."
+
+
+def _wheel_lines(result: InstallResult) -> List[str]:
+    lines: List[str] = []
+    for table in result.details.get("tables", ()):
+        lines += [*render_table(table["title"], table["columns"], table["rows"]), ""]
+    return lines + result.message.splitlines()
 
 
 def _examined_lines(result: InstallResult, health: HealthReport) -> List[str]:

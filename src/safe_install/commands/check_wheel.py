@@ -15,11 +15,11 @@ from packaging.version import InvalidVersion
 
 from safe_install.environment.interpreter import read_torch_dir
 from safe_install.errors import Refused, UsageError
-from safe_install.markers import applies
 from safe_install.models import Environment, Finding, InstallResult, Outcome, Severity, TorchBuild
 from safe_install.pipeline.baseline import check_torch_here
 from safe_install.pipeline.session import error_context, probe_environment
 from safe_install.ports import Timings, World
+from safe_install.requirements import applies
 from safe_install.resolve.own_options import OwnOptions
 from safe_install.torch_family import TORCH, is_guarded
 from safe_install.wheels.abi import ObjectFacts, ObjectVerdict, cuda_major_of, open_findings
@@ -34,11 +34,11 @@ def check_wheel(world: World, files: Sequence[str], own: OwnOptions, *, torch_di
     Errors: Refused without a torch; UsageError for what is no file; WheelInvalid for what is no sound wheel.
     """
     timings = Timings()
-    with timings.stage("probe", world.reporter):
+    with timings.stage("probe"):
         environment, torch, folder = _probe(world, own, torch_dir)
     wheels: Dict[str, Any] = {}
     findings: List[Finding] = []
-    with error_context(environment), timings.stage("check", world.reporter):
+    with error_context(environment), timings.stage("check"):
         # A torch that the declared driver or GPU cannot run is no torch to fit.
         unfit = check_torch_here(environment)
         for file in files:

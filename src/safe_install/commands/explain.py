@@ -26,7 +26,7 @@ def explain(request: ExplainRequest, world: World) -> InstallResult:
     Errors: NoCandidate (10) with every rejection and what each host said; UsageError for an unknown project.
     """
     timings = Timings()
-    with timings.stage("probe", world.reporter):
+    with timings.stage("probe"):
         environment = environment_asked_for(
             request.own,
             world,
@@ -46,11 +46,11 @@ def explain(request: ExplainRequest, world: World) -> InstallResult:
     # What is installed does not count: the question is which file would be taken.
     bare = dataclasses.replace(environment, installed={})
     chooser = IndexChooser(wishes, world)
-    with error_context(environment), timings.stage("resolve", world.reporter):
+    with error_context(environment), timings.stage("resolve"):
         resolution = chooser.choose(request.requirements, bare)
     named = {canonicalize_name(requirement.name) for requirement in request.requirements}
     steps = explained(steps_of_pins(resolution.pins, bare, requested=named))
-    plan = Plan(steps, (), resolution.rejections, resolution.answers)
+    plan = Plan(steps, resolution.rejections, resolution.answers)
     findings = cpu_fallback_notes(resolution.pins, resolution.answers, bare)
     if request.torch:
         findings += tuple(Finding("assumed", Severity.NOTE, "environment", note) for note in notes_for(environment))

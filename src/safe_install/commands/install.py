@@ -64,7 +64,7 @@ def install(request: InstallRequest, world: World) -> InstallResult:
     Errors: every SafeInstallError; nothing is changed when one leaves here, except RollBackFailed.
     """
     timings = Timings()
-    with timings.stage("probe", world.reporter):
+    with timings.stage("probe"):
         environment = probe_environment(request.own, world)
     is_only_report = request.own.dry_run and request.report_file is not None  # pip answers that everywhere
     refuse_externally_managed(environment, break_system_packages=request.break_system_packages or is_only_report)

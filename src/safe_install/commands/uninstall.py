@@ -53,7 +53,7 @@ def uninstall(request: UninstallRequest, world: World) -> InstallResult:
         world.reporter.pip_warning(
             f"WARNING: Invalid requirement: {text!r} ignored - the uninstall command expects named requirements."
         )
-    with timings.stage("probe", world.reporter):
+    with timings.stage("probe"):
         environment = probe_environment(request.own, world)
     if _all_in_user_site(request, environment):
         environment = user_environment(environment)
@@ -92,7 +92,7 @@ def _plan(request: UninstallRequest, environment: Environment, world: World) -> 
             steps.append(
                 Step(Action.REMOVE, name, None, from_version=distribution.version, requested=True, because="requested")
             )
-    return Plan(tuple(steps), fingerprint=environment.fingerprint)
+    return Plan(tuple(steps))
 
 
 def _refuse_dependency_of_torch(request: UninstallRequest, plan: Plan, environment: Environment) -> None:

@@ -46,14 +46,14 @@ def verify(
     computes is healthy. Exit status 0 healthy, 1 not. `check_timeout`: seconds; None: no limit.
     """
     timings = Timings()
-    with timings.stage("probe", world.reporter):
+    with timings.stage("probe"):
         environment = probe_named(world, python)
     unmet = unmet_requirements(environment.installed, environment.interpreter.markers)
     interrupted = check_leftovers(environment.interpreter.scheme)
     if environment.torch is None:
         missing = check_missing(environment.torch_places, environment.interpreter.executable)
         return _result(environment, HealthReport(unmet=unmet), (missing, *interrupted), timings)
-    with timings.stage("health", world.reporter), progress_task("check in a fresh process", world):
+    with timings.stage("health"), progress_task("check in a fresh process", world):
         subjects = installed_subjects(environment)
         examination = Examination(
             environment.interpreter.executable, environment.torch, subjects, timeout=check_timeout

@@ -51,7 +51,7 @@ def show_wheels(world: World, names: Sequence[str], own: OwnOptions, *, machine:
     `machine`: torch, python_version, platform of a machine elsewhere, as `explain` has them. Errors: UsageError.
     """
     timings = Timings()
-    with timings.stage("probe", world.reporter):
+    with timings.stage("probe"):
         environment = environment_asked_for(own, world, **machine)
     projects = [load_project(name) for name in _known(names)]
     message: List[str] = []
@@ -182,14 +182,14 @@ def check_wheels(world: World, names: Sequence[str], own: OwnOptions, *, machine
     Exit status 1 when one does not answer, or a known file is no longer listed. Errors: UsageError, Refused.
     """
     timings = Timings()
-    with timings.stage("probe", world.reporter):
+    with timings.stage("probe"):
         environment = environment_asked_for(own, world, **machine)
     if environment.torch is None:
         raise Refused(
             "no torch is installed here, so the hosts cannot be asked about it",
             hint="Name one: safe-install wheels --check --torch 2.13.0+cpu.",
         )
-    with timings.stage("ask", world.reporter):
+    with timings.stage("ask"):
         answers, findings = _ask_hosts(_known(names) or sorted(known_projects()), environment, world, own)
     failed = [answer for answer in answers if answer.kind in FAILED]
     table = {

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import importlib
 import json
 import os
@@ -144,7 +143,7 @@ BLINDING_VARIABLES = (
 def child_environment(extra: Optional[Mapping[str, str]] = None) -> Dict[str, str]:
     """The variables for a process of the managed interpreter: the user's own, less what would make the answer differ
     from the one that the user's programs get, and writing no bytecode into the environment."""
-    variables = dict(os.environ)
+    variables = process.inherited_variables()
     # Measured: with this variable is_available() is True although torch cannot use the driver.
     variables.pop("PYTORCH_NVML_BASED_CUDA_CHECK", None)
     # Set by a zipapp or `python -m`; a foreign interpreter must not inherit our import path.
@@ -260,13 +259,11 @@ def _environment(raw: Mapping[str, Any], executable: Path, driver: Optional[Driv
     interpreter = _interpreter(raw, executable, installed)
     places = tuple(_torch_place(place) for place in raw["torch_places"])
     torch = _torch_build(raw["torch"], _torch_distribution(raw["torch"], installed, places), interpreter)
-    stamps = json.dumps(raw["stamps"]).encode()
     return Environment(
         interpreter=interpreter,
         torch=torch,
         driver=driver,
         installed=installed,
-        fingerprint=hashlib.sha256(stamps).hexdigest(),
         torch_places=places,
     )
 

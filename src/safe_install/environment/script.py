@@ -114,7 +114,7 @@ READERS = ((".dist-info", dist_info), (".egg-info", egg_info), (".egg-link", egg
 
 
 def installed_distributions(paths):
-    found, stamps, broken, torches = {}, [], [], {}
+    found, broken, torches = {}, [], {}
     for location in paths:
         try:
             # What is installed comes before the link of a development install: that is imported later.
@@ -133,10 +133,6 @@ def installed_distributions(paths):
                 if not entry.endswith(ending):
                     continue
                 distribution = reader(location, entry)
-                try:
-                    stamps.append([entry, os.stat(os.path.join(location, entry)).st_mtime_ns])
-                except OSError:
-                    pass
                 if distribution is None:
                     broken.append(os.path.join(location, entry))
                     break
@@ -145,7 +141,7 @@ def installed_distributions(paths):
                 if key == "torch":
                     torches.setdefault(location, distribution)
                 break
-    return found, stamps, broken, torches
+    return found, broken, torches
 
 
 def version_constants(path):
@@ -337,7 +333,7 @@ def main():
             real = os.path.abspath(path)
             if real not in paths:
                 paths.append(real)
-    found, stamps, broken, torches = installed_distributions(paths)
+    found, broken, torches = installed_distributions(paths)
     wheels = glob.glob(os.path.join(os.path.dirname(os.__file__), "ensurepip", "_bundled", "pip-*.whl"))
     # Debian takes the wheels out of ensurepip and keeps them here.
     wheels = wheels or glob.glob("/usr/share/python-wheels/pip-*.whl")
@@ -361,7 +357,6 @@ def main():
         "paths": paths,
         "markers": markers(),
         "installed": found,
-        "stamps": stamps,
         "broken": broken,
         "torch": imported_torch() or torch_files(paths),
         "torch_places": torch_places(paths, torches),

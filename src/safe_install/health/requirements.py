@@ -9,8 +9,8 @@ from packaging.requirements import InvalidRequirement, Requirement
 from packaging.utils import NormalizedName, canonicalize_name
 from packaging.version import InvalidVersion
 
-from safe_install.markers import applies
 from safe_install.models import InstalledDistribution
+from safe_install.requirements import applies
 
 
 def unmet_requirements(

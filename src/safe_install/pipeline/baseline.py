@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import re
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
@@ -21,6 +20,7 @@ from safe_install.health.requirements import unmet_requirements
 from safe_install.index.catalog import bundled_catalog, known_projects, load_project
 from safe_install.index.facts import Project
 from safe_install.models import DEFAULT_CHECK_TIMEOUT, Environment, Finding, HealthReport, Severity, TorchBuild
+from safe_install.pip_output import name_at_work
 from safe_install.resolve.torch_fit import check_torch
 from safe_install.system.process import Tick, ending_orphans
 from safe_install.system.read_only import find_write_attempt
@@ -203,10 +203,6 @@ def naming_intruders(before: BaselineCheck, built: Sequence[str]) -> Iterator[No
         raise refused from error
 
 
-# What pip says before it starts the code of a requirement, or with it.
-_AT_WORK = re.compile(r"^\s*(?:Collecting|Processing|Obtaining|Building (?:wheel|editable) for) (\S+)", re.M)
-
-
 def _refused_for_attempt(error: SafeInstallError, before: BaselineCheck) -> Optional[Refused]:
     """The refusal of a build that failed and says itself that it tried to write into the environment."""
     if not isinstance(error, (PipFailed, BuildFailed)):
@@ -214,8 +210,8 @@ def _refused_for_attempt(error: SafeInstallError, before: BaselineCheck) -> Opti
     attempt = find_write_attempt(error.output, before.watched_folders())
     if attempt is None:
         return None
-    names = _AT_WORK.findall(error.output)
-    what = f"the build of {names[-1]}" if names else "a build"
+    name = name_at_work(error.output)
+    what = f"the build of {name}" if name else "a build"
     reason = f"{what} tried to write into the environment, which is read-only to builds: {attempt}"
     return Refused(
         reason,

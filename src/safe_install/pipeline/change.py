@@ -17,11 +17,11 @@ from safe_install.pipeline.health_gate import Expectation, Verdict, apply_and_ve
 from safe_install.pipeline.selection import Selected, refuse_errors
 from safe_install.pipeline.session import Session, prune_history, replaced_by, staying_beside
 from safe_install.pipeline.static_check import StaticCheck, check_staged, coming_subjects, must_work
+from safe_install.requirements import requirement_name
 from safe_install.resolve.guard import torch_without_metadata
 from safe_install.resolve.pip_words import PipWords
 from safe_install.resolve.plan import kept_names
 from safe_install.resolve.request import InstallRequest
-from safe_install.resolve.requirements_file import requirement_name
 from safe_install.torch_family import TORCH
 from safe_install.transaction import swap
 from safe_install.transaction.clones import Clones
@@ -46,9 +46,9 @@ def carry_out(selected: Selected, delivery: Delivery, before: BaselineCheck, bui
     words = PipWords(plan.steps, [entry.text for entry in session.request.entries], environment)
     with swap.begin(interpreter.prefix, command=world.command, scheme=interpreter.scheme) as transaction:
         check_space(delivery, artifacts)
-        with session.timings.stage("stage", world.reporter), naming_intruders(before, built):
+        with session.timings.stage("stage"), naming_intruders(before, built):
             stage(delivery, plan, artifacts, transaction.stage)
-        with session.timings.stage("check", world.reporter):
+        with session.timings.stage("check"):
             notices, check = _look_at_stage(selected, delivery, artifacts, transaction.stage, replaced)
         world.reporter.announce(words.installing())
         _plan_moves(transaction, plan, delivery, replaced)
@@ -69,7 +69,7 @@ def _plan_moves(
     environment, clones = delivery.environment, delivery.installer.clones
     kept = kept_names(plan, environment)
     sources = clones.move_into(transaction.stage) if clones is not None else ()
-    with delivery.session.timings.stage("moves", delivery.session.world.reporter):
+    with delivery.session.timings.stage("moves"):
         transaction.plan(
             remove=replaced,
             keep=[environment.installed[name] for name in sorted(kept)],

@@ -159,7 +159,7 @@ def _fetch_with_pip(delivery: Delivery, plan: Plan, missing: Sequence[Step]) -> 
     first = ", ".join(step.name for step in wanted[:3])
     task = f"fetch {first}{' ...' if len(wanted) > 3 else ''}"
     readers = build_readers(request, reporter, task)
-    with delivery.session.timings.stage("fetch", reporter):
+    with delivery.session.timings.stage("fetch"):
         with reporter.task(task):
             for group in (hashed, others):
                 if group:

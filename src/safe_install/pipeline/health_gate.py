@@ -179,27 +179,27 @@ def apply_and_verify(
     _load_what_comes_later(transaction)
     health_before = before.report()
     refuse_changed(before.changed_paths(), before.environment, built=expectation.built)
-    with timings.stage("swap", world.reporter):
+    with timings.stage("swap"):
         transaction.swap()
     heed_signal = functools.partial(_heed_signal, transaction)
-    with timings.stage("after", world.reporter), progress_task("check after the change", world):
+    with timings.stage("after"), progress_task("check after the change", world):
         compared = _compare(before, health_before, subjects, expectation, heed_signal)
     ruling = rule(
         compared.findings, compared.intruded, asked_before=health_before.asked, no_rollback=expectation.no_rollback
     )
     if ruling is Ruling.SETTLE:
-        with timings.stage("settle", world.reporter):
+        with timings.stage("settle"):
             compared, is_kept = _settle(transaction, before, compared, expectation, heed_signal)
     else:
         is_kept = ruling is Ruling.KEEP
     heed_signal()
     if ruling is Ruling.ROLL_BACK:
-        with timings.stage("roll-back", world.reporter):
+        with timings.stage("roll-back"):
             transaction.roll_back()
     if not is_kept:
         left = _left_changed(before) if ruling is Ruling.ROLL_BACK else ()
         return compared.ends_as(Outcome.ROLLED_BACK, left)
-    with timings.stage("commit", world.reporter):
+    with timings.stage("commit"):
         _commit(transaction, summary, world.reporter)
     target = check_target(before.environment.torch, before.environment.driver, compared.after)
     is_unhealthy = has_errors((*compared.findings, *compared.intruded, *target))

@@ -19,8 +19,8 @@ from safe_install.environment.stamp import watched_folders
 from safe_install.errors import Interrupted, PipFailed
 from safe_install.events import Reporter, TaskOutcome
 from safe_install.models import Environment
+from safe_install.pip_output import is_of_build, is_of_search, is_summary_of_dry_run
 from safe_install.pipeline.session import Session, make_folder
-from safe_install.resolve.pip_words import is_of_build, is_of_search
 from safe_install.resolve.request import InstallRequest, named
 from safe_install.resolve.rounds import Failed, Planned
 from safe_install.system.askpass import AskPass
@@ -186,7 +186,7 @@ class _Output:
         for is_stdout, line in lines:
             if not is_stdout:
                 self._reporter.error_output(line)
-            elif not line.startswith("Would install "):
+            elif not is_summary_of_dry_run(line):
                 self._reporter.output(line)
 
 

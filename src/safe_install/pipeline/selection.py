@@ -33,13 +33,13 @@ from safe_install.pipeline.baseline import check_torch_here
 from safe_install.pipeline.choice import Chooser, Wishes, cpu_fallback_notes, describe_pins
 from safe_install.pipeline.installer import Installer
 from safe_install.pipeline.session import Session, make_folder
+from safe_install.requirements import parse_requirement
 from safe_install.resolve import permission, rounds
 from safe_install.resolve.guard import check_plan
 from safe_install.resolve.opening import open_selection
 from safe_install.resolve.plan import applies, steps_of_report
 from safe_install.resolve.promises import entries_with_hashes
 from safe_install.resolve.request import InstallRequest
-from safe_install.resolve.requirements_file import parse_requirement
 from safe_install.resolve.rounds import Failed, Pin, Planned, Refusal, Selection
 from safe_install.resolve.spelling import refuse_misspelled
 from safe_install.torch_family import TORCH
@@ -176,7 +176,7 @@ class _Loop:
         if opening.torch_requirements:
             selection = self._ask_for_torch(selection, opening.torch_requirements)
         needs_installer = opening.needs_installer or wanted.wants_report
-        with timings.stage("resolve", self._reporter):
+        with timings.stage("resolve"):
             try:
                 selection = self._choose(rounds.add_extensions(selection, opening.extensions))
             except (NoCandidate, Refused) as error:
@@ -186,14 +186,14 @@ class _Loop:
                 self._reporter.note(f"{reason}: pip chooses, and torch may move with it")
                 needs_installer = True
         if needs_installer or not rounds.is_closed(selection, wanted):
-            with timings.stage("pip", self._reporter):
+            with timings.stage("pip"):
                 return self._ask_installer(selection)
         self._say_satisfied(opening.extensions, selection)
         return selection, rounds.pinned_steps(selection, wanted)
 
     def _ask_for_torch(self, selection: Selection, requirements: Sequence[str]) -> Selection:
         """Which torch will pip install? Extensions are chosen for it. Nothing can be built against it yet."""
-        with self._session.timings.stage("pip", self._reporter):
+        with self._session.timings.stage("pip"):
             answer = self._installer.plan(requirements, constraints=(), find_links=())
         if isinstance(answer, Failed):
             self._fail(Refusal(answer.error, is_relayed=True))
@@ -337,7 +337,7 @@ class _Loop:
                 f"{candidate.name}: config settings are not passed to the build of an extension: "
                 "set the variables that its setup.py reads"
             )
-        with self._session.timings.stage("fetch", self._reporter):
+        with self._session.timings.stage("fetch"):
             is_promised = bool(entries_with_hashes(candidate.name, self._request, selection.here))
             candidate, artifact = self._chooser.obtain(candidate, selection.planned, is_promised=is_promised)
             self._check_hashes(candidate, artifact)

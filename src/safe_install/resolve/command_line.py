@@ -9,17 +9,17 @@ from dataclasses import dataclass
 from typing import Collection, Iterable, List, Mapping, Optional, Sequence, Tuple
 
 from safe_install.errors import UsageError
-from safe_install.resolve import our_options
-from safe_install.resolve.our_options import BY_COMMAND, OwnOption
+from safe_install.requirements import parse_requirement
+from safe_install.resolve import options_table
+from safe_install.resolve.options_table import BY_COMMAND, OptionRow
 from safe_install.resolve.pip_options import BY_NAME, COMMANDS, OPTIONS, Option, find_option
-from safe_install.resolve.requirements_file import parse_requirement
 from safe_install.resolve.spelling import RESERVED, nearest_command, nearest_option
 
 OUR_COMMANDS = tuple(BY_COMMAND)
 ALL_COMMANDS = frozenset({*COMMANDS, *OUR_COMMANDS})
 
 
-def _by_name(options: Iterable[OwnOption]) -> Mapping[str, OwnOption]:
+def _by_name(options: Iterable[OptionRow]) -> Mapping[str, OptionRow]:
     return {option.name: option for option in options}
 
 
@@ -27,7 +27,7 @@ def _by_name(options: Iterable[OwnOption]) -> Mapping[str, OwnOption]:
 OWN_OPTIONS = _by_name(BY_COMMAND["install"].options)
 EXPLAIN_OPTIONS = {**OWN_OPTIONS, **_by_name(BY_COMMAND["explain"].options)}
 # What is understood of a line that is pip's: the options that every command of pip has. `-f` has a value in some alone.
-PASSED_OPTIONS = {"--python": our_options.BY_NAME["--python"]}
+PASSED_OPTIONS = {"--python": options_table.BY_NAME["--python"]}
 GENERAL_NAMES = frozenset(name for option in OPTIONS if option.group in ("general", "help") for name in option.names)
 
 
@@ -198,12 +198,12 @@ def _words_of(chosen: Route, argv: Sequence[str]) -> Words:
         return split_words(chosen.arguments, EXPLAIN_OPTIONS)
     if command.takes_pip_options:
         return split_words(chosen.arguments)
-    return split_words((*chosen.general, *chosen.arguments), our_options.BY_NAME)
+    return split_words((*chosen.general, *chosen.arguments), options_table.BY_NAME)
 
 
 def split_words(
     argv: Sequence[str],
-    own: Mapping[str, OwnOption] = OWN_OPTIONS,
+    own: Mapping[str, OptionRow] = OWN_OPTIONS,
     *,
     pips: Optional[Collection[str]] = None,
 ) -> Words:
@@ -217,7 +217,7 @@ def split_words(
 class _Splitter:
     """Splits one command line."""
 
-    def __init__(self, argv: Sequence[str], own: Mapping[str, OwnOption], pips: Optional[Collection[str]]) -> None:
+    def __init__(self, argv: Sequence[str], own: Mapping[str, OptionRow], pips: Optional[Collection[str]]) -> None:
         self._rest = list(argv)
         self._own = own
         self._pips = pips

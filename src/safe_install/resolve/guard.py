@@ -8,7 +8,6 @@ from packaging.requirements import Requirement
 from packaging.utils import NormalizedName, canonicalize_name
 from packaging.version import InvalidVersion, Version
 
-from safe_install.markers import applies
 from safe_install.models import (
     SOURCES,
     Action,
@@ -20,7 +19,7 @@ from safe_install.models import (
     Step,
     TorchBuild,
 )
-from safe_install.resolve.requirements_file import parse_requirement
+from safe_install.requirements import applies, parse_requirement
 from safe_install.torch_family import TORCH, is_guarded
 
 

@@ -9,7 +9,7 @@ from typing import Iterable, List, Mapping, Optional, Sequence, Tuple
 from safe_install.errors import UsageError
 from safe_install.models import DEFAULT_BUILD_TIMEOUT, DEFAULT_CHECK_TIMEOUT, BuildTimeout
 from safe_install.resolve.command_line import OWN_OPTIONS, Word
-from safe_install.resolve.our_options import OwnOption
+from safe_install.resolve.options_table import OptionRow
 from safe_install.resolve.pip_settings import is_true
 
 
@@ -38,7 +38,7 @@ class OwnOptions:
 class _Given:
     """What the words say of the options that are heard, else what their variables say."""
 
-    def __init__(self, words: Sequence[Word], environ: Mapping[str, str], heard: Iterable[OwnOption]) -> None:
+    def __init__(self, words: Sequence[Word], environ: Mapping[str, str], heard: Iterable[OptionRow]) -> None:
         self._words = words
         self._environ = environ
         self._heard = {option.name: option for option in heard}
@@ -72,7 +72,7 @@ class _Given:
 def own_options(
     words: Sequence[Word],
     environ: Mapping[str, str],
-    heard: Iterable[OwnOption] = tuple(OWN_OPTIONS.values()),
+    heard: Iterable[OptionRow] = tuple(OWN_OPTIONS.values()),
 ) -> OwnOptions:
     """Our options among the words of a command line, else from their variables. Errors: UsageError.
 

@@ -13,10 +13,11 @@ from packaging.utils import NormalizedName, canonicalize_name
 from safe_install.health.requirements import dependents_of, unmet_requirements
 from safe_install.index.facts import TorchTable
 from safe_install.models import Environment, Finding, Plan, Severity, TorchBuild
+from safe_install.requirements import parse_requirement
 from safe_install.resolve import plan as planning
 from safe_install.resolve.guard import names_released_by
 from safe_install.resolve.request import InstallRequest, named
-from safe_install.resolve.requirements_file import Entry, parse_requirement
+from safe_install.resolve.requirements_file import Entry
 from safe_install.resolve.target import planned_torch
 from safe_install.resolve.torch_change import AskedOfTorch, check_torch_change, who_excludes
 from safe_install.torch_family import TORCH, is_guarded

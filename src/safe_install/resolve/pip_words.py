@@ -7,8 +7,8 @@ from typing import Dict, Iterable, List, Mapping, Sequence, Set, Tuple
 from packaging.requirements import InvalidRequirement, Requirement
 from packaging.utils import NormalizedName, canonicalize_name
 
-from safe_install.markers import applies
 from safe_install.models import Environment, InstalledDistribution, Origin, Step
+from safe_install.requirements import applies
 
 Graph = Dict[str, Set[str]]  # a project, or a project with its extras "name[extra]" -> what it requires
 MAX_VISITS = 5  # of one node of a cycle, as in pip
@@ -178,41 +178,6 @@ def uninstalling_line(old: InstalledDistribution) -> str:
 def uninstalled_line(old: InstalledDistribution) -> str:
     """`Successfully uninstalled Mixed.Case-1.0`."""
     return f"Successfully uninstalled {old.written_name or old.name}-{old.version}"
-
-
-# --- lines of pip ----------------------------------------------------------------------------------
-
-_OF_BUILDS = (
-    "Building wheel",
-    "Building editable",
-    "Created wheel for",
-    "Created editable for",
-    "Stored in directory",
-    "Successfully built",
-    "Failed to build",
-)
-_OF_SEARCHES = (
-    "Collecting ",
-    "Processing ",
-    "Obtaining ",
-    "Looking in ",
-    "Using pip ",
-    "Using cached ",
-    "Saved ",
-    "Installing collected packages",
-    "Successfully installed",
-    "Link requires a different Python",
-)
-
-
-def is_of_build(line: str) -> bool:
-    """Does it say that something is built, or was?"""
-    return line.strip().startswith(_OF_BUILDS)
-
-
-def is_of_search(line: str) -> bool:
-    """Was it said before, by the pip that resolved, or is it ours to say?"""
-    return line.strip().startswith(_OF_SEARCHES)
 
 
 def path_warning(scripts: Sequence[str], folder: str) -> List[str]:

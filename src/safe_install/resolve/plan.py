@@ -12,23 +12,10 @@ from packaging.requirements import Requirement
 from packaging.utils import NormalizedName, canonicalize_name
 from packaging.version import InvalidVersion
 
-from safe_install import markers
+from safe_install import requirements
 from safe_install.health.requirements import new_sentences, unmet_requirements
 from safe_install.models import Action, Candidate, CandidateKind, Environment, InstalledDistribution, Origin, Plan, Step
-from safe_install.resolve.guard import check_plan as check_plan
-from safe_install.resolve.guard import guard_constraints as guard_constraints
-from safe_install.resolve.guard import names_released as names_released
-from safe_install.resolve.guard import names_released_by as names_released_by
-from safe_install.resolve.guard import refuse_other_files as refuse_other_files
-from safe_install.resolve.guard import same_version_steps as same_version_steps
-from safe_install.resolve.guard import torch_without_metadata as torch_without_metadata
-from safe_install.resolve.pip_output import conflict_reason as conflict_reason
-from safe_install.resolve.pip_output import names_in_failure as names_in_failure
-from safe_install.resolve.requirements_file import parse_requirement, without_marker
-from safe_install.resolve.requirements_file import requirement_name as requirement_name
-from safe_install.resolve.torch_change import AskedOfTorch as AskedOfTorch
-from safe_install.resolve.torch_change import check_torch_change as check_torch_change
-from safe_install.resolve.torch_change import who_excludes as who_excludes
+from safe_install.requirements import parse_requirement, requirement_name, without_marker
 from safe_install.torch_family import TORCH, is_guarded
 
 # --- requirements that need no pip -----------------------------------------------------------------
@@ -36,7 +23,7 @@ from safe_install.torch_family import TORCH, is_guarded
 
 def applies(requirement: Requirement, environment: Environment) -> bool:
     """Is the requirement's marker true for the managed interpreter?"""
-    return markers.applies(requirement, environment.interpreter.markers)
+    return requirements.applies(requirement, environment.interpreter.markers)
 
 
 def is_satisfied(requirement: Requirement, environment: Environment) -> bool:

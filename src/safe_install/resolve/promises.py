@@ -8,9 +8,10 @@ from urllib.parse import unquote, urlsplit
 from packaging.utils import NormalizedName, canonicalize_name
 
 from safe_install.models import Environment, Step
+from safe_install.requirements import parse_requirement, requirement_name
 from safe_install.resolve import plan as planning
 from safe_install.resolve.request import InstallRequest
-from safe_install.resolve.requirements_file import Entry, parse_requirement, requirement_name
+from safe_install.resolve.requirements_file import Entry
 
 
 def entries_with_hashes(name: NormalizedName, request: InstallRequest, environment: Environment) -> Tuple[Entry, ...]:

@@ -30,7 +30,6 @@ from safe_install.index.bundled import gap_in_facts
 from safe_install.index.candidates import torch_of
 from safe_install.index.facts import Catalog, Project
 from safe_install.index.filename import parse_local
-from safe_install.markers import applies
 from safe_install.models import (
     BuiltFor,
     Candidate,
@@ -42,6 +41,7 @@ from safe_install.models import (
     Rejection,
     Rule,
 )
+from safe_install.requirements import applies
 from safe_install.resolve.compatibility import Context, check_candidate, name_for
 from safe_install.resolve.hints import Asked, choose_hint, is_settled
 from safe_install.resolve.ranking import explain_loser, order_rejections, rank_fitting

@@ -13,19 +13,12 @@ from packaging.utils import NormalizedName, canonicalize_name
 
 from safe_install.errors import InputError, UsageError
 from safe_install.models import DEFAULT_NETWORK, NetworkSettings
+from safe_install.requirements import parse_requirement
 from safe_install.resolve.command_line import Word, Words
 from safe_install.resolve.own_options import OwnOptions, own_options
 from safe_install.resolve.pip_options import FETCH_GROUPS, INDEX_GROUPS, find_option
 from safe_install.resolve.pip_settings import PipSettings
-from safe_install.resolve.requirements_file import (
-    Entry,
-    Parsed,
-    Reader,
-    as_path,
-    is_lock_file,
-    parse_file,
-    parse_requirement,
-)
+from safe_install.resolve.requirements_file import Entry, Parsed, Reader, as_path, is_lock_file, parse_file
 
 
 @dataclass(frozen=True)

@@ -13,9 +13,6 @@ from dataclasses import dataclass
 from typing import Callable, Iterator, List, Mapping, Optional, Set, Tuple
 from urllib.parse import urljoin, urlsplit
 
-from packaging.requirements import InvalidRequirement, Requirement
-from packaging.utils import NormalizedName, canonicalize_name
-
 from safe_install.errors import InputError
 from safe_install.resolve.pip_options import Option, find_option
 
@@ -46,25 +43,6 @@ class Parsed:
 
     entries: Tuple[Entry, ...] = ()
     options: Tuple[Tuple[str, Optional[str]], ...] = ()  # ("index-url", "https://...")
-
-
-def parse_requirement(text: str) -> Optional[Requirement]:
-    """A requirement as PEP 508 writes it, None for anything else (a path, an address, what is malformed)."""
-    try:
-        return Requirement(text)
-    except InvalidRequirement:
-        return None
-
-
-def requirement_name(text: str) -> Optional[NormalizedName]:
-    """The project that a requirement's text names."""
-    match = re.match(r"\s*([A-Za-z0-9][A-Za-z0-9._-]*)", text)
-    return canonicalize_name(match.group(1)) if match else None
-
-
-def without_marker(text: str) -> str:
-    """A requirement as a sentence shows it: without its marker and its spaces."""
-    return text.split(";")[0].strip().replace(" ", "")
 
 
 def as_path(text: str) -> str:

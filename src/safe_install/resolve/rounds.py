@@ -7,7 +7,6 @@ that it cannot judge: then these are chosen, and it is asked again. Each round a
 from __future__ import annotations
 
 import dataclasses
-import re
 from dataclasses import dataclass, field
 from typing import Any, FrozenSet, Iterable, List, Mapping, Optional, Sequence, Tuple, Union
 
@@ -30,14 +29,15 @@ from safe_install.models import (
     Step,
     TorchBuild,
 )
+from safe_install.pip_output import conflict_reason, names_in_failure, requirement_in_failure
+from safe_install.requirements import parse_requirement, requirement_name
 from safe_install.resolve import plan as planning
 from safe_install.resolve.companions import check_planned, says_its_torch
 from safe_install.resolve.guard import guard_constraints, names_released
 from safe_install.resolve.permission import names_written_here
-from safe_install.resolve.pip_output import conflict_reason, names_in_failure
 from safe_install.resolve.promises import own_hashes
 from safe_install.resolve.request import InstallRequest
-from safe_install.resolve.requirements_file import Entry, parse_requirement, requirement_name
+from safe_install.resolve.requirements_file import Entry
 from safe_install.resolve.target import planned_torch
 from safe_install.torch_family import TORCH
 
@@ -309,7 +309,9 @@ def _after_failure(selection: Selection, error: PipFailed, wanted: Wanted, catal
         names = names_in_failure(error.output, catalog.projects)
         new = [name for name in names if name not in selection.extensions and name not in selection.here.installed]
         if new:
-            return Choose(add_extensions(selection, [_requirement_in(error.output, name) for name in new]))
+            return Choose(
+                add_extensions(selection, [Requirement(requirement_in_failure(error.output, name)) for name in new])
+            )
     constraints = guard_constraints(selection.here, released=wanted.released)
     reason = conflict_reason(error.output, constraints)
     torch = selection.here.torch
@@ -395,21 +397,10 @@ def make_plan(selection: Selection, steps: Sequence[Step], request: InstallReque
         found = tuple(dataclasses.replace(step, is_locked=step.candidate is None) for step in found)
     if request.ignore_installed:
         found = planning.beside_installed(found, here)
-    constraints = make_constraints(selection, make_wanted(request, here))
-    return Plan(planning.explained(found), constraints, selection.rejections, selection.answers)
+    return Plan(planning.explained(found), selection.rejections, selection.answers)
 
 
 # --- small readings --------------------------------------------------------------------------------
-
-
-def _requirement_in(output: str, name: NormalizedName) -> Requirement:
-    """The requirement on `name` as pip's failure words it, with its specifier when there is one."""
-    pattern = "[-_.]+".join(re.escape(part) for part in name.split("-"))
-    for match in re.finditer(rf"(?i)\b{pattern}\b\s*((?:[<>=!~]=?=?\s*[\w.*+!]+\s*,?\s*)+)", output):
-        requirement = parse_requirement(f"{name}{match.group(1).strip().rstrip(',')}")
-        if requirement is not None:
-            return requirement
-    return Requirement(name)
 
 
 def _specifiers(name: NormalizedName, steps: Sequence[Step]) -> str:

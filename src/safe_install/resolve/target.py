@@ -55,7 +55,7 @@ def environment_for(
         markers=_markers(python_version, machine),
     )
     build = _torch_build(torch, machine, cxx11_abi, torch_table) if torch else None
-    return Environment(interpreter, build, driver, {}, f"elsewhere {torch} {python_version} {platform}")
+    return Environment(interpreter, build, driver, {})
 
 
 def notes_for(environment: Environment) -> Tuple[str, ...]:

@@ -9,7 +9,8 @@ from typing import Optional, Sequence, Tuple
 from packaging.version import Version
 
 from safe_install.models import Finding, Severity, Step, TorchBuild
-from safe_install.resolve.requirements_file import Entry, parse_requirement, requirement_name, without_marker
+from safe_install.requirements import parse_requirement, requirement_name, without_marker
+from safe_install.resolve.requirements_file import Entry
 from safe_install.tags import parse_accelerator
 from safe_install.torch_family import TORCH
 

@@ -8,7 +8,6 @@ pip's own questions are answered over a pipe.
 from __future__ import annotations
 
 import json
-import re
 import shutil
 from dataclasses import dataclass, field
 from itertools import takewhile
@@ -16,15 +15,11 @@ from pathlib import Path
 from typing import Callable, Dict, Optional, Sequence, Tuple
 from urllib.parse import unquote, urlsplit, urlunsplit
 
+from safe_install.pip_output import PASSWORD_QUESTION, SAVE_QUESTION, place_in_question, user_question
 from safe_install.system import process
 
 Pair = Tuple[str, str]  # user name and password
 Question = Callable[..., Optional[str]]  # (text, is_secret=) -> the answer, None where nobody can give one
-
-# What pip writes before it reads an answer: pip/_internal/network/auth.py.
-_USER = re.compile(r"User for (\S+): $")
-_PASSWORD = "Password: "  # noqa: S105 - pip's question
-_SAVE = "Save credentials to keyring [y/N]: "
 
 _KEYRING_TIMEOUT = 60.0  # seconds; a keyring may ask the person to unlock it
 # As pip, it imports nothing from the folder in which the person works.
@@ -120,8 +115,8 @@ class Credentials:
                 return found
         if self.ask is None:
             return None
-        user = self.ask(f"User for {place}: ")
-        password = self.ask(_PASSWORD, is_secret=True) if user else None
+        user = self.ask(user_question(place))
+        password = self.ask(PASSWORD_QUESTION, is_secret=True) if user else None
         if not user or password is None:
             return None
         self._known[place] = (user, password)
@@ -129,27 +124,27 @@ class Credentials:
 
     def answer(self, question: str) -> Optional[str]:
         """The answer to what pip wrote last; None where that is no question of the kind that is known here."""
-        match = _USER.search(question)
-        if match is not None:
-            return self._answer_user(match.group(1))
-        if question.endswith(_PASSWORD):
+        place = place_in_question(question)
+        if place is not None:
+            return self._answer_user(place)
+        if question.endswith(PASSWORD_QUESTION):
             return self._answer_password()
-        if question.endswith(_SAVE):
+        if question.endswith(SAVE_QUESTION):
             # pip 23.0, of Debian 12, asks it where there is no keyring, too.
             may_be_saved = self._is_new and self.keyring is not None and self.keyring.can_save
-            return self._put(_SAVE) if may_be_saved else "n"
+            return self._put(SAVE_QUESTION) if may_be_saved else "n"
         return None
 
     def _answer_user(self, place: str) -> str:
         self._asked_of = place
         self._is_new = place not in self._known
-        self._user = self._put(f"User for {place}: ") if self._is_new else self._known[place][0]
+        self._user = self._put(user_question(place)) if self._is_new else self._known[place][0]
         return self._user
 
     def _answer_password(self) -> str:
         if self._asked_of in self._known:
             return self._known[self._asked_of][1]
-        password = self._put(_PASSWORD, is_secret=True)
+        password = self._put(PASSWORD_QUESTION, is_secret=True)
         self._known[self._asked_of] = (self._user, password)
         return password
 

@@ -13,10 +13,11 @@ import shutil
 import tempfile
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, Callable, Dict, List, Mapping, Optional, Sequence
+from typing import Any, Callable, Dict, Mapping, Optional, Sequence
 
 from safe_install.errors import PipFailed, ProbeFailed
 from safe_install.models import Interpreter
+from safe_install.pip_output import failure_line, is_disk_full, is_of_getpass
 from safe_install.system import process
 from safe_install.system.askpass import AskPass
 from safe_install.system.downloads import KeptDownloads
@@ -288,27 +289,18 @@ def _has_pip(executable: Path) -> bool:
     return process.run([str(executable), "-c", question], timeout=60).returncode == 0
 
 
-# What Python says of a password that is not read from a terminal: it was, by us.
-_GETPASS_WARNING = ("GetPassWarning: ", "passwd = fallback_getpass(", "Warning: Password input may be echoed.")
-
-
 def _less_warning(reader: LineReader) -> LineReader:
+    """Without what Python says of a password that was not read from a terminal: it was, by us."""
+
     def read(line: str) -> None:
-        if not any(words in line for words in _GETPASS_WARNING):
+        if not is_of_getpass(line):
             reader(line)
 
     return read
 
 
-# What pip prints of ENOSPC and EDQUOT.
-_FULL = ("No space left on device", "Disk quota exceeded")
-
-
 def _failed(answer: process.Completed, sentence: str) -> PipFailed:
-    lines: List[str] = [line for line in answer.stderr.splitlines() if line.strip()]
-    errors = [line for line in lines if line.startswith("ERROR:")]
-    told = (errors or lines or ["no message"])[-1]
-    reason = answer.ended_by or told
+    reason = answer.ended_by or failure_line(answer.stderr)
     output = answer.stdout + answer.stderr
     return PipFailed(
         f"{sentence}: {reason}",
@@ -319,7 +311,7 @@ def _failed(answer: process.Completed, sentence: str) -> PipFailed:
 
 
 def _hint_for(output: str) -> str:
-    if any(words in output for words in _FULL):
+    if is_disk_full(output):
         return _explain_full_disk()
     if READ_ONLY_ERROR in output:
         return READ_ONLY_HINT

@@ -120,7 +120,7 @@ def _parse(text: Optional[str]) -> Optional[Version]:
 
 def relayed_environment(pip_version: Version, *, named_only: bool = False) -> Dict[str, str]:
     """The person's own variables (PIP_* are pip's to honour), less those that would send pip's work elsewhere."""
-    variables = dict(os.environ)
+    variables = process.inherited_variables()
     # Colours would reach the person as the characters that they are made of.
     for name in ("PIP_TARGET", "PIP_PREFIX", "PIP_ROOT", "PIP_USER", "PIP_DRY_RUN", "PIP_REPORT", "FORCE_COLOR"):
         variables.pop(name, None)
@@ -138,7 +138,8 @@ def relayed_environment(pip_version: Version, *, named_only: bool = False) -> Di
 
 def sealed_environment() -> Dict[str, str]:
     """No configuration at all: what is staged was decided, and comes from our own folder only."""
-    variables = {name: value for name, value in os.environ.items() if not name.startswith("PIP_")}
+    inherited = process.inherited_variables()
+    variables = {name: value for name, value in inherited.items() if not name.startswith("PIP_")}
     variables["PIP_CONFIG_FILE"] = os.devnull
     variables["PIP_DISABLE_PIP_VERSION_CHECK"] = "1"
     variables["PIP_ROOT_USER_ACTION"] = "ignore"

@@ -14,7 +14,7 @@ import time
 from collections import deque
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Callable, Deque, Iterator, List, Mapping, Optional, Sequence, Set
+from typing import IO, Callable, Deque, Dict, Iterator, List, Mapping, Optional, Sequence, Set
 
 # A child runs in a session of its own, so that a time limit ends its children too, and with the signals
 # unblocked that we may have blocked around a swap.
@@ -203,6 +203,11 @@ class Running:
         except subprocess.TimeoutExpired:
             pass
         _RUNNING.discard(self._process.pid)
+
+
+def inherited_variables() -> Dict[str, str]:
+    """What a child process would inherit: the environment variables of this process, to be changed for the child."""
+    return dict(os.environ)
 
 
 def start(args: Sequence[str], **options: object) -> Running:

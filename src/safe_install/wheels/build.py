@@ -18,14 +18,12 @@ import time
 import zipfile
 from hashlib import sha256 as make_sha256
 from pathlib import Path, PurePosixPath
-from typing import Iterator, List, Mapping, NoReturn, Optional, Sequence, Tuple
-
-from packaging.utils import NormalizedName
+from typing import List, Mapping, NoReturn, Optional, Sequence, Tuple
 
 from safe_install.environment.stamp import watched_folders
 from safe_install.errors import BuildFailed, Refused
 from safe_install.events import Reporter
-from safe_install.models import DEFAULT_BUILD_TIMEOUT, BuildTimeout, Candidate, Environment
+from safe_install.models import DEFAULT_BUILD_TIMEOUT, BuildTimeout, Environment
 from safe_install.system import process
 from safe_install.system.read_only import READ_ONLY_ERROR, READ_ONLY_HINT, Protection
 from safe_install.wheels.archive import Artifact, hash_file, open_wheel
@@ -47,10 +45,10 @@ from safe_install.wheels.recipe import (
     select_variables,
     split_log,
 )
-from safe_install.wheels.store import LOGS, WheelStore, find_cache, make_record
+from safe_install.wheels.store import LOGS, WheelStore, make_record
 from safe_install.wheels.toolkit import InstallRequirements, bring_toolkit, install_toolkit_packages, make_home
 
-__all__ = ["build_wheel", "check_build", "find_built", "plan_here", "unpack_sdist"]
+__all__ = ["build_wheel", "check_build", "plan_here", "unpack_sdist"]
 
 MAX_SOURCE_SIZE = 4 * 1024**3  # bytes, unpacked
 MAX_SOURCE_ENTRIES = 200_000
@@ -64,7 +62,7 @@ def build_wheel(
     store: WheelStore,
     install_tools: InstallRequirements,
     reporter: Reporter,
-    variables: Optional[Mapping[str, str]] = None,
+    variables: Mapping[str, str],
     jobs: Optional[int] = None,
     timeout: BuildTimeout = DEFAULT_BUILD_TIMEOUT,
     install_toolkit: Optional[InstallRequirements] = None,
@@ -74,10 +72,9 @@ def build_wheel(
 
     `install_tools` fills the overlay (`pip install --target`), `install_toolkit` the folder of a CUDA toolkit in the
     same way (`install_tools` if not given), unless an option (`forbidden_by`) forbids it; `variables` is the shell's
-    environment (ours if not given). What the store has for this torch and these GPUs is returned as it is.
+    environment. What the store has for this torch and these GPUs is returned as it is.
     Raises Refused (see plan_here), BuildFailed (the message names the log).
     """
-    variables = dict(os.environ) if variables is None else variables
     decide = functools.partial(
         plan_here, recipe, environment, store.cache, variables=variables, jobs=jobs, forbidden_by=forbidden_by
     )
@@ -143,11 +140,6 @@ def check_build(
     if plan.toolkit_requirements:
         with tempfile.TemporaryDirectory(prefix="safe-install-") as folder:
             install_toolkit_packages(plan.toolkit_requirements, Path(folder), install_toolkit)
-
-
-def find_built(name: NormalizedName, environment: Environment, *, cache: Optional[Path] = None) -> Iterator[Candidate]:
-    """Wheels of the project that were built here for this torch, Python, platform and GPUs, newest first."""
-    return WheelStore(cache or find_cache(os.environ)).find(name, environment)
 
 
 class _Build:

@@ -69,7 +69,7 @@ class Inspector:
         stage: Optional[Path] = None,
         removed: FrozenSet[str] = frozenset(),
         coming: Iterable[str] = (),
-        variables: Optional[Mapping[str, str]] = None,
+        variables: Mapping[str, str],
         torch_dir: Optional[Path] = None,
         preloaded: Callable[[], Sequence[str]] = tuple,
     ) -> None:
@@ -80,7 +80,7 @@ class Inspector:
         self._torch_dir = torch_dir or environment.interpreter.scheme.platlib / "torch"
         self.files = DiskFiles(stage=stage, is_removed=lambda path: path in removed)
         self._coming = tuple(coming)
-        self._search = search_folders(dict(variables if variables is not None else os.environ))
+        self._search = search_folders(dict(variables))
         self._scope: Optional[Scope] = None
         self.context = TorchContext(
             torch,

@@ -13,9 +13,9 @@ from packaging.requirements import InvalidRequirement, Requirement
 from packaging.utils import NormalizedName, canonicalize_name
 from packaging.version import Version
 
-from safe_install.markers import applies
 from safe_install.models import Environment
 from safe_install.redaction import redact
+from safe_install.requirements import applies
 from safe_install.tags import parse_capability, parse_device_capabilities
 from safe_install.torch_family import is_guarded
 from safe_install.wheels.toolkit_choice import (

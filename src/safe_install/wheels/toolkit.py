@@ -14,6 +14,7 @@ from typing import Callable, Dict, Iterator, List, Mapping, Optional, Sequence, 
 from safe_install.errors import PipFailed, Refused
 from safe_install.events import Reporter
 from safe_install.models import Environment
+from safe_install.pip_output import has_no_match
 from safe_install.system import process
 from safe_install.wheels.lock import hold_lock
 from safe_install.wheels.recipe import Gcc, scrub_variables
@@ -223,7 +224,7 @@ def _list_parts(
 
 def _ask_program(command: Sequence[str]) -> process.Completed:
     """What a compiler says of itself; it is given no secret, and no folder of the person's to write to."""
-    return process.run(command, timeout=30, env=scrub_variables(os.environ), cwd=Path(os.sep))
+    return process.run(command, timeout=30, env=scrub_variables(process.inherited_variables()), cwd=Path(os.sep))
 
 
 def _ask_folders(nvcc: Path) -> Optional[NvccFolders]:
@@ -363,7 +364,7 @@ def install_toolkit_packages(requirements: Sequence[str], folder: Path, install:
     try:
         install(requirements, folder)
     except PipFailed as error:
-        if "No matching distribution" not in error.output:
+        if not has_no_match(error.output):
             raise
         raise Refused(
             f"the package index has no CUDA toolkit for this torch ({' '.join(requirements)})",

@@ -7,7 +7,7 @@ import dataclasses
 import pytest
 
 from safe_install.models import Action, Origin, Step
-from safe_install.resolve.pip_words import PipWords, is_of_build, is_of_search, path_warning, removed_lines
+from safe_install.resolve.pip_words import PipWords, path_warning, removed_lines
 from tests.factories import make_distribution, make_environment
 
 
@@ -79,22 +79,6 @@ def test_what_is_replaced_and_removed():
     assert removed_lines(old) == removed
     replaced = words([step("mixed-case"), step("new")], ["mixed_Case", "new"], old).replaced([old])
     assert replaced == ["  Attempting uninstall: mixed_Case", *(f"    {line}" for line in removed)]
-
-
-@pytest.mark.parametrize(
-    ("line", "of_build", "of_search"),
-    [
-        ("  Building wheel for delta (pyproject.toml): started", True, False),
-        ("  Created wheel for delta: filename=x", True, False),
-        ("Successfully built delta", True, False),
-        ("Collecting alpha", False, True),
-        ("Saved ./x.whl", False, True),
-        ("Installing collected packages: setuptools", False, True),
-        ("  Running command Building wheel for delta (pyproject.toml)", False, False),
-    ],
-)
-def test_lines_of_a_pip_that_fetches(line, of_build, of_search):
-    assert (is_of_build(line), is_of_search(line)) == (of_build, of_search)
 
 
 @pytest.mark.parametrize(

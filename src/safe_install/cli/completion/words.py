@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Dict, FrozenSet, List, Mapping, Optional, Protocol, Sequence, Tuple
 
-from safe_install.resolve.our_options import BY_COMMAND
-from safe_install.resolve.our_options import OPTIONS as OUR_OPTIONS
+from safe_install.resolve.options_table import BY_COMMAND
+from safe_install.resolve.options_table import OPTIONS as OUR_OPTIONS
 from safe_install.resolve.pip_options import COMMAND_OPTIONS, COMMANDS, OPTIONS, find_option
 
 OWN_VALUE_OPTIONS = frozenset(option.name for option in OUR_OPTIONS if option.takes_value)

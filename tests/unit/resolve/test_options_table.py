@@ -12,7 +12,7 @@ from safe_install.errors import UsageError
 from safe_install.models import BuildTimeout
 from safe_install.ports import World
 from safe_install.resolve.command_line import read_command_line
-from safe_install.resolve.our_options import BY_COMMAND, BY_NAME, COMMANDS, OPTIONS, Kind, commands_of
+from safe_install.resolve.options_table import BY_COMMAND, BY_NAME, COMMANDS, OPTIONS, Kind
 from safe_install.resolve.own_options import OwnOptions, own_options
 from safe_install.resolve.pip_options import COMMANDS as COMMANDS_OF_PIP
 from safe_install.resolve.pip_options import find_option
@@ -38,6 +38,10 @@ OF_PIPS_COMMANDS = [(name, option) for name in ("install", "uninstall") for opti
 OF_OTHERS = [
     (command.name, option) for command in COMMANDS if not command.takes_pip_options for option in command.options
 ]
+
+
+def commands_of(option):
+    return [command.name for command in COMMANDS if option in command.options]
 
 
 class Names:

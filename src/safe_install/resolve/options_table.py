@@ -21,7 +21,7 @@ class Kind(Enum):
 
 
 @dataclass(frozen=True)
-class OwnOption:
+class OptionRow:
     """One option that pip does not have, or that means something else there."""
 
     name: str  # "--check-timeout"; long only, so that no cluster of pip's short options can hold one
@@ -49,14 +49,14 @@ class OwnOption:
 
 
 @dataclass(frozen=True)
-class Command:
+class CommandRow:
     """One command of ours."""
 
     name: str
     group: str  # the heading under which the overview has it
     summary: str  # its line there
     help: str  # the first lines of its own help
-    options: Tuple[OwnOption, ...]  # in the order of its help
+    options: Tuple[OptionRow, ...]  # in the order of its help
     argument: Optional[str] = None  # what stands behind it, in the help; None: nothing
     argument_field: str = ""  # the same for Python
     argument_help: Optional[str] = None
@@ -69,87 +69,87 @@ def variable_of(name: str) -> str:
     return "SAFE_INSTALL_" + name[2:].upper().replace("-", "_")
 
 
-OPTIONS: Tuple[OwnOption, ...] = (
-    OwnOption(
+OPTIONS: Tuple[OptionRow, ...] = (
+    OptionRow(
         "--python",
         "The interpreter or environment to manage; else $VIRTUAL_ENV, $CONDA_PREFIX, the Python that runs us.",
         Kind.TEXT,
         "PATH",
         has_variable=True,
     ),
-    OwnOption("--json", "One JSON document on stdout, all else on stderr.", has_variable=True),
-    OwnOption("--dry-run", "Print the plan, change nothing.", has_variable=True),
-    OwnOption("--allow-torch-change", "Permit another torch version or build.", has_variable=True),
-    OwnOption("--require-cuda", "Fail unless torch.cuda.is_available() is True.", has_variable=True),
-    OwnOption("--no-rollback", "Keep the change even if the check after it fails.", has_variable=True),
-    OwnOption("--no-build", "Never build from source.", has_variable=True),
-    OwnOption(
+    OptionRow("--json", "One JSON document on stdout, all else on stderr.", has_variable=True),
+    OptionRow("--dry-run", "Print the plan, change nothing.", has_variable=True),
+    OptionRow("--allow-torch-change", "Permit another torch version or build.", has_variable=True),
+    OptionRow("--require-cuda", "Fail unless torch.cuda.is_available() is True.", has_variable=True),
+    OptionRow("--no-rollback", "Keep the change even if the check after it fails.", has_variable=True),
+    OptionRow("--no-build", "Never build from source.", has_variable=True),
+    OptionRow(
         "--no-toolkit",
         "Never fetch a CUDA toolkit from the package index to build from source.",
         has_variable=True,
     ),
-    OwnOption(
+    OptionRow(
         "--build-timeout",
         "How long a source build may take, and how long without output: 2h,20m (the default); 0 for no limit.",
         Kind.TEXT,
         "TIME[,TIME]",
         has_variable=True,
     ),
-    OwnOption(
+    OptionRow(
         "--check-timeout",
         "How long each check may take, before and after the change: 300 (the default), 10m; 0 for no limit.",
         Kind.TEXT,
         "SECONDS",
         has_variable=True,
     ),
-    OwnOption("--offline", "Ask no wheel host: local files and the bundled facts only.", has_variable=True),
-    OwnOption(
+    OptionRow("--offline", "Ask no wheel host: local files and the bundled facts only.", has_variable=True),
+    OptionRow(
         "--strict-records",
         "Refuse a wheel whose RECORD leaves something out, even one of your own.",
         has_variable=True,
     ),
-    OwnOption(
+    OptionRow(
         "--target-gpu",
         "Compute capabilities of the machine that will run this: 8.0,9.0.",
         Kind.TEXT,
         "CC",
         has_variable=True,
     ),
-    OwnOption(
+    OptionRow(
         "--target-driver",
         "NVIDIA driver of the machine that will run this: 535.104.",
         Kind.TEXT,
         "VERSION",
         has_variable=True,
     ),
-    OwnOption(
+    OptionRow(
         "--third-party",
         "Also ask this host of somebody else's builds, as `wheels` names it.",
         Kind.NAMES,
         "HOST",
         has_variable=True,
     ),
-    OwnOption("--torch", "torch of a machine elsewhere: 1.8.1+cu111.", Kind.TEXT, "VERSION"),
-    OwnOption("--python-version", "Its Python: 3.8.", Kind.TEXT, "X.Y"),
-    OwnOption("--platform", "Its platform: linux_x86_64, manylinux_2_28_x86_64.", Kind.TEXT, "TAG"),
-    OwnOption("--cxx11-abi", "The C++ ABI of its torch.", Kind.TEXT, "true|false", choices=("false", "true")),
-    OwnOption("--torch-dir", "A torch that is unpacked there, not installed.", Kind.TEXT, "DIR"),
-    OwnOption("--check", "Ask the hosts whether they answer and still list what is known."),
-    OwnOption(
+    OptionRow("--torch", "torch of a machine elsewhere: 1.8.1+cu111.", Kind.TEXT, "VERSION"),
+    OptionRow("--python-version", "Its Python: 3.8.", Kind.TEXT, "X.Y"),
+    OptionRow("--platform", "Its platform: linux_x86_64, manylinux_2_28_x86_64.", Kind.TEXT, "TAG"),
+    OptionRow("--cxx11-abi", "The C++ ABI of its torch.", Kind.TEXT, "true|false", choices=("false", "true")),
+    OptionRow("--torch-dir", "A torch that is unpacked there, not installed.", Kind.TEXT, "DIR"),
+    OptionRow("--check", "Ask the hosts whether they answer and still list what is known."),
+    OptionRow(
         "--update",
         "Take the newer index file at this URL or path, which ends in #sha256=HEX.",
         Kind.TEXT,
         "URL",
     ),
-    OwnOption("--user", "Of the user site, which `install --user` changes."),
-    OwnOption("--force", "Undo also what a later installed package needs."),
-    OwnOption("--prune", "Let the oldest go: their undo is no longer possible."),
-    OwnOption("--keep", "How many --prune keeps; 0 in an image that needs no undo.", Kind.NUMBER, "N", default=5),
+    OptionRow("--user", "Of the user site, which `install --user` changes."),
+    OptionRow("--force", "Undo also what a later installed package needs."),
+    OptionRow("--prune", "Let the oldest go: their undo is no longer possible."),
+    OptionRow("--keep", "How many --prune keeps; 0 in an image that needs no undo.", Kind.NUMBER, "N", default=5),
 )
-BY_NAME: Mapping[str, OwnOption] = {option.name: option for option in OPTIONS}
+BY_NAME: Mapping[str, OptionRow] = {option.name: option for option in OPTIONS}
 
 
-def _options(text: str) -> Tuple[OwnOption, ...]:
+def _options(text: str) -> Tuple[OptionRow, ...]:
     return tuple(BY_NAME[name] for name in text.split())
 
 
@@ -159,8 +159,8 @@ broke CUDA.
 Takes every argument that `pip install` takes, in any order; `safe-install torch-scatter` is the same as
 `safe-install install torch-scatter`."""
 GROUPS = ("Change", "Look", "Environment")  # in the order of the overview
-COMMANDS: Tuple[Command, ...] = (
-    Command(
+COMMANDS: Tuple[CommandRow, ...] = (
+    CommandRow(
         "install",
         "Change",
         "REQ... and what pip install takes; the word may be left out",
@@ -173,7 +173,7 @@ COMMANDS: Tuple[Command, ...] = (
         argument_field="requirements",
         takes_pip_options=True,
     ),
-    Command(
+    CommandRow(
         "uninstall",
         "Change",
         "what pip uninstall takes",
@@ -183,7 +183,7 @@ COMMANDS: Tuple[Command, ...] = (
         argument_field="names",
         takes_pip_options=True,
     ),
-    Command(
+    CommandRow(
         "undo",
         "Change",
         "take a past change back: the newest, or the one named",
@@ -193,14 +193,14 @@ COMMANDS: Tuple[Command, ...] = (
         argument_field="transaction",
         argument_help="As `history` shows it.",
     ),
-    Command(
+    CommandRow(
         "recover",
         "Change",
         "finish or undo a change that was killed",
         "Finish or undo a change that was killed. Every changing command does this first.",
         _options("--python --check-timeout --user --json"),
     ),
-    Command(
+    CommandRow(
         "explain",
         "Look",
         "which file would be chosen, and why not each other one",
@@ -213,7 +213,7 @@ COMMANDS: Tuple[Command, ...] = (
         argument_field="requirements",
         takes_pip_options=True,
     ),
-    Command(
+    CommandRow(
         "wheels",
         "Look",
         "which wheels are known, by torch and accelerator",
@@ -224,7 +224,7 @@ COMMANDS: Tuple[Command, ...] = (
         argument="[PROJECT]...",
         argument_field="projects",
     ),
-    Command(
+    CommandRow(
         "check-wheel",
         "Look",
         "would this wheel file load here?",
@@ -234,14 +234,14 @@ COMMANDS: Tuple[Command, ...] = (
         argument_field="files",
         argument_required=True,
     ),
-    Command(
+    CommandRow(
         "verify",
         "Environment",
         "is it healthy now? does torch compute, is CUDA available?",
         "Is this environment healthy now? For HEALTHCHECK, entry points, the first start of a container.",
         _options("--python --require-cuda --check-timeout --json"),
     ),
-    Command(
+    CommandRow(
         "history",
         "Environment",
         "past changes, and the space that their undo takes",
@@ -249,9 +249,4 @@ COMMANDS: Tuple[Command, ...] = (
         _options("--python --prune --keep --user --json"),
     ),
 )
-BY_COMMAND: Mapping[str, Command] = {command.name: command for command in COMMANDS}
-
-
-def commands_of(option: OwnOption) -> Tuple[str, ...]:
-    """The commands that have the option."""
-    return tuple(command.name for command in COMMANDS if option in command.options)
+BY_COMMAND: Mapping[str, CommandRow] = {command.name: command for command in COMMANDS}

@@ -1,4 +1,4 @@
-"""Requirements with markers, for the values of an interpreter."""
+"""Requirements, and their markers for the values of an interpreter."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import ast
 import pytest
 from packaging.requirements import Requirement
 
-from safe_install.markers import applies
+from safe_install.requirements import applies
 from tests.unit.test_layers import MODULES, relative
 
 MARKERS = {"python_version": "3.8", "sys_platform": "linux", "platform_machine": "x86_64"}
@@ -37,4 +37,4 @@ def test_no_other_module_evaluates_markers():
         for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
             if isinstance(node, ast.Attribute) and node.attr == "evaluate":
                 evaluating.add(relative(path))
-    assert evaluating == {"markers.py"}
+    assert evaluating == {"requirements.py"}

@@ -1,0 +1,39 @@
+"""A requirement (PEP 508): as text, as a value, and whether its marker is true for an interpreter."""
+
+from __future__ import annotations
+
+import re
+from typing import Iterable, Mapping, Optional
+
+from packaging.requirements import InvalidRequirement, Requirement
+from packaging.utils import NormalizedName, canonicalize_name
+
+
+def parse_requirement(text: str) -> Optional[Requirement]:
+    """A requirement as PEP 508 writes it, None for anything else (a path, an address, what is malformed)."""
+    try:
+        return Requirement(text)
+    except InvalidRequirement:
+        return None
+
+
+def requirement_name(text: str) -> Optional[NormalizedName]:
+    """The project that a requirement's text names."""
+    match = re.match(r"\s*([A-Za-z0-9][A-Za-z0-9._-]*)", text)
+    return canonicalize_name(match.group(1)) if match else None
+
+
+def without_marker(text: str) -> str:
+    """A requirement as a sentence shows it: without its marker and its spaces."""
+    return text.split(";")[0].strip().replace(" ", "")
+
+
+def applies(requirement: Requirement, markers: Mapping[str, str], extras: Iterable[str] = ()) -> bool:
+    """Is the requirement's marker true?
+
+    `markers`: the values of an interpreter (`Interpreter.markers`). `extras`: those that were asked for; what needs no
+    extra applies without one, too. Errors: packaging's, for a marker that compares what cannot be compared.
+    """
+    if requirement.marker is None:
+        return True
+    return any(requirement.marker.evaluate({**markers, "extra": extra}) for extra in (*extras, ""))
