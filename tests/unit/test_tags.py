@@ -171,7 +171,7 @@ def test_tags_of_an_interpreter(python, platform, libc, abiflags, best, taken, r
 
 def test_tags_are_quick_enough_for_every_run():
     best = min(_seconds() for _ in range(5))
-    assert best < 0.1  # usually 0.003
+    assert best < 0.5  # seconds of the processor; usually 0.003
 
 
 def _seconds() -> float:
