@@ -163,39 +163,42 @@ def bench_torch_swap(python: Path, repeat: int, cache: Path) -> Dict[str, List[f
     """torch itself, staged once, put in and put back; and pip reinstalling the same wheel."""
     environment = read_environment(python, None)
     torch = environment.installed[canonicalize_name("torch")]
-    wheels = cache / "torch"
-    wheels.mkdir(parents=True, exist_ok=True)
+    wheel = download_torch(python, str(torch.version), cache / "torch")
     pip = PipRunner(environment.interpreter, cache_dir=cache)
-    if not list(wheels.glob("torch-*.whl")):
-        run([python, "-m", "pip", "download", "-q", "--no-deps", "-d", wheels, f"torch=={torch.version}"])
     prefix = environment.interpreter.prefix
     times: Dict[str, List[float]] = collections.defaultdict(list)
+
+    def stage(root: Path) -> None:
+        pip.stage([f"torch=={torch.version}"], root=root, find_links=[wheel.parent], options=["--no-compile"])
+
     with lock_environment(prefix):  # noqa: SIM117 - the lock comes first
         with swap.begin(prefix, command=["bench"], scheme=environment.interpreter.scheme) as transaction:
-            times["stage"].append(
-                timed(
-                    lambda: pip.stage(
-                        [f"torch=={torch.version}"],
-                        root=transaction.stage,
-                        find_links=[wheels],
-                        options=["--no-compile"],
-                    )
-                )
-            )
+            times["stage"].append(timed(lambda: stage(transaction.stage)))
             keep = [found for name, found in environment.installed.items() if name != "torch"]
             times["plan"].append(timed(lambda: transaction.plan(remove=[torch], keep=keep)))
             times["sync the stage"].append(timed(lambda: recovery.sync_filesystem(str(transaction.stage))))
-            for number in range(repeat):
-                times["swap"].append(timed(transaction.swap if number == 0 else transaction.swap_again))
-                times["roll back"].append(timed(transaction.roll_back))
-            with without_syncs():
-                for _ in range(repeat):
-                    times["swap, no sync"].append(timed(transaction.swap_again))
-                    times["roll back, no sync"].append(timed(transaction.roll_back))
-    reinstall = [python, "-m", "pip", "install", "-q", "--no-deps", "--force-reinstall", "--no-index"]
+            time_swaps(transaction, repeat, times)
+    reinstall = [python, "-m", "pip", "install", "-q", "--no-deps", "--force-reinstall", "--no-index", wheel]
     for _ in range(min(repeat, 3)):
-        times["pip"].append(timed(lambda: run([*reinstall, next(wheels.glob("torch-*.whl"))])))
+        times["pip"].append(timed(lambda: run(reinstall)))
     return times
+
+
+def download_torch(python: Path, version: str, folder: Path) -> Path:
+    folder.mkdir(parents=True, exist_ok=True)
+    if not list(folder.glob("torch-*.whl")):
+        run([python, "-m", "pip", "download", "-q", "--no-deps", "-d", folder, f"torch=={version}"])
+    return next(folder.glob("torch-*.whl"))
+
+
+def time_swaps(transaction: swap.Transaction, repeat: int, times: Dict[str, List[float]]) -> None:
+    for number in range(repeat):
+        times["swap"].append(timed(transaction.swap if number == 0 else transaction.swap_again))
+        times["roll back"].append(timed(transaction.roll_back))
+    with without_syncs():
+        for _ in range(repeat):
+            times["swap, no sync"].append(timed(transaction.swap_again))
+            times["roll back, no sync"].append(timed(transaction.roll_back))
 
 
 @contextlib.contextmanager
@@ -331,37 +334,59 @@ def measure(work: Path, cache: Path, uv: Optional[str], repeat: int) -> List[str
     shutil.rmtree(work / "host", ignore_errors=True)
     host = Host(work / "host", wheel, environment.torch.runtime_version)
     install = bench_install(python, host, uv, repeat, cache)
-    by_hand = statistics.median(install["check; pip; check"])
     before = bench_before(python, repeat)
     processes = bench_processes(python, max(repeat, 10))
     growth = bench_growth(python, repeat, cache)
     torch = bench_torch_swap(python, repeat, cache)
-    pip_version = json.loads(run([python, "-m", "pip", "list", "--format", "json"]))
-    versions = {item["name"]: item["version"] for item in pip_version}
-    head = [
-        f"{platform.machine()}, {os.cpu_count()} cores, Python {environment.interpreter.version}, "
-        f"torch {environment.torch.runtime_version}, pip {versions['pip']}"
-        + (f", {run([uv, '--version']).strip()}" if uv else "")
-        + f", load {os.getloadavg()[0]:.1f}, median of {repeat} (torch: pip of 3, stage and plan once)",
-        "",
-        "| what | seconds (median) | range | ratio | target |",
-        "|---|---|---|---|---|",
-    ]
-    order = ["pip", "uv --compile-bytecode", "check; pip; check", "safe-install"]
-    rows = [
-        row(f"torch-scatter wheel: {name}", install[name], by_hand, "0.60" if name == "safe-install" else "")
-        for name in order
-        if name in install
-    ]
-    alone = statistics.median(growth["alone"])
-    reinstall = statistics.median(torch["pip"])
-    rows += [
+    return [
+        *render_head(python, environment, uv, repeat),
+        *render_installs(install),
         row("check before (loader)", before, None, "0.4 s"),
         row("probe", processes["probe"], None, "0.15 s"),
         row("explain --offline, process", processes["explain --offline"], None, "0.4 s"),
         row("--help, process", processes["--help"], None, "0.25 s"),
+        *render_growth(growth),
+        *render_torch(torch),
+    ]
+
+
+def render_head(python: Path, environment: Environment, uv: Optional[str], repeat: int) -> List[str]:
+    """The machine, and the head of the table."""
+    assert environment.torch is not None
+    installed = json.loads(run([python, "-m", "pip", "list", "--format", "json"]))
+    versions = {item["name"]: item["version"] for item in installed}
+    uv_version = f", {run([uv, '--version']).strip()}" if uv else ""
+    return [
+        f"{platform.machine()}, {os.cpu_count()} cores, Python {environment.interpreter.version}, "
+        f"torch {environment.torch.runtime_version}, pip {versions['pip']}{uv_version}, "
+        f"load {os.getloadavg()[0]:.1f}, median of {repeat} (torch: pip of 3, stage and plan once)",
+        "",
+        "| what | seconds (median) | range | ratio | target |",
+        "|---|---|---|---|---|",
+    ]
+
+
+def render_installs(install: Dict[str, List[float]]) -> List[str]:
+    by_hand = statistics.median(install["check; pip; check"])
+    lines = []
+    for name in ("pip", "uv --compile-bytecode", "check; pip; check", "safe-install"):
+        if name in install:
+            target = "0.60" if name == "safe-install" else ""
+            lines.append(row(f"torch-scatter wheel: {name}", install[name], by_hand, target))
+    return lines
+
+
+def render_growth(growth: Dict[str, List[float]]) -> List[str]:
+    alone = statistics.median(growth["alone"])
+    return [
         row("tiny wheel, alone with torch", growth["alone"], alone),
         row("tiny wheel, beside 300 others", growth["beside 300 others"], alone, "1.0"),
+    ]
+
+
+def render_torch(torch: Dict[str, List[float]]) -> List[str]:
+    reinstall = statistics.median(torch["pip"])
+    return [
         row("torch: pip reinstalls it", torch["pip"], reinstall),
         row("torch: stage", torch["stage"], reinstall),
         row("torch: plan the moves", torch["plan"], reinstall),
@@ -371,7 +396,6 @@ def measure(work: Path, cache: Path, uv: Optional[str], repeat: int) -> List[str
         row("torch: swap in, if nothing waited for the disk", torch["swap, no sync"], reinstall),
         row("torch: roll back, if nothing waited for the disk", torch["roll back, no sync"], reinstall),
     ]
-    return head + rows
 
 
 if __name__ == "__main__":

@@ -242,7 +242,6 @@ class Page:
         versions = {Version(build.version).public for build in project.builds}
         versions |= {candidate.version.public for candidate in files}
         order = sorted(versions, key=Version)
-        ranks = {version: number for number, version in enumerate(order)}
         entry: Dict[str, Any] = {
             "match": _match_key(project),
             "accelerators": project.accelerator_match.value,
@@ -251,28 +250,20 @@ class Page:
             "pinned": [number for number, version in enumerate(order) if version in project.pins],
             "hosts": [self._host(host, project) for host in project.hosts],
             "aliases": [[a.torch, a.base, a.accelerator or 0, a.base_accelerator or 0] for a in project.aliases],
-            "rows": [
-                self._row(project, build, ranks[Version(build.version).public])
-                for build in project.builds
-                if container_of_name(build.torch) is None  # the page asks for a release of torch
-            ],
-            "files": [self._file(project, candidate, ranks[candidate.version.public]) for candidate in files],
+            "rows": self._rows(project, order),
+            "files": [self._file(project, candidate, order.index(candidate.version.public)) for candidate in files],
             "sha256": dict(project.sha256),
             "requires": list(_requires(project, projects)),
-            "accelerator": project.accelerator,
-            "family": list(project.family),
-            "holds": project.package_index.holds.value,
-            "holds_note": project.package_index.note,
-            "recipe": project.recipe.sdist if project.recipe else None,
-            "sdist": [project.sdists[-1].version, project.sdists[-1].url] if project.sdists else None,
-            "doubts": [[doubt.subject, doubt.why] for doubt in project.doubts],
-            "checked": project.checked,
-            "sources": list(project.sources),
+            **_facts(project),
         }
-        if project.source is not None:
-            source = project.source
-            entry["source"] = {"repository": source.repository, "install": source.install, "note": source.note}
         return {key: value for key, value in entry.items() if value not in (None, "", [], {})}
+
+    def _rows(self, project: Project, order: Sequence[str]) -> List[List[Any]]:
+        rows = []
+        for build in project.builds:
+            if container_of_name(build.torch) is None:  # the page asks for a release of torch
+                rows.append(self._row(project, build, order.index(Version(build.version).public)))
+        return rows
 
     def _host(self, host: HostEntry, project: Project) -> Dict[str, Any]:
         entry = {
@@ -362,6 +353,23 @@ class Page:
             host_rank(candidate, project),
             candidate.link.sha256,
         ]
+
+
+def _facts(project: Project) -> Dict[str, Any]:
+    """What the document of a project has beside its wheels."""
+    source = project.source
+    return {
+        "accelerator": project.accelerator,
+        "family": list(project.family),
+        "holds": project.package_index.holds.value,
+        "holds_note": project.package_index.note,
+        "recipe": project.recipe.sdist if project.recipe else None,
+        "sdist": [project.sdists[-1].version, project.sdists[-1].url] if project.sdists else None,
+        "doubts": [[doubt.subject, doubt.why] for doubt in project.doubts],
+        "checked": project.checked,
+        "sources": list(project.sources),
+        "source": source and {"repository": source.repository, "install": source.install, "note": source.note},
+    }
 
 
 def _environment_with(python: str) -> Environment:

@@ -5,7 +5,7 @@
 
 Asks the hosts of the projects (all of them without names), prints how the documents would change, and changes them only
 with --write. Exit status: 0 no difference, 1 there is one (or it was written), 2 usage. What every host answered is
-told on stderr: rows are replaced only where the page that would list them was read. A host that is down, a page that
+printed on stderr: rows are replaced only where the page that would list them was read. A host that is down, a page that
 is missing, empty or no page of files takes nothing away. Mirrors: SAFE_INSTALL_MIRRORS, as in the program.
 """
 
@@ -32,7 +32,7 @@ from safe_install.index.facts import (
 from safe_install.pipeline.choice import make_client
 from safe_install.ports import World
 from wheel_index_update.asking import Asker, hosts_of
-from wheel_index_update.notes import Told, shown
+from wheel_index_update.notes import Notes, escape
 from wheel_index_update.renewal import renew
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -70,24 +70,28 @@ def run(options: argparse.Namespace, today: str, cache: Path) -> int:
     for path, document in documents.items():
         if not hosts_of(projects[path], options.host):
             continue
-        told = Told()
+        notes = Notes()
         try:
-            text = render_document(renew(document, table, asker, told, wanted=options.host, today=today))
+            text = render_document(renew(document, table, asker, notes, wanted=options.host, today=today))
         except IndexInvalid as error:
-            told.say(f"what the hosts say makes no document, it stays as it is: {shown(str(error))}")
+            notes.add(f"what the hosts say makes no document, it stays as it is: {escape(str(error))}")
             text = texts[path]
-        for line in told.lines:
+        for line in notes.lines:
             print(f"{path.stem}: {line}", file=sys.stderr)
-        if text == texts[path]:
-            continue
-        differs = True
-        old, new = texts[path].splitlines(keepends=True), text.splitlines(keepends=True)
-        sys.stdout.writelines(difflib.unified_diff(old, new, f"a/{path.name}", f"b/{path.name}"))
-        if options.write:
-            path.write_bytes(text.encode("utf-8"))
+        if text != texts[path]:
+            differs = True
+            print_difference(path.name, texts[path], text)
+            if options.write:
+                path.write_bytes(text.encode("utf-8"))
     if differs and options.write and today > bundled_date():
         print(f"wheel_index/__init__.py: DATE is {bundled_date()}, older than what was written", file=sys.stderr)
     return int(differs)
+
+
+def print_difference(name: str, old: str, new: str) -> None:
+    """As a unified diff."""
+    lines = difflib.unified_diff(old.splitlines(keepends=True), new.splitlines(keepends=True), f"a/{name}", f"b/{name}")
+    sys.stdout.writelines(lines)
 
 
 def main(arguments: Optional[Sequence[str]] = None) -> int:

@@ -58,6 +58,9 @@ class WheelHost:
         self.answers: Dict[str, Answer] = {}
         self.faults: List[Tuple[str, str]] = []
         self.requests: List[Tuple[str, Mapping[str, str]]] = []
+        self.most_slow = 0  # requests that were answered slowly at the same time
+        self._slow = 0
+        self._guard = threading.Lock()
         self._releases: Dict[str, List[Dict[str, Any]]] = {}
         self._server = _Server(("127.0.0.1", 0), _Handler)
         self._server.host = self
@@ -97,6 +100,15 @@ class WheelHost:
         place), "unasked-range" (206 without a question for one), "strange-length", "steer" (escape codes).
         """
         self.faults.insert(0, (part, fault))
+
+    def answer_slowly(self) -> None:
+        """Half a second; how many requests share it is counted."""
+        with self._guard:
+            self._slow += 1
+            self.most_slow = max(self.most_slow, self._slow)
+        time.sleep(0.5)
+        with self._guard:
+            self._slow -= 1
 
     def behave(self) -> None:
         """All faults are gone."""
@@ -314,7 +326,7 @@ class _Handler(BaseHTTPRequestHandler):
     def _fail(self, fault: str, path: str) -> bool:
         """True when the request was answered (or not) here."""
         if fault == "slow":
-            time.sleep(0.5)
+            self.server.host.answer_slowly()
             return False
         if fault in ("truncated", "unannounced", "drip", "drip-headers", "endless", "overrun") or "-" in fault[:10]:
             return False

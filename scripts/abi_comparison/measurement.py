@@ -117,38 +117,56 @@ class Bench:
         members: Mapping[str, str],
         times: Tuple[float, float, float],
     ) -> Pair:
-        project = load_project(wheel.project) if wheel.project in known_projects() else None
-        siblings = {os.path.basename(final): final for final in members.values()}
-        objects = []
-        for one in verdicts:
-            real, words, before = self.loader.load(Path(members[one.facts.member]), siblings)
-            if real == "fails" and re.search(r"lib(cuda|nvidia-ml)\.so\.1: cannot open", words):
-                real = "needs the driver"
-            said = Object(
-                *(one.facts.member, one.facts.uses_torch, one.outcome.value, one.reason, expected_kind(one), real),
-                words=words.replace(f"{self.site}/", "")[:600],
-                is_named=names_the_same(one, words),
-                with_siblings=bool(before),
-            )
-            objects.append(said)
+        objects = [self._load(one, members) for one in verdicts]
         verdict, ground = judge_wheel(verdicts, needs_of(canonicalize_name(wheel.project), verdicts))
         real = real_of_wheel(objects, patterns_of(wheel.project))
-        came, words = "not tried", ""
+        imports, words = "not tried", ""
         if real != "fails" or verdict in (LoadOutcome.FITS, LoadOutcome.UNKNOWN):
-            came, words, _ = self.loader.import_(wheel.module, project.operation if project else None)
-        did = {"loads": "works" if project and project.operation else "imports", "fails": "import fails"}
-        did["operation"] = "operation fails"
+            imports, words = self._import(wheel)
+        pins = [one for one in requirements_of(path) if canonicalize_name(one.name) == "torch"]
         return Pair(
             path.name,
-            next((str(r.specifier) for r in requirements_of(path) if canonicalize_name(r.name) == "torch"), ""),
+            str(pins[0].specifier) if pins else "",
             verdict.value,
             [one.reason for one in ground if one.reason],
             real,
-            did.get(came, came),
-            words.replace(f"{self.site}/", "")[:600],
+            imports,
+            self._shorten(words),
             *times,
             objects=objects,
         )
+
+    def _load(self, verdict: ObjectVerdict, members: Mapping[str, str]) -> Object:
+        """Load one shared object."""
+        siblings = {os.path.basename(final): final for final in members.values()}
+        real, words, before = self.loader.load(Path(members[verdict.facts.member]), siblings)
+        if real == "fails" and re.search(r"lib(cuda|nvidia-ml)\.so\.1: cannot open", words):
+            real = "needs the driver"
+        return Object(
+            member=verdict.facts.member,
+            uses_torch=verdict.facts.uses_torch,
+            verdict=verdict.outcome.value,
+            reason=verdict.reason,
+            expected=expected_kind(verdict),
+            real=real,
+            words=self._shorten(words),
+            is_named=names_the_same(verdict, words),
+            with_siblings=bool(before),
+        )
+
+    def _import(self, wheel: Wheel) -> Tuple[str, str]:
+        """Import the module, and do the operation that the wheel index has; the words of an error."""
+        operation = load_project(wheel.project).operation if wheel.project in known_projects() else None
+        result, words, _ = self.loader.import_(wheel.module, operation)
+        names = {
+            "loads": "works" if operation else "imports",
+            "fails": "import fails",
+            "operation": "operation fails",
+        }
+        return names.get(result, result), words
+
+    def _shorten(self, words: str) -> str:
+        return words.replace(f"{self.site}/", "")[:600]
 
 
 def measure(version: str, store: Store, *, keep: bool) -> Build:

@@ -92,6 +92,12 @@ def _collect_extension(
     must([python, "-m", "pip", "install", "--quiet", "--no-index", "--find-links", wheels, *requirements], env=env)
     version = must([python, "-c", "import torch; print(torch.__version__)"], env=env).strip()
     print(f"compiling {options.extension} for torch {version} and GPU {options.gpu}", flush=True)
+    shutil.copy(_build_extension(work, tool, python, env, options), folder / "extension")
+    return version
+
+
+def _build_extension(work: Path, tool: Path, python: Path, env: Mapping[str, str], options: argparse.Namespace) -> str:
+    """The wheel that safe-install builds of the extension. Raises StepFailed."""
     hosts = ("https://data.pyg.org", "https://wheels.astral.sh", "https://pypi.nvidia.com")
     variables = {
         **env,
@@ -100,13 +106,10 @@ def _collect_extension(
         # A published wheel may be for other GPUs: nobody listens at this address.
         "SAFE_INSTALL_MIRRORS": " ".join(f"{host}=http://127.0.0.1:9" for host in hosts),
     }
-    command = [tool, "-m", "safe_install", "--python", python, "install", options.extension, "--json"]
-    done = subprocess.run(
-        [str(word) for word in command], env=variables, stdout=subprocess.PIPE, text=True, check=False
-    )
+    command = [str(tool), "-m", "safe_install", "--python", str(python), "install", options.extension, "--json"]
+    done = subprocess.run(command, env=variables, stdout=subprocess.PIPE, text=True, check=False)
     answer = json.loads(done.stdout)
     built = [step for step in answer["plan"]["steps"] if step["kind"] == "built"]
     if done.returncode != 0 or not built:
         raise StepFailed(f"{options.extension} was not built: {answer['error']}")
-    shutil.copy(unquote(urlsplit(built[0]["url"]).path), folder / "extension")
-    return version
+    return unquote(urlsplit(built[0]["url"]).path)

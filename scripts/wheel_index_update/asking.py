@@ -10,7 +10,7 @@ from safe_install.index import github
 from safe_install.index.facts import Holds, HostEntry, Layout, Project, TorchTable
 from safe_install.models import Link
 from safe_install.system.http import HttpClient, PageAnswer, PageStatus
-from wheel_index_update.notes import Told, count, some
+from wheel_index_update.notes import Notes, count, join_first
 from wheel_index_update.package_index import (
     IndexPage,
     read_index_json,
@@ -73,7 +73,7 @@ class Asker:
             seen.update(tags)
         return read_releases(host, answers, False)
 
-    def measure(self, project: Project, page: IndexPage, told: Told) -> Dict[str, str]:
+    def measure(self, project: Project, page: IndexPage, notes: Notes) -> Dict[str, str]:
         """What the metadata of each version on the package index says of torch."""
         found: Dict[str, str] = {}
         unread: List[str] = []
@@ -87,12 +87,13 @@ class Asker:
             if requires is not None:
                 found[version] = torch_requirement(requires)
         if unread:
-            told.say(f"pypi.org: the metadata of {count(len(unread), 'version')} was not read: {some(unread)}")
+            notes.add(f"pypi.org: the metadata of {count(len(unread), 'version')} was not read: {join_first(unread)}")
         if by_json:
             # Seen: vllm 0.33.0, whose JSON names another torch than the METADATA in the wheel.
-            told.say(f"pypi.org: read from its JSON, which may be about another file than the wheel: {some(by_json)}")
+            versions = join_first(by_json)
+            notes.add(f"pypi.org: read from its JSON, which may be about another file than the wheel: {versions}")
         if len(wheels) > MAX_MEASURED:
-            told.say(f"pypi.org: only the newest {MAX_MEASURED} of {len(wheels)} versions were measured")
+            notes.add(f"pypi.org: only the newest {MAX_MEASURED} of {len(wheels)} versions were measured")
         return found
 
     def _metadata_of(self, project: Project, version: str, link: Link) -> Optional[List[str]]:

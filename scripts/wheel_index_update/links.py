@@ -119,30 +119,30 @@ class LinkReader:
 
     def _accelerator_of(self, name: WheelName, link: Link, built: BuiltFor) -> Tuple[Optional[str], bool]:
         """What name, folder or page say, and whether the page alone says it; a guess is not written down."""
-        said = read_built_for(self._project, self._host, name, link.url, found_in=link.found_in).accelerator
+        accelerator = read_built_for(self._project, self._host, name, link.url, found_in=link.found_in).accelerator
         by_file = read_built_for(self._project, self._host, name, link.url).accelerator
-        if said is None or not is_real_accelerator(said, self._table):
+        if accelerator is None or not is_real_accelerator(accelerator, self._table):
             return None, False
-        if said != built.accelerator and self._project.accelerator_match is not AcceleratorMatch.ANY:
+        if accelerator != built.accelerator and self._project.accelerator_match is not AcceleratorMatch.ANY:
             return None, False
-        return said, by_file is None
+        return accelerator, by_file is None
 
     def _accelerators_for(self, torch: str) -> Set[str]:
         releases = [r for r in self._table.releases.values() if torch in (r.version, minor_of(r.version))]
         return {a for r in releases for a in (*r.accelerators, r.untagged) if a}
 
-    def _torches_of(self, name: WheelName, said: Optional[str]) -> List[str]:
+    def _torches_of(self, name: WheelName, torch: Optional[str]) -> List[str]:
         """The releases of torch, as this host's rows write them; only those that torch.json knows."""
-        if said is None:
+        if torch is None:
             return []
-        if container_of_name(said) is not None:
-            return [said]
-        if not _PLAIN_TORCH.match(said):
-            return self._torches_of_pin(name.parsed_version.public, said)
-        if not any(said in (version, minor_of(version)) for version in self._table.releases):
+        if container_of_name(torch) is not None:
+            return [torch]
+        if not _PLAIN_TORCH.match(torch):
+            return self._torches_of_pin(name.parsed_version.public, torch)
+        if not any(torch in (version, minor_of(version)) for version in self._table.releases):
             return []
-        spelled = {b.torch for b in self._rows if b.torch == said or b.torch.startswith(said + ".")}
-        return [said] if said in spelled or len(spelled) != 1 else list(spelled)
+        spelled = {row.torch for row in self._rows if row.torch == torch or row.torch.startswith(torch + ".")}
+        return [torch] if torch in spelled or len(spelled) != 1 else list(spelled)
 
     def _torches_of_pin(self, version: str, pin: str) -> List[str]:
         rows = list(dict.fromkeys(build.torch for build in self._rows if build.version == version))

@@ -29,38 +29,68 @@ def merge_builds(
 ) -> Tuple[Merged, Mapping[str, List[str]]]:
     """Replace what was listed, keep what was not; and the files that are left out, by reason."""
     host = listing.host
-    kept: Dict[Build, List[Build]] = {}  # row without its cells -> cells
-    removed: List[Build] = []
-    covered: Set[str] = set()
-    changed: Set[Build] = set()
-    checked = unchecked = 0
-    files = {page: {address_of_link(host, link) for link in links} for page, links in listing.links.items()}
+    known = KnownRows(project, listing, table)
     for row in rows:
-        if row.host != host.host:
-            continue
-        cells = kept.setdefault(frame_of(row), [])
-        was_asked = True
-        for cell in cells_of(row):
-            places, address = places_of(project, host, cell, table), address_of(project, host, cell)
-            is_answered = listing.is_answered(places)
-            was_asked = was_asked and is_answered
-            if is_answered and not any(address in files.get(place, ()) for place in places):
-                removed.append(cell)
-                changed.add(frame_of(row))
-                continue
-            cells.append(cell)
-            covered.add(address)
-        checked += was_asked
-        unchecked += not was_asked
-    added, left_out = read_new_cells(project, listing, table, covered, {c for cells in kept.values() for c in cells})
+        if row.host == host.host:
+            known.compare(row)
+    cells = {cell for kept in known.kept.values() for cell in kept}
+    added, left_out = read_new_cells(project, listing, table, known.covered, cells)
     for cell in added:
-        frame = adopt(frame_of(cell), kept)
-        kept.setdefault(frame, []).append(replace(cell, note=frame.note))
-        changed.add(frame)
-    others = [row for row in rows if row.host != host.host or frame_of(row) not in changed]
-    made = [row for frame in sorted(changed, key=repr) for row in group(frame, kept[frame])]
-    new = tuple(sorted([*others, *made], key=build_order)) if changed else tuple(rows)
-    return Merged(new, tuple(added), tuple(removed), checked, unchecked), left_out
+        known.add(cell)
+    changed = known.changed
+    new = tuple(rows)
+    if changed:
+        others = [row for row in rows if row.host != host.host or frame_of(row) not in changed]
+        for frame in sorted(changed, key=repr):
+            others += group(frame, known.kept[frame])
+        new = tuple(sorted(others, key=build_order))
+    return Merged(new, tuple(added), tuple(known.removed), known.checked, known.unchecked), left_out
+
+
+class KnownRows:
+    """The rows of one host, compared with what it lists."""
+
+    def __init__(self, project: Project, listing: Listing, table: TorchTable) -> None:
+        self._project = project
+        self._listing = listing
+        self._table = table
+        self._files = {
+            page: {address_of_link(listing.host, link) for link in links} for page, links in listing.links.items()
+        }
+        self.kept: Dict[Build, List[Build]] = {}  # row without its cells -> cells
+        self.removed: List[Build] = []
+        self.covered: Set[str] = set()  # addresses of cells that are kept
+        self.changed: Set[Build] = set()
+        self.checked = 0
+        self.unchecked = 0
+
+    def compare(self, row: Build) -> None:
+        """Keep the cells of a row that are listed, or whose pages were not read."""
+        frame = frame_of(row)
+        cells = self.kept.setdefault(frame, [])
+        all_answered = True
+        for cell in cells_of(row):
+            places = places_of(self._project, self._listing.host, cell, self._table)
+            address = address_of(self._project, self._listing.host, cell)
+            is_answered = self._listing.is_answered(places)
+            all_answered = all_answered and is_answered
+            if is_answered and not self._is_listed(address, places):
+                self.removed.append(cell)
+                self.changed.add(frame)
+            else:
+                cells.append(cell)
+                self.covered.add(address)
+        self.checked += all_answered
+        self.unchecked += not all_answered
+
+    def _is_listed(self, address: str, places: Sequence[str]) -> bool:
+        return any(address in self._files.get(place, ()) for place in places)
+
+    def add(self, cell: Build) -> None:
+        """A new cell, in the row that it fits."""
+        frame = adopt(frame_of(cell), self.kept)
+        self.kept.setdefault(frame, []).append(replace(cell, note=frame.note))
+        self.changed.add(frame)
 
 
 def read_new_cells(

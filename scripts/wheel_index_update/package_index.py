@@ -198,17 +198,18 @@ def torch_requirement(requires: Iterable[str]) -> str:
 def merge_pins(project: Project, measured: Mapping[str, str]) -> Tuple[Dict[str, str], List[str]]:
     """The pins with what was measured of versions that have none; and what a person should look at."""
     pins, notes = dict(project.pins), []
-    for version, said in measured.items():
+    for version, specifier in measured.items():
         known = pins.get(version)
         if known is not None:
-            if said and SpecifierSet(said) != SpecifierSet(known):
-                notes.append(f"the pin of {version} is {known!r}, its metadata says torch{said}: not changed")
+            if specifier and SpecifierSet(specifier) != SpecifierSet(known):
+                notes.append(f"the pin of {version} is {known!r}, its metadata says torch{specifier}: not changed")
         elif any(version in versions_in(doubt.subject) for doubt in project.doubts):
-            notes.append(f"{version} has no pin, its metadata says torch{said or ' (any)'}: a doubt speaks of it")
-        elif _PIN.match(said) and len(said) <= 20:
-            pins[version] = said
+            notes.append(f"{version} has no pin, its metadata says torch{specifier or ' (any)'}: a doubt speaks of it")
+        elif _PIN.match(specifier) and len(specifier) <= 20:
+            pins[version] = specifier
         else:
-            notes.append(f"{version} has no pin, and its metadata says {f'torch{said}' if said else 'nothing'}")
+            requirement = f"torch{specifier}" if specifier else "nothing"
+            notes.append(f"{version} has no pin, and its metadata says {requirement}")
     if list(project.pins) == sorted(project.pins, key=Version):
         pins = {version: pins[version] for version in sorted(pins, key=Version)}
     return pins, notes

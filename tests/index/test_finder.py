@@ -445,10 +445,9 @@ def test_projects_are_asked_at_the_same_time(host):
     names = ["torch-scatter", "torch-cluster", "torch-spline-conv"]
     for name in names:
         host.add_pypi_page(name, {f"{name.replace('-', '_')}-9.0.tar.gz": name.encode()})
-    started = time.perf_counter()
     assert list(pins(choose(names, CPU, finder(host)))) == names
-    # Each alone takes two slow answers one after the other: half a second each.
-    assert time.perf_counter() - started < 2.5
+    # The pages of one project are asked for one after the other.
+    assert host.most_slow > 1
 
 
 # --- links that lead elsewhere ---

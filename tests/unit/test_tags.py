@@ -224,7 +224,7 @@ def test_tags_of_an_interpreter(python, platform, libc, abiflags, best, taken, r
 
 def test_tags_are_quick_enough_for_every_run():
     best = min(_seconds() for _ in range(5))
-    assert best < 0.1  # usually 0.003
+    assert best < 0.5  # seconds of the processor; usually 0.003
 
 
 def _seconds() -> float:
@@ -256,3 +256,9 @@ def test_the_container_of_a_torch(version, container, accelerator):
 @pytest.mark.parametrize("torch", ["2.8", "2.8.0", ">=2.14.0", "nv25", "nv25.4", ""])
 def test_what_names_no_container(torch):
     assert tags.container_of_name(torch) is None
+
+
+def test_tags_of_another_implementation_are_those_without_an_abi():
+    found = [str(tag) for tag in tags.supported_tags("3.10", "pypy", "linux_x86_64", ("glibc", "2.28"))]
+    assert "pp310-none-any" in found and "py3-none-any" in found
+    assert not [tag for tag in found if tag.startswith("cp")]

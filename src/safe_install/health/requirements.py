@@ -7,7 +7,7 @@ from typing import Collection, Container, Iterable, List, Mapping, Optional, Set
 
 from packaging.requirements import InvalidRequirement, Requirement
 from packaging.utils import NormalizedName, canonicalize_name
-from packaging.version import InvalidVersion
+from packaging.version import InvalidVersion, Version
 
 from safe_install.models import InstalledDistribution
 from safe_install.requirements import applies
@@ -52,9 +52,11 @@ def _unmet(
     if found is None:
         return f"{wanted}, which is not installed."
     try:
-        fits = requirement.specifier.contains(found.version, prereleases=True)
+        # Some releases of packaging raise for a text that is no version, others compare it.
+        version = Version(found.version)
     except InvalidVersion:
         return None
+    fits = requirement.specifier.contains(version, prereleases=True)
     return None if fits else f"{wanted}, but you have {found.name} {found.version} which is incompatible."
 
 

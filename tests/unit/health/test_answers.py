@@ -9,6 +9,7 @@ import pytest
 from packaging.version import Version
 
 from safe_install.health.answers import (
+    Subject,
     crash_event,
     explain_deaths,
     make_report,
@@ -180,3 +181,56 @@ def test_a_death_is_told_by_its_last_words():
     assert make_report([died], torch=None, asked="import", seconds=1.0).operations["scatter native part"].error == (
         "_x_cpu.so: signal SIGABRT (registered twice)"
     )
+
+
+def test_a_subject_is_written_for_the_script():
+    subject = Subject("torch-scatter", ("torch_scatter",), ("torch_scatter/_*.so",), "assert device")
+    assert subject.as_json() == {
+        "name": "torch-scatter",
+        "imports": ["torch_scatter"],
+        "native": ["torch_scatter/_*.so"],
+        "operation": "assert device",
+    }
+
+
+def test_what_is_no_step_is_an_event_also_between_two_steps():
+    warning = '{"event": "warning", "text": "The NVIDIA driver on your system is too old"}'
+    answers = parse_answers(with_words([*step_lines("torch"), warning, DONE]), WORDS)
+    assert make_report(answers.events, torch=None, asked="import", seconds=1.0).warnings == (
+        "The NVIDIA driver on your system is too old",
+    )
+    assert answers.done
+
+
+def end(kind, name, error=None):
+    return {"event": "end", "kind": kind, "name": name, "ok": error is None, "error": error, "seconds": 0.1}
+
+
+@pytest.mark.parametrize(
+    ("events", "available", "imports", "operations"),
+    [
+        pytest.param([], None, {}, {}, id="nothing was answered"),
+        pytest.param(
+            [{"event": "cuda", "available": True, "devices": 1}, end("cuda", "available")], True, {}, {}, id="CUDA"
+        ),
+        pytest.param(
+            [end("cuda", "available", "RuntimeError: x")],
+            False,
+            {},
+            {"cuda available": "RuntimeError: x"},
+            id="asking for CUDA fails",
+        ),
+        pytest.param(
+            [end("import", "a"), end("import", "b", "ImportError"), end("operation", "a on cpu"), end("native", "a")],
+            None,
+            {"a": None, "b": "ImportError"},
+            {"a on cpu": None, "a native part": None},
+            id="results by their kind",
+        ),
+    ],
+)
+def test_a_report_has_each_result_in_its_place(events, available, imports, operations):
+    report = make_report(events, torch=None, asked="import", seconds=1.0)
+    assert report.cuda_available is available
+    assert {name: result.error for name, result in report.imports.items()} == imports
+    assert {name: result.error for name, result in report.operations.items()} == operations

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from tests.factories import make_health
 
-from safe_install.health.comparison import compare_health, first_line, hint_for
+from safe_install.health.comparison import check_cuda_required, compare_health, first_line, hint_for, is_healthy
 from safe_install.models import HealthReport, ImportResult, Severity
 
 
@@ -253,3 +253,42 @@ def test_a_check_that_was_cut_off_says_so_once(crashed_before):
     after = HealthReport(crashed="no answer")
     checks = [finding.check for finding in compare_health(before, after, requested=(), torch_requested=False)]
     assert checks == (["check-crashed"] if crashed_before is None else ["cuda-lost"])
+
+
+@pytest.mark.parametrize(
+    ("report", "healthy"),
+    [
+        (GOOD, True),
+        (make_health(available=False), True),  # there may be no driver here
+        (make_health(imports={"torch": None, "torch_scatter": "OSError"}), False),
+        (make_health(operations={"torch on cpu": "RuntimeError"}), False),
+        (make_health(crashed="signal SIGSEGV"), False),
+    ],
+)
+def test_healthy_is_what_answers_everything(report, healthy):
+    assert is_healthy(report) is healthy
+
+
+def test_the_remedy_for_a_gpu_without_code():
+    error = "RuntimeError: CUDA error: no kernel image is available for execution on the device"
+    assert "--target-gpu" in hint_for("torch-scatter on cuda", "2.9.1+cu128", error)
+
+
+@pytest.mark.parametrize(
+    ("after", "reason"),
+    [
+        (make_health(available=False, torch="2.4.1+cpu", cuda=None), "torch 2.4.1+cpu is a build without CUDA"),
+        (make_health(available=False, warnings=("The driver is too old",)), "The driver is too old"),
+        (make_health(available=False, imports={"torch": "OSError: libcudart.so.12"}), "OSError: libcudart.so.12"),
+        (make_health(available=False, operations={"cuda available": "RuntimeError: x"}), "RuntimeError: x"),
+        (make_health(available=False), "torch gives no reason"),
+    ],
+)
+def test_the_loss_of_cuda_has_the_nearest_reason(after, reason):
+    findings = compare_health(GOOD, after, requested=(), torch_requested=True)
+    (finding,) = [finding for finding in findings if finding.check == "cuda-lost"]
+    assert finding.detail == f"torch.cuda.is_available() was True and is now False: {reason}"
+
+
+def test_cuda_that_is_available_is_enough():
+    assert check_cuda_required(GOOD) == ()

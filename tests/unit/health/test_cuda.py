@@ -381,3 +381,18 @@ def test_the_command_names_the_index_of_a_local_version():
     assert install_command("2.9.1+cpu", "--no-deps").endswith(
         "--no-deps torch==2.9.1+cpu --extra-index-url https://download.pytorch.org/whl/cpu"
     )
+
+
+@pytest.mark.parametrize(
+    ("path", "words"),
+    [("/usr/lib/libcuda.so.1", "(/usr/lib/libcuda.so.1, the module is 535.104.05)"), (None, "versions (error 803)")],
+)
+def test_a_mismatch_without_the_version_of_the_library(path, words):
+    finding = diagnose_cuda(health(answer=library(803, path=path)), Machine(MISMATCH))
+    assert finding.check == "driver-mismatch"
+    assert words in finding.detail
+
+
+def test_a_driver_whose_cuda_is_not_known_is_not_called_too_old():
+    finding = diagnose_cuda(health(answer=library(cuda=None)), Machine(Driver("570.86.10", None, (A100,))))
+    assert finding.check == "cuda-unavailable"

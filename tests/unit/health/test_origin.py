@@ -141,6 +141,7 @@ def test_the_right_torch_is_imported(imported, places, named):
         ),
         ([place(SITE, "namespace")], "torch-files-missing", f"{SITE}/torch has no __init__.py", "--force-reinstall"),
         ([place(BASE, "namespace", None), place(SITE, "")], "torch-files-missing", "does not exist", "torch==2.9.1"),
+        ([place(SITE, "", None)], "torch-missing", "torch is not installed for /env/bin/python", "--python"),
     ],
 )
 def test_what_is_there_instead_of_a_torch(places, check, words, hint):

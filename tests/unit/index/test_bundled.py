@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import pytest
 from packaging.specifiers import SpecifierSet
 
-from safe_install.index.bundled import bundled_wheels, gap_in_facts, known_elsewhere, nearest_torch
+from safe_install.index.bundled import bundled_files, bundled_wheels, gap_in_facts, known_elsewhere, nearest_torch
 from safe_install.index.catalog import load_project
 from safe_install.index.facts import Build
 from tests.factories import environment_for
@@ -112,3 +114,11 @@ def test_the_nearest_torch():
         "2.9.0",
         "2.1.0",
     ]
+
+
+def test_an_address_that_names_no_wheel_of_the_project_gives_none():
+    project = load_project("torchcodec")
+    first = project.wheels[0]
+    strange = dataclasses.replace(first, url="https://files.pythonhosted.org/packages/aa/torchcodec-latest.whl")
+    found = list(bundled_files(dataclasses.replace(project, wheels=(strange, first))))
+    assert [candidate.link.url for candidate in found] == [first.url]

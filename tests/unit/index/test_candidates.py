@@ -5,9 +5,10 @@ from __future__ import annotations
 import dataclasses
 
 import pytest
+from packaging.version import Version
 
 from safe_install.index.bundled import bundled_files, bundled_sdists
-from safe_install.index.candidates import make_candidates, with_known_hash
+from safe_install.index.candidates import make_candidates, untagged_accelerator, with_known_hash
 from safe_install.index.catalog import known_projects, load_project, torch_table
 from safe_install.index.facts import HostEntry, Layout
 from safe_install.models import Link
@@ -46,3 +47,28 @@ def test_what_the_index_offers_itself_is_vouched_for():
         project = load_project(name)
         for candidate in (*bundled_files(project, torch_table()), *bundled_sdists(project)):
             assert candidate.link.hash_from_index and candidate.link.sha256, candidate.link.url
+
+
+@pytest.mark.parametrize(
+    "filename",
+    [
+        "torch_scatter-2.0.8.whl",
+        "torch_scatter-two-cp38-cp38-linux_x86_64.whl",
+        "torch_scatter-2.1.2.tar.xz",
+        "torch-scatter-extra-1.0.tar.gz",
+        "torch_scatter.tar.gz",
+        "torch_sparse-0.6.18-cp38-cp38-linux_x86_64.whl",
+    ],
+)
+def test_what_is_no_file_of_the_project_is_no_candidate(project, filename):
+    link = Link(f"https://data.pyg.org/{filename}", filename)
+    assert list(make_candidates(project, HOST, [link], torch_table())) == []
+
+
+@pytest.mark.parametrize(
+    ("platform", "accelerator"),
+    [("macosx_11_0_arm64", "cpu"), ("win_amd64", "cpu"), ("manylinux_2_28_s390x", None)],
+)
+def test_an_untagged_wheel_for_another_system(platform, accelerator):
+    project = load_project("torchvision")
+    assert untagged_accelerator(project, Version("0.20.1"), platform, torch_table()) == accelerator

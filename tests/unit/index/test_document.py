@@ -87,6 +87,15 @@ def test_a_small_document_is_enough():
         (["pins"], {"1.0": "torch 2"}, "pins"),
         (["pins"], {"one": "==2.0"}, "pins"),
         (["doubts"], ["something"], "doubts"),
+        (["name"], 3, "must be a text"),
+        (["pins"], ["1.0"], "must be an object"),
+        (["pins"], {"1.0": 2}, "pins.1.0: must be a text"),
+        (["hosts"], {}, "hosts: must be a list"),
+        (["builds", 0, "cxx11_abi"], ["yes"], "must be a list of true and false"),
+        (["hosts"], [SMALL["hosts"][0], SMALL["hosts"][0]], "two hosts are called 'wheels.example'"),
+        (["hosts", 0, "repository"], "owner/name", "nothing else, have a repository"),
+        (["hosts", 0, "pages"], [], "has pages"),
+        (["gpu_code"], [{"versions": "==1.0", "capabilities": ["sm_80"]}], "'sm_80' is no compute capability"),
     ],
 )
 def test_what_is_not_known_is_refused(path, value, said):

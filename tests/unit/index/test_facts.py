@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
-import pytest
+import dataclasses
 
-from safe_install.index.facts import TorchRelease, TorchTable
+import pytest
+from packaging.specifiers import SpecifierSet
+from packaging.version import Version
+
+from safe_install.index.catalog import load_project
+from safe_install.index.facts import GpuCode, TorchRelease, TorchTable
 
 RELEASES = {
     version: TorchRelease(version, accelerators, None, {}, ())
@@ -37,3 +42,25 @@ RELEASES = {
 )
 def test_the_build_for_a_driver(torch, driver_cuda, build):
     assert TorchTable(RELEASES, ()).build_for(torch, driver_cuda) == build
+
+
+@pytest.mark.parametrize(
+    ("version", "accelerator", "capabilities"),
+    [
+        ("1.0", "cu118", ("7.0",)),
+        ("1.0.post1", "cu118", ("7.0",)),
+        ("1.0", "cu130", ("9.0",)),
+        ("1.0", None, ("9.0",)),
+        ("2.0", "cu130", ("10.0",)),
+        ("3.0", "cu130", None),
+    ],
+)
+def test_the_gpu_code_of_a_wheel_is_that_of_the_first_row_that_fits(version, accelerator, capabilities):
+    rows = (
+        GpuCode(SpecifierSet("<2"), ("7.0",), accelerators=("cu118",)),
+        GpuCode(SpecifierSet("<2"), ("9.0",)),
+        GpuCode(SpecifierSet("==2.0"), ("10.0",)),
+    )
+    project = dataclasses.replace(load_project("torch-scatter"), gpu_code=rows)
+    found = project.gpu_code_of(Version(version), accelerator)
+    assert (found and found.capabilities) == capabilities

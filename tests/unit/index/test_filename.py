@@ -4,7 +4,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from safe_install.index.filename import GRAMMARS, grammar_of, is_grammar, parse_filename, parse_local, render_filename
+from safe_install.index.filename import (
+    GRAMMARS,
+    grammar_of,
+    is_grammar,
+    parse_filename,
+    parse_local,
+    python_tags,
+    render_filename,
+)
 from safe_install.models import BuiltFor
 
 
@@ -192,3 +200,21 @@ def test_the_name_of_the_platform_decides_where_macos_differs():
             tags=("cp310", "cp310", "macosx_14_0_universal2"),
         )
         assert filename == f"pyg_lib-0.4.0{local}-cp310-cp310-macosx_14_0_universal2.whl"
+
+
+def test_the_same_wheel_under_another_version():
+    name = parse_filename("torch_scatter-2.0.8+pt18cu111-cp38-cp38-linux_x86_64.whl")
+    assert name.with_version("2.0.9").filename == "torch_scatter-2.0.9-cp38-cp38-linux_x86_64.whl"
+
+
+@pytest.mark.parametrize(
+    ("python", "abi", "tags"),
+    [
+        ("3.7", None, ("cp37", "cp37m")),
+        ("3.8", None, ("cp38", "cp38")),
+        ("3.11", "abi3", ("cp311", "abi3")),
+        ("3.11", "none", ("py3", "none")),
+    ],
+)
+def test_the_tags_of_a_python(python, abi, tags):
+    assert python_tags(python, abi) == tags

@@ -149,3 +149,14 @@ def test_addresses_come_from_what_a_wheel_is():
     pages = [address.url for address in addresses if address.is_page]
     assert "https://data.pyg.org/whl/torch-1.8.0%2Bcu111.html" in pages
     assert "https://wheels.astral.sh/simple/cu111/torch-scatter/" in pages
+
+
+def test_an_address_without_end_is_not_read():
+    template = "https://wheels.example/{base}/{file}"
+    url = "https://wheels.example/2.0.0/torch_scatter-2.1.2-cp311-cp311-linux_x86_64.whl"
+    assert read_template(template, url)["base"] == "2.0.0"
+    assert read_template(template, f"{url}?{'x' * 10_000}") is None
+
+
+def test_what_is_no_address_names_no_wheel():
+    assert read_wheel_url("https://[bad/torch-2.0-cp38-cp38-linux_x86_64.whl") is None

@@ -100,3 +100,10 @@ def test_containers_stand_below_the_releases_the_newest_first():
     containers = [torch for torch in torches if torch.startswith("nv")]
     assert torches[-len(containers) :] == tuple(containers)
     assert containers == sorted(containers, reverse=True)
+
+
+def test_an_address_without_a_version_is_not_the_newest():
+    wheel = load_project("torchcodec").wheels[0]
+    strange = dataclasses.replace(wheel, url="https://files.pythonhosted.org/packages/aa/torchcodec-latest.whl")
+    project = dataclasses.replace(load_project("torchcodec"), wheels=(strange,))
+    assert newest_version(project) == newest_version(dataclasses.replace(project, wheels=()))

@@ -7,6 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from safe_install.index import pages
 from safe_install.index.pages import parse_page
 
 SHA = "a" * 64
@@ -62,6 +63,12 @@ def test_json():
     text = json.dumps({"meta": {"api-version": "1.4"}, "files": [entry]})
     (link,) = parse_page(text, "https://wheels.astral.sh/simple/cu128/torch-scatter/")
     assert (link.sha256, link.size, link.requires_python, link.yanked) == (SHA, 12, ">=3.9", "old")
+
+
+def test_a_page_of_more_links_than_are_read_is_cut(monkeypatch):
+    monkeypatch.setattr(pages, "MAX_LINKS", 2)
+    text = "".join(f'<a href="x-{number}-py3-none-any.whl">x</a>' for number in range(5))
+    assert [link.filename for link in parse_page(text, PYG)] == ["x-0-py3-none-any.whl", "x-1-py3-none-any.whl"]
 
 
 @pytest.mark.parametrize(
@@ -145,3 +152,13 @@ def test_a_number_of_a_million_digits_costs_nothing():
     (link,) = parse_page(text, PYG)
     assert link.size is None
     assert time.process_time() - started < 0.5
+
+
+@pytest.mark.parametrize(
+    ("metadata", "promised"),
+    [({"sha256": SHA.upper()}, SHA), ({"md5": "0"}, ""), (True, ""), (False, None), ("yes", None)],
+)
+def test_the_metadata_that_a_json_page_announces(metadata, promised):
+    text = json.dumps({"files": [{"url": f"https://h/{FILE}", "core-metadata": metadata}]})
+    (link,) = parse_page(text, PYG)
+    assert link.metadata == promised

@@ -542,7 +542,7 @@ def test_the_whole_file_is_compared_with_what_was_promised(tmp_path):
 def test_a_small_wheel_takes_no_time(tmp_path):
     path = make_wheel(tmp_path, {f"demo/m{i}.py": "x = 1\n" for i in range(20)})
     best = min(_seconds(open_wheel, path) for _ in range(5))
-    assert best < 0.1  # usually 0.005
+    assert best < 0.5  # seconds of the processor; usually 0.005
 
 
 def _seconds(function, *arguments):
