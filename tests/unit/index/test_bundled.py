@@ -8,7 +8,7 @@ import pytest
 from packaging.specifiers import SpecifierSet
 
 from safe_install.index.bundled import bundled_files, bundled_wheels, gap_in_facts, known_elsewhere, nearest_torch
-from safe_install.index.catalog import load_project
+from safe_install.index.catalog import load_project, torch_table
 from safe_install.index.facts import Build
 from tests.factories import environment_for
 
@@ -120,5 +120,5 @@ def test_an_address_that_names_no_wheel_of_the_project_gives_none():
     project = load_project("torchcodec")
     first = project.wheels[0]
     strange = dataclasses.replace(first, url="https://files.pythonhosted.org/packages/aa/torchcodec-latest.whl")
-    found = list(bundled_files(dataclasses.replace(project, wheels=(strange, first))))
+    found = list(bundled_files(dataclasses.replace(project, wheels=(strange, first)), torch_table()))
     assert [candidate.link.url for candidate in found] == [first.url]
