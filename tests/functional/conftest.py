@@ -51,7 +51,11 @@ def base_python() -> str:
 
 
 def any_python() -> str:
-    """The version for tests that any Python serves: 3.11, or the running one where there is no 3.11."""
+    """The version of the environments for tests that any Python serves: SAFE_INSTALL_TEST_PYTHON, else 3.11, or the
+    running one where there is no 3.11."""
+    named = os.environ.get("SAFE_INSTALL_TEST_PYTHON")
+    if named:
+        return named
     running = "{}.{}".format(*sys.version_info[:2])
     return "3.11" if find_python("3.11") else running
 

@@ -137,7 +137,7 @@ def _agrees(world: World) -> bool:
     while True:
         answer = world.reporter.ask("Proceed (Y/n)? ")
         if answer is None:
-            raise UsageError("uninstall asks before it removes, and there is nobody to answer", hint="Add -y.")
+            raise UsageError("uninstall asks before it removes, and stdin is not a terminal", hint="Add -y.")
         answer = answer.strip().lower()
         if answer in ("", "y", "n"):
             return answer != "n"

@@ -87,7 +87,7 @@ def _check_torch(before: HealthReport, after: HealthReport) -> Iterable[Finding]
                 "torch-moved",
                 Severity.ERROR,
                 "torch",
-                f"{attribute} was {old} and is now {new}, although nobody asked for it",
+                f"{attribute} was {old} and is now {new}, and that was not requested",
                 "--allow-torch-change permits it.",
             )
     if before.torch_folder and after.torch_folder and before.torch_folder != after.torch_folder:

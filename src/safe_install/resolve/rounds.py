@@ -320,7 +320,7 @@ def _after_failure(selection: Selection, error: PipFailed, wanted: Wanted, catal
     what = f"torch {torch.runtime_version}" if torch is not None else "torch not installed"
     return Refusal(
         Refused(
-            f"this would move {what}: {reason}",
+            f"this would change {what}: {reason}",
             hint="Ask for a version that works with the installed torch, or permit the change with "
             "--allow-torch-change.",
             findings=(Finding("torch-moved", Severity.ERROR, "torch", reason),),

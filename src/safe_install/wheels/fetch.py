@@ -92,7 +92,7 @@ def fetch(
         )
     if link.sha256 is None and trust is Trust.PROMISED:
         raise HashMismatch(
-            f"{link.url}: nobody promised a sha256, and hashes are required",
+            f"{link.url}: no sha256 is known, and hashes are required",
             hint="give the requirement a --hash, or leave --require-hashes out",
         )
     limit = size_limit or link.size or MAX_FILE_SIZE

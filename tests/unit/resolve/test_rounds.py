@@ -262,7 +262,7 @@ def test_our_guard_is_named_where_it_is_the_reason():
     result = next_round(selection_of(), failed(output), wanted_of("base"), CATALOG)
     assert isinstance(result, Refusal) and not result.is_relayed
     assert isinstance(result.error, Refused)
-    assert result.error.message.startswith("this would move torch 2.13.0+cpu: ")
+    assert result.error.message.startswith("this would change torch 2.13.0+cpu: ")
     assert [finding.check for finding in result.error.findings] == ["torch-moved"]
 
 

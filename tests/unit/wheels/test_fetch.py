@@ -136,7 +136,7 @@ def test_a_cached_file_that_was_damaged_is_fetched_again(take):
 
 def test_hashes_can_be_required(take):
     host = Host()
-    with pytest.raises(HashMismatch, match="nobody promised"):
+    with pytest.raises(HashMismatch, match="no sha256 is known"):
         take(Link(URL, NAME), host, trust=Trust.PROMISED)
     assert host.asked == []
 
