@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from safe_install.errors import UsageError
-from safe_install.resolve.command_line import PASSED_OPTIONS, read_command_line, split_words
+from safe_install.resolve.command_line import PASSED_OPTIONS, parse_command_line, split_words
 
 
 def kinds(words):
@@ -80,7 +80,7 @@ def test_words_behind_a_problem_are_understood():
     ],
 )
 def test_a_line_is_routed_and_split(argv, command, expected):
-    line = read_command_line(argv)
+    line = parse_command_line(argv)
     assert line.route.command == command
     assert kinds(line.words) == expected
     assert line.argv == tuple(argv)
