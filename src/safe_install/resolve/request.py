@@ -1,4 +1,4 @@
-"""The words of a command line -> what was asked for. Our options are taken out; pip's stay as they are, in their order."""
+"""The words of a command line -> what was asked for. Ours are taken out; pip's stay as they are, in their order."""
 
 from __future__ import annotations
 
