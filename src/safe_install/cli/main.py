@@ -26,7 +26,7 @@ from safe_install.events import Reporter
 from safe_install.models import DEFAULT_NETWORK, InstallResult, NetworkSettings, Outcome
 from safe_install.ports import World
 from safe_install.redaction import redact_words
-from safe_install.resolve.command_line import OUR_COMMANDS, CommandLine, Words, read_command_line, unknown_command
+from safe_install.resolve.command_line import OUR_COMMANDS, CommandLine, Words, parse_command_line, unknown_command
 from safe_install.resolve.pip_settings import is_true
 
 if TYPE_CHECKING:
@@ -73,7 +73,7 @@ Run = Callable[[Invocation, Reporter], Any]
 def main(argv: Optional[Sequence[str]] = None) -> int:
     """Run one command line and return its exit status."""
     environ = os.environ
-    line = read_command_line(sys.argv[1:] if argv is None else argv)
+    line = parse_command_line(sys.argv[1:] if argv is None else argv)
     invocation = Invocation(line, environ)
     _catch_signals()
     terminal.prepare_streams()

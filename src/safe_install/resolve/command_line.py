@@ -182,7 +182,7 @@ class CommandLine:
     words: Words
 
 
-def read_command_line(argv: Sequence[str]) -> CommandLine:
+def parse_command_line(argv: Sequence[str]) -> CommandLine:
     """Route a command line, and split what does not name the command into words."""
     chosen = route(argv)
     return CommandLine(tuple(argv), chosen, _words_of(chosen, argv))

@@ -79,7 +79,7 @@ def own_options(
     `heard`: the options of the command; the variables of others say nothing to it.
     """
     given = _Given(words, environ, heard)
-    gpu, driver, cuda = _read_target(given, environ)
+    gpu, driver, cuda = _parse_target(given, environ)
     return OwnOptions(
         python=given.value("--python"),
         dry_run=given.flag("--dry-run") or any(word.key == "dry-run" for word in words),
@@ -100,7 +100,7 @@ def own_options(
     )
 
 
-def _read_target(given: _Given, environ: Mapping[str, str]) -> Tuple[Tuple[str, ...], Optional[str], Optional[str]]:
+def _parse_target(given: _Given, environ: Mapping[str, str]) -> Tuple[Tuple[str, ...], Optional[str], Optional[str]]:
     """The compute capabilities, the driver and the newest CUDA of the machine that will run this."""
     if not given.hears("--target-driver"):
         return (), None, None

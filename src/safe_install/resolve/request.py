@@ -1,4 +1,4 @@
-"""A pip command line -> what was asked for. Our own options are taken out; pip's stay as they are, in their order."""
+"""The words of a command line -> what was asked for. Ours are taken out; pip's stay as they are, in their order."""
 
 from __future__ import annotations
 
@@ -127,7 +127,7 @@ def parse_install(
     written = words.checked()
     settings = PipSettings(written, configuration)
     files = _read_files(settings, environ, read)
-    request = _read_inputs(written, settings, files, environ)
+    request = _parse_inputs(written, settings, files, environ)
     request = _with_effects(request, settings, files)
     request = _with_place(request, settings)
     request = _with_indexes(request, written, settings, files)
@@ -145,7 +145,7 @@ def _read_files(settings: PipSettings, environ: Mapping[str, str], read: Reader)
     return files
 
 
-def _read_inputs(
+def _parse_inputs(
     words: Sequence[Word], settings: PipSettings, files: Sequence[Parsed], environ: Mapping[str, str]
 ) -> InstallRequest:
     """What is to be installed, and the words for pip. Errors: InputError where nothing is named."""

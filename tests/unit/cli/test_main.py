@@ -15,14 +15,14 @@ import pytest
 from safe_install import __version__, errors
 from safe_install.cli import main as cli
 from safe_install.models import DEFAULT_NETWORK, Finding, InstallResult, Outcome, Severity
-from safe_install.resolve.command_line import read_command_line
+from safe_install.resolve.command_line import parse_command_line
 from safe_install.resolve.pip_options import COMMANDS
 from safe_install.system import pip
 from tests.factories import make_environment
 from tests.unit.test_errors import every_class
 
 VALIDATOR = jsonschema.Draft202012Validator(json.loads(pkgutil.get_data("safe_install", "result.schema.json")))
-INVOCATION = cli.Invocation(read_command_line(["x"]), {})
+INVOCATION = cli.Invocation(parse_command_line(["x"]), {})
 FINDING = Finding("torch-moved", Severity.ERROR, "torch", "torch would move", "Leave it.")
 
 
@@ -142,7 +142,7 @@ def test_an_error_ends_with_its_status_and_its_hint(error_class, ends, capsys):
     ],
 )
 def test_the_command_that_undoes_works_as_printed(words, started_as, expected):
-    assert cli._program(read_command_line(words).words, started_as) == expected
+    assert cli._program(parse_command_line(words).words, started_as) == expected
 
 
 @pytest.mark.parametrize("command", ["install", "uninstall", "undo"])

@@ -12,6 +12,7 @@ from safe_install.models import Origin, Plan, Severity, TorchPlace
 from safe_install.resolve.guard import (
     check_plan,
     guard_constraints,
+    guarded_distributions,
     names_released,
     names_released_by,
     refuse_other_files,
@@ -188,3 +189,35 @@ def test_the_same_version_again():
 )
 def test_what_is_not_built_against_torch(name, expected):
     assert is_library_of_torch(canonicalize_name(name)) is expected
+
+
+@pytest.mark.parametrize(
+    ("version", "requires", "is_repair"),
+    [
+        ("not-a-version", "nvidia-nccl-cu12==2.18.1", False),
+        ("2.19", "nvidia-nccl-cu12==2.19; python_version < '3'", False),  # the marker is not true
+        ("2.19", "nvidia-nccl-cu12==2.19", True),
+        ("2.19", "nvidia-nccl-cu12==2.18.1", False),  # what is there is what is required
+        ("2.19", "sympy", False),
+    ],
+)
+def test_a_repair_is_what_torch_requires(version, requires, is_repair):
+    environment = make_environment(
+        make_distribution("torch", "2.4.0", requires=[requires]),
+        make_distribution("nvidia-nccl-cu12", "2.18.1"),
+        torch="2.4.0",
+    )
+    plan = Plan(steps_of_report({"install": [entry("nvidia-nccl-cu12", version)]}, environment, {}))
+    assert (check_plan(plan, environment, released=()) == ()) is is_repair
+
+
+def test_a_version_that_is_none_is_no_constraint():
+    environment = make_environment(make_distribution("torchvision", "odd version"), torch="2.4.0")
+    assert guard_constraints(environment, released=()) == ("torch==2.4.0",)
+    assert guarded_distributions(make_environment(make_distribution("torchvision", "0.1"))) == ()
+
+
+def test_a_guarded_distribution_that_is_added_is_no_move():
+    environment = make_environment(make_distribution("torch", "2.4.0"), torch="2.4.0")
+    plan = Plan(steps_of_report({"install": [entry("torchvision", "0.19")]}, environment, {}))
+    assert check_plan(plan, environment, released=()) == ()

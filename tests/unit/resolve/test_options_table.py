@@ -11,7 +11,7 @@ from safe_install.cli.completion.words import complete
 from safe_install.errors import UsageError
 from safe_install.models import BuildTimeout
 from safe_install.ports import World
-from safe_install.resolve.command_line import read_command_line
+from safe_install.resolve.command_line import parse_command_line
 from safe_install.resolve.options_table import BY_COMMAND, BY_NAME, COMMANDS, OPTIONS, Kind
 from safe_install.resolve.own_options import OwnOptions, own_options
 from safe_install.resolve.pip_options import COMMANDS as COMMANDS_OF_PIP
@@ -78,7 +78,7 @@ def test_no_command_of_ours_hides_a_command_of_pip_by_chance():
 
 @pytest.mark.parametrize(("command", "option"), OF_PIPS_COMMANDS)
 def test_an_option_is_parsed_beside_those_of_pip(command, option):
-    line = read_command_line([command, "-U", *written(option), "x"])
+    line = parse_command_line([command, "-U", *written(option), "x"])
     assert line.route.command == command
     assert line.words.has(option.name)
     assert getattr(own_options(line.words.checked(), {}), option.field) == expected(option)
@@ -87,7 +87,7 @@ def test_an_option_is_parsed_beside_those_of_pip(command, option):
 
 @pytest.mark.parametrize("option", BY_COMMAND["explain"].options, ids=lambda option: option.name)
 def test_an_option_of_explain_is_parsed(option):
-    request = parse_explain(read_command_line(["explain", *written(option), "x"]).words, environ={})
+    request = parse_explain(parse_command_line(["explain", *written(option), "x"]).words, environ={})
     holder = request.own if hasattr(request.own, option.field) else request
     assert getattr(holder, option.field) == expected(option)
 
@@ -96,7 +96,7 @@ def test_an_option_of_explain_is_parsed(option):
 def test_an_option_is_parsed_where_typer_reads_it(command, option, monkeypatch):
     seen = run_by_typer(command, written(option), {}, monkeypatch)
     assert seen[option.field] == expected(option)
-    assert read_command_line([command, *written(option)]).words.has(option.name)
+    assert parse_command_line([command, *written(option)]).words.has(option.name)
 
 
 @pytest.mark.parametrize("option", [option for option in OPTIONS if option.variable], ids=lambda option: option.name)

@@ -2,16 +2,24 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import pytest
 from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
+from packaging.version import Version
 
-from safe_install.models import Action, Plan
+from safe_install.models import Action, Candidate, CandidateKind, Link, Plan, Step
 from safe_install.resolve.plan import (
     are_satisfied,
     beside_installed,
+    explained,
     is_satisfied,
+    kept_names,
     needed_by_torch,
+    newly_unmet,
     planned_distributions,
+    steps_of_pins,
     steps_of_report,
     with_own_hash,
 )
@@ -147,3 +155,68 @@ def test_what_torch_needs():
     )
     assert needed_by_torch(environment) == {"torch", "sympy", "mpmath"}
     assert needed_by_torch(make_environment(make_distribution("sympy", "1.13"))) == set()
+
+
+def make_pin(name, version, kind=CandidateKind.BUILT, requires=()):
+    link = Link(f"file:///store/{name}-{version}.whl", f"{name}-{version}.whl", sha256="cc")
+    return Candidate(canonicalize_name(name), Version(version), kind, link, requires=tuple(requires))
+
+
+def test_steps_of_our_pins():
+    """One for each that is not there; a pin that pip planned, too, keeps its real origin."""
+    pins = [make_pin("torch-scatter", "2.1"), make_pin("numpy", "1.24.4", CandidateKind.INSTALLED)]
+    (step,) = steps_of_pins(pins, TORCH_ENVIRONMENT, requested={"torch-scatter"})
+    assert (step.name, step.version, step.kind, step.sha256, step.requested) == (
+        "torch-scatter",
+        "2.1",
+        "built",
+        "cc",
+        True,
+    )
+    assert step.candidate is pins[0]
+    planned = {"install": [entry("torch-scatter", "2.1", url="file:///links/x.whl", requires=["numpy"])]}
+    (step,) = steps_of_report(planned, TORCH_ENVIRONMENT, {pins[0].name: pins[0]})
+    assert (step.url, step.candidate, step.download_info) == (pins[0].link.url, pins[0], None)
+    assert step.requires == ("numpy",)
+
+
+def test_a_version_that_is_none_meets_nothing():
+    environment = make_environment(make_distribution("odd", "not-a-version"))
+    assert not is_satisfied(Requirement("odd>=1"), environment)
+    assert not are_satisfied(["not a requirement"], environment, coming=())
+
+
+def test_the_hash_of_the_person_stands_in_the_record_of_the_download():
+    info = {"archive_info": {"hash": "sha256=aa", "hashes": {"sha256": "aa"}}}
+    (step,) = steps_of_report({"install": [entry("numpy", "2.0", **info)]}, make_environment(), {})
+    changed = with_own_hash(step, ["bb"])
+    assert changed.download_info["archive_info"] == {"hash": "sha256=bb", "hashes": {"sha256": "bb"}}
+    without = with_own_hash(dataclasses.replace(step, download_info={"url": "x"}), ["bb"])
+    assert (without.sha256, without.download_info) == ("bb", {"url": "x"})
+
+
+def test_what_a_plan_breaks():
+    """Only what stays, and only what was met before."""
+    environment = make_environment(
+        make_distribution("numpy", "1.24.4"),
+        make_distribution("old", "1.0"),
+        make_distribution("needs", "1.0", requires=["numpy<2", "old", "missing"]),
+        make_distribution("gone", "1.0", requires=["numpy<2"]),
+    )
+    steps = (
+        Step(Action.REPLACE, "numpy", "2.0", "1.24.4"),
+        Step(Action.REMOVE, "old", None, "1.0"),
+        Step(Action.REMOVE, "gone", None, "1.0"),
+    )
+    plan = Plan(steps)
+    assert kept_names(plan, environment) == {"needs"}
+    assert "old" not in planned_distributions(plan, environment)
+    assert newly_unmet(plan, environment) == (
+        "needs 1.0 requires numpy<2, but you have numpy 2.0 which is incompatible.",
+        "needs 1.0 requires old, which is not installed.",
+    )
+
+
+def test_a_requirement_that_names_nothing_explains_nothing():
+    steps = explained((Step(Action.ADD, "alpha", "1.0", requires=("???", "beta>1")), Step(Action.ADD, "beta", "2.0")))
+    assert [step.because for step in steps] == ["dependency", "alpha 1.0 requires beta>1"]

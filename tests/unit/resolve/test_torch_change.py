@@ -5,8 +5,9 @@ from __future__ import annotations
 import pytest
 from packaging.version import Version
 
-from safe_install.models import TorchBuild
-from safe_install.resolve.torch_change import AskedOfTorch, check_torch_change
+from safe_install.models import Action, Step, TorchBuild
+from safe_install.resolve.requirements_file import Entry
+from safe_install.resolve.torch_change import AskedOfTorch, check_torch_change, who_excludes
 
 
 def torch_build(version):
@@ -99,3 +100,44 @@ def test_the_way_to_the_accelerator_that_is_there():
 )
 def test_an_index_of_an_accelerator(place, is_named):
     assert AskedOfTorch(places=(place,)).names("cpu") is is_named
+
+
+@pytest.mark.parametrize(
+    ("steps", "entries", "expected"),
+    [
+        ([("alpha", ["torch>=2.14"])], [], "alpha 1.0 requires torch>=2.14"),
+        (
+            [("alpha", ["torch>=2.0"]), ("beta", ["torch==2.12 ; python_version>='3'"])],
+            [],
+            "beta 1.0 requires torch==2.12",
+        ),
+        ([("alpha", ["torchvision==0.1"])], [("torch<2.13", "r.txt, line 3")], "r.txt, line 3: torch<2.13"),
+        ([], [("torch<2.13", "")], ""),  # the command line itself
+        ([], [("torch>=2", "r.txt, line 3")], ""),
+        (
+            [],
+            [("torch @ https://h/torch-2.12.whl", "r.txt, line 1")],
+            "r.txt, line 1: torch @ https://h/torch-2.12.whl",
+        ),
+        ([], [("torch==", "r.txt, line 1")], "r.txt, line 1: torch=="),  # it cannot be read: it is not met
+    ],
+)
+def test_whose_requirement_excludes_a_torch(steps, entries, expected):
+    planned = [Step(Action.ADD, name, "1.0", requires=tuple(requires)) for name, requires in steps]
+    written = [Entry(text, origin=origin) for text, origin in entries]
+    assert who_excludes(Version("2.13.0"), planned, written) == expected
+
+
+def test_who_wants_an_older_torch_is_named():
+    here, coming = torch_build("2.13.0+cpu"), torch_build("2.12.0+cpu")
+    (found,) = check_torch_change(here, coming, AskedOfTorch(("torch",)), because="alpha 1.0 requires torch<2.13")
+    assert found.detail.endswith("older 2.12.0+cpu: alpha 1.0 requires torch<2.13")
+
+
+@pytest.mark.parametrize(("installed", "expected"), [("rocm6.0", "warning"), ("odd", "error")])
+def test_the_kind_of_an_accelerator(installed, expected):
+    """Another release may come for another ROCm; of what has no known kind only the same is the same."""
+    here = TorchBuild(Version("2.12.0"), f"2.12.0+{installed}", installed, None)
+    coming = TorchBuild(Version("2.13.0"), "2.13.0+rocm6.2", "rocm6.2", None)
+    (found,) = check_torch_change(here, coming, AskedOfTorch(("torch==2.13.0",)))
+    assert found.severity.value == expected
