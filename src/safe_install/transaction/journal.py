@@ -104,11 +104,6 @@ class Journal:
     undoes: Optional[str] = None  # the id of the transaction that this one takes back
     facts: Mapping[str, Any] = field(default_factory=dict)  # versions of the tool and of Python, for people
 
-    @property
-    def is_empty(self) -> bool:
-        """True when nothing would be renamed."""
-        return not (self.exchanges or self.outs or self.ins or self.rmdirs or self.mkdirs)
-
 
 _ROWS = {
     "exchanges": Exchange,
