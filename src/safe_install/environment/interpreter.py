@@ -236,16 +236,21 @@ def _answer_with(word: str, stdout: str) -> str:
 
 def _probe_failed(executable: Path, answer: process.Completed, on_tick: Optional[process.Tick]) -> ProbeFailed:
     """Why, and where a file that runs at every start of the interpreter is the cause, which one."""
-    told = answer.stderr.strip().splitlines()
-    reason = answer.ended_by or (told[-1][:REASON_SHOWN] if told else f"exit status {answer.returncode}")
+    errors = answer.stderr.strip().splitlines()
     if answer.timed_out:
         reason = f"no answer within {answer.seconds:.0f} s"
+    elif answer.ended_by:
+        reason = answer.ended_by
+    elif errors:
+        reason = errors[-1][:REASON_SHOWN]
+    else:
+        reason = f"exit status {answer.returncode}"
     culprit = find_culprit(executable, child_environment(), on_tick)
     if culprit is not None:
         return ProbeFailed(
             f"{executable} could not be probed: {culprit}, which runs at every start of this Python, ends it or hangs "
             f"({reason})",
-            hint="Mend that file or move it away; python -S starts without it.",
+            hint="Repair that file or move it away; python -S starts without it.",
         )
     return ProbeFailed(
         f"{executable} could not be probed: {reason}",

@@ -151,6 +151,6 @@ def folder_of_torch(environment: Environment) -> Path:
 
 def describe_paths(paths: Sequence[str], environment: Environment) -> str:
     """`lib/python3.11/site-packages/six.py, ... and 12 more`, relative to the environment's folder."""
-    shown = [os.path.relpath(path, str(environment.interpreter.prefix)) for path in paths[:PATHS_SHOWN]]
+    first = [os.path.relpath(path, str(environment.interpreter.prefix)) for path in paths[:PATHS_SHOWN]]
     more = f" and {len(paths) - PATHS_SHOWN} more" if len(paths) > PATHS_SHOWN else ""
-    return ", ".join(shown) + more
+    return ", ".join(first) + more
