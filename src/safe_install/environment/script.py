@@ -284,7 +284,11 @@ def scheme_paths(name=None, variables=None):
 def user_scheme():
     if not site.ENABLE_USER_SITE:
         return None
-    name = "nt_user" if os.name == "nt" else "osx_framework_user" if sys.platform == "darwin" else "posix_user"
+    name = "posix_user"
+    if os.name == "nt":
+        name = "nt_user"
+    elif sys.platform == "darwin":
+        name = "osx_framework_user"
     if name not in sysconfig.get_scheme_names():
         name = "posix_user"
     return scheme_paths(name)

@@ -121,8 +121,11 @@ def watched_folders(environment: Environment, sources: Sequence[Path] = ()) -> T
         folders.append(folder_of_torch(environment))
     if scripts is not None:
         folders.append(scripts)
-    held = {folder for folder in folders if any(_holds(folder, source) for source in sources)}
-    return tuple(folder for folder in dict.fromkeys(folders) if folder not in held)
+    watched = []
+    for folder in dict.fromkeys(folders):
+        if not any(_holds(folder, source) for source in sources):
+            watched.append(folder)
+    return tuple(watched)
 
 
 def _is_torch_built(environment: Environment, sources: Sequence[Path]) -> bool:
