@@ -10,6 +10,7 @@ from packaging.version import Version
 from safe_install.models import Action, BuiltFor, Candidate, CandidateKind, Link, Plan, Step
 from safe_install.resolve.plan import (
     are_satisfied,
+    check_plan,
     conflict_reason,
     is_satisfied,
     kept_names,
@@ -120,3 +121,30 @@ def test_the_hash_of_the_person_where_the_report_has_no_archive():
     step = Step(Action.ADD, "demo", "1.0", url="https://h/x.whl", sha256="1" * 64, kind="wheel", download_info={})
     found = with_own_hash(step, ["2" * 64])
     assert (found.sha256, found.download_info) == ("2" * 64, {})
+
+
+def test_a_requirement_that_names_nothing_gives_no_reason():
+    metadata = {"name": "a", "version": "1.0", "requires_dist": ["(damaged", "b"]}
+    report = {"install": [{"metadata": metadata}, {"metadata": {"name": "b", "version": "2.0"}}]}
+    steps = steps_of_report(report, ENVIRONMENT, {})
+    assert [step.because for step in steps] == ["dependency", "a 1.0 requires b"]
+
+
+@pytest.mark.parametrize(
+    ("requires", "version", "checks"),
+    [
+        (["nvidia-nccl-cu12==2.18.1"], "2.19.0", ["companion-moved"]),
+        (["nvidia-nccl-cu12==2.19.0"], "2.19.0", []),  # what is there does not fit torch, what comes does
+        (["nvidia-nccl-cu12==2.19.0"], "2.20.0", ["companion-moved"]),
+        (["nvidia-nccl-cu12==2.19.0"], "unknown", ["companion-moved"]),
+        (["(damaged", "nvidia-nccl-cu12==2.19.0 ; python_version < '3'"], "2.19.0", ["companion-moved"]),
+    ],
+)
+def test_what_moves_with_torch_may_be_repaired(requires, version, checks):
+    environment = make_environment(
+        make_distribution("torch", "2.13.0", requires=requires),
+        make_distribution("nvidia-nccl-cu12", "2.18.1"),
+        torch="2.13.0",
+    )
+    step = Step(Action.REPLACE, "nvidia-nccl-cu12", version, from_version="2.18.1", kind="wheel")
+    assert [finding.check for finding in check_plan(Plan((step,)), environment, released=())] == checks
