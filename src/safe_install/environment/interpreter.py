@@ -235,16 +235,21 @@ def _answer_with(word: str, stdout: str) -> str:
 
 def _probe_failed(executable: Path, answer: process.Completed, on_tick: Optional[process.Tick]) -> ProbeFailed:
     """Why, and where a file that runs at every start of the interpreter is the cause, which one."""
-    told = answer.stderr.strip().splitlines()
-    reason = answer.ended_by or (told[-1][:REASON_SHOWN] if told else f"exit status {answer.returncode}")
+    errors = answer.stderr.strip().splitlines()
     if answer.timed_out:
         reason = f"no answer within {answer.seconds:.0f} s"
+    elif answer.ended_by:
+        reason = answer.ended_by
+    elif errors:
+        reason = errors[-1][:REASON_SHOWN]
+    else:
+        reason = f"exit status {answer.returncode}"
     culprit = find_culprit(executable, child_environment(), on_tick)
     if culprit is not None:
         return ProbeFailed(
             f"{executable} could not be probed: {culprit}, which runs at every start of this Python, ends it or hangs "
             f"({reason})",
-            hint="Mend that file or move it away; python -S starts without it.",
+            hint="Repair that file or move it away; python -S starts without it.",
         )
     return ProbeFailed(
         f"{executable} could not be probed: {reason}",
@@ -318,16 +323,20 @@ def _interpreter(
         base_prefix=Path(raw["base_prefix"]),
         scheme=_scheme(raw["scheme"]),
         pip_version=pip.version if pip else None,
-        ensurepip_wheel=Path(raw["ensurepip_wheel"]) if raw["ensurepip_wheel"] else None,
+        ensurepip_wheel=_optional_path(raw["ensurepip_wheel"]),
         externally_managed=raw["externally_managed"],
         conda=raw["conda"],
-        user_site=Path(raw["user_site"]) if raw["user_site"] else None,
-        user_base=Path(raw["user_base"]) if raw["user_base"] else None,
+        user_site=_optional_path(raw["user_site"]),
+        user_base=_optional_path(raw["user_base"]),
         user_scheme=_scheme(raw["user_scheme"]) if raw["user_scheme"] else None,
         paths=tuple(Path(path) for path in raw["paths"]),
         markers=raw["markers"],
         abiflags=raw["abiflags"],
     )
+
+
+def _optional_path(text: Optional[str]) -> Optional[Path]:
+    return Path(text) if text else None
 
 
 def _scheme(raw: Mapping[str, str]) -> Scheme:
@@ -380,7 +389,7 @@ def _torch_build(
         hip=hip,
         cxx11_abi=raw.get("cxx11_abi"),
         git_version=raw.get("git_version"),
-        lib_dir=Path(raw["lib_dir"]) if raw.get("lib_dir") else None,
+        lib_dir=_optional_path(raw.get("lib_dir")),
         folder=Path(os.path.realpath(raw["folder"])) if raw.get("folder") else None,
         vendor=_vendor(runtime, distribution, interpreter),
         has_metadata=distribution is not None,

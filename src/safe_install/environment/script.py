@@ -280,7 +280,11 @@ def scheme_paths(name=None, variables=None):
 def user_scheme():
     if not site.ENABLE_USER_SITE:
         return None
-    name = "nt_user" if os.name == "nt" else "osx_framework_user" if sys.platform == "darwin" else "posix_user"
+    name = "posix_user"
+    if os.name == "nt":
+        name = "nt_user"
+    elif sys.platform == "darwin":
+        name = "osx_framework_user"
     if name not in sysconfig.get_scheme_names():
         name = "posix_user"
     return scheme_paths(name)
@@ -325,20 +329,26 @@ def externally_managed():
     return read_text(os.path.join(sysconfig.get_path("stdlib"), "EXTERNALLY-MANAGED"))
 
 
-def main():
-    # The folder of the caller must not count as a place of distributions.
+def search_paths():
+    """The folders of sys.path; that of the caller must not count as a place of distributions."""
     paths = []
     for path in sys.path:
         if path and path != os.getcwd() and os.path.isdir(path):
             real = os.path.abspath(path)
             if real not in paths:
                 paths.append(real)
-    found, broken, torches = installed_distributions(paths)
+    return paths
+
+
+def ensurepip_wheel():
     wheels = glob.glob(os.path.join(os.path.dirname(os.__file__), "ensurepip", "_bundled", "pip-*.whl"))
     # Debian takes the wheels out of ensurepip and keeps them here.
     wheels = wheels or glob.glob("/usr/share/python-wheels/pip-*.whl")
+    return max(wheels) if wheels else None
+
+
+def interpreter_facts():
     return {
-        "result": "success",
         "executable": sys.executable,
         "version": "%d.%d.%d" % sys.version_info[:3],
         "implementation": sys.implementation.name,
@@ -351,19 +361,29 @@ def main():
         "user_site": site.getusersitepackages() if site.ENABLE_USER_SITE else None,
         "user_base": site.getuserbase() if site.ENABLE_USER_SITE else None,
         "user_scheme": user_scheme(),
-        "ensurepip_wheel": max(wheels) if wheels else None,
+        "ensurepip_wheel": ensurepip_wheel(),
         "externally_managed": externally_managed(),
         "conda": os.path.isdir(os.path.join(sys.prefix, "conda-meta")),
-        "paths": paths,
         "markers": markers(),
+    }
+
+
+def main():
+    paths = search_paths()
+    found, broken, torches = installed_distributions(paths)
+    answer = {
+        "result": "success",
+        "paths": paths,
         "installed": found,
         "broken": broken,
         "torch": imported_torch() or torch_files(paths),
         "torch_places": torch_places(paths, torches),
     }
+    answer.update(interpreter_facts())
+    return answer
 
 
-def answer():
+def write_answer():
     word, chunk = b"", b"?"
     while chunk and len(word) < 16:
         chunk = os.read(0, 16 - len(word))
@@ -374,4 +394,4 @@ def answer():
 
 
 if __name__ == "__main__":
-    answer()
+    write_answer()

@@ -121,8 +121,11 @@ def watched_folders(environment: Environment, sources: Sequence[Path] = ()) -> T
         folders.append(folder_of_torch(environment))
     if scripts is not None:
         folders.append(scripts)
-    held = {folder for folder in folders if any(_holds(folder, source) for source in sources)}
-    return tuple(folder for folder in dict.fromkeys(folders) if folder not in held)
+    watched = []
+    for folder in dict.fromkeys(folders):
+        if not any(_holds(folder, source) for source in sources):
+            watched.append(folder)
+    return tuple(watched)
 
 
 def _is_torch_built(environment: Environment, sources: Sequence[Path]) -> bool:
@@ -151,6 +154,6 @@ def folder_of_torch(environment: Environment) -> Path:
 
 def describe_paths(paths: Sequence[str], environment: Environment) -> str:
     """`lib/python3.11/site-packages/six.py, ... and 12 more`, relative to the environment's folder."""
-    shown = [os.path.relpath(path, str(environment.interpreter.prefix)) for path in paths[:PATHS_SHOWN]]
+    first = [os.path.relpath(path, str(environment.interpreter.prefix)) for path in paths[:PATHS_SHOWN]]
     more = f" and {len(paths) - PATHS_SHOWN} more" if len(paths) > PATHS_SHOWN else ""
-    return ", ".join(shown) + more
+    return ", ".join(first) + more

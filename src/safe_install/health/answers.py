@@ -152,7 +152,7 @@ def replace_undecided(events: Iterable[Event], second: Sequence[Event]) -> List[
     return [event for event in events if not (event.get("files") and event["name"] in names)] + answers
 
 
-def explain_deaths(events: Iterable[Event]) -> List[Event]:
+def explain_crashes(events: Iterable[Event]) -> List[Event]:
     """Where loading a file ended a process, its last words become the error."""
     explained: List[Event] = []
     for event in events:

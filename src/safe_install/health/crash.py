@@ -6,12 +6,12 @@ import re
 import signal
 from typing import Optional
 
-LINE_SHOWN = 400  # characters
+MAX_LINE = 400  # characters
 # So much is looked at, however much a process wrote: characters of the end, and of the beginning of each line.
-TEXT_READ, LINE_READ = 250_000, 2_000
+MAX_TEXT, MAX_LINE_READ = 250_000, 2_000
 
 # What says most comes first. A group, where there is one, is what is shown.
-_TELLING = (
+_CAUSES = (
     re.compile(r"\s*what\(\):\s*(\S.*)"),  # libstdc++: the message of the exception that nobody caught
     re.compile(r"libc\+\+abi: (terminating .*)"),  # macOS
     re.compile(r".*(?:undefined symbol|symbol not found|Symbol not found|version `.*' not found)"),
@@ -25,36 +25,36 @@ _TELLING = (
     re.compile(r"terminate called"),
     re.compile(r"Fatal Python error: "),
 )
-_NOT_TELLING = re.compile(
+_NO_CAUSE = re.compile(
     r"\s*$|\s+File |frame #|#\d+ |<omitting|Extension modules:|(?:Current thread|Thread) 0x|Traceback \(|\s+\^"
     r"|.*\(most recent call (?:first|last)\):|<no Python frame>|Aborted|Segmentation fault"
 )
 
 
-def telling_line(text: str) -> Optional[str]:
-    """The line of a dead process's stderr that says why it died, at most LINE_SHOWN characters; None where none does.
+def find_cause(text: str) -> Optional[str]:
+    """The line of a dead process's stderr that says why it died, at most MAX_LINE characters; None where none does.
 
     Of several of a kind the last counts: what was written before was survived.
     """
-    lines = [line[:LINE_READ] for line in text[-TEXT_READ:].splitlines()]
-    for pattern in _TELLING:
+    lines = [line[:MAX_LINE_READ] for line in text[-MAX_TEXT:].splitlines()]
+    for pattern in _CAUSES:
         for line in reversed(lines):
             found = pattern.match(line)
             if found:
-                return _shown(found.group(1) if pattern.groups else line)
-    left = [line for line in lines if not _NOT_TELLING.match(line)]
-    return _shown(left[-1]) if left else None
+                return _clean(found.group(1) if pattern.groups else line)
+    left = [line for line in lines if not _NO_CAUSE.match(line)]
+    return _clean(left[-1]) if left else None
 
 
-def _shown(line: str) -> str:
+def _clean(line: str) -> str:
     words = " ".join(line.split())
     words = "".join(character for character in words if character.isprintable())
-    return words if len(words) <= LINE_SHOWN else words[: LINE_SHOWN - 3] + "..."
+    return words if len(words) <= MAX_LINE else words[: MAX_LINE - 3] + "..."
 
 
 def describe_end(ending: str, stderr: str) -> str:
     """`signal SIGABRT (Tried to register an operator ...)`. `ending`: how the process ended."""
-    line = telling_line(stderr)
+    line = find_cause(stderr)
     return f"{ending} ({line})" if line else ending
 
 

@@ -301,13 +301,16 @@ def _unexplained(health: HealthReport, machine: Machine) -> Finding:
 
 def _driver(machine: Machine, library: Optional[DriverLibrary]) -> str:
     """ "driver 570.86.10 (CUDA 12.8)", as far as it is known."""
-    driver = machine.driver
-    version = (driver.version if driver else None) or _version_in(library.path if library else None)
+    driver = machine.driver or Driver(None, None)
+    version = driver.version
+    if not version and library is not None:
+        version = _version_in(library.path)
     cuda = _cuda_of(machine, library)
-    problem = driver.problem if driver else None
-    more = [f"CUDA {cuda}"] if cuda else []
-    more += [problem] if problem else []
-    return (f"driver {version}" if version else "a driver") + (f" ({', '.join(more)})" if more else "")
+    details = [f"CUDA {cuda}"] if cuda else []
+    if driver.problem:
+        details.append(driver.problem)
+    name = f"driver {version}" if version else "a driver"
+    return f"{name} ({', '.join(details)})" if details else name
 
 
 def _cuda_of(machine: Machine, library: Optional[DriverLibrary]) -> Optional[str]:
@@ -336,5 +339,6 @@ def _words_of_torch(health: HealthReport) -> str:
 
 
 def _numbers(text: Optional[str]) -> Optional[Tuple[int, ...]]:
-    parts = (text or "").split(".")
-    return tuple(int(part) for part in parts) if all(part.isdigit() for part in parts) else None
+    if text is None or re.fullmatch(r"[0-9]+(\.[0-9]+)*", text) is None:
+        return None
+    return tuple(int(part) for part in text.split("."))

@@ -16,7 +16,7 @@ from safe_install.health.answers import (
     NO_ANSWER,
     Subject,
     crash_event,
-    explain_deaths,
+    explain_crashes,
     make_report,
     missing_answers,
     parse_answers,
@@ -105,7 +105,7 @@ class Examination:
                 self._running, self._words = self._start(questions)
                 events = replace_undecided(events, self._answers(questions, on_tick, end_orphans)[0])
         return make_report(
-            explain_deaths(_without_repeats(events)),
+            explain_crashes(_without_repeats(events)),
             torch=torch or self._torch,
             asked=self._asked,
             seconds=time.monotonic() - self._started,

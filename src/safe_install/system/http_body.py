@@ -109,7 +109,7 @@ def stream_file(response: Any, patience: float) -> Iterator[bytes]:
 
     Raises ConnectionBroken.
     """
-    reader = _Reader(response)
+    reader = _BodyReader(response)
     reader.start()
     received = 0
     waited = 0.0
@@ -132,7 +132,7 @@ def stream_file(response: Any, patience: float) -> Iterator[bytes]:
         reader.stop()
 
 
-class _Reader:
+class _BodyReader:
     """A thread that reads the body of a response, a few chunks ahead of whoever takes them."""
 
     def __init__(self, response: Any) -> None:

@@ -71,4 +71,5 @@ def page_base(url: str, rules: Sequence[MirrorRule]) -> str:
 
 def mirror_hosts(rules: Sequence[MirrorRule]) -> Tuple[str, ...]:
     """The hosts that the person named by naming mirrors."""
-    return tuple(dict.fromkeys(host for host in (urlsplit(rule.replacement).hostname for rule in rules) if host))
+    hosts = [urlsplit(rule.replacement).hostname for rule in rules]
+    return tuple(dict.fromkeys(host for host in hosts if host))

@@ -77,12 +77,13 @@ class Running:
         """
         self.args = [str(arg) for arg in args]
         self.started = time.monotonic()
+        is_fed = input_text is not None or answer is not None
         with _STARTING:
             self._process = subprocess.Popen(
                 self.args,
                 env=None if env is None else dict(env),
                 cwd=None if cwd is None else str(cwd),
-                stdin=subprocess.PIPE if input_text is not None or answer is not None else subprocess.DEVNULL,
+                stdin=subprocess.PIPE if is_fed else subprocess.DEVNULL,
                 stdout=subprocess.PIPE,
                 stderr=subprocess.STDOUT if merge_stderr else subprocess.PIPE,
                 encoding="utf-8",

@@ -45,7 +45,8 @@ def find_write_attempt(output: str, folders: Sequence[Path]) -> Optional[str]:
 
     Programs name the path beside the error: `[Errno 30] Read-only file system: '/env/lib/python3.11/...'`.
     """
-    names = {str(folder) for folder in folders} | {os.path.realpath(folder) for folder in folders}
+    names = {str(folder) for folder in folders}
+    names.update(os.path.realpath(folder) for folder in folders)
     if not names:
         return None
     # Not a path of the stage, which has the path of the environment at its end.

@@ -11,7 +11,7 @@ from packaging.version import Version
 from safe_install.health.answers import (
     Subject,
     crash_event,
-    explain_deaths,
+    explain_crashes,
     make_report,
     missing_answers,
     parse_answers,
@@ -175,7 +175,7 @@ def test_the_second_answer_counts_where_there_is_one(settled, events):
 
 
 def test_a_death_is_told_by_its_last_words():
-    (other, died) = explain_deaths([OTHER, DIED])
+    (other, died) = explain_crashes([OTHER, DIED])
     assert other == OTHER
     assert died["error"] == "_x_cpu.so: signal SIGABRT (registered twice)"
     assert make_report([died], torch=None, asked="import", seconds=1.0).operations["scatter native part"].error == (

@@ -6,7 +6,7 @@ import time
 
 import pytest
 
-from safe_install.health.crash import LINE_SHOWN, describe_end, name_of_status, telling_line
+from safe_install.health.crash import MAX_LINE, describe_end, find_cause, name_of_status
 
 C10 = """/env/torch/cuda/__init__.py:61: FutureWarning: The pynvml package is deprecated.
 terminate called after throwing an instance of 'c10::Error'
@@ -80,13 +80,13 @@ TABLE = {
 
 
 @pytest.mark.parametrize(("text", "line"), TABLE.values(), ids=TABLE.keys())
-def test_telling_line(text, line):
-    assert telling_line(text) == line
+def test_the_line_that_says_why(text, line):
+    assert find_cause(text) == line
 
 
 def test_its_length_is_bounded():
-    line = telling_line("  what():  " + "x" * 5000)
-    assert len(line) == LINE_SHOWN
+    line = find_cause("  what():  " + "x" * 5000)
+    assert len(line) == MAX_LINE
     assert line.endswith("x...")
 
 
@@ -106,6 +106,6 @@ def test_how_it_ended():
 def test_what_was_written_to_waste_time_is_not_read_whole(words):
     """Four million characters: patterns over them would take hours."""
     started = time.monotonic()
-    line = telling_line(words * (4_000_000 // len(words)))
+    line = find_cause(words * (4_000_000 // len(words)))
     assert time.monotonic() - started < 5
-    assert line is None or len(line) <= LINE_SHOWN
+    assert line is None or len(line) <= MAX_LINE

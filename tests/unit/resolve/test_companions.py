@@ -47,6 +47,9 @@ def planned(name, version, *, tags="cp311-cp311-manylinux_2_28_x86_64", place=PY
         (planned("torchdata", "0.11.0", origin=Origin.SDIST), CU130, None),
         (planned("torchdata", "0.11.0", tags="py3-none-any"), CU130, None),
         (planned("cupy-cuda12x", "13.0.0"), CU130, "accelerator"),
+        # Names that say nothing: pip's own choice is taken.
+        (planned("torchvision", "0.28.0", tags="odd"), CU130, None),
+        (planned("torch-scatter", "unknown", kind="sdist"), CU130, None),
     ],
 )
 def test_what_pip_planned(step, environment, rule):

@@ -44,6 +44,10 @@ def context(environment=CUDA, project="torch-scatter", specifier="", **fields):
     return Context(load_project(project), environment, bundled_catalog(), SpecifierSet(specifier), **fields)
 
 
+def requiring(candidate, *requirements):
+    return dataclasses.replace(candidate, requires=requirements)
+
+
 def with_torch(environment, **fields):
     return dataclasses.replace(environment, torch=dataclasses.replace(environment.torch, **fields))
 
@@ -85,6 +89,12 @@ VISION = {"project": "torchvision", "tags": "cp311-cp311-manylinux_2_28_x86_64"}
         (FITS, context(NO_TORCH), "torch-version"),
         (FITS, context(with_torch(CUDA, runtime_version="1.8.0a0+nv21.2")), "torch-version"),
         (FITS, context(with_torch(CUDA, runtime_version="vendor build")), None),
+        (FITS, context(with_torch(CUDA, runtime_version="1.8.0.dev20210301+cu111")), "torch-version"),
+        (wheel("2.0.8", ("eight", "cu111")), context(), "torch-version"),
+        (wheel("2.0.8", (">=eight", "cu111")), context(), "torch-version"),
+        (requiring(wheel("2.0.8", (None, "cu111")), "torch==1.8.1"), context(), None),
+        (requiring(wheel("2.0.8", (None, "cu111")), "torch==1.9.0"), context(), "torch-version"),
+        (requiring(wheel("2.0.8", (None, "cu111")), "(damaged", "numpy", "torch"), context(), "torch-version"),
         # accelerator
         (wheel("2.0.8", ("1.8.0", "cpu")), context(), "accelerator"),
         (wheel("2.0.8", ("1.8.0", "cu102")), context(), "accelerator"),
@@ -110,6 +120,7 @@ VISION = {"project": "torchvision", "tags": "cp311-cp311-manylinux_2_28_x86_64"}
         (wheel("2.0.8", ("1.8.0", "cu111"), tags="cp37-abi3-linux_x86_64"), context(), None),
         (wheel("2.0.8", ("1.8.0", "cu111"), tags="cp38-cp38-win_amd64"), context(), "platform"),
         (wheel("2.0.8", ("1.8.0", "cu111"), tags="cp38-cp38-linux_aarch64"), context(), "platform"),
+        (wheel("2.0.8", ("1.8.0", "cu111"), tags="cp38-cp38-linux_s390x"), context(), "platform"),
         (wheel("2.0.8", ("1.8.0", "cu111"), tags="cp38-cp38-manylinux_2_34_x86_64"), context(), "libc"),
         (wheel("2.0.8", ("1.8.0", "cu111"), tags="cp38-cp38-manylinux_2_28_x86_64"), context(), None),
         (FITS, context(MUSL), "libc"),

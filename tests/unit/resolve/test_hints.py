@@ -10,7 +10,7 @@ from safe_install.models import Driver, HostAnswer, HostAnswerKind
 from safe_install.resolve.compatibility import Context, check_candidate
 from safe_install.resolve.hints import Asked, choose_hint, companion_version, is_settled, torch_for_driver
 from tests.factories import environment_for
-from tests.unit.resolve.test_compatibility import CONTAINER, context, sdist, wheel
+from tests.unit.resolve.test_compatibility import CONTAINER, CPU, context, sdist, wheel
 
 PYG = "data.pyg.org"
 OLD = environment_for(torch="1.8.1+cu111", python_version="3.8", platform="manylinux_2_31_x86_64")
@@ -164,6 +164,19 @@ def asked(judged_by: Context, *candidates, answers=()):
             "Use linux_x86_64: there is no wheel for win_amd64.",
         ),
         (
+            asked(context(NEW, "torchtext", "==0.15.*,==0.15.1"), answers=[OFFLINE]),
+            "Permit another torch with --allow-torch-change: torchtext 0.15.1 belongs to torch 2.0.0.",
+        ),
+        (
+            asked(context(CPU, "flash-attn"), sdist("2.8.3", project="flash-attn"), answers=[DOWN]),
+            "Install a torch for CUDA first: flash-attn has code for CUDA only, and torch 2.13.0+cpu is a build for "
+            "the CPU.",
+        ),
+        (
+            asked(context(NEW), wheel("2.1.2", ("2.9.0", "cu128"), tags="cp311-cp311-musllinux_1_2_x86_64")),
+            "See what another torch would get: safe-install explain torch-scatter --torch X.Y.Z+cuNNN",
+        ),
+        (
             asked(context(NEW)),
             "See what another torch would get: safe-install explain torch-scatter --torch X.Y.Z+cuNNN",
         ),
@@ -235,3 +248,9 @@ def test_every_hint_names_its_remedy_in_one_sentence():
         assert text[0].isupper()
         assert text.endswith(".") or "safe-install" in text.rpartition(":")[2]
         assert "\n" not in text
+
+
+def test_without_a_torch_or_a_version_of_the_driver_no_other_torch_is_named():
+    driver = Driver("535.104", None)
+    assert torch_for_driver(context(dataclasses.replace(NEW, torch=None, driver=driver))) is None
+    assert torch_for_driver(context(dataclasses.replace(NEW, driver=Driver(None, "12.2")))) is None

@@ -93,3 +93,9 @@ def test_commands_that_no_shell_finds(scripts, said):
     first, second = path_warning(scripts, "/home/x/bin")
     assert first.startswith(f"  WARNING: {said}")
     assert second.startswith("  Consider adding this directory to PATH")
+
+
+def test_the_name_of_one_step():
+    steps = [step("local-extras", written="Local_Extras"), step("demo")]
+    found = words(steps, ["demo"])
+    assert [found.name_of(one) for one in steps] == ["Local_Extras", "demo"]

@@ -180,3 +180,18 @@ def test_errors_name_the_file_and_the_line(text, said):
         parse({"r.txt": text})
     assert caught.value.message.startswith(said)
     assert caught.value.hint
+
+
+@pytest.mark.parametrize(
+    ("line", "settings"),
+    [
+        ("a", ()),
+        ("a --config-settings k=v", ("k=v",)),
+        ("a --config-settings=k=v", ("k=v",)),
+        ("a -C k=v --config-setting 'x=y z' --hash=sha256:00", ("k=v", "x=y z")),
+        ("a -C", ("",)),
+    ],
+)
+def test_the_settings_of_a_build(line, settings):
+    (entry,) = parse({"r.txt": line})[0].entries
+    assert entry.config_settings == settings

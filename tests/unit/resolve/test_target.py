@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import dataclasses
+
 import pytest
 
 from safe_install.errors import UsageError
@@ -76,3 +78,10 @@ def test_an_unknown_glibc_is_said():
     assert notes_for(known) == ()
     assert any(str(tag).endswith("manylinux_2_39_x86_64") for tag in unknown.interpreter.tags)
     assert not any(str(tag).endswith("manylinux_2_39_x86_64") for tag in known.interpreter.tags)
+
+
+def test_a_torch_that_does_not_say_what_it_was_built_for_is_noted():
+    known = environment_for(torch="2.13.0+cpu", python_version="3.11", platform="manylinux_2_28_x86_64")
+    unknown = dataclasses.replace(known, torch=dataclasses.replace(known.torch, accelerator=""))
+    (note,) = notes_for(unknown)
+    assert "does not say what it was built for" in note

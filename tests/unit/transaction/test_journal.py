@@ -127,3 +127,10 @@ def test_recover_imports_only_the_standard_library(tmp_path: Path) -> None:
     assert json.loads(json.dumps(make_document(JOURNAL)))["format"] == recover.FORMAT
     assert recover.main([str(tmp_path)]) == 0
     assert os.listdir(tmp_path) == []
+
+
+@pytest.mark.parametrize("created", [-1, 1e300, float("inf"), float("nan"), "2026-11-23", None])
+def test_a_moment_that_is_no_date_is_refused(created: object) -> None:
+    document = {**make_document(JOURNAL), "created": created}
+    with pytest.raises((ValueError, TypeError)):
+        parse_document(document)

@@ -314,3 +314,15 @@ def test_the_same_file_from_two_folders_of_the_stage() -> None:
 def test_without_exchange_the_old_goes_before_the_new_comes() -> None:
     moves = make_plan_without_exchange(plan({"p/a.py": "1"}, {"p/a.py": "2"}, ("p/a.py",)))
     assert short(moves) == {"out": ["p"], "in": ["p"]}
+
+
+def test_an_empty_directory_outside_of_site_packages_is_nobodys_and_stays() -> None:
+    class Tree(FakeTree):
+        def read_entries(self, directory: str) -> Mapping[str, str]:
+            empty = {"empty": "d"} if directory == "/env/include/python3.11/demo" else {}
+            return {**super().read_entries(directory), **empty}
+
+    header = "/env/include/python3.11/demo/a.h"
+    moves = plan_moves({header}, make_stage({}), tree=Tree({header: ""}, {}, {}), areas=AREAS, level=Level.DIRECTORY)
+    assert isinstance(moves, MovePlan)
+    assert list(moves.outs) == [header]

@@ -16,8 +16,10 @@ from safe_install.wheels.abi import (
     group_of,
     infer_from_siblings,
     is_torch_library,
+    is_torch_symbol,
     judge_object,
     judge_wheel,
+    open_findings,
     torch_findings,
 )
 from safe_install.wheels.elf import VersionNeed, Wanted
@@ -508,3 +510,24 @@ def test_torch_itself():
     (found,) = torch_findings(files)
     assert (found.check, found.severity, found.subject) == ("torch-would-not-load", E, "torch")
     assert found.detail == "torch itself would no longer load: torch/_C.so does-not-load"
+
+
+@pytest.mark.parametrize(
+    ("files", "details"),
+    [
+        ([file("a.so")], []),
+        ([file("a.so", FAILS)], []),
+        ([file("a.so", UNKNOWN), file("b.so")], ["a.so unknown"]),
+    ],
+)
+def test_what_is_left_open_is_a_warning(files, details):
+    found = open_findings("demo", files, needs(None, files))
+    assert [one.detail for one in found] == details
+    assert {one.severity for one in found} <= {W}
+
+
+@pytest.mark.parametrize(
+    ("name", "is_torch"), [(TENSOR, True), (NEW_STRING, True), ("_ZNSt6vectorIiE4sizeEv", False), ("printf", False)]
+)
+def test_symbols_of_torch(name, is_torch):
+    assert is_torch_symbol(name) is is_torch

@@ -11,6 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from safe_install.wheels import elf
 from safe_install.wheels.elf import NotElf, SharedObject, VersionNeed, Wanted
 from tests.unit.wheels.elffiles import (
     AARCH64,
@@ -418,3 +419,17 @@ def test_what_is_written_is_read(wants, defines, hashes, buckets):
     found = read(wants=wants, defines=defines, hashes=hashes, buckets=buckets, needed=wants, soname="lib.so")
     assert [one.name for one in found.wanted()] == list(found.needed) == wants
     assert all(map(found.defines, defines)) and not any(map(found.defines, wants))
+
+
+def test_chains_have_a_limit_together(monkeypatch):
+    monkeypatch.setattr(elf, "MAX_STEPS", 3)
+    found = SharedObject(rich_elf(hashes=("sysv",), buckets=1).data)
+    with pytest.raises(NotElf, match="does not end"):
+        for number in range(100):
+            found.defines(f"nothing{number}")
+
+
+def test_names_have_a_limit_together(monkeypatch):
+    monkeypatch.setattr(elf, "MAX_TEXT", 1000)
+    with pytest.raises(NotElf, match="take too much"):
+        SharedObject(make_elf(needed=[f"{number:0300}.so" for number in range(5)]))

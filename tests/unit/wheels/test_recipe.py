@@ -21,6 +21,7 @@ from safe_install.wheels.recipe import (
     Machine,
     count_files,
     count_jobs,
+    describe_toolkit,
     explain_failure,
     find_error_lines,
     find_source,
@@ -501,3 +502,10 @@ def test_error_lines(log, lines):
 
 def test_colours_are_taken_out_of_a_log():
     assert split_log("x.c:1: \x1b[01;31merror:\x1b[m no\nnext") == ["x.c:1: error: no", "next"]
+
+
+def test_the_toolkit_is_named_with_what_completes_it():
+    toolkit = Toolkit(Path("/usr/local/cuda"), "13.0", origin="nvcc on PATH")
+    assert describe_toolkit(toolkit) == "CUDA toolkit: 13.0 in /usr/local/cuda (nvcc on PATH)"
+    completed = dataclasses.replace(toolkit, completed=("cusparse.h", "cublas_v2.h"))
+    assert describe_toolkit(completed).endswith(", cusparse.h, cublas_v2.h from the environment's nvidia packages")
