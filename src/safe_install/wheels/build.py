@@ -170,14 +170,7 @@ class _Build:
         # A compiler that is killed leaves its files behind: it gets a temporary folder that is ours to remove.
         temporary = Path(tempfile.mkdtemp(prefix="safe-install-"))
         task = f"build {self.recipe.name}"
-        self.reporter.note(
-            f"building {self.title} from {self.sdist.name} (sha256 {digest}) on {self.plan.jobs} core(s);"
-            f" log: {self.log}"
-        )
-        for warning in self.plan.warnings:
-            self.reporter.warn(warning)
-        for note in self.plan.notes:
-            self.reporter.note(note)
+        self._announce(digest)
         try:
             with self.reporter.task(task, unit="files"):
                 source = unpack_sdist(self.sdist, work / "source")
@@ -201,6 +194,16 @@ class _Build:
         finally:
             shutil.rmtree(str(work), ignore_errors=True)
             shutil.rmtree(str(temporary), ignore_errors=True)
+
+    def _announce(self, digest: str) -> None:
+        self.reporter.note(
+            f"building {self.title} from {self.sdist.name} (sha256 {digest}) on {self.plan.jobs} core(s);"
+            f" log: {self.log}"
+        )
+        for warning in self.plan.warnings:
+            self.reporter.warn(warning)
+        for note in self.plan.notes:
+            self.reporter.note(note)
 
     def _call_backend(
         self,
