@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from safe_install.models import Action, Step
-from safe_install.resolve.step_lines import direct_requirement, is_from_repository, requirement_line
+from safe_install.models import Action, Origin, Step
+from safe_install.resolve.step_lines import direct_requirement, requirement_line
 
 SHA = "1" * 64
 GIT = {"url": "https://github.com/o/r.git", "vcs_info": {"vcs": "git", "commit_id": "abc"}}
@@ -14,7 +14,8 @@ IN_FOLDER = {"subdirectory": "python"}
 
 
 def step(url="https://h/x.whl", info=None, sha256=None):
-    return Step(Action.ADD, "demo", "1.0", url=url, sha256=sha256, download_info=info)
+    origin = Origin.REPOSITORY if info and "vcs_info" in info else Origin.WHEEL
+    return Step(Action.ADD, "demo", "1.0", url=url, sha256=sha256, origin=origin, download_info=info)
 
 
 @pytest.mark.parametrize(
@@ -29,7 +30,6 @@ def step(url="https://h/x.whl", info=None, sha256=None):
 )
 def test_a_repository_is_named_by_its_commit(info, line):
     found = step(url=info["url"], info=info, sha256=SHA)
-    assert is_from_repository(found)
     assert requirement_line(found) == line
     assert direct_requirement(found) == line  # it has no file, and so no hash
 
