@@ -49,7 +49,7 @@ def planned(name, version, *, tags="cp311-cp311-manylinux_2_28_x86_64", place=PY
         (planned("cupy-cuda12x", "13.0.0"), CU130, "accelerator"),
         # Names that say nothing: pip's own choice is taken.
         (planned("torchvision", "0.28.0", tags="odd"), CU130, None),
-        (planned("torch-scatter", "unknown", kind="sdist"), CU130, None),
+        (planned("torch-scatter", "unknown", origin=Origin.SDIST), CU130, None),
     ],
 )
 def test_what_pip_planned(step, environment, rule):

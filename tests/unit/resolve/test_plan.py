@@ -166,7 +166,7 @@ def test_steps_of_our_pins():
     """One for each that is not there; a pin that pip planned, too, keeps its real origin."""
     pins = [make_pin("torch-scatter", "2.1"), make_pin("numpy", "1.24.4", CandidateKind.INSTALLED)]
     (step,) = steps_of_pins(pins, TORCH_ENVIRONMENT, requested={"torch-scatter"})
-    assert (step.name, step.version, step.kind, step.sha256, step.requested) == (
+    assert (step.name, step.version, step.origin.value, step.sha256, step.requested) == (
         "torch-scatter",
         "2.1",
         "built",

@@ -7,11 +7,11 @@ from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 from packaging.version import Version
 
-from safe_install.models import Action, BuiltFor, Candidate, CandidateKind, Link, Plan, Step
+from safe_install.models import Action, BuiltFor, Candidate, CandidateKind, Link, Origin, Plan, Step
+from safe_install.pip_output import conflict_reason
+from safe_install.resolve.guard import check_plan
 from safe_install.resolve.plan import (
     are_satisfied,
-    check_plan,
-    conflict_reason,
     is_satisfied,
     kept_names,
     newly_unmet,
@@ -51,7 +51,7 @@ def test_a_pin_is_a_step_unless_it_is_installed():
         "2.1.2+pt213cpu",
         None,
     )
-    assert (added.url, added.sha256, added.kind, added.requested) == (URL, "1" * 64, "wheel", True)
+    assert (added.url, added.sha256, added.origin, added.requested) == (URL, "1" * 64, Origin.WHEEL, True)
     assert (added.requires, added.candidate) == (("numpy",), pins[0])
     assert (replaced.action, replaced.from_version, replaced.requested) == (Action.REPLACE, "2.2.3", False)
 
@@ -118,7 +118,7 @@ def test_no_version_left_of_another_project_is_not_ours():
 
 
 def test_the_hash_of_the_person_where_the_report_has_no_archive():
-    step = Step(Action.ADD, "demo", "1.0", url="https://h/x.whl", sha256="1" * 64, kind="wheel", download_info={})
+    step = Step(Action.ADD, "demo", "1.0", url="https://h/x.whl", sha256="1" * 64, download_info={})
     found = with_own_hash(step, ["2" * 64])
     assert (found.sha256, found.download_info) == ("2" * 64, {})
 
@@ -146,5 +146,5 @@ def test_what_moves_with_torch_may_be_repaired(requires, version, checks):
         make_distribution("nvidia-nccl-cu12", "2.18.1"),
         torch="2.13.0",
     )
-    step = Step(Action.REPLACE, "nvidia-nccl-cu12", version, from_version="2.18.1", kind="wheel")
+    step = Step(Action.REPLACE, "nvidia-nccl-cu12", version, from_version="2.18.1")
     assert [finding.check for finding in check_plan(Plan((step,)), environment, released=())] == checks
