@@ -42,20 +42,22 @@ def read_record_text(folder: Path) -> Optional[str]:
         return file.read().decode("utf-8", "surrogateescape")
 
 
-def split_rows(text: str) -> Iterator[str]:
+def split_rows(text: str) -> List[str]:
     """The rows of a RECORD, not yet parsed. A path in quotes may hold the end of a line."""
-    lines = io.StringIO(text, newline="")  # str.splitlines() would also split at form feeds and others
+    # str.splitlines() would also split at form feeds and others.
+    lines = io.StringIO(text, newline="").readlines()
     if '"' not in text:
-        yield from lines
-        return
-    row = ""
+        return lines
+    rows: List[str] = []
+    unfinished = ""
     for line in lines:
-        row += line
-        if row.count('"') % 2 == 0:
-            yield row
-            row = ""
-    if row:
-        yield row
+        unfinished += line
+        if unfinished.count('"') % 2 == 0:
+            rows.append(unfinished)
+            unfinished = ""
+    if unfinished:
+        rows.append(unfinished)
+    return rows
 
 
 def parse_rows(rows: Iterable[str]) -> Iterator[RecordEntry]:
@@ -63,19 +65,15 @@ def parse_rows(rows: Iterable[str]) -> Iterator[RecordEntry]:
     reader = csv.reader(rows)
     while True:
         try:
-            cells = next(reader)
-        except StopIteration:
+            for cells in reader:
+                if len(cells) != 3:
+                    cells = [*cells, "", "", ""][:3]
+                entry = RecordEntry(*cells)
+                if entry.path and "\0" not in entry.path:
+                    yield entry
             return
         except csv.Error:  # a cell of more than 131,072 characters; a NUL, before Python 3.11
             continue
-        entry = _make_entry_of_cells(cells)
-        if entry.path and "\0" not in entry.path:
-            yield entry
-
-
-def _make_entry_of_cells(cells: List[str]) -> RecordEntry:
-    path, written_hash, size = (*cells, "", "", "")[:3]
-    return RecordEntry(path, written_hash, size)
 
 
 def parse_record(text: str) -> Iterator[RecordEntry]:

@@ -91,7 +91,7 @@ class Ownership:
             return
         self._loaded |= missing
         if self._rows is None:
-            self._rows = [(item, list(_read_rows(item))) for item in self._keep]
+            self._rows = [(item, _read_rows(item)) for item in self._keep]
         for distribution, rows in self._rows:
             location = str(distribution.location)
             chosen = (row for row in rows if find_top(row) in missing)
@@ -113,7 +113,7 @@ class Ownership:
         return _OUTSIDE
 
 
-def _read_rows(distribution: InstalledDistribution) -> Iterator[str]:
+def _read_rows(distribution: InstalledDistribution) -> List[str]:
     return split_rows(read_record_text(distribution.metadata_path) or "")
 
 
@@ -139,7 +139,7 @@ def find_old_files(
         if not str(distribution.metadata_path).endswith(".dist-info"):
             old.update(_find_egg_paths(distribution, areas, resolver))
             continue
-        rows = list(_read_rows(distribution))
+        rows = _read_rows(distribution)
         ownership.load({find_top(row) for row in rows})
         for entry in parse_rows(rows):
             path = resolver.resolve(str(distribution.location), entry.path)
