@@ -390,6 +390,21 @@ class ImportResult:
 
 
 @dataclass(frozen=True)
+class UnmetRequirement:
+    """A requirement of an installed distribution that what is installed does not meet."""
+
+    name: NormalizedName  # of the distribution that requires it
+    version: str
+    requirement: str  # "numpy<2", without its marker
+    present: str = ""  # what is there instead: "numpy 2.0.1"; "" where nothing is
+
+    def __str__(self) -> str:
+        """As pip says it."""
+        problem = f"but you have {self.present} which is incompatible." if self.present else "which is not installed."
+        return f"{self.name} {self.version} requires {self.requirement}, {problem}"
+
+
+@dataclass(frozen=True)
 class HealthReport:
     """What a fresh process of the managed interpreter answered."""
 
@@ -401,7 +416,7 @@ class HealthReport:
     imports: Mapping[str, ImportResult] = field(default_factory=dict)
     operations: Mapping[str, ImportResult] = field(default_factory=dict)
     warnings: Tuple[str, ...] = ()
-    unmet: Tuple[str, ...] = ()  # "torchvision 0.28.0 requires torch, which is not installed."
+    unmet: Tuple[UnmetRequirement, ...] = ()
     asked: str = "import"  # "import": torch was imported; "loader": only its libraries and the driver were asked
     seconds: float = 0.0
     crashed: Optional[str] = None  # "signal SIGSEGV", "no answer within 300 s"

@@ -117,7 +117,7 @@ def _health(report: HealthReport) -> Dict[str, Any]:
         "imports": {name: _import_result(answer) for name, answer in report.imports.items()},
         "operations": {name: _import_result(answer) for name, answer in report.operations.items()},
         "warnings": list(report.warnings),
-        "unmet": list(report.unmet),
+        "unmet": [str(one) for one in report.unmet],
         "asked": report.asked,
         "crashed": report.crashed,
         "torch_folder": report.torch_folder,

@@ -6,7 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, List, Optional, Sequence, Tuple
 
-from packaging.utils import canonicalize_name
+from packaging.utils import NormalizedName, canonicalize_name
 
 from safe_install.errors import Refused
 from safe_install.models import (
@@ -18,6 +18,7 @@ from safe_install.models import (
     Plan,
     Severity,
     Step,
+    UnmetRequirement,
 )
 from safe_install.models import Action as StepAction
 from safe_install.pipeline.baseline import BaselineCheck, installed_subjects
@@ -82,7 +83,9 @@ def undo(
     )
 
 
-def _check_needed(entry: history.HistoryEntry, plan: Plan, environment: Environment, *, force: bool) -> Tuple[str, ...]:
+def _check_needed(
+    entry: history.HistoryEntry, plan: Plan, environment: Environment, *, force: bool
+) -> Tuple[UnmetRequirement, ...]:
     """The requirements that the undo breaks, which is permitted by `force` alone. Errors: Refused."""
     needed = find_needed(plan, environment, since=entry.created)
     if needed and not force:
@@ -94,8 +97,8 @@ def _check_needed(entry: history.HistoryEntry, plan: Plan, environment: Environm
     return needed
 
 
-def _unmet(texts: Sequence[str], severity: Severity) -> List[Finding]:
-    return [Finding("requirement-unmet", severity, text.split()[0], text) for text in texts]
+def _unmet(needed: Sequence[UnmetRequirement], severity: Severity) -> List[Finding]:
+    return [Finding("requirement-unmet", severity, unmet.name, str(unmet)) for unmet in needed]
 
 
 def _undone_entry(prefix: Path, transaction_id: Optional[str]) -> history.HistoryEntry:
@@ -105,18 +108,18 @@ def _undone_entry(prefix: Path, transaction_id: Optional[str]) -> history.Histor
     return next(entry for entry in entries if entry.undone_by is None and entry.undoes is None)
 
 
-def find_needed(plan: Plan, environment: Environment, *, since: float) -> Tuple[str, ...]:
+def find_needed(plan: Plan, environment: Environment, *, since: float) -> Tuple[UnmetRequirement, ...]:
     """The requirements that an undo would break, of distributions that came after `since` (seconds of the epoch).
 
     What was there before the change was content, or not, with what the undo brings back.
     """
-    return tuple(text for text in newly_unmet(plan, environment) if _came_after(environment, text.split()[0], since))
+    return tuple(unmet for unmet in newly_unmet(plan, environment) if _came_after(environment, unmet.name, since))
 
 
-def _came_after(environment: Environment, name: str, since: float) -> bool:
+def _came_after(environment: Environment, name: NormalizedName, since: float) -> bool:
     # The inode's own time: uv links files whose other times are those of its cache.
     try:
-        return environment.installed[canonicalize_name(name)].metadata_path.stat().st_ctime > since
+        return environment.installed[name].metadata_path.stat().st_ctime > since
     except OSError:
         return True
 

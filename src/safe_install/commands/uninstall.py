@@ -11,7 +11,7 @@ import os
 from pathlib import Path
 from typing import List, Set, Tuple
 
-from packaging.utils import NormalizedName, canonicalize_name
+from packaging.utils import NormalizedName
 
 from safe_install.environment.record import read_record
 from safe_install.errors import Refused, UsageError
@@ -101,16 +101,15 @@ def _refuse_dependency_of_torch(request: UninstallRequest, plan: Plan, environme
     if is_permitted or any(step.name == TORCH for step in plan.steps):
         return
     needing = needed_by_torch(environment)
-    for text in newly_unmet(plan, environment):
-        name = canonicalize_name(text.split()[0])
-        if name not in needing and not is_guarded(name):
+    for unmet in newly_unmet(plan, environment):
+        if unmet.name not in needing and not is_guarded(unmet.name):
             continue
         together = " ".join(["safe-install uninstall", *(step.name for step in plan.steps), TORCH])
         finding = Finding(
             "requirement-unmet",
             Severity.ERROR,
-            name,
-            f"after this torch misses what it needs: {text}",
+            unmet.name,
+            f"after this torch misses what it needs: {unmet}",
             f"Remove torch with it ({together}), or permit it: --allow-torch-change lets the check decide, "
             "--no-rollback keeps it whatever the check says.",
         )
@@ -213,5 +212,6 @@ def _announce(plan: Plan, environment: Environment, world: World, *, was_asked: 
 def _unmet(plan: Plan, environment: Environment) -> Tuple[Finding, ...]:
     """What now misses something that was removed on purpose: worth a word, no reason to put it back."""
     return tuple(
-        Finding("requirement-unmet", Severity.WARNING, text.split()[0], text) for text in newly_unmet(plan, environment)
+        Finding("requirement-unmet", Severity.WARNING, unmet.name, str(unmet))
+        for unmet in newly_unmet(plan, environment)
     )

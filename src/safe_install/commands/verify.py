@@ -106,7 +106,7 @@ def _findings(health: HealthReport) -> List[Finding]:
     ]
     if health.crashed:
         findings.append(Finding("check-crashed", Severity.ERROR, "torch", health.crashed))
-    findings += [Finding("requirement-unmet", Severity.WARNING, text.split()[0], text) for text in health.unmet]
+    findings += [Finding("requirement-unmet", Severity.WARNING, one.name, str(one)) for one in health.unmet]
     return findings
 
 

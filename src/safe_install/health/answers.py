@@ -9,7 +9,7 @@ from typing import Any, Dict, Iterable, List, Mapping, Optional, Sequence, Tuple
 from packaging.utils import NormalizedName
 
 from safe_install.health.crash import describe_end, name_of_status
-from safe_install.models import DriverLibrary, HealthReport, ImportResult, TorchBuild
+from safe_install.models import DriverLibrary, HealthReport, ImportResult, TorchBuild, UnmetRequirement
 
 Event = Mapping[str, Any]  # one line of the script; _EVENTS has the keys of each kind
 
@@ -170,7 +170,7 @@ def make_report(
     torch: Optional[TorchBuild],
     asked: str,
     seconds: float,
-    unmet: Sequence[str] = (),
+    unmet: Sequence[UnmetRequirement] = (),
     crashed: Optional[str] = None,
 ) -> HealthReport:
     """One report from the events of one or more processes.

@@ -8,7 +8,7 @@ from __future__ import annotations
 import re
 from typing import Collection, Iterable, List, Mapping, Optional, Tuple
 
-from safe_install.health.requirements import new_sentences
+from safe_install.health.requirements import new_unmet
 from safe_install.models import Finding, HealthReport, ImportResult, Severity
 
 
@@ -51,9 +51,9 @@ def compare_health(
     if after.crashed and not before.crashed:
         detail = f"the process of the check ended: {after.crashed}"
         findings.append(Finding("check-crashed", Severity.ERROR, "torch", detail))
-    for text in new_sentences(before.unmet, after.unmet):
+    for unmet in new_unmet(before.unmet, after.unmet):
         hint = "Install versions that fit each other, in one command."
-        findings.append(Finding("requirement-unmet", Severity.ERROR, text.split()[0], text, hint))
+        findings.append(Finding("requirement-unmet", Severity.ERROR, unmet.name, str(unmet), hint))
     return tuple(findings)
 
 

@@ -24,7 +24,7 @@ from safe_install.health.answers import (
     undecided_files,
 )
 from safe_install.health.crash import describe_end
-from safe_install.models import DEFAULT_CHECK_TIMEOUT, HealthReport, TorchBuild
+from safe_install.models import DEFAULT_CHECK_TIMEOUT, HealthReport, TorchBuild, UnmetRequirement
 from safe_install.system.process import Completed, Running, Tick, ending_orphans
 
 ANSWERS_LIMIT = 8_000_000  # characters of one process
@@ -85,7 +85,7 @@ class Examination:
 
     def result(
         self,
-        unmet: Sequence[str] = (),
+        unmet: Sequence[UnmetRequirement] = (),
         *,
         torch: Optional[TorchBuild] = None,
         on_tick: Optional[Tick] = None,

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 from typing import Collection, Container, Iterable, List, Mapping, Optional, Set, Tuple
 
 from packaging.requirements import InvalidRequirement, Requirement
 from packaging.utils import NormalizedName, canonicalize_name
 from packaging.version import InvalidVersion, Version
 
-from safe_install.models import InstalledDistribution
+from safe_install.models import InstalledDistribution, UnmetRequirement
 from safe_install.requirements import applies
 
 
@@ -18,26 +19,29 @@ def unmet_requirements(
     markers: Mapping[str, str],
     *,
     of: Optional[Container[NormalizedName]] = None,
-) -> Tuple[str, ...]:
-    """What pip says after an install of the distributions `of` (all, when None), as sentences, in order.
+) -> Tuple[UnmetRequirement, ...]:
+    """Of the distributions `of` (all, when None), in order: what pip says of them after an install.
 
     Extras are not looked at: nobody knows which were asked for.
     """
-    found: List[str] = []
+    found: List[UnmetRequirement] = []
     for name in sorted(installed):
         if of is not None and name not in of:
             continue
         distribution = installed[name]
         for text in distribution.requires:
-            problem = _unmet(text, installed, markers)
-            if problem:
-                found.append(f"{name} {distribution.version} requires {problem}")
+            unmet = _find_unmet(text, distribution, installed, markers)
+            if unmet is not None:
+                found.append(unmet)
     return tuple(found)
 
 
-def _unmet(
-    text: str, installed: Mapping[NormalizedName, InstalledDistribution], markers: Mapping[str, str]
-) -> Optional[str]:
+def _find_unmet(
+    text: str,
+    distribution: InstalledDistribution,
+    installed: Mapping[NormalizedName, InstalledDistribution],
+    markers: Mapping[str, str],
+) -> Optional[UnmetRequirement]:
     # Most requirements are met and most texts are plain; markers are the slow part of packaging.
     if "extra ==" in text or "extra==" in text:
         return None
@@ -47,24 +51,25 @@ def _unmet(
             return None
     except (InvalidRequirement, InvalidVersion, KeyError):
         return None  # an old distribution's metadata is not ours to judge
-    found = installed.get(canonicalize_name(requirement.name))
     wanted = f"{requirement.name}{requirement.specifier}"
+    found = installed.get(canonicalize_name(requirement.name))
     if found is None:
-        return f"{wanted}, which is not installed."
+        return UnmetRequirement(distribution.name, distribution.version, wanted)
     try:
         # Some releases of packaging raise for a text that is no version, others compare it.
         version = Version(found.version)
     except InvalidVersion:
         return None
-    fits = requirement.specifier.contains(version, prereleases=True)
-    return None if fits else f"{wanted}, but you have {found.name} {found.version} which is incompatible."
+    if requirement.specifier.contains(version, prereleases=True):
+        return None
+    return UnmetRequirement(distribution.name, distribution.version, wanted, f"{found.name} {found.version}")
 
 
-def new_sentences(before: Iterable[str], after: Iterable[str]) -> Tuple[str, ...]:
-    """The sentences of `after` about requirements that `before` says nothing of. One that was not met before, and is
-    not met by another version now, is not new."""
-    known = {text.partition(", ")[0] for text in before}
-    return tuple(text for text in after if text.partition(", ")[0] not in known)
+def new_unmet(before: Iterable[UnmetRequirement], after: Iterable[UnmetRequirement]) -> Tuple[UnmetRequirement, ...]:
+    """Those of `after` that `before` does not have. One that was not met before, and is not met by another version
+    now, is not new."""
+    known = {replace(one, present="") for one in before}
+    return tuple(one for one in after if replace(one, present="") not in known)
 
 
 def dependents_of(

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import Collection, FrozenSet, Iterator, Optional, Set, Tuple
 
-from packaging.utils import NormalizedName, canonicalize_name
+from packaging.utils import NormalizedName
 
 from safe_install.health.requirements import dependents_of, unmet_requirements
 from safe_install.index.facts import TorchTable
@@ -109,13 +109,12 @@ def check_requirements(
 
     `permitted`: the distributions whose requirements may be broken.
     """
-    for text in planning.newly_unmet(plan, environment):
-        name = canonicalize_name(text.split()[0])
-        if name in permitted:
+    for unmet in planning.newly_unmet(plan, environment):
+        if unmet.name in permitted:
             continue
         hint = "Name both in one command, in versions that fit each other"
-        consent = "." if is_guarded(name) else "; or accept it: --no-warn-conflicts."
-        yield Finding("requirement-unmet", Severity.ERROR, name, f"after this {text}", f"{hint}{consent}")
+        consent = "." if is_guarded(unmet.name) else "; or accept it: --no-warn-conflicts."
+        yield Finding("requirement-unmet", Severity.ERROR, unmet.name, f"after this {unmet}", f"{hint}{consent}")
 
 
 def find_conflicts(plan: Plan, request: InstallRequest, environment: Environment) -> Tuple[Finding, ...]:
@@ -126,6 +125,6 @@ def find_conflicts(plan: Plan, request: InstallRequest, environment: Environment
     brought = {step.name for step in plan.steps}
     concerned = brought | dependents_of(brought, after)
     return tuple(
-        Finding("requirement-unmet", Severity.WARNING, text.split()[0], text)
-        for text in unmet_requirements(after, environment.interpreter.markers, of=concerned)
+        Finding("requirement-unmet", Severity.WARNING, unmet.name, str(unmet))
+        for unmet in unmet_requirements(after, environment.interpreter.markers, of=concerned)
     )

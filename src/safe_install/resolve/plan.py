@@ -13,8 +13,18 @@ from packaging.utils import NormalizedName, canonicalize_name
 from packaging.version import InvalidVersion
 
 from safe_install import requirements
-from safe_install.health.requirements import new_sentences, unmet_requirements
-from safe_install.models import Action, Candidate, CandidateKind, Environment, InstalledDistribution, Origin, Plan, Step
+from safe_install.health.requirements import new_unmet, unmet_requirements
+from safe_install.models import (
+    Action,
+    Candidate,
+    CandidateKind,
+    Environment,
+    InstalledDistribution,
+    Origin,
+    Plan,
+    Step,
+    UnmetRequirement,
+)
 from safe_install.requirements import parse_requirement, requirement_name, without_marker
 from safe_install.torch_family import TORCH, is_guarded
 
@@ -231,10 +241,10 @@ def needed_by_torch(environment: Environment) -> Set[NormalizedName]:
     return found
 
 
-def newly_unmet(plan: Plan, environment: Environment) -> Tuple[str, ...]:
-    """The requirements of what stays that are met now and would not be after the plan, as sentences."""
+def newly_unmet(plan: Plan, environment: Environment) -> Tuple[UnmetRequirement, ...]:
+    """The requirements of what stays that are met now and would not be after the plan."""
     values = environment.interpreter.markers
     kept = kept_names(plan, environment)
     old = unmet_requirements(environment.installed, values, of=kept)
     new = unmet_requirements(planned_distributions(plan, environment), values, of=kept)
-    return new_sentences(old, new)
+    return new_unmet(old, new)

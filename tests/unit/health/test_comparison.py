@@ -6,7 +6,7 @@ import pytest
 from tests.factories import make_health
 
 from safe_install.health.comparison import check_cuda_required, compare_health, first_line, hint_for, is_healthy
-from safe_install.models import HealthReport, ImportResult, Severity
+from safe_install.models import HealthReport, ImportResult, Severity, UnmetRequirement
 
 
 def errors(before, after, requested=(), **options):
@@ -125,22 +125,22 @@ GOOD = make_health()
             id="torch does not compute any more",
         ),
         pytest.param(
-            make_health(unmet=("a 1 requires b, which is not installed",)),
-            make_health(unmet=("a 1 requires b, which is not installed",)),
+            make_health(unmet=(UnmetRequirement("a", "1", "b"),)),
+            make_health(unmet=(UnmetRequirement("a", "1", "b"),)),
             (),
             [],
             id="unmet before",
         ),
         pytest.param(
-            make_health(unmet=("a 1 requires b<2,>=1, but you have b 3 which is incompatible.",)),
-            make_health(unmet=("a 1 requires b<2,>=1, but you have b 4 which is incompatible.",)),
+            make_health(unmet=(UnmetRequirement("a", "1", "b<2,>=1", "b 3"),)),
+            make_health(unmet=(UnmetRequirement("a", "1", "b<2,>=1", "b 4"),)),
             (),
             [],
             id="unmet before, by another version",
         ),
         pytest.param(
             GOOD,
-            make_health(unmet=("a 1 requires b, which is not installed",)),
+            make_health(unmet=(UnmetRequirement("a", "1", "b"),)),
             (),
             ["requirement-unmet"],
             id="unmet now",

@@ -5,7 +5,8 @@ from __future__ import annotations
 import pytest
 from tests.factories import MARKERS, make_distribution, make_environment
 
-from safe_install.health.requirements import dependents_of, new_sentences, unmet_requirements
+from safe_install.health.requirements import dependents_of, new_unmet, unmet_requirements
+from safe_install.models import UnmetRequirement
 
 
 @pytest.mark.parametrize(
@@ -22,7 +23,9 @@ from safe_install.health.requirements import dependents_of, new_sentences, unmet
 )
 def test_unmet_requirements(requires, expected):
     environment = make_environment(make_distribution("a", "1.0", requires=requires), make_distribution("b", "1.5"))
-    assert unmet_requirements(environment.installed, MARKERS) == expected
+    found = unmet_requirements(environment.installed, MARKERS)
+    assert tuple(map(str, found)) == expected, "as pip says it"
+    assert all(one.name == "a" and one.version == "1.0" for one in found)
 
 
 def test_only_the_distributions_of_interest_are_asked():
@@ -36,9 +39,9 @@ def test_an_installed_version_that_is_none_is_not_judged():
 
 
 def test_a_requirement_that_another_version_does_not_meet_either_is_not_new():
-    before = ("a 1 requires b<2, but you have b 3 which is incompatible.",)
-    after = ("a 1 requires b<2, but you have b 4 which is incompatible.", "a 1 requires c, which is not installed.")
-    assert new_sentences(before, after) == after[1:]
+    before = (UnmetRequirement("a", "1", "b<2", "b 3"),)
+    after = (UnmetRequirement("a", "1", "b<2", "b 4"), UnmetRequirement("a", "1", "c"))
+    assert new_unmet(before, after) == after[1:]
 
 
 def test_dependents_by_every_spelling():

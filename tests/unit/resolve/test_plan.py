@@ -211,7 +211,7 @@ def test_what_a_plan_breaks():
     plan = Plan(steps)
     assert kept_names(plan, environment) == {"needs"}
     assert "old" not in planned_distributions(plan, environment)
-    assert newly_unmet(plan, environment) == (
+    assert tuple(map(str, newly_unmet(plan, environment))) == (
         "needs 1.0 requires numpy<2, but you have numpy 2.0 which is incompatible.",
         "needs 1.0 requires old, which is not installed.",
     )
