@@ -19,7 +19,7 @@ import sys
 from dataclasses import replace
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any, Dict, Hashable, Iterable, Iterator, List, Mapping, Optional, Sequence, Tuple
+from typing import Any, Dict, Hashable, Iterable, Iterator, List, Optional, Sequence, Tuple
 
 # A clone is enough: the package need not be installed, and of its dependencies this script needs two.
 # ruff: noqa: E402 - its imports come after
@@ -42,12 +42,13 @@ from safe_install.index.bundled import bundled_files, make_candidate
 from safe_install.index.candidates import torch_of
 from safe_install.index.catalog import bundled_catalog, index_date, known_projects, load_project, torch_table
 from safe_install.index.facts import Build, HostEntry, Project, TorchRelease
-from safe_install.index.filename import fields_of, python_tags
+from safe_install.index.filename import python_tags
 from safe_install.models import BuiltFor, Candidate, CandidateKind, Environment, Link
 from safe_install.resolve.compatibility import Context, reject_python, reject_torch_version
 from safe_install.resolve.ranking import host_rank
 from safe_install.resolve.target import environment_for, parse_platform
 from safe_install.tags import container_of_name, cuda_of_accelerator, parse_accelerator, supported_platforms
+from wheel_page_addresses import fill, generalize, template_values
 
 TEMPLATE = Path(__file__).resolve().with_name("wheel_page.html")
 OUTPUT = ROOT / "dist" / "wheels.html"
@@ -423,57 +424,6 @@ def _requires(project: Project, projects: Sequence[Project]) -> Iterator[List[An
                     if requirement.marker.evaluate({**markers, "extra": ""}):
                         where.append(f"{key} {python}")
         yield [other.name, versions, where]
-
-
-# --- addresses as templates ------------------------------------------------------------------------
-
-
-def template_values(build: Build, accelerator: str, pair: str) -> Dict[str, str]:
-    """What the page fills in, by the letter that stands for it."""
-    fields = fields_of(build.torch, accelerator)
-    digits = re.search(r"\d+", pair)
-    return {
-        "p": pair,
-        "v": build.version,
-        "t": build.torch,
-        "m": fields["minor"],
-        "d": fields["digits"],
-        "a": accelerator,
-        "c": fields["cuda"],
-        "n": digits.group() if digits else "",
-        "w": build.platform,
-    }
-
-
-def generalize(url: str, values: Mapping[str, str]) -> str:
-    """The address with letters for its values, so that one text serves many cells."""
-    scheme, _, rest = url.partition("://")
-    host, slash, path = rest.partition("/")
-    folder, _, file = path.rpartition("/")
-    file = file.replace(f"-{values['p']}-{values['w']}.whl", "-{p}-{w}.whl")
-    file = file.replace(f"-{values['v']}", "-{v}", 1)
-    file = _replaced(file, rf"(?<=pt){values['d']}(?={values['a']})", "{d}")
-    for letter in "atcm":
-        folder = _between(folder, letter, values)
-        file = _between(file, letter, values)
-    folder = _between(folder, "v", values)
-    folder = _replaced(folder, rf"(?<=/cp){values['n']}(?=/|$)", "{n}")
-    return f"{scheme}://{host}{slash}{folder}{'/' if folder else ''}{file}"
-
-
-def _between(text: str, letter: str, values: Mapping[str, str]) -> str:
-    value = values[letter]
-    # Not inside a longer number, word or placeholder: 12.1 is not part of 2.12.1.
-    return _replaced(text, rf"(?<![{{\d.]){re.escape(value)}(?![\d}}]|\.\d)", f"{{{letter}}}") if value else text
-
-
-def _replaced(text: str, pattern: str, by: str) -> str:
-    return re.sub(pattern, by, text)
-
-
-def fill(template: str, values: Mapping[str, str]) -> str:
-    """The same as the page's script does."""
-    return re.sub(r"{(\w)}", lambda found: values[found.group(1)], template)
 
 
 # --- the page --------------------------------------------------------------------------------------
