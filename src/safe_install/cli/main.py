@@ -16,7 +16,7 @@ import sys
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Callable, Dict, List, Mapping, Optional, Sequence, Tuple
+from typing import TYPE_CHECKING, Callable, Dict, List, Mapping, NoReturn, Optional, Sequence, Tuple, Union
 from urllib.parse import unquote, urlsplit
 
 from safe_install import __version__
@@ -67,7 +67,9 @@ class Invocation:
         return self.line.words.value("--python") or self.environ.get("SAFE_INSTALL_PYTHON")
 
 
-Run = Callable[[Invocation, Reporter], Any]
+# A command's own result, or the exit status of a program that said everything itself.
+Answer = Union[InstallResult, int]
+Run = Callable[[Invocation, Reporter], Answer]
 
 
 def main(argv: Optional[Sequence[str]] = None) -> int:
@@ -154,7 +156,7 @@ def _run(invocation: Invocation, command: str, run: Run) -> int:
         json_document.show_document(json_document.make_document(result))
     else:
         text.show_result(result, quiet=reporter.quiet, program=_program(words, sys.argv[0]), verbose=verbose)
-    return int(result.exit_status)
+    return result.exit_status
 
 
 def _program(words: Words, started_as: str) -> str:
@@ -228,7 +230,7 @@ def _catch_signals() -> None:
 # --- the commands ----------------------------------------------------------------------------------
 
 
-def _refuse_unknown(invocation: Invocation, reporter: Reporter) -> Any:
+def _refuse_unknown(invocation: Invocation, reporter: Reporter) -> NoReturn:
     raise unknown_command(invocation.arguments)
 
 
@@ -305,7 +307,7 @@ def _configured_network(invocation: Invocation, words: Words) -> NetworkSettings
     return parse_network(words, read_configuration(Path(sys.prefix), invocation.environ, "install"))
 
 
-def _install(invocation: Invocation, reporter: Reporter) -> Any:
+def _install(invocation: Invocation, reporter: Reporter) -> Answer:
     from safe_install.commands.install import install
     from safe_install.resolve.request import parse_install, parse_network
 
@@ -335,7 +337,7 @@ def _install_elsewhere(request: InstallRequest, environ: Mapping[str, str]) -> i
     return _run_pip(executable, ("install", *request.pip_arguments), environ)
 
 
-def _uninstall(invocation: Invocation, reporter: Reporter) -> Any:
+def _uninstall(invocation: Invocation, reporter: Reporter) -> Answer:
     from safe_install.commands.uninstall import uninstall
     from safe_install.resolve.request import parse_network, parse_uninstall
 
@@ -353,7 +355,7 @@ def _uninstall(invocation: Invocation, reporter: Reporter) -> Any:
     return uninstall(request, _filling_world(invocation, reporter, network))
 
 
-def _explain(invocation: Invocation, reporter: Reporter) -> Any:
+def _explain(invocation: Invocation, reporter: Reporter) -> Answer:
     from safe_install.commands.explain import explain
     from safe_install.resolve.request import parse_explain
 
@@ -363,7 +365,7 @@ def _explain(invocation: Invocation, reporter: Reporter) -> Any:
 
 
 def _by_typer(command: str) -> Run:
-    def run(invocation: Invocation, reporter: Reporter) -> Any:
+    def run(invocation: Invocation, reporter: Reporter) -> Answer:
         from safe_install.cli.options import run_command
 
         network = DEFAULT_NETWORK

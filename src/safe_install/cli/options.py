@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import inspect
 import sys
-from typing import Any, Callable, Dict, List, Mapping, Optional, Sequence
+from typing import Any, Callable, Dict, List, Mapping, Optional, Sequence, Union
 
 import typer
 
@@ -198,11 +198,14 @@ for row in COMMANDS:
     declare(row, RUNS.get(row.name))
 
 
-def run_command(command: str, arguments: Sequence[str], world: World) -> Any:
+def run_command(command: str, arguments: Sequence[str], world: World) -> Union[InstallResult, int]:
     """Run one of the commands that Typer reads. Errors: UsageError in place of click's own."""
     group = typer.main.get_command(app)
     try:
-        return group.main(args=[command, *arguments], prog_name="safe-install", standalone_mode=False, obj=world)
+        result: Union[InstallResult, int] = group.main(
+            args=[command, *arguments], prog_name="safe-install", standalone_mode=False, obj=world
+        )
+        return result
     except WORDS_NOT_UNDERSTOOD as error:
         similar = getattr(error, "possibilities", None)  # click's, for an option that it does not have
         hint = f"Did you mean: {similar[0]}?" if similar else f"See safe-install {command} --help."
