@@ -171,7 +171,7 @@ MOMENTS = {
         "recovery.exchange = lambda *words: exchange(*words) or die()\n"
         "swap._rename_to_free_name = lambda *words: rename(*words) or die()"
     ),
-    "swapped": "health_gate._ask_after = die",
+    "swapped": "baseline.BaselineCheck.report_after = die",
 }
 
 
@@ -183,7 +183,7 @@ def test_a_kill_while_a_clone_is_in_the_journal(make_environment, repository, mo
         assert environment.safe_install("install", "-e", repository.format(earlier)).returncode == 0
     before = environment.tree()
     code = (
-        "import os, sys; from safe_install.pipeline import health_gate; from safe_install.cli.main import main; "
+        "import os, sys; from safe_install.pipeline import baseline; from safe_install.cli.main import main; "
         "from safe_install.transaction import recover as recovery, swap\n"
         f"def die(*words, **options): os.kill(os.getpid(), 9)\n{MOMENTS[moment]}\nsys.exit(main())"
     )

@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import pytest
+from packaging.version import Version
 
 from safe_install.index.catalog import bundled_catalog
-from safe_install.models import Action, Plan, Severity, Step
+from safe_install.models import Action, Candidate, CandidateKind, Link, Plan, Severity, Step
 from safe_install.resolve.command_line import split_words
 from safe_install.resolve.guard import guard_constraints
 from safe_install.resolve.permission import check_torch_asked_for, find_released, torch_after
 from safe_install.resolve.promises import entries_with_hashes, is_promised, own_hashes
 from safe_install.resolve.request import parse_install
 from safe_install.resolve.rounds import make_wanted
-from tests.factories import make_environment
+from tests.factories import make_distribution, make_environment
 
 CUDA_INDEX = "https://download.pytorch.org/whl/cu130"
 
@@ -126,3 +127,51 @@ def test_a_name_whose_marker_does_not_hold_releases_nothing():
     here = make_environment(torch="2.13.0+cpu")
     assert find_released(Plan(), request, here, broken=()) == set()
     assert guard_constraints(here, released=make_wanted(request, here).released) == ("torch==2.13.0+cpu",)
+
+
+@pytest.mark.parametrize(("broken", "released"), [((), set()), (("torchvision",), {"torchvision"})])
+def test_a_companion_that_does_not_load_may_be_replaced_by_its_own_version(broken, released):
+    """Built for this torch."""
+    here = make_environment(make_distribution("torchvision", "0.28.0"), torch="2.13.0+cpu")
+    candidate = Candidate("torchvision", Version("0.28.0"), CandidateKind.WHEEL, Link("https://h/x.whl", "x.whl"))
+    step = Step(Action.REPLACE, "torchvision", "0.28.0", from_version="0.28.0", candidate=candidate)
+    assert find_released(Plan((step,)), request_of("torchvision-user"), here, broken=broken) == released
+
+
+SHA = "1" * 64
+
+
+@pytest.mark.parametrize(
+    ("lines", "fields", "on_index", "expected"),
+    [
+        ("demo==1.0 --hash=sha256:" + SHA, {}, False, True),
+        ("./demo-1.0.whl", {"url": "file:///w/demo-1.0.whl", "is_direct": True, "requested": True}, False, True),
+        ("base", {"url": "file:///w/demo-1.0.whl", "is_direct": True}, False, False),
+        ("demo==1.0", {"is_locked": True}, False, True),
+        ("demo==1.0", {}, True, True),
+        ("demo==1.0", {}, False, False),
+        ("demo==1.0", {"sha256": None}, True, False),
+        ("demo==1.0", {"url": "file:///links/demo-1.0.whl"}, False, True),
+        (f"demo @ https://h/demo-1.0.whl#sha256={SHA}", {"is_direct": True}, False, True),
+        ("demo @ https://h/demo-1.0.whl", {"is_direct": True}, True, False),
+    ],
+)
+def test_whose_promise_a_file_has(lines, fields, on_index, expected):
+    """The person's, a lock's or the package index's."""
+    values = {"url": "https://h/demo-1.0.whl", "sha256": SHA, **fields}
+    step = Step(Action.ADD, "demo", "1.0", **values)
+    asked = []
+
+    def is_on_index(*promise):
+        asked.append(promise)
+        return on_index
+
+    request = request_of("-r", "r.txt", files={"r.txt": lines})
+    assert is_promised(step, request, make_environment(), is_on_index=is_on_index) is expected
+    assert asked in ([], [("demo", "demo-1.0.whl", SHA)])
+
+
+def test_a_hash_of_another_kind_promises_no_sha256():
+    request = request_of("-r", "r.txt", files={"r.txt": f"demo==1.0 --hash=sha512:{'1' * 128}"})
+    assert own_hashes("demo", request, make_environment()) == ()
+    assert len(entries_with_hashes("demo", request, make_environment())) == 1

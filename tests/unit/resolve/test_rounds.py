@@ -100,6 +100,13 @@ def pin_of(name, named="1.0", kind=CandidateKind.WHEEL, hidden=(), **fields):
         (["torch==2.12.0", "torch-scatter"], HERE, ["torch-scatter"], True, ("torch==2.12.0",)),
         (["torch==2.12.0", "torchvision"], HERE, [], True, ()),
         (["torch", "torchvision", "torch-scatter"], EMPTY, ["torch-scatter"], True, ("torch", "torchvision")),
+        (
+            ["torch @ https://h/torch-2.12.0-cp311-cp311-linux_x86_64.whl", "torch-scatter", "six"],
+            EMPTY,
+            ["torch-scatter"],
+            True,
+            ("torch @ https://h/torch-2.12.0-cp311-cp311-linux_x86_64.whl",),
+        ),
         # only the command line asks for another torch
         (["torch-scatter", "-r", "r.txt"], HERE, ["torch-scatter"], True, ()),
         # nothing to fit: pip chooses
@@ -150,6 +157,13 @@ def test_an_extension_in_a_plan_is_chosen_by_us():
     }
     assert result.because == "base 1 requires torch-scatter>=2"
     assert result.notes == ()
+
+
+def test_what_only_an_extra_asks_for_narrows_nothing():
+    requires = ['torch-scatter>=9; extra == "old"', "torch-scatter<9", "not a requirement !!"]
+    answer = planned(entry("base", "1", requires), entry("torch-scatter", "2.1.0"))
+    result = next_round(selection_of(), answer, wanted_of("base"), CATALOG)
+    assert str(result.selection.extensions["torch-scatter"]) == "torch-scatter<9"
 
 
 def test_what_was_asked_for_before_holds_too():
@@ -288,6 +302,12 @@ def test_what_is_there_and_sound_stays(words, fields, version, expected):
     wanted = wanted_of(*words, "torch-scatter", here=WITH_SCATTER)
     selection = selection_of("torch-scatter", here=WITH_SCATTER, **fields)
     assert stays("torch-scatter", version, selection, wanted, CATALOG) is expected
+
+
+def test_a_version_that_is_none_is_compared_as_it_is_written():
+    here = make_environment(make_distribution("torch-scatter", "unknown"), torch="2.13.0+cpu")
+    selection = selection_of("torch-scatter", here=here)
+    assert stays("torch-scatter", "unknown", selection, wanted_of("torch-scatter", here=here), CATALOG)
 
 
 def test_an_extension_that_says_its_torch_is_judged_by_what_it_says():
