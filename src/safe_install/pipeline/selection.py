@@ -85,10 +85,12 @@ def select(
     if plan.steps:
         loop.torch.take(permission.check_torch_asked_for(plan, request, here, torch_after))
         loop.torch.check(torch_after)
+    # A choice that failed half-way has brought files, too: with --allow-torch-change pip decides then.
+    artifacts = {name: artifact for name, artifact in loop.artifacts.items() if name in selection.pins}
     return Selected(
         plan,
         selection,
-        loop.artifacts,
+        artifacts,
         torch_after,
         frozenset(released),
         may_be_broken,
@@ -274,7 +276,7 @@ class _Loop:
             raise rounds.name_cause(error, choice.because) from error
 
     def _choose(self, selection: Selection) -> Selection:
-        """Choose all extensions together, then bring each new pin as a verified wheel."""
+        """Choose all extensions together, then obtain each new pin as a verified wheel."""
         if not selection.extensions:
             return selection
         wanted = self.wanted

@@ -128,6 +128,23 @@ def steps_of(selected):
     return {step.name: step.version for step in selected.plan.steps}
 
 
+class FailsHalfWay(FakeChooser):
+    """Obtains the first file, and refuses the second."""
+
+    def obtain(self, pin, environment, *, is_promised=False):
+        if self.obtained:
+            raise Refused(f"{pin.name} is not what its page promises", hint="H")
+        return super().obtain(pin, environment, is_promised=is_promised)
+
+
+def test_what_a_failed_choice_has_brought_is_not_installed(tmp_path):
+    words = ["--allow-torch-change", "torch-scatter", "torch-sparse", "scipy"]
+    selected, chooser, _, _ = run(tmp_path, *words, chooser=FailsHalfWay(), installer=FakeInstaller(planned(scipy="1")))
+    assert [name for name, _ in chooser.obtained] == ["torch-scatter"]
+    assert steps_of(selected) == {"scipy": "1"}
+    assert selected.artifacts == {}
+
+
 def test_an_extension_that_needs_nothing_needs_no_pip(tmp_path):
     selected, chooser, installer, _ = run(tmp_path, "torch-scatter")
     assert steps_of(selected) == {"torch-scatter": "2.0"}
