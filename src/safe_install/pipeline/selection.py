@@ -347,8 +347,9 @@ class _Loop:
             return selection  # a file whose name says more than its METADATA: the very version is there, and sound
         self.artifacts[candidate.name] = artifact
         link = self._links / artifact.installable_filename
-        if not link.exists():
-            link.symlink_to(artifact.path.resolve())
+        if link.is_symlink():
+            link.unlink()  # files for two torches may have one name: torch_scatter-2.0.8-cp38-cp38-linux_x86_64.whl
+        link.symlink_to(artifact.path.resolve())
         pin = Pin(
             candidate,
             link.absolute().as_uri(),
