@@ -1,4 +1,4 @@
-"""What happens, as it happens. The use cases speak to a Reporter; only `report` gives it a face."""
+"""What happens, as it happens. The use cases speak to a Reporter; `cli.progress` gives it a face."""
 
 from __future__ import annotations
 

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import ast
 import re
 import signal
+from pathlib import Path
 
 import pytest
 
@@ -65,3 +67,23 @@ def test_pips_exit_status_and_words_are_kept():
 @pytest.mark.parametrize(("number", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
 def test_a_signal_ends_with_the_status_of_a_shell(number, status):
     assert errors.Interrupted("ended", signal_number=number).exit_status == status
+
+
+def hints_in(path):
+    """The beginnings of the hints that a module writes."""
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        for keyword in getattr(node, "keywords", ()):
+            value = keyword.value
+            if isinstance(value, ast.JoinedStr) and value.values:
+                value = value.values[0]
+            if keyword.arg == "hint" and isinstance(value, ast.Constant) and value.value:
+                yield str(value.value)
+
+
+def test_hints_begin_with_a_capital_letter():
+    """Unless with a command or a path, which are written as they are typed."""
+    package = Path(errors.__file__).parent
+    written = [(path.name, hint) for path in sorted(package.rglob("*.py")) for hint in hints_in(path)]
+    assert len(written) > 100
+    small = [(name, hint) for name, hint in written if hint[0].islower() and not re.match(r"safe-install |\w+/", hint)]
+    assert small == []

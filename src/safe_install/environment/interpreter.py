@@ -447,9 +447,3 @@ def _vendor(
     if "a0" in runtime_version or "git" in local:
         return "own build"
     return None
-
-
-def installed_versions(environment: Environment, names: Sequence[str]) -> List[Tuple[str, str]]:
-    """Name and version of those `names` that are installed, in their order."""
-    found = ((name, environment.installed.get(canonicalize_name(name))) for name in names)
-    return [(name, distribution.version) for name, distribution in found if distribution is not None]

@@ -106,7 +106,7 @@ class _Documents:
             )
         project = parse_project(_read_document(self._update, canonical), f"{canonical}.json")
         if project.name != canonical:
-            raise IndexInvalid(f"{canonical}.json: its name is {project.name}", hint="name the file after the project")
+            raise IndexInvalid(f"{canonical}.json: its name is {project.name}", hint="Name the file after the project.")
         return project
 
     @cached_property
@@ -183,7 +183,7 @@ def _read_bundled(name: str) -> bytes:
     _data_package()
     data = pkgutil.get_data(PACKAGE, f"{name}.json")
     if data is None:
-        raise IndexInvalid(f"{name}.json cannot be read", hint="reinstall torch-safe-install")
+        raise IndexInvalid(f"{name}.json cannot be read", hint="Reinstall torch-safe-install.")
     return data
 
 

@@ -37,7 +37,7 @@ def read_bundle(text: str, where: str) -> Dict[str, Any]:
     value = parse_json(text, where)
     if not isinstance(value, dict) or set(value) != {"schema", "date", "documents"} or value["schema"] != SCHEMA:
         raise IndexInvalid(
-            f"{where} is no wheel index of schema {SCHEMA}", hint="a newer index may need a newer torch-safe-install"
+            f"{where} is no wheel index of schema {SCHEMA}", hint="A newer index may need a newer torch-safe-install."
         )
     if not isinstance(value["date"], str) or not re.fullmatch(r"\d{4}-\d{2}-\d{2}", value["date"]):
         raise IndexInvalid(f"{where}: its date is no date", hint="scripts/build_wheel_index makes such a file")
@@ -46,11 +46,11 @@ def read_bundle(text: str, where: str) -> Dict[str, Any]:
         raise IndexInvalid(f"{where}: tables are missing", hint="scripts/build_wheel_index makes such a file")
     for name, document in documents.items():
         if not _NAME.fullmatch(name):
-            raise IndexInvalid(f"{where}: {name!r} is no name of a document", hint="lower case and dashes")
+            raise IndexInvalid(f"{where}: {name!r} is no name of a document", hint="Lower case and dashes.")
         if name in _PARSERS:
             _PARSERS[name](document, f"{name}.json")
         elif name not in TABLES and parse_project(document, f"{name}.json").name != name:
-            raise IndexInvalid(f"{where}: {name} holds another project", hint="name a document after its project")
+            raise IndexInvalid(f"{where}: {name} holds another project", hint="Name a document after its project.")
     return value
 
 

@@ -96,7 +96,8 @@ class PipInstaller:
         self, requirements: Sequence[str], *, constraints: Sequence[str], find_links: Sequence[Path]
     ) -> Union[Planned, Failed]:
         """A plan for these requirements alone, on the indexes and with the options that the person named."""
-        return self._dry_run([*self.request.fetch_options, *requirements], constraints, find_links)
+        words = [*self._offline_words(), *self.request.fetch_options]
+        return self._dry_run([*words, *requirements], constraints, find_links)
 
     def plan_request(
         self,
@@ -107,9 +108,7 @@ class PipInstaller:
         without_source: Sequence[str] = (),
     ) -> Union[Planned, Failed]:
         """A plan for the person's own words."""
-        words: List[str] = []
-        if self.request.own.offline:
-            words.append("--no-index")  # pip looks where the person pointed, and nowhere else
+        words = self._offline_words()
         if self.request.place == "user":
             words.append("--user")  # what hides a distribution of the user site only pip knows
         if without_source:
@@ -118,6 +117,10 @@ class PipInstaller:
         if self.clones is not None:
             words += ["--src", str(self.clones.work)]
         return self._dry_run([*words, *hidden], constraints, find_links)
+
+    def _offline_words(self) -> List[str]:
+        """With --offline pip looks where the person pointed, and nowhere else."""
+        return ["--no-index"] if self.request.own.offline else []
 
     def _dry_run(
         self, arguments: Sequence[str], constraints: Sequence[str], find_links: Sequence[Path]

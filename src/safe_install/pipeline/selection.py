@@ -75,7 +75,7 @@ def select(
     request, here = session.request, session.environment
     _refuse_misspelled(request, here, catalog)
     if TORCH not in loop.wanted.released:
-        loop.torch.check(here.torch)
+        loop.torch_check.check(here.torch)
     selection, steps = loop.run()
     plan = rounds.make_plan(selection, steps, request)
     torch_after = permission.torch_after(plan, here, catalog.torch, selection.coming_torch)
@@ -83,16 +83,18 @@ def select(
     may_be_broken = permission.may_be_broken(plan, request, here, torch_after)
     _refuse_plan(plan, here, released, may_be_broken)
     if plan.steps:
-        loop.torch.take(permission.check_torch_asked_for(plan, request, here, torch_after))
-        loop.torch.check(torch_after)
+        loop.torch_check.judge(permission.check_torch_asked_for(plan, request, here, torch_after))
+        loop.torch_check.check(torch_after)
+    # A choice that failed half-way has brought files, too: with --allow-torch-change pip decides then.
+    artifacts = {name: artifact for name, artifact in loop.artifacts.items() if name in selection.pins}
     return Selected(
         plan,
         selection,
-        loop.artifacts,
+        artifacts,
         torch_after,
         frozenset(released),
         may_be_broken,
-        (*loop.notes, *loop.torch.findings),
+        (*loop.notes, *loop.torch_check.findings),
     )
 
 
@@ -132,9 +134,9 @@ class _TorchCheck:
         here = self._session.environment
         is_declared = here.driver is not None and here.driver.declared
         if torch != here.torch or is_declared:
-            self.take(check_torch_here(here, torch))
+            self.judge(check_torch_here(here, torch))
 
-    def take(self, findings: Tuple[Finding, ...]) -> None:
+    def judge(self, findings: Tuple[Finding, ...]) -> None:
         """Refuse for an error, and remember the rest. Errors: Refused."""
         if any(finding.severity is Severity.ERROR for finding in findings):
             raise Refused(findings[0].detail, hint=findings[0].hint, findings=findings)
@@ -161,7 +163,7 @@ class _Loop:
         self._catalog, self._chooser, self._installer = catalog, chooser, installer
         self._read_health = read_health
         self.wanted = rounds.make_wanted(session.request, session.environment)
-        self.torch = _TorchCheck(session)
+        self.torch_check = _TorchCheck(session)
         self._links = make_folder(session.work / "links")  # the chosen wheels: pip's find-links page
         self.artifacts: Dict[NormalizedName, Artifact] = {}
         self.notes: Tuple[Finding, ...] = ()
@@ -205,7 +207,7 @@ class _Loop:
         torch = after.coming_torch
         if torch is not None and torch != before.coming_torch:
             self._reporter.note(f"torch {torch.runtime_version} will be installed: extensions are chosen for it")
-            self.torch.check(torch)
+            self.torch_check.check(torch)
         return after
 
     def _ask_installer(self, selection: Selection) -> Tuple[Selection, Tuple[Step, ...]]:
@@ -274,7 +276,7 @@ class _Loop:
             raise rounds.name_cause(error, choice.because) from error
 
     def _choose(self, selection: Selection) -> Selection:
-        """Choose all extensions together, then bring each new pin as a verified wheel."""
+        """Choose all extensions together, then obtain each new pin as a verified wheel."""
         if not selection.extensions:
             return selection
         wanted = self.wanted
@@ -345,8 +347,9 @@ class _Loop:
             return selection  # a file whose name says more than its METADATA: the very version is there, and sound
         self.artifacts[candidate.name] = artifact
         link = self._links / artifact.installable_filename
-        if not link.exists():
-            link.symlink_to(artifact.path.resolve())
+        if link.is_symlink():
+            link.unlink()  # files for two torches may have one name: torch_scatter-2.0.8-cp38-cp38-linux_x86_64.whl
+        link.symlink_to(artifact.path.resolve())
         pin = Pin(
             candidate,
             link.absolute().as_uri(),

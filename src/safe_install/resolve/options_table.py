@@ -178,7 +178,7 @@ COMMANDS: Tuple[CommandRow, ...] = (
         "Change",
         "what pip uninstall takes",
         "Uninstall, guarded the same way. Takes pip uninstall's arguments.",
-        _options("--python --json --no-rollback --check-timeout"),
+        _options("--python --json --allow-torch-change --no-rollback --check-timeout"),
         argument="[PIP ARGUMENTS]...",
         argument_field="names",
         takes_pip_options=True,

@@ -134,7 +134,7 @@ def _check_torch(wishes: Iterable[_Wish], environment: Environment) -> None:
         if not wish.requirement.specifier.contains(torch.version, prereleases=True):
             raise Refused(
                 f"{wish.requirement} would change torch, installed is {torch.version}",
-                hint="name torch alone, or give --allow-torch-change",
+                hint="Name torch alone, or give --allow-torch-change.",
             )
 
 

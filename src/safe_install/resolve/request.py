@@ -340,6 +340,13 @@ def parse_uninstall(
 ) -> UninstallRequest:
     """`uninstall ARGS`. Errors: UsageError."""
     written = words.checked()
+    own = own_options(written, environ)
+    if own.dry_run:
+        # Like pip, which has no such option: passed over, it would remove what was only to be looked at.
+        raise UsageError(
+            "uninstall has no dry run (--dry-run, SAFE_INSTALL_DRY_RUN)",
+            hint="Leave -y out: the files are listed, and nothing is removed before you agree.",
+        )
     settings = PipSettings(written, configuration)
     names: Dict[NormalizedName, None] = {}
     ignored: List[str] = []
@@ -368,7 +375,7 @@ def parse_uninstall(
             hint="Name a distribution: safe-install uninstall torch-scatter.",
         )
     return UninstallRequest(
-        own_options(written, environ),
+        own,
         tuple(names),
         ignored=tuple(ignored),
         yes=settings.flag("yes") or settings.flag("no-input"),

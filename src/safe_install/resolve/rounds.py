@@ -263,6 +263,8 @@ def next_round(
     pins = {pin.name: pin.candidate for pin in selection.pins.values()}
     steps = planning.steps_of_report(answer.report, selection.here, pins)
     seen = add_torch(selection, steps, catalog)
+    if seen.extensions and seen.coming_torch != selection.coming_torch:
+        return Choose(dataclasses.replace(seen, pins={}))  # they were chosen for the torch that goes
     unchosen, notes = _find_unchosen(seen, steps, wanted, catalog)
     if not unchosen:
         return Done(seen, _finish(seen, steps, wanted, catalog))

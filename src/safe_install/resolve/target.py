@@ -40,7 +40,7 @@ def environment_for(
     "macosx_14_0_arm64", "win_amd64"; `cxx11_abi` None: that of the public build. Raises UsageError.
     """
     if not re.match(r"\d+\.\d+(\.\d+)?$", python_version):
-        raise UsageError(f"{python_version!r} is no Python version", hint="write it as 3.11 or 3.11.7")
+        raise UsageError(f"{python_version!r} is no Python version", hint="Write it as 3.11 or 3.11.7.")
     machine, libc = parse_platform(platform)
     interpreter = Interpreter(
         executable=cast("Any", _NOWHERE / "python"),
@@ -91,7 +91,7 @@ def parse_platform(platform: str) -> Tuple[str, Tuple[str, str]]:
         return platform, ("", "")
     raise UsageError(
         f"{platform!r} is no platform tag",
-        hint="write linux_x86_64, manylinux_2_28_x86_64, win_amd64, macosx_14_0_arm64",
+        hint="Write linux_x86_64, manylinux_2_28_x86_64, win_amd64, macosx_14_0_arm64.",
     )
 
 
@@ -104,7 +104,7 @@ def _torch_build(torch: str, platform: str, cxx11_abi: Optional[bool], torch_tab
     try:
         version = Version(torch)
     except InvalidVersion as error:
-        raise UsageError(f"{torch!r} is no version of torch", hint="write it as 1.8.1+cu111") from error
+        raise UsageError(f"{torch!r} is no version of torch", hint="Write it as 1.8.1+cu111.") from error
     container = container_of_version(torch)
     accelerator = accelerator_of_version(torch) or _default_accelerator(version, platform, torch_table)
     if container is not None:

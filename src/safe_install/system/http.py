@@ -209,7 +209,7 @@ class HttpClient:
         `destination` then.
         """
         if self._offline:
-            raise DownloadFailed(f"{redact(url)} is needed, and --offline was given", hint="leave --offline out")
+            raise DownloadFailed(f"{redact(url)} is needed, and --offline was given", hint="Leave --offline out.")
         part = PartialFile(destination)
         problem = ""
         for attempt in range(ATTEMPTS):
@@ -222,7 +222,7 @@ class HttpClient:
                 problem = str(error)
         raise DownloadFailed(
             f"{redact(url)} could not be fetched: {problem}",
-            hint="try again (what has arrived is kept), or name a mirror with SAFE_INSTALL_MIRRORS",
+            hint="Try again (what has arrived is kept), or name a mirror with SAFE_INSTALL_MIRRORS.",
         )
 
     def _download_once(
@@ -241,7 +241,7 @@ class HttpClient:
         try:
             response = self._request(url, headers, allowed_hosts)
         except UrlRefused as error:
-            raise DownloadFailed(f"{redact(url)}: {error}", hint="nothing was fetched") from error
+            raise DownloadFailed(f"{redact(url)}: {error}", hint="Nothing was fetched.") from error
         try:
             have, total = check_answer(response, url, have, part, size_limit)
         except BaseException:

@@ -35,7 +35,7 @@ def parse_mirrors(text: str, named: Optional[Mapping[str, Sequence[MirrorRule]]]
             names = f", or a name: {', '.join(sorted(known))}" if known else ""
             raise UsageError(
                 f"SAFE_INSTALL_MIRRORS: {item!r} is not URL=URL",
-                hint=f'write it as "https://data.pyg.org=https://mirror.example/pyg"{names}',
+                hint=f'Write it as "https://data.pyg.org=https://mirror.example/pyg"{names}',
             )
         rules.append(MirrorRule(start.rstrip("/"), replacement.rstrip("/")))
     return tuple(sorted(rules, key=lambda rule: -len(rule.start)))

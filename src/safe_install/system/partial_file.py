@@ -71,7 +71,7 @@ class PartialFile:
                     self.remove()
                     raise DownloadFailed(
                         f"{redact(url)} sends more than the limit of {size_limit} bytes",
-                        hint="the host serves another file than its index lists",
+                        hint="The host serves another file than its index lists.",
                     )
                 stream.write(chunk)
                 if on_progress is not None:
@@ -90,7 +90,7 @@ class PartialFile:
             self.remove()
             raise HashMismatch(
                 f"{redact(url)} has sha256 {found}, promised was {sha256.lower()}",
-                hint="it was changed after it was listed, or damaged on its way; try again or another host",
+                hint="It was changed after it was listed, or damaged on its way; try again or another host.",
             )
         self._bytes.replace(self._destination)
         self.remove()
@@ -114,7 +114,7 @@ def check_answer(
         part.remove()
         raise DownloadFailed(
             f"{redact(url)} has {total} bytes, more than the limit of {size_limit}",
-            hint="the host serves another file than its index lists",
+            hint="The host serves another file than its index lists.",
         )
     return have, total
 
@@ -129,7 +129,7 @@ def _check_file_status(response: Any, url: str) -> None:
         raise ConnectionBroken("the host's file is not the one that began to arrive")
     raise DownloadFailed(
         f"{redact(url)} cannot be fetched: {code} {response.reason or ''}".strip(),
-        hint="the host does not give a file that it lists or should have; another version may fit",
+        hint="The host does not give a file that it lists or should have; another version may fit.",
     )
 
 

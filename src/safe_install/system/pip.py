@@ -72,16 +72,31 @@ class PipRunner:
             variables.update(self._askpass.variables(variables))
         return variables
 
-    def _run_protected(self, command: Sequence[str], **options: Any) -> process.Completed:
-        """Run a pip that may build, with the environment read-only to it where that can be had."""
-        answer = process.run(self._protection.wrap(command), **options)
+    def _run_protected(
+        self, command: Sequence[str], *, env: Mapping[str, str], temporary: Optional[Path] = None, **options: Any
+    ) -> process.Completed:
+        """Run a pip that may build, with the environment read-only to it where that can be had.
+
+        `temporary`: its TMPDIR; None: a folder that is removed. A pip that is killed leaves there what it has fetched.
+        """
+        if temporary is not None:
+            return self._run_where_ssh_works({**env, "TMPDIR": str(temporary)}, command, options)
+        folder = tempfile.mkdtemp(prefix="safe-install-")
+        try:
+            return self._run_where_ssh_works({**env, "TMPDIR": folder}, command, options)
+        finally:
+            shutil.rmtree(folder, ignore_errors=True)
+
+    def _run_where_ssh_works(self, env: Mapping[str, str], command: Sequence[str], options: Any) -> process.Completed:
+        """Run it; where ssh refuses to work in a user namespace, once more outside of one."""
+        answer = process.run(self._protection.wrap(command), env=env, **options)
         if answer.returncode == 0 or not self._protection.in_user_namespace:
             return answer
         if SSH_REFUSAL not in answer.stdout + answer.stderr:
             return answer
         # In a user namespace files of root are nobody's, and ssh reads no configuration of nobody.
         self._protection = replace(self._protection, in_user_namespace=False)
-        return process.run(self._protection.wrap(command), **options)
+        return process.run(self._protection.wrap(command), env=env, **options)
 
     def passthrough(self, arguments: Sequence[str]) -> int:
         """Run pip as if the person had typed it; return its exit status."""
@@ -106,7 +121,6 @@ class PipRunner:
         with contextlib.ExitStack() as stack:
             folder = stack.enter_context(tempfile.TemporaryDirectory(prefix="safe-install-"))
             if downloads is not None:
-                environment["TMPDIR"] = str(downloads.temporary)
                 stack.enter_context(downloads.watching())
             report = Path(folder) / "report.json"
             command = [*self.pip.command, "install", "--dry-run", "--report", str(report), *self._build_options]
@@ -119,6 +133,7 @@ class PipRunner:
             answer = self._run_protected(
                 [*command, *arguments],
                 env=environment,
+                temporary=downloads.temporary if downloads is not None else None,
                 on_stdout=on_output,
                 on_stderr=_less_warning(on_error),
                 answer=self._answer,

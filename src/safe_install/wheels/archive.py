@@ -154,7 +154,7 @@ def open_wheel(
         if sha256 is not None and digest != sha256.lower():
             raise HashMismatch(
                 f"{filename}: the file has sha256 {digest}, promised was {sha256.lower()}",
-                hint=f"remove {path} and fetch it again; if it stays so, the host serves another file",
+                hint=f"Remove {path} and fetch it again; if it stays so, the host serves another file.",
             )
         reader = _WheelReader(path, filename, stream, is_promised, strict_records=strict_records)
         return reader.read(digest, verify_members=verify_members)

@@ -290,7 +290,7 @@ class _Build:
         if artifact.name != self.recipe.name or artifact.version.public != self.recipe.version.public:
             raise BuildFailed(
                 f"{self.sdist.name} built {artifact.name} {artifact.version}, asked was {self.title}",
-                hint="the source archive is not what its name says; nothing was installed",
+                hint="The source archive is not what its name says; nothing was installed.",
             )
         return artifact
 
@@ -335,7 +335,7 @@ def unpack_sdist(sdist: Path, folder: Path) -> Path:
         else:
             _unpack_tar(sdist, folder)
     except (tarfile.TarError, zipfile.BadZipFile, EOFError, OSError) as error:
-        raise Refused(f"{sdist.name} cannot be unpacked ({error})", hint="fetch it again") from error
+        raise Refused(f"{sdist.name} cannot be unpacked ({error})", hint="Fetch it again.") from error
     tops = [entry for entry in folder.iterdir() if entry.is_dir()]
     if len(tops) != 1:
         raise Refused(f"{sdist.name} has {len(tops)} top folders where a source archive has one")

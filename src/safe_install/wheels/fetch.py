@@ -87,13 +87,13 @@ def fetch(
         raise HashMismatch(
             f"{link.url}: {link.found_in} says that it has sha256 {link.conflicting_hash}, and the wheel index knows "
             f"{link.sha256}",
-            hint="nothing was fetched: the host serves another file than was published. Take another version, or, if "
-            "its publisher announced the change, bring newer facts: safe-install wheels --update",
+            hint="Nothing was fetched: the host serves another file than was published. Take another version, or, if "
+            "its publisher announced the change, bring newer facts: safe-install wheels --update.",
         )
     if link.sha256 is None and trust is Trust.PROMISED:
         raise HashMismatch(
             f"{link.url}: no sha256 is known, and hashes are required",
-            hint="give the requirement a --hash, or leave --require-hashes out",
+            hint="Give the requirement a --hash, or leave --require-hashes out.",
         )
     limit = size_limit or link.size or MAX_FILE_SIZE
     local = find_local_path(link.url)
@@ -136,7 +136,7 @@ def find_local_path(url: str) -> Optional[Path]:
     parts = urlsplit(url)
     if parts.scheme == "file":
         if parts.netloc not in ("", "localhost"):
-            raise DownloadFailed(f"{url} names a file on another machine", hint="use file:///path or https")
+            raise DownloadFailed(f"{url} names a file on another machine", hint="Use file:///path or https.")
         from urllib.request import url2pathname  # late: it brings http.client, 20 ms
 
         return Path(url2pathname(parts.path))
@@ -207,13 +207,13 @@ def _download(
         part.unlink()
         raise DownloadFailed(
             f"{link.url} sent {size} bytes, promised were {link.size or limit}",
-            hint="try again; if it stays so, the host serves another file than its index lists",
+            hint="Try again; if it stays so, the host serves another file than its index lists.",
         )
 
 
 def _check_local(path: Path, link: Link, limit: int) -> Path:
     if not path.is_file():
-        raise DownloadFailed(f"{path} is not a file", hint="correct the path, or make the file first")
+        raise DownloadFailed(f"{path} is not a file", hint="Correct the path, or make the file first.")
     if path.stat().st_size > limit:
         raise DownloadFailed(f"{path} has {path.stat().st_size} bytes, more than the limit of {limit}")
     if link.sha256 is not None:
@@ -221,7 +221,7 @@ def _check_local(path: Path, link: Link, limit: int) -> Path:
         if found != link.sha256.lower():
             raise HashMismatch(
                 f"{path} has sha256 {found}, promised was {link.sha256.lower()}",
-                hint=f"the file was changed or damaged after it was listed in {link.found_in or 'its index'}",
+                hint=f"The file was changed or damaged after it was listed in {link.found_in or 'its index'}",
             )
     return path
 
@@ -232,11 +232,11 @@ def _refuse_other_bytes(
     if pinned is None:
         raise HashMismatch(
             f"{link.url} has sha256 {found}, promised by {link.found_in or 'its link'} was {expected}",
-            hint="try again later or take another version; if it stays so, the host serves another file",
+            hint="Try again later or take another version; if it stays so, the host serves another file.",
         )
     raise HashMismatch(
         f"{link.url} has sha256 {found} now, and had {expected} when it was first seen ({pinned.seen})",
-        hint=f"if its publisher announced the change, remove {record_file.path} and run the command again",
+        hint=f"If its publisher announced the change, remove {record_file.path} and run the command again.",
     )
 
 
@@ -246,7 +246,7 @@ def _check_filename(link: Link) -> None:
     if not plain or len(name.encode("utf-8", "replace")) > 255:
         raise DownloadFailed(
             f"{name!r} from {link.url} is not a plain file name",
-            hint="the page that lists it is broken or hostile; nothing was fetched",
+            hint="The page that lists it is broken or hostile; nothing was fetched.",
         )
 
 
@@ -275,7 +275,7 @@ class FirstSeenFile:
                 return None  # the home of somebody else, as HOME=/root in an image with another USER
             # Taking a damaged record for "never seen" would forget the promise.
             raise HashMismatch(
-                f"{self.path} cannot be read ({error})", hint=f"remove {self.path} to trust the host anew"
+                f"{self.path} cannot be read ({error})", hint=f"Remove {self.path} to trust the host anew."
             ) from error
 
     def is_there(self) -> bool:

@@ -43,7 +43,7 @@ class CheckedZip:
         """Raise WheelInvalid."""
         raise WheelInvalid(
             f"{self.filename}: {reason}",
-            hint="nothing was installed from it; take another file, and tell the project or its host",
+            hint="Nothing was installed from it; take another file, and tell the project or its host.",
         )
 
     def read_files(self) -> Dict[str, zipfile.ZipInfo]:

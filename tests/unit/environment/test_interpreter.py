@@ -13,11 +13,9 @@ from safe_install.environment.interpreter import (
     BLINDING_VARIABLES,
     child_environment,
     find_interpreter,
-    installed_versions,
     read_environment,
 )
 from safe_install.errors import UsageError
-from tests.factories import make_distribution, make_environment
 
 
 @pytest.fixture
@@ -117,11 +115,6 @@ def test_a_child_gets_the_users_variables_less_what_would_bend_the_answer(monkey
     assert not dropped & set(variables)
     assert {"PYTHONOPTIMIZE", "PYTHONINSPECT", "PYTHONWARNINGS", "FORCE_COLOR"} <= dropped
     assert os.environ["PYTHONHOME"] == "1"
-
-
-def test_installed_versions_keep_the_order_of_the_names():
-    environment = make_environment(make_distribution("numpy", "1.26"), torch="2.13.0+cpu")
-    assert installed_versions(environment, ["torch", "scipy", "NumPy"]) == [("torch", "2.13.0+cpu"), ("NumPy", "1.26")]
 
 
 @pytest.mark.parametrize(

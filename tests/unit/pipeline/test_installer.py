@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
+
 import pytest
 
-from safe_install.pipeline.installer import local_sources, make_protection
+from safe_install.events import Reporter
+from safe_install.pipeline.installer import PipInstaller, local_sources, make_protection
+from safe_install.pipeline.session import Session
+from safe_install.ports import Timings, World
 from safe_install.resolve.command_line import split_words
 from safe_install.resolve.request import parse_install
 from tests.factories import make_environment
@@ -37,3 +42,16 @@ def test_what_may_use_ssh_is_run_in_no_user_namespace(tmp_path, word, expected):
     protection = make_protection(request_of(word), make_environment(), tmp_path)
     assert protection.in_user_namespace == expected
     assert protection.folders
+
+
+@pytest.mark.parametrize(("words", "expected"), [(["--offline"], ["--no-index", "torch"]), ([], ["torch"])])
+def test_offline_asks_no_index_for_the_torch_that_comes_either(tmp_path, words, expected):
+    asked = []
+    world = World({}, Reporter(), tmp_path / "cache")
+    request = request_of(*words, "torch", "torch-scatter")
+    installer = PipInstaller(Session(request, make_environment(), world, Timings(), tmp_path))
+    installer._runner = SimpleNamespace(dry_run=lambda arguments, **options: asked.append(arguments) or {})
+    installer.plan(["torch"], constraints=(), find_links=())
+    installer.plan_request(constraints=(), find_links=())
+    assert asked[0] == expected
+    assert ("--no-index" in asked[1]) == ("--offline" in words)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 from types import SimpleNamespace
 
 import pytest
@@ -70,7 +71,7 @@ class FakeChooser:
         content = pin.name.encode()
         artifact = SimpleNamespace(
             name=pin.name,
-            path=SimpleNamespace(resolve=lambda: "/cache/x.whl"),
+            path=SimpleNamespace(resolve=lambda: f"/cache/x-for-{environment.torch.version}.whl"),
             version=pin.version,
             sha256=hashlib.sha256(content).hexdigest(),
             requires_dist=list(self.requires),
@@ -126,6 +127,41 @@ def run(tmp_path, *argv, here=HERE, chooser=None, installer=None, health=HEALTHY
 
 def steps_of(selected):
     return {step.name: step.version for step in selected.plan.steps}
+
+
+def test_an_extension_is_chosen_again_for_the_torch_that_pip_plans(tmp_path):
+    """Its file for the torch of today would be refused only when it lies in the stage."""
+    moved = planned(torch=("2.12.0", TORCH_FILE), torch_scatter="2.0", scipy="1")
+    installer = FakeInstaller(moved, moved)
+    words = ["--allow-torch-change", "torch-scatter", "scipy"]
+    selected, chooser, _, said = run(tmp_path, *words, installer=installer)
+    assert [(names, torch, can_build) for names, torch, _, can_build in chooser.asked] == [
+        (["torch-scatter"], "2.13.0+cpu", True),
+        (["torch-scatter"], "2.12.0", False),
+    ]
+    assert len(chooser.obtained) == 2
+    assert len(installer.questions) == 2
+    assert sum("will be installed: extensions are chosen for it" in line for line in said) == 1
+    assert str(selected.torch_after.version) == "2.12.0"
+    (link,) = (tmp_path / "work" / "links").iterdir()
+    assert os.readlink(link) == "/cache/x-for-2.12.0.whl"
+
+
+class FailsHalfWay(FakeChooser):
+    """Obtains the first file, and refuses the second."""
+
+    def obtain(self, pin, environment, *, is_promised=False):
+        if self.obtained:
+            raise Refused(f"{pin.name} is not what its page promises", hint="H")
+        return super().obtain(pin, environment, is_promised=is_promised)
+
+
+def test_what_a_failed_choice_has_brought_is_not_installed(tmp_path):
+    words = ["--allow-torch-change", "torch-scatter", "torch-sparse", "scipy"]
+    selected, chooser, _, _ = run(tmp_path, *words, chooser=FailsHalfWay(), installer=FakeInstaller(planned(scipy="1")))
+    assert [name for name, _ in chooser.obtained] == ["torch-scatter"]
+    assert steps_of(selected) == {"scipy": "1"}
+    assert selected.artifacts == {}
 
 
 def test_an_extension_that_needs_nothing_needs_no_pip(tmp_path):

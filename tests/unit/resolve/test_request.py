@@ -431,9 +431,6 @@ def test_groups_and_scripts_are_requirements_too(argv):
         ([], {"SAFE_INSTALL_PYTHON": "/y"}, "python", "/y"),
         (["--python", "/x"], {"SAFE_INSTALL_PYTHON": "/y"}, "python", "/x"),
         (["--python="], {"SAFE_INSTALL_PYTHON": "/y"}, "python", None),
-        (["--dry-run"], {}, "dry_run", True),
-        (["--dry"], {}, "dry_run", True),
-        ([], {"SAFE_INSTALL_DRY_RUN": "1"}, "dry_run", True),
         (["--json"], {}, "json", True),
         ([], {"SAFE_INSTALL_JSON": "true"}, "json", True),
         ([], {"SAFE_INSTALL_JSON": "0"}, "json", False),
@@ -460,6 +457,16 @@ def test_groups_and_scripts_are_requirements_too(argv):
 def test_own_options(argv, environ, field, value):
     assert getattr(install("a", *argv, environ=environ).own, field) == value
     assert getattr(uninstall(*argv, "a", environ=environ).own, field) == value
+
+
+@pytest.mark.parametrize(
+    ("argv", "environ"), [(["--dry-run"], {}), (["--dry"], {}), ([], {"SAFE_INSTALL_DRY_RUN": "1"})]
+)
+def test_a_dry_run_is_one_and_uninstall_refuses_it(argv, environ):
+    """Passed over, it would remove what was only to be looked at."""
+    assert install("a", *argv, environ=environ).own.dry_run
+    with pytest.raises(UsageError, match="no dry run"):
+        uninstall("-y", *argv, "a", environ=environ)
 
 
 UV, CONDA = "UV_CUDA_DRIVER_VERSION", "CONDA_OVERRIDE_CUDA"

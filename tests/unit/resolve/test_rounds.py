@@ -218,6 +218,21 @@ def test_the_torch_of_a_plan_is_what_extensions_are_chosen_for():
     assert note.startswith("torch-scatter 2.1.2, as pip planned it, does not fit: has to be built for torch 2.12.0")
 
 
+def test_what_was_chosen_for_the_torch_that_goes_is_chosen_again():
+    """pip's plan moves torch after an extension was chosen: by -U, or for a dependency, with --allow-torch-change."""
+    before = add_pin(selection_of("torch-scatter"), pin_of("torch-scatter"))
+    other = entry("torch", "2.12.0", url="https://h/torch-2.12.0%2Bcpu-cp311-cp311-linux_x86_64.whl")
+    answer = planned(entry("torch-scatter", "1.0"), other)
+    wanted = wanted_of("--allow-torch-change", "torch-scatter", "base")
+    result = next_round(before, answer, wanted, CATALOG)
+    assert isinstance(result, Choose)
+    assert str(result.selection.coming_torch.version) == "2.12.0"
+    assert list(result.selection.extensions) == ["torch-scatter"]
+    assert result.selection.pins == {}
+    chosen = add_pin(result.selection, pin_of("torch-scatter", "2.0"))
+    assert isinstance(next_round(chosen, answer, wanted, CATALOG), Done)
+
+
 def test_what_pip_chose_with_the_torch_that_comes_is_taken_where_nothing_speaks_against_it():
     vision = entry(
         "torchvision",

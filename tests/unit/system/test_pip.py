@@ -11,6 +11,7 @@ import pytest
 from packaging.version import Version
 
 from safe_install.system import pip, pip_command, pip_configuration
+from safe_install.system.downloads import KeptDownloads
 from safe_install.system.pip_command import PipCommand, build_options, select_pip, unpack
 from safe_install.system.pip_configuration import read_configuration
 from safe_install.system.process import Completed
@@ -198,3 +199,30 @@ def test_pip_asks_only_where_somebody_can_answer(answer, tmp_path, monkeypatch):
     for options in ran:
         assert options["answer"] is answer
         assert options["env"].get("PIP_NO_INPUT") == (None if answer else "1")
+
+
+def test_a_pip_that_is_killed_leaves_nothing_in_the_temporary_folder(tmp_path, monkeypatch):
+    """It cannot remove what it has downloaded, and torch has gigabytes."""
+    folders = []
+
+    def interrupt(command, *, env, **options):
+        folders.append(Path(env["TMPDIR"]))
+        (folders[-1] / "pip-unpack-x").mkdir()
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(pip, "select_pip", lambda interpreter, own: OWN)
+    monkeypatch.setattr(pip.process, "run", interrupt)
+    runner = pip.PipRunner(make_interpreter(), cache_dir=tmp_path)
+    kept = KeptDownloads(tmp_path / "downloads")
+    runs = [
+        lambda: runner.dry_run([], constraints=(), find_links=(), on_output=print, on_error=print),
+        lambda: runner.fetch(["a==1"], tmp_path, options=(), on_line=print),
+        lambda: runner.build("a==1", tmp_path, config_settings=["k=v"], options=(), on_line=print),
+        lambda: runner.stage_editable("a", root=tmp_path, options=(), on_line=print),
+        lambda: runner.dry_run([], constraints=(), find_links=(), on_output=print, on_error=print, downloads=kept),
+    ]
+    for run in runs:
+        with pytest.raises(KeyboardInterrupt):
+            run()
+    assert not any(folder.exists() for folder in folders[:-1])
+    assert folders[-1] == kept.temporary, "its owner removes it"

@@ -117,9 +117,9 @@ def test_ssh_that_refuses_in_a_user_namespace_runs_without_one(monkeypatch):
     monkeypatch.setattr(process, "run", run)
     runner = pip.PipRunner.__new__(pip.PipRunner)
     runner._protection = Protection((Path("/"),))
-    assert runner._run_protected(["pip"]).returncode == 0
+    assert runner._run_protected(["pip"], env={}).returncode == 0
     assert orders == [True, False]
-    assert runner._run_protected(["pip"]).returncode == 0
+    assert runner._run_protected(["pip"], env={}).returncode == 0
     assert orders == [True, False, False]
 
 
