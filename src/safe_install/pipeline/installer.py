@@ -96,7 +96,8 @@ class PipInstaller:
         self, requirements: Sequence[str], *, constraints: Sequence[str], find_links: Sequence[Path]
     ) -> Union[Planned, Failed]:
         """A plan for these requirements alone, on the indexes and with the options that the person named."""
-        return self._dry_run([*self.request.fetch_options, *requirements], constraints, find_links)
+        upgrade = ["--upgrade"] if self.request.upgrade else []
+        return self._dry_run([*self.request.fetch_options, *upgrade, *requirements], constraints, find_links)
 
     def plan_request(
         self,

@@ -72,13 +72,18 @@ def find_released(
     return released
 
 
+def asked_of_torch(request: InstallRequest, environment: Environment) -> AskedOfTorch:
+    """What the command line says about torch."""
+    entries = entries_written_here(request, environment)
+    texts = [entry.text for entry in entries if named(entry.text) == TORCH]
+    return AskedOfTorch(tuple(texts), request.named_places, request.own.allow_torch_change)
+
+
 def check_torch_asked_for(
     plan: Plan, request: InstallRequest, environment: Environment, after: Optional[TorchBuild]
 ) -> Tuple[Finding, ...]:
     """Another accelerator, or an older torch, has to be what the person asked for."""
-    entries = entries_written_here(request, environment)
-    texts = [entry.text for entry in entries if named(entry.text) == TORCH]
-    asked = AskedOfTorch(tuple(texts), request.named_places, request.own.allow_torch_change)
+    asked = asked_of_torch(request, environment)
     here = environment.torch
     because = ""
     if here is not None:

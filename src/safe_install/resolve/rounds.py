@@ -14,7 +14,7 @@ from packaging.requirements import Requirement
 from packaging.utils import NormalizedName, canonicalize_name
 from packaging.version import InvalidVersion, Version
 
-from safe_install.errors import PipFailed, Refused, SafeInstallError
+from safe_install.errors import NoCandidate, PipFailed, Refused, SafeInstallError
 from safe_install.index.facts import Catalog, Project
 from safe_install.models import (
     Candidate,
@@ -29,16 +29,17 @@ from safe_install.models import (
     Step,
     TorchBuild,
 )
-from safe_install.pip_output import conflict_reason, names_in_failure, requirement_in_failure
+from safe_install.pip_output import conflict_reason, has_no_match, names_in_failure, requirement_in_failure
 from safe_install.requirements import parse_requirement, requirement_name
 from safe_install.resolve import plan as planning
 from safe_install.resolve.companions import check_planned, says_its_torch
 from safe_install.resolve.guard import guard_constraints, names_released
-from safe_install.resolve.permission import names_written_here
+from safe_install.resolve.permission import asked_of_torch, names_written_here
 from safe_install.resolve.promises import own_hashes
 from safe_install.resolve.request import InstallRequest
 from safe_install.resolve.requirements_file import Entry
 from safe_install.resolve.target import planned_torch
+from safe_install.resolve.torch_choice import PassedOver, TorchChoice, TorchOption, TorchTerms, note_choice
 from safe_install.torch_family import TORCH
 
 
@@ -59,6 +60,7 @@ class Wanted:
     no_deps: bool = False
     no_build: bool = False
     allow_torch_change: bool = False
+    torch: TorchTerms = field(default_factory=TorchTerms)  # which torch may come
 
 
 def make_wanted(request: InstallRequest, environment: Environment) -> Wanted:
@@ -81,7 +83,19 @@ def make_wanted(request: InstallRequest, environment: Environment) -> Wanted:
         no_deps=request.no_deps,
         no_build=own.no_build,
         allow_torch_change=own.allow_torch_change,
+        torch=TorchTerms(
+            requirements=_on_torch([parse_requirement(entry.text) for entry in request.entries], environment),
+            constraints=_on_torch(constraints, environment),
+            pre=request.pre,
+            asked=asked_of_torch(request, environment),
+        ),
     )
+
+
+def _on_torch(requirements: Iterable[Optional[Requirement]], environment: Environment) -> Tuple[Requirement, ...]:
+    """Those that are on torch and apply here."""
+    found = [one for one in requirements if one is not None and canonicalize_name(one.name) == TORCH]
+    return tuple(one for one in found if planning.applies(one, environment))
 
 
 @dataclass(frozen=True)
@@ -108,6 +122,7 @@ class Selection:
     here: Environment  # as it is
     planned: Environment  # with the torch that comes: what extensions are chosen for
     coming_torch: Optional[TorchBuild] = None
+    torch_choice: TorchChoice = field(default_factory=TorchChoice)
     extensions: Mapping[NormalizedName, Requirement] = field(default_factory=dict)  # the projects that we choose
     pins: Mapping[NormalizedName, Pin] = field(default_factory=dict)
     broken: FrozenSet[NormalizedName] = frozenset()  # installed extensions that do not load
@@ -124,9 +139,13 @@ class Selection:
 
 
 def add_torch(selection: Selection, steps: Sequence[Step], catalog: Catalog) -> Selection:
-    """With the torch that a plan of the installer's brings: from then on extensions are chosen for it."""
+    """With the torch that a plan of the installer's brings: from then on extensions are chosen for it.
+
+    A torch that we chose ourselves becomes the build that the installer names.
+    """
+    choice = selection.torch_choice
     step = next((step for step in steps if step.name == TORCH), None)
-    if step is None or step.version is None or selection.coming_torch is not None:
+    if step is None or step.version is None or (selection.coming_torch is not None and not choice.is_assumed):
         return selection
     build = planned_torch(step.version, selection.here.interpreter.platform, catalog.torch)
     here = selection.here.torch
@@ -136,7 +155,49 @@ def add_torch(selection: Selection, steps: Sequence[Step], catalog: Catalog) -> 
     others = tuple(step for step in steps if step.name == TORCH or step.name not in catalog.projects)
     installed = planning.planned_distributions(Plan(others), selection.here)
     planned = dataclasses.replace(selection.here, torch=build, installed=installed)
-    return dataclasses.replace(selection, coming_torch=build, planned=planned)
+    choice = dataclasses.replace(
+        choice,
+        planned=choice.planned or build,
+        is_fixed=choice.is_fixed or step.is_direct,
+        is_assumed=False,
+    )
+    return dataclasses.replace(selection, coming_torch=build, planned=planned, torch_choice=choice)
+
+
+def take_torch(selection: Selection, option: TorchOption) -> Selection:
+    """With a torch of our own choice, in place of the one before; the installer is to say which build it is."""
+    if option.build == selection.coming_torch:
+        return selection
+    is_kept = option.is_installed
+    choice = dataclasses.replace(selection.torch_choice, is_assumed=not is_kept, keeps_installed=is_kept)
+    planned = selection.here if is_kept else dataclasses.replace(selection.planned, torch=option.build)
+    return dataclasses.replace(
+        selection, coming_torch=None if is_kept else option.build, planned=planned, torch_choice=choice, pins={}
+    )
+
+
+def pass_over(selection: Selection, passed: PassedOver, rejections: Sequence[Rejection] = ()) -> Selection:
+    """With a torch that is not taken."""
+    choice = selection.torch_choice
+    choice = dataclasses.replace(
+        choice,
+        passed_over=(*choice.passed_over, passed),
+        rejections=(*choice.rejections, *rejections),
+    )
+    return dataclasses.replace(selection, torch_choice=choice)
+
+
+def merge_rejections(
+    selection: Selection, pins: Sequence[Candidate], own: Sequence[Rejection]
+) -> Tuple[Rejection, ...]:
+    """Those of this choice, and of what was not taken with a torch that was passed over; each file once."""
+    seen = {pin.link.url for pin in pins} | {rejection.candidate.link.url for rejection in own}
+    merged = list(own)
+    for rejection in selection.torch_choice.rejections:
+        if rejection.candidate.link.url not in seen:
+            seen.add(rejection.candidate.link.url)
+            merged.append(rejection)
+    return tuple(merged)
 
 
 def add_extensions(selection: Selection, requirements: Iterable[Requirement]) -> Selection:
@@ -199,9 +260,13 @@ def is_closed(selection: Selection, wanted: Wanted) -> bool:
 
 def make_constraints(selection: Selection, wanted: Wanted) -> Tuple[str, ...]:
     """The lines under which the installer plans: torch and what moves with it, the torch that comes, the pins."""
-    released = wanted.released | set(selection.pins)
-    guard = guard_constraints(selection.here, released=released)
-    coming = (f"torch=={selection.coming_torch.version}",) if selection.coming_torch else ()
+    choice, torch = selection.torch_choice, selection.coming_torch
+    may_move = wanted.named - {TORCH} if choice.keeps_installed else wanted.released
+    guard = guard_constraints(selection.here, released=may_move | set(selection.pins))
+    coming: Tuple[str, ...] = ()
+    if torch is not None:
+        # Which build of a release its index has is not known before the installer names it.
+        coming = (f"torch=={torch.version.public if choice.is_assumed else torch.version}",)
     # By address: an index may have the same version, with a higher build number and requirements of its own.
     pins = tuple(f"{pin.name} @ {pin.url}" for pin in selection.pins.values())
     return guard + coming + pins
@@ -247,6 +312,13 @@ class Choose:
 
 
 @dataclass(frozen=True)
+class ChooseTorch:
+    """The torch that we chose cannot come: another one has to be chosen."""
+
+    selection: Selection  # with that torch passed over
+
+
+@dataclass(frozen=True)
 class Done:
     """Nothing is left to choose."""
 
@@ -256,13 +328,17 @@ class Done:
 
 def next_round(
     selection: Selection, answer: Union[Planned, Failed], wanted: Wanted, catalog: Catalog
-) -> Union[Choose, Done, Refusal]:
+) -> Union[Choose, ChooseTorch, Done, Refusal]:
     """What the installer's answer makes of what has been decided."""
     if isinstance(answer, Failed):
         return _after_failure(selection, answer.error, wanted, catalog)
     pins = {pin.name: pin.candidate for pin in selection.pins.values()}
     steps = planning.steps_of_report(answer.report, selection.here, pins)
     seen = add_torch(selection, steps, catalog)
+    if seen.torch_choice.is_assumed:
+        return _without_torch(seen, "pip's plan with it brings no torch")
+    if selection.torch_choice.is_assumed and seen.coming_torch != selection.coming_torch:
+        return Choose(dataclasses.replace(seen, pins={}))  # of the same release, and for another accelerator
     unchosen, notes = _find_unchosen(seen, steps, wanted, catalog)
     if not unchosen:
         return Done(seen, _finish(seen, steps, wanted, catalog))
@@ -272,6 +348,12 @@ def next_round(
         return Refusal(_not_settled(unchosen))
     because = "; ".join(step.because for step in unchosen if not step.requested)
     return Choose(extended, because, notes)
+
+
+def _without_torch(selection: Selection, reason: str) -> ChooseTorch:
+    torch = selection.coming_torch
+    assert torch is not None  # noqa: S101 - it is the one that was assumed
+    return ChooseTorch(pass_over(selection, PassedOver(torch, reason, by_installer=True)))
 
 
 def _find_unchosen(
@@ -303,8 +385,13 @@ def _not_settled(unchosen: Sequence[Step]) -> Refused:
     )
 
 
-def _after_failure(selection: Selection, error: PipFailed, wanted: Wanted, catalog: Catalog) -> Union[Choose, Refusal]:
+def _after_failure(
+    selection: Selection, error: PipFailed, wanted: Wanted, catalog: Catalog
+) -> Union[Choose, ChooseTorch, Refusal]:
     """pip failed on projects that only we can choose, on our guard, or on something else."""
+    reason_of_torch = _why_not_our_torch(selection, error)
+    if has_no_match(error.output) and reason_of_torch:
+        return _without_torch(selection, reason_of_torch)
     if selection.has_torch:
         names = names_in_failure(error.output, catalog.projects)
         new = [name for name in names if name not in selection.extensions and name not in selection.here.installed]
@@ -312,6 +399,8 @@ def _after_failure(selection: Selection, error: PipFailed, wanted: Wanted, catal
             return Choose(
                 add_extensions(selection, [Requirement(requirement_in_failure(error.output, name)) for name in new])
             )
+    if reason_of_torch:
+        return _without_torch(selection, reason_of_torch)
     constraints = guard_constraints(selection.here, released=wanted.released)
     reason = conflict_reason(error.output, constraints)
     torch = selection.here.torch
@@ -326,6 +415,28 @@ def _after_failure(selection: Selection, error: PipFailed, wanted: Wanted, catal
             findings=(Finding("torch-moved", Severity.ERROR, "torch", reason),),
         )
     )
+
+
+def note_torch(selection: Selection) -> Tuple[Finding, ...]:
+    """Why the newest torch does not come."""
+    choice = selection.torch_choice
+    taken = selection.here.torch if choice.keeps_installed else selection.coming_torch
+    return note_choice(choice.passed_over, taken, selection.extensions)
+
+
+def _why_not_our_torch(selection: Selection, error: PipFailed) -> str:
+    """Why pip found no plan with a torch that we chose; "" where the torch is not ours, or not the reason."""
+    torch = selection.coming_torch
+    if torch is None or not selection.torch_choice.is_assumed:
+        return ""
+    release = torch.version.public
+    reason = conflict_reason(error.output, [f"torch=={release}"])
+    if reason is None:
+        return ""
+    wish, _, _ = reason.partition(", but torch==")
+    if " requires " in wish:
+        return wish
+    return "the package index has no such torch"
 
 
 def hint_for_unbuilt(selection: Selection, wanted: Wanted, catalog: Catalog) -> str:
@@ -344,7 +455,10 @@ def name_cause(error: SafeInstallError, because: str) -> SafeInstallError:
 
     Of the same kind, and so with the same exit status, as when the person had named the extension.
     """
-    return type(error)(f"{error.message} ({because})", hint=error.hint, rejections=error.rejections)
+    named = type(error)(f"{error.message} ({because})", hint=error.hint, rejections=error.rejections)
+    if isinstance(named, NoCandidate) and isinstance(error, NoCandidate):
+        named.projects, named.is_open = error.projects, error.is_open
+    return named
 
 
 # --- the steps -------------------------------------------------------------------------------------
