@@ -66,7 +66,11 @@ def undo(
                 before,
                 [subject for subject in subjects if not _is_removed(plan, subject.name)],
                 # The state before is what was asked for, its unmet requirements included.
-                expectation=Expectation(torch_requested=plan.find(TORCH) is not None, no_rollback=no_rollback),
+                expectation=Expectation(
+                    torch_requested=plan.find(TORCH) is not None,
+                    cuda_loss_requested=_is_removed(plan, TORCH),  # there was none before
+                    no_rollback=no_rollback,
+                ),
                 summary={**summarize(plan.steps, world.command), "undoes": entry.id},
                 timings=timings,
                 world=world,

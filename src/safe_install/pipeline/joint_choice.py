@@ -19,9 +19,11 @@ from safe_install.resolve.provider import Resolution
 from safe_install.resolve.rounds import Selection, Wanted
 from safe_install.resolve.torch_choice import (
     BY_THE_PERSON,
+    Known,
     PassedOver,
     TorchOption,
-    hint_for_another,
+    hint_to_leave_out,
+    hint_to_permit,
     join_all,
     rank_torches,
 )
@@ -30,7 +32,6 @@ MAX_ASKED = 8  # releases of torch for which hosts are asked, beside the one tha
 MAX_ASKED_WHEN_SILENT = 2  # where a host does not answer: each question may take its whole time-out
 
 Resolve = Callable[[Selection], Resolution]
-Known = Mapping[NormalizedName, Optional[bool]]
 
 
 class JointChoice:
@@ -138,12 +139,39 @@ class JointChoice:
             has_all = f"torch {refused[0].release} has {join_all(selection.extensions)}"
             error.hint = f"Make room for the torch that fits: {has_all}, but {refused[0].reason}."
             return error
-        others = [option for option in options if option.excluded is None or option.excluded in BY_THE_PERSON]
-        known = {option.release: self._find_known(selection, option) for option in others}
-        hint = hint_for_another(others, known, tuple(selection.extensions.values()))
         planned = dataclasses.replace(selection, coming_torch=selection.torch_choice.planned)
-        error.hint = hint or rounds.hint_for_unbuilt(planned, self._wanted, self._catalog) or error.hint
+        error.hint = (
+            self._hint_to_permit(selection, options)
+            or self._hint_to_leave_out(selection, options)
+            or rounds.hint_for_unbuilt(planned, self._wanted, self._catalog)
+            or error.hint
+        )
         return error
+
+    def _hint_to_permit(self, selection: Selection, options: Sequence[TorchOption]) -> str:
+        for option in options:
+            if option.excluded in BY_THE_PERSON and self._has_all(selection, option):
+                return hint_to_permit(option, tuple(selection.extensions.values()))
+        return ""
+
+    def _has_all(self, selection: Selection, option: TorchOption) -> bool:
+        """Has a torch that may not come a wheel of every extension?"""
+        tried = rounds.take_torch(selection, option)
+        if self._reason_by_facts(tried, option) is not None:
+            return False
+        if all(self._find_known(tried, option).values()):
+            return True
+        try:
+            self._resolve(tried)
+        except NoCandidate as error:
+            self._remember(error)
+            return False
+        return True
+
+    def _hint_to_leave_out(self, selection: Selection, options: Sequence[TorchOption]) -> str:
+        may_come = [option for option in options if option.excluded is None]
+        known = {option.release: self._find_known(selection, option) for option in may_come}
+        return hint_to_leave_out(may_come, known)
 
 
 def _with_reason_of_planned(selection: Selection, options: Sequence[TorchOption]) -> Selection:
@@ -151,10 +179,12 @@ def _with_reason_of_planned(selection: Selection, options: Sequence[TorchOption]
     choice = selection.torch_choice
     passed = {one.release for one in choice.passed_over}
     for option in options:
-        reason = option.reason or option.warning
-        if option.build == choice.planned and option.release not in passed and reason:
-            is_taken = selection.coming_torch == option.build
-            return selection if is_taken else rounds.pass_over(selection, PassedOver(option.build, reason))
+        is_untried = option.build == choice.planned and option.release not in passed
+        if is_untried and selection.coming_torch != option.build:
+            name = f"torch {option.build.runtime_version} "
+            reason = option.reason or option.warning
+            reason = reason[len(name) :] if reason.startswith(name) else reason
+            return rounds.pass_over(selection, PassedOver(option.build, reason))
     return selection
 
 

@@ -312,7 +312,7 @@ class _Loop:
             selection.planned,
             constraints=self.wanted.constraints,
             upgrade=rounds.find_upgrades(selection, self.wanted, self._catalog),
-            allow_build=selection.torch_choice.planned is None,
+            allow_build=selection.coming_torch is None,
         )
 
     def _forget_pins(self, selection: Selection) -> None:

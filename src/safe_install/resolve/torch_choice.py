@@ -12,7 +12,7 @@ from typing import Dict, Iterable, List, Mapping, Optional, Sequence, Tuple
 
 from packaging.requirements import Requirement
 from packaging.specifiers import SpecifierSet
-from packaging.utils import NormalizedName
+from packaging.utils import NormalizedName, canonicalize_name
 from packaging.version import Version
 
 from safe_install.index.facts import Catalog, TorchRelease, TorchTable
@@ -25,6 +25,10 @@ from safe_install.torch_family import TORCH
 # Machines for which nobody publishes torch: neither pypi.org nor download.pytorch.org has a wheel.
 _WITHOUT_BUILDS = ("linux_i686", "linux_armv6l", "linux_armv7l", "win32")
 _LAST_FOR_INTEL_MACS = Version("2.2.2")
+
+
+# For which extensions is a wheel known (True), known to be missing (False), or neither (None)?
+Known = Mapping[NormalizedName, Optional[bool]]
 
 
 @dataclass(frozen=True)
@@ -241,32 +245,29 @@ def join_all(names: Iterable[str]) -> str:
     return f"all of {', '.join(found)}" if len(found) > 1 else "".join(found)
 
 
-def hint_for_another(
-    options: Sequence[TorchOption],
-    known: Mapping[str, Mapping[NormalizedName, Optional[bool]]],
-    requirements: Sequence[Requirement],
-) -> str:
-    """What to ask for where no torch that may come has a wheel of every extension; "" where nothing is known.
+def hint_to_permit(option: TorchOption, requirements: Sequence[Requirement]) -> str:
+    """What to write for a torch that has every extension and that only the person's words exclude."""
+    names = join_all(canonicalize_name(requirement.name) for requirement in requirements)
+    if option.excluded is Exclusion.CONSTRAINT:
+        return f"Permit torch {option.release}, which has {names}: {option.reason}."
+    flag = "--pre " if option.excluded is Exclusion.PRE_RELEASE else ""
+    words = " ".join(_quoted(requirement) for requirement in requirements)
+    return f"Ask for torch {option.release}, which has {names}: safe-install {flag}torch=={option.release} {words}"
 
-    `known`: by release, for which extensions a wheel is known (True), known to be missing (False), or neither (None).
-    First a torch with all of them which only the person's words exclude, then the one with the most of them.
+
+def hint_to_leave_out(options: Sequence[TorchOption], known: Mapping[str, Known]) -> str:
+    """The newest torch that has the most extensions, and those that hold it back; "" where none has any.
+
+    `known`: by release.
     """
-    for option in options:
-        answers = known.get(option.release, {})
-        if option.excluded in BY_THE_PERSON and answers and all(answers.values()):
-            words = " ".join(_quoted(requirement) for requirement in requirements)
-            return (
-                f"Ask for torch {option.release}, which has {join_all(answers)}: "
-                f"safe-install torch=={option.release} {words}"
-            )
-    best: Tuple[str, ...] = ()
+    most = 0
     text = ""
     for option in options:
-        answers = known.get(option.release, {})
-        there = tuple(name for name, is_known in answers.items() if is_known)
-        missing = [name for name in answers if name not in there]
-        if option.excluded is None and missing and len(there) > len(best):
-            best = there
+        answers = known[option.release]
+        there = [name for name, is_known in answers.items() if is_known]
+        missing = [name for name, is_known in answers.items() if not is_known]
+        if missing and len(there) > most:
+            most = len(there)
             text = f"Without {', '.join(missing)}: torch {option.release} has {join_all(there)}."
     return text
 
