@@ -6,6 +6,7 @@ What the bundled facts settle is not asked of a host, and pip is not asked befor
 from __future__ import annotations
 
 import dataclasses
+import time
 from typing import Callable, Dict, Mapping, Optional, Sequence, Tuple
 
 from packaging.utils import NormalizedName
@@ -29,7 +30,7 @@ from safe_install.resolve.torch_choice import (
 )
 
 MAX_ASKED = 8  # releases of torch for which hosts are asked, beside the one that pip planned
-MAX_ASKED_WHEN_SILENT = 2  # where a host does not answer: each question may take its whole time-out
+MAX_SECONDS = 20.0  # of those questions: a host that does not answer takes its whole time-out each time
 
 Resolve = Callable[[Selection], Resolution]
 
@@ -52,6 +53,7 @@ class JointChoice:
         self._resolve, self._check_torch = resolve, check_torch
         self._error: Optional[NoCandidate] = None  # of the first torch that was tried
         self._questions = MAX_ASKED
+        self._seconds = MAX_SECONDS
         self._known: Dict[Tuple[str, str], Optional[bool]] = {}  # by release of torch, and requirement
 
     def choose(self, selection: Selection) -> Tuple[Selection, Resolution]:
@@ -66,9 +68,8 @@ class JointChoice:
                 selection = rounds.pass_over(selection, PassedOver(option.build, reason))
                 continue
             try:
-                resolution = self._resolve(tried)
+                resolution = self._ask(tried)
             except NoCandidate as error:
-                self._remember(error)
                 why = PassedOver(option.build, why_lacking(error, tried))
                 selection = rounds.pass_over(selection, why, error.rejections)
                 continue
@@ -101,11 +102,9 @@ class JointChoice:
         missing = [name for name, is_known in known.items() if is_known is False]
         if missing:
             return _not_built(missing)
-        is_uncertain = None in known.values()
-        if self._questions <= 0 or (is_uncertain and self._error is not None and self._error.is_open):
+        if self._questions <= 0 or self._seconds <= 0:
             uncertain = [name for name, is_known in known.items() if not is_known]
             return f"no {_listed(uncertain or list(known))} is known for it, and its host was not asked"
-        self._questions -= 1
         return None
 
     def _find_known(self, selection: Selection, option: TorchOption) -> Known:
@@ -120,13 +119,21 @@ class JointChoice:
             found[name] = self._known[key]
         return found
 
-    # --- when there is none ------------------------------------------------------------------------
+    def _ask(self, tried: Selection) -> Resolution:
+        """The extensions for a torch, as the hosts have them. Errors: NoCandidate; the first one is kept."""
+        is_first = tried.coming_torch == tried.torch_choice.planned
+        start = time.monotonic()
+        try:
+            return self._resolve(tried)
+        except NoCandidate as error:
+            self._error = self._error or error
+            raise
+        finally:
+            if not is_first:
+                self._questions -= 1
+                self._seconds -= time.monotonic() - start
 
-    def _remember(self, error: NoCandidate) -> None:
-        if self._error is None:
-            self._error = error
-        if error.is_open:
-            self._questions = min(self._questions, MAX_ASKED_WHEN_SILENT)
+    # --- when there is none ------------------------------------------------------------------------
 
     def _failure(self, selection: Selection, options: Sequence[TorchOption]) -> NoCandidate:
         """The error of the newest torch, with the torch that has all extensions, or most of them, as the hint."""
@@ -162,9 +169,8 @@ class JointChoice:
         if all(self._find_known(tried, option).values()):
             return True
         try:
-            self._resolve(tried)
-        except NoCandidate as error:
-            self._remember(error)
+            self._ask(tried)
+        except NoCandidate:
             return False
         return True
 

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import itertools
+
 import pytest
 from packaging.utils import canonicalize_name
 from packaging.version import Version
 
 from safe_install.errors import NoCandidate, PipFailed, Refused
 from safe_install.models import Candidate, CandidateKind, Driver, Link, Rejection, Rule
-from safe_install.pipeline.joint_choice import MAX_ASKED, MAX_ASKED_WHEN_SILENT
+from safe_install.pipeline.joint_choice import MAX_ASKED
 from safe_install.resolve.provider import Resolution
 from safe_install.resolve.rounds import Failed
 from tests.factories import make_distribution, make_environment
@@ -205,16 +207,22 @@ def test_what_the_facts_settle_is_not_asked(tmp_path):
     assert steps_of(selected)["torch"] == "2.12.1"
 
 
-@pytest.mark.parametrize("is_open", [False, True])
-def test_the_number_of_questions_is_limited(tmp_path, is_open):
+@pytest.mark.parametrize(("seconds", "questions"), [(0.1, MAX_ASKED), (15.0, 2)])
+def test_the_number_of_questions_and_their_time_are_limited(tmp_path, monkeypatch, seconds, questions):
     """A host that does not answer is not asked for one torch after the other."""
-    known = {(SCATTER, release): True for release in ("2.11.0", "2.10.0", "2.9.1", "2.9.0")}
-    chooser = HostChooser(known=known, is_open=is_open)
+    clock = itertools.count(0.0, seconds)
+    monkeypatch.setattr("safe_install.pipeline.joint_choice.time.monotonic", lambda: next(clock))
+    chooser = HostChooser(is_open=True)
     with pytest.raises(NoCandidate):
         run(tmp_path, "torch", SCATTER, here=EMPTY, chooser=chooser, installer=FakeInstaller(torch("2.14.1")))
-    assert len(chooser.questions) == 1 + (MAX_ASKED_WHEN_SILENT if is_open else MAX_ASKED)
-    if is_open:
-        assert chooser.questions[1:] == ["2.11.0+cu130", "2.10.0+cu128"]
+    assert len(chooser.questions) == 1 + questions
+
+
+def test_a_host_that_does_not_answer_is_no_proof(tmp_path):
+    chooser = HostChooser(has={SCATTER: ["2.13.0"]}, is_open=True)
+    installer = FakeInstaller(torch("2.14.1"), together("2.13.0"))
+    selected, *_ = run(tmp_path, "torch", SCATTER, here=EMPTY, chooser=chooser, installer=installer)
+    assert notes_of(selected) == ["torch 2.14.1: no torch-scatter for it is known here; 2.13.0 has torch-scatter"]
 
 
 # --- where there is none ---------------------------------------------------------------------------
