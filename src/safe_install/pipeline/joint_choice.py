@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import dataclasses
 import time
-from typing import Callable, Dict, Mapping, Optional, Sequence, Tuple
+from typing import Callable, Dict, Optional, Sequence, Set, Tuple
 
 from packaging.utils import NormalizedName
 
@@ -54,6 +54,7 @@ class JointChoice:
         self._error: Optional[NoCandidate] = None  # of the first torch that was tried
         self._questions = MAX_ASKED
         self._seconds = MAX_SECONDS
+        self._asked: Set[str] = set()  # releases of torch for which hosts were asked
         self._known: Dict[Tuple[str, str], Optional[bool]] = {}  # by release of torch, and requirement
 
     def choose(self, selection: Selection) -> Tuple[Selection, Resolution]:
@@ -123,6 +124,7 @@ class JointChoice:
         """The extensions for a torch, as the hosts have them. Errors: NoCandidate; the first one is kept."""
         is_first = tried.coming_torch == tried.torch_choice.planned
         start = time.monotonic()
+        self._asked.add(_release_of(tried))
         try:
             return self._resolve(tried)
         except NoCandidate as error:
@@ -176,8 +178,26 @@ class JointChoice:
 
     def _hint_to_leave_out(self, selection: Selection, options: Sequence[TorchOption]) -> str:
         may_come = [option for option in options if option.excluded is None]
-        known = {option.release: self._find_known(selection, option) for option in may_come}
+        known = {option.release: self._find_each(selection, option) for option in may_come}
         return hint_to_leave_out(may_come, known)
+
+    def _find_each(self, selection: Selection, option: TorchOption) -> Known:
+        """For which extensions is there a wheel? Where hosts were asked for all, their pages answer for each."""
+        found = dict(self._find_known(selection, option))
+        if option.release not in self._asked:
+            return found
+        tried = rounds.take_torch(selection, option)
+        for name, is_known in found.items():
+            if is_known is None:
+                found[name] = self._has_one(dataclasses.replace(tried, extensions={name: tried.extensions[name]}))
+        return found
+
+    def _has_one(self, tried: Selection) -> bool:
+        try:
+            self._resolve(tried)
+        except NoCandidate:
+            return False
+        return True
 
 
 def _with_reason_of_planned(selection: Selection, options: Sequence[TorchOption]) -> Selection:
@@ -192,6 +212,11 @@ def _with_reason_of_planned(selection: Selection, options: Sequence[TorchOption]
             reason = reason[len(name) :] if reason.startswith(name) else reason
             return rounds.pass_over(selection, PassedOver(option.build, reason))
     return selection
+
+
+def _release_of(selection: Selection) -> str:
+    torch = selection.planned.torch
+    return torch.version.public if torch is not None else ""
 
 
 def why_lacking(error: NoCandidate, selection: Selection) -> str:

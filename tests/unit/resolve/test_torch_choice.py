@@ -255,7 +255,12 @@ PASSED = [
             ["torch-scatter", "torch-sparse"],
             "torch 2.14.1: no torch-scatter was built for it; 2.13.0 has all of torch-scatter, torch-sparse",
         ),
-        (PASSED, "2.9.1", ["torch-scatter"], "torch 2.14.1: no torch-scatter was built for it; 2.9.1 has torch-scatter"),
+        (
+            PASSED,
+            "2.9.1",
+            ["torch-scatter"],
+            "torch 2.14.1: no torch-scatter was built for it; 2.9.1 has torch-scatter",
+        ),
         (PASSED[1:], "2.14.1", ["torch-scatter"], None),  # an older one was tried first, and had less
     ],
 )
