@@ -171,6 +171,14 @@ def test_a_dry_run_shows_the_same_choice(environment, two_torches):
     assert [finding["detail"] for finding in document["findings"] if finding["check"] == "older-torch"] == [LINE]
 
 
+def test_upgrade_keeps_the_installed_torch_where_no_newer_one_has_the_extension(environment, two_torches):
+    environment.must_pip("install", "torch==2.13.0")
+    done = environment.safe_install("-U", "torch", "torch-scatter")
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert (done.stdout + done.stderr).count(LINE) == 1
+    assert {"torch==2.13.0", "torch_scatter==2.1.2+pt213cu130"} <= set(environment.freeze())
+
+
 @pytest.mark.parametrize("how", ["requirement", "constraint"])
 def test_a_torch_that_is_pinned_is_refused_with_the_one_that_fits(environment, two_torches, tmp_path, how):
     (tmp_path / "c.txt").write_text("torch==2.14.1\n")

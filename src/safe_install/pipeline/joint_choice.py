@@ -13,7 +13,7 @@ from packaging.utils import NormalizedName
 
 from safe_install.errors import NoCandidate
 from safe_install.index.facts import Catalog
-from safe_install.models import Rule, TorchBuild
+from safe_install.models import Rejection, Rule, TorchBuild
 from safe_install.pipeline.choice import Chooser
 from safe_install.resolve import rounds
 from safe_install.resolve.provider import Resolution
@@ -26,6 +26,7 @@ from safe_install.resolve.torch_choice import (
     hint_to_leave_out,
     hint_to_permit,
     join_all,
+    pass_over,
     rank_torches,
 )
 
@@ -63,16 +64,16 @@ class JointChoice:
         passed = {one.release for one in selection.torch_choice.passed_over}
         open_options = [one for one in options if one.excluded is None and one.release not in passed]
         for option in open_options:
-            tried = rounds.take_torch(selection, option)
+            tried = _take_torch(selection, option)
             reason = self._reason_by_facts(tried, option)
             if reason is not None:
-                selection = rounds.pass_over(selection, PassedOver(option.build, reason))
+                selection = _pass_over(selection, PassedOver(option.build, reason))
                 continue
             try:
                 resolution = self._ask(tried)
             except NoCandidate as error:
                 why = PassedOver(option.build, why_lacking(error, tried))
-                selection = rounds.pass_over(selection, why, error.rejections)
+                selection = _pass_over(selection, why, error.rejections)
                 continue
             return _with_reason_of_planned(tried, options), resolution
         self._check_torch(selection.torch_choice.planned)
@@ -165,7 +166,7 @@ class JointChoice:
 
     def _has_all(self, selection: Selection, option: TorchOption) -> bool:
         """Has a torch that may not come a wheel of every extension?"""
-        tried = rounds.take_torch(selection, option)
+        tried = _take_torch(selection, option)
         if self._reason_by_facts(tried, option) is not None:
             return False
         if all(self._find_known(tried, option).values()):
@@ -186,7 +187,7 @@ class JointChoice:
         found = dict(self._find_known(selection, option))
         if option.release not in self._asked:
             return found
-        tried = rounds.take_torch(selection, option)
+        tried = _take_torch(selection, option)
         for name, is_known in found.items():
             if is_known is None:
                 found[name] = self._has_one(dataclasses.replace(tried, extensions={name: tried.extensions[name]}))
@@ -200,6 +201,23 @@ class JointChoice:
         return True
 
 
+def _take_torch(selection: Selection, option: TorchOption) -> Selection:
+    """With a torch of our own choice, in place of the one before; the installer is to say which build it is."""
+    if option.build == selection.coming_torch:
+        return selection
+    is_kept = option.is_installed
+    choice = dataclasses.replace(selection.torch_choice, is_assumed=not is_kept, keeps_installed=is_kept)
+    planned = selection.here if is_kept else dataclasses.replace(selection.planned, torch=option.build)
+    return dataclasses.replace(
+        selection, coming_torch=None if is_kept else option.build, planned=planned, torch_choice=choice, pins={}
+    )
+
+
+def _pass_over(selection: Selection, passed: PassedOver, rejections: Sequence[Rejection] = ()) -> Selection:
+    choice = pass_over(selection.torch_choice, passed, rejections)
+    return dataclasses.replace(selection, torch_choice=choice)
+
+
 def _with_reason_of_planned(selection: Selection, options: Sequence[TorchOption]) -> Selection:
     """With why the torch that pip planned was not even tried: it does not run with the driver."""
     choice = selection.torch_choice
@@ -210,7 +228,7 @@ def _with_reason_of_planned(selection: Selection, options: Sequence[TorchOption]
             name = f"torch {option.build.runtime_version} "
             reason = option.reason or option.warning
             reason = reason[len(name) :] if reason.startswith(name) else reason
-            return rounds.pass_over(selection, PassedOver(option.build, reason))
+            return _pass_over(selection, PassedOver(option.build, reason))
     return selection
 
 

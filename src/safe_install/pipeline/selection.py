@@ -44,6 +44,7 @@ from safe_install.resolve.provider import Resolution
 from safe_install.resolve.request import InstallRequest
 from safe_install.resolve.rounds import Failed, Pin, Planned, Refusal, Selection
 from safe_install.resolve.spelling import refuse_misspelled
+from safe_install.resolve.torch_choice import merge_rejections, note_choice
 from safe_install.torch_family import TORCH
 from safe_install.wheels.archive import Artifact
 from safe_install.wheels.placeholder import make_placeholder
@@ -94,7 +95,11 @@ def select(
         torch_after,
         frozenset(released),
         may_be_broken,
-        (*rounds.note_torch(selection), *loop.notes, *loop.torch.findings),
+        (
+            *note_choice(selection.torch_choice, selection.planned.torch, selection.extensions),
+            *loop.notes,
+            *loop.torch.findings,
+        ),
     )
 
 
@@ -293,7 +298,7 @@ class _Loop:
             self._forget_pins(selection)
             self._see_torch(selection)
         answers = resolution.answers
-        rejections = rounds.merge_rejections(selection, resolution.pins, resolution.rejections)
+        rejections = merge_rejections(selection.torch_choice, resolution.pins, resolution.rejections)
         selection = dataclasses.replace(selection, rejections=rejections, answers=answers)
         selection = self._find_broken(selection, [pin.name for pin in resolution.pins])
         self.notes = cpu_fallback_notes(resolution.pins, answers, selection.planned)

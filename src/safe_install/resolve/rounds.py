@@ -34,12 +34,12 @@ from safe_install.requirements import parse_requirement, requirement_name
 from safe_install.resolve import plan as planning
 from safe_install.resolve.companions import check_planned, says_its_torch
 from safe_install.resolve.guard import guard_constraints, names_released
-from safe_install.resolve.permission import asked_of_torch, names_written_here
+from safe_install.resolve.permission import names_written_here, torch_terms
 from safe_install.resolve.promises import own_hashes
 from safe_install.resolve.request import InstallRequest
 from safe_install.resolve.requirements_file import Entry
 from safe_install.resolve.target import planned_torch
-from safe_install.resolve.torch_choice import PassedOver, TorchChoice, TorchOption, TorchTerms, note_choice
+from safe_install.resolve.torch_choice import PassedOver, TorchChoice, TorchTerms, pass_over, why_impossible
 from safe_install.torch_family import TORCH
 
 
@@ -83,19 +83,8 @@ def make_wanted(request: InstallRequest, environment: Environment) -> Wanted:
         no_deps=request.no_deps,
         no_build=own.no_build,
         allow_torch_change=own.allow_torch_change,
-        torch=TorchTerms(
-            requirements=_on_torch([parse_requirement(entry.text) for entry in request.entries], environment),
-            constraints=_on_torch(constraints, environment),
-            pre=request.pre,
-            asked=asked_of_torch(request, environment),
-        ),
+        torch=torch_terms(request, environment),
     )
-
-
-def _on_torch(requirements: Iterable[Optional[Requirement]], environment: Environment) -> Tuple[Requirement, ...]:
-    """Those that are on torch and apply here."""
-    found = [one for one in requirements if one is not None and canonicalize_name(one.name) == TORCH]
-    return tuple(one for one in found if planning.applies(one, environment))
 
 
 @dataclass(frozen=True)
@@ -162,42 +151,6 @@ def add_torch(selection: Selection, steps: Sequence[Step], catalog: Catalog) -> 
         is_assumed=False,
     )
     return dataclasses.replace(selection, coming_torch=build, planned=planned, torch_choice=choice)
-
-
-def take_torch(selection: Selection, option: TorchOption) -> Selection:
-    """With a torch of our own choice, in place of the one before; the installer is to say which build it is."""
-    if option.build == selection.coming_torch:
-        return selection
-    is_kept = option.is_installed
-    choice = dataclasses.replace(selection.torch_choice, is_assumed=not is_kept, keeps_installed=is_kept)
-    planned = selection.here if is_kept else dataclasses.replace(selection.planned, torch=option.build)
-    return dataclasses.replace(
-        selection, coming_torch=None if is_kept else option.build, planned=planned, torch_choice=choice, pins={}
-    )
-
-
-def pass_over(selection: Selection, passed: PassedOver, rejections: Sequence[Rejection] = ()) -> Selection:
-    """With a torch that is not taken."""
-    choice = selection.torch_choice
-    choice = dataclasses.replace(
-        choice,
-        passed_over=(*choice.passed_over, passed),
-        rejections=(*choice.rejections, *rejections),
-    )
-    return dataclasses.replace(selection, torch_choice=choice)
-
-
-def merge_rejections(
-    selection: Selection, pins: Sequence[Candidate], own: Sequence[Rejection]
-) -> Tuple[Rejection, ...]:
-    """Those of this choice, and of what was not taken with a torch that was passed over; each file once."""
-    seen = {pin.link.url for pin in pins} | {rejection.candidate.link.url for rejection in own}
-    merged = list(own)
-    for rejection in selection.torch_choice.rejections:
-        if rejection.candidate.link.url not in seen:
-            seen.add(rejection.candidate.link.url)
-            merged.append(rejection)
-    return tuple(merged)
 
 
 def add_extensions(selection: Selection, requirements: Iterable[Requirement]) -> Selection:
@@ -353,7 +306,8 @@ def next_round(
 def _without_torch(selection: Selection, reason: str) -> ChooseTorch:
     torch = selection.coming_torch
     assert torch is not None  # noqa: S101 - it is the one that was assumed
-    return ChooseTorch(pass_over(selection, PassedOver(torch, reason, by_installer=True)))
+    choice = pass_over(selection.torch_choice, PassedOver(torch, reason, by_installer=True))
+    return ChooseTorch(dataclasses.replace(selection, torch_choice=choice))
 
 
 def _find_unchosen(
@@ -389,7 +343,9 @@ def _after_failure(
     selection: Selection, error: PipFailed, wanted: Wanted, catalog: Catalog
 ) -> Union[Choose, ChooseTorch, Refusal]:
     """pip failed on projects that only we can choose, on our guard, or on something else."""
-    reason_of_torch = _why_not_our_torch(selection, error)
+    torch, reason_of_torch = selection.coming_torch, ""
+    if torch is not None and selection.torch_choice.is_assumed:
+        reason_of_torch = why_impossible(torch, error.output)
     if has_no_match(error.output) and reason_of_torch:
         return _without_torch(selection, reason_of_torch)
     if selection.has_torch:
@@ -403,10 +359,10 @@ def _after_failure(
         return _without_torch(selection, reason_of_torch)
     constraints = guard_constraints(selection.here, released=wanted.released)
     reason = conflict_reason(error.output, constraints)
-    torch = selection.here.torch
+    here = selection.here.torch
     if reason is None:
         return Refusal(error, is_relayed=True)
-    what = f"torch {torch.runtime_version}" if torch is not None else "torch not installed"
+    what = f"torch {here.runtime_version}" if here is not None else "torch not installed"
     return Refusal(
         Refused(
             f"this would change {what}: {reason}",
@@ -415,28 +371,6 @@ def _after_failure(
             findings=(Finding("torch-moved", Severity.ERROR, "torch", reason),),
         )
     )
-
-
-def note_torch(selection: Selection) -> Tuple[Finding, ...]:
-    """Why the newest torch does not come."""
-    choice = selection.torch_choice
-    taken = selection.here.torch if choice.keeps_installed else selection.coming_torch
-    return note_choice(choice.passed_over, taken, selection.extensions)
-
-
-def _why_not_our_torch(selection: Selection, error: PipFailed) -> str:
-    """Why pip found no plan with a torch that we chose; "" where the torch is not ours, or not the reason."""
-    torch = selection.coming_torch
-    if torch is None or not selection.torch_choice.is_assumed:
-        return ""
-    release = torch.version.public
-    reason = conflict_reason(error.output, [f"torch=={release}"])
-    if reason is None:
-        return ""
-    wish, _, _ = reason.partition(", but torch==")
-    if " requires " in wish:
-        return wish
-    return "the package index has no such torch"
 
 
 def hint_for_unbuilt(selection: Selection, wanted: Wanted, catalog: Catalog) -> str:

@@ -7,7 +7,7 @@ others has its reason. Which of them has a wheel of every extension, `pipeline.j
 from __future__ import annotations
 
 import enum
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Dict, Iterable, List, Mapping, Optional, Sequence, Tuple
 
 from packaging.requirements import Requirement
@@ -16,7 +16,8 @@ from packaging.utils import NormalizedName, canonicalize_name
 from packaging.version import Version
 
 from safe_install.index.facts import Catalog, TorchRelease, TorchTable
-from safe_install.models import Environment, Finding, Interpreter, Rejection, Severity, TorchBuild
+from safe_install.models import Candidate, Environment, Finding, Interpreter, Rejection, Severity, TorchBuild
+from safe_install.pip_output import conflict_reason
 from safe_install.resolve.target import planned_torch
 from safe_install.resolve.torch_change import AskedOfTorch, check_torch_change
 from safe_install.resolve.torch_fit import check_torch
@@ -98,6 +99,31 @@ class TorchChoice:
     keeps_installed: bool = False  # the installed one stays, because no newer one has every extension
     passed_over: Tuple[PassedOver, ...] = ()
     rejections: Tuple[Rejection, ...] = ()  # of wheels, for those
+
+
+def pass_over(choice: TorchChoice, passed: PassedOver, rejections: Sequence[Rejection] = ()) -> TorchChoice:
+    """With a torch that is not taken, and with the wheels that were rejected for it."""
+    return replace(choice, passed_over=(*choice.passed_over, passed), rejections=(*choice.rejections, *rejections))
+
+
+def merge_rejections(choice: TorchChoice, pins: Sequence[Candidate], own: Sequence[Rejection]) -> Tuple[Rejection, ...]:
+    """Those of this choice, then those of the torches that were passed over; each file once, and none that is taken."""
+    seen = {pin.link.url for pin in pins} | {rejection.candidate.link.url for rejection in own}
+    merged = list(own)
+    for rejection in choice.rejections:
+        if rejection.candidate.link.url not in seen:
+            seen.add(rejection.candidate.link.url)
+            merged.append(rejection)
+    return tuple(merged)
+
+
+def why_impossible(torch: TorchBuild, output: str) -> str:
+    """Why pip found no plan with a torch that we chose; "" where that torch is not the reason. `output`: pip's."""
+    reason = conflict_reason(output, [f"torch=={torch.version.public}"])
+    if reason is None:
+        return ""
+    wish, _, _ = reason.partition(", but torch==")
+    return wish if " requires " in wish else "the package index has no such torch"
 
 
 def rank_torches(
@@ -227,12 +253,12 @@ def _step_back(build: TorchBuild, terms: TorchTerms, here: Environment) -> Mappi
 
 
 def note_choice(
-    passed_over: Sequence[PassedOver], taken: Optional[TorchBuild], extensions: Iterable[NormalizedName]
+    choice: TorchChoice, taken: Optional[TorchBuild], extensions: Iterable[NormalizedName]
 ) -> Tuple[Finding, ...]:
-    """Why the newest torch was not taken, as one line; nothing where it was."""
-    if not passed_over or taken is None:
+    """Why the newest torch was not taken, as one line; nothing where it was. `taken`: the one that will be there."""
+    if not choice.passed_over or taken is None:
         return ()
-    newest = max(passed_over, key=lambda one: Version(one.release))
+    newest = max(choice.passed_over, key=lambda one: Version(one.release))
     if Version(newest.release) <= Version(taken.version.public):
         return ()
     detail = f"torch {newest.release}: {newest.reason}; {taken.version} has {join_all(extensions)}"

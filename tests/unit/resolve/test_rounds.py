@@ -100,6 +100,8 @@ def pin_of(name, named="1.0", kind=CandidateKind.WHEEL, hidden=(), **fields):
         (["torch==2.12.0", "torch-scatter"], HERE, ["torch-scatter"], True, ("torch==2.12.0",)),
         (["torch==2.12.0", "torchvision"], HERE, [], True, ()),
         (["torch", "torchvision", "torch-scatter"], EMPTY, ["torch-scatter"], True, ("torch", "torchvision")),
+        (["-U", "torch", "torch-scatter"], HERE, ["torch-scatter"], True, ("torch",)),
+        (["-U", "torch-scatter"], HERE, ["torch-scatter"], False, ()),
         # only the command line asks for another torch
         (["torch-scatter", "-r", "r.txt"], HERE, ["torch-scatter"], True, ()),
         # nothing to fit: pip chooses

@@ -14,6 +14,7 @@ from safe_install.resolve.torch_change import AskedOfTorch
 from safe_install.resolve.torch_choice import (
     Exclusion,
     PassedOver,
+    TorchChoice,
     TorchTerms,
     hint_to_leave_out,
     hint_to_permit,
@@ -265,7 +266,9 @@ PASSED = [
     ],
 )
 def test_why_the_newest_was_not_taken(passed, taken, names, line):
-    findings = note_choice(passed, planned_torch(taken, PLATFORM) if taken else None, names)
+    findings = note_choice(
+        TorchChoice(passed_over=tuple(passed)), planned_torch(taken, PLATFORM) if taken else None, names
+    )
     assert [finding.detail for finding in findings] == ([] if line is None else [line])
 
 
