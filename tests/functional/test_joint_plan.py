@@ -175,7 +175,7 @@ def test_upgrade_keeps_the_installed_torch_where_no_newer_one_has_the_extension(
     environment.must_pip("install", "torch==2.13.0")
     done = environment.safe_install("-U", "torch", "torch-scatter")
     assert done.returncode == 0, done.stdout + done.stderr
-    assert (done.stdout + done.stderr).count(LINE) == 1
+    assert "torch 2.14.1: no torch-scatter was built for it; 2.13.0 stays" in done.stderr
     assert {"torch==2.13.0", "torch_scatter==2.1.2+pt213cu130"} <= set(environment.freeze())
 
 

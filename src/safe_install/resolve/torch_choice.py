@@ -261,7 +261,8 @@ def note_choice(
     newest = max(choice.passed_over, key=lambda one: Version(one.release))
     if Version(newest.release) <= Version(taken.version.public):
         return ()
-    detail = f"torch {newest.release}: {newest.reason}; {taken.version} has {join_all(extensions)}"
+    remedy = f"{taken.version} stays" if choice.keeps_installed else f"{taken.version} has {join_all(extensions)}"
+    detail = f"torch {newest.release}: {newest.reason}; {remedy}"
     return (Finding("older-torch", Severity.NOTE, TORCH, detail),)
 
 

@@ -283,7 +283,7 @@ def test_the_installed_torch_stays_where_no_newer_one_has_the_extension(tmp_path
     selected, *_ = run(tmp_path, "-U", "torch", SCATTER, here=here, chooser=chooser, installer=installer)
     assert steps_of(selected) == {SCATTER: "2.0"}
     assert torch_constraints(installer) == ["torch==2.12.0+cu130"]
-    line = "torch 2.14.1: no torch-scatter was built for it; 2.12.0+cu130 has torch-scatter"
+    line = "torch 2.14.1: no torch-scatter was built for it; 2.12.0+cu130 stays"
     assert notes_of(selected) == [line]
 
 
