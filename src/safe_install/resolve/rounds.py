@@ -29,7 +29,7 @@ from safe_install.models import (
     Step,
     TorchBuild,
 )
-from safe_install.pip_output import conflict_reason, has_no_match, names_in_failure, requirement_in_failure
+from safe_install.pip_output import conflict_reason, names_in_failure, requirement_in_failure
 from safe_install.requirements import parse_requirement, requirement_name
 from safe_install.resolve import plan as planning
 from safe_install.resolve.companions import check_planned, says_its_torch
@@ -39,7 +39,14 @@ from safe_install.resolve.promises import own_hashes
 from safe_install.resolve.request import InstallRequest
 from safe_install.resolve.requirements_file import Entry
 from safe_install.resolve.target import planned_torch
-from safe_install.resolve.torch_choice import PassedOver, TorchChoice, TorchTerms, pass_over, why_impossible
+from safe_install.resolve.torch_choice import (
+    NO_SUCH_TORCH,
+    PassedOver,
+    TorchChoice,
+    TorchTerms,
+    pass_over,
+    why_impossible,
+)
 from safe_install.torch_family import TORCH
 
 
@@ -346,7 +353,7 @@ def _after_failure(
     torch, reason_of_torch = selection.coming_torch, ""
     if torch is not None and selection.torch_choice.is_assumed:
         reason_of_torch = why_impossible(torch, error.output)
-    if has_no_match(error.output) and reason_of_torch:
+    if reason_of_torch == NO_SUCH_TORCH:
         return _without_torch(selection, reason_of_torch)
     if selection.has_torch:
         names = names_in_failure(error.output, catalog.projects)

@@ -18,6 +18,7 @@ from packaging.version import Version
 from safe_install.index.facts import Catalog, TorchRelease, TorchTable
 from safe_install.models import Candidate, Environment, Finding, Interpreter, Rejection, Severity, TorchBuild
 from safe_install.pip_output import conflict_reason
+from safe_install.requirements import parse_requirement
 from safe_install.resolve.target import planned_torch
 from safe_install.resolve.torch_change import AskedOfTorch, check_torch_change
 from safe_install.resolve.torch_fit import check_torch
@@ -117,13 +118,21 @@ def merge_rejections(choice: TorchChoice, pins: Sequence[Candidate], own: Sequen
     return tuple(merged)
 
 
+NO_SUCH_TORCH = "the package index has no such torch"
+
+
 def why_impossible(torch: TorchBuild, output: str) -> str:
     """Why pip found no plan with a torch that we chose; "" where that torch is not the reason. `output`: pip's."""
     reason = conflict_reason(output, [f"torch=={torch.version.public}"])
     if reason is None:
         return ""
     wish, _, _ = reason.partition(", but torch==")
-    return wish if " requires " in wish else "the package index has no such torch"
+    if " requires " in wish:
+        return wish
+    requirement = parse_requirement(wish.partition(" was wanted")[0])
+    if requirement is None or requirement.specifier.contains(torch.version, prereleases=True):
+        return NO_SUCH_TORCH
+    return wish
 
 
 def rank_torches(

@@ -12,6 +12,7 @@ from safe_install.index.facts import TorchRelease
 from safe_install.models import Device, Driver
 from safe_install.resolve.torch_change import AskedOfTorch
 from safe_install.resolve.torch_choice import (
+    NO_SUCH_TORCH,
     Exclusion,
     PassedOver,
     TorchChoice,
@@ -21,6 +22,7 @@ from safe_install.resolve.torch_choice import (
     join_all,
     note_choice,
     rank_torches,
+    why_impossible,
 )
 from tests.factories import make_environment, make_interpreter, planned_torch
 
@@ -328,3 +330,41 @@ def test_what_to_leave_out(known, hint):
 
 def test_one_is_no_all():
     assert (join_all(["a"]), join_all(["a", "b"])) == ("a", "all of a, b")
+
+
+# As pip 23.2 and 26.3 print it.
+NO_MATCH = """ERROR: Could not find a version that satisfies the requirement torch (from versions: 2.14.1)
+ERROR: No matching distribution found for torch
+"""
+NO_MATCH_SINCE = """ERROR: Cannot install torch because these package versions have conflicting dependencies.
+
+The conflict is caused by:
+    The user requested torch
+    The user requested (constraint) torch==2.13.0
+
+Additionally, some packages in these conflicts have no matching distributions available for your environment:
+    torch
+"""
+WANTED = """The conflict is caused by:
+    The user requested torch>=2.14
+    The user requested (constraint) torch==2.13.0
+"""
+REQUIRED = """The conflict is caused by:
+    base 1.0 depends on torch>=2.14
+    The user requested (constraint) torch==2.13.0
+"""
+
+
+@pytest.mark.parametrize(
+    ("output", "reason"),
+    [
+        (NO_MATCH, NO_SUCH_TORCH),
+        (NO_MATCH_SINCE, NO_SUCH_TORCH),
+        (WANTED, "torch>=2.14 was wanted"),
+        (REQUIRED, "base 1.0 requires torch>=2.14"),
+        ("ERROR: No matching distribution found for six==99", ""),
+        ("ERROR: Could not install packages due to an OSError", ""),
+    ],
+)
+def test_why_pip_found_no_plan_with_it(output, reason):
+    assert why_impossible(planned_torch("2.13.0", PLATFORM), output) == reason
