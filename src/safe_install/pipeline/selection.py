@@ -210,8 +210,11 @@ class _Loop:
         return rounds.add_torch(selection, steps, self._catalog)
 
     def _see_torch(self, selection: Selection) -> None:
-        """Is the torch that comes one that will run? Errors: Refused."""
+        """Is the torch that comes one that will run? Of one that we chose pip has to name the build first.
+        Errors: Refused."""
         torch = selection.coming_torch
+        if selection.torch_choice.is_assumed:
+            return
         if torch is not None and torch != self._announced:
             self._announced = torch
             self._reporter.note(f"torch {torch.runtime_version} will be installed: extensions are chosen for it")
