@@ -171,6 +171,19 @@ def test_a_dry_run_shows_the_same_choice(environment, two_torches):
     assert [finding["detail"] for finding in document["findings"] if finding["check"] == "older-torch"] == [LINE]
 
 
+def test_an_extension_that_something_else_brings_counts_too(environment, host, two_torches, tmp_path):
+    """pip's own choice: the newest torch, and the torch-scatter that its index has, which is for another one."""
+    (scatter,) = (tmp_path / "2.13.0").glob("torch_scatter-*.whl")
+    user = write_wheel(tmp_path, "user", "1.0", {"user.py": ""}, requires=["torch>=2.9", "torch-scatter"])
+    put(host, scatter, user)
+    document = environment.document("--dry-run", "user")
+    assert (document["exit_code"], document["outcome"]) == (0, "planned"), document
+    steps = {step["name"]: step["version"] for step in document["plan"]["steps"]}
+    assert (steps["user"], steps["torch"], steps["torch-scatter"]) == ("1.0", "2.13.0", "2.1.2+pt213cu130")
+    assert LINE in [finding["detail"] for finding in document["findings"]]
+    assert pip_runs(host) == 2
+
+
 def test_upgrade_keeps_the_installed_torch_where_no_newer_one_has_the_extension(environment, two_torches):
     environment.must_pip("install", "torch==2.13.0")
     done = environment.safe_install("-U", "torch", "torch-scatter")
