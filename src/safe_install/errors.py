@@ -87,6 +87,8 @@ class NoCandidate(SafeInstallError):
 
     code = "no-candidate"
     exit_status = 10
+    projects: Tuple[str, ...] = ()  # those for which nothing fits
+    is_open = False  # a host that did not answer, or was not asked, may have one
 
 
 class Refused(SafeInstallError):

@@ -11,7 +11,7 @@ import pytest
 
 from tests.functional.conftest import need_python
 from tests.functional.test_founding_story import reach
-from tests.lab.wheels import write_wheel
+from tests.lab.wheels import Torch, build_torch_and_scatter, write_wheel
 from tests.wheelhost import WheelHost
 
 TAG = "cp311-cp311-manylinux_2_28_x86_64"
@@ -105,11 +105,15 @@ def test_what_does_not_fit_is_chosen_again(environment, host, torch, tmp_path):
 
 
 def test_nothing_that_fits_is_a_refusal_and_no_loop(environment, host, torch, tmp_path):
+    """pip is asked once more: under the torch that this torchvision belongs to, which is not there."""
     put(host, vision(tmp_path, "0.28.0"))
     document = environment.document("--dry-run", "torch", "torchvision")
     assert document["exit_code"] == 10, document
-    assert "built against" not in document["error"]["hint"], "nobody builds torchvision here"
-    assert pip_runs(host) == 1
+    assert document["error"]["message"].startswith("no torchvision fits torch 2.14.1+cu130"), document
+    assert document["error"]["hint"] == (
+        "Make room for the torch that fits: torch 2.13.0 has torchvision, but the package index has no such torch."
+    )
+    assert pip_runs(host) == 2
 
 
 def test_an_extension_that_only_we_can_choose_costs_one_more_run(environment, host, torch, tmp_path):
@@ -121,6 +125,84 @@ def test_an_extension_that_only_we_can_choose_costs_one_more_run(environment, ho
     assert (document["exit_code"], document["outcome"]) == (0, "planned"), document
     assert {"torch", "torchvision", "torch-scatter"} <= {step["name"] for step in document["plan"]["steps"]}
     assert pip_runs(host) == 2
+
+
+# --- the newest torch that has every extension -----------------------------------------------------
+
+
+@pytest.fixture
+def two_torches(host, tmp_path, environment):
+    """torch 2.14.1 and 2.13.0 on the package index, and torch-scatter for 2.13.0 alone."""
+    environment.variables["FAKE_DRIVER_CUDA"] = "13.0"
+    for release in ("2.13.0", "2.14.1"):
+        torch = Torch(f"{release}+cu130", release, "13.0")
+        build_torch_and_scatter(tmp_path / release, "3.11", torch, f"2.1.2+pt{release[:-2].replace('.', '')}cu130")
+        put(host, *(tmp_path / release).glob("torch-*.whl"))
+    (scatter,) = (tmp_path / "2.13.0").glob("torch_scatter-*.whl")
+    host.add_pyg_page("2.13.0", "cu130", {scatter.name: scatter.read_bytes()})
+
+
+LINE = "torch 2.14.1: no torch-scatter was built for it; 2.13.0 has torch-scatter"
+
+
+def test_an_older_torch_comes_that_has_the_extension(environment, host, two_torches):
+    before = environment.tree()
+    done = environment.safe_install("torch", "torch-scatter")
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert (done.stdout + done.stderr).count(LINE) == 1
+    assert "torch 2.13.0+cu130 will be installed: extensions are chosen for it" in done.stderr
+    frozen = environment.freeze()
+    assert "torch==2.13.0" in frozen and any(line.startswith("torch_scatter==2.1.2") for line in frozen), frozen
+    assert environment.cuda() == "2.13.0+cu130 True"
+    assert environment.ask("import torch_scatter; print('loads')") == "loads"
+    assert pip_runs(host) == 2
+    verified = environment.document("verify")
+    assert (verified["exit_code"], verified["outcome"]) == (0, "healthy"), verified
+    undone = environment.document("undo")
+    assert (undone["exit_code"], undone["outcome"]) == (0, "undone"), undone["findings"]
+    assert environment.tree() == before
+
+
+def test_a_dry_run_shows_the_same_choice(environment, two_torches):
+    document = environment.document("--dry-run", "torch>=2.9", "torch-scatter")
+    assert (document["exit_code"], document["outcome"]) == (0, "planned"), document
+    steps = {step["name"]: step["version"] for step in document["plan"]["steps"]}
+    assert (steps["torch"], steps["torch-scatter"][:5]) == ("2.13.0", "2.1.2")
+    assert [finding["detail"] for finding in document["findings"] if finding["check"] == "older-torch"] == [LINE]
+
+
+def test_an_extension_that_something_else_brings_counts_too(environment, host, two_torches, tmp_path):
+    """pip's own choice: the newest torch, and the torch-scatter that its index has, which is for another one."""
+    (scatter,) = (tmp_path / "2.13.0").glob("torch_scatter-*.whl")
+    user = write_wheel(tmp_path, "user", "1.0", {"user.py": ""}, requires=["torch>=2.9", "torch-scatter"])
+    put(host, scatter, user)
+    document = environment.document("--dry-run", "user")
+    assert (document["exit_code"], document["outcome"]) == (0, "planned"), document
+    steps = {step["name"]: step["version"] for step in document["plan"]["steps"]}
+    assert (steps["user"], steps["torch"], steps["torch-scatter"]) == ("1.0", "2.13.0", "2.1.2+pt213cu130")
+    assert LINE in [finding["detail"] for finding in document["findings"]]
+    assert pip_runs(host) == 2
+
+
+def test_upgrade_keeps_the_installed_torch_where_no_newer_one_has_the_extension(environment, two_torches):
+    environment.must_pip("install", "torch==2.13.0")
+    done = environment.safe_install("-U", "torch", "torch-scatter")
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "torch 2.14.1: no torch-scatter was built for it; 2.13.0 stays" in done.stderr
+    assert {"torch==2.13.0", "torch_scatter==2.1.2+pt213cu130"} <= set(environment.freeze())
+
+
+@pytest.mark.parametrize("how", ["requirement", "constraint"])
+def test_a_torch_that_is_pinned_is_refused_with_the_one_that_fits(environment, two_torches, tmp_path, how):
+    (tmp_path / "c.txt").write_text("torch==2.14.1\n")
+    words = ("torch==2.14.1",) if how == "requirement" else ("torch", "-c", str(tmp_path / "c.txt"))
+    document = environment.document("--dry-run", *words, "torch-scatter")
+    assert (document["exit_code"], document["error"]["code"]) == (10, "no-candidate"), document
+    assert document["error"]["message"].startswith("no torch-scatter fits torch 2.14.1+cu130")
+    hint = "Ask for torch 2.13.0, which has torch-scatter: safe-install torch==2.13.0 torch-scatter"
+    if how == "constraint":
+        hint = "Permit torch 2.13.0, which has torch-scatter: torch 2.13.0 is excluded by torch==2.14.1."
+    assert document["error"]["hint"] == hint
 
 
 # --- nothing is fetched twice ----------------------------------------------------------------------

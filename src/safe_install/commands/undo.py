@@ -67,7 +67,7 @@ def undo(
                 before,
                 [subject for subject in subjects if not _is_removed(plan, subject.name)],
                 # The state before is what was asked for, its unmet requirements included.
-                expectation=Expectation(torch_requested=plan.find(TORCH) is not None, no_rollback=no_rollback),
+                expectation=_expect(plan, no_rollback=no_rollback),
                 summary={**summarize(plan.steps, world.command), "undoes": entry.id},
                 timings=timings,
                 world=world,
@@ -80,6 +80,15 @@ def undo(
         result,
         findings=(*verdict.findings, *_unmet(needed, Severity.WARNING)),
         message=f"Undone: {entry.id} ({describe_changes(entry.summary)}).",
+    )
+
+
+def _expect(plan: Plan, *, no_rollback: bool) -> Expectation:
+    """What an undo may do to torch. Where the change brought the first one, CUDA goes with it."""
+    return Expectation(
+        torch_requested=plan.find(TORCH) is not None,
+        cuda_loss_requested=_is_removed(plan, TORCH),
+        no_rollback=no_rollback,
     )
 
 

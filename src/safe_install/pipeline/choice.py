@@ -29,10 +29,10 @@ from urllib.parse import urlsplit
 from packaging.requirements import Requirement
 from packaging.utils import NormalizedName, canonicalize_name
 
-from safe_install.errors import InputError, Refused
+from safe_install.errors import InputError, NoCandidate, Refused
 from safe_install.index.catalog import bundled_catalog, known_mirrors, load_project
 from safe_install.index.facts import Project
-from safe_install.index.finder import Finder
+from safe_install.index.finder import DEFAULT_INDEX, Finder
 from safe_install.models import (
     DEFAULT_BUILD_TIMEOUT,
     BuildTimeout,
@@ -94,6 +94,11 @@ class Chooser(Protocol):
         Errors: NoCandidate (10) with every rejection; Refused (11) where torch itself would have to change.
         """
 
+    def is_known(
+        self, requirement: Requirement, environment: Environment, *, constraints: Sequence[Requirement] = ()
+    ) -> Optional[bool]:
+        """Is there a wheel for the torch of `environment`, without a question to a host? None: only a host can tell."""
+
     def obtain(
         self, pin: Candidate, environment: Environment, *, is_promised: bool = False
     ) -> Tuple[Candidate, Artifact]:
@@ -131,11 +136,15 @@ class IndexChooser:
             trusted_hosts=_named_hosts(wishes.find_links),
             credentials=credentials,
         )
-        self._finder = Finder(
+        self._finder = self._make_finder(offline=wishes.offline)
+
+    def _make_finder(self, *, offline: bool) -> Finder:
+        wishes = self._wishes
+        return Finder(
             http=self._http,
             catalog=bundled_catalog(),
             store=self._find_built,
-            offline=wishes.offline,
+            offline=offline,
             index_url=wishes.index_url,
             find_links=wishes.find_links,
             only_find_links=wishes.no_index,
@@ -162,6 +171,30 @@ class IndexChooser:
             allow_build=allow_build and not self._wishes.no_build,
             upgrade=frozenset(upgrade),
         )
+
+    def is_known(
+        self, requirement: Requirement, environment: Environment, *, constraints: Sequence[Requirement] = ()
+    ) -> Optional[bool]:
+        """As Chooser says: by our own store, the person's folders and the bundled facts."""
+        try:
+            resolve(
+                [requirement],
+                dataclasses.replace(environment, installed={}),
+                find=self._make_finder(offline=True).find,
+                catalog=bundled_catalog(),
+                constraints=constraints,
+                pre=self._wishes.pre,
+                allow_build=False,
+            )
+        except NoCandidate as error:
+            return None if error.is_open or self._has_own_places else False
+        return True
+
+    @property
+    def _has_own_places(self) -> bool:
+        """Did the person name an index or a page of their own? What that has, no facts know."""
+        index = self._wishes.index_url or DEFAULT_INDEX
+        return index.rstrip("/") != DEFAULT_INDEX.rstrip("/") or bool(self._wishes.find_links)
 
     def obtain(
         self, pin: Candidate, environment: Environment, *, is_promised: bool = False

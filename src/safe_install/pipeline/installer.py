@@ -97,6 +97,8 @@ class PipInstaller:
     ) -> Union[Planned, Failed]:
         """A plan for these requirements alone, on the indexes and with the options that the person named."""
         words = [*self._offline_words(), *self.request.fetch_options]
+        if self.request.upgrade:
+            words.append("--upgrade")
         return self._dry_run([*words, *requirements], constraints, find_links)
 
     def plan_request(

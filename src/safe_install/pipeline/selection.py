@@ -32,6 +32,7 @@ from safe_install.models import (
 from safe_install.pipeline.baseline import check_torch_here
 from safe_install.pipeline.choice import Chooser, Wishes, cpu_fallback_notes, describe_pins
 from safe_install.pipeline.installer import Installer
+from safe_install.pipeline.joint_choice import JointChoice
 from safe_install.pipeline.session import Session, make_folder
 from safe_install.requirements import parse_requirement
 from safe_install.resolve import permission, rounds
@@ -39,9 +40,11 @@ from safe_install.resolve.guard import check_plan
 from safe_install.resolve.opening import open_selection
 from safe_install.resolve.plan import applies, steps_of_report
 from safe_install.resolve.promises import entries_with_hashes
+from safe_install.resolve.provider import Resolution
 from safe_install.resolve.request import InstallRequest
 from safe_install.resolve.rounds import Failed, Pin, Planned, Refusal, Selection
 from safe_install.resolve.spelling import refuse_misspelled
+from safe_install.resolve.torch_choice import merge_rejections, note_choice
 from safe_install.torch_family import TORCH
 from safe_install.wheels.archive import Artifact
 from safe_install.wheels.placeholder import make_placeholder
@@ -94,7 +97,11 @@ def select(
         torch_after,
         frozenset(released),
         may_be_broken,
-        (*loop.notes, *loop.torch_check.findings),
+        (
+            *note_choice(selection.torch_choice, selection.planned.torch, selection.extensions),
+            *loop.notes,
+            *loop.torch_check.findings,
+        ),
     )
 
 
@@ -164,6 +171,10 @@ class _Loop:
         self._read_health = read_health
         self.wanted = rounds.make_wanted(session.request, session.environment)
         self.torch_check = _TorchCheck(session)
+        self._joint = JointChoice(
+            self.wanted, catalog, chooser, resolve=self._resolve, check_torch=self.torch_check.check
+        )
+        self._announced: Optional[TorchBuild] = None
         self._links = make_folder(session.work / "links")  # the chosen wheels: pip's find-links page
         self.artifacts: Dict[NormalizedName, Artifact] = {}
         self.notes: Tuple[Finding, ...] = ()
@@ -200,15 +211,18 @@ class _Loop:
         if isinstance(answer, Failed):
             self._fail(Refusal(answer.error, is_relayed=True))
         steps = steps_of_report(answer.report, selection.here, {})
-        return self._see_torch(selection, rounds.add_torch(selection, steps, self._catalog))
+        return rounds.add_torch(selection, steps, self._catalog)
 
-    def _see_torch(self, before: Selection, after: Selection) -> Selection:
-        """Is the torch that comes one that will run? Errors: Refused."""
-        torch = after.coming_torch
-        if torch is not None and torch != before.coming_torch:
+    def _see_torch(self, selection: Selection) -> None:
+        """Is the torch that comes one that will run? Of one that we chose pip has to name the build first.
+        Errors: Refused."""
+        torch = selection.coming_torch
+        if selection.torch_choice.is_assumed:
+            return
+        if torch is not None and torch != self._announced:
+            self._announced = torch
             self._reporter.note(f"torch {torch.runtime_version} will be installed: extensions are chosen for it")
             self.torch_check.check(torch)
-        return after
 
     def _ask_installer(self, selection: Selection) -> Tuple[Selection, Tuple[Step, ...]]:
         """Its plan under our constraints; asked again as long as it names extensions that we have to choose."""
@@ -222,11 +236,14 @@ class _Loop:
             result = rounds.next_round(selection, answer, self.wanted, self._catalog)
             if isinstance(result, Refusal):
                 self._fail(result)
-            self._see_torch(selection, result.selection)
             if isinstance(result, rounds.Done):
+                self._see_torch(result.selection)
                 self._installer.relay()
                 self._hand_over(answer)
                 return result.selection, result.steps
+            if isinstance(result, rounds.ChooseTorch):
+                selection = self._choose(result.selection)
+                continue
             for note in result.notes:
                 self._reporter.note(note)
             selection = self._choose_for_plan(result)
@@ -276,25 +293,20 @@ class _Loop:
             raise rounds.name_cause(error, choice.because) from error
 
     def _choose(self, selection: Selection) -> Selection:
-        """Choose all extensions together, then obtain each new pin as a verified wheel."""
+        """Choose all extensions together, with the torch that comes, then obtain each new pin as a verified wheel."""
         if not selection.extensions:
             return selection
         wanted = self.wanted
-        requirements = tuple(selection.extensions.values())
         selection = self._find_broken(selection, selection.extensions)
-        try:
-            resolution = self._chooser.choose(
-                requirements,
-                selection.planned,
-                constraints=wanted.constraints,
-                upgrade=rounds.find_upgrades(selection, wanted, self._catalog),
-                allow_build=selection.coming_torch is None,
-            )
-        except NoCandidate as error:
-            error.hint = rounds.hint_for_unbuilt(selection, wanted, self._catalog) or error.hint
-            raise
+        if selection.torch_choice.planned is None:
+            resolution = self._resolve(selection)
+        else:
+            selection, resolution = self._joint.choose(selection)
+            self._forget_pins(selection)
+            self._see_torch(selection)
         answers = resolution.answers
-        selection = dataclasses.replace(selection, rejections=resolution.rejections, answers=answers)
+        rejections = merge_rejections(selection.torch_choice, resolution.pins, resolution.rejections)
+        selection = dataclasses.replace(selection, rejections=rejections, answers=answers)
         selection = self._find_broken(selection, [pin.name for pin in resolution.pins])
         self.notes = cpu_fallback_notes(resolution.pins, answers, selection.planned)
         for sentence in describe_pins(resolution):
@@ -304,6 +316,25 @@ class _Loop:
             if rounds.is_new_file(candidate, selection, wanted, self._catalog):
                 selection = self._obtain(candidate, selection)
         return selection
+
+    def _resolve(self, selection: Selection) -> Resolution:
+        """The extensions for the torch of a selection. Errors: NoCandidate; Refused."""
+        return self._chooser.choose(
+            tuple(selection.extensions.values()),
+            selection.planned,
+            constraints=self.wanted.constraints,
+            upgrade=rounds.find_upgrades(selection, self.wanted, self._catalog),
+            allow_build=selection.coming_torch is None,
+        )
+
+    def _forget_pins(self, selection: Selection) -> None:
+        """What was brought for a torch that does not come is not shown to pip."""
+        kept = {pin.url for pin in selection.pins.values()}
+        for link in self._links.iterdir():
+            if link.absolute().as_uri() not in kept:
+                link.unlink()
+        for name in set(self.artifacts) - set(selection.pins):
+            del self.artifacts[name]
 
     def _find_broken(self, selection: Selection, names: Iterable[NormalizedName]) -> Selection:
         """Which of these extensions are installed and do not load? Only then the check before the change is awaited."""

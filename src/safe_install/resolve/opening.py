@@ -71,8 +71,10 @@ def _torch_requirements(wanted: Wanted) -> List[Requirement]:
 
 
 def _torch_is_asked_to_change(requirements: Sequence[Requirement], wanted: Wanted, here: Environment) -> bool:
-    """Does the command line ask for another version than the installed one?"""
-    return TORCH in wanted.named and not all(is_satisfied(one, here) for one in requirements)
+    """Does the command line ask for another version than the installed one, or for a newer one (-U)?"""
+    if TORCH not in wanted.named:
+        return False
+    return wanted.upgrade or not all(is_satisfied(one, here) for one in requirements)
 
 
 def _may_installer_choose(requirement: Requirement, wanted: Wanted, here: Environment, catalog: Catalog) -> bool:

@@ -6,8 +6,9 @@ reason which the refusal names, and no permission.
 
 from __future__ import annotations
 
-from typing import Collection, FrozenSet, Iterator, Optional, Set, Tuple
+from typing import Collection, FrozenSet, Iterator, Optional, Sequence, Set, Tuple
 
+from packaging.requirements import Requirement
 from packaging.utils import NormalizedName
 
 from safe_install.health.requirements import dependents_of, unmet_requirements
@@ -20,6 +21,7 @@ from safe_install.resolve.request import InstallRequest, named
 from safe_install.resolve.requirements_file import Entry
 from safe_install.resolve.target import planned_torch
 from safe_install.resolve.torch_change import AskedOfTorch, check_torch_change, who_excludes
+from safe_install.resolve.torch_choice import TorchTerms
 from safe_install.torch_family import TORCH, is_guarded
 
 
@@ -72,13 +74,33 @@ def find_released(
     return released
 
 
+def asked_of_torch(request: InstallRequest, environment: Environment) -> AskedOfTorch:
+    """What the command line says about torch."""
+    entries = entries_written_here(request, environment)
+    texts = [entry.text for entry in entries if named(entry.text) == TORCH]
+    return AskedOfTorch(tuple(texts), request.named_places, request.own.allow_torch_change)
+
+
+def torch_terms(request: InstallRequest, environment: Environment) -> TorchTerms:
+    """What the person says about which torch may come, with the requirements that apply to this interpreter."""
+    return TorchTerms(
+        requirements=_on_torch(request.entries, environment),
+        constraints=_on_torch(request.constraints, environment),
+        pre=request.pre,
+        asked=asked_of_torch(request, environment),
+    )
+
+
+def _on_torch(entries: Sequence[Entry], environment: Environment) -> Tuple[Requirement, ...]:
+    parsed = [parse_requirement(entry.text) for entry in entries if named(entry.text) == TORCH]
+    return tuple(one for one in parsed if one is not None and planning.applies(one, environment))
+
+
 def check_torch_asked_for(
     plan: Plan, request: InstallRequest, environment: Environment, after: Optional[TorchBuild]
 ) -> Tuple[Finding, ...]:
     """Another accelerator, or an older torch, has to be what the person asked for."""
-    entries = entries_written_here(request, environment)
-    texts = [entry.text for entry in entries if named(entry.text) == TORCH]
-    asked = AskedOfTorch(tuple(texts), request.named_places, request.own.allow_torch_change)
+    asked = asked_of_torch(request, environment)
     here = environment.torch
     because = ""
     if here is not None:

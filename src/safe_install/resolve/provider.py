@@ -330,7 +330,10 @@ class _Provider(AbstractProvider):  # type: ignore[type-arg,misc,unused-ignore]
             hint = "Install torch first: its extensions are built for one torch."
         else:
             hint = where_else([one.context for one in asked]) or choose_hint(asked)
-        return NoCandidate(message, hint=hint, rejections=rejections)
+        error = NoCandidate(message, hint=hint, rejections=rejections)
+        error.projects = tuple(names)
+        error.is_open = any(_is_open(one.context, one.answers) for one in asked)
+        return error
 
 
 def _as_asked_for(environment: Environment, specifier: SpecifierSet) -> Environment:
@@ -362,6 +365,11 @@ def where_else(contexts: Sequence[Context]) -> str:
     return "; ".join(told)
 
 
+def _is_open(context: Context, answers: Sequence[HostAnswer]) -> bool:
+    """May a host that did not answer, or was not asked, have what fits?"""
+    return any(answer.gap for answer in answers) and not is_settled(context)
+
+
 def describe_failure(
     name: str, context: Context, answers: Sequence[HostAnswer], rejections: Sequence[Rejection]
 ) -> str:
@@ -370,7 +378,7 @@ def describe_failure(
     here = f"torch {torch.runtime_version}" if torch else "no torch"
     what = f"{name}{context.specifier}"
     machine = f"{here}, Python {interpreter.version}, {interpreter.platform}"
-    is_open = any(answer.gap for answer in answers) and not is_settled(context)
+    is_open = _is_open(context, answers)
     lines = [f"no {what} that fits {machine} is known here" if is_open else f"no {what} fits {machine}"]
     if context.project.package_index.note:
         lines.append(f"  {context.project.package_index.note}")

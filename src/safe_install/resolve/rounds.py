@@ -14,7 +14,7 @@ from packaging.requirements import Requirement
 from packaging.utils import NormalizedName, canonicalize_name
 from packaging.version import InvalidVersion, Version
 
-from safe_install.errors import PipFailed, Refused, SafeInstallError
+from safe_install.errors import NoCandidate, PipFailed, Refused, SafeInstallError
 from safe_install.index.facts import Catalog, Project
 from safe_install.models import (
     Candidate,
@@ -34,11 +34,19 @@ from safe_install.requirements import parse_requirement, requirement_name
 from safe_install.resolve import plan as planning
 from safe_install.resolve.companions import check_planned, says_its_torch
 from safe_install.resolve.guard import guard_constraints, names_released
-from safe_install.resolve.permission import names_written_here
+from safe_install.resolve.permission import names_written_here, torch_terms
 from safe_install.resolve.promises import own_hashes
 from safe_install.resolve.request import InstallRequest
 from safe_install.resolve.requirements_file import Entry
 from safe_install.resolve.target import planned_torch
+from safe_install.resolve.torch_choice import (
+    NO_SUCH_TORCH,
+    PassedOver,
+    TorchChoice,
+    TorchTerms,
+    pass_over,
+    why_impossible,
+)
 from safe_install.torch_family import TORCH
 
 
@@ -59,6 +67,7 @@ class Wanted:
     no_deps: bool = False
     no_build: bool = False
     allow_torch_change: bool = False
+    torch: TorchTerms = field(default_factory=TorchTerms)  # which torch may come
 
 
 def make_wanted(request: InstallRequest, environment: Environment) -> Wanted:
@@ -81,6 +90,7 @@ def make_wanted(request: InstallRequest, environment: Environment) -> Wanted:
         no_deps=request.no_deps,
         no_build=own.no_build,
         allow_torch_change=own.allow_torch_change,
+        torch=torch_terms(request, environment),
     )
 
 
@@ -108,6 +118,7 @@ class Selection:
     here: Environment  # as it is
     planned: Environment  # with the torch that comes: what extensions are chosen for
     coming_torch: Optional[TorchBuild] = None
+    torch_choice: TorchChoice = field(default_factory=TorchChoice)
     extensions: Mapping[NormalizedName, Requirement] = field(default_factory=dict)  # the projects that we choose
     pins: Mapping[NormalizedName, Pin] = field(default_factory=dict)
     broken: FrozenSet[NormalizedName] = frozenset()  # installed extensions that do not load
@@ -124,9 +135,13 @@ class Selection:
 
 
 def add_torch(selection: Selection, steps: Sequence[Step], catalog: Catalog) -> Selection:
-    """With the torch that a plan of the installer's brings: from then on extensions are chosen for it."""
+    """With the torch that a plan of the installer's brings: from then on extensions are chosen for it.
+
+    A torch that we chose ourselves becomes the build that the installer names.
+    """
+    choice = selection.torch_choice
     step = next((step for step in steps if step.name == TORCH), None)
-    if step is None or step.version is None or selection.coming_torch is not None:
+    if step is None or step.version is None or (selection.coming_torch is not None and not choice.is_assumed):
         return selection
     build = planned_torch(step.version, selection.here.interpreter.platform, catalog.torch)
     here = selection.here.torch
@@ -136,7 +151,13 @@ def add_torch(selection: Selection, steps: Sequence[Step], catalog: Catalog) -> 
     others = tuple(step for step in steps if step.name == TORCH or step.name not in catalog.projects)
     installed = planning.planned_distributions(Plan(others), selection.here)
     planned = dataclasses.replace(selection.here, torch=build, installed=installed)
-    return dataclasses.replace(selection, coming_torch=build, planned=planned)
+    choice = dataclasses.replace(
+        choice,
+        planned=choice.planned or build,
+        is_fixed=choice.is_fixed or step.is_direct,
+        is_assumed=False,
+    )
+    return dataclasses.replace(selection, coming_torch=build, planned=planned, torch_choice=choice)
 
 
 def add_extensions(selection: Selection, requirements: Iterable[Requirement]) -> Selection:
@@ -199,9 +220,13 @@ def is_closed(selection: Selection, wanted: Wanted) -> bool:
 
 def make_constraints(selection: Selection, wanted: Wanted) -> Tuple[str, ...]:
     """The lines under which the installer plans: torch and what moves with it, the torch that comes, the pins."""
-    released = wanted.released | set(selection.pins)
-    guard = guard_constraints(selection.here, released=released)
-    coming = (f"torch=={selection.coming_torch.version}",) if selection.coming_torch else ()
+    choice, torch = selection.torch_choice, selection.coming_torch
+    may_move = wanted.named - {TORCH} if choice.keeps_installed else wanted.released
+    guard = guard_constraints(selection.here, released=may_move | set(selection.pins))
+    coming: Tuple[str, ...] = ()
+    if torch is not None:
+        # Which build of a release its index has is not known before the installer names it.
+        coming = (f"torch=={torch.version.public if choice.is_assumed else torch.version}",)
     # By address: an index may have the same version, with a higher build number and requirements of its own.
     pins = tuple(f"{pin.name} @ {pin.url}" for pin in selection.pins.values())
     return guard + coming + pins
@@ -247,6 +272,13 @@ class Choose:
 
 
 @dataclass(frozen=True)
+class ChooseTorch:
+    """The torch that we chose cannot come: another one has to be chosen."""
+
+    selection: Selection  # with that torch passed over
+
+
+@dataclass(frozen=True)
 class Done:
     """Nothing is left to choose."""
 
@@ -256,15 +288,17 @@ class Done:
 
 def next_round(
     selection: Selection, answer: Union[Planned, Failed], wanted: Wanted, catalog: Catalog
-) -> Union[Choose, Done, Refusal]:
+) -> Union[Choose, ChooseTorch, Done, Refusal]:
     """What the installer's answer makes of what has been decided."""
     if isinstance(answer, Failed):
         return _after_failure(selection, answer.error, wanted, catalog)
     pins = {pin.name: pin.candidate for pin in selection.pins.values()}
     steps = planning.steps_of_report(answer.report, selection.here, pins)
     seen = add_torch(selection, steps, catalog)
+    if seen.torch_choice.is_assumed:
+        return _without_torch(seen, "pip's plan with it brings no torch")
     if seen.extensions and seen.coming_torch != selection.coming_torch:
-        return Choose(dataclasses.replace(seen, pins={}))  # they were chosen for the torch that goes
+        return Choose(dataclasses.replace(seen, pins={}))  # they were chosen for another torch
     unchosen, notes = _find_unchosen(seen, steps, wanted, catalog)
     if not unchosen:
         return Done(seen, _finish(seen, steps, wanted, catalog))
@@ -274,6 +308,13 @@ def next_round(
         return Refusal(_not_settled(unchosen))
     because = "; ".join(step.because for step in unchosen if not step.requested)
     return Choose(extended, because, notes)
+
+
+def _without_torch(selection: Selection, reason: str) -> ChooseTorch:
+    torch = selection.coming_torch
+    assert torch is not None  # noqa: S101 - it is the one that was assumed
+    choice = pass_over(selection.torch_choice, PassedOver(torch, reason, by_installer=True))
+    return ChooseTorch(dataclasses.replace(selection, torch_choice=choice))
 
 
 def _find_unchosen(
@@ -305,8 +346,15 @@ def _not_settled(unchosen: Sequence[Step]) -> Refused:
     )
 
 
-def _after_failure(selection: Selection, error: PipFailed, wanted: Wanted, catalog: Catalog) -> Union[Choose, Refusal]:
+def _after_failure(
+    selection: Selection, error: PipFailed, wanted: Wanted, catalog: Catalog
+) -> Union[Choose, ChooseTorch, Refusal]:
     """pip failed on projects that only we can choose, on our guard, or on something else."""
+    torch, reason_of_torch = selection.coming_torch, ""
+    if torch is not None and selection.torch_choice.is_assumed:
+        reason_of_torch = why_impossible(torch, error.output)
+    if reason_of_torch == NO_SUCH_TORCH:
+        return _without_torch(selection, reason_of_torch)
     if selection.has_torch:
         names = names_in_failure(error.output, catalog.projects)
         new = [name for name in names if name not in selection.extensions and name not in selection.here.installed]
@@ -314,12 +362,14 @@ def _after_failure(selection: Selection, error: PipFailed, wanted: Wanted, catal
             return Choose(
                 add_extensions(selection, [Requirement(requirement_in_failure(error.output, name)) for name in new])
             )
+    if reason_of_torch:
+        return _without_torch(selection, reason_of_torch)
     constraints = guard_constraints(selection.here, released=wanted.released)
     reason = conflict_reason(error.output, constraints)
-    torch = selection.here.torch
+    here = selection.here.torch
     if reason is None:
         return Refusal(error, is_relayed=True)
-    what = f"torch {torch.runtime_version}" if torch is not None else "torch not installed"
+    what = f"torch {here.runtime_version}" if here is not None else "torch not installed"
     return Refusal(
         Refused(
             f"this would change {what}: {reason}",
@@ -346,7 +396,10 @@ def name_cause(error: SafeInstallError, because: str) -> SafeInstallError:
 
     Of the same kind, and so with the same exit status, as when the person had named the extension.
     """
-    return type(error)(f"{error.message} ({because})", hint=error.hint, rejections=error.rejections)
+    named = type(error)(f"{error.message} ({because})", hint=error.hint, rejections=error.rejections)
+    if isinstance(named, NoCandidate) and isinstance(error, NoCandidate):
+        named.projects, named.is_open = error.projects, error.is_open
+    return named
 
 
 # --- the steps -------------------------------------------------------------------------------------

@@ -34,6 +34,34 @@ def test_no_candidate_is_one_status_whatever_the_name(text, tmp_path):
     assert (caught.value.exit_status, caught.value.code) == (10, "no-candidate")
 
 
+@pytest.mark.parametrize(
+    ("text", "torch", "wishes", "known"),
+    [
+        ("torch-scatter", "2.8.0+cu128", {}, True),
+        ("torch-scatter==2.1.2", "2.8.0+cu128", {}, True),
+        ("torch-scatter", "2.99.0+cu128", {}, None),  # newer than what the facts of its host are complete to
+        ("torch-scatter", "1.8.1+cu111", {}, False),
+        ("torch-scatter", "1.8.1+cu111", {"index_url": "https://pypi.org/simple"}, False),
+        # what a person's own place has, no facts know
+        ("torch-scatter", "1.8.1+cu111", {"index_url": "https://h/simple"}, None),
+        ("torch-scatter", "1.8.1+cu111", {"find_links": ("https://h/page",)}, None),
+    ],
+)
+def test_what_is_known_without_a_question(text, torch, wishes, known, tmp_path):
+    environment = environment_for(torch=torch, python_version="3.11", platform="linux_x86_64")
+    chooser = IndexChooser(Wishes(**wishes), World({}, Reporter(), tmp_path))
+    chooser._http = None  # nobody is asked
+    assert chooser.is_known(Requirement(text), environment) is known
+
+
+def test_the_error_says_what_is_missing_and_whether_that_is_certain(tmp_path):
+    environment = environment_for(torch="2.99.0+cu128", python_version="3.11", platform="linux_x86_64")
+    chooser = IndexChooser(Wishes(offline=True), World({}, Reporter(), tmp_path))
+    with pytest.raises(NoCandidate) as caught:
+        chooser.choose([Requirement("torch-scatter")], environment, allow_build=False)
+    assert (caught.value.projects, caught.value.is_open) == (("torch-scatter",), True)
+
+
 def test_a_torch_that_would_change_is_refused(tmp_path):
     environment = environment_for(torch="2.9.1+cu128", python_version="3.11", platform="linux_x86_64")
     chooser = IndexChooser(Wishes(offline=True), World({}, Reporter(), tmp_path))

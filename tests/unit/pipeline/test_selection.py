@@ -66,6 +66,9 @@ class FakeChooser:
         pins = tuple(Candidate(name, Version("2.0"), self.kind, link) for name in names)
         return Resolution(pins=pins, rejections=(), answers=tuple(self.answers))
 
+    def is_known(self, requirement, environment, *, constraints=()):
+        return False if requirement.name in self.missing else None
+
     def obtain(self, pin, environment, *, is_promised=False):
         self.obtained.append((pin.name, is_promised))
         content = pin.name.encode()

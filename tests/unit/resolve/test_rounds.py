@@ -17,6 +17,7 @@ from safe_install.resolve.opening import Opening, open_selection
 from safe_install.resolve.request import parse_install
 from safe_install.resolve.rounds import (
     Choose,
+    ChooseTorch,
     Done,
     Failed,
     Pin,
@@ -39,7 +40,8 @@ from safe_install.resolve.rounds import (
     pinned_steps,
     stays,
 )
-from tests.factories import make_distribution, make_environment, make_health
+from safe_install.resolve.torch_choice import TorchChoice
+from tests.factories import make_distribution, make_environment, make_health, planned_torch
 
 CATALOG = bundled_catalog()
 HERE = make_environment(torch="2.13.0+cpu")
@@ -107,6 +109,8 @@ def pin_of(name, named="1.0", kind=CandidateKind.WHEEL, hidden=(), **fields):
             True,
             ("torch @ https://h/torch-2.12.0-cp311-cp311-linux_x86_64.whl",),
         ),
+        (["-U", "torch", "torch-scatter"], HERE, ["torch-scatter"], True, ("torch",)),
+        (["-U", "torch-scatter"], HERE, ["torch-scatter"], False, ()),
         # only the command line asks for another torch
         (["torch-scatter", "-r", "r.txt"], HERE, ["torch-scatter"], True, ()),
         # nothing to fit: pip chooses
@@ -231,6 +235,77 @@ def test_what_was_chosen_for_the_torch_that_goes_is_chosen_again():
     assert result.selection.pins == {}
     chosen = add_pin(result.selection, pin_of("torch-scatter", "2.0"))
     assert isinstance(next_round(chosen, answer, wanted, CATALOG), Done)
+
+
+# --- a torch of our own choice ---------------------------------------------------------------------
+
+NEWEST = planned_torch("2.14.1", "linux_x86_64")
+
+
+def chosen_by_us(version, **fields):
+    """After pip planned 2.14.1 for an empty environment, and we took another one."""
+    build = planned_torch(version, "linux_x86_64")
+    choice = TorchChoice(planned=NEWEST, is_assumed=True)
+    planned = dataclasses.replace(EMPTY, torch=build)
+    selection = Selection(EMPTY, planned, coming_torch=build, torch_choice=choice, **fields)
+    return add_pin(add_extensions(selection, [Requirement("torch-scatter")]), pin_of("torch-scatter"))
+
+
+def test_the_release_is_ours_and_the_build_the_installers():
+    wanted = wanted_of("torch", "torch-scatter", here=EMPTY)
+    assumed = chosen_by_us("2.13.0+cu126")
+    assert make_constraints(assumed, wanted)[0] == "torch==2.13.0"
+    answer = planned(entry("torch", "2.13.0+cu126"), entry("torch-scatter", "1.0"))
+    result = next_round(assumed, answer, wanted, CATALOG)
+    assert isinstance(result, Done) and not result.selection.torch_choice.is_assumed
+    assert make_constraints(result.selection, wanted)[0] == "torch==2.13.0+cu126"
+
+
+def test_another_build_than_ours_has_to_be_chosen_for():
+    answer = planned(entry("torch", "2.13.0+cpu"), entry("torch-scatter", "1.0"))
+    result = next_round(chosen_by_us("2.13.0"), answer, wanted_of("torch", here=EMPTY), CATALOG)
+    assert isinstance(result, Choose)
+    assert (result.selection.coming_torch.accelerator, result.selection.pins) == ("cpu", {})
+
+
+TORCH_MISSING = (
+    "ERROR: Could not find a version that satisfies the requirement torch==2.13.0 (from versions: 2.14.1)\n"
+    "ERROR: No matching distribution found for torch==2.13.0"
+)
+TORCH_EXCLUDED = """The conflict is caused by:
+    base 1.0 depends on torch>=2.14
+    The user requested (constraint) torch==2.13.0
+"""
+
+
+@pytest.mark.parametrize(
+    ("answer", "reason"),
+    [
+        (failed(TORCH_MISSING), "the package index has no such torch"),
+        (failed(TORCH_EXCLUDED), "base 1.0 requires torch>=2.14"),
+        (planned(entry("torch-scatter", "1.0")), "pip's plan with it brings no torch"),
+    ],
+)
+def test_a_torch_of_ours_that_cannot_come(answer, reason):
+    result = next_round(chosen_by_us("2.13.0"), answer, wanted_of("torch", here=EMPTY), CATALOG)
+    assert isinstance(result, ChooseTorch)
+    (passed,) = result.selection.torch_choice.passed_over
+    assert (passed.release, passed.reason, passed.by_installer) == ("2.13.0", reason, True)
+
+
+def test_the_torch_that_pip_planned_is_not_passed_over_for_what_pip_says():
+    selection = dataclasses.replace(chosen_by_us("2.13.0"), torch_choice=TorchChoice(planned=NEWEST))
+    result = next_round(selection, failed(TORCH_MISSING), wanted_of("torch", here=EMPTY), CATALOG)
+    assert isinstance(result, Refusal)
+
+
+def test_an_installed_torch_that_stays_is_held():
+    wanted = wanted_of("-U", "torch", "torch-scatter")
+    selection = selection_of("torch-scatter", torch_choice=TorchChoice(planned=NEWEST, keeps_installed=True))
+    assert make_constraints(selection, wanted) == ("torch==2.13.0+cpu",)
+
+
+# --- what pip chose with a torch that comes --------------------------------------------------------
 
 
 def test_what_pip_chose_with_the_torch_that_comes_is_taken_where_nothing_speaks_against_it():

@@ -1,0 +1,370 @@
+"""Which torch may come, in which order, and why each other one may not: a table over frozen values."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import pytest
+from packaging.requirements import Requirement
+
+from safe_install.index.catalog import bundled_catalog
+from safe_install.index.facts import TorchRelease
+from safe_install.models import Device, Driver
+from safe_install.resolve.torch_change import AskedOfTorch
+from safe_install.resolve.torch_choice import (
+    NO_SUCH_TORCH,
+    Exclusion,
+    PassedOver,
+    TorchChoice,
+    TorchTerms,
+    hint_to_leave_out,
+    hint_to_permit,
+    join_all,
+    note_choice,
+    rank_torches,
+    why_impossible,
+)
+from tests.factories import make_environment, make_interpreter, planned_torch
+
+MODERN = ("3.10", "3.11", "3.12")
+
+
+def release(version, untagged="cu130", accelerators=("cpu", "cu126", "cu130"), python=MODERN):
+    return TorchRelease(version, accelerators, untagged, {}, python)
+
+
+RELEASES = (
+    release("2.0.1", untagged="cu117", accelerators=("cpu", "cu117", "cu118"), python=("3.8", "3.9", "3.10", "3.11")),
+    release("2.2.2", untagged="cu121", accelerators=("cpu", "cu118", "cu121"), python=("3.8", "3.11", "3.12")),
+    release("2.9.1", untagged="cu128", accelerators=("cpu", "cu126", "cu128")),
+    release("2.10.0rc1"),
+    release("2.13.0"),
+    release("2.13.1", untagged=None),  # on download.pytorch.org only
+    release("2.14.1", accelerators=("cpu", "cu130"), python=(*MODERN, "3.14")),
+)
+
+
+class FewTorches:
+    """The real catalog, with these releases of torch."""
+
+    def __init__(self):
+        catalog = bundled_catalog()
+        table = {one.version: one for one in RELEASES}
+        self.projects, self.project, self.cuda = catalog.projects, catalog.project, catalog.cuda
+        self.torch = dataclasses.replace(catalog.torch, releases=table)
+
+
+CATALOG = FewTorches()
+PLATFORM = "linux_x86_64"
+OLD = Driver("470.57.02", "11.4")
+MIDDLE = Driver("535.104.05", "12.2")
+NEW = Driver("580.65.06", "13.0")
+
+
+def machine(*, torch=None, driver=None, **interpreter):
+    return make_environment(torch=torch, driver=driver, interpreter=make_interpreter(**interpreter))
+
+
+def declared(driver, **fields):
+    return dataclasses.replace(driver, declared=True, **fields)
+
+
+def terms(*requirements, constraints=(), pre=False, texts=("torch",), allow=False):
+    return TorchTerms(
+        tuple(map(Requirement, requirements)),
+        tuple(map(Requirement, constraints)),
+        pre,
+        AskedOfTorch(texts, (), allow),
+    )
+
+
+ALL = ["2.14.1", "2.13.0", "2.9.1", "2.2.2", "2.0.1"]  # of Python 3.11, without a driver
+HERE = machine()
+ROWS = {
+    "the newest first": ("2.14.1", terms("torch"), HERE, ALL),
+    "a lower bound": ("2.14.1", terms("torch>=2.9"), HERE, ["2.14.1", "2.13.0", "2.9.1"]),
+    "an upper bound": ("2.13.0", terms("torch<2.14"), HERE, ["2.13.0", "2.9.1", "2.2.2", "2.0.1"]),
+    "a compatible release": ("2.13.0", terms("torch~=2.10"), HERE, ["2.13.0"]),
+    "an exclusion": ("2.14.1", terms("torch!=2.13.0"), HERE, ["2.14.1", "2.9.1", "2.2.2", "2.0.1"]),
+    "all that was said": ("2.14.1", terms("torch>=2.2", "torch!=2.9.1"), HERE, ["2.14.1", "2.13.0", "2.2.2"]),
+    "pinned": ("2.14.1", terms("torch==2.14.1"), HERE, ["2.14.1"]),
+    "pinned by a constraint": ("2.14.1", terms("torch", constraints=["torch==2.14.1"]), HERE, ["2.14.1"]),
+    "a lower bound as a constraint": (
+        "2.14.1",
+        terms("torch", constraints=["torch>=2.10"]),
+        HERE,
+        ["2.14.1", "2.13.0"],
+    ),
+    "an address": ("2.14.1", terms("torch @ https://h/torch-2.14.1-cp311-cp311-linux_x86_64.whl"), HERE, ["2.14.1"]),
+    "not named": ("2.14.1", terms(texts=()), HERE, ALL),
+    "pre-releases": ("2.14.1", terms("torch", pre=True), HERE, ["2.14.1", "2.13.0", "2.10.0rc1", "2.9.1", *ALL[3:]]),
+    "a pre-release by name": ("2.14.1", terms("torch>=2.10.0rc1"), HERE, ["2.14.1", "2.13.0", "2.10.0rc1"]),
+    "an unknown one is the newest": ("2.16.0", terms("torch"), HERE, ["2.16.0", *ALL]),
+    "an unknown pre-release": ("2.16.0.dev20261101", terms("torch", pre=True), HERE, None),
+    "nothing newer than pip found": ("2.9.1", terms("torch"), HERE, ["2.9.1", "2.2.2", "2.0.1"]),
+    # the Python and the machine
+    "Python too old": ("2.2.2", terms("torch"), machine(version="3.8.18"), ["2.2.2", "2.0.1"]),
+    "Python too new": ("2.14.1", terms("torch"), machine(version="3.14.0"), ["2.14.1"]),
+    "Python between": ("2.14.1", terms("torch"), machine(version="3.12.1"), ["2.14.1", "2.13.0", "2.9.1", "2.2.2"]),
+    "an Intel Mac": ("2.9.1", terms("torch"), machine(platform="macosx_13_0_x86_64"), ["2.9.1", "2.2.2", "2.0.1"]),
+    "an Intel Mac has no newer one": (
+        "2.14.1",
+        terms("torch"),
+        machine(platform="macosx_13_0_x86_64"),
+        ["2.14.1", "2.2.2", "2.0.1"],
+    ),
+    "an Apple silicon Mac": ("2.14.1", terms("torch"), machine(platform="macosx_14_0_arm64"), None),
+    "musl": ("2.14.1", terms("torch"), machine(libc=("musl", "1.2")), ["2.14.1"]),
+    "32 bit": ("2.14.1", terms("torch"), machine(platform="linux_armv7l"), ["2.14.1"]),
+    # local versions
+    "an index for CUDA 12.6": ("2.13.0+cu126", terms("torch"), HERE, ["2.13.0+cu126", "2.9.1+cu126"]),
+    "an index for the CPU": (
+        "2.14.1+cpu",
+        terms("torch"),
+        HERE,
+        ["2.14.1+cpu", "2.13.1+cpu", "2.13.0+cpu", "2.9.1+cpu", "2.2.2+cpu", "2.0.1+cpu"],
+    ),
+    "a build by name": ("2.13.0+cu126", terms("torch==2.13.0+cu126"), HERE, ["2.13.0+cu126"]),
+    "a container's": ("2.14.0a0+nv25.4", terms("torch"), HERE, ["2.14.0a0+nv25.4"]),
+    # drivers
+    "a declared driver": ("2.14.1", terms("torch"), machine(driver=declared(MIDDLE)), ["2.9.1", "2.2.2", "2.0.1"]),
+    "an old declared driver": ("2.14.1", terms("torch"), machine(driver=declared(OLD)), ["2.0.1"]),
+    "a new declared driver": ("2.14.1", terms("torch"), machine(driver=declared(NEW)), ALL),
+    "a declared driver and an index": ("2.14.1+cu130", terms("torch"), machine(driver=declared(OLD)), []),
+    "a driver that is here comes first": (
+        "2.14.1",
+        terms("torch"),
+        machine(driver=MIDDLE),
+        ["2.9.1", "2.2.2", "2.0.1", "2.14.1", "2.13.0"],
+    ),
+    "a driver says nothing to the CPU": (
+        "2.13.0+cpu",
+        terms("torch>=2.9"),
+        machine(driver=declared(OLD)),
+        ["2.13.0+cpu", "2.9.1+cpu"],
+    ),
+    # an installed torch
+    "never an older one": ("2.14.1", terms("torch"), machine(torch="2.13.0+cu130"), ["2.14.1", "2.13.0+cu130"]),
+    "never another accelerator": ("2.14.1", terms("torch"), machine(torch="2.9.1+cpu"), ["2.14.1", "2.9.1+cpu"]),
+    "an older one by name": (
+        "2.13.0",
+        terms("torch<2.14", texts=("torch<2.14",)),
+        machine(torch="2.14.1+cu130"),
+        ["2.13.0", "2.9.1", "2.2.2", "2.0.1"],
+    ),
+    "permitted": ("2.14.1", terms("torch", allow=True), machine(torch="2.13.0+cpu"), None),
+    "the installed one may be unknown": (
+        "2.14.1",
+        terms("torch"),
+        machine(torch="2.13.5+cu130"),
+        ["2.14.1", "2.13.5+cu130"],
+    ),
+    "the installed one is excluded": (
+        "2.14.1",
+        terms("torch>=2.14", texts=("torch>=2.14",)),
+        machine(torch="2.13.0+cu130"),
+        ["2.14.1"],
+    ),
+    "the installed one asks no driver": (
+        "2.14.1",
+        terms("torch"),
+        machine(torch="2.13.0+cu130", driver=declared(MIDDLE)),
+        ["2.13.0+cu130"],
+    ),
+}
+SAME = {
+    "an unknown pre-release": ["2.16.0.dev20261101", "2.14.1", "2.13.0", "2.10.0rc1", "2.9.1", "2.2.2", "2.0.1"],
+    # for which accelerators there are builds is known of Linux; a Mac has one kind
+    "an Apple silicon Mac": ["2.14.1", "2.13.1", "2.13.0", "2.9.1", "2.2.2", "2.0.1"],
+    "permitted": ["2.14.1", "2.13.0+cpu", "2.9.1", "2.2.2", "2.0.1"],
+}
+
+
+@pytest.mark.parametrize("name", list(ROWS))
+def test_which_torch_may_come(name):
+    version, said, here, expected = ROWS[name]
+    planned = planned_torch(version, here.interpreter.platform)
+    options = rank_torches(planned, said, here, CATALOG)
+    found = [str(option.build.version) for option in options if option.excluded is None]
+    assert found == (SAME[name] if expected is None else expected)
+    for option in options:
+        assert bool(option.reason) == (option.excluded is not None)
+
+
+REASONS = [
+    ("2.13.0", terms("torch"), machine(version="3.14.0"), Exclusion.PYTHON, "has no wheel for Python 3.14"),
+    ("2.13.0", terms("torch"), machine(platform="linux_armv7l"), Exclusion.PLATFORM, "no wheel for linux_armv7l"),
+    ("2.13.1", terms("torch"), HERE, Exclusion.BUILD, "torch 2.13.1 is not on the package index"),
+    ("2.13.0", terms("torch"), machine(driver=declared(MIDDLE)), Exclusion.DRIVER, "or newer, declared is 535.104.05"),
+    ("2.10.0rc1", terms("torch"), HERE, Exclusion.PRE_RELEASE, "is a pre-release, which --pre permits"),
+    ("2.13.0", terms("torch==2.14.1"), HERE, Exclusion.REQUIREMENT, "torch 2.13.0 is excluded by torch==2.14.1"),
+    ("2.13.0", terms(constraints=["torch>2.13"]), HERE, Exclusion.CONSTRAINT, "torch 2.13.0 is excluded by torch>2.13"),
+    ("2.9.1", terms("torch"), machine(torch="2.13.0+cu130"), Exclusion.INSTALLED, "would become the older 2.9.1+cu128"),
+    ("2.13.0", terms("torch"), machine(torch="2.9.1+cpu"), Exclusion.INSTALLED, "torch 2.9.1+cpu is a build for cpu"),
+    # what no word of the person's changes is named first
+    ("2.13.0", terms("torch==2.14.1"), machine(version="3.14.0"), Exclusion.PYTHON, "no wheel for Python 3.14"),
+]
+
+
+@pytest.mark.parametrize(("version", "said", "here", "excluded", "reason"), REASONS)
+def test_why_a_torch_may_not_come(version, said, here, excluded, reason):
+    planned = planned_torch("2.14.1", here.interpreter.platform)
+    options = rank_torches(planned, said, here, CATALOG)
+    (option,) = [option for option in options if option.release == version]
+    assert option.excluded is excluded and reason in option.reason
+
+
+def test_no_build_for_the_accelerator_of_the_index():
+    options = rank_torches(planned_torch("2.14.1+cu126", PLATFORM), terms("torch"), HERE, CATALOG)
+    reasons = {option.release: option.reason for option in options}
+    assert reasons["2.2.2"] == "torch 2.2.2 has no build for cu126"
+
+
+def test_a_file_that_was_named_is_what_comes():
+    options = rank_torches(planned_torch("2.14.1", PLATFORM), terms(), HERE, CATALOG, is_fixed=True)
+    assert [option.release for option in options if option.excluded is None] == ["2.14.1"]
+
+
+def test_a_declared_gpu_counts():
+    """torch 2.14.1 for CUDA 13 has no code for compute capability 7.0."""
+    driver = declared(NEW, devices=(Device("V100", "7.0"),))
+    options = rank_torches(planned_torch("2.14.1", PLATFORM), terms("torch"), machine(driver=driver), CATALOG)
+    (newest,) = [option for option in options if option.release == "2.14.1"]
+    assert newest.excluded is Exclusion.DRIVER and "no kernel image for sm_70" in newest.reason
+
+
+def test_the_build_of_another_release_is_the_one_of_the_package_index():
+    options = rank_torches(planned_torch("2.14.1", PLATFORM), terms("torch"), HERE, CATALOG)
+    builds = {option.release: option.build.runtime_version for option in options}
+    assert (builds["2.9.1"], builds["2.0.1"]) == ("2.9.1+cu128", "2.0.1+cu117")
+
+
+# --- what is said of it ----------------------------------------------------------------------------
+
+PASSED = [
+    PassedOver(planned_torch("2.14.1", PLATFORM), "no torch-scatter was built for it"),
+    PassedOver(planned_torch("2.13.0", PLATFORM), "no torch-sparse was built for it"),
+]
+
+
+@pytest.mark.parametrize(
+    ("passed", "taken", "names", "line"),
+    [
+        ((), "2.14.1", ["torch-scatter"], None),
+        (PASSED, None, ["torch-scatter"], None),
+        (
+            PASSED[:1],
+            "2.13.0",
+            ["torch-scatter", "torch-sparse"],
+            "torch 2.14.1: no torch-scatter was built for it; 2.13.0 has all of torch-scatter, torch-sparse",
+        ),
+        (
+            PASSED,
+            "2.9.1",
+            ["torch-scatter"],
+            "torch 2.14.1: no torch-scatter was built for it; 2.9.1 has torch-scatter",
+        ),
+        (PASSED[1:], "2.14.1", ["torch-scatter"], None),  # an older one was tried first, and had less
+    ],
+)
+def test_why_the_newest_was_not_taken(passed, taken, names, line):
+    findings = note_choice(
+        TorchChoice(passed_over=tuple(passed)), planned_torch(taken, PLATFORM) if taken else None, names
+    )
+    assert [finding.detail for finding in findings] == ([] if line is None else [line])
+
+
+def options_of(said, here=HERE):
+    return rank_torches(planned_torch("2.14.1", PLATFORM), said, here, CATALOG)
+
+
+@pytest.mark.parametrize(
+    ("said", "release", "hint"),
+    [
+        (
+            terms("torch==2.14.1"),
+            "2.13.0",
+            "Ask for torch 2.13.0, which has all of torch-scatter, torch-sparse: "
+            "safe-install torch==2.13.0 'torch-scatter>=2' torch-sparse",
+        ),
+        (
+            terms("torch", constraints=["torch==2.14.1"]),
+            "2.13.0",
+            "Permit torch 2.13.0, which has all of torch-scatter, torch-sparse: "
+            "torch 2.13.0 is excluded by torch==2.14.1.",
+        ),
+        (
+            terms("torch"),
+            "2.10.0rc1",
+            "Ask for torch 2.10.0rc1, which has all of torch-scatter, torch-sparse: "
+            "safe-install --pre torch==2.10.0rc1 'torch-scatter>=2' torch-sparse",
+        ),
+    ],
+)
+def test_what_to_ask_for(said, release, hint):
+    (option,) = [option for option in options_of(said) if option.release == release]
+    assert hint_to_permit(option, [Requirement("torch-scatter>=2"), Requirement("torch-sparse")]) == hint
+
+
+@pytest.mark.parametrize(
+    ("known", "hint"),
+    [
+        ({}, ""),
+        ({"2.13.0": {"a": True, "b": False}}, "Without b: torch 2.13.0 has a."),
+        ({"2.13.0": {"a": True, "b": None}}, "Without b: torch 2.13.0 has a."),
+        # the most, then the newest
+        (
+            {"2.13.0": {"a": True, "b": False, "c": False}, "2.9.1": {"a": True, "b": False, "c": True}},
+            "Without b: torch 2.9.1 has all of a, c.",
+        ),
+        ({"2.13.0": {"a": True, "b": False}, "2.9.1": {"a": False, "b": True}}, "Without b: torch 2.13.0 has a."),
+        ({"2.13.0": {"a": False, "b": False}}, ""),
+        ({"2.13.0": {"a": True, "b": True}}, ""),  # pip refused it, which is said otherwise
+    ],
+)
+def test_what_to_leave_out(known, hint):
+    options = [option for option in options_of(terms("torch")) if option.excluded is None]
+    complete = {option.release: known.get(option.release, {}) for option in options}
+    assert hint_to_leave_out(options, complete) == hint
+
+
+def test_one_is_no_all():
+    assert (join_all(["a"]), join_all(["a", "b"])) == ("a", "all of a, b")
+
+
+# As pip 23.2 and 26.3 print it.
+NO_MATCH = """ERROR: Could not find a version that satisfies the requirement torch (from versions: 2.14.1)
+ERROR: No matching distribution found for torch
+"""
+NO_MATCH_SINCE = """ERROR: Cannot install torch because these package versions have conflicting dependencies.
+
+The conflict is caused by:
+    The user requested torch
+    The user requested (constraint) torch==2.13.0
+
+Additionally, some packages in these conflicts have no matching distributions available for your environment:
+    torch
+"""
+WANTED = """The conflict is caused by:
+    The user requested torch>=2.14
+    The user requested (constraint) torch==2.13.0
+"""
+REQUIRED = """The conflict is caused by:
+    base 1.0 depends on torch>=2.14
+    The user requested (constraint) torch==2.13.0
+"""
+
+
+@pytest.mark.parametrize(
+    ("output", "reason"),
+    [
+        (NO_MATCH, NO_SUCH_TORCH),
+        (NO_MATCH_SINCE, NO_SUCH_TORCH),
+        (WANTED, "torch>=2.14 was wanted"),
+        (REQUIRED, "base 1.0 requires torch>=2.14"),
+        ("ERROR: No matching distribution found for six==99", ""),
+        ("ERROR: Could not install packages due to an OSError", ""),
+    ],
+)
+def test_why_pip_found_no_plan_with_it(output, reason):
+    assert why_impossible(planned_torch("2.13.0", PLATFORM), output) == reason
