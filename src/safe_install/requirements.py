@@ -7,6 +7,7 @@ from typing import Iterable, Mapping, Optional
 
 from packaging.requirements import InvalidRequirement, Requirement
 from packaging.utils import NormalizedName, canonicalize_name
+from packaging.version import InvalidVersion, Version
 
 
 def parse_requirement(text: str) -> Optional[Requirement]:
@@ -37,3 +38,13 @@ def applies(requirement: Requirement, markers: Mapping[str, str], extras: Iterab
     if requirement.marker is None:
         return True
     return any(requirement.marker.evaluate({**markers, "extra": extra}) for extra in (*extras, ""))
+
+
+def accepts(requirement: Requirement, version: str) -> bool:
+    """Does an installed version meet the specifier? A text that is no version meets none, not even the empty one."""
+    try:
+        # Some releases of packaging raise for such a text, others compare it.
+        parsed = Version(version)
+    except InvalidVersion:
+        return False
+    return bool(requirement.specifier.contains(parsed, prereleases=True))

@@ -7,7 +7,7 @@ import ast
 import pytest
 from packaging.requirements import Requirement
 
-from safe_install.requirements import applies
+from safe_install.requirements import accepts, applies
 from tests.unit.test_layers import MODULES, relative
 
 MARKERS = {"python_version": "3.8", "sys_platform": "linux", "platform_machine": "x86_64"}
@@ -29,6 +29,23 @@ MARKERS = {"python_version": "3.8", "sys_platform": "linux", "platform_machine":
 )
 def test_a_requirement_applies_where_its_marker_is_true(text, extras, expected):
     assert applies(Requirement(text), MARKERS, extras) is expected
+
+
+@pytest.mark.parametrize(
+    ("text", "version", "expected"),
+    [
+        ("numpy<2", "1.26.4", True),
+        ("numpy<2", "2.0", False),
+        ("numpy", "2.0", True),
+        ("torch==2.13.0", "2.13.0+cpu", True),
+        ("torch==2.13.0+cpu", "2.13.0", False),
+        ("numpy>=1", "2.0rc1", True),  # what is installed is meant, whatever it is
+        ("numpy>=1", "unknown", False),
+        ("numpy", "unknown", False),
+    ],
+)
+def test_which_installed_versions_a_requirement_accepts(text, version, expected):
+    assert accepts(Requirement(text), version) is expected
 
 
 def test_no_other_module_evaluates_markers():

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import Container, List, Optional, Sequence, Set, Tuple
 
-from packaging.requirements import Requirement
 from packaging.utils import NormalizedName, canonicalize_name
 from packaging.version import InvalidVersion, Version
 
@@ -19,7 +18,7 @@ from safe_install.models import (
     Step,
     TorchBuild,
 )
-from safe_install.requirements import applies, parse_requirement
+from safe_install.requirements import accepts, applies, parse_requirement
 from safe_install.torch_family import TORCH, is_guarded
 
 
@@ -130,16 +129,9 @@ def _is_repair(step: Step, environment: Environment) -> bool:
             requirement = parse_requirement(text)
             if requirement is None or canonicalize_name(requirement.name) != step.name:
                 continue
-            if applies(requirement, environment.interpreter.markers) and not _accepts(requirement, step.from_version):
-                return _accepts(requirement, step.version)
+            if applies(requirement, environment.interpreter.markers) and not accepts(requirement, step.from_version):
+                return accepts(requirement, step.version)
     return False
-
-
-def _accepts(requirement: Requirement, version: str) -> bool:
-    try:
-        return bool(requirement.specifier.contains(version, prereleases=True))
-    except InvalidVersion:
-        return False
 
 
 def _refuse_move(step: Step) -> Finding:

@@ -10,7 +10,6 @@ from typing import Any, Container, Dict, Iterable, List, Mapping, Optional, Sequ
 
 from packaging.requirements import Requirement
 from packaging.utils import NormalizedName, canonicalize_name
-from packaging.version import InvalidVersion
 
 from safe_install import requirements
 from safe_install.health.requirements import new_unmet, unmet_requirements
@@ -41,10 +40,7 @@ def is_satisfied(requirement: Requirement, environment: Environment) -> bool:
     found = environment.installed.get(canonicalize_name(requirement.name))
     if found is None or requirement.extras or requirement.url:
         return False
-    try:
-        return bool(requirement.specifier.contains(found.version, prereleases=True))
-    except InvalidVersion:
-        return False
+    return requirements.accepts(requirement, found.version)
 
 
 def are_satisfied(texts: Iterable[str], environment: Environment, *, coming: Container[NormalizedName]) -> bool:
