@@ -285,7 +285,10 @@ def render_cuda(health: HealthReport, driver: Optional[Driver]) -> str:
 def render_table(title: str, columns: Sequence[str], rows: Sequence[Sequence[str]]) -> List[str]:
     """A table as lines of text; on a terminal that is too narrow, its columns in several tables below each other."""
     width = find_width(sys.stdout) or WIDE
-    sizes = [max(len(column), *(len(row[n]) for row in rows), 1) + 4 for n, column in enumerate(columns)]
+    sizes = []
+    for n, column in enumerate(columns):
+        cells = [column, *(row[n] for row in rows)]
+        sizes.append(max(1, *map(len, cells)) + 4)
     lines: List[str] = []
     first, shown = columns[0], 1
     while shown < len(columns):

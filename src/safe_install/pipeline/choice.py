@@ -356,15 +356,17 @@ def make_client(
 
 def named_mirrors() -> Mapping[str, Tuple[MirrorRule, ...]]:
     """The mirrors of the wheel index, by name."""
-    return {
-        name: tuple(MirrorRule(start.rstrip("/"), by.rstrip("/"), mirror.flat) for start, by in mirror.pairs)
-        for name, mirror in known_mirrors().items()
-    }
+    found = {}
+    for name, mirror in known_mirrors().items():
+        rules = [MirrorRule(start.rstrip("/"), by.rstrip("/"), mirror.flat) for start, by in mirror.pairs]
+        found[name] = tuple(rules)
+    return found
 
 
 def _named_hosts(urls: Sequence[str]) -> Tuple[str, ...]:
     """The hosts that the person wrote down: asked over plain http too, if that is what was written."""
-    return tuple(host for host in (urlsplit(url).hostname for url in urls) if host)
+    hosts = [urlsplit(url).hostname for url in urls]
+    return tuple(host for host in hosts if host)
 
 
 def _recipe(project: Project, pin: Candidate) -> BuildRecipe:

@@ -101,6 +101,11 @@ def _find_directories(rows: Iterable[str]) -> Set[str]:
     return found
 
 
+def _is_accounted_for(files: Iterable[str], home: str, record: _Record) -> bool:
+    """Is each of these files, put into `home`, a row of this RECORD? Bytecode need not be."""
+    return all(os.path.join(home, file) in record.rows or recovery.is_bytecode(file) for file in files)
+
+
 class _LeftoverReader:
     """Looks once through the site directories and through what pip has put elsewhere."""
 
@@ -166,11 +171,7 @@ class _LeftoverReader:
                 for folder in record.directories
                 if os.path.dirname(folder) == parent and is_name_aside(name, os.path.basename(folder))
             ]
-            fitting = [
-                home
-                for home in homes
-                if all(os.path.join(home, file) in record.rows or recovery.is_bytecode(file) for file in files)
-            ]
+            fitting = [home for home in homes if _is_accounted_for(files, home, record)]
             if len(fitting) == 1:
                 claimed[path] = fitting[0]
         return claimed
@@ -184,10 +185,13 @@ class _LeftoverReader:
         with os.scandir(parent) as entries:
             homes = [e.path for e in entries if e.is_dir(follow_symlinks=False) and is_name_aside(name, e.name)]
         in_place = [record for record in self._all if record.folder == record.home]
-        owners = [[record for record in in_place if home in record.directories] for home in homes]
-        certain = all(found and all(record.is_whole for record in found) for found in owners)
-        names = frozenset(record.name for found in owners for record in found)
-        return SetAsideFolder(path, tuple(homes), names if certain else frozenset())
+        names: Set[str] = set()
+        is_certain = True
+        for home in homes:
+            owners = [record for record in in_place if home in record.directories]
+            names.update(record.name for record in owners)
+            is_certain = is_certain and bool(owners) and all(record.is_whole for record in owners)
+        return SetAsideFolder(path, tuple(homes), frozenset(names) if is_certain else frozenset())
 
     def recorded(self) -> Tuple[Recorded, ...]:
         """Every distribution that one of them may be of; contents are compared by the hashes of RECORD."""

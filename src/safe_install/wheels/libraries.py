@@ -66,7 +66,11 @@ class DiskFiles:
         path = self._cache.get(name)
         if path is not None and os.path.isfile(path):
             return path
-        return next((p for p in (os.path.join(folder, name) for folder in DEFAULT_FOLDERS) if os.path.isfile(p)), None)
+        for folder in DEFAULT_FOLDERS:
+            path = os.path.join(folder, name)
+            if os.path.isfile(path):
+                return path
+        return None
 
 
 def read_loader_cache(path: str = CACHE) -> Dict[str, str]:

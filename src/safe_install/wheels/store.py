@@ -17,7 +17,7 @@ import tempfile
 from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, Dict, Iterator, Mapping, Optional, Tuple
+from typing import Any, Dict, Iterator, Mapping, Optional, Sequence, Tuple
 
 from packaging.utils import NormalizedName, parse_wheel_filename
 from packaging.version import InvalidVersion, Version
@@ -25,7 +25,7 @@ from packaging.version import InvalidVersion, Version
 from safe_install.folders import NO_HOME, NOWHERE, find_cache_folder
 from safe_install.models import BuiltFor, Candidate, CandidateKind, Environment, Interpreter, Link
 from safe_install.system.atomic_write import replacing_file, write_atomically
-from safe_install.tags import parse_capability, parse_device_capabilities
+from safe_install.tags import ComputeCapability, parse_capability, parse_device_capabilities
 from safe_install.wheels.archive import Artifact, hash_file
 
 FORMAT = 1  # of the record beside each wheel
@@ -240,7 +240,11 @@ def _suits(record: BuildRecord, environment: Environment) -> bool:
     built_for = [parse_capability(text) for text in record.gpu_architectures]
     # None: a name such as "Ampere"; the check of the GPU code will see.
     wanted = parse_device_capabilities(device.compute_capability for device in devices)
-    return all(any(code is None or code.runs_on(device) for code in built_for) for device in wanted)
+    return all(_is_served(device, built_for) for device in wanted)
+
+
+def _is_served(device: ComputeCapability, built_for: Sequence[Optional[ComputeCapability]]) -> bool:
+    return any(code is None or code.runs_on(device) for code in built_for)
 
 
 def _make_candidate(name: NormalizedName, record: BuildRecord, path: Path) -> Candidate:
