@@ -22,7 +22,7 @@ from elftools.elf.gnuversions import GNUVerDefSection, GNUVerNeedSection, GNUVer
 from elftools.elf.relocation import RelocationSection
 from elftools.elf.sections import SymbolTableSection
 
-from safe_install.wheels.elf import SharedObject, Wanted
+from safe_install.wheels.elf import SharedObject, WantedSymbol
 from safe_install.wheels.fatbin import CUDA_OF_PTX, read_fatbin
 from safe_install.wheels.inspection import demangle
 from safe_install.wheels.libraries import DiskFiles
@@ -401,7 +401,7 @@ def ask_pyelftools(path: str) -> Oracle:
                 if symbol.entry["st_value"] or kind == "STT_TLS":
                     defined.append((symbol.name, own.get(number & 0x7FFF), not number & 0x8000))
             elif index in used:
-                wanted.add(Wanted(symbol.name, *needed.get(number & 0x7FFF, (None, None)), binding == "STB_WEAK"))
+                wanted.add(WantedSymbol(symbol.name, *needed.get(number & 0x7FFF, (None, None)), binding == "STB_WEAK"))
         return Oracle(read_tags(sections), frozenset(wanted), defined)
 
 

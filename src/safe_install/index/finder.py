@@ -31,7 +31,7 @@ from safe_install.tags import container_of_name, container_of_version, parse_acc
 
 DEFAULT_INDEX = "https://pypi.org/simple/"
 FILES_OF_DEFAULT_INDEX = "files.pythonhosted.org"
-Wanted = Callable[[Candidate, Project], bool]
+IsWanted = Callable[[Candidate, Project], bool]
 MAX_METADATA = 3  # files of METADATA that are read for one host
 MAX_RELEASES = 12  # of one repository, asked one by one
 _NOT_THE_PROJECT = frozenset({Holds.NOTHING, Holds.PLACEHOLDER, Holds.ANOTHER_PROJECT})
@@ -83,7 +83,7 @@ class Finder:
         self._third_party = frozenset(third_party)
         self._catalog = catalog
 
-    def find(self, name: str, environment: Environment, *, wanted: Optional[Wanted] = None) -> Found:
+    def find(self, name: str, environment: Environment, *, wanted: Optional[IsWanted] = None) -> Found:
         """The candidates of one project near `environment`, and the answer of every host.
 
         `wanted(candidate, project)` tells whether a candidate would be taken; without it, one whose wheel
@@ -349,7 +349,7 @@ class Finder:
 class _Search:
     """One project's search so far."""
 
-    def __init__(self, project: Project, environment: Environment, wanted: Wanted) -> None:
+    def __init__(self, project: Project, environment: Environment, wanted: IsWanted) -> None:
         self.project = project
         self.environment = environment
         self.candidates: List[Candidate] = []
@@ -417,7 +417,7 @@ def _known_tags(host: HostEntry, search: _Search) -> List[str]:
     return list(dict.fromkeys(build.tag or host.tag.format(version=build.version) for build in newest_first))
 
 
-def _tags_fit(environment: Environment) -> Wanted:
+def _tags_fit(environment: Environment) -> IsWanted:
     supported = frozenset(environment.interpreter.tags)
     return lambda candidate, project: bool(candidate.tags & supported)
 

@@ -56,7 +56,7 @@ class NotElf(ValueError):
 
 
 @dataclass(frozen=True)
-class Wanted:
+class WantedSymbol:
     """A symbol that the file asks for and does not define."""
 
     name: str
@@ -119,7 +119,7 @@ class SharedObject:
         """Have its symbols versions, be it only those that they are asked for with?"""
         return self._versym is not None
 
-    def wanted(self) -> Tuple[Wanted, ...]:
+    def wanted(self) -> Tuple[WantedSymbol, ...]:
         """The symbols that it asks for. What no relocation names is never looked up by the loader, and left out.
 
         Raises NotElf.
@@ -129,7 +129,7 @@ class SharedObject:
         except (struct.error, IndexError, OverflowError, MemoryError) as error:
             raise NotElf(f"truncated or damaged ({error})") from error
 
-    def _read_wanted(self) -> Tuple[Wanted, ...]:
+    def _read_wanted(self) -> Tuple[WantedSymbol, ...]:
         used = self._used_symbols()
         found = []
         for index in range(1, self._first_defined()):
@@ -140,7 +140,7 @@ class SharedObject:
                 continue
             need = self._needed_versions.get(self._version_index(index) & ~_HIDDEN)
             found.append(
-                Wanted(
+                WantedSymbol(
                     self._string(name_at),
                     need.version if need else None,
                     need.library if need else None,

@@ -13,7 +13,7 @@ import re
 from dataclasses import dataclass, field
 from typing import Callable, Dict, Iterable, List, Optional, Protocol, Sequence, Set, Tuple
 
-from safe_install.wheels.elf import SharedObject, VersionNeed, Wanted
+from safe_install.wheels.elf import SharedObject, VersionNeed, WantedSymbol
 
 # They come with the driver: a machine that builds images has none, and the one that runs them does.
 DRIVER_LIBRARIES = frozenset({"libcuda.so.1", "libnvidia-ml.so.1", "libnvidia-ptxjitcompiler.so.1", "libnvcuvid.so.1"})
@@ -65,7 +65,7 @@ class Missing:
 class Undefined:
     """A symbol that nobody defines."""
 
-    symbol: Wanted
+    symbol: WantedSymbol
     wanted_by: str
 
 
@@ -266,7 +266,7 @@ def _missing_versions(one: Loaded, by_name: Dict[str, Loaded], glibc: Tuple[int,
     return found
 
 
-def _is_defined(wanted: Wanted, providers: Sequence[Loaded], by_name: Dict[str, Loaded]) -> bool:
+def _is_defined(wanted: WantedSymbol, providers: Sequence[Loaded], by_name: Dict[str, Loaded]) -> bool:
     if wanted.library is not None:
         named = by_name.get(wanted.library)
         if named is not None and named.object.defines(wanted.name, wanted.version):

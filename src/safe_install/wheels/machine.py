@@ -10,13 +10,13 @@ from pathlib import Path
 from typing import Mapping, Optional
 
 from safe_install.models import Environment
-from safe_install.wheels.recipe import Machine
+from safe_install.wheels.recipe import BuildMachine
 from safe_install.wheels.toolkit import find_gcc, find_headers, find_other_gccs, find_package_includes, find_places
 
 
-def read_machine(environment: Environment, variables: Mapping[str, str], cache: Path) -> Machine:
+def read_machine(environment: Environment, variables: Mapping[str, str], cache: Path) -> BuildMachine:
     """What this machine has for a build: cores, free memory, compilers, Python's headers, CUDA toolkits."""
-    base = Machine(
+    base = BuildMachine(
         cores=_read_cores(),
         memory=_read_memory(),
         compiler=_find_compiler(variables),

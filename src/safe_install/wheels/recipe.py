@@ -66,7 +66,7 @@ class Gcc:
 
 
 @dataclass(frozen=True)
-class Machine:
+class BuildMachine:
     """What a build finds here."""
 
     cores: int
@@ -115,7 +115,7 @@ def plan_build(
     environment: Environment,
     recipe: BuildRecipe,
     *,
-    machine: Machine,
+    machine: BuildMachine,
     variables: Mapping[str, str],
     jobs: Optional[int] = None,
     forbidden_by: str = "",
@@ -152,7 +152,7 @@ def plan_build(
 
 
 def _with_jobs(
-    plan: BuildPlan, machine: Machine, memory_per_job: int, jobs: Optional[int], variables: Mapping[str, str]
+    plan: BuildPlan, machine: BuildMachine, memory_per_job: int, jobs: Optional[int], variables: Mapping[str, str]
 ) -> BuildPlan:
     count = jobs or _read_count(variables.get("MAX_JOBS")) or count_jobs(machine, memory_per_job=memory_per_job)
     return replace(plan, jobs=count, variables={**plan.variables, "MAX_JOBS": str(count)})
@@ -161,7 +161,7 @@ def _with_jobs(
 def _plan_cuda(
     recipe: BuildRecipe,
     environment: Environment,
-    machine: Machine,
+    machine: BuildMachine,
     variables: Mapping[str, str],
     forbidden_by: str,
 ) -> Union[BuildPlan, BuildRefusal]:
@@ -209,7 +209,7 @@ def select_variables(variables: Mapping[str, str], home: Path) -> Dict[str, str]
     return {**variables, "CUDA_HOME": str(home), "CUDA_PATH": str(home), "CUDACXX": str(nvcc), "PATH": path}
 
 
-def count_jobs(machine: Machine, *, memory_per_job: int) -> int:
+def count_jobs(machine: BuildMachine, *, memory_per_job: int) -> int:
     """How many compilers may run at once without running out of memory: at least one."""
     return max(1, min(machine.cores, machine.memory // memory_per_job))
 
@@ -370,7 +370,7 @@ _KNOWN_FAILURES: Tuple[Tuple[str, str], ...] = (
 )
 
 
-def _check_compiler(recipe: BuildRecipe, machine: Machine, python: str) -> Optional[BuildRefusal]:
+def _check_compiler(recipe: BuildRecipe, machine: BuildMachine, python: str) -> Optional[BuildRefusal]:
     if machine.compiler is None:
         return BuildRefusal(
             "host-compiler",
@@ -388,7 +388,7 @@ def _check_compiler(recipe: BuildRecipe, machine: Machine, python: str) -> Optio
 
 
 def _refuse_toolkit(
-    recipe: BuildRecipe, cuda: str, choice: ToolkitChoice, machine: Machine, obstacle: str
+    recipe: BuildRecipe, cuda: str, choice: ToolkitChoice, machine: BuildMachine, obstacle: str
 ) -> BuildRefusal:
     """No toolkit here can compile for this torch, and none may or can be brought."""
     kits = [place for place in machine.places if isinstance(place, Toolkit)]
@@ -434,7 +434,7 @@ def _compute_numbers(architectures: Sequence[str]) -> Tuple[str, ...]:
 
 
 def _check_toolkit(
-    toolkit: Toolkit, wanted: Sequence[str], machine: Machine, variables: Mapping[str, str]
+    toolkit: Toolkit, wanted: Sequence[str], machine: BuildMachine, variables: Mapping[str, str]
 ) -> Optional[BuildRefusal]:
     """Can this nvcc compile for these GPUs, and does it accept this gcc?"""
     for entry in wanted:

@@ -22,7 +22,7 @@ from safe_install.wheels.abi import (
     open_findings,
     torch_findings,
 )
-from safe_install.wheels.elf import VersionNeed, Wanted
+from safe_install.wheels.elf import VersionNeed, WantedSymbol
 from safe_install.wheels.fingerprint import Fingerprint
 from safe_install.wheels.loader import Missing, MissingVersion, Problems, Undefined
 
@@ -54,7 +54,7 @@ def see(member=MEMBER, *, missing=(), undefined=(), versions=(), driver=(), mino
     """What was seen of a file that uses torch's C++; nothing is wrong with it unless it is said."""
     problems = Problems(
         tuple(Missing(name, member) for name in missing),
-        tuple(Undefined(Wanted(name), member) for name in undefined),
+        tuple(Undefined(WantedSymbol(name), member) for name in undefined),
         tuple(MissingVersion(VersionNeed(*need.split(":")), member) for need in versions),
         tuple(driver),
     )

@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from safe_install.wheels import elf
-from safe_install.wheels.elf import NotElf, SharedObject, VersionNeed, Wanted
+from safe_install.wheels.elf import NotElf, SharedObject, VersionNeed, WantedSymbol
 from tests.unit.wheels.elffiles import (
     AARCH64,
     ABSOLUTE,
@@ -83,15 +83,15 @@ def test_it_is_read_from_a_map_as_from_bytes(tmp_path):
     ("symbols", "wanted"),
     [
         ([], []),
-        (["f"], [Wanted("f")]),
-        ([want("f", weak=True)], [Wanted("f", weak=True)]),
-        ([want("f", lazy=True), "g"], [Wanted("f"), Wanted("g")]),
-        ([want("idle", used=False), "f"], [Wanted("f")]),
+        (["f"], [WantedSymbol("f")]),
+        ([want("f", weak=True)], [WantedSymbol("f", weak=True)]),
+        ([want("f", lazy=True), "g"], [WantedSymbol("f"), WantedSymbol("g")]),
+        ([want("idle", used=False), "f"], [WantedSymbol("f")]),
         ([want("idle", used=False)], []),
-        (["f@libx.so:V1", "g"], [Wanted("f", "V1", "libx.so"), Wanted("g")]),
-        (["f@libx.so:V1", "g@libx.so:V2"], [Wanted("f", "V1", "libx.so"), Wanted("g", "V2", "libx.so")]),
-        (["f@libx.so:V1", "g@liby.so:V1"], [Wanted("f", "V1", "libx.so"), Wanted("g", "V1", "liby.so")]),
-        ([want("f@libx.so:V1", weak=True)], [Wanted("f", "V1", "libx.so", weak=True)]),
+        (["f@libx.so:V1", "g"], [WantedSymbol("f", "V1", "libx.so"), WantedSymbol("g")]),
+        (["f@libx.so:V1", "g@libx.so:V2"], [WantedSymbol("f", "V1", "libx.so"), WantedSymbol("g", "V2", "libx.so")]),
+        (["f@libx.so:V1", "g@liby.so:V1"], [WantedSymbol("f", "V1", "libx.so"), WantedSymbol("g", "V1", "liby.so")]),
+        ([want("f@libx.so:V1", weak=True)], [WantedSymbol("f", "V1", "libx.so", weak=True)]),
     ],
 )
 @pytest.mark.parametrize("defines", [[], ["own", define("used", used=True), define("hers", local=True, used=True)]])

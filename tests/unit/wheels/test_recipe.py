@@ -12,13 +12,13 @@ from safe_install.models import Device, Driver
 from safe_install.wheels.recipe import (
     DEFAULT_TOOLS,
     LEGACY_BACKEND,
+    BuildMachine,
     BuildPlan,
     BuildRecipe,
     BuildRefusal,
     BuildSystem,
     FileCount,
     Gcc,
-    Machine,
     count_files,
     count_jobs,
     describe_toolkit,
@@ -42,7 +42,7 @@ CUDA_118 = Toolkit(Path("/opt/cuda-11.8"), "11.8", ("35", "70", "80", "86", "90"
 CUDA_124 = Toolkit(Path("/opt/cuda-12.4"), "12.4", ("50", "70", "80", "90"))
 CUDA_121 = Toolkit(Path("/opt/cuda-12.1"), "12.1")
 CUDA_130 = Toolkit(Path("/usr/local/cuda"), "13.0", ("75", "80", "90", "120"))
-MACHINE = Machine(cores=8, memory=64 * GIB, compiler="/usr/bin/g++", has_python_headers=True)
+MACHINE = BuildMachine(cores=8, memory=64 * GIB, compiler="/usr/bin/g++", has_python_headers=True)
 
 
 def make_driver(*capabilities, declared=False):
