@@ -84,9 +84,7 @@ def test_a_fifo_or_a_folder_in_its_place_is_none(tmp_path: Path) -> None:
         assert read_record_text(folder) is None
 
 
-@pytest.mark.skipif(os.geteuid() == 0, reason="root reads everything")
 def test_one_that_cannot_be_read_is_an_error(tmp_path: Path) -> None:
-    (tmp_path / "RECORD").write_text("a,,\n")
-    (tmp_path / "RECORD").chmod(0)
-    with pytest.raises(PermissionError):
+    (tmp_path / "RECORD").symlink_to("RECORD")  # a link to itself: root cannot read it either
+    with pytest.raises(OSError, match="symbolic links"):
         read_record_text(tmp_path)
