@@ -9,7 +9,7 @@ from __future__ import annotations
 import errno
 from typing import Optional, Sequence, Tuple
 
-from safe_install.models import Environment, Finding, Rejection
+from safe_install.models import Environment, Finding, Rejection, Severity
 from safe_install.redaction import redact
 
 
@@ -96,6 +96,13 @@ class Refused(SafeInstallError):
 
     code = "refused"
     exit_status = 11
+
+    @classmethod
+    def by(cls, findings: Sequence[Finding], *, rejections: Sequence[Rejection] = ()) -> Refused:
+        """The refusal that the first error among these findings (at least one) is the reason for."""
+        errors = [finding for finding in findings if finding.severity is Severity.ERROR]
+        reason = errors[0] if errors else findings[0]
+        return cls(reason.detail, hint=reason.hint, findings=findings, rejections=rejections)
 
 
 class ExternallyManaged(SafeInstallError):

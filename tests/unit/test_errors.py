@@ -87,3 +87,11 @@ def test_hints_begin_with_a_capital_letter():
     assert len(written) > 100
     small = [(name, hint) for name, hint in written if hint[0].islower() and not re.match(r"safe-install |\w+/", hint)]
     assert small == []
+
+
+def test_a_refusal_has_the_words_of_its_first_error():
+    note = Finding("cpu-build", Severity.NOTE, "x", "a note", "Nothing.")
+    error = Finding("torch-moved", Severity.ERROR, "torch", "torch would change", "Leave it.")
+    refused = errors.Refused.by([note, error])
+    assert (refused.message, refused.hint, refused.findings) == ("torch would change", "Leave it.", (note, error))
+    assert errors.Refused.by([note]).message == "a note"

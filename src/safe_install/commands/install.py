@@ -202,7 +202,7 @@ def _unchanged(session: Session, plan: Plan, before: BaselineCheck, findings: Se
 def _require_cuda_before(before: BaselineCheck) -> None:
     findings = check_cuda_required(before.report())
     if findings:
-        raise Refused(findings[0].detail, hint=findings[0].hint, findings=findings)
+        raise Refused.by(findings)
 
 
 def _built_in_this_run(plan: Plan, chooser: IndexChooser) -> Tuple[str, ...]:

@@ -19,7 +19,7 @@ from safe_install.models import (
     Step,
 )
 from safe_install.models import Action as StepAction
-from safe_install.pipeline.baseline import BaselineCheck, installed_subjects
+from safe_install.pipeline.baseline import BaselineCheck
 from safe_install.pipeline.health_gate import Expectation, apply_and_verify, summarize
 from safe_install.pipeline.session import probe_named, progress_task, read_again
 from safe_install.ports import Timings, World
@@ -133,10 +133,11 @@ def _apply_decision(
             lay_out(one, transaction.stage)
         areas = make_areas(interpreter.prefix, interpreter.scheme)
         transaction.plan_paths(find_moved(decision, areas), keep=kept)
+        before = BaselineCheck(environment, check_timeout=check_timeout)
         judged = apply_and_verify(
             transaction,
-            BaselineCheck(environment, check_timeout=check_timeout),
-            installed_subjects(environment),
+            before,
+            before.subjects,
             expectation=Expectation(torch_requested=TORCH in put_back),
             summary=summarize(steps, world.command),
             timings=Timings(),

@@ -9,6 +9,7 @@ from typing import Any, List, Optional, Sequence, Tuple
 from packaging.utils import NormalizedName, canonicalize_name
 
 from safe_install.errors import Refused
+from safe_install.health.requirements import make_finding
 from safe_install.models import (
     DEFAULT_CHECK_TIMEOUT,
     Environment,
@@ -21,7 +22,7 @@ from safe_install.models import (
     UnmetRequirement,
 )
 from safe_install.models import Action as StepAction
-from safe_install.pipeline.baseline import BaselineCheck, installed_subjects
+from safe_install.pipeline.baseline import BaselineCheck
 from safe_install.pipeline.health_gate import Expectation, apply_and_verify, make_result, summarize
 from safe_install.pipeline.session import error_context, probe_named
 from safe_install.ports import Timings, World
@@ -61,11 +62,10 @@ def undo(
             plan = Plan(steps=_reverse_steps(entry.summary))
             needed = _check_needed(entry, plan, environment, force=force)
             before = BaselineCheck(environment, check_timeout=check_timeout)
-            subjects = installed_subjects(environment)
             verdict = apply_and_verify(
                 transaction,
                 before,
-                [subject for subject in subjects if not _is_removed(plan, subject.name)],
+                [subject for subject in before.subjects if not _is_removed(plan, subject.name)],
                 # The state before is what was asked for, its unmet requirements included.
                 expectation=_expect(plan, no_rollback=no_rollback),
                 summary={**summarize(plan.steps, world.command), "undoes": entry.id},
@@ -107,7 +107,7 @@ def _check_needed(
 
 
 def _unmet(needed: Sequence[UnmetRequirement], severity: Severity) -> List[Finding]:
-    return [Finding("requirement-unmet", severity, unmet.name, str(unmet)) for unmet in needed]
+    return [make_finding(unmet, severity) for unmet in needed]
 
 
 def _undone_entry(prefix: Path, transaction_id: Optional[str]) -> history.HistoryEntry:

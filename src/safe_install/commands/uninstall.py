@@ -15,7 +15,7 @@ from packaging.utils import NormalizedName
 
 from safe_install.environment.record import read_record
 from safe_install.errors import Refused, UsageError
-from safe_install.health.answers import Subject
+from safe_install.health.requirements import make_finding
 from safe_install.models import (
     Action,
     Environment,
@@ -27,7 +27,7 @@ from safe_install.models import (
     Severity,
     Step,
 )
-from safe_install.pipeline.baseline import BaselineCheck, installed_subjects
+from safe_install.pipeline.baseline import BaselineCheck
 from safe_install.pipeline.health_gate import Expectation, apply_and_verify, make_result, summarize
 from safe_install.pipeline.session import (
     is_own,
@@ -98,7 +98,7 @@ def _plan(request: UninstallRequest, environment: Environment, world: World) -> 
 def _refuse_dependency_of_torch(request: UninstallRequest, plan: Plan, environment: Environment) -> None:
     """What torch needs, itself or through another, goes with torch, or where that is permitted. Errors: Refused."""
     is_permitted = request.own.allow_torch_change or request.own.no_rollback
-    if is_permitted or any(step.name == TORCH for step in plan.steps):
+    if is_permitted or plan.find(TORCH) is not None:
         return
     needing = needed_by_torch(environment)
     for unmet in newly_unmet(plan, environment):
@@ -113,7 +113,7 @@ def _refuse_dependency_of_torch(request: UninstallRequest, plan: Plan, environme
             f"Remove torch with it ({together}), or permit it: --allow-torch-change lets the check decide, "
             "--no-rollback keeps it whatever the check says.",
         )
-        raise Refused(finding.detail, hint=finding.hint, findings=(finding,))
+        raise Refused.by([finding])
 
 
 def _confirmed(request: UninstallRequest, plan: Plan, environment: Environment, world: World) -> Plan:
@@ -178,7 +178,7 @@ def _remove(
             transaction,
             before,
             # Without torch nothing can be asked of the rest, and that was asked for.
-            [] if removes_torch else _remaining_subjects(plan, environment),
+            [] if removes_torch else [subject for subject in before.subjects if plan.find(subject.name) is None],
             expectation=Expectation(
                 torch_requested=removes_torch,
                 cuda_loss_requested=removes_torch,
@@ -197,10 +197,6 @@ def _remove(
     return dataclasses.replace(result, findings=(*verdict.findings, *_unmet(plan, environment)))
 
 
-def _remaining_subjects(plan: Plan, environment: Environment) -> List[Subject]:
-    return [subject for subject in installed_subjects(environment) if plan.find(subject.name) is None]
-
-
 def _announce(plan: Plan, environment: Environment, world: World, *, was_asked: bool) -> None:
     """pip's lines on each removal; where the person was asked, the question has said all but the last."""
     for step in plan.steps:
@@ -211,7 +207,4 @@ def _announce(plan: Plan, environment: Environment, world: World, *, was_asked: 
 
 def _unmet(plan: Plan, environment: Environment) -> Tuple[Finding, ...]:
     """What now misses something that was removed on purpose: worth a word, no reason to put it back."""
-    return tuple(
-        Finding("requirement-unmet", Severity.WARNING, unmet.name, str(unmet))
-        for unmet in newly_unmet(plan, environment)
-    )
+    return tuple(make_finding(unmet, Severity.WARNING) for unmet in newly_unmet(plan, environment))

@@ -13,7 +13,7 @@ from safe_install.health.comparison import check_cuda_required, first_line, hint
 from safe_install.health.cuda import DEVICES_VARIABLE, Machine, diagnose_cuda
 from safe_install.health.examination import Examination
 from safe_install.health.origin import Sites, check_missing, check_origin, check_working_folder, is_whole
-from safe_install.health.requirements import unmet_requirements
+from safe_install.health.requirements import make_finding, unmet_requirements
 from safe_install.index.catalog import cuda_table, torch_table
 from safe_install.models import (
     DEFAULT_CHECK_TIMEOUT,
@@ -106,7 +106,7 @@ def _findings(health: HealthReport) -> List[Finding]:
     ]
     if health.crashed:
         findings.append(Finding("check-crashed", Severity.ERROR, "torch", health.crashed))
-    findings += [Finding("requirement-unmet", Severity.WARNING, one.name, str(one)) for one in health.unmet]
+    findings += [make_finding(unmet, Severity.WARNING) for unmet in health.unmet]
     return findings
 
 

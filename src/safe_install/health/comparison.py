@@ -8,7 +8,7 @@ from __future__ import annotations
 import re
 from typing import Collection, Iterable, List, Mapping, Optional, Tuple
 
-from safe_install.health.requirements import new_unmet
+from safe_install.health.requirements import make_finding, new_unmet
 from safe_install.models import Finding, HealthReport, ImportResult, Severity
 
 
@@ -53,7 +53,7 @@ def compare_health(
         findings.append(Finding("check-crashed", Severity.ERROR, "torch", detail))
     for unmet in new_unmet(before.unmet, after.unmet):
         hint = "Install versions that fit each other, in one command."
-        findings.append(Finding("requirement-unmet", Severity.ERROR, unmet.name, str(unmet), hint))
+        findings.append(make_finding(unmet, Severity.ERROR, hint=hint))
     return tuple(findings)
 
 

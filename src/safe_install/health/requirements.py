@@ -10,7 +10,7 @@ from packaging.requirements import InvalidRequirement, Requirement
 from packaging.utils import NormalizedName, canonicalize_name
 from packaging.version import InvalidVersion, Version
 
-from safe_install.models import InstalledDistribution, UnmetRequirement
+from safe_install.models import Finding, InstalledDistribution, Severity, UnmetRequirement
 from safe_install.requirements import applies
 
 
@@ -70,6 +70,11 @@ def new_unmet(before: Iterable[UnmetRequirement], after: Iterable[UnmetRequireme
     now, is not new."""
     known = {replace(one, present="") for one in before}
     return tuple(one for one in after if replace(one, present="") not in known)
+
+
+def make_finding(unmet: UnmetRequirement, severity: Severity, *, hint: str = "") -> Finding:
+    """`requirement-unmet`, in pip's words."""
+    return Finding("requirement-unmet", severity, unmet.name, str(unmet), hint)
 
 
 def dependents_of(

@@ -59,7 +59,7 @@ def find_breakage(
 ) -> Tuple[Finding, ...]:
     """What fits the torch that is there, stays as it is, and does not fit `coming`: findings of `severity`."""
     now_here = environment.torch
-    if now_here is None or coming is None or all(step.name != TORCH for step in plan.steps):
+    if now_here is None or coming is None or plan.find(TORCH) is None:
         return ()
     inspector = Inspector(environment, now_here, variables=variables)
     context = dataclasses.replace(inspector.context, torch=coming)

@@ -11,7 +11,7 @@ from safe_install.events import Reporter
 from safe_install.health.answers import Subject
 from safe_install.index.catalog import bundled_catalog
 from safe_install.models import Environment, Finding, InstalledDistribution, InstallResult, Outcome, Plan, Step
-from safe_install.pipeline.baseline import BaselineCheck, installed_subjects, naming_intruders, with_subjects
+from safe_install.pipeline.baseline import BaselineCheck, naming_intruders, with_subjects
 from safe_install.pipeline.delivery import Artifacts, Delivery, check_space, fetch, find_notices, path_warnings, stage
 from safe_install.pipeline.health_gate import Expectation, Verdict, apply_and_verify, make_result, summarize
 from safe_install.pipeline.selection import Selected, refuse_errors
@@ -52,7 +52,7 @@ def carry_out(selected: Selected, delivery: Delivery, before: BaselineCheck, bui
             notices, check = _look_at_stage(selected, delivery, artifacts, transaction.stage, replaced)
         world.reporter.announce(words.installing())
         _plan_moves(transaction, plan, delivery, replaced)
-        subjects, expectation = _expect(selected, session, artifacts, check)
+        subjects, expectation = _expect(selected, session, artifacts, check, before.subjects)
         verdict = _swap(transaction, before, subjects, replace(expectation, built=tuple(built)), plan, delivery)
     if verdict.outcome is not Outcome.ROLLED_BACK:
         prune_history(interpreter.prefix, world)
@@ -139,12 +139,16 @@ def _look_at_stage(
 
 
 def _expect(
-    selected: Selected, session: Session, artifacts: Artifacts, check: StaticCheck
+    selected: Selected,
+    session: Session,
+    artifacts: Artifacts,
+    check: StaticCheck,
+    present: Sequence[Subject],
 ) -> Tuple[Tuple[Subject, ...], Expectation]:
     """Every extension that is there or comes, and what the person asked for."""
     plan, request, environment = selected.plan, session.request, session.environment
     coming = coming_subjects(plan, artifacts, check, bundled_catalog())
-    subjects = with_subjects(installed_subjects(environment), coming)
+    subjects = with_subjects(present, coming)
     torch = plan.find(TORCH)
     expectation = Expectation(
         requested=must_work(subjects, plan, check, environment.driver),

@@ -59,8 +59,7 @@ class Delivery:
     @property
     def fetch_options(self) -> Tuple[str, ...]:
         """pip's options for a file; what a build is told stands with the build."""
-        offline = ("--no-index",) if self.request.own.offline else ()
-        return (*self.request.settings_free_options, *offline)
+        return (*self.request.settings_free_options, *self.installer.offline_words)
 
 
 def begin_delivery(session: Session, installer: PipInstaller, is_promised: Callable[[Step], bool]) -> Delivery:
@@ -107,8 +106,7 @@ def _refuse_other_files(delivery: Delivery, steps: Sequence[Step], artifacts: Ar
             continue
         changed = find_changed_files(artifact, delivery.environment.installed[step.name])
         if changed:
-            finding = refuse_other_files(step, changed)
-            raise Refused(finding.detail, hint=finding.hint, findings=(finding,))
+            raise Refused.by([refuse_other_files(step, changed)])
 
 
 def _take_local(delivery: Delivery, step: Step) -> Optional[Artifact]:
@@ -296,12 +294,11 @@ def stage(delivery: Delivery, plan: Plan, artifacts: Artifacts, folder: Path) ->
     )
     if clones is not None:
         clones.refuse_uncovered()
-    offline = ["--no-index"] if request.own.offline else []
     stage_editables(
         pip,
         folder,
         [_from_clone(step, clones) for step in plan.steps if step.origin is Origin.EDITABLE],
-        options=(*request.fetch_options, *offline),
+        options=(*request.fetch_options, *delivery.installer.offline_words),
         reporter=reporter,
         readers=lambda task: build_readers(request, reporter, task),
     )

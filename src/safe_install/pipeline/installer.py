@@ -96,7 +96,7 @@ class PipInstaller:
         self, requirements: Sequence[str], *, constraints: Sequence[str], find_links: Sequence[Path]
     ) -> Union[Planned, Failed]:
         """A plan for these requirements alone, on the indexes and with the options that the person named."""
-        words = [*self._offline_words(), *self.request.fetch_options]
+        words = [*self.offline_words, *self.request.fetch_options]
         if self.request.upgrade:
             words.append("--upgrade")
         return self._dry_run([*words, *requirements], constraints, find_links)
@@ -110,7 +110,7 @@ class PipInstaller:
         without_source: Sequence[str] = (),
     ) -> Union[Planned, Failed]:
         """A plan for the person's own words."""
-        words = self._offline_words()
+        words = [*self.offline_words]
         if self.request.place == "user":
             words.append("--user")  # what hides a distribution of the user site only pip knows
         if without_source:
@@ -120,9 +120,10 @@ class PipInstaller:
             words += ["--src", str(self.clones.work)]
         return self._dry_run([*words, *hidden], constraints, find_links)
 
-    def _offline_words(self) -> List[str]:
+    @property
+    def offline_words(self) -> Tuple[str, ...]:
         """With --offline pip looks where the person pointed, and nowhere else."""
-        return ["--no-index"] if self.request.own.offline else []
+        return ("--no-index",) if self.request.own.offline else ()
 
     def _dry_run(
         self, arguments: Sequence[str], constraints: Sequence[str], find_links: Sequence[Path]

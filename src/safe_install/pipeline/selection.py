@@ -119,7 +119,7 @@ def _refuse_plan(
     if not findings:
         findings += permission.check_requirements(plan, here, may_be_broken)
     if findings:
-        raise Refused(findings[0].detail, hint=findings[0].hint, findings=findings, rejections=plan.rejections)
+        raise Refused.by(findings, rejections=plan.rejections)
 
 
 class _TorchCheck:
@@ -146,7 +146,7 @@ class _TorchCheck:
     def judge(self, findings: Tuple[Finding, ...]) -> None:
         """Refuse for an error, and remember the rest. Errors: Refused."""
         if any(finding.severity is Severity.ERROR for finding in findings):
-            raise Refused(findings[0].detail, hint=findings[0].hint, findings=findings)
+            raise Refused.by(findings)
         self.findings += findings
         if self._session.request.own.dry_run:
             return  # its result says it at once
@@ -424,6 +424,5 @@ def make_wishes(request: InstallRequest) -> Wishes:
 
 def refuse_errors(findings: Sequence[Finding], plan: Plan) -> None:
     """What would not load is not put into the environment. Errors: Refused."""
-    errors = [finding for finding in findings if finding.severity is Severity.ERROR]
-    if errors:
-        raise Refused(errors[0].detail, hint=errors[0].hint, findings=findings, rejections=plan.rejections)
+    if any(finding.severity is Severity.ERROR for finding in findings):
+        raise Refused.by(findings, rejections=plan.rejections)

@@ -89,7 +89,7 @@ def names_released_by(
     plan: Plan, environment: Environment, *, named: Container[NormalizedName], allow_torch_change: bool
 ) -> Set[NormalizedName]:
     """The guarded names that may move in this plan. Where torch was named and stays, nothing moves along with it."""
-    torch = next((step for step in plan.steps if step.name == TORCH), None)
+    torch = plan.find(TORCH)
     is_moved = torch is not None and torch.version != torch.from_version
     released = names_released(environment, named=named, allow_torch_change=allow_torch_change)
     if allow_torch_change or is_moved or TORCH not in released:

@@ -11,7 +11,7 @@ from typing import Collection, FrozenSet, Iterator, Optional, Sequence, Set, Tup
 from packaging.requirements import Requirement
 from packaging.utils import NormalizedName
 
-from safe_install.health.requirements import dependents_of, unmet_requirements
+from safe_install.health.requirements import dependents_of, make_finding, unmet_requirements
 from safe_install.index.facts import TorchTable
 from safe_install.models import Environment, Finding, Plan, Severity, TorchBuild
 from safe_install.requirements import parse_requirement
@@ -147,6 +147,6 @@ def find_conflicts(plan: Plan, request: InstallRequest, environment: Environment
     brought = {step.name for step in plan.steps}
     concerned = brought | dependents_of(brought, after)
     return tuple(
-        Finding("requirement-unmet", Severity.WARNING, unmet.name, str(unmet))
+        make_finding(unmet, Severity.WARNING)
         for unmet in unmet_requirements(after, environment.interpreter.markers, of=concerned)
     )

@@ -63,7 +63,6 @@ class Wanted:
     wants_report: bool = False  # --report: pip's own words
     upgrade: bool = False
     force_reinstall: bool = False
-    ignore_installed: bool = False
     no_deps: bool = False
     no_build: bool = False
     allow_torch_change: bool = False
@@ -86,7 +85,6 @@ def make_wanted(request: InstallRequest, environment: Environment) -> Wanted:
         wants_report=request.report_file is not None,
         upgrade=request.upgrade,
         force_reinstall=request.force_reinstall,
-        ignore_installed=request.ignore_installed,
         no_deps=request.no_deps,
         no_build=own.no_build,
         allow_torch_change=own.allow_torch_change,

@@ -730,12 +730,7 @@ class Copy:
             places = (pair.target, pair.slot)
             moves += [(places, pair.old), (places, pair.new)]
         self.moves = moves
-        self.has_times = self.number is None or any(
-            is_copy_of(read_identity(path), identity)
-            for places, identity in moves
-            if identity.mtime_ns
-            for path in places
-        )
+        self.has_times = self.number is None or self._keeps_times()
 
     def _keeps_times(self) -> bool:
         """Has any object the time that it had? Some copies have new times throughout."""
