@@ -19,16 +19,14 @@ from safe_install.resolve import rounds
 from safe_install.resolve.provider import Resolution
 from safe_install.resolve.rounds import Selection, Wanted
 from safe_install.resolve.torch_choice import (
-    BY_THE_PERSON,
     Known,
     PassedOver,
-    TorchOption,
     hint_to_leave_out,
     hint_to_permit,
     join_all,
     pass_over,
-    rank_torches,
 )
+from safe_install.resolve.torch_ranking import BY_THE_PERSON, TorchOption, rank_torches
 
 MAX_ASKED = 8  # releases of torch for which hosts are asked, beside the one that pip planned
 MAX_SECONDS = 20.0  # of those questions: a host that does not answer takes its whole time-out each time
@@ -55,14 +53,14 @@ class JointChoice:
         self._error: Optional[NoCandidate] = None  # of the first torch that was tried
         self._questions = MAX_ASKED
         self._seconds = MAX_SECONDS
-        self._asked: Set[str] = set()  # releases of torch for which hosts were asked
-        self._known: Dict[Tuple[str, str], Optional[bool]] = {}  # by release of torch, and requirement
+        self._asked: Set[str] = set()  # versions of torch for which hosts were asked
+        self._known: Dict[Tuple[str, str], Optional[bool]] = {}  # by version of torch, and requirement
 
     def choose(self, selection: Selection) -> Tuple[Selection, Resolution]:
         """The extensions, and the torch that comes with them. Errors: NoCandidate; Refused."""
         options = self._rank(selection)
-        passed = {one.release for one in selection.torch_choice.passed_over}
-        open_options = [one for one in options if one.excluded is None and one.release not in passed]
+        passed = {one.version for one in selection.torch_choice.passed_over}
+        open_options = [one for one in options if one.excluded is None and one.version not in passed]
         for option in open_options:
             tried = _take_torch(selection, option)
             reason = self._reason_by_facts(tried, option)
@@ -86,6 +84,7 @@ class JointChoice:
         options = rank_torches(
             choice.planned, self._wanted.torch, selection.here, self._catalog, is_fixed=choice.is_fixed
         )
+        options = tuple(option for option in options if option.is_on_index)
         if coming is None or choice.is_assumed:
             return options
         release = coming.version.public
@@ -115,7 +114,7 @@ class JointChoice:
         constraints = self._wanted.constraints
         found: Dict[NormalizedName, Optional[bool]] = {}
         for name, requirement in selection.extensions.items():
-            key = (option.release, str(requirement))
+            key = (option.version, str(requirement))
             if key not in self._known:
                 self._known[key] = self._chooser.is_known(requirement, environment, constraints=constraints)
             found[name] = self._known[key]
@@ -125,7 +124,7 @@ class JointChoice:
         """The extensions for a torch, as the hosts have them. Errors: NoCandidate; the first one is kept."""
         is_first = tried.coming_torch == tried.torch_choice.planned
         start = time.monotonic()
-        self._asked.add(_release_of(tried))
+        self._asked.add(_version_of(tried))
         try:
             return self._resolve(tried)
         except NoCandidate as error:
@@ -179,13 +178,13 @@ class JointChoice:
 
     def _hint_to_leave_out(self, selection: Selection, options: Sequence[TorchOption]) -> str:
         may_come = [option for option in options if option.excluded is None]
-        known = {option.release: self._find_each(selection, option) for option in may_come}
+        known = {option.version: self._find_each(selection, option) for option in may_come}
         return hint_to_leave_out(may_come, known)
 
     def _find_each(self, selection: Selection, option: TorchOption) -> Known:
         """For which extensions is there a wheel? Where hosts were asked for all, their pages answer for each."""
         found = dict(self._find_known(selection, option))
-        if option.release not in self._asked:
+        if option.version not in self._asked:
             return found
         tried = _take_torch(selection, option)
         for name, is_known in found.items():
@@ -221,9 +220,9 @@ def _pass_over(selection: Selection, passed: PassedOver, rejections: Sequence[Re
 def _with_reason_of_planned(selection: Selection, options: Sequence[TorchOption]) -> Selection:
     """With why the torch that pip planned was not even tried: it does not run with the driver."""
     choice = selection.torch_choice
-    passed = {one.release for one in choice.passed_over}
+    passed = {one.version for one in choice.passed_over}
     for option in options:
-        is_untried = option.build == choice.planned and option.release not in passed
+        is_untried = option.build == choice.planned and option.version not in passed
         if is_untried and selection.coming_torch != option.build:
             name = f"torch {option.build.runtime_version} "
             reason = option.reason or option.warning
@@ -232,9 +231,9 @@ def _with_reason_of_planned(selection: Selection, options: Sequence[TorchOption]
     return selection
 
 
-def _release_of(selection: Selection) -> str:
+def _version_of(selection: Selection) -> str:
     torch = selection.planned.torch
-    return torch.version.public if torch is not None else ""
+    return str(torch.version) if torch is not None else ""
 
 
 def why_lacking(error: NoCandidate, selection: Selection) -> str:

@@ -21,7 +21,7 @@ from safe_install.resolve.request import InstallRequest, named
 from safe_install.resolve.requirements_file import Entry
 from safe_install.resolve.target import planned_torch
 from safe_install.resolve.torch_change import AskedOfTorch, check_torch_change, who_excludes
-from safe_install.resolve.torch_choice import TorchTerms
+from safe_install.resolve.torch_ranking import TorchTerms
 from safe_install.torch_family import TORCH, is_guarded
 
 

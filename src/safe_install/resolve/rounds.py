@@ -43,10 +43,10 @@ from safe_install.resolve.torch_choice import (
     NO_SUCH_TORCH,
     PassedOver,
     TorchChoice,
-    TorchTerms,
     pass_over,
     why_impossible,
 )
+from safe_install.resolve.torch_ranking import TorchTerms
 from safe_install.torch_family import TORCH
 
 

@@ -13,17 +13,15 @@ from safe_install.models import Device, Driver
 from safe_install.resolve.torch_change import AskedOfTorch
 from safe_install.resolve.torch_choice import (
     NO_SUCH_TORCH,
-    Exclusion,
     PassedOver,
     TorchChoice,
-    TorchTerms,
     hint_to_leave_out,
     hint_to_permit,
     join_all,
     note_choice,
-    rank_torches,
     why_impossible,
 )
+from safe_install.resolve.torch_ranking import Exclusion, TorchTerms, rank_torches
 from tests.factories import make_environment, make_interpreter, planned_torch
 
 MODERN = ("3.10", "3.11", "3.12")
@@ -176,7 +174,7 @@ SAME = {
     "an unknown pre-release": ["2.16.0.dev20261101", "2.14.1", "2.13.0", "2.10.0rc1", "2.9.1", "2.2.2", "2.0.1"],
     # for which accelerators there are builds is known of Linux; a Mac has one kind
     "an Apple silicon Mac": ["2.14.1", "2.13.1", "2.13.0", "2.9.1", "2.2.2", "2.0.1"],
-    "permitted": ["2.14.1", "2.13.0+cpu", "2.9.1", "2.2.2", "2.0.1"],
+    "permitted": ["2.14.1", "2.13.0+cpu", "2.13.0", "2.9.1", "2.2.2", "2.0.1"],
 }
 
 
@@ -185,7 +183,7 @@ def test_which_torch_may_come(name):
     version, said, here, expected = ROWS[name]
     planned = planned_torch(version, here.interpreter.platform)
     options = rank_torches(planned, said, here, CATALOG)
-    found = [str(option.build.version) for option in options if option.excluded is None]
+    found = [option.version for option in options if option.excluded is None and option.is_on_index]
     assert found == (SAME[name] if expected is None else expected)
     for option in options:
         assert bool(option.reason) == (option.excluded is not None)
@@ -210,7 +208,7 @@ REASONS = [
 def test_why_a_torch_may_not_come(version, said, here, excluded, reason):
     planned = planned_torch("2.14.1", here.interpreter.platform)
     options = rank_torches(planned, said, here, CATALOG)
-    (option,) = [option for option in options if option.release == version]
+    (option,) = [option for option in options if option.version == version]
     assert option.excluded is excluded and reason in option.reason
 
 
@@ -229,7 +227,7 @@ def test_a_declared_gpu_counts():
     """torch 2.14.1 for CUDA 13 has no code for compute capability 7.0."""
     driver = declared(NEW, devices=(Device("V100", "7.0"),))
     options = rank_torches(planned_torch("2.14.1", PLATFORM), terms("torch"), machine(driver=driver), CATALOG)
-    (newest,) = [option for option in options if option.release == "2.14.1"]
+    (newest,) = [option for option in options if option.version == "2.14.1"]
     assert newest.excluded is Exclusion.DRIVER and "no kernel image for sm_70" in newest.reason
 
 
@@ -237,6 +235,86 @@ def test_the_build_of_another_release_is_the_one_of_the_package_index():
     options = rank_torches(planned_torch("2.14.1", PLATFORM), terms("torch"), HERE, CATALOG)
     builds = {option.release: option.build.runtime_version for option in options}
     assert (builds["2.9.1"], builds["2.0.1"]) == ("2.9.1+cu128", "2.0.1+cu117")
+
+
+# --- builds that are not on pip's index ------------------------------------------------------------
+
+
+def wishing(accelerator, *requirements):
+    return dataclasses.replace(terms(*requirements), accelerator=accelerator)
+
+
+ELSEWHERE = {
+    "without a driver there is no question": ("2.14.1", terms("torch>=2.13"), HERE, []),
+    "what a declared driver runs": (
+        "2.14.1",
+        terms("torch>=2.9"),
+        machine(driver=declared(MIDDLE)),
+        ["2.13.1+cu126", "2.13.0+cu126", "2.9.1+cu126"],
+    ),
+    "what an old one runs": ("2.14.1", terms(), machine(driver=declared(OLD)), ["2.2.2+cu118", "2.0.1+cu118"]),
+    "fully served ones come first": (
+        "2.2.2",
+        terms("torch>2.1"),
+        machine(driver=declared(Driver("520.61.05", "11.8"))),
+        ["2.2.2+cu118"],
+    ),
+    "for a new driver, too": (
+        "2.14.1",
+        terms("torch>=2.13"),
+        machine(driver=declared(NEW)),
+        ["2.13.1+cu130", "2.13.1+cu126", "2.13.0+cu126"],
+    ),
+    "the person's index has its accelerator": ("2.14.1+cpu", terms(), machine(driver=NEW), []),
+    "asked for": ("2.14.1", wishing("cu126"), HERE, ["2.13.1+cu126", "2.13.0+cu126", "2.9.1+cu126"]),
+    "asked for, whatever the driver": (
+        "2.14.1",
+        wishing("cpu", "torch>=2.13"),
+        machine(driver=NEW),
+        ["2.14.1+cpu", "2.13.1+cpu", "2.13.0+cpu"],
+    ),
+    "nobody builds it": ("2.14.1", wishing("rocm99.9"), HERE, []),
+    "that of the installed torch": (
+        "2.14.1",
+        terms("torch"),
+        machine(torch="2.9.1+cpu", driver=NEW),
+        ["2.14.1+cpu", "2.13.1+cpu", "2.13.0+cpu"],
+    ),
+    "the same build, from the package index": (
+        "2.14.1",
+        terms("torch"),
+        machine(torch="2.9.1+cu130"),
+        ["2.13.1+cu130"],
+    ),
+    "a Mac has one kind": ("2.14.1", wishing("cpu"), machine(platform="macosx_14_0_arm64"), []),
+    "pip was not asked": (
+        None,
+        terms("torch>=2.13"),
+        machine(driver=declared(MIDDLE)),
+        ["2.13.1+cu126", "2.13.0+cu126"],
+    ),
+}
+
+
+@pytest.mark.parametrize("name", list(ELSEWHERE))
+def test_which_builds_may_come_from_elsewhere(name):
+    version, said, here, expected = ELSEWHERE[name]
+    planned = None if version is None else planned_torch(version, here.interpreter.platform)
+    options = rank_torches(planned, said, here, CATALOG)
+    found = [option.version for option in options if option.excluded is None and not option.is_on_index]
+    assert found == expected
+
+
+def test_the_build_of_the_package_index_comes_before_the_others_of_its_release():
+    options = rank_torches(None, terms("torch==2.9.1"), machine(driver=NEW), CATALOG)
+    assert [option.version for option in options if option.excluded is None] == ["2.9.1", "2.9.1+cu126"]
+
+
+def test_what_was_not_asked_for_says_so():
+    options = rank_torches(planned_torch("2.14.1", PLATFORM), wishing("cpu"), HERE, CATALOG)
+    newest = next(option for option in options if option.version == "2.14.1")
+    assert newest.excluded is Exclusion.ACCELERATOR
+    assert newest.reason == "torch 2.14.1 is a build for cu130; cpu was asked for"
 
 
 # --- what is said of it ----------------------------------------------------------------------------

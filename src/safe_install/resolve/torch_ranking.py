@@ -1,0 +1,279 @@
+"""Which builds of torch may come, in order of preference, and why each other one may not? Pure.
+
+A build is a release for an accelerator. Each release has one on the package index (torch.json calls it `untagged`), and
+others on the pages of download.pytorch.org, whose local version names their accelerator.
+"""
+
+from __future__ import annotations
+
+import enum
+from dataclasses import dataclass, field
+from typing import Dict, List, Mapping, Optional, Tuple
+
+from packaging.requirements import Requirement
+from packaging.specifiers import SpecifierSet
+from packaging.version import Version
+
+from safe_install.index.facts import Catalog, CudaTable, TorchRelease, TorchTable, parse_release
+from safe_install.models import Driver, Environment, Interpreter, Severity, TorchBuild
+from safe_install.resolve.target import planned_torch
+from safe_install.resolve.torch_change import AskedOfTorch, check_torch_change
+from safe_install.resolve.torch_fit import check_torch
+from safe_install.tags import parse_accelerator
+
+# Machines for which nobody publishes torch: neither pypi.org nor download.pytorch.org has a wheel.
+_WITHOUT_BUILDS = ("linux_i686", "linux_armv6l", "linux_armv7l", "win32")
+_LAST_FOR_INTEL_MACS = Version("2.2.2")
+
+
+@dataclass(frozen=True)
+class TorchTerms:
+    """What the person says about which torch may come."""
+
+    requirements: Tuple[Requirement, ...] = ()  # on torch, of the command line and of files
+    constraints: Tuple[Requirement, ...] = ()  # on torch
+    pre: bool = False
+    asked: AskedOfTorch = field(default_factory=AskedOfTorch)
+    accelerator: str = ""  # that was asked for; "": the driver decides
+
+
+class Exclusion(enum.Enum):
+    """Why a build may not come."""
+
+    PYTHON = "python"
+    PLATFORM = "platform"
+    BUILD = "build"  # the release has none for this accelerator
+    ACCELERATOR = "accelerator"  # another one was asked for
+    DRIVER = "driver"  # the declared one, or the declared GPU
+    PRE_RELEASE = "pre-release"
+    REQUIREMENT = "requirement"
+    CONSTRAINT = "constraint"
+    INSTALLED = "installed"  # it would be a step back from the installed torch
+
+
+# By the person's own words: another word of theirs would permit it.
+BY_THE_PERSON = frozenset({Exclusion.PRE_RELEASE, Exclusion.REQUIREMENT, Exclusion.CONSTRAINT})
+
+
+@dataclass(frozen=True)
+class TorchOption:
+    """A torch that could be there after the change."""
+
+    build: TorchBuild  # where pip did not name it: as the wheel index supposes it
+    excluded: Optional[Exclusion] = None
+    reason: str = ""  # why it may not come
+    warning: str = ""  # it may come, and would not run with the driver or on the GPU that is here
+    is_installed: bool = False
+    is_on_index: bool = True  # does pip find it where it looks anyway? Else it lies on download.pytorch.org
+
+    @property
+    def release(self) -> str:
+        """`2.13.0`."""
+        return self.build.version.public
+
+    @property
+    def version(self) -> str:
+        """`2.13.0+cu126`, and `2.13.0` for the build on the package index."""
+        return str(self.build.version)
+
+
+def rank_torches(
+    planned: Optional[TorchBuild],
+    terms: TorchTerms,
+    here: Environment,
+    catalog: Catalog,
+    *,
+    is_fixed: bool = False,
+) -> Tuple[TorchOption, ...]:
+    """The builds that could come, in order of preference; each that may not come with why.
+
+    Those that run with the driver and on the GPU that is here come before those that do not, a newer release before an
+    older one; of one release what is installed, then the build on pip's own index, then the others. `planned`: what the
+    installer chose; it found nothing newer that it may take. None: it was not asked. `is_fixed`: the person named the
+    very file.
+    """
+    builds: Dict[str, TorchBuild] = {}
+    local = planned.version.local if planned is not None else None
+    for release in sorted(catalog.torch.releases.values(), key=lambda one: Version(one.version), reverse=True):
+        for build in _builds_of(release, planned, terms, here, catalog):
+            builds.setdefault(str(build.version), build)
+    if planned is not None:
+        builds[str(planned.version)] = planned
+    if here.torch is not None and _is_older(here.torch, planned):
+        # The package index has the same build without a local version.
+        same = [version for version, build in builds.items() if build.runtime_version == here.torch.runtime_version]
+        for version in same:
+            del builds[version]
+        builds[str(here.torch.version)] = here.torch
+    options = [
+        _judge(
+            build,
+            terms,
+            here,
+            catalog,
+            is_planned=build == planned,
+            is_fixed=is_fixed,
+            is_on_index=build.version.local == local or build == here.torch,
+        )
+        for build in builds.values()
+    ]
+    options.sort(key=lambda option: (not option.is_installed, not option.is_on_index))
+    options.sort(key=lambda option: Version(option.release), reverse=True)
+    options.sort(key=lambda option: bool(option.warning))
+    return tuple(options)
+
+
+def _is_older(build: TorchBuild, planned: Optional[TorchBuild]) -> bool:
+    return planned is None or Version(build.version.public) < Version(planned.version.public)
+
+
+def _builds_of(
+    release: TorchRelease, planned: Optional[TorchBuild], terms: TorchTerms, here: Environment, catalog: Catalog
+) -> List[TorchBuild]:
+    """The builds of a release that the installer did not pass over, the one on its own index first."""
+    version = Version(release.version)
+    own = planned.version if planned is not None else None
+    if own is not None and version > Version(own.public):
+        return []
+    locals_: List[Optional[str]] = []
+    if own is None or version < Version(own.public):
+        locals_.append(own.local if own is not None else None)
+    others = _other_accelerators(release, planned, terms, here, catalog.cuda)
+    texts = [f"{release.version}+{local}" if local else release.version for local in (*locals_, *others)]
+    return [planned_torch(text, here.interpreter.platform, catalog.torch) for text in texts]
+
+
+def _other_accelerators(
+    release: TorchRelease, planned: Optional[TorchBuild], terms: TorchTerms, here: Environment, cuda: CudaTable
+) -> List[str]:
+    """The accelerators of the builds on download.pytorch.org that may be wanted, in order of preference.
+
+    The one that was asked for, else that of the installed torch, else CUDA where there is a driver. An index with local
+    versions is one for an accelerator that the person named.
+    """
+    platform = here.interpreter.platform
+    own_local = planned.version.local if planned is not None else None
+    if platform.startswith("macosx"):
+        return []  # it has one build for each release
+    if terms.accelerator:
+        found = [terms.accelerator]
+    elif own_local:
+        found = []
+    elif here.torch is not None:
+        found = [here.torch.accelerator] if here.torch.accelerator else []
+    else:
+        found = _cuda_builds(release, here.driver, cuda) if here.driver is not None else []
+    # Of the builds for one accelerator the package index has the same as the other pages.
+    on_index = own_local or (release.untagged if platform == "linux_x86_64" else None)
+    return [name for name in found if name != on_index]
+
+
+def _cuda_builds(release: TorchRelease, driver: Driver, cuda: CudaTable) -> List[str]:
+    """Those that the driver serves fully, newest first; then the others, oldest first.
+
+    A driver starts newer runtimes of its CUDA's major version, too; that is called minor version compatibility.
+    """
+    served = parse_release(driver.cuda or cuda.cuda_of_driver(driver.version or "") or "")
+    versions: Dict[str, Version] = {}
+    for name in release.accelerators:
+        accelerator = parse_accelerator(name)
+        if accelerator is not None and accelerator.kind == "cuda":
+            versions[name] = Version(".".join(map(str, accelerator.version)))
+    names = sorted(versions, key=versions.__getitem__)
+    full = [name for name in names if served is not None and versions[name] <= served]
+    return full[::-1] + [name for name in names if name not in full]
+
+
+def _judge(
+    build: TorchBuild,
+    terms: TorchTerms,
+    here: Environment,
+    catalog: Catalog,
+    *,
+    is_planned: bool = False,
+    is_fixed: bool = False,
+    is_on_index: bool = True,
+) -> TorchOption:
+    is_installed = build == here.torch
+    findings = () if is_installed else check_torch(build, here.driver, here.interpreter, catalog=catalog)
+    fit = findings[0] if findings else None
+    reasons: Dict[Exclusion, str] = {}
+    if not is_planned and not is_installed:
+        reasons.update(_missing_builds(build, here.interpreter, catalog.torch))
+    reasons.update(_another_accelerator(build, terms))
+    if fit is not None and fit.severity is Severity.ERROR:
+        reasons[Exclusion.DRIVER] = fit.detail
+    if not is_planned:
+        reasons.update(_forbidden_by_the_person(build, terms, is_fixed=is_fixed))
+        reasons.update(_step_back(build, terms, here))
+    if reasons:
+        excluded, reason = next(iter(reasons.items()))
+        return TorchOption(build, excluded, reason, is_installed=is_installed, is_on_index=is_on_index)
+    warning = fit.detail if fit is not None else ""
+    return TorchOption(build, warning=warning, is_installed=is_installed, is_on_index=is_on_index)
+
+
+def _missing_builds(build: TorchBuild, interpreter: Interpreter, table: TorchTable) -> Mapping[Exclusion, str]:
+    """Has the release a wheel for this Python, this machine, this accelerator?"""
+    release = table.releases[build.version.public]
+    python = ".".join(interpreter.version.split(".")[:2])
+    if python not in release.python:
+        return {Exclusion.PYTHON: f"torch {release.version} has no wheel for Python {python}"}
+    if not _is_published(build.version, interpreter):
+        return {Exclusion.PLATFORM: f"torch {release.version} has no wheel for {interpreter.platform}"}
+    if not interpreter.platform.startswith("linux_"):
+        return {}  # which accelerators there are is known of the builds for Linux
+    if build.version.local:
+        is_there = build.accelerator in release.accelerators
+        missing = f"torch {release.version} has no build for {build.accelerator or build.version.local}"
+    else:
+        is_there = release.untagged is not None
+        missing = f"torch {release.version} is not on the package index"
+    return {} if is_there else {Exclusion.BUILD: missing}
+
+
+def _is_published(version: Version, interpreter: Interpreter) -> bool:
+    platform = interpreter.platform
+    if interpreter.libc[0] == "musl" or platform in _WITHOUT_BUILDS:
+        return False
+    is_intel_mac = platform.startswith("macosx") and platform.endswith("x86_64")
+    return not is_intel_mac or Version(version.public) <= _LAST_FOR_INTEL_MACS
+
+
+def _another_accelerator(build: TorchBuild, terms: TorchTerms) -> Mapping[Exclusion, str]:
+    if not terms.accelerator or build.accelerator == terms.accelerator:
+        return {}
+    kind = f"a build for {build.accelerator}" if build.accelerator else "not known to be a build for it"
+    return {Exclusion.ACCELERATOR: f"torch {build.version} is {kind}; {terms.accelerator} was asked for"}
+
+
+def _forbidden_by_the_person(build: TorchBuild, terms: TorchTerms, *, is_fixed: bool) -> Mapping[Exclusion, str]:
+    name = f"torch {build.version}"
+    if is_fixed:
+        return {Exclusion.REQUIREMENT: f"{name} is not the file that was named"}
+    for kind, requirements in (
+        (Exclusion.REQUIREMENT, terms.requirements),
+        (Exclusion.CONSTRAINT, terms.constraints),
+    ):
+        for requirement in requirements:
+            if requirement.url or not requirement.specifier.contains(build.version, prereleases=True):
+                return {kind: f"{name} is excluded by {requirement}"}
+    if build.version.is_prerelease and not _permits_pre_releases(terms):
+        return {Exclusion.PRE_RELEASE: f"{name} is a pre-release, which --pre permits"}
+    return {}
+
+
+def _permits_pre_releases(terms: TorchTerms) -> bool:
+    """--pre, or a requirement that names one (PEP 440)."""
+    specifiers = SpecifierSet()
+    for requirement in (*terms.requirements, *terms.constraints):
+        specifiers &= requirement.specifier
+    return terms.pre or bool(specifiers.prereleases)
+
+
+def _step_back(build: TorchBuild, terms: TorchTerms, here: Environment) -> Mapping[Exclusion, str]:
+    """Naming torch permits a newer one, never an older one nor another accelerator."""
+    for finding in check_torch_change(here.torch, build, terms.asked):
+        if finding.severity is Severity.ERROR:
+            return {Exclusion.INSTALLED: finding.detail}
+    return {}
