@@ -335,6 +335,7 @@ class Step:
     sha256: Optional[str] = None
     origin: Origin = Origin.WHEEL
     requested: bool = False
+    keeps_requested: bool = False  # not now, but the installed one was: REQUESTED in its metadata stays
     because: str = ""
     candidate: Optional[Candidate] = None  # ours; None for what pip chose
     download_info: Optional[Mapping[str, Any]] = None  # pip's, in the form of direct_url.json

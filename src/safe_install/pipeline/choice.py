@@ -87,6 +87,7 @@ class Chooser(Protocol):
         *,
         constraints: Sequence[Requirement] = (),
         upgrade: Collection[NormalizedName] = (),
+        keep_version: Collection[NormalizedName] = (),
         allow_build: bool = True,
     ) -> Resolution:
         """One candidate for each extension that the requirements name or bring.
@@ -158,6 +159,7 @@ class IndexChooser:
         *,
         constraints: Sequence[Requirement] = (),
         upgrade: Collection[NormalizedName] = (),
+        keep_version: Collection[NormalizedName] = (),
         allow_build: bool = True,
     ) -> Resolution:
         """As Chooser says."""
@@ -170,6 +172,7 @@ class IndexChooser:
             pre=self._wishes.pre,
             allow_build=allow_build and not self._wishes.no_build,
             upgrade=frozenset(upgrade),
+            keep_version=frozenset(keep_version),
         )
 
     def is_known(

@@ -7,9 +7,9 @@ from __future__ import annotations
 
 import dataclasses
 import time
-from typing import Callable, Dict, Optional, Sequence, Set, Tuple
+from typing import Callable, Dict, List, Optional, Sequence, Set, Tuple
 
-from packaging.utils import NormalizedName
+from packaging.utils import NormalizedName, canonicalize_name
 
 from safe_install.errors import NoCandidate
 from safe_install.index.facts import Catalog
@@ -21,6 +21,7 @@ from safe_install.resolve.rounds import Selection, Wanted
 from safe_install.resolve.torch_choice import (
     Known,
     PassedOver,
+    hint_to_keep,
     hint_to_leave_out,
     hint_to_permit,
     join_all,
@@ -110,10 +111,14 @@ class JointChoice:
 
     def _find_known(self, selection: Selection, option: TorchOption) -> Known:
         """For which extensions do the bundled facts know a wheel?"""
-        environment = dataclasses.replace(selection.planned, torch=option.build)
+        tried = _take_torch(selection, option)
+        environment = dataclasses.replace(tried.planned, torch=option.build)
         constraints = self._wanted.constraints
         found: Dict[NormalizedName, Optional[bool]] = {}
-        for name, requirement in selection.extensions.items():
+        for name, requirement in tried.extensions.items():
+            if rounds.may_stay(name, tried, self._wanted, self._catalog):
+                found[name] = True
+                continue
             key = (option.version, str(requirement))
             if key not in self._known:
                 self._known[key] = self._chooser.is_known(requirement, environment, constraints=constraints)
@@ -148,19 +153,30 @@ class JointChoice:
             has_all = f"torch {refused[0].release} has {join_all(selection.extensions)}"
             error.hint = f"Make room for the torch that fits: {has_all}, but {refused[0].reason}."
             return error
+        error = self._with_carried(error, selection)
         planned = dataclasses.replace(selection, coming_torch=selection.torch_choice.planned)
-        error.hint = (
+        hint = (
             self._hint_to_permit(selection, options)
             or self._hint_to_leave_out(selection, options)
             or rounds.hint_for_unbuilt(planned, self._wanted, self._catalog)
             or error.hint
         )
+        lacking = _carried_of(error, selection)
+        error.hint = f"{hint} {hint_to_keep(lacking)}".strip() if lacking else hint
         return error
+
+    def _with_carried(self, error: NoCandidate, selection: Selection) -> NoCandidate:
+        """With why extensions count that nobody named."""
+        texts = []
+        for name in _carried_of(error, selection):
+            version = selection.here.installed[name].version
+            texts.append(f"{name} {version} is installed, {selection.bound[name]}")
+        return rounds.name_cause(error, "; ".join(texts)) if texts else error
 
     def _hint_to_permit(self, selection: Selection, options: Sequence[TorchOption]) -> str:
         for option in options:
             if option.excluded in BY_THE_PERSON and self._has_all(selection, option):
-                return hint_to_permit(option, tuple(selection.extensions.values()))
+                return hint_to_permit(option, tuple(selection.extensions.values()), selection.carried)
         return ""
 
     def _has_all(self, selection: Selection, option: TorchOption) -> bool:
@@ -206,6 +222,9 @@ def _take_torch(selection: Selection, option: TorchOption) -> Selection:
         return selection
     is_kept = option.is_installed
     choice = dataclasses.replace(selection.torch_choice, is_assumed=not is_kept, keeps_installed=is_kept)
+    if is_kept:
+        choice = dataclasses.replace(choice, left_behind=tuple(sorted(selection.carried)))
+        selection = rounds.leave_behind(selection, selection.carried)
     planned = selection.here if is_kept else dataclasses.replace(selection.planned, torch=option.build)
     return dataclasses.replace(
         selection, coming_torch=None if is_kept else option.build, planned=planned, torch_choice=choice, pins={}
@@ -229,6 +248,12 @@ def _with_reason_of_planned(selection: Selection, options: Sequence[TorchOption]
             reason = reason[len(name) :] if reason.startswith(name) else reason
             return _pass_over(selection, PassedOver(option.build, reason))
     return selection
+
+
+def _carried_of(error: NoCandidate, selection: Selection) -> List[NormalizedName]:
+    """The extensions that nobody named, among those that an error is about."""
+    names = error.projects or tuple(selection.carried)
+    return sorted(canonicalize_name(name) for name in names if name in selection.carried)
 
 
 def _version_of(selection: Selection) -> str:

@@ -36,6 +36,7 @@ from safe_install.pipeline.joint_choice import JointChoice
 from safe_install.pipeline.session import Session, make_folder
 from safe_install.requirements import parse_requirement
 from safe_install.resolve import permission, rounds
+from safe_install.resolve.carried import Bound, find_bound, may_be_bound
 from safe_install.resolve.guard import check_plan
 from safe_install.resolve.opening import open_selection
 from safe_install.resolve.plan import applies, steps_of_report
@@ -98,7 +99,9 @@ def select(
         frozenset(released),
         may_be_broken,
         (
-            *note_choice(selection.torch_choice, selection.planned.torch, selection.extensions),
+            *note_choice(
+                selection.torch_choice, selection.planned.torch, selection.extensions, carried=selection.carried
+            ),
             *loop.notes,
             *loop.torch_check.findings,
         ),
@@ -185,7 +188,7 @@ class _Loop:
         opening = open_selection(wanted, here, self._catalog)
         if isinstance(opening, Refusal):
             raise opening.error
-        selection = Selection(here, here)
+        selection = Selection(here, here, bound=self._find_bound())
         if opening.torch_requirements:
             selection = self._ask_for_torch(selection, opening.torch_requirements)
         needs_installer = opening.needs_installer or wanted.wants_report
@@ -211,7 +214,22 @@ class _Loop:
         if isinstance(answer, Failed):
             self._fail(Refusal(answer.error, is_relayed=True))
         steps = steps_of_report(answer.report, selection.here, {})
-        return rounds.add_torch(selection, steps, self._catalog)
+        selection = rounds.add_torch(selection, steps, self._catalog)
+        if self.wanted.has_other_inputs:
+            return selection  # which extensions these name, the whole plan says
+        return rounds.carry_along(selection, steps, self.wanted, self._catalog)
+
+    def _find_bound(self) -> Bound:
+        """The installed extensions that are for the torch of today, where it may move. A lock says all by itself."""
+        wanted, here = self.wanted, self._session.environment
+        if TORCH not in wanted.released or wanted.keep_extensions or wanted.has_lock:
+            return {}
+        names = [name for name in here.installed if may_be_bound(name, self._catalog)]
+        if not names:
+            return {}
+        from safe_install.wheels.inspection import find_compiled  # reads binaries: late
+
+        return find_bound(here, self._catalog, compiled=find_compiled(here, names))
 
     def _see_torch(self, selection: Selection) -> None:
         """Is the torch that comes one that will run? Of one that we chose pip has to name the build first.
@@ -230,7 +248,7 @@ class _Loop:
             answer = self._installer.plan_request(
                 constraints=rounds.make_constraints(selection, self.wanted),
                 find_links=[self._links] if selection.pins else [],
-                hidden=list(rounds.hidden_requirements(selection)),
+                hidden=[*rounds.hidden_requirements(selection), *self._carried_requirements(selection)],
                 without_source=self._without_source(selection),
             )
             result = rounds.next_round(selection, answer, self.wanted, self._catalog)
@@ -247,6 +265,10 @@ class _Loop:
             for note in result.notes:
                 self._reporter.note(note)
             selection = self._choose_for_plan(result)
+
+    def _carried_requirements(self, selection: Selection) -> Tuple[str, ...]:
+        """With --require-hashes pip takes no requirement without one."""
+        return () if self._request.require_hashes else rounds.carried_requirements(selection)
 
     def _without_source(self, selection: Selection) -> List[str]:
         """pip runs the code of a source distribution to learn what it requires, whoever put it under an extension's
@@ -298,6 +320,9 @@ class _Loop:
             return selection
         wanted = self.wanted
         selection = self._find_broken(selection, selection.extensions)
+        selection = rounds.leave_behind(selection, selection.broken)
+        if not selection.extensions:
+            return selection
         if selection.torch_choice.planned is None:
             resolution = self._resolve(selection)
         else:
@@ -319,11 +344,14 @@ class _Loop:
 
     def _resolve(self, selection: Selection) -> Resolution:
         """The extensions for the torch of a selection. Errors: NoCandidate; Refused."""
+        if not selection.extensions:
+            return Resolution((), (), ())  # the installed torch stays, and what would have gone along with it
         return self._chooser.choose(
             tuple(selection.extensions.values()),
             selection.planned,
             constraints=self.wanted.constraints,
             upgrade=rounds.find_upgrades(selection, self.wanted, self._catalog),
+            keep_version=selection.carried,
             allow_build=selection.coming_torch is None,
         )
 

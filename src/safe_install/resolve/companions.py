@@ -57,6 +57,34 @@ def check_planned(step: Step, environment: Environment, catalog: Catalog) -> Opt
     return rejection
 
 
+def installed_candidate(
+    distribution: InstalledDistribution, project: Project, torch: Optional[TorchBuild]
+) -> Optional[Candidate]:
+    """What is installed, as a candidate beside `torch`; None where its version is none.
+
+    What its version does not say is taken to be as `torch` has it: the health check finds out what does not work.
+    """
+    try:
+        version = Version(distribution.version)
+    except InvalidVersion:
+        return None
+    said = parse_local(version.local or "")
+    built_for = BuiltFor(
+        torch_of(project, version, said.torch) or (torch.runtime_version if torch else None),
+        said.accelerator or (torch.accelerator if torch else None),
+        torch.cxx11_abi if torch else None,
+    )
+    folder = distribution.metadata_path
+    return Candidate(
+        name=distribution.name,
+        version=version,
+        kind=CandidateKind.INSTALLED,
+        link=Link(folder.as_uri(), folder.name, found_in="installed"),
+        built_for=built_for,
+        requires=project.requires,
+    )
+
+
 def says_its_torch(distribution: InstalledDistribution, project: Project) -> bool:
     """Does an installed version of a project of the wheel index say which torch it belongs to?"""
     if project.torch_match is TorchMatch.ANY:

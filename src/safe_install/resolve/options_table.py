@@ -80,6 +80,11 @@ OPTIONS: Tuple[OptionRow, ...] = (
     OptionRow("--json", "One JSON document on stdout, all else on stderr.", has_variable=True),
     OptionRow("--dry-run", "Print the plan, change nothing.", has_variable=True),
     OptionRow("--allow-torch-change", "Permit another torch version or build.", has_variable=True),
+    OptionRow(
+        "--keep-extensions",
+        "Leave installed extensions as they are when torch moves; else those that need it go along.",
+        has_variable=True,
+    ),
     OptionRow("--require-cuda", "Fail unless torch.cuda.is_available() is True.", has_variable=True),
     OptionRow("--no-rollback", "Keep the change even if the check after it fails.", has_variable=True),
     OptionRow("--no-build", "Never build from source.", has_variable=True),
@@ -166,8 +171,9 @@ COMMANDS: Tuple[CommandRow, ...] = (
         "REQ... and what pip install takes; the word may be left out",
         INSTALL_HELP,
         _options(
-            "--python --dry-run --json --allow-torch-change --require-cuda --no-rollback --no-build --no-toolkit"
-            " --build-timeout --check-timeout --offline --strict-records --target-gpu --target-driver --third-party"
+            "--python --dry-run --json --allow-torch-change --keep-extensions --require-cuda --no-rollback --no-build"
+            " --no-toolkit --build-timeout --check-timeout --offline --strict-records --target-gpu --target-driver"
+            " --third-party"
         ),
         argument="[PIP ARGUMENTS]...",
         argument_field="requirements",

@@ -21,6 +21,7 @@ class OwnOptions:
     dry_run: bool = False
     json: bool = False
     allow_torch_change: bool = False
+    keep_extensions: bool = False  # installed extensions do not go along when torch moves
     require_cuda: bool = False
     no_rollback: bool = False
     no_build: bool = False
@@ -85,6 +86,7 @@ def own_options(
         dry_run=given.flag("--dry-run") or any(word.key == "dry-run" for word in words),
         json=given.flag("--json"),
         allow_torch_change=given.flag("--allow-torch-change"),
+        keep_extensions=given.flag("--keep-extensions"),
         require_cuda=given.flag("--require-cuda"),
         no_rollback=given.flag("--no-rollback"),
         no_build=given.flag("--no-build"),

@@ -22,26 +22,22 @@ from urllib.parse import urlsplit
 from packaging.requirements import InvalidRequirement, Requirement
 from packaging.specifiers import SpecifierSet
 from packaging.utils import NormalizedName, canonicalize_name
-from packaging.version import InvalidVersion, Version
 from resolvelib import AbstractProvider, BaseReporter, ResolutionImpossible, ResolutionTooDeep, Resolver
 
 from safe_install.errors import NoCandidate, Refused
 from safe_install.index.bundled import gap_in_facts
-from safe_install.index.candidates import torch_of
 from safe_install.index.facts import Catalog, Project
 from safe_install.index.filename import parse_local
 from safe_install.models import (
-    BuiltFor,
     Candidate,
-    CandidateKind,
     Environment,
     HostAnswer,
     HostAnswerKind,
-    Link,
     Rejection,
     Rule,
 )
 from safe_install.requirements import applies
+from safe_install.resolve.companions import installed_candidate
 from safe_install.resolve.compatibility import Context, check_candidate, name_for
 from safe_install.resolve.hints import Asked, choose_hint, is_settled
 from safe_install.resolve.ranking import explain_loser, order_rejections, rank_fitting
@@ -90,12 +86,14 @@ def resolve(
     pre: bool = False,
     allow_build: bool = True,
     upgrade: Collection[str] = (),
+    keep_version: Collection[str] = (),
 ) -> Resolution:
     """Choose one candidate for every project of the wheel index that the requirements name or bring.
 
     Requirements on other distributions and direct URLs are pip's business and are passed over; torch is
     what is installed. `find(name, environment, wanted=...)` is `Finder.find`. `upgrade` names the projects
-    whose installed version is no reason to stay. Raises Refused when torch itself would have to change,
+    whose installed version is no reason to stay, `keep_version` those of which another build of the installed version
+    is taken before a newer one. Raises Refused when torch itself would have to change,
     NoCandidate with every rejection and every host's answer when nothing fits.
     """
     wishes = [_Wish(requirement) for requirement in requirements if _applies(requirement, environment)]
@@ -108,6 +106,7 @@ def resolve(
         pre=pre,
         allow_build=allow_build,
         upgrade=frozenset(canonicalize_name(name) for name in upgrade),
+        keep_version=frozenset(canonicalize_name(name) for name in keep_version),
         wishes=wishes,
     )
     wanted = [wish for wish in wishes if wish.name in catalog.projects]
@@ -151,6 +150,7 @@ class _Provider(AbstractProvider):  # type: ignore[type-arg,misc,unused-ignore]
         pre: bool,
         allow_build: bool,
         upgrade: Collection[NormalizedName],
+        keep_version: Collection[NormalizedName],
         wishes: Sequence[_Wish],
     ) -> None:
         self._environment = environment
@@ -160,6 +160,7 @@ class _Provider(AbstractProvider):  # type: ignore[type-arg,misc,unused-ignore]
         self._pre = pre
         self._allow_build = allow_build
         self._upgrade = upgrade
+        self._keep_version = keep_version
         self._roots = wishes
         self._found: Dict[Tuple[NormalizedName, str], Found] = {}
         self._last: Dict[NormalizedName, Tuple[Context, Found]] = {}
@@ -185,7 +186,7 @@ class _Provider(AbstractProvider):  # type: ignore[type-arg,misc,unused-ignore]
             specifier &= wish.requirement.specifier
         context, found = self._look(identifier, specifier)
         refused = {candidate.link.url for candidate in incompatibilities.get(identifier, ())}
-        fitting = rank_fitting(found.candidates, context)
+        fitting = rank_fitting(found.candidates, context, keep_version=self._version_to_keep(identifier, context))
         installed = self._installed(identifier, context)
         if installed is not None and identifier not in self._upgrade:
             fitting.insert(0, installed)
@@ -262,33 +263,23 @@ class _Provider(AbstractProvider):  # type: ignore[type-arg,misc,unused-ignore]
             hosts_down=frozenset(down),
         )
 
+    def _version_to_keep(self, name: NormalizedName, context: Context) -> Optional[str]:
+        """The public version that is installed, where another build of it comes before a newer one."""
+        distribution = self._environment.installed.get(name)
+        if distribution is None or name not in self._keep_version:
+            return None
+        candidate = installed_candidate(distribution, context.project, self._environment.torch)
+        return candidate.version.public if candidate is not None else None
+
     def _installed(self, name: NormalizedName, context: Context) -> Optional[Candidate]:
         """The installed version, where nothing that it says about itself speaks against it."""
         distribution = self._environment.installed.get(name)
         if distribution is None:
             return None
-        try:
-            version = Version(distribution.version)
-        except InvalidVersion:
+        candidate = installed_candidate(distribution, context.project, self._environment.torch)
+        if candidate is None or check_candidate(candidate, replace(context, pre=True)) is not None:
             return None
-        said = parse_local(version.local or "")
-        torch = self._environment.torch
-        # A name that says nothing was found working or broken by the health check; here it gets the benefit
-        # of the doubt.
-        built_for = BuiltFor(
-            torch_of(context.project, version, said.torch) or (torch.runtime_version if torch else None),
-            said.accelerator or (torch.accelerator if torch else None),
-            torch.cxx11_abi if torch else None,
-        )
-        candidate = Candidate(
-            name=name,
-            version=version,
-            kind=CandidateKind.INSTALLED,
-            link=Link(distribution.metadata_path.as_uri(), distribution.metadata_path.name, found_in="installed"),
-            built_for=built_for,
-            requires=context.project.requires,
-        )
-        return candidate if check_candidate(candidate, replace(context, pre=True)) is None else None
+        return candidate
 
     # --- the result ---
 

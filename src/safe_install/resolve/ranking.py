@@ -24,18 +24,20 @@ from safe_install.tags import is_same_major
 
 # --- the order of those that fit -------------------------------------------------------------------
 
-SortKey = Tuple[bool, bool, Version, bool, int, bool, int]
+SortKey = Tuple[bool, bool, bool, Version, bool, int, bool, int]
 
 
-def sort_key(candidate: Candidate, context: Context) -> SortKey:
-    """Larger is better: a wheel before any sdist; a build for torch's accelerator before one for the CPU; newest public
-    version; exact accelerator before major only; an earlier host; one that carries a hash; the better wheel tag."""
+def sort_key(candidate: Candidate, context: Context, keep_version: Optional[str] = None) -> SortKey:
+    """Larger is better: a wheel before any sdist; a build for torch's accelerator before one for the CPU; the public
+    version that is to be kept, where one is, else the newest; exact accelerator before major only; an earlier host; one
+    that carries a hash; the better wheel tag."""
     torch = context.environment.torch
     built = candidate.built_for.accelerator
     exact = torch is None or is_exact_accelerator(built, torch, context.project)
     return (
         candidate.kind is not CandidateKind.SDIST,
         torch is None or not is_cpu_fallback(built, torch, context.project),
+        candidate.version.public == keep_version,
         Version(candidate.version.public),
         exact,
         -host_rank(candidate, context.project),
@@ -62,10 +64,12 @@ def _tag_rank(candidate: Candidate, tags: Sequence[Tag]) -> int:
     return next((rank for rank, tag in enumerate(tags) if tag in candidate.tags), len(tags))
 
 
-def rank_fitting(candidates: Sequence[Candidate], context: Context) -> List[Candidate]:
-    """Those that fit, best first."""
+def rank_fitting(
+    candidates: Sequence[Candidate], context: Context, *, keep_version: Optional[str] = None
+) -> List[Candidate]:
+    """Those that fit, best first. `keep_version`: a public version that is taken before a newer one."""
     fitting = [candidate for candidate in candidates if check_candidate(candidate, context) is None]
-    return sorted(fitting, key=lambda candidate: sort_key(candidate, context), reverse=True)
+    return sorted(fitting, key=lambda candidate: sort_key(candidate, context, keep_version), reverse=True)
 
 
 def explain_loser(candidate: Candidate, chosen: Candidate, context: Context) -> Rejection:

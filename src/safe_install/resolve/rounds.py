@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 from dataclasses import dataclass, field
-from typing import Any, FrozenSet, Iterable, List, Mapping, Optional, Sequence, Tuple, Union
+from typing import Any, Collection, FrozenSet, Iterable, List, Mapping, Optional, Sequence, Tuple, TypeVar, Union
 
 from packaging.requirements import Requirement
 from packaging.utils import NormalizedName, canonicalize_name
@@ -32,11 +32,13 @@ from safe_install.models import (
 from safe_install.pip_output import conflict_reason, names_in_failure, requirement_in_failure
 from safe_install.requirements import parse_requirement, requirement_name
 from safe_install.resolve import plan as planning
-from safe_install.resolve.companions import check_planned, says_its_torch
+from safe_install.resolve.carried import Bound, is_near, requirement_of
+from safe_install.resolve.companions import check_planned, installed_candidate, says_its_torch
+from safe_install.resolve.compatibility import Context, check_candidate
 from safe_install.resolve.guard import guard_constraints, names_released
 from safe_install.resolve.permission import names_written_here, torch_terms
 from safe_install.resolve.promises import own_hashes
-from safe_install.resolve.request import InstallRequest
+from safe_install.resolve.request import InstallRequest, named
 from safe_install.resolve.requirements_file import Entry
 from safe_install.resolve.target import planned_torch
 from safe_install.resolve.torch_choice import (
@@ -45,9 +47,12 @@ from safe_install.resolve.torch_choice import (
     TorchChoice,
     pass_over,
     why_impossible,
+    why_it_stays,
 )
 from safe_install.resolve.torch_ranking import TorchTerms
 from safe_install.torch_family import TORCH
+
+AnyError = TypeVar("AnyError", bound=SafeInstallError)
 
 
 @dataclass(frozen=True)
@@ -66,6 +71,7 @@ class Wanted:
     no_deps: bool = False
     no_build: bool = False
     allow_torch_change: bool = False
+    keep_extensions: bool = False
     torch: TorchTerms = field(default_factory=TorchTerms)  # which torch may come
 
 
@@ -88,6 +94,7 @@ def make_wanted(request: InstallRequest, environment: Environment) -> Wanted:
         no_deps=request.no_deps,
         no_build=own.no_build,
         allow_torch_change=own.allow_torch_change,
+        keep_extensions=own.keep_extensions,
         torch=torch_terms(request, environment),
     )
 
@@ -118,6 +125,8 @@ class Selection:
     coming_torch: Optional[TorchBuild] = None
     torch_choice: TorchChoice = field(default_factory=TorchChoice)
     extensions: Mapping[NormalizedName, Requirement] = field(default_factory=dict)  # the projects that we choose
+    bound: Bound = field(default_factory=dict)  # installed extensions that are for the torch of today
+    carried: FrozenSet[NormalizedName] = frozenset()  # those that go along, because torch moves
     pins: Mapping[NormalizedName, Pin] = field(default_factory=dict)
     broken: FrozenSet[NormalizedName] = frozenset()  # installed extensions that do not load
     rejections: Tuple[Rejection, ...] = ()
@@ -170,6 +179,55 @@ def add_extensions(selection: Selection, requirements: Iterable[Requirement]) ->
     return dataclasses.replace(selection, extensions=extensions)
 
 
+def carry_along(selection: Selection, steps: Sequence[Step], wanted: Wanted, catalog: Catalog) -> Selection:
+    """With the installed extensions that have to go along, where torch moves.
+
+    Not those that the person or the plan has an answer for already, and not those that do not load today.
+    """
+    if selection.coming_torch is None or wanted.keep_extensions:
+        return selection
+    asked = names_asked_for(wanted, selection.here) | selection.broken | set(selection.extensions)
+    planned = {step.name for step in steps if _is_settled(step, selection, catalog)}
+    names = [name for name in selection.bound if name not in asked and name not in planned]
+    extended = add_extensions(selection, map(requirement_of, names))
+    return dataclasses.replace(extended, carried=selection.carried | set(names))
+
+
+def names_asked_for(wanted: Wanted, here: Environment) -> FrozenSet[NormalizedName]:
+    """The projects that the command line and the files name for this interpreter."""
+    found = set(wanted.named)
+    for entry in wanted.entries:
+        requirement, name = parse_requirement(entry.text), named(entry.text)
+        if name is not None and (requirement is None or planning.applies(requirement, here)):
+            found.add(name)
+    return frozenset(found)
+
+
+def _is_settled(step: Step, selection: Selection, catalog: Catalog) -> bool:
+    """Is what the installer plans of an extension what the person named, or does it fit the torch that comes?"""
+    if step.requested or step.is_direct or step.name not in catalog.projects:
+        return True
+    return check_planned(step, selection.planned, catalog) is None
+
+
+def leave_behind(selection: Selection, names: Collection[NormalizedName]) -> Selection:
+    """Without some of the extensions that would go along: they stay as they are."""
+    left = selection.carried & set(names)
+    extensions = {name: requirement for name, requirement in selection.extensions.items() if name not in left}
+    return dataclasses.replace(selection, extensions=extensions, carried=selection.carried - left)
+
+
+def may_stay(name: NormalizedName, selection: Selection, wanted: Wanted, catalog: Catalog) -> bool:
+    """Is it installed, and does it fit the torch that comes?"""
+    found = selection.here.installed.get(name)
+    if found is None or name in find_upgrades(selection, wanted, catalog):
+        return False
+    project = catalog.project(name)
+    candidate = installed_candidate(found, project, selection.planned.torch)
+    context = Context(project, selection.planned, catalog, pre=True)
+    return candidate is not None and check_candidate(candidate, context) is None
+
+
 def add_pin(selection: Selection, pin: Pin) -> Selection:
     """With the file that was chosen for an extension."""
     return dataclasses.replace(selection, pins={**selection.pins, pin.name: pin})
@@ -185,9 +243,9 @@ def is_broken(report: HealthReport, project: Project) -> bool:
 def find_upgrades(selection: Selection, wanted: Wanted, catalog: Catalog) -> FrozenSet[NormalizedName]:
     """The extensions for which being installed is no reason to stay: -U, or broken beside this torch."""
     names = frozenset(selection.extensions)
-    if wanted.upgrade or wanted.force_reinstall:
-        return names
-    return frozenset(name for name in names if _cannot_stay(name, selection, catalog))
+    is_meant = wanted.upgrade or wanted.force_reinstall
+    meant = names - selection.carried if is_meant else frozenset()
+    return meant | {name for name in names if _cannot_stay(name, selection, catalog)}
 
 
 def _cannot_stay(name: NormalizedName, selection: Selection, catalog: Catalog) -> bool:
@@ -197,13 +255,19 @@ def _cannot_stay(name: NormalizedName, selection: Selection, catalog: Catalog) -
         return False
     if name in selection.broken:
         return True
-    return selection.coming_torch is not None and not says_its_torch(found, catalog.project(name))
+    today, coming, project = selection.here.torch, selection.coming_torch, catalog.project(name)
+    if coming is None:
+        return False
+    if name in selection.carried and today is not None:
+        return not is_near(found, project, today, coming)
+    return not says_its_torch(found, project)
 
 
 def stays(name: NormalizedName, version: str, selection: Selection, wanted: Wanted, catalog: Catalog) -> bool:
     """Is this very version installed and sound? `-U` does not install it again, as with pip."""
     found = selection.here.installed.get(name)
-    if found is None or wanted.force_reinstall or _cannot_stay(name, selection, catalog):
+    is_replaced = wanted.force_reinstall and name not in selection.carried
+    if found is None or is_replaced or _cannot_stay(name, selection, catalog):
         return False
     return normalize_version(found.version) == version
 
@@ -219,8 +283,7 @@ def is_closed(selection: Selection, wanted: Wanted) -> bool:
 def make_constraints(selection: Selection, wanted: Wanted) -> Tuple[str, ...]:
     """The lines under which the installer plans: torch and what moves with it, the torch that comes, the pins."""
     choice, torch = selection.torch_choice, selection.coming_torch
-    may_move = wanted.named - {TORCH} if choice.keeps_installed else wanted.released
-    guard = guard_constraints(selection.here, released=may_move | set(selection.pins))
+    guard = guard_constraints(selection.here, released=_may_move(selection, wanted) | set(selection.pins))
     coming: Tuple[str, ...] = ()
     if torch is not None:
         # Which build of a release its index has is not known before the installer names it.
@@ -228,6 +291,16 @@ def make_constraints(selection: Selection, wanted: Wanted) -> Tuple[str, ...]:
     # By address: an index may have the same version, with a higher build number and requirements of its own.
     pins = tuple(f"{pin.name} @ {pin.url}" for pin in selection.pins.values())
     return guard + coming + pins
+
+
+def _may_move(selection: Selection, wanted: Wanted) -> FrozenSet[NormalizedName]:
+    """The guarded names that may move, after what has been decided of torch."""
+    return wanted.named - {TORCH} if selection.torch_choice.keeps_installed else wanted.released
+
+
+def carried_requirements(selection: Selection) -> Tuple[str, ...]:
+    """The extensions that go along, as the installer is asked for them: what their wheels require comes, too."""
+    return tuple(sorted(name for name in selection.carried if name in selection.pins))
 
 
 def hidden_requirements(selection: Selection) -> Mapping[str, Candidate]:
@@ -295,6 +368,9 @@ def next_round(
     seen = add_torch(selection, steps, catalog)
     if seen.torch_choice.is_assumed:
         return _without_torch(seen, "pip's plan with it brings no torch")
+    seen = carry_along(seen, steps, wanted, catalog)
+    if seen.carried != selection.carried:
+        return Choose(dataclasses.replace(seen, pins={}), _who_moves_torch(steps))
     if seen.extensions and seen.coming_torch != selection.coming_torch:
         return Choose(dataclasses.replace(seen, pins={}))  # they were chosen for another torch
     unchosen, notes = _find_unchosen(seen, steps, wanted, catalog)
@@ -306,6 +382,14 @@ def next_round(
         return Refusal(_not_settled(unchosen))
     because = "; ".join(step.because for step in unchosen if not step.requested)
     return Choose(extended, because, notes)
+
+
+def _who_moves_torch(steps: Sequence[Step]) -> str:
+    """`base 1.0 requires torch>=2.14`; "" where the person did."""
+    for step in steps:
+        if step.name == TORCH and not step.requested:
+            return step.because
+    return ""
 
 
 def _without_torch(selection: Selection, reason: str) -> ChooseTorch:
@@ -362,17 +446,17 @@ def _after_failure(
             )
     if reason_of_torch:
         return _without_torch(selection, reason_of_torch)
-    constraints = guard_constraints(selection.here, released=wanted.released)
+    constraints = guard_constraints(selection.here, released=_may_move(selection, wanted))
     reason = conflict_reason(error.output, constraints)
     here = selection.here.torch
     if reason is None:
         return Refusal(error, is_relayed=True)
     what = f"torch {here.runtime_version}" if here is not None else "torch not installed"
+    hint = "Ask for a version that works with the installed torch, or permit the change with --allow-torch-change."
     return Refusal(
         Refused(
             f"this would change {what}: {reason}",
-            hint="Ask for a version that works with the installed torch, or permit the change with "
-            "--allow-torch-change.",
+            hint=why_it_stays(selection.torch_choice) or hint,
             findings=(Finding("torch-moved", Severity.ERROR, "torch", reason),),
         )
     )
@@ -389,7 +473,7 @@ def hint_for_unbuilt(selection: Selection, wanted: Wanted, catalog: Catalog) -> 
     )
 
 
-def name_cause(error: SafeInstallError, because: str) -> SafeInstallError:
+def name_cause(error: AnyError, because: str) -> AnyError:
     """The error of a choice that a plan of the installer's made necessary, with what needs it.
 
     Of the same kind, and so with the same exit status, as when the person had named the extension.
@@ -426,7 +510,11 @@ def _pins_not_in(steps: Sequence[Step], selection: Selection, wanted: Wanted, ca
 
 
 def _as_dependency(step: Step, selection: Selection, wanted: Wanted) -> Step:
-    """pip was given the hidden requirements as if the person had asked for them."""
+    """pip was given the hidden requirements as if the person had asked for them, and what goes along with torch."""
+    if step.name in selection.carried:
+        was_requested = selection.here.installed[step.name].requested
+        because = selection.bound[step.name]
+        return dataclasses.replace(step, requested=False, because=because, keeps_requested=was_requested)
     asked = wanted.named | {requirement_name(entry.text) for entry in wanted.entries}
     for text, pin in hidden_requirements(selection).items():
         if requirement_name(text) == step.name and step.name not in asked:

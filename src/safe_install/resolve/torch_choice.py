@@ -7,7 +7,7 @@ asks.
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import Iterable, Mapping, Optional, Sequence, Tuple
+from typing import Collection, Iterable, Mapping, Optional, Sequence, Tuple
 
 from packaging.requirements import Requirement
 from packaging.utils import NormalizedName, canonicalize_name
@@ -50,6 +50,7 @@ class TorchChoice:
     is_fixed: bool = False  # the person named its file
     is_assumed: bool = False  # the one that comes is ours: the installer has not named its build yet
     keeps_installed: bool = False  # the installed one stays, because no newer one has every extension
+    left_behind: Tuple[NormalizedName, ...] = ()  # installed extensions that would have gone along with a newer one
     passed_over: Tuple[PassedOver, ...] = ()
     rejections: Tuple[Rejection, ...] = ()  # of wheels, for those
 
@@ -90,10 +91,19 @@ def why_impossible(torch: TorchBuild, output: str) -> str:
 # --- what is said of it ----------------------------------------------------------------------------
 
 
+KEEP_EXTENSIONS = "Uninstall what holds it back, or leave it as it is with --keep-extensions."
+
+
 def note_choice(
-    choice: TorchChoice, taken: Optional[TorchBuild], extensions: Iterable[NormalizedName]
+    choice: TorchChoice,
+    taken: Optional[TorchBuild],
+    extensions: Iterable[NormalizedName],
+    carried: Collection[NormalizedName] = (),
 ) -> Tuple[Finding, ...]:
-    """Why the newest torch was not taken, as one line; nothing where it was. `taken`: the one that will be there."""
+    """Why the newest torch was not taken, as one line; nothing where it was.
+
+    `taken`: the one that will be there. `carried`: those of the extensions that go along unasked.
+    """
     if not choice.passed_over or taken is None:
         return ()
     newest = max(choice.passed_over, key=lambda one: Version(one.release))
@@ -101,7 +111,16 @@ def note_choice(
         return ()
     remedy = f"{taken.version} stays" if choice.keeps_installed else f"{taken.version} has {join_all(extensions)}"
     detail = f"torch {newest.release}: {newest.reason}; {remedy}"
-    return (Finding("older-torch", Severity.NOTE, TORCH, detail),)
+    hint = KEEP_EXTENSIONS if carried or choice.left_behind else ""
+    return (Finding("older-torch", Severity.NOTE, TORCH, detail, hint),)
+
+
+def why_it_stays(choice: TorchChoice) -> str:
+    """What holds the installed torch, and what to do; "" where no installed extension does."""
+    if not choice.left_behind:
+        return ""
+    newest = choice.passed_over[0]
+    return f"The installed torch stays, because of torch {newest.release}: {newest.reason}. {KEEP_EXTENSIONS}"
 
 
 def join_all(names: Iterable[str]) -> str:
@@ -110,14 +129,30 @@ def join_all(names: Iterable[str]) -> str:
     return f"all of {', '.join(found)}" if len(found) > 1 else "".join(found)
 
 
-def hint_to_permit(option: TorchOption, requirements: Sequence[Requirement]) -> str:
-    """What to write for a torch that has every extension and that only the person's words exclude."""
+def hint_to_permit(
+    option: TorchOption, requirements: Sequence[Requirement], carried: Collection[NormalizedName] = ()
+) -> str:
+    """What to write for a torch that has every extension and that only the person's words exclude.
+
+    `carried`: those of the extensions that go along unasked.
+    """
     names = join_all(canonicalize_name(requirement.name) for requirement in requirements)
+    if option.is_installed:
+        return f"The newest torch that has {names} is the installed one, {option.version}."
     if option.excluded is Exclusion.CONSTRAINT:
         return f"Permit torch {option.release}, which has {names}: {option.reason}."
     flag = "--pre " if option.excluded is Exclusion.PRE_RELEASE else ""
-    words = " ".join(_quoted(requirement) for requirement in requirements)
-    return f"Ask for torch {option.release}, which has {names}: safe-install {flag}torch=={option.release} {words}"
+    named = [one for one in requirements if canonicalize_name(one.name) not in carried]
+    words = " ".join([f"torch=={option.release}", *map(_quoted, named)])
+    return f"Ask for torch {option.release}, which has {names}: safe-install {flag}{words}"
+
+
+def hint_to_keep(names: Sequence[NormalizedName]) -> str:
+    """The ways out where installed extensions have no wheel for the torch that was asked for."""
+    return (
+        f"Or take it without {', '.join(names)}: safe-install uninstall {' '.join(names)}, "
+        "or leave it as it is with --keep-extensions."
+    )
 
 
 def hint_to_leave_out(options: Sequence[TorchOption], known: Mapping[str, Known]) -> str:

@@ -113,7 +113,7 @@ def _finish_dist_info(stage: Path, wheel: StagedWheel) -> None:
     extra: List[Tuple[str, bytes]] = []
     if step.is_direct and step.download_info is not None:
         extra.append(("direct_url.json", _direct_url(step.download_info)))
-    removed = () if step.requested else ("REQUESTED",)
+    removed = () if step.requested or step.keeps_requested else ("REQUESTED",)
     removed_rows = [f"{folder.name}/{name}" for name in removed]
     for name in removed:
         if (folder / name).exists():

@@ -243,6 +243,16 @@ def recorded_objects(distributions: Iterable[InstalledDistribution]) -> FrozenSe
     return frozenset(found)
 
 
+def find_compiled(environment: Environment, names: Iterable[NormalizedName]) -> FrozenSet[NormalizedName]:
+    """Those of the installed distributions that hold machine code; of an editable one its RECORD does not tell."""
+    found = set()
+    for name in names:
+        distribution = environment.installed[name]
+        if distribution.editable or not distribution.has_record or recorded_objects([distribution]):
+            found.add(name)
+    return frozenset(found)
+
+
 def needs_of(name: NormalizedName, verdicts: Sequence[ObjectVerdict]) -> Optional[Needs]:
     """Is a member one of the files that its project needs? None for a project that the wheel index does not know."""
     if name not in known_projects():

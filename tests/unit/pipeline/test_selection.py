@@ -56,7 +56,7 @@ class FakeChooser:
         self.kind, self.missing, self.requires, self.answers = kind, missing, requires, answers
         self.asked, self.obtained, self.checked = [], [], []
 
-    def choose(self, requirements, environment, *, constraints=(), upgrade=(), allow_build=True):
+    def choose(self, requirements, environment, *, constraints=(), upgrade=(), keep_version=(), allow_build=True):
         names = [canonicalize_name(one.name) for one in requirements]
         self.asked.append((names, environment.torch and str(environment.torch.version), set(upgrade), allow_build))
         for name in names:
