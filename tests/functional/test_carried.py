@@ -1,0 +1,125 @@
+"""torch moves in an environment that has extensions: they go along, or hold it back, and undo puts all back."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.functional.test_joint_plan import environment, host, pip_runs, put  # noqa: F401 - fixtures
+from tests.lab.wheels import Torch, build_torch_and_scatter, write_wheel
+
+OLD, NEW = "2.1.2+pt213cu130", "2.1.2+pt214cu130"
+TAG = "cp311-cp311-manylinux_2_28_x86_64"
+VISION = """
+class Kept:
+    def tolist(self):
+        return [0]
+class ops:
+    nms = staticmethod(lambda *values: Kept())
+"""
+WAYS_OUT = (
+    "Or take it without torch-scatter: safe-install uninstall torch-scatter, or leave it as it is with "
+    "--keep-extensions."
+)
+
+
+def vision(folder, version, requires):
+    """With what its check after a change asks of it."""
+    return write_wheel(folder, "torchvision", version, {"torchvision/__init__.py": VISION}, requires=requires, tag=TAG)
+
+
+@pytest.fixture
+def torch_213(environment, host, tmp_path):  # noqa: F811 - fixtures
+    """torch 2.13.0 with torch-scatter and torchvision installed, and 2.14.1 on the package index."""
+    environment.variables["FAKE_DRIVER_CUDA"] = "13.0"
+    wheels = {}
+    for release, scatter in (("2.13.0", OLD), ("2.14.1", NEW)):
+        build_torch_and_scatter(tmp_path / release, "3.11", Torch(f"{release}+cu130", release, "13.0"), scatter)
+        put(host, *(tmp_path / release).glob("torch-*.whl"))
+        (wheels[release],) = (tmp_path / release).glob("torch_scatter-*.whl")
+    old_vision = vision(tmp_path, "0.28.0", requires=["torch==2.13.0"])
+    put(host, old_vision)
+    environment.must_pip("install", "torch==2.13.0", str(wheels["2.13.0"]), str(old_vision))
+    return wheels
+
+
+@pytest.fixture
+def all_for_214(torch_213, host, tmp_path):  # noqa: F811 - fixtures
+    """A wheel of each for 2.14.1; that of torchvision requires something."""
+    wheel = torch_213["2.14.1"]
+    host.add_pyg_page("2.14.0", "cu130", {wheel.name: wheel.read_bytes()})
+    needed = write_wheel(tmp_path, "needed", "1.0", {"needed.py": ""})
+    put(host, needed, vision(tmp_path, "0.29.1", requires=["torch==2.14.1", "needed"]))
+
+
+def versions(environment):  # noqa: F811 - fixtures
+    return dict(line.split("==") for line in environment.freeze() if "==" in line)
+
+
+def test_what_was_built_for_the_torch_of_today_goes_along(environment, host, all_for_214):  # noqa: F811 - fixtures
+    before = environment.tree()
+    document = environment.document("-U", "torch")
+    assert (document["exit_code"], document["outcome"]) == (0, "installed"), document["findings"]
+    steps = {step["name"]: step for step in document["plan"]["steps"]}
+    assert {name: step["version"] for name, step in steps.items()} == {
+        "torch": "2.14.1",
+        "torch-scatter": NEW,
+        "torchvision": "0.29.1",
+        "needed": "1.0",
+    }
+    for name in ("torch-scatter", "torchvision"):
+        assert steps[name]["because"] == "built for torch 2.13.0+cu130"
+        assert not steps[name]["requested"]
+    assert pip_runs(host) == 3, "by plain pip before, and twice"
+    assert environment.ask("import torch_scatter; print('loads')") == "loads"
+    undone = environment.document("undo")
+    assert (undone["exit_code"], undone["outcome"]) == (0, "undone"), undone["findings"]
+    assert environment.tree() == before
+
+
+def test_the_installed_torch_stays_where_an_extension_has_no_newer_wheel(environment, torch_213):  # noqa: F811
+    before = environment.tree()
+    done = environment.safe_install("-U", "torch")
+    assert done.returncode == 0, done.stdout + done.stderr
+    line = "torch 2.14.1: no torch-scatter was built for it; 2.13.0 stays"
+    assert line in done.stdout + done.stderr
+    assert "--keep-extensions" in done.stdout + done.stderr
+    assert environment.tree() == before
+
+
+def test_a_torch_that_is_named_exactly_is_refused_with_the_ways_out(environment, torch_213):  # noqa: F811 - fixtures
+    before = environment.tree()
+    document = environment.document("torch==2.14.1")
+    assert (document["exit_code"], document["error"]["code"]) == (10, "no-candidate"), document
+    assert document["error"]["message"].startswith("no torch-scatter fits torch 2.14.1+cu130"), document["error"]
+    assert f"torch-scatter {OLD} is installed, built for torch 2.13.0+cu130" in document["error"]["message"]
+    newest = "The newest torch that has all of torch-scatter, torchvision is the installed one, 2.13.0."
+    assert document["error"]["hint"] == f"{newest} {WAYS_OUT}"
+    assert environment.tree() == before
+
+
+def test_keep_extensions_leaves_them_and_permits_nothing(environment, all_for_214):  # noqa: F811 - fixtures
+    document = environment.document("-U", "--keep-extensions", "torch")
+    assert document["exit_code"] == 11, document
+    assert {finding["check"] for finding in document["findings"]} == {"requirement-unmet"}
+    environment.must_pip("uninstall", "-y", "torchvision")
+    before = environment.tree()
+    document = environment.document("-U", "--keep-extensions", "torch")
+    assert (document["exit_code"], document["outcome"]) == (12, "rolled-back"), document
+    assert environment.tree() == before
+
+
+def test_torch_that_something_else_moves_takes_them_along(environment, host, all_for_214, tmp_path):  # noqa: F811
+    put(host, write_wheel(tmp_path, "base", "1.0", {"base.py": ""}, requires=["torch>=2.14"]))
+    assert environment.document("--dry-run", "base")["exit_code"] == 11
+    document = environment.document("--allow-torch-change", "base")
+    assert (document["exit_code"], document["outcome"]) == (0, "installed"), document["findings"]
+    found = versions(environment)
+    assert (found["torch"], found["torch_scatter"], found["torchvision"]) == ("2.14.1", NEW, "0.29.1")
+
+
+def test_torch_that_something_else_moves_is_held_back_too(environment, host, torch_213, tmp_path):  # noqa: F811
+    put(host, write_wheel(tmp_path, "base", "1.0", {"base.py": ""}, requires=["torch>=2.14"]))
+    document = environment.document("--allow-torch-change", "base")
+    assert document["exit_code"] == 11, document
+    assert document["error"]["message"].endswith("base 1.0 requires torch>=2.14, but torch==2.13.0 is installed")
+    assert "torch 2.14.1: no torch-scatter was built for it" in document["error"]["hint"]
