@@ -30,7 +30,7 @@ class OptionRow:
     metavar: Optional[str] = None  # the value in the help
     has_variable: bool = False  # may SAFE_INSTALL_CHECK_TIMEOUT give it, too?
     default: Optional[int] = None  # of a number
-    choices: Tuple[str, ...] = ()  # all values, where they are few
+    choices: Tuple[str, ...] = ()  # its values, or those that are written most
 
     @property
     def takes_value(self) -> bool:
@@ -123,6 +123,14 @@ OPTIONS: Tuple[OptionRow, ...] = (
         has_variable=True,
     ),
     OptionRow(
+        "--accelerator",
+        "The build of torch that comes: cpu, cu126, rocm6.4, xpu; auto (the default): by the driver.",
+        Kind.TEXT,
+        "NAME",
+        has_variable=True,
+        choices=("auto", "cpu", "cu118", "cu126", "cu128", "cu130", "cu132", "rocm6.4", "xpu"),
+    ),
+    OptionRow(
         "--third-party",
         "Also ask this host of somebody else's builds, as `wheels` names it.",
         Kind.NAMES,
@@ -167,7 +175,8 @@ COMMANDS: Tuple[CommandRow, ...] = (
         INSTALL_HELP,
         _options(
             "--python --dry-run --json --allow-torch-change --require-cuda --no-rollback --no-build --no-toolkit"
-            " --build-timeout --check-timeout --offline --strict-records --target-gpu --target-driver --third-party"
+            " --build-timeout --check-timeout --offline --strict-records --target-gpu --target-driver --accelerator"
+            " --third-party"
         ),
         argument="[PIP ARGUMENTS]...",
         argument_field="requirements",
@@ -207,7 +216,7 @@ COMMANDS: Tuple[CommandRow, ...] = (
         "Which file would be chosen, and why not each other one.",
         _options(
             "--python --torch --python-version --platform --cxx11-abi --json --no-build --offline --target-gpu"
-            " --target-driver --third-party"
+            " --target-driver --accelerator --third-party"
         ),
         argument="REQ...",
         argument_field="requirements",

@@ -9,8 +9,9 @@ from typing import Iterable, List, Mapping, Optional, Sequence, Tuple
 from safe_install.errors import UsageError
 from safe_install.models import DEFAULT_BUILD_TIMEOUT, DEFAULT_CHECK_TIMEOUT, BuildTimeout
 from safe_install.resolve.command_line import OWN_OPTIONS, Word
-from safe_install.resolve.options_table import OptionRow
+from safe_install.resolve.options_table import OptionRow, variable_of
 from safe_install.resolve.pip_settings import is_true
+from safe_install.tags import parse_accelerator
 
 
 @dataclass(frozen=True)
@@ -33,6 +34,8 @@ class OwnOptions:
     build_timeout: BuildTimeout = DEFAULT_BUILD_TIMEOUT
     check_timeout: Optional[float] = DEFAULT_CHECK_TIMEOUT  # seconds for each check; None: no limit
     strict_records: bool = False  # a RECORD that leaves something out is refused, whatever was promised
+    accelerator: Optional[str] = None  # of the torch that comes: "cu126"; None: the driver decides
+    accelerator_origin: str = ""  # which option or variable says it
 
 
 class _Given:
@@ -61,6 +64,12 @@ class _Given:
         written = [word.value or "" for word in self._written(name)]
         return split_names(written or [self._variable(name) or ""])
 
+    def origin(self, name: str) -> str:
+        """Who gives its value, as the person writes it: `--accelerator`, `SAFE_INSTALL_ACCELERATOR`; "" for nobody."""
+        if self._written(name):
+            return name
+        return variable_of(name) if self._variable(name) else ""
+
     def _written(self, name: str) -> List[Word]:
         return [word for word in self._words if word.name == name]
 
@@ -80,6 +89,7 @@ def own_options(
     """
     given = _Given(words, environ, heard)
     gpu, driver, cuda = _parse_target(given, environ)
+    accelerator, accelerator_origin = _parse_accelerator(given, environ)
     return OwnOptions(
         python=given.value("--python"),
         dry_run=given.flag("--dry-run") or any(word.key == "dry-run" for word in words),
@@ -97,6 +107,8 @@ def own_options(
         build_timeout=parse_build_timeout(given.value("--build-timeout")),
         check_timeout=parse_check_timeout(given.value("--check-timeout")),
         strict_records=given.flag("--strict-records"),
+        accelerator=accelerator,
+        accelerator_origin=accelerator_origin,
     )
 
 
@@ -117,6 +129,31 @@ def _parse_target(given: _Given, environ: Mapping[str, str]) -> Tuple[Tuple[str,
     if not gpu and (driver or cuda) and environ.get("TORCH_CUDA_ARCH_LIST"):
         gpu = _known_capabilities(environ["TORCH_CUDA_ARCH_LIST"])
     return gpu, driver, cuda
+
+
+UV_VARIABLE = "UV_TORCH_BACKEND"
+AUTO = "auto"
+
+
+def _parse_accelerator(given: _Given, environ: Mapping[str, str]) -> Tuple[Optional[str], str]:
+    """The accelerator of the torch that comes, and who says it; None: the driver decides. Errors: UsageError.
+
+    uv's variable has values of uv's own: what is no accelerator there says nothing.
+    """
+    if not given.hears("--accelerator"):
+        return None, ""
+    origin = given.origin("--accelerator")
+    text = given.value("--accelerator")
+    if text is None and not origin:
+        origin, text = UV_VARIABLE, environ.get(UV_VARIABLE)
+    if text is None or text.strip().lower() == AUTO:
+        return None, ""
+    accelerator = parse_accelerator(text)
+    if accelerator is not None:
+        return str(accelerator), origin
+    if origin == UV_VARIABLE:
+        return None, ""
+    raise UsageError(f"{origin} {text}: not an accelerator", hint="Write auto, cpu, xpu, cu126 or rocm6.4.")
 
 
 _SECONDS = {"": 1, "s": 1, "m": 60, "h": 3600}

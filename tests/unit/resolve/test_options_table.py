@@ -25,6 +25,7 @@ VALUES = {
     "--check-timeout": ("90", 90.0),
     "--target-gpu": ("8.0,9.0", ("8.0", "9.0")),
     "--target-driver": ("535.104", "535.104"),
+    "--accelerator": ("cu126", "cu126"),
     "--third-party": ("one,two", ("one", "two")),
     "--torch": ("2.1+cu121", "2.1+cu121"),
     "--python-version": ("3.8", "3.8"),
