@@ -7,7 +7,7 @@ names the input, and a hint that names the remedy. They are caught once, in `cli
 from __future__ import annotations
 
 import errno
-from typing import Optional, Sequence, Tuple
+from typing import Any, Mapping, Optional, Sequence, Tuple
 
 from safe_install.models import Environment, Finding, Rejection, Severity
 from safe_install.redaction import redact
@@ -33,6 +33,7 @@ class SafeInstallError(Exception):
         self.findings: Tuple[Finding, ...] = tuple(findings)
         self.rejections: Tuple[Rejection, ...] = tuple(rejections)
         self.environment: Optional[Environment] = None  # where it happened, once that is known
+        self.details: Mapping[str, Any] = {}  # for the JSON document: what only one command has to say
 
 
 def hint_for_oserror(error: OSError) -> str:

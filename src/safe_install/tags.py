@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Iterable, Iterator, List, Optional, Tuple
 
 from packaging import tags as packaging_tags
@@ -35,6 +36,7 @@ class Accelerator:
         return self.kind + ".".join(str(part) for part in self.version)
 
 
+@lru_cache(maxsize=1024)
 def parse_accelerator(text: str) -> Optional[Accelerator]:
     """Read `cu111`, `cu.12.8`, `cu12` (major only), `cpu`, `rocm6.2`, `xpu`; None for anything else."""
     text = text.strip().lower()

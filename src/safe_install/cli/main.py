@@ -209,7 +209,7 @@ def _show_failure(command: str, error: SafeInstallError, *, as_json: bool, verbo
 
     if as_json:
         outcome = OUTCOMES.get(error.exit_status, Outcome.ERROR)
-        empty = InstallResult(command, outcome, error.exit_status, error.environment)
+        empty = InstallResult(command, outcome, error.exit_status, error.environment, details=error.details)
         json_document.show_document(json_document.make_document(empty, error))
     text.show_error(error, command, verbose=verbose)
     return error.exit_status

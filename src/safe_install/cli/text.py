@@ -11,7 +11,7 @@ import sys
 import traceback
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Dict, List, Mapping, Optional, Sequence, Tuple
+from typing import Any, Dict, List, Mapping, Optional, Sequence, Tuple
 
 from safe_install.cli.terminal import WIDE, can_write, find_width, one_line, printable, write_line
 from safe_install.errors import PipFailed, SafeInstallError
@@ -27,7 +27,9 @@ from safe_install.models import (
     Plan,
     Rejection,
     Severity,
+    Step,
 )
+from safe_install.torch_family import TORCH
 
 REFUSED = (10, 11)  # exit statuses
 CHANGING = ("install", "uninstall", "undo")
@@ -189,19 +191,19 @@ def show_result(result: InstallResult, *, quiet: int = 0, program: str = "safe-i
     sys.stderr.flush()
     if quiet:
         return
-    for line in _result_lines(result, program):
+    for line in _result_lines(result, program, verbose=verbose):
         write_line(printable(line), sys.stdout)
     sys.stdout.flush()
 
 
-def _result_lines(result: InstallResult, program: str) -> List[str]:
+def _result_lines(result: InstallResult, program: str, *, verbose: bool = False) -> List[str]:
     plan = result.plan or Plan()
     if result.outcome is Outcome.PLANNED and plan.steps:
         return [*render_steps(plan), f"Would install {_listed_names(plan)}"]
     if result.outcome is Outcome.PLANNED:
         return [result.message] if result.message else []
     if result.outcome is Outcome.EXPLAINED:
-        return [*_explained_lines(plan)]
+        return _explained_lines(plan, result.details, verbose=verbose)
     kept = _kept_sentence(result)
     if kept is not None:
         return _place_line(kept, result) + _verified_lines(result, program)
@@ -325,9 +327,13 @@ def _draw_table(title: str, columns: Sequence[str], rows: Sequence[Sequence[str]
     return [line if can_write(line, sys.stdout) else line.replace(RULE, "-") for line in lines]
 
 
-def _explained_lines(plan: Plan) -> List[str]:
+def _explained_lines(plan: Plan, details: Mapping[str, Any], *, verbose: bool = False) -> List[str]:
+    limit = None if verbose else 12
     lines = []
     for step in plan.steps:
+        if step.name == TORCH:
+            lines += _torch_lines(step, details, verbose=verbose)
+            continue
         lines.append(f"{step.name} {step.version} ({step.because})")
         lines.append(printable(f"  {step.url}"))
         is_open = any(answer.gap for answer in plan.answers if answer.project == step.name)
@@ -342,13 +348,39 @@ def _explained_lines(plan: Plan) -> List[str]:
         rejected = [item for item in plan.rejections if item.candidate.name == step.name]
         if rejected:
             lines.append("  not taken:")
-            lines += [f"  {line}" for line in render_rejections(rejected, 12)]
+            lines += [f"  {line}" for line in render_rejections(rejected, limit)]
+    if details.get("command"):
+        lines.append(f"Install with: {details['command']}")
     lines.append("hosts:")
     lines += [
         printable(f"  {item.project}: {item.host}: {item.kind.value}{f' ({item.detail})' if item.detail else ''}")
         for item in plan.answers
     ]
     return lines
+
+
+FEW_VERSIONS = 3
+
+
+def _torch_lines(step: Step, details: Mapping[str, Any], *, verbose: bool) -> List[str]:
+    """The torch that would be chosen, and why none before it: by release, or by build (`verbose`)."""
+    torch = details["torch"]
+    lines = [f"torch {torch['version']} ({step.because})", f"  {torch['page']}"]
+    if verbose:
+        reasons = [f"{row['torch']}: {row['reason']}" for row in details["not_taken"]]
+    else:
+        reasons = [f"{_listed_versions(row['torch'])}: {row['reason']}" for row in details["not_taken_releases"]]
+    if reasons:
+        lines.append("  not taken:")
+    lines += [one_line(f"    {reason}") for reason in reasons]
+    return lines
+
+
+def _listed_versions(versions: Sequence[str]) -> str:
+    """All of a few, else the first and the last."""
+    if len(versions) <= FEW_VERSIONS:
+        return ", ".join(versions)
+    return f"{versions[0]} to {versions[-1]} ({len(versions)} releases)"
 
 
 def _listed_names(plan: Plan) -> str:

@@ -1,29 +1,59 @@
-"""`safe-install explain REQ...`: which file would be chosen, from where, and the rule that rejected each other one."""
+"""`safe-install explain REQ...`: which file would be chosen, from where, and the rule that rejected each other one.
+
+Beside a torch that is there, or is named with --torch: its files. Else the torch that has them all, and its files.
+"""
 
 from __future__ import annotations
 
 import dataclasses
-from typing import Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Iterator, Mapping, Sequence, Tuple
 
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
-from safe_install.errors import NoCandidate, UsageError
-from safe_install.index.catalog import known_projects
-from safe_install.models import Finding, HostAnswerKind, InstallResult, Origin, Outcome, Plan, Severity
+from safe_install.errors import UsageError
+from safe_install.index.catalog import bundled_catalog, known_projects
+from safe_install.models import (
+    Environment,
+    Finding,
+    HostAnswerKind,
+    InstallResult,
+    Origin,
+    Outcome,
+    Plan,
+    Severity,
+    Step,
+)
 from safe_install.pipeline.choice import IndexChooser, Wishes, cpu_fallback_notes
+from safe_install.pipeline.joint_answer import Question, answer_jointly, describe_answer, step_of_torch
 from safe_install.pipeline.session import environment_asked_for, error_context
 from safe_install.ports import Timings, World
-from safe_install.resolve.plan import explained, steps_of_pins
+from safe_install.resolve.accelerator import accelerator_asked_for
+from safe_install.resolve.plan import applies, explained, steps_of_pins
+from safe_install.resolve.provider import Resolution
 from safe_install.resolve.request import ExplainRequest
 from safe_install.resolve.spelling import refuse_misspelled
 from safe_install.resolve.target import notes_for
+from safe_install.torch_family import TORCH
+
+
+@dataclass(frozen=True)
+class _Chosen:
+    """What was chosen."""
+
+    beside: Environment  # with the torch that the files are for
+    resolution: Resolution
+    steps: Tuple[Step, ...]
+    details: Mapping[str, Any] = field(default_factory=dict)
+    findings: Tuple[Finding, ...] = ()
 
 
 def explain(request: ExplainRequest, world: World) -> InstallResult:
     """The choice for this environment, or for a machine elsewhere. Changes nothing, downloads no wheel.
 
-    Errors: NoCandidate (10) with every rejection and what each host said; UsageError for an unknown project.
+    Errors: NoCandidate (10) with every rejection and what each host said, or with the names that exclude each other;
+    UsageError for an unknown project.
     """
     timings = Timings()
     with timings.stage("probe"):
@@ -34,28 +64,96 @@ def explain(request: ExplainRequest, world: World) -> InstallResult:
             python_version=request.python_version,
             platform=request.platform,
             cxx11_abi=request.cxx11_abi,
-        )
-    _refuse_unknown(request.requirements)
-    if environment.torch is None:
-        raise NoCandidate(
-            "no torch is installed here, so there is nothing to fit",
-            hint="Install torch first, or name one: --torch 2.13.0+cpu.",
+            needs_torch=False,
         )
     own = request.own
+    question = _make_question(request, environment)
+    _refuse_unknown(question.extensions)
     wishes = Wishes(offline=own.offline, no_build=own.no_build, pre=request.pre, third_party=own.third_party)
-    # What is installed does not count: the question is which file would be taken.
-    bare = dataclasses.replace(environment, installed={})
     chooser = IndexChooser(wishes, world)
     with error_context(environment), timings.stage("resolve"):
-        resolution = chooser.choose(request.requirements, bare)
-    named = {canonicalize_name(requirement.name) for requirement in request.requirements}
-    steps = explained(steps_of_pins(resolution.pins, bare, requested=named))
-    plan = Plan(steps, resolution.rejections, resolution.answers)
-    findings = cpu_fallback_notes(resolution.pins, resolution.answers, bare)
+        if _torch_is_given(question, request, environment):
+            chosen = _choose_beside(environment, question, request, chooser)
+        else:
+            chosen = _choose_torch(environment, question, chooser)
+    plan = Plan(chosen.steps, chosen.resolution.rejections, chosen.resolution.answers)
+    findings = cpu_fallback_notes(chosen.resolution.pins, chosen.resolution.answers, chosen.beside)
+    findings += (*chosen.findings, *_unknown_wheels(plan))
+    return InstallResult(
+        "explain",
+        Outcome.EXPLAINED,
+        0,
+        environment,
+        plan,
+        findings=findings,
+        timings=timings.total(),
+        details=chosen.details,
+    )
+
+
+def _make_question(request: ExplainRequest, environment: Environment) -> Question:
+    own = request.own
+    meant = [one for one in request.requirements if applies(one, environment)]
+    return Question(
+        extensions=tuple(one for one in meant if canonicalize_name(one.name) != TORCH),
+        torch=tuple(one for one in meant if canonicalize_name(one.name) == TORCH),
+        accelerator=accelerator_asked_for(own, bundled_catalog().torch),
+        pre=request.pre,
+        no_build=own.no_build,
+        offline=own.offline,
+    )
+
+
+def _torch_is_given(question: Question, request: ExplainRequest, environment: Environment) -> bool:
+    """Is the torch that is there, or was named with --torch, what was asked for? As with pip, it stays then.
+
+    Errors: UsageError where --torch names another one.
+    """
+    torch = environment.torch
+    if torch is None:
+        return False
+    is_meant = not question.accelerator or question.accelerator == torch.accelerator
+    excluding = [one for one in question.torch if not one.specifier.contains(torch.version, prereleases=True)]
+    if request.torch is None:
+        return is_meant and not excluding
+    if excluding or not is_meant:
+        wish = str(excluding[0]) if excluding else f"--accelerator {question.accelerator}"
+        raise UsageError(f"{wish}: --torch says {request.torch}", hint="Leave one of the two out.")
+    return True
+
+
+def _choose_beside(
+    environment: Environment, question: Question, request: ExplainRequest, chooser: IndexChooser
+) -> _Chosen:
+    """The files for the torch that is there, or was named."""
+    # What is installed does not count: the question is which file would be taken.
+    bare = dataclasses.replace(environment, installed={})
+    resolution = chooser.choose(question.extensions, bare)
+    findings: Tuple[Finding, ...] = ()
     if request.torch:
-        findings += tuple(Finding("assumed", Severity.NOTE, "environment", note) for note in notes_for(environment))
-    findings += tuple(_unknown_wheels(plan))
-    return InstallResult("explain", Outcome.EXPLAINED, 0, environment, plan, findings=findings, timings=timings.total())
+        findings = _assumed(environment)
+    elif question.torch and environment.torch is not None:
+        detail = f"torch {environment.torch.runtime_version} is installed, and stays"
+        findings = (Finding("torch-stays", Severity.NOTE, TORCH, detail),)
+    return _Chosen(bare, resolution, _steps_of(resolution, question, bare), findings=findings)
+
+
+def _choose_torch(environment: Environment, question: Question, chooser: IndexChooser) -> _Chosen:
+    """A torch that has them all, and its files. Errors: NoCandidate."""
+    bare = dataclasses.replace(environment, installed={})
+    answer = answer_jointly(question, bare, bundled_catalog(), chooser)
+    beside = dataclasses.replace(bare, torch=answer.torch.build)
+    steps = (step_of_torch(answer, question, environment), *_steps_of(answer.resolution, question, beside))
+    return _Chosen(beside, answer.resolution, steps, describe_answer(answer, question), _assumed(beside))
+
+
+def _steps_of(resolution: Resolution, question: Question, bare: Environment) -> Tuple[Step, ...]:
+    named = {canonicalize_name(requirement.name) for requirement in question.extensions}
+    return explained(steps_of_pins(resolution.pins, bare, requested=named))
+
+
+def _assumed(environment: Environment) -> Tuple[Finding, ...]:
+    return tuple(Finding("assumed", Severity.NOTE, "environment", note) for note in notes_for(environment))
 
 
 def _refuse_unknown(requirements: Sequence[Requirement]) -> None:
@@ -65,7 +163,7 @@ def _refuse_unknown(requirements: Sequence[Requirement]) -> None:
     if unknown:
         raise UsageError(
             f"{', '.join(unknown)}: not in the wheel index, so pip chooses",
-            hint="Known are: " + ", ".join(sorted(known_projects())) + ".",
+            hint="Known are: torch, " + ", ".join(sorted(known_projects())) + ".",
         )
 
 

@@ -21,7 +21,9 @@ _ANY_VERSION = SpecifierSet()
 _LOWER_BOUNDS = ("==", "===", "~=", ">=", ">")
 
 
-def bundled_wheels(project: Project, environment: Environment, *, hosts: Sequence[str]) -> Iterator[Candidate]:
+def bundled_wheels(
+    project: Project, environment: Environment, *, hosts: Sequence[str], only_near: bool = False
+) -> Iterator[Candidate]:
     """The wheels of `hosts` that the index knows near the installed torch.
 
     That is: every wheel for this torch and accelerator, for any Python and platform; for the other
@@ -44,7 +46,9 @@ def bundled_wheels(project: Project, environment: Environment, *, hosts: Sequenc
         nearest = nearest_torch(of_releases, base)
         same = [build for build in rows if build.torch == nearest]
     for build in sorted(same, key=lambda build: Version(build.version), reverse=True):
-        yield from _cells(project, entries[build.host], build, environment, accelerator)
+        if only_near and not is_for_platform(build, environment.interpreter.platform):
+            continue
+        yield from _cells(project, entries[build.host], build, environment, accelerator, only_near=only_near)
 
 
 def minor_of(release: str) -> str:
@@ -63,7 +67,13 @@ def nearest_torch(rows: Sequence[Build], wanted: str) -> str:
 
 
 def _cells(
-    project: Project, host: HostEntry, build: Build, environment: Environment, accelerator: str
+    project: Project,
+    host: HostEntry,
+    build: Build,
+    environment: Environment,
+    accelerator: str,
+    *,
+    only_near: bool,
 ) -> Iterator[Candidate]:
     if build.platform == "macos":
         return  # the file name is only on the live page
@@ -79,7 +89,8 @@ def _cells(
         same_machine = is_for_platform(build, platform)
         if not here and not (same_machine and build.version == _newest(project, build, own)):
             continue
-        pythons = build.python if here or build.abi else [p for p in build.python if p == python]
+        is_listed_whole = build.abi is not None or (here and not only_near)
+        pythons = build.python if is_listed_whole else [p for p in build.python if p == python]
         for one in pythons:
             for abi in build.cxx11_abi or (None,):
                 yield make_candidate(project, host, build, accelerator=own, python=one, cxx11_abi=abi)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import enum
 from dataclasses import dataclass, field
-from functools import cached_property
+from functools import cached_property, lru_cache
 from typing import FrozenSet, Iterable, Mapping, Optional, Protocol, Tuple
 from urllib.parse import quote, unquote
 
@@ -445,6 +445,7 @@ class Mirror:
     note: str = ""
 
 
+@lru_cache(maxsize=4096)
 def parse_release(text: str) -> Optional[Version]:
     """A version without its local part, or None for what is none (distribution and vendor strings)."""
     try:

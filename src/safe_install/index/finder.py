@@ -68,11 +68,13 @@ class Finder:
         find_links: Sequence[str] = (),
         only_find_links: bool = False,
         third_party: Collection[str] = (),
+        only_near: bool = False,
     ) -> None:
         """`index_url`: the package index (PEP 503/691) instead of pypi.org, or a folder, or a file: URL.
 
         `find_links`: the person's own pages, folders and files, asked first; `only_find_links` (pip's --no-index):
-        nothing else is asked but our own store. `third_party`: the optional hosts that the person names.
+        nothing else is asked but our own store. `third_party`: the optional hosts that the person names. `only_near`:
+        of the bundled facts only what could fit, without what would be shown as rejected.
         """
         self._http = http
         self._store = store
@@ -81,7 +83,9 @@ class Finder:
         self._find_links = tuple(find_links)
         self._only_find_links = only_find_links
         self._third_party = frozenset(third_party)
+        self._only_near = only_near
         self._catalog = catalog
+        self._files: Dict[str, Tuple[Candidate, ...]] = {}  # by project: what the facts know by its address
 
     def find(self, name: str, environment: Environment, *, wanted: Optional[IsWanted] = None) -> Found:
         """The candidates of one project near `environment`, and the answer of every host.
@@ -101,12 +105,22 @@ class Finder:
                 self._ask(host, search)
         unanswered = search.unanswered()
         if unanswered and not search.satisfied:
-            search.add(bundled.bundled_wheels(project, environment, hosts=unanswered))
+            search.add(
+                bundled.bundled_wheels(project, environment, hosts=unanswered, only_near=self._only_near)
+            )
             if any(host.layout is Layout.PYPI and host.host in unanswered for host in project.hosts):
-                search.add(bundled.bundled_files(project, self._catalog.torch))
+                search.add(self._bundled_files(project))
+        if self._only_near:
+            return Found(project, tuple(search.candidates), tuple(search.answers))
         if Layout.PYPI not in {host.layout for host in project.hosts}:
             self._find_sdists(search)
         return Found(project, tuple(search.candidates), tuple(search.answers))
+
+    def _bundled_files(self, project: Project) -> Tuple[Candidate, ...]:
+        """They are the same for every torch."""
+        if project.name not in self._files:
+            self._files[project.name] = tuple(bundled.bundled_files(project, self._catalog.torch))
+        return self._files[project.name]
 
     def redirects_of(self, candidate: Candidate) -> Tuple[str, ...]:
         """The hosts that a download of this candidate may be redirected to."""

@@ -46,7 +46,7 @@ from safe_install.models import (
 )
 from safe_install.ports import World
 from safe_install.resolve.compatibility import is_cpu_fallback
-from safe_install.resolve.provider import Resolution, resolve
+from safe_install.resolve.provider import Resolution, is_known, resolve
 from safe_install.system.credentials import Credentials
 from safe_install.system.http import HttpClient
 from safe_install.system.mirrors import MirrorRule, parse_mirrors
@@ -138,8 +138,9 @@ class IndexChooser:
             credentials=credentials,
         )
         self._finder = self._make_finder(offline=wishes.offline)
+        self._known = self._make_finder(offline=True, only_near=True)
 
-    def _make_finder(self, *, offline: bool) -> Finder:
+    def _make_finder(self, *, offline: bool, only_near: bool = False) -> Finder:
         wishes = self._wishes
         return Finder(
             http=self._http,
@@ -150,6 +151,7 @@ class IndexChooser:
             find_links=wishes.find_links,
             only_find_links=wishes.no_index,
             third_party=wishes.third_party,
+            only_near=only_near,
         )
 
     def choose(
@@ -179,19 +181,15 @@ class IndexChooser:
         self, requirement: Requirement, environment: Environment, *, constraints: Sequence[Requirement] = ()
     ) -> Optional[bool]:
         """As Chooser says: by our own store, the person's folders and the bundled facts."""
-        try:
-            resolve(
-                [requirement],
-                dataclasses.replace(environment, installed={}),
-                find=self._make_finder(offline=True).find,
-                catalog=bundled_catalog(),
-                constraints=constraints,
-                pre=self._wishes.pre,
-                allow_build=False,
-            )
-        except NoCandidate as error:
-            return None if error.is_open or self._has_own_places else False
-        return True
+        known = is_known(
+            requirement,
+            environment,
+            find=self._known.find,
+            catalog=bundled_catalog(),
+            constraints=constraints,
+            pre=self._wishes.pre,
+        )
+        return None if known is False and self._has_own_places else known
 
     @property
     def _has_own_places(self) -> bool:

@@ -26,6 +26,15 @@ from safe_install.resolve.torch_choice import (
     hint_to_permit,
     join_all,
     pass_over,
+    why_none_may_come,
+)
+from safe_install.resolve.torch_conflict import (
+    Conflict,
+    TorchRow,
+    find_conflict,
+    met_by_torch,
+    wishes_of,
+    without_wishes,
 )
 from safe_install.resolve.torch_ranking import BY_THE_PERSON, TorchOption, rank_torches
 
@@ -46,11 +55,15 @@ class JointChoice:
         *,
         resolve: Resolve,
         check_torch: Callable[[Optional[TorchBuild]], None],
+        only_index: bool = True,
+        offline: bool = False,
     ) -> None:
         """`resolve`: the extensions for the torch of a selection. `check_torch`: raises Refused for one that would not
-        run with what was declared."""
+        run with what was declared. `only_index`: only builds of torch that pip finds where it looks anyway. `offline`:
+        no host can be asked, so that what is not known to be there is as good as missing."""
         self._wanted, self._catalog, self._chooser = wanted, catalog, chooser
         self._resolve, self._check_torch = resolve, check_torch
+        self._only_index, self._offline = only_index, offline
         self._error: Optional[NoCandidate] = None  # of the first torch that was tried
         self._questions = MAX_ASKED
         self._seconds = MAX_SECONDS
@@ -59,7 +72,7 @@ class JointChoice:
 
     def choose(self, selection: Selection) -> Tuple[Selection, Resolution]:
         """The extensions, and the torch that comes with them. Errors: NoCandidate; Refused."""
-        options = self._rank(selection)
+        options = self.rank(selection)
         passed = {one.version for one in selection.torch_choice.passed_over}
         open_options = [one for one in options if one.excluded is None and one.version not in passed]
         for option in open_options:
@@ -78,14 +91,14 @@ class JointChoice:
         self._check_torch(selection.torch_choice.planned)
         raise self._failure(selection, options)
 
-    def _rank(self, selection: Selection) -> Tuple[TorchOption, ...]:
+    def rank(self, selection: Selection) -> Tuple[TorchOption, ...]:
         """The options, with the build that pip named in place of the one that was supposed of its release."""
         choice, coming = selection.torch_choice, selection.coming_torch
-        assert choice.planned is not None  # noqa: S101 - only then there is something to choose
         options = rank_torches(
             choice.planned, self._wanted.torch, selection.here, self._catalog, is_fixed=choice.is_fixed
         )
-        options = tuple(option for option in options if option.is_on_index)
+        if self._only_index:
+            options = tuple(option for option in options if option.is_on_index)
         if coming is None or choice.is_assumed:
             return options
         release = coming.version.public
@@ -104,6 +117,9 @@ class JointChoice:
         missing = [name for name, is_known in known.items() if is_known is False]
         if missing:
             return _not_built(missing)
+        unknown = [name for name, is_known in known.items() if is_known is None]
+        if unknown and self._offline:
+            return _not_known(unknown)
         if self._questions <= 0 or self._seconds <= 0:
             uncertain = [name for name, is_known in known.items() if not is_known]
             return f"no {_listed(uncertain or list(known))} is known for it, and its host was not asked"
@@ -145,7 +161,9 @@ class JointChoice:
     def _failure(self, selection: Selection, options: Sequence[TorchOption]) -> NoCandidate:
         """The error of the newest torch, with the torch that has all extensions, or most of them, as the hint."""
         error = self._error
-        if error is None:
+        if error is None and not selection.torch_choice.passed_over:
+            error = NoCandidate(why_none_may_come(options))
+        elif error is None:
             last = selection.torch_choice.passed_over[-1]
             error = NoCandidate(f"torch {last.release}: {last.reason}")
         refused = [one for one in selection.torch_choice.passed_over if one.by_installer]
@@ -208,6 +226,30 @@ class JointChoice:
                 found[name] = self._has_one(dataclasses.replace(tried, extensions={name: tried.extensions[name]}))
         return found
 
+    def find_conflict(self, selection: Selection) -> Optional[Conflict]:
+        """Which wishes exclude each other, by what is known without a question and by the pages that were read; None
+        where a torch meets them all. The person's words about torch are wishes, too."""
+        terms = self._wanted.torch
+        options: Dict[str, TorchOption] = {}
+        for accelerator in dict.fromkeys((terms.accelerator, "")):
+            freed = without_wishes(terms, accelerator=accelerator)
+            for option in rank_torches(None, freed, selection.here, self._catalog):
+                options.setdefault(option.version, option)
+        may_come = [option for option in options.values() if option.excluded is None]
+        rows = [self._make_row(selection, option) for option in may_come]
+        return find_conflict(wishes_of(terms, selection.extensions.values()), rows)
+
+    def _make_row(self, selection: Selection, option: TorchOption) -> TorchRow:
+        met = set(met_by_torch(option.build, self._wanted.torch))
+        unknown = set()
+        for name, is_known in self._find_each(selection, option).items():
+            wish = str(selection.extensions[name])
+            if is_known:
+                met.add(wish)
+            elif is_known is None:
+                unknown.add(wish)
+        return TorchRow(option.build.runtime_version, frozenset(met), frozenset(unknown))
+
     def _has_one(self, tried: Selection) -> bool:
         try:
             self._resolve(tried)
@@ -265,7 +307,7 @@ def why_lacking(error: NoCandidate, selection: Selection) -> str:
     """Why a torch was not taken: `no torch-scatter was built for it`."""
     names = list(error.projects or selection.extensions)
     if error.is_open:
-        return f"no {_listed(names)} for it is known here"
+        return _not_known(names)
     rules = {rejection.rule for rejection in error.rejections if rejection.candidate.name in names}
     if rules <= {Rule.TORCH_VERSION, Rule.NO_BUILD}:
         return _not_built(names)
@@ -274,6 +316,10 @@ def why_lacking(error: NoCandidate, selection: Selection) -> str:
 
 def _not_built(names: Sequence[str]) -> str:
     return f"no {_listed(names)} was built for it"
+
+
+def _not_known(names: Sequence[str]) -> str:
+    return f"no {_listed(names)} for it is known here"
 
 
 def _listed(names: Sequence[str]) -> str:

@@ -56,10 +56,17 @@ def environment_asked_for(
     python_version: Optional[str] = None,
     platform: Optional[str] = None,
     cxx11_abi: Optional[bool] = None,
+    needs_torch: bool = True,
 ) -> Environment:
-    """The managed environment, or the machine elsewhere that the options describe. Errors: UsageError."""
-    if torch is None:
-        if python_version or platform or cxx11_abi is not None:
+    """The managed environment, or the machine elsewhere that the options describe. Errors: UsageError.
+
+    `needs_torch`: a machine elsewhere is one with a torch that was named; else which torch it gets is the question.
+    """
+    if torch is None and cxx11_abi is not None and not needs_torch:
+        raise UsageError("--cxx11-abi is that of a torch, and none was named", hint="Add --torch 1.8.1+cu111.")
+    is_elsewhere = bool(python_version or platform)
+    if torch is None and (needs_torch or not is_elsewhere):
+        if is_elsewhere or cxx11_abi is not None:
             raise UsageError(
                 "--python-version, --platform and --cxx11-abi describe a machine elsewhere, and its torch is missing",
                 hint="Add --torch 1.8.1+cu111.",

@@ -118,6 +118,35 @@ def resolve(
     return provider.resolution(result.mapping)
 
 
+def is_known(
+    requirement: Requirement,
+    environment: Environment,
+    *,
+    find: Find,
+    catalog: Catalog,
+    constraints: Sequence[Requirement] = (),
+    pre: bool = False,
+) -> Optional[bool]:
+    """Does `find` find a wheel that fits, with all that it needs? None: a host that was not asked may have one.
+
+    The answer of `resolve` without its reasons, for questions about many torches.
+    """
+    wish = _Wish(requirement)
+    if not _applies(requirement, environment) or wish.name not in catalog.projects:
+        return True
+    provider = _Provider(
+        environment,
+        find=find,
+        catalog=catalog,
+        constraints=[c for c in constraints if _applies(c, environment)],
+        pre=pre,
+        allow_build=False,
+        upgrade=(),
+        wishes=(wish,),
+    )
+    return provider.is_known(wish)
+
+
 def _applies(requirement: Requirement, environment: Environment) -> bool:
     if requirement.url:
         return False
@@ -209,6 +238,20 @@ class _Provider(AbstractProvider):  # type: ignore[type-arg,misc,unused-ignore]
         return found
 
     # --- facts ---
+
+    def is_known(self, wish: _Wish) -> Optional[bool]:
+        """Is there a wheel that meets the wish, and of what it needs in turn? None: only a host can tell."""
+        context, found = self._look(wish.name, wish.requirement.specifier)
+        worst: Optional[bool] = None if _is_open(context, found.answers) else False
+        for candidate in found.candidates:
+            if check_candidate(candidate, context) is not None:
+                continue
+            needed = [self.is_known(other) for other in self.get_dependencies(candidate)]
+            if all(needed):
+                return True
+            if None in needed and False not in needed:
+                worst = None
+        return worst
 
     def prefetch(self) -> None:
         """Ask for everything that was named at the same time; later questions find the answers there."""

@@ -16,7 +16,7 @@ from packaging.version import Version
 from safe_install.models import Candidate, Finding, Rejection, Severity, TorchBuild
 from safe_install.pip_output import conflict_reason
 from safe_install.requirements import parse_requirement
-from safe_install.resolve.torch_ranking import Exclusion, TorchOption
+from safe_install.resolve.torch_ranking import BY_THE_PERSON, Exclusion, TorchOption
 from safe_install.torch_family import TORCH
 
 # For which extensions is a wheel known (True), known to be missing (False), or neither (None)?
@@ -153,6 +153,14 @@ def hint_to_keep(names: Sequence[NormalizedName]) -> str:
         f"Or take it without {', '.join(names)}: safe-install uninstall {' '.join(names)}, "
         "or leave it as it is with --keep-extensions."
     )
+
+
+def why_none_may_come(options: Sequence[TorchOption]) -> str:
+    """What keeps every torch away: the person's own words where they do, else what keeps the newest one."""
+    excluded = [option for option in options if option.excluded is not None]
+    newest_first = sorted(excluded, key=lambda option: option.excluded not in BY_THE_PERSON)
+    reason = newest_first[0].reason if newest_first else "no release is known"
+    return f"no torch may come: {reason}"
 
 
 def hint_to_leave_out(options: Sequence[TorchOption], known: Mapping[str, Known]) -> str:

@@ -1,0 +1,167 @@
+"""Which torch has all extensions that were asked for? Asked ahead: nothing is planned by pip, and nothing changes."""
+
+from __future__ import annotations
+
+import shlex
+from dataclasses import dataclass
+from typing import Any, Mapping, Optional, Sequence, Tuple
+
+from packaging.requirements import Requirement
+
+from safe_install.errors import NoCandidate
+from safe_install.index.facts import Catalog
+from safe_install.models import Action, Environment, Step
+from safe_install.pipeline.choice import Chooser
+from safe_install.pipeline.joint_choice import JointChoice
+from safe_install.resolve import rounds
+from safe_install.resolve.accelerator import is_listed_kind
+from safe_install.resolve.provider import Resolution
+from safe_install.resolve.rounds import Selection, Wanted
+from safe_install.resolve.torch_change import AskedOfTorch
+from safe_install.resolve.torch_choice import TorchChoice
+from safe_install.resolve.torch_conflict import Conflict, describe_conflict, describe_ways, make_record
+from safe_install.resolve.torch_ranking import TorchOption, TorchTerms
+from safe_install.resolve.torches_not_taken import group_reasons, list_not_taken, nearest_of_each_release
+from safe_install.torch_family import TORCH
+
+PYTORCH = "https://download.pytorch.org/whl"
+
+
+@dataclass(frozen=True)
+class Question:
+    """What is asked of a machine, here or elsewhere."""
+
+    extensions: Tuple[Requirement, ...]
+    torch: Tuple[Requirement, ...] = ()  # requirements on torch
+    constraints: Tuple[Requirement, ...] = ()
+    accelerator: str = ""  # that was asked for; "": the driver decides
+    pre: bool = False
+    no_build: bool = False
+    offline: bool = False
+
+
+@dataclass(frozen=True)
+class JointAnswer:
+    """The torch, and a file for each extension."""
+
+    torch: TorchOption
+    resolution: Resolution
+    options: Tuple[TorchOption, ...]  # every build, in order of preference
+    choice: TorchChoice  # what was passed over
+
+
+def answer_jointly(question: Question, here: Environment, catalog: Catalog, chooser: Chooser) -> JointAnswer:
+    """The best torch that has every extension. Errors: NoCandidate with the names that exclude each other."""
+    if question.accelerator and not is_listed_kind(question.accelerator, catalog.torch):
+        page = f"{PYTORCH}/{question.accelerator}/torch/"
+        raise NoCandidate(
+            f"which torch there is for {question.accelerator} is not known here", hint=f"Its page has them: {page}"
+        )
+    on_torch = [one for one in question.constraints if one.name == "torch"]
+    asked = AskedOfTorch(tuple(str(one) for one in question.torch))
+    terms = TorchTerms(question.torch, tuple(on_torch), question.pre, asked, question.accelerator)
+    wanted = Wanted((), constraints=question.constraints, no_build=question.no_build, torch=terms)
+
+    def resolve(selection: Selection) -> Resolution:
+        return chooser.choose(
+            tuple(selection.extensions.values()),
+            selection.planned,
+            constraints=question.constraints,
+            allow_build=False,
+        )
+
+    joint = JointChoice(
+        wanted,
+        catalog,
+        chooser,
+        resolve=resolve,
+        check_torch=lambda torch: None,
+        only_index=False,
+        offline=question.offline,
+    )
+    selection = rounds.add_extensions(Selection(here, here), question.extensions)
+    try:
+        chosen, resolution = joint.choose(selection)
+    except NoCandidate as error:
+        conflict = joint.find_conflict(selection)
+        raise _with_conflict(error, conflict, selection) from error
+    options = joint.rank(selection)
+    torch = chosen.planned.torch
+    taken = next(option for option in options if option.build == torch)
+    return JointAnswer(taken, resolution, options, chosen.torch_choice)
+
+
+# --- what is said of it ----------------------------------------------------------------------------
+
+
+def step_of_torch(answer: JointAnswer, question: Question, environment: Environment) -> Step:
+    """The torch that would be installed. Which of its files, pip says."""
+    installed = environment.torch
+    because = "requested" if question.torch else f"{question.extensions[0].name} needs one"
+    return Step(
+        Action.ADD if installed is None else Action.REPLACE,
+        TORCH,
+        answer.torch.version,
+        from_version=None if installed is None else str(installed.version),
+        requested=bool(question.torch),
+        because=because,
+    )
+
+
+def describe_answer(answer: JointAnswer, question: Question) -> Mapping[str, Any]:
+    """The torch, why each one before it was not taken, and what to type, as JSON values."""
+    torch = answer.torch
+    rows = list_not_taken(answer.options, answer.choice, torch)
+    groups = group_reasons(nearest_of_each_release(answer.options, rows))
+    return {
+        "torch": {
+            "version": torch.build.runtime_version,
+            "accelerator": torch.build.accelerator,
+            "is_on_index": torch.is_on_index,
+            "page": _page_of(torch),
+            "warning": torch.warning,
+        },
+        "not_taken": [{"torch": row.version, "reason": row.reason} for row in rows],
+        "not_taken_releases": [{"torch": list(versions), "reason": reason} for versions, reason in groups],
+        "command": _command(torch, question),
+    }
+
+
+def _page_of(torch: TorchOption) -> str:
+    return "https://pypi.org/simple/torch/" if torch.is_on_index else f"{PYTORCH}/{torch.build.accelerator}/torch/"
+
+
+def _command(torch: TorchOption, question: Question) -> str:
+    """What installs it."""
+    words = ["safe-install"]
+    if not torch.is_on_index or question.accelerator:
+        words += ["--accelerator", torch.build.accelerator]
+    if question.pre:
+        words.append("--pre")
+    words.append(f"torch=={torch.release}")
+    words += [str(requirement) for requirement in question.extensions]
+    return " ".join(shlex.quote(word) for word in words)
+
+
+def _with_conflict(error: NoCandidate, conflict: Optional[Conflict], selection: Selection) -> NoCandidate:
+    """The names that exclude each other instead of what the first torch lacks."""
+    if conflict is None:
+        return error
+    extensions = tuple(selection.extensions.values())
+    message = describe_conflict(conflict, _describe_machine(selection.here))
+    named = NoCandidate(message, hint=describe_ways(conflict, extensions), rejections=error.rejections)
+    named.projects, named.is_open = error.projects, conflict.is_open
+    details: Mapping[str, Any] = {"conflict": make_record(conflict)}
+    named.details = details
+    return named
+
+
+def _describe_machine(environment: Environment) -> str:
+    interpreter, driver = environment.interpreter, environment.driver
+    python = ".".join(interpreter.version.split(".")[:2])
+    parts = [f"Python {python}", interpreter.platform]
+    if driver is not None and driver.version:
+        parts.append(f"driver {driver.version}")
+    if driver is not None:
+        parts += [f"GPU {device.compute_capability}" for device in driver.devices]
+    return ", ".join(dict.fromkeys(parts))

@@ -1,0 +1,145 @@
+"""Why has no torch everything that was asked for? The wishes that exclude each other, and what gives way. Pure.
+
+A wish is what the person could take back: an extension, a requirement or a constraint on torch, an accelerator. The
+machine, its Python and its driver stay as they are.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from itertools import combinations
+from typing import Any, FrozenSet, Iterable, List, Mapping, Optional, Sequence, Tuple
+
+from packaging.requirements import Requirement
+
+from safe_install.models import TorchBuild
+from safe_install.resolve.torch_change import AskedOfTorch
+from safe_install.resolve.torch_choice import join_all
+from safe_install.resolve.torch_ranking import TorchTerms
+
+MAX_WAYS = 3  # that are shown
+
+
+@dataclass(frozen=True)
+class TorchRow:
+    """A torch that this machine can have, and the wishes that it meets."""
+
+    version: str  # "2.13.0+cu130"
+    met: FrozenSet[str]
+    unknown: FrozenSet[str] = frozenset()  # wishes of which only a host can tell
+
+
+@dataclass(frozen=True)
+class WayOut:
+    """The wishes to take back, and the torch that meets all others."""
+
+    without: Tuple[str, ...]
+    torch: str
+
+
+@dataclass(frozen=True)
+class Conflict:
+    """The smallest set of wishes that no torch meets together, and the ways out of it, best torch first.
+
+    Without wishes: no torch is for this machine.
+    """
+
+    wishes: Tuple[str, ...]
+    ways: Tuple[WayOut, ...] = ()
+    is_open: bool = False  # a host that was not asked may have what is missing
+
+
+def find_conflict(wishes: Sequence[str], rows: Sequence[TorchRow]) -> Optional[Conflict]:
+    """None where a torch meets them all. `rows`: in order of preference."""
+    if any(row.met.issuperset(wishes) for row in rows):
+        return None
+    if not rows:
+        return Conflict(())
+    smallest = _smallest_excluded(wishes, rows)
+    is_open = any((row.met | row.unknown).issuperset(smallest) for row in rows)
+    return Conflict(smallest, _ways_out(wishes, rows), is_open)
+
+
+def _smallest_excluded(wishes: Sequence[str], rows: Sequence[TorchRow]) -> Tuple[str, ...]:
+    kinds = {row.met for row in rows}
+    for size in range(1, len(wishes)):
+        for some in combinations(wishes, size):
+            if not any(met.issuperset(some) for met in kinds):
+                return some
+    return tuple(wishes)
+
+
+def _ways_out(wishes: Sequence[str], rows: Sequence[TorchRow]) -> Tuple[WayOut, ...]:
+    """The smallest sets of wishes without which a torch meets the rest."""
+    fewest = min(len(set(wishes) - row.met) for row in rows)
+    found: List[WayOut] = []
+    for row in rows:
+        without = tuple(wish for wish in wishes if wish not in row.met)
+        if len(without) == fewest and without not in [way.without for way in found]:
+            found.append(WayOut(without, row.version))
+    return tuple(found)
+
+
+# --- the wishes ------------------------------------------------------------------------------------
+
+
+def wishes_of(terms: TorchTerms, extensions: Iterable[Requirement]) -> Tuple[str, ...]:
+    """What could be taken back, as the person wrote it."""
+    texts = [str(requirement) for requirement in (*terms.requirements, *terms.constraints)]
+    texts = [text for text in texts if text != "torch"]
+    if terms.accelerator:
+        texts.append(f"--accelerator {terms.accelerator}")
+    texts += [str(requirement) for requirement in extensions]
+    return tuple(dict.fromkeys(texts))
+
+
+def met_by_torch(build: TorchBuild, terms: TorchTerms) -> FrozenSet[str]:
+    """The wishes about torch itself that a build meets."""
+    met = set()
+    for requirement in (*terms.requirements, *terms.constraints):
+        if not requirement.url and requirement.specifier.contains(build.version, prereleases=True):
+            met.add(str(requirement))
+    if terms.accelerator and build.accelerator == terms.accelerator:
+        met.add(f"--accelerator {terms.accelerator}")
+    return frozenset(met)
+
+
+def without_wishes(terms: TorchTerms, *, accelerator: str = "") -> TorchTerms:
+    """What is left of the terms when every wish about torch is taken back, but perhaps the one for an accelerator."""
+    asked = AskedOfTorch(allow_change=True)
+    return replace(terms, requirements=(), constraints=(), accelerator=accelerator, asked=asked)
+
+
+# --- what is said of it ----------------------------------------------------------------------------
+
+
+def describe_conflict(conflict: Conflict, machine: str) -> str:
+    """One sentence. `machine`: "Python 3.11, linux_x86_64"."""
+    if not conflict.wishes:
+        return f"there is no torch for {machine}"
+    limit = ", as far as is known here" if conflict.is_open else ""
+    if len(conflict.wishes) == 1:
+        return f"no torch for {machine} has {conflict.wishes[0]}{limit}"
+    names = f"{', '.join(conflict.wishes[:-1])} and {conflict.wishes[-1]}"
+    return f"{names} exclude each other: no torch for {machine} has {_all_of(conflict.wishes)}{limit}"
+
+
+def _all_of(wishes: Sequence[str]) -> str:
+    return "both" if len(wishes) == 2 else "all of them"
+
+
+def describe_ways(conflict: Conflict, extensions: Iterable[Requirement]) -> str:
+    """`Without flash-attn: torch 2.13.0+cu130 has torch-scatter.`; "" where there is none."""
+    texts = [str(requirement) for requirement in extensions]
+    sentences = []
+    for way in conflict.ways[:MAX_WAYS]:
+        left = [text for text in texts if text not in way.without]
+        has = f"torch {way.torch} has {join_all(left)}" if left else f"torch {way.torch}"
+        sentences.append(f"Without {' and '.join(way.without)}: {has}.")
+    return " ".join(sentences)
+
+
+def make_record(conflict: Conflict) -> Mapping[str, Any]:
+    """The conflict as JSON values."""
+    ways = [{"without": list(way.without), "torch": way.torch} for way in conflict.ways]
+    return {"wishes": list(conflict.wishes), "ways": ways, "is_open": conflict.is_open}

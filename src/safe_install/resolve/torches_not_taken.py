@@ -1,0 +1,75 @@
+"""Why was each torch not taken that would have come before the chosen one? Of each release, and of each build. Pure."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from itertools import groupby
+from typing import Dict, List, Optional, Sequence, Tuple
+
+from packaging.version import Version
+
+from safe_install.models import TorchBuild
+from safe_install.resolve.torch_choice import TorchChoice
+from safe_install.resolve.torch_ranking import Exclusion, TorchOption
+
+
+@dataclass(frozen=True)
+class NotTaken:
+    """A torch that was not taken, and why."""
+
+    build: TorchBuild
+    reason: str  # "needs driver 580.65.06 or newer, declared is 560.35 (CUDA 12.6)"
+    is_near: bool = False  # it may come, and only a wheel is missing
+
+    @property
+    def version(self) -> str:
+        """`2.14.1+cu130`."""
+        return self.build.runtime_version
+
+
+def list_not_taken(options: Sequence[TorchOption], choice: TorchChoice, taken: TorchOption) -> Tuple[NotTaken, ...]:
+    """Every build of a newer release, and those of the same release that come first; newest release first."""
+    passed = {one.version: one.reason for one in choice.passed_over}
+    release = Version(taken.release)
+    before = options[: options.index(taken)]
+    found = []
+    for option in sorted(options, key=lambda option: Version(option.release), reverse=True):
+        own = Version(option.release)
+        if option.version == taken.version or own < release or (own == release and option not in before):
+            continue
+        reason = passed.get(option.version, "")
+        is_near = bool(reason)
+        found.append(NotTaken(option.build, _without_name(reason or option.reason or option.warning, option), is_near))
+    return tuple(found)
+
+
+def nearest_of_each_release(options: Sequence[TorchOption], rows: Sequence[NotTaken]) -> Tuple[NotTaken, ...]:
+    """Of each release the build that came nearest: it lacks only a wheel, else it is not for another accelerator."""
+    excluded: Dict[str, Optional[Exclusion]] = {option.version: option.excluded for option in options}
+    nearest = []
+    for _, group in groupby(rows, key=lambda row: row.build.version.public):
+        nearest.append(min(group, key=lambda row: _distance(row, excluded)))
+    return tuple(nearest)
+
+
+def _distance(row: NotTaken, excluded: Dict[str, Optional[Exclusion]]) -> int:
+    if row.is_near:
+        return 0
+    return 2 if excluded.get(str(row.build.version)) is Exclusion.ACCELERATOR else 1
+
+
+def group_reasons(rows: Sequence[NotTaken]) -> List[Tuple[Tuple[str, ...], str]]:
+    """The versions that one after the other have the same reason, and it."""
+    groups = []
+    for reason, group in groupby(rows, key=lambda row: row.reason):
+        groups.append((tuple(row.version for row in group), reason))
+    return groups
+
+
+def _without_name(reason: str, option: TorchOption) -> str:
+    """Without the torch that the line names anyway, and without the list of what its files hold."""
+    for version in (option.build.runtime_version, option.version, option.release):
+        name = f"torch {version} "
+        if reason.startswith(name):
+            return reason[len(name) :]
+    return reason.partition(f": torch {option.build.runtime_version} has ")[0]
