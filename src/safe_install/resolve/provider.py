@@ -142,6 +142,7 @@ def is_known(
         pre=pre,
         allow_build=False,
         upgrade=(),
+        keep_version=(),
         wishes=(wish,),
     )
     return provider.is_known(wish)
