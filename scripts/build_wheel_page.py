@@ -1,5 +1,7 @@
 #!/usr/bin/env python3
-"""Writes the wheel finder: one HTML file that answers which wheel fits a torch, with no server and no request.
+"""Writes the wheel finder: one HTML file that says which wheel fits a torch, and which torch has all that is needed.
+
+It needs no server and asks nothing over the network.
 
     scripts/build_wheel_page.py [FILE]
 
@@ -11,6 +13,7 @@ the choices there are. The page's script only selects and orders. `scripts/wheel
 from __future__ import annotations
 
 import base64
+import functools
 import hashlib
 import json
 import os
@@ -41,7 +44,7 @@ from packaging.version import Version
 from safe_install.index.bundled import bundled_files, make_candidate
 from safe_install.index.candidates import torch_of
 from safe_install.index.catalog import bundled_catalog, index_date, known_projects, load_project, torch_table
-from safe_install.index.facts import Build, HostEntry, Project, TorchRelease
+from safe_install.index.facts import Build, GpuCode, HostEntry, Project, TorchRelease
 from safe_install.index.filename import python_tags
 from safe_install.models import BuiltFor, Candidate, CandidateKind, Environment, Link
 from safe_install.resolve.compatibility import Context, reject_python, reject_torch_version
@@ -49,6 +52,8 @@ from safe_install.resolve.ranking import host_rank
 from safe_install.resolve.target import environment_for, parse_platform
 from safe_install.tags import container_of_name, cuda_of_accelerator, parse_accelerator, supported_platforms
 from wheel_page_addresses import fill, generalize, template_values
+from wheel_page_torches import GPUS, driver_floors, driver_steps, orders_of, served_cuda, served_gpus
+from wheel_page_torches import Build as TorchBuild
 
 TEMPLATE = Path(__file__).resolve().with_name("wheel_page.html")
 OUTPUT = ROOT / "dist" / "wheels.html"
@@ -127,6 +132,8 @@ class Page:
     def __init__(self) -> None:
         self.texts = Table()  # versions, platforms, lists of accelerators and of wheel tags
         self.shapes = Table()  # [address, torch, accelerator, C++ ABI] of a cell: 0 where the row says it
+        self.codes = Table()  # [as text, the compute capabilities of GPUS on which it runs]
+        self.torches = Table()  # builds of torch: [release, accelerator, is on the index, why there is none, code]
         self.pairs: Dict[str, Dict[str, int]] = {}  # "cp38-cp38" -> Python -> rank, where that Python takes it
         self.platforms: Dict[str, List[Optional[int]]] = {}  # wheel platform -> rank for each of PLATFORMS
         self.fits: Dict[str, Dict[str, List[int]]] = {}  # kind of match -> torch of a wheel -> releases it serves
@@ -192,10 +199,48 @@ class Page:
             if reject_torch_version(candidate, Context(project, environment, bundled_catalog())) is None
         ]
 
+    # --- which torch may come ---
+
+    def _torches(self, accelerators: Iterable[str]) -> Dict[str, Any]:
+        """What follows from a driver, and the order of the builds on each platform."""
+        asked = {name for release in self._releases for name in accelerators_of(release)}
+        orders = {}
+        for key, _, tag in PLATFORMS:
+            found = orders_of(tag, tuple(sorted(asked, key=_accelerator_order)))
+            orders[key] = {
+                "undeclared": self._order(found.undeclared),
+                "gpu_only": self._order(found.gpu_only),
+                "by_driver": [self._order(builds) for builds in found.by_driver],
+                "by_accelerator": {name: self._order(builds) for name, builds in found.by_accelerator.items()},
+            }
+        return {
+            "steps": driver_steps(),
+            "served": served_cuda(),
+            "floors": driver_floors(accelerators),
+            "gpus": GPUS,
+            "orders": orders,
+            "builds": self.torches.values,
+        }
+
+    def _order(self, builds: Sequence[TorchBuild]) -> int:
+        """The number of a list of builds."""
+        return self.texts.number(" ".join(str(self._torch_number(build)) for build in builds))
+
+    def _torch_number(self, build: TorchBuild) -> int:
+        number = next(n for n, release in enumerate(self._releases) if release.version == build.release)
+        return self.torches.number(
+            [number, build.accelerator, int(build.is_on_index), build.reason, self._code_number(build.code)]
+        )
+
+    def _code_number(self, code: Optional[GpuCode]) -> int:
+        """The number of some GPU code; -1 where it is not known."""
+        return -1 if code is None else self.codes.number([str(code), served_gpus(code)])
+
     def data(self, projects: Sequence[Project], date: str) -> Dict[str, Any]:
         """All of it."""
         documents = {project.name: self.project(project, projects) for project in projects}
         table = torch_table()
+        accelerators = self._accelerators(projects)
         return {
             "date": date,
             "releases": [
@@ -209,10 +254,12 @@ class Page:
                 for release in self._releases
             ],
             "abi": [[rule.since, rule.cxx11_abi, rule.accelerators, rule.architectures] for rule in table.abi_rules],
-            "accelerators": self._accelerators(projects),
+            "accelerators": accelerators,
+            "torch": self._torches(accelerators),
             "choices": [[key, label, parse_platform(tag)[0]] for key, label, tag in PLATFORMS],
             "texts": self.texts.values,
             "shapes": self.shapes.values,
+            "codes": self.codes.values,
             "pairs": self.pairs,
             "platforms": self.platforms,
             "fits": self.fits,
@@ -254,6 +301,7 @@ class Page:
             "rows": self._rows(project, order),
             "files": [self._file(project, candidate, order.index(candidate.version.public)) for candidate in files],
             "sha256": dict(project.sha256),
+            "gpu_code": self._gpu_code(project, order),
             "requires": list(_requires(project, projects)),
             **_facts(project),
         }
@@ -264,6 +312,14 @@ class Page:
         for build in project.builds:
             if container_of_name(build.torch) is None:  # the page asks for a release of torch
                 rows.append(self._row(project, build, order.index(Version(build.version).public)))
+        return rows
+
+    def _gpu_code(self, project: Project, order: Sequence[str]) -> List[List[Any]]:
+        """[versions, accelerators, code] of each row; the first that applies is the one."""
+        rows = []
+        for row in project.gpu_code:
+            versions = [number for number, text in enumerate(order) if row.versions.contains(text, prereleases=True)]
+            rows.append([versions, list(row.accelerators), self._code_number(row)])
         return rows
 
     def _host(self, host: HostEntry, project: Project) -> Dict[str, Any]:
@@ -278,6 +334,7 @@ class Page:
             "torch": list(host.torch),
             "kinds": list(host.kinds),
             "optional": host.optional,
+            "complete_to": host.complete_to,
             "note": host.note,
         }
         return {key: value for key, value in entry.items() if value not in (None, "", [])}
@@ -365,6 +422,8 @@ def _facts(project: Project) -> Dict[str, Any]:
         "holds": project.package_index.holds.value,
         "holds_note": project.package_index.note,
         "recipe": project.recipe.sdist if project.recipe else None,
+        "cuda_only": project.recipe.cuda_only if project.recipe else None,
+        "cpu_fits_all": project.cpu_fits_all or None,
         "sdist": [project.sdists[-1].version, project.sdists[-1].url] if project.sdists else None,
         "doubts": [[doubt.subject, doubt.why] for doubt in project.doubts],
         "checked": project.checked,
@@ -373,8 +432,9 @@ def _facts(project: Project) -> Dict[str, Any]:
     }
 
 
-def _environment_with(python: str) -> Environment:
-    return environment_for(torch=None, python_version=python, platform="linux_x86_64", torch_table=torch_table())
+@functools.lru_cache(maxsize=None)
+def _environment_with(python: str, platform: str = "linux_x86_64") -> Environment:
+    return environment_for(torch=None, python_version=python, platform=platform, torch_table=torch_table())
 
 
 def _match_key(project: Project) -> str:
@@ -384,9 +444,7 @@ def _match_key(project: Project) -> str:
 
 
 def _pair_order(python: str) -> Dict[Tuple[str, str], int]:
-    environment = environment_for(
-        torch=None, python_version=python, platform=PLATFORMS[0][2], torch_table=torch_table()
-    )
+    environment = _environment_with(python, PLATFORMS[0][2])
     pairs = dict.fromkeys((tag.interpreter, tag.abi) for tag in environment.interpreter.tags)
     return {pair: number for number, pair in enumerate(pairs)}
 
@@ -418,9 +476,7 @@ def _requires(project: Project, projects: Sequence[Project]) -> Iterator[List[An
             where = []
             for key, _, tag in PLATFORMS:
                 for python in pythons():
-                    markers = environment_for(
-                        torch=None, python_version=python, platform=tag, torch_table=torch_table()
-                    ).interpreter.markers
+                    markers = _environment_with(python, tag).interpreter.markers
                     if requirement.marker.evaluate({**markers, "extra": ""}):
                         where.append(f"{key} {python}")
         yield [other.name, versions, where]
