@@ -105,9 +105,7 @@ class Finder:
                 self._ask(host, search)
         unanswered = search.unanswered()
         if unanswered and not search.satisfied:
-            search.add(
-                bundled.bundled_wheels(project, environment, hosts=unanswered, only_near=self._only_near)
-            )
+            search.add(bundled.bundled_wheels(project, environment, hosts=unanswered, only_near=self._only_near))
             if any(host.layout is Layout.PYPI and host.host in unanswered for host in project.hosts):
                 search.add(self._bundled_files(project))
         if self._only_near:

@@ -29,7 +29,7 @@ from urllib.parse import urlsplit
 from packaging.requirements import Requirement
 from packaging.utils import NormalizedName, canonicalize_name
 
-from safe_install.errors import InputError, NoCandidate, Refused
+from safe_install.errors import InputError, Refused
 from safe_install.index.catalog import bundled_catalog, known_mirrors, load_project
 from safe_install.index.facts import Project
 from safe_install.index.finder import DEFAULT_INDEX, Finder

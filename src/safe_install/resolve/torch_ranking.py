@@ -148,9 +148,8 @@ def _other_accelerators(
 ) -> List[str]:
     """The accelerators of the builds on download.pytorch.org that may be wanted, in order of preference.
 
-    The one that was asked for, or stands in a requirement (`torch==2.9.1+cu126`), else that of the installed torch, else
-    CUDA where there is a driver. An index with local
-    versions is one for an accelerator that the person named.
+    The one that was asked for, or stands in a requirement (`torch==2.9.1+cu126`), else that of the installed torch,
+    else CUDA where there is a driver. An index with local versions is one for an accelerator that the person named.
     """
     platform = here.interpreter.platform
     own_local = planned.version.local if planned is not None else None

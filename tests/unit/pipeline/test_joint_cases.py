@@ -36,7 +36,10 @@ CASES = Path(__file__).parents[2] / "cases" / "joint"
 DATED = {"checked": "2026-11-29", "sources": ["made for these cases"], "doubts": []}
 EMPTY_PROJECT = {
     **{key: [] for key in ("imports", "native", "requires", "aliases", "builds", "sdists", "wheels")},
-    **{"operation": None, "pins_torch": False, "pins": {}, "sha256": {}},
+    "operation": None,
+    "pins_torch": False,
+    "pins": {},
+    "sha256": {},
 }
 
 
