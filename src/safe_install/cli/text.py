@@ -328,35 +328,47 @@ def _draw_table(title: str, columns: Sequence[str], rows: Sequence[Sequence[str]
 
 
 def _explained_lines(plan: Plan, details: Mapping[str, Any], *, verbose: bool = False) -> List[str]:
-    limit = None if verbose else 12
-    lines = []
+    """Each file, and why not each other one. Where torch is chosen, too, `verbose` has the second part."""
+    is_short = "torch" in details and not verbose
+    lines: List[str] = []
     for step in plan.steps:
         if step.name == TORCH:
             lines += _torch_lines(step, details, verbose=verbose)
-            continue
-        lines.append(f"{step.name} {step.version} ({step.because})")
-        lines.append(printable(f"  {step.url}"))
-        is_open = any(answer.gap for answer in plan.answers if answer.project == step.name)
-        from_source = "from source: no wheel that fits is known here" if is_open else "from source: no wheel fits"
-        origin = {Origin.SDIST: from_source, Origin.REPOSITORY: from_source, Origin.BUILT: "built here before"}.get(
-            step.origin
-        )
-        if origin:
-            lines.append(f"  {origin}")
-        if step.candidate is not None and step.candidate.link.found_in:
-            lines.append(printable(f"  found in {step.candidate.link.found_in}"))
-        rejected = [item for item in plan.rejections if item.candidate.name == step.name]
-        if rejected:
-            lines.append("  not taken:")
-            lines += [f"  {line}" for line in render_rejections(rejected, limit)]
+        else:
+            lines += _extension_lines(step, plan)
+        if not is_short:
+            lines += _rejection_lines(step, plan, verbose=verbose)
     if details.get("command"):
-        lines.append(f"Install with: {details['command']}")
+        lines.append(printable(f"Install with: {details['command']}"))
+    if is_short:
+        return lines
     lines.append("hosts:")
     lines += [
         printable(f"  {item.project}: {item.host}: {item.kind.value}{f' ({item.detail})' if item.detail else ''}")
         for item in plan.answers
     ]
     return lines
+
+
+def _extension_lines(step: Step, plan: Plan) -> List[str]:
+    lines = [f"{step.name} {step.version} ({step.because})", printable(f"  {step.url}")]
+    is_open = any(answer.gap for answer in plan.answers if answer.project == step.name)
+    from_source = "from source: no wheel that fits is known here" if is_open else "from source: no wheel fits"
+    origin = {Origin.SDIST: from_source, Origin.REPOSITORY: from_source, Origin.BUILT: "built here before"}.get(
+        step.origin
+    )
+    if origin:
+        lines.append(f"  {origin}")
+    if step.candidate is not None and step.candidate.link.found_in:
+        lines.append(printable(f"  found in {step.candidate.link.found_in}"))
+    return lines
+
+
+def _rejection_lines(step: Step, plan: Plan, *, verbose: bool) -> List[str]:
+    rejected = [item for item in plan.rejections if item.candidate.name == step.name]
+    if not rejected:
+        return []
+    return ["  not taken:", *[f"  {line}" for line in render_rejections(rejected, None if verbose else 12)]]
 
 
 FEW_VERSIONS = 3

@@ -35,6 +35,7 @@ from safe_install.resolve.provider import Resolution
 from safe_install.resolve.request import ExplainRequest
 from safe_install.resolve.spelling import refuse_misspelled
 from safe_install.resolve.target import notes_for
+from safe_install.resolve.torch_fit import check_torch
 from safe_install.torch_family import TORCH
 
 
@@ -144,7 +145,9 @@ def _choose_torch(environment: Environment, question: Question, chooser: IndexCh
     answer = answer_jointly(question, bare, bundled_catalog(), chooser)
     beside = dataclasses.replace(bare, torch=answer.torch.build)
     steps = (step_of_torch(answer, question, environment), *_steps_of(answer.resolution, question, beside))
-    return _Chosen(beside, answer.resolution, steps, describe_answer(answer, question), _assumed(beside))
+    torch, catalog = answer.torch.build, bundled_catalog()
+    findings = check_torch(torch, environment.driver, environment.interpreter, catalog=catalog) + _assumed(beside)
+    return _Chosen(beside, answer.resolution, steps, describe_answer(answer, question), findings)
 
 
 def _steps_of(resolution: Resolution, question: Question, bare: Environment) -> Tuple[Step, ...]:

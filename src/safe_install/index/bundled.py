@@ -13,7 +13,7 @@ from safe_install.index.facts import Build, Holds, HostEntry, Layout, Project, T
 from safe_install.index.filename import build_filename, fields_of, parse_filename
 from safe_install.index.location import expand_template, read_built_for
 from safe_install.index.matrix import is_for_platform
-from safe_install.models import BuiltFor, Candidate, CandidateKind, Environment, Link
+from safe_install.models import BuiltFor, Candidate, CandidateKind, Environment, Link, TorchBuild
 from safe_install.tags import container_of_name, container_of_version, is_same_major, parse_accelerator
 
 FOUND_IN = "bundled facts"
@@ -49,6 +49,15 @@ def bundled_wheels(
         if only_near and not is_for_platform(build, environment.interpreter.platform):
             continue
         yield from _cells(project, entries[build.host], build, environment, accelerator, only_near=only_near)
+
+
+def has_builds_for(project: Project, torch: TorchBuild) -> bool:
+    """Do the facts know builds of it for a release of torch, for whatever Python, machine and accelerator?"""
+    release = torch.runtime_version.partition("+")[0]
+    base, _ = project.base_of(release, torch.accelerator)
+    if any(build.torch in (base, release, minor_of(release)) for build in project.builds):
+        return True
+    return any(SpecifierSet(pin).contains(release, prereleases=True) for pin in project.pins.values())
 
 
 def minor_of(release: str) -> str:

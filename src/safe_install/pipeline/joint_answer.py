@@ -58,16 +58,18 @@ def answer_jointly(question: Question, here: Environment, catalog: Catalog, choo
             f"which torch there is for {question.accelerator} is not known here", hint=f"Its page has them: {page}"
         )
     on_torch = [one for one in question.constraints if one.name == "torch"]
-    asked = AskedOfTorch(tuple(str(one) for one in question.torch))
+    # Whoever names an accelerator permits it, as whoever names the index of its builds.
+    places = (f"{PYTORCH}/{question.accelerator}/",) if question.accelerator else ()
+    asked = AskedOfTorch(tuple(str(one) for one in question.torch), places)
     terms = TorchTerms(question.torch, tuple(on_torch), question.pre, asked, question.accelerator)
     wanted = Wanted((), constraints=question.constraints, no_build=question.no_build, torch=terms)
 
-    def resolve(selection: Selection) -> Resolution:
+    def resolve(selection: Selection, *, allow_build: bool = False) -> Resolution:
         return chooser.choose(
             tuple(selection.extensions.values()),
             selection.planned,
             constraints=question.constraints,
-            allow_build=False,
+            allow_build=allow_build,
         )
 
     joint = JointChoice(
@@ -84,7 +86,10 @@ def answer_jointly(question: Question, here: Environment, catalog: Catalog, choo
         chosen, resolution = joint.choose(selection)
     except NoCandidate as error:
         conflict = joint.find_conflict(selection)
-        raise _with_conflict(error, conflict, selection) from error
+        raise _with_conflict(error, conflict, selection, question, catalog) from error
+    if not question.no_build:
+        # The same wheels; what could be built is behind them, and not forbidden.
+        resolution = resolve(chosen, allow_build=True)
     options = joint.rank(selection)
     torch = chosen.planned.torch
     taken = next(option for option in options if option.build == torch)
@@ -143,17 +148,28 @@ def _command(torch: TorchOption, question: Question) -> str:
     return " ".join(shlex.quote(word) for word in words)
 
 
-def _with_conflict(error: NoCandidate, conflict: Optional[Conflict], selection: Selection) -> NoCandidate:
-    """The names that exclude each other instead of what the first torch lacks."""
+def _with_conflict(
+    error: NoCandidate, conflict: Optional[Conflict], selection: Selection, question: Question, catalog: Catalog
+) -> NoCandidate:
+    """The names that exclude each other, instead of what the first torch lacks."""
     if conflict is None:
         return error
-    extensions = tuple(selection.extensions.values())
+    hint = describe_ways(conflict, question.extensions)
+    built = _can_be_built(conflict, question, catalog)
+    if built:
+        hint += f" Or leave {' and '.join(built)} to safe-install, which builds from source where no wheel fits."
     message = describe_conflict(conflict, _describe_machine(selection.here))
-    named = NoCandidate(message, hint=describe_ways(conflict, extensions), rejections=error.rejections)
+    named = NoCandidate(message, hint=hint.strip(), rejections=error.rejections)
     named.projects, named.is_open = error.projects, conflict.is_open
-    details: Mapping[str, Any] = {"conflict": make_record(conflict)}
-    named.details = details
+    named.details = {"conflict": make_record(conflict)}
     return named
+
+
+def _can_be_built(conflict: Conflict, question: Question, catalog: Catalog) -> Sequence[str]:
+    """The extensions in a conflict, where each may be built from source."""
+    names = [one.name for one in question.extensions if str(one) in conflict.wishes]
+    has_recipes = all(catalog.project(name).recipe is not None for name in names)
+    return names if has_recipes and not question.no_build else []
 
 
 def _describe_machine(environment: Environment) -> str:

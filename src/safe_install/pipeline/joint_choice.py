@@ -12,6 +12,7 @@ from typing import Callable, Dict, List, Optional, Sequence, Set, Tuple
 from packaging.utils import NormalizedName, canonicalize_name
 
 from safe_install.errors import NoCandidate
+from safe_install.index.bundled import has_builds_for
 from safe_install.index.facts import Catalog
 from safe_install.models import Rejection, Rule, TorchBuild
 from safe_install.pipeline.choice import Chooser
@@ -116,7 +117,9 @@ class JointChoice:
         known = self._find_known(tried, option)
         missing = [name for name, is_known in known.items() if is_known is False]
         if missing:
-            return _not_built(missing)
+            projects = [self._catalog.project(name) for name in missing]
+            is_built = any(has_builds_for(project, option.build) for project in projects)
+            return _not_fitting(missing) if is_built else _not_built(missing)
         unknown = [name for name, is_known in known.items() if is_known is None]
         if unknown and self._offline:
             return _not_known(unknown)
@@ -234,9 +237,9 @@ class JointChoice:
         for accelerator in dict.fromkeys((terms.accelerator, "")):
             freed = without_wishes(terms, accelerator=accelerator)
             for option in rank_torches(None, freed, selection.here, self._catalog):
-                options.setdefault(option.version, option)
-        may_come = [option for option in options.values() if option.excluded is None]
-        rows = [self._make_row(selection, option) for option in may_come]
+                if option.excluded is None:
+                    options.setdefault(option.version, option)
+        rows = [self._make_row(selection, option) for option in options.values()]
         return find_conflict(wishes_of(terms, selection.extensions.values()), rows)
 
     def _make_row(self, selection: Selection, option: TorchOption) -> TorchRow:
@@ -250,11 +253,11 @@ class JointChoice:
                 unknown.add(wish)
         return TorchRow(option.build.runtime_version, frozenset(met), frozenset(unknown))
 
-    def _has_one(self, tried: Selection) -> bool:
+    def _has_one(self, tried: Selection) -> Optional[bool]:
         try:
             self._resolve(tried)
-        except NoCandidate:
-            return False
+        except NoCandidate as error:
+            return None if error.is_open else False
         return True
 
 
@@ -311,6 +314,10 @@ def why_lacking(error: NoCandidate, selection: Selection) -> str:
     rules = {rejection.rule for rejection in error.rejections if rejection.candidate.name in names}
     if rules <= {Rule.TORCH_VERSION, Rule.NO_BUILD}:
         return _not_built(names)
+    return _not_fitting(names)
+
+
+def _not_fitting(names: Sequence[str]) -> str:
     return f"no {_listed(names)} that fits was built for it"
 
 

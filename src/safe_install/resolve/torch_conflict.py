@@ -13,11 +13,14 @@ from typing import Any, FrozenSet, Iterable, List, Mapping, Optional, Sequence, 
 from packaging.requirements import Requirement
 
 from safe_install.models import TorchBuild
+from safe_install.requirements import requirement_name
 from safe_install.resolve.torch_change import AskedOfTorch
 from safe_install.resolve.torch_choice import join_all
 from safe_install.resolve.torch_ranking import TorchTerms
+from safe_install.torch_family import TORCH
 
 MAX_WAYS = 3  # that are shown
+_OPTION = "--accelerator "
 
 
 @dataclass(frozen=True)
@@ -88,7 +91,7 @@ def wishes_of(terms: TorchTerms, extensions: Iterable[Requirement]) -> Tuple[str
     texts = [str(requirement) for requirement in (*terms.requirements, *terms.constraints)]
     texts = [text for text in texts if text != "torch"]
     if terms.accelerator:
-        texts.append(f"--accelerator {terms.accelerator}")
+        texts.append(_OPTION + terms.accelerator)
     texts += [str(requirement) for requirement in extensions]
     return tuple(dict.fromkeys(texts))
 
@@ -100,7 +103,7 @@ def met_by_torch(build: TorchBuild, terms: TorchTerms) -> FrozenSet[str]:
         if not requirement.url and requirement.specifier.contains(build.version, prereleases=True):
             met.add(str(requirement))
     if terms.accelerator and build.accelerator == terms.accelerator:
-        met.add(f"--accelerator {terms.accelerator}")
+        met.add(_OPTION + terms.accelerator)
     return frozenset(met)
 
 
@@ -119,13 +122,18 @@ def describe_conflict(conflict: Conflict, machine: str) -> str:
         return f"there is no torch for {machine}"
     limit = ", as far as is known here" if conflict.is_open else ""
     if len(conflict.wishes) == 1:
-        return f"no torch for {machine} has {conflict.wishes[0]}{limit}"
+        return f"{_describe_one(conflict.wishes[0], machine)}{limit}"
     names = f"{', '.join(conflict.wishes[:-1])} and {conflict.wishes[-1]}"
-    return f"{names} exclude each other: no torch for {machine} has {_all_of(conflict.wishes)}{limit}"
+    both = "both" if len(conflict.wishes) == 2 else "all of them"
+    return f"{names} exclude each other: no torch for {machine} meets {both}{limit}"
 
 
-def _all_of(wishes: Sequence[str]) -> str:
-    return "both" if len(wishes) == 2 else "all of them"
+def _describe_one(wish: str, machine: str) -> str:
+    if wish.startswith(_OPTION):
+        return f"there is no torch for {wish[len(_OPTION) :]}, {machine}"
+    if requirement_name(wish) == TORCH:
+        return f"there is no {wish} for {machine}"
+    return f"no torch for {machine} has a wheel of {wish}"
 
 
 def describe_ways(conflict: Conflict, extensions: Iterable[Requirement]) -> str:
@@ -134,8 +142,8 @@ def describe_ways(conflict: Conflict, extensions: Iterable[Requirement]) -> str:
     sentences = []
     for way in conflict.ways[:MAX_WAYS]:
         left = [text for text in texts if text not in way.without]
-        has = f"torch {way.torch} has {join_all(left)}" if left else f"torch {way.torch}"
-        sentences.append(f"Without {' and '.join(way.without)}: {has}.")
+        has = f"has {join_all(left)}" if left else "may come"
+        sentences.append(f"Without {' and '.join(way.without)}: torch {way.torch} {has}.")
     return " ".join(sentences)
 
 

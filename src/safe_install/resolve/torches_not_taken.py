@@ -12,19 +12,17 @@ from safe_install.models import TorchBuild
 from safe_install.resolve.torch_choice import TorchChoice
 from safe_install.resolve.torch_ranking import Exclusion, TorchOption
 
+_NOT_PUBLISHED = (Exclusion.PYTHON, Exclusion.PLATFORM, Exclusion.BUILD)
+
 
 @dataclass(frozen=True)
 class NotTaken:
     """A torch that was not taken, and why."""
 
     build: TorchBuild
+    version: str  # "2.14.1+cu130"; "2.14.1" where there is no such build
     reason: str  # "needs driver 580.65.06 or newer, declared is 560.35 (CUDA 12.6)"
     is_near: bool = False  # it may come, and only a wheel is missing
-
-    @property
-    def version(self) -> str:
-        """`2.14.1+cu130`."""
-        return self.build.runtime_version
 
 
 def list_not_taken(options: Sequence[TorchOption], choice: TorchChoice, taken: TorchOption) -> Tuple[NotTaken, ...]:
@@ -37,9 +35,10 @@ def list_not_taken(options: Sequence[TorchOption], choice: TorchChoice, taken: T
         own = Version(option.release)
         if option.version == taken.version or own < release or (own == release and option not in before):
             continue
-        reason = passed.get(option.version, "")
-        is_near = bool(reason)
-        found.append(NotTaken(option.build, _without_name(reason or option.reason or option.warning, option), is_near))
+        lacking = passed.get(option.version, "")
+        reason = _without_name(lacking or option.reason or option.warning, option)
+        version = option.release if option.excluded in _NOT_PUBLISHED else option.build.runtime_version
+        found.append(NotTaken(option.build, version, reason, is_near=bool(lacking)))
     return tuple(found)
 
 
