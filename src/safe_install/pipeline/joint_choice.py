@@ -116,11 +116,9 @@ class JointChoice:
         reason = self._reason_by_facts(tried, option)
         if reason is not None:
             return PassedOver(option.build, reason)
-        if (
-            option.is_on_index
-            or tried.torch_choice.files
-            or option.build == tried.coming_torch == tried.torch_choice.taken
-        ):
+        if option.is_installed and _is_open_question(tried):
+            return PassedOver(option.build, "whether there is a newer build like it is not known")
+        if option.is_on_index or tried.torch_choice.files:
             return None
         found = self._find_file(option, tried)
         return PassedOver(option.build, found.reason, is_open=found.is_open) if isinstance(found, Absent) else None

@@ -107,7 +107,9 @@ def note_choice(
     if Version(newest.release) <= Version(taken.version.public):
         return _note_build(choice, own, taken)
     detail = f"torch {newest.release}: {own.reason}; "
-    other = next((one for one in same if one.build != own.build and one.reason != own.reason), None)
+    others = [one for one in same if one.build != own.build and one.reason != own.reason]
+    others += [one for one in choice.passed_over if one.is_open]
+    other = next(iter(others), None)
     detail += f"{other.version}: {other.reason}; " if other is not None else ""
     detail += _describe_taken(choice, taken, list(extensions))
     return (Finding("older-torch", Severity.NOTE, TORCH, detail),)
