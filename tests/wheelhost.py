@@ -220,13 +220,13 @@ class WheelHost:
         *,
         hashes: bool = True,
         metadata: str = "",
-        metadata_of_each: bool = False,
+        own_metadata: bool = False,
     ) -> None:
         """`whl/{accelerator}/{project}/`; `metadata`: the text of METADATA that lies beside each file (PEP 658), or
         its own beside each."""
         lines = []
         for name, content in wheels.items():
-            metadata = read_metadata(content) if metadata_of_each else metadata
+            metadata = read_metadata(content) if own_metadata else metadata
             self.put(f"/pytorch/whl/{accelerator}/{name}", content)
             fragment = f"#sha256={hashlib.sha256(content).hexdigest()}" if hashes else ""
             promised = f"sha256={hashlib.sha256(metadata.encode()).hexdigest()}"

@@ -47,7 +47,7 @@ from safe_install.resolve.torch_choice import (
     why_impossible,
 )
 from safe_install.resolve.torch_ranking import TorchTerms, is_acceptable
-from safe_install.torch_family import TORCH
+from safe_install.torch_family import TORCH, is_library_of_torch
 
 
 @dataclass(frozen=True)
@@ -362,7 +362,7 @@ def _with_planned_extensions(
     """With the extensions of the installer's plan: they belong to its torch, and another one comes."""
     texts = []
     for step in steps:
-        if step.name not in catalog.projects or step.is_direct:
+        if step.name not in catalog.projects or step.is_direct or is_library_of_torch(step.name):
             continue
         if catalog.project(step.name).torch_match is not TorchMatch.ANY:
             texts.append(f"{step.name}{_specifiers_of(step.name, steps, wanted)}")

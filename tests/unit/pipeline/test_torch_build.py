@@ -219,7 +219,7 @@ def test_a_torch_that_a_dependency_brings_is_chosen_too(tmp_path):
 
 def test_its_companions_are_chosen_with_it(tmp_path):
     """Those of pip's plan are for the torch of pip's plan: pip is not asked once more to learn that."""
-    installer = PackageIndex(others={"torchvision": "2.0", "torch_geometric": "2.6"})
+    installer = PackageIndex(others={"torchvision": "2.0", "torch_geometric": "2.6", "triton": "3.8"})
     words = ["torch", "torchvision", "torch-geometric"]
     selected, chooser, *_ = choose(tmp_path, *words, here=machine(driver="535.104.05"), installer=installer)
     assert torch_of(selected) == "2.14.1+cu126"
