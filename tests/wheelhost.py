@@ -12,9 +12,11 @@ API, the piece of HTML with assets, the feed), and plain pages of anchors for al
 from __future__ import annotations
 
 import hashlib
+import io
 import json
 import threading
 import time
+import zipfile
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any, Dict, List, Mapping, Optional, Sequence, Tuple
@@ -39,6 +41,13 @@ HOSTS = {
     "https://k2-fsa.github.io": "k2",
     "https://huggingface.co": "huggingface",
 }
+
+
+def read_metadata(wheel: bytes) -> str:
+    """The METADATA in a wheel."""
+    with zipfile.ZipFile(io.BytesIO(wheel)) as archive:
+        (name,) = [name for name in archive.namelist() if name.endswith(".dist-info/METADATA")]
+        return archive.read(name).decode()
 
 
 @dataclass
@@ -211,10 +220,13 @@ class WheelHost:
         *,
         hashes: bool = True,
         metadata: str = "",
+        own_metadata: bool = False,
     ) -> None:
-        """`whl/{accelerator}/{project}/`; `metadata`: the text of METADATA that lies beside each file (PEP 658)."""
+        """`whl/{accelerator}/{project}/`; `metadata`: the text of METADATA that lies beside each file (PEP 658), or
+        its own beside each."""
         lines = []
         for name, content in wheels.items():
+            metadata = read_metadata(content) if own_metadata else metadata
             self.put(f"/pytorch/whl/{accelerator}/{name}", content)
             fragment = f"#sha256={hashlib.sha256(content).hexdigest()}" if hashes else ""
             promised = f"sha256={hashlib.sha256(metadata.encode()).hexdigest()}"

@@ -9,7 +9,8 @@ TORCH = canonicalize_name("torch")
 COMPANIONS = frozenset(canonicalize_name(name) for name in ("torchvision", "torchaudio", "torchtext"))
 # What torch generates code with; all of them are the module `triton`.
 COMPILERS = frozenset(
-    canonicalize_name(name) for name in ("triton", "pytorch-triton", "pytorch-triton-rocm", "pytorch-triton-xpu")
+    canonicalize_name(name)
+    for name in ("triton", "pytorch-triton", "pytorch-triton-rocm", "pytorch-triton-xpu", "triton-rocm", "triton-xpu")
 )
 # What torch loads.
 LIBRARY_PREFIXES = ("nvidia-", "cuda-bindings", "cuda-toolkit")

@@ -87,6 +87,15 @@ def build_wheels(out: Path, python: str) -> LabWheels:
     return wheels
 
 
+def build_torch(out: Path, python: str, torch: Torch) -> Path:
+    """One torch, by its public file name, in the folder `out`."""
+    with tempfile.TemporaryDirectory() as folder:
+        libraries = _build_torch(torch, Path(folder))
+        _pack_torch(out, torch, libraries, "cp{0}-cp{0}-linux_x86_64".format(python.replace(".", "")))
+    (found,) = out.glob("torch-*.whl")
+    return found
+
+
 def build_torch_and_scatter(out: Path, python: str, torch: Torch, scatter_version: str) -> None:
     """One torch, by its public file name, and a torch_scatter that is linked against it, in the folder `out`."""
     tag = "cp{0}-cp{0}-linux_x86_64".format(python.replace(".", ""))

@@ -16,7 +16,7 @@ from typing import Iterator, Optional, Sequence, Tuple
 
 from safe_install.errors import Refused, SafeInstallError
 from safe_install.health.comparison import check_cuda_required
-from safe_install.index.catalog import bundled_catalog
+from safe_install.index.catalog import bundled_catalog, torch_table
 from safe_install.models import (
     SOURCES,
     Environment,
@@ -47,6 +47,7 @@ from safe_install.pipeline.session import (
     user_environment,
 )
 from safe_install.ports import Timings, World
+from safe_install.resolve.accelerator import with_known_accelerator
 from safe_install.resolve.guard import same_version_steps
 from safe_install.resolve.permission import find_conflicts
 from safe_install.resolve.promises import is_promised
@@ -64,6 +65,7 @@ def install(request: InstallRequest, world: World) -> InstallResult:
     Errors: every SafeInstallError; nothing is changed when one leaves here, except RollBackFailed.
     """
     timings = Timings()
+    request = dataclasses.replace(request, own=with_known_accelerator(request.own, torch_table()))
     with timings.stage("probe"):
         environment = probe_environment(request.own, world)
     is_only_report = request.own.dry_run and request.report_file is not None  # pip answers that everywhere
@@ -116,7 +118,7 @@ def _plan_and_apply(
     from safe_install.pipeline.delivery import begin_delivery
 
     promise = functools.partial(is_promised, request=request, environment=environment, is_on_index=chooser.is_on_index)
-    delivery = begin_delivery(session, installer, promise)
+    delivery = begin_delivery(session, installer, promise, chooser.fetch_torch)
     if request.own.dry_run:
         compare_same_versions(selected, delivery, same)
         return _unchanged(session, plan, before, notes)

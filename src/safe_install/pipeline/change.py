@@ -19,6 +19,7 @@ from safe_install.pipeline.session import Session, prune_history, replaced_by, s
 from safe_install.pipeline.static_check import StaticCheck, check_staged, coming_subjects, must_work
 from safe_install.requirements import requirement_name
 from safe_install.resolve.guard import torch_without_metadata
+from safe_install.resolve.own_options import UV_VARIABLE
 from safe_install.resolve.pip_words import PipWords
 from safe_install.resolve.plan import kept_names
 from safe_install.resolve.request import InstallRequest
@@ -163,9 +164,13 @@ def _expect(
 
 
 def _is_cpu_build_asked_for(request: InstallRequest, step: Step) -> bool:
-    """Did the person write a CPU build of torch (`torch==2.4.1+cpu`)? Then losing CUDA is what was asked for."""
+    """Did the person ask for a CPU build of torch (`torch==2.4.1+cpu`, `--accelerator cpu`)? Then losing CUDA is what
+    was asked for."""
     if not (step.version or "").endswith("+cpu"):
         return False
+    own = request.own
+    if own.accelerator == "cpu" and own.accelerator_origin != UV_VARIABLE:
+        return True
     return any("+cpu" in entry.text for entry in request.entries if requirement_name(entry.text) == TORCH)
 
 

@@ -23,6 +23,7 @@ from typing import (
     Protocol,
     Sequence,
     Tuple,
+    Union,
 )
 from urllib.parse import urlsplit
 
@@ -33,6 +34,8 @@ from safe_install.errors import InputError, Refused
 from safe_install.index.catalog import bundled_catalog, known_mirrors, load_project
 from safe_install.index.facts import Project
 from safe_install.index.finder import DEFAULT_INDEX, Finder
+from safe_install.index.torch_files import Absent, Listing, TorchFile
+from safe_install.index.torch_pages import TorchPages
 from safe_install.models import (
     DEFAULT_BUILD_TIMEOUT,
     BuildTimeout,
@@ -42,7 +45,9 @@ from safe_install.models import (
     Finding,
     HostAnswer,
     HostAnswerKind,
+    Interpreter,
     Severity,
+    TorchBuild,
 )
 from safe_install.ports import World
 from safe_install.resolve.compatibility import is_cpu_fallback
@@ -50,6 +55,7 @@ from safe_install.resolve.provider import Resolution, is_known, resolve
 from safe_install.system.credentials import Credentials
 from safe_install.system.http import HttpClient
 from safe_install.system.mirrors import MirrorRule, parse_mirrors
+from safe_install.torch_family import TORCH, is_library_of_torch
 from safe_install.wheels.store import WheelStore
 
 if TYPE_CHECKING:
@@ -111,6 +117,17 @@ class Chooser(Protocol):
     def is_on_index(self, name: str, filename: str, sha256: str) -> bool:
         """Does the page of a project on the package index promise this sha256 for the file?"""
 
+    def list_torch(self, accelerator: str, interpreter: Interpreter) -> Listing:
+        """The builds of torch for an accelerator on download.pytorch.org."""
+
+    def find_torch(self, build: TorchBuild, interpreter: Interpreter) -> Union[TorchFile, Absent]:
+        """The wheel of one of them."""
+
+    def find_compilers(
+        self, requires: Sequence[str], accelerator: str, interpreter: Interpreter
+    ) -> Tuple[TorchFile, ...]:
+        """What torch generates code with, where that lies beside torch; `requires`: torch's requirements."""
+
 
 class IndexChooser:
     """The choice by the wheel index, the pages of its hosts, and our rules."""
@@ -139,6 +156,9 @@ class IndexChooser:
         )
         self._finder = self._make_finder(offline=wishes.offline)
         self._known = self._make_finder(offline=True, only_near=True)
+        self._torch_pages = TorchPages(
+            self._http, bundled_catalog().torch, offline=wishes.offline, third_party=wishes.third_party
+        )
 
     def _make_finder(self, *, offline: bool, only_near: bool = False) -> Finder:
         wishes = self._wishes
@@ -235,12 +255,31 @@ class IndexChooser:
         links = self._finder.read_index_page(canonicalize_name(name))
         return any(link.filename == filename and link.sha256 == sha256 for link in links)
 
+    def list_torch(self, accelerator: str, interpreter: Interpreter) -> Listing:
+        """As Chooser says."""
+        return self._torch_pages.list_files(TORCH, accelerator, interpreter)
+
+    def find_torch(self, build: TorchBuild, interpreter: Interpreter) -> Union[TorchFile, Absent]:
+        """As Chooser says."""
+        release = build.version.public
+        return self._torch_pages.find_file(TORCH, build.version, build.accelerator, interpreter, release=release)
+
+    def find_compilers(
+        self, requires: Sequence[str], accelerator: str, interpreter: Interpreter
+    ) -> Tuple[TorchFile, ...]:
+        """As Chooser says."""
+        return self._torch_pages.find_compilers(requires, accelerator, interpreter)
+
     def forget_first_seen(self) -> None:
         """Forget what addresses were first seen to serve in this run."""
         from safe_install.wheels.fetch import forget_first_seen
 
         for url in self._newly_seen:
             forget_first_seen(url)
+
+    def fetch_torch(self, candidate: Candidate, *, is_promised: bool = False) -> Path:
+        """A wheel of torch, or of its compiler, on this machine; its hash was compared."""
+        return self._fetch(candidate, is_promised=is_promised)
 
     def _fetch(self, pin: Candidate, *, is_promised: bool = False) -> Path:
         from safe_install.wheels.fetch import Trust, fetch
@@ -250,10 +289,15 @@ class IndexChooser:
             http=self._http,
             cache=self._world.cache_dir,
             reporter=self._world.reporter,
-            allowed_hosts=self._finder.redirects_of(pin),
+            allowed_hosts=self._redirects_of(pin),
             trust=Trust.PROMISED if self._wishes.require_hashes and not is_promised else Trust.FIRST_SIGHT,
             newly_seen=self._newly_seen,
         )
+
+    def _redirects_of(self, pin: Candidate) -> Tuple[str, ...]:
+        if is_library_of_torch(pin.name):
+            return self._torch_pages.redirects_of(pin)
+        return self._finder.redirects_of(pin)
 
     def check_build(self, pin: Candidate, environment: Environment) -> None:
         """As Chooser says. Nothing is kept."""

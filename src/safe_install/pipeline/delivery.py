@@ -13,7 +13,7 @@ from urllib.parse import unquote, urlsplit
 from packaging.utils import NormalizedName, canonicalize_name
 
 from safe_install.errors import HashMismatch, PipFailed, Refused, hint_for_oserror
-from safe_install.models import Environment, Finding, Origin, Plan, Step
+from safe_install.models import Candidate, CandidateKind, Environment, Finding, Origin, Plan, Step
 from safe_install.pipeline.contents import contents_findings, find_changed_files, system_path
 from safe_install.pipeline.installer import PipInstaller, build_readers
 from safe_install.pipeline.session import Session, make_folder
@@ -43,6 +43,7 @@ class Delivery:
     session: Session
     installer: PipInstaller
     is_promised: Callable[[Step], bool]  # are the bytes that pip brings for a step promised by somebody?
+    fetch_candidate: Callable[[Candidate], Path]  # a file of the plan that no index of pip's has
     fetched: Path  # what pip downloads or builds
     copies: Path  # wheels of other folders, which others may rewrite
 
@@ -62,12 +63,18 @@ class Delivery:
         return (*self.request.settings_free_options, *self.installer.offline_words)
 
 
-def begin_delivery(session: Session, installer: PipInstaller, is_promised: Callable[[Step], bool]) -> Delivery:
+def begin_delivery(
+    session: Session,
+    installer: PipInstaller,
+    is_promised: Callable[[Step], bool],
+    fetch_candidate: Callable[[Candidate], Path],
+) -> Delivery:
     """Make the folders."""
     return Delivery(
         session,
         installer,
         is_promised,
+        fetch_candidate,
         fetched=make_folder(session.work / "fetched"),
         copies=make_folder(session.work / "copies"),
     )
@@ -88,7 +95,7 @@ def fetch(
     for step in plan.steps:
         if step.name in artifacts:
             continue
-        artifact = _take_local(delivery, step) or _take_downloaded(delivery, step)
+        artifact = _take_candidate(delivery, step) or _take_local(delivery, step) or _take_downloaded(delivery, step)
         if artifact is not None:
             artifacts[step.name] = artifact
     missing = [step for step in plan.steps if step.name not in artifacts and step.origin is not Origin.EDITABLE]
@@ -107,6 +114,15 @@ def _refuse_other_files(delivery: Delivery, steps: Sequence[Step], artifacts: Ar
         changed = find_changed_files(artifact, delivery.environment.installed[step.name])
         if changed:
             raise Refused.by([refuse_other_files(step, changed)])
+
+
+def _take_candidate(delivery: Delivery, step: Step) -> Optional[Artifact]:
+    """A wheel that pip planned by its METADATA alone is not on pip's index: we bring it ourselves."""
+    if step.candidate is None or step.candidate.kind is not CandidateKind.WHEEL:
+        return None
+    with delivery.session.timings.stage("fetch"):
+        path = delivery.fetch_candidate(step.candidate)
+    return _open(delivery, path, step)
 
 
 def _take_local(delivery: Delivery, step: Step) -> Optional[Artifact]:
@@ -215,7 +231,7 @@ def _open(delivery: Delivery, path: Path, step: Step) -> Artifact:
         path,
         sha256=sha256,
         verify_members=sha256 is None or path.stat().st_size < LARGE_WHEEL,
-        is_promised=lambda: is_built or delivery.is_promised(step),
+        is_promised=lambda: is_built or step.candidate is not None or delivery.is_promised(step),
         strict_records=request.own.strict_records,
     )
     given = own_hashes(step.name, request, delivery.environment)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shlex
 from dataclasses import dataclass
-from typing import Any, Mapping, Optional, Tuple
+from typing import Any, Mapping, Optional, Sequence, Tuple
 
 from packaging.requirements import Requirement
 
@@ -78,7 +78,7 @@ def answer_jointly(question: Question, here: Environment, catalog: Catalog, choo
         chooser,
         resolve=resolve,
         check_torch=lambda torch: None,
-        only_index=False,
+        finds_files=False,
         offline=question.offline,
     )
     selection = rounds.add_extensions(Selection(here, here), question.extensions)

@@ -7,16 +7,18 @@ from __future__ import annotations
 
 import dataclasses
 import time
-from typing import Callable, Dict, List, Optional, Sequence, Set, Tuple
+from typing import Callable, Dict, FrozenSet, List, Optional, Sequence, Set, Tuple, Union
 
 from packaging.utils import NormalizedName, canonicalize_name
 
 from safe_install.errors import NoCandidate
 from safe_install.index.bundled import has_builds_for
-from safe_install.index.facts import Catalog
+from safe_install.index.facts import Catalog, CudaTable, Project, TorchTable
+from safe_install.index.torch_files import Absent, Listing, TorchFile
 from safe_install.models import Rejection, Rule, TorchBuild
 from safe_install.pipeline.choice import Chooser
 from safe_install.resolve import rounds
+from safe_install.resolve.accelerator import with_listing
 from safe_install.resolve.provider import Resolution
 from safe_install.resolve.rounds import Selection, Wanted
 from safe_install.resolve.torch_choice import (
@@ -27,7 +29,6 @@ from safe_install.resolve.torch_choice import (
     hint_to_permit,
     join_all,
     pass_over,
-    why_none_may_come,
 )
 from safe_install.resolve.torch_conflict import (
     Conflict,
@@ -37,12 +38,13 @@ from safe_install.resolve.torch_conflict import (
     wishes_of,
     without_wishes,
 )
-from safe_install.resolve.torch_ranking import BY_THE_PERSON, TorchOption, rank_torches
+from safe_install.resolve.torch_ranking import BY_THE_PERSON, Exclusion, TorchOption, judge_planned, rank_torches
 
 MAX_ASKED = 8  # releases of torch for which hosts are asked, beside the one that pip planned
 MAX_SECONDS = 20.0  # of those questions: a host that does not answer takes its whole time-out each time
 
 Resolve = Callable[[Selection], Resolution]
+_NOTHING = Resolution((), (), ())
 
 
 class JointChoice:
@@ -56,20 +58,22 @@ class JointChoice:
         *,
         resolve: Resolve,
         check_torch: Callable[[Optional[TorchBuild]], None],
-        only_index: bool = True,
+        finds_files: bool = True,
         offline: bool = False,
     ) -> None:
         """`resolve`: the extensions for the torch of a selection. `check_torch`: raises Refused for one that would not
-        run with what was declared. `only_index`: only builds of torch that pip finds where it looks anyway. `offline`:
-        no host can be asked, so that what is not known to be there is as good as missing."""
+        run with what was declared. `finds_files`: a build that pip does not find by itself comes only with its file.
+        `offline`: no host can be asked, so that what is not known to be there is as good as missing."""
         self._wanted, self._catalog, self._chooser = wanted, catalog, chooser
         self._resolve, self._check_torch = resolve, check_torch
-        self._only_index, self._offline = only_index, offline
+        self._finds_files, self._offline = finds_files, offline
         self._error: Optional[NoCandidate] = None  # of the first torch that was tried
         self._questions = MAX_ASKED
         self._seconds = MAX_SECONDS
         self._asked: Set[str] = set()  # versions of torch for which hosts were asked
         self._known: Dict[Tuple[str, str], Optional[bool]] = {}  # by version of torch, and requirement
+        self._files: Dict[str, Union[TorchFile, Absent]] = {}  # by version of torch
+        self._listing: Optional[Listing] = None  # of the accelerator that is wanted
 
     def choose(self, selection: Selection) -> Tuple[Selection, Resolution]:
         """The extensions, and the torch that comes with them. Errors: NoCandidate; Refused."""
@@ -78,34 +82,73 @@ class JointChoice:
         open_options = [one for one in options if one.excluded is None and one.version not in passed]
         for option in open_options:
             tried = _take_torch(selection, option)
-            reason = self._reason_by_facts(tried, option)
-            if reason is not None:
-                selection = _pass_over(selection, PassedOver(option.build, reason))
+            passed_over = self._reason_against(tried, option)
+            if passed_over is not None:
+                selection = _pass_over(selection, passed_over)
                 continue
+            tried = self._with_file(tried, option)
             try:
                 resolution = self._ask(tried)
             except NoCandidate as error:
                 why = PassedOver(option.build, why_lacking(error, tried))
                 selection = _pass_over(selection, why, error.rejections)
                 continue
-            return _with_reason_of_planned(tried, options), resolution
+            return _settle(_with_reason_of_planned(tried, options)), resolution
+        if may_keep_planned(selection, options):
+            return _settle(_take_planned(selection)), _NOTHING
         self._check_torch(selection.torch_choice.planned)
         raise self._failure(selection, options)
 
     def rank(self, selection: Selection) -> Tuple[TorchOption, ...]:
         """The options, with the build that pip named in place of the one that was supposed of its release."""
-        choice, coming = selection.torch_choice, selection.coming_torch
-        options = rank_torches(
-            choice.planned, self._wanted.torch, selection.here, self._catalog, is_fixed=choice.is_fixed
-        )
-        if self._only_index:
-            options = tuple(option for option in options if option.is_on_index)
-        if coming is None or choice.is_assumed:
+        choice, coming, terms = selection.torch_choice, selection.coming_torch, self._wanted.torch
+        catalog = self._with_listing(selection)
+        options = rank_torches(choice.planned, terms, selection.here, catalog, is_fixed=choice.is_fixed)
+        if terms.asked.accelerator and not self._wanted.upgrade:
+            options = _same_release_first(options, selection.here.torch)
+        if coming is None or choice.is_assumed or selection.torch_pins or coming == choice.planned:
             return options
+        # The build that the installer named of a release that we chose.
+        named = judge_planned(coming, terms, selection.here, catalog)
         release = coming.version.public
-        return tuple(
-            dataclasses.replace(option, build=coming) if option.release == release else option for option in options
-        )
+        return tuple(named if option.is_on_index and option.release == release else option for option in options)
+
+    # --- builds that are not on pip's index --------------------------------------------------------
+
+    def _with_listing(self, selection: Selection) -> Catalog:
+        """What is known, with the builds that download.pytorch.org lists for the accelerator that is wanted."""
+        accelerator = _accelerator_to_list(selection, self._wanted)
+        if not accelerator:
+            return self._catalog
+        interpreter = selection.here.interpreter
+        self._listing = self._chooser.list_torch(accelerator, interpreter)
+        python = ".".join(interpreter.version.split(".")[:2])
+        return MoreTorches(self._catalog, with_listing(self._catalog.torch, accelerator, self._listing, python))
+
+    def _reason_against(self, tried: Selection, option: TorchOption) -> Optional[PassedOver]:
+        """Why a torch is not even tried: what is known of its extensions, or that its file is on no page."""
+        reason = self._reason_by_facts(tried, option)
+        if reason is not None:
+            return PassedOver(option.build, reason)
+        if option.is_installed and _is_open_question(tried):
+            return PassedOver(option.build, "whether there is a newer build like it is not known")
+        if option.is_on_index or tried.torch_choice.files or not self._finds_files:
+            return None
+        found = self._find_file(option, tried)
+        return PassedOver(option.build, found.reason, is_open=found.is_open) if isinstance(found, Absent) else None
+
+    def _find_file(self, option: TorchOption, selection: Selection) -> Union[TorchFile, Absent]:
+        if option.version not in self._files:
+            self._files[option.version] = self._chooser.find_torch(option.build, selection.here.interpreter)
+        return self._files[option.version]
+
+    def _with_file(self, tried: Selection, option: TorchOption) -> Selection:
+        """With the file of a build that pip does not find by itself: then it is known which build comes."""
+        found = self._files.get(option.version)
+        if option.is_on_index or not isinstance(found, TorchFile):
+            return tried
+        choice = dataclasses.replace(tried.torch_choice, is_assumed=False, files=(found,))
+        return dataclasses.replace(tried, torch_choice=choice)
 
     # --- what is known without a question ----------------------------------------------------------
 
@@ -146,6 +189,8 @@ class JointChoice:
 
     def _ask(self, tried: Selection) -> Resolution:
         """The extensions for a torch, as the hosts have them. Errors: NoCandidate; the first one is kept."""
+        if not tried.extensions:
+            return _NOTHING
         is_first = tried.coming_torch == tried.torch_choice.planned
         start = time.monotonic()
         self._asked.add(_version_of(tried))
@@ -164,9 +209,9 @@ class JointChoice:
     def _failure(self, selection: Selection, options: Sequence[TorchOption]) -> NoCandidate:
         """The error of the newest torch, with the torch that has all extensions, or most of them, as the hint."""
         error = self._error
-        if error is None and not selection.torch_choice.passed_over:
-            error = NoCandidate(why_none_may_come(options))
-        elif error is None:
+        if error is None and (not selection.extensions or not selection.torch_choice.passed_over):
+            return no_torch(selection, options, self._wanted, self._listing)
+        if error is None:
             last = selection.torch_choice.passed_over[-1]
             error = NoCandidate(f"torch {last.release}: {last.reason}")
         refused = [one for one in selection.torch_choice.passed_over if one.by_installer]
@@ -266,14 +311,96 @@ def _take_torch(selection: Selection, option: TorchOption) -> Selection:
     if option.build == selection.coming_torch:
         return selection
     is_kept = option.is_installed
-    choice = dataclasses.replace(selection.torch_choice, is_assumed=not is_kept, keeps_installed=is_kept)
+    choice = dataclasses.replace(selection.torch_choice, is_assumed=not is_kept, keeps_installed=is_kept, files=())
     if is_kept:
         choice = dataclasses.replace(choice, left_behind=tuple(sorted(selection.carried)))
         selection = rounds.leave_behind(selection, selection.carried)
     planned = selection.here if is_kept else dataclasses.replace(selection.planned, torch=option.build)
     return dataclasses.replace(
-        selection, coming_torch=None if is_kept else option.build, planned=planned, torch_choice=choice, pins={}
+        selection,
+        coming_torch=None if is_kept else option.build,
+        planned=planned,
+        torch_choice=choice,
+        pins={},
+        torch_pins={},
     )
+
+
+def _is_open_question(selection: Selection) -> bool:
+    """Is it only not known whether a newer torch like the installed one can be had? Then it does not stay silently."""
+    passed = selection.torch_choice.passed_over
+    return not selection.extensions and any(one.is_open for one in passed)
+
+
+def _settle(selection: Selection) -> Selection:
+    """With the torch that is taken as the outcome: it is not judged again."""
+    taken = selection.coming_torch or selection.here.torch
+    choice = dataclasses.replace(selection.torch_choice, is_open=False, taken=taken)
+    return dataclasses.replace(selection, torch_choice=choice)
+
+
+def _take_planned(selection: Selection) -> Selection:
+    """With the torch of the installer's plan: what speaks against it is said, or refuses it, as without a choice."""
+    build = selection.torch_choice.planned
+    choice = dataclasses.replace(selection.torch_choice, is_assumed=False, keeps_installed=False, files=())
+    planned = dataclasses.replace(selection.planned, torch=build)
+    return dataclasses.replace(
+        selection, coming_torch=build, planned=planned, torch_choice=choice, pins={}, torch_pins={}
+    )
+
+
+def may_keep_planned(selection: Selection, options: Sequence[TorchOption]) -> bool:
+    """Is no other torch to be had, and the one that pip planned not the wrong accelerator? Extensions need one that
+    they fit; without any, the checks of the plan have the last word."""
+    choice = selection.torch_choice
+    if choice.planned is None or selection.extensions or any(one.by_installer for one in choice.passed_over):
+        return False
+    return not any(option.build == choice.planned and option.excluded is Exclusion.ACCELERATOR for option in options)
+
+
+def _same_release_first(options: Sequence[TorchOption], installed: Optional[TorchBuild]) -> Tuple[TorchOption, ...]:
+    """Another accelerator was asked for, and no other release."""
+    if installed is None:
+        return tuple(options)
+    release = installed.version.public
+    return tuple(sorted(options, key=lambda option: option.release != release))
+
+
+def _accelerator_to_list(selection: Selection, wanted: Wanted) -> str:
+    """The one accelerator whose builds are wanted; "" where pip's own plan is for it, or where the driver decides."""
+    planned, here = selection.torch_choice.planned, selection.here
+    installed = here.torch.accelerator if here.torch is not None else ""
+    accelerator = wanted.torch.accelerator or installed
+    if here.interpreter.platform.startswith("macosx") or selection.torch_choice.is_fixed:
+        return ""
+    return "" if planned is not None and planned.accelerator == accelerator else accelerator
+
+
+class MoreTorches:
+    """A catalog, with what the pages of torch's host say of torch."""
+
+    def __init__(self, catalog: Catalog, torch: TorchTable) -> None:
+        self.projects: FrozenSet[NormalizedName] = catalog.projects
+        self.torch: TorchTable = torch
+        self.cuda: CudaTable = catalog.cuda
+        self.project: Callable[[str], Project] = catalog.project
+
+
+def no_torch(
+    selection: Selection, options: Sequence[TorchOption], wanted: Wanted, listing: Optional[Listing]
+) -> NoCandidate:
+    """No torch may come: why not, of the newest ones."""
+    accelerator = wanted.torch.accelerator
+    what = f"no torch for {accelerator}" if accelerator else "no torch"
+    reasons = [f"torch {one.version}: {one.reason}" for one in selection.torch_choice.passed_over]
+    if listing is not None and listing.problem is not None:
+        reasons.insert(0, listing.problem.reason)
+    for option in options:
+        if option.excluded is not None and (not accelerator or option.build.accelerator == accelerator):
+            reasons.append(option.reason)
+    shown = "; ".join(dict.fromkeys(reasons[:3])) or "none is known here"
+    hint = "Ask for another accelerator: --accelerator auto lets the driver decide." if accelerator else ""
+    return NoCandidate(f"{what} can come: {shown}", hint=hint)
 
 
 def _pass_over(selection: Selection, passed: PassedOver, rejections: Sequence[Rejection] = ()) -> Selection:

@@ -17,6 +17,7 @@ from packaging.utils import NormalizedName, canonicalize_name
 
 from safe_install.errors import HashMismatch, NoCandidate, PipFailed, Refused
 from safe_install.index.facts import Catalog
+from safe_install.index.torch_files import TorchFile
 from safe_install.models import (
     Candidate,
     CandidateKind,
@@ -90,7 +91,8 @@ def select(
         loop.torch_check.judge(permission.check_torch_asked_for(plan, request, here, torch_after))
         loop.torch_check.check(torch_after)
     # A choice that failed half-way has brought files, too: with --allow-torch-change pip decides then.
-    artifacts = {name: artifact for name, artifact in loop.artifacts.items() if name in selection.pins}
+    shown = {pin.name for pin in selection.files}
+    artifacts = {name: artifact for name, artifact in loop.artifacts.items() if name in shown}
     return Selected(
         plan,
         selection,
@@ -189,7 +191,9 @@ class _Loop:
         if isinstance(opening, Refusal):
             raise opening.error
         selection = Selection(here, here, bound=self._find_bound())
-        if opening.torch_requirements:
+        if rounds.must_change_torch(wanted, here):
+            selection = rounds.reopen(selection)
+        elif opening.torch_requirements:
             selection = self._ask_for_torch(selection, opening.torch_requirements)
         needs_installer = opening.needs_installer or wanted.wants_report
         with timings.stage("resolve"):
@@ -212,6 +216,8 @@ class _Loop:
         with self._session.timings.stage("pip"):
             answer = self._installer.plan(requirements, constraints=(), find_links=())
         if isinstance(answer, Failed):
+            if rounds.needs_file_of_torch(selection, answer.error, self.wanted):
+                return rounds.reopen(selection)
             self._fail(Refusal(answer.error, is_relayed=True))
         steps = steps_of_report(answer.report, selection.here, {})
         selection = rounds.add_torch(selection, steps, self._catalog)
@@ -239,7 +245,8 @@ class _Loop:
             return
         if torch is not None and torch != self._announced:
             self._announced = torch
-            self._reporter.note(f"torch {torch.runtime_version} will be installed: extensions are chosen for it")
+            why = ": extensions are chosen for it" if selection.extensions else ""
+            self._reporter.note(f"torch {torch.runtime_version} will be installed{why}")
             self.torch_check.check(torch)
 
     def _ask_installer(self, selection: Selection) -> Tuple[Selection, Tuple[Step, ...]]:
@@ -247,17 +254,22 @@ class _Loop:
         while True:
             answer = self._installer.plan_request(
                 constraints=rounds.make_constraints(selection, self.wanted),
-                find_links=[self._links] if selection.pins else [],
+                find_links=[self._links] if selection.files else [],
                 hidden=[*rounds.hidden_requirements(selection), *self._carried_requirements(selection)],
                 without_source=self._without_source(selection),
             )
             result = rounds.next_round(selection, answer, self.wanted, self._catalog)
+            if isinstance(result, rounds.ChooseTorch):
+                selection = self._choose(result.selection)
+                if not rounds.keeps_plan(selection, result.selection):
+                    continue
+                result = rounds.next_round(selection, answer, self.wanted, self._catalog)
             if isinstance(result, Refusal):
                 self._fail(result)
             if isinstance(result, rounds.Done):
                 self._see_torch(result.selection)
                 self._installer.relay()
-                self._hand_over(answer)
+                self._hand_over(answer, result.selection)
                 return result.selection, result.steps
             if isinstance(result, rounds.ChooseTorch):
                 selection = self._choose(result.selection)
@@ -284,12 +296,13 @@ class _Loop:
             error.was_relayed = True
         raise error
 
-    def _hand_over(self, answer: Union[Planned, Failed]) -> None:
+    def _hand_over(self, answer: Union[Planned, Failed], selection: Selection) -> None:
         """pip's report to where the person wants it (--report): a file, or stdout."""
         target = self._request.report_file
         if target is None or isinstance(answer, Failed):
             return
-        text = json.dumps(answer.report, indent=2, ensure_ascii=False)
+        report = rounds.with_real_files(answer.report, selection)
+        text = json.dumps(report, indent=2, ensure_ascii=False)
         if target == "-":
             self._reporter.document(text)
         else:
@@ -316,19 +329,21 @@ class _Loop:
 
     def _choose(self, selection: Selection) -> Selection:
         """Choose all extensions together, with the torch that comes, then obtain each new pin as a verified wheel."""
-        if not selection.extensions:
+        choice = selection.torch_choice
+        if not selection.extensions and not choice.is_open:
             return selection
         wanted = self.wanted
         selection = self._find_broken(selection, selection.extensions)
         selection = rounds.leave_behind(selection, selection.broken)
-        if not selection.extensions:
+        if not selection.extensions and not choice.is_open:
             return selection
-        if selection.torch_choice.planned is None:
+        if choice.planned is None and not choice.is_open:
             resolution = self._resolve(selection)
         else:
             selection, resolution = self._joint.choose(selection)
             self._forget_pins(selection)
             self._see_torch(selection)
+            selection = self._show_torch(selection)
         answers = resolution.answers
         rejections = merge_rejections(selection.torch_choice, resolution.pins, resolution.rejections)
         selection = dataclasses.replace(selection, rejections=rejections, answers=answers)
@@ -355,13 +370,51 @@ class _Loop:
             allow_build=selection.coming_torch is None,
         )
 
+    def _show_torch(self, selection: Selection) -> Selection:
+        """With the files of a torch that pip does not find by itself, as it is shown them."""
+        for file in selection.torch_choice.files:
+            if file.candidate.name in selection.torch_pins:
+                continue
+            pin = self._show_file(file, selection)
+            shown = {**selection.torch_pins, pin.name: pin}
+            accelerator, interpreter = file.candidate.built_for.accelerator or "", selection.here.interpreter
+            for compiler in self._chooser.find_compilers(pin.requires, accelerator, interpreter):
+                beside = self._show_file(compiler, selection)
+                shown[beside.name] = beside
+            selection = dataclasses.replace(selection, torch_pins=shown)
+        return selection
+
+    def _show_file(self, file: TorchFile, selection: Selection) -> Pin:
+        """A wheel that has the METADATA of the file and nothing else, so that pip can plan before it is fetched; the
+        file itself where its page does not promise both its METADATA and its hash, or the person gave a hash."""
+        candidate = file.candidate
+        is_promised = bool(entries_with_hashes(candidate.name, self._request, selection.here))
+        if file.metadata and candidate.link.sha256 and not is_promised and not self._request.require_hashes:
+            path = make_placeholder(self._links, candidate.name, candidate.version, metadata=file.metadata)
+            url, requires = path.absolute().as_uri(), candidate.requires
+            return Pin(candidate, url, str(candidate.version), candidate.link.sha256, requires, is_placeholder=True)
+        with self._session.timings.stage("fetch"):
+            candidate, artifact = self._chooser.obtain(candidate, selection.planned, is_promised=is_promised)
+            self._check_hashes(candidate, artifact)
+        self.artifacts[candidate.name] = artifact
+        link = self._link_to(artifact)
+        return Pin(candidate, link, str(artifact.version), artifact.sha256, tuple(artifact.requires_dist))
+
+    def _link_to(self, artifact: Artifact) -> str:
+        """A wheel in the folder that pip is shown; its address there."""
+        link = self._links / artifact.installable_filename
+        if link.is_symlink():
+            link.unlink()  # files for two torches may have one name: torch_scatter-2.0.8-cp38-cp38-linux_x86_64.whl
+        link.symlink_to(artifact.path.resolve())
+        return link.absolute().as_uri()
+
     def _forget_pins(self, selection: Selection) -> None:
         """What was brought for a torch that does not come is not shown to pip."""
-        kept = {pin.url for pin in selection.pins.values()}
+        kept = {pin.url for pin in selection.files}
         for link in self._links.iterdir():
             if link.absolute().as_uri() not in kept:
                 link.unlink()
-        for name in set(self.artifacts) - set(selection.pins):
+        for name in set(self.artifacts) - set(selection.pins) - set(selection.torch_pins):
             del self.artifacts[name]
 
     def _find_broken(self, selection: Selection, names: Iterable[NormalizedName]) -> Selection:
@@ -405,13 +458,9 @@ class _Loop:
         if rounds.stays(candidate.name, str(artifact.version), selection, self.wanted, self._catalog):
             return selection  # a file whose name says more than its METADATA: the very version is there, and sound
         self.artifacts[candidate.name] = artifact
-        link = self._links / artifact.installable_filename
-        if link.is_symlink():
-            link.unlink()  # files for two torches may have one name: torch_scatter-2.0.8-cp38-cp38-linux_x86_64.whl
-        link.symlink_to(artifact.path.resolve())
         pin = Pin(
             candidate,
-            link.absolute().as_uri(),
+            self._link_to(artifact),
             str(artifact.version),
             artifact.sha256,
             tuple(artifact.requires_dist),

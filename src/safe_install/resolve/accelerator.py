@@ -1,13 +1,21 @@
-"""The accelerator that the person asked for: is it one for which torch is built? Pure."""
+"""The accelerator that the person asked for: is torch built for it, and do the words agree? Pure."""
 
 from __future__ import annotations
 
-from typing import List
+import dataclasses
+from typing import List, Optional, Sequence
+from urllib.parse import unquote
+
+from packaging.requirements import Requirement
 
 from safe_install.errors import UsageError
-from safe_install.index.facts import TorchTable
+from safe_install.index.facts import TorchRelease, TorchTable
+from safe_install.index.torch_files import Listing
+from safe_install.models import TorchBuild
 from safe_install.resolve.own_options import UV_VARIABLE, OwnOptions
-from safe_install.tags import parse_accelerator
+from safe_install.tags import accelerator_of_version, parse_accelerator
+
+OPTION = "--accelerator"
 
 
 def accelerator_asked_for(own: OwnOptions, table: TorchTable) -> str:
@@ -32,6 +40,11 @@ def accelerator_asked_for(own: OwnOptions, table: TorchTable) -> str:
     )
 
 
+def with_known_accelerator(own: OwnOptions, table: TorchTable) -> OwnOptions:
+    """The options, with the accelerator that `accelerator_asked_for` takes. Errors: UsageError."""
+    return dataclasses.replace(own, accelerator=accelerator_asked_for(own, table) or None)
+
+
 def known_accelerators(table: TorchTable) -> List[str]:
     """Those of all releases, oldest CUDA first."""
     names = {name for release in table.releases.values() for name in release.accelerators}
@@ -49,3 +62,60 @@ def is_listed_kind(accelerator: str, table: TorchTable) -> bool:
     asked = parse_accelerator(accelerator)
     kinds = {parsed.kind for parsed in map(parse_accelerator, known_accelerators(table)) if parsed is not None}
     return asked is not None and asked.kind in kinds
+
+
+# --- with the other words of the person ------------------------------------------------------------
+
+
+def choose_accelerator(own: OwnOptions, pinned: Sequence[Requirement], installed: Optional[TorchBuild]) -> str:
+    """The accelerator that the torch to come has to be for; "": the driver decides.
+
+    A requirement or a constraint that names a whole build (`torch==2.13.0+cu126`) says it too; it comes before a
+    variable. uv's variable says nothing where a torch for another accelerator is installed: only the command line, and
+    what stands for it, changes that. `pinned`: what is required of torch, constraints too.
+    Errors: UsageError where the command line contradicts itself.
+    """
+    asked = own.accelerator or ""
+    for requirement in pinned:
+        named = accelerator_of_requirement(requirement)
+        if not named:
+            continue
+        if asked and asked != named and own.accelerator_origin == OPTION:
+            raise UsageError(
+                f"{OPTION} {asked} and {requirement} contradict each other: that is a build for {named}",
+                hint=f"Leave out {OPTION}, or write torch=={_release_of(requirement)}.",
+            )
+        return named
+    is_of_uv = own.accelerator_origin == UV_VARIABLE
+    if is_of_uv and installed is not None and installed.accelerator not in ("", asked):
+        return ""
+    return asked
+
+
+def accelerator_of_requirement(requirement: Requirement) -> str:
+    """`cu126` for `torch==2.13.0+cu126` and for the address of such a file; "" where it names no build."""
+    if requirement.url:
+        filename = unquote(requirement.url.partition("#")[0].rpartition("/")[2])
+        version = filename.split("-")[1] if filename.count("-") > 1 else ""
+        return accelerator_of_version(version) or ""
+    for specifier in requirement.specifier:
+        if specifier.operator in ("==", "==="):
+            return accelerator_of_version(specifier.version) or ""
+    return ""
+
+
+def _release_of(requirement: Requirement) -> str:
+    for specifier in requirement.specifier:
+        return specifier.version.partition("+")[0]
+    return "X.Y.Z"
+
+
+def with_listing(table: TorchTable, accelerator: str, listing: Listing, python: str) -> TorchTable:
+    """What is known of torch, with the builds for an accelerator that its page lists. `python`: "3.11"."""
+    releases = dict(table.releases)
+    for version in listing.releases(accelerator):
+        known = releases.get(version) or TorchRelease(version, (), None, {}, ())
+        accelerators = dict.fromkeys((*known.accelerators, accelerator))
+        pythons = dict.fromkeys((*known.python, python))
+        releases[version] = dataclasses.replace(known, accelerators=tuple(accelerators), python=tuple(pythons))
+    return dataclasses.replace(table, releases=releases)

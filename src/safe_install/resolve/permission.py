@@ -16,7 +16,9 @@ from safe_install.index.facts import TorchTable
 from safe_install.models import Environment, Finding, Plan, Severity, TorchBuild
 from safe_install.requirements import parse_requirement
 from safe_install.resolve import plan as planning
+from safe_install.resolve.accelerator import choose_accelerator
 from safe_install.resolve.guard import names_released_by
+from safe_install.resolve.own_options import UV_VARIABLE
 from safe_install.resolve.request import InstallRequest, named
 from safe_install.resolve.requirements_file import Entry
 from safe_install.resolve.target import planned_torch
@@ -78,16 +80,25 @@ def asked_of_torch(request: InstallRequest, environment: Environment) -> AskedOf
     """What the command line says about torch."""
     entries = entries_written_here(request, environment)
     texts = [entry.text for entry in entries if named(entry.text) == TORCH]
-    return AskedOfTorch(tuple(texts), request.named_places, request.own.allow_torch_change)
+    own = request.own
+    # uv's variable chooses a build, and permits nothing.
+    accelerator = "" if own.accelerator_origin == UV_VARIABLE else own.accelerator or ""
+    return AskedOfTorch(tuple(texts), request.named_places, own.allow_torch_change, accelerator)
 
 
 def torch_terms(request: InstallRequest, environment: Environment) -> TorchTerms:
-    """What the person says about which torch may come, with the requirements that apply to this interpreter."""
+    """What the person says about which torch may come, with the requirements that apply to this interpreter.
+
+    Errors: UsageError where --accelerator and a requirement contradict each other.
+    """
+    requirements = _on_torch(request.entries, environment)
+    constraints = _on_torch(request.constraints, environment)
     return TorchTerms(
-        requirements=_on_torch(request.entries, environment),
-        constraints=_on_torch(request.constraints, environment),
+        requirements=requirements,
+        constraints=constraints,
         pre=request.pre,
         asked=asked_of_torch(request, environment),
+        accelerator=choose_accelerator(request.own, (*requirements, *constraints), environment.torch),
     )
 
 

@@ -15,7 +15,7 @@ from packaging.utils import NormalizedName, canonicalize_name
 from packaging.version import InvalidVersion, Version
 
 from safe_install.errors import NoCandidate, PipFailed, Refused, SafeInstallError
-from safe_install.index.facts import Catalog, Project
+from safe_install.index.facts import Catalog, Project, TorchMatch
 from safe_install.models import (
     Candidate,
     CandidateKind,
@@ -49,8 +49,8 @@ from safe_install.resolve.torch_choice import (
     why_impossible,
     why_it_stays,
 )
-from safe_install.resolve.torch_ranking import TorchTerms
-from safe_install.torch_family import TORCH
+from safe_install.resolve.torch_ranking import TorchTerms, is_acceptable
+from safe_install.torch_family import TORCH, is_library_of_torch
 
 AnyError = TypeVar("AnyError", bound=SafeInstallError)
 
@@ -128,6 +128,7 @@ class Selection:
     bound: Bound = field(default_factory=dict)  # installed extensions that are for the torch of today
     carried: FrozenSet[NormalizedName] = frozenset()  # those that go along, because torch moves
     pins: Mapping[NormalizedName, Pin] = field(default_factory=dict)
+    torch_pins: Mapping[NormalizedName, Pin] = field(default_factory=dict)  # a torch that no index of pip's has
     broken: FrozenSet[NormalizedName] = frozenset()  # installed extensions that do not load
     rejections: Tuple[Rejection, ...] = ()
     answers: Tuple[HostAnswer, ...] = ()
@@ -136,6 +137,11 @@ class Selection:
     def has_torch(self) -> bool:
         """Is there a torch, or does one come with this change?"""
         return self.here.torch is not None or self.coming_torch is not None
+
+    @property
+    def files(self) -> Tuple[Pin, ...]:
+        """The files that the installer is shown."""
+        return (*self.torch_pins.values(), *self.pins.values())
 
 
 # --- decisions -------------------------------------------------------------------------------------
@@ -228,6 +234,17 @@ def may_stay(name: NormalizedName, selection: Selection, wanted: Wanted, catalog
     return candidate is not None and check_candidate(candidate, context) is None
 
 
+def must_change_torch(wanted: Wanted, here: Environment) -> bool:
+    """Does the command line name torch, and with --accelerator another build than the installed one?
+
+    To pip, which knows no accelerators, the installed one would do.
+    """
+    asked = wanted.torch.asked.accelerator
+    if here.torch is None or not asked or asked != wanted.torch.accelerator or TORCH not in wanted.named:
+        return False
+    return here.torch.accelerator != asked
+
+
 def add_pin(selection: Selection, pin: Pin) -> Selection:
     """With the file that was chosen for an extension."""
     return dataclasses.replace(selection, pins={**selection.pins, pin.name: pin})
@@ -283,13 +300,15 @@ def is_closed(selection: Selection, wanted: Wanted) -> bool:
 def make_constraints(selection: Selection, wanted: Wanted) -> Tuple[str, ...]:
     """The lines under which the installer plans: torch and what moves with it, the torch that comes, the pins."""
     choice, torch = selection.torch_choice, selection.coming_torch
-    guard = guard_constraints(selection.here, released=_may_move(selection, wanted) | set(selection.pins))
+    moving = _may_move(selection, wanted) | set(selection.pins) | set(selection.torch_pins)
+    guard = guard_constraints(selection.here, released=moving)
     coming: Tuple[str, ...] = ()
     if torch is not None:
         # Which build of a release its index has is not known before the installer names it.
-        coming = (f"torch=={torch.version.public if choice.is_assumed else torch.version}",)
+        version = torch.version.public if choice.is_assumed else torch.version
+        coming = (f"torch{_equals(torch, selection.here)}{version}",)
     # By address: an index may have the same version, with a higher build number and requirements of its own.
-    pins = tuple(f"{pin.name} @ {pin.url}" for pin in selection.pins.values())
+    pins = tuple(f"{pin.name} @ {pin.url}" for pin in selection.files)
     return guard + coming + pins
 
 
@@ -301,6 +320,13 @@ def _may_move(selection: Selection, wanted: Wanted) -> FrozenSet[NormalizedName]
 def carried_requirements(selection: Selection) -> Tuple[str, ...]:
     """The extensions that go along, as the installer is asked for them: what their wheels require comes, too."""
     return tuple(sorted(name for name in selection.carried if name in selection.pins))
+
+
+def _equals(torch: TorchBuild, here: Environment) -> str:
+    """An installed 2.13.0+cpu meets `==2.13.0`, and not `===2.13.0` (PEP 440, arbitrary equality)."""
+    installed = here.torch.version if here.torch is not None else None
+    is_met = installed is not None and installed.public == str(torch.version) and installed != torch.version
+    return "===" if is_met else "=="
 
 
 def hidden_requirements(selection: Selection) -> Mapping[str, Candidate]:
@@ -344,9 +370,9 @@ class Choose:
 
 @dataclass(frozen=True)
 class ChooseTorch:
-    """The torch that we chose cannot come: another one has to be chosen."""
+    """The torch of the installer's plan may not come, or the one that we chose cannot: another one is to be chosen."""
 
-    selection: Selection  # with that torch passed over
+    selection: Selection  # with the one that we chose passed over
 
 
 @dataclass(frozen=True)
@@ -363,12 +389,14 @@ def next_round(
     """What the installer's answer makes of what has been decided."""
     if isinstance(answer, Failed):
         return _after_failure(selection, answer.error, wanted, catalog)
-    pins = {pin.name: pin.candidate for pin in selection.pins.values()}
+    pins = {pin.name: pin.candidate for pin in selection.files}
     steps = planning.steps_of_report(answer.report, selection.here, pins)
     seen = add_torch(selection, steps, catalog)
     if seen.torch_choice.is_assumed:
         return _without_torch(seen, "pip's plan with it brings no torch")
     seen = carry_along(seen, steps, wanted, catalog)
+    if _needs_another_torch(seen, wanted, catalog):
+        return ChooseTorch(_with_planned_extensions(reopen(seen), steps, wanted, catalog))
     if seen.carried != selection.carried:
         return Choose(dataclasses.replace(seen, pins={}), _who_moves_torch(steps))
     if seen.extensions and seen.coming_torch != selection.coming_torch:
@@ -394,9 +422,36 @@ def _who_moves_torch(steps: Sequence[Step]) -> str:
 
 def _without_torch(selection: Selection, reason: str) -> ChooseTorch:
     torch = selection.coming_torch
-    assert torch is not None  # noqa: S101 - it is the one that was assumed
+    assert torch is not None  # noqa: S101 - it is the one that we chose
     choice = pass_over(selection.torch_choice, PassedOver(torch, reason, by_installer=True))
-    return ChooseTorch(dataclasses.replace(selection, torch_choice=choice))
+    return ChooseTorch(dataclasses.replace(selection, torch_choice=dataclasses.replace(choice, is_open=True)))
+
+
+def _needs_another_torch(seen: Selection, wanted: Wanted, catalog: Catalog) -> bool:
+    """Is the torch of the installer's plan one that may not come, or would not run? Each is judged once."""
+    torch, choice = seen.coming_torch, seen.torch_choice
+    if torch is None or torch == choice.taken or choice.is_fixed or wanted.has_lock:
+        return False
+    return not is_acceptable(torch, wanted.torch, seen.here, catalog)
+
+
+def reopen(selection: Selection) -> Selection:
+    """With a torch to choose."""
+    choice = dataclasses.replace(selection.torch_choice, is_open=True)
+    return dataclasses.replace(selection, torch_choice=choice, pins={})
+
+
+def _with_planned_extensions(
+    selection: Selection, steps: Sequence[Step], wanted: Wanted, catalog: Catalog
+) -> Selection:
+    """With the extensions of the installer's plan: they belong to its torch, and another one comes."""
+    texts = []
+    for step in steps:
+        if step.name not in catalog.projects or step.is_direct or is_library_of_torch(step.name):
+            continue
+        if catalog.project(step.name).torch_match is not TorchMatch.ANY:
+            texts.append(f"{step.name}{_specifiers_of(step.name, steps, wanted)}")
+    return add_extensions(selection, [Requirement(text) for text in texts])
 
 
 def _find_unchosen(
@@ -432,8 +487,10 @@ def _after_failure(
     selection: Selection, error: PipFailed, wanted: Wanted, catalog: Catalog
 ) -> Union[Choose, ChooseTorch, Refusal]:
     """pip failed on projects that only we can choose, on our guard, or on something else."""
+    if needs_file_of_torch(selection, error, wanted):
+        return ChooseTorch(reopen(selection))
     torch, reason_of_torch = selection.coming_torch, ""
-    if torch is not None and selection.torch_choice.is_assumed:
+    if torch is not None and (selection.torch_choice.is_assumed or selection.torch_pins):
         reason_of_torch = why_impossible(torch, error.output)
     if reason_of_torch == NO_SUCH_TORCH:
         return _without_torch(selection, reason_of_torch)
@@ -460,6 +517,35 @@ def _after_failure(
             findings=(Finding("torch-moved", Severity.ERROR, "torch", reason),),
         )
     )
+
+
+def needs_file_of_torch(selection: Selection, error: PipFailed, wanted: Wanted) -> bool:
+    """Did pip fail because no index of its has the build of torch that was asked for? A package index has no local
+    versions, and so no `torch==2.13.0+cu126`."""
+    is_chosen = selection.torch_choice.taken is not None or selection.coming_torch is not None
+    may_move = TORCH in wanted.released or selection.here.torch is None
+    if is_chosen or not wanted.torch.accelerator or not may_move:
+        return False
+    return conflict_reason(error.output, [str(TORCH)]) is not None
+
+
+def keeps_plan(chosen: Selection, before: Selection) -> bool:
+    """Is the torch of the installer's plan taken after all? Then it need not be asked again."""
+    is_same = chosen.coming_torch is not None and chosen.coming_torch == before.coming_torch
+    return is_same and not chosen.files
+
+
+def with_real_files(report: Mapping[str, Any], selection: Selection) -> Mapping[str, Any]:
+    """The installer's report, with the address of each file of torch in place of what it was shown."""
+    entries = []
+    for entry in report.get("install", ()):
+        pin = selection.torch_pins.get(canonicalize_name(entry["metadata"]["name"]))
+        if pin is not None:
+            hashes = {"sha256": pin.candidate.link.sha256 or pin.sha256}
+            archive = {"hash": f"sha256={hashes['sha256']}", "hashes": hashes}
+            entry = {**entry, "download_info": {"url": pin.candidate.link.url, "archive_info": archive}}
+        entries.append(entry)
+    return {**report, "install": entries}
 
 
 def hint_for_unbuilt(selection: Selection, wanted: Wanted, catalog: Catalog) -> str:
@@ -524,7 +610,7 @@ def _as_dependency(step: Step, selection: Selection, wanted: Wanted) -> Step:
 
 def _with_pin(step: Step, selection: Selection) -> Step:
     """What the file of a pin says is stronger than its name."""
-    pin = selection.pins.get(step.name)
+    pin = selection.pins.get(step.name) or selection.torch_pins.get(step.name)
     if pin is None or pin.is_placeholder:
         return step
     return dataclasses.replace(step, version=pin.version, sha256=pin.sha256, requires=pin.requires)
@@ -542,6 +628,16 @@ def make_plan(selection: Selection, steps: Sequence[Step], request: InstallReque
 
 
 # --- small readings --------------------------------------------------------------------------------
+
+
+def _specifiers_of(name: NormalizedName, steps: Sequence[Step], wanted: Wanted) -> str:
+    """All specifiers on `name` among the requirements of the steps and of the person."""
+    found = set(filter(None, _specifiers(name, steps).split(",")))
+    for entry in wanted.entries:
+        requirement = parse_requirement(entry.text)
+        if requirement is not None and canonicalize_name(requirement.name) == name:
+            found |= {str(specifier) for specifier in requirement.specifier}
+    return ",".join(sorted(found))
 
 
 def _specifiers(name: NormalizedName, steps: Sequence[Step]) -> str:

@@ -26,13 +26,16 @@ class AskedOfTorch:
     texts: Tuple[str, ...] = ()  # requirements on torch
     places: Tuple[str, ...] = ()  # addresses of the indexes and pages that they named
     allow_change: bool = False  # --allow-torch-change
+    accelerator: str = ""  # --accelerator, or its variable
 
     def names_another(self, installed: Version) -> bool:
         """Did they write what the installed version is not: `torch<2.13`, but not `torch>=2.0`?"""
         return any(_excludes(text, installed) for text in self.texts)
 
     def names(self, accelerator: str) -> bool:
-        """Did they write this very build: `torch==2.12.0+cu130`, or the index of its accelerator?"""
+        """Did they ask for this very build: `torch==2.12.0+cu130`, the index of its accelerator, `--accelerator`?"""
+        if accelerator == self.accelerator:
+            return True
         # After a plus sign, or as a whole segment of a path: not `/cpu-images/simple`.
         name = re.escape(accelerator)
         written = re.compile(rf"\+{name}(?![a-z0-9])|/{name}(?=[/?#\s]|$)", re.IGNORECASE)

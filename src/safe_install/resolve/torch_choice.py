@@ -13,6 +13,7 @@ from packaging.requirements import Requirement
 from packaging.utils import NormalizedName, canonicalize_name
 from packaging.version import Version
 
+from safe_install.index.torch_files import TorchFile
 from safe_install.models import Candidate, Finding, Rejection, Severity, TorchBuild
 from safe_install.pip_output import conflict_reason
 from safe_install.requirements import parse_requirement
@@ -30,6 +31,7 @@ class PassedOver:
     build: TorchBuild
     reason: str
     by_installer: bool = False  # it has every extension, and pip found no plan with it
+    is_open: bool = False  # its host was not asked, or did not answer
 
     @property
     def release(self) -> str:
@@ -51,6 +53,9 @@ class TorchChoice:
     is_assumed: bool = False  # the one that comes is ours: the installer has not named its build yet
     keeps_installed: bool = False  # the installed one stays, because no newer one has every extension
     left_behind: Tuple[NormalizedName, ...] = ()  # installed extensions that would have gone along with a newer one
+    is_open: bool = False  # one has to be chosen: the installer has none, or none that may come
+    taken: Optional[TorchBuild] = None  # the outcome: the installer's own, or one that we chose
+    files: Tuple[TorchFile, ...] = ()  # of a torch that no index of the installer has, and of its compiler
     passed_over: Tuple[PassedOver, ...] = ()
     rejections: Tuple[Rejection, ...] = ()  # of wheels, for those
 
@@ -107,10 +112,16 @@ def note_choice(
     if not choice.passed_over or taken is None:
         return ()
     newest = max(choice.passed_over, key=lambda one: Version(one.release))
+    same = [one for one in choice.passed_over if one.release == newest.release]
+    own = next((one for one in same if one.build == choice.planned), newest)
     if Version(newest.release) <= Version(taken.version.public):
-        return ()
-    remedy = f"{taken.version} stays" if choice.keeps_installed else f"{taken.version} has {join_all(extensions)}"
-    detail = f"torch {newest.release}: {newest.reason}; {remedy}"
+        return _note_build(choice, own, taken)
+    detail = f"torch {newest.release}: {own.reason}; "
+    others = [one for one in same if one.build != own.build and one.reason != own.reason]
+    others += [one for one in choice.passed_over if one.is_open]
+    other = next(iter(others), None)
+    detail += f"{other.version}: {other.reason}; " if other is not None else ""
+    detail += _describe_taken(choice, taken, list(extensions))
     hint = KEEP_EXTENSIONS if carried or choice.left_behind else ""
     return (Finding("older-torch", Severity.NOTE, TORCH, detail, hint),)
 
@@ -121,6 +132,21 @@ def why_it_stays(choice: TorchChoice) -> str:
         return ""
     newest = choice.passed_over[0]
     return f"The installed torch stays, because of torch {newest.release}: {newest.reason}. {KEEP_EXTENSIONS}"
+
+
+def _note_build(choice: TorchChoice, planned: PassedOver, taken: TorchBuild) -> Tuple[Finding, ...]:
+    """The same release, and another build of it than pip planned."""
+    if planned.build != choice.planned or planned.build == taken:
+        return ()
+    name = planned.build.runtime_version
+    detail = f"torch {name}: {planned.reason}; {taken.version} is taken"
+    return (Finding("other-build", Severity.NOTE, TORCH, detail),)
+
+
+def _describe_taken(choice: TorchChoice, taken: TorchBuild, extensions: Sequence[NormalizedName]) -> str:
+    if choice.keeps_installed:
+        return f"{taken.version} stays"
+    return f"{taken.version} has {join_all(extensions)}" if extensions else f"{taken.version} is taken"
 
 
 def join_all(names: Iterable[str]) -> str:

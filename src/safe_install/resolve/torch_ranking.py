@@ -215,12 +215,33 @@ def _judge(
         reasons[Exclusion.DRIVER] = fit.detail
     if not is_planned:
         reasons.update(_forbidden_by_the_person(build, terms, is_fixed=is_fixed))
-        reasons.update(_step_back(build, terms, here))
+    reasons.update(_step_back(build, terms, here))
     if reasons:
         excluded, reason = next(iter(reasons.items()))
         return TorchOption(build, excluded, reason, is_installed=is_installed, is_on_index=is_on_index)
-    warning = fit.detail if fit is not None else ""
+    warning = fit.detail if fit is not None else _unused_gpu(build, terms, here)
     return TorchOption(build, warning=warning, is_installed=is_installed, is_on_index=is_on_index)
+
+
+def judge_planned(build: TorchBuild, terms: TorchTerms, here: Environment, catalog: Catalog) -> TorchOption:
+    """The torch that the installer planned, which has seen the requirements and the constraints itself."""
+    return _judge(build, terms, here, catalog, is_planned=True)
+
+
+def is_acceptable(build: TorchBuild, terms: TorchTerms, here: Environment, catalog: Catalog) -> bool:
+    """May the torch that the installer planned come as it is: nothing excludes it, and it runs here or there?"""
+    option = judge_planned(build, terms, here, catalog)
+    return option.excluded is None and not option.warning
+
+
+def _unused_gpu(build: TorchBuild, terms: TorchTerms, here: Environment) -> str:
+    """A build for the CPU where there is a GPU, and nobody asked for it; "" for all others."""
+    driver = here.driver
+    if build.accelerator != "cpu" or terms.accelerator or here.torch is not None or driver is None:
+        return ""
+    if not driver.declared and not driver.devices:
+        return ""
+    return f"torch {build.runtime_version} is a build for the CPU, and there is a GPU"
 
 
 def _missing_builds(build: TorchBuild, interpreter: Interpreter, table: TorchTable) -> Mapping[Exclusion, str]:

@@ -1,4 +1,4 @@
-"""A wheel without content: what a dry run shows pip in place of one that is still to be built."""
+"""A wheel without content: what pip is shown in place of one that is still to be built or fetched."""
 
 from __future__ import annotations
 
@@ -10,14 +10,16 @@ from packaging.utils import NormalizedName
 from packaging.version import Version
 
 
-def make_placeholder(folder: Path, name: NormalizedName, version: Version, *, requires: Sequence[str]) -> Path:
-    """Write NAME-VERSION-py3-none-any.whl with these requirements; it is never installed."""
+def make_placeholder(
+    folder: Path, name: NormalizedName, version: Version, *, requires: Sequence[str] = (), metadata: str = ""
+) -> Path:
+    """Write NAME-VERSION-py3-none-any.whl with these requirements, or this METADATA; it is never installed."""
     stem = f"{name.replace('-', '_')}-{version}"
-    metadata = ["Metadata-Version: 2.1", f"Name: {name}", f"Version: {version}"]
-    metadata += [f"Requires-Dist: {text}" for text in requires]
+    lines = ["Metadata-Version: 2.1", f"Name: {name}", f"Version: {version}"]
+    lines += [f"Requires-Dist: {text}" for text in requires]
     path = folder / f"{stem}-py3-none-any.whl"
     with zipfile.ZipFile(path, "w") as archive:
-        archive.writestr(f"{stem}.dist-info/METADATA", "\n".join([*metadata, ""]))
+        archive.writestr(f"{stem}.dist-info/METADATA", metadata or "\n".join([*lines, ""]))
         archive.writestr(
             f"{stem}.dist-info/WHEEL",
             "Wheel-Version: 1.0\nGenerator: safe-install\nRoot-Is-Purelib: true\nTag: py3-none-any\n",

@@ -18,7 +18,8 @@ from safe_install.errors import NoCandidate, SafeInstallError
 from safe_install.events import Reporter
 from safe_install.index.document import parse_cuda_table, parse_project, parse_torch_table
 from safe_install.index.finder import Finder
-from safe_install.models import Action, Device, Driver, Step
+from safe_install.index.torch_files import Listing, TorchFile, make_candidate
+from safe_install.models import Action, Device, Driver, Link, Step
 from safe_install.pipeline.choice import IndexChooser
 from safe_install.pipeline.joint_choice import JointChoice
 from safe_install.ports import World
@@ -86,7 +87,7 @@ class FrozenChooser:
         self._finder = Finder(http=pages, catalog=catalog, offline=offline)
         self._known = Finder(http=pages, catalog=catalog, offline=True, only_near=True)
 
-    def choose(self, requirements, environment, *, constraints=(), upgrade=(), allow_build=True):
+    def choose(self, requirements, environment, *, constraints=(), upgrade=(), keep_version=(), allow_build=True):
         return resolve(
             requirements,
             environment,
@@ -96,6 +97,7 @@ class FrozenChooser:
             pre=self._pre,
             allow_build=allow_build and not self._no_build,
             upgrade=frozenset(upgrade),
+            keep_version=frozenset(keep_version),
         )
 
     def is_known(self, requirement, environment, *, constraints=()):
@@ -107,6 +109,15 @@ class FrozenChooser:
             constraints=constraints,
             pre=self._pre,
         )
+
+    def list_torch(self, accelerator, interpreter):
+        """The pages have what the index says."""
+        return Listing(f"https://download.pytorch.org/whl/{accelerator}/torch/")
+
+    def find_torch(self, build, interpreter):
+        filename = f"torch-{build.version}-cp311-cp311-linux_x86_64.whl"
+        link = Link(f"https://download.pytorch.org/whl/{build.accelerator}/{filename}", filename, sha256="0" * 64)
+        return TorchFile(make_candidate("torch", build.version, build.accelerator, link, None))
 
 
 def read_cases():

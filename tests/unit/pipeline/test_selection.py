@@ -14,6 +14,7 @@ from packaging.version import Version
 from safe_install.errors import HashMismatch, NoCandidate, PipFailed, Refused
 from safe_install.events import Reporter
 from safe_install.index.catalog import bundled_catalog
+from safe_install.index.torch_files import Absent, Listing
 from safe_install.models import Candidate, CandidateKind, Driver, HostAnswer, HostAnswerKind, Link, Origin
 from safe_install.pipeline.selection import make_wishes, select
 from safe_install.pipeline.session import Session
@@ -87,6 +88,15 @@ class FakeChooser:
 
     def is_on_index(self, name, filename, sha256):
         return False
+
+    def list_torch(self, accelerator, interpreter):
+        return Listing("https://h/torch/", problem=Absent("h does not answer", is_open=True))
+
+    def find_torch(self, build, interpreter):
+        return Absent("h does not answer", is_open=True)
+
+    def find_compilers(self, requires, accelerator, interpreter):
+        return ()
 
 
 class FakeInstaller:

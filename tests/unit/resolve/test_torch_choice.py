@@ -143,7 +143,7 @@ ROWS = {
     ),
     # an installed torch
     "never an older one": ("2.14.1", terms("torch"), machine(torch="2.13.0+cu130"), ["2.14.1", "2.13.0+cu130"]),
-    "never another accelerator": ("2.14.1", terms("torch"), machine(torch="2.9.1+cpu"), ["2.14.1", "2.9.1+cpu"]),
+    "never another accelerator": ("2.14.1", terms("torch"), machine(torch="2.9.1+cpu"), ["2.9.1+cpu"]),
     "an older one by name": (
         "2.13.0",
         terms("torch<2.14", texts=("torch<2.14",)),

@@ -1,0 +1,141 @@
+"""Files of torch on download.pytorch.org, and of the compilers that lie beside it, as values. Pure."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Dict, Iterator, List, Mapping, Optional, Sequence, Tuple
+
+from packaging.requirements import InvalidRequirement, Requirement
+from packaging.specifiers import InvalidSpecifier, SpecifierSet
+from packaging.utils import NormalizedName, canonicalize_name
+from packaging.version import InvalidVersion, Version
+
+from safe_install.index.filename import parse_filename
+from safe_install.models import BuiltFor, Candidate, CandidateKind, Interpreter, Link
+from safe_install.requirements import applies, parse_requirement
+
+# The module `triton`, as torch's metadata names it for these accelerators. The package index has placeholders of some.
+COMPILERS_BESIDE_TORCH = frozenset(
+    canonicalize_name(name)
+    for name in ("pytorch-triton", "pytorch-triton-rocm", "pytorch-triton-xpu", "triton-rocm", "triton-xpu")
+)
+
+
+@dataclass(frozen=True)
+class TorchFile:
+    """A wheel of torch, or of its compiler, on a page of torch's host."""
+
+    candidate: Candidate
+    metadata: Optional[str] = None  # the text of its METADATA, as its page promises it; None: only the file has it
+
+
+@dataclass(frozen=True)
+class Absent:
+    """Why a page has no such file."""
+
+    reason: str
+    is_open: bool = False  # its host was not asked, or did not answer
+
+
+@dataclass(frozen=True)
+class Listing:
+    """What the page of one project for one accelerator has for an interpreter."""
+
+    url: str
+    links: Mapping[str, Link] = field(default_factory=dict)  # by version, "2.13.0+cu126": the best wheel of each
+    problem: Optional[Absent] = None  # there is no such list
+
+    def releases(self, accelerator: str) -> Tuple[str, ...]:
+        """The releases of which it has a build for this accelerator: "2.13.0"."""
+        found = []
+        for text in self.links:
+            version = Version(text)
+            if version.local == accelerator:
+                found.append(version.public)
+        return tuple(found)
+
+
+def make_candidate(
+    project: NormalizedName, version: Version, accelerator: str, link: Link, metadata: Optional[str]
+) -> Candidate:
+    """A file as a candidate; `metadata`: the text of its METADATA, where that is known."""
+    name = parse_filename(link.filename)
+    return Candidate(
+        name=project,
+        version=version,
+        kind=CandidateKind.WHEEL,
+        link=link,
+        tags=name.tags if name is not None else frozenset(),
+        built_for=BuiltFor(None, accelerator),
+        requires_python=link.requires_python,
+        requires=read_requires(metadata or ""),
+    )
+
+
+def best_wheels(links: Sequence[Link], project: str, interpreter: Interpreter) -> Dict[str, Link]:
+    """By version the wheel that the interpreter likes best; none of a version that was withdrawn (yanked)."""
+    order = {tag: place for place, tag in enumerate(interpreter.tags)}
+    best: Dict[str, Tuple[int, Link]] = {}
+    for link in links:
+        name = parse_filename(link.filename)
+        if name is None or name.project != project or link.yanked is not None:
+            continue
+        if not _runs_on(link.requires_python, interpreter.version):
+            continue
+        places = [order[tag] for tag in name.tags if tag in order]
+        version = str(name.parsed_version)
+        if places and (version not in best or min(places) < best[version][0]):
+            best[version] = (min(places), link)
+    return {version: link for version, (_, link) in best.items()}
+
+
+def _runs_on(requires_python: Optional[str], python: str) -> bool:
+    try:
+        return SpecifierSet(requires_python or "").contains(python, prereleases=True)
+    except InvalidSpecifier:
+        return True  # as pip reads it
+
+
+def pinned_compilers(requires: Sequence[str], interpreter: Interpreter) -> Iterator[Tuple[NormalizedName, Version]]:
+    """The compilers beside torch that its requirements name with their version, for this interpreter."""
+    for text in requires:
+        requirement = parse_requirement(text)
+        if requirement is None or canonicalize_name(requirement.name) not in COMPILERS_BESIDE_TORCH:
+            continue
+        exact = [one.version for one in requirement.specifier if one.operator == "=="]
+        if exact and applies(requirement, interpreter.markers):
+            try:
+                yield canonicalize_name(requirement.name), Version(exact[0])
+            except InvalidVersion:
+                continue
+
+
+# --- METADATA --------------------------------------------------------------------------------------
+
+
+def is_metadata_of(metadata: str, project: NormalizedName, version: Version) -> bool:
+    """Does a METADATA text say that it is of this project and version?"""
+    names, versions = _values(metadata, "name"), _values(metadata, "version")
+    if not names or not versions or canonicalize_name(names[0]) != project:
+        return False
+    try:
+        return Version(versions[0]) == version
+    except InvalidVersion:
+        return False
+
+
+def read_requires(metadata: str) -> Tuple[str, ...]:
+    """Its Requires-Dist, those that can be read."""
+    found = []
+    for text in _values(metadata, "requires-dist"):
+        try:
+            found.append(str(Requirement(text)))
+        except InvalidRequirement:
+            continue
+    return tuple(found)
+
+
+def _values(metadata: str, name: str) -> List[str]:
+    head = metadata.replace("\r\n", "\n").partition("\n\n")[0]
+    pairs = [line.partition(":") for line in head.splitlines()]
+    return [value.strip() for key, _, value in pairs if key.lower() == name]

@@ -1,0 +1,138 @@
+"""Reads the pages of torch's hosts: one page for each accelerator lists the builds of every release.
+
+What torch generates code with (triton for ROCm and XPU) lies beside it, and on no package index.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from typing import Collection, Dict, Optional, Protocol, Sequence, Tuple, Union
+from urllib.parse import urlsplit
+
+from packaging.utils import NormalizedName
+from packaging.version import Version
+
+from safe_install.index.facts import HostEntry, Layout, TorchTable, is_named
+from safe_install.index.location import expand_template
+from safe_install.index.pages import parse_page
+from safe_install.index.torch_files import (
+    Absent,
+    Listing,
+    TorchFile,
+    best_wheels,
+    is_metadata_of,
+    make_candidate,
+    pinned_compilers,
+)
+from safe_install.models import Candidate, Interpreter, Link
+from safe_install.system.http import PageAnswer, PageStatus
+
+
+class PageSource(Protocol):
+    """What is needed of HTTP; `system.http.HttpClient` has it."""
+
+    def get_page(self, url: str, *, allowed_hosts: Collection[str] = (), accept: str = "") -> PageAnswer:
+        """The page at `url`, or why there is none. Never raises for what a host does."""
+
+
+class TorchPages:
+    """Reads the pages of the hosts of torch; each is asked once."""
+
+    def __init__(
+        self, http: PageSource, table: TorchTable, *, offline: bool = False, third_party: Collection[str] = ()
+    ) -> None:
+        """`third_party`: the optional hosts that the person names."""
+        self._http = http
+        self._offline = offline
+        self._hosts = [
+            host
+            for host in table.hosts
+            if host.layout is not Layout.PYPI and (not host.optional or is_named(host, third_party))
+        ]
+        self._redirects = tuple(sorted({name for host in self._hosts for name in host.redirects}))
+        self._pages: Dict[str, Listing] = {}
+
+    def list_files(self, project: str, accelerator: str, interpreter: Interpreter, *, release: str = "") -> Listing:
+        """The wheels of a project for an accelerator. Of several hosts the first that has the page counts.
+
+        `release`: of torch; a host that has only certain releases is asked for those alone.
+        """
+        listing = Listing("", problem=Absent(f"no host is known that has {project} for {accelerator}"))
+        for host in sorted(self._hosts, key=lambda host: release not in host.torch):
+            if host.torch and release not in host.torch:
+                continue
+            for template in host.pages:
+                url = expand_template(template, accelerator=accelerator, project=project)
+                if url not in self._pages:
+                    self._pages[url] = self._read(url, host, project, interpreter)
+                listing = self._pages[url]
+                if listing.problem is None:
+                    return listing
+        return listing
+
+    def find_file(
+        self,
+        project: NormalizedName,
+        version: Version,
+        accelerator: str,
+        interpreter: Interpreter,
+        *,
+        release: str = "",
+    ) -> Union[TorchFile, Absent]:
+        """The wheel of exactly this version for this interpreter, with its METADATA where that lies beside it."""
+        listing = self.list_files(project, accelerator, interpreter, release=release)
+        if listing.problem is not None:
+            return listing.problem
+        link = listing.links.get(str(version))
+        if link is None:
+            python = ".".join(interpreter.version.split(".")[:2])
+            return Absent(f"{listing.url} has no {project} {version} for Python {python} on {interpreter.platform}")
+        metadata = self._read_metadata(link, project, version)
+        return TorchFile(make_candidate(project, version, accelerator, link, metadata), metadata)
+
+    def find_compilers(
+        self, requires: Sequence[str], accelerator: str, interpreter: Interpreter
+    ) -> Tuple[TorchFile, ...]:
+        """The compilers that torch requires and that lie beside it; `requires`: torch's own requirements."""
+        found = []
+        for name, version in pinned_compilers(requires, interpreter):
+            file = self.find_file(name, version, accelerator, interpreter)
+            if isinstance(file, TorchFile):
+                found.append(file)
+        return tuple(found)
+
+    def redirects_of(self, candidate: Candidate) -> Tuple[str, ...]:
+        """The hosts to which a download of this file may be redirected."""
+        return (_host_of(candidate.link.url), *self._redirects)
+
+    def _read(self, url: str, host: HostEntry, project: str, interpreter: Interpreter) -> Listing:
+        if self._offline:
+            return Listing(url, problem=Absent(f"{host.host} was not asked (--offline)", is_open=True))
+        page = self._http.get_page(url, allowed_hosts=host.redirects)
+        if page.status is PageStatus.DOWN:
+            return Listing(url, problem=Absent(f"{host.host} does not answer ({page.detail})", is_open=True))
+        if page.status is not PageStatus.LISTED:
+            return Listing(url, problem=Absent(f"there is no page {url}"))
+        links = parse_page(page.text, url, base=page.base, content_type=page.content_type, project=project)
+        # As the wheel index knows the host, its files lie on it, or where it redirects to.
+        named = {*host.redirects, *map(_host_of, (url, page.asked, host.wheel or ""))}
+        own = [link for link in links if _host_of(link.url) in named]
+        return Listing(url, best_wheels(own, project, interpreter))
+
+    def _read_metadata(self, link: Link, project: NormalizedName, version: Version) -> Optional[str]:
+        """The METADATA beside a file (PEP 658), where its page promises its hash and it is that of this file."""
+        if not link.metadata:
+            return None
+        page = self._http.get_page(f"{link.url}.metadata", allowed_hosts=self._redirects, accept="*/*")
+        if page.status is not PageStatus.LISTED:
+            return None
+        if hashlib.sha256(page.text.encode("utf-8")).hexdigest() != link.metadata:
+            return None
+        return page.text if is_metadata_of(page.text, project, version) else None
+
+
+def _host_of(url: str) -> str:
+    try:
+        return urlsplit(url).hostname or ""
+    except ValueError:
+        return ""

@@ -1,0 +1,392 @@
+"""Which build of torch comes, from the loop of a choice: by the driver, by --accelerator, by what is installed.
+
+The pages are those of download.pytorch.org, read by the real reader; pip is an index with one build of each release.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import zipfile
+
+import pytest
+from packaging.utils import canonicalize_name
+
+from safe_install.errors import NoCandidate, PipFailed, Refused, UsageError
+from safe_install.index.catalog import bundled_catalog
+from safe_install.index.torch_pages import TorchPages
+from safe_install.models import CandidateKind, Device, Driver
+from safe_install.resolve.rounds import Failed
+from safe_install.system.http import PageAnswer, PageStatus
+from safe_install.tags import supported_tags
+from tests.factories import make_environment, make_interpreter
+from tests.unit.pipeline.test_selection import FakeChooser, planned, run, steps_of
+
+WHL = "https://download.pytorch.org/whl"
+TAGS = supported_tags("3.11", "cpython", "linux_x86_64", ("glibc", "2.36"))
+INTERPRETER = make_interpreter(tags=TAGS)
+FILE = "{project}-{version}-cp311-cp311-manylinux_2_28_x86_64.whl"
+ON_HOST = {
+    "cpu": ("2.15.0", "2.14.1", "2.13.0"),
+    "cu118": ("2.7.1", "2.6.0"),
+    "cu126": ("2.14.1", "2.13.0", "2.12.1"),
+    "cu130": ("2.15.0", "2.14.1"),
+    "rocm6.4": ("2.9.1",),
+}
+REQUIRES = {"rocm6.4": ["pytorch-triton-rocm==3.5.1; platform_system == 'Linux'"]}
+
+
+class Pages:
+    """The pages of torch's host; how often each was asked."""
+
+    def __init__(self, *, down=(), hashes=True, metadata=True):
+        self.down, self.asked, self.texts = down, [], {}
+        for accelerator, releases in ON_HOST.items():
+            self._add(accelerator, "torch", [f"{one}+{accelerator}" for one in releases], hashes, metadata)
+        self._add("rocm6.4", "pytorch-triton-rocm", ["3.5.1", "3.5.0"], hashes, metadata)
+
+    def _add(self, accelerator, project, versions, hashes, has_metadata):
+        lines = []
+        for version in versions:
+            name = FILE.format(project=project.replace("-", "_"), version=version)
+            requires = "".join(f"Requires-Dist: {text}\n" for text in REQUIRES.get(accelerator, ()))
+            text = f"Metadata-Version: 2.1\nName: {project}\nVersion: {version}\nProvides-Extra: x\n{requires}"
+            url = f"{WHL}/{accelerator}/{name.replace('+', '%2B')}"
+            self.texts[f"{url}.metadata"] = text
+            promised = f"sha256={hashlib.sha256(text.encode()).hexdigest()}"
+            fragment = f"#sha256={hashlib.sha256(name.encode()).hexdigest()}" if hashes else ""
+            extra = f' data-dist-info-metadata="{promised}" data-core-metadata="{promised}"' if has_metadata else ""
+            path = f"/whl/{accelerator}/{name.replace('+', '%2B')}"
+            lines.append(f'<a href="{path}{fragment}"{extra}>{name}</a><br/>')
+        self.texts[f"{WHL}/{accelerator}/{project}/"] = "\n".join(lines)
+
+    def get_page(self, url, *, allowed_hosts=(), accept=""):
+        self.asked.append(url)
+        if any(part in url for part in self.down):
+            return PageAnswer(url, PageStatus.DOWN, detail="HTTP 503")
+        if url not in self.texts:
+            return PageAnswer(url, PageStatus.MISSING, detail="HTTP 404")
+        return PageAnswer(url, PageStatus.LISTED, self.texts[url], asked=url)
+
+
+class PageChooser(FakeChooser):
+    """Extensions as always; torch from the pages."""
+
+    def __init__(self, pages=None, offline=False, **fields):
+        super().__init__(**fields)
+        self.pages = pages or Pages()
+        self.reader = TorchPages(self.pages, bundled_catalog().torch, offline=offline)
+
+    def list_torch(self, accelerator, interpreter):
+        return self.reader.list_files("torch", accelerator, interpreter)
+
+    def find_torch(self, build, interpreter):
+        name, release = canonicalize_name("torch"), build.version.public
+        return self.reader.find_file(name, build.version, build.accelerator, interpreter, release=release)
+
+    def find_compilers(self, requires, accelerator, interpreter):
+        return self.reader.find_compilers(requires, accelerator, interpreter)
+
+
+class PackageIndex:
+    """pip, whose index has one build of each release."""
+
+    def __init__(self, *releases, requirement="", others=None, installed=None):
+        self.releases = releases or ("2.15.0", "2.14.1", "2.13.0", "2.10.0")
+        self.others, self.installed, self.requirement = others or {}, installed, requirement
+        self.questions = []
+
+    def plan(self, requirements, *, constraints, find_links):
+        return self._answer(constraints, {})
+
+    def plan_request(self, *, constraints, find_links, hidden=(), without_source=()):
+        return self._answer(constraints, self.others)
+
+    def relay(self):
+        pass
+
+    def _answer(self, constraints, others):
+        self.questions.append(list(constraints))
+        pinned = [line for line in constraints if line.startswith("torch==")]
+        shown = any(line.startswith("torch @ ") for line in constraints)
+        if not pinned:
+            if self.requirement:
+                return no_match(self.requirement)
+            return planned(torch=self.releases[0], **others)
+        version = pinned[0].lstrip("torch=")
+        if version == self.installed:
+            return planned(**others)
+        if shown or version in self.releases:
+            return planned(torch=version, **others)
+        return no_match(pinned[0])
+
+
+def no_match(requirement):
+    return Failed(PipFailed("pip failed", output=f"ERROR: No matching distribution found for {requirement}\n"))
+
+
+def machine(*, torch=None, driver=None, cuda=None, gpu=None, declared=False):
+    found = None
+    if driver:
+        devices = (Device("gpu", gpu),) if gpu else ()
+        found = Driver(driver, cuda or bundled_catalog().cuda.cuda_of_driver(driver), devices, declared)
+    return make_environment(torch=torch, driver=found, interpreter=INTERPRETER)
+
+
+def choose(tmp_path, *words, here=None, chooser=None, installer=None, **options):
+    chooser, installer = chooser or PageChooser(), installer or PackageIndex()
+    here = here or machine()
+    selected, _, _, said = run(tmp_path, *words, here=here, chooser=chooser, installer=installer, **options)
+    return selected, chooser, installer, said
+
+
+def torch_of(selected):
+    return steps_of(selected).get("torch")
+
+
+def notes_of(selected, check):
+    return [finding.detail for finding in selected.findings if finding.check == check]
+
+
+# --- the driver ------------------------------------------------------------------------------------
+
+BY_DRIVER = [
+    # driver, GPU, what comes
+    ("450.80.02", None, "2.7.1+cu118"),
+    ("470.57.02", None, "2.7.1+cu118"),
+    ("525.60.13", None, "2.14.1+cu126"),
+    ("535.104.05", None, "2.14.1+cu126"),
+    ("560.35", None, "2.14.1+cu126"),
+    ("580.65.06", None, "2.15.0"),
+    ("580.65.06", "9.0", "2.15.0"),
+]
+
+
+@pytest.mark.parametrize("declared", [True, False], ids=["declared", "here"])
+@pytest.mark.parametrize(("driver", "gpu", "version"), BY_DRIVER)
+def test_the_driver_decides(tmp_path, driver, gpu, version, declared):
+    here = machine(driver=driver, gpu=gpu, declared=declared)
+    selected, chooser, installer, said = choose(tmp_path, "torch", here=here)
+    assert torch_of(selected) == version
+    assert len(installer.questions) == (1 if version == "2.15.0" else 2)
+    assert len(set(chooser.pages.asked)) == len(chooser.pages.asked), "no page is asked twice"
+    assert not any(finding.severity.value != "note" for finding in selected.findings)
+    if version == "2.15.0":
+        assert not chooser.pages.asked and not notes_of(selected, "older-torch")
+        return
+    (step,) = [step for step in selected.plan.steps if step.name == "torch"]
+    accelerator = version.partition("+")[2]
+    name = FILE.format(project="torch", version=version)
+    assert step.url == f"{WHL}/{accelerator}/{name.replace('+', '%2B')}"
+    assert step.sha256 == hashlib.sha256(name.encode()).hexdigest()
+    (line,) = notes_of(selected, "older-torch")
+    assert line.startswith("torch 2.15.0: ") and line.endswith(f"; {version} is taken")
+    assert f"torch {version} will be installed" in said
+
+
+def test_the_same_release_for_another_cuda_is_said(tmp_path):
+    here = machine(driver="535.104.05")
+    installer = PackageIndex("2.14.1", "2.13.0")
+    selected, *_ = choose(tmp_path, "torch", here=here, installer=installer)
+    assert torch_of(selected) == "2.14.1+cu126"
+    (line,) = notes_of(selected, "other-build")
+    assert line.startswith("torch 2.14.1+cu130: needs driver 580.65.06 or newer, here is 535.104.05")
+    assert line.endswith("2.14.1+cu126 is taken")
+
+
+def test_the_gpu_decides_too(tmp_path):
+    """CUDA 13 has no code for a V100, whatever its driver."""
+    here = machine(driver="580.65.06", gpu="7.0")
+    selected, *_ = choose(tmp_path, "torch", here=here, installer=PackageIndex("2.14.1"))
+    assert torch_of(selected) == "2.14.1+cu126"
+
+
+def test_pip_is_shown_the_metadata_and_not_the_file(tmp_path):
+    selected, chooser, installer, _ = choose(tmp_path, "torch", here=machine(driver="535.104.05"))
+    assert chooser.obtained == [] and not selected.artifacts
+    (pinned, shown) = installer.questions[1]
+    assert pinned == "torch==2.14.1+cu126" and shown.startswith("torch @ file://")
+    (path,) = (tmp_path / "work" / "links").iterdir()
+    with zipfile.ZipFile(path) as archive:
+        text = archive.read("torch-2.14.1+cu126.dist-info/METADATA").decode()
+    assert text == chooser.pages.texts[f"{WHL}/cu126/{FILE.format(project='torch', version='2.14.1%2Bcu126')}.metadata"]
+
+
+def test_a_torch_that_a_dependency_brings_is_chosen_too(tmp_path):
+    installer = PackageIndex(others={"ultralytics": "8.3"})
+    selected, *_ = choose(tmp_path, "ultralytics", here=machine(driver="470.57.02"), installer=installer)
+    assert steps_of(selected) == {"torch": "2.7.1+cu118", "ultralytics": "8.3"}
+
+
+def test_its_companions_are_chosen_with_it(tmp_path):
+    """Those of pip's plan are for the torch of pip's plan: pip is not asked once more to learn that."""
+    installer = PackageIndex(others={"torchvision": "2.0", "torch_geometric": "2.6", "triton": "3.8"})
+    words = ["torch", "torchvision", "torch-geometric"]
+    selected, chooser, *_ = choose(tmp_path, *words, here=machine(driver="535.104.05"), installer=installer)
+    assert torch_of(selected) == "2.14.1+cu126"
+    assert [(names, torch) for names, torch, *_ in chooser.asked] == [(["torchvision"], "2.14.1+cu126")]
+    assert len(installer.questions) == 2
+
+
+def test_an_extension_is_chosen_for_a_build_from_elsewhere(tmp_path):
+    installer = PackageIndex(others={"torch_scatter": "2.0"})
+    here = machine(driver="535.104.05", declared=True)
+    selected, chooser, *_ = choose(tmp_path, "torch", "torch-scatter", here=here, installer=installer)
+    assert torch_of(selected) == "2.14.1+cu126"
+    assert [torch for _, torch, *_ in chooser.asked] == ["2.14.1+cu126"]
+
+
+def test_an_older_release_of_pips_index_serves_where_the_host_does_not_answer(tmp_path):
+    chooser = PageChooser(Pages(down=["download.pytorch.org"]))
+    selected, *_ = choose(tmp_path, "torch", here=machine(driver="535.104.05"), chooser=chooser)
+    assert torch_of(selected) == "2.10.0"
+    (line,) = notes_of(selected, "older-torch")
+    assert "download.pytorch.org does not answer (HTTP 503)" in line
+    assert len(chooser.pages.asked) == len(set(chooser.pages.asked))
+
+
+PINNED = "torch==2.15.0"
+
+
+def test_a_driver_that_is_here_refuses_nothing_where_there_is_no_other_build(tmp_path):
+    selected, _, installer, said = choose(tmp_path, PINNED, here=machine(driver="470.57.02"))
+    assert torch_of(selected) == "2.15.0"
+    assert any("needs driver 580" in line for line in said)
+    assert len(installer.questions) == 1, "pip's plan is taken as it is"
+
+
+def test_a_declared_driver_refuses(tmp_path):
+    with pytest.raises(Refused, match="needs driver 580"):
+        choose(tmp_path, PINNED, here=machine(driver="470.57.02", declared=True))
+
+
+def test_never_a_build_for_the_cpu_where_there_is_a_gpu(tmp_path):
+    """Not even where that is all that runs: then the person has to say so."""
+    here = machine(driver="390.157", cuda="9.1", gpu="6.1")
+    selected, *_ = choose(tmp_path, "torch", here=here)
+    assert torch_of(selected) == "2.15.0"
+
+
+# --- --accelerator ---------------------------------------------------------------------------------
+
+ASKED = [
+    (["--accelerator", "cu126", "torch"], {}, "2.14.1+cu126"),
+    (["--accelerator", "cpu", "torch"], {}, "2.15.0+cpu"),
+    (["--accelerator", "cpu", "torch<2.14"], {}, "2.13.0+cpu"),
+    (["--accelerator", "cu132", "torch"], {}, "2.15.0"),  # the build of pip's own index
+    (["--accelerator", "cpu", "torch"], {"driver": "580.65.06", "gpu": "9.0"}, "2.15.0+cpu"),
+    (["torch==2.13.0+cu126"], {}, "2.13.0+cu126"),
+    (["torch==2.12.1+cu126"], {"driver": "580.65.06"}, "2.12.1+cu126"),
+    (["--accelerator", "rocm6.4", "torch"], {}, "2.9.1+rocm6.4"),
+]
+
+
+@pytest.mark.parametrize(("words", "fields", "version"), ASKED)
+def test_the_accelerator_that_was_asked_for(tmp_path, words, fields, version):
+    pin = next((word for word in words if "+" in word), "")
+    selected, _, installer, _ = choose(
+        tmp_path, *words, here=machine(**fields), installer=PackageIndex(requirement=pin)
+    )
+    assert torch_of(selected) == version
+    assert len(installer.questions) == (1 if version == "2.15.0" else 2)
+
+
+def test_a_release_that_only_the_page_knows(tmp_path):
+    """torch.json has no 2.15.0 for CUDA 12.6; the page may have it meanwhile."""
+    pages = Pages()
+    pages._add("cu126", "torch", ["2.15.0+cu126"], True, True)
+    selected, *_ = choose(tmp_path, "--accelerator", "cu126", "torch", chooser=PageChooser(pages))
+    assert torch_of(selected) == "2.15.0+cu126"
+
+
+def test_the_compiler_that_lies_beside_torch_is_shown_too(tmp_path):
+    _, _, installer, _ = choose(tmp_path, "--accelerator", "rocm6.4", "torch")
+    shown = [line for line in installer.questions[-1] if " @ file://" in line]
+    assert [line.partition(" @ ")[0] for line in shown] == ["torch", "pytorch-triton-rocm"]
+    assert "3.5.1" in shown[1]
+
+
+NONE = [
+    ({}, ["--accelerator", "rocm5.0", "torch"], "there is no page https://download.pytorch.org/whl/rocm5.0/torch/"),
+    ({"offline": True}, ["--accelerator", "cu126", "torch"], "download.pytorch.org was not asked (--offline)"),
+    ({}, ["--accelerator", "cu126", "torch==2.15.0"], "torch 2.15.0 has no build for cu126"),
+    ({}, ["torch==2.12.0+cu126"], "whl/cu126/torch/ has no torch 2.12.0+cu126 for Python 3.11"),
+]
+
+
+@pytest.mark.parametrize(("fields", "words", "reason"), NONE)
+def test_where_there_is_none_it_says_why(tmp_path, fields, words, reason):
+    pin = next((word for word in words if "+" in word), "")
+    with pytest.raises(NoCandidate) as raised:
+        choose(tmp_path, *words, chooser=PageChooser(**fields), installer=PackageIndex(requirement=pin))
+    assert raised.value.message.startswith("no torch for ") and reason in raised.value.message
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["torch==2.13.0+cu126"],
+        ["torch", "-c", "c.txt"],
+        ["torch @ https://h/torch-2.13.0%2Bcu126-cp311-cp311-linux_x86_64.whl"],
+    ],
+)
+def test_words_that_contradict_each_other(tmp_path, words):
+    with pytest.raises(UsageError) as raised:
+        choose(tmp_path, "--accelerator", "cpu", *words, files={"c.txt": "torch==2.13.0+cu126"})
+    assert raised.value.exit_status == 2
+    assert all(name in raised.value.message for name in ("--accelerator cpu", "2.13.0", "cu126"))
+
+
+# --- an installed torch ----------------------------------------------------------------------------
+
+
+def test_an_upgrade_keeps_the_accelerator(tmp_path):
+    selected, *_ = choose(tmp_path, "-U", "torch", here=machine(torch="2.13.0+cpu"))
+    assert torch_of(selected) == "2.15.0+cpu"
+    assert not [finding for finding in selected.findings if finding.check == "torch-accelerator"]
+
+
+def test_the_newest_of_its_accelerator_stays(tmp_path):
+    here = machine(torch="2.14.1+cu126")
+    selected, *_ = choose(tmp_path, "-U", "torch", here=here, installer=PackageIndex(installed="2.14.1+cu126"))
+    assert torch_of(selected) is None
+    (line,) = notes_of(selected, "older-torch")
+    assert line.endswith("2.14.1+cu126 stays")
+
+
+def test_where_the_host_does_not_answer_an_upgrade_is_refused_as_before(tmp_path):
+    chooser = PageChooser(Pages(down=["/cpu/"]))
+    with pytest.raises(Refused, match=r"is a build for cpu, and torch 2\.15\.0"):
+        choose(tmp_path, "-U", "torch", here=machine(torch="2.13.0+cpu"), chooser=chooser)
+
+
+@pytest.mark.parametrize("upgrade", [[], ["-U"]])
+def test_another_accelerator_by_name(tmp_path, upgrade):
+    here = machine(torch="2.13.0+cpu")
+    words = [*upgrade, "--accelerator", "cu126", "torch"]
+    selected, _, installer, _ = choose(tmp_path, *words, here=here)
+    assert torch_of(selected) == ("2.14.1+cu126" if upgrade else "2.13.0+cu126")
+    assert notes_of(selected, "torch-accelerator")
+    assert len(installer.questions) == 1
+
+
+def test_the_build_of_pips_index_in_place_of_the_same_release(tmp_path):
+    """The installed 2.13.0+cpu meets `torch==2.13.0`."""
+    here = machine(torch="2.13.0+cpu")
+    _, _, installer, _ = choose(
+        tmp_path, "--accelerator", "cu130", "torch", here=here, installer=PackageIndex("2.15.0", "=2.13.0")
+    )
+    assert installer.questions[0][0] == "torch===2.13.0"
+
+
+# --- what the page promises ------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("fields", "words"),
+    [({"hashes": False}, []), ({"metadata": False}, []), ({}, ["--require-hashes"])],
+)
+def test_a_file_is_brought_first_where_its_page_does_not_say_all(tmp_path, fields, words):
+    chooser = PageChooser(Pages(**fields), kind=CandidateKind.WHEEL)
+    selected, *_ = choose(tmp_path, *words, "torch", here=machine(driver="535.104.05"), chooser=chooser)
+    assert [name for name, _ in chooser.obtained] == ["torch"]
+    assert list(selected.artifacts) == ["torch"]
