@@ -188,6 +188,8 @@ class Environment:
     driver: Optional[Driver]
     installed: Mapping[NormalizedName, InstalledDistribution] = field(default_factory=dict)
     torch_places: Tuple[TorchPlace, ...] = ()  # in the order of sys.path
+    # Folders that come before the interpreter's own packages: a torch that is unpacked, and not installed yet.
+    ahead: Tuple[Path, ...] = ()
 
 
 # --- what could be installed -----------------------------------------------------------------------

@@ -1,6 +1,7 @@
 """torch and its extensions, chosen together: the newest torch that may come and has a wheel of every extension.
 
-What the bundled facts settle is not asked of a host, and pip is not asked before a torch is found.
+What the bundled facts settle is not asked of a host, and pip is not asked before a torch is found. Where no torch has
+all of them, it is the newest one for which the others can be built.
 """
 
 from __future__ import annotations
@@ -13,9 +14,8 @@ from packaging.utils import NormalizedName
 
 from safe_install.errors import NoCandidate
 from safe_install.index.facts import Catalog
-from safe_install.models import Rejection, Rule, TorchBuild
+from safe_install.models import CandidateKind, Rejection, Rule, TorchBuild
 from safe_install.pipeline.choice import Chooser
-from safe_install.resolve import rounds
 from safe_install.resolve.provider import Resolution
 from safe_install.resolve.rounds import Selection, Wanted
 from safe_install.resolve.torch_choice import (
@@ -45,11 +45,13 @@ class JointChoice:
         *,
         resolve: Resolve,
         check_torch: Callable[[Optional[TorchBuild]], None],
+        resolve_with_builds: Optional[Resolve] = None,
     ) -> None:
-        """`resolve`: the extensions for the torch of a selection. `check_torch`: raises Refused for one that would not
-        run with what was declared."""
+        """`resolve`: the extensions for the torch of a selection, wheels alone. `check_torch`: raises Refused for one
+        that would not run with what was declared. `resolve_with_builds`: where it has no wheel of one, its source."""
         self._wanted, self._catalog, self._chooser = wanted, catalog, chooser
         self._resolve, self._check_torch = resolve, check_torch
+        self._resolve_with_builds = resolve_with_builds
         self._error: Optional[NoCandidate] = None  # of the first torch that was tried
         self._questions = MAX_ASKED
         self._seconds = MAX_SECONDS
@@ -68,12 +70,15 @@ class JointChoice:
                 selection = _pass_over(selection, PassedOver(option.build, reason))
                 continue
             try:
-                resolution = self._ask(tried)
+                resolution = self._ask(tried, self._resolve)
             except NoCandidate as error:
                 why = PassedOver(option.build, why_lacking(error, tried))
                 selection = _pass_over(selection, why, error.rejections)
                 continue
             return _with_reason_of_planned(tried, options), resolution
+        found = self._choose_builds(selection, options)
+        if found is not None:
+            return found
         self._check_torch(selection.torch_choice.planned)
         raise self._failure(selection, options)
 
@@ -92,6 +97,25 @@ class JointChoice:
             dataclasses.replace(option, build=coming) if option.release == release else option for option in options
         )
 
+    def _choose_builds(
+        self, selection: Selection, options: Sequence[TorchOption]
+    ) -> Optional[Tuple[Selection, Resolution]]:
+        """The newest torch for which what has no wheel can be built; None where there is none."""
+        if self._resolve_with_builds is None:
+            return None
+        refused = {one.version for one in selection.torch_choice.passed_over if one.by_installer}
+        may_come = [one for one in options if one.excluded is None and one.version not in refused]
+        for option in may_come:
+            if option.version not in self._asked and self._is_at_limit:
+                continue
+            tried = _take_torch(selection, option)
+            try:
+                resolution = self._ask(tried, self._resolve_with_builds)
+            except NoCandidate:
+                continue
+            return _with_reason_of_planned(_say_built(tried, resolution), options), resolution
+        return None
+
     # --- what is known without a question ----------------------------------------------------------
 
     def _reason_by_facts(self, tried: Selection, option: TorchOption) -> Optional[str]:
@@ -103,10 +127,15 @@ class JointChoice:
         missing = [name for name, is_known in known.items() if is_known is False]
         if missing:
             return _not_built(missing)
-        if self._questions <= 0 or self._seconds <= 0:
+        if self._is_at_limit:
             uncertain = [name for name, is_known in known.items() if not is_known]
             return f"no {_listed(uncertain or list(known))} is known for it, and its host was not asked"
         return None
+
+    @property
+    def _is_at_limit(self) -> bool:
+        """Were hosts asked for as many torches as they may be?"""
+        return self._questions <= 0 or self._seconds <= 0
 
     def _find_known(self, selection: Selection, option: TorchOption) -> Known:
         """For which extensions do the bundled facts know a wheel?"""
@@ -120,13 +149,13 @@ class JointChoice:
             found[name] = self._known[key]
         return found
 
-    def _ask(self, tried: Selection) -> Resolution:
+    def _ask(self, tried: Selection, resolve: Resolve) -> Resolution:
         """The extensions for a torch, as the hosts have them. Errors: NoCandidate; the first one is kept."""
         is_first = tried.coming_torch == tried.torch_choice.planned
         start = time.monotonic()
         self._asked.add(_version_of(tried))
         try:
-            return self._resolve(tried)
+            return resolve(tried)
         except NoCandidate as error:
             self._error = self._error or error
             raise
@@ -148,12 +177,8 @@ class JointChoice:
             has_all = f"torch {refused[0].release} has {join_all(selection.extensions)}"
             error.hint = f"Make room for the torch that fits: {has_all}, but {refused[0].reason}."
             return error
-        planned = dataclasses.replace(selection, coming_torch=selection.torch_choice.planned)
         error.hint = (
-            self._hint_to_permit(selection, options)
-            or self._hint_to_leave_out(selection, options)
-            or rounds.hint_for_unbuilt(planned, self._wanted, self._catalog)
-            or error.hint
+            self._hint_to_permit(selection, options) or self._hint_to_leave_out(selection, options) or error.hint
         )
         return error
 
@@ -171,7 +196,7 @@ class JointChoice:
         if all(self._find_known(tried, option).values()):
             return True
         try:
-            self._ask(tried)
+            self._ask(tried, self._resolve)
         except NoCandidate:
             return False
         return True
@@ -210,6 +235,13 @@ def _take_torch(selection: Selection, option: TorchOption) -> Selection:
     return dataclasses.replace(
         selection, coming_torch=None if is_kept else option.build, planned=planned, torch_choice=choice, pins={}
     )
+
+
+def _say_built(selection: Selection, resolution: Resolution) -> Selection:
+    """With the names of what is built for its torch."""
+    built = tuple(pin.name for pin in resolution.pins if pin.kind is CandidateKind.SDIST)
+    choice = dataclasses.replace(selection.torch_choice, built=built)
+    return dataclasses.replace(selection, torch_choice=choice)
 
 
 def _pass_over(selection: Selection, passed: PassedOver, rejections: Sequence[Rejection] = ()) -> Selection:

@@ -50,6 +50,7 @@ class TorchChoice:
     is_fixed: bool = False  # the person named its file
     is_assumed: bool = False  # the one that comes is ours: the installer has not named its build yet
     keeps_installed: bool = False  # the installed one stays, because no newer one has every extension
+    built: Tuple[NormalizedName, ...] = ()  # the extensions of which no torch has all wheels: built for this one
     passed_over: Tuple[PassedOver, ...] = ()
     rejections: Tuple[Rejection, ...] = ()  # of wheels, for those
 
@@ -96,10 +97,15 @@ def note_choice(
     """Why the newest torch was not taken, as one line; nothing where it was. `taken`: the one that will be there."""
     if not choice.passed_over or taken is None:
         return ()
-    newest = max(choice.passed_over, key=lambda one: Version(one.release))
+    # One with which pip found no plan may have been passed over before, because a wheel was missing.
+    newest = max(choice.passed_over, key=lambda one: (Version(one.release), one.by_installer))
     if Version(newest.release) <= Version(taken.version.public):
         return ()
-    remedy = f"{taken.version} stays" if choice.keeps_installed else f"{taken.version} has {join_all(extensions)}"
+    remedy = f"{taken.version} has {join_all(extensions)}"
+    if choice.built:
+        remedy = f"{', '.join(choice.built)} will be built for {taken.version}"
+    if choice.keeps_installed:
+        remedy = f"{taken.version} stays"
     detail = f"torch {newest.release}: {newest.reason}; {remedy}"
     return (Finding("older-torch", Severity.NOTE, TORCH, detail),)
 

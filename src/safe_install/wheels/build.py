@@ -1,7 +1,8 @@
-"""Builds an sdist against the installed torch; the wheel goes into our own store.
+"""Builds an sdist against a torch, the installed one or the one that comes; the wheel goes into our own store.
 
-The build sees the managed interpreter's packages and, before them, an overlay folder with the build tools.
-Nothing is installed into the environment, and no other torch is fetched as build isolation would.
+The build sees the managed interpreter's packages and, before them, an overlay folder with the build tools; a torch that
+comes lies unpacked between the two. Nothing is installed into the environment, and no other torch is fetched as build
+isolation would.
 """
 
 from __future__ import annotations
@@ -219,7 +220,7 @@ class _Build:
         lines: List[str] = []
         progress = _Progress(self.reporter, task)
         with self.log.open("w", encoding="utf-8", errors="replace") as log:
-            log.write(f"# {' '.join(command)}\n# overlay: {variables['PYTHONPATH']}\n")
+            log.write(f"# {' '.join(command)}\n# PYTHONPATH: {variables['PYTHONPATH']}\n")
 
             def on_line(line: str) -> None:
                 lines.append(line)
@@ -263,7 +264,7 @@ class _Build:
         if toolkit is not None:
             home = make_home(toolkit.parts, work / "cuda") if toolkit.parts is not None else toolkit.home
             variables = select_variables(variables, home)
-        variables["PYTHONPATH"] = str(overlay)
+        variables["PYTHONPATH"] = os.pathsep.join(map(str, (overlay, *self.environment.ahead)))
         variables["PATH"] = os.pathsep.join([str(overlay / "bin"), variables.get("PATH", os.defpath)])
         # Its own bytecode would be written beside the installed packages.
         variables["PYTHONDONTWRITEBYTECODE"] = "1"
