@@ -76,6 +76,7 @@ class TorchBuild:
     lib_dir: Optional[Path] = None
     folder: Optional[Path] = field(default=None, compare=False)  # resolved; a build is the same wherever it lies
     vendor: Optional[str] = None  # "NVIDIA", "conda", "distribution": a build that no public host can replace
+    file: Optional[str] = field(default=None, compare=False)  # sha256 of the wheel that brings it, where that is known
     has_metadata: bool = field(default=True, compare=False)  # False: pip does not know it, or knows one that it hides
 
 

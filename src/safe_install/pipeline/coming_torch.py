@@ -16,7 +16,7 @@ from packaging.utils import NormalizedName
 
 from safe_install.environment.interpreter import read_environment
 from safe_install.errors import Refused
-from safe_install.models import Environment, Plan, Step
+from safe_install.models import Environment, Plan, Step, TorchBuild
 from safe_install.pipeline.installer import PipInstaller
 from safe_install.pipeline.session import Session, make_folder
 from safe_install.resolve.plan import steps_of_torch
@@ -104,20 +104,22 @@ class ComingTorch:
         """What the files say of the torch that a build will import, read as that of an installed one is."""
         here = self._session.environment
         found = read_environment(here.interpreter.executable, here.driver, ahead=sites)
-        _check_torch(found, sites, steps)
+        torch = _check_torch(found, sites, steps)
+        artifact = self.artifacts.get(TORCH)
+        torch = dataclasses.replace(torch, file=artifact.sha256 if artifact is not None else None)
         return dataclasses.replace(
-            here, torch=found.torch, installed=found.installed, torch_places=found.torch_places, ahead=sites
+            here, torch=torch, installed=found.installed, torch_places=found.torch_places, ahead=sites
         )
 
 
-def _check_torch(found: Environment, sites: Sequence[Path], steps: Sequence[Step]) -> None:
-    """Is the unpacked torch the one that is imported, and is it that of the plan? Errors: Refused."""
+def _check_torch(found: Environment, sites: Sequence[Path], steps: Sequence[Step]) -> TorchBuild:
+    """The torch that is imported, which has to be the unpacked one and that of the plan. Errors: Refused."""
     planned = next((step.version for step in steps if step.name == TORCH), None)
     torch, distribution = found.torch, found.installed.get(TORCH)
     places = [site.resolve() / "torch" for site in sites]
-    is_imported = torch is not None and torch.folder in places
-    if is_imported and distribution is not None and distribution.version == planned:
-        return
+    is_planned = distribution is not None and distribution.version == planned
+    if torch is not None and torch.folder in places and is_planned:
+        return torch
     what = "no torch" if torch is None else f"torch {torch.runtime_version} in {torch.folder}"
     raise Refused(
         f"nothing can be built for torch {planned} before it is installed: {what} is imported in its place",

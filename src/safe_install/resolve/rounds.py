@@ -143,6 +143,7 @@ def add_torch(selection: Selection, steps: Sequence[Step], catalog: Catalog) -> 
     if step is None or step.version is None or (selection.coming_torch is not None and not choice.is_assumed):
         return selection
     build = planned_torch(step.version, selection.here.interpreter.platform, catalog.torch)
+    build = dataclasses.replace(build, file=step.sha256)
     here = selection.here.torch
     if here is not None and here.runtime_version == build.runtime_version:
         return selection  # the same one again (--force-reinstall): what fits it today fits it then
