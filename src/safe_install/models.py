@@ -76,6 +76,7 @@ class TorchBuild:
     lib_dir: Optional[Path] = None
     folder: Optional[Path] = field(default=None, compare=False)  # resolved; a build is the same wherever it lies
     vendor: Optional[str] = None  # "NVIDIA", "conda", "distribution": a build that no public host can replace
+    file: Optional[str] = field(default=None, compare=False)  # sha256 of the wheel that brings it, where that is known
     has_metadata: bool = field(default=True, compare=False)  # False: pip does not know it, or knows one that it hides
 
 
@@ -188,6 +189,8 @@ class Environment:
     driver: Optional[Driver]
     installed: Mapping[NormalizedName, InstalledDistribution] = field(default_factory=dict)
     torch_places: Tuple[TorchPlace, ...] = ()  # in the order of sys.path
+    # Folders that come before the interpreter's own packages: a torch that is unpacked, and not installed yet.
+    ahead: Tuple[Path, ...] = ()
 
 
 # --- what could be installed -----------------------------------------------------------------------

@@ -1,6 +1,6 @@
 """`safe-install install`: the pipeline, readable from top to bottom.
 
-probe, lock, recover, health before (beside everything else), plan (choose, build, ask pip), fetch and verify, stage,
+probe, lock, recover, health before (beside everything else), plan (choose, ask pip, build), fetch and verify, stage,
 the static check of what is staged, swap, health after, commit or roll back.
 """
 
@@ -33,6 +33,7 @@ from safe_install.pipeline.baseline import (
     refuse_changed,
 )
 from safe_install.pipeline.choice import IndexChooser
+from safe_install.pipeline.coming_torch import ComingTorch
 from safe_install.pipeline.installer import PipInstaller, local_sources
 from safe_install.pipeline.selection import Selected, make_wishes, refuse_errors, select
 from safe_install.pipeline.session import (
@@ -101,8 +102,11 @@ def _plan_and_apply(
     session: Session, before: BaselineCheck, installer: PipInstaller, chooser: IndexChooser
 ) -> InstallResult:
     request, environment = session.request, session.environment
+    promise = functools.partial(is_promised, request=request, environment=environment, is_on_index=chooser.is_on_index)
+    coming = ComingTorch(session, installer, promise, chooser.fetch_torch)
     with naming_intruders(before, chooser.built):
-        selected = select(session, bundled_catalog(), chooser, installer, before.report)
+        selected = select(session, bundled_catalog(), chooser, installer, before.report, coming.unpack)
+    coming.remove()
     plan = selected.plan
     built = _built_in_this_run(plan, chooser)
     refuse_changed(before.changed_paths(), environment, built=built)
@@ -117,8 +121,7 @@ def _plan_and_apply(
     from safe_install.pipeline.change import carry_out, compare_same_versions
     from safe_install.pipeline.delivery import begin_delivery
 
-    promise = functools.partial(is_promised, request=request, environment=environment, is_on_index=chooser.is_on_index)
-    delivery = begin_delivery(session, installer, promise, chooser.fetch_torch)
+    delivery = begin_delivery(session, installer, promise, chooser.fetch_torch, brought=coming.artifacts)
     if request.own.dry_run:
         compare_same_versions(selected, delivery, same)
         return _unchanged(session, plan, before, notes)

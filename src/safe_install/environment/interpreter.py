@@ -208,14 +208,16 @@ def read_environment(
     *,
     on_tick: Optional[process.Tick] = None,
     timeout: Optional[float] = None,
+    ahead: Sequence[Path] = (),
 ) -> Environment:
     """Probe the managed interpreter without importing torch. `on_tick` may raise to end it. Errors: ProbeFailed.
 
-    `timeout`: seconds, PROBE_TIMEOUT for None.
+    `timeout`: seconds, PROBE_TIMEOUT for None. `ahead`: folders that come before its own packages.
     """
     (word,) = make_words(1)
     limit = PROBE_TIMEOUT if timeout is None else timeout
-    answer = start_script(executable, "safe_install.environment", words=[word]).wait(limit, on_tick=on_tick)
+    env = child_environment({"PYTHONPATH": os.pathsep.join(map(str, ahead))} if ahead else None)
+    answer = start_script(executable, "safe_install.environment", words=[word], env=env).wait(limit, on_tick=on_tick)
     try:
         raw = json.loads(_answer_with(word, answer.stdout))
         if raw["result"] != "success":

@@ -116,7 +116,7 @@ def watched_folders(environment: Environment, sources: Sequence[Path] = ()) -> T
     paths), which are built where they lie, and a torch that lies in one."""
     scheme = environment.interpreter.scheme
     scripts = _own_scripts(environment)
-    folders = [scheme.purelib, scheme.platlib]
+    folders = [scheme.purelib, scheme.platlib, *environment.ahead]
     if not _is_torch_built(environment, sources):
         folders.append(folder_of_torch(environment))
     if scripts is not None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import os
 import shutil
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Callable, Container, Dict, List, Mapping, Optional, Sequence, Tuple
 from urllib.parse import unquote, urlsplit
@@ -46,6 +46,7 @@ class Delivery:
     fetch_candidate: Callable[[Candidate], Path]  # a file of the plan that no index of pip's has
     fetched: Path  # what pip downloads or builds
     copies: Path  # wheels of other folders, which others may rewrite
+    brought: Artifacts = field(default_factory=dict)  # what lies in a folder of this run already, and was verified
 
     @property
     def request(self) -> InstallRequest:
@@ -68,8 +69,10 @@ def begin_delivery(
     installer: PipInstaller,
     is_promised: Callable[[Step], bool],
     fetch_candidate: Callable[[Candidate], Path],
+    *,
+    brought: Optional[Artifacts] = None,
 ) -> Delivery:
-    """Make the folders."""
+    """Make the folders. `brought`: wheels that this run has fetched and verified for a build."""
     return Delivery(
         session,
         installer,
@@ -77,6 +80,7 @@ def begin_delivery(
         fetch_candidate,
         fetched=make_folder(session.work / "fetched"),
         copies=make_folder(session.work / "copies"),
+        brought=brought or {},
     )
 
 
@@ -91,17 +95,28 @@ def fetch(
     `chosen`: wheels of extensions, which are on disk. `released`: guarded names that may move in this plan.
     Errors: HashMismatch, PipFailed, Refused, and what a wheel is refused for.
     """
+    artifacts = bring(delivery, plan, chosen)
+    _refuse_other_files(delivery, same_version_steps(plan, released=released), artifacts)
+    return artifacts
+
+
+def bring(delivery: Delivery, plan: Plan, chosen: Artifacts) -> Dict[NormalizedName, Artifact]:
+    """As `fetch`, whatever is installed now."""
     artifacts = {name: _copy_artifact(delivery, artifact) for name, artifact in chosen.items()}
     for step in plan.steps:
         if step.name in artifacts:
             continue
-        artifact = _take_candidate(delivery, step) or _take_local(delivery, step) or _take_downloaded(delivery, step)
+        artifact = (
+            _take_brought(delivery, step)
+            or _take_candidate(delivery, step)
+            or _take_local(delivery, step)
+            or _take_downloaded(delivery, step)
+        )
         if artifact is not None:
             artifacts[step.name] = artifact
     missing = [step for step in plan.steps if step.name not in artifacts and step.origin is not Origin.EDITABLE]
     if missing:
         artifacts.update(_fetch_with_pip(delivery, plan, missing))
-    _refuse_other_files(delivery, same_version_steps(plan, released=released), artifacts)
     return artifacts
 
 
@@ -123,6 +138,15 @@ def _take_candidate(delivery: Delivery, step: Step) -> Optional[Artifact]:
     with delivery.session.timings.stage("fetch"):
         path = delivery.fetch_candidate(step.candidate)
     return _open(delivery, path, step)
+
+
+def _take_brought(delivery: Delivery, step: Step) -> Optional[Artifact]:
+    """A wheel that was fetched for a build, if it is the file of the plan. A build may have written to it since."""
+    artifact = delivery.brought.get(step.name)
+    if artifact is None or step.origin is not Origin.WHEEL or step.sha256 != artifact.sha256:
+        return None
+    _compare_hash(artifact, artifact.path)
+    return artifact
 
 
 def _take_local(delivery: Delivery, step: Step) -> Optional[Artifact]:
@@ -246,12 +270,18 @@ def _open(delivery: Delivery, path: Path, step: Step) -> Artifact:
 def _copy_artifact(delivery: Delivery, artifact: Artifact) -> Artifact:
     """An extension's wheel was verified where it lies: the copy that is unpacked has to be the same file."""
     copy = _copy_wheel(delivery, artifact.path, artifact.name)
-    if copy != artifact.path and hash_file(copy) != artifact.sha256:
+    if copy != artifact.path:
+        _compare_hash(artifact, copy)
+    return replace(artifact, path=copy)
+
+
+def _compare_hash(artifact: Artifact, path: Path) -> None:
+    """Is the file that will be unpacked the one that was verified? Errors: HashMismatch."""
+    if hash_file(path) != artifact.sha256:
         raise HashMismatch(
             f"{artifact.path} was replaced after it had been checked: it had sha256 {artifact.sha256}",
             hint="Something else writes to that file: run the command again when that has ended.",
         )
-    return replace(artifact, path=copy)
 
 
 def _copy_wheel(delivery: Delivery, path: Path, name: NormalizedName) -> Path:
@@ -298,7 +328,7 @@ def stage(delivery: Delivery, plan: Plan, artifacts: Artifacts, folder: Path) ->
     for step in plan.steps:
         artifact = artifacts.get(step.name)
         if artifact is not None:
-            wheels.append(_staged_wheel(step, artifact))
+            wheels.append(staged_wheel(step, artifact))
     fill_stage(
         pip,
         folder,
@@ -322,7 +352,8 @@ def stage(delivery: Delivery, plan: Plan, artifacts: Artifacts, folder: Path) ->
         clones.rewrite(folder)
 
 
-def _staged_wheel(step: Step, artifact: Artifact) -> StagedWheel:
+def staged_wheel(step: Step, artifact: Artifact) -> StagedWheel:
+    """A verified wheel, as it is unpacked for a step."""
     noted = tuple(note.path for note in artifact.record_notes)
     return StagedWheel(
         step,

@@ -1,6 +1,7 @@
 """torch and its extensions, chosen together: the newest torch that may come and has a wheel of every extension.
 
-What the bundled facts settle is not asked of a host, and pip is not asked before a torch is found.
+What the bundled facts settle is not asked of a host, and pip is not asked before a torch is found. Where no torch has
+all of them, it is the newest one for which the others can be built.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ from safe_install.errors import NoCandidate
 from safe_install.index.bundled import has_builds_for
 from safe_install.index.facts import Catalog, CudaTable, Project, TorchTable
 from safe_install.index.torch_files import Absent, Listing, TorchFile
-from safe_install.models import Rejection, Rule, TorchBuild
+from safe_install.models import CandidateKind, Rejection, Rule, TorchBuild
 from safe_install.pipeline.choice import Chooser
 from safe_install.resolve import rounds
 from safe_install.resolve.accelerator import with_listing
@@ -58,14 +59,17 @@ class JointChoice:
         *,
         resolve: Resolve,
         check_torch: Callable[[Optional[TorchBuild]], None],
+        resolve_with_builds: Optional[Resolve] = None,
         finds_files: bool = True,
         offline: bool = False,
     ) -> None:
-        """`resolve`: the extensions for the torch of a selection. `check_torch`: raises Refused for one that would not
-        run with what was declared. `finds_files`: a build that pip does not find by itself comes only with its file.
+        """`resolve`: the extensions for the torch of a selection, wheels alone. `check_torch`: raises Refused for one
+        that would not run with what was declared. `resolve_with_builds`: where it has no wheel of one, its source.
+        `finds_files`: a build that pip does not find by itself comes only with its file.
         `offline`: no host can be asked, so that what is not known to be there is as good as missing."""
         self._wanted, self._catalog, self._chooser = wanted, catalog, chooser
         self._resolve, self._check_torch = resolve, check_torch
+        self._resolve_with_builds = resolve_with_builds
         self._finds_files, self._offline = finds_files, offline
         self._error: Optional[NoCandidate] = None  # of the first torch that was tried
         self._questions = MAX_ASKED
@@ -88,7 +92,7 @@ class JointChoice:
                 continue
             tried = self._with_file(tried, option)
             try:
-                resolution = self._ask(tried)
+                resolution = self._ask(tried, self._resolve)
             except NoCandidate as error:
                 why = PassedOver(option.build, why_lacking(error, tried))
                 selection = _pass_over(selection, why, error.rejections)
@@ -96,6 +100,9 @@ class JointChoice:
             return _settle(_with_reason_of_planned(tried, options)), resolution
         if may_keep_planned(selection, options):
             return _settle(_take_planned(selection)), _NOTHING
+        found = self._choose_builds(selection, options)
+        if found is not None:
+            return found
         self._check_torch(selection.torch_choice.planned)
         raise self._failure(selection, options)
 
@@ -150,6 +157,28 @@ class JointChoice:
         choice = dataclasses.replace(tried.torch_choice, is_assumed=False, files=(found,))
         return dataclasses.replace(tried, torch_choice=choice)
 
+    def _choose_builds(
+        self, selection: Selection, options: Sequence[TorchOption]
+    ) -> Optional[Tuple[Selection, Resolution]]:
+        """The newest torch for which what has no wheel can be built; None where there is none."""
+        if self._resolve_with_builds is None:
+            return None
+        refused = {one.version for one in selection.torch_choice.passed_over if one.by_installer}
+        may_come = [one for one in options if one.excluded is None and one.version not in refused]
+        for option in may_come:
+            if option.version not in self._asked and self._is_at_limit:
+                continue
+            tried = _take_torch(selection, option)
+            if not option.is_on_index and isinstance(self._find_file(option, tried), Absent):
+                continue
+            tried = self._with_file(tried, option)
+            try:
+                resolution = self._ask(tried, self._resolve_with_builds)
+            except NoCandidate:
+                continue
+            return _settle(_with_reason_of_planned(_say_built(tried, resolution), options)), resolution
+        return None
+
     # --- what is known without a question ----------------------------------------------------------
 
     def _reason_by_facts(self, tried: Selection, option: TorchOption) -> Optional[str]:
@@ -166,10 +195,15 @@ class JointChoice:
         unknown = [name for name, is_known in known.items() if is_known is None]
         if unknown and self._offline:
             return _not_known(unknown)
-        if self._questions <= 0 or self._seconds <= 0:
+        if self._is_at_limit:
             uncertain = [name for name, is_known in known.items() if not is_known]
             return f"no {_listed(uncertain or list(known))} is known for it, and its host was not asked"
         return None
+
+    @property
+    def _is_at_limit(self) -> bool:
+        """Were hosts asked for as many torches as they may be?"""
+        return self._questions <= 0 or self._seconds <= 0
 
     def _find_known(self, selection: Selection, option: TorchOption) -> Known:
         """For which extensions do the bundled facts know a wheel?"""
@@ -187,7 +221,7 @@ class JointChoice:
             found[name] = self._known[key]
         return found
 
-    def _ask(self, tried: Selection) -> Resolution:
+    def _ask(self, tried: Selection, resolve: Resolve) -> Resolution:
         """The extensions for a torch, as the hosts have them. Errors: NoCandidate; the first one is kept."""
         if not tried.extensions:
             return _NOTHING
@@ -195,7 +229,7 @@ class JointChoice:
         start = time.monotonic()
         self._asked.add(_version_of(tried))
         try:
-            return self._resolve(tried)
+            return resolve(tried)
         except NoCandidate as error:
             self._error = self._error or error
             raise
@@ -220,13 +254,7 @@ class JointChoice:
             error.hint = f"Make room for the torch that fits: {has_all}, but {refused[0].reason}."
             return error
         error = self._with_carried(error, selection)
-        planned = dataclasses.replace(selection, coming_torch=selection.torch_choice.planned)
-        hint = (
-            self._hint_to_permit(selection, options)
-            or self._hint_to_leave_out(selection, options)
-            or rounds.hint_for_unbuilt(planned, self._wanted, self._catalog)
-            or error.hint
-        )
+        hint = self._hint_to_permit(selection, options) or self._hint_to_leave_out(selection, options) or error.hint
         lacking = _carried_of(error, selection)
         error.hint = f"{hint} {hint_to_keep(lacking)}".strip() if lacking else hint
         return error
@@ -253,7 +281,7 @@ class JointChoice:
         if all(self._find_known(tried, option).values()):
             return True
         try:
-            self._ask(tried)
+            self._ask(tried, self._resolve)
         except NoCandidate:
             return False
         return True
@@ -401,6 +429,13 @@ def no_torch(
     shown = "; ".join(dict.fromkeys(reasons[:3])) or "none is known here"
     hint = "Ask for another accelerator: --accelerator auto lets the driver decide." if accelerator else ""
     return NoCandidate(f"{what} can come: {shown}", hint=hint)
+
+
+def _say_built(selection: Selection, resolution: Resolution) -> Selection:
+    """With the names of what is built for its torch."""
+    built = tuple(pin.name for pin in resolution.pins if pin.kind is CandidateKind.SDIST)
+    choice = dataclasses.replace(selection.torch_choice, built=built)
+    return dataclasses.replace(selection, torch_choice=choice)
 
 
 def _pass_over(selection: Selection, passed: PassedOver, rejections: Sequence[Rejection] = ()) -> Selection:

@@ -51,6 +51,9 @@ from safe_install.torch_family import TORCH
 from safe_install.wheels.archive import Artifact
 from safe_install.wheels.placeholder import make_placeholder
 
+# Takes the steps of a plan; returns the environment as a build sees it, with the torch of that plan.
+UnpackTorch = Callable[[Sequence[Step]], Environment]
+
 
 @dataclass(frozen=True)
 class Selected:
@@ -71,12 +74,14 @@ def select(
     chooser: Chooser,
     installer: Installer,
     read_health: Callable[[], HealthReport],
+    unpack_torch: UnpackTorch,
 ) -> Selected:
     """The plan for a request. `read_health`: the check before the change, waited for where its answer is needed.
+    `unpack_torch`: makes the torch of a plan known to builds, before it is installed.
 
-    Errors: UsageError, Refused, NoCandidate, PipFailed.
+    Errors: UsageError, Refused, NoCandidate, PipFailed, BuildFailed.
     """
-    loop = _Loop(session, catalog, chooser, installer, read_health)
+    loop = _Loop(session, catalog, chooser, installer, read_health, unpack_torch)
     request, here = session.request, session.environment
     _refuse_misspelled(request, here, catalog)
     if TORCH not in loop.wanted.released:
@@ -169,15 +174,21 @@ class _Loop:
         chooser: Chooser,
         installer: Installer,
         read_health: Callable[[], HealthReport],
+        unpack_torch: UnpackTorch,
     ) -> None:
         self._session = session
         self._request, self._reporter = session.request, session.world.reporter
         self._catalog, self._chooser, self._installer = catalog, chooser, installer
-        self._read_health = read_health
+        self._read_health, self._unpack_torch = read_health, unpack_torch
         self.wanted = rounds.make_wanted(session.request, session.environment)
         self.torch_check = _TorchCheck(session)
         self._joint = JointChoice(
-            self.wanted, catalog, chooser, resolve=self._resolve, check_torch=self.torch_check.check
+            self.wanted,
+            catalog,
+            chooser,
+            resolve=self._resolve_wheels,
+            check_torch=self.torch_check.check,
+            resolve_with_builds=self._resolve,
         )
         self._announced: Optional[TorchBuild] = None
         self._links = make_folder(session.work / "links")  # the chosen wheels: pip's find-links page
@@ -212,7 +223,7 @@ class _Loop:
         return selection, rounds.pinned_steps(selection, wanted)
 
     def _ask_for_torch(self, selection: Selection, requirements: Sequence[str]) -> Selection:
-        """Which torch will pip install? Extensions are chosen for it. Nothing can be built against it yet."""
+        """Which torch will pip install? Extensions are chosen for it."""
         with self._session.timings.stage("pip"):
             answer = self._installer.plan(requirements, constraints=(), find_links=())
         if isinstance(answer, Failed):
@@ -262,6 +273,11 @@ class _Loop:
             if isinstance(result, rounds.ChooseTorch):
                 selection = self._choose(result.selection)
                 if not rounds.keeps_plan(selection, result.selection):
+                    continue
+                result = rounds.next_round(selection, answer, self.wanted, self._catalog)
+            if isinstance(result, rounds.Done) and self._is_to_be_built(result.selection):
+                selection = self._build(result)
+                if self.wanted.wants_report or not rounds.is_planned(selection, result.steps):
                     continue
                 result = rounds.next_round(selection, answer, self.wanted, self._catalog)
             if isinstance(result, Refusal):
@@ -357,7 +373,11 @@ class _Loop:
                 selection = self._obtain(candidate, selection)
         return selection
 
-    def _resolve(self, selection: Selection) -> Resolution:
+    def _resolve_wheels(self, selection: Selection) -> Resolution:
+        """As `_resolve`, where a wheel is there of each."""
+        return self._resolve(selection, allow_build=False)
+
+    def _resolve(self, selection: Selection, *, allow_build: bool = True) -> Resolution:
         """The extensions for the torch of a selection. Errors: NoCandidate; Refused."""
         if not selection.extensions:
             return Resolution((), (), ())  # the installed torch stays, and what would have gone along with it
@@ -367,7 +387,7 @@ class _Loop:
             constraints=self.wanted.constraints,
             upgrade=rounds.find_upgrades(selection, self.wanted, self._catalog),
             keep_version=selection.carried,
-            allow_build=selection.coming_torch is None,
+            allow_build=allow_build,
         )
 
     def _show_torch(self, selection: Selection) -> Selection:
@@ -438,14 +458,39 @@ class _Loop:
                 self._reporter.warn(f"{answer.project}: {answer.host} was not asked, and {answer.gap}")
 
     def _obtain(self, candidate: Candidate, selection: Selection) -> Selection:
-        """The chosen file on this machine, verified."""
+        """The chosen file on this machine, verified; of what is built later, an empty wheel in its place."""
         is_source = candidate.kind is CandidateKind.SDIST
-        if is_source and self._request.own.dry_run:
-            # A dry run builds nothing: the plan says that it would, and pip is shown an empty wheel in its place.
-            self._chooser.check_build(candidate, selection.planned)
-            path = make_placeholder(self._links, candidate.name, candidate.version, requires=candidate.requires)
-            url = path.absolute().as_uri()
-            return rounds.add_pin(selection, Pin(candidate, url, str(candidate.version), is_placeholder=True))
+        if is_source and (self._request.own.dry_run or selection.coming_torch is not None):
+            return self._stand_in(candidate, selection)
+        return self._bring(candidate, selection, selection.planned)
+
+    def _stand_in(self, candidate: Candidate, selection: Selection) -> Selection:
+        """An empty wheel. A dry run builds nothing: the plan says that it would. For a torch that comes, there is
+        nothing to build against before it is planned."""
+        self._chooser.check_build(candidate, selection.planned)
+        path = make_placeholder(self._links, candidate.name, candidate.version, requires=candidate.requires)
+        url = path.absolute().as_uri()
+        return rounds.add_pin(selection, Pin(candidate, url, str(candidate.version), is_placeholder=True))
+
+    def _is_to_be_built(self, selection: Selection) -> bool:
+        return bool(rounds.find_unbuilt(selection)) and not self._request.own.dry_run
+
+    def _build(self, done: rounds.Done) -> Selection:
+        """With what has no wheel, built against the torch of the plan. The environment stays as it is."""
+        selection = done.selection
+        self._see_torch(selection)
+        torch_file = rounds.find_torch_file(done.steps)
+        environment = self._unpack_torch(done.steps)
+        for candidate in rounds.find_unbuilt(selection):
+            selection = self._bring(candidate, selection, environment, torch_file=torch_file)
+        self._forget_pins(selection)
+        return selection
+
+    def _bring(
+        self, candidate: Candidate, selection: Selection, environment: Environment, *, torch_file: str = ""
+    ) -> Selection:
+        """The chosen file, verified: fetched, or built in `environment`. `torch_file`: of a torch that comes."""
+        is_source = candidate.kind is CandidateKind.SDIST
         if is_source and self._request.config_settings_of(candidate.name, is_requested=False):
             self._reporter.warn(
                 f"{candidate.name}: config settings are not passed to the build of an extension: "
@@ -453,9 +498,10 @@ class _Loop:
             )
         with self._session.timings.stage("fetch"):
             is_promised = bool(entries_with_hashes(candidate.name, self._request, selection.here))
-            candidate, artifact = self._chooser.obtain(candidate, selection.planned, is_promised=is_promised)
+            candidate, artifact = self._chooser.obtain(candidate, environment, is_promised=is_promised)
             self._check_hashes(candidate, artifact)
-        if rounds.stays(candidate.name, str(artifact.version), selection, self.wanted, self._catalog):
+        is_here = rounds.stays(candidate.name, str(artifact.version), selection, self.wanted, self._catalog)
+        if is_here and not torch_file:
             return selection  # a file whose name says more than its METADATA: the very version is there, and sound
         self.artifacts[candidate.name] = artifact
         pin = Pin(
@@ -464,6 +510,7 @@ class _Loop:
             str(artifact.version),
             artifact.sha256,
             tuple(artifact.requires_dist),
+            torch_file=torch_file,
         )
         return rounds.add_pin(selection, pin)
 

@@ -215,6 +215,24 @@ def planned_distributions(plan: Plan, environment: Environment) -> Mapping[Norma
     return after
 
 
+def steps_of_torch(steps: Sequence[Step]) -> Tuple[Step, ...]:
+    """Of these steps torch, and what it requires, itself or through others. Empty where torch is not among them.
+
+    Markers and extras are not asked: a plan has nothing of what does not apply.
+    """
+    by_name = {step.name: step for step in steps}
+    found: List[Step] = []
+    waiting = [TORCH]
+    while waiting:
+        step = by_name.pop(waiting.pop(), None)
+        if step is None:
+            continue
+        found.append(step)
+        names = [requirement_name(text) for text in step.requires]
+        waiting += [name for name in names if name is not None]
+    return tuple(found)
+
+
 def kept_names(plan: Plan, environment: Environment) -> Set[NormalizedName]:
     """What was there before and is not touched."""
     touched = {step.name for step in plan.steps}

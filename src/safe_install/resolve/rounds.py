@@ -108,7 +108,8 @@ class Pin:
     version: str
     sha256: Optional[str] = None
     requires: Tuple[str, ...] = ()  # by the METADATA of the wheel
-    is_placeholder: bool = False  # an empty wheel, where a dry run does not build
+    is_placeholder: bool = False  # an empty wheel: a dry run does not build, and others not before torch is planned
+    torch_file: str = ""  # of the plan, for which it was built; "": for a torch that is installed, or not here
 
     @property
     def name(self) -> NormalizedName:
@@ -157,6 +158,7 @@ def add_torch(selection: Selection, steps: Sequence[Step], catalog: Catalog) -> 
     if step is None or step.version is None or (selection.coming_torch is not None and not choice.is_assumed):
         return selection
     build = planned_torch(step.version, selection.here.interpreter.platform, catalog.torch)
+    build = dataclasses.replace(build, file=step.sha256)
     here = selection.here.torch
     if here is not None and here.runtime_version == build.runtime_version:
         return selection  # the same one again (--force-reinstall): what fits it today fits it then
@@ -250,6 +252,17 @@ def add_pin(selection: Selection, pin: Pin) -> Selection:
     return dataclasses.replace(selection, pins={**selection.pins, pin.name: pin})
 
 
+def find_unbuilt(selection: Selection) -> Tuple[Candidate, ...]:
+    """What is still to be built, and has a placeholder in the plan."""
+    return tuple(pin.candidate for pin in selection.pins.values() if pin.is_placeholder)
+
+
+def find_torch_file(steps: Sequence[Step]) -> str:
+    """The wheel of torch in a plan, by its sha256 or its address; "" where the plan brings no torch."""
+    step = next((step for step in steps if step.name == TORCH), None)
+    return (step.sha256 or step.url or "") if step is not None else ""
+
+
 def is_broken(report: HealthReport, project: Project) -> bool:
     """Does an installed extension not load? Then the same version for this torch is worth installing."""
     answers = {**report.imports, **report.operations}
@@ -295,6 +308,16 @@ def is_closed(selection: Selection, wanted: Wanted) -> bool:
         return True
     texts = [text for pin in selection.pins.values() for text in (*pin.candidate.requires, *pin.requires)]
     return planning.are_satisfied(texts, selection.here, coming=selection.pins)
+
+
+def is_planned(selection: Selection, steps: Sequence[Step]) -> bool:
+    """Is everything that the chosen wheels require installed, or in this plan? Of what is built that is not known
+    before."""
+    texts = [text for pin in selection.pins.values() for text in pin.requires]
+    after = dataclasses.replace(
+        selection.here, installed=planning.planned_distributions(Plan(tuple(steps)), selection.here)
+    )
+    return planning.are_satisfied(texts, after, coming=())
 
 
 def make_constraints(selection: Selection, wanted: Wanted) -> Tuple[str, ...]:
@@ -403,7 +426,8 @@ def next_round(
         return Choose(dataclasses.replace(seen, pins={}))  # they were chosen for another torch
     unchosen, notes = _find_unchosen(seen, steps, wanted, catalog)
     if not unchosen:
-        return Done(seen, _finish(seen, steps, wanted, catalog))
+        refusal = _refuse_other_file(seen, steps)
+        return refusal or Done(seen, _finish(seen, steps, wanted, catalog))
     texts = [f"{step.name}{_specifiers(step.name, steps)}" for step in unchosen]
     extended = add_extensions(seen, [Requirement(text) for text in texts])
     if extended.extensions == selection.extensions and seen.coming_torch == selection.coming_torch:
@@ -418,6 +442,23 @@ def _who_moves_torch(steps: Sequence[Step]) -> str:
         if step.name == TORCH and not step.requested:
             return step.because
     return ""
+
+
+def _refuse_other_file(selection: Selection, steps: Sequence[Step]) -> Optional[Refusal]:
+    """Is the torch of this plan another file than the one for which an extension was built?
+
+    Its version is held; an index may still answer with another file, and then a build would follow each plan.
+    """
+    file = find_torch_file(steps)
+    for pin in selection.pins.values():
+        if pin.torch_file and pin.torch_file != file:
+            found = f"another file of torch ({file})" if file else "no torch"
+            error = Refused(
+                f"{pin.name} {pin.version} was built for the torch that pip planned, and now it plans {found}",
+                hint="The index changed meanwhile: run the command again.",
+            )
+            return Refusal(error)
+    return None
 
 
 def _without_torch(selection: Selection, reason: str) -> ChooseTorch:
@@ -546,17 +587,6 @@ def with_real_files(report: Mapping[str, Any], selection: Selection) -> Mapping[
             entry = {**entry, "download_info": {"url": pin.candidate.link.url, "archive_info": archive}}
         entries.append(entry)
     return {**report, "install": entries}
-
-
-def hint_for_unbuilt(selection: Selection, wanted: Wanted, catalog: Catalog) -> str:
-    """What to do where no wheel fits the torch that comes, and the source may be built; "" where that is no way out."""
-    can_be_built = any(catalog.project(name).recipe is not None for name in selection.extensions)
-    if selection.coming_torch is None or wanted.no_build or not can_be_built:
-        return ""
-    return (
-        "Nothing can be built against a torch that is not there yet: install torch "
-        f"{selection.coming_torch.version} first, then the extension is built against it."
-    )
 
 
 def name_cause(error: AnyError, because: str) -> AnyError:

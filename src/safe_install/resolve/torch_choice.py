@@ -56,6 +56,7 @@ class TorchChoice:
     is_open: bool = False  # one has to be chosen: the installer has none, or none that may come
     taken: Optional[TorchBuild] = None  # the outcome: the installer's own, or one that we chose
     files: Tuple[TorchFile, ...] = ()  # of a torch that no index of the installer has, and of its compiler
+    built: Tuple[NormalizedName, ...] = ()  # the extensions of which no torch has all wheels: built for this one
     passed_over: Tuple[PassedOver, ...] = ()
     rejections: Tuple[Rejection, ...] = ()  # of wheels, for those
 
@@ -111,7 +112,8 @@ def note_choice(
     """
     if not choice.passed_over or taken is None:
         return ()
-    newest = max(choice.passed_over, key=lambda one: Version(one.release))
+    # One with which pip found no plan may have been passed over before, because a wheel was missing.
+    newest = max(choice.passed_over, key=lambda one: (Version(one.release), one.by_installer))
     same = [one for one in choice.passed_over if one.release == newest.release]
     own = next((one for one in same if one.build == choice.planned), newest)
     if Version(newest.release) <= Version(taken.version.public):
@@ -146,6 +148,8 @@ def _note_build(choice: TorchChoice, planned: PassedOver, taken: TorchBuild) -> 
 def _describe_taken(choice: TorchChoice, taken: TorchBuild, extensions: Sequence[NormalizedName]) -> str:
     if choice.keeps_installed:
         return f"{taken.version} stays"
+    if choice.built:
+        return f"{', '.join(choice.built)} will be built for {taken.version}"
     return f"{taken.version} has {join_all(extensions)}" if extensions else f"{taken.version} is taken"
 
 

@@ -1,7 +1,8 @@
-"""Builds an sdist against the installed torch; the wheel goes into our own store.
+"""Builds an sdist against a torch, the installed one or the one that comes; the wheel goes into our own store.
 
-The build sees the managed interpreter's packages and, before them, an overlay folder with the build tools.
-Nothing is installed into the environment, and no other torch is fetched as build isolation would.
+The build sees the managed interpreter's packages and, before them, an overlay folder with the build tools; a torch that
+comes lies unpacked between the two. Nothing is installed into the environment, and no other torch is fetched as build
+isolation would.
 """
 
 from __future__ import annotations
@@ -27,6 +28,7 @@ from safe_install.models import DEFAULT_BUILD_TIMEOUT, BuildTimeout, Environment
 from safe_install.system import process
 from safe_install.system.read_only import READ_ONLY_ERROR, READ_ONLY_HINT, Protection
 from safe_install.wheels.archive import Artifact, hash_file, open_wheel
+from safe_install.wheels.elf import NotElf, SharedObject
 from safe_install.wheels.lock import hold_lock
 from safe_install.wheels.machine import read_machine
 from safe_install.wheels.recipe import (
@@ -219,7 +221,7 @@ class _Build:
         lines: List[str] = []
         progress = _Progress(self.reporter, task)
         with self.log.open("w", encoding="utf-8", errors="replace") as log:
-            log.write(f"# {' '.join(command)}\n# overlay: {variables['PYTHONPATH']}\n")
+            log.write(f"# {' '.join(command)}\n# PYTHONPATH: {variables['PYTHONPATH']}\n")
 
             def on_line(line: str) -> None:
                 lines.append(line)
@@ -263,7 +265,7 @@ class _Build:
         if toolkit is not None:
             home = make_home(toolkit.parts, work / "cuda") if toolkit.parts is not None else toolkit.home
             variables = select_variables(variables, home)
-        variables["PYTHONPATH"] = str(overlay)
+        variables["PYTHONPATH"] = os.pathsep.join(map(str, (overlay, *self.environment.ahead)))
         variables["PATH"] = os.pathsep.join([str(overlay / "bin"), variables.get("PATH", os.defpath)])
         # Its own bytecode would be written beside the installed packages.
         variables["PYTHONDONTWRITEBYTECODE"] = "1"
@@ -292,7 +294,30 @@ class _Build:
                 f"{self.sdist.name} built {artifact.name} {artifact.version}, asked was {self.title}",
                 hint="The source archive is not what its name says; nothing was installed.",
             )
+        bound = _find_bound_objects(artifact, self.environment.ahead)
+        if bound:
+            raise BuildFailed(
+                f"{self.title} looks for libraries in a folder of its build, which does not stay: {', '.join(bound)}",
+                hint="Install torch first: then the extension is built where its libraries stay.",
+            )
         return artifact
+
+
+def _find_bound_objects(artifact: Artifact, folders: Sequence[Path]) -> List[str]:
+    """The shared objects of a wheel whose RPATH or RUNPATH leads into one of these folders."""
+    found: List[str] = []
+    starts = tuple(str(folder) for folder in folders)
+    if not starts:
+        return found
+    with zipfile.ZipFile(str(artifact.path)) as archive:
+        for name in artifact.native_objects:
+            try:
+                shared = SharedObject(archive.read(name))
+            except NotElf:
+                continue
+            if any(path.startswith(starts) for path in (*shared.rpath, *shared.runpath)):
+                found.append(name)
+    return found
 
 
 def _describe_limit(ended: process.Completed, timeout: BuildTimeout) -> str:

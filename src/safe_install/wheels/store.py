@@ -95,6 +95,7 @@ class BuildRecord:
     seconds: float
     log: str
     format: int = FORMAT
+    torch_file: str = ""  # sha256 of the wheel of a torch that was not installed yet
 
 
 class WheelStore:
@@ -113,11 +114,22 @@ class WheelStore:
             return
         found = [
             (Version(record.version), record.built, record, path)
-            for path, record in self._read_records(self._folder(name, environment))
+            for path, record in self._read_candidates(name, environment)
             if _suits(record, environment) and _is_whole(path, record)
         ]
         for _, _, record, path in sorted(found, key=lambda item: item[:2], reverse=True):
             yield _make_candidate(name, record, path)
+
+    def _read_candidates(self, name: NormalizedName, environment: Environment) -> Iterator[Tuple[Path, BuildRecord]]:
+        """Of a torch that is only planned, some of what its folder is called by is not known; its wheel says it all."""
+        torch = environment.torch
+        if torch is None or torch.file is None or torch.folder is not None:
+            yield from self._read_records(self._folder(name, environment))
+            return
+        for folder in sorted((self.folder / name).glob("*/")):
+            for path, record in self._read_records(folder):
+                if record.torch_file == torch.file:
+                    yield path, record
 
     def select(
         self,
@@ -226,6 +238,7 @@ def make_record(
         built=datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds"),
         seconds=round(seconds, 1),
         log=str(log),
+        torch_file=(torch.file or "") if torch else "",
     )
 
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+from dataclasses import replace
+from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
@@ -129,12 +131,24 @@ def planned(**versions):
     return Planned({"install": install})
 
 
-def run(tmp_path, *argv, here=HERE, chooser=None, installer=None, health=HEALTHY, files=None):
+class Unpacked:
+    """Takes the torch of a plan as it is."""
+
+    def __init__(self):
+        self.plans = []
+
+    def __call__(self, steps):
+        self.plans.append([step.name for step in steps])
+        torch = next(step for step in steps if step.name == "torch")
+        return replace(make_environment(torch=torch.version), ahead=(Path("/unpacked"),))
+
+
+def run(tmp_path, *argv, here=HERE, chooser=None, installer=None, health=HEALTHY, files=None, unpack=None):
     request = parse_install(split_words(argv), environ={}, configuration={}, read=lambda name: (files or {})[name])
     reporter = Notes()
     session = Session(request, here, World({}, reporter, tmp_path / "cache"), Timings(), tmp_path / "work")
     chooser, installer = chooser or FakeChooser(), installer or FakeInstaller()
-    selected = select(session, bundled_catalog(), chooser, installer, lambda: health)
+    selected = select(session, bundled_catalog(), chooser, installer, lambda: health, unpack or Unpacked())
     return selected, chooser, installer, reporter.said
 
 
@@ -247,14 +261,6 @@ def test_a_torch_that_comes_is_asked_for_first(tmp_path):
     assert "torch 2.12.0+cpu will be installed: extensions are chosen for it" in said
     assert steps_of(selected) == {"torch": "2.12.0+cpu", "torch-scatter": "2.0"}
     assert selected.selection.has_torch
-
-
-def test_nothing_is_built_for_a_torch_that_is_not_there(tmp_path):
-    installer = FakeInstaller(planned(torch=("2.12.0+cpu", TORCH_FILE)))
-    with pytest.raises(NoCandidate) as raised:
-        chooser = FakeChooser(missing=["torch-scatter"])
-        run(tmp_path, "torch", "torch-scatter", here=EMPTY, chooser=chooser, installer=installer)
-    assert raised.value.hint.startswith("Nothing can be built against a torch that is not there yet")
 
 
 def test_a_torch_that_the_declared_driver_cannot_run_is_refused(tmp_path):

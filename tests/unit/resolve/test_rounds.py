@@ -27,11 +27,13 @@ from safe_install.resolve.rounds import (
     Wanted,
     add_extensions,
     add_pin,
+    find_torch_file,
+    find_unbuilt,
     find_upgrades,
-    hint_for_unbuilt,
     is_broken,
     is_closed,
     is_new_file,
+    is_planned,
     make_constraints,
     make_plan,
     make_wanted,
@@ -467,17 +469,67 @@ def test_the_constraints_hold_torch_and_name_the_pins_by_address():
     assert make_constraints(coming, wanted_of("torch", here=EMPTY)) == ("torch==2.12.0+cpu",)
 
 
+# --- what is built for a torch that comes -----------------------------------------------------------
+
+TORCH_URL = "https://h/torch-2.12.0-cp311-cp311-linux_x86_64.whl"
+
+
+def torch_entry(digest):
+    info = {"url": TORCH_URL, "archive_info": {"hashes": {"sha256": digest}} if digest else {}}
+    return {**entry("torch", "2.12.0"), "download_info": info}
+
+
 @pytest.mark.parametrize(
-    ("fields", "words", "expected"),
+    ("answer", "built_for", "message"),
     [
-        ({"coming_torch": OTHER_TORCH}, [], True),
-        ({"coming_torch": OTHER_TORCH}, ["--no-build"], False),
-        ({}, [], False),
+        (planned(torch_entry("a" * 64)), "a" * 64, ""),
+        (planned(torch_entry("")), TORCH_URL, ""),
+        (planned(torch_entry("b" * 64)), "", ""),  # a wheel, which was built for no file of ours
+        (planned(torch_entry("b" * 64)), "a" * 64, "now it plans another file of torch (" + "b" * 64),
+        (planned(entry("six", "1")), "a" * 64, "now it plans no torch"),
     ],
 )
-def test_what_cannot_be_built_yet(fields, words, expected):
-    selection = selection_of("torch-scatter", **fields)
-    assert bool(hint_for_unbuilt(selection, wanted_of(*words, "torch-scatter"), CATALOG)) is expected
+def test_a_build_is_for_one_file_of_torch(answer, built_for, message):
+    """Its version is held by a constraint; where its file is another one there is no further round."""
+    selection = selection_of("torch-scatter", here=EMPTY, coming_torch=OTHER_TORCH)
+    selection = add_pin(selection, pin_of("torch-scatter", torch_file=built_for))
+    result = next_round(selection, answer, wanted_of("torch", "torch-scatter", here=EMPTY), CATALOG)
+    if not message:
+        assert isinstance(result, Done)
+    else:
+        assert isinstance(result, Refusal) and isinstance(result.error, Refused)
+        assert message in result.error.message and not result.is_relayed
+
+
+@pytest.mark.parametrize(("steps", "file"), [((torch_entry("a" * 64),), "a" * 64), ((entry("six", "1"),), "")])
+def test_the_file_of_torch_in_a_plan(steps, file):
+    done = next_round(selection_of(here=EMPTY), planned(*steps), wanted_of("torch", here=EMPTY), CATALOG)
+    assert find_torch_file(done.steps) == file
+
+
+def test_a_placeholder_is_still_to_be_built():
+    selection = add_pin(selection_of("torch-scatter"), pin_of("torch-scatter", is_placeholder=True))
+    selection = add_pin(selection, pin_of("torch-sparse"))
+    assert [candidate.name for candidate in find_unbuilt(selection)] == ["torch-scatter"]
+
+
+@pytest.mark.parametrize(
+    ("requires", "expected"),
+    [
+        ((), True),
+        (("six",), True),  # is in the plan
+        (("six>=2",), False),  # in another version
+        (("numpy",), True),  # is installed
+        (("scipy",), False),
+        (('scipy; python_version < "3"',), True),
+        (("numpy[x]",), False),
+    ],
+)
+def test_has_pip_planned_what_the_built_wheel_requires(requires, expected):
+    here = make_environment(make_distribution("numpy", "1.26.4"))
+    done = next_round(selection_of(here=here), planned(entry("six", "1")), wanted_of("six", here=here), CATALOG)
+    selection = add_pin(done.selection, pin_of("torch-scatter", requires=requires))
+    assert is_planned(selection, done.steps) is expected
 
 
 def test_the_cause_is_named_and_the_status_stays():

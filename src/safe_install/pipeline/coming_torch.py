@@ -1,0 +1,148 @@
+"""The torch that comes, unpacked before it is installed: extensions for which there is no wheel are built against it.
+
+Its wheels, and those of everything that it requires in the plan, are fetched and verified. They are unpacked into a
+folder of this run, outside of the environment. The installation unpacks the same wheels once more, after their hashes
+were compared again: what a build does to the unpacked torch, or to a wheel, reaches no environment.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import shutil
+from pathlib import Path
+from typing import TYPE_CHECKING, Callable, Dict, Optional, Sequence, Tuple
+
+from packaging.utils import NormalizedName
+
+from safe_install.environment.interpreter import read_environment
+from safe_install.errors import Refused
+from safe_install.models import Candidate, Environment, Plan, Step, TorchBuild
+from safe_install.pipeline.installer import PipInstaller
+from safe_install.pipeline.session import Session, make_folder
+from safe_install.resolve.plan import steps_of_torch
+from safe_install.torch_family import TORCH
+from safe_install.transaction.room import estimate_size, find_shortage, read_room
+
+if TYPE_CHECKING:
+    # What opens wheels is imported when there are some: most runs build nothing.
+    from safe_install.pipeline.delivery import Delivery
+    from safe_install.wheels.archive import Artifact
+
+FILES_MARGIN = 100  # folders, scripts of entry points
+
+
+class ComingTorch:
+    """The torch of the plans of one run."""
+
+    def __init__(
+        self,
+        session: Session,
+        installer: PipInstaller,
+        is_promised: Callable[[Step], bool],
+        fetch_candidate: Callable[[Candidate], Path],
+    ) -> None:
+        """As for a delivery. `is_promised`: are the bytes that pip brings for a step promised by somebody?"""
+        self._session, self._installer = session, installer
+        self._is_promised, self._fetch_candidate = is_promised, fetch_candidate
+        self._folder = session.work / "coming"
+        self._folders = 0  # that were made in it
+        self._unpacked: Optional[Tuple[Tuple[Step, ...], Environment]] = None
+        self.artifacts: Dict[NormalizedName, Artifact] = {}  # the wheels that were fetched
+
+    def unpack(self, steps: Sequence[Step]) -> Environment:
+        """The environment as a build has to see it: with the torch of this plan, and what that requires, before the
+        installed packages.
+
+        Errors: those of a delivery; Refused, where there is no room, or where another torch would be imported.
+        """
+        needed = steps_of_torch(steps)
+        if self._unpacked is not None and self._unpacked[0] == needed:
+            return self._unpacked[1]
+        self.remove()
+        self._folders += 1
+        sites = self._fill(make_folder(self._folder / str(self._folders)), needed)
+        environment = self._read(sites, needed)
+        self._unpacked = needed, environment
+        return environment
+
+    def remove(self) -> None:
+        """Remove what was unpacked; the wheels stay."""
+        self._unpacked = None
+        for root in self._folder.glob("*/unpacked"):
+            shutil.rmtree(root, ignore_errors=True)
+
+    def _fill(self, folder: Path, steps: Sequence[Step]) -> Tuple[Path, ...]:
+        """Fetch and unpack the wheels; the folders of packages that this makes."""
+        from safe_install.pipeline.delivery import bring, staged_wheel
+        from safe_install.transaction.stage import fill_stage
+
+        with self._session.timings.stage("fetch"):
+            found = bring(self._begin_delivery(folder), Plan(tuple(steps)), {})
+        self.artifacts = {**self.artifacts, **found}
+        _check_room(folder, found)
+        root = make_folder(folder / "unpacked")
+        with self._session.timings.stage("stage"):
+            fill_stage(
+                self._installer.pip,
+                root,
+                [staged_wheel(step, found[step.name]) for step in steps if step.name in found],
+                folder=make_folder(folder / "links"),
+                compile_bytecode=False,
+                options=("--user",) if self._session.request.place == "user" else (),
+                reporter=self._session.world.reporter,
+            )
+        scheme = self._session.environment.interpreter.scheme
+        sites = [root / site.relative_to(site.anchor) for site in (scheme.purelib, scheme.platlib)]
+        return tuple(site for site in dict.fromkeys(sites) if site.is_dir())
+
+    def _begin_delivery(self, folder: Path) -> Delivery:
+        from safe_install.pipeline.delivery import Delivery
+
+        return Delivery(
+            self._session,
+            self._installer,
+            self._is_promised,
+            self._fetch_candidate,
+            fetched=make_folder(folder / "fetched"),
+            copies=make_folder(folder / "copies"),
+            brought=self.artifacts,
+        )
+
+    def _read(self, sites: Tuple[Path, ...], steps: Sequence[Step]) -> Environment:
+        """What the files say of the torch that a build will import, read as that of an installed one is."""
+        here = self._session.environment
+        found = read_environment(here.interpreter.executable, here.driver, ahead=sites)
+        torch = _check_torch(found, sites, steps)
+        artifact = self.artifacts.get(TORCH)
+        torch = dataclasses.replace(torch, file=artifact.sha256 if artifact is not None else None)
+        return dataclasses.replace(
+            here, torch=torch, installed=found.installed, torch_places=found.torch_places, ahead=sites
+        )
+
+
+def _check_torch(found: Environment, sites: Sequence[Path], steps: Sequence[Step]) -> TorchBuild:
+    """The torch that is imported, which has to be the unpacked one and that of the plan. Errors: Refused."""
+    planned = next((step.version for step in steps if step.name == TORCH), None)
+    torch, distribution = found.torch, found.installed.get(TORCH)
+    places = [site.resolve() / "torch" for site in sites]
+    is_planned = distribution is not None and distribution.version == planned
+    if torch is not None and torch.folder in places and is_planned:
+        return torch
+    what = "no torch" if torch is None else f"torch {torch.runtime_version} in {torch.folder}"
+    raise Refused(
+        f"nothing can be built for torch {planned} before it is installed: {what} is imported in its place",
+        hint="Install torch first: then the extension is built for it.",
+    )
+
+
+def _check_room(folder: Path, artifacts: Dict[NormalizedName, Artifact]) -> None:
+    """Errors: Refused, before anything is unpacked there."""
+    sizes = [entry for artifact in artifacts.values() for entry in artifact.sizes]
+    shortage: Optional[str] = find_shortage(
+        read_room(folder), size=estimate_size(sizes, compile_bytecode=False), files=len(sizes) + FILES_MARGIN
+    )
+    if shortage is not None:
+        raise Refused(
+            f"torch cannot be unpacked for the build of an extension: {shortage}",
+            hint="Name a folder with more room: TMPDIR=/path/to/folder.",
+        )
