@@ -17,8 +17,7 @@ class ops:
     nms = staticmethod(lambda *values: Kept())
 """
 WAYS_OUT = (
-    "Or take it without torch-scatter: safe-install uninstall torch-scatter, or leave it as it is with "
-    "--keep-extensions."
+    "To let torch move all the same: safe-install uninstall torch-scatter, or leave it as it is: --keep-extensions."
 )
 
 

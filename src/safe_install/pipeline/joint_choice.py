@@ -162,7 +162,7 @@ class JointChoice:
             or error.hint
         )
         lacking = _carried_of(error, selection)
-        error.hint = f"{hint} {hint_to_keep(lacking)}".strip() if lacking else hint
+        error.hint = hint_to_keep(hint, lacking) if lacking else hint
         return error
 
     def _with_carried(self, error: NoCandidate, selection: Selection) -> NoCandidate:

@@ -38,7 +38,7 @@ from safe_install.requirements import parse_requirement
 from safe_install.resolve import permission, rounds
 from safe_install.resolve.carried import Bound, find_bound, may_be_bound
 from safe_install.resolve.guard import check_plan
-from safe_install.resolve.opening import open_selection
+from safe_install.resolve.opening import ask_for_another_torch, open_selection
 from safe_install.resolve.plan import applies, steps_of_report
 from safe_install.resolve.promises import entries_with_hashes
 from safe_install.resolve.provider import Resolution
@@ -196,16 +196,34 @@ class _Loop:
             try:
                 selection = self._choose(rounds.add_extensions(selection, opening.extensions))
             except (NoCandidate, Refused) as error:
-                if not wanted.allow_torch_change:
+                if not wanted.allow_torch_change or selection.coming_torch is not None:
                     raise
-                reason = error.message.splitlines()[0]
-                self._reporter.note(f"{reason}: pip chooses, and torch may move with it")
                 needs_installer = True
+                selection = self._choose_otherwise(selection, opening.extensions, error)
         if needs_installer or not rounds.is_closed(selection, wanted):
             with timings.stage("pip"):
                 return self._ask_installer(selection)
         self._say_satisfied(opening.extensions, selection)
         return selection, rounds.pinned_steps(selection, wanted)
+
+    def _choose_otherwise(
+        self, selection: Selection, extensions: Sequence[Requirement], error: Union[NoCandidate, Refused]
+    ) -> Selection:
+        """Nothing fits the installed torch, and another one may come: the newest that has all, or pip decides.
+        Errors: NoCandidate; Refused."""
+        reason = error.message.splitlines()[0]
+        names = [canonicalize_name(requirement.name) for requirement in extensions]
+        question: Tuple[str, ...] = ()
+        if isinstance(error, NoCandidate):
+            question = ask_for_another_torch(names, self.wanted, selection.here, self._catalog)
+        if not question:
+            self._reporter.note(f"{reason}: pip chooses, and torch may move with it")
+            return selection
+        self._reporter.note(f"{reason}: another torch is looked for")
+        asked = self._ask_for_torch(selection, question)
+        if asked.coming_torch is None:
+            raise error
+        return self._choose(rounds.add_extensions(asked, extensions))
 
     def _ask_for_torch(self, selection: Selection, requirements: Sequence[str]) -> Selection:
         """Which torch will pip install? Extensions are chosen for it. Nothing can be built against it yet."""

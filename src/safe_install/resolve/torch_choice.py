@@ -147,12 +147,13 @@ def hint_to_permit(
     return f"Ask for torch {option.release}, which has {names}: safe-install {flag}{words}"
 
 
-def hint_to_keep(names: Sequence[NormalizedName]) -> str:
-    """The ways out where installed extensions have no wheel for the torch that was asked for."""
-    return (
-        f"Or take it without {', '.join(names)}: safe-install uninstall {' '.join(names)}, "
-        "or leave it as it is with --keep-extensions."
-    )
+def hint_to_keep(hint: str, names: Sequence[NormalizedName]) -> str:
+    """A hint, and the ways out where these installed extensions have no wheel for the torch that was asked for."""
+    them = "them as they are" if len(names) > 1 else "it as it is"
+    removal = f"safe-install uninstall {' '.join(names)}"
+    way = f"To let torch move all the same: {removal}, or leave {them}: --keep-extensions."
+    first = hint.rstrip(".")
+    return f"{first}. {way}" if first else way
 
 
 def hint_to_leave_out(options: Sequence[TorchOption], known: Mapping[str, Known]) -> str:
