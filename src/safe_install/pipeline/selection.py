@@ -223,6 +223,9 @@ class _Loop:
         asked = self._ask_for_torch(selection, question)
         if asked.coming_torch is None:
             raise error
+        if TORCH not in self.wanted.named:
+            choice = dataclasses.replace(asked.torch_choice, brought_for=", ".join(names))
+            asked = dataclasses.replace(asked, torch_choice=choice)
         return self._choose(rounds.add_extensions(asked, extensions))
 
     def _ask_for_torch(self, selection: Selection, requirements: Sequence[str]) -> Selection:
@@ -235,12 +238,12 @@ class _Loop:
         selection = rounds.add_torch(selection, steps, self._catalog)
         if self.wanted.has_other_inputs:
             return selection  # which extensions these name, the whole plan says
-        return rounds.carry_along(selection, steps, self.wanted, self._catalog)
+        return rounds.carry_along(selection, steps, self.wanted)
 
     def _find_bound(self) -> Bound:
-        """The installed extensions that are for the torch of today, where it may move. A lock says all by itself."""
-        wanted, here = self.wanted, self._session.environment
-        if TORCH not in wanted.released or wanted.keep_extensions or wanted.has_lock:
+        """The installed extensions that are for the torch of today, where it may move."""
+        here = self._session.environment
+        if TORCH not in self.wanted.released:
             return {}
         names = [name for name in here.installed if may_be_bound(name, self._catalog)]
         if not names:
@@ -266,7 +269,7 @@ class _Loop:
             answer = self._installer.plan_request(
                 constraints=rounds.make_constraints(selection, self.wanted),
                 find_links=[self._links] if selection.pins else [],
-                hidden=[*rounds.hidden_requirements(selection), *self._carried_requirements(selection)],
+                hidden=[*rounds.hidden_requirements(selection), *self._brought_requirements(selection)],
                 without_source=self._without_source(selection),
             )
             result = rounds.next_round(selection, answer, self.wanted, self._catalog)
@@ -284,9 +287,9 @@ class _Loop:
                 self._reporter.note(note)
             selection = self._choose_for_plan(result)
 
-    def _carried_requirements(self, selection: Selection) -> Tuple[str, ...]:
+    def _brought_requirements(self, selection: Selection) -> Tuple[str, ...]:
         """With --require-hashes pip takes no requirement without one."""
-        return () if self._request.require_hashes else rounds.carried_requirements(selection)
+        return () if self._request.require_hashes else rounds.brought_requirements(selection)
 
     def _without_source(self, selection: Selection) -> List[str]:
         """pip runs the code of a source distribution to learn what it requires, whoever put it under an extension's

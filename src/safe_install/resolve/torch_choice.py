@@ -50,6 +50,7 @@ class TorchChoice:
     is_fixed: bool = False  # the person named its file
     is_assumed: bool = False  # the one that comes is ours: the installer has not named its build yet
     keeps_installed: bool = False  # the installed one stays, because no newer one has every extension
+    brought_for: str = ""  # the extensions that fit no other torch, where nothing else asks for one
     left_behind: Tuple[NormalizedName, ...] = ()  # installed extensions that would have gone along with a newer one
     passed_over: Tuple[PassedOver, ...] = ()
     rejections: Tuple[Rejection, ...] = ()  # of wheels, for those

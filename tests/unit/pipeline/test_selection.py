@@ -235,8 +235,10 @@ def test_another_torch_comes_where_pip_cannot_find_what_fits(tmp_path):
     words = ["--allow-torch-change", "torch-scatter"]
     selected, _, _, said = run(tmp_path, *words, here=here, chooser=FitsNotHere(), installer=installer)
     assert "no torch-scatter fits: another torch is looked for" in said
-    assert installer.questions[0] == ("torch", ("torch!=2.13.0",), ())
+    assert [question[:2] for question in installer.questions] == [("torch", ("torch!=2.13.0",)), ("all", ("torch",))]
     assert steps_of(selected) == {"torch": "2.14.1", "torch-scatter": "2.0"}
+    because = {step.name: (step.because, step.requested) for step in selected.plan.steps}
+    assert because["torch"] == ("for torch-scatter", False)
 
 
 def test_no_other_torch_is_the_error_of_the_installed_one(tmp_path):
