@@ -21,6 +21,7 @@ from safe_install.resolve.rounds import Selection, Wanted
 from safe_install.resolve.torch_choice import (
     Known,
     PassedOver,
+    hint_of_installed,
     hint_to_keep,
     hint_to_leave_out,
     hint_to_permit,
@@ -174,6 +175,10 @@ class JointChoice:
         return rounds.name_cause(error, "; ".join(texts)) if texts else error
 
     def _hint_to_permit(self, selection: Selection, options: Sequence[TorchOption]) -> str:
+        here, planned = selection.here.torch, selection.torch_choice.planned
+        is_step_back = here is not None and planned is not None and planned.version < here.version
+        if here is not None and is_step_back and set(selection.extensions) == selection.carried:
+            return hint_of_installed(here, join_all(selection.extensions))
         for option in options:
             if option.excluded in BY_THE_PERSON and self._has_all(selection, option):
                 return hint_to_permit(option, tuple(selection.extensions.values()), selection.carried)

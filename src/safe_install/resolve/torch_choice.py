@@ -139,13 +139,18 @@ def hint_to_permit(
     """
     names = join_all(canonicalize_name(requirement.name) for requirement in requirements)
     if option.is_installed:
-        return f"The newest torch that has {names} is the installed one, {option.version}."
+        return hint_of_installed(option.build, names)
     if option.excluded is Exclusion.CONSTRAINT:
         return f"Permit torch {option.release}, which has {names}: {option.reason}."
     flag = "--pre " if option.excluded is Exclusion.PRE_RELEASE else ""
     named = [one for one in requirements if canonicalize_name(one.name) not in carried]
     words = " ".join([f"torch=={option.release}", *map(_quoted, named)])
     return f"Ask for torch {option.release}, which has {names}: safe-install {flag}{words}"
+
+
+def hint_of_installed(torch: TorchBuild, names: str) -> str:
+    """What to know where no other torch has these extensions."""
+    return f"The newest torch that has {names} is the installed one, {torch.version}."
 
 
 def hint_to_keep(hint: str, names: Sequence[NormalizedName]) -> str:

@@ -117,10 +117,12 @@ def test_an_exact_torch_is_refused_with_the_ways_out(tmp_path, has, first):
     assert raised.value.hint == f"{first} To let torch move all the same: {way_out}"
 
 
-def test_the_installed_torch_may_be_the_newest_that_has_them(tmp_path):
+@pytest.mark.parametrize("asked", ["2.14.1", "2.11.0"])
+def test_the_installed_torch_may_be_the_newest_that_has_them(tmp_path, asked):
     here = make_environment(make_distribution(SCATTER, "1.0+pt213cu130"), torch="2.13.0+cu130")
+    chooser = HostChooser(has={SCATTER: ["2.7.1"]})
     with pytest.raises(NoCandidate) as raised:
-        run(tmp_path, "torch==2.14.1", here=here, chooser=HostChooser(), installer=FakeInstaller(torch("2.14.1")))
+        run(tmp_path, f"torch=={asked}", here=here, chooser=chooser, installer=FakeInstaller(torch(asked)))
     assert raised.value.hint.startswith(
         "The newest torch that has torch-scatter is the installed one, 2.13.0+cu130. To let torch move"
     )
