@@ -69,6 +69,8 @@ def test_what_was_built_for_the_torch_of_today_goes_along(environment, host, all
         assert steps[name]["because"].startswith("built for torch 2.13.0+cu130, from file://")
         assert not steps[name]["requested"]
     assert pip_runs(host) == 3, "by plain pip before, and twice"
+    (info,) = environment.prefix.glob("lib/python3*/site-packages/torch_scatter-*.dist-info")
+    assert (info / "REQUESTED").is_file(), "it was named once"
     assert environment.ask("import torch_scatter; print('loads')") == "loads"
     undone = environment.document("undo")
     assert (undone["exit_code"], undone["outcome"]) == (0, "undone"), undone["findings"]
