@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from tests.functional.test_joint_plan import environment, host, pip_runs, put  # noqa: F401 - fixtures
+from tests.functional.test_joint_plan import environment, host, pip_runs, put, two_torches  # noqa: F401 - fixtures
 from tests.lab.wheels import Torch, build_torch_and_scatter, write_wheel
 
 OLD, NEW = "2.1.2+pt213cu130", "2.1.2+pt214cu130"
@@ -17,8 +17,7 @@ class ops:
     nms = staticmethod(lambda *values: Kept())
 """
 WAYS_OUT = (
-    "Or take it without torch-scatter: safe-install uninstall torch-scatter, or leave it as it is with "
-    "--keep-extensions."
+    "To let torch move all the same: safe-install uninstall torch-scatter, or leave it as it is: --keep-extensions."
 )
 
 
@@ -67,9 +66,11 @@ def test_what_was_built_for_the_torch_of_today_goes_along(environment, host, all
         "needed": "1.0",
     }
     for name in ("torch-scatter", "torchvision"):
-        assert steps[name]["because"] == "built for torch 2.13.0+cu130"
+        assert steps[name]["because"].startswith("built for torch 2.13.0+cu130, from file://")
         assert not steps[name]["requested"]
     assert pip_runs(host) == 3, "by plain pip before, and twice"
+    (info,) = environment.prefix.glob("lib/python3*/site-packages/torch_scatter-*.dist-info")
+    assert (info / "REQUESTED").is_file(), "it was named once"
     assert environment.ask("import torch_scatter; print('loads')") == "loads"
     undone = environment.document("undo")
     assert (undone["exit_code"], undone["outcome"]) == (0, "undone"), undone["findings"]
@@ -123,3 +124,13 @@ def test_torch_that_something_else_moves_is_held_back_too(environment, host, tor
     assert document["exit_code"] == 11, document
     assert document["error"]["message"].endswith("base 1.0 requires torch>=2.14, but torch==2.13.0 is installed")
     assert "torch 2.14.1: no torch-scatter was built for it" in document["error"]["hint"]
+
+
+def test_an_extension_that_only_another_torch_has_brings_it_where_that_is_permitted(environment, host, two_torches):  # noqa: F811
+    """Nothing in the metadata of a torch-scatter names its torch, so pip cannot find it."""
+    environment.must_pip("install", "torch==2.14.1")
+    assert environment.document("--dry-run", "--no-build", "torch-scatter")["exit_code"] == 10
+    document = environment.document("--dry-run", "--no-build", "--allow-torch-change", "torch-scatter")
+    assert (document["exit_code"], document["outcome"]) == (0, "planned"), document
+    steps = {step["name"]: step["version"] for step in document["plan"]["steps"]}
+    assert steps == {"torch": "2.13.0", "torch-scatter": OLD}

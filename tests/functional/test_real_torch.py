@@ -304,6 +304,10 @@ def test_a_torch_that_is_asked_for_names_what_it_would_break(built_wheel, enviro
         dist_info="torch-2.12.0.dist-info",
     )
     words = ("--json", "--no-deps", "--no-index", "--find-links", tmp_path, "--allow-torch-change", "torch==2.12.0")
+    held = safe_install(environment, *words)
+    assert (held.returncode, document(held)["error"]["code"]) == (10, "no-candidate"), held.stderr
+    assert "--keep-extensions" in document(held)["error"]["hint"]
+    words = ("--keep-extensions", *words)
     for more, exit_status, severity in ((), 11, "error"), (("--dry-run",), 11, "error"), (BREAK, 0, "warning"):
         done = safe_install(environment, *more, *words)
         answer = document(done)

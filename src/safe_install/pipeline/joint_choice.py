@@ -25,6 +25,7 @@ from safe_install.resolve.rounds import Selection, Wanted
 from safe_install.resolve.torch_choice import (
     Known,
     PassedOver,
+    hint_of_installed,
     hint_to_keep,
     hint_to_leave_out,
     hint_to_permit,
@@ -256,7 +257,7 @@ class JointChoice:
         error = self._with_carried(error, selection)
         hint = self._hint_to_permit(selection, options) or self._hint_to_leave_out(selection, options) or error.hint
         lacking = _carried_of(error, selection)
-        error.hint = f"{hint} {hint_to_keep(lacking)}".strip() if lacking else hint
+        error.hint = hint_to_keep(hint, lacking) if lacking else hint
         return error
 
     def _with_carried(self, error: NoCandidate, selection: Selection) -> NoCandidate:
@@ -268,6 +269,10 @@ class JointChoice:
         return rounds.name_cause(error, "; ".join(texts)) if texts else error
 
     def _hint_to_permit(self, selection: Selection, options: Sequence[TorchOption]) -> str:
+        here, planned = selection.here.torch, selection.torch_choice.planned
+        is_step_back = here is not None and planned is not None and planned.version < here.version
+        if here is not None and is_step_back and set(selection.extensions) == selection.carried:
+            return hint_of_installed(here, join_all(selection.extensions))
         for option in options:
             if option.excluded in BY_THE_PERSON and self._has_all(selection, option):
                 return hint_to_permit(option, tuple(selection.extensions.values()), selection.carried)

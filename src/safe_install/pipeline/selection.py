@@ -39,7 +39,7 @@ from safe_install.requirements import parse_requirement
 from safe_install.resolve import permission, rounds
 from safe_install.resolve.carried import Bound, find_bound, may_be_bound
 from safe_install.resolve.guard import check_plan
-from safe_install.resolve.opening import open_selection
+from safe_install.resolve.opening import ask_for_another_torch, open_selection
 from safe_install.resolve.plan import applies, steps_of_report
 from safe_install.resolve.promises import entries_with_hashes
 from safe_install.resolve.provider import Resolution
@@ -211,16 +211,37 @@ class _Loop:
             try:
                 selection = self._choose(rounds.add_extensions(selection, opening.extensions))
             except (NoCandidate, Refused) as error:
-                if not wanted.allow_torch_change:
+                if not wanted.allow_torch_change or selection.coming_torch is not None:
                     raise
-                reason = error.message.splitlines()[0]
-                self._reporter.note(f"{reason}: pip chooses, and torch may move with it")
                 needs_installer = True
+                selection = self._choose_otherwise(selection, opening.extensions, error)
         if needs_installer or not rounds.is_closed(selection, wanted):
             with timings.stage("pip"):
                 return self._ask_installer(selection)
         self._say_satisfied(opening.extensions, selection)
         return selection, rounds.pinned_steps(selection, wanted)
+
+    def _choose_otherwise(
+        self, selection: Selection, extensions: Sequence[Requirement], error: Union[NoCandidate, Refused]
+    ) -> Selection:
+        """Nothing fits the installed torch, and another one may come: the newest that has all, or pip decides.
+        Errors: NoCandidate; Refused."""
+        reason = error.message.splitlines()[0]
+        names = [canonicalize_name(requirement.name) for requirement in extensions]
+        question: Tuple[str, ...] = ()
+        if isinstance(error, NoCandidate):
+            question = ask_for_another_torch(names, self.wanted, selection.here, self._catalog)
+        if not question:
+            self._reporter.note(f"{reason}: pip chooses, and torch may move with it")
+            return selection
+        self._reporter.note(f"{reason}: another torch is looked for")
+        asked = self._ask_for_torch(selection, question)
+        if asked.coming_torch is None:
+            raise error
+        if TORCH not in self.wanted.named:
+            choice = dataclasses.replace(asked.torch_choice, brought_for=", ".join(names))
+            asked = dataclasses.replace(asked, torch_choice=choice)
+        return self._choose(rounds.add_extensions(asked, extensions))
 
     def _ask_for_torch(self, selection: Selection, requirements: Sequence[str]) -> Selection:
         """Which torch will pip install? Extensions are chosen for it."""
@@ -234,12 +255,12 @@ class _Loop:
         selection = rounds.add_torch(selection, steps, self._catalog)
         if self.wanted.has_other_inputs:
             return selection  # which extensions these name, the whole plan says
-        return rounds.carry_along(selection, steps, self.wanted, self._catalog)
+        return rounds.carry_along(selection, steps, self.wanted)
 
     def _find_bound(self) -> Bound:
-        """The installed extensions that are for the torch of today, where it may move. A lock says all by itself."""
-        wanted, here = self.wanted, self._session.environment
-        if TORCH not in wanted.released or wanted.keep_extensions or wanted.has_lock:
+        """The installed extensions that are for the torch of today, where it may move."""
+        here = self._session.environment
+        if TORCH not in self.wanted.released:
             return {}
         names = [name for name in here.installed if may_be_bound(name, self._catalog)]
         if not names:
@@ -266,7 +287,7 @@ class _Loop:
             answer = self._installer.plan_request(
                 constraints=rounds.make_constraints(selection, self.wanted),
                 find_links=[self._links] if selection.files else [],
-                hidden=[*rounds.hidden_requirements(selection), *self._carried_requirements(selection)],
+                hidden=[*rounds.hidden_requirements(selection), *self._brought_requirements(selection)],
                 without_source=self._without_source(selection),
             )
             result = rounds.next_round(selection, answer, self.wanted, self._catalog)
@@ -294,9 +315,9 @@ class _Loop:
                 self._reporter.note(note)
             selection = self._choose_for_plan(result)
 
-    def _carried_requirements(self, selection: Selection) -> Tuple[str, ...]:
+    def _brought_requirements(self, selection: Selection) -> Tuple[str, ...]:
         """With --require-hashes pip takes no requirement without one."""
-        return () if self._request.require_hashes else rounds.carried_requirements(selection)
+        return () if self._request.require_hashes else rounds.brought_requirements(selection)
 
     def _without_source(self, selection: Selection) -> List[str]:
         """pip runs the code of a source distribution to learn what it requires, whoever put it under an extension's

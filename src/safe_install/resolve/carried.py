@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from typing import Container, Mapping
 
-from packaging.requirements import Requirement
 from packaging.utils import NormalizedName
 
 from safe_install.index.facts import AcceleratorMatch, Catalog, Project, TorchMatch
@@ -42,8 +41,16 @@ def find_bound(here: Environment, catalog: Catalog, *, compiled: Container[Norma
         if not may_be_bound(name, catalog) or not _fits_today(distribution, here, catalog):
             continue
         if name in compiled or _pins_torch(distribution):
-            found[name] = f"built for torch {torch.runtime_version}"
+            found[name] = f"built for torch {torch.runtime_version}{_origin(distribution)}"
     return found
+
+
+def _origin(distribution: InstalledDistribution) -> str:
+    """Where it came from, where that was no index: a wheel takes its place."""
+    url = str((distribution.direct_url or {}).get("url", ""))
+    if distribution.editable:
+        return f", editable in {url}" if url else ", editable"
+    return f", from {url}" if url else ""
 
 
 def _fits_today(distribution: InstalledDistribution, here: Environment, catalog: Catalog) -> bool:
@@ -62,11 +69,6 @@ def _pins_torch(distribution: InstalledDistribution) -> bool:
         if any(part.operator in ("==", "===", "~=") for part in requirement.specifier):
             return True
     return False
-
-
-def requirement_of(name: NormalizedName) -> Requirement:
-    """Any version of it."""
-    return Requirement(str(name))
 
 
 def is_near(distribution: InstalledDistribution, project: Project, today: TorchBuild, coming: TorchBuild) -> bool:

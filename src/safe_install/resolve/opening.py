@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import List, Sequence, Tuple, Union
 
 from packaging.requirements import Requirement
-from packaging.utils import canonicalize_name
+from packaging.utils import NormalizedName, canonicalize_name
 
 from safe_install.errors import NoCandidate
 from safe_install.index.facts import Catalog, TorchMatch
@@ -63,6 +63,20 @@ def open_selection(wanted: Wanted, here: Environment, catalog: Catalog) -> Union
     ours = [one for one in extensions if not _may_installer_choose(one, wanted, here, catalog)]
     question = _which_torch(wanted, here, catalog) if ours else ()
     return Opening(tuple(ours), True, question)
+
+
+def ask_for_another_torch(
+    names: Sequence[NormalizedName], wanted: Wanted, here: Environment, catalog: Catalog
+) -> Tuple[str, ...]:
+    """The question to pip for another torch than the installed one, where nothing of these extensions fits that.
+
+    Empty where torch may not move, or where pip can find what fits by itself: their metadata names the torch.
+    """
+    if here.torch is None or not wanted.allow_torch_change:
+        return ()
+    if all(pip_may_choose(catalog.project(name)) for name in names):
+        return ()
+    return (f"{TORCH}!={here.torch.version.public}", *map(str, _torch_requirements(wanted)))
 
 
 def _torch_requirements(wanted: Wanted) -> List[Requirement]:

@@ -32,7 +32,7 @@ from safe_install.models import (
 from safe_install.pip_output import conflict_reason, names_in_failure, requirement_in_failure
 from safe_install.requirements import parse_requirement, requirement_name
 from safe_install.resolve import plan as planning
-from safe_install.resolve.carried import Bound, is_near, requirement_of
+from safe_install.resolve.carried import Bound, is_near
 from safe_install.resolve.companions import check_planned, installed_candidate, says_its_torch
 from safe_install.resolve.compatibility import Context, check_candidate
 from safe_install.resolve.guard import guard_constraints, names_released
@@ -187,17 +187,18 @@ def add_extensions(selection: Selection, requirements: Iterable[Requirement]) ->
     return dataclasses.replace(selection, extensions=extensions)
 
 
-def carry_along(selection: Selection, steps: Sequence[Step], wanted: Wanted, catalog: Catalog) -> Selection:
+def carry_along(selection: Selection, steps: Sequence[Step], wanted: Wanted) -> Selection:
     """With the installed extensions that have to go along, where torch moves.
 
-    Not those that the person or the plan has an answer for already, and not those that do not load today.
+    Not those that the person named, nor those that the installer's own plan moves, nor those that do not load today. A
+    lock says by itself what is to be there.
     """
-    if selection.coming_torch is None or wanted.keep_extensions:
+    if selection.coming_torch is None or wanted.keep_extensions or wanted.has_lock:
         return selection
-    asked = names_asked_for(wanted, selection.here) | selection.broken | set(selection.extensions)
-    planned = {step.name for step in steps if _is_settled(step, selection, catalog)}
-    names = [name for name in selection.bound if name not in asked and name not in planned]
-    extended = add_extensions(selection, map(requirement_of, names))
+    settled = names_asked_for(wanted, selection.here) | selection.broken | set(selection.extensions)
+    settled |= {step.name for step in steps}
+    names = [name for name in selection.bound if name not in settled]
+    extended = add_extensions(selection, [Requirement(str(name)) for name in names])
     return dataclasses.replace(extended, carried=selection.carried | set(names))
 
 
@@ -209,13 +210,6 @@ def names_asked_for(wanted: Wanted, here: Environment) -> FrozenSet[NormalizedNa
         if name is not None and (requirement is None or planning.applies(requirement, here)):
             found.add(name)
     return frozenset(found)
-
-
-def _is_settled(step: Step, selection: Selection, catalog: Catalog) -> bool:
-    """Is what the installer plans of an extension what the person named, or does it fit the torch that comes?"""
-    if step.requested or step.is_direct or step.name not in catalog.projects:
-        return True
-    return check_planned(step, selection.planned, catalog) is None
 
 
 def leave_behind(selection: Selection, names: Collection[NormalizedName]) -> Selection:
@@ -340,9 +334,12 @@ def _may_move(selection: Selection, wanted: Wanted) -> FrozenSet[NormalizedName]
     return wanted.named - {TORCH} if selection.torch_choice.keeps_installed else wanted.released
 
 
-def carried_requirements(selection: Selection) -> Tuple[str, ...]:
-    """The extensions that go along, as the installer is asked for them: what their wheels require comes, too."""
-    return tuple(sorted(name for name in selection.carried if name in selection.pins))
+def brought_requirements(selection: Selection) -> Tuple[str, ...]:
+    """What comes though nothing that the person asks for requires it: the extensions that go along, with what their
+    wheels require, and a torch for an extension that fits no other."""
+    names = sorted(name for name in selection.carried if name in selection.pins)
+    is_brought = selection.torch_choice.brought_for and selection.coming_torch is not None
+    return (*([TORCH] if is_brought else []), *names)
 
 
 def _equals(torch: TorchBuild, here: Environment) -> str:
@@ -417,11 +414,12 @@ def next_round(
     seen = add_torch(selection, steps, catalog)
     if seen.torch_choice.is_assumed:
         return _without_torch(seen, "pip's plan with it brings no torch")
-    seen = carry_along(seen, steps, wanted, catalog)
+    seen = carry_along(seen, steps, wanted)
     if _needs_another_torch(seen, wanted, catalog):
         return ChooseTorch(_with_planned_extensions(reopen(seen), steps, wanted, catalog))
     if seen.carried != selection.carried:
-        return Choose(dataclasses.replace(seen, pins={}), _who_moves_torch(steps))
+        because = "" if TORCH in wanted.named else _who_moves_torch(steps)
+        return Choose(dataclasses.replace(seen, pins={}), because)
     if seen.extensions and seen.coming_torch != selection.coming_torch:
         return Choose(dataclasses.replace(seen, pins={}))  # they were chosen for another torch
     unchosen, notes = _find_unchosen(seen, steps, wanted, catalog)
@@ -437,11 +435,8 @@ def next_round(
 
 
 def _who_moves_torch(steps: Sequence[Step]) -> str:
-    """`base 1.0 requires torch>=2.14`; "" where the person did."""
-    for step in steps:
-        if step.name == TORCH and not step.requested:
-            return step.because
-    return ""
+    """`base 1.0 requires torch>=2.14`; "" for a plan that does not say it."""
+    return next((step.because for step in steps if step.name == TORCH and " requires " in step.because), "")
 
 
 def _refuse_other_file(selection: Selection, steps: Sequence[Step]) -> Optional[Refusal]:
@@ -631,6 +626,9 @@ def _as_dependency(step: Step, selection: Selection, wanted: Wanted) -> Step:
         was_requested = selection.here.installed[step.name].requested
         because = selection.bound[step.name]
         return dataclasses.replace(step, requested=False, because=because, keeps_requested=was_requested)
+    if step.name == TORCH and selection.torch_choice.brought_for:
+        because = f"for {selection.torch_choice.brought_for}"
+        return dataclasses.replace(step, requested=False, because=because)
     asked = wanted.named | {requirement_name(entry.text) for entry in wanted.entries}
     for text, pin in hidden_requirements(selection).items():
         if requirement_name(text) == step.name and step.name not in asked:

@@ -52,6 +52,7 @@ class TorchChoice:
     is_fixed: bool = False  # the person named its file
     is_assumed: bool = False  # the one that comes is ours: the installer has not named its build yet
     keeps_installed: bool = False  # the installed one stays, because no newer one has every extension
+    brought_for: str = ""  # the extensions that fit no other torch, where nothing else asks for one
     left_behind: Tuple[NormalizedName, ...] = ()  # installed extensions that would have gone along with a newer one
     is_open: bool = False  # one has to be chosen: the installer has none, or none that may come
     taken: Optional[TorchBuild] = None  # the outcome: the installer's own, or one that we chose
@@ -168,7 +169,7 @@ def hint_to_permit(
     """
     names = join_all(canonicalize_name(requirement.name) for requirement in requirements)
     if option.is_installed:
-        return f"The newest torch that has {names} is the installed one, {option.version}."
+        return hint_of_installed(option.build, names)
     if option.excluded is Exclusion.CONSTRAINT:
         return f"Permit torch {option.release}, which has {names}: {option.reason}."
     flag = "--pre " if option.excluded is Exclusion.PRE_RELEASE else ""
@@ -177,12 +178,18 @@ def hint_to_permit(
     return f"Ask for torch {option.release}, which has {names}: safe-install {flag}{words}"
 
 
-def hint_to_keep(names: Sequence[NormalizedName]) -> str:
-    """The ways out where installed extensions have no wheel for the torch that was asked for."""
-    return (
-        f"Or take it without {', '.join(names)}: safe-install uninstall {' '.join(names)}, "
-        "or leave it as it is with --keep-extensions."
-    )
+def hint_of_installed(torch: TorchBuild, names: str) -> str:
+    """What to know where no other torch has these extensions."""
+    return f"The newest torch that has {names} is the installed one, {torch.version}."
+
+
+def hint_to_keep(hint: str, names: Sequence[NormalizedName]) -> str:
+    """A hint, and the ways out where these installed extensions have no wheel for the torch that was asked for."""
+    them = "them as they are" if len(names) > 1 else "it as it is"
+    removal = f"safe-install uninstall {' '.join(names)}"
+    way = f"To let torch move all the same: {removal}, or leave {them}: --keep-extensions."
+    first = hint.rstrip(".")
+    return f"{first}. {way}" if first else way
 
 
 def why_none_may_come(options: Sequence[TorchOption]) -> str:

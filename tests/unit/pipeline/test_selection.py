@@ -241,15 +241,42 @@ def test_torch_may_move_where_that_is_permitted(tmp_path):
     selected, chooser, _, said = run(
         tmp_path,
         "--allow-torch-change",
-        "torch-scatter",
-        chooser=FakeChooser(missing=["torch-scatter"]),
+        "torchvision",
+        chooser=FakeChooser(missing=["torchvision"]),
         installer=FakeInstaller(planned(torch=torch)),
     )
-    assert "no torch-scatter fits: pip chooses, and torch may move with it" in said
+    assert "no torchvision fits: pip chooses, and torch may move with it" in said
     assert steps_of(selected) == {"torch": "2.12.0+cpu"}
     assert str(selected.torch_after.version) == "2.12.0+cpu"
     assert "torch" in selected.released
     assert len(chooser.asked) == 1
+
+
+def test_another_torch_comes_where_pip_cannot_find_what_fits(tmp_path):
+    """Nothing in the metadata of a torch-scatter names its torch."""
+    here = make_environment(torch="2.13.0+cu130")
+    installer = FakeInstaller(planned(torch="2.14.1"), planned(torch="2.14.1", torch_scatter="2.0"))
+    words = ["--allow-torch-change", "torch-scatter"]
+    selected, _, _, said = run(tmp_path, *words, here=here, chooser=FitsNotHere(), installer=installer)
+    assert "no torch-scatter fits: another torch is looked for" in said
+    assert [question[:2] for question in installer.questions] == [("torch", ("torch!=2.13.0",)), ("all", ("torch",))]
+    assert steps_of(selected) == {"torch": "2.14.1", "torch-scatter": "2.0"}
+    because = {step.name: (step.because, step.requested) for step in selected.plan.steps}
+    assert because["torch"] == ("for torch-scatter", False)
+
+
+def test_no_other_torch_is_the_error_of_the_installed_one(tmp_path):
+    with pytest.raises(NoCandidate, match="no torch-scatter fits"):
+        words = ["--allow-torch-change", "torch-scatter"]
+        run(tmp_path, *words, chooser=FakeChooser(missing=["torch-scatter"]), installer=FakeInstaller(planned()))
+
+
+class FitsNotHere(FakeChooser):
+    """What it knows is for another torch than 2.13."""
+
+    def choose(self, requirements, environment, **options):
+        self.missing = ["torch-scatter"] if environment.torch.version.public == "2.13.0" else []
+        return super().choose(requirements, environment, **options)
 
 
 def test_a_torch_that_comes_is_asked_for_first(tmp_path):

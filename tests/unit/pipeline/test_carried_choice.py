@@ -1,0 +1,183 @@
+"""torch moves, and installed extensions with it: which torch comes, what is chosen, what is said."""
+
+from __future__ import annotations
+
+import pytest
+
+from safe_install.errors import NoCandidate, Refused
+from safe_install.wheels import inspection
+from tests.factories import make_distribution, make_environment, make_health
+from tests.unit.pipeline.test_joint_choice import (
+    CONFLICT,
+    SCATTER,
+    SPARSE,
+    HostChooser,
+    failed,
+    notes_of,
+    together,
+    torch,
+    torch_constraints,
+)
+from tests.unit.pipeline.test_selection import FakeInstaller, planned, run, steps_of
+
+OLD = make_distribution(SCATTER, "1.0+pt212cu130")
+WHY = "built for torch 2.12.0+cu130"
+
+
+@pytest.fixture(autouse=True)
+def compiled(monkeypatch):
+    """Every extension holds machine code: there are no files to read."""
+    monkeypatch.setattr(inspection, "find_compiled", lambda environment, names: frozenset(names))
+
+
+def here_with(*distributions):
+    return make_environment(OLD, *distributions, torch="2.12.0+cu130")
+
+
+def because_of(selected):
+    return {step.name: step.because for step in selected.plan.steps}
+
+
+@pytest.mark.parametrize("words", [("-U", "torch"), ("torch>2.12",)])
+def test_they_go_along(tmp_path, words):
+    chooser = HostChooser(has={SCATTER: ["2.14.1"]})
+    installer = FakeInstaller(torch("2.14.1"), together("2.14.1"))
+    selected, *_ = run(tmp_path, *words, here=here_with(), chooser=chooser, installer=installer)
+    assert steps_of(selected) == {"torch": "2.14.1", SCATTER: "2.0"}
+    assert because_of(selected)[SCATTER] == WHY
+    assert [(kind, hidden) for kind, hidden, _ in installer.questions] == [("all", ()), ("all", (SCATTER,))]
+    assert notes_of(selected) == []
+
+
+def test_the_newest_torch_that_all_have_comes(tmp_path):
+    sparse = make_distribution(SPARSE, "1.0+pt212cu130")
+    chooser = HostChooser(has={SCATTER: ["2.14.1", "2.13.0"], SPARSE: ["2.13.0"]})
+    installer = FakeInstaller(torch("2.14.1"), together("2.13.0", torch_sparse="2.0"))
+    selected, *_ = run(tmp_path, "-U", "torch", here=here_with(sparse), chooser=chooser, installer=installer)
+    assert steps_of(selected) == {"torch": "2.13.0", SCATTER: "2.0", SPARSE: "2.0"}
+    line = "torch 2.14.1: no torch-sparse was built for it; 2.13.0 has all of torch-scatter, torch-sparse"
+    assert notes_of(selected) == [line]
+
+
+def test_one_that_was_named_counts_with_them(tmp_path):
+    chooser = HostChooser(has={SCATTER: ["2.13.0"], SPARSE: ["2.14.1", "2.13.0"]})
+    installer = FakeInstaller(torch("2.14.1"), together("2.13.0", torch_sparse="2.0"))
+    selected, *_ = run(tmp_path, "-U", "torch", SPARSE, here=here_with(), chooser=chooser, installer=installer)
+    assert steps_of(selected) == {"torch": "2.13.0", SCATTER: "2.0", SPARSE: "2.0"}
+    assert [kind for kind, *_ in installer.questions] == ["torch", "all"]
+    assert because_of(selected)[SCATTER] == WHY
+
+
+def test_the_installed_torch_stays_where_one_of_them_has_no_newer_wheel(tmp_path):
+    installer = FakeInstaller(torch("2.14.1"), planned())
+    selected, *_ = run(tmp_path, "-U", "torch", here=here_with(), chooser=HostChooser(), installer=installer)
+    assert steps_of(selected) == {}
+    assert torch_constraints(installer) == ["torch==2.12.0+cu130"]
+    (note,) = [finding for finding in selected.findings if finding.check == "older-torch"]
+    assert note.detail == "torch 2.14.1: no torch-scatter was built for it; 2.12.0+cu130 stays"
+    assert note.hint == "Uninstall what holds it back, or leave it as it is with --keep-extensions."
+
+
+def test_keep_extensions_is_as_it_was(tmp_path):
+    chooser = HostChooser()
+    installer = FakeInstaller(torch("2.14.1"))
+    words = ("-U", "torch", "--keep-extensions")
+    selected, *_ = run(tmp_path, *words, here=here_with(), chooser=chooser, installer=installer)
+    assert (steps_of(selected), chooser.questions) == ({"torch": "2.14.1"}, [])
+
+
+def test_one_that_does_not_load_today_holds_nothing_back(tmp_path):
+    health = make_health(imports={"torch_scatter": "ImportError: undefined symbol"})
+    installer = FakeInstaller(torch("2.14.1"), torch("2.14.1"))
+    chooser = HostChooser()
+    selected, *_ = run(tmp_path, "-U", "torch", here=here_with(), chooser=chooser, installer=installer, health=health)
+    assert (steps_of(selected), chooser.questions) == ({"torch": "2.14.1"}, [])
+
+
+@pytest.mark.parametrize(
+    ("has", "first"),
+    [
+        (["2.13.0"], "Ask for torch 2.13.0, which has torch-scatter: safe-install torch==2.13.0."),
+        # a wheel for 2.12 fits each patch release of it
+        ([], "Ask for torch 2.12.1, which has torch-scatter: safe-install torch==2.12.1."),
+    ],
+)
+def test_an_exact_torch_is_refused_with_the_ways_out(tmp_path, has, first):
+    installer = FakeInstaller(torch("2.14.1"))
+    with pytest.raises(NoCandidate, match=r"no torch-scatter fits torch 2.14.1\+cu130") as raised:
+        run(
+            tmp_path,
+            "torch==2.14.1",
+            here=here_with(),
+            chooser=HostChooser(has={SCATTER: has}),
+            installer=installer,
+        )
+    assert raised.value.message.endswith(f"(torch-scatter 1.0+pt212cu130 is installed, {WHY})")
+    way_out = "safe-install uninstall torch-scatter, or leave it as it is: --keep-extensions."
+    assert raised.value.hint == f"{first} To let torch move all the same: {way_out}"
+
+
+@pytest.mark.parametrize("asked", ["2.14.1", "2.11.0"])
+def test_the_installed_torch_may_be_the_newest_that_has_them(tmp_path, asked):
+    here = make_environment(make_distribution(SCATTER, "1.0+pt213cu130"), torch="2.13.0+cu130")
+    chooser = HostChooser(has={SCATTER: ["2.7.1"]})
+    with pytest.raises(NoCandidate) as raised:
+        run(tmp_path, f"torch=={asked}", here=here, chooser=chooser, installer=FakeInstaller(torch(asked)))
+    assert raised.value.hint.startswith(
+        "The newest torch that has torch-scatter is the installed one, 2.13.0+cu130. To let torch move"
+    )
+
+
+def test_what_fits_the_torch_that_comes_stays(tmp_path):
+    """2.12.1 is the newest that pip finds, and the facts need not know any wheel for it."""
+    known = {(SCATTER, release): False for release in ("2.12.1", "2.12.0")}
+    chooser = StaysChooser(known=known)
+    installer = FakeInstaller(torch("2.12.1"), torch("2.12.1"))
+    selected, *_ = run(tmp_path, "-U", "torch", here=here_with(), chooser=chooser, installer=installer)
+    assert steps_of(selected) == {"torch": "2.12.1"}
+    assert installer.questions[-1][1] == (), "pip would bring a newer one"
+    assert chooser.upgraded == [set()]
+
+
+class StaysChooser(HostChooser):
+    """As the provider does: what is installed and fits is the answer."""
+
+    upgraded = ()
+
+    def choose(self, requirements, environment, *, upgrade=(), **options):
+        self.upgraded = [*self.upgraded, set(upgrade)]
+        return type(super().choose([], environment))((), (), ())
+
+
+# --- torch that something else moves ---------------------------------------------------------------
+
+
+def base(version="2.14.1"):
+    return planned(base="1", torch=version)
+
+
+def test_a_permitted_requirement_takes_them_along(tmp_path):
+    chooser = HostChooser(has={SCATTER: ["2.14.1"]})
+    installer = FakeInstaller(base(), together("2.14.1", base="1"))
+    words = ("--allow-torch-change", "base")
+    selected, *_ = run(tmp_path, *words, here=here_with(), chooser=chooser, installer=installer)
+    assert steps_of(selected) == {"base": "1", "torch": "2.14.1", SCATTER: "2.0"}
+
+
+def test_a_permitted_requirement_that_cannot_take_them_along_is_refused(tmp_path):
+    """It needs a newer torch than the one that they hold."""
+    output = CONFLICT.replace("torch==2.13.0", "torch==2.12.0+cu130")
+    installer = FakeInstaller(base(), failed(output))
+    words = ("--allow-torch-change", "base")
+    with pytest.raises(Refused, match=r"base 1.0 requires torch>=2.14") as raised:
+        run(tmp_path, *words, here=here_with(), chooser=HostChooser(), installer=installer)
+    assert "torch 2.14.1: no torch-scatter was built for it" in raised.value.hint
+    assert raised.value.exit_status == 11
+
+
+def test_without_permission_it_is_refused_as_before(tmp_path):
+    chooser = HostChooser(has={SCATTER: ["2.14.1"]})
+    with pytest.raises(Refused) as raised:
+        run(tmp_path, "base", here=here_with(), chooser=chooser, installer=FakeInstaller(base()))
+    assert [finding.check for finding in raised.value.findings] == ["torch-moved"]
+    assert chooser.questions == []
