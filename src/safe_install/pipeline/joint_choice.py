@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import time
-from typing import Callable, Dict, Optional, Sequence, Set, Tuple
+from typing import Callable, Dict, List, Optional, Sequence, Set, Tuple
 
 from packaging.utils import NormalizedName
 
@@ -105,15 +105,19 @@ class JointChoice:
             return None
         refused = {one.version for one in selection.torch_choice.passed_over if one.by_installer}
         may_come = [one for one in options if one.excluded is None and one.version not in refused]
+        errors: List[NoCandidate] = []
         for option in may_come:
             if option.version not in self._asked and self._is_at_limit:
                 continue
             tried = _take_torch(selection, option)
             try:
                 resolution = self._ask(tried, self._resolve_with_builds)
-            except NoCandidate:
+            except NoCandidate as error:
+                errors.append(error)
                 continue
             return _with_reason_of_planned(_say_built(tried, resolution), options), resolution
+        # Why it can be built for no torch says more than that no wheel is there.
+        self._error = errors[0] if errors else self._error
         return None
 
     # --- what is known without a question ----------------------------------------------------------

@@ -457,6 +457,7 @@ def make_wishes(request: InstallRequest) -> Wishes:
         offline=own.offline,
         no_build=own.no_build,
         pre=request.pre,
+        formats=request.formats,
         require_hashes=request.require_hashes,
         index_url=request.index_url,
         find_links=request.find_links,
