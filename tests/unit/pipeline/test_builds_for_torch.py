@@ -177,6 +177,15 @@ def test_what_cannot_be_built_here_is_said_before_pip_is_asked_again(tmp_path):
     assert unpacked.plans == []
 
 
+def test_a_plan_that_is_refused_is_refused_before_torch_is_unpacked(tmp_path):
+    here = make_environment(make_distribution("base", "1", requires=["six<2"]), make_distribution("six", "1"))
+    installer, unpacked = FakeInstaller(torch("2.14.1"), together("2.14.1", six="2")), Unpacked()
+    words, chooser = ("torch", SCATTER, "six"), SourceChooser()
+    with pytest.raises(Refused, match="after this base 1 requires six<2"):
+        run(tmp_path, *words, here=here, chooser=chooser, installer=installer, unpack=unpacked)
+    assert (unpacked.plans, chooser.built) == ([], [])
+
+
 def test_pip_is_asked_again_where_the_built_wheel_requires_more(tmp_path):
     installer = FakeInstaller(torch("2.14.1"), together("2.14.1"), together("2.14.1", scipy="1.17"))
     chooser = SourceChooser(requires=["scipy"])
