@@ -53,6 +53,7 @@ class JointChoice:
         self._resolve, self._check_torch = resolve, check_torch
         self._resolve_with_builds = resolve_with_builds
         self._error: Optional[NoCandidate] = None  # of the first torch that was tried
+        self._named: Dict[str, TorchBuild] = {}  # by release: the builds that pip named
         self._questions = MAX_ASKED
         self._seconds = MAX_SECONDS
         self._asked: Set[str] = set()  # versions of torch for which hosts were asked
@@ -83,19 +84,23 @@ class JointChoice:
         raise self._failure(selection, options)
 
     def _rank(self, selection: Selection) -> Tuple[TorchOption, ...]:
-        """The options, with the build that pip named in place of the one that was supposed of its release."""
+        """The options, with the builds that pip named in place of those that were supposed of their releases.
+
+        Of every release that it named: what turned out not to fit would otherwise be supposed, and tried, for ever.
+        """
         choice, coming = selection.torch_choice, selection.coming_torch
         assert choice.planned is not None  # noqa: S101 - only then there is something to choose
         options = rank_torches(
             choice.planned, self._wanted.torch, selection.here, self._catalog, is_fixed=choice.is_fixed
         )
         options = tuple(option for option in options if option.is_on_index)
-        if coming is None or choice.is_assumed:
-            return options
-        release = coming.version.public
-        return tuple(
-            dataclasses.replace(option, build=coming) if option.release == release else option for option in options
-        )
+        if coming is not None and not choice.is_assumed:
+            self._named[coming.version.public] = coming
+        found = []
+        for option in options:
+            build = self._named.get(option.release, option.build)
+            found.append(dataclasses.replace(option, build=build))
+        return tuple(found)
 
     def _choose_builds(
         self, selection: Selection, options: Sequence[TorchOption]

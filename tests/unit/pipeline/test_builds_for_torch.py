@@ -234,6 +234,22 @@ def test_another_build_of_torch_than_was_supposed_is_built_for(tmp_path):
     assert steps_of(selected)["torch"] == "2.12.1+cpu"
 
 
+def test_no_torch_is_tried_again_whose_build_turned_out_to_be_another_one(tmp_path):
+    """pip's folder has builds for the CPU alone, and their sources cannot be built."""
+
+    class ForCuda(SourceChooser):
+        def choose(self, requirements, environment, **options):
+            if environment.torch.accelerator == "cpu":
+                raise NoCandidate(f"no {SCATTER} fits torch {environment.torch.runtime_version}", hint="H")
+            return super().choose(requirements, environment, **options)
+
+    chooser = ForCuda(sources={SCATTER: ["2.13.0", "2.12.1"]})
+    installer = FakeInstaller(torch("2.14.1"), together("2.13.0+cpu"), together("2.12.1+cpu"))
+    with pytest.raises(NoCandidate):
+        run(tmp_path, "torch", SCATTER, here=EMPTY, chooser=chooser, installer=installer)
+    assert torch_constraints(installer) == ["torch==2.13.0", "torch==2.12.1"]
+
+
 def test_what_is_deep_in_pips_plan_is_built_too(tmp_path):
     first = planned(base="1", torch="2.14.1", torch_scatter=("1.0", "https://h/torch_scatter-1.0.tar.gz"))
     installer = FakeInstaller(first, together("2.14.1", base="1"))
