@@ -73,7 +73,8 @@ def index(tmp_path_factory):
     """The folder that pip looks into: two torches, and the tools of a build, which this backend does not use."""
     folder = tmp_path_factory.mktemp("index")
     for torch in (CPU, NEWER):
-        build_torch(folder, "3.11", torch)
+        wheel = build_torch(folder / torch.version, "3.11", torch)
+        wheel.rename(folder / wheel.name)
     for name, version in (("setuptools", "80.9.0"), ("wheel", "0.45"), ("ninja", "1.13")):
         write_wheel(folder, name, version, {f"{name}/__init__.py": ""})
     write_wheel(folder, "scipy", "1.17", {"scipy.py": ""})
