@@ -5,6 +5,9 @@ from __future__ import annotations
 
 import os
 import shutil
+import subprocess
+import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -70,7 +73,8 @@ def index(tmp_path_factory):
     """The folder that pip looks into: two torches, and the tools of a build, which this backend does not use."""
     folder = tmp_path_factory.mktemp("index")
     for torch in (CPU, NEWER):
-        build_torch(folder, "3.11", torch)
+        wheel = build_torch(folder / torch.version, "3.11", torch)
+        wheel.rename(folder / wheel.name)
     for name, version in (("setuptools", "80.9.0"), ("wheel", "0.45"), ("ninja", "1.13")):
         write_wheel(folder, name, version, {f"{name}/__init__.py": ""})
     write_wheel(folder, "scipy", "1.17", {"scipy.py": ""})
@@ -172,6 +176,21 @@ def test_a_build_that_fails_changes_nothing(make, before, status, words):
     assert words in str(document["error"])
     assert environment.tree() == tree
     assert left_over(environment) == []
+
+
+def test_a_run_that_is_ended_leaves_nothing(make):
+    wait = "open(os.path.expanduser('~/started'), 'w').close(); __import__('time').sleep(300)"
+    environment = make(before=wait)
+    before, started = environment.tree(), Path(environment.variables["HOME"], "started")
+    command = [sys.executable, "-m", "safe_install", "torch==2.13.0", "torch-scatter"]
+    with subprocess.Popen(command, env=environment.variables, stdout=subprocess.PIPE, stderr=subprocess.STDOUT) as run:
+        deadline = time.monotonic() + 60
+        while not started.exists() and time.monotonic() < deadline:
+            time.sleep(0.05)
+        run.terminate()
+        said, _ = run.communicate(timeout=60)
+    assert (started.exists(), run.returncode) == (True, 143), said
+    assert (environment.tree(), left_over(environment)) == (before, [])
 
 
 def test_a_wheel_of_torch_that_a_build_changes_is_not_installed(make):

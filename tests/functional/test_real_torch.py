@@ -48,6 +48,7 @@ ANSWERS = [
     "[[3.0, 4.0], [8.0, 48.0]]",
     "[[3.0, 4.0], [8.0, 48.0]]",
 ]
+NO_WHEEL_HOST = " ".join(f"https://{host}=http://127.0.0.1:9" for host in ("data.pyg.org", "wheels.astral.sh"))
 DEMO = "Metadata-Version: 2.1\nName: demo\nVersion: 1.0\n"
 
 
@@ -116,6 +117,24 @@ def test_an_sdist_is_built_against_the_installed_torch_and_then_kept(built_wheel
     assert took < 30, "seconds of the processor: the second environment takes the wheel from the store"
     assert "Successfully installed torch-scatter-2.1.2" in done.stdout
     assert python(environment, QUESTION).split("\n") == ANSWERS
+
+
+def test_torch_comes_into_an_empty_environment_with_an_extension_that_no_host_has(built_wheel, tmp_path):
+    """torch is unpacked for the build, which finds that the wheel for this very torch was built before."""
+    folder = tmp_path / "env"
+    subprocess.run([sys.executable, "-m", "venv", str(folder)], check=True)
+    before = read_tree(folder)
+    done = safe_install(folder, "torch==2.13.0+cpu", "torch-scatter", "--json", SAFE_INSTALL_MIRRORS=NO_WHEEL_HOST)
+    answer = document(done)
+    if "No matching distribution found for torch==2.13.0+cpu" in str(answer["error"]):
+        pytest.skip("pip finds no torch 2.13.0+cpu here by itself")
+    assert (done.returncode, answer["outcome"]) == (0, "installed"), answer["error"]
+    (step,) = [step for step in answer["plan"]["steps"] if step["name"] == "torch-scatter"]
+    assert (step["kind"], step["url"]) == ("built", built_wheel.as_uri())
+    assert python(folder, QUESTION).split("\n") == ANSWERS
+    assert safe_install(folder, "verify").returncode == 0
+    assert safe_install(folder, "undo").returncode == 0
+    assert read_tree(folder) == before
 
 
 def test_the_built_wheel_holds_what_it_should_for_a_cpu(built_wheel):

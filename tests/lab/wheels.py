@@ -89,9 +89,11 @@ def build_wheels(out: Path, python: str) -> LabWheels:
 
 def build_torch(out: Path, python: str, torch: Torch) -> Path:
     """One torch, by its public file name, in the folder `out`."""
-    tag = "cp{0}-cp{0}-linux_x86_64".format(python.replace(".", ""))
     with tempfile.TemporaryDirectory() as folder:
-        return _pack_torch(out, torch, _build_torch(torch, Path(folder)), tag)
+        libraries = _build_torch(torch, Path(folder))
+        _pack_torch(out, torch, libraries, "cp{0}-cp{0}-linux_x86_64".format(python.replace(".", "")))
+    (found,) = out.glob("torch-*.whl")
+    return found
 
 
 def build_torch_and_scatter(out: Path, python: str, torch: Torch, scatter_version: str) -> None:
@@ -142,7 +144,7 @@ def _digest(data: bytes) -> str:
     return base64.urlsafe_b64encode(hashlib.sha256(data).digest()).rstrip(b"=").decode()
 
 
-def _pack_torch(folder: Path, torch: Torch, libraries: Mapping[str, Path], tag: str) -> Path:
+def _pack_torch(folder: Path, torch: Torch, libraries: Mapping[str, Path], tag: str) -> None:
     files: Dict[str, Union[str, bytes]] = {
         f"torch/lib/{name}": path.read_bytes() for name, path in libraries.items() if name in torch.libraries
     }
@@ -156,7 +158,7 @@ def _pack_torch(folder: Path, torch: Torch, libraries: Mapping[str, Path], tag: 
     files["torch/version.py"] = (
         f"__version__ = {torch.version!r}\ndebug = False\ncuda = {torch.cuda!r}\ngit_version = {git!r}\nhip = None\n"
     )
-    return write_wheel(folder, "torch", torch.metadata_version, files, requires=torch.requires, tag=tag)
+    write_wheel(folder, "torch", torch.metadata_version, files, requires=torch.requires, tag=tag)
 
 
 def _pack_scatter(folder: Path, version: str, torch: Torch, libraries: Mapping[str, Path], tag: str) -> None:

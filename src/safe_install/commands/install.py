@@ -104,8 +104,14 @@ def _plan_and_apply(
     request, environment = session.request, session.environment
     promise = functools.partial(is_promised, request=request, environment=environment, is_on_index=chooser.is_on_index)
     coming = ComingTorch(session, installer, promise, chooser.fetch_torch)
+
+    def unpack_torch(selected: Selected) -> Environment:
+        _find_breakage(session, selected)
+        _check_before(session, selected.plan, before)
+        return coming.unpack(selected.plan.steps)
+
     with naming_intruders(before, chooser.built):
-        selected = select(session, bundled_catalog(), chooser, installer, before.report, coming.unpack)
+        selected = select(session, bundled_catalog(), chooser, installer, before.report, unpack_torch)
     coming.remove()
     plan = selected.plan
     built = _built_in_this_run(plan, chooser)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import (
     TYPE_CHECKING,
@@ -51,6 +51,7 @@ from safe_install.models import (
 )
 from safe_install.ports import World
 from safe_install.resolve.compatibility import is_cpu_fallback
+from safe_install.resolve.pip_settings import Formats
 from safe_install.resolve.provider import Resolution, is_known, resolve
 from safe_install.system.credentials import Credentials
 from safe_install.system.http import HttpClient
@@ -72,6 +73,7 @@ class Wishes:
     offline: bool = False
     no_build: bool = False
     pre: bool = False
+    formats: Formats = field(default_factory=Formats)  # of which projects only wheels are taken
     require_hashes: bool = False
     index_url: Optional[str] = None
     find_links: Tuple[str, ...] = ()
@@ -193,6 +195,7 @@ class IndexChooser:
             constraints=constraints,
             pre=self._wishes.pre,
             allow_build=allow_build and not self._wishes.no_build,
+            formats=self._wishes.formats,
             upgrade=frozenset(upgrade),
             keep_version=frozenset(keep_version),
         )

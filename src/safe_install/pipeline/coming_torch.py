@@ -76,8 +76,7 @@ class ComingTorch:
         from safe_install.pipeline.delivery import bring, staged_wheel
         from safe_install.transaction.stage import fill_stage
 
-        with self._session.timings.stage("fetch"):
-            found = bring(self._begin_delivery(folder), Plan(tuple(steps)), {})
+        found = bring(self._begin_delivery(folder), Plan(tuple(steps)), {})
         self.artifacts = {**self.artifacts, **found}
         _check_room(folder, found)
         root = make_folder(folder / "unpacked")

@@ -73,6 +73,7 @@ class JointChoice:
         self._resolve_with_builds = resolve_with_builds
         self._finds_files, self._offline = finds_files, offline
         self._error: Optional[NoCandidate] = None  # of the first torch that was tried
+        self._named: Dict[str, TorchOption] = {}  # by release: the builds that pip named
         self._questions = MAX_ASKED
         self._seconds = MAX_SECONDS
         self._asked: Set[str] = set()  # versions of torch for which hosts were asked
@@ -108,18 +109,22 @@ class JointChoice:
         raise self._failure(selection, options)
 
     def rank(self, selection: Selection) -> Tuple[TorchOption, ...]:
-        """The options, with the build that pip named in place of the one that was supposed of its release."""
+        """The options, with the builds that pip named in place of those that were supposed of their releases.
+
+        Of every release that it named: what turned out not to fit would otherwise be supposed, and tried, for ever.
+        """
         choice, coming, terms = selection.torch_choice, selection.coming_torch, self._wanted.torch
         catalog = self._with_listing(selection)
         options = rank_torches(choice.planned, terms, selection.here, catalog, is_fixed=choice.is_fixed)
         if terms.asked.accelerator and not self._wanted.upgrade:
             options = _same_release_first(options, selection.here.torch)
-        if coming is None or choice.is_assumed or selection.torch_pins or coming == choice.planned:
-            return options
-        # The build that the installer named of a release that we chose.
-        named = judge_planned(coming, terms, selection.here, catalog)
-        release = coming.version.public
-        return tuple(named if option.is_on_index and option.release == release else option for option in options)
+        if coming is not None and not (choice.is_assumed or selection.torch_pins or coming == choice.planned):
+            self._named[coming.version.public] = judge_planned(coming, terms, selection.here, catalog)
+        found = []
+        for option in options:
+            named = self._named.get(option.release) if option.is_on_index else None
+            found.append(named or option)
+        return tuple(found)
 
     # --- builds that are not on pip's index --------------------------------------------------------
 
@@ -166,6 +171,7 @@ class JointChoice:
             return None
         refused = {one.version for one in selection.torch_choice.passed_over if one.by_installer}
         may_come = [one for one in options if one.excluded is None and one.version not in refused]
+        errors: List[NoCandidate] = []
         for option in may_come:
             if option.version not in self._asked and self._is_at_limit:
                 continue
@@ -175,9 +181,12 @@ class JointChoice:
             tried = self._with_file(tried, option)
             try:
                 resolution = self._ask(tried, self._resolve_with_builds)
-            except NoCandidate:
+            except NoCandidate as error:
+                errors.append(error)
                 continue
             return _settle(_with_reason_of_planned(_say_built(tried, resolution), options)), resolution
+        # Why it can be built for no torch says more than that no wheel is there.
+        self._error = errors[0] if errors else self._error
         return None
 
     # --- what is known without a question ----------------------------------------------------------

@@ -51,9 +51,6 @@ from safe_install.torch_family import TORCH
 from safe_install.wheels.archive import Artifact
 from safe_install.wheels.placeholder import make_placeholder
 
-# Takes the steps of a plan; returns the environment as a build sees it, with the torch of that plan.
-UnpackTorch = Callable[[Sequence[Step]], Environment]
-
 
 @dataclass(frozen=True)
 class Selected:
@@ -68,6 +65,10 @@ class Selected:
     findings: Tuple[Finding, ...] = ()
 
 
+# Takes what was selected, but for what is still to be built; returns the environment as a build has to see it.
+UnpackTorch = Callable[[Selected], Environment]
+
+
 def select(
     session: Session,
     catalog: Catalog,
@@ -77,7 +78,7 @@ def select(
     unpack_torch: UnpackTorch,
 ) -> Selected:
     """The plan for a request. `read_health`: the check before the change, waited for where its answer is needed.
-    `unpack_torch`: makes the torch of a plan known to builds, before it is installed.
+    `unpack_torch`: makes the torch of a plan known to builds, before it is installed; it may refuse the plan.
 
     Errors: UsageError, Refused, NoCandidate, PipFailed, BuildFailed.
     """
@@ -87,25 +88,17 @@ def select(
     if TORCH not in loop.wanted.released:
         loop.torch_check.check(here.torch)
     selection, steps = loop.run()
-    plan = rounds.make_plan(selection, steps, request)
-    torch_after = permission.torch_after(plan, here, catalog.torch, selection.coming_torch)
-    released = permission.find_released(plan, request, here, selection.broken)
-    may_be_broken = permission.may_be_broken(plan, request, here, torch_after)
-    _refuse_plan(plan, here, released, may_be_broken)
+    selected = _review(selection, steps, request, catalog)
+    plan, torch_after = selected.plan, selected.torch_after
     if plan.steps:
         loop.torch_check.judge(permission.check_torch_asked_for(plan, request, here, torch_after))
         loop.torch_check.check(torch_after)
-    # A choice that failed half-way has brought files, too: with --allow-torch-change pip decides then.
     shown = {pin.name for pin in selection.files}
-    artifacts = {name: artifact for name, artifact in loop.artifacts.items() if name in shown}
-    return Selected(
-        plan,
-        selection,
-        artifacts,
-        torch_after,
-        frozenset(released),
-        may_be_broken,
-        (
+    return dataclasses.replace(
+        selected,
+        # A choice that failed half-way has brought files, too: with --allow-torch-change pip decides then.
+        artifacts={name: artifact for name, artifact in loop.artifacts.items() if name in shown},
+        findings=(
             *note_choice(
                 selection.torch_choice, selection.planned.torch, selection.extensions, carried=selection.carried
             ),
@@ -113,6 +106,17 @@ def select(
             *loop.torch_check.findings,
         ),
     )
+
+
+def _review(selection: Selection, steps: Sequence[Step], request: InstallRequest, catalog: Catalog) -> Selected:
+    """The plan of a selection, if it does nothing that it must not do. Errors: Refused."""
+    here = selection.here
+    plan = rounds.make_plan(selection, steps, request)
+    torch_after = permission.torch_after(plan, here, catalog.torch, selection.coming_torch)
+    released = permission.find_released(plan, request, here, selection.broken)
+    may_be_broken = permission.may_be_broken(plan, request, here, torch_after)
+    _refuse_plan(plan, here, released, may_be_broken)
+    return Selected(plan, selection, {}, torch_after, frozenset(released), may_be_broken)
 
 
 def _refuse_misspelled(request: InstallRequest, here: Environment, catalog: Catalog) -> None:
@@ -501,7 +505,9 @@ class _Loop:
         selection = done.selection
         self._see_torch(selection)
         torch_file = rounds.find_torch_file(done.steps)
-        environment = self._unpack_torch(done.steps)
+        # What would be refused in the end is refused before torch is fetched.
+        selected = _review(selection, done.steps, self._request, self._catalog)
+        environment = self._unpack_torch(selected)
         for candidate in rounds.find_unbuilt(selection):
             selection = self._bring(candidate, selection, environment, torch_file=torch_file)
         self._forget_pins(selection)
@@ -555,6 +561,7 @@ def make_wishes(request: InstallRequest) -> Wishes:
         offline=own.offline,
         no_build=own.no_build,
         pre=request.pre,
+        formats=request.formats,
         require_hashes=request.require_hashes,
         index_url=request.index_url,
         find_links=request.find_links,

@@ -38,6 +38,7 @@ class Context:
     specifier: SpecifierSet = field(default_factory=SpecifierSet)
     pre: bool = False
     allow_build: bool = True
+    forbidden_by: str = "--no-build"  # the option, where building is not allowed
     hosts_down: FrozenSet[str] = frozenset()  # host names as in URLs
 
 
@@ -402,7 +403,7 @@ def reject_build(candidate: Candidate, context: Context) -> Optional[str]:
     if candidate.kind is not CandidateKind.SDIST:
         return None
     if not context.allow_build:
-        return "would have to be built, and --no-build was given"
+        return f"would have to be built, and {context.forbidden_by} was given"
     recipe, torch = context.project.recipe, context.environment.torch
     if recipe is None:
         return "it is not known here how to build it"

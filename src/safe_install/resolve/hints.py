@@ -255,7 +255,9 @@ def permit_build(one: Asked) -> str:
         return ""
     hosts = _unasked(one)
     first = f"Leave --offline out to ask {hosts}, or leave" if hosts else "Leave"
-    return f"{first} --no-build out: {one.context.project.name} {max(versions)} can be built from source."
+    return (
+        f"{first} {one.context.forbidden_by} out: {one.context.project.name} {max(versions)} can be built from source."
+    )
 
 
 def wait_for_host(one: Asked) -> str:

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Mapping, Optional, Sequence, Tuple
+from typing import Dict, FrozenSet, Iterable, List, Mapping, Optional, Sequence, Set, Tuple
+
+from packaging.utils import canonicalize_name
 
 from safe_install.resolve.command_line import Word
 
@@ -13,6 +16,43 @@ _FALSE = ("", "0", "false", "no", "off", "n", "f")
 def is_true(text: Optional[str]) -> bool:
     """How pip reads a flag from the environment or a configuration file."""
     return text is not None and text.strip().lower() not in _FALSE
+
+
+@dataclass(frozen=True)
+class Formats:
+    """--only-binary and --no-binary: the projects of which only wheels are taken, and those of which none is.
+
+    `:all:` stands for all that are not named otherwise.
+    """
+
+    only_wheels: FrozenSet[str] = frozenset()
+    no_wheels: FrozenSet[str] = frozenset()
+
+    def allows_source(self, name: str) -> bool:
+        """May a source distribution of the project be taken? `name`: normalized."""
+        if name in self.only_wheels or name in self.no_wheels:
+            return name not in self.only_wheels
+        return ALL not in self.only_wheels
+
+
+ALL, NONE = ":all:", ":none:"
+
+
+def parse_formats(options: Iterable[Tuple[str, str]]) -> Formats:
+    """`options`: ("only-binary", "torch-scatter,scipy") ..., in the order in which pip reads them: a later one wins."""
+    found: Dict[str, Set[str]] = {"only-binary": set(), "no-binary": set()}
+    for key, value in options:
+        other = "no-binary" if key == "only-binary" else "only-binary"
+        for part in value.split(","):
+            if part in (ALL, NONE):
+                found[key].clear()
+            if part == ALL:
+                found[other].clear()
+            if part != NONE:
+                name = part if part == ALL else canonicalize_name(part)
+                found[other].discard(name)
+                found[key].add(name)
+    return Formats(frozenset(found["only-binary"]), frozenset(found["no-binary"]))
 
 
 class PipSettings:
@@ -51,6 +91,20 @@ class PipSettings:
         """Every value; pip too adds the command line's to the configured ones."""
         written = tuple(word.value for word in self._words if word.key == key and word.value is not None)
         return (*self._configuration.get(key, "").split(), *written)
+
+    def formats(self, of_files: Iterable[Tuple[str, Optional[str]]]) -> Formats:
+        """Of which projects wheels alone are taken. `of_files`: the options of the files of requirements."""
+        keys = ("no-binary", "only-binary")
+        found: List[Tuple[str, str]] = []
+        for key in keys:
+            found += [(key, value) for value in self._configuration.get(key, "").split()]
+        for word in self._words:
+            if word.key in keys:
+                found.append((str(word.key), word.value or ""))
+        for key, written in of_files:
+            if key in keys:
+                found.append((key, written or ""))
+        return parse_formats(found)
 
     def compiles(self) -> bool:
         """Bytecode or not: the last word wins. In pip's configuration `no-compile = no` is what switches it off."""

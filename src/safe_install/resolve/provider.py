@@ -40,6 +40,7 @@ from safe_install.requirements import applies
 from safe_install.resolve.companions import installed_candidate
 from safe_install.resolve.compatibility import Context, check_candidate, name_for
 from safe_install.resolve.hints import Asked, choose_hint, is_settled
+from safe_install.resolve.pip_settings import Formats
 from safe_install.resolve.ranking import explain_loser, order_rejections, rank_fitting
 from safe_install.tags import is_same_major
 
@@ -85,15 +86,17 @@ def resolve(
     constraints: Sequence[Requirement] = (),
     pre: bool = False,
     allow_build: bool = True,
+    formats: Optional[Formats] = None,
     upgrade: Collection[str] = (),
     keep_version: Collection[str] = (),
 ) -> Resolution:
     """Choose one candidate for every project of the wheel index that the requirements name or bring.
 
     Requirements on other distributions and direct URLs are pip's business and are passed over; torch is
-    what is installed. `find(name, environment, wanted=...)` is `Finder.find`. `upgrade` names the projects
-    whose installed version is no reason to stay, `keep_version` those of which another build of the installed version
-    is taken before a newer one. Raises Refused when torch itself would have to change,
+    what is installed. `find(name, environment, wanted=...)` is `Finder.find`. `formats`: the projects of which the
+    person takes wheels alone. `upgrade` names the projects whose installed version is no reason to stay,
+    `keep_version` those of which another build of the installed version is taken before a newer one. Raises Refused
+    when torch itself would have to change,
     NoCandidate with every rejection and every host's answer when nothing fits.
     """
     wishes = [_Wish(requirement) for requirement in requirements if _applies(requirement, environment)]
@@ -105,6 +108,7 @@ def resolve(
         constraints=[c for c in constraints if _applies(c, environment)],
         pre=pre,
         allow_build=allow_build,
+        formats=formats or Formats(),
         upgrade=frozenset(canonicalize_name(name) for name in upgrade),
         keep_version=frozenset(canonicalize_name(name) for name in keep_version),
         wishes=wishes,
@@ -141,6 +145,7 @@ def is_known(
         constraints=[c for c in constraints if _applies(c, environment)],
         pre=pre,
         allow_build=False,
+        formats=Formats(),
         upgrade=(),
         keep_version=(),
         wishes=(wish,),
@@ -179,6 +184,7 @@ class _Provider(AbstractProvider):  # type: ignore[type-arg,misc,unused-ignore]
         constraints: Sequence[Requirement],
         pre: bool,
         allow_build: bool,
+        formats: Formats,
         upgrade: Collection[NormalizedName],
         keep_version: Collection[NormalizedName],
         wishes: Sequence[_Wish],
@@ -189,6 +195,7 @@ class _Provider(AbstractProvider):  # type: ignore[type-arg,misc,unused-ignore]
         self._constraints = constraints
         self._pre = pre
         self._allow_build = allow_build
+        self._formats = formats
         self._upgrade = upgrade
         self._keep_version = keep_version
         self._roots = wishes
@@ -296,6 +303,7 @@ class _Provider(AbstractProvider):  # type: ignore[type-arg,misc,unused-ignore]
         return tuple(answers)
 
     def _context(self, project: Project, specifier: SpecifierSet, answers: Sequence[HostAnswer] = ()) -> Context:
+        is_wheel_wanted = not self._formats.allows_source(project.name)
         down = {urlsplit(answer.url).hostname or "" for answer in answers if answer.kind is HostAnswerKind.DOWN}
         return Context(
             project,
@@ -303,7 +311,8 @@ class _Provider(AbstractProvider):  # type: ignore[type-arg,misc,unused-ignore]
             self._catalog,
             specifier,
             pre=self._pre,
-            allow_build=self._allow_build,
+            allow_build=self._allow_build and not is_wheel_wanted,
+            forbidden_by="--only-binary" if is_wheel_wanted else "--no-build",
             hosts_down=frozenset(down),
         )
 

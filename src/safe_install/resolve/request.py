@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Dict, FrozenSet, List, Mapping, Optional, Sequence, Tuple
 from urllib.parse import unquote, urlsplit
@@ -17,7 +17,7 @@ from safe_install.requirements import parse_requirement
 from safe_install.resolve.command_line import Word, Words
 from safe_install.resolve.own_options import OwnOptions, own_options
 from safe_install.resolve.pip_options import FETCH_GROUPS, INDEX_GROUPS, find_option
-from safe_install.resolve.pip_settings import PipSettings
+from safe_install.resolve.pip_settings import Formats, PipSettings
 from safe_install.resolve.requirements_file import Entry, Parsed, Reader, as_path, is_lock_file, parse_file
 
 
@@ -37,6 +37,7 @@ class InstallRequest:
     ignore_installed: bool = False  # what is installed stays beside what comes
     no_warn_conflicts: bool = False  # requirements of other distributions may be broken, and nothing is said
     pre: bool = False
+    formats: Formats = field(default_factory=Formats)  # --only-binary, --no-binary
     no_deps: bool = False
     require_hashes: bool = False
     compile_bytecode: bool = True
@@ -195,6 +196,7 @@ def _with_effects(request: InstallRequest, settings: PipSettings, files: Sequenc
         ignore_installed=settings.flag("ignore-installed"),
         no_warn_conflicts=settings.flag("no-warn-conflicts"),
         pre=settings.flag("pre") or "pre" in in_files,
+        formats=settings.formats(option for parsed in files for option in parsed.options),
         no_deps=settings.flag("no-deps"),
         require_hashes=settings.flag("require-hashes") or "require-hashes" in in_files or has_hashes,
         compile_bytecode=settings.compiles(),

@@ -23,7 +23,9 @@ from safe_install.wheels.toolkit_choice import (
     Place,
     Toolkit,
     ToolkitChoice,
+    complete_place,
     describe_rejection,
+    find_planned_headers,
     list_obtainable,
     major_version,
     minor_version,
@@ -170,10 +172,11 @@ def _plan_cuda(
     wanted = _select_architectures(recipe, environment, variables)
     if isinstance(wanted, BuildRefusal):
         return wanted
-    obtainable = list_obtainable(environment, headers=machine.headers)
+    planned = find_planned_headers(environment)
+    obtainable = list_obtainable(environment, headers=(*machine.headers, *planned))
     choice = select_toolkit(
         cuda,
-        machine.places,
+        [complete_place(place, planned) for place in machine.places],
         architectures=_compute_numbers(wanted),
         obtainable=() if forbidden_by else obtainable,
     )

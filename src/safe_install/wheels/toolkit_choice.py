@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import List, Mapping, Optional, Sequence, Tuple, Union
 
@@ -167,6 +167,26 @@ def list_obtainable(environment: Environment, *, headers: Sequence[str]) -> Tupl
     extras = set(COMPILER_EXTRAS)
     extras.update(header.extra for header in REQUIRED_HEADERS if header.path not in headers)
     return (f"cuda-toolkit[{','.join(sorted(extras))}]=={_toolkit_release(environment, minor_version(torch.cuda))}",)
+
+
+def find_planned_headers(environment: Environment) -> Tuple[str, ...]:
+    """The required headers in the packages of a torch that is planned, and does not lie anywhere yet; empty for one
+    that does: then its packages are looked at."""
+    torch = environment.torch
+    if torch is None or torch.cuda is None or torch.folder is not None:
+        return ()
+    major = major_version(torch.cuda)
+    suffix = "" if major >= OLDEST_MAJOR_ON_INDEX else f"-cu{major}"
+    found = [header.path for header in REQUIRED_HEADERS if f"{header.index_package}{suffix}" in environment.installed]
+    return tuple(found)
+
+
+def complete_place(place: Place, headers: Sequence[str]) -> Place:
+    """A toolkit with the headers that packages will add to it. To /usr nothing is added: it is gcc's own folder."""
+    if isinstance(place, Unusable) or str(place.home) == "/usr":
+        return place
+    missing = tuple(header for header in place.missing if header not in headers)
+    return replace(place, missing=missing)
 
 
 def _toolkit_release(environment: Environment, minor: str) -> str:

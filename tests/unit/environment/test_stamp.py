@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 from packaging.version import Version
@@ -120,3 +121,9 @@ def test_what_is_watched_beside_sources(tmp_path, where):
     assert (str(folder / "version.py") in stamp_of(environment, (source,)).states) == sees_torch
     assert (folder in watched_folders(environment, (source,))) == sees_torch
     assert (site in watched_folders(environment, (source,))) == sees_site
+
+
+def test_a_torch_that_is_unpacked_for_a_build_is_watched_too():
+    environment = replace(make_environment(), ahead=(Path("/unpacked/lib"),))
+    watched = watched_folders(environment)
+    assert Path("/unpacked/lib") in watched and environment.interpreter.scheme.purelib in watched

@@ -177,6 +177,15 @@ def test_what_cannot_be_built_here_is_said_before_pip_is_asked_again(tmp_path):
     assert unpacked.plans == []
 
 
+def test_a_plan_that_is_refused_is_refused_before_torch_is_unpacked(tmp_path):
+    here = make_environment(make_distribution("base", "1", requires=["six<2"]), make_distribution("six", "1"))
+    installer, unpacked = FakeInstaller(torch("2.14.1"), together("2.14.1", six="2")), Unpacked()
+    words, chooser = ("torch", SCATTER, "six"), SourceChooser()
+    with pytest.raises(Refused, match="after this base 1 requires six<2"):
+        run(tmp_path, *words, here=here, chooser=chooser, installer=installer, unpack=unpacked)
+    assert (unpacked.plans, chooser.built) == ([], [])
+
+
 def test_pip_is_asked_again_where_the_built_wheel_requires_more(tmp_path):
     installer = FakeInstaller(torch("2.14.1"), together("2.14.1"), together("2.14.1", scipy="1.17"))
     chooser = SourceChooser(requires=["scipy"])
@@ -223,6 +232,22 @@ def test_another_build_of_torch_than_was_supposed_is_built_for(tmp_path):
     selected, *_ = run(tmp_path, "torch", SCATTER, here=EMPTY, chooser=chooser, installer=installer)
     assert chooser.built == [(SCATTER, "2.12.1+cpu", True)]
     assert steps_of(selected)["torch"] == "2.12.1+cpu"
+
+
+def test_no_torch_is_tried_again_whose_build_turned_out_to_be_another_one(tmp_path):
+    """pip's folder has builds for the CPU alone, and their sources cannot be built."""
+
+    class ForCuda(SourceChooser):
+        def choose(self, requirements, environment, **options):
+            if environment.torch.accelerator == "cpu":
+                raise NoCandidate(f"no {SCATTER} fits torch {environment.torch.runtime_version}", hint="H")
+            return super().choose(requirements, environment, **options)
+
+    chooser = ForCuda(sources={SCATTER: ["2.13.0", "2.12.1"]})
+    installer = FakeInstaller(torch("2.14.1"), together("2.13.0+cpu"), together("2.12.1+cpu"))
+    with pytest.raises(NoCandidate):
+        run(tmp_path, "torch", SCATTER, here=EMPTY, chooser=chooser, installer=installer)
+    assert torch_constraints(installer) == ["torch==2.13.0", "torch==2.12.1"]
 
 
 def test_what_is_deep_in_pips_plan_is_built_too(tmp_path):

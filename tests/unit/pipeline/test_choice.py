@@ -12,6 +12,7 @@ from safe_install.events import Reporter
 from safe_install.models import Candidate, CandidateKind, Link, NetworkSettings
 from safe_install.pipeline.choice import IndexChooser, Wishes, make_client
 from safe_install.ports import World
+from safe_install.resolve.pip_settings import parse_formats
 from tests.factories import environment_for, make_environment
 
 
@@ -60,6 +61,20 @@ def test_the_error_says_what_is_missing_and_whether_that_is_certain(tmp_path):
     with pytest.raises(NoCandidate) as caught:
         chooser.choose([Requirement("torch-scatter")], environment, allow_build=False)
     assert (caught.value.projects, caught.value.is_open) == (("torch-scatter",), True)
+
+
+@pytest.mark.parametrize(("only", "may_be_built"), [("", True), (":all:", False), ("torch-scatter", False)])
+def test_wheels_alone_are_taken_where_the_person_says_so(tmp_path, only, may_be_built):
+    environment = environment_for(torch="2.12.0+cu118", python_version="3.11", platform="linux_x86_64")
+    wishes = Wishes(offline=True, formats=parse_formats([("only-binary", only)] if only else []))
+    chooser = IndexChooser(wishes, World({}, Reporter(), tmp_path))
+    if may_be_built:
+        (pin,) = chooser.choose([Requirement("torch-scatter")], environment).pins
+        assert pin.kind is CandidateKind.SDIST
+        return
+    with pytest.raises(NoCandidate) as caught:
+        chooser.choose([Requirement("torch-scatter")], environment)
+    assert "leave --only-binary out" in caught.value.hint.lower()
 
 
 def test_a_torch_that_would_change_is_refused(tmp_path):

@@ -13,7 +13,7 @@ from safe_install.errors import HashMismatch, Refused
 from safe_install.events import Reporter
 from safe_install.models import Action, Origin, Severity, Step
 from safe_install.pipeline.contents import contents_findings, find_changed_files
-from safe_install.pipeline.delivery import _copy_artifact, _take_downloaded, begin_delivery
+from safe_install.pipeline.delivery import _copy_artifact, _take_brought, _take_downloaded, begin_delivery
 from safe_install.pipeline.session import Session
 from safe_install.ports import Timings, World
 from safe_install.resolve.command_line import split_words
@@ -209,3 +209,18 @@ def test_the_files_of_the_same_version_are_compared(tmp_path, installed, changed
     info = site / "demo-1.0.dist-info"
     there = make_distribution("demo", "1.0", metadata_path=info, location=site)
     assert find_changed_files(open_wheel(make_wheel(tmp_path)), there) == changed
+
+
+def test_a_wheel_that_was_fetched_for_a_build_is_taken_if_it_is_the_file_of_the_plan(tmp_path):
+    session = make_delivery(tmp_path).session
+    artifact = open_wheel(make_wheel(session.work))
+    step = Step(Action.ADD, "demo", "1.0", url="https://h/demo.whl", sha256=artifact.sha256)
+    delivery = replace(make_delivery(tmp_path / "other"), brought={"demo": artifact})
+    assert _take_brought(delivery, step) == artifact
+    for other in (replace(step, sha256="0" * 64), replace(step, sha256=None), replace(step, name="demo2")):
+        assert _take_brought(delivery, other) is None
+    assert _take_brought(delivery, replace(step, origin=Origin.SDIST)) is None
+    with artifact.path.open("ab") as stream:
+        stream.write(b"x")
+    with pytest.raises(HashMismatch, match="replaced after it had been checked"):
+        _take_brought(delivery, step)

@@ -169,6 +169,15 @@ def test_a_build_that_has_no_extension_is_passed_over_too(tmp_path):
     assert torch_constraints(installer) == ["torch==2.13.0", "torch==2.12.1"]
 
 
+def test_a_release_whose_build_is_another_one_is_not_tried_again(tmp_path):
+    """A folder that pip looks into has builds for the CPU alone."""
+    chooser = HostChooser(builds={SCATTER: ["2.13.0+cu130", "2.12.1+cu130"]})
+    installer = FakeInstaller(torch("2.14.1"), together("2.13.0+cpu"), together("2.12.1+cpu"))
+    with pytest.raises(NoCandidate):
+        run(tmp_path, "torch", SCATTER, here=EMPTY, chooser=chooser, installer=installer)
+    assert torch_constraints(installer) == ["torch==2.13.0", "torch==2.12.1"]
+
+
 @pytest.mark.parametrize("output", [MISSING, CONFLICT])
 def test_a_torch_with_which_pip_finds_no_plan_is_passed_over(tmp_path, output):
     chooser = HostChooser(has={SCATTER: ["2.13.0", "2.12.1"]})

@@ -137,9 +137,9 @@ class Unpacked:
     def __init__(self):
         self.plans = []
 
-    def __call__(self, steps):
-        self.plans.append([step.name for step in steps])
-        torch = next(step for step in steps if step.name == "torch")
+    def __call__(self, selected):
+        self.plans.append([step.name for step in selected.plan.steps])
+        torch = selected.plan.find("torch")
         return replace(make_environment(torch=torch.version), ahead=(Path("/unpacked"),))
 
 

@@ -21,6 +21,7 @@ from safe_install.resolve.plan import (
     planned_distributions,
     steps_of_pins,
     steps_of_report,
+    steps_of_torch,
     with_own_hash,
 )
 from tests.factories import make_distribution, make_environment
@@ -220,3 +221,19 @@ def test_what_a_plan_breaks():
 def test_a_requirement_that_names_nothing_explains_nothing():
     steps = explained((Step(Action.ADD, "alpha", "1.0", requires=("???", "beta>1")), Step(Action.ADD, "beta", "2.0")))
     assert [step.because for step in steps] == ["dependency", "alpha 1.0 requires beta>1"]
+
+
+def test_what_torch_requires_in_a_plan():
+    """Itself, through others, and by extras: what does not apply is not in the plan."""
+    steps = (
+        Step(Action.ADD, "base", "1", requires=("torch", "numpy")),
+        Step(Action.ADD, "torch", "2.14.1", requires=("sympy>=1", "cuda-toolkit[cublas]==13.0", "absent", "???")),
+        Step(Action.ADD, "cuda-toolkit", "13.0", requires=('nvidia-cublas; extra == "cublas"',)),
+        Step(Action.ADD, "nvidia-cublas", "13.0"),
+        Step(Action.ADD, "sympy", "1.14", requires=("mpmath", "torch")),
+        Step(Action.ADD, "mpmath", "1.3"),
+        Step(Action.ADD, "numpy", "2.0"),
+    )
+    names = {step.name for step in steps_of_torch(steps)}
+    assert names == {"torch", "cuda-toolkit", "nvidia-cublas", "sympy", "mpmath"}
+    assert steps_of_torch(steps[:1]) == ()

@@ -127,6 +127,24 @@ def test_a_wheel_is_for_one_torch_build(store, tmp_path, other, found):
 
 
 @pytest.mark.parametrize(
+    ("built_for", "asked", "found"),
+    [
+        ("a" * 64, "a" * 64, True),
+        ("a" * 64, "b" * 64, False),  # another build of the same version
+        (None, "a" * 64, False),  # was built for an installed torch: whether that is the same one is not known
+        ("a" * 64, None, False),  # pip has not named the file
+    ],
+)
+def test_a_torch_that_is_only_planned_is_known_by_its_file(store, tmp_path, built_for, asked, found):
+    """Its commit and its C++ ABI stand in its files alone."""
+    unpacked = dataclasses.replace(CPU, folder=tmp_path, file=built_for)
+    keep(store, tmp_path / "w", make_env(unpacked))
+    planned = TorchBuild(Version("2.13.0+cpu"), "2.13.0+cpu", "cpu", file=asked)
+    assert bool(list(store.find("demo", make_env(planned)))) is found
+    assert list(store.find("demo", make_env())), "an installed one of the same build has it, too"
+
+
+@pytest.mark.parametrize(
     ("built", "gpus", "found"),
     [
         (("8.0",), ("8.0",), True),

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from packaging.version import Version
 
+from safe_install.models import TorchBuild
 from safe_install.wheels.toolkit_choice import (
     CACHE,
     CONDA,
@@ -20,7 +23,9 @@ from safe_install.wheels.toolkit_choice import (
     Toolkit,
     Unusable,
     check_one_release,
+    complete_place,
     describe_rejection,
+    find_planned_headers,
     list_obtainable,
     parse_architectures_of_nvcc,
     parse_newest_gcc,
@@ -262,3 +267,27 @@ def test_what_nvcc_says_of_itself():
 def test_the_environment_is_a_place_like_the_others():
     place = kit("13.0", ENVIRONMENT, "/env/lib/python3.11/site-packages/nvidia/cu13")
     assert select_toolkit("13.0", [place], obtainable=BRING).toolkit == place
+
+
+@pytest.mark.parametrize(
+    ("cuda", "folder", "installed", "headers"),
+    [
+        ("13.0", None, ["nvidia-cublas", "nvidia-cusparse"], ("cublas_v2.h", "cusparse.h")),
+        ("12.8", None, ["nvidia-cublas-cu12", "nvidia-cusparse"], ("cublas_v2.h",)),
+        ("13.0", Path("/env/torch"), ["nvidia-cublas"], ()),  # it lies somewhere: its packages are looked at
+        (None, None, ["nvidia-cublas"], ()),
+    ],
+)
+def test_headers_that_come_with_a_planned_torch(cuda, folder, installed, headers):
+    torch = TorchBuild(Version("2.14.1"), "2.14.1", "cu130", cuda=cuda, folder=folder)
+    environment = replace(make_environment(*(make_distribution(name, "1") for name in installed)), torch=torch)
+    assert find_planned_headers(environment) == headers
+
+
+def test_a_toolkit_lacks_nothing_that_the_planned_packages_have():
+    half = kit("13.0", missing=("cusparse.h", "cublas_v2.h"))
+    assert complete_place(half, ("cusparse.h",)) == replace(half, missing=("cublas_v2.h",))
+    system = kit("13.0", SYSTEM, "/usr", missing=("cusparse.h",))
+    assert complete_place(system, ("cusparse.h",)) == system
+    unusable = Unusable(CONDA, Path("/c"), "headers, and no nvcc")
+    assert complete_place(unusable, ("cusparse.h",)) == unusable
