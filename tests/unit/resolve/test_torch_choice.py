@@ -275,8 +275,6 @@ ELSEWHERE = {
         ["2.14.1+cpu", "2.13.1+cpu", "2.13.0+cpu"],
     ),
     "nobody builds it": ("2.14.1", wishing("rocm99.9"), HERE, []),
-    "a build by name": (None, terms("torch==2.9.1+cu126"), HERE, ["2.9.1+cu126"]),
-    "a build by name in a constraint": (None, terms(constraints=["torch==2.9.1+cpu"]), HERE, ["2.9.1+cpu"]),
     "that of the installed torch": (
         "2.14.1",
         terms("torch"),
