@@ -33,7 +33,8 @@ def list_not_taken(options: Sequence[TorchOption], choice: TorchChoice, taken: T
     for option in sorted(options, key=lambda option: Version(option.release), reverse=True):
         is_newer = Version(option.release) > Version(taken.release)
         is_beside = option.release == taken.release and (option in before or bool(option.warning))
-        if option is taken or not (is_newer or is_beside):
+        is_same = option.build.runtime_version == taken.build.runtime_version
+        if is_same or not (is_newer or is_beside):
             continue
         lacking = passed.get(option.version, "")
         reason = _without_name(lacking or option.reason or option.warning, option)
