@@ -36,6 +36,7 @@ from safe_install.resolve.request import ExplainRequest
 from safe_install.resolve.spelling import refuse_misspelled
 from safe_install.resolve.target import notes_for
 from safe_install.resolve.torch_fit import check_torch
+from safe_install.tags import accelerator_of_version
 from safe_install.torch_family import TORCH
 
 
@@ -95,14 +96,22 @@ def explain(request: ExplainRequest, world: World) -> InstallResult:
 def _make_question(request: ExplainRequest, environment: Environment) -> Question:
     own = request.own
     meant = [one for one in request.requirements if applies(one, environment)]
+    on_torch = tuple(one for one in meant if canonicalize_name(one.name) == TORCH)
     return Question(
         extensions=tuple(one for one in meant if canonicalize_name(one.name) != TORCH),
-        torch=tuple(one for one in meant if canonicalize_name(one.name) == TORCH),
-        accelerator=accelerator_asked_for(own, bundled_catalog().torch),
+        torch=on_torch,
+        accelerator=accelerator_asked_for(own, bundled_catalog().torch) or _named_accelerator(on_torch),
         pre=request.pre,
         no_build=own.no_build,
         offline=own.offline,
     )
+
+
+def _named_accelerator(on_torch: Sequence[Requirement]) -> str:
+    """`cu126` for `torch==2.9.1+cu126`."""
+    versions = [part.version for requirement in on_torch for part in requirement.specifier]
+    found = [accelerator_of_version(version) for version in versions]
+    return next((accelerator for accelerator in found if accelerator), "")
 
 
 def _torch_is_given(question: Question, request: ExplainRequest, environment: Environment) -> bool:

@@ -108,9 +108,7 @@ class Finder:
             search.add(bundled.bundled_wheels(project, environment, hosts=unanswered, only_near=self._only_near))
             if any(host.layout is Layout.PYPI and host.host in unanswered for host in project.hosts):
                 search.add(self._bundled_files(project))
-        if self._only_near:
-            return Found(project, tuple(search.candidates), tuple(search.answers))
-        if Layout.PYPI not in {host.layout for host in project.hosts}:
+        if not self._only_near and Layout.PYPI not in {host.layout for host in project.hosts}:
             self._find_sdists(search)
         return Found(project, tuple(search.candidates), tuple(search.answers))
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any, Mapping, Optional, Sequence, Tuple
 
 from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
 
 from safe_install.errors import NoCandidate
 from safe_install.index.facts import Catalog
@@ -52,17 +53,8 @@ class JointAnswer:
 
 def answer_jointly(question: Question, here: Environment, catalog: Catalog, chooser: Chooser) -> JointAnswer:
     """The best torch that has every extension. Errors: NoCandidate with the names that exclude each other."""
-    if question.accelerator and not is_listed_kind(question.accelerator, catalog.torch):
-        page = f"{PYTORCH}/{question.accelerator}/torch/"
-        raise NoCandidate(
-            f"which torch there is for {question.accelerator} is not known here", hint=f"Its page has them: {page}"
-        )
-    on_torch = [one for one in question.constraints if one.name == "torch"]
-    # Whoever names an accelerator permits it, as whoever names the index of its builds.
-    places = (f"{PYTORCH}/{question.accelerator}/",) if question.accelerator else ()
-    asked = AskedOfTorch(tuple(str(one) for one in question.torch), places)
-    terms = TorchTerms(question.torch, tuple(on_torch), question.pre, asked, question.accelerator)
-    wanted = Wanted((), constraints=question.constraints, no_build=question.no_build, torch=terms)
+    _refuse_unlisted(question, catalog)
+    wanted = Wanted((), constraints=question.constraints, no_build=question.no_build, torch=_terms_of(question))
 
     def resolve(selection: Selection, *, allow_build: bool = False) -> Resolution:
         return chooser.choose(
@@ -94,6 +86,23 @@ def answer_jointly(question: Question, here: Environment, catalog: Catalog, choo
     torch = chosen.planned.torch
     taken = next(option for option in options if option.build == torch)
     return JointAnswer(taken, resolution, options, chosen.torch_choice)
+
+
+def _refuse_unlisted(question: Question, catalog: Catalog) -> None:
+    """Errors: NoCandidate, for an accelerator of a kind of which the facts list no build."""
+    if question.accelerator and not is_listed_kind(question.accelerator, catalog.torch):
+        raise NoCandidate(
+            f"which torch there is for {question.accelerator} is not known here",
+            hint=f"Its page has them: {PYTORCH}/{question.accelerator}/torch/",
+        )
+
+
+def _terms_of(question: Question) -> TorchTerms:
+    on_torch = tuple(one for one in question.constraints if canonicalize_name(one.name) == TORCH)
+    # Whoever names an accelerator permits it, as whoever names the index of its builds.
+    places = (f"{PYTORCH}/{question.accelerator}/",) if question.accelerator else ()
+    asked = AskedOfTorch(tuple(str(one) for one in question.torch), places)
+    return TorchTerms(question.torch, on_torch, question.pre, asked, question.accelerator)
 
 
 # --- what is said of it ----------------------------------------------------------------------------

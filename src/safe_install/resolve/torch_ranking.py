@@ -19,7 +19,7 @@ from safe_install.models import Driver, Environment, Interpreter, Severity, Torc
 from safe_install.resolve.target import planned_torch
 from safe_install.resolve.torch_change import AskedOfTorch, check_torch_change
 from safe_install.resolve.torch_fit import check_torch
-from safe_install.tags import accelerator_of_version, parse_accelerator
+from safe_install.tags import parse_accelerator
 
 # Machines for which nobody publishes torch: neither pypi.org nor download.pytorch.org has a wheel.
 _WITHOUT_BUILDS = ("linux_i686", "linux_armv6l", "linux_armv7l", "win32")
@@ -148,18 +148,15 @@ def _other_accelerators(
 ) -> List[str]:
     """The accelerators of the builds on download.pytorch.org that may be wanted, in order of preference.
 
-    The one that was asked for, or stands in a requirement (`torch==2.9.1+cu126`), else that of the installed torch,
-    else CUDA where there is a driver. An index with local versions is one for an accelerator that the person named.
+    The one that was asked for, else that of the installed torch, else CUDA where there is a driver. An index with local
+    versions is one for an accelerator that the person named.
     """
     platform = here.interpreter.platform
     own_local = planned.version.local if planned is not None else None
     if platform.startswith("macosx"):
         return []  # it has one build for each release
-    named = _named_accelerators(terms)
     if terms.accelerator:
         found = [terms.accelerator]
-    elif named:
-        found = list(named)
     elif own_local:
         found = []
     elif here.torch is not None:
@@ -168,14 +165,14 @@ def _other_accelerators(
         found = _cuda_builds(release, here.driver, cuda) if here.driver is not None else []
     # Of the builds for one accelerator the package index has the same as the other pages.
     on_index = own_local or (release.untagged if platform == "linux_x86_64" else None)
+    if _names_local_version(terms):
+        return list(found)  # no version without a local one meets `torch==2.13.0+cu130`
     return [name for name in found if name != on_index]
 
 
-def _named_accelerators(terms: TorchTerms) -> Tuple[str, ...]:
-    """Those of the very builds that the person named: of `torch==2.9.1+cu126` cu126."""
-    texts = [part.version for one in (*terms.requirements, *terms.constraints) for part in one.specifier]
-    found = [accelerator_of_version(text) for text in texts]
-    return tuple(dict.fromkeys(name for name in found if name is not None))
+def _names_local_version(terms: TorchTerms) -> bool:
+    specifiers = [specifier for one in (*terms.requirements, *terms.constraints) for specifier in one.specifier]
+    return any("+" in specifier.version for specifier in specifiers)
 
 
 def _cuda_builds(release: TorchRelease, driver: Driver, cuda: CudaTable) -> List[str]:

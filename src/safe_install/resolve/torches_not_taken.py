@@ -26,14 +26,15 @@ class NotTaken:
 
 
 def list_not_taken(options: Sequence[TorchOption], choice: TorchChoice, taken: TorchOption) -> Tuple[NotTaken, ...]:
-    """Every build of a newer release, and those of the same release that come first; newest release first."""
+    """Every build of a newer release, and of the same release those that come first or would not run; newest first."""
     passed = {one.version: one.reason for one in choice.passed_over}
-    release = Version(taken.release)
     before = options[: options.index(taken)]
     found = []
     for option in sorted(options, key=lambda option: Version(option.release), reverse=True):
-        own = Version(option.release)
-        if option.version == taken.version or own < release or (own == release and option not in before):
+        is_newer = Version(option.release) > Version(taken.release)
+        is_beside = option.release == taken.release and (option in before or bool(option.warning))
+        is_same = option.build.runtime_version == taken.build.runtime_version
+        if is_same or not (is_newer or is_beside):
             continue
         lacking = passed.get(option.version, "")
         reason = _without_name(lacking or option.reason or option.warning, option)

@@ -17,7 +17,7 @@ import tempfile
 from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, Dict, Iterator, Mapping, Optional, Sequence, Tuple
+from typing import TYPE_CHECKING, Any, Dict, Iterator, Mapping, Optional, Sequence, Tuple
 
 from packaging.utils import NormalizedName, parse_wheel_filename
 from packaging.version import InvalidVersion, Version
@@ -26,7 +26,9 @@ from safe_install.folders import NO_HOME, NOWHERE, find_cache_folder
 from safe_install.models import BuiltFor, Candidate, CandidateKind, Environment, Interpreter, Link
 from safe_install.system.atomic_write import replacing_file, write_atomically
 from safe_install.tags import ComputeCapability, parse_capability, parse_device_capabilities
-from safe_install.wheels.archive import Artifact, hash_file
+
+if TYPE_CHECKING:
+    from safe_install.wheels.archive import Artifact
 
 FORMAT = 1  # of the record beside each wheel
 LOGS = "logs"  # of builds, below the cache
@@ -185,6 +187,8 @@ class WheelStore:
 
 def _is_whole(wheel: Path, record: BuildRecord) -> bool:
     """Has the wheel the bytes that were built? If not, it and its record are removed, as far as that is possible."""
+    from safe_install.wheels.archive import hash_file  # late: 20 ms, and most have built nothing here
+
     try:
         if hash_file(wheel) == record.sha256:
             return True

@@ -673,3 +673,71 @@ def test_progress_can_be_switched_off(capsys, monkeypatch):
     now[0] = progress.SLOW_UNSEEN + 1
     reporter.task_advanced("build a", 1)
     assert capsys.readouterr().err == ""
+
+
+# --- the torch that explain chooses ----------------------------------------------------------------
+
+CHOSEN = InstallResult(
+    "explain",
+    Outcome.EXPLAINED,
+    0,
+    plan=Plan(
+        (
+            Step(Action.ADD, "torch", "2.8.0", because="requested"),
+            Step(Action.ADD, "torch-scatter", "2.1.2", url="https://h/torch_scatter.whl", because="requested"),
+        ),
+        rejections=(
+            Rejection(
+                Candidate("torch-scatter", Version("2.1"), CandidateKind.WHEEL, Link("https://h/old.whl", "old.whl")),
+                Rule.PYTHON,
+                "for cp39-cp39, here is cp311",
+            ),
+        ),
+        answers=(HostAnswer("torch-scatter", "h", "https://h/", HostAnswerKind.LISTED, "2 files"),),
+    ),
+    details={
+        "torch": {"version": "2.8.0+cu128", "page": "https://pypi.org/simple/torch/"},
+        "not_taken": [
+            {"torch": "2.15.0+cu132", "reason": "is too new"},
+            {"torch": "2.15.0+cu130", "reason": "is too new, too"},
+            {"torch": "2.14.0+cu130", "reason": "no torch-scatter was built for it"},
+        ],
+        "not_taken_releases": [
+            {"torch": ["2.15.0+cu132"], "reason": "is too new"},
+            {"torch": ["2.14.0", "2.13.0", "2.12.0", "2.11.0"], "reason": "no torch-scatter was built for it"},
+        ],
+        "command": "safe-install torch==2.8.0 torch-scatter",
+    },
+)
+
+
+def test_the_torch_that_is_chosen_its_files_and_what_to_type(capsys):
+    cli_text.show_result(CHOSEN)
+    assert capsys.readouterr().out.splitlines() == [
+        "torch 2.8.0+cu128 (requested)",
+        "  https://pypi.org/simple/torch/",
+        "  not taken:",
+        "    2.15.0+cu132: is too new",
+        "    2.14.0 to 2.11.0 (4 releases): no torch-scatter was built for it",
+        "torch-scatter 2.1.2 (requested)",
+        "  https://h/torch_scatter.whl",
+        "Install with: safe-install torch==2.8.0 torch-scatter",
+    ]
+
+
+def test_verbose_has_every_build_file_and_host(capsys):
+    cli_text.show_result(CHOSEN, verbose=True)
+    said = capsys.readouterr().out
+    for line in (
+        "    2.15.0+cu130: is too new, too",
+        "    old.whl: python: for cp39-cp39",
+        "  torch-scatter: h: listed",
+    ):
+        assert line in said
+
+
+def test_what_only_an_error_has_to_say_stands_in_the_document():
+    error = errors.NoCandidate("no torch has both")
+    error.details = {"conflict": {"wishes": ["a", "b"]}}
+    result = InstallResult("explain", Outcome.REFUSED, 10, details=error.details)
+    assert json_document.make_document(result, error)["details"] == {"conflict": {"wishes": ["a", "b"]}}

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Optional
+
 import pytest
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
@@ -9,6 +11,7 @@ from packaging.version import Version
 
 from safe_install.errors import InputError, NoCandidate, Refused
 from safe_install.events import Reporter
+from safe_install.index.catalog import bundled_catalog
 from safe_install.models import Candidate, CandidateKind, Link, NetworkSettings
 from safe_install.pipeline.choice import IndexChooser, Wishes, make_client
 from safe_install.ports import World
@@ -53,6 +56,28 @@ def test_what_is_known_without_a_question(text, torch, wishes, known, tmp_path):
     chooser = IndexChooser(Wishes(**wishes), World({}, Reporter(), tmp_path))
     chooser._http = None  # nobody is asked
     assert chooser.is_known(Requirement(text), environment) is known
+
+
+MACHINES = [("3.11", "linux_x86_64"), ("3.8", "manylinux2014_x86_64"), ("3.10", "macosx_14_0_arm64")]
+TORCHES = ["2.13.0+cu126", "2.9.1+cu128", "2.8.0+cpu", "2.1.2+cu118", "1.8.1+cu111"]
+
+
+@pytest.mark.parametrize(("python", "platform"), MACHINES)
+def test_what_is_known_is_what_the_whole_choice_would_say(python, platform, tmp_path):
+    """The quick question leaves out what could not fit; of every project it says the same."""
+    chooser = IndexChooser(Wishes(offline=True, no_build=True), World({}, Reporter(), tmp_path))
+    known = {True: 0, False: 0, None: 0}
+    for torch in TORCHES:
+        environment = environment_for(torch=torch, python_version=python, platform=platform)
+        for name in sorted(bundled_catalog().projects):
+            expected: Optional[bool] = True
+            try:
+                chooser.choose([Requirement(name)], environment)
+            except NoCandidate as error:
+                expected = None if error.is_open else False
+            assert chooser.is_known(Requirement(name), environment) is expected, (name, torch)
+            known[expected] += 1
+    assert all(known.values()), "each answer is among them"
 
 
 def test_the_error_says_what_is_missing_and_whether_that_is_certain(tmp_path):

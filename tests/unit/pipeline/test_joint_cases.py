@@ -179,6 +179,8 @@ def ask_explain(case, monkeypatch):
 def check_explained(case, result):
     pins = {step.name: step.version for step in result.plan.steps if step.name != "torch"}
     assert pins == case.get("pins", {})
+    if "--no-build" not in case["ask"]:
+        assert not any("--no-build" in rejection.detail for rejection in result.plan.rejections)
     details = result.details
     assert details.get("torch", {}).get("version") == case["torch"]
     if case["torch"] is None:

@@ -1,0 +1,87 @@
+"""Which torch has them all, asked ahead: what is asked of the chooser, and what an answer says."""
+
+from __future__ import annotations
+
+import pytest
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
+
+from safe_install.errors import NoCandidate
+from safe_install.index.catalog import bundled_catalog
+from safe_install.models import Action
+from safe_install.pipeline.joint_answer import Question, answer_jointly, describe_answer, step_of_torch
+from safe_install.pipeline.joint_choice import MAX_ASKED
+from tests.factories import make_environment
+from tests.unit.pipeline.test_joint_choice import SCATTER, HostChooser
+
+EMPTY = make_environment()
+RELEASES = list(bundled_catalog().torch.releases)
+OLDEST = "2.1.0"  # more than MAX_ASKED releases behind the newest one
+
+
+def ask(*texts, here=EMPTY, chooser, **said):
+    requirements = [Requirement(text) for text in texts]
+    on_torch = tuple(one for one in requirements if one.name == "torch")
+    extensions = tuple(one for one in requirements if one.name != "torch")
+    question = Question(extensions, on_torch, **said)
+    return question, answer_jointly(question, here, bundled_catalog(), chooser)
+
+
+def test_offline_no_host_is_asked_and_so_there_is_no_limit():
+    known = {(SCATTER, OLDEST): True}
+    chooser = HostChooser(has={SCATTER: [OLDEST]}, known=known)
+    assert len(RELEASES) - RELEASES.index(OLDEST) > MAX_ASKED
+    _, answer = ask("torch", SCATTER, chooser=chooser, offline=True)
+    assert answer.torch.release == OLDEST
+    assert set(chooser.questions) == {answer.torch.build.runtime_version}
+
+
+def test_online_hosts_are_asked_for_so_many_releases():
+    chooser = HostChooser(has={SCATTER: [OLDEST]})
+    with pytest.raises(NoCandidate):
+        ask("torch", SCATTER, chooser=chooser)
+    assert len(set(chooser.questions)) == MAX_ASKED
+
+
+@pytest.mark.parametrize(
+    ("texts", "said", "command"),
+    [
+        (("torch", SCATTER), {}, "safe-install torch==2.13.0 torch-scatter"),
+        ((SCATTER,), {"pre": True}, "safe-install --pre torch==2.13.0 torch-scatter"),
+        (("torch", f"{SCATTER}>=2"), {}, "safe-install torch==2.13.0 'torch-scatter>=2'"),
+        (("torch", SCATTER), {"accelerator": "cpu"}, "safe-install --accelerator cpu torch==2.13.0 torch-scatter"),
+    ],
+)
+def test_what_to_type(texts, said, command):
+    chooser = HostChooser(has={SCATTER: ["2.13.0"]})
+    question, answer = ask(*texts, chooser=chooser, **said)
+    assert describe_answer(answer, question)["command"] == command
+
+
+def test_the_page_of_a_build_that_is_not_on_the_package_index():
+    chooser = HostChooser(has={SCATTER: ["2.13.0"]})
+    question, answer = ask("torch", SCATTER, chooser=chooser, accelerator="cpu")
+    torch = describe_answer(answer, question)["torch"]
+    assert torch["page"] == "https://download.pytorch.org/whl/cpu/torch/"
+    assert (torch["version"], torch["accelerator"], torch["is_on_index"]) == ("2.13.0+cpu", "cpu", False)
+
+
+@pytest.mark.parametrize(
+    ("texts", "installed", "action", "because"),
+    [
+        (("torch", SCATTER), None, Action.ADD, "requested"),
+        ((SCATTER,), None, Action.ADD, "torch-scatter needs one"),
+        (("torch==2.13.0", SCATTER), "2.12.0+cu130", Action.REPLACE, "requested"),
+    ],
+)
+def test_the_step_of_torch(texts, installed, action, because):
+    here = make_environment(torch=installed) if installed else EMPTY
+    question, answer = ask(*texts, here=here, chooser=HostChooser(has={SCATTER: ["2.13.0"]}))
+    step = step_of_torch(answer, question, here)
+    assert (step.name, step.version, step.action, step.because) == (
+        canonicalize_name("torch"),
+        "2.13.0",
+        action,
+        because,
+    )
+    assert step.from_version == installed
