@@ -49,10 +49,10 @@ from safe_install.pipeline.session import (
 from safe_install.ports import Timings, World
 from safe_install.resolve.accelerator import with_known_accelerator
 from safe_install.resolve.guard import same_version_steps
-from safe_install.resolve.permission import find_conflicts
+from safe_install.resolve.permission import find_conflicts, torch_terms
 from safe_install.resolve.promises import is_promised
 from safe_install.resolve.request import InstallRequest
-from safe_install.resolve.torch_fit import check_numpy
+from safe_install.resolve.torch_fit import check_numpy, note_torch_stays, note_unused_cuda
 from safe_install.torch_family import TORCH
 from safe_install.transaction import unfinished
 from safe_install.transaction.lock import lock_environment
@@ -140,8 +140,11 @@ def _check_before(session: Session, plan: Plan, before: BaselineCheck) -> None:
 def _notes_on(selected: Selected, session: Session) -> Tuple[Finding, ...]:
     """What a person should know of a plan that may be carried out."""
     plan, environment = selected.plan, session.environment
+    terms = torch_terms(session.request, environment)
     return (
         *check_numpy(plan, selected.torch_after),
+        *note_unused_cuda(plan, selected.torch_after, environment, accelerator=terms.accelerator),
+        *note_torch_stays(plan, environment, accelerator=terms.asked.accelerator),
         *find_conflicts(plan, session.request, environment),
         *(_note_beside(distribution) for distribution in staying_beside(plan, environment)),
     )

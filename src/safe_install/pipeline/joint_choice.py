@@ -338,7 +338,9 @@ def no_torch(
         if option.excluded is not None and (not accelerator or option.build.accelerator == accelerator):
             reasons.append(option.reason)
     shown = "; ".join(dict.fromkeys(reasons[:3])) or "none is known here"
-    hint = "Ask for another accelerator: --accelerator auto lets the driver decide." if accelerator else ""
+    hint = ""
+    if wanted.torch.origin:
+        hint = f"{wanted.torch.origin} names {accelerator}: --accelerator auto lets the driver decide."
     return NoCandidate(f"{what} can come: {shown}", hint=hint)
 
 

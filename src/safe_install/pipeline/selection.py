@@ -86,6 +86,7 @@ def select(
     released = permission.find_released(plan, request, here, selection.broken)
     may_be_broken = permission.may_be_broken(plan, request, here, torch_after)
     _refuse_plan(plan, here, released, may_be_broken)
+    _refuse_other_accelerator(plan, torch_after, loop.wanted.torch.asked.accelerator)
     if plan.steps:
         loop.torch_check.judge(permission.check_torch_asked_for(plan, request, here, torch_after))
         loop.torch_check.check(torch_after)
@@ -122,6 +123,17 @@ def _refuse_plan(
         findings += permission.check_requirements(plan, here, may_be_broken)
     if findings:
         raise Refused.by(findings, rejections=plan.rejections)
+
+
+def _refuse_other_accelerator(plan: Plan, torch: Optional[TorchBuild], accelerator: str) -> None:
+    """A lock file, or the very file of torch, is not the build that was asked for. Errors: NoCandidate."""
+    if not accelerator or torch is None or plan.find(TORCH) is None or torch.accelerator == accelerator:
+        return
+    kind = f"a build for {torch.accelerator}" if torch.accelerator else "not known to be a build for it"
+    raise NoCandidate(
+        f"torch {torch.runtime_version} is {kind}, and {accelerator} was asked for",
+        hint="Leave out --accelerator (SAFE_INSTALL_ACCELERATOR), or name another torch.",
+    )
 
 
 class _TorchCheck:

@@ -7,8 +7,9 @@ from typing import Iterator, List, Optional, Protocol, Tuple
 from packaging.version import Version
 
 from safe_install.index.facts import Catalog, GpuCode, TorchRelease, TorchTable, parse_release
-from safe_install.models import Driver, Finding, Interpreter, Plan, Severity, TorchBuild
+from safe_install.models import Driver, Environment, Finding, Interpreter, Plan, Severity, TorchBuild
 from safe_install.tags import ComputeCapability, parse_accelerator, parse_device_capabilities
+from safe_install.torch_family import TORCH, is_library_of_torch
 
 _PYTORCH_INDEX = "https://download.pytorch.org/whl"
 
@@ -91,6 +92,36 @@ def check_numpy(plan: Plan, torch: Optional[TorchBuild]) -> Tuple[Finding, ...]:
             detail = f"torch {torch.runtime_version} was built for numpy 1: torch.from_numpy fails beside numpy {numpy}"
             return (Finding("breaks-numpy", Severity.WARNING, "numpy", detail, 'Ask for "numpy<2".'),)
     return ()
+
+
+def note_unused_cuda(
+    plan: Plan, torch: Optional[TorchBuild], environment: Environment, *, accelerator: str
+) -> Tuple[Finding, ...]:
+    """A note where a build for CUDA comes to a machine without a driver, and none was declared: what the one for the
+    CPU would save. `accelerator`: that was asked for; then nothing is said."""
+    had_cuda = environment.torch is not None and environment.torch.cuda is not None
+    if accelerator or had_cuda or environment.driver is not None or torch is None or torch.cuda is None:
+        return ()
+    if plan.find(TORCH) is None:
+        return ()
+    libraries = [step for step in plan.steps if step.name != TORCH and is_library_of_torch(step.name)]
+    detail = f"no NVIDIA driver is here, and torch {torch.runtime_version} is a build for CUDA"
+    if libraries:
+        detail += f": {len(libraries)} of the {len(plan.steps)} distributions that come are its libraries"
+    hint = (
+        "The build for the CPU needs none of them: add --accelerator cpu. For an image, declare the driver that it "
+        "will meet: --target-driver."
+    )
+    return (Finding("no-driver", Severity.NOTE, TORCH, detail, hint),)
+
+
+def note_torch_stays(plan: Plan, environment: Environment, *, accelerator: str) -> Tuple[Finding, ...]:
+    """A note where an accelerator was asked for, and a torch for another one stays because nobody named torch."""
+    torch = environment.torch
+    if not accelerator or torch is None or torch.accelerator == accelerator or plan.find(TORCH) is not None:
+        return ()
+    detail = f"torch {torch.runtime_version} stays: {accelerator} was asked for, and torch was not named"
+    return (Finding("torch-stays", Severity.NOTE, TORCH, detail, f"Name it too: --accelerator {accelerator} torch."),)
 
 
 def _hint(torch: TorchBuild, driver: Driver, interpreter: Interpreter, catalog: Catalog) -> str:

@@ -129,8 +129,9 @@ def planned(**versions):
     return Planned({"install": install})
 
 
-def run(tmp_path, *argv, here=HERE, chooser=None, installer=None, health=HEALTHY, files=None):
-    request = parse_install(split_words(argv), environ={}, configuration={}, read=lambda name: (files or {})[name])
+def run(tmp_path, *argv, here=HERE, chooser=None, installer=None, health=HEALTHY, files=None, environ=None):
+    words = split_words(argv)
+    request = parse_install(words, environ=environ or {}, configuration={}, read=lambda name: (files or {})[name])
     reporter = Notes()
     session = Session(request, here, World({}, reporter, tmp_path / "cache"), Timings(), tmp_path / "work")
     chooser, installer = chooser or FakeChooser(), installer or FakeInstaller()

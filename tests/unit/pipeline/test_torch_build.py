@@ -283,7 +283,9 @@ ASKED = [
 @pytest.mark.parametrize(("words", "fields", "version"), ASKED)
 def test_the_accelerator_that_was_asked_for(tmp_path, words, fields, version):
     pin = next((word for word in words if "+" in word), "")
-    selected, _, installer, _ = choose(tmp_path, *words, here=machine(**fields), installer=PackageIndex(requirement=pin))
+    selected, _, installer, _ = choose(
+        tmp_path, *words, here=machine(**fields), installer=PackageIndex(requirement=pin)
+    )
     assert torch_of(selected) == version
     assert len(installer.questions) == (1 if version == "2.15.0" else 2)
 
@@ -301,6 +303,22 @@ def test_the_compiler_that_lies_beside_torch_is_shown_too(tmp_path):
     shown = [line for line in installer.questions[-1] if " @ file://" in line]
     assert [line.partition(" @ ")[0] for line in shown] == ["torch", "pytorch-triton-rocm"]
     assert "3.5.1" in shown[1]
+
+
+def test_the_variable_of_uv_chooses_and_permits_nothing(tmp_path, monkeypatch):
+    uv = {"UV_TORCH_BACKEND": "cpu"}
+    selected, *_ = choose(tmp_path / "new", "torch", environ=uv)
+    assert torch_of(selected) == "2.15.0+cpu"
+    selected, *_ = choose(tmp_path / "old", "-U", "torch", here=machine(torch="2.13.0+cu126"), environ=uv)
+    assert torch_of(selected) == "2.14.1+cu126"
+
+
+def test_a_pin_comes_before_a_variable(tmp_path):
+    installer = PackageIndex(requirement="torch==2.13.0+cu126")
+    environ = {"SAFE_INSTALL_ACCELERATOR": "cpu"}
+    files = {"r.txt": "torch==2.13.0+cu126"}
+    selected, *_ = choose(tmp_path, "-r", "r.txt", files=files, environ=environ, installer=installer)
+    assert torch_of(selected) == "2.13.0+cu126"
 
 
 NONE = [
@@ -353,7 +371,7 @@ def test_the_newest_of_its_accelerator_stays(tmp_path):
 
 def test_where_the_host_does_not_answer_an_upgrade_is_refused_as_before(tmp_path):
     chooser = PageChooser(Pages(down=["/cpu/"]))
-    with pytest.raises(Refused, match="is a build for cpu, and torch 2.15.0"):
+    with pytest.raises(Refused, match=r"is a build for cpu, and torch 2\.15\.0"):
         choose(tmp_path, "-U", "torch", here=machine(torch="2.13.0+cpu"), chooser=chooser)
 
 
