@@ -14,7 +14,7 @@ import tempfile
 from pathlib import Path
 from typing import Iterator, Optional, Sequence, Tuple
 
-from safe_install.errors import Refused, SafeInstallError
+from safe_install.errors import Refused, SafeInstallError, UsageError
 from safe_install.health.comparison import check_cuda_required
 from safe_install.index.catalog import bundled_catalog, torch_table
 from safe_install.models import (
@@ -47,7 +47,7 @@ from safe_install.pipeline.session import (
     user_environment,
 )
 from safe_install.ports import Timings, World
-from safe_install.resolve.accelerator import with_known_accelerator
+from safe_install.resolve.accelerator import OPTION, with_known_accelerator
 from safe_install.resolve.guard import same_version_steps
 from safe_install.resolve.permission import find_conflicts, torch_terms
 from safe_install.resolve.promises import is_promised
@@ -227,7 +227,13 @@ def _note_beside(distribution: InstalledDistribution) -> Finding:
 
 
 def refuse_place(request: InstallRequest, executable: Path) -> None:
-    """pip may put files elsewhere by itself, but not into the environment by another door. Errors: Refused."""
+    """pip may put files elsewhere by itself, but not into the environment by another door. Errors: Refused; UsageError
+    for an accelerator, of which pip knows nothing."""
+    if request.own.accelerator_origin == OPTION:
+        raise UsageError(
+            f"{OPTION} {request.own.accelerator}: with --{request.place} pip chooses, and knows no accelerators",
+            hint=f"Name the index: --index-url https://download.pytorch.org/whl/{request.own.accelerator}.",
+        )
     prefix = Path(os.path.realpath(str(executable.parent.parent)))
     destination = find_destination(request, prefix)
     if destination is None:

@@ -9,6 +9,7 @@ import dataclasses
 import time
 from typing import Callable, Dict, FrozenSet, Optional, Sequence, Set, Tuple, Union
 
+from packaging.requirements import Requirement
 from packaging.utils import NormalizedName
 
 from safe_install.errors import NoCandidate
@@ -334,13 +335,18 @@ def no_torch(
     reasons = [f"torch {one.version}: {one.reason}" for one in selection.torch_choice.passed_over]
     if listing is not None and listing.problem is not None:
         reasons.insert(0, listing.problem.reason)
-    for option in options:
-        if option.excluded is not None and (not accelerator or option.build.accelerator == accelerator):
-            reasons.append(option.reason)
+    else:
+        meant = [option for option in options if not accelerator or option.build.accelerator == accelerator]
+        # What no other word of the person's would change is said first.
+        meant.sort(key=lambda option: option.excluded in BY_THE_PERSON)
+        reasons += [option.reason for option in meant if option.excluded is not None]
     shown = "; ".join(dict.fromkeys(reasons[:3])) or "none is known here"
     hint = ""
     if wanted.torch.origin:
         hint = f"{wanted.torch.origin} names {accelerator}: --accelerator auto lets the driver decide."
+    for option in options:
+        if option.is_on_index and option.build.runtime_version in map(_pinned_version, wanted.torch.requirements):
+            hint = f"The package index has that build as torch=={option.version}."
     return NoCandidate(f"{what} can come: {shown}", hint=hint)
 
 
@@ -356,11 +362,23 @@ def _with_reason_of_planned(selection: Selection, options: Sequence[TorchOption]
     for option in options:
         is_untried = option.build == choice.planned and option.version not in passed
         if is_untried and selection.coming_torch != option.build:
-            name = f"torch {option.build.runtime_version} "
-            reason = option.reason or option.warning
-            reason = reason[len(name) :] if reason.startswith(name) else reason
-            return _pass_over(selection, PassedOver(option.build, reason))
+            reason = _reason_of_planned(option, options)
+            return _pass_over(selection, PassedOver(option.build, reason)) if reason else selection
     return selection
+
+
+def _reason_of_planned(planned: TorchOption, options: Sequence[TorchOption]) -> str:
+    """Without the name before it. Where another accelerator was asked for: why its build of that release cannot come;
+    "" where it can."""
+    reason = planned.reason or planned.warning
+    if planned.excluded is Exclusion.ACCELERATOR:
+        same = [one for one in options if one.release == planned.release and one.build != planned.build]
+        reason = next((one.reason for one in same), "")
+    for name in (planned.build.runtime_version, planned.version, planned.release):
+        start = f"torch {name} "
+        if reason.startswith(start):
+            return reason[len(start) :]
+    return reason
 
 
 def _version_of(selection: Selection) -> str:
@@ -385,3 +403,8 @@ def _not_built(names: Sequence[str]) -> str:
 
 def _listed(names: Sequence[str]) -> str:
     return " and no ".join(names)
+
+
+def _pinned_version(requirement: Requirement) -> str:
+    """`2.13.0+cu130` for `torch==2.13.0+cu130`."""
+    return next((one.version for one in requirement.specifier if one.operator == "=="), "")

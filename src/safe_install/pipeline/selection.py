@@ -374,7 +374,8 @@ class _Loop:
         candidate = file.candidate
         is_promised = bool(entries_with_hashes(candidate.name, self._request, selection.here))
         if file.metadata and candidate.link.sha256 and not is_promised and not self._request.require_hashes:
-            path = make_placeholder(self._links, candidate.name, candidate.version, metadata=file.metadata)
+            name, version, filename = candidate.name, candidate.version, candidate.link.filename
+            path = make_placeholder(self._links, name, version, metadata=file.metadata, filename=filename)
             url, requires = path.absolute().as_uri(), candidate.requires
             return Pin(candidate, url, str(candidate.version), candidate.link.sha256, requires, is_placeholder=True)
         with self._session.timings.stage("fetch"):

@@ -106,11 +106,13 @@ def note_unused_cuda(
         return ()
     libraries = [step for step in plan.steps if step.name != TORCH and is_library_of_torch(step.name)]
     detail = f"no NVIDIA driver is here, and torch {torch.runtime_version} is a build for CUDA"
+    saved = "is smaller"
     if libraries:
         detail += f": {len(libraries)} of the {len(plan.steps)} distributions that come are its libraries"
+        saved = "needs none of them"
     hint = (
-        "The build for the CPU needs none of them: add --accelerator cpu. For an image, declare the driver that it "
-        "will meet: --target-driver."
+        f"The build for the CPU {saved}: add --accelerator cpu. For an image, declare the driver that it will meet: "
+        "--target-driver."
     )
     return (Finding("no-driver", Severity.NOTE, TORCH, detail, hint),)
 

@@ -166,7 +166,14 @@ def _other_accelerators(
         found = _cuda_builds(release, here.driver, cuda) if here.driver is not None else []
     # Of the builds for one accelerator the package index has the same as the other pages.
     on_index = own_local or (release.untagged if platform == "linux_x86_64" else None)
+    if _names_local_version(terms):
+        return list(found)  # no version without a local one meets `torch==2.13.0+cu130`
     return [name for name in found if name != on_index]
+
+
+def _names_local_version(terms: TorchTerms) -> bool:
+    specifiers = [specifier for one in (*terms.requirements, *terms.constraints) for specifier in one.specifier]
+    return any("+" in specifier.version for specifier in specifiers)
 
 
 def _cuda_builds(release: TorchRelease, driver: Driver, cuda: CudaTable) -> List[str]:

@@ -277,6 +277,7 @@ ASKED = [
     (["torch==2.13.0+cu126"], {}, "2.13.0+cu126"),
     (["torch==2.12.1+cu126"], {"driver": "580.65.06"}, "2.12.1+cu126"),
     (["--accelerator", "rocm6.4", "torch"], {}, "2.9.1+rocm6.4"),
+    (["torch==2.14.1+cu130"], {}, "2.14.1+cu130"),  # the build of pip's own index, whose version is another one
 ]
 
 
@@ -325,6 +326,7 @@ NONE = [
     ({}, ["--accelerator", "rocm5.0", "torch"], "there is no page https://download.pytorch.org/whl/rocm5.0/torch/"),
     ({"offline": True}, ["--accelerator", "cu126", "torch"], "download.pytorch.org was not asked (--offline)"),
     ({}, ["--accelerator", "cu126", "torch==2.15.0"], "torch 2.15.0 has no build for cu126"),
+    ({}, ["torch==2.13.0+cu130"], "has no torch 2.13.0+cu130"),
     ({}, ["torch==2.12.0+cu126"], "whl/cu126/torch/ has no torch 2.12.0+cu126 for Python 3.11"),
 ]
 
@@ -335,6 +337,15 @@ def test_where_there_is_none_it_says_why(tmp_path, fields, words, reason):
     with pytest.raises(NoCandidate) as raised:
         choose(tmp_path, *words, chooser=PageChooser(**fields), installer=PackageIndex(requirement=pin))
     assert raised.value.message.startswith("no torch for ") and reason in raised.value.message
+    if words == ["torch==2.13.0+cu130"]:
+        assert raised.value.hint == "The package index has that build as torch==2.13.0."
+
+
+def test_what_was_asked_for_needs_no_note_and_an_older_release_does(tmp_path):
+    selected, *_ = choose(tmp_path / "same", "--accelerator", "cpu", "torch")
+    assert not selected.findings
+    selected, *_ = choose(tmp_path / "older", "--accelerator", "cu126", "torch")
+    assert notes_of(selected, "older-torch") == ["torch 2.15.0: has no build for cu126; 2.14.1+cu126 is taken"]
 
 
 @pytest.mark.parametrize(
