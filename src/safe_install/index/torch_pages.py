@@ -39,9 +39,9 @@ class TorchPages:
     """Reads the pages of the hosts of torch; each is asked once."""
 
     def __init__(
-        self, http: PageSource, table: TorchTable, *, offline: bool = False, third_party: Collection[str] = ()
+        self, http: PageSource, table: TorchTable, *, offline: str = "", third_party: Collection[str] = ()
     ) -> None:
-        """`third_party`: the optional hosts that the person names."""
+        """`offline`: the option for which no host is asked. `third_party`: the optional hosts that the person names."""
         self._http = http
         self._offline = offline
         self._hosts = [
@@ -107,7 +107,7 @@ class TorchPages:
 
     def _read(self, url: str, host: HostEntry, project: str, interpreter: Interpreter) -> Listing:
         if self._offline:
-            return Listing(url, problem=Absent(f"{host.host} was not asked (--offline)", is_open=True))
+            return Listing(url, problem=Absent(f"{host.host} was not asked ({self._offline})", is_open=True))
         page = self._http.get_page(url, allowed_hosts=host.redirects)
         if page.status is PageStatus.DOWN:
             return Listing(url, problem=Absent(f"{host.host} does not answer ({page.detail})", is_open=True))

@@ -83,7 +83,8 @@ class JointChoice:
             return _settle(_with_reason_of_planned(tried, options)), resolution
         if may_keep_planned(selection, options):
             return _settle(_take_planned(selection)), _NOTHING
-        self._check_torch(selection.torch_choice.planned)
+        if not _is_of_another_accelerator(selection.torch_choice.planned, options):
+            self._check_torch(selection.torch_choice.planned)
         raise self._failure(selection, options)
 
     def _rank(self, selection: Selection) -> Tuple[TorchOption, ...]:
@@ -295,7 +296,12 @@ def may_keep_planned(selection: Selection, options: Sequence[TorchOption]) -> bo
     choice = selection.torch_choice
     if choice.planned is None or selection.extensions or any(one.by_installer for one in choice.passed_over):
         return False
-    return not any(option.build == choice.planned and option.excluded is Exclusion.ACCELERATOR for option in options)
+    return not _is_of_another_accelerator(choice.planned, options)
+
+
+def _is_of_another_accelerator(planned: Optional[TorchBuild], options: Sequence[TorchOption]) -> bool:
+    """Is the torch of pip's plan not the build that was asked for?"""
+    return any(option.build == planned and option.excluded is Exclusion.ACCELERATOR for option in options)
 
 
 def _same_release_first(options: Sequence[TorchOption], installed: Optional[TorchBuild]) -> Tuple[TorchOption, ...]:

@@ -209,7 +209,7 @@ class _Loop:
             try:
                 selection = self._choose(rounds.add_extensions(selection, opening.extensions))
             except (NoCandidate, Refused) as error:
-                if not wanted.allow_torch_change:
+                if not wanted.allow_torch_change or selection.torch_choice.is_open:
                     raise
                 reason = error.message.splitlines()[0]
                 self._reporter.note(f"{reason}: pip chooses, and torch may move with it")

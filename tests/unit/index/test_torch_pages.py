@@ -48,7 +48,7 @@ class Answers:
         return PageAnswer(url, PageStatus.LISTED, answer, asked=url)
 
 
-def find(pages, version="2.13.0+cu126", *, here=HERE, accelerator="cu126", offline=False):
+def find(pages, version="2.13.0+cu126", *, here=HERE, accelerator="cu126", offline=""):
     reader = TorchPages(Answers(**pages), torch_table(), offline=offline)
     release = Version(version).public
     return reader.find_file(TORCH, Version(version), accelerator, here, release=release)
@@ -125,7 +125,7 @@ def test_what_the_page_says_of_a_file(extra, is_there):
 def test_why_there_is_no_page():
     assert find({}) == Absent(f"there is no page {PAGE}")
     assert find({PAGE: PageStatus.DOWN}) == Absent("download.pytorch.org does not answer (HTTP 500)", is_open=True)
-    assert find({}, offline=True) == Absent("download.pytorch.org was not asked (--offline)", is_open=True)
+    assert find({}, offline="--offline") == Absent("download.pytorch.org was not asked (--offline)", is_open=True)
 
 
 def test_a_release_that_lies_on_a_page_of_its_own():

@@ -71,7 +71,7 @@ class Pages:
 class PageChooser(FakeChooser):
     """Extensions as always; torch from the pages."""
 
-    def __init__(self, pages=None, offline=False, **fields):
+    def __init__(self, pages=None, offline="", **fields):
         super().__init__(**fields)
         self.pages = pages or Pages()
         self.reader = TorchPages(self.pages, bundled_catalog().torch, offline=offline)
@@ -324,7 +324,7 @@ def test_a_pin_comes_before_a_variable(tmp_path):
 
 NONE = [
     ({}, ["--accelerator", "rocm5.0", "torch"], "there is no page https://download.pytorch.org/whl/rocm5.0/torch/"),
-    ({"offline": True}, ["--accelerator", "cu126", "torch"], "download.pytorch.org was not asked (--offline)"),
+    ({"offline": "--offline"}, ["--accelerator", "cu126", "torch"], "download.pytorch.org was not asked (--offline)"),
     ({}, ["--accelerator", "cu126", "torch==2.15.0"], "torch 2.15.0 has no build for cu126"),
     ({}, ["torch==2.13.0+cu130"], "has no torch 2.13.0+cu130"),
     ({}, ["torch==2.12.0+cu126"], "whl/cu126/torch/ has no torch 2.12.0+cu126 for Python 3.11"),
@@ -339,6 +339,12 @@ def test_where_there_is_none_it_says_why(tmp_path, fields, words, reason):
     assert raised.value.message.startswith("no torch for ") and reason in raised.value.message
     if words == ["torch==2.13.0+cu130"]:
         assert raised.value.hint == "The package index has that build as torch==2.13.0."
+
+
+def test_what_the_declared_driver_does_not_run_is_not_brought_by_name_either(tmp_path):
+    here = machine(driver="535.104.05", declared=True)
+    with pytest.raises(NoCandidate, match=r"torch 2\.15\.0\+cu130 needs driver 580\.65\.06 or newer, declared is 535"):
+        choose(tmp_path, "--accelerator", "cu130", "torch", here=here)
 
 
 def test_what_was_asked_for_needs_no_note_and_an_older_release_does(tmp_path):
