@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import dataclasses
 import time
-from typing import Callable, Dict, FrozenSet, Optional, Sequence, Set, Tuple, Union
+from typing import Callable, Dict, FrozenSet, List, Optional, Sequence, Set, Tuple, Union
 
 from packaging.requirements import Requirement
 from packaging.utils import NormalizedName
@@ -35,6 +35,7 @@ MAX_ASKED = 8  # releases of torch for which hosts are asked, beside the one tha
 MAX_SECONDS = 20.0  # of those questions: a host that does not answer takes its whole time-out each time
 
 Resolve = Callable[[Selection], Resolution]
+MAX_REFUSED = 2  # builds for which pip is asked in vain, where there are no extensions
 _NOTHING = Resolution((), (), ())
 
 
@@ -64,10 +65,9 @@ class JointChoice:
 
     def choose(self, selection: Selection) -> Tuple[Selection, Resolution]:
         """The extensions, and the torch that comes with them. Errors: NoCandidate; Refused."""
+        selection = _without_untried(selection)
         options = self._rank(selection)
-        passed = {one.version for one in selection.torch_choice.passed_over}
-        open_options = [one for one in options if one.excluded is None and one.version not in passed]
-        for option in open_options:
+        for option in _open_options(selection, options):
             tried = _take_torch(selection, option)
             passed_over = self._reason_against(tried, option)
             if passed_over is not None:
@@ -267,6 +267,23 @@ def _take_torch(selection: Selection, option: TorchOption) -> Selection:
     )
 
 
+def _open_options(selection: Selection, options: Sequence[TorchOption]) -> List[TorchOption]:
+    """Those that may still be taken. Without extensions only pip knows what its index has, and what else is required:
+    it is not asked for one release after the other."""
+    passed = selection.torch_choice.passed_over
+    names = {one.version for one in passed}
+    found = [option for option in options if option.excluded is None and option.version not in names]
+    if selection.extensions or sum(one.by_installer for one in passed) < MAX_REFUSED:
+        return found
+    return [option for option in found if option.is_installed]
+
+
+def _without_untried(selection: Selection) -> Selection:
+    choice = selection.torch_choice
+    passed = tuple(one for one in choice.passed_over if not one.is_untried)
+    return dataclasses.replace(selection, torch_choice=dataclasses.replace(choice, passed_over=passed))
+
+
 def _is_open_question(selection: Selection) -> bool:
     """Is it only not known whether a newer torch like the installed one can be had? Then it does not stay silently."""
     passed = selection.torch_choice.passed_over
@@ -294,7 +311,7 @@ def may_keep_planned(selection: Selection, options: Sequence[TorchOption]) -> bo
     """Is no other torch to be had, and the one that pip planned not the wrong accelerator? Extensions need one that
     they fit; without any, the checks of the plan have the last word."""
     choice = selection.torch_choice
-    if choice.planned is None or selection.extensions or any(one.by_installer for one in choice.passed_over):
+    if choice.planned is None or selection.extensions:
         return False
     return not _is_of_another_accelerator(choice.planned, options)
 
@@ -340,7 +357,7 @@ def no_torch(
     what = f"no torch for {accelerator}" if accelerator else "no torch"
     reasons = [f"torch {one.version}: {one.reason}" for one in selection.torch_choice.passed_over]
     if listing is not None and listing.problem is not None:
-        reasons.insert(0, listing.problem.reason)
+        reasons = [listing.problem.reason]
     else:
         meant = [option for option in options if not accelerator or option.build.accelerator == accelerator]
         # What no other word of the person's would change is said first.
@@ -369,7 +386,7 @@ def _with_reason_of_planned(selection: Selection, options: Sequence[TorchOption]
         is_untried = option.build == choice.planned and option.version not in passed
         if is_untried and selection.coming_torch != option.build:
             reason = _reason_of_planned(option, options)
-            return _pass_over(selection, PassedOver(option.build, reason)) if reason else selection
+            return _pass_over(selection, PassedOver(option.build, reason, is_untried=True)) if reason else selection
     return selection
 
 

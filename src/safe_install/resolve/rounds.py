@@ -244,7 +244,8 @@ def make_constraints(selection: Selection, wanted: Wanted) -> Tuple[str, ...]:
         version = torch.version.public if choice.is_assumed else torch.version
         coming = (f"torch{_equals(torch, selection.here)}{version}",)
     # By address: an index may have the same version, with a higher build number and requirements of its own.
-    pins = tuple(f"{pin.name} @ {pin.url}" for pin in selection.files)
+    # torch itself by its version: pip has no place for an extra (torch[opt-einsum]) beside an address (AssertionError).
+    pins = tuple(f"{pin.name} @ {pin.url}" for pin in selection.pins.values())
     return guard + coming + pins
 
 

@@ -106,7 +106,7 @@ def test_the_wheel_for_this_interpreter(links, filename):
     found = find({PAGE: "\n".join(map(anchor, links))})
     assert (found.candidate.link.filename if isinstance(found, TorchFile) else None) == filename
     if filename is None:
-        assert found == Absent(f"{PAGE} has no torch 2.13.0+cu126 for Python 3.11 on linux_x86_64")
+        assert found == Absent(f"{PAGE} has no wheel of it for Python 3.11 on linux_x86_64")
 
 
 @pytest.mark.parametrize(
@@ -144,6 +144,14 @@ def test_each_page_is_asked_once():
     for version in ("2.13.0+cu126", "2.12.0+cu126"):
         reader.find_file(TORCH, Version(version), "cu126", HERE, release=version[:6])
     assert listing.releases("cu126") == ("2.13.0",)
+    assert [url for url, _ in answers.asked] == [PAGE]
+
+
+def test_a_host_that_does_not_answer_is_not_asked_again():
+    answers = Answers(**{PAGE: PageStatus.DOWN, f"{WHL}/cu130/torch/": PageStatus.DOWN})
+    reader = TorchPages(answers, torch_table())
+    found = {reader.list_files("torch", name, HERE).problem for name in ("cu126", "cu130", "cpu")}
+    assert found == {Absent("download.pytorch.org does not answer (HTTP 500)", is_open=True)}
     assert [url for url, _ in answers.asked] == [PAGE]
 
 

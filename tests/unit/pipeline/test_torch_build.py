@@ -83,6 +83,12 @@ class PageChooser(FakeChooser):
         name, release = canonicalize_name("torch"), build.version.public
         return self.reader.find_file(name, build.version, build.accelerator, interpreter, release=release)
 
+    def obtain(self, pin, environment, *, is_promised=False):
+        pin, artifact = super().obtain(pin, environment, is_promised=is_promised)
+        if pin.name == "torch":
+            artifact.installable_filename = pin.link.filename
+        return pin, artifact
+
     def find_compilers(self, requires, accelerator, interpreter):
         return self.reader.find_compilers(requires, accelerator, interpreter)
 
@@ -96,18 +102,18 @@ class PackageIndex:
         self.questions = []
 
     def plan(self, requirements, *, constraints, find_links):
-        return self._answer(constraints, {})
+        return self._answer(constraints, find_links, {})
 
     def plan_request(self, *, constraints, find_links, hidden=(), without_source=()):
-        return self._answer(constraints, self.others)
+        return self._answer(constraints, find_links, self.others)
 
     def relay(self):
         pass
 
-    def _answer(self, constraints, others):
+    def _answer(self, constraints, find_links, others):
         self.questions.append(list(constraints))
+        self.shown = sorted(path.name for folder in find_links for path in folder.iterdir())
         pinned = [line for line in constraints if line.startswith("torch==")]
-        shown = any(line.startswith("torch @ ") for line in constraints)
         if not pinned:
             if self.requirement:
                 return no_match(self.requirement)
@@ -115,7 +121,8 @@ class PackageIndex:
         version = pinned[0].lstrip("torch=")
         if version == self.installed:
             return planned(**others)
-        if shown or version in self.releases:
+        is_shown = any(name.startswith(f"torch-{version}-") for name in self.shown)
+        if is_shown or version in self.releases:
             return planned(torch=version, **others)
         return no_match(pinned[0])
 
@@ -203,8 +210,7 @@ def test_the_gpu_decides_too(tmp_path):
 def test_pip_is_shown_the_metadata_and_not_the_file(tmp_path):
     selected, chooser, installer, _ = choose(tmp_path, "torch", here=machine(driver="535.104.05"))
     assert chooser.obtained == [] and not selected.artifacts
-    (pinned, shown) = installer.questions[1]
-    assert pinned == "torch==2.14.1+cu126" and shown.startswith("torch @ file://")
+    assert installer.questions[1] == ["torch==2.14.1+cu126"]
     (path,) = (tmp_path / "work" / "links").iterdir()
     with zipfile.ZipFile(path) as archive:
         text = archive.read("torch-2.14.1+cu126.dist-info/METADATA").decode()
@@ -254,6 +260,16 @@ def test_a_driver_that_is_here_refuses_nothing_where_there_is_no_other_build(tmp
     assert len(installer.questions) == 1, "pip's plan is taken as it is"
 
 
+@pytest.mark.parametrize("driver", ["535.104.05", "470.57.02"])
+def test_pip_is_not_asked_for_every_release(tmp_path, driver):
+    """Its only place is a folder with one torch, and no host answers."""
+    chooser, installer = PageChooser(Pages(down=["download.pytorch.org"])), PackageIndex("2.15.0")
+    selected, _, _, said = choose(tmp_path, "torch", here=machine(driver=driver), chooser=chooser, installer=installer)
+    assert torch_of(selected) == "2.15.0"
+    assert any("needs driver 580" in line for line in said)
+    assert len(installer.questions) <= 4
+
+
 def test_a_declared_driver_refuses(tmp_path):
     with pytest.raises(Refused, match="needs driver 580"):
         choose(tmp_path, PINNED, here=machine(driver="470.57.02", declared=True))
@@ -301,9 +317,10 @@ def test_a_release_that_only_the_page_knows(tmp_path):
 
 def test_the_compiler_that_lies_beside_torch_is_shown_too(tmp_path):
     _, _, installer, _ = choose(tmp_path, "--accelerator", "rocm6.4", "torch")
-    shown = [line for line in installer.questions[-1] if " @ file://" in line]
-    assert [line.partition(" @ ")[0] for line in shown] == ["torch", "pytorch-triton-rocm"]
-    assert "3.5.1" in shown[1]
+    assert installer.shown == [
+        FILE.format(project="pytorch_triton_rocm", version="3.5.1"),
+        FILE.format(project="torch", version="2.9.1+rocm6.4"),
+    ]
 
 
 def test_the_variable_of_uv_chooses_and_permits_nothing(tmp_path, monkeypatch):
@@ -326,8 +343,16 @@ NONE = [
     ({}, ["--accelerator", "rocm5.0", "torch"], "there is no page https://download.pytorch.org/whl/rocm5.0/torch/"),
     ({"offline": "--offline"}, ["--accelerator", "cu126", "torch"], "download.pytorch.org was not asked (--offline)"),
     ({}, ["--accelerator", "cu126", "torch==2.15.0"], "torch 2.15.0 has no build for cu126"),
-    ({}, ["torch==2.13.0+cu130"], "has no torch 2.13.0+cu130"),
-    ({}, ["torch==2.12.0+cu126"], "whl/cu126/torch/ has no torch 2.12.0+cu126 for Python 3.11"),
+    (
+        {},
+        ["torch==2.13.0+cu130"],
+        "torch 2.13.0+cu130: https://download.pytorch.org/whl/cu130/torch/ has no wheel of it",
+    ),
+    (
+        {},
+        ["torch==2.12.0+cu126"],
+        "torch 2.12.0+cu126: https://download.pytorch.org/whl/cu126/torch/ has no wheel of it",
+    ),
 ]
 
 
