@@ -15,12 +15,13 @@ from packaging.utils import NormalizedName
 from safe_install.errors import NoCandidate
 from safe_install.index.facts import Catalog, CudaTable, Project, TorchTable
 from safe_install.index.torch_files import Absent, Listing, TorchFile
-from safe_install.models import Rejection, Rule, TorchBuild
+from safe_install.models import Environment, Rejection, Rule, TorchBuild
 from safe_install.pipeline.choice import Chooser
 from safe_install.resolve import rounds
 from safe_install.resolve.accelerator import with_listing
 from safe_install.resolve.provider import Resolution
 from safe_install.resolve.rounds import Selection, Wanted
+from safe_install.resolve.target import planned_torch
 from safe_install.resolve.torch_choice import (
     Known,
     PassedOver,
@@ -92,6 +93,8 @@ class JointChoice:
         choice, coming, terms = selection.torch_choice, selection.coming_torch, self._wanted.torch
         catalog = self._with_listing(selection)
         options = rank_torches(choice.planned, terms, selection.here, catalog, is_fixed=choice.is_fixed)
+        if self._wanted.force_reinstall:
+            options = tuple(_come_again(option, self._catalog, selection.here) for option in options)
         if terms.asked.accelerator and not self._wanted.upgrade:
             options = _same_release_first(options, selection.here.torch)
         if coming is None or choice.is_assumed or selection.torch_pins or coming == choice.planned:
@@ -319,6 +322,14 @@ def may_keep_planned(selection: Selection, options: Sequence[TorchOption]) -> bo
 def _is_of_another_accelerator(planned: Optional[TorchBuild], options: Sequence[TorchOption]) -> bool:
     """Is the torch of pip's plan not the build that was asked for?"""
     return any(option.build == planned and option.excluded is Exclusion.ACCELERATOR for option in options)
+
+
+def _come_again(option: TorchOption, catalog: Catalog, here: Environment) -> TorchOption:
+    """--force-reinstall: the installed build, from where it lies."""
+    if not option.is_installed or option.build.version.local is None:
+        return option
+    build = planned_torch(option.version, here.interpreter.platform, catalog.torch)
+    return dataclasses.replace(option, build=build, is_installed=False, is_on_index=False)
 
 
 def _same_release_first(options: Sequence[TorchOption], installed: Optional[TorchBuild]) -> Tuple[TorchOption, ...]:

@@ -11,8 +11,6 @@ from safe_install.models import Driver, Environment, Finding, Interpreter, Plan,
 from safe_install.tags import ComputeCapability, parse_accelerator, parse_device_capabilities
 from safe_install.torch_family import TORCH, is_library_of_torch
 
-_PYTORCH_INDEX = "https://download.pytorch.org/whl"
-
 
 class Code(Protocol):
     """GPU code: of the wheel index, or read in a file."""
@@ -171,4 +169,4 @@ def _asked_for(release: TorchRelease, accelerator: str, *, is_same: bool) -> str
     # A bare `torch==2.9.1` is met by every 2.9.1+cuXYZ that is installed already.
     if accelerator == release.untagged and not is_same:
         return f"torch=={release.version} (it is built for {accelerator})"
-    return f"torch=={release.version}+{accelerator} --index-url {_PYTORCH_INDEX}/{accelerator}"
+    return f"torch=={release.version}+{accelerator}"

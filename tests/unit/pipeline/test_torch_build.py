@@ -427,6 +427,13 @@ def test_another_accelerator_by_name(tmp_path, upgrade):
     assert len(installer.questions) == 1
 
 
+def test_the_installed_build_comes_again(tmp_path):
+    here = machine(torch="2.14.1+cu126")
+    installer = PackageIndex(requirement="torch==2.14.1+cu126")
+    selected, *_ = choose(tmp_path, "--force-reinstall", "torch==2.14.1+cu126", here=here, installer=installer)
+    assert torch_of(selected) == "2.14.1+cu126"
+
+
 def test_the_build_of_pips_index_in_place_of_the_same_release(tmp_path):
     """The installed 2.13.0+cpu meets `torch==2.13.0`."""
     here = machine(torch="2.13.0+cpu")

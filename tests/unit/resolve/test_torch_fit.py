@@ -164,17 +164,17 @@ HINTS = {
     "the same release for another CUDA": (
         "2.9.1",
         driver("6.1"),
-        "Take a build that runs there: safe-install torch==2.9.1+cu126 --index-url https://download.pytorch.org/whl/cu126",
+        "Take a build that runs there: safe-install torch==2.9.1+cu126",
     ),
     "the newest CUDA that the driver serves": (
         "2.9.1+cu130",
         driver(version="570.86.10", cuda="12.8"),
-        "Take a build that runs there: safe-install torch==2.9.1+cu129 --index-url https://download.pytorch.org/whl/cu129",
+        "Take a build that runs there: safe-install torch==2.9.1+cu129",
     ),
     "a bare version would be met by what is there": (
         "2.7.1+cu128",
         driver("6.1"),
-        "Take a build that runs there: safe-install torch==2.7.1+cu126 --index-url https://download.pytorch.org/whl/cu126",
+        "Take a build that runs there: safe-install torch==2.7.1+cu126",
     ),
     "of the package index": (
         "2.5.1+cu124",
@@ -184,12 +184,12 @@ HINTS = {
     "an older release": (
         "2.9.1",
         driver(version="515.43", cuda="11.7"),
-        "Take a build that runs there: safe-install torch==2.7.1+cu118 --index-url https://download.pytorch.org/whl/cu118",
+        "Take a build that runs there: safe-install torch==2.7.1+cu118",
     ),
     "here": (
         "2.9.1",
         driver(version="515.43", cuda="11.7", declared=False),
-        "Take a build that runs here: safe-install torch==2.7.1+cu118 --index-url https://download.pytorch.org/whl/cu118",
+        "Take a build that runs here: safe-install torch==2.7.1+cu118",
     ),
     "none": (
         "2.9.1",
