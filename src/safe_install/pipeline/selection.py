@@ -36,7 +36,7 @@ from safe_install.pipeline.installer import Installer
 from safe_install.pipeline.joint_choice import JointChoice
 from safe_install.pipeline.session import Session, make_folder
 from safe_install.requirements import parse_requirement
-from safe_install.resolve import permission, rounds
+from safe_install.resolve import permission, rounds, torch_rounds
 from safe_install.resolve.guard import check_plan
 from safe_install.resolve.opening import open_selection
 from safe_install.resolve.plan import applies, steps_of_report
@@ -200,8 +200,8 @@ class _Loop:
         if isinstance(opening, Refusal):
             raise opening.error
         selection = Selection(here, here)
-        if rounds.must_change_torch(wanted, here):
-            selection = rounds.reopen(selection)
+        if torch_rounds.must_change_torch(wanted, here):
+            selection = torch_rounds.reopen(selection)
         elif opening.torch_requirements:
             selection = self._ask_for_torch(selection, opening.torch_requirements)
         needs_installer = opening.needs_installer or wanted.wants_report
@@ -225,8 +225,8 @@ class _Loop:
         with self._session.timings.stage("pip"):
             answer = self._installer.plan(requirements, constraints=(), find_links=())
         if isinstance(answer, Failed):
-            if rounds.needs_file_of_torch(selection, answer.error, self.wanted):
-                return rounds.reopen(selection)
+            if torch_rounds.needs_file_of_torch(selection, answer.error, self.wanted):
+                return torch_rounds.reopen(selection)
             self._fail(Refusal(answer.error, is_relayed=True))
         steps = steps_of_report(answer.report, selection.here, {})
         return rounds.add_torch(selection, steps, self._catalog)
@@ -255,7 +255,7 @@ class _Loop:
             result = rounds.next_round(selection, answer, self.wanted, self._catalog)
             if isinstance(result, rounds.ChooseTorch):
                 selection = self._choose(result.selection)
-                if not rounds.keeps_plan(selection, result.selection):
+                if not torch_rounds.keeps_plan(selection, result.selection):
                     continue
                 result = rounds.next_round(selection, answer, self.wanted, self._catalog)
             if isinstance(result, Refusal):
@@ -291,7 +291,7 @@ class _Loop:
         target = self._request.report_file
         if target is None or isinstance(answer, Failed):
             return
-        report = rounds.with_real_files(answer.report, selection)
+        report = torch_rounds.with_real_files(answer.report, selection)
         text = json.dumps(report, indent=2, ensure_ascii=False)
         if target == "-":
             self._reporter.document(text)
