@@ -59,7 +59,7 @@ def test_a_driver_that_torch_cannot_use_is_not_healthy(environment, variables, c
 def test_a_build_without_cuda_on_a_machine_with_a_gpu(make_environment):
     environment = make_environment("3.11", CPU, FAKE_DRIVER_CUDA="13.0")
     found = errors(environment)
-    assert "torch==2.13.0+cu130 --extra-index-url" in found["build-without-cuda"]
+    assert "safe-install install torch==2.13.0+cu130" in found["build-without-cuda"]
     assert errors(environment, CUDA_VISIBLE_DEVICES="-1") == {}
     assert list(errors(environment, "--require-cuda")) == ["cuda-required"]
 

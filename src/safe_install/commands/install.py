@@ -14,7 +14,7 @@ import tempfile
 from pathlib import Path
 from typing import Iterator, Optional, Sequence, Tuple
 
-from safe_install.errors import Refused, SafeInstallError
+from safe_install.errors import Refused, SafeInstallError, UsageError
 from safe_install.health.comparison import check_cuda_required
 from safe_install.index.catalog import bundled_catalog, torch_table
 from safe_install.models import (
@@ -48,12 +48,12 @@ from safe_install.pipeline.session import (
     user_environment,
 )
 from safe_install.ports import Timings, World
-from safe_install.resolve.accelerator import with_known_accelerator
+from safe_install.resolve.accelerator import OPTION, with_known_accelerator
 from safe_install.resolve.guard import same_version_steps
-from safe_install.resolve.permission import find_conflicts
+from safe_install.resolve.permission import find_conflicts, torch_terms
 from safe_install.resolve.promises import is_promised
 from safe_install.resolve.request import InstallRequest
-from safe_install.resolve.torch_fit import check_numpy
+from safe_install.resolve.torch_fit import check_numpy, note_torch_stays, note_unused_cuda
 from safe_install.torch_family import TORCH
 from safe_install.transaction import unfinished
 from safe_install.transaction.lock import lock_environment
@@ -149,8 +149,11 @@ def _check_before(session: Session, plan: Plan, before: BaselineCheck) -> None:
 def _notes_on(selected: Selected, session: Session) -> Tuple[Finding, ...]:
     """What a person should know of a plan that may be carried out."""
     plan, environment = selected.plan, session.environment
+    terms = torch_terms(session.request, environment)
     return (
         *check_numpy(plan, selected.torch_after),
+        *note_unused_cuda(plan, selected.torch_after, environment, accelerator=terms.accelerator),
+        *note_torch_stays(plan, environment, accelerator=terms.asked.accelerator),
         *find_conflicts(plan, session.request, environment),
         *(_note_beside(distribution) for distribution in staying_beside(plan, environment)),
     )
@@ -233,7 +236,13 @@ def _note_beside(distribution: InstalledDistribution) -> Finding:
 
 
 def refuse_place(request: InstallRequest, executable: Path) -> None:
-    """pip may put files elsewhere by itself, but not into the environment by another door. Errors: Refused."""
+    """pip may put files elsewhere by itself, but not into the environment by another door. Errors: Refused; UsageError
+    for an accelerator, of which pip knows nothing."""
+    if request.own.accelerator_origin == OPTION:
+        raise UsageError(
+            f"{OPTION} {request.own.accelerator}: with --{request.place} pip chooses, and knows no accelerators",
+            hint=f"Name the index: --index-url https://download.pytorch.org/whl/{request.own.accelerator}.",
+        )
     prefix = Path(os.path.realpath(str(executable.parent.parent)))
     destination = find_destination(request, prefix)
     if destination is None:

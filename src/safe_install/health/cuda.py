@@ -10,7 +10,6 @@ from dataclasses import dataclass
 from typing import Mapping, Optional, Tuple
 
 from safe_install.models import Driver, DriverLibrary, Finding, HealthReport, Severity
-from safe_install.tags import parse_accelerator
 
 NO_DEVICE = 100
 DEVICES_VARIABLE = "CUDA_VISIBLE_DEVICES"
@@ -152,12 +151,8 @@ def _install(machine: Machine) -> str:
 
 
 def install_command(version: str, *options: str) -> str:
-    """What installs this build of torch. The index of PyPI has those without a local version identifier alone."""
-    local = version.partition("+")[2]
-    # Others, such as NVIDIA's (79aa17489c.nv25.04), are on no public host.
-    is_public = parse_accelerator(local) is not None
-    index = [f"--extra-index-url https://download.pytorch.org/whl/{local}"] if is_public else []
-    return " ".join(["safe-install install", *options, f"torch=={version}", *index])
+    """What installs this build of torch, wherever it lies."""
+    return " ".join(["safe-install install", *options, f"torch=={version}"])
 
 
 # --- the driver ------------------------------------------------------------------------------------

@@ -39,9 +39,9 @@ class TorchPages:
     """Reads the pages of the hosts of torch; each is asked once."""
 
     def __init__(
-        self, http: PageSource, table: TorchTable, *, offline: bool = False, third_party: Collection[str] = ()
+        self, http: PageSource, table: TorchTable, *, offline: str = "", third_party: Collection[str] = ()
     ) -> None:
-        """`third_party`: the optional hosts that the person names."""
+        """`offline`: the option for which no host is asked. `third_party`: the optional hosts that the person names."""
         self._http = http
         self._offline = offline
         self._hosts = [
@@ -51,6 +51,7 @@ class TorchPages:
         ]
         self._redirects = tuple(sorted({name for host in self._hosts for name in host.redirects}))
         self._pages: Dict[str, Listing] = {}
+        self._down: Dict[str, Absent] = {}  # hosts that did not answer: each would take its whole time-out again
 
     def list_files(self, project: str, accelerator: str, interpreter: Interpreter, *, release: str = "") -> Listing:
         """The wheels of a project for an accelerator. Of several hosts the first that has the page counts.
@@ -86,7 +87,7 @@ class TorchPages:
         link = listing.links.get(str(version))
         if link is None:
             python = ".".join(interpreter.version.split(".")[:2])
-            return Absent(f"{listing.url} has no {project} {version} for Python {python} on {interpreter.platform}")
+            return Absent(f"{listing.url} has no wheel of it for Python {python} on {interpreter.platform}")
         metadata = self._read_metadata(link, project, version)
         return TorchFile(make_candidate(project, version, accelerator, link, metadata), metadata)
 
@@ -107,10 +108,13 @@ class TorchPages:
 
     def _read(self, url: str, host: HostEntry, project: str, interpreter: Interpreter) -> Listing:
         if self._offline:
-            return Listing(url, problem=Absent(f"{host.host} was not asked (--offline)", is_open=True))
+            return Listing(url, problem=Absent(f"{host.host} was not asked ({self._offline})", is_open=True))
+        if host.host in self._down:
+            return Listing(url, problem=self._down[host.host])
         page = self._http.get_page(url, allowed_hosts=host.redirects)
         if page.status is PageStatus.DOWN:
-            return Listing(url, problem=Absent(f"{host.host} does not answer ({page.detail})", is_open=True))
+            self._down[host.host] = Absent(f"{host.host} does not answer ({page.detail})", is_open=True)
+            return Listing(url, problem=self._down[host.host])
         if page.status is not PageStatus.LISTED:
             return Listing(url, problem=Absent(f"there is no page {url}"))
         links = parse_page(page.text, url, base=page.base, content_type=page.content_type, project=project)

@@ -158,8 +158,9 @@ class IndexChooser:
         )
         self._finder = self._make_finder(offline=wishes.offline)
         self._known = self._make_finder(offline=True, only_near=True)
+        offline = "--offline" if wishes.offline else "--no-index" if wishes.no_index else ""
         self._torch_pages = TorchPages(
-            self._http, bundled_catalog().torch, offline=wishes.offline, third_party=wishes.third_party
+            self._http, bundled_catalog().torch, offline=offline, third_party=wishes.third_party
         )
 
     def _make_finder(self, *, offline: bool, only_near: bool = False) -> Finder:

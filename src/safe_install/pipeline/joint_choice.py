@@ -10,18 +10,20 @@ import dataclasses
 import time
 from typing import Callable, Dict, FrozenSet, List, Optional, Sequence, Set, Tuple, Union
 
+from packaging.requirements import Requirement
 from packaging.utils import NormalizedName, canonicalize_name
 
 from safe_install.errors import NoCandidate
 from safe_install.index.bundled import has_builds_for
 from safe_install.index.facts import Catalog, CudaTable, Project, TorchTable
 from safe_install.index.torch_files import Absent, Listing, TorchFile
-from safe_install.models import CandidateKind, Rejection, Rule, TorchBuild
+from safe_install.models import CandidateKind, Environment, Rejection, Rule, TorchBuild
 from safe_install.pipeline.choice import Chooser
 from safe_install.resolve import rounds
 from safe_install.resolve.accelerator import with_listing
 from safe_install.resolve.provider import Resolution
 from safe_install.resolve.rounds import Selection, Wanted
+from safe_install.resolve.target import planned_torch
 from safe_install.resolve.torch_choice import (
     Known,
     PassedOver,
@@ -46,6 +48,7 @@ MAX_ASKED = 8  # releases of torch for which hosts are asked, beside the one tha
 MAX_SECONDS = 20.0  # of those questions: a host that does not answer takes its whole time-out each time
 
 Resolve = Callable[[Selection], Resolution]
+MAX_REFUSED = 2  # builds for which pip is asked in vain, where there are no extensions
 _NOTHING = Resolution((), (), ())
 
 
@@ -83,10 +86,9 @@ class JointChoice:
 
     def choose(self, selection: Selection) -> Tuple[Selection, Resolution]:
         """The extensions, and the torch that comes with them. Errors: NoCandidate; Refused."""
+        selection = _without_untried(selection)
         options = self.rank(selection)
-        passed = {one.version for one in selection.torch_choice.passed_over}
-        open_options = [one for one in options if one.excluded is None and one.version not in passed]
-        for option in open_options:
+        for option in _open_options(selection, options):
             tried = _take_torch(selection, option)
             passed_over = self._reason_against(tried, option)
             if passed_over is not None:
@@ -105,7 +107,8 @@ class JointChoice:
         found = self._choose_builds(selection, options)
         if found is not None:
             return found
-        self._check_torch(selection.torch_choice.planned)
+        if not _is_of_another_accelerator(selection.torch_choice.planned, options):
+            self._check_torch(selection.torch_choice.planned)
         raise self._failure(selection, options)
 
     def rank(self, selection: Selection) -> Tuple[TorchOption, ...]:
@@ -116,6 +119,8 @@ class JointChoice:
         choice, coming, terms = selection.torch_choice, selection.coming_torch, self._wanted.torch
         catalog = self._with_listing(selection)
         options = rank_torches(choice.planned, terms, selection.here, catalog, is_fixed=choice.is_fixed)
+        if self._wanted.force_reinstall:
+            options = tuple(_come_again(option, self._catalog, selection.here) for option in options)
         if terms.asked.accelerator and not self._wanted.upgrade:
             options = _same_release_first(options, selection.here.torch)
         if coming is not None and not (choice.is_assumed or selection.torch_pins or coming == choice.planned):
@@ -368,6 +373,23 @@ def _take_torch(selection: Selection, option: TorchOption) -> Selection:
     )
 
 
+def _open_options(selection: Selection, options: Sequence[TorchOption]) -> List[TorchOption]:
+    """Those that may still be taken. Without extensions only pip knows what its index has, and what else is required:
+    it is not asked for one release after the other."""
+    passed = selection.torch_choice.passed_over
+    names = {one.version for one in passed}
+    found = [option for option in options if option.excluded is None and option.version not in names]
+    if selection.extensions or sum(one.by_installer for one in passed) < MAX_REFUSED:
+        return found
+    return [option for option in found if option.is_installed]
+
+
+def _without_untried(selection: Selection) -> Selection:
+    choice = selection.torch_choice
+    passed = tuple(one for one in choice.passed_over if not one.is_untried)
+    return dataclasses.replace(selection, torch_choice=dataclasses.replace(choice, passed_over=passed))
+
+
 def _is_open_question(selection: Selection) -> bool:
     """Is it only not known whether a newer torch like the installed one can be had? Then it does not stay silently."""
     passed = selection.torch_choice.passed_over
@@ -395,9 +417,22 @@ def may_keep_planned(selection: Selection, options: Sequence[TorchOption]) -> bo
     """Is no other torch to be had, and the one that pip planned not the wrong accelerator? Extensions need one that
     they fit; without any, the checks of the plan have the last word."""
     choice = selection.torch_choice
-    if choice.planned is None or selection.extensions or any(one.by_installer for one in choice.passed_over):
+    if choice.planned is None or selection.extensions:
         return False
-    return not any(option.build == choice.planned and option.excluded is Exclusion.ACCELERATOR for option in options)
+    return not _is_of_another_accelerator(choice.planned, options)
+
+
+def _is_of_another_accelerator(planned: Optional[TorchBuild], options: Sequence[TorchOption]) -> bool:
+    """Is the torch of pip's plan not the build that was asked for?"""
+    return any(option.build == planned and option.excluded is Exclusion.ACCELERATOR for option in options)
+
+
+def _come_again(option: TorchOption, catalog: Catalog, here: Environment) -> TorchOption:
+    """--force-reinstall: the installed build, from where it lies."""
+    if not option.is_installed or option.build.version.local is None:
+        return option
+    build = planned_torch(option.version, here.interpreter.platform, catalog.torch)
+    return dataclasses.replace(option, build=build, is_installed=False, is_on_index=False)
 
 
 def _same_release_first(options: Sequence[TorchOption], installed: Optional[TorchBuild]) -> Tuple[TorchOption, ...]:
@@ -436,12 +471,19 @@ def no_torch(
     what = f"no torch for {accelerator}" if accelerator else "no torch"
     reasons = [f"torch {one.version}: {one.reason}" for one in selection.torch_choice.passed_over]
     if listing is not None and listing.problem is not None:
-        reasons.insert(0, listing.problem.reason)
-    for option in options:
-        if option.excluded is not None and (not accelerator or option.build.accelerator == accelerator):
-            reasons.append(option.reason)
+        reasons = [listing.problem.reason]
+    else:
+        meant = [option for option in options if not accelerator or option.build.accelerator == accelerator]
+        # What no other word of the person's would change is said first.
+        meant.sort(key=lambda option: option.excluded in BY_THE_PERSON)
+        reasons += [option.reason for option in meant if option.excluded is not None]
     shown = "; ".join(dict.fromkeys(reasons[:3])) or "none is known here"
-    hint = "Ask for another accelerator: --accelerator auto lets the driver decide." if accelerator else ""
+    hint = ""
+    if wanted.torch.origin:
+        hint = f"{wanted.torch.origin} names {accelerator}: --accelerator auto lets the driver decide."
+    for option in options:
+        if option.is_on_index and option.build.runtime_version in map(_pinned_version, wanted.torch.requirements):
+            hint = f"The package index has that build as torch=={option.version}."
     return NoCandidate(f"{what} can come: {shown}", hint=hint)
 
 
@@ -464,10 +506,8 @@ def _with_reason_of_planned(selection: Selection, options: Sequence[TorchOption]
     for option in options:
         is_untried = option.build == choice.planned and option.version not in passed
         if is_untried and selection.coming_torch != option.build:
-            name = f"torch {option.build.runtime_version} "
-            reason = option.reason or option.warning
-            reason = reason[len(name) :] if reason.startswith(name) else reason
-            return _pass_over(selection, PassedOver(option.build, reason))
+            reason = _reason_of_planned(option, options)
+            return _pass_over(selection, PassedOver(option.build, reason, is_untried=True)) if reason else selection
     return selection
 
 
@@ -475,6 +515,20 @@ def _carried_of(error: NoCandidate, selection: Selection) -> List[NormalizedName
     """The extensions that nobody named, among those that an error is about."""
     names = error.projects or tuple(selection.carried)
     return sorted(canonicalize_name(name) for name in names if name in selection.carried)
+
+
+def _reason_of_planned(planned: TorchOption, options: Sequence[TorchOption]) -> str:
+    """Without the name before it. Where another accelerator was asked for: why its build of that release cannot come;
+    "" where it can."""
+    reason = planned.reason or planned.warning
+    if planned.excluded is Exclusion.ACCELERATOR:
+        same = [one for one in options if one.release == planned.release and one.build != planned.build]
+        reason = next((one.reason for one in same), "")
+    for name in (planned.build.runtime_version, planned.version, planned.release):
+        start = f"torch {name} "
+        if reason.startswith(start):
+            return reason[len(start) :]
+    return reason
 
 
 def _version_of(selection: Selection) -> str:
@@ -507,3 +561,8 @@ def _not_known(names: Sequence[str]) -> str:
 
 def _listed(names: Sequence[str]) -> str:
     return " and no ".join(names)
+
+
+def _pinned_version(requirement: Requirement) -> str:
+    """`2.13.0+cu130` for `torch==2.13.0+cu130`."""
+    return next((one.version for one in requirement.specifier if one.operator == "=="), "")

@@ -36,7 +36,7 @@ from safe_install.pipeline.installer import Installer
 from safe_install.pipeline.joint_choice import JointChoice
 from safe_install.pipeline.session import Session, make_folder
 from safe_install.requirements import parse_requirement
-from safe_install.resolve import permission, rounds
+from safe_install.resolve import permission, rounds, torch_rounds
 from safe_install.resolve.carried import Bound, find_bound, may_be_bound
 from safe_install.resolve.guard import check_plan
 from safe_install.resolve.opening import ask_for_another_torch, open_selection
@@ -116,6 +116,7 @@ def _review(selection: Selection, steps: Sequence[Step], request: InstallRequest
     released = permission.find_released(plan, request, here, selection.broken)
     may_be_broken = permission.may_be_broken(plan, request, here, torch_after)
     _refuse_plan(plan, here, released, may_be_broken)
+    _refuse_other_accelerator(plan, torch_after, permission.torch_terms(request, here).asked.accelerator)
     return Selected(plan, selection, {}, torch_after, frozenset(released), may_be_broken)
 
 
@@ -134,6 +135,17 @@ def _refuse_plan(
         findings += permission.check_requirements(plan, here, may_be_broken)
     if findings:
         raise Refused.by(findings, rejections=plan.rejections)
+
+
+def _refuse_other_accelerator(plan: Plan, torch: Optional[TorchBuild], accelerator: str) -> None:
+    """A lock file, or the very file of torch, is not the build that was asked for. Errors: NoCandidate."""
+    if not accelerator or torch is None or plan.find(TORCH) is None or torch.accelerator == accelerator:
+        return
+    kind = f"a build for {torch.accelerator}" if torch.accelerator else "not known to be a build for it"
+    raise NoCandidate(
+        f"torch {torch.runtime_version} is {kind}, and {accelerator} was asked for",
+        hint="Leave out --accelerator (SAFE_INSTALL_ACCELERATOR), or name another torch.",
+    )
 
 
 class _TorchCheck:
@@ -206,8 +218,8 @@ class _Loop:
         if isinstance(opening, Refusal):
             raise opening.error
         selection = Selection(here, here, bound=self._find_bound())
-        if rounds.must_change_torch(wanted, here):
-            selection = rounds.reopen(selection)
+        if torch_rounds.must_change_torch(wanted, here):
+            selection = torch_rounds.reopen(selection)
         elif opening.torch_requirements:
             selection = self._ask_for_torch(selection, opening.torch_requirements)
         needs_installer = opening.needs_installer or wanted.wants_report
@@ -215,7 +227,8 @@ class _Loop:
             try:
                 selection = self._choose(rounds.add_extensions(selection, opening.extensions))
             except (NoCandidate, Refused) as error:
-                if not wanted.allow_torch_change or selection.coming_torch is not None:
+                is_chosen = selection.coming_torch is not None or selection.torch_choice.is_open
+                if is_chosen or not wanted.allow_torch_change:
                     raise
                 needs_installer = True
                 selection = self._choose_otherwise(selection, opening.extensions, error)
@@ -252,8 +265,8 @@ class _Loop:
         with self._session.timings.stage("pip"):
             answer = self._installer.plan(requirements, constraints=(), find_links=())
         if isinstance(answer, Failed):
-            if rounds.needs_file_of_torch(selection, answer.error, self.wanted):
-                return rounds.reopen(selection)
+            if torch_rounds.needs_file_of_torch(selection, answer.error, self.wanted):
+                return torch_rounds.reopen(selection)
             self._fail(Refusal(answer.error, is_relayed=True))
         steps = steps_of_report(answer.report, selection.here, {})
         selection = rounds.add_torch(selection, steps, self._catalog)
@@ -297,7 +310,7 @@ class _Loop:
             result = rounds.next_round(selection, answer, self.wanted, self._catalog)
             if isinstance(result, rounds.ChooseTorch):
                 selection = self._choose(result.selection)
-                if not rounds.keeps_plan(selection, result.selection):
+                if not torch_rounds.keeps_plan(selection, result.selection):
                     continue
                 result = rounds.next_round(selection, answer, self.wanted, self._catalog)
             if isinstance(result, rounds.Done) and self._is_to_be_built(result.selection):
@@ -342,7 +355,7 @@ class _Loop:
         target = self._request.report_file
         if target is None or isinstance(answer, Failed):
             return
-        report = rounds.with_real_files(answer.report, selection)
+        report = torch_rounds.with_real_files(answer.report, selection)
         text = json.dumps(report, indent=2, ensure_ascii=False)
         if target == "-":
             self._reporter.document(text)
@@ -435,7 +448,8 @@ class _Loop:
         candidate = file.candidate
         is_promised = bool(entries_with_hashes(candidate.name, self._request, selection.here))
         if file.metadata and candidate.link.sha256 and not is_promised and not self._request.require_hashes:
-            path = make_placeholder(self._links, candidate.name, candidate.version, metadata=file.metadata)
+            name, version, filename = candidate.name, candidate.version, candidate.link.filename
+            path = make_placeholder(self._links, name, version, metadata=file.metadata, filename=filename)
             url, requires = path.absolute().as_uri(), candidate.requires
             return Pin(candidate, url, str(candidate.version), candidate.link.sha256, requires, is_placeholder=True)
         with self._session.timings.stage("fetch"):

@@ -6,6 +6,7 @@ reason which the refusal names, and no permission.
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Collection, FrozenSet, Iterator, Optional, Sequence, Set, Tuple
 
 from packaging.requirements import Requirement
@@ -93,12 +94,17 @@ def torch_terms(request: InstallRequest, environment: Environment) -> TorchTerms
     """
     requirements = _on_torch(request.entries, environment)
     constraints = _on_torch(request.constraints, environment)
+    accelerator = choose_accelerator(request.own, (*requirements, *constraints), environment.torch)
+    asked = asked_of_torch(request, environment)
+    if asked.accelerator != accelerator:
+        asked = replace(asked, accelerator="")  # a requirement comes before a variable
     return TorchTerms(
         requirements=requirements,
         constraints=constraints,
         pre=request.pre,
-        asked=asked_of_torch(request, environment),
-        accelerator=choose_accelerator(request.own, (*requirements, *constraints), environment.torch),
+        asked=asked,
+        accelerator=accelerator,
+        origin=request.own.accelerator_origin if accelerator == request.own.accelerator else "",
     )
 
 

@@ -15,7 +15,7 @@ from packaging.utils import NormalizedName, canonicalize_name
 from packaging.version import InvalidVersion, Version
 
 from safe_install.errors import NoCandidate, PipFailed, Refused, SafeInstallError
-from safe_install.index.facts import Catalog, Project, TorchMatch
+from safe_install.index.facts import Catalog, Project
 from safe_install.models import (
     Candidate,
     CandidateKind,
@@ -49,8 +49,16 @@ from safe_install.resolve.torch_choice import (
     why_impossible,
     why_it_stays,
 )
-from safe_install.resolve.torch_ranking import TorchTerms, is_acceptable
-from safe_install.torch_family import TORCH, is_library_of_torch
+from safe_install.resolve.torch_ranking import TorchTerms
+from safe_install.resolve.torch_rounds import (
+    exactly,
+    needs_another_torch,
+    needs_file_of_torch,
+    planned_extensions,
+    reopen,
+    specifiers_on,
+)
+from safe_install.torch_family import TORCH
 
 AnyError = TypeVar("AnyError", bound=SafeInstallError)
 
@@ -230,17 +238,6 @@ def may_stay(name: NormalizedName, selection: Selection, wanted: Wanted, catalog
     return candidate is not None and check_candidate(candidate, context) is None
 
 
-def must_change_torch(wanted: Wanted, here: Environment) -> bool:
-    """Does the command line name torch, and with --accelerator another build than the installed one?
-
-    To pip, which knows no accelerators, the installed one would do.
-    """
-    asked = wanted.torch.asked.accelerator
-    if here.torch is None or not asked or asked != wanted.torch.accelerator or TORCH not in wanted.named:
-        return False
-    return here.torch.accelerator != asked
-
-
 def add_pin(selection: Selection, pin: Pin) -> Selection:
     """With the file that was chosen for an extension."""
     return dataclasses.replace(selection, pins={**selection.pins, pin.name: pin})
@@ -323,9 +320,10 @@ def make_constraints(selection: Selection, wanted: Wanted) -> Tuple[str, ...]:
     if torch is not None:
         # Which build of a release its index has is not known before the installer names it.
         version = torch.version.public if choice.is_assumed else torch.version
-        coming = (f"torch{_equals(torch, selection.here)}{version}",)
+        coming = (f"torch{exactly(torch, selection.here)}{version}",)
     # By address: an index may have the same version, with a higher build number and requirements of its own.
-    pins = tuple(f"{pin.name} @ {pin.url}" for pin in selection.files)
+    # torch itself by its version: pip has no place for an extra (torch[opt-einsum]) beside an address (AssertionError).
+    pins = tuple(f"{pin.name} @ {pin.url}" for pin in selection.pins.values())
     return guard + coming + pins
 
 
@@ -340,13 +338,6 @@ def brought_requirements(selection: Selection) -> Tuple[str, ...]:
     names = sorted(name for name in selection.carried if name in selection.pins)
     is_brought = selection.torch_choice.brought_for and selection.coming_torch is not None
     return (*([TORCH] if is_brought else []), *names)
-
-
-def _equals(torch: TorchBuild, here: Environment) -> str:
-    """An installed 2.13.0+cpu meets `==2.13.0`, and not `===2.13.0` (PEP 440, arbitrary equality)."""
-    installed = here.torch.version if here.torch is not None else None
-    is_met = installed is not None and installed.public == str(torch.version) and installed != torch.version
-    return "===" if is_met else "=="
 
 
 def hidden_requirements(selection: Selection) -> Mapping[str, Candidate]:
@@ -415,8 +406,8 @@ def next_round(
     if seen.torch_choice.is_assumed:
         return _without_torch(seen, "pip's plan with it brings no torch")
     seen = carry_along(seen, steps, wanted)
-    if _needs_another_torch(seen, wanted, catalog):
-        return ChooseTorch(_with_planned_extensions(reopen(seen), steps, wanted, catalog))
+    if needs_another_torch(seen, wanted, catalog):
+        return ChooseTorch(add_extensions(reopen(seen), planned_extensions(steps, wanted, catalog)))
     if seen.carried != selection.carried:
         because = "" if TORCH in wanted.named else _who_moves_torch(steps)
         return Choose(dataclasses.replace(seen, pins={}), because)
@@ -426,7 +417,7 @@ def next_round(
     if not unchosen:
         refusal = _refuse_other_file(seen, steps)
         return refusal or Done(seen, _finish(seen, steps, wanted, catalog))
-    texts = [f"{step.name}{_specifiers(step.name, steps)}" for step in unchosen]
+    texts = [f"{step.name}{specifiers_on(step.name, steps)}" for step in unchosen]
     extended = add_extensions(seen, [Requirement(text) for text in texts])
     if extended.extensions == selection.extensions and seen.coming_torch == selection.coming_torch:
         return Refusal(_not_settled(unchosen))
@@ -461,33 +452,6 @@ def _without_torch(selection: Selection, reason: str) -> ChooseTorch:
     assert torch is not None  # noqa: S101 - it is the one that we chose
     choice = pass_over(selection.torch_choice, PassedOver(torch, reason, by_installer=True))
     return ChooseTorch(dataclasses.replace(selection, torch_choice=dataclasses.replace(choice, is_open=True)))
-
-
-def _needs_another_torch(seen: Selection, wanted: Wanted, catalog: Catalog) -> bool:
-    """Is the torch of the installer's plan one that may not come, or would not run? Each is judged once."""
-    torch, choice = seen.coming_torch, seen.torch_choice
-    if torch is None or torch == choice.taken or choice.is_fixed or wanted.has_lock:
-        return False
-    return not is_acceptable(torch, wanted.torch, seen.here, catalog)
-
-
-def reopen(selection: Selection) -> Selection:
-    """With a torch to choose."""
-    choice = dataclasses.replace(selection.torch_choice, is_open=True)
-    return dataclasses.replace(selection, torch_choice=choice, pins={})
-
-
-def _with_planned_extensions(
-    selection: Selection, steps: Sequence[Step], wanted: Wanted, catalog: Catalog
-) -> Selection:
-    """With the extensions of the installer's plan: they belong to its torch, and another one comes."""
-    texts = []
-    for step in steps:
-        if step.name not in catalog.projects or step.is_direct or is_library_of_torch(step.name):
-            continue
-        if catalog.project(step.name).torch_match is not TorchMatch.ANY:
-            texts.append(f"{step.name}{_specifiers_of(step.name, steps, wanted)}")
-    return add_extensions(selection, [Requirement(text) for text in texts])
 
 
 def _find_unchosen(
@@ -553,35 +517,6 @@ def _after_failure(
             findings=(Finding("torch-moved", Severity.ERROR, "torch", reason),),
         )
     )
-
-
-def needs_file_of_torch(selection: Selection, error: PipFailed, wanted: Wanted) -> bool:
-    """Did pip fail because no index of its has the build of torch that was asked for? A package index has no local
-    versions, and so no `torch==2.13.0+cu126`."""
-    is_chosen = selection.torch_choice.taken is not None or selection.coming_torch is not None
-    may_move = TORCH in wanted.released or selection.here.torch is None
-    if is_chosen or not wanted.torch.accelerator or not may_move:
-        return False
-    return conflict_reason(error.output, [str(TORCH)]) is not None
-
-
-def keeps_plan(chosen: Selection, before: Selection) -> bool:
-    """Is the torch of the installer's plan taken after all? Then it need not be asked again."""
-    is_same = chosen.coming_torch is not None and chosen.coming_torch == before.coming_torch
-    return is_same and not chosen.files
-
-
-def with_real_files(report: Mapping[str, Any], selection: Selection) -> Mapping[str, Any]:
-    """The installer's report, with the address of each file of torch in place of what it was shown."""
-    entries = []
-    for entry in report.get("install", ()):
-        pin = selection.torch_pins.get(canonicalize_name(entry["metadata"]["name"]))
-        if pin is not None:
-            hashes = {"sha256": pin.candidate.link.sha256 or pin.sha256}
-            archive = {"hash": f"sha256={hashes['sha256']}", "hashes": hashes}
-            entry = {**entry, "download_info": {"url": pin.candidate.link.url, "archive_info": archive}}
-        entries.append(entry)
-    return {**report, "install": entries}
 
 
 def name_cause(error: AnyError, because: str) -> AnyError:
@@ -656,29 +591,6 @@ def make_plan(selection: Selection, steps: Sequence[Step], request: InstallReque
 
 
 # --- small readings --------------------------------------------------------------------------------
-
-
-def _specifiers_of(name: NormalizedName, steps: Sequence[Step], wanted: Wanted) -> str:
-    """All specifiers on `name` among the requirements of the steps and of the person."""
-    found = set(filter(None, _specifiers(name, steps).split(",")))
-    for entry in wanted.entries:
-        requirement = parse_requirement(entry.text)
-        if requirement is not None and canonicalize_name(requirement.name) == name:
-            found |= {str(specifier) for specifier in requirement.specifier}
-    return ",".join(sorted(found))
-
-
-def _specifiers(name: NormalizedName, steps: Sequence[Step]) -> str:
-    """All specifiers on `name` among the requirements of the steps."""
-    found = set()
-    for step in steps:
-        for text in step.requires:
-            requirement = parse_requirement(text)
-            if requirement is None or canonicalize_name(requirement.name) != name:
-                continue
-            if requirement.marker is None or "extra" not in str(requirement.marker):
-                found |= {str(specifier) for specifier in requirement.specifier}
-    return ",".join(sorted(found))
 
 
 def normalize_version(version: Optional[str]) -> str:

@@ -94,10 +94,9 @@ def _judge_accelerator(installed: TorchBuild, coming: TorchBuild, asked: AskedOf
     if asked.allow_change or is_near or asked.names(coming.accelerator):
         return Finding("torch-accelerator", Severity.WARNING, TORCH, detail)
     same = f"{coming.version.public}+{installed.accelerator}"
-    index = f"https://download.pytorch.org/whl/{installed.accelerator}"
     hint = (
-        f"Ask for a build like the installed one: safe-install torch=={same} --index-url {index}, "
-        "or permit the change with --allow-torch-change."
+        f"Ask for a build like the installed one: safe-install torch=={same}, "
+        f"or for the other: --accelerator {coming.accelerator}."
     )
     return Finding("torch-accelerator", Severity.ERROR, TORCH, detail, hint)
 

@@ -32,6 +32,7 @@ class PassedOver:
     reason: str
     by_installer: bool = False  # it has every extension, and pip found no plan with it
     is_open: bool = False  # its host was not asked, or did not answer
+    is_untried: bool = False  # another one comes before it; it may still be taken
 
     @property
     def release(self) -> str:
@@ -120,9 +121,10 @@ def note_choice(
     if Version(newest.release) <= Version(taken.version.public):
         return _note_build(choice, own, taken)
     detail = f"torch {newest.release}: {own.reason}; "
+    # Where it was not even tried, another build of it, or a host that does not answer, is a reason of its own.
     others = [one for one in same if one.build != own.build and one.reason != own.reason]
     others += [one for one in choice.passed_over if one.is_open]
-    other = next(iter(others), None)
+    other = others[0] if others and own.is_untried else None
     detail += f"{other.version}: {other.reason}; " if other is not None else ""
     detail += _describe_taken(choice, taken, list(extensions))
     hint = KEEP_EXTENSIONS if carried or choice.left_behind else ""

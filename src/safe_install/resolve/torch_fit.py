@@ -7,10 +7,9 @@ from typing import Iterator, List, Optional, Protocol, Tuple
 from packaging.version import Version
 
 from safe_install.index.facts import Catalog, GpuCode, TorchRelease, TorchTable, parse_release
-from safe_install.models import Driver, Finding, Interpreter, Plan, Severity, TorchBuild
+from safe_install.models import Driver, Environment, Finding, Interpreter, Plan, Severity, TorchBuild
 from safe_install.tags import ComputeCapability, parse_accelerator, parse_device_capabilities
-
-_PYTORCH_INDEX = "https://download.pytorch.org/whl"
+from safe_install.torch_family import TORCH, is_library_of_torch
 
 
 class Code(Protocol):
@@ -93,6 +92,38 @@ def check_numpy(plan: Plan, torch: Optional[TorchBuild]) -> Tuple[Finding, ...]:
     return ()
 
 
+def note_unused_cuda(
+    plan: Plan, torch: Optional[TorchBuild], environment: Environment, *, accelerator: str
+) -> Tuple[Finding, ...]:
+    """A note where a build for CUDA comes to a machine without a driver, and none was declared: what the one for the
+    CPU would save. `accelerator`: that was asked for; then nothing is said."""
+    had_cuda = environment.torch is not None and environment.torch.cuda is not None
+    if accelerator or had_cuda or environment.driver is not None or torch is None or torch.cuda is None:
+        return ()
+    if plan.find(TORCH) is None:
+        return ()
+    libraries = [step for step in plan.steps if step.name != TORCH and is_library_of_torch(step.name)]
+    detail = f"no NVIDIA driver is here, and torch {torch.runtime_version} is a build for CUDA"
+    saved = "is smaller"
+    if libraries:
+        detail += f": {len(libraries)} of the {len(plan.steps)} distributions that come are its libraries"
+        saved = "needs none of them"
+    hint = (
+        f"The build for the CPU {saved}: add --accelerator cpu. For an image, declare the driver that it will meet: "
+        "--target-driver."
+    )
+    return (Finding("no-driver", Severity.NOTE, TORCH, detail, hint),)
+
+
+def note_torch_stays(plan: Plan, environment: Environment, *, accelerator: str) -> Tuple[Finding, ...]:
+    """A note where an accelerator was asked for, and a torch for another one stays because nobody named torch."""
+    torch = environment.torch
+    if not accelerator or torch is None or torch.accelerator == accelerator or plan.find(TORCH) is not None:
+        return ()
+    detail = f"torch {torch.runtime_version} stays: {accelerator} was asked for, and torch was not named"
+    return (Finding("torch-stays", Severity.NOTE, TORCH, detail, f"Name it too: --accelerator {accelerator} torch."),)
+
+
 def _hint(torch: TorchBuild, driver: Driver, interpreter: Interpreter, catalog: Catalog) -> str:
     place = "there" if driver.declared else "here"
     build = next(_fitting_builds(torch, driver, interpreter, catalog), None)
@@ -138,4 +169,4 @@ def _asked_for(release: TorchRelease, accelerator: str, *, is_same: bool) -> str
     # A bare `torch==2.9.1` is met by every 2.9.1+cuXYZ that is installed already.
     if accelerator == release.untagged and not is_same:
         return f"torch=={release.version} (it is built for {accelerator})"
-    return f"torch=={release.version}+{accelerator} --index-url {_PYTORCH_INDEX}/{accelerator}"
+    return f"torch=={release.version}+{accelerator}"

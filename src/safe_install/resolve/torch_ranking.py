@@ -35,6 +35,7 @@ class TorchTerms:
     pre: bool = False
     asked: AskedOfTorch = field(default_factory=AskedOfTorch)
     accelerator: str = ""  # that was asked for; "": the driver decides
+    origin: str = ""  # who asked for it: an option, a variable; "": a requirement
 
 
 class Exclusion(enum.Enum):

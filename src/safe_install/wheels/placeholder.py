@@ -11,13 +11,20 @@ from packaging.version import Version
 
 
 def make_placeholder(
-    folder: Path, name: NormalizedName, version: Version, *, requires: Sequence[str] = (), metadata: str = ""
+    folder: Path,
+    name: NormalizedName,
+    version: Version,
+    *,
+    requires: Sequence[str] = (),
+    metadata: str = "",
+    filename: str = "",
 ) -> Path:
-    """Write NAME-VERSION-py3-none-any.whl with these requirements, or this METADATA; it is never installed."""
+    """Write NAME-VERSION-py3-none-any.whl, or `filename`, with these requirements, or this METADATA; it is never
+    installed."""
     stem = f"{name.replace('-', '_')}-{version}"
     lines = ["Metadata-Version: 2.1", f"Name: {name}", f"Version: {version}"]
     lines += [f"Requires-Dist: {text}" for text in requires]
-    path = folder / f"{stem}-py3-none-any.whl"
+    path = folder / (filename or f"{stem}-py3-none-any.whl")
     with zipfile.ZipFile(path, "w") as archive:
         archive.writestr(f"{stem}.dist-info/METADATA", metadata or "\n".join([*lines, ""]))
         archive.writestr(

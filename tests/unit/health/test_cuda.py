@@ -48,7 +48,7 @@ NO_GPU = library(100)
             Machine(DRIVER, driver_floor="580.65.06", fitting_build="2.14.1+cu126"),
             "driver-too-old",
             "torch 2.15.0+cu132 needs driver 580.65.06 or newer; 570.86.10 (CUDA 12.8) is installed",
-            "safe-install install torch==2.14.1+cu126 --extra-index-url https://download.pytorch.org/whl/cu126",
+            "safe-install install torch==2.14.1+cu126",
             id="driver too old",
         ),
         pytest.param(
@@ -248,8 +248,7 @@ NO_GPU = library(100)
             Machine(DRIVER, fitting_build="2.13.0+cu126"),
             "build-without-cuda",
             "torch 2.13.0+cpu is a build without CUDA, and this machine has 2 GPUs: NVIDIA A100, with driver 570.86.10",
-            "safe-install install torch==2.13.0+cu126 --extra-index-url https://download.pytorch.org/whl/cu126. "
-            "If this build is meant, set CUDA_VISIBLE_DEVICES=-1.",
+            "safe-install install torch==2.13.0+cu126. If this build is meant, set CUDA_VISIBLE_DEVICES=-1.",
             id="a build for the CPU beside a GPU",
         ),
         pytest.param(
@@ -375,12 +374,10 @@ def test_only_nvmls_own_word_is_a_mismatch(problem, check):
     assert finding.check == check
 
 
-def test_the_command_names_the_index_of_a_local_version():
+def test_the_command_names_the_build():
     assert install_command("2.7.0a0+79aa17489c.nv25.04") == "safe-install install torch==2.7.0a0+79aa17489c.nv25.04"
     assert install_command("2.9.1") == "safe-install install torch==2.9.1"
-    assert install_command("2.9.1+cpu", "--no-deps").endswith(
-        "--no-deps torch==2.9.1+cpu --extra-index-url https://download.pytorch.org/whl/cpu"
-    )
+    assert install_command("2.9.1+cpu", "--no-deps").endswith("--no-deps torch==2.9.1+cpu")
 
 
 @pytest.mark.parametrize(

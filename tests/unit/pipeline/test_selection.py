@@ -143,8 +143,11 @@ class Unpacked:
         return replace(make_environment(torch=torch.version), ahead=(Path("/unpacked"),))
 
 
-def run(tmp_path, *argv, here=HERE, chooser=None, installer=None, health=HEALTHY, files=None, unpack=None):
-    request = parse_install(split_words(argv), environ={}, configuration={}, read=lambda name: (files or {})[name])
+def run(
+    tmp_path, *argv, here=HERE, chooser=None, installer=None, health=HEALTHY, files=None, unpack=None, environ=None
+):
+    words = split_words(argv)
+    request = parse_install(words, environ=environ or {}, configuration={}, read=lambda name: (files or {})[name])
     reporter = Notes()
     session = Session(request, here, World({}, reporter, tmp_path / "cache"), Timings(), tmp_path / "work")
     chooser, installer = chooser or FakeChooser(), installer or FakeInstaller()

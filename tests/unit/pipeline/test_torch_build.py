@@ -71,7 +71,7 @@ class Pages:
 class PageChooser(FakeChooser):
     """Extensions as always; torch from the pages."""
 
-    def __init__(self, pages=None, offline=False, **fields):
+    def __init__(self, pages=None, offline="", **fields):
         super().__init__(**fields)
         self.pages = pages or Pages()
         self.reader = TorchPages(self.pages, bundled_catalog().torch, offline=offline)
@@ -82,6 +82,12 @@ class PageChooser(FakeChooser):
     def find_torch(self, build, interpreter):
         name, release = canonicalize_name("torch"), build.version.public
         return self.reader.find_file(name, build.version, build.accelerator, interpreter, release=release)
+
+    def obtain(self, pin, environment, *, is_promised=False):
+        pin, artifact = super().obtain(pin, environment, is_promised=is_promised)
+        if pin.name == "torch":
+            artifact.installable_filename = pin.link.filename
+        return pin, artifact
 
     def find_compilers(self, requires, accelerator, interpreter):
         return self.reader.find_compilers(requires, accelerator, interpreter)
@@ -96,18 +102,18 @@ class PackageIndex:
         self.questions = []
 
     def plan(self, requirements, *, constraints, find_links):
-        return self._answer(constraints, {})
+        return self._answer(constraints, find_links, {})
 
     def plan_request(self, *, constraints, find_links, hidden=(), without_source=()):
-        return self._answer(constraints, self.others)
+        return self._answer(constraints, find_links, self.others)
 
     def relay(self):
         pass
 
-    def _answer(self, constraints, others):
+    def _answer(self, constraints, find_links, others):
         self.questions.append(list(constraints))
+        self.shown = sorted(path.name for folder in find_links for path in folder.iterdir())
         pinned = [line for line in constraints if line.startswith("torch==")]
-        shown = any(line.startswith("torch @ ") for line in constraints)
         if not pinned:
             if self.requirement:
                 return no_match(self.requirement)
@@ -115,7 +121,8 @@ class PackageIndex:
         version = pinned[0].lstrip("torch=")
         if version == self.installed:
             return planned(**others)
-        if shown or version in self.releases:
+        is_shown = any(name.startswith(f"torch-{version}-") for name in self.shown)
+        if is_shown or version in self.releases:
             return planned(torch=version, **others)
         return no_match(pinned[0])
 
@@ -203,8 +210,7 @@ def test_the_gpu_decides_too(tmp_path):
 def test_pip_is_shown_the_metadata_and_not_the_file(tmp_path):
     selected, chooser, installer, _ = choose(tmp_path, "torch", here=machine(driver="535.104.05"))
     assert chooser.obtained == [] and not selected.artifacts
-    (pinned, shown) = installer.questions[1]
-    assert pinned == "torch==2.14.1+cu126" and shown.startswith("torch @ file://")
+    assert installer.questions[1] == ["torch==2.14.1+cu126"]
     (path,) = (tmp_path / "work" / "links").iterdir()
     with zipfile.ZipFile(path) as archive:
         text = archive.read("torch-2.14.1+cu126.dist-info/METADATA").decode()
@@ -254,6 +260,16 @@ def test_a_driver_that_is_here_refuses_nothing_where_there_is_no_other_build(tmp
     assert len(installer.questions) == 1, "pip's plan is taken as it is"
 
 
+@pytest.mark.parametrize("driver", ["535.104.05", "470.57.02"])
+def test_pip_is_not_asked_for_every_release(tmp_path, driver):
+    """Its only place is a folder with one torch, and no host answers."""
+    chooser, installer = PageChooser(Pages(down=["download.pytorch.org"])), PackageIndex("2.15.0")
+    selected, _, _, said = choose(tmp_path, "torch", here=machine(driver=driver), chooser=chooser, installer=installer)
+    assert torch_of(selected) == "2.15.0"
+    assert any("needs driver 580" in line for line in said)
+    assert len(installer.questions) <= 4
+
+
 def test_a_declared_driver_refuses(tmp_path):
     with pytest.raises(Refused, match="needs driver 580"):
         choose(tmp_path, PINNED, here=machine(driver="470.57.02", declared=True))
@@ -277,6 +293,7 @@ ASKED = [
     (["torch==2.13.0+cu126"], {}, "2.13.0+cu126"),
     (["torch==2.12.1+cu126"], {"driver": "580.65.06"}, "2.12.1+cu126"),
     (["--accelerator", "rocm6.4", "torch"], {}, "2.9.1+rocm6.4"),
+    (["torch==2.14.1+cu130"], {}, "2.14.1+cu130"),  # the build of pip's own index, whose version is another one
 ]
 
 
@@ -300,16 +317,42 @@ def test_a_release_that_only_the_page_knows(tmp_path):
 
 def test_the_compiler_that_lies_beside_torch_is_shown_too(tmp_path):
     _, _, installer, _ = choose(tmp_path, "--accelerator", "rocm6.4", "torch")
-    shown = [line for line in installer.questions[-1] if " @ file://" in line]
-    assert [line.partition(" @ ")[0] for line in shown] == ["torch", "pytorch-triton-rocm"]
-    assert "3.5.1" in shown[1]
+    assert installer.shown == [
+        FILE.format(project="pytorch_triton_rocm", version="3.5.1"),
+        FILE.format(project="torch", version="2.9.1+rocm6.4"),
+    ]
+
+
+def test_the_variable_of_uv_chooses_and_permits_nothing(tmp_path, monkeypatch):
+    uv = {"UV_TORCH_BACKEND": "cpu"}
+    selected, *_ = choose(tmp_path / "new", "torch", environ=uv)
+    assert torch_of(selected) == "2.15.0+cpu"
+    selected, *_ = choose(tmp_path / "old", "-U", "torch", here=machine(torch="2.13.0+cu126"), environ=uv)
+    assert torch_of(selected) == "2.14.1+cu126"
+
+
+def test_a_pin_comes_before_a_variable(tmp_path):
+    installer = PackageIndex(requirement="torch==2.13.0+cu126")
+    environ = {"SAFE_INSTALL_ACCELERATOR": "cpu"}
+    files = {"r.txt": "torch==2.13.0+cu126"}
+    selected, *_ = choose(tmp_path, "-r", "r.txt", files=files, environ=environ, installer=installer)
+    assert torch_of(selected) == "2.13.0+cu126"
 
 
 NONE = [
     ({}, ["--accelerator", "rocm5.0", "torch"], "there is no page https://download.pytorch.org/whl/rocm5.0/torch/"),
-    ({"offline": True}, ["--accelerator", "cu126", "torch"], "download.pytorch.org was not asked (--offline)"),
+    ({"offline": "--offline"}, ["--accelerator", "cu126", "torch"], "download.pytorch.org was not asked (--offline)"),
     ({}, ["--accelerator", "cu126", "torch==2.15.0"], "torch 2.15.0 has no build for cu126"),
-    ({}, ["torch==2.12.0+cu126"], "whl/cu126/torch/ has no torch 2.12.0+cu126 for Python 3.11"),
+    (
+        {},
+        ["torch==2.13.0+cu130"],
+        "torch 2.13.0+cu130: https://download.pytorch.org/whl/cu130/torch/ has no wheel of it",
+    ),
+    (
+        {},
+        ["torch==2.12.0+cu126"],
+        "torch 2.12.0+cu126: https://download.pytorch.org/whl/cu126/torch/ has no wheel of it",
+    ),
 ]
 
 
@@ -319,6 +362,21 @@ def test_where_there_is_none_it_says_why(tmp_path, fields, words, reason):
     with pytest.raises(NoCandidate) as raised:
         choose(tmp_path, *words, chooser=PageChooser(**fields), installer=PackageIndex(requirement=pin))
     assert raised.value.message.startswith("no torch for ") and reason in raised.value.message
+    if words == ["torch==2.13.0+cu130"]:
+        assert raised.value.hint == "The package index has that build as torch==2.13.0."
+
+
+def test_what_the_declared_driver_does_not_run_is_not_brought_by_name_either(tmp_path):
+    here = machine(driver="535.104.05", declared=True)
+    with pytest.raises(NoCandidate, match=r"torch 2\.15\.0\+cu130 needs driver 580\.65\.06 or newer, declared is 535"):
+        choose(tmp_path, "--accelerator", "cu130", "torch", here=here)
+
+
+def test_what_was_asked_for_needs_no_note_and_an_older_release_does(tmp_path):
+    selected, *_ = choose(tmp_path / "same", "--accelerator", "cpu", "torch")
+    assert not selected.findings
+    selected, *_ = choose(tmp_path / "older", "--accelerator", "cu126", "torch")
+    assert notes_of(selected, "older-torch") == ["torch 2.15.0: has no build for cu126; 2.14.1+cu126 is taken"]
 
 
 @pytest.mark.parametrize(
@@ -367,6 +425,13 @@ def test_another_accelerator_by_name(tmp_path, upgrade):
     assert torch_of(selected) == ("2.14.1+cu126" if upgrade else "2.13.0+cu126")
     assert notes_of(selected, "torch-accelerator")
     assert len(installer.questions) == 1
+
+
+def test_the_installed_build_comes_again(tmp_path):
+    here = machine(torch="2.14.1+cu126")
+    installer = PackageIndex(requirement="torch==2.14.1+cu126")
+    selected, *_ = choose(tmp_path, "--force-reinstall", "torch==2.14.1+cu126", here=here, installer=installer)
+    assert torch_of(selected) == "2.14.1+cu126"
 
 
 def test_the_build_of_pips_index_in_place_of_the_same_release(tmp_path):

@@ -3,13 +3,24 @@
 from __future__ import annotations
 
 import pytest
+from packaging.requirements import Requirement
 
 from safe_install.errors import UsageError
 from safe_install.index.catalog import torch_table
-from safe_install.resolve.accelerator import accelerator_asked_for, known_accelerators
+from safe_install.index.torch_files import Listing
+from safe_install.models import Link
+from safe_install.resolve.accelerator import (
+    accelerator_asked_for,
+    accelerator_of_requirement,
+    choose_accelerator,
+    known_accelerators,
+    with_listing,
+)
+from safe_install.resolve.command_line import split_words
 from safe_install.resolve.options_table import BY_NAME
 from safe_install.resolve.own_options import own_options
 from safe_install.tags import parse_accelerator
+from tests.factories import make_environment
 
 TABLE = torch_table()
 
@@ -52,3 +63,77 @@ def test_what_a_shell_offers_is_known():
     for name in BY_NAME["--accelerator"].choices:
         accelerator = parse_accelerator(name)
         assert name == "auto" or name in known or (accelerator is not None and accelerator.kind in ("rocm", "xpu"))
+
+
+# --- with requirements -----------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("text", "accelerator"),
+    [
+        ("torch==2.13.0+cu126", "cu126"),
+        ("torch===2.13.0+CPU", "cpu"),
+        ("torch==2.8.0+rocm6.4", "rocm6.4"),
+        ("torch==2.0.1+cpu.cxx11.abi", "cpu"),
+        ("torch>=2,==2.13.0+cu126", "cu126"),
+        ("torch @ https://h/whl/torch-2.13.0%2Bcu126-cp311-cp311-linux_x86_64.whl#sha256=00", "cu126"),
+        ("torch @ https://h/whl/torch-2.13.0-cp311-cp311-linux_x86_64.whl", ""),
+        ("torch @ https://h/torch.whl", ""),
+        ("torch==2.13.0", ""),
+        ("torch==2.*", ""),
+        ("torch>=2.13", ""),
+        ("torch==2.7.0a0+nv25.4", ""),  # a container's
+        ("torch", ""),
+    ],
+)
+def test_the_build_that_a_requirement_names(text, accelerator):
+    assert accelerator_of_requirement(Requirement(text)) == accelerator
+
+
+OPTION, OURS, UVS = "--accelerator", "SAFE_INSTALL_ACCELERATOR", "UV_TORCH_BACKEND"
+
+
+@pytest.mark.parametrize(
+    ("words", "environ", "pinned", "installed", "accelerator"),
+    [
+        ([], {}, [], None, ""),
+        ([OPTION, "cpu"], {}, [], None, "cpu"),
+        ([OPTION, "cpu"], {}, ["torch>=2", "torch==2.13.0"], None, "cpu"),
+        ([OPTION, "cpu"], {}, ["torch==2.13.0+cpu"], None, "cpu"),
+        ([], {}, ["torch==2.13.0+cu126"], None, "cu126"),
+        # a requirement has to be met; a variable is a wish
+        ([], {OURS: "cpu"}, ["torch==2.13.0+cu126"], None, "cu126"),
+        ([], {UVS: "cpu"}, ["torch==2.13.0+cu126"], None, "cu126"),
+        # an installed torch
+        ([OPTION, "cpu"], {}, [], "2.13.0+cu126", "cpu"),
+        ([], {OURS: "cpu"}, [], "2.13.0+cu126", "cpu"),
+        ([], {UVS: "cpu"}, [], "2.13.0+cu126", ""),
+        ([], {UVS: "cpu"}, [], "2.13.0+cpu", "cpu"),
+        ([OPTION, "auto"], {UVS: "cpu"}, [], None, ""),
+    ],
+)
+def test_whose_word_counts(words, environ, pinned, installed, accelerator):
+    own = own_options(split_words(["torch", *words]).checked(), environ)
+    build = make_environment(torch=installed).torch
+    assert choose_accelerator(own, [Requirement(text) for text in pinned], build) == accelerator
+
+
+def test_the_command_line_may_not_contradict_itself():
+    own = own_options(split_words(["torch", OPTION, "cpu"]).checked(), {})
+    with pytest.raises(UsageError) as raised:
+        choose_accelerator(own, [Requirement("torch==2.13.0+cu126")], None)
+    assert raised.value.message.startswith("--accelerator cpu and torch==2.13.0+cu126 contradict each other")
+    assert raised.value.hint == "Leave out --accelerator, or write torch==2.13.0."
+
+
+# --- what a page adds ------------------------------------------------------------------------------
+
+
+def test_a_page_adds_builds_and_takes_none_away():
+    link = Link("https://h/x.whl", "x.whl")
+    links = {"2.15.0+cu126": link, "9.9.9+cu126": link, "2.14.1+cu130": link, "2.14.1": link}
+    more = with_listing(TABLE, "cu126", Listing("https://h/", links), "3.11").releases
+    assert "cu126" not in TABLE.releases["2.15.0"].accelerators
+    assert "cu126" in more["2.15.0"].accelerators and more["2.15.0"].untagged == "cu132"
+    assert (more["9.9.9"].accelerators, more["9.9.9"].untagged, more["9.9.9"].python) == (("cu126",), None, ("3.11",))
+    assert more["2.13.0"] == TABLE.releases["2.13.0"]

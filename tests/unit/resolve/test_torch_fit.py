@@ -9,8 +9,8 @@ from packaging.version import Version
 
 from safe_install.index.catalog import bundled_catalog, cuda_table, torch_table
 from safe_install.models import Action, Device, Driver, Plan, Severity, Step
-from safe_install.resolve.torch_fit import check_numpy, check_torch
-from tests.factories import make_interpreter, planned_torch
+from safe_install.resolve.torch_fit import check_numpy, check_torch, note_torch_stays, note_unused_cuda
+from tests.factories import make_environment, make_interpreter, planned_torch
 
 LINUX = "linux_x86_64"
 TOO_OLD, NO_KERNEL = "driver-too-old", "no-kernel-image"
@@ -164,17 +164,17 @@ HINTS = {
     "the same release for another CUDA": (
         "2.9.1",
         driver("6.1"),
-        "Take a build that runs there: safe-install torch==2.9.1+cu126 --index-url https://download.pytorch.org/whl/cu126",
+        "Take a build that runs there: safe-install torch==2.9.1+cu126",
     ),
     "the newest CUDA that the driver serves": (
         "2.9.1+cu130",
         driver(version="570.86.10", cuda="12.8"),
-        "Take a build that runs there: safe-install torch==2.9.1+cu129 --index-url https://download.pytorch.org/whl/cu129",
+        "Take a build that runs there: safe-install torch==2.9.1+cu129",
     ),
     "a bare version would be met by what is there": (
         "2.7.1+cu128",
         driver("6.1"),
-        "Take a build that runs there: safe-install torch==2.7.1+cu126 --index-url https://download.pytorch.org/whl/cu126",
+        "Take a build that runs there: safe-install torch==2.7.1+cu126",
     ),
     "of the package index": (
         "2.5.1+cu124",
@@ -184,12 +184,12 @@ HINTS = {
     "an older release": (
         "2.9.1",
         driver(version="515.43", cuda="11.7"),
-        "Take a build that runs there: safe-install torch==2.7.1+cu118 --index-url https://download.pytorch.org/whl/cu118",
+        "Take a build that runs there: safe-install torch==2.7.1+cu118",
     ),
     "here": (
         "2.9.1",
         driver(version="515.43", cuda="11.7", declared=False),
-        "Take a build that runs here: safe-install torch==2.7.1+cu118 --index-url https://download.pytorch.org/whl/cu118",
+        "Take a build that runs here: safe-install torch==2.7.1+cu118",
     ),
     "none": (
         "2.9.1",
@@ -224,3 +224,58 @@ def test_the_words_for_people():
     assert found.detail == "torch 2.14.1+cu130 needs driver 580.65.06 or newer, here is 570.86.10 (CUDA 12.8)"
     (found,) = check("2.14.1", driver(cuda="12.2"))
     assert found.detail == "torch 2.14.1+cu130 needs driver 580.65.06 or newer, declared is one for CUDA 12.2"
+
+
+# --- notes on a plan -------------------------------------------------------------------------------
+
+STEPS = (
+    Step(Action.ADD, "torch", "2.15.0"),
+    Step(Action.ADD, "nvidia-nccl-cu13", "2.30"),
+    Step(Action.ADD, "triton", "3.8"),
+    Step(Action.ADD, "filelock", "3.0"),
+)
+
+
+@pytest.mark.parametrize(
+    ("here", "steps", "torch", "accelerator", "is_said"),
+    [
+        (make_environment(), STEPS, "2.15.0", "", True),
+        (make_environment(torch="2.13.0+cpu"), STEPS, "2.15.0", "", True),
+        (make_environment(torch="2.13.0+cu130"), STEPS, "2.15.0", "", False),  # that is known already
+        (make_environment(), STEPS, "2.15.0", "cu132", False),  # it was asked for
+        (make_environment(), STEPS, "2.15.0+cpu", "", False),
+        (make_environment(), STEPS[1:], "2.15.0", "", False),
+        (make_environment(driver=Driver("580.65.06", "13.0")), STEPS, "2.15.0", "", False),
+        (make_environment(driver=Driver("580.65.06", "13.0", declared=True)), STEPS, "2.15.0", "", False),
+        (make_environment(driver=Driver(None, None, problem="no answer")), STEPS, "2.15.0", "", False),
+    ],
+)
+def test_a_build_for_cuda_where_no_driver_is(here, steps, torch, accelerator, is_said):
+    build = planned_torch(torch, LINUX)
+    found = note_unused_cuda(Plan(steps), build, here, accelerator=accelerator)
+    assert [one.check for one in found] == (["no-driver"] if is_said else [])
+    for one in found:
+        assert one.detail.endswith(": 2 of the 4 distributions that come are its libraries")
+        assert "needs none of them: add --accelerator cpu" in one.hint
+
+
+def test_without_libraries_the_note_is_shorter():
+    build = planned_torch("2.15.0", LINUX)
+    (found,) = note_unused_cuda(Plan(STEPS[:1]), build, make_environment(), accelerator="")
+    assert found.detail.endswith("is a build for CUDA") and "is smaller: add --accelerator cpu" in found.hint
+
+
+@pytest.mark.parametrize(
+    ("installed", "steps", "accelerator", "is_said"),
+    [
+        ("2.13.0+cu130", (), "cpu", True),
+        ("2.13.0+cu130", STEPS[3:], "cpu", True),
+        ("2.13.0+cu130", STEPS, "cpu", False),
+        ("2.13.0+cpu", (), "cpu", False),
+        ("2.13.0+cu130", (), "", False),
+        (None, (), "cpu", False),
+    ],
+)
+def test_a_torch_that_stays_beside_a_wish(installed, steps, accelerator, is_said):
+    found = note_torch_stays(Plan(steps), make_environment(torch=installed), accelerator=accelerator)
+    assert [one.check for one in found] == (["torch-stays"] if is_said else [])
