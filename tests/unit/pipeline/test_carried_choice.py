@@ -42,8 +42,9 @@ def because_of(selected):
 def test_they_go_along(tmp_path, words):
     chooser = HostChooser(has={SCATTER: ["2.14.1"]})
     installer = FakeInstaller(torch("2.14.1"), together("2.14.1"))
-    selected, *_ = run(tmp_path, *words, here=here_with(), chooser=chooser, installer=installer)
+    selected, _, _, said = run(tmp_path, *words, here=here_with(), chooser=chooser, installer=installer)
     assert steps_of(selected) == {"torch": "2.14.1", SCATTER: "2.0"}
+    assert said.count(f"torch-scatter 1.0+pt212cu130, {WHY}, goes along with torch") == 1
     assert because_of(selected)[SCATTER] == WHY
     assert [(kind, hidden) for kind, hidden, _ in installer.questions] == [("all", ()), ("all", (SCATTER,))]
     assert notes_of(selected) == []
