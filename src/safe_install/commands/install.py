@@ -118,7 +118,9 @@ def _plan_and_apply(
     from safe_install.pipeline.delivery import begin_delivery
 
     promise = functools.partial(is_promised, request=request, environment=environment, is_on_index=chooser.is_on_index)
-    delivery = begin_delivery(session, installer, promise, chooser.fetch_torch)
+    # As with pip, nothing of this size stays in an image that is built without a cache.
+    cache = session.work / "torch" if request.no_cache else None
+    delivery = begin_delivery(session, installer, promise, functools.partial(chooser.fetch_torch, cache=cache))
     if request.own.dry_run:
         compare_same_versions(selected, delivery, same)
         return _unchanged(session, plan, before, notes)
