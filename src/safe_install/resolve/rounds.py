@@ -312,6 +312,8 @@ def next_round(
     if seen.torch_choice.is_assumed:
         return _without_torch(seen, "pip's plan with it brings no torch")
     if needs_another_torch(seen, wanted, catalog):
+        if selection.torch_choice.is_assumed and seen.coming_torch is not None:
+            return _without_torch(selection, f"pip has it as {seen.coming_torch.version}")
         return ChooseTorch(add_extensions(reopen(seen), planned_extensions(steps, wanted, catalog)))
     if seen.extensions and seen.coming_torch != selection.coming_torch:
         return Choose(dataclasses.replace(seen, pins={}))  # they were chosen for another torch

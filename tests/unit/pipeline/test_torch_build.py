@@ -96,7 +96,9 @@ class PageChooser(FakeChooser):
 class PackageIndex:
     """pip, whose index has one build of each release."""
 
-    def __init__(self, *releases, requirement="", others=None, installed=None):
+    def __init__(self, *releases, requirement="", others=None, installed=None, named=None):
+        """`named`: what it has of a release where that is another build."""
+        self.named = named or {}
         self.releases = releases or ("2.15.0", "2.14.1", "2.13.0", "2.10.0")
         self.others, self.installed, self.requirement = others or {}, installed, requirement
         self.questions = []
@@ -123,7 +125,7 @@ class PackageIndex:
             return planned(**others)
         is_shown = any(name.startswith(f"torch-{version}-") for name in self.shown)
         if is_shown or version in self.releases:
-            return planned(torch=version, **others)
+            return planned(torch=self.named.get(version, version), **others)
         return no_match(pinned[0])
 
 
@@ -268,6 +270,16 @@ def test_pip_is_not_asked_for_every_release(tmp_path, driver):
     assert torch_of(selected) == "2.15.0"
     assert any("needs driver 580" in line for line in said)
     assert len(installer.questions) <= 4
+
+
+def test_a_folder_that_has_another_build_of_an_older_release(tmp_path):
+    """For the CPU: it does not come silently, and pip is not asked for it again and again."""
+    here = machine(driver="535.104.05", gpu="8.0")
+    chooser = PageChooser(Pages(down=["download.pytorch.org"]))
+    installer = PackageIndex(named={"2.10.0": "2.10.0+cpu", "2.9.1": "2.9.1+cpu"})
+    selected, *_ = choose(tmp_path, "torch", here=here, chooser=chooser, installer=installer)
+    assert torch_of(selected) == "2.15.0"
+    assert [lines[0] for lines in installer.questions[1:]] == ["torch==2.10.0", "torch==2.9.1", "torch==2.15.0"]
 
 
 def test_a_declared_driver_refuses(tmp_path):
