@@ -15,6 +15,7 @@ from safe_install.errors import NoCandidate, PipFailed, Refused, UsageError
 from safe_install.index.catalog import bundled_catalog
 from safe_install.index.torch_pages import TorchPages
 from safe_install.models import CandidateKind, Device, Driver
+from safe_install.pipeline.joint_choice import MAX_ASKED
 from safe_install.resolve.rounds import Failed
 from safe_install.system.http import PageAnswer, PageStatus
 from safe_install.tags import supported_tags
@@ -241,6 +242,18 @@ def test_an_extension_is_chosen_for_a_build_from_elsewhere(tmp_path):
     selected, chooser, *_ = choose(tmp_path, "torch", "torch-scatter", here=here, installer=installer)
     assert torch_of(selected) == "2.14.1+cu126"
     assert [torch for _, torch, *_ in chooser.asked] == ["2.14.1+cu126"]
+
+
+def test_the_builds_of_one_release_are_one_question(tmp_path):
+    """Of each release of torch several builds run with this driver; hosts are asked for a number of releases."""
+    here = machine(driver="580.65.06", declared=True)
+    chooser = PageChooser(missing=["torch-scatter"])
+    chooser.is_known = lambda *_, **__: None
+    with pytest.raises(NoCandidate):
+        choose(tmp_path, "torch", "torch-scatter", here=here, chooser=chooser)
+    asked = dict.fromkeys(torch for _, torch, *_ in chooser.asked)
+    assert {"2.15.0", "2.15.0+cu130", "2.14.1", "2.14.1+cu126", "2.13.0"} <= set(asked)
+    assert len({version.partition("+")[0] for version in asked}) == 1 + MAX_ASKED
 
 
 def test_an_older_release_of_pips_index_serves_where_the_host_does_not_answer(tmp_path):
