@@ -120,7 +120,8 @@ def _plan_and_apply(
     promise = functools.partial(is_promised, request=request, environment=environment, is_on_index=chooser.is_on_index)
     # As with pip, nothing of this size stays in an image that is built without a cache.
     cache = session.work / "torch" if request.no_cache else None
-    delivery = begin_delivery(session, installer, promise, functools.partial(chooser.fetch_torch, cache=cache))
+    fetch_torch = functools.partial(chooser.fetch_torch, cache=cache)
+    delivery = begin_delivery(session, installer, promise, fetch_candidate=fetch_torch)
     if request.own.dry_run:
         compare_same_versions(selected, delivery, same)
         return _unchanged(session, plan, before, notes)

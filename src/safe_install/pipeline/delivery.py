@@ -43,9 +43,9 @@ class Delivery:
     session: Session
     installer: PipInstaller
     is_promised: Callable[[Step], bool]  # are the bytes that pip brings for a step promised by somebody?
-    fetch_candidate: Callable[[Candidate], Path]  # a file of the plan that no index of pip's has
     fetched: Path  # what pip downloads or builds
     copies: Path  # wheels of other folders, which others may rewrite
+    fetch_candidate: Optional[Callable[[Candidate], Path]] = None  # a file of the plan that no index of pip's has
 
     @property
     def request(self) -> InstallRequest:
@@ -67,16 +67,17 @@ def begin_delivery(
     session: Session,
     installer: PipInstaller,
     is_promised: Callable[[Step], bool],
-    fetch_candidate: Callable[[Candidate], Path],
+    *,
+    fetch_candidate: Optional[Callable[[Candidate], Path]] = None,
 ) -> Delivery:
     """Make the folders."""
     return Delivery(
         session,
         installer,
         is_promised,
-        fetch_candidate,
         fetched=make_folder(session.work / "fetched"),
         copies=make_folder(session.work / "copies"),
+        fetch_candidate=fetch_candidate,
     )
 
 
@@ -118,10 +119,11 @@ def _refuse_other_files(delivery: Delivery, steps: Sequence[Step], artifacts: Ar
 
 def _take_candidate(delivery: Delivery, step: Step) -> Optional[Artifact]:
     """A wheel that pip planned by its METADATA alone is not on pip's index: we bring it ourselves."""
-    if step.candidate is None or step.candidate.kind is not CandidateKind.WHEEL:
+    candidate, fetch_candidate = step.candidate, delivery.fetch_candidate
+    if fetch_candidate is None or candidate is None or candidate.kind is not CandidateKind.WHEEL:
         return None
     with delivery.session.timings.stage("fetch"):
-        path = delivery.fetch_candidate(step.candidate)
+        path = fetch_candidate(candidate)
     return _open(delivery, path, step)
 
 
