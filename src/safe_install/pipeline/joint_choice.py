@@ -381,6 +381,11 @@ def no_torch(
     hint = ""
     if wanted.torch.origin:
         hint = f"{wanted.torch.origin} names {accelerator}: --accelerator auto lets the driver decide."
+    if listing is not None and listing.problem is not None and listing.problem.is_open:
+        hint = (
+            "Name a mirror of that host (SAFE_INSTALL_MIRRORS), or the very version that an index of yours has: "
+            f"torch==X.Y.Z+{accelerator}."
+        )
     for option in options:
         if option.is_on_index and option.build.runtime_version in map(_pinned_version, wanted.torch.requirements):
             hint = f"The package index has that build as torch=={option.version}."

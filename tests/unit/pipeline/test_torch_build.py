@@ -387,6 +387,8 @@ def test_where_there_is_none_it_says_why(tmp_path, fields, words, reason):
     with pytest.raises(NoCandidate) as raised:
         choose(tmp_path, *words, chooser=PageChooser(**fields), installer=PackageIndex(requirement=pin))
     assert raised.value.message.startswith("no torch for ") and reason in raised.value.message
+    if fields:
+        assert "SAFE_INSTALL_MIRRORS" in raised.value.hint and "torch==X.Y.Z+cu126" in raised.value.hint
     if words == ["torch==2.13.0+cu130"]:
         assert raised.value.hint == "The package index has that build as torch==2.13.0."
 
