@@ -137,6 +137,8 @@ def test_the_driver_that_is_here_gets_the_torch_that_it_runs(environment, host, 
     assert "torch 2.14.1+cu130: needs driver 580.65.06 or newer, here is 535.104.05" in done.stderr
     assert environment.cuda() == "2.14.1+cu126 True"
     assert len(fetched(host)) == 1
+    cache = Path(environment.variables["SAFE_INSTALL_CACHE_DIR"])
+    assert not list(cache.rglob("torch-*.whl")), "PIP_NO_CACHE_DIR holds for a file of this size"
     # Another one by name, and back again.
     changed = environment.document("--accelerator", "cpu", "torch")
     assert (changed["exit_code"], changed["outcome"]) == (0, "installed"), changed
@@ -147,6 +149,7 @@ def test_the_driver_that_is_here_gets_the_torch_that_it_runs(environment, host, 
     assert environment.tree() == before
 
 
+@pytest.mark.slow
 @pytest.mark.torch
 def test_the_real_torch_for_the_cpu(environment, host, tmp_path):
     if not REAL.is_file():

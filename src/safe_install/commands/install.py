@@ -103,7 +103,10 @@ def _plan_and_apply(
 ) -> InstallResult:
     request, environment = session.request, session.environment
     promise = functools.partial(is_promised, request=request, environment=environment, is_on_index=chooser.is_on_index)
-    coming = ComingTorch(session, installer, promise, chooser.fetch_torch)
+    # As with pip, nothing of this size stays in an image that is built without a cache.
+    cache = session.work / "torch" if request.no_cache else None
+    fetch_torch = functools.partial(chooser.fetch_torch, cache=cache)
+    coming = ComingTorch(session, installer, promise, fetch_torch)
 
     def unpack_torch(selected: Selected) -> Environment:
         _find_breakage(session, selected)
@@ -127,7 +130,7 @@ def _plan_and_apply(
     from safe_install.pipeline.change import carry_out, compare_same_versions
     from safe_install.pipeline.delivery import begin_delivery
 
-    delivery = begin_delivery(session, installer, promise, chooser.fetch_torch, brought=coming.artifacts)
+    delivery = begin_delivery(session, installer, promise, fetch_torch, brought=coming.artifacts)
     if request.own.dry_run:
         compare_same_versions(selected, delivery, same)
         return _unchanged(session, plan, before, notes)

@@ -281,17 +281,18 @@ class IndexChooser:
         for url in self._newly_seen:
             forget_first_seen(url)
 
-    def fetch_torch(self, candidate: Candidate, *, is_promised: bool = False) -> Path:
-        """A wheel of torch, or of its compiler, on this machine; its hash was compared."""
-        return self._fetch(candidate, is_promised=is_promised)
+    def fetch_torch(self, candidate: Candidate, *, cache: Optional[Path] = None) -> Path:
+        """A wheel of torch, or of its compiler, on this machine; its hash was compared. `cache`: where it is kept, if
+        not beside the others."""
+        return self._fetch(candidate, cache=cache)
 
-    def _fetch(self, pin: Candidate, *, is_promised: bool = False) -> Path:
+    def _fetch(self, pin: Candidate, *, is_promised: bool = False, cache: Optional[Path] = None) -> Path:
         from safe_install.wheels.fetch import Trust, fetch
 
         return fetch(
             pin,
             http=self._http,
-            cache=self._world.cache_dir,
+            cache=cache or self._world.cache_dir,
             reporter=self._world.reporter,
             allowed_hosts=self._redirects_of(pin),
             trust=Trust.PROMISED if self._wishes.require_hashes and not is_promised else Trust.FIRST_SIGHT,

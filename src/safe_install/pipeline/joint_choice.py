@@ -46,9 +46,9 @@ from safe_install.resolve.torch_ranking import BY_THE_PERSON, Exclusion, TorchOp
 
 MAX_ASKED = 8  # releases of torch for which hosts are asked, beside the one that pip planned
 MAX_SECONDS = 20.0  # of those questions: a host that does not answer takes its whole time-out each time
+MAX_REFUSED = 2  # builds for which pip is asked in vain, where there are no extensions
 
 Resolve = Callable[[Selection], Resolution]
-MAX_REFUSED = 2  # builds for which pip is asked in vain, where there are no extensions
 _NOTHING = Resolution((), (), ())
 
 
@@ -240,9 +240,12 @@ class JointChoice:
         """The extensions for a torch, as the hosts have them. Errors: NoCandidate; the first one is kept."""
         if not tried.extensions:
             return _NOTHING
+        version = _version_of(tried)
         is_first = tried.coming_torch == tried.torch_choice.planned
+        releases = {one.partition("+")[0] for one in self._asked}
+        is_new_release = version.partition("+")[0] not in releases
         start = time.monotonic()
-        self._asked.add(_version_of(tried))
+        self._asked.add(version)
         try:
             return resolve(tried)
         except NoCandidate as error:
@@ -250,7 +253,7 @@ class JointChoice:
             raise
         finally:
             if not is_first:
-                self._questions -= 1
+                self._questions -= 1 if is_new_release else 0
                 self._seconds -= time.monotonic() - start
 
     # --- when there is none ------------------------------------------------------------------------
@@ -481,6 +484,11 @@ def no_torch(
     hint = ""
     if wanted.torch.origin:
         hint = f"{wanted.torch.origin} names {accelerator}: --accelerator auto lets the driver decide."
+    if listing is not None and listing.problem is not None and listing.problem.is_open:
+        hint = (
+            "Name a mirror of that host (SAFE_INSTALL_MIRRORS), or the very version that an index of yours has: "
+            f"torch==X.Y.Z+{accelerator}."
+        )
     for option in options:
         if option.is_on_index and option.build.runtime_version in map(_pinned_version, wanted.torch.requirements):
             hint = f"The package index has that build as torch=={option.version}."

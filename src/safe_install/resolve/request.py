@@ -66,6 +66,7 @@ class InstallRequest:
     has_pip_inputs: bool = False  # --group, --requirements-from-script, a lock file: only pip reads what they name
     has_lock: bool = False
     network: NetworkSettings = DEFAULT_NETWORK
+    no_cache: bool = False  # --no-cache-dir: a large file does not stay on this machine
 
     def config_settings_of(self, name: NormalizedName, *, is_requested: bool) -> Tuple[str, ...]:
         """What the build backend of a project is told: by its own line, or by the command line that names it.
@@ -233,6 +234,7 @@ def _with_indexes(
         no_index=settings.flag("no-index") or "no-index" in in_files,
         index_options=(*_texts(words, only=INDEX_GROUPS), *_options_of_files(files, INDEX_GROUPS)),
         network=_network_settings(settings, files),
+        no_cache=settings.flag("no-cache-dir"),
     )
 
 

@@ -407,6 +407,8 @@ def next_round(
         return _without_torch(seen, "pip's plan with it brings no torch")
     seen = carry_along(seen, steps, wanted)
     if needs_another_torch(seen, wanted, catalog):
+        if selection.torch_choice.is_assumed and seen.coming_torch is not None:
+            return _without_torch(selection, f"pip has it as {seen.coming_torch.version}")
         return ChooseTorch(add_extensions(reopen(seen), planned_extensions(steps, wanted, catalog)))
     if seen.carried != selection.carried:
         because = "" if TORCH in wanted.named else _who_moves_torch(steps)

@@ -16,7 +16,7 @@ from safe_install.errors import PipFailed
 from safe_install.index.facts import Catalog, TorchMatch
 from safe_install.models import Environment, Step, TorchBuild
 from safe_install.pip_output import conflict_reason
-from safe_install.requirements import parse_requirement
+from safe_install.requirements import parse_requirement, requirement_name
 from safe_install.resolve.torch_ranking import is_acceptable
 from safe_install.torch_family import TORCH, is_library_of_torch
 
@@ -40,6 +40,8 @@ def needs_another_torch(seen: Selection, wanted: Wanted, catalog: Catalog) -> bo
     torch, choice = seen.coming_torch, seen.torch_choice
     if torch is None or torch == choice.taken or choice.is_fixed or wanted.has_lock:
         return False
+    if any(entry.hashes for entry in wanted.entries if requirement_name(entry.text) == TORCH):
+        return False  # a hash names the very file
     return not is_acceptable(torch, wanted.torch, seen.here, catalog)
 
 

@@ -15,6 +15,7 @@ from safe_install.errors import NoCandidate, PipFailed, Refused, UsageError
 from safe_install.index.catalog import bundled_catalog
 from safe_install.index.torch_pages import TorchPages
 from safe_install.models import CandidateKind, Device, Driver
+from safe_install.pipeline.joint_choice import MAX_ASKED
 from safe_install.resolve.rounds import Failed
 from safe_install.system.http import PageAnswer, PageStatus
 from safe_install.tags import supported_tags
@@ -96,7 +97,9 @@ class PageChooser(FakeChooser):
 class PackageIndex:
     """pip, whose index has one build of each release."""
 
-    def __init__(self, *releases, requirement="", others=None, installed=None):
+    def __init__(self, *releases, requirement="", others=None, installed=None, named=None):
+        """`named`: what it has of a release where that is another build."""
+        self.named = named or {}
         self.releases = releases or ("2.15.0", "2.14.1", "2.13.0", "2.10.0")
         self.others, self.installed, self.requirement = others or {}, installed, requirement
         self.questions = []
@@ -123,7 +126,7 @@ class PackageIndex:
             return planned(**others)
         is_shown = any(name.startswith(f"torch-{version}-") for name in self.shown)
         if is_shown or version in self.releases:
-            return planned(torch=version, **others)
+            return planned(torch=self.named.get(version, version), **others)
         return no_match(pinned[0])
 
 
@@ -241,6 +244,18 @@ def test_an_extension_is_chosen_for_a_build_from_elsewhere(tmp_path):
     assert [torch for _, torch, *_ in chooser.asked] == ["2.14.1+cu126"]
 
 
+def test_the_builds_of_one_release_are_one_question(tmp_path):
+    """Of each release of torch several builds run with this driver; hosts are asked for a number of releases."""
+    here = machine(driver="580.65.06", declared=True)
+    chooser = PageChooser(missing=["torch-scatter"])
+    chooser.is_known = lambda *_, **__: None
+    with pytest.raises(NoCandidate):
+        choose(tmp_path, "torch", "torch-scatter", here=here, chooser=chooser)
+    asked = dict.fromkeys(torch for _, torch, *_ in chooser.asked)
+    assert {"2.15.0", "2.15.0+cu130", "2.14.1", "2.14.1+cu126", "2.13.0"} <= set(asked)
+    assert len({version.partition("+")[0] for version in asked}) == 1 + MAX_ASKED
+
+
 def test_an_older_release_of_pips_index_serves_where_the_host_does_not_answer(tmp_path):
     chooser = PageChooser(Pages(down=["download.pytorch.org"]))
     selected, *_ = choose(tmp_path, "torch", here=machine(driver="535.104.05"), chooser=chooser)
@@ -268,6 +283,16 @@ def test_pip_is_not_asked_for_every_release(tmp_path, driver):
     assert torch_of(selected) == "2.15.0"
     assert any("needs driver 580" in line for line in said)
     assert len(installer.questions) <= 4
+
+
+def test_a_folder_that_has_another_build_of_an_older_release(tmp_path):
+    """For the CPU: it does not come silently, and pip is not asked for it again and again."""
+    here = machine(driver="535.104.05", gpu="8.0")
+    chooser = PageChooser(Pages(down=["download.pytorch.org"]))
+    installer = PackageIndex(named={"2.10.0": "2.10.0+cpu", "2.9.1": "2.9.1+cpu"})
+    selected, *_ = choose(tmp_path, "torch", here=here, chooser=chooser, installer=installer)
+    assert torch_of(selected) == "2.15.0"
+    assert [lines[0] for lines in installer.questions[1:]] == ["torch==2.10.0", "torch==2.9.1", "torch==2.15.0"]
 
 
 def test_a_declared_driver_refuses(tmp_path):
@@ -362,6 +387,8 @@ def test_where_there_is_none_it_says_why(tmp_path, fields, words, reason):
     with pytest.raises(NoCandidate) as raised:
         choose(tmp_path, *words, chooser=PageChooser(**fields), installer=PackageIndex(requirement=pin))
     assert raised.value.message.startswith("no torch for ") and reason in raised.value.message
+    if fields:
+        assert "SAFE_INSTALL_MIRRORS" in raised.value.hint and "torch==X.Y.Z+cu126" in raised.value.hint
     if words == ["torch==2.13.0+cu130"]:
         assert raised.value.hint == "The package index has that build as torch==2.13.0."
 

@@ -72,6 +72,7 @@ OLD = Driver("470.57.02", "11.4")
         ("2.15.0", ["torch"], make_environment(driver=OLD), {"taken": torch("2.15.0")}, False),  # nothing better
         ("2.15.0", ["torch"], make_environment(driver=OLD), {"is_fixed": True}, False),
         ("2.15.0", ["-r", "pylock.toml"], make_environment(driver=OLD), {}, False),
+        ("2.15.0", ["-r", "hashed.txt"], make_environment(driver=OLD), {}, False),
         ("2.15.0", ["--accelerator", "cpu", "torch"], EMPTY, {}, True),
         ("2.15.0+cpu", ["--accelerator", "cpu", "torch"], EMPTY, {}, False),
         ("2.15.0", ["--accelerator", "cu132", "torch"], EMPTY, {}, False),
@@ -84,7 +85,8 @@ def test_does_the_torch_of_the_plan_stand(version, words, here, choice, needs):
     build = torch(version) if version else None
     planned = dataclasses.replace(here, torch=build or here.torch)
     seen = Selection(here, planned, coming_torch=build, torch_choice=TorchChoice(planned=build, **choice))
-    assert needs_another_torch(seen, wanted_of(*words, here=here), CATALOG) is needs
+    files = {"hashed.txt": f"torch==2.15.0 --hash=sha256:{'1' * 64}"}
+    assert needs_another_torch(seen, wanted_of(*words, here=here, files=files), CATALOG) is needs
 
 
 NO_MATCH = "ERROR: No matching distribution found for torch==2.13.0+cu126"
