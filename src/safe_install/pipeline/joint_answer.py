@@ -21,7 +21,7 @@ from safe_install.resolve.rounds import Selection, Wanted
 from safe_install.resolve.torch_change import AskedOfTorch
 from safe_install.resolve.torch_choice import TorchChoice
 from safe_install.resolve.torch_conflict import Conflict, describe_conflict, describe_ways, make_record
-from safe_install.resolve.torch_ranking import TorchOption, TorchTerms
+from safe_install.resolve.torch_ranking import TorchOption, TorchTerms, rank_torches
 from safe_install.resolve.torches_not_taken import group_reasons, list_not_taken, nearest_of_each_release
 from safe_install.torch_family import TORCH
 
@@ -82,7 +82,7 @@ def answer_jointly(question: Question, here: Environment, catalog: Catalog, choo
     if not question.no_build:
         # The same wheels; what could be built is behind them, and not forbidden.
         resolution = resolve(chosen, allow_build=True)
-    options = joint.rank(selection)
+    options = rank_torches(None, wanted.torch, here, catalog)
     torch = chosen.planned.torch
     taken = next(option for option in options if option.build == torch)
     return JointAnswer(taken, resolution, options, chosen.torch_choice)

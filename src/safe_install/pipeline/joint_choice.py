@@ -72,7 +72,7 @@ class JointChoice:
 
     def choose(self, selection: Selection) -> Tuple[Selection, Resolution]:
         """The extensions, and the torch that comes with them. Errors: NoCandidate; Refused."""
-        options = self.rank(selection)
+        options = self._rank(selection)
         passed = {one.version for one in selection.torch_choice.passed_over}
         open_options = [one for one in options if one.excluded is None and one.version not in passed]
         for option in open_options:
@@ -91,7 +91,7 @@ class JointChoice:
         self._check_torch(selection.torch_choice.planned)
         raise self._failure(selection, options)
 
-    def rank(self, selection: Selection) -> Tuple[TorchOption, ...]:
+    def _rank(self, selection: Selection) -> Tuple[TorchOption, ...]:
         """The options, with the build that pip named in place of the one that was supposed of its release."""
         choice, coming = selection.torch_choice, selection.coming_torch
         options = rank_torches(
