@@ -11,7 +11,7 @@ from packaging.utils import canonicalize_name
 
 from safe_install.errors import NoCandidate
 from safe_install.index.facts import Catalog
-from safe_install.models import Action, Environment, Step
+from safe_install.models import Action, Environment, Rule, Step
 from safe_install.pipeline.choice import Chooser
 from safe_install.pipeline.joint_choice import JointChoice
 from safe_install.resolve import rounds
@@ -160,15 +160,22 @@ def _command(torch: TorchOption, question: Question) -> str:
 def _with_conflict(
     error: NoCandidate, conflict: Optional[Conflict], selection: Selection, question: Question, catalog: Catalog
 ) -> NoCandidate:
-    """The names that exclude each other, instead of what the first torch lacks."""
+    """The names that exclude each other, instead of what the first torch lacks.
+
+    Without a conflict the facts know a torch that has them all, and its hosts did not answer.
+    """
+    # What could be built is not forbidden: it is no answer to the question for wheels.
+    rejections = [one for one in error.rejections if question.no_build or one.rule is not Rule.NO_BUILD]
     if conflict is None:
+        error.rejections = tuple(rejections)
+        error.hint = "Try again when its host answers, or see what is known here with --offline."
         return error
     hint = describe_ways(conflict, question.extensions)
     built = _can_be_built(conflict, question, catalog)
     if built:
         hint += f" Or leave {' and '.join(built)} to safe-install, which builds from source where no wheel fits."
     message = describe_conflict(conflict, _describe_machine(selection.here))
-    named = NoCandidate(message, hint=hint.strip(), rejections=error.rejections)
+    named = NoCandidate(message, hint=hint.strip(), rejections=rejections)
     named.projects, named.is_open = error.projects, conflict.is_open
     named.details = {"conflict": make_record(conflict)}
     return named
