@@ -168,7 +168,8 @@ def _with_conflict(
     rejections = [one for one in error.rejections if question.no_build or one.rule is not Rule.NO_BUILD]
     if conflict is None:
         error.rejections = tuple(rejections)
-        error.hint = "Try again when its host answers, or see what is known here with --offline."
+        if not question.offline:
+            error.hint = "Try again when its host answers, or see what is known here with --offline."
         return error
     hint = describe_ways(conflict, question.extensions)
     built = _can_be_built(conflict, question, catalog)
