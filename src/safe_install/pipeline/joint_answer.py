@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shlex
 from dataclasses import dataclass
-from typing import Any, Mapping, Optional, Sequence, Tuple
+from typing import Any, Mapping, Optional, Tuple
 
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
@@ -16,7 +16,8 @@ from safe_install.pipeline.choice import Chooser
 from safe_install.pipeline.joint_choice import JointChoice
 from safe_install.resolve import rounds
 from safe_install.resolve.accelerator import is_listed_kind
-from safe_install.resolve.provider import Resolution
+from safe_install.resolve.compatibility import Context
+from safe_install.resolve.provider import Resolution, where_else
 from safe_install.resolve.rounds import Selection, Wanted
 from safe_install.resolve.torch_change import AskedOfTorch
 from safe_install.resolve.torch_choice import TorchChoice
@@ -171,30 +172,25 @@ def _with_conflict(
         if not question.offline:
             error.hint = "Try again when its host answers, or see what is known here with --offline."
         return error
-    hint = describe_ways(conflict, question.extensions)
-    built = _can_be_built(conflict, question, catalog)
-    if built:
-        hint += f" Or leave {' and '.join(built)} to safe-install, which builds from source where no wheel fits."
+    hints = [describe_ways(conflict, question.extensions)]
+    names = [one.name for one in question.extensions if str(one) in conflict.wishes]
+    projects = [catalog.project(name) for name in names]
+    hints.append(where_else([Context(project, selection.here, catalog) for project in projects]))
+    if projects and not question.no_build and all(project.recipe is not None for project in projects):
+        hints.append(f"Or leave {' and '.join(names)} to safe-install, which builds from source where no wheel fits.")
     message = describe_conflict(conflict, _describe_machine(selection.here))
-    named = NoCandidate(message, hint=hint.strip(), rejections=rejections)
+    named = NoCandidate(message, hint=" ".join(filter(None, hints)), rejections=rejections)
     named.projects, named.is_open = error.projects, conflict.is_open
     named.details = {"conflict": make_record(conflict)}
     return named
-
-
-def _can_be_built(conflict: Conflict, question: Question, catalog: Catalog) -> Sequence[str]:
-    """The extensions in a conflict, where each may be built from source."""
-    names = [one.name for one in question.extensions if str(one) in conflict.wishes]
-    has_recipes = all(catalog.project(name).recipe is not None for name in names)
-    return names if has_recipes and not question.no_build else []
 
 
 def _describe_machine(environment: Environment) -> str:
     interpreter, driver = environment.interpreter, environment.driver
     python = ".".join(interpreter.version.split(".")[:2])
     parts = [f"Python {python}", interpreter.platform]
-    if driver is not None and driver.version:
-        parts.append(f"driver {driver.version}")
+    if driver is not None and (driver.version or driver.cuda):
+        parts.append(f"driver {driver.version}" if driver.version else f"a driver for CUDA {driver.cuda}")
     if driver is not None:
         parts += [f"GPU {device.compute_capability}" for device in driver.devices]
     return ", ".join(dict.fromkeys(parts))
