@@ -178,6 +178,8 @@ def _with_conflict(
     hints.append(where_else([Context(project, selection.here, catalog) for project in projects]))
     if projects and not question.no_build and all(project.recipe is not None for project in projects):
         hints.append(f"Or leave {' and '.join(names)} to safe-install, which builds from source where no wheel fits.")
+    if conflict.is_open and question.offline:
+        hints.append("Leave --offline out to ask the hosts.")
     message = describe_conflict(conflict, _describe_machine(selection.here))
     named = NoCandidate(message, hint=" ".join(filter(None, hints)), rejections=rejections)
     named.projects, named.is_open = error.projects, conflict.is_open
