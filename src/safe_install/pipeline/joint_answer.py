@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from typing import Any, Mapping, Optional, Tuple
 
 from packaging.requirements import Requirement
-from packaging.utils import canonicalize_name
 
 from safe_install.errors import NoCandidate
 from safe_install.index.facts import Catalog
@@ -35,7 +34,6 @@ class Question:
 
     extensions: Tuple[Requirement, ...]
     torch: Tuple[Requirement, ...] = ()  # requirements on torch
-    constraints: Tuple[Requirement, ...] = ()
     accelerator: str = ""  # that was asked for; "": the driver decides
     pre: bool = False
     no_build: bool = False
@@ -55,15 +53,11 @@ class JointAnswer:
 def answer_jointly(question: Question, here: Environment, catalog: Catalog, chooser: Chooser) -> JointAnswer:
     """The best torch that has every extension. Errors: NoCandidate with the names that exclude each other."""
     _refuse_unlisted(question, catalog)
-    wanted = Wanted((), constraints=question.constraints, no_build=question.no_build, torch=_terms_of(question))
+    wanted = Wanted((), no_build=question.no_build, torch=_terms_of(question))
 
     def resolve(selection: Selection, *, allow_build: bool = False) -> Resolution:
-        return chooser.choose(
-            tuple(selection.extensions.values()),
-            selection.planned,
-            constraints=question.constraints,
-            allow_build=allow_build,
-        )
+        extensions = tuple(selection.extensions.values())
+        return chooser.choose(extensions, selection.planned, allow_build=allow_build)
 
     joint = JointChoice(
         wanted,
@@ -99,11 +93,10 @@ def _refuse_unlisted(question: Question, catalog: Catalog) -> None:
 
 
 def _terms_of(question: Question) -> TorchTerms:
-    on_torch = tuple(one for one in question.constraints if canonicalize_name(one.name) == TORCH)
     # Whoever names an accelerator permits it, as whoever names the index of its builds.
     places = (f"{PYTORCH}/{question.accelerator}/",) if question.accelerator else ()
     asked = AskedOfTorch(tuple(str(one) for one in question.torch), places)
-    return TorchTerms(question.torch, on_torch, question.pre, asked, question.accelerator)
+    return TorchTerms(question.torch, (), question.pre, asked, question.accelerator)
 
 
 # --- what is said of it ----------------------------------------------------------------------------
