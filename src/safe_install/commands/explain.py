@@ -94,9 +94,16 @@ def explain(request: ExplainRequest, world: World) -> InstallResult:
 
 
 def _make_question(request: ExplainRequest, environment: Environment) -> Question:
+    """Errors: UsageError."""
     own = request.own
     meant = [one for one in request.requirements if applies(one, environment)]
     on_torch = tuple(one for one in meant if canonicalize_name(one.name) == TORCH)
+    for requirement in on_torch:
+        if requirement.url:
+            raise UsageError(
+                f"{requirement}: names the file of torch, so that there is nothing to choose",
+                hint="Name its version instead: torch==2.13.0+cu130.",
+            )
     return Question(
         extensions=tuple(one for one in meant if canonicalize_name(one.name) != TORCH),
         torch=on_torch,

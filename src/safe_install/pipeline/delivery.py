@@ -133,11 +133,11 @@ def _refuse_other_files(delivery: Delivery, steps: Sequence[Step], artifacts: Ar
 
 def _take_candidate(delivery: Delivery, step: Step) -> Optional[Artifact]:
     """A wheel that pip planned by its METADATA alone is not on pip's index: we bring it ourselves."""
-    candidate, fetch_candidate = step.candidate, delivery.fetch_candidate
-    if fetch_candidate is None or candidate is None or candidate.kind is not CandidateKind.WHEEL:
+    candidate = step.candidate
+    if candidate is None or candidate.kind is not CandidateKind.WHEEL:
         return None
     with delivery.session.timings.stage("fetch"):
-        path = fetch_candidate(candidate)
+        path = delivery.fetch_candidate(candidate)
     return _open(delivery, path, step)
 
 

@@ -4,19 +4,19 @@ from __future__ import annotations
 
 import shlex
 from dataclasses import dataclass
-from typing import Any, Mapping, Optional, Sequence, Tuple
+from typing import Any, Mapping, Optional, Tuple
 
 from packaging.requirements import Requirement
-from packaging.utils import canonicalize_name
 
 from safe_install.errors import NoCandidate
 from safe_install.index.facts import Catalog
-from safe_install.models import Action, Environment, Step
+from safe_install.models import Action, Environment, Rule, Step
 from safe_install.pipeline.choice import Chooser
 from safe_install.pipeline.joint_choice import JointChoice
 from safe_install.resolve import rounds
 from safe_install.resolve.accelerator import is_listed_kind
-from safe_install.resolve.provider import Resolution
+from safe_install.resolve.compatibility import Context
+from safe_install.resolve.provider import Resolution, where_else
 from safe_install.resolve.rounds import Selection, Wanted
 from safe_install.resolve.torch_change import AskedOfTorch
 from safe_install.resolve.torch_choice import TorchChoice
@@ -34,7 +34,6 @@ class Question:
 
     extensions: Tuple[Requirement, ...]
     torch: Tuple[Requirement, ...] = ()  # requirements on torch
-    constraints: Tuple[Requirement, ...] = ()
     accelerator: str = ""  # that was asked for; "": the driver decides
     pre: bool = False
     no_build: bool = False
@@ -54,15 +53,11 @@ class JointAnswer:
 def answer_jointly(question: Question, here: Environment, catalog: Catalog, chooser: Chooser) -> JointAnswer:
     """The best torch that has every extension. Errors: NoCandidate with the names that exclude each other."""
     _refuse_unlisted(question, catalog)
-    wanted = Wanted((), constraints=question.constraints, no_build=question.no_build, torch=_terms_of(question))
+    wanted = Wanted((), no_build=question.no_build, torch=_terms_of(question))
 
     def resolve(selection: Selection, *, allow_build: bool = False) -> Resolution:
-        return chooser.choose(
-            tuple(selection.extensions.values()),
-            selection.planned,
-            constraints=question.constraints,
-            allow_build=allow_build,
-        )
+        extensions = tuple(selection.extensions.values())
+        return chooser.choose(extensions, selection.planned, allow_build=allow_build)
 
     joint = JointChoice(
         wanted,
@@ -98,11 +93,10 @@ def _refuse_unlisted(question: Question, catalog: Catalog) -> None:
 
 
 def _terms_of(question: Question) -> TorchTerms:
-    on_torch = tuple(one for one in question.constraints if canonicalize_name(one.name) == TORCH)
     # Whoever names an accelerator permits it, as whoever names the index of its builds.
     places = (f"{PYTORCH}/{question.accelerator}/",) if question.accelerator else ()
     asked = AskedOfTorch(tuple(str(one) for one in question.torch), places)
-    return TorchTerms(question.torch, on_torch, question.pre, asked, question.accelerator)
+    return TorchTerms(question.torch, (), question.pre, asked, question.accelerator)
 
 
 # --- what is said of it ----------------------------------------------------------------------------
@@ -160,33 +154,38 @@ def _command(torch: TorchOption, question: Question) -> str:
 def _with_conflict(
     error: NoCandidate, conflict: Optional[Conflict], selection: Selection, question: Question, catalog: Catalog
 ) -> NoCandidate:
-    """The names that exclude each other, instead of what the first torch lacks."""
+    """The names that exclude each other, instead of what the first torch lacks.
+
+    Without a conflict the facts know a torch that has them all, and its hosts did not answer.
+    """
+    # What could be built is not forbidden: it is no answer to the question for wheels.
+    rejections = [one for one in error.rejections if question.no_build or one.rule is not Rule.NO_BUILD]
     if conflict is None:
+        error.rejections = tuple(rejections)
+        if not question.offline:
+            error.hint = "Try again when its host answers, or see what is known here with --offline."
         return error
-    hint = describe_ways(conflict, question.extensions)
-    built = _can_be_built(conflict, question, catalog)
-    if built:
-        hint += f" Or leave {' and '.join(built)} to safe-install, which builds from source where no wheel fits."
+    hints = [describe_ways(conflict, question.extensions)]
+    names = [one.name for one in question.extensions if str(one) in conflict.wishes]
+    projects = [catalog.project(name) for name in names]
+    hints.append(where_else([Context(project, selection.here, catalog) for project in projects]))
+    if projects and not question.no_build and all(project.recipe is not None for project in projects):
+        hints.append(f"Or leave {' and '.join(names)} to safe-install, which builds from source where no wheel fits.")
+    if conflict.is_open and question.offline:
+        hints.append("Leave --offline out to ask the hosts.")
     message = describe_conflict(conflict, _describe_machine(selection.here))
-    named = NoCandidate(message, hint=hint.strip(), rejections=error.rejections)
+    named = NoCandidate(message, hint=" ".join(filter(None, hints)), rejections=rejections)
     named.projects, named.is_open = error.projects, conflict.is_open
     named.details = {"conflict": make_record(conflict)}
     return named
-
-
-def _can_be_built(conflict: Conflict, question: Question, catalog: Catalog) -> Sequence[str]:
-    """The extensions in a conflict, where each may be built from source."""
-    names = [one.name for one in question.extensions if str(one) in conflict.wishes]
-    has_recipes = all(catalog.project(name).recipe is not None for name in names)
-    return names if has_recipes and not question.no_build else []
 
 
 def _describe_machine(environment: Environment) -> str:
     interpreter, driver = environment.interpreter, environment.driver
     python = ".".join(interpreter.version.split(".")[:2])
     parts = [f"Python {python}", interpreter.platform]
-    if driver is not None and driver.version:
-        parts.append(f"driver {driver.version}")
+    if driver is not None and (driver.version or driver.cuda):
+        parts.append(f"driver {driver.version}" if driver.version else f"a driver for CUDA {driver.cuda}")
     if driver is not None:
         parts += [f"GPU {device.compute_capability}" for device in driver.devices]
     return ", ".join(dict.fromkeys(parts))

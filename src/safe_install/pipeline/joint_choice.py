@@ -335,10 +335,11 @@ class JointChoice:
                 if option.excluded is None:
                     options.setdefault(option.version, option)
         rows = [self._make_row(selection, option) for option in options.values()]
-        return find_conflict(wishes_of(terms, selection.extensions.values()), rows)
+        wishes = wishes_of(terms, selection.extensions.values(), selection.here.torch)
+        return find_conflict(wishes, rows)
 
     def _make_row(self, selection: Selection, option: TorchOption) -> TorchRow:
-        met = set(met_by_torch(option.build, self._wanted.torch))
+        met = set(met_by_torch(option.build, self._wanted.torch, selection.here.torch))
         unknown = set()
         for name, is_known in self._find_each(selection, option).items():
             wish = str(selection.extensions[name])

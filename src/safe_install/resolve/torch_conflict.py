@@ -1,7 +1,8 @@
 """Why has no torch everything that was asked for? The wishes that exclude each other, and what gives way. Pure.
 
-A wish is what the person could take back: an extension, a requirement or a constraint on torch, an accelerator. The
-machine, its Python and its driver stay as they are.
+A wish is what the person could take back: an extension, a requirement or a constraint on torch, an accelerator; and
+that an installed torch never becomes an older one or one for another accelerator. The machine, its Python and its
+driver stay as they are.
 """
 
 from __future__ import annotations
@@ -12,9 +13,9 @@ from typing import Any, FrozenSet, Iterable, List, Mapping, Optional, Sequence, 
 
 from packaging.requirements import Requirement
 
-from safe_install.models import TorchBuild
+from safe_install.models import Severity, TorchBuild
 from safe_install.requirements import requirement_name
-from safe_install.resolve.torch_change import AskedOfTorch
+from safe_install.resolve.torch_change import AskedOfTorch, check_torch_change
 from safe_install.resolve.torch_choice import join_all
 from safe_install.resolve.torch_ranking import TorchTerms
 from safe_install.torch_family import TORCH
@@ -86,17 +87,25 @@ def _ways_out(wishes: Sequence[str], rows: Sequence[TorchRow]) -> Tuple[WayOut, 
 # --- the wishes ------------------------------------------------------------------------------------
 
 
-def wishes_of(terms: TorchTerms, extensions: Iterable[Requirement]) -> Tuple[str, ...]:
-    """What could be taken back, as the person wrote it."""
+def wishes_of(
+    terms: TorchTerms, extensions: Iterable[Requirement], installed: Optional[TorchBuild] = None
+) -> Tuple[str, ...]:
+    """What could be taken back, as the person wrote it, and last the torch that is installed."""
     texts = [str(requirement) for requirement in (*terms.requirements, *terms.constraints)]
     texts = [text for text in texts if text != "torch"]
     if terms.accelerator:
         texts.append(_OPTION + terms.accelerator)
     texts += [str(requirement) for requirement in extensions]
+    if installed is not None:
+        texts.append(_describe_installed(installed))
     return tuple(dict.fromkeys(texts))
 
 
-def met_by_torch(build: TorchBuild, terms: TorchTerms) -> FrozenSet[str]:
+def _describe_installed(torch: TorchBuild) -> str:
+    return f"the installed torch {torch.runtime_version}"
+
+
+def met_by_torch(build: TorchBuild, terms: TorchTerms, installed: Optional[TorchBuild] = None) -> FrozenSet[str]:
     """The wishes about torch itself that a build meets."""
     met = set()
     for requirement in (*terms.requirements, *terms.constraints):
@@ -104,6 +113,9 @@ def met_by_torch(build: TorchBuild, terms: TorchTerms) -> FrozenSet[str]:
             met.add(str(requirement))
     if terms.accelerator and build.accelerator == terms.accelerator:
         met.add(_OPTION + terms.accelerator)
+    findings = check_torch_change(installed, build, terms.asked)
+    if installed is not None and all(finding.severity is not Severity.ERROR for finding in findings):
+        met.add(_describe_installed(installed))
     return frozenset(met)
 
 

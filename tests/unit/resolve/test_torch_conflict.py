@@ -105,6 +105,24 @@ def test_what_a_torch_meets(version, met):
     assert met_by_torch(planned_torch(version, "linux_x86_64"), TERMS) == met
 
 
+@pytest.mark.parametrize(
+    ("installed", "terms", "version", "is_met"),
+    [
+        ("2.13.0+cu130", TorchTerms(), "2.14.1", True),
+        ("2.13.0+cu130", TorchTerms(), "2.12.0", False),
+        ("2.13.0+cu130", TorchTerms(), "2.14.1+cpu", False),
+        ("2.13.0+cu130", TorchTerms(asked=AskedOfTorch(("torch<2.13",))), "2.12.0", True),
+        ("2.13.0+cu130", TorchTerms(asked=AskedOfTorch(("torch==2.14.1+cpu",))), "2.14.1+cpu", True),
+        ("2.13.0+cu130", TorchTerms(asked=AskedOfTorch(allow_change=True)), "2.12.0+cpu", True),
+    ],
+)
+def test_an_installed_torch_is_a_wish(installed, terms, version, is_met):
+    there = planned_torch(installed, "linux_x86_64")
+    wish = f"the installed torch {installed}"
+    assert wishes_of(terms, [], there) == (wish,)
+    assert (wish in met_by_torch(planned_torch(version, "linux_x86_64"), terms, there)) == is_met
+
+
 def test_an_address_is_met_by_no_release():
     terms = TorchTerms((Requirement("torch @ https://h/torch-2.13.0-cp311-cp311-linux_x86_64.whl"),))
     assert met_by_torch(planned_torch("2.13.0", "linux_x86_64"), terms) == frozenset()
