@@ -1,5 +1,7 @@
 #!/usr/bin/env python3
-"""Writes the wheel finder: one HTML file that answers which wheel fits a torch, with no server and no request.
+"""Writes the wheel finder: one HTML file that says which wheel fits a torch, and which torch has all that is needed.
+
+It needs no server and asks nothing over the network.
 
     scripts/build_wheel_page.py [FILE]
 
@@ -11,6 +13,7 @@ the choices there are. The page's script only selects and orders. `scripts/wheel
 from __future__ import annotations
 
 import base64
+import functools
 import hashlib
 import json
 import os
@@ -19,7 +22,7 @@ import sys
 from dataclasses import replace
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any, Dict, Hashable, Iterable, Iterator, List, Optional, Sequence, Tuple
+from typing import Any, Dict, Iterable, Iterator, List, Optional, Sequence, Set, Tuple
 
 # A clone is enough: the package need not be installed, and of its dependencies this script needs two.
 # ruff: noqa: E402 - its imports come after
@@ -49,6 +52,8 @@ from safe_install.resolve.ranking import host_rank
 from safe_install.resolve.target import environment_for, parse_platform
 from safe_install.tags import container_of_name, cuda_of_accelerator, parse_accelerator, supported_platforms
 from wheel_page_addresses import fill, generalize, template_values
+from wheel_page_table import Table
+from wheel_page_torches import code_number, tabulate_torches
 
 TEMPLATE = Path(__file__).resolve().with_name("wheel_page.html")
 OUTPUT = ROOT / "dist" / "wheels.html"
@@ -105,28 +110,13 @@ def pythons() -> List[str]:
 # --- tables ----------------------------------------------------------------------------------------
 
 
-class Table:
-    """Values by number, each once."""
-
-    def __init__(self) -> None:
-        self.values: List[Any] = []
-        self._numbers: Dict[Hashable, int] = {}
-
-    def number(self, value: Any) -> int:
-        """The number of a value, a new one where it was not seen before."""
-        key = json.dumps(value)
-        if key not in self._numbers:
-            self._numbers[key] = len(self.values)
-            self.values.append(value)
-        return self._numbers[key]
-
-
 class Page:
     """The data of the page, as it grows project by project."""
 
     def __init__(self) -> None:
         self.texts = Table()  # versions, platforms, lists of accelerators and of wheel tags
         self.shapes = Table()  # [address, torch, accelerator, C++ ABI] of a cell: 0 where the row says it
+        self.codes = Table()  # of GPUs: [as text, the compute capabilities on which it runs]
         self.pairs: Dict[str, Dict[str, int]] = {}  # "cp38-cp38" -> Python -> rank, where that Python takes it
         self.platforms: Dict[str, List[Optional[int]]] = {}  # wheel platform -> rank for each of PLATFORMS
         self.fits: Dict[str, Dict[str, List[int]]] = {}  # kind of match -> torch of a wheel -> releases it serves
@@ -196,6 +186,7 @@ class Page:
         """All of it."""
         documents = {project.name: self.project(project, projects) for project in projects}
         table = torch_table()
+        accelerators = self._accelerators(projects)
         return {
             "date": date,
             "releases": [
@@ -209,19 +200,31 @@ class Page:
                 for release in self._releases
             ],
             "abi": [[rule.since, rule.cxx11_abi, rule.accelerators, rule.architectures] for rule in table.abi_rules],
-            "accelerators": self._accelerators(projects),
+            "accelerators": accelerators,
+            "torch": tabulate_torches(
+                {key: tag for key, _, tag in PLATFORMS},
+                [release.version for release in self._releases],
+                needing_drivers=accelerators,
+                asked_for=sorted(self._accelerators_of_torch(), key=_accelerator_order),
+                texts=self.texts,
+                codes=self.codes,
+            ),
             "choices": [[key, label, parse_platform(tag)[0]] for key, label, tag in PLATFORMS],
             "texts": self.texts.values,
             "shapes": self.shapes.values,
+            "codes": self.codes.values,
             "pairs": self.pairs,
             "platforms": self.platforms,
             "fits": self.fits,
             "projects": documents,
         }
 
+    def _accelerators_of_torch(self) -> Set[str]:
+        return {name for release in self._releases for name in accelerators_of(release)}
+
     def _accelerators(self, projects: Sequence[Project]) -> Dict[str, List[Any]]:
         """Kind, CUDA major and label of every accelerator that is named anywhere."""
-        names = {name for release in self._releases for name in accelerators_of(release)}
+        names = self._accelerators_of_torch()
         names |= {name for project in projects for build in project.builds for name in build.accelerators}
         names |= {project.accelerator for project in projects if project.accelerator}
         names |= {shape[2] for shape in self.shapes.values if shape[2]}
@@ -254,6 +257,7 @@ class Page:
             "rows": self._rows(project, order),
             "files": [self._file(project, candidate, order.index(candidate.version.public)) for candidate in files],
             "sha256": dict(project.sha256),
+            "gpu_code": self._gpu_code(project, order),
             "requires": list(_requires(project, projects)),
             **_facts(project),
         }
@@ -264,6 +268,14 @@ class Page:
         for build in project.builds:
             if container_of_name(build.torch) is None:  # the page asks for a release of torch
                 rows.append(self._row(project, build, order.index(Version(build.version).public)))
+        return rows
+
+    def _gpu_code(self, project: Project, order: Sequence[str]) -> List[List[Any]]:
+        """[versions, accelerators, code] of each row; the first that applies is the one."""
+        rows = []
+        for row in project.gpu_code:
+            versions = [number for number, text in enumerate(order) if row.versions.contains(text, prereleases=True)]
+            rows.append([versions, list(row.accelerators), code_number(row, self.codes)])
         return rows
 
     def _host(self, host: HostEntry, project: Project) -> Dict[str, Any]:
@@ -278,6 +290,7 @@ class Page:
             "torch": list(host.torch),
             "kinds": list(host.kinds),
             "optional": host.optional,
+            "complete_to": host.complete_to,
             "note": host.note,
         }
         return {key: value for key, value in entry.items() if value not in (None, "", [])}
@@ -365,6 +378,8 @@ def _facts(project: Project) -> Dict[str, Any]:
         "holds": project.package_index.holds.value,
         "holds_note": project.package_index.note,
         "recipe": project.recipe.sdist if project.recipe else None,
+        "cuda_only": project.recipe.cuda_only if project.recipe else None,
+        "cpu_fits_all": project.cpu_fits_all or None,
         "sdist": [project.sdists[-1].version, project.sdists[-1].url] if project.sdists else None,
         "doubts": [[doubt.subject, doubt.why] for doubt in project.doubts],
         "checked": project.checked,
@@ -373,8 +388,9 @@ def _facts(project: Project) -> Dict[str, Any]:
     }
 
 
-def _environment_with(python: str) -> Environment:
-    return environment_for(torch=None, python_version=python, platform="linux_x86_64", torch_table=torch_table())
+@functools.lru_cache(maxsize=None)
+def _environment_with(python: str, platform: str = "linux_x86_64") -> Environment:
+    return environment_for(torch=None, python_version=python, platform=platform, torch_table=torch_table())
 
 
 def _match_key(project: Project) -> str:
@@ -384,9 +400,7 @@ def _match_key(project: Project) -> str:
 
 
 def _pair_order(python: str) -> Dict[Tuple[str, str], int]:
-    environment = environment_for(
-        torch=None, python_version=python, platform=PLATFORMS[0][2], torch_table=torch_table()
-    )
+    environment = _environment_with(python, PLATFORMS[0][2])
     pairs = dict.fromkeys((tag.interpreter, tag.abi) for tag in environment.interpreter.tags)
     return {pair: number for number, pair in enumerate(pairs)}
 
@@ -418,9 +432,7 @@ def _requires(project: Project, projects: Sequence[Project]) -> Iterator[List[An
             where = []
             for key, _, tag in PLATFORMS:
                 for python in pythons():
-                    markers = environment_for(
-                        torch=None, python_version=python, platform=tag, torch_table=torch_table()
-                    ).interpreter.markers
+                    markers = _environment_with(python, tag).interpreter.markers
                     if requirement.marker.evaluate({**markers, "extra": ""}):
                         where.append(f"{key} {python}")
         yield [other.name, versions, where]
