@@ -22,7 +22,7 @@ import sys
 from dataclasses import replace
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any, Dict, Hashable, Iterable, Iterator, List, Optional, Sequence, Tuple
+from typing import Any, Dict, Iterable, Iterator, List, Optional, Sequence, Set, Tuple
 
 # A clone is enough: the package need not be installed, and of its dependencies this script needs two.
 # ruff: noqa: E402 - its imports come after
@@ -44,7 +44,7 @@ from packaging.version import Version
 from safe_install.index.bundled import bundled_files, make_candidate
 from safe_install.index.candidates import torch_of
 from safe_install.index.catalog import bundled_catalog, index_date, known_projects, load_project, torch_table
-from safe_install.index.facts import Build, GpuCode, HostEntry, Project, TorchRelease
+from safe_install.index.facts import Build, HostEntry, Project, TorchRelease
 from safe_install.index.filename import python_tags
 from safe_install.models import BuiltFor, Candidate, CandidateKind, Environment, Link
 from safe_install.resolve.compatibility import Context, reject_python, reject_torch_version
@@ -52,8 +52,8 @@ from safe_install.resolve.ranking import host_rank
 from safe_install.resolve.target import environment_for, parse_platform
 from safe_install.tags import container_of_name, cuda_of_accelerator, parse_accelerator, supported_platforms
 from wheel_page_addresses import fill, generalize, template_values
-from wheel_page_torches import GPUS, driver_floors, driver_steps, orders_of, served_cuda, served_gpus
-from wheel_page_torches import Build as TorchBuild
+from wheel_page_table import Table
+from wheel_page_torches import code_number, tabulate_torches
 
 TEMPLATE = Path(__file__).resolve().with_name("wheel_page.html")
 OUTPUT = ROOT / "dist" / "wheels.html"
@@ -110,30 +110,13 @@ def pythons() -> List[str]:
 # --- tables ----------------------------------------------------------------------------------------
 
 
-class Table:
-    """Values by number, each once."""
-
-    def __init__(self) -> None:
-        self.values: List[Any] = []
-        self._numbers: Dict[Hashable, int] = {}
-
-    def number(self, value: Any) -> int:
-        """The number of a value, a new one where it was not seen before."""
-        key = json.dumps(value)
-        if key not in self._numbers:
-            self._numbers[key] = len(self.values)
-            self.values.append(value)
-        return self._numbers[key]
-
-
 class Page:
     """The data of the page, as it grows project by project."""
 
     def __init__(self) -> None:
         self.texts = Table()  # versions, platforms, lists of accelerators and of wheel tags
         self.shapes = Table()  # [address, torch, accelerator, C++ ABI] of a cell: 0 where the row says it
-        self.codes = Table()  # [as text, the compute capabilities of GPUS on which it runs]
-        self.torches = Table()  # builds of torch: [release, accelerator, is on the index, why there is none, code]
+        self.codes = Table()  # of GPUs: [as text, the compute capabilities on which it runs]
         self.pairs: Dict[str, Dict[str, int]] = {}  # "cp38-cp38" -> Python -> rank, where that Python takes it
         self.platforms: Dict[str, List[Optional[int]]] = {}  # wheel platform -> rank for each of PLATFORMS
         self.fits: Dict[str, Dict[str, List[int]]] = {}  # kind of match -> torch of a wheel -> releases it serves
@@ -199,43 +182,6 @@ class Page:
             if reject_torch_version(candidate, Context(project, environment, bundled_catalog())) is None
         ]
 
-    # --- which torch may come ---
-
-    def _torches(self, accelerators: Iterable[str]) -> Dict[str, Any]:
-        """What follows from a driver, and the order of the builds on each platform."""
-        asked = {name for release in self._releases for name in accelerators_of(release)}
-        orders = {}
-        for key, _, tag in PLATFORMS:
-            found = orders_of(tag, tuple(sorted(asked, key=_accelerator_order)))
-            orders[key] = {
-                "undeclared": self._order(found.undeclared),
-                "gpu_only": self._order(found.gpu_only),
-                "by_driver": [self._order(builds) for builds in found.by_driver],
-                "by_accelerator": {name: self._order(builds) for name, builds in found.by_accelerator.items()},
-            }
-        return {
-            "steps": driver_steps(),
-            "served": served_cuda(),
-            "floors": driver_floors(accelerators),
-            "gpus": GPUS,
-            "orders": orders,
-            "builds": self.torches.values,
-        }
-
-    def _order(self, builds: Sequence[TorchBuild]) -> int:
-        """The number of a list of builds."""
-        return self.texts.number(" ".join(str(self._torch_number(build)) for build in builds))
-
-    def _torch_number(self, build: TorchBuild) -> int:
-        number = next(n for n, release in enumerate(self._releases) if release.version == build.release)
-        return self.torches.number(
-            [number, build.accelerator, int(build.is_on_index), build.reason, self._code_number(build.code)]
-        )
-
-    def _code_number(self, code: Optional[GpuCode]) -> int:
-        """The number of some GPU code; -1 where it is not known."""
-        return -1 if code is None else self.codes.number([str(code), served_gpus(code)])
-
     def data(self, projects: Sequence[Project], date: str) -> Dict[str, Any]:
         """All of it."""
         documents = {project.name: self.project(project, projects) for project in projects}
@@ -255,7 +201,14 @@ class Page:
             ],
             "abi": [[rule.since, rule.cxx11_abi, rule.accelerators, rule.architectures] for rule in table.abi_rules],
             "accelerators": accelerators,
-            "torch": self._torches(accelerators),
+            "torch": tabulate_torches(
+                {key: tag for key, _, tag in PLATFORMS},
+                [release.version for release in self._releases],
+                needing_drivers=accelerators,
+                asked_for=sorted(self._accelerators_of_torch(), key=_accelerator_order),
+                texts=self.texts,
+                codes=self.codes,
+            ),
             "choices": [[key, label, parse_platform(tag)[0]] for key, label, tag in PLATFORMS],
             "texts": self.texts.values,
             "shapes": self.shapes.values,
@@ -266,9 +219,12 @@ class Page:
             "projects": documents,
         }
 
+    def _accelerators_of_torch(self) -> Set[str]:
+        return {name for release in self._releases for name in accelerators_of(release)}
+
     def _accelerators(self, projects: Sequence[Project]) -> Dict[str, List[Any]]:
         """Kind, CUDA major and label of every accelerator that is named anywhere."""
-        names = {name for release in self._releases for name in accelerators_of(release)}
+        names = self._accelerators_of_torch()
         names |= {name for project in projects for build in project.builds for name in build.accelerators}
         names |= {project.accelerator for project in projects if project.accelerator}
         names |= {shape[2] for shape in self.shapes.values if shape[2]}
@@ -319,7 +275,7 @@ class Page:
         rows = []
         for row in project.gpu_code:
             versions = [number for number, text in enumerate(order) if row.versions.contains(text, prereleases=True)]
-            rows.append([versions, list(row.accelerators), self._code_number(row)])
+            rows.append([versions, list(row.accelerators), code_number(row, self.codes)])
         return rows
 
     def _host(self, host: HostEntry, project: Project) -> Dict[str, Any]:

@@ -9,17 +9,19 @@ from __future__ import annotations
 
 import functools
 from dataclasses import replace
-from typing import Dict, Iterable, List, Mapping, NamedTuple, Optional, Sequence, Tuple
+from typing import Any, Callable, Dict, FrozenSet, Iterable, List, Mapping, NamedTuple, Optional, Sequence, Tuple
 
+from packaging.utils import NormalizedName
 from packaging.version import Version
 
 from safe_install.environment.driver import declared_driver
 from safe_install.index.catalog import bundled_catalog
-from safe_install.index.facts import GpuCode
-from safe_install.models import Driver, Environment
-from safe_install.resolve.target import environment_for, parse_platform
+from safe_install.index.facts import Catalog, CudaTable, GpuCode, Project, TorchTable
+from safe_install.models import Driver
+from safe_install.resolve.target import environment_for
 from safe_install.resolve.torch_ranking import Exclusion, TorchOption, TorchTerms, rank_torches
 from safe_install.tags import cuda_of_accelerator, parse_capability
+from wheel_page_table import Table
 
 # Compute capabilities, each with devices that have it. Source: developer.nvidia.com/cuda-gpus
 GPUS: Tuple[Tuple[str, str], ...] = (
@@ -43,11 +45,10 @@ GPUS: Tuple[Tuple[str, str], ...] = (
     ("12.1", "DGX Spark"),
 )
 _SYSTEMS = ("linux", "windows")
-# Every release of torch has wheels for one of these, so that what else speaks against a build is seen.
-_PYTHONS = ("3.11", "3.8")
+_PYTHON = "3.11"
 
 
-class Build(NamedTuple):
+class TorchEntry(NamedTuple):
     """One build of torch on one platform."""
 
     release: str  # "2.13.0"
@@ -110,35 +111,47 @@ def served_gpus(code: GpuCode) -> List[str]:
 class Orders(NamedTuple):
     """The builds for one platform, in order of preference."""
 
-    undeclared: List[Build]  # neither a driver nor a GPU is declared
-    gpu_only: List[Build]  # a GPU is declared, and no driver
-    by_driver: List[List[Build]]  # by the number of steps that the driver has reached
-    by_accelerator: Mapping[str, List[Build]]  # that was asked for
+    undeclared: List[TorchEntry]  # neither a driver nor a GPU is declared
+    gpu_only: List[TorchEntry]  # a GPU is declared, and no driver
+    by_driver: List[List[TorchEntry]]  # by the number of steps that the driver has reached
+    by_accelerator: Mapping[str, List[TorchEntry]]  # that was asked for
+
+
+class _ForAnyPython:
+    """What is known, as if each release of torch had wheels for this Python: which has one, the page's script sees."""
+
+    def __init__(self, catalog: Catalog) -> None:
+        releases = {name: replace(release, python=(_PYTHON,)) for name, release in catalog.torch.releases.items()}
+        self.projects: FrozenSet[NormalizedName] = catalog.projects
+        self.project: Callable[[str], Project] = catalog.project
+        self.torch: TorchTable = replace(catalog.torch, releases=releases)
+        self.cuda: CudaTable = catalog.cuda
 
 
 @functools.lru_cache(maxsize=None)
 def orders_of(platform: str, accelerators: Tuple[str, ...]) -> Orders:
     """By a platform tag, and the accelerators that a person may ask for."""
-    reasons = _missing_builds(platform, accelerators)
+    catalog = _ForAnyPython(bundled_catalog())
+    machine = environment_for(torch=None, python_version=_PYTHON, platform=platform, torch_table=catalog.torch)
 
-    def order(driver: Optional[Driver], accelerator: str = "") -> List[Build]:
-        options = _ranked(platform, driver, accelerator)
-        builds = [_build_of(option, parse_platform(platform)[0], reasons) for option in options]
-        # Of those that were asked for, and that there are not, the release's own build says enough.
-        return [build for build in builds if build.is_on_index or not build.reason]
+    def order(driver: Optional[Driver], accelerator: str = "") -> List[TorchEntry]:
+        options = rank_torches(None, TorchTerms(accelerator=accelerator), replace(machine, driver=driver), catalog)
+        # Of builds that were asked for and do not exist, the release's own build says enough.
+        there = [one for one in options if one.is_on_index or one.excluded is not Exclusion.BUILD]
+        return [_entry_of(option, machine.interpreter.platform) for option in there]
 
     undeclared = order(None)
     if platform.startswith("macosx"):  # it has one build of each release
         by_driver = [undeclared for _ in _drivers()]
         return Orders(undeclared, undeclared, by_driver, dict.fromkeys(accelerators, undeclared))
-    by_cuda: Dict[int, List[Build]] = {}
+    by_count: Dict[int, List[TorchEntry]] = {}
     for driver in _drivers():
-        if _count_served(driver, accelerators) not in by_cuda:
-            by_cuda[_count_served(driver, accelerators)] = order(driver)
+        if _count_served(driver, accelerators) not in by_count:
+            by_count[_count_served(driver, accelerators)] = order(driver)
     return Orders(
         undeclared,
         gpu_only=order(declared(None, GPUS[-1][0])),
-        by_driver=[by_cuda[_count_served(driver, accelerators)] for driver in _drivers()],
+        by_driver=[by_count[_count_served(driver, accelerators)] for driver in _drivers()],
         by_accelerator={accelerator: order(None, accelerator) for accelerator in accelerators},
     )
 
@@ -149,40 +162,63 @@ def _count_served(driver: Driver, accelerators: Sequence[str]) -> int:
     return sum(driver.cuda is not None and Version(cuda) <= Version(driver.cuda) for cuda in cudas)
 
 
-def _missing_builds(platform: str, accelerators: Sequence[str]) -> Dict[str, str]:
-    """By version, why there is no build of it for the platform."""
-    found: Dict[str, str] = {}
-    newest = declared(driver_steps()[-1])
-    for python in _PYTHONS:
-        options = list(_ranked(platform, newest, python=python))
-        for accelerator in accelerators:
-            options += _ranked(platform, None, accelerator, python=python)
-        for option in options:
-            if option.excluded in (Exclusion.PLATFORM, Exclusion.BUILD):
-                found[option.version] = option.reason[len(f"torch {option.release} ") :]
-    return found
-
-
-def _ranked(
-    platform: str, driver: Optional[Driver], accelerator: str = "", *, python: str = _PYTHONS[0]
-) -> Sequence[TorchOption]:
-    here = replace(_machine(platform, python), driver=driver)
-    return rank_torches(None, TorchTerms(accelerator=accelerator), here, bundled_catalog())
-
-
-@functools.lru_cache(maxsize=None)
-def _machine(platform: str, python: str) -> Environment:
-    return environment_for(
-        torch=None, python_version=python, platform=platform, torch_table=bundled_catalog().torch
-    )
-
-
-def _build_of(option: TorchOption, machine: str, reasons: Mapping[str, str]) -> Build:
+def _entry_of(option: TorchOption, machine: str) -> TorchEntry:
     build = option.build
-    code = None
+    reason, code = "", None
+    if option.excluded in (Exclusion.PLATFORM, Exclusion.BUILD):
+        reason = option.reason[len(f"torch {option.release} ") :]
     if build.cuda is not None:
         code = bundled_catalog().torch.gpu_code_of(build.version, build.accelerator, platform=machine)
-    return Build(
-        option.release, build.accelerator, option.is_on_index, reasons.get(option.version, ""), code
-    )
+    return TorchEntry(option.release, build.accelerator, option.is_on_index, reason, code)
 
+
+# --- for the page ----------------------------------------------------------------------------------
+
+
+def tabulate_torches(
+    platforms: Mapping[str, str],
+    releases: Sequence[str],
+    *,
+    needing_drivers: Iterable[str],
+    asked_for: Sequence[str],
+    texts: Table,
+    codes: Table,
+) -> Dict[str, Any]:
+    """All of it as JSON values.
+
+    `platforms`: platform tags by the page's name; `releases` of torch, in the page's order; `needing_drivers`: the
+    accelerators whose drivers may be asked about; `asked_for`: those for which a torch may be asked for. Orders are
+    numbers in `texts`, whose texts are numbers of builds: [release, accelerator, is on the index, why there is none,
+    number in `codes` or -1].
+    """
+    builds = Table()
+
+    def number(order: Sequence[TorchEntry]) -> int:
+        numbers = []
+        for entry in order:
+            row = [releases.index(entry.release), entry.accelerator, int(entry.is_on_index), entry.reason]
+            numbers.append(builds.number([*row, code_number(entry.code, codes)]))
+        return texts.number(" ".join(map(str, numbers)))
+
+    orders = {}
+    for name, platform in platforms.items():
+        found = orders_of(platform, tuple(asked_for))
+        orders[name] = {
+            "undeclared": number(found.undeclared),
+            "gpu_only": number(found.gpu_only),
+            "by_driver": [number(order) for order in found.by_driver],
+            "by_accelerator": {accelerator: number(order) for accelerator, order in found.by_accelerator.items()},
+        }
+    return {
+        "steps": driver_steps(),
+        "served": served_cuda(),
+        "floors": driver_floors(needing_drivers),
+        "gpus": GPUS,
+        "orders": orders,
+        "builds": builds.values,
+    }
+
+
+def code_number(code: Optional[GpuCode], codes: Table) -> int:
+    """The number of some GPU code in `codes`; -1 where it is not known."""
+    return -1 if code is None else codes.number([str(code), served_gpus(code)])

@@ -6,22 +6,23 @@ import functools
 import itertools
 import json
 import random
-import re
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from packaging.requirements import Requirement
+from packaging.specifiers import SpecifierSet
 from packaging.utils import canonicalize_name
 from packaging.version import Version
 
 from safe_install.errors import NoCandidate
 from safe_install.index.catalog import bundled_catalog, index_date, known_projects, load_project
-from safe_install.index.facts import Build, Doubt, Holds, HostEntry, Layout, PackageIndexEntry, Source
+from safe_install.index.facts import Build, Doubt, GpuCode, Holds, HostEntry, Layout, PackageIndexEntry, Source
 from safe_install.index.finder import Finder
 from safe_install.resolve.provider import resolve
 from safe_install.resolve.torch_ranking import Exclusion, TorchTerms, rank_torches
 from safe_install.system.http import HttpClient
+from safe_install.tags import parse_device_capabilities
 from tests.factories import FakeCatalog, environment_for
 from tests.scripts import load_script
 
@@ -392,6 +393,8 @@ REQUESTS = (
     ("torchcodec", "torchaudio"),
     ("dgl", "torchdata"),
     ("xformers",),
+    ("cupy-cuda13x",),
+    ("fbgemm-gpu-cpu",),
 )
 # One that has no wheel anywhere, and some that exclude each other.
 CONFLICTS = (
@@ -411,30 +414,32 @@ MACHINES = (
     ("535.104.05", "7.0", ""),
     ("560.35", "8.0", ""),
     ("560.35", "8.0", "cu118"),
+    ("560.35", "8.0", "cpu"),
     ("580", "12.0", ""),
     ("595.45.04", "9.0", ""),
 )
 QUESTIONS = (
-    *itertools.product(REQUESTS, MACHINES, [("3.9", "linux_x86_64"), ("3.11", "linux_x86_64")]),
+    *itertools.product(REQUESTS, MACHINES, [("3.11", "linux_x86_64")]),
+    *itertools.product(REQUESTS, MACHINES[2::3], [("3.9", "linux_x86_64")]),
     *itertools.product(
         REQUESTS[:2],
         MACHINES[::2],
         [("3.12", "win_amd64"), ("3.11", "linux_aarch64"), ("3.11", "macos_arm64"), ("3.9", "macos_x86_64")],
     ),
-    *itertools.product(CONFLICTS, MACHINES[8:11], [("3.11", "linux_x86_64")]),
+    *itertools.product(CONFLICTS, MACHINES[8:10], [("3.11", "linux_x86_64")]),
 )
 
 
 class Program:
     """The answers of the program, offline."""
 
-    def __init__(self, torches):
+    def __init__(self, torches, catalog=None):
         self.torches = torches
-        self.catalog = bundled_catalog()
+        self.catalog = catalog or bundled_catalog()
         self.finder = Finder(http=HttpClient(offline=True), catalog=self.catalog, offline=True)
         self.find = functools.lru_cache(maxsize=None)(self._find)
         self.ranked = functools.lru_cache(maxsize=None)(self._ranked)
-        self.is_known = functools.lru_cache(maxsize=None)(self._is_known)
+        self.wheels = functools.lru_cache(maxsize=None)(self._wheels)
         self.machine = functools.lru_cache(maxsize=None)(self._machine)
 
     def _machine(self, python, tag):
@@ -447,8 +452,8 @@ class Program:
         here = replace(self.machine(python, tag), driver=self.torches.declared(driver or None, gpu))
         return rank_torches(None, TorchTerms(accelerator=accelerator), here, self.catalog)
 
-    def _is_known(self, names, build, driver, python, tag):
-        """Have all of them wheels for this torch? `driver`: a declared Driver."""
+    def _wheels(self, names, build, driver, python, tag):
+        """By name the address of the wheel for this torch; None where one has none. `driver`: a declared Driver."""
         here = replace(self.machine(python, tag), torch=build, driver=driver)
 
         def find(name, environment, *, wanted=None):
@@ -456,45 +461,70 @@ class Program:
 
         requirements = [Requirement(name) for name in names]
         try:
-            resolve(requirements, here, find=find, catalog=self.catalog, allow_build=False)
+            found = resolve(requirements, here, find=find, catalog=self.catalog, allow_build=False)
         except NoCandidate:
-            return False
-        return True
+            return None
+        return {pin.name: pin.link.url for pin in found.pins}
 
     def options(self, driver, gpu, accelerator, python, tag):
-        """Without those that were asked for and do not exist: the page says it of the release's own build."""
-        options = self.ranked(driver, gpu, accelerator, python, tag)
-        return [one for one in options if one.is_on_index or one.excluded is not Exclusion.BUILD]
+        """Without builds that were asked for and do not exist: the page says it of the release's own build."""
+        releases = self.catalog.torch.releases
+        return [
+            one
+            for one in self.ranked(driver, gpu, accelerator, python, tag)
+            if one.is_on_index or one.build.accelerator in releases[one.release].accelerators or "linux" not in tag
+        ]
 
-    def passed_over(self, names, driver, gpu, accelerator, python, tag):
-        """(version, kind, missing) of each build before the one that has all; the version of that one, or None."""
+    def lacking(self, names, build, driver, gpu, python, tag):
+        """The projects without a wheel for this torch; all of them where they exclude each other."""
+        declared = self._least(names, driver, gpu)
+        missing = [name for name in names if self.wheels((name,), build, declared, python, tag) is None]
+        return missing if missing or self.wheels(tuple(names), build, declared, python, tag) else list(names)
+
+    def choose(self, names, driver, gpu, accelerator, python, tag):
+        """The first torch that has all, or None; its wheels; [version, missing] of those before it that may come."""
         passed = []
         for option in self.options(driver, gpu, accelerator, python, tag):
-            kind = KINDS.get(option.excluded, "wheel")
-            missing = []
-            if kind == "wheel":
-                declared = self._least(names, driver, gpu)
-                missing = [name for name in names if not self.is_known((name,), option.build, declared, python, tag)]
-                if not missing and self.is_known(names, option.build, declared, python, tag):
-                    return passed, option.version
-            passed.append([option.version, kind, missing])
-        return passed, None
+            if option.excluded is None:
+                missing = self.lacking(names, option.build, driver, gpu, python, tag)
+                if not missing:
+                    wheels = self.wheels(names, option.build, self._least(names, driver, gpu), python, tag)
+                    return option.version, [wheels[name] for name in names], passed
+                passed.append([option.version, missing])
+        return None, [], passed
 
     def _least(self, names, driver, gpu):
         """The oldest driver that starts the same builds, and the GPU where it counts: answers are found again."""
         floors = ("450.80.02", "452.39", "525.60.13", "527.41", "580.65.06")  # those of Windows, too
         here = Version(driver or "0").release
         reached = [floor for floor in floors if here >= Version(floor).release[: len(here)]]
-        is_of_use = any(load_project(name).gpu_code for name in names)
+        is_of_use = any(self.catalog.project(name).gpu_code for name in names)
         return self.torches.declared(reached[-1] if reached else driver or None, gpu if is_of_use else "")
 
-    def conflict(self, names, *machine):
-        """The smallest set that no torch has."""
-        for size in range(1, len(names) + 1):
-            for group in itertools.combinations(names, size):
-                if self.passed_over(group, *machine)[1] is None:
-                    return list(group)
-        return []
+    def kinds(self, *machine):
+        """By version, why a build may not come; "wheel" where it may."""
+        return {option.version: KINDS.get(option.excluded, "wheel") for option in self.options(*machine)}
+
+    def conflict(self, names, driver, gpu, accelerator, python, tag):
+        """The smallest set of wishes that no torch meets, and (without, version) of the fewest to take back."""
+        option = f"--accelerator {accelerator}"
+        lacking = {}  # by version
+        for asked in (accelerator, ""):
+            for one in self.options(driver, gpu, asked, python, tag):
+                if one.excluded is None and one.version not in lacking:
+                    missing = [] if one.build.accelerator == accelerator or not accelerator else [option]
+                    lacking[one.version] = missing + self.lacking(names, one.build, driver, gpu, python, tag)
+        if not lacking:
+            return [], []
+        wishes = [option, *names] if accelerator else list(names)
+        some = itertools.chain.from_iterable(itertools.combinations(wishes, size) for size in range(1, len(wishes) + 1))
+        smallest = next(group for group in some if all(set(group) & set(missing) for missing in lacking.values()))
+        fewest = min(map(len, lacking.values()))
+        ways = {}
+        for version, missing in lacking.items():
+            if len(missing) == fewest:
+                ways.setdefault(tuple(missing), version)
+        return list(smallest), [[list(missing), version] for missing, version in ways.items()]
 
 
 KINDS = {
@@ -506,42 +536,63 @@ KINDS = {
 }
 
 
-def _differences(page, program):
-    """Where two answers differ; of lists the entries."""
-    pairs = itertools.zip_longest(page, program) if isinstance(page, list) else [(page, program)]
-    return [pair for pair in pairs if pair[0] != pair[1]]
-
-
 def test_the_page_names_the_torch_that_the_program_takes(browser, page, builder):
     program = Program(load_script("wheel_page_torches"))
     tags = {key: tag for key, _, tag in builder.PLATFORMS}
     questions = [(names, *machine, *place) for names, machine, place in QUESTIONS]
     open_page(browser, page)
     ask = "return arguments[0].map((question) => window.chooseTorch(...question))"
-    differ = []
     answers = browser.execute_script(ask, questions)
     for question, answer in zip(questions, answers):
         names, *machine, platform = question
         machine.append(tags[platform])
-        passed, taken = program.passed_over(names, *machine)
-        conflict = program.conflict(names, *machine) if taken is None else []
-        if conflict and not any(kind == "wheel" for _, kind, _ in passed):
-            conflict = []  # no torch may come at all
-        wanted = {"torch": taken, "conflict": conflict, "passed": passed}
-        differ += [
-            f"{question}: {page_says}, and the program says {program_says}"
-            for key, program_value in wanted.items()
-            for page_says, program_says in _differences(answer[key], program_value)
-        ]
-        for text, version in answer["ways"]:
-            if text.startswith("Without "):
-                left = re.split(", | and ", text[len("Without ") :])
-                kept = tuple(name for name in names if name not in left)
-                assert program.passed_over(kept, *machine)[1] == version, (question, text)
-    assert differ == []
+        taken, wheels, passed = program.choose(names, *machine)
+        by_page = [[version, missing] for version, kind, missing in answer["passed"] if kind == "wheel"]
+        assert [answer["torch"], answer["wheels"], by_page] == [taken, wheels, passed], question
+        kinds = program.kinds(*machine)
+        assert [kinds[version] for version, _, _ in answer["passed"]] == [kind for _, kind, _ in answer["passed"]]
+        conflict, ways = program.conflict(names, *machine) if taken is None else ([], [])
+        assert [answer["conflict"], answer["ways"]] == [conflict, ways], question
     taken = {answer["torch"] for answer in answers}
     assert len(taken) > 20 and None in taken
     assert {len(answer["conflict"]) for answer in answers} >= {0, 1, 2}
+
+
+def test_a_wheel_without_code_for_the_gpu_is_not_named(browser, builder, tmp_path):
+    host = HostEntry(
+        "h.example", Layout.FIND_LINKS, "plain", ("https://h.example/",), "https://h.example/{torch}/{file}"
+    )
+    torches = ("2.8.0", "2.9.0")
+    rows = [
+        Build(host.host, torch, version, ("cu126", "cu128"), "linux_x86_64", ("3.11",))
+        for torch in torches
+        for version in ("1.0", "2.0")
+    ]
+    code = (
+        GpuCode(SpecifierSet(">=2"), parse_device_capabilities(["12.0"]), accelerators=("cu128",)),
+        GpuCode(SpecifierSet(">=2"), parse_device_capabilities(["9.0"])),
+        GpuCode(SpecifierSet("<2"), parse_device_capabilities(["7.0", "8.0"])),
+    )
+    project = replace(
+        load_project("torch-scatter"),
+        name=canonicalize_name("made-up"),
+        hosts=(host,),
+        builds=tuple(rows),
+        gpu_code=code,
+        recipe=None,
+    )
+    path = tmp_path / "gpu.html"
+    path.write_text(builder.build_page([project], "2026-11-24"), "utf-8")
+    program = Program(load_script("wheel_page_torches"), FakeCatalog(project))
+    open_page(browser, path)
+    seen = set()
+    for gpu, accelerator in itertools.product(("", "6.0", "7.5", "8.6", "9.0", "12.0"), ("", "cpu", "cu126", "cu128")):
+        question = (["made-up"], "560.35", gpu, accelerator, "3.11", "linux_x86_64")
+        answer = browser.execute_script("return window.chooseTorch(...arguments)", *question)
+        taken, wheels, _ = program.choose(("made-up",), *question[1:-1], "manylinux_2_36_x86_64")
+        assert [answer["torch"], answer["wheels"]] == [taken, wheels], question
+        seen.add(tuple(wheels))
+    assert len(seen) == 3  # none, 1.0 and 2.0
 
 
 def test_the_page_orders_the_builds_as_the_program_for_any_driver(browser, page, builder):
@@ -561,9 +612,10 @@ def test_the_page_orders_the_builds_as_the_program_for_any_driver(browser, page,
     ask = "return arguments[0].map((question) => window.chooseTorch(...question).passed)"
     tags = {key: tag for key, _, tag in builder.PLATFORMS}
     for question, passed in zip(questions, browser.execute_script(ask, questions)):
-        options = program.options(*question[1:-1], tags[question[-1]])
-        kinds = [[option.version, KINDS.get(option.excluded, "wheel")] for option in options]
-        assert [row[:2] for row in passed] == kinds, question
+        machine = (*question[1:-1], tags[question[-1]])
+        assert {version: kind for version, kind, _ in passed} == program.kinds(*machine), question
+        may_come = [option.version for option in program.options(*machine) if option.excluded is None]
+        assert [version for version, kind, _ in passed if kind == "wheel"] == may_come, question
 
 
 def test_choosing_by_hand_names_a_torch_and_the_command(browser, page):
@@ -600,6 +652,11 @@ def test_a_conflict_names_who_exclude_each_other_and_what_gives_way(browser, pag
     way.click()
     browser.execute_async_script("setTimeout(arguments[0], 50)")
     assert set(urls_of(browser, "#answer-there")) == {"torch-scatter", "flash-attn"}
+    open_page(browser, page, "#all=vllm&driver=560.35&accelerator=cu118&python=3.11")
+    (card,) = browser.find_elements(By.CSS_SELECTOR, "article[data-conflict]")
+    assert "--accelerator cu118 and vllm exclude each other, as far as is known here" in card.text
+    assert "Without --accelerator cu118: torch 2." in card.text
+    assert "Without vllm" not in card.text  # nothing would be left
     assert browser.get_log("browser") == []
 
 
