@@ -30,7 +30,7 @@ def make_delivery(tmp_path, find=lambda filename: []):
     world = World({}, Reporter(), tmp_path / "cache")
     session = Session(request, make_environment(), world, Timings(), tmp_path / "work")
     installer = SimpleNamespace(downloads=SimpleNamespace(find=find), clones=None)
-    return begin_delivery(session, installer, is_promised=lambda step: False)
+    return begin_delivery(session, installer, lambda step: False, fetch_candidate=lambda candidate: candidate)
 
 
 def found(tmp_path, files, *, folds=False, hidden=None, beside_torch=True, **options):
