@@ -29,14 +29,13 @@ from safe_install.pipeline.choice import IndexChooser, Wishes, cpu_fallback_note
 from safe_install.pipeline.joint_answer import Question, answer_jointly, describe_answer, step_of_torch
 from safe_install.pipeline.session import environment_asked_for, error_context
 from safe_install.ports import Timings, World
-from safe_install.resolve.accelerator import accelerator_asked_for
+from safe_install.resolve.accelerator import choose_accelerator, with_known_accelerator
 from safe_install.resolve.plan import applies, explained, steps_of_pins
 from safe_install.resolve.provider import Resolution
 from safe_install.resolve.request import ExplainRequest
 from safe_install.resolve.spelling import refuse_misspelled
 from safe_install.resolve.target import notes_for
 from safe_install.resolve.torch_fit import check_torch
-from safe_install.tags import accelerator_of_version
 from safe_install.torch_family import TORCH
 
 
@@ -95,7 +94,7 @@ def explain(request: ExplainRequest, world: World) -> InstallResult:
 
 def _make_question(request: ExplainRequest, environment: Environment) -> Question:
     """Errors: UsageError."""
-    own = request.own
+    own = with_known_accelerator(request.own, bundled_catalog().torch)
     meant = [one for one in request.requirements if applies(one, environment)]
     on_torch = tuple(one for one in meant if canonicalize_name(one.name) == TORCH)
     for requirement in on_torch:
@@ -107,18 +106,11 @@ def _make_question(request: ExplainRequest, environment: Environment) -> Questio
     return Question(
         extensions=tuple(one for one in meant if canonicalize_name(one.name) != TORCH),
         torch=on_torch,
-        accelerator=accelerator_asked_for(own, bundled_catalog().torch) or _named_accelerator(on_torch),
+        accelerator=choose_accelerator(own, on_torch, environment.torch),
         pre=request.pre,
         no_build=own.no_build,
         offline=own.offline,
     )
-
-
-def _named_accelerator(on_torch: Sequence[Requirement]) -> str:
-    """`cu126` for `torch==2.9.1+cu126`."""
-    versions = [part.version for requirement in on_torch for part in requirement.specifier]
-    found = [accelerator_of_version(version) for version in versions]
-    return next((accelerator for accelerator in found if accelerator), "")
 
 
 def _torch_is_given(question: Question, request: ExplainRequest, environment: Environment) -> bool:

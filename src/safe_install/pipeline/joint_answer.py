@@ -93,9 +93,8 @@ def _refuse_unlisted(question: Question, catalog: Catalog) -> None:
 
 
 def _terms_of(question: Question) -> TorchTerms:
-    # Whoever names an accelerator permits it, as whoever names the index of its builds.
-    places = (f"{PYTORCH}/{question.accelerator}/",) if question.accelerator else ()
-    asked = AskedOfTorch(tuple(str(one) for one in question.torch), places)
+    texts = tuple(str(requirement) for requirement in question.torch)
+    asked = AskedOfTorch(texts, accelerator=question.accelerator)
     return TorchTerms(question.torch, (), question.pre, asked, question.accelerator)
 
 

@@ -219,7 +219,7 @@ class _Loop:
             raise opening.error
         selection = Selection(here, here, bound=self._find_bound())
         if torch_rounds.must_change_torch(wanted, here):
-            selection = torch_rounds.reopen(selection)
+            selection = rounds.carry_along(torch_rounds.reopen(selection), (), wanted)
         elif opening.torch_requirements:
             selection = self._ask_for_torch(selection, opening.torch_requirements)
         needs_installer = opening.needs_installer or wanted.wants_report

@@ -201,7 +201,8 @@ def carry_along(selection: Selection, steps: Sequence[Step], wanted: Wanted) -> 
     Not those that the person named, nor those that the installer's own plan moves, nor those that do not load today. A
     lock says by itself what is to be there.
     """
-    if selection.coming_torch is None or wanted.keep_extensions or wanted.has_lock:
+    moves = selection.coming_torch is not None or selection.torch_choice.is_open
+    if not moves or wanted.keep_extensions or wanted.has_lock:
         return selection
     settled = names_asked_for(wanted, selection.here) | selection.broken | set(selection.extensions)
     settled |= {step.name for step in steps}
