@@ -17,11 +17,11 @@ from safe_install.models import Candidate, CandidateKind, Environment, Finding, 
 from safe_install.pipeline.contents import contents_findings, find_changed_files, system_path
 from safe_install.pipeline.installer import PipInstaller, build_readers
 from safe_install.pipeline.session import Session, make_folder
+from safe_install.resolve.decisions import normalize_version
 from safe_install.resolve.guard import refuse_other_files, same_version_steps
 from safe_install.resolve.pip_words import PipWords, path_warning
 from safe_install.resolve.promises import own_hashes
 from safe_install.resolve.request import InstallRequest
-from safe_install.resolve.rounds import normalize_version
 from safe_install.resolve.step_lines import direct_requirement, requirement_line
 from safe_install.transaction.clones import Clones
 from safe_install.transaction.room import estimate_size, find_shortage, read_room

@@ -13,11 +13,11 @@ from safe_install.index.facts import Catalog
 from safe_install.models import Action, Environment, Rule, Step
 from safe_install.pipeline.choice import Chooser
 from safe_install.pipeline.joint_choice import JointChoice
-from safe_install.resolve import rounds
+from safe_install.resolve import decisions
 from safe_install.resolve.accelerator import is_listed_kind
 from safe_install.resolve.compatibility import Context
+from safe_install.resolve.decisions import Selection, Wanted
 from safe_install.resolve.provider import Resolution, where_else
-from safe_install.resolve.rounds import Selection, Wanted
 from safe_install.resolve.torch_change import AskedOfTorch
 from safe_install.resolve.torch_choice import TorchChoice
 from safe_install.resolve.torch_conflict import Conflict, describe_conflict, describe_ways, make_record
@@ -68,7 +68,7 @@ def answer_jointly(question: Question, here: Environment, catalog: Catalog, choo
         finds_files=False,
         offline=question.offline,
     )
-    selection = rounds.add_extensions(Selection(here, here), question.extensions)
+    selection = decisions.add_extensions(Selection(here, here), question.extensions)
     try:
         chosen, resolution = joint.choose(selection)
     except NoCandidate as error:

@@ -8,22 +8,20 @@ from __future__ import annotations
 
 import dataclasses
 import time
-from typing import Callable, Dict, FrozenSet, List, Optional, Sequence, Set, Tuple, Union
+from typing import Callable, Dict, List, Optional, Sequence, Set, Tuple, Union
 
-from packaging.requirements import Requirement
-from packaging.utils import NormalizedName, canonicalize_name
+from packaging.utils import NormalizedName
 
 from safe_install.errors import NoCandidate
 from safe_install.index.bundled import has_builds_for
-from safe_install.index.facts import Catalog, CudaTable, Project, TorchTable
+from safe_install.index.facts import Catalog
 from safe_install.index.torch_files import Absent, Listing, TorchFile
-from safe_install.models import CandidateKind, Environment, Rejection, Rule, TorchBuild
+from safe_install.models import TorchBuild
 from safe_install.pipeline.choice import Chooser
-from safe_install.resolve import rounds
+from safe_install.resolve import decisions, rounds
 from safe_install.resolve.accelerator import with_listing
+from safe_install.resolve.decisions import Selection, Wanted
 from safe_install.resolve.provider import Resolution
-from safe_install.resolve.rounds import Selection, Wanted
-from safe_install.resolve.target import planned_torch
 from safe_install.resolve.torch_choice import (
     Known,
     PassedOver,
@@ -32,7 +30,6 @@ from safe_install.resolve.torch_choice import (
     hint_to_leave_out,
     hint_to_permit,
     join_all,
-    pass_over,
 )
 from safe_install.resolve.torch_conflict import (
     Conflict,
@@ -42,11 +39,35 @@ from safe_install.resolve.torch_conflict import (
     wishes_of,
     without_wishes,
 )
-from safe_install.resolve.torch_ranking import BY_THE_PERSON, Exclusion, TorchOption, judge_planned, rank_torches
+from safe_install.resolve.torch_options import (
+    MoreTorches,
+    accelerator_to_list,
+    carried_of,
+    come_again,
+    is_of_another_accelerator,
+    is_open_question,
+    listed,
+    may_keep_planned,
+    no_torch,
+    not_built,
+    not_fitting,
+    not_known,
+    open_options,
+    same_release_first,
+    say_built,
+    settle,
+    take_planned,
+    take_torch,
+    version_of,
+    why_lacking,
+    with_passed_over,
+    with_reason_of_planned,
+    without_untried,
+)
+from safe_install.resolve.torch_ranking import BY_THE_PERSON, TorchOption, judge_planned, rank_torches
 
 MAX_ASKED = 8  # releases of torch for which hosts are asked, beside the one that pip planned
 MAX_SECONDS = 20.0  # of those questions: a host that does not answer takes its whole time-out each time
-MAX_REFUSED = 2  # builds for which pip is asked in vain, where there are no extensions
 
 Resolve = Callable[[Selection], Resolution]
 _NOTHING = Resolution((), (), ())
@@ -86,28 +107,28 @@ class JointChoice:
 
     def choose(self, selection: Selection) -> Tuple[Selection, Resolution]:
         """The extensions, and the torch that comes with them. Errors: NoCandidate; Refused."""
-        selection = _without_untried(selection)
+        selection = without_untried(selection)
         options = self.rank(selection)
-        for option in _open_options(selection, options):
-            tried = _take_torch(selection, option)
+        for option in open_options(selection, options):
+            tried = take_torch(selection, option)
             passed_over = self._reason_against(tried, option)
             if passed_over is not None:
-                selection = _pass_over(selection, passed_over)
+                selection = with_passed_over(selection, passed_over)
                 continue
             tried = self._with_file(tried, option)
             try:
                 resolution = self._ask(tried, self._resolve)
             except NoCandidate as error:
                 why = PassedOver(option.build, why_lacking(error, tried))
-                selection = _pass_over(selection, why, error.rejections)
+                selection = with_passed_over(selection, why, error.rejections)
                 continue
-            return _settle(_with_reason_of_planned(tried, options)), resolution
+            return settle(with_reason_of_planned(tried, options)), resolution
         if may_keep_planned(selection, options):
-            return _settle(_take_planned(selection)), _NOTHING
+            return settle(take_planned(selection)), _NOTHING
         found = self._choose_builds(selection, options)
         if found is not None:
             return found
-        if not _is_of_another_accelerator(selection.torch_choice.planned, options):
+        if not is_of_another_accelerator(selection.torch_choice.planned, options):
             self._check_torch(selection.torch_choice.planned)
         raise self._failure(selection, options)
 
@@ -120,9 +141,9 @@ class JointChoice:
         catalog = self._with_listing(selection)
         options = rank_torches(choice.planned, terms, selection.here, catalog, is_fixed=choice.is_fixed)
         if self._wanted.force_reinstall:
-            options = tuple(_come_again(option, self._catalog, selection.here) for option in options)
+            options = tuple(come_again(option, self._catalog, selection.here) for option in options)
         if terms.asked.accelerator and not self._wanted.upgrade:
-            options = _same_release_first(options, selection.here.torch)
+            options = same_release_first(options, selection.here.torch)
         if coming is not None and not (choice.is_assumed or selection.torch_pins or coming == choice.planned):
             self._named[coming.version.public] = judge_planned(coming, terms, selection.here, catalog)
         found = []
@@ -135,7 +156,7 @@ class JointChoice:
 
     def _with_listing(self, selection: Selection) -> Catalog:
         """What is known, with the builds that download.pytorch.org lists for the accelerator that is wanted."""
-        accelerator = _accelerator_to_list(selection, self._wanted)
+        accelerator = accelerator_to_list(selection, self._wanted)
         if not accelerator:
             return self._catalog
         interpreter = selection.here.interpreter
@@ -148,7 +169,7 @@ class JointChoice:
         reason = self._reason_by_facts(tried, option)
         if reason is not None:
             return PassedOver(option.build, reason)
-        if option.is_installed and _is_open_question(tried):
+        if option.is_installed and is_open_question(tried):
             return PassedOver(option.build, "whether there is a newer build like it is not known")
         if option.is_on_index or tried.torch_choice.files or not self._finds_files:
             return None
@@ -180,7 +201,7 @@ class JointChoice:
         for option in may_come:
             if option.version not in self._asked and self._is_at_limit:
                 continue
-            tried = _take_torch(selection, option)
+            tried = take_torch(selection, option)
             if not option.is_on_index and isinstance(self._find_file(option, tried), Absent):
                 continue
             tried = self._with_file(tried, option)
@@ -189,7 +210,7 @@ class JointChoice:
             except NoCandidate as error:
                 errors.append(error)
                 continue
-            return _settle(_with_reason_of_planned(_say_built(tried, resolution), options)), resolution
+            return settle(with_reason_of_planned(say_built(tried, resolution), options)), resolution
         # Why it can be built for no torch says more than that no wheel is there.
         self._error = errors[0] if errors else self._error
         return None
@@ -206,13 +227,13 @@ class JointChoice:
         if missing:
             projects = [self._catalog.project(name) for name in missing]
             is_built = any(has_builds_for(project, option.build) for project in projects)
-            return _not_fitting(missing) if is_built else _not_built(missing)
+            return not_fitting(missing) if is_built else not_built(missing)
         unknown = [name for name, is_known in known.items() if is_known is None]
         if unknown and self._offline:
-            return _not_known(unknown)
+            return not_known(unknown)
         if self._is_at_limit:
             uncertain = [name for name, is_known in known.items() if not is_known]
-            return f"no {_listed(uncertain or list(known))} is known for it, and its host was not asked"
+            return f"no {listed(uncertain or list(known))} is known for it, and its host was not asked"
         return None
 
     @property
@@ -222,12 +243,12 @@ class JointChoice:
 
     def _find_known(self, selection: Selection, option: TorchOption) -> Known:
         """For which extensions do the bundled facts know a wheel?"""
-        tried = _take_torch(selection, option)
+        tried = take_torch(selection, option)
         environment = dataclasses.replace(tried.planned, torch=option.build)
         constraints = self._wanted.constraints
         found: Dict[NormalizedName, Optional[bool]] = {}
         for name, requirement in tried.extensions.items():
-            if rounds.may_stay(name, tried, self._wanted, self._catalog):
+            if decisions.may_stay(name, tried, self._wanted, self._catalog):
                 found[name] = True
                 continue
             key = (option.version, str(requirement))
@@ -240,7 +261,7 @@ class JointChoice:
         """The extensions for a torch, as the hosts have them. Errors: NoCandidate; the first one is kept."""
         if not tried.extensions:
             return _NOTHING
-        version = _version_of(tried)
+        version = version_of(tried)
         is_first = tried.coming_torch == tried.torch_choice.planned
         releases = {one.partition("+")[0] for one in self._asked}
         is_new_release = version.partition("+")[0] not in releases
@@ -273,14 +294,14 @@ class JointChoice:
             return error
         error = self._with_carried(error, selection)
         hint = self._hint_to_permit(selection, options) or self._hint_to_leave_out(selection, options) or error.hint
-        lacking = _carried_of(error, selection)
+        lacking = carried_of(error, selection)
         error.hint = hint_to_keep(hint, lacking) if lacking else hint
         return error
 
     def _with_carried(self, error: NoCandidate, selection: Selection) -> NoCandidate:
         """With why extensions count that nobody named."""
         texts = []
-        for name in _carried_of(error, selection):
+        for name in carried_of(error, selection):
             version = selection.here.installed[name].version
             texts.append(f"{name} {version} is installed, {selection.bound[name]}")
         return rounds.name_cause(error, "; ".join(texts)) if texts else error
@@ -297,7 +318,7 @@ class JointChoice:
 
     def _has_all(self, selection: Selection, option: TorchOption) -> bool:
         """Has a torch that may not come a wheel of every extension?"""
-        tried = _take_torch(selection, option)
+        tried = take_torch(selection, option)
         if self._reason_by_facts(tried, option) is not None:
             return False
         if all(self._find_known(tried, option).values()):
@@ -318,7 +339,7 @@ class JointChoice:
         found = dict(self._find_known(selection, option))
         if option.version not in self._asked:
             return found
-        tried = _take_torch(selection, option)
+        tried = take_torch(selection, option)
         for name, is_known in found.items():
             if is_known is None:
                 found[name] = self._has_one(dataclasses.replace(tried, extensions={name: tried.extensions[name]}))
@@ -355,223 +376,3 @@ class JointChoice:
         except NoCandidate as error:
             return None if error.is_open else False
         return True
-
-
-def _take_torch(selection: Selection, option: TorchOption) -> Selection:
-    """With a torch of our own choice, in place of the one before; the installer is to say which build it is."""
-    if option.build == selection.coming_torch:
-        return selection
-    is_kept = option.is_installed
-    choice = dataclasses.replace(selection.torch_choice, is_assumed=not is_kept, keeps_installed=is_kept, files=())
-    if is_kept:
-        choice = dataclasses.replace(choice, left_behind=tuple(sorted(selection.carried)))
-        selection = rounds.leave_behind(selection, selection.carried)
-    planned = selection.here if is_kept else dataclasses.replace(selection.planned, torch=option.build)
-    return dataclasses.replace(
-        selection,
-        coming_torch=None if is_kept else option.build,
-        planned=planned,
-        torch_choice=choice,
-        pins={},
-        torch_pins={},
-    )
-
-
-def _open_options(selection: Selection, options: Sequence[TorchOption]) -> List[TorchOption]:
-    """Those that may still be taken. Without extensions only pip knows what its index has, and what else is required:
-    it is not asked for one release after the other."""
-    passed = selection.torch_choice.passed_over
-    names = {one.version for one in passed}
-    found = [option for option in options if option.excluded is None and option.version not in names]
-    if selection.extensions or sum(one.by_installer for one in passed) < MAX_REFUSED:
-        return found
-    return [option for option in found if option.is_installed]
-
-
-def _without_untried(selection: Selection) -> Selection:
-    choice = selection.torch_choice
-    passed = tuple(one for one in choice.passed_over if not one.is_untried)
-    return dataclasses.replace(selection, torch_choice=dataclasses.replace(choice, passed_over=passed))
-
-
-def _is_open_question(selection: Selection) -> bool:
-    """Is it only not known whether a newer torch like the installed one can be had? Then it does not stay silently."""
-    passed = selection.torch_choice.passed_over
-    return not selection.extensions and any(one.is_open for one in passed)
-
-
-def _settle(selection: Selection) -> Selection:
-    """With the torch that is taken as the outcome: it is not judged again."""
-    taken = selection.coming_torch or selection.here.torch
-    choice = dataclasses.replace(selection.torch_choice, is_open=False, taken=taken)
-    return dataclasses.replace(selection, torch_choice=choice)
-
-
-def _take_planned(selection: Selection) -> Selection:
-    """With the torch of the installer's plan: what speaks against it is said, or refuses it, as without a choice."""
-    build = selection.torch_choice.planned
-    choice = dataclasses.replace(selection.torch_choice, is_assumed=False, keeps_installed=False, files=())
-    planned = dataclasses.replace(selection.planned, torch=build)
-    return dataclasses.replace(
-        selection, coming_torch=build, planned=planned, torch_choice=choice, pins={}, torch_pins={}
-    )
-
-
-def may_keep_planned(selection: Selection, options: Sequence[TorchOption]) -> bool:
-    """Is no other torch to be had, and the one that pip planned not the wrong accelerator? Extensions need one that
-    they fit; without any, the checks of the plan have the last word."""
-    choice = selection.torch_choice
-    if choice.planned is None or selection.extensions:
-        return False
-    return not _is_of_another_accelerator(choice.planned, options)
-
-
-def _is_of_another_accelerator(planned: Optional[TorchBuild], options: Sequence[TorchOption]) -> bool:
-    """Is the torch of pip's plan not the build that was asked for?"""
-    return any(option.build == planned and option.excluded is Exclusion.ACCELERATOR for option in options)
-
-
-def _come_again(option: TorchOption, catalog: Catalog, here: Environment) -> TorchOption:
-    """--force-reinstall: the installed build, from where it lies."""
-    if not option.is_installed or option.build.version.local is None:
-        return option
-    build = planned_torch(option.version, here.interpreter.platform, catalog.torch)
-    return dataclasses.replace(option, build=build, is_installed=False, is_on_index=False)
-
-
-def _same_release_first(options: Sequence[TorchOption], installed: Optional[TorchBuild]) -> Tuple[TorchOption, ...]:
-    """Another accelerator was asked for, and no other release."""
-    if installed is None:
-        return tuple(options)
-    release = installed.version.public
-    return tuple(sorted(options, key=lambda option: option.release != release))
-
-
-def _accelerator_to_list(selection: Selection, wanted: Wanted) -> str:
-    """The one accelerator whose builds are wanted; "" where pip's own plan is for it, or where the driver decides."""
-    planned, here = selection.torch_choice.planned, selection.here
-    installed = here.torch.accelerator if here.torch is not None else ""
-    accelerator = wanted.torch.accelerator or installed
-    if here.interpreter.platform.startswith("macosx") or selection.torch_choice.is_fixed:
-        return ""
-    return "" if planned is not None and planned.accelerator == accelerator else accelerator
-
-
-class MoreTorches:
-    """A catalog, with what the pages of torch's host say of torch."""
-
-    def __init__(self, catalog: Catalog, torch: TorchTable) -> None:
-        self.projects: FrozenSet[NormalizedName] = catalog.projects
-        self.torch: TorchTable = torch
-        self.cuda: CudaTable = catalog.cuda
-        self.project: Callable[[str], Project] = catalog.project
-
-
-def no_torch(
-    selection: Selection, options: Sequence[TorchOption], wanted: Wanted, listing: Optional[Listing]
-) -> NoCandidate:
-    """No torch may come: why not, of the newest ones."""
-    accelerator = wanted.torch.accelerator
-    what = f"no torch for {accelerator}" if accelerator else "no torch"
-    reasons = [f"torch {one.version}: {one.reason}" for one in selection.torch_choice.passed_over]
-    if listing is not None and listing.problem is not None:
-        reasons = [listing.problem.reason]
-    else:
-        meant = [option for option in options if not accelerator or option.build.accelerator == accelerator]
-        # What no other word of the person's would change is said first.
-        meant.sort(key=lambda option: option.excluded in BY_THE_PERSON)
-        reasons += [option.reason for option in meant if option.excluded is not None]
-    shown = "; ".join(dict.fromkeys(reasons[:3])) or "none is known here"
-    hint = ""
-    if wanted.torch.origin:
-        hint = f"{wanted.torch.origin} names {accelerator}: --accelerator auto lets the driver decide."
-    if listing is not None and listing.problem is not None and listing.problem.is_open:
-        hint = (
-            "Name a mirror of that host (SAFE_INSTALL_MIRRORS), or the very version that an index of yours has: "
-            f"torch==X.Y.Z+{accelerator}."
-        )
-    for option in options:
-        if option.is_on_index and option.build.runtime_version in map(_pinned_version, wanted.torch.requirements):
-            hint = f"The package index has that build as torch=={option.version}."
-    return NoCandidate(f"{what} can come: {shown}", hint=hint)
-
-
-def _say_built(selection: Selection, resolution: Resolution) -> Selection:
-    """With the names of what is built for its torch."""
-    built = tuple(pin.name for pin in resolution.pins if pin.kind is CandidateKind.SDIST)
-    choice = dataclasses.replace(selection.torch_choice, built=built)
-    return dataclasses.replace(selection, torch_choice=choice)
-
-
-def _pass_over(selection: Selection, passed: PassedOver, rejections: Sequence[Rejection] = ()) -> Selection:
-    choice = pass_over(selection.torch_choice, passed, rejections)
-    return dataclasses.replace(selection, torch_choice=choice)
-
-
-def _with_reason_of_planned(selection: Selection, options: Sequence[TorchOption]) -> Selection:
-    """With why the torch that pip planned was not even tried: it does not run with the driver."""
-    choice = selection.torch_choice
-    passed = {one.version for one in choice.passed_over}
-    for option in options:
-        is_untried = option.build == choice.planned and option.version not in passed
-        if is_untried and selection.coming_torch != option.build:
-            reason = _reason_of_planned(option, options)
-            return _pass_over(selection, PassedOver(option.build, reason, is_untried=True)) if reason else selection
-    return selection
-
-
-def _carried_of(error: NoCandidate, selection: Selection) -> List[NormalizedName]:
-    """The extensions that nobody named, among those that an error is about."""
-    names = error.projects or tuple(selection.carried)
-    return sorted(canonicalize_name(name) for name in names if name in selection.carried)
-
-
-def _reason_of_planned(planned: TorchOption, options: Sequence[TorchOption]) -> str:
-    """Without the name before it. Where another accelerator was asked for: why its build of that release cannot come;
-    "" where it can."""
-    reason = planned.reason or planned.warning
-    if planned.excluded is Exclusion.ACCELERATOR:
-        same = [one for one in options if one.release == planned.release and one.build != planned.build]
-        reason = next((one.reason for one in same), "")
-    for name in (planned.build.runtime_version, planned.version, planned.release):
-        start = f"torch {name} "
-        if reason.startswith(start):
-            return reason[len(start) :]
-    return reason
-
-
-def _version_of(selection: Selection) -> str:
-    torch = selection.planned.torch
-    return str(torch.version) if torch is not None else ""
-
-
-def why_lacking(error: NoCandidate, selection: Selection) -> str:
-    """Why a torch was not taken: `no torch-scatter was built for it`."""
-    names = list(error.projects or selection.extensions)
-    if error.is_open:
-        return _not_known(names)
-    rules = {rejection.rule for rejection in error.rejections if rejection.candidate.name in names}
-    if rules <= {Rule.TORCH_VERSION, Rule.NO_BUILD}:
-        return _not_built(names)
-    return _not_fitting(names)
-
-
-def _not_fitting(names: Sequence[str]) -> str:
-    return f"no {_listed(names)} that fits was built for it"
-
-
-def _not_built(names: Sequence[str]) -> str:
-    return f"no {_listed(names)} was built for it"
-
-
-def _not_known(names: Sequence[str]) -> str:
-    return f"no {_listed(names)} for it is known here"
-
-
-def _listed(names: Sequence[str]) -> str:
-    return " and no ".join(names)
-
-
-def _pinned_version(requirement: Requirement) -> str:
-    """`2.13.0+cu130` for `torch==2.13.0+cu130`."""
-    return next((one.version for one in requirement.specifier if one.operator == "=="), "")

@@ -10,14 +10,13 @@ import dataclasses
 import json
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Callable, Dict, FrozenSet, Iterable, List, Mapping, NoReturn, Optional, Sequence, Set, Tuple, Union
+from typing import Callable, FrozenSet, Iterable, List, Mapping, NoReturn, Optional, Sequence, Set, Tuple, Union
 
 from packaging.requirements import Requirement
 from packaging.utils import NormalizedName, canonicalize_name
 
-from safe_install.errors import HashMismatch, NoCandidate, PipFailed, Refused
+from safe_install.errors import NoCandidate, PipFailed, Refused
 from safe_install.index.facts import Catalog
-from safe_install.index.torch_files import TorchFile
 from safe_install.models import (
     Candidate,
     CandidateKind,
@@ -30,26 +29,26 @@ from safe_install.models import (
     Step,
     TorchBuild,
 )
-from safe_install.pipeline.baseline import check_torch_here
 from safe_install.pipeline.choice import Chooser, Wishes, cpu_fallback_notes, describe_pins
+from safe_install.pipeline.chosen_files import ChosenFiles
 from safe_install.pipeline.installer import Installer
 from safe_install.pipeline.joint_choice import JointChoice
-from safe_install.pipeline.session import Session, make_folder
+from safe_install.pipeline.session import Session
+from safe_install.pipeline.torch_check import TorchCheck, refuse_other_accelerator
 from safe_install.requirements import parse_requirement
-from safe_install.resolve import permission, rounds, torch_rounds
+from safe_install.resolve import decisions, permission, rounds, torch_rounds
 from safe_install.resolve.carried import Bound, find_bound, may_be_bound
+from safe_install.resolve.decisions import Selection
 from safe_install.resolve.guard import check_plan
 from safe_install.resolve.opening import ask_for_another_torch, open_selection
 from safe_install.resolve.plan import applies, steps_of_report
-from safe_install.resolve.promises import entries_with_hashes
 from safe_install.resolve.provider import Resolution
 from safe_install.resolve.request import InstallRequest
-from safe_install.resolve.rounds import Failed, Pin, Planned, Refusal, Selection
+from safe_install.resolve.rounds import Failed, Planned, Refusal
 from safe_install.resolve.spelling import refuse_misspelled
 from safe_install.resolve.torch_choice import merge_rejections, note_choice
 from safe_install.torch_family import TORCH
 from safe_install.wheels.archive import Artifact
-from safe_install.wheels.placeholder import make_placeholder
 
 
 @dataclass(frozen=True)
@@ -97,7 +96,7 @@ def select(
     return dataclasses.replace(
         selected,
         # A choice that failed half-way has brought files, too: with --allow-torch-change pip decides then.
-        artifacts={name: artifact for name, artifact in loop.artifacts.items() if name in shown},
+        artifacts={name: artifact for name, artifact in loop.files.artifacts.items() if name in shown},
         findings=(
             *note_choice(
                 selection.torch_choice, selection.planned.torch, selection.extensions, carried=selection.carried
@@ -116,7 +115,7 @@ def _review(selection: Selection, steps: Sequence[Step], request: InstallRequest
     released = permission.find_released(plan, request, here, selection.broken)
     may_be_broken = permission.may_be_broken(plan, request, here, torch_after)
     _refuse_plan(plan, here, released, may_be_broken)
-    _refuse_other_accelerator(plan, torch_after, permission.torch_terms(request, here).asked.accelerator)
+    refuse_other_accelerator(plan, torch_after, permission.torch_terms(request, here).asked.accelerator)
     return Selected(plan, selection, {}, torch_after, frozenset(released), may_be_broken)
 
 
@@ -137,49 +136,6 @@ def _refuse_plan(
         raise Refused.by(findings, rejections=plan.rejections)
 
 
-def _refuse_other_accelerator(plan: Plan, torch: Optional[TorchBuild], accelerator: str) -> None:
-    """A lock file, or the very file of torch, is not the build that was asked for. Errors: NoCandidate."""
-    if not accelerator or torch is None or plan.find(TORCH) is None or torch.accelerator == accelerator:
-        return
-    kind = f"a build for {torch.accelerator}" if torch.accelerator else "not known to be a build for it"
-    raise NoCandidate(
-        f"torch {torch.runtime_version} is {kind}, and {accelerator} was asked for",
-        hint="Leave out --accelerator (SAFE_INSTALL_ACCELERATOR), or name another torch.",
-    )
-
-
-class _TorchCheck:
-    """Would the torch that will be there run with the declared driver, or with the one here? Each is asked once.
-
-    What was declared must fit. A driver here that is too old refuses nothing: it is said of a torch that comes.
-    """
-
-    def __init__(self, session: Session) -> None:
-        self._session = session
-        self._checked: List[TorchBuild] = []
-        self.findings: Tuple[Finding, ...] = ()  # warnings
-
-    def check(self, torch: Optional[TorchBuild]) -> None:
-        """Errors: Refused."""
-        if torch is None or torch in self._checked:
-            return
-        self._checked.append(torch)
-        here = self._session.environment
-        is_declared = here.driver is not None and here.driver.declared
-        if torch != here.torch or is_declared:
-            self.judge(check_torch_here(here, torch))
-
-    def judge(self, findings: Tuple[Finding, ...]) -> None:
-        """Refuse for an error, and remember the rest. Errors: Refused."""
-        if any(finding.severity is Severity.ERROR for finding in findings):
-            raise Refused.by(findings)
-        self.findings += findings
-        if self._session.request.own.dry_run:
-            return  # its result says it at once
-        for finding in findings:
-            self._session.world.reporter.warn(finding.detail)
-
-
 class _Loop:
     """The rounds of one request. What is decided is a value; here is what was said and brought on the way."""
 
@@ -196,8 +152,8 @@ class _Loop:
         self._request, self._reporter = session.request, session.world.reporter
         self._catalog, self._chooser, self._installer = catalog, chooser, installer
         self._read_health, self._unpack_torch = read_health, unpack_torch
-        self.wanted = rounds.make_wanted(session.request, session.environment)
-        self.torch_check = _TorchCheck(session)
+        self.wanted = decisions.make_wanted(session.request, session.environment)
+        self.torch_check = TorchCheck(session)
         self._joint = JointChoice(
             self.wanted,
             catalog,
@@ -207,8 +163,7 @@ class _Loop:
             resolve_with_builds=self._resolve,
         )
         self._announced: Optional[TorchBuild] = None
-        self._links = make_folder(session.work / "links")  # the chosen wheels: pip's find-links page
-        self.artifacts: Dict[NormalizedName, Artifact] = {}
+        self.files = ChosenFiles(session, self.wanted, catalog, chooser)
         self.notes: Tuple[Finding, ...] = ()
 
     def run(self) -> Tuple[Selection, Tuple[Step, ...]]:
@@ -219,20 +174,20 @@ class _Loop:
             raise opening.error
         selection = Selection(here, here, bound=self._find_bound())
         if torch_rounds.must_change_torch(wanted, here):
-            selection = rounds.carry_along(torch_rounds.reopen(selection), (), wanted)
+            selection = decisions.carry_along(torch_rounds.reopen(selection), (), wanted)
         elif opening.torch_requirements:
             selection = self._ask_for_torch(selection, opening.torch_requirements)
         needs_installer = opening.needs_installer or wanted.wants_report
         with timings.stage("resolve"):
             try:
-                selection = self._choose(rounds.add_extensions(selection, opening.extensions))
+                selection = self._choose(decisions.add_extensions(selection, opening.extensions))
             except (NoCandidate, Refused) as error:
                 is_chosen = selection.coming_torch is not None or selection.torch_choice.is_open
                 if is_chosen or not wanted.allow_torch_change:
                     raise
                 needs_installer = True
                 selection = self._choose_otherwise(selection, opening.extensions, error)
-        if needs_installer or not rounds.is_closed(selection, wanted):
+        if needs_installer or not decisions.is_closed(selection, wanted):
             with timings.stage("pip"):
                 return self._ask_installer(selection)
         self._say_satisfied(opening.extensions, selection)
@@ -258,7 +213,7 @@ class _Loop:
         if TORCH not in self.wanted.named:
             choice = dataclasses.replace(asked.torch_choice, brought_for=", ".join(names))
             asked = dataclasses.replace(asked, torch_choice=choice)
-        return self._choose(rounds.add_extensions(asked, extensions))
+        return self._choose(decisions.add_extensions(asked, extensions))
 
     def _ask_for_torch(self, selection: Selection, requirements: Sequence[str]) -> Selection:
         """Which torch will pip install? Extensions are chosen for it."""
@@ -269,10 +224,10 @@ class _Loop:
                 return torch_rounds.reopen(selection)
             self._fail(Refusal(answer.error, is_relayed=True))
         steps = steps_of_report(answer.report, selection.here, {})
-        selection = rounds.add_torch(selection, steps, self._catalog)
+        selection = decisions.add_torch(selection, steps, self._catalog)
         if self.wanted.has_other_inputs:
             return selection  # which extensions these name, the whole plan says
-        return rounds.carry_along(selection, steps, self.wanted)
+        return decisions.carry_along(selection, steps, self.wanted)
 
     def _find_bound(self) -> Bound:
         """The installed extensions that are for the torch of today, where it may move."""
@@ -302,9 +257,9 @@ class _Loop:
         """Its plan under our constraints; asked again as long as it names extensions that we have to choose."""
         while True:
             answer = self._installer.plan_request(
-                constraints=rounds.make_constraints(selection, self.wanted),
-                find_links=[self._links] if selection.files else [],
-                hidden=[*rounds.hidden_requirements(selection), *self._brought_requirements(selection)],
+                constraints=decisions.make_constraints(selection, self.wanted),
+                find_links=[self.files.folder] if selection.files else [],
+                hidden=[*decisions.hidden_requirements(selection), *self._brought_requirements(selection)],
                 without_source=self._without_source(selection),
             )
             result = rounds.next_round(selection, answer, self.wanted, self._catalog)
@@ -315,7 +270,7 @@ class _Loop:
                 result = rounds.next_round(selection, answer, self.wanted, self._catalog)
             if isinstance(result, rounds.Done) and self._is_to_be_built(result.selection):
                 selection = self._build(result)
-                if self.wanted.wants_report or not rounds.is_planned(selection, result.steps):
+                if self.wanted.wants_report or not decisions.is_planned(selection, result.steps):
                     continue
                 result = rounds.next_round(selection, answer, self.wanted, self._catalog)
             if isinstance(result, Refusal):
@@ -334,7 +289,7 @@ class _Loop:
 
     def _brought_requirements(self, selection: Selection) -> Tuple[str, ...]:
         """With --require-hashes pip takes no requirement without one."""
-        return () if self._request.require_hashes else rounds.brought_requirements(selection)
+        return () if self._request.require_hashes else decisions.brought_requirements(selection)
 
     def _without_source(self, selection: Selection) -> List[str]:
         """pip runs the code of a source distribution to learn what it requires, whoever put it under an extension's
@@ -388,16 +343,16 @@ class _Loop:
             return selection
         wanted = self.wanted
         selection = self._find_broken(selection, selection.extensions)
-        selection = rounds.leave_behind(selection, selection.broken)
+        selection = decisions.leave_behind(selection, selection.broken)
         if not selection.extensions and not choice.is_open:
             return selection
         if choice.planned is None and not choice.is_open:
             resolution = self._resolve(selection)
         else:
             selection, resolution = self._joint.choose(selection)
-            self._forget_pins(selection)
+            self.files.forget_others(selection)
             self._see_torch(selection)
-            selection = self._show_torch(selection)
+            selection = self.files.show_torch(selection)
         answers = resolution.answers
         rejections = merge_rejections(selection.torch_choice, resolution.pins, resolution.rejections)
         selection = dataclasses.replace(selection, rejections=rejections, answers=answers)
@@ -407,9 +362,9 @@ class _Loop:
             self._reporter.note(sentence)
         self._say_hosts_down(resolution.pins, selection)
         for candidate in resolution.pins:
-            if rounds.is_new_file(candidate, selection, wanted, self._catalog):
+            if decisions.is_new_file(candidate, selection, wanted, self._catalog):
                 self._say_carried(candidate.name, selection)
-                selection = self._obtain(candidate, selection)
+                selection = self.files.obtain(candidate, selection)
         return selection
 
     def _resolve_wheels(self, selection: Selection) -> Resolution:
@@ -430,65 +385,17 @@ class _Loop:
             tuple(selection.extensions.values()),
             selection.planned,
             constraints=self.wanted.constraints,
-            upgrade=rounds.find_upgrades(selection, self.wanted, self._catalog),
+            upgrade=decisions.find_upgrades(selection, self.wanted, self._catalog),
             keep_version=selection.carried,
             allow_build=allow_build,
         )
-
-    def _show_torch(self, selection: Selection) -> Selection:
-        """With the files of a torch that pip does not find by itself, as it is shown them."""
-        for file in selection.torch_choice.files:
-            if file.candidate.name in selection.torch_pins:
-                continue
-            pin = self._show_file(file, selection)
-            shown = {**selection.torch_pins, pin.name: pin}
-            accelerator, interpreter = file.candidate.built_for.accelerator or "", selection.here.interpreter
-            for compiler in self._chooser.find_compilers(pin.requires, accelerator, interpreter):
-                beside = self._show_file(compiler, selection)
-                shown[beside.name] = beside
-            selection = dataclasses.replace(selection, torch_pins=shown)
-        return selection
-
-    def _show_file(self, file: TorchFile, selection: Selection) -> Pin:
-        """A wheel that has the METADATA of the file and nothing else, so that pip can plan before it is fetched; the
-        file itself where its page does not promise both its METADATA and its hash, or the person gave a hash."""
-        candidate = file.candidate
-        is_promised = bool(entries_with_hashes(candidate.name, self._request, selection.here))
-        if file.metadata and candidate.link.sha256 and not is_promised and not self._request.require_hashes:
-            name, version, filename = candidate.name, candidate.version, candidate.link.filename
-            path = make_placeholder(self._links, name, version, metadata=file.metadata, filename=filename)
-            url, requires = path.absolute().as_uri(), candidate.requires
-            return Pin(candidate, url, str(candidate.version), candidate.link.sha256, requires, is_placeholder=True)
-        with self._session.timings.stage("fetch"):
-            candidate, artifact = self._chooser.obtain(candidate, selection.planned, is_promised=is_promised)
-            self._check_hashes(candidate, artifact)
-        self.artifacts[candidate.name] = artifact
-        link = self._link_to(artifact)
-        return Pin(candidate, link, str(artifact.version), artifact.sha256, tuple(artifact.requires_dist))
-
-    def _link_to(self, artifact: Artifact) -> str:
-        """A wheel in the folder that pip is shown; its address there."""
-        link = self._links / artifact.installable_filename
-        if link.is_symlink():
-            link.unlink()  # files for two torches may have one name: torch_scatter-2.0.8-cp38-cp38-linux_x86_64.whl
-        link.symlink_to(artifact.path.resolve())
-        return link.absolute().as_uri()
-
-    def _forget_pins(self, selection: Selection) -> None:
-        """What was brought for a torch that does not come is not shown to pip."""
-        kept = {pin.url for pin in selection.files}
-        for link in self._links.iterdir():
-            if link.absolute().as_uri() not in kept:
-                link.unlink()
-        for name in set(self.artifacts) - set(selection.pins) - set(selection.torch_pins):
-            del self.artifacts[name]
 
     def _find_broken(self, selection: Selection, names: Iterable[NormalizedName]) -> Selection:
         """Which of these extensions are installed and do not load? Only then the check before the change is awaited."""
         broken = set(selection.broken)
         for name in names:
             is_installed = name in selection.here.installed and name not in broken
-            if is_installed and rounds.is_broken(self._read_health(), self._catalog.project(name)):
+            if is_installed and decisions.is_broken(self._read_health(), self._catalog.project(name)):
                 broken.add(name)
         return dataclasses.replace(selection, broken=frozenset(broken))
 
@@ -503,76 +410,21 @@ class _Loop:
             elif answer.gap:
                 self._reporter.warn(f"{answer.project}: {answer.host} was not asked, and {answer.gap}")
 
-    def _obtain(self, candidate: Candidate, selection: Selection) -> Selection:
-        """The chosen file on this machine, verified; of what is built later, an empty wheel in its place."""
-        is_source = candidate.kind is CandidateKind.SDIST
-        if is_source and (self._request.own.dry_run or selection.coming_torch is not None):
-            return self._stand_in(candidate, selection)
-        return self._bring(candidate, selection, selection.planned)
-
-    def _stand_in(self, candidate: Candidate, selection: Selection) -> Selection:
-        """An empty wheel. A dry run builds nothing: the plan says that it would. For a torch that comes, there is
-        nothing to build against before it is planned."""
-        self._chooser.check_build(candidate, selection.planned)
-        path = make_placeholder(self._links, candidate.name, candidate.version, requires=candidate.requires)
-        url = path.absolute().as_uri()
-        return rounds.add_pin(selection, Pin(candidate, url, str(candidate.version), is_placeholder=True))
-
     def _is_to_be_built(self, selection: Selection) -> bool:
-        return bool(rounds.find_unbuilt(selection)) and not self._request.own.dry_run
+        return bool(decisions.find_unbuilt(selection)) and not self._request.own.dry_run
 
     def _build(self, done: rounds.Done) -> Selection:
         """With what has no wheel, built against the torch of the plan. The environment stays as it is."""
         selection = done.selection
         self._see_torch(selection)
-        torch_file = rounds.find_torch_file(done.steps)
+        torch_file = decisions.find_torch_file(done.steps)
         # What would be refused in the end is refused before torch is fetched.
         selected = _review(selection, done.steps, self._request, self._catalog)
         environment = self._unpack_torch(selected)
-        for candidate in rounds.find_unbuilt(selection):
-            selection = self._bring(candidate, selection, environment, torch_file=torch_file)
-        self._forget_pins(selection)
+        for candidate in decisions.find_unbuilt(selection):
+            selection = self.files.bring(candidate, selection, environment, torch_file=torch_file)
+        self.files.forget_others(selection)
         return selection
-
-    def _bring(
-        self, candidate: Candidate, selection: Selection, environment: Environment, *, torch_file: str = ""
-    ) -> Selection:
-        """The chosen file, verified: fetched, or built in `environment`. `torch_file`: of a torch that comes."""
-        is_source = candidate.kind is CandidateKind.SDIST
-        if is_source and self._request.config_settings_of(candidate.name, is_requested=False):
-            self._reporter.warn(
-                f"{candidate.name}: config settings are not passed to the build of an extension: "
-                "set the variables that its setup.py reads"
-            )
-        with self._session.timings.stage("fetch"):
-            is_promised = bool(entries_with_hashes(candidate.name, self._request, selection.here))
-            candidate, artifact = self._chooser.obtain(candidate, environment, is_promised=is_promised)
-            self._check_hashes(candidate, artifact)
-        is_here = rounds.stays(candidate.name, str(artifact.version), selection, self.wanted, self._catalog)
-        if is_here and not torch_file:
-            return selection  # a file whose name says more than its METADATA: the very version is there, and sound
-        self.artifacts[candidate.name] = artifact
-        pin = Pin(
-            candidate,
-            self._link_to(artifact),
-            str(artifact.version),
-            artifact.sha256,
-            tuple(artifact.requires_dist),
-            torch_file=torch_file,
-        )
-        return rounds.add_pin(selection, pin)
-
-    def _check_hashes(self, candidate: Candidate, artifact: Artifact) -> None:
-        """The --hash options of a requirements file hold for the files that we choose, too. Errors: HashMismatch."""
-        if candidate.kind is not CandidateKind.WHEEL:
-            return
-        for entry in entries_with_hashes(candidate.name, self._request, self._session.environment):
-            if f"sha256:{artifact.sha256}" not in entry.hashes:
-                raise HashMismatch(
-                    f"{entry.origin}: {candidate.link.filename} from {candidate.link.url} has sha256 "
-                    f"{artifact.sha256}, which is none of the hashes given there",
-                    hint=f"If that is the file that you want, add --hash=sha256:{artifact.sha256}.",
-                )
 
 
 def make_wishes(request: InstallRequest) -> Wishes:

@@ -7,21 +7,19 @@ Pure.
 from __future__ import annotations
 
 import dataclasses
-from typing import TYPE_CHECKING, Any, List, Mapping, Sequence
+from typing import Any, List, Mapping, Sequence
 
 from packaging.requirements import Requirement
 from packaging.utils import NormalizedName, canonicalize_name
 
 from safe_install.errors import PipFailed
 from safe_install.index.facts import Catalog, TorchMatch
-from safe_install.models import Environment, Step, TorchBuild
+from safe_install.models import Environment, Step
 from safe_install.pip_output import conflict_reason
 from safe_install.requirements import parse_requirement, requirement_name
+from safe_install.resolve.decisions import Selection, Wanted
 from safe_install.resolve.torch_ranking import is_acceptable
 from safe_install.torch_family import TORCH, is_library_of_torch
-
-if TYPE_CHECKING:
-    from safe_install.resolve.rounds import Selection, Wanted
 
 
 def must_change_torch(wanted: Wanted, here: Environment) -> bool:
@@ -76,14 +74,6 @@ def planned_extensions(steps: Sequence[Step], wanted: Wanted, catalog: Catalog) 
         if catalog.project(step.name).torch_match is not TorchMatch.ANY:
             found.append(Requirement(f"{step.name}{_specifiers_of(step.name, steps, wanted)}"))
     return found
-
-
-def exactly(torch: TorchBuild, here: Environment) -> str:
-    """How a constraint names this version alone: an installed 2.13.0+cpu meets `==2.13.0`, and not
-    `===2.13.0` (PEP 440, arbitrary equality)."""
-    installed = here.torch.version if here.torch is not None else None
-    is_met = installed is not None and installed.public == str(torch.version) and installed != torch.version
-    return "===" if is_met else "=="
 
 
 def with_real_files(report: Mapping[str, Any], selection: Selection) -> Mapping[str, Any]:

@@ -23,12 +23,13 @@ from safe_install.models import Action, Device, Driver, Link, Step
 from safe_install.pipeline.choice import IndexChooser
 from safe_install.pipeline.joint_choice import JointChoice
 from safe_install.ports import World
-from safe_install.resolve import rounds
+from safe_install.resolve import decisions
 from safe_install.resolve.command_line import parse_command_line
+from safe_install.resolve.decisions import Selection
 from safe_install.resolve.opening import open_selection
 from safe_install.resolve.provider import is_known, resolve
 from safe_install.resolve.request import parse_explain, parse_install
-from safe_install.resolve.rounds import Refusal, Selection
+from safe_install.resolve.rounds import Refusal
 from safe_install.resolve.target import environment_for
 from safe_install.system.http import PageAnswer, PageStatus
 from tests.factories import make_distribution
@@ -204,15 +205,15 @@ def ask_install(case):
     files = case.get("files", {})
     words = parse_command_line(case["ask"].split()).words
     request = parse_install(words, environ={}, configuration={}, read=files.__getitem__)
-    wanted = rounds.make_wanted(request, here)
+    wanted = decisions.make_wanted(request, here)
     opening = open_selection(wanted, here, CATALOG)
     if isinstance(opening, Refusal):
         raise opening.error
     selection = Selection(here, here)
     if opening.torch_requirements:
         step = Step(Action.ADD, canonicalize_name("torch"), case["planned"])
-        selection = rounds.add_torch(selection, [step], CATALOG)
-    selection = rounds.add_extensions(selection, opening.extensions)
+        selection = decisions.add_torch(selection, [step], CATALOG)
+    selection = decisions.add_extensions(selection, opening.extensions)
     chooser = FrozenChooser(CATALOG, FrozenPages({}), pre=request.pre, no_build=True, offline=True)
 
     def resolve_for(selection):
@@ -220,7 +221,7 @@ def ask_install(case):
             tuple(selection.extensions.values()),
             selection.planned,
             constraints=wanted.constraints,
-            upgrade=rounds.find_upgrades(selection, wanted, CATALOG),
+            upgrade=decisions.find_upgrades(selection, wanted, CATALOG),
             allow_build=False,
         )
 

@@ -14,20 +14,17 @@ from safe_install.index.catalog import bundled_catalog
 from safe_install.models import BuiltFor, Candidate, CandidateKind, Link
 from safe_install.resolve.carried import find_bound, is_near, may_be_bound
 from safe_install.resolve.compatibility import Context
-from safe_install.resolve.opening import ask_for_another_torch
-from safe_install.resolve.ranking import rank_fitting
-from safe_install.resolve.rounds import (
-    Choose,
-    Done,
-    Refusal,
+from safe_install.resolve.decisions import (
     brought_requirements,
     carry_along,
     find_upgrades,
     leave_behind,
     may_stay,
-    next_round,
     stays,
 )
+from safe_install.resolve.opening import ask_for_another_torch
+from safe_install.resolve.ranking import rank_fitting
+from safe_install.resolve.rounds import Choose, Done, Refusal, next_round
 from safe_install.resolve.torch_choice import PassedOver, TorchChoice
 from tests.factories import make_distribution, make_environment, planned_torch
 from tests.unit.resolve.test_rounds import entry, failed, pin_of, planned, selection_of, wanted_of

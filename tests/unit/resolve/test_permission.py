@@ -8,11 +8,11 @@ from packaging.version import Version
 from safe_install.index.catalog import bundled_catalog
 from safe_install.models import Action, Candidate, CandidateKind, Link, Plan, Severity, Step
 from safe_install.resolve.command_line import split_words
+from safe_install.resolve.decisions import make_wanted
 from safe_install.resolve.guard import guard_constraints
 from safe_install.resolve.permission import check_torch_asked_for, find_released, torch_after
 from safe_install.resolve.promises import entries_with_hashes, is_promised, own_hashes
 from safe_install.resolve.request import parse_install
-from safe_install.resolve.rounds import make_wanted
 from tests.factories import make_distribution, make_environment
 
 CUDA_INDEX = "https://download.pytorch.org/whl/cu130"

@@ -13,16 +13,8 @@ from safe_install.errors import NoCandidate, PipFailed, Refused
 from safe_install.index.catalog import bundled_catalog
 from safe_install.models import Candidate, CandidateKind, Link
 from safe_install.resolve.command_line import split_words
-from safe_install.resolve.opening import Opening, open_selection
-from safe_install.resolve.request import parse_install
-from safe_install.resolve.rounds import (
-    Choose,
-    ChooseTorch,
-    Done,
-    Failed,
+from safe_install.resolve.decisions import (
     Pin,
-    Planned,
-    Refusal,
     Selection,
     Wanted,
     add_extensions,
@@ -35,12 +27,22 @@ from safe_install.resolve.rounds import (
     is_new_file,
     is_planned,
     make_constraints,
-    make_plan,
     make_wanted,
+    stays,
+)
+from safe_install.resolve.opening import Opening, open_selection
+from safe_install.resolve.request import parse_install
+from safe_install.resolve.rounds import (
+    Choose,
+    ChooseTorch,
+    Done,
+    Failed,
+    Planned,
+    Refusal,
+    make_plan,
     name_cause,
     next_round,
     pinned_steps,
-    stays,
 )
 from safe_install.resolve.torch_choice import TorchChoice
 from tests.factories import make_distribution, make_environment, make_health, planned_torch

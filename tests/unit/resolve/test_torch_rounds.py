@@ -12,11 +12,10 @@ from safe_install.errors import PipFailed
 from safe_install.index.catalog import bundled_catalog
 from safe_install.models import Action, Driver, Step
 from safe_install.resolve.command_line import split_words
+from safe_install.resolve.decisions import Selection, exactly, make_wanted
 from safe_install.resolve.request import parse_install
-from safe_install.resolve.rounds import Selection, make_wanted
 from safe_install.resolve.torch_choice import TorchChoice
 from safe_install.resolve.torch_rounds import (
-    exactly,
     must_change_torch,
     needs_another_torch,
     needs_file_of_torch,

@@ -1,0 +1,138 @@
+"""The files of what was chosen: fetched or built, verified, and shown to pip."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Dict
+
+from packaging.utils import NormalizedName
+
+from safe_install.errors import HashMismatch
+from safe_install.index.facts import Catalog
+from safe_install.index.torch_files import TorchFile
+from safe_install.models import (
+    Candidate,
+    CandidateKind,
+    Environment,
+)
+from safe_install.pipeline.choice import Chooser
+from safe_install.pipeline.session import Session, make_folder
+from safe_install.resolve import decisions
+from safe_install.resolve.decisions import Pin, Selection, Wanted
+from safe_install.resolve.promises import entries_with_hashes
+from safe_install.wheels.archive import Artifact
+from safe_install.wheels.placeholder import make_placeholder
+
+
+class ChosenFiles:
+    """The files of one request, and the folder in which pip is shown them."""
+
+    def __init__(self, session: Session, wanted: Wanted, catalog: Catalog, chooser: Chooser) -> None:
+        self._session, self._wanted = session, wanted
+        self._request, self._reporter = session.request, session.world.reporter
+        self._catalog, self._chooser = catalog, chooser
+        self.folder = make_folder(session.work / "links")  # pip's find-links page
+        self.artifacts: Dict[NormalizedName, Artifact] = {}
+
+    def obtain(self, candidate: Candidate, selection: Selection) -> Selection:
+        """The chosen file on this machine, verified; of what is built later, an empty wheel in its place."""
+        is_source = candidate.kind is CandidateKind.SDIST
+        if is_source and (self._request.own.dry_run or selection.coming_torch is not None):
+            return self._stand_in(candidate, selection)
+        return self.bring(candidate, selection, selection.planned)
+
+    def _stand_in(self, candidate: Candidate, selection: Selection) -> Selection:
+        """An empty wheel. A dry run builds nothing: the plan says that it would. For a torch that comes, there is
+        nothing to build against before it is planned."""
+        self._chooser.check_build(candidate, selection.planned)
+        path = make_placeholder(self.folder, candidate.name, candidate.version, requires=candidate.requires)
+        url = path.absolute().as_uri()
+        return decisions.add_pin(selection, Pin(candidate, url, str(candidate.version), is_placeholder=True))
+
+    def bring(
+        self, candidate: Candidate, selection: Selection, environment: Environment, *, torch_file: str = ""
+    ) -> Selection:
+        """The chosen file, verified: fetched, or built in `environment`. `torch_file`: of a torch that comes."""
+        is_source = candidate.kind is CandidateKind.SDIST
+        if is_source and self._request.config_settings_of(candidate.name, is_requested=False):
+            self._reporter.warn(
+                f"{candidate.name}: config settings are not passed to the build of an extension: "
+                "set the variables that its setup.py reads"
+            )
+        with self._session.timings.stage("fetch"):
+            is_promised = bool(entries_with_hashes(candidate.name, self._request, selection.here))
+            candidate, artifact = self._chooser.obtain(candidate, environment, is_promised=is_promised)
+            self._check_hashes(candidate, artifact)
+        is_here = decisions.stays(candidate.name, str(artifact.version), selection, self._wanted, self._catalog)
+        if is_here and not torch_file:
+            return selection  # a file whose name says more than its METADATA: the very version is there, and sound
+        self.artifacts[candidate.name] = artifact
+        pin = Pin(
+            candidate,
+            self._link_to(artifact),
+            str(artifact.version),
+            artifact.sha256,
+            tuple(artifact.requires_dist),
+            torch_file=torch_file,
+        )
+        return decisions.add_pin(selection, pin)
+
+    def _check_hashes(self, candidate: Candidate, artifact: Artifact) -> None:
+        """The --hash options of a requirements file hold for the files that we choose, too. Errors: HashMismatch."""
+        if candidate.kind is not CandidateKind.WHEEL:
+            return
+        for entry in entries_with_hashes(candidate.name, self._request, self._session.environment):
+            if f"sha256:{artifact.sha256}" not in entry.hashes:
+                raise HashMismatch(
+                    f"{entry.origin}: {candidate.link.filename} from {candidate.link.url} has sha256 "
+                    f"{artifact.sha256}, which is none of the hashes given there",
+                    hint=f"If that is the file that you want, add --hash=sha256:{artifact.sha256}.",
+                )
+
+    def show_torch(self, selection: Selection) -> Selection:
+        """With the files of a torch that pip does not find by itself, as it is shown them."""
+        for file in selection.torch_choice.files:
+            if file.candidate.name in selection.torch_pins:
+                continue
+            pin = self._show_file(file, selection)
+            shown = {**selection.torch_pins, pin.name: pin}
+            accelerator, interpreter = file.candidate.built_for.accelerator or "", selection.here.interpreter
+            for compiler in self._chooser.find_compilers(pin.requires, accelerator, interpreter):
+                beside = self._show_file(compiler, selection)
+                shown[beside.name] = beside
+            selection = dataclasses.replace(selection, torch_pins=shown)
+        return selection
+
+    def _show_file(self, file: TorchFile, selection: Selection) -> Pin:
+        """A wheel that has the METADATA of the file and nothing else, so that pip can plan before it is fetched; the
+        file itself where its page does not promise both its METADATA and its hash, or the person gave a hash."""
+        candidate = file.candidate
+        is_promised = bool(entries_with_hashes(candidate.name, self._request, selection.here))
+        if file.metadata and candidate.link.sha256 and not is_promised and not self._request.require_hashes:
+            name, version, filename = candidate.name, candidate.version, candidate.link.filename
+            path = make_placeholder(self.folder, name, version, metadata=file.metadata, filename=filename)
+            url, requires = path.absolute().as_uri(), candidate.requires
+            return Pin(candidate, url, str(candidate.version), candidate.link.sha256, requires, is_placeholder=True)
+        with self._session.timings.stage("fetch"):
+            candidate, artifact = self._chooser.obtain(candidate, selection.planned, is_promised=is_promised)
+            self._check_hashes(candidate, artifact)
+        self.artifacts[candidate.name] = artifact
+        link = self._link_to(artifact)
+        return Pin(candidate, link, str(artifact.version), artifact.sha256, tuple(artifact.requires_dist))
+
+    def _link_to(self, artifact: Artifact) -> str:
+        """A wheel in the folder that pip is shown; its address there."""
+        link = self.folder / artifact.installable_filename
+        if link.is_symlink():
+            link.unlink()  # files for two torches may have one name: torch_scatter-2.0.8-cp38-cp38-linux_x86_64.whl
+        link.symlink_to(artifact.path.resolve())
+        return link.absolute().as_uri()
+
+    def forget_others(self, selection: Selection) -> None:
+        """What was brought for a torch that does not come is not shown to pip."""
+        kept = {pin.url for pin in selection.files}
+        for link in self.folder.iterdir():
+            if link.absolute().as_uri() not in kept:
+                link.unlink()
+        for name in set(self.artifacts) - set(selection.pins) - set(selection.torch_pins):
+            del self.artifacts[name]

@@ -1,0 +1,257 @@
+"""A torch that may come, taken or passed over: what that makes of a selection, and what is said where none comes. Pure.
+
+`resolve.torch_ranking` puts the builds in order; `pipeline.joint_choice` goes through them and asks for their wheels.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Callable, FrozenSet, List, Optional, Sequence, Tuple
+
+from packaging.requirements import Requirement
+from packaging.utils import NormalizedName, canonicalize_name
+
+from safe_install.errors import NoCandidate
+from safe_install.index.facts import Catalog, CudaTable, Project, TorchTable
+from safe_install.index.torch_files import Listing
+from safe_install.models import CandidateKind, Environment, Rejection, Rule, TorchBuild
+from safe_install.resolve import decisions
+from safe_install.resolve.decisions import Selection, Wanted
+from safe_install.resolve.provider import Resolution
+from safe_install.resolve.target import planned_torch
+from safe_install.resolve.torch_choice import (
+    PassedOver,
+    pass_over,
+)
+from safe_install.resolve.torch_ranking import BY_THE_PERSON, Exclusion, TorchOption
+
+MAX_REFUSED = 2  # builds for which pip is asked in vain, where there are no extensions
+
+
+def take_torch(selection: Selection, option: TorchOption) -> Selection:
+    """With a torch of our own choice, in place of the one before; the installer is to say which build it is."""
+    if option.build == selection.coming_torch:
+        return selection
+    is_kept = option.is_installed
+    choice = dataclasses.replace(selection.torch_choice, is_assumed=not is_kept, keeps_installed=is_kept, files=())
+    if is_kept:
+        choice = dataclasses.replace(choice, left_behind=tuple(sorted(selection.carried)))
+        selection = decisions.leave_behind(selection, selection.carried)
+    planned = selection.here if is_kept else dataclasses.replace(selection.planned, torch=option.build)
+    return dataclasses.replace(
+        selection,
+        coming_torch=None if is_kept else option.build,
+        planned=planned,
+        torch_choice=choice,
+        pins={},
+        torch_pins={},
+    )
+
+
+def open_options(selection: Selection, options: Sequence[TorchOption]) -> List[TorchOption]:
+    """Those that may still be taken. Without extensions only pip knows what its index has, and what else is required:
+    it is not asked for one release after the other."""
+    passed = selection.torch_choice.passed_over
+    names = {one.version for one in passed}
+    found = [option for option in options if option.excluded is None and option.version not in names]
+    if selection.extensions or sum(one.by_installer for one in passed) < MAX_REFUSED:
+        return found
+    return [option for option in found if option.is_installed]
+
+
+def without_untried(selection: Selection) -> Selection:
+    """Without those of which nothing was tried: another one came before them then."""
+    choice = selection.torch_choice
+    passed = tuple(one for one in choice.passed_over if not one.is_untried)
+    return dataclasses.replace(selection, torch_choice=dataclasses.replace(choice, passed_over=passed))
+
+
+def is_open_question(selection: Selection) -> bool:
+    """Is it only not known whether a newer torch like the installed one can be had? Then it does not stay silently."""
+    passed = selection.torch_choice.passed_over
+    return not selection.extensions and any(one.is_open for one in passed)
+
+
+def settle(selection: Selection) -> Selection:
+    """With the torch that is taken as the outcome: it is not judged again."""
+    taken = selection.coming_torch or selection.here.torch
+    choice = dataclasses.replace(selection.torch_choice, is_open=False, taken=taken)
+    return dataclasses.replace(selection, torch_choice=choice)
+
+
+def take_planned(selection: Selection) -> Selection:
+    """With the torch of the installer's plan: what speaks against it is said, or refuses it, as without a choice."""
+    build = selection.torch_choice.planned
+    choice = dataclasses.replace(selection.torch_choice, is_assumed=False, keeps_installed=False, files=())
+    planned = dataclasses.replace(selection.planned, torch=build)
+    return dataclasses.replace(
+        selection, coming_torch=build, planned=planned, torch_choice=choice, pins={}, torch_pins={}
+    )
+
+
+def may_keep_planned(selection: Selection, options: Sequence[TorchOption]) -> bool:
+    """Is no other torch to be had, and the one that pip planned not the wrong accelerator? Extensions need one that
+    they fit; without any, the checks of the plan have the last word."""
+    choice = selection.torch_choice
+    if choice.planned is None or selection.extensions:
+        return False
+    return not is_of_another_accelerator(choice.planned, options)
+
+
+def is_of_another_accelerator(planned: Optional[TorchBuild], options: Sequence[TorchOption]) -> bool:
+    """Is the torch of pip's plan not the build that was asked for?"""
+    return any(option.build == planned and option.excluded is Exclusion.ACCELERATOR for option in options)
+
+
+def come_again(option: TorchOption, catalog: Catalog, here: Environment) -> TorchOption:
+    """--force-reinstall: the installed build, from where it lies."""
+    if not option.is_installed or option.build.version.local is None:
+        return option
+    build = planned_torch(option.version, here.interpreter.platform, catalog.torch)
+    return dataclasses.replace(option, build=build, is_installed=False, is_on_index=False)
+
+
+def same_release_first(options: Sequence[TorchOption], installed: Optional[TorchBuild]) -> Tuple[TorchOption, ...]:
+    """Another accelerator was asked for, and no other release."""
+    if installed is None:
+        return tuple(options)
+    release = installed.version.public
+    return tuple(sorted(options, key=lambda option: option.release != release))
+
+
+def accelerator_to_list(selection: Selection, wanted: Wanted) -> str:
+    """The one accelerator whose builds are wanted; "" where pip's own plan is for it, or where the driver decides."""
+    planned, here = selection.torch_choice.planned, selection.here
+    installed = here.torch.accelerator if here.torch is not None else ""
+    accelerator = wanted.torch.accelerator or installed
+    if here.interpreter.platform.startswith("macosx") or selection.torch_choice.is_fixed:
+        return ""
+    return "" if planned is not None and planned.accelerator == accelerator else accelerator
+
+
+class MoreTorches:
+    """A catalog, with what the pages of torch's host say of torch."""
+
+    def __init__(self, catalog: Catalog, torch: TorchTable) -> None:
+        self.projects: FrozenSet[NormalizedName] = catalog.projects
+        self.torch: TorchTable = torch
+        self.cuda: CudaTable = catalog.cuda
+        self.project: Callable[[str], Project] = catalog.project
+
+
+def no_torch(
+    selection: Selection, options: Sequence[TorchOption], wanted: Wanted, listing: Optional[Listing]
+) -> NoCandidate:
+    """No torch may come: why not, of the newest ones."""
+    accelerator = wanted.torch.accelerator
+    what = f"no torch for {accelerator}" if accelerator else "no torch"
+    reasons = [f"torch {one.version}: {one.reason}" for one in selection.torch_choice.passed_over]
+    if listing is not None and listing.problem is not None:
+        reasons = [listing.problem.reason]
+    else:
+        meant = [option for option in options if not accelerator or option.build.accelerator == accelerator]
+        # What no other word of the person's would change is said first.
+        meant.sort(key=lambda option: option.excluded in BY_THE_PERSON)
+        reasons += [option.reason for option in meant if option.excluded is not None]
+    shown = "; ".join(dict.fromkeys(reasons[:3])) or "none is known here"
+    hint = ""
+    if wanted.torch.origin:
+        hint = f"{wanted.torch.origin} names {accelerator}: --accelerator auto lets the driver decide."
+    if listing is not None and listing.problem is not None and listing.problem.is_open:
+        hint = (
+            "Name a mirror of that host (SAFE_INSTALL_MIRRORS), or the very version that an index of yours has: "
+            f"torch==X.Y.Z+{accelerator}."
+        )
+    for option in options:
+        if option.is_on_index and option.build.runtime_version in map(_pinned_version, wanted.torch.requirements):
+            hint = f"The package index has that build as torch=={option.version}."
+    return NoCandidate(f"{what} can come: {shown}", hint=hint)
+
+
+def say_built(selection: Selection, resolution: Resolution) -> Selection:
+    """With the names of what is built for its torch."""
+    built = tuple(pin.name for pin in resolution.pins if pin.kind is CandidateKind.SDIST)
+    choice = dataclasses.replace(selection.torch_choice, built=built)
+    return dataclasses.replace(selection, torch_choice=choice)
+
+
+def with_passed_over(selection: Selection, passed: PassedOver, rejections: Sequence[Rejection] = ()) -> Selection:
+    """With a torch that is not taken."""
+    choice = pass_over(selection.torch_choice, passed, rejections)
+    return dataclasses.replace(selection, torch_choice=choice)
+
+
+def with_reason_of_planned(selection: Selection, options: Sequence[TorchOption]) -> Selection:
+    """With why the torch that pip planned was not even tried: it does not run with the driver."""
+    choice = selection.torch_choice
+    passed = {one.version for one in choice.passed_over}
+    for option in options:
+        is_untried = option.build == choice.planned and option.version not in passed
+        if is_untried and selection.coming_torch != option.build:
+            reason = _reason_of_planned(option, options)
+            return (
+                with_passed_over(selection, PassedOver(option.build, reason, is_untried=True)) if reason else selection
+            )
+    return selection
+
+
+def carried_of(error: NoCandidate, selection: Selection) -> List[NormalizedName]:
+    """The extensions that nobody named, among those that an error is about."""
+    names = error.projects or tuple(selection.carried)
+    return sorted(canonicalize_name(name) for name in names if name in selection.carried)
+
+
+def _reason_of_planned(planned: TorchOption, options: Sequence[TorchOption]) -> str:
+    """Without the name before it. Where another accelerator was asked for: why its build of that release cannot come;
+    "" where it can."""
+    reason = planned.reason or planned.warning
+    if planned.excluded is Exclusion.ACCELERATOR:
+        same = [one for one in options if one.release == planned.release and one.build != planned.build]
+        reason = next((one.reason for one in same), "")
+    for name in (planned.build.runtime_version, planned.version, planned.release):
+        start = f"torch {name} "
+        if reason.startswith(start):
+            return reason[len(start) :]
+    return reason
+
+
+def version_of(selection: Selection) -> str:
+    """Of the torch that extensions are chosen for; "" without one."""
+    torch = selection.planned.torch
+    return str(torch.version) if torch is not None else ""
+
+
+def why_lacking(error: NoCandidate, selection: Selection) -> str:
+    """Why a torch was not taken: `no torch-scatter was built for it`."""
+    names = list(error.projects or selection.extensions)
+    if error.is_open:
+        return not_known(names)
+    rules = {rejection.rule for rejection in error.rejections if rejection.candidate.name in names}
+    if rules <= {Rule.TORCH_VERSION, Rule.NO_BUILD}:
+        return not_built(names)
+    return not_fitting(names)
+
+
+def not_fitting(names: Sequence[str]) -> str:
+    """There are builds for that torch, and none for this machine."""
+    return f"no {listed(names)} that fits was built for it"
+
+
+def not_built(names: Sequence[str]) -> str:
+    """For that torch nobody built it."""
+    return f"no {listed(names)} was built for it"
+
+
+def not_known(names: Sequence[str]) -> str:
+    """Only a host can tell."""
+    return f"no {listed(names)} for it is known here"
+
+
+def listed(names: Sequence[str]) -> str:
+    """`torch-scatter and no flash-attn`, behind "no"."""
+    return " and no ".join(names)
+
+
+def _pinned_version(requirement: Requirement) -> str:
+    """`2.13.0+cu130` for `torch==2.13.0+cu130`."""
+    return next((one.version for one in requirement.specifier if one.operator == "=="), "")
