@@ -145,6 +145,17 @@ def two_torches(host, tmp_path, environment):
 LINE = "torch 2.14.1: no torch-scatter was built for it; 2.13.0 has torch-scatter"
 
 
+def test_the_first_command_of_the_readme(environment, host, two_torches, tmp_path):
+    put(host, vision(tmp_path, "0.28.0", requires=["torch==2.13.0"]))
+    put(host, vision(tmp_path, "0.29.1", requires=["torch==2.14.1"]))
+    command = "safe-install torch torchvision torch-scatter"
+    done = environment.safe_install(*command.split()[1:])
+    assert done.returncode == 0, done.stdout + done.stderr
+    frozen = environment.freeze()
+    assert {"torch==2.13.0", "torchvision==0.28.0"} <= set(frozen), frozen
+    assert environment.ask("import torch_scatter, torchvision; print('loads')") == "loads"
+
+
 def test_an_older_torch_comes_that_has_the_extension(environment, host, two_torches):
     before = environment.tree()
     done = environment.safe_install("torch", "torch-scatter")

@@ -25,8 +25,10 @@ pytestmark = [pytest.mark.slow, pytest.mark.torch]
 ROOT = Path(__file__).resolve().parents[2]
 TORCHTEXT = "torchtext-0.18.0-cp311-cp311-manylinux1_x86_64.whl"
 # How each command line of the README is run: `at-hand` with the safe-install of the tests in the environment with
-# torch, `clone` in a fresh clone, `tool` as pipx and uv install it, `elsewhere` by .ci/run.
+# torch, `clone` in a fresh clone, `tool` as pipx and uv install it, `stand-ins` in an empty environment with stand-ins
+# for torch (test_joint_plan.py), `elsewhere` by .ci/run.
 WAYS = {
+    "safe-install torch torchvision torch-scatter": "stand-ins",
     "safe-install torch-scatter": "at-hand",
     "git clone REPOSITORY safe-install": "clone",
     "pipx install ./safe-install": "tool",
@@ -38,6 +40,8 @@ WAYS = {
     "safe-install explain torch-scatter --torch 1.8.1+cu111 --python-version 3.8 --platform linux_x86_64 --offline": (
         "at-hand"
     ),
+    "safe-install explain torch torchvision torch-scatter flash-attn --target-driver 560.35 --target-gpu 8.0 "
+    "--python-version 3.11 --platform manylinux_2_28_x86_64 --offline": "at-hand",
     "safe-install verify": "at-hand",
     "safe-install history": "at-hand",
     "safe-install undo": "at-hand",
@@ -150,6 +154,9 @@ def test_every_command_is_run_somewhere():
     ci = (ROOT / ".ci" / "run").read_text()
     for command in (command for command, way in WAYS.items() if way == "elsewhere"):
         assert re.search(rf"^{re.escape(command)}\b", ci, re.MULTILINE), command
+    stand_ins = (ROOT / "tests" / "functional" / "test_joint_plan.py").read_text()
+    for command in (command for command, way in WAYS.items() if way == "stand-ins"):
+        assert f'"{command}"' in stand_ins
 
 
 @pytest.mark.skipif(sys.version_info[:2] != (3, 11), reason="the README's torchtext wheel is for Python 3.11")
