@@ -1,17 +1,20 @@
-"""What does the check of shared objects say, and what does the loader really do? Real wheels beside real torches.
+"""What does the check of shared objects say, and what does the loader really do? Real wheels beside
+real torches.
 
     scripts/abi_matrix.py [--cache FOLDER] [--torch VERSION ...] [--keep] [--write | --report]
 
-For each torch a virtual environment is made of unpacked wheels: torch, the libraries that its metadata names, and a few
-packages without which nothing imports. One process there imports torch and forks a child for each shared object, which
-loads it: as an extension module where the file is one, else by dlopen with RTLD_NOW; a child that dies is an answer
-too. The same files are judged by safe_install.wheels.inspection, from a stage, before they are there. Nothing is
-compiled, nothing needs a GPU.
+For each torch a virtual environment is made of unpacked wheels: torch, the libraries that its
+metadata names, and a few packages without which nothing imports. One process there imports torch
+and forks a child for each shared object, which loads it: as an extension module where the file is
+one, else by dlopen with RTLD_NOW; a child that dies is an answer too. The same files are judged by
+safe_install.wheels.inspection, from a stage, before they are there. Nothing is compiled, nothing
+needs a GPU.
 
-What was measured is kept in FOLDER, also the wheels (about 20 GB); an environment is deleted when it is done, unless
---keep. --write puts the tables into docs/abi.md, --report prints them from what FOLDER has, without measuring. The
-Python that runs this must be 3.11 and have safe_install; pip must find torch 2.13.0+cpu (PIP_EXTRA_INDEX_URL=
-https://download.pytorch.org/whl/cpu), which is not on PyPI.
+What was measured is kept in FOLDER, also the wheels (about 20 GB); an environment is deleted when
+it is done, unless --keep. --write puts the tables into docs/abi.md, --report prints them from what
+FOLDER has, without measuring. The Python that runs this must be 3.11 and have safe_install; pip
+must find torch 2.13.0+cpu (PIP_EXTRA_INDEX_URL= https://download.pytorch.org/whl/cpu), which is not
+on PyPI.
 """
 
 from __future__ import annotations
@@ -43,8 +46,12 @@ def replaced(text: str, table: str) -> str:
 
 def main(arguments: Sequence[str]) -> int:
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
-    parser.add_argument("--cache", type=Path, default=Path.home() / ".cache" / "torch-safe-install" / "abi-matrix")
-    parser.add_argument("--torch", action="append", choices=TORCHES, help="only this one, may be repeated")
+    parser.add_argument(
+        "--cache", type=Path, default=Path.home() / ".cache" / "torch-safe-install" / "abi-matrix"
+    )
+    parser.add_argument(
+        "--torch", action="append", choices=TORCHES, help="only this one, may be repeated"
+    )
     parser.add_argument("--keep", action="store_true", help="leave the environments")
     parser.add_argument("--write", action="store_true", help="put the tables into docs/abi.md")
     parser.add_argument("--report", action="store_true", help="measure nothing")
@@ -57,7 +64,9 @@ def main(arguments: Sequence[str]) -> int:
         store = Store(cache)
         for version in options.torch or TORCHES:
             build = measure(version, store, keep=options.keep)
-            (cache / "results" / f"{version}.json").write_text(json.dumps(asdict(build), indent=1), "utf-8")
+            (cache / "results" / f"{version}.json").write_text(
+                json.dumps(asdict(build), indent=1), "utf-8"
+            )
     builds = results_of(cache, TORCHES)
     if not builds:
         parser.error("nothing was measured yet")

@@ -1,9 +1,11 @@
-"""Measures safe-install beside pip, uv and the guard that people write by hand, in one run; prints a table of medians.
+"""Measures safe-install beside pip, uv and the guard that people write by hand, in one run; prints
+a table of medians.
 
     python scripts/bench.py [--repeat 5] [--write docs/benchmark.md] [--keep DIR]
 
-Needs: an interpreter with safe-install installed (this one), a torch that pip finds, a C++ compiler for the first run
-(torch-scatter is built once and kept in the user's cache folder). uv is measured where it is installed.
+Needs: an interpreter with safe-install installed (this one), a torch that pip finds, a C++ compiler
+for the first run (torch-scatter is built once and kept in the user's cache folder). uv is measured
+where it is installed.
 """
 
 from __future__ import annotations
@@ -55,7 +57,9 @@ def run(args: Sequence[Any], **variables: str) -> str:
         check=False,
     )
     if done.returncode != 0:
-        sys.exit(f"{' '.join(map(str, args))}\nended with {done.returncode}\n{done.stdout}{done.stderr}")
+        sys.exit(
+            f"{' '.join(map(str, args))}\nended with {done.returncode}\n{done.stdout}{done.stderr}"
+        )
     return done.stdout
 
 
@@ -102,7 +106,9 @@ class Host:
         directory.mkdir(parents=True)
         shutil.copyfile(wheel, directory / wheel.name)
         quoted = torch.replace("+", "%2B")
-        page.write_text(f'<!DOCTYPE html><html><body>\n<a href="torch-{quoted}/{wheel.name}">{wheel.name}</a><br/>\n')
+        page.write_text(
+            f'<!DOCTYPE html><html><body>\n<a href="torch-{quoted}/{wheel.name}">{wheel.name}</a><br/>\n'
+        )
         handler = functools.partial(Quiet, directory=str(folder))
         self.server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler)
         threading.Thread(target=self.server.serve_forever, daemon=True).start()
@@ -115,8 +121,11 @@ class Quiet(http.server.SimpleHTTPRequestHandler):
         """Nothing: the table is the output."""
 
 
-def rotate(actions: Dict[str, Tuple[Callable[[], None], Callable[[], object]]], repeat: int) -> Dict[str, List[float]]:
-    """Each action in turn, `repeat` times round, so that a slow minute hits all alike. The first round warms up."""
+def rotate(
+    actions: Dict[str, Tuple[Callable[[], None], Callable[[], object]]], repeat: int
+) -> Dict[str, List[float]]:
+    """Each action in turn, `repeat` times round, so that a slow minute hits all alike. The first
+    round warms up."""
     times: Dict[str, List[float]] = {name: [] for name in actions}
     for number in range(repeat + 1):
         for name, (prepare, action) in actions.items():
@@ -127,9 +136,14 @@ def rotate(actions: Dict[str, Tuple[Callable[[], None], Callable[[], object]]], 
     return times
 
 
-def bench_install(python: Path, host: Host, uv: Optional[str], repeat: int, cache: Path) -> Dict[str, List[float]]:
+def bench_install(
+    python: Path, host: Host, uv: Optional[str], repeat: int, cache: Path
+) -> Dict[str, List[float]]:
     pip = [python, "-m", "pip"]
-    mirrors = {"SAFE_INSTALL_MIRRORS": f"https://data.pyg.org={host.url}", "SAFE_INSTALL_CACHE_DIR": str(cache)}
+    mirrors = {
+        "SAFE_INSTALL_MIRRORS": f"https://data.pyg.org={host.url}",
+        "SAFE_INSTALL_CACHE_DIR": str(cache),
+    }
     links = ["--no-index", "--find-links", host.page, "torch-scatter"]
 
     def remove() -> None:
@@ -144,7 +158,10 @@ def bench_install(python: Path, host: Host, uv: Optional[str], repeat: int, cach
     actions: Dict[str, Tuple[Callable[[], None], Callable[[], object]]] = {
         "pip": (remove, lambda: run([*pip, "install", "-q", *links])),
         "check; pip; check": (remove, by_hand),
-        "safe-install": (remove, lambda: run([*OURS, "--python", python, "torch-scatter"], **mirrors)),
+        "safe-install": (
+            remove,
+            lambda: run([*OURS, "--python", python, "torch-scatter"], **mirrors),
+        ),
     }
     if uv:
         uv_install = [uv, "pip", "install", "-q", "--compile-bytecode", "-p", python, *links]
@@ -169,16 +186,35 @@ def bench_torch_swap(python: Path, repeat: int, cache: Path) -> Dict[str, List[f
     times: Dict[str, List[float]] = collections.defaultdict(list)
 
     def stage(root: Path) -> None:
-        pip.stage([f"torch=={torch.version}"], root=root, find_links=[wheel.parent], options=["--no-compile"])
+        pip.stage(
+            [f"torch=={torch.version}"],
+            root=root,
+            find_links=[wheel.parent],
+            options=["--no-compile"],
+        )
 
     with lock_environment(prefix):  # noqa: SIM117 - the lock comes first
-        with swap.begin(prefix, command=["bench"], scheme=environment.interpreter.scheme) as transaction:
+        with swap.begin(
+            prefix, command=["bench"], scheme=environment.interpreter.scheme
+        ) as transaction:
             times["stage"].append(timed(lambda: stage(transaction.stage)))
             keep = [found for name, found in environment.installed.items() if name != "torch"]
             times["plan"].append(timed(lambda: transaction.plan(remove=[torch], keep=keep)))
-            times["sync the stage"].append(timed(lambda: recovery.sync_filesystem(str(transaction.stage))))
+            times["sync the stage"].append(
+                timed(lambda: recovery.sync_filesystem(str(transaction.stage)))
+            )
             time_swaps(transaction, repeat, times)
-    reinstall = [python, "-m", "pip", "install", "-q", "--no-deps", "--force-reinstall", "--no-index", wheel]
+    reinstall = [
+        python,
+        "-m",
+        "pip",
+        "install",
+        "-q",
+        "--no-deps",
+        "--force-reinstall",
+        "--no-index",
+        wheel,
+    ]
     for _ in range(min(repeat, 3)):
         times["pip"].append(timed(lambda: run(reinstall)))
     return times
@@ -277,7 +313,9 @@ def bench_processes(python: Path, repeat: int) -> Dict[str, List[float]]:
     explain = "explain torch-scatter --torch 1.8.1+cu111 --python-version 3.8 --platform linux_x86_64 --offline --json"
     return {
         "probe": [timed(lambda: read_environment(python, None)) for _ in range(repeat + 1)][1:],
-        "explain --offline": [timed(lambda: run([*OURS, *explain.split()])) for _ in range(repeat + 1)][1:],
+        "explain --offline": [
+            timed(lambda: run([*OURS, *explain.split()])) for _ in range(repeat + 1)
+        ][1:],
         "--help": [timed(lambda: run([*OURS, "--help"])) for _ in range(repeat + 1)][1:],
     }
 
@@ -288,7 +326,11 @@ def find_wheel(python: Path, environment: Environment, cache: Path) -> Path:
     run([python, "-m", "pip", "uninstall", "-q", "-y", "torch-scatter"])
     from safe_install.wheels.store import WheelStore
 
-    built = next(iter(WheelStore(find_cache(os.environ)).find(canonicalize_name("torch-scatter"), environment)))
+    built = next(
+        iter(
+            WheelStore(find_cache(os.environ)).find(canonicalize_name("torch-scatter"), environment)
+        )
+    )
     target = cache / built.link.filename
     shutil.copyfile(built.link.url[len("file://") :].replace("%2B", "+"), target)
     return target
@@ -302,10 +344,14 @@ def row(name: str, seconds: Sequence[float], base: Optional[float] = None, targe
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--repeat", type=int, default=5)
     parser.add_argument("--write", type=Path)
-    parser.add_argument("--keep", type=Path, help="a folder for the environments, kept and used again")
+    parser.add_argument(
+        "--keep", type=Path, help="a folder for the environments, kept and used again"
+    )
     options = parser.parse_args()
     uv = shutil.which("uv") or shutil.which("uv", path=str(Path(sys.executable).parent))
     work = options.keep or Path(tempfile.mkdtemp(prefix="safe-install-bench-"))
@@ -317,7 +363,8 @@ def main() -> None:
         print(table)
         if options.write:
             options.write.write_text(
-                f"# Benchmark\n\nWritten by `python scripts/bench.py`.\n\n{table}\n", encoding="utf-8"
+                f"# Benchmark\n\nWritten by `python scripts/bench.py`.\n\n{table}\n",
+                encoding="utf-8",
             )
     finally:
         if not options.keep:
@@ -350,7 +397,9 @@ def measure(work: Path, cache: Path, uv: Optional[str], repeat: int) -> List[str
     ]
 
 
-def render_head(python: Path, environment: Environment, uv: Optional[str], repeat: int) -> List[str]:
+def render_head(
+    python: Path, environment: Environment, uv: Optional[str], repeat: int
+) -> List[str]:
     """The machine, and the head of the table."""
     assert environment.torch is not None
     installed = json.loads(run([python, "-m", "pip", "list", "--format", "json"]))
@@ -394,7 +443,11 @@ def render_torch(torch: Dict[str, List[float]]) -> List[str]:
         row("torch: swap in, durable", torch["swap"], reinstall, "with roll back 1 s"),
         row("torch: roll back, durable", torch["roll back"], reinstall),
         row("torch: swap in, if nothing waited for the disk", torch["swap, no sync"], reinstall),
-        row("torch: roll back, if nothing waited for the disk", torch["roll back, no sync"], reinstall),
+        row(
+            "torch: roll back, if nothing waited for the disk",
+            torch["roll back, no sync"],
+            reinstall,
+        ),
     ]
 
 

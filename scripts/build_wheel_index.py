@@ -1,4 +1,5 @@
-"""Makes the file that `safe-install wheels --update` takes: all documents of wheel_index/ in one, and says its hash.
+"""Makes the file that `safe-install wheels --update` takes: all documents of wheel_index/ in one,
+and says its hash.
 
 scripts/build_wheel_index.py [FILE]        default: dist/wheel-index-DATE.json
 """
@@ -25,13 +26,19 @@ def make_bundle(folder: Path, date: str) -> str:
         for path in sorted(folder.glob("*.json"))
         if path.stem != "schema"
     }
-    text = json.dumps({"schema": SCHEMA, "date": date, "documents": documents}, ensure_ascii=False, sort_keys=False)
+    text = json.dumps(
+        {"schema": SCHEMA, "date": date, "documents": documents},
+        ensure_ascii=False,
+        sort_keys=False,
+    )
     read_bundle(text, "the new file")
     return text
 
 
 def main(arguments: Sequence[str]) -> int:
-    target = Path(arguments[0]) if arguments else ROOT / "dist" / f"wheel-index-{bundled_date()}.json"
+    target = (
+        Path(arguments[0]) if arguments else ROOT / "dist" / f"wheel-index-{bundled_date()}.json"
+    )
     target.parent.mkdir(parents=True, exist_ok=True)
     text = make_bundle(ROOT / "wheel_index", bundled_date())
     target.write_text(text, "utf-8")

@@ -1,13 +1,15 @@
 #!/usr/bin/env python3
-"""Writes the wheel finder: one HTML file that says which wheel fits a torch, and which torch has all that is needed.
+"""Writes the wheel finder: one HTML file that says which wheel fits a torch, and which torch has
+all that is needed.
 
 It needs no server and asks nothing over the network.
 
     scripts/build_wheel_page.py [FILE]
 
-FILE is dist/wheels.html unless given. The page holds the wheel index as tables: every address is made here by the
-program's own `make_candidate`, and what needs Python's rules (wheel tags, specifiers of torch) is computed here for all
-the choices there are. The page's script only selects and orders. `scripts/wheel_page.html` is its template.
+FILE is dist/wheels.html unless given. The page holds the wheel index as tables: every address is
+made here by the program's own `make_candidate`, and what needs Python's rules (wheel tags,
+specifiers of torch) is computed here for all the choices there are. The page's script only selects
+and orders. `scripts/wheel_page.html` is its template.
 """
 
 from __future__ import annotations
@@ -24,7 +26,8 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Dict, Iterable, Iterator, List, Optional, Sequence, Set, Tuple
 
-# A clone is enough: the package need not be installed, and of its dependencies this script needs two.
+# A clone is enough: the package need not be installed, and of its dependencies this script needs
+# two.
 # ruff: noqa: E402 - its imports come after
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT / "src"))
@@ -34,7 +37,8 @@ if not (find_spec("packaging") and find_spec("platformdirs")):
         os.execv(own, [str(own), *sys.argv])
     sys.exit(
         "build_wheel_page.py needs packaging and platformdirs: "
-        "apt-get install python3-packaging python3-platformdirs, or pip install packaging platformdirs"
+        "apt-get install python3-packaging python3-platformdirs, or pip install packaging "
+        "platformdirs"
     )
 
 from packaging.requirements import InvalidRequirement, Requirement
@@ -43,14 +47,25 @@ from packaging.version import Version
 
 from safe_install.index.bundled import bundled_files, make_candidate
 from safe_install.index.candidates import torch_of
-from safe_install.index.catalog import bundled_catalog, index_date, known_projects, load_project, torch_table
+from safe_install.index.catalog import (
+    bundled_catalog,
+    index_date,
+    known_projects,
+    load_project,
+    torch_table,
+)
 from safe_install.index.facts import Build, HostEntry, Project, TorchRelease
 from safe_install.index.filename import python_tags
 from safe_install.models import BuiltFor, Candidate, CandidateKind, Environment, Link
 from safe_install.resolve.compatibility import Context, reject_python, reject_torch_version
 from safe_install.resolve.ranking import host_rank
 from safe_install.resolve.target import environment_for, parse_platform
-from safe_install.tags import container_of_name, cuda_of_accelerator, parse_accelerator, supported_platforms
+from safe_install.tags import (
+    container_of_name,
+    cuda_of_accelerator,
+    parse_accelerator,
+    supported_platforms,
+)
 from wheel_page_addresses import fill, generalize, template_values
 from wheel_page_table import Table
 from wheel_page_torches import code_number, tabulate_torches
@@ -58,7 +73,8 @@ from wheel_page_torches import code_number, tabulate_torches
 TEMPLATE = Path(__file__).resolve().with_name("wheel_page.html")
 OUTPUT = ROOT / "dist" / "wheels.html"
 
-# What a person can choose: the key in the address, what it is called, and the platform that the program is asked for.
+# What a person can choose: the key in the address, what it is called, and the platform that the
+# program is asked for.
 PLATFORMS: Tuple[Tuple[str, str, str], ...] = (
     ("linux_x86_64", "Linux x86_64", "manylinux_2_36_x86_64"),
     ("linux_aarch64", "Linux aarch64", "manylinux_2_36_aarch64"),
@@ -68,12 +84,14 @@ PLATFORMS: Tuple[Tuple[str, str, str], ...] = (
 )
 
 
-# --- torch -----------------------------------------------------------------------------------------
+# --- torch ----------------------------------------------------------------------------------------
 
 
 def releases() -> List[TorchRelease]:
     """The releases of torch, newest first."""
-    return sorted(torch_table().releases.values(), key=lambda release: Version(release.version), reverse=True)
+    return sorted(
+        torch_table().releases.values(), key=lambda release: Version(release.version), reverse=True
+    )
 
 
 def accelerators_of(release: TorchRelease) -> List[str]:
@@ -107,7 +125,7 @@ def pythons() -> List[str]:
     return sorted(found, key=Version)
 
 
-# --- tables ----------------------------------------------------------------------------------------
+# --- tables ---------------------------------------------------------------------------------------
 
 
 class Page:
@@ -115,11 +133,15 @@ class Page:
 
     def __init__(self) -> None:
         self.texts = Table()  # versions, platforms, lists of accelerators and of wheel tags
-        self.shapes = Table()  # [address, torch, accelerator, C++ ABI] of a cell: 0 where the row says it
+        # [address, torch, accelerator, C++ ABI] of a cell: 0 where the row says it
+        self.shapes = Table()
         self.codes = Table()  # of GPUs: [as text, the compute capabilities on which it runs]
-        self.pairs: Dict[str, Dict[str, int]] = {}  # "cp38-cp38" -> Python -> rank, where that Python takes it
-        self.platforms: Dict[str, List[Optional[int]]] = {}  # wheel platform -> rank for each of PLATFORMS
-        self.fits: Dict[str, Dict[str, List[int]]] = {}  # kind of match -> torch of a wheel -> releases it serves
+        # "cp38-cp38" -> Python -> rank, where that Python takes it
+        self.pairs: Dict[str, Dict[str, int]] = {}
+        # wheel platform -> rank for each of PLATFORMS
+        self.platforms: Dict[str, List[Optional[int]]] = {}
+        # kind of match -> torch of a wheel -> releases it serves
+        self.fits: Dict[str, Dict[str, List[int]]] = {}
         self._releases = releases()
         self._environments = [
             environment_for(
@@ -131,7 +153,9 @@ class Page:
             for release in self._releases
         ]
         self._pair_orders = {python: _pair_order(python) for python in pythons()}
-        self._platform_orders = [supported_platforms(*parse_platform(tag)) for _, _, tag in PLATFORMS]
+        self._platform_orders = [
+            supported_platforms(*parse_platform(tag)) for _, _, tag in PLATFORMS
+        ]
 
     def pairs_number(self, pairs: Sequence[str]) -> int:
         """The number of a list of `python-abi`, each with its rank."""
@@ -179,7 +203,8 @@ class Page:
         known[torch or ""] = [
             number
             for number, environment in enumerate(self._environments)
-            if reject_torch_version(candidate, Context(project, environment, bundled_catalog())) is None
+            if reject_torch_version(candidate, Context(project, environment, bundled_catalog()))
+            is None
         ]
 
     def data(self, projects: Sequence[Project], date: str) -> Dict[str, Any]:
@@ -199,7 +224,10 @@ class Page:
                 }
                 for release in self._releases
             ],
-            "abi": [[rule.since, rule.cxx11_abi, rule.accelerators, rule.architectures] for rule in table.abi_rules],
+            "abi": [
+                [rule.since, rule.cxx11_abi, rule.accelerators, rule.architectures]
+                for rule in table.abi_rules
+            ],
             "accelerators": accelerators,
             "torch": tabulate_torches(
                 {key: tag for key, _, tag in PLATFORMS},
@@ -225,10 +253,17 @@ class Page:
     def _accelerators(self, projects: Sequence[Project]) -> Dict[str, List[Any]]:
         """Kind, CUDA major and label of every accelerator that is named anywhere."""
         names = self._accelerators_of_torch()
-        names |= {name for project in projects for build in project.builds for name in build.accelerators}
+        names |= {
+            name for project in projects for build in project.builds for name in build.accelerators
+        }
         names |= {project.accelerator for project in projects if project.accelerator}
         names |= {shape[2] for shape in self.shapes.values if shape[2]}
-        names |= {alias.base_accelerator for project in projects for alias in project.aliases if alias.base_accelerator}
+        names |= {
+            alias.base_accelerator
+            for project in projects
+            for alias in project.aliases
+            if alias.base_accelerator
+        }
         known = {}
         for name in sorted(names):
             parsed = parse_accelerator(name)
@@ -250,12 +285,20 @@ class Page:
             "match": _match_key(project),
             "accelerators": project.accelerator_match.value,
             "versions": order,
-            "prereleases": [number for number, version in enumerate(order) if Version(version).is_prerelease],
+            "prereleases": [
+                number for number, version in enumerate(order) if Version(version).is_prerelease
+            ],
             "pinned": [number for number, version in enumerate(order) if version in project.pins],
             "hosts": [self._host(host, project) for host in project.hosts],
-            "aliases": [[a.torch, a.base, a.accelerator or 0, a.base_accelerator or 0] for a in project.aliases],
+            "aliases": [
+                [a.torch, a.base, a.accelerator or 0, a.base_accelerator or 0]
+                for a in project.aliases
+            ],
             "rows": self._rows(project, order),
-            "files": [self._file(project, candidate, order.index(candidate.version.public)) for candidate in files],
+            "files": [
+                self._file(project, candidate, order.index(candidate.version.public))
+                for candidate in files
+            ],
             "sha256": dict(project.sha256),
             "gpu_code": self._gpu_code(project, order),
             "requires": list(_requires(project, projects)),
@@ -274,7 +317,11 @@ class Page:
         """[versions, accelerators, code] of each row; the first that applies is the one."""
         rows = []
         for row in project.gpu_code:
-            versions = [number for number, text in enumerate(order) if row.versions.contains(text, prereleases=True)]
+            versions = [
+                number
+                for number, text in enumerate(order)
+                if row.versions.contains(text, prereleases=True)
+            ]
             rows.append([versions, list(row.accelerators), code_number(row, self.codes)])
         return rows
 
@@ -296,7 +343,8 @@ class Page:
         return {key: value for key, value in entry.items() if value not in (None, "", [])}
 
     def _row(self, project: Project, build: Build, version: int) -> List[Any]:
-        """[host, torch, version, platform, tags, accelerators, shapes, tag, note]; the last two may be missing."""
+        """[host, torch, version, platform, tags, accelerators, shapes, tag, note]; the last two may
+        be missing."""
         number = next(n for n, host in enumerate(project.hosts) if host.host == build.host)
         host = project.hosts[number]
         pairs = ["-".join(python_tags(python, build.abi)) for python in build.python]
@@ -332,7 +380,9 @@ class Page:
                     found.append(self._shape(project, build, candidate, accelerator, python))
         return found[0] if len(set(found)) == 1 and len(build.cxx11_abi) < 2 else found
 
-    def _shape(self, project: Project, build: Build, candidate: Candidate, accelerator: str, python: str) -> int:
+    def _shape(
+        self, project: Project, build: Build, candidate: Candidate, accelerator: str, python: str
+    ) -> int:
         values = template_values(build, accelerator, "-".join(python_tags(python, build.abi)))
         template = generalize(candidate.link.url, values)
         if fill(template, values) != candidate.link.url:
@@ -341,10 +391,13 @@ class Page:
         self.learn_torch(project, built.torch)
         abi = None if built.cxx11_abi is None else int(built.cxx11_abi)
         torch = 0 if built.torch == build.torch else built.torch
-        return self.shapes.number([template, torch, 0 if built.accelerator == accelerator else built.accelerator, abi])
+        return self.shapes.number(
+            [template, torch, 0 if built.accelerator == accelerator else built.accelerator, abi]
+        )
 
     def _file(self, project: Project, candidate: Candidate, version: int) -> List[Any]:
-        """[url, version, platform, tags, torch, accelerator, C++ ABI, Pythons, rank, sha256] of a known address."""
+        """[url, version, platform, tags, torch, accelerator, C++ ABI, Pythons, rank, sha256] of a
+        known address."""
         name = re.sub(r"\.whl$", "", candidate.link.filename).split("-")
         python, abi, platform = name[-3:]
         built = candidate.built_for
@@ -353,7 +406,10 @@ class Page:
         fitting = [
             version
             for version in pythons()
-            if reject_python(untagged, Context(project, _environment_with(version), bundled_catalog())) is None
+            if reject_python(
+                untagged, Context(project, _environment_with(version), bundled_catalog())
+            )
+            is None
         ]
         return [
             candidate.link.url,
@@ -384,13 +440,16 @@ def _facts(project: Project) -> Dict[str, Any]:
         "doubts": [[doubt.subject, doubt.why] for doubt in project.doubts],
         "checked": project.checked,
         "sources": list(project.sources),
-        "source": source and {"repository": source.repository, "install": source.install, "note": source.note},
+        "source": source
+        and {"repository": source.repository, "install": source.install, "note": source.note},
     }
 
 
 @functools.lru_cache(maxsize=None)
 def _environment_with(python: str, platform: str = "linux_x86_64") -> Environment:
-    return environment_for(torch=None, python_version=python, platform=platform, torch_table=torch_table())
+    return environment_for(
+        torch=None, python_version=python, platform=platform, torch_table=torch_table()
+    )
 
 
 def _match_key(project: Project) -> str:
@@ -411,7 +470,8 @@ def _host_rank(host: HostEntry, project: Project) -> int:
 
 
 def _requires(project: Project, projects: Sequence[Project]) -> Iterator[List[Any]]:
-    """[project, versions or 0, choices where it applies or 0] of what the project's metadata hides."""
+    """[project, versions or 0, choices where it applies or 0] of what the project's metadata
+    hides."""
     known = {other.name: other for other in projects}
     for text in project.requires:
         try:
@@ -426,7 +486,9 @@ def _requires(project: Project, projects: Sequence[Project]) -> Iterator[List[An
             there = {Version(build.version) for build in other.builds} | {
                 c.version for c in bundled_files(other, torch_table())
             }
-            versions = sorted({v.public for v in there if requirement.specifier.contains(v, prereleases=True)})
+            versions = sorted(
+                {v.public for v in there if requirement.specifier.contains(v, prereleases=True)}
+            )
         where: Any = 0
         if requirement.marker is not None:
             where = []
@@ -438,7 +500,7 @@ def _requires(project: Project, projects: Sequence[Project]) -> Iterator[List[An
         yield [other.name, versions, where]
 
 
-# --- the page --------------------------------------------------------------------------------------
+# --- the page -------------------------------------------------------------------------------------
 
 
 def embed(value: Any) -> str:
@@ -453,7 +515,10 @@ def build_page(projects: Iterable[Project], date: str) -> str:
     """The whole file."""
     template = TEMPLATE.read_text("utf-8")
     scripts = re.findall(r"<script>(.*?)</script>", template, re.DOTALL)
-    hashes = " ".join(f"'sha256-{base64.b64encode(hashlib.sha256(s.encode()).digest()).decode()}'" for s in scripts)
+    hashes = " ".join(
+        f"'sha256-{base64.b64encode(hashlib.sha256(s.encode()).digest()).decode()}'"
+        for s in scripts
+    )
     data = embed(Page().data(sorted(projects, key=lambda project: project.name), date))
     return template.replace("__SCRIPT_HASHES__", hashes, 1).replace("__DATA__", data, 1)
 

@@ -1,12 +1,14 @@
 #!/usr/bin/env python3
-"""What this machine lacks for scripts/demo or scripts/test: everything at once, with one line to copy.
+"""What this machine lacks for scripts/demo or scripts/test: everything at once, with one line to
+copy.
 
     python3 scripts/check_machine.py demo | build | test | ci
 
-demo is the demo without a compilation, build the demo with one (`--build`), test the test suite, ci the same where a
-test that cannot run is a failure. It looks at the interpreter that runs it and at the folder it is run in.
-Exit status: 0 go on, 1 something needed is missing, 2 usage. Standard library only, Python 3.6 syntax: it runs before
-anything has been installed.
+demo is the demo without a compilation, build the demo with one (`--build`), test the test suite, ci
+the same where a test that cannot run is a failure. It looks at the interpreter that runs it and at
+the folder it is run in.
+Exit status: 0 go on, 1 something needed is missing, 2 usage. Standard library only, Python 3.6
+syntax: it runs before anything has been installed.
 """
 
 import configparser
@@ -29,8 +31,8 @@ PYPI = "https://pypi.org/simple"
 PYTORCH = "https://download.pytorch.org/whl/cpu/"
 TIMEOUT = 10  # seconds for a host to answer
 
-# Oldest Python, and gigabytes in the folder of the clone and in the folder for temporary files. .demo takes 1.1 GB; the
-# test suite's temporary folder was seen with 7 GB.
+# Oldest Python, and gigabytes in the folder of the clone and in the folder for temporary files.
+# .demo takes 1.1 GB; the test suite's temporary folder was seen with 7 GB.
 DEMO_PYTHON = (3, 10)
 TEST_PYTHON = (3, 8)
 DEMO_DISK = (2.5, 1.0)
@@ -83,7 +85,9 @@ def _check_python(purpose: str, facts: Facts) -> Optional[Problem]:
     oldest = DEMO_PYTHON if purpose in ("demo", "build") else TEST_PYTHON
     if facts.python >= oldest:
         return None
-    text = "Python {}.{} or newer: this is {}.{}; name another with PYTHON=python3.X".format(*(oldest + facts.python))
+    text = "Python {}.{} or newer: this is {}.{}; name another with PYTHON=python3.X".format(
+        *(oldest + facts.python)
+    )
     return Problem(True, text, {})
 
 
@@ -91,7 +95,9 @@ def _check_venv(facts: Facts) -> Optional[Problem]:
     if facts.venv:
         return None
     packages = {"apt": _python_package(facts, "venv"), "dnf": "python3", "conda": "python"}
-    return Problem(True, "the modules venv and ensurepip, which make virtual environments", packages)
+    return Problem(
+        True, "the modules venv and ensurepip, which make virtual environments", packages
+    )
 
 
 def _check_compiler(purpose: str, facts: Facts) -> Optional[Problem]:
@@ -124,7 +130,9 @@ def _check_git(purpose: str, facts: Facts) -> Optional[Problem]:
 def _check_index(facts: Facts) -> Optional[Problem]:
     if not facts.package_index:
         return None
-    return Problem(True, f"the package index: {facts.package_index}; PIP_INDEX_URL names another", {})
+    return Problem(
+        True, f"the package index: {facts.package_index}; PIP_INDEX_URL names another", {}
+    )
 
 
 def _check_pytorch(purpose: str, facts: Facts) -> Optional[Problem]:
@@ -141,7 +149,11 @@ def _check_disk(purpose: str, facts: Facts) -> List[Problem]:
     else:
         places = [
             ("disk space here", here, facts.free),
-            ("disk space for temporary files (TMPDIR names another folder)", temporary, facts.temporary),
+            (
+                "disk space for temporary files (TMPDIR names another folder)",
+                temporary,
+                facts.temporary,
+            ),
         ]
     problems = []
     for place, wanted, free in places:
@@ -152,7 +164,8 @@ def _check_disk(purpose: str, facts: Facts) -> List[Problem]:
 
 
 def _python_package(facts: Facts, part: str) -> str:
-    """Debian's name of a part of this Python: python3.11-dev of the distribution's own, python3-dev for others."""
+    """Debian's name of a part of this Python: python3.11-dev of the distribution's own, python3-dev
+    for others."""
     if facts.system:
         return f"python{facts.python[0]}.{facts.python[1]}-{part}"
     return "python3-" + part
@@ -200,7 +213,7 @@ def describe(problems: Sequence[Problem], facts: Facts) -> List[str]:
     return lines
 
 
-# --- the machine -----------------------------------------------------------------------------------
+# --- the machine ----------------------------------------------------------------------------------
 
 
 def read_facts(purpose: str) -> Facts:
@@ -239,7 +252,12 @@ def _has_venv() -> bool:
 
 def _starts(program: str) -> bool:
     try:
-        return subprocess.call([program, "--version"], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) == 0
+        return (
+            subprocess.call(
+                [program, "--version"], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+            )
+            == 0
+        )
     except OSError:
         return False
 
@@ -252,7 +270,8 @@ def _ask_index() -> str:
 
 
 def _configured_index() -> Optional[str]:
-    """index-url in a configuration file of pip, the first that pip would take; None where no file has one."""
+    """index-url in a configuration file of pip, the first that pip would take; None where no file
+    has one."""
     home = os.path.expanduser("~")
     configuration = os.environ.get("XDG_CONFIG_HOME") or os.path.join(home, ".config")
     files = [
@@ -275,8 +294,8 @@ def _configured_index() -> Optional[str]:
 
 
 def _ask(url: str) -> str:
-    """Why a host cannot be reached, or "". Any answer of its web server counts, and so does a certificate that this
-    Python does not know: pip has certificates of its own."""
+    """Why a host cannot be reached, or "". Any answer of its web server counts, and so does a
+    certificate that this Python does not know: pip has certificates of its own."""
     parts = urllib.parse.urlsplit(url)
     if parts.scheme not in ("http", "https"):
         return ""

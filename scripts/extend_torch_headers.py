@@ -2,8 +2,9 @@
 
 scripts/extend_torch_headers.py FILE.whl|DIR...     wheels of torch, or folders with an unpacked one
 
-The table (src/safe_install/wheels/torch_headers.json.gz) holds the lines of assertions in torch's headers, by version.
-A header whose lines are those of a version that is known already shares its row. Run the tests afterwards.
+The table (src/safe_install/wheels/torch_headers.json.gz) holds the lines of assertions in torch's
+headers, by version. A header whose lines are those of a version that is known already shares its
+row. Run the tests afterwards.
 """
 
 from __future__ import annotations
@@ -18,7 +19,13 @@ from typing import Dict, Iterator, List, Sequence, Tuple
 
 from safe_install.wheels.fingerprint import find_assertion_lines
 
-TABLE = Path(__file__).resolve().parents[1] / "src" / "safe_install" / "wheels" / "torch_headers.json.gz"
+TABLE = (
+    Path(__file__).resolve().parents[1]
+    / "src"
+    / "safe_install"
+    / "wheels"
+    / "torch_headers.json.gz"
+)
 PREFIX = "torch/include/"
 HEADER = re.compile(r"^torch/include/[\w+./-]{3,200}\.(?:h|hpp|cuh|inl)$")
 
@@ -48,12 +55,15 @@ def read_version(source: Path) -> str:
             text = archive.read("torch/version.py").decode("utf-8")
     said = re.search(r"^__version__ = ['\"]([\w.+]+)['\"]", text, re.MULTILINE)
     if said is None:
-        raise SystemExit(f"extend_torch_headers.py: {source} does not say its version in torch/version.py")
+        raise SystemExit(
+            f"extend_torch_headers.py: {source} does not say its version in torch/version.py"
+        )
     return said.group(1)
 
 
 def add(table: Rows, version: str, headers: Iterator[Tuple[str, str]]) -> int:
-    """Put one version's lines into the table, in the place of what it had; how many headers have any."""
+    """Put one version's lines into the table, in the place of what it had; how many headers have
+    any."""
     for rows in table.values():
         for lines in [lines for lines, versions in rows.items() if version in versions]:
             rows[lines].remove(version)
@@ -77,7 +87,9 @@ def main(arguments: Sequence[str]) -> int:
     for argument in arguments:
         source = Path(argument)
         version = read_version(source)
-        print(f"torch {version}: {add(table, version, read_headers(source))} headers with assertions")
+        print(
+            f"torch {version}: {add(table, version, read_headers(source))} headers with assertions"
+        )
     table = {name: rows for name, rows in table.items() if rows}
     text = json.dumps(table, separators=(",", ":"))
     TABLE.write_bytes(gzip.compress(text.encode(), 9, mtime=0))

@@ -1,10 +1,13 @@
 #!/usr/bin/env python3
-"""Figures of source code: how long, how dense, how repeated. To steer by; nothing fails because of them.
+"""Figures of source code: how long, how dense, how repeated. To steer by; nothing fails because of
+them.
 
-    python scripts/measure_code.py [PATH...]        files or folders, of any project; src and scripts without one
+    python scripts/measure_code.py [PATH...]        files or folders, of any project; src and
+    scripts without one
 
-A function is measured in tokens of its body: without its signature, docstring, comments and line ends, and an f-string
-counts as one token on every Python. What is inside a nested function counts for both.
+A function is measured in tokens of its body: without its signature, docstring, comments and line
+ends, and an f-string counts as one token on every Python. What is inside a nested function counts
+for both.
 """
 
 from __future__ import annotations
@@ -28,7 +31,14 @@ MOST_CLASSES = 5  # names in the report
 FunctionNode = Union[ast.FunctionDef, ast.AsyncFunctionDef]
 Position = Tuple[int, int]  # line, column
 DENSE = (ast.ListComp, ast.SetComp, ast.DictComp, ast.GeneratorExp, ast.IfExp)
-LAYOUT = (tokenize.COMMENT, tokenize.NL, tokenize.NEWLINE, tokenize.INDENT, tokenize.DEDENT, tokenize.ENDMARKER)
+LAYOUT = (
+    tokenize.COMMENT,
+    tokenize.NL,
+    tokenize.NEWLINE,
+    tokenize.INDENT,
+    tokenize.DEDENT,
+    tokenize.ENDMARKER,
+)
 # Since Python 3.12 an f-string is many tokens.
 FSTRING_START = getattr(tokenize, "FSTRING_START", -1)
 FSTRING_END = getattr(tokenize, "FSTRING_END", -1)
@@ -119,7 +129,9 @@ def render_figures(title: str, files: Sequence[File]) -> List[str]:
     functions_by_size = []
     files_by_size = []
     for file in files:
-        functions_by_size += [(one.tokens, f"{file.path}:{one.line} {one.name}") for one in file.functions]
+        functions_by_size += [
+            (one.tokens, f"{file.path}:{one.line} {one.name}") for one in file.functions
+        ]
         files_by_size.append((len(file.columns), file.path))
     report += _render_largest("functions", "tokens", MOST_TOKENS, functions_by_size)
     report += _render_largest("files", "lines", MOST_LINES, files_by_size)
@@ -129,14 +141,21 @@ def render_figures(title: str, files: Sequence[File]) -> List[str]:
     return report
 
 
-def _render_largest(what: str, unit: str, limit: int, sizes: Sequence[Tuple[int, str]]) -> List[str]:
+def _render_largest(
+    what: str, unit: str, limit: int, sizes: Sequence[Tuple[int, str]]
+) -> List[str]:
     over = sorted((size for size in sizes if size[0] > limit), reverse=True)
-    return [f"  {what} over {limit} {unit}: {len(over)}", *(f"    {size:4} {name}" for size, name in over)]
+    return [
+        f"  {what} over {limit} {unit}: {len(over)}",
+        *(f"    {size:4} {name}" for size, name in over),
+    ]
 
 
 def main(arguments: Optional[Sequence[str]] = None) -> int:
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
-    parser.add_argument("path", nargs="*", type=Path, help="files or folders; src and scripts without one")
+    parser.add_argument(
+        "path", nargs="*", type=Path, help="files or folders; src and scripts without one"
+    )
     for path in parser.parse_args(arguments).path or [ROOT / "src", ROOT / "scripts"]:
         found = []
         for file in find_files(path):

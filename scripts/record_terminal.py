@@ -1,10 +1,13 @@
 #!/usr/bin/env python3
-"""Run commands in a real terminal and save the screen as SVG: docs/terminal.svg, the picture of the README.
+"""Run commands in a real terminal and save the screen as SVG: docs/terminal.svg, the picture of the
+README.
 
-    python scripts/record_terminal.py .venv "safe-install torch-scatter" "safe-install undo" > docs/terminal.svg
+    python scripts/record_terminal.py .venv "safe-install torch-scatter" "safe-install undo" >
+    docs/terminal.svg
 
-The first argument is the virtual environment to activate; each other one is a command line, run in turn by sh. What a
-command draws and takes away again (progress) is not in the picture. Needs pyte and rich: pip install pyte rich
+The first argument is the virtual environment to activate; each other one is a command line, run in
+turn by sh. What a command draws and takes away again (progress) is not in the picture. Needs pyte
+and rich: pip install pyte rich
 """
 
 from __future__ import annotations
@@ -36,15 +39,25 @@ def main(environment: str, commands: Sequence[str]) -> int:
 
 
 def run(command: str, environment: Path, stream: Any) -> None:
-    """Run one command line in a terminal of COLUMNS by LINES and feed all that it writes to the stream."""
+    """Run one command line in a terminal of COLUMNS by LINES and feed all that it writes to the
+    stream."""
     variables = {
-        name: value for name, value in os.environ.items() if not name.startswith(("PIP_", "SAFE_INSTALL_PYTHON"))
+        name: value
+        for name, value in os.environ.items()
+        if not name.startswith(("PIP_", "SAFE_INSTALL_PYTHON"))
     }
-    variables.update(VIRTUAL_ENV=str(environment), TERM="xterm-256color", COLUMNS=str(COLUMNS), LINES=str(LINES))
+    variables.update(
+        VIRTUAL_ENV=str(environment), TERM="xterm-256color", COLUMNS=str(COLUMNS), LINES=str(LINES)
+    )
     variables["PATH"] = f"{environment / 'bin'}{os.pathsep}{variables['PATH']}"
     ours, theirs = pty.openpty()
     process = subprocess.Popen(
-        ["/bin/sh", "-c", command], stdin=theirs, stdout=theirs, stderr=theirs, env=variables, start_new_session=True
+        ["/bin/sh", "-c", command],
+        stdin=theirs,
+        stdout=theirs,
+        stderr=theirs,
+        env=variables,
+        start_new_session=True,
     )
     os.close(theirs)
     while True:
@@ -79,14 +92,20 @@ def styled_line(cells: Any) -> Any:
 
     line = Text()
     row = [cells[column] for column in range(COLUMNS)]
-    for (color, bold, italic), group in groupby(row, key=lambda cell: (cell.fg, cell.bold, cell.italics)):
-        line.append("".join(cell.data for cell in group), Style(color=rich_color(color), bold=bold, italic=italic))
+    for (color, bold, italic), group in groupby(
+        row, key=lambda cell: (cell.fg, cell.bold, cell.italics)
+    ):
+        line.append(
+            "".join(cell.data for cell in group),
+            Style(color=rich_color(color), bold=bold, italic=italic),
+        )
     line.rstrip()
     return line
 
 
 def rich_color(name: str) -> str:
-    """pyte's name of a colour (`brown` for yellow, `brightred`, six hex digits) as rich spells it."""
+    """pyte's name of a colour (`brown` for yellow, `brightred`, six hex digits) as rich spells
+    it."""
     if name == "brown":
         return "yellow"
     if name.startswith("bright"):

@@ -1,11 +1,12 @@
-"""Do we read every address as it is, and write it again? Measures it on real addresses, and writes docs/hosts.md.
+"""Do we read every address as it is, and write it again? Measures it on real addresses, and writes
+docs/hosts.md.
 
     scripts/report_hosts.py [--check | --write] [FILE.jsonl]
 
-FILE has one JSON object a line, {"url": ...}; without it, tests/index/wheel_urls.jsonl: addresses that were seen in
-public lock files, Dockerfiles and scripts. Of each, project, version, torch, accelerator, C++ ABI, Python and platform
-are read, and from these alone the address is made, or the page that lists it. --check fails where docs/hosts.md says
-otherwise.
+FILE has one JSON object a line, {"url": ...}; without it, tests/index/wheel_urls.jsonl: addresses
+that were seen in public lock files, Dockerfiles and scripts. Of each, project, version, torch,
+accelerator, C++ ABI, Python and platform are read, and from these alone the address is made, or the
+page that lists it. --check fails where docs/hosts.md says otherwise.
 """
 
 from __future__ import annotations
@@ -55,13 +56,17 @@ def measure(url: str) -> Outcome:
     assert read is not None
     home = next((host for host in places.hosts if lies_on(host, original)), None)
     if home is None:
-        return Outcome(url, "missed", project, f"{place_of(url)} is no host of the wheel index for it")
+        return Outcome(
+            url, "missed", project, f"{place_of(url)} is no host of the wheel index for it"
+        )
     made = list(find_addresses(places, read))
     if any(unquote(address.url) == unquote(original) for address in made if not address.is_page):
         return Outcome(url, "address", project)
     if any(address.is_page and address.host == home.host for address in made):
         return Outcome(url, "page", project)
-    return Outcome(url, "missed", project, "neither its address nor its page can be made from what is read")
+    return Outcome(
+        url, "missed", project, "neither its address nor its page can be made from what is read"
+    )
 
 
 def unmirrored(url: str) -> str:
@@ -76,7 +81,11 @@ def unmirrored(url: str) -> str:
 def lies_on(host: HostEntry, url: str) -> bool:
     """Is this address one of the host's?"""
     if host.repository:
-        return unquote(url).lower().startswith(f"https://github.com/{host.repository.lower()}/releases/download/")
+        return (
+            unquote(url)
+            .lower()
+            .startswith(f"https://github.com/{host.repository.lower()}/releases/download/")
+        )
     return read_location(host, url) is not None
 
 
@@ -85,11 +94,17 @@ def place_of(url: str) -> str:
     parts = urlsplit(url)
     host = parts.hostname or ""
     owner = "/".join(parts.path.split("/")[1:3])
-    return f"{host}/{owner}" if host in ("github.com", "huggingface.co") or "amazonaws" in host else host
+    return (
+        f"{host}/{owner}"
+        if host in ("github.com", "huggingface.co") or "amazonaws" in host
+        else host
+    )
 
 
 def read_urls(path: Path) -> List[str]:
-    return [json.loads(line)["url"] for line in path.read_text("utf-8").splitlines() if line.strip()]
+    return [
+        json.loads(line)["url"] for line in path.read_text("utf-8").splitlines() if line.strip()
+    ]
 
 
 def render(outcomes: Sequence[Outcome]) -> str:
@@ -99,15 +114,23 @@ def render(outcomes: Sequence[Outcome]) -> str:
         counts.setdefault(place_of(outcome.url), Counter())[outcome.kind] += 1
     lines = ["| host | addresses | made again | its page named | missed |", "|---|---|---|---|---|"]
     for host, kinds in sorted(counts.items(), key=lambda item: (-sum(item[1].values()), item[0])):
-        lines.append(f"| {host} | {sum(kinds.values())} | {kinds['address']} | {kinds['page']} | {kinds['missed']} |")
+        lines.append(
+            f"| {host} | {sum(kinds.values())} | {kinds['address']} | {kinds['page']} | "
+            f"{kinds['missed']} |"
+        )
     total = Counter(outcome.kind for outcome in outcomes)
-    lines.append(f"| all | {len(outcomes)} | {total['address']} | {total['page']} | {total['missed']} |")
+    lines.append(
+        f"| all | {len(outcomes)} | {total['address']} | {total['page']} | {total['missed']} |"
+    )
     found = len(outcomes) - total["missed"]
     lines += ["", f"{found} of {len(outcomes)}: {100 * found / len(outcomes):.1f} %.", ""]
     missed = [outcome for outcome in outcomes if outcome.kind == "missed"]
     if missed:
         lines += ["| missed | why |", "|---|---|"]
-        lines += [f"| `{unquote(o.url.rsplit('/', 1)[-1])}` ({place_of(o.url)}) | {o.reason} |" for o in missed]
+        lines += [
+            f"| `{unquote(o.url.rsplit('/', 1)[-1])}` ({place_of(o.url)}) | {o.reason} |"
+            for o in missed
+        ]
     return "\n".join(lines)
 
 

@@ -3,10 +3,11 @@
 
     scripts/update_wheel_index.py [--write] [--host NAME] [--folder DIR] [PROJECT...]
 
-Asks the hosts of the projects (all of them without names), prints how the documents would change, and changes them only
-with --write. Exit status: 0 no difference, 1 there is one (or it was written), 2 usage. What every host answered is
-printed on stderr: rows are replaced only where the page that would list them was read. A host that is down, a page that
-is missing, empty or no page of files takes nothing away. Mirrors: SAFE_INSTALL_MIRRORS, as in the program.
+Asks the hosts of the projects (all of them without names), prints how the documents would change,
+and changes them only with --write. Exit status: 0 no difference, 1 there is one (or it was
+written), 2 usage. What every host answered is printed on stderr: rows are replaced only where the
+page that would list them was read. A host that is down, a page that is missing, empty or no page of
+files takes nothing away. Mirrors: SAFE_INSTALL_MIRRORS, as in the program.
 """
 
 from __future__ import annotations
@@ -25,7 +26,12 @@ from packaging.utils import canonicalize_name
 from safe_install.errors import IndexInvalid, UsageError
 from safe_install.events import Reporter
 from safe_install.index.catalog import TABLES, bundled_date, torch_table
-from safe_install.index.document import parse_json, parse_project, parse_torch_table, render_document
+from safe_install.index.document import (
+    parse_json,
+    parse_project,
+    parse_torch_table,
+    render_document,
+)
 from safe_install.index.facts import (
     TorchTable,
 )
@@ -46,7 +52,10 @@ def read_documents(folder: Path, names: Sequence[str]) -> Dict[Path, str]:
     paths = [path for path in dict.fromkeys(paths) if path.stem not in TABLES]
     missing = [path for path in paths if not path.is_file()]
     if missing or not paths:
-        raise UsageError(f"{missing[0] if missing else folder} is no document of a project", hint="see wheel_index/")
+        raise UsageError(
+            f"{missing[0] if missing else folder} is no document of a project",
+            hint="see wheel_index/",
+        )
     return {path: path.read_text("utf-8") for path in paths}
 
 
@@ -63,7 +72,10 @@ def run(options: argparse.Namespace, today: str, cache: Path) -> int:
     documents = {path: parse_json(text, path.name) for path, text in texts.items()}
     projects = {path: parse_project(document, path.name) for path, document in documents.items()}
     if options.host and not any(hosts_of(project, options.host) for project in projects.values()):
-        raise UsageError(f"none of the projects has a host {options.host!r}", hint="its name is `host` in the document")
+        raise UsageError(
+            f"none of the projects has a host {options.host!r}",
+            hint="its name is `host` in the document",
+        )
     table = read_torch(options.folder)
     asker = Asker(make_client(World(environ=os.environ, reporter=Reporter(), cache_dir=cache)))
     differs = False
@@ -72,9 +84,13 @@ def run(options: argparse.Namespace, today: str, cache: Path) -> int:
             continue
         notes = Notes()
         try:
-            text = render_document(renew(document, table, asker, notes, wanted=options.host, today=today))
+            text = render_document(
+                renew(document, table, asker, notes, wanted=options.host, today=today)
+            )
         except IndexInvalid as error:
-            notes.add(f"what the hosts say makes no document, it stays as it is: {escape(str(error))}")
+            notes.add(
+                f"what the hosts say makes no document, it stays as it is: {escape(str(error))}"
+            )
             text = texts[path]
         for line in notes.lines:
             print(f"{path.stem}: {line}", file=sys.stderr)
@@ -84,22 +100,42 @@ def run(options: argparse.Namespace, today: str, cache: Path) -> int:
             if options.write:
                 path.write_bytes(text.encode("utf-8"))
     if differs and options.write and today > bundled_date():
-        print(f"wheel_index/__init__.py: DATE is {bundled_date()}, older than what was written", file=sys.stderr)
+        print(
+            f"wheel_index/__init__.py: DATE is {bundled_date()}, older than what was written",
+            file=sys.stderr,
+        )
     return int(differs)
 
 
 def print_difference(name: str, old: str, new: str) -> None:
     """As a unified diff."""
-    lines = difflib.unified_diff(old.splitlines(keepends=True), new.splitlines(keepends=True), f"a/{name}", f"b/{name}")
+    lines = difflib.unified_diff(
+        old.splitlines(keepends=True), new.splitlines(keepends=True), f"a/{name}", f"b/{name}"
+    )
     sys.stdout.writelines(lines)
 
 
 def main(arguments: Optional[Sequence[str]] = None) -> int:
-    parser = argparse.ArgumentParser(prog="update_wheel_index.py", description=(__doc__ or "").partition("\n")[0])
-    parser.add_argument("project", nargs="*", metavar="PROJECT", help="names of projects; all of them without one")
-    parser.add_argument("--write", action="store_true", help="change the documents; without it they are only compared")
-    parser.add_argument("--host", default="", metavar="NAME", help="ask only this host (optional hosts must be named)")
-    parser.add_argument("--folder", type=Path, default=FOLDER, metavar="DIR", help="the folder with the documents")
+    parser = argparse.ArgumentParser(
+        prog="update_wheel_index.py", description=(__doc__ or "").partition("\n")[0]
+    )
+    parser.add_argument(
+        "project", nargs="*", metavar="PROJECT", help="names of projects; all of them without one"
+    )
+    parser.add_argument(
+        "--write",
+        action="store_true",
+        help="change the documents; without it they are only compared",
+    )
+    parser.add_argument(
+        "--host",
+        default="",
+        metavar="NAME",
+        help="ask only this host (optional hosts must be named)",
+    )
+    parser.add_argument(
+        "--folder", type=Path, default=FOLDER, metavar="DIR", help="the folder with the documents"
+    )
     options = parser.parse_args(arguments)
     # Pages are asked anew every time: what a cache remembers would hide that a host is down.
     with tempfile.TemporaryDirectory() as cache:

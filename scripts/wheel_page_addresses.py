@@ -45,7 +45,11 @@ def generalize(url: str, values: Mapping[str, str]) -> str:
 def _between(text: str, letter: str, values: Mapping[str, str]) -> str:
     value = values[letter]
     # Not inside a longer number, word or placeholder: 12.1 is not part of 2.12.1.
-    return _replaced(text, rf"(?<![{{\d.]){re.escape(value)}(?![\d}}]|\.\d)", f"{{{letter}}}") if value else text
+    return (
+        _replaced(text, rf"(?<![{{\d.]){re.escape(value)}(?![\d}}]|\.\d)", f"{{{letter}}}")
+        if value
+        else text
+    )
 
 
 def _replaced(text: str, pattern: str, by: str) -> str:

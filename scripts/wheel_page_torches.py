@@ -1,15 +1,28 @@
 """Which builds of torch may come on which machine, as tables of the wheel page.
 
-The order of the builds is that of the program's own `rank_torches`. A person may type any driver, and what follows from
-it changes at a few versions only, the steps: those that a build of torch needs, and those that came with a CUDA. All
-that follows is computed here for each step, so that the page's script compares one version with the steps, and selects.
+The order of the builds is that of the program's own `rank_torches`. A person may type any driver,
+and what follows from it changes at a few versions only, the steps: those that a build of torch
+needs, and those that came with a CUDA. All that follows is computed here for each step, so that the
+page's script compares one version with the steps, and selects.
 """
 
 from __future__ import annotations
 
 import functools
 from dataclasses import replace
-from typing import Any, Callable, Dict, FrozenSet, Iterable, List, Mapping, NamedTuple, Optional, Sequence, Tuple
+from typing import (
+    Any,
+    Callable,
+    Dict,
+    FrozenSet,
+    Iterable,
+    List,
+    Mapping,
+    NamedTuple,
+    Optional,
+    Sequence,
+    Tuple,
+)
 
 from packaging.utils import NormalizedName
 from packaging.version import Version
@@ -54,7 +67,8 @@ class TorchEntry(NamedTuple):
     release: str  # "2.13.0"
     accelerator: str  # "" where it is not known
     is_on_index: bool
-    reason: str  # why there is none for the platform: "has no build for cu126"; "" where there is one
+    # why there is none for the platform: "has no build for cu126"; "" where there is one
+    reason: str
     code: Optional[GpuCode]  # None where it is not known, or it has none
 
 
@@ -81,10 +95,14 @@ def _drivers() -> List[Driver]:
 
 
 def served_cuda() -> List[List[str]]:
-    """For each system the newest CUDA that a driver serves fully, by its number of steps; "" for none."""
+    """For each system the newest CUDA that a driver serves fully, by its number of steps; "" for
+    none."""
     table = bundled_catalog().cuda
     versions = [driver.version or "" for driver in _drivers()]
-    return [[table.cuda_of_driver(version, system=system) or "" for version in versions] for system in _SYSTEMS]
+    return [
+        [table.cuda_of_driver(version, system=system) or "" for version in versions]
+        for system in _SYSTEMS
+    ]
 
 
 def driver_floors(accelerators: Iterable[str]) -> Dict[str, List[int]]:
@@ -118,10 +136,14 @@ class Orders(NamedTuple):
 
 
 class _ForAnyPython:
-    """What is known, as if each release of torch had wheels for this Python: which has one, the page's script sees."""
+    """What is known, as if each release of torch had wheels for this Python: which has one, the
+    page's script sees."""
 
     def __init__(self, catalog: Catalog) -> None:
-        releases = {name: replace(release, python=(_PYTHON,)) for name, release in catalog.torch.releases.items()}
+        releases = {
+            name: replace(release, python=(_PYTHON,))
+            for name, release in catalog.torch.releases.items()
+        }
         self.projects: FrozenSet[NormalizedName] = catalog.projects
         self.project: Callable[[str], Project] = catalog.project
         self.torch: TorchTable = replace(catalog.torch, releases=releases)
@@ -132,10 +154,14 @@ class _ForAnyPython:
 def orders_of(platform: str, accelerators: Tuple[str, ...]) -> Orders:
     """By a platform tag, and the accelerators that a person may ask for."""
     catalog = _ForAnyPython(bundled_catalog())
-    machine = environment_for(torch=None, python_version=_PYTHON, platform=platform, torch_table=catalog.torch)
+    machine = environment_for(
+        torch=None, python_version=_PYTHON, platform=platform, torch_table=catalog.torch
+    )
 
     def order(driver: Optional[Driver], accelerator: str = "") -> List[TorchEntry]:
-        options = rank_torches(None, TorchTerms(accelerator=accelerator), replace(machine, driver=driver), catalog)
+        options = rank_torches(
+            None, TorchTerms(accelerator=accelerator), replace(machine, driver=driver), catalog
+        )
         # Of builds that were asked for and do not exist, the release's own build says enough.
         there = [one for one in options if one.is_on_index or one.excluded is not Exclusion.BUILD]
         return [_entry_of(option, machine.interpreter.platform) for option in there]
@@ -157,7 +183,8 @@ def orders_of(platform: str, accelerators: Tuple[str, ...]) -> Orders:
 
 
 def _count_served(driver: Driver, accelerators: Sequence[str]) -> int:
-    """How many CUDAs, of those that there is a torch for, a driver serves fully. The order depends on that."""
+    """How many CUDAs, of those that there is a torch for, a driver serves fully. The order depends
+    on that."""
     cudas = filter(None, map(cuda_of_accelerator, accelerators))
     return sum(driver.cuda is not None and Version(cuda) <= Version(driver.cuda) for cuda in cudas)
 
@@ -168,11 +195,13 @@ def _entry_of(option: TorchOption, machine: str) -> TorchEntry:
     if option.excluded in (Exclusion.PLATFORM, Exclusion.BUILD):
         reason = option.reason[len(f"torch {option.release} ") :]
     if build.cuda is not None:
-        code = bundled_catalog().torch.gpu_code_of(build.version, build.accelerator, platform=machine)
+        code = bundled_catalog().torch.gpu_code_of(
+            build.version, build.accelerator, platform=machine
+        )
     return TorchEntry(option.release, build.accelerator, option.is_on_index, reason, code)
 
 
-# --- for the page ----------------------------------------------------------------------------------
+# --- for the page ---------------------------------------------------------------------------------
 
 
 def tabulate_torches(
@@ -186,17 +215,22 @@ def tabulate_torches(
 ) -> Dict[str, Any]:
     """All of it as JSON values.
 
-    `platforms`: platform tags by the page's name; `releases` of torch, in the page's order; `needing_drivers`: the
-    accelerators whose drivers may be asked about; `asked_for`: those for which a torch may be asked for. Orders are
-    numbers in `texts`, whose texts are numbers of builds: [release, accelerator, is on the index, why there is none,
-    number in `codes` or -1].
+    `platforms`: platform tags by the page's name; `releases` of torch, in the page's order;
+    `needing_drivers`: the accelerators whose drivers may be asked about; `asked_for`: those for
+    which a torch may be asked for. Orders are numbers in `texts`, whose texts are numbers of
+    builds: [release, accelerator, is on the index, why there is none, number in `codes` or -1].
     """
     builds = Table()
 
     def number(order: Sequence[TorchEntry]) -> int:
         numbers = []
         for entry in order:
-            row = [releases.index(entry.release), entry.accelerator, int(entry.is_on_index), entry.reason]
+            row = [
+                releases.index(entry.release),
+                entry.accelerator,
+                int(entry.is_on_index),
+                entry.reason,
+            ]
             numbers.append(builds.number([*row, code_number(entry.code, codes)]))
         return texts.number(" ".join(map(str, numbers)))
 
@@ -207,7 +241,9 @@ def tabulate_torches(
             "undeclared": number(found.undeclared),
             "gpu_only": number(found.gpu_only),
             "by_driver": [number(order) for order in found.by_driver],
-            "by_accelerator": {accelerator: number(order) for accelerator, order in found.by_accelerator.items()},
+            "by_accelerator": {
+                accelerator: number(order) for accelerator, order in found.by_accelerator.items()
+            },
         }
     return {
         "steps": driver_steps(),

@@ -15,10 +15,12 @@ ASKED = {
     "cuda_lab": ("--run-cuda-lab", "downloads a CUDA torch of several gigabytes"),
     "gpu": ("--run-gpu", "needs a real NVIDIA GPU"),
 }
-# Set where each test must run (.ci/run): a skip is a failure then, less those that are asked for and the browser's.
+# Set where each test must run (.ci/run): a skip is a failure then, less those that are asked for
+# and the browser's.
 NO_SKIPS = "SAFE_INSTALL_NO_SKIPS"
-# The files that take longest, by their seconds on one core. They begin in this order, so that no worker is left alone
-# with one at the end. The second file with the CUDA torch waits until the first has downloaded it.
+# The files that take longest, by their seconds on one core. They begin in this order, so that no
+# worker is left alone with one at the end. The second file with the CUDA torch waits until the
+# first has downloaded it.
 LONGEST = (
     "tests/cuda/test_extension.py",  # 243, of which 170 are a build that is kept for the next run
     "tests/functional/test_real_torch.py",  # 155
@@ -52,9 +54,11 @@ SILENT_PROGRAMS = pytest.StashKey[str]()
 
 
 def pytest_configure(config):
-    # A shell that starts us in the background has SIGINT ignored, and our children would inherit that.
+    # A shell that starts us in the background has SIGINT ignored, and our children would inherit
+    # that.
     signal.signal(signal.SIGINT, signal.default_int_handler)
-    # xdist gives the files with the most tests first: those of the quickest tests. Ours come in our order.
+    # xdist gives the files with the most tests first: those of the quickest tests. Ours come in our
+    # order.
     config.option.loadscopereorder = False
     if not hasattr(config, "workerinput"):  # workers inherit PATH
         config.stash[SILENT_PROGRAMS] = put_silent_programs_first()
@@ -67,7 +71,8 @@ def pytest_unconfigure(config):
 
 
 def put_silent_programs_first():
-    """A folder at the front of PATH in which what pip asks for its User-Agent says nothing; the folder."""
+    """A folder at the front of PATH in which what pip asks for its User-Agent says nothing; the
+    folder."""
     folder = tempfile.mkdtemp(prefix="silent-")
     silent = shutil.which("true")
     for name in ASKED_BY_PIP if silent else ():
@@ -78,12 +83,21 @@ def put_silent_programs_first():
 
 def pytest_addoption(parser):
     for option, why in ASKED.values():
-        parser.addoption(option, action="store_true", help=f"run the tests that are marked for it ({why})")
+        parser.addoption(
+            option, action="store_true", help=f"run the tests that are marked for it ({why})"
+        )
     seconds = ATTACK_SECONDS_OF_CI if os.environ.get(NO_SKIPS) else ATTACK_SECONDS
     said = f"how long tests/attack runs ({ATTACK_SECONDS:.0f}, {ATTACK_SECONDS_OF_CI:.0f} in CI)"
     parser.addoption("--attack-seconds", type=float, default=seconds, help=said)
-    parser.addoption("--attack-seed", type=int, default=None, help="the batch of tests/attack to run first")
-    parser.addoption("--crash-seed", type=int, default=None, help="the random moments of tests/crash to try again")
+    parser.addoption(
+        "--attack-seed", type=int, default=None, help="the batch of tests/attack to run first"
+    )
+    parser.addoption(
+        "--crash-seed",
+        type=int,
+        default=None,
+        help="the random moments of tests/crash to try again",
+    )
 
 
 def pytest_collection_modifyitems(config, items):
@@ -118,7 +132,8 @@ def pytest_sessionfinish(session):
 
 
 def describe_skips(stats):
-    """One line for the tests that did not run, the most frequent reason first; and one for those that had to."""
+    """One line for the tests that did not run, the most frequent reason first; and one for those
+    that had to."""
     reasons = Counter(skip_reason(report) for report in stats.get("skipped", []))
     lines = []
     if reasons:
@@ -135,18 +150,27 @@ def find_forbidden_skips(stats):
     """The reports of tests that were skipped and may not be, where nothing may be skipped."""
     if not os.environ.get(NO_SKIPS):
         return []
-    return [report for report in stats.get("skipped", []) if not may_be_skipped(skip_reason(report))]
+    return [
+        report for report in stats.get("skipped", []) if not may_be_skipped(skip_reason(report))
+    ]
 
 
 def may_be_skipped(reason):
-    """What runs only when asked for, and the wheel page's browser (.ci/run says itself that it is not there)."""
+    """What runs only when asked for, and the wheel page's browser (.ci/run says itself that it is
+    not there)."""
     return any(option in reason for option, _ in ASKED.values()) or "chromium" in reason
 
 
 def describe_cuda_suite(stats):
-    """One line on the tests of tests/cuda, or nothing where none was chosen. `.ci/run` looks for it."""
-    reports = {outcome: [report for report in found if is_cuda(report)] for outcome, found in stats.items()}
-    counts = {outcome: len(reports.get(outcome, [])) for outcome in ("passed", "failed", "error", "skipped")}
+    """One line on the tests of tests/cuda, or nothing where none was chosen. `.ci/run` looks for
+    it."""
+    reports = {
+        outcome: [report for report in found if is_cuda(report)] for outcome, found in stats.items()
+    }
+    counts = {
+        outcome: len(reports.get(outcome, []))
+        for outcome in ("passed", "failed", "error", "skipped")
+    }
     if not any(counts.values()):
         return ""
     if not counts["passed"] and not counts["failed"] and not counts["error"]:

@@ -1,7 +1,7 @@
 """What the tests do not cover: `python -m tests.coverage_report coverage.json`.
 
-docs/architecture.md marks the pure modules with `P`; their uncovered lines and branches are named. Of the others there
-are the figures of each module that is below 92 % and a total.
+docs/architecture.md marks the pure modules with `P`; their uncovered lines and branches are named.
+Of the others there are the figures of each module that is below 92 % and a total.
 """
 
 from __future__ import annotations
@@ -15,7 +15,8 @@ from typing import Any, Dict, List, Mapping, NamedTuple
 ROOT = Path(__file__).resolve().parents[1]
 PACKAGE = "src/safe_install/"
 FLOOR = 92.0  # percent of lines and branches
-# The managed interpreter runs these, which has no coverage; what unit tests import of them is measured.
+# The managed interpreter runs these, which has no coverage; what unit tests import of them is
+# measured.
 STAND_ALONE = (
     "environment/script.py",
     "health/script.py",
@@ -76,14 +77,20 @@ def percent(modules: List[Coverage]) -> float:
 def describe(coverage: Mapping[str, Coverage], pure: List[str]) -> List[str]:
     """The report."""
     measured = [coverage[module] for module in pure if module in coverage]
-    rest = [found for module, found in sorted(coverage.items()) if module not in pure and module not in STAND_ALONE]
+    rest = [
+        found
+        for module, found in sorted(coverage.items())
+        if module not in pure and module not in STAND_ALONE
+    ]
     lines = [f"pure modules: {percent(measured):.1f} % of lines and branches"]
     for module in pure:
         if module not in coverage:
             lines.append(f"  {module}: not measured")
     for found in measured:
         if found.lines or found.branches:
-            lines.append(f"  {found.module}: {percent([found]):.1f} %, not covered: {_places(found)}")
+            lines.append(
+                f"  {found.module}: {percent([found]):.1f} %, not covered: {_places(found)}"
+            )
     lines.append(f"other modules: {percent(rest):.1f} % of lines and branches")
     for found in rest:
         if percent([found]) < FLOOR:

@@ -9,7 +9,8 @@ from safe_install.transaction import recover as recovery
 
 
 def refuse_renames_of_directories(replace: object) -> None:
-    """Give `replace(owner, name, function)` versions that fail with EXDEV for directories, our trash aside."""
+    """Give `replace(owner, name, function)` versions that fail with EXDEV for directories, our
+    trash aside."""
     rename, exchange = os.rename, recovery.exchange
 
     def rename_files(first: str, second: str) -> None:

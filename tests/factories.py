@@ -77,7 +77,9 @@ def make_interpreter(**fields: Any) -> Interpreter:
     return Interpreter(**values)
 
 
-def make_distribution(name: str, version: str, *, requires: Iterable[str] = (), **fields: Any) -> InstalledDistribution:
+def make_distribution(
+    name: str, version: str, *, requires: Iterable[str] = (), **fields: Any
+) -> InstalledDistribution:
     normalized = canonicalize_name(name)
     folder = SITE / f"{normalized.replace('-', '_')}-{version}.dist-info"
     return InstalledDistribution(
@@ -123,7 +125,13 @@ def make_health(
         torch_cuda=cuda,
         cuda_available=available,
         device_count=devices,
-        imports={name: ImportResult(error is None, 0.1, error) for name, error in (imports or {"torch": None}).items()},
-        operations={name: ImportResult(error is None, 0.1, error) for name, error in (operations or {}).items()},
+        imports={
+            name: ImportResult(error is None, 0.1, error)
+            for name, error in (imports or {"torch": None}).items()
+        },
+        operations={
+            name: ImportResult(error is None, 0.1, error)
+            for name, error in (operations or {}).items()
+        },
         **fields,
     )

@@ -1,7 +1,8 @@
-"""Random damage to built ELF files, for as long as one likes: `python -m tests.fuzz_elf SECONDS [SEED]`.
+"""Random damage to built ELF files, for as long as one likes: `python -m tests.fuzz_elf SECONDS
+[SEED]`.
 
-Reading ends in a value or in NotElf, within two seconds; what ends otherwise is counted by where it came from, and the
-first file of each kind is kept in the current folder.
+Reading ends in a value or in NotElf, within two seconds; what ends otherwise is counted by where it
+came from, and the first file of each kind is kept in the current folder.
 """
 
 from __future__ import annotations
@@ -18,7 +19,23 @@ from typing import Tuple
 from tests.unit.wheels.elffiles import ask_everything, patch, rich_elf
 
 LIMIT = 2.0  # seconds for one file
-NUMBERS = (0, 1, 2, 0x7F, 0xFF, 0x7FFF, 0xFFFF, 2**31 - 1, 2**31, 2**32 - 1, 2**63, 2**64 - 1, 0x10000, 16, 24)
+NUMBERS = (
+    0,
+    1,
+    2,
+    0x7F,
+    0xFF,
+    0x7FFF,
+    0xFFFF,
+    2**31 - 1,
+    2**31,
+    2**32 - 1,
+    2**63,
+    2**64 - 1,
+    0x10000,
+    16,
+    24,
+)
 
 
 def damage(chance: random.Random, data: bytes) -> bytes:

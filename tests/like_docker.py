@@ -2,8 +2,10 @@
 
     python like_docker.py COMMAND ...
 
-Of root's capabilities those stay that Docker keeps. A filter of system calls (seccomp) refuses unshare, mount and
-setns with EPERM, as Docker's profile does. Standard library only: it is also run by Pythons that have nothing else.
+Of root's capabilities those stay that Docker keeps. A filter of system calls (seccomp) refuses
+unshare, mount and
+setns with EPERM, as Docker's profile does. Standard library only: it is also run by Pythons that
+have nothing else.
 """
 
 import ctypes
@@ -13,8 +15,8 @@ import struct
 import sys
 
 PR_CAPBSET_DROP, PR_SET_NO_NEW_PRIVS, PR_SET_SECCOMP, SECCOMP_MODE_FILTER = 24, 38, 22, 2
-# CHOWN, DAC_OVERRIDE, FOWNER, FSETID, KILL, SETGID, SETUID, SETPCAP, NET_BIND_SERVICE, NET_RAW, SYS_CHROOT, MKNOD,
-# AUDIT_WRITE, SETFCAP
+# CHOWN, DAC_OVERRIDE, FOWNER, FSETID, KILL, SETGID, SETUID, SETPCAP, NET_BIND_SERVICE, NET_RAW,
+# SYS_CHROOT, MKNOD, AUDIT_WRITE, SETFCAP
 KEPT_CAPABILITIES = {0, 1, 3, 4, 5, 6, 7, 8, 10, 13, 18, 27, 29, 31}
 REFUSED = {"x86_64": (272, 165, 308), "aarch64": (97, 40, 268)}  # unshare, mount, setns
 LOAD_NUMBER, JUMP_IF_EQUAL, RETURN = 0x20, 0x15, 0x06
@@ -29,7 +31,9 @@ def filter_system_calls(libc):
         program.append((JUMP_IF_EQUAL, len(numbers) - position, 0, number))
     program += [(RETURN, 0, 0, ALLOW), (RETURN, 0, 0, REFUSE_WITH_EPERM)]
     code = ctypes.create_string_buffer(b"".join(struct.pack("=HBBI", *row) for row in program))
-    header = ctypes.create_string_buffer(struct.pack("HxxxxxxP", len(program), ctypes.addressof(code)))
+    header = ctypes.create_string_buffer(
+        struct.pack("HxxxxxxP", len(program), ctypes.addressof(code))
+    )
     if libc.prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, header, 0, 0) != 0:
         raise OSError(ctypes.get_errno(), "the filter was not accepted")
 

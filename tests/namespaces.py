@@ -29,5 +29,8 @@ def need_landlock() -> None:
     """Skip where the kernel has none, or one that is too old for these tests."""
     if platform.machine() not in ("x86_64", "aarch64"):
         pytest.skip("like_docker.py knows the system calls of x86-64 and aarch64 only")
-    if ctypes.CDLL(None).syscall(ctypes.c_long(444), None, ctypes.c_size_t(0), ctypes.c_uint(1)) < 3:
+    if (
+        ctypes.CDLL(None).syscall(ctypes.c_long(444), None, ctypes.c_size_t(0), ctypes.c_uint(1))
+        < 3
+    ):
         pytest.skip("no Landlock here that knows truncate (Linux 6.2)")

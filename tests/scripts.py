@@ -11,7 +11,8 @@ SCRIPTS = Path(__file__).resolve().parents[1] / "scripts"
 
 
 def load_script(name: str) -> ModuleType:
-    """The module scripts/<name>.py, imported once, as Python finds it when it runs a script beside it."""
+    """The module scripts/<name>.py, imported once, as Python finds it when it runs a script beside
+    it."""
     if str(SCRIPTS) not in sys.path:
         sys.path.insert(0, str(SCRIPTS))
     return importlib.import_module(name)

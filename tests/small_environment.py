@@ -1,4 +1,5 @@
-"""A small environment of plain files: distributions with RECORDs, no interpreter; built in a millisecond."""
+"""A small environment of plain files: distributions with RECORDs, no interpreter; built in a
+millisecond."""
 
 from __future__ import annotations
 
@@ -18,13 +19,16 @@ Content = Union[str, bytes]
 
 
 class SmallEnvironment:
-    """`bin`, `lib/python3.11/site-packages`, `pyvenv.cfg`; files are named relative to site-packages."""
+    """`bin`, `lib/python3.11/site-packages`, `pyvenv.cfg`; files are named relative to
+    site-packages."""
 
     def __init__(self, prefix: Path, *, fresh: bool = True) -> None:
         self.prefix = prefix
         self.site = prefix / "lib" / "python3.11" / "site-packages"
         self.scripts = prefix / "bin"
-        self.scheme = Scheme(self.site, self.site, self.scripts, prefix, prefix / "include" / "python3.11")
+        self.scheme = Scheme(
+            self.site, self.site, self.scripts, prefix, prefix / "include" / "python3.11"
+        )
         if fresh:
             self._write()
 
@@ -41,7 +45,9 @@ class SmallEnvironment:
         """Write a distribution into the environment, as pip would have."""
         return write_distribution(self.site, name, version, files, **options)  # type: ignore[arg-type]
 
-    def stage(self, transaction: swap.Transaction, name: str, version: str, files: Mapping[str, Content]) -> None:
+    def stage(
+        self, transaction: swap.Transaction, name: str, version: str, files: Mapping[str, Content]
+    ) -> None:
         """Write a distribution into the stage, as `pip install --root` would."""
         site = Path(f"{transaction.stage}{self.site}")
         site.mkdir(parents=True, exist_ok=True)
@@ -81,11 +87,17 @@ def write_distribution(
         digest = base64.urlsafe_b64encode(hashlib.sha256(data).digest()).rstrip(b"=").decode()
         lines.append(f"{path},sha256={digest},{len(data)}")
     if record:
-        (site / folder / "RECORD").write_text("\n".join([*lines, *rows, f"{folder}/RECORD,,"]) + "\n")
+        (site / folder / "RECORD").write_text(
+            "\n".join([*lines, *rows, f"{folder}/RECORD,,"]) + "\n"
+        )
     return make_installed(site, name, version, installer=installer)
 
 
-def make_installed(site: Path, name: str, version: str, *, installer: Optional[str] = "pip") -> InstalledDistribution:
+def make_installed(
+    site: Path, name: str, version: str, *, installer: Optional[str] = "pip"
+) -> InstalledDistribution:
     """The value for a distribution that lies in `site`."""
     folder = site / f"{name.replace('-', '_')}-{version}.dist-info"
-    return InstalledDistribution(canonicalize_name(name), version, folder, site, installer=installer)
+    return InstalledDistribution(
+        canonicalize_name(name), version, folder, site, installer=installer
+    )

@@ -1,6 +1,8 @@
-"""The identity of an environment: paths, modes, contents, link targets; if asked, times of directories.
+"""The identity of an environment: paths, modes, contents, link targets; if asked, times of
+directories.
 
-Not counted: `.safe-install`, and bytecode, which any running Python may write at any time (unless asked for).
+Not counted: `.safe-install`, and bytecode, which any running Python may write at any time (unless
+asked for).
 """
 
 from __future__ import annotations
@@ -15,7 +17,8 @@ from typing import Dict, Tuple
 Row = Tuple[object, ...]
 LARGE = 2**20  # bytes
 SETTLED = 1_000_000_000  # nanoseconds: far more than the granularity of ctime
-_known: Dict[Tuple[int, ...], str] = {}  # what identifies a large file that did not change -> its hash
+# what identifies a large file that did not change -> its hash
+_known: Dict[Tuple[int, ...], str] = {}
 
 
 def read_tree(root: Path, *, times: bool = False, bytecode: bool = False) -> Dict[str, Row]:
@@ -27,7 +30,10 @@ def read_tree(root: Path, *, times: bool = False, bytecode: bool = False) -> Dic
             names[:] = [name for name in names if name != ".safe-install"]
         if not bytecode:
             names[:] = [name for name in names if name != "__pycache__"]
-        for name in [*files, *(name for name in names if os.path.islink(os.path.join(folder, name)))]:
+        for name in [
+            *files,
+            *(name for name in names if os.path.islink(os.path.join(folder, name))),
+        ]:
             path = os.path.join(folder, name)
             rows[os.path.relpath(path, root)] = _read_row(path)
         # The prefix itself gets another time from the making of `.safe-install`, once.
@@ -45,9 +51,11 @@ def _read_row(path: str) -> Row:
 
 
 def _hash_file(path: str, status: os.stat_result) -> str:
-    """SHA-256 of the content. The libraries of a torch are gigabytes: read once as long as their ctime is the same.
+    """SHA-256 of the content. The libraries of a torch are gigabytes: read once as long as their
+    ctime is the same.
 
-    Every write changes ctime, and nobody can set it. One of this very moment could hide a write that follows.
+    Every write changes ctime, and nobody can set it. One of this very moment could hide a write
+    that follows.
     """
     key = (status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns)
     if key in _known:

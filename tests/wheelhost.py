@@ -1,11 +1,12 @@
 """A wheel host on loopback that speaks as the real ones do, and misbehaves on request.
 
     with WheelHost() as host:
-        host.add_pyg_page("1.8.1", "cu111", {"torch_scatter-2.0.8-cp38-cp38-linux_x86_64.whl": wheel}, base="1.8.0")
-        os.environ["SAFE_INSTALL_MIRRORS"] = host.mirrors
+        host.add_pyg_page("1.8.1", "cu111", {"torch_scatter-2.0.8-cp38-cp38-linux_x86_64.whl":
+        wheel}, base="1.8.0") os.environ["SAFE_INSTALL_MIRRORS"] = host.mirrors
 
-Page formats: data.pyg.org (find-links, `%2B` in href and `+` in the text, relative or absolute), download.pytorch.org
-(PEP 503, root-relative, sha256 fragment), the Astral indexes and pypi.org (PEP 691 JSON), releases on GitHub (REST
+Page formats: data.pyg.org (find-links, `%2B` in href and `+` in the text, relative or absolute),
+download.pytorch.org (PEP 503, root-relative, sha256 fragment), the Astral indexes and pypi.org (PEP
+691 JSON), releases on GitHub (REST
 API, the piece of HTML with assets, the feed), and plain pages of anchors for all others.
 """
 
@@ -73,7 +74,9 @@ class WheelHost:
         self._releases: Dict[str, List[Dict[str, Any]]] = {}
         self._server = _Server(("127.0.0.1", 0), _Handler)
         self._server.host = self
-        self._thread = threading.Thread(target=self._server.serve_forever, args=(0.02,), daemon=True)
+        self._thread = threading.Thread(
+            target=self._server.serve_forever, args=(0.02,), daemon=True
+        )
         self.url = f"http://127.0.0.1:{self._server.server_address[1]}"
 
     def __enter__(self) -> WheelHost:
@@ -103,10 +106,11 @@ class WheelHost:
         return [path for path, _ in self.requests if part in path]
 
     def misbehave(self, part: str, fault: str) -> None:
-        """Every path with `part`: "404", "500", "empty", "truncated", "unannounced" (no length), "slow", "hang",
-        "close", "limit" (GitHub's: no request left for an hour), "redirect URL" ({path} stands for its own), "drip" (a
-        byte now and then), "drip-headers", "endless", "overrun" (more than announced), "other-range" (206 from another
-        place), "unasked-range" (206 without a question for one), "strange-length", "steer" (escape codes).
+        """Every path with `part`: "404", "500", "empty", "truncated", "unannounced" (no length),
+        "slow", "hang", "close", "limit" (GitHub's: no request left for an hour), "redirect URL"
+        ({path} stands for its own), "drip" (a byte now and then), "drip-headers", "endless",
+        "overrun" (more than announced), "other-range" (206 from another place), "unasked-range"
+        (206 without a question for one), "strange-length", "steer" (escape codes).
         """
         self.faults.insert(0, (part, fault))
 
@@ -123,14 +127,23 @@ class WheelHost:
         """All faults are gone."""
         self.faults.clear()
 
-    def put(self, path: str, body: bytes, *, content_type: str = "application/octet-stream", **headers: str) -> None:
+    def put(
+        self,
+        path: str,
+        body: bytes,
+        *,
+        content_type: str = "application/octet-stream",
+        **headers: str,
+    ) -> None:
         """A file at `path` (decoded)."""
         named = {name.replace("_", "-"): value for name, value in headers.items()}
         self.answers[path] = Answer(body, content_type, headers=named)
 
     def path_of(self, url: str) -> str:
         """Where an address of a real host lies here, decoded."""
-        start = next(start for start in sorted(HOSTS, key=len, reverse=True) if url.startswith(start))
+        start = next(
+            start for start in sorted(HOSTS, key=len, reverse=True) if url.startswith(start)
+        )
         return unquote(f"/{HOSTS[start]}{url[len(start) :]}")
 
     def put_file(self, url: str, content: bytes) -> None:
@@ -139,15 +152,22 @@ class WheelHost:
 
     # --- pages ---
 
-    def add_anchors(self, url: str, hrefs: Sequence[str], *, line: str = '<a href="{href}">{text}</a><br>') -> None:
-        """A page of anchors as buckets and static sites have them; `line` is how the host writes one."""
+    def add_anchors(
+        self, url: str, hrefs: Sequence[str], *, line: str = '<a href="{href}">{text}</a><br>'
+    ) -> None:
+        """A page of anchors as buckets and static sites have them; `line` is how the host writes
+        one."""
         lines = [line.format(href=href, text=unquote(href.rsplit("/", 1)[-1])) for href in hrefs]
         self.put(self.path_of(url), "\n".join(lines).encode(), content_type="text/html")
 
-    def add_release(self, repository: str, tag: str, files: Mapping[str, bytes], *, digests: bool = True) -> None:
-        """A release on GitHub: the API's list and its own page, the web page's assets, the feed, and the files.
+    def add_release(
+        self, repository: str, tag: str, files: Mapping[str, bytes], *, digests: bool = True
+    ) -> None:
+        """A release on GitHub: the API's list and its own page, the web page's assets, the feed,
+        and the files.
 
-        Names keep their `+` on GitHub's side and stand as `%2B` in addresses; downloads are redirected to another host.
+        Names keep their `+` on GitHub's side and stand as `%2B` in addresses; downloads are
+        redirected to another host.
         """
         assets = []
         for name, content in files.items():
@@ -171,7 +191,11 @@ class WheelHost:
         api = f"https://api.github.com/repos/{repository}/releases"
         content_type = "application/json; charset=utf-8"
         self.put(self.path_of(api), json.dumps(own).encode(), content_type=content_type)
-        self.put(self.path_of(f"{api}/tags/{quote(tag)}"), json.dumps(release).encode(), content_type=content_type)
+        self.put(
+            self.path_of(f"{api}/tags/{quote(tag)}"),
+            json.dumps(release).encode(),
+            content_type=content_type,
+        )
         start = f"/{repository}/releases"
         rows = [
             f'<li><a href="{start}/download/{tag}/{quote(a["name"])}" rel="nofollow">{a["name"]}</a></li>'
@@ -222,7 +246,8 @@ class WheelHost:
         metadata: str = "",
         own_metadata: bool = False,
     ) -> None:
-        """`whl/{accelerator}/{project}/`; `metadata`: the text of METADATA that lies beside each file (PEP 658), or
+        """`whl/{accelerator}/{project}/`; `metadata`: the text of METADATA that lies beside each
+        file (PEP 658), or
         its own beside each."""
         lines = []
         for name, content in wheels.items():
@@ -230,10 +255,16 @@ class WheelHost:
             self.put(f"/pytorch/whl/{accelerator}/{name}", content)
             fragment = f"#sha256={hashlib.sha256(content).hexdigest()}" if hashes else ""
             promised = f"sha256={hashlib.sha256(metadata.encode()).hexdigest()}"
-            extra = f' data-dist-info-metadata="{promised}" data-core-metadata="{promised}"' if metadata else ""
+            extra = (
+                f' data-dist-info-metadata="{promised}" data-core-metadata="{promised}"'
+                if metadata
+                else ""
+            )
             if metadata:
                 self.put(f"/pytorch/whl/{accelerator}/{name}.metadata", metadata.encode())
-            lines.append(f'    <a href="/whl/{accelerator}/{quote(name)}{fragment}"{extra}>{name}</a><br/>')
+            lines.append(
+                f'    <a href="/whl/{accelerator}/{quote(name)}{fragment}"{extra}>{name}</a><br/>'
+            )
         body = (
             f"<!DOCTYPE html>\n<html>\n  <body>\n    <h1>Links for {project}</h1>\n"
             + "\n".join(lines)
@@ -242,7 +273,8 @@ class WheelHost:
         self.put(f"/pytorch/whl/{accelerator}/{project}/", body.encode(), content_type="text/html")
 
     def add_astral_page(self, accelerator: str, project: str, wheels: Mapping[str, bytes]) -> None:
-        """`simple/{accelerator}/{project}/`, JSON whatever is accepted; files addressed by their hash."""
+        """`simple/{accelerator}/{project}/`, JSON whatever is accepted; files addressed by their
+        hash."""
         files = []
         for name, content in wheels.items():
             digest = hashlib.sha256(content).hexdigest()
@@ -261,7 +293,8 @@ class WheelHost:
         self._put_json(f"/astral/simple/{accelerator}/{project}/", project, files)
 
     def add_pypi_page(self, project: str, files: Mapping[str, bytes], **extra: Any) -> None:
-        """`simple/{project}/` as pypi.org serves it; `extra` (`yanked`, ...) goes into every file entry."""
+        """`simple/{project}/` as pypi.org serves it; `extra` (`yanked`, ...) goes into every file
+        entry."""
         entries = []
         for name, content in files.items():
             digest = hashlib.sha256(content).hexdigest()
@@ -280,7 +313,9 @@ class WheelHost:
 
     def _put_json(self, path: str, project: str, files: List[Dict[str, Any]]) -> None:
         document = {"meta": {"api-version": "1.1"}, "name": project, "files": files}
-        self.put(path, json.dumps(document).encode(), content_type="application/vnd.pypi.simple.v1+json")
+        self.put(
+            path, json.dumps(document).encode(), content_type="application/vnd.pypi.simple.v1+json"
+        )
 
 
 class _Server(ThreadingHTTPServer):
@@ -323,7 +358,10 @@ class _Handler(BaseHTTPRequestHandler):
             headers["Content-Range"] = f"bytes 0-{len(body) - 1}/{len(body)}"
             status = 206
         wanted = self.headers.get("Range", "")
-        if wanted.startswith("bytes=") and self.headers.get("If-Range", headers["ETag"]) == headers["ETag"]:
+        if (
+            wanted.startswith("bytes=")
+            and self.headers.get("If-Range", headers["ETag"]) == headers["ETag"]
+        ):
             start = int(wanted[len("bytes=") :].split("-")[0])
             if start >= len(body):
                 self._send(416, b"", "text/plain", {})
@@ -340,7 +378,10 @@ class _Handler(BaseHTTPRequestHandler):
         if fault == "slow":
             self.server.host.answer_slowly()
             return False
-        if fault in ("truncated", "unannounced", "drip", "drip-headers", "endless", "overrun") or "-" in fault[:10]:
+        if (
+            fault in ("truncated", "unannounced", "drip", "drip-headers", "endless", "overrun")
+            or "-" in fault[:10]
+        ):
             return False
         if fault == "hang":
             time.sleep(5)
@@ -350,11 +391,17 @@ class _Handler(BaseHTTPRequestHandler):
             return True
         elif fault == "limit":
             reset = str(int(time.time()) + 3600)
-            headers = {"X-RateLimit-Limit": "60", "X-RateLimit-Remaining": "0", "X-RateLimit-Reset": reset}
+            headers = {
+                "X-RateLimit-Limit": "60",
+                "X-RateLimit-Remaining": "0",
+                "X-RateLimit-Reset": reset,
+            }
             self._send(403, b'{"message": "API rate limit exceeded"}', "application/json", headers)
             return True
         elif fault == "steer":
-            self.wfile.write("HTTP/1.1 500 \x1b[2J\x9b31m\r\nContent-Length: 0\r\n\r\n".encode("latin-1"))
+            self.wfile.write(
+                "HTTP/1.1 500 \x1b[2J\x9b31m\r\nContent-Length: 0\r\n\r\n".encode("latin-1")
+            )
             return True
         elif fault == "empty":
             self._send(200, b"", "text/html", {})
@@ -366,7 +413,13 @@ class _Handler(BaseHTTPRequestHandler):
         return True
 
     def _send(
-        self, status: int, body: bytes, content_type: str, headers: Mapping[str, str], *, fault: str = ""
+        self,
+        status: int,
+        body: bytes,
+        content_type: str,
+        headers: Mapping[str, str],
+        *,
+        fault: str = "",
     ) -> None:
         self.send_response(status)
         if status != 304:
@@ -377,7 +430,9 @@ class _Handler(BaseHTTPRequestHandler):
                 self.close_connection = True
                 self.send_header("Content-Length", "\u00b2")
             else:
-                self.send_header("Content-Length", str(len(body) // 2 if fault == "overrun" else len(body)))
+                self.send_header(
+                    "Content-Length", str(len(body) // 2 if fault == "overrun" else len(body))
+                )
         for name, value in headers.items():
             self.send_header(name, value)
         self.end_headers()

@@ -15,7 +15,9 @@ class Loader:
     """A process that has imported torch."""
 
     def __init__(self, python: Path) -> None:
-        variables = {name: value for name, value in os.environ.items() if name in ("HOME", "PATH", "LANG")}
+        variables = {
+            name: value for name, value in os.environ.items() if name in ("HOME", "PATH", "LANG")
+        }
         self._process = subprocess.Popen(
             # Not as a file: its folder would be searched for modules.
             [str(python), "-c", SERVER.read_text("utf-8")],
@@ -27,7 +29,9 @@ class Loader:
         )
         first = self._stream(self._process.stdout).readline()
         if not first:
-            raise SystemExit(f"import torch fails: {self._stream(self._process.stderr).read().strip()[-2000:]}")
+            raise SystemExit(
+                f"import torch fails: {self._stream(self._process.stderr).read().strip()[-2000:]}"
+            )
         self.torch = str(json.loads(first)["torch"])
 
     @staticmethod
@@ -45,7 +49,9 @@ class Loader:
     def load(self, path: Path, siblings: Mapping[str, str]) -> Tuple[str, str, List[str]]:
         stem = path.name.partition(".")[0]
         name = stem if f"\0PyInit_{stem}\0".encode() in path.read_bytes() else ""
-        return self._ask({"do": "load", "path": str(path), "name": name, "siblings": siblings, "seconds": 60})
+        return self._ask(
+            {"do": "load", "path": str(path), "name": name, "siblings": siblings, "seconds": 60}
+        )
 
     def import_(self, module: str, operation: Optional[str]) -> Tuple[str, str, List[str]]:
         return self._ask({"do": "import", "module": module, "operation": operation, "seconds": 120})

@@ -18,12 +18,49 @@ PLATFORMS = (
 # Without these, torch or most extensions do not import.
 BASE = (
     "numpy==1.26.4",
-    *("typing_extensions==4.15.0", "sympy==1.13.1", "mpmath==1.3.0", "networkx==3.4.2", "jinja2==3.1.6"),
-    *("markupsafe==3.0.2", "fsspec==2025.3.0", "filelock==3.18.0", "packaging==25.0", "pillow==11.3.0"),
-    *("requests==2.32.5", "urllib3==2.5.0", "idna==3.10", "certifi==2025.8.3", "charset-normalizer==3.4.3"),
-    *("tqdm==4.67.1", "psutil==7.0.0", "scipy==1.15.3", "pyyaml==6.0.2", "cloudpickle==3.1.1", "optree==0.17.0"),
-    *("importlib_metadata==8.7.0", "zipp==3.23.0", "orjson==3.11.3", "graphviz==0.21", "setuptools==80.9.0"),
-    *("pandas==2.2.3", "pytz==2025.2", "python-dateutil==2.9.0.post0", "six==1.17.0", "tzdata==2025.2"),
+    *(
+        "typing_extensions==4.15.0",
+        "sympy==1.13.1",
+        "mpmath==1.3.0",
+        "networkx==3.4.2",
+        "jinja2==3.1.6",
+    ),
+    *(
+        "markupsafe==3.0.2",
+        "fsspec==2025.3.0",
+        "filelock==3.18.0",
+        "packaging==25.0",
+        "pillow==11.3.0",
+    ),
+    *(
+        "requests==2.32.5",
+        "urllib3==2.5.0",
+        "idna==3.10",
+        "certifi==2025.8.3",
+        "charset-normalizer==3.4.3",
+    ),
+    *(
+        "tqdm==4.67.1",
+        "psutil==7.0.0",
+        "scipy==1.15.3",
+        "pyyaml==6.0.2",
+        "cloudpickle==3.1.1",
+        "optree==0.17.0",
+    ),
+    *(
+        "importlib_metadata==8.7.0",
+        "zipp==3.23.0",
+        "orjson==3.11.3",
+        "graphviz==0.21",
+        "setuptools==80.9.0",
+    ),
+    *(
+        "pandas==2.2.3",
+        "pytz==2025.2",
+        "python-dateutil==2.9.0.post0",
+        "six==1.17.0",
+        "tzdata==2025.2",
+    ),
 )
 
 
@@ -64,7 +101,11 @@ WHEELS: Tuple[Wheel, ...] = (
     Wheel("torchopt==0.7.3"),
     *many("fbgemm-gpu-cpu", "1.0.0 1.2.0 1.4.2", "fbgemm_gpu"),
     Wheel("dgl==2.1.0", companions=("torchdata==0.7.1",)),
-    Wheel("metatensor-torch==0.10.8", "metatensor.torch", ("metatensor-core==0.2.6", "ctypes-dlpack==0.1.1")),
+    Wheel(
+        "metatensor-torch==0.10.8",
+        "metatensor.torch",
+        ("metatensor-core==0.2.6", "ctypes-dlpack==0.1.1"),
+    ),
     Wheel(
         "metatomic-torch==0.1.19",
         "metatomic.torch",

@@ -17,8 +17,24 @@ from packaging.utils import canonicalize_name
 
 from abi_comparison.loader import Loader
 from abi_comparison.matrix import BASE, MAX_WHEEL, WHEELS, Wheel
-from abi_comparison.results import Build, Object, Pair, expected_kind, names_the_same, patterns_of, real_of_wheel
-from abi_comparison.wheels import Store, is_of_torch, libraries_of, link_tree, remove, requirements_of, unpack
+from abi_comparison.results import (
+    Build,
+    Object,
+    Pair,
+    expected_kind,
+    names_the_same,
+    patterns_of,
+    real_of_wheel,
+)
+from abi_comparison.wheels import (
+    Store,
+    is_of_torch,
+    libraries_of,
+    link_tree,
+    remove,
+    requirements_of,
+    unpack,
+)
 from safe_install.environment.interpreter import read_environment
 from safe_install.health.examination import Examination
 from safe_install.index.catalog import known_projects, load_project
@@ -62,13 +78,19 @@ class Bench:
         assert self.environment.torch is not None
         self.torch: TorchBuild = self.environment.torch
         self.loader = Loader(folder / "bin" / "python")
-        self.preloaded = Examination(self.environment.interpreter.executable, self.torch, ()).result().libraries
+        self.preloaded = (
+            Examination(self.environment.interpreter.executable, self.torch, ()).result().libraries
+        )
 
     def own(self) -> str:
         """The check of torch's own libraries."""
-        verdicts = Inspector(self.environment, self.torch, variables={}).inspect_torch(demangle=demangle)
+        verdicts = Inspector(self.environment, self.torch, variables={}).inspect_torch(
+            demangle=demangle
+        )
         bad = [one for one in verdicts if one.outcome is not LoadOutcome.FITS]
-        return "; ".join(f"{one.outcome.value}: {one.reason}" for one in bad) or LoadOutcome.FITS.value
+        return (
+            "; ".join(f"{one.outcome.value}: {one.reason}" for one in bad) or LoadOutcome.FITS.value
+        )
 
     def try_(self, wheel: Wheel, path: Path) -> Pair:
         tree = self.store.tree(path)
@@ -94,7 +116,9 @@ class Bench:
         finally:
             remove([*made, *companions], self.site)
 
-    def _predict(self, stage: Path, members: Mapping[str, str]) -> Tuple[List[ObjectVerdict], float, float]:
+    def _predict(
+        self, stage: Path, members: Mapping[str, str]
+    ) -> Tuple[List[ObjectVerdict], float, float]:
         inspector = Inspector(
             self.environment,
             self.torch,
@@ -118,7 +142,9 @@ class Bench:
         times: Tuple[float, float, float],
     ) -> Pair:
         objects = [self._load(one, members) for one in verdicts]
-        verdict, ground = judge_wheel(verdicts, needs_of(canonicalize_name(wheel.project), verdicts))
+        verdict, ground = judge_wheel(
+            verdicts, needs_of(canonicalize_name(wheel.project), verdicts)
+        )
         real = real_of_wheel(objects, patterns_of(wheel.project))
         imports, words = "not tried", ""
         if real != "fails" or verdict in (LoadOutcome.FITS, LoadOutcome.UNKNOWN):
@@ -155,8 +181,11 @@ class Bench:
         )
 
     def _import(self, wheel: Wheel) -> Tuple[str, str]:
-        """Import the module, and do the operation that the wheel index has; the words of an error."""
-        operation = load_project(wheel.project).operation if wheel.project in known_projects() else None
+        """Import the module, and do the operation that the wheel index has; the words of an
+        error."""
+        operation = (
+            load_project(wheel.project).operation if wheel.project in known_projects() else None
+        )
         result, words, _ = self.loader.import_(wheel.module, operation)
         names = {
             "loads": "works" if operation else "imports",
@@ -186,7 +215,12 @@ def measure(version: str, store: Store, *, keep: bool) -> Build:
         shutil.rmtree(folder)
     told = Counter((pair.verdict, pair.real) for pair in build.pairs)
     print(
-        f"torch {version}: made in {made - start:.0f} s, {len(build.pairs)} wheels tried in {time.time() - made:.0f} s"
+        f"torch {version}: made in {made - start:.0f} s, {len(build.pairs)} wheels tried in "
+        f"{time.time() - made:.0f} s"
     )
-    print("   ", ", ".join(f"{verdict}/{real} {count}" for (verdict, real), count in sorted(told.items())), flush=True)
+    print(
+        "   ",
+        ", ".join(f"{verdict}/{real} {count}" for (verdict, real), count in sorted(told.items())),
+        flush=True,
+    )
     return build

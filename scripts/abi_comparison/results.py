@@ -39,7 +39,9 @@ class Pair:
     verdict: str
     reasons: List[str]
     real: str
-    imports: str  # "imports", "works" (and does its operation), "import fails", "operation fails", "not tried", ...
+    # "imports", "works" (and does its operation), "import fails", "operation fails", "not tried",
+    # ...
+    imports: str
     words: str
     scope_ms: float  # what torch brings
     first_ms: float  # all its objects
@@ -90,7 +92,9 @@ def names_the_same(verdict: ObjectVerdict, words: str) -> bool:
     """Is what the loader complains of first among the problems of the model?"""
     problems = verdict.facts.problems
     named = [one.library for one in problems.missing] + list(problems.driver)
-    named += [one.symbol.name for one in problems.undefined] + [one.need.version for one in problems.versions]
+    named += [one.symbol.name for one in problems.undefined] + [
+        one.need.version for one in problems.versions
+    ]
     return any(re.search(rf"(^|[\s'`/]){re.escape(name)}($|[\s:,'])", words) for name in named)
 
 
@@ -99,12 +103,14 @@ def patterns_of(project: str) -> Sequence[str]:
 
 
 def real_of_wheel(objects: Sequence[Object], patterns: Sequence[str]) -> str:
-    """Does its native code load? One file for each pattern that the wheel index names; where it names none, any that
-    uses torch."""
+    """Does its native code load? One file for each pattern that the wheel index names; where it
+    names none, any that uses torch."""
     members = [one.member for one in objects]
     needed = [needed_files([pattern], members) for pattern in patterns]
     groups = [[one for one in objects if one.member in names] for names in needed]
-    groups = [group for group in groups if group] or [[one for one in objects if one.uses_torch] or list(objects)]
+    groups = [group for group in groups if group] or [
+        [one for one in objects if one.uses_torch] or list(objects)
+    ]
     order = ("loads", "needs the driver", "crashes", "hangs", "fails")
     best = [min((one.real for one in group), key=order.index) for group in groups if group]
     return max(best, key=order.index) if best else "loads"
@@ -117,7 +123,9 @@ def is_disagreement(one: Object) -> bool:
             one.real == "needs the driver" and one.expected != "driver"
         )
     if one.verdict == LoadOutcome.DOES_NOT_LOAD.value:
-        return one.real != "fails" and not (one.real == "needs the driver" and one.expected != "driver")
+        return one.real != "fails" and not (
+            one.real == "needs the driver" and one.expected != "driver"
+        )
     return one.verdict == LoadOutcome.ANOTHER_TORCH.value and one.real == "fails"
 
 

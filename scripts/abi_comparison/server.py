@@ -1,4 +1,5 @@
-"""Runs in the environment of one torch; answers a line of JSON for each line that it gets. Imports nothing of ours."""
+"""Runs in the environment of one torch; answers a line of JSON for each line that it gets. Imports
+nothing of ours."""
 
 import ctypes
 import importlib
@@ -52,9 +53,14 @@ def act(job: Dict[str, Any]) -> Dict[str, Any]:
                 try:
                     exec(job["operation"], {"device": "cpu"})
                 except BaseException as error:  # noqa: BLE001 - whatever it raises is the answer
-                    return {"is": "operation", "words": type(error).__name__ + ": " + str(error), "before": before}
+                    return {
+                        "is": "operation",
+                        "words": type(error).__name__ + ": " + str(error),
+                        "before": before,
+                    }
     except BaseException as error:  # noqa: BLE001 - whatever it raises is the answer
-        if "attempted relative import" in str(error):  # it is in memory, and asks for the package around it
+        # it is in memory, and asks for the package around it
+        if "attempted relative import" in str(error):
             return {"is": "loads", "words": "", "before": before}
         return {"is": "fails", "words": type(error).__name__ + ": " + str(error), "before": before}
     return {"is": "loads", "words": "", "before": before}

@@ -32,7 +32,15 @@ class Store:
         if found:
             return found[0]
         places = [argument for name in PLATFORMS for argument in ("--platform", name)]
-        command = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--only-binary=:all:"]
+        command = [
+            sys.executable,
+            "-m",
+            "pip",
+            "download",
+            "--quiet",
+            "--no-deps",
+            "--only-binary=:all:",
+        ]
         command += ["--python-version", "3.11", *places, "--dest", f"{folder}.part", spec]
         done = subprocess.run(command, capture_output=True, text=True, check=False)
         if done.returncode:
@@ -52,7 +60,9 @@ class Store:
         return folder
 
 
-def unpack(wheel: Path, site: Path, *, is_wanted: Callable[[str], bool] = lambda name: True) -> None:
+def unpack(
+    wheel: Path, site: Path, *, is_wanted: Callable[[str], bool] = lambda name: True
+) -> None:
     with zipfile.ZipFile(wheel) as archive:
         for name in archive.namelist():
             if name.endswith("/") or not is_wanted(name):
@@ -73,7 +83,8 @@ def unpack(wheel: Path, site: Path, *, is_wanted: Callable[[str], bool] = lambda
 def is_of_torch(name: str) -> bool:
     """Of torch's wheels: what `import torch` and the check read."""
     return not re.search(
-        r"^torch/(bin/(?!torch_shm)|test/|testing/_internal/.*/data/|share/)|\.(a|lib|bc|hip|cu)$", name
+        r"^torch/(bin/(?!torch_shm)|test/|testing/_internal/.*/data/|share/)|\.(a|lib|bc|hip|cu)$",
+        name,
     )
 
 
@@ -91,7 +102,9 @@ def libraries_of(wheel: Path, store: Store, extras: Iterable[str] = ("",)) -> Li
         name = canonicalize_name(one.name)
         if not name.startswith(("nvidia-", "cuda-toolkit")):
             continue
-        if one.marker is not None and not any(one.marker.evaluate({"extra": extra}) for extra in extras):
+        if one.marker is not None and not any(
+            one.marker.evaluate({"extra": extra}) for extra in extras
+        ):
             continue
         path = store.wheel(f"{name}{one.specifier}")
         if path is None:
@@ -102,7 +115,8 @@ def libraries_of(wheel: Path, store: Store, extras: Iterable[str] = ("",)) -> Li
 
 
 def link_tree(tree: Path, root: Path) -> List[Path]:
-    """The files of a folder once more below another, without their bytes; what was there already is left."""
+    """The files of a folder once more below another, without their bytes; what was there already is
+    left."""
     made = []
     for path in sorted(tree.rglob("*")):
         if path.is_dir():

@@ -14,7 +14,9 @@ OTHER_TORCH = "1.0.0"
 
 def write_harmful(folder: Path) -> None:
     """A package that requires another torch, and that torch: it imports, and has no CUDA."""
-    write_wheel(folder, HARMFUL, "1.0", {"older_torch_tools.py": ""}, requires=f"torch=={OTHER_TORCH}")
+    write_wheel(
+        folder, HARMFUL, "1.0", {"older_torch_tools.py": ""}, requires=f"torch=={OTHER_TORCH}"
+    )
     cuda = "def is_available():\n    return False\n\n\ndef device_count():\n    return 0\n"
     files = {
         "torch/__init__.py": f"from torch import cuda, version\n__version__ = {OTHER_TORCH!r}\n",
@@ -24,7 +26,9 @@ def write_harmful(folder: Path) -> None:
     write_wheel(folder, "torch", OTHER_TORCH, files)
 
 
-def write_wheel(folder: Path, name: str, version: str, files: Mapping[str, str], requires: str = "") -> None:
+def write_wheel(
+    folder: Path, name: str, version: str, files: Mapping[str, str], requires: str = ""
+) -> None:
     """A pure wheel with METADATA, WHEEL and RECORD."""
     stem = f"{name.replace('-', '_')}-{version}"
     info = f"{stem}.dist-info"
@@ -36,7 +40,9 @@ def write_wheel(folder: Path, name: str, version: str, files: Mapping[str, str],
     }
     rows = []
     for path, text in content.items():
-        digest = base64.urlsafe_b64encode(hashlib.sha256(text.encode()).digest()).rstrip(b"=").decode()
+        digest = (
+            base64.urlsafe_b64encode(hashlib.sha256(text.encode()).digest()).rstrip(b"=").decode()
+        )
         rows.append(f"{path},sha256={digest},{len(text.encode())}\n")
     content[f"{info}/RECORD"] = "".join([*rows, f"{info}/RECORD,,\n"])
     with zipfile.ZipFile(folder / f"{stem}-py3-none-any.whl", "w") as archive:

@@ -14,7 +14,8 @@ from typing import Any, Dict, Mapping, Optional, Sequence
 from gpu_checking.harmful import HARMFUL
 from gpu_checking.processes import StepFailed, clean_environment, find_file, make_venv, must, run
 
-# What the extension's own kernels compute on the GPU is compared with what its code for the CPU computes.
+# What the extension's own kernels compute on the GPU is compared with what its code for the CPU
+# computes.
 OPERATIONS = {
     "torch-scatter": """
 import torch, torch_scatter
@@ -91,14 +92,20 @@ class Check:
             document: Dict[str, Any] = json.loads(done.stdout)
         except ValueError:
             last = done.stderr.strip().splitlines()[-4:]
-            raise StepFailed(f"safe-install ended with {done.returncode}: {' / '.join(last)}") from None
+            raise StepFailed(
+                f"safe-install ended with {done.returncode}: {' / '.join(last)}"
+            ) from None
         return document
 
     # --- steps
 
     def read_machine(self) -> str:
         """The driver and the GPU, as nvidia-smi names them."""
-        query = ["nvidia-smi", "--query-gpu=name,driver_version,memory.total,compute_cap", "--format=csv,noheader"]
+        query = [
+            "nvidia-smi",
+            "--query-gpu=name,driver_version,memory.total,compute_cap",
+            "--format=csv,noheader",
+        ]
         if shutil.which("nvidia-smi") is None:
             raise StepFailed("nvidia-smi was not found: there is no NVIDIA driver here")
         text = must(query, env=self.pip_env, limit=30).strip()
@@ -111,7 +118,9 @@ class Check:
         self.tool = make_venv(sys.executable, self.work / "tool", pip, self.pip_env, self.left())
         words = ["install", "--quiet", "--find-links", self.folder / "tool", "torch-safe-install"]
         must([self.tool, "-m", "pip", *words], env=self.pip_env, limit=self.left())
-        return must([self.tool, "-m", "safe_install", "--version"], env=self.pip_env, limit=60).strip()
+        return must(
+            [self.tool, "-m", "safe_install", "--version"], env=self.pip_env, limit=60
+        ).strip()
 
     def make_environment(self) -> str:
         """The environment with torch: the one that was named, or a new one."""
@@ -119,16 +128,24 @@ class Check:
         if self.use_python is not None:
             self.python = self.use_python
         elif not self.manifest["carries_torch"]:
-            raise StepFailed("the folder was made with --no-torch: name an interpreter with --use-python")
+            raise StepFailed(
+                "the folder was made with --no-torch: name an interpreter with --use-python"
+            )
         here = must([self.use_python or sys.executable, "--version"], env=self.pip_env).split()[-1]
         if here.rsplit(".", 1)[0] != wanted:
             raise StepFailed(f"the folder was made for Python {wanted}, this is {here}")
         if self.use_python is None:
             pip = find_file(self.folder / "tool", "pip-*.whl")
-            self.python = make_venv(sys.executable, self.work / "env", pip, self.pip_env, self.left())
+            self.python = make_venv(
+                sys.executable, self.work / "env", pip, self.pip_env, self.left()
+            )
             words = ["install", "--quiet", "--find-links", self.folder / "wheels"]
             torch = f"torch=={self.manifest['torch'].partition('+')[0]}"
-            must([self.python, "-m", "pip", *words, torch, "numpy"], env=self.pip_env, limit=self.left())
+            must(
+                [self.python, "-m", "pip", *words, torch, "numpy"],
+                env=self.pip_env,
+                limit=self.left(),
+            )
         return str(self.python)
 
     def ask_torch(self) -> str:
@@ -137,7 +154,10 @@ class Check:
         self.machine["torch"] = answer
         # What was asked for may leave the local version out: 2.14.1 for 2.14.1+cu130.
         if self.manifest["torch"] not in (answer["version"], answer["version"].partition("+")[0]):
-            raise StepFailed(f"the folder was made for torch {self.manifest['torch']}, this is {answer['version']}")
+            raise StepFailed(
+                f"the folder was made for torch {self.manifest['torch']}, this is "
+                f"{answer['version']}"
+            )
         if not answer["available"]:
             raise StepFailed(f"torch {answer['version']}: is_available() is False")
         self.tree = read_tree(self.python)
@@ -175,14 +195,17 @@ class Check:
         before = read_tree(self.python)
         document = self.safe_install("install", "--offline", "--allow-torch-change", HARMFUL)
         answer = expect(document, 12, "rolled-back")
-        checks = [finding["check"] for finding in document["findings"] if finding["severity"] == "error"]
+        checks = [
+            finding["check"] for finding in document["findings"] if finding["severity"] == "error"
+        ]
         same = compare_trees(before, read_tree(self.python))
         if not json.loads(self.ask(ASK_TORCH))["available"]:
             raise StepFailed("rolled back, and CUDA is not available after it")
         return f"{answer}; {', '.join(checks)}; {same}; CUDA is available"
 
     def undo(self) -> str:
-        """The installation of the extension is taken back: the environment is as it was in the beginning."""
+        """The installation of the extension is taken back: the environment is as it was in the
+        beginning."""
         answer = expect(self.safe_install("undo"), 0, "undone")
         return f"{answer}; {compare_trees(self.tree, read_tree(self.python))}"
 
@@ -191,14 +214,17 @@ def expect(document: Mapping[str, Any], status: int, outcome: str) -> str:
     """The exit status and outcome that were promised."""
     if (document["exit_code"], document["outcome"]) == (status, outcome):
         return f"exit status {status}, {outcome}"
-    errors = [finding["detail"] for finding in document["findings"] if finding["severity"] == "error"]
+    errors = [
+        finding["detail"] for finding in document["findings"] if finding["severity"] == "error"
+    ]
     told = [document["error"]["message"]] if document["error"] else []
     seen = f"exit status {document['exit_code']}, {document['outcome']}, not {status}, {outcome}"
     raise StepFailed("; ".join([seen, *told, *errors])[:1500])
 
 
 def read_tree(python: Path) -> Dict[str, object]:
-    """Every file below the environment, by size, mode and time; bytecode and our own folder aside."""
+    """Every file below the environment, by size, mode and time; bytecode and our own folder
+    aside."""
     root = python.parent.parent
     rows: Dict[str, object] = {}
     for folder, names, files in os.walk(root):

@@ -36,7 +36,9 @@ class Asker:
     def ask(self, url: str, *, redirects: Sequence[str] = (), accept: str = "") -> PageAnswer:
         host = urlsplit(url).hostname or ""
         if self._failures[host] >= PATIENCE:
-            return PageAnswer(url, PageStatus.DOWN, detail=f"{host} failed {PATIENCE} times, not asked again")
+            return PageAnswer(
+                url, PageStatus.DOWN, detail=f"{host} failed {PATIENCE} times, not asked again"
+            )
         answer = self._http.get_page(url, allowed_hosts=redirects, accept=accept)
         self._failures[host] = self._failures[host] + 1 if answer.status is PageStatus.DOWN else 0
         return answer
@@ -68,7 +70,8 @@ class Asker:
                 return read_releases(host, answers, False)
             tags, _ = github.parse_releases(answer.text, host.repository or "")
             if not set(tags) - seen:
-                # An empty list is the end; a page that was seen before comes from a mirror that does not count.
+                # An empty list is the end; a page that was seen before comes from a mirror that
+                # does not count.
                 return read_releases(host, answers, is_empty_list(answer.text))
             seen.update(tags)
         return read_releases(host, answers, False)
@@ -87,32 +90,53 @@ class Asker:
             if requires is not None:
                 found[version] = torch_requirement(requires)
         if unread:
-            notes.add(f"pypi.org: the metadata of {count(len(unread), 'version')} was not read: {join_first(unread)}")
+            notes.add(
+                f"pypi.org: the metadata of {count(len(unread), 'version')} was not read: "
+                f"{join_first(unread)}"
+            )
         if by_json:
             # Seen: vllm 0.33.0, whose JSON names another torch than the METADATA in the wheel.
             versions = join_first(by_json)
-            notes.add(f"pypi.org: read from its JSON, which may be about another file than the wheel: {versions}")
+            notes.add(
+                "pypi.org: read from its JSON, which may be about another file than the wheel: "
+                f"{versions}"
+            )
         if len(wheels) > MAX_MEASURED:
-            notes.add(f"pypi.org: only the newest {MAX_MEASURED} of {len(wheels)} versions were measured")
+            notes.add(
+                f"pypi.org: only the newest {MAX_MEASURED} of {len(wheels)} versions were measured"
+            )
         return found
 
     def _metadata_of(self, project: Project, version: str, link: Link) -> Optional[List[str]]:
-        """From the file beside the wheel; asked for even where the index does not announce it, as mirrors forget to."""
+        """From the file beside the wheel; asked for even where the index does not announce it, as
+        mirrors forget to."""
         answer = self.ask(f"{link.url}.metadata", accept="*/*")
-        return read_metadata(answer.text, project, version) if answer.status is PageStatus.LISTED else None
+        return (
+            read_metadata(answer.text, project, version)
+            if answer.status is PageStatus.LISTED
+            else None
+        )
 
     def _json_of(self, project: Project, version: str) -> Optional[List[str]]:
-        """From the JSON of the project, which is about its newest version, else from the version's own."""
+        """From the JSON of the project, which is about its newest version, else from the version's
+        own."""
         for page in ("json", f"{version}/json"):
-            answer = self.ask(f"https://pypi.org/pypi/{project.name}/{page}", accept="application/json")
-            found = read_index_json(answer.text, version) if answer.status is PageStatus.LISTED else None
+            answer = self.ask(
+                f"https://pypi.org/pypi/{project.name}/{page}", accept="application/json"
+            )
+            found = (
+                read_index_json(answer.text, version)
+                if answer.status is PageStatus.LISTED
+                else None
+            )
             if found is not None:
                 return found
         return None
 
 
 def hosts_of(project: Project, wanted: str) -> List[HostEntry]:
-    """The hosts to ask: all that are not optional, or the one that is named. Who builds has sources on the index."""
+    """The hosts to ask: all that are not optional, or the one that is named. Who builds has sources
+    on the index."""
     hosts = list(project.hosts)
     if project.recipe is not None and all(host.layout is not Layout.PYPI for host in hosts):
         hosts.append(PYPI)

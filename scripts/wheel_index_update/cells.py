@@ -26,14 +26,19 @@ def cells_of(build: Build) -> Iterator[Build]:
 
 
 def address_of(project: Project, host: HostEntry, cell: Build) -> str:
-    """Where a wheel lies; its name where no template says that, and nothing where its name is not known."""
+    """Where a wheel lies; its name where no template says that, and nothing where its name is not
+    known."""
     if cell.platform == "macos":
         return ""
     accelerator, python = cell.accelerators[0], cell.python[0]
     abi = cell.cxx11_abi[0] if cell.cxx11_abi else None
     if host.wheel is None:
-        return build_filename(project.name, cell, host, accelerator=accelerator, python=python, cxx11_abi=abi)
-    made = make_candidate(project, host, cell, accelerator=accelerator, python=python, cxx11_abi=abi)
+        return build_filename(
+            project.name, cell, host, accelerator=accelerator, python=python, cxx11_abi=abi
+        )
+    made = make_candidate(
+        project, host, cell, accelerator=accelerator, python=python, cxx11_abi=abi
+    )
     return canonical_url(made.link.url)
 
 
@@ -56,7 +61,9 @@ def group(frame: Build, cells: Iterable[Build]) -> List[Build]:
     """As few rows as there are sets of Pythons: each with all the accelerators that have them."""
     table: Dict[str, Dict[str, Set[bool]]] = {}
     for cell in cells:
-        table.setdefault(cell.accelerators[0], {}).setdefault(cell.python[0], set()).update(cell.cxx11_abi)
+        table.setdefault(cell.accelerators[0], {}).setdefault(cell.python[0], set()).update(
+            cell.cxx11_abi
+        )
     shapes: Dict[Tuple[Tuple[str, ...], Tuple[bool, ...]], List[str]] = {}
     for accelerator in sorted(table, key=accelerator_order):
         by_abi: Dict[Tuple[bool, ...], List[str]] = {}
@@ -73,7 +80,9 @@ def group(frame: Build, cells: Iterable[Build]) -> List[Build]:
 
 def accelerator_order(accelerator: str) -> Tuple[bool, str, Tuple[int, ...]]:
     parsed = parse_accelerator(accelerator)
-    return (accelerator != "cpu", parsed.kind, parsed.version) if parsed else (True, accelerator, ())
+    return (
+        (accelerator != "cpu", parsed.kind, parsed.version) if parsed else (True, accelerator, ())
+    )
 
 
 def row_json(row: Build) -> Json:

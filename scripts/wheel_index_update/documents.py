@@ -48,8 +48,19 @@ def answered_doubts(project: Project, merged: Sequence[Merged], pins: Iterable[s
     all_read = any(one.checked and not one.unchecked for one in merged)
     for doubt in project.doubts:
         named = versions_in(doubt.subject)
-        by_row = any(cell.version in named and ("torch" not in doubt.subject or cell.torch in named) for cell in added)
+        by_row = any(
+            cell.version in named and ("torch" not in doubt.subject or cell.torch in named)
+            for cell in added
+        )
         words = doubt.subject.lower()
-        if by_row or new_pins & named or (has_macos and words == "macos") or (all_read and words.endswith("builds")):
-            found.append(f"the doubt about {doubt.subject!r} may be answered now; it stays until a person removes it")
+        if (
+            by_row
+            or new_pins & named
+            or (has_macos and words == "macos")
+            or (all_read and words.endswith("builds"))
+        ):
+            found.append(
+                f"the doubt about {doubt.subject!r} may be answered now; it stays until a person "
+                "removes it"
+            )
     return found

@@ -13,14 +13,23 @@ from packaging.version import Version
 from safe_install.index.candidates import wheel_candidate
 from safe_install.index.catalog import cuda_table, torch_table
 from safe_install.index.facts import AcceleratorMatch, Build, HostEntry, Project, TorchTable
-from safe_install.index.filename import GRAMMARS, WheelName, grammar_of, parse_filename, python_tags, render_local
+from safe_install.index.filename import (
+    GRAMMARS,
+    WheelName,
+    grammar_of,
+    parse_filename,
+    python_tags,
+    render_local,
+)
 from safe_install.index.location import read_built_for, read_template
 from safe_install.models import BuiltFor, Link
 from safe_install.tags import container_of_name, parse_accelerator
 from wheel_index_update.cells import address_of, address_of_link
 from wheel_index_update.pages import minor_of
 
-_PLATFORM_TAG = r"(?:manylinux\w+|musllinux_\d+_\d+_\w+|linux_\w+|macosx_\d+_\d+_\w+|win32|win_amd64|win_arm64)"
+_PLATFORM_TAG = (
+    r"(?:manylinux\w+|musllinux_\d+_\d+_\w+|linux_\w+|macosx_\d+_\d+_\w+|win32|win_amd64|win_arm64)"
+)
 _PLATFORM = re.compile(rf"(?:any|{_PLATFORM_TAG}(?:\.{_PLATFORM_TAG}){{0,4}})$", re.ASCII)
 _PYTHON = re.compile(r"cp(3)(\d{1,2})$", re.ASCII)
 _PLAIN_TORCH = re.compile(r"\d+\.\d+(\.\d+)?$", re.ASCII)
@@ -47,7 +56,8 @@ class LinkReader:
         return list(dict.fromkeys([self._host.filename, *rows, *GRAMMARS]))
 
     def read(self, link: Link) -> Tuple[List[Build], str]:
-        """The cells of a link (more than one where one file serves several releases of torch), or why there is none."""
+        """The cells of a link (more than one where one file serves several releases of torch), or
+        why there is none."""
         name = parse_filename(link.filename)
         if name is None or name.project != self._project.name:
             return [], ""
@@ -117,22 +127,33 @@ class LinkReader:
         newest = list(self._table.releases.values())[-1]
         return rows[-1] if rows else newest.python[0]
 
-    def _accelerator_of(self, name: WheelName, link: Link, built: BuiltFor) -> Tuple[Optional[str], bool]:
-        """What name, folder or page say, and whether the page alone says it; a guess is not written down."""
-        accelerator = read_built_for(self._project, self._host, name, link.url, found_in=link.found_in).accelerator
+    def _accelerator_of(
+        self, name: WheelName, link: Link, built: BuiltFor
+    ) -> Tuple[Optional[str], bool]:
+        """What name, folder or page say, and whether the page alone says it; a guess is not written
+        down."""
+        accelerator = read_built_for(
+            self._project, self._host, name, link.url, found_in=link.found_in
+        ).accelerator
         by_file = read_built_for(self._project, self._host, name, link.url).accelerator
         if accelerator is None or not is_real_accelerator(accelerator, self._table):
             return None, False
-        if accelerator != built.accelerator and self._project.accelerator_match is not AcceleratorMatch.ANY:
+        if (
+            accelerator != built.accelerator
+            and self._project.accelerator_match is not AcceleratorMatch.ANY
+        ):
             return None, False
         return accelerator, by_file is None
 
     def _accelerators_for(self, torch: str) -> Set[str]:
-        releases = [r for r in self._table.releases.values() if torch in (r.version, minor_of(r.version))]
+        releases = [
+            r for r in self._table.releases.values() if torch in (r.version, minor_of(r.version))
+        ]
         return {a for r in releases for a in (*r.accelerators, r.untagged) if a}
 
     def _torches_of(self, name: WheelName, torch: Optional[str]) -> List[str]:
-        """The releases of torch, as this host's rows write them; only those that torch.json knows."""
+        """The releases of torch, as this host's rows write them; only those that torch.json
+        knows."""
         if torch is None:
             return []
         if container_of_name(torch) is not None:
@@ -141,7 +162,11 @@ class LinkReader:
             return self._torches_of_pin(name.parsed_version.public, torch)
         if not any(torch in (version, minor_of(version)) for version in self._table.releases):
             return []
-        spelled = {row.torch for row in self._rows if row.torch == torch or row.torch.startswith(torch + ".")}
+        spelled = {
+            row.torch
+            for row in self._rows
+            if row.torch == torch or row.torch.startswith(torch + ".")
+        }
         return [torch] if torch in spelled or len(spelled) != 1 else list(spelled)
 
     def _torches_of_pin(self, version: str, pin: str) -> List[str]:
@@ -150,7 +175,11 @@ class LinkReader:
             return rows
         series = re.match(r"==(\d+\.\d+)\.\*$", pin)
         if series:
-            return [series.group(1)] if any(minor_of(v) == series.group(1) for v in self._table.releases) else []
+            return (
+                [series.group(1)]
+                if any(minor_of(v) == series.group(1) for v in self._table.releases)
+                else []
+            )
         release = self._table.first_release_with(self._project.name, version)
         if release is not None:
             return [release.version]
@@ -172,7 +201,12 @@ class LinkReader:
         abi = cell.cxx11_abi[0] if cell.cxx11_abi else None
         built = BuiltFor(cell.torch, cell.accelerators[0], abi)
         for grammar in self._grammars:
-            if render_local(grammar_of(grammar), built_for=built, platform=cell.platform).lstrip("+") != local:
+            if (
+                render_local(grammar_of(grammar), built_for=built, platform=cell.platform).lstrip(
+                    "+"
+                )
+                != local
+            ):
                 continue
             one = replace(cell, filename=None if grammar == self._host.filename else grammar)
             if address_of(self._project, self._host, one) == wanted:
@@ -186,12 +220,19 @@ def can_be(version: Version) -> bool:
 
 
 def is_real_accelerator(accelerator: str, table: TorchTable) -> bool:
-    """One that torch was built for, or a CUDA whose driver is known: anything can stand in a name."""
+    """One that torch was built for, or a CUDA whose driver is known: anything can stand in a
+    name."""
     parsed = parse_accelerator(accelerator)
     if parsed is None or str(parsed) != accelerator:
         return False
-    if any(accelerator in (*release.accelerators, release.untagged) for release in table.releases.values()):
+    if any(
+        accelerator in (*release.accelerators, release.untagged)
+        for release in table.releases.values()
+    ):
         return True
     if parsed.kind == "cuda":
-        return cuda_table().driver_floor(accelerator) is not None and max(parsed.version[1:], default=0) < 10
+        return (
+            cuda_table().driver_floor(accelerator) is not None
+            and max(parsed.version[1:], default=0) < 10
+        )
     return all(part < 100 for part in parsed.version) and len(accelerator) < 12

@@ -1,4 +1,5 @@
-"""The rows of a document, merged with what a host lists: what was listed replaces, what was not takes nothing away."""
+"""The rows of a document, merged with what a host lists: what was listed replaces, what was not
+takes nothing away."""
 
 from __future__ import annotations
 
@@ -55,7 +56,8 @@ class KnownRows:
         self._listing = listing
         self._table = table
         self._files = {
-            page: {address_of_link(listing.host, link) for link in links} for page, links in listing.links.items()
+            page: {address_of_link(listing.host, link) for link in links}
+            for page, links in listing.links.items()
         }
         self.kept: Dict[Build, List[Build]] = {}  # row without its cells -> cells
         self.removed: List[Build] = []
@@ -109,7 +111,11 @@ def read_new_cells(
             # Only where the page alone says the accelerator can a known file be news.
             is_said = says_accelerator or "+" in link.filename
             place = "" if is_said else page
-            if not link.filename.endswith(".whl") or (address in covered and is_said) or (address, place) in seen:
+            if (
+                not link.filename.endswith(".whl")
+                or (address in covered and is_said)
+                or (address, place) in seen
+            ):
                 continue
             seen.add((address, place))
             cells, problem = reader.read(link)
@@ -124,22 +130,31 @@ def read_new_cells(
 def merge_hashes(
     project: Project, hashes: Mapping[str, str], listing: Listing, rows: Sequence[Build]
 ) -> Tuple[Dict[str, str], List[str]]:
-    """The hashes that a page promises for the wheels of the rows, for a host of which the document keeps some.
+    """The hashes that a page promises for the wheels of the rows, for a host of which the document
+    keeps some.
 
-    A hash that is known is never changed: another one for the same address is news that a person must hear.
+    A hash that is known is never changed: another one for the same address is news that a person
+    must hear.
     """
     host = listing.host
     notes: List[str] = []
     if host.wheel is None or not any(read_location(host, url) is not None for url in hashes):
         return dict(hashes), notes
-    own = {address_of(project, host, cell) for row in rows if row.host == host.host for cell in cells_of(row)}
+    own = {
+        address_of(project, host, cell)
+        for row in rows
+        if row.host == host.host
+        for cell in cells_of(row)
+    }
     new: Dict[str, str] = {}
     for links in listing.links.values():
         for link in links:
             url = canonical_url(link.url)
             known = hashes.get(url) or new.get(url)
             if link.sha256 and known and known != link.sha256:
-                notes.append(f"{url} is promised with another sha256 than the known one: {link.sha256}")
+                notes.append(
+                    f"{url} is promised with another sha256 than the known one: {link.sha256}"
+                )
             elif link.sha256 and not known and url in own:
                 new[url] = link.sha256
     if list(hashes) == sorted(hashes):

@@ -1,4 +1,5 @@
-"""What the package index lists: source distributions, wheels, and the torch that their metadata pins."""
+"""What the package index lists: source distributions, wheels, and the torch that their metadata
+pins."""
 
 from __future__ import annotations
 
@@ -24,23 +25,39 @@ from wheel_index_update.pages import read_page
 
 NEW_SDISTS = 3
 MAX_WHEELS = 8  # of one version
-_PYPI_FILE = re.compile(r"https://files\.pythonhosted\.org/packages/[0-9a-f/]+/[\w.+%~!-]+$", re.ASCII)
+_PYPI_FILE = re.compile(
+    r"https://files\.pythonhosted\.org/packages/[0-9a-f/]+/[\w.+%~!-]+$", re.ASCII
+)
 _PIN = re.compile(r"(==|>=)\d+(\.\d+)*(\.\*)?$", re.ASCII)
-_MACHINE = {"sys_platform": "linux", "platform_system": "Linux", "os_name": "posix", "platform_machine": "x86_64"}
+_MACHINE = {
+    "sys_platform": "linux",
+    "platform_system": "Linux",
+    "os_name": "posix",
+    "platform_machine": "x86_64",
+}
 
 
 @dataclass(frozen=True)
 class IndexPage:
-    """The files of a project on the package index, and those whose metadata can be asked for (PEP 658)."""
+    """The files of a project on the package index, and those whose metadata can be asked for (PEP
+    658)."""
 
     links: Tuple[Link, ...]
     announced: FrozenSet[str] = frozenset()
 
 
-def read_index(project: Project, host: HostEntry, answer: PageAnswer) -> Tuple[PageStatus, IndexPage]:
+def read_index(
+    project: Project, host: HostEntry, answer: PageAnswer
+) -> Tuple[PageStatus, IndexPage]:
     status, links = read_page(project, host, answer)
-    own = [replace(link, url=canonical_url(link.url)) for link in links if is_named_after(project.name, link.filename)]
-    good = tuple(link for link in own if _PYPI_FILE.match(link.url) and link.sha256 and not link.yanked)
+    own = [
+        replace(link, url=canonical_url(link.url))
+        for link in links
+        if is_named_after(project.name, link.filename)
+    ]
+    good = tuple(
+        link for link in own if _PYPI_FILE.match(link.url) and link.sha256 and not link.yanked
+    )
     return status, IndexPage(good, announced_metadata(answer.text))
 
 
@@ -55,7 +72,9 @@ def announced_metadata(text: str) -> FrozenSet[str]:
     return frozenset(
         canonical_url(entry["url"])
         for entry in (files if isinstance(files, list) else [])
-        if isinstance(entry, dict) and isinstance(entry.get("url"), str) and any(entry.get(name) for name in names)
+        if isinstance(entry, dict)
+        and isinstance(entry.get("url"), str)
+        and any(entry.get(name) for name in names)
     )
 
 
@@ -96,9 +115,11 @@ def merge_sdists(project: Project, rows: Sequence[Json], page: IndexPage) -> Lis
 
 
 def merge_wheels(project: Project, rows: Sequence[Json], page: IndexPage) -> List[Json]:
-    """The Linux wheels of the newest version (of as many versions as the document has), x86_64 first.
+    """The Linux wheels of the newest version (of as many versions as the document has), x86_64
+    first.
 
-    A wheel for any platform counts where there is none for Linux: beside one it is what the other systems get.
+    A wheel for any platform counts where there is none for Linux: beside one it is what the other
+    systems get.
     """
     known = {row["url"]: row for row in rows}
     by_version: Dict[Version, List[Tuple[WheelName, Link]]] = {}
@@ -112,7 +133,11 @@ def merge_wheels(project: Project, rows: Sequence[Json], page: IndexPage) -> Lis
         if "linux" in name.platform or name.platform == "any":
             by_version.setdefault(name.parsed_version, []).append((name, link))
     final = [version for version in sorted(by_version) if is_final(version, had)]
-    chosen = [link for version in final[-max(1, len(had)) :] for link in choose_wheels(by_version[version])]
+    chosen = [
+        link
+        for version in final[-max(1, len(had)) :]
+        for link in choose_wheels(by_version[version])
+    ]
     if {link.url for link in chosen} == set(known):
         return list(rows)
     return [known.get(link.url) or file_json(link) for link in chosen]
@@ -133,7 +158,9 @@ def choose_wheels(files: Sequence[Tuple[WheelName, Link]]) -> List[Link]:
 
 
 def is_other_machine(name: WheelName) -> bool:
-    return name.platform != "any" and (not name.platform.endswith("x86_64") or "musllinux" in name.platform)
+    return name.platform != "any" and (
+        not name.platform.endswith("x86_64") or "musllinux" in name.platform
+    )
 
 
 def is_final(version: Version, known: Set[str]) -> bool:
@@ -141,9 +168,11 @@ def is_final(version: Version, known: Set[str]) -> bool:
 
 
 def wheels_to_measure(project: Project, page: IndexPage) -> Dict[str, Link]:
-    """For every version from the oldest pinned one on, the wheel whose metadata is read, newest version first.
+    """For every version from the oldest pinned one on, the wheel whose metadata is read, newest
+    version first.
 
-    Older ones were left out by a person; and what an old wheel's metadata permits is more than what its code bears.
+    Older ones were left out by a person; and what an old wheel's metadata permits is more than what
+    its code bears.
     """
     if not project.pins:
         return {}
@@ -154,8 +183,18 @@ def wheels_to_measure(project: Project, page: IndexPage) -> Dict[str, Link]:
         if name is None or name.project != project.name or name.parsed_version.local:
             continue
         version = name.parsed_version
-        rank = 2 if "linux" in name.platform and "x86_64" in name.platform else 1 if "linux" in name.platform else 0
-        if version >= oldest and is_final(version, set(project.pins)) and rank > found.get(version, (-1, link))[0]:
+        rank = (
+            2
+            if "linux" in name.platform and "x86_64" in name.platform
+            else 1
+            if "linux" in name.platform
+            else 0
+        )
+        if (
+            version >= oldest
+            and is_final(version, set(project.pins))
+            and rank > found.get(version, (-1, link))[0]
+        ):
             found[version] = (rank, link)
     return {str(version): found[version][1] for version in sorted(found, reverse=True)}
 
@@ -172,7 +211,8 @@ def read_metadata(text: str, project: Project, version: str) -> Optional[List[st
 
 
 def read_index_json(text: str, version: str) -> Optional[List[str]]:
-    """The requirements in the package index's JSON about a version; None when it is about another or says none."""
+    """The requirements in the package index's JSON about a version; None when it is about another
+    or says none."""
     try:
         info = json.loads(text)["info"]
         found = info["requires_dist"] if info["version"] == version else None
@@ -187,7 +227,9 @@ def torch_requirement(requires: Iterable[str]) -> str:
     for line in requires:
         try:
             requirement = Requirement(line[:1000])
-            applies = requirement.marker is None or requirement.marker.evaluate({**_MACHINE, "extra": ""})
+            applies = requirement.marker is None or requirement.marker.evaluate(
+                {**_MACHINE, "extra": ""}
+            )
         except ValueError:  # no requirement, or a marker that cannot be compared
             continue
         if canonicalize_name(requirement.name) == "torch" and applies:
@@ -196,15 +238,22 @@ def torch_requirement(requires: Iterable[str]) -> str:
 
 
 def merge_pins(project: Project, measured: Mapping[str, str]) -> Tuple[Dict[str, str], List[str]]:
-    """The pins with what was measured of versions that have none; and what a person should look at."""
+    """The pins with what was measured of versions that have none; and what a person should look
+    at."""
     pins, notes = dict(project.pins), []
     for version, specifier in measured.items():
         known = pins.get(version)
         if known is not None:
             if specifier and SpecifierSet(specifier) != SpecifierSet(known):
-                notes.append(f"the pin of {version} is {known!r}, its metadata says torch{specifier}: not changed")
+                notes.append(
+                    f"the pin of {version} is {known!r}, its metadata says torch{specifier}: not "
+                    "changed"
+                )
         elif any(version in versions_in(doubt.subject) for doubt in project.doubts):
-            notes.append(f"{version} has no pin, its metadata says torch{specifier or ' (any)'}: a doubt speaks of it")
+            notes.append(
+                f"{version} has no pin, its metadata says torch{specifier or ' (any)'}: a doubt "
+                "speaks of it"
+            )
         elif _PIN.match(specifier) and len(specifier) <= 20:
             pins[version] = specifier
         else:

@@ -18,23 +18,34 @@ from safe_install.tags import parse_accelerator
 from wheel_index_update.cells import cells_of
 
 
-def pages_of(project: Project, host: HostEntry, torch: str, base: str, accelerator: str, python: str) -> List[str]:
-    """The pages of a host that list the wheels for a torch: every template whose fields are known."""
+def pages_of(
+    project: Project, host: HostEntry, torch: str, base: str, accelerator: str, python: str
+) -> List[str]:
+    """The pages of a host that list the wheels for a torch: every template whose fields are
+    known."""
     values = fields_of(torch, accelerator)
     values.update(base=base, python="".join(python.split(".")[:2]), project=project.name)
-    pages = [page for page in host.pages if all(values.get(name) for name in fields_of_template(page))]
+    pages = [
+        page for page in host.pages if all(values.get(name) for name in fields_of_template(page))
+    ]
     return list(dict.fromkeys(expand_template(page, **values) for page in pages))
 
 
 def pages_to_ask(project: Project, host: HostEntry, table: TorchTable) -> List[str]:
-    """Every page that may list wheels: of the releases of torch, and of the rows that the document has."""
+    """Every page that may list wheels: of the releases of torch, and of the rows that the document
+    has."""
     rows = [build for build in project.builds if build.host == host.host]
     by_python = any("python" in fields_of_template(page) for page in host.pages)
     found: Dict[str, None] = {}
     for version, release in table.releases.items():
         if host.torch and version not in host.torch:
             continue
-        own = [a for build in rows if minor_of(build.torch) == minor_of(version) for a in build.accelerators]
+        own = [
+            a
+            for build in rows
+            if minor_of(build.torch) == minor_of(version)
+            for a in build.accelerators
+        ]
         known = [*release.accelerators, *([release.untagged] if release.untagged else []), *own]
         for accelerator in dict.fromkeys(known):
             parsed = parse_accelerator(accelerator)
@@ -42,7 +53,9 @@ def pages_to_ask(project: Project, host: HostEntry, table: TorchTable) -> List[s
                 continue
             base, _ = project.base_of(version, accelerator)
             for python in release.python if by_python else ("",):
-                found.update(dict.fromkeys(pages_of(project, host, version, base, accelerator, python)))
+                found.update(
+                    dict.fromkeys(pages_of(project, host, version, base, accelerator, python))
+                )
     for build in rows:
         for cell in cells_of(build):
             found.update(dict.fromkeys(places_of(project, host, cell, table)))
@@ -58,7 +71,11 @@ def places_of(project: Project, host: HostEntry, cell: Build, table: TorchTable)
         torches = [t for t in table.releases if minor_of(t) == cell.torch] or [f"{cell.torch}.0"]
     found: Dict[str, None] = {}
     for torch in torches:
-        found.update(dict.fromkeys(pages_of(project, host, torch, torch, cell.accelerators[0], cell.python[0])))
+        found.update(
+            dict.fromkeys(
+                pages_of(project, host, torch, torch, cell.accelerators[0], cell.python[0])
+            )
+        )
     return list(found)
 
 
@@ -94,10 +111,13 @@ class Listing:
         return PageStatus.LISTED in found and set(found) <= {PageStatus.LISTED, PageStatus.MISSING}
 
 
-def read_page(project: Project, host: HostEntry, answer: PageAnswer) -> Tuple[PageStatus, Tuple[Link, ...]]:
+def read_page(
+    project: Project, host: HostEntry, answer: PageAnswer
+) -> Tuple[PageStatus, Tuple[Link, ...]]:
     """What a page lists of the project.
 
-    An answer without any file is the notice of a host that is ill, and no list; on a page of several projects the
+    An answer without any file is the notice of a host that is ill, and no list; on a page of
+    several projects the
     files of another one show that it is a list.
     """
     if answer.status is not PageStatus.LISTED:
@@ -106,12 +126,17 @@ def read_page(project: Project, host: HostEntry, answer: PageAnswer) -> Tuple[Pa
     links = parse_page(answer.text, answer.url, project=project.name, **page)
     names = [link.filename for link in links if is_named_after(project.name, link.filename)]
     if not names and host.layout is Layout.FIND_LINKS:
-        names = [link.filename for link in parse_page(answer.text, answer.url, **page) if parse_filename(link.filename)]
+        names = [
+            link.filename
+            for link in parse_page(answer.text, answer.url, **page)
+            if parse_filename(link.filename)
+        ]
     return (PageStatus.LISTED, links) if names else (PageStatus.EMPTY, ())
 
 
 def read_releases(host: HostEntry, answers: Sequence[PageAnswer], is_end: bool) -> Listing:
-    """The pages of a repository's releases as a listing; `is_end`: there is no release after them."""
+    """The pages of a repository's releases as a listing; `is_end`: there is no release after
+    them."""
     repository = host.repository or ""
     statuses: Dict[str, PageStatus] = {}
     links: Dict[str, Tuple[Link, ...]] = {}
@@ -124,7 +149,9 @@ def read_releases(host: HostEntry, answers: Sequence[PageAnswer], is_end: bool) 
         for tag in tags:
             statuses[release_place(repository, tag)] = PageStatus.LISTED
         for link in found:
-            values = read_template(f"https://github.com/{repository}/releases/download/{{tag}}/{{file}}", link.url)
+            values = read_template(
+                f"https://github.com/{repository}/releases/download/{{tag}}/{{file}}", link.url
+            )
             if values is not None:
                 place = release_place(repository, values["tag"])
                 links[place] = (*links.get(place, ()), link)
@@ -132,4 +159,6 @@ def read_releases(host: HostEntry, answers: Sequence[PageAnswer], is_end: bool) 
         first = answers[0].url if answers else github.newest_releases_url(repository)
         statuses[first], details[first] = PageStatus.EMPTY, "no release"
         is_end = False
-    return Listing(host, statuses, links, details, PageStatus.LISTED if is_end else PageStatus.NOT_ASKED)
+    return Listing(
+        host, statuses, links, details, PageStatus.LISTED if is_end else PageStatus.NOT_ASKED
+    )

@@ -18,8 +18,11 @@ from wheel_index_update.package_index import merge_pins, merge_sdists, merge_whe
 from wheel_index_update.pages import Listing
 
 
-def renew(document: Json, table: TorchTable, asker: Asker, notes: Notes, *, wanted: str, today: str) -> Json:
-    """The document after its hosts were asked; raises IndexInvalid rather than giving one that cannot be read."""
+def renew(
+    document: Json, table: TorchTable, asker: Asker, notes: Notes, *, wanted: str, today: str
+) -> Json:
+    """The document after its hosts were asked; raises IndexInvalid rather than giving one that
+    cannot be read."""
     where = f"{document.get('name')}.json"
     project = parse_project(document, where)
     rows = project.builds
@@ -55,9 +58,15 @@ def list_host(project: Project, host: HostEntry, asker: Asker, table: TorchTable
 
 
 def renew_from_listing(
-    document: Json, project: Project, rows: Sequence[Build], listing: Listing, table: TorchTable, notes: Notes
+    document: Json,
+    project: Project,
+    rows: Sequence[Build],
+    listing: Listing,
+    table: TorchTable,
+    notes: Notes,
 ) -> Tuple[Json, Merged]:
-    """The document with the hashes that the host promises, and its rows, which are not in it yet."""
+    """The document with the hashes that the host promises, and its rows, which are not in it
+    yet."""
     host = listing.host.host
     merged, left_out = merge_builds(project, rows, listing, table)
     hashes, problems = merge_hashes(project, document.get("sha256", {}), listing, merged.rows)
@@ -71,19 +80,25 @@ def renew_from_listing(
 def renew_from_index(
     document: Json, project: Project, host: HostEntry, asker: Asker, notes: Notes
 ) -> Tuple[Json, bool, Set[str]]:
-    """The document after the package index was asked, whether it was listed, and the versions with a new pin."""
+    """The document after the package index was asked, whether it was listed, and the versions with
+    a new pin."""
     own = project.recipe.sdist if host is PYPI and project.recipe is not None else project.name
     answer = asker.ask(project_page(DEFAULT_INDEX, own), redirects=host.redirects)
     status, page = read_index(project, host, answer)
     if status is not PageStatus.LISTED or not page.links:
-        notes.add(f"{host.host}: {status.value} ({escape(answer.detail or 'no file')}): its facts stay as they are")
+        notes.add(
+            f"{host.host}: {status.value} ({escape(answer.detail or 'no file')}): its facts stay "
+            "as they are"
+        )
         return document, False, set()
     notes.add(f"{host.host}: listed, {count(len(page.links), 'file')}")
     new = dict(document)
     if project.recipe is not None or document.get("sdists"):
         new = with_value(new, "sdists", merge_sdists(project, document.get("sdists", []), page))
     if document.get("wheels"):
-        new = with_value(new, "wheels", merge_wheels(project, document["wheels"], page) or document["wheels"])
+        new = with_value(
+            new, "wheels", merge_wheels(project, document["wheels"], page) or document["wheels"]
+        )
     pins: Mapping[str, str] = project.pins
     if project.pins_torch:
         pins, problems = merge_pins(project, asker.measure(project, page, notes))
@@ -96,10 +111,22 @@ def renew_from_index(
 def note_listing(listing: Listing, merged: Merged, notes: Notes) -> None:
     host = listing.host.host
     kinds = Counter(status.value for status in listing.statuses.values())
-    text = ", ".join(f"{number} {kind}" for kind, number in kinds.most_common()) or "no page could be named"
+    text = (
+        ", ".join(f"{number} {kind}" for kind, number in kinds.most_common())
+        or "no page could be named"
+    )
     notes.add(f"{host}: {text}; {len(merged.added)} wheels are new, {len(merged.removed)} gone")
     if merged.unchecked:
-        notes.add(f"{host}: left as they are, as not every page of theirs was listed: {count(merged.unchecked, 'row')}")
-    failed = [url for url, status in listing.statuses.items() if status in (PageStatus.DOWN, PageStatus.EMPTY)]
+        notes.add(
+            f"{host}: left as they are, as not every page of theirs was listed: "
+            f"{count(merged.unchecked, 'row')}"
+        )
+    failed = [
+        url
+        for url, status in listing.statuses.items()
+        if status in (PageStatus.DOWN, PageStatus.EMPTY)
+    ]
     for url in failed[:MOST_EXAMPLES]:
-        notes.add(f"{host}: {listing.statuses[url].value}: {url} ({escape(listing.details.get(url, ''))})")
+        notes.add(
+            f"{host}: {listing.statuses[url].value}: {url} ({escape(listing.details.get(url, ''))})"
+        )

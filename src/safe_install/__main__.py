@@ -1,6 +1,7 @@
 """Where the program starts: `safe-install`, `python -m safe_install` and the zipapp.
 
-A key press of a completing shell is answered from here, because the rest takes longer to import than it may last.
+A key press of a completing shell is answered from here, because the rest takes longer to import
+than it may last.
 """
 
 import os

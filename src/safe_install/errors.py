@@ -1,7 +1,9 @@
-"""The error tree. An exception means "cannot go on"; an expected "no" is a value (Rejection, Finding).
+"""The error tree. An exception means "cannot go on"; an expected "no" is a value (Rejection,
+Finding).
 
-Every error has a stable `code` (kebab-case, part of the JSON document), the exit status of the contract, a message that
-names the input, and a hint that names the remedy. They are caught once, in `cli.main`.
+Every error has a stable `code` (kebab-case, part of the JSON document), the exit status of the
+contract, a message that names the input, and a hint that names the remedy. They are caught once, in
+`cli.main`.
 """
 
 from __future__ import annotations
@@ -33,7 +35,8 @@ class SafeInstallError(Exception):
         self.findings: Tuple[Finding, ...] = tuple(findings)
         self.rejections: Tuple[Rejection, ...] = tuple(rejections)
         self.environment: Optional[Environment] = None  # where it happened, once that is known
-        self.details: Mapping[str, Any] = {}  # for the JSON document: what only one command has to say
+        # for the JSON document: what only one command has to say
+        self.details: Mapping[str, Any] = {}
 
 
 def hint_for_oserror(error: OSError) -> str:
@@ -43,7 +46,9 @@ def hint_for_oserror(error: OSError) -> str:
     if error.errno == errno.EROFS:
         return "It lies on a file system that is mounted read-only: mount it writable, or use another environment."
     if error.errno in (errno.ENOSPC, errno.EDQUOT):
-        return "Free some space there (df -h, and df -i for the number of files), then run it again."
+        return (
+            "Free some space there (df -h, and df -i for the number of files), then run it again."
+        )
     if error.errno == errno.EBUSY:
         return "Something else works there: run it again when that has ended."
     return "Look at that path and its disk, then run it again."
@@ -64,7 +69,8 @@ class UsageError(SafeInstallError):
 
 
 class InputError(UsageError):
-    """The command line can be read, and names nothing, or a requirements file that cannot be read. pip's status."""
+    """The command line can be read, and names nothing, or a requirements file that cannot be read.
+    pip's status."""
 
     code = "input"
     exit_status = 1
@@ -76,7 +82,9 @@ class PipFailed(SafeInstallError):
     code = "pip-failed"
     exit_status = 1
 
-    def __init__(self, message: str, *, hint: str = "", output: str = "", exit_status: int = 1) -> None:
+    def __init__(
+        self, message: str, *, hint: str = "", output: str = "", exit_status: int = 1
+    ) -> None:
         super().__init__(message, hint=hint)
         self.output = redact(output)  # pip's own words
         self.was_relayed = False  # they have been shown
@@ -100,14 +108,16 @@ class Refused(SafeInstallError):
 
     @classmethod
     def by(cls, findings: Sequence[Finding], *, rejections: Sequence[Rejection] = ()) -> Refused:
-        """The refusal that the first error among these findings (at least one) is the reason for."""
+        """The refusal that the first error among these findings (at least one) is the reason
+        for."""
         errors = [finding for finding in findings if finding.severity is Severity.ERROR]
         reason = errors[0] if errors else findings[0]
         return cls(reason.detail, hint=reason.hint, findings=findings, rejections=rejections)
 
 
 class ExternallyManaged(SafeInstallError):
-    """PEP 668: the interpreter belongs to the operating system. pip's rule, and pip's exit status."""
+    """PEP 668: the interpreter belongs to the operating system. pip's rule, and pip's exit
+    status."""
 
     code = "externally-managed-environment"
     exit_status = 1
@@ -119,13 +129,16 @@ class BuildFailed(SafeInstallError):
     code = "build-failed"
     exit_status = 1
 
-    def __init__(self, message: str, *, hint: str = "", findings: Sequence[Finding] = (), output: str = "") -> None:
+    def __init__(
+        self, message: str, *, hint: str = "", findings: Sequence[Finding] = (), output: str = ""
+    ) -> None:
         super().__init__(message, hint=hint, findings=findings)
         self.output = redact(output)  # the build's own words
 
 
 class RollBackFailed(SafeInstallError):
-    """The environment could not be put back; the journal is kept and the hint is the command that finishes it."""
+    """The environment could not be put back; the journal is kept and the hint is the command that
+    finishes it."""
 
     code = "roll-back-failed"
     exit_status = 13
@@ -174,7 +187,8 @@ class IndexInvalid(SafeInstallError):
 
 
 class Unexpected(SafeInstallError):
-    """A mistake of this program; nothing is known of the environment but what the transaction guarantees."""
+    """A mistake of this program; nothing is known of the environment but what the transaction
+    guarantees."""
 
     code = "unexpected"
     exit_status = 1

@@ -1,4 +1,5 @@
-"""What happens, as it happens. The use cases speak to a Reporter; `cli.progress` gives it a face."""
+"""What happens, as it happens. The use cases speak to a Reporter; `cli.progress` gives it a
+face."""
 
 from __future__ import annotations
 
@@ -21,7 +22,8 @@ class TaskOutcome(Enum):
 class Reporter:
     """Every event is an empty default: subclasses show what they want to show.
 
-    A task is anything that may take more than a second; `task` is a short stable key such as "download torch-scatter".
+    A task is anything that may take more than a second; `task` is a short stable key such as
+    "download torch-scatter".
     """
 
     quiet = 0  # how often -q was given
@@ -40,10 +42,14 @@ class Reporter:
     def task_started(self, task: str, total: Optional[float] = None, unit: str = "") -> None:
         """A task begins; `total` in `unit` ("bytes", "files", "s") when it is known."""
 
-    def task_advanced(self, task: str, done: float, text: str = "", total: Optional[float] = None) -> None:
+    def task_advanced(
+        self, task: str, done: float, text: str = "", total: Optional[float] = None
+    ) -> None:
         """The task has done `done` of its total, which may become known, or grow, on the way."""
 
-    def task_ended(self, task: str, text: str = "", outcome: TaskOutcome = TaskOutcome.DONE) -> None:
+    def task_ended(
+        self, task: str, text: str = "", outcome: TaskOutcome = TaskOutcome.DONE
+    ) -> None:
         """The task is over."""
 
     @contextmanager
@@ -61,7 +67,8 @@ class Reporter:
         self.task_ended(task)
 
     def output(self, line: str) -> None:
-        """A line that a child process wrote to its stdout and that the person would have seen from pip itself."""
+        """A line that a child process wrote to its stdout and that the person would have seen from
+        pip itself."""
 
     def announce(self, line: str) -> None:
         """The same line where we did what pip would have done."""

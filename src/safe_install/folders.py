@@ -11,7 +11,8 @@ NO_HOME = "HOME is not set, and this user has no home"
 
 
 def find_cache_folder() -> Path:
-    """For what can be made again; NOWHERE for a user who has no home, as one that an image does not know."""
+    """For what can be made again; NOWHERE for a user who has no home, as one that an image does not
+    know."""
     return _find("user_cache_dir")
 
 

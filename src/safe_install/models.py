@@ -1,4 +1,5 @@
-"""The values that travel between the layers: frozen, no behaviour beyond what reads off their own fields."""
+"""The values that travel between the layers: frozen, no behaviour beyond what reads off their own
+fields."""
 
 from __future__ import annotations
 
@@ -12,7 +13,7 @@ from packaging.tags import Tag
 from packaging.utils import NormalizedName
 from packaging.version import Version
 
-# --- what is there ---------------------------------------------------------------------------------
+# --- what is there --------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True)
@@ -25,13 +26,15 @@ class Device:
 
 @dataclass(frozen=True)
 class Driver:
-    """The kernel side of CUDA: what is loaded here, or what was declared for the machine that will run this."""
+    """The kernel side of CUDA: what is loaded here, or what was declared for the machine that will
+    run this."""
 
     version: Optional[str]  # "535.104.05"; None where only a CUDA version was declared
     cuda: Optional[str]  # newest CUDA runtime that it serves, "12.2"
     devices: Tuple[Device, ...] = ()
     declared: bool = False
-    problem: Optional[str] = None  # NVML's own words where it answers no question: "Driver/library version mismatch"
+    # NVML's own words where it answers no question: "Driver/library version mismatch"
+    problem: Optional[str] = None
 
     def __str__(self) -> str:
         """`declared is 535.104 (CUDA 12.2)`, or `here is ...`."""
@@ -57,7 +60,9 @@ class TorchPlace:
 
     location: Path  # the folder on sys.path
     torch: Path  # what `import torch` takes from here
-    files: str  # "package", "module" (torch.py), "namespace" (a folder without __init__.py), "" where there are none
+    # "package", "module" (torch.py), "namespace" (a folder without __init__.py), "" where there are
+    # none
+    files: str
     version: Optional[str] = None  # of its metadata; None where there is none
     editable: bool = False
 
@@ -74,10 +79,14 @@ class TorchBuild:
     cxx11_abi: Optional[bool] = None
     git_version: Optional[str] = None
     lib_dir: Optional[Path] = None
-    folder: Optional[Path] = field(default=None, compare=False)  # resolved; a build is the same wherever it lies
-    vendor: Optional[str] = None  # "NVIDIA", "conda", "distribution": a build that no public host can replace
-    file: Optional[str] = field(default=None, compare=False)  # sha256 of the wheel that brings it, where that is known
-    has_metadata: bool = field(default=True, compare=False)  # False: pip does not know it, or knows one that it hides
+    # resolved; a build is the same wherever it lies
+    folder: Optional[Path] = field(default=None, compare=False)
+    # "NVIDIA", "conda", "distribution": a build that no public host can replace
+    vendor: Optional[str] = None
+    # sha256 of the wheel that brings it, where that is known
+    file: Optional[str] = field(default=None, compare=False)
+    # False: pip does not know it, or knows one that it hides
+    has_metadata: bool = field(default=True, compare=False)
 
 
 @dataclass(frozen=True)
@@ -106,7 +115,8 @@ class Interpreter:
     scheme: Scheme
     pip_version: Optional[str] = None  # of the pip importable there, None when there is none
     ensurepip_wheel: Optional[Path] = None  # the pip wheel that this Python carries
-    externally_managed: Optional[str] = None  # the message of PEP 668's marker file, None when there is none
+    # the message of PEP 668's marker file, None when there is none
+    externally_managed: Optional[str] = None
     conda: bool = False
     user_site: Optional[Path] = None
     user_base: Optional[Path] = None
@@ -158,12 +168,15 @@ DEFAULT_CHECK_TIMEOUT = 300.0  # seconds: a cold torch on a slow disk takes up t
 
 @dataclass(frozen=True)
 class NetworkSettings:
-    """How pip was told to reach hosts (its options and configuration); we reach them the same way."""
+    """How pip was told to reach hosts (its options and configuration); we reach them the same
+    way."""
 
     proxy: Optional[str] = None  # of every host
-    ca_bundle: Optional[str] = None  # --cert: a file, or a folder, of certificates that count beside the machine's
+    # --cert: a file, or a folder, of certificates that count beside the machine's
+    ca_bundle: Optional[str] = None
     client_certificate: Optional[str] = None  # a file with key and certificate
-    trusted_hosts: Tuple[str, ...] = ()  # "host" or "host:port": asked over plain http too, certificates unchecked
+    # "host" or "host:port": asked over plain http too, certificates unchecked
+    trusted_hosts: Tuple[str, ...] = ()
 
     def is_trusted(self, url: str) -> bool:
         """Is the host of this address a trusted one? With a port written, on that port alone."""
@@ -189,11 +202,12 @@ class Environment:
     driver: Optional[Driver]
     installed: Mapping[NormalizedName, InstalledDistribution] = field(default_factory=dict)
     torch_places: Tuple[TorchPlace, ...] = ()  # in the order of sys.path
-    # Folders that come before the interpreter's own packages: a torch that is unpacked, and not installed yet.
+    # Folders that come before the interpreter's own packages: a torch that is unpacked, and not
+    # installed yet.
     ahead: Tuple[Path, ...] = ()
 
 
-# --- what could be installed -----------------------------------------------------------------------
+# --- what could be installed ----------------------------------------------------------------------
 
 
 class CandidateKind(enum.Enum):
@@ -227,7 +241,8 @@ class Link:
 class BuiltFor:
     """The torch that a wheel was built against, as far as its host says; None means "not said"."""
 
-    torch: Optional[str] = None  # "1.8.0", "2.13", "nv25.04" (NVIDIA's container), or a specifier: ">=2.14.0"
+    # "1.8.0", "2.13", "nv25.04" (NVIDIA's container), or a specifier: ">=2.14.0"
+    torch: Optional[str] = None
     accelerator: Optional[str] = None  # "cu111", "cpu", "cu12" (major only)
     cxx11_abi: Optional[bool] = None
 
@@ -298,10 +313,11 @@ class HostAnswer:
     url: str
     kind: HostAnswerKind
     detail: str = ""
-    gap: str = ""  # it was not asked, and why the bundled facts do not settle what it has; "" where they do
+    # it was not asked, and why the bundled facts do not settle what it has; "" where they do
+    gap: str = ""
 
 
-# --- what will be done -----------------------------------------------------------------------------
+# --- what will be done ----------------------------------------------------------------------------
 
 
 class Action(enum.Enum):
@@ -338,7 +354,8 @@ class Step:
     sha256: Optional[str] = None
     origin: Origin = Origin.WHEEL
     requested: bool = False
-    keeps_requested: bool = False  # not now, but the installed one was: REQUESTED in its metadata stays
+    # not now, but the installed one was: REQUESTED in its metadata stays
+    keeps_requested: bool = False
     because: str = ""
     candidate: Optional[Candidate] = None  # ours; None for what pip chose
     download_info: Optional[Mapping[str, Any]] = None  # pip's, in the form of direct_url.json
@@ -357,11 +374,12 @@ class Plan:
     answers: Tuple[HostAnswer, ...] = ()
 
     def find(self, name: str) -> Optional[Step]:
-        """The step on one distribution, by its normalized name; None where the plan leaves it alone."""
+        """The step on one distribution, by its normalized name; None where the plan leaves it
+        alone."""
         return next((step for step in self.steps if step.name == name), None)
 
 
-# --- how it is -------------------------------------------------------------------------------------
+# --- how it is ------------------------------------------------------------------------------------
 
 
 class Severity(enum.Enum):
@@ -404,7 +422,11 @@ class UnmetRequirement:
 
     def __str__(self) -> str:
         """As pip says it."""
-        problem = f"but you have {self.present} which is incompatible." if self.present else "which is not installed."
+        problem = (
+            f"but you have {self.present} which is incompatible."
+            if self.present
+            else "which is not installed."
+        )
         return f"{self.name} {self.version} requires {self.requirement}, {problem}"
 
 
@@ -421,11 +443,13 @@ class HealthReport:
     operations: Mapping[str, ImportResult] = field(default_factory=dict)
     warnings: Tuple[str, ...] = ()
     unmet: Tuple[UnmetRequirement, ...] = ()
-    asked: str = "import"  # "import": torch was imported; "loader": only its libraries and the driver were asked
+    # "import": torch was imported; "loader": only its libraries and the driver were asked
+    asked: str = "import"
     seconds: float = 0.0
     crashed: Optional[str] = None  # "signal SIGSEGV", "no answer within 300 s"
     libraries: Tuple[str, ...] = ()  # paths of all that was in memory after torch was imported
-    torch_folder: Optional[str] = None  # resolved: the package that was imported, or the file torch.py
+    # resolved: the package that was imported, or the file torch.py
+    torch_folder: Optional[str] = None
     driver_library: Optional[DriverLibrary] = None  # asked where CUDA is not available
 
 
@@ -466,4 +490,5 @@ class InstallResult:
     transaction: Optional[str] = None
     timings: Mapping[str, float] = field(default_factory=dict)
     message: str = ""
-    details: Mapping[str, Any] = field(default_factory=dict)  # what only one command has to say, JSON values
+    # what only one command has to say, JSON values
+    details: Mapping[str, Any] = field(default_factory=dict)

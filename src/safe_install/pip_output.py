@@ -1,7 +1,8 @@
-"""What pip's sentences say. pip has no other interface for this: its report tells of a success alone.
+"""What pip's sentences say. pip has no other interface for this: its report tells of a success
+alone.
 
-The one place that knows pip's English, as it is in pip 23.0 to 26.2; the tests have lines that these versions printed.
-What we say in pip's words stands in `resolve.pip_words`.
+The one place that knows pip's English, as it is in pip 23.0 to 26.2; the tests have lines that
+these versions printed. What we say in pip's words stands in `resolve.pip_words`.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ from packaging.utils import NormalizedName, canonicalize_name
 
 from safe_install.requirements import parse_requirement, requirement_name, without_marker
 
-# --- whose a line is -------------------------------------------------------------------------------
+# --- whose a line is ------------------------------------------------------------------------------
 
 _OF_BUILDS = (
     "Building wheel",
@@ -37,7 +38,11 @@ _OF_SEARCHES = (
     "Link requires a different Python",
 )
 # What Python says of a password that is not read from a terminal.
-_OF_GETPASS = ("GetPassWarning: ", "passwd = fallback_getpass(", "Warning: Password input may be echoed.")
+_OF_GETPASS = (
+    "GetPassWarning: ",
+    "passwd = fallback_getpass(",
+    "Warning: Password input may be echoed.",
+)
 
 
 def is_of_build(line: str) -> bool:
@@ -60,7 +65,7 @@ def is_of_getpass(line: str) -> bool:
     return any(words in line for words in _OF_GETPASS)
 
 
-# --- questions -------------------------------------------------------------------------------------
+# --- questions ------------------------------------------------------------------------------------
 
 # Written without a newline before an answer is read: pip/_internal/network/auth.py.
 _USER = re.compile(r"User for (\S+): $")
@@ -79,12 +84,14 @@ def place_in_question(text: str) -> Optional[str]:
     return match.group(1) if match is not None else None
 
 
-# --- failures --------------------------------------------------------------------------------------
+# --- failures -------------------------------------------------------------------------------------
 
 # What Python has of ENOSPC and EDQUOT.
 _FULL = ("No space left on device", "Disk quota exceeded")
 _NOTHING_FOUND = "No matching distribution"
-_AT_WORK = re.compile(r"^\s*(?:Collecting|Processing|Obtaining|Building (?:wheel|editable) for) (\S+)", re.M)
+_AT_WORK = re.compile(
+    r"^\s*(?:Collecting|Processing|Obtaining|Building (?:wheel|editable) for) (\S+)", re.M
+)
 _USER_CONSTRAINT = re.compile(r"The user requested \(constraint\) (\S+)")
 _DEPENDS = re.compile(r"^\s+(\S+(?: \S+)?) depends on (\S.*)$", re.M)
 _NO_VERSION = re.compile(r"(?:satisfies the requirement|No matching distribution found for) (\S+)")
@@ -110,19 +117,24 @@ def has_no_match(output: str) -> bool:
 
 
 def name_at_work(output: str) -> Optional[str]:
-    """What pip was at when it ended: the last requirement, path or address whose code it said that it would start."""
+    """What pip was at when it ended: the last requirement, path or address whose code it said that
+    it would start."""
     names: List[str] = _AT_WORK.findall(output)
     return names[-1] if names else None
 
 
 def conflict_reason(output: str, constraints: Sequence[str]) -> Optional[str]:
-    """The sentence that names who wanted a guarded distribution moved, when pip's failure was one of our constraints.
+    """The sentence that names who wanted a guarded distribution moved, when pip's failure was one
+    of our constraints.
 
-    pip's resolver prints "The conflict is caused by:" with one line a party (unchanged since pip 20.3), or, when no
-    version at all is left, "Could not find a version that satisfies the requirement".
+    pip's resolver prints "The conflict is caused by:" with one line a party (unchanged since pip
+    20.3), or, when no version at all is left, "Could not find a version that satisfies the
+    requirement".
     """
     guarded = {requirement_name(line): line for line in constraints}
-    parties = [(who, what) for who, what in _DEPENDS.findall(output) if requirement_name(what) in guarded]
+    parties = [
+        (who, what) for who, what in _DEPENDS.findall(output) if requirement_name(what) in guarded
+    ]
     if parties:
         told = []
         for who, what in parties:
@@ -144,13 +156,16 @@ def conflict_reason(output: str, constraints: Sequence[str]) -> Optional[str]:
 
 
 def names_in_failure(output: str, known: Container[NormalizedName]) -> Tuple[NormalizedName, ...]:
-    """The projects of the wheel index that pip was collecting, or that its errors name, in order of appearance.
+    """The projects of the wheel index that pip was collecting, or that its errors name, in order of
+    appearance.
 
     Paths are no names: a folder called torchvision among the find-links says nothing.
     """
     found: List[NormalizedName] = []
     for error, collected in _TELLING_LINE.findall(output):
-        for text in re.findall(r"(?<![/\w.-])[A-Za-z0-9][A-Za-z0-9._-]*(?![/\w])", error or collected):
+        for text in re.findall(
+            r"(?<![/\w.-])[A-Za-z0-9][A-Za-z0-9._-]*(?![/\w])", error or collected
+        ):
             name = canonicalize_name(text)
             if name in known and name not in found:
                 found.append(name)
@@ -160,7 +175,9 @@ def names_in_failure(output: str, known: Container[NormalizedName]) -> Tuple[Nor
 def requirement_in_failure(output: str, name: NormalizedName) -> str:
     """The requirement on `name` as pip's failure words it, with its specifier when there is one."""
     pattern = "[-_.]+".join(re.escape(part) for part in name.split("-"))
-    for match in re.finditer(rf"(?i)\b{pattern}\b\s*((?:[<>=!~]=?=?\s*[\w.*+!]+\s*,?\s*)+)", output):
+    for match in re.finditer(
+        rf"(?i)\b{pattern}\b\s*((?:[<>=!~]=?=?\s*[\w.*+!]+\s*,?\s*)+)", output
+    ):
         requirement = parse_requirement(f"{name}{match.group(1).strip().rstrip(',')}")
         if requirement is not None:
             return str(requirement)

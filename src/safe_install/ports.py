@@ -1,4 +1,5 @@
-"""The outside as the use cases see it: one value that holds it, so that a test can hand in another."""
+"""The outside as the use cases see it: one value that holds it, so that a test can hand in
+another."""
 
 from __future__ import annotations
 

@@ -1,7 +1,8 @@
-"""Secrets out of texts: what an address, an option or a setting may carry beside what it names. Decisions only.
+"""Secrets out of texts: what an address, an option or a setting may carry beside what it names.
+Decisions only.
 
-Every text that is shown, raised or kept goes through `redact`, and every command line that is kept through
-`redact_words`; what is sent to a host does not.
+Every text that is shown, raised or kept goes through `redact`, and every command line that is kept
+through `redact_words`; what is sent to a host does not.
 """
 
 from __future__ import annotations
@@ -14,7 +15,9 @@ _VARIABLES = re.compile(r"\$\{\w+\}(:\$\{\w+\})?")  # as pip keeps them: the nam
 
 _USER = re.compile(r"(://)([^\s/?#]*)@")
 # Names that end with one of these stand for a secret wherever they are given a value ...
-_NAMES = r"[\w.%-]*(?:token|secret|passw(?:or)?d|passphrase|credentials?|(?:api|access|private)[_-]?key)"
+_NAMES = (
+    r"[\w.%-]*(?:token|secret|passw(?:or)?d|passphrase|credentials?|(?:api|access|private)[_-]?key)"
+)
 # ... and these where the value is a parameter of an address or a setting of a build.
 _PARAMETER_NAMES = (
     r"(?:[\w.%-]*(?:token|secret|passw(?:or)?d|passphrase|signature|credentials?|auth|sig|key)"
@@ -24,12 +27,19 @@ _PARAMETER = re.compile(rf"([?&;#]{_PARAMETER_NAMES}=)[^&\s\"'#]+", re.IGNORECAS
 # Not the `==` of a requirement.
 _ASSIGNMENT = re.compile(rf"((?<![\w.%-]){_NAMES}=)(?!=)[^&\s\"'#,;]+", re.IGNORECASE)
 _SETTING = re.compile(rf"^((?:.*=)?-*{_PARAMETER_NAMES}=)(?!=).+", re.IGNORECASE | re.DOTALL)
-_SETTING_OPTIONS = ("--config-settings", "--config-setting", "--global-option", "--build-option", "--install-option")
+_SETTING_OPTIONS = (
+    "--config-settings",
+    "--config-setting",
+    "--global-option",
+    "--build-option",
+    "--install-option",
+)
 _SHORT_SETTING = "-C"
 
 
 def redact(text: str) -> str:
-    """The text without user names and passwords of addresses, and without the values that stand for a secret."""
+    """The text without user names and passwords of addresses, and without the values that stand for
+    a secret."""
     if "@" in text:
         text = _USER.sub(_hide_user, text)
     if "=" not in text:
@@ -45,7 +55,8 @@ def _hide_user(found: re.Match[str]) -> str:
 
 
 def redact_words(words: Sequence[str]) -> List[str]:
-    """A command line without its secrets: each word as `redact`, and what builds are told (`-C token=...`)."""
+    """A command line without its secrets: each word as `redact`, and what builds are told (`-C
+    token=...`)."""
     kept: List[str] = []
     is_setting = False  # the word before was an option whose value is one
     for word in words:

@@ -1,4 +1,5 @@
-"""A requirement (PEP 508): as text, as a value, and whether its marker is true for an interpreter."""
+"""A requirement (PEP 508): as text, as a value, and whether its marker is true for an
+interpreter."""
 
 from __future__ import annotations
 
@@ -11,7 +12,8 @@ from packaging.version import InvalidVersion, Version
 
 
 def parse_requirement(text: str) -> Optional[Requirement]:
-    """A requirement as PEP 508 writes it, None for anything else (a path, an address, what is malformed)."""
+    """A requirement as PEP 508 writes it, None for anything else (a path, an address, what is
+    malformed)."""
     try:
         return Requirement(text)
     except InvalidRequirement:
@@ -29,11 +31,14 @@ def without_marker(text: str) -> str:
     return text.split(";")[0].strip().replace(" ", "")
 
 
-def applies(requirement: Requirement, markers: Mapping[str, str], extras: Iterable[str] = ()) -> bool:
+def applies(
+    requirement: Requirement, markers: Mapping[str, str], extras: Iterable[str] = ()
+) -> bool:
     """Is the requirement's marker true?
 
-    `markers`: the values of an interpreter (`Interpreter.markers`). `extras`: those that were asked for; what needs no
-    extra applies without one, too. Errors: packaging's, for a marker that compares what cannot be compared.
+    `markers`: the values of an interpreter (`Interpreter.markers`). `extras`: those that were asked
+    for; what needs no extra applies without one, too. Errors: packaging's, for a marker that
+    compares what cannot be compared.
     """
     if requirement.marker is None:
         return True
@@ -41,7 +46,8 @@ def applies(requirement: Requirement, markers: Mapping[str, str], extras: Iterab
 
 
 def accepts(requirement: Requirement, version: str) -> bool:
-    """Does an installed version meet the specifier? A text that is no version meets none, not even the empty one."""
+    """Does an installed version meet the specifier? A text that is no version meets none, not even
+    the empty one."""
     try:
         # Some releases of packaging raise for such a text, others compare it.
         parsed = Version(version)

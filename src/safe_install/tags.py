@@ -1,4 +1,5 @@
-"""Accelerator tags, local version identifiers, compute capabilities, and the wheel tags of an interpreter."""
+"""Accelerator tags, local version identifiers, compute capabilities, and the wheel tags of an
+interpreter."""
 
 from __future__ import annotations
 
@@ -10,7 +11,7 @@ from typing import Iterable, Iterator, List, Optional, Tuple
 from packaging import tags as packaging_tags
 from packaging.tags import Tag
 
-# --- accelerators ----------------------------------------------------------------------------------
+# --- accelerators ---------------------------------------------------------------------------------
 
 _CUDA = re.compile(r"cu(?:da)?[._-]?(\d{1,2}\.\d{1,2}|\d{2,4})$")
 _ROCM = re.compile(r"rocm[._-]?(\d+(?:\.\d+)*)$")
@@ -19,7 +20,8 @@ _PLAIN = ("cpu", "xpu")
 
 @dataclass(frozen=True)
 class Accelerator:
-    """What a build computes on: `kind` "cuda", "rocm", "cpu" or "xpu"; `version` (11, 1), (12,) or ()."""
+    """What a build computes on: `kind` "cuda", "rocm", "cpu" or "xpu"; `version` (11, 1), (12,) or
+    ()."""
 
     kind: str
     version: Tuple[int, ...] = ()
@@ -38,7 +40,8 @@ class Accelerator:
 
 @lru_cache(maxsize=1024)
 def parse_accelerator(text: str) -> Optional[Accelerator]:
-    """Read `cu111`, `cu.12.8`, `cu12` (major only), `cpu`, `rocm6.2`, `xpu`; None for anything else."""
+    """Read `cu111`, `cu.12.8`, `cu12` (major only), `cpu`, `rocm6.2`, `xpu`; None for anything
+    else."""
     text = text.strip().lower()
     if text in _PLAIN:
         return Accelerator(text)
@@ -83,18 +86,20 @@ def is_same_major(one: str, other: str) -> bool:
 
 
 def split_local(version: str) -> Tuple[str, Optional[str]]:
-    """`"1.8.1+cu111"` -> (`"1.8.1"`, `"cu111"`); the local version identifier is None where there is none."""
+    """`"1.8.1+cu111"` -> (`"1.8.1"`, `"cu111"`); the local version identifier is None where there
+    is none."""
     public, plus, local = version.partition("+")
     return public, (local if plus else None)
 
 
 def accelerator_of_version(version: str) -> Optional[str]:
-    """The accelerator in torch's version: `1.8.1+cu111` -> `cu111`; None when the version does not say."""
+    """The accelerator in torch's version: `1.8.1+cu111` -> `cu111`; None when the version does not
+    say."""
     parsed = parse_accelerator((split_local(version)[1] or "").partition(".cxx11")[0])
     return None if parsed is None else str(parsed)
 
 
-# --- compute capabilities --------------------------------------------------------------------------
+# --- compute capabilities -------------------------------------------------------------------------
 
 
 _CAPABILITY = re.compile(r"(\d{1,3})(?:\.(\d{1,2}))?([af]?)(\+PTX)?", re.IGNORECASE | re.ASCII)
@@ -102,20 +107,22 @@ _CAPABILITY = re.compile(r"(\d{1,3})(?:\.(\d{1,2}))?([af]?)(\+PTX)?", re.IGNOREC
 
 @dataclass(frozen=True, order=True)
 class ComputeCapability:
-    """The compute capability of a device (8.6), or that which GPU code was compiled for (9.0a, 10.0f, 8.0+PTX)."""
+    """The compute capability of a device (8.6), or that which GPU code was compiled for (9.0a,
+    10.0f, 8.0+PTX)."""
 
     major: int
     minor: int
-    suffix: str = ""  # "a": with the features of this very architecture; "f": with those of its family
+    # "a": with the features of this very architecture; "f": with those of its family
+    suffix: str = ""
     ptx: bool = False  # PTX, which the driver compiles; else machine code
 
     def runs_on(self, device: ComputeCapability) -> bool:
         """Does code for this capability run on a device?
 
-        Architecture-specific code runs on exactly its own capability, and family-specific code on its major version
-        from its minor on, as PTX too. Other machine code runs on its major version from its minor on, other PTX on
-        every newer device. Source: CUDA Programming Guide, 5.1.2 (feature set compiler targets, family-specific
-        compatibility).
+        Architecture-specific code runs on exactly its own capability, and family-specific code on
+        its major version from its minor on, as PTX too. Other machine code runs on its major
+        version from its minor on, other PTX on every newer device. Source: CUDA Programming Guide,
+        5.1.2 (feature set compiler targets, family-specific compatibility).
         """
         own, other = (self.major, self.minor), (device.major, device.minor)
         if self.suffix == "a":
@@ -135,7 +142,8 @@ class ComputeCapability:
 
 
 def parse_capability(text: str) -> Optional[ComputeCapability]:
-    """Read `8.0`, `9.0a`, `10.0f`, or with `+PTX` as in TORCH_CUDA_ARCH_LIST; None for others, such as `Ampere`.
+    """Read `8.0`, `9.0a`, `10.0f`, or with `+PTX` as in TORCH_CUDA_ARCH_LIST; None for others, such
+    as `Ampere`.
 
     There `8.0+PTX` means machine code and PTX: the PTX runs wherever the machine code does.
     """
@@ -152,7 +160,7 @@ def parse_device_capabilities(texts: Iterable[str]) -> Tuple[ComputeCapability, 
     return tuple(dict.fromkeys(one for one in found if one is not None))
 
 
-# --- NVIDIA's containers ---------------------------------------------------------------------------
+# --- NVIDIA's containers --------------------------------------------------------------------------
 
 # As a wheel's torch is written where it was built for a container and not for a release: "nv25.04".
 _CONTAINER_NAME = re.compile(r"nv(\d{2}\.\d{2})$", re.ASCII)
@@ -163,13 +171,15 @@ _FIRST_CONTAINER_WITH_CUDA_13 = (25, 8)
 
 
 def container_of_version(version: str) -> Optional[str]:
-    """The release of NVIDIA's container that has this torch: `2.7.0a0+79aa17489c.nv25.04` -> `25.04`, else None."""
+    """The release of NVIDIA's container that has this torch: `2.7.0a0+79aa17489c.nv25.04` ->
+    `25.04`, else None."""
     found = _CONTAINER_VERSION.search(split_local(version)[1] or "")
     return f"{found.group(1)}.{int(found.group(2)):02d}" if found else None
 
 
 def container_of_name(torch: str) -> Optional[str]:
-    """The same from how a wheel's torch is written: `nv25.04` -> `25.04`, None for a release of torch."""
+    """The same from how a wheel's torch is written: `nv25.04` -> `25.04`, None for a release of
+    torch."""
     found = _CONTAINER_NAME.match(torch)
     return found.group(1) if found else None
 
@@ -180,9 +190,10 @@ def accelerator_of_container(container: str) -> str:
     return "cu13" if (year, month) >= _FIRST_CONTAINER_WITH_CUDA_13 else "cu12"
 
 
-# --- wheel tags ------------------------------------------------------------------------------------
+# --- wheel tags -----------------------------------------------------------------------------------
 
-# With an unknown glibc every manylinux is accepted; no manylinux above this one is published for torch.
+# With an unknown glibc every manylinux is accepted; no manylinux above this one is published for
+# torch.
 NEWEST_GLIBC = (2, 44)
 _LEGACY_MANYLINUX = {(2, 17): "manylinux2014", (2, 12): "manylinux2010", (2, 5): "manylinux1"}
 _OLD_ARCHITECTURES = ("x86_64", "i686")
@@ -195,15 +206,19 @@ def supported_tags(
     libc: Tuple[str, str],
     abiflags: str = "",
 ) -> Tuple[Tag, ...]:
-    """The wheel tags that an interpreter takes, best first, made from facts and not from the running process.
+    """The wheel tags that an interpreter takes, best first, made from facts and not from the
+    running process.
 
     `python_version` "3.11.7" or "3.11"; `platform` sysconfig's with underscores ("linux_x86_64",
-    "macosx_14_0_arm64", "win_amd64"); `libc` ("glibc", "2.36"), ("musl", "1.2") or ("", "") for unknown,
+    "macosx_14_0_arm64", "win_amd64"); `libc` ("glibc", "2.36"), ("musl", "1.2") or ("", "") for
+    unknown,
     which on Linux accepts every manylinux; `abiflags` "t" for a free-threaded build.
     """
     major, minor = (int(part) for part in python_version.split(".")[:2])
     platforms = supported_platforms(platform, libc)
-    interpreter = {"cpython": "cp", "pypy": "pp"}.get(implementation, implementation) + f"{major}{minor}"
+    interpreter = {"cpython": "cp", "pypy": "pp"}.get(
+        implementation, implementation
+    ) + f"{major}{minor}"
     found: List[Tag] = []
     if implementation == "cpython":
         abi = f"cp{major}{minor}{_abi_suffix((major, minor), abiflags)}"

@@ -1,1 +1,2 @@
-"""Random sequences of changes, kills, copies, another installer and hostile wheels in a real environment."""
+"""Random sequences of changes, kills, copies, another installer and hostile wheels in a real
+environment."""

@@ -1,4 +1,5 @@
-"""A real environment with a stand-in torch, what is done to it, and what must hold after each step."""
+"""A real environment with a stand-in torch, what is done to it, and what must hold after each
+step."""
 
 from __future__ import annotations
 
@@ -28,7 +29,8 @@ class Ground:
     """One environment at a time, copied from a template; a canary lies beside it."""
 
     def __init__(self, folder: Path, environment: Optional[Path] = None) -> None:
-        """`environment`: what each sequence begins with a copy of; None: one with a stand-in torch."""
+        """`environment`: what each sequence begins with a copy of; None: one with a stand-in
+        torch."""
         version = "{}.{}".format(*sys.version_info[:2])
         self.python = version
         self.folder = folder
@@ -76,7 +78,7 @@ class Ground:
     def tree(self) -> Tree:
         return read_tree(self.prefix)
 
-    # --- what is done ------------------------------------------------------------------------------
+    # --- what is done -----------------------------------------------------------------------------
 
     def run(self, *words: str, **variables: str) -> subprocess.CompletedProcess[str]:
         """The tool, to its end."""
@@ -84,12 +86,26 @@ class Ground:
 
     def pip(self, *words: str) -> subprocess.CompletedProcess[str]:
         """A real pip, which knows nothing of us."""
-        command = [sys.executable, "-m", "pip", "--python", str(self.prefix / "bin" / "python"), *words]
+        command = [
+            sys.executable,
+            "-m",
+            "pip",
+            "--python",
+            str(self.prefix / "bin" / "python"),
+            *words,
+        ]
         return subprocess.run(
-            command, env=self.program.variables, capture_output=True, text=True, check=False, cwd=self.folder
+            command,
+            env=self.program.variables,
+            capture_output=True,
+            text=True,
+            check=False,
+            cwd=self.folder,
         )
 
-    def run_beside_pip(self, words: Sequence[str], pip_words: Sequence[str], delay: float) -> Tuple[int, str]:
+    def run_beside_pip(
+        self, words: Sequence[str], pip_words: Sequence[str], delay: float
+    ) -> Tuple[int, str]:
         """Both at once."""
         process = self.program.start(Action(tuple(words)))
         time.sleep(delay)
@@ -98,7 +114,8 @@ class Ground:
         return process.returncode, out + said
 
     def kill(self, words: Sequence[str], moment: float, generator: random.Random) -> None:
-        """SIGKILL at a moment of a run (0 to 1): of its calls that change a file there, or of its seconds."""
+        """SIGKILL at a moment of a run (0 to 1): of its calls that change a file there, or of its
+        seconds."""
         if generator.random() < 0.3:
             kill_after(self.program, Action(tuple(words)), 0.2 + 2.5 * moment, generator)
             self.stop_orphans()
@@ -112,9 +129,14 @@ class Ground:
         """SIGKILL before one of the first calls of a recovery."""
         self.run("recover", **self.program.shimmed(at=1 + int(moment * 25)))
 
-    def fail(self, words: Sequence[str], moment: float, code: int, *, sticky: bool) -> subprocess.CompletedProcess[str]:
+    def fail(
+        self, words: Sequence[str], moment: float, code: int, *, sticky: bool
+    ) -> subprocess.CompletedProcess[str]:
         """One call fails, or all from there on."""
-        return self.run(*words, **self.program.shimmed(at=1 + int(moment * self.calls), code=code, sticky=sticky))
+        return self.run(
+            *words,
+            **self.program.shimmed(at=1 + int(moment * self.calls), code=code, sticky=sticky),
+        )
 
     def recover(self, generator: random.Random) -> subprocess.CompletedProcess[str]:
         """The command, or the script that lies beside the journal."""
@@ -123,7 +145,12 @@ class Ground:
         if script.is_file() and generator.random() < 0.4:
             command = [sys.executable, "-I", "-S", str(script)]
         return subprocess.run(
-            command, env=self.program.variables, capture_output=True, text=True, check=False, cwd=self.folder
+            command,
+            env=self.program.variables,
+            capture_output=True,
+            text=True,
+            check=False,
+            cwd=self.folder,
         )
 
     def move_to_copy(self, how: str) -> None:
@@ -134,12 +161,16 @@ class Ground:
             subprocess.run(["cp", "-a", str(self.prefix), str(target)], check=True)
         else:
             target.mkdir()
-            archive = subprocess.run(["tar", "-C", str(self.prefix), "-cf", "-", "."], capture_output=True, check=True)
-            subprocess.run(["tar", "-C", str(target), "-xpf", "-"], input=archive.stdout, check=True)
+            archive = subprocess.run(
+                ["tar", "-C", str(self.prefix), "-cf", "-", "."], capture_output=True, check=True
+            )
+            subprocess.run(
+                ["tar", "-C", str(target), "-xpf", "-"], input=archive.stdout, check=True
+            )
         shutil.rmtree(self.prefix)
         self.program.prefix = target
 
-    # --- what is looked at -------------------------------------------------------------------------
+    # --- what is looked at ------------------------------------------------------------------------
 
     def versions(self) -> Mapping[str, str]:
         """The distributions by their metadata folders."""
@@ -150,11 +181,15 @@ class Ground:
         """What would be recovered: journals, transactions that had not begun, rubbish."""
         state = self.prefix / ".safe-install"
         begun = [path for path in state.glob("txn-*") if not (path / "committed").exists()]
-        return sorted(path.name for path in [*begun, *state.glob("trash-*"), *state.glob("txn-*/journal")])
+        return sorted(
+            path.name for path in [*begun, *state.glob("trash-*"), *state.glob("txn-*/journal")]
+        )
 
     def history(self) -> Set[str]:
         """The ids of the changes that were kept."""
-        return {path.parent.name for path in (self.prefix / ".safe-install").glob("txn-*/committed")}
+        return {
+            path.parent.name for path in (self.prefix / ".safe-install").glob("txn-*/committed")
+        }
 
     def read_wrong_records(self) -> List[str]:
         """Rows of RECORD without their file, and files that have not the content of their row."""
@@ -165,7 +200,8 @@ class Ground:
             for path, written, *_ in rows:
                 file = self.site / path
                 if path.endswith(".pyc"):
-                    continue  # pip compiles over the bytecode that a wheel brings, and leaves its row
+                    # pip compiles over the bytecode that a wheel brings, and leaves its row
+                    continue
                 if not file.is_file():
                     wrong.append(f"{record.parent.name}: {path} is not there")
                 elif written and hash_like(file, written) != written:
@@ -188,7 +224,11 @@ class Ground:
 
 def hash_like(file: Path, written: str) -> Optional[str]:
     name = written.partition("=")[0]
-    digest = base64.urlsafe_b64encode(hashlib.new(name, file.read_bytes()).digest()).rstrip(b"=").decode()
+    digest = (
+        base64.urlsafe_b64encode(hashlib.new(name, file.read_bytes()).digest())
+        .rstrip(b"=")
+        .decode()
+    )
     return f"{name}={digest}"
 
 
@@ -199,13 +239,22 @@ def torch_in(tree: Tree, site: str) -> Tree:
 
 
 def write_more_projects(index: Path) -> None:
-    """Beside those of `tests.crash.program`: a namespace, commands, a requirement, and one for the other installer."""
+    """Beside those of `tests.crash.program`: a namespace, commands, a requirement, and one for the
+    other installer."""
     for version in ("1", "2"):
         points = "[console_scripts]\ngamma = shared.gamma:main\n"
-        files = {"shared/gamma.py": f"version = {version}\n", f"gamma-{version}.dist-info/entry_points.txt": points}
+        files = {
+            "shared/gamma.py": f"version = {version}\n",
+            f"gamma-{version}.dist-info/entry_points.txt": points,
+        }
         files[f"gamma-{version}.data/headers/gamma.h"] = version
         write_wheel(index, "gamma", version, files, requires=["beta"])
-        write_wheel(index, "piped", version, {"piped/__init__.py": f"version = {version}\n", "shared/piped.py": ""})
+        write_wheel(
+            index,
+            "piped",
+            version,
+            {"piped/__init__.py": f"version = {version}\n", "shared/piped.py": ""},
+        )
 
 
 def read_outcome(completed: subprocess.CompletedProcess[str]) -> str:

@@ -1,9 +1,11 @@
-"""The state machine: each rule is one command, attack or accident; each checks the promises that hold after it.
+"""The state machine: each rule is one command, attack or accident; each checks the promises that
+hold after it.
 
 1. torch is the same, version and bytes, unless it was named.
 2. A command that ends with another status than 0 leaves the tree as it was.
 3. One that ends with 0 leaves RECORDs that are true, and no file that no RECORD lists.
-4. After a kill, of a recovery too, `recover` ends, and the tree is that of before or of after; in a copy, too.
+4. After a kill, of a recovery too, `recover` ends, and the tree is that of before or of after; in a
+   copy, too.
 5. Nothing is left unfinished, and nothing outside of the environment changes.
 6. Undoing everything leads back to the beginning, if nobody else changed something.
 """
@@ -23,28 +25,43 @@ from tests.attack.ground import Ground, Tree, torch_in
 from tests.attack.wheels import FEATURES, write_hostile_wheel
 from tests.treehash import read_tree
 
-REQUIREMENTS = ["alpha", "alpha==1", "alpha==2", "beta", "gamma==1", "gamma==2", "gamma", "piped==1"]
+REQUIREMENTS = [
+    "alpha",
+    "alpha==1",
+    "alpha==2",
+    "beta",
+    "gamma==1",
+    "gamma==2",
+    "gamma",
+    "piped==1",
+]
 NAMES = ["alpha", "beta", "gamma", "piped", "hostile0", "hostile1", "hostile2"]
 SEEDS = st.integers(0, 2**32 - 1)
 
 
 def choose_moment(seed: int) -> float:
-    """From 0 to 1, half of them near the end, where the renames are. Hypothesis itself prefers 0 and 1."""
+    """From 0 to 1, half of them near the end, where the renames are. Hypothesis itself prefers 0
+    and 1."""
     generator = random.Random(seed)
     return generator.uniform(0.75, 1.0) if generator.random() < 0.5 else generator.random()
 
 
 MOMENTS = SEEDS.map(choose_moment)
 CHANGES = st.one_of(
-    st.lists(st.sampled_from(REQUIREMENTS), min_size=1, max_size=2, unique_by=lambda text: text.split("=")[0]).map(
-        lambda found: ("install", *found)
-    ),
+    st.lists(
+        st.sampled_from(REQUIREMENTS),
+        min_size=1,
+        max_size=2,
+        unique_by=lambda text: text.split("=")[0],
+    ).map(lambda found: ("install", *found)),
     st.lists(st.sampled_from(NAMES), min_size=1, max_size=2, unique=True).map(
         lambda found: ("uninstall", "-y", *found)
     ),
     st.just(("undo",)),
     st.just(("install", "-U", "alpha", "gamma")),
-    st.sampled_from([("install", "torch==2.4.1"), ("install", "--allow-torch-change", "torch==1.8.1+cu111")]),
+    st.sampled_from(
+        [("install", "torch==2.4.1"), ("install", "--allow-torch-change", "torch==1.8.1+cu111")]
+    ),
 )
 
 
@@ -86,15 +103,17 @@ class Attack(RuleBasedStateMachine):
         self.counts["sequences"] += 1
 
     def choose(self, words: Tuple[str, ...]) -> Tuple[str, ...]:
-        """The command itself, or a harmless one in the place of one that would replace a real torch."""
+        """The command itself, or a harmless one in the place of one that would replace a real
+        torch."""
         replaces = any(word.startswith("torch==") for word in words)
         return ("install", "alpha") if self.has_real_torch and replaces else words
 
     def is_over(self) -> bool:
-        """The time is up: what is left of the sequence is left out. A slow machine makes some steps all the same."""
+        """The time is up: what is left of the sequence is left out. A slow machine makes some steps
+        all the same."""
         return self.counts["steps"] >= FEWEST_STEPS and time.monotonic() > self.deadline
 
-    # --- the steps ---------------------------------------------------------------------------------
+    # --- the steps --------------------------------------------------------------------------------
 
     @rule(words=CHANGES)
     def change(self, words: Tuple[str, ...]) -> None:
@@ -115,7 +134,9 @@ class Attack(RuleBasedStateMachine):
         """One wheel of the grammar."""
         self.install_hostile(*wheel)
 
-    def install_hostile(self, number: int, version: str, features: Sequence[str], is_named: bool) -> None:
+    def install_hostile(
+        self, number: int, version: str, features: Sequence[str], is_named: bool
+    ) -> None:
         """By its path, or (without the promise) by its name from a folder."""
         if self.is_over():
             return
@@ -127,12 +148,16 @@ class Attack(RuleBasedStateMachine):
         self.step("hostile", (*words, *features))
         self.features.update(features)
         done = ground.run(*words)
-        self.counts["hostile wheels installed" if done.returncode == 0 else "hostile wheels refused"] += 1
+        self.counts[
+            "hostile wheels installed" if done.returncode == 0 else "hostile wheels refused"
+        ] += 1
         # 2: as pip, whose own parser failed; 15: the wheel's .pth ends Python
         self.judge(done, words, statuses=(0, 1, 2, 10, 11, 12, 15))
 
     @rule(words=CHANGES, moment=MOMENTS, recoveries=st.lists(MOMENTS, max_size=3), seed=SEEDS)
-    def kill(self, words: Tuple[str, ...], moment: float, recoveries: Sequence[float], seed: int) -> None:
+    def kill(
+        self, words: Tuple[str, ...], moment: float, recoveries: Sequence[float], seed: int
+    ) -> None:
         """SIGKILL, perhaps of the recoveries too."""
         if self.is_over():
             return
@@ -154,7 +179,12 @@ class Attack(RuleBasedStateMachine):
         seed=SEEDS,
     )
     def kill_and_copy(
-        self, words: Tuple[str, ...], moment: float, how: str, recoveries: Sequence[float], seed: int
+        self,
+        words: Tuple[str, ...],
+        moment: float,
+        how: str,
+        recoveries: Sequence[float],
+        seed: int,
     ) -> None:
         """Killed, then the whole environment is copied elsewhere, and recovered there."""
         if self.is_over():
@@ -185,7 +215,9 @@ class Attack(RuleBasedStateMachine):
         sticky=st.booleans(),
         seed=SEEDS,
     )
-    def fail(self, words: Tuple[str, ...], moment: float, code: int, sticky: bool, seed: int) -> None:
+    def fail(
+        self, words: Tuple[str, ...], moment: float, code: int, sticky: bool, seed: int
+    ) -> None:
         """A call of the file system fails."""
         if self.is_over():
             return
@@ -195,7 +227,8 @@ class Attack(RuleBasedStateMachine):
         done = self.ground.fail(words, moment, code, sticky=sticky)
         assert done.returncode in (0, 1, 11, 12, 13), self.tell(done)
         if done.returncode not in (0, 13):
-            self.ground.recover(random.Random(seed))  # a journal by which nothing was moved may be left
+            # a journal by which nothing was moved may be left
+            self.ground.recover(random.Random(seed))
             assert self.ground.tree() == self.tree, self.tell(done)
         self.settle(random.Random(seed), before, words)
 
@@ -247,10 +280,12 @@ class Attack(RuleBasedStateMachine):
             if done.returncode == 11 and "nothing to undo" in done.stderr:
                 break
             assert done.returncode == 0, f"undo of all: {self.tell(done)}"
-        assert self.ground.tree() == self.start, f"undo of all does not lead back\n{self.tell_log()}"
+        assert self.ground.tree() == self.start, (
+            f"undo of all does not lead back\n{self.tell_log()}"
+        )
         self.counts["undone to the beginning"] += 1
 
-    # --- what must hold ----------------------------------------------------------------------------
+    # --- what must hold ---------------------------------------------------------------------------
 
     def step(self, kind: str, words: Sequence[str]) -> None:
         """Count and remember."""
@@ -266,7 +301,9 @@ class Attack(RuleBasedStateMachine):
         """A run and what led to it."""
         return f"exit status {done.returncode}\n{done.stdout}{done.stderr}\n{self.tell_log()}"
 
-    def judge(self, done: Any, words: Sequence[str], statuses: Sequence[int] = (0, 1, 10, 11, 12)) -> None:
+    def judge(
+        self, done: Any, words: Sequence[str], statuses: Sequence[int] = (0, 1, 10, 11, 12)
+    ) -> None:
         """Does the exit status agree with the tree?"""
         assert done.returncode in statuses, self.tell(done)
         assert "Traceback" not in done.stderr or "safe_install/" not in done.stderr, self.tell(done)
@@ -307,7 +344,9 @@ class Attack(RuleBasedStateMachine):
         torch = torch_in(self.tree, self.site)
         if torch != self.torch:
             is_named = any(word.startswith("torch==") for word in words)
-            assert is_named or ("undo" in words and torch in self.torches), f"torch is another\n{told}"
+            assert is_named or ("undo" in words and torch in self.torches), (
+                f"torch is another\n{told}"
+            )
             self.torch = torch
             self.torches.append(torch)
         assert self.ground.unfinished() == [], f"left: {self.ground.unfinished()}\n{told}"
@@ -327,7 +366,9 @@ def read_canary(ground: Ground) -> Tree:
 def describe_difference(before: Tree, after: Tree) -> str:
     """The paths that differ."""
     paths = sorted(path for path in {*before, *after} if before.get(path) != after.get(path))
-    return "changed: " + ", ".join(f"{path} ({kind_of(before, path)} -> {kind_of(after, path)})" for path in paths[:10])
+    return "changed: " + ", ".join(
+        f"{path} ({kind_of(before, path)} -> {kind_of(after, path)})" for path in paths[:10]
+    )
 
 
 def kind_of(tree: Tree, path: str) -> Optional[str]:

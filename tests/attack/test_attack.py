@@ -24,7 +24,9 @@ from tests.functional.conftest import torch_template as torch_template
 
 pytestmark = [
     pytest.mark.slow,
-    pytest.mark.skipif(not sys.platform.startswith("linux"), reason="LD_PRELOAD of the GNU C library"),
+    pytest.mark.skipif(
+        not sys.platform.startswith("linux"), reason="LD_PRELOAD of the GNU C library"
+    ),
     pytest.mark.skipif(shutil.which("cc") is None, reason="needs a C compiler"),
 ]
 SEQUENCES = 6  # of a batch
@@ -46,13 +48,21 @@ def test_attack_on_a_real_torch(
 ) -> None:
     folder = Path(os.path.realpath(tmp_path_factory.mktemp("attack-torch")))
     seconds = REAL_TORCH_SHARE * pytestconfig.getoption("--attack-seconds")
-    counts = attack(Ground(folder, torch_template), pytestconfig, seconds=seconds, has_real_torch=True)
+    counts = attack(
+        Ground(folder, torch_template), pytestconfig, seconds=seconds, has_real_torch=True
+    )
     assert counts["steps"] >= FEWEST_STEPS
 
 
-def attack(ground: Ground, config: pytest.Config, *, seconds: float, **attributes: object) -> Counter[str]:
+def attack(
+    ground: Ground, config: pytest.Config, *, seconds: float, **attributes: object
+) -> Counter[str]:
     """Batch after batch until the time is up; what was done, counted."""
-    machine = type("Attack", (Attack,), {"counts": Counter(), "features": Counter(), "ground": ground, **attributes})
+    machine = type(
+        "Attack",
+        (Attack,),
+        {"counts": Counter(), "features": Counter(), "ground": ground, **attributes},
+    )
     machine.deadline = time.monotonic() + seconds
     given = config.getoption("--attack-seed")
     chosen = random.randrange(10**9) if given is None else given
@@ -65,7 +75,10 @@ def attack(ground: Ground, config: pytest.Config, *, seconds: float, **attribute
         print(f"\nTo run this batch again: --attack-seed {chosen}", flush=True)
         raise
     finally:
-        print(f"{dict(machine.counts.most_common())}\n{len(machine.features)} kinds of features", flush=True)
+        print(
+            f"{dict(machine.counts.most_common())}\n{len(machine.features)} kinds of features",
+            flush=True,
+        )
     return machine.counts
 
 

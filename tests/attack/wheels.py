@@ -1,7 +1,8 @@
-"""A grammar of wheels: an ordinary one, and features of which each is a defect, an attack or only odd.
+"""A grammar of wheels: an ordinary one, and features of which each is a defect, an attack or only
+odd.
 
-A feature changes the files, the RECORD or the archive of the wheel before it is written. What must become of it is not
-said here: whatever it is, the invariants of the machine hold.
+A feature changes the files, the RECORD or the archive of the wheel before it is written. What must
+become of it is not said here: whatever it is, the invariants of the machine hold.
 """
 
 from __future__ import annotations
@@ -30,7 +31,8 @@ class Draft:
     files: Dict[str, Content] = field(default_factory=dict)
     metadata: str = ""
     rows: List[Callable[[str], str]] = field(default_factory=list)  # changes of RECORD's text
-    extra: List[Tuple[Union[str, zipfile.ZipInfo], Content]] = field(default_factory=list)  # entries unknown to RECORD
+    # entries unknown to RECORD
+    extra: List[Tuple[Union[str, zipfile.ZipInfo], Content]] = field(default_factory=list)
     entry_points: str = ""
 
     @property
@@ -54,12 +56,16 @@ Feature = Callable[[Draft], None]
 
 
 def _adding(*paths: str, content: Content = "x = 1\n") -> Feature:
-    return lambda draft: draft.add(*(path.format(name=draft.name) for path in paths), content=content)
+    return lambda draft: draft.add(
+        *(path.format(name=draft.name) for path in paths), content=content
+    )
 
 
 def _adding_data(scheme: str, *paths: str, content: Content = "x = 1\n") -> Feature:
     return lambda draft: draft.add_data(
-        scheme, *(path.format(name=draft.name, site=SITE.format(draft.python)) for path in paths), content=content
+        scheme,
+        *(path.format(name=draft.name, site=SITE.format(draft.python)) for path in paths),
+        content=content,
     )
 
 
@@ -150,8 +156,12 @@ FEATURES: Mapping[str, Feature] = {
     # schemes
     "an unknown scheme": _adding_data("stdlib", "evil.py"),
     "site-packages by data": _adding_data("data", "{site}/{name}_by_data.py"),
-    "site-packages by lib64": _adding_data("data", "lib64/python3.11/site-packages/{name}_by_lib64.py"),
-    "the standard library": _adding_data("data", "lib/python3.11/os.py", "lib/python3.11/sitecustomize.py"),
+    "site-packages by lib64": _adding_data(
+        "data", "lib64/python3.11/site-packages/{name}_by_lib64.py"
+    ),
+    "the standard library": _adding_data(
+        "data", "lib/python3.11/os.py", "lib/python3.11/sitecustomize.py"
+    ),
     "the zip of the standard library": _adding_data("data", "lib/python311.zip"),
     "a folder for the zip": _adding_data("data", "lib/python311.zip/os.py"),
     "pyvenv.cfg": _adding_data("data", "pyvenv.cfg"),
@@ -171,7 +181,9 @@ FEATURES: Mapping[str, Feature] = {
     "a .pth that is broken": _adding("{name}.pth", content="import no_such_module_at_all\n"),
     "a .pth that prints": _adding("{name}.pth", content="import sys; sys.stdout.write('{{}}')\n"),
     "a .pth that ends Python": _adding("{name}.pth", content="import os; os._exit(3)\n"),
-    "a .pth that hides torch": _adding("{name}.pth", content="import sys; sys.modules['torch'] = sys\n"),
+    "a .pth that hides torch": _adding(
+        "{name}.pth", content="import sys; sys.modules['torch'] = sys\n"
+    ),
     "sitecustomize": _adding("sitecustomize.py", content="import sys\n"),
     "sitecustomize that fails": _adding("sitecustomize.py", content="raise RuntimeError\n"),
     "sitecustomize as a package": _adding("sitecustomize/__init__.py"),
@@ -183,7 +195,9 @@ FEATURES: Mapping[str, Feature] = {
     "torch's package": _adding("torch/__init__.py"),
     "bytecode in torch": _adding("torch/__pycache__/version.cpython-311.pyc", content=b"\0"),
     "torch by data": _adding_data("data", "{site}/torch/hook.py"),
-    "another torch's metadata": _adding("torch-9.0.dist-info/METADATA", content="Name: torch\nVersion: 9.0\n"),
+    "another torch's metadata": _adding(
+        "torch-9.0.dist-info/METADATA", content="Name: torch\nVersion: 9.0\n"
+    ),
     "another torch's metadata by purelib": _adding_data("purelib", "torch-9.0.dist-info/METADATA"),
     "another torch's metadata by data": _adding_data("data", "{site}/torch-9.0.dist-info/METADATA"),
     "it requires another torch": _saying("Requires-Dist: torch==2.4.1"),
@@ -194,7 +208,9 @@ FEATURES: Mapping[str, Feature] = {
     "a file in alpha": _adding("alpha/added_by_{name}.py"),
     "a package in the place of alpha's module": _adding("alpha_module/__init__.py"),
     "a library in the place of alpha's module": _adding("alpha_module.abi3.so", content=b"\x7fELF"),
-    "bytecode of alpha's module": _adding("__pycache__/alpha_module.cpython-311.pyc", content=b"\0"),
+    "bytecode of alpha's module": _adding(
+        "__pycache__/alpha_module.cpython-311.pyc", content=b"\0"
+    ),
     "a folder in the place of alpha's file": _adding("shared/alpha.txt/x"),
     "alpha's script": _adding_data("scripts", "alpha", content="#!python\nevil\n"),
     "it requires alpha": _saying("Requires-Dist: alpha"),
@@ -206,7 +222,9 @@ FEATURES: Mapping[str, Feature] = {
 }
 
 
-def write_hostile_wheel(folder: Path, number: int, version: str, features: Sequence[str], *, python: str) -> Path:
+def write_hostile_wheel(
+    folder: Path, number: int, version: str, features: Sequence[str], *, python: str
+) -> Path:
     """A wheel of the project `hostile<number>` with these features."""
     draft = Draft(f"hostile{number}", version, python)
     draft.add(f"{draft.name}/__init__.py", content=f"version = {version!r}\n")

@@ -1,4 +1,5 @@
-"""The long form: every pair of crash points, each call failing with each error, then kills at random moments.
+"""The long form: every pair of crash points, each call failing with each error, then kills at
+random moments.
 
 python tests/crash/full.py [--kills 500] [--folder DIR]
 """

@@ -1,9 +1,10 @@
-"""Power cuts: a file system in a file, shut down without writing its log while a change is made, mounted again.
+"""Power cuts: a file system in a file, shut down without writing its log while a change is made,
+mounted again.
 
     sudo python -m tests.crash.power [--cuts 100] [--control 40] [--seed N]
 
-`--control` leaves out the one syncfs of the stage: then some cuts must end in an environment that its journal calls
-committed and whose files are empty. Needs root, loop devices and mkfs.ext4.
+`--control` leaves out the one syncfs of the stage: then some cuts must end in an environment that
+its journal calls committed and whose files are empty. Needs root, loop devices and mkfs.ext4.
 """
 
 from __future__ import annotations
@@ -28,7 +29,8 @@ from safe_install.transaction import recover as recovery
 from tests.crash.victim import ACTIONS, Trial
 from tests.treehash import hash_tree
 
-SHUTDOWN = 0x8004587D  # EXT4_IOC_SHUTDOWN, the same number as XFS_IOC_GOINGDOWN (linux/fs/ext4/ext4.h)
+# EXT4_IOC_SHUTDOWN, the same number as XFS_IOC_GOINGDOWN (linux/fs/ext4/ext4.h)
+SHUTDOWN = 0x8004587D
 WITHOUT_LOG = 2  # what is in memory only is lost, as when the power goes
 LONGEST = 0.04  # seconds: about what a change takes there
 IMAGE = 64 * 2**20  # bytes
@@ -49,15 +51,19 @@ class Disk:
         """Mount it; what its own journal holds is replayed."""
         deadline = time.monotonic() + PATIENCE
         while True:
-            # commit=1: the kernel writes each second, so that more states than "nothing yet" are met.
-            subprocess.run(["mount", "-o", "loop,commit=1", str(self.image), str(self.place)], check=True)
+            # commit=1: the kernel writes each second, so that more states than "nothing yet" are
+            # met.
+            subprocess.run(
+                ["mount", "-o", "loop,commit=1", str(self.image), str(self.place)], check=True
+            )
             if self._is_alive() or time.monotonic() > deadline:
                 return
             self.unmount()
             time.sleep(0.2)
 
     def _is_alive(self) -> bool:
-        """A mount namespace of another process may hold the file system that was cut: then it is what is mounted."""
+        """A mount namespace of another process may hold the file system that was cut: then it is
+        what is mounted."""
         probe = self.place / "probe"
         try:
             probe.mkdir()
@@ -101,7 +107,9 @@ def why_not() -> Optional[str]:
     return None
 
 
-def cut_at_random(disk: Disk, action: str, generator: random.Random, *, stage_synced: bool = True) -> str:
+def cut_at_random(
+    disk: Disk, action: str, generator: random.Random, *, stage_synced: bool = True
+) -> str:
     """One change, one power cut, one recovery; "before", "after" or "neither"."""
     disk.mount()
     try:
@@ -172,7 +180,9 @@ def cuts(count: int, generator: random.Random, *, stage_synced: bool = True) -> 
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--cuts", type=int, default=100)
     parser.add_argument("--control", type=int, default=40)
     parser.add_argument("--seed", type=int, default=0)

@@ -1,12 +1,16 @@
-"""The whole program - its process, pip's, the checks - killed, or its file calls failing, in a real environment.
+"""The whole program - its process, pip's, the checks - killed, or its file calls failing, in a real
+environment.
 
-    python -m tests.crash.program [--kills 500] [--signals 100] [--steps] [--faults] [--folder DIR] [--seed N]
+    python -m tests.crash.program [--kills 500] [--signals 100] [--steps] [--faults] [--folder DIR]
+    [--seed N]
 
-`--kills`: SIGKILL at random moments, half of them for the process alone and half for all that it started, sometimes
-for the recovery too. `--signals`: SIGINT, SIGTERM or SIGHUP at random moments, and no recovery. `--steps`: SIGKILL
-before every call that changes a file of the environment. `--faults`: every such call fails in turn, once and from then
-on, with one of ENOSPC, EIO, EACCES and EROFS, or with each (`--every-error`). The calls are counted by shim.c in all
-processes of a run together. Afterwards the environment must be exactly as before or exactly as after.
+`--kills`: SIGKILL at random moments, half of them for the process alone and half for all that it
+started, sometimes
+for the recovery too. `--signals`: SIGINT, SIGTERM or SIGHUP at random moments, and no recovery.
+`--steps`: SIGKILL before every call that changes a file of the environment. `--faults`: every such
+call fails in turn, once and from then on, with one of ENOSPC, EIO, EACCES and EROFS, or with each
+(`--every-error`). The calls are counted by shim.c in all processes of a run together. Afterwards
+the environment must be exactly as before or exactly as after.
 """
 
 from __future__ import annotations
@@ -77,7 +81,17 @@ class Program:
         self.shim = folder / "shim.so"
         self.counts = folder / "counts"
         source = Path(__file__).with_name("shim.c")
-        compile_it = ["cc", "-shared", "-fPIC", "-O1", "-U_FORTIFY_SOURCE", "-o", self.shim, source, "-ldl"]
+        compile_it = [
+            "cc",
+            "-shared",
+            "-fPIC",
+            "-O1",
+            "-U_FORTIFY_SOURCE",
+            "-o",
+            self.shim,
+            source,
+            "-ldl",
+        ]
         subprocess.run([*map(str, compile_it)], check=True)
         driver = folder / "driver"
         build_driver(driver)
@@ -96,7 +110,9 @@ class Program:
             "SAFE_INSTALL_MIRRORS": " ".join(f"{start}=http://127.0.0.1:9" for start in HOSTS),
             "FAKE_DRIVER_CUDA": "12.1",
         }
-        subprocess.run([sys.executable, "-m", "venv", "--without-pip", str(self.prefix)], check=True)
+        subprocess.run(
+            [sys.executable, "-m", "venv", "--without-pip", str(self.prefix)], check=True
+        )
         self.must("install", TORCH)
         shutil.rmtree(self.prefix / ".safe-install")
         self.templates: Dict[str, Path] = {"": folder / "template"}
@@ -143,12 +159,25 @@ class Program:
 
     def command(self, words: Sequence[str]) -> List[str]:
         """The words of the process."""
-        return [sys.executable, "-B", "-m", "safe_install", "--python", str(self.prefix / "bin" / "python"), *words]
+        return [
+            sys.executable,
+            "-B",
+            "-m",
+            "safe_install",
+            "--python",
+            str(self.prefix / "bin" / "python"),
+            *words,
+        ]
 
     def must(self, *words: str) -> None:
         """A command that has to succeed."""
         done = subprocess.run(
-            self.command(words), env=self.variables, capture_output=True, text=True, check=False, cwd=self.folder
+            self.command(words),
+            env=self.variables,
+            capture_output=True,
+            text=True,
+            check=False,
+            cwd=self.folder,
         )
         assert done.returncode == 0, done.stdout + done.stderr
 
@@ -171,7 +200,7 @@ class Program:
             out, words = process.communicate(timeout=120)
         return subprocess.CompletedProcess(action.words, process.returncode, out, words)
 
-    # --- counted -----------------------------------------------------------------------------------
+    # --- counted ----------------------------------------------------------------------------------
 
     def shimmed(self, *, at: int, code: int = 0, sticky: bool = False) -> Dict[str, str]:
         """The variables that make call number `at` fail with `code`, or kill the run there."""
@@ -187,7 +216,9 @@ class Program:
 
     def counted(self) -> int:
         """The calls of the last run."""
-        with self.counts.open("rb") as stream, mmap.mmap(stream.fileno(), 0, access=mmap.ACCESS_READ) as data:
+        with self.counts.open("rb") as stream, mmap.mmap(
+            stream.fileno(), 0, access=mmap.ACCESS_READ
+        ) as data:
             return int(struct.unpack_from("<q", data)[0])
 
     def count(self, name: str) -> int:
@@ -201,15 +232,23 @@ class Program:
         """The name of the call that failed."""
         return self.counts.read_bytes()[8:72].partition(b"\0")[0].decode()
 
-    # --- afterwards --------------------------------------------------------------------------------
+    # --- afterwards -------------------------------------------------------------------------------
 
     def recover(self, generator: Optional[random.Random] = None) -> None:
-        """`recover`, or the script that lies beside the journal, by a Python that has nothing of ours."""
+        """`recover`, or the script that lies beside the journal, by a Python that has nothing of
+        ours."""
         script = self.prefix / ".safe-install" / "recover.py"
         command = self.command(["recover"])
         if generator is not None and generator.random() < 0.5 and script.is_file():
             command = [sys.executable, "-I", "-S", str(script)]
-        done = subprocess.run(command, env=self.variables, capture_output=True, text=True, check=False, cwd=self.folder)
+        done = subprocess.run(
+            command,
+            env=self.variables,
+            capture_output=True,
+            text=True,
+            check=False,
+            cwd=self.folder,
+        )
         assert done.returncode == 0, f"recover: {done.returncode} {done.stdout} {done.stderr}"
 
     def state(self, name: str) -> str:
@@ -217,40 +256,73 @@ class Program:
         if list((self.prefix / ".safe-install").glob("txn-*/journal")):
             return "neither: a journal is left"
         found = hash_state(self.prefix)
-        return "before" if found == self.before[name] else "after" if found == self.after[name] else "neither"
+        return (
+            "before"
+            if found == self.before[name]
+            else "after"
+            if found == self.after[name]
+            else "neither"
+        )
 
 
-FOREIGN = ("PIP_", "SAFE_INSTALL_", "UV_", "CONDA_", "VIRTUAL_ENV", "PYTHON", "TORCH_", "CUDA_", "FAKE_", "NV_", "XDG_")
+FOREIGN = (
+    "PIP_",
+    "SAFE_INSTALL_",
+    "UV_",
+    "CONDA_",
+    "VIRTUAL_ENV",
+    "PYTHON",
+    "TORCH_",
+    "CUDA_",
+    "FAKE_",
+    "NV_",
+    "XDG_",
+)
 
 
 def write_projects(index: Path) -> None:
-    """Two versions of a project with a package, modules, a script and data, and one more; another shape in each."""
+    """Two versions of a project with a package, modules, a script and data, and one more; another
+    shape in each."""
     for version in ("1", "2"):
-        files = {f"alpha/part{number}/module.py": f"version = {version}\n" for number in range(4 + int(version))}
-        files.update({"alpha/__init__.py": f"version = {version}\n", f"alpha/only{version}/data.txt": version})
+        files = {
+            f"alpha/part{number}/module.py": f"version = {version}\n"
+            for number in range(4 + int(version))
+        }
+        files.update(
+            {
+                "alpha/__init__.py": f"version = {version}\n",
+                f"alpha/only{version}/data.txt": version,
+            }
+        )
         files.update({"alpha_module.py": f"version = {version}\n", "shared/alpha.txt": version})
         files.update({f"alpha-{version}.data/data/share/alpha/note.txt": version})
         files.update({f"alpha-{version}.data/scripts/alpha": f"#!python\nprint({version})\n"})
-        files["alpha/thing" if version == "1" else "alpha/thing/inside.txt"] = version  # a file becomes a directory
+        # a file becomes a directory
+        files["alpha/thing" if version == "1" else "alpha/thing/inside.txt"] = version
         write_wheel(index, "alpha", version, files)
     write_wheel(index, "beta", "1", {"shared/beta.txt": "beta", "beta.py": ""})
 
 
 def hash_state(prefix: Path) -> str:
-    """One value for what counts: pip goes on where bytecode cannot be written, and RECORD does not list it then."""
+    """One value for what counts: pip goes on where bytecode cannot be written, and RECORD does not
+    list it then."""
     rows = read_tree(prefix)
     for path in rows:
         if path.endswith(".dist-info/RECORD"):
             lines = (prefix / path).read_text().splitlines()
-            rows[path] = ("RECORD", *sorted(line for line in lines if "/__pycache__/" not in f"/{line}"))
+            rows[path] = (
+                "RECORD",
+                *sorted(line for line in lines if "/__pycache__/" not in f"/{line}"),
+            )
     return hashlib.sha256(repr(sorted(rows.items())).encode()).hexdigest()
 
 
-# --- what is done to it ----------------------------------------------------------------------------
+# --- what is done to it ---------------------------------------------------------------------------
 
 
 def kill_at_random(program: Program, name: str, generator: random.Random) -> str:
-    """SIGKILL at a random moment of a run, perhaps of its recoveries; what the environment is then."""
+    """SIGKILL at a random moment of a run, perhaps of its recoveries; what the environment is
+    then."""
     action = ACTIONS[name]
     program.begin(name)
     length = program.seconds[name]
@@ -306,7 +378,8 @@ def descendants(process: int) -> List[int]:
 
 
 def interrupt_at_random(program: Program, name: str, generator: random.Random) -> Tuple[int, str]:
-    """SIGINT, SIGTERM or SIGHUP at a random moment, to the program as `kill` does it; no recovery follows.
+    """SIGINT, SIGTERM or SIGHUP at a random moment, to the program as `kill` does it; no recovery
+    follows.
 
     The exit status, and what the environment is. Raises AssertionError where a promise is broken.
     """
@@ -319,7 +392,8 @@ def interrupt_at_random(program: Program, name: str, generator: random.Random) -
     out, words = process.communicate(timeout=120)
     state = program.state(name)
     told = f"{name}, {signal.Signals(number).name}: exit status {process.returncode}, {state}\n{out}{words}"
-    # Before Python has a handler, and after it has none any more, the signal itself ends the process.
+    # Before Python has a handler, and after it has none any more, the signal itself ends the
+    # process.
     assert process.returncode in (128 + number, action.status, -number), told
     assert state in ("before", "after"), told
     if process.returncode == 128 + number:
@@ -328,7 +402,8 @@ def interrupt_at_random(program: Program, name: str, generator: random.Random) -
 
 
 def hang_up_at_random(program: Program, name: str, generator: random.Random) -> str:
-    """The terminal in which it runs goes away at a random moment: SIGHUP, and nobody reads what it writes."""
+    """The terminal in which it runs goes away at a random moment: SIGHUP, and nobody reads what it
+    writes."""
     program.begin(name)
     controller, terminal = pty.openpty()
     process = subprocess.Popen(
@@ -352,24 +427,33 @@ def hang_up_at_random(program: Program, name: str, generator: random.Random) -> 
     return program.state(name)
 
 
-def kill_at_step(program: Program, name: str, step: int, generator: random.Random) -> Tuple[str, str]:
+def kill_at_step(
+    program: Program, name: str, step: int, generator: random.Random
+) -> Tuple[str, str]:
     """SIGKILL of the whole run before one of its calls; the state then, and after the recovery."""
     program.begin(name)
     done = program.run(ACTIONS[name], **program.shimmed(at=step))
-    assert done.returncode in (-signal.SIGKILL, ACTIONS[name].status), f"{done.returncode} {done.stderr}"
+    assert done.returncode in (-signal.SIGKILL, ACTIONS[name].status), (
+        f"{done.returncode} {done.stderr}"
+    )
     unrecovered = program.state(name)
     program.recover(generator)
     return unrecovered, program.state(name)
 
 
-def fail_at_step(program: Program, name: str, step: int, code: int, *, sticky: bool) -> Tuple[int, str]:
-    """One call fails; the exit status, and what the environment is. Raises AssertionError where a promise is broken."""
+def fail_at_step(
+    program: Program, name: str, step: int, code: int, *, sticky: bool
+) -> Tuple[int, str]:
+    """One call fails; the exit status, and what the environment is. Raises AssertionError where a
+    promise is broken."""
     program.begin(name)
     done = program.run(ACTIONS[name], **program.shimmed(at=step, code=code, sticky=sticky))
     where = f"{name}: {program.struck()}, call {step}, {errno.errorcode[code]}{' from then on' if sticky else ''}"
     told = f"{where}: exit status {done.returncode}\n{done.stdout}{done.stderr}"
     assert done.returncode in (0, 1, 11, 12, 13), told
-    assert not re.search(r'File ".*/safe_install/(?!.*script\.py)', done.stderr), f"a traceback of ours: {told}"
+    assert not re.search(r'File ".*/safe_install/(?!.*script\.py)', done.stderr), (
+        f"a traceback of ours: {told}"
+    )
     state = program.state(name)
     if done.returncode == 13:
         assert "recover" in done.stderr, f"no way out: {told}"
@@ -379,7 +463,9 @@ def fail_at_step(program: Program, name: str, step: int, code: int, *, sticky: b
         assert state in (expected, "neither: a journal is left"), f"{state}: {told}"
     program.recover()
     state = program.state(name)
-    assert state == ("after" if done.returncode == 0 else "before"), f"{state} after recover: {told}"
+    assert state == ("after" if done.returncode == 0 else "before"), (
+        f"{state} after recover: {told}"
+    )
     return done.returncode, state
 
 
@@ -389,14 +475,22 @@ def steps_of(program: Program, name: str, every: int = 1, first: int = 1) -> Ite
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--kills", type=int, default=0)
     parser.add_argument("--signals", type=int, default=0)
     parser.add_argument("--steps", action="store_true")
     parser.add_argument("--faults", action="store_true")
-    parser.add_argument("--every-error", action="store_true", help="with --faults: each call with each error")
-    parser.add_argument("--action", action="append", choices=ACTIONS, help="only this one, may be repeated")
-    parser.add_argument("--every", type=int, default=1, help="with --steps and --faults: every n-th call only")
+    parser.add_argument(
+        "--every-error", action="store_true", help="with --faults: each call with each error"
+    )
+    parser.add_argument(
+        "--action", action="append", choices=ACTIONS, help="only this one, may be repeated"
+    )
+    parser.add_argument(
+        "--every", type=int, default=1, help="with --steps and --faults: every n-th call only"
+    )
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--folder", type=Path, help="where to work: choose the file system to test")
     options = parser.parse_args()
@@ -405,20 +499,31 @@ def main() -> int:
         program = Program(Path(os.path.realpath(folder)))
         for name in options.action or ACTIONS:
             chance = Counter(
-                kill_at_random(program, name, generator) for _ in range(options.kills // len(options.action or ACTIONS))
+                kill_at_random(program, name, generator)
+                for _ in range(options.kills // len(options.action or ACTIONS))
             )
             if options.kills:
                 print(f"{name}: killed at random moments: {dict(chance)}", flush=True)
             bad += sum(count for state, count in chance.items() if state.startswith("neither"))
             if options.signals:
                 ended = Counter(
-                    interrupt_at_random(program, name, generator) for _ in range(options.signals // len(ACTIONS))
+                    interrupt_at_random(program, name, generator)
+                    for _ in range(options.signals // len(ACTIONS))
                 )
                 print(f"{name}: signals at random moments: {dict(ended)}", flush=True)
             if options.steps:
-                found = [kill_at_step(program, name, at, generator) for at in steps_of(program, name, options.every)]
-                between, then = Counter(was for was, _ in found), Counter(state for _, state in found)
-                print(f"{name}: killed before each call: {dict(between)}, recovered: {dict(then)}", flush=True)
+                found = [
+                    kill_at_step(program, name, at, generator)
+                    for at in steps_of(program, name, options.every)
+                ]
+                between, then = (
+                    Counter(was for was, _ in found),
+                    Counter(state for _, state in found),
+                )
+                print(
+                    f"{name}: killed before each call: {dict(between)}, recovered: {dict(then)}",
+                    flush=True,
+                )
                 bad += sum(count for state, count in then.items() if state.startswith("neither"))
             if options.faults:
                 bad += fail_all(program, name, options.every, every_error=options.every_error)

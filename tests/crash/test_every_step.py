@@ -1,4 +1,5 @@
-"""SIGKILL before every system call of a change, then before every one of the recovery: before or after, exactly.
+"""SIGKILL before every system call of a change, then before every one of the recovery: before or
+after, exactly.
 
 The short form of what `python tests/crash/full.py` does at length.
 """
@@ -21,7 +22,8 @@ pytestmark = pytest.mark.skipif(not sys.platform.startswith("linux"), reason="fo
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Iterator[Path]:
-    # In memory where that is possible: the kernel keeps what a killed process wrote, so a disk adds only time.
+    # In memory where that is possible: the kernel keeps what a killed process wrote, so a disk adds
+    # only time.
     memory = Path("/dev/shm")
     if not os.access(memory, os.W_OK):
         yield tmp_path
@@ -64,7 +66,8 @@ def kill_at_every_step(trial: Trial, action: str) -> Iterator[int]:
 @pytest.mark.parametrize("by_file", [False, True], ids=["directories", "files"])
 @pytest.mark.parametrize("action", ACTIONS)
 def test_each_call_fails(folder: Path, action: str, by_file: bool) -> None:
-    """Every other one alone, those between with all that follow; full.py does both for each, with every error."""
+    """Every other one alone, those between with all that follow; full.py does both for each, with
+    every error."""
     trial, statuses, at = Trial(folder / "env", by_file=by_file), Counter(), 0
     while statuses[-1] < 2:
         at += 1

@@ -1,4 +1,5 @@
-"""The program's own packages, and itself, among what a change replaces: it still finishes, or is recovered."""
+"""The program's own packages, and itself, among what a change replaces: it still finishes, or is
+recovered."""
 
 from __future__ import annotations
 
@@ -21,14 +22,18 @@ from tests.treehash import hash_tree
 
 pytestmark = [
     pytest.mark.slow,
-    pytest.mark.skipif(not sys.platform.startswith("linux"), reason="LD_PRELOAD of the GNU C library"),
+    pytest.mark.skipif(
+        not sys.platform.startswith("linux"), reason="LD_PRELOAD of the GNU C library"
+    ),
     pytest.mark.skipif(shutil.which("cc") is None, reason="needs a C compiler"),
 ]
 WANTED: List[str] = []
 NEVER = "raise ImportError('the new one does not even import')\n"
 
 
-def own_requirements(name: str = "torch-safe-install") -> Dict[str, importlib.metadata.Distribution]:
+def own_requirements(
+    name: str = "torch-safe-install",
+) -> Dict[str, importlib.metadata.Distribution]:
     """The distributions that the program needs, and those that they need, by name."""
     found: Dict[str, importlib.metadata.Distribution] = {}
     for text in importlib.metadata.distribution(name).requires or ():
@@ -40,27 +45,39 @@ def own_requirements(name: str = "torch-safe-install") -> Dict[str, importlib.me
 
 
 def copy_distribution(distribution: importlib.metadata.Distribution, site: Path) -> None:
-    """A distribution of the running interpreter into another environment, RECORD and all; its commands aside."""
+    """A distribution of the running interpreter into another environment, RECORD and all; its
+    commands aside."""
     for file in distribution.files or ():
         if ".." not in file.parts and "__pycache__" not in file.parts:
             (site / file).parent.mkdir(parents=True, exist_ok=True)
             shutil.copy(str(file.locate()), str(site / file))
     record = site / f"{distribution._path.name}" / "RECORD"  # type: ignore[attr-defined]
-    record.write_text("".join(row for row in record.read_text().splitlines(True) if not row.startswith("../")))
+    record.write_text(
+        "".join(row for row in record.read_text().splitlines(True) if not row.startswith("../"))
+    )
 
 
 @pytest.fixture(scope="module")
 def program(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Program]:
-    """An environment in which the program is installed as a person would have it, and wheels that break it."""
-    made = Program(Path(os.path.realpath(tmp_path_factory.mktemp("own"))), f"3.{sys.version_info[1]}")
+    """An environment in which the program is installed as a person would have it, and wheels that
+    break it."""
+    made = Program(
+        Path(os.path.realpath(tmp_path_factory.mktemp("own"))), f"3.{sys.version_info[1]}"
+    )
     made.begin("")
     (site,) = made.prefix.glob("lib/python3*/site-packages")
     index = Path(made.variables["PIP_FIND_LINKS"])
     requirements = own_requirements()
     for name, distribution in requirements.items():
         copy_distribution(distribution, site)
-        names = {file.parts[0] for file in distribution.files or () if file.suffix == ".py" and ".." not in file.parts}
-        files = {name if name.endswith(".py") else f"{name}/__init__.py": NEVER for name in sorted(names)}
+        names = {
+            file.parts[0]
+            for file in distribution.files or ()
+            if file.suffix == ".py" and ".." not in file.parts
+        }
+        files = {
+            name if name.endswith(".py") else f"{name}/__init__.py": NEVER for name in sorted(names)
+        }
         write_wheel(index, name, "99", files)
     sources = {
         f"safe_install/{path.relative_to(ROOT / 'src' / 'safe_install')}": path.read_bytes()
@@ -68,7 +85,10 @@ def program(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Program]:
         if path.is_file() and "__pycache__" not in path.parts
     }
     sources.update(
-        {f"safe_install/wheel_index/{path.name}": path.read_bytes() for path in (ROOT / "wheel_index").glob("*.*")}
+        {
+            f"safe_install/wheel_index/{path.name}": path.read_bytes()
+            for path in (ROOT / "wheel_index").glob("*.*")
+        }
     )
     sources.setdefault("safe_install/wheel_index/__init__.py", b"")
     for version, files in (("1", sources), ("99", {"safe_install/__init__.py": NEVER})):
@@ -81,12 +101,19 @@ def program(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Program]:
     yield made
 
 
-def from_within(program: Program, *words: str, **variables: str) -> subprocess.CompletedProcess[str]:
+def from_within(
+    program: Program, *words: str, **variables: str
+) -> subprocess.CompletedProcess[str]:
     """The program by the environment's own interpreter, from its own site-packages."""
     outer = {name: value for name, value in program.variables.items() if name != "PYTHONPATH"}
     command = [str(program.prefix / "bin" / "python"), "-B", "-m", "safe_install", *words]
     return subprocess.run(
-        command, env={**outer, **variables}, capture_output=True, text=True, check=False, cwd=program.folder
+        command,
+        env={**outer, **variables},
+        capture_output=True,
+        text=True,
+        check=False,
+        cwd=program.folder,
     )
 
 
@@ -124,7 +151,9 @@ def test_killed_half_way_it_is_recovered_by_a_bare_python(fresh: Program) -> Non
         broken += from_within(fresh, "--version").returncode != 0
         script = fresh.prefix / ".safe-install" / "recover.py"
         if script.exists():
-            done = subprocess.run([*bare_python(), str(script)], capture_output=True, text=True, check=False)
+            done = subprocess.run(
+                [*bare_python(), str(script)], capture_output=True, text=True, check=False
+            )
             assert done.returncode == 0, done.stderr
         assert hash_tree(fresh.prefix) == before, f"killed before call {step} of {last}"
     assert broken

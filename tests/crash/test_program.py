@@ -1,4 +1,5 @@
-"""The whole program killed, its file calls failing: the short form of `python -m tests.crash.program`."""
+"""The whole program killed, its file calls failing: the short form of `python -m
+tests.crash.program`."""
 
 from __future__ import annotations
 
@@ -11,11 +12,20 @@ from typing import Iterator
 
 import pytest
 
-from tests.crash.program import ERRORS, Program, fail_at_step, kill_at_random, kill_at_step, steps_of
+from tests.crash.program import (
+    ERRORS,
+    Program,
+    fail_at_step,
+    kill_at_random,
+    kill_at_step,
+    steps_of,
+)
 
 pytestmark = [
     pytest.mark.slow,
-    pytest.mark.skipif(not sys.platform.startswith("linux"), reason="LD_PRELOAD of the GNU C library"),
+    pytest.mark.skipif(
+        not sys.platform.startswith("linux"), reason="LD_PRELOAD of the GNU C library"
+    ),
     pytest.mark.skipif(shutil.which("cc") is None, reason="needs a C compiler"),
 ]
 
@@ -32,7 +42,8 @@ def test_killed_at_a_random_moment(program: Program, generator: random.Random) -
 
 
 def test_killed_before_calls_of_the_swap(program: Program, generator: random.Random) -> None:
-    """The last calls of an upgrade: journal, renames, commit. Without the recovery some of them leave a mix."""
+    """The last calls of an upgrade: journal, renames, commit. Without the recovery some of them
+    leave a mix."""
     mixed = 0
     last = program.count("upgrade")
     for step in range(last - 24, last, 3):
@@ -46,6 +57,8 @@ def test_killed_before_calls_of_the_swap(program: Program, generator: random.Ran
 def test_a_call_fails(program: Program, name: str) -> None:
     statuses = set()
     for number, step in enumerate(steps_of(program, name, 20 if name == "upgrade" else 5, first=3)):
-        status, _ = fail_at_step(program, name, step, ERRORS[number % len(ERRORS)], sticky=number % 3 == 2)
+        status, _ = fail_at_step(
+            program, name, step, ERRORS[number % len(ERRORS)], sticky=number % 3 == 2
+        )
         statuses.add(status)
     assert statuses & {1, 11, 13}  # it did fail

@@ -1,4 +1,5 @@
-"""Others at work in the same environment meanwhile: another safe-install, pip, programs that import torch."""
+"""Others at work in the same environment meanwhile: another safe-install, pip, programs that import
+torch."""
 
 from __future__ import annotations
 
@@ -20,14 +21,18 @@ from tests.crash.program import ACTIONS, Action, Program, hang_up_at_random, int
 
 pytestmark = [
     pytest.mark.slow,
-    pytest.mark.skipif(not sys.platform.startswith("linux"), reason="signals, flock and /proc of Linux"),
+    pytest.mark.skipif(
+        not sys.platform.startswith("linux"), reason="signals, flock and /proc of Linux"
+    ),
     pytest.mark.skipif(shutil.which("cc") is None, reason="needs a C compiler"),
 ]
 
 
 @pytest.fixture(scope="module")
 def program(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Program]:
-    yield Program(Path(os.path.realpath(tmp_path_factory.mktemp("beside"))), f"3.{sys.version_info[1]}")
+    yield Program(
+        Path(os.path.realpath(tmp_path_factory.mktemp("beside"))), f"3.{sys.version_info[1]}"
+    )
 
 
 def test_the_second_is_told_at_once_and_the_first_finishes(program: Program) -> None:
@@ -55,8 +60,17 @@ def is_held(lock: Path) -> bool:
 
 
 def test_pip_beside_it_loses_nothing(program: Program, generator: random.Random) -> None:
-    """pip takes no lock. Whatever comes first, both packages are whole afterwards, or ours is as it was."""
-    pip = [sys.executable, "-m", "pip", "--python", str(program.prefix / "bin" / "python"), "install", "--no-deps"]
+    """pip takes no lock. Whatever comes first, both packages are whole afterwards, or ours is as it
+    was."""
+    pip = [
+        sys.executable,
+        "-m",
+        "pip",
+        "--python",
+        str(program.prefix / "bin" / "python"),
+        "install",
+        "--no-deps",
+    ]
     statuses: Counter[int] = Counter()
     program.begin("replace torch")
     started = time.monotonic()
@@ -68,7 +82,12 @@ def test_pip_beside_it_loses_nothing(program: Program, generator: random.Random)
         process = program.start(Action(("install", "alpha==2")))
         time.sleep(delay)
         beside = subprocess.run(
-            [*pip, "beta"], env=program.variables, capture_output=True, text=True, check=False, cwd=program.folder
+            [*pip, "beta"],
+            env=program.variables,
+            capture_output=True,
+            text=True,
+            check=False,
+            cwd=program.folder,
         )
         _, words = process.communicate(timeout=120)
         assert beside.returncode == 0, beside.stderr
@@ -86,7 +105,9 @@ def broken_distributions(site: Path) -> List[str]:
     missing = []
     for record in site.glob("*.dist-info/RECORD"):
         rows = [line.split(",")[0] for line in record.read_text().splitlines()]
-        missing += [f"{record.parent.name}: {row}" for row in rows if not os.path.lexists(site / row)]
+        missing += [
+            f"{record.parent.name}: {row}" for row in rows if not os.path.lexists(site / row)
+        ]
     return missing
 
 
@@ -97,9 +118,15 @@ def test_programs_that_import_torch_see_the_old_one_or_the_new_one(program: Prog
     variables = {**program.variables, "PYTHONDONTWRITEBYTECODE": "1"}
 
     def look() -> None:
-        question = [str(program.prefix / "bin" / "python"), "-c", "import torch; print(torch.__version__)"]
+        question = [
+            str(program.prefix / "bin" / "python"),
+            "-c",
+            "import torch; print(torch.__version__)",
+        ]
         while not stop.is_set():
-            done = subprocess.run(question, env=variables, capture_output=True, text=True, check=False)
+            done = subprocess.run(
+                question, env=variables, capture_output=True, text=True, check=False
+            )
             seen[done.stdout.strip() or done.stderr.strip().splitlines()[-1]] += 1
 
     thread = threading.Thread(target=look)
@@ -111,7 +138,8 @@ def test_programs_that_import_torch_see_the_old_one_or_the_new_one(program: Prog
         stop.set()
         thread.join()
     versions = {"1.8.1+cu111", "2.4.1+cu121"}
-    # An import that is under way while the folders trade places may find half of each: a window of a millisecond.
+    # An import that is under way while the folders trade places may find half of each: a window of
+    # a millisecond.
     assert set(seen) >= {"1.8.1+cu111"}
     assert sum(count for told, count in seen.items() if told not in versions) <= 2, seen
 
@@ -144,6 +172,8 @@ def test_a_signal_at_a_random_moment(program: Program, name: str, generator: ran
         interrupt_at_random(program, name, generator)
 
 
-def test_a_terminal_that_is_closed_at_a_random_moment(program: Program, generator: random.Random) -> None:
+def test_a_terminal_that_is_closed_at_a_random_moment(
+    program: Program, generator: random.Random
+) -> None:
     for _ in range(3):
         assert hang_up_at_random(program, "upgrade", generator) in ("before", "after")

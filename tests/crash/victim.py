@@ -1,7 +1,8 @@
 """Processes that change a small environment and are killed at the n-th system call that matters.
 
-The product has no hook for this: in a forked child the functions of `os`, and the two of `recover` that reach the
-kernel by ctypes, are replaced by versions that count and that end the process by SIGKILL just before call number n.
+The product has no hook for this: in a forked child the functions of `os`, and the two of `recover`
+that reach the kernel by ctypes, are replaced by versions that count and that end the process by
+SIGKILL just before call number n.
 """
 
 from __future__ import annotations
@@ -22,8 +23,20 @@ from tests.small_environment import SmallEnvironment, make_installed
 from tests.treehash import hash_tree
 
 CALLS = ("rename", "unlink", "rmdir", "mkdir", "fsync", "utime", "chmod")
-OLD = {"p/__init__.py": "1", "p/sub/a.py": "1", "module.py": "1", "../../../bin/tool": "1", "mixed/a.py": "1"}
-NEW = {"p/__init__.py": "2", "p/new/b.py": "2", "module.py": "2", "../../../share/tool": "2", "mixed/b.py": "2"}
+OLD = {
+    "p/__init__.py": "1",
+    "p/sub/a.py": "1",
+    "module.py": "1",
+    "../../../bin/tool": "1",
+    "mixed/a.py": "1",
+}
+NEW = {
+    "p/__init__.py": "2",
+    "p/new/b.py": "2",
+    "module.py": "2",
+    "../../../share/tool": "2",
+    "mixed/b.py": "2",
+}
 ACTIONS = ("roll back", "commit", "undo")
 ERRORS = (errno.ENOSPC, errno.EIO, errno.EACCES, errno.EROFS)
 
@@ -36,7 +49,8 @@ class Trial:
         self.before = ""
 
     def begin(self, action: str) -> None:
-        """Make the environment anew; for "undo" and "recover" with the earlier change that they need."""
+        """Make the environment anew; for "undo" and "recover" with the earlier change that they
+        need."""
         shutil.rmtree(self.prefix, ignore_errors=True)
         env = SmallEnvironment(self.prefix)
         env.install("p", "1", OLD)
@@ -61,7 +75,8 @@ class Trial:
         return None
 
     def fail(self, action: str, *, at: int, code: int, sticky: bool) -> int:
-        """Run one action in a child whose call number `at` (and if asked each later one) fails; its exit status, or
+        """Run one action in a child whose call number `at` (and if asked each later one) fails; its
+        exit status, or
         -1 where there are fewer calls."""
         calls = self.prefix.with_name("calls")
 
@@ -92,7 +107,8 @@ class Trial:
         return os.waitpid(child, 0)[1]
 
     def is_exact(self, action: str) -> bool:
-        """Is the environment exactly as before, or exactly as after (there directory times are new)?"""
+        """Is the environment exactly as before, or exactly as after (there directory times are
+        new)?"""
         if self.hash() == self.before:
             return True
         return action in ("commit", "undo") and self._holds_the_other_version(action)
@@ -152,7 +168,8 @@ def _count_calls(at: int, strike: Callable[[int], None]) -> None:
 
 
 def fail(trial: Trial, action: str, at: int, code: int, *, sticky: bool) -> int:
-    """One call of an action fails, then the cause is gone and the recovery runs; the exit status of the action.
+    """One call of an action fails, then the cause is gone and the recovery runs; the exit status of
+    the action.
 
     Raises AssertionError where the environment is not what that status says.
     """

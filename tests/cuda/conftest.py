@@ -1,9 +1,11 @@
-"""One real CUDA torch of the package index beside the stub driver, and an extension that was built for it with nvcc.
+"""One real CUDA torch of the package index beside the stub driver, and an extension that was built
+for it with nvcc.
 
-The template and the built wheel are kept in the lab's cache (tests/lab/stacks.py); a test gets a copy of hard links.
-torch, pip, the loader, the compiler and the extension are real. Staged are the driver's answers and, to save gigabytes,
-the NVIDIA libraries that an import does not call. Nothing can be computed on the stub's GPU: what is asked of it there
-fails, and the tests say so where they meet it.
+The template and the built wheel are kept in the lab's cache (tests/lab/stacks.py); a test gets a
+copy of hard links. torch, pip, the loader, the compiler and the extension are real. Staged are the
+driver's answers and, to save gigabytes, the NVIDIA libraries that an import does not call. Nothing
+can be computed on the stub's GPU: what is asked of it there fails, and the tests say so where they
+meet it.
 """
 
 from __future__ import annotations
@@ -24,7 +26,13 @@ import pytest
 from filelock import FileLock
 
 import safe_install
-from tests.functional.conftest import CLOSED, Environment, clean_variables, read_document, run_process
+from tests.functional.conftest import (
+    CLOSED,
+    Environment,
+    clean_variables,
+    read_document,
+    run_process,
+)
 from tests.functional.conftest import driver as driver
 from tests.functional.conftest import lab_wheels as lab_wheels
 from tests.functional.conftest import shared as shared
@@ -32,7 +40,8 @@ from tests.lab import stacks
 from tests.lab.wheels import write_wheel
 from tests.wheelhost import HOSTS
 
-REQUIRED = "SAFE_INSTALL_CUDA_REQUIRED"  # a machine on which the suite must run sets it: a reason not to is a failure
+# a machine on which the suite must run sets it: a reason not to is a failure
+REQUIRED = "SAFE_INSTALL_CUDA_REQUIRED"
 TORCH = stacks.SMALL.torch
 GPU = {
     "FAKE_GPU_COUNT": "1",
@@ -42,8 +51,11 @@ GPU = {
     "FAKE_DRIVER_CUDA": "13.0",
 }
 ARCHITECTURE = "8.0"
-# The package index and nothing else: what a wheel host has today or tomorrow must not change what is tested.
-NO_WHEEL_HOST = " ".join(f"{start}={CLOSED}" for start, kind in HOSTS.items() if kind not in ("pypi", "files"))
+# The package index and nothing else: what a wheel host has today or tomorrow must not change what
+# is tested.
+NO_WHEEL_HOST = " ".join(
+    f"{start}={CLOSED}" for start, kind in HOSTS.items() if kind not in ("pypi", "files")
+)
 
 
 def cannot_run(reason: str) -> None:
@@ -85,7 +97,8 @@ def python_version(template: Path) -> str:
 
 @pytest.fixture(scope="session")
 def gpu(driver: Dict[str, str]) -> Dict[str, str]:
-    """The variables in which a process meets a driver and one GPU; a real torch needs the preloaded library, too."""
+    """The variables in which a process meets a driver and one GPU; a real torch needs the preloaded
+    library, too."""
     folder = driver["LD_LIBRARY_PATH"].split(os.pathsep)[0]
     return {**driver, **GPU, "LD_PRELOAD": str(Path(folder) / "libfakecudart.so")}
 
@@ -96,14 +109,23 @@ def index(shared: Path, lab_wheels: Callable[..., Any], python_version: str) -> 
     folder = lab_wheels(python_version).index
     with FileLock(str(shared / "cuda-index.lock")):
         if not list(folder.glob("older_torch_tools-*")):
-            write_wheel(folder, "older-torch-tools", "1.0", {"older_torch_tools.py": ""}, requires=["torch==2.13.0"])
+            write_wheel(
+                folder,
+                "older-torch-tools",
+                "1.0",
+                {"older_torch_tools.py": ""},
+                requires=["torch==2.13.0"],
+            )
             write_wheel(folder, "harmless-tools", "1.0", {"harmless_tools.py": ""})
     return Path(folder)
 
 
 @pytest.fixture
-def make_environment(template: Path, gpu: Dict[str, str], index: Path, tmp_path: Path) -> Callable[..., Environment]:
-    """A copy of a template: `make_environment()` on a machine with a GPU, `driver=False` as in an image build."""
+def make_environment(
+    template: Path, gpu: Dict[str, str], index: Path, tmp_path: Path
+) -> Callable[..., Environment]:
+    """A copy of a template: `make_environment()` on a machine with a GPU, `driver=False` as in an
+    image build."""
 
     def make(*, driver: bool = True, source: Path = template, **variables: str) -> Environment:
         if not driver and has_driver():
@@ -136,12 +158,23 @@ def environment(make_environment: Callable[..., Environment]) -> Environment:
 
 # --- the extension --------------------------------------------------------------------------------
 
-BUILD_SOURCES = ("build.py", "machine.py", "recipe.py", "script.py", "store.py", "toolkit.py", "toolkit_choice.py")
+BUILD_SOURCES = (
+    "build.py",
+    "machine.py",
+    "recipe.py",
+    "script.py",
+    "store.py",
+    "toolkit.py",
+    "toolkit_choice.py",
+)
 
 
 @pytest.fixture(scope="session")
-def spline_wheel(template: Path, gpu: Dict[str, str], tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """torch-spline-conv, built by the tool's own source build for one GPU architecture with a CUDA 13 toolkit.
+def spline_wheel(
+    template: Path, gpu: Dict[str, str], tmp_path_factory: pytest.TempPathFactory
+) -> Path:
+    """torch-spline-conv, built by the tool's own source build for one GPU architecture with a CUDA
+    13 toolkit.
 
     Built again whenever the code that builds it, the template or the architecture changes.
     """
@@ -159,18 +192,31 @@ def _build_key(template: Path) -> str:
     package = Path(safe_install.__file__).parent
     sources = [package / "wheels" / name for name in BUILD_SOURCES]
     texts = [source.read_text() for source in sources]
-    return hashlib.sha256("\n".join([template.name, ARCHITECTURE, *texts]).encode()).hexdigest()[:12]
+    return hashlib.sha256("\n".join([template.name, ARCHITECTURE, *texts]).encode()).hexdigest()[
+        :12
+    ]
 
 
 def _build_spline(template: Path, gpu: Dict[str, str], work: Path, folder: Path) -> None:
-    """With the package index and the pip configuration of whoever runs the tests: the toolkit comes from there."""
+    """With the package index and the pip configuration of whoever runs the tests: the toolkit comes
+    from there."""
     prefix = stacks.copy_environment(template, work / "env")
-    foreign = ("SAFE_INSTALL_", "CUDA_", "TORCH_", "FAKE_", "PYTHON", "VIRTUAL_ENV", "CONDA_", "FORCE_")
+    foreign = (
+        "SAFE_INSTALL_",
+        "CUDA_",
+        "TORCH_",
+        "FAKE_",
+        "PYTHON",
+        "VIRTUAL_ENV",
+        "CONDA_",
+        "FORCE_",
+    )
     kept = {name: value for name, value in os.environ.items() if not name.startswith(foreign)}
     variables = {
         **kept,
         **gpu,
-        # The build compiles and does not ask for a GPU; a preloaded library would reach every compiler.
+        # The build compiles and does not ask for a GPU; a preloaded library would reach every
+        # compiler.
         "LD_PRELOAD": "",
         "SAFE_INSTALL_CACHE_DIR": str(work / "cache"),
         "SAFE_INSTALL_MIRRORS": NO_WHEEL_HOST,
@@ -190,7 +236,11 @@ def _build_spline(template: Path, gpu: Dict[str, str], work: Path, folder: Path)
     shutil.copy(built, folder / built.name)
     # The toolkit and the build's tools are gigabytes.
     shutil.rmtree(work, ignore_errors=True)
-    report = {"seconds": round(time.monotonic() - started), "architecture": ARCHITECTURE, "torch": TORCH}
+    report = {
+        "seconds": round(time.monotonic() - started),
+        "architecture": ARCHITECTURE,
+        "torch": TORCH,
+    }
     (folder / "built.json").write_text(json.dumps(report))
 
 
@@ -203,7 +253,8 @@ def errors_of(document: Dict[str, Any]) -> List[Dict[str, Any]]:
 
 
 def other_than_computing(document: Dict[str, Any]) -> Iterator[Dict[str, Any]]:
-    """Errors that are not the stub's fault: on its GPU nothing can be computed, and a check that tries says so."""
+    """Errors that are not the stub's fault: on its GPU nothing can be computed, and a check that
+    tries says so."""
     for finding in errors_of(document):
         if finding["check"] != "operation-failed" or not finding["subject"].endswith(" on cuda"):
             yield finding

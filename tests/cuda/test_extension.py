@@ -1,4 +1,5 @@
-"""A real CUDA extension, compiled by nvcc for the installed torch: installed, examined, taken back."""
+"""A real CUDA extension, compiled by nvcc for the installed torch: installed, examined, taken
+back."""
 
 from __future__ import annotations
 
@@ -12,7 +13,8 @@ from tests.lab.wheels import write_wheel
 
 pytestmark = [pytest.mark.cuda, pytest.mark.slow]
 
-# A linear spline over 5 knots: 0.3125 lies a quarter of the way from knot 1 to knot 2 (0.3125 * 4 = 1.25).
+# A linear spline over 5 knots: 0.3125 lies a quarter of the way from knot 1 to knot 2 (0.3125 * 4 =
+# 1.25).
 USES_SPLINE = """
 import torch, torch_spline_conv
 pseudo, size, is_open = torch.tensor([[0.3125]]), torch.tensor([5]), torch.tensor([1], dtype=torch.uint8)
@@ -22,7 +24,9 @@ print(torch.ops.torch_spline_conv.cuda_version(), basis.tolist(), index.tolist()
 WORKS = "13000 [[0.75, 0.25]] [[1, 2]]"
 
 
-def test_the_wheel_runs_on_the_gpu_that_it_was_built_for_and_on_no_other(make_environment, spline_wheel):
+def test_the_wheel_runs_on_the_gpu_that_it_was_built_for_and_on_no_other(
+    make_environment, spline_wheel
+):
     image = make_environment(driver=False)
     names = zipfile.ZipFile(spline_wheel).namelist()
     assert [name for name in names if name.endswith("_basis_cuda.so")]
@@ -49,19 +53,28 @@ def test_installed_verified_and_taken_back_on_a_machine_with_a_gpu(environment, 
     assert environment.cuda() == f"{TORCH} True"
 
 
-# --- a wheel with a file for the CPU and one for CUDA, of which a process may load one ---------------
+# --- a wheel with a file for the CPU and one for CUDA, of which a process may load one ------------
 
 
 @pytest.fixture
 def twin_wheel(spline_wheel: Path, tmp_path: Path) -> Path:
-    """The wheel with _x_cpu.so beside each _x_cuda.so. Both register the same operators, as in the published wheels."""
+    """The wheel with _x_cpu.so beside each _x_cuda.so. Both register the same operators, as in the
+    published wheels."""
     with zipfile.ZipFile(spline_wheel) as archive:
-        files = {name: archive.read(name) for name in archive.namelist() if ".dist-info/" not in name}
+        files = {
+            name: archive.read(name) for name in archive.namelist() if ".dist-info/" not in name
+        }
     version = spline_wheel.name.split("-")[1]
-    twins = {name.replace("_cuda.so", "_cpu.so"): data for name, data in files.items() if name.endswith("_cuda.so")}
+    twins = {
+        name.replace("_cuda.so", "_cpu.so"): data
+        for name, data in files.items()
+        if name.endswith("_cuda.so")
+    }
     assert len(twins) == 3
     tag = "-".join(spline_wheel.stem.split("-")[2:])
-    return write_wheel(tmp_path / "twins", "torch-spline-conv", version, {**files, **twins}, tag=tag)
+    return write_wheel(
+        tmp_path / "twins", "torch-spline-conv", version, {**files, **twins}, tag=tag
+    )
 
 
 @pytest.fixture(params=[True, False], ids=["with a GPU", "image build"])
@@ -88,10 +101,12 @@ def test_twins_are_no_reason_to_call_a_wheel_broken(machine, twin_wheel):
         assert verified["exit_code"] == 0
 
 
-# --- an image that is built where there is no GPU ----------------------------------------------------
+# --- an image that is built where there is no GPU -------------------------------------------------
 
 
-def test_an_image_for_a_declared_machine_is_built_and_says_what_was_not_checked(make_environment, spline_wheel):
+def test_an_image_for_a_declared_machine_is_built_and_says_what_was_not_checked(
+    make_environment, spline_wheel
+):
     image = make_environment(driver=False)
     target = ("--target-driver", "580.65.06", "--target-gpu", ARCHITECTURE)
     document = image.document("install", *target, str(spline_wheel))

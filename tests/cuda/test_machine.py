@@ -17,7 +17,9 @@ def test_a_gpu_that_works_is_named(environment):
     document = environment.document("verify", "--require-cuda")
     assert document["after"]["cuda_available"] is True
     assert document["after"]["device_count"] == 1
-    assert [device["name"] for device in document["environment"]["driver"]["devices"]] == ["NVIDIA A100-SXM4-40GB"]
+    assert [device["name"] for device in document["environment"]["driver"]["devices"]] == [
+        "NVIDIA A100-SXM4-40GB"
+    ]
     assert not list(other_than_computing(document)), document["findings"]
 
 
@@ -41,8 +43,14 @@ def test_without_a_driver_a_cuda_build_is_healthy_and_says_what_was_not_asked(ma
             [TORCH, "580.65.06", "535.104.05", "12.2"],
             id="driver too old",
         ),
-        pytest.param({"CUDA_VISIBLE_DEVICES": ""}, ["CUDA_VISIBLE_DEVICES"], id="no device visible"),
-        pytest.param({"CUDA_VISIBLE_DEVICES": "7"}, ["CUDA_VISIBLE_DEVICES", "7"], id="a device that is not there"),
+        pytest.param(
+            {"CUDA_VISIBLE_DEVICES": ""}, ["CUDA_VISIBLE_DEVICES"], id="no device visible"
+        ),
+        pytest.param(
+            {"CUDA_VISIBLE_DEVICES": "7"},
+            ["CUDA_VISIBLE_DEVICES", "7"],
+            id="a device that is not there",
+        ),
         pytest.param({"FAKE_CUINIT_RC": "999"}, ["999"], id="the driver fails"),
     ],
 )
@@ -64,7 +72,7 @@ def test_a_build_without_cuda_on_a_machine_with_a_gpu_is_not_healthy(make_enviro
     assert stacks.CPU.torch in " ".join(finding["detail"] for finding in errors_of(document))
 
 
-# --- a package that brings another torch ------------------------------------------------------------
+# --- a package that brings another torch ----------------------------------------------------------
 
 
 def test_plain_pip_takes_cuda_away_and_calls_it_success(environment):
@@ -87,7 +95,10 @@ def test_a_permitted_change_that_loses_cuda_is_put_back(environment):
     document = environment.document("install", "--allow-torch-change", "older-torch-tools")
     assert (document["exit_code"], document["outcome"]) == (12, "rolled-back")
     assert "cuda-lost" in [finding["check"] for finding in errors_of(document)]
-    assert (document["before"]["cuda_available"], document["after"]["cuda_available"]) == (True, False)
+    assert (document["before"]["cuda_available"], document["after"]["cuda_available"]) == (
+        True,
+        False,
+    )
     assert environment.tree() == before
     assert environment.cuda() == f"{TORCH} True"
 
@@ -95,7 +106,9 @@ def test_a_permitted_change_that_loses_cuda_is_put_back(environment):
 def test_a_build_without_cuda_that_is_asked_for_by_name_may_take_it_away(environment):
     document = environment.document("install", "torch==2.13.0+cpu")
     assert (document["exit_code"], document["outcome"]) == (0, "installed"), document["findings"]
-    assert ("cuda-lost", "warning") in [(found["check"], found["severity"]) for found in document["findings"]]
+    assert ("cuda-lost", "warning") in [
+        (found["check"], found["severity"]) for found in document["findings"]
+    ]
     assert environment.cuda() == "2.13.0+cpu False"
 
 
@@ -103,4 +116,7 @@ def test_an_install_is_not_blamed_for_a_driver_that_was_too_old_before(make_envi
     machine = make_environment(FAKE_DRIVER="535.104.05", FAKE_DRIVER_CUDA="12.2")
     document = machine.document("install", "harmless-tools")
     assert document["exit_code"] == 0, document["findings"]
-    assert (document["before"]["cuda_available"], document["after"]["cuda_available"]) == (False, False)
+    assert (document["before"]["cuda_available"], document["after"]["cuda_available"]) == (
+        False,
+        False,
+    )

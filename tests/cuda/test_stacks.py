@@ -1,9 +1,11 @@
-"""The founding story with the real torch of four years, each with all its NVIDIA libraries, beside the stub driver.
+"""The founding story with the real torch of four years, each with all its NVIDIA libraries, beside
+the stub driver.
 
     pytest --run-cuda-lab tests/cuda/test_stacks.py
 
-Downloads some 20 GB where SAFE_INSTALL_LAB_ENVIRONMENTS names no folder of ready environments (docs/cuda.md), and what
-the harmful packages bring. torch, the packages, the package index and pip are real. Staged is the driver's answer.
+Downloads some 20 GB where SAFE_INSTALL_LAB_ENVIRONMENTS names no folder of ready environments
+(docs/cuda.md), and what the harmful packages bring. torch, the packages, the package index and pip
+are real. Staged is the driver's answer.
 """
 
 from __future__ import annotations
@@ -25,30 +27,44 @@ pytestmark = [pytest.mark.cuda_lab, pytest.mark.slow]
 
 @dataclass(frozen=True)
 class Story:
-    """A torch, a driver that serves it, and a package that brings another torch, which this driver does not serve."""
+    """A torch, a driver that serves it, and a package that brings another torch, which this driver
+    does not serve."""
 
     torch: str
     driver: Tuple[str, str]  # its version, the CUDA that it serves
     project: str
     requirement: str  # what is typed
     preload: str = "libfakecudart.so"
-    cpu_wheel: Optional[str] = None  # the torch that must come is a CPU wheel, which pip has to find
+    # the torch that must come is a CPU wheel, which pip has to find
+    cpu_wheel: Optional[str] = None
 
 
 STORIES = [
     Story("1.8.1+cu102", ("455.45.01", "11.1"), "kornia", "kornia"),
     Story("1.8.1+cu102", ("455.45.01", "11.1"), "torchaudio", "torchaudio"),
-    Story("1.13.1+cu117", ("515.43.04", "11.7"), "torchvision", "torchvision", preload="libfakec10.so"),
+    Story(
+        "1.13.1+cu117", ("515.43.04", "11.7"), "torchvision", "torchvision", preload="libfakec10.so"
+    ),
     Story("2.9.1+cu128", ("570.86.10", "12.8"), "torchvision", "torchvision"),
-    Story("2.12.1+cu130", ("580.65.06", "13.0"), "torchvision", "torchvision==0.28.0", cpu_wheel="torch-2.13.0+cpu"),
+    Story(
+        "2.12.1+cu130",
+        ("580.65.06", "13.0"),
+        "torchvision",
+        "torchvision==0.28.0",
+        cpu_wheel="torch-2.13.0+cpu",
+    ),
 ]
 
 
 @pytest.fixture(scope="module", params=STORIES, ids=lambda story: f"{story.torch}-{story.project}")
 def story(request: pytest.FixtureRequest) -> Story:
     told: Story = request.param
-    if told.cpu_wheel and not any(list(Path(folder).glob(f"{told.cpu_wheel}-*")) for folder in stacks.find_links()):
-        pytest.skip(f"{told.cpu_wheel} is in no folder of wheels: name one in {stacks.FIND_LINKS_VARIABLE}")
+    if told.cpu_wheel and not any(
+        list(Path(folder).glob(f"{told.cpu_wheel}-*")) for folder in stacks.find_links()
+    ):
+        pytest.skip(
+            f"{told.cpu_wheel} is in no folder of wheels: name one in {stacks.FIND_LINKS_VARIABLE}"
+        )
     return told
 
 
@@ -65,7 +81,8 @@ def source(story: Story) -> Path:
 def make(
     story: Story, source: Path, driver: Dict[str, str], tmp_path_factory: pytest.TempPathFactory
 ) -> Callable[..., Environment]:
-    """A copy on a machine with the story's driver, with the package index of whoever runs the tests."""
+    """A copy on a machine with the story's driver, with the package index of whoever runs the
+    tests."""
     variables = _variables(story, driver)
 
     def get(**more: str) -> Environment:
@@ -93,7 +110,8 @@ def _variables(story: Story, driver: Mapping[str, str]) -> Dict[str, str]:
 
 @pytest.fixture(scope="module")
 def brought(story: Story, make: Callable[..., Environment]) -> Dict[str, Any]:
-    """What plain pip does with the story's requirement: its exit status, and the environment after it."""
+    """What plain pip does with the story's requirement: its exit status, and the environment after
+    it."""
     environment = make()
     assert environment.cuda() == f"{story.torch} True"
     completed = environment.pip("install", story.requirement)

@@ -1,7 +1,8 @@
-"""`python -m tests.differential [--pip 23.2.1 ...] [--only TEXT]`: the whole table, with each of these versions of pip.
+"""`python -m tests.differential [--pip 23.2.1 ...] [--only TEXT]`: the whole table, with each of
+these versions of pip.
 
-The wheels of pip come from the package index. Ends with 1 when a row differs in what is not allowed, and prints the
-counts as the table of docs/drop-in.md.
+The wheels of pip come from the package index. Ends with 1 when a row differs in what is not
+allowed, and prints the counts as the table of docs/drop-in.md.
 """
 
 from __future__ import annotations
@@ -24,12 +25,18 @@ PIPS = ("23.2.1", "24.3.1", "25.3", "26.2")
 def main() -> int:
     """Exit status."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--pip", action="append", choices=PIPS, help="a version of pip (default: all)")
+    parser.add_argument(
+        "--pip", action="append", choices=PIPS, help="a version of pip (default: all)"
+    )
     parser.add_argument("--only", default="", help="the rows that hold this text")
     parser.add_argument("--short", action="store_true", help="one row of each kind")
-    parser.add_argument("--verbose", action="store_true", help="show both outputs of a row that differs")
+    parser.add_argument(
+        "--verbose", action="store_true", help="show both outputs of a row that differs"
+    )
     options = parser.parse_args()
-    rows = [row for row in ROWS if options.only in row.words and (row.is_short or not options.short)]
+    rows = [
+        row for row in ROWS if options.only in row.words and (row.is_short or not options.short)
+    ]
     wrong = 0
     table = []
     with tempfile.TemporaryDirectory(prefix="differential-") as folder:
@@ -43,7 +50,10 @@ def main() -> int:
             wrong += counts["wrong"]
             table.append((version, counts, time.monotonic() - started))
         index.stop()
-    print("\n| pip | command lines | alike | allowed to differ | wrong | seconds |\n|---|---|---|---|---|---|")
+    print(
+        "\n| pip | command lines | alike | allowed to differ | wrong | seconds "
+        "|\n|---|---|---|---|---|---|"
+    )
     for version, counts, seconds in table:
         numbers = [counts[name] for name in ("rows", "alike", "allowed", "wrong")]
         print(f"| {version} | {' | '.join(map(str, numbers))} | {seconds:.0f} |")
@@ -51,7 +61,17 @@ def main() -> int:
 
 
 def _fetch(version: str, root: Path) -> Path:
-    command = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--dest", str(root), f"pip=={version}"]
+    command = [
+        sys.executable,
+        "-m",
+        "pip",
+        "download",
+        "--quiet",
+        "--no-deps",
+        "--dest",
+        str(root),
+        f"pip=={version}",
+    ]
     subprocess.run(command, check=True, stderr=subprocess.DEVNULL)
     return next(root.glob(f"pip-{version}-*.whl"))
 

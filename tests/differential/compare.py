@@ -32,7 +32,8 @@ NOISE = (
 )
 PIP_FILES = "lib/python3*/site-packages/pip"
 LOG = "out/log.txt"
-FIRST_WITH_HASHES = Version("23.1")  # of pip: `archive_info.hashes` in direct_url.json, which we always write
+# of pip: `archive_info.hashes` in direct_url.json, which we always write
+FIRST_WITH_HASHES = Version("23.1")
 ASPECTS = ("status", "tree", "stdout", "stderr")
 
 
@@ -48,7 +49,8 @@ class Allowed:
 class Row:
     """One command line."""
 
-    words: str  # shell words; {wheels}, {files}, {index}, {host}, {private}, {env}, {out} are filled in
+    # shell words; {wheels}, {files}, {index}, {host}, {private}, {env}, {out} are filled in
+    words: str
     given: str = "bare"  # the environment in which it runs: a key of ENVIRONMENTS
     allowed: Optional[Allowed] = None
     variables: Mapping[str, str] = field(default_factory=dict)
@@ -90,8 +92,11 @@ class Seen:
 class Bench:
     """The environments for one pip, and the place where they are used: always the same path."""
 
-    def __init__(self, folder: Path, files: Path, index: PackageIndex, python: str, pip_wheel: Optional[Path]) -> None:
-        """`python`: the interpreter that makes the environments; `pip_wheel`: the pip to test, None: Python's own."""
+    def __init__(
+        self, folder: Path, files: Path, index: PackageIndex, python: str, pip_wheel: Optional[Path]
+    ) -> None:
+        """`python`: the interpreter that makes the environments; `pip_wheel`: the pip to test,
+        None: Python's own."""
         self.folder = folder
         self.files = files
         self.index = index
@@ -103,7 +108,11 @@ class Bench:
 
     def variables(self, row: Row) -> Dict[str, str]:
         """Nothing of whoever runs the tests."""
-        kept = {name: os.environ[name] for name in ("PATH", "LANG", "LC_ALL", "TMPDIR") if name in os.environ}
+        kept = {
+            name: os.environ[name]
+            for name in ("PATH", "LANG", "LC_ALL", "TMPDIR")
+            if name in os.environ
+        }
         return {
             **kept,
             "HOME": str(self.folder / "home"),
@@ -142,7 +151,16 @@ class Bench:
         if given == "bare":
             _must([self._python, "-m", "venv", str(self.prefix)])
             if self._pip_wheel is not None:
-                _must([*self._pip(), "install", "--quiet", "--no-index", "--upgrade", str(self._pip_wheel)])
+                _must(
+                    [
+                        *self._pip(),
+                        "install",
+                        "--quiet",
+                        "--no-index",
+                        "--upgrade",
+                        str(self._pip_wheel),
+                    ]
+                )
         else:
             self._copy(self.template("bare"))
             for command in ENVIRONMENTS[given]:
@@ -170,17 +188,25 @@ class Bench:
                 self._trees[given] = self._read_tree()
 
     def _read_tree(self) -> Dict[str, TreeRow]:
-        """What counts of the environment and of the folder for files elsewhere; pip's own files are left alone."""
+        """What counts of the environment and of the folder for files elsewhere; pip's own files are
+        left alone."""
         tree = read_tree(self.prefix.parent)
         passed_over = ["env/.safe-install"]
-        passed_over += [f"{path.relative_to(self.prefix.parent)}/" for path in self.prefix.glob(PIP_FILES)]
-        found = {path: entry for path, entry in tree.items() if not path.startswith(tuple(passed_over))}
+        passed_over += [
+            f"{path.relative_to(self.prefix.parent)}/" for path in self.prefix.glob(PIP_FILES)
+        ]
+        found = {
+            path: entry for path, entry in tree.items() if not path.startswith(tuple(passed_over))
+        }
         log = self.prefix.parent / LOG
         if log.exists():
-            # Its lines begin with the time, and what is not said to the person differs from run to run.
+            # Its lines begin with the time, and what is not said to the person differs from run to
+            # run.
             lines = [line.partition(" ")[2].strip() for line in log.read_text().splitlines()]
             # The pip that resolves for us says "Would install" there.
-            kept = [line for line in lines if LINES.match(line) and not line.startswith("Would install")]
+            kept = [
+                line for line in lines if LINES.match(line) and not line.startswith("Would install")
+            ]
             found[LOG] = tuple(dict.fromkeys(kept))
         return found
 
@@ -194,7 +220,9 @@ class Bench:
         for folder in ("home", "run/out"):
             shutil.rmtree(self.folder / folder, ignore_errors=True)
             (self.folder / folder).mkdir(parents=True)
-        (self.folder / "home" / "netrc").write_text(f'machine 127.0.0.1 login {USER} password "{PASSWORD}"\n')
+        (self.folder / "home" / "netrc").write_text(
+            f'machine 127.0.0.1 login {USER} password "{PASSWORD}"\n'
+        )
         self._lay_out(row.given)
         variables = self.variables(row)
         if row.configuration:
@@ -239,7 +267,9 @@ def _must(command: Sequence[str], variables: Optional[Mapping[str, str]] = None)
 
 def _without_direct_urls(tree: Mapping[str, TreeRow]) -> Dict[str, TreeRow]:
     """Without the files direct_url.json, and without the RECORDs that hold their hashes."""
-    folders = {path.rpartition("/")[0] for path in tree if path.endswith(".dist-info/direct_url.json")}
+    folders = {
+        path.rpartition("/")[0] for path in tree if path.endswith(".dist-info/direct_url.json")
+    }
     left_out = {f"{folder}/{name}" for folder in folders for name in ("RECORD", "direct_url.json")}
     return {path: row for path, row in tree.items() if path not in left_out}
 
@@ -265,12 +295,17 @@ def differences(by_pip: Seen, ours: Seen) -> Dict[str, str]:
         if one != other:
             missing = [line for line in one if line not in other]
             extra = [line for line in other if line not in one]
-            found[stream] = f"missing {missing}, extra {extra}" if missing or extra else f"order: {one} {other}"
+            found[stream] = (
+                f"missing {missing}, extra {extra}" if missing or extra else f"order: {one} {other}"
+            )
     return found
 
 
 def judge(row: Row, found: Mapping[str, str]) -> List[str]:
-    """What is wrong with a row: a difference that is not allowed, or one that is allowed and is not there."""
+    """What is wrong with a row: a difference that is not allowed, or one that is allowed and is not
+    there."""
     allowed = row.allowed.aspects if row.allowed is not None else ()
     wrong = [f"{aspect}: {text}" for aspect, text in found.items() if aspect not in allowed]
-    return wrong + [f"{aspect}: allowed to differ, and does not" for aspect in allowed if aspect not in found]
+    return wrong + [
+        f"{aspect}: allowed to differ, and does not" for aspect in allowed if aspect not in found
+    ]

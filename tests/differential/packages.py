@@ -1,4 +1,5 @@
-"""What the command lines of the table are about: wheels, projects, requirement files, and an index on loopback.
+"""What the command lines of the table are about: wheels, projects, requirement files, and an index
+on loopback.
 
 Everything is made here; nothing is fetched, and no torch is among it.
 """
@@ -53,7 +54,9 @@ def build_editable(folder, config_settings=None, metadata_directory=None):
 """
 
 
-def write_project(folder: Path, name: str, version: str, *, broken: bool = False, requires: str = "[]") -> Path:
+def write_project(
+    folder: Path, name: str, version: str, *, broken: bool = False, requires: str = "[]"
+) -> Path:
     """A project whose build backend is its own, so that nothing has to be fetched to build it."""
     folder.mkdir(parents=True)
     (folder / f"{name}.py").write_text("value = 4\n")
@@ -84,10 +87,18 @@ def write_alpha_and_what_it_needs(wheels: Path) -> None:
     code = {"alpha/__init__.py": "def main(): print('alpha')\n", "alpha/data/one.txt": "1\n"}
     for version in ("1.0", "1.5", "2.0rc1"):
         info = {f"alpha-{version}.dist-info/entry_points.txt": SCRIPT}
-        write_wheel(wheels, "alpha", version, {**code, **info}, requires=["beta>=1", 'gamma; extra == "more"'])
+        write_wheel(
+            wheels,
+            "alpha",
+            version,
+            {**code, **info},
+            requires=["beta>=1", 'gamma; extra == "more"'],
+        )
     for version in ("1.0", "2.0"):
         write_wheel(wheels, "beta", version, {"beta.py": f"version = {version!r}\n"})
-    write_wheel(wheels, "gamma", "3.0", {"gamma.py": "", "gamma-3.0.data/data/share/gamma.txt": "shared\n"})
+    write_wheel(
+        wheels, "gamma", "3.0", {"gamma.py": "", "gamma-3.0.data/data/share/gamma.txt": "shared\n"}
+    )
 
 
 def write_packages(root: Path) -> Path:
@@ -99,7 +110,9 @@ def write_packages(root: Path) -> Path:
     write_wheel(wheels, "needs-old-beta", "1.0", {"old_beta.py": ""}, requires=["beta<2"])
     write_wheel(wheels, "ring-one", "1.0", {"ring_one.py": ""}, requires=["ring-two"])
     write_wheel(wheels, "ring-two", "1.0", {"ring_two.py": ""}, requires=["ring-one", "beta"])
-    write_wheel(wheels, "needs-nothing-there", "1.0", {"nothing.py": ""}, requires=["no-such-project"])
+    write_wheel(
+        wheels, "needs-nothing-there", "1.0", {"nothing.py": ""}, requires=["no-such-project"]
+    )
     write_wheel(wheels, "needs-eager", "1.0", {"eager.py": ""}, requires=["alpha", "beta"])
     write_wheel(wheels, "future", "1.0", {"future.py": ""}, metadata="Requires-Python: >=9\n")
     write_wheel(wheels, "foreign", "1.0", {"foreign.py": ""}, tag="cp27-cp27m-win32")
@@ -145,7 +158,8 @@ def _sha256(path: Path) -> str:
 
 
 class PackageIndex:
-    """The wheels as a simple index on loopback: `/simple/` for everybody, `/private/` with a password."""
+    """The wheels as a simple index on loopback: `/simple/` for everybody, `/private/` with a
+    password."""
 
     def __init__(self, root: Path) -> None:
         self.root = root
@@ -199,7 +213,11 @@ class _Handler(BaseHTTPRequestHandler):
         if body is None:
             self._send(404, b"not here", {})
         else:
-            self._send(200, body, {"Content-Type": "application/octet-stream" if ".whl" in path else "text/html"})
+            self._send(
+                200,
+                body,
+                {"Content-Type": "application/octet-stream" if ".whl" in path else "text/html"},
+            )
 
     def _find(self, rest: str) -> Any:
         wheels = self.server.index.root / "wheels"  # type: ignore[attr-defined]
@@ -208,10 +226,15 @@ class _Handler(BaseHTTPRequestHandler):
             return path.read_bytes() if path.is_file() else None
         name = rest.strip("/").replace("-", "_")
         files = sorted(wheels.glob("*.whl"))
-        found = [path for path in files if path.name.split("-")[0].lower().replace(".", "_") == name]
+        found = [
+            path for path in files if path.name.split("-")[0].lower().replace(".", "_") == name
+        ]
         if not name or not found:
             return None
-        rows = [f'<a href="../files/{path.name}#sha256={_sha256(path)}">{path.name}</a>' for path in found]
+        rows = [
+            f'<a href="../files/{path.name}#sha256={_sha256(path)}">{path.name}</a>'
+            for path in found
+        ]
         return f"<!DOCTYPE html><html><body>{'<br>'.join(rows)}</body></html>".encode()
 
     def _send(self, status: int, body: bytes, headers: Dict[str, str]) -> None:

@@ -1,4 +1,5 @@
-"""The table: command lines, the environment in which each runs, and what may differ, with the reason."""
+"""The table: command lines, the environment in which each runs, and what may differ, with the
+reason."""
 
 from __future__ import annotations
 
@@ -14,9 +15,13 @@ NOTHING_TO_READ = Allowed(("stdout",), "an empty file needs no pip, which would 
 OLD_NAME = Allowed(("stdout",), "older pips write the name of a wheel file as it stands there")
 NO_COMMAND = Allowed(("stdout", "stderr"), "a word that is no command is a requirement")
 TWICE = Allowed(("stderr",), "its build is asked twice: to resolve, and to fetch")
-CONFLICT = Allowed(("stderr",), "the broken requirement is a warning of ours, without pip's word about its resolver")
+CONFLICT = Allowed(
+    ("stderr",),
+    "the broken requirement is a warning of ours, without pip's word about its resolver",
+)
 INDEX = {"PIP_NO_INDEX": "", "PIP_FIND_LINKS": "", "PIP_INDEX_URL": "{index}"}
-ASKS_LITTLE = ">=23.1"  # older ones offer to save a password where no keyring is, and end where nobody answers
+# older ones offer to save a password where no keyring is, and end where nobody answers
+ASKS_LITTLE = ">=23.1"
 PRIVATE = {"PIP_NO_INDEX": "", "PIP_FIND_LINKS": ""}
 NETRC = {**PRIVATE, "NETRC": "{home}/netrc"}
 
@@ -95,7 +100,11 @@ INSTALLS = (
     Row("install --no-build-isolation {files}/project"),
     Row("install {files}/needy"),
     # Until pip 26.2 a constraint in a variable holds for what a build needs, too.
-    Row("install {files}/needy", variables={"PIP_CONSTRAINT": "{files}/constraints.txt"}, is_short=True),
+    Row(
+        "install {files}/needy",
+        variables={"PIP_CONSTRAINT": "{files}/constraints.txt"},
+        is_short=True,
+    ),
     Row("install -v {files}/project", allowed=TWICE, is_short=True),
     Row("install -v beta"),
     # hashes
@@ -120,8 +129,15 @@ INSTALLS = (
         pips=ASKS_LITTLE,
         is_short=True,
     ),
-    Row("install -q -i {private} alpha", variables=PRIVATE, answers="person\npass word@1\n", pips=ASKS_LITTLE),
-    Row("install -i {private} alpha", variables=PRIVATE, answers="person\nwrong\n", pips=ASKS_LITTLE),
+    Row(
+        "install -q -i {private} alpha",
+        variables=PRIVATE,
+        answers="person\npass word@1\n",
+        pips=ASKS_LITTLE,
+    ),
+    Row(
+        "install -i {private} alpha", variables=PRIVATE, answers="person\nwrong\n", pips=ASKS_LITTLE
+    ),
     Row("install -i {private} alpha", variables={**PRIVATE, "PIP_NO_INPUT": "1"}),
     # said and not done
     Row("install --dry-run alpha"),

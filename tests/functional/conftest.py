@@ -1,7 +1,9 @@
-"""Real virtual environments with stand-in wheels, and the tool run in them as people run it, as a process.
+"""Real virtual environments with stand-in wheels, and the tool run in them as people run it, as a
+process.
 
-An environment is copied from a template that is made once for all workers. Nothing here reaches the network: the
-package index is a folder, and every wheel host is a closed port unless a test starts one.
+An environment is copied from a template that is made once for all workers. Nothing here reaches the
+network: the package index is a folder, and every wheel host is a closed port unless a test starts
+one.
 """
 
 from __future__ import annotations
@@ -24,16 +26,39 @@ from tests.wheelhost import HOSTS
 
 CLOSED = "http://127.0.0.1:9"  # nobody listens there
 SCHEMA = Path(__file__).parents[2] / "src" / "safe_install" / "result.schema.json"
-FOREIGN = ("PIP_", "SAFE_INSTALL_", "UV_", "CONDA_", "VIRTUAL_ENV", "PYTHON", "TORCH_", "CUDA_", "FAKE_", "NV_", "XDG_")
+FOREIGN = (
+    "PIP_",
+    "SAFE_INSTALL_",
+    "UV_",
+    "CONDA_",
+    "VIRTUAL_ENV",
+    "PYTHON",
+    "TORCH_",
+    "CUDA_",
+    "FAKE_",
+    "NV_",
+    "XDG_",
+)
 
 
 @functools.lru_cache(maxsize=None)
 def find_python(version: str) -> Optional[str]:
-    """A CPython of this version: $PYTHON38, pyenv's, uv's, one on PATH that really starts, or the one that runs us."""
+    """A CPython of this version: $PYTHON38, pyenv's, uv's, one on PATH that really starts, or the
+    one that runs us."""
     named = os.environ.get(f"PYTHON{version.replace('.', '')}")
     pyenv = sorted(Path("~/.pyenv/versions").expanduser().glob(f"{version}.*/bin/python{version}"))
-    uv = [path for folder in uv_pythons() for path in sorted(folder.glob(f"cpython-{version}.*/bin/python{version}"))]
-    for candidate in (named, *map(str, pyenv), *map(str, uv), shutil.which(f"python{version}"), base_python()):
+    uv = [
+        path
+        for folder in uv_pythons()
+        for path in sorted(folder.glob(f"cpython-{version}.*/bin/python{version}"))
+    ]
+    for candidate in (
+        named,
+        *map(str, pyenv),
+        *map(str, uv),
+        shutil.which(f"python{version}"),
+        base_python(),
+    ):
         if candidate and _version_of(candidate) == version:
             return candidate
     return None
@@ -51,8 +76,8 @@ def base_python() -> str:
 
 
 def any_python() -> str:
-    """The version of the environments for tests that any Python serves: SAFE_INSTALL_TEST_PYTHON, else 3.11, or the
-    running one where there is no 3.11."""
+    """The version of the environments for tests that any Python serves: SAFE_INSTALL_TEST_PYTHON,
+    else 3.11, or the running one where there is no 3.11."""
     named = os.environ.get("SAFE_INSTALL_TEST_PYTHON")
     if named:
         return named
@@ -61,7 +86,8 @@ def any_python() -> str:
 
 
 def serving(python: str) -> str:
-    """The version that serves a test: where it says 3.11, any Python does (see `need_python` for those it does not)."""
+    """The version that serves a test: where it says 3.11, any Python does (see `need_python` for
+    those it does not)."""
     return any_python() if python == "3.11" else python
 
 
@@ -79,13 +105,17 @@ def skip_without_python(version: str) -> NoReturn:
 def _version_of(executable: str) -> str:
     question = "import sys; print('%d.%d' % sys.version_info[:2])"
     try:
-        answer = subprocess.run([executable, "-c", question], capture_output=True, text=True, check=False)
+        answer = subprocess.run(
+            [executable, "-c", question], capture_output=True, text=True, check=False
+        )
     except OSError:
         return ""
     return answer.stdout.strip()
 
 
-def run_safe_install(argv: Sequence[str], env: Mapping[str, str], **options: Any) -> subprocess.CompletedProcess[str]:
+def run_safe_install(
+    argv: Sequence[str], env: Mapping[str, str], **options: Any
+) -> subprocess.CompletedProcess[str]:
     """The tool as a child process. A JSON document that it writes is held against the schema."""
     completed = run_process([sys.executable, "-m", "safe_install", *argv], env, **options)
     if "--json" in argv:
@@ -93,10 +123,14 @@ def run_safe_install(argv: Sequence[str], env: Mapping[str, str], **options: Any
     return completed
 
 
-def run_process(argv: Sequence[str], env: Mapping[str, str], **options: Any) -> subprocess.CompletedProcess[str]:
+def run_process(
+    argv: Sequence[str], env: Mapping[str, str], **options: Any
+) -> subprocess.CompletedProcess[str]:
     """Any child process, its words kept."""
     options.setdefault("stdin", subprocess.DEVNULL if "input" not in options else None)
-    return subprocess.run(list(argv), env=dict(env), capture_output=True, text=True, check=False, **options)
+    return subprocess.run(
+        list(argv), env=dict(env), capture_output=True, text=True, check=False, **options
+    )
 
 
 @functools.lru_cache(maxsize=None)
@@ -110,8 +144,12 @@ def read_document(completed: subprocess.CompletedProcess[str]) -> Dict[str, Any]
     try:
         document = json.loads(completed.stdout)
     except ValueError as error:
-        raise AssertionError(f"no JSON document: {completed.stdout!r} {completed.stderr}") from error
-    problems = [f"{list(problem.path)}: {problem.message}" for problem in _validator().iter_errors(document)]
+        raise AssertionError(
+            f"no JSON document: {completed.stdout!r} {completed.stderr}"
+        ) from error
+    problems = [
+        f"{list(problem.path)}: {problem.message}" for problem in _validator().iter_errors(document)
+    ]
     assert not problems, problems
     assert document["exit_code"] == completed.returncode
     return document
@@ -150,13 +188,19 @@ class Environment:
         assert completed.returncode == 0, completed.stdout + completed.stderr
 
     def ask(self, code: str) -> str:
-        """What a fresh process of this interpreter prints; its last line of stderr when it fails."""
+        """What a fresh process of this interpreter prints; its last line of stderr when it
+        fails."""
         completed = run_process([str(self.executable), "-B", "-c", code], self.variables)
-        told = completed.stdout if completed.returncode == 0 else completed.stderr.strip().splitlines()[-1]
+        told = (
+            completed.stdout
+            if completed.returncode == 0
+            else completed.stderr.strip().splitlines()[-1]
+        )
         return told.strip()
 
     def cuda(self) -> str:
-        """torch's version and whether it has CUDA: "1.8.1+cu111 True"; or why it does not import."""
+        """torch's version and whether it has CUDA: "1.8.1+cu111 True"; or why it does not
+        import."""
         return self.ask("import torch; print(torch.__version__, torch.cuda.is_available())")
 
     def freeze(self) -> List[str]:
@@ -193,7 +237,10 @@ def driver(shared: Path) -> Dict[str, str]:
         pytest.skip("the stub driver needs a C compiler")
     folder = make_once(shared / "driver", lambda out: build_driver(out) and None)
     rest = {name: os.environ.get(name) for name in ("LD_LIBRARY_PATH", "PATH")}
-    return {name: f"{folder}{os.pathsep}{value}" if value else str(folder) for name, value in rest.items()}
+    return {
+        name: f"{folder}{os.pathsep}{value}" if value else str(folder)
+        for name, value in rest.items()
+    }
 
 
 @pytest.fixture(scope="session")
@@ -202,14 +249,18 @@ def lab_wheels(shared: Path, driver: Dict[str, str]) -> Callable[[str], LabWheel
 
     def get(python: str) -> LabWheels:
         python = serving(python)
-        folder = make_once(shared / f"wheels-{python}", lambda out: build_wheels(out, python) and None)
+        folder = make_once(
+            shared / f"wheels-{python}", lambda out: build_wheels(out, python) and None
+        )
         return LabWheels.at(folder)
 
     return get
 
 
 @pytest.fixture(scope="session")
-def make_template(shared: Path, lab_wheels: Callable[[str], LabWheels], driver: Dict[str, str]) -> Callable[..., Path]:
+def make_template(
+    shared: Path, lab_wheels: Callable[[str], LabWheels], driver: Dict[str, str]
+) -> Callable[..., Path]:
     """A virtual environment by the real `python -m venv`, with what plain pip put into it."""
 
     def get(python: str, requirements: Tuple[str, ...], *, with_pip: bool = True) -> Path:
@@ -227,7 +278,10 @@ def make_template(shared: Path, lab_wheels: Callable[[str], LabWheels], driver: 
                 options = [] if with_pip else ["--without-pip"]
                 check([interpreter, "-m", "venv", *options, str(folder)], variables)
             for words in requirements:
-                check([str(folder / "bin" / "python"), "-m", "pip", "install", *words.split()], variables)
+                check(
+                    [str(folder / "bin" / "python"), "-m", "pip", "install", *words.split()],
+                    variables,
+                )
 
         name = "-".join([python, *requirements, "with-pip" if with_pip else "bare"])
         (shared / "templates").mkdir(exist_ok=True)
@@ -243,7 +297,8 @@ def check(command: Sequence[str], variables: Mapping[str, str]) -> None:
 
 
 def clean_variables(driver: Mapping[str, str], index: Path, home: Path) -> Dict[str, str]:
-    """Nothing of whoever runs the tests: no configuration of pip, no other environment, no network."""
+    """Nothing of whoever runs the tests: no configuration of pip, no other environment, no
+    network."""
     kept = {name: value for name, value in os.environ.items() if not name.startswith(FOREIGN)}
     return {
         **kept,
@@ -266,7 +321,8 @@ def make_environment(
     lab_wheels: Callable[[str], LabWheels],
     driver: Dict[str, str],
 ) -> Callable[..., Environment]:
-    """An environment of one test's own: `make_environment("3.8", "torch==1.8.1+cu111", FAKE_DRIVER_CUDA="11.1")`.
+    """An environment of one test's own: `make_environment("3.8", "torch==1.8.1+cu111",
+    FAKE_DRIVER_CUDA="11.1")`.
 
     Each of `requirements` is one `pip install` command, in this order.
     """
@@ -297,9 +353,18 @@ def torch_template(shared: Path) -> Path:
 
 
 def make_torch_template(folder: Path) -> None:
-    """torch from the machine's own index, else from PyTorch's. The package index has it for CUDA only."""
+    """torch from the machine's own index, else from PyTorch's. The package index has it for CUDA
+    only."""
     subprocess.run([sys.executable, "-m", "venv", str(folder)], check=True)
-    pip = [str(folder / "bin" / "python"), "-m", "pip", "install", "-q", "torch==2.13.0+cpu", "numpy"]
+    pip = [
+        str(folder / "bin" / "python"),
+        "-m",
+        "pip",
+        "install",
+        "-q",
+        "torch==2.13.0+cpu",
+        "numpy",
+    ]
     for more in ([], ["--extra-index-url", "https://download.pytorch.org/whl/cpu"]):
         done = subprocess.run([*pip, *more], capture_output=True, text=True, check=False)
         if done.returncode == 0:

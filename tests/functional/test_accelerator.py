@@ -1,7 +1,9 @@
-"""Which build of torch comes: the one for the driver, or for the accelerator that was asked for; from a host with the
-pages of download.pytorch.org, where pip's own index has one build for each release.
+"""Which build of torch comes: the one for the driver, or for the accelerator that was asked for;
+from a host with the pages of download.pytorch.org, where pip's own index has one build for each
+release.
 
-torch is a stand-in (tests/lab), once the real one for the CPU; pip, the environments and the processes are real.
+torch is a stand-in (tests/lab), once the real one for the CPU; pip, the environments and the
+processes are real.
 """
 
 from __future__ import annotations
@@ -40,21 +42,31 @@ def host():
 def environment(make_environment, host):
     """Without torch; pip's index is ours, and of all other hosts only ours answers."""
     need_python("3.11")
-    variables = {"PIP_INDEX_URL": host.index_url, "PIP_NO_INDEX": "0", "PIP_FIND_LINKS": "", "PIP_NO_CACHE_DIR": "1"}
+    variables = {
+        "PIP_INDEX_URL": host.index_url,
+        "PIP_NO_INDEX": "0",
+        "PIP_FIND_LINKS": "",
+        "PIP_NO_CACHE_DIR": "1",
+    }
     return make_environment("3.11", **{**reach(host), **variables})
 
 
 def make_vision(folder, version, torch):
-    return write_wheel(folder, "torchvision", version, {"torchvision/__init__.py": ""}, requires=[torch], tag=TAG)
+    return write_wheel(
+        folder, "torchvision", version, {"torchvision/__init__.py": ""}, requires=[torch], tag=TAG
+    )
 
 
 def put_pages(host, folder):
-    """torch and torchvision for each accelerator, as download.pytorch.org has them; torch needs one more project."""
+    """torch and torchvision for each accelerator, as download.pytorch.org has them; torch needs one
+    more project."""
     for accelerator, pairs in ELSEWHERE.items():
         torches, visions = {}, {}
         for release, version in pairs.items():
             local = f"{release}+{accelerator}"
-            torch = write_wheel(folder, "torch", local, {"torch/version.py": ""}, requires=["filelock"], tag=TAG)
+            torch = write_wheel(
+                folder, "torch", local, {"torch/version.py": ""}, requires=["filelock"], tag=TAG
+            )
             torches[torch.name] = torch.read_bytes()
             vision = make_vision(folder, f"{version}+{accelerator}", f"torch=={release}")
             visions[vision.name] = vision.read_bytes()
@@ -68,16 +80,20 @@ def put_index(host, folder):
     library = write_wheel(folder, "nvidia-nccl-cu13", "2.30.7", {"nvidia/nccl.txt": ""})
     triton = write_wheel(folder, "triton", "3.8.0", {"triton/__init__.py": ""})
     requires = ["triton==3.8.0", "nvidia-nccl-cu13==2.30.7"]
-    torch = write_wheel(folder, "torch", "2.14.1", {"torch/version.py": ""}, requires=requires, tag=TAG)
+    torch = write_wheel(
+        folder, "torch", "2.14.1", {"torch/version.py": ""}, requires=requires, tag=TAG
+    )
     put(host, library, triton, torch, make_vision(folder, "0.29.1", "torch==2.14.1"))
 
 
 def fetched(host):
     """The wheels of torch that download.pytorch.org was asked for."""
-    return [path for path in host.asked("/pytorch/whl/") if "/torch-" in path and path.endswith(".whl")]
+    return [
+        path for path in host.asked("/pytorch/whl/") if "/torch-" in path and path.endswith(".whl")
+    ]
 
 
-# --- the pages -------------------------------------------------------------------------------------
+# --- the pages ------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(("declared", "gpu", "version"), BY_DRIVER)
@@ -86,12 +102,20 @@ def test_the_pages_of_the_host_by_declared_driver(host, tmp_path, declared, gpu,
     put_pages(host, tmp_path / "wheels")
     world = World({"SAFE_INSTALL_MIRRORS": host.mirrors}, Notes(), tmp_path / "cache")
     here = machine(driver=declared, gpu=gpu, declared=True)
-    selected, *_ = choose(tmp_path, "torch", here=here, chooser=IndexChooser(Wishes(), world), installer=PackageIndex())
+    selected, *_ = choose(
+        tmp_path,
+        "torch",
+        here=here,
+        chooser=IndexChooser(Wishes(), world),
+        installer=PackageIndex(),
+    )
     assert torch_of(selected) == version
     (step,) = [step for step in selected.plan.steps if step.name == "torch"]
     if "+" in version:
         accelerator = version.partition("+")[2]
-        assert (step.url or "").startswith(f"{WHL}/{accelerator}/torch-{version.replace('+', '%2B')}-cp311")
+        assert (step.url or "").startswith(
+            f"{WHL}/{accelerator}/torch-{version.replace('+', '%2B')}-cp311"
+        )
         assert len(step.sha256 or "") == 64
     assert fetched(host) == [], "only METADATA was read"
 
@@ -99,26 +123,32 @@ def test_the_pages_of_the_host_by_declared_driver(host, tmp_path, declared, gpu,
 def test_torch_and_its_companion_in_two_runs_of_pip(environment, host, tmp_path):
     put_index(host, tmp_path / "index")
     put_pages(host, tmp_path / "pages")
-    document = environment.document("--dry-run", "--target-driver=535.104.05", "torch", "torchvision")
+    document = environment.document(
+        "--dry-run", "--target-driver=535.104.05", "torch", "torchvision"
+    )
     assert (document["exit_code"], document["outcome"]) == (0, "planned"), document
     steps = {step["name"]: step for step in document["plan"]["steps"]}
     versions = {name: step["version"] for name, step in steps.items()}
     assert versions == {"torch": "2.14.1+cu126", "torchvision": "0.29.1+cu126", "filelock": "3.0"}
     assert steps["torch"]["url"].startswith(f"{WHL}/cu126/torch-2.14.1%2Bcu126")
     assert fetched(host) == []
-    assert len(host.asked("/pypi/simple/filelock/")) == 1, "pip was asked once under the chosen torch"
+    assert len(host.asked("/pypi/simple/filelock/")) == 1, (
+        "pip was asked once under the chosen torch"
+    )
     (note,) = [finding for finding in document["findings"] if finding["check"] == "other-build"]
     assert note["severity"] == "note" and "declared is 535.104.05" in note["detail"]
 
 
-# --- for real --------------------------------------------------------------------------------------
+# --- for real -------------------------------------------------------------------------------------
 
 
 @pytest.fixture
 def builds(host, tmp_path, environment):
-    """torch 2.14.1 for CUDA 13 on the package index; for CUDA 12.6 and for the CPU on the other host. The driver that
-    is here serves CUDA 12.2."""
-    environment.variables.update({"FAKE_DRIVER": "535.104.05", "FAKE_DRIVER_CUDA": "12.2", "FAKE_GPU_CC": "8.0"})
+    """torch 2.14.1 for CUDA 13 on the package index; for CUDA 12.6 and for the CPU on the other
+    host. The driver that is here serves CUDA 12.2."""
+    environment.variables.update(
+        {"FAKE_DRIVER": "535.104.05", "FAKE_DRIVER_CUDA": "12.2", "FAKE_GPU_CC": "8.0"}
+    )
     for version, cuda in (("2.14.1", "13.0"), ("2.14.1+cu126", "12.6"), ("2.14.1+cpu", None)):
         folder = tmp_path / version
         runtime = version if "+" in version else f"{version}+cu130"
@@ -157,26 +187,37 @@ def test_the_real_torch_for_the_cpu(environment, host, tmp_path):
     put_index(host, tmp_path)
     host.add_pytorch_page("cpu", "torch", {REAL.name: REAL.read_bytes()}, own_metadata=True)
     environment.variables["PIP_EXTRA_INDEX_URL"] = "file:///opt/pypi/simple"
-    done = environment.document("--accelerator", "cpu", "--no-compile", "torch<2.14", FAKE_NVML_RC="9")
+    done = environment.document(
+        "--accelerator", "cpu", "--no-compile", "torch<2.14", FAKE_NVML_RC="9"
+    )
     assert (done["exit_code"], done["outcome"]) == (0, "installed"), done
     (torch,) = [step for step in done["plan"]["steps"] if step["name"] == "torch"]
     assert (torch["version"], torch["url"][: len(WHL) + 4]) == ("2.13.0+cpu", f"{WHL}/cpu")
-    assert environment.ask("import torch; print(torch.ones(2).sum().item(), torch.__version__)") == "2.0 2.13.0+cpu"
+    assert (
+        environment.ask("import torch; print(torch.ones(2).sum().item(), torch.__version__)")
+        == "2.0 2.13.0+cpu"
+    )
 
 
-# --- what cannot be --------------------------------------------------------------------------------
+# --- what cannot be -------------------------------------------------------------------------------
 
 BAD = [
     (["--accelerator", "cu999", "torch"], 2, ["--accelerator cu999", "cu126"]),
     (["--accelerator", "gpu", "torch"], 2, ["--accelerator gpu", "cu126"]),
-    (["--accelerator", "cpu", "torch==2.13.0+cu126"], 2, ["--accelerator cpu", "torch==2.13.0+cu126"]),
+    (
+        ["--accelerator", "cpu", "torch==2.13.0+cu126"],
+        2,
+        ["--accelerator cpu", "torch==2.13.0+cu126"],
+    ),
     (["--target-driver", "new", "torch"], 2, ["--target-driver new"]),
     (["--accelerator", "cu126", "torch==2.12.1"], 10, ["cu126", "2.12.1"]),
 ]
 
 
 @pytest.mark.parametrize(("words", "status", "named"), BAD)
-def test_bad_input_names_what_is_wrong_and_touches_nothing(environment, host, tmp_path, words, status, named):
+def test_bad_input_names_what_is_wrong_and_touches_nothing(
+    environment, host, tmp_path, words, status, named
+):
     put_index(host, tmp_path / "index")
     put(host, write_wheel(tmp_path, "torch", "2.12.1", {"torch/version.py": ""}, tag=TAG))
     put_pages(host, tmp_path / "pages")

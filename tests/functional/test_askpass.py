@@ -1,4 +1,5 @@
-"""A private repository: git's questions reach the person, once each. Real pip, git, terminal and server."""
+"""A private repository: git's questions reach the person, once each. Real pip, git, terminal and
+server."""
 
 from __future__ import annotations
 
@@ -66,7 +67,9 @@ def repository(tmp_path_factory):
     git = ["git", "-c", "user.name=x", "-c", "user.email=x@x", "-C"]
     for words in (["init", "-q"], ["add", "."], ["commit", "-qm", "one"]):
         subprocess.run([*git, str(source), *words], check=True)
-    subprocess.run(["git", "clone", "-q", "--bare", str(source), str(folder / "project.git")], check=True)
+    subprocess.run(
+        ["git", "clone", "-q", "--bare", str(source), str(folder / "project.git")], check=True
+    )
     subprocess.run(["git", "-C", str(folder / "project.git"), "update-server-info"], check=True)
     handler = partial(Guarded, directory=str(folder))
     server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler)
@@ -78,7 +81,12 @@ def repository(tmp_path_factory):
 
 @pytest.fixture
 def environment(make_environment):
-    quiet = {"GIT_CONFIG_GLOBAL": "/dev/null", "GIT_CONFIG_NOSYSTEM": "1", "GIT_ASKPASS": "", "SSH_ASKPASS": ""}
+    quiet = {
+        "GIT_CONFIG_GLOBAL": "/dev/null",
+        "GIT_CONFIG_NOSYSTEM": "1",
+        "GIT_ASKPASS": "",
+        "SSH_ASKPASS": "",
+    }
     return make_environment("3.11", **quiet)
 
 
@@ -88,7 +96,9 @@ def test_a_person_is_asked_once_for_a_repository(environment, repository):
     assert status == 0, seen
     assert seen.count("Username for") == seen.count("Password for") == 1  # pip clones twice
     assert PASSWORD not in seen
-    assert any(line.startswith("private-project @ git+http://127.0.0.1") for line in environment.freeze())
+    assert any(
+        line.startswith("private-project @ git+http://127.0.0.1") for line in environment.freeze()
+    )
 
 
 def test_nobody_is_asked_who_does_not_want_to_be(environment, repository):

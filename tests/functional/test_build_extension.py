@@ -1,4 +1,5 @@
-"""Real builds of tiny C extensions: the overlay, parallel compilation, the log, interruption. No torch needed."""
+"""Real builds of tiny C extensions: the overlay, parallel compilation, the log, interruption. No
+torch needed."""
 
 from __future__ import annotations
 
@@ -41,7 +42,8 @@ SETUP = """
         ],
     )
 """
-# The same source in every extension, compiled to something else each time: one folder for all objects would mix them.
+# The same source in every extension, compiled to something else each time: one folder for all
+# objects would mix them.
 SHARED = "#define TEXT2(x) #x\n#define TEXT(x) TEXT2(x)\nconst char *shared(void) { return TEXT(NAME); }\n"
 MODULE = """
     #include <Python.h>
@@ -59,7 +61,9 @@ FILES = {
 }
 
 pytestmark = pytest.mark.skipif(shutil.which("g++") is None, reason="needs a C++ compiler")
-HEADERS = "import os, sysconfig; print(os.path.exists(sysconfig.get_paths()['include'] + '/Python.h'))"
+HEADERS = (
+    "import os, sysconfig; print(os.path.exists(sysconfig.get_paths()['include'] + '/Python.h'))"
+)
 
 
 def find_python(version):
@@ -72,10 +76,19 @@ def find_python(version):
 
 
 def make_installer(environment):
-    """Fills overlays with the pip of that interpreter: the tools must be for its Python, not for ours."""
+    """Fills overlays with the pip of that interpreter: the tools must be for its Python, not for
+    ours."""
 
     def install_tools(requirements, target):
-        command = [str(environment.interpreter.executable), "-m", "pip", "install", "--quiet", "--target", str(target)]
+        command = [
+            str(environment.interpreter.executable),
+            "-m",
+            "pip",
+            "install",
+            "--quiet",
+            "--target",
+            str(target),
+        ]
         subprocess.run([*command, "--disable-pip-version-check", *requirements], check=True)
 
     return install_tools
@@ -171,7 +184,9 @@ def test_another_build_of_the_project_is_waited_for(environments, store, tmp_pat
     sdist, reporter = make_sdist(tmp_path, FILES), Lines()
     first = build(sdist, environments(), store)
     lock = str(store.lock_path("demo", environments()))
-    code = f"import filelock, time\nwith filelock.FileLock({lock!r}): print(flush=True); time.sleep(1)"
+    code = (
+        f"import filelock, time\nwith filelock.FileLock({lock!r}): print(flush=True); time.sleep(1)"
+    )
     with subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE) as other:
         other.stdout.readline()
         assert build(sdist, environments(), store, reporter) == first
@@ -196,7 +211,11 @@ def test_a_failed_build_names_log_and_error(environments, store, tmp_path):
     (log,) = (store.cache / "logs").iterdir()
     assert str(log) in caught.value.message
     reasons = caught.value.message.splitlines()[1:]
-    assert len(reasons) == 1 and reasons[0].startswith("  csrc/two.c:1:22: error:") and "missing" in reasons[0]
+    assert (
+        len(reasons) == 1
+        and reasons[0].startswith("  csrc/two.c:1:22: error:")
+        and "missing" in reasons[0]
+    )
     assert reasons[0].strip() in log.read_text()
     assert list(store.find("demo", environments())) == []
     assert list((store.cache / "work").iterdir()) == []
@@ -205,7 +224,9 @@ def test_a_failed_build_names_log_and_error(environments, store, tmp_path):
 def test_the_build_sees_no_secrets(environments, store, tmp_path):
     spy = "import os\nprint('SEEN', sorted(os.environ))\n" + FILES["setup.py"]
     variables = {**os.environ, "MY_TOKEN": "x", "PIP_INDEX_URL": "https://u:p@h", "KEPT": "1"}
-    build(make_sdist(tmp_path, {**FILES, "setup.py": spy}), environments(), store, variables=variables)
+    build(
+        make_sdist(tmp_path, {**FILES, "setup.py": spy}), environments(), store, variables=variables
+    )
     (log,) = (store.cache / "logs").iterdir()
     (seen,) = [line for line in log.read_text().splitlines() if line.startswith("SEEN")][:1]
     assert "'KEPT'" in seen
@@ -225,7 +246,10 @@ def test_without_a_compiler_nothing_is_started(environments, store, tmp_path):
 
 
 def test_a_time_limit_ends_every_process(environments, store, tmp_path):
-    sdist, reporter = make_sdist(tmp_path, {**FILES, "setup.py": make_hanging_setup(tmp_path / "pid")}), Lines()
+    sdist, reporter = (
+        make_sdist(tmp_path, {**FILES, "setup.py": make_hanging_setup(tmp_path / "pid")}),
+        Lines(),
+    )
     with pytest.raises(BuildFailed, match="not finished after 2 s") as caught:
         build(sdist, environments(), store, reporter, timeout=BuildTimeout(2, None))
     assert_ended(int((tmp_path / "pid").read_text()))
@@ -247,7 +271,9 @@ def test_what_a_failed_build_leaves_behind_is_ended(environments, store, tmp_pat
     assert_ended(int((tmp_path / "pid").read_text()))
 
 
-def test_an_interrupt_ends_every_process_and_leaves_no_file_of_a_compiler(environments, store, tmp_path, monkeypatch):
+def test_an_interrupt_ends_every_process_and_leaves_no_file_of_a_compiler(
+    environments, store, tmp_path, monkeypatch
+):
     temporary = tmp_path / "temporary"
     temporary.mkdir()
     monkeypatch.setenv("TMPDIR", str(temporary))
@@ -275,7 +301,8 @@ def test_an_interrupt_ends_every_process_and_leaves_no_file_of_a_compiler(enviro
 def make_hanging_setup(pid_file):
     return (
         "import os, subprocess, tempfile\n"
-        "tempfile.mkstemp(prefix='cc', suffix='.s')\n"  # as gcc does, which cannot remove it when it is killed
+        # as gcc does, which cannot remove it when it is killed
+        "tempfile.mkstemp(prefix='cc', suffix='.s')\n"
         "child = subprocess.Popen(['sleep', '300'])\n"
         f"with open({str(pid_file) + '.tmp'!r}, 'w') as stream:\n"
         "    stream.write(str(child.pid))\n"
@@ -287,7 +314,8 @@ def make_hanging_setup(pid_file):
 def assert_ended(pid):
     for _ in range(100):
         try:
-            # A killed grandchild may stay a zombie until somebody takes note of it: that is ended too.
+            # A killed grandchild may stay a zombie until somebody takes note of it: that is ended
+            # too.
             if ") Z " in Path(f"/proc/{pid}/stat").read_text():
                 return
             os.kill(pid, 0)

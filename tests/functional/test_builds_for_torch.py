@@ -1,5 +1,5 @@
-"""An extension that no host has, built by its own backend for a torch that is about to come: a stand-in torch, with
-real libraries against which the extension is linked."""
+"""An extension that no host has, built by its own backend for a torch that is about to come: a
+stand-in torch, with real libraries against which the extension is linked."""
 
 from __future__ import annotations
 
@@ -24,10 +24,12 @@ pytestmark = pytest.mark.skipif(shutil.which("g++") is None, reason="needs a C++
 CPU, NEWER = Torch("2.13.0+cpu", "2.13.0+cpu"), Torch("2.14.0+cpu", "2.14.0+cpu")
 WORKS = (
     "import torch, torch_scatter; from torch_scatter import built; "
-    "print(built.VERSION, torch_scatter.scatter(torch.tensor([1., 2., 3.]), torch.tensor([0, 0, 1])).tolist())"
+    "print(built.VERSION, torch_scatter.scatter(torch.tensor([1., 2., 3.]), torch.tensor([0, 0, "
+    "1])).tolist())"
 )
 PROJECT = '[build-system]\nrequires = []\nbuild-backend = "backend"\nbackend-path = ["."]\n'
-# Links against the libraries of the torch that it imports, which export a symbol with their version.
+# Links against the libraries of the torch that it imports, which export a symbol with their
+# version.
 BACKEND = """
 import base64, hashlib, os, pathlib, subprocess, sysconfig, zipfile
 import torch
@@ -70,7 +72,8 @@ def host():
 
 @pytest.fixture(scope="module")
 def index(tmp_path_factory):
-    """The folder that pip looks into: two torches, and the tools of a build, which this backend does not use."""
+    """The folder that pip looks into: two torches, and the tools of a build, which this backend
+    does not use."""
     folder = tmp_path_factory.mktemp("index")
     for torch in (CPU, NEWER):
         wheel = build_torch(folder / torch.version, "3.11", torch)
@@ -83,7 +86,8 @@ def index(tmp_path_factory):
 
 @pytest.fixture
 def make(make_environment, host, index, tmp_path):
-    """An environment whose only hosts are the index folder and a package index with the source of torch-scatter."""
+    """An environment whose only hosts are the index folder and a package index with the source of
+    torch-scatter."""
     need_python("3.11")
 
     def make(*installed, before="", flags="", requires=""):
@@ -115,7 +119,10 @@ def test_torch_and_an_extension_that_no_host_has(make, host):
     environment = make()
     before = environment.tree()
     dry = environment.document("--dry-run", "torch==2.13.0", "torch-scatter")
-    assert {step["name"]: step["kind"] for step in dry["plan"]["steps"]} == {"torch": "wheel", "torch-scatter": "sdist"}
+    assert {step["name"]: step["kind"] for step in dry["plan"]["steps"]} == {
+        "torch": "wheel",
+        "torch-scatter": "sdist",
+    }
     assert logs(environment) == []
     document = environment.document("torch==2.13.0", "torch-scatter")
     assert (document["exit_code"], document["outcome"]) == (0, "installed"), document
@@ -123,7 +130,9 @@ def test_torch_and_an_extension_that_no_host_has(make, host):
     assert (step["kind"], step["version"]) == ("built", "2.1.3")
     (log,) = logs(environment)
     imported = log.partition("IMPORTED ")[2].split()[0]
-    assert imported.startswith(environment.variables["TMPDIR"]), "the torch that was unpacked for the build"
+    assert imported.startswith(environment.variables["TMPDIR"]), (
+        "the torch that was unpacked for the build"
+    )
     assert environment.ask(WORKS) == "2.13.0+cpu [3.0, 3.0]"
     assert document["after"]["operations"]["torch-scatter on cpu"]["ok"]
     assert environment.document("verify")["outcome"] == "healthy"
@@ -131,7 +140,9 @@ def test_torch_and_an_extension_that_no_host_has(make, host):
     assert environment.document("undo")["outcome"] == "undone"
     assert environment.tree() == before
     dry = environment.document("--dry-run", "torch==2.13.0", "torch-scatter")
-    assert [step["kind"] for step in dry["plan"]["steps"] if step["name"] == "torch-scatter"] == ["built"]
+    assert [step["kind"] for step in dry["plan"]["steps"] if step["name"] == "torch-scatter"] == [
+        "built"
+    ]
     again = environment.document("torch==2.13.0", "torch-scatter")
     assert (again["exit_code"], again["outcome"]) == (0, "installed"), again
     assert len(logs(environment)) == 1, "the wheel that was built is taken"
@@ -152,18 +163,35 @@ def test_what_the_built_wheel_requires_comes_too(make):
     document = environment.document("torch", "torch-scatter")
     assert (document["exit_code"], document["outcome"]) == (0, "installed"), document
     assert environment.ask(WORKS) == "2.14.0+cpu [3.0, 3.0]"
-    assert {"torch", "torch-scatter", "scipy"} == {step["name"] for step in document["plan"]["steps"]}
+    assert {"torch", "torch-scatter", "scipy"} == {
+        step["name"] for step in document["plan"]["steps"]
+    }
     assert len(logs(environment)) == 1
 
 
 @pytest.mark.parametrize(
     ("before", "status", "words"),
     [
-        pytest.param("raise RuntimeError('cannot be built')", 1, "RuntimeError: cannot be built", id="fails"),
-        pytest.param("open(torch.__file__, 'a').write('x = 1')", 1, "Read-only file system", id="changes torch"),
-        pytest.param("open(torch.__path__[0] + '/../a.py', 'w')", 1, "Read-only file system", id="writes beside it"),
         pytest.param(
-            "open(sysconfig.get_paths()['purelib'] + '/a.py', 'w')", 11, "a.py", id="writes into the environment"
+            "raise RuntimeError('cannot be built')", 1, "RuntimeError: cannot be built", id="fails"
+        ),
+        pytest.param(
+            "open(torch.__file__, 'a').write('x = 1')",
+            1,
+            "Read-only file system",
+            id="changes torch",
+        ),
+        pytest.param(
+            "open(torch.__path__[0] + '/../a.py', 'w')",
+            1,
+            "Read-only file system",
+            id="writes beside it",
+        ),
+        pytest.param(
+            "open(sysconfig.get_paths()['purelib'] + '/a.py', 'w')",
+            11,
+            "a.py",
+            id="writes into the environment",
         ),
     ],
 )
@@ -183,7 +211,9 @@ def test_a_run_that_is_ended_leaves_nothing(make):
     environment = make(before=wait)
     before, started = environment.tree(), Path(environment.variables["HOME"], "started")
     command = [sys.executable, "-m", "safe_install", "torch==2.13.0", "torch-scatter"]
-    with subprocess.Popen(command, env=environment.variables, stdout=subprocess.PIPE, stderr=subprocess.STDOUT) as run:
+    with subprocess.Popen(
+        command, env=environment.variables, stdout=subprocess.PIPE, stderr=subprocess.STDOUT
+    ) as run:
         deadline = time.monotonic() + 60
         while not started.exists() and time.monotonic() < deadline:
             time.sleep(0.05)
@@ -194,7 +224,8 @@ def test_a_run_that_is_ended_leaves_nothing(make):
 
 
 def test_a_wheel_of_torch_that_a_build_changes_is_not_installed(make):
-    """It is not among the folders that a build may not change: it is hashed again before it is unpacked."""
+    """It is not among the folders that a build may not change: it is hashed again before it is
+    unpacked."""
     attack = (
         "import glob\n"
         "folder = os.path.dirname(os.environ['TMPDIR'])\n"

@@ -1,4 +1,5 @@
-"""torch moves in an environment that has extensions: they go along, or hold it back, and undo puts all back."""
+"""torch moves in an environment that has extensions: they go along, or hold it back, and undo puts
+all back."""
 
 from __future__ import annotations
 
@@ -17,22 +18,33 @@ class ops:
     nms = staticmethod(lambda *values: Kept())
 """
 WAYS_OUT = (
-    "To let torch move all the same: safe-install uninstall torch-scatter, or leave it as it is: --keep-extensions."
+    "To let torch move all the same: safe-install uninstall torch-scatter, or leave it as it "
+    "is: --keep-extensions."
 )
 
 
 def vision(folder, version, requires):
     """With what its check after a change asks of it."""
-    return write_wheel(folder, "torchvision", version, {"torchvision/__init__.py": VISION}, requires=requires, tag=TAG)
+    return write_wheel(
+        folder,
+        "torchvision",
+        version,
+        {"torchvision/__init__.py": VISION},
+        requires=requires,
+        tag=TAG,
+    )
 
 
 @pytest.fixture
 def torch_213(environment, host, tmp_path):  # noqa: F811 - fixtures
-    """torch 2.13.0 with torch-scatter and torchvision installed, and 2.14.1 on the package index."""
+    """torch 2.13.0 with torch-scatter and torchvision installed, and 2.14.1 on the package
+    index."""
     environment.variables["FAKE_DRIVER_CUDA"] = "13.0"
     wheels = {}
     for release, scatter in (("2.13.0", OLD), ("2.14.1", NEW)):
-        build_torch_and_scatter(tmp_path / release, "3.11", Torch(f"{release}+cu130", release, "13.0"), scatter)
+        build_torch_and_scatter(
+            tmp_path / release, "3.11", Torch(f"{release}+cu130", release, "13.0"), scatter
+        )
         put(host, *(tmp_path / release).glob("torch-*.whl"))
         (wheels[release],) = (tmp_path / release).glob("torch_scatter-*.whl")
     old_vision = vision(tmp_path, "0.28.0", requires=["torch==2.13.0"])
@@ -91,9 +103,16 @@ def test_a_torch_that_is_named_exactly_is_refused_with_the_ways_out(environment,
     before = environment.tree()
     document = environment.document("torch==2.14.1")
     assert (document["exit_code"], document["error"]["code"]) == (10, "no-candidate"), document
-    assert document["error"]["message"].startswith("no torch-scatter fits torch 2.14.1+cu130"), document["error"]
-    assert f"torch-scatter {OLD} is installed, built for torch 2.13.0+cu130" in document["error"]["message"]
-    newest = "The newest torch that has all of torch-scatter, torchvision is the installed one, 2.13.0."
+    assert document["error"]["message"].startswith("no torch-scatter fits torch 2.14.1+cu130"), (
+        document["error"]
+    )
+    assert (
+        f"torch-scatter {OLD} is installed, built for torch 2.13.0+cu130"
+        in document["error"]["message"]
+    )
+    newest = (
+        "The newest torch that has all of torch-scatter, torchvision is the installed one, 2.13.0."
+    )
     assert document["error"]["hint"] == f"{newest} {WAYS_OUT}"
     assert environment.tree() == before
 
@@ -115,22 +134,34 @@ def test_torch_that_something_else_moves_takes_them_along(environment, host, all
     document = environment.document("--allow-torch-change", "base")
     assert (document["exit_code"], document["outcome"]) == (0, "installed"), document["findings"]
     found = versions(environment)
-    assert (found["torch"], found["torch_scatter"], found["torchvision"]) == ("2.14.1", NEW, "0.29.1")
+    assert (found["torch"], found["torch_scatter"], found["torchvision"]) == (
+        "2.14.1",
+        NEW,
+        "0.29.1",
+    )
 
 
 def test_torch_that_something_else_moves_is_held_back_too(environment, host, torch_213, tmp_path):  # noqa: F811
     put(host, write_wheel(tmp_path, "base", "1.0", {"base.py": ""}, requires=["torch>=2.14"]))
     document = environment.document("--allow-torch-change", "base")
     assert document["exit_code"] == 11, document
-    assert document["error"]["message"].endswith("base 1.0 requires torch>=2.14, but torch==2.13.0 is installed")
+    assert document["error"]["message"].endswith(
+        "base 1.0 requires torch>=2.14, but torch==2.13.0 is installed"
+    )
     assert "torch 2.14.1: no torch-scatter was built for it" in document["error"]["hint"]
 
 
-def test_an_extension_that_only_another_torch_has_brings_it_where_that_is_permitted(environment, host, two_torches):  # noqa: F811
+def test_an_extension_that_only_another_torch_has_brings_it(
+    environment,  # noqa: F811
+    host,  # noqa: F811
+    two_torches,  # noqa: F811
+):
     """Nothing in the metadata of a torch-scatter names its torch, so pip cannot find it."""
     environment.must_pip("install", "torch==2.14.1")
     assert environment.document("--dry-run", "--no-build", "torch-scatter")["exit_code"] == 10
-    document = environment.document("--dry-run", "--no-build", "--allow-torch-change", "torch-scatter")
+    document = environment.document(
+        "--dry-run", "--no-build", "--allow-torch-change", "torch-scatter"
+    )
     assert (document["exit_code"], document["outcome"]) == (0, "planned"), document
     steps = {step["name"]: step["version"] for step in document["plan"]["steps"]}
     assert steps == {"torch": "2.13.0", "torch-scatter": OLD}

@@ -1,4 +1,5 @@
-"""`-e git+URL`: the clone is part of the change. Real repositories, by file://, with a real git and real pips."""
+"""`-e git+URL`: the clone is part of the change. Real repositories, by file://, with a real git and
+real pips."""
 
 from __future__ import annotations
 
@@ -14,7 +15,8 @@ from tests.treehash import read_tree
 
 pytestmark = pytest.mark.skipif(shutil.which("git") is None, reason="needs git")
 
-# Writes its own folder's path where real backends do: in a .pth file, in a file of a build folder, in a link.
+# Writes its own folder's path where real backends do: in a .pth file, in a file of a build folder,
+# in a link.
 BACKEND = """
 import base64, hashlib, os, zipfile
 
@@ -76,7 +78,8 @@ def commit(folder, name, version, code):
 
 @pytest.fixture
 def repository(tmp_path):
-    """The address of a repository with two versions of `demo_clone`; pip calls its clone demo-clone."""
+    """The address of a repository with two versions of `demo_clone`; pip calls its clone
+    demo-clone."""
     folder = tmp_path / "repository"
     folder.mkdir()
     git(folder, "init", "--quiet")
@@ -96,7 +99,11 @@ def version(environment):
 
 def with_times_left_out(tree):
     """Without what differs between two clones: git's index and its logs have times in them."""
-    return {path: row for path, row in tree.items() if not path.endswith("/.git/index") and "/.git/logs/" not in path}
+    return {
+        path: row
+        for path, row in tree.items()
+        if not path.endswith("/.git/index") and "/.git/logs/" not in path
+    }
 
 
 def test_a_dry_run_clones_nothing_into_the_environment(environment, repository, tmp_path):
@@ -131,7 +138,9 @@ def test_the_result_is_that_of_pip(environment, repository, tmp_path):
     assert environment.freeze() == freeze
 
 
-def test_a_clone_that_is_there_goes_on_from_where_it_is_and_undo_puts_it_back(environment, repository):
+def test_a_clone_that_is_there_goes_on_from_where_it_is_and_undo_puts_it_back(
+    environment, repository
+):
     assert environment.safe_install("install", "-e", repository.format("1.0")).returncode == 0
     (folder,) = (environment.prefix / "src").iterdir()
     (folder / "mine.txt").write_text("not in git")
@@ -163,7 +172,8 @@ def test_undo_does_not_take_work_in_a_clone_away(make_environment, repository):
     assert (folder / "mine.txt").exists()
 
 
-# Where the program kills itself: the journal is written; the first path is in its new place; all are.
+# Where the program kills itself: the journal is written; the first path is in its new place; all
+# are.
 MOMENTS = {
     "journal": "swap.Transaction._rename_all = die",
     "half": (
@@ -183,7 +193,8 @@ def test_a_kill_while_a_clone_is_in_the_journal(make_environment, repository, mo
         assert environment.safe_install("install", "-e", repository.format(earlier)).returncode == 0
     before = environment.tree()
     code = (
-        "import os, sys; from safe_install.pipeline import baseline; from safe_install.cli.main import main; "
+        "import os, sys; from safe_install.pipeline import baseline; from safe_install.cli.main "
+        "import main; "
         "from safe_install.transaction import recover as recovery, swap\n"
         f"def die(*words, **options): os.kill(os.getpid(), 9)\n{MOMENTS[moment]}\nsys.exit(main())"
     )
@@ -226,7 +237,9 @@ def test_a_build_that_fails_leaves_the_clone_that_is_there(make_environment, rep
     assert environment.tree() == before
 
 
-def test_outside_of_the_environment_a_clone_is_not_moved_to_another_revision(make_environment, repository, tmp_path):
+def test_outside_of_the_environment_a_clone_is_not_moved_to_another_revision(
+    make_environment, repository, tmp_path
+):
     environment = make_environment("3.11")
     place = tmp_path / "elsewhere"
     words = ("install", "--src", str(place), "-e")

@@ -1,4 +1,5 @@
-"""Real shells complete a line: --install-completion writes the script, a terminal is typed at, Tab is pressed."""
+"""Real shells complete a line: --install-completion writes the script, a terminal is typed at, Tab
+is pressed."""
 
 from __future__ import annotations
 
@@ -40,7 +41,11 @@ def surroundings(tmp_path):
     transaction = prefix / ".safe-install" / "txn-20261123T101112Z-3f2a"
     transaction.mkdir(parents=True)
     (transaction / "committed").touch()
-    variables = {name: value for name, value in os.environ.items() if not name.startswith(("XDG_", "SAFE_INSTALL_"))}
+    variables = {
+        name: value
+        for name, value in os.environ.items()
+        if not name.startswith(("XDG_", "SAFE_INSTALL_"))
+    }
     variables.update(
         HOME=str(tmp_path),
         ZDOTDIR=str(tmp_path),
@@ -57,7 +62,9 @@ def path_with_program():
 
 
 def safe_install(*words, **options):
-    done = subprocess.run([str(PROGRAM), *words], capture_output=True, text=True, check=False, **options)
+    done = subprocess.run(
+        [str(PROGRAM), *words], capture_output=True, text=True, check=False, **options
+    )
     assert done.returncode == 0, done.stderr
     return done.stdout
 
@@ -107,9 +114,13 @@ def test_tab_completes_the_word(shell, surroundings):
     safe_install("--install-completion", shell, env=surroundings)
     if shell == "fish":  # it completes a line without a terminal
         questions = "".join(f"complete -C '{line}'; echo;" for line, _ in LINES)
-        done = subprocess.run(["fish", "-c", questions], capture_output=True, text=True, env=surroundings, check=True)
+        done = subprocess.run(
+            ["fish", "-c", questions], capture_output=True, text=True, env=surroundings, check=True
+        )
         offered = [answer.split() for answer in done.stdout.split("\n\n")]
-        assert [expected.strip() in words for (_, expected), words in zip(LINES, offered)] == [True] * len(LINES)
+        assert [expected.strip() in words for (_, expected), words in zip(LINES, offered)] == [
+            True
+        ] * len(LINES)
         return
     with terminal_of(shell, surroundings) as terminal:
         for line, expected in LINES:
@@ -119,21 +130,31 @@ def test_tab_completes_the_word(shell, surroundings):
             os.write(terminal, b"\x15")  # Ctrl-U: the line is empty again
 
 
-def test_a_second_installation_changes_nothing_and_the_printed_line_takes_it_back(shell, surroundings):
+def test_a_second_installation_changes_nothing_and_the_printed_line_takes_it_back(
+    shell, surroundings
+):
     home = Path(surroundings["HOME"])
     start_file = home / {"bash": ".bashrc", "zsh": ".zshrc", "fish": ".profile"}[shell]
     start_file.write_text("a line of the person's, without an end", encoding="utf-8")
 
     def files():
-        return {str(path): path.read_text(encoding="utf-8") for path in home.rglob("*") if path.is_file()}
+        return {
+            str(path): path.read_text(encoding="utf-8")
+            for path in home.rglob("*")
+            if path.is_file()
+        }
 
     safe_install("--install-completion", shell, env=surroundings)
     first = files()
     told = safe_install("--install-completion", shell, env=surroundings)
     assert files() == first
-    undo = next(line for line in told.splitlines() if line.startswith("Undo with: "))[len("Undo with: ") :]
+    undo = next(line for line in told.splitlines() if line.startswith("Undo with: "))[
+        len("Undo with: ") :
+    ]
     subprocess.run(["sh", "-c", undo], check=True)
-    assert start_file.read_text(encoding="utf-8").strip() == "a line of the person's, without an end"
+    assert (
+        start_file.read_text(encoding="utf-8").strip() == "a line of the person's, without an end"
+    )
     assert len(files()) == len(first) - 1
 
 
@@ -144,15 +165,31 @@ def test_the_script_of_a_shell_is_good_syntax(shell, surroundings, tmp_path):
 
 
 def test_the_script_of_pip_itself_is_answered_too(surroundings):
-    variables = {**surroundings, "PIP_AUTO_COMPLETE": "1", "COMP_WORDS": "pip show torch-", "COMP_CWORD": "2"}
+    variables = {
+        **surroundings,
+        "PIP_AUTO_COMPLETE": "1",
+        "COMP_WORDS": "pip show torch-",
+        "COMP_CWORD": "2",
+    }
     assert safe_install(env=variables).split() == ["torch-scatter"]
 
 
-@pytest.mark.parametrize("words", [("undo", ""), ("show", ""), ("--python", "/nowhere", "show", ""), ("install", "x")])
+@pytest.mark.parametrize(
+    "words", [("undo", ""), ("show", ""), ("--python", "/nowhere", "show", ""), ("install", "x")]
+)
 def test_a_bad_environment_is_no_error(words, surroundings):
-    variables = {**surroundings, "VIRTUAL_ENV": "/dev/null", "HOME": "/nowhere", "XDG_DATA_HOME": "/dev/null"}
+    variables = {
+        **surroundings,
+        "VIRTUAL_ENV": "/dev/null",
+        "HOME": "/nowhere",
+        "XDG_DATA_HOME": "/dev/null",
+    }
     done = subprocess.run(
-        [str(PROGRAM), "--complete", *words], capture_output=True, text=True, env=variables, check=False
+        [str(PROGRAM), "--complete", *words],
+        capture_output=True,
+        text=True,
+        env=variables,
+        check=False,
     )
     assert done.returncode == 0
     assert done.stderr == ""
@@ -166,7 +203,17 @@ def test_a_key_press_loads_little(surroundings):
         "except SystemExit: pass\n"
         "print(*sorted(sys.modules), file=sys.stderr)"
     )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=surroundings, check=True)
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, env=surroundings, check=True
+    )
     loaded = {name.split(".")[0] for name in done.stderr.split()}
     assert "torch-scatter" in done.stdout.split()
-    assert not loaded & {"packaging", "typer", "click", "rich", "requests", "resolvelib", "platformdirs"}
+    assert not loaded & {
+        "packaging",
+        "typer",
+        "click",
+        "rich",
+        "requests",
+        "resolvelib",
+        "platformdirs",
+    }

@@ -1,4 +1,5 @@
-"""A change that breaks the requirement of another package: pip's way without a torch, consent with one."""
+"""A change that breaks the requirement of another package: pip's way without a torch, consent with
+one."""
 
 from __future__ import annotations
 
@@ -19,7 +20,9 @@ def environment(make_environment, tmp_path) -> Environment:
     for version in ("1.0", "2.0", "3.0"):
         write_wheel(folder, "back", version, {"back.py": f"version = {version!r}\n"})
     made = make_environment("3.11", PIP_FIND_LINKS=str(folder), PIP_NO_INDEX="1", PIP_INDEX_URL="")
-    made.must_pip("install", "--quiet", "--no-index", "--find-links", str(folder), "front", "back==1.0")
+    made.must_pip(
+        "install", "--quiet", "--no-index", "--find-links", str(folder), "front", "back==1.0"
+    )
     return made
 
 

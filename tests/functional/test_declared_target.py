@@ -1,6 +1,8 @@
-"""An image is built where there is no GPU: what was declared for the target must fit, and is said before any change.
+"""An image is built where there is no GPU: what was declared for the target must fit, and is said
+before any change.
 
-torch and the wheels are stand-ins (tests/lab) with real ELF files; pip, the environments and the processes are real.
+torch and the wheels are stand-ins (tests/lab) with real ELF files; pip, the environments and the
+processes are real.
 """
 
 from __future__ import annotations
@@ -25,10 +27,13 @@ def environment(make_environment) -> Environment:
 
 
 def told(document: Dict[str, Any]) -> Set[Tuple[str, str, str]]:
-    return {(finding["check"], finding["severity"], finding["subject"]) for finding in document["findings"]}
+    return {
+        (finding["check"], finding["severity"], finding["subject"])
+        for finding in document["findings"]
+    }
 
 
-# --- torch -----------------------------------------------------------------------------------------
+# --- torch ----------------------------------------------------------------------------------------
 
 REFUSED = {
     "driver": (
@@ -37,14 +42,24 @@ REFUSED = {
         TOO_OLD,
         "driver 525.60.13 or newer, declared is 520.61.05",
     ),
-    "driver, for real": ([OLD, "typing-extensions"], {}, TOO_OLD, "driver 525.60.13 or newer, declared is 520.61.05"),
+    "driver, for real": (
+        [OLD, "typing-extensions"],
+        {},
+        TOO_OLD,
+        "driver 525.60.13 or newer, declared is 520.61.05",
+    ),
     "CUDA": (
         ["--dry-run", "typing-extensions"],
         {"CONDA_OVERRIDE_CUDA": "11.8"},
         TOO_OLD,
         "declared is one for CUDA 11.8",
     ),
-    "GPU": (["--dry-run", "--target-gpu=12.0", "typing-extensions"], {}, NO_KERNEL, "no kernel image for sm_120"),
+    "GPU": (
+        ["--dry-run", "--target-gpu=12.0", "typing-extensions"],
+        {},
+        NO_KERNEL,
+        "no kernel image for sm_120",
+    ),
     "torch that comes": (
         ["--dry-run", GOOD, "torch==2.14.1"],
         {},
@@ -54,14 +69,18 @@ REFUSED = {
 }
 
 
-@pytest.mark.parametrize(("words", "variables", "check", "detail"), REFUSED.values(), ids=REFUSED.keys())
+@pytest.mark.parametrize(
+    ("words", "variables", "check", "detail"), REFUSED.values(), ids=REFUSED.keys()
+)
 def test_a_torch_that_does_not_run_there_is_refused(environment, words, variables, check, detail):
     before = environment.tree()
     document = environment.document("install", *words, **variables)
     assert (document["exit_code"], document["outcome"]) == (11, "refused")
     assert told(document) == {(check, ERROR, "torch")}
     assert detail in document["error"]["message"]
-    assert document["error"]["hint"].startswith("Take a build that runs there: safe-install torch==")
+    assert document["error"]["hint"].startswith(
+        "Take a build that runs there: safe-install torch=="
+    )
     assert environment.tree() == before
 
 
@@ -70,10 +89,15 @@ OTHER_CUDA = ("torch-accelerator", WARNING, "torch")  # said of every torch that
 
 @pytest.mark.parametrize(
     ("declared", "requirement", "said"),
-    [(GOOD, "typing-extensions", set()), ("--target-driver=580.65.06", "torch==2.14.1", {OTHER_CUDA})],
+    [
+        (GOOD, "typing-extensions", set()),
+        ("--target-driver=580.65.06", "torch==2.14.1", {OTHER_CUDA}),
+    ],
 )
 def test_what_runs_there_is_planned(environment, declared, requirement, said):
-    document = environment.document("install", "--dry-run", declared, "--target-gpu=9.0", requirement)
+    document = environment.document(
+        "install", "--dry-run", declared, "--target-gpu=9.0", requirement
+    )
     assert (document["exit_code"], document["outcome"]) == (0, "planned")
     assert told(document) == said
 
@@ -86,10 +110,12 @@ def test_a_driver_that_is_here_refuses_nothing_and_is_said_of_a_torch_that_comes
     assert (document["exit_code"], told(document)) == (0, {(TOO_OLD, WARNING, "torch"), OTHER_CUDA})
     completed = environment.safe_install("install", "torch==2.14.1", **here)
     plan, _, _ = completed.stderr.partition("check after the change")
-    assert "torch 2.14.1+cu130 needs driver 580.65.06 or newer, here is 520.61.05 (CUDA 11.8)" in plan
+    assert (
+        "torch 2.14.1+cu130 needs driver 580.65.06 or newer, here is 520.61.05 (CUDA 11.8)" in plan
+    )
 
 
-# --- wheels ----------------------------------------------------------------------------------------
+# --- wheels ---------------------------------------------------------------------------------------
 
 
 @pytest.fixture
@@ -100,7 +126,9 @@ def wheel(tmp_path):
         library = f"libcudart.so.{cuda[:2]}{'.0' if cuda < '12' else ''}"
         content = make_elf(needed=[library], sections={".nv_fatbin": make_fatbin(cubin(code))})
         files[f"demo_kernels/libdemo_cuda{cuda}.so"] = content
-    return write_wheel(tmp_path / "wheels", "demo-kernels", "1.0", files, requires=["torch>=2"], tag="py3-none-any")
+    return write_wheel(
+        tmp_path / "wheels", "demo-kernels", "1.0", files, requires=["torch>=2"], tag="py3-none-any"
+    )
 
 
 @pytest.mark.parametrize(
@@ -137,7 +165,11 @@ REQUIREMENTS = {
     "another torch": (["torch<2.4"], "", (UNMET, "requires torch<2.4, and here is torch 2.4.1")),
     "this torch": (["torch<2.5,>=2.4"], "", None),
     "a companion that is not there": (["torchvision==0.1"], "", None),
-    "a library of torch": (["nvidia-nccl-cu12==1.0"], "", (UNMET, "requires nvidia-nccl-cu12==1.0, and here is")),
+    "a library of torch": (
+        ["nvidia-nccl-cu12==1.0"],
+        "",
+        (UNMET, "requires nvidia-nccl-cu12==1.0, and here is"),
+    ),
     "something else": (["pip==1.0"], "", None),
     "another Python by its marker": (['torch<2.4; python_version < "3.8"'], "", None),
     "for an extra": (['torch<2.4; extra == "old"'], "", None),
@@ -155,11 +187,16 @@ def test_requirements_of_a_wheel(make_environment, tmp_path):
     need_python("3.11")
     environment = make_environment("3.11", TORCH, "nvidia-nccl-cu12")
     written = {
-        f"demo-{number}": write_wheel(tmp_path, f"demo-{number}", "1.0", {}, requires=requires, metadata=metadata)
+        f"demo-{number}": write_wheel(
+            tmp_path, f"demo-{number}", "1.0", {}, requires=requires, metadata=metadata
+        )
         for number, (requires, metadata, _) in enumerate(REQUIREMENTS.values())
     }
     document = environment.document("check-wheel", *map(str, written.values()))
-    found = {finding["subject"]: (finding["check"], finding["detail"]) for finding in document["findings"]}
+    found = {
+        finding["subject"]: (finding["check"], finding["detail"])
+        for finding in document["findings"]
+    }
     for (name, path), (case, (_, _, expected)) in zip(written.items(), REQUIREMENTS.items()):
         assert document["details"]["wheels"][path.name]["fits"] is (expected is None), case
         check, detail = found.pop(name, (None, ""))

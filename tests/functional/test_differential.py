@@ -1,6 +1,8 @@
-"""`alias pip=safe-install`: the same command lines by pip and by safe-install, with the pip of this Python.
+"""`alias pip=safe-install`: the same command lines by pip and by safe-install, with the pip of this
+Python.
 
-One row of each kind. The whole table, with four versions of pip: `python -m tests.differential`; `--short` is this one.
+One row of each kind. The whole table, with four versions of pip: `python -m tests.differential`;
+`--short` is this one.
 """
 
 from __future__ import annotations

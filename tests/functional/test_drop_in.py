@@ -1,6 +1,8 @@
-"""`alias pip=safe-install`: the same command line in two equal environments, once by pip and once by safe-install.
+"""`alias pip=safe-install`: the same command line in two equal environments, once by pip and once
+by safe-install.
 
-Exit status, the installed files with their contents, `pip freeze` and pip's last word must be the same.
+Exit status, the installed files with their contents, `pip freeze` and pip's last word must be the
+same.
 """
 
 from __future__ import annotations
@@ -28,16 +30,24 @@ def folder(tmp_path_factory) -> Path:
     root = tmp_path_factory.mktemp("drop-in")
     wheels = root / "wheels"
     write_alpha_and_what_it_needs(wheels)
-    write_wheel(wheels, "needs-nothing-there", "1.0", {"nothing.py": ""}, requires=["no-such-project"])
+    write_wheel(
+        wheels, "needs-nothing-there", "1.0", {"nothing.py": ""}, requires=["no-such-project"]
+    )
     write_wheel(wheels, "future", "1.0", {"future.py": ""}, metadata="Requires-Python: >=9\n")
     _write_project(root / "project")
     (root / "requirements.txt").write_text("alpha==1.0  # pinned\nbeta<2\n")
     (root / "editable.txt").write_text(f"-e {root}/project\nalpha\n")
     (root / "project.txt").write_text(f"{root}/project\n")
-    (root / "nested.txt").write_text(f"-r requirements.txt\n--find-links {wheels}\ngamma ; python_version >= '3'\n")
-    (root / "settings.txt").write_text(f"{root}/project --config-settings one=1 -C 'two=a b'\nbeta==1.0\n")
+    (root / "nested.txt").write_text(
+        f"-r requirements.txt\n--find-links {wheels}\ngamma ; python_version >= '3'\n"
+    )
+    (root / "settings.txt").write_text(
+        f"{root}/project --config-settings one=1 -C 'two=a b'\nbeta==1.0\n"
+    )
     (root / "constraints.txt").write_text("beta==1.0\n")
-    (root / "good-hash.txt").write_text(f"beta==1.0 --hash=sha256:{_sha256(wheels / 'beta-1.0-py3-none-any.whl')}\n")
+    (root / "good-hash.txt").write_text(
+        f"beta==1.0 --hash=sha256:{_sha256(wheels / 'beta-1.0-py3-none-any.whl')}\n"
+    )
     (root / "bad-hash.txt").write_text(f"beta==1.0 --hash=sha256:{'0' * 64}\n")
     return root
 
@@ -103,7 +113,9 @@ LAST_WORDS = {
 }
 
 
-def see(environment: Environment, run: str, commands: Sequence[Sequence[str]], **variables: str) -> Seen:
+def see(
+    environment: Environment, run: str, commands: Sequence[Sequence[str]], **variables: str
+) -> Seen:
     """Run all commands; the words and the status of the last one count."""
     for words in commands:
         act = environment.pip if run == "pip" else environment.safe_install
@@ -112,7 +124,11 @@ def see(environment: Environment, run: str, commands: Sequence[Sequence[str]], *
     text = text.replace(f"./{environment.prefix.name}/", "<prefix>/")
     lines = [line.strip() for line in text.splitlines()]
     last = sorted(line for line in lines if line.startswith(LAST_WORDS[words[0]]))
-    files = {path: row for path, row in environment.tree().items() if not path.endswith("/RECORD") and path != "."}
+    files = {
+        path: row
+        for path, row in environment.tree().items()
+        if not path.endswith("/RECORD") and path != "."
+    }
     for path in files:
         whole = environment.prefix / path
         if whole.is_file() and str(environment.prefix).encode() in whole.read_bytes():
@@ -125,42 +141,62 @@ def see(environment: Environment, run: str, commands: Sequence[Sequence[str]], *
 
 
 def _writes_old_direct_urls(environment: Environment) -> bool:
-    """pip before 23.1 (Debian 12 has 23.0.1) knows one hash in direct_url.json; ours is that of today's pip."""
+    """pip before 23.1 (Debian 12 has 23.0.1) knows one hash in direct_url.json; ours is that of
+    today's pip."""
     (info,) = environment.site.glob("pip-*.dist-info")
     major, minor = info.name.split("-")[1].split(".")[:2]
     return (int(major), int(minor)) < (23, 1)
 
 
-def _drop_hashes_of_direct_urls(environment: Environment, files: Dict[str, Tuple[object, ...]]) -> None:
+def _drop_hashes_of_direct_urls(
+    environment: Environment, files: Dict[str, Tuple[object, ...]]
+) -> None:
     """What is left of direct_url.json is its address; RECORD's row of it has the name alone."""
     for path in environment.site.glob("*.dist-info/direct_url.json"):
         (key,) = [key for key in files if key.endswith(f"{path.parent.name}/direct_url.json")]
-        files[key] = ("direct", json.loads(path.read_text())["url"].replace(str(environment.prefix), "<prefix>"))
+        files[key] = (
+            "direct",
+            json.loads(path.read_text())["url"].replace(str(environment.prefix), "<prefix>"),
+        )
         record = f"{path.parent.name}/RECORD"
         files[record] = tuple(
-            str(row).split(",")[0] if "/direct_url.json" in str(row) else row for row in files[record]
+            str(row).split(",")[0] if "/direct_url.json" in str(row) else row
+            for row in files[record]
         )
 
 
 def _rows(record: Path) -> List[str]:
-    """RECORD without order; bytecode and scripts (whose first line names the environment) without hashes."""
+    """RECORD without order; bytecode and scripts (whose first line names the environment) without
+    hashes."""
     lines = record.read_text().splitlines()
-    return sorted(line.split(",")[0] if "/bin/" in line or ".pyc" in line else line for line in lines)
+    return sorted(
+        line.split(",")[0] if "/bin/" in line or ".pyc" in line else line for line in lines
+    )
 
 
 @pytest.fixture
 def pair(make_environment, folder) -> Tuple[Environment, Environment]:
     """Two equal environments."""
     links = {"PIP_FIND_LINKS": str(folder / "wheels")}
-    return make_environment(PYTHON, name="one", **links), make_environment(PYTHON, name="two", **links)
+    return make_environment(PYTHON, name="one", **links), make_environment(
+        PYTHON, name="two", **links
+    )
 
 
-def compare(pair: Tuple[Environment, Environment], folder: Path, commands: Sequence[Sequence[str]], **variables: str):
+def compare(
+    pair: Tuple[Environment, Environment],
+    folder: Path,
+    commands: Sequence[Sequence[str]],
+    **variables: str,
+):
     """Both did the same; what safe-install did."""
     seen = []
     for environment, run in zip(pair, ("pip", "safe-install")):
         filled = [
-            [word.replace("{folder}", str(folder)).replace("{prefix}", str(environment.prefix)) for word in words]
+            [
+                word.replace("{folder}", str(folder)).replace("{prefix}", str(environment.prefix))
+                for word in words
+            ]
             for words in commands
         ]
         seen.append(see(environment, run, filled, **variables))
@@ -198,7 +234,7 @@ def test_a_mistyped_command_installs_nothing(installed):
     assert installed.tree() == before
 
 
-# --- what only a newer pip reads --------------------------------------------------------------------
+# --- what only a newer pip reads ------------------------------------------------------------------
 
 GROUPS = """
 [dependency-groups]
@@ -215,7 +251,17 @@ SCRIPT_WITH_REQUIREMENTS = """
 def newest_pip(tmp_path_factory) -> Path:
     """The newest pip of the package index, as a wheel."""
     folder = tmp_path_factory.mktemp("pip")
-    command = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--dest", str(folder), "pip>=26"]
+    command = [
+        sys.executable,
+        "-m",
+        "pip",
+        "download",
+        "--quiet",
+        "--no-deps",
+        "--dest",
+        str(folder),
+        "pip>=26",
+    ]
     subprocess.run(command, check=True)
     return next(folder.glob("pip-*.whl"))
 
@@ -233,10 +279,16 @@ def newest_pair(pair, newest_pip) -> Tuple[Environment, Environment]:
     ("words", "status"),
     [
         pytest.param(["--group", "{folder}/groups/pyproject.toml:some"], 0, id="a group"),
-        pytest.param(["--group", "{folder}/groups/pyproject.toml:some", "gamma"], 0, id="a group and a name"),
-        pytest.param(["--group", "{folder}/groups/pyproject.toml:missing"], 1, id="a missing group"),
+        pytest.param(
+            ["--group", "{folder}/groups/pyproject.toml:some", "gamma"], 0, id="a group and a name"
+        ),
+        pytest.param(
+            ["--group", "{folder}/groups/pyproject.toml:missing"], 1, id="a missing group"
+        ),
         pytest.param(["--requirements-from-script", "{folder}/groups/script.py"], 0, id="a script"),
-        pytest.param(["--requirements-from-script", "{folder}/groups/none.py"], 1, id="a missing script"),
+        pytest.param(
+            ["--requirements-from-script", "{folder}/groups/none.py"], 1, id="a missing script"
+        ),
     ],
 )
 def test_groups_and_scripts_are_read(newest_pair, folder, words, status):
@@ -248,7 +300,7 @@ def test_groups_and_scripts_are_read(newest_pair, folder, words, status):
     assert any(path.endswith("site-packages/beta.py") for path in ours.files) == (status == 0)
 
 
-# --- settings --------------------------------------------------------------------------------------
+# --- settings -------------------------------------------------------------------------------------
 
 VARIABLES = {
     "PIP_NO_DEPS": {"PIP_NO_DEPS": "1"},
@@ -277,7 +329,9 @@ def test_config_settings_of_a_variable_reach_the_build(pair, folder):
 
 def test_a_configuration_file_is_honoured(pair, folder, tmp_path):
     configuration = tmp_path / "pip.conf"
-    configuration.write_text(f"[global]\nfind-links = {folder}/wheels\nno-index = true\n[install]\nno-deps = true\n")
+    configuration.write_text(
+        f"[global]\nfind-links = {folder}/wheels\nno-index = true\n[install]\nno-deps = true\n"
+    )
     settings = {"PIP_CONFIG_FILE": str(configuration), "PIP_NO_INDEX": "", "PIP_FIND_LINKS": ""}
     ours = compare(pair, folder, [["install", "alpha==1.0"]], **settings)
     assert ours.last_words == ["Successfully installed alpha-1.0"]
@@ -291,7 +345,7 @@ def test_the_configuration_file_of_the_environment_is_honoured(pair, folder):
     assert ours.last_words == ["Successfully installed alpha-1.5"]
 
 
-# --- other interpreters ----------------------------------------------------------------------------
+# --- other interpreters ---------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("version", ["3.8", PYTHON])
@@ -302,7 +356,10 @@ def test_an_environment_without_pip(make_environment, folder, version):
     assert completed.returncode == 0, completed.stderr
     assert "Successfully installed alpha-1.0 beta-2.0" in completed.stdout
     assert environment.ask("import alpha; alpha.main()") == "alpha"
-    assert sorted(environment.safe_install("freeze").stdout.splitlines()) == ["alpha==1.0", "beta==2.0"]
+    assert sorted(environment.safe_install("freeze").stdout.splitlines()) == [
+        "alpha==1.0",
+        "beta==2.0",
+    ]
     assert environment.safe_install("undo").returncode == 0
     assert environment.tree() == before
 

@@ -137,14 +137,17 @@ def test_operations_run_on_the_cpu_where_there_is_no_gpu(modules):
 @pytest.mark.parametrize("computes", [True, False])
 def test_an_extension_is_asked_for_the_gpu_when_torch_computes_there(modules, computes):
     ones = (
-        "class Ones:\n    __mul__ = lambda self, other: self\n    sum = lambda self: self\n    item = lambda self: 16\n"
+        "class Ones:\n    __mul__ = lambda self, other: self\n    sum = lambda self: self\n    "
+        "item = lambda self: 16\n"
     )
     fails = "def ones(*words, **options):\n    raise RuntimeError('CUDA error: unknown error')\n"
     works = "def ones(*words, **options):\n    return Ones()\n"
     has_gpu = TORCH.replace("lambda: False", "lambda: True").replace("lambda: 0", "lambda: 1")
     (modules / "torch.py").write_text(has_gpu + ones + (works if computes else fails))
     # The script asks the loader for the driver's library before it believes in a GPU.
-    (modules / "sitecustomize.py").write_text("import ctypes\nctypes.CDLL = lambda name, **options: object()\n")
+    (modules / "sitecustomize.py").write_text(
+        "import ctypes\nctypes.CDLL = lambda name, **options: object()\n"
+    )
     report = examine(subject("good", "import good; assert device in ('cpu', 'cuda')"))
     assert report.cuda_available is True
     assert report.operations["torch on cuda"].ok is computes
@@ -165,7 +168,7 @@ def test_the_answer_comes_from_a_fresh_process_each_time(modules):
     assert "changed" in examine(subject("good")).imports["good"].error
 
 
-# --- shared objects ----------------------------------------------------------------------------------
+# --- shared objects -------------------------------------------------------------------------------
 
 # As c10 does it: operators are registered once in a process, whoever comes second ends it.
 REGISTRY = """
@@ -218,7 +221,15 @@ def objects(tmp_path_factory):
 
     def link(name, source, *options):
         (folder / f"{name}.c").write_text(source)
-        command = ["cc", "-shared", "-fPIC", "-o", f"{folder / name}.so", f"{folder / name}.c", *options]
+        command = [
+            "cc",
+            "-shared",
+            "-fPIC",
+            "-o",
+            f"{folder / name}.so",
+            f"{folder / name}.c",
+            *options,
+        ]
         subprocess.run(command, check=True)
 
     link("libregistry", REGISTRY, "-Wl,-soname,libregistry.so")
@@ -232,7 +243,12 @@ def objects(tmp_path_factory):
     link("libpart", "int part(void) { return 1; }", "-Wl,-soname,libpart.so")
     link("needs_part", "int part(void); int (*here)(void) = part;", f"-L{folder}", "-lpart")
     link("libcuda", "int cuInit(int flags) { return 0; }", "-Wl,-soname,libcuda.so.1")
-    link("needs_driver", "int cuInit(int); int (*here)(int) = cuInit;", f"-L{folder}", "-l:libcuda.so")
+    link(
+        "needs_driver",
+        "int cuInit(int); int (*here)(int) = cuInit;",
+        f"-L{folder}",
+        "-l:libcuda.so",
+    )
     return folder
 
 
@@ -245,7 +261,9 @@ def make_package(modules, objects, name, files, init=""):
 
 
 def native_part(name, pattern, **options):
-    return examine(subject(name, native=[f"{name}/{pattern}"]), **options).operations[f"{name} native part"]
+    return examine(subject(name, native=[f"{name}/{pattern}"]), **options).operations[
+        f"{name} native part"
+    ]
 
 
 TWINS = {"_x_cpu.so": "operators", "_x_cuda.so": "operators"}
@@ -253,7 +271,9 @@ ORDERED = "_*{_cuda,_cpu,}.so"
 
 
 @pytest.mark.parametrize("pattern", [ORDERED, "_*.so"], ids=["known", "not known as twins"])
-@pytest.mark.parametrize("init", [LOADS % "_x_cuda.so", LOADS % "_x_cpu.so", ""], ids=["cuda", "cpu", "none"])
+@pytest.mark.parametrize(
+    "init", [LOADS % "_x_cuda.so", LOADS % "_x_cpu.so", ""], ids=["cuda", "cpu", "none"]
+)
 def test_of_twins_the_one_that_the_import_loads_is_enough(modules, objects, pattern, init):
     make_package(modules, objects, "twins", TWINS, init)
     answer = native_part("twins", pattern)
@@ -273,7 +293,11 @@ BROKEN = {
     ),
     "one of two files": ({"_a.so": "good", "_b.so": "lacks"}, "_*.so", "nobody_has_it"),
     "it ends the process": ({"_a.so": "leaves"}, "_*.so", "_a.so: exit status 0"),
-    "none of those that differ in numbers": ({"lib4.so": "lacks", "lib5.so": "aborts"}, "lib*.so", "nobody_has_it"),
+    "none of those that differ in numbers": (
+        {"lib4.so": "lacks", "lib5.so": "aborts"},
+        "lib*.so",
+        "nobody_has_it",
+    ),
 }
 
 
@@ -294,19 +318,25 @@ def test_a_process_that_a_file_starts_is_not_waited_for(modules, objects):
 
 def test_of_all_that_a_file_writes_the_end_is_kept(modules, objects):
     make_package(modules, objects, "talks", {"_a.so": "talks"})
-    # The peak of this program; getrusage() counts what the process was before it became this program.
+    # The peak of this program; getrusage() counts what the process was before it became this
+    # program.
     operation = (
         "lines = open('/proc/self/status').read().splitlines()\n"
         "(peak,) = [int(line.split()[1]) for line in lines if line.startswith('VmHWM')]\n"
         "assert peak < 100_000, 'kilobytes'"
     )
     report = examine(subject("talks", operation, native=["talks/_*.so"]))
-    assert "_a.so: signal SIGABRT (free(): invalid pointer)" in report.operations["talks native part"].error
+    assert (
+        "_a.so: signal SIGABRT (free(): invalid pointer)"
+        in report.operations["talks native part"].error
+    )
     assert report.operations["talks on cpu"].ok
 
 
 def test_files_that_differ_in_numbers_stand_for_each_other(modules, objects):
-    make_package(modules, objects, "codec", {"lib4.so": "lacks", "lib5.so": "aborts", "lib6.so": "good"})
+    make_package(
+        modules, objects, "codec", {"lib4.so": "lacks", "lib5.so": "aborts", "lib6.so": "good"}
+    )
     assert native_part("codec", "lib*.so").ok
     assert not native_part("codec", "lib[45].so").ok
 
@@ -314,7 +344,9 @@ def test_files_that_differ_in_numbers_stand_for_each_other(modules, objects):
 def test_what_the_import_has_loaded_is_there_for_the_rest(modules, objects):
     """A library without a run path, which the project's own Python code loads first."""
     init = LOADS.replace("))\n", "), mode=ctypes.RTLD_GLOBAL)\n") % "libpart.so"
-    make_package(modules, objects, "parts", {"libpart.so": "libpart", "_needs.so": "needs_part"}, init)
+    make_package(
+        modules, objects, "parts", {"libpart.so": "libpart", "_needs.so": "needs_part"}, init
+    )
     assert native_part("parts", "_*.so").ok
     (modules / "parts" / "__init__.py").write_text("")
     assert "libpart.so" in native_part("parts", "_*.so").error
@@ -339,7 +371,10 @@ def test_a_process_that_dies_of_a_file_is_not_the_one_that_asks(modules, objects
         "import os; open(os.path.join(os.path.dirname(__file__), 'imported.txt'), 'a').write('x')"
     )
     counts = subject("counts", "import counts")
-    broken, twins = subject("broken", native=["broken/_*.so"]), subject("twins", "import twins", native=["twins/_*.so"])
+    broken, twins = (
+        subject("broken", native=["broken/_*.so"]),
+        subject("twins", "import twins", native=["twins/_*.so"]),
+    )
     report = examine(broken, twins, counts)
     assert not report.operations["broken native part"].ok
     assert report.operations["twins native part"].ok
@@ -350,13 +385,17 @@ def test_a_process_that_dies_of_a_file_is_not_the_one_that_asks(modules, objects
 
 def test_no_second_process_where_the_import_has_loaded_all(modules, objects, monkeypatch):
     """Not even a copy: `os.fork` would end the process that asks."""
-    make_package(modules, objects, "twins", TWINS, "import os\nos.fork = None\n" + LOADS % "_x_cuda.so")
+    make_package(
+        modules, objects, "twins", TWINS, "import os\nos.fork = None\n" + LOADS % "_x_cuda.so"
+    )
     assert native_part("twins", ORDERED).ok
     assert not native_part("twins", "_*.so").ok, "this way of asking would notice"
 
 
 def test_where_no_copy_can_be_made_the_process_itself_loads(modules, objects):
-    init = "import os\ndef fork():\n    raise OSError(12, 'Cannot allocate memory')\nos.fork = fork\n"
+    init = (
+        "import os\ndef fork():\n    raise OSError(12, 'Cannot allocate memory')\nos.fork = fork\n"
+    )
     make_package(modules, objects, "tight", {"_a.so": "good"}, init)
     assert native_part("tight", "_*.so").ok
     shutil.copy(objects / "lacks.so", modules / "tight" / "_a.so")
@@ -364,7 +403,12 @@ def test_where_no_copy_can_be_made_the_process_itself_loads(modules, objects):
 
 
 def test_the_loader_takes_the_first_of_twins(modules, objects):
-    make_package(modules, objects, "twins", {"_x_cpu.so": "operators", "_x_cuda.so": "operators", "_y_cpu.so": "good"})
+    make_package(
+        modules,
+        objects,
+        "twins",
+        {"_x_cpu.so": "operators", "_x_cuda.so": "operators", "_y_cpu.so": "good"},
+    )
     assert native_part("twins", ORDERED, asked="loader").ok
     shutil.copy(objects / "lacks.so", modules / "twins" / "_x_cuda.so")
     assert "nobody_has_it" in native_part("twins", ORDERED, asked="loader").error
@@ -372,7 +416,8 @@ def test_the_loader_takes_the_first_of_twins(modules, objects):
 
 @pytest.mark.parametrize("variable", ["PYTHONOPTIMIZE", "PYTHONWARNINGS", None])
 def test_variables_of_python_do_not_blind_the_check(modules, monkeypatch, variable):
-    """An assert that a person has switched off for his programs is run here, in the operation and in a module."""
+    """An assert that a person has switched off for his programs is run here, in the operation and
+    in a module."""
     if variable is not None:
         monkeypatch.setenv(variable, "2" if variable == "PYTHONOPTIMIZE" else "error")
     (modules / "asserts.py").write_text("assert False, 'asked'")
@@ -387,14 +432,20 @@ def test_the_operation_keeps_its_asserts_in_an_interpreter_that_drops_them(tmp_p
     wrapper = tmp_path / "python"
     wrapper.write_text(f'#!/bin/sh\nexec "{sys.executable}" -O "$@"\n')
     wrapper.chmod(0o755)
-    report = Examination(wrapper, None, [Subject("os", ("os",), (), "assert False, 'asked'")]).result()
+    report = Examination(
+        wrapper, None, [Subject("os", ("os",), (), "assert False, 'asked'")]
+    ).result()
     assert report.operations["os on cpu"].error == "AssertionError: asked"
 
 
-@pytest.mark.parametrize("leaves", ["", STARTS_A_DAEMON], ids=["alone", "with a process of its own session"])
+@pytest.mark.parametrize(
+    "leaves", ["", STARTS_A_DAEMON], ids=["alone", "with a process of its own session"]
+)
 def test_a_check_that_hangs_ends_when_the_caller_says_so(modules, tmp_path, leaves):
     place = tmp_path / "pid"
-    (modules / "hangs.py").write_text(f"PLACE = {str(place)!r}\n{leaves}\nimport time; time.sleep(60)\n")
+    (modules / "hangs.py").write_text(
+        f"PLACE = {str(place)!r}\n{leaves}\nimport time; time.sleep(60)\n"
+    )
     told = []
 
     def heed() -> None:
@@ -408,18 +459,28 @@ def test_a_check_that_hangs_ends_when_the_caller_says_so(modules, tmp_path, leav
     assert time.monotonic() - told[0] < 20  # it would hang for 60
 
 
-# --- what is imported shares the process with the check -----------------------------------------------
+# --- what is imported shares the process with the check -------------------------------------------
 
 TO_ALL = "import os\ndef to_all(data):\n    for fd in range(3, 12):\n        try:\n            os.write(fd, data)\n"
 TO_ALL += "        except OSError:\n            pass\n"
 FORGED = (
-    "import json\nend = dict(event='end', kind='import', name='bad', ok=True, error=None, seconds=0.1)\n"
+    "import json\nend = dict(event='end', kind='import', name='bad', ok=True, error=None, "
+    "seconds=0.1)\n"
     "lines = json.dumps(end) + '\\n' + json.dumps(dict(event='done')) + '\\n'\n"
 )
 DEAD = {
-    "a forged answer, then an end": (TO_ALL + FORGED + "to_all(lines.encode())\nos._exit(0)", "exit status 0"),
-    "a forged answer, then a crash": (TO_ALL + FORGED + "to_all(lines.encode())\nos.abort()", "signal SIGABRT"),
-    "the functions of the script": ("import __main__\n__main__.say(event='done')", "has no attribute 'say'"),
+    "a forged answer, then an end": (
+        TO_ALL + FORGED + "to_all(lines.encode())\nos._exit(0)",
+        "exit status 0",
+    ),
+    "a forged answer, then a crash": (
+        TO_ALL + FORGED + "to_all(lines.encode())\nos.abort()",
+        "signal SIGABRT",
+    ),
+    "the functions of the script": (
+        "import __main__\n__main__.say(event='done')",
+        "has no attribute 'say'",
+    ),
     "the words of the script": ("import os\nos.read(3, 65536)", "exit status 0"),
     "no end of answers": (
         TO_ALL + "for _ in range(100):\n    to_all(b'x' * 1_000_000)",
@@ -466,8 +527,12 @@ def test_what_an_import_does_to_the_process_does_not_stop_the_answers(modules, c
     assert report.crashed is None
 
 
-@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="Linux gives the orphans to the check")
-@pytest.mark.parametrize("end", ["", "os._exit(0)", "import time; time.sleep(60)"], ids=["goes on", "ends", "hangs"])
+@pytest.mark.skipif(
+    not sys.platform.startswith("linux"), reason="Linux gives the orphans to the check"
+)
+@pytest.mark.parametrize(
+    "end", ["", "os._exit(0)", "import time; time.sleep(60)"], ids=["goes on", "ends", "hangs"]
+)
 def test_what_an_import_started_ends_with_the_check(modules, tmp_path, end):
     place = tmp_path / "pid"
     (modules / "daemon.py").write_text(f"PLACE = {str(place)!r}\n{STARTS_A_DAEMON}\n{end}\n")

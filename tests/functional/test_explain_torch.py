@@ -1,4 +1,5 @@
-"""`safe-install explain torch ...` as a process: offline in time, here and elsewhere, and through wheel hosts."""
+"""`safe-install explain torch ...` as a process: offline in time, here and elsewhere, and through
+wheel hosts."""
 
 from __future__ import annotations
 
@@ -13,7 +14,16 @@ import pytest
 from tests.functional.conftest import CLOSED, read_document, run_safe_install
 from tests.wheelhost import HOSTS, WheelHost
 
-MACHINE = ("--target-driver", "560.35", "--target-gpu", "8.0", "--python-version", "3.11", "--platform", "linux_x86_64")
+MACHINE = (
+    "--target-driver",
+    "560.35",
+    "--target-gpu",
+    "8.0",
+    "--python-version",
+    "3.11",
+    "--platform",
+    "linux_x86_64",
+)
 FOUR = ("torch", "torchvision", "torch-scatter", "flash-attn")
 
 
@@ -47,22 +57,31 @@ def test_four_together_offline(variables):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("words", [FOUR, ("torch", "torch-scatter", "mmcv-full", "detectron2", "xformers")])
+@pytest.mark.parametrize(
+    "words", [FOUR, ("torch", "torch-scatter", "mmcv-full", "detectron2", "xformers")]
+)
 def test_offline_it_takes_less_than_six_tenths_of_a_second(variables, words):
-    """Of the processor; half of it more is left. What else the machine does does not count. The second has no answer:
-    then each torch that may come is asked about."""
+    """Of the processor; half of it more is left. What else the machine does does not count. The
+    second has no answer: then each torch that may come is asked about."""
     took = []
     for _ in range(3):
         before = os.times()
         completed = explain(variables, *words, *MACHINE, "--offline")
         after = os.times()
-        took.append(after.children_user + after.children_system - before.children_user - before.children_system)
+        took.append(
+            after.children_user
+            + after.children_system
+            - before.children_user
+            - before.children_system
+        )
         assert completed.returncode in (0, 10), completed.stderr
     assert statistics.median(took) < 0.9, took
 
 
 def test_names_that_exclude_each_other(variables):
-    completed = explain(variables, "torch==2.9.1", "torch==2.8.0", "torchvision", *MACHINE, "--offline", "--json")
+    completed = explain(
+        variables, "torch==2.9.1", "torch==2.8.0", "torchvision", *MACHINE, "--offline", "--json"
+    )
     answer = json.loads(completed.stdout)
     assert completed.returncode == answer["exit_code"] == 10
     assert answer["details"]["conflict"] == {
@@ -75,9 +94,12 @@ def test_names_that_exclude_each_other(variables):
     }
 
 
-@pytest.mark.skipif(sys.version_info < (3, 11), reason="the newest torch has no wheel for this Python")
+@pytest.mark.skipif(
+    sys.version_info < (3, 11), reason="the newest torch has no wheel for this Python"
+)
 def test_an_environment_without_torch(variables, tmp_path):
-    """Through hosts in their own layouts: the newest torch of which the page lists a wheel for this Python."""
+    """Through hosts in their own layouts: the newest torch of which the page lists a wheel for this
+    Python."""
     folder = tmp_path / "empty"
     subprocess.run([sys.executable, "-m", "venv", "--without-pip", str(folder)], check=True)
     python = "cp" + "".join(map(str, sys.version_info[:2]))
@@ -85,8 +107,16 @@ def test_an_environment_without_torch(variables, tmp_path):
     folder_of_torch = "torch-2.14.1%2Bcu130"
     platform = "manylinux_2_17_x86_64.manylinux2014_x86_64"
     with WheelHost() as host:
-        host.add_pyg_page("2.15.0", "cu132", {f"torch_scatter-2.1.3+pt215cu132-{other}-{other}-{platform}.whl": b""})
-        host.add_pyg_page("2.14.1", "cu130", {f"torch_scatter-2.1.3+pt214cu130-{python}-{python}-{platform}.whl": b""})
+        host.add_pyg_page(
+            "2.15.0",
+            "cu132",
+            {f"torch_scatter-2.1.3+pt215cu132-{other}-{other}-{platform}.whl": b""},
+        )
+        host.add_pyg_page(
+            "2.14.1",
+            "cu130",
+            {f"torch_scatter-2.1.3+pt214cu130-{python}-{python}-{platform}.whl": b""},
+        )
         asked = {**variables, "SAFE_INSTALL_MIRRORS": host.mirrors}
         completed = explain(asked, "torch", "torch-scatter", "--python", str(folder))
     assert completed.returncode == 0, completed.stderr
@@ -96,7 +126,8 @@ def test_an_environment_without_torch(variables, tmp_path):
         "  not taken:",
         "    2.15.0+cu132: no torch-scatter that fits was built for it",
         "torch-scatter 2.1.3+pt214cu130 (requested)",
-        f"  https://data.pyg.org/whl/{folder_of_torch}/torch_scatter-2.1.3%2Bpt214cu130-{python}-{python}-{platform}.whl",
+        "  "
+        f"https://data.pyg.org/whl/{folder_of_torch}/torch_scatter-2.1.3%2Bpt214cu130-{python}-{python}-{platform}.whl",
         f"  found in https://data.pyg.org/whl/{folder_of_torch}.html",
         "Install with: safe-install torch==2.14.1 torch-scatter",
     ]

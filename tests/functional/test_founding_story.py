@@ -1,7 +1,8 @@
 """torch works, one innocent install, torch is blind: with plain pip, and with safe-install.
 
-torch, its libraries and the packages are stand-ins (tests/lab); pip, the virtual environments, the loader and the
-processes are real. The driver serves CUDA 11.1, so torch 2.4.1, built for 12.1, cannot use it.
+torch, its libraries and the packages are stand-ins (tests/lab); pip, the virtual environments, the
+loader and the processes are real. The driver serves CUDA 11.1, so torch 2.4.1, built for 12.1,
+cannot use it.
 """
 
 from __future__ import annotations
@@ -32,7 +33,7 @@ def environment(make_environment, python) -> Environment:
     return made
 
 
-# --- a dependency that pulls another torch ---------------------------------------------------------
+# --- a dependency that pulls another torch --------------------------------------------------------
 
 
 def test_plain_pip_succeeds_and_torch_is_blind(environment):
@@ -53,7 +54,8 @@ def test_what_moves_torch_is_refused(environment, project):
 
 
 @pytest.mark.parametrize(
-    "words", [("--allow-torch-change", "harmful-tools"), ("torch==2.4.1",), ("torch==2.4.1", "deep-tools")]
+    "words",
+    [("--allow-torch-change", "harmful-tools"), ("torch==2.4.1",), ("torch==2.4.1", "deep-tools")],
 )
 def test_a_permitted_change_that_loses_cuda_is_rolled_back(environment, words):
     before = environment.tree()
@@ -84,14 +86,16 @@ def test_the_text_names_who_wanted_torch_moved(environment):
     assert "--allow-torch-change" in completed.stderr
 
 
-# --- what nothing but an import can see ------------------------------------------------------------
+# --- what nothing but an import can see -----------------------------------------------------------
 
 
 def test_a_dependency_that_breaks_the_import_is_found_afterwards(environment):
     before = environment.tree()
     document = environment.document("install", "sneaky-tools")
     assert (document["exit_code"], document["outcome"]) == (12, "rolled-back")
-    (finding,) = [finding for finding in document["findings"] if finding["check"] == "import-failed"]
+    (finding,) = [
+        finding for finding in document["findings"] if finding["check"] == "import-failed"
+    ]
     assert finding["subject"] == "torch"
     assert "Literal" in finding["detail"]
     assert environment.tree() == before
@@ -110,7 +114,9 @@ def test_an_extension_of_another_torch_is_refused(environment, lab_wheels, pytho
     document = environment.document("install", str(wheel))
     assert (document["exit_code"], document["outcome"]) == (11, "refused")
     errors = [finding for finding in document["findings"] if finding["severity"] == "error"]
-    assert [(finding["check"], finding["subject"]) for finding in errors] == [("does-not-load", "torch-scatter")]
+    assert [(finding["check"], finding["subject"]) for finding in errors] == [
+        ("does-not-load", "torch-scatter")
+    ]
     assert "_scatter_cuda.so needs 2 symbols that nothing here defines" in errors[0]["detail"]
     assert environment.tree() == before
 
@@ -129,15 +135,20 @@ def test_a_driver_that_was_always_too_old_is_not_blamed_on_the_install(make_envi
     assert (document["exit_code"], document["outcome"]) == (0, "installed")
 
 
-# --- the extension that fits -----------------------------------------------------------------------
+# --- the extension that fits ----------------------------------------------------------------------
 
 
 def reach(host: WheelHost) -> dict:
     """The variables that let a command ask this host, and no other."""
-    return {"SAFE_INSTALL_MIRRORS": host.mirrors, "PIP_NO_INDEX": "", "PIP_INDEX_URL": host.index_url}
+    return {
+        "SAFE_INSTALL_MIRRORS": host.mirrors,
+        "PIP_NO_INDEX": "",
+        "PIP_INDEX_URL": host.index_url,
+    }
 
 
-HOSTED = [  # Python, torch as pip names it, as hosts name it, their base, accelerator, driver, version
+# Python, torch as pip names it, as hosts name it, their base, accelerator, driver, version
+HOSTED = [
     ("3.8", "1.8.1+cu111", "1.8.1+cu111", "1.8.0", "cu111", "11.1", "2.0.8"),
     ("3.11", "2.4.1", "2.4.1+cu121", "2.4.0", "cu121", "12.1", "2.1.2+pt24cu121"),
 ]
@@ -145,12 +156,15 @@ HOSTED = [  # Python, torch as pip names it, as hosts name it, their base, accel
 
 @pytest.fixture(params=HOSTED, ids=[row[0] for row in HOSTED])
 def hosted(request, make_environment, lab_wheels):
-    """An environment, a host with the page of the base version, and the version to be chosen there."""
+    """An environment, a host with the page of the base version, and the version to be chosen
+    there."""
     python, torch, runtime, base, accelerator, cuda, version = request.param
     (wheel,) = (lab_wheels(python).extensions / runtime).glob("*.whl")
     with WheelHost() as host:
         host.add_pyg_page(base, accelerator, {wheel.name: wheel.read_bytes()})
-        environment = make_environment(python, f"torch=={torch}", FAKE_DRIVER_CUDA=cuda, **reach(host))
+        environment = make_environment(
+            python, f"torch=={torch}", FAKE_DRIVER_CUDA=cuda, **reach(host)
+        )
         yield environment, host, version, f"torch-{base}+{accelerator}/{wheel.name}"
 
 
@@ -165,7 +179,8 @@ def test_the_hosts_wheel_for_this_torch_is_chosen_installed_and_tried(hosted):
     operations = document["after"]["operations"]
     assert operations["torch-scatter on cuda"]["ok"] and operations["torch-scatter on cpu"]["ok"]
     code = (
-        "import torch, torch_scatter as s; print(s.scatter(torch.tensor([1, 2, 3]), torch.tensor([0, 0, 1])).tolist())"
+        "import torch, torch_scatter as s; print(s.scatter(torch.tensor([1, 2, 3]), "
+        "torch.tensor([0, 0, 1])).tolist())"
     )
     assert environment.ask(code) == "[3.0, 3.0]"
     assert environment.safe_install("undo", document["transaction"]).returncode == 0
@@ -210,7 +225,7 @@ def test_no_fitting_wheel_is_exit_10_and_the_host_says_why(make_environment, pag
     assert environment.tree() == before
 
 
-# --- files of two owners ---------------------------------------------------------------------------
+# --- files of two owners --------------------------------------------------------------------------
 
 
 @pytest.fixture
@@ -263,12 +278,14 @@ def test_uninstalling_what_torch_needs_is_refused_and_where_permitted_rolled_bac
     before = nccl_environment.tree()
     document = nccl_environment.document("uninstall", "-y", "nvidia-nccl-cu13")
     assert (document["exit_code"], document["outcome"]) == (11, "refused")
-    document = nccl_environment.document("uninstall", "-y", "--allow-torch-change", "nvidia-nccl-cu13")
+    document = nccl_environment.document(
+        "uninstall", "-y", "--allow-torch-change", "nvidia-nccl-cu13"
+    )
     assert (document["exit_code"], document["outcome"]) == (12, "rolled-back")
     assert nccl_environment.tree() == before
 
 
-# --- torch goes and comes back ---------------------------------------------------------------------
+# --- torch goes and comes back --------------------------------------------------------------------
 
 
 def test_plain_uninstall_of_torch_beside_a_file_of_ones_own_leaves_a_ruin(environment):
@@ -300,7 +317,7 @@ def test_a_vendors_torch_is_kept(make_environment, lab_wheels, python):
     assert environment.cuda() == "2.8.0a0+5228986c39.nv25.05 True"
 
 
-# --- history ---------------------------------------------------------------------------------------
+# --- history --------------------------------------------------------------------------------------
 
 
 def test_history_and_undo_walk_back_to_the_first_tree(environment):
@@ -315,7 +332,9 @@ def test_history_and_undo_walk_back_to_the_first_tree(environment):
     assert undone["exit_code"] == 0
     assert environment.tree() == trees[0]
     entries = environment.document("history")["details"]["history"]
-    assert [entry["undone_by"] for entry in entries if entry["undoes"] is None] == [undone["transaction"]]
+    assert [entry["undone_by"] for entry in entries if entry["undoes"] is None] == [
+        undone["transaction"]
+    ]
 
 
 def make_simple_wheel(folder, name, requires=""):
@@ -356,14 +375,16 @@ def test_undo_of_what_a_later_package_needs_is_refused(make_environment, tmp_pat
 
 def test_undo_brings_back_a_requirement_that_was_unmet_before(make_environment, tmp_path):
     environment = make_environment("3.8", TORCH)
-    environment.must_pip("install", "--no-deps", str(make_simple_wheel(tmp_path, "needs", "needed>=1")))
+    environment.must_pip(
+        "install", "--no-deps", str(make_simple_wheel(tmp_path, "needs", "needed>=1"))
+    )
     before = environment.tree()
     environment.document("install", str(make_simple_wheel(tmp_path, "needed")))
     assert environment.document("undo")["exit_code"] == 0
     assert environment.tree() == before
 
 
-# --- documents -------------------------------------------------------------------------------------
+# --- documents ------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -395,7 +416,9 @@ def test_every_document_is_valid(make_environment, words, status, outcome):
 def test_a_driver_that_goes_away_is_not_healthy_when_cuda_is_required(environment):
     completed = environment.safe_install("verify", "--require-cuda", "--json", FAKE_CUINIT_RC="999")
     assert completed.returncode == 1
-    completed = environment.safe_install("install", "--require-cuda", "nvidia-nccl-cu12", FAKE_CUINIT_RC="999")
+    completed = environment.safe_install(
+        "install", "--require-cuda", "nvidia-nccl-cu12", FAKE_CUINIT_RC="999"
+    )
     assert completed.returncode == 11
     assert "nvidia-nccl-cu12" not in " ".join(environment.freeze())
 
@@ -405,7 +428,7 @@ def test_a_torch_folder_without_its_libraries_is_answered(environment):
     assert environment.document("verify")["outcome"] == "unhealthy"
 
 
-# --- exit statuses that are not verdicts -----------------------------------------------------------
+# --- exit statuses that are not verdicts ----------------------------------------------------------
 
 
 def test_an_environment_that_another_one_holds_is_exit_14(environment):
@@ -436,20 +459,28 @@ def test_a_signal_ends_the_command_and_changes_nothing(make_environment, number,
         before = environment.tree()
         command = [sys.executable, "-m", "safe_install", "install", "--json", "torch-scatter"]
         with subprocess.Popen(
-            command, env=environment.variables, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+            command,
+            env=environment.variables,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
         ) as process:
             deadline = time.monotonic() + 30
             while not host.asked("torch-1.8") and time.monotonic() < deadline:
                 time.sleep(0.02)
             process.send_signal(number)
             output, words = process.communicate(timeout=30)
-    document = read_document(subprocess.CompletedProcess(command, process.returncode, output, words))
+    document = read_document(
+        subprocess.CompletedProcess(command, process.returncode, output, words)
+    )
     assert (document["exit_code"], document["error"]["code"]) == (status, "interrupted")
     assert environment.tree() == before
 
 
 @pytest.mark.parametrize(("number", "status"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
-def test_a_signal_while_an_import_hangs_is_acted_on_at_once(make_environment, tmp_path, number, status):
+def test_a_signal_while_an_import_hangs_is_acted_on_at_once(
+    make_environment, tmp_path, number, status
+):
     environment = make_environment("3.8", TORCH)
     marker = tmp_path / "imported"
     hangs = f"import time\nopen({str(marker)!r}, 'w').close()\ntime.sleep(600)\n"
@@ -464,7 +495,11 @@ def test_a_signal_while_an_import_hangs_is_acted_on_at_once(make_environment, tm
     before = environment.tree()
     command = [sys.executable, "-m", "safe_install", "install", "--json", str(wheel)]
     with subprocess.Popen(
-        command, env=environment.variables, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        command,
+        env=environment.variables,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
     ) as process:
         deadline = time.monotonic() + 60
         while not marker.exists() and process.poll() is None and time.monotonic() < deadline:
@@ -475,12 +510,14 @@ def test_a_signal_while_an_import_hangs_is_acted_on_at_once(make_environment, tm
     assert marker.exists(), output + words
     # A second where the machine is quiet; it used to be the time limit of the check, minutes.
     assert time.monotonic() - sent < 10
-    document = read_document(subprocess.CompletedProcess(command, process.returncode, output, words))
+    document = read_document(
+        subprocess.CompletedProcess(command, process.returncode, output, words)
+    )
     assert (document["exit_code"], document["error"]["code"]) == (status, "interrupted")
     assert environment.tree() == before
 
 
-# --- image builds ----------------------------------------------------------------------------------
+# --- image builds ---------------------------------------------------------------------------------
 
 
 def _system_has_driver() -> bool:
@@ -491,7 +528,9 @@ def _system_has_driver() -> bool:
     return True
 
 
-@pytest.mark.skipif(_system_has_driver(), reason="this machine has a real driver, which cannot be taken away")
+@pytest.mark.skipif(
+    _system_has_driver(), reason="this machine has a real driver, which cannot be taken away"
+)
 def test_without_a_driver_nothing_is_claimed_about_cuda(make_environment, python):
     """An image build: the CUDA build stays, and what could not be asked is not called available."""
     environment = make_environment(python, TORCH, LD_LIBRARY_PATH="")

@@ -1,4 +1,5 @@
-"""The guard is for the torch that is imported, with or without metadata, and for its files, not only its version."""
+"""The guard is for the torch that is imported, with or without metadata, and for its files, not
+only its version."""
 
 from __future__ import annotations
 
@@ -51,20 +52,25 @@ def test_a_dependency_brings_no_second_torch(environment, wheels):
     assert environment.ask("import torch; print(torch.__version__)") == "2.13.0+cpu"
 
 
-# --- the same version, other files -------------------------------------------------------------------
+# --- the same version, other files ----------------------------------------------------------------
 
 
 @pytest.fixture
 def with_companions(make_environment, tmp_path):
-    """torchvision and a library of torch are there; the folders `same` and `other` have these versions of them."""
+    """torchvision and a library of torch are there; the folders `same` and `other` have these
+    versions of them."""
     made = make_environment("3.11", TORCH)
     for name in ("same", "other"):
         folder = tmp_path / name
-        write_wheel(folder, "torchvision", "0.28.0", {"torchvision/__init__.py": f"name = {name!r}\n"})
+        write_wheel(
+            folder, "torchvision", "0.28.0", {"torchvision/__init__.py": f"name = {name!r}\n"}
+        )
         write_wheel(folder, "nvidia-demo", "1.0", {"nvidia/demo/lib/libdemo.so.1": name})
         write_wheel(folder, "image-tools", "1.0", {"image_tools.py": ""}, requires=["torchvision"])
         write_wheel(folder, "gpu-tools", "1.0", {"gpu_tools.py": ""}, requires=["nvidia-demo"])
-    made.must_pip("install", "--quiet", "--find-links", str(tmp_path / "same"), "image-tools", "gpu-tools")
+    made.must_pip(
+        "install", "--quiet", "--find-links", str(tmp_path / "same"), "image-tools", "gpu-tools"
+    )
     return made
 
 
@@ -75,10 +81,14 @@ def with_companions(make_environment, tmp_path):
         ("--force-reinstall", "gpu-tools", "nvidia/demo/lib/libdemo.so.1"),
     ],
 )
-def test_a_companion_of_the_same_version_is_guarded_by_its_files(with_companions, tmp_path, option, project, file):
+def test_a_companion_of_the_same_version_is_guarded_by_its_files(
+    with_companions, tmp_path, option, project, file
+):
     before = with_companions.tree()
     for more in (("--dry-run",), ()):
-        document = with_companions.document("install", *more, option, project, PIP_FIND_LINKS=str(tmp_path / "other"))
+        document = with_companions.document(
+            "install", *more, option, project, PIP_FIND_LINKS=str(tmp_path / "other")
+        )
         assert (document["exit_code"], document["outcome"]) == (11, "refused"), document
         assert [finding["check"] for finding in document["findings"]] == ["companion-moved"]
         assert f"other files of the same version ({file})" in document["error"]["message"]
@@ -98,19 +108,26 @@ def test_a_companion_that_would_be_built_anew_is_refused(with_companions, tmp_pa
     """pip installs the same version again where a requirement names a folder of sources."""
     project = make_project(tmp_path, "pass", "wheel")
     for file in (project / "pyproject.toml", project / "backend.py"):
-        file.write_text(file.read_text().replace("intruder", "torchvision").replace("1.0", "0.28.0"))
+        file.write_text(
+            file.read_text().replace("intruder", "torchvision").replace("1.0", "0.28.0")
+        )
     requires = [f"torchvision @ {project.as_uri()}"]
     write_wheel(tmp_path / "other", "vision-user", "1.0", {"vision_user.py": ""}, requires=requires)
     before = with_companions.tree()
     for more in (("--dry-run",), ()):
         words = ("install", *more, "vision-user")
-        document = with_companions.document(*words, PIP_FIND_LINKS=str(tmp_path / "other"), SITE_OF_THE_TEST="")
+        document = with_companions.document(
+            *words, PIP_FIND_LINKS=str(tmp_path / "other"), SITE_OF_THE_TEST=""
+        )
         assert document["exit_code"] == 11, document
-        assert "torchvision 0.28.0 would be replaced by one built from file:" in document["error"]["message"]
+        assert (
+            "torchvision 0.28.0 would be replaced by one built from file:"
+            in document["error"]["message"]
+        )
     assert with_companions.tree() == before
 
 
-# --- what torch needs -------------------------------------------------------------------------------------
+# --- what torch needs -----------------------------------------------------------------------------
 
 
 def test_what_torch_needs_is_not_uninstalled_under_it(make_environment):
@@ -118,7 +135,10 @@ def test_what_torch_needs_is_not_uninstalled_under_it(make_environment):
     before = environment.tree()
     document = environment.document("uninstall", "-y", "typing-extensions")
     assert (document["exit_code"], document["outcome"]) == (11, "refused")
-    assert "torch 1.8.1+cu111 requires typing-extensions, which is not installed" in document["error"]["message"]
+    assert (
+        "torch 1.8.1+cu111 requires typing-extensions, which is not installed"
+        in document["error"]["message"]
+    )
     assert "safe-install uninstall typing-extensions torch" in document["error"]["hint"]
     assert environment.tree() == before
     tried = environment.safe_install("uninstall", "-y", "--allow-torch-change", "typing-extensions")
@@ -152,7 +172,11 @@ def test_functorch_is_closed_where_torch_brings_it(make_environment, tmp_path, i
         with (environment.site / "torch-1.8.1+cu111.dist-info" / "RECORD").open("a") as record:
             record.write("functorch/__init__.py,,\n")
     wheel = make_wheel(
-        tmp_path, {"functorch/hook.py": ""}, metadata=DEMO, wheel=PURE, filename="demo-1.0-py3-none-any.whl"
+        tmp_path,
+        {"functorch/hook.py": ""},
+        metadata=DEMO,
+        wheel=PURE,
+        filename="demo-1.0-py3-none-any.whl",
     )
     completed = environment.safe_install("install", str(wheel))
     assert completed.returncode == (11 if is_listed else 0), completed.stderr

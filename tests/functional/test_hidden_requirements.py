@@ -1,4 +1,5 @@
-"""torch-sparse imports torch-scatter and scipy, and its metadata names neither: they come along all the same."""
+"""torch-sparse imports torch-scatter and scipy, and its metadata names neither: they come along all
+the same."""
 
 from __future__ import annotations
 
@@ -34,7 +35,9 @@ def environment(make_environment, lab_wheels, tmp_path):
     )
     scipy = write_wheel(tmp_path / "scipy", "scipy", "1.0", {"scipy/__init__.py": ""})
     with WheelHost() as host:
-        host.add_pyg_page("1.8.0", "cu111", {wheel.name: wheel.read_bytes() for wheel in (scatter, sparse)})
+        host.add_pyg_page(
+            "1.8.0", "cu111", {wheel.name: wheel.read_bytes() for wheel in (scatter, sparse)}
+        )
         links = f"{lab_wheels('3.8').index} {scipy.parent}"
         variables = {**reach(host), "PIP_FIND_LINKS": links}
         yield make_environment("3.8", TORCH, FAKE_DRIVER_CUDA="11.1", **variables)

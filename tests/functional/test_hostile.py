@@ -1,8 +1,9 @@
-"""The tool under attack: hostile wheels, hosts, pages and networks, each against the real command line.
+"""The tool under attack: hostile wheels, hosts, pages and networks, each against the real command
+line.
 
-One environment serves the whole module. Whatever is tried on it, nothing may change in it, beside it or in the home
-directory; the message names what was wrong and where; and nothing is left that would stop the next run, which the
-installs among the attacks show.
+One environment serves the whole module. Whatever is tried on it, nothing may change in it, beside
+it or in the home directory; the message names what was wrong and where; and nothing is left that
+would stop the next run, which the installs among the attacks show.
 """
 
 from __future__ import annotations
@@ -51,7 +52,13 @@ class Ground:
     def __init__(self, root: Path, environment: Environment, host: WheelHost) -> None:
         self.root, self.environment, self.host = root, environment, host
         self.home = root / "home"
-        for canary in ("canary/evil.py", "evil.py", "home/.bashrc", "home/.ssh/authorized_keys", "env/notes.txt"):
+        for canary in (
+            "canary/evil.py",
+            "evil.py",
+            "home/.bashrc",
+            "home/.ssh/authorized_keys",
+            "env/notes.txt",
+        ):
             (root / canary).parent.mkdir(parents=True, exist_ok=True)
             (root / canary).write_text(f"{canary} is a canary\n")
         shutil.copytree(root / "env", root / "kept", symlinks=True)
@@ -60,7 +67,11 @@ class Ground:
     def look(self) -> Dict[str, Any]:
         """All that must not change."""
         places = {name: read_tree(self.root / name) for name in ("env", "canary")}
-        home = {name: row for name, row in read_tree(self.home).items() if name.startswith((".bashrc", ".ssh"))}
+        home = {
+            name: row
+            for name, row in read_tree(self.home).items()
+            if name.startswith((".bashrc", ".ssh"))
+        }
         return {**places, "home": home, "beside": sorted(path.name for path in self.root.iterdir())}
 
     def reset(self) -> None:
@@ -82,7 +93,10 @@ class Ground:
     def restore(self) -> None:
         """The environment as it was, without asking the tool to undo."""
         shutil.rmtree(self.root / "env")
-        subprocess.run(["cp", "-a", "--reflink=auto", str(self.root / "kept"), str(self.root / "env")], check=True)
+        subprocess.run(
+            ["cp", "-a", "--reflink=auto", str(self.root / "kept"), str(self.root / "env")],
+            check=True,
+        )
 
     def is_unharmed(self) -> None:
         """Nothing changed, and nothing is in the way of the next run."""
@@ -90,7 +104,9 @@ class Ground:
         for place, rows in self.before.items():
             assert after[place] == rows, place
         state = self.environment.prefix / ".safe-install"
-        assert [path.name for path in state.glob("*") if path.name.startswith(("txn-", "trash-"))] == []
+        assert [
+            path.name for path in state.glob("*") if path.name.startswith(("txn-", "trash-"))
+        ] == []
         assert not list(self.home.rglob("part")), "no part of a hostile file is left"
 
     def refuses(self, *words: str, status: Sequence[int] = (11,), **variables: str) -> str:
@@ -113,9 +129,15 @@ def ground(tmp_path_factory, make_template, lab_wheels, driver) -> Iterator[Grou
     subprocess.run(["cp", "-a", "--reflink=auto", str(template), str(root / "env")], check=True)
     (root / "home").mkdir()
     with WheelHost() as host:
-        online = {"SAFE_INSTALL_MIRRORS": host.mirrors, "PIP_NO_INDEX": "", "PIP_INDEX_URL": host.index_url}
+        online = {
+            "SAFE_INSTALL_MIRRORS": host.mirrors,
+            "PIP_NO_INDEX": "",
+            "PIP_INDEX_URL": host.index_url,
+        }
         variables = {**clean_variables(driver, lab_wheels(PYTHON).index, root / "home"), **online}
-        yield Ground(root, Environment(root / "env", {**variables, "FAKE_DRIVER_CUDA": "12.1"}), host)
+        yield Ground(
+            root, Environment(root / "env", {**variables, "FAKE_DRIVER_CUDA": "12.1"}), host
+        )
 
 
 @pytest.fixture(autouse=True)
@@ -138,25 +160,55 @@ def craft(folder: Path, files: Optional[Mapping[str, Any]] = None, **options: An
     return make_wheel(folder, files, **options).read_bytes()
 
 
-# --- hostile wheels --------------------------------------------------------------------------------
+# --- hostile wheels -------------------------------------------------------------------------------
 
 WHEELS = {
     "absolute member": ({"files": {"/tmp/evil.py": ""}}, "'/tmp/evil.py' is absolute"),
     "member above": ({"files": {"../../../../../evil.py": ""}}, "leaves its folder"),
-    "symbolic link": ({"extra": [(make_entry("torch_scatter/l", mode=0o120777), "/etc/passwd")]}, "is a link"),
-    "RECORD with another's file": ({"record": lambda t: t + make_row("torch/__init__.py", "")}, "torch/__init__.py"),
-    "RECORD lies": ({"record": lambda t: t.replace("init__.py,sha256=", "init__.py,sha256=AAAA", 1)}, "RECORD"),
-    "METADATA: another name": ({"metadata": METADATA.replace("torch_scatter", "torch")}, "the project is 'torch'"),
-    "METADATA: another version": ({"metadata": METADATA.replace("2.1.2", "2.1.3")}, "says version 2.1.3"),
-    "METADATA: a name that steers": ({"metadata": METADATA.replace("torch_s", f"{STEER}torch_s")}, "the project is"),
-    "second dist-info": ({"files": {"torch-9.dist-info/METADATA": "Name: torch\n"}}, "2 .dist-info folders"),
-    "bomb, by honest headers": ({"files": {"torch_scatter/zeros": bytes(201 * 2**20)}}, "more than the limit"),
-    "interpreter": ({"files": {f"{DATA}/scripts/python3": "#!/bin/sh\n"}}, "environment's own python3"),
+    "symbolic link": (
+        {"extra": [(make_entry("torch_scatter/l", mode=0o120777), "/etc/passwd")]},
+        "is a link",
+    ),
+    "RECORD with another's file": (
+        {"record": lambda t: t + make_row("torch/__init__.py", "")},
+        "torch/__init__.py",
+    ),
+    "RECORD lies": (
+        {"record": lambda t: t.replace("init__.py,sha256=", "init__.py,sha256=AAAA", 1)},
+        "RECORD",
+    ),
+    "METADATA: another name": (
+        {"metadata": METADATA.replace("torch_scatter", "torch")},
+        "the project is 'torch'",
+    ),
+    "METADATA: another version": (
+        {"metadata": METADATA.replace("2.1.2", "2.1.3")},
+        "says version 2.1.3",
+    ),
+    "METADATA: a name that steers": (
+        {"metadata": METADATA.replace("torch_s", f"{STEER}torch_s")},
+        "the project is",
+    ),
+    "second dist-info": (
+        {"files": {"torch-9.dist-info/METADATA": "Name: torch\n"}},
+        "2 .dist-info folders",
+    ),
+    "bomb, by honest headers": (
+        {"files": {"torch_scatter/zeros": bytes(201 * 2**20)}},
+        "more than the limit",
+    ),
+    "interpreter": (
+        {"files": {f"{DATA}/scripts/python3": "#!/bin/sh\n"}},
+        "environment's own python3",
+    ),
     "command that steers": (
         {"files": {f"{INFO}/entry_points.txt": f"[console_scripts]\n{STEER} = a:b\n"}},
         "not a plain file name",
     ),
-    "member that steers": ({"files": {f"torch_scatter/{STEER}.py": ""}}, "readers treat differently"),
+    "member that steers": (
+        {"files": {f"torch_scatter/{STEER}.py": ""}},
+        "readers treat differently",
+    ),
     # These are right as wheels, and are refused for where they would write.
     "torch's own file": ({"files": {"torch/__init__.py": "evil = 1\n"}}, "torch"),
     "a journal to be recovered": (
@@ -164,7 +216,11 @@ WHEELS = {
         ".safe-install",
     ),
     "RECORD of another": (
-        {"files": {f"{DATA}/purelib/typing_extensions-4.7.1.dist-info/RECORD": "../../../../evil.py,,\n"}},
+        {
+            "files": {
+                f"{DATA}/purelib/typing_extensions-4.7.1.dist-info/RECORD": "../../../../evil.py,,\n"
+            }
+        },
         "typing_extensions-4.7.1.dist-info",
     ),
 }
@@ -183,8 +239,14 @@ def test_a_bomb_whose_headers_lie(ground, tmp_path):
     packed = packer.compress(bytes(30 * 2**20)) + packer.flush()
     honest, lying = make_row("torch_scatter/zeros", packed), make_row("torch_scatter/zeros", b"\0")
     files = {"torch_scatter/zeros": packed}
-    wheel = craft(tmp_path, files, compression=zipfile.ZIP_STORED, record=lambda text: text.replace(honest, lying))
-    # The same bytes, called deflated in both headers, with the size and the checksum of their first byte.
+    wheel = craft(
+        tmp_path,
+        files,
+        compression=zipfile.ZIP_STORED,
+        record=lambda text: text.replace(honest, lying),
+    )
+    # The same bytes, called deflated in both headers, with the size and the checksum of their first
+    # byte.
     crc = struct.pack("<I", zlib.crc32(packed))
     for start, at in ((b"PK\x03\x04", 8), (b"PK\x01\x02", 10)):
         where = next(n for n in find_all(wheel, start) if wheel[n + at + 6 : n + at + 10] == crc)
@@ -202,7 +264,9 @@ def find_all(content: bytes, part: bytes) -> Iterator[int]:
 
 
 def test_a_million_entries(ground):
-    start = struct.pack("<4s4B4HL2L5H2L", b"PK\1\2", 20, 3, 20, 0, 0, 0, 0, 33, 0, 0, 0, 5, 0, 0, 0, 0, 0, 0)
+    start = struct.pack(
+        "<4s4B4HL2L5H2L", b"PK\1\2", 20, 3, 20, 0, 0, 0, 0, 33, 0, 0, 0, 5, 0, 0, 0, 0, 0, 0
+    )
     entries = b"".join(start + b"%05x" % number for number in range(1_000_000))
     ground.serve(entries + struct.pack("<4s4H2LH", b"PK\5\6", 0, 0, 5, 5, len(entries), 0, 0))
     started = time.monotonic()
@@ -211,7 +275,8 @@ def test_a_million_entries(ground):
 
 
 def test_what_another_system_would_mind_is_installed_and_said(ground, good, tmp_path):
-    """As with pip: names that Windows reserves, names that differ in case only, code that runs at every start."""
+    """As with pip: names that Windows reserves, names that differ in case only, code that runs at
+    every start."""
     path = tmp_path / FILE
     path.write_bytes(good)
     more = {
@@ -228,7 +293,9 @@ def test_what_another_system_would_mind_is_installed_and_said(ground, good, tmp_
         assert "torch_scatter/aux.py and torch_scatter/Aux.py" in completed.stderr
         assert "scatter.pth: code that runs at every start" in completed.stderr
         assert (
-            ground.environment.ask("import con, torch_scatter.aux as a, torch_scatter.Aux as b; print(a.x, b.x)")
+            ground.environment.ask(
+                "import con, torch_scatter.aux as a, torch_scatter.Aux as b; print(a.x, b.x)"
+            )
             == "1 2"
         )
     finally:
@@ -247,11 +314,15 @@ def repack(path: Path, more: Mapping[str, str]) -> None:
             target.writestr(name, content)
 
 
-# --- hostile hosts ---------------------------------------------------------------------------------
+# --- hostile hosts --------------------------------------------------------------------------------
 
 FAULTS = {
     "cut off": ("truncated", (1,), "broke off"),
-    "redirect to another host": ("redirect https://evil.example/{path}", (1,), "redirects to evil.example"),
+    "redirect to another host": (
+        "redirect https://evil.example/{path}",
+        (1,),
+        "redirects to evil.example",
+    ),
     "more than announced": ("overrun", (11,), "zip"),
     "an error that steers": ("steer", (1,), "500"),
 }
@@ -322,7 +393,11 @@ def test_a_wheel_on_this_machine_that_a_page_points_to_is_not_taken(ground, good
     try:
         ground.before["canary"] = read_tree(ground.root / "canary")
         href = (ground.root / "canary" / FILE).as_uri()
-        ground.host.put("/pyg/whl/torch-2.4.0+cu121.html", f'<a href="{href}">x</a>'.encode(), content_type="text/html")
+        ground.host.put(
+            "/pyg/whl/torch-2.4.0+cu121.html",
+            f'<a href="{href}">x</a>'.encode(),
+            content_type="text/html",
+        )
         ground.refuses(status=(10,))
     finally:
         (ground.root / "canary" / FILE).unlink()
@@ -330,7 +405,8 @@ def test_a_wheel_on_this_machine_that_a_page_points_to_is_not_taken(ground, good
 
 
 def test_https_is_not_left(ground, good, tmp_path):
-    """A host with TLS that sends on to plain http, on loopback where plain http is otherwise allowed."""
+    """A host with TLS that sends on to plain http, on loopback where plain http is otherwise
+    allowed."""
     key = tmp_path / "key.pem"
     words = "req -x509 -newkey rsa:2048 -nodes -days 2 -subj /CN=localhost -addext subjectAltName=DNS:localhost"
     command = ["openssl", *words.split(), "-keyout", str(key), "-out", str(key.with_suffix(".crt"))]
@@ -344,7 +420,9 @@ def test_https_is_not_left(ground, good, tmp_path):
         url = secure.url.replace("http://127.0.0.1", "https://localhost")
         secure.add_pyg_page("2.4.0", "cu121", {FILE: good})
         ground.serve(good)
-        secure.misbehave(".whl", f"redirect {ground.host.url.replace('127.0.0.1', 'localhost')}{{path}}")
+        secure.misbehave(
+            ".whl", f"redirect {ground.host.url.replace('127.0.0.1', 'localhost')}{{path}}"
+        )
         trusted = {
             "SAFE_INSTALL_MIRRORS": f"https://data.pyg.org={url}/pyg {ground.host.mirrors}",
             "REQUESTS_CA_BUNDLE": str(key.with_suffix(".crt")),
@@ -354,7 +432,7 @@ def test_https_is_not_left(ground, good, tmp_path):
     assert not ground.host.asked(FILE)
 
 
-# --- secrets ---------------------------------------------------------------------------------------
+# --- secrets --------------------------------------------------------------------------------------
 
 SECRET = "hunter2"
 
@@ -370,21 +448,33 @@ def find_secret(folder: Path) -> List[Path]:
     return [path for path in files if any(spelling in path.read_bytes() for spelling in spellings)]
 
 
-@pytest.mark.parametrize(("fate", "options"), [("installed", ("--json",)), ("refused", ()), ("failed", ("-v",))])
+@pytest.mark.parametrize(
+    ("fate", "options"), [("installed", ("--json",)), ("refused", ()), ("failed", ("-v",))]
+)
 def test_a_password_in_an_address_is_nowhere(ground, good, tmp_path, fate, options):
-    """Mirrors, find-links, index and extra index with a password; an install, a refusal, and a failure of pip."""
+    """Mirrors, find-links, index and extra index with a password; an install, a refusal, and a
+    failure of pip."""
     host = ground.host
     ground.serve(good if fate == "installed" else craft(tmp_path, {"../evil.py": ""}))
-    host.put("/links/index.html", b'<a href="x-1.0-py3-none-any.whl">x</a>', content_type="text/html")
+    host.put(
+        "/links/index.html", b'<a href="x-1.0-py3-none-any.whl">x</a>', content_type="text/html"
+    )
     secrets = {
         "SAFE_INSTALL_MIRRORS": host.mirrors.replace("=http://", f"=http://user:{SECRET}@"),
         "PIP_EXTRA_INDEX_URL": with_secret(f"{host.url}/extra/simple/"),
     }
-    words = ["--index-url", with_secret(host.index_url), "--find-links", with_secret(f"{host.url}/links/index.html")]
+    words = [
+        "--index-url",
+        with_secret(host.index_url),
+        "--find-links",
+        with_secret(f"{host.url}/links/index.html"),
+    ]
     project = "no-such-project" if fate == "failed" else "torch-scatter"
     completed = ground.run("install", "--no-build", *options, *words, project, **secrets)
     try:
-        assert completed.returncode == {"installed": 0, "refused": 11, "failed": 1}[fate], completed.stderr
+        assert completed.returncode == {"installed": 0, "refused": 11, "failed": 1}[fate], (
+            completed.stderr
+        )
         assert SECRET not in completed.stdout + completed.stderr
         assert find_secret(ground.root) == []
         history = ground.run("history", "--json")
@@ -419,10 +509,12 @@ def test_a_password_is_not_sent_to_another_host(ground, good):
 def pure_wheel(
     folder: Path, name: str, version: str, files: Optional[Mapping[str, str]] = None, **options: Any
 ) -> bytes:
-    return write_wheel(folder, name, version, files or {f"{name.replace('-', '_')}.py": ""}, **options).read_bytes()
+    return write_wheel(
+        folder, name, version, files or {f"{name.replace('-', '_')}.py": ""}, **options
+    ).read_bytes()
 
 
-# --- dependency confusion --------------------------------------------------------------------------
+# --- dependency confusion -------------------------------------------------------------------------
 
 
 def extra_index(ground: Ground, project: str, files: Mapping[str, bytes]) -> Dict[str, str]:
@@ -456,7 +548,8 @@ def plans_the_right_one(ground: Ground, *words: str, **variables: str) -> None:
     ],
 )
 def test_an_extension_on_an_index_that_is_not_its_own(ground, good, tmp_path, project, name):
-    """A higher version, and the same version with a higher build number, each with a requirement of its own."""
+    """A higher version, and the same version with a higher build number, each with a requirement of
+    its own."""
     version = name.split("-")[1]
     evil = write_wheel(
         tmp_path,
@@ -469,13 +562,16 @@ def test_an_extension_on_an_index_that_is_not_its_own(ground, good, tmp_path, pr
     ground.serve(good)
     variables = extra_index(ground, "torch-scatter", {name: evil.read_bytes()})
     extra_index(
-        ground, "evil-payload", {"evil_payload-1.0-py3-none-any.whl": pure_wheel(tmp_path, "evil-payload", "1.0")}
+        ground,
+        "evil-payload",
+        {"evil_payload-1.0-py3-none-any.whl": pure_wheel(tmp_path, "evil-payload", "1.0")},
     )
     plans_the_right_one(ground, project, "typing-extensions", **variables)
 
 
 def test_source_of_somebody_else_is_not_run(ground, good, tmp_path):
-    """pip would run setup.py of whatever the index has under the name, only to learn what it requires."""
+    """pip would run setup.py of whatever the index has under the name, only to learn what it
+    requires."""
     archive = io.BytesIO()
     code = f"open({str(ground.root / 'canary' / 'was-run')!r}, 'w').close()\n"
     with tarfile.open(fileobj=archive, mode="w:gz") as target:
@@ -487,12 +583,14 @@ def test_source_of_somebody_else_is_not_run(ground, good, tmp_path):
             info.size = len(text)
             target.addfile(info, io.BytesIO(text.encode()))
     ground.serve(good)
-    variables = extra_index(ground, "torch-scatter", {"torch_scatter-99.0.tar.gz": archive.getvalue()})
+    variables = extra_index(
+        ground, "torch-scatter", {"torch_scatter-99.0.tar.gz": archive.getvalue()}
+    )
     plans_the_right_one(ground, "--no-build", "scatter-user", **variables)
     assert not ground.host.asked("/extra/files/torch_scatter")
 
 
-# --- trust without hashes --------------------------------------------------------------------------
+# --- trust without hashes -------------------------------------------------------------------------
 
 
 @pytest.fixture
@@ -514,7 +612,11 @@ def test_a_file_that_changed_behind_its_address(ground, good, changed):
     assert hashlib.sha256(good).hexdigest() in said
     assert hashlib.sha256(changed).hexdigest() in said
     assert f"{FOLDER}/{quote(FILE)}" in said
-    (record,) = [word for word in said.split() if word.startswith(str(ground.home)) and word.endswith(".json")]
+    (record,) = [
+        word
+        for word in said.split()
+        if word.startswith(str(ground.home)) and word.endswith(".json")
+    ]
     Path(record).unlink()
     assert ground.run("install", "--dry-run", "--no-build", "torch-scatter").returncode == 0
 
@@ -530,7 +632,9 @@ def test_what_was_refused_does_not_stand_in_the_way(ground, good, tmp_path):
 def test_hashes_are_required(ground, good, tmp_path):
     """What nobody promised is refused; a hash that the person gives is a promise."""
     ground.serve(good)
-    assert "no sha256 is known" in ground.refuses("install", "--no-build", "--require-hashes", "torch-scatter")
+    assert "no sha256 is known" in ground.refuses(
+        "install", "--no-build", "--require-hashes", "torch-scatter"
+    )
     listed = tmp_path / "requirements.txt"
     digest = hashlib.sha256(good).hexdigest()
     words = ("--no-build", "--require-hashes", "-r", str(listed))
@@ -552,7 +656,9 @@ KNOWN = {  # a wheel of the index that fits the torch here
 def test_the_hash_of_the_wheel_index_comes_first(ground, tmp_path, states):
     name = KNOWN["url"].rsplit("/", 1)[-1]
     tag = name[len("spconv_cu121-2.3.8-") : -len(".whl")]
-    wheel = write_wheel(tmp_path, "spconv-cu121", "2.3.8", {"spconv/__init__.py": ""}, tag=tag).read_bytes()
+    wheel = write_wheel(
+        tmp_path, "spconv-cu121", "2.3.8", {"spconv/__init__.py": ""}, tag=tag
+    ).read_bytes()
     digest = hashlib.sha256(wheel).hexdigest()
     ground.host.put_file(KNOWN["url"], wheel)
     fragment = "" if states == "no hash" else f"#sha256={digest}"
@@ -563,15 +669,21 @@ def test_the_hash_of_the_wheel_index_comes_first(ground, tmp_path, states):
     assert digest in said
 
 
-# --- words that steer ------------------------------------------------------------------------------
+# --- words that steer -----------------------------------------------------------------------------
 
 
 def test_words_of_others_do_not_steer_the_terminal(ground, tmp_path):
     """METADATA of an ordinary project, relayed by pip and by us."""
     content = pure_wheel(
-        tmp_path, "loud", "1.0", requires=[f"absent-{STEER}"], metadata=f"Summary: {STEER}\nAuthor: {STEER}\n"
+        tmp_path,
+        "loud",
+        "1.0",
+        requires=[f"absent-{STEER}"],
+        metadata=f"Summary: {STEER}\nAuthor: {STEER}\n",
     )
-    ground.host.add_pypi_page("loud", {"loud-1.0-py3-none-any.whl": content}, yanked=f"because {STEER}")
+    ground.host.add_pypi_page(
+        "loud", {"loud-1.0-py3-none-any.whl": content}, yanked=f"because {STEER}"
+    )
     completed = ground.run("install", "-v", "loud==1.0")
     said = completed.stdout + completed.stderr
     assert completed.returncode in (0, 1), said
@@ -580,7 +692,7 @@ def test_words_of_others_do_not_steer_the_terminal(ground, tmp_path):
     assert [character for character in RAW if character in said] == []
 
 
-# --- and after all of that -------------------------------------------------------------------------
+# --- and after all of that ------------------------------------------------------------------------
 
 
 def test_the_environment_still_works(ground):

@@ -1,6 +1,8 @@
-"""One real install from every kind of host: its page, its names, its redirects, pip, the swap, the check after.
+"""One real install from every kind of host: its page, its names, its redirects, pip, the swap, the
+check after.
 
-torch is the stand-in 2.4.1+cu121 without a driver, as in an image build; the wheels are real files with a real library.
+torch is the stand-in 2.4.1+cu121 without a driver, as in an image build; the wheels are real files
+with a real library.
 """
 
 from __future__ import annotations
@@ -43,7 +45,11 @@ def host():
 
 
 def online(host):
-    return {"SAFE_INSTALL_MIRRORS": host.mirrors, "PIP_NO_INDEX": "", "PIP_INDEX_URL": host.index_url}
+    return {
+        "SAFE_INSTALL_MIRRORS": host.mirrors,
+        "PIP_NO_INDEX": "",
+        "PIP_INDEX_URL": host.index_url,
+    }
 
 
 @pytest.fixture
@@ -60,7 +66,8 @@ def environment(make_environment, host) -> Environment:
 def make_wheel(
     folder: Path, project: str, version: str, *, tag: str = TAG, native: str = "", renamed: str = ""
 ) -> bytes:
-    """A wheel with a module, and with a library where the project has one; `renamed`: as METADATA has its version."""
+    """A wheel with a module, and with a library where the project has one; `renamed`: as METADATA
+    has its version."""
     module = project.replace("-", "_")
     files = dict(SOURCES.get(project, {f"{module}/__init__.py": ""}))
     if native:
@@ -93,16 +100,22 @@ def test_folders_by_torch_and_cuda(environment, host, tmp_path):
 def test_an_asset_that_was_renamed_after_its_build(environment, host, tmp_path):
     """pip refuses such a file from a page; as a URL it would be recorded as one.
 
-    The version is one that the wheel index does not know: of those that it knows, it knows the bytes.
+    The version is one that the wheel index does not know: of those that it knows, it knows the
+    bytes.
     """
     version = "2.8.4+cu12torch2.4cxx11abiFALSE"
     native = "flash_attn_2_cuda.cpython-311-x86_64-linux-gnu.so"
     wheel = make_wheel(tmp_path, "flash-attn", version, native=native, renamed="2.8.4")
-    host.add_release("Dao-AILab/flash-attention", "v2.8.4", {f"flash_attn-{version}-{TAG}.whl": wheel})
+    host.add_release(
+        "Dao-AILab/flash-attention", "v2.8.4", {f"flash_attn-{version}-{TAG}.whl": wheel}
+    )
     document, added = install(environment, "flash-attn")
     assert added == ["flash_attn==2.8.4"] or added == ["flash-attn==2.8.4"]
     step = document["plan"]["steps"][0]
-    assert step["url"] == f"{FLASH}/releases/download/v2.8.4/flash_attn-{version.replace('+', '%2B')}-{TAG}.whl"
+    assert (
+        step["url"]
+        == f"{FLASH}/releases/download/v2.8.4/flash_attn-{version.replace('+', '%2B')}-{TAG}.whl"
+    )
     assert host.asked("github-assets"), "the download is redirected to another host"
     assert not list(environment.site.glob("flash_attn*/direct_url.json"))
     again = environment.document("install", "-U", "flash-attn")
@@ -113,15 +126,23 @@ def test_assets_without_the_api(environment, host, tmp_path):
     version = "1.5.4+cu12torch2.4cxx11abiFALSE"
     native = "causal_conv1d_cuda.cpython-311-x86_64-linux-gnu.so"
     wheel = make_wheel(tmp_path, "causal-conv1d", version, native=native, renamed="1.5.4")
-    host.add_release("Dao-AILab/causal-conv1d", "v1.5.4", {f"causal_conv1d-{version}-{TAG}.whl": wheel}, digests=False)
+    host.add_release(
+        "Dao-AILab/causal-conv1d",
+        "v1.5.4",
+        {f"causal_conv1d-{version}-{TAG}.whl": wheel},
+        digests=False,
+    )
     host.misbehave("/github-api/", "limit")
     document, _ = install(environment, "causal-conv1d")
     assert "GitHub's API refused" in document["plan"]["hosts"][0]["detail"]
-    # No hash was promised: the first sight of the file was recorded, and another one behind its address is refused.
+    # No hash was promised: the first sight of the file was recorded, and another one behind its
+    # address is refused.
     environment.safe_install("undo")
     (asset,) = [path for path in host.answers if path.startswith("/github-assets/")]
     host.put(asset, make_wheel(tmp_path / "other", "causal-conv1d", version, renamed="1.5.4"))
-    for cached in (Path(environment.variables["SAFE_INSTALL_CACHE_DIR"]) / "downloads").rglob("*.whl"):
+    for cached in (Path(environment.variables["SAFE_INSTALL_CACHE_DIR"]) / "downloads").rglob(
+        "*.whl"
+    ):
         cached.unlink()
     changed = environment.document("install", "causal-conv1d")
     assert changed["exit_code"] == 11
@@ -159,7 +180,9 @@ def test_one_page_for_every_torch(environment, host, tmp_path):
     versions = ["0.17.5+torch240cu121", "0.17.5+torch240cu124", "0.17.5+torch250cu121"]
     names = [f"natten-{version}-{TAG}.whl" for version in versions]
     for name, version in zip(names, versions):
-        host.put_file(f"https://whl.natten.org/{name}", make_wheel(tmp_path / version, "natten", version))
+        host.put_file(
+            f"https://whl.natten.org/{name}", make_wheel(tmp_path / version, "natten", version)
+        )
     host.add_anchors("https://whl.natten.org", [name.replace("+", "%2B") for name in names])
     assert install(environment, "natten")[1] == [f"natten=={versions[0]}"]
 
@@ -167,7 +190,9 @@ def test_one_page_for_every_torch(environment, host, tmp_path):
 def test_an_index_whose_files_lie_on_github(environment, host, tmp_path):
     version = "1.5.3+pt24cu121"
     name = f"gsplat-{version}-{TAG}.whl"
-    host.add_release("nerfstudio-project/gsplat", "v1.5.3", {name: make_wheel(tmp_path, "gsplat", version)})
+    host.add_release(
+        "nerfstudio-project/gsplat", "v1.5.3", {name: make_wheel(tmp_path, "gsplat", version)}
+    )
     asset = f"https://github.com/nerfstudio-project/gsplat/releases/download/v1.5.3/{name.replace('+', '%2B')}"
     host.add_anchors("https://docs.gsplat.studio/whl/pt24cu121/gsplat/", [asset])
     assert install(environment, "gsplat")[1] == [f"gsplat=={version}"]
@@ -179,7 +204,9 @@ def test_a_bucket_of_a_minor(environment, host, tmp_path):
     bucket = "https://nerfacc-bucket.s3.us-west-2.amazonaws.com/whl"
     name = f"nerfacc-{version}-{TAG}.whl"
     host.put_file(f"{bucket}/torch-2.4.0_cu121/{name}", make_wheel(tmp_path, "nerfacc", version))
-    host.add_anchors(f"{bucket}/torch-2.4.0_cu121.html", [f"torch-2.4.0_cu121/{name.replace('+', '%2B')}"])
+    host.add_anchors(
+        f"{bucket}/torch-2.4.0_cu121.html", [f"torch-2.4.0_cu121/{name.replace('+', '%2B')}"]
+    )
     assert install(environment, "nerfacc")[1] == [f"nerfacc=={version}"]
 
 
@@ -201,7 +228,11 @@ def test_somebody_elses_build_when_it_is_named(environment, host, tmp_path):
     version = "2.8.3+cu121torch2.4"
     native = "flash_attn_2_cuda.cpython-311-x86_64-linux-gnu.so"
     wheel = make_wheel(tmp_path, "flash-attn", version, native=native)
-    host.add_release("mjun0812/flash-attention-prebuild-wheels", "v0.5.4", {f"flash_attn-{version}-{TAG}.whl": wheel})
+    host.add_release(
+        "mjun0812/flash-attention-prebuild-wheels",
+        "v0.5.4",
+        {f"flash_attn-{version}-{TAG}.whl": wheel},
+    )
     refused = environment.document("install", "--no-build", "flash-attn")
     assert refused["exit_code"] == 10
     assert "--third-party" in refused["error"]["message"]
@@ -223,11 +254,15 @@ def test_two_plus_in_a_file_name(make_environment, host, tmp_path):
     base = "https://download.openmmlab.com/mmcv/dist"
     files = {
         **SOURCES["mmcv"],
-        "mmcv/_ext.cpython-38-x86_64-linux-gnu.so": _link(tmp_path / "x.so", exports=["f"]).read_bytes(),
+        "mmcv/_ext.cpython-38-x86_64-linux-gnu.so": _link(
+            tmp_path / "x.so", exports=["f"]
+        ).read_bytes(),
     }
     real = write_wheel(tmp_path / "real", "mmcv-full", "1.3.1", files, tag=tag).read_bytes()
     host.put_file(f"{base}/1.3.1/torch1.8.0/cu111/{name}", real)
-    host.add_anchors(f"{base}/cu111/torch1.8.0/index.html", [f"../../1.3.1/torch1.8.0/cu111/{name}"])
+    host.add_anchors(
+        f"{base}/cu111/torch1.8.0/index.html", [f"../../1.3.1/torch1.8.0/cu111/{name}"]
+    )
     document = environment.document("install", "mmcv-full")
     assert (document["exit_code"], document["outcome"]) == (0, "installed"), document["error"]
     assert "mmcv-full==1.3.1" in environment.freeze() or "mmcv_full==1.3.1" in environment.freeze()
@@ -236,7 +271,9 @@ def test_two_plus_in_a_file_name(make_environment, host, tmp_path):
 
 @pytest.mark.parametrize("requirements", [(TORCH,), ()])
 @pytest.mark.parametrize(("project", "meant"), [("apex", "NVIDIA/apex"), ("pytorch", "'torch'")])
-def test_a_name_that_belongs_to_somebody_else_installs_nothing(make_environment, host, requirements, project, meant):
+def test_a_name_that_belongs_to_somebody_else_installs_nothing(
+    make_environment, host, requirements, project, meant
+):
     need_python("3.11")
     environment = make_environment("3.11", *requirements, **online(host))
     host.add_pypi_page(project, {f"{project}-1.0.2.tar.gz": b"not what was meant"})

@@ -1,4 +1,5 @@
-"""Who else writes into the environment while a change is made: a build, an import, another installer."""
+"""Who else writes into the environment while a change is made: a build, an import, another
+installer."""
 
 from __future__ import annotations
 
@@ -69,8 +70,14 @@ def build_wheel(folder, config_settings=None, metadata_directory=None):
     return name
 """
 INTRUSIONS = {
-    "torch's version": ("open(site + '/torch/version.py', 'a').write('# moved')", "torch/version.py"),
-    "a file in torch": ("open(site + '/torch/extra_hook.py', 'w').write('x = 1')", "torch/extra_hook.py"),
+    "torch's version": (
+        "open(site + '/torch/version.py', 'a').write('# moved')",
+        "torch/version.py",
+    ),
+    "a file in torch": (
+        "open(site + '/torch/extra_hook.py', 'w').write('x = 1')",
+        "torch/extra_hook.py",
+    ),
     "a .pth file": ("open(site + '/hook.pth', 'w').write('import sys')", "hook.pth"),
     "a distribution": ("import os; os.mkdir(site + '/other-1.0.dist-info')", "other-1.0.dist-info"),
 }
@@ -87,13 +94,16 @@ def make_project(folder, intrusion, when):
 
 
 @pytest.mark.parametrize(
-    ("what", "words"), [(what, ("--dry-run",)) for what in sorted(INTRUSIONS)] + [("torch's version", ())]
+    ("what", "words"),
+    [(what, ("--dry-run",)) for what in sorted(INTRUSIONS)] + [("torch's version", ())],
 )
 def test_a_build_that_writes_into_the_environment_is_named(make_environment, tmp_path, what, words):
     environment = make_environment("3.8", TORCH)
     code, path = INTRUSIONS[what]
     project = make_project(tmp_path, code, "metadata")
-    document = read_document(run_unprotected(environment, "install", "--json", *words, str(project)))
+    document = read_document(
+        run_unprotected(environment, "install", "--json", *words, str(project))
+    )
     assert (document["exit_code"], document["outcome"]) == (11, "refused")
     assert f"site-packages/{path}" in document["error"]["message"]
     assert "built meanwhile: intruder" in document["error"]["message"]
@@ -124,19 +134,26 @@ def test_a_build_that_fails_after_it_did_it_is_named(make_environment, tmp_path,
     assert f"site-packages/{path}" in completed.stderr
 
 
-# --- where the environment is read-only to builds ------------------------------------------------------
+# --- where the environment is read-only to builds -------------------------------------------------
 
 
 @pytest.mark.parametrize(
     ("moment", "words"),
-    [("metadata", ("--dry-run",)), ("metadata", ()), ("wheel", ("--no-build-isolation",)), ("wheel", ("-e",))],
+    [
+        ("metadata", ("--dry-run",)),
+        ("metadata", ()),
+        ("wheel", ("--no-build-isolation",)),
+        ("wheel", ("-e",)),
+    ],
 )
 def test_a_build_cannot_write_into_the_environment(make_environment, tmp_path, moment, words):
     environment = make_environment("3.8", TORCH)
     need_mounts(environment.site)
     before = environment.tree()
     project = make_project(tmp_path, INTRUSIONS["torch's version"][0], moment)
-    completed = environment.safe_install("install", *words, str(project), SITE_OF_THE_TEST=str(environment.site))
+    completed = environment.safe_install(
+        "install", *words, str(project), SITE_OF_THE_TEST=str(environment.site)
+    )
     assert_named(completed, environment)
     assert environment.tree() == before
 
@@ -144,7 +161,9 @@ def test_a_build_cannot_write_into_the_environment(make_environment, tmp_path, m
 def assert_named(completed, environment):
     """The refusal names the build, what it did, and pip's own failure."""
     assert completed.returncode == 11, completed.stderr
-    assert re.search(r"the build of \S*intruder\S* tried to write into the environment", completed.stderr)
+    assert re.search(
+        r"the build of \S*intruder\S* tried to write into the environment", completed.stderr
+    )
     assert f"{environment.site}/torch/version.py" in completed.stderr
     assert "Refused: nothing was" in completed.stderr
 
@@ -153,26 +172,35 @@ def test_a_build_that_fails_for_another_reason_is_a_failure_of_pip(make_environm
     """Of the environment it only speaks; where it could not write lies elsewhere."""
     environment = make_environment("3.8", TORCH)
     code = f"raise SystemExit('Permission denied: /etc/x, looked for {environment.prefix}')"
-    completed = environment.safe_install("install", str(make_project(tmp_path, code, "metadata")), SITE_OF_THE_TEST="")
+    completed = environment.safe_install(
+        "install", str(make_project(tmp_path, code, "metadata")), SITE_OF_THE_TEST=""
+    )
     assert completed.returncode == 1, completed.stderr
 
 
-# --- where neither mounts nor namespaces are to be had, as in Docker ----------------------------------
+# --- where neither mounts nor namespaces are to be had, as in Docker ------------------------------
 
 
 def run_like_docker(environment, *words, **variables):
     """The tool with Docker's rights; TMPDIR is no folder above the environment."""
     temporary = environment.prefix.parent / "temporary"
     temporary.mkdir(exist_ok=True)
-    variables = {**environment.variables, "SITE_OF_THE_TEST": str(environment.site), "TMPDIR": str(temporary)}
+    variables = {
+        **environment.variables,
+        "SITE_OF_THE_TEST": str(environment.site),
+        "TMPDIR": str(temporary),
+    }
     command = [sys.executable, "-I", str(LIKE_DOCKER), sys.executable, "-m", "safe_install", *words]
     return run_process(command, variables, cwd=environment.prefix.parent)
 
 
 @pytest.mark.parametrize(
-    ("moment", "words"), [("metadata", ("--dry-run",)), ("wheel", ()), ("wheel", ("--no-build-isolation", "-e"))]
+    ("moment", "words"),
+    [("metadata", ("--dry-run",)), ("wheel", ()), ("wheel", ("--no-build-isolation", "-e"))],
 )
-def test_a_build_in_docker_cannot_write_into_the_environment(make_environment, tmp_path, moment, words):
+def test_a_build_in_docker_cannot_write_into_the_environment(
+    make_environment, tmp_path, moment, words
+):
     need_landlock()
     environment = make_environment("3.8", TORCH)
     before = environment.tree()
@@ -192,7 +220,9 @@ def test_a_build_in_docker_that_keeps_to_itself_is_installed(make_environment, t
     assert (project / "build-of-test").is_dir()
 
 
-def test_where_the_sources_hold_the_environment_a_build_in_docker_is_compared_with_it(make_environment, tmp_path):
+def test_where_the_sources_hold_the_environment_a_build_in_docker_is_compared_with_it(
+    make_environment, tmp_path
+):
     """`.venv` in the project: Landlock cannot keep them apart."""
     project = make_project(tmp_path, INTRUSIONS["torch's version"][0], "wheel")
     environment = make_environment("3.8", TORCH, name="intruder/.venv")
@@ -226,22 +256,30 @@ def test_a_build_that_runs_pip_moves_nothing(make_environment, tmp_path):
 def run_unprotected(environment, *words):
     """The tool where the system allows no mount namespace."""
     code = (
-        "import sys; from safe_install.system import read_only; from safe_install.cli.main import main; "
+        "import sys; from safe_install.system import read_only; from safe_install.cli.main import "
+        "main; "
         "read_only.Protection.wrap = lambda self, command: list(command); sys.exit(main())"
     )
     variables = {**environment.variables, "SITE_OF_THE_TEST": str(environment.site)}
-    return run_process([sys.executable, "-c", code, *words], variables, cwd=environment.prefix.parent)
+    return run_process(
+        [sys.executable, "-c", code, *words], variables, cwd=environment.prefix.parent
+    )
 
 
 def test_a_build_that_keeps_to_itself_is_installed(make_environment, tmp_path):
     environment = make_environment("3.8", TORCH)
-    document = environment.document("install", str(make_project(tmp_path, "pass", "wheel")), SITE_OF_THE_TEST="/")
+    document = environment.document(
+        "install", str(make_project(tmp_path, "pass", "wheel")), SITE_OF_THE_TEST="/"
+    )
     assert document["exit_code"] == 0
 
 
 @pytest.mark.parametrize("path", ["torch/extra_hook.py", "torch/version.py"])
-def test_a_wheel_that_writes_into_a_torch_without_metadata_is_refused(make_environment, tmp_path, path):
-    """-I of a distribution without a RECORD takes the files that nobody lists: not those of torch."""
+def test_a_wheel_that_writes_into_a_torch_without_metadata_is_refused(
+    make_environment, tmp_path, path
+):
+    """-I of a distribution without a RECORD takes the files that nobody lists: not those of
+    torch."""
     environment = make_environment("3.8", TORCH)
     for folder in environment.site.glob("torch-*.dist-info"):
         shutil.rmtree(folder)
@@ -251,7 +289,9 @@ def test_a_wheel_that_writes_into_a_torch_without_metadata_is_refused(make_envir
     content = (environment.site / "torch" / "version.py").read_text() + "moved = True\n"
     before = environment.tree()
     files = {path: content, "demo/__init__.py": ""}
-    wheel = make_wheel(tmp_path, files, filename="demo-1.0-py3-none-any.whl", metadata=DEMO, wheel=PURE)
+    wheel = make_wheel(
+        tmp_path, files, filename="demo-1.0-py3-none-any.whl", metadata=DEMO, wheel=PURE
+    )
     completed = environment.safe_install("install", "-I", str(wheel))
     assert completed.returncode == 11, completed.stdout + completed.stderr
     assert f"{path} would be loaded by torch, which does not bring it" in completed.stderr
@@ -260,11 +300,15 @@ def test_a_wheel_that_writes_into_a_torch_without_metadata_is_refused(make_envir
 
 # torchdata is a project that the check imports.
 @pytest.mark.parametrize("what", ["torch's version", "a file in torch", "a .pth file"])
-def test_an_import_that_writes_into_the_environment_is_rolled_back(make_environment, tmp_path, what):
+def test_an_import_that_writes_into_the_environment_is_rolled_back(
+    make_environment, tmp_path, what
+):
     environment = make_environment("3.8", TORCH)
     code, path = INTRUSIONS[what]
     wheel = torchdata(tmp_path, code)
-    completed = environment.safe_install("install", str(wheel), SITE_OF_THE_TEST=str(environment.site))
+    completed = environment.safe_install(
+        "install", str(wheel), SITE_OF_THE_TEST=str(environment.site)
+    )
     assert completed.returncode == 12
     assert f"site-packages/{path}" in completed.stderr
     assert "not as before" in completed.stderr
@@ -275,7 +319,9 @@ def test_an_import_that_writes_into_the_environment_is_rolled_back(make_environm
 
 def test_an_import_that_keeps_to_itself_is_kept(make_environment, tmp_path):
     environment = make_environment("3.8", TORCH)
-    completed = environment.safe_install("install", str(torchdata(tmp_path, "pass")), SITE_OF_THE_TEST="/")
+    completed = environment.safe_install(
+        "install", str(torchdata(tmp_path, "pass")), SITE_OF_THE_TEST="/"
+    )
     assert completed.returncode == 0, completed.stderr
 
 
@@ -295,7 +341,9 @@ def test_an_import_that_replaces_another_file_is_rolled_back(make_environment, t
     environment = make_environment("3.8", TORCH)
     (environment.site / "mine.py").write_text("x = 1\n")
     wheel = torchdata(tmp_path, "open(site + '/mine.py', 'w').write('x = 23')")
-    completed = environment.safe_install("install", str(wheel), SITE_OF_THE_TEST=str(environment.site))
+    completed = environment.safe_install(
+        "install", str(wheel), SITE_OF_THE_TEST=str(environment.site)
+    )
     assert completed.returncode == 12, completed.stderr
     assert "site-packages/mine.py" in completed.stderr
 
@@ -303,8 +351,13 @@ def test_an_import_that_replaces_another_file_is_rolled_back(make_environment, t
 def test_an_import_that_rewrites_its_own_file_is_rolled_back_whole(make_environment, tmp_path):
     environment = make_environment("3.8", TORCH)
     before = environment.tree()
-    wheel = torchdata(tmp_path, "open(site + '/torchdata/__init__.py', 'w').write('x = 2')\nraise OSError('broken')")
-    completed = environment.safe_install("install", str(wheel), SITE_OF_THE_TEST=str(environment.site))
+    wheel = torchdata(
+        tmp_path,
+        "open(site + '/torchdata/__init__.py', 'w').write('x = 2')\nraise OSError('broken')",
+    )
+    completed = environment.safe_install(
+        "install", str(wheel), SITE_OF_THE_TEST=str(environment.site)
+    )
     assert completed.returncode == 12, completed.stdout + completed.stderr
     assert environment.tree() == before
     assert environment.safe_install("recover").returncode == 0
@@ -337,11 +390,14 @@ else:
 """
 
 
-@pytest.mark.parametrize(("named", "in_place"), [("path", False), ("address", True), ("find-links", True)])
+@pytest.mark.parametrize(
+    ("named", "in_place"), [("path", False), ("address", True), ("find-links", True)]
+)
 def test_a_wheel_that_is_replaced_after_its_check_is_not_the_one_that_comes(
     make_environment, tmp_path, named, in_place
 ):
-    """The build of another project, a share that is written to: what was checked is what is unpacked and recorded."""
+    """The build of another project, a share that is written to: what was checked is what is
+    unpacked and recorded."""
     environment = make_environment("3.8", TORCH)
     links, elsewhere = tmp_path / "links", tmp_path / "elsewhere"
     links.mkdir(), elsewhere.mkdir()
@@ -356,7 +412,9 @@ def test_a_wheel_that_is_replaced_after_its_check_is_not_the_one_that_comes(
         "address": [f"demo @ {wheel.as_uri()}#sha256={sha256}"],
         "find-links": ["--find-links", str(links), "demo"],
     }[named]
-    completed = environment.safe_install("install", *requirement, str(project), SITE_OF_THE_TEST="/")
+    completed = environment.safe_install(
+        "install", *requirement, str(project), SITE_OF_THE_TEST="/"
+    )
     assert completed.returncode == 0, completed.stdout + completed.stderr
     assert hash_file(wheel) != sha256, "the test has replaced nothing"
     assert environment.ask("import demo; print(demo.x)") == "the checked one"

@@ -1,4 +1,5 @@
-"""torch and what belongs to it in one command, where there is no torch; how often pip and its index are asked."""
+"""torch and what belongs to it in one command, where there is no torch; how often pip and its index
+are asked."""
 
 from __future__ import annotations
 
@@ -46,12 +47,18 @@ def host():
 def environment(make_environment, host):
     """Without torch; pip's index is ours, and every other host is closed."""
     need_python("3.11")
-    variables = {"PIP_INDEX_URL": host.index_url, "PIP_NO_INDEX": "0", "PIP_FIND_LINKS": "", "PIP_NO_CACHE_DIR": "1"}
+    variables = {
+        "PIP_INDEX_URL": host.index_url,
+        "PIP_NO_INDEX": "0",
+        "PIP_FIND_LINKS": "",
+        "PIP_NO_CACHE_DIR": "1",
+    }
     return make_environment("3.11", **{**reach(host), **variables})
 
 
 def put(host, *wheels: Path):
-    """Pages as a plain index has them: no metadata beside the files, no header that permits a cache."""
+    """Pages as a plain index has them: no metadata beside the files, no header that permits a
+    cache."""
     for wheel in wheels:
         body = wheel.read_bytes()
         host.put(f"/served/{wheel.name}", body)
@@ -70,28 +77,52 @@ def torch(host, tmp_path):
     """The build on the package index, with what its metadata names."""
     library = write_wheel(tmp_path, "nvidia-nccl-cu13", "2.30.7", {"nvidia/nccl.txt": ""})
     triton = write_wheel(tmp_path, "triton", "3.8.0", {"triton/__init__.py": ""}, tag=TAG)
-    requires = ['triton==3.8.0; platform_system == "Linux"', 'nvidia-nccl-cu13==2.30.7; platform_system == "Linux"']
-    torch = write_wheel(tmp_path, "torch", "2.14.1", {"torch/version.py": ""}, requires=requires, tag=TAG)
+    requires = [
+        'triton==3.8.0; platform_system == "Linux"',
+        'nvidia-nccl-cu13==2.30.7; platform_system == "Linux"',
+    ]
+    torch = write_wheel(
+        tmp_path, "torch", "2.14.1", {"torch/version.py": ""}, requires=requires, tag=TAG
+    )
     put(host, library, triton, torch)
 
 
 def vision(folder, version, *, requires=("torch",)):
-    return write_wheel(folder, "torchvision", version, {"torchvision/__init__.py": ""}, requires=requires, tag=TAG)
+    return write_wheel(
+        folder, "torchvision", version, {"torchvision/__init__.py": ""}, requires=requires, tag=TAG
+    )
 
 
-@pytest.mark.parametrize("words", [("torch", "torchvision"), ("torch==2.14.1", "torchvision"), ("user-of-both",)])
+@pytest.mark.parametrize(
+    "words", [("torch", "torchvision"), ("torch==2.14.1", "torchvision"), ("user-of-both",)]
+)
 def test_what_pip_planned_together_is_taken(environment, host, torch, tmp_path, words):
     put(host, vision(tmp_path, "0.29.1", requires=["torch>=2.14.0"]))
-    put(host, write_wheel(tmp_path, "user-of-both", "1.0", {"user.py": ""}, requires=["torch", "torchvision"]))
+    put(
+        host,
+        write_wheel(
+            tmp_path, "user-of-both", "1.0", {"user.py": ""}, requires=["torch", "torchvision"]
+        ),
+    )
     document = environment.document("--dry-run", *words)
     assert (document["exit_code"], document["outcome"]) == (0, "planned"), document
-    steps = {step["name"]: step["version"] for step in document["plan"]["steps"] if step["name"] != "user-of-both"}
-    assert steps == {"torch": "2.14.1", "torchvision": "0.29.1", "triton": "3.8.0", "nvidia-nccl-cu13": "2.30.7"}
+    steps = {
+        step["name"]: step["version"]
+        for step in document["plan"]["steps"]
+        if step["name"] != "user-of-both"
+    }
+    assert steps == {
+        "torch": "2.14.1",
+        "torchvision": "0.29.1",
+        "triton": "3.8.0",
+        "nvidia-nccl-cu13": "2.30.7",
+    }
     assert pip_runs(host) == 1
 
 
 def test_what_does_not_fit_is_chosen_again(environment, host, torch, tmp_path):
-    """The metadata of the newest one on pip's index names no torch; the wheel index knows that it is for 2.13."""
+    """The metadata of the newest one on pip's index names no torch; the wheel index knows that it
+    is for 2.13."""
     put(host, vision(tmp_path, "0.28.0"))
     other = vision(tmp_path, "0.29.1+cu130", requires=["torch==2.14.1"])
     host.add_pytorch_page("cu130", "torchvision", {other.name: other.read_bytes()})
@@ -105,29 +136,39 @@ def test_what_does_not_fit_is_chosen_again(environment, host, torch, tmp_path):
 
 
 def test_nothing_that_fits_is_a_refusal_and_no_loop(environment, host, torch, tmp_path):
-    """pip is asked once more: under the torch that this torchvision belongs to, which is not there."""
+    """pip is asked once more: under the torch that this torchvision belongs to, which is not
+    there."""
     put(host, vision(tmp_path, "0.28.0"))
     document = environment.document("--dry-run", "torch", "torchvision")
     assert document["exit_code"] == 10, document
-    assert document["error"]["message"].startswith("no torchvision fits torch 2.14.1+cu130"), document
+    assert document["error"]["message"].startswith("no torchvision fits torch 2.14.1+cu130"), (
+        document
+    )
     assert document["error"]["hint"] == (
-        "Make room for the torch that fits: torch 2.13.0 has torchvision, but the package index has no such torch."
+        "Make room for the torch that fits: torch 2.13.0 has torchvision, but the package index "
+        "has no such torch."
     )
     assert pip_runs(host) == 2
 
 
-def test_an_extension_that_only_we_can_choose_costs_one_more_run(environment, host, torch, tmp_path):
+def test_an_extension_that_only_we_can_choose_costs_one_more_run(
+    environment, host, torch, tmp_path
+):
     files = {"torch_scatter/__init__.py": ""}
-    scatter = write_wheel(tmp_path, "torch-scatter", "2.1.2+pt214cu130", files, tag="cp311-cp311-linux_x86_64")
+    scatter = write_wheel(
+        tmp_path, "torch-scatter", "2.1.2+pt214cu130", files, tag="cp311-cp311-linux_x86_64"
+    )
     host.add_pyg_page("2.14.0", "cu130", {scatter.name: scatter.read_bytes()})
     put(host, vision(tmp_path, "0.29.1", requires=["torch>=2.14.0"]))
     document = environment.document("--dry-run", "torch", "torchvision", "torch-scatter")
     assert (document["exit_code"], document["outcome"]) == (0, "planned"), document
-    assert {"torch", "torchvision", "torch-scatter"} <= {step["name"] for step in document["plan"]["steps"]}
+    assert {"torch", "torchvision", "torch-scatter"} <= {
+        step["name"] for step in document["plan"]["steps"]
+    }
     assert pip_runs(host) == 2
 
 
-# --- the newest torch that has every extension -----------------------------------------------------
+# --- the newest torch that has every extension ----------------------------------------------------
 
 
 @pytest.fixture
@@ -136,7 +177,9 @@ def two_torches(host, tmp_path, environment):
     environment.variables["FAKE_DRIVER_CUDA"] = "13.0"
     for release in ("2.13.0", "2.14.1"):
         torch = Torch(f"{release}+cu130", release, "13.0")
-        build_torch_and_scatter(tmp_path / release, "3.11", torch, f"2.1.2+pt{release[:-2].replace('.', '')}cu130")
+        build_torch_and_scatter(
+            tmp_path / release, "3.11", torch, f"2.1.2+pt{release[:-2].replace('.', '')}cu130"
+        )
         put(host, *(tmp_path / release).glob("torch-*.whl"))
     (scatter,) = (tmp_path / "2.13.0").glob("torch_scatter-*.whl")
     host.add_pyg_page("2.13.0", "cu130", {scatter.name: scatter.read_bytes()})
@@ -163,7 +206,9 @@ def test_an_older_torch_comes_that_has_the_extension(environment, host, two_torc
     assert (done.stdout + done.stderr).count(LINE) == 1
     assert "torch 2.13.0+cu130 will be installed: extensions are chosen for it" in done.stderr
     frozen = environment.freeze()
-    assert "torch==2.13.0" in frozen and any(line.startswith("torch_scatter==2.1.2") for line in frozen), frozen
+    assert "torch==2.13.0" in frozen and any(
+        line.startswith("torch_scatter==2.1.2") for line in frozen
+    ), frozen
     assert environment.cuda() == "2.13.0+cu130 True"
     assert environment.ask("import torch_scatter; print('loads')") == "loads"
     assert pip_runs(host) == 2
@@ -179,23 +224,36 @@ def test_a_dry_run_shows_the_same_choice(environment, two_torches):
     assert (document["exit_code"], document["outcome"]) == (0, "planned"), document
     steps = {step["name"]: step["version"] for step in document["plan"]["steps"]}
     assert (steps["torch"], steps["torch-scatter"][:5]) == ("2.13.0", "2.1.2")
-    assert [finding["detail"] for finding in document["findings"] if finding["check"] == "older-torch"] == [LINE]
+    assert [
+        finding["detail"] for finding in document["findings"] if finding["check"] == "older-torch"
+    ] == [LINE]
 
 
-def test_an_extension_that_something_else_brings_counts_too(environment, host, two_torches, tmp_path):
-    """pip's own choice: the newest torch, and the torch-scatter that its index has, which is for another one."""
+def test_an_extension_that_something_else_brings_counts_too(
+    environment, host, two_torches, tmp_path
+):
+    """pip's own choice: the newest torch, and the torch-scatter that its index has, which is for
+    another one."""
     (scatter,) = (tmp_path / "2.13.0").glob("torch_scatter-*.whl")
-    user = write_wheel(tmp_path, "user", "1.0", {"user.py": ""}, requires=["torch>=2.9", "torch-scatter"])
+    user = write_wheel(
+        tmp_path, "user", "1.0", {"user.py": ""}, requires=["torch>=2.9", "torch-scatter"]
+    )
     put(host, scatter, user)
     document = environment.document("--dry-run", "user")
     assert (document["exit_code"], document["outcome"]) == (0, "planned"), document
     steps = {step["name"]: step["version"] for step in document["plan"]["steps"]}
-    assert (steps["user"], steps["torch"], steps["torch-scatter"]) == ("1.0", "2.13.0", "2.1.2+pt213cu130")
+    assert (steps["user"], steps["torch"], steps["torch-scatter"]) == (
+        "1.0",
+        "2.13.0",
+        "2.1.2+pt213cu130",
+    )
     assert LINE in [finding["detail"] for finding in document["findings"]]
     assert pip_runs(host) == 2
 
 
-def test_upgrade_keeps_the_installed_torch_where_no_newer_one_has_the_extension(environment, two_torches):
+def test_upgrade_keeps_the_installed_torch_where_no_newer_one_has_the_extension(
+    environment, two_torches
+):
     environment.must_pip("install", "torch==2.13.0")
     done = environment.safe_install("-U", "torch", "torch-scatter")
     assert done.returncode == 0, done.stdout + done.stderr
@@ -204,7 +262,9 @@ def test_upgrade_keeps_the_installed_torch_where_no_newer_one_has_the_extension(
 
 
 @pytest.mark.parametrize("how", ["requirement", "constraint"])
-def test_a_torch_that_is_pinned_is_refused_with_the_one_that_fits(environment, two_torches, tmp_path, how):
+def test_a_torch_that_is_pinned_is_refused_with_the_one_that_fits(
+    environment, two_torches, tmp_path, how
+):
     (tmp_path / "c.txt").write_text("torch==2.14.1\n")
     words = ("torch==2.14.1",) if how == "requirement" else ("torch", "-c", str(tmp_path / "c.txt"))
     document = environment.document("--dry-run", *words, "torch-scatter")
@@ -216,7 +276,7 @@ def test_a_torch_that_is_pinned_is_refused_with_the_one_that_fits(environment, t
     assert document["error"]["hint"] == hint
 
 
-# --- nothing is fetched twice ----------------------------------------------------------------------
+# --- nothing is fetched twice ---------------------------------------------------------------------
 
 
 def test_a_wheel_is_fetched_once(environment, host, tmp_path):

@@ -1,7 +1,8 @@
-"""A source distribution with a setup.py alone, where neither `wheel` nor a setuptools with bdist_wheel is installed.
+"""A source distribution with a setup.py alone, where neither `wheel` nor a setuptools with
+bdist_wheel is installed.
 
-A fresh venv of Python 3.8 is such a place: pip 23.0.1 and setuptools 56. The setuptools that pip brings into its
-isolated build is a stand-in from the index, whose backend writes the wheel.
+A fresh venv of Python 3.8 is such a place: pip 23.0.1 and setuptools 56. The setuptools that pip
+brings into its isolated build is a stand-in from the index, whose backend writes the wheel.
 """
 
 from __future__ import annotations
@@ -36,13 +37,22 @@ SETUP = "from setuptools import setup\nsetup(name='legacy', version='1.0', py_mo
 def test_a_setup_py_is_built_in_isolation_where_wheel_is_missing(make_environment, tmp_path):
     environment: Environment = make_environment("3.8")
     assert environment.ask("import importlib.util as u; print(u.find_spec('wheel'))") == "None"
-    assert environment.ask("import pip; print(pip.__version__)").startswith("23.0"), "the pip of Python 3.8"
+    assert environment.ask("import pip; print(pip.__version__)").startswith("23.0"), (
+        "the pip of Python 3.8"
+    )
     index = tmp_path / "index"
     index.mkdir()
     make_sdist(index, {"setup.py": SETUP, "legacy.py": "built = 'here'\n"}, name="legacy-1.0")
-    write_wheel(index, "setuptools", "99.0", {"setuptools/__init__.py": "", "setuptools/build_meta.py": BACKEND})
+    write_wheel(
+        index,
+        "setuptools",
+        "99.0",
+        {"setuptools/__init__.py": "", "setuptools/build_meta.py": BACKEND},
+    )
     write_wheel(index, "wheel", "99.0", {"wheel/__init__.py": ""})
-    plain = environment.pip("wheel", "--no-deps", "--find-links", str(index), "-w", str(tmp_path / "out"), "legacy")
+    plain = environment.pip(
+        "wheel", "--no-deps", "--find-links", str(index), "-w", str(tmp_path / "out"), "legacy"
+    )
     assert "invalid command 'bdist_wheel'" in plain.stdout + plain.stderr
     completed = environment.safe_install("install", "--find-links", str(index), "legacy")
     assert completed.returncode == 0, completed.stderr

@@ -1,4 +1,5 @@
-"""A change whose result cannot be written is a change all the same: the exit status is that of the change."""
+"""A change whose result cannot be written is a change all the same: the exit status is that of the
+change."""
 
 from __future__ import annotations
 
@@ -35,9 +36,12 @@ OUTPUTS = {
 
 
 @pytest.mark.parametrize(
-    ("output", "option"), [("full", "--json"), ("full", "--no-color"), ("closed", "--json"), ("gone", "--no-color")]
+    ("output", "option"),
+    [("full", "--json"), ("full", "--no-color"), ("closed", "--json"), ("gone", "--no-color")],
 )
-def test_the_status_of_a_change_is_true_though_it_cannot_be_written(make_environment, output, option):
+def test_the_status_of_a_change_is_true_though_it_cannot_be_written(
+    make_environment, output, option
+):
     environment = make_environment("3.8")
     redirection, problem = OUTPUTS[output]
     status, said = shell(environment, ["install", option, "typing-extensions"], redirection)
@@ -49,7 +53,9 @@ def test_the_status_of_a_change_is_true_though_it_cannot_be_written(make_environ
     assert "No matching distribution found for no-such-project" in said
 
 
-@pytest.mark.parametrize("words", [["history"], ["wheels"], ["--help"], ["install", "--help"]], ids=" ".join)
+@pytest.mark.parametrize(
+    "words", [["history"], ["wheels"], ["--help"], ["install", "--help"]], ids=" ".join
+)
 def test_what_only_says_something_ends_as_if_it_were_heard(make_environment, words):
     environment = make_environment("3.8")
     status, said = shell(environment, words, OUTPUTS["gone"][0])

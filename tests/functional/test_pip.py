@@ -120,7 +120,9 @@ def test_a_failure_carries_pips_words_and_its_status(arguments, status, said, ru
     assert any(said in line for line in err)
 
 
-def test_the_persons_variables_are_pips_to_honour_less_those_that_lead_elsewhere(runner, wheels, tmp_path, monkeypatch):
+def test_the_persons_variables_are_pips_to_honour_less_those_that_lead_elsewhere(
+    runner, wheels, tmp_path, monkeypatch
+):
     monkeypatch.setenv("PIP_FIND_LINKS", str(wheels))
     monkeypatch.setenv("PIP_NO_INDEX", "1")
     monkeypatch.setenv("PIP_TARGET", str(tmp_path / "elsewhere"))
@@ -156,7 +158,9 @@ def test_stage_unpacks_below_the_root_and_nowhere_else(runner, wheels, tmp_path,
     monkeypatch.setenv("PIP_TARGET", str(tmp_path / "elsewhere"))
     monkeypatch.setenv("PIP_REQUIRE_HASHES", "1")
     root = tmp_path / "stage"
-    runner.stage(["tinytwo==1.0", "tinyone==1.0"], root=root, find_links=[wheels], options=["--no-compile"])
+    runner.stage(
+        ["tinytwo==1.0", "tinyone==1.0"], root=root, find_links=[wheels], options=["--no-compile"]
+    )
     scheme = runner.interpreter.scheme
     site = Path(f"{root}{scheme.purelib}")
     assert (site / "tinyone" / "__init__.py").read_text() == "__version__ = '1.0'\n"

@@ -1,4 +1,5 @@
-"""A private index: who is asked for its password, how often, and where it goes. Real pip, terminal and server."""
+"""A private index: who is asked for its password, how often, and where it goes. Real pip, terminal
+and server."""
 
 from __future__ import annotations
 
@@ -41,15 +42,20 @@ def environment(make_environment) -> Environment:
     return make_environment("3.11", PIP_NO_INDEX="", PIP_FIND_LINKS="", PIP_RETRIES="0")
 
 
-def talk(environment: Environment, words: List[str], answers: List[Tuple[str, str]]) -> Tuple[int, str]:
-    """Run safe-install on a terminal; type each answer when it is asked for. Exit status, and all that is seen."""
+def talk(
+    environment: Environment, words: List[str], answers: List[Tuple[str, str]]
+) -> Tuple[int, str]:
+    """Run safe-install on a terminal; type each answer when it is asked for. Exit status, and all
+    that is seen."""
     child, master = pty.fork()
     if child == 0:
         os.chdir(str(environment.prefix.parent))
         command = [sys.executable, "-m", "safe_install", *words]
         # A shell that looks at its terminal when the program is over, as every shell does.
         look = '"$@"; status=$?; stty -a | grep -q "[^-]echo " && echo echo is on; exit $status'
-        os.execve("/bin/sh", ["sh", "-c", f"trap : INT; {look}", "sh", *command], environment.variables)
+        os.execve(
+            "/bin/sh", ["sh", "-c", f"trap : INT; {look}", "sh", *command], environment.variables
+        )
     seen, waiting, deadline = "", list(answers), time.monotonic() + 120
     while time.monotonic() < deadline:
         if not select.select([master], [], [], 0.5)[0]:
@@ -97,17 +103,22 @@ def test_ctrl_c_at_a_question_leaves_a_terminal_that_echoes(environment, index, 
 def test_a_wrong_password_changes_nothing(environment, index):
     before = environment.tree()
     answers = [(f"User for {index.host}: ", USER), ("Password: ", "wrong")]
-    status, seen = talk(environment, ["install", "-i", f"http://{index.host}/private/", "alpha"], answers)
+    status, seen = talk(
+        environment, ["install", "-i", f"http://{index.host}/private/", "alpha"], answers
+    )
     assert (status, environment.tree()) == (1, before)
     assert "Credentials not correct" in seen
 
 
 @pytest.mark.parametrize(
-    ("words", "variables"), [(["--no-input"], {}), ([], {"PIP_NO_INPUT": "1"}), (["--json", "--no-input"], {})]
+    ("words", "variables"),
+    [(["--no-input"], {}), ([], {"PIP_NO_INPUT": "1"}), (["--json", "--no-input"], {})],
 )
 def test_nobody_is_asked_who_does_not_want_to_be(environment, index, words, variables):
     before = environment.tree()
-    done = environment.safe_install("install", *words, "-i", f"http://{index.host}/private/", "alpha", **variables)
+    done = environment.safe_install(
+        "install", *words, "-i", f"http://{index.host}/private/", "alpha", **variables
+    )
     assert (done.returncode, environment.tree()) == (1, before)
     assert "User for" not in done.stdout + done.stderr
 
@@ -120,7 +131,7 @@ def test_the_document_stays_alone_on_stdout(environment, index):
     assert f"User for {index.host}: " in done.stderr
 
 
-# --- our own client ----------------------------------------------------------------------------------
+# --- our own client -------------------------------------------------------------------------------
 
 
 class _Redirects(BaseHTTPRequestHandler):
@@ -149,7 +160,9 @@ def other_host():
     server.server_close()
 
 
-def test_our_client_has_the_same_password_and_sends_it_to_its_own_host_alone(index, other_host, tmp_path):
+def test_our_client_has_the_same_password_and_sends_it_to_its_own_host_alone(
+    index, other_host, tmp_path
+):
     url = f"http://{index.host}/private/"
     person = Person(USER, PASSWORD)
     client = HttpClient(credentials=Credentials([url], person.ask))
@@ -166,8 +179,14 @@ def test_our_client_has_the_same_password_and_sends_it_to_its_own_host_alone(ind
 def test_our_client_asks_the_keyring_and_the_address(index, tmp_path):
     url = f"http://{index.host}/private/"
     known = url.replace("//", f"//{USER}:{PASSWORD.replace(' ', '%20').replace('@', '%40')}@")
-    assert HttpClient(credentials=Credentials([known])).get_page(f"{url}alpha/").status is PageStatus.LISTED
-    assert HttpClient(credentials=Credentials([url])).get_page(f"{url}alpha/").status is PageStatus.DOWN
+    assert (
+        HttpClient(credentials=Credentials([known])).get_page(f"{url}alpha/").status
+        is PageStatus.LISTED
+    )
+    assert (
+        HttpClient(credentials=Credentials([url])).get_page(f"{url}alpha/").status
+        is PageStatus.DOWN
+    )
     assert HttpClient().get_page(f"{url}alpha/").status is PageStatus.DOWN
 
 
@@ -203,7 +222,7 @@ def test_a_password_that_is_not_typed_leaves_the_echo_on():
         os.close(master)
 
 
-# --- the pieces --------------------------------------------------------------------------------------
+# --- the pieces -----------------------------------------------------------------------------------
 
 
 CHILD = """
@@ -220,7 +239,10 @@ def test_a_child_asks_and_is_answered():
     person = Person("me", "pass")
     lines = []
     done = process.run(
-        [sys.executable, "-c", CHILD], on_stdout=lines.append, answer=Credentials(ask=person.ask).answer, timeout=60
+        [sys.executable, "-c", CHILD],
+        on_stdout=lines.append,
+        answer=Credentials(ask=person.ask).answer,
+        timeout=60,
     )
     assert (done.returncode, lines) == (0, ["before", "me pass"])
     assert "no question\n" in done.stderr
@@ -228,7 +250,9 @@ def test_a_child_asks_and_is_answered():
 
 
 def test_a_child_that_nobody_answers_sees_the_end_of_its_input():
-    done = process.run([sys.executable, "-c", CHILD], answer=Credentials(ask=Person().ask).answer, timeout=60)
+    done = process.run(
+        [sys.executable, "-c", CHILD], answer=Credentials(ask=Person().ask).answer, timeout=60
+    )
     assert done.returncode == 1
     assert "EOFError" in done.stderr
 
@@ -253,7 +277,9 @@ def test_where_a_keyring_is_looked_for(provider, has_module, found, tmp_path, mo
     )
     command = tmp_path / "bin" / "keyring"
     command.parent.mkdir()
-    command.write_text(f'#!/bin/sh\n[ "$1 $2 $3" = "get {INDEX} __token__" ] && echo "of the command"\n')
+    command.write_text(
+        f'#!/bin/sh\n[ "$1 $2 $3" = "get {INDEX} __token__" ] && echo "of the command"\n'
+    )
     command.chmod(0o755)
     monkeypatch.setenv("PYTHONPATH", str(module.parent))
     monkeypatch.setenv("PATH", f"{command.parent}:/usr/bin:/bin")

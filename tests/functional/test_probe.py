@@ -1,4 +1,5 @@
-"""The probe in real interpreters: facts, distributions of every shape, torch read from its files."""
+"""The probe in real interpreters: facts, distributions of every shape, torch read from its
+files."""
 
 from __future__ import annotations
 
@@ -49,24 +50,33 @@ def write(folder, files):
 
 def read_raw(python):
     """The script's own answer."""
-    answer = start_script(python, "safe_install.environment", words=["0123456789abcdef"]).wait(60).stdout
+    answer = (
+        start_script(python, "safe_install.environment", words=["0123456789abcdef"]).wait(60).stdout
+    )
     return json.loads(answer.partition("0123456789abcdef ")[2])
 
 
 def ask(python, *words):
-    return subprocess.run([str(python), *words], capture_output=True, text=True, check=True).stdout.strip()
+    return subprocess.run(
+        [str(python), *words], capture_output=True, text=True, check=True
+    ).stdout.strip()
 
 
-# --- the interpreter -------------------------------------------------------------------------------
+# --- the interpreter ------------------------------------------------------------------------------
 
 
 def test_facts_of_the_interpreter(python):
     found = read_environment(python, None).interpreter
     code = (
-        "import platform, sys, sysconfig; print(platform.python_version(), sys.prefix, sysconfig.get_path('purelib'))"
+        "import platform, sys, sysconfig; print(platform.python_version(), sys.prefix, "
+        "sysconfig.get_path('purelib'))"
     )
     version, prefix, purelib = ask(python, "-c", code).split()
-    assert (found.version, str(found.prefix), str(found.scheme.purelib)) == (version, prefix, purelib)
+    assert (found.version, str(found.prefix), str(found.scheme.purelib)) == (
+        version,
+        prefix,
+        purelib,
+    )
     assert found.executable == python
     assert found.markers["python_full_version"] == version
     assert found.platform.startswith("linux_")
@@ -78,7 +88,8 @@ def test_facts_of_the_interpreter(python):
 
 def test_the_probe_is_fast(python):
     def seconds():
-        """Of the processor, in this process and in those that it started: others on the machine do not count."""
+        """Of the processor, in this process and in those that it started: others on the machine do
+        not count."""
         before = os.times()
         read_environment(python, None)
         return sum(os.times()[:4]) - sum(before[:4])
@@ -104,16 +115,20 @@ def test_the_marker_of_pep_668_counts_outside_of_virtual_environments_only(pytho
     write(tmp_path / "stdlib", {"EXTERNALLY-MANAGED": "[externally-managed]\nError=Use apt.\n"})
     code = (
         "import sysconfig\nreal = sysconfig.get_path\n"
-        f"sysconfig.get_path = lambda name, *a, **k: {str(tmp_path / 'stdlib')!r} if name == 'stdlib' "
+        f"sysconfig.get_path = lambda name, *a, **k: {str(tmp_path / 'stdlib')!r} if name == "
+        "'stdlib' "
         "else real(name, *a, **k)\n"
     )
     write(site, {"sitecustomize.py": code})
     assert "Use apt." in read_environment(base, None).interpreter.externally_managed
     ask(base, "-m", "venv", "--without-pip", str(tmp_path / "venv"))
-    assert read_environment(tmp_path / "venv" / "bin" / "python", None).interpreter.externally_managed is None
+    assert (
+        read_environment(tmp_path / "venv" / "bin" / "python", None).interpreter.externally_managed
+        is None
+    )
 
 
-# --- distributions ---------------------------------------------------------------------------------
+# --- distributions --------------------------------------------------------------------------------
 
 EDITABLE = {"url": "file:///src/editable", "dir_info": {"editable": True}}
 
@@ -130,18 +145,24 @@ def write_distributions(site, source):
         site,
         {
             "Plain_Name-1.0.dist-info/METADATA": METADATA.format(
-                "Plain_Name", "1.0", "Requires-Dist: numpy (>=1)\nRequires-Dist: torch ; extra == 'x'\n"
+                "Plain_Name",
+                "1.0",
+                "Requires-Dist: numpy (>=1)\nRequires-Dist: torch ; extra == 'x'\n",
             ),
             "Plain_Name-1.0.dist-info/INSTALLER": "pip\n",
             "Plain_Name-1.0.dist-info/RECORD": "",
             "Plain_Name-1.0.dist-info/REQUESTED": "",
-            "editable-0.1.dist-info/METADATA": METADATA.format("editable", "0.1", "").replace("\n", "\r\n"),
+            "editable-0.1.dist-info/METADATA": METADATA.format("editable", "0.1", "").replace(
+                "\n", "\r\n"
+            ),
             "editable-0.1.dist-info/direct_url.json": json.dumps(EDITABLE),
             "odd_url-1.dist-info/METADATA": METADATA.format("odd-url", "1", ""),
             "odd_url-1.dist-info/direct_url.json": '{"dir_info": ["editable"]}',
             "bad_url-1.dist-info/METADATA": METADATA.format("bad-url", "1", ""),
             "bad_url-1.dist-info/direct_url.json": "{",
-            "latin-1.dist-info/METADATA": METADATA.format("latin", "1", "Author: Gr\xf6\xdfe").encode("latin-1"),
+            "latin-1.dist-info/METADATA": METADATA.format(
+                "latin", "1", "Author: Gr\xf6\xdfe"
+            ).encode("latin-1"),
             "no_record-2.0.dist-info/METADATA": METADATA.format("no.record", "2.0", ""),
             "folder-3.0.egg-info/PKG-INFO": METADATA.format("folder", "3.0", ""),
             "folder-3.0.egg-info/requires.txt": "numpy>=1\nscipy\n\n[extra]\ntorch\n",
@@ -175,12 +196,21 @@ def test_distributions_of_every_shape(python, site, tmp_path):
         "unversioned": "not a version",
     }
     plain = here["plain-name"]
-    assert (plain.installer, plain.has_record, plain.requested, plain.editable) == ("pip", True, True, False)
+    assert (plain.installer, plain.has_record, plain.requested, plain.editable) == (
+        "pip",
+        True,
+        True,
+        False,
+    )
     assert plain.requires == ("numpy (>=1)", "torch ; extra == 'x'")
     assert plain.metadata_path == site / "Plain_Name-1.0.dist-info"
     assert {name for name, found in here.items() if found.editable} == {"editable", "linked"}
     assert here["editable"].direct_url == EDITABLE
-    assert (here["bad-url"].direct_url, here["no-record"].has_record, here["no-record"].installer) == (
+    assert (
+        here["bad-url"].direct_url,
+        here["no-record"].has_record,
+        here["no-record"].installer,
+    ) == (
         None,
         False,
         None,
@@ -210,7 +240,7 @@ def test_the_first_on_the_path_is_the_one_that_counts(python, site, tmp_path, mo
     assert read_environment(python, None).installed["a"].version == "2"
 
 
-# --- torch -----------------------------------------------------------------------------------------
+# --- torch ----------------------------------------------------------------------------------------
 
 TYPED = """from typing import Optional
 __all__ = ['__version__', 'debug', 'cuda', 'git_version', 'hip']
@@ -226,7 +256,11 @@ odd = {{[]: 1}}
 @pytest.mark.parametrize(
     ("metadata", "text", "expected"),
     [
-        ("1.8.1+cu111", "__version__ = '1.8.1+cu111'\ncuda = '11.1'\nhip = None\n", ("1.8.1+cu111", "cu111", "11.1")),
+        (
+            "1.8.1+cu111",
+            "__version__ = '1.8.1+cu111'\ncuda = '11.1'\nhip = None\n",
+            ("1.8.1+cu111", "cu111", "11.1"),
+        ),
         ("2.15.0", TYPED.format("2.15.0+cu132", "13.2", None), ("2.15.0+cu132", "cu132", "13.2")),
         ("2.13.0+cpu", TYPED.format("2.13.0+cpu", None, None), ("2.13.0+cpu", "cpu", None)),
         ("2.5.1", TYPED.format("2.5.1", "12.4", None), ("2.5.1", "cu124", "12.4")),  # conda's
@@ -255,7 +289,9 @@ def test_torch_is_read_from_its_files(metadata, text, expected, python, site):
         assert str(torch.version) == metadata
 
 
-@pytest.mark.parametrize(("content", "abi"), [(NEW, True), (OLD, False), (b"\x7fELF", None), (None, None)])
+@pytest.mark.parametrize(
+    ("content", "abi"), [(NEW, True), (OLD, False), (b"\x7fELF", None), (None, None)]
+)
 def test_the_cxx11_abi_is_read_from_libc10(content, abi, python, site):
     write(site, {"torch/version.py": "__version__ = '1.8.1+cu111'\n"})
     if content is not None:
@@ -265,7 +301,7 @@ def test_the_cxx11_abi_is_read_from_libc10(content, abi, python, site):
     assert torch.lib_dir == (site / "torch" / "lib" if content is not None else None)
 
 
-# --- what cannot be probed -------------------------------------------------------------------------
+# --- what cannot be probed ------------------------------------------------------------------------
 
 
 def make_program(folder, text):
@@ -324,13 +360,19 @@ def test_every_torch_on_the_path_is_seen(python, site, monkeypatch):
             "torch-2.9.1.dist-info/METADATA": METADATA.format("torch", "2.9.1", ""),
         },
     )
-    for name, files in (("file", {"torch.py": ""}), ("left", {"torch/lib/x": ""}), ("none", {"x.py": ""})):
+    for name, files in (
+        ("file", {"torch.py": ""}),
+        ("left", {"torch/lib/x": ""}),
+        ("none", {"x.py": ""}),
+    ):
         write(site / name, files)
     write(site / "info", {"torch-1.0.dist-info/METADATA": METADATA.format("torch", "1.0", "")})
     paths = [*(str(site / name) for name in ("file", "left", "none", "info")), str(site)]
     monkeypatch.setenv("PYTHONPATH", os.pathsep.join(paths))
     environment = read_environment(python, None)
-    found = [(place.location.name, place.files, place.version) for place in environment.torch_places[:4]]
+    found = [
+        (place.location.name, place.files, place.version) for place in environment.torch_places[:4]
+    ]
     left = [("file", "module", None), ("left", "namespace", None), ("info", "", "1.0")]
     assert found == [*left, ("site", "package", "2.9.1")]
     assert environment.torch_places[0].torch == site.resolve() / "file" / "torch.py"
@@ -366,17 +408,24 @@ def test_a_torch_that_a_finder_leads_to(python, site, tmp_path, metadata):
         write(site, {f"torch-2.9.0.dist-info/{name}": text for name, text in info.items()})
     torch = read_environment(python, None).torch
     assert torch.folder == source.resolve() / "torch"
-    assert (torch.has_metadata, str(torch.version)) == ((True, "2.9.0+git1") if metadata else (False, "2.9.0+cpu"))
+    assert (torch.has_metadata, str(torch.version)) == (
+        (True, "2.9.0+git1") if metadata else (False, "2.9.0+cpu")
+    )
 
 
 def test_a_finder_that_is_broken_does_no_harm(python, site):
-    code = FINDER.format(source="").replace("            return", "            1 / 0\n            return")
+    code = FINDER.format(source="").replace(
+        "            return", "            1 / 0\n            return"
+    )
     write(site, {**TORCH_FILES, "sitecustomize.py": code})
     assert read_environment(python, None).torch.folder == site.resolve() / "torch"
 
 
 def test_a_torch_that_hides_the_installed_one_has_no_metadata(python, site, tmp_path, monkeypatch):
-    write(site, {**TORCH_FILES, "torch-2.9.0.dist-info/METADATA": METADATA.format("torch", "2.9.0", "")})
+    write(
+        site,
+        {**TORCH_FILES, "torch-2.9.0.dist-info/METADATA": METADATA.format("torch", "2.9.0", "")},
+    )
     assert read_environment(python, None).torch.has_metadata
     write(tmp_path / "mine", {**TORCH_FILES, "torch/version.py": "__version__ = '2.5.0-mine'\n"})
     monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(tmp_path / "mine"), str(site)]))

@@ -1,8 +1,10 @@
-"""Every console block of the README is typed here, in its order, and has to print what stands there.
+"""Every console block of the README is typed here, in its order, and has to print what stands
+there.
 
-Both READMEs have the same blocks (tests/unit/test_docs.py), so one is enough. What differs from run to run is made
-equal before the comparison: times, sizes, dates, identifiers, Python's version, the home folder. A line `...` stands
-for any lines, and `...` within a line for any text. Lines of progress and of pip need not stand in the README.
+Both READMEs have the same blocks (tests/unit/test_docs.py), so one is enough. What differs from run
+to run is made equal before the comparison: times, sizes, dates, identifiers, Python's version, the
+home folder. A line `...` stands for any lines, and `...` within a line for any text. Lines of
+progress and of pip need not stand in the README.
 """
 
 from __future__ import annotations
@@ -24,9 +26,9 @@ pytestmark = [pytest.mark.slow, pytest.mark.torch]
 
 ROOT = Path(__file__).resolve().parents[2]
 TORCHTEXT = "torchtext-0.18.0-cp311-cp311-manylinux1_x86_64.whl"
-# How each command line of the README is run: `at-hand` with the safe-install of the tests in the environment with
-# torch, `clone` in a fresh clone, `tool` as pipx and uv install it, `stand-ins` in an empty environment with stand-ins
-# for torch (test_joint_plan.py), `elsewhere` by .ci/run.
+# How each command line of the README is run: `at-hand` with the safe-install of the tests in the
+# environment with torch, `clone` in a fresh clone, `tool` as pipx and uv install it, `stand-ins` in
+# an empty environment with stand-ins for torch (test_joint_plan.py), `elsewhere` by .ci/run.
 WAYS = {
     "safe-install torch torchvision torch-scatter": "stand-ins",
     "safe-install torch-scatter": "at-hand",
@@ -40,7 +42,8 @@ WAYS = {
     "safe-install explain torch-scatter --torch 1.8.1+cu111 --python-version 3.8 --platform linux_x86_64 --offline": (
         "at-hand"
     ),
-    "safe-install explain torch torchvision torch-scatter flash-attn --target-driver 560.35 --target-gpu 8.0 "
+    "safe-install explain torch torchvision torch-scatter flash-attn --target-driver 560.35 "
+    "--target-gpu 8.0 "
     "--python-version 3.11 --platform manylinux_2_28_x86_64 --offline": "at-hand",
     "safe-install verify": "at-hand",
     "safe-install history": "at-hand",
@@ -60,8 +63,11 @@ VARIABLE_PARTS: List[Tuple[str, str]] = [
 PROGRESS = re.compile(
     r"^[a-z][^:]*( \.\.\.|: done \(SECONDS\))$|^\s|^(Looking|Processing|Requirement|Collecting|WARNING)"
 )
-# A build that is kept from an earlier run takes the place of these lines; the build itself is in test_real_torch.py.
-BUILD_LINES = re.compile(r"^torch-scatter 2\.1\.2: from source$|^No wheel of torch-scatter .*$|^build torch-scatter.*$")
+# A build that is kept from an earlier run takes the place of these lines; the build itself is in
+# test_real_torch.py.
+BUILD_LINES = re.compile(
+    r"^torch-scatter 2\.1\.2: from source$|^No wheel of torch-scatter .*$|^build torch-scatter.*$"
+)
 
 
 @dataclass(frozen=True)
@@ -120,8 +126,12 @@ def explain_difference(written: List[str], printed: List[str]) -> str:
 
 
 def check_output(shown: Shown, completed: subprocess.CompletedProcess[str], home: Path) -> None:
-    assert completed.returncode == STATUSES.get(shown.command, 0), completed.stdout + completed.stderr
-    printed = [comparable(line, str(home)) for line in (completed.stdout + completed.stderr).splitlines()]
+    assert completed.returncode == STATUSES.get(shown.command, 0), (
+        completed.stdout + completed.stderr
+    )
+    printed = [
+        comparable(line, str(home)) for line in (completed.stdout + completed.stderr).splitlines()
+    ]
     written = [comparable(line, str(home)) for line in shown.output]
     if "torch-scatter 2.1.2: built here before" in printed:
         printed.remove("torch-scatter 2.1.2: built here before")
@@ -159,9 +169,12 @@ def test_every_command_is_run_somewhere():
         assert f'"{command}"' in stand_ins
 
 
-@pytest.mark.skipif(sys.version_info[:2] != (3, 11), reason="the README's torchtext wheel is for Python 3.11")
+@pytest.mark.skipif(
+    sys.version_info[:2] != (3, 11), reason="the README's torchtext wheel is for Python 3.11"
+)
 def test_usage(environment: Path, tmp_path: Path) -> None:
-    """The blocks of "Usage" in the environment ./.venv, one after the other: undo takes back what install brought."""
+    """The blocks of "Usage" in the environment ./.venv, one after the other: undo takes back what
+    install brought."""
     home = tmp_path / "home"
     home.mkdir()
     environment.rename(home / ".venv")
@@ -170,7 +183,9 @@ def test_usage(environment: Path, tmp_path: Path) -> None:
     done = run_process([str(home / ".venv" / "bin" / "python"), *download], variables, cwd=home)
     assert (home / TORCHTEXT).exists(), done.stderr
     for shown in SHOWN:
-        if WAYS[shown.command] == "at-hand" and (shown.output or shown.command == "safe-install undo"):
+        if WAYS[shown.command] == "at-hand" and (
+            shown.output or shown.command == "safe-install undo"
+        ):
             done = run_process(["/bin/sh", "-c", shown.command], variables, cwd=home, timeout=900)
             check_output(shown, done, home)
 
@@ -178,13 +193,20 @@ def test_usage(environment: Path, tmp_path: Path) -> None:
 def activated(home: Path) -> Dict[str, str]:
     """The variables of a shell in which ./.venv is active and safe-install is on PATH."""
     kept = {
-        name: value for name, value in os.environ.items() if not name.startswith(("SAFE_INSTALL_PYTHON", "VIRTUAL"))
+        name: value
+        for name, value in os.environ.items()
+        if not name.startswith(("SAFE_INSTALL_PYTHON", "VIRTUAL"))
     }
     # Alone in a folder, as pipx puts it: nothing else of the tests' environment is on PATH.
     (home / "bin").mkdir()
     (home / "bin" / "safe-install").symlink_to(Path(sys.executable).parent / "safe-install")
     path = [str(home / ".venv" / "bin"), str(home / "bin"), "/usr/local/bin", "/usr/bin", "/bin"]
-    return {**kept, "VIRTUAL_ENV": str(home / ".venv"), "PATH": os.pathsep.join(path), "COLUMNS": "250"}
+    return {
+        **kept,
+        "VIRTUAL_ENV": str(home / ".venv"),
+        "PATH": os.pathsep.join(path),
+        "COLUMNS": "250",
+    }
 
 
 def test_installation(environment: Path, tmp_path: Path) -> None:
@@ -193,11 +215,15 @@ def test_installation(environment: Path, tmp_path: Path) -> None:
     home.mkdir()
     tools = tmp_path / "tools"
     subprocess.run([sys.executable, "-m", "venv", str(tools)], check=True)
-    subprocess.run([str(tools / "bin" / "python"), "-m", "pip", "install", "-q", "pipx", "uv"], check=True)
+    subprocess.run(
+        [str(tools / "bin" / "python"), "-m", "pip", "install", "-q", "pipx", "uv"], check=True
+    )
     folders = {"PIPX_HOME": "pipx", "UV_TOOL_DIR": "uv"}
     variables = {**os.environ, **{name: str(tmp_path / folder) for name, folder in folders.items()}}
     variables["HOME"] = str(home)
-    variables["PATH"] = os.pathsep.join([str(tmp_path / "bin"), str(tools / "bin"), variables["PATH"]])
+    variables["PATH"] = os.pathsep.join(
+        [str(tmp_path / "bin"), str(tools / "bin"), variables["PATH"]]
+    )
     variables["PIPX_BIN_DIR"] = str(tmp_path / "bin")
     variables["UV_TOOL_BIN_DIR"] = str(tmp_path / "uv-bin")
     clone = home / "safe-install"
@@ -211,9 +237,13 @@ def test_installation(environment: Path, tmp_path: Path) -> None:
         if command.startswith("git clone"):
             (clone / ".venv").symlink_to(environment)
         if shown.comment.startswith("or: "):
-            done = run_process(["/bin/sh", "-c", shown.comment[4:]], variables, cwd=home, timeout=600)
+            done = run_process(
+                ["/bin/sh", "-c", shown.comment[4:]], variables, cwd=home, timeout=600
+            )
             assert done.returncode == 0, done.stderr
     assert os.access(tmp_path / "uv-bin" / "safe-install", os.X_OK)
     assert zipfile.is_zipfile(clone / "dist" / "safe-install.pyz")
-    left = subprocess.run(["git", "status", "--porcelain", "--ignored"], cwd=clone, capture_output=True, text=True)
+    left = subprocess.run(
+        ["git", "status", "--porcelain", "--ignored"], cwd=clone, capture_output=True, text=True
+    )
     assert set(left.stdout.split()) <= {"!!", "??", ".venv", "dist/"}, left.stdout

@@ -1,6 +1,8 @@
-"""End to end with the real torch 2.13.0+cpu, real extensions and real pip: what people type, what becomes of it.
+"""End to end with the real torch 2.13.0+cpu, real extensions and real pip: what people type, what
+becomes of it.
 
-The first run builds torch-scatter (two minutes on two cores) into the user's cache folder; later runs find it.
+The first run builds torch-scatter (two minutes on two cores) into the user's cache folder; later
+runs find it.
 """
 
 from __future__ import annotations
@@ -48,11 +50,15 @@ ANSWERS = [
     "[[3.0, 4.0], [8.0, 48.0]]",
     "[[3.0, 4.0], [8.0, 48.0]]",
 ]
-NO_WHEEL_HOST = " ".join(f"https://{host}=http://127.0.0.1:9" for host in ("data.pyg.org", "wheels.astral.sh"))
+NO_WHEEL_HOST = " ".join(
+    f"https://{host}=http://127.0.0.1:9" for host in ("data.pyg.org", "wheels.astral.sh")
+)
 DEMO = "Metadata-Version: 2.1\nName: demo\nVersion: 1.0\n"
 
 
-def safe_install(environment: Path, *arguments: Any, **variables: str) -> subprocess.CompletedProcess[str]:
+def safe_install(
+    environment: Path, *arguments: Any, **variables: str
+) -> subprocess.CompletedProcess[str]:
     command = [
         sys.executable,
         "-m",
@@ -62,13 +68,21 @@ def safe_install(environment: Path, *arguments: Any, **variables: str) -> subpro
         *map(str, arguments),
     ]
     return subprocess.run(
-        command, env={**os.environ, **variables}, capture_output=True, text=True, check=False, timeout=900
+        command,
+        env={**os.environ, **variables},
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=900,
     )
 
 
 def python(environment: Path, code: str) -> str:
     return subprocess.run(
-        [str(environment / "bin" / "python"), "-B", "-c", code], capture_output=True, text=True, check=True
+        [str(environment / "bin" / "python"), "-B", "-c", code],
+        capture_output=True,
+        text=True,
+        check=True,
     ).stdout.strip()
 
 
@@ -80,7 +94,17 @@ def document(done: subprocess.CompletedProcess[str]) -> Dict[str, Any]:
 
 
 def pip_download(folder: Path, requirement: str) -> Path:
-    command = [sys.executable, "-m", "pip", "download", "-q", "--no-deps", "--only-binary=:all:", "-d", str(folder)]
+    command = [
+        sys.executable,
+        "-m",
+        "pip",
+        "download",
+        "-q",
+        "--no-deps",
+        "--only-binary=:all:",
+        "-d",
+        str(folder),
+    ]
     done = subprocess.run([*command, requirement], capture_output=True, text=True, check=False)
     if done.returncode != 0:
         pytest.skip(f"{requirement} cannot be downloaded here: {done.stderr[-300:]}")
@@ -103,7 +127,9 @@ def built_wheel(torch_template, tmp_path_factory) -> Path:
     assert answer["after"]["imports"]["torch_scatter"]["ok"]
     assert answer["after"]["operations"]["torch-scatter on cpu"]["ok"]
     assert python(folder, USES_SCATTER) == "[3.0, 3.0]"
-    assert "ninja" not in python(folder, "import os, sys; print(os.listdir(sys.path[-1]))"), "build tools stay outside"
+    assert "ninja" not in python(folder, "import os, sys; print(os.listdir(sys.path[-1]))"), (
+        "build tools stay outside"
+    )
     from urllib.parse import unquote, urlsplit
 
     return Path(unquote(urlsplit(step["url"]).path))
@@ -114,17 +140,24 @@ def test_an_sdist_is_built_against_the_installed_torch_and_then_kept(built_wheel
     done = safe_install(environment, "torch-scatter")
     assert done.returncode == 0, done.stderr
     took = os.times().children_user - before.children_user
-    assert took < 30, "seconds of the processor: the second environment takes the wheel from the store"
+    assert took < 30, (
+        "seconds of the processor: the second environment takes the wheel from the store"
+    )
     assert "Successfully installed torch-scatter-2.1.2" in done.stdout
     assert python(environment, QUESTION).split("\n") == ANSWERS
 
 
-def test_torch_comes_into_an_empty_environment_with_an_extension_that_no_host_has(built_wheel, tmp_path):
-    """torch is unpacked for the build, which finds that the wheel for this very torch was built before."""
+def test_torch_comes_into_an_empty_environment_with_an_extension_that_no_host_has(
+    built_wheel, tmp_path
+):
+    """torch is unpacked for the build, which finds that the wheel for this very torch was built
+    before."""
     folder = tmp_path / "env"
     subprocess.run([sys.executable, "-m", "venv", str(folder)], check=True)
     before = read_tree(folder)
-    done = safe_install(folder, "torch==2.13.0+cpu", "torch-scatter", "--json", SAFE_INSTALL_MIRRORS=NO_WHEEL_HOST)
+    done = safe_install(
+        folder, "torch==2.13.0+cpu", "torch-scatter", "--json", SAFE_INSTALL_MIRRORS=NO_WHEEL_HOST
+    )
     answer = document(done)
     if "No matching distribution found for torch==2.13.0+cpu" in str(answer["error"]):
         pytest.skip("pip finds no torch 2.13.0+cpu here by itself")
@@ -139,7 +172,8 @@ def test_torch_comes_into_an_empty_environment_with_an_extension_that_no_host_ha
 
 def test_the_built_wheel_holds_what_it_should_for_a_cpu(built_wheel):
     assert sorted(open_wheel(built_wheel).native_objects) == [
-        f"torch_scatter/_{name}_cpu.so" for name in ("scatter", "segment_coo", "segment_csr", "version")
+        f"torch_scatter/_{name}_cpu.so"
+        for name in ("scatter", "segment_coo", "segment_csr", "version")
     ]
 
 
@@ -151,7 +185,9 @@ def install_scatter(environment: Path, host: WheelHost, cache: Path) -> Dict[str
     return answer
 
 
-def test_a_wheel_on_a_host_with_the_layout_of_data_pyg_org_is_chosen(built_wheel, environment, tmp_path):
+def test_a_wheel_on_a_host_with_the_layout_of_data_pyg_org_is_chosen(
+    built_wheel, environment, tmp_path
+):
     name = built_wheel.name
     with WheelHost() as host:
         host.add_pyg_page("2.13.0", "cpu", {name: built_wheel.read_bytes()})
@@ -165,7 +201,8 @@ def test_a_wheel_on_a_host_with_the_layout_of_data_pyg_org_is_chosen(built_wheel
 
 
 def test_a_real_wheel_whose_name_says_more_than_its_metadata(built_wheel, environment, tmp_path):
-    """As flash-attn and others are published: renamed after the build. pip itself refuses it from such a page."""
+    """As flash-attn and others are published: renamed after the build. pip itself refuses it from
+    such a page."""
     tags = built_wheel.name.split("-", 2)[2]
     name = f"torch_scatter-2.1.2+cpu.torch.2.13-{tags}"
     with WheelHost() as host:
@@ -187,7 +224,10 @@ def test_a_real_wheel_whose_name_says_more_than_its_metadata(built_wheel, enviro
         page.mkdir()
         (page / name).write_bytes(built_wheel.read_bytes())
         refused = subprocess.run(
-            [*plain, "--find-links", str(page), "torch-scatter"], capture_output=True, text=True, check=False
+            [*plain, "--find-links", str(page), "torch-scatter"],
+            capture_output=True,
+            text=True,
+            check=False,
         )
         assert refused.returncode != 0
         assert "inconsistent version" in refused.stdout + refused.stderr
@@ -210,12 +250,16 @@ REFUSED: Sequence[Any] = (
     pytest.param(["torchattacks"], "torchvision", id="its dependency would move torch"),
     pytest.param(["torchaudio==2.11.0"], "torchaudio", id="needs the libraries of a CUDA torch"),
     pytest.param(["torchvision"], "torchvision", id="PyPI has CUDA builds only"),
-    pytest.param(["torch-scatter", "torch==2.13.0", "fastai"], "torch", id="moves torch deep in its tree"),
+    pytest.param(
+        ["torch-scatter", "torch==2.13.0", "fastai"], "torch", id="moves torch deep in its tree"
+    ),
 )
 
 
 @pytest.mark.parametrize(("arguments", "culprit"), REFUSED)
-def test_what_would_break_torch_is_refused_and_nothing_changes(environment, arguments: List[str], culprit: str):
+def test_what_would_break_torch_is_refused_and_nothing_changes(
+    environment, arguments: List[str], culprit: str
+):
     before = read_tree(environment)
     done = safe_install(environment, *arguments, "--json")
     answer = document(done)
@@ -229,13 +273,19 @@ def test_what_would_break_torch_is_refused_and_nothing_changes(environment, argu
 @pytest.mark.parametrize(
     ("requirement", "symptom"),
     [
-        pytest.param("torchtext==0.18.0", "was built for another torch (2.3): it needs", id="torchtext"),
         pytest.param(
-            "torchaudio==2.11.0", "was built for a torch with CUDA (it needs libc10_cuda.so)", id="torchaudio"
+            "torchtext==0.18.0", "was built for another torch (2.3): it needs", id="torchtext"
+        ),
+        pytest.param(
+            "torchaudio==2.11.0",
+            "was built for a torch with CUDA (it needs libc10_cuda.so)",
+            id="torchaudio",
         ),
     ],
 )
-def test_a_wheel_named_by_its_path_that_would_not_load_is_refused(environment, tmp_path, requirement, symptom):
+def test_a_wheel_named_by_its_path_that_would_not_load_is_refused(
+    environment, tmp_path, requirement, symptom
+):
     wheel = pip_download(tmp_path / "wheels", requirement)
     plain = tmp_path / "plain"
     shutil.copytree(environment, plain, symlinks=True, copy_function=os.link)
@@ -251,7 +301,9 @@ def test_a_wheel_named_by_its_path_that_would_not_load_is_refused(environment, t
     assert subprocess.run(pip, capture_output=True, check=False).returncode == 0
 
 
-def test_check_wheel_says_what_fits_and_what_is_missing(built_wheel, environment, torch_template, tmp_path):
+def test_check_wheel_says_what_fits_and_what_is_missing(
+    built_wheel, environment, torch_template, tmp_path
+):
     before = read_tree(environment)
     fits = safe_install(environment, "check-wheel", built_wheel)
     assert (fits.returncode, fits.stderr) == (0, "")
@@ -264,7 +316,9 @@ def test_check_wheel_says_what_fits_and_what_is_missing(built_wheel, environment
         if wheel is renamed:
             # An unpacked torch does as well as an installed one.
             unpacked = next((torch_template / "lib").glob("python*")) / "site-packages"
-            done = safe_install(environment, "check-wheel", wheel, "--json", "--torch-dir", unpacked)
+            done = safe_install(
+                environment, "check-wheel", wheel, "--json", "--torch-dir", unpacked
+            )
         else:
             done = safe_install(environment, "check-wheel", wheel, "--json")
         answer = document(done)
@@ -273,21 +327,32 @@ def test_check_wheel_says_what_fits_and_what_is_missing(built_wheel, environment
         lost = {one["file"]: one for one in told["objects"]}["torchtext/lib/libtorchtext.so"]
         assert lost["verdict"] == "does-not-load"
         assert lost["built_for_torch"] == ["2.3"]
-        assert any("torch::Library::Library(" in symbol["demangled"] for symbol in lost["missing_symbols"])
+        assert any(
+            "torch::Library::Library(" in symbol["demangled"] for symbol in lost["missing_symbols"]
+        )
         assert any("(old C++ ABI)" in finding["detail"] for finding in answer["findings"])
     assert read_tree(environment) == before
 
 
 @pytest.mark.skipif(shutil.which("gcc") is None, reason="needs a C compiler")
 def test_what_links_the_driver_is_not_broken_where_there_is_none(environment, tmp_path):
-    """As on a machine that builds images. pip's answer is the same; ours says what could not be asked."""
+    """As on a machine that builds images. pip's answer is the same; ours says what could not be
+    asked."""
     torch_lib = next((environment / "lib").glob("python*")) / "site-packages" / "torch" / "lib"
     (tmp_path / "driver.c").write_text("int cuInit(unsigned flags) { return 0; }\n")
     (tmp_path / "demo.c").write_text("int cuInit(unsigned); int demo(void) { return cuInit(0); }\n")
     gcc = ["gcc", "-shared", "-fPIC", "-Wl,--no-as-needed"]
     for words in (
         ["-Wl,-soname,libcuda.so.1", "-o", tmp_path / "libcuda.so", tmp_path / "driver.c"],
-        ["-o", tmp_path / "libdemo.so", tmp_path / "demo.c", f"-L{torch_lib}", f"-L{tmp_path}", "-lc10", "-lcuda"],
+        [
+            "-o",
+            tmp_path / "libdemo.so",
+            tmp_path / "demo.c",
+            f"-L{torch_lib}",
+            f"-L{tmp_path}",
+            "-lc10",
+            "-lcuda",
+        ],
     ):
         subprocess.run([*gcc, *map(str, words)], check=True)
     files = {
@@ -296,7 +361,9 @@ def test_what_links_the_driver_is_not_broken_where_there_is_none(environment, tm
         "demo/libdemo.so": (tmp_path / "libdemo.so").read_bytes(),
     }
     tag = f"cp{sys.version_info[0]}{sys.version_info[1]}"
-    wheel = make_wheel(tmp_path, files, filename=f"demo-1.0-{tag}-{tag}-linux_x86_64.whl", metadata=DEMO)
+    wheel = make_wheel(
+        tmp_path, files, filename=f"demo-1.0-{tag}-{tag}-linux_x86_64.whl", metadata=DEMO
+    )
     done = safe_install(environment, wheel, "--json")
     answer = document(done)
     assert done.returncode == 0, answer["error"]
@@ -322,22 +389,40 @@ def test_a_torch_that_is_asked_for_names_what_it_would_break(built_wheel, enviro
         wheel="Wheel-Version: 1.0\nGenerator: test\nRoot-Is-Purelib: true\nTag: py3-none-any\n",
         dist_info="torch-2.12.0.dist-info",
     )
-    words = ("--json", "--no-deps", "--no-index", "--find-links", tmp_path, "--allow-torch-change", "torch==2.12.0")
+    words = (
+        "--json",
+        "--no-deps",
+        "--no-index",
+        "--find-links",
+        tmp_path,
+        "--allow-torch-change",
+        "torch==2.12.0",
+    )
     held = safe_install(environment, *words)
     assert (held.returncode, document(held)["error"]["code"]) == (10, "no-candidate"), held.stderr
     assert "--keep-extensions" in document(held)["error"]["hint"]
     words = ("--keep-extensions", *words)
-    for more, exit_status, severity in ((), 11, "error"), (("--dry-run",), 11, "error"), (BREAK, 0, "warning"):
+    for more, exit_status, severity in (
+        ((), 11, "error"),
+        (("--dry-run",), 11, "error"),
+        (BREAK, 0, "warning"),
+    ):
         done = safe_install(environment, *more, *words)
         answer = document(done)
         assert done.returncode == exit_status, answer
-        (broken,) = [finding for finding in answer["findings"] if finding["check"] == "breaks-with-torch"]
+        (broken,) = [
+            finding for finding in answer["findings"] if finding["check"] == "breaks-with-torch"
+        ]
         assert broken["subject"] == "torch-scatter"
         assert broken["severity"] == severity
         assert "was built for torch 2.13" in broken["detail"]
         assert "safe-install torch==2.12.0 torch-scatter" in broken["hint"]
         assert answer["transaction"] is None
-    same = document(safe_install(environment, "--dry-run", "--json", "--no-deps", "--force-reinstall", "torch==2.13.0"))
+    same = document(
+        safe_install(
+            environment, "--dry-run", "--json", "--no-deps", "--force-reinstall", "torch==2.13.0"
+        )
+    )
     assert [step["name"] for step in same["plan"]["steps"]] == ["torch"]
     assert not same["findings"]
     assert read_tree(environment) == before
@@ -365,18 +450,36 @@ def test_verify_says_healthy_and_require_cuda_says_why_not(environment):
 def test_verify_names_every_extension_that_torch_breaks(environment, tmp_path):
     """Of a project that the wheel index does not know, and whose Python code says nothing."""
     torch_lib = next((environment / "lib").glob("python*")) / "site-packages" / "torch" / "lib"
-    (tmp_path / "demo.c").write_text("int _ZN2at4goneEv(void); int demo(void) { return _ZN2at4goneEv(); }\n")
-    gcc = ["gcc", "-shared", "-fPIC", "-Wl,--no-as-needed", "-o", tmp_path / "libdemo.so", tmp_path / "demo.c"]
+    (tmp_path / "demo.c").write_text(
+        "int _ZN2at4goneEv(void); int demo(void) { return _ZN2at4goneEv(); }\n"
+    )
+    gcc = [
+        "gcc",
+        "-shared",
+        "-fPIC",
+        "-Wl,--no-as-needed",
+        "-o",
+        tmp_path / "libdemo.so",
+        tmp_path / "demo.c",
+    ]
     subprocess.run([*map(str, gcc), f"-L{torch_lib}", "-lc10"], check=True)
     files = {"demo/__init__.py": "", "demo/libdemo.so": (tmp_path / "libdemo.so").read_bytes()}
-    wheel = make_wheel(tmp_path, files, filename="demo-1.0-py3-none-linux_x86_64.whl", metadata=DEMO)
+    wheel = make_wheel(
+        tmp_path, files, filename="demo-1.0-py3-none-linux_x86_64.whl", metadata=DEMO
+    )
     refused = safe_install(environment, wheel, "--json")
     assert refused.returncode == 11
     assert document(refused)["findings"][0]["check"] == "does-not-load"
-    subprocess.run([str(environment / "bin" / "python"), "-m", "pip", "install", "-q", str(wheel)], check=True)
+    subprocess.run(
+        [str(environment / "bin" / "python"), "-m", "pip", "install", "-q", str(wheel)], check=True
+    )
     answer = document(safe_install(environment, "verify", "--json"))
     (found,) = answer["findings"]
-    assert (found["check"], found["severity"], found["subject"]) == ("does-not-load", "warning", "demo")
+    assert (found["check"], found["severity"], found["subject"]) == (
+        "does-not-load",
+        "warning",
+        "demo",
+    )
     assert "at::gone()" in found["detail"]
     assert answer["exit_code"] == 0
 
@@ -384,7 +487,12 @@ def test_verify_names_every_extension_that_torch_breaks(environment, tmp_path):
 def test_a_dry_run_builds_nothing_and_names_what_metadata_hides(environment, tmp_path):
     before = read_tree(environment)
     done = safe_install(
-        environment, "--dry-run", "--json", "torch-sparse", "six", SAFE_INSTALL_CACHE_DIR=str(tmp_path / "empty")
+        environment,
+        "--dry-run",
+        "--json",
+        "torch-sparse",
+        "six",
+        SAFE_INSTALL_CACHE_DIR=str(tmp_path / "empty"),
     )
     answer = document(done)
     assert done.returncode == 0, answer["error"]
@@ -392,14 +500,18 @@ def test_a_dry_run_builds_nothing_and_names_what_metadata_hides(environment, tmp
     assert steps["torch-sparse"]["kind"] == "sdist"
     assert steps["torch-scatter"]["because"] == "torch-sparse 0.6.18 needs torch-scatter"
     assert steps["six"]["requested"]
-    assert (steps["scipy"]["requested"], steps["scipy"]["because"]) == (False, "torch-sparse 0.6.18 needs scipy")
+    assert (steps["scipy"]["requested"], steps["scipy"]["because"]) == (
+        False,
+        "torch-sparse 0.6.18 needs scipy",
+    )
     assert not list((tmp_path / "empty").glob("built/*"))
     assert read_tree(environment) == before
 
 
-# --- twins: one process loads one of them ------------------------------------------------------------
+# --- twins: one process loads one of them ---------------------------------------------------------
 
-# What TORCH_LIBRARY(twin_demo, m) comes to, without the headers of torch, which take half a minute to compile.
+# What TORCH_LIBRARY(twin_demo, m) comes to, without the headers of torch, which take half a minute
+# to compile.
 REGISTERS = """
 #include <cstdint>
 #include <new>
@@ -420,10 +532,15 @@ __attribute__((constructor)) static void at_load() {
 """
 
 
-def with_cuda_twins(wheel: Path, folder: Path, broken: Sequence[str] = (), instead: bytes = b"") -> Path:
-    """The wheel as a CUDA build has its files: each `_x_cpu.so` once more as `_x_cuda.so`, some of them `instead`."""
+def with_cuda_twins(
+    wheel: Path, folder: Path, broken: Sequence[str] = (), instead: bytes = b""
+) -> Path:
+    """The wheel as a CUDA build has its files: each `_x_cpu.so` once more as `_x_cuda.so`, some of
+    them `instead`."""
     with zipfile.ZipFile(wheel) as archive:
-        files = {name: archive.read(name) for name in archive.namelist() if ".dist-info/" not in name}
+        files = {
+            name: archive.read(name) for name in archive.namelist() if ".dist-info/" not in name
+        }
     for name in [name for name in files if name.endswith("_cpu.so")]:
         twin = name.replace("_cpu.so", "_cuda.so")
         files[twin] = instead if twin in broken else files[name]
@@ -435,7 +552,15 @@ def with_cuda_twins(wheel: Path, folder: Path, broken: Sequence[str] = (), inste
 
 def link_object(path: Path, source: str, *options: str) -> bytes:
     path.with_suffix(".cpp").write_text(source)
-    compiler = ["g++", "-std=c++17", "-shared", "-fPIC", "-o", str(path), str(path.with_suffix(".cpp"))]
+    compiler = [
+        "g++",
+        "-std=c++17",
+        "-shared",
+        "-fPIC",
+        "-o",
+        str(path),
+        str(path.with_suffix(".cpp")),
+    ]
     subprocess.run([*compiler, *options], check=True)
     return path.read_bytes()
 
@@ -453,31 +578,47 @@ def test_twins_that_register_the_same_operators_are_healthy(built_wheel, environ
 
 def test_a_twin_that_is_taken_and_broken_is_taken_back(built_wheel, environment, tmp_path):
     aborts = (
-        '#include <stdexcept>\n__attribute__((constructor)) static void f() { throw std::runtime_error("no luck"); }'
+        "#include <stdexcept>\n__attribute__((constructor)) static void f() { throw "
+        'std::runtime_error("no luck"); }'
     )
     instead = link_object(tmp_path / "aborts.so", aborts)
-    wheel = with_cuda_twins(built_wheel, tmp_path / "twins", ["torch_scatter/_scatter_cuda.so"], instead)
+    wheel = with_cuda_twins(
+        built_wheel, tmp_path / "twins", ["torch_scatter/_scatter_cuda.so"], instead
+    )
     before = read_tree(environment)
     done = safe_install(environment, wheel, "--no-deps", "--json")
     assert done.returncode == 12
     details = [finding["detail"] for finding in document(done)["findings"]]
     assert "torch_scatter does not import: signal SIGABRT (no luck)" in details
     assert read_tree(environment) == before
-    pip = [str(environment / "bin" / "python"), "-m", "pip", "install", "-q", "--no-deps", str(wheel)]
+    pip = [
+        str(environment / "bin" / "python"),
+        "-m",
+        "pip",
+        "install",
+        "-q",
+        "--no-deps",
+        str(wheel),
+    ]
     subprocess.run(pip, check=True)
     assert safe_install(environment, "verify").returncode == 1
 
 
 def test_a_twin_that_lacks_a_symbol_is_refused(built_wheel, environment, tmp_path):
-    instead = link_object(tmp_path / "lacks.so", 'extern "C" void nobody_has_it();\nvoid (*needed)() = nobody_has_it;')
-    wheel = with_cuda_twins(built_wheel, tmp_path / "twins", ["torch_scatter/_scatter_cuda.so"], instead)
+    instead = link_object(
+        tmp_path / "lacks.so", 'extern "C" void nobody_has_it();\nvoid (*needed)() = nobody_has_it;'
+    )
+    wheel = with_cuda_twins(
+        built_wheel, tmp_path / "twins", ["torch_scatter/_scatter_cuda.so"], instead
+    )
     done = safe_install(environment, wheel, "--no-deps")
     assert done.returncode == 11
     assert "nobody_has_it" in done.stderr
 
 
 def test_what_torch_says_of_operators_that_are_registered_twice(environment, tmp_path):
-    """Not known as twins, and none of them loaded by the import: each is loaded without the other."""
+    """Not known as twins, and none of them loaded by the import: each is loaded without the
+    other."""
     site = next((environment / "lib").glob("python*")) / "site-packages"
     package = site / "twin_demo"
     package.mkdir()
@@ -494,5 +635,6 @@ def test_what_torch_says_of_operators_that_are_registered_twice(environment, tmp
     assert report.operations["twin-demo native part"].ok, report.operations
     error = report.operations["both on cpu"].error
     assert error.startswith(
-        "signal SIGABRT (Only a single TORCH_LIBRARY can be used to register the namespace twin_demo"
+        "signal SIGABRT (Only a single TORCH_LIBRARY can be used to register the namespace "
+        "twin_demo"
     )

@@ -1,6 +1,8 @@
-"""Wheels whose RECORD does not say what they hold, from an index, from a page without hashes, and from a path.
+"""Wheels whose RECORD does not say what they hold, from an index, from a page without hashes, and
+from a path.
 
-Official wheels of PyPI are of this kind (docs/hosts.md); what pip makes of them is what a person expects.
+Official wheels of PyPI are of this kind (docs/hosts.md); what pip makes of them is what a person
+expects.
 """
 
 from __future__ import annotations
@@ -36,7 +38,12 @@ def craft(folder: Path, recorded: Optional[Tuple[str, str]] = None) -> bytes:
         return "".join(kept) + make_row(*recorded)
 
     files = {"alpha/__init__.py": "x = 1\n"}
-    options = {"filename": FILE, "metadata": METADATA, "wheel": WHEEL, "dist_info": "alpha-1.0.dist-info"}
+    options = {
+        "filename": FILE,
+        "metadata": METADATA,
+        "wheel": WHEEL,
+        "dist_info": "alpha-1.0.dist-info",
+    }
     return make_wheel(folder, files, record=record, **options).read_bytes()
 
 
@@ -48,7 +55,11 @@ def host() -> Iterator[WheelHost]:
 
 @pytest.fixture
 def environment(make_environment, host) -> Environment:
-    online = {"SAFE_INSTALL_MIRRORS": host.mirrors, "PIP_NO_INDEX": "", "PIP_INDEX_URL": host.index_url}
+    online = {
+        "SAFE_INSTALL_MIRRORS": host.mirrors,
+        "PIP_NO_INDEX": "",
+        "PIP_INDEX_URL": host.index_url,
+    }
     return make_environment("3.11", **online)
 
 
@@ -60,7 +71,11 @@ def serve_with_hash(host: WheelHost, wheel: bytes) -> None:
 
 def serve_without_hash(host: WheelHost, wheel: bytes) -> None:
     host.put(f"/files/{FILE}", wheel)
-    host.put("/pypi/simple/alpha/", f'<a href="/files/{FILE}">{FILE}</a>'.encode(), content_type="text/html")
+    host.put(
+        "/pypi/simple/alpha/",
+        f'<a href="/files/{FILE}">{FILE}</a>'.encode(),
+        content_type="text/html",
+    )
 
 
 def untrue_rows(site: Path) -> list:
@@ -68,13 +83,19 @@ def untrue_rows(site: Path) -> list:
     untrue = []
     with (site / "alpha-1.0.dist-info" / "RECORD").open(newline="") as file:
         for path, digest, _ in csv.reader(file):
-            found = base64.urlsafe_b64encode(hashlib.sha256((site / path).read_bytes()).digest()).rstrip(b"=").decode()
+            found = (
+                base64.urlsafe_b64encode(hashlib.sha256((site / path).read_bytes()).digest())
+                .rstrip(b"=")
+                .decode()
+            )
             if digest and digest != f"sha256={found}":
                 untrue.append(path)
     return untrue
 
 
-def test_metadata_that_record_does_not_know_is_a_note_where_the_index_promised_the_file(environment, host, tmp_path):
+def test_metadata_that_record_does_not_know_is_a_note_where_the_index_promised_the_file(
+    environment, host, tmp_path
+):
     serve_with_hash(host, craft(tmp_path, CHANGED))
     document = environment.document("install", "alpha")
     assert document["exit_code"] == 0, document["error"]
@@ -104,7 +125,10 @@ def test_a_wheel_that_its_publisher_renamed_needs_no_promise(environment, host, 
     serve_without_hash(host, craft(tmp_path, RENAMED))
     completed = environment.safe_install("install", "alpha")
     assert completed.returncode == 0, completed.stderr
-    assert "note: alpha-1.0-py3-none-any.whl: RECORD knows" in completed.stderr and "1.0+cu102" in completed.stderr
+    assert (
+        "note: alpha-1.0-py3-none-any.whl: RECORD knows" in completed.stderr
+        and "1.0+cu102" in completed.stderr
+    )
     assert untrue_rows(environment.site) == []
 
 
@@ -120,7 +144,11 @@ def test_a_file_of_this_machine_that_a_wheel_names_was_named_by_nobody(environme
     craft(tmp_path, CHANGED)
     needed = f"alpha @ {(tmp_path / FILE).as_uri()}"
     metadata = f"Metadata-Version: 2.1\nName: front\nVersion: 1.0\nRequires-Dist: {needed}\n"
-    options = {"filename": "front-1.0-py3-none-any.whl", "wheel": WHEEL, "dist_info": "front-1.0.dist-info"}
+    options = {
+        "filename": "front-1.0-py3-none-any.whl",
+        "wheel": WHEEL,
+        "dist_info": "front-1.0.dist-info",
+    }
     front = make_wheel(tmp_path, {"front.py": ""}, metadata=metadata, **options)
     document = environment.document("install", str(front))
     assert document["exit_code"] == 11
@@ -154,7 +182,10 @@ def test_a_wheel_in_a_folder_that_the_person_named(environment, tmp_path):
     assert untrue_rows(environment.site) == []
     for command, says in (("alpha", "1"), ("alpha-script", "2")):
         script = str(environment.prefix / "bin" / command)
-        assert environment.ask(f"import runpy; runpy.run_path({script!r}, run_name='__main__')") == says
+        assert (
+            environment.ask(f"import runpy; runpy.run_path({script!r}, run_name='__main__')")
+            == says
+        )
     removed = environment.safe_install("uninstall", "-y", "alpha")
     assert removed.returncode == 0, removed.stderr
     assert environment.tree() == before

@@ -1,4 +1,5 @@
-"""What runs at every start of the managed interpreter, and keeps it from starting: before a change, and by one."""
+"""What runs at every start of the managed interpreter, and keeps it from starting: before a change,
+and by one."""
 
 from __future__ import annotations
 
@@ -40,7 +41,10 @@ def test_a_start_file_that_ends_the_interpreter_is_named(make_environment, pytho
     if "stdin" in text:
         assert "has read what was on stdin" in done.stderr
     else:
-        assert f"site-packages/{name}, which runs at every start of this Python, ends it or hangs" in done.stderr
+        assert (
+            f"site-packages/{name}, which runs at every start of this Python, ends it or hangs"
+            in done.stderr
+        )
 
 
 @pytest.mark.parametrize(
@@ -57,7 +61,8 @@ def test_a_start_file_that_only_talks_does_no_harm(make_environment, text):
     environment = make_environment("3.8")
     (environment.site / "hook.pth").write_text(text)
     done = environment.safe_install("history")
-    changes = "json.dumps" in text  # what it broke is broken for everybody; it has to be said, and no more
+    # what it broke is broken for everybody; it has to be said, and no more
+    changes = "json.dumps" in text
     assert done.returncode == (15 if changes else 0), done.stderr
     assert "Traceback" not in done.stderr
 
@@ -76,7 +81,11 @@ def test_a_start_file_that_hangs_is_named(make_environment, monkeypatch, name):
     ("text", "words", "said"),
     [
         (ENDS, (), "hook.pth, which runs at every start of this Python, ends it or hangs"),
-        (HANGS, ("--check-timeout", "2"), "hook.pth, which runs at every start of this Python, ends it or hangs"),
+        (
+            HANGS,
+            ("--check-timeout", "2"),
+            "hook.pth, which runs at every start of this Python, ends it or hangs",
+        ),
         ("import json; json.dumps = None\n", (), "could not be probed"),
     ],
     ids=["ends", "hangs", "changes modules"],
@@ -87,7 +96,9 @@ def test_a_start_file_of_the_change_that_breaks_the_interpreter_is_rolled_back(
     environment = make_environment("3.8", TORCH)
     before = environment.tree()
     files = {"hook.pth": text, "demo/__init__.py": ""}
-    wheel = make_wheel(tmp_path, files, filename="demo-1.0-py3-none-any.whl", metadata=DEMO, wheel=PURE)
+    wheel = make_wheel(
+        tmp_path, files, filename="demo-1.0-py3-none-any.whl", metadata=DEMO, wheel=PURE
+    )
     started = time.monotonic()
     document = environment.document("install", *words, str(wheel))
     assert (document["exit_code"], document["outcome"]) == (12, "rolled-back")
@@ -118,7 +129,11 @@ def test_what_could_not_be_asked_is_not_kept(make_environment, tmp_path):
     (environment.site / "torch" / "__init__.py").write_text("import time; time.sleep(60)\n")
     before = environment.tree()
     wheel = make_wheel(
-        tmp_path, {"demo/__init__.py": ""}, filename="demo-1.0-py3-none-any.whl", metadata=DEMO, wheel=PURE
+        tmp_path,
+        {"demo/__init__.py": ""},
+        filename="demo-1.0-py3-none-any.whl",
+        metadata=DEMO,
+        wheel=PURE,
     )
     done = environment.safe_install("install", "--check-timeout", "1", str(wheel))
     assert done.returncode == 12

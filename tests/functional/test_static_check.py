@@ -1,4 +1,5 @@
-"""The static check against the real thing: what ld.so loads, what pyelftools reads, what nvcc writes."""
+"""The static check against the real thing: what ld.so loads, what pyelftools reads, what nvcc
+writes."""
 
 from __future__ import annotations
 
@@ -36,7 +37,11 @@ needs_gcc = pytest.mark.skipif(GCC is None, reason="libraries are made with gcc,
 def run(*command: object, **variables: str) -> subprocess.CompletedProcess[str]:
     environment = {name: value for name, value in os.environ.items() if name != "LD_LIBRARY_PATH"}
     return subprocess.run(
-        [str(word) for word in command], env={**environment, **variables}, capture_output=True, text=True, check=False
+        [str(word) for word in command],
+        env={**environment, **variables},
+        capture_output=True,
+        text=True,
+        check=False,
     )
 
 
@@ -46,7 +51,7 @@ def must(*command: object, **variables: str) -> str:
     return completed.stdout
 
 
-# --- ld.so -----------------------------------------------------------------------------------------
+# --- ld.so ----------------------------------------------------------------------------------------
 
 OLD, NEW = "-Wl,--disable-new-dtags", "-Wl,--enable-new-dtags"
 HERE = "-Wl,-rpath,$ORIGIN"
@@ -54,7 +59,8 @@ SYSV = "-Wl,--hash-style=sysv"
 F, CALLS_F = "int f(void) { return 1; }", "int f(void); int g(void) { return f(); }"
 V1, V2 = "V1 { global: f; local: *; };", "V2 { global: f; local: *; };"
 BOTH = (
-    '__asm__(".symver f_1,f@V1"); __asm__(".symver f_2,f@@V2"); int f_1(void) { return 1; } int f_2(void) { return 2; }'
+    '__asm__(".symver f_1,f@V1"); __asm__(".symver f_2,f@@V2"); int f_1(void) { return 1; } '
+    "int f_2(void) { return 2; }"
 )
 WEAKLY_F = "__attribute__((weak)) int f(void); int g(void) { return f ? f() : 0; }"
 CHOSEN_F = "static int one(void) { return 1; } static int (*pick(void))(void) { return one; }"
@@ -73,13 +79,16 @@ class Library:
     soname: Optional[str] = None  # its file name, unless it is said
 
 
-def lib(source: str, *options: str, links: str = "", script: str = "", soname: Optional[str] = None) -> Library:
+def lib(
+    source: str, *options: str, links: str = "", script: str = "", soname: Optional[str] = None
+) -> Library:
     return Library(source, tuple(links.split()), options, script, soname)
 
 
 @dataclass(frozen=True)
 class Situation:
-    """Libraries in the order in which they are made; then some are replaced or removed, and ext.so is loaded."""
+    """Libraries in the order in which they are made; then some are replaced or removed, and ext.so
+    is loaded."""
 
     made: Mapping[str, Library]
     replaced: Mapping[str, Optional[Library]]
@@ -116,42 +125,71 @@ SITUATIONS = {
         {"ext.so": lib("int Py_IsInitialized(void); int g(void) { return Py_IsInitialized(); }")}
     ),
     "missing symbol": case({"ext.so": lib(CALLS_F)}, loads=False),
-    "missing variable": case({"ext.so": lib("extern int f; int *g(void) { return &f; }")}, loads=False),
+    "missing variable": case(
+        {"ext.so": lib("extern int f; int *g(void) { return &f; }")}, loads=False
+    ),
     "weak symbol": case({"ext.so": lib(WEAKLY_F)}),
     "declared and not used": case({"ext.so": lib("int f(void); int g(void) { return 0; }")}),
     "missing library": case(pair(CALLER), replaced={"libf.so": None}, loads=False),
-    "library is a text": case(pair(CALLER), replaced={"libf.so": Library("INPUT(-lc)", soname="!")}, loads=False),
+    "library is a text": case(
+        pair(CALLER), replaced={"libf.so": Library("INPUT(-lc)", soname="!")}, loads=False
+    ),
     "library lost the symbol": case(pair(CALLER), replaced={"libf.so": lib(EMPTY)}, loads=False),
-    "library hides the symbol": case(pair(CALLER), replaced={"libf.so": lib(F, "-fvisibility=hidden")}, loads=False),
+    "library hides the symbol": case(
+        pair(CALLER), replaced={"libf.so": lib(F, "-fvisibility=hidden")}, loads=False
+    ),
     "no path": case(pair(lib(CALLS_F, links="libf.so")), loads=False),
     "RUNPATH": case(pair(lib(CALLS_F, HERE, NEW, links="libf.so"))),
     "RPATH": case(pair(lib(CALLS_F, HERE, OLD, links="libf.so"))),
-    "RPATH of a folder": case({"deep/libf.so": lib(F), "ext.so": lib(CALLS_F, f"{HERE}/deep", links="deep/libf.so")}),
-    "another folder": case(
-        {"deep/libf.so": lib(F), "ext.so": lib(CALLS_F, f"{HERE}/else", links="deep/libf.so")}, loads=False
+    "RPATH of a folder": case(
+        {"deep/libf.so": lib(F), "ext.so": lib(CALLS_F, f"{HERE}/deep", links="deep/libf.so")}
     ),
-    "LD_LIBRARY_PATH": case({"deep/libf.so": lib(F), "ext.so": lib(CALLS_F, links="deep/libf.so")}, search="deep"),
+    "another folder": case(
+        {"deep/libf.so": lib(F), "ext.so": lib(CALLS_F, f"{HERE}/else", links="deep/libf.so")},
+        loads=False,
+    ),
+    "LD_LIBRARY_PATH": case(
+        {"deep/libf.so": lib(F), "ext.so": lib(CALLS_F, links="deep/libf.so")}, search="deep"
+    ),
     "LD_LIBRARY_PATH before RUNPATH": case(
-        {"libf.so": lib(F), "deep/libf.so": lib(EMPTY), "ext.so": lib(CALLS_F, HERE, NEW, links="libf.so")},
+        {
+            "libf.so": lib(F),
+            "deep/libf.so": lib(EMPTY),
+            "ext.so": lib(CALLS_F, HERE, NEW, links="libf.so"),
+        },
         search="deep",
         loads=False,
     ),
     "RPATH before LD_LIBRARY_PATH": case(
-        {"libf.so": lib(F), "deep/libf.so": lib(EMPTY), "ext.so": lib(CALLS_F, HERE, OLD, links="libf.so")},
+        {
+            "libf.so": lib(F),
+            "deep/libf.so": lib(EMPTY),
+            "ext.so": lib(CALLS_F, HERE, OLD, links="libf.so"),
+        },
         search="deep",
     ),
     "RPATH is inherited": case(
         {
             "deep/libf.so": lib(F),
             "libm2.so": lib(CALLS_F, links="deep/libf.so"),
-            "ext.so": lib("int g(void); int e(void) { return g(); }", f"{HERE}:$ORIGIN/deep", OLD, links="libm2.so"),
+            "ext.so": lib(
+                "int g(void); int e(void) { return g(); }",
+                f"{HERE}:$ORIGIN/deep",
+                OLD,
+                links="libm2.so",
+            ),
         }
     ),
     "RUNPATH is not inherited": case(
         {
             "deep/libf.so": lib(F),
             "libm2.so": lib(CALLS_F, links="deep/libf.so"),
-            "ext.so": lib("int g(void); int e(void) { return g(); }", f"{HERE}:$ORIGIN/deep", NEW, links="libm2.so"),
+            "ext.so": lib(
+                "int g(void); int e(void) { return g(); }",
+                f"{HERE}:$ORIGIN/deep",
+                NEW,
+                links="libm2.so",
+            ),
         },
         loads=False,
     ),
@@ -159,7 +197,12 @@ SITUATIONS = {
         {
             "deep/libf.so": lib(F),
             "libm2.so": lib(CALLS_F, "-Wl,-rpath,/nowhere", NEW, links="deep/libf.so"),
-            "ext.so": lib("int g(void); int e(void) { return g(); }", f"{HERE}:$ORIGIN/deep", OLD, links="libm2.so"),
+            "ext.so": lib(
+                "int g(void); int e(void) { return g(); }",
+                f"{HERE}:$ORIGIN/deep",
+                OLD,
+                links="libm2.so",
+            ),
         },
         loads=False,
     ),
@@ -169,10 +212,14 @@ SITUATIONS = {
     ),
     "version is an old one": case(
         pair(CALLER, lib(F, script=V1)),
-        replaced={"libf.so": lib(BOTH, script="V1 { global: f; }; V2 { global: f; local: *; } V1;")},
+        replaced={
+            "libf.so": lib(BOTH, script="V1 { global: f; }; V2 { global: f; local: *; } V1;")
+        },
     ),
     "versions where none were": case(pair(CALLER), replaced={"libf.so": lib(F, script=V1)}),
-    NEWER_GLIBC_TAKES: case(pair(CALLER, lib(F, script=V1)), replaced={"libf.so": lib(F, "-nostdlib")}, loads=False),
+    NEWER_GLIBC_TAKES: case(
+        pair(CALLER, lib(F, script=V1)), replaced={"libf.so": lib(F, "-nostdlib")}, loads=False
+    ),
     "a library that defines no versions": case(
         pair(CALLER, lib(F, script=V1)), replaced={"libf.so": lib(f"{F}\n{LIBC}")}
     ),
@@ -187,7 +234,9 @@ SITUATIONS = {
             "liba.so": lib("int b(void); int a(void) { return b(); }", HERE, links="libb.so"),
             "ext.so": lib("int a(void); int e(void) { return a(); }", HERE, links="liba.so"),
         },
-        replaced={"libb.so": lib("int a(void); int b(void) { return a != 0; }", HERE, links="liba.so")},
+        replaced={
+            "libb.so": lib("int a(void); int b(void) { return a != 0; }", HERE, links="liba.so")
+        },
     ),
     "library of a library lacks a symbol": case(
         {
@@ -206,22 +255,35 @@ SITUATIONS = {
         }
     ),
     "loaded for everybody": case({"libf.so": lib(F), "ext.so": lib(CALLS_F)}, shared=["libf.so"]),
-    "loaded, and not needed": case({"libf.so": lib(F), "ext.so": lib(CALLS_F)}, others=["libf.so"], loads=False),
+    "loaded, and not needed": case(
+        {"libf.so": lib(F), "ext.so": lib(CALLS_F)}, others=["libf.so"], loads=False
+    ),
     "loaded, and needed": case(pair(lib(CALLS_F, links="libf.so")), others=["libf.so"]),
     "loaded under its SONAME": case(
-        {"lib-abc.so": lib(F, soname="libf.so.1"), "ext.so": lib(CALLS_F, links="lib-abc.so")}, others=["lib-abc.so"]
+        {"lib-abc.so": lib(F, soname="libf.so.1"), "ext.so": lib(CALLS_F, links="lib-abc.so")},
+        others=["lib-abc.so"],
     ),
     "not loaded under its SONAME": case(
-        {"lib-abc.so": lib(F, soname="libf.so.1"), "ext.so": lib(CALLS_F, HERE, links="lib-abc.so")}, loads=False
+        {
+            "lib-abc.so": lib(F, soname="libf.so.1"),
+            "ext.so": lib(CALLS_F, HERE, links="lib-abc.so"),
+        },
+        loads=False,
     ),
     "SysV hash": case(pair(lib(CALLS_F, HERE, SYSV, links="libf.so"), lib(F, SYSV))),
     "SysV hash, missing symbol": case({"ext.so": lib(CALLS_F, SYSV)}, loads=False),
     "thread-local": case(
-        pair(lib("extern __thread int f; int *g(void) { return &f; }", HERE, links="libf.so"), lib("__thread int f;"))
+        pair(
+            lib("extern __thread int f; int *g(void) { return &f; }", HERE, links="libf.so"),
+            lib("__thread int f;"),
+        )
     ),
     "chosen when it is loaded": case(pair(CALLER, lib(CHOSEN_F))),
     "an absolute zero": case(
-        pair(lib("extern char f; char *g(void) { return &f; }", HERE, links="libf.so"), lib("char f;")),
+        pair(
+            lib("extern char f; char *g(void) { return &f; }", HERE, links="libf.so"),
+            lib("char f;"),
+        ),
         replaced={"libf.so": lib(EMPTY, "-Wl,--defsym=f=0")},
     ),
     "stripped": case(pair(lib(CALLS_F, HERE, "-s", links="libf.so"), lib(F, "-s"))),
@@ -242,7 +304,9 @@ def compile_into(folder: Path, name: str, library: Library) -> None:
         options.append(f"-Wl,--version-script={folder / 'script.map'}")
     links = [folder / one for one in library.links]
     options.append("-Wl,--allow-shlib-undefined")
-    must(GCC, "-shared", "-fPIC", "-O1", "-o", target, source, "-Wl,--no-as-needed", *links, *options)
+    must(
+        GCC, "-shared", "-fPIC", "-O1", "-o", target, source, "-Wl,--no-as-needed", *links, *options
+    )
 
 
 LOAD = """
@@ -265,7 +329,9 @@ def test_the_model_says_what_the_loader_does(tmp_path, name):
         (folder / member).unlink()
         if replacement is not None:
             compile_into(folder, member, replacement)
-    shared, others = ([str(folder / one) for one in names] for names in (situation.shared, situation.others))
+    shared, others = (
+        [str(folder / one) for one in names] for names in (situation.shared, situation.others)
+    )
     variables = {"LD_LIBRARY_PATH": str(folder / situation.search)} if situation.search else {}
     preload = [*(f"+{one}" for one in shared), *others]
     real = run(sys.executable, "-c", LOAD, "", *preload, folder / "ext.so", **variables)
@@ -357,10 +423,15 @@ def test_names_as_people_write_them(name, text):
     assert demangle(name) in (text, name)
 
 
-# --- pyelftools ------------------------------------------------------------------------------------
+# --- pyelftools -----------------------------------------------------------------------------------
 
 MODULES = sorted(glob.glob(os.path.join(sysconfig.get_config_var("DESTSHARED") or "", "*.so")))
-FOLDERS = [f"/lib/{platform.machine()}-linux-gnu", f"/usr/lib/{platform.machine()}-linux-gnu", "/lib64", "/usr/lib64"]
+FOLDERS = [
+    f"/lib/{platform.machine()}-linux-gnu",
+    f"/usr/lib/{platform.machine()}-linux-gnu",
+    "/lib64",
+    "/usr/lib64",
+]
 SYSTEM = [
     path
     for name in ("libc.so.6", "libm.so.6", "libstdc++.so.6", "libgcc_s.so.1", "libpthread.so.0")
@@ -401,7 +472,13 @@ def ask_pyelftools(path: str) -> Oracle:
                 if symbol.entry["st_value"] or kind == "STT_TLS":
                     defined.append((symbol.name, own.get(number & 0x7FFF), not number & 0x8000))
             elif index in used:
-                wanted.add(WantedSymbol(symbol.name, *needed.get(number & 0x7FFF, (None, None)), binding == "STB_WEAK"))
+                wanted.add(
+                    WantedSymbol(
+                        symbol.name,
+                        *needed.get(number & 0x7FFF, (None, None)),
+                        binding == "STB_WEAK",
+                    )
+                )
         return Oracle(read_tags(sections), frozenset(wanted), defined)
 
 
@@ -411,7 +488,9 @@ def of_kind(sections, kind):
 
 def read_tags(sections):
     tags = {"DT_NEEDED": [], "DT_SONAME": [], "DT_RPATH": [], "DT_RUNPATH": []}
-    for tag in [tag for section in of_kind(sections, DynamicSection) for tag in section.iter_tags()]:
+    for tag in [
+        tag for section in of_kind(sections, DynamicSection) for tag in section.iter_tags()
+    ]:
         if tag.entry.d_tag in tags:
             tags[tag.entry.d_tag].append(getattr(tag, tag.entry.d_tag[3:].lower()))
     return tags
@@ -423,7 +502,9 @@ def read_versions(sections):
         numbers = {index: one.entry["ndx"] for index, one in enumerate(section.iter_symbols())}
     for section in of_kind(sections, GNUVerNeedSection):
         for library, rows in section.iter_versions():
-            needed.update({row.entry["vna_other"] & 0x7FFF: (row.name, library.name) for row in rows})
+            needed.update(
+                {row.entry["vna_other"] & 0x7FFF: (row.name, library.name) for row in rows}
+            )
     for section in of_kind(sections, GNUVerDefSection):
         for version, rows in section.iter_versions():
             if not version.entry["vd_flags"] & 1:
@@ -455,12 +536,14 @@ def test_there_are_objects_to_compare():
     assert MODULES and len(SYSTEM) >= 2, "the oracle has nothing to say"
 
 
-# --- nvcc ------------------------------------------------------------------------------------------
+# --- nvcc -----------------------------------------------------------------------------------------
 
 
 @pytest.mark.skipif(NVCC is None, reason="GPU code is made with nvcc, which is not here")
 @pytest.mark.parametrize(
-    "options", [(), ("-rdc=true",), ("-Xfatbin", "-compress-all")], ids=["plain", "linked", "compressed"]
+    "options",
+    [(), ("-rdc=true",), ("-Xfatbin", "-compress-all")],
+    ids=["plain", "linked", "compressed"],
 )
 def test_code_that_nvcc_writes(tmp_path, options):
     known = must(NVCC, "--help").replace("'", " ").replace(",", " ").split()

@@ -1,4 +1,5 @@
-"""Toolkits in folders, with an nvcc that answers as the real one does: what is found, and the home made of it."""
+"""Toolkits in folders, with an nvcc that answers as the real one does: what is found, and the home
+made of it."""
 
 from __future__ import annotations
 
@@ -45,7 +46,8 @@ from tests.wheelhost import WheelHost
 ALL = tuple(header.path for header in REQUIRED_HEADERS)
 LIBRARIES = ("cublas_v2.h", "cusparse.h", "cusolverDn.h")
 HOST_CONFIG = "#error -- unsupported GNU version! gcc versions later than 15 are not supported!\n"
-# `nvcc -v` looks from the folder of its name, whatever link leads there; with a `targets` folder it looks into that.
+# `nvcc -v` looks from the folder of its name, whatever link leads there; with a `targets` folder it
+# looks into that.
 NVCC = """\
 #!/bin/sh
 here=$(dirname "$0"); target=
@@ -102,7 +104,10 @@ def make_env(disk, *distributions, torch="2.14.1+cu130", **fields):
     scheme = dataclasses.replace(make_interpreter().scheme, purelib=site, platlib=site)
     interpreter = make_interpreter(scheme=scheme, **fields)
     environment = make_values(*distributions, torch=torch, interpreter=interpreter)
-    moved = {name: dataclasses.replace(found, location=site) for name, found in environment.installed.items()}
+    moved = {
+        name: dataclasses.replace(found, location=site)
+        for name, found in environment.installed.items()
+    }
     return dataclasses.replace(environment, installed=moved)
 
 
@@ -132,7 +137,8 @@ def test_side_by_side_the_link_first_then_the_newest(disk):
     ten = make_toolkit(disk / "usr-local/cuda-12.10", "12.10")
     (disk / "usr-local/cuda").symlink_to(nine)
     other = make_toolkit(disk / "opt/cuda", "13.0")
-    assert [place.home for place in look(disk)] == [nine, ten, other]  # nine once, though two names lead to it
+    # nine once, though two names lead to it
+    assert [place.home for place in look(disk)] == [nine, ten, other]
 
 
 @pytest.mark.parametrize("kind", ["wrapper", "link"])
@@ -168,7 +174,9 @@ def test_the_environments_packages_complete_a_half_toolkit(disk):
 
 def test_the_headers_of_cuda_12_lie_in_a_folder_for_each_library(disk):
     make_toolkit(disk / "usr-local/cuda-12.8", "12.8", headers=ALL[1:3])
-    for folder, header in zip(("cuda_runtime", "cublas", "cusparse", "cusolver"), (ALL[0], *LIBRARIES)):
+    for folder, header in zip(
+        ("cuda_runtime", "cublas", "cusparse", "cusolver"), (ALL[0], *LIBRARIES)
+    ):
         write(disk / "site/nvidia" / folder / "include" / header)
     write(disk / "site/nvidia/cu13/include/cusparse.h", "of another major")
     (found,) = look(disk, torch="2.9.1+cu128")
@@ -186,7 +194,8 @@ def test_condas_layout(disk):
     (found,) = look(disk, variables={"CONDA_PREFIX": str(conda)})
     assert (found.origin, found.missing) == ("conda", ())
     made = make_home(found.parts, disk / "home")
-    assert sorted(os.listdir(made / "bin")) == ["cudafe++", "nvcc", "nvcc.profile", "ptxas"]  # not conda's python
+    # not conda's python
+    assert sorted(os.listdir(made / "bin")) == ["cudafe++", "nvcc", "nvcc.profile", "ptxas"]
     assert not (made / "include/zlib.h").exists()
     assert not (made / "lib64/libstdc++.so.6").exists()
     assert (made / "lib64/libcudart.so").exists()
@@ -226,7 +235,10 @@ def test_a_toolkit_in_the_environment(disk):
 
 def test_mixed_compiler_packages_in_the_environment_are_not_used(disk):
     make_toolkit(disk / "site/nvidia/cu13", lib="lib")
-    mixed = (make_distribution("nvidia-cuda-nvcc", "13.0.88"), make_distribution("nvidia-nvvm", "13.5.37"))
+    mixed = (
+        make_distribution("nvidia-cuda-nvcc", "13.0.88"),
+        make_distribution("nvidia-nvvm", "13.5.37"),
+    )
     (found,) = look(disk, *mixed)
     assert isinstance(found, Unusable)
     assert "nvidia-nvvm 13.5.37" in found.reason
@@ -238,7 +250,8 @@ def test_packages_of_torch_alone_are_no_place(disk):
 
 
 def test_a_made_home_serves_nvcc_itself(disk):
-    """nvcc finds everything from the folder of its name: in a made home that must be the home, and not behind it."""
+    """nvcc finds everything from the folder of its name: in a made home that must be the home, and
+    not behind it."""
     make_toolkit(disk / "usr-local/cuda-13.0", headers=ALL[:3])
     make_packages(disk / "site")
     (found,) = look(disk)
@@ -247,7 +260,7 @@ def test_a_made_home_serves_nvcc_itself(disk):
     assert os.path.normpath(answer.top) == str(made)
 
 
-# --- brought ---------------------------------------------------------------------------------------
+# --- brought --------------------------------------------------------------------------------------
 
 
 class Notes(Reporter):
@@ -292,10 +305,14 @@ def test_a_toolkit_that_was_not_brought_whole_is_not_there(disk, error):
 
 def test_an_index_without_the_toolkit_is_a_refusal(disk):
     def install(requirements, target):
-        raise PipFailed("pip failed", output="ERROR: No matching distribution found for cuda-toolkit==13.9.*")
+        raise PipFailed(
+            "pip failed", output="ERROR: No matching distribution found for cuda-toolkit==13.9.*"
+        )
 
     with pytest.raises(Refused, match=r"has no CUDA toolkit for this torch \(cuda-toolkit==13\.9"):
-        bring_toolkit(("cuda-toolkit==13.9.*",), make_env(disk), disk / "cache", install, Reporter())
+        bring_toolkit(
+            ("cuda-toolkit==13.9.*",), make_env(disk), disk / "cache", install, Reporter()
+        )
 
 
 def hold(path, ready, seconds):
@@ -320,7 +337,7 @@ def test_waiting_for_somebody_else_is_said(disk):
     assert notes.lines == ["waiting for another build that fetches the CUDA toolkit ..."]
 
 
-# --- gcc -------------------------------------------------------------------------------------------
+# --- gcc ------------------------------------------------------------------------------------------
 
 FAKE_GCC = "#!/bin/sh\necho '#define __GNUC__ {major}'\necho '#define __X'\n{more}\n"
 
@@ -347,7 +364,9 @@ def test_the_other_gccs_have_their_gxx(disk):
         make_gcc(disk / f"bin/gcc-{number}", number)
     make_gcc(disk / "bin/g++-13", 13)
     write(disk / "bin/gcc-ar-13")
-    assert [(Path(gcc.path).name, gcc.major) for gcc in find_other_gccs({"PATH": f"{disk}/bin"})] == [("gcc-13", 13)]
+    assert [
+        (Path(gcc.path).name, gcc.major) for gcc in find_other_gccs({"PATH": f"{disk}/bin"})
+    ] == [("gcc-13", 13)]
 
 
 def test_no_build_starts_with_a_toolkit_that_does_not_run(disk):
@@ -371,23 +390,32 @@ def test_no_build_starts_with_a_toolkit_that_does_not_run(disk):
             store=WheelStore(disk / "cache"),
             install_tools=install,
             reporter=Reporter(),
-            variables={"PATH": write(disk / "bin/g++", mode=0o755).parent.as_posix(), "TORCH_CUDA_ARCH_LIST": "8.0"},
+            variables={
+                "PATH": write(disk / "bin/g++", mode=0o755).parent.as_posix(),
+                "TORCH_CUDA_ARCH_LIST": "8.0",
+            },
         )
     assert "SAFE_INSTALL_CACHE_DIR" in refused.value.hint
 
 
-# --- the whole way: a dry run refuses what the real run would refuse ---------------------------------
+# --- the whole way: a dry run refuses what the real run would refuse ------------------------------
 
 
 @pytest.fixture
 def scatter(make_environment):
-    """A stand-in torch 2.4.1+cu121 with its GPU, and a package index that has torch-scatter's source alone."""
-    environment = make_environment("3.11", "torch==2.4.1", FAKE_DRIVER_CUDA="12.1", FAKE_GPU_CC="8.0")
+    """A stand-in torch 2.4.1+cu121 with its GPU, and a package index that has torch-scatter's
+    source alone."""
+    environment = make_environment(
+        "3.11", "torch==2.4.1", FAKE_DRIVER_CUDA="12.1", FAKE_GPU_CC="8.0"
+    )
     with WheelHost() as host:
         sdist = make_sdist(environment.prefix.parent, {"setup.py": ""}, name="torch_scatter-2.1.2")
         host.add_pypi_page("torch-scatter", {sdist.name: sdist.read_bytes()})
         environment.variables.update(
-            SAFE_INSTALL_MIRRORS=host.mirrors, PIP_NO_INDEX="", PIP_INDEX_URL=host.index_url, PATH=os.environ["PATH"]
+            SAFE_INSTALL_MIRRORS=host.mirrors,
+            PIP_NO_INDEX="",
+            PIP_INDEX_URL=host.index_url,
+            PATH=os.environ["PATH"],
         )
         yield environment, host
 
@@ -395,7 +423,11 @@ def scatter(make_environment):
 @pytest.mark.parametrize("words", [("--dry-run",), ()])
 @pytest.mark.parametrize(
     ("missing", "said"),
-    [("g++", "there is no C++ compiler"), ("toolkit", "CUDA 11.8, torch needs CUDA 12"), ("gpu", "--target-gpu 8.0")],
+    [
+        ("g++", "there is no C++ compiler"),
+        ("toolkit", "CUDA 11.8, torch needs CUDA 12"),
+        ("gpu", "--target-gpu 8.0"),
+    ],
 )
 def test_a_dry_run_refuses_what_the_real_run_would(scatter, tmp_path, words, missing, said):
     environment, host = scatter
@@ -416,16 +448,19 @@ def test_a_dry_run_plans_the_build_that_can_be_done(scatter, tmp_path):
     home = make_toolkit(tmp_path / "cuda", "12.1")
     answer = environment.document("install", "--dry-run", "torch-scatter", CUDA_HOME=str(home))
     assert answer["exit_code"] == 0, answer["error"]
-    assert [(step["name"], step["kind"]) for step in answer["plan"]["steps"]] == [("torch-scatter", "sdist")]
+    assert [(step["name"], step["kind"]) for step in answer["plan"]["steps"]] == [
+        ("torch-scatter", "sdist")
+    ]
     assert host.asked(".tar.gz") == []
 
 
-# --- the real one ----------------------------------------------------------------------------------
+# --- the real one ---------------------------------------------------------------------------------
 
 
 @pytest.mark.slow
 def test_the_toolkit_of_the_package_index_compiles(disk, tmp_path):
-    """110 MB from the package index; the libraries of torch's packages are stood in for by their headers."""
+    """110 MB from the package index; the libraries of torch's packages are stood in for by their
+    headers."""
     if shutil.which("g++") is None:
         pytest.skip("needs a C++ compiler")
     make_packages(disk / "site")
@@ -452,7 +487,10 @@ def test_the_toolkit_of_the_package_index_compiles(disk, tmp_path):
         made / "lib64",
     ]
     answer = subprocess.run(
-        [*map(str, command), "-o", str(disk / "a.so"), str(disk / "a.cu")], capture_output=True, text=True, check=False
+        [*map(str, command), "-o", str(disk / "a.so"), str(disk / "a.cu")],
+        capture_output=True,
+        text=True,
+        check=False,
     )
     assert answer.returncode == 0, answer.stderr
     assert gpu_code(SharedObject((disk / "a.so").read_bytes())).cubins == {ComputeCapability(8, 0)}

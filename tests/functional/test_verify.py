@@ -1,6 +1,7 @@
 """`safe-install verify`: the driver, numpy, another torch on sys.path, files without metadata.
 
-torch, numpy and the driver are stand-ins (tests/lab); the environments, pip, the loader and the processes are real.
+torch, numpy and the driver are stand-ins (tests/lab); the environments, pip, the loader and the
+processes are real.
 """
 
 from __future__ import annotations
@@ -23,12 +24,18 @@ def environment(make_environment) -> Environment:
 def errors(environment: Environment, *words: str, **variables: str):
     """The errors of `verify`, as check -> (detail, hint)."""
     document = environment.document("verify", *words, **variables)
-    found = {f["check"]: f["detail"] + " | " + f["hint"] for f in document["findings"] if f["severity"] == "error"}
-    assert (document["outcome"], document["exit_code"]) == (("unhealthy", 1) if found else ("healthy", 0))
+    found = {
+        f["check"]: f["detail"] + " | " + f["hint"]
+        for f in document["findings"]
+        if f["severity"] == "error"
+    }
+    assert (document["outcome"], document["exit_code"]) == (
+        ("unhealthy", 1) if found else ("healthy", 0)
+    )
     return found
 
 
-# --- CUDA ------------------------------------------------------------------------------------------
+# --- CUDA -----------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -42,13 +49,19 @@ def errors(environment: Environment, *words: str, **variables: str):
         ({"FAKE_CUINIT_RC": "34"}, "cuda-stub", "/libcuda.so.1 (error 34)"),
         ({"FAKE_CUINIT_RC": "100"}, "no-device", "has 1 GPU"),
         ({"FAKE_GPU_COUNT": "0"}, "no-device", "has no GPU"),
-        ({"FAKE_CUINIT_RC": "803", "FAKE_NVML_RC": "18"}, "driver-mismatch", "of different versions"),
+        (
+            {"FAKE_CUINIT_RC": "803", "FAKE_NVML_RC": "18"},
+            "driver-mismatch",
+            "of different versions",
+        ),
         ({"FAKE_CUINIT_RC": "804"}, "forward-compatibility", "cuda-compat"),
         ({"FAKE_CUINIT_RC": "999", "FAKE_NVML_RC": "9"}, "cuda-unavailable", "error 999"),
         ({"CUDA_VISIBLE_DEVICES": ""}, "devices-hidden", 'CUDA_VISIBLE_DEVICES is ""'),
         ({"CUDA_VISIBLE_DEVICES": "4"}, "devices-hidden", 'CUDA_VISIBLE_DEVICES is "4"'),
     ],
-    ids=lambda value: " ".join(f"{k}={v}" for k, v in value.items()) if isinstance(value, dict) else None,
+    ids=lambda value: (
+        " ".join(f"{k}={v}" for k, v in value.items()) if isinstance(value, dict) else None
+    ),
 )
 def test_a_driver_that_torch_cannot_use_is_not_healthy(environment, variables, check, words):
     (found,) = errors(environment, **variables).items()
@@ -78,7 +91,7 @@ def test_a_healthy_answer_says_what_was_looked_at(environment):
     assert completed.returncode == 0
 
 
-# --- numpy -----------------------------------------------------------------------------------------
+# --- numpy ----------------------------------------------------------------------------------------
 
 
 def test_a_numpy_that_torch_does_not_speak_with_is_rolled_back(make_environment):
@@ -101,7 +114,7 @@ def test_a_numpy_that_never_worked_is_not_blamed_on_the_install(make_environment
     assert (document["exit_code"], document["outcome"]) == (0, "installed")
 
 
-# --- another torch ---------------------------------------------------------------------------------
+# --- another torch --------------------------------------------------------------------------------
 
 
 def test_a_torch_on_pythonpath_is_not_the_installed_one(environment, tmp_path):
@@ -110,7 +123,9 @@ def test_a_torch_on_pythonpath_is_not_the_installed_one(environment, tmp_path):
     found = errors(environment, PYTHONPATH=str(other))["torch-shadowed"]
     assert f"is imported from {other}/torch (PYTHONPATH)" in found
     assert f"installed in {environment.site.resolve()}" in found
-    (environment.site / "torch_first.pth").write_text(f"import sys; sys.path.insert(0, {str(other)!r})\n")
+    (environment.site / "torch_first.pth").write_text(
+        f"import sys; sys.path.insert(0, {str(other)!r})\n"
+    )
     assert "another folder on sys.path" in errors(environment)["torch-shadowed"]
 
 
@@ -119,7 +134,10 @@ def test_a_torch_in_the_working_folder(environment):
     (folder / "torch").mkdir()
     assert errors(environment) == {}, "a folder without __init__.py hides nothing"
     (folder / "torch.py").write_text("")
-    assert f"in {folder} Python imports {folder}/torch.py as torch" in errors(environment)["torch-shadowed"]
+    assert (
+        f"in {folder} Python imports {folder}/torch.py as torch"
+        in errors(environment)["torch-shadowed"]
+    )
     assert errors(environment, PYTHONSAFEPATH="1") == {}
 
 
@@ -138,7 +156,7 @@ def test_an_install_that_puts_another_torch_first_is_rolled_back(environment, tm
     assert environment.tree() == before
 
 
-# --- files without metadata, metadata without files ------------------------------------------------
+# --- files without metadata, metadata without files -----------------------------------------------
 
 
 def test_torch_without_metadata_and_what_brings_it_back(environment):
@@ -147,7 +165,9 @@ def test_torch_without_metadata_and_what_brings_it_back(environment):
     found = errors(environment)["torch-without-metadata"]
     assert f"torch 1.8.1+cu111 is imported from {environment.site.resolve()}/torch" in found
     assert "safe-install install --force-reinstall --no-deps torch==1.8.1+cu111" in found
-    assert environment.safe_install("install", "--force-reinstall", "--no-deps", TORCH).returncode == 0
+    assert (
+        environment.safe_install("install", "--force-reinstall", "--no-deps", TORCH).returncode == 0
+    )
     assert errors(environment) == {}
 
 

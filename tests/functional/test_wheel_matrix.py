@@ -1,4 +1,5 @@
-"""`safe-install wheels`: the tables, the hosts asked, a newer index; and a new project by one JSON document alone."""
+"""`safe-install wheels`: the tables, the hosts asked, a newer index; and a new project by one JSON
+document alone."""
 
 from __future__ import annotations
 
@@ -42,7 +43,7 @@ def document(variables, *words):
     return read_document(wheels(variables, *words, "--json"))
 
 
-# --- tables ----------------------------------------------------------------------------------------
+# --- tables ---------------------------------------------------------------------------------------
 
 
 def test_the_matrix_of_a_project(variables):
@@ -80,33 +81,43 @@ def test_a_name_that_is_not_there(variables):
     assert "no-such-project" in completed.stderr
 
 
-# --- the hosts -------------------------------------------------------------------------------------
+# --- the hosts ------------------------------------------------------------------------------------
 
 
 def test_the_hosts_are_asked(variables):
     with WheelHost() as host:
         host.add_pyg_page("1.8.1", "cu111", {SCATTER: b"w"}, base="1.8.0")
         host.add_pypi_page("torch-scatter", {"torch_scatter-2.1.2.tar.gz": b"s"})
-        host.add_astral_page("cu111", "torch-scatter", {"torch_scatter-2.1.2-cp38-cp38-linux_x86_64.whl": b"x"})
+        host.add_astral_page(
+            "cu111", "torch-scatter", {"torch_scatter-2.1.2-cp38-cp38-linux_x86_64.whl": b"x"}
+        )
         asked = {**variables, "SAFE_INSTALL_MIRRORS": host.mirrors}
         answer = document(asked, "--check", "torch-scatter", *ELSEWHERE)
         assert answer["plan"]["hosts"][0]["answer"] == "listed"
-        # Known for this torch and no longer listed: cp36, cp37, cp39 do not fit Python 3.8, the older versions do.
+        # Known for this torch and no longer listed: cp36, cp37, cp39 do not fit Python 3.8, the
+        # older versions do.
         assert {finding["check"] for finding in answer["findings"]} == {"not-listed"}
-        assert all("2.0.7" in f["detail"] or "2.0.6" in f["detail"] for f in answer["findings"]), answer["findings"]
+        assert all("2.0.7" in f["detail"] or "2.0.6" in f["detail"] for f in answer["findings"]), (
+            answer["findings"]
+        )
         host.misbehave("/pyg/", "500")
         text = wheels(asked, "--check", "torch-scatter", *ELSEWHERE)
         assert text.returncode == 1
         assert re.search(r"torch-scatter\s+data\.pyg\.org\s+host-down\s+500", text.stdout)
 
 
-# --- a newer index ---------------------------------------------------------------------------------
+# --- a newer index --------------------------------------------------------------------------------
 
 
 def build_bundle(folder: Path, **changes) -> tuple[Path, str]:
-    """What scripts/build_wheel_index.py makes, of a later date, with documents of the test's own."""
+    """What scripts/build_wheel_index.py makes, of a later date, with documents of the test's
+    own."""
     made = subprocess.run(
-        [sys.executable, str(ROOT / "scripts" / "build_wheel_index.py"), str(folder / "index.json")],
+        [
+            sys.executable,
+            str(ROOT / "scripts" / "build_wheel_index.py"),
+            str(folder / "index.json"),
+        ],
         capture_output=True,
         text=True,
         check=True,
@@ -140,7 +151,15 @@ def test_a_project_of_one_document_works_at_once(variables, tmp_path, example):
         }
         updated = document(asked, "--update", f"https://index.example/index.json#sha256={digest}")
     assert (updated["outcome"], updated["details"]["index"]["date"]) == ("updated", LATER)
-    machine = ("--torch", "2.13.0+cpu", "--python-version", "3.11", "--platform", "linux_x86_64", "--offline")
+    machine = (
+        "--torch",
+        "2.13.0+cpu",
+        "--python-version",
+        "3.11",
+        "--platform",
+        "linux_x86_64",
+        "--offline",
+    )
     explained = run_safe_install(("explain", "my-project", *machine), variables)
     assert explained.returncode == 0, explained.stderr
     name = "my_project-1.0.0%2Bpt213cpu-cp311-cp311-linux_x86_64.whl"
@@ -195,29 +214,55 @@ def test_the_programs_own_facts_serve_again_once_they_are_newer(variables, tmp_p
     assert wheels(variables, "my-project", *ELSEWHERE).returncode == 2
 
 
-# --- speed -----------------------------------------------------------------------------------------
+# --- speed ----------------------------------------------------------------------------------------
 
 
 def test_a_source_build_is_not_the_last_word_where_the_facts_are_known_to_be_partial(variables):
     """The wheel for this Mac is there; only its name is not known without asking."""
-    machine = ["--torch", "2.4.0", "--python-version", "3.12", "--platform", "macosx_14_0_arm64", "--offline"]
+    machine = [
+        "--torch",
+        "2.4.0",
+        "--python-version",
+        "3.12",
+        "--platform",
+        "macosx_14_0_arm64",
+        "--offline",
+    ]
     completed = run_safe_install(["explain", "torch-scatter==2.1.2", *machine], variables)
     assert completed.returncode == 0
     assert "from source: no wheel that fits is known here" in completed.stdout
-    assert "not known here whether data.pyg.org has a wheel that fits: it has 2.1.2" in completed.stderr
+    assert (
+        "not known here whether data.pyg.org has a wheel that fits: it has 2.1.2"
+        in completed.stderr
+    )
     assert "hint: Leave --offline out to ask it." in completed.stderr
 
 
 @pytest.mark.slow
 def test_every_project_is_explained_offline_in_less_than_half_a_second(variables):
-    """0.4 s of the processor is the aim; half of it more is left. What else the machine does does not count."""
+    """0.4 s of the processor is the aim; half of it more is left. What else the machine does does
+    not count."""
     took = {}
     for name in sorted(known_projects()):
-        words = ["explain", name, "--torch", "2.8.0+cu126", "--python-version", "3.11", "--platform", "linux_x86_64"]
+        words = [
+            "explain",
+            name,
+            "--torch",
+            "2.8.0+cu126",
+            "--python-version",
+            "3.11",
+            "--platform",
+            "linux_x86_64",
+        ]
         before = os.times()
         completed = run_safe_install([*words, "--offline"], variables)
         after = os.times()
-        took[name] = after.children_user + after.children_system - before.children_user - before.children_system
+        took[name] = (
+            after.children_user
+            + after.children_system
+            - before.children_user
+            - before.children_system
+        )
         assert completed.returncode in (0, 10, 11), (name, completed.stderr)
         assert "Traceback" not in completed.stderr
     assert statistics.median(took.values()) < 0.6, took

@@ -1,4 +1,5 @@
-"""The wheel finder in a real browser: choosing by hand, sharing by address, and the same choice as the program's."""
+"""The wheel finder in a real browser: choosing by hand, sharing by address, and the same choice as
+the program's."""
 
 from __future__ import annotations
 
@@ -17,7 +18,16 @@ from packaging.version import Version
 
 from safe_install.errors import NoCandidate
 from safe_install.index.catalog import bundled_catalog, index_date, known_projects, load_project
-from safe_install.index.facts import Build, Doubt, GpuCode, Holds, HostEntry, Layout, PackageIndexEntry, Source
+from safe_install.index.facts import (
+    Build,
+    Doubt,
+    GpuCode,
+    Holds,
+    HostEntry,
+    Layout,
+    PackageIndexEntry,
+    Source,
+)
 from safe_install.index.finder import Finder
 from safe_install.resolve.provider import resolve
 from safe_install.resolve.torch_ranking import Exclusion, TorchTerms, rank_torches
@@ -29,7 +39,10 @@ from tests.scripts import load_script
 CHROMIUM, DRIVER = Path("/usr/bin/chromium"), Path("/usr/bin/chromedriver")
 MISSING = [str(path) for path in (CHROMIUM, DRIVER) if not path.exists()]
 if MISSING:
-    pytest.skip(f"{' and '.join(MISSING)}: not there (Debian: chromium, chromium-driver)", allow_module_level=True)
+    pytest.skip(
+        f"{' and '.join(MISSING)}: not there (Debian: chromium, chromium-driver)",
+        allow_module_level=True,
+    )
 
 from selenium import webdriver  # noqa: E402 - where there is no browser, selenium need not be there
 from selenium.webdriver.chrome.service import Service  # noqa: E402
@@ -37,9 +50,13 @@ from selenium.webdriver.common.by import By  # noqa: E402
 from selenium.webdriver.support.ui import Select  # noqa: E402
 
 FOUNDING = {"torch": "1.8.1", "accelerator": "cu111", "python": "3.8", "platform": "linux_x86_64"}
-FOUNDING_URL = "https://data.pyg.org/whl/torch-1.8.0%2Bcu111/torch_scatter-2.0.8-cp38-cp38-linux_x86_64.whl"
+FOUNDING_URL = (
+    "https://data.pyg.org/whl/torch-1.8.0%2Bcu111/torch_scatter-2.0.8-cp38-cp38-linux_x86_64.whl"
+)
 WANTED = "#all=torch-scatter,torchvision&driver=560.35&gpu=8.0&python=3.11&platform=linux_x86_64"
-CONFLICT = "#all=torch-scatter,flash-attn,vllm&driver=560.35&gpu=8.0&python=3.11&platform=linux_x86_64"
+CONFLICT = (
+    "#all=torch-scatter,flash-attn,vllm&driver=560.35&gpu=8.0&python=3.11&platform=linux_x86_64"
+)
 HEIGHTS = """
     const controls = [...document.querySelectorAll('select, button, summary, input')];
     const shown = controls.filter((control) => control.checkVisibility() && control.type !== 'checkbox');
@@ -104,7 +121,9 @@ def state_of(browser):
 def urls_of(browser, answer="#answer"):
     cards = browser.find_elements(By.CSS_SELECTOR, f"{answer} article[data-kind=wheel]")
     return {
-        card.get_attribute("data-project"): card.find_element(By.CSS_SELECTOR, "a.url").get_attribute("href")
+        card.get_attribute("data-project"): card.find_element(
+            By.CSS_SELECTOR, "a.url"
+        ).get_attribute("href")
         for card in cards
     }
 
@@ -112,13 +131,23 @@ def urls_of(browser, answer="#answer"):
 def requests_of(browser):
     """What the browser asked for, by its own log of the network."""
     messages = [json.loads(entry["message"])["message"] for entry in browser.get_log("performance")]
-    sent = [m["params"]["request"]["url"] for m in messages if m["method"] == "Network.requestWillBeSent"]
-    listed = browser.execute_script("return performance.getEntries().map((entry) => [entry.entryType, entry.name])")
+    sent = [
+        m["params"]["request"]["url"]
+        for m in messages
+        if m["method"] == "Network.requestWillBeSent"
+    ]
+    listed = browser.execute_script(
+        "return performance.getEntries().map((entry) => [entry.entryType, entry.name])"
+    )
     loaded = [name for kind, name in listed if kind in ("navigation", "resource")]
-    return {url.partition("#")[0] for url in (*sent, *loaded) if not url.startswith(("about:", "data:,"))}
+    return {
+        url.partition("#")[0]
+        for url in (*sent, *loaded)
+        if not url.startswith(("about:", "data:,"))
+    }
 
 
-# --- by hand ---------------------------------------------------------------------------------------
+# --- by hand --------------------------------------------------------------------------------------
 
 
 def test_choosing_by_hand_answers_the_founding_question(browser, page):
@@ -150,16 +179,23 @@ def test_a_torch_narrows_what_can_be_chosen(browser, page):
 def test_the_address_restores_the_answer(browser, page):
     open_page(browser, page, fragment_of(**FOUNDING, project="torch-scatter"))
     assert (state_of(browser), urls_of(browser)) == (FOUNDING, {"torch-scatter": FOUNDING_URL})
-    browser.execute_script("location.hash = arguments[0]", fragment_of(**{**FOUNDING, "accelerator": "cpu"}))
+    browser.execute_script(
+        "location.hash = arguments[0]", fragment_of(**{**FOUNDING, "accelerator": "cpu"})
+    )
     browser.execute_async_script("setTimeout(arguments[0], 50)")
     assert state_of(browser)["accelerator"] == "cpu"
     assert urls_of(browser)["torch-scatter"] == FOUNDING_URL.replace("cu111", "cpu")
 
 
 def test_what_is_not_known_is_said_and_not_hidden(browser, page):
-    open_page(browser, page, fragment_of(torch="9.9.9", accelerator="cu999", project="no-such-project"))
+    open_page(
+        browser, page, fragment_of(torch="9.9.9", accelerator="cu999", project="no-such-project")
+    )
     notice = browser.find_element(By.ID, "notice").text
-    assert "torch 9.9.9 is not known here" in notice and "no-such-project is not a project of the index" in notice
+    assert (
+        "torch 9.9.9 is not known here" in notice
+        and "no-such-project is not a project of the index" in notice
+    )
     assert "impossible" not in browser.find_element(By.TAG_NAME, "body").text
 
 
@@ -174,21 +210,25 @@ def test_the_filter_keeps_the_names_that_contain_it(browser, page):
 def test_every_control_has_a_label_and_every_button_a_name(browser, page):
     open_page(browser, page, fragment_of(**FOUNDING))
     unnamed = browser.execute_script(
-        "return [...document.querySelectorAll('select, input')].filter((field) => !field.labels.length)"
-        ".concat([...document.querySelectorAll('button')].filter((b) => !b.textContent.trim())).map((e) => e.outerHTML)"
+        "return [...document.querySelectorAll('select, input')].filter((field) => "
+        "!field.labels.length)"
+        ".concat([...document.querySelectorAll('button')].filter((b) => "
+        "!b.textContent.trim())).map((e) => e.outerHTML)"
     )
     assert unnamed == []
     assert browser.execute_script("return document.documentElement.lang") == "en"
 
 
-# --- quiet, narrow and safe ------------------------------------------------------------------------
+# --- quiet, narrow and safe -----------------------------------------------------------------------
 
 
 def test_nothing_is_asked_and_nothing_complains(browser, page):
     open_page(browser, page, fragment_of(**FOUNDING))
     for project in ("torch-scatter", ""):
         Select(browser.find_element(By.ID, "project")).select_by_value(project)
-    browser.execute_script("document.querySelectorAll('details').forEach((details) => { details.open = true; })")
+    browser.execute_script(
+        "document.querySelectorAll('details').forEach((details) => { details.open = true; })"
+    )
     assert requests_of(browser) == {page.as_uri()}
     assert browser.get_log("browser") == []
 
@@ -201,13 +241,18 @@ def test_a_phone_scrolls_one_way(browser, page, width):
         many = {"torch": "2.8.0", "accelerator": "cu128", "python": "3.12"}
         fragments = [
             fragment_of(**choice)
-            for choice in (many, {**FOUNDING, "project": "torch-scatter"}, {**many, "project": "flash-attn"})
+            for choice in (
+                many,
+                {**FOUNDING, "project": "torch-scatter"},
+                {**many, "project": "flash-attn"},
+            )
         ]
         fragments += [WANTED, CONFLICT]
         for fragment in fragments:
             open_page(browser, page, fragment)
             browser.execute_script(
-                "document.querySelectorAll('details').forEach((details) => { details.open = true; })"
+                "document.querySelectorAll('details').forEach((details) => { details.open = true; "
+                "})"
             )
             measure = "const e = document.documentElement; return [innerWidth, e.clientWidth, e.scrollWidth]"
             inner, client, scroll = browser.execute_script(measure)
@@ -220,7 +265,13 @@ def test_a_phone_scrolls_one_way(browser, page, width):
 
 def test_text_of_a_document_stays_text(browser, builder, tmp_path):
     real = load_project("torch-scatter")
-    host = HostEntry(HOSTILE, Layout.FIND_LINKS, "plain", pages=("https://wheels.example/{torch}<b>/",), note=HOSTILE)
+    host = HostEntry(
+        HOSTILE,
+        Layout.FIND_LINKS,
+        "plain",
+        pages=("https://wheels.example/{torch}<b>/",),
+        note=HOSTILE,
+    )
     hostile = replace(
         real,
         name=canonicalize_name("made-up"),
@@ -234,7 +285,9 @@ def test_text_of_a_document_stays_text(browser, builder, tmp_path):
     path = tmp_path / "hostile.html"
     path.write_text(builder.build_page([real, hostile], HOSTILE), "utf-8")
     open_page(browser, path, fragment_of(**FOUNDING))
-    browser.execute_script("document.querySelectorAll('details').forEach((details) => { details.open = true; })")
+    browser.execute_script(
+        "document.querySelectorAll('details').forEach((details) => { details.open = true; })"
+    )
     card = browser.find_element(By.CSS_SELECTOR, "article[data-project=made-up]")
     assert card.text.count(HOSTILE) >= 5
     assert browser.find_elements(By.CSS_SELECTOR, "main img, main script, main b") == []
@@ -246,9 +299,21 @@ def test_text_of_a_document_stays_text(browser, builder, tmp_path):
 
 def test_documents_of_unusual_shape_have_their_say(browser, builder, tmp_path):
     bare = replace(
-        load_project("torch-scatter"), hosts=(), aliases=(), builds=(), sdists=(), recipe=None, requires=(), doubts=()
+        load_project("torch-scatter"),
+        hosts=(),
+        aliases=(),
+        builds=(),
+        sdists=(),
+        recipe=None,
+        requires=(),
+        doubts=(),
     )
-    astral = HostEntry("wheels.astral.sh", Layout.SIMPLE, "astral", pages=("https://wheels.astral.sh/{accelerator}/",))
+    astral = HostEntry(
+        "wheels.astral.sh",
+        Layout.SIMPLE,
+        "astral",
+        pages=("https://wheels.astral.sh/{accelerator}/",),
+    )
     github = HostEntry("github.com/a/b", Layout.GITHUB_RELEASES, "plain", repository="a/b")
     row = Build("", "1.8.0", "1.0", ("cu111",), "linux_x86_64", ("3.8",))
     foreign = PackageIndexEntry(Holds.ANOTHER_PROJECT)
@@ -256,31 +321,49 @@ def test_documents_of_unusual_shape_have_their_say(browser, builder, tmp_path):
     documents = {
         "nothing": ("unknown", {}),
         "only-a-page": ("page", {"hosts": (astral,), "builds": (replace(row, host=astral.host),)}),
-        "only-a-release": ("page", {"hosts": (github,), "builds": (replace(row, host=github.host),)}),
+        "only-a-release": (
+            "page",
+            {"hosts": (github,), "builds": (replace(row, host=github.host),)},
+        ),
         "another": ("other", {"package_index": foreign, "source": source}),
         "only-source": ("source", {"package_index": PackageIndexEntry(Holds.SDISTS)}),
-        "for-cuda-12": ("name", {"accelerator": "cu12", "family": (canonicalize_name("for-cuda-11"),)}),
-        "for-cuda-11": ("unknown", {"accelerator": "cu11", "family": (canonicalize_name("for-cuda-12"),)}),
+        "for-cuda-12": (
+            "name",
+            {"accelerator": "cu12", "family": (canonicalize_name("for-cuda-11"),)},
+        ),
+        "for-cuda-11": (
+            "unknown",
+            {"accelerator": "cu11", "family": (canonicalize_name("for-cuda-12"),)},
+        ),
     }
-    projects = [replace(bare, name=canonicalize_name(name), **changes) for name, (_, changes) in documents.items()]
+    projects = [
+        replace(bare, name=canonicalize_name(name), **changes)
+        for name, (_, changes) in documents.items()
+    ]
     path = tmp_path / "unusual.html"
     path.write_text(builder.build_page(projects, "2026-11-24"), "utf-8")
     open_page(browser, path, fragment_of(**FOUNDING))
-    cards = {card.get_attribute("data-project"): card for card in browser.find_elements(By.TAG_NAME, "article")}
+    cards = {
+        card.get_attribute("data-project"): card
+        for card in browser.find_elements(By.TAG_NAME, "article")
+    }
     kinds = {name: card.get_attribute("data-kind") for name, card in cards.items()}
     assert kinds == {name: kind for name, (kind, _) in documents.items()}
     assert "https://wheels.astral.sh/cu111/" in cards["only-a-page"].text
     assert "https://github.com/a/b/releases/tag/v1.0" in cards["only-a-release"].text
-    assert "pip install --no-build-isolation 'b @ git+https://github.com/a/b'" in cards["another"].text
+    assert (
+        "pip install --no-build-isolation 'b @ git+https://github.com/a/b'" in cards["another"].text
+    )
     assert "for-cuda-11" in cards["for-cuda-12"].text
     assert browser.get_log("browser") == []
 
 
-# --- the same choice as the program's --------------------------------------------------------------
+# --- the same choice as the program's -------------------------------------------------------------
 
 
 def sample(builder):
-    """Choices of every project, half of them at random and half near a wheel that the index knows; always the same."""
+    """Choices of every project, half of them at random and half near a wheel that the index knows;
+    always the same."""
     dice = random.Random(7)
     platforms = [key for key, _, _ in builder.PLATFORMS]
     everything = builder.releases()
@@ -289,21 +372,33 @@ def sample(builder):
         project = load_project(name)
         for _ in range(4):
             release = dice.choice(everything)
-            accelerator, python = dice.choice(builder.accelerators_of(release)), dice.choice(release.python)
+            accelerator, python = (
+                dice.choice(builder.accelerators_of(release)),
+                dice.choice(release.python),
+            )
             found.append((name, release.version, accelerator, python, dice.choice(platforms)))
         for build in dice.sample(project.builds, min(len(project.builds), 8)):
             minor = build.torch.split(".")[:2]
             near = [release for release in everything if release.version.split(".")[:2] == minor]
             for release in near[:1] + near[-1:]:
-                fields = [platform for platform in platforms if platform.split("_")[-1] in build.platform] or platforms
-                accelerators = [a for a in build.accelerators if a in builder.accelerators_of(release)]
+                fields = [
+                    platform for platform in platforms if platform.split("_")[-1] in build.platform
+                ] or platforms
+                accelerators = [
+                    a for a in build.accelerators if a in builder.accelerators_of(release)
+                ]
                 accelerator = dice.choice(accelerators or builder.accelerators_of(release))
                 python = dice.choice(build.python if not build.abi else release.python)
                 found.append((name, release.version, accelerator, python, dice.choice(fields)))
         for wheel in dice.sample(project.wheels, min(len(project.wheels), 4)):
             release = dice.choice(everything[:6])
-            accelerator, python = dice.choice(builder.accelerators_of(release)), dice.choice(release.python)
-            fields = [platform for platform in platforms if platform.split("_")[-1] in wheel.url] or platforms
+            accelerator, python = (
+                dice.choice(builder.accelerators_of(release)),
+                dice.choice(release.python),
+            )
+            fields = [
+                platform for platform in platforms if platform.split("_")[-1] in wheel.url
+            ] or platforms
             found.append((name, release.version, accelerator, python, dice.choice(fields)))
     return list(dict.fromkeys(found))
 
@@ -311,17 +406,28 @@ def sample(builder):
 def chosen_by_program(builder, name, torch, accelerator, python, platform, *, others):
     """The address, and whether a wheel is known (None: only a host can tell)."""
     tag = next(tag for key, _, tag in builder.PLATFORMS if key == platform)
-    named = {host.host for project in known_projects() for host in load_project(project).hosts if host.optional}
+    named = {
+        host.host
+        for project in known_projects()
+        for host in load_project(project).hosts
+        if host.optional
+    }
     finder = Finder(
         http=HttpClient(offline=True),
         catalog=bundled_catalog(),
         offline=True,
         third_party=named if others else (),
     )
-    environment = environment_for(torch=f"{torch}+{accelerator}", python_version=python, platform=tag)
+    environment = environment_for(
+        torch=f"{torch}+{accelerator}", python_version=python, platform=tag
+    )
     try:
         found = resolve(
-            [Requirement(name)], environment, find=finder.find, catalog=bundled_catalog(), allow_build=False
+            [Requirement(name)],
+            environment,
+            find=finder.find,
+            catalog=bundled_catalog(),
+            allow_build=False,
         )
     except NoCandidate as error:
         return None, None if error.is_open else False
@@ -330,25 +436,39 @@ def chosen_by_program(builder, name, torch, accelerator, python, platform, *, ot
 
 def test_of_equals_the_earlier_host_and_the_nearer_tag_win(browser, builder, tmp_path):
     hosts = [
-        HostEntry(name, Layout.FIND_LINKS, "plain", (f"https://{name}/",), f"https://{name}/{{torch}}/{{file}}")
+        HostEntry(
+            name,
+            Layout.FIND_LINKS,
+            "plain",
+            (f"https://{name}/",),
+            f"https://{name}/{{torch}}/{{file}}",
+        )
         for name in ("first.example", "second.example")
     ]
     rows = [
-        Build(host.host, "1.8.0", "1.0", ("cu111",), platform, ("3.7",) if abi else ("3.8",), abi=abi)
+        Build(
+            host.host, "1.8.0", "1.0", ("cu111",), platform, ("3.7",) if abi else ("3.8",), abi=abi
+        )
         for host in reversed(hosts)
         for abi in ("abi3", None)
         for platform in ("linux_x86_64", "manylinux2014_x86_64", "manylinux_2_28_x86_64")
     ]
-    made_up = replace(load_project("torch-scatter"), name=canonicalize_name("made-up"), hosts=tuple(hosts))
+    made_up = replace(
+        load_project("torch-scatter"), name=canonicalize_name("made-up"), hosts=tuple(hosts)
+    )
     path = tmp_path / "equals.html"
     for count in (1, 3, 6, 9, len(rows)):
         project = replace(made_up, builds=tuple(rows[:count]), recipe=None)
         path.write_text(builder.build_page([project], "2026-11-24"), "utf-8")
         open_page(browser, path)
-        by_page = browser.execute_script("return window.chooseWheel('made-up', ...arguments)", *FOUNDING.values())
+        by_page = browser.execute_script(
+            "return window.chooseWheel('made-up', ...arguments)", *FOUNDING.values()
+        )
         catalog = FakeCatalog(project)
         finder = Finder(http=HttpClient(offline=True), catalog=catalog, offline=True)
-        environment = environment_for(torch="1.8.1+cu111", python_version="3.8", platform="manylinux_2_36_x86_64")
+        environment = environment_for(
+            torch="1.8.1+cu111", python_version="3.8", platform="manylinux_2_36_x86_64"
+        )
         found = resolve([Requirement("made-up")], environment, find=finder.find, catalog=catalog)
         assert by_page == found.pins[0].link.url
     assert by_page == "https://first.example/1.8.0/made_up-1.0-cp38-cp38-manylinux_2_28_x86_64.whl"
@@ -359,10 +479,16 @@ def test_the_page_chooses_what_the_program_chooses(browser, page, builder, other
     choices = sample(builder)
     assert len(choices) >= 300
     if others:  # nothing changes for projects that have no such host
-        choices = [choice for choice in choices if any(host.optional for host in load_project(choice[0]).hosts)]
+        choices = [
+            choice
+            for choice in choices
+            if any(host.optional for host in load_project(choice[0]).hosts)
+        ]
     open_page(browser, page)
     answer = "[window.chooseWheel(...choice, arguments[1]), window.isWheelKnown(...choice, arguments[1])]"
-    by_page = browser.execute_script(f"return arguments[0].map((choice) => {answer})", choices, others)
+    by_page = browser.execute_script(
+        f"return arguments[0].map((choice) => {answer})", choices, others
+    )
     by_program = [list(chosen_by_program(builder, *choice, others=others)) for choice in choices]
     differ = [
         f"{choice}: page {answer}, program {wanted}"
@@ -381,7 +507,7 @@ def test_the_page_chooses_what_the_program_chooses(browser, page, builder, other
         assert any(choice[0] == "flash-attn" for choice, _ in chosen)
 
 
-# --- which torch has all of them -------------------------------------------------------------------
+# --- which torch has all of them ------------------------------------------------------------------
 
 # Together in real projects.
 REQUESTS = (
@@ -402,7 +528,8 @@ CONFLICTS = (
     ("xformers", "vllm", "detectron2", "cupy-cuda12x"),
     ("nvdiffrast", "torchvision"),
 )
-# (driver, GPU, asked for): before and behind the floors of CUDA 11, 12 and 13, and what is not declared.
+# (driver, GPU, asked for): before and behind the floors of CUDA 11, 12 and 13, and what is not
+# declared.
 MACHINES = (
     ("", "", ""),
     ("", "", "cpu"),
@@ -424,7 +551,12 @@ QUESTIONS = (
     *itertools.product(
         REQUESTS[:2],
         MACHINES[::2],
-        [("3.12", "win_amd64"), ("3.11", "linux_aarch64"), ("3.11", "macos_arm64"), ("3.9", "macos_x86_64")],
+        [
+            ("3.12", "win_amd64"),
+            ("3.11", "linux_aarch64"),
+            ("3.11", "macos_arm64"),
+            ("3.9", "macos_x86_64"),
+        ],
     ),
     *itertools.product(CONFLICTS, MACHINES[8:10], [("3.11", "linux_x86_64")]),
 )
@@ -453,7 +585,8 @@ class Program:
         return rank_torches(None, TorchTerms(accelerator=accelerator), here, self.catalog)
 
     def _wheels(self, names, build, driver, python, tag):
-        """By name the address of the wheel for this torch; None where one has none. `driver`: a declared Driver."""
+        """By name the address of the wheel for this torch; None where one has none. `driver`: a
+        declared Driver."""
         here = replace(self.machine(python, tag), torch=build, driver=driver)
 
         def find(name, environment, *, wanted=None):
@@ -467,58 +600,88 @@ class Program:
         return {pin.name: pin.link.url for pin in found.pins}
 
     def options(self, driver, gpu, accelerator, python, tag):
-        """Without builds that were asked for and do not exist: the page says it of the release's own build."""
+        """Without builds that were asked for and do not exist: the page says it of the release's
+        own build."""
         releases = self.catalog.torch.releases
         return [
             one
             for one in self.ranked(driver, gpu, accelerator, python, tag)
-            if one.is_on_index or one.build.accelerator in releases[one.release].accelerators or "linux" not in tag
+            if one.is_on_index
+            or one.build.accelerator in releases[one.release].accelerators
+            or "linux" not in tag
         ]
 
     def lacking(self, names, build, driver, gpu, python, tag):
-        """The projects without a wheel for this torch; all of them where they exclude each other."""
+        """The projects without a wheel for this torch; all of them where they exclude each
+        other."""
         declared = self._least(names, driver, gpu)
-        missing = [name for name in names if self.wheels((name,), build, declared, python, tag) is None]
-        return missing if missing or self.wheels(tuple(names), build, declared, python, tag) else list(names)
+        missing = [
+            name for name in names if self.wheels((name,), build, declared, python, tag) is None
+        ]
+        return (
+            missing
+            if missing or self.wheels(tuple(names), build, declared, python, tag)
+            else list(names)
+        )
 
     def choose(self, names, driver, gpu, accelerator, python, tag):
-        """The first torch that has all, or None; its wheels; [version, missing] of those before it that may come."""
+        """The first torch that has all, or None; its wheels; [version, missing] of those before it
+        that may come."""
         passed = []
         for option in self.options(driver, gpu, accelerator, python, tag):
             if option.excluded is None:
                 missing = self.lacking(names, option.build, driver, gpu, python, tag)
                 if not missing:
-                    wheels = self.wheels(names, option.build, self._least(names, driver, gpu), python, tag)
+                    wheels = self.wheels(
+                        names, option.build, self._least(names, driver, gpu), python, tag
+                    )
                     return option.version, [wheels[name] for name in names], passed
                 passed.append([option.version, missing])
         return None, [], passed
 
     def _least(self, names, driver, gpu):
-        """The oldest driver that starts the same builds, and the GPU where it counts: answers are found again."""
-        floors = ("450.80.02", "452.39", "525.60.13", "527.41", "580.65.06")  # those of Windows, too
+        """The oldest driver that starts the same builds, and the GPU where it counts: answers are
+        found again."""
+        # those of Windows, too
+        floors = ("450.80.02", "452.39", "525.60.13", "527.41", "580.65.06")
         here = Version(driver or "0").release
         reached = [floor for floor in floors if here >= Version(floor).release[: len(here)]]
         is_of_use = any(self.catalog.project(name).gpu_code for name in names)
-        return self.torches.declared(reached[-1] if reached else driver or None, gpu if is_of_use else "")
+        return self.torches.declared(
+            reached[-1] if reached else driver or None, gpu if is_of_use else ""
+        )
 
     def kinds(self, *machine):
         """By version, why a build may not come; "wheel" where it may."""
-        return {option.version: KINDS.get(option.excluded, "wheel") for option in self.options(*machine)}
+        return {
+            option.version: KINDS.get(option.excluded, "wheel") for option in self.options(*machine)
+        }
 
     def conflict(self, names, driver, gpu, accelerator, python, tag):
-        """The smallest set of wishes that no torch meets, and (without, version) of the fewest to take back."""
+        """The smallest set of wishes that no torch meets, and (without, version) of the fewest to
+        take back."""
         option = f"--accelerator {accelerator}"
         lacking = {}  # by version
         for asked in (accelerator, ""):
             for one in self.options(driver, gpu, asked, python, tag):
                 if one.excluded is None and one.version not in lacking:
-                    missing = [] if one.build.accelerator == accelerator or not accelerator else [option]
-                    lacking[one.version] = missing + self.lacking(names, one.build, driver, gpu, python, tag)
+                    missing = (
+                        [] if one.build.accelerator == accelerator or not accelerator else [option]
+                    )
+                    lacking[one.version] = missing + self.lacking(
+                        names, one.build, driver, gpu, python, tag
+                    )
         if not lacking:
             return [], []
         wishes = [option, *names] if accelerator else list(names)
-        some = itertools.chain.from_iterable(itertools.combinations(wishes, size) for size in range(1, len(wishes) + 1))
-        smallest = next(group for group in some if all(set(group) & set(missing) for missing in lacking.values()))
+        some = itertools.chain.from_iterable(
+            itertools.combinations(wishes, size) for size in range(1, len(wishes) + 1)
+        )
+        smallest = next(
+            group
+            for group in some
+            if all(set(group) & set(missing) for missing in lacking.values())
+        )
         fewest = min(map(len, lacking.values()))
         ways = {}
         for version, missing in lacking.items():
@@ -547,10 +710,14 @@ def test_the_page_names_the_torch_that_the_program_takes(browser, page, builder)
         names, *machine, platform = question
         machine.append(tags[platform])
         taken, wheels, passed = program.choose(names, *machine)
-        by_page = [[version, missing] for version, kind, missing in answer["passed"] if kind == "wheel"]
+        by_page = [
+            [version, missing] for version, kind, missing in answer["passed"] if kind == "wheel"
+        ]
         assert [answer["torch"], answer["wheels"], by_page] == [taken, wheels, passed], question
         kinds = program.kinds(*machine)
-        assert [kinds[version] for version, _, _ in answer["passed"]] == [kind for _, kind, _ in answer["passed"]]
+        assert [kinds[version] for version, _, _ in answer["passed"]] == [
+            kind for _, kind, _ in answer["passed"]
+        ]
         conflict, ways = program.conflict(names, *machine) if taken is None else ([], [])
         assert [answer["conflict"], answer["ways"]] == [conflict, ways], question
     taken = {answer["torch"] for answer in answers}
@@ -560,7 +727,11 @@ def test_the_page_names_the_torch_that_the_program_takes(browser, page, builder)
 
 def test_a_wheel_without_code_for_the_gpu_is_not_named(browser, builder, tmp_path):
     host = HostEntry(
-        "h.example", Layout.FIND_LINKS, "plain", ("https://h.example/",), "https://h.example/{torch}/{file}"
+        "h.example",
+        Layout.FIND_LINKS,
+        "plain",
+        ("https://h.example/",),
+        "https://h.example/{torch}/{file}",
     )
     torches = ("2.8.0", "2.9.0")
     rows = [
@@ -586,7 +757,9 @@ def test_a_wheel_without_code_for_the_gpu_is_not_named(browser, builder, tmp_pat
     program = Program(load_script("wheel_page_torches"), FakeCatalog(project))
     open_page(browser, path)
     seen = set()
-    for gpu, accelerator in itertools.product(("", "6.0", "7.5", "8.6", "9.0", "12.0"), ("", "cpu", "cu126", "cu128")):
+    for gpu, accelerator in itertools.product(
+        ("", "6.0", "7.5", "8.6", "9.0", "12.0"), ("", "cpu", "cu126", "cu128")
+    ):
         question = (["made-up"], "560.35", gpu, accelerator, "3.11", "linux_x86_64")
         answer = browser.execute_script("return window.chooseTorch(...arguments)", *question)
         taken, wheels, _ = program.choose(("made-up",), *question[1:-1], "manylinux_2_36_x86_64")
@@ -603,10 +776,17 @@ def test_the_page_orders_the_builds_as_the_program_for_any_driver(browser, page,
     for step in dice.sample(torches.driver_steps(), 8):
         parts = [int(part) for part in step.split(".")]
         before = [*parts[:-1], max(parts[-1] - 1, 0)]
-        drivers += [step, step.split(".")[0], ".".join(map(str, before)), ".".join(map(str, [*parts, 9][:3]))]
+        drivers += [
+            step,
+            step.split(".")[0],
+            ".".join(map(str, before)),
+            ".".join(map(str, [*parts, 9][:3])),
+        ]
     questions = [
         (["nvdiffrast"], driver, dice.choice(["", "5.0", "8.6", "12.0"]), "", "3.11", platform)
-        for driver, platform in zip(drivers, itertools.cycle(["linux_x86_64", "win_amd64", "linux_x86_64"]))
+        for driver, platform in zip(
+            drivers, itertools.cycle(["linux_x86_64", "win_amd64", "linux_x86_64"])
+        )
     ]
     open_page(browser, page)
     ask = "return arguments[0].map((question) => window.chooseTorch(...question).passed)"
@@ -614,7 +794,9 @@ def test_the_page_orders_the_builds_as_the_program_for_any_driver(browser, page,
     for question, passed in zip(questions, browser.execute_script(ask, questions)):
         machine = (*question[1:-1], tags[question[-1]])
         assert {version: kind for version, kind, _ in passed} == program.kinds(*machine), question
-        may_come = [option.version for option in program.options(*machine) if option.excluded is None]
+        may_come = [
+            option.version for option in program.options(*machine) if option.excluded is None
+        ]
         assert [version for version, kind, _ in passed if kind == "wheel"] == may_come, question
 
 
@@ -625,7 +807,11 @@ def test_choosing_by_hand_names_a_torch_and_the_command(browser, page):
     assert not browser.find_element(By.ID, "wheel-view").is_displayed()
     browser.find_element(By.ID, "add").send_keys("torch_scatter, torchvision\n")
     browser.find_element(By.ID, "driver").send_keys("560.35\n")
-    for name, value in (("gpu", "8.0"), ("python-there", "3.11"), ("platform-there", "linux_x86_64")):
+    for name, value in (
+        ("gpu", "8.0"),
+        ("python-there", "3.11"),
+        ("platform-there", "linux_x86_64"),
+    ):
         Select(browser.find_element(By.ID, name)).select_by_value(value)
     assert browser.current_url == page.as_uri() + WANTED
     (torch,) = browser.find_elements(By.CSS_SELECTOR, "article[data-torch]")
@@ -637,7 +823,9 @@ def test_choosing_by_hand_names_a_torch_and_the_command(browser, page):
     urls = urls_of(browser, "#answer-there")
     assert set(urls) == {"torch-scatter", "torchvision"}
     assert all("cu126" in url and "cp311" in url for url in urls.values())
-    browser.find_element(By.CSS_SELECTOR, "#chosen button[aria-label='Remove torch-scatter']").click()
+    browser.find_element(
+        By.CSS_SELECTOR, "#chosen button[aria-label='Remove torch-scatter']"
+    ).click()
     assert "torch-scatter" not in browser.current_url
     assert browser.get_log("browser") == []
 
@@ -661,9 +849,19 @@ def test_a_conflict_names_who_exclude_each_other_and_what_gives_way(browser, pag
 
 
 def test_what_cannot_be_asked_is_said(browser, page):
-    open_page(browser, page, "#all=torch,torch-scatter,no-such&driver=535.x&gpu=1.0&python=2.7&platform=amiga")
+    open_page(
+        browser,
+        page,
+        "#all=torch,torch-scatter,no-such&driver=535.x&gpu=1.0&python=2.7&platform=amiga",
+    )
     notice = browser.find_element(By.ID, "notice-there").text
-    for part in ("535.x is no driver version", "no-such: not in the wheel index", "1.0", "2.7", "amiga"):
+    for part in (
+        "535.x is no driver version",
+        "no-such: not in the wheel index",
+        "1.0",
+        "2.7",
+        "amiga",
+    ):
         assert part in notice
     assert "all=torch-scatter&" in browser.current_url
     assert browser.find_elements(By.CSS_SELECTOR, "article[data-torch]")

@@ -1,4 +1,5 @@
-"""The one-file form under the oldest and the newest Python: it answers, installs, and leaves nothing of itself."""
+"""The one-file form under the oldest and the newest Python: it answers, installs, and leaves
+nothing of itself."""
 
 from __future__ import annotations
 
@@ -24,7 +25,11 @@ def zipapp(tmp_path_factory):
     out = tmp_path_factory.mktemp("zipapp") / "safe-install.pyz"
     environment = {**os.environ, "PYTHON": sys.executable}
     done = subprocess.run(
-        [str(ROOT / "scripts" / "build_zipapp"), str(out)], env=environment, capture_output=True, text=True, check=False
+        [str(ROOT / "scripts" / "build_zipapp"), str(out)],
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=False,
     )
     assert done.returncode == 0, done.stdout + done.stderr
     return out
@@ -39,7 +44,11 @@ def python(request):
 
 
 def run(python, zipapp, *arguments):
-    environment = {name: value for name, value in os.environ.items() if name not in ("VIRTUAL_ENV", "CONDA_PREFIX")}
+    environment = {
+        name: value
+        for name, value in os.environ.items()
+        if name not in ("VIRTUAL_ENV", "CONDA_PREFIX")
+    }
     command = [str(python), str(zipapp), *map(str, arguments)]
     done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
@@ -81,7 +90,9 @@ def test_explains_a_machine_elsewhere_without_the_network(zipapp, python):
         "--platform", "linux_x86_64", "--offline", "--json",
     )  # fmt: skip
     (step,) = json.loads(text)["plan"]["steps"]
-    assert step["url"].endswith("/torch-1.8.0%2Bcu111/torch_scatter-2.0.8-cp38-cp38-linux_x86_64.whl")
+    assert step["url"].endswith(
+        "/torch-1.8.0%2Bcu111/torch_scatter-2.0.8-cp38-cp38-linux_x86_64.whl"
+    )
 
 
 def test_installs_and_leaves_nothing_of_its_own(zipapp, python, tmp_path):
@@ -92,9 +103,16 @@ def test_installs_and_leaves_nothing_of_its_own(zipapp, python, tmp_path):
     digest = hashlib.sha256(zipapp.read_bytes()).hexdigest()
     out = run(python, zipapp, "--python", inside, "install", "--no-index", make_wheel(tmp_path))
     assert "Successfully installed tiny-thing-1.0" in out
-    assert names_of(environment) - before == {"tiny_thing.py", "tiny_thing-1.0.dist-info", "__pycache__"}
+    assert names_of(environment) - before == {
+        "tiny_thing.py",
+        "tiny_thing-1.0.dist-info",
+        "__pycache__",
+    }
     answer = subprocess.run(
-        [str(inside), "-c", "import tiny_thing; print(tiny_thing.ANSWER)"], capture_output=True, text=True, check=True
+        [str(inside), "-c", "import tiny_thing; print(tiny_thing.ANSWER)"],
+        capture_output=True,
+        text=True,
+        check=True,
     )
     assert answer.stdout == "42\n"
     run(python, zipapp, "--python", inside, "undo")

@@ -1,8 +1,9 @@
-"""Debian's buildah, asked to build images and to run commands in them, in a storage of its own that one call removes.
+"""Debian's buildah, asked to build images and to run commands in them, in a storage of its own that
+one call removes.
 
-`--isolation chroot` needs no container runtime. The layers are overlays, as they are with Docker; where the kernel
-refuses that (inside of a container), the driver `vfs` copies each layer. The commands in an image use the network of
-this machine, so a server on loopback is reached.
+`--isolation chroot` needs no container runtime. The layers are overlays, as they are with Docker;
+where the kernel refuses that (inside of a container), the driver `vfs` copies each layer. The
+commands in an image use the network of this machine, so a server on loopback is reached.
 """
 
 from __future__ import annotations
@@ -35,7 +36,12 @@ class Buildah:
     def variables(self) -> Dict[str, str]:
         """For buildah itself. Nothing of whoever runs the tests goes into an image by this way."""
         kept = {name: value for name, value in os.environ.items() if name in ("PATH", "LANG")}
-        return {**kept, "HOME": str(self.folder), "TMPDIR": str(self.temporary), "BUILDAH_ISOLATION": "chroot"}
+        return {
+            **kept,
+            "HOME": str(self.folder),
+            "TMPDIR": str(self.temporary),
+            "BUILDAH_ISOLATION": "chroot",
+        }
 
     def command(self, *words: str) -> List[str]:
         """A command line of buildah on this storage."""
@@ -61,10 +67,25 @@ class Buildah:
         return done.stdout.strip()
 
     def build_words(
-        self, tag: str, context: Path, *, arguments: Optional[Mapping[str, str]] = None, volumes: Sequence[str] = ()
+        self,
+        tag: str,
+        context: Path,
+        *,
+        arguments: Optional[Mapping[str, str]] = None,
+        volumes: Sequence[str] = (),
     ) -> List[str]:
-        """The words of a build of `context`/Dockerfile; `volumes` ("HOST:PLACE:ro") are mounted in each RUN."""
-        words = ["bud", "--pull-never", "--format", "docker", "--signature-policy", str(self._policy), "--tag", tag]
+        """The words of a build of `context`/Dockerfile; `volumes` ("HOST:PLACE:ro") are mounted in
+        each RUN."""
+        words = [
+            "bud",
+            "--pull-never",
+            "--format",
+            "docker",
+            "--signature-policy",
+            str(self._policy),
+            "--tag",
+            tag,
+        ]
         for name, value in (arguments or {}).items():
             words += ["--build-arg", f"{name}={value}"]
         for volume in volumes:
@@ -75,7 +96,9 @@ class Buildah:
         """An image of one layer, from a tar file of a root folder."""
         container = self.must("from", "scratch")
         self.must("add", "--quiet", container, str(archive), "/")
-        self.must("commit", "--quiet", "--rm", "--signature-policy", str(self._policy), container, tag)
+        self.must(
+            "commit", "--quiet", "--rm", "--signature-policy", str(self._policy), container, tag
+        )
 
     def configuration(self, image: str) -> Dict[str, Any]:
         """What `docker inspect` calls Config: Entrypoint, Cmd, Env, User, Healthcheck ..."""
@@ -85,7 +108,9 @@ class Buildah:
 
     def start(self, image: str) -> Container:
         """A container of the image, whose changes are its own."""
-        return Container(self, self.must("from", "--pull-never", "--signature-policy", str(self._policy), image))
+        return Container(
+            self, self.must("from", "--pull-never", "--signature-policy", str(self._policy), image)
+        )
 
     def remove_all(self) -> None:
         """Containers, images, caches: the whole folder."""

@@ -1,7 +1,9 @@
-"""Real images: built by buildah on a Debian of debootstrap, with stand-in wheels and a stub driver (tests/lab).
+"""Real images: built by buildah on a Debian of debootstrap, with stand-in wheels and a stub driver
+(tests/lab).
 
-`debian:12` is the plain system. `python:3.11-slim` is the same with `python` and without EXTERNALLY-MANAGED, which is
-how the image of that name differs for us. Both are local names: nothing is pulled.
+`debian:12` is the plain system. `python:3.11-slim` is the same with `python` and without
+EXTERNALLY-MANAGED, which is how the image of that name differs for us. Both are local names:
+nothing is pulled.
 """
 
 from __future__ import annotations
@@ -25,7 +27,8 @@ from tests.lab.wheels import LabWheels, Torch, build_torch_and_scatter
 from tests.wheelhost import WheelHost
 
 ROOT = Path(__file__).resolve().parents[2]
-REQUIRED = "SAFE_INSTALL_IMAGES_REQUIRED"  # a machine on which these must run sets it: a reason not to is a failure
+# a machine on which these must run sets it: a reason not to is a failure
+REQUIRED = "SAFE_INSTALL_IMAGES_REQUIRED"
 SUITE = "bookworm"
 PACKAGES = ("python3", "python3-venv")
 # What no test reads, and each import of the archive would copy.
@@ -40,7 +43,9 @@ LEFT_OUT = (
 PYTHON = "3.11"  # of Debian 12
 
 DOCUMENTS = ("README.md", "docs/images.md")
-README_TORCH = re.compile(r'"?torch==([\d.]+)"?.*--index-url https://download\.pytorch\.org/whl/(cu\d+)')
+README_TORCH = re.compile(
+    r'"?torch==([\d.]+)"?.*--index-url https://download\.pytorch\.org/whl/(cu\d+)'
+)
 GPU = {
     "LD_LIBRARY_PATH": "/usr/local/nvidia",
     "FAKE_GPU_COUNT": "1",
@@ -70,7 +75,8 @@ def tools() -> None:
 
 @pytest.fixture(scope="session")
 def base_archive(tools: None) -> Path:
-    """A minimal Debian as a tar file, kept in the lab's cache: debootstrap takes a minute or three."""
+    """A minimal Debian as a tar file, kept in the lab's cache: debootstrap takes a minute or
+    three."""
     key = hashlib.sha256(" ".join((SUITE, *PACKAGES, *LEFT_OUT)).encode()).hexdigest()[:12]
     folder = stacks.cache_folder() / "images"
     folder.mkdir(parents=True, exist_ok=True)
@@ -85,13 +91,21 @@ def make_base(archive: Path) -> None:
     """debootstrap, into a tar file that appears when it is complete."""
     with tempfile.TemporaryDirectory(dir=archive.parent) as folder:
         root = Path(folder) / "root"
-        command = ["debootstrap", "--variant=minbase", f"--include={','.join(PACKAGES)}", SUITE, str(root)]
+        command = [
+            "debootstrap",
+            "--variant=minbase",
+            f"--include={','.join(PACKAGES)}",
+            SUITE,
+            str(root),
+        ]
         done = subprocess.run(command, capture_output=True, text=True, check=False)
         if done.returncode != 0:
             cannot_run(f"debootstrap: {(done.stdout + done.stderr).strip().splitlines()[-1]}")
         made = Path(folder) / "base.tar"
         options = [f"--exclude={pattern}" for pattern in LEFT_OUT]
-        subprocess.run(["tar", "-C", str(root), *options, "--numeric-owner", "-cf", str(made), "."], check=True)
+        subprocess.run(
+            ["tar", "-C", str(root), *options, "--numeric-owner", "-cf", str(made), "."], check=True
+        )
         made.rename(archive)
 
 
@@ -103,7 +117,8 @@ def buildah(base_archive: Path, tmp_path_factory: pytest.TempPathFactory) -> Ite
         storage.import_archive(base_archive, "docker.io/library/debian:12")
         context = tmp_path_factory.mktemp("slim")
         (context / "Dockerfile").write_text(
-            "FROM debian:12\nRUN ln -s python3 /usr/bin/python && rm /usr/lib/python3*/EXTERNALLY-MANAGED\n"
+            "FROM debian:12\nRUN ln -s python3 /usr/bin/python && rm "
+            "/usr/lib/python3*/EXTERNALLY-MANAGED\n"
         )
         storage.must(*storage.build_words("docker.io/library/python:3.11-slim", context))
         yield storage
@@ -117,7 +132,11 @@ def zipapp(tmp_path_factory: pytest.TempPathFactory) -> Path:
     out = tmp_path_factory.mktemp("zipapp") / "safe-install.pyz"
     command = [str(ROOT / "scripts" / "build_zipapp"), str(out)]
     done = subprocess.run(
-        command, env={**os.environ, "PYTHON": sys.executable}, capture_output=True, text=True, check=False
+        command,
+        env={**os.environ, "PYTHON": sys.executable},
+        capture_output=True,
+        text=True,
+        check=False,
     )
     assert done.returncode == 0, done.stdout + done.stderr
     return out
@@ -147,28 +166,37 @@ def host(wheels: LabWheels) -> Iterator[WheelHost]:
         yield served
 
 
-# --- the Dockerfile of the documentation ----------------------------------------------------------------
+# --- the Dockerfile of the documentation ----------------------------------------------------------
 
 
 def read_dockerfile() -> str:
     """The block of README.md, or of docs/images.md once it has moved there."""
     for document in DOCUMENTS:
         path = ROOT / document
-        found = re.search(r"```dockerfile\n(.*?)```", path.read_text("utf-8"), re.S) if path.exists() else None
+        found = (
+            re.search(r"```dockerfile\n(.*?)```", path.read_text("utf-8"), re.S)
+            if path.exists()
+            else None
+        )
         if found:
             return found.group(1)
     raise AssertionError(f"no ```dockerfile block in {' or '.join(DOCUMENTS)}")
 
 
 def serve_torch(text: str, host: WheelHost, folder: Path) -> None:
-    """A stand-in of the torch that the Dockerfile names, and a torch-scatter for it, where the real ones are."""
+    """A stand-in of the torch that the Dockerfile names, and a torch-scatter for it, where the real
+    ones are."""
     named = README_TORCH.search(text)
-    assert named, "the Dockerfile installs torch==X.Y.Z --index-url https://download.pytorch.org/whl/cuNNN"
+    assert named, (
+        "the Dockerfile installs torch==X.Y.Z --index-url https://download.pytorch.org/whl/cuNNN"
+    )
     version, accelerator = named.groups()
     cuda = f"{accelerator[2:-1]}.{accelerator[-1]}"
     full = f"{version}+{accelerator}"
     short = "".join(version.split(".")[:2])
-    build_torch_and_scatter(folder, PYTHON, Torch(full, full, cuda), f"2.1.2+pt{short}{accelerator}")
+    build_torch_and_scatter(
+        folder, PYTHON, Torch(full, full, cuda), f"2.1.2+pt{short}{accelerator}"
+    )
     (torch,) = folder.glob("torch-*.whl")
     (scatter,) = folder.glob("torch_scatter-*.whl")
     host.add_pytorch_page(accelerator, "torch", {torch.name: torch.read_bytes()})

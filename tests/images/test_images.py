@@ -21,8 +21,11 @@ CUDA = "import torch; print('torch', torch.__version__, torch.cuda.is_available(
 
 
 @pytest.fixture(scope="module")
-def build(buildah, host, wheels, zipapp, tmp_path_factory) -> Callable[..., subprocess.CompletedProcess]:
-    """Build an image from the text of a Dockerfile; the stand-in wheels are in /wheels meanwhile."""
+def build(
+    buildah, host, wheels, zipapp, tmp_path_factory
+) -> Callable[..., subprocess.CompletedProcess]:
+    """Build an image from the text of a Dockerfile; the stand-in wheels are in /wheels
+    meanwhile."""
 
     def run(tag: str, text: str, **files: str) -> subprocess.CompletedProcess:
         words = prepare(tag, text, **files)
@@ -34,7 +37,9 @@ def build(buildah, host, wheels, zipapp, tmp_path_factory) -> Callable[..., subp
         (context / "Dockerfile").write_text(text)
         for name, content in files.items():
             (context / name).write_text(content)
-        return buildah.build_words(tag, context, arguments=lab_arguments(host), volumes=[f"{wheels.index}:/wheels:ro"])
+        return buildah.build_words(
+            tag, context, arguments=lab_arguments(host), volumes=[f"{wheels.index}:/wheels:ro"]
+        )
 
     run.prepare = prepare
     return run
@@ -66,7 +71,7 @@ def start(buildah: Buildah) -> Iterator[Callable[[str], Container]]:
         container.remove()
 
 
-# --- the Dockerfile of the documentation ---------------------------------------------------------------
+# --- the Dockerfile of the documentation ----------------------------------------------------------
 
 
 @pytest.fixture(scope="module")
@@ -88,7 +93,11 @@ def test_the_documented_build_says_what_was_not_asked(app):
     [
         (None, 1, "there is no NVIDIA driver here"),
         (GPU, 0, "CUDA: available"),
-        ({**GPU, "FAKE_DRIVER": "520.61.05", "FAKE_DRIVER_CUDA": "11.8"}, 1, "520.61.05 (CUDA 11.8) is installed"),
+        (
+            {**GPU, "FAKE_DRIVER": "520.61.05", "FAKE_DRIVER_CUDA": "11.8"},
+            1,
+            "520.61.05 (CUDA 11.8) is installed",
+        ),
     ],
     ids=["no driver", "driver", "driver that is too old"],
 )
@@ -111,18 +120,22 @@ def test_a_start_changes_nothing_and_needs_no_home(app, buildah, start):
     root = container.mount()
     before = sorted(path for path in os.listdir(root / "root") if path != ".cache")
     command = buildah.configuration("app")["Healthcheck"]["Test"][1:]
-    started = container.run("/bin/sh", "-c", 'unset HOME; cd /tmp; exec "$@"', "--", *command, user="12345:12345")
+    started = container.run(
+        "/bin/sh", "-c", 'unset HOME; cd /tmp; exec "$@"', "--", *command, user="12345:12345"
+    )
     assert "there is no NVIDIA driver here" in started.stdout
     assert sorted(os.listdir(root / "root")) == before
     assert not list((root / "tmp").iterdir())
 
 
 def test_nothing_of_ours_is_left_but_what_an_undo_needs(app, start):
-    found = start("app").shell("find / -xdev -name '*safe*install*' -not -path '/proc/*' -o -name .cache")
+    found = start("app").shell(
+        "find / -xdev -name '*safe*install*' -not -path '/proc/*' -o -name .cache"
+    )
     assert sorted(found.split()) == ["/app/.safe-install", "/opt/safe-install.pyz"]
 
 
-# --- layers --------------------------------------------------------------------------------------------
+# --- layers ---------------------------------------------------------------------------------------
 
 HERE = "safe-install install --no-index --find-links /wheels"
 
@@ -154,14 +167,18 @@ LIST = "pip list --format freeze"
 
 
 def test_undo_in_a_later_layer(layered, must_build):
-    out = must_build("undone", f"FROM second\nRUN safe-install undo && {LIST} && safe-install undo && {LIST}\n")
+    out = must_build(
+        "undone", f"FROM second\nRUN safe-install undo && {LIST} && safe-install undo && {LIST}\n"
+    )
     assert "Undone:" in out
     first, second = out.split("Undone:")[1:]
     assert "numpy==1.26.4" in first and "xgboost" not in first.split("pip==")[1]
     assert "numpy==" not in second
     # What an undo brought back can be taken away again, one layer later.
     out = must_build(
-        "redone", f"FROM undone\nRUN safe-install undo $(safe-install history | cut -c1-23 | head -1) && {LIST}\n"
+        "redone",
+        "FROM undone\nRUN safe-install undo $(safe-install history | cut -c1-23 | head -1) && "
+        f"{LIST}\n",
     )
     assert "numpy==1.26.4" in out
 
@@ -176,14 +193,15 @@ def test_a_harmful_layer_ends_the_build(layered, build, buildah):
 def test_the_history_of_lower_layers_is_pruned(layered, must_build):
     out = must_build(
         "pruned",
-        "FROM second\nRUN safe-install history --prune --keep 0 && ls -A /app/.safe-install && safe-install history\n",
+        "FROM second\nRUN safe-install history --prune --keep 0 && ls -A /app/.safe-install && "
+        "safe-install history\n",
     )
     assert out.count("\nremoved 2") == 2
     assert "warning" not in out
     assert "\nlock\nrecover.py\nNo transactions in /app." in out
 
 
-# --- users ---------------------------------------------------------------------------------------------
+# --- users ----------------------------------------------------------------------------------------
 
 USERS = {
     "its owner": ("app", {}, ""),
@@ -204,25 +222,39 @@ def test_another_user(base, start, host, user: str, variables: Dict[str, str], w
     assert "Successfully installed torch-scatter" in out
     assert out.endswith("/tmp:\n\n/work:\n"), out
     assert ("temporary folder" in out) == bool(words)
-    owner = container.shell("stat -c %u /app/.safe-install /app/lib/python3*/site-packages/torch_scatter/__init__.py")
+    owner = container.shell(
+        "stat -c %u /app/.safe-install /app/lib/python3*/site-packages/torch_scatter/__init__.py"
+    )
     assert len(set(owner.split())) == 1
 
 
 def test_the_system_python_and_the_user_site(start, wheels, buildah, zipapp):
     container = start("debian:12")
-    buildah.must("copy", "--quiet", "--chmod", "755", container.name, str(zipapp), "/usr/local/bin/safe-install")
+    buildah.must(
+        "copy",
+        "--quiet",
+        "--chmod",
+        "755",
+        container.name,
+        str(zipapp),
+        "/usr/local/bin/safe-install",
+    )
     container.shell("useradd -m app")
     options = {"volumes": [f"{wheels.index}:/wheels:ro"]}
     refused = container.run("/bin/sh", "-c", f"{HERE} numpy==1.26.4", **options)
     assert refused.returncode == 1
     assert "externally-managed-environment" in refused.stdout
-    out = container.shell(f"{HERE} --break-system-packages --user numpy==1.26.4", user="app", **options)
+    out = container.shell(
+        f"{HERE} --break-system-packages --user numpy==1.26.4", user="app", **options
+    )
     assert "Successfully installed numpy-1.26.4" in out
-    out = container.shell("python3 -c 'import numpy; print(numpy.__file__)'; safe-install undo --user", user="app")
+    out = container.shell(
+        "python3 -c 'import numpy; print(numpy.__file__)'; safe-install undo --user", user="app"
+    )
     assert "/home/app/.local/" in out and "Undone" in out
 
 
-# --- pip is safe-install -------------------------------------------------------------------------------
+# --- pip is safe-install --------------------------------------------------------------------------
 
 BY_NAME = "RUN mkdir /opt/pip && ln -s /usr/local/bin/safe-install /opt/pip/pip\nENV PATH=/opt/pip:$PATH\n"
 BASH = 'SHELL ["/bin/bash", "-c"]\n'
@@ -230,23 +262,36 @@ FUNCTION = 'pip() { safe-install "$@"; }\nexport -f pip\n'
 ALIASES = {
     "a folder in front of PATH": (BY_NAME, "", True),
     "BASH_ENV": (
-        f"{BASH}ENV BASH_ENV=/etc/pip.bash\nRUN echo 'shopt -s expand_aliases; alias pip=safe-install' > $BASH_ENV\n",
+        f"{BASH}ENV BASH_ENV=/etc/pip.bash\nRUN echo 'shopt -s expand_aliases; alias "
+        "pip=safe-install' > $BASH_ENV\n",
         "",
         True,
     ),
     "sh, alias": ("", "#!/bin/sh\nset -e\nalias pip=safe-install\n", True),
-    "bash, alias that is not expanded": ("", "#!/bin/bash\nset -e\nalias pip=safe-install\n", False),
-    "bash, expand_aliases": ("", "#!/bin/bash\nset -e\nshopt -s expand_aliases\nalias pip=safe-install\n", True),
+    "bash, alias that is not expanded": (
+        "",
+        "#!/bin/bash\nset -e\nalias pip=safe-install\n",
+        False,
+    ),
+    "bash, expand_aliases": (
+        "",
+        "#!/bin/bash\nset -e\nshopt -s expand_aliases\nalias pip=safe-install\n",
+        True,
+    ),
     "bash, function": ("", f"#!/bin/bash\nset -e\n{FUNCTION}", True),
 }
 
 
 @pytest.mark.parametrize(("lines", "script", "is_guarded"), ALIASES.values(), ids=ALIASES.keys())
 def test_a_setup_script_that_says_pip(base, must_build, lines: str, script: str, is_guarded: bool):
-    commands = "pip install --no-index --find-links /wheels numpy==1.26.4\npip history && echo guarded\n"
+    commands = (
+        "pip install --no-index --find-links /wheels numpy==1.26.4\npip history && echo guarded\n"
+    )
     if script:
         out = must_build(
-            "said", "FROM base\nCOPY setup /setup\nRUN chmod +x /setup && /setup || true\n", setup=script + commands
+            "said",
+            "FROM base\nCOPY setup /setup\nRUN chmod +x /setup && /setup || true\n",
+            setup=script + commands,
         )
     else:
         run = " && ".join(commands.strip().splitlines())
@@ -255,7 +300,7 @@ def test_a_setup_script_that_says_pip(base, must_build, lines: str, script: str,
     assert out.splitlines().count("guarded") == int(is_guarded), out
 
 
-# --- caches, and builds that are cancelled -------------------------------------------------------------
+# --- caches, and builds that are cancelled --------------------------------------------------------
 
 MOUNT = "RUN --mount=type=cache,target=/root/.cache"
 SCATTER = "safe-install install --no-build torch-scatter"
@@ -270,7 +315,9 @@ def test_a_cache_mount_serves_the_next_build_and_leaves_nothing(base, must_build
     assert len(host.requests) == asked
 
 
-def test_a_cancelled_build_leaves_no_image_and_a_cache_that_works(base, build, must_build, buildah, host):
+def test_a_cancelled_build_leaves_no_image_and_a_cache_that_works(
+    base, build, must_build, buildah, host
+):
     text = f"FROM base\nARG SAFE_INSTALL_MIRRORS\n{MOUNT} {SCATTER}\n"
     shutil.rmtree(buildah.temporary / "buildah-cache", ignore_errors=True)
     host.misbehave("torch_scatter-", "drip")

@@ -1,4 +1,5 @@
-"""The documents of the wheel index: canonical, consistent with one another, and nothing but https."""
+"""The documents of the wheel index: canonical, consistent with one another, and nothing but
+https."""
 
 from __future__ import annotations
 
@@ -14,7 +15,13 @@ from packaging.specifiers import SpecifierSet
 from packaging.version import Version
 
 from safe_install.index.bundled import make_candidate
-from safe_install.index.catalog import cuda_table, known_projects, load_project, read_document, torch_table
+from safe_install.index.catalog import (
+    cuda_table,
+    known_projects,
+    load_project,
+    read_document,
+    torch_table,
+)
 from safe_install.index.document import build_order, parse_project, render_document
 from safe_install.index.facts import canonical_url
 from safe_install.index.filename import build_filename, is_grammar, parse_filename
@@ -72,7 +79,9 @@ def test_every_cell_makes_a_name_that_reads_back(name):
 
 
 def check_cell(project, host, build, accelerator, abi):
-    filename = build_filename(project.name, build, host, accelerator=accelerator, python=build.python[0], cxx11_abi=abi)
+    filename = build_filename(
+        project.name, build, host, accelerator=accelerator, python=build.python[0], cxx11_abi=abi
+    )
     parsed = parse_filename(filename)
     assert parsed is not None
     assert parsed.filename == filename
@@ -82,12 +91,16 @@ def check_cell(project, host, build, accelerator, abi):
     assert parsed.built_for.cxx11_abi in (abi, None)
     if host.wheel is None or build.platform == "macos":
         return
-    candidate = make_candidate(project, host, build, accelerator=accelerator, python=build.python[0], cxx11_abi=abi)
+    candidate = make_candidate(
+        project, host, build, accelerator=accelerator, python=build.python[0], cxx11_abi=abi
+    )
     # The address says the same as the row, read back by the host's own templates.
     read = read_wheel_url(candidate.link.url, project)
     assert read.filename == filename
     assert read.built_for.accelerator in (accelerator, None), candidate.link.url
-    assert read.built_for.torch is None or minor(read.built_for.torch) == minor(build.torch), candidate.link.url
+    assert read.built_for.torch is None or minor(read.built_for.torch) == minor(build.torch), (
+        candidate.link.url
+    )
 
 
 def minor(torch):
@@ -126,7 +139,11 @@ def test_names_of_a_family_know_each_other(name):
     for other in project.family:
         relative = load_project(other)
         assert relative.imports == project.imports
-        assert relative.accelerator is not None or name not in relative.family or relative.package_index.note
+        assert (
+            relative.accelerator is not None
+            or name not in relative.family
+            or relative.package_index.note
+        )
 
 
 @pytest.mark.parametrize("name", PROJECTS)
@@ -146,7 +163,10 @@ def test_companions_of_torch_and_pins_agree(name):
     for release in torch_table().releases.values():
         version = release.companions.get(name)
         if version is not None:
-            assert SpecifierSet(project.pins[version]).contains(release.version), (version, release.version)
+            assert SpecifierSet(project.pins[version]).contains(release.version), (
+                version,
+                release.version,
+            )
     for build in project.builds:
         assert torch_table().releases[build.torch].companions[name] == build.version
         assert set(build.accelerators) <= set(torch_table().releases[build.torch].accelerators)

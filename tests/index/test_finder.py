@@ -30,7 +30,9 @@ from tests.wheelhost import WheelHost
 
 FOUNDING = environment_for(torch="1.8.1+cu111", python_version="3.8", platform="linux_x86_64")
 CPU = environment_for(torch="2.13.0+cpu", python_version="3.11", platform="manylinux_2_36_x86_64")
-TORCH_25 = environment_for(torch="2.5.1+cu124", python_version="3.11", platform="manylinux_2_36_x86_64")
+TORCH_25 = environment_for(
+    torch="2.5.1+cu124", python_version="3.11", platform="manylinux_2_36_x86_64"
+)
 SCATTER_208 = "torch_scatter-2.0.8-cp38-cp38-linux_x86_64.whl"
 ANSWER = "https://data.pyg.org/whl/torch-1.8.0%2Bcu111/" + SCATTER_208
 ASTRAL_25 = "torch_scatter-2.1.2+cu.12.4.torch.2.5-cp311-cp311-manylinux_2_24_x86_64.whl"
@@ -41,16 +43,21 @@ PYG_25 = "torch_scatter-2.1.2+pt25cu124-cp311-cp311-linux_x86_64.whl"
 def host():
     with WheelHost() as running:
         running.add_pypi_page(
-            "torch-scatter", {"torch_scatter-2.1.2.tar.gz": b"2.1.2", "torch_scatter-2.1.1.tar.gz": b"2.1.1"}
+            "torch-scatter",
+            {"torch_scatter-2.1.2.tar.gz": b"2.1.2", "torch_scatter-2.1.1.tar.gz": b"2.1.1"},
         )
         yield running
 
 
 def finder(host=None, **options):
     if host is None:
-        return Finder(catalog=bundled_catalog(), http=HttpClient(offline=True), offline=True, **options)
+        return Finder(
+            catalog=bundled_catalog(), http=HttpClient(offline=True), offline=True, **options
+        )
     return Finder(
-        catalog=bundled_catalog(), http=HttpClient(mirrors=parse_mirrors(host.mirrors), timeout=1.0), **options
+        catalog=bundled_catalog(),
+        http=HttpClient(mirrors=parse_mirrors(host.mirrors), timeout=1.0),
+        **options,
     )
 
 
@@ -92,7 +99,11 @@ def test_the_founding_case_offline():
     assert found["torch_scatter-2.1.2.tar.gz"] == "sdist-behind-wheel"
     assert found["torch_scatter-2.0.8-cp39-cp39-linux_x86_64.whl"] == "python"
     assert found["torch_scatter-2.0.7-cp38-cp38-linux_x86_64.whl"] == "older-version"
-    others = {r.candidate.built_for.accelerator for r in resolution.rejections if r.rule.value == "accelerator"}
+    others = {
+        r.candidate.built_for.accelerator
+        for r in resolution.rejections
+        if r.rule.value == "accelerator"
+    }
     assert others == {"cpu", "cu101", "cu102"}
     # Declared once and never seen: not offered, and its place in the documents says why.
     assert not any("2.0.9-" in name for name in found)
@@ -177,7 +188,9 @@ def test_sparse_brings_scatter_and_scipy_is_left_to_pip():
 
 
 def test_what_pip_is_to_do_is_passed_over():
-    resolution = choose(["numpy", "torch-scatter @ https://example.org/x.whl", "torch>=1.8"], FOUNDING, finder())
+    resolution = choose(
+        ["numpy", "torch-scatter @ https://example.org/x.whl", "torch>=1.8"], FOUNDING, finder()
+    )
     assert resolution.pins == ()
 
 
@@ -201,13 +214,17 @@ def test_an_asked_version_without_a_wheel_is_built():
 
 
 def test_constraints_hold():
-    resolution = choose(["torch-scatter"], FOUNDING, finder(), constraints=[Requirement("torch-scatter<2.0.8")])
+    resolution = choose(
+        ["torch-scatter"], FOUNDING, finder(), constraints=[Requirement("torch-scatter<2.0.8")]
+    )
     assert pins(resolution) == {"torch-scatter": ("2.0.7", CandidateKind.WHEEL)}
 
 
 def test_requirements_that_exclude_each_other_name_themselves():
     with pytest.raises(NoCandidate) as caught:
-        choose(["torch-scatter<2.0.8", "torch-scatter>=2.0.8"], FOUNDING, finder(), allow_build=False)
+        choose(
+            ["torch-scatter<2.0.8", "torch-scatter>=2.0.8"], FOUNDING, finder(), allow_build=False
+        )
     assert "torch-scatter<2.0.8" in caught.value.message
     assert "torch-scatter>=2.0.8" in caught.value.message
 
@@ -234,7 +251,9 @@ def test_an_installed_one_that_fits_stays(installed, requirement, upgrade, kind)
 
 
 def test_an_installed_scatter_serves_sparse():
-    resolution = choose(["torch-sparse"], with_installed(FOUNDING, "torch-scatter==2.0.6"), finder())
+    resolution = choose(
+        ["torch-sparse"], with_installed(FOUNDING, "torch-scatter==2.0.6"), finder()
+    )
     assert pins(resolution) == {
         "torch-sparse": ("0.6.12", CandidateKind.WHEEL),
         "torch-scatter": ("2.0.6", CandidateKind.INSTALLED),
@@ -289,7 +308,9 @@ def test_the_second_host_is_asked_when_the_first_fails(host, fault, kind):
 
 
 def test_a_page_without_a_file_and_one_without_this_project_are_told_apart(host):
-    host.add_pyg_page("2.13.0", "cpu", {"pyg_lib-0.9.0+pt213cpu-cp310-abi3-manylinux_2_28_x86_64.whl": b""})
+    host.add_pyg_page(
+        "2.13.0", "cpu", {"pyg_lib-0.9.0+pt213cpu-cp310-abi3-manylinux_2_28_x86_64.whl": b""}
+    )
     host.add_astral_page("cpu", "torch-scatter", {})
     resolution = choose(["torch-scatter"], CPU, finder(host))
     assert answers(resolution)["data.pyg.org"] is HostAnswerKind.NO_WHEEL_FOR_TORCH
@@ -313,7 +334,10 @@ def test_a_host_that_is_down_is_not_promised_from(host):
     host.misbehave("/pyg/", "500")
     resolution = choose(["torch-scatter"], FOUNDING, finder(host))
     assert pins(resolution) == {"torch-scatter": ("2.1.2", CandidateKind.SDIST)}
-    assert any(r.rule.value == "host-down" and r.candidate.link.url == ANSWER for r in resolution.rejections)
+    assert any(
+        r.rule.value == "host-down" and r.candidate.link.url == ANSWER
+        for r in resolution.rejections
+    )
     with pytest.raises(NoCandidate) as caught:
         choose(["torch-scatter"], FOUNDING, finder(host), allow_build=False)
     assert "data.pyg.org: does not answer (500 Internal Server Error)" in caught.value.message
@@ -323,7 +347,10 @@ def test_a_host_that_is_down_is_not_promised_from(host):
 def test_a_wheel_of_a_version_that_was_asked_for_is_sought_further(host):
     host.add_pyg_page("2.5.1", "cu124", {PYG_25.replace("2.1.2", "2.1.1"): b"pyg"})
     host.add_astral_page("cu124", "torch-scatter", {ASTRAL_25: b"astral"})
-    assert pins(choose(["torch-scatter"], TORCH_25, finder(host)))["torch-scatter"][0] == "2.1.1+pt25cu124"
+    assert (
+        pins(choose(["torch-scatter"], TORCH_25, finder(host)))["torch-scatter"][0]
+        == "2.1.1+pt25cu124"
+    )
     found = choose(["torch-scatter==2.1.2"], TORCH_25, finder(host))
     assert pins(found)["torch-scatter"][0] == "2.1.2+cu.12.4.torch.2.5"
 
@@ -350,10 +377,16 @@ def test_the_build_on_pypi_is_for_cuda(host):
     host.add_pypi_page("torchvision", {name: b"cuda"})
     with pytest.raises(NoCandidate) as caught:
         choose(["torchvision"], CPU, finder(host))
-    assert [(r.rule.value, r.candidate.link.filename) for r in caught.value.rejections] == [("accelerator", name)]
+    assert [(r.rule.value, r.candidate.link.filename) for r in caught.value.rejections] == [
+        ("accelerator", name)
+    ]
     assert "cu130" in caught.value.rejections[0].detail
-    with_cuda = environment_for(torch="2.13.0", python_version="3.11", platform="manylinux_2_36_x86_64")
-    assert pins(choose(["torchvision"], with_cuda, finder(host))) == {"torchvision": ("0.28.0", CandidateKind.WHEEL)}
+    with_cuda = environment_for(
+        torch="2.13.0", python_version="3.11", platform="manylinux_2_36_x86_64"
+    )
+    assert pins(choose(["torchvision"], with_cuda, finder(host))) == {
+        "torchvision": ("0.28.0", CandidateKind.WHEEL)
+    }
 
 
 def test_torchtext_is_for_the_torch_that_it_was_built_with(host):
@@ -361,8 +394,12 @@ def test_torchtext_is_for_the_torch_that_it_was_built_with(host):
     with pytest.raises(NoCandidate) as caught:
         choose(["torchtext==0.18.0"], CPU, finder(host))
     assert caught.value.rejections[0].rule.value == "torch-version"
-    fitting = environment_for(torch="2.3.1+cpu", python_version="3.11", platform="manylinux_2_36_x86_64")
-    assert pins(choose(["torchtext"], fitting, finder(host))) == {"torchtext": ("0.18.0", CandidateKind.WHEEL)}
+    fitting = environment_for(
+        torch="2.3.1+cpu", python_version="3.11", platform="manylinux_2_36_x86_64"
+    )
+    assert pins(choose(["torchtext"], fitting, finder(host))) == {
+        "torchtext": ("0.18.0", CandidateKind.WHEEL)
+    }
 
 
 # --- other places ---
@@ -373,8 +410,14 @@ def test_our_own_store_comes_first(host):
         name="torch-scatter",
         version=Version("2.1.2"),
         kind=CandidateKind.BUILT,
-        link=Link("file:///store/torch_scatter-2.1.2-cp311-cp311-linux_x86_64.whl", "x.whl", found_in="built here"),
-        tags=frozenset(tag for tag in CPU.interpreter.tags if str(tag) == "cp311-cp311-linux_x86_64"),
+        link=Link(
+            "file:///store/torch_scatter-2.1.2-cp311-cp311-linux_x86_64.whl",
+            "x.whl",
+            found_in="built here",
+        ),
+        tags=frozenset(
+            tag for tag in CPU.interpreter.tags if str(tag) == "cp311-cp311-linux_x86_64"
+        ),
         built_for=BuiltFor("2.13.0", "cpu"),
     )
     asked = []
@@ -404,22 +447,35 @@ def test_a_folder_as_package_index(host, tmp_path, as_url, nested):
 def test_an_index_page_in_a_folder(host, tmp_path):
     folder = tmp_path / "torch-scatter"
     folder.mkdir()
-    (folder / "index.html").write_text('<a href="../files/torch_scatter-2.1.2.tar.gz#sha256=' + "a" * 64 + '">x</a>')
+    (folder / "index.html").write_text(
+        '<a href="../files/torch_scatter-2.1.2.tar.gz#sha256=' + "a" * 64 + '">x</a>'
+    )
     resolution = choose(["torch-scatter"], CPU, finder(host, index_url=tmp_path.as_uri()))
     link = resolution.pins[0].link
-    assert (link.url, link.sha256) == (tmp_path.as_uri() + "/files/torch_scatter-2.1.2.tar.gz", "a" * 64)
+    assert (link.url, link.sha256) == (
+        tmp_path.as_uri() + "/files/torch_scatter-2.1.2.tar.gz",
+        "a" * 64,
+    )
 
 
 def test_a_page_on_disk_as_find_links(host, tmp_path):
     page = tmp_path / "links.html"
     page.write_text('<a href="wheels/torch_scatter-2.1.2.tar.gz">x</a>')
-    resolution = choose(["torch-scatter"], CPU, finder(host, find_links=[str(page)], only_find_links=True))
-    assert resolution.pins[0].link.url == (tmp_path / "wheels" / "torch_scatter-2.1.2.tar.gz").as_uri()
+    resolution = choose(
+        ["torch-scatter"], CPU, finder(host, find_links=[str(page)], only_find_links=True)
+    )
+    assert (
+        resolution.pins[0].link.url == (tmp_path / "wheels" / "torch_scatter-2.1.2.tar.gz").as_uri()
+    )
     assert host.requests == []
 
 
 def test_another_package_index(host):
-    host.put("/mine/torch-scatter/", b'<a href="/x/torch_scatter-2.1.1.tar.gz">x</a>', content_type="text/html")
+    host.put(
+        "/mine/torch-scatter/",
+        b'<a href="/x/torch_scatter-2.1.1.tar.gz">x</a>',
+        content_type="text/html",
+    )
     resolution = choose(["torch-scatter"], CPU, finder(host, index_url=f"{host.url}/mine/"))
     assert resolution.pins[0].link.url == f"{host.url}/x/torch_scatter-2.1.1.tar.gz"
 
@@ -476,7 +532,9 @@ def test_a_page_lists_files_only_where_the_index_says_that_they_lie(host, href, 
 
 def test_ones_own_index_may_have_its_files_anywhere(host):
     url = "https://huggingface.co/torchvision-0.9.1-cp38-cp38-manylinux1_x86_64.whl"
-    host.put("/pypi/simple/torchvision/", f'<a href="{url}">x</a>'.encode(), content_type="text/html")
+    host.put(
+        "/pypi/simple/torchvision/", f'<a href="{url}">x</a>'.encode(), content_type="text/html"
+    )
     for index, is_found in ((host.index_url, True), (None, False)):
         found = finder(host, index_url=index).find("torchvision", FOUNDING)
         assert (url in [candidate.link.url for candidate in found.candidates]) is is_found

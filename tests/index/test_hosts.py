@@ -1,4 +1,5 @@
-"""Every kind of host with the page that it really has: what fits is found there, and a failing host is told of.
+"""Every kind of host with the page that it really has: what fits is found there, and a failing host
+is told of.
 
 Page formats: the facts of docs/hosts.md; the addresses are those of real files.
 """
@@ -56,12 +57,16 @@ def finder(host, *, tokens=None, mirrors="", cache=None, **options):
 
 
 def choose(text, environment, found_by, **options):
-    return resolve([Requirement(text)], environment, find=found_by.find, catalog=bundled_catalog(), **options)
+    return resolve(
+        [Requirement(text)], environment, find=found_by.find, catalog=bundled_catalog(), **options
+    )
 
 
 def chosen(text, environment, found_by, **options):
     name = Requirement(text).name
-    return next(pin for pin in choose(text, environment, found_by, **options).pins if pin.name == name)
+    return next(
+        pin for pin in choose(text, environment, found_by, **options).pins if pin.name == name
+    )
 
 
 def refused(text, environment, found_by, **options):
@@ -71,14 +76,19 @@ def refused(text, environment, found_by, **options):
 
 
 def rules_of(error):
-    return {rejection.candidate.link.filename: rejection.rule.value for rejection in error.rejections}
+    return {
+        rejection.candidate.link.filename: rejection.rule.value for rejection in error.rejections
+    }
 
 
-# --- a page for each torch and CUDA ----------------------------------------------------------------
+# --- a page for each torch and CUDA ---------------------------------------------------------------
 
 
 def test_mmcv_by_its_page(host):
-    names = ["mmcv-2.1.0-cp310-cp310-manylinux1_x86_64.whl", "mmcv-2.2.0-cp310-cp310-manylinux1_x86_64.whl"]
+    names = [
+        "mmcv-2.1.0-cp310-cp310-manylinux1_x86_64.whl",
+        "mmcv-2.2.0-cp310-cp310-manylinux1_x86_64.whl",
+    ]
     host.add_anchors(f"{MMCV}/cu121/torch2.1.0/index.html", [f"./{name}" for name in names])
     pin = chosen("mmcv", linux("2.1.2+cu121"), finder(host))
     assert pin.link.url == f"{MMCV}/cu121/torch2.1.0/{names[1]}"
@@ -95,7 +105,9 @@ def test_the_page_of_the_minor_leads_into_the_same_folder(host):
 def test_two_plus_in_a_name_are_read(host):
     name = "mmcv_full-1.3.1%2Btorch1.6.0%2Bcu101-cp36-cp36m-manylinux1_x86_64.whl"
     url = f"{MMCV}/1.3.1/torch1.6.0/cu101/{name}"
-    host.add_anchors(f"{MMCV}/cu101/torch1.6.0/index.html", [f"../../1.3.1/torch1.6.0/cu101/{name}"])
+    host.add_anchors(
+        f"{MMCV}/cu101/torch1.6.0/index.html", [f"../../1.3.1/torch1.6.0/cu101/{name}"]
+    )
     pin = chosen("mmcv-full", linux("1.6.0+cu101", "3.6"), finder(host))
     assert pin.link.url == url
     assert str(pin.version) == "1.3.1+torch1.6.0.cu101"
@@ -109,16 +121,24 @@ def test_dgl_serves_the_patch_release_that_its_folder_means(host):
     assert pin.link.url == f"{DGL}/torch-2.4/cu124/{name}"
     error = refused("dgl", linux("2.4.1+cu124", "3.11"), finder(host))
     assert rules_of(error)["dgl-2.4.0+cu124-cp311-cp311-manylinux1_x86_64.whl"] == "torch-version"
-    assert "built for torch 2.4.0, installed is 2.4.1" in " ".join(r.detail for r in error.rejections)
+    assert "built for torch 2.4.0, installed is 2.4.1" in " ".join(
+        r.detail for r in error.rejections
+    )
 
 
 def test_dgl_for_the_cpu_has_a_page_of_its_own(host):
-    cpu, cuda = "dgl-2.5.0-cp310-cp310-manylinux1_x86_64.whl", "dgl-2.5.0%2Bcu124-cp310-cp310-manylinux1_x86_64.whl"
+    cpu, cuda = (
+        "dgl-2.5.0-cp310-cp310-manylinux1_x86_64.whl",
+        "dgl-2.5.0%2Bcu124-cp310-cp310-manylinux1_x86_64.whl",
+    )
     host.add_anchors(f"{DGL}/torch-2.6/repo.html", [cpu])
     host.add_anchors(f"{DGL}/torch-2.6/cu124/repo.html", [cuda])
     host.add_pypi_page("torchdata", {"torchdata-0.9.0-py3-none-any.whl": b"x"})
     assert chosen("dgl", linux("2.6.0+cpu"), finder(host)).link.url == f"{DGL}/torch-2.6/{cpu}"
-    assert chosen("dgl", linux("2.6.0+cu124"), finder(host)).link.url == f"{DGL}/torch-2.6/cu124/{cuda}"
+    assert (
+        chosen("dgl", linux("2.6.0+cu124"), finder(host)).link.url
+        == f"{DGL}/torch-2.6/cu124/{cuda}"
+    )
 
 
 def test_one_dgl_for_a_range_of_torches(host):
@@ -135,8 +155,12 @@ def test_pytorch3d_is_bound_to_the_patch_release(host):
     host.add_anchors(f"{folder}/download.html", [name])
     pin = chosen("pytorch3d", linux("2.0.1+cu118"), finder(host))
     assert (pin.link.url, pin.built_for.torch) == (f"{folder}/{name}", "2.0.1")
-    host.add_anchors(f"{folder.replace('pyt201', 'pyt200')}/download.html", [f"../py310_cu118_pyt201/{name}"])
-    assert rules_of(refused("pytorch3d", linux("2.0.0+cu118"), finder(host)))[name] == "torch-version"
+    host.add_anchors(
+        f"{folder.replace('pyt201', 'pyt200')}/download.html", [f"../py310_cu118_pyt201/{name}"]
+    )
+    assert (
+        rules_of(refused("pytorch3d", linux("2.0.0+cu118"), finder(host)))[name] == "torch-version"
+    )
 
 
 def test_another_host_may_bind_the_same_project_to_the_minor(host):
@@ -150,7 +174,10 @@ def test_detectron2_by_the_minor(host):
     name = "detectron2-0.6%2Bcu113-cp38-cp38-linux_x86_64.whl"
     folder = f"{FACEBOOK}/detectron2/wheels/cu113/torch1.10"
     host.add_anchors(f"{folder}/index.html", [name])
-    assert chosen("detectron2", linux("1.10.2+cu113", "3.8"), finder(host)).link.url == f"{folder}/{name}"
+    assert (
+        chosen("detectron2", linux("1.10.2+cu113", "3.8"), finder(host)).link.url
+        == f"{folder}/{name}"
+    )
 
 
 def test_kaolins_page_says_what_its_names_do_not(host):
@@ -163,10 +190,13 @@ def test_kaolins_page_says_what_its_names_do_not(host):
 def test_nerfacc_from_its_bucket(host):
     name = "nerfacc-0.5.2%2Bpt20cu118-cp310-cp310-linux_x86_64.whl"
     host.add_anchors(f"{NERFACC}/torch-2.0.0_cu118.html", [f"torch-2.0.0_cu118/{name}"])
-    assert chosen("nerfacc", linux("2.0.0+cu118"), finder(host)).link.url == f"{NERFACC}/torch-2.0.0_cu118/{name}"
+    assert (
+        chosen("nerfacc", linux("2.0.0+cu118"), finder(host)).link.url
+        == f"{NERFACC}/torch-2.0.0_cu118/{name}"
+    )
 
 
-# --- one page for all ------------------------------------------------------------------------------
+# --- one page for all -----------------------------------------------------------------------------
 
 
 def test_natten_has_every_wheel_on_one_page(host):
@@ -182,7 +212,10 @@ def test_k2_has_one_page_for_cuda(host):
     name = "k2-1.24.4.dev20250715%2Bcuda12.4.torch2.4.0-cp311-cp311-manylinux_2_27_x86_64.manylinux_2_28_x86_64.whl"
     other = name.replace("torch2.4.0", "torch2.4.1")
     host.add_anchors("https://k2-fsa.github.io/k2/cuda.html", [f"{K2}/{name}", f"{K2}/{other}"])
-    assert chosen("k2", linux("2.4.1+cu124", "3.11"), finder(host), pre=True).link.url == f"{K2}/{other}"
+    assert (
+        chosen("k2", linux("2.4.1+cu124", "3.11"), finder(host), pre=True).link.url
+        == f"{K2}/{other}"
+    )
 
 
 def test_gsplats_index_leads_to_github(host):
@@ -198,11 +231,13 @@ def test_a_pure_wheel_fits_every_torch(host):
     assert pin.link.filename == "gsplat-1.5.3-py3-none-any.whl"
 
 
-# --- releases on GitHub ----------------------------------------------------------------------------
+# --- releases on GitHub ---------------------------------------------------------------------------
 
 
 def flash(version, torch, abi, *, cuda="cu12", python="cp311"):
-    return f"flash_attn-{version}+{cuda}torch{torch}cxx11abi{abi}-{python}-{python}-linux_x86_64.whl"
+    return (
+        f"flash_attn-{version}+{cuda}torch{torch}cxx11abi{abi}-{python}-{python}-linux_x86_64.whl"
+    )
 
 
 @pytest.fixture
@@ -259,27 +294,41 @@ def test_a_limit_is_kept_to_by_the_next_process_too(flash_releases, tmp_path):
     assert len(flash_releases.asked("/github-api/")) == 1
 
 
-def test_the_token_goes_to_the_api_alone_and_pages_are_asked_with_conditions(flash_releases, tmp_path):
+def test_the_token_goes_to_the_api_alone_and_pages_are_asked_with_conditions(
+    flash_releases, tmp_path
+):
     environment = linux("2.8.0+cu126", "3.11")
     for _ in range(2):
-        choose("flash-attn", environment, finder(flash_releases, cache=tmp_path, tokens={"api.github.com": "t0ken"}))
-    headers = [headers for path, headers in flash_releases.requests if path.startswith("/github-api/")]
+        choose(
+            "flash-attn",
+            environment,
+            finder(flash_releases, cache=tmp_path, tokens={"api.github.com": "t0ken"}),
+        )
+    headers = [
+        headers for path, headers in flash_releases.requests if path.startswith("/github-api/")
+    ]
     assert [h.get("Authorization") for h in headers] == ["Bearer t0ken", "Bearer t0ken"]
     assert headers[0]["Accept"] == "application/vnd.github+json"
     assert "If-None-Match" not in headers[0]
     assert headers[1]["If-None-Match"]
-    others = [headers for path, headers in flash_releases.requests if not path.startswith("/github-api/")]
+    others = [
+        headers for path, headers in flash_releases.requests if not path.startswith("/github-api/")
+    ]
     assert not any("Authorization" in h for h in others)
 
 
 def test_a_release_that_is_known_but_not_among_the_newest_is_asked_for(host):
-    known = next(b for b in load_project("flash-attn").builds if b.version == "2.8.2" and b.torch == "2.6")
+    known = next(
+        b for b in load_project("flash-attn").builds if b.version == "2.8.2" and b.torch == "2.6"
+    )
     python = "cp" + known.python[0].replace(".", "")
     old = flash("2.8.2", "2.6", "FALSE", python=python)
     host.add_release(FLASH_REPOSITORY, "v2.8.2", {old: b"old"})
     host.add_release(FLASH_REPOSITORY, "v2.9.0", {flash("2.9.0", "2.20", "TRUE"): b"new"})
     api = host.path_of(f"https://api.github.com/repos/{FLASH_REPOSITORY}/releases")
-    newest = host.answers[host.path_of(f"https://api.github.com/repos/{FLASH_REPOSITORY}/releases/tags/v2.9.0")]
+    newest = host.answers[
+        host.path_of(f"https://api.github.com/repos/{FLASH_REPOSITORY}/releases/tags/v2.9.0")
+    ]
     host.put(api, b"[" + newest.body + b"]", content_type="application/json")
     pin = chosen("flash-attn==2.8.2", linux("2.6.0+cu124", known.python[0]), finder(host))
     assert pin.link.filename == old
@@ -288,7 +337,9 @@ def test_a_release_that_is_known_but_not_among_the_newest_is_asked_for(host):
 def test_files_of_another_repository_in_an_answer_are_not_believed(host):
     host.add_release(FLASH_REPOSITORY, "v2.8.3", {flash("2.8.3", "2.8", "TRUE"): b"w"})
     api = host.path_of(f"https://api.github.com/repos/{FLASH_REPOSITORY}/releases")
-    body = host.answers[api].body.replace(b"Dao-AILab/flash-attention/releases/download", b"evil/x/releases/download")
+    body = host.answers[api].body.replace(
+        b"Dao-AILab/flash-attention/releases/download", b"evil/x/releases/download"
+    )
     host.put(api, body, content_type="application/json")
     error = refused("flash-attn", linux("2.8.0+cu126", "3.11"), finder(host))
     assert not [r for r in error.rejections if "evil" in r.candidate.link.url]
@@ -303,11 +354,15 @@ def test_somebody_elses_builds_are_asked_only_when_named(host):
     assert "--third-party HOST: github.com/mjun0812" in error.message
     assert not host.asked("mjun0812")
     for named in ("mjun0812", repository, f"github.com/{repository}"):
-        pin = chosen("flash-attn", environment, finder(host, third_party=[named]), allow_build=False)
+        pin = chosen(
+            "flash-attn", environment, finder(host, third_party=[named]), allow_build=False
+        )
         assert pin.link.filename == name
 
 
-@pytest.mark.parametrize("junk", ["", "[", "{}", "[1, null, {}]", '[{"assets": 5}]', '[{"assets": [{}]}]', "[" * 5000])
+@pytest.mark.parametrize(
+    "junk", ["", "[", "{}", "[1, null, {}]", '[{"assets": 5}]', '[{"assets": [{}]}]', "[" * 5000]
+)
 def test_a_broken_answer_of_the_api_is_no_end(flash_releases, junk):
     api = flash_releases.path_of(f"https://api.github.com/repos/{FLASH_REPOSITORY}/releases")
     flash_releases.put(api, junk.encode() or b" ", content_type="application/json")
@@ -315,7 +370,7 @@ def test_a_broken_answer_of_the_api_is_no_end(flash_releases, junk):
     assert pin.link.filename == flash("2.8.3", "2.8", "TRUE")
 
 
-# --- what a host does when it fails ----------------------------------------------------------------
+# --- what a host does when it fails ---------------------------------------------------------------
 
 FIRST = "torch_scatter-2.1.2+pt25cu124-cp311-cp311-linux_x86_64.whl"
 SECOND = "torch_scatter-2.1.2+cu.12.4.torch.2.5-cp311-cp311-manylinux_2_24_x86_64.whl"
@@ -328,7 +383,10 @@ FAULTS = {
     "503": (HostAnswerKind.DOWN, "503"),
     "empty": (HostAnswerKind.PAGE_EMPTY, "without content"),
     "truncated": (HostAnswerKind.DOWN, "broke off"),
-    "redirect https://elsewhere.example{path}": (HostAnswerKind.DOWN, "redirects to elsewhere.example"),
+    "redirect https://elsewhere.example{path}": (
+        HostAnswerKind.DOWN,
+        "redirects to elsewhere.example",
+    ),
     "redirect http://data.pyg.org{path}": (HostAnswerKind.DOWN, "http"),
     "limit": (HostAnswerKind.DOWN, "limit of requests"),
 }
@@ -372,7 +430,9 @@ def test_a_page_with_a_million_links_ends_soon(host):
     started = time.process_time()
     rules = parse_mirrors(host.mirrors)
     resolution = choose(
-        "torch-scatter", linux("2.5.1+cu124", "3.11"), Finder(catalog=bundled_catalog(), http=HttpClient(mirrors=rules))
+        "torch-scatter",
+        linux("2.5.1+cu124", "3.11"),
+        Finder(catalog=bundled_catalog(), http=HttpClient(mirrors=rules)),
     )
     assert resolution.pins[0].link.filename == SECOND
     answer = next(answer for answer in resolution.answers if answer.host == "data.pyg.org")
@@ -383,7 +443,10 @@ def test_a_page_with_a_million_links_ends_soon(host):
 
 def test_a_long_page_of_other_projects_costs_little(host):
     line = '<a href="torch-2.5.0%2Bcu124/torch_cluster-1.6.{0}%2Bpt25cu124-cp311-cp311-linux_x86_64.whl">x</a><br/>\n'
-    page = "".join(line.format(number) for number in range(100_000)) + f'<a href="torch-2.5.0%2Bcu124/{FIRST}">x</a>'
+    page = (
+        "".join(line.format(number) for number in range(100_000))
+        + f'<a href="torch-2.5.0%2Bcu124/{FIRST}">x</a>'
+    )
     host.put("/pyg/whl/torch-2.5.1+cu124.html", page.encode(), content_type="text/html")
     started = time.process_time()
     pin = chosen("torch-scatter", linux("2.5.1+cu124", "3.11"), finder(host))
@@ -391,7 +454,7 @@ def test_a_long_page_of_other_projects_costs_little(host):
     assert time.process_time() - started < 10
 
 
-# --- which of several ------------------------------------------------------------------------------
+# --- which of several -----------------------------------------------------------------------------
 
 
 def test_versions_are_not_chosen_by_their_local_part(host):
@@ -401,7 +464,10 @@ def test_versions_are_not_chosen_by_their_local_part(host):
         for minor in ("2.9", "2.10", "2.11", "2.14")
     ]
     host.add_astral_page("cu128", "torch-scatter", {name: name.encode() for name in names})
-    assert chosen("torch-scatter", linux("2.10.0+cu128", "3.12"), finder(host)).link.filename == names[1]
+    assert (
+        chosen("torch-scatter", linux("2.10.0+cu128", "3.12"), finder(host)).link.filename
+        == names[1]
+    )
 
 
 def test_the_exact_cuda_comes_before_its_major(host):
@@ -410,8 +476,11 @@ def test_the_exact_cuda_comes_before_its_major(host):
     exact = "flash_attn-2.8.3+cu.12.6.torch.2.8-cp311-cp311-manylinux_2_24_x86_64.whl"
     host.add_astral_page("cu126", "flash-attn", {exact: b"2"})
     asked = finder(host)
-    # Asked for together, the exact one wins; an earlier host that has one that fits ends the search.
-    found = asked.find("flash-attn", linux("2.8.0+cu126", "3.11"), wanted=lambda candidate, project: False)
+    # Asked for together, the exact one wins; an earlier host that has one that fits ends the
+    # search.
+    found = asked.find(
+        "flash-attn", linux("2.8.0+cu126", "3.11"), wanted=lambda candidate, project: False
+    )
     resolution = resolve(
         [Requirement("flash-attn")],
         linux("2.8.0+cu126", "3.11"),
@@ -465,9 +534,18 @@ def test_the_stable_abi_is_bound_below_and_to_the_cuda_major(host):
     host.add_pypi_page("torchvision", {name: b"1"})
     assert chosen("torchvision", linux("2.14.1+cu130", "3.12"), finder(host)).link.filename == name
     assert chosen("torchvision", linux("2.15.0+cu132", "3.12"), finder(host)).link.filename == name
-    assert rules_of(refused("torchvision", linux("2.13.0+cu130", "3.12"), finder(host)))[name] == "torch-version"
-    assert rules_of(refused("torchvision", linux("2.14.1+cu126", "3.12"), finder(host)))[name] == "accelerator"
-    assert rules_of(refused("torchvision", linux("2.14.1+cpu", "3.12"), finder(host)))[name] == "accelerator"
+    assert (
+        rules_of(refused("torchvision", linux("2.13.0+cu130", "3.12"), finder(host)))[name]
+        == "torch-version"
+    )
+    assert (
+        rules_of(refused("torchvision", linux("2.14.1+cu126", "3.12"), finder(host)))[name]
+        == "accelerator"
+    )
+    assert (
+        rules_of(refused("torchvision", linux("2.14.1+cpu", "3.12"), finder(host)))[name]
+        == "accelerator"
+    )
 
 
 @pytest.mark.parametrize(
@@ -484,7 +562,9 @@ def test_the_stable_abi_is_bound_below_and_to_the_cuda_major(host):
 def test_the_gpu_where_it_is_known_what_a_wheel_has(host, gpus, declared, fits):
     name = "flash_attn_3-3.0.0b1+cu.12.8.torch.2.8-cp39-abi3-manylinux_2_24_x86_64.whl"
     host.add_astral_page("cu128", "flash-attn-3", {name: b"1"})
-    driver = Driver("580.65.06", "13.0", tuple(Device("GPU", gpu) for gpu in gpus), declared=declared)
+    driver = Driver(
+        "580.65.06", "13.0", tuple(Device("GPU", gpu) for gpu in gpus), declared=declared
+    )
     environment = dataclasses.replace(linux("2.8.0+cu128", "3.11"), driver=driver)
     if fits:
         assert chosen("flash-attn-3", environment, finder(host), pre=True).link.filename == name
@@ -493,7 +573,7 @@ def test_the_gpu_where_it_is_known_what_a_wheel_has(host, gpus, declared, fits):
         assert rules_of(error)[name] == "gpu-code"
 
 
-# --- names that lead astray ------------------------------------------------------------------------
+# --- names that lead astray -----------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -513,8 +593,12 @@ def test_the_gpu_where_it_is_known_what_a_wheel_has(host, gpus, declared, fits):
 def test_who_is_led_astray_by_a_name_is_told(host, text, words):
     host.add_pypi_page("apex", {"apex-0.9.10.dev0.tar.gz": b"pyramid"})
     host.add_pypi_page("pytorch", {"pytorch-1.0.2.tar.gz": b"placeholder"})
-    host.add_pypi_page("cupy-cuda11x", {"cupy_cuda11x-13.6.0-cp311-cp311-manylinux2014_x86_64.whl": b"w"})
-    host.add_pypi_page("spconv-cu113", {"spconv_cu113-2.3.6-cp311-cp311-manylinux2014_x86_64.whl": b"w"})
+    host.add_pypi_page(
+        "cupy-cuda11x", {"cupy_cuda11x-13.6.0-cp311-cp311-manylinux2014_x86_64.whl": b"w"}
+    )
+    host.add_pypi_page(
+        "spconv-cu113", {"spconv_cu113-2.3.6-cp311-cp311-manylinux2014_x86_64.whl": b"w"}
+    )
     error = refused(text, linux("2.8.0+cu126", "3.11"), finder(host))
     for word in words:
         assert word in f"{error.message}\n{error.hint}"
@@ -528,7 +612,7 @@ def test_a_name_with_cuda_in_it_is_taken_at_its_word_beside_a_cpu_torch(host):
     assert chosen("cupy-cuda12x", linux("2.8.0+cu129", "3.11"), finder(host)).link.filename == name
 
 
-# --- mirrors by name -------------------------------------------------------------------------------
+# --- mirrors by name ------------------------------------------------------------------------------
 
 
 @pytest.fixture
@@ -539,9 +623,13 @@ def mirror():
 
 def mirrored(host, mirror, name):
     """The mirror of that name, standing on this machine."""
-    rules = [dataclasses.replace(rule, replacement=f"{mirror.url}/{name}") for rule in named_mirrors()[name]]
+    rules = [
+        dataclasses.replace(rule, replacement=f"{mirror.url}/{name}")
+        for rule in named_mirrors()[name]
+    ]
     return Finder(
-        catalog=bundled_catalog(), http=HttpClient(mirrors=(*rules, *parse_mirrors(host.mirrors)), timeout=1.0)
+        catalog=bundled_catalog(),
+        http=HttpClient(mirrors=(*rules, *parse_mirrors(host.mirrors)), timeout=1.0),
     )
 
 
@@ -555,7 +643,8 @@ def test_a_mirror_with_the_same_layout(host, mirror, name):
     body = f'<a href="{href}">{VISION}</a><br/>'
     mirror.put(f"/{name}/cu124/torchvision/", body.encode(), content_type="text/html")
     pin = chosen("torchvision", linux("2.5.1+cu124", "3.11"), mirrored(host, mirror, name))
-    # The address stays the original's: what is known about it, and what was seen of it before, holds on.
+    # The address stays the original's: what is known about it, and what was seen of it before,
+    # holds on.
     assert pin.link.url == f"https://download.pytorch.org/whl/cu124/{VISION.replace('+', '%2B')}"
 
 
@@ -578,10 +667,13 @@ def test_a_proxy_for_github_takes_the_whole_address(flash_releases):
     asset = f"{FLASH}/v2.8.3/x.whl"
     assert apply_mirrors(asset, rules) == f"https://proxy.example/{asset}"
     assert apply_mirrors("https://api.github.com/repos", rules) == "https://api.github.com/repos"
-    assert apply_mirrors(asset, parse_mirrors("ghfast", named_mirrors())) == f"https://ghfast.top/{asset}"
+    assert (
+        apply_mirrors(asset, parse_mirrors("ghfast", named_mirrors()))
+        == f"https://ghfast.top/{asset}"
+    )
 
 
-# --- versions that are newer than the index --------------------------------------------------------
+# --- versions that are newer than the index -------------------------------------------------------
 
 NEW = "torchvision-9.0.0+cu130-cp312-cp312-manylinux_2_28_x86_64.whl"
 
@@ -611,8 +703,12 @@ def test_a_version_that_the_index_does_not_know_says_which_torch_it_wants(host, 
 
 
 def test_metadata_that_is_not_what_its_page_promises_is_not_believed(host):
-    host.add_pytorch_page("cu130", "torchvision", {NEW: b"w"}, metadata=metadata("Requires-Dist: torch==2.99.0"))
-    host.put(f"/pytorch/whl/cu130/{NEW}.metadata", metadata("Requires-Dist: torch==2.99.0 ").encode())
+    host.add_pytorch_page(
+        "cu130", "torchvision", {NEW: b"w"}, metadata=metadata("Requires-Dist: torch==2.99.0")
+    )
+    host.put(
+        f"/pytorch/whl/cu130/{NEW}.metadata", metadata("Requires-Dist: torch==2.99.0 ").encode()
+    )
     error = refused("torchvision", linux("2.99.0+cu130", "3.12"), finder(host))
     assert rules_of(error)[NEW] == "torch-version"
 
@@ -624,14 +720,16 @@ def test_a_new_version_without_a_tag_is_for_the_torch_without_one(host):
     page = f'<a href="https://files.pythonhosted.org/packages/x/{name}" data-core-metadata="true">{name}</a>'
     host.put("/pypi/simple/torchvision/", page.encode(), content_type="text/html")
     plain = linux("2.99.0", "3.12")
-    torch = dataclasses.replace(plain.torch, runtime_version="2.99.0+cu140", accelerator="cu140", cuda="14.0")
+    torch = dataclasses.replace(
+        plain.torch, runtime_version="2.99.0+cu140", accelerator="cu140", cuda="14.0"
+    )
     untagged = dataclasses.replace(plain, torch=torch)
     assert chosen("torchvision", untagged, finder(host)).link.filename == name
     tagged = linux("2.99.0+cu140", "3.12")
     assert rules_of(refused("torchvision", tagged, finder(host)))[name] == "accelerator"
 
 
-# --- a build for the CPU beside a torch for a GPU --------------------------------------------------
+# --- a build for the CPU beside a torch for a GPU -------------------------------------------------
 
 
 def codec(version, platform="x86_64"):
@@ -644,7 +742,9 @@ def torch_for(accelerator, torch="2.9.1", platform="manylinux_2_36_x86_64"):
 
 @pytest.mark.parametrize("accelerator", ["cu128", "cu130", "rocm6.4", "cpu"])
 def test_the_decoder_for_the_cpu_fits_every_torch(host, accelerator):
-    host.add_pypi_page("torchcodec", {codec("0.9.1"): b"1", codec("0.8.0"): b"2", codec("0.10.0"): b"3"})
+    host.add_pypi_page(
+        "torchcodec", {codec("0.9.1"): b"1", codec("0.8.0"): b"2", codec("0.10.0"): b"3"}
+    )
     environment = torch_for(accelerator)
     resolution = choose("torchcodec", environment, finder(host))
     assert [pin.link.filename for pin in resolution.pins] == [codec("0.9.1")]
@@ -694,9 +794,14 @@ def test_what_the_decoders_on_the_package_index_are_built_for(host, version, tor
     host.add_pypi_page("torchcodec", {codec(version, platform): b"1"})
     environment = linux(torch, "3.11", f"manylinux_2_36_{platform}")
     if fits:
-        assert chosen("torchcodec", environment, finder(host)).link.filename == codec(version, platform)
+        assert chosen("torchcodec", environment, finder(host)).link.filename == codec(
+            version, platform
+        )
     else:
-        assert rules_of(refused("torchcodec", environment, finder(host)))[codec(version, platform)] == "accelerator"
+        assert (
+            rules_of(refused("torchcodec", environment, finder(host)))[codec(version, platform)]
+            == "accelerator"
+        )
 
 
 def test_torchvision_for_the_cpu_does_not_fit_beside_cuda(host):

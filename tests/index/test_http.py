@@ -41,7 +41,9 @@ def client(host, **options):
 
 
 def test_mirrors_replace_the_start_of_a_url():
-    mirrors = parse_mirrors("https://a.org=https://m/a  https://a.org/whl=http://n/\nhttps://b.org/=https://m/b/")
+    mirrors = parse_mirrors(
+        "https://a.org=https://m/a  https://a.org/whl=http://n/\nhttps://b.org/=https://m/b/"
+    )
     assert apply_mirrors("https://a.org/x?y", mirrors) == "https://m/a/x?y"
     assert apply_mirrors("https://a.org/whl/x", mirrors) == "http://n/x"
     assert apply_mirrors("https://a.org", mirrors) == "https://m/a"
@@ -49,7 +51,9 @@ def test_mirrors_replace_the_start_of_a_url():
     assert apply_mirrors("https://b.org/x", mirrors) == "https://m/b/x"
 
 
-@pytest.mark.parametrize("text", ["https://a.org", "a=b", "https://a.org=/tmp/x", "https://a.org=ftp://x"])
+@pytest.mark.parametrize(
+    "text", ["https://a.org", "a=b", "https://a.org=/tmp/x", "https://a.org=ftp://x"]
+)
 def test_a_mirror_that_is_none(text):
     with pytest.raises(UsageError, match="SAFE_INSTALL_MIRRORS"):
         parse_mirrors(text)
@@ -170,7 +174,8 @@ def test_credentials_stay_with_their_host(host):
 
 
 @pytest.mark.parametrize(
-    "url", ["http://data.pyg.org/x.html", "ftp://data.pyg.org/x", "file:///etc/passwd", "https:///x", "x"]
+    "url",
+    ["http://data.pyg.org/x.html", "ftp://data.pyg.org/x", "file:///etc/passwd", "https:///x", "x"],
 )
 def test_only_https_is_asked(url):
     answer = HttpClient(timeout=0.5).get_page(url)
@@ -188,7 +193,9 @@ def target(tmp_path):
 
 def test_a_file(host, target):
     seen = []
-    found = client(host).download(FILE, target, sha256=SHA, on_progress=lambda done, total: seen.append((done, total)))
+    found = client(host).download(
+        FILE, target, sha256=SHA, on_progress=lambda done, total: seen.append((done, total))
+    )
     assert found == SHA
     assert target.read_bytes() == BYTES
     assert seen[-1] == (len(BYTES), len(BYTES))
@@ -201,7 +208,9 @@ def test_other_bytes_are_refused(host, target):
     assert list(target.parent.iterdir()) == []
 
 
-@pytest.mark.parametrize("fault", ["404", "403", "500", "close", "redirect https://elsewhere.example/x"])
+@pytest.mark.parametrize(
+    "fault", ["404", "403", "500", "close", "redirect https://elsewhere.example/x"]
+)
 def test_a_file_that_does_not_come(host, target, fault):
     host.misbehave(WHEEL, fault)
     with pytest.raises(DownloadFailed) as caught:
@@ -278,7 +287,8 @@ def test_a_server_that_never_answers_is_not_waited_for(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("fault", "told"), [("drip-headers", "no answer in time"), ("drip", "the page took more than 0 s")]
+    ("fault", "told"),
+    [("drip-headers", "no answer in time"), ("drip", "the page took more than 0 s")],
 )
 def test_a_page_that_comes_byte_by_byte_is_not_waited_for(host, fault, told):
     host.misbehave("/pyg/", fault)
@@ -294,7 +304,10 @@ def test_a_page_that_comes_byte_by_byte_is_not_waited_for(host, fault, told):
 def test_a_file_that_comes_too_slowly_is_given_up(host, target, fault):
     host.misbehave(WHEEL, fault)
     started = time.monotonic()
-    with pytest.raises(DownloadFailed, match="no answer in time" if fault == "drip-headers" else "slower than 64 KiB"):
+    with pytest.raises(
+        DownloadFailed,
+        match="no answer in time" if fault == "drip-headers" else "slower than 64 KiB",
+    ):
         client(host, patience=0.4).download(FILE, target)
     assert time.monotonic() - started < 20  # the host goes on for 30
     assert not target.exists()
@@ -333,7 +346,11 @@ def test_a_packed_page_is_unpacked(host):
         ("gzip", gzip.compress(bytes(100 * 2**20), 1), "larger than 64 MiB"),
         ("gzip", gzip.compress(b"page")[:-4], "broke off before its end"),
         ("gzip", b"page", "cannot be unpacked"),
-        ("gzip, gzip", gzip.compress(gzip.compress(b"page")), "packed in a way that was not asked for"),
+        (
+            "gzip, gzip",
+            gzip.compress(gzip.compress(b"page")),
+            "packed in a way that was not asked for",
+        ),
         ("br", b"page", "packed in a way that was not asked for"),
     ],
     ids=["bomb", "cut off", "not packed", "twice", "another"],
@@ -386,7 +403,8 @@ def test_redirects_in_a_circle_end(host, target):
 
 def test_requests_is_imported_only_when_something_is_asked():
     code = (
-        "import sys; from safe_install.system.http import HttpClient; HttpClient(offline=True).get_page('https://x/');"
+        "import sys; from safe_install.system.http import HttpClient; "
+        "HttpClient(offline=True).get_page('https://x/');"
         "assert 'requests' not in sys.modules"
     )
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

@@ -1,4 +1,5 @@
-"""Hosts are reached as pip reaches them: proxy, certificates, trusted hosts. Real TLS on loopback."""
+"""Hosts are reached as pip reaches them: proxy, certificates, trusted hosts. Real TLS on
+loopback."""
 
 from __future__ import annotations
 
@@ -52,7 +53,9 @@ def certificate(tmp_path_factory) -> Path:
     folder = tmp_path_factory.mktemp("tls")
     key, crt = folder / "key.pem", folder / "one.crt"
     words = "openssl req -x509 -newkey rsa:2048 -nodes -days 2 -subj /CN=localhost -addext subjectAltName=DNS:localhost"
-    subprocess.run([*words.split(), "-keyout", str(key), "-out", str(crt)], check=True, capture_output=True)
+    subprocess.run(
+        [*words.split(), "-keyout", str(key), "-out", str(crt)], check=True, capture_output=True
+    )
     both = folder / "both.pem"
     both.write_text(key.read_text() + crt.read_text())
     return both
@@ -70,7 +73,14 @@ def ask(url: str, **settings: object):
 
 @pytest.fixture(autouse=True)
 def no_variables(monkeypatch):
-    for name in ("REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE", "SSL_CERT_FILE", "HTTPS_PROXY", "HTTP_PROXY", "NO_PROXY"):
+    for name in (
+        "REQUESTS_CA_BUNDLE",
+        "CURL_CA_BUNDLE",
+        "SSL_CERT_FILE",
+        "HTTPS_PROXY",
+        "HTTP_PROXY",
+        "NO_PROXY",
+    ):
         monkeypatch.delenv(name, raising=False)
         monkeypatch.delenv(name.lower(), raising=False)
 
@@ -88,11 +98,15 @@ def test_cert_names_a_bundle(certificate, monkeypatch, tmp_path):
     other.write_text("")
     monkeypatch.setenv("REQUESTS_CA_BUNDLE", str(other))  # what was written for pip wins
     with serving(server_context(certificate)) as port:
-        assert ask(f"https://localhost:{port}/", ca_bundle=str(certificate)).status is PageStatus.LISTED
+        assert (
+            ask(f"https://localhost:{port}/", ca_bundle=str(certificate)).status
+            is PageStatus.LISTED
+        )
 
 
 def test_the_certificates_of_the_machine_count(certificate, monkeypatch):
-    """As with pip's truststore: a company's own authority is in the machine's store, and not in that of requests."""
+    """As with pip's truststore: a company's own authority is in the machine's store, and not in
+    that of requests."""
     monkeypatch.setenv("SSL_CERT_FILE", str(certificate))  # where OpenSSL looks for the machine's
     with serving(server_context(certificate)) as port:
         assert ask(f"https://localhost:{port}/").status is PageStatus.LISTED
@@ -115,7 +129,9 @@ def test_a_trusted_host_needs_no_certificate(certificate, host):
 def test_trust_is_for_one_host_and_port(certificate):
     with serving(server_context(certificate)) as port:
         for other in ("localhost:1", "example.org"):
-            assert ask(f"https://localhost:{port}/", trusted_hosts=(other,)).status is PageStatus.DOWN
+            assert (
+                ask(f"https://localhost:{port}/", trusted_hosts=(other,)).status is PageStatus.DOWN
+            )
 
 
 def test_a_client_certificate_is_shown(certificate):
@@ -168,29 +184,45 @@ def test_plain_http_only_to_those_who_are_trusted():
     assert "cannot be resolved" in client.get_page("http://trusted.invalid/").detail
 
 
-CONFIGURED = {"proxy": "http://conf:1", "cert": "/conf.pem", "client-cert": "/me.pem", "trusted-host": "one two:8080"}
+CONFIGURED = {
+    "proxy": "http://conf:1",
+    "cert": "/conf.pem",
+    "client-cert": "/me.pem",
+    "trusted-host": "one two:8080",
+}
 
 
 @pytest.mark.parametrize(
     ("words", "configuration", "expected"),
     [
         ([], {}, NetworkSettings()),
-        ([], CONFIGURED, NetworkSettings("http://conf:1", "/conf.pem", "/me.pem", ("one", "two:8080"))),
+        (
+            [],
+            CONFIGURED,
+            NetworkSettings("http://conf:1", "/conf.pem", "/me.pem", ("one", "two:8080")),
+        ),
         (
             ["--proxy", "http://typed:2", "--cert=/typed.pem", "--trusted-host", "three"],
             CONFIGURED,
-            NetworkSettings("http://typed:2", "/typed.pem", "/me.pem", ("one", "two:8080", "three")),
+            NetworkSettings(
+                "http://typed:2", "/typed.pem", "/me.pem", ("one", "two:8080", "three")
+            ),
         ),
     ],
 )
 def test_what_pip_was_told(words, configuration, expected):
     assert parse_network(split_words(words), configuration) == expected
-    request = parse_install(split_words(["x", *words]), environ={}, configuration=configuration, read=lambda _: "")
+    request = parse_install(
+        split_words(["x", *words]), environ={}, configuration=configuration, read=lambda _: ""
+    )
     assert request.network == expected
 
 
 def test_a_file_may_trust_hosts():
     request = parse_install(
-        split_words(["-r", "requirements.txt"]), environ={}, configuration={}, read=lambda _: "--trusted-host mine\nx\n"
+        split_words(["-r", "requirements.txt"]),
+        environ={},
+        configuration={},
+        read=lambda _: "--trusted-host mine\nx\n",
     )
     assert request.network.trusted_hosts == ("mine",)

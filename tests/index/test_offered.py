@@ -1,4 +1,5 @@
-"""Where no host can be asked: each real file is offered for the torch, Python and platform that it is for, and fits."""
+"""Where no host can be asked: each real file is offered for the torch, Python and platform that it
+is for, and fits."""
 
 from __future__ import annotations
 
@@ -18,7 +19,8 @@ from safe_install.resolve.compatibility import Context, check_candidate
 from tests.factories import environment_for
 from tests.index.test_real_urls import ROWS, report_hosts
 
-# The start of the names of files that the bundled facts do not offer, though project and host are known, and why.
+# The start of the names of files that the bundled facts do not offer, though project and host are
+# known, and why.
 NOT_OFFERED = {
     "dgl_cu101-0.7.1": "which torch its wheels were built for is not said",
     "dgl_cu113-0.7.1": "which torch its wheels were built for is not said",
@@ -39,15 +41,23 @@ def test_each_is_offered_for_its_machine_or_says_why_not():
         url = canonical_url(report_hosts.unmirrored(row["url"]))
         name = parse_filename(url.rsplit("/", 1)[-1])
         project = load_project(name.project) if name.project in known_projects() else None
-        host = next((host for host in project.hosts if report_hosts.lies_on(host, url)), None) if project else None
+        host = (
+            next((host for host in project.hosts if report_hosts.lies_on(host, url)), None)
+            if project
+            else None
+        )
         if host is None:
             continue  # named in docs/hosts.md
         verdict = offer(project, host.host, name, url)
         if verdict is not None:
             missed[unquote(url.rsplit("/", 1)[-1])] = verdict
-    unexplained = {file: why for file, why in missed.items() if not file.startswith(tuple(NOT_OFFERED))}
+    unexplained = {
+        file: why for file, why in missed.items() if not file.startswith(tuple(NOT_OFFERED))
+    }
     assert not unexplained
-    assert all(any(file.startswith(start) for file in missed) for start in NOT_OFFERED), "one is offered by now"
+    assert all(any(file.startswith(start) for file in missed) for start in NOT_OFFERED), (
+        "one is offered by now"
+    )
 
 
 def offer(project, host, name, url):
@@ -58,7 +68,11 @@ def offer(project, host, name, url):
     verdict = "for which torch is not known"
     for torch in torches_of(project, name, built):
         found = offered(project.name, host, torch, built.accelerator).get(url)
-        verdict = f"not offered for torch {torch}" if found is None else reject(project.name, torch, built, name, found)
+        verdict = (
+            f"not offered for torch {torch}"
+            if found is None
+            else reject(project.name, torch, built, name, found)
+        )
         if verdict is None:
             return None
     return verdict
@@ -67,28 +81,39 @@ def offer(project, host, name, url):
 def torches_of(project, name, built):
     pin = project.pins.get(name.parsed_version.public)
     if built.torch is not None:
-        return [built.torch if built.torch.count(".") > 1 or built.torch.startswith("nv") else f"{built.torch}.0"]
-    return [release for release in torch_table().releases if pin and SpecifierSet(pin).contains(release)]
+        return [
+            built.torch
+            if built.torch.count(".") > 1 or built.torch.startswith("nv")
+            else f"{built.torch}.0"
+        ]
+    return [
+        release for release in torch_table().releases if pin and SpecifierSet(pin).contains(release)
+    ]
 
 
 @lru_cache(maxsize=None)
 def offered(project, host, torch, accelerator):
-    """What is offered for a torch is offered for every Python and platform: one machine stands for all."""
+    """What is offered for a torch is offered for every Python and platform: one machine stands for
+    all."""
     machine = machine_of(torch, BuiltFor(torch, accelerator), "linux_x86_64", "3.11")
     found = {}
     for candidate in bundled_wheels(load_project(project), machine, hosts=[host]):
-        found.setdefault(canonical_url(candidate.link.url), candidate)  # as the finder: the first one stands
+        # as the finder: the first one stands
+        found.setdefault(canonical_url(candidate.link.url), candidate)
     return found
 
 
 def reject(project, torch, built, name, candidate):
-    """The rule that rejects the file on its machine; the Pythons of one platform differ in nothing but their tag."""
+    """The rule that rejects the file on its machine; the Pythons of one platform differ in nothing
+    but their tag."""
     found = re.match(r"cp(\d)(\d+)$", name.python)
     python = f"{found.group(1)}.{found.group(2)}" if found else "3.11"
     key = (project, candidate.version, torch, built, name.platform)
     if key not in _JUDGED:
         machine = machine_of(torch, built, name.platform.rpartition(".")[2], python)
-        rejection = check_candidate(candidate, Context(load_project(project), machine, bundled_catalog(), pre=True))
+        rejection = check_candidate(
+            candidate, Context(load_project(project), machine, bundled_catalog(), pre=True)
+        )
         _JUDGED[key] = None if rejection is None else f"{rejection.rule.value}: {rejection.detail}"
     return _JUDGED[key]
 
@@ -100,10 +125,14 @@ _JUDGED = {}
 def machine_of(torch, built, platform, python):
     accelerator = built.accelerator or "cpu"
     release = torch_table().releases.get(torch)
-    known = [own for own in (release.accelerators if release else ()) if own.startswith(accelerator)]
+    known = [
+        own for own in (release.accelerators if release else ()) if own.startswith(accelerator)
+    ]
     text = f"{torch}+{known[-1] if known and len(accelerator) < 5 else accelerator}"
     if torch.startswith("nv"):
         text = f"2.9.0a0+145a3a7bda.{torch}"
     elif platform.startswith("macosx"):
         text = torch
-    return environment_for(torch=text, python_version=python, platform=platform, cxx11_abi=built.cxx11_abi)
+    return environment_for(
+        torch=text, python_version=python, platform=platform, cxx11_abi=built.cxx11_abi
+    )

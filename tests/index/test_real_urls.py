@@ -1,4 +1,5 @@
-"""Addresses that were seen in public files are the truth: each is read, and made again from what was read."""
+"""Addresses that were seen in public files are the truth: each is read, and made again from what
+was read."""
 
 from __future__ import annotations
 
@@ -57,8 +58,11 @@ def test_the_name_is_kept_to_the_letter(row):
 
 
 def test_only_these_are_no_projects_of_the_index():
-    assert {project_of(row) for row in ROWS} - set(known_projects()) == {"torch", "pymesh2"}  # torch is pip's business
-    assert {project_of(row) for row in ROWS if row.get("sha256")} - set(known_projects()) == {"torch"}
+    # torch is pip's business
+    assert {project_of(row) for row in ROWS} - set(known_projects()) == {"torch", "pymesh2"}
+    assert {project_of(row) for row in ROWS if row.get("sha256")} - set(known_projects()) == {
+        "torch"
+    }
 
 
 @pytest.mark.parametrize("row", KNOWN, ids=lambda row: row["url"][-70:])
@@ -91,7 +95,9 @@ def test_is_in_the_bundled_facts(url):
     hosts = {host.host: host for host in project.hosts}
     python = f"3.{name.python[3:]}"
     made = {
-        make_candidate(project, hosts[build.host], build, accelerator=built.accelerator, python=python).link.url
+        make_candidate(
+            project, hosts[build.host], build, accelerator=built.accelerator, python=python
+        ).link.url
         for build in project.builds
         if build.host == "data.pyg.org"
         and build.torch == built.torch
@@ -101,6 +107,11 @@ def test_is_in_the_bundled_facts(url):
     assert url in made
 
 
-@pytest.mark.parametrize("row", [row for row in KNOWN if row.get("sha256")], ids=lambda row: row["url"][-60:])
+@pytest.mark.parametrize(
+    "row", [row for row in KNOWN if row.get("sha256")], ids=lambda row: row["url"][-60:]
+)
 def test_known_hashes_are_kept(row):
-    assert load_project(project_of(row)).sha256[canonical_url(report_hosts.unmirrored(row["url"]))] == row["sha256"]
+    assert (
+        load_project(project_of(row)).sha256[canonical_url(report_hosts.unmirrored(row["url"]))]
+        == row["sha256"]
+    )

@@ -1,4 +1,5 @@
-"""Renewing the documents of the wheel index: what was listed replaces, what was not takes nothing away."""
+"""Renewing the documents of the wheel index: what was listed replaces, what was not takes nothing
+away."""
 
 from __future__ import annotations
 
@@ -97,7 +98,8 @@ def rewrite(folder, name, change):
 
 
 def without_macos(document):
-    """No template makes the name of a `macos` row: it is only on the live page, and so no page can be made from it."""
+    """No template makes the name of a `macos` row: it is only on the live page, and so no page can
+    be made from it."""
     document["builds"] = [row for row in document["builds"] if row["platform"] != "macos"]
 
 
@@ -116,7 +118,11 @@ def wheels_of(project, host_name):
             continue
         for cell in cells_of(build):
             abi = cell.cxx11_abi[0] if cell.cxx11_abi else None
-            words = {"accelerator": cell.accelerators[0], "python": cell.python[0], "cxx11_abi": abi}
+            words = {
+                "accelerator": cell.accelerators[0],
+                "python": cell.python[0],
+                "cxx11_abi": abi,
+            }
             yield cell, make_candidate(project, host, cell, **words).link.url
 
 
@@ -149,7 +155,9 @@ def put_releases(host, repository, urls, sha256=None):
         if url in (sha256 or {}):
             asset["digest"] = f"sha256:{sha256[url]}"
         releases.setdefault(place.split("/")[0], []).append(asset)
-    answer = [{"tag_name": tag, "draft": False, "assets": assets} for tag, assets in releases.items()]
+    answer = [
+        {"tag_name": tag, "draft": False, "assets": assets} for tag, assets in releases.items()
+    ]
     path = f"/github-api/repos/{repository}/releases"
     host.put(path, json.dumps(answer).encode(), content_type="application/json")
 
@@ -180,10 +188,12 @@ def test_one_new_and_one_gone_wheel_are_the_difference(host, folder, capsys):
     assert [(c.version, c.accelerators, c.python, c.platform) for c in old - new] == [
         ("2.0.8", ("cu111",), ("3.6",), "linux_x86_64")
     ]
-    assert [(c.torch, c.version, c.accelerators, c.python, c.platform, c.filename) for c in new - old] == [
-        ("1.8.0", "2.0.9", ("cu111",), ("3.9",), "linux_x86_64", "plain")
+    assert [
+        (c.torch, c.version, c.accelerators, c.python, c.platform, c.filename) for c in new - old
+    ] == [("1.8.0", "2.0.9", ("cu111",), ("3.9",), "linux_x86_64", "plain")]
+    lines = [
+        line for line in out.splitlines() if line[:1] in "+-" and line[:3] not in ("+++", "---")
     ]
-    lines = [line for line in out.splitlines() if line[:1] in "+-" and line[:3] not in ("+++", "---")]
     assert [line[0] for line in lines] == ["-", "+", "+", "+", "-", "+"]
     assert all('"2.0.8"' in line or '"2.0.9"' in line for line in lines[:4])
     assert lines[4:] == [f'-  "checked": "{before.checked}",', f'+  "checked": "{TODAY}",']
@@ -214,14 +224,19 @@ def test_the_exact_name_takes_the_place_of_a_macos_row(host, folder):
     name = "torch_scatter-2.0.8-cp38-cp38-macosx_10_15_x86_64.whl"
     put_page(host, "/pyg/whl/torch-1.8.0+cpu.html", [f"torch-1.8.0%2Bcpu/{name}"])
     assert run(folder, "--write", *SCATTER) == 1
-    rows = [build for build in project_of(folder).builds if build.torch == "1.8.0" and "mac" in build.platform]
+    rows = [
+        build
+        for build in project_of(folder).builds
+        if build.torch == "1.8.0" and "mac" in build.platform
+    ]
     assert [(b.version, b.platform, b.python, b.filename) for b in rows] == [
         ("2.0.8", "macosx_10_15_x86_64", ("3.8",), None)
     ]
 
 
 def test_a_later_patch_of_torch_shows_the_wheels_of_the_first(host, folder):
-    """torch-1.8.1+cu111.html lists what lies in torch-1.8.0+cu111; that page alone says nothing is gone."""
+    """torch-1.8.1+cu111.html lists what lies in torch-1.8.0+cu111; that page alone says nothing is
+    gone."""
     put_page(host, "/pyg/whl/torch-1.8.1+cu111.html", [f"torch-1.8.0%2Bcu111/{NEW}"])
     before = cells(project_of(folder), "data.pyg.org")
     assert run(folder, "--write", *SCATTER) == 1
@@ -232,14 +247,27 @@ def test_a_later_patch_of_torch_shows_the_wheels_of_the_first(host, folder):
 
 def test_a_row_keeps_its_note(host, folder):
     project = project_of(folder)
-    row = next(b for b in project.builds if b.host == "data.pyg.org" and b.note and b.platform == "win_amd64")
+    row = next(
+        b
+        for b in project.builds
+        if b.host == "data.pyg.org" and b.note and b.platform == "win_amd64"
+    )
     entry = project.hosts[0]
-    files = [build_filename(project.name, row, entry, accelerator="cu126", python=python) for python in row.python]
+    files = [
+        build_filename(project.name, row, entry, accelerator="cu126", python=python)
+        for python in row.python
+    ]
     files.append(files[-1].replace("cp314", "cp315").replace("cp312", "cp313"))
     folder_name = f"torch-{row.torch}%2Bcu126"
-    put_page(host, f"/pyg/whl/{unquote(folder_name)}.html", [f"{folder_name}/{quote(name)}" for name in files])
+    put_page(
+        host,
+        f"/pyg/whl/{unquote(folder_name)}.html",
+        [f"{folder_name}/{quote(name)}" for name in files],
+    )
     assert run(folder, "--write", *SCATTER) == 1
-    found = [b for b in project_of(folder).builds if (b.torch, b.platform) == (row.torch, "win_amd64")]
+    found = [
+        b for b in project_of(folder).builds if (b.torch, b.platform) == (row.torch, "win_amd64")
+    ]
     assert {b.note for b in found} == {row.note}
     assert len([p for b in found if "cu126" in b.accelerators for p in b.python]) == len(files)
 
@@ -263,7 +291,9 @@ def test_a_host_that_does_not_list_takes_nothing_away(host, folder, capsys, faul
     put_the_page_of_the_founding_case(host, project_of(folder))
     before = text_of(folder)
     if fault == "notice":
-        host.put(PAGE, b"<html><body><p>We are back soon. <a href='/status'>Status</a></p></body></html>")
+        host.put(
+            PAGE, b"<html><body><p>We are back soon. <a href='/status'>Status</a></p></body></html>"
+        )
     elif fault == "stopped":
         host.stop()
     else:
@@ -272,7 +302,9 @@ def test_a_host_that_does_not_list_takes_nothing_away(host, folder, capsys, faul
     out, err = capsys.readouterr()
     assert out == ""
     assert text_of(folder) == before
-    assert f"torch-scatter: data.pyg.org: {err.partition('data.pyg.org: ')[2].splitlines()[0]}" in err
+    assert (
+        f"torch-scatter: data.pyg.org: {err.partition('data.pyg.org: ')[2].splitlines()[0]}" in err
+    )
     assert said in err
     assert "left as they are" in err
 
@@ -309,7 +341,11 @@ def test_all_rows_of_torch_scatter_are_read_from_the_pages_alone(host, whole):
     pages = put_pyg(host, project)
     # Without rows nobody knows of an accelerator that torch itself has no builds for.
     table = torch_table().releases
-    known = {cell for cell in cells(project, "data.pyg.org") if cell.accelerators[0] in accelerators(table[cell.torch])}
+    known = {
+        cell
+        for cell in cells(project, "data.pyg.org")
+        if cell.accelerators[0] in accelerators(table[cell.torch])
+    }
     assert len(known) > 1000
     assert len(pages) > 50
     rewrite(whole, "torch-scatter", without_rows_of("data.pyg.org"))
@@ -334,7 +370,9 @@ def test_all_rows_of_a_project_on_github_come_back(host, whole, capsys, name, fr
     shutil.copy(FOLDER / f"{name}.json", whole)
     project = load_project(name)
     entry = next(host for host in project.hosts if host.repository)
-    put_releases(host, entry.repository, [url for _, url in wheels_of(project, entry.host)], project.sha256)
+    put_releases(
+        host, entry.repository, [url for _, url in wheels_of(project, entry.host)], project.sha256
+    )
     if from_nothing:
         rewrite(whole, name, without_rows_of(entry.host))
     before = text_of(whole, name)
@@ -349,7 +387,9 @@ def test_all_rows_of_a_project_on_github_come_back(host, whole, capsys, name, fr
         assert text_of(whole, name) == before
 
 
-def test_a_release_that_is_gone_takes_its_rows_along_and_an_api_that_refuses_does_not(host, folder, capsys):
+def test_a_release_that_is_gone_takes_its_rows_along_and_an_api_that_refuses_does_not(
+    host, folder, capsys
+):
     shutil.copy(FOLDER / "causal-conv1d.json", folder)
     project = load_project("causal-conv1d")
     entry = project.hosts[0]
@@ -401,9 +441,15 @@ JUNK = [
 
 def test_hostile_names_never_get_in(host, folder, capsys):
     project = project_of(folder)
-    known = [url for cell, url in wheels_of(project, "data.pyg.org") if (cell.torch, cell.accelerators[0]) == FOUNDING]
+    known = [
+        url
+        for cell, url in wheels_of(project, "data.pyg.org")
+        if (cell.torch, cell.accelerators[0]) == FOUNDING
+    ]
     good = [f"torch-1.8.0%2Bcu111/{url.rsplit('/', 1)[-1]}" for url in known]
-    put_page(host, PAGE, [*JUNK, *good], around="<a href='\x1b[31m<a <a href=\"" + "<a " * 50 + '">')
+    put_page(
+        host, PAGE, [*JUNK, *good], around="<a href='\x1b[31m<a <a href=\"" + "<a " * 50 + '">'
+    )
     before = text_of(folder)
     assert run(folder, "--write", *SCATTER) == 0, capsys.readouterr().out
     assert text_of(folder) == before
@@ -417,7 +463,12 @@ FOUNDING = ("1.8.0", "cu111")
 
 @pytest.mark.parametrize(
     "text",
-    ["[" * 100_000, '{"files": 1}', '{"files": [1, null, {"url": 3}, {"url": "x.whl", "hashes": []}]}', "\0" * 100],
+    [
+        "[" * 100_000,
+        '{"files": 1}',
+        '{"files": [1, null, {"url": 3}, {"url": "x.whl", "hashes": []}]}',
+        "\0" * 100,
+    ],
     ids=["nested", "no list", "no files", "zeros"],
 )
 def test_hostile_pages_never_break_it(host, folder, text):
@@ -435,7 +486,9 @@ def test_hostile_pages_never_break_it(host, folder, text):
 def test_hostile_releases_never_break_it(host, folder, answer):
     shutil.copy(FOLDER / "causal-conv1d.json", folder)
     entry = load_project("causal-conv1d").hosts[0]
-    host.put(f"/github-api/repos/{entry.repository}/releases", answer, content_type="application/json")
+    host.put(
+        f"/github-api/repos/{entry.repository}/releases", answer, content_type="application/json"
+    )
     before = cells(project_of(folder, "causal-conv1d"), entry.host)
     run(folder, "--write", "--host", entry.host, "causal-conv1d")
     assert cells(project_of(folder, "causal-conv1d"), entry.host) <= before
@@ -446,10 +499,15 @@ def test_hostile_releases_never_break_it(host, folder, answer):
 
 def test_hashes_are_added_only_where_the_document_keeps_them(host, folder, capsys):
     project = project_of(folder)
-    ((known_url, known_hash),) = [(u, h) for u, h in project.sha256.items() if u.startswith("https://data.pyg.org")]
+    ((known_url, known_hash),) = [
+        (u, h) for u, h in project.sha256.items() if u.startswith("https://data.pyg.org")
+    ]
     place = known_url.partition("/whl/")[2].rpartition("/")[0]
     wheels = [url for _, url in wheels_of(project, "data.pyg.org") if f"/{place}/" in url]
-    hrefs = [f"{place}/{url.rsplit('/', 1)[-1]}#sha256={hashlib.sha256(url.encode()).hexdigest()}" for url in wheels]
+    hrefs = [
+        f"{place}/{url.rsplit('/', 1)[-1]}#sha256={hashlib.sha256(url.encode()).hexdigest()}"
+        for url in wheels
+    ]
     put_page(host, f"/pyg/whl/{unquote(place)}.html", hrefs)
 
     assert run(folder, "--write", *SCATTER) == 1
@@ -485,13 +543,17 @@ def test_the_pin_of_a_new_version_is_added(host, folder, capsys):
     before = project_of(folder, "torchvision")
     files = {wheel("0.31.0"): b"new", wheel("0.28.0"): b"known", wheel("0.30.0rc1"): b"candidate"}
     host.add_pypi_page("torchvision", files, core_metadata=True)
-    put_metadata(host, b"new", wheel("0.31.0"), ["numpy", 'torch==1.0; extra == "old"', "torch (==2.16.0)"])
+    put_metadata(
+        host, b"new", wheel("0.31.0"), ["numpy", 'torch==1.0; extra == "old"', "torch (==2.16.0)"]
+    )
     put_metadata(host, b"known", wheel("0.28.0"), ["torch==2.12.0"])
     put_metadata(host, b"candidate", wheel("0.30.0rc1"), ["torch==2.15.0"])
     assert run(folder, "--write", *VISION) == 1
     out, err = capsys.readouterr()
     after = project_of(folder, "torchvision")
-    assert {v: pin for v, pin in after.pins.items() if v not in before.pins} == {"0.31.0": "==2.16.0"}
+    assert {v: pin for v, pin in after.pins.items() if v not in before.pins} == {
+        "0.31.0": "==2.16.0"
+    }
     assert after.pins["0.28.0"] == before.pins["0.28.0"] == "==2.13.0"
     assert list(after.pins)[-1] == "0.31.0"
     assert '+    "0.31.0": "==2.16.0"' in out
@@ -500,18 +562,27 @@ def test_the_pin_of_a_new_version_is_added(host, folder, capsys):
     assert run(folder, "--write", *VISION) == 0
 
 
-def test_the_pin_comes_from_the_json_where_the_wheel_has_no_metadata_beside_it(host, folder, capsys):
+def test_the_pin_comes_from_the_json_where_the_wheel_has_no_metadata_beside_it(
+    host, folder, capsys
+):
     host.add_pypi_page("torchvision", {wheel("0.31.0"): b"new", wheel("0.30.0"): b"older"})
     newest = {"info": {"version": "0.31.0", "requires_dist": ["torch>=2.16"]}}
-    host.put("/pypi/pypi/torchvision/json", json.dumps(newest).encode(), content_type="application/json")
+    host.put(
+        "/pypi/pypi/torchvision/json", json.dumps(newest).encode(), content_type="application/json"
+    )
     older = {"info": {"version": "0.30.0", "requires_dist": ["torch<3,>=2.15"]}}
-    host.put("/pypi/pypi/torchvision/0.30.0/json", json.dumps(older).encode(), content_type="application/json")
+    host.put(
+        "/pypi/pypi/torchvision/0.30.0/json",
+        json.dumps(older).encode(),
+        content_type="application/json",
+    )
     assert run(folder, "--write", *VISION) == 1
     pins = project_of(folder, "torchvision").pins
     assert pins["0.31.0"] == ">=2.16"
     assert "0.30.0" not in pins  # a range says less than what a binary was built for
     assert (
-        "read from its JSON, which may be about another file than the wheel: 0.31.0, 0.30.0" in capsys.readouterr().err
+        "read from its JSON, which may be about another file than the wheel: 0.31.0, 0.30.0"
+        in capsys.readouterr().err
     )
 
 
@@ -519,7 +590,9 @@ def test_the_metadata_of_the_wheel_outweighs_the_json(host, folder, capsys):
     host.add_pypi_page("torchvision", {wheel("0.31.0"): b"new"})
     put_metadata(host, b"new", wheel("0.31.0"), ["torch==2.17.0"])
     newest = {"info": {"version": "0.31.0", "requires_dist": ["torch==2.16.0"]}}
-    host.put("/pypi/pypi/torchvision/json", json.dumps(newest).encode(), content_type="application/json")
+    host.put(
+        "/pypi/pypi/torchvision/json", json.dumps(newest).encode(), content_type="application/json"
+    )
     assert run(folder, "--write", *VISION) == 1
     assert project_of(folder, "torchvision").pins["0.31.0"] == "==2.17.0"
     assert "JSON" not in capsys.readouterr().err
@@ -527,11 +600,19 @@ def test_the_metadata_of_the_wheel_outweighs_the_json(host, folder, capsys):
 
 @pytest.mark.parametrize(
     "metadata",
-    [b"", b"\xff\xfe", b"Name: numpy\nVersion: 0.31.0\nRequires-Dist: torch==2.16.0\n", b"Requires-Dist: torch==1.0"],
+    [
+        b"",
+        b"\xff\xfe",
+        b"Name: numpy\nVersion: 0.31.0\nRequires-Dist: torch==2.16.0\n",
+        b"Requires-Dist: torch==1.0",
+    ],
 )
 def test_metadata_of_something_else_gives_no_pin(host, folder, metadata):
     host.add_pypi_page("torchvision", {wheel("0.31.0"): b"new"}, core_metadata=True)
-    host.put(f"/files/packages/{hashlib.sha256(b'new').hexdigest()[:8]}/{wheel('0.31.0')}.metadata", metadata)
+    host.put(
+        f"/files/packages/{hashlib.sha256(b'new').hexdigest()[:8]}/{wheel('0.31.0')}.metadata",
+        metadata,
+    )
     before = project_of(folder, "torchvision").pins
     run(folder, "--write", *VISION)
     assert project_of(folder, "torchvision").pins == before
@@ -570,15 +651,24 @@ def test_a_version_of_which_a_doubt_speaks_gets_no_pin_by_itself():
 
 def test_the_newest_source_distributions(host, folder, capsys):
     known = project_of(folder).sdists
-    files = {f"torch_scatter-{version}.tar.gz": version.encode() for version in ("2.1.3", "2.1.4", "2.1.5", "2.2rc1")}
+    files = {
+        f"torch_scatter-{version}.tar.gz": version.encode()
+        for version in ("2.1.3", "2.1.4", "2.1.5", "2.2rc1")
+    }
     host.add_pypi_page("torch-scatter", files, requires_python=">=3.10")
     page = json.loads(host.answers["/pypi/simple/torch-scatter/"].body)
     for sdist in known[1:]:  # the first one is not there any more
         name = sdist.url.rsplit("/", 1)[-1]
-        page["files"].append({"filename": name, "url": sdist.url, "hashes": {"sha256": sdist.sha256}})
+        page["files"].append(
+            {"filename": name, "url": sdist.url, "hashes": {"sha256": sdist.sha256}}
+        )
     evil = "https://evil.example/packages/aa/torch_scatter-2.1.9.tar.gz"
-    page["files"].append({"filename": evil.rsplit("/", 1)[-1], "url": evil, "hashes": {"sha256": "a" * 64}})
-    host.put("/pypi/simple/torch-scatter/", json.dumps(page).encode(), content_type="application/json")
+    page["files"].append(
+        {"filename": evil.rsplit("/", 1)[-1], "url": evil, "hashes": {"sha256": "a" * 64}}
+    )
+    host.put(
+        "/pypi/simple/torch-scatter/", json.dumps(page).encode(), content_type="application/json"
+    )
     assert run(folder, "--write", "--host", "pypi.org", "torch-scatter") == 1
     sdists = project_of(folder).sdists
     assert sdists[: len(known) - 1] == known[1:]
@@ -594,9 +684,26 @@ def test_the_newest_source_distributions(host, folder, capsys):
 
 def test_at_most_eight_wheels_of_the_newest_version():
     project = load_project("torchcodec")
-    pythons = ["cp310-cp310", "cp312-cp312", "cp39-cp39", "cp314-cp314t", "cp311-cp311", "cp313-cp313"]
-    platforms = ["manylinux_2_28_x86_64", "manylinux_2_28_aarch64", "win_amd64", "macosx_12_0_arm64"]
-    names = [f"torchcodec-{v}-{tags}-{p}.whl" for v in ("9.0", "9.1", "9.2rc1") for tags in pythons for p in platforms]
+    pythons = [
+        "cp310-cp310",
+        "cp312-cp312",
+        "cp39-cp39",
+        "cp314-cp314t",
+        "cp311-cp311",
+        "cp313-cp313",
+    ]
+    platforms = [
+        "manylinux_2_28_x86_64",
+        "manylinux_2_28_aarch64",
+        "win_amd64",
+        "macosx_12_0_arm64",
+    ]
+    names = [
+        f"torchcodec-{v}-{tags}-{p}.whl"
+        for v in ("9.0", "9.1", "9.2rc1")
+        for tags in pythons
+        for p in platforms
+    ]
     names += ["torchcodec-9.1-py3-none-any.whl"]
     links = [
         Link(f"https://files.pythonhosted.org/packages/{number}/{name}", name, f"{number:064x}")
@@ -614,14 +721,20 @@ def test_at_most_eight_wheels_of_the_newest_version():
         "9.1-cp314-cp314t-aarch64.whl",
     ]
     known = list(reversed(rows))
-    assert package_index.merge_wheels(project, known, package_index.IndexPage(tuple(links))) == known
+    assert (
+        package_index.merge_wheels(project, known, package_index.IndexPage(tuple(links))) == known
+    )
 
 
 # --- how it is called ---
 
 
 def test_a_date_is_written_when_everything_was_listed(host, folder):
-    rewrite(folder, "torchvision", lambda document: document.update(hosts=document["hosts"][-2:-1], builds=[]))
+    rewrite(
+        folder,
+        "torchvision",
+        lambda document: document.update(hosts=document["hosts"][-2:-1], builds=[]),
+    )
     assert [h["layout"] for h in json.loads(text_of(folder, "torchvision"))["hosts"]] == ["pypi"]
     rewrite(folder, "torchvision", lambda document: document.update(checked="2026-01-01"))
     host.add_pypi_page("torchvision", {wheel("0.28.0"): b"known"})
@@ -639,17 +752,25 @@ def test_an_optional_host_is_asked_only_by_name():
 
 
 def test_every_project_can_be_asked(host, folder, capsys):
-    """Every document, every host that is not optional, all of them silent: nothing changes and nothing breaks."""
+    """Every document, every host that is not optional, all of them silent: nothing changes and
+    nothing breaks."""
     for path in FOLDER.glob("*.json"):
         shutil.copy(path, folder)
     host.stop()
     before = {path: path.read_bytes() for path in folder.iterdir()}
-    mirrored = {urlsplit(start).hostname for start in wheelhost.HOSTS} | {"api.github.com", "github.com"}
+    mirrored = {urlsplit(start).hostname for start in wheelhost.HOSTS} | {
+        "api.github.com",
+        "github.com",
+    }
     names = [
         path.stem
         for path in folder.glob("*.json")
         if path.stem not in TABLES
-        and all(urlsplit(page).hostname in mirrored for h in load_project(path.stem).hosts for page in h.pages)
+        and all(
+            urlsplit(page).hostname in mirrored
+            for h in load_project(path.stem).hosts
+            for page in h.pages
+        )
     ]
     assert len(names) > 10
     assert run(folder, "--write", *names) == 0
@@ -658,7 +779,13 @@ def test_every_project_can_be_asked(host, folder, capsys):
 
 @pytest.mark.parametrize(
     "words",
-    [["no-such-project"], ["torch"], ["../torch-scatter"], ["--host", "no.such.host"], ["--no-such-option"]],
+    [
+        ["no-such-project"],
+        ["torch"],
+        ["../torch-scatter"],
+        ["--host", "no.such.host"],
+        ["--no-such-option"],
+    ],
 )
 def test_usage(folder, words, capsys):
     try:

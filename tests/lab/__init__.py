@@ -1,4 +1,5 @@
-"""A stub NVIDIA driver and wheels that behave like torch, its libraries and its extensions. See README.md."""
+"""A stub NVIDIA driver and wheels that behave like torch, its libraries and its extensions. See
+README.md."""
 
 from __future__ import annotations
 

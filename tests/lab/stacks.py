@@ -1,10 +1,12 @@
-"""Environments with a real CUDA torch from the package index, made once and kept: the stacks of the CUDA lab.
+"""Environments with a real CUDA torch from the package index, made once and kept: the stacks of the
+CUDA lab.
 
     python -m tests.lab.stacks [STACK]      makes one, or all, in the cache; prints where they are
 
-A template is never changed. A test gets a copy of hard links (`copy_environment`), and nothing may write through one.
-Where the NVIDIA libraries are stand-ins, they are installed as distributions with the names, versions and files that
-torch's metadata and run paths expect: pip sees nothing unusual, and 2.5 GB are not downloaded.
+A template is never changed. A test gets a copy of hard links (`copy_environment`), and nothing may
+write through one. Where the NVIDIA libraries are stand-ins, they are installed as distributions
+with the names, versions and files that torch's metadata and run paths expect: pip sees nothing
+unusual, and 2.5 GB are not downloaded.
 """
 
 from __future__ import annotations
@@ -40,7 +42,8 @@ class NotPossible(Exception):
 
 @dataclass(frozen=True)
 class Stack:
-    """A torch of the package index and the Pythons that its wheels are for, the preferred one first."""
+    """A torch of the package index and the Pythons that its wheels are for, the preferred one
+    first."""
 
     torch: str  # torch.__version__
     pythons: Tuple[str, ...]
@@ -66,14 +69,30 @@ SMALL = Stack(
     stand_ins=True,
 )
 CPU = Stack("2.13.0+cpu", SMALL.pythons, ("torch==2.13.0+cpu", "numpy"), gigabytes=2)
-# The long suite: the founding story's torch, the last with a static libcudart, and two of the present.
+# The long suite: the founding story's torch, the last with a static libcudart, and two of the
+# present.
 STACKS = {
     stack.torch: stack
     for stack in (
         Stack("1.8.1+cu102", ("3.8",), ("torch==1.8.1", "numpy<1.25"), gigabytes=6),
-        Stack("1.13.1+cu117", ("3.10",), ("torch==1.13.1", "numpy<2", "setuptools==69.5.1", "wheel"), gigabytes=8),
-        Stack("2.9.1+cu128", ("3.11", "3.12", "3.13", "3.10"), ("torch==2.9.1", "numpy", *TOOLS), gigabytes=14),
-        Stack("2.12.1+cu130", ("3.11", "3.12", "3.13", "3.10"), ("torch==2.12.1", "numpy", *TOOLS), gigabytes=10),
+        Stack(
+            "1.13.1+cu117",
+            ("3.10",),
+            ("torch==1.13.1", "numpy<2", "setuptools==69.5.1", "wheel"),
+            gigabytes=8,
+        ),
+        Stack(
+            "2.9.1+cu128",
+            ("3.11", "3.12", "3.13", "3.10"),
+            ("torch==2.9.1", "numpy", *TOOLS),
+            gigabytes=14,
+        ),
+        Stack(
+            "2.12.1+cu130",
+            ("3.11", "3.12", "3.13", "3.10"),
+            ("torch==2.12.1", "numpy", *TOOLS),
+            gigabytes=10,
+        ),
     )
 }
 
@@ -108,7 +127,9 @@ def find_python(versions: Sequence[str]) -> Tuple[str, str]:
     for version in versions:
         if version == RUNNING:
             return version, sys.executable
-        pyenv = sorted(Path("~/.pyenv/versions").expanduser().glob(f"{version}.*/bin/python{version}"))
+        pyenv = sorted(
+            Path("~/.pyenv/versions").expanduser().glob(f"{version}.*/bin/python{version}")
+        )
         for candidate in (*map(str, reversed(pyenv)), shutil.which(f"python{version}")):
             if candidate and _version_of(candidate) == version:
                 return version, candidate
@@ -125,7 +146,8 @@ def _version_of(executable: str) -> str:
 
 
 def find_template(stack: Stack) -> Path:
-    """The stack's environment: a ready one that a variable names, the cache's, or a new one. Errors: NotPossible."""
+    """The stack's environment: a ready one that a variable names, the cache's, or a new one.
+    Errors: NotPossible."""
     version, python = find_python(stack.pythons)
     ready = os.environ.get(READY_VARIABLE)
     if ready and not stack.stand_ins:
@@ -146,12 +168,18 @@ def find_template(stack: Stack) -> Path:
 def _key(stack: Stack, python: str) -> str:
     """Changes with the interpreter and with how the template is made."""
     recipe = [Path(__file__), Path(__file__).with_name("stub_libraries.py")]
-    parts = [python, sys.version if python == sys.executable else "", repr(stack), *(one.read_text() for one in recipe)]
+    parts = [
+        python,
+        sys.version if python == sys.executable else "",
+        repr(stack),
+        *(one.read_text() for one in recipe),
+    ]
     return hashlib.sha256("\n".join(parts).encode()).hexdigest()[:8]
 
 
 def _make_room(folder: Path, stack: Stack) -> None:
-    """Removes what an interrupted run left, and templates of older recipes, then looks at the disk."""
+    """Removes what an interrupted run left, and templates of older recipes, then looks at the
+    disk."""
     shutil.rmtree(folder, ignore_errors=True)
     older = re.compile(re.escape(folder.name.rsplit("-", 1)[0]) + r"-[0-9a-f]{8}\.done")
     for done in folder.parent.glob("*.done"):
@@ -161,7 +189,10 @@ def _make_room(folder: Path, stack: Stack) -> None:
             shutil.rmtree(done.with_suffix(""), ignore_errors=True)
     free = shutil.disk_usage(folder.parent).free / 1e9
     if free < stack.gigabytes:
-        raise NotPossible(f"{folder.parent} has {free:.0f} GB free, torch {stack.torch} needs {stack.gigabytes:.0f}")
+        raise NotPossible(
+            f"{folder.parent} has {free:.0f} GB free, torch {stack.torch} needs "
+            f"{stack.gigabytes:.0f}"
+        )
 
 
 def _make_template(stack: Stack, version: str, python: str, folder: Path) -> None:
@@ -169,14 +200,22 @@ def _make_template(stack: Stack, version: str, python: str, folder: Path) -> Non
     _run([uv, "venv", "--quiet", "--seed", "--python", python, str(folder)])
     links = [word for path in find_links() for word in ("--find-links", path)]
     if stack.torch.endswith("+cpu"):
-        links += ["--extra-index-url", "https://download.pytorch.org/whl/cpu"] if not _has_wheel(stack) else []
+        links += (
+            ["--extra-index-url", "https://download.pytorch.org/whl/cpu"]
+            if not _has_wheel(stack)
+            else []
+        )
     install = [uv, "pip", "install", "--quiet", "--python", str(folder / "bin" / "python"), *links]
     if stack.stand_ins:
         _install_with_stand_ins(stack, version, folder, install, links)
     else:
         _run([*install, *stack.requirements])
     # Bytecode of what an import loads is written once, here, and shared by all copies.
-    imports = [str(folder / "bin" / "python"), "-c", "import numpy, torch; print(torch.__version__)"]
+    imports = [
+        str(folder / "bin" / "python"),
+        "-c",
+        "import numpy, torch; print(torch.__version__)",
+    ]
     found = _run(imports).strip()
     if found != stack.torch:
         raise NotPossible(f"the package index gave torch {found}, not {stack.torch}")
@@ -184,17 +223,25 @@ def _make_template(stack: Stack, version: str, python: str, folder: Path) -> Non
 
 def _has_wheel(stack: Stack) -> bool:
     version = stack.torch.replace("+", "%2B"), stack.torch
-    return any(list(Path(folder).glob(f"torch-{spelled}-*.whl")) for folder in find_links() for spelled in version)
+    return any(
+        list(Path(folder).glob(f"torch-{spelled}-*.whl"))
+        for folder in find_links()
+        for spelled in version
+    )
 
 
 def _run(command: Sequence[str], **options: object) -> str:
     """A step of the making; what it printed. Variables of another environment do not reach it."""
     foreign = ("VIRTUAL_ENV", "CONDA_PREFIX", "PYTHONPATH", "PYTHONHOME", "LD_PRELOAD")
     env = {name: value for name, value in os.environ.items() if name not in foreign}
-    done = subprocess.run(list(command), env=env, capture_output=True, text=True, check=False, **options)  # type: ignore[call-overload]
+    done = subprocess.run(
+        list(command), env=env, capture_output=True, text=True, check=False, **options
+    )  # type: ignore[call-overload]
     if done.returncode != 0:
         lines = [line for line in done.stderr.strip().splitlines() if line.strip()] or ["no output"]
-        raise NotPossible(f"{Path(command[0]).name} {command[1]} failed: {' / '.join(lines[-4:])[-400:]}")
+        raise NotPossible(
+            f"{Path(command[0]).name} {command[1]} failed: {' / '.join(lines[-4:])[-400:]}"
+        )
     return str(done.stdout)
 
 
@@ -228,23 +275,37 @@ def _install_with_stand_ins(
     _run([*install, "--no-deps", *real])
     (site,) = folder.glob("lib/python3*/site-packages")
     with tempfile.TemporaryDirectory() as made:
-        wheels = write_stand_ins(site, {name: pins[name] for name in LARGE if name in pins}, Path(made))
+        wheels = write_stand_ins(
+            site, {name: pins[name] for name in LARGE if name in pins}, Path(made)
+        )
         _run([*install, "--no-deps", "--no-index", *map(str, wheels)])
 
 
 def _resolve(stack: Stack, version: str, links: Sequence[str]) -> Dict[str, str]:
     """What a full installation would bring: normalized name -> version."""
-    command = [find_uv(), "pip", "compile", "--quiet", "--no-header", "--no-annotate", "--python-version", version]
+    command = [
+        find_uv(),
+        "pip",
+        "compile",
+        "--quiet",
+        "--no-header",
+        "--no-annotate",
+        "--python-version",
+        version,
+    ]
     text = _run([*command, *links, "-"], input="\n".join(stack.requirements))
     pins = re.findall(r"^([a-z0-9-]+)==(\S+)$", text, re.MULTILINE)
     return dict(pins)
 
 
 def write_stand_ins(site: Path, pins: Mapping[str, str], out: Path) -> List[Path]:
-    """Wheels of the named distributions, whose libraries hold the symbols that torch's libraries want."""
+    """Wheels of the named distributions, whose libraries hold the symbols that torch's libraries
+    want."""
     libraries = [*(site / "torch" / "lib").glob("*.so*"), *(site / "torch").glob("_C*.so")]
     wanted = read_wanted(libraries)
-    present = {path.name for path in libraries} | {path.name for path in site.glob("nvidia/cu13/lib/*.so*")}
+    present = {path.name for path in libraries} | {
+        path.name for path in site.glob("nvidia/cu13/lib/*.so*")
+    }
     files: Dict[str, Dict[str, Union[str, bytes]]] = {name: {} for name in pins}
     if "triton" in pins:
         files["triton"]["triton/__init__.py"] = f"__version__ = {pins['triton']!r}\n{TRITON}"
@@ -267,7 +328,9 @@ def _home_of(library: str) -> Optional[Tuple[str, str]]:
 
 def copy_environment(template: Path, folder: Path) -> Path:
     """A copy of hard links where the file system allows it: under a second, and no disk."""
-    linked = subprocess.run(["cp", "-al", str(template), str(folder)], capture_output=True, check=False)
+    linked = subprocess.run(
+        ["cp", "-al", str(template), str(folder)], capture_output=True, check=False
+    )
     if linked.returncode != 0:
         shutil.rmtree(folder, ignore_errors=True)
         subprocess.run(["cp", "-a", "--reflink=auto", str(template), str(folder)], check=True)

@@ -1,9 +1,10 @@
 """Empty stand-ins of the NVIDIA libraries, for a real CUDA torch that was installed with --no-deps.
 
-    python -m tests.lab.stub_libraries SITE_PACKAGES OUT      then put OUT in front of LD_LIBRARY_PATH
+    python -m tests.lab.stub_libraries SITE_PACKAGES OUT      then put OUT in front of
+    LD_LIBRARY_PATH
 
-Each has the soname and every symbol that torch's libraries want from outside, with its version node. Nothing in them
-can be called. Needs readelf and a C compiler.
+Each has the soname and every symbol that torch's libraries want from outside, with its version
+node. Nothing in them can be called. Needs readelf and a C compiler.
 """
 
 from __future__ import annotations
@@ -43,7 +44,8 @@ class Wanted:
     needed: Set[str] = field(default_factory=set)
     defined: Set[str] = field(default_factory=set)
     undefined: Dict[str, str] = field(default_factory=dict)  # symbol -> version node or ""
-    nodes: DefaultDict[str, Set[str]] = field(default_factory=lambda: defaultdict(set))  # library -> version nodes
+    # library -> version nodes
+    nodes: DefaultDict[str, Set[str]] = field(default_factory=lambda: defaultdict(set))
 
 
 def read_wanted(libraries: Iterable[Path]) -> Wanted:
@@ -57,7 +59,9 @@ def read_wanted(libraries: Iterable[Path]) -> Wanted:
 
 
 def _readelf(option: str, library: Path, *more: str) -> str:
-    return subprocess.run(["readelf", option, *more, str(library)], capture_output=True, text=True, check=True).stdout
+    return subprocess.run(
+        ["readelf", option, *more, str(library)], capture_output=True, text=True, check=True
+    ).stdout
 
 
 def _read_symbols(text: str, wanted: Wanted) -> None:
@@ -84,16 +88,26 @@ def _read_nodes(text: str, wanted: Wanted) -> None:
 
 def missing_libraries(wanted: Wanted, present: Set[str]) -> List[str]:
     """Those that neither torch nor the system has; libcuda.so.1 is the driver's."""
-    system = subprocess.run(["/sbin/ldconfig", "-p"], capture_output=True, text=True, check=False).stdout
-    outside = [name for name in wanted.needed - present if name != "libcuda.so.1" and not name.startswith("ld-linux")]
-    return sorted(name for name in outside if re.match(r"lib(cu|nv)", name) or f"\t{name} " not in system)
+    system = subprocess.run(
+        ["/sbin/ldconfig", "-p"], capture_output=True, text=True, check=False
+    ).stdout
+    outside = [
+        name
+        for name in wanted.needed - present
+        if name != "libcuda.so.1" and not name.startswith("ld-linux")
+    ]
+    return sorted(
+        name for name in outside if re.match(r"lib(cu|nv)", name) or f"\t{name} " not in system
+    )
 
 
 def write_stub(library: str, wanted: Wanted, out: Path) -> int:
     """Compile one stand-in; how many symbols it has."""
     by_node = _symbols_by_node(library, wanted)
     names = sorted({name for names in by_node.values() for name in names})
-    code = "".join(f"int {name}(void) {{ return 1; }}\n" for name in names if re.match(r"^[A-Za-z_]\w*$", name))
+    code = "".join(
+        f"int {name}(void) {{ return 1; }}\n" for name in names if re.match(r"^[A-Za-z_]\w*$", name)
+    )
     command = [
         "cc",
         "-shared",
@@ -110,7 +124,10 @@ def write_stub(library: str, wanted: Wanted, out: Path) -> int:
     nodes = wanted.nodes.get(library) or {node for node in by_node if node}
     script = out / f"{library}.map"
     if nodes:
-        listed = (f"{node} {{ global: {' '.join(f'{name};' for name in by_node.get(node, []))} }};\n" for node in nodes)
+        listed = (
+            f"{node} {{ global: {' '.join(f'{name};' for name in by_node.get(node, []))} }};\n"
+            for node in nodes
+        )
         script.write_text("".join(listed))
         command.append(f"-Wl,--version-script={script}")
     subprocess.run(command, input=code, text=True, check=True)
@@ -119,7 +136,9 @@ def write_stub(library: str, wanted: Wanted, out: Path) -> int:
 
 
 def _symbols_by_node(library: str, wanted: Wanted) -> Dict[str, List[str]]:
-    prefix = next((pattern for start, pattern in PREFIXES.items() if library.startswith(start)), None)
+    prefix = next(
+        (pattern for start, pattern in PREFIXES.items() if library.startswith(start)), None
+    )
     nodes = wanted.nodes.get(library, set())
     found: DefaultDict[str, List[str]] = defaultdict(list)
     for name, node in wanted.undefined.items():

@@ -1,4 +1,5 @@
-"""Real environments of every kind with tiny wheels; plain Pythons of one's own; uv; mounts that nobody else sees."""
+"""Real environments of every kind with tiny wheels; plain Pythons of one's own; uv; mounts that
+nobody else sees."""
 
 from __future__ import annotations
 
@@ -28,12 +29,14 @@ from tests.lab.wheels import write_wheel
 from tests.small_environment import write_distribution
 
 PYTHON = any_python()
-# The very code that is tested, and no variable that an interpreter of the environment would inherit.
+# The very code that is tested, and no variable that an interpreter of the environment would
+# inherit.
 SOURCE = str(Path(safe_install.__file__).parents[1])
 TOOL = [
     sys.executable,
     "-c",
-    f"import sys; sys.path.insert(0, {SOURCE!r}); from safe_install.cli.main import main; sys.exit(main())",
+    f"import sys; sys.path.insert(0, {SOURCE!r}); from safe_install.cli.main import main; "
+    "sys.exit(main())",
 ]
 SCRIPT = "[console_scripts]\nalpha = alpha:main\n"
 MANY = 500  # files of the package `many`: enough for pip to be killed in the middle of them
@@ -81,14 +84,23 @@ def write_wheels(folder: Path) -> None:
             f"alpha-{version}.dist-info/entry_points.txt": SCRIPT,
         }
         write_wheel(folder, "alpha", version, files)
-    write_wheel(folder, "torch", "2.13.0+cpu", {"torch/__init__.py": TORCH, "torch/version.py": VERSION})
+    write_wheel(
+        folder, "torch", "2.13.0+cpu", {"torch/__init__.py": TORCH, "torch/version.py": VERSION}
+    )
     for half in ("one", "two"):
         for version in ("1.0", "2.0"):
             write_wheel(folder, f"space-{half}", version, {f"space/{half}/__init__.py": version})
     for version in ("1.0", "2.0"):
         code = {f"many/m{number}.py": f"version = {version!r}\n" for number in range(MANY)}
-        info = {f"many-{version}.dist-info/entry_points.txt": "[console_scripts]\nmany = many.m0:version\n"}
-        write_wheel(folder, "many", version, {**code, **info, "many/__init__.py": f"version = {version!r}\n"})
+        info = {
+            f"many-{version}.dist-info/entry_points.txt": "[console_scripts]\nmany = many.m0:version\n"
+        }
+        write_wheel(
+            folder,
+            "many",
+            version,
+            {**code, **info, "many/__init__.py": f"version = {version!r}\n"},
+        )
 
 
 @pytest.fixture(scope="session")
@@ -100,12 +112,16 @@ def wheels(shared: Path) -> Path:
 @pytest.fixture(scope="session")
 def template(shared: Path) -> Path:
     """A virtual environment by the real `python -m venv`, with pip."""
-    return make_once(shared / "shape-template", lambda folder: run(need_python(), "-m", "venv", str(folder)) and None)
+    return make_once(
+        shared / "shape-template",
+        lambda folder: run(need_python(), "-m", "venv", str(folder)) and None,
+    )
 
 
 @pytest.fixture
 def variables(wheels: Path, shared: Path, tmp_path: Path) -> Dict[str, str]:
-    """The variables for every process of a test: a home and a folder for temporary files of its own."""
+    """The variables for every process of a test: a home and a folder for temporary files of its
+    own."""
     found = clean_variables({}, wheels, tmp_path / "home")
     found["SAFE_INSTALL_CACHE_DIR"] = str(shared / "shape-cache")
     found["TMPDIR"] = str(tmp_path / "tmp")
@@ -116,7 +132,8 @@ def variables(wheels: Path, shared: Path, tmp_path: Path) -> Dict[str, str]:
 
 @pytest.fixture
 def make_place(tmp_path: Path, template: Path, variables: Dict[str, str]) -> Callable[..., Place]:
-    """A copy of the virtual environment, with what plain pip put into it: `make_place("alpha==1.0")`."""
+    """A copy of the virtual environment, with what plain pip put into it:
+    `make_place("alpha==1.0")`."""
 
     def make(*requirements: str, name: str = "env") -> Place:
         prefix = tmp_path / name
@@ -141,7 +158,9 @@ def put(site: Path, version: str = "1.0", *, installer: str = "pip") -> Installe
 
 def put_torch(site: Path) -> None:
     """The torch that needs an alpha older than 2."""
-    write_distribution(site, "torch", "2.13.0+cpu", {"torch/__init__.py": TORCH, "torch/version.py": VERSION})
+    write_distribution(
+        site, "torch", "2.13.0+cpu", {"torch/__init__.py": TORCH, "torch/version.py": VERSION}
+    )
 
 
 def need_python() -> str:
@@ -153,12 +172,14 @@ def need_python() -> str:
 
 
 def make_plain_python(prefix: Path) -> Path:
-    """A Python that is no virtual environment, as in an image: its own binary and site-packages, and the standard
-    library by links."""
+    """A Python that is no virtual environment, as in an image: its own binary and site-packages,
+    and the standard library by links."""
     import json
 
     told = run(
-        need_python(), "-c", "import json, os, sys; print(json.dumps([os.path.realpath(sys.executable), os.__file__]))"
+        need_python(),
+        "-c",
+        "import json, os, sys; print(json.dumps([os.path.realpath(sys.executable), os.__file__]))",
     )
     binary, module = json.loads(told.stdout)
     library = prefix / "lib" / f"python{PYTHON}"
@@ -174,7 +195,8 @@ def make_plain_python(prefix: Path) -> Path:
 
 
 def need_plain_layout() -> None:
-    """A Python whose own packages lie in site-packages: a copy of Debian's would look into dist-packages."""
+    """A Python whose own packages lie in site-packages: a copy of Debian's would look into
+    dist-packages."""
     told = run(need_python(), "-c", "import site; print(site.getsitepackages())").stdout
     if "dist-packages" in told:
         pytest.skip("the only Python here is Debian's, with dist-packages")
@@ -189,7 +211,9 @@ def run(*words: str, **options: Any) -> subprocess.CompletedProcess[str]:
 
 def need_uv() -> str:
     """uv, from PATH or beside this Python."""
-    found = shutil.which("uv", path=os.pathsep.join([os.environ.get("PATH", ""), str(Path(sys.executable).parent)]))
+    found = shutil.which(
+        "uv", path=os.pathsep.join([os.environ.get("PATH", ""), str(Path(sys.executable).parent)])
+    )
     if found is None:
         pytest.skip("no uv here: pip install uv")
     return found
@@ -203,21 +227,27 @@ def need_mounts() -> None:
         pytest.skip("this container may not make mount namespaces")
 
 
-def mounted(mounts: Sequence[str], words: Sequence[str], **options: Any) -> subprocess.CompletedProcess[str]:
-    """Run `words` where these lines of shell have mounted something; skip where the kernel does not let us."""
+def mounted(
+    mounts: Sequence[str], words: Sequence[str], **options: Any
+) -> subprocess.CompletedProcess[str]:
+    """Run `words` where these lines of shell have mounted something; skip where the kernel does not
+    let us."""
     script = " && ".join(["mount --make-rprivate /", *mounts, 'touch "$MOUNTED"', 'exec "$@"'])
     marker = options.pop("marker")
     marker.unlink(missing_ok=True)
     command: List[str] = ["unshare", "-m", "sh", "-c", script, "sh", *words]
     environment = {**options.pop("env"), "MOUNTED": str(marker)}
-    done = subprocess.run(command, capture_output=True, text=True, check=False, env=environment, **options)
+    done = subprocess.run(
+        command, capture_output=True, text=True, check=False, env=environment, **options
+    )
     if not marker.exists():
         pytest.skip(f"cannot be mounted here: {done.stderr.strip()}")
     return done
 
 
 def other_user() -> List[str]:
-    """The start of a command line that runs it as nobody, who may read everything and write nothing of ours."""
+    """The start of a command line that runs it as nobody, who may read everything and write nothing
+    of ours."""
     if os.geteuid() != 0 or shutil.which("setpriv") is None:
         pytest.skip("becoming another user needs root and setpriv")
     read = "--inh-caps=-all,+dac_read_search --ambient-caps=-all,+dac_read_search"

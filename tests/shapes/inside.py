@@ -1,4 +1,5 @@
-"""What is done where something was mounted, as a process of its own: `python -m tests.shapes.inside STORY FOLDER`.
+"""What is done where something was mounted, as a process of its own: `python -m tests.shapes.inside
+STORY FOLDER`.
 
 Each story finds its environment in FOLDER/env and fails by an assertion.
 """
@@ -50,7 +51,9 @@ def overlay(place: Place) -> None:
     place.must("install", "-q", "alpha==1.5")
     assert place.ask("import alpha.only_15, alpha; print(alpha.version)") == "1.5"
     journal = next((place.prefix / ".safe-install").glob("txn-*/committed")).read_text()
-    assert "site-packages/alpha/__init__.py" in journal, "directories were renamed: the test shows nothing"
+    assert "site-packages/alpha/__init__.py" in journal, (
+        "directories were renamed: the test shows nothing"
+    )
     after = read_tree(place.prefix)
     failed = place.safe_install("install", "-q", "alpha==2.0")
     assert failed.returncode == 12, failed.stderr
@@ -59,7 +62,9 @@ def overlay(place: Place) -> None:
     assert read_tree(place.prefix) == before
     for number in (2, 5):
         tool = [*TOOL[:2], DYING.format(number=number) + TOOL[2]]
-        killed = run_process([*tool, "uninstall", "-y", "alpha", "torch"], place.variables, cwd=place.prefix.parent)
+        killed = run_process(
+            [*tool, "uninstall", "-y", "alpha", "torch"], place.variables, cwd=place.prefix.parent
+        )
         assert killed.returncode == -signal.SIGKILL, (number, killed.stdout, killed.stderr)
         assert "undone" in place.must("recover").stdout
         assert read_tree(place.prefix) == before
@@ -75,7 +80,8 @@ def first_layer(place: Place) -> None:
 
 
 def next_layer(place: Place) -> None:
-    """Changes that were committed in the layer below are taken back in this one, and that as well."""
+    """Changes that were committed in the layer below are taken back in this one, and that as
+    well."""
     bare, many, both = eval((place.prefix.parent / "states").read_text())
     assert read_tree(place.prefix) == both
     for expected in (many, bare):
@@ -88,16 +94,29 @@ def next_layer(place: Place) -> None:
 
 def small_temporary_folder(place: Place) -> None:
     """TMPDIR is too small for what pip downloads: noticed before, with the folder and the mend."""
-    server = ThreadingHTTPServer(("127.0.0.1", 0), partial(Quiet, directory=str(place.prefix.parent / "large")))
+    server = ThreadingHTTPServer(
+        ("127.0.0.1", 0), partial(Quiet, directory=str(place.prefix.parent / "large"))
+    )
     threading.Thread(target=server.serve_forever, daemon=True).start()
     url = f"http://127.0.0.1:{server.server_port}/"
     folder = place.variables["TMPDIR"]
-    told = refuse(place, "install", "-q", "large", status=1, telling="TMPDIR", PIP_FIND_LINKS=url, PIP_NO_CACHE_DIR="1")
+    told = refuse(
+        place,
+        "install",
+        "-q",
+        "large",
+        status=1,
+        telling="TMPDIR",
+        PIP_FIND_LINKS=url,
+        PIP_NO_CACHE_DIR="1",
+    )
     assert folder in told
     assert "MiB free" in told
     roomy = place.prefix.parent / "roomy"
     roomy.mkdir()
-    place.must("install", "-q", "large", PIP_FIND_LINKS=url, PIP_NO_CACHE_DIR="1", TMPDIR=str(roomy))
+    place.must(
+        "install", "-q", "large", PIP_FIND_LINKS=url, PIP_NO_CACHE_DIR="1", TMPDIR=str(roomy)
+    )
 
 
 class Quiet(SimpleHTTPRequestHandler):
@@ -110,7 +129,12 @@ class Quiet(SimpleHTTPRequestHandler):
 def small_environment(place: Place) -> None:
     """The environment's own file system is too small for old and new side by side."""
     told = refuse(
-        place, "install", "-q", "large", telling="MiB free", PIP_FIND_LINKS=str(place.prefix.parent / "large")
+        place,
+        "install",
+        "-q",
+        "large",
+        telling="MiB free",
+        PIP_FIND_LINKS=str(place.prefix.parent / "large"),
     )
     assert str(place.prefix) in told
     assert "history --prune" in told
@@ -135,7 +159,9 @@ def read_only_data(place: Place) -> None:
 
 def read_only_everything(place: Place) -> None:
     """The whole environment: said in one sentence; questions are still answered."""
-    refuse(place, "install", "-q", "alpha==1.5", telling="Read-only file system", PYTHONNOUSERSITE="1")
+    refuse(
+        place, "install", "-q", "alpha==1.5", telling="Read-only file system", PYTHONNOUSERSITE="1"
+    )
     assert place.safe_install("history").returncode == 0
 
 
@@ -144,7 +170,10 @@ def read_only_state(place: Place) -> None:
     for words in (["uninstall", "-y", "alpha"], ["undo"], ["history", "--prune"]):
         before = read_tree(place.prefix)
         done = place.safe_install(*words)
-        assert (done.returncode, "Read-only file system" in done.stderr) == (11, True), (words, done.stderr)
+        assert (done.returncode, "Read-only file system" in done.stderr) == (11, True), (
+            words,
+            done.stderr,
+        )
         assert read_tree(place.prefix) == before
     assert place.must("history").stdout.count("alpha") == 1
 
@@ -164,7 +193,8 @@ def linked_elsewhere(place: Place) -> None:
 
 
 def bind_mounted_package(place: Place) -> None:
-    """One package is a mount of the same file system: a rename cannot cross it, and all is put back."""
+    """One package is a mount of the same file system: a rename cannot cross it, and all is put
+    back."""
     refuse(place, "uninstall", "-y", "alpha", telling="everything is as before")
 
 

@@ -1,4 +1,5 @@
-"""pip and uv used by hand between our changes: undo takes back what it can, and harms nothing where it cannot."""
+"""pip and uv used by hand between our changes: undo takes back what it can, and harms nothing where
+it cannot."""
 
 from __future__ import annotations
 
@@ -42,7 +43,11 @@ def sync_by_uv(place, project, wheels):
     (project / "pyproject.toml").write_text(
         '[project]\nname = "project"\nversion = "1"\nrequires-python = ">=3.8"\ndependencies = ["alpha==2.0"]\n'
     )
-    told = {**place.variables, "UV_CACHE_DIR": str(project / "cache"), "UV_PROJECT_ENVIRONMENT": str(place.prefix)}
+    told = {
+        **place.variables,
+        "UV_CACHE_DIR": str(project / "cache"),
+        "UV_PROJECT_ENVIRONMENT": str(place.prefix),
+    }
     words = ["sync", "-q", "--no-index", "--find-links", str(wheels), "--python", need_python()]
     run(uv, *words, env=told, cwd=str(project))
 
@@ -68,7 +73,8 @@ def test_a_shared_folder_and_what_others_do_in_it(make_place):
     place.must("undo", newest_id(place))
     place.must_pip("uninstall", "-q", "-y", "space-two")
     left = place.tree()
-    left.pop(str((place.site / "space").relative_to(place.prefix)), None)  # pip leaves the empty folder
+    # pip leaves the empty folder
+    left.pop(str((place.site / "space").relative_to(place.prefix)), None)
     assert left == before
 
 
@@ -76,7 +82,7 @@ def newest_id(place):
     return place.document("history")["details"]["history"][0]["id"]
 
 
-# --- what is kept ----------------------------------------------------------------------------------
+# --- what is kept ---------------------------------------------------------------------------------
 
 
 def test_what_is_kept_and_what_is_gone(make_place):
@@ -89,7 +95,8 @@ def test_what_is_kept_and_what_is_gone(make_place):
     place.must("undo")
     place.must("uninstall", "-y", "alpha")
     pruned = place.must("history", "--prune", "--keep", "1").stdout
-    assert (pruned.count("removed "), "MB" in pruned) == (2, True)  # a change and its undo share files
+    # a change and its undo share files
+    assert (pruned.count("removed "), "MB" in pruned) == (2, True)
     newest = max((place.prefix / ".safe-install").glob("txn-*"))
     run("rm", "-r", str(newest / "stash"))
     told = refuse_undo(place, "no longer kept", WITHOUT_UNDO)

@@ -1,4 +1,5 @@
-"""Distributions that other tools leave, with the real tools: editable ones, development links, no RECORD."""
+"""Distributions that other tools leave, with the real tools: editable ones, development links, no
+RECORD."""
 
 from __future__ import annotations
 
@@ -35,9 +36,21 @@ def test_an_editable_install_by_uv_is_replaced_and_comes_back(make_place, delta,
     """One by pip is in tests/functional/test_drop_in.py."""
     place = make_place()
     told = {**place.variables, "UV_CACHE_DIR": str(tmp_path / "cache")}
-    words = ["pip", "install", "-q", "--no-index", "--python", str(place.executable), "-e", str(delta)]
+    words = [
+        "pip",
+        "install",
+        "-q",
+        "--no-index",
+        "--python",
+        str(place.executable),
+        "-e",
+        str(delta),
+    ]
     run(need_uv(), *words, env=told)
-    before, source = place.tree(), sorted(path.name for path in delta.iterdir() if path.name != "__pycache__")
+    before, source = (
+        place.tree(),
+        sorted(path.name for path in delta.iterdir() if path.name != "__pycache__"),
+    )
     place.must("install", "-q", "delta==5.0", PIP_FIND_LINKS=str(tmp_path / "more"))
     assert place.ask("import delta; print(delta.value)") == "wheel"
     place.must("undo")
@@ -49,7 +62,8 @@ SETUP = "from setuptools import setup\nsetup(name='gamma', version='1.0', py_mod
 
 
 def test_a_development_link_is_replaced_and_removed(make_place, tmp_path):
-    """setup.py develop: as with pip the link goes, its line of easy-install.pth, and not its sources."""
+    """setup.py develop: as with pip the link goes, its line of easy-install.pth, and not its
+    sources."""
     place, folder = make_place(), tmp_path / "gamma"
     folder.mkdir()
     (folder / "setup.py").write_text(SETUP)
@@ -61,7 +75,9 @@ def test_a_development_link_is_replaced_and_removed(make_place, tmp_path):
         (place.site / "gamma.egg-link").write_text(f"{folder}\n.")
         (place.site / "easy-install.pth").write_text(f"{folder}\n")
         (folder / "gamma.egg-info").mkdir()
-        (folder / "gamma.egg-info" / "PKG-INFO").write_text("Metadata-Version: 2.1\nName: gamma\nVersion: 1.0\n")
+        (folder / "gamma.egg-info" / "PKG-INFO").write_text(
+            "Metadata-Version: 2.1\nName: gamma\nVersion: 1.0\n"
+        )
     assert (place.site / "gamma.egg-link").exists()
     write_wheel(tmp_path / "more", "gamma", "2.0", {"gamma.py": "value = 'wheel'\n"})
     before = place.tree()
@@ -87,7 +103,11 @@ def test_what_cannot_be_removed_is_refused_and_can_be_ignored(make_place, tmp_pa
     before = place.tree()
     for name, reason, hint in (
         ("distutil", "Cannot uninstall distutil 1.0", "--ignore-installed distutil"),
-        ("bare", "no RECORD file was found for bare", "pip install --ignore-installed --no-deps bare==1.0"),
+        (
+            "bare",
+            "no RECORD file was found for bare",
+            "pip install --ignore-installed --no-deps bare==1.0",
+        ),
     ):
         write_wheel(more, name, "2.0", {f"{name}.py": "value = 2\n"})
         for words in (["install", "-q", f"{name}==2.0"], ["uninstall", "-y", name]):

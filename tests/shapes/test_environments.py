@@ -1,4 +1,5 @@
-"""One cycle in every kind of environment: replace, uninstall, undo both; exactly as before each time.
+"""One cycle in every kind of environment: replace, uninstall, undo both; exactly as before each
+time.
 
 Rolling back, and being killed, is in test_mounts (overlayfs) and in tests/crash.
 """
@@ -67,7 +68,14 @@ def test_what_the_system_has_below_is_hidden_and_never_removed(tmp_path, variabl
     base = make_plain_python(tmp_path / "base")
     system = Place(base, variables)
     put(system.site)
-    run(str(system.executable), "-m", "venv", "--without-pip", "--system-site-packages", str(tmp_path / "env"))
+    run(
+        str(system.executable),
+        "-m",
+        "venv",
+        "--without-pip",
+        "--system-site-packages",
+        str(tmp_path / "env"),
+    )
     environment = Place(tmp_path / "env", variables)
     before, below = environment.tree(), hash_tree(base)
     refused = environment.safe_install("uninstall", "-y", "alpha")
@@ -83,7 +91,16 @@ def test_what_the_system_has_below_is_hidden_and_never_removed(tmp_path, variabl
 def test_uvs_cache_is_never_written_through_a_hard_link(tmp_path, variables, wheels):
     uv, cache = need_uv(), tmp_path / "cache"
     told = {**variables, "UV_CACHE_DIR": str(cache), "UV_NO_CONFIG": "1"}
-    add = ["pip", "install", "-q", "--no-index", "--find-links", str(wheels), "--link-mode", "hardlink"]
+    add = [
+        "pip",
+        "install",
+        "-q",
+        "--no-index",
+        "--find-links",
+        str(wheels),
+        "--link-mode",
+        "hardlink",
+    ]
     run(uv, "venv", "-q", "--python", need_python(), str(tmp_path / "env"), env=told)
     environment = Place(tmp_path / "env", told)
     run(uv, *add, "--python", str(environment.executable), "alpha==1.0", "torch", env=told)
@@ -97,7 +114,15 @@ def test_uvs_cache_is_never_written_through_a_hard_link(tmp_path, variables, whe
     environment.must("uninstall", "-y", "torch")
     environment.must("undo")
     run(uv, "venv", "-q", "--python", need_python(), str(tmp_path / "other"), env=told)
-    run(uv, *add, "--python", str(tmp_path / "other" / "bin" / "python"), "torch", "alpha==1.0", env=told)
+    run(
+        uv,
+        *add,
+        "--python",
+        str(tmp_path / "other" / "bin" / "python"),
+        "torch",
+        "alpha==1.0",
+        env=told,
+    )
     last = environment.document("history")["details"]["history"][0]["id"]
     again = environment.safe_install("undo", last)
     assert again.returncode == 0, again.stderr
@@ -105,12 +130,13 @@ def test_uvs_cache_is_never_written_through_a_hard_link(tmp_path, variables, whe
     assert hash_tree(cache, times=True) == before
 
 
-# --- conda -----------------------------------------------------------------------------------------
+# --- conda ----------------------------------------------------------------------------------------
 
 
 @pytest.fixture
 def conda(tmp_path, variables):
-    """A prefix as conda makes it: no virtual environment, a folder conda-meta, INSTALLER says conda."""
+    """A prefix as conda makes it: no virtual environment, a folder conda-meta, INSTALLER says
+    conda."""
     need_plain_layout()
     environment = Place(make_plain_python(tmp_path / "env"), variables)
     write_conda(environment, "libalpha", put(environment.site, installer="conda").metadata_path)
@@ -121,12 +147,16 @@ def write_conda(environment, name, info):
     folder = environment.prefix / "conda-meta"
     folder.mkdir(exist_ok=True)
     files = [str(path.relative_to(environment.prefix)) for path in info.iterdir()]
-    (folder / f"{name}-1.0-0.json").write_text(json.dumps({"name": name, "version": "1.0", "files": files}, indent=2))
+    (folder / f"{name}-1.0-0.json").write_text(
+        json.dumps({"name": name, "version": "1.0", "files": files}, indent=2)
+    )
     (folder / "history").write_text("==> 2026-01-01 <==\n")
 
 
 @pytest.mark.parametrize(
-    ("words", "installer"), [(["install", "alpha==1.5"], "conda"), (["uninstall", "-y", "alpha"], "pip")], ids=str
+    ("words", "installer"),
+    [(["install", "alpha==1.5"], "conda"), (["uninstall", "-y", "alpha"], "pip")],
+    ids=str,
 )
 def test_what_conda_installed_is_refused_with_the_way_out(conda, words, installer):
     (conda.site / "alpha-1.0.dist-info" / "INSTALLER").write_text(installer)
@@ -146,7 +176,7 @@ def test_pips_own_in_a_conda_prefix_is_changed_as_everywhere(conda):
     assert conda.tree() == before
 
 
-# --- the system's own, and the user's --------------------------------------------------------------
+# --- the system's own, and the user's -------------------------------------------------------------
 
 
 def test_the_user_site_is_a_place_of_its_own(tmp_path, variables):
@@ -177,7 +207,12 @@ def test_another_user_changes_nothing_of_an_image(tmp_path, variables, shared):
         if (shared / "shape-cache").is_dir():  # pip, unpacked and compiled
             run("cp", "-a", str(shared / "shape-cache"), f"{home}/c")
         run("chown", "-R", "65534:65534", str(home))
-        theirs = {**environment.variables, "HOME": str(home), "TMPDIR": "/tmp", "SAFE_INSTALL_CACHE_DIR": f"{home}/c"}
+        theirs = {
+            **environment.variables,
+            "HOME": str(home),
+            "TMPDIR": "/tmp",
+            "SAFE_INSTALL_CACHE_DIR": f"{home}/c",
+        }
         command = [*nobody, *TOOL]
         before = read_tree(environment.prefix)
 
@@ -193,7 +228,9 @@ def test_another_user_changes_nothing_of_an_image(tmp_path, variables, shared):
         assert installed.returncode == 0, installed.stderr
         assert (home / ".local" / "lib" / f"python{PYTHON}" / "site-packages" / "alpha").is_dir()
         assert say("undo", "--user").returncode == 0
-        assert not (home / ".local" / "lib" / f"python{PYTHON}" / "site-packages" / "alpha").exists()
+        assert not (
+            home / ".local" / "lib" / f"python{PYTHON}" / "site-packages" / "alpha"
+        ).exists()
         nowhere = say("install", "-q", "alpha==1.5", HOME="/nonexistent")
         assert (nowhere.returncode, "cannot be made" in nowhere.stderr) == (11, True)
         assert read_tree(environment.prefix) == before
@@ -210,15 +247,24 @@ def test_debians_python(tmp_path, variables, wheels):
     marked = list(Path("/usr/lib").glob("python3.*/EXTERNALLY-MANAGED"))
     if not marked or not os.path.isdir("/usr/lib/python3/dist-packages"):
         pytest.skip("no Python of Debian's here")
-    told = {**variables, "VIRTUAL_ENV": "", "SHAPE": str(tmp_path), "PYTHON": sys.executable, "TOOL": TOOL[-1]}
+    told = {
+        **variables,
+        "VIRTUAL_ENV": "",
+        "SHAPE": str(tmp_path),
+        "PYTHON": sys.executable,
+        "TOOL": TOOL[-1],
+    }
     script = tmp_path / "debian.sh"
     script.write_text(DEBIAN_STORY)
     mounts = [
         f"mount -t tmpfs tmpfs {tmp_path / 'tmp'}",
         f"mkdir {tmp_path / 'tmp'}/up {tmp_path / 'tmp'}/work",
-        f"mount -t overlay overlay -o lowerdir=/usr,upperdir={tmp_path}/tmp/up,workdir={tmp_path}/tmp/work /usr",
+        "mount -t overlay overlay -o "
+        f"lowerdir=/usr,upperdir={tmp_path}/tmp/up,workdir={tmp_path}/tmp/work /usr",
     ]
-    done = mounted(mounts, ["bash", "-e", str(script)], env=told, marker=tmp_path / "marker", cwd=str(tmp_path))
+    done = mounted(
+        mounts, ["bash", "-e", str(script)], env=told, marker=tmp_path / "marker", cwd=str(tmp_path)
+    )
     assert done.returncode == 0, done.stdout + done.stderr
     lines = done.stdout.splitlines()
     assert lines == [

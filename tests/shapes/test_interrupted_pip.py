@@ -14,7 +14,9 @@ from tests.treehash import read_tree
 def kill_pip(place, *words, folders, pause=0.0):
     """Start pip and kill it as soon as so many `~` folders are there (and a little later)."""
     command = [str(place.executable), "-m", "pip", *words]
-    with subprocess.Popen(command, env=place.variables, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as pip:
+    with subprocess.Popen(
+        command, env=place.variables, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+    ) as pip:
         deadline = time.monotonic() + 60
         while pip.poll() is None and time.monotonic() < deadline:
             if count_moved_aside(place.site) >= folders:
@@ -25,7 +27,8 @@ def kill_pip(place, *words, folders, pause=0.0):
 
 
 def count_moved_aside(site):
-    """pip makes an empty folder, removes it, and renames the old one to its name: an empty one says nothing yet."""
+    """pip makes an empty folder, removes it, and renames the old one to its name: an empty one says
+    nothing yet."""
     found = 0
     for name in os.listdir(site):
         try:

@@ -1,4 +1,5 @@
-"""File systems as images, servers and small machines have them, really mounted, where nobody else sees it."""
+"""File systems as images, servers and small machines have them, really mounted, where nobody else
+sees it."""
 
 from __future__ import annotations
 
@@ -45,10 +46,20 @@ def tell(place, story, *mounts):
     """Run a story behind these mounts."""
     folder = place.prefix.parent
     variables = {**place.variables, "PYTHONPATH": os.pathsep.join([SOURCE, str(ROOT)])}
-    words = [sys.executable, "-B", "-c", f"import sys, runpy; sys.argv = ['inside', {story!r}, {str(folder)!r}]\n{RUN}"]
+    words = [
+        sys.executable,
+        "-B",
+        "-c",
+        f"import sys, runpy; sys.argv = ['inside', {story!r}, {str(folder)!r}]\n{RUN}",
+    ]
     filled = [
         line.format(
-            folder=folder, prefix=place.prefix, site=place.site, lower="{lower}", upper="{upper}", work="{work}"
+            folder=folder,
+            prefix=place.prefix,
+            site=place.site,
+            lower="{lower}",
+            upper="{upper}",
+            work="{work}",
         )
         for line in mounts
     ]
@@ -64,7 +75,8 @@ def layers(folder, lower):
     """An overlay of its own upper layer over `lower`, on a file system that can hold one."""
     return [
         f"mkdir -p {folder}/up {folder}/work",
-        f"mount -t overlay overlay -o lowerdir={lower},upperdir={folder}/up,workdir={folder}/work {{prefix}}",
+        f"mount -t overlay overlay -o lowerdir={lower},upperdir={folder}/up,workdir={folder}/work "
+        f"{{prefix}}",
     ]
 
 
@@ -76,13 +88,22 @@ def test_undo_in_a_later_step_of_an_image_build(place, tmp_path):
     (tmp_path / "layers").mkdir()
     tell(place, "first_layer", *layers("{folder}/layers", "{prefix}"))
     (tmp_path / "layers" / "second").mkdir()
-    tell(place, "next_layer", *layers("{folder}/layers/second", f"{tmp_path}/layers/up:{place.prefix}"))
+    tell(
+        place,
+        "next_layer",
+        *layers("{folder}/layers/second", f"{tmp_path}/layers/up:{place.prefix}"),
+    )
 
 
 @pytest.fixture
 def large(tmp_path):
     """A wheel of 24 MB that cannot be compressed."""
-    write_wheel(tmp_path / "large", "large", "1.0", {"large/__init__.py": "", "large/data": os.urandom(24 * 2**20)})
+    write_wheel(
+        tmp_path / "large",
+        "large",
+        "1.0",
+        {"large/__init__.py": "", "large/data": os.urandom(24 * 2**20)},
+    )
 
 
 def test_a_small_folder_for_temporary_files(place, large):
@@ -114,7 +135,11 @@ READ_ONLY = "mount --bind {0} {0} && mount -o remount,bind,ro {0}"
     ],
 )
 def test_a_part_that_is_mounted(place, story, part):
-    tell(place, story, READ_ONLY.replace("{0}", part) if part else "mount --bind {site}/alpha {site}/alpha")
+    tell(
+        place,
+        story,
+        READ_ONLY.replace("{0}", part) if part else "mount --bind {site}/alpha {site}/alpha",
+    )
 
 
 def test_a_read_only_folder_of_our_own(place):
@@ -123,12 +148,14 @@ def test_a_read_only_folder_of_our_own(place):
 
 
 def test_site_packages_on_another_file_system(place):
-    copy = "cp -a {site} {folder}/copy && mount -t tmpfs tmpfs {site} && cp -a {folder}/copy/. {site}"
+    copy = (
+        "cp -a {site} {folder}/copy && mount -t tmpfs tmpfs {site} && cp -a {folder}/copy/. {site}"
+    )
     tell(place, "other_file_system", copy)
     tell(place, "linked_elsewhere", "mount -t tmpfs tmpfs {folder}/tmp")
 
 
-# --- without mounts ----------------------------------------------------------------------------------
+# --- without mounts -------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("which", [SITE, "share"])
@@ -138,7 +165,9 @@ def test_a_folder_without_the_right_to_write(tmp_path, variables, which):
     folder = Path(subprocess.check_output(["mktemp", "-d", "/tmp/shape-XXXXXX"], text=True).strip())
     try:
         folder.chmod(0o755)
-        place = Place(make_plain_python(folder / "env"), {**variables, "HOME": str(folder / "env" / "home")})
+        place = Place(
+            make_plain_python(folder / "env"), {**variables, "HOME": str(folder / "env" / "home")}
+        )
         put(place.site)
         for parent, names, files in os.walk(folder / "env"):
             for name in [".", *names, *files]:
@@ -162,7 +191,11 @@ def immutable(tmp_path):
     made = []
 
     def make(path):
-        done = subprocess.run(["chattr", "+i", str(path)], capture_output=True, check=False) if CHATTR else None
+        done = (
+            subprocess.run(["chattr", "+i", str(path)], capture_output=True, check=False)
+            if CHATTR
+            else None
+        )
         if done is None or done.returncode != 0:
             pytest.skip("nothing can be made immutable here")
         made.append(path)

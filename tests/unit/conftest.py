@@ -1,4 +1,5 @@
-"""A unit test starts no process and opens no connection: a test that does lies in the wrong folder."""
+"""A unit test starts no process and opens no connection: a test that does lies in the wrong
+folder."""
 
 from __future__ import annotations
 
@@ -14,7 +15,9 @@ def _nothing_real(request, monkeypatch):
         return
 
     def refuse(*arguments, **options):
-        raise AssertionError(f"a unit test reached outside: {arguments!r}; see tests/unit/conftest.py")
+        raise AssertionError(
+            f"a unit test reached outside: {arguments!r}; see tests/unit/conftest.py"
+        )
 
     monkeypatch.setattr(subprocess, "Popen", refuse)
     monkeypatch.setattr(socket.socket, "connect", refuse)

@@ -1,4 +1,5 @@
-"""What a machine lacks for scripts/demo and scripts/test, by a table over facts; and who may skip a test."""
+"""What a machine lacks for scripts/demo and scripts/test, by a table over facts; and who may skip a
+test."""
 
 from __future__ import annotations
 
@@ -49,9 +50,24 @@ def test_nothing_is_said_where_nothing_is_missing(script, purpose):
 MISSING = [
     ("demo", {"venv": False}, ["the modules venv"], []),
     ("demo", {"compiler": False, "headers": False, "git": False}, [], []),
-    ("build", {"compiler": False, "headers": False, "git": False}, ["a C++ compiler", "Python.h"], []),
-    ("test", {"compiler": False, "headers": False, "git": False}, [], ["a C++ compiler", "Python.h", "git"]),
-    ("ci", {"compiler": False, "headers": False, "git": False}, ["a C++ compiler", "Python.h", "git"], []),
+    (
+        "build",
+        {"compiler": False, "headers": False, "git": False},
+        ["a C++ compiler", "Python.h"],
+        [],
+    ),
+    (
+        "test",
+        {"compiler": False, "headers": False, "git": False},
+        [],
+        ["a C++ compiler", "Python.h", "git"],
+    ),
+    (
+        "ci",
+        {"compiler": False, "headers": False, "git": False},
+        ["a C++ compiler", "Python.h", "git"],
+        [],
+    ),
     ("demo", {"python": (3, 9)}, ["Python 3.10 or newer: this is 3.9"], []),
     ("test", {"python": (3, 8)}, [], []),
     ("test", {"python": (3, 7)}, ["Python 3.8 or newer: this is 3.7"], []),
@@ -61,11 +77,26 @@ MISSING = [
         ["the package index: pypi.org does not answer"],
         [],
     ),
-    ("demo", {"pytorch": "download.pytorch.org does not answer (x)"}, [], ["the host of torch's CPU builds"]),
+    (
+        "demo",
+        {"pytorch": "download.pytorch.org does not answer (x)"},
+        [],
+        ["the host of torch's CPU builds"],
+    ),
     ("test", {"pytorch": "download.pytorch.org does not answer (x)"}, [], []),
     ("demo", {"free": 2 * GIGABYTE}, ["disk space here: 2.0 GB are free, 2.5 GB are needed"], []),
-    ("demo", {"free": 3 * GIGABYTE, "same_disk": True}, ["disk space here: 3.0 GB are free, 3.5 GB are needed"], []),
-    ("test", {"temporary": GIGABYTE}, ["disk space for temporary files (TMPDIR names another folder): 1.0 GB"], []),
+    (
+        "demo",
+        {"free": 3 * GIGABYTE, "same_disk": True},
+        ["disk space here: 3.0 GB are free, 3.5 GB are needed"],
+        [],
+    ),
+    (
+        "test",
+        {"temporary": GIGABYTE},
+        ["disk space for temporary files (TMPDIR names another folder): 1.0 GB"],
+        [],
+    ),
     (
         "build",
         {"venv": False, "headers": False, "free": 0, "package_index": "x"},
@@ -90,11 +121,20 @@ def test_everything_that_is_missing_is_said_at_once(script, purpose, changes, ne
 BARE = {"venv": False, "headers": False, "compiler": False}
 LINES = [
     ({}, ["apt-get update && apt-get install -y python3.11-venv g++ python3.11-dev"]),
-    ({"root": False}, ["sudo apt-get update && sudo apt-get install -y python3.11-venv g++ python3.11-dev"]),
-    ({"python": (3, 13)}, ["apt-get update && apt-get install -y python3.13-venv g++ python3.13-dev"]),
+    (
+        {"root": False},
+        ["sudo apt-get update && sudo apt-get install -y python3.11-venv g++ python3.11-dev"],
+    ),
+    (
+        {"python": (3, 13)},
+        ["apt-get update && apt-get install -y python3.13-venv g++ python3.13-dev"],
+    ),
     ({"system": False}, ["apt-get update && apt-get install -y python3-venv g++ python3-dev"]),
     ({"managers": ["dnf"], "root": False}, ["sudo dnf install -y python3 gcc-c++ python3-devel"]),
-    ({"managers": ["conda"], "root": False}, ["conda install -y -c conda-forge python cxx-compiler"]),
+    (
+        {"managers": ["conda"], "root": False},
+        ["conda install -y -c conda-forge python cxx-compiler"],
+    ),
     (
         {"managers": []},
         [
@@ -128,7 +168,9 @@ def test_the_index_of_pips_configuration_is_the_one_that_is_asked(script, tmp_pa
     monkeypatch.setenv("HOME", str(tmp_path))
     monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / "config"))
     (tmp_path / "config" / "pip").mkdir(parents=True)
-    (tmp_path / "config" / "pip" / "pip.conf").write_text("[global]\nindex-url = https://mirror.example/simple%2F\n")
+    (tmp_path / "config" / "pip" / "pip.conf").write_text(
+        "[global]\nindex-url = https://mirror.example/simple%2F\n"
+    )
     script._ask_index()
     monkeypatch.setenv("PIP_INDEX_URL", "https://other.example/simple")
     script._ask_index()
@@ -145,7 +187,9 @@ ANSWERS = [
 ]
 
 
-@pytest.mark.parametrize(("error", "told"), ANSWERS, ids=["refused", "certificate", "no route", "time limit"])
+@pytest.mark.parametrize(
+    ("error", "told"), ANSWERS, ids=["refused", "certificate", "no route", "time limit"]
+)
 def test_a_host_is_asked_without_credentials(script, monkeypatch, error, told):
     asked = []
 
@@ -159,7 +203,7 @@ def test_a_host_is_asked_without_credentials(script, monkeypatch, error, told):
     assert asked == ["https://index.example/"]
 
 
-# --- skips -----------------------------------------------------------------------------------------
+# --- skips ----------------------------------------------------------------------------------------
 
 
 def make_skip(reason, name="tests/x.py::test_y"):

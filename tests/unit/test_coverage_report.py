@@ -19,8 +19,17 @@ scripts/   test
 
 
 def measured(covered, total, lines=(), branches=()):
-    summary = {"covered_lines": covered, "num_statements": total, "covered_branches": 0, "num_branches": 0}
-    return {"summary": summary, "missing_lines": list(lines), "missing_branches": [list(pair) for pair in branches]}
+    summary = {
+        "covered_lines": covered,
+        "num_statements": total,
+        "covered_branches": 0,
+        "num_branches": 0,
+    }
+    return {
+        "summary": summary,
+        "missing_lines": list(lines),
+        "missing_branches": [list(pair) for pair in branches],
+    }
 
 
 def test_the_pure_modules_are_those_that_are_marked():
@@ -30,14 +39,18 @@ def test_the_pure_modules_are_those_that_are_marked():
 def test_every_pure_module_of_the_document_is_a_file():
     pure = read_pure_modules((ROOT / "docs" / "architecture.md").read_text(encoding="utf-8"))
     assert "resolve/compatibility.py" in pure
-    assert [module for module in pure if not (ROOT / "src" / "safe_install" / module).is_file()] == []
+    assert [
+        module for module in pure if not (ROOT / "src" / "safe_install" / module).is_file()
+    ] == []
 
 
 def test_gaps_of_pure_modules_are_named_and_others_have_a_figure():
     document = {
         "files": {
             "src/safe_install/tags.py": measured(10, 10),
-            "src/safe_install/resolve/plan.py": measured(6, 10, [3, 4, 5, 9], [(7, 12), (8, -1), (9, 11)]),
+            "src/safe_install/resolve/plan.py": measured(
+                6, 10, [3, 4, 5, 9], [(7, 12), (8, -1), (9, 11)]
+            ),
             "src/safe_install/cli.py": measured(9, 10, [1]),
             "src/safe_install/resolve/finder.py": measured(95, 100, [1, 2, 3, 4, 5]),
             "src/safe_install/health/script.py": measured(0, 10, [1]),
@@ -49,6 +62,7 @@ def test_gaps_of_pure_modules_are_named_and_others_have_a_figure():
         "  resolve/plan.py: 60.0 %, not covered: 3-5, 9, 7->12, 8->end",
         "other modules: 94.5 % of lines and branches",
         "  cli.py: 90.0 %",
-        "run by the managed interpreter and not measured there: environment/script.py, health/script.py, "
+        "run by the managed interpreter and not measured there: environment/script.py, "
+        "health/script.py, "
         "system/script.py, transaction/recover.py, wheels/script.py",
     ]

@@ -17,15 +17,29 @@ def report(nodeid="tests/cuda/test_machine.py::test_x", longrepr=None):
     return types.SimpleNamespace(nodeid=nodeid, duration=1.5, longrepr=longrepr)
 
 
-SKIPPED = report(longrepr=("conftest.py", 1, "Skipped: the CUDA suite cannot run here: uv was not found"))
+SKIPPED = report(
+    longrepr=("conftest.py", 1, "Skipped: the CUDA suite cannot run here: uv was not found")
+)
 
 
 @pytest.mark.parametrize(
     ("stats", "line", "satisfies_ci"),
     [
-        pytest.param({"passed": [report("tests/unit/test_cli.py::test_cuda[cuda]")]}, "", False, id="none was chosen"),
-        pytest.param({"skipped": [report("tests/cuda/test_stacks.py::test_x")]}, "", False, id="only the long suite"),
-        pytest.param({"passed": [report(), report()]}, "CUDA suite: 2 passed, 3 s", True, id="passed"),
+        pytest.param(
+            {"passed": [report("tests/unit/test_cli.py::test_cuda[cuda]")]},
+            "",
+            False,
+            id="none was chosen",
+        ),
+        pytest.param(
+            {"skipped": [report("tests/cuda/test_stacks.py::test_x")]},
+            "",
+            False,
+            id="only the long suite",
+        ),
+        pytest.param(
+            {"passed": [report(), report()]}, "CUDA suite: 2 passed, 3 s", True, id="passed"
+        ),
         pytest.param(
             {"skipped": [SKIPPED, SKIPPED]},
             "CUDA suite: not run: the CUDA suite cannot run here: uv was not found",

@@ -1,4 +1,5 @@
-"""The documents say what the program does: its options, its commands, its modules; and both READMEs the same."""
+"""The documents say what the program does: its options, its commands, its modules; and both READMEs
+the same."""
 
 from __future__ import annotations
 
@@ -29,7 +30,10 @@ def headings(text):
 
 def commands_and_output(text):
     """The code blocks; a comment behind a command is translated."""
-    return [(kind, re.sub(r"^(\$ .*?) +# .*$", r"\1", block, flags=re.MULTILINE)) for kind, block in CODE.findall(text)]
+    return [
+        (kind, re.sub(r"^(\$ .*?) +# .*$", r"\1", block, flags=re.MULTILINE))
+        for kind, block in CODE.findall(text)
+    ]
 
 
 def table_rows(text):
@@ -73,17 +77,31 @@ def test_both_readmes_have_the_same_structure():
 def test_the_commands_of_the_readme_exist():
     lines = [line for _, block in CODE.findall(read("README.md")) for line in block.splitlines()]
     shown = [line[2:] for line in lines if line.startswith("$ ")]
-    scripts = {words[0] for words in (line.split() for line in shown) if words[0].startswith("./scripts/")}
+    scripts = {
+        words[0] for words in (line.split() for line in shown) if words[0].startswith("./scripts/")
+    }
     assert scripts >= {"./scripts/demo", "./scripts/test", "./scripts/build_zipapp"}
     for script in scripts:
         assert os.access(str(ROOT / script), os.X_OK), script
     ours = [line.split() for line in shown if line.startswith("safe-install ")]
-    assert {route(words[1:]).command for words in ours} >= {"install", "verify", "explain", "history", "undo"}
+    assert {route(words[1:]).command for words in ours} >= {
+        "install",
+        "verify",
+        "explain",
+        "history",
+        "undo",
+    }
     # Every option that an example uses is one of ours; pip's own are not used there.
     for words in ours:
         command = route(words[1:]).command
-        options = [option.name for option in BY_COMMAND[command].options] if command in BY_COMMAND else []
-        for word in (word for word in words[1 : (words.index("|") if "|" in words else None)] if word.startswith("--")):
+        options = (
+            [option.name for option in BY_COMMAND[command].options] if command in BY_COMMAND else []
+        )
+        for word in (
+            word
+            for word in words[1 : (words.index("|") if "|" in words else None)]
+            if word.startswith("--")
+        ):
             assert word == "--version" or word in options, (command, word)
 
 
@@ -101,7 +119,11 @@ def test_the_readme_never_tells_to_install_the_other_project():
 
 
 def test_every_module_stands_in_the_architecture():
-    (listing,) = [block for _, block in CODE.findall(read("docs/architecture.md")) if "src/safe_install/" in block]
+    (listing,) = [
+        block
+        for _, block in CODE.findall(read("docs/architecture.md"))
+        if "src/safe_install/" in block
+    ]
     source = ROOT / "src" / "safe_install"
     folder, told = "", set()
     for line in listing.partition("src/safe_install/\n")[2].partition("\nscripts/")[0].splitlines():
@@ -112,12 +134,20 @@ def test_every_module_stands_in_the_architecture():
             folder = ""
         told |= {f"{folder}{name}" for name in re.findall(r"(?<![/\w])(\w+\.py)\b", line)}
     real = {path.relative_to(source).as_posix() for path in source.rglob("*.py")}
-    assert told == {path for path in real if path == "__init__.py" or not path.endswith("__init__.py")}
+    assert told == {
+        path for path in real if path == "__init__.py" or not path.endswith("__init__.py")
+    }
 
 
 def test_the_changelog_names_the_outcomes_and_answers_beyond_the_common_ones():
     text = read("CHANGELOG.md")
-    for outcome in (Outcome.UNINSTALLED, Outcome.UNDONE, Outcome.RECOVERED, Outcome.LISTED, Outcome.EXPLAINED):
+    for outcome in (
+        Outcome.UNINSTALLED,
+        Outcome.UNDONE,
+        Outcome.RECOVERED,
+        Outcome.LISTED,
+        Outcome.EXPLAINED,
+    ):
         assert f"`{outcome.value}`" in text
     for kind in HostAnswerKind:
         assert f"`{kind.value}`" in text

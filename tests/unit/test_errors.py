@@ -61,7 +61,11 @@ def test_an_error_carries_what_was_seen():
 
 def test_pips_exit_status_and_words_are_kept():
     error = errors.PipFailed("pip failed", output="ERROR: no\n", exit_status=23)
-    assert (error.exit_status, error.output, errors.PipFailed("x").exit_status) == (23, "ERROR: no\n", 1)
+    assert (error.exit_status, error.output, errors.PipFailed("x").exit_status) == (
+        23,
+        "ERROR: no\n",
+        1,
+    )
 
 
 @pytest.mark.parametrize(("number", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
@@ -83,9 +87,15 @@ def hints_in(path):
 def test_hints_begin_with_a_capital_letter():
     """Unless with a command or a path, which are written as they are typed."""
     package = Path(errors.__file__).parent
-    written = [(path.name, hint) for path in sorted(package.rglob("*.py")) for hint in hints_in(path)]
+    written = [
+        (path.name, hint) for path in sorted(package.rglob("*.py")) for hint in hints_in(path)
+    ]
     assert len(written) > 100
-    small = [(name, hint) for name, hint in written if hint[0].islower() and not re.match(r"safe-install |\w+/", hint)]
+    small = [
+        (name, hint)
+        for name, hint in written
+        if hint[0].islower() and not re.match(r"safe-install |\w+/", hint)
+    ]
     assert small == []
 
 
@@ -93,5 +103,9 @@ def test_a_refusal_has_the_words_of_its_first_error():
     note = Finding("cpu-build", Severity.NOTE, "x", "a note", "Nothing.")
     error = Finding("torch-moved", Severity.ERROR, "torch", "torch would change", "Leave it.")
     refused = errors.Refused.by([note, error])
-    assert (refused.message, refused.hint, refused.findings) == ("torch would change", "Leave it.", (note, error))
+    assert (refused.message, refused.hint, refused.findings) == (
+        "torch would change",
+        "Leave it.",
+        (note, error),
+    )
     assert errors.Refused.by([note]).message == "a note"

@@ -19,7 +19,9 @@ def _refuse(name):
     raise RuntimeError("could not determine the home directory")
 
 
-@pytest.mark.parametrize("answer", [_refuse, lambda name: f"~/.cache/{name}"], ids=["new", "old platformdirs"])
+@pytest.mark.parametrize(
+    "answer", [_refuse, lambda name: f"~/.cache/{name}"], ids=["new", "old platformdirs"]
+)
 def test_no_home(monkeypatch, answer):
     monkeypatch.setattr(platformdirs, "user_cache_dir", answer)
     monkeypatch.setattr(platformdirs, "user_data_dir", answer)

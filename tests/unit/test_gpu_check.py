@@ -1,4 +1,5 @@
-"""The check for a GPU machine: no step is skipped in silence, and a result is good only when every step passed."""
+"""The check for a GPU machine: no step is skipped in silence, and a result is good only when every
+step passed."""
 
 from __future__ import annotations
 
@@ -53,11 +54,15 @@ def test_what_comes_after_the_limit_is_not_run():
 
 @pytest.mark.parametrize("status", ["failed", "not run"])
 def test_the_exit_status_is_0_only_when_all_passed(tmp_path, monkeypatch, status, capsys):
-    (tmp_path / "manifest.json").write_text(json.dumps({"python": "3.12.3", "torch": "2.11.0", "files": {}}))
+    (tmp_path / "manifest.json").write_text(
+        json.dumps({"python": "3.12.3", "torch": "2.11.0", "files": {}})
+    )
     answers = iter(["passed", status, "passed", "passed"])
     monkeypatch.setattr(gpu_check, "STEPS", (("one", None, ()), ("two", None, ())))
     monkeypatch.setattr(
-        gpu_check, "run_step", lambda name, *_: {"name": name, "status": next(answers), "seconds": 0, "detail": "-"}
+        gpu_check,
+        "run_step",
+        lambda name, *_: {"name": name, "status": next(answers), "seconds": 0, "detail": "-"},
     )
     result = tmp_path / "result.json"
     assert gpu_check.main([str(tmp_path), "--result", str(result)]) == 1
@@ -72,7 +77,10 @@ def test_another_exit_status_than_promised_names_what_was_seen():
         "exit_code": 0,
         "outcome": "installed",
         "error": None,
-        "findings": [{"severity": "error", "detail": "torch on cuda fails"}, {"severity": "note", "detail": "no"}],
+        "findings": [
+            {"severity": "error", "detail": "torch on cuda fails"},
+            {"severity": "note", "detail": "no"},
+        ],
     }
     assert checks.expect(document, 0, "installed") == "exit status 0, installed"
     with pytest.raises(processes.StepFailed) as caught:

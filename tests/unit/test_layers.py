@@ -1,4 +1,5 @@
-"""What import-linter cannot say: one owner per outside thing, and stand-alone scripts that import nothing of ours."""
+"""What import-linter cannot say: one owner per outside thing, and stand-alone scripts that import
+nothing of ours."""
 
 from __future__ import annotations
 
@@ -13,7 +14,8 @@ from tests.functional.conftest import find_python
 
 SOURCE = Path(__file__).resolve().parents[2] / "src" / "safe_install"
 MODULES = sorted(SOURCE.rglob("*.py"))
-# They run inside a managed interpreter that is older than ours, or without us: Python 3.6, standard library.
+# They run inside a managed interpreter that is older than ours, or without us: Python 3.6, standard
+# library.
 STAND_ALONE = (
     "environment/script.py",
     "health/script.py",
@@ -49,12 +51,17 @@ def imports_of(path):
 
 @pytest.mark.parametrize("outside", sorted(OWNERS))
 def test_only_the_owner_imports(outside):
-    importers = {relative(p) for p in MODULES if any(name.split(".")[0] == outside for name in imports_of(p))}
+    importers = {
+        relative(p) for p in MODULES if any(name.split(".")[0] == outside for name in imports_of(p))
+    }
     assert importers <= OWNERS[outside]
-    assert importers & OWNERS[outside], f"nobody imports {outside} any more: the table above is out of date"
+    assert importers & OWNERS[outside], (
+        f"nobody imports {outside} any more: the table above is out of date"
+    )
 
 
-# Who reads the variables of this process: the surface hands them on (`World.environ`), nobody else decides by them.
+# Who reads the variables of this process: the surface hands them on (`World.environ`), nobody else
+# decides by them.
 READERS_OF_VARIABLES = {
     "__main__.py",
     "cli/main.py",
@@ -69,12 +76,16 @@ def test_the_variables_of_this_process_are_read_in_one_place():
         if relative(path) in STAND_ALONE:
             continue
         text = path.read_text(encoding="utf-8")
-        if re.search(r"\bos\.(environb?|getenvb?|putenv)\b|from os import .*(environ|getenv)", text):
+        if re.search(
+            r"\bos\.(environb?|getenvb?|putenv)\b|from os import .*(environ|getenv)", text
+        ):
             readers.add(relative(path))
     assert readers == READERS_OF_VARIABLES
 
 
-@pytest.mark.skipif(sys.version_info < (3, 10), reason="sys.stdlib_module_names came with Python 3.10")
+@pytest.mark.skipif(
+    sys.version_info < (3, 10), reason="sys.stdlib_module_names came with Python 3.10"
+)
 @pytest.mark.parametrize("script", STAND_ALONE)
 def test_a_stand_alone_script_imports_the_standard_library_only(script):
     allowed = sys.stdlib_module_names | THEIR_SUBJECT.get(script, set())
@@ -90,7 +101,9 @@ def test_a_stand_alone_script_compiles_under_python_3_6(script, tmp_path):
     if python is None:
         pytest.skip("no Python 3.6 here")
     code = "import sys; compile(open(sys.argv[1], encoding='utf-8').read(), sys.argv[1], 'exec')"
-    done = subprocess.run([python, "-c", code, str(SOURCE / script)], capture_output=True, text=True, check=False)
+    done = subprocess.run(
+        [python, "-c", code, str(SOURCE / script)], capture_output=True, text=True, check=False
+    )
     assert done.returncode == 0, done.stderr
 
 

@@ -46,7 +46,9 @@ def test_a_conflict_with_the_guard_names_the_requirement():
 def test_two_specifiers_are_joined_as_a_requirement_has_them():
     text = CONFLICT.replace("torch==2.4.1", "torch<2.1 and >=2.0")
     reason = conflict_reason(text, ["torch==1.8.1+cu111"])
-    assert reason == "harmful-tools 1.0 requires torch<2.1,>=2.0, but torch==1.8.1+cu111 is installed"
+    assert (
+        reason == "harmful-tools 1.0 requires torch<2.1,>=2.0, but torch==1.8.1+cu111 is installed"
+    )
 
 
 def test_a_conflict_of_others_is_not_ours():
@@ -56,7 +58,10 @@ def test_a_conflict_of_others_is_not_ours():
 
 def test_no_version_left_names_the_requirement():
     text = "ERROR: Could not find a version that satisfies the requirement torch>=2 (from versions: 1.0)"
-    assert conflict_reason(text, ["torch==1.8.1"]) == "torch>=2 was wanted, but torch==1.8.1 is installed"
+    assert (
+        conflict_reason(text, ["torch==1.8.1"])
+        == "torch>=2 was wanted, but torch==1.8.1 is installed"
+    )
 
 
 @pytest.mark.parametrize(
@@ -92,7 +97,7 @@ def test_lines_of_a_pip_that_fetches(line, of_build, of_search):
     assert (is_of_build(line), is_of_search(line)) == (of_build, of_search)
 
 
-# --- what these pips really printed ----------------------------------------------------------------
+# --- what these pips really printed ---------------------------------------------------------------
 
 LINES = json.loads((Path(__file__).parent / "pip_lines.json").read_text(encoding="utf-8"))
 PIPS = [name for name in LINES if name != "how"]
@@ -107,7 +112,10 @@ def printed(version, case):
 @pytest.mark.parametrize(
     ("case", "reason"),
     [
-        ("conflict", "harmful-tools 1.0 requires torch==2.4.1, but torch==1.8.1+cu111 is installed"),
+        (
+            "conflict",
+            "harmful-tools 1.0 requires torch==2.4.1, but torch==1.8.1+cu111 is installed",
+        ),
         ("two", "two-sided 1.0 requires torch<2.1,>=2.0, but torch==1.8.1+cu111 is installed"),
         ("direct", "torch>=2 was wanted, but torch==1.8.1+cu111 is installed"),
         ("missing", None),
@@ -155,7 +163,11 @@ def test_lines_of_a_build(version):
 @pytest.mark.parametrize(
     ("output", "expected"),
     [
-        ("ERROR: Could not install packages due to an OSError: [Errno 28] No space left on device", True),
+        (
+            "ERROR: Could not install packages due to an OSError: [Errno 28] No space left on "
+            "device",
+            True,
+        ),
         ("OSError: [Errno 122] Disk quota exceeded: '/home/me/x'", True),
         ("ERROR: No matching distribution found for x", False),
     ],
@@ -202,6 +214,8 @@ def test_the_questions_are_those_of_the_pip_that_is_here(question):
 
 
 def test_warnings_of_getpass():
-    assert is_of_getpass("/usr/lib/python3.8/getpass.py:91: GetPassWarning: Can not control echo on the terminal.")
+    assert is_of_getpass(
+        "/usr/lib/python3.8/getpass.py:91: GetPassWarning: Can not control echo on the terminal."
+    )
     assert is_of_getpass("Warning: Password input may be echoed.")
     assert not is_of_getpass("WARNING: Retrying")

@@ -32,7 +32,9 @@ def test_accelerators_are_read_and_written(text, kind, version, written):
     assert str(parsed) == written
 
 
-@pytest.mark.parametrize("text", ["", "cu", "cu1", "cuda", "cu12345", "graphics", "rocm", "cpu.cxx11.abi", "nv25.5"])
+@pytest.mark.parametrize(
+    "text", ["", "cu", "cu1", "cuda", "cu12345", "graphics", "rocm", "cpu.cxx11.abi", "nv25.5"]
+)
 def test_what_is_no_accelerator(text):
     assert tags.parse_accelerator(text) is None
 
@@ -44,7 +46,8 @@ def test_reading_an_accelerator_never_raises(text):
 
 
 @pytest.mark.parametrize(
-    ("cuda", "accelerator"), [("11.1", "cu111"), ("12.8", "cu128"), ("10.2", "cu102"), ("9.2", "cu92")]
+    ("cuda", "accelerator"),
+    [("11.1", "cu111"), ("12.8", "cu128"), ("10.2", "cu102"), ("9.2", "cu92")],
 )
 def test_cuda_and_accelerator(cuda, accelerator):
     assert tags.accelerator_of_cuda(cuda) == accelerator
@@ -98,7 +101,9 @@ def test_compute_capabilities(text, found, written):
     assert str(tags.parse_capability(text)) == written
 
 
-@pytest.mark.parametrize("text", ["", "Ampere", "8.0b", "8.", "sm_80", "8.0+", "8.0 9.0", "-8.0", "8.0.1"])
+@pytest.mark.parametrize(
+    "text", ["", "Ampere", "8.0b", "8.", "sm_80", "8.0+", "8.0 9.0", "-8.0", "8.0.1"]
+)
 def test_what_is_no_compute_capability(text):
     assert tags.parse_capability(text) is None
 
@@ -124,12 +129,19 @@ def test_what_is_no_compute_capability(text):
 )
 def test_where_gpu_code_runs(code, devices):
     """CUDA Programming Guide, 5.1.2: feature set compiler targets."""
-    everywhere = tags.parse_device_capabilities(["7.5", "8.0", "8.6", "8.9", "9.0", "10.0", "10.3", "12.0", "12.1"])
-    assert " ".join(str(one) for one in everywhere if tags.parse_capability(code).runs_on(one)) == devices
+    everywhere = tags.parse_device_capabilities(
+        ["7.5", "8.0", "8.6", "8.9", "9.0", "10.0", "10.3", "12.0", "12.1"]
+    )
+    assert (
+        " ".join(str(one) for one in everywhere if tags.parse_capability(code).runs_on(one))
+        == devices
+    )
 
 
 def test_capabilities_have_an_order_and_are_named_as_nvcc_does():
-    found = [tags.parse_capability(text) for text in ("10.0", "9.0+PTX", "9.0a", "8.6", "9.0", "10.0f")]
+    found = [
+        tags.parse_capability(text) for text in ("10.0", "9.0+PTX", "9.0a", "8.6", "9.0", "10.0f")
+    ]
     assert [str(one) for one in sorted(found)] == ["8.6", "9.0", "9.0+PTX", "9.0a", "10.0", "10.0f"]
     assert tags.parse_capability("10.0a+PTX").sm == "sm_100a"
 
@@ -154,7 +166,12 @@ def test_tags_are_those_that_packaging_finds_for_the_running_interpreter():
             ("glibc", "2.17"),
             "",
             "cp38-cp38-manylinux_2_17_x86_64",
-            ["cp38-cp38-linux_x86_64", "cp36-abi3-manylinux1_x86_64", "py3-none-any", "cp38-cp38-manylinux2014_x86_64"],
+            [
+                "cp38-cp38-linux_x86_64",
+                "cp36-abi3-manylinux1_x86_64",
+                "py3-none-any",
+                "cp38-cp38-manylinux2014_x86_64",
+            ],
             ["cp38-cp38-manylinux_2_28_x86_64", "cp39-cp39-linux_x86_64", "cp39-abi3-linux_x86_64"],
         ),
         (
@@ -237,7 +254,8 @@ def _seconds() -> float:
     ("version", "container", "accelerator"),
     [
         ("2.7.0a0+79aa17489c.nv25.04", "25.04", "cu12"),
-        ("2.8.0a0+5228986c39.nv25.5", "25.05", "cu12"),  # as METADATA has it: PEP 440 drops the zero
+        # as METADATA has it: PEP 440 drops the zero
+        ("2.8.0a0+5228986c39.nv25.5", "25.05", "cu12"),
         ("2.11.0a0+a6c236b9fd.nv26.03.46836102", "26.03", "cu13"),
         ("2.7.0a0+nv25.08", "25.08", "cu13"),
         ("2.8.0+cu128", None, None),
@@ -259,6 +277,8 @@ def test_what_names_no_container(torch):
 
 
 def test_tags_of_another_implementation_are_those_without_an_abi():
-    found = [str(tag) for tag in tags.supported_tags("3.10", "pypy", "linux_x86_64", ("glibc", "2.28"))]
+    found = [
+        str(tag) for tag in tags.supported_tags("3.10", "pypy", "linux_x86_64", ("glibc", "2.28"))
+    ]
     assert "pp310-none-any" in found and "py3-none-any" in found
     assert not [tag for tag in found if tag.startswith("cp")]

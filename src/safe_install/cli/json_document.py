@@ -26,10 +26,14 @@ from safe_install.redaction import redact
 SCHEMA = 1
 
 
-def make_document(result: InstallResult, error: Optional[SafeInstallError] = None) -> Dict[str, Any]:
+def make_document(
+    result: InstallResult, error: Optional[SafeInstallError] = None
+) -> Dict[str, Any]:
     """The JSON document of a result, or of an error raised before there was one."""
     findings = tuple(result.findings) + (tuple(error.findings) if error else ())
-    rejections = (result.plan.rejections if result.plan else ()) + (error.rejections if error else ())
+    rejections = (result.plan.rejections if result.plan else ()) + (
+        error.rejections if error else ()
+    )
     return {
         "schema": SCHEMA,
         "tool": {"name": "torch-safe-install", "version": __version__},
@@ -48,7 +52,9 @@ def make_document(result: InstallResult, error: Optional[SafeInstallError] = Non
         "transaction": result.transaction,
         "timings": {name: round(seconds, 4) for name, seconds in result.timings.items()},
         "details": dict(result.details),
-        "error": {"code": error.code, "message": error.message, "hint": error.hint} if error else None,
+        "error": {"code": error.code, "message": error.message, "hint": error.hint}
+        if error
+        else None,
     }
 
 
@@ -76,7 +82,8 @@ def _environment(environment: Environment) -> Dict[str, Any]:
             "declared": driver.declared,
             "problem": driver.problem,
             "devices": [
-                {"name": device.name, "compute_capability": device.compute_capability} for device in driver.devices
+                {"name": device.name, "compute_capability": device.compute_capability}
+                for device in driver.devices
             ],
         },
     }
@@ -126,7 +133,12 @@ def _health(report: HealthReport) -> Dict[str, Any]:
 
 
 def _driver_library(library: DriverLibrary) -> Dict[str, Any]:
-    return {"path": library.path, "cuda": library.cuda, "status": library.status, "devices": library.devices}
+    return {
+        "path": library.path,
+        "cuda": library.cuda,
+        "status": library.status,
+        "devices": library.devices,
+    }
 
 
 def _import_result(answer: ImportResult) -> Dict[str, Any]:

@@ -1,7 +1,9 @@
-"""argv -> request -> use case -> report -> exit status. The one place that catches SafeInstallError.
+"""argv -> request -> use case -> report -> exit status. The one place that catches
+SafeInstallError.
 
-The words are split once, by `resolve.command_line`. Those of install, uninstall and explain are read by
-`resolve.request`, because pip's options must keep their order and their spelling; the others by Typer.
+The words are split once, by `resolve.command_line`. Those of install, uninstall and explain are
+read by `resolve.request`, because pip's options must keep their order and their spelling; the
+others by Typer.
 """
 
 from __future__ import annotations
@@ -16,17 +18,41 @@ import sys
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Callable, Dict, List, Mapping, NoReturn, Optional, Sequence, Tuple, Union
+from typing import (
+    TYPE_CHECKING,
+    Callable,
+    Dict,
+    List,
+    Mapping,
+    NoReturn,
+    Optional,
+    Sequence,
+    Tuple,
+    Union,
+)
 from urllib.parse import unquote, urlsplit
 
 from safe_install import __version__
 from safe_install.cli import terminal
-from safe_install.errors import InputError, Interrupted, SafeInstallError, SystemFailed, Unexpected, hint_for_oserror
+from safe_install.errors import (
+    InputError,
+    Interrupted,
+    SafeInstallError,
+    SystemFailed,
+    Unexpected,
+    hint_for_oserror,
+)
 from safe_install.events import Reporter
 from safe_install.models import DEFAULT_NETWORK, InstallResult, NetworkSettings, Outcome
 from safe_install.ports import World
 from safe_install.redaction import redact_words
-from safe_install.resolve.command_line import OUR_COMMANDS, CommandLine, Words, parse_command_line, unknown_command
+from safe_install.resolve.command_line import (
+    OUR_COMMANDS,
+    CommandLine,
+    Words,
+    parse_command_line,
+    unknown_command,
+)
 from safe_install.resolve.pip_settings import is_true
 
 if TYPE_CHECKING:
@@ -100,7 +126,8 @@ def main(argv: Optional[Sequence[str]] = None) -> int:
 
 
 def _help_topic(line: CommandLine) -> Optional[str]:
-    """The command whose help was asked for, where it is ours; "help": of all. None: it was not, or it is pip's.
+    """The command whose help was asked for, where it is ours; "help": of all. None: it was not, or
+    it is pip's.
 
     `help install` is ours, `help freeze` is pip's, `help` alone is --help.
     """
@@ -133,7 +160,9 @@ def _run(invocation: Invocation, command: str, run: Run) -> int:
     from safe_install.cli.progress import TextReporter
 
     words = invocation.line.words
-    as_json = command != "pip" and (words.has("--json") or is_true(invocation.environ.get("SAFE_INSTALL_JSON")))
+    as_json = command != "pip" and (
+        words.has("--json") or is_true(invocation.environ.get("SAFE_INSTALL_JSON"))
+    )
     quiet = words.count("quiet")
     verbose = words.count("verbose") > 0
     reporter = TextReporter(quiet=quiet, json_on_stdout=as_json)
@@ -145,7 +174,9 @@ def _run(invocation: Invocation, command: str, run: Run) -> int:
         reporter.close()
         if not isinstance(error, (SafeInstallError, OSError, KeyboardInterrupt)):
             text.show_traceback(error)
-        return _show_failure(command, _failure(error, reporter.made), as_json=as_json, verbose=verbose)
+        return _show_failure(
+            command, _failure(error, reporter.made), as_json=as_json, verbose=verbose
+        )
     finally:
         reporter.close()
     if reporter.made is not None:
@@ -155,12 +186,15 @@ def _run(invocation: Invocation, command: str, run: Run) -> int:
     if as_json:
         json_document.show_document(json_document.make_document(result))
     else:
-        text.show_result(result, quiet=reporter.quiet, program=_program(words, sys.argv[0]), verbose=verbose)
+        text.show_result(
+            result, quiet=reporter.quiet, program=_program(words, sys.argv[0]), verbose=verbose
+        )
     return result.exit_status
 
 
 def _program(words: Words, started_as: str) -> str:
-    """What to type for another command on the same environment: the program as it was started, and its --python."""
+    """What to type for another command on the same environment: the program as it was started, and
+    its --python."""
     name = Path(started_as).name
     if name == "__main__.py":
         program = "python -m safe_install"
@@ -209,17 +243,22 @@ def _show_failure(command: str, error: SafeInstallError, *, as_json: bool, verbo
 
     if as_json:
         outcome = OUTCOMES.get(error.exit_status, Outcome.ERROR)
-        empty = InstallResult(command, outcome, error.exit_status, error.environment, details=error.details)
+        empty = InstallResult(
+            command, outcome, error.exit_status, error.environment, details=error.details
+        )
         json_document.show_document(json_document.make_document(empty, error))
     text.show_error(error, command, verbose=verbose)
     return error.exit_status
 
 
 def _catch_signals() -> None:
-    """SIGTERM and SIGHUP end a command as Ctrl-C does: children ended, stage removed, lock given back."""
+    """SIGTERM and SIGHUP end a command as Ctrl-C does: children ended, stage removed, lock given
+    back."""
 
     def end(number: int, _: object) -> None:
-        raise Interrupted(f"ended by {signal.Signals(number).name}: nothing was changed", signal_number=number)
+        raise Interrupted(
+            f"ended by {signal.Signals(number).name}: nothing was changed", signal_number=number
+        )
 
     for name in ("SIGTERM", "SIGHUP"):
         number = getattr(signal, name, None)
@@ -227,7 +266,7 @@ def _catch_signals() -> None:
             signal.signal(number, end)
 
 
-# --- the commands ----------------------------------------------------------------------------------
+# --- the commands ---------------------------------------------------------------------------------
 
 
 def _refuse_unknown(invocation: Invocation, reporter: Reporter) -> NoReturn:
@@ -248,7 +287,8 @@ def _filling_world(invocation: Invocation, reporter: Reporter, network: NetworkS
     cache, problem = choose_cache(invocation.environ)
     if problem:
         reporter.warn(
-            f"{problem}: the cache is a temporary folder, and what is fetched or built is not kept. Name one that can "
+            f"{problem}: the cache is a temporary folder, and what is fetched or built is not "
+            "kept. Name one that can "
             "be written: SAFE_INSTALL_CACHE_DIR"
         )
     return World(invocation.environ, reporter, cache, _as_kept(invocation.line.argv), network)
@@ -267,13 +307,18 @@ def _read_location(location: str, invocation: Invocation, network: NetworkSettin
         page = make_client(_world(invocation, Reporter(), network)).get_page(location)
         if not page.text:
             told = page.detail or page.status.value
-            raise InputError(f"{location} could not be read: {told}", hint="Correct the address, or give a local copy.")
+            raise InputError(
+                f"{location} could not be read: {told}",
+                hint="Correct the address, or give a local copy.",
+            )
         return page.text
     path = Path(unquote(urlsplit(location).path) if location.startswith("file://") else location)
     try:
         return _decode(path.read_bytes())
     except (OSError, UnicodeDecodeError, LookupError) as error:
-        raise InputError(f"Could not open requirements file: {location}: {error}", hint="Correct the path.") from error
+        raise InputError(
+            f"Could not open requirements file: {location}: {error}", hint="Correct the path."
+        ) from error
 
 
 def _decode(content: bytes) -> str:
@@ -300,7 +345,8 @@ def _configuration(invocation: Invocation) -> Mapping[str, str]:
 
 
 def _configured_network(invocation: Invocation, words: Words) -> NetworkSettings:
-    """Of the commands that are not about what pip's configuration says; `words`: those that count."""
+    """Of the commands that are not about what pip's configuration says; `words`: those that
+    count."""
     from safe_install.resolve.request import parse_network
     from safe_install.system.pip_configuration import read_configuration
 
@@ -317,7 +363,9 @@ def _install(invocation: Invocation, reporter: Reporter) -> Answer:
         words,
         environ=invocation.environ,
         configuration=configuration,
-        read=partial(_read_location, invocation=invocation, network=parse_network(words, configuration)),
+        read=partial(
+            _read_location, invocation=invocation, network=parse_network(words, configuration)
+        ),
     )
     if request.place not in (None, "user"):
         return _install_elsewhere(request, invocation.environ)
@@ -328,7 +376,8 @@ def _install(invocation: Invocation, reporter: Reporter) -> Answer:
 
 
 def _install_elsewhere(request: InstallRequest, environ: Mapping[str, str]) -> int:
-    """--target, --root, --prefix and the like leave the environment alone: pip does that by itself."""
+    """--target, --root, --prefix and the like leave the environment alone: pip does that by
+    itself."""
     from safe_install.commands.install import refuse_place
     from safe_install.environment.interpreter import find_interpreter
 
@@ -380,12 +429,16 @@ COMMANDS: Dict[str, Run] = {
     "install": _install,
     "uninstall": _uninstall,
     "explain": _explain,
-    **{name: _by_typer(name) for name in ("verify", "history", "undo", "recover", "wheels", "check-wheel")},
+    **{
+        name: _by_typer(name)
+        for name in ("verify", "history", "undo", "recover", "wheels", "check-wheel")
+    },
 }
 
 
 def _offer_completion(invocation: Invocation, reporter: Reporter) -> int:
-    """`--show-completion [SHELL]` prints the script of a shell; `--install-completion [SHELL]` puts it in place."""
+    """`--show-completion [SHELL]` prints the script of a shell; `--install-completion [SHELL]` puts
+    it in place."""
     from safe_install.cli.completion import shells
 
     argv, environ = invocation.line.argv, invocation.environ

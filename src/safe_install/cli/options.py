@@ -1,5 +1,5 @@
-"""The commands and options declared to Typer, out of their table: the help of all, and the words of those that are not
-pip's."""
+"""The commands and options declared to Typer, out of their table: the help of all, and the words of
+those that are not pip's."""
 
 from __future__ import annotations
 
@@ -13,10 +13,21 @@ from safe_install.errors import UsageError
 from safe_install.models import InstallResult
 from safe_install.ports import World
 from safe_install.resolve.command_line import Word
-from safe_install.resolve.options_table import BY_COMMAND, COMMANDS, GROUPS, CommandRow, Kind, OptionRow
+from safe_install.resolve.options_table import (
+    BY_COMMAND,
+    COMMANDS,
+    GROUPS,
+    CommandRow,
+    Kind,
+    OptionRow,
+)
 from safe_install.resolve.own_options import OwnOptions, own_options
 
-TAKING_PIP_OPTIONS = {"ignore_unknown_options": True, "allow_extra_args": True, "help_option_names": ["-h", "--help"]}
+TAKING_PIP_OPTIONS = {
+    "ignore_unknown_options": True,
+    "allow_extra_args": True,
+    "help_option_names": ["-h", "--help"],
+}
 
 HELP = """\
 Usage: safe-install REQ... [OPTIONS]
@@ -57,22 +68,29 @@ Run = Callable[..., InstallResult]
 app = typer.Typer(add_completion=False, rich_markup_mode=None)
 
 
-# --- out of the table ------------------------------------------------------------------------------
+# --- out of the table -----------------------------------------------------------------------------
 
 
 def declare(command: CommandRow, run: Optional[Run]) -> None:
-    """Declare a command to Typer. `run`: what it does, given the world, our options, and the values that are its own;
-    None: it is only declared, because pip's options must keep their order and their spelling."""
+    """Declare a command to Typer. `run`: what it does, given the world, our options, and the values
+    that are its own; None: it is only declared, because pip's options must keep their order and
+    their spelling."""
 
     def call(context: typer.Context, **values: Any) -> Any:
         if run is None:
             return None
         own = own_options(_words_of(command, values), context.obj.environ, command.options)
         shared = {option.field for option in command.options if hasattr(own, option.field)}
-        return run(context.obj, own, **{name: value for name, value in values.items() if name not in shared})
+        return run(
+            context.obj,
+            own,
+            **{name: value for name, value in values.items() if name not in shared},
+        )
 
     # Typer reads a signature: it is made here.
-    parameters = [inspect.Parameter("context", inspect.Parameter.KEYWORD_ONLY, annotation=typer.Context)]
+    parameters = [
+        inspect.Parameter("context", inspect.Parameter.KEYWORD_ONLY, annotation=typer.Context)
+    ]
     parameters += [_declare_argument(command)] if command.argument is not None else []
     parameters += [_declare_option(option) for option in command.options]
     call.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
@@ -85,7 +103,9 @@ def _declare_option(option: OptionRow) -> inspect.Parameter:
     if option.kind is Kind.SWITCH:
         declared = typer.Option(False, option.name, help=option.help)
     elif option.kind is Kind.NUMBER:
-        declared = typer.Option(option.default, option.name, metavar=option.metavar, min=0, help=option.help)
+        declared = typer.Option(
+            option.default, option.name, metavar=option.metavar, min=0, help=option.help
+        )
     else:
         declared = typer.Option(None, option.name, metavar=option.metavar, help=option.help)
     return _parameter(option.field, declared, TYPES[option.kind])
@@ -102,7 +122,9 @@ def _declare_argument(command: CommandRow) -> inspect.Parameter:
 
 
 def _parameter(name: str, default: Any, annotation: Any) -> inspect.Parameter:
-    return inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=default, annotation=annotation)
+    return inspect.Parameter(
+        name, inspect.Parameter.KEYWORD_ONLY, default=default, annotation=annotation
+    )
 
 
 def _words_of(command: CommandRow, values: Mapping[str, Any]) -> List[Word]:
@@ -119,24 +141,30 @@ def _words_of(command: CommandRow, values: Mapping[str, Any]) -> List[Word]:
     return words
 
 
-# --- what the commands do --------------------------------------------------------------------------
+# --- what the commands do -------------------------------------------------------------------------
 
 
 def run_verify(world: World, own: OwnOptions) -> InstallResult:
     """Exit status 0 healthy, 1 not."""
     from safe_install.commands.verify import verify
 
-    return verify(world, python=own.python, require_cuda=own.require_cuda, check_timeout=own.check_timeout)
+    return verify(
+        world, python=own.python, require_cuda=own.require_cuda, check_timeout=own.check_timeout
+    )
 
 
-def run_history(world: World, own: OwnOptions, *, prune: bool, keep: int, user: bool) -> InstallResult:
+def run_history(
+    world: World, own: OwnOptions, *, prune: bool, keep: int, user: bool
+) -> InstallResult:
     """Newest first."""
     from safe_install.commands.history import list_history
 
     return list_history(world, python=own.python, user=user, prune=prune, keep=keep)
 
 
-def run_undo(world: World, own: OwnOptions, *, transaction: Optional[str], force: bool, user: bool) -> InstallResult:
+def run_undo(
+    world: World, own: OwnOptions, *, transaction: Optional[str], force: bool, user: bool
+) -> InstallResult:
     """Verified and journalled, as an install is."""
     from safe_install.commands.undo import undo
 
@@ -158,7 +186,9 @@ def run_recover(world: World, own: OwnOptions, *, user: bool) -> InstallResult:
     return recover(world, python=own.python, user=user, check_timeout=own.check_timeout)
 
 
-def run_check_wheel(world: World, own: OwnOptions, *, files: List[str], torch_dir: Optional[str]) -> InstallResult:
+def run_check_wheel(
+    world: World, own: OwnOptions, *, files: List[str], torch_dir: Optional[str]
+) -> InstallResult:
     """Exit status 0 fits, 1 does not."""
     from safe_install.commands.check_wheel import check_wheel
 
@@ -207,12 +237,13 @@ def run_command(command: str, arguments: Sequence[str], world: World) -> Union[I
         )
         return result
     except WORDS_NOT_UNDERSTOOD as error:
-        similar = getattr(error, "possibilities", None)  # click's, for an option that it does not have
+        # click's, for an option that it does not have
+        similar = getattr(error, "possibilities", None)
         hint = f"Did you mean: {similar[0]}?" if similar else f"See safe-install {command} --help."
         raise UsageError(str(error), hint=hint) from error
 
 
-# --- help ------------------------------------------------------------------------------------------
+# --- help -----------------------------------------------------------------------------------------
 
 
 def show_help(command: Optional[str]) -> int:

@@ -1,4 +1,5 @@
-"""What a command says while it works: lines and bars on stderr, pip's own lines where pip writes them."""
+"""What a command says while it works: lines and bars on stderr, pip's own lines where pip writes
+them."""
 
 from __future__ import annotations
 
@@ -23,7 +24,8 @@ from safe_install.cli.terminal import (
 from safe_install.events import Reporter, TaskOutcome
 
 SLOW = 1.0  # seconds after which a task is worth a line on a terminal
-SLOW_UNSEEN = 10.0  # elsewhere: scripts take what stands on stderr for trouble, and pip says nothing there
+# elsewhere: scripts take what stands on stderr for trouble, and pip says nothing there
+SLOW_UNSEEN = 10.0
 AGAIN = 30.0  # seconds between two lines about a task that goes on, where there is no terminal
 
 
@@ -66,7 +68,8 @@ def _make_clock(column: Any) -> Any:
 
 
 class TextReporter(Reporter):
-    """Lines on stderr; bars there when it is a terminal; pip's own lines where pip would write them."""
+    """Lines on stderr; bars there when it is a terminal; pip's own lines where pip would write
+    them."""
 
     def __init__(self, *, quiet: int = 0, json_on_stdout: bool = False, notes: bool = True) -> None:
         self.quiet = quiet
@@ -104,7 +107,8 @@ class TextReporter(Reporter):
             append_to_log(self.log_file, printable(line))
 
     def ask(self, question: str, *, is_secret: bool = False) -> Optional[str]:
-        """On the terminal, or whatever stands on stdin. However quiet the rest is, a question is shown."""
+        """On the terminal, or whatever stands on stdin. However quiet the rest is, a question is
+        shown."""
         if self._bars is not None:
             self._bars.stop()
         self._open_question = read_settings()
@@ -148,7 +152,9 @@ class TextReporter(Reporter):
         bars = self._progress()
         self._tasks[task] = bars.add_task(printable(task), total=total, amount="")
 
-    def task_advanced(self, task: str, done: float, text: str = "", total: Optional[float] = None) -> None:
+    def task_advanced(
+        self, task: str, done: float, text: str = "", total: Optional[float] = None
+    ) -> None:
         """The bar moves; elsewhere a task that takes long is named again from time to time."""
         running = self._running.get(task)
         if running is None:
@@ -157,11 +163,19 @@ class TextReporter(Reporter):
         amount = render_amount(done, running.total, running.unit)
         if task in self._tasks and self._bars is not None:
             label = one_line(f"{task}  {text}" if text else task)
-            self._bars.update(self._tasks[task], completed=done, total=running.total, description=label, amount=amount)
+            self._bars.update(
+                self._tasks[task],
+                completed=done,
+                total=running.total,
+                description=label,
+                amount=amount,
+            )
         elif self.quiet < 1 and self.shows_progress and not sys.stderr.isatty():
             self._plain_progress(task, running, amount)
 
-    def task_ended(self, task: str, text: str = "", outcome: TaskOutcome = TaskOutcome.DONE) -> None:
+    def task_ended(
+        self, task: str, text: str = "", outcome: TaskOutcome = TaskOutcome.DONE
+    ) -> None:
         """The bar goes; a slow task leaves a line."""
         running = self._running.pop(task, None)
         seconds = time.monotonic() - running.started if running is not None else 0.0
@@ -174,7 +188,8 @@ class TextReporter(Reporter):
             self.note(f"{task}: {text or outcome.value} ({seconds:.1f} s)")
 
     def _leave_question(self) -> None:
-        """An interrupted question leaves the terminal without echo, and the cursor behind its words."""
+        """An interrupted question leaves the terminal without echo, and the cursor behind its
+        words."""
         if self._open_question is not None:
             restore_settings(self._open_question)
             self._open_question = None
@@ -195,7 +210,9 @@ class TextReporter(Reporter):
         if running.next_line == SLOW_UNSEEN:
             self.note(f"{task} ...")
         else:
-            self.note(f"{task}: {', '.join(part for part in (amount, render_minutes(seconds)) if part)}")
+            self.note(
+                f"{task}: {', '.join(part for part in (amount, render_minutes(seconds)) if part)}"
+            )
         running.next_line = seconds + AGAIN
 
     def _say(self, text: str) -> None:
@@ -230,7 +247,9 @@ class TextReporter(Reporter):
                 SpinnerColumn("dots" if has_more else "line"),
                 TextColumn("{task.description}", markup=False, table_column=front),
                 BarColumn(bar_width=12),
-                TextColumn("{task.fields[amount]}", markup=False, table_column=Column(no_wrap=True)),
+                TextColumn(
+                    "{task.fields[amount]}", markup=False, table_column=Column(no_wrap=True)
+                ),
                 _make_clock(Column(no_wrap=True)),
                 console=Console(stderr=True),
                 transient=True,

@@ -1,7 +1,8 @@
 """stdin, stdout and stderr of this process: always there, and never a reason to end in the middle.
 
-A full disk, a reader that went away and a stream that is closed change nothing of what the command did: its exit status
-stands, and what could not be written is said once on stderr. A key press of a completing shell loads this module.
+A full disk, a reader that went away and a stream that is closed change nothing of what the command
+did: its exit status stands, and what could not be written is said once on stderr. A key press of a
+completing shell loads this module.
 """
 
 from __future__ import annotations
@@ -14,7 +15,8 @@ _NAMES = ("stdin", "stdout", "stderr")  # by number
 
 
 class Output:
-    """A stream for text that raises nothing. What is written after the first failure is left out."""
+    """A stream for text that raises nothing. What is written after the first failure is left
+    out."""
 
     def __init__(self, stream: TextIO, *, is_closed: bool = False) -> None:
         self._stream = stream
@@ -55,7 +57,8 @@ class Output:
 
 
 def open_closed() -> None:
-    """Give every closed number of the three an empty device: a file that is opened later must not get it.
+    """Give every closed number of the three an empty device: a file that is opened later must not
+    get it.
 
     Children inherit it, as they inherit the others.
     """

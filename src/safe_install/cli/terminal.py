@@ -1,4 +1,5 @@
-"""Lines on stdout and stderr: as wide as the terminal, in colour where that is wanted, in characters that it has."""
+"""Lines on stdout and stderr: as wide as the terminal, in colour where that is wanted, in
+characters that it has."""
 
 from __future__ import annotations
 
@@ -38,7 +39,8 @@ def prepare_streams() -> None:
 
 
 def read_settings() -> Optional[List[Any]]:
-    """The settings of the terminal that this process runs on (termios); None where it runs on none."""
+    """The settings of the terminal that this process runs on (termios); None where it runs on
+    none."""
     try:
         import termios
     except ImportError:  # Windows
@@ -101,7 +103,8 @@ def can_write(text: str, stream: IO[str]) -> bool:
 
 
 def wrap(line: str, width: int) -> List[str]:
-    """A line in parts of at most `width` columns, cut at spaces only: an ID, a path, an address stays whole.
+    """A line in parts of at most `width` columns, cut at spaces only: an ID, a path, an address
+    stays whole.
 
     What follows the first part is indented by two more.
     """
@@ -131,7 +134,9 @@ def paint(line: str) -> str:
 def printable(text: str) -> str:
     """A text from outside without the control characters that would steer a terminal."""
     text = redact(text)
-    return "".join(character if character.isprintable() or character in "\t\n" else "?" for character in text)
+    return "".join(
+        character if character.isprintable() or character in "\t\n" else "?" for character in text
+    )
 
 
 def one_line(text: str) -> str:

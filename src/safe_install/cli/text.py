@@ -1,7 +1,7 @@
 """Results, plans and findings as text.
 
-pip's own lines and the outcome go to stdout, what we decided and why to stderr. With --json stdout holds one document
-(`json_document`) and everything else goes to stderr.
+pip's own lines and the outcome go to stdout, what we decided and why to stderr. With --json stdout
+holds one document (`json_document`) and everything else goes to stderr.
 """
 
 from __future__ import annotations
@@ -35,7 +35,9 @@ REFUSED = (10, 11)  # exit statuses
 CHANGING = ("install", "uninstall", "undo")
 RULE = "\u2500"  # what a table is ruled with, where the encoding has it
 # Checks of the shared objects of a wheel (wheels.abi): a wheel may hold dozens that fail alike.
-FILE_CHECKS = frozenset(["does-not-load", "built-for-another-torch", "load-unknown", "optional-part-does-not-load"])
+FILE_CHECKS = frozenset(
+    ["does-not-load", "built-for-another-torch", "load-unknown", "optional-part-does-not-load"]
+)
 LONGEST = 230  # letters of what is said of one shared object: three lines of a terminal
 
 
@@ -59,10 +61,14 @@ def _more_lines(count: int) -> List[str]:
     return [f"  and {count} more like it (all with --json)"] if count else []
 
 
-def select_findings(findings: Sequence[Finding], *, said: str = "", verbose: bool = False) -> List[Shown]:
-    """What people are shown of them: of the files of one wheel that fail in one way the first, and no hint twice.
+def select_findings(
+    findings: Sequence[Finding], *, said: str = "", verbose: bool = False
+) -> List[Shown]:
+    """What people are shown of them: of the files of one wheel that fail in one way the first, and
+    no hint twice.
 
-    Notes on the files of a wheel that is refused say nothing more. `said`: a hint that is shown anyway. `verbose`: all.
+    Notes on the files of a wheel that is refused say nothing more. `said`: a hint that is shown
+    anyway. `verbose`: all.
     """
     if verbose:
         return [Shown(finding) for finding in findings]
@@ -115,14 +121,24 @@ def render_health(report: HealthReport) -> str:
     """One line that says how torch and its extensions are."""
     parts = [f"torch {report.torch_version}" if report.torch_version else "no torch"]
     if report.torch_version:
-        available = {True: "CUDA available", False: "CUDA not available", None: "CUDA not asked (no driver here)"}
-        parts.append("built without CUDA" if is_without_cuda(report) else available[report.cuda_available])
+        available = {
+            True: "CUDA available",
+            False: "CUDA not available",
+            None: "CUDA not asked (no driver here)",
+        }
+        parts.append(
+            "built without CUDA" if is_without_cuda(report) else available[report.cuda_available]
+        )
         if report.cuda_available:
             parts[-1] += f", {report.device_count} device{'' if report.device_count == 1 else 's'}"
     good = [name for name, answer in report.imports.items() if answer.ok and name != "torch"]
     if good:
         parts.append("imports " + ", ".join(good))
-    bad = [name for name, answer in (*report.imports.items(), *report.operations.items()) if not answer.ok]
+    bad = [
+        name
+        for name, answer in (*report.imports.items(), *report.operations.items())
+        if not answer.ok
+    ]
     if bad:
         parts.append("FAILS: " + ", ".join(bad))
     return "; ".join(parts)
@@ -134,9 +150,13 @@ def is_without_cuda(report: HealthReport) -> bool:
 
 
 def render_rejections(rejections: Sequence[Rejection], limit: Optional[int] = None) -> List[str]:
-    """Each rejected candidate with its rule, in the order given: nearest first. Past `limit` a count by rule."""
+    """Each rejected candidate with its rule, in the order given: nearest first. Past `limit` a
+    count by rule."""
     shown = rejections if limit is None else rejections[:limit]
-    lines = [one_line(f"  {item.candidate.link.filename}: {item.rule.value}: {item.detail}") for item in shown]
+    lines = [
+        one_line(f"  {item.candidate.link.filename}: {item.rule.value}: {item.detail}")
+        for item in shown
+    ]
     rest = rejections[len(shown) :]
     if rest:
         counts: Dict[str, int] = {}
@@ -151,7 +171,9 @@ def render_error(error: SafeInstallError, *, verbose: bool = False) -> List[str]
     """The error as people read it: findings, message, hint."""
     lines: List[str] = []
     message = error.message
-    if not verbose and any(finding.detail == message and finding.check in FILE_CHECKS for finding in error.findings):
+    if not verbose and any(
+        finding.detail == message and finding.check in FILE_CHECKS for finding in error.findings
+    ):
         message = shorten(message)
     more = 0
     for shown in select_findings(error.findings, said=error.hint, verbose=verbose):
@@ -172,7 +194,7 @@ def render_error(error: SafeInstallError, *, verbose: bool = False) -> List[str]
     return lines
 
 
-# --- the end ---------------------------------------------------------------------------------------
+# --- the end --------------------------------------------------------------------------------------
 
 OUTCOME_SENTENCES: Mapping[Outcome, str] = {
     Outcome.REFUSED: "Refused: nothing was changed.",
@@ -180,7 +202,9 @@ OUTCOME_SENTENCES: Mapping[Outcome, str] = {
 }
 
 
-def show_result(result: InstallResult, *, quiet: int = 0, program: str = "safe-install", verbose: bool = False) -> None:
+def show_result(
+    result: InstallResult, *, quiet: int = 0, program: str = "safe-install", verbose: bool = False
+) -> None:
     """The result as text: findings to stderr, what was done and the outcome to stdout."""
     for shown in select_findings(result.findings, verbose=verbose):
         # pip -q says, too, which requirements an install has broken.
@@ -211,16 +235,23 @@ def _result_lines(result: InstallResult, program: str, *, verbose: bool = False)
         return [_rolled_back_line(result)]
     if result.command == "wheels":
         return _wheel_lines(result)
-    if result.command == "verify" and result.after is not None and result.after.torch_version is not None:
+    if (
+        result.command == "verify"
+        and result.after is not None
+        and result.after.torch_version is not None
+    ):
         return _examined_lines(result, result.after)
     if result.outcome is Outcome.UNHEALTHY and result.transaction:
-        return _place_line("Not healthy, and kept as --no-rollback says, in", result) + _undo_lines(result, program)
+        return _place_line("Not healthy, and kept as --no-rollback says, in", result) + _undo_lines(
+            result, program
+        )
     sentence = result.message or OUTCOME_SENTENCES.get(result.outcome, "")
     return sentence.splitlines()
 
 
 def _kept_sentence(result: InstallResult) -> Optional[str]:
-    """What was done and is kept, up to the name of the place. "Successfully installed" was said when it was."""
+    """What was done and is kept, up to the name of the place. "Successfully installed" was said
+    when it was."""
     if result.outcome is Outcome.INSTALLED:
         return "Installed into"
     if result.outcome is Outcome.UNINSTALLED:
@@ -231,7 +262,9 @@ def _kept_sentence(result: InstallResult) -> Optional[str]:
 
 
 def _rolled_back_line(result: InstallResult) -> str:
-    place = "the environment" if result.environment is None else render_environment(result.environment)
+    place = (
+        "the environment" if result.environment is None else render_environment(result.environment)
+    )
     if any(finding.check == "left-changed" for finding in result.findings):
         return f"Rolled back: our change of {place} was undone; what something else changed is named above."
     return f"Rolled back: {place} is exactly as it was."
@@ -247,7 +280,9 @@ def _wheel_lines(result: InstallResult) -> List[str]:
 def _examined_lines(result: InstallResult, health: HealthReport) -> List[str]:
     """What was looked at, then the outcome: which torch, from where, what it computed on."""
     driver = result.environment.driver if result.environment is not None else None
-    lines = [f"torch {health.torch_version} in {health.torch_folder}" if health.torch_folder else "torch"]
+    lines = [
+        f"torch {health.torch_version} in {health.torch_folder}" if health.torch_folder else "torch"
+    ]
     lines.append(f"CUDA: {render_cuda(health, driver)}")
     for verb, answers in (("imported", health.imports), ("computed", health.operations)):
         good = [name for name, answer in answers.items() if answer.ok]
@@ -269,7 +304,9 @@ def render_cuda(health: HealthReport, driver: Optional[Driver]) -> str:
     if driver is None or driver.declared:
         here = ""
     else:
-        here = f"driver {driver.version or 'of an unknown version'}" + (f" (CUDA {driver.cuda})" if driver.cuda else "")
+        here = f"driver {driver.version or 'of an unknown version'}" + (
+            f" (CUDA {driver.cuda})" if driver.cuda else ""
+        )
     if is_without_cuda(health):
         return f"torch is built without it{f', {here} is here' if here else ''}"
     if health.cuda_available is None:
@@ -278,14 +315,19 @@ def render_cuda(health: HealthReport, driver: Optional[Driver]) -> str:
         return f"not available{f', {here}' if here else ''}"
     count = health.device_count or 0
     devices = f"{count} device{'' if count == 1 else 's'}"
-    names = [f"{device.name} ({device.compute_capability})" for device in driver.devices] if driver and here else []
+    names = (
+        [f"{device.name} ({device.compute_capability})" for device in driver.devices]
+        if driver and here
+        else []
+    )
     # A variable may hide some of the driver's: then which ones torch sees is not known here.
     named = f": {', '.join(names)}" if len(names) == count else f" of {len(names)}" if names else ""
     return f"available, {f'{here}, ' if here else ''}{devices}{named}"
 
 
 def render_table(title: str, columns: Sequence[str], rows: Sequence[Sequence[str]]) -> List[str]:
-    """A table as lines of text; on a terminal that is too narrow, its columns in several tables below each other."""
+    """A table as lines of text; on a terminal that is too narrow, its columns in several tables
+    below each other."""
     width = find_width(sys.stdout) or WIDE
     sizes = []
     for n, column in enumerate(columns):
@@ -300,13 +342,16 @@ def render_table(title: str, columns: Sequence[str], rows: Sequence[Sequence[str
             stop += 1
         part = [[row[0], *row[shown:stop]] for row in rows]
         if shown > 1 or stop < len(columns):
-            part = [row for row in part if any(row[1:])]  # a part of a wide table shows the rows that it has
+            # a part of a wide table shows the rows that it has
+            part = [row for row in part if any(row[1:])]
         lines += _draw_table(title, [first, *columns[shown:stop]], part, width=width)
         title, shown = "", stop
     return lines
 
 
-def _draw_table(title: str, columns: Sequence[str], rows: Sequence[Sequence[str]], *, width: int) -> List[str]:
+def _draw_table(
+    title: str, columns: Sequence[str], rows: Sequence[Sequence[str]], *, width: int
+) -> List[str]:
     import io
 
     from rich import box
@@ -328,7 +373,8 @@ def _draw_table(title: str, columns: Sequence[str], rows: Sequence[Sequence[str]
 
 
 def _explained_lines(plan: Plan, details: Mapping[str, Any], *, verbose: bool = False) -> List[str]:
-    """Each file, and why not each other one. Where torch is chosen, too, `verbose` has the second part."""
+    """Each file, and why not each other one. Where torch is chosen, too, `verbose` has the second
+    part."""
     is_short = "torch" in details and not verbose
     lines: List[str] = []
     for step in plan.steps:
@@ -344,7 +390,10 @@ def _explained_lines(plan: Plan, details: Mapping[str, Any], *, verbose: bool = 
         return lines
     lines.append("hosts:")
     lines += [
-        printable(f"  {item.project}: {item.host}: {item.kind.value}{f' ({item.detail})' if item.detail else ''}")
+        printable(
+            f"  {item.project}: {item.host}: "
+            f"{item.kind.value}{f' ({item.detail})' if item.detail else ''}"
+        )
         for item in plan.answers
     ]
     return lines
@@ -353,10 +402,14 @@ def _explained_lines(plan: Plan, details: Mapping[str, Any], *, verbose: bool = 
 def _extension_lines(step: Step, plan: Plan) -> List[str]:
     lines = [f"{step.name} {step.version} ({step.because})", printable(f"  {step.url}")]
     is_open = any(answer.gap for answer in plan.answers if answer.project == step.name)
-    from_source = "from source: no wheel that fits is known here" if is_open else "from source: no wheel fits"
-    origin = {Origin.SDIST: from_source, Origin.REPOSITORY: from_source, Origin.BUILT: "built here before"}.get(
-        step.origin
+    from_source = (
+        "from source: no wheel that fits is known here" if is_open else "from source: no wheel fits"
     )
+    origin = {
+        Origin.SDIST: from_source,
+        Origin.REPOSITORY: from_source,
+        Origin.BUILT: "built here before",
+    }.get(step.origin)
     if origin:
         lines.append(f"  {origin}")
     if step.candidate is not None and step.candidate.link.found_in:
@@ -368,20 +421,27 @@ def _rejection_lines(step: Step, plan: Plan, *, verbose: bool) -> List[str]:
     rejected = [item for item in plan.rejections if item.candidate.name == step.name]
     if not rejected:
         return []
-    return ["  not taken:", *[f"  {line}" for line in render_rejections(rejected, None if verbose else 12)]]
+    return [
+        "  not taken:",
+        *[f"  {line}" for line in render_rejections(rejected, None if verbose else 12)],
+    ]
 
 
 FEW_VERSIONS = 3
 
 
 def _torch_lines(step: Step, details: Mapping[str, Any], *, verbose: bool) -> List[str]:
-    """The torch that would be chosen, and why none before it: by release, or by build (`verbose`)."""
+    """The torch that would be chosen, and why none before it: by release, or by build
+    (`verbose`)."""
     torch = details["torch"]
     lines = [f"torch {torch['version']} ({step.because})", f"  {torch['page']}"]
     if verbose:
         reasons = [f"{row['torch']}: {row['reason']}" for row in details["not_taken"]]
     else:
-        reasons = [f"{_listed_versions(row['torch'])}: {row['reason']}" for row in details["not_taken_releases"]]
+        reasons = [
+            f"{_listed_versions(row['torch'])}: {row['reason']}"
+            for row in details["not_taken_releases"]
+        ]
     if reasons:
         lines.append("  not taken:")
     lines += [one_line(f"    {reason}") for reason in reasons]
@@ -397,7 +457,9 @@ def _listed_versions(versions: Sequence[str]) -> str:
 
 def _listed_names(plan: Plan) -> str:
     """As pip lists them: by the names of their metadata."""
-    found = sorted((step.written_name or step.name, step.version) for step in plan.steps if step.version)
+    found = sorted(
+        (step.written_name or step.name, step.version) for step in plan.steps if step.version
+    )
     return " ".join(f"{name}-{version}" for name, version in found)
 
 
@@ -412,8 +474,8 @@ def _place_line(verb: str, result: InstallResult) -> List[str]:
 
 
 def render_environment(environment: Environment, torch_version: Optional[str] = None) -> str:
-    """`./env (Python 3.11.7, torch 2.13.0+cpu)`. `torch_version`: the one after a change, where that is known, and
-    empty where it was removed."""
+    """`./env (Python 3.11.7, torch 2.13.0+cpu)`. `torch_version`: the one after a change, where
+    that is known, and empty where it was removed."""
     interpreter = environment.interpreter
     if torch_version is None and environment.torch is not None:
         torch_version = environment.torch.runtime_version
@@ -442,7 +504,9 @@ def _undo_lines(result: InstallResult, program: str) -> List[str]:
     if not result.transaction:
         return []
     interpreter = result.environment.interpreter if result.environment is not None else None
-    user = " --user" if interpreter is not None and interpreter.prefix == interpreter.user_base else ""
+    user = (
+        " --user" if interpreter is not None and interpreter.prefix == interpreter.user_base else ""
+    )
     return [f"Undo with: {program} undo{user} {result.transaction}"]
 
 
@@ -453,7 +517,8 @@ def show_traceback(error: BaseException) -> None:
 
 
 def show_error(error: SafeInstallError, command: str = "", *, verbose: bool = False) -> None:
-    """The error on stderr; a refused change ends with the outcome and the environment that it is about."""
+    """The error on stderr; a refused change ends with the outcome and the environment that it is
+    about."""
     for line in render_error(error, verbose=verbose):
         write_line(line, sys.stderr)
     if command in CHANGING and error.exit_status in REFUSED and error.environment is not None:

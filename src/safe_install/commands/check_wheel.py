@@ -1,4 +1,5 @@
-"""`safe-install check-wheel FILE...`: would this wheel load here? Its files are read; nothing of it is executed."""
+"""`safe-install check-wheel FILE...`: would this wheel load here? Its files are read; nothing of it
+is executed."""
 
 from __future__ import annotations
 
@@ -28,10 +29,14 @@ from safe_install.wheels.fetch import find_local_path
 from safe_install.wheels.inspection import Inspector, check_objects, demangle, needs_of
 
 
-def check_wheel(world: World, files: Sequence[str], own: OwnOptions, *, torch_dir: Optional[str]) -> InstallResult:
-    """Judge wheel files beside the installed torch, or beside an unpacked one. Exit status 0 all fit, 1 not.
+def check_wheel(
+    world: World, files: Sequence[str], own: OwnOptions, *, torch_dir: Optional[str]
+) -> InstallResult:
+    """Judge wheel files beside the installed torch, or beside an unpacked one. Exit status 0 all
+    fit, 1 not.
 
-    Errors: Refused without a torch; UsageError for what is no file; WheelInvalid for what is no sound wheel.
+    Errors: Refused without a torch; UsageError for what is no file; WheelInvalid for what is no
+    sound wheel.
     """
     timings = Timings()
     with timings.stage("probe"):
@@ -51,7 +56,9 @@ def check_wheel(world: World, files: Sequence[str], own: OwnOptions, *, torch_di
                 "objects": [_object(one) for one in verdicts],
             }
     fits = all(wheel["fits"] for wheel in wheels.values())
-    told = [f"{name}: {'fits' if wheel['fits'] else 'does not fit'}" for name, wheel in wheels.items()]
+    told = [
+        f"{name}: {'fits' if wheel['fits'] else 'does not fit'}" for name, wheel in wheels.items()
+    ]
     return InstallResult(
         "check-wheel",
         Outcome.FITS if fits else Outcome.DOES_NOT_FIT,
@@ -64,15 +71,19 @@ def check_wheel(world: World, files: Sequence[str], own: OwnOptions, *, torch_di
     )
 
 
-def _probe(world: World, own: OwnOptions, torch_dir: Optional[str]) -> Tuple[Environment, TorchBuild, Optional[Path]]:
-    """The environment, its torch or the unpacked one in `torch_dir`, and that one's folder. Errors: Refused."""
+def _probe(
+    world: World, own: OwnOptions, torch_dir: Optional[str]
+) -> Tuple[Environment, TorchBuild, Optional[Path]]:
+    """The environment, its torch or the unpacked one in `torch_dir`, and that one's folder. Errors:
+    Refused."""
     environment = probe_environment(own, world)
     if torch_dir is not None:
         folder, torch = read_torch_dir(Path(torch_dir), environment.interpreter)
         return dataclasses.replace(environment, torch=torch), torch, folder
     if environment.torch is None:
         raise Refused(
-            f"torch is not installed for {environment.interpreter.executable}, so there is nothing to fit",
+            f"torch is not installed for {environment.interpreter.executable}, so there is nothing "
+            "to fit",
             hint="Name the right interpreter with --python, or an unpacked torch with --torch-dir.",
         )
     return environment, environment.torch, None
@@ -87,7 +98,11 @@ def _wheel_file(written: str) -> Path:
 
 
 def _check(
-    artifact: Artifact, environment: Environment, torch: TorchBuild, folder: Optional[Path], world: World
+    artifact: Artifact,
+    environment: Environment,
+    torch: TorchBuild,
+    folder: Optional[Path],
+    world: World,
 ) -> Tuple[List[Finding], List[ObjectVerdict]]:
     findings = _check_tags(artifact, environment) if folder is None else []
     findings += _check_requirements(artifact, environment, torch)
@@ -127,13 +142,20 @@ def _check_tags(artifact: Artifact, environment: Environment) -> List[Finding]:
     return [Finding("wheel-tag", Severity.ERROR, artifact.name, detail, _OTHER_FILE)]
 
 
-def _check_requirements(artifact: Artifact, environment: Environment, torch: TorchBuild) -> List[Finding]:
-    """What its metadata asks of Python, of torch, and of the distributions that move with torch and are installed."""
+def _check_requirements(
+    artifact: Artifact, environment: Environment, torch: TorchBuild
+) -> List[Finding]:
+    """What its metadata asks of Python, of torch, and of the distributions that move with torch and
+    are installed."""
     interpreter = environment.interpreter
     findings = []
-    if artifact.requires_python and not _is_python_fitting(artifact.requires_python, interpreter.version):
+    if artifact.requires_python and not _is_python_fitting(
+        artifact.requires_python, interpreter.version
+    ):
         detail = f"{artifact.path.name} requires Python {artifact.requires_python}, and here is {interpreter.version}"
-        findings.append(Finding("requires-python", Severity.ERROR, artifact.name, detail, _OTHER_FILE))
+        findings.append(
+            Finding("requires-python", Severity.ERROR, artifact.name, detail, _OTHER_FILE)
+        )
     for requirement in _requirements(artifact, environment):
         here = _version_here(canonicalize_name(requirement.name), environment, torch)
         if here is None or _is_fitting(requirement, here):
@@ -159,7 +181,9 @@ def _requirements(artifact: Artifact, environment: Environment) -> Iterator[Requ
             continue
 
 
-def _version_here(name: NormalizedName, environment: Environment, torch: TorchBuild) -> Optional[str]:
+def _version_here(
+    name: NormalizedName, environment: Environment, torch: TorchBuild
+) -> Optional[str]:
     """The installed version of torch, or of what moves with it; None for anything else."""
     if name == TORCH:
         return str(torch.version)
@@ -191,7 +215,9 @@ def _object(one: ObjectVerdict) -> Mapping[str, Any]:
         "uses_torch": facts.uses_torch,
         "built_for_torch": list(facts.fingerprint.minors),
         "gpu_code": str(facts.code) if facts.code else "",
-        "needs_cuda": next((major for major in map(cuda_major_of, facts.needed) if major is not None), None),
+        "needs_cuda": next(
+            (major for major in map(cuda_major_of, facts.needed) if major is not None), None
+        ),
         **_problems(facts),
     }
 
@@ -199,9 +225,12 @@ def _object(one: ObjectVerdict) -> Mapping[str, Any]:
 def _problems(facts: ObjectFacts) -> Mapping[str, Any]:
     return {
         "missing_libraries": sorted({missing.library for missing in facts.problems.missing}),
-        "missing_versions": sorted({f"{lost.need.version} of {lost.need.library}" for lost in facts.problems.versions}),
+        "missing_versions": sorted(
+            {f"{lost.need.version} of {lost.need.library}" for lost in facts.problems.versions}
+        ),
         "missing_symbols": [
-            {"symbol": lost.symbol.name, "demangled": demangle(lost.symbol.name)} for lost in facts.problems.undefined
+            {"symbol": lost.symbol.name, "demangled": demangle(lost.symbol.name)}
+            for lost in facts.problems.undefined
         ],
         "needs_driver": sorted(facts.problems.driver),
     }

@@ -1,6 +1,8 @@
-"""`safe-install explain REQ...`: which file would be chosen, from where, and the rule that rejected each other one.
+"""`safe-install explain REQ...`: which file would be chosen, from where, and the rule that rejected
+each other one.
 
-Beside a torch that is there, or is named with --torch: its files. Else the torch that has them all, and its files.
+Beside a torch that is there, or is named with --torch: its files. Else the torch that has them all,
+and its files.
 """
 
 from __future__ import annotations
@@ -26,7 +28,12 @@ from safe_install.models import (
     Step,
 )
 from safe_install.pipeline.choice import IndexChooser, Wishes, cpu_fallback_notes
-from safe_install.pipeline.joint_answer import Question, answer_jointly, describe_answer, step_of_torch
+from safe_install.pipeline.joint_answer import (
+    Question,
+    answer_jointly,
+    describe_answer,
+    step_of_torch,
+)
 from safe_install.pipeline.session import environment_asked_for, error_context
 from safe_install.ports import Timings, World
 from safe_install.resolve.accelerator import choose_accelerator, with_known_accelerator
@@ -51,10 +58,11 @@ class _Chosen:
 
 
 def explain(request: ExplainRequest, world: World) -> InstallResult:
-    """The choice for this environment, or for a machine elsewhere. Changes nothing, downloads no wheel.
+    """The choice for this environment, or for a machine elsewhere. Changes nothing, downloads no
+    wheel.
 
-    Errors: NoCandidate (10) with every rejection and what each host said, or with the names that exclude each other;
-    UsageError for an unknown project.
+    Errors: NoCandidate (10) with every rejection and what each host said, or with the names that
+    exclude each other; UsageError for an unknown project.
     """
     timings = Timings()
     with timings.stage("probe"):
@@ -70,7 +78,9 @@ def explain(request: ExplainRequest, world: World) -> InstallResult:
     own = request.own
     question = _make_question(request, environment)
     _refuse_unknown(question.extensions)
-    wishes = Wishes(offline=own.offline, no_build=own.no_build, pre=request.pre, third_party=own.third_party)
+    wishes = Wishes(
+        offline=own.offline, no_build=own.no_build, pre=request.pre, third_party=own.third_party
+    )
     chooser = IndexChooser(wishes, world)
     with error_context(environment), timings.stage("resolve"):
         if _torch_is_given(question, request, environment):
@@ -114,7 +124,8 @@ def _make_question(request: ExplainRequest, environment: Environment) -> Questio
 
 
 def _torch_is_given(question: Question, request: ExplainRequest, environment: Environment) -> bool:
-    """Is the torch that is there, or was named with --torch, what was asked for? As with pip, it stays then.
+    """Is the torch that is there, or was named with --torch, what was asked for? As with pip, it
+    stays then.
 
     Errors: UsageError where --torch names another one.
     """
@@ -122,7 +133,9 @@ def _torch_is_given(question: Question, request: ExplainRequest, environment: En
     if torch is None:
         return False
     is_meant = not question.accelerator or question.accelerator == torch.accelerator
-    excluding = [one for one in question.torch if not one.specifier.contains(torch.version, prereleases=True)]
+    excluding = [
+        one for one in question.torch if not one.specifier.contains(torch.version, prereleases=True)
+    ]
     if request.torch is None:
         return is_meant and not excluding
     if excluding or not is_meant:
@@ -152,9 +165,14 @@ def _choose_torch(environment: Environment, question: Question, chooser: IndexCh
     bare = dataclasses.replace(environment, installed={})
     answer = answer_jointly(question, bare, bundled_catalog(), chooser)
     beside = dataclasses.replace(bare, torch=answer.torch.build)
-    steps = (step_of_torch(answer, question, environment), *_steps_of(answer.resolution, question, beside))
+    steps = (
+        step_of_torch(answer, question, environment),
+        *_steps_of(answer.resolution, question, beside),
+    )
     torch, catalog = answer.torch.build, bundled_catalog()
-    findings = check_torch(torch, environment.driver, environment.interpreter, catalog=catalog) + _assumed(beside)
+    findings = check_torch(
+        torch, environment.driver, environment.interpreter, catalog=catalog
+    ) + _assumed(beside)
     return _Chosen(beside, answer.resolution, steps, describe_answer(answer, question), findings)
 
 
@@ -164,13 +182,17 @@ def _steps_of(resolution: Resolution, question: Question, bare: Environment) -> 
 
 
 def _assumed(environment: Environment) -> Tuple[Finding, ...]:
-    return tuple(Finding("assumed", Severity.NOTE, "environment", note) for note in notes_for(environment))
+    return tuple(
+        Finding("assumed", Severity.NOTE, "environment", note) for note in notes_for(environment)
+    )
 
 
 def _refuse_unknown(requirements: Sequence[Requirement]) -> None:
     """Errors: UsageError, for a project that is not in the wheel index."""
     refuse_misspelled(requirements, known=known_projects(), installed=())
-    unknown = [one.name for one in requirements if canonicalize_name(one.name) not in known_projects()]
+    unknown = [
+        one.name for one in requirements if canonicalize_name(one.name) not in known_projects()
+    ]
     if unknown:
         raise UsageError(
             f"{', '.join(unknown)}: not in the wheel index, so pip chooses",
@@ -186,6 +208,10 @@ def _unknown_wheels(plan: Plan) -> Iterator[Finding]:
         for answer in plan.answers:
             if answer.project == step.name and answer.gap:
                 was_down = answer.kind is HostAnswerKind.DOWN
-                hint = f"Try again when {answer.host} answers." if was_down else "Leave --offline out to ask it."
+                hint = (
+                    f"Try again when {answer.host} answers."
+                    if was_down
+                    else "Leave --offline out to ask it."
+                )
                 detail = f"{step.name}: not known here whether {answer.host} has a wheel that fits: {answer.gap}"
                 yield Finding("wheel-not-known", Severity.NOTE, step.name, detail, hint)

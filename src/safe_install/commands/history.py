@@ -16,8 +16,11 @@ from safe_install.transaction.history import describe_changes
 from safe_install.transaction.lock import lock_environment
 
 
-def list_history(world: World, *, python: Optional[str], user: bool = False, prune: bool, keep: int) -> InstallResult:
-    """Past transactions, newest first, with the space that their undo takes. `prune` lets the oldest go."""
+def list_history(
+    world: World, *, python: Optional[str], user: bool = False, prune: bool, keep: int
+) -> InstallResult:
+    """Past transactions, newest first, with the space that their undo takes. `prune` lets the
+    oldest go."""
     environment = probe_named(world, python, user=user)
     prefix = environment.interpreter.prefix
     lines: List[str] = []
@@ -42,11 +45,21 @@ def list_history(world: World, *, python: Optional[str], user: bool = False, pru
                 "problem": entry.problem,
             }
         )
-        state = f"undoes {entry.undoes}" if entry.undoes else f"undone by {entry.undone_by}" if entry.undone_by else ""
+        state = (
+            f"undoes {entry.undoes}"
+            if entry.undoes
+            else f"undone by {entry.undone_by}"
+            if entry.undone_by
+            else ""
+        )
         when = datetime.datetime.fromtimestamp(entry.created).strftime("%Y-%m-%d %H:%M")
-        lines.append(f"{entry.id}  {when}  {_megabytes(size):>9}  {describe_changes(entry.summary)}  {state}".rstrip())
+        lines.append(
+            f"{entry.id}  {when}  {_megabytes(size):>9}  {describe_changes(entry.summary)}  {state}".rstrip()
+        )
     message = "\n".join(lines) or f"No transactions in {prefix}."
-    return InstallResult("history", Outcome.LISTED, 0, environment, message=message, details={"history": entries})
+    return InstallResult(
+        "history", Outcome.LISTED, 0, environment, message=message, details={"history": entries}
+    )
 
 
 def _megabytes(size: int) -> str:

@@ -1,7 +1,7 @@
 """`safe-install install`: the pipeline, readable from top to bottom.
 
-probe, lock, recover, health before (beside everything else), plan (choose, ask pip, build), fetch and verify, stage,
-the static check of what is staged, swap, health after, commit or roll back.
+probe, lock, recover, health before (beside everything else), plan (choose, ask pip, build), fetch
+and verify, stage, the static check of what is staged, swap, health after, commit or roll back.
 """
 
 from __future__ import annotations
@@ -61,7 +61,8 @@ from safe_install.transaction.place import check_place
 
 
 def install(request: InstallRequest, world: World) -> InstallResult:
-    """Install what was asked for, or say why not; the environment ends as it was, or changed and verified.
+    """Install what was asked for, or say why not; the environment ends as it was, or changed and
+    verified.
 
     Errors: every SafeInstallError; nothing is changed when one leaves here, except RollBackFailed.
     """
@@ -69,8 +70,11 @@ def install(request: InstallRequest, world: World) -> InstallResult:
     request = dataclasses.replace(request, own=with_known_accelerator(request.own, torch_table()))
     with timings.stage("probe"):
         environment = probe_environment(request.own, world)
-    is_only_report = request.own.dry_run and request.report_file is not None  # pip answers that everywhere
-    refuse_externally_managed(environment, break_system_packages=request.break_system_packages or is_only_report)
+    # pip answers that everywhere
+    is_only_report = request.own.dry_run and request.report_file is not None
+    refuse_externally_managed(
+        environment, break_system_packages=request.break_system_packages or is_only_report
+    )
     if request.place is None and not request.refuses_user and defaults_to_user_site(environment):
         request = dataclasses.replace(request, place="user")
     if request.place == "user":
@@ -79,17 +83,24 @@ def install(request: InstallRequest, world: World) -> InstallResult:
         stack.enter_context(error_context(environment))
         if not request.own.dry_run:
             environment = _lock_and_recover(environment, world, stack)
-        before = BaselineCheck(environment, check_timeout=request.own.check_timeout, sources=local_sources(request))
+        before = BaselineCheck(
+            environment, check_timeout=request.own.check_timeout, sources=local_sources(request)
+        )
         stack.callback(before.stop)
         session = Session(request, environment, world, timings, _make_work_folder(stack))
         installer = PipInstaller(session)
-        chooser = IndexChooser(make_wishes(request), world, installer.credentials, pip=lambda: installer.pip)
+        chooser = IndexChooser(
+            make_wishes(request), world, installer.credentials, pip=lambda: installer.pip
+        )
         stack.enter_context(_forgetting_refused(chooser))
         return _plan_and_apply(session, before, installer, chooser)
 
 
-def _lock_and_recover(environment: Environment, world: World, stack: contextlib.ExitStack) -> Environment:
-    """Hold the environment until the end of the stack; what an interrupted run left is put right first."""
+def _lock_and_recover(
+    environment: Environment, world: World, stack: contextlib.ExitStack
+) -> Environment:
+    """Hold the environment until the end of the stack; what an interrupted run left is put right
+    first."""
     prefix = environment.interpreter.prefix
     stack.enter_context(lock_environment(prefix))
     recovered = unfinished.recover(prefix)
@@ -102,7 +113,9 @@ def _plan_and_apply(
     session: Session, before: BaselineCheck, installer: PipInstaller, chooser: IndexChooser
 ) -> InstallResult:
     request, environment = session.request, session.environment
-    promise = functools.partial(is_promised, request=request, environment=environment, is_on_index=chooser.is_on_index)
+    promise = functools.partial(
+        is_promised, request=request, environment=environment, is_on_index=chooser.is_on_index
+    )
     # As with pip, nothing of this size stays in an image that is built without a cache.
     cache = session.work / "torch" if request.no_cache else None
     fetch_torch = functools.partial(chooser.fetch_torch, cache=cache)
@@ -114,7 +127,9 @@ def _plan_and_apply(
         return coming.unpack(selected.plan.steps)
 
     with naming_intruders(before, chooser.built):
-        selected = select(session, bundled_catalog(), chooser, installer, before.report, unpack_torch)
+        selected = select(
+            session, bundled_catalog(), chooser, installer, before.report, unpack_torch
+        )
     coming.remove()
     plan = selected.plan
     built = _built_in_this_run(plan, chooser)
@@ -141,10 +156,13 @@ def _plan_and_apply(
 
 
 def _check_before(session: Session, plan: Plan, before: BaselineCheck) -> None:
-    """What the environment must be like for a change. A dry run refuses what the run itself would. Errors: Refused."""
+    """What the environment must be like for a change. A dry run refuses what the run itself would.
+    Errors: Refused."""
     environment = session.environment
     interpreter, beside = environment.interpreter, staying_beside(plan, environment)
-    check_place(interpreter.prefix, interpreter.scheme, replaced_by(plan, environment), beside=beside)
+    check_place(
+        interpreter.prefix, interpreter.scheme, replaced_by(plan, environment), beside=beside
+    )
     if session.request.own.require_cuda:
         _require_cuda_before(before)
 
@@ -165,8 +183,8 @@ def _notes_on(selected: Selected, session: Session) -> Tuple[Finding, ...]:
 def _find_breakage(session: Session, selected: Selected) -> Sequence[Finding]:
     """What the plan is known to break is refused before anything is fetched. Errors: Refused.
 
-    --allow-torch-change lets torch move; that extensions stop working is permitted by --no-rollback, which keeps a
-    change whatever the check after it says.
+    --allow-torch-change lets torch move; that extensions stop working is permitted by
+    --no-rollback, which keeps a change whatever the check after it says.
     """
     plan = selected.plan
     if plan.find(TORCH) is None:
@@ -174,7 +192,9 @@ def _find_breakage(session: Session, selected: Selected) -> Sequence[Finding]:
     from safe_install.pipeline.breakage import find_breakage
 
     severity = Severity.WARNING if session.request.own.no_rollback else Severity.ERROR
-    broken = find_breakage(session.environment, plan, selected.torch_after, session.world.environ, severity=severity)
+    broken = find_breakage(
+        session.environment, plan, selected.torch_after, session.world.environ, severity=severity
+    )
     refuse_errors(broken, plan)
     return broken
 
@@ -200,7 +220,9 @@ def _forgetting_refused(chooser: IndexChooser) -> Iterator[None]:
         raise
 
 
-def _unchanged(session: Session, plan: Plan, before: BaselineCheck, findings: Sequence[Finding]) -> InstallResult:
+def _unchanged(
+    session: Session, plan: Plan, before: BaselineCheck, findings: Sequence[Finding]
+) -> InstallResult:
     own, environment = session.request.own, session.environment
     outcome = Outcome.PLANNED if own.dry_run and plan.steps else Outcome.ALREADY_SATISFIED
     health = before.report() if environment.torch is not None and own.json else None
@@ -233,17 +255,19 @@ def _note_beside(distribution: InstalledDistribution) -> Finding:
         "stays-beside",
         Severity.NOTE,
         distribution.name,
-        f"{distribution.name} {distribution.version} in {distribution.location} is left alone (--ignore-installed): "
+        f"{distribution.name} {distribution.version} in {distribution.location} is left alone "
+        "(--ignore-installed): "
         "its metadata stays, and files of the same name are overwritten",
     )
 
 
 def refuse_place(request: InstallRequest, executable: Path) -> None:
-    """pip may put files elsewhere by itself, but not into the environment by another door. Errors: Refused; UsageError
-    for an accelerator, of which pip knows nothing."""
+    """pip may put files elsewhere by itself, but not into the environment by another door. Errors:
+    Refused; UsageError for an accelerator, of which pip knows nothing."""
     if request.own.accelerator_origin == OPTION:
         raise UsageError(
-            f"{OPTION} {request.own.accelerator}: with --{request.place} pip chooses, and knows no accelerators",
+            f"{OPTION} {request.own.accelerator}: with --{request.place} pip chooses, and knows no "
+            "accelerators",
             hint=f"Name the index: --index-url https://download.pytorch.org/whl/{request.own.accelerator}.",
         )
     prefix = Path(os.path.realpath(str(executable.parent.parent)))
@@ -259,9 +283,11 @@ def refuse_place(request: InstallRequest, executable: Path) -> None:
 
 
 def find_destination(request: InstallRequest, environment: Path) -> Optional[Path]:
-    """The folder into which pip would write by --target, --root and --prefix; None where none is given.
+    """The folder into which pip would write by --target, --root and --prefix; None where none is
+    given.
 
-    As pip computes it: --root comes before the path of --prefix, or of the environment where there is none.
+    As pip computes it: --root comes before the path of --prefix, or of the environment where there
+    is none.
     """
     if request.target:
         return Path(request.target).expanduser()

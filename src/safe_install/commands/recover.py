@@ -38,8 +38,8 @@ def recover(
     user: bool = False,
     check_timeout: Optional[float] = DEFAULT_CHECK_TIMEOUT,
 ) -> InstallResult:
-    """Finish or undo what a killed run of ours left, then put right what an interrupted pip left, as far as it is
-    certain."""
+    """Finish or undo what a killed run of ours left, then put right what an interrupted pip left,
+    as far as it is certain."""
     environment = probe_named(world, python, user=user)
     prefix = environment.interpreter.prefix
     with lock_environment(prefix):
@@ -58,7 +58,8 @@ def recover(
         message="\n".join(lines) or "Nothing to recover.",
         details={
             "recovered": [
-                {"transaction": item.transaction, "what": item.what, "detail": item.detail} for item in recovered
+                {"transaction": item.transaction, "what": item.what, "detail": item.detail}
+                for item in recovered
             ],
             "leftovers": [one.document() for one in repaired],
         },
@@ -80,11 +81,20 @@ class _Repaired:
 
     def lines(self) -> List[str]:
         """For people."""
-        subject = self.decision.distribution or ", ".join(Path(path).name for path in self.decision.paths)
-        lines = [f"{subject}: {self.what}: {self.decision.reason}", *(f"  {path}" for path in self.decision.paths)]
+        subject = self.decision.distribution or ", ".join(
+            Path(path).name for path in self.decision.paths
+        )
+        lines = [
+            f"{subject}: {self.what}: {self.decision.reason}",
+            *(f"  {path}" for path in self.decision.paths),
+        ]
         if self.decision.hint:
             lines.append(f"  {self.decision.hint}")
-        return [*lines, f"  To take that back: safe-install undo {self.transaction}"] if self.transaction else lines
+        return (
+            [*lines, f"  To take that back: safe-install undo {self.transaction}"]
+            if self.transaction
+            else lines
+        )
 
     def document(self) -> Dict[str, Any]:
         """For programs."""
@@ -98,7 +108,9 @@ class _Repaired:
         }
 
 
-def _repair(environment: Environment, world: World, check_timeout: Optional[float]) -> List[_Repaired]:
+def _repair(
+    environment: Environment, world: World, check_timeout: Optional[float]
+) -> List[_Repaired]:
     areas = make_areas(environment.interpreter.prefix, environment.interpreter.scheme)
     with progress_task("look for what an interrupted pip left", world):
         decisions = decide(*read_leftovers(areas))
@@ -111,24 +123,34 @@ def _repair(environment: Environment, world: World, check_timeout: Optional[floa
             repaired.append(_apply_decision(decision, environment, world, check_timeout))
         except Refused as error:
             reason = f"{decision.reason}; but {error.message}"
-            reported = dataclasses.replace(decision, action=LeftoverAction.REPORT, reason=reason, hint=error.hint)
+            reported = dataclasses.replace(
+                decision, action=LeftoverAction.REPORT, reason=reason, hint=error.hint
+            )
             repaired.append(_Repaired(reported))
         environment = read_again(environment)
     return repaired
 
 
 def _apply_decision(
-    decision: LeftoverDecision, environment: Environment, world: World, check_timeout: Optional[float]
+    decision: LeftoverDecision,
+    environment: Environment,
+    world: World,
+    check_timeout: Optional[float],
 ) -> _Repaired:
     """One transaction: checked in a fresh process, to be undone like any other."""
     interpreter = environment.interpreter
     put_back = {canonicalize_name(one.name): one.version for one in decision.recorded}
     kept = [found for name, found in sorted(environment.installed.items()) if name not in put_back]
-    steps = [Step(StepAction.ADD, name, version, because="put back") for name, version in put_back.items()]
+    steps = [
+        Step(StepAction.ADD, name, version, because="put back")
+        for name, version in put_back.items()
+    ]
     if not steps:  # folders, and no distribution: they have no version
         folders = NormalizedName(", ".join(Path(path).name for path in decision.paths))
         steps = [Step(StepAction.REMOVE, folders, None, because="left over")]
-    with swap.begin(interpreter.prefix, command=world.command, scheme=interpreter.scheme) as transaction:
+    with swap.begin(
+        interpreter.prefix, command=world.command, scheme=interpreter.scheme
+    ) as transaction:
         for one in decision.recorded:
             lay_out(one, transaction.stage)
         areas = make_areas(interpreter.prefix, interpreter.scheme)
@@ -145,4 +167,6 @@ def _apply_decision(
             outcome=Outcome.RECOVERED,
         )
     rolled_back = judged.outcome is Outcome.ROLLED_BACK
-    return _Repaired(decision, None if rolled_back else transaction.id, rolled_back, judged.findings)
+    return _Repaired(
+        decision, None if rolled_back else transaction.id, rolled_back, judged.findings
+    )

@@ -54,7 +54,9 @@ def undo(
     with error_context(environment), lock_environment(prefix):
         if unfinished.recover(prefix):
             environment = probe_named(world, python, user=user)
-        owners = make_ownership(environment.installed.values(), prefix, environment.interpreter.scheme)
+        owners = make_ownership(
+            environment.installed.values(), prefix, environment.interpreter.scheme
+        )
         with history.begin_undo(
             prefix, transaction_id, command=world.command, find_owner=owners.find_owner
         ) as transaction:
@@ -95,7 +97,8 @@ def _expect(plan: Plan, *, no_rollback: bool) -> Expectation:
 def _check_needed(
     entry: history.HistoryEntry, plan: Plan, environment: Environment, *, force: bool
 ) -> Tuple[UnmetRequirement, ...]:
-    """The requirements that the undo breaks, which is permitted by `force` alone. Errors: Refused."""
+    """The requirements that the undo breaks, which is permitted by `force` alone. Errors:
+    Refused."""
     needed = find_needed(plan, environment, since=entry.created)
     if needed and not force:
         raise Refused(
@@ -117,12 +120,19 @@ def _undone_entry(prefix: Path, transaction_id: Optional[str]) -> history.Histor
     return next(entry for entry in entries if entry.undone_by is None and entry.undoes is None)
 
 
-def find_needed(plan: Plan, environment: Environment, *, since: float) -> Tuple[UnmetRequirement, ...]:
-    """The requirements that an undo would break, of distributions that came after `since` (seconds of the epoch).
+def find_needed(
+    plan: Plan, environment: Environment, *, since: float
+) -> Tuple[UnmetRequirement, ...]:
+    """The requirements that an undo would break, of distributions that came after `since` (seconds
+    of the epoch).
 
     What was there before the change was content, or not, with what the undo brings back.
     """
-    return tuple(unmet for unmet in newly_unmet(plan, environment) if _came_after(environment, unmet.name, since))
+    return tuple(
+        unmet
+        for unmet in newly_unmet(plan, environment)
+        if _came_after(environment, unmet.name, since)
+    )
 
 
 def _came_after(environment: Environment, name: NormalizedName, since: float) -> bool:
@@ -137,8 +147,22 @@ def _reverse_steps(summary: Any) -> Tuple[Step, ...]:
     steps = []
     for row in summary.get("steps", []):
         old, new = row["from_version"], row["version"]
-        action = StepAction.REMOVE if old is None else StepAction.ADD if new is None else StepAction.REPLACE
-        steps.append(Step(action, canonicalize_name(row["name"]), version=old, from_version=new, because="undo"))
+        action = (
+            StepAction.REMOVE
+            if old is None
+            else StepAction.ADD
+            if new is None
+            else StepAction.REPLACE
+        )
+        steps.append(
+            Step(
+                action,
+                canonicalize_name(row["name"]),
+                version=old,
+                from_version=new,
+                because="undo",
+            )
+        )
     return tuple(steps)
 
 

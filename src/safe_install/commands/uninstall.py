@@ -1,7 +1,7 @@
 """`safe-install uninstall`: what pip uninstall does, guarded the same way as an install.
 
-pip trusts RECORD and removes whatever it names, also files that another distribution owns. Here the files of a
-distribution leave by journalled renames, and what another one lists stays.
+pip trusts RECORD and removes whatever it names, also files that another distribution owns. Here the
+files of a distribution leave by journalled renames, and what another one lists stays.
 """
 
 from __future__ import annotations
@@ -51,7 +51,8 @@ def uninstall(request: UninstallRequest, world: World) -> InstallResult:
     timings = Timings()
     for text in request.ignored:
         world.reporter.pip_warning(
-            f"WARNING: Invalid requirement: {text!r} ignored - the uninstall command expects named requirements."
+            f"WARNING: Invalid requirement: {text!r} ignored - the uninstall command expects named "
+            "requirements."
         )
     with timings.stage("probe"):
         environment = probe_environment(request.own, world)
@@ -72,7 +73,9 @@ def uninstall(request: UninstallRequest, world: World) -> InstallResult:
 def _all_in_user_site(request: UninstallRequest, environment: Environment) -> bool:
     found = [environment.installed[name] for name in request.names if name in environment.installed]
     user_site = environment.interpreter.user_site
-    return bool(found) and user_site is not None and all(item.location == user_site for item in found)
+    return (
+        bool(found) and user_site is not None and all(item.location == user_site for item in found)
+    )
 
 
 def _plan(request: UninstallRequest, environment: Environment, world: World) -> Plan:
@@ -90,13 +93,23 @@ def _plan(request: UninstallRequest, environment: Environment, world: World) -> 
         elif name not in seen:
             seen.add(name)
             steps.append(
-                Step(Action.REMOVE, name, None, from_version=distribution.version, requested=True, because="requested")
+                Step(
+                    Action.REMOVE,
+                    name,
+                    None,
+                    from_version=distribution.version,
+                    requested=True,
+                    because="requested",
+                )
             )
     return Plan(tuple(steps))
 
 
-def _refuse_dependency_of_torch(request: UninstallRequest, plan: Plan, environment: Environment) -> None:
-    """What torch needs, itself or through another, goes with torch, or where that is permitted. Errors: Refused."""
+def _refuse_dependency_of_torch(
+    request: UninstallRequest, plan: Plan, environment: Environment
+) -> None:
+    """What torch needs, itself or through another, goes with torch, or where that is permitted.
+    Errors: Refused."""
     is_permitted = request.own.allow_torch_change or request.own.no_rollback
     if is_permitted or plan.find(TORCH) is not None:
         return
@@ -110,13 +123,16 @@ def _refuse_dependency_of_torch(request: UninstallRequest, plan: Plan, environme
             Severity.ERROR,
             unmet.name,
             f"after this torch misses what it needs: {unmet}",
-            f"Remove torch with it ({together}), or permit it: --allow-torch-change lets the check decide, "
+            f"Remove torch with it ({together}), or permit it: --allow-torch-change lets the check "
+            "decide, "
             "--no-rollback keeps it whatever the check says.",
         )
         raise Refused.by([finding])
 
 
-def _confirmed(request: UninstallRequest, plan: Plan, environment: Environment, world: World) -> Plan:
+def _confirmed(
+    request: UninstallRequest, plan: Plan, environment: Environment, world: World
+) -> Plan:
     """The plan with what the person agrees to, asked for one after the other, as pip asks."""
     steps: List[Step] = []
     if request.yes:
@@ -136,22 +152,35 @@ def _agrees(world: World) -> bool:
     while True:
         answer = world.reporter.ask("Proceed (Y/n)? ")
         if answer is None:
-            raise UsageError("uninstall asks before it removes, and stdin is not a terminal", hint="Add -y.")
+            raise UsageError(
+                "uninstall asks before it removes, and stdin is not a terminal", hint="Add -y."
+            )
         answer = answer.strip().lower()
         if answer in ("", "y", "n"):
             return answer != "n"
-        world.reporter.output(f"Your response ({answer!r}) was not one of the expected responses: y, n, ")
+        world.reporter.output(
+            f"Your response ({answer!r}) was not one of the expected responses: y, n, "
+        )
 
 
 def removal_listing(distribution: InstalledDistribution) -> List[str]:
-    """What the RECORD of a distribution names, as pip lists it: packages and metadata by their folder."""
+    """What the RECORD of a distribution names, as pip lists it: packages and metadata by their
+    folder."""
     try:
         names = [entry.path for entry in read_record(distribution.metadata_path)]
     except OSError:
         return []
-    paths = (os.path.normpath(distribution.location / name) for name in names if not name.endswith(".pyc"))
+    paths = (
+        os.path.normpath(distribution.location / name)
+        for name in names
+        if not name.endswith(".pyc")
+    )
     files = {Path(path) for path in paths}
-    folders = {path.parent for path in files if path.name == "__init__.py" or ".dist-info" in str(path.parent)}
+    folders = {
+        path.parent
+        for path in files
+        if path.name == "__init__.py" or ".dist-info" in str(path.parent)
+    }
     listed = {folder / "*" for folder in folders if not folders.intersection(folder.parents)}
     listed |= {path for path in files if not folders.intersection(path.parents)}
     return ["Would remove:", *(f"  {path}" for path in sorted(listed))]
@@ -178,7 +207,9 @@ def _remove(
             transaction,
             before,
             # Without torch nothing can be asked of the rest, and that was asked for.
-            [] if removes_torch else [subject for subject in before.subjects if plan.find(subject.name) is None],
+            []
+            if removes_torch
+            else [subject for subject in before.subjects if plan.find(subject.name) is None],
             expectation=Expectation(
                 torch_requested=removes_torch,
                 cuda_loss_requested=removes_torch,
@@ -198,7 +229,8 @@ def _remove(
 
 
 def _announce(plan: Plan, environment: Environment, world: World, *, was_asked: bool) -> None:
-    """pip's lines on each removal; where the person was asked, the question has said all but the last."""
+    """pip's lines on each removal; where the person was asked, the question has said all but the
+    last."""
     for step in plan.steps:
         lines = removed_lines(environment.installed[step.name])
         for line in lines[-1:] if was_asked else lines:
@@ -206,5 +238,6 @@ def _announce(plan: Plan, environment: Environment, world: World, *, was_asked: 
 
 
 def _unmet(plan: Plan, environment: Environment) -> Tuple[Finding, ...]:
-    """What now misses something that was removed on purpose: worth a word, no reason to put it back."""
+    """What now misses something that was removed on purpose: worth a word, no reason to put it
+    back."""
     return tuple(make_finding(unmet, Severity.WARNING) for unmet in newly_unmet(plan, environment))

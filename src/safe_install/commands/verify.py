@@ -12,7 +12,13 @@ from safe_install.environment.driver import read_kernel_driver
 from safe_install.health.comparison import check_cuda_required, first_line, hint_for, is_healthy
 from safe_install.health.cuda import DEVICES_VARIABLE, Machine, diagnose_cuda
 from safe_install.health.examination import Examination
-from safe_install.health.origin import Sites, check_missing, check_origin, check_working_folder, is_whole
+from safe_install.health.origin import (
+    Sites,
+    check_missing,
+    check_origin,
+    check_working_folder,
+    is_whole,
+)
 from safe_install.health.requirements import make_finding, unmet_requirements
 from safe_install.index.catalog import cuda_table, torch_table
 from safe_install.models import (
@@ -41,9 +47,10 @@ def verify(
 ) -> InstallResult:
     """Ask a fresh process for torch, CUDA and every installed extension that the wheel index knows.
 
-    A driver or a GPU that is here while CUDA is not available, and a torch that is not the installed one, are errors.
-    Unmet requirements, and files of any extension that were built for another torch, are warnings: what imports and
-    computes is healthy. Exit status 0 healthy, 1 not. `check_timeout`: seconds; None: no limit.
+    A driver or a GPU that is here while CUDA is not available, and a torch that is not the
+    installed one, are errors. Unmet requirements, and files of any extension that were built for
+    another torch, are warnings: what imports and computes is healthy. Exit status 0 healthy, 1 not.
+    `check_timeout`: seconds; None: no limit.
     """
     timings = Timings()
     with timings.stage("probe"):
@@ -63,7 +70,8 @@ def verify(
         def answers() -> HealthReport:
             return examination.result(unmet)
 
-        # Files are read while the other process imports; where a library is missing, its answer is waited for.
+        # Files are read while the other process imports; where a library is missing, its answer is
+        # waited for.
         broken = find_broken(environment, world.environ, preloaded=lambda: answers().libraries)
         health = answers()
     findings = (
@@ -100,7 +108,10 @@ def _findings(health: HealthReport) -> List[Finding]:
             f"{name} fails: {first_line(answer.error)}",
             hint_for(name, health.torch_version, answer.error),
         )
-        for check, answers in (("import-failed", health.imports), ("operation-failed", health.operations))
+        for check, answers in (
+            ("import-failed", health.imports),
+            ("operation-failed", health.operations),
+        )
         for name, answer in answers.items()
         if not answer.ok
     ]
@@ -110,11 +121,15 @@ def _findings(health: HealthReport) -> List[Finding]:
     return findings
 
 
-# --- CUDA ------------------------------------------------------------------------------------------
+# --- CUDA -----------------------------------------------------------------------------------------
 
 
 def _check_cuda(
-    environment: Environment, health: HealthReport, environ: Mapping[str, str], *, require_cuda: bool
+    environment: Environment,
+    health: HealthReport,
+    environ: Mapping[str, str],
+    *,
+    require_cuda: bool,
 ) -> Tuple[Finding, ...]:
     cause = diagnose_cuda(health, _machine(environment, health, environ))
     if require_cuda:
@@ -128,7 +143,9 @@ def _machine(environment: Environment, health: HealthReport, environ: Mapping[st
     if health.cuda_available:
         return Machine()
     library = health.driver_library
-    served = (library.cuda if library else None) or (environment.driver.cuda if environment.driver else None)
+    served = (library.cuda if library else None) or (
+        environment.driver.cuda if environment.driver else None
+    )
     torch = environment.torch
     # Builds of NVIDIA's containers, conda and the system are not replaced by one of a public host.
     is_public = torch is not None and torch.vendor in (None, "unknown")
@@ -136,7 +153,9 @@ def _machine(environment: Environment, health: HealthReport, environ: Mapping[st
         driver=environment.driver,
         kernel_driver=read_kernel_driver(),
         visible_devices=environ.get(DEVICES_VARIABLE),
-        driver_floor=cuda_table().driver_floor(torch.accelerator, system=_system(environment)) if torch else None,
+        driver_floor=cuda_table().driver_floor(torch.accelerator, system=_system(environment))
+        if torch
+        else None,
         fitting_build=torch_table().build_for(torch.runtime_version, served)
         if torch and served and is_public
         else None,
@@ -147,19 +166,24 @@ def _system(environment: Environment) -> str:
     return "windows" if environment.interpreter.platform.startswith("win") else "linux"
 
 
-# --- where torch is --------------------------------------------------------------------------------
+# --- where torch is -------------------------------------------------------------------------------
 
 
 def check_torch_folder(
     environment: Environment, health: HealthReport, environ: Mapping[str, str]
 ) -> Tuple[Finding, ...]:
-    """Is the torch that was imported the installed one, and would it be in the working folder, too?"""
+    """Is the torch that was imported the installed one, and would it be in the working folder,
+    too?"""
     imported = Path(health.torch_folder) if health.torch_folder else None
     interpreter = environment.interpreter
     sites = Sites(
-        own=frozenset(_real(site) for site in (interpreter.scheme.purelib, interpreter.scheme.platlib)),
+        own=frozenset(
+            _real(site) for site in (interpreter.scheme.purelib, interpreter.scheme.platlib)
+        ),
         user=_real(interpreter.user_site) if interpreter.user_site else None,
-        pythonpath=frozenset(_real(Path(path)) for path in environ.get("PYTHONPATH", "").split(os.pathsep) if path),
+        pythonpath=frozenset(
+            _real(Path(path)) for path in environ.get("PYTHONPATH", "").split(os.pathsep) if path
+        ),
         base_prefix=_real(interpreter.base_prefix),
     )
     places = environment.torch_places
@@ -173,8 +197,10 @@ def check_torch_folder(
 
 
 def _module_in(folder: Path) -> Optional[Path]:
-    """What `import torch` takes from a folder; a folder without __init__.py hides no installed package."""
-    script: Any = importlib.import_module("safe_install.environment.script")  # typed for Python 3.6: not at all
+    """What `import torch` takes from a folder; a folder without __init__.py hides no installed
+    package."""
+    # typed for Python 3.6: not at all
+    script: Any = importlib.import_module("safe_install.environment.script")
     module, files = script.torch_module(str(folder))
     return _real(Path(module)) if files in ("package", "module") else None
 

@@ -1,4 +1,5 @@
-"""`safe-install wheels`: what the wheel index knows, as tables; asks the hosts; brings a newer index."""
+"""`safe-install wheels`: what the wheel index knows, as tables; asks the hosts; brings a newer
+index."""
 
 from __future__ import annotations
 
@@ -45,10 +46,13 @@ from safe_install.wheels.fetch import find_local_path
 FAILED = frozenset({HostAnswerKind.DOWN, HostAnswerKind.PAGE_EMPTY, HostAnswerKind.PAGE_MISSING})
 
 
-def show_wheels(world: World, names: Sequence[str], own: OwnOptions, *, machine: Mapping[str, Any]) -> InstallResult:
+def show_wheels(
+    world: World, names: Sequence[str], own: OwnOptions, *, machine: Mapping[str, Any]
+) -> InstallResult:
     """The matrix of each named project, or all projects with what fits here. Asks no host.
 
-    `machine`: torch, python_version, platform of a machine elsewhere, as `explain` has them. Errors: UsageError.
+    `machine`: torch, python_version, platform of a machine elsewhere, as `explain` has them.
+    Errors: UsageError.
     """
     timings = Timings()
     with timings.stage("probe"):
@@ -58,7 +62,9 @@ def show_wheels(world: World, names: Sequence[str], own: OwnOptions, *, machine:
     tables = []
     if projects:
         for project in projects:
-            matrix = make_matrix(project, platform=environment.interpreter.platform, third_party=own.third_party)
+            matrix = make_matrix(
+                project, platform=environment.interpreter.platform, third_party=own.third_party
+            )
             tables.append(_matrix_table(project, matrix, environment))
             message += _told(project)
     else:
@@ -109,20 +115,36 @@ def _fits(project: Project, cell: Cell, environment: Environment) -> bool:
     torch = environment.torch
     version = torch.runtime_version if torch is not None else ""
     own = (bundled.minor_of(version), f"nv{container_of_version(version)}")
-    if cell.build is not None and project.torch_match is not TorchMatch.ANY and bundled.minor_of(cell.torch) not in own:
+    if (
+        cell.build is not None
+        and project.torch_match is not TorchMatch.ANY
+        and bundled.minor_of(cell.torch) not in own
+    ):
         return False  # it would be rejected too, only later
     context = Context(project, environment, bundled_catalog())
-    return any(check_candidate(candidate, context) is None for candidate in _wheels_of(project, cell, environment))
+    return any(
+        check_candidate(candidate, context) is None
+        for candidate in _wheels_of(project, cell, environment)
+    )
 
 
 def _wheels_of(project: Project, cell: Cell, environment: Environment) -> Iterator[Candidate]:
     build, interpreter = cell.build, environment.interpreter
     if build is None:
         version = Version(cell.version)
-        accelerator = untagged_accelerator(project, version, interpreter.platform, bundled_catalog().torch)
+        accelerator = untagged_accelerator(
+            project, version, interpreter.platform, bundled_catalog().torch
+        )
         built_for = BuiltFor(torch_of(project, version, None), accelerator)
         link = Link("", cell.version)
-        yield Candidate(project.name, version, CandidateKind.WHEEL, link, frozenset(interpreter.tags[:1]), built_for)
+        yield Candidate(
+            project.name,
+            version,
+            CandidateKind.WHEEL,
+            link,
+            frozenset(interpreter.tags[:1]),
+            built_for,
+        )
     elif build.platform != "macos":
         host = next(host for host in project.hosts if host.host == build.host)
         for python in build.python:
@@ -134,7 +156,11 @@ def _wheels_of(project: Project, cell: Cell, environment: Environment) -> Iterat
 
 def _told(project: Project) -> List[str]:
     """What a table cannot say."""
-    told = [f"{project.name}: asked in this order: " + ", ".join(_host_names(project))] if project.hosts else []
+    told = (
+        [f"{project.name}: asked in this order: " + ", ".join(_host_names(project))]
+        if project.hosts
+        else []
+    )
     if project.package_index.note:
         told.append(f"{project.name}: {project.package_index.note}")
     if project.source is not None:
@@ -145,15 +171,20 @@ def _told(project: Project) -> List[str]:
 
 
 def _doubts(projects: Iterable[Project]) -> Dict[str, List[Dict[str, str]]]:
-    """What is not certain of the facts: for --json, because it is about the index and not about this environment."""
+    """What is not certain of the facts: for --json, because it is about the index and not about
+    this environment."""
     found: Dict[str, List[Dict[str, str]]] = {}
     for project in projects:
-        found[str(project.name)] = [{"subject": doubt.subject, "why": doubt.why} for doubt in project.doubts]
+        found[str(project.name)] = [
+            {"subject": doubt.subject, "why": doubt.why} for doubt in project.doubts
+        ]
     return found
 
 
 def _host_names(project: Project) -> List[str]:
-    return [f"{host.host} (only when named)" if host.optional else host.host for host in project.hosts]
+    return [
+        f"{host.host} (only when named)" if host.optional else host.host for host in project.hosts
+    ]
 
 
 def _projects_table(environment: Environment) -> Dict[str, Any]:
@@ -169,17 +200,27 @@ def _projects_table(environment: Environment) -> Dict[str, Any]:
         ]
         best = max(fitting, key=Version, default="")
         hosts = ", ".join(host.host for host in project.hosts if not host.optional)
-        rows.append([str(name), newest_version(project) or "", f"*{best}" if best else "", hosts or "-"])
-    return {"title": "projects", "columns": ["project", "newest known", "fits here", "hosts"], "rows": rows}
+        rows.append(
+            [str(name), newest_version(project) or "", f"*{best}" if best else "", hosts or "-"]
+        )
+    return {
+        "title": "projects",
+        "columns": ["project", "newest known", "fits here", "hosts"],
+        "rows": rows,
+    }
 
 
-# --- asking the hosts ------------------------------------------------------------------------------
+# --- asking the hosts -----------------------------------------------------------------------------
 
 
-def check_wheels(world: World, names: Sequence[str], own: OwnOptions, *, machine: Mapping[str, Any]) -> InstallResult:
-    """Ask every host of the projects for this torch: does it answer, and does it still list what is known?
+def check_wheels(
+    world: World, names: Sequence[str], own: OwnOptions, *, machine: Mapping[str, Any]
+) -> InstallResult:
+    """Ask every host of the projects for this torch: does it answer, and does it still list what is
+    known?
 
-    Exit status 1 when one does not answer, or a known file is no longer listed. Errors: UsageError, Refused.
+    Exit status 1 when one does not answer, or a known file is no longer listed. Errors: UsageError,
+    Refused.
     """
     timings = Timings()
     with timings.stage("probe"):
@@ -190,12 +231,16 @@ def check_wheels(world: World, names: Sequence[str], own: OwnOptions, *, machine
             hint="Name one: safe-install wheels --check --torch 2.13.0+cpu.",
         )
     with timings.stage("ask"):
-        answers, findings = _ask_hosts(_known(names) or sorted(known_projects()), environment, world, own)
+        answers, findings = _ask_hosts(
+            _known(names) or sorted(known_projects()), environment, world, own
+        )
     failed = [answer for answer in answers if answer.kind in FAILED]
     table = {
         "title": "hosts",
         "columns": ["project", "host", "answer", ""],
-        "rows": [[answer.project, answer.host, answer.kind.value, answer.detail] for answer in answers],
+        "rows": [
+            [answer.project, answer.host, answer.kind.value, answer.detail] for answer in answers
+        ],
     }
     return InstallResult(
         "wheels",
@@ -216,7 +261,9 @@ def _ask_hosts(
     """What each host of the projects says, and the known files that it no longer lists."""
     bare = dataclasses.replace(environment, installed={})
     http = make_client(world, offline=own.offline, ask_again=True)
-    finder = Finder(http=http, catalog=bundled_catalog(), offline=own.offline, third_party=own.third_party)
+    finder = Finder(
+        http=http, catalog=bundled_catalog(), offline=own.offline, third_party=own.third_party
+    )
     answers: List[HostAnswer] = []
     findings: List[Finding] = []
     for name in names:
@@ -231,8 +278,13 @@ def _ask_hosts(
 def _gone(
     project: Project, environment: Environment, found: Sequence[Candidate], listed: Iterable[str]
 ) -> Iterator[Finding]:
-    """Files that the index knows for this torch on hosts that answered, and that they do not list."""
-    there = {canonical_url(candidate.link.url) for candidate in found if candidate.link.found_in != bundled.FOUND_IN}
+    """Files that the index knows for this torch on hosts that answered, and that they do not
+    list."""
+    there = {
+        canonical_url(candidate.link.url)
+        for candidate in found
+        if candidate.link.found_in != bundled.FOUND_IN
+    }
     context = Context(project, environment, bundled_catalog())
     for candidate in bundled.bundled_wheels(project, environment, hosts=sorted(listed)):
         if candidate.link.url not in there and check_candidate(candidate, context) is None:
@@ -245,17 +297,23 @@ def _gone(
             )
 
 
-# --- a newer index ---------------------------------------------------------------------------------
+# --- a newer index --------------------------------------------------------------------------------
 
 
 def update_wheels(world: World, location: str, own: OwnOptions) -> InstallResult:
-    """Bring the index file at `location`, a URL or a path with `#sha256=HEX`, into the person's data folder.
+    """Bring the index file at `location`, a URL or a path with `#sha256=HEX`, into the person's
+    data folder.
 
-    Errors: UsageError without a hash; HashMismatch, DownloadFailed, IndexInvalid: the index in force stays.
+    Errors: UsageError without a hash; HashMismatch, DownloadFailed, IndexInvalid: the index in
+    force stays.
     """
     address, fragment = urldefrag(location)
     name, _, promised = fragment.partition("=")
-    if name != "sha256" or len(promised) != 64 or not set(promised.lower()) <= set("0123456789abcdef"):
+    if (
+        name != "sha256"
+        or len(promised) != 64
+        or not set(promised.lower()) <= set("0123456789abcdef")
+    ):
         raise UsageError(
             f"--update {location}: its sha256 is missing",
             hint="The index says which hosts are believed: write the hash that its publisher gave, URL#sha256=HEX.",
@@ -264,14 +322,21 @@ def update_wheels(world: World, location: str, own: OwnOptions) -> InstallResult
     bundle = read_bundle(text, address)
     before = catalog.index_date()
     if bundle["date"] <= before:
-        message = f"The index in force is of {before}; {address} is of {bundle['date']}: nothing to do."
-        return InstallResult("wheels", Outcome.ALREADY_SATISFIED, 0, message=message, details={"index": _origin()})
+        message = (
+            f"The index in force is of {before}; {address} is of {bundle['date']}: nothing to do."
+        )
+        return InstallResult(
+            "wheels", Outcome.ALREADY_SATISFIED, 0, message=message, details={"index": _origin()}
+        )
     put_in_place(text, url=address)
     catalog.forget()
     message = (
-        f"The wheel index is now of {catalog.index_date()} ({len(bundle['documents'])} documents), it was of {before}."
+        f"The wheel index is now of {catalog.index_date()} ({len(bundle['documents'])} "
+        f"documents), it was of {before}."
     )
-    return InstallResult("wheels", Outcome.UPDATED, 0, message=message, details={"index": _origin()})
+    return InstallResult(
+        "wheels", Outcome.UPDATED, 0, message=message, details={"index": _origin()}
+    )
 
 
 def _read_bundle_text(world: World, address: str, promised: str, own: OwnOptions) -> str:
@@ -279,10 +344,14 @@ def _read_bundle_text(world: World, address: str, promised: str, own: OwnOptions
     with tempfile.TemporaryDirectory(prefix="safe-install-") as folder:
         if path is None:
             path = Path(folder) / "wheel-index.json"
-            make_client(world, offline=own.offline).download(address, path, sha256=promised, size_limit=MAX_SIZE)
+            make_client(world, offline=own.offline).download(
+                address, path, sha256=promised, size_limit=MAX_SIZE
+            )
         try:
             if path.stat().st_size > MAX_SIZE:
-                raise UsageError(f"{path} is larger than {MAX_SIZE} bytes", hint="It is no wheel index.")
+                raise UsageError(
+                    f"{path} is larger than {MAX_SIZE} bytes", hint="It is no wheel index."
+                )
             found = hash_file(path)
             if found != promised:
                 raise HashMismatch(

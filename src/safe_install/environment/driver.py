@@ -1,4 +1,5 @@
-"""Asks the NVIDIA driver through NVML, or takes what was declared for the machine that will run this.
+"""Asks the NVIDIA driver through NVML, or takes what was declared for the machine that will run
+this.
 
 The only importer of pynvml (of the distribution nvidia-ml-py).
 """
@@ -16,8 +17,8 @@ from safe_install.models import Device, Driver
 def read_driver() -> Optional[Driver]:
     """The loaded driver and its devices; None when there is no driver here, which is normal.
 
-    Where NVML answers nothing although a driver is loaded (18: the driver was updated and its modules were not loaded
-    again), `problem` has its words.
+    Where NVML answers nothing although a driver is loaded (18: the driver was updated and its
+    modules were not loaded again), `problem` has its words.
     """
     try:
         # A dlopen costs microseconds; importing pynvml 30 ms.
@@ -65,7 +66,9 @@ def read_kernel_driver(path: Path = Path("/proc/driver/nvidia/version")) -> Opti
     A container sees it although it has no GPU: for reasons and hints only.
     """
     try:
-        found = re.search(r"\b\d+\.\d+(\.\d+)?\b", path.read_text(errors="replace").partition("\n")[0])
+        found = re.search(
+            r"\b\d+\.\d+(\.\d+)?\b", path.read_text(errors="replace").partition("\n")[0]
+        )
     except OSError:
         return None
     return found.group() if found else None
@@ -75,7 +78,9 @@ def _text(value: Any) -> str:
     return value.decode() if isinstance(value, bytes) else str(value)
 
 
-def declared_driver(*, version: Optional[str], cuda: Optional[str], capabilities: Sequence[str]) -> Optional[Driver]:
+def declared_driver(
+    *, version: Optional[str], cuda: Optional[str], capabilities: Sequence[str]
+) -> Optional[Driver]:
     """What `--target-driver` and `--target-gpu` say; None when neither was given."""
     if not (version or cuda or capabilities):
         return None

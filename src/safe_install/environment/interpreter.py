@@ -1,4 +1,5 @@
-"""Runs the stand-alone scripts in fresh processes of the managed interpreter; turns their answers into values."""
+"""Runs the stand-alone scripts in fresh processes of the managed interpreter; turns their answers
+into values."""
 
 from __future__ import annotations
 
@@ -37,11 +38,15 @@ REASON_SHOWN = 400  # characters
 ANSWERS_LIMIT = 32_000_000  # characters; an environment of 1000 distributions has 1 million
 
 
-def find_interpreter(python: Optional[str], environ: Mapping[str, str], *, own_prefix: Optional[Path] = None) -> Path:
-    """The managed interpreter: `--python`, else $VIRTUAL_ENV, else $CONDA_PREFIX, else the one that runs us.
+def find_interpreter(
+    python: Optional[str], environ: Mapping[str, str], *, own_prefix: Optional[Path] = None
+) -> Path:
+    """The managed interpreter: `--python`, else $VIRTUAL_ENV, else $CONDA_PREFIX, else the one that
+    runs us.
 
-    `python` may be an interpreter, an environment's folder, or a name on PATH. An environment that pipx or uv made for
-    this program (`own_prefix`, by default the running one) is never meant: then it is the python3 on PATH.
+    `python` may be an interpreter, an environment's folder, or a name on PATH. An environment that
+    pipx or uv made for this program (`own_prefix`, by default the running one) is never meant: then
+    it is the python3 on PATH.
     Errors: UsageError where there is none.
     """
     if python:
@@ -62,7 +67,8 @@ def find_interpreter(python: Optional[str], environ: Mapping[str, str], *, own_p
 def is_tool_environment(prefix: Path) -> bool:
     """Did pipx or `uv tool` make this environment, for one program alone?
 
-    That of `uv tool run` (uvx) has no receipt, and lies in uv's cache, among the unpacked wheels: archive-v0/ID.
+    That of `uv tool run` (uvx) has no receipt, and lies in uv's cache, among the unpacked wheels:
+    archive-v0/ID.
     """
     if re.match(r"archive-v\d+$", prefix.parent.name) and (prefix / "pyvenv.cfg").is_file():
         return True
@@ -74,7 +80,8 @@ def _is_same_folder(one: Path, other: Optional[Path]) -> bool:
 
 
 def _interpreter_on_path(environ: Mapping[str, str], own: Path) -> Path:
-    """What `python3` or `python` starts in the person's shell, as pip's own name would say, but never our own."""
+    """What `python3` or `python` starts in the person's shell, as pip's own name would say, but
+    never our own."""
     for name in ("python3", "python"):
         for folder in environ.get("PATH", os.defpath).split(os.pathsep):
             if not folder or _is_same_folder(Path(folder).parent, own):
@@ -116,9 +123,10 @@ def _interpreter_in(prefix: Path) -> Optional[Path]:
     return None
 
 
-# Variables of Python (docs.python.org, using/cmdline) that would hide what the check is there to find: asserts that are
-# not run, imports that are put off, warnings that become errors before and after the change, an interpreter that waits
-# for a person at its end; and, with LD_DEBUG, those that write between the lines that say why a process died.
+# Variables of Python (docs.python.org, using/cmdline) that would hide what the check is there to
+# find: asserts that are not run, imports that are put off, warnings that become errors before and
+# after the change, an interpreter that waits for a person at its end; and, with LD_DEBUG, those
+# that write between the lines that say why a process died.
 # What is kept, and why: docs/security.md.
 BLINDING_VARIABLES = (
     "FORCE_COLOR",
@@ -141,8 +149,9 @@ BLINDING_VARIABLES = (
 
 
 def child_environment(extra: Optional[Mapping[str, str]] = None) -> Dict[str, str]:
-    """The variables for a process of the managed interpreter: the user's own, less what would make the answer differ
-    from the one that the user's programs get, and writing no bytecode into the environment."""
+    """The variables for a process of the managed interpreter: the user's own, less what would make
+    the answer differ from the one that the user's programs get, and writing no bytecode into the
+    environment."""
     variables = process.inherited_variables()
     # Measured: with this variable is_available() is True although torch cannot use the driver.
     variables.pop("PYTORCH_NVML_BASED_CUDA_CHECK", None)
@@ -155,7 +164,8 @@ def child_environment(extra: Optional[Mapping[str, str]] = None) -> Dict[str, st
     return variables
 
 
-# Reads so many bytes of stdin and runs them, in a namespace that `import __main__` does not show. Python 3.6 syntax.
+# Reads so many bytes of stdin and runs them, in a namespace that `import __main__` does not show.
+# Python 3.6 syntax.
 _READ_AND_RUN = """\
 import os, sys
 left, source = int(sys.argv.pop(1)), b""
@@ -175,9 +185,15 @@ def make_words(count: int) -> List[str]:
 
 
 def start_script(
-    executable: Path, package: str, arguments: Sequence[str] = (), *, words: Sequence[str] = (), **options: Any
+    executable: Path,
+    package: str,
+    arguments: Sequence[str] = (),
+    *,
+    words: Sequence[str] = (),
+    **options: Any,
 ) -> process.Running:
-    """Start `package`'s stand-alone script in a fresh process of `executable`, with `words` on its stdin."""
+    """Start `package`'s stand-alone script in a fresh process of `executable`, with `words` on its
+    stdin."""
     source = read_script(package)
     options.setdefault("env", child_environment())
     # The working folder is no place to import from: "/" has no packages of the user's.
@@ -195,10 +211,13 @@ def start_script(
 
 @lru_cache(maxsize=None)
 def read_script(package: str) -> str:
-    """The stand-alone script of a package. Read once: the change that is verified may replace this very package."""
+    """The stand-alone script of a package. Read once: the change that is verified may replace this
+    very package."""
     source = pkgutil.get_data(package, "script.py")
     if source is None:  # pragma: no cover - a broken installation of ours
-        raise ProbeFailed(f"{package}/script.py is missing", hint="Install torch-safe-install again.")
+        raise ProbeFailed(
+            f"{package}/script.py is missing", hint="Install torch-safe-install again."
+        )
     return source.decode("utf-8")
 
 
@@ -210,14 +229,17 @@ def read_environment(
     timeout: Optional[float] = None,
     ahead: Sequence[Path] = (),
 ) -> Environment:
-    """Probe the managed interpreter without importing torch. `on_tick` may raise to end it. Errors: ProbeFailed.
+    """Probe the managed interpreter without importing torch. `on_tick` may raise to end it. Errors:
+    ProbeFailed.
 
     `timeout`: seconds, PROBE_TIMEOUT for None. `ahead`: folders that come before its own packages.
     """
     (word,) = make_words(1)
     limit = PROBE_TIMEOUT if timeout is None else timeout
     env = child_environment({"PYTHONPATH": os.pathsep.join(map(str, ahead))} if ahead else None)
-    answer = start_script(executable, "safe_install.environment", words=[word], env=env).wait(limit, on_tick=on_tick)
+    answer = start_script(executable, "safe_install.environment", words=[word], env=env).wait(
+        limit, on_tick=on_tick
+    )
     try:
         raw = json.loads(_answer_with(word, answer.stdout))
         if raw["result"] != "success":
@@ -235,7 +257,9 @@ def _answer_with(word: str, stdout: str) -> str:
     raise ValueError("no answer")
 
 
-def _probe_failed(executable: Path, answer: process.Completed, on_tick: Optional[process.Tick]) -> ProbeFailed:
+def _probe_failed(
+    executable: Path, answer: process.Completed, on_tick: Optional[process.Tick]
+) -> ProbeFailed:
     """Why, and where a file that runs at every start of the interpreter is the cause, which one."""
     errors = answer.stderr.strip().splitlines()
     if answer.timed_out:
@@ -249,7 +273,8 @@ def _probe_failed(executable: Path, answer: process.Completed, on_tick: Optional
     culprit = find_culprit(executable, child_environment(), on_tick)
     if culprit is not None:
         return ProbeFailed(
-            f"{executable} could not be probed: {culprit}, which runs at every start of this Python, ends it or hangs "
+            f"{executable} could not be probed: {culprit}, which runs at every start of this "
+            "Python, ends it or hangs "
             f"({reason})",
             hint="Repair that file or move it away; python -S starts without it.",
         )
@@ -261,11 +286,14 @@ def _probe_failed(executable: Path, answer: process.Completed, on_tick: Optional
 
 def _environment(raw: Mapping[str, Any], executable: Path, driver: Optional[Driver]) -> Environment:
     installed = {
-        canonicalize_name(key): _distribution(canonicalize_name(key), value) for key, value in raw["installed"].items()
+        canonicalize_name(key): _distribution(canonicalize_name(key), value)
+        for key, value in raw["installed"].items()
     }
     interpreter = _interpreter(raw, executable, installed)
     places = tuple(_torch_place(place) for place in raw["torch_places"])
-    torch = _torch_build(raw["torch"], _torch_distribution(raw["torch"], installed, places), interpreter)
+    torch = _torch_build(
+        raw["torch"], _torch_distribution(raw["torch"], installed, places), interpreter
+    )
     return Environment(
         interpreter=interpreter,
         torch=torch,
@@ -280,7 +308,8 @@ def _torch_distribution(
     installed: Mapping[NormalizedName, InstalledDistribution],
     places: Sequence[TorchPlace],
 ) -> Optional[InstalledDistribution]:
-    """The metadata of the torch that is imported; None where it has none, or where it hides the installed one."""
+    """The metadata of the torch that is imported; None where it has none, or where it hides the
+    installed one."""
     distribution = installed.get(canonicalize_name("torch"))
     if distribution is None or raw is None:
         return distribution
@@ -314,11 +343,14 @@ def _interpreter(
     libc = (raw["libc"][0], raw["libc"][1])
     pip = installed.get(canonicalize_name("pip"))
     return Interpreter(
-        # A shim (pyenv, asdf, mise) starts another Python in another working folder: what it started here is meant.
+        # A shim (pyenv, asdf, mise) starts another Python in another working folder: what it
+        # started here is meant.
         executable=Path(raw["executable"]) if executable.parent.name == "shims" else executable,
         version=raw["version"],
         implementation=raw["implementation"],
-        tags=tags.supported_tags(raw["version"], raw["implementation"], platform, libc, raw["abiflags"]),
+        tags=tags.supported_tags(
+            raw["version"], raw["implementation"], platform, libc, raw["abiflags"]
+        ),
         platform=platform,
         libc=libc,
         prefix=Path(raw["prefix"]),
@@ -342,7 +374,9 @@ def _optional_path(text: Optional[str]) -> Optional[Path]:
 
 
 def _scheme(raw: Mapping[str, str]) -> Scheme:
-    return Scheme(**{key: Path(raw[key]) for key in ("purelib", "platlib", "scripts", "data", "include")})
+    return Scheme(
+        **{key: Path(raw[key]) for key in ("purelib", "platlib", "scripts", "data", "include")}
+    )
 
 
 def _distribution(name: NormalizedName, raw: Mapping[str, Any]) -> InstalledDistribution:
@@ -399,7 +433,8 @@ def _torch_build(
 
 
 def _parse_torch_version(text: str) -> Optional[Version]:
-    """A torch of one's own may have a version of one's own: then its release counts ("2.9.0-mine" is 2.9.0)."""
+    """A torch of one's own may have a version of one's own: then its release counts ("2.9.0-mine"
+    is 2.9.0)."""
     release = re.match(r"\d+(\.\d+)*", text)
     for candidate in (text, release.group() if release else ""):
         try:
@@ -410,8 +445,10 @@ def _parse_torch_version(text: str) -> Optional[Version]:
 
 
 def read_torch_dir(folder: Path, interpreter: Interpreter) -> Tuple[Path, TorchBuild]:
-    """The folder of a torch that is unpacked and not installed, and what its files say. Errors: UsageError."""
-    script: Any = importlib.import_module("safe_install.environment.script")  # typed for Python 3.6: not at all
+    """The folder of a torch that is unpacked and not installed, and what its files say. Errors:
+    UsageError."""
+    # typed for Python 3.6: not at all
+    script: Any = importlib.import_module("safe_install.environment.script")
     for location in (folder, folder.parent):
         raw = script.torch_files([str(location.absolute())])
         torch = _torch_build(raw, None, interpreter)
@@ -436,7 +473,8 @@ def _accelerator(runtime_version: str, cuda: Optional[str], hip: Optional[str]) 
 def _vendor(
     runtime_version: str, distribution: Optional[InstalledDistribution], interpreter: Interpreter
 ) -> Optional[str]:
-    """Who built a torch that no public wheel host can give back; None for the builds of PyPI and pytorch.org."""
+    """Who built a torch that no public wheel host can give back; None for the builds of PyPI and
+    pytorch.org."""
     local = runtime_version.partition("+")[2]
     if "nv" in local:
         return "NVIDIA"
@@ -444,7 +482,10 @@ def _vendor(
         return "unknown"
     if distribution.installer == "conda" or (interpreter.conda and not distribution.has_record):
         return "conda"
-    if "dist-packages" in distribution.location.parts and "local" not in distribution.location.parts:
+    if (
+        "dist-packages" in distribution.location.parts
+        and "local" not in distribution.location.parts
+    ):
         return "distribution"
     if "a0" in runtime_version or "git" in local:
         return "own build"

@@ -1,7 +1,8 @@
 """RECORD, the list of a distribution's files: read, parsed and written.
 
-Facts: packaging.python.org/en/latest/specifications/recording-installed-packages. Every row has a path, a hash
-(`sha256=...`) and a size in bytes; pip and others leave the last two empty. A path is relative to the folder that
+Facts: packaging.python.org/en/latest/specifications/recording-installed-packages. Every row has a
+path, a hash (`sha256=...`) and a size in bytes; pip and others leave the last two empty. A path is
+relative to the folder that
 holds the dist-info, or absolute. What a wheel's own RECORD may say is checked in `wheels/archive`.
 """
 
@@ -26,9 +27,11 @@ class RecordEntry(NamedTuple):
 
 
 def read_record_text(folder: Path) -> Optional[str]:
-    """The text of the RECORD in a dist-info folder; None when there is none, or something that is no file.
+    """The text of the RECORD in a dist-info folder; None when there is none, or something that is
+    no file.
 
-    Bytes that are not UTF-8 become surrogates, as in the paths of `os`. Errors: OSError, where it cannot be read.
+    Bytes that are not UTF-8 become surrogates, as in the paths of `os`. Errors: OSError, where it
+    cannot be read.
     """
     try:
         # Without waiting: a FIFO in its place would wait for a writer.
@@ -61,7 +64,8 @@ def split_rows(text: str) -> List[str]:
 
 
 def parse_rows(rows: Iterable[str]) -> Iterator[RecordEntry]:
-    """The entries of these rows, without those that name no file: no path, a NUL in it, longer than a path can be."""
+    """The entries of these rows, without those that name no file: no path, a NUL in it, longer than
+    a path can be."""
     reader = csv.reader(rows)
     while True:
         try:
@@ -82,7 +86,8 @@ def parse_record(text: str) -> Iterator[RecordEntry]:
 
 
 def read_record(folder: Path) -> Iterator[RecordEntry]:
-    """The entries of the RECORD in a dist-info folder; none where there is no RECORD. Errors: as `read_record_text`."""
+    """The entries of the RECORD in a dist-info folder; none where there is no RECORD. Errors: as
+    `read_record_text`."""
     return parse_record(read_record_text(folder) or "")
 
 

@@ -1,7 +1,8 @@
-# Stand-alone: runs inside the managed interpreter, standard library only, Python 3.6 syntax, imports nothing of ours.
-# Writes one answer: a word of 16 letters that it reads from its stdin, and a JSON object of interpreter facts and
-# installed distributions. What else is on stdout is no answer: it comes from what runs at every start of this Python.
-# torch is not imported: its files are read.
+# Stand-alone: runs inside the managed interpreter, standard library only, Python 3.6 syntax,
+# imports nothing of ours. Writes one answer: a word of 16 letters that it reads from its stdin, and
+# a JSON object of interpreter facts and installed distributions. What else is on stdout is no
+# answer: it comes from what runs at every start of this Python. torch is not imported: its files
+# are read.
 import ast
 import glob
 import importlib.util
@@ -30,7 +31,8 @@ def first_line(path):
 
 
 def read_metadata(path):
-    """Name, version and requirements of METADATA or PKG-INFO; only the part above the description is looked at."""
+    """Name, version and requirements of METADATA or PKG-INFO; only the part above the description
+    is looked at."""
     text = read_text(path)
     if text is None:
         return None
@@ -117,8 +119,11 @@ def installed_distributions(paths):
     found, broken, torches = {}, [], {}
     for location in paths:
         try:
-            # What is installed comes before the link of a development install: that is imported later.
-            entries = sorted(os.listdir(location), key=lambda name: (name.endswith(".egg-link"), name))
+            # What is installed comes before the link of a development install: that is imported
+            # later.
+            entries = sorted(
+                os.listdir(location), key=lambda name: (name.endswith(".egg-link"), name)
+            )
         except OSError:
             continue
         if location.endswith(".egg"):
@@ -137,7 +142,8 @@ def installed_distributions(paths):
                     broken.append(os.path.join(location, entry))
                     break
                 key = re.sub(r"[-_.]+", "-", distribution["name"]).lower()
-                found.setdefault(key, distribution)  # the first on the path is the one that is imported
+                # the first on the path is the one that is imported
+                found.setdefault(key, distribution)
                 if key == "torch":
                     torches.setdefault(location, distribution)
                 break
@@ -170,7 +176,8 @@ def version_constants(path):
 
 
 def cxx11_abi(lib_dir):
-    """c10::Error's constructor takes a std::string: its mangled name in libc10.so tells which one."""
+    """c10::Error's constructor takes a std::string: its mangled name in libc10.so tells which
+    one."""
     try:
         with open(os.path.join(lib_dir, "libc10.so"), "rb") as file:
             content = file.read()
@@ -238,7 +245,8 @@ def torch_module(location):
 
 
 def torch_places(paths, torches):
-    """Every folder that holds torch's files or its metadata: the second of two is hidden, or hides the first."""
+    """Every folder that holds torch's files or its metadata: the second of two is hidden, or hides
+    the first."""
     places = []
     for location in paths:
         module, files = torch_module(location)
@@ -265,7 +273,9 @@ def libc():
     for loader in glob.glob("/lib/ld-musl-*.so.1"):
         import subprocess
 
-        answer = subprocess.Popen([loader], stdout=subprocess.PIPE, stderr=subprocess.STDOUT).communicate()[0]
+        answer = subprocess.Popen(
+            [loader], stdout=subprocess.PIPE, stderr=subprocess.STDOUT
+        ).communicate()[0]
         match = re.search(rb"Version (\d+\.\d+)", answer)
         if match:
             return ["musl", match.group(1).decode()]
@@ -312,11 +322,17 @@ def markers():
 
 def machine_platform():
     """What wheels have to be for. On a Mac sysconfig names what this Python was built for, such as
-    macosx-10.9-universal2; wheels are for the system that runs and its processor (as packaging.tags has it).
+    macosx-10.9-universal2; wheels are for the system that runs and its processor (as packaging.tags
+    has it).
     """
     release, _, machine = platform.mac_ver()
     parts = release.split(".")
-    if sys.platform != "darwin" or len(parts) < 2 or not machine or not all(part.isdigit() for part in parts[:2]):
+    if (
+        sys.platform != "darwin"
+        or len(parts) < 2
+        or not machine
+        or not all(part.isdigit() for part in parts[:2])
+    ):
         return sysconfig.get_platform()
     # From macOS 11 on minor releases have no tags of their own.
     minor = parts[1] if int(parts[0]) < 11 else "0"
@@ -341,7 +357,9 @@ def search_paths():
 
 
 def ensurepip_wheel():
-    wheels = glob.glob(os.path.join(os.path.dirname(os.__file__), "ensurepip", "_bundled", "pip-*.whl"))
+    wheels = glob.glob(
+        os.path.join(os.path.dirname(os.__file__), "ensurepip", "_bundled", "pip-*.whl")
+    )
     # Debian takes the wheels out of ensurepip and keeps them here.
     wheels = wheels or glob.glob("/usr/share/python-wheels/pip-*.whl")
     return max(wheels) if wheels else None
@@ -352,7 +370,8 @@ def interpreter_facts():
         "executable": sys.executable,
         "version": "%d.%d.%d" % sys.version_info[:3],
         "implementation": sys.implementation.name,
-        "abiflags": getattr(sys, "abiflags", "") or ("t" if sysconfig.get_config_var("Py_GIL_DISABLED") else ""),
+        "abiflags": getattr(sys, "abiflags", "")
+        or ("t" if sysconfig.get_config_var("Py_GIL_DISABLED") else ""),
         "platform": machine_platform(),
         "libc": libc(),
         "prefix": sys.prefix,

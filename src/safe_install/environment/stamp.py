@@ -1,8 +1,10 @@
-"""What an environment is made of, cheaply: taken twice and compared, it shows that somebody else changed it.
+"""What an environment is made of, cheaply: taken twice and compared, it shows that somebody else
+changed it.
 
-Looked at: the names that lie directly in site-packages and in the folder of commands, the size and time of those that
-are files, METADATA and RECORD of every distribution, and every file of torch. Not looked at: bytecode, which every
-program writes, and what lies deeper in other packages, which an installer cannot change without a new RECORD.
+Looked at: the names that lie directly in site-packages and in the folder of commands, the size and
+time of those that are files, METADATA and RECORD of every distribution, and every file of torch.
+Not looked at: bytecode, which every program writes, and what lies deeper in other packages, which
+an installer cannot change without a new RECORD.
 """
 
 from __future__ import annotations
@@ -31,11 +33,14 @@ class Stamp:
     def changed(self, later: Stamp) -> Tuple[str, ...]:
         """The paths that came, went or are another file in `later`, in order."""
         paths = self.states.keys() | later.states.keys()
-        return tuple(sorted(path for path in paths if self.states.get(path) != later.states.get(path)))
+        return tuple(
+            sorted(path for path in paths if self.states.get(path) != later.states.get(path))
+        )
 
 
 def take_stamp(sites: Iterable[Path], scripts: Optional[Path], torch: Optional[Path]) -> Stamp:
-    """The stamp of an environment. `torch` is the folder of the package; None: not looked at. Never raises."""
+    """The stamp of an environment. `torch` is the folder of the package; None: not looked at. Never
+    raises."""
     states: Dict[str, State] = {}
     folders = [*sites] if scripts is None else [*sites, scripts]
     for folder in dict.fromkeys(folders):
@@ -54,7 +59,9 @@ def _entries(folder: str) -> Iterator[os.DirEntry[str]]:
     try:
         with os.scandir(folder) as entries:
             for entry in entries:
-                if entry.name not in (BYTECODE_FOLDER, OWN_FOLDER) and not entry.name.endswith(".pyc"):
+                if entry.name not in (BYTECODE_FOLDER, OWN_FOLDER) and not entry.name.endswith(
+                    ".pyc"
+                ):
                     yield entry
     except OSError:
         return  # it is not there, or may not be read: then it was not, before either
@@ -99,7 +106,8 @@ PATHS_SHOWN = 5
 def stamp_of(environment: Environment, sources: Sequence[Path] = ()) -> Stamp:
     """What the environment is made of now; torch's folder also where a torch is about to come.
 
-    `sources` (real paths): a torch that lies in one of these is about to be built there, and is not looked at.
+    `sources` (real paths): a torch that lies in one of these is about to be built there, and is not
+    looked at.
     """
     scheme = environment.interpreter.scheme
     torch = None if _is_torch_built(environment, sources) else folder_of_torch(environment)
@@ -107,13 +115,14 @@ def stamp_of(environment: Environment, sources: Sequence[Path] = ()) -> Stamp:
 
 
 def _own_scripts(environment: Environment) -> Optional[Path]:
-    """The folder of commands; elsewhere (/usr/local/bin, ~/.local/bin) other programs come and go, too."""
+    """The folder of commands; elsewhere (/usr/local/bin, ~/.local/bin) other programs come and go,
+    too."""
     return environment.interpreter.scheme.scripts if environment.interpreter.is_virtual else None
 
 
 def watched_folders(environment: Environment, sources: Sequence[Path] = ()) -> Tuple[Path, ...]:
-    """The folders of a stamp, which a build may not change. Not among them: one that holds one of the `sources` (real
-    paths), which are built where they lie, and a torch that lies in one."""
+    """The folders of a stamp, which a build may not change. Not among them: one that holds one of
+    the `sources` (real paths), which are built where they lie, and a torch that lies in one."""
     scheme = environment.interpreter.scheme
     scripts = _own_scripts(environment)
     folders = [scheme.purelib, scheme.platlib, *environment.ahead]
@@ -129,7 +138,8 @@ def watched_folders(environment: Environment, sources: Sequence[Path] = ()) -> T
 
 
 def _is_torch_built(environment: Environment, sources: Sequence[Path]) -> bool:
-    """Does torch lie in one of the sources? Not where the sources hold the environment: `.venv` in a project."""
+    """Does torch lie in one of the sources? Not where the sources hold the environment: `.venv` in
+    a project."""
     torch = Path(os.path.realpath(folder_of_torch(environment)))
     scheme = environment.interpreter.scheme
     holding = [source for source in sources if source in torch.parents]
@@ -153,7 +163,10 @@ def folder_of_torch(environment: Environment) -> Path:
 
 
 def describe_paths(paths: Sequence[str], environment: Environment) -> str:
-    """`lib/python3.11/site-packages/six.py, ... and 12 more`, relative to the environment's folder."""
-    first = [os.path.relpath(path, str(environment.interpreter.prefix)) for path in paths[:PATHS_SHOWN]]
+    """`lib/python3.11/site-packages/six.py, ... and 12 more`, relative to the environment's
+    folder."""
+    first = [
+        os.path.relpath(path, str(environment.interpreter.prefix)) for path in paths[:PATHS_SHOWN]
+    ]
     more = f" and {len(paths) - PATHS_SHOWN} more" if len(paths) > PATHS_SHOWN else ""
     return ", ".join(first) + more

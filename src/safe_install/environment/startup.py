@@ -11,8 +11,9 @@ from safe_install.system import process
 
 LIMIT = 5.0  # seconds: a start takes 0.1
 
-# Runs what the module site runs; says before each file which one, and after it that it came back. Python 3.6 syntax.
-# With -S nothing of it has run before. Of sitecustomize and usercustomize the import system knows the place.
+# Runs what the module site runs; says before each file which one, and after it that it came back.
+# Python 3.6 syntax. With -S nothing of it has run before. Of sitecustomize and usercustomize the
+# import system knows the place.
 _TRACE = """\
 import importlib.util, os, site, sys
 answers = os.dup(2)
@@ -45,14 +46,19 @@ os._exit(0)
 def find_culprit(
     executable: Path, variables: Mapping[str, str], on_tick: Optional[process.Tick] = None
 ) -> Optional[str]:
-    """The .pth file, sitecustomize or usercustomize that ends the start of this interpreter, or hangs it, if one does.
+    """The .pth file, sitecustomize or usercustomize that ends the start of this interpreter, or
+    hangs it, if one does.
 
-    Each is run, as at every start. What raises an exception is named by Python itself, and ends nothing.
+    Each is run, as at every start. What raises an exception is named by Python itself, and ends
+    nothing.
     """
     mark = secrets.token_hex(8)
     try:
         child = process.start(
-            [str(executable), "-S", "-B", "-c", _TRACE, mark], env=variables, cwd=Path(os.sep), stdout_limit=1_000_000
+            [str(executable), "-S", "-B", "-c", _TRACE, mark],
+            env=variables,
+            cwd=Path(os.sep),
+            stdout_limit=1_000_000,
         )
     except OSError:
         return None

@@ -9,7 +9,13 @@ from typing import Any, Dict, Iterable, List, Mapping, Optional, Sequence, Tuple
 from packaging.utils import NormalizedName
 
 from safe_install.health.crash import describe_end, name_of_status
-from safe_install.models import DriverLibrary, HealthReport, ImportResult, TorchBuild, UnmetRequirement
+from safe_install.models import (
+    DriverLibrary,
+    HealthReport,
+    ImportResult,
+    TorchBuild,
+    UnmetRequirement,
+)
 
 Event = Mapping[str, Any]  # one line of the script; _EVENTS has the keys of each kind
 
@@ -23,7 +29,8 @@ class Subject:
 
     name: NormalizedName
     imports: Tuple[str, ...] = ()
-    native: Tuple[str, ...] = ()  # patterns below site-packages; braces name alternatives, the first is needed
+    # patterns below site-packages; braces name alternatives, the first is needed
+    native: Tuple[str, ...] = ()
     operation: Optional[str] = None  # Python source; `device` is defined
 
     def as_json(self) -> Dict[str, Any]:
@@ -57,7 +64,12 @@ _EVENTS: Mapping[str, Mapping[str, Tuple[type, ...]]] = {
     "done": {},
 }
 # What an "end" may also hold: about a file whose loading ended a process.
-_CRASH_KEYS: Mapping[str, Tuple[type, ...]] = {"file": (str,), "status": (int,), "stderr": (str,), "files": (list,)}
+_CRASH_KEYS: Mapping[str, Tuple[type, ...]] = {
+    "file": (str,),
+    "status": (int,),
+    "stderr": (str,),
+    "files": (list,),
+}
 _UNKNOWN = "unknown"  # a key that only this module sets: the step had no time to answer
 
 NO_ANSWER = "it gave no answer: what it imports has changed the process that asks"
@@ -79,9 +91,9 @@ def _is_event(event: object) -> bool:
 def parse_answers(lines: Iterable[str], words: Sequence[str]) -> Answers:
     """The script's lines, as far as they are whole (a crash may cut the last one).
 
-    `words`: what the script was given to begin its lines with, in order. A line without one of them, or with one that
-    had its turn, is not the script's. A step ends with its own answer or with none: what was imported may have taken
-    the script's words, or its means to speak.
+    `words`: what the script was given to begin its lines with, in order. A line without one of
+    them, or with one that had its turn, is not the script's. A step ends with its own answer or
+    with none: what was imported may have taken the script's words, or its means to speak.
     """
     order = {word: number for number, word in enumerate(words)}
     expected = 0
@@ -125,20 +137,31 @@ def _parse_event(text: str) -> Optional[Dict[str, Any]]:
 def missing_answers(
     expected: Iterable[str], events: Iterable[Event], reason: str, *, unknown: bool = False
 ) -> List[Event]:
-    """An answer for each `expected` step that has none, such as "import torch": it failed, for this reason."""
-    answered = {f"{event['kind']} {event['name']}" for event in events if event.get("event") == "end"}
+    """An answer for each `expected` step that has none, such as "import torch": it failed, for this
+    reason."""
+    answered = {
+        f"{event['kind']} {event['name']}" for event in events if event.get("event") == "end"
+    }
     return [crash_event(step, reason, unknown=unknown) for step in expected if step not in answered]
 
 
 def crash_event(step: str, reason: str, *, unknown: bool = False) -> Event:
     """The answer of a step that ended its process, or that had no time to answer (`unknown`)."""
     kind, _, name = step.partition(" ")
-    event = {"event": "end", "kind": kind, "name": name, "ok": False, "error": reason, "seconds": None}
+    event = {
+        "event": "end",
+        "kind": kind,
+        "name": name,
+        "ok": False,
+        "error": reason,
+        "seconds": None,
+    }
     return {**event, _UNKNOWN: True} if unknown else event
 
 
 def undecided_files(events: Iterable[Event]) -> Dict[str, List[List[str]]]:
-    """The files that a copy of the asking process died of, by project: they may only not bear what was loaded there.
+    """The files that a copy of the asking process died of, by project: they may only not bear what
+    was loaded there.
 
     Of each inner list one must load.
     """
@@ -146,10 +169,15 @@ def undecided_files(events: Iterable[Event]) -> Dict[str, List[List[str]]]:
 
 
 def replace_undecided(events: Iterable[Event], second: Sequence[Event]) -> List[Event]:
-    """The events, with the answers of the second process in the place of those that it could decide."""
-    answers = [event for event in second if event.get("event") == "end" and event.get("kind") == "native"]
+    """The events, with the answers of the second process in the place of those that it could
+    decide."""
+    answers = [
+        event for event in second if event.get("event") == "end" and event.get("kind") == "native"
+    ]
     names = {event["name"] for event in answers}
-    return [event for event in events if not (event.get("files") and event["name"] in names)] + answers
+    return [
+        event for event in events if not (event.get("files") and event["name"] in names)
+    ] + answers
 
 
 def explain_crashes(events: Iterable[Event]) -> List[Event]:
@@ -236,14 +264,18 @@ def _read_driver_library(events: Sequence[Event]) -> Optional[DriverLibrary]:
     return DriverLibrary(event["path"], event["cuda"], event["status"], event["devices"])
 
 
-def _read_results(events: Sequence[Event]) -> Tuple[Dict[str, ImportResult], Dict[str, ImportResult]]:
+def _read_results(
+    events: Sequence[Event],
+) -> Tuple[Dict[str, ImportResult], Dict[str, ImportResult]]:
     """The results of the imports, and of the operations and native files, by name."""
     imports: Dict[str, ImportResult] = {}
     operations: Dict[str, ImportResult] = {}
     for event in events:
         if event.get("event") != "end":
             continue
-        result = ImportResult(event["ok"], event["seconds"], event["error"], event.get(_UNKNOWN, False))
+        result = ImportResult(
+            event["ok"], event["seconds"], event["error"], event.get(_UNKNOWN, False)
+        )
         kind = event["kind"]
         name = event["name"]
         if kind == "import":

@@ -28,8 +28,9 @@ def compare_health(
 ) -> Tuple[Finding, ...]:
     """What got worse, as findings; an error among them means roll back.
 
-    `requested`: modules and operations of what the person asked for: they must work even if they are new.
-    `torch_requested`: torch itself was named, so its version may change. `cuda_loss_requested`: a CPU build was named.
+    `requested`: modules and operations of what the person asked for: they must work even if they
+    are new. `torch_requested`: torch itself was named, so its version may change.
+    `cuda_loss_requested`: a CPU build was named.
     """
     findings: List[Finding] = []
     if not torch_requested:
@@ -38,7 +39,12 @@ def compare_health(
     unasked_was_good = before.asked == "loader"
     torch = after.torch_version
     findings += _check_results(
-        "import-failed", before.imports, after.imports, requested, unasked_was_good=unasked_was_good, torch=torch
+        "import-failed",
+        before.imports,
+        after.imports,
+        requested,
+        unasked_was_good=unasked_was_good,
+        torch=torch,
     )
     findings += _check_results(
         "operation-failed",
@@ -57,7 +63,9 @@ def compare_health(
     return tuple(findings)
 
 
-def _check_cuda(before: HealthReport, after: HealthReport, cuda_loss_requested: bool) -> Iterable[Finding]:
+def _check_cuda(
+    before: HealthReport, after: HealthReport, cuda_loss_requested: bool
+) -> Iterable[Finding]:
     if after.crashed and not before.crashed and after.cuda_available is None:
         return  # nothing was answered, which is an error of its own
     if not before.cuda_available:
@@ -67,8 +75,10 @@ def _check_cuda(before: HealthReport, after: HealthReport, cuda_loss_requested: 
             "cuda-lost",
             Severity.WARNING if cuda_loss_requested else Severity.ERROR,
             "torch",
-            f"torch.cuda.is_available() was True and is now {after.cuda_available}: {_why_unavailable(after)}",
-            "The change that was tried does not fit this driver or replaced the CUDA build of torch.",
+            f"torch.cuda.is_available() was True and is now {after.cuda_available}: "
+            f"{_why_unavailable(after)}",
+            "The change that was tried does not fit this driver or replaced the CUDA build of "
+            "torch.",
         )
     elif (before.device_count or 0) > (after.device_count or 0):
         detail = f"torch saw {before.device_count} GPUs before and {after.device_count} after"
@@ -95,8 +105,10 @@ def _check_torch(before: HealthReport, after: HealthReport) -> Iterable[Finding]
             "torch-moved",
             Severity.ERROR,
             "torch",
-            f"torch was imported from {before.torch_folder} and is now imported from {after.torch_folder}",
-            "A file of this change puts another folder in front of it: a .pth file, a module named torch.",
+            f"torch was imported from {before.torch_folder} and is now imported from "
+            f"{after.torch_folder}",
+            "A file of this change puts another folder in front of it: a .pth file, a module named "
+            "torch.",
         )
 
 
@@ -115,10 +127,17 @@ def _check_results(
         if answer.unknown:
             # However it was before: what could not be asked was not verified.
             detail = f"{name} could not be asked: {first_line(answer.error)}"
-            yield Finding(check, Severity.ERROR, name, detail, "Give the check more time: --check-timeout 20m.")
+            yield Finding(
+                check,
+                Severity.ERROR,
+                name,
+                detail,
+                "Give the check more time: --check-timeout 20m.",
+            )
             continue
         old = before.get(name)
-        # A loader is asked fewer questions than an import: what it was not asked is taken for good here, and the
+        # A loader is asked fewer questions than an import: what it was not asked is taken for good
+        # here, and the
         # caller asks the old environment again, in full, before it believes the worst.
         worse = (name == "torch" or unasked_was_good) if old is None else old.ok
         if worse or name.split(" ")[0] in requested:
@@ -128,7 +147,9 @@ def _check_results(
         else:
             as_before = "" if old is None else ", as it did before"
             detail = f"{name} fails{as_before}: {first_line(answer.error)}"
-            yield Finding(check, Severity.WARNING, name, detail, hint_for(name, torch, answer.error))
+            yield Finding(
+                check, Severity.WARNING, name, detail, hint_for(name, torch, answer.error)
+            )
 
 
 LONGEST_LINE = 300  # characters
@@ -141,7 +162,10 @@ _MISSING_LIBRARIES: Tuple[Tuple[str, str], ...] = (
     ),
     (r"libGL\.so", "Install OpenGL's library: apt-get install libgl1, dnf install mesa-libGL."),
     (r"libgthread-2|libglib-2", "Install GLib: apt-get install libglib2.0-0, dnf install glib2."),
-    (r"libgomp\.so", "Install GCC's OpenMP library: apt-get install libgomp1, dnf install libgomp."),
+    (
+        r"libgomp\.so",
+        "Install GCC's OpenMP library: apt-get install libgomp1, dnf install libgomp.",
+    ),
     (r"libsndfile\.so", "Install libsndfile: apt-get install libsndfile1, dnf install libsndfile."),
     (r"libsox\.so", "Install SoX: apt-get install libsox-dev, dnf install sox."),
     (r"libopenblas\.so", "Install OpenBLAS: apt-get install libopenblas0, dnf install openblas."),
@@ -150,18 +174,26 @@ _MISSING_LIBRARIES: Tuple[Tuple[str, str], ...] = (
 
 
 def first_line(error: Optional[str]) -> str:
-    """What an exception says first: torch appends advice and stacks of many lines. The JSON document has all of it."""
+    """What an exception says first: torch appends advice and stacks of many lines. The JSON
+    document has all of it."""
     lines = [line.strip() for line in (error or "").splitlines() if line.strip()]
     return lines[0][:LONGEST_LINE] if lines else "no reason was given"
 
 
 def hint_for(name: str, torch: Optional[str], error: Optional[str] = None) -> str:
-    """The remedy for a failed answer, where one is known. torch 2.3 is the first that was built for numpy 2."""
+    """The remedy for a failed answer, where one is known. torch 2.3 is the first that was built for
+    numpy 2."""
     release = re.match(r"(\d+)\.(\d+)", torch or "")
-    if name == "torch.from_numpy" and release and (int(release.group(1)), int(release.group(2))) < (2, 3):
+    if (
+        name == "torch.from_numpy"
+        and release
+        and (int(release.group(1)), int(release.group(2))) < (2, 3)
+    ):
         return 'Ask for "numpy<2": torch before 2.3 was built for numpy 1.'
     if "no kernel image is available" in (error or ""):
-        return "This build has no code for this GPU: take one that has, or build it with --target-gpu."
+        return (
+            "This build has no code for this GPU: take one that has, or build it with --target-gpu."
+        )
     for pattern, hint in _MISSING_LIBRARIES:
         if re.search(pattern, error or ""):
             return hint
@@ -185,7 +217,9 @@ def _first_error(report: HealthReport) -> Optional[str]:
     return None
 
 
-def check_cuda_required(report: HealthReport, cause: Optional[Finding] = None) -> Tuple[Finding, ...]:
+def check_cuda_required(
+    report: HealthReport, cause: Optional[Finding] = None
+) -> Tuple[Finding, ...]:
     """`--require-cuda`: available or an error. `cause`: what a diagnosis found."""
     if report.cuda_available:
         return ()
@@ -214,7 +248,11 @@ def _why_not_asked(report: HealthReport) -> str:
 
 def _is_cpu_build(report: HealthReport) -> bool:
     """No driver would help this torch."""
-    return report.torch_version is not None and report.torch_cuda is None and report.accelerator in (None, "cpu")
+    return (
+        report.torch_version is not None
+        and report.torch_cuda is None
+        and report.accelerator in (None, "cpu")
+    )
 
 
 def _is_imported(report: HealthReport) -> bool:

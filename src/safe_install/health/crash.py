@@ -7,21 +7,26 @@ import signal
 from typing import Optional
 
 MAX_LINE = 400  # characters
-# So much is looked at, however much a process wrote: characters of the end, and of the beginning of each line.
+# So much is looked at, however much a process wrote: characters of the end, and of the beginning of
+# each line.
 MAX_TEXT, MAX_LINE_READ = 250_000, 2_000
 
 # What says most comes first. A group, where there is one, is what is shown.
 _CAUSES = (
-    re.compile(r"\s*what\(\):\s*(\S.*)"),  # libstdc++: the message of the exception that nobody caught
+    # libstdc++: the message of the exception that nobody caught
+    re.compile(r"\s*what\(\):\s*(\S.*)"),
     re.compile(r"libc\+\+abi: (terminating .*)"),  # macOS
     re.compile(r".*(?:undefined symbol|symbol not found|Symbol not found|version `.*' not found)"),
     re.compile(r".*cannot open shared object file"),
     re.compile(r".*Check failed: "),  # glog and absl
     re.compile(r".*: Assertion [`'].*failed"),  # glibc: assert()
     re.compile(r"Inconsistency detected by ld\.so"),
-    re.compile(r".*\b(?:free|malloc|realloc|munmap_chunk|calloc)\w*\(\): "),  # glibc: a damaged heap
+    # glibc: a damaged heap
+    re.compile(r".*\b(?:free|malloc|realloc|munmap_chunk|calloc)\w*\(\): "),
     re.compile(r"double free or corruption|corrupted |\*\*\* .* \*\*\*: terminated"),
-    re.compile(r"(?!\S*Warning: )(?:[A-Za-z_]\w*\.)*[A-Z]\w*(?:Error|Exception|Interrupt|Exit)(?:: .*)?$"),
+    re.compile(
+        r"(?!\S*Warning: )(?:[A-Za-z_]\w*\.)*[A-Z]\w*(?:Error|Exception|Interrupt|Exit)(?:: .*)?$"
+    ),
     re.compile(r"terminate called"),
     re.compile(r"Fatal Python error: "),
 )
@@ -32,7 +37,8 @@ _NO_CAUSE = re.compile(
 
 
 def find_cause(text: str) -> Optional[str]:
-    """The line of a dead process's stderr that says why it died, at most MAX_LINE characters; None where none does.
+    """The line of a dead process's stderr that says why it died, at most MAX_LINE characters; None
+    where none does.
 
     Of several of a kind the last counts: what was written before was survived.
     """

@@ -1,6 +1,8 @@
-"""Why torch.cuda.is_available() is not True although a driver or a GPU is there: one finding, cause and remedy.
+"""Why torch.cuda.is_available() is not True although a driver or a GPU is there: one finding, cause
+and remedy.
 
-Decisions only. Numbers: CUresult of NVIDIA's cuda.h, which cuInit returns. Floors: cuda.json of the wheel index.
+Decisions only. Numbers: CUresult of NVIDIA's cuda.h, which cuInit returns. Floors: cuda.json of the
+wheel index.
 """
 
 from __future__ import annotations
@@ -17,18 +19,28 @@ _CONTAINER = "In a container: docker run --gpus all."
 
 # CUresult -> check, what it means, remedy.
 CAUSES: Mapping[int, Tuple[str, str, str]] = {
-    2: ("cuda-unavailable", "the driver gets no memory", "Raise the limits (ulimit -v, the container's memory)."),
+    2: (
+        "cuda-unavailable",
+        "the driver gets no memory",
+        "Raise the limits (ulimit -v, the container's memory).",
+    ),
     34: (
         "cuda-stub",
         "it is the stub that the CUDA toolkit has for linking, and no driver",
-        "Take the folder of the stub off LD_LIBRARY_PATH, so that the driver's libcuda.so.1 is found.",
+        "Take the folder of the stub off LD_LIBRARY_PATH, so that the driver's libcuda.so.1 is "
+        "found.",
     ),
     46: (
         "cuda-unavailable",
         "the GPU is busy or unavailable",
-        "Look for another process on it (nvidia-smi), and for its compute mode: nvidia-smi -c DEFAULT.",
+        "Look for another process on it (nvidia-smi), and for its compute mode: nvidia-smi -c "
+        "DEFAULT.",
     ),
-    214: ("cuda-unavailable", "the GPU has an uncorrectable memory error", "Reset the GPU: nvidia-smi --gpu-reset."),
+    214: (
+        "cuda-unavailable",
+        "the GPU has an uncorrectable memory error",
+        "Reset the GPU: nvidia-smi --gpu-reset.",
+    ),
     304: (
         "cuda-unavailable",
         "the operating system refused the driver's call",
@@ -36,27 +48,48 @@ CAUSES: Mapping[int, Tuple[str, str, str]] = {
     ),
     802: (
         "cuda-unavailable",
-        "the system is not ready: its GPUs are joined by NVSwitch, and the Fabric Manager does not run",
-        "Start nvidia-fabricmanager, of the same version as the driver: systemctl start nvidia-fabricmanager.",
+        "the system is not ready: its GPUs are joined by NVSwitch, and the Fabric Manager does not "
+        "run",
+        "Start nvidia-fabricmanager, of the same version as the driver: systemctl start "
+        "nvidia-fabricmanager.",
     ),
     803: (
         "driver-mismatch",
         "the kernel's NVIDIA module and libcuda.so.1 are of different versions",
-        "Reboot, or load the NVIDIA modules again. In a container: remove the driver's libraries from the image.",
+        "Reboot, or load the NVIDIA modules again. In a container: remove the driver's libraries "
+        "from the image.",
     ),
     804: (
         "forward-compatibility",
-        "it is a forward compatibility library (cuda-compat), and this GPU or driver does not support it",
+        "it is a forward compatibility library (cuda-compat), and this GPU or driver does not "
+        "support it",
         "Take the folder of cuda-compat off LD_LIBRARY_PATH and update the driver.",
     ),
-    805: ("cuda-unavailable", "the MPS server does not answer", "Start it: nvidia-cuda-mps-control -d."),
-    806: ("cuda-unavailable", "the MPS server does not answer", "Start it again: nvidia-cuda-mps-control -d."),
-    807: ("cuda-unavailable", "the MPS server is not ready", "Try again, or start it: nvidia-cuda-mps-control -d."),
-    808: ("cuda-unavailable", "the MPS server has too many clients", "End other processes on the GPU."),
+    805: (
+        "cuda-unavailable",
+        "the MPS server does not answer",
+        "Start it: nvidia-cuda-mps-control -d.",
+    ),
+    806: (
+        "cuda-unavailable",
+        "the MPS server does not answer",
+        "Start it again: nvidia-cuda-mps-control -d.",
+    ),
+    807: (
+        "cuda-unavailable",
+        "the MPS server is not ready",
+        "Try again, or start it: nvidia-cuda-mps-control -d.",
+    ),
+    808: (
+        "cuda-unavailable",
+        "the MPS server has too many clients",
+        "End other processes on the GPU.",
+    ),
     999: (
         "cuda-unavailable",
         "the driver has an unknown error",
-        "Load the module again (sudo rmmod nvidia_uvm && sudo modprobe nvidia_uvm) or reboot; look at dmesg for Xid.",
+        "Load the module again (sudo rmmod nvidia_uvm && sudo modprobe nvidia_uvm) or reboot; look "
+        "at dmesg for Xid.",
     ),
 }
 
@@ -66,7 +99,8 @@ class Machine:
     """What is known of the machine beside what torch's own process answered."""
 
     driver: Optional[Driver] = None  # by NVML
-    kernel_driver: Optional[str] = None  # the version of the kernel's module; a container sees it without a GPU
+    # the version of the kernel's module; a container sees it without a GPU
+    kernel_driver: Optional[str] = None
     visible_devices: Optional[str] = None  # CUDA_VISIBLE_DEVICES; None where it is not set
     driver_floor: Optional[str] = None  # the oldest driver on which this torch starts
     fitting_build: Optional[str] = None  # a build of torch for this driver: "2.14.1+cu126"
@@ -100,7 +134,7 @@ def _error(check: str, detail: str, hint: str) -> Finding:
     return Finding(check, Severity.ERROR, "torch", detail, hint)
 
 
-# --- builds without CUDA ---------------------------------------------------------------------------
+# --- builds without CUDA --------------------------------------------------------------------------
 
 
 def _wrong_build(health: HealthReport, machine: Machine) -> Optional[Finding]:
@@ -111,9 +145,11 @@ def _wrong_build(health: HealthReport, machine: Machine) -> Optional[Finding]:
         if is_rocm and health.cuda_available is False and health.driver_library is None:
             return _error(
                 "rocm-unavailable",
-                f"torch {health.torch_version} is a ROCm build, a driver of AMD is loaded (/dev/kfd), and "
+                f"torch {health.torch_version} is a ROCm build, a driver of AMD is loaded "
+                "(/dev/kfd), and "
                 "torch.cuda.is_available() is False",
-                "Check the groups render and video; in a container: --device=/dev/kfd --device=/dev/dri.",
+                "Check the groups render and video; in a container: --device=/dev/kfd "
+                "--device=/dev/dri.",
             )
         return None
     what = "a ROCm build" if is_rocm else "a build without CUDA"
@@ -155,7 +191,7 @@ def install_command(version: str, *options: str) -> str:
     return " ".join(["safe-install install", *options, f"torch=={version}"])
 
 
-# --- the driver ------------------------------------------------------------------------------------
+# --- the driver -----------------------------------------------------------------------------------
 
 
 def _without_library(health: HealthReport, machine: Machine) -> Optional[Finding]:
@@ -163,8 +199,10 @@ def _without_library(health: HealthReport, machine: Machine) -> Optional[Finding
         return None
     return _error(
         "libcuda-missing",
-        f"{_driver(machine, None)} is loaded and libcuda.so.1 is not found: torch {health.torch_version} cannot use it",
-        "In a container: docker run --gpus all -e NVIDIA_DRIVER_CAPABILITIES=compute,utility. Elsewhere install the "
+        f"{_driver(machine, None)} is loaded and libcuda.so.1 is not found: torch "
+        f"{health.torch_version} cannot use it",
+        "In a container: docker run --gpus all -e NVIDIA_DRIVER_CAPABILITIES=compute,utility. "
+        "Elsewhere install the "
         "driver's compute libraries (Debian: libcuda1, Ubuntu: libnvidia-compute).",
     )
 
@@ -174,20 +212,27 @@ def _failed_start(health: HealthReport, machine: Machine, library: DriverLibrary
         return _mismatch(machine, library)
     check, meaning, hint = CAUSES.get(
         library.status,
-        ("cuda-unavailable", _words_of_torch(health) or "the driver does not start", "Look at nvidia-smi and dmesg."),
+        (
+            "cuda-unavailable",
+            _words_of_torch(health) or "the driver does not start",
+            "Look at nvidia-smi and dmesg.",
+        ),
     )
     path = library.path or "libcuda.so.1"
     return _error(check, f"CUDA does not start on {path} (error {library.status}): {meaning}", hint)
 
 
 def _is_mismatch(driver: Optional[Driver]) -> bool:
-    """Does NVML say so? 18 is NVML_ERROR_LIB_RM_VERSION_MISMATCH; others (a lost GPU, no permission) are not it."""
+    """Does NVML say so? 18 is NVML_ERROR_LIB_RM_VERSION_MISMATCH; others (a lost GPU, no
+    permission) are not it."""
     return driver is not None and (driver.problem or "").startswith("NVML error 18:")
 
 
 def _mismatch(machine: Machine, library: DriverLibrary) -> Finding:
     check, meaning, hint = CAUSES[803]
-    kernel = machine.kernel_driver or (machine.driver.version if machine.driver and machine.driver.problem else None)
+    kernel = machine.kernel_driver or (
+        machine.driver.version if machine.driver and machine.driver.problem else None
+    )
     versions = ""
     own = _version_in(library.path)
     if kernel and own and kernel != own:
@@ -198,7 +243,8 @@ def _mismatch(machine: Machine, library: DriverLibrary) -> Finding:
 
 
 def _is_too_old(health: HealthReport, machine: Machine) -> bool:
-    """From CUDA 11 on a driver serves every runtime of its major version (minor version compatibility)."""
+    """From CUDA 11 on a driver serves every runtime of its major version (minor version
+    compatibility)."""
     if any("driver on your system is too old" in text for text in health.warnings):
         return True
     served, wanted = _numbers(_cuda_of(machine, health.driver_library)), _numbers(health.torch_cuda)
@@ -208,18 +254,25 @@ def _is_too_old(health: HealthReport, machine: Machine) -> bool:
 
 
 def _too_old(health: HealthReport, machine: Machine) -> Finding:
-    needed = f"driver {machine.driver_floor}" if machine.driver_floor else f"a driver for CUDA {health.torch_cuda}"
+    needed = (
+        f"driver {machine.driver_floor}"
+        if machine.driver_floor
+        else f"a driver for CUDA {health.torch_cuda}"
+    )
     installed = _driver(machine, health.driver_library)
     build = machine.fitting_build
-    other = f", or take a torch that it can run: {install_command(build)}" if build is not None else ""
+    other = (
+        f", or take a torch that it can run: {install_command(build)}" if build is not None else ""
+    )
     return _error(
         "driver-too-old",
-        f"torch {health.torch_version} needs {needed} or newer; {installed.replace('driver ', '', 1)} is installed",
+        f"torch {health.torch_version} needs {needed} or newer; "
+        f"{installed.replace('driver ', '', 1)} is installed",
         f"Update the driver{other}.",
     )
 
 
-# --- devices ---------------------------------------------------------------------------------------
+# --- devices --------------------------------------------------------------------------------------
 
 
 def hides_all(value: Optional[str], devices: Optional[int] = None) -> bool:
@@ -246,7 +299,11 @@ def _hidden(machine: Machine) -> Optional[Finding]:
         return None
     names_some = value.strip() not in ("", "-1")
     why = "which names no GPU that is there" if names_some else "which hides every GPU"
-    here = f"; {_driver(machine, None)} has {_devices(driver)}" if driver is not None and driver.devices else ""
+    here = (
+        f"; {_driver(machine, None)} has {_devices(driver)}"
+        if driver is not None and driver.devices
+        else ""
+    )
     return _error(
         "devices-hidden",
         f'{DEVICES_VARIABLE} is "{value}", {why}{here}',
@@ -264,7 +321,8 @@ def _no_device(machine: Machine, library: DriverLibrary) -> Finding:
         )
         return _error(
             "no-device",
-            f"{library.path or 'libcuda.so.1'} is here and finds no GPU (error {library.status}): {loaded}",
+            f"{library.path or 'libcuda.so.1'} is here and finds no GPU (error {library.status}): "
+            f"{loaded}",
             f"{_CONTAINER} Elsewhere load the driver: sudo modprobe nvidia; look at dmesg.",
         )
     if not driver.devices:
@@ -275,8 +333,10 @@ def _no_device(machine: Machine, library: DriverLibrary) -> Finding:
         )
     return _error(
         "no-device",
-        f"{_driver(machine, library)} has {_devices(driver)}, and CUDA finds none (error {library.status})",
-        "Check that /dev/nvidia0 and /dev/nvidia-uvm are there; a GPU in MIG mode needs an instance "
+        f"{_driver(machine, library)} has {_devices(driver)}, and CUDA finds none (error "
+        f"{library.status})",
+        "Check that /dev/nvidia0 and /dev/nvidia-uvm are there; a GPU in MIG mode needs an "
+        "instance "
         f"(nvidia-smi mig -lgi). {_CONTAINER}",
     )
 
@@ -285,13 +345,15 @@ def _unexplained(health: HealthReport, machine: Machine) -> Finding:
     reason = _words_of_torch(health) or "torch gives no reason"
     return _error(
         "cuda-unavailable",
-        f"torch {health.torch_version} is a CUDA build, {_driver(machine, health.driver_library)} is here, and "
+        f"torch {health.torch_version} is a CUDA build, {_driver(machine, health.driver_library)} "
+        "is here, and "
         f"torch.cuda.is_available() is {health.cuda_available}: {reason}",
-        "Ask again without LD_LIBRARY_PATH and LD_PRELOAD: they may bring another CUDA runtime than torch's own.",
+        "Ask again without LD_LIBRARY_PATH and LD_PRELOAD: they may bring another CUDA runtime "
+        "than torch's own.",
     )
 
 
-# --- words -----------------------------------------------------------------------------------------
+# --- words ----------------------------------------------------------------------------------------
 
 
 def _driver(machine: Machine, library: Optional[DriverLibrary]) -> str:

@@ -1,7 +1,7 @@
 """Asks a fresh process of the managed interpreter whether torch and its extensions work.
 
-A crash, a hang or a signal of that process is an answer: the step in which it happened failed, and the questions after
-it are asked in another process.
+A crash, a hang or a signal of that process is an answer: the step in which it happened failed, and
+the questions after it are asked in another process.
 """
 
 from __future__ import annotations
@@ -36,7 +36,8 @@ REPEATED = frozenset({"import torch", "cuda available", "operation torch on cuda
 class Examination:
     """One set of questions, put to one fresh process after another until every step has an answer.
 
-    The first process starts with the object, so that it works beside the caller; `result()` waits for it.
+    The first process starts with the object, so that it works beside the caller; `result()` waits
+    for it.
     """
 
     def __init__(
@@ -48,7 +49,8 @@ class Examination:
         asked: str = "import",
         timeout: Optional[float] = DEFAULT_CHECK_TIMEOUT,
     ) -> None:
-        """`timeout`: seconds for all the processes together, from when somebody waits for them; None: no limit."""
+        """`timeout`: seconds for all the processes together, from when somebody waits for them;
+        None: no limit."""
         self._executable = executable
         self._torch = torch
         self._subjects = tuple(subjects)
@@ -90,9 +92,11 @@ class Examination:
         torch: Optional[TorchBuild] = None,
         on_tick: Optional[Tick] = None,
     ) -> HealthReport:
-        """Wait for the answers. `unmet` is taken over as it is; `torch` is what a probe made meanwhile says.
+        """Wait for the answers. `unmet` is taken over as it is; `torch` is what a probe made
+        meanwhile says.
 
-        `on_tick` is called while it waits, and ends the check by raising. What the processes leave behind is ended.
+        `on_tick` is called while it waits, and ends the check by raising. What the processes leave
+        behind is ended.
         """
         if self._timeout is not None:
             self._limit = time.monotonic() + self._timeout
@@ -103,7 +107,9 @@ class Examination:
                 subjects = [{"name": name, "files": files} for name, files in undecided.items()]
                 questions = {**self._questions(), "asked": "files", "subjects": subjects}
                 self._running, self._words = self._start(questions)
-                events = replace_undecided(events, self._answers(questions, on_tick, end_orphans)[0])
+                events = replace_undecided(
+                    events, self._answers(questions, on_tick, end_orphans)[0]
+                )
         return make_report(
             explain_crashes(_without_repeats(events)),
             torch=torch or self._torch,
@@ -116,17 +122,23 @@ class Examination:
     def _answers(
         self, questions: Dict[str, Any], on_tick: Optional[Tick], end_orphans: Tick
     ) -> Tuple[List[Mapping[str, Any]], Optional[str]]:
-        """The events of the process that runs, and of the ones that must follow it; why nothing more could be asked."""
+        """The events of the process that runs, and of the ones that must follow it; why nothing
+        more could be asked."""
         events: List[Mapping[str, Any]] = []
         crashes: Set[str] = set()
         skip: Set[str] = set()
         while True:
             silence = self._silence()
-            completed = self._running.wait(self._seconds_left(), silence=silence, on_tick=on_tick, on_end=end_orphans)
+            completed = self._running.wait(
+                self._seconds_left(), silence=silence, on_tick=on_tick, on_end=end_orphans
+            )
             answers = parse_answers(completed.stdout.split("\n"), self._words)
             events.extend(answers.events)
             if answers.done:
-                return [*events, *missing_answers(self._expected(questions, skip), events, NO_ANSWER)], None
+                return [
+                    *events,
+                    *missing_answers(self._expected(questions, skip), events, NO_ANSWER),
+                ], None
             crashed = self._reason(completed, silence)
             is_cut_off = completed.timed_out and (answers.unfinished is None or self._is_over())
             if len(crashes) >= MAX_CRASHES or (answers.unfinished is None and not is_cut_off):
@@ -154,7 +166,8 @@ class Examination:
         return skip
 
     def _seconds_left(self) -> Optional[float]:
-        """Until the limit, counted from the start of the process that runs, as `Running.wait` counts."""
+        """Until the limit, counted from the start of the process that runs, as `Running.wait`
+        counts."""
         return None if self._limit is None else max(0.0, self._limit - self._running.started)
 
     def _silence(self) -> Optional[float]:
@@ -168,7 +181,8 @@ class Examination:
         return self._limit - time.monotonic() < self._timeout / 20
 
     def _expected(self, questions: Mapping[str, Any], skip: Set[str]) -> List[str]:
-        """The steps that must have an answer; whether native files are looked at depends on what is there."""
+        """The steps that must have an answer; whether native files are looked at depends on what is
+        there."""
         if questions["asked"] != "import":
             return []
         steps = ["import torch"] if questions["torch"] else []
@@ -188,7 +202,8 @@ class Examination:
         return describe_end(ending, completed.stderr)
 
     def _steps_after(self, crashed: str) -> Set[str]:
-        """The steps that would import a module again whose import ended a process: each would cost one more."""
+        """The steps that would import a module again whose import ended a process: each would cost
+        one more."""
         steps: Set[str] = set()
         for subject in self._subjects:
             if crashed in [f"import {module}" for module in subject.imports]:

@@ -1,7 +1,8 @@
 """Which torch is imported, and is it the installed one? Decisions only; every path is resolved.
 
-pip and this tool change the torch whose metadata they find in the environment's own site-packages. Another that lies
-before it on sys.path (PYTHONPATH, the user site, a .pth file, the working folder) is imported, and never changed.
+pip and this tool change the torch whose metadata they find in the environment's own site-packages.
+Another that lies before it on sys.path (PYTHONPATH, the user site, a .pth file, the working folder)
+is imported, and never changed.
 """
 
 from __future__ import annotations
@@ -27,16 +28,20 @@ class Sites:
 def check_origin(
     imported: Optional[Path], version: Optional[str], places: Sequence[TorchPlace], sites: Sites
 ) -> Tuple[Finding, ...]:
-    """`imported`: torch's folder, or the file torch.py, as a fresh process had it; None where it did not import."""
+    """`imported`: torch's folder, or the file torch.py, as a fresh process had it; None where it
+    did not import."""
     if imported is None:
         return ()
-    same = [place for place in places if place.torch == imported]  # two where one folder is a link to the other
+    # two where one folder is a link to the other
+    same = [place for place in places if place.torch == imported]
     here = next((place for place in same if place.location in sites.own), same[0] if same else None)
     location = here.location if here else imported.parent
     installed = [place for place in places if place.version is not None]
     own = next((place for place in installed if place.location in sites.own), None)
     if any(place.editable for place in installed):
-        return () if location in sites.own else (_outside(imported, version, "an editable install"),)
+        return (
+            () if location in sites.own else (_outside(imported, version, "an editable install"),)
+        )
     if location in sites.own:
         return () if own is not None else (_without_metadata(imported, version),)
     others = [place for place in installed if place.location != location]
@@ -50,7 +55,10 @@ def check_origin(
 
 def is_whole(places: Sequence[TorchPlace]) -> bool:
     """Is there a torch with both files and metadata?"""
-    return any(place.version is not None and (place.files == "package" or place.editable) for place in places)
+    return any(
+        place.version is not None and (place.files == "package" or place.editable)
+        for place in places
+    )
 
 
 def check_missing(places: Sequence[TorchPlace], executable: Path) -> Finding:
@@ -59,7 +67,8 @@ def check_missing(places: Sequence[TorchPlace], executable: Path) -> Finding:
         if place.version is not None and place.files != "package" and not place.editable:
             return _error(
                 "torch-files-missing",
-                f"torch {place.version} is recorded in {place.location}, and its files are gone: {place.location}/torch"
+                f"torch {place.version} is recorded in {place.location}, and its files are gone: "
+                f"{place.location}/torch"
                 + (" has no __init__.py" if place.files == "namespace" else " does not exist"),
                 f"Install it again: safe-install install --force-reinstall torch=={place.version}.",
             )
@@ -67,14 +76,16 @@ def check_missing(places: Sequence[TorchPlace], executable: Path) -> Finding:
         if place.files == "namespace":
             return _error(
                 "torch-leftover",
-                f"torch is not installed for {executable}; {place.torch} is what is left of one (no __init__.py): "
+                f"torch is not installed for {executable}; {place.torch} is what is left of one "
+                "(no __init__.py): "
                 "`import torch` gives an empty module, \"module 'torch' has no attribute 'cuda'\"",
                 f"Remove {place.torch}, then install torch.",
             )
         if place.files:
             return _error(
                 "torch-without-metadata",
-                f"torch is not installed for {executable}; {place.torch} is there without metadata (torch-*.dist-info)",
+                f"torch is not installed for {executable}; {place.torch} is there without metadata "
+                "(torch-*.dist-info)",
                 f"Remove {place.torch}, then install torch.",
             )
     return _error(
@@ -84,14 +95,17 @@ def check_missing(places: Sequence[TorchPlace], executable: Path) -> Finding:
     )
 
 
-def check_working_folder(folder: Path, torch: Optional[Path], imported: Optional[Path]) -> Tuple[Finding, ...]:
+def check_working_folder(
+    folder: Path, torch: Optional[Path], imported: Optional[Path]
+) -> Tuple[Finding, ...]:
     """`torch`: what `import torch` would take from the working folder, if anything."""
     if torch is None or torch == imported:
         return ()
     return (
         _error(
             "torch-shadowed",
-            f"in {folder} Python imports {torch} as torch (python -c, python -m, scripts of this folder), and not the "
+            f"in {folder} Python imports {torch} as torch (python -c, python -m, scripts of this "
+            "folder), and not the "
             f"installed one{f' in {imported}' if imported else ''}",
             f"Rename {torch}, or work in another folder.",
         ),
@@ -106,13 +120,16 @@ def _without_metadata(imported: Path, version: Optional[str]) -> Finding:
     again = install_command(version or "", "--force-reinstall", "--no-deps")
     return _error(
         "torch-without-metadata",
-        f"torch {version} is imported from {imported}, and its metadata (torch-*.dist-info) is not there: "
+        f"torch {version} is imported from {imported}, and its metadata (torch-*.dist-info) is not "
+        "there: "
         "pip takes torch for not installed",
         f"Install it again, files and metadata: {again}.",
     )
 
 
-def _shadowed(imported: Path, version: Optional[str], hidden: TorchPlace, location: Path, sites: Sites) -> Finding:
+def _shadowed(
+    imported: Path, version: Optional[str], hidden: TorchPlace, location: Path, sites: Sites
+) -> Finding:
     source = _source(location, sites)
     hints = {
         "PYTHONPATH": f"Take {location} off PYTHONPATH.",
@@ -121,9 +138,14 @@ def _shadowed(imported: Path, version: Optional[str], hidden: TorchPlace, locati
     }
     return _error(
         "torch-shadowed",
-        f"torch {version} is imported from {imported} ({source}), and not torch {hidden.version}, which is "
+        f"torch {version} is imported from {imported} ({source}), and not torch {hidden.version}, "
+        "which is "
         f"installed in {hidden.location}",
-        hints.get(source, f"Remove {location} from sys.path: look for the .pth file or sitecustomize that adds it."),
+        hints.get(
+            source,
+            f"Remove {location} from sys.path: look for the .pth file or sitecustomize that adds "
+            "it.",
+        ),
     )
 
 
@@ -132,7 +154,8 @@ def _outside(imported: Path, version: Optional[str], source: str) -> Finding:
         "torch-elsewhere",
         Severity.NOTE,
         "torch",
-        f"torch {version} comes from {imported} ({source}), which is not a folder of this environment",
+        f"torch {version} comes from {imported} ({source}), which is not a folder of this "
+        "environment",
     )
 
 

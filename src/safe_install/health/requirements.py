@@ -62,11 +62,16 @@ def _find_unmet(
         return None
     if requirement.specifier.contains(version, prereleases=True):
         return None
-    return UnmetRequirement(distribution.name, distribution.version, wanted, f"{found.name} {found.version}")
+    return UnmetRequirement(
+        distribution.name, distribution.version, wanted, f"{found.name} {found.version}"
+    )
 
 
-def new_unmet(before: Iterable[UnmetRequirement], after: Iterable[UnmetRequirement]) -> Tuple[UnmetRequirement, ...]:
-    """Those of `after` that `before` does not have. One that was not met before, and is not met by another version
+def new_unmet(
+    before: Iterable[UnmetRequirement], after: Iterable[UnmetRequirement]
+) -> Tuple[UnmetRequirement, ...]:
+    """Those of `after` that `before` does not have. One that was not met before, and is not met by
+    another version
     now, is not new."""
     known = {replace(one, present="") for one in before}
     return tuple(one for one in after if replace(one, present="") not in known)

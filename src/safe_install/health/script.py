@@ -1,10 +1,14 @@
-# Stand-alone: runs inside the managed interpreter, standard library only, Python 3.6 syntax, imports nothing of ours.
-# argv[1] is a JSON object: {"asked": "import" | "loader" | "files", "torch": bool, "lib_dir": path or null,
+# Stand-alone: runs inside the managed interpreter, standard library only, Python 3.6 syntax,
+# imports nothing of ours. argv[1] is a JSON object: {"asked": "import" | "loader" | "files",
+# "torch": bool, "lib_dir": path or null,
 #   "subjects": [{"name", "imports": [module], "native": [pattern below a sys.path folder],
-#                 "operation": source or null, "files": [[path]] for "files" only}], "skip": [step]}.
-# Writes one answer a line at once, so that a crash names the step in which it happened: a word that it reads from its
-# stdin for each answer, then a JSON object. A line without the next word is no answer: whatever is imported could
-# write to the same pipe. What is needed for an answer is taken here, before anything else is imported.
+#                 "operation": source or null, "files": [[path]] for "files" only}], "skip":
+#                 [step]}.
+# Writes one answer a line at once, so that a crash names the step in which it happened: a word that
+# it reads from its stdin for each answer, then a JSON object. A line without the next word is no
+# answer: whatever is imported could
+# write to the same pipe. What is needed for an answer is taken here, before anything else is
+# imported.
 import ctypes
 import glob
 import importlib.util
@@ -29,15 +33,22 @@ ERROR_SHOWN = 8000  # characters
 WARNINGS_SHOWN = 20
 SKIP = set()
 BRACES = re.compile(r"(?<!\[)\{([^{}]*)\}")
-# A copy of a process is safe for the loader alone, except on macOS, whose frameworks do not bear it.
+# A copy of a process is safe for the loader alone, except on macOS, whose frameworks do not bear
+# it.
 CAN_FORK = hasattr(os, "fork") and sys.platform != "darwin"
 CHILD_LIMIT = 60  # seconds
 LOADED, REFUSED = 17, 18  # exit status of such a copy; a library may end it with any other
 STDERR_SHOWN = 16000  # bytes
 PIPE_SIZE = 65536  # bytes: what a pipe holds on Linux
-DRIVER_LIBRARIES = ("libcuda.so.1:", "libnvidia-ml.so.1:", "libnvidia-ptxjitcompiler.so.1:", "libnvcuvid.so.1:")
+DRIVER_LIBRARIES = (
+    "libcuda.so.1:",
+    "libnvidia-ml.so.1:",
+    "libnvidia-ptxjitcompiler.so.1:",
+    "libnvcuvid.so.1:",
+)
 
-# c10::cuda::device_count(), noexcept: the same question that torch.cuda.is_available() asks on its default path.
+# c10::cuda::device_count(), noexcept: the same question that torch.cuda.is_available() asks on its
+# default path.
 DEVICE_COUNT = "_ZN3c104cuda12device_countEv"
 
 
@@ -112,7 +123,10 @@ def expand(pattern):
     braces = BRACES.search(pattern)
     if braces is None:
         return [pattern]
-    return [pattern[: braces.start()] + word + pattern[braces.end() :] for word in braces.group(1).split(",")]
+    return [
+        pattern[: braces.start()] + word + pattern[braces.end() :]
+        for word in braces.group(1).split(",")
+    ]
 
 
 def text_of_stars(pattern, name):
@@ -130,7 +144,8 @@ def find_alternatives(pattern, folder):
     seen = set()
     for one in patterns:
         for path in sorted(glob.glob(os.path.join(glob.escape(folder), one))):
-            # `_*.so` matches `_x_cuda.so`, too: a file belongs to the first alternative that names it.
+            # `_*.so` matches `_x_cuda.so`, too: a file belongs to the first alternative that names
+            # it.
             if path in seen:
                 continue
             seen.add(path)
@@ -141,7 +156,8 @@ def find_alternatives(pattern, folder):
 
 
 def ask_driver_library():
-    """What libcuda itself answers: the reason why torch cannot use it. Numbers: CUresult of cuda.h."""
+    """What libcuda itself answers: the reason why torch cannot use it. Numbers: CUresult of
+    cuda.h."""
     library = driver_library()
     if library is None:
         return
@@ -160,10 +176,11 @@ def ask_driver_library():
 
 
 def native_files(patterns):
-    """For each pattern the files below the first sys.path folder that has any: pairs of lists of files.
+    """For each pattern the files below the first sys.path folder that has any: pairs of lists of
+    files.
 
-    First those that stand for each other, then those of them of which one must load: where the pattern says in which
-    order the project takes them, the first.
+    First those that stand for each other, then those of them of which one must load: where the
+    pattern says in which order the project takes them, the first.
     """
     groups = []
     for pattern in patterns:
@@ -193,7 +210,8 @@ def load(path):
 def wait_for_child(child, reader):
     """The end of what a child process wrote, and its status as os.waitpid gives it.
 
-    A process that the child leaves behind may keep the pipe open, and write on: the child's own end counts.
+    A process that the child leaves behind may keep the pipe open, and write on: the child's own end
+    counts.
     """
     output = b""
     while True:
@@ -205,7 +223,8 @@ def wait_for_child(child, reader):
         if ended:
             break
     if not is_closed and select.select([reader], [], [], 0)[0]:
-        output = (output + os.read(reader, PIPE_SIZE))[-STDERR_SHOWN:]  # what it wrote between the two questions
+        # what it wrote between the two questions
+        output = (output + os.read(reader, PIPE_SIZE))[-STDERR_SHOWN:]
     return output.decode("utf-8", "replace"), status
 
 
@@ -213,7 +232,8 @@ def load_in_child(path):
     """Load a file in a copy of this process, which may die of it. Errors: OSError, Died."""
     reader, writer = os.pipe()
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # Python 3.12 warns of threads: the child calls the loader and nothing else
+        # Python 3.12 warns of threads: the child calls the loader and nothing else
+        warnings.simplefilter("ignore")
         try:
             child = os.fork()
         except OSError:  # no memory or no process left for a copy: that is not the file's fault
@@ -318,11 +338,14 @@ def ask_loader(request):
 
 
 def import_torch():
-    """torch, with a file: a folder without __init__.py can be imported, too, and is an empty namespace."""
+    """torch, with a file: a folder without __init__.py can be imported, too, and is an empty
+    namespace."""
     torch = __import__("torch")
     if getattr(torch, "__file__", None) is None:
         folders = ", ".join(getattr(torch, "__path__", []))
-        raise ImportError("%s has no __init__.py: it is what is left of a torch that was removed" % folders)
+        raise ImportError(
+            "%s has no __init__.py: it is what is left of a torch that was removed" % folders
+        )
     describe_torch(torch)
     return torch
 
@@ -346,7 +369,8 @@ def describe_torch(torch):
 
 
 def has_driver(torch):
-    """Is there anything that torch.cuda.is_available() could use? A ROCm build uses the driver of AMD."""
+    """Is there anything that torch.cuda.is_available() could use? A ROCm build uses the driver of
+    AMD."""
     if getattr(getattr(torch, "version", None), "hip", None) and os.path.exists("/dev/kfd"):
         return True
     return driver_library() is not None
@@ -362,7 +386,11 @@ def ask_cuda(torch):
     for warning in caught[:WARNINGS_SHOWN]:
         say(event="warning", text=(str(warning.message).splitlines() or [""])[0][:ERROR_SHOWN])
     # device_count() may ask NVML, which counts devices that torch cannot use.
-    say(event="cuda", available=available, devices=int(torch.cuda.device_count()) if available else 0)
+    say(
+        event="cuda",
+        available=available,
+        devices=int(torch.cuda.device_count()) if available else 0,
+    )
     return available
 
 
@@ -380,7 +408,8 @@ def is_installed(module):
 
 
 def cross_numpy(torch):
-    """An array to a tensor and back: a torch that was built for another numpy imports and cannot do this."""
+    """An array to a tensor and back: a torch that was built for another numpy imports and cannot do
+    this."""
     numpy = __import__("numpy")
     if torch.from_numpy(numpy.ones(3)).numpy().tolist() != [1.0, 1.0, 1.0]:
         raise ArithmeticError("an array of ones is another one after torch.from_numpy")
@@ -397,8 +426,8 @@ def libraries():
 
 
 def ask_torch(torch):
-    """Does torch compute, speak with numpy and see a GPU? Returns whether it computes on that GPU: where torch itself
-    does not, an extension is not to blame."""
+    """Does torch compute, speak with numpy and see a GPU? Returns whether it computes on that GPU:
+    where torch itself does not, an extension is not to blame."""
     step("operation", "torch on cpu", lambda: compute(torch, "cpu"))
     if is_installed("numpy"):
         step("operation", "torch.from_numpy", lambda: cross_numpy(torch))
@@ -423,7 +452,11 @@ def ask_imports(request):
         groups = native_files(subject["native"])
         if groups:
             load_file = load_in_child if CAN_FORK else load
-            step("native", subject["name"], lambda groups=groups, load_file=load_file: load_needed(groups, load_file))
+            step(
+                "native",
+                subject["name"],
+                lambda groups=groups, load_file=load_file: load_needed(groups, load_file),
+            )
         if subject["operation"]:
             for device in ["cpu"] + (["cuda"] if available else []):
                 # With its asserts, however the interpreter was started.

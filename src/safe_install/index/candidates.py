@@ -10,7 +10,15 @@ from packaging.specifiers import SpecifierSet
 from packaging.utils import InvalidSdistFilename, canonicalize_name, parse_sdist_filename
 from packaging.version import Version
 
-from safe_install.index.facts import HostEntry, Layout, Project, TorchRelease, TorchTable, canonical_url, parse_release
+from safe_install.index.facts import (
+    HostEntry,
+    Layout,
+    Project,
+    TorchRelease,
+    TorchTable,
+    canonical_url,
+    parse_release,
+)
 from safe_install.index.filename import WheelName, parse_filename
 from safe_install.index.location import read_built_for
 from safe_install.models import BuiltFor, Candidate, CandidateKind, Link, TorchBuild
@@ -38,7 +46,9 @@ def is_named_after(project: str, filename: str) -> bool:
     return filename[: len(start) + 8].lower().replace("-", "_").replace(".", "_").startswith(start)
 
 
-def wheel_candidate(project: Project, host: HostEntry, link: Link, torch_table: TorchTable) -> Optional[Candidate]:
+def wheel_candidate(
+    project: Project, host: HostEntry, link: Link, torch_table: TorchTable
+) -> Optional[Candidate]:
     """A wheel of the project; None for a name that is none, or another project's."""
     name = parse_filename(link.filename)
     if name is None or name.project != project.name:
@@ -56,7 +66,8 @@ def wheel_candidate(project: Project, host: HostEntry, link: Link, torch_table: 
 
 
 def with_known_hash(project: Project, link: Link) -> Link:
-    """What the index knows of a file comes before what its page says, and the page's other word is kept."""
+    """What the index knows of a file comes before what its page says, and the page's other word is
+    kept."""
     known = project.known_hashes.get(canonical_url(link.url))
     if known is None:
         return link
@@ -64,11 +75,18 @@ def with_known_hash(project: Project, link: Link) -> Link:
     return replace(link, sha256=known, hash_from_index=True, conflicting_hash=conflicting)
 
 
-def _built_for(project: Project, host: HostEntry, link: Link, name: WheelName, torch_table: TorchTable) -> BuiltFor:
+def _built_for(
+    project: Project, host: HostEntry, link: Link, name: WheelName, torch_table: TorchTable
+) -> BuiltFor:
     version = name.parsed_version
     is_index = host.layout is Layout.PYPI
-    # What an index lists on a page for one accelerator may still be for another: only the file's own folder says it.
-    page = "" if host.layout is Layout.SIMPLE and not _serves_every_accelerator(project, version) else link.found_in
+    # What an index lists on a page for one accelerator may still be for another: only the file's
+    # own folder says it.
+    page = (
+        ""
+        if host.layout is Layout.SIMPLE and not _serves_every_accelerator(project, version)
+        else link.found_in
+    )
     own = read_built_for(project, host, name, link.url, found_in="" if is_index else page)
     accelerator = own.accelerator
     if accelerator is None and project.pins_torch and version.local is None:
@@ -77,7 +95,10 @@ def _built_for(project: Project, host: HostEntry, link: Link, name: WheelName, t
 
 
 def _serves_every_accelerator(project: Project, version: Version) -> bool:
-    return any(build.version == version.public and build.filename == "pytorch-untagged" for build in project.builds)
+    return any(
+        build.version == version.public and build.filename == "pytorch-untagged"
+        for build in project.builds
+    )
 
 
 def sdist_candidate(project: Project, link: Link) -> Optional[Candidate]:
@@ -98,11 +119,14 @@ def sdist_candidate(project: Project, link: Link) -> Optional[Candidate]:
     )
 
 
-def untagged_accelerator(project: Project, version: Version, platform: str, torch_table: TorchTable) -> Optional[str]:
-    """What a wheel on the package index without a local version was built for; None when it is not known.
+def untagged_accelerator(
+    project: Project, version: Version, platform: str, torch_table: TorchTable
+) -> Optional[str]:
+    """What a wheel on the package index without a local version was built for; None when it is not
+    known.
 
-    The accelerator of the torch on the package index that it belongs to; a version that serves every later torch
-    (stable ABI) is only bound to the CUDA major.
+    The accelerator of the torch on the package index that it belongs to; a version that serves
+    every later torch (stable ABI) is only bound to the CUDA major.
     """
     measured = project.untagged.get(version.public)
     if platform.startswith(("win", "macosx")):
@@ -124,14 +148,19 @@ def untagged_accelerator(project: Project, version: Version, platform: str, torc
     return release.untagged
 
 
-def _first_release_of(project: Project, version: Version, torch_table: TorchTable) -> Optional[TorchRelease]:
+def _first_release_of(
+    project: Project, version: Version, torch_table: TorchTable
+) -> Optional[TorchRelease]:
     pin = project.pin_of(version)
-    fitting = [r for r in torch_table.releases.values() if pin is not None and pin.contains(r.version)]
+    fitting = [
+        r for r in torch_table.releases.values() if pin is not None and pin.contains(r.version)
+    ]
     return min(fitting, key=lambda release: Version(release.version)) if fitting else None
 
 
 def torch_of(project: Project, version: Version, found: Optional[str]) -> Optional[str]:
-    """The torch that a wheel belongs to: its pin where the project pins, else what name and directory say."""
+    """The torch that a wheel belongs to: its pin where the project pins, else what name and
+    directory say."""
     pin = project.pins.get(version.public)
     if pin is None:
         return found
@@ -162,13 +191,18 @@ def read_torch_pin(metadata: str) -> Optional[str]:
 def with_pin(candidate: Candidate, pin: Optional[str], torch: Optional[TorchBuild]) -> Candidate:
     """The candidate with the torch that its own METADATA wants.
 
-    One without a local version belongs to the torch without one: where that very torch is installed, its accelerator is
-    the candidate's.
+    One without a local version belongs to the torch without one: where that very torch is
+    installed, its accelerator is the candidate's.
     """
     built = candidate.built_for
     if pin is None or built.torch is not None:
         return candidate
     accelerator = built.accelerator
-    if accelerator is None and torch is not None and candidate.version.local is None and torch.version.local is None:
+    if (
+        accelerator is None
+        and torch is not None
+        and candidate.version.local is None
+        and torch.version.local is None
+    ):
         accelerator = torch.accelerator if _is_inside(torch.version.public, pin) else None
     return replace(candidate, built_for=BuiltFor(pin, accelerator, built.cxx11_abi))

@@ -1,8 +1,10 @@
-"""Finds the documents of the wheel index: those that ship with the program, or newer ones that the person brought.
+"""Finds the documents of the wheel index: those that ship with the program, or newer ones that the
+person brought.
 
-The bundled documents are data of the package `safe_install.wheel_index` (the folder `wheel_index/` of the repository),
-read through `pkgutil`, so that they are found in a zipapp too. `safe-install wheels --update` puts a newer index into
-the person's data folder: a folder of documents, and `current.json`, which names the folder and the hash of each one.
+The bundled documents are data of the package `safe_install.wheel_index` (the folder `wheel_index/`
+of the repository), read through `pkgutil`, so that they are found in a zipapp too. `safe-install
+wheels --update` puts a newer index into the person's data folder: a folder of documents, and
+`current.json`, which names the folder and the hash of each one.
 """
 
 from __future__ import annotations
@@ -53,7 +55,8 @@ def update_folder() -> Path:
 
 @lru_cache(maxsize=None)
 def current_update() -> Optional[Update]:
-    """The update that is in force: none where there is none, or where the program's own facts are newer."""
+    """The update that is in force: none where there is none, or where the program's own facts are
+    newer."""
     pointer = update_folder() / POINTER
     try:
         text = pointer.read_text("utf-8")
@@ -62,7 +65,10 @@ def current_update() -> Optional[Update]:
     value = parse_json(text, str(pointer))
     try:
         update = Update(
-            str(value["date"]), pointer.parent / str(value["folder"]), dict(value["sha256"]), str(value["url"])
+            str(value["date"]),
+            pointer.parent / str(value["folder"]),
+            dict(value["sha256"]),
+            str(value["url"]),
         )
     except (KeyError, TypeError, ValueError) as error:
         raise IndexInvalid(f"{pointer} is damaged", hint=_mend(pointer.parent)) from error
@@ -81,7 +87,8 @@ def index_date() -> str:
 
 
 class _Documents:
-    """The documents that were in force when it was made: a Catalog. Each is read when it is first asked for."""
+    """The documents that were in force when it was made: a Catalog. Each is read when it is first
+    asked for."""
 
     def __init__(self, update: Optional[Update]) -> None:
         self._update = update
@@ -90,7 +97,9 @@ class _Documents:
     @cached_property
     def projects(self) -> FrozenSet[NormalizedName]:
         """The names of its files."""
-        return frozenset(canonicalize_name(name) for name in _document_names(self._update) if name not in TABLES)
+        return frozenset(
+            canonicalize_name(name) for name in _document_names(self._update) if name not in TABLES
+        )
 
     def project(self, name: str) -> Project:
         """One project. Raises IndexInvalid when it is not known or its document is not valid."""
@@ -102,11 +111,15 @@ class _Documents:
     def _read_project(self, name: str, canonical: NormalizedName) -> Project:
         if canonical not in self.projects:
             raise IndexInvalid(
-                f"{name} is not in the wheel index", hint="`safe-install wheels` lists the projects that are"
+                f"{name} is not in the wheel index",
+                hint="`safe-install wheels` lists the projects that are",
             )
         project = parse_project(_read_document(self._update, canonical), f"{canonical}.json")
         if project.name != canonical:
-            raise IndexInvalid(f"{canonical}.json: its name is {project.name}", hint="Name the file after the project.")
+            raise IndexInvalid(
+                f"{canonical}.json: its name is {project.name}",
+                hint="Name the file after the project.",
+            )
         return project
 
     @cached_property
@@ -122,7 +135,8 @@ class _Documents:
 
 @lru_cache(maxsize=None)
 def bundled_catalog() -> Catalog:
-    """What is known: the facts that came with the program, or newer ones that the person brought."""
+    """What is known: the facts that came with the program, or newer ones that the person
+    brought."""
     return _Documents(current_update())
 
 
@@ -132,7 +146,8 @@ def known_projects() -> FrozenSet[NormalizedName]:
 
 
 def load_project(name: str) -> Project:
-    """One project by its name. Raises IndexInvalid when it is not known or its document is not valid."""
+    """One project by its name. Raises IndexInvalid when it is not known or its document is not
+    valid."""
     return bundled_catalog().project(name)
 
 
@@ -192,15 +207,20 @@ def _read_updated(update: Update, name: str) -> bytes:
     try:
         data = path.read_bytes()
     except OSError as error:
-        raise IndexInvalid(f"{path} cannot be read: {error}", hint=_mend(update.folder.parent)) from error
+        raise IndexInvalid(
+            f"{path} cannot be read: {error}", hint=_mend(update.folder.parent)
+        ) from error
     if hashlib.sha256(data).hexdigest() != update.sha256.get(name):
-        raise IndexInvalid(f"{path} is not the document that was fetched", hint=_mend(update.folder.parent))
+        raise IndexInvalid(
+            f"{path} is not the document that was fetched", hint=_mend(update.folder.parent)
+        )
     return data
 
 
 def _mend(folder: Path) -> str:
     return (
-        f"remove {folder}: the facts that came with the program serve then; `safe-install wheels --update` brings newer"
+        f"remove {folder}: the facts that came with the program serve then; `safe-install "
+        "wheels --update` brings newer"
     )
 
 

@@ -1,4 +1,5 @@
-"""The text of a wheel index document <-> values. Unknown keys and anything but https refuse the whole document.
+"""The text of a wheel index document <-> values. Unknown keys and anything but https refuse the
+whole document.
 
 The form of a document is described in `wheel_index/README.md` and in `wheel_index/schema.json`.
 """
@@ -51,14 +52,17 @@ def parse_json(text: str, where: str) -> Any:
     try:
         return json.loads(text)
     except ValueError as error:
-        raise IndexInvalid(f"{where} is not JSON: {error}", hint="`scripts/test` checks every document") from error
+        raise IndexInvalid(
+            f"{where} is not JSON: {error}", hint="`scripts/test` checks every document"
+        ) from error
 
 
-# --- reading a document ----------------------------------------------------------------------------
+# --- reading a document ---------------------------------------------------------------------------
 
 
 def parse_project(value: Any, where: str) -> Project:
-    """A project document as a value; IndexInvalid for unknown or missing keys and anything but https."""
+    """A project document as a value; IndexInvalid for unknown or missing keys and anything but
+    https."""
     reader = JsonObject(value, where)
     _check_schema(reader)
     match = reader.sub("match")
@@ -137,7 +141,9 @@ def _read_host(reader: JsonObject) -> HostEntry:
         raise invalid_document(reader.where, f"{host.filename!r} is no grammar of file names")
     is_github = layout is Layout.GITHUB_RELEASES
     if is_github != bool(host.repository and re.match(r"[\w.-]+/[\w.-]+$", host.repository)):
-        raise invalid_document(reader.where, "releases on GitHub, and nothing else, have a repository: owner/name")
+        raise invalid_document(
+            reader.where, "releases on GitHub, and nothing else, have a repository: owner/name"
+        )
     if bool(host.pages) != (layout in (Layout.FIND_LINKS, Layout.SIMPLE)):
         raise invalid_document(reader.where, "a find-links or simple host, and no other, has pages")
     return host
@@ -153,7 +159,11 @@ def _read_package_index(reader: JsonObject) -> PackageIndexEntry:
 
 
 def _read_source(reader: JsonObject) -> Source:
-    source = Source(repository=reader.url("repository"), install=reader.text("install"), note=reader.text("note", ""))
+    source = Source(
+        repository=reader.url("repository"),
+        install=reader.text("install"),
+        note=reader.text("note", ""),
+    )
     reader.end()
     return source
 
@@ -162,7 +172,9 @@ def _read_gpu_code(reader: JsonObject) -> GpuCode:
     row = GpuCode(
         versions=reader.choice("versions", SpecifierSet),
         capabilities=tuple(_read_capability(reader, text) for text in reader.texts("capabilities")),
-        ptx=tuple(replace(_read_capability(reader, text), ptx=True) for text in reader.texts("ptx", ())),
+        ptx=tuple(
+            replace(_read_capability(reader, text), ptx=True) for text in reader.texts("ptx", ())
+        ),
         accelerators=reader.texts("accelerators", ()),
     )
     reader.end()
@@ -178,7 +190,9 @@ def _read_capability(reader: JsonObject, text: str) -> ComputeCapability:
 
 def _read_known_wheel(reader: JsonObject) -> KnownWheel:
     wheel = KnownWheel(
-        url=reader.url("url"), sha256=reader.text("sha256"), requires_python=reader.optional_text("requires_python")
+        url=reader.url("url"),
+        sha256=reader.text("sha256"),
+        requires_python=reader.optional_text("requires_python"),
     )
     reader.end()
     return wheel
@@ -248,7 +262,9 @@ def _read_doubt(reader: JsonObject) -> Doubt:
 def _check_native(patterns: Tuple[str, ...], where: str) -> Tuple[str, ...]:
     for pattern in patterns:
         if not PATTERN.fullmatch(pattern):
-            raise invalid_document(f"{where}.native", f"{pattern!r} is no pattern below site-packages")
+            raise invalid_document(
+                f"{where}.native", f"{pattern!r} is no pattern below site-packages"
+            )
     return patterns
 
 
@@ -311,13 +327,20 @@ def parse_cuda_table(value: Any, where: str) -> CudaTable:
     majors = {}
     releases = []
     for item in reader.objects("floors"):
-        floors[item.text("accelerator")] = (item.optional_text("linux"), item.optional_text("windows"))
+        floors[item.text("accelerator")] = (
+            item.optional_text("linux"),
+            item.optional_text("windows"),
+        )
         item.end()
     for item in reader.objects("majors"):
         majors[item.text("cuda")] = (item.optional_text("linux"), item.optional_text("windows"))
         item.end()
     for item in reader.objects("toolkits"):
-        releases.append(CudaRelease(item.text("cuda"), item.optional_text("linux"), item.optional_text("windows")))
+        releases.append(
+            CudaRelease(
+                item.text("cuda"), item.optional_text("linux"), item.optional_text("windows")
+            )
+        )
         item.end()
     _end_table(reader)
     return CudaTable(floors, majors, tuple(releases))
@@ -333,7 +356,12 @@ def parse_mirrors_table(value: Any, where: str) -> Mapping[str, Mirror]:
         for pair in item.objects("replaces"):
             pairs.append((pair.url("start"), pair.url("by")))
             pair.end()
-        mirror = Mirror(item.text("name"), tuple(pairs), flat=item.flag("flat", False), note=item.text("note", ""))
+        mirror = Mirror(
+            item.text("name"),
+            tuple(pairs),
+            flat=item.flag("flat", False),
+            note=item.text("note", ""),
+        )
         item.end()
         mirrors[mirror.name] = mirror
     _end_table(reader)
@@ -347,7 +375,7 @@ def _end_table(reader: JsonObject) -> None:
     reader.end()
 
 
-# --- writing a document ----------------------------------------------------------------------------
+# --- writing a document ---------------------------------------------------------------------------
 
 _ROW_KEYS = (
     "aliases",
@@ -366,7 +394,8 @@ _ROW_KEYS = (
 
 
 def render_document(document: Mapping[str, Any]) -> str:
-    """The canonical text of a document: one row or entry per line, so that a changed fact is one line."""
+    """The canonical text of a document: one row or entry per line, so that a changed fact is one
+    line."""
     blocks = []
     for key, value in document.items():
         blocks.append(f"  {_dump(key)}: {_render_block(key, value)}")
@@ -374,10 +403,18 @@ def render_document(document: Mapping[str, Any]) -> str:
 
 
 def _render_block(key: str, value: Any) -> str:
-    if isinstance(value, list) and value and (key in _ROW_KEYS or isinstance(value[0], dict) or len(value) > 4):
+    if (
+        isinstance(value, list)
+        and value
+        and (key in _ROW_KEYS or isinstance(value[0], dict) or len(value) > 4)
+    ):
         return "[\n" + ",\n".join(f"    {_dump(item)}" for item in value) + "\n  ]"
     if isinstance(value, dict) and len(value) > 3:
-        return "{\n" + ",\n".join(f"    {_dump(name)}: {_dump(item)}" for name, item in value.items()) + "\n  }"
+        return (
+            "{\n"
+            + ",\n".join(f"    {_dump(name)}: {_dump(item)}" for name, item in value.items())
+            + "\n  }"
+        )
     return _dump(value)
 
 

@@ -1,4 +1,5 @@
-"""What is known about projects, torch and CUDA, as values. `index.document` reads them, `index.catalog` finds them."""
+"""What is known about projects, torch and CUDA, as values. `index.document` reads them,
+`index.catalog` finds them."""
 
 from __future__ import annotations
 
@@ -64,17 +65,22 @@ class HostEntry:
 
     host: str  # short name for messages, unique in the document: "data.pyg.org"
     layout: Layout
-    filename: str  # how names say their torch: a key of index.filename.GRAMMARS, or a template that begins with "+"
+    # how names say their torch: a key of index.filename.GRAMMARS, or a template that begins with
+    # "+"
+    filename: str
     pages: Tuple[str, ...] = ()  # URL templates, asked in order until one is there
-    wheel: Optional[str] = None  # URL template of a file, with {file} too; None where only the page knows it
+    # URL template of a file, with {file} too; None where only the page knows it
+    wheel: Optional[str] = None
     repository: Optional[str] = None  # "Dao-AILab/flash-attention", for releases on GitHub
     tag: str = "v{version}"  # of such a release, where a row does not say another
     redirects: Tuple[str, ...] = ()  # hosts that a page or file of this one may redirect to
     torch: Tuple[str, ...] = ()  # asked for these releases of torch only; empty: for every one
-    kinds: Tuple[str, ...] = ()  # asked for these kinds of accelerator only ("cpu", "cuda"); empty: for every one
+    # asked for these kinds of accelerator only ("cpu", "cuda"); empty: for every one
+    kinds: Tuple[str, ...] = ()
     torch_match: Optional[TorchMatch] = None  # where it differs from the project's
     optional: str = ""  # why it is asked only when the person names it; empty: asked always
-    complete_to: Optional[str] = None  # for this torch and older ones the rows are all that it has; None: for none
+    # for this torch and older ones the rows are all that it has; None: for none
+    complete_to: Optional[str] = None
     note: str = ""
 
 
@@ -100,13 +106,16 @@ class Build:
     """Wheels of one version that one host has for one torch."""
 
     host: str
-    torch: str  # as the host says it: "1.8.0", "2.8" where it names the minor only, "nv25.04" for NVIDIA's container
+    # as the host says it: "1.8.0", "2.8" where it names the minor only, "nv25.04" for NVIDIA's
+    # container
+    torch: str
     version: str  # public version, "2.0.8"
     accelerators: Tuple[str, ...]
     platform: str  # wheel platform tag, "linux_x86_64"; "macos" where the exact tag is not known
     python: Tuple[str, ...]  # "3.8"
     filename: Optional[str] = None  # grammar, where it differs from the host's
-    abi: Optional[str] = None  # "abi3" or "none" where one wheel serves the Pythons from the first named on
+    # "abi3" or "none" where one wheel serves the Pythons from the first named on
+    abi: Optional[str] = None
     cxx11_abi: Tuple[bool, ...] = ()  # the builds there are, where the file name says it
     tag: Optional[str] = None  # of the release, where it is not the host's
     note: str = ""
@@ -140,7 +149,8 @@ class Recipe:
     env: Mapping[str, str] = field(default_factory=dict)
     force_cuda: bool = False  # setup.py builds for the CPU where it sees no GPU unless FORCE_CUDA=1
     extension: bool = True  # compiles against torch's headers
-    cuda_only: bool = False  # its setup.py compiles CUDA code or fails: nothing comes of it beside a CPU torch
+    # its setup.py compiles CUDA code or fails: nothing comes of it beside a CPU torch
+    cuda_only: bool = False
 
 
 @dataclass(frozen=True)
@@ -180,7 +190,8 @@ class GpuCode:
 
 @dataclass(frozen=True)
 class Doubt:
-    """Something that is claimed somewhere and not confirmed; never offered from the bundled facts."""
+    """Something that is claimed somewhere and not confirmed; never offered from the bundled
+    facts."""
 
     subject: str
     why: str
@@ -193,7 +204,8 @@ class Project:
     name: NormalizedName
     imports: Tuple[str, ...]
     native: Tuple[str, ...]  # patterns of the shared objects that it needs, see index.native
-    operation: Optional[str]  # Python source of a small operation; `device` is defined where it runs
+    # Python source of a small operation; `device` is defined where it runs
+    operation: Optional[str]
     torch_match: TorchMatch
     accelerator_match: AcceleratorMatch
     pins_torch: bool  # its metadata wants one torch
@@ -209,19 +221,26 @@ class Project:
     doubts: Tuple[Doubt, ...]
     checked: str  # date of the facts, ISO 8601
     sources: Tuple[str, ...]
-    accelerator: Optional[str] = None  # of every wheel of this name, where the name says it: spconv-cu118
-    family: Tuple[NormalizedName, ...] = ()  # the same software under other names, one for each accelerator
+    # of every wheel of this name, where the name says it: spconv-cu118
+    accelerator: Optional[str] = None
+    # the same software under other names, one for each accelerator
+    family: Tuple[NormalizedName, ...] = ()
     package_index: PackageIndexEntry = PackageIndexEntry(Holds.WHEELS)
     source: Optional[Source] = None
     gpu_code: Tuple[GpuCode, ...] = ()
-    untagged: Mapping[str, str] = field(default_factory=dict)  # version -> accelerator of its wheels on the index
-    untagged_aarch64: Mapping[str, str] = field(default_factory=dict)  # the same, where those for aarch64 differ
-    cpu_fits_all: bool = False  # its CPU build works beside every torch, with less: it decodes on the CPU
+    # version -> accelerator of its wheels on the index
+    untagged: Mapping[str, str] = field(default_factory=dict)
+    # the same, where those for aarch64 differ
+    untagged_aarch64: Mapping[str, str] = field(default_factory=dict)
+    # its CPU build works beside every torch, with less: it decodes on the CPU
+    cpu_fits_all: bool = False
 
     def base_of(self, torch: str, accelerator: str) -> Tuple[str, str]:
-        """Torch and accelerator under which the hosts keep the wheels for `torch` ("1.8.1") and `accelerator`.
+        """Torch and accelerator under which the hosts keep the wheels for `torch` ("1.8.1") and
+        `accelerator`.
 
-        An alias rule where there is one, else the X.Y.0 of the minor for projects that match by minor.
+        An alias rule where there is one, else the X.Y.0 of the minor for projects that match by
+        minor.
         """
         for alias in self.aliases:
             if alias.torch == torch and alias.accelerator == accelerator:
@@ -261,7 +280,8 @@ class TorchRelease:
 
     version: str
     accelerators: Tuple[str, ...]  # of the Linux builds on download.pytorch.org
-    untagged: Optional[str]  # accelerator of the Linux x86_64 wheel on PyPI, whose name has no local version
+    # accelerator of the Linux x86_64 wheel on PyPI, whose name has no local version
+    untagged: Optional[str]
     companions: Mapping[str, str]  # project -> version that was released with it
     python: Tuple[str, ...]
     note: str = ""
@@ -269,7 +289,8 @@ class TorchRelease:
 
 @dataclass(frozen=True)
 class AbiRule:
-    """Builds of torch for Linux from a version on (until the next rule), and their _GLIBCXX_USE_CXX11_ABI."""
+    """Builds of torch for Linux from a version on (until the next rule), and their
+    _GLIBCXX_USE_CXX11_ABI."""
 
     since: str
     cxx11_abi: bool
@@ -288,7 +309,9 @@ class TorchTable:
     accelerator: Optional[str] = None
     gpu_code: Tuple[GpuCode, ...] = ()  # of the builds for Linux on x86-64
 
-    def gpu_code_of(self, version: Version, accelerator: str, *, platform: str) -> Optional[GpuCode]:
+    def gpu_code_of(
+        self, version: Version, accelerator: str, *, platform: str
+    ) -> Optional[GpuCode]:
         """The GPU code of a public build; None where it is not known here."""
         if platform != "linux_x86_64":
             return None
@@ -298,7 +321,8 @@ class TorchTable:
         return None
 
     def cxx11_abi_of(self, torch: str, accelerator: str, *, platform: str) -> Optional[bool]:
-        """The C++ ABI of a public build; None where the question has no meaning (not Linux) or no answer."""
+        """The C++ ABI of a public build; None where the question has no meaning (not Linux) or no
+        answer."""
         if "linux" not in platform:
             return None
         version = parse_release(torch)
@@ -306,23 +330,26 @@ class TorchTable:
             return None
         answer: Optional[bool] = None
         for rule in self.abi_rules:
-            fits = (not rule.accelerators or any(_is_kind(accelerator, a) for a in rule.accelerators)) and (
-                not rule.architectures or platform.endswith(rule.architectures)
-            )
+            fits = (
+                not rule.accelerators or any(_is_kind(accelerator, a) for a in rule.accelerators)
+            ) and (not rule.architectures or platform.endswith(rule.architectures))
             if version >= Version(rule.since) and fits:
                 answer = rule.cxx11_abi
         return answer
 
     def build_for(self, torch: str, cuda: str) -> Optional[str]:
-        """The build of this release, or of the newest older one, for a driver that serves `cuda`: "2.14.1+cu126".
+        """The build of this release, or of the newest older one, for a driver that serves `cuda`:
+        "2.14.1+cu126".
 
-        From CUDA 11 on a driver serves every runtime of its major version; of those the newest is taken that it serves
-        fully, else the oldest. None where nothing is known.
+        From CUDA 11 on a driver serves every runtime of its major version; of those the newest is
+        taken that it serves fully, else the oldest. None where nothing is known.
         """
         served, wanted = parse_release(cuda), parse_release(torch)
         if served is None or wanted is None:
             return None
-        older = [release for release in self.releases.values() if Version(release.version) <= wanted]
+        older = [
+            release for release in self.releases.values() if Version(release.version) <= wanted
+        ]
         for release in sorted(older, key=lambda release: Version(release.version), reverse=True):
             found = _best_accelerator(release.accelerators, served)
             if found is not None:
@@ -357,7 +384,8 @@ def _is_kind(accelerator: str, wanted: str) -> bool:
 
 @dataclass(frozen=True)
 class CudaRelease:
-    """A release of CUDA and the driver that came with its toolkit; drivers of at least that version serve it fully."""
+    """A release of CUDA and the driver that came with its toolkit; drivers of at least that version
+    serve it fully."""
 
     cuda: str
     linux: Optional[str]
@@ -369,23 +397,27 @@ class CudaTable:
     """What is known about CUDA and its drivers."""
 
     floors: Mapping[str, Tuple[Optional[str], Optional[str]]]  # accelerator -> (Linux, Windows)
-    majors: Mapping[str, Tuple[Optional[str], Optional[str]]]  # CUDA major from 11 on -> (Linux, Windows)
+    # CUDA major from 11 on -> (Linux, Windows)
+    majors: Mapping[str, Tuple[Optional[str], Optional[str]]]
     releases: Tuple[CudaRelease, ...]  # newest first
 
     def driver_floor(self, accelerator: str, *, system: str = "linux") -> Optional[str]:
-        """The oldest driver on which a build for `accelerator` starts; None when none is needed or known."""
+        """The oldest driver on which a build for `accelerator` starts; None when none is needed or
+        known."""
         parsed = parse_accelerator(accelerator)
         if parsed is None or parsed.kind != "cuda":
             return None
-        floors = self.floors.get(accelerator) or self.majors.get(str(parsed.version[0])) or (None, None)
+        floors = (
+            self.floors.get(accelerator) or self.majors.get(str(parsed.version[0])) or (None, None)
+        )
         return floors[0] if system == "linux" else floors[1]
 
     def is_too_old(self, driver: Driver, accelerator: str, *, system: str = "linux") -> bool:
         """Is the driver known to be too old for a build for `accelerator`?
 
-        Versions are compared as far as they are written: "580" stands for every 580.x. Where only the CUDA of a driver
-        was declared, the CUDA that the floor serves counts: any 12.x starts a build for CUDA 12 (minor version
-        compatibility, NVIDIA's release notes).
+        Versions are compared as far as they are written: "580" stands for every 580.x. Where only
+        the CUDA of a driver was declared, the CUDA that the floor serves counts: any 12.x starts a
+        build for CUDA 12 (minor version compatibility, NVIDIA's release notes).
         """
         floor = self.driver_floor(accelerator, system=system) or ""
         oldest, own = parse_release(floor), parse_release(driver.version or "")
@@ -398,26 +430,33 @@ class CudaTable:
         return served is not None and needed is not None and served < needed
 
     def why_too_old(self, driver: Driver, accelerator: str, *, system: str = "linux") -> str:
-        """`needs driver 580.65.06 or newer, declared is 535.104 (CUDA 12.2)`; "" where nothing says that."""
+        """`needs driver 580.65.06 or newer, declared is 535.104 (CUDA 12.2)`; "" where nothing says
+        that."""
         if not self.is_too_old(driver, accelerator, system=system):
             return ""
         return f"needs driver {self.driver_floor(accelerator, system=system)} or newer, {driver}"
 
     def cuda_of_driver(self, driver: str, *, system: str = "linux") -> Optional[str]:
-        """The newest CUDA that a driver serves fully: "535.104.05" -> "12.2"; None when it is older than all.
+        """The newest CUDA that a driver serves fully: "535.104.05" -> "12.2"; None when it is older
+        than all.
 
         As in is_too_old, "580" stands for every 580.x.
         """
         version = parse_release(driver)
         for release in self.releases:
             own = parse_release((release.linux if system == "linux" else release.windows) or "")
-            if version is not None and own is not None and version.release >= own.release[: len(version.release)]:
+            if (
+                version is not None
+                and own is not None
+                and version.release >= own.release[: len(version.release)]
+            ):
                 return release.cuda
         return None
 
 
 class Catalog(Protocol):
-    """What is known at one moment; it does not change. Decisions take it as an argument, `index.catalog` makes it."""
+    """What is known at one moment; it does not change. Decisions take it as an argument,
+    `index.catalog` makes it."""
 
     @property
     def projects(self) -> FrozenSet[NormalizedName]:
@@ -447,7 +486,8 @@ class Mirror:
 
 @lru_cache(maxsize=4096)
 def parse_release(text: str) -> Optional[Version]:
-    """A version without its local part, or None for what is none (distribution and vendor strings)."""
+    """A version without its local part, or None for what is none (distribution and vendor
+    strings)."""
     try:
         return Version(Version(text).public)
     except InvalidVersion:

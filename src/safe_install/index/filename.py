@@ -1,8 +1,10 @@
 """Wheel file names of every host, read and written.
 
-A name carries the project, its version and the wheel tags (PEP 427); the torch and the accelerator stand in
-the local version identifier, in the host's directory (`index.location`), or nowhere. What a local version identifier
-says is a grammar: a template with the same fields for reading and for writing; the wheel index says which.
+A name carries the project, its version and the wheel tags (PEP 427); the torch and the accelerator
+stand in
+the local version identifier, in the host's directory (`index.location`), or nowhere. What a local
+version identifier says is a grammar: a template with the same fields for reading and for writing;
+the wheel index says which.
 """
 
 from __future__ import annotations
@@ -72,7 +74,8 @@ def _version(text: str) -> Version:
 
 
 def _one_plus(version: str) -> str:
-    """`1.3.1+torch1.6.0+cu101` -> `1.3.1+torch1.6.0.cu101`: the names of 2020 and 2021 on download.openmmlab.com."""
+    """`1.3.1+torch1.6.0+cu101` -> `1.3.1+torch1.6.0.cu101`: the names of 2020 and 2021 on
+    download.openmmlab.com."""
     public, plus, local = version.partition("+")
     return f"{public}{plus}{local.replace('+', '.')}"
 
@@ -90,7 +93,8 @@ _NAME = re.compile(
 
 
 def parse_filename(filename: str) -> Optional[WheelName]:
-    """A wheel's file name, percent-encoded or not; None for what is no wheel name with a PEP 440 version."""
+    """A wheel's file name, percent-encoded or not; None for what is no wheel name with a PEP 440
+    version."""
     if len(filename) > MAX_NAME:
         return None
     found = _NAME.match(unquote(filename))
@@ -111,15 +115,16 @@ def parse_filename(filename: str) -> Optional[WheelName]:
     )
 
 
-# --- local version identifiers ---------------------------------------------------------------------
+# --- local version identifiers --------------------------------------------------------------------
 
 
 @dataclass(frozen=True)
 class LocalGrammar:
     """How the local version identifiers of some host say what a wheel was built for.
 
-    Fields of a template: {torch} 2.8.0, {minor} 2.8, {digits} 28 or 210, {digits3} 280 or 2100, {accelerator} cu126,
-    {cuda} 12.6, {abi} TRUE or FALSE, {container} 25.04 for NVIDIA's container, {commit} hex digits.
+    Fields of a template: {torch} 2.8.0, {minor} 2.8, {digits} 28 or 210, {digits3} 280 or 2100,
+    {accelerator} cu126, {cuda} 12.6, {abi} TRUE or FALSE, {container} 25.04 for NVIDIA's container,
+    {commit} hex digits.
     """
 
     template: str  # with its "+"; empty: names say nothing
@@ -127,7 +132,8 @@ class LocalGrammar:
     cpu: Optional[str] = None  # where those of CPU builds differ
 
 
-# The order matters for reading: the first template that fits, with a torch that can be, is believed.
+# The order matters for reading: the first template that fits, with a torch that can be, is
+# believed.
 GRAMMARS: Mapping[str, LocalGrammar] = {
     "plain": LocalGrammar(""),
     "pytorch-untagged": LocalGrammar(""),  # the same, of a version that serves every accelerator
@@ -137,7 +143,8 @@ GRAMMARS: Mapping[str, LocalGrammar] = {
     "pyg-macos": LocalGrammar("+pt{digits}"),
     "astral": LocalGrammar("+cu.{cuda}.torch.{minor}", cpu="+cpu.torch.{minor}"),
     "astral-2025": LocalGrammar("+cu{cuda}torch{torch}cxx11abi{abi}"),
-    "dao-container": LocalGrammar("+{accelerator}torch{container}cxx11abi{abi}"),  # before "dao": 25.04 is no torch
+    # before "dao": 25.04 is no torch
+    "dao-container": LocalGrammar("+{accelerator}torch{container}cxx11abi{abi}"),
     "dao": LocalGrammar("+{accelerator}torch{minor}cxx11abi{abi}"),
     "dao-patch": LocalGrammar("+{accelerator}torch{torch}cxx11abi{abi}"),
     "sdbds": LocalGrammar("+{accelerator}torch{torch}cxx11abi{abi}fullbackward"),
@@ -165,7 +172,8 @@ _MAX_MINOR = {"1": 13}  # torch 1.13 was followed by 2.0
 
 
 def grammar_of(filename: str) -> LocalGrammar:
-    """The grammar that a host or a row names: a key of GRAMMARS, or a template of its own that begins with `+`."""
+    """The grammar that a host or a row names: a key of GRAMMARS, or a template of its own that
+    begins with `+`."""
     return LocalGrammar(filename) if filename.startswith("+") else GRAMMARS[filename]
 
 
@@ -177,14 +185,16 @@ def is_grammar(filename: str) -> bool:
 
 
 def parse_local(local: str, *, first: Iterable[str] = ()) -> BuiltFor:
-    """What a local version identifier says about torch: `pt113cu117`, `cu.12.8.torch.2.11`, `cu121`.
+    """What a local version identifier says about torch: `pt113cu117`, `cu.12.8.torch.2.11`,
+    `cu121`.
 
     `first`: grammars of the host, read before those of the others.
     """
     if not local:
         return BuiltFor()
     text = local.lower().replace("+", ".")
-    # A container's release reads like a torch: `torch25.04`. It is told apart before a host's own grammar is tried.
+    # A container's release reads like a torch: `torch25.04`. It is told apart before a host's own
+    # grammar is tried.
     for grammar in (GRAMMARS["dao-container"], *map(grammar_of, first), *GRAMMARS.values()):
         for template in filter(None, (grammar.template, grammar.cpu)):
             found = _pattern(template).fullmatch(text)
@@ -200,7 +210,8 @@ def _pattern(template: str) -> Pattern[str]:
 
 
 def compile_template(template: str, fields: Mapping[str, str]) -> Pattern[str]:
-    """A template as the pattern that reads what it writes; a field that stands twice must say the same twice."""
+    """A template as the pattern that reads what it writes; a field that stands twice must say the
+    same twice."""
     parts = []
     seen = set()
     for text in re.split(r"({\w+})", template):
@@ -228,7 +239,8 @@ def _read_fields(values: Mapping[str, str], template: str) -> Optional[BuiltFor]
 
 
 def torch_of_fields(values: Mapping[str, str]) -> Optional[str]:
-    """The torch that the fields of a template name, as exactly as they do: `2.8.0`, `2.8`, `nv25.04`, or None."""
+    """The torch that the fields of a template name, as exactly as they do: `2.8.0`, `2.8`,
+    `nv25.04`, or None."""
     if values.get("container"):
         return f"nv{values['container']}"
     for name in ("torch", "base", "minor"):
@@ -250,7 +262,8 @@ def _can_be(torch: str) -> bool:
 
 
 def fields_of(torch: str, accelerator: str, *, cxx11_abi: Optional[bool] = None) -> Dict[str, str]:
-    """The fields of templates for a torch (`2.8.0`, `2.8` where no more is known, `nv25.04`) and an accelerator."""
+    """The fields of templates for a torch (`2.8.0`, `2.8` where no more is known, `nv25.04`) and an
+    accelerator."""
     container = container_of_name(torch) or ""
     torch = "" if container else torch
     parts = torch.split(".")
@@ -266,17 +279,21 @@ def fields_of(torch: str, accelerator: str, *, cxx11_abi: Optional[bool] = None)
     }
 
 
-# --- writing ---------------------------------------------------------------------------------------
+# --- writing --------------------------------------------------------------------------------------
 
 
-def render_local(grammar: LocalGrammar, *, built_for: BuiltFor, platform: str, commit: str = "") -> str:
+def render_local(
+    grammar: LocalGrammar, *, built_for: BuiltFor, platform: str, commit: str = ""
+) -> str:
     """The local version identifier with its `+`, empty where names say nothing."""
     template = grammar.template
     if platform.startswith("macosx") and grammar.macos is not None:
         template = grammar.macos
     elif built_for.accelerator == "cpu" and grammar.cpu is not None:
         template = grammar.cpu
-    fields = fields_of(built_for.torch or "", built_for.accelerator or "", cxx11_abi=built_for.cxx11_abi)
+    fields = fields_of(
+        built_for.torch or "", built_for.accelerator or "", cxx11_abi=built_for.cxx11_abi
+    )
     return template.format(commit=commit, **fields)
 
 
@@ -289,14 +306,16 @@ def render_filename(
     tags: Tuple[str, str, str],
     build: str = "",
 ) -> str:
-    """The file name under a grammar; `version` is the public one, `tags` (python, abi, platform)."""
+    """The file name under a grammar; `version` is the public one, `tags` (python, abi,
+    platform)."""
     distribution = canonicalize_name(project).replace("-", "_")
     local = render_local(grammar_of(grammar), built_for=built_for, platform=tags[2])
     return f"{distribution}-{version}{local}{f'-{build}' if build else ''}-{'-'.join(tags)}.whl"
 
 
 def python_tags(python: str, abi: Optional[str] = None) -> Tuple[str, str]:
-    """`"3.7"` -> (`cp37`, `cp37m`), `"3.8"` -> (`cp38`, `cp38`); with `abi` "abi3" or "none" as given."""
+    """`"3.7"` -> (`cp37`, `cp37m`), `"3.8"` -> (`cp38`, `cp38`); with `abi` "abi3" or "none" as
+    given."""
     major, minor = python.split(".")[:2]
     tag = f"cp{major}{minor}"
     if abi == "none":

@@ -1,11 +1,23 @@
-"""Finds the candidates of a project: own store, hosts in their order, bundled facts, package index."""
+"""Finds the candidates of a project: own store, hosts in their order, bundled facts, package
+index."""
 
 from __future__ import annotations
 
 import hashlib
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Callable, Collection, Dict, Iterable, List, Optional, Protocol, Sequence, Tuple
+from typing import (
+    Any,
+    Callable,
+    Collection,
+    Dict,
+    Iterable,
+    List,
+    Optional,
+    Protocol,
+    Sequence,
+    Tuple,
+)
 from urllib.parse import quote, urlsplit
 
 from packaging.specifiers import SpecifierSet
@@ -14,7 +26,15 @@ from packaging.version import Version
 
 from safe_install.index import bundled, github
 from safe_install.index.candidates import make_candidates, read_torch_pin, with_pin
-from safe_install.index.facts import Catalog, Holds, HostEntry, Layout, Project, is_named, parse_release
+from safe_install.index.facts import (
+    Catalog,
+    Holds,
+    HostEntry,
+    Layout,
+    Project,
+    is_named,
+    parse_release,
+)
 from safe_install.index.filename import fields_of
 from safe_install.index.location import expand_template
 from safe_install.index.pages import parse_page
@@ -41,7 +61,9 @@ Store = Callable[[Any, Environment], Iterable[Candidate]]
 class PageSource(Protocol):
     """What the finder needs from HTTP; `system.http.HttpClient` has it."""
 
-    def get_page(self, url: str, *, allowed_hosts: Collection[str] = (), accept: str = "") -> PageAnswer:
+    def get_page(
+        self, url: str, *, allowed_hosts: Collection[str] = (), accept: str = ""
+    ) -> PageAnswer:
         """The page at `url`, or why there is none. Never raises for what a host does."""
 
 
@@ -70,11 +92,13 @@ class Finder:
         third_party: Collection[str] = (),
         only_near: bool = False,
     ) -> None:
-        """`index_url`: the package index (PEP 503/691) instead of pypi.org, or a folder, or a file: URL.
+        """`index_url`: the package index (PEP 503/691) instead of pypi.org, or a folder, or a file:
+        URL.
 
-        `find_links`: the person's own pages, folders and files, asked first; `only_find_links` (pip's --no-index):
-        nothing else is asked but our own store. `third_party`: the optional hosts that the person names. `only_near`:
-        of the bundled facts only what could fit, without what would be shown as rejected.
+        `find_links`: the person's own pages, folders and files, asked first; `only_find_links`
+        (pip's --no-index): nothing else is asked but our own store. `third_party`: the optional
+        hosts that the person names. `only_near`: of the bundled facts only what could fit, without
+        what would be shown as rejected.
         """
         self._http = http
         self._store = store
@@ -85,12 +109,16 @@ class Finder:
         self._third_party = frozenset(third_party)
         self._only_near = only_near
         self._catalog = catalog
-        self._files: Dict[str, Tuple[Candidate, ...]] = {}  # by project: what the facts know by its address
+        # by project: what the facts know by its address
+        self._files: Dict[str, Tuple[Candidate, ...]] = {}
 
-    def find(self, name: str, environment: Environment, *, wanted: Optional[IsWanted] = None) -> Found:
+    def find(
+        self, name: str, environment: Environment, *, wanted: Optional[IsWanted] = None
+    ) -> Found:
         """The candidates of one project near `environment`, and the answer of every host.
 
-        `wanted(candidate, project)` tells whether a candidate would be taken; without it, one whose wheel
+        `wanted(candidate, project)` tells whether a candidate would be taken; without it, one whose
+        wheel
         tags fit. An environment without torch gets what the store and the package index have.
         """
         project = self._catalog.project(name)
@@ -105,8 +133,14 @@ class Finder:
                 self._ask(host, search)
         unanswered = search.unanswered()
         if unanswered and not search.satisfied:
-            search.add(bundled.bundled_wheels(project, environment, hosts=unanswered, only_near=self._only_near))
-            if any(host.layout is Layout.PYPI and host.host in unanswered for host in project.hosts):
+            search.add(
+                bundled.bundled_wheels(
+                    project, environment, hosts=unanswered, only_near=self._only_near
+                )
+            )
+            if any(
+                host.layout is Layout.PYPI and host.host in unanswered for host in project.hosts
+            ):
                 search.add(self._bundled_files(project))
         if not self._only_near and Layout.PYPI not in {host.layout for host in project.hosts}:
             self._find_sdists(search)
@@ -121,11 +155,18 @@ class Finder:
     def redirects_of(self, candidate: Candidate) -> Tuple[str, ...]:
         """The hosts that a download of this candidate may be redirected to."""
         return tuple(
-            sorted({host for entry in self._catalog.project(candidate.name).hosts for host in entry.redirects})
+            sorted(
+                {
+                    host
+                    for entry in self._catalog.project(candidate.name).hosts
+                    for host in entry.redirects
+                }
+            )
         )
 
     def read_index_page(self, project: str) -> Tuple[Link, ...]:
-        """The files of any project on the package index, as its page lists them; none where it does not answer."""
+        """The files of any project on the package index, as its page lists them; none where it does
+        not answer."""
         url = project_page(self._index_url, project)
         if self._only_find_links or (self._offline and not _is_local(url)):
             return ()
@@ -168,7 +209,12 @@ class Finder:
             return False
         if host.optional and not is_named(host, self._third_party):
             first = (self._pages_of(host, search) or [""])[0]
-            search.answer(host, first, HostAnswerKind.LEFT_OUT, f"{host.optional}; --third-party {host.host} asks it")
+            search.answer(
+                host,
+                first,
+                HostAnswerKind.LEFT_OUT,
+                f"{host.optional}; --third-party {host.host} asks it",
+            )
             return False
         return True
 
@@ -176,11 +222,15 @@ class Finder:
         pages = self._pages_of(host, search)
         first = pages[0] if pages else ""
         if search.satisfied:
-            search.answer(host, first, HostAnswerKind.NOT_ASKED, "an earlier place has a wheel that fits")
+            search.answer(
+                host, first, HostAnswerKind.NOT_ASKED, "an earlier place has a wheel that fits"
+            )
         elif host.layout is Layout.PYPI and self._is_not_on_the_index(search.project):
             search.answer(host, first, HostAnswerKind.NOT_ASKED, search.project.package_index.note)
         elif not pages:
-            search.answer(host, "", HostAnswerKind.NOT_ASKED, "torch, or what it was built for, is not known")
+            search.answer(
+                host, "", HostAnswerKind.NOT_ASKED, "torch, or what it was built for, is not known"
+            )
         elif self._offline and not _is_local(first):
             known = bundled.known_elsewhere(search.project, search.environment, host)
             detail = "offline"
@@ -227,10 +277,17 @@ class Finder:
                 search.answer(host, url, HostAnswerKind.LISTED, f"{near} files for this torch")
                 return
             found = list(make_candidates(search.project, host, links, self._catalog.torch))
-            others = links or parse_page(page.text, url, base=page.base, content_type=page.content_type)
+            others = links or parse_page(
+                page.text, url, base=page.base, content_type=page.content_type
+            )
             if others:
                 told = f"; not believed: links to {', '.join(foreign[:3])}" if foreign else ""
-                search.answer(host, url, HostAnswerKind.NO_WHEEL_FOR_TORCH, _what_there_is(found, others) + told)
+                search.answer(
+                    host,
+                    url,
+                    HostAnswerKind.NO_WHEEL_FOR_TORCH,
+                    _what_there_is(found, others) + told,
+                )
             else:
                 search.answer(host, url, HostAnswerKind.PAGE_EMPTY, "the page lists no file")
             return
@@ -238,7 +295,8 @@ class Finder:
     def _split_foreign(
         self, host: HostEntry, url: str, page: PageAnswer, links: Sequence[Link]
     ) -> Tuple[Tuple[Link, ...], Tuple[str, ...]]:
-        """The links to where the wheel index says that the files of this host lie, and the hosts of all others.
+        """The links to where the wheel index says that the files of this host lie, and the hosts of
+        all others.
 
         The person's own index may have its files wherever it likes.
         """
@@ -251,12 +309,17 @@ class Finder:
 
     def _take(self, host: HostEntry, links: Sequence[Link], search: _Search) -> int:
         """Add what a page lists; how many of it are near this torch."""
-        found = self._with_pins(host, list(make_candidates(search.project, host, links, self._catalog.torch)), search)
+        found = self._with_pins(
+            host, list(make_candidates(search.project, host, links, self._catalog.torch)), search
+        )
         search.add(found)
         return sum(1 for candidate in found if _is_near(candidate, search))
 
-    def _with_pins(self, host: HostEntry, found: List[Candidate], search: _Search) -> List[Candidate]:
-        """A version that is newer than the index says itself which torch it wants: its METADATA lies beside it."""
+    def _with_pins(
+        self, host: HostEntry, found: List[Candidate], search: _Search
+    ) -> List[Candidate]:
+        """A version that is newer than the index says itself which torch it wants: its METADATA
+        lies beside it."""
         project = search.project
         if not project.pins_torch or not project.pins:
             return found
@@ -269,19 +332,29 @@ class Finder:
         pins = {}
         for version in sorted(unknown, reverse=True)[:MAX_METADATA]:
             link = unknown[version].link
-            page = self._http.get_page(f"{link.url}.metadata", allowed_hosts=host.redirects, accept="*/*")
+            page = self._http.get_page(
+                f"{link.url}.metadata", allowed_hosts=host.redirects, accept="*/*"
+            )
             if page.status is PageStatus.LISTED and _is_promised(page.text, link.metadata):
                 pins[version] = read_torch_pin(page.text)
-        return [with_pin(c, pins.get(Version(c.version.public)), search.environment.torch) for c in found]
+        return [
+            with_pin(c, pins.get(Version(c.version.public)), search.environment.torch)
+            for c in found
+        ]
 
     # --- releases on GitHub ---
 
     def _ask_github(self, host: HostEntry, search: _Search) -> None:
-        """The newest releases, then those that the index knows for this torch; by web pages where the API refuses."""
+        """The newest releases, then those that the index knows for this torch; by web pages where
+        the API refuses."""
         repository = host.repository or ""
         url = github.newest_releases_url(repository)
         page = self._http.get_page(url, allowed_hosts=host.redirects, accept=github.ACCEPT)
-        tags, links = github.parse_releases(page.text, repository) if page.status is PageStatus.LISTED else ((), ())
+        tags, links = (
+            github.parse_releases(page.text, repository)
+            if page.status is PageStatus.LISTED
+            else ((), ())
+        )
         near = self._take(host, links, search)
         wanted = [tag for tag in _known_tags(host, search) if tag not in tags]
         by_api = bool(tags)
@@ -300,16 +373,29 @@ class Finder:
             near += self._take(host, links, search)
         detail = f"{near} files for this torch"
         if not by_api and read:
-            detail += f"; GitHub's API refused ({page.detail}), {read} release pages were read instead"
+            detail += (
+                f"; GitHub's API refused ({page.detail}), {read} release pages were read instead"
+            )
         if near:
             search.answer(host, url, HostAnswerKind.LISTED, detail)
         elif by_api or read:
-            search.answer(host, url, HostAnswerKind.NO_WHEEL_FOR_TORCH, f"{len(tags) + read} releases were read")
+            search.answer(
+                host,
+                url,
+                HostAnswerKind.NO_WHEEL_FOR_TORCH,
+                f"{len(tags) + read} releases were read",
+            )
         else:
-            kind = HostAnswerKind.PAGE_MISSING if page.status is PageStatus.MISSING else HostAnswerKind.DOWN
+            kind = (
+                HostAnswerKind.PAGE_MISSING
+                if page.status is PageStatus.MISSING
+                else HostAnswerKind.DOWN
+            )
             search.answer(host, url, kind, down)
 
-    def _read_release(self, host: HostEntry, tag: str, *, by_api: bool) -> Tuple[PageAnswer, Tuple[Link, ...]]:
+    def _read_release(
+        self, host: HostEntry, tag: str, *, by_api: bool
+    ) -> Tuple[PageAnswer, Tuple[Link, ...]]:
         repository = host.repository or ""
         if by_api:
             url = github.release_url(repository, tag)
@@ -339,7 +425,8 @@ class Finder:
             search.answer(entry, url, HostAnswerKind.NOT_ASKED, project.package_index.note)
             return
         if (search.satisfied or self._offline) and not local:
-            # Known sdists are shown beside a wheel that fits; asking for them would cost a connection.
+            # Known sdists are shown beside a wheel that fits; asking for them would cost a
+            # connection.
             search.add(bundled.bundled_sdists(project))
             detail = "offline" if self._offline else "a wheel fits"
             search.answer(entry, url, HostAnswerKind.NOT_ASKED, detail)
@@ -387,7 +474,8 @@ class _Search:
 
 
 def _vouched_for(candidate: Candidate, environment: Environment) -> Candidate:
-    """A file that the person points to and whose name does not say its torch is taken to be for theirs.
+    """A file that the person points to and whose name does not say its torch is taken to be for
+    theirs.
 
     pip would take it too; the check after the change has the last word.
     """
@@ -412,11 +500,14 @@ def _is_promised(text: str, sha256: Optional[str]) -> bool:
 
 def _read_links(page: PageAnswer, url: str, search: _Search) -> Tuple[Link, ...]:
     """What a page lists of the project."""
-    return parse_page(page.text, url, base=page.base, content_type=page.content_type, project=search.project.name)
+    return parse_page(
+        page.text, url, base=page.base, content_type=page.content_type, project=search.project.name
+    )
 
 
 def _known_tags(host: HostEntry, search: _Search) -> List[str]:
-    """The releases that have wheels for this torch, as far as the index knows, newest version first."""
+    """The releases that have wheels for this torch, as far as the index knows, newest version
+    first."""
     torch = search.environment.torch
     version = torch.runtime_version if torch is not None else ""
     container = container_of_version(version)
@@ -424,7 +515,9 @@ def _known_tags(host: HostEntry, search: _Search) -> List[str]:
     own = [build for build in search.project.builds if build.host == host.host]
     rows = [build for build in own if bundled.minor_of(build.torch) == wanted]
     newest_first = sorted(rows, key=lambda build: Version(build.version), reverse=True)
-    return list(dict.fromkeys(build.tag or host.tag.format(version=build.version) for build in newest_first))
+    return list(
+        dict.fromkeys(build.tag or host.tag.format(version=build.version) for build in newest_first)
+    )
 
 
 def _tags_fit(environment: Environment) -> IsWanted:
@@ -441,7 +534,10 @@ def _is_near(candidate: Candidate, search: _Search) -> bool:
         return search.project.recipe is not None
     if built is None:
         return not search.project.pins_torch
-    container, built_container = container_of_version(torch.runtime_version), container_of_name(built)
+    container, built_container = (
+        container_of_version(torch.runtime_version),
+        container_of_name(built),
+    )
     if container is not None or built_container is not None:
         return container == built_container
     release = parse_release(torch.runtime_version)
@@ -457,11 +553,12 @@ def _what_there_is(found: Sequence[Candidate], links: Sequence[Link]) -> str:
     return f"the page lists {len(links)} files, none of this project"
 
 
-# --- the package index -----------------------------------------------------------------------------
+# --- the package index ----------------------------------------------------------------------------
 
 
 def project_page(index_url: str, project: str) -> str:
-    """The page of a project on a package index; for a folder, the folder itself or its sub-folder."""
+    """The page of a project on a package index; for a folder, the folder itself or its
+    sub-folder."""
     if _is_local(index_url):
         folder = _local_path(index_url)
         own = folder / canonicalize_name(project)

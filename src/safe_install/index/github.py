@@ -1,8 +1,8 @@
 """Releases on GitHub as links: the REST API's answer, and the web pages for when the API refuses.
 
-The form of the API's answer: docs.github.com/en/rest/releases/releases. The web page of a release loads its assets from
-`/releases/expanded_assets/TAG`, which is a piece of HTML with one anchor per asset; `/releases.atom` lists the newest
-releases.
+The form of the API's answer: docs.github.com/en/rest/releases/releases. The web page of a release
+loads its assets from `/releases/expanded_assets/TAG`, which is a piece of HTML with one anchor per
+asset; `/releases.atom` lists the newest releases.
 """
 
 from __future__ import annotations
@@ -44,17 +44,30 @@ def assets_url(repository: str, tag: str) -> str:
 
 
 def parse_releases(text: str, repository: str) -> Tuple[Tuple[str, ...], Tuple[Link, ...]]:
-    """The tags and the files in an answer of the API: a list of releases, or one. Never raises; junk gives nothing.
+    """The tags and the files in an answer of the API: a list of releases, or one. Never raises;
+    junk gives nothing.
 
-    Only files below the repository's own download folder are believed; a digest is the file's sha256.
+    Only files below the repository's own download folder are believed; a digest is the file's
+    sha256.
     """
     try:
         value = json.loads(text, parse_int=parse_number)
     except (ValueError, RecursionError):
         return (), ()
-    releases = [release for release in (value if isinstance(value, list) else [value]) if isinstance(release, dict)]
-    tags = tuple(r["tag_name"] for r in releases if isinstance(r.get("tag_name"), str) and not r.get("draft"))
-    links = tuple(link for release in releases if not release.get("draft") for link in _assets(release, repository))
+    releases = [
+        release
+        for release in (value if isinstance(value, list) else [value])
+        if isinstance(release, dict)
+    ]
+    tags = tuple(
+        r["tag_name"] for r in releases if isinstance(r.get("tag_name"), str) and not r.get("draft")
+    )
+    links = tuple(
+        link
+        for release in releases
+        if not release.get("draft")
+        for link in _assets(release, repository)
+    )
     return tags, links
 
 
@@ -73,14 +86,18 @@ def _assets(release: Any, repository: str) -> Iterator[Link]:
                 url=canonical_url(url),
                 filename=name,
                 sha256=found.group(1) if found else None,
-                size=size if isinstance(size, int) and not isinstance(size, bool) and size >= 0 else None,
+                size=size
+                if isinstance(size, int) and not isinstance(size, bool) and size >= 0
+                else None,
                 found_in=f"https://github.com/{repository}/releases",
             )
 
 
 def parse_feed(text: str) -> Tuple[str, ...]:
     """The tags in a feed of releases, newest first. Never raises."""
-    return tuple(dict.fromkeys(unquote(tag) for tag in _FEED_TAG.findall(text[: 4 * 1024 * 1024])))[:100]
+    return tuple(dict.fromkeys(unquote(tag) for tag in _FEED_TAG.findall(text[: 4 * 1024 * 1024])))[
+        :100
+    ]
 
 
 def own_assets(links: Tuple[Link, ...], repository: str) -> Tuple[Link, ...]:

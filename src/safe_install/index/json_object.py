@@ -62,7 +62,9 @@ class JsonObject:
         found = self._take(key, [])
         if not isinstance(found, list):
             raise invalid_document(f"{self._where}.{key}", "must be a list")
-        return [JsonObject(item, f"{self._where}.{key}[{number}]") for number, item in enumerate(found)]
+        return [
+            JsonObject(item, f"{self._where}.{key}[{number}]") for number, item in enumerate(found)
+        ]
 
     def choice(self, key: str, make: Callable[[str], Any]) -> Any:
         """A text, made into a value; `make` raises ValueError for what is not allowed."""
@@ -70,7 +72,9 @@ class JsonObject:
         try:
             return make(text)
         except ValueError as error:
-            raise invalid_document(f"{self._where}.{key}", f"{text!r} is not one of the allowed values") from error
+            raise invalid_document(
+                f"{self._where}.{key}", f"{text!r} is not one of the allowed values"
+            ) from error
 
     def url(self, key: str) -> str:
         """An address."""
@@ -92,7 +96,9 @@ class JsonObject:
     def flags(self, key: str) -> Tuple[bool, ...]:
         """A list of true and false; empty where the key is missing."""
         found = self._take(key, ())
-        if not isinstance(found, (list, tuple)) or not all(isinstance(item, bool) for item in found):
+        if not isinstance(found, (list, tuple)) or not all(
+            isinstance(item, bool) for item in found
+        ):
             raise invalid_document(f"{self._where}.{key}", "must be a list of true and false")
         return tuple(found)
 
@@ -124,7 +130,9 @@ class JsonObject:
 
 def invalid_document(where: str, what: str) -> IndexInvalid:
     """The error about one place of a document."""
-    return IndexInvalid(f"wheel index: {where}: {what}", hint="wheel_index/README.md describes the documents")
+    return IndexInvalid(
+        f"wheel index: {where}: {what}", hint="wheel_index/README.md describes the documents"
+    )
 
 
 def check_url(url: str, where: str) -> None:

@@ -1,8 +1,8 @@
 """Addresses of pages and files, written from the templates of the wheel index and read by them.
 
-Fields: {torch} the release of torch, 2.8.1; {base} the one under whose name its wheels lie, 2.8.0; {minor} 2.8;
-{digits} 28; {digits3} 281; {accelerator} cu126; {cuda} 12.6; {python} 311; {project}; {version} and {tag} of a release;
-{file} the file name.
+Fields: {torch} the release of torch, 2.8.1; {base} the one under whose name its wheels lie, 2.8.0;
+{minor} 2.8; {digits} 28; {digits3} 281; {accelerator} cu126; {cuda} 12.6; {python} 311; {project};
+{version} and {tag} of a release; {file} the file name.
 """
 
 from __future__ import annotations
@@ -57,7 +57,8 @@ class Address:
 
 
 def expand_template(template: str, **values: str) -> str:
-    """A URL template of the wheel index with its values; `+` and other reserved characters become %XX."""
+    """A URL template of the wheel index with its values; `+` and other reserved characters become
+    %XX."""
     scheme, _, rest = template.partition("://")
     filled = rest.format(**values)
     host, slash, path = filled.partition("/")
@@ -87,14 +88,21 @@ def read_template(template: str, url: str, *, anywhere: bool = False) -> Optiona
     if anywhere:
         plain = plain.partition("://")[2].partition("/")[2]
     found = _pattern(template, anywhere).fullmatch(plain)
-    return None if found is None else {name: value for name, value in found.groupdict().items() if value is not None}
+    return (
+        None
+        if found is None
+        else {name: value for name, value in found.groupdict().items() if value is not None}
+    )
 
 
-# --- reading ---------------------------------------------------------------------------------------
+# --- reading --------------------------------------------------------------------------------------
 
 
-def read_location(host: HostEntry, url: str, *, found_in: str = "", anywhere: bool = False) -> Optional[BuiltFor]:
-    """What the address of a file, else of the page that lists it, says on one host; None: it is not of this host."""
+def read_location(
+    host: HostEntry, url: str, *, found_in: str = "", anywhere: bool = False
+) -> Optional[BuiltFor]:
+    """What the address of a file, else of the page that lists it, says on one host; None: it is not
+    of this host."""
     templates = [(host.wheel, url)] if host.wheel else []
     templates += [(page, found_in) for page in host.pages if found_in]
     answer: Optional[BuiltFor] = None
@@ -103,17 +111,23 @@ def read_location(host: HostEntry, url: str, *, found_in: str = "", anywhere: bo
         if values is None:
             continue
         said = BuiltFor(torch_of_fields(values), values.get("accelerator"))
-        # The file's own folder is nearer to the bytes than the page, which may list other folders too.
+        # The file's own folder is nearer to the bytes than the page, which may list other folders
+        # too.
         answer = (
-            said if answer is None else BuiltFor(answer.torch or said.torch, answer.accelerator or said.accelerator)
+            said
+            if answer is None
+            else BuiltFor(answer.torch or said.torch, answer.accelerator or said.accelerator)
         )
     if answer is not None and answer.accelerator is None and host.kinds == ("cpu",):
         return BuiltFor(answer.torch, "cpu")
     return answer
 
 
-def read_built_for(project: Places, host: HostEntry, name: WheelName, url: str, *, found_in: str = "") -> BuiltFor:
-    """What a wheel was built for: its name, completed by where it lies. The name is nearer to the bytes."""
+def read_built_for(
+    project: Places, host: HostEntry, name: WheelName, url: str, *, found_in: str = ""
+) -> BuiltFor:
+    """What a wheel was built for: its name, completed by where it lies. The name is nearer to the
+    bytes."""
     own = names.parse_local(name.parsed_version.local or "", first=_grammars(project, host))
     location = read_location(host, url, found_in=found_in)
     if location is None:
@@ -128,20 +142,30 @@ def read_built_for(project: Places, host: HostEntry, name: WheelName, url: str, 
         )
     return BuiltFor(
         _nearest_torch(project, host, own.torch, location.torch),
-        own.accelerator or location.accelerator or project.accelerator or ("cpu" if host.kinds == ("cpu",) else None),
+        own.accelerator
+        or location.accelerator
+        or project.accelerator
+        or ("cpu" if host.kinds == ("cpu",) else None),
         own.cxx11_abi,
     )
 
 
 def _grammars(project: Places, host: HostEntry) -> Tuple[str, ...]:
-    rows = [build.filename for build in project.builds if build.host == host.host and build.filename]
+    rows = [
+        build.filename for build in project.builds if build.host == host.host and build.filename
+    ]
     containers = ["dao-container"] if host.filename == "dao" else []
     return tuple(dict.fromkeys([host.filename, *containers, *rows]))
 
 
-def _nearest_torch(project: Places, host: HostEntry, said: Optional[str], lies_in: Optional[str]) -> Optional[str]:
-    """X.Y.Z where the folder knows it and the name agrees; as exact as the host's wheels are bound."""
-    torch = lies_in if lies_in and (said is None or (lies_in + ".").startswith(said + ".")) else said
+def _nearest_torch(
+    project: Places, host: HostEntry, said: Optional[str], lies_in: Optional[str]
+) -> Optional[str]:
+    """X.Y.Z where the folder knows it and the name agrees; as exact as the host's wheels are
+    bound."""
+    torch = (
+        lies_in if lies_in and (said is None or (lies_in + ".").startswith(said + ".")) else said
+    )
     if torch is None:
         return None
     parts = torch.split(".")
@@ -155,7 +179,8 @@ def _nearest_torch(project: Places, host: HostEntry, said: Optional[str], lies_i
 
 
 def read_wheel_url(url: str, project: Optional[Places] = None) -> Optional[WheelName]:
-    """A wheel's URL: its name, completed by what the places of the project say. None for anything else."""
+    """A wheel's URL: its name, completed by what the places of the project say. None for anything
+    else."""
     try:
         name = names.parse_filename(urlsplit(url).path.rsplit("/", 1)[-1])
     except ValueError:
@@ -168,11 +193,12 @@ def read_wheel_url(url: str, project: Optional[Places] = None) -> Optional[Wheel
     return name.with_built_for(read_built_for(project, host, name, url))
 
 
-# --- writing ---------------------------------------------------------------------------------------
+# --- writing --------------------------------------------------------------------------------------
 
 
 def find_addresses(project: Places, name: WheelName) -> Iterator[Address]:
-    """Where a wheel lies, from what it is alone: project, version, torch, accelerator, C++ ABI and wheel tags.
+    """Where a wheel lies, from what it is alone: project, version, torch, accelerator, C++ ABI and
+    wheel tags.
 
     The addresses of the file that the templates make, and those of the pages that list it.
     """
@@ -215,15 +241,21 @@ def _can_expand(template: str, values: Dict[str, str]) -> bool:
     return all(values.get(field) for field in fields_of_template(template))
 
 
-def _file_addresses(project: Places, host: HostEntry, name: WheelName, values: Dict[str, str]) -> Iterator[Address]:
+def _file_addresses(
+    project: Places, host: HostEntry, name: WheelName, values: Dict[str, str]
+) -> Iterator[Address]:
     assert host.wheel is not None  # noqa: S101 - asked by the caller
-    known = [build.tag for build in project.builds if build.tag and build.version == values["version"]]
+    known = [
+        build.tag for build in project.builds if build.tag and build.version == values["version"]
+    ]
     for grammar in _grammars(project, host):
         file = names.render_filename(
             name.distribution,
             values["version"],
             grammar=grammar,
-            built_for=BuiltFor(torch_of_fields(values), name.built_for.accelerator, name.built_for.cxx11_abi),
+            built_for=BuiltFor(
+                torch_of_fields(values), name.built_for.accelerator, name.built_for.cxx11_abi
+            ),
             tags=(name.python, name.abi, name.platform),
             build=name.build,
         )

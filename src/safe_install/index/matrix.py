@@ -1,4 +1,5 @@
-"""What the index knows of one project as a table: torch x accelerator, the newest version in each cell."""
+"""What the index knows of one project as a table: torch x accelerator, the newest version in each
+cell."""
 
 from __future__ import annotations
 
@@ -11,7 +12,8 @@ from packaging.version import InvalidVersion, Version
 from safe_install.index.facts import Build, HostEntry, Project, TorchMatch, is_named
 from safe_install.tags import container_of_name, parse_accelerator
 
-PINNED = "package index"  # the column of versions that are known by the torch that their metadata wants
+# the column of versions that are known by the torch that their metadata wants
+PINNED = "package index"
 
 
 @dataclass(frozen=True)
@@ -36,7 +38,9 @@ class Matrix:
 
     def at(self, torch: str, accelerator: str) -> Optional[Cell]:
         """The cell, None where nothing is known."""
-        return next((c for c in self.cells if (c.torch, c.accelerator) == (torch, accelerator)), None)
+        return next(
+            (c for c in self.cells if (c.torch, c.accelerator) == (torch, accelerator)), None
+        )
 
 
 def make_matrix(project: Project, *, platform: str, third_party: Tuple[str, ...] = ()) -> Matrix:
@@ -116,7 +120,9 @@ def _version(text: str) -> Version:
 def _torch_order(torch: str) -> Tuple[bool, Version]:
     """Releases above NVIDIA's containers, the newest of each first when reversed."""
     container = container_of_name(torch)
-    return container is None, _version(container or torch.lstrip("<>=!~").split(",")[0].replace(".*", ""))
+    return container is None, _version(
+        container or torch.lstrip("<>=!~").split(",")[0].replace(".*", "")
+    )
 
 
 def _accelerator_order(accelerator: str) -> Tuple[int, Tuple[int, ...], str]:

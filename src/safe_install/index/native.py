@@ -1,8 +1,10 @@
-"""Which shared objects of a wheel does its project need? Patterns of the wheel index, held against names.
+"""Which shared objects of a wheel does its project need? Patterns of the wheel index, held against
+names.
 
-A pattern is a path below site-packages, in which `*` stands for any text without a slash. In braces stand alternatives,
-in the order in which the project's own code takes them: `torch_scatter/_*{_cuda,_cpu,}.so`. Files that the same text in
-place of the stars makes alternatives are loaded by nobody together. `health/script.py` reads patterns in the same way.
+A pattern is a path below site-packages, in which `*` stands for any text without a slash. In braces
+stand alternatives, in the order in which the project's own code takes them:
+`torch_scatter/_*{_cuda,_cpu,}.so`. Files that the same text in place of the stars makes
+alternatives are loaded by nobody together. `health/script.py` reads patterns in the same way.
 """
 
 from __future__ import annotations
@@ -10,8 +12,8 @@ from __future__ import annotations
 import re
 from typing import Dict, FrozenSet, Iterable, Set, Tuple
 
-# One pair of braces at most, nothing that leaves site-packages, and three stars at most: each multiplies the time that
-# matching takes. `wheel_index/schema.json` says the same.
+# One pair of braces at most, nothing that leaves site-packages, and three stars at most: each
+# multiplies the time that matching takes. `wheel_index/schema.json` says the same.
 PATTERN = re.compile(r"(?!/|.*\.\.|([^*]*\*){4})[\w.*/+-]+(\{[\w.*+-]*(,[\w.*+-]*)+\}[\w.*/+-]*)?")
 _BRACES = re.compile(r"\{([^{}]*)\}")
 
@@ -26,7 +28,8 @@ def expand(pattern: str) -> Tuple[str, ...]:
 
 
 def exact_pattern(member: str) -> str:
-    """The pattern that names this very file, for `glob` in `health/script.py`: nothing in it stands for anything."""
+    """The pattern that names this very file, for `glob` in `health/script.py`: nothing in it stands
+    for anything."""
     return re.sub(r"([*?\[{])", r"[\1]", member)
 
 

@@ -28,17 +28,23 @@ _HASH = re.compile(r"sha256=([0-9a-fA-F]{64})")
 _COMMENT = re.compile(r"<!--.*?-->", re.DOTALL)
 
 
-def parse_page(text: str, url: str, *, base: str = "", content_type: str = "", project: str = "") -> Tuple[Link, ...]:
+def parse_page(
+    text: str, url: str, *, base: str = "", content_type: str = "", project: str = ""
+) -> Tuple[Link, ...]:
     """The files that a page lists, in its order. Never raises; junk gives no links.
 
-    `url` is where the page lies: it becomes `Link.found_in`, and relative links start from it, or from `base` where
-    a mirror has its pages elsewhere. `project`: anchors that do not name it are passed over, which is quick.
+    `url` is where the page lies: it becomes `Link.found_in`, and relative links start from it, or
+    from `base` where
+    a mirror has its pages elsewhere. `project`: anchors that do not name it are passed over, which
+    is quick.
     """
     text = text[:MAX_PAGE]
     is_json = "json" in content_type or text.lstrip()[:1] == "{"
     found: List[Link] = []
     start = base or url
-    for link in _json_links(text, url, start) if is_json else _html_links(text, url, start, _plain(project)):
+    for link in (
+        _json_links(text, url, start) if is_json else _html_links(text, url, start, _plain(project))
+    ):
         found.append(link)
         if len(found) >= MAX_LINKS:
             break
@@ -80,14 +86,17 @@ def _html_links(text: str, url: str, base: str, about: str) -> Iterator[Link]:
             found_in=url,
             requires_python=attributes.get("data-requires-python"),
             yanked=None if yanked is None else (yanked or "yanked"),
-            metadata=_promised(attributes.get("data-core-metadata", attributes.get("data-dist-info-metadata"))),
+            metadata=_promised(
+                attributes.get("data-core-metadata", attributes.get("data-dist-info-metadata"))
+            ),
         )
         if link is not None:
             yield link
 
 
 def parse_number(digits: str) -> int:
-    """A number of a JSON document; older Pythons take the square of its length in time to read a long one."""
+    """A number of a JSON document; older Pythons take the square of its length in time to read a
+    long one."""
     return int(digits) if len(digits) <= 18 else -1
 
 
@@ -123,7 +132,8 @@ def _json_link(entry: Mapping[str, Any], url: str, base: str) -> Optional[Link]:
 
 
 def _promised(attribute: Optional[str]) -> Optional[str]:
-    """The hash in `data-core-metadata`: "" where it only says that there is METADATA, None where there is none."""
+    """The hash in `data-core-metadata`: "" where it only says that there is METADATA, None where
+    there is none."""
     if attribute is None or attribute.lower() == "false":
         return None
     found = _HASH.search(attribute)
@@ -181,7 +191,8 @@ def _join(base: str, href: str) -> Optional[str]:
     folder, slash, name = href.rpartition("/")
     try:
         if name.endswith(_SUFFIXES) and not set("?#:") & set(folder.rpartition("://")[2] + name):
-            # Files of a page lie in few folders: joining each address anew would take half of the time.
+            # Files of a page lie in few folders: joining each address anew would take half of the
+            # time.
             return _folder(base, folder + slash) + name
         return urljoin(base, href)
     except ValueError:

@@ -1,4 +1,5 @@
-"""Files of torch on download.pytorch.org, and of the compilers that lie beside it, as values. Pure."""
+"""Files of torch on download.pytorch.org, and of the compilers that lie beside it, as values.
+Pure."""
 
 from __future__ import annotations
 
@@ -14,10 +15,17 @@ from safe_install.index.filename import parse_filename
 from safe_install.models import BuiltFor, Candidate, CandidateKind, Interpreter, Link
 from safe_install.requirements import applies, parse_requirement
 
-# The module `triton`, as torch's metadata names it for these accelerators. The package index has placeholders of some.
+# The module `triton`, as torch's metadata names it for these accelerators. The package index has
+# placeholders of some.
 COMPILERS_BESIDE_TORCH = frozenset(
     canonicalize_name(name)
-    for name in ("pytorch-triton", "pytorch-triton-rocm", "pytorch-triton-xpu", "triton-rocm", "triton-xpu")
+    for name in (
+        "pytorch-triton",
+        "pytorch-triton-rocm",
+        "pytorch-triton-xpu",
+        "triton-rocm",
+        "triton-xpu",
+    )
 )
 
 
@@ -26,7 +34,8 @@ class TorchFile:
     """A wheel of torch, or of its compiler, on a page of torch's host."""
 
     candidate: Candidate
-    metadata: Optional[str] = None  # the text of its METADATA, as its page promises it; None: only the file has it
+    # the text of its METADATA, as its page promises it; None: only the file has it
+    metadata: Optional[str] = None
 
 
 @dataclass(frozen=True)
@@ -42,7 +51,8 @@ class Listing:
     """What the page of one project for one accelerator has for an interpreter."""
 
     url: str
-    links: Mapping[str, Link] = field(default_factory=dict)  # by version, "2.13.0+cu126": the best wheel of each
+    # by version, "2.13.0+cu126": the best wheel of each
+    links: Mapping[str, Link] = field(default_factory=dict)
     problem: Optional[Absent] = None  # there is no such list
 
     def releases(self, accelerator: str) -> Tuple[str, ...]:
@@ -73,7 +83,8 @@ def make_candidate(
 
 
 def best_wheels(links: Sequence[Link], project: str, interpreter: Interpreter) -> Dict[str, Link]:
-    """By version the wheel that the interpreter likes best; none of a version that was withdrawn (yanked)."""
+    """By version the wheel that the interpreter likes best; none of a version that was withdrawn
+    (yanked)."""
     order = {tag: place for place, tag in enumerate(interpreter.tags)}
     best: Dict[str, Tuple[int, Link]] = {}
     for link in links:
@@ -96,8 +107,11 @@ def _runs_on(requires_python: Optional[str], python: str) -> bool:
         return True  # as pip reads it
 
 
-def pinned_compilers(requires: Sequence[str], interpreter: Interpreter) -> Iterator[Tuple[NormalizedName, Version]]:
-    """The compilers beside torch that its requirements name with their version, for this interpreter."""
+def pinned_compilers(
+    requires: Sequence[str], interpreter: Interpreter
+) -> Iterator[Tuple[NormalizedName, Version]]:
+    """The compilers beside torch that its requirements name with their version, for this
+    interpreter."""
     for text in requires:
         requirement = parse_requirement(text)
         if requirement is None or canonicalize_name(requirement.name) not in COMPILERS_BESIDE_TORCH:
@@ -110,7 +124,7 @@ def pinned_compilers(requires: Sequence[str], interpreter: Interpreter) -> Itera
                 continue
 
 
-# --- METADATA --------------------------------------------------------------------------------------
+# --- METADATA -------------------------------------------------------------------------------------
 
 
 def is_metadata_of(metadata: str, project: NormalizedName, version: Version) -> bool:

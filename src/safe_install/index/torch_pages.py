@@ -1,4 +1,5 @@
-"""Reads the pages of torch's hosts: one page for each accelerator lists the builds of every release.
+"""Reads the pages of torch's hosts: one page for each accelerator lists the builds of every
+release.
 
 What torch generates code with (triton for ROCm and XPU) lies beside it, and on no package index.
 """
@@ -31,7 +32,9 @@ from safe_install.system.http import PageAnswer, PageStatus
 class PageSource(Protocol):
     """What is needed of HTTP; `system.http.HttpClient` has it."""
 
-    def get_page(self, url: str, *, allowed_hosts: Collection[str] = (), accept: str = "") -> PageAnswer:
+    def get_page(
+        self, url: str, *, allowed_hosts: Collection[str] = (), accept: str = ""
+    ) -> PageAnswer:
         """The page at `url`, or why there is none. Never raises for what a host does."""
 
 
@@ -39,9 +42,15 @@ class TorchPages:
     """Reads the pages of the hosts of torch; each is asked once."""
 
     def __init__(
-        self, http: PageSource, table: TorchTable, *, offline: str = "", third_party: Collection[str] = ()
+        self,
+        http: PageSource,
+        table: TorchTable,
+        *,
+        offline: str = "",
+        third_party: Collection[str] = (),
     ) -> None:
-        """`offline`: the option for which no host is asked. `third_party`: the optional hosts that the person names."""
+        """`offline`: the option for which no host is asked. `third_party`: the optional hosts that
+        the person names."""
         self._http = http
         self._offline = offline
         self._hosts = [
@@ -51,14 +60,20 @@ class TorchPages:
         ]
         self._redirects = tuple(sorted({name for host in self._hosts for name in host.redirects}))
         self._pages: Dict[str, Listing] = {}
-        self._down: Dict[str, Absent] = {}  # hosts that did not answer: each would take its whole time-out again
+        # hosts that did not answer: each would take its whole time-out again
+        self._down: Dict[str, Absent] = {}
 
-    def list_files(self, project: str, accelerator: str, interpreter: Interpreter, *, release: str = "") -> Listing:
-        """The wheels of a project for an accelerator. Of several hosts the first that has the page counts.
+    def list_files(
+        self, project: str, accelerator: str, interpreter: Interpreter, *, release: str = ""
+    ) -> Listing:
+        """The wheels of a project for an accelerator. Of several hosts the first that has the page
+        counts.
 
         `release`: of torch; a host that has only certain releases is asked for those alone.
         """
-        listing = Listing("", problem=Absent(f"no host is known that has {project} for {accelerator}"))
+        listing = Listing(
+            "", problem=Absent(f"no host is known that has {project} for {accelerator}")
+        )
         for host in sorted(self._hosts, key=lambda host: release not in host.torch):
             if host.torch and release not in host.torch:
                 continue
@@ -80,21 +95,25 @@ class TorchPages:
         *,
         release: str = "",
     ) -> Union[TorchFile, Absent]:
-        """The wheel of exactly this version for this interpreter, with its METADATA where that lies beside it."""
+        """The wheel of exactly this version for this interpreter, with its METADATA where that lies
+        beside it."""
         listing = self.list_files(project, accelerator, interpreter, release=release)
         if listing.problem is not None:
             return listing.problem
         link = listing.links.get(str(version))
         if link is None:
             python = ".".join(interpreter.version.split(".")[:2])
-            return Absent(f"{listing.url} has no wheel of it for Python {python} on {interpreter.platform}")
+            return Absent(
+                f"{listing.url} has no wheel of it for Python {python} on {interpreter.platform}"
+            )
         metadata = self._read_metadata(link, project, version)
         return TorchFile(make_candidate(project, version, accelerator, link, metadata), metadata)
 
     def find_compilers(
         self, requires: Sequence[str], accelerator: str, interpreter: Interpreter
     ) -> Tuple[TorchFile, ...]:
-        """The compilers that torch requires and that lie beside it; `requires`: torch's own requirements."""
+        """The compilers that torch requires and that lie beside it; `requires`: torch's own
+        requirements."""
         found = []
         for name, version in pinned_compilers(requires, interpreter):
             file = self.find_file(name, version, accelerator, interpreter)
@@ -108,26 +127,37 @@ class TorchPages:
 
     def _read(self, url: str, host: HostEntry, project: str, interpreter: Interpreter) -> Listing:
         if self._offline:
-            return Listing(url, problem=Absent(f"{host.host} was not asked ({self._offline})", is_open=True))
+            return Listing(
+                url, problem=Absent(f"{host.host} was not asked ({self._offline})", is_open=True)
+            )
         if host.host in self._down:
             return Listing(url, problem=self._down[host.host])
         page = self._http.get_page(url, allowed_hosts=host.redirects)
         if page.status is PageStatus.DOWN:
-            self._down[host.host] = Absent(f"{host.host} does not answer ({page.detail})", is_open=True)
+            self._down[host.host] = Absent(
+                f"{host.host} does not answer ({page.detail})", is_open=True
+            )
             return Listing(url, problem=self._down[host.host])
         if page.status is not PageStatus.LISTED:
             return Listing(url, problem=Absent(f"there is no page {url}"))
-        links = parse_page(page.text, url, base=page.base, content_type=page.content_type, project=project)
+        links = parse_page(
+            page.text, url, base=page.base, content_type=page.content_type, project=project
+        )
         # As the wheel index knows the host, its files lie on it, or where it redirects to.
         named = {*host.redirects, *map(_host_of, (url, page.asked, host.wheel or ""))}
         own = [link for link in links if _host_of(link.url) in named]
         return Listing(url, best_wheels(own, project, interpreter))
 
-    def _read_metadata(self, link: Link, project: NormalizedName, version: Version) -> Optional[str]:
-        """The METADATA beside a file (PEP 658), where its page promises its hash and it is that of this file."""
+    def _read_metadata(
+        self, link: Link, project: NormalizedName, version: Version
+    ) -> Optional[str]:
+        """The METADATA beside a file (PEP 658), where its page promises its hash and it is that of
+        this file."""
         if not link.metadata:
             return None
-        page = self._http.get_page(f"{link.url}.metadata", allowed_hosts=self._redirects, accept="*/*")
+        page = self._http.get_page(
+            f"{link.url}.metadata", allowed_hosts=self._redirects, accept="*/*"
+        )
         if page.status is not PageStatus.LISTED:
             return None
         if hashlib.sha256(page.text.encode("utf-8")).hexdigest() != link.metadata:

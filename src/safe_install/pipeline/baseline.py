@@ -1,4 +1,5 @@
-"""The environment before a change: is it healthy, and does anybody else change it while a change is prepared?"""
+"""The environment before a change: is it healthy, and does anybody else change it while a change is
+prepared?"""
 
 from __future__ import annotations
 
@@ -11,15 +12,35 @@ from typing import Collection, Iterable, Iterator, Optional, Sequence, Tuple
 from packaging.utils import NormalizedName, canonicalize_name
 
 from safe_install.environment.interpreter import read_environment
-from safe_install.environment.stamp import Stamp, describe_paths, folder_of_torch, stamp_of, watched_folders
-from safe_install.errors import BuildFailed, Interrupted, PipFailed, ProbeFailed, Refused, SafeInstallError
+from safe_install.environment.stamp import (
+    Stamp,
+    describe_paths,
+    folder_of_torch,
+    stamp_of,
+    watched_folders,
+)
+from safe_install.errors import (
+    BuildFailed,
+    Interrupted,
+    PipFailed,
+    ProbeFailed,
+    Refused,
+    SafeInstallError,
+)
 from safe_install.health.answers import Subject
 from safe_install.health.comparison import is_healthy
 from safe_install.health.examination import Examination
 from safe_install.health.requirements import unmet_requirements
 from safe_install.index.catalog import bundled_catalog, known_projects, load_project
 from safe_install.index.facts import Project
-from safe_install.models import DEFAULT_CHECK_TIMEOUT, Environment, Finding, HealthReport, Severity, TorchBuild
+from safe_install.models import (
+    DEFAULT_CHECK_TIMEOUT,
+    Environment,
+    Finding,
+    HealthReport,
+    Severity,
+    TorchBuild,
+)
 from safe_install.pip_output import name_at_work
 from safe_install.resolve.torch_fit import check_torch
 from safe_install.system.process import Tick, ending_orphans
@@ -39,7 +60,8 @@ class BaselineCheck:
         sources: Sequence[Path] = (),
     ) -> None:
         """`check_timeout`: seconds for each of the checks, before and after; None: no limit.
-        `sources`: local folders that the change builds; a torch in one of them is theirs to change."""
+        `sources`: local folders that the change builds; a torch in one of them is theirs to
+        change."""
         self.environment = environment
         self.check_timeout = check_timeout
         self._sources = tuple(sources)
@@ -48,10 +70,15 @@ class BaselineCheck:
         self._asked = asked
         self._report: Optional[HealthReport] = None
         loadable = environment.torch is not None and environment.torch.lib_dir is not None
-        self._examination = self._examine(asked if loadable else "import") if environment.torch is not None else None
+        self._examination = (
+            self._examine(asked if loadable else "import")
+            if environment.torch is not None
+            else None
+        )
 
     def changed_paths(self) -> Tuple[str, ...]:
-        """The paths that somebody else changed since this object was made; after a swap ours are among them."""
+        """The paths that somebody else changed since this object was made; after a swap ours are
+        among them."""
         return self.stamp.changed(stamp_of(self.environment, self._sources))
 
     def watched_folders(self) -> Tuple[Path, ...]:
@@ -68,10 +95,12 @@ class BaselineCheck:
         )
 
     def report(self) -> HealthReport:
-        """The health before. A library that the loader does not find may be brought by torch's Python code: then, and
-        only then, the slow import decides."""
+        """The health before. A library that the loader does not find may be brought by torch's
+        Python code: then, and only then, the slow import decides."""
         if self._report is None:
-            unmet = unmet_requirements(self.environment.installed, self.environment.interpreter.markers)
+            unmet = unmet_requirements(
+                self.environment.installed, self.environment.interpreter.markers
+            )
             if self._examination is None:
                 self._report = HealthReport(unmet=unmet)
             else:
@@ -81,7 +110,8 @@ class BaselineCheck:
         return self._report
 
     def full_report(self, on_tick: Optional[Tick] = None) -> HealthReport:
-        """The health before, by import: for when the light answer is not enough. The old files must be in place."""
+        """The health before, by import: for when the light answer is not enough. The old files must
+        be in place."""
         report = self.report()
         if report.asked == "loader":
             report = self._examine("import").result(report.unmet, on_tick=on_tick)
@@ -95,23 +125,31 @@ class BaselineCheck:
         torch_may_change: bool,
         on_tick: Optional[Tick] = None,
     ) -> HealthReport:
-        """The health after a change: a fresh import, and beside it a fresh probe for what is installed.
+        """The health after a change: a fresh import, and beside it a fresh probe for what is
+        installed.
 
         `kept`: distributions that were there before; only their requirements are looked at.
-        An interpreter that cannot be probed any more is a result of the change, as a torch that does not import is.
+        An interpreter that cannot be probed any more is a result of the change, as a torch that
+        does not import is.
         """
         executable = self.environment.interpreter.executable
         examination: Optional[Examination] = None
         with ending_orphans(), ThreadPoolExecutor(max_workers=1) as pool:
             probe = pool.submit(
-                read_environment, executable, self.environment.driver, on_tick=on_tick, timeout=self.check_timeout
+                read_environment,
+                executable,
+                self.environment.driver,
+                on_tick=on_tick,
+                timeout=self.check_timeout,
             )
             try:
                 torch = self.environment.torch
                 if torch is None or torch_may_change:
                     torch = probe.result().torch
                 if torch is not None:
-                    examination = Examination(executable, torch, subjects, timeout=self.check_timeout)
+                    examination = Examination(
+                        executable, torch, subjects, timeout=self.check_timeout
+                    )
                 new = probe.result()
             except BaseException as error:
                 if examination is not None:
@@ -144,7 +182,11 @@ def subject_of(project: Project) -> Subject:
 
 def installed_subjects(environment: Environment) -> Tuple[Subject, ...]:
     """The installed projects that the wheel index knows."""
-    return tuple(subject_of(load_project(name)) for name in sorted(known_projects()) if name in environment.installed)
+    return tuple(
+        subject_of(load_project(name))
+        for name in sorted(known_projects())
+        if name in environment.installed
+    )
 
 
 def with_subjects(known: Iterable[Subject], added: Iterable[Subject]) -> Tuple[Subject, ...]:
@@ -153,10 +195,14 @@ def with_subjects(known: Iterable[Subject], added: Iterable[Subject]) -> Tuple[S
     return tuple(merged[name] for name in sorted(merged))
 
 
-def check_torch_here(environment: Environment, torch: Optional[TorchBuild] = None) -> Tuple[Finding, ...]:
-    """Would `torch` (None: the installed one) run with the driver and on the GPUs that were declared, or that are here?
+def check_torch_here(
+    environment: Environment, torch: Optional[TorchBuild] = None
+) -> Tuple[Finding, ...]:
+    """Would `torch` (None: the installed one) run with the driver and on the GPUs that were
+    declared, or that are here?
 
-    Errors for what was declared, warnings for what is here. The GPU code of the installed torch is read in its files.
+    Errors for what was declared, warnings for what is here. The GPU code of the installed torch is
+    read in its files.
     """
     torch, driver = torch or environment.torch, environment.driver
     if torch is None or driver is None:
@@ -166,17 +212,22 @@ def check_torch_here(environment: Environment, torch: Optional[TorchBuild] = Non
         from safe_install.wheels.inspection import gpu_code_of_torch
         from safe_install.wheels.libraries import DiskFiles
 
-        code = gpu_code_of_torch(DiskFiles(), {path.name: str(path) for path in sorted(torch.lib_dir.glob("*.so"))})
+        code = gpu_code_of_torch(
+            DiskFiles(), {path.name: str(path) for path in sorted(torch.lib_dir.glob("*.so"))}
+        )
     return check_torch(torch, driver, environment.interpreter, catalog=bundled_catalog(), code=code)
 
 
 # --- others who change it meanwhile ---------------------------------------------------------------
 
 
-def refuse_changed(changed: Sequence[str], environment: Environment, *, built: Sequence[str] = ()) -> None:
+def refuse_changed(
+    changed: Sequence[str], environment: Environment, *, built: Sequence[str] = ()
+) -> None:
     """Between the first look and the swap nobody else may change the environment. Errors: Refused.
 
-    `changed`: paths that somebody else changed. `built`: what was built meanwhile, whose build code may have done it.
+    `changed`: paths that somebody else changed. `built`: what was built meanwhile, whose build code
+    may have done it.
     """
     if changed:
         raise _refused_for_changes(changed, environment, built)
@@ -184,8 +235,8 @@ def refuse_changed(changed: Sequence[str], environment: Environment, *, built: S
 
 @contextmanager
 def naming_intruders(before: BaselineCheck, built: Sequence[str]) -> Iterator[None]:
-    """A build that fails may have changed the environment before, or have failed because it could not: that is the
-    worse news. Errors: Refused then."""
+    """A build that fails may have changed the environment before, or have failed because it could
+    not: that is the worse news. Errors: Refused then."""
     try:
         yield
     except Interrupted:
@@ -204,7 +255,8 @@ def naming_intruders(before: BaselineCheck, built: Sequence[str]) -> Iterator[No
 
 
 def _refused_for_attempt(error: SafeInstallError, before: BaselineCheck) -> Optional[Refused]:
-    """The refusal of a build that failed and says itself that it tried to write into the environment."""
+    """The refusal of a build that failed and says itself that it tried to write into the
+    environment."""
     if not isinstance(error, (PipFailed, BuildFailed)):
         return None
     attempt = find_write_attempt(error.output, before.watched_folders())
@@ -220,7 +272,9 @@ def _refused_for_attempt(error: SafeInstallError, before: BaselineCheck) -> Opti
     )
 
 
-def _refused_for_changes(changed: Sequence[str], environment: Environment, built: Sequence[str]) -> Refused:
+def _refused_for_changes(
+    changed: Sequence[str], environment: Environment, built: Sequence[str]
+) -> Refused:
     paths = describe_paths(changed, environment)
     suspects = f" (built meanwhile: {', '.join(built)})" if built else ""
     hint = "Look at those paths; another installer, or code of a build, wrote there."
@@ -230,12 +284,17 @@ def _refused_for_changes(changed: Sequence[str], environment: Environment, built
     return Refused(
         f"something else changed the environment while this ran{suspects}: {paths}",
         hint=hint,
-        findings=(Finding("changed-meanwhile", Severity.ERROR, "environment", f"changed meanwhile: {paths}"),),
+        findings=(
+            Finding(
+                "changed-meanwhile", Severity.ERROR, "environment", f"changed meanwhile: {paths}"
+            ),
+        ),
     )
 
 
 def concerns_torch(path: str, environment: Environment) -> bool:
-    """Is it a file of torch, the metadata of torch or its companions, or what every start of Python runs?"""
+    """Is it a file of torch, the metadata of torch or its companions, or what every start of Python
+    runs?"""
     from safe_install.wheels.startup import runs_at_start
 
     folder = str(folder_of_torch(environment))

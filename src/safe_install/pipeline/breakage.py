@@ -1,5 +1,5 @@
-"""Which installed extensions does the torch that is there break, and which would one that is planned? Read from their
-files, without loading them, and before torch is fetched."""
+"""Which installed extensions does the torch that is there break, and which would one that is
+planned? Read from their files, without loading them, and before torch is fetched."""
 
 from __future__ import annotations
 
@@ -9,7 +9,14 @@ from typing import Callable, Collection, Iterator, List, Mapping, Optional, Sequ
 
 from packaging.utils import NormalizedName
 
-from safe_install.models import Environment, Finding, InstalledDistribution, Plan, Severity, TorchBuild
+from safe_install.models import (
+    Environment,
+    Finding,
+    InstalledDistribution,
+    Plan,
+    Severity,
+    TorchBuild,
+)
 from safe_install.torch_family import TORCH, is_guarded, is_library_of_torch
 from safe_install.wheels.abi import (
     CHECKS,
@@ -30,11 +37,15 @@ _BROKEN = (LoadOutcome.DOES_NOT_LOAD, LoadOutcome.ANOTHER_TORCH)
 
 
 def find_broken(
-    environment: Environment, variables: Mapping[str, str], *, preloaded: Callable[[], Sequence[str]]
+    environment: Environment,
+    variables: Mapping[str, str],
+    *,
+    preloaded: Callable[[], Sequence[str]],
 ) -> Tuple[Finding, ...]:
     """Warnings on the installed extensions whose files do not fit the torch that is there.
 
-    `preloaded`: asked at most once, where a library is missing: what a process that imported torch has in memory.
+    `preloaded`: asked at most once, where a library is missing: what a process that imported torch
+    has in memory.
     """
     if environment.torch is None:
         return ()
@@ -45,7 +56,9 @@ def find_broken(
         if outcome in _BROKEN:
             detail = f"{distribution.name} {distribution.version}: {deciding_objects[0].reason}"
             hint = hint_of(deciding_objects[0], distribution.name)
-            findings.append(Finding(CHECKS[outcome], Severity.WARNING, distribution.name, detail, hint))
+            findings.append(
+                Finding(CHECKS[outcome], Severity.WARNING, distribution.name, detail, hint)
+            )
     return tuple(findings)
 
 
@@ -57,7 +70,8 @@ def find_breakage(
     *,
     severity: Severity = Severity.ERROR,
 ) -> Tuple[Finding, ...]:
-    """What fits the torch that is there, stays as it is, and does not fit `coming`: findings of `severity`."""
+    """What fits the torch that is there, stays as it is, and does not fit `coming`: findings of
+    `severity`."""
     now_here = environment.torch
     if now_here is None or coming is None or plan.find(TORCH) is None:
         return ()
@@ -67,22 +81,26 @@ def find_breakage(
         return ()
     findings: List[Finding] = []
     touched = {step.name for step in plan.steps}
-    for distribution, now in _extensions(inspector, passed_over=is_library_of_torch, without=touched):
+    for distribution, now in _extensions(
+        inspector, passed_over=is_library_of_torch, without=touched
+    ):
         name = distribution.name
         works = judge_wheel(now, needs_of(name, now))[0] not in _BROKEN
         then = [_judge_with_torch(one.facts, context) for one in now]
         outcome, deciding_objects = judge_wheel(then, needs_of(name, then))
         if works and outcome in _BROKEN:
             detail = f"{name} {distribution.version} {_why(deciding_objects[0], outcome, coming)}"
-            findings.append(Finding("breaks-with-torch", severity, name, detail, _way_out(name, coming)))
+            findings.append(
+                Finding("breaks-with-torch", severity, name, detail, _way_out(name, coming))
+            )
     return tuple(findings)
 
 
 def _judge_with_torch(facts: ObjectFacts, context: TorchContext) -> ObjectVerdict:
     """One installed object beside a torch of which only the version and the accelerator are known.
 
-    Its symbols are not known yet. Known are the torch that the file was built for, and the libraries that no build of
-    the coming accelerator brings.
+    Its symbols are not known yet. Known are the torch that the file was built for, and the
+    libraries that no build of the coming accelerator brings.
     """
     lost = [library for library in facts.needed if _is_lost(library, context.torch)]
     problems = Problems(missing=tuple(Missing(library, facts.member) for library in lost))
@@ -110,8 +128,10 @@ def _why(deciding: ObjectVerdict, outcome: LoadOutcome, coming: TorchBuild) -> s
 
 def _way_out(name: str, coming: TorchBuild) -> str:
     return (
-        f"Ask for it in the same command, so that both fit: safe-install torch=={coming.version} {name}. "
-        f"Where there is no wheel of it for that torch: safe-install uninstall {name}, then torch, then {name} again, "
+        f"Ask for it in the same command, so that both fit: safe-install torch=={coming.version} "
+        f"{name}. "
+        f"Where there is no wheel of it for that torch: safe-install uninstall {name}, then torch, "
+        f"then {name} again, "
         "which builds it. --no-rollback permits a change that breaks it."
     )
 
@@ -132,4 +152,7 @@ def _extensions(
 
 def _members(distribution: InstalledDistribution) -> Mapping[str, str]:
     """Its shared objects by their paths below site-packages."""
-    return {os.path.relpath(path, distribution.location): path for path in sorted(recorded_objects([distribution]))}
+    return {
+        os.path.relpath(path, distribution.location): path
+        for path in sorted(recorded_objects([distribution]))
+    }

@@ -1,4 +1,5 @@
-"""Carries a plan out: fetch, stage, the static check of what is staged, swap, verify, commit or roll back."""
+"""Carries a plan out: fetch, stage, the static check of what is staged, swap, verify, commit or
+roll back."""
 
 from __future__ import annotations
 
@@ -10,10 +11,32 @@ from typing import Callable, Dict, Iterator, Optional, Sequence, Tuple
 from safe_install.events import Reporter
 from safe_install.health.answers import Subject
 from safe_install.index.catalog import bundled_catalog
-from safe_install.models import Environment, Finding, InstalledDistribution, InstallResult, Outcome, Plan, Step
+from safe_install.models import (
+    Environment,
+    Finding,
+    InstalledDistribution,
+    InstallResult,
+    Outcome,
+    Plan,
+    Step,
+)
 from safe_install.pipeline.baseline import BaselineCheck, naming_intruders, with_subjects
-from safe_install.pipeline.delivery import Artifacts, Delivery, check_space, fetch, find_notices, path_warnings, stage
-from safe_install.pipeline.health_gate import Expectation, Verdict, apply_and_verify, make_result, summarize
+from safe_install.pipeline.delivery import (
+    Artifacts,
+    Delivery,
+    check_space,
+    fetch,
+    find_notices,
+    path_warnings,
+    stage,
+)
+from safe_install.pipeline.health_gate import (
+    Expectation,
+    Verdict,
+    apply_and_verify,
+    make_result,
+    summarize,
+)
 from safe_install.pipeline.selection import Selected, refuse_errors
 from safe_install.pipeline.session import Session, prune_history, replaced_by, staying_beside
 from safe_install.pipeline.static_check import StaticCheck, check_staged, coming_subjects, must_work
@@ -30,12 +53,19 @@ from safe_install.transaction.clones import Clones
 
 def compare_same_versions(selected: Selected, delivery: Delivery, steps: Tuple[Step, ...]) -> None:
     """A dry run fetches what only its files can tell: is it what is there? Errors: Refused."""
-    chosen = {step.name: selected.artifacts[step.name] for step in steps if step.name in selected.artifacts}
+    chosen = {
+        step.name: selected.artifacts[step.name]
+        for step in steps
+        if step.name in selected.artifacts
+    }
     fetch(delivery, replace(selected.plan, steps=steps), chosen, released=selected.released)
 
 
-def carry_out(selected: Selected, delivery: Delivery, before: BaselineCheck, built: Sequence[str]) -> InstallResult:
-    """Fetch, stage, swap, verify, commit or roll back. `built`: the names whose build code ran, or will.
+def carry_out(
+    selected: Selected, delivery: Delivery, before: BaselineCheck, built: Sequence[str]
+) -> InstallResult:
+    """Fetch, stage, swap, verify, commit or roll back. `built`: the names whose build code ran, or
+    will.
 
     Errors: every SafeInstallError; nothing is changed when one leaves here, except RollBackFailed.
     """
@@ -45,16 +75,22 @@ def carry_out(selected: Selected, delivery: Delivery, before: BaselineCheck, bui
     interpreter, world = environment.interpreter, session.world
     replaced = replaced_by(plan, environment)
     words = PipWords(plan.steps, [entry.text for entry in session.request.entries], environment)
-    with swap.begin(interpreter.prefix, command=world.command, scheme=interpreter.scheme) as transaction:
+    with swap.begin(
+        interpreter.prefix, command=world.command, scheme=interpreter.scheme
+    ) as transaction:
         check_space(delivery, artifacts)
         with session.timings.stage("stage"), naming_intruders(before, built):
             stage(delivery, plan, artifacts, transaction.stage)
         with session.timings.stage("check"):
-            notices, check = _look_at_stage(selected, delivery, artifacts, transaction.stage, replaced)
+            notices, check = _look_at_stage(
+                selected, delivery, artifacts, transaction.stage, replaced
+            )
         world.reporter.announce(words.installing())
         _plan_moves(transaction, plan, delivery, replaced)
         subjects, expectation = _expect(selected, session, artifacts, check, before.subjects)
-        verdict = _swap(transaction, before, subjects, replace(expectation, built=tuple(built)), plan, delivery)
+        verdict = _swap(
+            transaction, before, subjects, replace(expectation, built=tuple(built)), plan, delivery
+        )
     if verdict.outcome is not Outcome.ROLLED_BACK:
         prune_history(interpreter.prefix, world)
     if verdict.outcome is Outcome.INSTALLED:
@@ -64,7 +100,10 @@ def carry_out(selected: Selected, delivery: Delivery, before: BaselineCheck, bui
 
 
 def _plan_moves(
-    transaction: swap.Transaction, plan: Plan, delivery: Delivery, replaced: Sequence[InstalledDistribution]
+    transaction: swap.Transaction,
+    plan: Plan,
+    delivery: Delivery,
+    replaced: Sequence[InstalledDistribution],
 ) -> None:
     """Which files go and which come. Errors: Refused, where they may not."""
     environment, clones = delivery.environment, delivery.installer.clones
@@ -105,7 +144,10 @@ def _swap(
 
 
 def _announce(
-    words: PipWords, replaced: Sequence[InstalledDistribution], warnings: Sequence[str], reporter: Reporter
+    words: PipWords,
+    replaced: Sequence[InstalledDistribution],
+    warnings: Sequence[str],
+    reporter: Reporter,
 ) -> None:
     """pip's own lines on a change that was made."""
     for line in words.replaced(replaced):
@@ -133,7 +175,9 @@ def _look_at_stage(
         stage=stage,
         torch=selected.torch_after,
         replaced=replaced,
-        cpu_builds=frozenset(note.subject for note in selected.findings if note.check == "cpu-build"),
+        cpu_builds=frozenset(
+            note.subject for note in selected.findings if note.check == "cpu-build"
+        ),
     )
     refuse_errors((*notices, *check.findings), plan)
     return notices, check
@@ -164,14 +208,16 @@ def _expect(
 
 
 def _is_cpu_build_asked_for(request: InstallRequest, step: Step) -> bool:
-    """Did the person ask for a CPU build of torch (`torch==2.4.1+cpu`, `--accelerator cpu`)? Then losing CUDA is what
-    was asked for."""
+    """Did the person ask for a CPU build of torch (`torch==2.4.1+cpu`, `--accelerator cpu`)? Then
+    losing CUDA is what was asked for."""
     if not (step.version or "").endswith("+cpu"):
         return False
     own = request.own
     if own.accelerator == "cpu" and own.accelerator_origin != UV_VARIABLE:
         return True
-    return any("+cpu" in entry.text for entry in request.entries if requirement_name(entry.text) == TORCH)
+    return any(
+        "+cpu" in entry.text for entry in request.entries if requirement_name(entry.text) == TORCH
+    )
 
 
 @contextmanager
@@ -188,7 +234,8 @@ def _clones_elsewhere(clones: Optional[Clones]) -> Iterator[Callable[[], None]]:
 
 
 def _folders_without_metadata(plan: Plan, environment: Environment) -> Dict[Path, str]:
-    """The folder of a torch that no distribution lists, and that stays: nothing comes into it, or over its files.
+    """The folder of a torch that no distribution lists, and that stays: nothing comes into it, or
+    over its files.
 
     A folder `torch` in site-packages would come before one to which a .pth file leads.
     """
@@ -196,4 +243,7 @@ def _folders_without_metadata(plan: Plan, environment: Environment) -> Dict[Path
     if torch is None or torch.folder is None or plan.find(TORCH) is not None:
         return {}
     scheme = environment.interpreter.scheme
-    return {folder: str(TORCH) for folder in (torch.folder, scheme.purelib / "torch", scheme.platlib / "torch")}
+    return {
+        folder: str(TORCH)
+        for folder in (torch.folder, scheme.purelib / "torch", scheme.platlib / "torch")
+    }

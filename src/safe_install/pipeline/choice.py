@@ -1,7 +1,8 @@
-"""Chooses the builds of extension projects that fit the torch that is there, and brings them as files.
+"""Chooses the builds of extension projects that fit the torch that is there, and brings them as
+files.
 
-pip cannot know which of many wheels of one name and version belongs to a torch; here the wheel index, the rules and the
-joint choice decide, and what has no fitting wheel is built from source.
+pip cannot know which of many wheels of one name and version belongs to a torch; here the wheel
+index, the rules and the joint choice decide, and what has no fitting wheel is built from source.
 """
 
 from __future__ import annotations
@@ -100,13 +101,19 @@ class Chooser(Protocol):
     ) -> Resolution:
         """One candidate for each extension that the requirements name or bring.
 
-        Errors: NoCandidate (10) with every rejection; Refused (11) where torch itself would have to change.
+        Errors: NoCandidate (10) with every rejection; Refused (11) where torch itself would have to
+        change.
         """
 
     def is_known(
-        self, requirement: Requirement, environment: Environment, *, constraints: Sequence[Requirement] = ()
+        self,
+        requirement: Requirement,
+        environment: Environment,
+        *,
+        constraints: Sequence[Requirement] = (),
     ) -> Optional[bool]:
-        """Is there a wheel for the torch of `environment`, without a question to a host? None: only a host can tell."""
+        """Is there a wheel for the torch of `environment`, without a question to a host? None: only
+        a host can tell."""
 
     def obtain(
         self, pin: Candidate, environment: Environment, *, is_promised: bool = False
@@ -128,7 +135,8 @@ class Chooser(Protocol):
     def find_compilers(
         self, requires: Sequence[str], accelerator: str, interpreter: Interpreter
     ) -> Tuple[TorchFile, ...]:
-        """What torch generates code with, where that lies beside torch; `requires`: torch's requirements."""
+        """What torch generates code with, where that lies beside torch; `requires`: torch's
+        requirements."""
 
 
 class IndexChooser:
@@ -142,7 +150,8 @@ class IndexChooser:
         *,
         pip: Optional[Callable[[], PipRunner]] = None,
     ) -> None:
-        """`credentials`: of the person's indexes; None: those that stand in the addresses, and netrc.
+        """`credentials`: of the person's indexes; None: those that stand in the addresses, and
+        netrc.
         `pip`: brings what a build needs; None where nothing is built."""
         self._wishes = wishes
         self._world = world
@@ -202,7 +211,11 @@ class IndexChooser:
         )
 
     def is_known(
-        self, requirement: Requirement, environment: Environment, *, constraints: Sequence[Requirement] = ()
+        self,
+        requirement: Requirement,
+        environment: Environment,
+        *,
+        constraints: Sequence[Requirement] = (),
     ) -> Optional[bool]:
         """As Chooser says: by our own store, the person's folders and the bundled facts."""
         known = is_known(
@@ -224,7 +237,8 @@ class IndexChooser:
     def obtain(
         self, pin: Candidate, environment: Environment, *, is_promised: bool = False
     ) -> Tuple[Candidate, Artifact]:
-        """As Chooser says. `is_promised`: the person gave a hash for it, with which the caller compares it."""
+        """As Chooser says. `is_promised`: the person gave a hash for it, with which the caller
+        compares it."""
         from safe_install.wheels.archive import open_wheel
         from safe_install.wheels.fetch import find_local_path
 
@@ -232,7 +246,8 @@ class IndexChooser:
             self.built.append(pin.name)
             pin = self._build(pin, environment)
         path = self._fetch(pin, is_promised=is_promised)
-        # A link to a file of this machine stands only in a folder or on a page that the person named.
+        # A link to a file of this machine stands only in a folder or on a page that the person
+        # named.
         is_local = find_local_path(pin.link.url) is not None
         has_promise = is_promised or is_local or pin.link.sha256 is not None
         artifact = open_wheel(
@@ -266,7 +281,9 @@ class IndexChooser:
     def find_torch(self, build: TorchBuild, interpreter: Interpreter) -> Union[TorchFile, Absent]:
         """As Chooser says."""
         release = build.version.public
-        return self._torch_pages.find_file(TORCH, build.version, build.accelerator, interpreter, release=release)
+        return self._torch_pages.find_file(
+            TORCH, build.version, build.accelerator, interpreter, release=release
+        )
 
     def find_compilers(
         self, requires: Sequence[str], accelerator: str, interpreter: Interpreter
@@ -282,11 +299,13 @@ class IndexChooser:
             forget_first_seen(url)
 
     def fetch_torch(self, candidate: Candidate, *, cache: Optional[Path] = None) -> Path:
-        """A wheel of torch, or of its compiler, on this machine; its hash was compared. `cache`: where it is kept, if
-        not beside the others."""
+        """A wheel of torch, or of its compiler, on this machine; its hash was compared. `cache`:
+        where it is kept, if not beside the others."""
         return self._fetch(candidate, cache=cache)
 
-    def _fetch(self, pin: Candidate, *, is_promised: bool = False, cache: Optional[Path] = None) -> Path:
+    def _fetch(
+        self, pin: Candidate, *, is_promised: bool = False, cache: Optional[Path] = None
+    ) -> Path:
         from safe_install.wheels.fetch import Trust, fetch
 
         return fetch(
@@ -295,7 +314,9 @@ class IndexChooser:
             cache=cache or self._world.cache_dir,
             reporter=self._world.reporter,
             allowed_hosts=self._redirects_of(pin),
-            trust=Trust.PROMISED if self._wishes.require_hashes and not is_promised else Trust.FIRST_SIGHT,
+            trust=Trust.PROMISED
+            if self._wishes.require_hashes and not is_promised
+            else Trust.FIRST_SIGHT,
             newly_seen=self._newly_seen,
         )
 
@@ -334,7 +355,8 @@ class IndexChooser:
         from safe_install.wheels.build import build_wheel, plan_here
 
         self._world.reporter.note(
-            f"No wheel of {pin.name} for {describe_torch(environment)} was found: building {pin.version} from "
+            f"No wheel of {pin.name} for {describe_torch(environment)} was found: building "
+            f"{pin.version} from "
             "source (this runs the project's own build code)"
         )
         recipe, forbidden_by = _recipe(load_project(pin.name), pin), self._no_toolkit_because()
@@ -361,21 +383,31 @@ class IndexChooser:
         for built in self._find_built(pin.name, environment):
             if built.version == pin.version and built.link.url == path.as_uri():
                 return built
-        link = dataclasses.replace(pin.link, url=path.as_uri(), filename=path.name, sha256=None, size=None)
+        link = dataclasses.replace(
+            pin.link, url=path.as_uri(), filename=path.name, sha256=None, size=None
+        )
         return dataclasses.replace(pin, kind=CandidateKind.BUILT, link=link)
 
 
 def _refuse_missing_certificates(world: World) -> None:
-    """Without the file every host would seem to be down. Errors: InputError, of which pip has the exit status."""
+    """Without the file every host would seem to be down. Errors: InputError, of which pip has the
+    exit status."""
     network = world.network
-    named = [("--cert (PIP_CERT)", network.ca_bundle), ("--client-cert", network.client_certificate)]
+    named = [
+        ("--cert (PIP_CERT)", network.ca_bundle),
+        ("--client-cert", network.client_certificate),
+    ]
     if not network.ca_bundle:
         # requests reads them, the first that says something.
-        variables = [(name, world.environ.get(name)) for name in ("REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE")]
+        variables = [
+            (name, world.environ.get(name)) for name in ("REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE")
+        ]
         named += [pair for pair in variables if pair[1]][:1]
     for where, path in named:
         if path and not Path(path).exists():
-            raise InputError(f"{where} names {path}, and no such file was found", hint="Correct the path.")
+            raise InputError(
+                f"{where} names {path}, and no such file was found", hint="Correct the path."
+            )
 
 
 def make_client(
@@ -386,7 +418,8 @@ def make_client(
     ask_again: bool = False,
     credentials: Optional[Credentials] = None,
 ) -> HttpClient:
-    """The way to the hosts: the person's mirrors, their token for GitHub's API, the cache. Errors: UsageError."""
+    """The way to the hosts: the person's mirrors, their token for GitHub's API, the cache. Errors:
+    UsageError."""
     if not offline:
         _refuse_missing_certificates(world)
     text = world.environ.get("SAFE_INSTALL_MIRRORS", "")
@@ -408,13 +441,16 @@ def named_mirrors() -> Mapping[str, Tuple[MirrorRule, ...]]:
     """The mirrors of the wheel index, by name."""
     found = {}
     for name, mirror in known_mirrors().items():
-        rules = [MirrorRule(start.rstrip("/"), by.rstrip("/"), mirror.flat) for start, by in mirror.pairs]
+        rules = [
+            MirrorRule(start.rstrip("/"), by.rstrip("/"), mirror.flat) for start, by in mirror.pairs
+        ]
         found[name] = tuple(rules)
     return found
 
 
 def _named_hosts(urls: Sequence[str]) -> Tuple[str, ...]:
-    """The hosts that the person wrote down: asked over plain http too, if that is what was written."""
+    """The hosts that the person wrote down: asked over plain http too, if that is what was
+    written."""
     hosts = [urlsplit(url).hostname for url in urls]
     return tuple(host for host in hosts if host)
 
@@ -445,17 +481,29 @@ def describe_torch(environment: Environment) -> str:
 def cpu_fallback_notes(
     pins: Sequence[Candidate], answers: Sequence[HostAnswer], environment: Environment
 ) -> Tuple[Finding, ...]:
-    """A note on each pin that is a CPU build beside a torch for a GPU, and where a better one may be."""
+    """A note on each pin that is a CPU build beside a torch for a GPU, and where a better one may
+    be."""
     torch = environment.torch
     notes = []
     for pin in pins:
         is_new = pin.kind in (CandidateKind.WHEEL, CandidateKind.BUILT)
-        if torch is None or not is_new or not is_cpu_fallback(pin.built_for.accelerator, torch, load_project(pin.name)):
+        if (
+            torch is None
+            or not is_new
+            or not is_cpu_fallback(pin.built_for.accelerator, torch, load_project(pin.name))
+        ):
             continue
-        silent = [a.host for a in answers if a.project == pin.name and a.kind is HostAnswerKind.DOWN]
-        hint = f"Run `safe-install -U {pin.name}` when {silent[0]} answers: it may have one." if silent else ""
+        silent = [
+            a.host for a in answers if a.project == pin.name and a.kind is HostAnswerKind.DOWN
+        ]
+        hint = (
+            f"Run `safe-install -U {pin.name}` when {silent[0]} answers: it may have one."
+            if silent
+            else ""
+        )
         detail = (
-            f"{pin.name} {pin.version} is a CPU build beside torch {torch.runtime_version}: it works, but not on the "
+            f"{pin.name} {pin.version} is a CPU build beside torch {torch.runtime_version}: it "
+            "works, but not on the "
             f"GPU; no build for {torch.accelerator} was found"
         )
         notes.append(Finding("cpu-build", Severity.NOTE, pin.name, detail, hint))
@@ -468,6 +516,8 @@ def describe_pins(resolution: Resolution) -> List[str]:
     for pin in resolution.pins:
         if pin.kind is CandidateKind.INSTALLED:
             continue
-        origin = {"built": "built here before", "sdist": "from source"}.get(pin.kind.value, pin.link.url)
+        origin = {"built": "built here before", "sdist": "from source"}.get(
+            pin.kind.value, pin.link.url
+        )
         told[pin.name] = f"{pin.name} {pin.version}: {origin}"
     return list(told.values())

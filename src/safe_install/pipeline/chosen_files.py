@@ -27,7 +27,9 @@ from safe_install.wheels.placeholder import make_placeholder
 class ChosenFiles:
     """The files of one request, and the folder in which pip is shown them."""
 
-    def __init__(self, session: Session, wanted: Wanted, catalog: Catalog, chooser: Chooser) -> None:
+    def __init__(
+        self, session: Session, wanted: Wanted, catalog: Catalog, chooser: Chooser
+    ) -> None:
         self._session, self._wanted = session, wanted
         self._request, self._reporter = session.request, session.world.reporter
         self._catalog, self._chooser = catalog, chooser
@@ -35,24 +37,35 @@ class ChosenFiles:
         self.artifacts: Dict[NormalizedName, Artifact] = {}
 
     def obtain(self, candidate: Candidate, selection: Selection) -> Selection:
-        """The chosen file on this machine, verified; of what is built later, an empty wheel in its place."""
+        """The chosen file on this machine, verified; of what is built later, an empty wheel in its
+        place."""
         is_source = candidate.kind is CandidateKind.SDIST
         if is_source and (self._request.own.dry_run or selection.coming_torch is not None):
             return self._stand_in(candidate, selection)
         return self.bring(candidate, selection, selection.planned)
 
     def _stand_in(self, candidate: Candidate, selection: Selection) -> Selection:
-        """An empty wheel. A dry run builds nothing: the plan says that it would. For a torch that comes, there is
-        nothing to build against before it is planned."""
+        """An empty wheel. A dry run builds nothing: the plan says that it would. For a torch that
+        comes, there is nothing to build against before it is planned."""
         self._chooser.check_build(candidate, selection.planned)
-        path = make_placeholder(self.folder, candidate.name, candidate.version, requires=candidate.requires)
+        path = make_placeholder(
+            self.folder, candidate.name, candidate.version, requires=candidate.requires
+        )
         url = path.absolute().as_uri()
-        return decisions.add_pin(selection, Pin(candidate, url, str(candidate.version), is_placeholder=True))
+        return decisions.add_pin(
+            selection, Pin(candidate, url, str(candidate.version), is_placeholder=True)
+        )
 
     def bring(
-        self, candidate: Candidate, selection: Selection, environment: Environment, *, torch_file: str = ""
+        self,
+        candidate: Candidate,
+        selection: Selection,
+        environment: Environment,
+        *,
+        torch_file: str = "",
     ) -> Selection:
-        """The chosen file, verified: fetched, or built in `environment`. `torch_file`: of a torch that comes."""
+        """The chosen file, verified: fetched, or built in `environment`. `torch_file`: of a torch
+        that comes."""
         is_source = candidate.kind is CandidateKind.SDIST
         if is_source and self._request.config_settings_of(candidate.name, is_requested=False):
             self._reporter.warn(
@@ -61,11 +74,16 @@ class ChosenFiles:
             )
         with self._session.timings.stage("fetch"):
             is_promised = bool(entries_with_hashes(candidate.name, self._request, selection.here))
-            candidate, artifact = self._chooser.obtain(candidate, environment, is_promised=is_promised)
+            candidate, artifact = self._chooser.obtain(
+                candidate, environment, is_promised=is_promised
+            )
             self._check_hashes(candidate, artifact)
-        is_here = decisions.stays(candidate.name, str(artifact.version), selection, self._wanted, self._catalog)
+        is_here = decisions.stays(
+            candidate.name, str(artifact.version), selection, self._wanted, self._catalog
+        )
         if is_here and not torch_file:
-            return selection  # a file whose name says more than its METADATA: the very version is there, and sound
+            # a file whose name says more than its METADATA: the very version is there, and sound
+            return selection
         self.artifacts[candidate.name] = artifact
         pin = Pin(
             candidate,
@@ -78,13 +96,15 @@ class ChosenFiles:
         return decisions.add_pin(selection, pin)
 
     def _check_hashes(self, candidate: Candidate, artifact: Artifact) -> None:
-        """The --hash options of a requirements file hold for the files that we choose, too. Errors: HashMismatch."""
+        """The --hash options of a requirements file hold for the files that we choose, too. Errors:
+        HashMismatch."""
         if candidate.kind is not CandidateKind.WHEEL:
             return
         for entry in entries_with_hashes(candidate.name, self._request, self._session.environment):
             if f"sha256:{artifact.sha256}" not in entry.hashes:
                 raise HashMismatch(
-                    f"{entry.origin}: {candidate.link.filename} from {candidate.link.url} has sha256 "
+                    f"{entry.origin}: {candidate.link.filename} from {candidate.link.url} has "
+                    "sha256 "
                     f"{artifact.sha256}, which is none of the hashes given there",
                     hint=f"If that is the file that you want, add --hash=sha256:{artifact.sha256}.",
                 )
@@ -96,7 +116,10 @@ class ChosenFiles:
                 continue
             pin = self._show_file(file, selection)
             shown = {**selection.torch_pins, pin.name: pin}
-            accelerator, interpreter = file.candidate.built_for.accelerator or "", selection.here.interpreter
+            accelerator, interpreter = (
+                file.candidate.built_for.accelerator or "",
+                selection.here.interpreter,
+            )
             for compiler in self._chooser.find_compilers(pin.requires, accelerator, interpreter):
                 beside = self._show_file(compiler, selection)
                 shown[beside.name] = beside
@@ -104,27 +127,48 @@ class ChosenFiles:
         return selection
 
     def _show_file(self, file: TorchFile, selection: Selection) -> Pin:
-        """A wheel that has the METADATA of the file and nothing else, so that pip can plan before it is fetched; the
-        file itself where its page does not promise both its METADATA and its hash, or the person gave a hash."""
+        """A wheel that has the METADATA of the file and nothing else, so that pip can plan before
+        it is fetched; the file itself where its page does not promise both its METADATA and its
+        hash, or the person gave a hash."""
         candidate = file.candidate
         is_promised = bool(entries_with_hashes(candidate.name, self._request, selection.here))
-        if file.metadata and candidate.link.sha256 and not is_promised and not self._request.require_hashes:
+        if (
+            file.metadata
+            and candidate.link.sha256
+            and not is_promised
+            and not self._request.require_hashes
+        ):
             name, version, filename = candidate.name, candidate.version, candidate.link.filename
-            path = make_placeholder(self.folder, name, version, metadata=file.metadata, filename=filename)
+            path = make_placeholder(
+                self.folder, name, version, metadata=file.metadata, filename=filename
+            )
             url, requires = path.absolute().as_uri(), candidate.requires
-            return Pin(candidate, url, str(candidate.version), candidate.link.sha256, requires, is_placeholder=True)
+            return Pin(
+                candidate,
+                url,
+                str(candidate.version),
+                candidate.link.sha256,
+                requires,
+                is_placeholder=True,
+            )
         with self._session.timings.stage("fetch"):
-            candidate, artifact = self._chooser.obtain(candidate, selection.planned, is_promised=is_promised)
+            candidate, artifact = self._chooser.obtain(
+                candidate, selection.planned, is_promised=is_promised
+            )
             self._check_hashes(candidate, artifact)
         self.artifacts[candidate.name] = artifact
         link = self._link_to(artifact)
-        return Pin(candidate, link, str(artifact.version), artifact.sha256, tuple(artifact.requires_dist))
+        return Pin(
+            candidate, link, str(artifact.version), artifact.sha256, tuple(artifact.requires_dist)
+        )
 
     def _link_to(self, artifact: Artifact) -> str:
         """A wheel in the folder that pip is shown; its address there."""
         link = self.folder / artifact.installable_filename
         if link.is_symlink():
-            link.unlink()  # files for two torches may have one name: torch_scatter-2.0.8-cp38-cp38-linux_x86_64.whl
+            # files for two torches may have one name:
+            # torch_scatter-2.0.8-cp38-cp38-linux_x86_64.whl
+            link.unlink()
         link.symlink_to(artifact.path.resolve())
         return link.absolute().as_uri()
 

@@ -1,8 +1,10 @@
-"""The torch that comes, unpacked before it is installed: extensions for which there is no wheel are built against it.
+"""The torch that comes, unpacked before it is installed: extensions for which there is no wheel are
+built against it.
 
-Its wheels, and those of everything that it requires in the plan, are fetched and verified. They are unpacked into a
-folder of this run, outside of the environment. The installation unpacks the same wheels once more, after their hashes
-were compared again: what a build does to the unpacked torch, or to a wheel, reaches no environment.
+Its wheels, and those of everything that it requires in the plan, are fetched and verified. They are
+unpacked into a folder of this run, outside of the environment. The installation unpacks the same
+wheels once more, after their hashes were compared again: what a build does to the unpacked torch,
+or to a wheel, reaches no environment.
 """
 
 from __future__ import annotations
@@ -41,7 +43,8 @@ class ComingTorch:
         is_promised: Callable[[Step], bool],
         fetch_candidate: Callable[[Candidate], Path],
     ) -> None:
-        """As for a delivery. `is_promised`: are the bytes that pip brings for a step promised by somebody?"""
+        """As for a delivery. `is_promised`: are the bytes that pip brings for a step promised by
+        somebody?"""
         self._session, self._installer = session, installer
         self._is_promised, self._fetch_candidate = is_promised, fetch_candidate
         self._folder = session.work / "coming"
@@ -50,10 +53,11 @@ class ComingTorch:
         self.artifacts: Dict[NormalizedName, Artifact] = {}  # the wheels that were fetched
 
     def unpack(self, steps: Sequence[Step]) -> Environment:
-        """The environment as a build has to see it: with the torch of this plan, and what that requires, before the
-        installed packages.
+        """The environment as a build has to see it: with the torch of this plan, and what that
+        requires, before the installed packages.
 
-        Errors: those of a delivery; Refused, where there is no room, or where another torch would be imported.
+        Errors: those of a delivery; Refused, where there is no room, or where another torch would
+        be imported.
         """
         needed = steps_of_torch(steps)
         if self._unpacked is not None and self._unpacked[0] == needed:
@@ -108,19 +112,25 @@ class ComingTorch:
         )
 
     def _read(self, sites: Tuple[Path, ...], steps: Sequence[Step]) -> Environment:
-        """What the files say of the torch that a build will import, read as that of an installed one is."""
+        """What the files say of the torch that a build will import, read as that of an installed
+        one is."""
         here = self._session.environment
         found = read_environment(here.interpreter.executable, here.driver, ahead=sites)
         torch = _check_torch(found, sites, steps)
         artifact = self.artifacts.get(TORCH)
         torch = dataclasses.replace(torch, file=artifact.sha256 if artifact is not None else None)
         return dataclasses.replace(
-            here, torch=torch, installed=found.installed, torch_places=found.torch_places, ahead=sites
+            here,
+            torch=torch,
+            installed=found.installed,
+            torch_places=found.torch_places,
+            ahead=sites,
         )
 
 
 def _check_torch(found: Environment, sites: Sequence[Path], steps: Sequence[Step]) -> TorchBuild:
-    """The torch that is imported, which has to be the unpacked one and that of the plan. Errors: Refused."""
+    """The torch that is imported, which has to be the unpacked one and that of the plan. Errors:
+    Refused."""
     planned = next((step.version for step in steps if step.name == TORCH), None)
     torch, distribution = found.torch, found.installed.get(TORCH)
     places = [site.resolve() / "torch" for site in sites]
@@ -129,7 +139,8 @@ def _check_torch(found: Environment, sites: Sequence[Path], steps: Sequence[Step
         return torch
     what = "no torch" if torch is None else f"torch {torch.runtime_version} in {torch.folder}"
     raise Refused(
-        f"nothing can be built for torch {planned} before it is installed: {what} is imported in its place",
+        f"nothing can be built for torch {planned} before it is installed: {what} is imported in "
+        "its place",
         hint="Install torch first: then the extension is built for it.",
     )
 
@@ -138,7 +149,9 @@ def _check_room(folder: Path, artifacts: Dict[NormalizedName, Artifact]) -> None
     """Errors: Refused, before anything is unpacked there."""
     sizes = [entry for artifact in artifacts.values() for entry in artifact.sizes]
     shortage: Optional[str] = find_shortage(
-        read_room(folder), size=estimate_size(sizes, compile_bytecode=False), files=len(sizes) + FILES_MARGIN
+        read_room(folder),
+        size=estimate_size(sizes, compile_bytecode=False),
+        files=len(sizes) + FILES_MARGIN,
     )
     if shortage is not None:
         raise Refused(

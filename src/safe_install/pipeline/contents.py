@@ -13,16 +13,24 @@ from safe_install.models import Finding, InstalledDistribution, Severity
 from safe_install.transaction.ownership import read_hashes
 from safe_install.wheels.archive import Artifact, find_case_clashes
 from safe_install.wheels.record import RecordNote
-from safe_install.wheels.startup import find_activation_files, find_prefix_libraries, find_start_files, runs_code
+from safe_install.wheels.startup import (
+    find_activation_files,
+    find_prefix_libraries,
+    find_start_files,
+    runs_code,
+)
 
 
 def find_changed_files(artifact: Artifact, installed: InstalledDistribution) -> Tuple[str, ...]:
     """The files that differ between a wheel and the distribution in its place, by name, in order.
 
-    By the hashes of both RECORDs. Not compared: commands, which each installer writes in its own way, bytecode, and
-    what an installer adds to dist-info (INSTALLER, direct_url.json, uv_cache.json).
+    By the hashes of both RECORDs. Not compared: commands, which each installer writes in its own
+    way, bytecode, and what an installer adds to dist-info (INSTALLER, direct_url.json,
+    uv_cache.json).
     """
-    old = _files_in(os.path.realpath(installed.location), read_hashes([str(installed.metadata_path)]))
+    old = _files_in(
+        os.path.realpath(installed.location), read_hashes([str(installed.metadata_path)])
+    )
     noted = {note.path for note in artifact.record_notes}
     new: Dict[str, str] = {}
     with zipfile.ZipFile(str(artifact.path)) as archive:
@@ -37,7 +45,9 @@ def find_changed_files(artifact: Artifact, installed: InstalledDistribution) -> 
                 # RECORD does not say the truth of it.
                 digest, algorithm = hashlib.sha256(archive.read(row.path)).digest(), "sha256"
             new[name] = f"{algorithm}={base64.urlsafe_b64encode(digest).rstrip(b'=').decode()}"
-    added = {name for name in old.keys() - new.keys() if name.rpartition("/")[0].endswith(".dist-info")}
+    added = {
+        name for name in old.keys() - new.keys() if name.rpartition("/")[0].endswith(".dist-info")
+    }
     compared = (old.keys() | new.keys()) - added
     return tuple(sorted(name for name in compared if old.get(name) != new.get(name)))
 
@@ -67,11 +77,11 @@ RUNS_CODE = "code that runs at every start of this Python"
 def contents_findings(
     artifact: Artifact, *, folds_case: bool, hidden: Mapping[str, Optional[str]], beside_torch: bool
 ) -> Tuple[Finding, ...]:
-    """What the names in a wheel mean where it will lie. `hidden`: its commands, and the ones that they would hide.
-    `beside_torch`: code that runs before torch does is worth a warning.
+    """What the names in a wheel mean where it will lie. `hidden`: its commands, and the ones that
+    they would hide. `beside_torch`: code that runs before torch does is worth a warning.
 
-    Paths that differ in case only are two files on most of Linux, and wheels with Linux headers have them; where they
-    are one file, a part of the wheel would be lost.
+    Paths that differ in case only are two files on most of Linux, and wheels with Linux headers
+    have them; where they are one file, a part of the wheel would be lost.
     """
     findings: List[Finding] = []
     clashes = find_case_clashes(artifact.files)
@@ -82,13 +92,21 @@ def contents_findings(
                 "case-clash",
                 Severity.ERROR if folds_case else Severity.NOTE,
                 artifact.name,
-                f"{artifact.path.name} holds {first} and {second}: one file where a file system folds case",
+                f"{artifact.path.name} holds {first} and {second}: one file where a file system "
+                "folds case",
                 "Install it on a file system that tells them apart." if folds_case else "",
             )
         )
     details = _record_details(artifact.record_notes)
     if details:
-        findings.append(Finding("record", Severity.NOTE, artifact.name, f"{artifact.path.name}: {list_names(details)}"))
+        findings.append(
+            Finding(
+                "record",
+                Severity.NOTE,
+                artifact.name,
+                f"{artifact.path.name}: {list_names(details)}",
+            )
+        )
     for check, files, what in _files_with_effects(artifact):
         if files:
             detail = f"{artifact.name} brings {list_names(files)}: {what}"
@@ -101,7 +119,8 @@ def contents_findings(
                 "hides-command",
                 Severity.NOTE,
                 artifact.name,
-                f"{artifact.name} brings commands that come before others on PATH: {list_names(hiding)}",
+                f"{artifact.name} brings commands that come before others on PATH: "
+                f"{list_names(hiding)}",
             )
         )
     return tuple(findings)
@@ -114,18 +133,27 @@ def _files_with_effects(artifact: Artifact) -> Tuple[Tuple[str, Sequence[str], s
     running = _with_code(artifact, starting)
     return (
         ("runs-at-start", running, RUNS_CODE),
-        ("runs-at-start", [path for path in starting if path not in running], "read at every start of this Python"),
+        (
+            "runs-at-start",
+            [path for path in starting if path not in running],
+            "read at every start of this Python",
+        ),
         (
             "runs-at-activation",
             find_activation_files(files, folder),
             "read by the shell that activates this environment",
         ),
-        ("library-in-prefix", find_prefix_libraries(files, folder), "conda's Python finds them before other libraries"),
+        (
+            "library-in-prefix",
+            find_prefix_libraries(files, folder),
+            "conda's Python finds them before other libraries",
+        ),
     )
 
 
 def _with_code(artifact: Artifact, paths: Sequence[str]) -> List[str]:
-    """Those of the files read at start that run code. setuptools' own is in nearly every environment."""
+    """Those of the files read at start that run code. setuptools' own is in nearly every
+    environment."""
     known = "distutils-precedence.pth" if artifact.name == "setuptools" else ""
     paths = [path for path in paths if path != known]
     if not paths:
@@ -148,13 +176,17 @@ def list_names(names: Sequence[str]) -> str:
     return ", ".join(names[:5]) + (f" and {len(names) - 5} more" if len(names) > 5 else "")
 
 
-# Commands of another Python's environment are hidden by every virtual environment, which is what it is for.
+# Commands of another Python's environment are hidden by every virtual environment, which is what it
+# is for.
 SYSTEM_FOLDERS = ("/bin", "/sbin", "/usr/bin", "/usr/sbin")
 
 
 def system_path(prefix: Path, environ: Mapping[str, str]) -> str:
-    """The operating system's folders of commands that are on PATH, without the environment's own."""
+    """The operating system's folders of commands that are on PATH, without the environment's
+    own."""
     folders = environ.get("PATH", os.defpath).split(os.pathsep)
     return os.pathsep.join(
-        folder for folder in folders if folder in SYSTEM_FOLDERS and prefix not in Path(folder).parents
+        folder
+        for folder in folders
+        if folder in SYSTEM_FOLDERS and prefix not in Path(folder).parents
     )

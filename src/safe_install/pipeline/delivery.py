@@ -1,5 +1,5 @@
-"""From a plan to a full stage: every file fetched, its hash compared, the wheel verified, and unpacked beside the
-environment."""
+"""From a plan to a full stage: every file fetched, its hash compared, the wheel verified, and
+unpacked beside the environment."""
 
 from __future__ import annotations
 
@@ -42,11 +42,13 @@ class Delivery:
 
     session: Session
     installer: PipInstaller
-    is_promised: Callable[[Step], bool]  # are the bytes that pip brings for a step promised by somebody?
+    # are the bytes that pip brings for a step promised by somebody?
+    is_promised: Callable[[Step], bool]
     fetch_candidate: Callable[[Candidate], Path]  # a file of the plan that no index of pip's has
     fetched: Path  # what pip downloads or builds
     copies: Path  # wheels of other folders, which others may rewrite
-    brought: Artifacts = field(default_factory=dict)  # what lies in a folder of this run already, and was verified
+    # what lies in a folder of this run already, and was verified
+    brought: Artifacts = field(default_factory=dict)
 
     @property
     def request(self) -> InstallRequest:
@@ -84,7 +86,7 @@ def begin_delivery(
     )
 
 
-# --- fetch -----------------------------------------------------------------------------------------
+# --- fetch ----------------------------------------------------------------------------------------
 
 
 def fetch(
@@ -92,7 +94,8 @@ def fetch(
 ) -> Dict[NormalizedName, Artifact]:
     """Every file of the plan on disk, hashes compared, wheels verified.
 
-    `chosen`: wheels of extensions, which are on disk. `released`: guarded names that may move in this plan.
+    `chosen`: wheels of extensions, which are on disk. `released`: guarded names that may move in
+    this plan.
     Errors: HashMismatch, PipFailed, Refused, and what a wheel is refused for.
     """
     artifacts = bring(delivery, plan, chosen)
@@ -114,14 +117,19 @@ def bring(delivery: Delivery, plan: Plan, chosen: Artifacts) -> Dict[NormalizedN
         )
         if artifact is not None:
             artifacts[step.name] = artifact
-    missing = [step for step in plan.steps if step.name not in artifacts and step.origin is not Origin.EDITABLE]
+    missing = [
+        step
+        for step in plan.steps
+        if step.name not in artifacts and step.origin is not Origin.EDITABLE
+    ]
     if missing:
         artifacts.update(_fetch_with_pip(delivery, plan, missing))
     return artifacts
 
 
 def _refuse_other_files(delivery: Delivery, steps: Sequence[Step], artifacts: Artifacts) -> None:
-    """torch, or what moves with it, in the version that is there and with other files. Errors: Refused."""
+    """torch, or what moves with it, in the version that is there and with other files. Errors:
+    Refused."""
     for step in steps:
         artifact = artifacts.get(step.name)
         if artifact is None:
@@ -132,7 +140,8 @@ def _refuse_other_files(delivery: Delivery, steps: Sequence[Step], artifacts: Ar
 
 
 def _take_candidate(delivery: Delivery, step: Step) -> Optional[Artifact]:
-    """A wheel that pip planned by its METADATA alone is not on pip's index: we bring it ourselves."""
+    """A wheel that pip planned by its METADATA alone is not on pip's index: we bring it
+    ourselves."""
     candidate = step.candidate
     if candidate is None or candidate.kind is not CandidateKind.WHEEL:
         return None
@@ -142,7 +151,8 @@ def _take_candidate(delivery: Delivery, step: Step) -> Optional[Artifact]:
 
 
 def _take_brought(delivery: Delivery, step: Step) -> Optional[Artifact]:
-    """A wheel that was fetched for a build, if it is the file of the plan. A build may have written to it since."""
+    """A wheel that was fetched for a build, if it is the file of the plan. A build may have written
+    to it since."""
     artifact = delivery.brought.get(step.name)
     if artifact is None or step.origin is not Origin.WHEEL or step.sha256 != artifact.sha256:
         return None
@@ -164,7 +174,8 @@ def _take_local(delivery: Delivery, step: Step) -> Optional[Artifact]:
 def _take_downloaded(delivery: Delivery, step: Step) -> Optional[Artifact]:
     """What pip downloaded while it planned is not downloaded again, if it is the file of the plan.
 
-    A source distribution is put where pip fetches into: pip takes it from there, after it has compared the hash.
+    A source distribution is put where pip fetches into: pip takes it from there, after it has
+    compared the hash.
     """
     downloads = delivery.installer.downloads
     if downloads is None or step.sha256 is None or step.candidate is not None:
@@ -190,7 +201,8 @@ def _fetch_with_pip(delivery: Delivery, plan: Plan, missing: Sequence[Step]) -> 
     words = PipWords(plan.steps, [entry.text for entry in request.entries], delivery.environment)
     wanted = [replace(step, written_name=words.name_of(step)) for step in missing]
     settings = {step.name: _config_settings(request, step) for step in wanted}
-    # pip compares hashes for all lines of a run or for none: what has no hash (a folder, a repository) goes apart.
+    # pip compares hashes for all lines of a run or for none: what has no hash (a folder, a
+    # repository) goes apart.
     plain = [step for step in wanted if not settings[step.name]]
     hashed = [step for step in plain if step.sha256 and step.origin is not Origin.REPOSITORY]
     others = [step for step in plain if step not in hashed]
@@ -241,12 +253,15 @@ def _open_fetched(delivery: Delivery, wanted: Sequence[Step]) -> Artifacts:
         found[name] = artifact
     missing = [name for name in by_name if name not in found]
     if missing:
-        raise PipFailed(f"pip brought no wheel of {', '.join(missing)}", hint="Run the command again with -v.")
+        raise PipFailed(
+            f"pip brought no wheel of {', '.join(missing)}", hint="Run the command again with -v."
+        )
     return found
 
 
 def _open(delivery: Delivery, path: Path, step: Step) -> Artifact:
-    """The wheel, verified. Where pip's report has the hash of a large file, its members are not hashed once more.
+    """The wheel, verified. Where pip's report has the hash of a large file, its members are not
+    hashed once more.
     What pip built of a step is another file than the one that the step names."""
     request = delivery.request
     path = _copy_wheel(delivery, path, step.name)
@@ -262,14 +277,16 @@ def _open(delivery: Delivery, path: Path, step: Step) -> Artifact:
     given = own_hashes(step.name, request, delivery.environment)
     if given and not is_built and artifact.sha256 not in given:
         raise HashMismatch(
-            f"{path.name} has sha256 {artifact.sha256}, which is none of the hashes given for {step.name}",
+            f"{path.name} has sha256 {artifact.sha256}, which is none of the hashes given for "
+            f"{step.name}",
             hint=f"If that is the file that you want, add --hash=sha256:{artifact.sha256}.",
         )
     return artifact
 
 
 def _copy_artifact(delivery: Delivery, artifact: Artifact) -> Artifact:
-    """An extension's wheel was verified where it lies: the copy that is unpacked has to be the same file."""
+    """An extension's wheel was verified where it lies: the copy that is unpacked has to be the same
+    file."""
     copy = _copy_wheel(delivery, artifact.path, artifact.name)
     if copy != artifact.path:
         _compare_hash(artifact, copy)
@@ -280,7 +297,8 @@ def _compare_hash(artifact: Artifact, path: Path) -> None:
     """Is the file that will be unpacked the one that was verified? Errors: HashMismatch."""
     if hash_file(path) != artifact.sha256:
         raise HashMismatch(
-            f"{artifact.path} was replaced after it had been checked: it had sha256 {artifact.sha256}",
+            f"{artifact.path} was replaced after it had been checked: it had sha256 "
+            f"{artifact.sha256}",
             hint="Something else writes to that file: run the command again when that has ended.",
         )
 
@@ -288,9 +306,9 @@ def _compare_hash(artifact: Artifact, path: Path) -> None:
 def _copy_wheel(delivery: Delivery, path: Path, name: NormalizedName) -> Path:
     """A copy in our own folder, or `path` itself if it lies there. Errors: Refused.
 
-    A wheel in a folder of the person, a find-links folder or a cache may be replaced or rewritten by another program
-    between the check and the unpacking. What is checked, recorded and unpacked is therefore one file that nobody else
-    writes to.
+    A wheel in a folder of the person, a find-links folder or a cache may be replaced or rewritten
+    by another program between the check and the unpacking. What is checked, recorded and unpacked
+    is therefore one file that nobody else writes to.
     """
     if delivery.session.work in path.parents:
         return path
@@ -300,15 +318,17 @@ def _copy_wheel(delivery: Delivery, path: Path, name: NormalizedName) -> Path:
         return Path(shutil.copyfile(path, folder / path.name))
     except OSError as error:
         raise Refused(
-            f"{path} could not be copied to {folder}: {error.strerror or error}", hint=hint_for_oserror(error)
+            f"{path} could not be copied to {folder}: {error.strerror or error}",
+            hint=hint_for_oserror(error),
         ) from error
 
 
-# --- stage -----------------------------------------------------------------------------------------
+# --- stage ----------------------------------------------------------------------------------------
 
 
 def check_space(delivery: Delivery, artifacts: Artifacts) -> None:
-    """Old and new files lie side by side until the end. Errors: Refused, before anything is written there."""
+    """Old and new files lie side by side until the end. Errors: Refused, before anything is written
+    there."""
     sizes = [entry for artifact in artifacts.values() for entry in artifact.sizes]
     compiled = delivery.request.compile_bytecode
     sources = sum(path.endswith(".py") for path, _ in sizes) if compiled else 0
@@ -318,7 +338,10 @@ def check_space(delivery: Delivery, artifacts: Artifacts) -> None:
         files=len(sizes) + sources + FILES_MARGIN,
     )
     if shortage is not None:
-        raise Refused(shortage, hint="Make room, or let old changes go: safe-install history --prune --keep 1.")
+        raise Refused(
+            shortage,
+            hint="Make room, or let old changes go: safe-install history --prune --keep 1.",
+        )
 
 
 def stage(delivery: Delivery, plan: Plan, artifacts: Artifacts, folder: Path) -> None:
@@ -375,11 +398,14 @@ def _from_clone(step: Step, clones: Optional[Clones]) -> Step:
     return replace(step, download_info={**(step.download_info or {}), "url": source.as_uri()})
 
 
-# --- what is said of the files ---------------------------------------------------------------------
+# --- what is said of the files --------------------------------------------------------------------
 
 
-def find_notices(delivery: Delivery, plan: Plan, artifacts: Artifacts, *, beside_torch: bool) -> Tuple[Finding, ...]:
-    """What a person should know of the files before they are there: code at every start, names that hide others.
+def find_notices(
+    delivery: Delivery, plan: Plan, artifacts: Artifacts, *, beside_torch: bool
+) -> Tuple[Finding, ...]:
+    """What a person should know of the files before they are there: code at every start, names that
+    hide others.
 
     `beside_torch`: is there a torch, or does one come?
     """
@@ -392,15 +418,20 @@ def find_notices(delivery: Delivery, plan: Plan, artifacts: Artifacts, *, beside
         if artifact is None:
             continue
         hidden = {name: shutil.which(name, path=elsewhere) for name in artifact.scripts}
-        findings += contents_findings(artifact, folds_case=folds, hidden=hidden, beside_torch=beside_torch)
+        findings += contents_findings(
+            artifact, folds_case=folds, hidden=hidden, beside_torch=beside_torch
+        )
     return tuple(findings)
 
 
 def path_warnings(delivery: Delivery, plan: Plan, artifacts: Artifacts) -> List[str]:
-    """pip's words on commands in a folder that no shell looks in; Python's own folder is left out, as pip does."""
+    """pip's words on commands in a folder that no shell looks in; Python's own folder is left out,
+    as pip does."""
     interpreter = delivery.environment.interpreter
     path = delivery.session.world.environ.get("PATH", os.defpath).split(os.pathsep)
-    known = {os.path.normpath(folder) for folder in (*path, str(interpreter.executable.parent)) if folder}
+    known = {
+        os.path.normpath(folder) for folder in (*path, str(interpreter.executable.parent)) if folder
+    }
     folder = os.path.normpath(interpreter.scheme.scripts)
     if not delivery.request.warns_of_path or folder in known:
         return []

@@ -1,8 +1,8 @@
 """What every guarded command shares: ask before, swap, ask after, keep or put back.
 
-The light check before a change asks torch's libraries and the driver (0.02 to 0.4 s) and not an import (2 s). When the
-check after the change fails on something that the light one was not asked, the old environment is put back and asked in
-full; was it no better, the change is put in again.
+The light check before a change asks torch's libraries and the driver (0.02 to 0.4 s) and not an
+import (2 s). When the check after the change fails on something that the light one was not asked,
+the old environment is put back and asked in full; was it no better, the change is put in again.
 """
 
 from __future__ import annotations
@@ -53,7 +53,8 @@ from safe_install.system.modules import load_packages, loaded_files
 from safe_install.system.process import Tick
 
 if TYPE_CHECKING:
-    from safe_install.transaction.swap import Transaction  # what only asks changes nothing, and need not import it
+    # what only asks changes nothing, and need not import it
+    from safe_install.transaction.swap import Transaction
 
 
 @dataclass(frozen=True)
@@ -65,9 +66,11 @@ class Expectation:
     cuda_loss_requested: bool = False
     require_cuda: bool = False
     no_rollback: bool = False
-    kept: FrozenSet[NormalizedName] = frozenset()  # distributions that were there before and are not touched
+    # distributions that were there before and are not touched
+    kept: FrozenSet[NormalizedName] = frozenset()
     built: Tuple[str, ...] = ()  # what was built from source on the way
-    may_miss: FrozenSet[str] = frozenset()  # those of `kept` whose requirements may be broken, as pip breaks them
+    # those of `kept` whose requirements may be broken, as pip breaks them
+    may_miss: FrozenSet[str] = frozenset()
 
 
 @dataclass(frozen=True)
@@ -82,9 +85,13 @@ class Verdict:
     details: Mapping[str, Any] = field(default_factory=dict)
 
 
-def check_target(torch: Optional[TorchBuild], driver: Optional[Driver], after: HealthReport) -> Tuple[Finding, ...]:
-    """What could not be asked of a CUDA build of torch, and why: no driver, or an import that failed."""
-    # The one that was imported is the one that is there now; one that does not import says nothing of itself.
+def check_target(
+    torch: Optional[TorchBuild], driver: Optional[Driver], after: HealthReport
+) -> Tuple[Finding, ...]:
+    """What could not be asked of a CUDA build of torch, and why: no driver, or an import that
+    failed."""
+    # The one that was imported is the one that is there now; one that does not import says nothing
+    # of itself.
     version, cuda = after.torch_version, after.torch_cuda
     if version is None and torch is not None:
         version, cuda = torch.runtime_version, torch.cuda
@@ -142,14 +149,21 @@ class Ruling(enum.Enum):
 
     KEEP = "keep"
     ROLL_BACK = "roll-back"
-    SETTLE = "settle"  # the light check before did not ask what fails now: ask the old environment by import
+    # the light check before did not ask what fails now: ask the old environment by import
+    SETTLE = "settle"
 
 
-def rule(findings: Iterable[Finding], intruded: Iterable[Finding], *, asked_before: str, no_rollback: bool) -> Ruling:
+def rule(
+    findings: Iterable[Finding],
+    intruded: Iterable[Finding],
+    *,
+    asked_before: str,
+    no_rollback: bool,
+) -> Ruling:
     """What the findings after a change mean for it.
 
-    `findings`: after, compared with before. `intruded`: what the check itself or somebody else changed meanwhile.
-    `asked_before`: how the check before asked: "loader" or "import".
+    `findings`: after, compared with before. `intruded`: what the check itself or somebody else
+    changed meanwhile. `asked_before`: how the check before asked: "loader" or "import".
     """
     if no_rollback:
         return Ruling.KEEP
@@ -171,10 +185,12 @@ def apply_and_verify(
     world: World,
     outcome: Outcome = Outcome.INSTALLED,
 ) -> Verdict:
-    """Swap the planned moves in, ask a fresh process, then commit or roll back. Called inside `with transaction`.
+    """Swap the planned moves in, ask a fresh process, then commit or roll back. Called inside `with
+    transaction`.
 
     `outcome`: that of a change that is kept and healthy.
-    Errors: Refused when the moves could not be made (all is as before), RollBackFailed, Interrupted (rolled back).
+    Errors: Refused when the moves could not be made (all is as before), RollBackFailed, Interrupted
+    (rolled back).
     """
     _load_what_comes_later(transaction)
     health_before = before.report()
@@ -185,7 +201,10 @@ def apply_and_verify(
     with timings.stage("after"), progress_task("check after the change", world):
         compared = _compare(before, health_before, subjects, expectation, heed_signal)
     ruling = rule(
-        compared.findings, compared.intruded, asked_before=health_before.asked, no_rollback=expectation.no_rollback
+        compared.findings,
+        compared.intruded,
+        asked_before=health_before.asked,
+        no_rollback=expectation.no_rollback,
     )
     if ruling is Ruling.SETTLE:
         with timings.stage("settle"):
@@ -210,7 +229,8 @@ def _heed_signal(transaction: Transaction) -> None:
     """Leaving the transaction rolls it back. Errors: Interrupted."""
     if transaction.pending_signal is not None:
         raise Interrupted(
-            f"interrupted by signal {transaction.pending_signal}: rolled back, the environment is as it was",
+            f"interrupted by signal {transaction.pending_signal}: rolled back, the environment is "
+            "as it was",
             signal_number=transaction.pending_signal,
         )
 
@@ -234,7 +254,9 @@ class _Compared:
     def ends_as(self, outcome: Outcome, more: Tuple[Finding, ...] = ()) -> Verdict:
         """The verdict, with all that was found."""
         status = 12 if outcome in (Outcome.ROLLED_BACK, Outcome.UNHEALTHY) else 0
-        return Verdict(outcome, status, self.before, self.after, (*self.findings, *self.intruded, *more))
+        return Verdict(
+            outcome, status, self.before, self.after, (*self.findings, *self.intruded, *more)
+        )
 
 
 def _compare(
@@ -257,10 +279,15 @@ def _compare(
 
 
 def _settle(
-    transaction: Transaction, checks: Checks, compared: _Compared, expectation: Expectation, on_tick: Tick
+    transaction: Transaction,
+    checks: Checks,
+    compared: _Compared,
+    expectation: Expectation,
+    on_tick: Tick,
 ) -> Tuple[_Compared, bool]:
-    """Ask the old environment by import, and compare again. Was it no better, what was asked for goes in again, within
-    milliseconds; else the old files stay. The second value: is the change in place?"""
+    """Ask the old environment by import, and compare again. Was it no better, what was asked for
+    goes in again, within milliseconds; else the old files stay. The second value: is the change in
+    place?"""
     transaction.roll_back()
     health_before = checks.full_report(on_tick)
     findings = _judge(health_before, compared.after, expectation)
@@ -271,7 +298,8 @@ def _settle(
 
 
 def _load_what_comes_later(transaction: Transaction) -> None:
-    """The program's own files may be among those that move: nothing is imported or read from them afterwards."""
+    """The program's own files may be among those that move: nothing is imported or read from them
+    afterwards."""
     if transaction.moves_any(loaded_files()):
         load_packages("safe_install", "rich")
         for package in ("safe_install.health", "safe_install.environment"):
@@ -279,18 +307,22 @@ def _load_what_comes_later(transaction: Transaction) -> None:
         cuda_table()
 
 
-def _changed_by_check(swapped_in: Stamp, now: Stamp, environment: Environment) -> Tuple[Finding, ...]:
+def _changed_by_check(
+    swapped_in: Stamp, now: Stamp, environment: Environment
+) -> Tuple[Finding, ...]:
     """What was imported for the check, or somebody else meanwhile, may not change what is there.
 
-    What only came, and cannot change what torch or Python does, may be another installer's: it is named and no reason
-    for a roll back, which could take that installer's files away with ours.
+    What only came, and cannot change what torch or Python does, may be another installer's: it is
+    named and no reason for a roll back, which could take that installer's files away with ours.
     """
     changed = swapped_in.changed(now)
     if not changed:
         return ()
     paths = describe_paths(changed, environment)
     detail = f"the environment was changed while it was checked, by what was imported or by another installer: {paths}"
-    is_harmless = all(path not in swapped_in.states and not concerns_torch(path, environment) for path in changed)
+    is_harmless = all(
+        path not in swapped_in.states and not concerns_torch(path, environment) for path in changed
+    )
     severity = Severity.WARNING if is_harmless else Severity.ERROR
     return (Finding("changed-meanwhile", severity, "environment", detail),)
 
@@ -301,10 +333,14 @@ def _left_changed(before: Checks) -> Tuple[Finding, ...]:
     if not changed:
         return ()
     detail = f"not as before, since something else changed it: {describe_paths(changed, before.environment)}"
-    return (Finding("left-changed", Severity.WARNING, "environment", detail, "Look at those paths."),)
+    return (
+        Finding("left-changed", Severity.WARNING, "environment", detail, "Look at those paths."),
+    )
 
 
-def _judge(before: HealthReport, after: HealthReport, expectation: Expectation) -> Tuple[Finding, ...]:
+def _judge(
+    before: HealthReport, after: HealthReport, expectation: Expectation
+) -> Tuple[Finding, ...]:
     findings = compare_health(
         before,
         after,

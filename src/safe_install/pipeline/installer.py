@@ -1,4 +1,5 @@
-"""pip as the installer of a change: it plans under our constraints, with the person's own words, questions and clones.
+"""pip as the installer of a change: it plans under our constraints, with the person's own words,
+questions and clones.
 
 What it says in a round is kept, because a round may turn out to be not the last one.
 """
@@ -51,7 +52,8 @@ class Installer(Protocol):
         without_source: Sequence[str] = (),
     ) -> Union[Planned, Failed]:
         """A plan for the person's own words, and for `hidden` requirements, which no metadata has.
-        Of the projects `without_source` no source distribution is taken: to read one is to run it."""
+        Of the projects `without_source` no source distribution is taken: to read one is to run
+        it."""
 
     def relay(self) -> None:
         """Show the person what the installer said in its last round."""
@@ -95,7 +97,8 @@ class PipInstaller:
     def plan(
         self, requirements: Sequence[str], *, constraints: Sequence[str], find_links: Sequence[Path]
     ) -> Union[Planned, Failed]:
-        """A plan for these requirements alone, on the indexes and with the options that the person named."""
+        """A plan for these requirements alone, on the indexes and with the options that the person
+        named."""
         words = [*self.offline_words, *self.request.fetch_options]
         if self.request.upgrade:
             words.append("--upgrade")
@@ -159,7 +162,9 @@ class PipInstaller:
     def _at_final_paths(self, report: Mapping[str, Any]) -> Mapping[str, Any]:
         if self.clones is None:
             return report
-        found: Mapping[str, Any] = json.loads(self.clones.final_text(json.dumps(report, ensure_ascii=False)))
+        found: Mapping[str, Any] = json.loads(
+            self.clones.final_text(json.dumps(report, ensure_ascii=False))
+        )
         return found
 
 
@@ -197,7 +202,8 @@ class _Output:
 
 
 def build_readers(request: InstallRequest, reporter: Reporter, task: str) -> Dict[str, LineReader]:
-    """What becomes of the lines of a pip that builds: what it says of builds is the person's; with -v all is."""
+    """What becomes of the lines of a pip that builds: what it says of builds is the person's; with
+    -v all is."""
 
     def read_line(line: str) -> None:
         reporter.task_advanced(task, 0, line)
@@ -212,8 +218,11 @@ def build_readers(request: InstallRequest, reporter: Reporter, task: str) -> Dic
     return {"on_line": read_line, "on_error": read_error}
 
 
-def make_protection(request: InstallRequest, environment: Environment, cache_dir: Path) -> Protection:
-    """What builds may not change. Repositories may be fetched by ssh, which refuses to work in a user namespace."""
+def make_protection(
+    request: InstallRequest, environment: Environment, cache_dir: Path
+) -> Protection:
+    """What builds may not change. Repositories may be fetched by ssh, which refuses to work in a
+    user namespace."""
     sources = local_sources(request)
     return Protection(
         watched_folders(environment, sources),
@@ -222,7 +231,9 @@ def make_protection(request: InstallRequest, environment: Environment, cache_dir
     )
 
 
-def prepare_clones(request: InstallRequest, environment: Environment, work: Path) -> Optional[Clones]:
+def prepare_clones(
+    request: InstallRequest, environment: Environment, work: Path
+) -> Optional[Clones]:
     """The folder in which pip clones; None where it clones nothing."""
     repositories = [entry for entry in request.editables if is_repository(entry.text)]
     if not repositories:
@@ -238,8 +249,11 @@ def prepare_clones(request: InstallRequest, environment: Environment, work: Path
     return clones
 
 
-def make_credentials(request: InstallRequest, environment: Environment, ask: Question) -> Credentials:
-    """As pip has it, --no-input also keeps from a keyring that was not named: it may ask for its own password."""
+def make_credentials(
+    request: InstallRequest, environment: Environment, ask: Question
+) -> Credentials:
+    """As pip has it, --no-input also keeps from a keyring that was not named: it may ask for its
+    own password."""
     may_look = not request.no_input or request.keyring_provider not in ("auto", "disabled")
     has_module = canonicalize_name("keyring") in environment.installed
     python = environment.interpreter.executable if has_module else None

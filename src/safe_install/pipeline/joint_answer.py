@@ -1,4 +1,5 @@
-"""Which torch has all extensions that were asked for? Asked ahead: nothing is planned by pip, and nothing changes."""
+"""Which torch has all extensions that were asked for? Asked ahead: nothing is planned by pip, and
+nothing changes."""
 
 from __future__ import annotations
 
@@ -20,9 +21,18 @@ from safe_install.resolve.decisions import Selection, Wanted
 from safe_install.resolve.provider import Resolution, where_else
 from safe_install.resolve.torch_change import AskedOfTorch
 from safe_install.resolve.torch_choice import TorchChoice
-from safe_install.resolve.torch_conflict import Conflict, describe_conflict, describe_ways, make_record
+from safe_install.resolve.torch_conflict import (
+    Conflict,
+    describe_conflict,
+    describe_ways,
+    make_record,
+)
 from safe_install.resolve.torch_ranking import TorchOption, TorchTerms
-from safe_install.resolve.torches_not_taken import group_reasons, list_not_taken, nearest_of_each_release
+from safe_install.resolve.torches_not_taken import (
+    group_reasons,
+    list_not_taken,
+    nearest_of_each_release,
+)
 from safe_install.torch_family import TORCH
 
 PYTORCH = "https://download.pytorch.org/whl"
@@ -50,8 +60,11 @@ class JointAnswer:
     choice: TorchChoice  # what was passed over
 
 
-def answer_jointly(question: Question, here: Environment, catalog: Catalog, chooser: Chooser) -> JointAnswer:
-    """The best torch that has every extension. Errors: NoCandidate with the names that exclude each other."""
+def answer_jointly(
+    question: Question, here: Environment, catalog: Catalog, chooser: Chooser
+) -> JointAnswer:
+    """The best torch that has every extension. Errors: NoCandidate with the names that exclude each
+    other."""
     _refuse_unlisted(question, catalog)
     wanted = Wanted((), no_build=question.no_build, torch=_terms_of(question))
 
@@ -98,7 +111,7 @@ def _terms_of(question: Question) -> TorchTerms:
     return TorchTerms(question.torch, (), question.pre, asked, question.accelerator)
 
 
-# --- what is said of it ----------------------------------------------------------------------------
+# --- what is said of it ---------------------------------------------------------------------------
 
 
 def step_of_torch(answer: JointAnswer, question: Question, environment: Environment) -> Step:
@@ -129,13 +142,19 @@ def describe_answer(answer: JointAnswer, question: Question) -> Mapping[str, Any
             "warning": torch.warning,
         },
         "not_taken": [{"torch": row.version, "reason": row.reason} for row in rows],
-        "not_taken_releases": [{"torch": list(versions), "reason": reason} for versions, reason in groups],
+        "not_taken_releases": [
+            {"torch": list(versions), "reason": reason} for versions, reason in groups
+        ],
         "command": _command(torch, question),
     }
 
 
 def _page_of(torch: TorchOption) -> str:
-    return "https://pypi.org/simple/torch/" if torch.is_on_index else f"{PYTORCH}/{torch.build.accelerator}/torch/"
+    return (
+        "https://pypi.org/simple/torch/"
+        if torch.is_on_index
+        else f"{PYTORCH}/{torch.build.accelerator}/torch/"
+    )
 
 
 def _command(torch: TorchOption, question: Question) -> str:
@@ -151,25 +170,40 @@ def _command(torch: TorchOption, question: Question) -> str:
 
 
 def _with_conflict(
-    error: NoCandidate, conflict: Optional[Conflict], selection: Selection, question: Question, catalog: Catalog
+    error: NoCandidate,
+    conflict: Optional[Conflict],
+    selection: Selection,
+    question: Question,
+    catalog: Catalog,
 ) -> NoCandidate:
     """The names that exclude each other, instead of what the first torch lacks.
 
     Without a conflict the facts know a torch that has them all, and its hosts did not answer.
     """
     # What could be built is not forbidden: it is no answer to the question for wheels.
-    rejections = [one for one in error.rejections if question.no_build or one.rule is not Rule.NO_BUILD]
+    rejections = [
+        one for one in error.rejections if question.no_build or one.rule is not Rule.NO_BUILD
+    ]
     if conflict is None:
         error.rejections = tuple(rejections)
         if not question.offline:
-            error.hint = "Try again when its host answers, or see what is known here with --offline."
+            error.hint = (
+                "Try again when its host answers, or see what is known here with --offline."
+            )
         return error
     hints = [describe_ways(conflict, question.extensions)]
     names = [one.name for one in question.extensions if str(one) in conflict.wishes]
     projects = [catalog.project(name) for name in names]
     hints.append(where_else([Context(project, selection.here, catalog) for project in projects]))
-    if projects and not question.no_build and all(project.recipe is not None for project in projects):
-        hints.append(f"Or leave {' and '.join(names)} to safe-install, which builds from source where no wheel fits.")
+    if (
+        projects
+        and not question.no_build
+        and all(project.recipe is not None for project in projects)
+    ):
+        hints.append(
+            f"Or leave {' and '.join(names)} to safe-install, which builds from source where no "
+            "wheel fits."
+        )
     if conflict.is_open and question.offline:
         hints.append("Leave --offline out to ask the hosts.")
     message = describe_conflict(conflict, _describe_machine(selection.here))
@@ -184,7 +218,9 @@ def _describe_machine(environment: Environment) -> str:
     python = ".".join(interpreter.version.split(".")[:2])
     parts = [f"Python {python}", interpreter.platform]
     if driver is not None and (driver.version or driver.cuda):
-        parts.append(f"driver {driver.version}" if driver.version else f"a driver for CUDA {driver.cuda}")
+        parts.append(
+            f"driver {driver.version}" if driver.version else f"a driver for CUDA {driver.cuda}"
+        )
     if driver is not None:
         parts += [f"GPU {device.compute_capability}" for device in driver.devices]
     return ", ".join(dict.fromkeys(parts))

@@ -1,7 +1,8 @@
-"""torch and its extensions, chosen together: the newest torch that may come and has a wheel of every extension.
+"""torch and its extensions, chosen together: the newest torch that may come and has a wheel of
+every extension.
 
-What the bundled facts settle is not asked of a host, and pip is not asked before a torch is found. Where no torch has
-all of them, it is the newest one for which the others can be built.
+What the bundled facts settle is not asked of a host, and pip is not asked before a torch is found.
+Where no torch has all of them, it is the newest one for which the others can be built.
 """
 
 from __future__ import annotations
@@ -64,17 +65,24 @@ from safe_install.resolve.torch_options import (
     with_reason_of_planned,
     without_untried,
 )
-from safe_install.resolve.torch_ranking import BY_THE_PERSON, TorchOption, judge_planned, rank_torches
+from safe_install.resolve.torch_ranking import (
+    BY_THE_PERSON,
+    TorchOption,
+    judge_planned,
+    rank_torches,
+)
 
 MAX_ASKED = 8  # releases of torch for which hosts are asked, beside the one that pip planned
-MAX_SECONDS = 20.0  # of those questions: a host that does not answer takes its whole time-out each time
+# of those questions: a host that does not answer takes its whole time-out each time
+MAX_SECONDS = 20.0
 
 Resolve = Callable[[Selection], Resolution]
 _NOTHING = Resolution((), (), ())
 
 
 class JointChoice:
-    """The torch of one request. It may be asked again, when pip says that the chosen one cannot come."""
+    """The torch of one request. It may be asked again, when pip says that the chosen one cannot
+    come."""
 
     def __init__(
         self,
@@ -88,10 +96,12 @@ class JointChoice:
         finds_files: bool = True,
         offline: bool = False,
     ) -> None:
-        """`resolve`: the extensions for the torch of a selection, wheels alone. `check_torch`: raises Refused for one
-        that would not run with what was declared. `resolve_with_builds`: where it has no wheel of one, its source.
-        `finds_files`: a build that pip does not find by itself comes only with its file.
-        `offline`: no host can be asked, so that what is not known to be there is as good as missing."""
+        """`resolve`: the extensions for the torch of a selection, wheels alone. `check_torch`:
+        raises Refused for one that would not run with what was declared. `resolve_with_builds`:
+        where it has no wheel of one, its source. `finds_files`: a build that pip does not find by
+        itself comes only with its file.
+        `offline`: no host can be asked, so that what is not known to be there is as good as
+        missing."""
         self._wanted, self._catalog, self._chooser = wanted, catalog, chooser
         self._resolve, self._check_torch = resolve, check_torch
         self._resolve_with_builds = resolve_with_builds
@@ -101,7 +111,8 @@ class JointChoice:
         self._questions = MAX_ASKED
         self._seconds = MAX_SECONDS
         self._asked: Set[str] = set()  # versions of torch for which hosts were asked
-        self._known: Dict[Tuple[str, str], Optional[bool]] = {}  # by version of torch, and requirement
+        # by version of torch, and requirement
+        self._known: Dict[Tuple[str, str], Optional[bool]] = {}
         self._files: Dict[str, Union[TorchFile, Absent]] = {}  # by version of torch
         self._listing: Optional[Listing] = None  # of the accelerator that is wanted
 
@@ -133,39 +144,51 @@ class JointChoice:
         raise self._failure(selection, options)
 
     def rank(self, selection: Selection) -> Tuple[TorchOption, ...]:
-        """The options, with the builds that pip named in place of those that were supposed of their releases.
+        """The options, with the builds that pip named in place of those that were supposed of their
+        releases.
 
-        Of every release that it named: what turned out not to fit would otherwise be supposed, and tried, for ever.
+        Of every release that it named: what turned out not to fit would otherwise be supposed, and
+        tried, for ever.
         """
         choice, coming, terms = selection.torch_choice, selection.coming_torch, self._wanted.torch
         catalog = self._with_listing(selection)
-        options = rank_torches(choice.planned, terms, selection.here, catalog, is_fixed=choice.is_fixed)
+        options = rank_torches(
+            choice.planned, terms, selection.here, catalog, is_fixed=choice.is_fixed
+        )
         if self._wanted.force_reinstall:
             options = tuple(come_again(option, self._catalog, selection.here) for option in options)
         if terms.asked.accelerator and not self._wanted.upgrade:
             options = same_release_first(options, selection.here.torch)
-        if coming is not None and not (choice.is_assumed or selection.torch_pins or coming == choice.planned):
-            self._named[coming.version.public] = judge_planned(coming, terms, selection.here, catalog)
+        if coming is not None and not (
+            choice.is_assumed or selection.torch_pins or coming == choice.planned
+        ):
+            self._named[coming.version.public] = judge_planned(
+                coming, terms, selection.here, catalog
+            )
         found = []
         for option in options:
             named = self._named.get(option.release) if option.is_on_index else None
             found.append(named or option)
         return tuple(found)
 
-    # --- builds that are not on pip's index --------------------------------------------------------
+    # --- builds that are not on pip's index -------------------------------------------------------
 
     def _with_listing(self, selection: Selection) -> Catalog:
-        """What is known, with the builds that download.pytorch.org lists for the accelerator that is wanted."""
+        """What is known, with the builds that download.pytorch.org lists for the accelerator that
+        is wanted."""
         accelerator = accelerator_to_list(selection, self._wanted)
         if not accelerator:
             return self._catalog
         interpreter = selection.here.interpreter
         self._listing = self._chooser.list_torch(accelerator, interpreter)
         python = ".".join(interpreter.version.split(".")[:2])
-        return MoreTorches(self._catalog, with_listing(self._catalog.torch, accelerator, self._listing, python))
+        return MoreTorches(
+            self._catalog, with_listing(self._catalog.torch, accelerator, self._listing, python)
+        )
 
     def _reason_against(self, tried: Selection, option: TorchOption) -> Optional[PassedOver]:
-        """Why a torch is not even tried: what is known of its extensions, or that its file is on no page."""
+        """Why a torch is not even tried: what is known of its extensions, or that its file is on no
+        page."""
         reason = self._reason_by_facts(tried, option)
         if reason is not None:
             return PassedOver(option.build, reason)
@@ -174,15 +197,22 @@ class JointChoice:
         if option.is_on_index or tried.torch_choice.files or not self._finds_files:
             return None
         found = self._find_file(option, tried)
-        return PassedOver(option.build, found.reason, is_open=found.is_open) if isinstance(found, Absent) else None
+        return (
+            PassedOver(option.build, found.reason, is_open=found.is_open)
+            if isinstance(found, Absent)
+            else None
+        )
 
     def _find_file(self, option: TorchOption, selection: Selection) -> Union[TorchFile, Absent]:
         if option.version not in self._files:
-            self._files[option.version] = self._chooser.find_torch(option.build, selection.here.interpreter)
+            self._files[option.version] = self._chooser.find_torch(
+                option.build, selection.here.interpreter
+            )
         return self._files[option.version]
 
     def _with_file(self, tried: Selection, option: TorchOption) -> Selection:
-        """With the file of a build that pip does not find by itself: then it is known which build comes."""
+        """With the file of a build that pip does not find by itself: then it is known which build
+        comes."""
         found = self._files.get(option.version)
         if option.is_on_index or not isinstance(found, TorchFile):
             return tried
@@ -215,10 +245,11 @@ class JointChoice:
         self._error = errors[0] if errors else self._error
         return None
 
-    # --- what is known without a question ----------------------------------------------------------
+    # --- what is known without a question ---------------------------------------------------------
 
     def _reason_by_facts(self, tried: Selection, option: TorchOption) -> Optional[str]:
-        """Why a torch is not even tried; None where its wheels are known or only the hosts can tell."""
+        """Why a torch is not even tried; None where its wheels are known or only the hosts can
+        tell."""
         choice = tried.torch_choice
         if option.build == choice.planned or not choice.is_assumed:
             return None
@@ -233,7 +264,9 @@ class JointChoice:
             return not_known(unknown)
         if self._is_at_limit:
             uncertain = [name for name, is_known in known.items() if not is_known]
-            return f"no {listed(uncertain or list(known))} is known for it, and its host was not asked"
+            return (
+                f"no {listed(uncertain or list(known))} is known for it, and its host was not asked"
+            )
         return None
 
     @property
@@ -253,12 +286,15 @@ class JointChoice:
                 continue
             key = (option.version, str(requirement))
             if key not in self._known:
-                self._known[key] = self._chooser.is_known(requirement, environment, constraints=constraints)
+                self._known[key] = self._chooser.is_known(
+                    requirement, environment, constraints=constraints
+                )
             found[name] = self._known[key]
         return found
 
     def _ask(self, tried: Selection, resolve: Resolve) -> Resolution:
-        """The extensions for a torch, as the hosts have them. Errors: NoCandidate; the first one is kept."""
+        """The extensions for a torch, as the hosts have them. Errors: NoCandidate; the first one is
+        kept."""
         if not tried.extensions:
             return _NOTHING
         version = version_of(tried)
@@ -277,10 +313,11 @@ class JointChoice:
                 self._questions -= 1 if is_new_release else 0
                 self._seconds -= time.monotonic() - start
 
-    # --- when there is none ------------------------------------------------------------------------
+    # --- when there is none -----------------------------------------------------------------------
 
     def _failure(self, selection: Selection, options: Sequence[TorchOption]) -> NoCandidate:
-        """The error of the newest torch, with the torch that has all extensions, or most of them, as the hint."""
+        """The error of the newest torch, with the torch that has all extensions, or most of them,
+        as the hint."""
         error = self._error
         if error is None and (not selection.extensions or not selection.torch_choice.passed_over):
             return no_torch(selection, options, self._wanted, self._listing)
@@ -293,7 +330,11 @@ class JointChoice:
             error.hint = f"Make room for the torch that fits: {has_all}, but {refused[0].reason}."
             return error
         error = self._with_carried(error, selection)
-        hint = self._hint_to_permit(selection, options) or self._hint_to_leave_out(selection, options) or error.hint
+        hint = (
+            self._hint_to_permit(selection, options)
+            or self._hint_to_leave_out(selection, options)
+            or error.hint
+        )
         lacking = carried_of(error, selection)
         error.hint = hint_to_keep(hint, lacking) if lacking else hint
         return error
@@ -313,7 +354,9 @@ class JointChoice:
             return hint_of_installed(here, join_all(selection.extensions))
         for option in options:
             if option.excluded in BY_THE_PERSON and self._has_all(selection, option):
-                return hint_to_permit(option, tuple(selection.extensions.values()), selection.carried)
+                return hint_to_permit(
+                    option, tuple(selection.extensions.values()), selection.carried
+                )
         return ""
 
     def _has_all(self, selection: Selection, option: TorchOption) -> bool:
@@ -335,19 +378,23 @@ class JointChoice:
         return hint_to_leave_out(may_come, known)
 
     def _find_each(self, selection: Selection, option: TorchOption) -> Known:
-        """For which extensions is there a wheel? Where hosts were asked for all, their pages answer for each."""
+        """For which extensions is there a wheel? Where hosts were asked for all, their pages answer
+        for each."""
         found = dict(self._find_known(selection, option))
         if option.version not in self._asked:
             return found
         tried = take_torch(selection, option)
         for name, is_known in found.items():
             if is_known is None:
-                found[name] = self._has_one(dataclasses.replace(tried, extensions={name: tried.extensions[name]}))
+                found[name] = self._has_one(
+                    dataclasses.replace(tried, extensions={name: tried.extensions[name]})
+                )
         return found
 
     def find_conflict(self, selection: Selection) -> Optional[Conflict]:
-        """Which wishes exclude each other, by what is known without a question and by the pages that were read; None
-        where a torch meets them all. The person's words about torch are wishes, too."""
+        """Which wishes exclude each other, by what is known without a question and by the pages
+        that were read; None where a torch meets them all. The person's words about torch are
+        wishes, too."""
         terms = self._wanted.torch
         options: Dict[str, TorchOption] = {}
         for accelerator in dict.fromkeys((terms.accelerator, "")):

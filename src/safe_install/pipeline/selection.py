@@ -1,7 +1,9 @@
-"""From a request to a plan: the loop that chooses extensions and asks the installer for everything else.
+"""From a request to a plan: the loop that chooses extensions and asks the installer for everything
+else.
 
-Nothing of the environment is touched here; the wheels of the chosen extensions are brought to disk, because their
-metadata is part of the question. What is decided, and when it is over, `resolve.rounds` says.
+Nothing of the environment is touched here; the wheels of the chosen extensions are brought to disk,
+because their metadata is part of the question. What is decided, and when it is over,
+`resolve.rounds` says.
 """
 
 from __future__ import annotations
@@ -10,7 +12,19 @@ import dataclasses
 import json
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Callable, FrozenSet, Iterable, List, Mapping, NoReturn, Optional, Sequence, Set, Tuple, Union
+from typing import (
+    Callable,
+    FrozenSet,
+    Iterable,
+    List,
+    Mapping,
+    NoReturn,
+    Optional,
+    Sequence,
+    Set,
+    Tuple,
+    Union,
+)
 
 from packaging.requirements import Requirement
 from packaging.utils import NormalizedName, canonicalize_name
@@ -53,18 +67,21 @@ from safe_install.wheels.archive import Artifact
 
 @dataclass(frozen=True)
 class Selected:
-    """The outcome: the plan, the wheels that were brought for it, and what a person should know of the choice."""
+    """The outcome: the plan, the wheels that were brought for it, and what a person should know of
+    the choice."""
 
     plan: Plan
     selection: Selection
     artifacts: Mapping[NormalizedName, Artifact]  # of the extensions that were chosen
     torch_after: Optional[TorchBuild]
     released: FrozenSet[NormalizedName]  # guarded names that may move in this plan
-    may_be_broken: FrozenSet[NormalizedName]  # what stays, and whose requirements the plan may break
+    # what stays, and whose requirements the plan may break
+    may_be_broken: FrozenSet[NormalizedName]
     findings: Tuple[Finding, ...] = ()
 
 
-# Takes what was selected, but for what is still to be built; returns the environment as a build has to see it.
+# Takes what was selected, but for what is still to be built; returns the environment as a build has
+# to see it.
 UnpackTorch = Callable[[Selected], Environment]
 
 
@@ -76,8 +93,9 @@ def select(
     read_health: Callable[[], HealthReport],
     unpack_torch: UnpackTorch,
 ) -> Selected:
-    """The plan for a request. `read_health`: the check before the change, waited for where its answer is needed.
-    `unpack_torch`: makes the torch of a plan known to builds, before it is installed; it may refuse the plan.
+    """The plan for a request. `read_health`: the check before the change, waited for where its
+    answer is needed. `unpack_torch`: makes the torch of a plan known to builds, before it is
+    installed; it may refuse the plan.
 
     Errors: UsageError, Refused, NoCandidate, PipFailed, BuildFailed.
     """
@@ -95,11 +113,17 @@ def select(
     shown = {pin.name for pin in selection.files}
     return dataclasses.replace(
         selected,
-        # A choice that failed half-way has brought files, too: with --allow-torch-change pip decides then.
-        artifacts={name: artifact for name, artifact in loop.files.artifacts.items() if name in shown},
+        # A choice that failed half-way has brought files, too: with --allow-torch-change pip
+        # decides then.
+        artifacts={
+            name: artifact for name, artifact in loop.files.artifacts.items() if name in shown
+        },
         findings=(
             *note_choice(
-                selection.torch_choice, selection.planned.torch, selection.extensions, carried=selection.carried
+                selection.torch_choice,
+                selection.planned.torch,
+                selection.extensions,
+                carried=selection.carried,
             ),
             *loop.notes,
             *loop.torch_check.findings,
@@ -107,7 +131,9 @@ def select(
     )
 
 
-def _review(selection: Selection, steps: Sequence[Step], request: InstallRequest, catalog: Catalog) -> Selected:
+def _review(
+    selection: Selection, steps: Sequence[Step], request: InstallRequest, catalog: Catalog
+) -> Selected:
     """The plan of a selection, if it does nothing that it must not do. Errors: Refused."""
     here = selection.here
     plan = rounds.make_plan(selection, steps, request)
@@ -115,7 +141,9 @@ def _review(selection: Selection, steps: Sequence[Step], request: InstallRequest
     released = permission.find_released(plan, request, here, selection.broken)
     may_be_broken = permission.may_be_broken(plan, request, here, torch_after)
     _refuse_plan(plan, here, released, may_be_broken)
-    refuse_other_accelerator(plan, torch_after, permission.torch_terms(request, here).asked.accelerator)
+    refuse_other_accelerator(
+        plan, torch_after, permission.torch_terms(request, here).asked.accelerator
+    )
     return Selected(plan, selection, {}, torch_after, frozenset(released), may_be_broken)
 
 
@@ -126,7 +154,10 @@ def _refuse_misspelled(request: InstallRequest, here: Environment, catalog: Cata
 
 
 def _refuse_plan(
-    plan: Plan, here: Environment, released: Set[NormalizedName], may_be_broken: FrozenSet[NormalizedName]
+    plan: Plan,
+    here: Environment,
+    released: Set[NormalizedName],
+    may_be_broken: FrozenSet[NormalizedName],
 ) -> None:
     """What a plan must not do. Errors: Refused."""
     findings = list(check_plan(plan, here, released=released))
@@ -137,7 +168,8 @@ def _refuse_plan(
 
 
 class _Loop:
-    """The rounds of one request. What is decided is a value; here is what was said and brought on the way."""
+    """The rounds of one request. What is decided is a value; here is what was said and brought on
+    the way."""
 
     def __init__(
         self,
@@ -194,9 +226,13 @@ class _Loop:
         return selection, rounds.pinned_steps(selection, wanted)
 
     def _choose_otherwise(
-        self, selection: Selection, extensions: Sequence[Requirement], error: Union[NoCandidate, Refused]
+        self,
+        selection: Selection,
+        extensions: Sequence[Requirement],
+        error: Union[NoCandidate, Refused],
     ) -> Selection:
-        """Nothing fits the installed torch, and another one may come: the newest that has all, or pip decides.
+        """Nothing fits the installed torch, and another one may come: the newest that has all, or
+        pip decides.
         Errors: NoCandidate; Refused."""
         reason = error.message.splitlines()[0]
         names = [canonicalize_name(requirement.name) for requirement in extensions]
@@ -242,7 +278,8 @@ class _Loop:
         return find_bound(here, self._catalog, compiled=find_compiled(here, names))
 
     def _see_torch(self, selection: Selection) -> None:
-        """Is the torch that comes one that will run? Of one that we chose pip has to name the build first.
+        """Is the torch that comes one that will run? Of one that we chose pip has to name the build
+        first.
         Errors: Refused."""
         torch = selection.coming_torch
         if selection.torch_choice.is_assumed:
@@ -254,12 +291,16 @@ class _Loop:
             self.torch_check.check(torch)
 
     def _ask_installer(self, selection: Selection) -> Tuple[Selection, Tuple[Step, ...]]:
-        """Its plan under our constraints; asked again as long as it names extensions that we have to choose."""
+        """Its plan under our constraints; asked again as long as it names extensions that we have
+        to choose."""
         while True:
             answer = self._installer.plan_request(
                 constraints=decisions.make_constraints(selection, self.wanted),
                 find_links=[self.files.folder] if selection.files else [],
-                hidden=[*decisions.hidden_requirements(selection), *self._brought_requirements(selection)],
+                hidden=[
+                    *decisions.hidden_requirements(selection),
+                    *self._brought_requirements(selection),
+                ],
                 without_source=self._without_source(selection),
             )
             result = rounds.next_round(selection, answer, self.wanted, self._catalog)
@@ -292,11 +333,13 @@ class _Loop:
         return () if self._request.require_hashes else decisions.brought_requirements(selection)
 
     def _without_source(self, selection: Selection) -> List[str]:
-        """pip runs the code of a source distribution to learn what it requires, whoever put it under an extension's
-        name; what only we can choose has no need of that."""
+        """pip runs the code of a source distribution to learn what it requires, whoever put it
+        under an extension's name; what only we can choose has no need of that."""
         if not selection.has_torch or self.wanted.allow_torch_change:
             return []
-        return sorted(self._catalog.projects - set(selection.here.installed) - set(selection.pins) - {TORCH})
+        return sorted(
+            self._catalog.projects - set(selection.here.installed) - set(selection.pins) - {TORCH}
+        )
 
     def _fail(self, refusal: Refusal) -> NoReturn:
         error = refusal.error
@@ -323,10 +366,11 @@ class _Loop:
             found = selection.here.installed.get(canonicalize_name(requirement.name))
             if found is not None and found.name not in selection.pins:
                 self._reporter.output(
-                    f"Requirement already satisfied: {requirement} in {found.location} ({found.version})"
+                    f"Requirement already satisfied: {requirement} in {found.location} "
+                    f"({found.version})"
                 )
 
-    # --- extensions --------------------------------------------------------------------------------
+    # --- extensions -------------------------------------------------------------------------------
 
     def _choose_for_plan(self, choice: rounds.Choose) -> Selection:
         try:
@@ -337,7 +381,8 @@ class _Loop:
             raise rounds.name_cause(error, choice.because) from error
 
     def _choose(self, selection: Selection) -> Selection:
-        """Choose all extensions together, with the torch that comes, then obtain each new pin as a verified wheel."""
+        """Choose all extensions together, with the torch that comes, then obtain each new pin as a
+        verified wheel."""
         choice = selection.torch_choice
         if not selection.extensions and not choice.is_open:
             return selection
@@ -354,7 +399,9 @@ class _Loop:
             self._see_torch(selection)
             selection = self.files.show_torch(selection)
         answers = resolution.answers
-        rejections = merge_rejections(selection.torch_choice, resolution.pins, resolution.rejections)
+        rejections = merge_rejections(
+            selection.torch_choice, resolution.pins, resolution.rejections
+        )
         selection = dataclasses.replace(selection, rejections=rejections, answers=answers)
         selection = self._find_broken(selection, [pin.name for pin in resolution.pins])
         self.notes = cpu_fallback_notes(resolution.pins, answers, selection.planned)
@@ -380,7 +427,8 @@ class _Loop:
     def _resolve(self, selection: Selection, *, allow_build: bool = True) -> Resolution:
         """The extensions for the torch of a selection. Errors: NoCandidate; Refused."""
         if not selection.extensions:
-            return Resolution((), (), ())  # the installed torch stays, and what would have gone along with it
+            # the installed torch stays, and what would have gone along with it
+            return Resolution((), (), ())
         return self._chooser.choose(
             tuple(selection.extensions.values()),
             selection.planned,
@@ -391,30 +439,39 @@ class _Loop:
         )
 
     def _find_broken(self, selection: Selection, names: Iterable[NormalizedName]) -> Selection:
-        """Which of these extensions are installed and do not load? Only then the check before the change is awaited."""
+        """Which of these extensions are installed and do not load? Only then the check before the
+        change is awaited."""
         broken = set(selection.broken)
         for name in names:
             is_installed = name in selection.here.installed and name not in broken
-            if is_installed and decisions.is_broken(self._read_health(), self._catalog.project(name)):
+            if is_installed and decisions.is_broken(
+                self._read_health(), self._catalog.project(name)
+            ):
                 broken.add(name)
         return dataclasses.replace(selection, broken=frozenset(broken))
 
     def _say_hosts_down(self, pins: Sequence[Candidate], selection: Selection) -> None:
-        """A source build that a host's silence is the reason for should not look like the normal case."""
+        """A source build that a host's silence is the reason for should not look like the normal
+        case."""
         built = {pin.name for pin in pins if pin.kind is CandidateKind.SDIST}
         for answer in selection.answers:
             if answer.project not in built:
                 continue
             if answer.kind is HostAnswerKind.DOWN:
-                self._reporter.warn(f"{answer.project}: {answer.host} does not answer ({answer.detail})")
+                self._reporter.warn(
+                    f"{answer.project}: {answer.host} does not answer ({answer.detail})"
+                )
             elif answer.gap:
-                self._reporter.warn(f"{answer.project}: {answer.host} was not asked, and {answer.gap}")
+                self._reporter.warn(
+                    f"{answer.project}: {answer.host} was not asked, and {answer.gap}"
+                )
 
     def _is_to_be_built(self, selection: Selection) -> bool:
         return bool(decisions.find_unbuilt(selection)) and not self._request.own.dry_run
 
     def _build(self, done: rounds.Done) -> Selection:
-        """With what has no wheel, built against the torch of the plan. The environment stays as it is."""
+        """With what has no wheel, built against the torch of the plan. The environment stays as it
+        is."""
         selection = done.selection
         self._see_torch(selection)
         torch_file = decisions.find_torch_file(done.steps)

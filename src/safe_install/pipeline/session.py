@@ -38,7 +38,8 @@ def make_folder(path: Path) -> Path:
 
 
 def probe_environment(own: OwnOptions, world: World) -> Environment:
-    """The managed environment; what was declared for the machine that will run it wins over the driver here."""
+    """The managed environment; what was declared for the machine that will run it wins over the
+    driver here."""
     target = declared_driver(
         version=own.target_driver,
         cuda=own.target_cuda or cuda_of_driver(own.target_driver),
@@ -58,17 +59,22 @@ def environment_asked_for(
     cxx11_abi: Optional[bool] = None,
     needs_torch: bool = True,
 ) -> Environment:
-    """The managed environment, or the machine elsewhere that the options describe. Errors: UsageError.
+    """The managed environment, or the machine elsewhere that the options describe. Errors:
+    UsageError.
 
-    `needs_torch`: a machine elsewhere is one with a torch that was named; else which torch it gets is the question.
+    `needs_torch`: a machine elsewhere is one with a torch that was named; else which torch it gets
+    is the question.
     """
     if torch is None and cxx11_abi is not None and not needs_torch:
-        raise UsageError("--cxx11-abi is that of a torch, and none was named", hint="Add --torch 1.8.1+cu111.")
+        raise UsageError(
+            "--cxx11-abi is that of a torch, and none was named", hint="Add --torch 1.8.1+cu111."
+        )
     is_elsewhere = bool(python_version or platform)
     if torch is None and (needs_torch or not is_elsewhere):
         if is_elsewhere or cxx11_abi is not None:
             raise UsageError(
-                "--python-version, --platform and --cxx11-abi describe a machine elsewhere, and its torch is missing",
+                "--python-version, --platform and --cxx11-abi describe a machine elsewhere, and "
+                "its torch is missing",
                 hint="Add --torch 1.8.1+cu111.",
             )
         return probe_environment(own, world)
@@ -113,29 +119,35 @@ def cuda_of_driver(driver_version: Optional[str]) -> Optional[str]:
 
 
 def refuse_externally_managed(environment: Environment, *, break_system_packages: bool) -> None:
-    """PEP 668. pip's --root skips this check, so it is ours. Errors: ExternallyManaged (exit 1, as pip)."""
+    """PEP 668. pip's --root skips this check, so it is ours. Errors: ExternallyManaged (exit 1, as
+    pip)."""
     if environment.interpreter.externally_managed is None or break_system_packages:
         return
     raise ExternallyManaged(
-        f"externally-managed-environment: {environment.interpreter.executable} belongs to the operating system",
+        f"externally-managed-environment: {environment.interpreter.executable} belongs to the "
+        "operating system",
         hint="Use a virtual environment (python3 -m venv .venv), or --break-system-packages if you know the risk.",
     )
 
 
 def user_environment(environment: Environment) -> Environment:
-    """The same interpreter, changed through its user site (`--user`): a prefix of its own. Errors: UsageError."""
+    """The same interpreter, changed through its user site (`--user`): a prefix of its own. Errors:
+    UsageError."""
     interpreter = environment.interpreter
     # A virtual environment with the system's site-packages sees those of the user, too.
     if interpreter.user_base is None or interpreter.user_scheme is None:
         raise _no_user_site(interpreter)
-    changed = dataclasses.replace(interpreter, prefix=interpreter.user_base, scheme=interpreter.user_scheme)
+    changed = dataclasses.replace(
+        interpreter, prefix=interpreter.user_base, scheme=interpreter.user_scheme
+    )
     return dataclasses.replace(environment, interpreter=changed)
 
 
 def _no_user_site(interpreter: Interpreter) -> PipFailed:
     if interpreter.is_virtual:
         return PipFailed(
-            "Can not perform a '--user' install. User site-packages are not visible in this virtualenv.",
+            "Can not perform a '--user' install. User site-packages are not visible in this "
+            "virtualenv.",
             hint="Leave --user out: a virtual environment is yours already.",
         )
     return PipFailed(
@@ -149,7 +161,9 @@ def defaults_to_user_site(environment: Environment) -> bool:
     interpreter = environment.interpreter
     if interpreter.user_base is None or interpreter.user_scheme is None:
         return False
-    return not all(_is_writable(site) for site in (interpreter.scheme.purelib, interpreter.scheme.platlib))
+    return not all(
+        _is_writable(site) for site in (interpreter.scheme.purelib, interpreter.scheme.platlib)
+    )
 
 
 def _is_writable(directory: Path) -> bool:
@@ -167,9 +181,11 @@ def read_again(environment: Environment) -> Environment:
 
 
 def is_own(distribution: InstalledDistribution, environment: Environment) -> bool:
-    """Does the distribution lie where this scheme installs? One of the system stays, hidden by the user's own.
+    """Does the distribution lie where this scheme installs? One of the system stays, hidden by the
+    user's own.
 
-    The prefix alone does not tell: Debian's packages lie in /usr/lib/python3, and pip's go to /usr/local.
+    The prefix alone does not tell: Debian's packages lie in /usr/lib/python3, and pip's go to
+    /usr/local.
     """
     scheme = environment.interpreter.scheme
     sites = {Path(os.path.realpath(site)) for site in (scheme.purelib, scheme.platlib)}
@@ -185,13 +201,18 @@ def progress_task(task: str, world: World) -> Iterator[None]:
 
 
 def prune_history(prefix: Path, world: World) -> None:
-    """Remove what only very old undos would need. The change is done: a failure here is a warning."""
+    """Remove what only very old undos would need. The change is done: a failure here is a
+    warning."""
     from safe_install.transaction import history
 
     try:
-        for pruned in history.prune(prefix, keep=history.KEPT_TRANSACTIONS, limit_bytes=history.KEPT_BYTES):
+        for pruned in history.prune(
+            prefix, keep=history.KEPT_TRANSACTIONS, limit_bytes=history.KEPT_BYTES
+        ):
             if pruned.problem:
-                world.reporter.warn(f"the files of transaction {pruned.id} could not be removed: {pruned.problem}")
+                world.reporter.warn(
+                    f"the files of transaction {pruned.id} could not be removed: {pruned.problem}"
+                )
     except OSError as error:
         world.reporter.warn(f"old transactions could not be let go: {error}")
 
@@ -204,12 +225,19 @@ def probe_named(world: World, python: Optional[str], *, user: bool = False) -> E
 
 def replaced_by(plan: Plan, environment: Environment) -> List[InstalledDistribution]:
     """The distributions whose files go; what the user site hides stays where it is."""
-    found = [environment.installed[step.name] for step in plan.steps if step.action is Action.REPLACE]
+    found = [
+        environment.installed[step.name] for step in plan.steps if step.action is Action.REPLACE
+    ]
     return [distribution for distribution in found if is_own(distribution, environment)]
 
 
 def staying_beside(plan: Plan, environment: Environment) -> List[InstalledDistribution]:
-    """What stays beside another version of itself (--ignore-installed): its files may be overwritten."""
-    added = [step.name for step in plan.steps if step.action is Action.ADD and step.name in environment.installed]
+    """What stays beside another version of itself (--ignore-installed): its files may be
+    overwritten."""
+    added = [
+        step.name
+        for step in plan.steps
+        if step.action is Action.ADD and step.name in environment.installed
+    ]
     found = [environment.installed[name] for name in added]
     return [distribution for distribution in found if is_own(distribution, environment)]

@@ -1,4 +1,5 @@
-"""Will it load? What the staged files say of themselves beside the torch that will be there; nothing is executed."""
+"""Will it load? What the staged files say of themselves beside the torch that will be there;
+nothing is executed."""
 
 from __future__ import annotations
 
@@ -12,7 +13,15 @@ from safe_install.health.answers import Subject
 from safe_install.health.examination import Examination
 from safe_install.index.facts import Catalog
 from safe_install.index.native import exact_pattern
-from safe_install.models import Driver, Environment, Finding, InstalledDistribution, Plan, Step, TorchBuild
+from safe_install.models import (
+    Driver,
+    Environment,
+    Finding,
+    InstalledDistribution,
+    Plan,
+    Step,
+    TorchBuild,
+)
 from safe_install.pipeline.baseline import subject_of
 from safe_install.pipeline.delivery import Artifacts
 from safe_install.pipeline.session import Session
@@ -54,7 +63,8 @@ def check_staged(
 ) -> StaticCheck:
     """Look at every wheel of the plan that has shared objects.
 
-    `torch`: the one that will be there; None: nothing is asked. `replaced`: distributions whose files go.
+    `torch`: the one that will be there; None: nothing is asked. `replaced`: distributions whose
+    files go.
     `cpu_builds`: extensions of which it was said already that they are for the CPU alone.
     """
     natives = {name: artifact for name, artifact in artifacts.items() if artifact.native_objects}
@@ -78,7 +88,9 @@ class _StagedFiles:
     ) -> None:
         self._session, self._catalog, self._plan, self._natives = session, catalog, plan, natives
         self._environment, self._torch = session.environment, torch
-        self._members = {name: _final_paths(artifact, session.environment) for name, artifact in natives.items()}
+        self._members = {
+            name: _final_paths(artifact, session.environment) for name, artifact in natives.items()
+        }
         self._inspector = Inspector(
             session.environment,
             torch,
@@ -106,13 +118,16 @@ class _StagedFiles:
             return self._check_coming_torch()
         if self._inspector.is_for_torch(self._members[step.name]):
             found = self._check_extension(step)
-            return [one for one in found if one.check != "no-gpu-code" or one.subject not in cpu_builds]
+            return [
+                one for one in found if one.check != "no-gpu-code" or one.subject not in cpu_builds
+            ]
         if is_guarded(step.name):
             return ()
         return self._check_gpu_code(step)
 
     def _read_loaded(self) -> Sequence[str]:
-        """What a process has in memory that imported the torch which is there, if that is the one to come."""
+        """What a process has in memory that imported the torch which is there, if that is the one
+        to come."""
         if self._torch != self._environment.torch:
             return ()
         executable = self._environment.interpreter.executable
@@ -120,16 +135,20 @@ class _StagedFiles:
         return Examination(executable, self._torch, (), timeout=limit).result().libraries
 
     def _check_present_torch(self) -> List[Finding]:
-        """What torch would no longer find; what it does not find today either is not the change's fault."""
+        """What torch would no longer find; what it does not find today either is not the change's
+        fault."""
         findings = list(torch_findings(self._inspector.inspect_torch(demangle=demangle)))
         if not findings or self._environment.torch is None:
             return findings
-        today = Inspector(self._environment, self._environment.torch, variables=self._session.world.environ)
+        today = Inspector(
+            self._environment, self._environment.torch, variables=self._session.world.environ
+        )
         known = torch_findings(today.inspect_torch(demangle=demangle))
         return [finding for finding in findings if finding not in known]
 
     def _check_coming_torch(self) -> Sequence[Finding]:
-        """Has it code for the declared GPUs? The plan was checked by what the wheel index knows; this is the file."""
+        """Has it code for the declared GPUs? The plan was checked by what the wheel index knows;
+        this is the file."""
         driver = self._environment.driver
         if driver is None or not driver.declared or not driver.devices:
             return ()
@@ -155,7 +174,9 @@ class _StagedFiles:
         if any(one.facts.problems.driver for one in verdicts):
             self._needs_driver.add(step.name)
         self._loadable[step.name] = tuple(
-            one.facts.member for one in verdicts if one.facts.uses_torch and one.outcome is LoadOutcome.FITS
+            one.facts.member
+            for one in verdicts
+            if one.facts.uses_torch and one.outcome is LoadOutcome.FITS
         )
         return check_objects(
             step.name,
@@ -176,10 +197,12 @@ def _final_paths(artifact: Artifact, environment: Environment) -> Mapping[str, s
     return {name: str(site / name) for name in artifact.native_objects if not name.startswith(data)}
 
 
-# --- what is asked afterwards ----------------------------------------------------------------------
+# --- what is asked afterwards ---------------------------------------------------------------------
 
 
-def coming_subjects(plan: Plan, artifacts: Artifacts, check: StaticCheck, catalog: Catalog) -> Tuple[Subject, ...]:
+def coming_subjects(
+    plan: Plan, artifacts: Artifacts, check: StaticCheck, catalog: Catalog
+) -> Tuple[Subject, ...]:
     """The questions about the distributions of a plan that have to do with torch."""
     found = []
     for step in plan.steps:
@@ -187,16 +210,20 @@ def coming_subjects(plan: Plan, artifacts: Artifacts, check: StaticCheck, catalo
         if step.name in catalog.projects:
             found.append(subject_of(catalog.project(step.name)))
         elif artifact is not None and step.name in check.loadable and not is_guarded(step.name):
-            # Some projects swallow an ImportError: each file that uses torch is loaded, and not only imported.
+            # Some projects swallow an ImportError: each file that uses torch is loaded, and not
+            # only imported.
             native = tuple(exact_pattern(one) for one in check.loadable[step.name])
             found.append(Subject(step.name, artifact.top_level, native=native))
     return tuple(found)
 
 
-def must_work(subjects: Sequence[Subject], plan: Plan, check: StaticCheck, driver: Optional[Driver]) -> FrozenSet[str]:
+def must_work(
+    subjects: Sequence[Subject], plan: Plan, check: StaticCheck, driver: Optional[Driver]
+) -> FrozenSet[str]:
     """The modules and projects of a plan that have to work afterwards.
 
-    Where images are built there is no driver: what links libcuda.so.1 cannot be asked there, and is not broken.
+    Where images are built there is no driver: what links libcuda.so.1 cannot be asked there, and is
+    not broken.
     """
     has_driver = driver is not None and not driver.declared
     found: Set[str] = set()

@@ -17,9 +17,11 @@ from safe_install.torch_family import TORCH
 
 
 class TorchCheck:
-    """Would the torch that will be there run with the declared driver, or with the one here? Each is asked once.
+    """Would the torch that will be there run with the declared driver, or with the one here? Each
+    is asked once.
 
-    What was declared must fit. A driver here that is too old refuses nothing: it is said of a torch that comes.
+    What was declared must fit. A driver here that is too old refuses nothing: it is said of a torch
+    that comes.
     """
 
     def __init__(self, session: Session) -> None:
@@ -49,10 +51,20 @@ class TorchCheck:
 
 
 def refuse_other_accelerator(plan: Plan, torch: Optional[TorchBuild], accelerator: str) -> None:
-    """A lock file, or the very file of torch, is not the build that was asked for. Errors: NoCandidate."""
-    if not accelerator or torch is None or plan.find(TORCH) is None or torch.accelerator == accelerator:
+    """A lock file, or the very file of torch, is not the build that was asked for. Errors:
+    NoCandidate."""
+    if (
+        not accelerator
+        or torch is None
+        or plan.find(TORCH) is None
+        or torch.accelerator == accelerator
+    ):
         return
-    kind = f"a build for {torch.accelerator}" if torch.accelerator else "not known to be a build for it"
+    kind = (
+        f"a build for {torch.accelerator}"
+        if torch.accelerator
+        else "not known to be a build for it"
+    )
     raise NoCandidate(
         f"torch {torch.runtime_version} is {kind}, and {accelerator} was asked for",
         hint="Leave out --accelerator (SAFE_INSTALL_ACCELERATOR), or name another torch.",

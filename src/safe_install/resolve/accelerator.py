@@ -1,4 +1,5 @@
-"""The accelerator that the person asked for: is torch built for it, and do the words agree? Pure."""
+"""The accelerator that the person asked for: is torch built for it, and do the words agree?
+Pure."""
 
 from __future__ import annotations
 
@@ -19,11 +20,12 @@ OPTION = "--accelerator"
 
 
 def accelerator_asked_for(own: OwnOptions, table: TorchTable) -> str:
-    """The accelerator of --accelerator or its variable, else of uv's; "": none was named, the driver decides.
+    """The accelerator of --accelerator or its variable, else of uv's; "": none was named, the
+    driver decides.
 
-    Errors: UsageError for one that no release of torch is built for. uv's variable has values of uv's own: one that is
-    not known here says nothing. Of a kind that torch.json does not list (ROCm, XPU) only the pages of
-    download.pytorch.org know.
+    Errors: UsageError for one that no release of torch is built for. uv's variable has values of
+    uv's own: one that is not known here says nothing. Of a kind that torch.json does not list
+    (ROCm, XPU) only the pages of download.pytorch.org know.
     """
     accelerator = own.accelerator
     if accelerator is None:
@@ -60,19 +62,26 @@ def _order(name: str) -> List[int]:
 def is_listed_kind(accelerator: str, table: TorchTable) -> bool:
     """Does torch.json list the builds of this kind (cpu, cuda)? Of another one it says nothing."""
     asked = parse_accelerator(accelerator)
-    kinds = {parsed.kind for parsed in map(parse_accelerator, known_accelerators(table)) if parsed is not None}
+    kinds = {
+        parsed.kind
+        for parsed in map(parse_accelerator, known_accelerators(table))
+        if parsed is not None
+    }
     return asked is not None and asked.kind in kinds
 
 
-# --- with the other words of the person ------------------------------------------------------------
+# --- with the other words of the person -----------------------------------------------------------
 
 
-def choose_accelerator(own: OwnOptions, pinned: Sequence[Requirement], installed: Optional[TorchBuild]) -> str:
+def choose_accelerator(
+    own: OwnOptions, pinned: Sequence[Requirement], installed: Optional[TorchBuild]
+) -> str:
     """The accelerator that the torch to come has to be for; "": the driver decides.
 
-    A requirement or a constraint that names a whole build (`torch==2.13.0+cu126`) says it too; it comes before a
-    variable. uv's variable says nothing where a torch for another accelerator is installed: only the command line, and
-    what stands for it, changes that. `pinned`: what is required of torch, constraints too.
+    A requirement or a constraint that names a whole build (`torch==2.13.0+cu126`) says it too; it
+    comes before a variable. uv's variable says nothing where a torch for another accelerator is
+    installed: only the command line, and what stands for it, changes that. `pinned`: what is
+    required of torch, constraints too.
     Errors: UsageError where the command line contradicts itself.
     """
     asked = own.accelerator or ""
@@ -82,7 +91,8 @@ def choose_accelerator(own: OwnOptions, pinned: Sequence[Requirement], installed
             continue
         if asked and asked != named and own.accelerator_origin == OPTION:
             raise UsageError(
-                f"{OPTION} {asked} and {requirement} contradict each other: that is a build for {named}",
+                f"{OPTION} {asked} and {requirement} contradict each other: that is a build for "
+                f"{named}",
                 hint=f"Leave out {OPTION}, or write torch=={_release_of(requirement)}.",
             )
         return named
@@ -93,7 +103,8 @@ def choose_accelerator(own: OwnOptions, pinned: Sequence[Requirement], installed
 
 
 def accelerator_of_requirement(requirement: Requirement) -> str:
-    """`cu126` for `torch==2.13.0+cu126` and for the address of such a file; "" where it names no build."""
+    """`cu126` for `torch==2.13.0+cu126` and for the address of such a file; "" where it names no
+    build."""
     if requirement.url:
         filename = unquote(requirement.url.partition("#")[0].rpartition("/")[2])
         version = filename.split("-")[1] if filename.count("-") > 1 else ""
@@ -111,11 +122,14 @@ def _release_of(requirement: Requirement) -> str:
 
 
 def with_listing(table: TorchTable, accelerator: str, listing: Listing, python: str) -> TorchTable:
-    """What is known of torch, with the builds for an accelerator that its page lists. `python`: "3.11"."""
+    """What is known of torch, with the builds for an accelerator that its page lists. `python`:
+    "3.11"."""
     releases = dict(table.releases)
     for version in listing.releases(accelerator):
         known = releases.get(version) or TorchRelease(version, (), None, {}, ())
         accelerators = dict.fromkeys((*known.accelerators, accelerator))
         pythons = dict.fromkeys((*known.python, python))
-        releases[version] = dataclasses.replace(known, accelerators=tuple(accelerators), python=tuple(pythons))
+        releases[version] = dataclasses.replace(
+            known, accelerators=tuple(accelerators), python=tuple(pythons)
+        )
     return dataclasses.replace(table, releases=releases)

@@ -1,6 +1,8 @@
-"""Which installed extensions go along when torch moves? Those that were built for the torch of today. Pure.
+"""Which installed extensions go along when torch moves? Those that were built for the torch of
+today. Pure.
 
-Nobody asked for a version of them: any one will do that fits the torch that comes, the installed one first.
+Nobody asked for a version of them: any one will do that fits the torch that comes, the installed
+one first.
 """
 
 from __future__ import annotations
@@ -16,7 +18,8 @@ from safe_install.resolve.companions import installed_candidate, says_its_torch
 from safe_install.resolve.compatibility import Context, reject_torch_version
 from safe_install.torch_family import TORCH, is_library_of_torch
 
-Bound = Mapping[NormalizedName, str]  # installed extensions, and why they go along: "built for torch 2.12.0+cu130"
+# installed extensions, and why they go along: "built for torch 2.12.0+cu130"
+Bound = Mapping[NormalizedName, str]
 
 
 def may_be_bound(name: NormalizedName, catalog: Catalog) -> bool:
@@ -26,11 +29,13 @@ def may_be_bound(name: NormalizedName, catalog: Catalog) -> bool:
     return catalog.project(name).torch_match is not TorchMatch.ANY
 
 
-def find_bound(here: Environment, catalog: Catalog, *, compiled: Container[NormalizedName]) -> Bound:
+def find_bound(
+    here: Environment, catalog: Catalog, *, compiled: Container[NormalizedName]
+) -> Bound:
     """The installed extensions that belong to the torch of today.
 
-    `compiled`: the distributions that hold machine code, as far as it can be told. What holds none is bound only where
-    its metadata says so: a wheel without machine code compiles when it runs.
+    `compiled`: the distributions that hold machine code, as far as it can be told. What holds none
+    is bound only where its metadata says so: a wheel without machine code compiles when it runs.
     """
     torch = here.torch
     if torch is None:
@@ -54,10 +59,14 @@ def _origin(distribution: InstalledDistribution) -> str:
 
 
 def _fits_today(distribution: InstalledDistribution, here: Environment, catalog: Catalog) -> bool:
-    """Does nothing that its version says speak against the torch of today? Else it is left as it is, broken or not."""
+    """Does nothing that its version says speak against the torch of today? Else it is left as it
+    is, broken or not."""
     project = catalog.project(distribution.name)
     candidate = installed_candidate(distribution, project, here.torch)
-    return candidate is not None and reject_torch_version(candidate, Context(project, here, catalog)) is None
+    return (
+        candidate is not None
+        and reject_torch_version(candidate, Context(project, here, catalog)) is None
+    )
 
 
 def _pins_torch(distribution: InstalledDistribution) -> bool:
@@ -71,14 +80,19 @@ def _pins_torch(distribution: InstalledDistribution) -> bool:
     return False
 
 
-def is_near(distribution: InstalledDistribution, project: Project, today: TorchBuild, coming: TorchBuild) -> bool:
-    """Does what was built for the torch of today, and does not say so, work beside the one that comes?
+def is_near(
+    distribution: InstalledDistribution, project: Project, today: TorchBuild, coming: TorchBuild
+) -> bool:
+    """Does what was built for the torch of today, and does not say so, work beside the one that
+    comes?
 
-    It does beside another patch release for the same accelerator, where the project's wheels do. What its version says
-    is judged by the rules.
+    It does beside another patch release for the same accelerator, where the project's wheels do.
+    What its version says is judged by the rules.
     """
     if says_its_torch(distribution, project):
         return True
-    is_same_accelerator = project.accelerator_match is AcceleratorMatch.ANY or today.accelerator == coming.accelerator
+    is_same_accelerator = (
+        project.accelerator_match is AcceleratorMatch.ANY or today.accelerator == coming.accelerator
+    )
     same_minor = today.version.release[:2] == coming.version.release[:2]
     return project.torch_match is TorchMatch.MINOR and same_minor and is_same_accelerator

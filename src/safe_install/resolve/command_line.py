@@ -1,6 +1,8 @@
-"""A command line -> its command, and its words: options with their values, arguments, in their order.
+"""A command line -> its command, and its words: options with their values, arguments, in their
+order.
 
-The words are split once, and handed on: to what reads pip's options, to what reads ours, to the surface.
+The words are split once, and handed on: to what reads pip's options, to what reads ours, to the
+surface.
 """
 
 from __future__ import annotations
@@ -26,9 +28,12 @@ def _by_name(options: Iterable[OptionRow]) -> Mapping[str, OptionRow]:
 # `uninstall` takes all that `install` takes, and passes over what has no meaning for it.
 OWN_OPTIONS = _by_name(BY_COMMAND["install"].options)
 EXPLAIN_OPTIONS = {**OWN_OPTIONS, **_by_name(BY_COMMAND["explain"].options)}
-# What is understood of a line that is pip's: the options that every command of pip has. `-f` has a value in some alone.
+# What is understood of a line that is pip's: the options that every command of pip has. `-f` has a
+# value in some alone.
 PASSED_OPTIONS = {"--python": options_table.BY_NAME["--python"]}
-GENERAL_NAMES = frozenset(name for option in OPTIONS if option.group in ("general", "help") for name in option.names)
+GENERAL_NAMES = frozenset(
+    name for option in OPTIONS if option.group in ("general", "help") for name in option.names
+)
 
 
 HELP_WORDS = ("-h", "--help")
@@ -41,14 +46,16 @@ class Route:
 
     command: str  # one of OUR_COMMANDS, "pip", "help", "version", "unknown"
     arguments: Tuple[str, ...]
-    general: Tuple[str, ...] = ()  # pip's options before one of our commands that every command of pip takes
+    # pip's options before one of our commands that every command of pip takes
+    general: Tuple[str, ...] = ()
 
 
-# --- which command ---------------------------------------------------------------------------------
+# --- which command --------------------------------------------------------------------------------
 
 
 def route(argv: Sequence[str]) -> Route:
-    """The command of a command line. Options may stand before it, as with pip; no command at all means install.
+    """The command of a command line. Options may stand before it, as with pip; no command at all
+    means install.
 
     "unknown": the first word is nearly a command, or reserved for one; it is never a requirement.
     """
@@ -76,7 +83,8 @@ def route(argv: Sequence[str]) -> Route:
 
 
 def _take_options(argv: Sequence[str]) -> Tuple[List[Tuple[str, ...]], List[str]]:
-    """The options before the first word that is none, each with its value, as far as --help or --version; the rest."""
+    """The options before the first word that is none, each with its value, as far as --help or
+    --version; the rest."""
     words = list(argv)
     options: List[Tuple[str, ...]] = []
     while words and words[0].startswith("-"):
@@ -97,7 +105,9 @@ def unknown_command(words: Sequence[str]) -> UsageError:
         meant = f"Did you mean: {instead}? " if instead else ""
         return UsageError(f"{word} is no command of this version", hint=meant + project)
     command = nearest_command(word, ALL_COMMANDS)
-    return UsageError(f"unknown command: {word}", hint=f"Did you mean: safe-install {command}? {project}")
+    return UsageError(
+        f"unknown command: {word}", hint=f"Did you mean: safe-install {command}? {project}"
+    )
 
 
 def _flatten(options: Iterable[Tuple[str, ...]]) -> Tuple[str, ...]:
@@ -107,7 +117,9 @@ def _flatten(options: Iterable[Tuple[str, ...]]) -> Tuple[str, ...]:
 def _is_general(word: str) -> bool:
     """Is it an option that every command of pip takes?"""
     name = word.partition("=")[0]
-    option = None if name in OWN_OPTIONS else find_option(name if name.startswith("--") else name[:2])
+    option = (
+        None if name in OWN_OPTIONS else find_option(name if name.startswith("--") else name[:2])
+    )
     return option is not None and option.group == "general"
 
 
@@ -122,12 +134,17 @@ def _needs_value(word: str) -> bool:
 
 
 def _looks_like_requirement(word: str) -> bool:
-    if "://" in word or "/" in word or word.startswith(".") or word.endswith((".whl", ".tar.gz", ".zip")):
+    if (
+        "://" in word
+        or "/" in word
+        or word.startswith(".")
+        or word.endswith((".whl", ".tar.gz", ".zip"))
+    ):
         return True
     return parse_requirement(word) is not None
 
 
-# --- words -----------------------------------------------------------------------------------------
+# --- words ----------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True)
@@ -148,7 +165,8 @@ class Word:
 
 @dataclass(frozen=True)
 class Words:
-    """The words of a command line. What is wrong with them is an error only where somebody needs them all."""
+    """The words of a command line. What is wrong with them is an error only where somebody needs
+    them all."""
 
     all: Tuple[Word, ...]
     problem: Optional[UsageError] = None  # the first thing that is wrong
@@ -217,7 +235,9 @@ def split_words(
 class _Splitter:
     """Splits one command line."""
 
-    def __init__(self, argv: Sequence[str], own: Mapping[str, OptionRow], pips: Optional[Collection[str]]) -> None:
+    def __init__(
+        self, argv: Sequence[str], own: Mapping[str, OptionRow], pips: Optional[Collection[str]]
+    ) -> None:
         self._rest = list(argv)
         self._own = own
         self._pips = pips
@@ -228,8 +248,11 @@ class _Splitter:
         while self._rest:
             text = self._rest.pop(0)
             if text == "--":
-                words.append(Word(None, "", None, (text,)))  # stays: what follows may begin with a hyphen
-                words += [Word(None, "", argument, (argument,), argument=True) for argument in self._rest]
+                # stays: what follows may begin with a hyphen
+                words.append(Word(None, "", None, (text,)))
+                words += [
+                    Word(None, "", argument, (argument,), argument=True) for argument in self._rest
+                ]
                 break
             if not text.startswith("-") or text == "-":
                 words.append(Word(None, "", text, (text,), argument=True))
@@ -288,8 +311,8 @@ class _Splitter:
         return find_option(name)
 
     def _note_misspelled(self, name: str) -> None:
-        """An option that nobody has, one letter from one that somebody has. Any other is pip's to judge: it may be
-        new."""
+        """An option that nobody has, one letter from one that somebody has. Any other is pip's to
+        judge: it may be new."""
         meant = nearest_option(name, [*self._own, *BY_NAME])
         if meant is not None:
             self._note(f"no such option: {name}", f"Did you mean: {meant}?")

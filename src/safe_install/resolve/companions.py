@@ -1,7 +1,8 @@
 """What pip planned beside a torch that comes in the same plan: does it fit that torch?
 
-pip resolves torch and what pins torch in its metadata together, so its own choice is taken unless something that is
-known of the file speaks against it: another release of torch, another accelerator, the other C++ ABI.
+pip resolves torch and what pins torch in its metadata together, so its own choice is taken unless
+something that is known of the file speaks against it: another release of torch, another
+accelerator, the other C++ ABI.
 """
 
 from __future__ import annotations
@@ -13,7 +14,15 @@ from urllib.parse import unquote, urlsplit
 from packaging.version import InvalidVersion, Version
 
 from safe_install.index.candidates import read_torch_pin, torch_of, wheel_candidate, with_pin
-from safe_install.index.facts import Catalog, Holds, HostEntry, Layout, Project, TorchMatch, TorchTable
+from safe_install.index.facts import (
+    Catalog,
+    Holds,
+    HostEntry,
+    Layout,
+    Project,
+    TorchMatch,
+    TorchTable,
+)
 from safe_install.index.filename import parse_local
 from safe_install.index.location import read_location
 from safe_install.models import (
@@ -34,14 +43,17 @@ from safe_install.tags import split_local
 
 
 def pip_may_choose(project: Project) -> bool:
-    """Do its wheels lie on the package index, and does their metadata name the torch that they need?"""
+    """Do its wheels lie on the package index, and does their metadata name the torch that they
+    need?"""
     return project.pins_torch and project.package_index.holds is Holds.WHEELS
 
 
 def check_planned(step: Step, environment: Environment, catalog: Catalog) -> Optional[Rejection]:
-    """Why what pip planned for a project of the wheel index does not fit the torch of `environment`, which is to come.
+    """Why what pip planned for a project of the wheel index does not fit the torch of
+    `environment`, which is to come.
 
-    None: nothing that is known speaks against it. A source distribution fits no torch before it was built for it.
+    None: nothing that is known speaks against it. A source distribution fits no torch before it was
+    built for it.
     """
     project, torch = catalog.project(step.name), environment.torch
     candidate = _candidate(project, step, catalog.torch)
@@ -50,8 +62,12 @@ def check_planned(step: Step, environment: Environment, catalog: Catalog) -> Opt
     if candidate.kind is CandidateKind.SDIST:
         if project.torch_match is TorchMatch.ANY:
             return None
-        return Rejection(candidate, Rule.TORCH_VERSION, f"has to be built for torch {torch.runtime_version}")
-    rejection = check_candidate(_undoubted(candidate, torch), Context(project, environment, catalog, pre=True))
+        return Rejection(
+            candidate, Rule.TORCH_VERSION, f"has to be built for torch {torch.runtime_version}"
+        )
+    rejection = check_candidate(
+        _undoubted(candidate, torch), Context(project, environment, catalog, pre=True)
+    )
     if rejection is not None and rejection.rule is Rule.ACCELERATOR and not torch.accelerator:
         return None  # what the torch to come was built for is not known
     return rejection
@@ -62,7 +78,8 @@ def installed_candidate(
 ) -> Optional[Candidate]:
     """What is installed, as a candidate beside `torch`; None where its version is none.
 
-    What its version does not say is taken to be as `torch` has it: the health check finds out what does not work.
+    What its version does not say is taken to be as `torch` has it: the health check finds out what
+    does not work.
     """
     try:
         version = Version(distribution.version)
@@ -120,7 +137,8 @@ def _source(project: Project, step: Step, link: Link) -> Optional[Candidate]:
 
 
 def _undoubted(candidate: Candidate, torch: TorchBuild) -> Candidate:
-    """The candidate with torch's own values where nothing is known: what is not known speaks against nothing."""
+    """The candidate with torch's own values where nothing is known: what is not known speaks
+    against nothing."""
     metadata = "".join(f"Requires-Dist: {text}\n" for text in candidate.requires)
     candidate = with_pin(candidate, read_torch_pin(metadata), torch)
     built = candidate.built_for

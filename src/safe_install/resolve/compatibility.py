@@ -1,6 +1,7 @@
 """Does a candidate fit? One function per rule.
 
-A rule looks at one candidate in a context and returns why it rejects it, or None. `check_candidate` asks
+A rule looks at one candidate in a context and returns why it rejects it, or None. `check_candidate`
+asks
 them in their order; the first that rejects gives the Rejection.
 """
 
@@ -16,7 +17,14 @@ from packaging.tags import Tag
 from packaging.version import Version
 
 from safe_install.index.bundled import FOUND_IN
-from safe_install.index.facts import AcceleratorMatch, Catalog, Project, TorchMatch, TorchTable, parse_release
+from safe_install.index.facts import (
+    AcceleratorMatch,
+    Catalog,
+    Project,
+    TorchMatch,
+    TorchTable,
+    parse_release,
+)
 from safe_install.models import Candidate, CandidateKind, Environment, Rejection, Rule, TorchBuild
 from safe_install.tags import (
     container_of_name,
@@ -54,7 +62,7 @@ def check_candidate(candidate: Candidate, context: Context) -> Optional[Rejectio
     return None
 
 
-# --- what was asked for ----------------------------------------------------------------------------
+# --- what was asked for ---------------------------------------------------------------------------
 
 
 def reject_specifier(candidate: Candidate, context: Context) -> Optional[str]:
@@ -67,22 +75,29 @@ def reject_specifier(candidate: Candidate, context: Context) -> Optional[str]:
 def reject_pre_release(candidate: Candidate, context: Context) -> Optional[str]:
     """A pre-release without --pre."""
     asked = context.pre or context.specifier.prereleases
-    return "a pre-release, and --pre was not given" if candidate.version.is_prerelease and not asked else None
+    return (
+        "a pre-release, and --pre was not given"
+        if candidate.version.is_prerelease and not asked
+        else None
+    )
 
 
 def reject_yanked(candidate: Candidate, context: Context) -> Optional[str]:
     """Taken back by its publisher, unless exactly this version was asked for (PEP 592)."""
-    exact = any(part.operator in ("==", "===") and "*" not in part.version for part in context.specifier)
+    exact = any(
+        part.operator in ("==", "===") and "*" not in part.version for part in context.specifier
+    )
     return f"yanked: {candidate.link.yanked}" if candidate.link.yanked and not exact else None
 
 
-# --- torch -----------------------------------------------------------------------------------------
+# --- torch ----------------------------------------------------------------------------------------
 
 
 def reject_torch_version(candidate: Candidate, context: Context) -> Optional[str]:
     """Built for another torch.
 
-    The torch of an NVIDIA container is no release: only wheels whose name says that very container are for it.
+    The torch of an NVIDIA container is no release: only wheels whose name says that very container
+    are for it.
     """
     torch = context.environment.torch
     if context.project.torch_match is TorchMatch.ANY:
@@ -98,15 +113,26 @@ def reject_torch_version(candidate: Candidate, context: Context) -> Optional[str
     if built is None:
         return "it is not known here which torch it was built for"
     if built[:1] in "<>=!~":
-        return None if specifier_fits(built, here) else f"belongs to torch {built}, installed is {here}"
+        return (
+            None
+            if specifier_fits(built, here)
+            else f"belongs to torch {built}, installed is {here}"
+        )
     if candidate.kind is CandidateKind.BUILT and built == split_local(torch.runtime_version)[0]:
         return None  # built against this very torch, release or not: the store is kept by torch
-    wanted_container, container = container_of_name(built), container_of_version(torch.runtime_version)
+    wanted_container, container = (
+        container_of_name(built),
+        container_of_version(torch.runtime_version),
+    )
     if wanted_container is not None or container is not None:
         return None if wanted_container == container else _other_container(built, torch)
     if here.is_prerelease or here.is_devrelease:
         return f"built for torch {built}, installed is {torch.runtime_version}, which is no release"
-    return None if _same_torch(built, here, context) else f"built for torch {built}, installed is {here}"
+    return (
+        None
+        if _same_torch(built, here, context)
+        else f"built for torch {built}, installed is {here}"
+    )
 
 
 def _other_container(built: str, torch: TorchBuild) -> str:
@@ -151,7 +177,8 @@ def _torch_requirement(candidate: Candidate) -> Optional[str]:
 
 
 def reject_accelerator(candidate: Candidate, context: Context) -> Optional[str]:
-    """Built for another accelerator: for the CPU beside a CUDA torch, or the other way round, or another CUDA."""
+    """Built for another accelerator: for the CPU beside a CUDA torch, or the other way round, or
+    another CUDA."""
     torch = context.environment.torch
     if not _is_binary(candidate) or torch is None or not _needs_accelerator(candidate, context):
         return None
@@ -170,15 +197,18 @@ def reject_accelerator(candidate: Candidate, context: Context) -> Optional[str]:
 
 
 def _is_named_exactly(candidate: Candidate, specifier: SpecifierSet) -> bool:
-    """Did the person write this very build (`==2.1.2+pt213cpu`)? Then its accelerator is what they want."""
+    """Did the person write this very build (`==2.1.2+pt213cpu`)? Then its accelerator is what they
+    want."""
     return candidate.version.local is not None and any(
-        part.operator in ("==", "===") and part.version.lower().replace("-", ".") == str(candidate.version)
+        part.operator in ("==", "===")
+        and part.version.lower().replace("-", ".") == str(candidate.version)
         for part in specifier
     )
 
 
 def _is_in_its_name(project: Project, torch: TorchBuild) -> bool:
-    """Whoever writes cupy-cuda12x beside a CPU torch wants CUDA; beside a torch for CUDA 11 it is a slip."""
+    """Whoever writes cupy-cuda12x beside a CPU torch wants CUDA; beside a torch for CUDA 11 it is a
+    slip."""
     return project.accelerator is not None and torch.accelerator == "cpu"
 
 
@@ -195,12 +225,15 @@ def _accelerator_fits(built: str, torch: TorchBuild, project: Project) -> bool:
     if is_cpu_fallback(built, torch, project):
         return True
     parsed = parse_accelerator(built)
-    by_major = project.accelerator_match is AcceleratorMatch.MAJOR or (parsed is not None and parsed.major_only)
+    by_major = project.accelerator_match is AcceleratorMatch.MAJOR or (
+        parsed is not None and parsed.major_only
+    )
     return by_major and is_same_major(built, torch.accelerator)
 
 
 def name_for(project: Project, torch: TorchBuild, catalog: Catalog) -> Optional[str]:
-    """Of the names under which the same software lies, the one for torch's accelerator: cupy-cuda12x."""
+    """Of the names under which the same software lies, the one for torch's accelerator:
+    cupy-cuda12x."""
     names = [
         (other.accelerator == torch.accelerator, str(name))
         for name in project.family
@@ -211,7 +244,8 @@ def name_for(project: Project, torch: TorchBuild, catalog: Catalog) -> Optional[
 
 
 def is_cpu_fallback(built: Optional[str], torch: TorchBuild, project: Project) -> bool:
-    """A CPU build beside a torch for a GPU, of a project where that works: what it does, it does on the CPU."""
+    """A CPU build beside a torch for a GPU, of a project where that works: what it does, it does on
+    the CPU."""
     return project.cpu_fits_all and built == "cpu" and torch.accelerator not in ("", "cpu")
 
 
@@ -252,7 +286,7 @@ def _on(value: bool) -> str:
     return "on" if value else "off"
 
 
-# --- the machine -----------------------------------------------------------------------------------
+# --- the machine ----------------------------------------------------------------------------------
 
 
 def reject_python(candidate: Candidate, context: Context) -> Optional[str]:
@@ -310,7 +344,8 @@ def _fits(candidate: Candidate, context: Context) -> bool:
 
 @dataclass(frozen=True)
 class SupportedTags:
-    """The wheel tags of an interpreter as sets: to build them for each candidate would cost more than all rules."""
+    """The wheel tags of an interpreter as sets: to build them for each candidate would cost more
+    than all rules."""
 
     source: Tuple[Tag, ...]
     tags: FrozenSet[Tag]
@@ -341,13 +376,20 @@ def machine_of(platform: str) -> Tuple[str, str]:
     """System and architecture of a platform tag: ("linux", "x86_64")."""
     for architecture in ("x86_64", "aarch64", "i686", "arm64", "amd64", "win32", "universal2"):
         if platform.endswith(architecture):
-            system = "win" if platform.startswith("win") else "mac" if platform.startswith("macosx") else "linux"
+            system = (
+                "win"
+                if platform.startswith("win")
+                else "mac"
+                if platform.startswith("macosx")
+                else "linux"
+            )
             return system, architecture
     return platform, ""
 
 
 def reject_driver(candidate: Candidate, context: Context) -> Optional[str]:
-    """Needs a newer driver than the declared one, or than the one here though torch itself does not.
+    """Needs a newer driver than the declared one, or than the one here though torch itself does
+    not.
 
     What is built from source is built for torch's CUDA, and needs the driver that torch needs.
     """
@@ -359,19 +401,29 @@ def reject_driver(candidate: Candidate, context: Context) -> Optional[str]:
     too_old = table.why_too_old(driver, built, system=system)
     if not too_old:
         return None
-    # A torch that does not suit the driver here is not the extension's fault, unless this is a plan for elsewhere.
-    if torch is not None and not driver.declared and table.is_too_old(driver, torch.accelerator, system=system):
+    # A torch that does not suit the driver here is not the extension's fault, unless this is a plan
+    # for elsewhere.
+    if (
+        torch is not None
+        and not driver.declared
+        and table.is_too_old(driver, torch.accelerator, system=system)
+    ):
         return None
     what = f"a build for {built}" if candidate.kind is CandidateKind.SDIST else built
     return f"{what} {too_old}"
 
 
 def _accelerator_when_installed(candidate: Candidate, context: Context) -> Optional[str]:
-    """What the code of a candidate computes on once it is there; None where it has none, or it is not known."""
+    """What the code of a candidate computes on once it is there; None where it has none, or it is
+    not known."""
     if _is_binary(candidate):
         return candidate.built_for.accelerator
     project, torch = context.project, context.environment.torch
-    is_built = candidate.kind is CandidateKind.SDIST and project.recipe is not None and project.recipe.extension
+    is_built = (
+        candidate.kind is CandidateKind.SDIST
+        and project.recipe is not None
+        and project.recipe.extension
+    )
     if not is_built or torch is None or project.accelerator_match is AcceleratorMatch.ANY:
         return None
     return torch.accelerator or None
@@ -384,7 +436,12 @@ def _system(environment: Environment) -> str:
 def reject_gpu(candidate: Candidate, context: Context) -> Optional[str]:
     """Has no code for the GPUs that are here or declared, where it is known what it has."""
     driver, torch = context.environment.driver, context.environment.torch
-    if not _is_binary(candidate) or candidate.kind is CandidateKind.BUILT or driver is None or torch is None:
+    if (
+        not _is_binary(candidate)
+        or candidate.kind is CandidateKind.BUILT
+        or driver is None
+        or torch is None
+    ):
         return None
     code = context.project.gpu_code_of(candidate.version, candidate.built_for.accelerator)
     devices = parse_device_capabilities(device.compute_capability for device in driver.devices)
@@ -399,7 +456,8 @@ def reject_gpu(candidate: Candidate, context: Context) -> Optional[str]:
 
 
 def reject_build(candidate: Candidate, context: Context) -> Optional[str]:
-    """A source distribution, and building was forbidden, has no recipe, or cannot succeed beside this torch."""
+    """A source distribution, and building was forbidden, has no recipe, or cannot succeed beside
+    this torch."""
     if candidate.kind is not CandidateKind.SDIST:
         return None
     if not context.allow_build:
@@ -408,7 +466,9 @@ def reject_build(candidate: Candidate, context: Context) -> Optional[str]:
     if recipe is None:
         return "it is not known here how to build it"
     if recipe.cuda_only and torch is not None and torch.accelerator == "cpu":
-        return f"its code is for CUDA only, and torch {torch.runtime_version} is a build for the CPU"
+        return (
+            f"its code is for CUDA only, and torch {torch.runtime_version} is a build for the CPU"
+        )
     return None
 
 
@@ -438,6 +498,7 @@ RULES: Tuple[Tuple[Rule, RuleFunction], ...] = (
 
 
 def _is_binary(candidate: Candidate) -> bool:
-    """Does it hold machine code? A wheel for every platform holds none: what it computes is compiled when it runs."""
+    """Does it hold machine code? A wheel for every platform holds none: what it computes is
+    compiled when it runs."""
     is_pure = bool(candidate.tags) and all(tag.platform == "any" for tag in candidate.tags)
     return candidate.kind is not CandidateKind.SDIST and not is_pure

@@ -95,8 +95,10 @@ class Pin:
     version: str
     sha256: Optional[str] = None
     requires: Tuple[str, ...] = ()  # by the METADATA of the wheel
-    is_placeholder: bool = False  # an empty wheel: a dry run does not build, and others not before torch is planned
-    torch_file: str = ""  # of the plan, for which it was built; "": for a torch that is installed, or not here
+    # an empty wheel: a dry run does not build, and others not before torch is planned
+    is_placeholder: bool = False
+    # of the plan, for which it was built; "": for a torch that is installed, or not here
+    torch_file: str = ""
 
     @property
     def name(self) -> NormalizedName:
@@ -112,11 +114,14 @@ class Selection:
     planned: Environment  # with the torch that comes: what extensions are chosen for
     coming_torch: Optional[TorchBuild] = None
     torch_choice: TorchChoice = field(default_factory=TorchChoice)
-    extensions: Mapping[NormalizedName, Requirement] = field(default_factory=dict)  # the projects that we choose
-    bound: Bound = field(default_factory=dict)  # installed extensions that are for the torch of today
+    # the projects that we choose
+    extensions: Mapping[NormalizedName, Requirement] = field(default_factory=dict)
+    # installed extensions that are for the torch of today
+    bound: Bound = field(default_factory=dict)
     carried: FrozenSet[NormalizedName] = frozenset()  # those that go along, because torch moves
     pins: Mapping[NormalizedName, Pin] = field(default_factory=dict)
-    torch_pins: Mapping[NormalizedName, Pin] = field(default_factory=dict)  # a torch that no index of pip's has
+    # a torch that no index of pip's has
+    torch_pins: Mapping[NormalizedName, Pin] = field(default_factory=dict)
     broken: FrozenSet[NormalizedName] = frozenset()  # installed extensions that do not load
     rejections: Tuple[Rejection, ...] = ()
     answers: Tuple[HostAnswer, ...] = ()
@@ -133,13 +138,18 @@ class Selection:
 
 
 def add_torch(selection: Selection, steps: Sequence[Step], catalog: Catalog) -> Selection:
-    """With the torch that a plan of the installer's brings: from then on extensions are chosen for it.
+    """With the torch that a plan of the installer's brings: from then on extensions are chosen for
+    it.
 
     A torch that we chose ourselves becomes the build that the installer names.
     """
     choice = selection.torch_choice
     step = next((step for step in steps if step.name == TORCH), None)
-    if step is None or step.version is None or (selection.coming_torch is not None and not choice.is_assumed):
+    if (
+        step is None
+        or step.version is None
+        or (selection.coming_torch is not None and not choice.is_assumed)
+    ):
         return selection
     build = planned_torch(step.version, selection.here.interpreter.platform, catalog.torch)
     build = dataclasses.replace(build, file=step.sha256)
@@ -147,7 +157,9 @@ def add_torch(selection: Selection, steps: Sequence[Step], catalog: Catalog) -> 
     if here is not None and here.runtime_version == build.runtime_version:
         return selection  # the same one again (--force-reinstall): what fits it today fits it then
     # What pip planned of an extension is judged, and is no reason to choose it.
-    others = tuple(step for step in steps if step.name == TORCH or step.name not in catalog.projects)
+    others = tuple(
+        step for step in steps if step.name == TORCH or step.name not in catalog.projects
+    )
     installed = planning.planned_distributions(Plan(others), selection.here)
     planned = dataclasses.replace(selection.here, torch=build, installed=installed)
     choice = dataclasses.replace(
@@ -160,13 +172,16 @@ def add_torch(selection: Selection, steps: Sequence[Step], catalog: Catalog) -> 
 
 
 def add_extensions(selection: Selection, requirements: Iterable[Requirement]) -> Selection:
-    """With more extensions to choose; a project that was asked for before has to meet both requirements."""
+    """With more extensions to choose; a project that was asked for before has to meet both
+    requirements."""
     extensions = dict(selection.extensions)
     for requirement in requirements:
         name = canonicalize_name(requirement.name)
         present = extensions.get(name)
         if present is not None:
-            requirement = Requirement(f"{requirement.name}{present.specifier & requirement.specifier}")
+            requirement = Requirement(
+                f"{requirement.name}{present.specifier & requirement.specifier}"
+            )
         extensions[name] = requirement
     return dataclasses.replace(selection, extensions=extensions)
 
@@ -174,8 +189,8 @@ def add_extensions(selection: Selection, requirements: Iterable[Requirement]) ->
 def carry_along(selection: Selection, steps: Sequence[Step], wanted: Wanted) -> Selection:
     """With the installed extensions that have to go along, where torch moves.
 
-    Not those that the person named, nor those that the installer's own plan moves, nor those that do not load today. A
-    lock says by itself what is to be there.
+    Not those that the person named, nor those that the installer's own plan moves, nor those that
+    do not load today. A lock says by itself what is to be there.
     """
     moves = selection.coming_torch is not None or selection.torch_choice.is_open
     if not moves or wanted.keep_extensions or wanted.has_lock:
@@ -200,7 +215,9 @@ def names_asked_for(wanted: Wanted, here: Environment) -> FrozenSet[NormalizedNa
 def leave_behind(selection: Selection, names: Collection[NormalizedName]) -> Selection:
     """Without some of the extensions that would go along: they stay as they are."""
     left = selection.carried & set(names)
-    extensions = {name: requirement for name, requirement in selection.extensions.items() if name not in left}
+    extensions = {
+        name: requirement for name, requirement in selection.extensions.items() if name not in left
+    }
     return dataclasses.replace(selection, extensions=extensions, carried=selection.carried - left)
 
 
@@ -226,20 +243,28 @@ def find_unbuilt(selection: Selection) -> Tuple[Candidate, ...]:
 
 
 def find_torch_file(steps: Sequence[Step]) -> str:
-    """The wheel of torch in a plan, by its sha256 or its address; "" where the plan brings no torch."""
+    """The wheel of torch in a plan, by its sha256 or its address; "" where the plan brings no
+    torch."""
     step = next((step for step in steps if step.name == TORCH), None)
     return (step.sha256 or step.url or "") if step is not None else ""
 
 
 def is_broken(report: HealthReport, project: Project) -> bool:
-    """Does an installed extension not load? Then the same version for this torch is worth installing."""
+    """Does an installed extension not load? Then the same version for this torch is worth
+    installing."""
     answers = {**report.imports, **report.operations}
-    asked = [answers.get(key) for key in (*project.imports, f"{project.name} native part", f"{project.name} on cpu")]
+    asked = [
+        answers.get(key)
+        for key in (*project.imports, f"{project.name} native part", f"{project.name} on cpu")
+    ]
     return any(answer is not None and not answer.ok for answer in asked)
 
 
-def find_upgrades(selection: Selection, wanted: Wanted, catalog: Catalog) -> FrozenSet[NormalizedName]:
-    """The extensions for which being installed is no reason to stay: -U, or broken beside this torch."""
+def find_upgrades(
+    selection: Selection, wanted: Wanted, catalog: Catalog
+) -> FrozenSet[NormalizedName]:
+    """The extensions for which being installed is no reason to stay: -U, or broken beside this
+    torch."""
     names = frozenset(selection.extensions)
     is_meant = wanted.upgrade or wanted.force_reinstall
     meant = names - selection.carried if is_meant else frozenset()
@@ -261,7 +286,9 @@ def _cannot_stay(name: NormalizedName, selection: Selection, catalog: Catalog) -
     return not says_its_torch(found, project)
 
 
-def stays(name: NormalizedName, version: str, selection: Selection, wanted: Wanted, catalog: Catalog) -> bool:
+def stays(
+    name: NormalizedName, version: str, selection: Selection, wanted: Wanted, catalog: Catalog
+) -> bool:
     """Is this very version installed and sound? `-U` does not install it again, as with pip."""
     found = selection.here.installed.get(name)
     is_replaced = wanted.force_reinstall and name not in selection.carried
@@ -271,16 +298,19 @@ def stays(name: NormalizedName, version: str, selection: Selection, wanted: Want
 
 
 def is_closed(selection: Selection, wanted: Wanted) -> bool:
-    """Is everything that the chosen wheels require installed or chosen? Then the installer has nothing to add."""
+    """Is everything that the chosen wheels require installed or chosen? Then the installer has
+    nothing to add."""
     if wanted.no_deps:
         return True
-    texts = [text for pin in selection.pins.values() for text in (*pin.candidate.requires, *pin.requires)]
+    texts = [
+        text for pin in selection.pins.values() for text in (*pin.candidate.requires, *pin.requires)
+    ]
     return planning.are_satisfied(texts, selection.here, coming=selection.pins)
 
 
 def is_planned(selection: Selection, steps: Sequence[Step]) -> bool:
-    """Is everything that the chosen wheels require installed, or in this plan? Of what is built that is not known
-    before."""
+    """Is everything that the chosen wheels require installed, or in this plan? Of what is built
+    that is not known before."""
     texts = [text for pin in selection.pins.values() for text in pin.requires]
     after = dataclasses.replace(
         selection.here, installed=planning.planned_distributions(Plan(tuple(steps)), selection.here)
@@ -289,7 +319,8 @@ def is_planned(selection: Selection, steps: Sequence[Step]) -> bool:
 
 
 def make_constraints(selection: Selection, wanted: Wanted) -> Tuple[str, ...]:
-    """The lines under which the installer plans: torch and what moves with it, the torch that comes, the pins."""
+    """The lines under which the installer plans: torch and what moves with it, the torch that
+    comes, the pins."""
     choice, torch = selection.torch_choice, selection.coming_torch
     moving = may_move(selection, wanted) | set(selection.pins) | set(selection.torch_pins)
     guard = guard_constraints(selection.here, released=moving)
@@ -298,8 +329,10 @@ def make_constraints(selection: Selection, wanted: Wanted) -> Tuple[str, ...]:
         # Which build of a release its index has is not known before the installer names it.
         version = torch.version.public if choice.is_assumed else torch.version
         coming = (f"torch{exactly(torch, selection.here)}{version}",)
-    # By address: an index may have the same version, with a higher build number and requirements of its own.
-    # torch itself by its version: pip has no place for an extra (torch[opt-einsum]) beside an address (AssertionError).
+    # By address: an index may have the same version, with a higher build number and requirements of
+    # its own.
+    # torch itself by its version: pip has no place for an extra (torch[opt-einsum]) beside an
+    # address (AssertionError).
     pins = tuple(f"{pin.name} @ {pin.url}" for pin in selection.pins.values())
     return guard + coming + pins
 
@@ -308,7 +341,11 @@ def exactly(torch: TorchBuild, here: Environment) -> str:
     """How a constraint names this version alone: an installed 2.13.0+cpu meets `==2.13.0`, and not
     `===2.13.0` (PEP 440, arbitrary equality)."""
     installed = here.torch.version if here.torch is not None else None
-    is_met = installed is not None and installed.public == str(torch.version) and installed != torch.version
+    is_met = (
+        installed is not None
+        and installed.public == str(torch.version)
+        and installed != torch.version
+    )
     return "===" if is_met else "=="
 
 
@@ -318,16 +355,19 @@ def may_move(selection: Selection, wanted: Wanted) -> FrozenSet[NormalizedName]:
 
 
 def brought_requirements(selection: Selection) -> Tuple[str, ...]:
-    """What comes though nothing that the person asks for requires it: the extensions that go along, with what their
-    wheels require, and a torch for an extension that fits no other."""
+    """What comes though nothing that the person asks for requires it: the extensions that go along,
+    with what their wheels require, and a torch for an extension that fits no other."""
     names = sorted(name for name in selection.carried if name in selection.pins)
     is_brought = selection.torch_choice.brought_for and selection.coming_torch is not None
     return (*([TORCH] if is_brought else []), *names)
 
 
 def hidden_requirements(selection: Selection) -> Mapping[str, Candidate]:
-    """What the pins need though their metadata does not say so, other pins too, and which pin does."""
-    return {text: pin.candidate for pin in selection.pins.values() for text in pin.candidate.requires}
+    """What the pins need though their metadata does not say so, other pins too, and which pin
+    does."""
+    return {
+        text: pin.candidate for pin in selection.pins.values() for text in pin.candidate.requires
+    }
 
 
 def normalize_version(version: Optional[str]) -> str:
@@ -339,8 +379,11 @@ def normalize_version(version: Optional[str]) -> str:
 
 
 def is_new_file(pin: Candidate, selection: Selection, wanted: Wanted, catalog: Catalog) -> bool:
-    """Does a candidate that was chosen have to be brought? Not what stays, and not what is here already."""
-    if pin.kind is CandidateKind.INSTALLED or stays(pin.name, str(pin.version), selection, wanted, catalog):
+    """Does a candidate that was chosen have to be brought? Not what stays, and not what is here
+    already."""
+    if pin.kind is CandidateKind.INSTALLED or stays(
+        pin.name, str(pin.version), selection, wanted, catalog
+    ):
         return False
     present = selection.pins.get(pin.name)
     return present is None or present.candidate != pin

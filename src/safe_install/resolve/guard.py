@@ -1,4 +1,5 @@
-"""torch, and what moves with it, as a plan may treat them: what holds them, what may move, what refuses a plan."""
+"""torch, and what moves with it, as a plan may treat them: what holds them, what may move, what
+refuses a plan."""
 
 from __future__ import annotations
 
@@ -30,8 +31,11 @@ def guarded_distributions(environment: Environment) -> Tuple[InstalledDistributi
     return tuple(environment.installed[name] for name in names)
 
 
-def guard_constraints(environment: Environment, *, released: Container[NormalizedName]) -> Tuple[str, ...]:
-    """Constraint lines with the full installed versions. `released`: names that may move, because they were asked for.
+def guard_constraints(
+    environment: Environment, *, released: Container[NormalizedName]
+) -> Tuple[str, ...]:
+    """Constraint lines with the full installed versions. `released`: names that may move, because
+    they were asked for.
 
     The full version matters: `torch==1.8.1` would accept 1.8.1+cpu in place of 1.8.1+cu111.
     """
@@ -48,7 +52,8 @@ def guard_constraints(environment: Environment, *, released: Container[Normalize
 
 
 def torch_without_metadata(environment: Environment) -> Optional[TorchBuild]:
-    """A torch that is imported and that pip does not know: it would put another one over it, or before it."""
+    """A torch that is imported and that pip does not know: it would put another one over it, or
+    before it."""
     torch = environment.torch
     if torch is None or (TORCH in environment.installed and torch.has_metadata):
         return None
@@ -56,7 +61,8 @@ def torch_without_metadata(environment: Environment) -> Optional[TorchBuild]:
 
 
 def _foreign_torch(environment: Environment) -> Optional[str]:
-    """What is imported as torch and has no metadata, in words; also a package that does not say its version."""
+    """What is imported as torch and has no metadata, in words; also a package that does not say its
+    version."""
     unknown = torch_without_metadata(environment)
     if unknown is not None:
         where = f" in {unknown.folder}" if unknown.folder is not None else ""
@@ -78,7 +84,8 @@ def _is_version(text: str) -> bool:
 def names_released(
     environment: Environment, *, named: Container[NormalizedName], allow_torch_change: bool
 ) -> Set[NormalizedName]:
-    """The guarded names that may move: those named on the command line, and all of them when torch itself may move."""
+    """The guarded names that may move: those named on the command line, and all of them when torch
+    itself may move."""
     guarded = {distribution.name for distribution in guarded_distributions(environment)}
     if allow_torch_change or TORCH in named:
         return guarded | {TORCH}
@@ -86,9 +93,14 @@ def names_released(
 
 
 def names_released_by(
-    plan: Plan, environment: Environment, *, named: Container[NormalizedName], allow_torch_change: bool
+    plan: Plan,
+    environment: Environment,
+    *,
+    named: Container[NormalizedName],
+    allow_torch_change: bool,
 ) -> Set[NormalizedName]:
-    """The guarded names that may move in this plan. Where torch was named and stays, nothing moves along with it."""
+    """The guarded names that may move in this plan. Where torch was named and stays, nothing moves
+    along with it."""
     torch = plan.find(TORCH)
     is_moved = torch is not None and torch.version != torch.from_version
     released = names_released(environment, named=named, allow_torch_change=allow_torch_change)
@@ -97,7 +109,9 @@ def names_released_by(
     return {name for name in released if name in named}
 
 
-def check_plan(plan: Plan, environment: Environment, *, released: Container[NormalizedName]) -> Tuple[Finding, ...]:
+def check_plan(
+    plan: Plan, environment: Environment, *, released: Container[NormalizedName]
+) -> Tuple[Finding, ...]:
     """Errors that refuse the plan: it moves a guarded distribution, or brings a second torch."""
     findings: List[Finding] = []
     for step in plan.steps:
@@ -121,7 +135,8 @@ def _is_moved(step: Step, environment: Environment) -> bool:
 
 
 def _is_repair(step: Step, environment: Environment) -> bool:
-    """Does torch, or what moves with it, require the version that comes, and not the one that is there?"""
+    """Does torch, or what moves with it, require the version that comes, and not the one that is
+    there?"""
     if step.name == TORCH or step.version is None or step.from_version is None:
         return False
     for distribution in guarded_distributions(environment):
@@ -129,7 +144,9 @@ def _is_repair(step: Step, environment: Environment) -> bool:
             requirement = parse_requirement(text)
             if requirement is None or canonicalize_name(requirement.name) != step.name:
                 continue
-            if applies(requirement, environment.interpreter.markers) and not accepts(requirement, step.from_version):
+            if applies(requirement, environment.interpreter.markers) and not accepts(
+                requirement, step.from_version
+            ):
                 return accepts(requirement, step.version)
     return False
 
@@ -156,9 +173,11 @@ def _refuse_second_torch(step: Step, environment: Environment) -> Finding:
         "torch-without-metadata",
         Severity.ERROR,
         TORCH,
-        f"{_foreign_torch(environment)} has no metadata (torch-*.dist-info): pip would install torch {step.version} "
+        f"{_foreign_torch(environment)} has no metadata (torch-*.dist-info): pip would install "
+        f"torch {step.version} "
         f"over it, because {step.because}",
-        f"Install it again, files and metadata: safe-install --force-reinstall --no-deps torch=={version}, "
+        "Install it again, files and metadata: safe-install --force-reinstall --no-deps "
+        f"torch=={version}, "
         "or leave out what is required: --no-deps.",
     )
 
@@ -168,7 +187,8 @@ def _check_of(name: NormalizedName) -> str:
 
 
 def same_version_steps(plan: Plan, *, released: Container[NormalizedName]) -> Tuple[Step, ...]:
-    """The guarded distributions that come again in the version that is there: their files must be the same."""
+    """The guarded distributions that come again in the version that is there: their files must be
+    the same."""
     return tuple(
         step
         for step in plan.steps
@@ -186,6 +206,7 @@ def refuse_other_files(step: Step, paths: Sequence[str]) -> Finding:
         _check_of(step.name),
         Severity.ERROR,
         str(step.name),
-        f"{step.name} {step.version} would be replaced by other files of the same version ({shown}): {step.because}",
+        f"{step.name} {step.version} would be replaced by other files of the same version "
+        f"({shown}): {step.because}",
         f"Name {step.name} to replace it, or permit the change with --allow-torch-change.",
     )

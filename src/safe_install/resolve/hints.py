@@ -1,8 +1,10 @@
-"""What helps a person for whose question nothing fits: one hint, chosen from the rejections and the hosts' answers.
+"""What helps a person for whose question nothing fits: one hint, chosen from the rejections and the
+hosts' answers.
 
-`choose_hint` is a pure function. Each advice looks at one project and returns a sentence, or "" where it does not help.
-The order of the advices is the order in which they are tried. Where no host could change the verdict (a version that
-belongs to another torch, a driver that torch's own CUDA does not run with), the hosts are not mentioned.
+`choose_hint` is a pure function. Each advice looks at one project and returns a sentence, or ""
+where it does not help. The order of the advices is the order in which they are tried. Where no host
+could change the verdict (a version that belongs to another torch, a driver that torch's own CUDA
+does not run with), the hosts are not mentioned.
 """
 
 from __future__ import annotations
@@ -26,7 +28,12 @@ from safe_install.models import (
 )
 from safe_install.resolve.compatibility import Context
 from safe_install.resolve.ranking import rank_fitting
-from safe_install.tags import container_of_name, container_of_version, parse_accelerator, split_local
+from safe_install.tags import (
+    container_of_name,
+    container_of_version,
+    parse_accelerator,
+    split_local,
+)
 
 PROGRAM = "safe-install"
 _SHOWN = 3  # names in one sentence
@@ -64,7 +71,7 @@ def _first_advice(asked: Sequence[Asked], advices: Sequence[Advice]) -> str:
     return ""
 
 
-# --- could a host change the verdict? --------------------------------------------------------------
+# --- could a host change the verdict? -------------------------------------------------------------
 
 
 def is_settled(context: Context) -> bool:
@@ -75,13 +82,19 @@ def is_settled(context: Context) -> bool:
 def is_for_cuda_only(context: Context) -> bool:
     """Is there a CPU torch, and has the project code for CUDA only?"""
     recipe, torch = context.project.recipe, context.environment.torch
-    return recipe is not None and recipe.cuda_only and torch is not None and torch.accelerator == "cpu"
+    return (
+        recipe is not None and recipe.cuda_only and torch is not None and torch.accelerator == "cpu"
+    )
 
 
 def is_pinned_elsewhere(context: Context) -> bool:
     """Is one version asked for, and is it known to belong to another torch?"""
     release = _torch_release(context.environment)
-    exact = [part.version for part in context.specifier if part.operator == "==" and not part.version.endswith(".*")]
+    exact = [
+        part.version
+        for part in context.specifier
+        if part.operator == "==" and not part.version.endswith(".*")
+    ]
     if release is None or not exact:
         return False
     pins = [_pin_of(context.project, version) for version in exact]
@@ -89,12 +102,18 @@ def is_pinned_elsewhere(context: Context) -> bool:
 
 
 def is_driver_too_old(context: Context) -> bool:
-    """Does torch itself not run with the declared driver? Then no wheel and no build for it does."""
+    """Does torch itself not run with the declared driver? Then no wheel and no build for it
+    does."""
     environment, project = context.environment, context.project
     if project.accelerator_match is AcceleratorMatch.ANY or project.torch_match is TorchMatch.ANY:
         return False
     driver, torch = environment.driver, environment.torch
-    return driver is not None and driver.declared and torch is not None and not _runs(torch.accelerator, context)
+    return (
+        driver is not None
+        and driver.declared
+        and torch is not None
+        and not _runs(torch.accelerator, context)
+    )
 
 
 def _pin_of(project: Project, version: str) -> Optional[SpecifierSet]:
@@ -105,7 +124,9 @@ def _pin_of(project: Project, version: str) -> Optional[SpecifierSet]:
 
 
 def _torch_release(environment: Environment) -> Optional[Version]:
-    return parse_release(environment.torch.runtime_version) if environment.torch is not None else None
+    return (
+        parse_release(environment.torch.runtime_version) if environment.torch is not None else None
+    )
 
 
 def _system(environment: Environment) -> str:
@@ -122,7 +143,7 @@ def _runs(accelerator: str, context: Context) -> bool:
     return driver is None or not context.catalog.cuda.is_too_old(driver, accelerator, system=system)
 
 
-# --- the advices -----------------------------------------------------------------------------------
+# --- the advices ----------------------------------------------------------------------------------
 
 
 def name_fitting_version(one: Asked) -> str:
@@ -144,11 +165,14 @@ def name_fitting_version(one: Asked) -> str:
     hosts = _hosts_of(one.answers, HostAnswerKind.DOWN)
     when = f" ({hosts} does not answer now)" if hosts else ""
     release = split_local(torch.runtime_version)[0]
-    return f"Ask for the version that belongs to torch {release}{when}: {PROGRAM} {name}=={companion}"
+    return (
+        f"Ask for the version that belongs to torch {release}{when}: {PROGRAM} {name}=={companion}"
+    )
 
 
 def name_companion(one: Asked) -> str:
-    """The version that was released with this torch: it exists, whatever a host that does not answer may have."""
+    """The version that was released with this torch: it exists, whatever a host that does not
+    answer may have."""
     return name_fitting_version(one) if companion_version(one.context) is not None else ""
 
 
@@ -160,7 +184,9 @@ def companion_version(context: Context) -> Optional[str]:
     known = context.catalog.torch.releases.get(str(release))
     if known is not None and context.project.name in known.companions:
         return known.companions[context.project.name]
-    fitting = [version for version in context.project.pins if _belongs(context.project, version, release)]
+    fitting = [
+        version for version in context.project.pins if _belongs(context.project, version, release)
+    ]
     return max(fitting, key=Version, default=None)
 
 
@@ -180,7 +206,8 @@ def name_torch_of_version(one: Asked) -> str:
         pin = _pin_of(one.context.project, part.version)
         if pin is not None:
             return (
-                f"Permit another torch with --allow-torch-change: {one.context.project.name} {part.version} "
+                f"Permit another torch with --allow-torch-change: {one.context.project.name} "
+                f"{part.version} "
                 f"belongs to torch {str(pin).replace('==', '')}."
             )
     return ""
@@ -192,7 +219,8 @@ def name_cuda_torch(one: Asked) -> str:
     if torch is None or not is_for_cuda_only(one.context):
         return ""
     return (
-        f"Install a torch for CUDA first: {name} has code for CUDA only, and torch {torch.runtime_version} is a build "
+        f"Install a torch for CUDA first: {name} has code for CUDA only, and torch "
+        f"{torch.runtime_version} is a build "
         "for the CPU."
     )
 
@@ -209,7 +237,9 @@ def name_driver(one: Asked) -> str:
         return ""  # something else speaks against each of them
     floor = _floor(needed[0] or torch.accelerator, one.context)
     newer = f"driver {floor} or newer" if floor is not None else "a newer driver"
-    built = {candidate.built_for.accelerator or "" for candidate in _rejected(one, Rule.ACCELERATOR)}
+    built = {
+        candidate.built_for.accelerator or "" for candidate in _rejected(one, Rule.ACCELERATOR)
+    }
     other = torch_for_driver(one.context, preferred=built)
     if other is None:
         return f"Use {newer}."
@@ -217,7 +247,8 @@ def name_driver(one: Asked) -> str:
 
 
 def torch_for_driver(context: Context, *, preferred: Collection[str] = ()) -> Optional[str]:
-    """A public build of torch that the driver runs: of the same release where there is one, else the newest.
+    """A public build of torch that the driver runs: of the same release where there is one, else
+    the newest.
 
     `preferred`: the accelerators that the project has wheels for.
     """
@@ -226,10 +257,14 @@ def torch_for_driver(context: Context, *, preferred: Collection[str] = ()) -> Op
         return None
     releases = context.catalog.torch.releases
     own = releases.get(split_local(torch.runtime_version)[0])
-    newest_first = sorted(releases.values(), key=lambda release: Version(release.version), reverse=True)
+    newest_first = sorted(
+        releases.values(), key=lambda release: Version(release.version), reverse=True
+    )
     for release in [*([own] if own is not None else []), *newest_first]:
         with_wheels = [name for name in release.accelerators if name in preferred]
-        accelerator = _newest_cuda(with_wheels, context) or _newest_cuda(release.accelerators, context)
+        accelerator = _newest_cuda(with_wheels, context) or _newest_cuda(
+            release.accelerators, context
+        )
         if accelerator is not None:
             return f"{release.version}+{accelerator}"
     return None
@@ -250,20 +285,29 @@ def permit_build(one: Asked) -> str:
     """A source build would fit, and was forbidden."""
     if one.context.allow_build or one.context.project.recipe is None:
         return ""
-    versions = [rejection.candidate.version for rejection in one.rejections if rejection.rule is Rule.NO_BUILD]
+    versions = [
+        rejection.candidate.version
+        for rejection in one.rejections
+        if rejection.rule is Rule.NO_BUILD
+    ]
     if not versions:
         return ""
     hosts = _unasked(one)
     first = f"Leave --offline out to ask {hosts}, or leave" if hosts else "Leave"
     return (
-        f"{first} {one.context.forbidden_by} out: {one.context.project.name} {max(versions)} can be built from source."
+        f"{first} {one.context.forbidden_by} out: {one.context.project.name} {max(versions)} "
+        "can be built from source."
     )
 
 
 def wait_for_host(one: Asked) -> str:
     """A host does not answer."""
     hosts = _hosts_of(one.answers, HostAnswerKind.DOWN)
-    return f"Try again when {hosts} answers, or name a mirror with SAFE_INSTALL_MIRRORS." if hosts else ""
+    return (
+        f"Try again when {hosts} answers, or name a mirror with SAFE_INSTALL_MIRRORS."
+        if hosts
+        else ""
+    )
 
 
 def wait_for_known_wheel(one: Asked) -> str:
@@ -287,7 +331,11 @@ def name_yanked(one: Asked) -> str:
     """Only a version that was taken back would do."""
     versions = _versions(one, Rule.YANKED)
     name = one.context.project.name
-    return f"Name a yanked version exactly to take it: {PROGRAM} {name}=={max(versions)}" if versions else ""
+    return (
+        f"Name a yanked version exactly to take it: {PROGRAM} {name}=={max(versions)}"
+        if versions
+        else ""
+    )
 
 
 def name_gpu(one: Asked) -> str:
@@ -304,10 +352,16 @@ def name_libc(one: Asked) -> str:
         return ""
     if one.context.environment.interpreter.libc[0] == "musl":
         return "Use a system with glibc (Debian, Ubuntu, RHEL): these wheels are built on it."
-    needed = [(int(found.group(1)), int(found.group(2))) for found in map(_MANYLINUX.match, platforms) if found]
+    needed = [
+        (int(found.group(1)), int(found.group(2)))
+        for found in map(_MANYLINUX.match, platforms)
+        if found
+    ]
     if not needed:
         return ""
-    return f"Use a system with glibc {min(needed)[0]}.{min(needed)[1]} or newer: these wheels need it."
+    return (
+        f"Use a system with glibc {min(needed)[0]}.{min(needed)[1]} or newer: these wheels need it."
+    )
 
 
 _MANYLINUX = re.compile(r"manylinux_(\d+)_(\d+)_")
@@ -322,7 +376,9 @@ def name_python(one: Asked) -> str:
         for tag in candidate.tags
         if tag.platform in platforms
     }
-    found = sorted({(int(name[2]), int(name[3:])) for name in interpreters if re.match(r"cp3\d+$", name)})
+    found = sorted(
+        {(int(name[2]), int(name[3:])) for name in interpreters if re.match(r"cp3\d+$", name)}
+    )
     if not found:
         return ""
     pythons = _listed([f"{major}.{minor}" for major, minor in reversed(found)], "or")
@@ -343,7 +399,9 @@ def name_accelerator(one: Asked) -> str:
     if torch is None or not accelerators:
         return ""
     release = split_local(torch.runtime_version)[0]
-    return f"Install another build of torch {release}: there are wheels for {_listed(accelerators)}."
+    return (
+        f"Install another build of torch {release}: there are wheels for {_listed(accelerators)}."
+    )
 
 
 def name_abi(one: Asked) -> str:
@@ -368,7 +426,9 @@ def name_torch(one: Asked) -> str:
 
 def name_platform(one: Asked) -> str:
     """The wheels are for other machines."""
-    platforms = sorted({tag.platform for candidate in _rejected(one, Rule.PLATFORM) for tag in candidate.tags})
+    platforms = sorted(
+        {tag.platform for candidate in _rejected(one, Rule.PLATFORM) for tag in candidate.tags}
+    )
     here = one.context.environment.interpreter.platform
     return f"Use {_listed(platforms, 'or')}: there is no wheel for {here}." if platforms else ""
 

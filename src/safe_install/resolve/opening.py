@@ -1,4 +1,5 @@
-"""How a choice begins: which requirements are ours to choose, and has pip to say first which torch comes? Pure."""
+"""How a choice begins: which requirements are ours to choose, and has pip to say first which torch
+comes? Pure."""
 
 from __future__ import annotations
 
@@ -27,23 +28,33 @@ class Opening:
 
     extensions: Tuple[Requirement, ...] = ()  # that the wheel index answers
     needs_installer: bool = False  # there are requirements that it does not answer
-    torch_requirements: Tuple[str, ...] = ()  # the question to pip that says which torch comes; none: torch stays
+    # the question to pip that says which torch comes; none: torch stays
+    torch_requirements: Tuple[str, ...] = ()
 
 
 def open_selection(wanted: Wanted, here: Environment, catalog: Catalog) -> Union[Opening, Refusal]:
-    """Which requirements are ours to choose, and does the installer have to say which torch comes?"""
+    """Which requirements are ours to choose, and does the installer have to say which torch
+    comes?"""
     extensions: List[Requirement] = []
     needs_installer = wanted.has_other_inputs
     for entry in wanted.entries:
         requirement = parse_requirement(entry.text)
-        name = canonicalize_name(requirement.name) if requirement is not None and not requirement.url else None
+        name = (
+            canonicalize_name(requirement.name)
+            if requirement is not None and not requirement.url
+            else None
+        )
         if requirement is None or name not in catalog.projects:
             needs_installer = True
             continue
         project = catalog.project(name)
         if here.torch is None and not project.hosts and project.package_index.note:
             # Nothing could be chosen from anywhere, and pip would take what the name belongs to.
-            return Refusal(NoCandidate(project.package_index.note, hint=where_else([Context(project, here, catalog)])))
+            return Refusal(
+                NoCandidate(
+                    project.package_index.note, hint=where_else([Context(project, here, catalog)])
+                )
+            )
         if here.torch is None and project.torch_match is TorchMatch.ANY:
             needs_installer = True  # there is nothing to fit: pip chooses
         elif applies(requirement, here):
@@ -54,7 +65,8 @@ def open_selection(wanted: Wanted, here: Environment, catalog: Catalog) -> Union
     if here.torch is None and not torch_wanted:
         return Refusal(
             NoCandidate(
-                f"torch is not installed for {here.interpreter.executable}, so no extension can fit it",
+                f"torch is not installed for {here.interpreter.executable}, so no extension can "
+                "fit it",
                 hint="Install torch first, or name it too: safe-install torch torch-scatter.",
             )
         )
@@ -69,9 +81,11 @@ def open_selection(wanted: Wanted, here: Environment, catalog: Catalog) -> Union
 def ask_for_another_torch(
     names: Sequence[NormalizedName], wanted: Wanted, here: Environment, catalog: Catalog
 ) -> Tuple[str, ...]:
-    """The question to pip for another torch than the installed one, where nothing of these extensions fits that.
+    """The question to pip for another torch than the installed one, where nothing of these
+    extensions fits that.
 
-    Empty where torch may not move, or where pip can find what fits by itself: their metadata names the torch.
+    Empty where torch may not move, or where pip can find what fits by itself: their metadata names
+    the torch.
     """
     if here.torch is None or not wanted.allow_torch_change:
         return ()
@@ -85,15 +99,21 @@ def _torch_requirements(wanted: Wanted) -> List[Requirement]:
     return [one for one in parsed if one is not None and canonicalize_name(one.name) == TORCH]
 
 
-def _torch_is_asked_to_change(requirements: Sequence[Requirement], wanted: Wanted, here: Environment) -> bool:
-    """Does the command line ask for another version than the installed one, or for a newer one (-U)?"""
+def _torch_is_asked_to_change(
+    requirements: Sequence[Requirement], wanted: Wanted, here: Environment
+) -> bool:
+    """Does the command line ask for another version than the installed one, or for a newer one
+    (-U)?"""
     if TORCH not in wanted.named:
         return False
     return wanted.upgrade or not all(is_satisfied(one, here) for one in requirements)
 
 
-def _may_installer_choose(requirement: Requirement, wanted: Wanted, here: Environment, catalog: Catalog) -> bool:
-    """Does pip find a version that belongs to the torch that it plans? Not where one that stays would be for the
+def _may_installer_choose(
+    requirement: Requirement, wanted: Wanted, here: Environment, catalog: Catalog
+) -> bool:
+    """Does pip find a version that belongs to the torch that it plans? Not where one that stays
+    would be for the
     torch of today."""
     name = canonicalize_name(requirement.name)
     is_chosen_anew = name not in here.installed or wanted.upgrade or wanted.force_reinstall
@@ -109,7 +129,9 @@ def _which_torch(wanted: Wanted, here: Environment, catalog: Catalog) -> Tuple[s
             is_meant = requirement_name(entry.text) == TORCH
         else:
             name = canonicalize_name(requirement.name)
-            is_extension = name in catalog.projects and _may_installer_choose(requirement, wanted, here, catalog)
+            is_extension = name in catalog.projects and _may_installer_choose(
+                requirement, wanted, here, catalog
+            )
             is_meant = name == TORCH or is_extension
         if is_meant:
             texts.append(entry.text)

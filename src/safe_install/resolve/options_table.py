@@ -1,7 +1,9 @@
-"""Our commands and options as one table: what is parsed, helped, completed and documented is read from here.
+"""Our commands and options as one table: what is parsed, helped, completed and documented is read
+from here.
 
-A new option is one row of OPTIONS and its name in the rows of the commands that have it; a new command is one row of
-COMMANDS. What pip has stands in `pip_options`. Imports little, because each key press of a completing shell reads it.
+A new option is one row of OPTIONS and its name in the rows of the commands that have it; a new
+command is one row of COMMANDS. What pip has stands in `pip_options`. Imports little, because each
+key press of a completing shell reads it.
 """
 
 from __future__ import annotations
@@ -24,7 +26,8 @@ class Kind(Enum):
 class OptionRow:
     """One option that pip does not have, or that means something else there."""
 
-    name: str  # "--check-timeout"; long only, so that no cluster of pip's short options can hold one
+    # "--check-timeout"; long only, so that no cluster of pip's short options can hold one
+    name: str
     help: str
     kind: Kind = Kind.SWITCH
     metavar: Optional[str] = None  # the value in the help
@@ -61,7 +64,8 @@ class CommandRow:
     argument_field: str = ""  # the same for Python
     argument_help: Optional[str] = None
     argument_required: bool = False
-    takes_pip_options: bool = False  # the others heed -q, -v, --no-color and the network's alone, before the command
+    # the others heed -q, -v, --no-color and the network's alone, before the command
+    takes_pip_options: bool = False
 
 
 def variable_of(name: str) -> str:
@@ -72,7 +76,8 @@ def variable_of(name: str) -> str:
 OPTIONS: Tuple[OptionRow, ...] = (
     OptionRow(
         "--python",
-        "The interpreter or environment to manage; else $VIRTUAL_ENV, $CONDA_PREFIX, the Python that runs us.",
+        "The interpreter or environment to manage; else $VIRTUAL_ENV, $CONDA_PREFIX, the Python "
+        "that runs us.",
         Kind.TEXT,
         "PATH",
         has_variable=True,
@@ -82,11 +87,16 @@ OPTIONS: Tuple[OptionRow, ...] = (
     OptionRow("--allow-torch-change", "Permit another torch version or build.", has_variable=True),
     OptionRow(
         "--keep-extensions",
-        "Leave installed extensions as they are when torch moves; else those that need it go along.",
+        "Leave installed extensions as they are when torch moves; else those that need it go "
+        "along.",
         has_variable=True,
     ),
-    OptionRow("--require-cuda", "Fail unless torch.cuda.is_available() is True.", has_variable=True),
-    OptionRow("--no-rollback", "Keep the change even if the check after it fails.", has_variable=True),
+    OptionRow(
+        "--require-cuda", "Fail unless torch.cuda.is_available() is True.", has_variable=True
+    ),
+    OptionRow(
+        "--no-rollback", "Keep the change even if the check after it fails.", has_variable=True
+    ),
     OptionRow("--no-build", "Never build from source.", has_variable=True),
     OptionRow(
         "--no-toolkit",
@@ -95,19 +105,23 @@ OPTIONS: Tuple[OptionRow, ...] = (
     ),
     OptionRow(
         "--build-timeout",
-        "How long a source build may take, and how long without output: 2h,20m (the default); 0 for no limit.",
+        "How long a source build may take, and how long without output: 2h,20m (the default); 0 "
+        "for no limit.",
         Kind.TEXT,
         "TIME[,TIME]",
         has_variable=True,
     ),
     OptionRow(
         "--check-timeout",
-        "How long each check may take, before and after the change: 300 (the default), 10m; 0 for no limit.",
+        "How long each check may take, before and after the change: 300 (the default), 10m; 0 for "
+        "no limit.",
         Kind.TEXT,
         "SECONDS",
         has_variable=True,
     ),
-    OptionRow("--offline", "Ask no wheel host: local files and the bundled facts only.", has_variable=True),
+    OptionRow(
+        "--offline", "Ask no wheel host: local files and the bundled facts only.", has_variable=True
+    ),
     OptionRow(
         "--strict-records",
         "Refuse a wheel whose RECORD leaves something out, even one of your own.",
@@ -129,7 +143,8 @@ OPTIONS: Tuple[OptionRow, ...] = (
     ),
     OptionRow(
         "--accelerator",
-        "The build of torch that comes: cpu, cu126, rocm6.4, xpu; auto (the default): by the driver.",
+        "The build of torch that comes: cpu, cu126, rocm6.4, xpu; auto (the default): by the "
+        "driver.",
         Kind.TEXT,
         "NAME",
         has_variable=True,
@@ -145,7 +160,13 @@ OPTIONS: Tuple[OptionRow, ...] = (
     OptionRow("--torch", "torch of a machine elsewhere: 1.8.1+cu111.", Kind.TEXT, "VERSION"),
     OptionRow("--python-version", "Its Python: 3.8.", Kind.TEXT, "X.Y"),
     OptionRow("--platform", "Its platform: linux_x86_64, manylinux_2_28_x86_64.", Kind.TEXT, "TAG"),
-    OptionRow("--cxx11-abi", "The C++ ABI of its torch.", Kind.TEXT, "true|false", choices=("false", "true")),
+    OptionRow(
+        "--cxx11-abi",
+        "The C++ ABI of its torch.",
+        Kind.TEXT,
+        "true|false",
+        choices=("false", "true"),
+    ),
     OptionRow("--torch-dir", "A torch that is unpacked there, not installed.", Kind.TEXT, "DIR"),
     OptionRow("--check", "Ask the hosts whether they answer and still list what is known."),
     OptionRow(
@@ -157,7 +178,13 @@ OPTIONS: Tuple[OptionRow, ...] = (
     OptionRow("--user", "Of the user site, which `install --user` changes."),
     OptionRow("--force", "Undo also what a later installed package needs."),
     OptionRow("--prune", "Let the oldest go: their undo is no longer possible."),
-    OptionRow("--keep", "How many --prune keeps; 0 in an image that needs no undo.", Kind.NUMBER, "N", default=5),
+    OptionRow(
+        "--keep",
+        "How many --prune keeps; 0 in an image that needs no undo.",
+        Kind.NUMBER,
+        "N",
+        default=5,
+    ),
 )
 BY_NAME: Mapping[str, OptionRow] = {option.name: option for option in OPTIONS}
 
@@ -179,8 +206,10 @@ COMMANDS: Tuple[CommandRow, ...] = (
         "REQ... and what pip install takes; the word may be left out",
         INSTALL_HELP,
         _options(
-            "--python --dry-run --json --allow-torch-change --keep-extensions --require-cuda --no-rollback --no-build"
-            " --no-toolkit --build-timeout --check-timeout --offline --strict-records --target-gpu --target-driver"
+            "--python --dry-run --json --allow-torch-change --keep-extensions --require-cuda "
+            "--no-rollback --no-build"
+            " --no-toolkit --build-timeout --check-timeout --offline --strict-records --target-gpu "
+            "--target-driver"
             " --accelerator --third-party"
         ),
         argument="[PIP ARGUMENTS]...",
@@ -220,7 +249,8 @@ COMMANDS: Tuple[CommandRow, ...] = (
         "which file would be chosen, and why not each other one",
         "Which file would be chosen, and why not each other one.",
         _options(
-            "--python --torch --python-version --platform --cxx11-abi --json --no-build --offline --target-gpu"
+            "--python --torch --python-version --platform --cxx11-abi --json --no-build --offline "
+            "--target-gpu"
             " --target-driver --accelerator --third-party"
         ),
         argument="REQ...",
@@ -233,7 +263,8 @@ COMMANDS: Tuple[CommandRow, ...] = (
         "which wheels are known, by torch and accelerator",
         "What the wheel index knows: a project's wheels by torch and accelerator, or all projects.",
         _options(
-            "--check --update --python --torch --python-version --platform --third-party --offline --json",
+            "--check --update --python --torch --python-version --platform --third-party --offline "
+            "--json",
         ),
         argument="[PROJECT]...",
         argument_field="projects",
@@ -252,7 +283,8 @@ COMMANDS: Tuple[CommandRow, ...] = (
         "verify",
         "Environment",
         "is it healthy now? does torch compute, is CUDA available?",
-        "Is this environment healthy now? For HEALTHCHECK, entry points, the first start of a container.",
+        "Is this environment healthy now? For HEALTHCHECK, entry points, the first start of a "
+        "container.",
         _options("--python --require-cuda --check-timeout --json"),
     ),
     CommandRow(

@@ -30,11 +30,13 @@ class OwnOptions:
     target_gpu: Tuple[str, ...] = ()  # compute capabilities, "8.0"
     target_driver: Optional[str] = None  # "535.104"
     third_party: Tuple[str, ...] = ()  # optional hosts of the wheel index that may be asked
-    target_cuda: Optional[str] = None  # newest CUDA of the target's driver, where only that was declared
+    # newest CUDA of the target's driver, where only that was declared
+    target_cuda: Optional[str] = None
     no_toolkit: bool = False  # never bring a CUDA toolkit for a build
     build_timeout: BuildTimeout = DEFAULT_BUILD_TIMEOUT
     check_timeout: Optional[float] = DEFAULT_CHECK_TIMEOUT  # seconds for each check; None: no limit
-    strict_records: bool = False  # a RECORD that leaves something out is refused, whatever was promised
+    # a RECORD that leaves something out is refused, whatever was promised
+    strict_records: bool = False
     accelerator: Optional[str] = None  # of the torch that comes: "cu126"; None: the driver decides
     accelerator_origin: str = ""  # which option or variable says it
 
@@ -42,7 +44,9 @@ class OwnOptions:
 class _Given:
     """What the words say of the options that are heard, else what their variables say."""
 
-    def __init__(self, words: Sequence[Word], environ: Mapping[str, str], heard: Iterable[OptionRow]) -> None:
+    def __init__(
+        self, words: Sequence[Word], environ: Mapping[str, str], heard: Iterable[OptionRow]
+    ) -> None:
         self._words = words
         self._environ = environ
         self._heard = {option.name: option for option in heard}
@@ -66,7 +70,8 @@ class _Given:
         return split_names(written or [self._variable(name) or ""])
 
     def origin(self, name: str) -> str:
-        """Who gives its value, as the person writes it: `--accelerator`, `SAFE_INSTALL_ACCELERATOR`; "" for nobody."""
+        """Who gives its value, as the person writes it: `--accelerator`,
+        `SAFE_INSTALL_ACCELERATOR`; "" for nobody."""
         if self._written(name):
             return name
         return variable_of(name) if self._variable(name) else ""
@@ -76,7 +81,11 @@ class _Given:
 
     def _variable(self, name: str) -> Optional[str]:
         option = self._heard.get(name)
-        return None if option is None or option.variable is None else self._environ.get(option.variable)
+        return (
+            None
+            if option is None or option.variable is None
+            else self._environ.get(option.variable)
+        )
 
 
 def own_options(
@@ -114,8 +123,11 @@ def own_options(
     )
 
 
-def _parse_target(given: _Given, environ: Mapping[str, str]) -> Tuple[Tuple[str, ...], Optional[str], Optional[str]]:
-    """The compute capabilities, the driver and the newest CUDA of the machine that will run this."""
+def _parse_target(
+    given: _Given, environ: Mapping[str, str]
+) -> Tuple[Tuple[str, ...], Optional[str], Optional[str]]:
+    """The compute capabilities, the driver and the newest CUDA of the machine that will run
+    this."""
     if not given.hears("--target-driver"):
         return (), None, None
     declared_gpu = given.value("--target-gpu")
@@ -123,11 +135,13 @@ def _parse_target(given: _Given, environ: Mapping[str, str]) -> Tuple[Tuple[str,
     declared = given.value("--target-driver")
     if declared is not None and not re.match(r"^\d+(\.\d+){0,2}$", declared):
         raise UsageError(
-            f"--target-driver {declared}: not a driver version", hint="Write it as nvidia-smi does: 535.104.05."
+            f"--target-driver {declared}: not a driver version",
+            hint="Write it as nvidia-smi does: 535.104.05.",
         )
     driver = declared or _foreign_driver(environ)
     cuda = None if declared else _foreign_cuda(environ)
-    # TORCH_CUDA_ARCH_LIST is also set on machines that have their GPU: it declares one only in company of a driver.
+    # TORCH_CUDA_ARCH_LIST is also set on machines that have their GPU: it declares one only in
+    # company of a driver.
     if not gpu and (driver or cuda) and environ.get("TORCH_CUDA_ARCH_LIST"):
         gpu = _known_capabilities(environ["TORCH_CUDA_ARCH_LIST"])
     return gpu, driver, cuda
@@ -138,7 +152,8 @@ AUTO = "auto"
 
 
 def _parse_accelerator(given: _Given, environ: Mapping[str, str]) -> Tuple[Optional[str], str]:
-    """The accelerator of the torch that comes, and who says it; None: the driver decides. Errors: UsageError.
+    """The accelerator of the torch that comes, and who says it; None: the driver decides. Errors:
+    UsageError.
 
     uv's variable has values of uv's own: what is no accelerator there says nothing.
     """
@@ -155,14 +170,17 @@ def _parse_accelerator(given: _Given, environ: Mapping[str, str]) -> Tuple[Optio
         return str(accelerator), origin
     if origin == UV_VARIABLE:
         return None, ""
-    raise UsageError(f"{origin} {text}: not an accelerator", hint="Write auto, cpu, xpu, cu126 or rocm6.4.")
+    raise UsageError(
+        f"{origin} {text}: not an accelerator", hint="Write auto, cpu, xpu, cu126 or rocm6.4."
+    )
 
 
 _SECONDS = {"": 1, "s": 1, "m": 60, "h": 3600}
 
 
 def parse_build_timeout(text: Optional[str]) -> BuildTimeout:
-    """`2h,20m`: the limit of the whole build, then the one without output. `0`: no limit. Errors: UsageError."""
+    """`2h,20m`: the limit of the whole build, then the one without output. `0`: no limit. Errors:
+    UsageError."""
     if text is None:
         return DEFAULT_BUILD_TIMEOUT
     parts = text.split(",")
@@ -179,7 +197,10 @@ def parse_check_timeout(text: Optional[str]) -> Optional[float]:
         return DEFAULT_CHECK_TIMEOUT
     seconds = _read_duration(text)
     if seconds is None:
-        raise UsageError(f"--check-timeout {text}: not a duration", hint="Write seconds, or 5m or 1h (0: no limit).")
+        raise UsageError(
+            f"--check-timeout {text}: not a duration",
+            hint="Write seconds, or 5m or 1h (0: no limit).",
+        )
     return seconds or None
 
 
@@ -208,7 +229,9 @@ def _bad_timeout(text: str) -> UsageError:
 
 def split_names(texts: Iterable[str]) -> Tuple[str, ...]:
     """Names that are separated by commas or spaces, each once."""
-    return tuple(dict.fromkeys(name for text in texts for name in re.split(r"[,\s]+", text) if name))
+    return tuple(
+        dict.fromkeys(name for text in texts for name in re.split(r"[,\s]+", text) if name)
+    )
 
 
 def parse_capabilities(text: str) -> Tuple[str, ...]:
@@ -218,7 +241,8 @@ def parse_capabilities(text: str) -> Tuple[str, ...]:
         match = re.match(r"^(\d+)\.(\d)[af]?(\+PTX)?$", part, re.I)
         if match is None:
             raise UsageError(
-                f"--target-gpu {text}: {part!r} is no compute capability", hint="Write numbers such as 8.0,9.0."
+                f"--target-gpu {text}: {part!r} is no compute capability",
+                hint="Write numbers such as 8.0,9.0.",
             )
         found.append(f"{match.group(1)}.{match.group(2)}")
     return tuple(dict.fromkeys(found))
@@ -230,8 +254,9 @@ def _known_capabilities(text: str) -> Tuple[str, ...]:
 
 
 def _foreign_cuda(environ: Mapping[str, str]) -> Optional[str]:
-    """The newest CUDA of a machine elsewhere, as conda's or the NVIDIA variant provider's variable declares it ("12.8":
-    the provider's "CUDA driver version" is the CUDA that the driver serves, not the number that nvidia-smi shows)."""
+    """The newest CUDA of a machine elsewhere, as conda's or the NVIDIA variant provider's variable
+    declares it ("12.8": the provider's "CUDA driver version" is the CUDA that the driver serves,
+    not the number that nvidia-smi shows)."""
     for name in ("CONDA_OVERRIDE_CUDA", "NV_VARIANT_PROVIDER_FORCE_CUDA_DRIVER_VERSION"):
         text = environ.get(name, "").strip()
         if re.match(r"^\d+\.\d+$", text):

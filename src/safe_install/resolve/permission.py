@@ -1,7 +1,8 @@
-"""What the person permits a change to do: which names may move, and whose requirements may be broken. Pure.
+"""What the person permits a change to do: which names may move, and whose requirements may be
+broken. Pure.
 
-Only the command line permits. A requirements file or a constraint may exclude the torch that is installed: that is a
-reason which the refusal names, and no permission.
+Only the command line permits. A requirements file or a constraint may exclude the torch that is
+installed: that is a reason which the refusal names, and no permission.
 """
 
 from __future__ import annotations
@@ -29,7 +30,8 @@ from safe_install.torch_family import TORCH, is_guarded
 
 
 def entries_written_here(request: InstallRequest, environment: Environment) -> Tuple[Entry, ...]:
-    """The requirements of the command line, without those whose marker is not true for this interpreter."""
+    """The requirements of the command line, without those whose marker is not true for this
+    interpreter."""
     found = []
     for entry in request.entries:
         if entry.origin or named(entry.text) not in request.named_on_command_line:
@@ -40,7 +42,9 @@ def entries_written_here(request: InstallRequest, environment: Environment) -> T
     return tuple(found)
 
 
-def names_written_here(request: InstallRequest, environment: Environment) -> FrozenSet[NormalizedName]:
+def names_written_here(
+    request: InstallRequest, environment: Environment
+) -> FrozenSet[NormalizedName]:
     """The projects that the command line names for this interpreter."""
     names = [named(entry.text) for entry in entries_written_here(request, environment)]
     return frozenset(name for name in names if name is not None)
@@ -49,7 +53,8 @@ def names_written_here(request: InstallRequest, environment: Environment) -> Fro
 def torch_after(
     plan: Plan, environment: Environment, table: TorchTable, coming: Optional[TorchBuild] = None
 ) -> Optional[TorchBuild]:
-    """The torch that will be there when the plan is carried out. `coming`: the one that is known to come anyway."""
+    """The torch that will be there when the plan is carried out. `coming`: the one that is known to
+    come anyway."""
     step = plan.find(TORCH)
     if step is None or step.version is None:
         return coming or environment.torch
@@ -57,12 +62,15 @@ def torch_after(
 
 
 def find_released(
-    plan: Plan, request: InstallRequest, environment: Environment, broken: Collection[NormalizedName]
+    plan: Plan,
+    request: InstallRequest,
+    environment: Environment,
+    broken: Collection[NormalizedName],
 ) -> Set[NormalizedName]:
     """The guarded names that may move in this plan.
 
-    `broken`: distributions that do not load beside the installed torch. A companion among them may be replaced by the
-    same version, built for this torch.
+    `broken`: distributions that do not load beside the installed torch. A companion among them may
+    be replaced by the same version, built for this torch.
     """
     released = names_released_by(
         plan,
@@ -88,7 +96,8 @@ def asked_of_torch(request: InstallRequest, environment: Environment) -> AskedOf
 
 
 def torch_terms(request: InstallRequest, environment: Environment) -> TorchTerms:
-    """What the person says about which torch may come, with the requirements that apply to this interpreter.
+    """What the person says about which torch may come, with the requirements that apply to this
+    interpreter.
 
     Errors: UsageError where --accelerator and a requirement contradict each other.
     """
@@ -130,8 +139,8 @@ def may_be_broken(
 ) -> FrozenSet[NormalizedName]:
     """The distributions that stay and whose requirements the plan may break.
 
-    Without a torch that is what pip does. With one, --no-warn-conflicts is the consent, and torch and what moves with
-    it are never meant.
+    Without a torch that is what pip does. With one, --no-warn-conflicts is the consent, and torch
+    and what moves with it are never meant.
     """
     kept = planning.kept_names(plan, environment)
     if after is None and TORCH not in environment.installed:
@@ -144,7 +153,8 @@ def may_be_broken(
 def check_requirements(
     plan: Plan, environment: Environment, permitted: Collection[NormalizedName]
 ) -> Iterator[Finding]:
-    """Requirements of what was there before that the plan would break; pip says so too, and goes on.
+    """Requirements of what was there before that the plan would break; pip says so too, and goes
+    on.
 
     `permitted`: the distributions whose requirements may be broken.
     """
@@ -153,11 +163,20 @@ def check_requirements(
             continue
         hint = "Name both in one command, in versions that fit each other"
         consent = "." if is_guarded(unmet.name) else "; or accept it: --no-warn-conflicts."
-        yield Finding("requirement-unmet", Severity.ERROR, unmet.name, f"after this {unmet}", f"{hint}{consent}")
+        yield Finding(
+            "requirement-unmet",
+            Severity.ERROR,
+            unmet.name,
+            f"after this {unmet}",
+            f"{hint}{consent}",
+        )
 
 
-def find_conflicts(plan: Plan, request: InstallRequest, environment: Environment) -> Tuple[Finding, ...]:
-    """What pip says once the plan is carried out: of what it brings, and of what requires any of that."""
+def find_conflicts(
+    plan: Plan, request: InstallRequest, environment: Environment
+) -> Tuple[Finding, ...]:
+    """What pip says once the plan is carried out: of what it brings, and of what requires any of
+    that."""
     if request.no_deps or request.no_warn_conflicts:
         return ()
     after = planning.planned_distributions(plan, environment)

@@ -1,11 +1,14 @@
 """pip's words, as data: its commands, and the options of `pip install` and `pip uninstall`.
 
-Taken from pip 20.3.4, 23.2.1 and 26.3; a test compares this table with the help of every pip that it finds.
+Taken from pip 20.3.4, 23.2.1 and 26.3; a test compares this table with the help of every pip that
+it finds.
 Groups say what an option is about, and so which of our pip runs it belongs to:
 
-- `general` and `index`, `select`, `build`: handed to every pip run that resolves or fetches (`pip wheel` has them all)
+- `general` and `index`, `select`, `build`: handed to every pip run that resolves or fetches (`pip
+  wheel` has them all)
 - `input`: names requirements
-- `effect`: what happens to what is there (-U, --no-deps ...); only for the resolving run. --require-hashes is one:
+- `effect`: what happens to what is there (-U, --no-deps ...); only for the resolving run.
+  --require-hashes is one:
   the lines of the fetching run carry no hashes, its files are compared with those of the plan
 - `place`: sends the files elsewhere than into the environment
 - `report`: what pip should only say
@@ -45,11 +48,14 @@ COMMANDS = frozenset(
 _SELECT = "--pre --all-releases --only-final --no-binary --only-binary --prefer-binary --uploaded-prior-to"
 _INDEX = "--index-url --extra-index-url --no-index --find-links --refresh-package"
 _FETCH = (
-    "--requirement --requirements-from-script --constraint --build-constraint --group --no-deps --only-deps --src"
-    " --ignore-requires-python --no-build-isolation --check-build-dependencies --config-settings --require-hashes"
+    "--requirement --requirements-from-script --constraint --build-constraint --group --no-deps "
+    "--only-deps --src"
+    " --ignore-requires-python --no-build-isolation --check-build-dependencies --config-settings "
+    "--require-hashes"
     f" --no-require-hashes --progress-bar --no-clean {_SELECT} {_INDEX}"
 )
-# The options of the other commands, without those that every command has; for completion, and nothing is decided by it.
+# The options of the other commands, without those that every command has; for completion, and
+# nothing is decided by it.
 COMMAND_OPTIONS: Mapping[str, str] = {
     "cache": "--format",
     "completion": "--bash --zsh --fish --powershell",
@@ -86,7 +92,9 @@ class Option:
 
 def _options(group: str, *, values: Sequence[str] = (), flags: Sequence[str] = ()) -> List[Option]:
     found = [Option(tuple(text.split("/")), takes_value=True, group=group) for text in values]
-    return found + [Option(tuple(text.split("/")), takes_value=False, group=group) for text in flags]
+    return found + [
+        Option(tuple(text.split("/")), takes_value=False, group=group) for text in flags
+    ]
 
 
 OPTIONS: Tuple[Option, ...] = (
@@ -215,5 +223,7 @@ def find_option(name: str) -> Option | None:
     """The option of this name; a unique beginning of a long name counts, as it does for pip."""
     if name in BY_NAME or not name.startswith("--"):
         return BY_NAME.get(name)
-    found: Dict[int, Option] = {id(option): option for long, option in BY_NAME.items() if long.startswith(name)}
+    found: Dict[int, Option] = {
+        id(option): option for long, option in BY_NAME.items() if long.startswith(name)
+    }
     return next(iter(found.values())) if len(found) == 1 else None

@@ -20,7 +20,8 @@ def is_true(text: Optional[str]) -> bool:
 
 @dataclass(frozen=True)
 class Formats:
-    """--only-binary and --no-binary: the projects of which only wheels are taken, and those of which none is.
+    """--only-binary and --no-binary: the projects of which only wheels are taken, and those of
+    which none is.
 
     `:all:` stands for all that are not named otherwise.
     """
@@ -39,7 +40,8 @@ ALL, NONE = ":all:", ":none:"
 
 
 def parse_formats(options: Iterable[Tuple[str, str]]) -> Formats:
-    """`options`: ("only-binary", "torch-scatter,scipy") ..., in the order in which pip reads them: a later one wins."""
+    """`options`: ("only-binary", "torch-scatter,scipy") ..., in the order in which pip reads them:
+    a later one wins."""
     found: Dict[str, Set[str]] = {"only-binary": set(), "no-binary": set()}
     for key, value in options:
         other = "no-binary" if key == "only-binary" else "only-binary"
@@ -89,11 +91,14 @@ class PipSettings:
 
     def all(self, key: str) -> Tuple[str, ...]:
         """Every value; pip too adds the command line's to the configured ones."""
-        written = tuple(word.value for word in self._words if word.key == key and word.value is not None)
+        written = tuple(
+            word.value for word in self._words if word.key == key and word.value is not None
+        )
         return (*self._configuration.get(key, "").split(), *written)
 
     def formats(self, of_files: Iterable[Tuple[str, Optional[str]]]) -> Formats:
-        """Of which projects wheels alone are taken. `of_files`: the options of the files of requirements."""
+        """Of which projects wheels alone are taken. `of_files`: the options of the files of
+        requirements."""
         keys = ("no-binary", "only-binary")
         found: List[Tuple[str, str]] = []
         for key in keys:
@@ -107,16 +112,29 @@ class PipSettings:
         return parse_formats(found)
 
     def compiles(self) -> bool:
-        """Bytecode or not: the last word wins. In pip's configuration `no-compile = no` is what switches it off."""
+        """Bytecode or not: the last word wins. In pip's configuration `no-compile = no` is what
+        switches it off."""
         written = [word.key for word in self._words if word.key in ("compile", "no-compile")]
         if written:
             return written[-1] == "compile"
-        configured = [self._configuration[key] for key in ("compile", "no-compile") if key in self._configuration]
+        configured = [
+            self._configuration[key]
+            for key in ("compile", "no-compile")
+            if key in self._configuration
+        ]
         return is_true(configured[-1]) if configured else True
 
     def place(self) -> Optional[str]:
         """The option that sends the files elsewhere than into the environment."""
-        for key in ("target", "root", "prefix", "platform", "python-version", "implementation", "abi"):
+        for key in (
+            "target",
+            "root",
+            "prefix",
+            "platform",
+            "python-version",
+            "implementation",
+            "abi",
+        ):
             if self.one(key):
                 return key
         written = [word.key for word in self._words if word.key in ("user", "no-user")]

@@ -1,4 +1,5 @@
-"""pip's words for a change, which scripts look for: names as pip spells them, in the order in which pip has them."""
+"""pip's words for a change, which scripts look for: names as pip spells them, in the order in which
+pip has them."""
 
 from __future__ import annotations
 
@@ -10,14 +11,16 @@ from packaging.utils import NormalizedName, canonicalize_name
 from safe_install.models import Environment, InstalledDistribution, Origin, Step
 from safe_install.requirements import applies
 
-Graph = Dict[str, Set[str]]  # a project, or a project with its extras "name[extra]" -> what it requires
+# a project, or a project with its extras "name[extra]" -> what it requires
+Graph = Dict[str, Set[str]]
 MAX_VISITS = 5  # of one node of a cycle, as in pip
 
 
 def spell_names(
     steps: Sequence[Step], requested: Sequence[Requirement], environment: Environment
 ) -> Mapping[NormalizedName, str]:
-    """How pip writes the name of each step: as the person wrote it, else as the first one that requires it does.
+    """How pip writes the name of each step: as the person wrote it, else as the first one that
+    requires it does.
 
     `requested`: the requirements of the command line and of the files, in order.
     """
@@ -29,7 +32,8 @@ def spell_names(
         spelled.setdefault(canonicalize_name(requirement.name), requirement.name)
     for step in steps:
         if step.is_direct and step.requested:
-            # The address of a file: the name is the file's, in its one form; a folder's is that of its metadata.
+            # The address of a file: the name is the file's, in its one form; a folder's is that of
+            # its metadata.
             is_file = step.origin is Origin.WHEEL
             spelled.setdefault(step.name, step.name if is_file else step.written_name or step.name)
     for requirement in required:
@@ -37,17 +41,24 @@ def spell_names(
     return {step.name: spelled.get(step.name, step.written_name or step.name) for step in steps}
 
 
-def order_steps(steps: Sequence[Step], requested: Sequence[Requirement], environment: Environment) -> Tuple[Step, ...]:
+def order_steps(
+    steps: Sequence[Step], requested: Sequence[Requirement], environment: Environment
+) -> Tuple[Step, ...]:
     """The steps in the order in which pip installs: what requires nothing first, names from z to a.
 
-    Source: `get_topological_weights` in pip/_internal/resolution/resolvelib/resolver.py, pip 23.2 to 26.2.
+    Source: `get_topological_weights` in pip/_internal/resolution/resolvelib/resolver.py, pip 23.2
+    to 26.2.
     """
     graph = _make_graph(steps, requested, environment)
     weights = _weigh(graph, {step.name for step in steps})
-    return tuple(sorted(steps, key=lambda step: (weights.get(step.name, 0), step.name), reverse=True))
+    return tuple(
+        sorted(steps, key=lambda step: (weights.get(step.name, 0), step.name), reverse=True)
+    )
 
 
-def _make_graph(steps: Sequence[Step], requested: Sequence[Requirement], environment: Environment) -> Graph:
+def _make_graph(
+    steps: Sequence[Step], requested: Sequence[Requirement], environment: Environment
+) -> Graph:
     """Everything that is reached from the requirements. "" is the root: what was asked for."""
     markers = environment.interpreter.markers
     requires: Dict[NormalizedName, Sequence[str]] = {
@@ -99,7 +110,11 @@ def _weigh(graph: Graph, wanted: Set[NormalizedName]) -> Mapping[str, int]:
 
 
 def _visit(
-    node: str, graph: Graph, wanted: Set[NormalizedName], path: List[str], weights: Dict[str, List[int]]
+    node: str,
+    graph: Graph,
+    wanted: Set[NormalizedName],
+    path: List[str],
+    weights: Dict[str, List[int]],
 ) -> None:
     """What is left of the graph has cycles: the longest path from the root counts."""
     found = weights.get(node, [])
@@ -124,13 +139,15 @@ def _requirements(texts: Iterable[str]) -> List[Requirement]:
     return found
 
 
-# --- sentences -------------------------------------------------------------------------------------
+# --- sentences ------------------------------------------------------------------------------------
 
 
 class PipWords:
     """What pip says of an install, when it begins and when it is done."""
 
-    def __init__(self, steps: Sequence[Step], entries: Iterable[str], environment: Environment) -> None:
+    def __init__(
+        self, steps: Sequence[Step], entries: Iterable[str], environment: Environment
+    ) -> None:
         """`entries`: the texts of the command line and of the files, in order."""
         requested = _requirements(entries)
         self._steps = order_steps(steps, requested, environment)
@@ -156,7 +173,9 @@ class PipWords:
 
     def installed(self) -> str:
         """The last line."""
-        items = sorted((self._names[step.name], step.version) for step in self._steps if step.version)
+        items = sorted(
+            (self._names[step.name], step.version) for step in self._steps if step.version
+        )
         return f"Successfully installed {' '.join(f'{name}-{version}' for name, version in items)}"
 
 

@@ -1,6 +1,8 @@
-"""pip's installation report and our own pins x Environment -> the steps of a Plan, and what is there after it.
+"""pip's installation report and our own pins x Environment -> the steps of a Plan, and what is
+there after it.
 
-The report's form is pip's "installation report" version 1 (pip.pypa.io/en/stable/reference/installation-report).
+The report's form is pip's "installation report" version 1
+(pip.pypa.io/en/stable/reference/installation-report).
 """
 
 from __future__ import annotations
@@ -27,7 +29,7 @@ from safe_install.models import (
 from safe_install.requirements import parse_requirement, requirement_name, without_marker
 from safe_install.torch_family import TORCH, is_guarded
 
-# --- requirements that need no pip -----------------------------------------------------------------
+# --- requirements that need no pip ----------------------------------------------------------------
 
 
 def applies(requirement: Requirement, environment: Environment) -> bool:
@@ -36,15 +38,19 @@ def applies(requirement: Requirement, environment: Environment) -> bool:
 
 
 def is_satisfied(requirement: Requirement, environment: Environment) -> bool:
-    """Is it installed in a version that fits? Extras and URLs are never taken for satisfied: pip decides those."""
+    """Is it installed in a version that fits? Extras and URLs are never taken for satisfied: pip
+    decides those."""
     found = environment.installed.get(canonicalize_name(requirement.name))
     if found is None or requirement.extras or requirement.url:
         return False
     return requirements.accepts(requirement, found.version)
 
 
-def are_satisfied(texts: Iterable[str], environment: Environment, *, coming: Container[NormalizedName]) -> bool:
-    """Are all these requirements met by what is installed or `coming`? An unreadable one counts as "no"."""
+def are_satisfied(
+    texts: Iterable[str], environment: Environment, *, coming: Container[NormalizedName]
+) -> bool:
+    """Are all these requirements met by what is installed or `coming`? An unreadable one counts as
+    "no"."""
     for text in texts:
         requirement = parse_requirement(text)
         if requirement is None:
@@ -56,7 +62,7 @@ def are_satisfied(texts: Iterable[str], environment: Environment, *, coming: Con
     return True
 
 
-# --- the plan --------------------------------------------------------------------------------------
+# --- the plan -------------------------------------------------------------------------------------
 
 
 def steps_of_pins(
@@ -86,7 +92,8 @@ def steps_of_pins(
 def steps_of_report(
     report: Mapping[str, Any], environment: Environment, pins: Mapping[NormalizedName, Candidate]
 ) -> Tuple[Step, ...]:
-    """One step for each entry of pip's installation report; entries that are our pins keep their real origin."""
+    """One step for each entry of pip's installation report; entries that are our pins keep their
+    real origin."""
     steps: List[Step] = []
     for entry in report.get("install", ()):
         metadata, download = entry["metadata"], entry.get("download_info") or {}
@@ -133,9 +140,11 @@ def _step(name: NormalizedName, version: str, environment: Environment, **fields
 
 
 def with_own_hash(step: Step, hashes: Sequence[str]) -> Step:
-    """pip's report has the sha256 of an address or a page, right or wrong; the person's own (`--hash`) is stronger.
+    """pip's report has the sha256 of an address or a page, right or wrong; the person's own
+    (`--hash`) is stronger.
 
-    Of several it is not known which one is of this file: then it has none here, and is compared when it is fetched.
+    Of several it is not known which one is of this file: then it has none here, and is compared
+    when it is fetched.
     """
     if not hashes or step.sha256 is None or step.sha256 in hashes or step.candidate is not None:
         return step
@@ -148,8 +157,9 @@ def with_own_hash(step: Step, hashes: Sequence[str]) -> Step:
 
 
 def beside_installed(steps: Tuple[Step, ...], environment: Environment) -> Tuple[Step, ...]:
-    """The steps of `pip install --ignore-installed`: what is installed stays, as pip leaves it, if it is another
-    version, or if nobody knows its files. torch, what moves with it and extensions are replaced all the same."""
+    """The steps of `pip install --ignore-installed`: what is installed stays, as pip leaves it, if
+    it is another version, or if nobody knows its files. torch, what moves with it and extensions
+    are replaced all the same."""
     found = []
     for step in steps:
         installed = environment.installed.get(step.name)
@@ -188,21 +198,28 @@ def explained(steps: Tuple[Step, ...]) -> Tuple[Step, ...]:
         for text in step.requires:
             name = requirement_name(text)
             if name is not None:
-                wanted_by.setdefault(name, f"{step.name} {step.version} requires {without_marker(text)}")
+                wanted_by.setdefault(
+                    name, f"{step.name} {step.version} requires {without_marker(text)}"
+                )
     return tuple(
         dataclasses.replace(
             step,
-            because="requested" if step.requested else step.because or wanted_by.get(step.name, "dependency"),
+            because="requested"
+            if step.requested
+            else step.because or wanted_by.get(step.name, "dependency"),
         )
         for step in steps
     )
 
 
-# --- after the plan --------------------------------------------------------------------------------
+# --- after the plan -------------------------------------------------------------------------------
 
 
-def planned_distributions(plan: Plan, environment: Environment) -> Mapping[NormalizedName, InstalledDistribution]:
-    """The installed distributions as they would be after the plan (versions and requirements only)."""
+def planned_distributions(
+    plan: Plan, environment: Environment
+) -> Mapping[NormalizedName, InstalledDistribution]:
+    """The installed distributions as they would be after the plan (versions and requirements
+    only)."""
     after = dict(environment.installed)
     for step in plan.steps:
         if step.action is Action.REMOVE:
@@ -216,7 +233,8 @@ def planned_distributions(plan: Plan, environment: Environment) -> Mapping[Norma
 
 
 def steps_of_torch(steps: Sequence[Step]) -> Tuple[Step, ...]:
-    """Of these steps torch, and what it requires, itself or through others. Empty where torch is not among them.
+    """Of these steps torch, and what it requires, itself or through others. Empty where torch is
+    not among them.
 
     Markers and extras are not asked: a plan has nothing of what does not apply.
     """
@@ -240,7 +258,8 @@ def kept_names(plan: Plan, environment: Environment) -> Set[NormalizedName]:
 
 
 def needed_by_torch(environment: Environment) -> Set[NormalizedName]:
-    """torch, and what it requires, itself or through others; without extras. Empty where torch is not installed."""
+    """torch, and what it requires, itself or through others; without extras. Empty where torch is
+    not installed."""
     found: Set[NormalizedName] = set()
     waiting = [TORCH]
     while waiting:

@@ -14,20 +14,30 @@ from safe_install.resolve.request import InstallRequest
 from safe_install.resolve.requirements_file import Entry
 
 
-def entries_with_hashes(name: NormalizedName, request: InstallRequest, environment: Environment) -> Tuple[Entry, ...]:
-    """The lines of requirements files that give hashes for a project, and are meant for this interpreter."""
-    return tuple(entry for entry in request.entries if entry.hashes and _is_of(entry, name, environment))
+def entries_with_hashes(
+    name: NormalizedName, request: InstallRequest, environment: Environment
+) -> Tuple[Entry, ...]:
+    """The lines of requirements files that give hashes for a project, and are meant for this
+    interpreter."""
+    return tuple(
+        entry for entry in request.entries if entry.hashes and _is_of(entry, name, environment)
+    )
 
 
 def _is_of(entry: Entry, name: NormalizedName, environment: Environment) -> bool:
     requirement = parse_requirement(entry.text)
     if requirement is None:
         return requirement_name(entry.text) == name
-    return canonicalize_name(requirement.name) == name and planning.applies(requirement, environment)
+    return canonicalize_name(requirement.name) == name and planning.applies(
+        requirement, environment
+    )
 
 
-def own_hashes(name: NormalizedName, request: InstallRequest, environment: Environment) -> Tuple[str, ...]:
-    """The sha256 (hex) that the person gave for a project; none where a hash of another kind is among them."""
+def own_hashes(
+    name: NormalizedName, request: InstallRequest, environment: Environment
+) -> Tuple[str, ...]:
+    """The sha256 (hex) that the person gave for a project; none where a hash of another kind is
+    among them."""
     entries = entries_with_hashes(name, request, environment)
     given = [text.lower() for entry in entries for text in entry.hashes]
     if not all(text.startswith("sha256:") for text in given):
@@ -36,14 +46,20 @@ def own_hashes(name: NormalizedName, request: InstallRequest, environment: Envir
 
 
 def is_promised(
-    step: Step, request: InstallRequest, environment: Environment, *, is_on_index: Callable[[str, str, str], bool]
+    step: Step,
+    request: InstallRequest,
+    environment: Environment,
+    *,
+    is_on_index: Callable[[str, str, str], bool],
 ) -> bool:
     """Are the bytes that pip brings for a step those that the person or the package index promised?
 
-    pip's report does not say it: it has a sha256 for every file, and computes the one that nobody promised. A file of
-    this machine that the person named by its path, or that lies in a folder or on a page that the person named, is
+    pip's report does not say it: it has a sha256 for every file, and computes the one that nobody
+    promised. A file of this machine that the person named by its path, or that lies in a folder or
+    on a page that the person named, is
     what the person meant; one that a wheel names is not.
-    `is_on_index` (project, file name, sha256): does the page of the project on the package index promise that?
+    `is_on_index` (project, file name, sha256): does the page of the project on the package index
+    promise that?
     """
     if step.is_locked or entries_with_hashes(step.name, request, environment):
         return True  # pip has compared them

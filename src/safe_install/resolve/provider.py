@@ -1,4 +1,5 @@
-"""The joint choice of extensions beside the torch that is there. The only importer of resolvelib."""
+"""The joint choice of extensions beside the torch that is there. The only importer of
+resolvelib."""
 
 from __future__ import annotations
 
@@ -22,7 +23,13 @@ from urllib.parse import urlsplit
 from packaging.requirements import InvalidRequirement, Requirement
 from packaging.specifiers import SpecifierSet
 from packaging.utils import NormalizedName, canonicalize_name
-from resolvelib import AbstractProvider, BaseReporter, ResolutionImpossible, ResolutionTooDeep, Resolver
+from resolvelib import (
+    AbstractProvider,
+    BaseReporter,
+    ResolutionImpossible,
+    ResolutionTooDeep,
+    Resolver,
+)
 
 from safe_install.errors import NoCandidate, Refused
 from safe_install.index.bundled import gap_in_facts
@@ -56,7 +63,8 @@ Find = Callable[..., "Found"]
 class Resolution:
     """One candidate per project, and why not the others."""
 
-    pins: Tuple[Candidate, ...]  # in the order in which they were asked for, then by name; INSTALLED ones too
+    # in the order in which they were asked for, then by name; INSTALLED ones too
+    pins: Tuple[Candidate, ...]
     rejections: Tuple[Rejection, ...]
     answers: Tuple[HostAnswer, ...]
 
@@ -74,7 +82,11 @@ class _Wish:
 
     @property
     def source(self) -> str:
-        return str(self.requirement) if self.parent is None else f"{self.parent.name} {self.parent.version}"
+        return (
+            str(self.requirement)
+            if self.parent is None
+            else f"{self.parent.name} {self.parent.version}"
+        )
 
 
 def resolve(
@@ -90,16 +102,21 @@ def resolve(
     upgrade: Collection[str] = (),
     keep_version: Collection[str] = (),
 ) -> Resolution:
-    """Choose one candidate for every project of the wheel index that the requirements name or bring.
+    """Choose one candidate for every project of the wheel index that the requirements name or
+    bring.
 
-    Requirements on other distributions and direct URLs are pip's business and are passed over; torch is
-    what is installed. `find(name, environment, wanted=...)` is `Finder.find`. `formats`: the projects of which the
-    person takes wheels alone. `upgrade` names the projects whose installed version is no reason to stay,
-    `keep_version` those of which another build of the installed version is taken before a newer one. Raises Refused
-    when torch itself would have to change,
+    Requirements on other distributions and direct URLs are pip's business and are passed over;
+    torch is
+    what is installed. `find(name, environment, wanted=...)` is `Finder.find`. `formats`: the
+    projects of which the person takes wheels alone. `upgrade` names the projects whose installed
+    version is no reason to stay,
+    `keep_version` those of which another build of the installed version is taken before a newer
+    one. Raises Refused when torch itself would have to change,
     NoCandidate with every rejection and every host's answer when nothing fits.
     """
-    wishes = [_Wish(requirement) for requirement in requirements if _applies(requirement, environment)]
+    wishes = [
+        _Wish(requirement) for requirement in requirements if _applies(requirement, environment)
+    ]
     _check_torch(wishes, environment)
     provider = _Provider(
         environment,
@@ -131,7 +148,8 @@ def is_known(
     constraints: Sequence[Requirement] = (),
     pre: bool = False,
 ) -> Optional[bool]:
-    """Does `find` find a wheel that fits, with all that it needs? None: a host that was not asked may have one.
+    """Does `find` find a wheel that fits, with all that it needs? None: a host that was not asked
+    may have one.
 
     The answer of `resolve` without its reasons, for questions about many torches.
     """
@@ -215,7 +233,10 @@ class _Provider(AbstractProvider):  # type: ignore[type-arg,misc,unused-ignore]
         return (names.index(identifier) if identifier in names else len(names), identifier)
 
     def find_matches(
-        self, identifier: NormalizedName, requirements: Mapping[Any, Iterator[_Wish]], incompatibilities: Any
+        self,
+        identifier: NormalizedName,
+        requirements: Mapping[Any, Iterator[_Wish]],
+        incompatibilities: Any,
     ) -> Sequence[Candidate]:
         """The candidates that fit, best first."""
         specifier = SpecifierSet()
@@ -223,7 +244,9 @@ class _Provider(AbstractProvider):  # type: ignore[type-arg,misc,unused-ignore]
             specifier &= wish.requirement.specifier
         context, found = self._look(identifier, specifier)
         refused = {candidate.link.url for candidate in incompatibilities.get(identifier, ())}
-        fitting = rank_fitting(found.candidates, context, keep_version=self._version_to_keep(identifier, context))
+        fitting = rank_fitting(
+            found.candidates, context, keep_version=self._version_to_keep(identifier, context)
+        )
         installed = self._installed(identifier, context)
         if installed is not None and identifier not in self._upgrade:
             fitting.insert(0, installed)
@@ -234,21 +257,25 @@ class _Provider(AbstractProvider):  # type: ignore[type-arg,misc,unused-ignore]
         return bool(requirement.requirement.specifier.contains(candidate.version, prereleases=True))
 
     def get_dependencies(self, candidate: Candidate) -> List[_Wish]:
-        """What its metadata hides, as far as it is in the index: torch-sparse needs torch-scatter."""
+        """What its metadata hides, as far as it is in the index: torch-sparse needs
+        torch-scatter."""
         found = []
         for text in candidate.requires:
             try:
                 wish = _Wish(Requirement(text), candidate)
             except InvalidRequirement:
                 continue
-            if wish.name in self._catalog.projects and _applies(wish.requirement, self._environment):
+            if wish.name in self._catalog.projects and _applies(
+                wish.requirement, self._environment
+            ):
                 found.append(wish)
         return found
 
     # --- facts ---
 
     def is_known(self, wish: _Wish) -> Optional[bool]:
-        """Is there a wheel that meets the wish, and of what it needs in turn? None: only a host can tell."""
+        """Is there a wheel that meets the wish, and of what it needs in turn? None: only a host can
+        tell."""
         context, found = self._look(wish.name, wish.requirement.specifier)
         worst: Optional[bool] = None if _is_open(context, found.answers) else False
         for candidate in found.candidates:
@@ -262,13 +289,17 @@ class _Provider(AbstractProvider):  # type: ignore[type-arg,misc,unused-ignore]
         return worst
 
     def prefetch(self) -> None:
-        """Ask for everything that was named at the same time; later questions find the answers there."""
+        """Ask for everything that was named at the same time; later questions find the answers
+        there."""
         specifiers: Dict[NormalizedName, SpecifierSet] = {}
         for wish in self._roots:
             if wish.name in self._catalog.projects:
-                specifiers[wish.name] = specifiers.get(wish.name, SpecifierSet()) & wish.requirement.specifier
+                specifiers[wish.name] = (
+                    specifiers.get(wish.name, SpecifierSet()) & wish.requirement.specifier
+                )
         if len(specifiers) > 1:
-            from concurrent.futures import ThreadPoolExecutor  # late: 9 ms, and most ask for one project
+            # late: 9 ms, and most ask for one project
+            from concurrent.futures import ThreadPoolExecutor
 
             with ThreadPoolExecutor(max_workers=min(8, len(specifiers))) as pool:
                 list(pool.map(lambda item: self._look(*item), specifiers.items()))
@@ -283,14 +314,17 @@ class _Provider(AbstractProvider):  # type: ignore[type-arg,misc,unused-ignore]
             def wanted(candidate: Candidate, project: Project) -> bool:
                 return check_candidate(candidate, self._context(project, specifier)) is None
 
-            self._found[key] = self._find(name, _as_asked_for(self._environment, specifier), wanted=wanted)
+            self._found[key] = self._find(
+                name, _as_asked_for(self._environment, specifier), wanted=wanted
+            )
         found = self._found[key]
         found = replace(found, answers=self._with_gaps(found, specifier))
         self._last[name] = self._context(found.project, specifier, found.answers), found
         return self._last[name]
 
     def _with_gaps(self, found: Found, specifier: SpecifierSet) -> Tuple[HostAnswer, ...]:
-        """The answers, each of a host that was not asked with what the bundled facts do not know of it."""
+        """The answers, each of a host that was not asked with what the bundled facts do not know of
+        it."""
         hosts = {host.host: host for host in found.project.hosts}
         answers = []
         for answer in found.answers:
@@ -302,9 +336,15 @@ class _Provider(AbstractProvider):  # type: ignore[type-arg,misc,unused-ignore]
             answers.append(answer)
         return tuple(answers)
 
-    def _context(self, project: Project, specifier: SpecifierSet, answers: Sequence[HostAnswer] = ()) -> Context:
+    def _context(
+        self, project: Project, specifier: SpecifierSet, answers: Sequence[HostAnswer] = ()
+    ) -> Context:
         is_wheel_wanted = not self._formats.allows_source(project.name)
-        down = {urlsplit(answer.url).hostname or "" for answer in answers if answer.kind is HostAnswerKind.DOWN}
+        down = {
+            urlsplit(answer.url).hostname or ""
+            for answer in answers
+            if answer.kind is HostAnswerKind.DOWN
+        }
         return Context(
             project,
             self._environment,
@@ -317,7 +357,8 @@ class _Provider(AbstractProvider):  # type: ignore[type-arg,misc,unused-ignore]
         )
 
     def _version_to_keep(self, name: NormalizedName, context: Context) -> Optional[str]:
-        """The public version that is installed, where another build of it comes before a newer one."""
+        """The public version that is installed, where another build of it comes before a newer
+        one."""
         distribution = self._environment.installed.get(name)
         if distribution is None or name not in self._keep_version:
             return None
@@ -337,7 +378,8 @@ class _Provider(AbstractProvider):  # type: ignore[type-arg,misc,unused-ignore]
     # --- the result ---
 
     def resolution(self, mapping: Mapping[NormalizedName, Candidate]) -> Resolution:
-        """The chosen candidates, in the order in which they were asked for, and why not the others."""
+        """The chosen candidates, in the order in which they were asked for, and why not the
+        others."""
         order = sorted(mapping, key=self.get_preference)
         pins = tuple(mapping[name] for name in order)
         rejections: List[Rejection] = []
@@ -349,10 +391,13 @@ class _Provider(AbstractProvider):  # type: ignore[type-arg,misc,unused-ignore]
         return Resolution(pins, tuple(rejections), self._answers(order))
 
     def _answers(self, names: Iterable[NormalizedName]) -> Tuple[HostAnswer, ...]:
-        return tuple(answer for name in names if name in self._last for answer in self._last[name][1].answers)
+        return tuple(
+            answer for name in names if name in self._last for answer in self._last[name][1].answers
+        )
 
     def failure(self, causes: Sequence[Any]) -> NoCandidate:
-        """Why nothing fits: the rejections and the hosts' answers of the projects that are at fault."""
+        """Why nothing fits: the rejections and the hosts' answers of the projects that are at
+        fault."""
         wishes: List[_Wish] = [cause.requirement for cause in causes] or list(self._roots)
         names = list(dict.fromkeys(wish.name for wish in wishes if wish.name in self._last))
         rejections: List[Rejection] = []
@@ -360,8 +405,12 @@ class _Provider(AbstractProvider):  # type: ignore[type-arg,misc,unused-ignore]
         asked = []
         for name in names:
             context, found = self._last[name]
-            own = [(candidate, check_candidate(candidate, context)) for candidate in found.candidates]
-            rejected = [r or Rejection(c, Rule.CONFLICT, "excluded by another requirement") for c, r in own]
+            own = [
+                (candidate, check_candidate(candidate, context)) for candidate in found.candidates
+            ]
+            rejected = [
+                r or Rejection(c, Rule.CONFLICT, "excluded by another requirement") for c, r in own
+            ]
             rejected = order_rejections(rejected, self._environment)
             rejections += rejected
             lines.append(describe_failure(name, context, found.answers, rejected))
@@ -381,7 +430,8 @@ class _Provider(AbstractProvider):  # type: ignore[type-arg,misc,unused-ignore]
 
 
 def _as_asked_for(environment: Environment, specifier: SpecifierSet) -> Environment:
-    """Where the person names the very build (`==2.1.2+pt213cpu`), its pages are asked and not those of torch's."""
+    """Where the person names the very build (`==2.1.2+pt213cpu`), its pages are asked and not those
+    of torch's."""
     torch = environment.torch
     if torch is None:
         return environment
@@ -394,7 +444,8 @@ def _as_asked_for(environment: Environment, specifier: SpecifierSet) -> Environm
 
 
 def where_else(contexts: Sequence[Context]) -> str:
-    """What serves a person whom the name itself leads astray: the name for this CUDA, or the right source."""
+    """What serves a person whom the name itself leads astray: the name for this CUDA, or the right
+    source."""
     told = []
     for context in contexts:
         project, torch = context.project, context.environment.torch
@@ -403,9 +454,12 @@ def where_else(contexts: Sequence[Context]) -> str:
             told.append(f"{other} is the name of it for {torch.accelerator if torch else ''}")
         elif project.source is not None:
             note = f" ({project.source.note})" if project.source.note else ""
-            # What is built from a repository needs the torch that is there, and not another one of its own.
+            # What is built from a repository needs the torch that is there, and not another one of
+            # its own.
             flag = "--no-build-isolation " if "@" in project.source.install else ""
-            told.append(f"Install what was meant: safe-install {flag}'{project.source.install}'{note}")
+            told.append(
+                f"Install what was meant: safe-install {flag}'{project.source.install}'{note}"
+            )
     return "; ".join(told)
 
 
@@ -417,13 +471,16 @@ def _is_open(context: Context, answers: Sequence[HostAnswer]) -> bool:
 def describe_failure(
     name: str, context: Context, answers: Sequence[HostAnswer], rejections: Sequence[Rejection]
 ) -> str:
-    """One paragraph: what was wanted, what each host said, and the rules that rejected what there is."""
+    """One paragraph: what was wanted, what each host said, and the rules that rejected what there
+    is."""
     torch, interpreter = context.environment.torch, context.environment.interpreter
     here = f"torch {torch.runtime_version}" if torch else "no torch"
     what = f"{name}{context.specifier}"
     machine = f"{here}, Python {interpreter.version}, {interpreter.platform}"
     is_open = _is_open(context, answers)
-    lines = [f"no {what} that fits {machine} is known here" if is_open else f"no {what} fits {machine}"]
+    lines = [
+        f"no {what} that fits {machine} is known here" if is_open else f"no {what} fits {machine}"
+    ]
     if context.project.package_index.note:
         lines.append(f"  {context.project.package_index.note}")
     left_out = [answer.host for answer in answers if answer.kind is HostAnswerKind.LEFT_OUT]

@@ -1,4 +1,5 @@
-"""The order of candidates: of those that fit, the best first; of those that do not, the nearest miss first."""
+"""The order of candidates: of those that fit, the best first; of those that do not, the nearest
+miss first."""
 
 from __future__ import annotations
 
@@ -22,15 +23,15 @@ from safe_install.resolve.compatibility import (
 )
 from safe_install.tags import is_same_major
 
-# --- the order of those that fit -------------------------------------------------------------------
+# --- the order of those that fit ------------------------------------------------------------------
 
 SortKey = Tuple[bool, bool, bool, Version, bool, int, bool, int]
 
 
 def sort_key(candidate: Candidate, context: Context, keep_version: Optional[str] = None) -> SortKey:
-    """Larger is better: a wheel before any sdist; a build for torch's accelerator before one for the CPU; the public
-    version that is to be kept, where one is, else the newest; exact accelerator before major only; an earlier host; one
-    that carries a hash; the better wheel tag."""
+    """Larger is better: a wheel before any sdist; a build for torch's accelerator before one for
+    the CPU; the public version that is to be kept, where one is, else the newest; exact accelerator
+    before major only; an earlier host; one that carries a hash; the better wheel tag."""
     torch = context.environment.torch
     built = candidate.built_for.accelerator
     exact = torch is None or is_exact_accelerator(built, torch, context.project)
@@ -67,9 +68,12 @@ def _tag_rank(candidate: Candidate, tags: Sequence[Tag]) -> int:
 def rank_fitting(
     candidates: Sequence[Candidate], context: Context, *, keep_version: Optional[str] = None
 ) -> List[Candidate]:
-    """Those that fit, best first. `keep_version`: a public version that is taken before a newer one."""
+    """Those that fit, best first. `keep_version`: a public version that is taken before a newer
+    one."""
     fitting = [candidate for candidate in candidates if check_candidate(candidate, context) is None]
-    return sorted(fitting, key=lambda candidate: sort_key(candidate, context, keep_version), reverse=True)
+    return sorted(
+        fitting, key=lambda candidate: sort_key(candidate, context, keep_version), reverse=True
+    )
 
 
 def explain_loser(candidate: Candidate, chosen: Candidate, context: Context) -> Rejection:
@@ -78,7 +82,9 @@ def explain_loser(candidate: Candidate, chosen: Candidate, context: Context) -> 
     if own is not None:
         return own
     if candidate.kind is CandidateKind.SDIST and chosen.kind is not CandidateKind.SDIST:
-        return Rejection(candidate, Rule.SDIST_BEHIND_WHEEL, f"would be built; {chosen.link.filename} fits")
+        return Rejection(
+            candidate, Rule.SDIST_BEHIND_WHEEL, f"would be built; {chosen.link.filename} fits"
+        )
     if Version(candidate.version.public) != Version(chosen.version.public):
         return Rejection(candidate, Rule.OLDER_VERSION, f"{chosen.version} fits too")
     return Rejection(
@@ -88,7 +94,7 @@ def explain_loser(candidate: Candidate, chosen: Candidate, context: Context) -> 
     )
 
 
-# --- the order of those that do not ----------------------------------------------------------------
+# --- the order of those that do not ---------------------------------------------------------------
 
 # Behind all others: second best only, or of no use to whoever asked for another version.
 _FAR_RULES = {
@@ -103,9 +109,12 @@ _FAR_TORCH = 98  # minors; for a candidate whose torch is not known
 
 
 def order_rejections(rejections: Sequence[Rejection], environment: Environment) -> List[Rejection]:
-    """The nearest misses first: what fits this machine and Python, then this minor of torch, then the newest."""
+    """The nearest misses first: what fits this machine and Python, then this minor of torch, then
+    the newest."""
     pythons = supported_tags(environment).pythons
-    newest_first = sorted(rejections, key=lambda rejection: rejection.candidate.version, reverse=True)
+    newest_first = sorted(
+        rejections, key=lambda rejection: rejection.candidate.version, reverse=True
+    )
     return sorted(newest_first, key=lambda rejection: _distance(rejection, environment, pythons))
 
 
@@ -115,10 +124,16 @@ def _distance(
     """How far a candidate is from one that fits; the smaller, the nearer."""
     candidate, torch = rejection.candidate, environment.torch
     machines = {machine_of(tag.platform) for tag in candidate.tags if tag.platform != "any"}
-    is_other_python = bool(candidate.tags) and pythons.isdisjoint((t.interpreter, t.abi) for t in candidate.tags)
+    is_other_python = bool(candidate.tags) and pythons.isdisjoint(
+        (t.interpreter, t.abi) for t in candidate.tags
+    )
     is_unknown_torch = candidate.built_for.torch is None and rejection.rule is Rule.TORCH_VERSION
     accelerator = candidate.built_for.accelerator
-    is_other_cuda = torch is not None and accelerator is not None and not is_same_major(accelerator, torch.accelerator)
+    is_other_cuda = (
+        torch is not None
+        and accelerator is not None
+        and not is_same_major(accelerator, torch.accelerator)
+    )
     return (
         _FAR_RULES.get(rejection.rule, 0),
         _machine_distance(machines, machine_of(environment.interpreter.platform)),
@@ -136,7 +151,8 @@ def _machine_distance(machines: Collection[Tuple[str, str]], here: Tuple[str, st
 
 
 def _torch_distance(built: Optional[str], torch: Optional[TorchBuild]) -> int:
-    """Minors between the torch of a candidate and the one that is there; 0 where it is not known."""
+    """Minors between the torch of a candidate and the one that is there; 0 where it is not
+    known."""
     here = torch_release(torch) if torch is not None else None
     release = parse_release(built or "")
     if here is None or release is None:

@@ -1,4 +1,5 @@
-"""The words of a command line -> what was asked for. Ours are taken out; pip's stay as they are, in their order."""
+"""The words of a command line -> what was asked for. Ours are taken out; pip's stay as they are, in
+their order."""
 
 from __future__ import annotations
 
@@ -18,7 +19,14 @@ from safe_install.resolve.command_line import Word, Words
 from safe_install.resolve.own_options import OwnOptions, own_options
 from safe_install.resolve.pip_options import FETCH_GROUPS, INDEX_GROUPS, find_option
 from safe_install.resolve.pip_settings import Formats, PipSettings
-from safe_install.resolve.requirements_file import Entry, Parsed, Reader, as_path, is_lock_file, parse_file
+from safe_install.resolve.requirements_file import (
+    Entry,
+    Parsed,
+    Reader,
+    as_path,
+    is_lock_file,
+    parse_file,
+)
 
 
 @dataclass(frozen=True)
@@ -26,16 +34,19 @@ class InstallRequest:
     """`install ARGS`."""
 
     own: OwnOptions
-    entries: Tuple[Entry, ...]  # requirements of the command line and of the files, without constraints
+    # requirements of the command line and of the files, without constraints
+    entries: Tuple[Entry, ...]
     constraints: Tuple[Entry, ...]
     named_on_command_line: FrozenSet[NormalizedName]
-    dry_run_arguments: Tuple[str, ...]  # for `pip install --dry-run`: everything but ours, --report and --dry-run
+    # for `pip install --dry-run`: everything but ours, --report and --dry-run
+    dry_run_arguments: Tuple[str, ...]
     fetch_options: Tuple[str, ...]  # for `pip wheel`: general, index, selection and build options
     pip_arguments: Tuple[str, ...]  # everything but what only we understand
     upgrade: bool = False
     force_reinstall: bool = False
     ignore_installed: bool = False  # what is installed stays beside what comes
-    no_warn_conflicts: bool = False  # requirements of other distributions may be broken, and nothing is said
+    # requirements of other distributions may be broken, and nothing is said
+    no_warn_conflicts: bool = False
     pre: bool = False
     formats: Formats = field(default_factory=Formats)  # --only-binary, --no-binary
     no_deps: bool = False
@@ -44,17 +55,21 @@ class InstallRequest:
     break_system_packages: bool = False
     quiet: int = 0
     index_url: Optional[str] = None
-    index_urls: Tuple[str, ...] = ()  # every address of an index or a page of links that the person gave
-    named_places: Tuple[str, ...] = ()  # indexes, and pages and folders of links, that stand on the command line
+    # every address of an index or a page of links that the person gave
+    index_urls: Tuple[str, ...] = ()
+    # indexes, and pages and folders of links, that stand on the command line
+    named_places: Tuple[str, ...] = ()
     no_input: bool = False
     keyring_provider: str = "auto"
     find_links: Tuple[str, ...] = ()
     no_index: bool = False
-    place: Optional[str] = None  # the option that sends the files elsewhere: "target", "user", "platform" ...
+    # the option that sends the files elsewhere: "target", "user", "platform" ...
+    place: Optional[str] = None
     target: Optional[str] = None
     root: Optional[str] = None
     prefix: Optional[str] = None
-    refuses_user: bool = False  # --no-user, or `user = no`: the user site is not meant, whatever can be written
+    # --no-user, or `user = no`: the user site is not meant, whatever can be written
+    refuses_user: bool = False
     report_file: Optional[str] = None
     src: Optional[str] = None  # where the person wants clones
     settings_free_options: Tuple[str, ...] = ()  # fetch_options without --config-settings
@@ -63,15 +78,18 @@ class InstallRequest:
     log_file: Optional[Path] = None  # --log: pip's own record of what it says
     shows_progress: bool = True
     warns_of_path: bool = True  # of scripts in a folder that is not on PATH
-    has_pip_inputs: bool = False  # --group, --requirements-from-script, a lock file: only pip reads what they name
+    # --group, --requirements-from-script, a lock file: only pip reads what they name
+    has_pip_inputs: bool = False
     has_lock: bool = False
     network: NetworkSettings = DEFAULT_NETWORK
     no_cache: bool = False  # --no-cache-dir: a large file does not stay on this machine
 
     def config_settings_of(self, name: NormalizedName, *, is_requested: bool) -> Tuple[str, ...]:
-        """What the build backend of a project is told: by its own line, or by the command line that names it.
+        """What the build backend of a project is told: by its own line, or by the command line that
+        names it.
 
-        As with pip, dependencies are told nothing. A folder or an archive on the command line has no name yet.
+        As with pip, dependencies are told nothing. A folder or an archive on the command line has
+        no name yet.
         """
         unnamed: Tuple[str, ...] = ()
         for entry in self.entries:
@@ -114,7 +132,7 @@ class ExplainRequest:
     pre: bool = False
 
 
-# --- install ---------------------------------------------------------------------------------------
+# --- install --------------------------------------------------------------------------------------
 
 
 def parse_install(
@@ -124,8 +142,8 @@ def parse_install(
     configuration: Mapping[str, str],
     read: Reader,
 ) -> InstallRequest:
-    """`install ARGS`. `configuration`: pip's, by option key (`no-deps`), as its files and PIP_* variables give it;
-    `read` brings the text of a requirements file. Errors: UsageError."""
+    """`install ARGS`. `configuration`: pip's, by option key (`no-deps`), as its files and PIP_*
+    variables give it; `read` brings the text of a requirements file. Errors: UsageError."""
     written = words.checked()
     settings = PipSettings(written, configuration)
     files = _read_files(settings, environ, read)
@@ -148,16 +166,24 @@ def _read_files(settings: PipSettings, environ: Mapping[str, str], read: Reader)
 
 
 def _parse_inputs(
-    words: Sequence[Word], settings: PipSettings, files: Sequence[Parsed], environ: Mapping[str, str]
+    words: Sequence[Word],
+    settings: PipSettings,
+    files: Sequence[Parsed],
+    environ: Mapping[str, str],
 ) -> InstallRequest:
     """What is to be installed, and the words for pip. Errors: InputError where nothing is named."""
     config_settings = settings.all("config-settings")
-    arguments = [Entry(word.value or "", config_settings=config_settings) for word in words if word.argument]
+    arguments = [
+        Entry(word.value or "", config_settings=config_settings) for word in words if word.argument
+    ]
     editables = [Entry(as_path(text), editable=True) for text in settings.all("editable")]
     entries, constraints = _sorted_entries((*arguments, *editables), files)
     has_lock = any(is_lock_file(location) for location in settings.all("requirement"))
-    has_pip_inputs = has_lock or bool(settings.all("group") or settings.all("requirements-from-script"))
-    if not entries and not has_pip_inputs and settings.place() in (None, "user"):  # elsewhere, pip does it all
+    has_pip_inputs = has_lock or bool(
+        settings.all("group") or settings.all("requirements-from-script")
+    )
+    # elsewhere, pip does it all
+    if not entries and not has_pip_inputs and settings.place() in (None, "user"):
         _require_input(settings)
     own = own_options(words, environ)
     of_files = _options_of_files(files, FETCH_GROUPS)
@@ -168,7 +194,10 @@ def _parse_inputs(
         named_on_command_line=_names_written(words),
         dry_run_arguments=_texts(words, without=("report",), without_keys=("user", "yes")),
         fetch_options=(*_texts(words, only=FETCH_GROUPS), *of_files),
-        settings_free_options=(*_texts(words, only=FETCH_GROUPS, without_keys=("config-settings",)), *of_files),
+        settings_free_options=(
+            *_texts(words, only=FETCH_GROUPS, without_keys=("config-settings",)),
+            *of_files,
+        ),
         pip_arguments=_pip_texts(words),
         has_pip_inputs=has_pip_inputs,
         has_lock=has_lock,
@@ -186,7 +215,9 @@ def _names_written(words: Sequence[Word]) -> FrozenSet[NormalizedName]:
     return frozenset(name for name in found if name is not None)
 
 
-def _with_effects(request: InstallRequest, settings: PipSettings, files: Sequence[Parsed]) -> InstallRequest:
+def _with_effects(
+    request: InstallRequest, settings: PipSettings, files: Sequence[Parsed]
+) -> InstallRequest:
     """What happens to what is there, and which versions may come."""
     in_files = {key for parsed in files for key, _ in parsed.options}
     has_hashes = any(entry.hashes for entry in request.entries)
@@ -199,7 +230,9 @@ def _with_effects(request: InstallRequest, settings: PipSettings, files: Sequenc
         pre=settings.flag("pre") or "pre" in in_files,
         formats=settings.formats(option for parsed in files for option in parsed.options),
         no_deps=settings.flag("no-deps"),
-        require_hashes=settings.flag("require-hashes") or "require-hashes" in in_files or has_hashes,
+        require_hashes=settings.flag("require-hashes")
+        or "require-hashes" in in_files
+        or has_hashes,
         compile_bytecode=settings.compiles(),
         break_system_packages=settings.flag("break-system-packages"),
     )
@@ -225,7 +258,8 @@ def _with_indexes(
     in_files = {key: value for parsed in files for key, value in parsed.options}
     return replace(
         request,
-        index_url=in_files.get("index-url") or settings.one("index-url"),  # pip's order: a file's wins
+        # pip's order: a file's wins
+        index_url=in_files.get("index-url") or settings.one("index-url"),
         find_links=(*settings.all("find-links"), *_values_in_files(files, "find-links")),
         index_urls=_addresses(settings, files),
         named_places=tuple(word.value for word in words if word.key in PLACE_KEYS and word.value),
@@ -257,7 +291,9 @@ def parse_network(words: Words, configuration: Mapping[str, str]) -> NetworkSett
 
 
 def _values_in_files(files: Sequence[Parsed], *keys: str) -> Tuple[str, ...]:
-    return tuple(value for parsed in files for key, value in parsed.options if key in keys and value)
+    return tuple(
+        value for parsed in files for key, value in parsed.options if key in keys and value
+    )
 
 
 def _network_settings(settings: PipSettings, files: Sequence[Parsed]) -> NetworkSettings:
@@ -288,7 +324,8 @@ def _addresses(settings: PipSettings, files: Sequence[Parsed]) -> Tuple[str, ...
 
 
 def _options_of_files(files: Sequence[Parsed], groups: Sequence[str]) -> Tuple[str, ...]:
-    """The options of some groups that requirement files hold, as words for a pip run that is not given the files."""
+    """The options of some groups that requirement files hold, as words for a pip run that is not
+    given the files."""
     words: List[str] = []
     for key, value in (option for parsed in files for option in parsed.options):
         option = find_option(f"--{key}")
@@ -297,7 +334,9 @@ def _options_of_files(files: Sequence[Parsed], groups: Sequence[str]) -> Tuple[s
     return tuple(words)
 
 
-def _sorted_entries(arguments: Sequence[Entry], files: Sequence[Parsed]) -> Tuple[Tuple[Entry, ...], Tuple[Entry, ...]]:
+def _sorted_entries(
+    arguments: Sequence[Entry], files: Sequence[Parsed]
+) -> Tuple[Tuple[Entry, ...], Tuple[Entry, ...]]:
     found = [*arguments, *(entry for parsed in files for entry in parsed.entries)]
     return (
         tuple(entry for entry in found if not entry.constraint),
@@ -317,7 +356,9 @@ def _texts(
         if word.name:
             continue
         if only and word.key == "use-deprecated" and word.value == "legacy-resolver":
-            continue  # all is resolved; with that resolver `pip wheel` of a folder ends in an AssertionError (26.2)
+            # all is resolved; with that resolver `pip wheel` of a folder ends in an AssertionError
+            # (26.2)
+            continue
         group = word.option.group if word.option else "argument"
         if only and group not in only:
             continue
@@ -336,7 +377,7 @@ def _pip_texts(words: Sequence[Word]) -> Tuple[str, ...]:
     return tuple(kept)
 
 
-# --- uninstall and explain -------------------------------------------------------------------------
+# --- uninstall and explain ------------------------------------------------------------------------
 
 
 def parse_uninstall(
@@ -346,7 +387,8 @@ def parse_uninstall(
     written = words.checked()
     own = own_options(written, environ)
     if own.dry_run:
-        # Like pip, which has no such option: passed over, it would remove what was only to be looked at.
+        # Like pip, which has no such option: passed over, it would remove what was only to be
+        # looked at.
         raise UsageError(
             "uninstall has no dry run (--dry-run, SAFE_INSTALL_DRY_RUN)",
             hint="Leave -y out: the files are listed, and nothing is removed before you agree.",
@@ -363,14 +405,16 @@ def parse_uninstall(
                 names[name] = None
     for location in settings.all("requirement"):
         for entry in parse_file(location, read=read, environ=environ).entries:
-            # As pip has it: a line of a file that names nothing (-e ., a bare address) is passed over.
+            # As pip has it: a line of a file that names nothing (-e ., a bare address) is passed
+            # over.
             name = None if entry.constraint else named(entry.text)
             if name is not None:
                 names[name] = None
     if not names and ignored:
         raise InputError(
             # pip's words, which scripts look for
-            f"Invalid requirement: {ignored[0]!r} ignored - the uninstall command expects named requirements.",
+            f"Invalid requirement: {ignored[0]!r} ignored - the uninstall command expects named "
+            "requirements.",
             hint="safe-install list shows the names.",
         )
     if not names:
@@ -390,7 +434,8 @@ def parse_uninstall(
 
 
 def parse_explain(words: Words, *, environ: Mapping[str, str]) -> ExplainRequest:
-    """`explain REQ... [--torch V --python-version V --platform P --cxx11-abi true/false]`. Errors: UsageError."""
+    """`explain REQ... [--torch V --python-version V --platform P --cxx11-abi true/false]`. Errors:
+    UsageError."""
     written = words.checked()
     requirements = []
     for word in written:
@@ -398,16 +443,23 @@ def parse_explain(words: Words, *, environ: Mapping[str, str]) -> ExplainRequest
             requirement = parse_requirement(word.value or "")
             if requirement is None:
                 raise UsageError(
-                    f"{word.value}: not a requirement", hint="Write a name: safe-install explain torch-scatter."
+                    f"{word.value}: not a requirement",
+                    hint="Write a name: safe-install explain torch-scatter.",
                 )
             requirements.append(requirement)
         elif not word.name and word.text != ("--",) and word.key not in ("pre", "quiet", "verbose"):
-            raise UsageError(f"explain has no option {word.text[0]}", hint="See safe-install explain --help.")
+            raise UsageError(
+                f"explain has no option {word.text[0]}", hint="See safe-install explain --help."
+            )
     if not requirements:
-        raise UsageError("explain needs a requirement", hint="Write: safe-install explain torch-scatter.")
+        raise UsageError(
+            "explain needs a requirement", hint="Write: safe-install explain torch-scatter."
+        )
     abi = words.value("--cxx11-abi")
     if abi is not None and abi.lower() not in ("true", "false"):
-        raise UsageError(f"--cxx11-abi {abi}: neither true nor false", hint="Write --cxx11-abi true.")
+        raise UsageError(
+            f"--cxx11-abi {abi}: neither true nor false", hint="Write --cxx11-abi true."
+        )
     return ExplainRequest(
         own_options(written, environ),
         tuple(requirements),
@@ -419,11 +471,12 @@ def parse_explain(words: Words, *, environ: Mapping[str, str]) -> ExplainRequest
     )
 
 
-# --- names -----------------------------------------------------------------------------------------
+# --- names ----------------------------------------------------------------------------------------
 
 
 def named(text: str) -> Optional[NormalizedName]:
-    """The project that a requirement names; None for a folder or an archive whose name says nothing."""
+    """The project that a requirement names; None for a folder or an archive whose name says
+    nothing."""
     requirement = parse_requirement(text)
     if requirement is not None and (requirement.url or not text.endswith((".whl", ".gz", ".zip"))):
         return canonicalize_name(requirement.name)
@@ -431,5 +484,7 @@ def named(text: str) -> Optional[NormalizedName]:
     egg = re.search(r"(?:^|&)egg=([A-Za-z0-9._-]+)", fragment)
     if egg:
         return canonicalize_name(egg.group(1))
-    filename = unquote(urlsplit(text).path if "://" in text else text).replace("\\", "/").split("/")[-1]
+    filename = (
+        unquote(urlsplit(text).path if "://" in text else text).replace("\\", "/").split("/")[-1]
+    )
     return canonicalize_name(filename.split("-")[0]) if filename.endswith(".whl") else None

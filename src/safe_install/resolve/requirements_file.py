@@ -20,7 +20,8 @@ Reader = Callable[[str], str]
 
 _COMMENT = re.compile(r"(^|\s+)#.*$")
 _VARIABLE = re.compile(r"\$\{([A-Z0-9_]+)\}")
-_PER_REQUIREMENT = re.compile(r"\s-")  # pip's rule too: the first word with a hyphen begins the options
+# pip's rule too: the first word with a hyphen begins the options
+_PER_REQUIREMENT = re.compile(r"\s-")
 _HASH = re.compile(r"--hash[=\s]+['\"]?([^\s'\"]+)")
 _ARCHIVE_URL = re.compile(r"^(https?|ftp|file)://", re.I)
 
@@ -46,7 +47,8 @@ class Parsed:
 
 
 def as_path(text: str) -> str:
-    """What `--editable` is given, written so that a folder's bare name is not read as the name of a project.
+    """What `--editable` is given, written so that a folder's bare name is not read as the name of a
+    project.
 
     As pip has it, what has no scheme is a path.
     """
@@ -55,13 +57,17 @@ def as_path(text: str) -> str:
 
 
 def is_lock_file(location: str) -> bool:
-    """Is it a lock file by its name (pylock.toml, pylock.NAME.toml)? `pip install -r` takes one since 26.1."""
+    """Is it a lock file by its name (pylock.toml, pylock.NAME.toml)? `pip install -r` takes one
+    since 26.1."""
     path = urlsplit(location).path if _ARCHIVE_URL.match(location) else location
     return re.fullmatch(r"pylock(\.[^.]+)?\.toml", re.split(r"[/\\]", path)[-1]) is not None
 
 
-def parse_file(location: str, *, read: Reader, environ: Mapping[str, str], constraint: bool = False) -> Parsed:
-    """Read `location` (a path or URL) and everything that it names. Errors: InputError naming file and line."""
+def parse_file(
+    location: str, *, read: Reader, environ: Mapping[str, str], constraint: bool = False
+) -> Parsed:
+    """Read `location` (a path or URL) and everything that it names. Errors: InputError naming file
+    and line."""
     entries: List[Entry] = []
     options: List[Tuple[str, Optional[str]]] = []
     _parse_into(location, read, environ, entries, options, constraint=constraint, seen=set())
@@ -92,10 +98,18 @@ def _parse_into(
                 # As pip has it: -r inside a constraints file names requirements.
                 nested = option.key == "constraint"
                 _parse_into(
-                    join_location(location, value), read, environ, entries, options, constraint=nested, seen=seen
+                    join_location(location, value),
+                    read,
+                    environ,
+                    entries,
+                    options,
+                    constraint=nested,
+                    seen=seen,
                 )
             elif option.key == "editable" and value is not None:
-                entries.append(Entry(as_path(value), editable=True, constraint=constraint, origin=origin))
+                entries.append(
+                    Entry(as_path(value), editable=True, constraint=constraint, origin=origin)
+                )
             else:
                 options.append((option.key, value))
 
@@ -135,7 +149,8 @@ def _requirement(line: str, origin: str, *, constraint: bool) -> Entry:
 
 
 def _config_settings(options: str, origin: str) -> Tuple[str, ...]:
-    """The values of `--config-settings` behind a requirement, where `--hash` and others may stand, too."""
+    """The values of `--config-settings` behind a requirement, where `--hash` and others may stand,
+    too."""
     found: List[str] = []
     rest = _split_words(options, origin)
     while rest:
@@ -166,7 +181,8 @@ def _line_options(line: str, origin: str) -> Iterator[Tuple[Option, Optional[str
         option = find_option(name)
         if option is None:
             raise InputError(
-                f"{origin}: {name} is no option of a requirements file", hint="See pip's documentation of that format."
+                f"{origin}: {name} is no option of a requirements file",
+                hint="See pip's documentation of that format.",
             )
         if option.takes_value and not equals:
             if not rest:

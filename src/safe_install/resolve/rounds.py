@@ -1,7 +1,9 @@
-"""The choice of a change as values: what has been decided so far, and what the installer's answer makes of it.
+"""The choice of a change as values: what has been decided so far, and what the installer's answer
+makes of it.
 
-Extensions are chosen by us, everything else by the installer (pip) under our constraints. Its plan may name extensions
-that it cannot judge: then these are chosen, and it is asked again. Each round adds a decision, so the rounds end. Pure.
+Extensions are chosen by us, everything else by the installer (pip) under our constraints. Its plan
+may name extensions that it cannot judge: then these are chosen, and it is asked again. Each round
+adds a decision, so the rounds end. Pure.
 """
 
 from __future__ import annotations
@@ -57,10 +59,10 @@ from safe_install.torch_family import TORCH
 AnyError = TypeVar("AnyError", bound=SafeInstallError)
 
 
-# --- decisions -------------------------------------------------------------------------------------
+# --- decisions ------------------------------------------------------------------------------------
 
 
-# --- the rounds ------------------------------------------------------------------------------------
+# --- the rounds -----------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True)
@@ -87,7 +89,8 @@ class Refusal:
 
 @dataclass(frozen=True)
 class Choose:
-    """Extensions have to be chosen before the installer is asked again. `because`: who needs them."""
+    """Extensions have to be chosen before the installer is asked again. `because`: who needs
+    them."""
 
     selection: Selection
     because: str = ""
@@ -96,7 +99,8 @@ class Choose:
 
 @dataclass(frozen=True)
 class ChooseTorch:
-    """The torch of the installer's plan may not come, or the one that we chose cannot: another one is to be chosen."""
+    """The torch of the installer's plan may not come, or the one that we chose cannot: another one
+    is to be chosen."""
 
     selection: Selection  # with the one that we chose passed over
 
@@ -144,20 +148,24 @@ def next_round(
 
 def _who_moves_torch(steps: Sequence[Step]) -> str:
     """`base 1.0 requires torch>=2.14`; "" for a plan that does not say it."""
-    return next((step.because for step in steps if step.name == TORCH and " requires " in step.because), "")
+    return next(
+        (step.because for step in steps if step.name == TORCH and " requires " in step.because), ""
+    )
 
 
 def _refuse_other_file(selection: Selection, steps: Sequence[Step]) -> Optional[Refusal]:
     """Is the torch of this plan another file than the one for which an extension was built?
 
-    Its version is held; an index may still answer with another file, and then a build would follow each plan.
+    Its version is held; an index may still answer with another file, and then a build would follow
+    each plan.
     """
     file = find_torch_file(steps)
     for pin in selection.pins.values():
         if pin.torch_file and pin.torch_file != file:
             found = f"another file of torch ({file})" if file else "no torch"
             error = Refused(
-                f"{pin.name} {pin.version} was built for the torch that pip planned, and now it plans {found}",
+                f"{pin.name} {pin.version} was built for the torch that pip planned, and now it "
+                f"plans {found}",
                 hint="The index changed meanwhile: run the command again.",
             )
             return Refusal(error)
@@ -168,13 +176,16 @@ def _without_torch(selection: Selection, reason: str) -> ChooseTorch:
     torch = selection.coming_torch
     assert torch is not None  # noqa: S101 - it is the one that we chose
     choice = pass_over(selection.torch_choice, PassedOver(torch, reason, by_installer=True))
-    return ChooseTorch(dataclasses.replace(selection, torch_choice=dataclasses.replace(choice, is_open=True)))
+    return ChooseTorch(
+        dataclasses.replace(selection, torch_choice=dataclasses.replace(choice, is_open=True))
+    )
 
 
 def _find_unchosen(
     selection: Selection, steps: Sequence[Step], wanted: Wanted, catalog: Catalog
 ) -> Tuple[List[Step], Tuple[str, ...]]:
-    """The extensions of a plan that the installer cannot judge, and notes on those that do not fit."""
+    """The extensions of a plan that the installer cannot judge, and notes on those that do not
+    fit."""
     if wanted.has_lock or not selection.has_torch:
         return [], ()
     unchosen = []
@@ -187,7 +198,9 @@ def _find_unchosen(
             rejection = check_planned(step, selection.planned, catalog)
             if rejection is None:
                 continue
-            notes.append(f"{step.name} {step.version}, as pip planned it, does not fit: {rejection.detail}")
+            notes.append(
+                f"{step.name} {step.version}, as pip planned it, does not fit: {rejection.detail}"
+            )
         unchosen.append(step)
     return unchosen, tuple(notes)
 
@@ -213,10 +226,17 @@ def _after_failure(
         return _without_torch(selection, reason_of_torch)
     if selection.has_torch:
         names = names_in_failure(error.output, catalog.projects)
-        new = [name for name in names if name not in selection.extensions and name not in selection.here.installed]
+        new = [
+            name
+            for name in names
+            if name not in selection.extensions and name not in selection.here.installed
+        ]
         if new:
             return Choose(
-                add_extensions(selection, [Requirement(requirement_in_failure(error.output, name)) for name in new])
+                add_extensions(
+                    selection,
+                    [Requirement(requirement_in_failure(error.output, name)) for name in new],
+                )
             )
     if reason_of_torch:
         return _without_torch(selection, reason_of_torch)
@@ -241,13 +261,15 @@ def name_cause(error: AnyError, because: str) -> AnyError:
 
     Of the same kind, and so with the same exit status, as when the person had named the extension.
     """
-    named = type(error)(f"{error.message} ({because})", hint=error.hint, rejections=error.rejections)
+    named = type(error)(
+        f"{error.message} ({because})", hint=error.hint, rejections=error.rejections
+    )
     if isinstance(named, NoCandidate) and isinstance(error, NoCandidate):
         named.projects, named.is_open = error.projects, error.is_open
     return named
 
 
-# --- the steps -------------------------------------------------------------------------------------
+# --- the steps ------------------------------------------------------------------------------------
 
 
 def pinned_steps(selection: Selection, wanted: Wanted) -> Tuple[Step, ...]:
@@ -257,34 +279,46 @@ def pinned_steps(selection: Selection, wanted: Wanted) -> Tuple[Step, ...]:
     return tuple(_with_pin(step, selection) for step in steps)
 
 
-def _finish(selection: Selection, steps: Tuple[Step, ...], wanted: Wanted, catalog: Catalog) -> Tuple[Step, ...]:
+def _finish(
+    selection: Selection, steps: Tuple[Step, ...], wanted: Wanted, catalog: Catalog
+) -> Tuple[Step, ...]:
     steps += _pins_not_in(steps, selection, wanted, catalog)
     return tuple(_with_pin(_as_dependency(step, selection, wanted), selection) for step in steps)
 
 
-def _pins_not_in(steps: Sequence[Step], selection: Selection, wanted: Wanted, catalog: Catalog) -> Tuple[Step, ...]:
-    """What pip leaves out because the same version is installed: it was built for another torch, or is broken."""
+def _pins_not_in(
+    steps: Sequence[Step], selection: Selection, wanted: Wanted, catalog: Catalog
+) -> Tuple[Step, ...]:
+    """What pip leaves out because the same version is installed: it was built for another torch, or
+    is broken."""
     planned = {step.name for step in steps}
     missing = []
     for pin in selection.pins.values():
-        if pin.name not in planned and not stays(pin.name, str(pin.candidate.version), selection, wanted, catalog):
+        if pin.name not in planned and not stays(
+            pin.name, str(pin.candidate.version), selection, wanted, catalog
+        ):
             missing.append(pin.candidate)
     return planning.steps_of_pins(missing, selection.here, requested=wanted.named)
 
 
 def _as_dependency(step: Step, selection: Selection, wanted: Wanted) -> Step:
-    """pip was given the hidden requirements as if the person had asked for them, and what goes along with torch."""
+    """pip was given the hidden requirements as if the person had asked for them, and what goes
+    along with torch."""
     if step.name in selection.carried:
         was_requested = selection.here.installed[step.name].requested
         because = selection.bound[step.name]
-        return dataclasses.replace(step, requested=False, because=because, keeps_requested=was_requested)
+        return dataclasses.replace(
+            step, requested=False, because=because, keeps_requested=was_requested
+        )
     if step.name == TORCH and selection.torch_choice.brought_for:
         because = f"for {selection.torch_choice.brought_for}"
         return dataclasses.replace(step, requested=False, because=because)
     asked = wanted.named | {requirement_name(entry.text) for entry in wanted.entries}
     for text, pin in hidden_requirements(selection).items():
         if requirement_name(text) == step.name and step.name not in asked:
-            return dataclasses.replace(step, requested=False, because=f"{pin.name} {pin.version} needs {text}")
+            return dataclasses.replace(
+                step, requested=False, because=f"{pin.name} {pin.version} needs {text}"
+            )
     return step
 
 
@@ -299,7 +333,9 @@ def _with_pin(step: Step, selection: Selection) -> Step:
 def make_plan(selection: Selection, steps: Sequence[Step], request: InstallRequest) -> Plan:
     """The plan of what was decided."""
     here = selection.here
-    found = tuple(planning.with_own_hash(step, own_hashes(step.name, request, here)) for step in steps)
+    found = tuple(
+        planning.with_own_hash(step, own_hashes(step.name, request, here)) for step in steps
+    )
     if request.has_lock:
         found = tuple(dataclasses.replace(step, is_locked=step.candidate is None) for step in found)
     if request.ignore_installed:
@@ -307,4 +343,4 @@ def make_plan(selection: Selection, steps: Sequence[Step], request: InstallReque
     return Plan(planning.explained(found), selection.rejections, selection.answers)
 
 
-# --- small readings --------------------------------------------------------------------------------
+# --- small readings -------------------------------------------------------------------------------

@@ -1,4 +1,5 @@
-"""Words that are nearly a command or nearly a project of the wheel index. pip would install whatever has that name."""
+"""Words that are nearly a command or nearly a project of the wheel index. pip would install
+whatever has that name."""
 
 from __future__ import annotations
 
@@ -9,7 +10,8 @@ from packaging.utils import canonicalize_name
 
 from safe_install.errors import UsageError
 
-# Commands that are planned, and words for what other commands of ours do: never the project that has the name.
+# Commands that are planned, and words for what other commands of ours do: never the project that
+# has the name.
 # The value is the command line that does it today, where there is one.
 RESERVED: Mapping[str, Optional[str]] = {
     "doctor": "safe-install verify",
@@ -30,14 +32,16 @@ RESERVED: Mapping[str, Optional[str]] = {
     "plan": "safe-install --dry-run REQ",
 }
 
-# Projects on the package index whose names are one edit from a command, among the 10,000 most downloaded in 2026-11.
+# Projects on the package index whose names are one edit from a command, among the 10,000 most
+# downloaded in 2026-11.
 NEIGHBOURS_OF_COMMANDS = frozenset(
     """
     cachy daff dash dictor diffq donfig fcache flet hist lit mock pdiff plac usearch zconfig
     """.split()  # noqa: SIM905 - one name a line would be a page
 )
 
-# Real projects, in use, whose names are one edit from a name in the wheel index (package index, 2026-11).
+# Real projects, in use, whose names are one edit from a name in the wheel index (package index,
+# 2026-11).
 NEIGHBOURS_OF_PROJECTS = frozenset(
     """
     atorch borch briton btorch ctorch cupy-cuda110 cupy-cuda111 cupy-cuda112 cupy-cuda113 cupy-cuda114
@@ -52,7 +56,8 @@ SHORTEST_PROJECT = 5  # letters: below that, every name is a neighbour of others
 
 
 def is_one_edit(one: str, other: str) -> bool:
-    """One letter too many, too few or wrong, or two neighbours exchanged (Damerau-Levenshtein distance 1)."""
+    """One letter too many, too few or wrong, or two neighbours exchanged (Damerau-Levenshtein
+    distance 1)."""
     if one == other:
         return False
     if len(one) == len(other):
@@ -73,7 +78,8 @@ def _is_replaced(one: str, other: str) -> bool:
 
 
 def nearest_command(word: str, commands: Iterable[str]) -> Optional[str]:
-    """The command that was meant by a word that is none, or None where the word is something else."""
+    """The command that was meant by a word that is none, or None where the word is something
+    else."""
     if len(word) < 4 or word in NEIGHBOURS_OF_COMMANDS:
         return None
     for command in sorted({*commands, *RESERVED}):
@@ -83,9 +89,12 @@ def nearest_command(word: str, commands: Iterable[str]) -> Optional[str]:
 
 
 def nearest_option(name: str, options: Iterable[str]) -> Optional[str]:
-    """The long option that was meant by a name that is none: one edit away, or the same but for its hyphens."""
+    """The long option that was meant by a name that is none: one edit away, or the same but for its
+    hyphens."""
     for option in sorted(options):
-        if option.startswith("--") and (is_one_edit(name, option) or _letters(name) == _letters(option)):
+        if option.startswith("--") and (
+            is_one_edit(name, option) or _letters(name) == _letters(option)
+        ):
             return option
     return None
 
@@ -95,9 +104,11 @@ def _letters(name: str) -> str:
 
 
 def nearest_project(name: str, known: Collection[str]) -> Optional[str]:
-    """The project of the wheel index that was meant by a normalized name, or None where the name is another's.
+    """The project of the wheel index that was meant by a normalized name, or None where the name is
+    another's.
 
-    Names that differ in a digit only (cupy-cuda112, dgl-cu111, flash-attn-4) are versions of the same project.
+    Names that differ in a digit only (cupy-cuda112, dgl-cu111, flash-attn-4) are versions of the
+    same project.
     """
     if name in known or name == "torch" or name in NEIGHBOURS_OF_PROJECTS:
         return None
@@ -117,9 +128,11 @@ def _without_digits(name: str) -> str:
 def refuse_misspelled(
     requirements: Iterable[Requirement], *, known: Collection[str], installed: Collection[str]
 ) -> None:
-    """Refuse a name one edit from a project of the wheel index, before any host is asked and any code is run.
+    """Refuse a name one edit from a project of the wheel index, before any host is asked and any
+    code is run.
 
-    An exact version, a URL, or an installed project of that name says that it is meant. Errors: UsageError.
+    An exact version, a URL, or an installed project of that name says that it is meant. Errors:
+    UsageError.
     """
     for requirement in requirements:
         name = canonicalize_name(requirement.name)
@@ -128,7 +141,8 @@ def refuse_misspelled(
         project = nearest_project(name, known)
         if project is not None:
             raise UsageError(
-                f"{requirement.name} is no project of the wheel index, and one letter away from {project}",
+                f"{requirement.name} is no project of the wheel index, and one letter away from "
+                f"{project}",
                 hint=f"Did you mean: {project}? To install {requirement.name}, name its version: "
                 f"{requirement.name}==VERSION.",
             )

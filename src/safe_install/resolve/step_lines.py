@@ -11,10 +11,16 @@ from safe_install.models import Origin, Step
 
 
 def requirement_line(step: Step) -> str:
-    """The line that makes pip bring exactly this. Errors: Refused for one that would be read as more than one line."""
+    """The line that makes pip bring exactly this. Errors: Refused for one that would be read as
+    more than one line."""
     line = _written(step)
-    if len(line.splitlines()) != 1 or re.search(r"\s", str((step.download_info or {}).get("url", ""))):
-        raise Refused(f"{step.name}: its address has white space in it: {step.url!r}", hint="Nothing was fetched.")
+    if len(line.splitlines()) != 1 or re.search(
+        r"\s", str((step.download_info or {}).get("url", ""))
+    ):
+        raise Refused(
+            f"{step.name}: its address has white space in it: {step.url!r}",
+            hint="Nothing was fetched.",
+        )
     return line
 
 
@@ -35,10 +41,13 @@ def _written(step: Step) -> str:
         address = f"{vcs['vcs']}+{url}@{vcs['commit_id']}"
         if url.startswith("file:"):
             # pip before 23.3 takes `name @ git+file:///...` for a path (pip's news of 23.3).
-            subdirectory = f"&subdirectory={info['subdirectory']}" if info.get("subdirectory") else ""
+            subdirectory = (
+                f"&subdirectory={info['subdirectory']}" if info.get("subdirectory") else ""
+            )
             return f"{address}#egg={name}{subdirectory}"
         return f"{name} @ {address}{_fragment(info)}"
-    # By address: pip need not ask the index once more. It hides the password in an address that has one.
+    # By address: pip need not ask the index once more. It hides the password in an address that has
+    # one.
     is_shown_whole = url.startswith(("http://", "https://")) and "****" not in url
     by_address = step.is_direct or step.is_locked or is_shown_whole
     line = f"{name} @ {url}{_fragment(info)}" if by_address else f"{name}=={step.version}"

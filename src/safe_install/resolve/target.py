@@ -34,13 +34,17 @@ def environment_for(
 ) -> Environment:
     """The environment of a machine elsewhere.
 
-    `torch` "1.8.1+cu111", "2.13.0+cpu" or a bare "2.15.0" (then the accelerator is the one of the build on
-    PyPI); `python_version` "3.8" or "3.8.10"; `platform` "linux_x86_64" (glibc unknown: every manylinux is
+    `torch` "1.8.1+cu111", "2.13.0+cpu" or a bare "2.15.0" (then the accelerator is the one of the
+    build on
+    PyPI); `python_version` "3.8" or "3.8.10"; `platform` "linux_x86_64" (glibc unknown: every
+    manylinux is
     accepted), "manylinux_2_28_x86_64", "manylinux2014_aarch64", "musllinux_1_2_x86_64",
     "macosx_14_0_arm64", "win_amd64"; `cxx11_abi` None: that of the public build. Raises UsageError.
     """
     if not re.match(r"\d+\.\d+(\.\d+)?$", python_version):
-        raise UsageError(f"{python_version!r} is no Python version", hint="Write it as 3.11 or 3.11.7.")
+        raise UsageError(
+            f"{python_version!r} is no Python version", hint="Write it as 3.11 or 3.11.7."
+        )
     machine, libc = parse_platform(platform)
     interpreter = Interpreter(
         executable=cast("Any", _NOWHERE / "python"),
@@ -96,19 +100,27 @@ def parse_platform(platform: str) -> Tuple[str, Tuple[str, str]]:
 
 
 def planned_torch(version: str, platform: str, torch_table: TorchTable) -> TorchBuild:
-    """The public build of torch that a plan will install; `version` as its METADATA says it. Raises UsageError."""
+    """The public build of torch that a plan will install; `version` as its METADATA says it. Raises
+    UsageError."""
     return _torch_build(version, platform, None, torch_table)
 
 
-def _torch_build(torch: str, platform: str, cxx11_abi: Optional[bool], torch_table: TorchTable) -> TorchBuild:
+def _torch_build(
+    torch: str, platform: str, cxx11_abi: Optional[bool], torch_table: TorchTable
+) -> TorchBuild:
     try:
         version = Version(torch)
     except InvalidVersion as error:
-        raise UsageError(f"{torch!r} is no version of torch", hint="Write it as 1.8.1+cu111.") from error
+        raise UsageError(
+            f"{torch!r} is no version of torch", hint="Write it as 1.8.1+cu111."
+        ) from error
     container = container_of_version(torch)
-    accelerator = accelerator_of_version(torch) or _default_accelerator(version, platform, torch_table)
+    accelerator = accelerator_of_version(torch) or _default_accelerator(
+        version, platform, torch_table
+    )
     if container is not None:
-        # The version does not say its CUDA. The C++ ABI is that of the wheels which are published for containers.
+        # The version does not say its CUDA. The C++ ABI is that of the wheels which are published
+        # for containers.
         accelerator = accelerator_of_container(container)
         cxx11_abi = True if cxx11_abi is None else cxx11_abi
     if cxx11_abi is None:
@@ -141,7 +153,13 @@ def _default_accelerator(version: Version, platform: str, torch_table: TorchTabl
 def _markers(python_version: str, platform: str) -> Mapping[str, str]:
     """PEP 508's markers, as far as they follow from what was said."""
     machine = platform.rpartition("_")[2] if not platform.endswith("x86_64") else "x86_64"
-    system = "Windows" if platform.startswith("win") else "Darwin" if platform.startswith("macosx") else "Linux"
+    system = (
+        "Windows"
+        if platform.startswith("win")
+        else "Darwin"
+        if platform.startswith("macosx")
+        else "Linux"
+    )
     full = python_version if python_version.count(".") > 1 else f"{python_version}.0"
     markers: Dict[str, str] = {
         "implementation_name": "cpython",

@@ -19,8 +19,8 @@ from safe_install.torch_family import TORCH
 class AskedOfTorch:
     """What the person wrote about torch on the command line.
 
-    What a requirements file, a constraint or pip's configuration says chooses among what the command line permits, and
-    permits nothing itself.
+    What a requirements file, a constraint or pip's configuration says chooses among what the
+    command line permits, and permits nothing itself.
     """
 
     texts: Tuple[str, ...] = ()  # requirements on torch
@@ -33,7 +33,8 @@ class AskedOfTorch:
         return any(_excludes(text, installed) for text in self.texts)
 
     def names(self, accelerator: str) -> bool:
-        """Did they ask for this very build: `torch==2.12.0+cu130`, the index of its accelerator, `--accelerator`?"""
+        """Did they ask for this very build: `torch==2.12.0+cu130`, the index of its accelerator,
+        `--accelerator`?"""
         if accelerator == self.accelerator:
             return True
         # After a plus sign, or as a whole segment of a path: not `/cpu-images/simple`.
@@ -43,7 +44,8 @@ class AskedOfTorch:
 
 
 def _excludes(text: str, version: Version) -> bool:
-    """Is a requirement not met by this version? The address or the path of a file is another file."""
+    """Is a requirement not met by this version? The address or the path of a file is another
+    file."""
     requirement = parse_requirement(text)
     if requirement is None:
         return True
@@ -51,7 +53,8 @@ def _excludes(text: str, version: Version) -> bool:
 
 
 def who_excludes(torch: Version, steps: Sequence[Step], entries: Sequence[Entry]) -> str:
-    """Whose requirement this version of torch does not meet, as a sentence; "" where it is nobody's."""
+    """Whose requirement this version of torch does not meet, as a sentence; "" where it is
+    nobody's."""
     for step in steps:
         for text in step.requires:
             if requirement_name(text) == TORCH and _excludes(text, torch):
@@ -63,20 +66,28 @@ def who_excludes(torch: Version, steps: Sequence[Step], entries: Sequence[Entry]
 
 
 def check_torch_change(
-    installed: Optional[TorchBuild], coming: Optional[TorchBuild], asked: AskedOfTorch, *, because: str = ""
+    installed: Optional[TorchBuild],
+    coming: Optional[TorchBuild],
+    asked: AskedOfTorch,
+    *,
+    because: str = "",
 ) -> Tuple[Finding, ...]:
-    """What a plan does to the kind of torch: another accelerator, or an older release that nobody named.
+    """What a plan does to the kind of torch: another accelerator, or an older release that nobody
+    named.
 
-    Errors where it was not asked for, warnings where it was. Whoever names torch alone, or with a specifier that the
-    installed one satisfies, permits a newer release; whoever names another release permits another CUDA too, because
-    each release has its own on the package index. `because`: who wants it (see `who_excludes`).
+    Errors where it was not asked for, warnings where it was. Whoever names torch alone, or with a
+    specifier that the installed one satisfies, permits a newer release; whoever names another
+    release permits another CUDA too, because each release has its own on the package index.
+    `because`: who wants it (see `who_excludes`).
     """
     if installed is None or coming is None:
         return ()
     findings = []
     is_older = Version(coming.version.public) < Version(installed.version.public)
     if is_older and not asked.names_another(installed.version) and not asked.allow_change:
-        detail = f"torch {installed.runtime_version} would become the older {coming.runtime_version}"
+        detail = (
+            f"torch {installed.runtime_version} would become the older {coming.runtime_version}"
+        )
         detail += f": {because}" if because else ""
         hint = f"If that is what you want, name the version: torch=={coming.version}."
         findings.append(Finding("torch-moved", Severity.ERROR, TORCH, detail, hint))
@@ -87,7 +98,8 @@ def check_torch_change(
 
 def _judge_accelerator(installed: TorchBuild, coming: TorchBuild, asked: AskedOfTorch) -> Finding:
     detail = (
-        f"torch {installed.runtime_version} is a build for {installed.accelerator}, and torch {coming.runtime_version} "
+        f"torch {installed.runtime_version} is a build for {installed.accelerator}, and torch "
+        f"{coming.runtime_version} "
         f"in its place is one for {coming.accelerator}"
     )
     is_near = asked.names_another(installed.version) and _kind_of(coming) == _kind_of(installed)

@@ -1,7 +1,8 @@
-"""Which torch was chosen, and why not each other one: what is kept of the choice, and what is said of it. Pure.
+"""Which torch was chosen, and why not each other one: what is kept of the choice, and what is said
+of it. Pure.
 
-`resolve.torch_ranking` puts the builds in order; which of them has a wheel of every extension, `pipeline.joint_choice`
-asks.
+`resolve.torch_ranking` puts the builds in order; which of them has a wheel of every extension,
+`pipeline.joint_choice` asks.
 """
 
 from __future__ import annotations
@@ -51,25 +52,39 @@ class TorchChoice:
 
     planned: Optional[TorchBuild] = None  # by the installer, when nothing held it
     is_fixed: bool = False  # the person named its file
-    is_assumed: bool = False  # the one that comes is ours: the installer has not named its build yet
-    keeps_installed: bool = False  # the installed one stays, because no newer one has every extension
+    # the one that comes is ours: the installer has not named its build yet
+    is_assumed: bool = False
+    # the installed one stays, because no newer one has every extension
+    keeps_installed: bool = False
     brought_for: str = ""  # the extensions that fit no other torch, where nothing else asks for one
-    left_behind: Tuple[NormalizedName, ...] = ()  # installed extensions that would have gone along with a newer one
+    # installed extensions that would have gone along with a newer one
+    left_behind: Tuple[NormalizedName, ...] = ()
     is_open: bool = False  # one has to be chosen: the installer has none, or none that may come
     taken: Optional[TorchBuild] = None  # the outcome: the installer's own, or one that we chose
-    files: Tuple[TorchFile, ...] = ()  # of a torch that no index of the installer has, and of its compiler
-    built: Tuple[NormalizedName, ...] = ()  # the extensions of which no torch has all wheels: built for this one
+    # of a torch that no index of the installer has, and of its compiler
+    files: Tuple[TorchFile, ...] = ()
+    # the extensions of which no torch has all wheels: built for this one
+    built: Tuple[NormalizedName, ...] = ()
     passed_over: Tuple[PassedOver, ...] = ()
     rejections: Tuple[Rejection, ...] = ()  # of wheels, for those
 
 
-def pass_over(choice: TorchChoice, passed: PassedOver, rejections: Sequence[Rejection] = ()) -> TorchChoice:
+def pass_over(
+    choice: TorchChoice, passed: PassedOver, rejections: Sequence[Rejection] = ()
+) -> TorchChoice:
     """With a torch that is not taken, and with the wheels that were rejected for it."""
-    return replace(choice, passed_over=(*choice.passed_over, passed), rejections=(*choice.rejections, *rejections))
+    return replace(
+        choice,
+        passed_over=(*choice.passed_over, passed),
+        rejections=(*choice.rejections, *rejections),
+    )
 
 
-def merge_rejections(choice: TorchChoice, pins: Sequence[Candidate], own: Sequence[Rejection]) -> Tuple[Rejection, ...]:
-    """Those of this choice, then those of the torches that were passed over; each file once, and none that is taken."""
+def merge_rejections(
+    choice: TorchChoice, pins: Sequence[Candidate], own: Sequence[Rejection]
+) -> Tuple[Rejection, ...]:
+    """Those of this choice, then those of the torches that were passed over; each file once, and
+    none that is taken."""
     seen = {pin.link.url for pin in pins} | {rejection.candidate.link.url for rejection in own}
     merged = list(own)
     for rejection in choice.rejections:
@@ -83,7 +98,8 @@ NO_SUCH_TORCH = "the package index has no such torch"
 
 
 def why_impossible(torch: TorchBuild, output: str) -> str:
-    """Why pip found no plan with a torch that we chose; "" where that torch is not the reason. `output`: pip's."""
+    """Why pip found no plan with a torch that we chose; "" where that torch is not the reason.
+    `output`: pip's."""
     reason = conflict_reason(output, [f"torch=={torch.version.public}"])
     if reason is None:
         return ""
@@ -96,7 +112,7 @@ def why_impossible(torch: TorchBuild, output: str) -> str:
     return wish
 
 
-# --- what is said of it ----------------------------------------------------------------------------
+# --- what is said of it ---------------------------------------------------------------------------
 
 
 KEEP_EXTENSIONS = "Uninstall what holds it back, or leave it as it is with --keep-extensions."
@@ -114,14 +130,16 @@ def note_choice(
     """
     if not choice.passed_over or taken is None:
         return ()
-    # One with which pip found no plan may have been passed over before, because a wheel was missing.
+    # One with which pip found no plan may have been passed over before, because a wheel was
+    # missing.
     newest = max(choice.passed_over, key=lambda one: (Version(one.release), one.by_installer))
     same = [one for one in choice.passed_over if one.release == newest.release]
     own = next((one for one in same if one.build == choice.planned), newest)
     if Version(newest.release) <= Version(taken.version.public):
         return _note_build(choice, own, taken)
     detail = f"torch {newest.release}: {own.reason}; "
-    # Where it was not even tried, another build of it, or a host that does not answer, is a reason of its own.
+    # Where it was not even tried, another build of it, or a host that does not answer, is a reason
+    # of its own.
     others = [one for one in same if one.build != own.build and one.reason != own.reason]
     others += [one for one in choice.passed_over if one.is_open]
     other = others[0] if others and own.is_untried else None
@@ -148,12 +166,16 @@ def _note_build(choice: TorchChoice, planned: PassedOver, taken: TorchBuild) -> 
     return (Finding("other-build", Severity.NOTE, TORCH, detail),)
 
 
-def _describe_taken(choice: TorchChoice, taken: TorchBuild, extensions: Sequence[NormalizedName]) -> str:
+def _describe_taken(
+    choice: TorchChoice, taken: TorchBuild, extensions: Sequence[NormalizedName]
+) -> str:
     if choice.keeps_installed:
         return f"{taken.version} stays"
     if choice.built:
         return f"{', '.join(choice.built)} will be built for {taken.version}"
-    return f"{taken.version} has {join_all(extensions)}" if extensions else f"{taken.version} is taken"
+    return (
+        f"{taken.version} has {join_all(extensions)}" if extensions else f"{taken.version} is taken"
+    )
 
 
 def join_all(names: Iterable[str]) -> str:
@@ -163,7 +185,9 @@ def join_all(names: Iterable[str]) -> str:
 
 
 def hint_to_permit(
-    option: TorchOption, requirements: Sequence[Requirement], carried: Collection[NormalizedName] = ()
+    option: TorchOption,
+    requirements: Sequence[Requirement],
+    carried: Collection[NormalizedName] = (),
 ) -> str:
     """What to write for a torch that has every extension and that only the person's words exclude.
 
@@ -186,7 +210,8 @@ def hint_of_installed(torch: TorchBuild, names: str) -> str:
 
 
 def hint_to_keep(hint: str, names: Sequence[NormalizedName]) -> str:
-    """A hint, and the ways out where these installed extensions have no wheel for the torch that was asked for."""
+    """A hint, and the ways out where these installed extensions have no wheel for the torch that
+    was asked for."""
     them = "them as they are" if len(names) > 1 else "it as it is"
     removal = f"safe-install uninstall {' '.join(names)}"
     way = f"To let torch move all the same: {removal}, or leave {them}: --keep-extensions."
@@ -195,7 +220,8 @@ def hint_to_keep(hint: str, names: Sequence[NormalizedName]) -> str:
 
 
 def why_none_may_come(options: Sequence[TorchOption]) -> str:
-    """What keeps every torch away: the person's own words where they do, else what keeps the newest one."""
+    """What keeps every torch away: the person's own words where they do, else what keeps the newest
+    one."""
     excluded = [option for option in options if option.excluded is not None]
     newest_first = sorted(excluded, key=lambda option: option.excluded not in BY_THE_PERSON)
     reason = newest_first[0].reason if newest_first else "no release is known"
@@ -203,7 +229,8 @@ def why_none_may_come(options: Sequence[TorchOption]) -> str:
 
 
 def hint_to_leave_out(options: Sequence[TorchOption], known: Mapping[str, Known]) -> str:
-    """The newest torch that has the most extensions, and those that hold it back; "" where none has any.
+    """The newest torch that has the most extensions, and those that hold it back; "" where none has
+    any.
 
     `known`: by version of torch.
     """

@@ -1,8 +1,9 @@
-"""Why has no torch everything that was asked for? The wishes that exclude each other, and what gives way. Pure.
+"""Why has no torch everything that was asked for? The wishes that exclude each other, and what
+gives way. Pure.
 
-A wish is what the person could take back: an extension, a requirement or a constraint on torch, an accelerator; and
-that an installed torch never becomes an older one or one for another accelerator. The machine, its Python and its
-driver stay as they are.
+A wish is what the person could take back: an extension, a requirement or a constraint on torch, an
+accelerator; and that an installed torch never becomes an older one or one for another accelerator.
+The machine, its Python and its driver stay as they are.
 """
 
 from __future__ import annotations
@@ -43,7 +44,8 @@ class WayOut:
 
 @dataclass(frozen=True)
 class Conflict:
-    """The smallest set of wishes that no torch meets together, and the ways out of it, best torch first.
+    """The smallest set of wishes that no torch meets together, and the ways out of it, best torch
+    first.
 
     Without wishes: no torch is for this machine.
     """
@@ -84,7 +86,7 @@ def _ways_out(wishes: Sequence[str], rows: Sequence[TorchRow]) -> Tuple[WayOut, 
     return tuple(found)
 
 
-# --- the wishes ------------------------------------------------------------------------------------
+# --- the wishes -----------------------------------------------------------------------------------
 
 
 def wishes_of(
@@ -105,7 +107,9 @@ def _describe_installed(torch: TorchBuild) -> str:
     return f"the installed torch {torch.runtime_version}"
 
 
-def met_by_torch(build: TorchBuild, terms: TorchTerms, installed: Optional[TorchBuild] = None) -> FrozenSet[str]:
+def met_by_torch(
+    build: TorchBuild, terms: TorchTerms, installed: Optional[TorchBuild] = None
+) -> FrozenSet[str]:
     """The wishes about torch itself that a build meets."""
     met = set()
     for requirement in (*terms.requirements, *terms.constraints):
@@ -114,18 +118,21 @@ def met_by_torch(build: TorchBuild, terms: TorchTerms, installed: Optional[Torch
     if terms.accelerator and build.accelerator == terms.accelerator:
         met.add(_OPTION + terms.accelerator)
     findings = check_torch_change(installed, build, terms.asked)
-    if installed is not None and all(finding.severity is not Severity.ERROR for finding in findings):
+    if installed is not None and all(
+        finding.severity is not Severity.ERROR for finding in findings
+    ):
         met.add(_describe_installed(installed))
     return frozenset(met)
 
 
 def without_wishes(terms: TorchTerms, *, accelerator: str = "") -> TorchTerms:
-    """What is left of the terms when every wish about torch is taken back, but perhaps the one for an accelerator."""
+    """What is left of the terms when every wish about torch is taken back, but perhaps the one for
+    an accelerator."""
     asked = AskedOfTorch(allow_change=True)
     return replace(terms, requirements=(), constraints=(), accelerator=accelerator, asked=asked)
 
 
-# --- what is said of it ----------------------------------------------------------------------------
+# --- what is said of it ---------------------------------------------------------------------------
 
 
 def describe_conflict(conflict: Conflict, machine: str) -> str:

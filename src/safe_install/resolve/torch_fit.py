@@ -1,4 +1,5 @@
-"""Would a torch, installed or planned, run with the driver and on the GPUs that were declared, or that are here?"""
+"""Would a torch, installed or planned, run with the driver and on the GPUs that were declared, or
+that are here?"""
 
 from __future__ import annotations
 
@@ -7,7 +8,15 @@ from typing import Iterator, List, Optional, Protocol, Tuple
 from packaging.version import Version
 
 from safe_install.index.facts import Catalog, GpuCode, TorchRelease, TorchTable, parse_release
-from safe_install.models import Driver, Environment, Finding, Interpreter, Plan, Severity, TorchBuild
+from safe_install.models import (
+    Driver,
+    Environment,
+    Finding,
+    Interpreter,
+    Plan,
+    Severity,
+    TorchBuild,
+)
 from safe_install.tags import ComputeCapability, parse_accelerator, parse_device_capabilities
 from safe_install.torch_family import TORCH, is_library_of_torch
 
@@ -27,7 +36,8 @@ def check_torch(
     catalog: Catalog,
     code: Optional[Code] = None,
 ) -> Tuple[Finding, ...]:
-    """What speaks against it: errors for a declared driver or GPU, warnings for those that are here.
+    """What speaks against it: errors for a declared driver or GPU, warnings for those that are
+    here.
 
     `code`: the GPU code in its files; None: as the wheel index knows it.
     Floors: cuda.json (NVIDIA's release notes); GPU code: torch.json.
@@ -58,28 +68,34 @@ def known_code(
 
 
 def missed_devices(code: Optional[Code], driver: Driver) -> List[ComputeCapability]:
-    """The compute capabilities, declared or here, for which there is no code; none where the code is not known."""
+    """The compute capabilities, declared or here, for which there is no code; none where the code
+    is not known."""
     devices = parse_device_capabilities(device.compute_capability for device in driver.devices)
     return [device for device in devices if code is not None and not code.runs_on(device)]
 
 
-def _no_code(torch: TorchBuild, driver: Driver, missed: List[ComputeCapability], code: Optional[Code]) -> str:
+def _no_code(
+    torch: TorchBuild, driver: Driver, missed: List[ComputeCapability], code: Optional[Code]
+) -> str:
     names = ", ".join(device.sm for device in missed)
     where = "declared" if driver.declared else "here"
-    return f"no kernel image for {names}, which is {where}: torch {torch.runtime_version} has {code}"
+    return (
+        f"no kernel image for {names}, which is {where}: torch {torch.runtime_version} has {code}"
+    )
 
 
 def _system(interpreter: Interpreter) -> str:
     return "windows" if interpreter.platform.startswith("win") else "linux"
 
 
-# --- which build would run there -------------------------------------------------------------------
+# --- which build would run there ------------------------------------------------------------------
 
 
 def check_numpy(plan: Plan, torch: Optional[TorchBuild]) -> Tuple[Finding, ...]:
     """A warning where the plan brings a numpy that this torch was not built for.
 
-    torch 2.3 is the first that was built for numpy 2; before it `torch.from_numpy` fails beside numpy 2.
+    torch 2.3 is the first that was built for numpy 2; before it `torch.from_numpy` fails beside
+    numpy 2.
     """
     release = parse_release(torch.runtime_version) if torch is not None else None
     if torch is None or release is None or release >= Version("2.3"):
@@ -88,40 +104,71 @@ def check_numpy(plan: Plan, torch: Optional[TorchBuild]) -> Tuple[Finding, ...]:
         numpy = parse_release(step.version or "") if step.name == "numpy" else None
         if numpy is not None and numpy >= Version("2"):
             detail = f"torch {torch.runtime_version} was built for numpy 1: torch.from_numpy fails beside numpy {numpy}"
-            return (Finding("breaks-numpy", Severity.WARNING, "numpy", detail, 'Ask for "numpy<2".'),)
+            return (
+                Finding("breaks-numpy", Severity.WARNING, "numpy", detail, 'Ask for "numpy<2".'),
+            )
     return ()
 
 
 def note_unused_cuda(
     plan: Plan, torch: Optional[TorchBuild], environment: Environment, *, accelerator: str
 ) -> Tuple[Finding, ...]:
-    """A note where a build for CUDA comes to a machine without a driver, and none was declared: what the one for the
-    CPU would save. `accelerator`: that was asked for; then nothing is said."""
+    """A note where a build for CUDA comes to a machine without a driver, and none was declared:
+    what the one for the CPU would save. `accelerator`: that was asked for; then nothing is said."""
     had_cuda = environment.torch is not None and environment.torch.cuda is not None
-    if accelerator or had_cuda or environment.driver is not None or torch is None or torch.cuda is None:
+    if (
+        accelerator
+        or had_cuda
+        or environment.driver is not None
+        or torch is None
+        or torch.cuda is None
+    ):
         return ()
     if plan.find(TORCH) is None:
         return ()
-    libraries = [step for step in plan.steps if step.name != TORCH and is_library_of_torch(step.name)]
+    libraries = [
+        step for step in plan.steps if step.name != TORCH and is_library_of_torch(step.name)
+    ]
     detail = f"no NVIDIA driver is here, and torch {torch.runtime_version} is a build for CUDA"
     saved = "is smaller"
     if libraries:
-        detail += f": {len(libraries)} of the {len(plan.steps)} distributions that come are its libraries"
+        detail += (
+            f": {len(libraries)} of the {len(plan.steps)} distributions that come are its libraries"
+        )
         saved = "needs none of them"
     hint = (
-        f"The build for the CPU {saved}: add --accelerator cpu. For an image, declare the driver that it will meet: "
+        f"The build for the CPU {saved}: add --accelerator cpu. For an image, declare the driver "
+        "that it will meet: "
         "--target-driver."
     )
     return (Finding("no-driver", Severity.NOTE, TORCH, detail, hint),)
 
 
-def note_torch_stays(plan: Plan, environment: Environment, *, accelerator: str) -> Tuple[Finding, ...]:
-    """A note where an accelerator was asked for, and a torch for another one stays because nobody named torch."""
+def note_torch_stays(
+    plan: Plan, environment: Environment, *, accelerator: str
+) -> Tuple[Finding, ...]:
+    """A note where an accelerator was asked for, and a torch for another one stays because nobody
+    named torch."""
     torch = environment.torch
-    if not accelerator or torch is None or torch.accelerator == accelerator or plan.find(TORCH) is not None:
+    if (
+        not accelerator
+        or torch is None
+        or torch.accelerator == accelerator
+        or plan.find(TORCH) is not None
+    ):
         return ()
-    detail = f"torch {torch.runtime_version} stays: {accelerator} was asked for, and torch was not named"
-    return (Finding("torch-stays", Severity.NOTE, TORCH, detail, f"Name it too: --accelerator {accelerator} torch."),)
+    detail = (
+        f"torch {torch.runtime_version} stays: {accelerator} was asked for, and torch was not named"
+    )
+    return (
+        Finding(
+            "torch-stays",
+            Severity.NOTE,
+            TORCH,
+            detail,
+            f"Name it too: --accelerator {accelerator} torch.",
+        ),
+    )
 
 
 def _hint(torch: TorchBuild, driver: Driver, interpreter: Interpreter, catalog: Catalog) -> str:
@@ -132,10 +179,15 @@ def _hint(torch: TorchBuild, driver: Driver, interpreter: Interpreter, catalog: 
     return f"Take a build that runs {place}: safe-install {build}"
 
 
-def _fitting_builds(torch: TorchBuild, driver: Driver, interpreter: Interpreter, catalog: Catalog) -> Iterator[str]:
-    """What to ask for, best first: the same release for another CUDA, then newer releases before older ones."""
+def _fitting_builds(
+    torch: TorchBuild, driver: Driver, interpreter: Interpreter, catalog: Catalog
+) -> Iterator[str]:
+    """What to ask for, best first: the same release for another CUDA, then newer releases before
+    older ones."""
     here = torch.version.public
-    releases = sorted(catalog.torch.releases.values(), key=lambda release: Version(release.version), reverse=True)
+    releases = sorted(
+        catalog.torch.releases.values(), key=lambda release: Version(release.version), reverse=True
+    )
     same = [release for release in releases if release.version == here]
     for release in [*same, *releases]:
         if _python_of(interpreter) not in release.python:
@@ -152,11 +204,26 @@ def _python_of(interpreter: Interpreter) -> str:
 def _cuda_builds(release: TorchRelease) -> List[str]:
     """Its accelerators that are CUDA, newest first."""
     names = {*release.accelerators, *([release.untagged] if release.untagged else [])}
-    versions = {name: parsed.version for name in names for parsed in [parse_accelerator(name)] if parsed is not None}
-    return sorted((name for name in versions if name.startswith("cu")), key=lambda name: versions[name], reverse=True)
+    versions = {
+        name: parsed.version
+        for name in names
+        for parsed in [parse_accelerator(name)]
+        if parsed is not None
+    }
+    return sorted(
+        (name for name in versions if name.startswith("cu")),
+        key=lambda name: versions[name],
+        reverse=True,
+    )
 
 
-def _runs(release: TorchRelease, accelerator: str, driver: Driver, interpreter: Interpreter, catalog: Catalog) -> bool:
+def _runs(
+    release: TorchRelease,
+    accelerator: str,
+    driver: Driver,
+    interpreter: Interpreter,
+    catalog: Catalog,
+) -> bool:
     if catalog.cuda.is_too_old(driver, accelerator, system=_system(interpreter)):
         return False
     code = known_code(Version(release.version), accelerator, interpreter, catalog.torch)

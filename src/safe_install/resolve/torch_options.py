@@ -1,6 +1,8 @@
-"""A torch that may come, taken or passed over: what that makes of a selection, and what is said where none comes. Pure.
+"""A torch that may come, taken or passed over: what that makes of a selection, and what is said
+where none comes. Pure.
 
-`resolve.torch_ranking` puts the builds in order; `pipeline.joint_choice` goes through them and asks for their wheels.
+`resolve.torch_ranking` puts the builds in order; `pipeline.joint_choice` goes through them and asks
+for their wheels.
 """
 
 from __future__ import annotations
@@ -29,15 +31,20 @@ MAX_REFUSED = 2  # builds for which pip is asked in vain, where there are no ext
 
 
 def take_torch(selection: Selection, option: TorchOption) -> Selection:
-    """With a torch of our own choice, in place of the one before; the installer is to say which build it is."""
+    """With a torch of our own choice, in place of the one before; the installer is to say which
+    build it is."""
     if option.build == selection.coming_torch:
         return selection
     is_kept = option.is_installed
-    choice = dataclasses.replace(selection.torch_choice, is_assumed=not is_kept, keeps_installed=is_kept, files=())
+    choice = dataclasses.replace(
+        selection.torch_choice, is_assumed=not is_kept, keeps_installed=is_kept, files=()
+    )
     if is_kept:
         choice = dataclasses.replace(choice, left_behind=tuple(sorted(selection.carried)))
         selection = decisions.leave_behind(selection, selection.carried)
-    planned = selection.here if is_kept else dataclasses.replace(selection.planned, torch=option.build)
+    planned = (
+        selection.here if is_kept else dataclasses.replace(selection.planned, torch=option.build)
+    )
     return dataclasses.replace(
         selection,
         coming_torch=None if is_kept else option.build,
@@ -49,11 +56,13 @@ def take_torch(selection: Selection, option: TorchOption) -> Selection:
 
 
 def open_options(selection: Selection, options: Sequence[TorchOption]) -> List[TorchOption]:
-    """Those that may still be taken. Without extensions only pip knows what its index has, and what else is required:
-    it is not asked for one release after the other."""
+    """Those that may still be taken. Without extensions only pip knows what its index has, and what
+    else is required: it is not asked for one release after the other."""
     passed = selection.torch_choice.passed_over
     names = {one.version for one in passed}
-    found = [option for option in options if option.excluded is None and option.version not in names]
+    found = [
+        option for option in options if option.excluded is None and option.version not in names
+    ]
     if selection.extensions or sum(one.by_installer for one in passed) < MAX_REFUSED:
         return found
     return [option for option in found if option.is_installed]
@@ -63,11 +72,14 @@ def without_untried(selection: Selection) -> Selection:
     """Without those of which nothing was tried: another one came before them then."""
     choice = selection.torch_choice
     passed = tuple(one for one in choice.passed_over if not one.is_untried)
-    return dataclasses.replace(selection, torch_choice=dataclasses.replace(choice, passed_over=passed))
+    return dataclasses.replace(
+        selection, torch_choice=dataclasses.replace(choice, passed_over=passed)
+    )
 
 
 def is_open_question(selection: Selection) -> bool:
-    """Is it only not known whether a newer torch like the installed one can be had? Then it does not stay silently."""
+    """Is it only not known whether a newer torch like the installed one can be had? Then it does
+    not stay silently."""
     passed = selection.torch_choice.passed_over
     return not selection.extensions and any(one.is_open for one in passed)
 
@@ -80,9 +92,12 @@ def settle(selection: Selection) -> Selection:
 
 
 def take_planned(selection: Selection) -> Selection:
-    """With the torch of the installer's plan: what speaks against it is said, or refuses it, as without a choice."""
+    """With the torch of the installer's plan: what speaks against it is said, or refuses it, as
+    without a choice."""
     build = selection.torch_choice.planned
-    choice = dataclasses.replace(selection.torch_choice, is_assumed=False, keeps_installed=False, files=())
+    choice = dataclasses.replace(
+        selection.torch_choice, is_assumed=False, keeps_installed=False, files=()
+    )
     planned = dataclasses.replace(selection.planned, torch=build)
     return dataclasses.replace(
         selection, coming_torch=build, planned=planned, torch_choice=choice, pins={}, torch_pins={}
@@ -90,17 +105,21 @@ def take_planned(selection: Selection) -> Selection:
 
 
 def may_keep_planned(selection: Selection, options: Sequence[TorchOption]) -> bool:
-    """Is no other torch to be had, and the one that pip planned not the wrong accelerator? Extensions need one that
-    they fit; without any, the checks of the plan have the last word."""
+    """Is no other torch to be had, and the one that pip planned not the wrong accelerator?
+    Extensions need one that they fit; without any, the checks of the plan have the last word."""
     choice = selection.torch_choice
     if choice.planned is None or selection.extensions:
         return False
     return not is_of_another_accelerator(choice.planned, options)
 
 
-def is_of_another_accelerator(planned: Optional[TorchBuild], options: Sequence[TorchOption]) -> bool:
+def is_of_another_accelerator(
+    planned: Optional[TorchBuild], options: Sequence[TorchOption]
+) -> bool:
     """Is the torch of pip's plan not the build that was asked for?"""
-    return any(option.build == planned and option.excluded is Exclusion.ACCELERATOR for option in options)
+    return any(
+        option.build == planned and option.excluded is Exclusion.ACCELERATOR for option in options
+    )
 
 
 def come_again(option: TorchOption, catalog: Catalog, here: Environment) -> TorchOption:
@@ -111,7 +130,9 @@ def come_again(option: TorchOption, catalog: Catalog, here: Environment) -> Torc
     return dataclasses.replace(option, build=build, is_installed=False, is_on_index=False)
 
 
-def same_release_first(options: Sequence[TorchOption], installed: Optional[TorchBuild]) -> Tuple[TorchOption, ...]:
+def same_release_first(
+    options: Sequence[TorchOption], installed: Optional[TorchBuild]
+) -> Tuple[TorchOption, ...]:
     """Another accelerator was asked for, and no other release."""
     if installed is None:
         return tuple(options)
@@ -120,7 +141,8 @@ def same_release_first(options: Sequence[TorchOption], installed: Optional[Torch
 
 
 def accelerator_to_list(selection: Selection, wanted: Wanted) -> str:
-    """The one accelerator whose builds are wanted; "" where pip's own plan is for it, or where the driver decides."""
+    """The one accelerator whose builds are wanted; "" where pip's own plan is for it, or where the
+    driver decides."""
     planned, here = selection.torch_choice.planned, selection.here
     installed = here.torch.accelerator if here.torch is not None else ""
     accelerator = wanted.torch.accelerator or installed
@@ -149,21 +171,30 @@ def no_torch(
     if listing is not None and listing.problem is not None:
         reasons = [listing.problem.reason]
     else:
-        meant = [option for option in options if not accelerator or option.build.accelerator == accelerator]
+        meant = [
+            option
+            for option in options
+            if not accelerator or option.build.accelerator == accelerator
+        ]
         # What no other word of the person's would change is said first.
         meant.sort(key=lambda option: option.excluded in BY_THE_PERSON)
         reasons += [option.reason for option in meant if option.excluded is not None]
     shown = "; ".join(dict.fromkeys(reasons[:3])) or "none is known here"
     hint = ""
     if wanted.torch.origin:
-        hint = f"{wanted.torch.origin} names {accelerator}: --accelerator auto lets the driver decide."
+        hint = (
+            f"{wanted.torch.origin} names {accelerator}: --accelerator auto lets the driver decide."
+        )
     if listing is not None and listing.problem is not None and listing.problem.is_open:
         hint = (
-            "Name a mirror of that host (SAFE_INSTALL_MIRRORS), or the very version that an index of yours has: "
+            "Name a mirror of that host (SAFE_INSTALL_MIRRORS), or the very version that an index "
+            "of yours has: "
             f"torch==X.Y.Z+{accelerator}."
         )
     for option in options:
-        if option.is_on_index and option.build.runtime_version in map(_pinned_version, wanted.torch.requirements):
+        if option.is_on_index and option.build.runtime_version in map(
+            _pinned_version, wanted.torch.requirements
+        ):
             hint = f"The package index has that build as torch=={option.version}."
     return NoCandidate(f"{what} can come: {shown}", hint=hint)
 
@@ -175,7 +206,9 @@ def say_built(selection: Selection, resolution: Resolution) -> Selection:
     return dataclasses.replace(selection, torch_choice=choice)
 
 
-def with_passed_over(selection: Selection, passed: PassedOver, rejections: Sequence[Rejection] = ()) -> Selection:
+def with_passed_over(
+    selection: Selection, passed: PassedOver, rejections: Sequence[Rejection] = ()
+) -> Selection:
     """With a torch that is not taken."""
     choice = pass_over(selection.torch_choice, passed, rejections)
     return dataclasses.replace(selection, torch_choice=choice)
@@ -190,7 +223,9 @@ def with_reason_of_planned(selection: Selection, options: Sequence[TorchOption])
         if is_untried and selection.coming_torch != option.build:
             reason = _reason_of_planned(option, options)
             return (
-                with_passed_over(selection, PassedOver(option.build, reason, is_untried=True)) if reason else selection
+                with_passed_over(selection, PassedOver(option.build, reason, is_untried=True))
+                if reason
+                else selection
             )
     return selection
 
@@ -202,11 +237,13 @@ def carried_of(error: NoCandidate, selection: Selection) -> List[NormalizedName]
 
 
 def _reason_of_planned(planned: TorchOption, options: Sequence[TorchOption]) -> str:
-    """Without the name before it. Where another accelerator was asked for: why its build of that release cannot come;
-    "" where it can."""
+    """Without the name before it. Where another accelerator was asked for: why its build of that
+    release cannot come; "" where it can."""
     reason = planned.reason or planned.warning
     if planned.excluded is Exclusion.ACCELERATOR:
-        same = [one for one in options if one.release == planned.release and one.build != planned.build]
+        same = [
+            one for one in options if one.release == planned.release and one.build != planned.build
+        ]
         reason = next((one.reason for one in same), "")
     for name in (planned.build.runtime_version, planned.version, planned.release):
         start = f"torch {name} "

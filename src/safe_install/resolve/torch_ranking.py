@@ -1,7 +1,8 @@
 """Which builds of torch may come, in order of preference, and why each other one may not? Pure.
 
-A build is a release for an accelerator. Each release has one on the package index (torch.json calls it `untagged`), and
-others on the pages of download.pytorch.org, whose local version names their accelerator.
+A build is a release for an accelerator. Each release has one on the package index (torch.json calls
+it `untagged`), and others on the pages of download.pytorch.org, whose local version names their
+accelerator.
 """
 
 from __future__ import annotations
@@ -65,7 +66,8 @@ class TorchOption:
     reason: str = ""  # why it may not come
     warning: str = ""  # it may come, and would not run with the driver or on the GPU that is here
     is_installed: bool = False
-    is_on_index: bool = True  # does pip find it where it looks anyway? Else it lies on download.pytorch.org
+    # does pip find it where it looks anyway? Else it lies on download.pytorch.org
+    is_on_index: bool = True
 
     @property
     def release(self) -> str:
@@ -88,21 +90,27 @@ def rank_torches(
 ) -> Tuple[TorchOption, ...]:
     """The builds that could come, in order of preference; each that may not come with why.
 
-    Those that run with the driver and on the GPU that is here come before those that do not, a newer release before an
-    older one; of one release what is installed, then the build on pip's own index, then the others. `planned`: what the
-    installer chose; it found nothing newer that it may take. None: it was not asked. `is_fixed`: the person named the
-    very file.
+    Those that run with the driver and on the GPU that is here come before those that do not, a
+    newer release before an older one; of one release what is installed, then the build on pip's own
+    index, then the others. `planned`: what the installer chose; it found nothing newer that it may
+    take. None: it was not asked. `is_fixed`: the person named the very file.
     """
     builds: Dict[str, TorchBuild] = {}
     local = planned.version.local if planned is not None else None
-    for release in sorted(catalog.torch.releases.values(), key=lambda one: Version(one.version), reverse=True):
+    for release in sorted(
+        catalog.torch.releases.values(), key=lambda one: Version(one.version), reverse=True
+    ):
         for build in _builds_of(release, planned, terms, here, catalog):
             builds.setdefault(str(build.version), build)
     if planned is not None:
         builds[str(planned.version)] = planned
     if here.torch is not None and _is_older(here.torch, planned):
         # The package index has the same build without a local version.
-        same = [version for version, build in builds.items() if build.runtime_version == here.torch.runtime_version]
+        same = [
+            version
+            for version, build in builds.items()
+            if build.runtime_version == here.torch.runtime_version
+        ]
         for version in same:
             del builds[version]
         builds[str(here.torch.version)] = here.torch
@@ -129,9 +137,14 @@ def _is_older(build: TorchBuild, planned: Optional[TorchBuild]) -> bool:
 
 
 def _builds_of(
-    release: TorchRelease, planned: Optional[TorchBuild], terms: TorchTerms, here: Environment, catalog: Catalog
+    release: TorchRelease,
+    planned: Optional[TorchBuild],
+    terms: TorchTerms,
+    here: Environment,
+    catalog: Catalog,
 ) -> List[TorchBuild]:
-    """The builds of a release that the installer did not pass over, the one on its own index first."""
+    """The builds of a release that the installer did not pass over, the one on its own index
+    first."""
     version = Version(release.version)
     own = planned.version if planned is not None else None
     if own is not None and version > Version(own.public):
@@ -140,17 +153,24 @@ def _builds_of(
     if own is None or version < Version(own.public):
         locals_.append(own.local if own is not None else None)
     others = _other_accelerators(release, planned, terms, here, catalog.cuda)
-    texts = [f"{release.version}+{local}" if local else release.version for local in (*locals_, *others)]
+    texts = [
+        f"{release.version}+{local}" if local else release.version for local in (*locals_, *others)
+    ]
     return [planned_torch(text, here.interpreter.platform, catalog.torch) for text in texts]
 
 
 def _other_accelerators(
-    release: TorchRelease, planned: Optional[TorchBuild], terms: TorchTerms, here: Environment, cuda: CudaTable
+    release: TorchRelease,
+    planned: Optional[TorchBuild],
+    terms: TorchTerms,
+    here: Environment,
+    cuda: CudaTable,
 ) -> List[str]:
-    """The accelerators of the builds on download.pytorch.org that may be wanted, in order of preference.
+    """The accelerators of the builds on download.pytorch.org that may be wanted, in order of
+    preference.
 
-    The one that was asked for, else that of the installed torch, else CUDA where there is a driver. An index with local
-    versions is one for an accelerator that the person named.
+    The one that was asked for, else that of the installed torch, else CUDA where there is a driver.
+    An index with local versions is one for an accelerator that the person named.
     """
     platform = here.interpreter.platform
     own_local = planned.version.local if planned is not None else None
@@ -172,14 +192,19 @@ def _other_accelerators(
 
 
 def _names_local_version(terms: TorchTerms) -> bool:
-    specifiers = [specifier for one in (*terms.requirements, *terms.constraints) for specifier in one.specifier]
+    specifiers = [
+        specifier
+        for one in (*terms.requirements, *terms.constraints)
+        for specifier in one.specifier
+    ]
     return any("+" in specifier.version for specifier in specifiers)
 
 
 def _cuda_builds(release: TorchRelease, driver: Driver, cuda: CudaTable) -> List[str]:
     """Those that the driver serves fully, newest first; then the others, oldest first.
 
-    A driver starts newer runtimes of its CUDA's major version, too; that is called minor version compatibility.
+    A driver starts newer runtimes of its CUDA's major version, too; that is called minor version
+    compatibility.
     """
     served = parse_release(driver.cuda or cuda.cuda_of_driver(driver.version or "") or "")
     versions: Dict[str, Version] = {}
@@ -203,7 +228,9 @@ def _judge(
     is_on_index: bool = True,
 ) -> TorchOption:
     is_installed = build == here.torch
-    findings = () if is_installed else check_torch(build, here.driver, here.interpreter, catalog=catalog)
+    findings = (
+        () if is_installed else check_torch(build, here.driver, here.interpreter, catalog=catalog)
+    )
     fit = findings[0] if findings else None
     reasons: Dict[Exclusion, str] = {}
     if not is_planned and not is_installed:
@@ -216,18 +243,26 @@ def _judge(
     reasons.update(_step_back(build, terms, here))
     if reasons:
         excluded, reason = next(iter(reasons.items()))
-        return TorchOption(build, excluded, reason, is_installed=is_installed, is_on_index=is_on_index)
+        return TorchOption(
+            build, excluded, reason, is_installed=is_installed, is_on_index=is_on_index
+        )
     warning = fit.detail if fit is not None else _unused_gpu(build, terms, here)
     return TorchOption(build, warning=warning, is_installed=is_installed, is_on_index=is_on_index)
 
 
-def judge_planned(build: TorchBuild, terms: TorchTerms, here: Environment, catalog: Catalog) -> TorchOption:
-    """The torch that the installer planned, which has seen the requirements and the constraints itself."""
+def judge_planned(
+    build: TorchBuild, terms: TorchTerms, here: Environment, catalog: Catalog
+) -> TorchOption:
+    """The torch that the installer planned, which has seen the requirements and the constraints
+    itself."""
     return _judge(build, terms, here, catalog, is_planned=True)
 
 
-def is_acceptable(build: TorchBuild, terms: TorchTerms, here: Environment, catalog: Catalog) -> bool:
-    """May the torch that the installer planned come as it is: nothing excludes it, and it runs here or there?"""
+def is_acceptable(
+    build: TorchBuild, terms: TorchTerms, here: Environment, catalog: Catalog
+) -> bool:
+    """May the torch that the installer planned come as it is: nothing excludes it, and it runs here
+    or there?"""
     option = judge_planned(build, terms, here, catalog)
     return option.excluded is None and not option.warning
 
@@ -242,19 +277,25 @@ def _unused_gpu(build: TorchBuild, terms: TorchTerms, here: Environment) -> str:
     return f"torch {build.runtime_version} is a build for the CPU, and there is a GPU"
 
 
-def _missing_builds(build: TorchBuild, interpreter: Interpreter, table: TorchTable) -> Mapping[Exclusion, str]:
+def _missing_builds(
+    build: TorchBuild, interpreter: Interpreter, table: TorchTable
+) -> Mapping[Exclusion, str]:
     """Has the release a wheel for this Python, this machine, this accelerator?"""
     release = table.releases[build.version.public]
     python = ".".join(interpreter.version.split(".")[:2])
     if python not in release.python:
         return {Exclusion.PYTHON: f"torch {release.version} has no wheel for Python {python}"}
     if not _is_published(build.version, interpreter):
-        return {Exclusion.PLATFORM: f"torch {release.version} has no wheel for {interpreter.platform}"}
+        return {
+            Exclusion.PLATFORM: f"torch {release.version} has no wheel for {interpreter.platform}"
+        }
     if not interpreter.platform.startswith("linux_"):
         return {}  # which accelerators there are is known of the builds for Linux
     if build.version.local:
         is_there = build.accelerator in release.accelerators
-        missing = f"torch {release.version} has no build for {build.accelerator or build.version.local}"
+        missing = (
+            f"torch {release.version} has no build for {build.accelerator or build.version.local}"
+        )
     else:
         is_there = release.untagged is not None
         missing = f"torch {release.version} is not on the package index"
@@ -272,11 +313,19 @@ def _is_published(version: Version, interpreter: Interpreter) -> bool:
 def _another_accelerator(build: TorchBuild, terms: TorchTerms) -> Mapping[Exclusion, str]:
     if not terms.accelerator or build.accelerator == terms.accelerator:
         return {}
-    kind = f"a build for {build.accelerator}" if build.accelerator else "not known to be a build for it"
-    return {Exclusion.ACCELERATOR: f"torch {build.version} is {kind}; {terms.accelerator} was asked for"}
+    kind = (
+        f"a build for {build.accelerator}"
+        if build.accelerator
+        else "not known to be a build for it"
+    )
+    return {
+        Exclusion.ACCELERATOR: f"torch {build.version} is {kind}; {terms.accelerator} was asked for"
+    }
 
 
-def _forbidden_by_the_person(build: TorchBuild, terms: TorchTerms, *, is_fixed: bool) -> Mapping[Exclusion, str]:
+def _forbidden_by_the_person(
+    build: TorchBuild, terms: TorchTerms, *, is_fixed: bool
+) -> Mapping[Exclusion, str]:
     name = f"torch {build.version}"
     if is_fixed:
         return {Exclusion.REQUIREMENT: f"{name} is not the file that was named"}
@@ -285,7 +334,9 @@ def _forbidden_by_the_person(build: TorchBuild, terms: TorchTerms, *, is_fixed: 
         (Exclusion.CONSTRAINT, terms.constraints),
     ):
         for requirement in requirements:
-            if requirement.url or not requirement.specifier.contains(build.version, prereleases=True):
+            if requirement.url or not requirement.specifier.contains(
+                build.version, prereleases=True
+            ):
                 return {kind: f"{name} is excluded by {requirement}"}
     if build.version.is_prerelease and not _permits_pre_releases(terms):
         return {Exclusion.PRE_RELEASE: f"{name} is a pre-release, which --pre permits"}

@@ -1,5 +1,5 @@
-"""What the installer's answer makes of the torch that comes: may it come, has it a file, is it one that was asked for?
-Pure.
+"""What the installer's answer makes of the torch that comes: may it come, has it a file, is it one
+that was asked for? Pure.
 
 `resolve.rounds` asks these questions; a `Selection` is what it has decided so far.
 """
@@ -23,18 +23,25 @@ from safe_install.torch_family import TORCH, is_library_of_torch
 
 
 def must_change_torch(wanted: Wanted, here: Environment) -> bool:
-    """Does the command line name torch, and with --accelerator another build than the installed one?
+    """Does the command line name torch, and with --accelerator another build than the installed
+    one?
 
     To pip, which knows no accelerators, the installed one would do.
     """
     asked = wanted.torch.asked.accelerator
-    if here.torch is None or not asked or asked != wanted.torch.accelerator or TORCH not in wanted.named:
+    if (
+        here.torch is None
+        or not asked
+        or asked != wanted.torch.accelerator
+        or TORCH not in wanted.named
+    ):
         return False
     return here.torch.accelerator != asked
 
 
 def needs_another_torch(seen: Selection, wanted: Wanted, catalog: Catalog) -> bool:
-    """Is the torch of the installer's plan one that may not come, or would not run? Each is judged once."""
+    """Is the torch of the installer's plan one that may not come, or would not run? Each is judged
+    once."""
     torch, choice = seen.coming_torch, seen.torch_choice
     if torch is None or torch == choice.taken or choice.is_fixed or wanted.has_lock:
         return False
@@ -44,8 +51,8 @@ def needs_another_torch(seen: Selection, wanted: Wanted, catalog: Catalog) -> bo
 
 
 def needs_file_of_torch(selection: Selection, error: PipFailed, wanted: Wanted) -> bool:
-    """Did pip fail because no index of its has the build of torch that was asked for? A package index has no local
-    versions, and so no `torch==2.13.0+cu126`."""
+    """Did pip fail because no index of its has the build of torch that was asked for? A package
+    index has no local versions, and so no `torch==2.13.0+cu126`."""
     is_chosen = selection.torch_choice.taken is not None or selection.coming_torch is not None
     may_move = TORCH in wanted.released or selection.here.torch is None
     if is_chosen or not wanted.torch.accelerator or not may_move:
@@ -65,7 +72,9 @@ def keeps_plan(chosen: Selection, before: Selection) -> bool:
     return is_same and not chosen.files
 
 
-def planned_extensions(steps: Sequence[Step], wanted: Wanted, catalog: Catalog) -> List[Requirement]:
+def planned_extensions(
+    steps: Sequence[Step], wanted: Wanted, catalog: Catalog
+) -> List[Requirement]:
     """The extensions of the installer's plan: they belong to its torch, and another one comes."""
     found = []
     for step in steps:
@@ -77,14 +86,18 @@ def planned_extensions(steps: Sequence[Step], wanted: Wanted, catalog: Catalog) 
 
 
 def with_real_files(report: Mapping[str, Any], selection: Selection) -> Mapping[str, Any]:
-    """The installer's report, with the address of each file of torch in place of what it was shown."""
+    """The installer's report, with the address of each file of torch in place of what it was
+    shown."""
     entries = []
     for entry in report.get("install", ()):
         pin = selection.torch_pins.get(canonicalize_name(entry["metadata"]["name"]))
         if pin is not None:
             hashes = {"sha256": pin.candidate.link.sha256 or pin.sha256}
             archive = {"hash": f"sha256={hashes['sha256']}", "hashes": hashes}
-            entry = {**entry, "download_info": {"url": pin.candidate.link.url, "archive_info": archive}}
+            entry = {
+                **entry,
+                "download_info": {"url": pin.candidate.link.url, "archive_info": archive},
+            }
         entries.append(entry)
     return {**report, "install": entries}
 

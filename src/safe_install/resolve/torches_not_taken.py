@@ -1,4 +1,5 @@
-"""Why was each torch not taken that would have come before the chosen one? Of each release, and of each build. Pure."""
+"""Why was each torch not taken that would have come before the chosen one? Of each release, and of
+each build. Pure."""
 
 from __future__ import annotations
 
@@ -25,8 +26,11 @@ class NotTaken:
     is_near: bool = False  # it may come, and only a wheel is missing
 
 
-def list_not_taken(options: Sequence[TorchOption], choice: TorchChoice, taken: TorchOption) -> Tuple[NotTaken, ...]:
-    """Every build of a newer release, and of the same release those that come first or would not run; newest first."""
+def list_not_taken(
+    options: Sequence[TorchOption], choice: TorchChoice, taken: TorchOption
+) -> Tuple[NotTaken, ...]:
+    """Every build of a newer release, and of the same release those that come first or would not
+    run; newest first."""
     passed = {one.version: one.reason for one in choice.passed_over}
     before = options[: options.index(taken)]
     found = []
@@ -38,14 +42,21 @@ def list_not_taken(options: Sequence[TorchOption], choice: TorchChoice, taken: T
             continue
         lacking = passed.get(option.version, "")
         reason = _without_name(lacking or option.reason or option.warning, option)
-        version = option.release if option.excluded in _NOT_PUBLISHED else option.build.runtime_version
+        version = (
+            option.release if option.excluded in _NOT_PUBLISHED else option.build.runtime_version
+        )
         found.append(NotTaken(option.build, version, reason, is_near=bool(lacking)))
     return tuple(found)
 
 
-def nearest_of_each_release(options: Sequence[TorchOption], rows: Sequence[NotTaken]) -> Tuple[NotTaken, ...]:
-    """Of each release the build that came nearest: it lacks only a wheel, else it is not for another accelerator."""
-    excluded: Dict[str, Optional[Exclusion]] = {option.version: option.excluded for option in options}
+def nearest_of_each_release(
+    options: Sequence[TorchOption], rows: Sequence[NotTaken]
+) -> Tuple[NotTaken, ...]:
+    """Of each release the build that came nearest: it lacks only a wheel, else it is not for
+    another accelerator."""
+    excluded: Dict[str, Optional[Exclusion]] = {
+        option.version: option.excluded for option in options
+    }
     nearest = []
     for _, group in groupby(rows, key=lambda row: row.build.version.public):
         nearest.append(min(group, key=lambda row: _distance(row, excluded)))

@@ -1,7 +1,9 @@
-"""Answers what git and ssh ask for. They ask on a terminal, which pip's processes do not have here, or by a program.
+"""Answers what git and ssh ask for. They ask on a terminal, which pip's processes do not have here,
+or by a program.
 
-The program is a script of ours. It hands the question to this process over a socket in a folder that only the person
-can enter; the person is asked once for each question of a command, however often pip clones.
+The program is a script of ours. It hands the question to this process over a socket in a folder
+that only the person can enter; the person is asked once for each question of a command, however
+often pip clones.
 """
 
 from __future__ import annotations
@@ -40,7 +42,8 @@ class AskPass:
     """A program that asks the person, for the children of one command."""
 
     def __init__(self, folder: Path, ask: Question) -> None:
-        """`folder`: a new one, which only the person can enter, and which goes when the command ends."""
+        """`folder`: a new one, which only the person can enter, and which goes when the command
+        ends."""
         self._ask = ask
         self._answers: Dict[str, str] = {}
         self._address = str(folder / "socket")
@@ -48,13 +51,15 @@ class AskPass:
         self._listener: Optional[socket.socket] = None
 
     def variables(self, environ: Mapping[str, str]) -> Mapping[str, str]:
-        """What git and ssh are told; nothing where nobody sits at a terminal, or where they have a program already."""
+        """What git and ssh are told; nothing where nobody sits at a terminal, or where they have a
+        program already."""
         if any(environ.get(name) for name in _NAMED_BY_PERSON) or not is_terminal(sys.stdin):
             return {}
         if self._listener is None and not self._listen():
             return {}
         named = {name: str(self._program) for name in _NAMED_BY_PERSON}
-        return {**named, "SSH_ASKPASS_REQUIRE": "force"}  # ssh would look for a display; OpenSSH 8.4 and newer know it
+        # ssh would look for a display; OpenSSH 8.4 and newer know it
+        return {**named, "SSH_ASKPASS_REQUIRE": "force"}
 
     def _listen(self) -> bool:
         try:
@@ -62,7 +67,9 @@ class AskPass:
             listener.bind(self._address)  # a long path has no room in an address
             listener.listen()
             words = [sys.executable, "-I", "-S", "-c", _CLIENT, self._address]
-            self._program.write_text(f'#!/bin/sh\nexec {" ".join(map(shlex.quote, words))} "$1"\n', encoding="utf-8")
+            self._program.write_text(
+                f'#!/bin/sh\nexec {" ".join(map(shlex.quote, words))} "$1"\n', encoding="utf-8"
+            )
             self._program.chmod(0o700)
         except (OSError, AttributeError):
             return False  # no sockets of this kind here: git and ssh fail as without a terminal
@@ -92,9 +99,11 @@ class AskPass:
 
 
 def is_secret(question: str) -> bool:
-    """Is the answer a password? git asks for a user name, and ssh whether a host is the right one, in the open.
+    """Is the answer a password? git asks for a user name, and ssh whether a host is the right one,
+    in the open.
 
-    Sources: git's credential.c ("Username for ..."); OpenSSH's sshconnect.c ("Are you sure ... (yes/no").
+    Sources: git's credential.c ("Username for ..."); OpenSSH's sshconnect.c ("Are you sure ...
+    (yes/no").
     """
     return not question.startswith("Username") and "(yes/no" not in question
 

@@ -14,10 +14,12 @@ from typing import BinaryIO, Iterator
 
 @contextmanager
 def replacing_file(path: Path, *, mode: int = 0o666, is_durable: bool = True) -> Iterator[BinaryIO]:
-    """A stream into a temporary file of the same folder, which takes the place of `path` when the block has ended.
+    """A stream into a temporary file of the same folder, which takes the place of `path` when the
+    block has ended.
 
-    `mode` is that of the new file, less the umask. `is_durable`: its content is on the disk before it takes the place;
-    else a power cut may leave an empty file. Errors: OSError, and those of the block; `path` is then as it was.
+    `mode` is that of the new file, less the umask. `is_durable`: its content is on the disk before
+    it takes the place; else a power cut may leave an empty file. Errors: OSError, and those of the
+    block; `path` is then as it was.
     """
     temporary = path.with_name(f".{secrets.token_hex(8)}.tmp")
     flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
@@ -35,7 +37,9 @@ def replacing_file(path: Path, *, mode: int = 0o666, is_durable: bool = True) ->
         raise
 
 
-def write_atomically(path: Path, content: bytes, *, mode: int = 0o666, is_durable: bool = True) -> None:
+def write_atomically(
+    path: Path, content: bytes, *, mode: int = 0o666, is_durable: bool = True
+) -> None:
     """Write the whole content of a file. Arguments and errors are those of `replacing_file`."""
     with replacing_file(path, mode=mode, is_durable=is_durable) as stream:
         stream.write(content)

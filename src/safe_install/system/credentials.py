@@ -1,8 +1,9 @@
-"""User names and passwords of the person's package indexes: found as pip finds them, asked for once a command.
+"""User names and passwords of the person's package indexes: found as pip finds them, asked for once
+a command.
 
-In this order: the address itself, the index address it belongs to, netrc (requests does that), and after a 401 the
-keyring, then the person. What is found for a host and port is sent there and nowhere else. Nothing is written down:
-pip's own questions are answered over a pipe.
+In this order: the address itself, the index address it belongs to, netrc (requests does that), and
+after a 401 the keyring, then the person. What is found for a host and port is sent there and
+nowhere else. Nothing is written down: pip's own questions are answered over a pipe.
 """
 
 from __future__ import annotations
@@ -15,11 +16,17 @@ from pathlib import Path
 from typing import Callable, Dict, Optional, Sequence, Tuple
 from urllib.parse import unquote, urlsplit, urlunsplit
 
-from safe_install.pip_output import PASSWORD_QUESTION, SAVE_QUESTION, place_in_question, user_question
+from safe_install.pip_output import (
+    PASSWORD_QUESTION,
+    SAVE_QUESTION,
+    place_in_question,
+    user_question,
+)
 from safe_install.system import process
 
 Pair = Tuple[str, str]  # user name and password
-Question = Callable[..., Optional[str]]  # (text, is_secret=) -> the answer, None where nobody can give one
+# (text, is_secret=) -> the answer, None where nobody can give one
+Question = Callable[..., Optional[str]]
 
 _KEYRING_TIMEOUT = 60.0  # seconds; a keyring may ask the person to unlock it
 # As pip, it imports nothing from the folder in which the person works.
@@ -37,7 +44,8 @@ print(json.dumps(None if found is None else [found.username, found.password]))
 
 @dataclass(frozen=True)
 class Keyring:
-    """Where pip would look: in the `keyring` module of the managed Python, or by the command of that name."""
+    """Where pip would look: in the `keyring` module of the managed Python, or by the command of
+    that name."""
 
     provider: str  # pip's --keyring-provider: auto, disabled, import, subprocess
     python: Optional[Path]  # the managed interpreter, where the module is installed
@@ -46,7 +54,9 @@ class Keyring:
     def can_save(self) -> bool:
         """Is there anything that could keep a password?"""
         has_module = self.provider in ("auto", "import") and self.python is not None
-        return has_module or (self.provider in ("auto", "subprocess") and shutil.which("keyring") is not None)
+        return has_module or (
+            self.provider in ("auto", "subprocess") and shutil.which("keyring") is not None
+        )
 
     def find(self, service: str, user: Optional[str]) -> Optional[Pair]:
         """The pair that it holds for an address or a host, None for none."""
@@ -56,7 +66,9 @@ class Keyring:
         return self._ask_command(command, service, user or "__token__") if command else None
 
     def _ask_module(self, python: Path, service: str, user: Optional[str]) -> Optional[Pair]:
-        answer = process.run([str(python), "-c", _ASK_KEYRING, service, user or ""], timeout=_KEYRING_TIMEOUT)
+        answer = process.run(
+            [str(python), "-c", _ASK_KEYRING, service, user or ""], timeout=_KEYRING_TIMEOUT
+        )
         try:
             found = json.loads(answer.stdout.strip().splitlines()[-1])
             return (str(found[0]), str(found[1])) if found else None
@@ -100,7 +112,8 @@ class Credentials:
         return None
 
     def after_refusal(self, url: str, sent: Optional[Pair] = None) -> Optional[Pair]:
-        """What the keyring or the person has for a host that answered 401 to `sent`; None for nothing."""
+        """What the keyring or the person has for a host that answered 401 to `sent`; None for
+        nothing."""
         if not self._is_of_index(url):
             return None
         place = _place(url)
@@ -109,7 +122,9 @@ class Credentials:
             return known  # another thread has asked meanwhile
         user = self._user_of(url)
         for service in (self._index_of(url), place):
-            found = self.keyring.find(service, user) if self.keyring is not None and service else None
+            found = (
+                self.keyring.find(service, user) if self.keyring is not None and service else None
+            )
             if found is not None:
                 self._known[place] = found
                 return found
@@ -123,7 +138,8 @@ class Credentials:
         return self._known[place]
 
     def answer(self, question: str) -> Optional[str]:
-        """The answer to what pip wrote last; None where that is no question of the kind that is known here."""
+        """The answer to what pip wrote last; None where that is no question of the kind that is
+        known here."""
         place = place_in_question(question)
         if place is not None:
             return self._answer_user(place)
@@ -158,7 +174,8 @@ class Credentials:
         return bool(self._indexes_of(url))
 
     def _indexes_of(self, url: str) -> Sequence[str]:
-        """The index addresses that an address may belong to, the nearest first: a host may hold one for each team."""
+        """The index addresses that an address may belong to, the nearest first: a host may hold one
+        for each team."""
         found = [index for index in self.index_urls if _origin(index) == _origin(url)]
         return sorted(found, key=lambda index: _common_parts(index, url), reverse=True)
 

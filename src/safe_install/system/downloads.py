@@ -1,9 +1,10 @@
 """Keeps what pip downloads while it plans, so that nothing is downloaded twice.
 
-To learn what a source distribution requires, pip downloads it, and a wheel too where the index does not serve metadata
-by itself. The files lie in folders `pip-unpack-*` of its temporary folder and are deleted when it ends. That folder is
-one of ours here, and each file gets a second name (a hard link) as soon as it is seen, which outlives pip. Whether a
-file is whole is decided by the hash in pip's report; what was missed is downloaded again.
+To learn what a source distribution requires, pip downloads it, and a wheel too where the index does
+not serve metadata by itself. The files lie in folders `pip-unpack-*` of its temporary folder and
+are deleted when it ends. That folder is one of ours here, and each file gets a second name (a hard
+link) as soon as it is seen, which outlives pip. Whether a file is whole is decided by the hash in
+pip's report; what was missed is downloaded again.
 """
 
 from __future__ import annotations
@@ -24,7 +25,8 @@ class KeptDownloads:
     def __init__(self, folder: Path) -> None:
         self.temporary = folder / "pip"  # pip's temporary folder: TMPDIR
         self._kept = folder / "kept"
-        self._seen: Dict[Tuple[str, int], Path] = {}  # by path and inode: two downloads may have one name
+        # by path and inode: two downloads may have one name
+        self._seen: Dict[Tuple[str, int], Path] = {}
         self.temporary.mkdir(parents=True)
         self._kept.mkdir()
 

@@ -1,7 +1,9 @@
 """Pages, cached and asked again cheaply; files, their bytes checked.
 
-Only https, except to loopback and to hosts that the person named (a mirror, a trusted host). A redirect is
-followed to the same host and to hosts that the caller allows, never from https to http, and never with
+Only https, except to loopback and to hosts that the person named (a mirror, a trusted host). A
+redirect is
+followed to the same host and to hosts that the caller allows, never from https to http, and never
+with
 credentials of another host.
 """
 
@@ -41,7 +43,8 @@ from safe_install.system.page_cache import (
 from safe_install.system.partial_file import PartialFile, ProgressReader, check_answer
 
 MAX_REDIRECTS = 5
-PATIENCE = 60.0  # seconds: for one answer, for one page, and for one CHUNK of a file, which is its least speed
+# seconds: for one answer, for one page, and for one CHUNK of a file, which is its least speed
+PATIENCE = 60.0
 ATTEMPTS = 3  # of a download that breaks off
 _PAGE_ACCEPT = "application/vnd.pypi.simple.v1+json, application/vnd.pypi.simple.v1+html;q=0.2, text/html;q=0.1"
 
@@ -77,7 +80,8 @@ class UrlRefused(Exception):
 
 
 class HttpClient:
-    """Pages and files. Safe to use from several threads; requests is imported at the first question."""
+    """Pages and files. Safe to use from several threads; requests is imported at the first
+    question."""
 
     def __init__(
         self,
@@ -93,12 +97,15 @@ class HttpClient:
         credentials: Optional[Credentials] = None,
         network: NetworkSettings = DEFAULT_NETWORK,
     ) -> None:
-        """`timeout`: seconds to connect and of silence; `trusted_hosts`: may be asked over plain http.
+        """`timeout`: seconds to connect and of silence; `trusted_hosts`: may be asked over plain
+        http.
 
-        `patience`: seconds for an answer or a page to be complete, and for the next CHUNK bytes of a file to come:
+        `patience`: seconds for an answer or a page to be complete, and for the next CHUNK bytes of
+        a file to come:
         a host that sends a byte now and then is never silent.
-        `tokens`: by host; each is sent to its own host alone (and to a stand-in of it on loopback). `ask_again`: a page
-        that is still fresh in the cache is asked for all the same (whether it has changed).
+        `tokens`: by host; each is sent to its own host alone (and to a stand-in of it on loopback).
+        `ask_again`: a page that is still fresh in the cache is asked for all the same (whether it
+        has changed).
         `credentials`: of the person's indexes; each pair is sent to its own host and port alone.
         `network`: proxy, certificates and trusted hosts, as pip was given them.
         """
@@ -126,11 +133,14 @@ class HttpClient:
 
     # --- pages ---
 
-    def get_page(self, url: str, *, allowed_hosts: Collection[str] = (), accept: str = "") -> PageAnswer:
-        """The page at `url`, asked at most once per client; the disk cache is asked with ETag and max-age.
+    def get_page(
+        self, url: str, *, allowed_hosts: Collection[str] = (), accept: str = ""
+    ) -> PageAnswer:
+        """The page at `url`, asked at most once per client; the disk cache is asked with ETag and
+        max-age.
 
-        `allowed_hosts`: other hosts that it may redirect to; `accept`: media type, where it is no page of an index.
-        Never raises for what a host does.
+        `allowed_hosts`: other hosts that it may redirect to; `accept`: media type, where it is no
+        page of an index. Never raises for what a host does.
         """
         if self._offline:
             return PageAnswer(url, PageStatus.NOT_ASKED, detail="offline")
@@ -140,7 +150,9 @@ class HttpClient:
             if url not in self._answers:
                 answer = self._ask_page(url, frozenset(allowed_hosts), accept or _PAGE_ACCEPT)
                 self._answers[url] = replace(
-                    answer, base=page_base(url, self._mirrors), asked=apply_mirrors(url, self._mirrors)
+                    answer,
+                    base=page_base(url, self._mirrors),
+                    asked=apply_mirrors(url, self._mirrors),
                 )
             return self._answers[url]
 
@@ -186,7 +198,9 @@ class HttpClient:
         return PageAnswer(url, PageStatus.LISTED, text, content_type)
 
     def _read_text(self, response: Any) -> str:
-        content = self._within(lambda: read_page_bytes(response), f"the page took more than {self._patience:.0f} s")
+        content = self._within(
+            lambda: read_page_bytes(response), f"the page took more than {self._patience:.0f} s"
+        )
         return content.decode("utf-8", "replace")
 
     # --- files ---
@@ -203,20 +217,26 @@ class HttpClient:
     ) -> str:
         """Write the file behind `url` to `destination` and return its sha256.
 
-        A part left by a broken attempt (`<destination>.part`) is continued where the host still has the
-        same file. Bytes appear at `destination` whole or not at all. `on_progress(done, total or None)` in
+        A part left by a broken attempt (`<destination>.part`) is continued where the host still has
+        the
+        same file. Bytes appear at `destination` whole or not at all. `on_progress(done, total or
+        None)` in
         bytes. Raises DownloadFailed (offline, host, size) and HashMismatch; nothing is left at
         `destination` then.
         """
         if self._offline:
-            raise DownloadFailed(f"{redact(url)} is needed, and --offline was given", hint="Leave --offline out.")
+            raise DownloadFailed(
+                f"{redact(url)} is needed, and --offline was given", hint="Leave --offline out."
+            )
         part = PartialFile(destination)
         problem = ""
         for attempt in range(ATTEMPTS):
             if attempt:
                 time.sleep(0.2 * 4 ** (attempt - 1))
             try:
-                self._download_once(url, part, size_limit, on_progress, frozenset(allowed_hosts or ()))
+                self._download_once(
+                    url, part, size_limit, on_progress, frozenset(allowed_hosts or ())
+                )
                 return part.finish(sha256, url)
             except ConnectionBroken as error:
                 problem = str(error)
@@ -247,7 +267,15 @@ class HttpClient:
         except BaseException:
             response.close()
             raise
-        part.write(stream_file(response, self._patience), have, response.headers, size_limit, total, on_progress, url)
+        part.write(
+            stream_file(response, self._patience),
+            have,
+            response.headers,
+            size_limit,
+            total,
+            on_progress,
+            url,
+        )
 
     # --- asking ---
 
@@ -294,8 +322,14 @@ class HttpClient:
             raise UrlRefused(f"redirects from https to {parts.scheme}, which is not followed")
         if parts.scheme != "http" or not host:
             raise UrlRefused(f"{parts.scheme or 'no'} scheme: only https is asked")
-        if host not in self._named_hosts and not self._network.is_trusted(url) and not _is_loopback(host):
-            raise UrlRefused(f"plain http to {host}: only https is asked, or hosts named as mirror or trusted")
+        if (
+            host not in self._named_hosts
+            and not self._network.is_trusted(url)
+            and not _is_loopback(host)
+        ):
+            raise UrlRefused(
+                f"plain http to {host}: only https is asked, or hosts named as mirror or trusted"
+            )
 
     def _get(self, url: str, headers: Mapping[str, str]) -> Any:
         # requests costs 0.1 s, and most commands ask nothing.

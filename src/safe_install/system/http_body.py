@@ -40,8 +40,9 @@ def closing(response: Any) -> Iterator[Any]:
 def call_within(call: Callable[[], _T], seconds: float, late: str) -> _T:
     """What `call` returns. Raises ReaderLeftBehind with the message `late`, and what `call` raises.
 
-    The limit of a socket is one on silence, and a header or a page may come byte by byte for ever. The thread that
-    reads it is left behind then, with its connection; it ends with the process, or with the host.
+    The limit of a socket is one on silence, and a header or a page may come byte by byte for ever.
+    The thread that reads it is left behind then, with its connection; it ends with the process, or
+    with the host.
     """
     outcome: List[Tuple[Optional[_T], Optional[BaseException]]] = []
 
@@ -69,13 +70,17 @@ def read_page_bytes(response: Any) -> bytes:
     """
     encoding = response.headers.get("Content-Encoding", "").strip().lower() or "identity"
     if encoding not in ("identity", "gzip", "x-gzip"):
-        raise ConnectionBroken(f"the page is packed in a way that was not asked for ({encoding[:40]})")
+        raise ConnectionBroken(
+            f"the page is packed in a way that was not asked for ({encoding[:40]})"
+        )
     inflater = None if encoding == "identity" else zlib.decompressobj(31)
     parts = []
     size = 0
     for chunk in _read_chunks(response):
         try:
-            content = chunk if inflater is None else inflater.decompress(chunk, MAX_PAGE_SIZE + 1 - size)
+            content = (
+                chunk if inflater is None else inflater.decompress(chunk, MAX_PAGE_SIZE + 1 - size)
+            )
         except zlib.error as error:
             raise ConnectionBroken("the page cannot be unpacked") from error
         size += len(content)
@@ -119,7 +124,9 @@ def stream_file(response: Any, patience: float) -> Iterator[bytes]:
             try:
                 chunk = reader.next_chunk(max(0.0, patience - waited))
             except queue.Empty:
-                raise ConnectionBroken(f"slower than {CHUNK // 1024} KiB in {patience:.0f} s") from None
+                raise ConnectionBroken(
+                    f"slower than {CHUNK // 1024} KiB in {patience:.0f} s"
+                ) from None
             waited += time.monotonic() - started
             if not chunk:
                 return
@@ -148,7 +155,8 @@ class _BodyReader:
         self._is_over.set()
 
     def next_chunk(self, seconds: float) -> bytes:
-        """Empty at the end. Raises queue.Empty when there is none in time, and what the reading raised."""
+        """Empty at the end. Raises queue.Empty when there is none in time, and what the reading
+        raised."""
         chunk, error = self._chunks.get(timeout=seconds)
         if error is not None:
             raise error

@@ -1,4 +1,5 @@
-"""Mirrors: which addresses are asked somewhere else, and how. Decisions only; `system.http` asks."""
+"""Mirrors: which addresses are asked somewhere else, and how. Decisions only; `system.http`
+asks."""
 
 from __future__ import annotations
 
@@ -18,10 +19,14 @@ class MirrorRule:
     flat: bool = False  # the mirror has no pages of projects: what they list lies on the page above
 
 
-def parse_mirrors(text: str, named: Optional[Mapping[str, Sequence[MirrorRule]]] = None) -> Tuple[MirrorRule, ...]:
-    """`SAFE_INSTALL_MIRRORS`: names ("sjtu") and pairs (`https://data.pyg.org=https://mirror.example/pyg`), by spaces.
+def parse_mirrors(
+    text: str, named: Optional[Mapping[str, Sequence[MirrorRule]]] = None
+) -> Tuple[MirrorRule, ...]:
+    """`SAFE_INSTALL_MIRRORS`: names ("sjtu") and pairs
+    (`https://data.pyg.org=https://mirror.example/pyg`), by spaces.
 
-    What was written first wins among equals, else the longest start. Raises UsageError for anything else.
+    What was written first wins among equals, else the longest start. Raises UsageError for anything
+    else.
     """
     known = named or {}
     rules: List[MirrorRule] = []
@@ -31,7 +36,9 @@ def parse_mirrors(text: str, named: Optional[Mapping[str, Sequence[MirrorRule]]]
             continue
         # The address of a mirror may hold a "=" of its own; the first one parts the pair.
         start, equals, replacement = item.partition("=")
-        if not equals or not all(part.startswith(("https://", "http://")) for part in (start, replacement)):
+        if not equals or not all(
+            part.startswith(("https://", "http://")) for part in (start, replacement)
+        ):
             names = f", or a name: {', '.join(sorted(known))}" if known else ""
             raise UsageError(
                 f"SAFE_INSTALL_MIRRORS: {item!r} is not URL=URL",

@@ -18,7 +18,8 @@ def loaded_files() -> FrozenSet[str]:
 
 
 def load_packages(*names: str) -> None:
-    """Import every module of these packages; what needs something that is not there is needed by nobody here."""
+    """Import every module of these packages; what needs something that is not there is needed by
+    nobody here."""
     for name in names:
         package = importlib.import_module(name)
         for found in pkgutil.walk_packages(package.__path__, f"{name}.", onerror=lambda _: None):

@@ -1,4 +1,5 @@
-"""A session of requests that reaches hosts as pip does: proxy, certificates, hosts that are trusted without one."""
+"""A session of requests that reaches hosts as pip does: proxy, certificates, hosts that are trusted
+without one."""
 
 from __future__ import annotations
 
@@ -19,9 +20,11 @@ def make_session(network: NetworkSettings) -> requests.Session:
     session.headers["User-Agent"] = f"torch-safe-install/{__version__}"
     session.mount("https://", _SystemCertificates())
     if network.trusted_hosts:
-        urllib3.disable_warnings(urllib3.exceptions.InsecureRequestWarning)  # they were named to be trusted
+        # they were named to be trusted
+        urllib3.disable_warnings(urllib3.exceptions.InsecureRequestWarning)
     for host in network.trusted_hosts:
-        # The context with certificates is shared by an adapter's connections: these hosts need another.
+        # The context with certificates is shared by an adapter's connections: these hosts need
+        # another.
         session.mount(f"https://{host}/", HTTPAdapter())
         if ":" not in host:
             session.mount(f"https://{host}:", HTTPAdapter())
@@ -29,7 +32,8 @@ def make_session(network: NetworkSettings) -> requests.Session:
 
 
 def request_options(url: str, network: NetworkSettings) -> Dict[str, Any]:
-    """What requests is given with each question, so that it wins over REQUESTS_CA_BUNDLE, HTTPS_PROXY and NO_PROXY."""
+    """What requests is given with each question, so that it wins over REQUESTS_CA_BUNDLE,
+    HTTPS_PROXY and NO_PROXY."""
     options: Dict[str, Any] = {}
     if network.proxy:
         options["proxies"] = {"http": network.proxy, "https": network.proxy}
@@ -43,7 +47,8 @@ def request_options(url: str, network: NetworkSettings) -> Dict[str, Any]:
 
 
 class _SystemCertificates(HTTPAdapter):
-    """The machine's certificates count beside those that requests brings: a company's proxy has its own."""
+    """The machine's certificates count beside those that requests brings: a company's proxy has its
+    own."""
 
     def init_poolmanager(self, *args: Any, **kwargs: Any) -> None:
         super().init_poolmanager(*args, ssl_context=ssl.create_default_context(), **kwargs)

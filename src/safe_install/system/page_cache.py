@@ -18,9 +18,11 @@ MAX_LIMIT = 2 * 3600  # seconds that a host may keep us from asking again
 
 
 def limited_until(code: int, headers: Mapping[str, str]) -> Optional[float]:
-    """Until when a host that counts questions refuses them (seconds since the epoch), None when that is not why.
+    """Until when a host that counts questions refuses them (seconds since the epoch), None when
+    that is not why.
 
-    Headers: docs.github.com/en/rest/using-the-rest-api/rate-limits-for-the-rest-api; RFC 9110, 10.2.3.
+    Headers: docs.github.com/en/rest/using-the-rest-api/rate-limits-for-the-rest-api; RFC 9110,
+    10.2.3.
     """
     if code not in (403, 429):
         return None
@@ -69,7 +71,8 @@ class CachedPage:
 
 
 def validators(headers: Mapping[str, str]) -> Tuple[str, str, float]:
-    """ETag, Last-Modified, and until when the page need not be asked for again (at most an hour)."""
+    """ETag, Last-Modified, and until when the page need not be asked for again (at most an
+    hour)."""
     fresh_until = 0.0
     directives = [part.strip().lower() for part in headers.get("Cache-Control", "").split(",")]
     if not {"no-store", "no-cache"} & set(directives):
@@ -152,6 +155,8 @@ def _write_json(folder: Path, name: str, value: Any) -> None:
     """Write a file of the cache, whole or not at all. Never raises for what a disk does."""
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        write_atomically(folder / name, json.dumps(value).encode("utf-8"), mode=0o600, is_durable=False)
+        write_atomically(
+            folder / name, json.dumps(value).encode("utf-8"), mode=0o600, is_durable=False
+        )
     except OSError:
         pass  # a cache that cannot be written costs time and nothing else

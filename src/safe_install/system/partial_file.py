@@ -1,4 +1,5 @@
-"""A file that is arriving over HTTP: kept where it broke off, continued where the host still has the same file."""
+"""A file that is arriving over HTTP: kept where it broke off, continued where the host still has
+the same file."""
 
 from __future__ import annotations
 
@@ -16,7 +17,8 @@ ProgressReader = Callable[[int, Optional[int]], None]
 
 
 class PartialFile:
-    """A file that is arriving: its bytes so far, and the host's name for its state (ETag or date)."""
+    """A file that is arriving: its bytes so far, and the host's name for its state (ETag or
+    date)."""
 
     def __init__(self, destination: Path) -> None:
         self._destination = Path(destination)
@@ -100,7 +102,8 @@ class PartialFile:
 def check_answer(
     response: Any, url: str, have: int, part: PartialFile, size_limit: Optional[int]
 ) -> Tuple[int, Optional[int]]:
-    """How many bytes are there already, and how many it will be. Raises ConnectionBroken, DownloadFailed."""
+    """How many bytes are there already, and how many it will be. Raises ConnectionBroken,
+    DownloadFailed."""
     if response.status_code == 416:
         part.remove()  # the host has another file than the part that is here
     _check_file_status(response, url)

@@ -1,7 +1,7 @@
 """The only speaker of pip's command line. pip is always run, never imported.
 
-pip resolves ordinary requirements, downloads and builds them, and unpacks wheels into a stage; it never writes into the
-managed environment itself.
+pip resolves ordinary requirements, downloads and builds them, and unpacks wheels into a stage; it
+never writes into the managed environment itself.
 """
 
 from __future__ import annotations
@@ -49,8 +49,9 @@ class PipRunner:
         askpass: Optional[AskPass] = None,
         protection: Optional[Protection] = None,
     ) -> None:
-        """`has_wheel`: is the project `wheel` installed there? `answer`: to what pip asks; None: it may not ask.
-        `askpass`: who answers git and ssh. `protection`: what the builds that pip starts may not change."""
+        """`has_wheel`: is the project `wheel` installed there? `answer`: to what pip asks; None: it
+        may not ask. `askpass`: who answers git and ssh. `protection`: what the builds that pip
+        starts may not change."""
         found = select_pip(interpreter, None) or own_pip(interpreter)
         if found is None:
             raise ProbeFailed(
@@ -73,11 +74,17 @@ class PipRunner:
         return variables
 
     def _run_protected(
-        self, command: Sequence[str], *, env: Mapping[str, str], temporary: Optional[Path] = None, **options: Any
+        self,
+        command: Sequence[str],
+        *,
+        env: Mapping[str, str],
+        temporary: Optional[Path] = None,
+        **options: Any,
     ) -> process.Completed:
         """Run a pip that may build, with the environment read-only to it where that can be had.
 
-        `temporary`: its TMPDIR; None: a folder that is removed. A pip that is killed leaves there what it has fetched.
+        `temporary`: its TMPDIR; None: a folder that is removed. A pip that is killed leaves there
+        what it has fetched.
         """
         if temporary is not None:
             return self._run_where_ssh_works({**env, "TMPDIR": str(temporary)}, command, options)
@@ -87,7 +94,9 @@ class PipRunner:
         finally:
             shutil.rmtree(folder, ignore_errors=True)
 
-    def _run_where_ssh_works(self, env: Mapping[str, str], command: Sequence[str], options: Any) -> process.Completed:
+    def _run_where_ssh_works(
+        self, env: Mapping[str, str], command: Sequence[str], options: Any
+    ) -> process.Completed:
         """Run it; where ssh refuses to work in a user namespace, once more outside of one."""
         answer = process.run(self._protection.wrap(command), env=env, **options)
         if answer.returncode == 0 or not self._protection.in_user_namespace:
@@ -114,8 +123,8 @@ class PipRunner:
     ) -> Mapping[str, Any]:
         """What `pip install ARGUMENTS` would install: pip's installation report (format 1).
 
-        `arguments` are the person's own, less --report and --dry-run. `downloads` keeps the files that pip downloads.
-        Errors: PipFailed with pip's whole output.
+        `arguments` are the person's own, less --report and --dry-run. `downloads` keeps the files
+        that pip downloads. Errors: PipFailed with pip's whole output.
         """
         environment = self._environment()
         with contextlib.ExitStack() as stack:
@@ -123,7 +132,14 @@ class PipRunner:
             if downloads is not None:
                 stack.enter_context(downloads.watching())
             report = Path(folder) / "report.json"
-            command = [*self.pip.command, "install", "--dry-run", "--report", str(report), *self._build_options]
+            command = [
+                *self.pip.command,
+                "install",
+                "--dry-run",
+                "--report",
+                str(report),
+                *self._build_options,
+            ]
             if constraints:
                 listed = Path(folder) / "constraints.txt"
                 listed.write_text("\n".join(constraints) + "\n", encoding="utf-8")
@@ -158,15 +174,18 @@ class PipRunner:
         on_line: LineReader,
         on_error: Optional[LineReader] = None,
     ) -> None:
-        """Bring each requirement line as a wheel file into `directory`: downloaded, or built with build isolation.
+        """Bring each requirement line as a wheel file into `directory`: downloaded, or built with
+        build isolation.
 
-        `lines` are of requirements.txt form; `options` the person's index and selection options. Errors: PipFailed.
+        `lines` are of requirements.txt form; `options` the person's index and selection options.
+        Errors: PipFailed.
         """
         with tempfile.TemporaryDirectory(prefix="safe-install-") as folder:
             listed = Path(folder) / "requirements.txt"
             listed.write_text("\n".join(lines) + "\n", encoding="utf-8")
             command = [*self.pip.command, "wheel", "--no-deps", "--wheel-dir", str(directory)]
-            command += [*self._build_options, *options]  # the person's own options come later, and win
+            # the person's own options come later, and win
+            command += [*self._build_options, *options]
             answer = self._run_protected(
                 [*command, "--requirement", str(listed)],
                 env=self._environment(named_only=True),
@@ -187,7 +206,8 @@ class PipRunner:
         on_line: LineReader,
         on_error: Optional[LineReader] = None,
     ) -> None:
-        """Build one requirement into `directory`, its backend told `config_settings` ("KEY=VALUE"). Errors: PipFailed.
+        """Build one requirement into `directory`, its backend told `config_settings` ("KEY=VALUE").
+        Errors: PipFailed.
 
         pip passes the settings of its command line to the requirements of its command line alone.
         """
@@ -222,7 +242,9 @@ class PipRunner:
         command += ["--ignore-requires-python"]  # it was compared when it was chosen
         for directory in find_links:
             command += ["--find-links", str(directory)]
-        self._install([*command, *options, *pins], "pip could not unpack the wheels into the stage", on_line)
+        self._install(
+            [*command, *options, *pins], "pip could not unpack the wheels into the stage", on_line
+        )
 
     def stage_editable(
         self,
@@ -233,8 +255,16 @@ class PipRunner:
         on_line: LineReader,
         on_error: Optional[LineReader] = None,
     ) -> None:
-        """Make an editable install of the project at `path` below `root`. Its build may use the network."""
-        command = [*self.pip.command, "install", "--root", str(root), "--no-deps", "--ignore-installed"]
+        """Make an editable install of the project at `path` below `root`. Its build may use the
+        network."""
+        command = [
+            *self.pip.command,
+            "install",
+            "--root",
+            str(root),
+            "--no-deps",
+            "--ignore-installed",
+        ]
         command += ["--use-pep517", "--no-warn-script-location", *options, "--editable", path]
         answer = self._run_protected(
             command,
@@ -258,8 +288,8 @@ class PipRunner:
     ) -> None:
         """Build tools into a folder of ours, from the person's own index. Errors: PipFailed.
 
-        `options`: the person's words for how pip reaches which index. `offline`: from the folders that pip is
-        configured to look in. `dry_run`: only see whether they can be had.
+        `options`: the person's words for how pip reaches which index. `offline`: from the folders
+        that pip is configured to look in. `dry_run`: only see whether they can be had.
         """
         command = [*self.pip.command, "install", "--target", str(target), "--upgrade", "--quiet"]
         command += ["--only-binary", ":all:", "--no-compile"] if only_wheels else []
@@ -274,16 +304,20 @@ class PipRunner:
             raise _failed(answer, f"pip could not fetch the build tools {' '.join(requirements)}")
 
     def _install(self, command: Sequence[str], failure: str, on_line: Optional[LineReader]) -> None:
-        answer = process.run(command, env=sealed_environment(), on_stdout=on_line, on_stderr=on_line)
+        answer = process.run(
+            command, env=sealed_environment(), on_stdout=on_line, on_stderr=on_line
+        )
         if answer.returncode != 0:
             raise _failed(answer, failure)
 
     def compile(self, folder: Path, *, strip: Path) -> None:
-        """Compile every module below `folder` on all cores; the bytecode names the paths without `strip`."""
+        """Compile every module below `folder` on all cores; the bytecode names the paths without
+        `strip`."""
         command = [str(self.interpreter.executable), "-B", "-m", "compileall", "-q", "-j", "0"]
         if tuple(int(part) for part in self.interpreter.version.split(".")[:2]) >= (3, 9):
             command += ["-s", str(strip), "-p", os.sep]
-        # A file that does not compile (a template, Python 2) is no failure: pip does not mind it either.
+        # A file that does not compile (a template, Python 2) is no failure: pip does not mind it
+        # either.
         process.run([*command, str(folder)], env=sealed_environment())
 
 
@@ -300,7 +334,9 @@ def _has_pip(executable: Path) -> bool:
     if any(prefix.glob("lib/python3*/site-packages/pip/__main__.py")):
         return True
     # A folder called pip in PYTHONPATH is a package without a program.
-    question = "import importlib.util, sys; sys.exit(importlib.util.find_spec('pip.__main__') is None)"
+    question = (
+        "import importlib.util, sys; sys.exit(importlib.util.find_spec('pip.__main__') is None)"
+    )
     return process.run([str(executable), "-c", question], timeout=60).returncode == 0
 
 
@@ -338,6 +374,7 @@ def _explain_full_disk() -> str:
     folder = tempfile.gettempdir()
     free = shutil.disk_usage(folder).free // 2**20
     return (
-        f"pip downloads and builds in {folder}, which has {free} MiB free: name a folder with more room, "
+        f"pip downloads and builds in {folder}, which has {free} MiB free: name a folder with more "
+        "room, "
         "TMPDIR=/path/to/folder, and run the command again."
     )

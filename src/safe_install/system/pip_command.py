@@ -19,7 +19,8 @@ from safe_install.system import process
 
 OLDEST_PIP = Version("23.0")  # the first whose --dry-run --report we were tried with
 OLDEST_FOREIGN_PIP = Version("23.1")  # of our own pip: `pip --python` as it works today
-FIRST_TO_ISOLATE_LEGACY = Version("23.1")  # from here on pip builds a setup.py in isolation where `wheel` is missing
+# from here on pip builds a setup.py in isolation where `wheel` is missing
+FIRST_TO_ISOLATE_LEGACY = Version("23.1")
 # From here on pip takes constraints for what it builds with from --build-constraint alone.
 FIRST_WITHOUT_CONSTRAINED_BUILDS = Version("26.2")
 # Variables that name requirements.
@@ -36,7 +37,8 @@ class PipCommand:
 
 
 def select_pip(interpreter: Interpreter, own: Optional[PipCommand]) -> Optional[PipCommand]:
-    """The managed interpreter's own pip if it is new enough, else the wheel that its Python carries, else `own`."""
+    """The managed interpreter's own pip if it is new enough, else the wheel that its Python
+    carries, else `own`."""
     executable = str(interpreter.executable)
     version = _parse(interpreter.pip_version)
     if version is not None and version >= OLDEST_PIP:
@@ -50,17 +52,19 @@ def select_pip(interpreter: Interpreter, own: Optional[PipCommand]) -> Optional[
 
 
 def build_options(version: Version, *, has_wheel: bool) -> Tuple[str, ...]:
-    """How this pip has to be told to build a source distribution that has a setup.py and no pyproject.toml.
+    """How this pip has to be told to build a source distribution that has a setup.py and no
+    pyproject.toml.
 
-    Where `wheel` is not installed, pip 23.0 does not build but runs `setup.py install`, which needs no bdist_wheel. We
-    need a wheel, and setuptools before 70.1 makes none by itself; newer pips build in isolation then (PEP 517).
+    Where `wheel` is not installed, pip 23.0 does not build but runs `setup.py install`, which needs
+    no bdist_wheel. We need a wheel, and setuptools before 70.1 makes none by itself; newer pips
+    build in isolation then (PEP 517).
     """
     return () if has_wheel or version >= FIRST_TO_ISOLATE_LEGACY else ("--use-pep517",)
 
 
 def unpack(pip: PipCommand, interpreter: Interpreter, cache_dir: Path) -> PipCommand:
-    """A pip that runs out of a wheel file compiles itself at each start (measured: 1.1 s instead of 0.4): unpack it
-    once for each Python into our cache."""
+    """A pip that runs out of a wheel file compiles itself at each start (measured: 1.1 s instead of
+    0.4): unpack it once for each Python into our cache."""
     if pip.origin != "ensurepip":
         return pip
     wheel = Path(pip.command[1]).parent
@@ -71,7 +75,15 @@ def unpack(pip: PipCommand, interpreter: Interpreter, cache_dir: Path) -> PipCom
             unpacked = Path(made) / "unpacked"
             with zipfile.ZipFile(wheel) as archive:
                 archive.extractall(unpacked)
-            command = [str(interpreter.executable), "-m", "compileall", "-q", "-j", "0", str(unpacked)]
+            command = [
+                str(interpreter.executable),
+                "-m",
+                "compileall",
+                "-q",
+                "-j",
+                "0",
+                str(unpacked),
+            ]
             process.run(command, env=sealed_environment())
             with contextlib.suppress(OSError):
                 folder.rename(Path(made) / "damaged")  # removed with the temporary folder
@@ -83,11 +95,14 @@ def unpack(pip: PipCommand, interpreter: Interpreter, cache_dir: Path) -> PipCom
 
 
 def _is_unpacked(wheel: Path, folder: Path) -> bool:
-    """Are all files of the wheel in the folder, with their sizes? Programs that clear caches remove some of them."""
+    """Are all files of the wheel in the folder, with their sizes? Programs that clear caches remove
+    some of them."""
     if not folder.is_dir():
         return False
     with zipfile.ZipFile(wheel) as archive:
-        expected = {info.filename: info.file_size for info in archive.infolist() if not info.is_dir()}
+        expected = {
+            info.filename: info.file_size for info in archive.infolist() if not info.is_dir()
+        }
     try:
         return all((folder / name).stat().st_size == size for name, size in expected.items())
     except OSError:
@@ -95,7 +110,8 @@ def _is_unpacked(wheel: Path, folder: Path) -> bool:
 
 
 def own_pip(interpreter: Interpreter) -> Optional[PipCommand]:
-    """The pip beside us, or the wheel that our own Python carries, told to work for `interpreter`."""
+    """The pip beside us, or the wheel that our own Python carries, told to work for
+    `interpreter`."""
     foreign = ("--python", str(interpreter.executable))
     if importlib.util.find_spec("pip") is not None:
         from importlib import metadata
@@ -119,10 +135,19 @@ def _parse(text: Optional[str]) -> Optional[Version]:
 
 
 def relayed_environment(pip_version: Version, *, named_only: bool = False) -> Dict[str, str]:
-    """The person's own variables (PIP_* are pip's to honour), less those that would send pip's work elsewhere."""
+    """The person's own variables (PIP_* are pip's to honour), less those that would send pip's work
+    elsewhere."""
     variables = process.inherited_variables()
     # Colours would reach the person as the characters that they are made of.
-    for name in ("PIP_TARGET", "PIP_PREFIX", "PIP_ROOT", "PIP_USER", "PIP_DRY_RUN", "PIP_REPORT", "FORCE_COLOR"):
+    for name in (
+        "PIP_TARGET",
+        "PIP_PREFIX",
+        "PIP_ROOT",
+        "PIP_USER",
+        "PIP_DRY_RUN",
+        "PIP_REPORT",
+        "FORCE_COLOR",
+    ):
         variables.pop(name, None)
     if named_only:
         for name in (*NAMING_VARIABLES, "PIP_REQUIRE_HASHES", "PIP_PYTHON"):

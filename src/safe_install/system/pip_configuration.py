@@ -11,7 +11,8 @@ SYSTEM_FILE = Path("/etc/pip.conf")
 
 
 def read_configuration(prefix: Path, environ: Mapping[str, str], command: str) -> Mapping[str, str]:
-    """pip's settings for `command` by option key ("no-deps"): its configuration files, then its PIP_* variables.
+    """pip's settings for `command` by option key ("no-deps"): its configuration files, then its
+    PIP_* variables.
 
     The places and their order are those of pip.pypa.io/en/stable/topics/configuration.
     """
@@ -25,11 +26,18 @@ def read_configuration(prefix: Path, environ: Mapping[str, str], command: str) -
         for section, values in sections.items():
             if parser.has_section(section):
                 values.update((_option_key(key), value) for key, value in parser.items(section))
-    # The command's own section wins over [global], whichever file either stands in; an empty value says nothing.
-    variables = {_option_key(name[4:]): value for name, value in environ.items() if name.startswith("PIP_")}
+    # The command's own section wins over [global], whichever file either stands in; an empty value
+    # says nothing.
+    variables = {
+        _option_key(name[4:]): value for name, value in environ.items() if name.startswith("PIP_")
+    }
     found: Dict[str, str] = {}
     for values in (sections["global"], sections[command], variables):
-        found.update((key, value) for key, value in values.items() if value and key not in ("config-file", "version"))
+        found.update(
+            (key, value)
+            for key, value in values.items()
+            if value and key not in ("config-file", "version")
+        )
     return found
 
 
@@ -43,7 +51,9 @@ def _configuration_files(prefix: Path, environ: Mapping[str, str]) -> List[Path]
     if chosen == os.devnull:
         return []
     home = Path(environ.get("HOME", "~")).expanduser()
-    folders = [Path(folder) for folder in environ.get("XDG_CONFIG_DIRS", "/etc/xdg").split(":") if folder]
+    folders = [
+        Path(folder) for folder in environ.get("XDG_CONFIG_DIRS", "/etc/xdg").split(":") if folder
+    ]
     files = [folder / "pip" / "pip.conf" for folder in folders] + [SYSTEM_FILE]
     if not (chosen and Path(chosen).exists()):  # a chosen file takes the place of the user's
         files += [home / ".pip" / "pip.conf"]

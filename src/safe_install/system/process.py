@@ -16,7 +16,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Callable, Deque, Dict, Iterator, List, Mapping, Optional, Sequence, Set
 
-# A child runs in a session of its own, so that a time limit ends its children too, and with the signals
+# A child runs in a session of its own, so that a time limit ends its children too, and with the
+# signals
 # unblocked that we may have blocked around a swap.
 
 
@@ -29,7 +30,8 @@ class Completed:
     stdout: str
     stderr: str
     seconds: float
-    timed_out: bool = False  # killed: it took longer than its time limit, or than its limit without output
+    # killed: it took longer than its time limit, or than its limit without output
+    timed_out: bool = False
     fell_silent: bool = False  # killed: it wrote nothing for longer than it may
     overflowed: bool = False  # it wrote more to stdout than it may, and the rest was not read
 
@@ -45,7 +47,8 @@ class Completed:
 
 
 LineReader = Callable[[str], None]
-Answer = Callable[[str], Optional[str]]  # what a child wrote last -> what it waits for; None: it asks nothing
+# what a child wrote last -> what it waits for; None: it asks nothing
+Answer = Callable[[str], Optional[str]]
 Tick = Callable[[], None]
 
 TICK = 0.25  # seconds between two looks at a child that is watched
@@ -93,9 +96,14 @@ class Running:
             )
             _RUNNING.add(self._process.pid)
         self._out, self._err = _Kept(first=stdout_limit), _Kept(last=STDERR_KEPT)
-        pipes = ((self._process.stdout, self._out, on_stdout), (self._process.stderr, self._err, on_stderr))
+        pipes = (
+            (self._process.stdout, self._out, on_stdout),
+            (self._process.stderr, self._err, on_stderr),
+        )
         ask = None if answer is None else _Conversation(self._process.stdin, answer).take
-        self._threads = [_Drain(pipe, kept, reader, ask) for pipe, kept, reader in pipes if pipe is not None]
+        self._threads = [
+            _Drain(pipe, kept, reader, ask) for pipe, kept, reader in pipes if pipe is not None
+        ]
         self._feed: Optional[_Feed] = None
         if input_text is not None and self._process.stdin is not None:
             self._feed = _Feed(self._process.stdin, input_text)
@@ -113,8 +121,9 @@ class Running:
 
         They are also killed after `silence` seconds without output. `on_tick` is called
         every TICK seconds, and ends the child by raising.
-        `end_children`: after a failure, kill the children that it left behind. `on_end` is called when the child has
-        ended, before its pipes are read to their end: what it left behind may hold them open.
+        `end_children`: after a failure, kill the children that it left behind. `on_end` is called
+        when the child has ended, before its pipes are read to their end: what it left behind may
+        hold them open.
         """
         timed_out = False
         try:
@@ -157,7 +166,9 @@ class Running:
             return False
         return True
 
-    def _pause(self, timeout: Optional[float], silence: Optional[float], on_tick: Optional[Tick]) -> Optional[float]:
+    def _pause(
+        self, timeout: Optional[float], silence: Optional[float], on_tick: Optional[Tick]
+    ) -> Optional[float]:
         """How long to wait until the next look at it; None: until its end."""
         left = self._left(timeout, silence)
         if silence is None and on_tick is None:
@@ -198,8 +209,9 @@ class Running:
         except (ProcessLookupError, PermissionError):
             self._process.kill()
         try:
-            # With a limit: a signal of ours may have come while subprocess held its own lock, and a wait without a
-            # limit would then never end. A killed process may also hang in the kernel.
+            # With a limit: a signal of ours may have come while subprocess held its own lock, and a
+            # wait without a limit would then never end. A killed process may also hang in the
+            # kernel.
             self._process.wait(KILLED)
         except subprocess.TimeoutExpired:
             pass
@@ -207,7 +219,8 @@ class Running:
 
 
 def inherited_variables() -> Dict[str, str]:
-    """What a child process would inherit: the environment variables of this process, to be changed for the child."""
+    """What a child process would inherit: the environment variables of this process, to be changed
+    for the child."""
     return dict(os.environ)
 
 
@@ -249,7 +262,8 @@ def run(
 
 
 def run_attached(args: Sequence[str], *, env: Optional[Mapping[str, str]] = None) -> int:
-    """Run a child with our own stdin, stdout and stderr, as if the person had typed it; return its exit status."""
+    """Run a child with our own stdin, stdout and stderr, as if the person had typed it; return its
+    exit status."""
     process = subprocess.Popen([str(arg) for arg in args], env=None if env is None else dict(env))
     while True:
         try:
@@ -381,7 +395,7 @@ class _Drain(threading.Thread):
         self._stream.close()
 
 
-# --- what children leave behind ----------------------------------------------------------------------
+# --- what children leave behind -------------------------------------------------------------------
 
 _STARTING = threading.Lock()  # held while a child of ours is started, until it is known
 _RUNNING: Set[int] = set()  # the children that somebody waits for
@@ -394,12 +408,12 @@ _ORPHANS_END = 3.0  # seconds: killed processes may have started others meanwhil
 def ending_orphans() -> Iterator[Tick]:
     """What children that end inside leave behind is ended at the end, in whatever session it runs.
 
-    The function that it gives does that at once. Linux gives the orphans of our children to us; elsewhere only the
-    process group of a child ends with it.
+    The function that it gives does that at once. Linux gives the orphans of our children to us;
+    elsewhere only the process group of a child ends with it.
     """
     known = _children() - _RUNNING
-    # Children of whoever became this program (a shell's `exec`), and every orphan of a container whose first process
-    # this is, would be given to us, too: they are not ours to end.
+    # Children of whoever became this program (a shell's `exec`), and every orphan of a container
+    # whose first process this is, would be given to us, too: they are not ours to end.
     if known or os.getpid() == 1 or not _adopt_orphans(True):
         yield lambda: None
         return
@@ -424,7 +438,8 @@ def _adopt_orphans(yes: bool) -> bool:
 
 
 def _end_orphans(known: Set[int]) -> None:
-    """Kill our children that are neither `known` nor waited for, and what these leave behind in turn."""
+    """Kill our children that are neither `known` nor waited for, and what these leave behind in
+    turn."""
     limit = time.monotonic() + _ORPHANS_END
     while time.monotonic() < limit:
         with _STARTING:
@@ -455,7 +470,11 @@ def _children() -> Set[int]:
 
 
 def _signals_are_blocked() -> bool:
-    return bool(signal.pthread_sigmask(signal.SIG_BLOCK, [])) if hasattr(signal, "pthread_sigmask") else False
+    return (
+        bool(signal.pthread_sigmask(signal.SIG_BLOCK, []))
+        if hasattr(signal, "pthread_sigmask")
+        else False
+    )
 
 
 def _unblock_signals() -> None:

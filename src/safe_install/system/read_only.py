@@ -1,4 +1,5 @@
-"""Builds run where the environment is read-only to them, on Linux and where the system lets us (see script.py)."""
+"""Builds run where the environment is read-only to them, on Linux and where the system lets us (see
+script.py)."""
 
 from __future__ import annotations
 
@@ -14,7 +15,9 @@ from typing import List, Optional, Sequence, Tuple
 
 READ_ONLY_ERROR = "Read-only file system"  # what programs say of EROFS
 NO_RIGHT_ERROR = "Permission denied"  # of EACCES, with which Landlock refuses
-READ_ONLY_HINT = "A build may not write into the environment, which is read-only to it: look at its output."
+READ_ONLY_HINT = (
+    "A build may not write into the environment, which is read-only to it: look at its output."
+)
 LONGEST_LINE = 300  # characters
 
 
@@ -24,7 +27,8 @@ class Protection:
 
     folders: Tuple[Path, ...] = ()
     written: Tuple[Path, ...] = ()  # in which the child has to write, besides TMPDIR and HOME
-    # A user who may not mount gets a user namespace. Files of root look like nobody's there, which ssh does not accept.
+    # A user who may not mount gets a user namespace. Files of root look like nobody's there, which
+    # ssh does not accept.
     in_user_namespace: bool = True
 
     def wrap(self, command: Sequence[str]) -> List[str]:
@@ -43,7 +47,8 @@ class Protection:
 def find_write_attempt(output: str, folders: Sequence[Path]) -> Optional[str]:
     """The first line of a build's output that says that it could not write into one of the folders.
 
-    Programs name the path beside the error: `[Errno 30] Read-only file system: '/env/lib/python3.11/...'`.
+    Programs name the path beside the error: `[Errno 30] Read-only file system:
+    '/env/lib/python3.11/...'`.
     """
     names = {str(folder) for folder in folders}
     names.update(os.path.realpath(folder) for folder in folders)

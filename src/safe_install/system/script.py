@@ -1,16 +1,21 @@
-"""Stand-alone: runs a command for which some folders are read-only, where the system lets us; else as it is.
+"""Stand-alone: runs a command for which some folders are read-only, where the system lets us; else
+as it is.
 
-Standard library only, Python 3.8 syntax. `argv[1]` is JSON: {"folders": [], "written": [], "in_user_namespace": true};
-the rest is the command, which takes the place of this process: its standard streams, signals and exit status are its
-own. `folders` are to be read-only (real paths); `written` are those in which the command has to write.
+Standard library only, Python 3.8 syntax. `argv[1]` is JSON: {"folders": [], "written": [],
+"in_user_namespace": true}; the rest is the command, which takes the place of this process: its
+standard streams, signals and exit status are its own. `folders` are to be read-only (real paths);
+`written` are those in which the command has to write.
 
-First choice: a mount namespace of its own (unshare(2), mount(2)) in which the folders are bound to themselves,
-read-only. A user without the right to mount gets a user namespace with it, in which the user is still the same one;
-root does not, since a root that is mapped alone may not touch the files of others.
+First choice: a mount namespace of its own (unshare(2), mount(2)) in which the folders are bound to
+themselves, read-only. A user without the right to mount gets a user namespace with it, in which the
+user is still the same one; root does not, since a root that is mapped alone may not touch the files
+of others.
 
-Second choice: Landlock (landlock(7)), which needs no right at all. It cannot take a folder out of what is allowed. So
-writing is allowed in everything that lies beside the way from / down to the folders, and not in the folders of that
-way themselves: nothing new can be made there. Where one of them has to be written to, Landlock is of no use.
+Second choice: Landlock (landlock(7)), which needs no right at all. It cannot take a folder out of
+what is allowed. So writing is allowed in everything that lies beside the way from / down to the
+folders, and not in the folders of that
+way themselves: nothing new can be made there. Where one of them has to be written to, Landlock is
+of no use.
 """
 
 import ctypes
@@ -23,18 +28,20 @@ import tempfile
 
 CLONE_NEWNS, CLONE_NEWUSER = 0x00020000, 0x10000000
 MS_RDONLY, MS_REMOUNT, MS_BIND, MS_REC, MS_SLAVE = 1, 32, 4096, 16384, 1 << 19
-# Flags of the mount that a user may not take away (nosuid, nodev, noexec, noatime, nodiratime), and relatime, whose
-# number in statvfs(3) is another one.
+# Flags of the mount that a user may not take away (nosuid, nodev, noexec, noatime, nodiratime), and
+# relatime, whose number in statvfs(3) is another one.
 KEPT_FLAGS, ST_RELATIME, MS_RELATIME = 2 | 4 | 8 | 1024 | 2048, 4096, 1 << 21
 
-# include/uapi/linux/landlock.h. The numbers of the system calls are those of x86, ARM, POWER, s390 and RISC-V;
-# elsewhere they are none (ENOSYS).
+# include/uapi/linux/landlock.h. The numbers of the system calls are those of x86, ARM, POWER, s390
+# and RISC-V; elsewhere they are none (ENOSYS).
 CREATE_RULESET, ADD_RULE, RESTRICT_SELF = 444, 445, 446
 ASK_VERSION, RULE_PATH_BENEATH, PR_SET_NO_NEW_PRIVS = 1, 1, 38
-OLDEST_LANDLOCK = 2  # the first version, of Linux 5.13, forbids every rename from one folder to another
+# the first version, of Linux 5.13, forbids every rename from one folder to another
+OLDEST_LANDLOCK = 2
 WRITE_FILE, MAKE_AND_REMOVE, REFER, TRUNCATE = 1 << 1, 0b1111111110000, 1 << 13, 1 << 14
 FIRST_WITH_TRUNCATE = 3
-FOLDERS_OF_THE_BUILD = ("HOME", "XDG_CACHE_HOME", "PIP_CACHE_DIR")  # where compilers and pip keep what they keep
+# where compilers and pip keep what they keep
+FOLDERS_OF_THE_BUILD = ("HOME", "XDG_CACHE_HOME", "PIP_CACHE_DIR")
 
 
 def check(libc, result):
@@ -50,7 +57,11 @@ def enter_namespace(libc, in_user_namespace):
         if user == 0 or not in_user_namespace:
             raise PermissionError("this user may not mount")
         check(libc, libc.unshare(CLONE_NEWUSER | CLONE_NEWNS))
-        for name, text in (("setgroups", "deny"), ("uid_map", f"{user} {user} 1"), ("gid_map", f"{group} {group} 1")):
+        for name, text in (
+            ("setgroups", "deny"),
+            ("uid_map", f"{user} {user} 1"),
+            ("gid_map", f"{group} {group} 1"),
+        ):
             with open(f"/proc/self/{name}", "w") as stream:
                 stream.write(text)
     check(libc, libc.mount(None, b"/", None, ctypes.c_ulong(MS_REC | MS_SLAVE), None))
@@ -62,7 +73,10 @@ def make_read_only(libc, folder):
     check(libc, libc.mount(name, name, None, ctypes.c_ulong(MS_BIND | MS_REC), None))
     flags = os.statvfs(folder).f_flag
     kept = flags & KEPT_FLAGS | (MS_RELATIME if flags & ST_RELATIME else 0)
-    check(libc, libc.mount(None, name, None, ctypes.c_ulong(MS_REMOUNT | MS_BIND | MS_RDONLY | kept), None))
+    check(
+        libc,
+        libc.mount(None, name, None, ctypes.c_ulong(MS_REMOUNT | MS_BIND | MS_RDONLY | kept), None),
+    )
     if not os.statvfs(folder).f_flag & os.ST_RDONLY:
         raise OSError(f"{folder} is still writable")
 
@@ -109,8 +123,8 @@ def is_above(upper, folder):
 
 
 def find_writable(upper, folders):
-    """What lies beside the way from `upper` down to the folders: (path, is it a folder?). Links count by their target,
-    which lies beside the way, too, or is not writable."""
+    """What lies beside the way from `upper` down to the folders: (path, is it a folder?). Links
+    count by their target, which lies beside the way, too, or is not writable."""
     with os.scandir(upper) as entries:
         for entry in entries:
             is_folder = entry.is_dir(follow_symlinks=False)
@@ -136,18 +150,29 @@ def forbid_writing(order):
     version = call(libc, CREATE_RULESET, None, ctypes.c_size_t(0), ctypes.c_uint(ASK_VERSION))
     folders = order["folders"]
     for written in find_written(order):
-        if version < OLDEST_LANDLOCK or any(is_above(written, f) or is_above(f, written) for f in folders):
+        if version < OLDEST_LANDLOCK or any(
+            is_above(written, f) or is_above(f, written) for f in folders
+        ):
             raise OSError("Landlock cannot keep these folders apart")
     for_files = WRITE_FILE | (TRUNCATE if version >= FIRST_WITH_TRUNCATE else 0)
     for_folders = for_files | MAKE_AND_REMOVE | REFER
-    rules = call(libc, CREATE_RULESET, struct.pack("=Q", for_folders), ctypes.c_size_t(8), ctypes.c_uint(0))
+    rules = call(
+        libc, CREATE_RULESET, struct.pack("=Q", for_folders), ctypes.c_size_t(8), ctypes.c_uint(0)
+    )
     for path, is_folder in find_writable("/", folders):
         try:
             number = os.open(path, os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC)
         except OSError:
             continue  # it has gone
         rule = struct.pack("=Qi", for_folders if is_folder else for_files, number)
-        call(libc, ADD_RULE, ctypes.c_int(rules), ctypes.c_int(RULE_PATH_BENEATH), rule, ctypes.c_uint(0))
+        call(
+            libc,
+            ADD_RULE,
+            ctypes.c_int(rules),
+            ctypes.c_int(RULE_PATH_BENEATH),
+            rule,
+            ctypes.c_uint(0),
+        )
         os.close(number)
     check(libc, libc.prctl(PR_SET_NO_NEW_PRIVS, *map(ctypes.c_ulong, (1, 0, 0, 0))))
     call(libc, RESTRICT_SELF, ctypes.c_int(rules), ctypes.c_uint(0))
@@ -166,7 +191,8 @@ def main():
         except OSError:
             pass  # the command runs as it is
     for number in (signal.SIGPIPE, signal.SIGXFSZ):
-        signal.signal(number, signal.SIG_DFL)  # Python ignores them, and the command would inherit that
+        # Python ignores them, and the command would inherit that
+        signal.signal(number, signal.SIG_DFL)
     os.execvp(command[0], command)
 
 

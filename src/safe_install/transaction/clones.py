@@ -1,8 +1,8 @@
 """The clones of `-e git+URL`: made beside the environment, and put into pip's place by the journal.
 
-pip clones into its folder of sources (`--src`; in a virtual environment `<prefix>/src`) while it plans, in a dry run
-too, and moves a clone that is there to another revision. Here pip is given a folder of ours, with copies of the clones
-that are there, so that it does the same to the copies.
+pip clones into its folder of sources (`--src`; in a virtual environment `<prefix>/src`) while it
+plans, in a dry run too, and moves a clone that is there to another revision. Here pip is given a
+folder of ours, with copies of the clones that are there, so that it does the same to the copies.
 """
 
 from __future__ import annotations
@@ -37,7 +37,8 @@ class Clones:
         self._placed: List[Path] = []
 
     def copy_present(self, names: Iterable[NormalizedName]) -> None:
-        """Copy the clones of these projects that are there: pip takes a clone on from where it is."""
+        """Copy the clones of these projects that are there: pip takes a clone on from where it
+        is."""
         wanted = set(names)
         for name in _list_folders(self.place):
             if canonicalize_name(name) in wanted and not (self.work / name).exists():
@@ -62,13 +63,15 @@ class Clones:
         now = self.work / path.relative_to(self.place)
         if not now.is_dir():
             return None
-        # Outside of the environment what is there is what was wanted (`refuse_uncovered`): it is built in its place.
+        # Outside of the environment what is there is what was wanted (`refuse_uncovered`): it is
+        # built in its place.
         return path if path.is_dir() and not self._is_covered else now
 
-    # --- once the editable installs are staged -----------------------------------------------------
+    # --- once the editable installs are staged ----------------------------------------------------
 
     def rewrite(self, stage: Path) -> None:
-        """What was built beside the environment names the paths of `work`: in the stage, and in the clones."""
+        """What was built beside the environment names the paths of `work`: in the stage, and in the
+        clones."""
         changed = {path for path in _files_below(stage) if self._rewrite_file(path)}
         for path in changed:
             _remove_bytecode(path)
@@ -126,20 +129,23 @@ class Clones:
         return tuple(moved)
 
     def refuse_uncovered(self) -> None:
-        """Outside of the environment a clone that is there is not moved to another revision. Errors: Refused."""
+        """Outside of the environment a clone that is there is not moved to another revision.
+        Errors: Refused."""
         if self._is_covered:
             return
         for name in self.names():
             there = self.place / name
             if os.path.lexists(there) and _read_commit(there) != _read_commit(self.work / name):
                 raise Refused(
-                    f"{there} would be moved to another revision, and lies outside of the environment: "
+                    f"{there} would be moved to another revision, and lies outside of the "
+                    "environment: "
                     "that could not be taken back",
                     hint=f"Move it yourself and install it from there (-e {there}), or name another folder: --src DIR.",
                 )
 
     def place_uncovered(self) -> None:
-        """Outside of the prefix: put new clones in place. `take_away` takes them back, until `keep`."""
+        """Outside of the prefix: put new clones in place. `take_away` takes them back, until
+        `keep`."""
         for name in [] if self._is_covered else self.names():
             target = self.place / name
             if os.path.lexists(target):
@@ -202,7 +208,9 @@ def _remove_bytecode(path: str) -> None:
     """It holds what its source held."""
     folder, name = os.path.split(path)
     stem = name[: -len(".py")] if name.endswith(".py") else name
-    for bytecode in glob.glob(os.path.join(glob.escape(os.path.join(folder, "__pycache__", stem)) + ".*.pyc")):
+    for bytecode in glob.glob(
+        os.path.join(glob.escape(os.path.join(folder, "__pycache__", stem)) + ".*.pyc")
+    ):
         os.unlink(bytecode)
 
 
@@ -221,6 +229,7 @@ def _rewrite_records(stage: Path, changed: AbstractSet[str]) -> None:
 
 
 def is_repository(text: str) -> bool:
-    """Is a requirement a repository (`git+https://...`, `name @ git+ssh://...`), and no file or folder?"""
+    """Is a requirement a repository (`git+https://...`, `name @ git+ssh://...`), and no file or
+    folder?"""
     scheme, separator, _ = text.partition("://")
     return bool(separator) and "+" in scheme

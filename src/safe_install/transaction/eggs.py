@@ -1,8 +1,10 @@
-"""The files of what setuptools installed without a RECORD: egg-info folders, eggs, development installs (egg-link).
+"""The files of what setuptools installed without a RECORD: egg-info folders, eggs, development
+installs (egg-link).
 
-The rules are those of `pip uninstall`: installed-files.txt, else the packages of top_level.txt; the folder of an egg;
-the link of a development install, whose sources stay; commands by entry_points.txt; and the line of easy-install.pth.
-What distutils installed (an egg-info that is a file) says nothing of its files.
+The rules are those of `pip uninstall`: installed-files.txt, else the packages of top_level.txt; the
+folder of an egg; the link of a development install, whose sources stay; commands by
+entry_points.txt; and the line of easy-install.pth. What distutils installed (an egg-info that is a
+file) says nothing of its files.
 """
 
 from __future__ import annotations
@@ -23,14 +25,16 @@ EASY_INSTALL = "easy-install.pth"
 
 @dataclass(frozen=True)
 class EggFiles:
-    """What goes with one distribution. Paths as they are written: neither resolved nor looked at."""
+    """What goes with one distribution. Paths as they are written: neither resolved nor looked
+    at."""
 
     paths: Tuple[str, ...]  # files and folders
     line: Optional[str] = None  # of easy-install.pth
 
 
 def find_egg_files(distribution: InstalledDistribution, areas: Areas) -> Optional[EggFiles]:
-    """The files of a distribution without a dist-info folder; None where nothing says which they are."""
+    """The files of a distribution without a dist-info folder; None where nothing says which they
+    are."""
     folder = str(distribution.metadata_path)
     commands = _find_commands(folder, areas)
     if distribution.editable:
@@ -44,7 +48,9 @@ def find_egg_files(distribution: InstalledDistribution, areas: Areas) -> Optiona
         return None
     listed = _read_lines(os.path.join(folder, "installed-files.txt"))
     if listed is not None:
-        return EggFiles((folder, *(os.path.normpath(os.path.join(folder, line)) for line in listed), *commands))
+        return EggFiles(
+            (folder, *(os.path.normpath(os.path.join(folder, line)) for line in listed), *commands)
+        )
     packages = _find_packages(folder)
     return None if packages is None else EggFiles((folder, *packages, *commands))
 
@@ -59,13 +65,18 @@ def find_egg_link(distribution: InstalledDistribution, areas: Areas) -> Optional
     return None
 
 
-def find_path_edits(distributions: Sequence[InstalledDistribution], areas: Areas) -> Dict[str, bytes]:
-    """easy-install.pth of each site directory whose lines some of these distributions take with them, without them."""
+def find_path_edits(
+    distributions: Sequence[InstalledDistribution], areas: Areas
+) -> Dict[str, bytes]:
+    """easy-install.pth of each site directory whose lines some of these distributions take with
+    them, without them."""
     lines: Set[str] = set()
     for distribution in distributions:
         found = None if _has_dist_info(distribution) else find_egg_files(distribution, areas)
         if found is not None and found.line:
-            lines |= {found.line, os.path.realpath(found.line)} if found.line[0] == "/" else {found.line}
+            lines |= (
+                {found.line, os.path.realpath(found.line)} if found.line[0] == "/" else {found.line}
+            )
     edits: Dict[str, bytes] = {}
     for site in areas.sites if lines else ():
         path = os.path.join(site, EASY_INSTALL)

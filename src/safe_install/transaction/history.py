@@ -1,6 +1,7 @@
 """Committed transactions on disk: read them, take one back, remove the oldest.
 
-What a committed change replaced stays in its transaction directory. Taking it back is again a transaction,
+What a committed change replaced stays in its transaction directory. Taking it back is again a
+transaction,
 with the renames read backwards, so it can be verified, rolled back and itself be taken back.
 """
 
@@ -67,15 +68,19 @@ def read_history(prefix: Path) -> Tuple[HistoryEntry, ...]:
     """All committed transactions, newest first. Changes nothing, takes no lock."""
     state = _find_state(prefix)
     try:
-        names = [name for name, what in recovery.list_transactions(str(prefix)) if what == "committed"]
+        names = [
+            name for name, what in recovery.list_transactions(str(prefix)) if what == "committed"
+        ]
     except PermissionError as error:
         raise Refused(
-            f"{state} cannot be read: {error.strerror}", hint="Run as the user that owns this environment."
+            f"{state} cannot be read: {error.strerror}",
+            hint="Run as the user that owns this environment.",
         ) from error
     entries = [_read_entry(state / name) for name in names]
     undone: Dict[str, str] = {}
     for entry in entries:
-        # An undo that was itself undone does not count; newest first, so that is known when it is reached.
+        # An undo that was itself undone does not count; newest first, so that is known when it is
+        # reached.
         if entry.undoes is not None and entry.id not in undone:
             undone[entry.undoes] = entry.id
     return tuple(dataclasses.replace(entry, undone_by=undone.get(entry.id)) for entry in entries)
@@ -91,13 +96,21 @@ def _read_entry(directory: Path) -> HistoryEntry:
         journal = _read_journal(directory)
     except (recovery.JournalInvalid, KeyError, TypeError, ValueError, OSError) as error:
         return HistoryEntry(identifier, (), 0.0, {}, problem=str(error))
-    return HistoryEntry(identifier, journal.command, journal.created, _read_summary(directory), undoes=journal.undoes)
+    return HistoryEntry(
+        identifier,
+        journal.command,
+        journal.created,
+        _read_summary(directory),
+        undoes=journal.undoes,
+    )
 
 
 def _read_summary(directory: Path) -> Mapping[str, Any]:
     """What was written beside the journal for people; less what has another form."""
     try:
-        summary = json.loads(recovery.read_regular_file(str(directory / "summary.json")).decode("utf-8"))
+        summary = json.loads(
+            recovery.read_regular_file(str(directory / "summary.json")).decode("utf-8")
+        )
     except (OSError, ValueError, RecursionError, recovery.JournalInvalid):
         return {}
     if not isinstance(summary, dict):
@@ -111,7 +124,11 @@ def _read_summary(directory: Path) -> Mapping[str, Any]:
 
 def _is_step(row: Any) -> bool:
     """A row as `pipeline.health_gate.summarize` writes it."""
-    if not isinstance(row, dict) or not isinstance(row.get("name"), str) or not isinstance(row.get("action"), str):
+    if (
+        not isinstance(row, dict)
+        or not isinstance(row.get("name"), str)
+        or not isinstance(row.get("action"), str)
+    ):
         return False
     versions = [row.get("version", 0), row.get("from_version", 0)]
     return all(version is None or isinstance(version, str) for version in versions)
@@ -128,11 +145,15 @@ def begin_undo(
     command: Sequence[str] = ("undo",),
     find_owner: FindOwner = lambda path: None,
 ) -> Transaction:
-    """Open the transaction that takes back `transaction_id`: by default the newest not undone, and no undo.
+    """Open the transaction that takes back `transaction_id`: by default the newest not undone, and
+    no undo.
 
-    It has its plan already: the caller, who holds the lock, swaps, verifies, and commits or rolls back.
-    What another distribution, as `find_owner` knows them, has put into one of its folders since stays there.
-    Raises Refused when there is none, when later changes stand on it, or when the files were changed since.
+    It has its plan already: the caller, who holds the lock, swaps, verifies, and commits or rolls
+    back.
+    What another distribution, as `find_owner` knows them, has put into one of its folders since
+    stays there.
+    Raises Refused when there is none, when later changes stand on it, or when the files were
+    changed since.
     """
     entries = read_history(prefix)
     entry = _select_entry(entries, transaction_id, prefix)
@@ -140,22 +161,33 @@ def begin_undo(
     directory = state / f"txn-{entry.id}"
     document = recovery.read_journal(str(directory / recovery.COMMITTED))
     journal = parse_document(document)
-    reverse = make_reverse(journal, transaction_id=make_id(), command=tuple(command), created=time.time())
+    reverse = make_reverse(
+        journal, transaction_id=make_id(), command=tuple(command), created=time.time()
+    )
     as_stored = _accept_copies(reverse, state.parent)
     stay = _check_unchanged(state.parent, as_stored, entry, entries, find_owner)
     recovery.libc()
     if stay or as_stored != reverse:
         # Whole seconds may not tell two files apart that trade places: spelled out, none do.
         reverse = expand_to_files(reverse, state.parent, stay)
-    rmdirs = tuple(read_removed_directory(str(state.parent), gone.target) for gone in reverse.rmdirs)
+    rmdirs = tuple(
+        read_removed_directory(str(state.parent), gone.target) for gone in reverse.rmdirs
+    )
     return Transaction(state, dataclasses.replace(reverse, rmdirs=rmdirs, facts=make_facts()), None)
 
 
-def _select_entry(entries: Sequence[HistoryEntry], transaction_id: Optional[str], prefix: Path) -> HistoryEntry:
+def _select_entry(
+    entries: Sequence[HistoryEntry], transaction_id: Optional[str], prefix: Path
+) -> HistoryEntry:
     if transaction_id is None:
-        entry = next((item for item in entries if item.undone_by is None and item.undoes is None), None)
+        entry = next(
+            (item for item in entries if item.undone_by is None and item.undoes is None), None
+        )
         if entry is None:
-            raise Refused(f"there is nothing to undo in {prefix}", hint="safe-install history lists what was done.")
+            raise Refused(
+                f"there is nothing to undo in {prefix}",
+                hint="safe-install history lists what was done.",
+            )
     else:
         entry = next((item for item in entries if item.id == transaction_id), None)
         if entry is None:
@@ -170,16 +202,19 @@ def _select_entry(entries: Sequence[HistoryEntry], transaction_id: Optional[str]
             hint=f"To bring it back: safe-install undo {entry.undone_by}",
         )
     if entry.problem is not None:
-        raise Refused(f"transaction {entry.id} cannot be read: {entry.problem}", hint="Undo another one.")
+        raise Refused(
+            f"transaction {entry.id} cannot be read: {entry.problem}", hint="Undo another one."
+        )
     return entry
 
 
 def _accept_copies(reverse: Journal, prefix: Path) -> Journal:
-    """The same change with the identities that files have now, where only inode numbers and times are others.
+    """The same change with the identities that files have now, where only inode numbers and times
+    are others.
 
-    The layers of an image hold whole seconds, and archives and copies of an environment other times altogether. What
-    lies in the environment must have the content of its RECORD. In the state folder, which is ours alone, the size is
-    enough.
+    The layers of an image hold whole seconds, and archives and copies of an environment other times
+    altogether. What lies in the environment must have the content of its RECORD. In the state
+    folder, which is ours alone, the size is enough.
     """
     targets = [str(prefix / path) for path, _ in _leaving(reverse)]
     recorded = read_hashes(_find_metadata_folders(targets))
@@ -197,18 +232,24 @@ def _accept_copies(reverse: Journal, prefix: Path) -> Journal:
     for coming in reverse.ins:
         new = _identity_now(str(state / coming.slot), coming.new, None)
         ins.append(MoveIn(coming.slot, coming.target, new))
-    return dataclasses.replace(reverse, exchanges=tuple(exchanges), outs=tuple(outs), ins=tuple(ins))
+    return dataclasses.replace(
+        reverse, exchanges=tuple(exchanges), outs=tuple(outs), ins=tuple(ins)
+    )
 
 
 def _leaving(reverse: Journal) -> List[Tuple[str, Identity]]:
     """(target, what must lie there) of all that an undo takes away."""
-    return [(pair.target, pair.old) for pair in reverse.exchanges] + [(gone.target, gone.old) for gone in reverse.outs]
+    return [(pair.target, pair.old) for pair in reverse.exchanges] + [
+        (gone.target, gone.old) for gone in reverse.outs
+    ]
 
 
 def _find_metadata_folders(targets: Sequence[str]) -> Set[str]:
     """The dist-info folders among the targets, and those whose RECORD is one."""
     folders = {path for path in targets if path.endswith(".dist-info")}
-    return folders | {os.path.dirname(path) for path in targets if os.path.basename(path) == "RECORD"}
+    return folders | {
+        os.path.dirname(path) for path in targets if os.path.basename(path) == "RECORD"
+    }
 
 
 def _identity_now(path: str, identity: Identity, recorded: Optional[Mapping[str, str]]) -> Identity:
@@ -224,29 +265,42 @@ def _identity_now(path: str, identity: Identity, recorded: Optional[Mapping[str,
     if (current.kind, current.size) != (identity.kind, identity.size):
         return identity
     # What lies in a directory is compared file by file later, and RECORD has no hash of itself.
-    is_hashed_kind = current.kind == "f" and os.path.basename(path) != "RECORD" and not recovery.is_bytecode(path)
+    is_hashed_kind = (
+        current.kind == "f"
+        and os.path.basename(path) != "RECORD"
+        and not recovery.is_bytecode(path)
+    )
     if recorded is None or not is_hashed_kind:
         return current
     if path not in recorded:
-        # Files without a hash in RECORD (scripts of old installers) are known by the time that copies keep.
+        # Files without a hash in RECORD (scripts of old installers) are known by the time that
+        # copies keep.
         return current if recovery.is_copy_of(now, before) else identity
     return current if has_recorded_content(path, recorded) else identity
 
 
 def _check_unchanged(
-    prefix: Path, reverse: Journal, entry: HistoryEntry, entries: Sequence[HistoryEntry], find_owner: FindOwner
+    prefix: Path,
+    reverse: Journal,
+    entry: HistoryEntry,
+    entries: Sequence[HistoryEntry],
+    find_owner: FindOwner,
 ) -> Set[str]:
     """The files of other distributions in folders that would leave. Errors: Refused."""
     try:
         changed = recovery.Undo(str(prefix), make_document(reverse)).find_missing_before()
     except recovery.JournalInvalid as error:
-        raise Refused(f"transaction {entry.id} cannot be undone: {error}", hint="Undo another one.") from error
+        raise Refused(
+            f"transaction {entry.id} cannot be undone: {error}", hint="Undo another one."
+        ) from error
     _refuse_lost(_find_lost(prefix, reverse), entry)
     later = [item.id for item in entries if item.id > entry.id and item.undone_by is None]
     _refuse_changed(changed, entry, later)
     later_files = {path: find_owner(path) for path in _find_later_files(prefix, reverse, entry)}
     own = {str(canonicalize_name(row["name"])) for row in entry.summary.get("steps", ())}
-    _refuse_added([path for path, owner in later_files.items() if owner is None or owner in own], entry)
+    _refuse_added(
+        [path for path, owner in later_files.items() if owner is None or owner in own], entry
+    )
     return set(later_files)
 
 
@@ -255,14 +309,16 @@ def _refuse_lost(lost: Sequence[str], entry: HistoryEntry) -> None:
         return
     listed = "\n  ".join(lost[:10])
     raise Refused(
-        f"transaction {entry.id} cannot be undone: what it replaced is no longer kept (removed by hand?); these "
+        f"transaction {entry.id} cannot be undone: what it replaced is no longer kept (removed by "
+        "hand?); these "
         f"are gone:\n  {listed}",
         hint=_name_versions(entry),
     )
 
 
 def _refuse_changed(changed: Sequence[str], entry: HistoryEntry, later: Sequence[str]) -> None:
-    """`later`: the transactions after this one, newest first, which may be what changed the paths."""
+    """`later`: the transactions after this one, newest first, which may be what changed the
+    paths."""
     if not changed:
         return
     listed = "\n  ".join(changed[:10])
@@ -281,7 +337,8 @@ def _refuse_added(added: Sequence[str], entry: HistoryEntry) -> None:
         return
     listed = "\n  ".join(added[:10])
     raise Refused(
-        f"transaction {entry.id} cannot be undone: these files were added or edited since and would go with it:"
+        f"transaction {entry.id} cannot be undone: these files were added or edited since and "
+        "would go with it:"
         f"\n  {listed}",
         hint="Move them to a place outside of the packages (of an edited file: a copy, then put the old content "
         f"back), and run the command again. {_name_versions(entry)}",
@@ -297,24 +354,43 @@ def _find_lost(prefix: Path, reverse: Journal) -> List[str]:
 
 def _name_versions(entry: HistoryEntry) -> str:
     """The commands that lead to the same versions by another way."""
-    old = [f"{row['name']}=={row['from_version']}" for row in entry.summary.get("steps", ()) if row["from_version"]]
-    new = [str(row["name"]) for row in entry.summary.get("steps", ()) if row["version"] and not row["from_version"]]
+    old = [
+        f"{row['name']}=={row['from_version']}"
+        for row in entry.summary.get("steps", ())
+        if row["from_version"]
+    ]
+    new = [
+        str(row["name"])
+        for row in entry.summary.get("steps", ())
+        if row["version"] and not row["from_version"]
+    ]
     commands = [f"safe-install install {' '.join(old)}"] if old else []
     commands += [f"safe-install uninstall {' '.join(new)}"] if new else []
-    return f"The versions from before, without undo: {'; '.join(commands)}." if commands else "Undo another one."
+    return (
+        f"The versions from before, without undo: {'; '.join(commands)}."
+        if commands
+        else "Undo another one."
+    )
 
 
 def _find_later_files(prefix: Path, reverse: Journal, entry: HistoryEntry) -> Iterator[str]:
-    """Files that somebody wrote into a directory that would move away as a whole; bytecode does not count."""
+    """Files that somebody wrote into a directory that would move away as a whole; bytecode does not
+    count."""
     committed = float(entry.summary.get("committed", entry.created))
-    directories = [str(prefix / target) for target, identity in _leaving(reverse) if identity.kind == "d"]
-    suspects = [path for directory in directories for path in _find_touched_since(directory, committed)]
+    directories = [
+        str(prefix / target) for target, identity in _leaving(reverse) if identity.kind == "d"
+    ]
+    suspects = [
+        path for directory in directories for path in _find_touched_since(directory, committed)
+    ]
     if not suspects:
         return
-    # Another environment that shares the file by a hard link, `chown -R`, a backup: they touch it, and it is the same.
+    # Another environment that shares the file by a hard link, `chown -R`, a backup: they touch it,
+    # and it is the same.
     recorded = read_hashes(path for path in directories if path.endswith(".dist-info"))
     for path in suspects:
-        # A RECORD has no hash of itself; it belongs to the identity of its folder, which was compared.
+        # A RECORD has no hash of itself; it belongs to the identity of its folder, which was
+        # compared.
         is_record = os.path.basename(path) == "RECORD" and os.path.dirname(path) in directories
         if not is_record and not has_recorded_content(path, recorded):
             yield path
@@ -325,7 +401,11 @@ def _find_touched_since(directory: str, moment: float) -> Iterator[str]:
         for name in files:
             path = os.path.join(folder, name)
             # The time of the last change of name or content: a copy that keeps its mtime shows too.
-            if not recovery.is_bytecode(path) and not is_index_of_git(path) and os.lstat(path).st_ctime > moment:
+            if (
+                not recovery.is_bytecode(path)
+                and not is_index_of_git(path)
+                and os.lstat(path).st_ctime > moment
+            ):
                 yield path
 
 
@@ -345,10 +425,11 @@ def measure(prefix: Path, transaction_id: str) -> int:
 
 
 def prune(prefix: Path, *, keep: int = 5, limit_bytes: Optional[int] = None) -> Tuple[Pruned, ...]:
-    """Remove the oldest: all but the newest `keep`, and more until the rest fits into `limit_bytes`.
+    """Remove the oldest: all but the newest `keep`, and more until the rest fits into
+    `limit_bytes`.
 
-    The newest stays, unless none is to be kept. A transaction and its undo share files and go together. The caller
-    holds the lock.
+    The newest stays, unless none is to be kept. A transaction and its undo share files and go
+    together. The caller holds the lock.
     """
     entries = read_history(prefix)
     groups = _make_groups(entries)

@@ -1,6 +1,8 @@
-"""The journal as values: what a change will rename, how it is written down, and how it reads backwards.
+"""The journal as values: what a change will rename, how it is written down, and how it reads
+backwards.
 
-Pure. Reading a journal back from the disk and undoing it is `recover`'s, which has to stand alone; the format
+Pure. Reading a journal back from the disk and undoing it is `recover`'s, which has to stand alone;
+the format
 is described there.
 """
 
@@ -26,7 +28,10 @@ class Identity:
     def is_ambiguous_with(self, other: Identity) -> bool:
         """True when the two could not be told apart by looking."""
         same_inode = not self.inode or not other.inode or self.inode == other.inode
-        mine, others = (self.kind, self.size, self.mtime_ns), (other.kind, other.size, other.mtime_ns)
+        mine, others = (
+            (self.kind, self.size, self.mtime_ns),
+            (other.kind, other.size, other.mtime_ns),
+        )
         return same_inode and mine == others
 
 
@@ -102,7 +107,8 @@ class Journal:
     ins: Tuple[MoveIn, ...] = ()
     times: Tuple[DirectoryTimes, ...] = ()
     undoes: Optional[str] = None  # the id of the transaction that this one takes back
-    facts: Mapping[str, Any] = field(default_factory=dict)  # versions of the tool and of Python, for people
+    # versions of the tool and of Python, for people
+    facts: Mapping[str, Any] = field(default_factory=dict)
 
 
 _ROWS = {
@@ -115,7 +121,8 @@ _ROWS = {
 }
 
 
-_TYPES: Mapping[str, type] = {"str": str, "Identity": Identity}  # of the rows' fields; the others are numbers
+# of the rows' fields; the others are numbers
+_TYPES: Mapping[str, type] = {"str": str, "Identity": Identity}
 _LAST_MOMENT = 250_000_000_000.0  # in the year 9892; datetime ends with 9999
 
 
@@ -145,16 +152,20 @@ def _make_row(row: Any) -> List[Any]:
 
 
 def encode(document: Mapping[str, Any]) -> bytes:
-    """The bytes of a journal file: the sha256 of the rest, a line feed, one JSON object in ASCII."""
+    """The bytes of a journal file: the sha256 of the rest, a line feed, one JSON object in
+    ASCII."""
     body = json.dumps(document, separators=(",", ":")).encode("ascii")
     return hashlib.sha256(body).hexdigest().encode("ascii") + b"\n" + body
 
 
 def parse_document(document: Mapping[str, Any]) -> Journal:
-    """The value of a document from `recover.read_journal`; raises KeyError, TypeError or ValueError."""
+    """The value of a document from `recover.read_journal`; raises KeyError, TypeError or
+    ValueError."""
     if document["format"] != FORMAT:
         raise ValueError(f"journal format {document['format']!r}, known is {FORMAT}")
-    rows = {key: tuple(_parse_row(kind, row) for row in document[key]) for key, kind in _ROWS.items()}
+    rows = {
+        key: tuple(_parse_row(kind, row) for row in document[key]) for key, kind in _ROWS.items()
+    }
     undoes = document["undoes"]
     return Journal(
         id=_typed(document["id"], str),
@@ -167,7 +178,9 @@ def parse_document(document: Mapping[str, Any]) -> Journal:
 
 
 def _parse_row(kind: Any, row: Any) -> Any:
-    values = [_parse_identity(value) if isinstance(value, list) else value for value in _typed(row, list)]
+    values = [
+        _parse_identity(value) if isinstance(value, list) else value for value in _typed(row, list)
+    ]
     parsed = kind(*values)
     for field_ in fields(kind):
         value = _typed(getattr(parsed, field_.name), _TYPES.get(str(field_.type), int))
@@ -201,10 +214,14 @@ def _typed(value: Any, expected: Any) -> Any:
     return value
 
 
-def make_reverse(journal: Journal, *, transaction_id: str, command: Tuple[str, ...], created: float) -> Journal:
-    """The change that takes `journal` back: its stash is the new content, what it installed is stashed.
+def make_reverse(
+    journal: Journal, *, transaction_id: str, command: Tuple[str, ...], created: float
+) -> Journal:
+    """The change that takes `journal` back: its stash is the new content, what it installed is
+    stashed.
 
-    Directory times and the owners of removed directories have to be read from the disk: left empty here.
+    Directory times and the owners of removed directories have to be read from the disk: left empty
+    here.
     """
     outs = tuple(
         MoveOut(move.target, f"txn-{transaction_id}/stash/{number}", move.new)
@@ -214,9 +231,13 @@ def make_reverse(journal: Journal, *, transaction_id: str, command: Tuple[str, .
         id=transaction_id,
         command=command,
         created=created,
-        exchanges=tuple(Exchange(x.target, x.slot, x.new, x.old) for x in reversed(journal.exchanges)),
+        exchanges=tuple(
+            Exchange(x.target, x.slot, x.new, x.old) for x in reversed(journal.exchanges)
+        ),
         outs=outs,
-        rmdirs=tuple(RemovedDirectory(made.target, made.mode, 0, 0) for made in reversed(journal.mkdirs)),
+        rmdirs=tuple(
+            RemovedDirectory(made.target, made.mode, 0, 0) for made in reversed(journal.mkdirs)
+        ),
         mkdirs=tuple(MadeDirectory(gone.target, gone.mode) for gone in reversed(journal.rmdirs)),
         ins=tuple(MoveIn(move.slot, move.target, move.old) for move in reversed(journal.outs)),
         undoes=journal.id,

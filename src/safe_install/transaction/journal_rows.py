@@ -1,4 +1,5 @@
-"""The rows of a journal with what the disk says of every path; the same change with a row for each file."""
+"""The rows of a journal with what the disk says of every path; the same change with a row for each
+file."""
 
 from __future__ import annotations
 
@@ -22,7 +23,8 @@ from safe_install.transaction.moves import Level, MovePlan
 
 
 def read_identity(path: str, *, inode: bool = True) -> Identity:
-    """What lies at `path`, or FileNotFoundError. Without `inode` that is recorded as "not compared"."""
+    """What lies at `path`, or FileNotFoundError. Without `inode` that is recorded as "not
+    compared"."""
     found = recovery.read_identity(path)
     if found is None:
         raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), path)
@@ -49,7 +51,8 @@ def fill_journal(journal: Journal, moves: MovePlan, state: Path) -> Journal:
         old = read_identity(target, inode=has_inodes)
         new = read_identity(slot, inode=has_inodes)
         if old.is_ambiguous_with(new):
-            # Nobody could see afterwards whether they have traded places: one goes out, then the other comes in.
+            # Nobody could see afterwards whether they have traded places: one goes out, then the
+            # other comes in.
             leaving.append(target)
             coming.append((slot, target))
         else:
@@ -67,7 +70,9 @@ def fill_journal(journal: Journal, moves: MovePlan, state: Path) -> Journal:
     )
 
 
-def _fill_outs(targets: Sequence[str], journal: Journal, prefix: str, has_inodes: bool) -> Tuple[MoveOut, ...]:
+def _fill_outs(
+    targets: Sequence[str], journal: Journal, prefix: str, has_inodes: bool
+) -> Tuple[MoveOut, ...]:
     outs: List[MoveOut] = []
     for number, target in enumerate(targets):
         identity = read_identity(target, inode=has_inodes)
@@ -75,7 +80,9 @@ def _fill_outs(targets: Sequence[str], journal: Journal, prefix: str, has_inodes
     return tuple(outs)
 
 
-def _fill_ins(moves: Sequence[Tuple[str, str]], state: Path, has_inodes: bool) -> Tuple[MoveIn, ...]:
+def _fill_ins(
+    moves: Sequence[Tuple[str, str]], state: Path, has_inodes: bool
+) -> Tuple[MoveIn, ...]:
     """`moves`: (slot, target), absolute."""
     ins: List[MoveIn] = []
     for slot, target in moves:
@@ -99,8 +106,11 @@ def _read_umask() -> int:
     return mask
 
 
-def expand_to_files(journal: Journal, prefix: Path, stay: AbstractSet[str] = frozenset()) -> Journal:
-    """The same change with a row for each file, for where directories cannot be renamed; no two names trade places.
+def expand_to_files(
+    journal: Journal, prefix: Path, stay: AbstractSet[str] = frozenset()
+) -> Journal:
+    """The same change with a row for each file, for where directories cannot be renamed; no two
+    names trade places.
 
     The files `stay` (absolute) are in directories that would leave, and keep their place.
     """
@@ -131,7 +141,8 @@ def expand_to_files(journal: Journal, prefix: Path, stay: AbstractSet[str] = fro
 
 
 def _expand_leaving(journal: Journal, root: str) -> Tuple[List[str], List[str]]:
-    """What the change takes away, file by file, and the folders that this empties, deepest first. Targets."""
+    """What the change takes away, file by file, and the folders that this empties, deepest first.
+    Targets."""
     leaving = [pair.target for pair in journal.exchanges] + [gone.target for gone in journal.outs]
     files: List[str] = []
     emptied: List[str] = []
@@ -144,7 +155,9 @@ def _expand_leaving(journal: Journal, root: str) -> Tuple[List[str], List[str]]:
 
 def _expand_coming(journal: Journal, state: str) -> Tuple[List[MoveIn], List[MadeDirectory]]:
     """What the change brings, file by file, and the folders that this needs, parents first."""
-    coming = [(pair.slot, pair.target) for pair in journal.exchanges] + [(new.slot, new.target) for new in journal.ins]
+    coming = [(pair.slot, pair.target) for pair in journal.exchanges] + [
+        (new.slot, new.target) for new in journal.ins
+    ]
     ins: List[MoveIn] = []
     made: List[MadeDirectory] = []
     for slot, target in coming:

@@ -1,4 +1,5 @@
-"""Finds what an interrupted pip left, and lays out what is put back in the stage of a transaction."""
+"""Finds what an interrupted pip left, and lays out what is put back in the stage of a
+transaction."""
 
 from __future__ import annotations
 
@@ -9,7 +10,18 @@ import shutil
 import stat
 import tempfile
 from pathlib import Path
-from typing import Dict, FrozenSet, Iterable, Iterator, List, Mapping, Optional, Sequence, Set, Tuple
+from typing import (
+    Dict,
+    FrozenSet,
+    Iterable,
+    Iterator,
+    List,
+    Mapping,
+    Optional,
+    Sequence,
+    Set,
+    Tuple,
+)
 
 from packaging.utils import canonicalize_name
 
@@ -17,7 +29,12 @@ from safe_install.environment.record import parse_record, read_record_text
 from safe_install.errors import Refused
 from safe_install.models import Finding, Scheme, Severity
 from safe_install.transaction import recover as recovery
-from safe_install.transaction.leftovers import LeftoverDecision, Recorded, SetAsideFolder, is_name_aside
+from safe_install.transaction.leftovers import (
+    LeftoverDecision,
+    Recorded,
+    SetAsideFolder,
+    is_name_aside,
+)
 from safe_install.transaction.moves import Areas, is_within
 from safe_install.transaction.ownership import Resolver, has_hash, read_hashes
 
@@ -36,7 +53,8 @@ def check_leftovers(scheme: Scheme) -> Tuple[Finding, ...]:
             "interrupted-pip",
             Severity.WARNING,
             names,
-            f"pip was interrupted while it replaced something; it left {names} in {os.path.dirname(paths[0])}",
+            f"pip was interrupted while it replaced something; it left {names} in "
+            f"{os.path.dirname(paths[0])}",
             "`safe-install recover` puts back or moves away what is certain, and says what is not.",
         ),
     )
@@ -51,7 +69,11 @@ def read_leftovers(areas: Areas) -> Tuple[Tuple[SetAsideFolder, ...], Tuple[Reco
 def _find_asides(directory: str) -> List[str]:
     try:
         with os.scandir(directory) as entries:
-            return sorted(e.path for e in entries if e.name.startswith("~") and e.is_dir(follow_symlinks=False))
+            return sorted(
+                e.path
+                for e in entries
+                if e.name.startswith("~") and e.is_dir(follow_symlinks=False)
+            )
     except (FileNotFoundError, NotADirectoryError):
         return []
 
@@ -59,7 +81,10 @@ def _find_asides(directory: str) -> List[str]:
 def _read_files(folder: str) -> Iterator[str]:
     """Everything below, relative; links are files."""
     for parent, names, files in os.walk(folder):
-        for name in [*files, *(name for name in names if os.path.islink(os.path.join(parent, name)))]:
+        for name in [
+            *files,
+            *(name for name in names if os.path.islink(os.path.join(parent, name))),
+        ]:
             yield os.path.relpath(os.path.join(parent, name), folder)
 
 
@@ -79,7 +104,9 @@ def _read_header(folder: str) -> Optional[Tuple[str, str]]:
 class _Record:
     """One dist-info and its rows as real paths."""
 
-    def __init__(self, name: str, version: str, folder: str, home: str, rows: Mapping[str, str]) -> None:
+    def __init__(
+        self, name: str, version: str, folder: str, home: str, rows: Mapping[str, str]
+    ) -> None:
         self.name, self.version, self.folder, self.home = name, version, folder, home
         self.rows = rows  # path -> hash as written, or ""
         self.directories = _find_directories(rows)
@@ -103,7 +130,9 @@ def _find_directories(rows: Iterable[str]) -> Set[str]:
 
 def _is_accounted_for(files: Iterable[str], home: str, record: _Record) -> bool:
     """Is each of these files, put into `home`, a row of this RECORD? Bytecode need not be."""
-    return all(os.path.join(home, file) in record.rows or recovery.is_bytecode(file) for file in files)
+    return all(
+        os.path.join(home, file) in record.rows or recovery.is_bytecode(file) for file in files
+    )
 
 
 class _LeftoverReader:
@@ -117,7 +146,9 @@ class _LeftoverReader:
         suspects = [record for record in records if not record.is_whole]
         paths = {path for site in areas.sites for path in _find_asides(site)}
         for record in suspects:
-            for directory in {os.path.dirname(folder) for folder in record.directories if self._may_move(folder)}:
+            for directory in {
+                os.path.dirname(folder) for folder in record.directories if self._may_move(folder)
+            }:
                 paths.update(_find_asides(directory))
         self._files = {path: set(_read_files(path)) for path in sorted(paths)}
         self._records = self._choose(records, suspects)
@@ -149,17 +180,26 @@ class _LeftoverReader:
         home = folder
         for entry in parse_record(text):
             path = self._resolver.resolve(site, entry.path)
-            if path is None or self._areas.find_objection(path) is not None or path in self._areas.structure:
+            if (
+                path is None
+                or self._areas.find_objection(path) is not None
+                or path in self._areas.structure
+            ):
                 continue
             rows[path] = entry.hash
-            if os.path.basename(path) == "RECORD" and os.path.dirname(os.path.dirname(path)) == site:
+            if (
+                os.path.basename(path) == "RECORD"
+                and os.path.dirname(os.path.dirname(path)) == site
+            ):
                 home = os.path.dirname(path)
         folder_name = os.path.basename(folder)
         is_aside = folder_name.startswith("~")
         if is_aside and not is_name_aside(folder_name, os.path.basename(home)):
             return None
         name, version = header
-        return _Record(str(canonicalize_name(name)), version, folder, home if is_aside else folder, rows)
+        return _Record(
+            str(canonicalize_name(name)), version, folder, home if is_aside else folder, rows
+        )
 
     def _claim(self, record: _Record) -> Dict[str, str]:
         """The folders aside whose every file is a row of this RECORD, and where they belong."""
@@ -169,7 +209,8 @@ class _LeftoverReader:
             homes = [
                 folder
                 for folder in record.directories
-                if os.path.dirname(folder) == parent and is_name_aside(name, os.path.basename(folder))
+                if os.path.dirname(folder) == parent
+                and is_name_aside(name, os.path.basename(folder))
             ]
             fitting = [home for home in homes if _is_accounted_for(files, home, record)]
             if len(fitting) == 1:
@@ -183,7 +224,11 @@ class _LeftoverReader:
     def _make_aside(self, path: str) -> SetAsideFolder:
         parent, name = os.path.split(path)
         with os.scandir(parent) as entries:
-            homes = [e.path for e in entries if e.is_dir(follow_symlinks=False) and is_name_aside(name, e.name)]
+            homes = [
+                e.path
+                for e in entries
+                if e.is_dir(follow_symlinks=False) and is_name_aside(name, e.name)
+            ]
         in_place = [record for record in self._all if record.folder == record.home]
         names: Set[str] = set()
         is_certain = True
@@ -194,7 +239,8 @@ class _LeftoverReader:
         return SetAsideFolder(path, tuple(homes), frozenset(names) if is_certain else frozenset())
 
     def recorded(self) -> Tuple[Recorded, ...]:
-        """Every distribution that one of them may be of; contents are compared by the hashes of RECORD."""
+        """Every distribution that one of them may be of; contents are compared by the hashes of
+        RECORD."""
         return tuple(self._account(record) for record in self._records)
 
     def _account(self, record: _Record) -> Recorded:
@@ -207,7 +253,9 @@ class _LeftoverReader:
         rest = {path: written for path, written in record.rows.items() if written}
         for aside, home in claimed.items():
             below = {path: rest.pop(path) for path in list(rest) if is_within(path, home)}
-            if os.path.isdir(home) and all(has_hash(path, written) for path, written in below.items()):
+            if os.path.isdir(home) and all(
+                has_hash(path, written) for path, written in below.items()
+            ):
                 continue
             needed.add(aside)
             for path, written in below.items():
@@ -222,7 +270,13 @@ class _LeftoverReader:
                 lost.append(path)
             else:
                 elsewhere[path] = kept
-        return self._make(record, claimed, needed=frozenset(needed), kept_elsewhere=elsewhere, lost=tuple(sorted(lost)))
+        return self._make(
+            record,
+            claimed,
+            needed=frozenset(needed),
+            kept_elsewhere=elsewhere,
+            lost=tuple(sorted(lost)),
+        )
 
     def _make(
         self,
@@ -252,7 +306,8 @@ class _LeftoverReader:
                 yield path
 
     def _find_kept(self, path: str, written: str) -> Optional[str]:
-        """pip moves single files to a folder of its own; what lies there counts by its content, if it is ours."""
+        """pip moves single files to a folder of its own; what lies there counts by its content, if
+        it is ours."""
         parts = path.strip("/").split("/")
         for folder in self._kept_by_pip:
             for start in range(len(parts) - 1, 0, -1):
@@ -271,7 +326,8 @@ def _is_own_file(path: str) -> bool:
 
 
 def find_moved(decision: LeftoverDecision, areas: Areas) -> Set[str]:
-    """What leaves its place so that the decision comes true: the folders aside, and what stands where they belong."""
+    """What leaves its place so that the decision comes true: the folders aside, and what stands
+    where they belong."""
     old: Set[str] = set()
     for path in decision.paths:
         old.update(_files_or_itself(path))
@@ -282,7 +338,9 @@ def find_moved(decision: LeftoverDecision, areas: Areas) -> Set[str]:
                 old.update(_files_or_itself(home))
             elif os.path.lexists(home):
                 old.add(home)
-        old.update(path for path in one.kept_elsewhere if os.path.lexists(path) and not os.path.isdir(path))
+        old.update(
+            path for path in one.kept_elsewhere if os.path.lexists(path) and not os.path.isdir(path)
+        )
         old.update(_find_unfinished(one, areas))
     return old
 
@@ -293,19 +351,25 @@ def _files_or_itself(directory: str) -> Set[str]:
 
 
 def _find_unfinished(one: Recorded, areas: Areas) -> Iterator[str]:
-    """The dist-info of another version that pip had begun to write: RECORD comes last, and it has none."""
+    """The dist-info of another version that pip had begun to write: RECORD comes last, and it has
+    none."""
     for site in areas.sites:
         for entry in os.listdir(site):
             folder = os.path.join(site, entry)
             name = canonicalize_name(entry.split("-")[0])
-            if not entry.endswith(".dist-info") or name != one.name or folder in (one.folder, one.home):
+            if (
+                not entry.endswith(".dist-info")
+                or name != one.name
+                or folder in (one.folder, one.home)
+            ):
                 continue
             if not os.path.lexists(os.path.join(folder, "RECORD")):
                 yield from _files_or_itself(folder)
 
 
 def lay_out(one: Recorded, stage: Path) -> None:
-    """Put what comes back into the stage. Errors: Refused, when a file is no longer what it was a moment ago."""
+    """Put what comes back into the stage. Errors: Refused, when a file is no longer what it was a
+    moment ago."""
     for aside in sorted(one.needed):
         _link_tree(aside, f"{stage}{one.claimed[aside]}")
     recorded = read_hashes([one.folder]) if one.kept_elsewhere else {}
@@ -322,7 +386,10 @@ def _link_tree(source: str, target: str) -> None:
     for folder, names, files in os.walk(source):
         here = os.path.join(target, os.path.relpath(folder, source)) if folder != source else target
         os.makedirs(here, exist_ok=True)
-        for name in [*files, *(name for name in names if os.path.islink(os.path.join(folder, name)))]:
+        for name in [
+            *files,
+            *(name for name in names if os.path.islink(os.path.join(folder, name))),
+        ]:
             original, copy = os.path.join(folder, name), os.path.join(here, name)
             try:
                 os.link(original, copy, follow_symlinks=False)

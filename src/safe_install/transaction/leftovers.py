@@ -1,8 +1,10 @@
-"""What becomes of the folders `~orch` and `~orch-2.1.0.dist-info` that an interrupted pip left. Pure.
+"""What becomes of the folders `~orch` and `~orch-2.1.0.dist-info` that an interrupted pip left.
+Pure.
 
-pip renames what it is about to remove to such a name beside the old one, single files to its temporary folder, and
-deletes them at the very end. Nothing is guessed here: a distribution is put back when its RECORD accounts for every
-file, the folders are moved away when the real one is there, and all else is only reported.
+pip renames what it is about to remove to such a name beside the old one, single files to its
+temporary folder, and deletes them at the very end. Nothing is guessed here: a distribution is put
+back when its RECORD accounts for every file, the folders are moved away when the real one is there,
+and all else is only reported.
 """
 
 from __future__ import annotations
@@ -20,21 +22,26 @@ class SetAsideFolder:
     """One folder that has a name as pip gives it."""
 
     path: str
-    homes: Tuple[str, ...] = ()  # directories that are there now, and from whose name this one can have been made
-    owners: AbstractSet[str] = frozenset()  # of all `homes`; empty unless each has one, and all of them are complete
+    # directories that are there now, and from whose name this one can have been made
+    homes: Tuple[str, ...] = ()
+    # of all `homes`; empty unless each has one, and all of them are complete
+    owners: AbstractSet[str] = frozenset()
 
 
 @dataclass(frozen=True)
 class Recorded:
-    """One distribution as its RECORD describes it, whether its dist-info is in place or has been moved aside."""
+    """One distribution as its RECORD describes it, whether its dist-info is in place or has been
+    moved aside."""
 
     name: str  # normalized
     version: str
     folder: str  # its dist-info, where it lies now
     home: str  # where that belongs
-    claimed: Mapping[str, str] = field(default_factory=dict)  # folder aside -> where it belongs; all its files are rows
+    # folder aside -> where it belongs; all its files are rows
+    claimed: Mapping[str, str] = field(default_factory=dict)
     needed: AbstractSet[str] = frozenset()  # those of `claimed` that hold what is not in place
-    kept_elsewhere: Mapping[str, str] = field(default_factory=dict)  # path -> its content in pip's temporary folder
+    # path -> its content in pip's temporary folder
+    kept_elsewhere: Mapping[str, str] = field(default_factory=dict)
     is_whole: bool = False  # every row is in place
     lost: Tuple[str, ...] = ()  # rows whose content is nowhere
 
@@ -71,11 +78,18 @@ def is_name_aside(aside: str, name: str) -> bool:
     if len(aside) == len(name):
         ends = range(1, len(name))
         return any(aside[end:] == name[end:] and set(aside[1:end]) <= set(_LEADING) for end in ends)
-    return len(aside) > len(name) and aside.endswith(name) and set(aside[1 : -len(name)]) <= set(_LEADING)
+    return (
+        len(aside) > len(name)
+        and aside.endswith(name)
+        and set(aside[1 : -len(name)]) <= set(_LEADING)
+    )
 
 
-def decide(asides: Sequence[SetAsideFolder], recorded: Sequence[Recorded]) -> Tuple[LeftoverDecision, ...]:
-    """One decision for each distribution whose leftovers lie here, and one for each folder that is nobody's."""
+def decide(
+    asides: Sequence[SetAsideFolder], recorded: Sequence[Recorded]
+) -> Tuple[LeftoverDecision, ...]:
+    """One decision for each distribution whose leftovers lie here, and one for each folder that is
+    nobody's."""
     claims: Dict[str, List[str]] = {}
     for distribution in recorded:
         for path in distribution.claimed:
@@ -90,11 +104,14 @@ def decide(asides: Sequence[SetAsideFolder], recorded: Sequence[Recorded]) -> Tu
             decisions.append(_report((aside.path,), f"may belong to {' or '.join(names)}"))
         else:
             decisions.append(_decide_unclaimed(aside))
-    for distribution in recorded:  # half removed, without any folder aside: pip keeps single files elsewhere
+    # half removed, without any folder aside: pip keeps single files elsewhere
+    for distribution in recorded:
         if not distribution.is_whole and distribution.kept_elsewhere:
             groups.setdefault(distribution.name, [])
     for name, paths in sorted(groups.items()):
-        decisions.append(_decide_group(tuple(sorted(paths)), [one for one in recorded if one.name == name]))
+        decisions.append(
+            _decide_group(tuple(sorted(paths)), [one for one in recorded if one.name == name])
+        )
     return tuple(decisions)
 
 
@@ -102,7 +119,10 @@ def _decide_unclaimed(aside: SetAsideFolder) -> LeftoverDecision:
     if aside.owners:
         owners = ", ".join(sorted(aside.owners))
         return LeftoverDecision(
-            LeftoverAction.MOVE_AWAY, (aside.path,), f"what it was made of is there and complete: {owners}", owners
+            LeftoverAction.MOVE_AWAY,
+            (aside.path,),
+            f"what it was made of is there and complete: {owners}",
+            owners,
         )
     return _report((aside.path,), "no RECORD says what it belongs to")
 
@@ -112,8 +132,12 @@ def _decide_group(paths: Tuple[str, ...], distributions: Sequence[Recorded]) -> 
     whole = [one for one in in_place if one.is_whole]
     if whole:
         title = f"{whole[0].name} {whole[0].version}"
-        return LeftoverDecision(LeftoverAction.MOVE_AWAY, paths, f"{title} is in place and complete", title)
-    candidates = [one for one in distributions if not one.lost and (one.needed or one.kept_elsewhere)]
+        return LeftoverDecision(
+            LeftoverAction.MOVE_AWAY, paths, f"{title} is in place and complete", title
+        )
+    candidates = [
+        one for one in distributions if not one.lost and (one.needed or one.kept_elsewhere)
+    ]
     titles = " and ".join(f"{one.name} {one.version}" for one in distributions)
     first = distributions[0]
     again = f"safe-install install --force-reinstall {first.name}=={first.version}"
@@ -121,12 +145,22 @@ def _decide_group(paths: Tuple[str, ...], distributions: Sequence[Recorded]) -> 
         one = candidates[0]
         title = f"{one.name} {one.version}"
         return LeftoverDecision(
-            LeftoverAction.PUT_BACK, paths, f"{title} was half removed, and every file of it is here", title, (one,)
+            LeftoverAction.PUT_BACK,
+            paths,
+            f"{title} was half removed, and every file of it is here",
+            title,
+            (one,),
         )
     if len(candidates) > 1:
-        return _report(paths, f"{titles} were each half removed: which one should be there is not known", again)
+        return _report(
+            paths, f"{titles} were each half removed: which one should be there is not known", again
+        )
     lost = next((one.lost for one in distributions if one.lost), ())
-    what = f"{len(lost)} of its files are nowhere ({lost[0]})" if lost else "its parts do not fit together"
+    what = (
+        f"{len(lost)} of its files are nowhere ({lost[0]})"
+        if lost
+        else "its parts do not fit together"
+    )
     return _report(paths, f"{titles} was half removed, and {what}", again)
 
 
@@ -134,5 +168,8 @@ def _report(paths: Tuple[str, ...], reason: str, command: str = "") -> LeftoverD
     remove = f"rm -r {' '.join(paths)}"
     first = f"{command}; then, when" if command else "When"
     return LeftoverDecision(
-        LeftoverAction.REPORT, paths, reason, hint=f"{first} they are not needed: {remove}" if paths else command
+        LeftoverAction.REPORT,
+        paths,
+        reason,
+        hint=f"{first} they are not needed: {remove}" if paths else command,
     )

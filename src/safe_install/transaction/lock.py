@@ -25,7 +25,8 @@ _HELD = ("SIGINT", "SIGTERM", "SIGHUP")
 
 
 def open_state_directory(prefix: Path) -> Path:
-    """Make `<prefix>/.safe-install` (0700) if needed and return it; refuse one that is not ours alone."""
+    """Make `<prefix>/.safe-install` (0700) if needed and return it; refuse one that is not ours
+    alone."""
     state = Path(os.path.realpath(str(prefix))) / recovery.STATE_DIRECTORY
     try:
         os.makedirs(state, 0o700)  # a user base may not be there yet
@@ -38,7 +39,10 @@ def open_state_directory(prefix: Path) -> Path:
         ) from error
     status = os.lstat(state)
     if not stat.S_ISDIR(status.st_mode):
-        raise Refused(f"{state} is not a directory", hint=f"Look at it, then move it away: mv {state} {state}.old")
+        raise Refused(
+            f"{state} is not a directory",
+            hint=f"Look at it, then move it away: mv {state} {state}.old",
+        )
     if status.st_uid != os.geteuid():
         raise Refused(
             f"{state} belongs to another user (uid {status.st_uid})",
@@ -53,12 +57,17 @@ def open_state_directory(prefix: Path) -> Path:
 def lock_environment(prefix: Path) -> Iterator[Path]:
     """Hold the environment `prefix` for one changing command; yields its state directory.
 
-    Raises EnvironmentLocked at once when another safe-install holds it, and after a few seconds when uv does.
-    Ours is taken first: uv never asks for it, so the two cannot wait for each other. uv's lock file is taken
-    where it is there already: making one would change the environment. The kernel lets go when we die.
+    Raises EnvironmentLocked at once when another safe-install holds it, and after a few seconds
+    when uv does.
+    Ours is taken first: uv never asks for it, so the two cannot wait for each other. uv's lock file
+    is taken
+    where it is there already: making one would change the environment. The kernel lets go when we
+    die.
     """
     if fcntl is None:
-        raise Refused("environments can only be changed on Linux and macOS", hint="Use WSL on Windows.")
+        raise Refused(
+            "environments can only be changed on Linux and macOS", hint="Use WSL on Windows."
+        )
     state = open_state_directory(prefix)
     with contextlib.ExitStack() as stack:
         stack.enter_context(_own_lock(state))
@@ -94,14 +103,17 @@ def _own_lock(state: Path) -> Iterator[None]:
 
 @contextlib.contextmanager
 def _flock(path: Path, *, wait: float) -> Iterator[bool]:
-    """uv's lock file; True also where there is nothing to wait for: a file that we may not open, no flock there."""
+    """uv's lock file; True also where there is nothing to wait for: a file that we may not open, no
+    flock there."""
     try:
         descriptor = os.open(path, os.O_RDWR | os.O_NOFOLLOW | os.O_CLOEXEC)
     except OSError as error:
         if error.errno in (errno.EACCES, errno.EROFS, errno.ENOENT, errno.ELOOP):
             yield True
             return
-        raise Refused(f"{path} cannot be opened: {error.strerror}", hint=hint_for_oserror(error)) from error
+        raise Refused(
+            f"{path} cannot be opened: {error.strerror}", hint=hint_for_oserror(error)
+        ) from error
     try:
         yield _try_lock(descriptor, wait=wait)
     finally:
@@ -125,7 +137,8 @@ def _try_lock(descriptor: int, *, wait: float) -> bool:
 class HeldSignals:
     """SIGINT, SIGTERM and SIGHUP are remembered instead of acted upon, from `hold` to `release`.
 
-    A handler rather than a mask: a mask holds for one thread only, and a progress display has its own.
+    A handler rather than a mask: a mask holds for one thread only, and a progress display has its
+    own.
     What the parent process had told us to ignore (nohup) stays ignored.
     """
 
@@ -134,7 +147,8 @@ class HeldSignals:
         self._before: Dict[int, Any] = {}
 
     def hold(self) -> None:
-        """Begin to remember; without effect outside of the main thread, where Python delivers no signals."""
+        """Begin to remember; without effect outside of the main thread, where Python delivers no
+        signals."""
         if self._before or threading.current_thread() is not threading.main_thread():
             return
         for name in _HELD:

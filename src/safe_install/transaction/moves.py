@@ -1,7 +1,10 @@
-"""Which renames turn the environment before into the one after. Pure: the disk is asked through `Tree`.
+"""Which renames turn the environment before into the one after. Pure: the disk is asked through
+`Tree`.
 
-The rules: whole directories move as one where they hold nothing else; what no replaced distribution owns is
-never overwritten nor moved; what a remaining distribution also lists stays; interpreters and activation
+The rules: whole directories move as one where they hold nothing else; what no replaced distribution
+owns is
+never overwritten nor moved; what a remaining distribution also lists stays; interpreters and
+activation
 scripts are nobody's.
 """
 
@@ -19,10 +22,14 @@ _ACTIVATION = re.compile(r"(activate(_this\.py|\.[a-z]+)?|Activate\.ps1|deactiva
 _STATE_DIRECTORY = ".safe-install"
 _BYTECODE_FOLDER = "__pycache__"
 _OF_THE_PREFIX = frozenset({_STATE_DIRECTORY, "pyvenv.cfg", ".lock", "conda-meta"})
-# Outside of site-packages, a file or a folder of that name at any depth. docs/security.md says what reads each.
+# Outside of site-packages, a file or a folder of that name at any depth. docs/security.md says what
+# reads each.
 _NEVER_FROM_A_WHEEL = (
     (re.compile(r"pyvenv\.cfg"), "decides which Python the interpreters near it are"),
-    (re.compile(r".*\._pth|pybuilddir\.txt"), "decides where the interpreter beside it looks for its modules"),
+    (
+        re.compile(r".*\._pth|pybuilddir\.txt"),
+        "decides where the interpreter beside it looks for its modules",
+    ),
     (re.compile(r"pip\.(conf|ini)"), "is read by every run of pip"),
     (re.compile(r"\.?(conda|mamba)rc(\.d)?"), "is read by every run of conda"),
     (re.compile(r"(python|pypy)\d+t?\.zip"), "stands on sys.path before the standard library"),
@@ -31,21 +38,26 @@ _NEVER_FROM_A_WHEEL = (
         "takes the place of the NVIDIA driver's library",
     ),
     (
-        re.compile(r"(lib(c|m|dl|rt|pthread|stdc\+\+|gcc_s|python[\d.]+t?)|ld-linux[\w-]*)\.so(\.[\d.]+)?"),
+        re.compile(
+            r"(lib(c|m|dl|rt|pthread|stdc\+\+|gcc_s|python[\d.]+t?)|ld-linux[\w-]*)\.so(\.[\d.]+)?"
+        ),
         "takes the place of a library that Python itself needs",
     ),
 )
-# What torch loads from its own folders is torch's: a library or a module that is added there runs inside of it.
+# What torch loads from its own folders is torch's: a library or a module that is added there runs
+# inside of it.
 CLOSED_PACKAGES: Mapping[str, Tuple[str, ...]] = {
     "torch": ("torch", "torchgen", "functorch"),
     **dict.fromkeys(COMPILERS, ("triton",)),  # it imports what lies in triton/backends
 }
-# A command's own folder is the first on its sys.path: a module of this name there is imported in torch's place.
+# A command's own folder is the first on its sys.path: a module of this name there is imported in
+# torch's place.
 _SHADOWING_COMMAND = re.compile(r"(torch|torchgen)(\.(py|pyc|[\w.-]*so))?")
 
 
 class Tree(Protocol):
-    """What the planner asks about the disk. Paths are absolute, their parents without symbolic links."""
+    """What the planner asks about the disk. Paths are absolute, their parents without symbolic
+    links."""
 
     def read_kind(self, path: str) -> Optional[str]:
         """`f`, `d`, `l` (symbolic link), `o`, or None when nothing is there."""
@@ -88,9 +100,12 @@ class Areas:
     sites: Tuple[str, ...]  # purelib and platlib
     scripts: str
     others: Tuple[str, ...] = ()  # include and data
-    closed: Mapping[str, str] = field(default_factory=dict)  # folders to which nothing is added -> who owns them
-    sources: Tuple[str, ...] = ()  # clones: what is in them is read by nothing but their own project
-    structure: AbstractSet[str] = field(init=False, default=frozenset())  # what is never moved itself
+    # folders to which nothing is added -> who owns them
+    closed: Mapping[str, str] = field(default_factory=dict)
+    # clones: what is in them is read by nothing but their own project
+    sources: Tuple[str, ...] = ()
+    # what is never moved itself
+    structure: AbstractSet[str] = field(init=False, default=frozenset())
 
     def __post_init__(self) -> None:
         structure = {self.prefix}
@@ -107,11 +122,18 @@ class Areas:
         if any(is_within(path, site) for site in self.sites):
             return None
         name = path.rsplit("/", 1)[1]
-        if is_within(path, self.prefix) and path[len(self.prefix) :].split("/")[1] in _OF_THE_PREFIX:
+        if (
+            is_within(path, self.prefix)
+            and path[len(self.prefix) :].split("/")[1] in _OF_THE_PREFIX
+        ):
             return "belongs to the environment itself"
-        if _parent(path) == self.scripts and (_INTERPRETER.fullmatch(name) or _ACTIVATION.fullmatch(name)):
+        if _parent(path) == self.scripts and (
+            _INTERPRETER.fullmatch(name) or _ACTIVATION.fullmatch(name)
+        ):
             return "is the environment's interpreter or an activation script"
-        if any(is_within(path, _parent(site)) and _is_library(_parent(site)) for site in self.sites):
+        if any(
+            is_within(path, _parent(site)) and _is_library(_parent(site)) for site in self.sites
+        ):
             return "is in Python's standard library"
         return None
 
@@ -136,7 +158,8 @@ class Areas:
         return None
 
     def _names_below(self, path: str) -> List[str]:
-        """The names of a path below the prefix, or below another of these directories (Debian: /usr/local)."""
+        """The names of a path below the prefix, or below another of these directories (Debian:
+        /usr/local)."""
         for directory in (self.prefix, self.scripts, *self.others):
             if is_within(path, directory):
                 return path[len(directory) + 1 :].split("/")
@@ -170,9 +193,15 @@ def is_within(path: str, directory: str) -> bool:
 
 
 def plan_moves(
-    old: AbstractSet[str], stage: Staged, *, tree: Tree, areas: Areas, level: Level = Level.DIRECTORY
+    old: AbstractSet[str],
+    stage: Staged,
+    *,
+    tree: Tree,
+    areas: Areas,
+    level: Level = Level.DIRECTORY,
 ) -> Union[MovePlan, MoveRefusal]:
-    """Plan the change from the files `old` (existing, owned by what is replaced) to what the stage holds.
+    """Plan the change from the files `old` (existing, owned by what is replaced) to what the stage
+    holds.
 
     `stage` is the stage's root directory: its tree is the one of `/`.
     """
@@ -182,13 +211,16 @@ def plan_moves(
     if arrival.refusal is not None:
         return arrival.refusal
     slots = {target: slot for slot, target in arrival.ins}
-    paired = [target for target in removal.outs if target in slots]  # an old one goes, a new one comes
+    # an old one goes, a new one comes
+    paired = [target for target in removal.outs if target in slots]
     pairs = set(paired)
     return MovePlan(
         level=level,
         exchanges=tuple((target, slots[target]) for target in paired),
         outs=tuple(target for target in removal.outs if target not in pairs),
-        rmdirs=tuple(directory for directory in removal.directories if directory not in arrival.reused),
+        rmdirs=tuple(
+            directory for directory in removal.directories if directory not in arrival.reused
+        ),
         mkdirs=tuple(arrival.mkdirs),
         ins=tuple(move for move in arrival.ins if move[1] not in pairs),
     )
@@ -229,7 +261,8 @@ class _Removal:
         old_names: AbstractSet[str] = self._children.get(path, frozenset())
         entries = self._tree.read_entries(path)
         if not entries and not any(is_within(path, folder) for folder in self._packages):
-            return _Part(is_pure=False)  # `python -m venv` makes include/python3.11, which no distribution owns
+            # `python -m venv` makes include/python3.11, which no distribution owns
+            return _Part(is_pure=False)
         whole = _Part()  # the moves, if everything below goes
         owned = _Part(is_pure=False)  # the moves, if something below stays
         for name, kind in sorted(entries.items()):
@@ -278,10 +311,18 @@ class _Arrival:
         """Plan the way of one staged file or directory; the first refusal ends the walk."""
         if self.refusal is not None:
             return
-        kind = None if target in self._gone or target in self._claimed else self._tree.read_kind(target)
+        kind = (
+            None
+            if target in self._gone or target in self._claimed
+            else self._tree.read_kind(target)
+        )
         if kind == "l" and node.kind == "d":
             target = self._tree.resolve(target)
-            kind = None if target in self._gone or target in self._claimed else self._tree.read_kind(target)
+            kind = (
+                None
+                if target in self._gone or target in self._claimed
+                else self._tree.read_kind(target)
+            )
         if node.kind == "d":
             self._place_directory(node, target, kind)
         else:
@@ -293,7 +334,9 @@ class _Arrival:
                 self.reused.add(target)
             self._place_children(node, target)
         elif kind is not None:
-            self._refuse(target, "is a file that nothing replaced here owns, and would become a directory")
+            self._refuse(
+                target, "is a file that nothing replaced here owns, and would become a directory"
+            )
         elif self._is_objected(target) or self._is_shadowing(target, node):
             return
         elif self._level is Level.DIRECTORY and not self._holds_a_choice(node, target):
@@ -307,7 +350,9 @@ class _Arrival:
     def _holds_a_choice(self, node: Staged, target: str) -> bool:
         """Are there files in it of which some come and some do not? Then it cannot move as one."""
         if node.name == _BYTECODE_FOLDER:
-            return any(self._is_bytecode_of_another(_join(target, child.name)) for child in node.children)
+            return any(
+                self._is_bytecode_of_another(_join(target, child.name)) for child in node.children
+            )
         return self._has_objection_below(node, target)
 
     def _has_objection_below(self, node: Staged, target: str) -> bool:
@@ -322,11 +367,16 @@ class _Arrival:
         return False
 
     def _is_bytecode_of_another(self, target: str) -> bool:
-        """Bytecode runs in the place of its source: it comes only where the source is not somebody else's."""
+        """Bytecode runs in the place of its source: it comes only where the source is not somebody
+        else's."""
         if not _is_bytecode(target):
             return False
         source = _source_of_bytecode(target)
-        return source not in self._claimed and source not in self._gone and self._tree.read_kind(source) is not None
+        return (
+            source not in self._claimed
+            and source not in self._gone
+            and self._tree.read_kind(source) is not None
+        )
 
     def _place_children(self, node: Staged, target: str) -> None:
         # Sources first: whether their bytecode comes depends on them.
@@ -339,7 +389,8 @@ class _Arrival:
         if target in self._claimed:
             self._refuse(target, "would come from two of the distributions to be installed")
         elif self._is_bytecode_of_another(target):
-            # As good as no bytecode where the sources are the same; code of this wheel's choice where it lies.
+            # As good as no bytecode where the sources are the same; code of this wheel's choice
+            # where it lies.
             return
         elif self._is_shadowing(target, node):
             return
@@ -351,7 +402,11 @@ class _Arrival:
         elif not _is_bytecode(target) and not self._tree.has_same_content(node.slot, target):
             # The same content of somebody else stays, and what would come is left out.
             owner = self._tree.find_owner(target)
-            whose = f"belongs to {owner}" if owner else "belongs to no distribution that is replaced here"
+            whose = (
+                f"belongs to {owner}"
+                if owner
+                else "belongs to no distribution that is replaced here"
+            )
             self._refuse(target, f"is there with other content and {whose}")
 
     def _is_shadowing(self, target: str, node: Staged) -> bool:
@@ -363,20 +418,29 @@ class _Arrival:
             return False
         folder, _, name = target.rpartition("/")
         stem = name.split(".", 1)[0]
-        is_package = node.kind == "d" and any(child.name.split(".", 1)[0] == "__init__" for child in node.children)
+        is_package = node.kind == "d" and any(
+            child.name.split(".", 1)[0] == "__init__" for child in node.children
+        )
         if not is_package and not (node.kind == "f" and name.endswith(".so")):
             return False
         source = _join(folder, f"{stem}.py")
         if source in self._claimed or source in self._gone or self._tree.read_kind(source) != "f":
             return False
         owner = self._tree.find_owner(source) or "no distribution that is replaced here"
-        self._refuse(target, f"would be imported in the place of {stem}.py beside it, which belongs to {owner}")
+        self._refuse(
+            target,
+            f"would be imported in the place of {stem}.py beside it, which belongs to {owner}",
+        )
         return True
 
     def _is_objected(self, target: str) -> bool:
         objection = self._areas.find_arrival_objection(target)
         if objection is not None:
-            self._refuse(target, objection, "Take another version or another project: no wheel may bring that file.")
+            self._refuse(
+                target,
+                objection,
+                "Take another version or another project: no wheel may bring that file.",
+            )
         return objection is not None
 
     def _refuse(self, target: str, reason: str, hint: str = "") -> None:

@@ -1,7 +1,9 @@
 """Whose is a file? Answers from the RECORDs, read once and only as far as a change reaches.
 
-A row is trusted only when the directory that it really names is one of the environment's own: pip deletes
-whatever a row says (measured with pip 26.3: outside a virtual environment, any file of the machine).
+A row is trusted only when the directory that it really names is one of the environment's own: pip
+deletes
+whatever a row says (measured with pip 26.3: outside a virtual environment, any file of the
+machine).
 """
 
 from __future__ import annotations
@@ -15,7 +17,13 @@ import stat
 from pathlib import Path
 from typing import Dict, Iterable, Iterator, List, Mapping, Optional, Sequence, Set, Tuple, Union
 
-from safe_install.environment.record import parse_record, parse_rows, read_record, read_record_text, split_rows
+from safe_install.environment.record import (
+    parse_record,
+    parse_rows,
+    read_record,
+    read_record_text,
+    split_rows,
+)
 from safe_install.models import InstalledDistribution
 from safe_install.transaction.eggs import find_egg_files, find_egg_link, walk_paths
 from safe_install.transaction.moves import Areas, MoveRefusal, is_within
@@ -32,7 +40,8 @@ class Resolver:
         self._directories: Dict[str, str] = {}
 
     def resolve(self, location: str, row: str) -> Optional[str]:
-        """The path that a row names, its parent without symbolic links; None when it names no file."""
+        """The path that a row names, its parent without symbolic links; None when it names no
+        file."""
         directory, _, name = row.rpartition("/")
         if name in ("", ".", ".."):
             return None
@@ -78,14 +87,17 @@ def has_hash(path: str, written: str) -> bool:
 class Ownership:
     """The owner of each path, among the distributions that stay."""
 
-    def __init__(self, keep: Sequence[InstalledDistribution], areas: Areas, resolver: Resolver) -> None:
+    def __init__(
+        self, keep: Sequence[InstalledDistribution], areas: Areas, resolver: Resolver
+    ) -> None:
         self._keep, self._areas, self._resolver = keep, areas, resolver
         self._rows: Optional[List[Tuple[InstalledDistribution, List[str]]]] = None  # not yet parsed
         self._loaded: Set[str] = set()
         self._owners: Dict[str, str] = {}
 
     def load(self, tops: Set[str]) -> None:
-        """Learn the owners of all below these names of a site directory (".." for what lies outside)."""
+        """Learn the owners of all below these names of a site directory (".." for what lies
+        outside)."""
         missing = tops - self._loaded
         if not missing:
             return
@@ -118,7 +130,8 @@ def _read_rows(distribution: InstalledDistribution) -> List[str]:
 
 
 def find_top(row: str) -> str:
-    """The first component of the path in a RECORD row, ".." for a path that does not begin in the site directory."""
+    """The first component of the path in a RECORD row, ".." for a path that does not begin in the
+    site directory."""
     if row.startswith('"'):
         path = next((entry.path for entry in parse_rows([row])), "")
     else:
@@ -130,7 +143,8 @@ def find_top(row: str) -> str:
 def find_old_files(
     remove: Sequence[InstalledDistribution], areas: Areas, ownership: Ownership, resolver: Resolver
 ) -> Union[Set[str], MoveRefusal]:
-    """The existing files of these distributions: rows of RECORD, their bytecode, the whole dist-info."""
+    """The existing files of these distributions: rows of RECORD, their bytecode, the whole
+    dist-info."""
     old: Set[str] = set()
     for distribution in remove:
         refusal = find_refusal(distribution, areas)
@@ -151,14 +165,19 @@ def find_old_files(
     return old
 
 
-def _find_egg_paths(distribution: InstalledDistribution, areas: Areas, resolver: Resolver) -> Iterator[str]:
-    """The files of what has no dist-info folder, as far as they are in site-packages or are commands."""
+def _find_egg_paths(
+    distribution: InstalledDistribution, areas: Areas, resolver: Resolver
+) -> Iterator[str]:
+    """The files of what has no dist-info folder, as far as they are in site-packages or are
+    commands."""
     found = find_egg_files(distribution, areas)
     for written in walk_paths(found.paths) if found is not None else ():
         path = resolver.resolve("/", written)
         if path is None or path in areas.structure or areas.find_objection(path) is not None:
             continue
-        if os.path.dirname(path) == areas.scripts or any(is_within(path, site) for site in areas.sites):
+        if os.path.dirname(path) == areas.scripts or any(
+            is_within(path, site) for site in areas.sites
+        ):
             yield path
 
 
@@ -169,7 +188,8 @@ def find_overwritten(
     ownership: Ownership,
     resolver: Resolver,
 ) -> Set[str]:
-    """The existing files among `targets` that these distributions have to give up, as pip --ignore-installed has it.
+    """The existing files among `targets` that these distributions have to give up, as pip
+    --ignore-installed has it.
 
     Where one of them has no RECORD, its files are those that no other distribution lists.
     """
@@ -186,7 +206,12 @@ def find_overwritten(
     for target in targets:
         path = os.path.join(os.path.realpath(os.path.dirname(target)), os.path.basename(target))
         is_theirs = has_unlisted or path in listed
-        if is_theirs and _is_file(path) and areas.find_objection(path) is None and ownership.find_owner(path) is None:
+        if (
+            is_theirs
+            and _is_file(path)
+            and areas.find_objection(path) is None
+            and ownership.find_owner(path) is None
+        ):
             found.add(path)
     found.update(_find_bytecode(found, areas, ownership))
     return found
@@ -208,11 +233,16 @@ def find_refusal(distribution: InstalledDistribution, areas: Areas) -> Optional[
         return MoveRefusal(
             folder,
             f"holds {name}, outside of the environment's site-packages",
-            "It was installed elsewhere (a system or user directory): remove it there with the tool that installed "
+            "It was installed elsewhere (a system or user directory): remove it there with the "
+            "tool that installed "
             "it, or leave it there and install beside it: --ignore-installed.",
         )
     if not folder.endswith(".dist-info"):
-        return None if find_egg_files(distribution, areas) is not None else _refuse_without_list(distribution, folder)
+        return (
+            None
+            if find_egg_files(distribution, areas) is not None
+            else _refuse_without_list(distribution, folder)
+        )
     if not os.path.isfile(os.path.join(folder, "RECORD")):
         return _refuse_without_record(distribution, folder)
     return None
@@ -222,7 +252,8 @@ def _refuse_without_list(distribution: InstalledDistribution, folder: str) -> Mo
     name = f"{distribution.name} {distribution.version}"
     return MoveRefusal(
         folder,
-        f"is all that distutils left of {name}: Cannot uninstall {name}, nothing says which files belong to it",
+        f"is all that distutils left of {name}: Cannot uninstall {name}, nothing says which files "
+        "belong to it",
         f"Leave it there and install over it: pip install --ignore-installed {distribution.name}.",
     )
 
@@ -235,7 +266,8 @@ def _refuse_without_record(distribution: InstalledDistribution, folder: str) -> 
         f"pip install --ignore-installed --no-deps {spelled}=={distribution.version}"
     )
     installer = distribution.installer or ""
-    if installer not in ("", "pip") and "\ufffd" not in installer:  # what is no UTF-8 text names nobody
+    # what is no UTF-8 text names nobody
+    if installer not in ("", "pip") and "\ufffd" not in installer:
         hint = f"The package was installed by {installer}."
     return MoveRefusal(
         folder,
@@ -279,7 +311,8 @@ def _find_bytecode(old: Set[str], areas: Areas, ownership: Ownership) -> Iterato
 
 
 def find_conda_package(distribution: InstalledDistribution, prefix: str) -> Optional[str]:
-    """The conda package that brought the distribution; None when conda did not. Its database would keep naming what
+    """The conda package that brought the distribution; None when conda did not. Its database would
+    keep naming what
     is no longer there."""
     database = os.path.join(prefix, "conda-meta")
     folder = os.path.relpath(os.path.realpath(str(distribution.metadata_path)), prefix)
@@ -294,4 +327,8 @@ def find_conda_package(distribution: InstalledDistribution, prefix: str) -> Opti
                 return str(json.loads(content.decode("utf-8"))["name"])
         except (OSError, ValueError, KeyError, TypeError):
             continue
-    return str(distribution.name) if (distribution.installer or "").strip().lower() == "conda" else None
+    return (
+        str(distribution.name)
+        if (distribution.installer or "").strip().lower() == "conda"
+        else None
+    )

@@ -1,4 +1,5 @@
-"""Where a change may write: the directories of an environment, and what keeps them from being changed."""
+"""Where a change may write: the directories of an environment, and what keeps them from being
+changed."""
 
 from __future__ import annotations
 
@@ -24,14 +25,18 @@ def make_areas(prefix: Path, scheme: Scheme) -> Areas:
     )
 
 
-def find_closed_folders(keep: Sequence[InstalledDistribution], closed_too: Mapping[Path, str]) -> Dict[str, str]:
+def find_closed_folders(
+    keep: Sequence[InstalledDistribution], closed_too: Mapping[Path, str]
+) -> Dict[str, str]:
     """The folders to which no other distribution may add a file, and whose they are."""
     closed = {os.path.realpath(str(folder)): owner for folder, owner in closed_too.items()}
     for distribution in keep:
         for package in CLOSED_PACKAGES.get(distribution.name, ()):
             # functorch was a project of its own before it came with torch (1.13).
             if package != "functorch" or _lists_package(distribution, package):
-                closed[os.path.realpath(str(distribution.location / package))] = str(distribution.name)
+                closed[os.path.realpath(str(distribution.location / package))] = str(
+                    distribution.name
+                )
     return closed
 
 
@@ -41,7 +46,9 @@ def _lists_package(distribution: InstalledDistribution, package: str) -> bool:
     return f"\n{package}/" in f"\n{text}"
 
 
-def make_ownership(installed: Iterable[InstalledDistribution], prefix: Path, scheme: Scheme) -> Ownership:
+def make_ownership(
+    installed: Iterable[InstalledDistribution], prefix: Path, scheme: Scheme
+) -> Ownership:
     """Whose is a file, among these distributions?"""
     return Ownership(tuple(installed), make_areas(prefix, scheme), Resolver())
 
@@ -53,11 +60,11 @@ def check_place(
     *,
     beside: Sequence[InstalledDistribution] = (),
 ) -> None:
-    """Could a change of this environment that replaces `remove`, and overwrites files of `beside`, be made at all?
-    Errors: Refused.
+    """Could a change of this environment that replaces `remove`, and overwrites files of `beside`,
+    be made at all? Errors: Refused.
 
-    What can be known before anything is fetched: which directories, on which file systems, writable by whom; which
-    distributions are conda's, or have no RECORD.
+    What can be known before anything is fetched: which directories, on which file systems, writable
+    by whom; which distributions are conda's, or have no RECORD.
     """
     areas = make_areas(prefix, scheme)
     device = os.stat(areas.prefix).st_dev
@@ -83,7 +90,8 @@ def check_device(directory: str, device: int, prefix: str) -> None:
     """Is a directory on the device of the prefix? Errors: Refused."""
     if os.stat(directory).st_dev != device:
         raise Refused(
-            f"{directory} is on another file system than {prefix}: files cannot trade places between them",
+            f"{directory} is on another file system than {prefix}: files cannot trade places "
+            "between them",
             hint="Use a virtual environment that lies on one file system.",
         )
 
@@ -115,7 +123,8 @@ def refuse_conda_packages(remove: Sequence[InstalledDistribution], prefix: str) 
     if owned:
         wanted = " ".join(owned)
         raise Refused(
-            f"conda installed {', '.join(owned)}: replaced by pip, conda would keep naming the old version",
+            f"conda installed {', '.join(owned)}: replaced by pip, conda would keep naming the old "
+            "version",
             hint=f"Change it with conda, or take it out of conda's hands first: "
             f"conda remove --force --prefix {prefix} {' '.join(dict.fromkeys(owned.values()))}; "
             f"then safe-install install {wanted}.",

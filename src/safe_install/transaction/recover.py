@@ -1,23 +1,33 @@
-"""Undo a change of an environment that was not finished. Stand-alone: every environment with a journal has a copy.
+"""Undo a change of an environment that was not finished. Stand-alone: every environment with a
+journal has a copy.
 
     python -I -S <prefix>/.safe-install/recover.py [PREFIX]
 
-It uses nothing but the standard library, in the syntax of Python 3.6, so that an environment whose own
-packages are half swapped can still be put back. `safe_install.transaction.swap` calls the same functions:
+It uses nothing but the standard library, in the syntax of Python 3.6, so that an environment whose
+own
+packages are half swapped can still be put back. `safe_install.transaction.swap` calls the same
+functions:
 undoing is written once.
 
-Why it is one file, longer than any other here: `python -I` does not look for modules beside the script, and what is
-copied as one file is never half of an old and half of a new version, whenever the copying is killed.
+Why it is one file, longer than any other here: `python -I` does not look for modules beside the
+script, and what is copied as one file is never half of an old and half of a new version, whenever
+the copying is killed.
 
-How it decides: a journal is written once, before the first rename, and says for every path what it was before
-(`old`) and what it will be (`new`). Undo looks at the disk, path by path, and moves back what has been moved.
-It can be killed and run again at any moment. A path in neither of its two legal states means that somebody
+How it decides: a journal is written once, before the first rename, and says for every path what it
+was before
+(`old`) and what it will be (`new`). Undo looks at the disk, path by path, and moves back what has
+been moved.
+It can be killed and run again at any moment. A path in neither of its two legal states means that
+somebody
 else worked here (drift): then nothing is touched.
 
 Layout, all under `<prefix>/.safe-install/` (mode 0700, format 1):
-    lock, lock.held, recover.py, txn-<id>/{stage/, stash/, journal | committed, summary.json}, trash-*
-The journal: one line with the sha256 of the rest, then one JSON object. Targets are relative to the prefix,
-slots relative to `.safe-install`; an identity is [kind, inode, size, mtime_ns], inode 0 is "not compared".
+    lock, lock.held, recover.py, txn-<id>/{stage/, stash/, journal | committed, summary.json},
+    trash-*
+The journal: one line with the sha256 of the rest, then one JSON object. Targets are relative to the
+prefix,
+slots relative to `.safe-install`; an identity is [kind, inode, size, mtime_ns], inode 0 is "not
+compared".
 """
 
 import base64
@@ -116,18 +126,20 @@ class DirectoryTimes(NamedTuple):
 
 
 class JournalInvalid(Exception):
-    """The journal cannot be trusted: damaged, of a newer format, or with paths that leave the prefix."""
+    """The journal cannot be trusted: damaged, of a newer format, or with paths that leave the
+    prefix."""
 
 
 class Drift(Exception):
-    """Some paths are neither as before nor as after: somebody else changed them. Nothing was touched."""
+    """Some paths are neither as before nor as after: somebody else changed them. Nothing was
+    touched."""
 
     def __init__(self, paths: Sequence[str]) -> None:
         super().__init__("changed by somebody else since: " + ", ".join(paths[:5]))
         self.paths = tuple(paths)
 
 
-# --- the file system ---------------------------------------------------------------------------------
+# --- the file system ------------------------------------------------------------------------------
 
 
 def libc() -> Any:
@@ -167,7 +179,8 @@ def exchange(first: str, second: str) -> None:
 
 
 def sync_filesystem(path: str) -> None:
-    """Everything written so far on the file system of the directory `path` is on the disk afterwards."""
+    """Everything written so far on the file system of the directory `path` is on the disk
+    afterwards."""
     library = libc()
     if library is None or not hasattr(library, "syncfs"):
         os.sync()
@@ -200,7 +213,8 @@ def _named(error: OSError, path: str) -> OSError:
 
 
 def write_durably(path: str, content: bytes, mode: int = 0o600) -> None:
-    """The file `path` holds `content`, or what it held before, whatever happens; on the disk at the end."""
+    """The file `path` holds `content`, or what it held before, whatever happens; on the disk at the
+    end."""
     temporary = path + ".tmp"
     if os.path.lexists(temporary):
         os.unlink(temporary)
@@ -236,7 +250,8 @@ def read_identity(path: str) -> Optional[Identity]:
 
 
 def _read_record_stamp(directory: str) -> Tuple[int, int]:
-    # The inode number of a removed dist-info may be given to the next one; its RECORD is always written anew.
+    # The inode number of a removed dist-info may be given to the next one; its RECORD is always
+    # written anew.
     try:
         status = os.lstat(os.path.join(directory, "RECORD"))
     except OSError:
@@ -258,18 +273,20 @@ def is_bytecode(path: str) -> bool:
     return path.endswith(".pyc") and os.path.basename(os.path.dirname(path)) == "__pycache__"
 
 
-# --- the lock ----------------------------------------------------------------------------------------
+# --- the lock -------------------------------------------------------------------------------------
 
-# What flock answers on a file system without locks: NFS without lockd, Lustre without -o flock, some of FUSE.
+# What flock answers on a file system without locks: NFS without lockd, Lustre without -o flock,
+# some of FUSE.
 _NO_LOCKS = (errno.ENOSYS, errno.ENOLCK, errno.EOPNOTSUPP, errno.ENOTSUP)
 
 
 class Lock:
     """One changing command at a time: flock, which the kernel lets go of when its holder dies.
 
-    Where the file system has none, a file made with O_EXCL names its holder (host, process, when that started). One
-    whose holder is gone is not removed, which two could do at once and then both go on: it is succeeded, by a file
-    named after its token, which again only one can make. The last of the chain is the lock.
+    Where the file system has none, a file made with O_EXCL names its holder (host, process, when
+    that started). One whose holder is gone is not removed, which two could do at once and then both
+    go on: it is succeeded, by a file named after its token, which again only one can make. The last
+    of the chain is the lock.
     """
 
     def __init__(self, path: str) -> None:
@@ -279,10 +296,13 @@ class Lock:
         self._chain = []  # type: List[str]
 
     def take(self) -> bool:
-        """True: it is ours until `release` or our end. False: somebody else has it. OSError: it cannot be asked."""
+        """True: it is ours until `release` or our end. False: somebody else has it. OSError: it
+        cannot be asked."""
         import fcntl
 
-        descriptor = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+        descriptor = os.open(
+            self.path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600
+        )
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError as error:
@@ -309,7 +329,8 @@ class Lock:
         self._descriptor, self._chain = None, []
 
     def describe_holder(self) -> str:
-        """Who holds it, as far as that is known, and how to go on when that is not true; begins with a space."""
+        """Who holds it, as far as that is known, and how to go on when that is not true; begins
+        with a space."""
         if self.holder is None:
             return ""
         who = "process %s on %s" % (self.holder.get("pid", "?"), self.holder.get("host", "?"))
@@ -325,7 +346,9 @@ class Lock:
             if chain and holder is not None:
                 name += "-" + str(holder["token"])
             try:
-                descriptor = os.open(name, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o600)
+                descriptor = os.open(
+                    name, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o600
+                )
             except FileExistsError:
                 continue
             with os.fdopen(descriptor, "w") as stream:
@@ -339,7 +362,8 @@ class Lock:
             _unlink_if_there(name)
 
     def _read_chain(self) -> Tuple[List[str], Optional[Dict[str, Any]]]:
-        """The files that hold the lock one after the other, and the holder that the last of them names."""
+        """The files that hold the lock one after the other, and the holder that the last of them
+        names."""
         chain = []  # type: List[str]
         holder = None  # type: Optional[Dict[str, Any]]
         name = self.path + ".held"
@@ -359,7 +383,8 @@ class Lock:
 
 
 def describe_process() -> Dict[str, Any]:
-    """This process, so that any host can find out whether it still runs, or that it cannot find out."""
+    """This process, so that any host can find out whether it still runs, or that it cannot find
+    out."""
     return {
         "token": "%016x" % int.from_bytes(os.urandom(8), "big"),
         "host": os.uname().nodename,
@@ -372,7 +397,8 @@ def describe_process() -> Dict[str, Any]:
 
 
 def is_gone(holder: Optional[Dict[str, Any]]) -> bool:
-    """Has that process certainly ended? Where nobody can know (another host, another container) the answer is no."""
+    """Has that process certainly ended? Where nobody can know (another host, another container) the
+    answer is no."""
     here = describe_process()
     if not holder or any(holder.get(key) != here[key] for key in ("host", "machine")):
         return False
@@ -384,7 +410,8 @@ def is_gone(holder: Optional[Dict[str, Any]]) -> bool:
 
 
 def read_start(pid: int) -> Optional[str]:
-    """When a process started, in the kernel's own measure ("" where that is not known), or None: there is none."""
+    """When a process started, in the kernel's own measure ("" where that is not known), or None:
+    there is none."""
     try:
         os.kill(pid, 0)
     except ProcessLookupError:
@@ -417,11 +444,12 @@ def _unlink_if_there(path: str) -> None:
         pass
 
 
-# --- reading a journal -------------------------------------------------------------------------------
+# --- reading a journal ----------------------------------------------------------------------------
 
 
 def read_regular_file(path: str) -> bytes:
-    """The bytes of a regular file; JournalInvalid for anything else in its place: a FIFO would be waited for."""
+    """The bytes of a regular file; JournalInvalid for anything else in its place: a FIFO would be
+    waited for."""
     mode = os.lstat(path).st_mode
     if stat.S_ISREG(mode):
         descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
@@ -429,7 +457,9 @@ def read_regular_file(path: str) -> bytes:
             mode = os.fstat(descriptor).st_mode
             if stat.S_ISREG(mode):
                 return stream.read()
-    raise JournalInvalid("%s is %s and not a regular file" % (path, _KINDS.get(stat.S_IFMT(mode), "something else")))
+    raise JournalInvalid(
+        "%s is %s and not a regular file" % (path, _KINDS.get(stat.S_IFMT(mode), "something else"))
+    )
 
 
 def read_journal(path: str) -> Document:
@@ -442,7 +472,9 @@ def read_journal(path: str) -> Document:
     except (ValueError, RecursionError) as error:
         raise JournalInvalid("%s is not JSON: %s" % (path, error)) from error
     if not isinstance(document, dict) or document.get("format") != FORMAT:
-        raise JournalInvalid("%s has another format than %d: a newer safe-install wrote it" % (path, FORMAT))
+        raise JournalInvalid(
+            "%s has another format than %d: a newer safe-install wrote it" % (path, FORMAT)
+        )
     return document
 
 
@@ -470,7 +502,8 @@ def _split(relative: Any) -> List[str]:
     if not isinstance(relative, str) or "\0" in relative:
         raise ValueError("%r is not a path" % (relative,))
     parts = relative.split(os.sep)
-    if any(len(os.fsencode(part)) > 255 for part in parts):  # UnicodeEncodeError for half of a character
+    # UnicodeEncodeError for half of a character
+    if any(len(os.fsencode(part)) > 255 for part in parts):
         raise ValueError("a name in %r... is longer than a file system has" % relative[:80])
     return parts
 
@@ -481,10 +514,12 @@ def is_inside(path: str, directory: str) -> bool:
 
 
 class Undo:
-    """One journal, its paths checked against the prefix: a planted journal moves nothing outside of it."""
+    """One journal, its paths checked against the prefix: a planted journal moves nothing outside of
+    it."""
 
     def __init__(self, prefix: str, document: Document, written: Optional[int] = None) -> None:
-        """`written`: when the journal was, in nanoseconds; what others have installed since is looked for then."""
+        """`written`: when the journal was, in nanoseconds; what others have installed since is
+        looked for then."""
         self.prefix = os.path.realpath(prefix)
         self._written = written
         self.state = os.path.join(self.prefix, STATE_DIRECTORY)
@@ -498,7 +533,9 @@ class Undo:
         try:
             self._read(document)
         except (KeyError, TypeError, ValueError) as error:
-            raise JournalInvalid("the journal cannot be read: %s %s" % (type(error).__name__, error)) from error
+            raise JournalInvalid(
+                "the journal cannot be read: %s %s" % (type(error).__name__, error)
+            ) from error
         self.is_copy = False
         if written is not None:
             copy = Copy(self, document)
@@ -518,7 +555,9 @@ class Undo:
 
     def _read_moves(self, document: Document) -> None:
         for target, slot, old, new in document["exchanges"]:
-            pair = Exchange(self._target(target), self._slot(slot), check_identity(old), check_identity(new))
+            pair = Exchange(
+                self._target(target), self._slot(slot), check_identity(old), check_identity(new)
+            )
             self.exchanges.append(pair)
         for target, slot, old in document["outs"]:
             self.outs.append(MoveOut(self._target(target), self._slot(slot), check_identity(old)))
@@ -532,19 +571,25 @@ class Undo:
         for target, mode in document["mkdirs"]:
             self.mkdirs.append(MadeDirectory(self._target(target), _number(mode, 0o7777)))
         for target, atime_ns, mtime_ns in document["times"]:
-            self.times.append(DirectoryTimes(self._target(target), _number(atime_ns), _number(mtime_ns)))
+            self.times.append(
+                DirectoryTimes(self._target(target), _number(atime_ns), _number(mtime_ns))
+            )
 
     def _target(self, relative: str) -> str:
         parts = _split(relative)
         if any(part in _NO_NAMES for part in parts) or parts[0] == STATE_DIRECTORY:
-            raise JournalInvalid("the journal names a path that is not in the environment: %r" % relative)
+            raise JournalInvalid(
+                "the journal names a path that is not in the environment: %r" % relative
+            )
         return self._check_parent(os.path.join(self.prefix, relative), self.prefix, relative)
 
     def _slot(self, relative: str) -> str:
         parts = _split(relative)
         bad = any(part in _NO_NAMES for part in parts) or len(parts) < 3
         if bad or not TRANSACTION_NAME.match(parts[0]) or parts[1] not in ("stage", "stash"):
-            raise JournalInvalid("the journal names a path that is not in a transaction: %r" % relative)
+            raise JournalInvalid(
+                "the journal names a path that is not in a transaction: %r" % relative
+            )
         return self._check_parent(os.path.join(self.state, relative), self.state, relative)
 
     def _check_parent(self, path: str, root: str, relative: str) -> str:
@@ -553,10 +598,12 @@ class Undo:
         if real is None:
             real = self._real_parents[parent] = os.path.realpath(parent)
         if real != parent or (real != root and not is_inside(real, root)):
-            raise JournalInvalid("the journal names a path that leads elsewhere through a link: %r" % relative)
+            raise JournalInvalid(
+                "the journal names a path that leads elsewhere through a link: %r" % relative
+            )
         return path
 
-    # --- looking -------------------------------------------------------------------------------------
+    # --- looking ----------------------------------------------------------------------------------
 
     def find_drift(self) -> List[str]:
         """Every path that is neither in its state before nor in its state after."""
@@ -581,7 +628,8 @@ class Undo:
         return sorted(set(drift))
 
     def _find_installed_since(self) -> List[str]:
-        """Files of distributions that another installer has finished since, in directories that would go away."""
+        """Files of distributions that another installer has finished since, in directories that
+        would go away."""
         going = [pair.target for pair in self.exchanges if pair.new.kind == "d"]
         going += [move.target for move in self.ins if move.new.kind == "d"]
         if self._written is None or not going:
@@ -628,10 +676,15 @@ class Undo:
         removed = {directory.target for directory in self.rmdirs}
         wrong = []  # type: List[str]
         for pair in self.exchanges:
-            if not (is_same(read_identity(pair.target), pair.old) and is_same(read_identity(pair.slot), pair.new)):
+            if not (
+                is_same(read_identity(pair.target), pair.old)
+                and is_same(read_identity(pair.slot), pair.new)
+            ):
                 wrong.append(pair.target)
         for leaving in self.outs:
-            if not is_same(read_identity(leaving.target), leaving.old) or os.path.lexists(leaving.slot):
+            if not is_same(read_identity(leaving.target), leaving.old) or os.path.lexists(
+                leaving.slot
+            ):
                 wrong.append(leaving.target)
         for coming in self.ins:
             will_be_free = coming.target in before or coming.target in removed
@@ -644,7 +697,7 @@ class Undo:
                 wrong.append(directory.target)
         return sorted(set(wrong))
 
-    # --- doing ---------------------------------------------------------------------------------------
+    # --- doing ------------------------------------------------------------------------------------
 
     def run(self) -> None:
         """Put everything back, in the reverse order of the swap. Drift: nothing is touched."""
@@ -652,7 +705,9 @@ class Undo:
         if drift:
             raise Drift(drift)
         for coming in reversed(self.ins):
-            if not os.path.lexists(coming.slot) and is_same(read_identity(coming.target), coming.new):
+            if not os.path.lexists(coming.slot) and is_same(
+                read_identity(coming.target), coming.new
+            ):
                 os.rename(coming.target, coming.slot)
         for made in reversed(self.mkdirs):
             if os.path.isdir(made.target) and not os.path.islink(made.target):
@@ -682,7 +737,8 @@ class Undo:
 
 
 def _read_record(path: str) -> List[Tuple[str, str]]:
-    """(path relative to site-packages, hash as written) of each row of a RECORD; none where it cannot be read."""
+    """(path relative to site-packages, hash as written) of each row of a RECORD; none where it
+    cannot be read."""
     try:
         text = read_regular_file(path).decode("utf-8", "surrogateescape")
         # Not splitlines(), which also ends a line where a name holds a form feed.
@@ -711,10 +767,12 @@ class _CopiedExchange(NamedTuple):
 
 
 class Copy:
-    """Was the whole environment copied (cp -a, tar, a layer of an image) when its change was half done?
+    """Was the whole environment copied (cp -a, tar, a layer of an image) when its change was half
+    done?
 
-    Then no inode number is as in the journal. Where an `out` or an `in` is now, its slot shows. Of an exchange size and
-    time show which of the two is where, or the hashes in the RECORDs of the old and the new distribution.
+    Then no inode number is as in the journal. Where an `out` or an `in` is now, its slot shows. Of
+    an exchange size and time show which of the two is where, or the hashes in the RECORDs of the
+    old and the new distribution.
     """
 
     def __init__(self, undo: Undo, document: Document) -> None:
@@ -741,7 +799,8 @@ class Copy:
         return False
 
     def recognize(self) -> Optional[Tuple[List[Exchange], List[MoveOut], List[MoveIn]]]:
-        """The exchanges, outs and ins with the identities that their files have now; None: it is no copy."""
+        """The exchanges, outs and ins with the identities that their files have now; None: it is no
+        copy."""
         here = read_identity(self.directory)
         if here is not None and here.inode == self.number:
             return None
@@ -809,8 +868,11 @@ class Copy:
             return None
         return not holds_old  # both: they hold the same
 
-    def _find_records(self, copied: Sequence[_CopiedExchange]) -> Tuple[List[Tuple[str, str]], List[Tuple[str, str]]]:
-        """(where it belongs, where it is now) of the metadata of the old and of the new distributions."""
+    def _find_records(
+        self, copied: Sequence[_CopiedExchange]
+    ) -> Tuple[List[Tuple[str, str]], List[Tuple[str, str]]]:
+        """(where it belongs, where it is now) of the metadata of the old and of the new
+        distributions."""
         olds = [(move.target, self._place(move.slot, move.target)) for move in self.undo.outs]
         news = [(move.target, self._place(move.slot, move.target)) for move in self.undo.ins]
         for found in copied:
@@ -822,7 +884,10 @@ class Copy:
 
     def _is_original(self, places: Sequence[str], identity: Identity) -> bool:
         found = [read_identity(path) for path in places]
-        return any(now is not None and (now.kind, now.inode) == (identity.kind, identity.inode) for now in found)
+        return any(
+            now is not None and (now.kind, now.inode) == (identity.kind, identity.inode)
+            for now in found
+        )
 
     def _now(self, slot: str, target: str, identity: Identity) -> Optional[Identity]:
         """What is at the slot, else at the target, if it is a copy of what `identity` describes."""
@@ -830,7 +895,8 @@ class Copy:
         return now if self._is_like(now, identity) else None
 
     def _is_like(self, now: Optional[Identity], before: Identity) -> bool:
-        """As `is_copy_of`; where the copy has new times throughout (cp -r), kind and size have to do."""
+        """As `is_copy_of`; where the copy has new times throughout (cp -r), kind and size have to
+        do."""
         if self.has_times:
             return is_copy_of(now, before)
         return now is not None and (now.kind, now.size) == (before.kind, before.size)
@@ -839,7 +905,8 @@ class Copy:
         return slot if os.path.lexists(slot) else target
 
     def _holds(self, path: str, target: str, moved: Sequence[Tuple[str, str]]) -> bool:
-        """Has `path`, whose place is `target`, the content that RECORDs say? `moved`: (target, where it is now)."""
+        """Has `path`, whose place is `target`, the content that RECORDs say? `moved`: (target,
+        where it is now)."""
         is_known = False
         for folder, place in moved:
             if folder.endswith(".dist-info/RECORD"):
@@ -889,8 +956,8 @@ def _move_is_legal(
 ) -> bool:
     """Is what a row moves in one of its two places, and is the target free where it is at the slot?
 
-    Free is a target, too, that holds what another row has there (`others`), or a directory of the change
-    (`directories`). Bytecode counts as nothing: any Python may have written it.
+    Free is a target, too, that holds what another row has there (`others`), or a directory of the
+    change (`directories`). Bytecode counts as nothing: any Python may have written it.
     """
     at_target, at_slot = read_identity(target), read_identity(slot)
     if is_same(at_target, identity) and at_slot is None:
@@ -935,7 +1002,7 @@ def _make_directory_again(row: RemovedDirectory) -> None:
         os.chmod(row.target, row.mode)
 
 
-# --- transactions on the disk ------------------------------------------------------------------------
+# --- transactions on the disk ---------------------------------------------------------------------
 
 
 def list_transactions(prefix: str) -> List[Tuple[str, str]]:
@@ -958,7 +1025,8 @@ def list_transactions(prefix: str) -> List[Tuple[str, str]]:
 
 
 def undo_journal(prefix: str, name: str) -> Document:
-    """Undo the transaction directory `name`, then remove its journal, durably. Its document is returned."""
+    """Undo the transaction directory `name`, then remove its journal, durably. Its document is
+    returned."""
     directory = os.path.join(os.path.realpath(prefix), STATE_DIRECTORY, name)
     journal = os.path.join(directory, JOURNAL)
     document = read_journal(journal)
@@ -969,7 +1037,8 @@ def undo_journal(prefix: str, name: str) -> Document:
 
 
 def discard(path: str) -> Optional[str]:
-    """Remove a transaction directory: by one rename out of sight, then file by file. What failed, or None.
+    """Remove a transaction directory: by one rename out of sight, then file by file. What failed,
+    or None.
 
     It has no journal any more.
     """
@@ -984,13 +1053,15 @@ def discard(path: str) -> Optional[str]:
         except OSError as error:
             if error.errno != errno.EXDEV:
                 return str(error)
-            # A directory of a lower layer of overlayfs cannot be renamed. Without this file it is one that has changed
-            # nothing, so that a deletion that is killed is finished by the next recovery.
+            # A directory of a lower layer of overlayfs cannot be renamed. Without this file it is
+            # one that has changed nothing, so that a deletion that is killed is finished by the
+            # next recovery.
             _unlink_if_there(os.path.join(path, COMMITTED))
             trash = path
     problem = _remove_tree(trash)
     if problem is not None:
-        # A directory without the right to write (it moved along as it was) hides what it holds. Files keep their
+        # A directory without the right to write (it moved along as it was) hides what it holds.
+        # Files keep their
         # mode: a hard link shares it with another environment, a symbolic link with its target.
         _allow_writing(trash)
         for folder, names, _ in os.walk(trash):
@@ -1022,9 +1093,11 @@ def _allow_writing(directory: str) -> None:
 
 
 def recover(prefix: str) -> List[Tuple[str, str, str]]:
-    """Undo or clean everything unfinished: (transaction id, "rolled-back" | "cleaned" | "finished", detail).
+    """Undo or clean everything unfinished: (transaction id, "rolled-back" | "cleaned" | "finished",
+    detail).
 
-    The caller holds the lock. Raises Drift or JournalInvalid before touching anything of that transaction.
+    The caller holds the lock. Raises Drift or JournalInvalid before touching anything of that
+    transaction.
     """
     done = []
     state = os.path.join(os.path.realpath(prefix), STATE_DIRECTORY)
@@ -1041,12 +1114,15 @@ def recover(prefix: str) -> List[Tuple[str, str, str]]:
     for name in sorted(os.listdir(state)) if os.path.isdir(state) else []:
         if name.startswith("trash-"):
             problem = discard(os.path.join(state, name))
-            done.append((name[len("trash-") :], "finished", problem or "removed what was no longer needed"))
+            done.append(
+                (name[len("trash-") :], "finished", problem or "removed what was no longer needed")
+            )
     return done
 
 
 def main(arguments: Sequence[str]) -> int:
-    """Recover the prefix named, or the one this file lies in. 0: nothing is left; 13: refused; 14: locked."""
+    """Recover the prefix named, or the one this file lies in. 0: nothing is left; 13: refused; 14:
+    locked."""
     own = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
     prefix = os.path.realpath(arguments[0] if arguments else own)
     state = os.path.join(prefix, STATE_DIRECTORY)
@@ -1063,7 +1139,10 @@ def main(arguments: Sequence[str]) -> int:
         print("%s cannot be locked: %s" % (prefix, error), file=sys.stderr)
         return 13
     if not taken:
-        print("%s is held by a running safe-install%s" % (prefix, lock.describe_holder()), file=sys.stderr)
+        print(
+            "%s is held by a running safe-install%s" % (prefix, lock.describe_holder()),
+            file=sys.stderr,
+        )
         return 14
     try:
         return _recover_and_print(prefix)

@@ -39,7 +39,8 @@ _MARGIN = 2**20  # bytes: directories, the script beside the journal, the summar
 
 
 def estimate_size(files: Iterable[Tuple[str, int]], *, compile_bytecode: bool) -> int:
-    """The bytes on disk that unpacking files takes: (path, bytes) of each. A source has bytecode of about its size."""
+    """The bytes on disk that unpacking files takes: (path, bytes) of each. A source has bytecode of
+    about its size."""
     total = _MARGIN
     for path, size in files:
         total += _round_up(size) + _PER_FILE

@@ -1,8 +1,9 @@
-"""Fills a transaction's stage: pip unpacks verified wheels there, and the dist-info says what it would have said.
+"""Fills a transaction's stage: pip unpacks verified wheels there, and the dist-info says what it
+would have said.
 
-pip is handed names and a folder; so that nothing but our verified files can be taken, it gets no index and no
-configuration. What pip cannot know that way is written afterwards: which distribution was asked for (REQUESTED) and
-where a direct reference came from (direct_url.json, PEP 610).
+pip is handed names and a folder; so that nothing but our verified files can be taken, it gets no
+index and no configuration. What pip cannot know that way is written afterwards: which distribution
+was asked for (REQUESTED) and where a direct reference came from (direct_url.json, PEP 610).
 """
 
 from __future__ import annotations
@@ -37,7 +38,8 @@ class StagedWheel:
     filename: str  # under which pip takes it
     version: str  # of its METADATA: what pip compares
     files: int
-    misrecorded: Tuple[str, ...] = ()  # paths whose rows in the wheel's RECORD are missing or not true
+    # paths whose rows in the wheel's RECORD are missing or not true
+    misrecorded: Tuple[str, ...] = ()
     not_in_archive: Tuple[str, ...] = ()  # those of them that have a row and are not in the wheel
 
 
@@ -53,7 +55,8 @@ def fill_stage(
 ) -> None:
     """Unpack `wheels` below `stage`.
 
-    `options` choose the scheme (`--user`); `folder` is an empty directory of ours for pip's find-links.
+    `options` choose the scheme (`--user`); `folder` is an empty directory of ours for pip's
+    find-links.
     """
     if not wheels:
         return
@@ -86,7 +89,8 @@ def stage_editables(
     reporter: Reporter,
     readers: Callable[[str], Mapping[str, LineReader]],
 ) -> None:
-    """Make each editable install below `stage`. `readers`: what becomes of pip's lines, for a task."""
+    """Make each editable install below `stage`. `readers`: what becomes of pip's lines, for a
+    task."""
     for step in steps:
         task = f"editable install of {step.name}"
         with reporter.task(task):
@@ -119,7 +123,9 @@ def _finish_dist_info(stage: Path, wheel: StagedWheel) -> None:
         if (folder / name).exists():
             (folder / name).unlink()
     if extra or removed or wheel.misrecorded:
-        _rewrite_record(stage, folder, extra, (*removed_rows, *wheel.not_in_archive), wheel.misrecorded)
+        _rewrite_record(
+            stage, folder, extra, (*removed_rows, *wheel.not_in_archive), wheel.misrecorded
+        )
 
 
 def _find_dist_info(stage: Path, step: Step) -> Path:
@@ -137,7 +143,8 @@ def _find_dist_info(stage: Path, step: Step) -> Path:
 
 
 def _is_package_of_wheel(name: str) -> bool:
-    """Import packages never hold dist-info folders: walking into torch's 9,000 files finds nothing."""
+    """Import packages never hold dist-info folders: walking into torch's 9,000 files finds
+    nothing."""
     return name in ("torch", "nvidia", "triton", "__pycache__")
 
 
@@ -160,7 +167,8 @@ def _rewrite_record(
     removed: Sequence[str],
     misrecorded: Sequence[str],
 ) -> None:
-    """Write RECORD anew: without the rows `removed`, with what is added, and where it was wrong, with what is true."""
+    """Write RECORD anew: without the rows `removed`, with what is added, and where it was wrong,
+    with what is true."""
     gone = set(removed)
     added = {f"{folder.name}/{name}" for name, _ in extra}
     entries = [entry for entry in read_record(folder) if entry.path not in gone | added]
@@ -175,10 +183,12 @@ def _rewrite_record(
 def _true_entries(
     entries: Sequence[RecordEntry], stage: Path, folder: Path, misrecorded: AbstractSet[str]
 ) -> List[RecordEntry]:
-    """pip copies the rows of the wheel, and adds one without a hash for each file that they leave out.
+    """pip copies the rows of the wheel, and adds one without a hash for each file that they leave
+    out.
 
-    Here a row without a file goes, and each file has its hash: uninstalling removes nothing outside of site-packages
-    that a row without a hash names. RECORD itself, signatures and bytecode have none.
+    Here a row without a file goes, and each file has its hash: uninstalling removes nothing outside
+    of site-packages that a row without a hash names. RECORD itself, signatures and bytecode have
+    none.
     """
     found: Dict[str, RecordEntry] = {}
     for entry in entries:

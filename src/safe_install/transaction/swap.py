@@ -9,8 +9,10 @@
             ...ask the environment...
             transaction.commit({...})  # or roll_back()
 
-Until `swap` nothing of the environment is touched. Its journal is on the disk before the first rename; from
-then until `commit` recovery means undo, and undoing is `recover`'s, which decides by looking at the disk.
+Until `swap` nothing of the environment is touched. Its journal is on the disk before the first
+rename; from
+then until `commit` recovery means undo, and undoing is `recover`'s, which decides by looking at the
+disk.
 """
 
 from __future__ import annotations
@@ -87,9 +89,11 @@ _OTHER_RENAME = frozenset({errno.EXDEV, errno.EINVAL, errno.ENOSYS, errno.EOPNOT
 
 
 def begin(prefix: Path, *, command: Sequence[str], scheme: Scheme) -> Transaction:
-    """Open a transaction on the environment `prefix`; the caller holds its lock and has recovered it.
+    """Open a transaction on the environment `prefix`; the caller holds its lock and has recovered
+    it.
 
-    Raises Refused when a directory of `scheme` is outside of the prefix, on another device, or not writable.
+    Raises Refused when a directory of `scheme` is outside of the prefix, on another device, or not
+    writable.
     """
     state = open_state_directory(prefix)
     areas = make_areas(state.parent, scheme)
@@ -101,7 +105,8 @@ def begin(prefix: Path, *, command: Sequence[str], scheme: Scheme) -> Transactio
 
 
 def make_id() -> str:
-    """`20261123T101112Z-1f43f2`: sorts by time; behind the second its thousandth and a random number, in hex."""
+    """`20261123T101112Z-1f43f2`: sorts by time; behind the second its thousandth and a random
+    number, in hex."""
     now = time.time()
     second = time.strftime("%Y%m%dT%H%M%SZ", time.gmtime(now))
     thousandth = int(now % 1 * 1000)
@@ -124,9 +129,12 @@ class Transaction:
         self._state = state
         self._journal = journal
         self._areas = areas
-        self._replan_by_file: Callable[[], Journal] = lambda: expand_to_files(self._journal, state.parent)
+        self._replan_by_file: Callable[[], Journal] = lambda: expand_to_files(
+            self._journal, state.parent
+        )
         self._document: Dict[str, Any] = {}
-        self._listed: Dict[str, FrozenSet[str]] = {}  # the names in old directories, when the moves were planned
+        # the names in old directories, when the moves were planned
+        self._listed: Dict[str, FrozenSet[str]] = {}
         self._signals = HeldSignals()
         self._is_swapped = False
         self._is_over = False
@@ -136,15 +144,17 @@ class Transaction:
                 os.mkdir(directory, 0o700)
         except OSError as error:
             raise Refused(
-                f"no transaction can be begun, nothing was changed: {error}", hint=hint_for_oserror(error)
+                f"no transaction can be begun, nothing was changed: {error}",
+                hint=hint_for_oserror(error),
             ) from error
 
     @property
     def pending_signal(self) -> Optional[int]:
-        """The signal that came since `swap`, for the caller to act upon; None when there was none."""
+        """The signal that came since `swap`, for the caller to act upon; None when there was
+        none."""
         return self._signals.pending
 
-    # --- before the swap -----------------------------------------------------------------------------
+    # --- before the swap --------------------------------------------------------------------------
 
     def plan(
         self,
@@ -155,9 +165,10 @@ class Transaction:
         closed: Optional[Mapping[Path, str]] = None,
         sources: Sequence[Path] = (),
     ) -> MovePlan:
-        """Plan the change: `remove` goes, what lies in the stage comes, `keep` stays whole. Of `beside` those files go
-        whose places the stage takes. Nothing is put into the folders `closed`, whose owners have no metadata. The
-        folders `sources` (clones, real paths) are replaced whole.
+        """Plan the change: `remove` goes, what lies in the stage comes, `keep` stays whole. Of
+        `beside` those files go whose places the stage takes. Nothing is put into the folders
+        `closed`, whose owners have no metadata. The folders `sources` (clones, real paths) are
+        replaced whole.
 
         Raises Refused, with the path and the reason, when that cannot be done without harm.
         """
@@ -188,12 +199,16 @@ class Transaction:
         target.write_bytes(content)
         shutil.copymode(path, str(target))
 
-    def plan_paths(self, old: AbstractSet[str], *, keep: Sequence[InstalledDistribution]) -> MovePlan:
+    def plan_paths(
+        self, old: AbstractSet[str], *, keep: Sequence[InstalledDistribution]
+    ) -> MovePlan:
         """As `plan`, for files that no RECORD names: real paths; what `keep` owns stays."""
         if self._areas is None:
             raise Refused(f"transaction {self.id} has its plan already", hint="Begin another one.")
         ownership = Ownership(keep, self._areas, Resolver())
-        return self._plan({path for path in old if ownership.find_owner(path) is None}, ownership, self._areas)
+        return self._plan(
+            {path for path in old if ownership.find_owner(path) is None}, ownership, self._areas
+        )
 
     def _plan(self, old: AbstractSet[str], ownership: Ownership, areas: Areas) -> MovePlan:
         tree, staged = DiskTree(ownership), read_staged(self.stage)
@@ -215,9 +230,13 @@ class Transaction:
         return moves
 
     def moves_any(self, files: AbstractSet[str]) -> bool:
-        """Is one of these files (their folders without links) among what the change takes away or replaces?"""
+        """Is one of these files (their folders without links) among what the change takes away or
+        replaces?"""
         prefix = str(self._state.parent)
-        leaving = [*(pair.target for pair in self._journal.exchanges), *(move.target for move in self._journal.outs)]
+        leaving = [
+            *(pair.target for pair in self._journal.exchanges),
+            *(move.target for move in self._journal.outs),
+        ]
         targets = {os.path.join(prefix, target) for target in leaving}
         folders = tuple(target + os.sep for target in targets)
         return not targets.isdisjoint(files) or any(path.startswith(folders) for path in files)
@@ -229,12 +248,14 @@ class Transaction:
         self._is_over = True
         return recovery.discard(str(self.directory)) if self.directory.is_dir() else None
 
-    # --- the swap ------------------------------------------------------------------------------------
+    # --- the swap ---------------------------------------------------------------------------------
 
     def swap(self) -> None:
-        """Put the change in place, durably. From here to the end signals are held: see `pending_signal`.
+        """Put the change in place, durably. From here to the end signals are held: see
+        `pending_signal`.
 
-        Raises Refused with everything exactly as before, or RollBackFailed with the command that finishes it.
+        Raises Refused with everything exactly as before, or RollBackFailed with the command that
+        finishes it.
         """
         recovery.sync_filesystem(str(self.stage))
         self._signals.hold()
@@ -244,7 +265,8 @@ class Transaction:
             except OSError as error:
                 if error.errno not in _OTHER_RENAME:
                     raise
-                # A lower layer of overlayfs (an image build): its directories cannot be renamed, files can.
+                # A lower layer of overlayfs (an image build): its directories cannot be renamed,
+                # files can.
                 self._journal = self._replan_by_file()
                 self._check_room()
                 self._try_swap()
@@ -252,7 +274,9 @@ class Transaction:
             self._signals.release()
             raise Refused(
                 f"the environment could not be changed, everything is as before: {error}",
-                hint=hint_for_oserror(error) if isinstance(error, OSError) else "Look at the links in that path.",
+                hint=hint_for_oserror(error)
+                if isinstance(error, OSError)
+                else "Look at the links in that path.",
             ) from error
         except BaseException:
             self._signals.release()
@@ -265,9 +289,13 @@ class Transaction:
 
     def _check_room(self) -> None:
         """Renaming a file of a lower layer copies it up."""
-        files = [gone.old for gone in self._journal.outs] + [pair.old for pair in self._journal.exchanges]
+        files = [gone.old for gone in self._journal.outs] + [
+            pair.old for pair in self._journal.exchanges
+        ]
         room = read_room(self._state)
-        shortage = find_shortage(room, size=sum(file.size for file in files) + _ROOM_MARGIN, files=len(files))
+        shortage = find_shortage(
+            room, size=sum(file.size for file in files) + _ROOM_MARGIN, files=len(files)
+        )
         if shortage is not None:
             raise Refused(
                 f"{shortage}: here a file that is moved is copied (overlayfs)",
@@ -306,7 +334,8 @@ class Transaction:
             path = os.path.join(prefix, target)
             directories = [os.path.dirname(path)]
             if old.kind == "d":
-                directories.append(path)  # whose parent changes is written to itself: its ".." changes
+                # whose parent changes is written to itself: its ".." changes
+                directories.append(path)
             for directory in directories:
                 if directory in checked or not os.path.isdir(directory):
                     continue
@@ -324,7 +353,8 @@ class Transaction:
         recovery.sync_directory(str(self._state.parent))
 
     def _drop_journal(self) -> None:
-        """Nothing was moved yet; a journal that cannot be removed is harmless: its recovery finds all as before."""
+        """Nothing was moved yet; a journal that cannot be removed is harmless: its recovery finds
+        all as before."""
         for name in (recovery.JOURNAL, recovery.JOURNAL + ".tmp"):
             with contextlib.suppress(OSError):
                 os.unlink(self.directory / name)
@@ -343,11 +373,14 @@ class Transaction:
         for made in journal.mkdirs:
             os.mkdir(os.path.join(prefix, made.target), made.mode)
         for coming in journal.ins:
-            _rename_to_free_name(os.path.join(state, coming.slot), os.path.join(prefix, coming.target))
+            _rename_to_free_name(
+                os.path.join(state, coming.slot), os.path.join(prefix, coming.target)
+            )
         recovery.sync_filesystem(state)
 
     def _refuse_added(self) -> None:
-        """What came between the last look and the renames: the change is undone, and nothing of it is lost.
+        """What came between the last look and the renames: the change is undone, and nothing of it
+        is lost.
 
         Errors: OSError.
         """
@@ -359,7 +392,8 @@ class Transaction:
             raise OSError(errno.EBUSY, "something else installs into this environment", added[0])
 
     def _find_added(self, places: Mapping[str, str]) -> List[str]:
-        """What somebody has put into directories that move as a whole since the moves were planned; bytecode aside.
+        """What somebody has put into directories that move as a whole since the moves were planned;
+        bytecode aside.
 
         pip takes no lock. `places`: target -> where the directory lies now, if not in its place.
         """
@@ -370,13 +404,17 @@ class Transaction:
             if os.path.basename(directory) == "__pycache__":
                 continue
             relative = os.path.relpath(directory, prefix)
-            target = next((path for path in (relative, *find_parents(relative)) if path in moved), None)
+            target = next(
+                (path for path in (relative, *find_parents(relative)) if path in moved), None
+            )
             if target is None:
                 continue
             moved_to = places.get(target) or os.path.join(prefix, target)
             directory_now = os.path.join(moved_to, os.path.relpath(relative, target))
             names = os.listdir(directory_now) if os.path.isdir(directory_now) else []
-            new_names = [name for name in names if name not in known_names and name != "__pycache__"]
+            new_names = [
+                name for name in names if name not in known_names and name != "__pycache__"
+            ]
             added += [os.path.join(directory, name) for name in new_names]
         return added
 
@@ -393,10 +431,11 @@ class Transaction:
                 rows.append(DirectoryTimes(relative, status.st_atime_ns, status.st_mtime_ns))
         return tuple(rows)
 
-    # --- after the swap ------------------------------------------------------------------------------
+    # --- after the swap ---------------------------------------------------------------------------
 
     def roll_back(self) -> None:
-        """Everything exactly as before the swap; the stage stays for `swap_again`. Signals act again.
+        """Everything exactly as before the swap; the stage stays for `swap_again`. Signals act
+        again.
 
         Raises RollBackFailed, the journal kept, when that is not possible now.
         """
@@ -411,7 +450,8 @@ class Transaction:
             recovery.undo_journal(str(self._state.parent), self.directory.name)
 
     def commit(self, summary: Mapping[str, Any]) -> None:
-        """Keep the change: one rename, from which on recovery means keep. `summary` (JSON) is for history."""
+        """Keep the change: one rename, from which on recovery means keep. `summary` (JSON) is for
+        history."""
         if not self._is_swapped:
             raise Refused(f"transaction {self.id} is not in place", hint="Swap it first.")
         content = {"id": self.id, "committed": time.time(), **summary}

@@ -93,6 +93,8 @@ def folds_case(directory: Path) -> bool:
     """Are two names that differ in case only one file here? Asked without writing anything."""
     other = directory.with_name(directory.name.swapcase())
     try:
-        return other.name != directory.name and os.path.samestat(os.lstat(directory), os.lstat(other))
+        return other.name != directory.name and os.path.samestat(
+            os.lstat(directory), os.lstat(other)
+        )
     except OSError:
         return False

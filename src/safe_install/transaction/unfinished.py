@@ -26,7 +26,8 @@ class Recovered:
 def recover(prefix: Path) -> Tuple[Recovered, ...]:
     """Undo or clean what a killed run left. The caller holds the lock.
 
-    Raises RollBackFailed, with nothing touched, when somebody else has changed the same paths since.
+    Raises RollBackFailed, with nothing touched, when somebody else has changed the same paths
+    since.
     """
     if not (Path(os.path.realpath(str(prefix))) / recovery.STATE_DIRECTORY).is_dir():
         return ()
@@ -52,7 +53,8 @@ def explaining_failed_undo(prefix: Path) -> Iterator[None]:
     except recovery.Drift as error:
         listed = "\n  ".join(error.paths[:10])
         raise RollBackFailed(
-            f"an interrupted change of {state.parent} cannot be undone: these paths were changed by "
+            f"an interrupted change of {state.parent} cannot be undone: these paths were changed "
+            "by "
             f"something else since, and nothing was touched:\n  {listed}",
             hint=f"Put those paths back (or move them away), then run: {again}. To keep everything as it is "
             f"now instead: mv {state} {state}.given-up, then reinstall what is broken.",

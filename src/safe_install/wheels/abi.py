@@ -1,7 +1,9 @@
-"""Will it load, and is it right? From what the loader, the assertions and the GPU code of a wheel's files say.
+"""Will it load, and is it right? From what the loader, the assertions and the GPU code of a wheel's
+files say.
 
-Symbols alone are not enough: of 7,552 measured pairs 51 were clean by symbols and crashed in a static initialiser, and
-one gave wrong numbers without any error; all of them were built for another minor of torch (docs/abi.md).
+Symbols alone are not enough: of 7,552 measured pairs 51 were clean by symbols and crashed in a
+static initialiser, and one gave wrong numbers without any error; all of them were built for another
+minor of torch (docs/abi.md).
 """
 
 from __future__ import annotations
@@ -18,14 +20,18 @@ from safe_install.wheels.fingerprint import SAME, Fingerprint
 from safe_install.wheels.loader import Problems
 
 _TORCH_LIBRARY = re.compile(r"lib(torch|c10)(_\w+)?\.so$")
-_CXX_OF_TORCH = re.compile(r"^_Z\w*?N[rVK]*(?:2at|3c10|5torch|6caffe2)[\dIL]")  # a name in one of its namespaces
+# a name in one of its namespaces
+_CXX_OF_TORCH = re.compile(r"^_Z\w*?N[rVK]*(?:2at|3c10|5torch|6caffe2)[\dIL]")
 _CUDA_LIBRARY = re.compile(
     r"lib(?:cudart|cublas|cublasLt|cufft|cusparse|cusolver|nvrtc|curand|nvJitLink|nvjpeg)\.so\.(\d+)"
 )
-# Those of them whose number is CUDA's major version. Others count by themselves: CUDA 12 and 13 have libcusparse.so.12.
-# auditwheel puts a hash into the name: libcudart.e8e8b82a.so.12.
-_WITH_CUDA_MAJOR = re.compile(r"lib(?:cudart|cublas|cublasLt|nvrtc|nvJitLink|nvjpeg)(?:[-.]\w+)?\.so\.(\d+)")
-_MANGLED_PART = re.compile(r"S[0-9A-Z]*_|T\d*_|L[a-z]n?\d+E|(\d+)")  # back references, literals; the length of a name
+# Those of them whose number is CUDA's major version. Others count by themselves: CUDA 12 and 13
+# have libcusparse.so.12. auditwheel puts a hash into the name: libcudart.e8e8b82a.so.12.
+_WITH_CUDA_MAJOR = re.compile(
+    r"lib(?:cudart|cublas|cublasLt|nvrtc|nvJitLink|nvjpeg)(?:[-.]\w+)?\.so\.(\d+)"
+)
+# back references, literals; the length of a name
+_MANGLED_PART = re.compile(r"S[0-9A-Z]*_|T\d*_|L[a-z]n?\d+E|(\d+)")
 CUDA_OF_TORCH = ("libc10_cuda.so", "libtorch_cuda.so")
 _NUMBER = re.compile(r"\d+")
 SHOWN = 3  # symbols that a message names
@@ -49,11 +55,13 @@ class ObjectFacts:
     uses_torch: bool
     wanted: Tuple[str, ...] = ()  # names of the symbols that it asks for
     fingerprint: Fingerprint = field(default_factory=lambda: Fingerprint(0))
-    share: Optional[float] = None  # of its assertions in the headers of this torch, where the table does not know it
+    # of its assertions in the headers of this torch, where the table does not know it
+    share: Optional[float] = None
     code: DeviceCode = field(default_factory=DeviceCode)
     unreadable: str = ""  # why it could not be read
     needed: Tuple[str, ...] = ()  # file names of the libraries that it needs
-    module_for: Optional[str] = None  # the Python that its name says ("cp310"), if it is an extension module
+    # the Python that its name says ("cp310"), if it is an extension module
+    module_for: Optional[str] = None
 
 
 @dataclass(frozen=True)
@@ -72,7 +80,8 @@ class TorchContext:
 
     torch: TorchBuild
     known_minors: FrozenSet[str]  # of torch that the table of assertions knows
-    libraries: FrozenSet[str]  # file names of all shared objects in the environment, and of all that come with it
+    # file names of all shared objects in the environment, and of all that come with it
+    libraries: FrozenSet[str]
     libc: str = ""  # "glibc 2.36"
     python: str = ""  # "cp311"
 
@@ -86,12 +95,17 @@ Demangler = Callable[[str], str]
 Needs = Callable[[str], bool]  # is a member of the wheel one that its project cannot do without?
 
 
-def judge_object(facts: ObjectFacts, context: TorchContext, *, demangle: Demangler) -> ObjectVerdict:
+def judge_object(
+    facts: ObjectFacts, context: TorchContext, *, demangle: Demangler
+) -> ObjectVerdict:
     """One shared object beside a torch."""
     if facts.unreadable:
-        return ObjectVerdict(facts, LoadOutcome.UNKNOWN, f"{facts.member} could not be read: {facts.unreadable}")
+        return ObjectVerdict(
+            facts, LoadOutcome.UNKNOWN, f"{facts.member} could not be read: {facts.unreadable}"
+        )
     if facts.module_for is not None and context.python and facts.module_for != context.python:
-        # Symbols do not tell: such a module resolves, and then says that it was compiled for another Python.
+        # Symbols do not tell: such a module resolves, and then says that it was compiled for
+        # another Python.
         reason = f"{facts.member} is a module for {facts.module_for}, and Python here is {context.python}"
         return ObjectVerdict(facts, LoadOutcome.DOES_NOT_LOAD, reason, MEND)
     if facts.problems.missing:
@@ -103,14 +117,17 @@ def judge_object(facts: ObjectFacts, context: TorchContext, *, demangle: Demangl
             LoadOutcome.DOES_NOT_LOAD,
             f"{facts.member} needs {need.version} of {need.library}, which is not there"
             f"{f' (here is {context.libc})' if need.version.startswith('GLIBC_') and context.libc else ''}",
-            "It was built on a newer system than its name says: take an older version, or build it here.",
+            "It was built on a newer system than its name says: take an older version, or build it "
+            "here.",
         )
     if facts.problems.undefined:
         return _judge_undefined(facts, context, demangle=demangle)
     return _judge_origin(facts, context)
 
 
-def _judge_missing(facts: ObjectFacts, context: TorchContext, *, demangle: Demangler) -> ObjectVerdict:
+def _judge_missing(
+    facts: ObjectFacts, context: TorchContext, *, demangle: Demangler
+) -> ObjectVerdict:
     names = list(dict.fromkeys(one.library for one in facts.problems.missing))
     elsewhere = [name for name in names if name in context.libraries]
     if len(elsewhere) == len(names):
@@ -130,17 +147,23 @@ def _judge_missing(facts: ObjectFacts, context: TorchContext, *, demangle: Deman
             why = f"was built for CUDA {major} (it needs {name}), and torch here is for CUDA {torch.cuda}"
             return ObjectVerdict(facts, LoadOutcome.DOES_NOT_LOAD, f"{facts.member} {why}", MEND)
     reason = (
-        f"{facts.member} needs {', '.join(absent[:SHOWN])}, which {'is' if len(absent) == 1 else 'are'} nowhere here"
+        f"{facts.member} needs {', '.join(absent[:SHOWN])}, which "
+        f"{'is' if len(absent) == 1 else 'are'} nowhere here"
     )
     return ObjectVerdict(
-        facts, LoadOutcome.DOES_NOT_LOAD, reason, "Install what brings the library, or take another build."
+        facts,
+        LoadOutcome.DOES_NOT_LOAD,
+        reason,
+        "Install what brings the library, or take another build.",
     )
 
 
 MEND = "Take the build for this torch: `safe-install explain PROJECT` shows which there is, or build it here."
 
 
-def _judge_undefined(facts: ObjectFacts, context: TorchContext, *, demangle: Demangler) -> ObjectVerdict:
+def _judge_undefined(
+    facts: ObjectFacts, context: TorchContext, *, demangle: Demangler
+) -> ObjectVerdict:
     names = [one.symbol.name for one in facts.problems.undefined]
     of_torch = [name for name in names if _CXX_OF_TORCH.match(name)]
     shown = of_torch or names
@@ -148,7 +171,10 @@ def _judge_undefined(facts: ObjectFacts, context: TorchContext, *, demangle: Dem
     count = f"{len(names)} symbol{'' if len(names) == 1 else 's'}"
     if not of_torch:
         return ObjectVerdict(
-            facts, LoadOutcome.DOES_NOT_LOAD, f"{facts.member} needs {count} that nothing here defines: {named}", MEND
+            facts,
+            LoadOutcome.DOES_NOT_LOAD,
+            f"{facts.member} needs {count} that nothing here defines: {named}",
+            MEND,
         )
     flavour = _flavour(of_torch, context.torch)
     built = f" ({' or '.join(facts.fingerprint.minors)})" if facts.fingerprint.minors else ""
@@ -163,7 +189,11 @@ def _judge_undefined(facts: ObjectFacts, context: TorchContext, *, demangle: Dem
 
 def _flavour(names: Sequence[str], torch: TorchBuild) -> str:
     """Were they mangled with the other C++ ABI of libstdc++?"""
-    if torch.cxx11_abi and not any("__cxx11" in name for name in names) and any(map(_has_old_string, names)):
+    if (
+        torch.cxx11_abi
+        and not any("__cxx11" in name for name in names)
+        and any(map(_has_old_string, names))
+    ):
         return " (old C++ ABI)"
     if torch.cxx11_abi is False and any("__cxx11" in name for name in names):
         return " (new C++ ABI)"
@@ -171,7 +201,8 @@ def _flavour(names: Sequence[str], torch: TorchBuild) -> str:
 
 
 def _has_old_string(name: str) -> bool:
-    """Does a mangled name say the std::string of old ("Ss")? Identifiers in it may hold these letters, too."""
+    """Does a mangled name say the std::string of old ("Ss")? Identifiers in it may hold these
+    letters, too."""
     position, kept = 0, ""
     while position < len(name):
         part = _MANGLED_PART.match(name, position)
@@ -187,48 +218,64 @@ def _has_old_string(name: str) -> bool:
 def _judge_origin(facts: ObjectFacts, context: TorchContext) -> ObjectVerdict:
     """Everything resolves. Which torch was it built for?"""
     if not facts.uses_torch or not any(map(_CXX_OF_TORCH.match, facts.wanted)):
-        return ObjectVerdict(facts, LoadOutcome.FITS)  # plain C, or the stable ABI: its symbols are all that it needs
+        # plain C, or the stable ABI: its symbols are all that it needs
+        return ObjectVerdict(facts, LoadOutcome.FITS)
     if context.minor in context.known_minors:
         if not facts.fingerprint.minors:
             return ObjectVerdict(
-                facts, LoadOutcome.UNKNOWN, f"{facts.member} does not say which torch it was built for"
+                facts,
+                LoadOutcome.UNKNOWN,
+                f"{facts.member} does not say which torch it was built for",
             )
         if context.minor in facts.fingerprint.minors:
             return ObjectVerdict(facts, LoadOutcome.FITS)
     elif facts.share is None:
-        return ObjectVerdict(facts, LoadOutcome.UNKNOWN, f"{facts.member} does not say which torch it was built for")
+        return ObjectVerdict(
+            facts, LoadOutcome.UNKNOWN, f"{facts.member} does not say which torch it was built for"
+        )
     elif facts.share >= SAME:
         return ObjectVerdict(facts, LoadOutcome.FITS)
     built = " or ".join(facts.fingerprint.minors) or "another one"
     return ObjectVerdict(
         facts,
         LoadOutcome.ANOTHER_TORCH,
-        f"{facts.member} was built for torch {built}, and here is {context.torch.runtime_version}: it would load, and "
+        f"{facts.member} was built for torch {built}, and here is {context.torch.runtime_version}: "
+        "it would load, and "
         "may crash or compute wrong numbers",
         MEND,
     )
 
 
-# --- a wheel ---------------------------------------------------------------------------------------
+# --- a wheel --------------------------------------------------------------------------------------
 
 
 def group_of(member: str) -> str:
-    """Files that differ in numbers only are alternatives, one for each ffmpeg, CUDA or torch: any that fits will do."""
+    """Files that differ in numbers only are alternatives, one for each ffmpeg, CUDA or torch: any
+    that fits will do."""
     return _NUMBER.sub("#", member)
 
 
-def infer_from_siblings(verdicts: Sequence[ObjectVerdict], context: TorchContext) -> List[ObjectVerdict]:
-    """The files of a wheel come from one build: one that does not say for which torch takes the word of the others.
+def infer_from_siblings(
+    verdicts: Sequence[ObjectVerdict], context: TorchContext
+) -> List[ObjectVerdict]:
+    """The files of a wheel come from one build: one that does not say for which torch takes the
+    word of the others.
 
     Alternatives, one for each torch, do not speak for each other.
     """
-    alone = [members[0] for members in _groups(verdicts).values() if len(members) == 1 and members[0].facts.uses_torch]
+    alone = [
+        members[0]
+        for members in _groups(verdicts).values()
+        if len(members) == 1 and members[0].facts.uses_torch
+    ]
     said = [set(one.facts.fingerprint.minors) for one in alone if one.facts.fingerprint.minors]
     minors = set.intersection(*said) if said else set()
     if not minors or context.minor not in context.known_minors:
         return list(verdicts)
     silent = {id(one) for one in alone if one.outcome is LoadOutcome.UNKNOWN and _is_silent(one)}
-    return [_in_company(one, sorted(minors), context) if id(one) in silent else one for one in verdicts]
+    return [
+        _in_company(one, sorted(minors), context) if id(one) in silent else one for one in verdicts
+    ]
 
 
 def _is_silent(one: ObjectVerdict) -> bool:
@@ -252,24 +299,34 @@ def judge_wheel(
 ) -> Tuple[LoadOutcome, Tuple[ObjectVerdict, ...]]:
     """The outcome for a wheel, and the objects that it rests on.
 
-    It rests on the files that the project is known to need (`needs(member)`) and on alternatives that are for torch:
-    one of them must fit. `needs` None: the project is not known, and whatever uses torch must fit. A part that lacks a
-    library of the system (libsox), or of CUDA in a project that is not known, is optional while another part fits:
+    It rests on the files that the project is known to need (`needs(member)`) and on alternatives
+    that are for torch: one of them must fit. `needs` None: the project is not known, and whatever
+    uses torch must fit. A part that lacks a library of the system (libsox), or of CUDA in a project
+    that is not known, is optional while another part fits:
     what is optional and does not load is loaded by nobody.
     """
     groups = _groups(verdicts)
-    best = {name: min(members, key=lambda one: _BADNESS[one.outcome]) for name, members in groups.items()}
+    best = {
+        name: min(members, key=lambda one: _BADNESS[one.outcome])
+        for name, members in groups.items()
+    }
     if needs is None:
         needed = [one for one in best.values() if one.facts.uses_torch]
     else:
         needed = [one for one in best.values() if needs(one.facts.member)]
-        needed += [best[name] for name, members in groups.items() if len(members) > 1 and _is_for_torch(best[name])]
+        needed += [
+            best[name]
+            for name, members in groups.items()
+            if len(members) > 1 and _is_for_torch(best[name])
+        ]
     if any(one.outcome is LoadOutcome.FITS and one.facts.uses_torch for one in needed):
         needed = [one for one in needed if not _is_optional(one, is_known=needs is not None)]
     if not needed:
         return LoadOutcome.FITS, ()
     worst = max(needed, key=lambda one: _BADNESS[one.outcome])
-    return worst.outcome, tuple({id(one): one for one in needed if one.outcome is worst.outcome}.values())
+    return worst.outcome, tuple(
+        {id(one): one for one in needed if one.outcome is worst.outcome}.values()
+    )
 
 
 def _is_optional(one: ObjectVerdict, *, is_known: bool) -> bool:
@@ -289,11 +346,14 @@ def _groups(verdicts: Sequence[ObjectVerdict]) -> Dict[str, List[ObjectVerdict]]
 
 
 def _is_for_torch(one: ObjectVerdict) -> bool:
-    """Is torch what it fails or fits by? A library of the system, ffmpeg's for example, is not everybody's."""
+    """Is torch what it fails or fits by? A library of the system, ffmpeg's for example, is not
+    everybody's."""
     if not one.facts.uses_torch:
         return False
     missing = [lost.library for lost in one.facts.problems.missing]
-    return not missing or any(is_torch_library(name) or _CUDA_LIBRARY.match(name) for name in missing)
+    return not missing or any(
+        is_torch_library(name) or _CUDA_LIBRARY.match(name) for name in missing
+    )
 
 
 _BADNESS: Mapping[LoadOutcome, int] = {
@@ -310,23 +370,30 @@ CHECKS: Mapping[LoadOutcome, str] = {
 
 
 def findings_of(
-    name: str, verdicts: Sequence[ObjectVerdict], needs: Optional[Needs], *, is_asked_for: bool = False
+    name: str,
+    verdicts: Sequence[ObjectVerdict],
+    needs: Optional[Needs],
+    *,
+    is_asked_for: bool = False,
 ) -> Tuple[Finding, ...]:
-    """What people are told of a wheel's files. An error refuses; `is_asked_for`: the person named this very file, and
-    what loads is tried."""
+    """What people are told of a wheel's files. An error refuses; `is_asked_for`: the person named
+    this very file, and what loads is tried."""
     outcome, deciding_objects = judge_wheel(verdicts, needs)
     findings = []
     if outcome is LoadOutcome.DOES_NOT_LOAD or outcome is LoadOutcome.ANOTHER_TORCH:
         is_error = outcome is LoadOutcome.DOES_NOT_LOAD or not is_asked_for
         severity = Severity.ERROR if is_error else Severity.WARNING
         findings += [
-            Finding(CHECKS[outcome], severity, name, one.reason, hint_of(one, name)) for one in deciding_objects
+            Finding(CHECKS[outcome], severity, name, one.reason, hint_of(one, name))
+            for one in deciding_objects
         ]
     named = {group_of(one.facts.member) for one in deciding_objects} if findings else set()
     for group, members in _groups(verdicts).items():
         lost = all(one.outcome is LoadOutcome.DOES_NOT_LOAD for one in members)
         if lost and group not in named and members[0].facts.uses_torch:
-            findings.append(Finding("optional-part-does-not-load", Severity.NOTE, name, members[0].reason))
+            findings.append(
+                Finding("optional-part-does-not-load", Severity.NOTE, name, members[0].reason)
+            )
     drivers = sorted({library for one in verdicts for library in one.facts.problems.driver})
     if drivers:
         detail = f"{name} needs {', '.join(drivers)} of the driver, which is not here: it cannot be verified"
@@ -340,13 +407,18 @@ def hint_of(one: ObjectVerdict, name: str) -> str:
     return one.hint.replace("PROJECT", name)
 
 
-def open_findings(name: str, verdicts: Sequence[ObjectVerdict], needs: Optional[Needs]) -> Tuple[Finding, ...]:
+def open_findings(
+    name: str, verdicts: Sequence[ObjectVerdict], needs: Optional[Needs]
+) -> Tuple[Finding, ...]:
     """What the files leave open; an installation settles it by loading them."""
     outcome, deciding_objects = judge_wheel(verdicts, needs)
     if outcome is not LoadOutcome.UNKNOWN:
         return ()
     hint = "Installed with safe-install it is loaded, and taken back if it does not work."
-    return tuple(Finding(CHECKS[outcome], Severity.WARNING, name, one.reason, hint) for one in deciding_objects)
+    return tuple(
+        Finding(CHECKS[outcome], Severity.WARNING, name, one.reason, hint)
+        for one in deciding_objects
+    )
 
 
 def torch_findings(verdicts: Sequence[ObjectVerdict]) -> Tuple[Finding, ...]:
@@ -357,7 +429,8 @@ def torch_findings(verdicts: Sequence[ObjectVerdict]) -> Tuple[Finding, ...]:
             Severity.ERROR,
             "torch",
             f"torch itself would no longer load: {one.reason}",
-            "Ask for the version of the library that this torch requires: `pip show torch` names it.",
+            "Ask for the version of the library that this torch requires: `pip show torch` names "
+            "it.",
         )
         for one in verdicts
         if one.outcome is LoadOutcome.DOES_NOT_LOAD

@@ -1,8 +1,11 @@
-"""Opens a wheel file and refuses what is not exactly what its name, its RECORD and its own directory say.
+"""Opens a wheel file and refuses what is not exactly what its name, its RECORD and its own
+directory say.
 
-Neither pip nor uv compares a wheel's files with its RECORD, and zip readers differ about ambiguous archives.
-A wheel that passes here reads the same for every reader, and writes only below its schemes. What its RECORD leaves out
-is an error, or a note where the whole file is known to be the one that was meant.
+Neither pip nor uv compares a wheel's files with its RECORD, and zip readers differ about ambiguous
+archives.
+A wheel that passes here reads the same for every reader, and writes only below its schemes. What
+its RECORD leaves out is an error, or a note where the whole file is known to be the one that was
+meant.
 """
 
 from __future__ import annotations
@@ -55,7 +58,9 @@ MAX_REQUIREMENTS = 10_000
 
 _DATA_KEYS = {"purelib", "platlib", "headers", "scripts", "data"}
 _NATIVE = re.compile(r"\.(so(\.\d+)*|pyd|dll|dylib)$")
-_PROTECTED_SCRIPT = re.compile(r"^(python[\d.]*w?|pip[\d.]*|(de)?activate([._].*)?)(\.exe)?$", re.IGNORECASE)
+_PROTECTED_SCRIPT = re.compile(
+    r"^(python[\d.]*w?|pip[\d.]*|(de)?activate([._].*)?)(\.exe)?$", re.IGNORECASE
+)
 _CALLABLE = re.compile(r"^\w+(\.\w+)*(:\w+(\.\w+)*)?\s*(\[[^\]]*\])?\s*$")
 _INSTALLED = re.compile(r"(?i)\.(dist-info|egg-info|egg-link|egg)$")
 
@@ -96,8 +101,9 @@ class Artifact:
     def installable_filename(self) -> str:
         """A file name under which pip takes it: the version is that of METADATA.
 
-        Some hosts rename wheels after the build (`2.8.3` becomes `2.8.3+cu12torch2.8cxx11abiTRUE`), and pip then calls
-        what a page lists inconsistent; others wrote two `+`, which pip does not read at all.
+        Some hosts rename wheels after the build (`2.8.3` becomes `2.8.3+cu12torch2.8cxx11abiTRUE`),
+        and pip then calls what a page lists inconsistent; others wrote two `+`, which pip does not
+        read at all.
         """
         named = parse_filename(self.path.name)
         if named is None or named.version == str(self.version):
@@ -112,13 +118,18 @@ class Artifact:
     @property
     def scripts(self) -> Tuple[str, ...]:
         """Names of the commands that it installs."""
-        commands = [e.name for e in self.entry_points if e.group in ("console_scripts", "gui_scripts")]
+        commands = [
+            e.name for e in self.entry_points if e.group in ("console_scripts", "gui_scripts")
+        ]
         data = f"{self.dist_info[: -len('.dist-info')]}.data/scripts/"
-        return tuple(sorted({*commands, *(n[len(data) :] for n in self.files if n.startswith(data))}))
+        return tuple(
+            sorted({*commands, *(n[len(data) :] for n in self.files if n.startswith(data))})
+        )
 
 
 def find_case_clashes(files: Iterable[str]) -> Tuple[Tuple[str, str], ...]:
-    """Pairs of paths that are one file where a file system does not tell case or Unicode form apart."""
+    """Pairs of paths that are one file where a file system does not tell case or Unicode form
+    apart."""
     seen: Dict[str, str] = {}
     clashes = []
     for name in files:
@@ -139,13 +150,14 @@ def open_wheel(
 ) -> Artifact:
     """Read and verify the wheel at `path`.
 
-    `filename` is the wheel's name where `path` has another. `sha256` (hex) is what the whole file must have.
-    `verify_members=False` leaves out only the inflating and hashing of members (seconds for torch),
-    right where a trusted source pinned the whole file. Facts: the specifications of wheels and of RECORD.
-    `is_promised`: are these the bytes that an index or the person promised? Only asked where the answer matters: what
-    RECORD then says wrongly of METADATA, does not say of a file, or says of a file that is not there, is a RecordNote
-    instead of an error, and so is a Wheel-Version before 1. `strict_records`: of these only METADATA and files that
-    RECORD does not list.
+    `filename` is the wheel's name where `path` has another. `sha256` (hex) is what the whole file
+    must have. `verify_members=False` leaves out only the inflating and hashing of members (seconds
+    for torch),
+    right where a trusted source pinned the whole file. Facts: the specifications of wheels and of
+    RECORD. `is_promised`: are these the bytes that an index or the person promised? Only asked
+    where the answer matters: what RECORD then says wrongly of METADATA, does not say of a file, or
+    says of a file that is not there, is a RecordNote instead of an error, and so is a Wheel-Version
+    before 1. `strict_records`: of these only METADATA and files that RECORD does not list.
     Raises WheelInvalid, HashMismatch, or OSError when the file cannot be read.
     """
     filename = filename or path.name
@@ -188,15 +200,24 @@ def extract_members(artifact: Artifact, names: Iterable[str], folder: Path) -> T
         return targets[name]
 
     # zlib works without the interpreter's lock: half the time for a large wheel on two processors.
-    with zipfile.ZipFile(str(artifact.path)) as archive, ThreadPoolExecutor(min(4, os.cpu_count() or 1)) as pool:
+    with zipfile.ZipFile(str(artifact.path)) as archive, ThreadPoolExecutor(
+        min(4, os.cpu_count() or 1)
+    ) as pool:
         return tuple(pool.map(write, targets))
 
 
 class _WheelReader:
-    """One pass over one wheel: its names, its metadata, and what its archive and its RECORD are checked for."""
+    """One pass over one wheel: its names, its metadata, and what its archive and its RECORD are
+    checked for."""
 
     def __init__(
-        self, path: Path, filename: str, stream: BinaryIO, is_promised: Callable[[], bool], *, strict_records: bool
+        self,
+        path: Path,
+        filename: str,
+        stream: BinaryIO,
+        is_promised: Callable[[], bool],
+        *,
+        strict_records: bool,
     ) -> None:
         self.path = path
         self.filename = filename
@@ -212,7 +233,9 @@ class _WheelReader:
         dist_info = self._find_dist_info(files, name, version)
         self._check_destinations(files, dist_info)
         metadata = _parse_headers(self._read_text(files, f"{dist_info}/METADATA"))
-        real_version = self._check_identity(metadata.get("Name"), metadata.get("Version"), name, version)
+        real_version = self._check_identity(
+            metadata.get("Name"), metadata.get("Version"), name, version
+        )
         wheel = _parse_headers(self._read_text(files, f"{dist_info}/WHEEL"))
         self._check_wheel_version(wheel.get("Wheel-Version"), f"{dist_info}/WHEEL")
         if len(metadata.get_all("Requires-Dist", [])) > MAX_REQUIREMENTS:
@@ -254,16 +277,23 @@ class _WheelReader:
             return named.project, named.parsed_version, named.tags
         return name, version, tags
 
-    def _find_dist_info(self, files: Dict[str, zipfile.ZipInfo], name: NormalizedName, version: Version) -> str:
+    def _find_dist_info(
+        self, files: Dict[str, zipfile.ZipInfo], name: NormalizedName, version: Version
+    ) -> str:
         tops = {path.split("/", 1)[0] for path in files if "/" in path}
         found = sorted(top for top in tops if top.lower().endswith(".dist-info"))
         if len(found) != 1:
-            self.invalid(f"{len(found)} .dist-info folders ({', '.join(found) or 'none'}) where one must be")
+            self.invalid(
+                f"{len(found)} .dist-info folders ({', '.join(found) or 'none'}) where one must be"
+            )
         data = sorted(top for top in tops if top.lower().endswith(".data"))
         for folder in [*found, *data]:
             stem, _, number = folder.rpartition(".")[0].rpartition("-")
             try:
-                same = canonicalize_name(stem) == name and Version(number.replace("_", "-")).public == version.public
+                same = (
+                    canonicalize_name(stem) == name
+                    and Version(number.replace("_", "-")).public == version.public
+                )
             except ValueError:
                 same = False
             if not same:
@@ -284,8 +314,11 @@ class _WheelReader:
                 if source not in files:
                     self.invalid(f"the bytecode {path} has no source beside it")
 
-    def _check_installed(self, path: str, parts: Sequence[str], dist_info: str, name: NormalizedName) -> None:
-        """A wheel is one distribution: it must not say that others are installed, nor take their place."""
+    def _check_installed(
+        self, path: str, parts: Sequence[str], dist_info: str, name: NormalizedName
+    ) -> None:
+        """A wheel is one distribution: it must not say that others are installed, nor take their
+        place."""
         site_path = find_site_path(path, dist_info)
         if site_path is None:
             return
@@ -293,7 +326,9 @@ class _WheelReader:
         top = site_path.split("/")[0]
         if top == dist_info and not is_in_data:
             return
-        if _INSTALLED.search(top) and (is_in_data or canonicalize_name(re.split(r"-|\.egg", top)[0]) != name):
+        if _INSTALLED.search(top) and (
+            is_in_data or canonicalize_name(re.split(r"-|\.egg", top)[0]) != name
+        ):
             self.invalid(f"{path} would be the record of another distribution")
 
     def _check_data_file(self, path: str, parts: Sequence[str]) -> None:
@@ -306,21 +341,29 @@ class _WheelReader:
             self.invalid(f"{path} would replace the environment's own {parts[-1]}")
 
     def _check_identity(
-        self, said_name: Optional[str], said_version: Optional[str], name: NormalizedName, version: Version
+        self,
+        said_name: Optional[str],
+        said_version: Optional[str],
+        name: NormalizedName,
+        version: Version,
     ) -> Version:
         if said_name is None or canonicalize_name(said_name.strip()) != name:
-            self.invalid(f"its metadata says the project is {said_name!r}, its file name says {name!r}")
+            self.invalid(
+                f"its metadata says the project is {said_name!r}, its file name says {name!r}"
+            )
         try:
             real = Version((said_version or "").strip())
         except ValueError:  # InvalidVersion, and numbers that Python will not read
             self.invalid(f"its metadata says the version is {(said_version or '')[:80] or None!r}")
-        # Some hosts write the torch build into the file name only: the local version identifier may differ.
+        # Some hosts write the torch build into the file name only: the local version identifier may
+        # differ.
         if real.public != version.public:
             self.invalid(f"its metadata says version {real}, its file name says {version}")
         return real
 
     def _check_wheel_version(self, said: Optional[str], path: str) -> None:
-        """Before the format was agreed upon (PEP 427, 2012) wheels said 0.1, and had the same form."""
+        """Before the format was agreed upon (PEP 427, 2012) wheels said 0.1, and had the same
+        form."""
         reason = f"its wheel format version is {said!r}; only 1.x is known"
         if re.match(r"^\s*0\.\d+\s*$", said or ""):
             self.record.note_or_refuse(path, reason)
@@ -339,7 +382,9 @@ class _WheelReader:
         except UnicodeDecodeError:
             self.invalid(f"{name} is not UTF-8 text")
 
-    def _read_entry_points(self, files: Dict[str, zipfile.ZipInfo], dist_info: str) -> Tuple[EntryPoint, ...]:
+    def _read_entry_points(
+        self, files: Dict[str, zipfile.ZipInfo], dist_info: str
+    ) -> Tuple[EntryPoint, ...]:
         name = f"{dist_info}/entry_points.txt"
         if name not in files:
             return ()
@@ -350,7 +395,9 @@ class _WheelReader:
         except ConfigError as error:
             self.invalid(f"entry_points.txt cannot be read ({str(error).splitlines()[0]})")
         points = tuple(
-            EntryPoint(group, key, value) for group in parser.sections() for key, value in parser.items(group)
+            EntryPoint(group, key, value)
+            for group in parser.sections()
+            for key, value in parser.items(group)
         )
         for point in points:
             if point.group in ("console_scripts", "gui_scripts"):
@@ -358,10 +405,16 @@ class _WheelReader:
         return points
 
     def _check_command(self, command: str, calls: str) -> None:
-        if re.search(r"[/\\\s=]", command) or command in ("", ".", "..") or any(map(is_deceptive, command)):
+        if (
+            re.search(r"[/\\\s=]", command)
+            or command in ("", ".", "..")
+            or any(map(is_deceptive, command))
+        ):
             self.invalid(f"its command {command!r} is not a plain file name")
         if not _CALLABLE.match(calls):
-            self.invalid(f"its command {command!r} calls {calls[:80]!r}, which is no name of Python")
+            self.invalid(
+                f"its command {command!r} calls {calls[:80]!r}, which is no name of Python"
+            )
         if _PROTECTED_SCRIPT.match(command) and not self.filename.startswith("pip-"):
             self.invalid(f"its command {command!r} would replace the environment's own")
 
@@ -388,7 +441,8 @@ def _parse_headers(text: str) -> Message:
 
 
 def _find_top_level(files: Iterable[str], dist_info: str) -> Tuple[str, ...]:
-    """Import names from the files themselves: top_level.txt is often missing and sometimes wrong."""
+    """Import names from the files themselves: top_level.txt is often missing and sometimes
+    wrong."""
     names: Set[str] = set()
     for path in files:
         parts = path.split("/")
@@ -399,7 +453,8 @@ def _find_top_level(files: Iterable[str], dist_info: str) -> Tuple[str, ...]:
         if parts[0] == dist_info:
             continue
         stem, _, suffix = parts[0].partition(".")
-        # "x.py", "x.cpython-311-x86_64-linux-gnu.so"; a folder "x.libs" holds libraries and is no package.
+        # "x.py", "x.cpython-311-x86_64-linux-gnu.so"; a folder "x.libs" holds libraries and is no
+        # package.
         is_module = len(parts) == 1 and (suffix == "py" or _NATIVE.search(parts[0]))
         if stem.isidentifier() and (is_module or (len(parts) > 1 and not suffix)):
             names.add(stem)

@@ -1,8 +1,9 @@
-"""Builds an sdist against a torch, the installed one or the one that comes; the wheel goes into our own store.
+"""Builds an sdist against a torch, the installed one or the one that comes; the wheel goes into our
+own store.
 
-The build sees the managed interpreter's packages and, before them, an overlay folder with the build tools; a torch that
-comes lies unpacked between the two. Nothing is installed into the environment, and no other torch is fetched as build
-isolation would.
+The build sees the managed interpreter's packages and, before them, an overlay folder with the build
+tools; a torch that comes lies unpacked between the two. Nothing is installed into the environment,
+and no other torch is fetched as build isolation would.
 """
 
 from __future__ import annotations
@@ -48,7 +49,12 @@ from safe_install.wheels.recipe import (
     split_log,
 )
 from safe_install.wheels.store import LOGS, WheelStore, make_record
-from safe_install.wheels.toolkit import InstallRequirements, bring_toolkit, install_toolkit_packages, make_home
+from safe_install.wheels.toolkit import (
+    InstallRequirements,
+    bring_toolkit,
+    install_toolkit_packages,
+    make_home,
+)
 
 __all__ = ["build_wheel", "check_build", "plan_here", "unpack_sdist"]
 
@@ -72,26 +78,40 @@ def build_wheel(
 ) -> Path:
     """Build `sdist` against the environment's torch and return the wheel's path in the store.
 
-    `install_tools` fills the overlay (`pip install --target`), `install_toolkit` the folder of a CUDA toolkit in the
-    same way (`install_tools` if not given), unless an option (`forbidden_by`) forbids it; `variables` is the shell's
-    environment. What the store has for this torch and these GPUs is returned as it is.
+    `install_tools` fills the overlay (`pip install --target`), `install_toolkit` the folder of a
+    CUDA toolkit in the same way (`install_tools` if not given), unless an option (`forbidden_by`)
+    forbids it; `variables` is the shell's environment. What the store has for this torch and these
+    GPUs is returned as it is.
     Raises Refused (see plan_here), BuildFailed (the message names the log).
     """
     decide = functools.partial(
-        plan_here, recipe, environment, store.cache, variables=variables, jobs=jobs, forbidden_by=forbidden_by
+        plan_here,
+        recipe,
+        environment,
+        store.cache,
+        variables=variables,
+        jobs=jobs,
+        forbidden_by=forbidden_by,
     )
     plan = decide()
-    with hold_lock(store.lock_path(recipe.name, environment), reporter, f"another build of {recipe.name}"):
-        known = store.select(recipe.name, recipe.version, environment, architectures=plan.gpu_architectures)
+    with hold_lock(
+        store.lock_path(recipe.name, environment), reporter, f"another build of {recipe.name}"
+    ):
+        known = store.select(
+            recipe.name, recipe.version, environment, architectures=plan.gpu_architectures
+        )
         if known is not None:
             return known
         if plan.toolkit_requirements:
             install = install_toolkit or install_tools
-            folder = bring_toolkit(plan.toolkit_requirements, environment, store.cache, install, reporter)
+            folder = bring_toolkit(
+                plan.toolkit_requirements, environment, store.cache, install, reporter
+            )
             plan = decide()
             if plan.toolkit is None:  # without it the build would take any nvcc that it finds
                 raise Refused(
-                    f"the CUDA toolkit that was fetched into {folder} cannot be used on this machine",
+                    f"the CUDA toolkit that was fetched into {folder} cannot be used on this "
+                    "machine",
                     hint="Look whether its nvcc runs (is the folder mounted noexec?), or name another folder for the "
                     "cache: SAFE_INSTALL_CACHE_DIR=/path/to/folder.",
                 )
@@ -168,8 +188,11 @@ class _Build:
     def run(self, install_tools: InstallRequirements, timeout: BuildTimeout) -> Path:
         started = time.monotonic()
         digest = hash_file(self.sdist)
-        work = Path(tempfile.mkdtemp(prefix="build-", dir=str(_make_folder(self.store.cache / "work"))))
-        # A compiler that is killed leaves its files behind: it gets a temporary folder that is ours to remove.
+        work = Path(
+            tempfile.mkdtemp(prefix="build-", dir=str(_make_folder(self.store.cache / "work")))
+        )
+        # A compiler that is killed leaves its files behind: it gets a temporary folder that is ours
+        # to remove.
         temporary = Path(tempfile.mkdtemp(prefix="safe-install-"))
         task = f"build {self.recipe.name}"
         self._announce(digest)
@@ -178,7 +201,9 @@ class _Build:
                 source = unpack_sdist(self.sdist, work / "source")
                 system = _read_build_system(source)
                 tools = select_tools(self.recipe, system, self.environment)
-                overlay = find_overlay(self.store.cache, self.environment, tools, install_tools, self.reporter)
+                overlay = find_overlay(
+                    self.store.cache, self.environment, tools, install_tools, self.reporter
+                )
                 variables = {**self._variables(overlay, work), "TMPDIR": str(temporary)}
                 wheel = self._call_backend(source, system, variables, work, task, timeout)
                 artifact = self._check(wheel)
@@ -199,7 +224,8 @@ class _Build:
 
     def _announce(self, digest: str) -> None:
         self.reporter.note(
-            f"building {self.title} from {self.sdist.name} (sha256 {digest}) on {self.plan.jobs} core(s);"
+            f"building {self.title} from {self.sdist.name} (sha256 {digest}) on {self.plan.jobs} "
+            "core(s);"
             f" log: {self.log}"
         )
         for warning in self.plan.warnings:
@@ -263,16 +289,24 @@ class _Build:
         variables = dict(self.plan.variables)
         toolkit = self.plan.toolkit
         if toolkit is not None:
-            home = make_home(toolkit.parts, work / "cuda") if toolkit.parts is not None else toolkit.home
+            home = (
+                make_home(toolkit.parts, work / "cuda")
+                if toolkit.parts is not None
+                else toolkit.home
+            )
             variables = select_variables(variables, home)
         variables["PYTHONPATH"] = os.pathsep.join(map(str, (overlay, *self.environment.ahead)))
-        variables["PATH"] = os.pathsep.join([str(overlay / "bin"), variables.get("PATH", os.defpath)])
+        variables["PATH"] = os.pathsep.join(
+            [str(overlay / "bin"), variables.get("PATH", os.defpath)]
+        )
         # Its own bytecode would be written beside the installed packages.
         variables["PYTHONDONTWRITEBYTECODE"] = "1"
         variables.setdefault("LC_ALL", "C.UTF-8")  # compilers otherwise translate what we look for
         return variables
 
-    def _fail(self, ended: process.Completed, lines: Sequence[str], timeout: BuildTimeout) -> NoReturn:
+    def _fail(
+        self, ended: process.Completed, lines: Sequence[str], timeout: BuildTimeout
+    ) -> NoReturn:
         log = split_log("\n".join(lines))
         reasons = find_error_lines(log) or (ended.ended_by or f"exit status {ended.returncode}",)
         hint = explain_failure([*log, ended.ended_by or ""])
@@ -282,22 +316,28 @@ class _Build:
             reasons = (_describe_limit(ended, timeout),)
             hint = "Give it more time (--build-timeout 6h,2h; 0 for no limit), or look into the log for what hangs."
         raise BuildFailed(
-            f"{self.title} could not be built; the whole log is {self.log}\n  " + "\n  ".join(reasons),
+            f"{self.title} could not be built; the whole log is {self.log}\n  "
+            + "\n  ".join(reasons),
             hint=hint,
             output="\n".join(lines),
         )
 
     def _check(self, wheel: Path) -> Artifact:
         artifact = open_wheel(wheel)
-        if artifact.name != self.recipe.name or artifact.version.public != self.recipe.version.public:
+        if (
+            artifact.name != self.recipe.name
+            or artifact.version.public != self.recipe.version.public
+        ):
             raise BuildFailed(
-                f"{self.sdist.name} built {artifact.name} {artifact.version}, asked was {self.title}",
+                f"{self.sdist.name} built {artifact.name} {artifact.version}, asked was "
+                f"{self.title}",
                 hint="The source archive is not what its name says; nothing was installed.",
             )
         bound = _find_bound_objects(artifact, self.environment.ahead)
         if bound:
             raise BuildFailed(
-                f"{self.title} looks for libraries in a folder of its build, which does not stay: {', '.join(bound)}",
+                f"{self.title} looks for libraries in a folder of its build, which does not stay: "
+                f"{', '.join(bound)}",
                 hint="Install torch first: then the extension is built where its libraries stay.",
             )
         return artifact
@@ -345,7 +385,7 @@ class _Progress:
         self.reporter.task_advanced(self.task, float(self.files.done), self.text, total)
 
 
-# --- the source ------------------------------------------------------------------------------------
+# --- the source -----------------------------------------------------------------------------------
 
 
 def unpack_sdist(sdist: Path, folder: Path) -> Path:
@@ -360,7 +400,9 @@ def unpack_sdist(sdist: Path, folder: Path) -> Path:
         else:
             _unpack_tar(sdist, folder)
     except (tarfile.TarError, zipfile.BadZipFile, EOFError, OSError) as error:
-        raise Refused(f"{sdist.name} cannot be unpacked ({error})", hint="Fetch it again.") from error
+        raise Refused(
+            f"{sdist.name} cannot be unpacked ({error})", hint="Fetch it again."
+        ) from error
     tops = [entry for entry in folder.iterdir() if entry.is_dir()]
     if len(tops) != 1:
         raise Refused(f"{sdist.name} has {len(tops)} top folders where a source archive has one")
@@ -375,7 +417,9 @@ def _unpack_tar(sdist: Path, folder: Path) -> None:
         for member in members:
             inner = _is_inner_link(member)
             if not (member.isfile() or member.isdir() or inner):
-                raise Refused(f"{sdist.name}: {member.name!r} is a link that leaves it, or a special file")
+                raise Refused(
+                    f"{sdist.name}: {member.name!r} is a link that leaves it, or a special file"
+                )
             _check_name(sdist, member.name)
             if links.intersection(PurePosixPath(member.name).parents):
                 raise Refused(f"{sdist.name}: {member.name!r} would be written through a link")
@@ -418,7 +462,9 @@ def _check_name(sdist: Path, name: str) -> None:
 
 def _check_amount(sdist: Path, entries: int, size: int) -> None:
     if entries > MAX_SOURCE_ENTRIES or size > MAX_SOURCE_SIZE:
-        raise Refused(f"{sdist.name} would unpack to {entries} entries of {size} bytes, more than the limits")
+        raise Refused(
+            f"{sdist.name} would unpack to {entries} entries of {size} bytes, more than the limits"
+        )
 
 
 def _read_build_system(source: Path) -> BuildSystem:
@@ -434,7 +480,7 @@ def _read_build_system(source: Path) -> BuildSystem:
         ) from error
 
 
-# --- the tools -------------------------------------------------------------------------------------
+# --- the tools ------------------------------------------------------------------------------------
 
 
 def find_overlay(
@@ -452,7 +498,8 @@ def find_overlay(
     overlay = folder / name
     with hold_lock(folder / f"{name}.lock", reporter, "another build that fetches the same tools"):
         if not overlay.is_dir():
-            # A folder under its final name is complete: pip fills another one, which then changes its name.
+            # A folder under its final name is complete: pip fills another one, which then changes
+            # its name.
             unfinished = Path(tempfile.mkdtemp(prefix=f"{name}-", dir=str(folder)))
             try:
                 install_tools(tools, unfinished)

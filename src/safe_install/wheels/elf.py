@@ -1,8 +1,10 @@
-"""One shared object, as the dynamic loader sees it: what it needs, what it asks for, what it defines.
+"""One shared object, as the dynamic loader sees it: what it needs, what it asks for, what it
+defines.
 
-Read from the program headers and the dynamic section alone (System V ABI; the GNU hash section and symbol versions as
-the GNU linker writes them), because section headers may be stripped. Symbols are looked up through the GNU hash, never
-listed: libtorch_cpu.so defines 80,000. Nothing is executed. Whatever the file holds, reading ends: a value, or NotElf.
+Read from the program headers and the dynamic section alone (System V ABI; the GNU hash section and
+symbol versions as the GNU linker writes them), because section headers may be stripped. Symbols are
+looked up through the GNU hash, never listed: libtorch_cpu.so defines 80,000. Nothing is executed.
+Whatever the file holds, reading ends: a value, or NotElf.
 """
 
 from __future__ import annotations
@@ -91,7 +93,9 @@ class SharedObject:
             self._string_end = min(self._size, self._strings + self._dynamic.get(_STRSZ, [0])[0])
             self._symbols = self._address(_SYMTAB, "symbol table")
             self.soname = next((self._string(at) for at in self._dynamic.get(_SONAME, [])), None)
-            self.needed = tuple(self._string(at) for at in self._dynamic.get(_NEEDED, [])[:MAX_NEEDED])
+            self.needed = tuple(
+                self._string(at) for at in self._dynamic.get(_NEEDED, [])[:MAX_NEEDED]
+            )
             self.rpath = self._paths(_RPATH)
             self.runpath = self._paths(_RUNPATH)
             self._versym = self._optional(_VERSYM)
@@ -102,7 +106,7 @@ class SharedObject:
         except (struct.error, IndexError, OverflowError, MemoryError) as error:
             raise NotElf(f"truncated or damaged ({error})") from error
 
-    # --- what it asks for --------------------------------------------------------------------------
+    # --- what it asks for -------------------------------------------------------------------------
 
     @property
     def version_needs(self) -> Tuple[VersionNeed, ...]:
@@ -120,7 +124,8 @@ class SharedObject:
         return self._versym is not None
 
     def wanted(self) -> Tuple[WantedSymbol, ...]:
-        """The symbols that it asks for. What no relocation names is never looked up by the loader, and left out.
+        """The symbols that it asks for. What no relocation names is never looked up by the loader,
+        and left out.
 
         Raises NotElf.
         """
@@ -150,7 +155,8 @@ class SharedObject:
         return tuple(found)
 
     def _first_defined(self) -> int:
-        """Where the symbols that are asked for end: the GNU hash sorts them before those that are defined."""
+        """Where the symbols that are asked for end: the GNU hash sorts them before those that are
+        defined."""
         if self._gnu is not None:
             first = self._gnu[1]
             return first if first > 1 or self._gnu_has_entries() else self._count_without_hash()
@@ -181,12 +187,15 @@ class SharedObject:
         found.discard(0)
         return found
 
-    # --- what it defines ---------------------------------------------------------------------------
+    # --- what it defines --------------------------------------------------------------------------
 
     def defines(self, name: str, version: Optional[str] = None) -> bool:
-        """Would the loader find `name` here? A version is compared where this file has versions. Raises NotElf."""
+        """Would the loader find `name` here? A version is compared where this file has versions.
+        Raises NotElf."""
         encoded = name.encode("utf-8", "surrogateescape")
-        candidates = self._lookup_gnu(encoded) if self._gnu is not None else self._lookup_sysv(encoded)
+        candidates = (
+            self._lookup_gnu(encoded) if self._gnu is not None else self._lookup_sysv(encoded)
+        )
         try:
             return any(self._is_definition(index, version) for index in candidates)
         except (struct.error, IndexError, OverflowError, MemoryError) as error:
@@ -253,16 +262,26 @@ class SharedObject:
         start = self._strings + self._symbol(index)[0]
         return bytes(self._data[start : start + len(name) + 1]) == name + b"\0"
 
-    # --- parts of the file -------------------------------------------------------------------------
+    # --- parts of the file ------------------------------------------------------------------------
 
     def section(self, wanted: str) -> Optional[Buffer]:
-        """The bytes of a section by its name; None where section headers are stripped or there is none of that name."""
+        """The bytes of a section by its name; None where section headers are stripped or there is
+        none of that name."""
         _, _, _, _, _, _, table, _, _, _, _, size, count, names = _HEADER.unpack_from(self._data, 0)
-        if not table or size != _SECTION.size or table + size * count > self._size or names >= count:
+        if (
+            not table
+            or size != _SECTION.size
+            or table + size * count > self._size
+            or names >= count
+        ):
             return None
-        _, _, _, _, names_at, names_size, *_ = _SECTION.unpack_from(self._data, table + size * names)
+        _, _, _, _, names_at, names_size, *_ = _SECTION.unpack_from(
+            self._data, table + size * names
+        )
         for number in range(count):
-            name, kind, _, _, start, length, *_ = _SECTION.unpack_from(self._data, table + size * number)
+            name, kind, _, _, start, length, *_ = _SECTION.unpack_from(
+                self._data, table + size * number
+            )
             if name >= names_size or kind == 8 or start + length > self._size:
                 continue
             end = self._data.find(b"\0", names_at + name, names_at + min(names_size, name + 256))
@@ -289,7 +308,9 @@ class SharedObject:
         self._loads: List[Tuple[int, int, int]] = []
         dynamic: Optional[Tuple[int, int]] = None
         for number in range(count):
-            kind, _, start, address, _, length, _, _ = _SEGMENT.unpack_from(self._data, offset + size * number)
+            kind, _, start, address, _, length, _, _ = _SEGMENT.unpack_from(
+                self._data, offset + size * number
+            )
             if kind == _LOAD:
                 self._loads.append((address, address + length, start))
             elif kind == _DYNAMIC:
@@ -328,7 +349,11 @@ class SharedObject:
 
     def _read_string(self, at: int) -> str:
         start = self._strings + at
-        end = self._data.find(b"\0", start, min(self._string_end, start + MAX_NAME)) if at >= 0 else -1
+        end = (
+            self._data.find(b"\0", start, min(self._string_end, start + MAX_NAME))
+            if at >= 0
+            else -1
+        )
         if end == -1:
             raise NotElf("a name that does not end")
         self._text_left -= end - start
@@ -337,7 +362,12 @@ class SharedObject:
         return bytes(self._data[start:end]).decode("utf-8", "surrogateescape")
 
     def _paths(self, tag: int) -> Tuple[str, ...]:
-        return tuple(part for at in self._dynamic.get(tag, [])[:1] for part in self._string(at).split(":") if part)
+        return tuple(
+            part
+            for at in self._dynamic.get(tag, [])[:1]
+            for part in self._string(at).split(":")
+            if part
+        )
 
     def _symbol(self, index: int) -> Tuple[int, int, int, int, int, int]:
         return _SYMBOL.unpack_from(self._data, self._symbols + 24 * index)
@@ -349,7 +379,11 @@ class SharedObject:
         return int(struct.unpack_from("<Q", self._data, at)[0])
 
     def _version_index(self, index: int) -> int:
-        return int(struct.unpack_from("<H", self._data, self._versym + 2 * index)[0]) if self._versym is not None else 1
+        return (
+            int(struct.unpack_from("<H", self._data, self._versym + 2 * index)[0])
+            if self._versym is not None
+            else 1
+        )
 
     def _read_gnu_hash(self) -> Optional[Tuple[int, int, int, int, int, int, int]]:
         at = self._optional(_GNU_HASH)
@@ -376,7 +410,9 @@ class SharedObject:
         at = self._optional(_VERNEED)
         found: Dict[int, VersionNeed] = {}
         left = MAX_VERSIONS
-        for _ in range(min(self._dynamic.get(_VERNEEDNUM, [0])[0], MAX_NEEDED) if at is not None else 0):
+        for _ in range(
+            min(self._dynamic.get(_VERNEEDNUM, [0])[0], MAX_NEEDED) if at is not None else 0
+        ):
             assert at is not None  # noqa: S101 - the range is empty otherwise
             _, count, library, first, following = struct.unpack_from("<HHIII", self._data, at)
             entry = at + first
@@ -385,7 +421,9 @@ class SharedObject:
                 if left < 0:
                     raise NotElf("its table of versions does not end")
                 _, flags, index, name, further = struct.unpack_from("<IHHII", self._data, entry)
-                found[index & ~_HIDDEN] = VersionNeed(self._string(library), self._string(name), bool(flags & 2))
+                found[index & ~_HIDDEN] = VersionNeed(
+                    self._string(library), self._string(name), bool(flags & 2)
+                )
                 if not further:
                     break
                 entry += further
@@ -397,9 +435,13 @@ class SharedObject:
     def _read_verdef(self) -> Dict[int, str]:
         at = self._optional(_VERDEF)
         found: Dict[int, str] = {}
-        for _ in range(min(self._dynamic.get(_VERDEFNUM, [0])[0], MAX_NEEDED) if at is not None else 0):
+        for _ in range(
+            min(self._dynamic.get(_VERDEFNUM, [0])[0], MAX_NEEDED) if at is not None else 0
+        ):
             assert at is not None  # noqa: S101 - the range is empty otherwise
-            _, flags, index, _, _, auxiliary, following = struct.unpack_from("<HHHHIII", self._data, at)
+            _, flags, index, _, _, auxiliary, following = struct.unpack_from(
+                "<HHHHIII", self._data, at
+            )
             if not flags & 1:  # the base definition is the file's own name
                 (name,) = struct.unpack_from("<I", self._data, at + auxiliary)
                 found[index & ~_HIDDEN] = self._string(name)

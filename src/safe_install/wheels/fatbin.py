@@ -1,7 +1,9 @@
-"""The GPU code in a shared object: which compute capabilities its machine code is for, and which PTX it carries.
+"""The GPU code in a shared object: which compute capabilities its machine code is for, and which
+PTX it carries.
 
-`.nv_fatbin` is a row of containers, each with entries whose headers say kind, architecture and size; nothing is
-decompressed. The form was checked against nvcc 13.0's output and cuobjdump (docs/abi.md).
+`.nv_fatbin` is a row of containers, each with entries whose headers say kind, architecture and
+size; nothing is decompressed. The form was checked against nvcc 13.0's output and cuobjdump
+(docs/abi.md).
 """
 
 from __future__ import annotations
@@ -18,7 +20,8 @@ _PTX, _CUBIN = 1, 2
 _ARCHITECTURE_ONLY, _FAMILY = 0x100000, 0x200000
 MAX_ENTRIES = 1_000_000
 PtxVersion = Tuple[int, int]
-# The oldest CUDA that reads a version of PTX (PTX ISA, release notes). nvcc writes the version of its own toolkit.
+# The oldest CUDA that reads a version of PTX (PTX ISA, release notes). nvcc writes the version of
+# its own toolkit.
 CUDA_OF_PTX: Mapping[PtxVersion, Tuple[int, int]] = {
     (6, 3): (10, 0),
     (6, 4): (10, 1),
@@ -48,7 +51,8 @@ class DeviceCode:
     def runs_on(self, device: ComputeCapability, *, driver_cuda: Optional[str] = None) -> bool:
         """Is there machine code for the device, or PTX that the driver compiles for it?
 
-        `driver_cuda`: the newest CUDA that the driver serves, "12.2"; it reads no PTX of a newer one.
+        `driver_cuda`: the newest CUDA that the driver serves, "12.2"; it reads no PTX of a newer
+        one.
         """
         if any(code.runs_on(device) for code in self.cubins):
             return True

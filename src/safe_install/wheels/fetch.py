@@ -1,6 +1,8 @@
-"""A chosen link becomes a verified file on disk: cached by URL and sha256, hashed again at every use.
+"""A chosen link becomes a verified file on disk: cached by URL and sha256, hashed again at every
+use.
 
-What a URL was first seen to serve is remembered in the person's data folder: a cache may be cleared, and a memory
+What a URL was first seen to serve is remembered in the person's data folder: a cache may be
+cleared, and a memory
 that went with it would trust anew whatever the host serves then.
 """
 
@@ -48,7 +50,8 @@ class Downloader(Protocol):
 class Trust(enum.Enum):
     """What a file must have been promised by before its bytes are used."""
 
-    FIRST_SIGHT = "first-sight"  # a file without a promised hash is taken once, remembered, and must stay the same
+    # a file without a promised hash is taken once, remembered, and must stay the same
+    FIRST_SIGHT = "first-sight"
     PROMISED = "promised"  # only files whose sha256 was promised (--require-hashes)
 
 
@@ -74,18 +77,22 @@ def fetch(
     size_limit: Optional[int] = None,
     newly_seen: Optional[List[str]] = None,
 ) -> Path:
-    """Return a file on disk that has the bytes of the link: a local file itself, else one below `cache`.
+    """Return a file on disk that has the bytes of the link: a local file itself, else one below
+    `cache`.
 
-    The cache is keyed by URL and sha256, because hosts serve other bytes under one file name. A file whose
-    host promises no hash is pinned at first sight: other bytes behind that URL are refused from then on.
-    `first_seen`: where that is remembered, the person's data folder by default; the URL is added to `newly_seen`.
-    Raises HashMismatch, DownloadFailed.
+    The cache is keyed by URL and sha256, because hosts serve other bytes under one file name. A
+    file whose
+    host promises no hash is pinned at first sight: other bytes behind that URL are refused from
+    then on.
+    `first_seen`: where that is remembered, the person's data folder by default; the URL is added to
+    `newly_seen`. Raises HashMismatch, DownloadFailed.
     """
     link = wanted.link if isinstance(wanted, Candidate) else wanted
     _check_filename(link)
     if link.conflicting_hash is not None:
         raise HashMismatch(
-            f"{link.url}: {link.found_in} says that it has sha256 {link.conflicting_hash}, and the wheel index knows "
+            f"{link.url}: {link.found_in} says that it has sha256 {link.conflicting_hash}, and the "
+            "wheel index knows "
             f"{link.sha256}",
             hint="Nothing was fetched: the host serves another file than was published. Take another version, or, if "
             "its publisher announced the change, bring newer facts: safe-install wheels --update.",
@@ -119,7 +126,8 @@ def fetch(
 
 
 def forget_first_seen(url: str) -> None:
-    """What a URL was first seen to serve was refused: what it serves next is seen for the first time again."""
+    """What a URL was first seen to serve was refused: what it serves next is seen for the first
+    time again."""
     try:
         FirstSeenFile(first_seen_folder(), url).path.unlink()
     except OSError:
@@ -136,7 +144,9 @@ def find_local_path(url: str) -> Optional[Path]:
     parts = urlsplit(url)
     if parts.scheme == "file":
         if parts.netloc not in ("", "localhost"):
-            raise DownloadFailed(f"{url} names a file on another machine", hint="Use file:///path or https.")
+            raise DownloadFailed(
+                f"{url} names a file on another machine", hint="Use file:///path or https."
+            )
         from urllib.request import url2pathname  # late: it brings http.client, 20 ms
 
         return Path(url2pathname(parts.path))
@@ -153,10 +163,13 @@ def _fetch_cached(
     allowed_hosts: Optional[Collection[str]],
     limit: int,
 ) -> Path:
-    # Where the wheel index knows the hash, nothing else counts; a page's own word is no stronger than its file.
+    # Where the wheel index knows the hash, nothing else counts; a page's own word is no stronger
+    # than its file.
     pinned = None if link.hash_from_index else record_file.read()
     if pinned is not None and link.sha256 not in (None, pinned.sha256):
-        _refuse_other_bytes(link, pinned.sha256, str(link.sha256), record_file=record_file, pinned=pinned)
+        _refuse_other_bytes(
+            link, pinned.sha256, str(link.sha256), record_file=record_file, pinned=pinned
+        )
     expected = link.sha256.lower() if link.sha256 else (pinned.sha256 if pinned else None)
     if expected is not None:
         cached = folder / expected / link.filename
@@ -174,9 +187,14 @@ def _fetch_cached(
     if expected is None:
         size = part.stat().st_size
         problem = record_file.write(found, size)
-        reporter.note(f"{link.filename}: its host promises no hash; remembered: sha256 {found}, {size} bytes")
+        reporter.note(
+            f"{link.filename}: its host promises no hash; remembered: sha256 {found}, {size} bytes"
+        )
         if problem:
-            reporter.warn(f"that could not be remembered ({problem}): a change of the file would not be noticed")
+            reporter.warn(
+                f"that could not be remembered ({problem}): a change of the file would not be "
+                "noticed"
+            )
     target = folder / found / link.filename
     target.parent.mkdir(exist_ok=True)
     part.replace(target)
@@ -194,7 +212,8 @@ def _download(
 ) -> None:
     task = f"download {link.filename}"
     with reporter.task(task, total=link.size, unit="bytes"):
-        # The hash is compared later: a promised one and one seen before call for different messages.
+        # The hash is compared later: a promised one and one seen before call for different
+        # messages.
         http.download(
             urldefrag(link.url)[0],
             part,
@@ -213,9 +232,13 @@ def _download(
 
 def _check_local(path: Path, link: Link, limit: int) -> Path:
     if not path.is_file():
-        raise DownloadFailed(f"{path} is not a file", hint="Correct the path, or make the file first.")
+        raise DownloadFailed(
+            f"{path} is not a file", hint="Correct the path, or make the file first."
+        )
     if path.stat().st_size > limit:
-        raise DownloadFailed(f"{path} has {path.stat().st_size} bytes, more than the limit of {limit}")
+        raise DownloadFailed(
+            f"{path} has {path.stat().st_size} bytes, more than the limit of {limit}"
+        )
     if link.sha256 is not None:
         found = hash_file(path)
         if found != link.sha256.lower():
@@ -227,22 +250,31 @@ def _check_local(path: Path, link: Link, limit: int) -> Path:
 
 
 def _refuse_other_bytes(
-    link: Link, expected: str, found: str, *, record_file: FirstSeenFile, pinned: Optional[FirstSeenHash]
+    link: Link,
+    expected: str,
+    found: str,
+    *,
+    record_file: FirstSeenFile,
+    pinned: Optional[FirstSeenHash],
 ) -> NoReturn:
     if pinned is None:
         raise HashMismatch(
-            f"{link.url} has sha256 {found}, promised by {link.found_in or 'its link'} was {expected}",
+            f"{link.url} has sha256 {found}, promised by {link.found_in or 'its link'} was "
+            f"{expected}",
             hint="Try again later or take another version; if it stays so, the host serves another file.",
         )
     raise HashMismatch(
-        f"{link.url} has sha256 {found} now, and had {expected} when it was first seen ({pinned.seen})",
+        f"{link.url} has sha256 {found} now, and had {expected} when it was first seen "
+        f"({pinned.seen})",
         hint=f"If its publisher announced the change, remove {record_file.path} and run the command again.",
     )
 
 
 def _check_filename(link: Link) -> None:
     name = link.filename
-    plain = name not in ("", ".", "..") and not any(c in name or c in unquote(name) for c in "/\\\0")
+    plain = name not in ("", ".", "..") and not any(
+        c in name or c in unquote(name) for c in "/\\\0"
+    )
     if not plain or len(name.encode("utf-8", "replace")) > 255:
         raise DownloadFailed(
             f"{name!r} from {link.url} is not a plain file name",
@@ -272,10 +304,12 @@ class FirstSeenFile:
             return None
         except (OSError, ValueError, KeyError, TypeError) as error:
             if isinstance(error, PermissionError) and not self.is_there():
-                return None  # the home of somebody else, as HOME=/root in an image with another USER
+                # the home of somebody else, as HOME=/root in an image with another USER
+                return None
             # Taking a damaged record for "never seen" would forget the promise.
             raise HashMismatch(
-                f"{self.path} cannot be read ({error})", hint=f"Remove {self.path} to trust the host anew."
+                f"{self.path} cannot be read ({error})",
+                hint=f"Remove {self.path} to trust the host anew.",
             ) from error
 
     def is_there(self) -> bool:

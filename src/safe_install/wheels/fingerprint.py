@@ -1,9 +1,11 @@
-"""Which torch was a binary built for? Its assertions say it: each carries the header and the line that it stands in.
+"""Which torch was a binary built for? Its assertions say it: each carries the header and the line
+that it stands in.
 
-`TORCH_INTERNAL_ASSERT` and its kin write `.../torch/include/c10/util/intrusive_ptr.h":317` into .rodata. Lines move
-between minor releases of torch, so they name the minor; patch releases do not differ. The table of lines by version
-(`torch_headers.json.gz`, made by scripts/extend_torch_headers.py) was measured: 32 of 32 wheels whose metadata pins one
-torch were named right (docs/abi.md).
+`TORCH_INTERNAL_ASSERT` and its kin write `.../torch/include/c10/util/intrusive_ptr.h":317` into
+.rodata. Lines move between minor releases of torch, so they name the minor; patch releases do not
+differ. The table of lines by version (`torch_headers.json.gz`, made by
+scripts/extend_torch_headers.py) was measured: 32 of 32 wheels whose metadata pins one torch were
+named right (docs/abi.md).
 """
 
 from __future__ import annotations
@@ -13,12 +15,14 @@ from dataclasses import dataclass
 from typing import Any, Dict, FrozenSet, Iterable, List, Mapping, Optional, Set, Tuple
 
 Assertion = Tuple[str, int]  # header below torch/include, line
-Table = Mapping[str, Mapping[str, List[str]]]  # header -> "12,34,56" -> versions that have assertions in these lines
+# header -> "12,34,56" -> versions that have assertions in these lines
+Table = Mapping[str, Mapping[str, List[str]]]
 
 _WRITTEN = re.compile(rb"torch/include/([\w+./-]{3,200}\.(?:h|hpp|cuh|inl))\"?:(\d{1,6})\b")
 _MACRO = re.compile(r"\b\w*(?:CHECK|ASSERT|ENFORCE)\w*\s*\(")
 MIN_ASSERTIONS = 3  # fewer name nothing
-SAME = 0.9  # share of a binary's assertions that stand in the headers of the torch that it was built for
+# share of a binary's assertions that stand in the headers of the torch that it was built for
+SAME = 0.9
 
 
 @dataclass(frozen=True)
@@ -26,13 +30,16 @@ class Fingerprint:
     """What the assertions of a binary say."""
 
     assertions: int  # that the table knows
-    minors: Tuple[str, ...] = ()  # of torch that fit best, several where neighbours do not differ; empty: not known
+    # of torch that fit best, several where neighbours do not differ; empty: not known
+    minors: Tuple[str, ...] = ()
     share: float = 0.0  # of the assertions that stand there
 
 
 def find_assertions(rodata: Any) -> FrozenSet[Assertion]:
     """The headers and lines in a binary's read-only data."""
-    return frozenset((found.group(1).decode(), int(found.group(2))) for found in _WRITTEN.finditer(rodata))
+    return frozenset(
+        (found.group(1).decode(), int(found.group(2))) for found in _WRITTEN.finditer(rodata)
+    )
 
 
 def identify_torch(assertions: Iterable[Assertion], table: Table) -> Fingerprint:
@@ -43,14 +50,18 @@ def identify_torch(assertions: Iterable[Assertion], table: Table) -> Fingerprint
         rows = table.get(header)
         if not rows:
             continue
-        versions = {v for lines, versions in rows.items() if str(line) in lines.split(",") for v in versions}
+        versions = {
+            v for lines, versions in rows.items() if str(line) in lines.split(",") for v in versions
+        }
         known += 1
         for version in versions:
             hits[version] = hits.get(version, 0) + 1
     if known < MIN_ASSERTIONS or not hits:
         return Fingerprint(known)
     most = max(hits.values())
-    minors = sorted({minor_of(version) for version, count in hits.items() if count == most}, key=_order)
+    minors = sorted(
+        {minor_of(version) for version, count in hits.items() if count == most}, key=_order
+    )
     return Fingerprint(known, tuple(minors), most / known)
 
 
@@ -65,18 +76,23 @@ def _order(minor: str) -> Tuple[int, ...]:
 
 def known_minors(table: Table) -> FrozenSet[str]:
     """The minors of torch that the table has headers of."""
-    return frozenset(minor_of(v) for rows in table.values() for versions in rows.values() for v in versions)
+    return frozenset(
+        minor_of(v) for rows in table.values() for versions in rows.values() for v in versions
+    )
 
 
-def share_in_headers(assertions: Iterable[Assertion], lines: Mapping[str, FrozenSet[int]]) -> Optional[float]:
-    """Of the assertions, the share that stands in these headers; None where there are too few. For a torch that the
-    table does not know."""
+def share_in_headers(
+    assertions: Iterable[Assertion], lines: Mapping[str, FrozenSet[int]]
+) -> Optional[float]:
+    """Of the assertions, the share that stands in these headers; None where there are too few. For
+    a torch that the table does not know."""
     found = [line in lines.get(header, frozenset()) for header, line in assertions]
     return sum(found) / len(found) if len(found) >= MIN_ASSERTIONS else None
 
 
 def find_assertion_lines(text: str) -> FrozenSet[int]:
-    """The lines of a header in which an assertion may say that it stands: where it begins, and where it ends."""
+    """The lines of a header in which an assertion may say that it stands: where it begins, and
+    where it ends."""
     found: Set[int] = set()
     for macro in _MACRO.finditer(text):
         found.add(text.count("\n", 0, macro.start()) + 1)

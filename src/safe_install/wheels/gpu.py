@@ -1,5 +1,5 @@
-"""The GPU code of a wheel, and the CUDA that it was built for: which of its files count beside a torch, and which GPUs
-and drivers they serve.
+"""The GPU code of a wheel, and the CUDA that it was built for: which of its files count beside a
+torch, and which GPUs and drivers they serve.
 
 Not only files that link torch have GPU code: others are loaded by ctypes, or compute by themselves.
 """
@@ -20,10 +20,18 @@ from safe_install.tags import (
     parse_accelerator,
     parse_device_capabilities,
 )
-from safe_install.wheels.abi import CUDA_OF_TORCH, MEND, Needs, ObjectVerdict, cuda_major_of, group_of
+from safe_install.wheels.abi import (
+    CUDA_OF_TORCH,
+    MEND,
+    Needs,
+    ObjectVerdict,
+    cuda_major_of,
+    group_of,
+)
 from safe_install.wheels.fatbin import CUDA_OF_PTX, DeviceCode, union
 
-# CUDA's own libraries, which some wheels bundle: what they have code for says nothing of the wheel's own code.
+# CUDA's own libraries, which some wheels bundle: what they have code for says nothing of the
+# wheel's own code.
 _OF_CUDA = re.compile(
     r"lib(?:cudart|cublas|cublasLt|cufft|cufftw|curand|cusolver|cusolverMg|cusparse|cusparseLt|cudnn\w*|cupti|cutensor\w*"
     r"|nccl|npp\w+|nvrtc|nvrtc-builtins|nvJitLink|nvjpeg|nvshmem\w*|nvinfer\w*|nvToolsExt)(?:[-.]|$)"
@@ -36,11 +44,14 @@ class CountingFiles:
     """The files of a wheel that count beside one torch."""
 
     files: Tuple[ObjectVerdict, ...]
-    left_out: Tuple[ObjectVerdict, ...] = ()  # alternatives for another CUDA, none of which is for this one
+    # alternatives for another CUDA, none of which is for this one
+    left_out: Tuple[ObjectVerdict, ...] = ()
 
     def with_gpu_code(self) -> CountingFiles:
         """Those that have GPU code, or may have some."""
-        return CountingFiles(tuple(filter(_has_code, self.files)), tuple(filter(_has_code, self.left_out)))
+        return CountingFiles(
+            tuple(filter(_has_code, self.files)), tuple(filter(_has_code, self.left_out))
+        )
 
     @property
     def code(self) -> DeviceCode:
@@ -67,8 +78,8 @@ def cuda_in_name(text: str) -> Optional[Tuple[int, ...]]:
 def find_counting_files(verdicts: Sequence[ObjectVerdict], torch: TorchBuild) -> CountingFiles:
     """The files of a wheel that count beside `torch`: all but CUDA's own libraries.
 
-    Of alternatives, whose names differ in numbers only, one for each CUDA, those for torch's CUDA count; where there is
-    none, those for its major version.
+    Of alternatives, whose names differ in numbers only, one for each CUDA, those for torch's CUDA
+    count; where there is none, those for its major version.
     """
     here = tuple(int(part) for part in (torch.cuda or "0").split(".")[:2])
     groups: Dict[str, List[ObjectVerdict]] = {}
@@ -85,12 +96,16 @@ def find_counting_files(verdicts: Sequence[ObjectVerdict], torch: TorchBuild) ->
     return CountingFiles(tuple(files), tuple(left_out))
 
 
-def _of_alternatives(members: Sequence[ObjectVerdict], here: Tuple[int, ...]) -> List[ObjectVerdict]:
+def _of_alternatives(
+    members: Sequence[ObjectVerdict], here: Tuple[int, ...]
+) -> List[ObjectVerdict]:
     cuda = [_cuda_of_file(one) for one in members]
     if len(members) == 1 or None in cuda:
         return list(members)
     exact = [one for one, version in zip(members, cuda) if version == here]
-    return exact or [one for one, version in zip(members, cuda) if version is not None and version[0] == here[0]]
+    return exact or [
+        one for one, version in zip(members, cuda) if version is not None and version[0] == here[0]
+    ]
 
 
 def _cuda_of_file(one: ObjectVerdict) -> Optional[Tuple[int, ...]]:
@@ -101,7 +116,7 @@ def _cuda_of_file(one: ObjectVerdict) -> Optional[Tuple[int, ...]]:
     return (majors[0],) if majors else None
 
 
-# --- GPUs ------------------------------------------------------------------------------------------
+# --- GPUs -----------------------------------------------------------------------------------------
 
 
 def check_gpu_code(
@@ -116,16 +131,18 @@ def check_gpu_code(
 ) -> Tuple[Finding, ...]:
     """Has the wheel code for the GPUs that are here or declared?
 
-    `has_gpu_code`: the index says that it should. `needs`: is a member one that its project cannot do without? Each of
-    these must have code for a GPU; where no such file is known, one of all that count. `is_extension`: it belongs to
-    torch, and what does not is only warned of.
+    `has_gpu_code`: the index says that it should. `needs`: is a member one that its project cannot
+    do without? Each of these must have code for a GPU; where no such file is known, one of all that
+    count. `is_extension`: it belongs to torch, and what does not is only warned of.
     """
     if torch.cuda is None:
         return ()
     found = find_counting_files(verdicts, torch).with_gpu_code()
     if not found.files:
         return _check_lost_code(name, verdicts, found, torch, has_gpu_code)
-    devices = parse_device_capabilities(device.compute_capability for device in (driver.devices if driver else ()))
+    devices = parse_device_capabilities(
+        device.compute_capability for device in (driver.devices if driver else ())
+    )
     cuda = driver.cuda if driver else None
     missed = [device for device in devices if not _is_served(found, device, cuda, needs)]
     if not missed or not found.code.is_complete:
@@ -135,11 +152,22 @@ def check_gpu_code(
     names = ", ".join(device.sm for device in missed)
     detail = f"no kernel image for {names}: {name} has {_describe(found)}{_unread_ptx(found, missed, cuda)}"
     severity = Severity.ERROR if is_error else Severity.WARNING
-    return (Finding("no-kernel-image", severity, name, detail, "Take a build that has it, or build it for this GPU."),)
+    return (
+        Finding(
+            "no-kernel-image",
+            severity,
+            name,
+            detail,
+            "Take a build that has it, or build it for this GPU.",
+        ),
+    )
 
 
 def _is_served(
-    found: CountingFiles, device: ComputeCapability, driver_cuda: Optional[str], needs: Optional[Needs]
+    found: CountingFiles,
+    device: ComputeCapability,
+    driver_cuda: Optional[str],
+    needs: Optional[Needs],
 ) -> bool:
     needed: Dict[str, List[ObjectVerdict]] = {}
     for one in found.files:
@@ -153,33 +181,49 @@ def _is_served(
 
 def _describe(found: CountingFiles) -> str:
     chosen = [one for one in found.files if cuda_in_name(posixpath.basename(one.facts.member))]
-    where = f" ({posixpath.basename(chosen[0].facts.member)})" if len(chosen) == len(found.files) == 1 else ""
+    where = (
+        f" ({posixpath.basename(chosen[0].facts.member)})"
+        if len(chosen) == len(found.files) == 1
+        else ""
+    )
     return f"{found.code}{where}"
 
 
-def _unread_ptx(found: CountingFiles, missed: Sequence[ComputeCapability], driver_cuda: Optional[str]) -> str:
+def _unread_ptx(
+    found: CountingFiles, missed: Sequence[ComputeCapability], driver_cuda: Optional[str]
+) -> str:
     """Would a newer driver do?"""
-    if found.code.is_ptx_read_by(driver_cuda) or not all(found.code.runs_on(device) for device in missed):
+    if found.code.is_ptx_read_by(driver_cuda) or not all(
+        found.code.runs_on(device) for device in missed
+    ):
         return ""
     oldest = ".".join(map(str, CUDA_OF_PTX[found.code.ptx_version]))
     return f", and a driver for CUDA {driver_cuda} does not compile PTX of CUDA {oldest}"
 
 
 def _check_lost_code(
-    name: str, verdicts: Sequence[ObjectVerdict], found: CountingFiles, torch: TorchBuild, has_gpu_code: bool
+    name: str,
+    verdicts: Sequence[ObjectVerdict],
+    found: CountingFiles,
+    torch: TorchBuild,
+    has_gpu_code: bool,
 ) -> Tuple[Finding, ...]:
     if found.left_out:
         versions = {_cuda_of_file(one) or () for one in found.left_out}
         names = ", ".join(".".join(map(str, version)) for version in sorted(versions))
         detail = f"{name} has GPU code for CUDA {names}, and torch here is for CUDA {torch.cuda}"
-        return (Finding("no-gpu-code", Severity.WARNING, name, detail, MEND.replace("PROJECT", name)),)
+        return (
+            Finding("no-gpu-code", Severity.WARNING, name, detail, MEND.replace("PROJECT", name)),
+        )
     if has_gpu_code and any(one.facts.uses_torch for one in verdicts):
         detail = f"{name} has no code for GPUs, and torch here is for CUDA {torch.cuda}: it would compute on the CPU"
-        return (Finding("no-gpu-code", Severity.WARNING, name, detail, MEND.replace("PROJECT", name)),)
+        return (
+            Finding("no-gpu-code", Severity.WARNING, name, detail, MEND.replace("PROJECT", name)),
+        )
     return ()
 
 
-# --- drivers ---------------------------------------------------------------------------------------
+# --- drivers --------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True)
@@ -193,14 +237,17 @@ class BuiltForCuda:
 def find_cuda(
     verdicts: Sequence[ObjectVerdict], torch: TorchBuild, claimed: Optional[BuiltForCuda] = None
 ) -> Optional[BuiltForCuda]:
-    """The CUDA of a wheel: of the libraries that its files link, else what is `claimed` by its version or name, else of
-    its PTX, else that of torch, where its files link torch's CUDA libraries. None: none of these says anything.
+    """The CUDA of a wheel: of the libraries that its files link, else what is `claimed` by its
+    version or name, else of its PTX, else that of torch, where its files link torch's CUDA
+    libraries. None: none of these says anything.
 
     A CUDA runtime that was linked statically leaves no name behind.
     """
     counting = find_counting_files(verdicts, torch)
     needed = [name for one in counting.files for name in one.facts.needed]
-    linked = {major: name for name in needed for major in [cuda_major_of(name)] if major is not None}
+    linked = {
+        major: name for name in needed for major in [cuda_major_of(name)] if major is not None
+    }
     if linked:
         here = int((torch.cuda or "0").split(".")[0])
         major = here if here in linked else min(linked)
@@ -216,14 +263,20 @@ def find_cuda(
     return None
 
 
-def check_cuda_major(name: str, built: Optional[BuiltForCuda], *, torch: TorchBuild) -> Tuple[Finding, ...]:
-    """Was an extension built for another CUDA major version than torch? A warning: it may bring the libraries along, or
-    go on without the files that need them."""
+def check_cuda_major(
+    name: str, built: Optional[BuiltForCuda], *, torch: TorchBuild
+) -> Tuple[Finding, ...]:
+    """Was an extension built for another CUDA major version than torch? A warning: it may bring the
+    libraries along, or go on without the files that need them."""
     if built is None or torch.cuda is None or is_same_major(built.accelerator, torch.accelerator):
         return ()
     cuda = cuda_of_accelerator(built.accelerator)
     detail = f"{name} was built for CUDA {cuda} ({built.evidence}), and torch here is for CUDA {torch.cuda}"
-    return (Finding("built-for-another-cuda", Severity.WARNING, name, detail, MEND.replace("PROJECT", name)),)
+    return (
+        Finding(
+            "built-for-another-cuda", Severity.WARNING, name, detail, MEND.replace("PROJECT", name)
+        ),
+    )
 
 
 def check_driver(
@@ -237,7 +290,8 @@ def check_driver(
 ) -> Tuple[Finding, ...]:
     """Does the driver, declared or here, serve the CUDA that a wheel was built for?
 
-    A driver here that is too old for torch itself is not the wheel's fault. `table`: floors of NVIDIA's release notes.
+    A driver here that is too old for torch itself is not the wheel's fault. `table`: floors of
+    NVIDIA's release notes.
     """
     if driver is None or built is None or torch.cuda is None:
         return ()
@@ -247,4 +301,12 @@ def check_driver(
     severity = Severity.ERROR if is_extension else Severity.WARNING
     cuda = cuda_of_accelerator(built.accelerator)
     detail = f"{name} was built for CUDA {cuda} ({built.evidence}) and {too_old}"
-    return (Finding("driver-too-old", severity, name, detail, "Take a build for an older CUDA, or update the driver."),)
+    return (
+        Finding(
+            "driver-too-old",
+            severity,
+            name,
+            detail,
+            "Take a build for an older CUDA, or update the driver.",
+        ),
+    )

@@ -1,4 +1,5 @@
-"""Reads the shared objects of a change from its stage, and asks the model what would not load. Nothing is executed."""
+"""Reads the shared objects of a change from its stage, and asks the model what would not load.
+Nothing is executed."""
 
 from __future__ import annotations
 
@@ -10,7 +11,18 @@ import pkgutil
 import re
 from functools import lru_cache
 from pathlib import Path
-from typing import Callable, Dict, FrozenSet, Iterable, List, Mapping, Optional, Sequence, Set, Tuple
+from typing import (
+    Callable,
+    Dict,
+    FrozenSet,
+    Iterable,
+    List,
+    Mapping,
+    Optional,
+    Sequence,
+    Set,
+    Tuple,
+)
 
 from packaging.utils import NormalizedName
 
@@ -18,7 +30,14 @@ from safe_install.environment.record import parse_rows, read_record_text, split_
 from safe_install.index.catalog import cuda_table, known_projects, load_project
 from safe_install.index.facts import AcceleratorMatch, Project
 from safe_install.index.native import needed_files
-from safe_install.models import Driver, Environment, Finding, InstalledDistribution, Severity, TorchBuild
+from safe_install.models import (
+    Driver,
+    Environment,
+    Finding,
+    InstalledDistribution,
+    Severity,
+    TorchBuild,
+)
 from safe_install.wheels.abi import (
     LoadOutcome,
     Needs,
@@ -73,9 +92,10 @@ class Inspector:
         torch_dir: Optional[Path] = None,
         preloaded: Callable[[], Sequence[str]] = tuple,
     ) -> None:
-        """`stage`: where the files of the change lie, below their whole paths; `removed`: files that it takes away;
-        `coming`: the shared objects in it, as final paths; `torch_dir`: a folder with an unpacked torch; `preloaded`:
-        asked at most once, where a library is missing: what a process that imported torch has in memory."""
+        """`stage`: where the files of the change lie, below their whole paths; `removed`: files
+        that it takes away; `coming`: the shared objects in it, as final paths; `torch_dir`: a
+        folder with an unpacked torch; `preloaded`: asked at most once, where a library is missing:
+        what a process that imported torch has in memory."""
         self.environment = environment
         self._torch_dir = torch_dir or environment.interpreter.scheme.platlib / "torch"
         self.files = DiskFiles(stage=stage, is_removed=lambda path: path in removed)
@@ -101,7 +121,10 @@ class Inspector:
                 self.files,
                 program=program,
                 shared=[str(folder / "lib" / "libtorch_global_deps.so")],
-                others=[*self._extension_modules(folder), str(folder / "lib" / "libtorch_python.so")],
+                others=[
+                    *self._extension_modules(folder),
+                    str(folder / "lib" / "libtorch_python.so"),
+                ],
                 search=self._search,
                 glibc=self._glibc,
             )
@@ -110,7 +133,9 @@ class Inspector:
     @property
     def _glibc(self) -> Tuple[int, ...]:
         name, version = self.environment.interpreter.libc
-        return tuple(int(part) for part in re.findall(r"\d+", version)[:2]) if name == "glibc" else ()
+        return (
+            tuple(int(part) for part in re.findall(r"\d+", version)[:2]) if name == "glibc" else ()
+        )
 
     def _extension_modules(self, folder: Path) -> List[str]:
         wanted = f"{folder}/_C."
@@ -118,20 +143,36 @@ class Inspector:
         return staged or sorted(str(path) for path in folder.glob("_C.*.so"))
 
     def _library_names(self) -> FrozenSet[str]:
-        """The names of all libraries that some Python code might load before: from the folders where such files lie."""
+        """The names of all libraries that some Python code might load before: from the folders
+        where such files lie."""
         names: Set[str] = {os.path.basename(path) for path in self._coming}
-        for site in {self.environment.interpreter.scheme.platlib, self.environment.interpreter.scheme.purelib}:
-            for pattern in ("*.libs/*", "*/lib/*.so*", "*/lib64/*.so*", "nvidia/*/lib/*.so*", "*/*.so*"):
+        for site in {
+            self.environment.interpreter.scheme.platlib,
+            self.environment.interpreter.scheme.purelib,
+        }:
+            for pattern in (
+                "*.libs/*",
+                "*/lib/*.so*",
+                "*/lib64/*.so*",
+                "nvidia/*/lib/*.so*",
+                "*/*.so*",
+            ):
                 names.update(path.name for path in site.glob(pattern))
         return frozenset(names)
 
     def is_for_torch(self, members: Mapping[str, str]) -> bool:
-        """Does one of the wheel's objects name a library of torch? Others are none of our business."""
+        """Does one of the wheel's objects name a library of torch? Others are none of our
+        business."""
         objects = (self.files.read(path) for path in list(members.values())[:MAX_OBJECTS])
-        return any(is_torch_library(name) for one in objects if one is not None for name in one.needed)
+        return any(
+            is_torch_library(name) for one in objects if one is not None for name in one.needed
+        )
 
-    def inspect(self, members: Mapping[str, str], *, demangle: Callable[[str], str]) -> List[ObjectVerdict]:
-        """What is said of each shared object of a wheel; `members` maps paths in the wheel to final paths."""
+    def inspect(
+        self, members: Mapping[str, str], *, demangle: Callable[[str], str]
+    ) -> List[ObjectVerdict]:
+        """What is said of each shared object of a wheel; `members` maps paths in the wheel to final
+        paths."""
         verdicts = []
         for member, path in list(members.items())[:MAX_OBJECTS]:
             facts = self._read_facts(member, path, list(members.values()))
@@ -141,7 +182,9 @@ class Inspector:
     def _read_facts(self, member: str, path: str, siblings: Sequence[str]) -> ObjectFacts:
         found = self.files.read(path)
         if found is None:
-            return ObjectFacts(member, Problems(), uses_torch=False, unreadable="no shared object of this machine")
+            return ObjectFacts(
+                member, Problems(), uses_torch=False, unreadable="no shared object of this machine"
+            )
         try:
             own, _, _, _ = load(path, self.files, self.scope, siblings=siblings)
             uses_torch = any(is_torch_library(name) for one in own for name in one.object.needed)
@@ -150,13 +193,19 @@ class Inspector:
                 problems = self._check(path, siblings)
             wanted = tuple(one.name for one in found.wanted())
             assertions = self._assertions(found) if uses_torch else frozenset()
-            fingerprint = identify_torch(assertions, headers_table()) if assertions else Fingerprint(0)
+            fingerprint = (
+                identify_torch(assertions, headers_table()) if assertions else Fingerprint(0)
+            )
             share = None
             if assertions and self.context.minor not in self.context.known_minors:
-                share = share_in_headers(assertions, self._header_lines({header for header, _ in assertions}))
+                share = share_in_headers(
+                    assertions, self._header_lines({header for header, _ in assertions})
+                )
             code = gpu_code(found)
         except (ValueError, IndexError, OverflowError, ArithmeticError) as error:
-            return ObjectFacts(member, Problems(), uses_torch=False, unreadable=f"damaged ({error})")
+            return ObjectFacts(
+                member, Problems(), uses_torch=False, unreadable=f"damaged ({error})"
+            )
         return ObjectFacts(
             member,
             problems,
@@ -170,10 +219,13 @@ class Inspector:
         )
 
     def _check(self, path: str, siblings: Sequence[str]) -> Problems:
-        return check_object(path, self.files, self.scope, siblings=siblings, is_of_known=is_torch_symbol)
+        return check_object(
+            path, self.files, self.scope, siblings=siblings, is_of_known=is_torch_symbol
+        )
 
     def _add_preloaded(self) -> bool:
-        """What torch's Python code loads by itself, nvrtc for example: known from a process that imported it."""
+        """What torch's Python code loads by itself, nvrtc for example: known from a process that
+        imported it."""
         asked, self._preloaded = self._preloaded, tuple
         known = {one.path for one in (*self.scope.shared, *self.scope.others)}
         before = len(self.scope.others)
@@ -198,23 +250,41 @@ class Inspector:
         return lines
 
     def inspect_torch(self, *, demangle: Callable[[str], str]) -> List[ObjectVerdict]:
-        """torch's own libraries: does each find what it needs among the libraries that will be there?"""
-        shared = str(self._torch_dir / "lib" / "libtorch_global_deps.so")  # not in every torch before 1.5
-        roots = [path for path in (shared, *self._extension_modules(self._torch_dir)) if self.files.exists(path)]
+        """torch's own libraries: does each find what it needs among the libraries that will be
+        there?"""
+        # not in every torch before 1.5
+        shared = str(self._torch_dir / "lib" / "libtorch_global_deps.so")
+        roots = [
+            path
+            for path in (shared, *self._extension_modules(self._torch_dir))
+            if self.files.exists(path)
+        ]
         program = os.path.realpath(str(self.environment.interpreter.executable))
-        bare = make_scope(self.files, program=program, shared=[], others=[], search=self._search, glibc=self._glibc)
+        bare = make_scope(
+            self.files,
+            program=program,
+            shared=[],
+            others=[],
+            search=self._search,
+            glibc=self._glibc,
+        )
         verdicts = []
         for root in roots:
             problems = check_object(root, self.files, bare)
-            facts = ObjectFacts(os.path.relpath(root, self._torch_dir.parent), problems, uses_torch=False)
+            facts = ObjectFacts(
+                os.path.relpath(root, self._torch_dir.parent), problems, uses_torch=False
+            )
             verdicts.append(judge_object(facts, self.context, demangle=demangle))
         return verdicts
 
 
 def gpu_code(found: SharedObject) -> DeviceCode:
-    """What it brings for GPUs. What `nvcc -rdc=true` compiled and nothing linked for the device lies elsewhere."""
+    """What it brings for GPUs. What `nvcc -rdc=true` compiled and nothing linked for the device
+    lies elsewhere."""
     linked = read_fatbin(found.section(".nv_fatbin"))
-    return linked if linked or not linked.is_complete else read_fatbin(found.section("__nv_relfatbin"))
+    return (
+        linked if linked or not linked.is_complete else read_fatbin(found.section("__nv_relfatbin"))
+    )
 
 
 _SOABI = re.compile(r"\.cpython-(\d+)")
@@ -243,8 +313,11 @@ def recorded_objects(distributions: Iterable[InstalledDistribution]) -> FrozenSe
     return frozenset(found)
 
 
-def find_compiled(environment: Environment, names: Iterable[NormalizedName]) -> FrozenSet[NormalizedName]:
-    """Those of the installed distributions that hold machine code; of an editable one its RECORD does not tell."""
+def find_compiled(
+    environment: Environment, names: Iterable[NormalizedName]
+) -> FrozenSet[NormalizedName]:
+    """Those of the installed distributions that hold machine code; of an editable one its RECORD
+    does not tell."""
     found = set()
     for name in names:
         distribution = environment.installed[name]
@@ -254,10 +327,13 @@ def find_compiled(environment: Environment, names: Iterable[NormalizedName]) -> 
 
 
 def needs_of(name: NormalizedName, verdicts: Sequence[ObjectVerdict]) -> Optional[Needs]:
-    """Is a member one of the files that its project needs? None for a project that the wheel index does not know."""
+    """Is a member one of the files that its project needs? None for a project that the wheel index
+    does not know."""
     if name not in known_projects():
         return None
-    return needed_files(load_project(name).native, [one.facts.member for one in verdicts]).__contains__
+    return needed_files(
+        load_project(name).native, [one.facts.member for one in verdicts]
+    ).__contains__
 
 
 def check_objects(
@@ -270,7 +346,8 @@ def check_objects(
     requires: Sequence[str] = (),
     is_asked_for: bool = False,
 ) -> Tuple[Finding, ...]:
-    """What people are told of a wheel's files: will they load, and do they serve the driver and the GPUs?
+    """What people are told of a wheel's files: will they load, and do they serve the driver and the
+    GPUs?
 
     `version`, `requires`: of its metadata. `is_asked_for`: the person named this very file.
     """
@@ -294,11 +371,17 @@ def check_gpu_files(
     """Do a wheel's files serve the driver and the GPUs that are here or declared?"""
     project = load_project(name) if name in known_projects() else None
     has_gpu_code = project is not None and project.accelerator_match is not AcceleratorMatch.ANY
-    is_extension = project is not None or any(one.facts.uses_torch for one in verdicts) or requires_torch(requires)
+    is_extension = (
+        project is not None
+        or any(one.facts.uses_torch for one in verdicts)
+        or requires_torch(requires)
+    )
     built = find_cuda(verdicts, torch, _claimed_cuda(version, project))
     return (
         *(check_cuda_major(name, built, torch=torch) if is_extension else ()),
-        *check_driver(name, built, torch=torch, driver=driver, table=cuda_table(), is_extension=is_extension),
+        *check_driver(
+            name, built, torch=torch, driver=driver, table=cuda_table(), is_extension=is_extension
+        ),
         *check_gpu_code(
             name,
             verdicts,
@@ -327,14 +410,17 @@ def _claimed_cuda(version: str, project: Optional[Project]) -> Optional[BuiltFor
 
 
 def read_gpu_files(files: DiskFiles, members: Mapping[str, str]) -> List[ObjectVerdict]:
-    """A wheel's objects for `check_gpu_files` alone: their GPU code and what they need, without asking what loads."""
+    """A wheel's objects for `check_gpu_files` alone: their GPU code and what they need, without
+    asking what loads."""
     found = []
     for member, path in list(members.items())[:MAX_OBJECTS]:
         one = files.read(path)
         if one is None:
             continue
         try:
-            facts = ObjectFacts(member, Problems(), uses_torch=False, code=gpu_code(one), needed=tuple(one.needed))
+            facts = ObjectFacts(
+                member, Problems(), uses_torch=False, code=gpu_code(one), needed=tuple(one.needed)
+            )
         except (ValueError, IndexError, OverflowError, ArithmeticError):
             continue
         found.append(ObjectVerdict(facts, LoadOutcome.FITS))
@@ -342,10 +428,12 @@ def read_gpu_files(files: DiskFiles, members: Mapping[str, str]) -> List[ObjectV
 
 
 def gpu_code_of_torch(files: DiskFiles, members: Mapping[str, str]) -> Optional[DeviceCode]:
-    """The code of torch's own kernels, of all its files `members`; None where there is none, or it cannot all be read.
+    """The code of torch's own kernels, of all its files `members`; None where there is none, or it
+    cannot all be read.
 
-    They lie in libtorch_cuda.so, and in 1.10 to 1.13 in libtorch_cuda_cu.so. MAGMA in libtorch_cuda_linalg.so has code
-    for GPUs that torch has none for. 0.1 to 0.3 s: a gigabyte is mapped.
+    They lie in libtorch_cuda.so, and in 1.10 to 1.13 in libtorch_cuda_cu.so. MAGMA in
+    libtorch_cuda_linalg.so has code for GPUs that torch has none for. 0.1 to 0.3 s: a gigabyte is
+    mapped.
     """
     own = {name: path for name, path in members.items() if os.path.basename(path) in _TORCH_KERNELS}
     code = union([one.facts.code for one in read_gpu_files(files, own)])
@@ -360,7 +448,8 @@ def headers_table() -> Table:
 
 
 def demangle(name: str) -> str:
-    """A C++ name as people write it, by the C++ library that torch needs anyway; where there is none, the name."""
+    """A C++ name as people write it, by the C++ library that torch needs anyway; where there is
+    none, the name."""
     try:
         library = _cxx_library()
         status = ctypes.c_int()

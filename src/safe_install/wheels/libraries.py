@@ -1,7 +1,7 @@
 """The shared objects on disk, as they will be after a change: the only place that opens them.
 
-Every path is the final one. A file of the change lies in its stage, which repeats the whole path below a folder of its
-own; a file that the change takes away is not there.
+Every path is the final one. A file of the change lies in its stage, which repeats the whole path
+below a folder of its own; a file that the change takes away is not there.
 """
 
 from __future__ import annotations
@@ -22,7 +22,12 @@ _CACHE_MAGIC = b"glibc-ld.so.cache1.1"
 class DiskFiles:
     """Shared objects by their final path, each mapped and read once."""
 
-    def __init__(self, *, stage: Optional[Path] = None, is_removed: Callable[[str], bool] = lambda path: False) -> None:
+    def __init__(
+        self,
+        *,
+        stage: Optional[Path] = None,
+        is_removed: Callable[[str], bool] = lambda path: False,
+    ) -> None:
         self._stage = str(stage) if stage is not None else None
         self._is_removed = is_removed
         self._known: Dict[str, Optional[SharedObject]] = {}
@@ -74,7 +79,8 @@ class DiskFiles:
 
 
 def read_loader_cache(path: str = CACHE) -> Dict[str, str]:
-    """/etc/ld.so.cache as names and paths; the first entry of a name, as the loader does. Empty where it is damaged.
+    """/etc/ld.so.cache as names and paths; the first entry of a name, as the loader does. Empty
+    where it is damaged.
 
     The form: sysdeps/generic/dl-cache.h of the GNU C library, "new" format.
     """
@@ -105,4 +111,8 @@ def _text(data: bytes, at: int) -> str:
 
 def search_folders(variables: Dict[str, str]) -> Tuple[str, ...]:
     """LD_LIBRARY_PATH."""
-    return tuple(folder for folder in variables.get("LD_LIBRARY_PATH", "").replace(";", ":").split(":") if folder)
+    return tuple(
+        folder
+        for folder in variables.get("LD_LIBRARY_PATH", "").replace(";", ":").split(":")
+        if folder
+    )

@@ -1,9 +1,10 @@
 """The dynamic loader, modelled: what would not resolve if a shared object were loaded beside torch.
 
-As ld.so(8) and dlopen(3) of the GNU C library say it: DT_NEEDED breadth first, satisfied by the name of anything that
-is loaded already, else searched by RPATH (of the file and of what loaded it, where there is no RUNPATH),
-LD_LIBRARY_PATH, RUNPATH, the cache and the default folders; a symbol is sought in the global scope, then among what the
-object itself needs. Torch's own libraries are loaded and not global, save those of libtorch_global_deps.so.
+As ld.so(8) and dlopen(3) of the GNU C library say it: DT_NEEDED breadth first, satisfied by the
+name of anything that is loaded already, else searched by RPATH (of the file and of what loaded it,
+where there is no RUNPATH), LD_LIBRARY_PATH, RUNPATH, the cache and the default folders; a symbol is
+sought in the global scope, then among what the object itself needs. Torch's own libraries are
+loaded and not global, save those of libtorch_global_deps.so.
 """
 
 from __future__ import annotations
@@ -16,10 +17,13 @@ from typing import Callable, Dict, Iterable, List, Optional, Protocol, Sequence,
 from safe_install.wheels.elf import SharedObject, VersionNeed, WantedSymbol
 
 # They come with the driver: a machine that builds images has none, and the one that runs them does.
-DRIVER_LIBRARIES = frozenset({"libcuda.so.1", "libnvidia-ml.so.1", "libnvidia-ptxjitcompiler.so.1", "libnvcuvid.so.1"})
+DRIVER_LIBRARIES = frozenset(
+    {"libcuda.so.1", "libnvidia-ml.so.1", "libnvidia-ptxjitcompiler.so.1", "libnvcuvid.so.1"}
+)
 _OF_DRIVER = re.compile(r"cu[A-Z]|nvml[A-Z]|cuvid|nvPTX")
 MAX_LIBRARIES = 2000  # of one closure
-TAKES_UNVERSIONED = (2, 41)  # measured: glibc 2.36 (Debian 12) ends the process, 2.41 (Debian 13) does not
+# measured: glibc 2.36 (Debian 12) ends the process, 2.41 (Debian 13) does not
+TAKES_UNVERSIONED = (2, 41)
 
 
 class Files(Protocol):
@@ -45,9 +49,11 @@ class Loaded:
 
     @property
     def names(self) -> Tuple[str, ...]:
-        """The names by which a DT_NEEDED finds it: its SONAME, and the one by which it was found itself.
+        """The names by which a DT_NEEDED finds it: its SONAME, and the one by which it was found
+        itself.
 
-        A file that was opened by its path is not known by the last part of that: both torch and others have a `_C`.
+        A file that was opened by its path is not known by the last part of that: both torch and
+        others have a `_C`.
         """
         found = (posixpath.basename(self.path),) if self.parent is not None else ()
         return (*((self.object.soname,) if self.object.soname else ()), *found)
@@ -113,9 +119,11 @@ def load(
     *,
     siblings: Iterable[str] = (),
 ) -> Tuple[List[Loaded], List[Loaded], List[Missing], List[str]]:
-    """What loading `path` brings: all objects of its own scope, the new ones of them, what is missing, the driver's.
+    """What loading `path` brings: all objects of its own scope, the new ones of them, what is
+    missing, the driver's.
 
-    `siblings`: files that its own Python code loads by path before it, as far as something needs them by name.
+    `siblings`: files that its own Python code loads by path before it, as far as something needs
+    them by name.
     """
     loaded = scope.by_name()
     paths = tuple(siblings)
@@ -146,7 +154,9 @@ def load(
     return own, new, missing, list(dict.fromkeys(driver))
 
 
-def _search(name: str, wanted_by: Loaded, files: Files, scope: Scope, siblings: Sequence[str]) -> Optional[Loaded]:
+def _search(
+    name: str, wanted_by: Loaded, files: Files, scope: Scope, siblings: Sequence[str]
+) -> Optional[Loaded]:
     if "/" in name:
         return _open_path(name, wanted_by, files)
     for folder in _folders(wanted_by, scope):
@@ -162,13 +172,16 @@ def _search(name: str, wanted_by: Loaded, files: Files, scope: Scope, siblings: 
 
 
 def _open_path(name: str, wanted_by: Loaded, files: Files) -> Optional[Loaded]:
-    """A name with a slash is a path and searched nowhere; a relative one begins where the process happens to be."""
+    """A name with a slash is a path and searched nowhere; a relative one begins where the process
+    happens to be."""
     (path,) = _expanded(wanted_by, [name])
     found = files.read(posixpath.normpath(path)) if posixpath.isabs(path) else None
     return Loaded(posixpath.normpath(path), found, wanted_by) if found is not None else None
 
 
-def _sibling(name: str, wanted_by: Loaded, files: Files, siblings: Sequence[str]) -> Optional[Loaded]:
+def _sibling(
+    name: str, wanted_by: Loaded, files: Files, siblings: Sequence[str]
+) -> Optional[Loaded]:
     by_name = [path for path in siblings if posixpath.basename(path) == name]
     for path in by_name or siblings:
         found = files.read(path)
@@ -188,7 +201,8 @@ def _folders(wanted_by: Loaded, scope: Scope) -> List[str]:
             folders += _expanded(one, one.object.rpath)
         one = one.parent
     if scope.program is not None and not scope.program.object.runpath:
-        folders += _expanded(scope.program, scope.program.object.rpath)  # conda's python has $ORIGIN/../lib
+        # conda's python has $ORIGIN/../lib
+        folders += _expanded(scope.program, scope.program.object.rpath)
     return [*folders, *search]
 
 
@@ -232,8 +246,9 @@ def check_object(
 ) -> Problems:
     """What would not resolve if `path` were loaded now, with every symbol bound (RTLD_NOW).
 
-    What a missing library would define is not known: it is the fault, told once and not for each symbol, except for
-    those symbols of which `is_of_known` says that a library that is there should define them.
+    What a missing library would define is not known: it is the fault, told once and not for each
+    symbol, except for those symbols of which `is_of_known` says that a library that is there should
+    define them.
     """
     own, new, missing, driver = load(path, files, scope, siblings=siblings)
     providers = list({id(one.object): one for one in (*scope.shared, *own)}.values())
@@ -252,21 +267,26 @@ def check_object(
     return Problems(tuple(missing), tuple(undefined), tuple(versions), tuple(driver))
 
 
-def _missing_versions(one: Loaded, by_name: Dict[str, Loaded], glibc: Tuple[int, ...]) -> List[MissingVersion]:
+def _missing_versions(
+    one: Loaded, by_name: Dict[str, Loaded], glibc: Tuple[int, ...]
+) -> List[MissingVersion]:
     found = []
     for need in one.object.version_needs:
         provider = by_name.get(need.library)
         if provider is None or need.weak or need.version in provider.object.defined_versions:
             continue
-        # A library that defines no versions is taken, with the words "no version information available"; with an older
-        # glibc, one whose symbols have no versions at all ends the process ("Inconsistency detected by ld.so").
+        # A library that defines no versions is taken, with the words "no version information
+        # available"; with an older glibc, one whose symbols have no versions at all ends the
+        # process ("Inconsistency detected by ld.so").
         is_taken = provider.object.has_symbol_versions or glibc >= TAKES_UNVERSIONED
         if provider.object.defined_versions or not is_taken:
             found.append(MissingVersion(need, one.path))
     return found
 
 
-def _is_defined(wanted: WantedSymbol, providers: Sequence[Loaded], by_name: Dict[str, Loaded]) -> bool:
+def _is_defined(
+    wanted: WantedSymbol, providers: Sequence[Loaded], by_name: Dict[str, Loaded]
+) -> bool:
     if wanted.library is not None:
         named = by_name.get(wanted.library)
         if named is not None and named.object.defines(wanted.name, wanted.version):

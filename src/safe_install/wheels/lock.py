@@ -1,7 +1,7 @@
 """One process at a time in a folder of the cache.
 
-The lock is the one of `transaction/recover`, which stands alone and imports nothing of ours: flock, and where the file
-system has none, a file that names its holder.
+The lock is the one of `transaction/recover`, which stands alone and imports nothing of ours: flock,
+and where the file system has none, a file that names its holder.
 """
 
 from __future__ import annotations
@@ -19,9 +19,11 @@ _WAIT = 0.05  # seconds between two attempts
 
 @contextmanager
 def hold_lock(path: Path, reporter: Reporter, holder: str) -> Iterator[None]:
-    """Hold the lock file `path`, whose folder is there. While another process has it: say so once, and wait.
+    """Hold the lock file `path`, whose folder is there. While another process has it: say so once,
+    and wait.
 
-    `holder`: what the other process is, for people. Errors: OSError, when the file cannot be opened or locked.
+    `holder`: what the other process is, for people. Errors: OSError, when the file cannot be opened
+    or locked.
     """
     lock = Lock(str(path))
     if not lock.take():

@@ -11,11 +11,20 @@ from typing import Mapping, Optional
 
 from safe_install.models import Environment
 from safe_install.wheels.recipe import BuildMachine
-from safe_install.wheels.toolkit import find_gcc, find_headers, find_other_gccs, find_package_includes, find_places
+from safe_install.wheels.toolkit import (
+    find_gcc,
+    find_headers,
+    find_other_gccs,
+    find_package_includes,
+    find_places,
+)
 
 
-def read_machine(environment: Environment, variables: Mapping[str, str], cache: Path) -> BuildMachine:
-    """What this machine has for a build: cores, free memory, compilers, Python's headers, CUDA toolkits."""
+def read_machine(
+    environment: Environment, variables: Mapping[str, str], cache: Path
+) -> BuildMachine:
+    """What this machine has for a build: cores, free memory, compilers, Python's headers, CUDA
+    toolkits."""
     base = BuildMachine(
         cores=_read_cores(),
         memory=_read_memory(),
@@ -43,7 +52,9 @@ def _find_compiler(variables: Mapping[str, str]) -> Optional[str]:
 
 
 def _read_cores() -> int:
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    cores = (
+        len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    )
     quota = _read_text("/sys/fs/cgroup/cpu.max").split()
     if len(quota) == 2 and quota[0].isdigit():
         cores = min(cores, max(1, int(quota[0]) // int(quota[1])))
@@ -51,12 +62,16 @@ def _read_cores() -> int:
 
 
 def _read_memory() -> int:
-    """Bytes that may be used without swapping: what the kernel calls available, and the cgroup's rest."""
+    """Bytes that may be used without swapping: what the kernel calls available, and the cgroup's
+    rest."""
     found = re.search(r"MemAvailable:\s+(\d+) kB", _read_text("/proc/meminfo"))
     amounts = [int(found.group(1)) * 1024] if found else []
     for limit, used in (
         ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory.current"),
-        ("/sys/fs/cgroup/memory/memory.limit_in_bytes", "/sys/fs/cgroup/memory/memory.usage_in_bytes"),
+        (
+            "/sys/fs/cgroup/memory/memory.limit_in_bytes",
+            "/sys/fs/cgroup/memory/memory.usage_in_bytes",
+        ),
     ):
         most, now = _read_text(limit).strip(), _read_text(used).strip()
         if most.isdigit() and now.isdigit():

@@ -1,4 +1,5 @@
-"""A wheel without content: what pip is shown in place of one that is still to be built or fetched."""
+"""A wheel without content: what pip is shown in place of one that is still to be built or
+fetched."""
 
 from __future__ import annotations
 
@@ -19,8 +20,8 @@ def make_placeholder(
     metadata: str = "",
     filename: str = "",
 ) -> Path:
-    """Write NAME-VERSION-py3-none-any.whl, or `filename`, with these requirements, or this METADATA; it is never
-    installed."""
+    """Write NAME-VERSION-py3-none-any.whl, or `filename`, with these requirements, or this
+    METADATA; it is never installed."""
     stem = f"{name.replace('-', '_')}-{version}"
     lines = ["Metadata-Version: 2.1", f"Name: {name}", f"Version: {version}"]
     lines += [f"Requires-Dist: {text}" for text in requires]
@@ -29,7 +30,8 @@ def make_placeholder(
         archive.writestr(f"{stem}.dist-info/METADATA", metadata or "\n".join([*lines, ""]))
         archive.writestr(
             f"{stem}.dist-info/WHEEL",
-            "Wheel-Version: 1.0\nGenerator: safe-install\nRoot-Is-Purelib: true\nTag: py3-none-any\n",
+            "Wheel-Version: 1.0\nGenerator: safe-install\nRoot-Is-Purelib: true\nTag: "
+            "py3-none-any\n",
         )
         archive.writestr(f"{stem}.dist-info/RECORD", "")
     return path

@@ -1,4 +1,5 @@
-"""Can a project be built here, and how? Recipe, environment and machine become a plan or a reason."""
+"""Can a project be built here, and how? Recipe, environment and machine become a plan or a
+reason."""
 
 from __future__ import annotations
 
@@ -34,7 +35,8 @@ from safe_install.wheels.toolkit_choice import (
     select_toolkit,
 )
 
-DEFAULT_TOOLS = ("setuptools<81", "wheel", "ninja")  # 82 has no pkg_resources, which torch.utils may import
+# 82 has no pkg_resources, which torch.utils may import
+DEFAULT_TOOLS = ("setuptools<81", "wheel", "ninja")
 LEGACY_BACKEND = "setuptools.build_meta:__legacy__"
 MEMORY_PER_JOB = 2 * 1024**3  # bytes; measured: 1.6-1.8 GB for one file with torch 2.13's headers
 MEMORY_PER_CUDA_JOB = 4 * 1024**3  # bytes
@@ -55,8 +57,10 @@ class BuildRecipe:
     version: Version
     build_requires: Tuple[str, ...] = DEFAULT_TOOLS
     variables: Mapping[str, str] = field(default_factory=dict)  # set in every build
-    cuda_variables: Mapping[str, str] = field(default_factory=lambda: {"FORCE_CUDA": "1"})  # for a CUDA torch
-    is_extension: bool = True  # compiles against torch's headers; others need torch to build, and no compiler
+    # for a CUDA torch
+    cuda_variables: Mapping[str, str] = field(default_factory=lambda: {"FORCE_CUDA": "1"})
+    # compiles against torch's headers; others need torch to build, and no compiler
+    is_extension: bool = True
 
 
 @dataclass(frozen=True)
@@ -76,7 +80,8 @@ class BuildMachine:
     compiler: Optional[str]  # path of the C++ compiler
     has_python_headers: bool
     places: Tuple[Place, ...] = ()  # where a CUDA toolkit was looked for, in that order
-    headers: Tuple[str, ...] = ()  # of the required CUDA headers, those that the environment's packages have
+    # of the required CUDA headers, those that the environment's packages have
+    headers: Tuple[str, ...] = ()
     gcc: Optional[Gcc] = None  # that nvcc would call; None where it is another compiler
     other_gccs: Tuple[Gcc, ...] = ()  # gcc-12, gcc-13 ... on PATH, each with its g++
 
@@ -97,7 +102,8 @@ class BuildPlan:
     variables: Mapping[str, str]  # the whole environment of the build, without secrets
     jobs: int  # compilers at once
     gpu_architectures: Tuple[str, ...] = ()  # "8.0", "9.0+PTX"; empty for a torch without CUDA
-    toolkit: Optional[Toolkit] = None  # None for a torch without CUDA, and where it has to be brought
+    # None for a torch without CUDA, and where it has to be brought
+    toolkit: Optional[Toolkit] = None
     toolkit_requirements: Tuple[str, ...] = ()  # what pip has to bring for the toolkit
     notes: Tuple[str, ...] = ()  # what was decided, a sentence each
     warnings: Tuple[str, ...] = ()
@@ -107,7 +113,8 @@ class BuildPlan:
 class BuildRefusal:
     """Why a build cannot be started, and what to do about it."""
 
-    # "no-torch", "no-toolkit", "nvcc-mismatch", "half-toolkit", "no-target-gpu", "target-gpu", "host-compiler"
+    # "no-torch", "no-toolkit", "nvcc-mismatch", "half-toolkit", "no-target-gpu", "target-gpu",
+    # "host-compiler"
     check: str
     detail: str
     hint: str
@@ -124,12 +131,15 @@ def plan_build(
 ) -> Union[BuildPlan, BuildRefusal]:
     """Decide whether and how the recipe can be built against the installed torch.
 
-    `variables` is the environment of the person's shell; its MAX_JOBS and TORCH_CUDA_ARCH_LIST are obeyed.
-    `forbidden_by`: the option ("--no-toolkit") that forbids bringing a CUDA toolkit; empty: it may be brought.
+    `variables` is the environment of the person's shell; its MAX_JOBS and TORCH_CUDA_ARCH_LIST are
+    obeyed. `forbidden_by`: the option ("--no-toolkit") that forbids bringing a CUDA toolkit; empty:
+    it may be brought.
     """
     torch = environment.torch
     if torch is None:
-        return BuildRefusal("no-torch", f"{recipe.name} needs torch for its build", "Install torch first.")
+        return BuildRefusal(
+            "no-torch", f"{recipe.name} needs torch for its build", "Install torch first."
+        )
     clean = scrub_variables(variables)
     if not recipe.is_extension:
         clean.update(recipe.variables)
@@ -138,8 +148,10 @@ def plan_build(
     if refusal is not None:
         return refusal
     clean.pop("FORCE_CUDA", None)
-    # Debug information would double the memory of each compiler and is stripped by most setup.py files.
-    # CFLAGS and CXXFLAGS replace Python's own flags in newer setuptools; CPPFLAGS is added in all of them.
+    # Debug information would double the memory of each compiler and is stripped by most setup.py
+    # files.
+    # CFLAGS and CXXFLAGS replace Python's own flags in newer setuptools; CPPFLAGS is added in all
+    # of them.
     clean["CPPFLAGS"] = f"-g0 {clean.get('CPPFLAGS', '')}".strip()
     if torch.cuda is None:
         clean.update(recipe.variables)
@@ -154,9 +166,17 @@ def plan_build(
 
 
 def _with_jobs(
-    plan: BuildPlan, machine: BuildMachine, memory_per_job: int, jobs: Optional[int], variables: Mapping[str, str]
+    plan: BuildPlan,
+    machine: BuildMachine,
+    memory_per_job: int,
+    jobs: Optional[int],
+    variables: Mapping[str, str],
 ) -> BuildPlan:
-    count = jobs or _read_count(variables.get("MAX_JOBS")) or count_jobs(machine, memory_per_job=memory_per_job)
+    count = (
+        jobs
+        or _read_count(variables.get("MAX_JOBS"))
+        or count_jobs(machine, memory_per_job=memory_per_job)
+    )
     return replace(plan, jobs=count, variables={**plan.variables, "MAX_JOBS": str(count)})
 
 
@@ -187,7 +207,11 @@ def _plan_cuda(
     )
     if choice.toolkit is None and not choice.requirements:
         return _refuse_toolkit(
-            recipe, cuda, choice, machine, f"{forbidden_by} forbids fetching it" if obtainable else ""
+            recipe,
+            cuda,
+            choice,
+            machine,
+            f"{forbidden_by} forbids fetching it" if obtainable else "",
         )
     if choice.toolkit is not None:
         refusal = _check_toolkit(choice.toolkit, wanted, machine, variables)
@@ -198,7 +222,8 @@ def _plan_cuda(
 
 
 def describe_toolkit(toolkit: Toolkit) -> str:
-    """`CUDA toolkit: 13.0 in /usr/local/cuda-13.0 (nvcc on PATH), cusparse.h from the environment's packages`."""
+    """`CUDA toolkit: 13.0 in /usr/local/cuda-13.0 (nvcc on PATH), cusparse.h from the environment's
+    packages`."""
     text = f"CUDA toolkit: {toolkit.version} in {toolkit.home} ({toolkit.origin})"
     if toolkit.completed:
         text += f", {', '.join(toolkit.completed)} from the environment's nvidia packages"
@@ -206,10 +231,17 @@ def describe_toolkit(toolkit: Toolkit) -> str:
 
 
 def select_variables(variables: Mapping[str, str], home: Path) -> Dict[str, str]:
-    """The build's variables with this CUDA home: torch reads CUDA_HOME, CMake CUDACXX, and others PATH."""
+    """The build's variables with this CUDA home: torch reads CUDA_HOME, CMake CUDACXX, and others
+    PATH."""
     nvcc = home / "bin" / "nvcc"
     path = os.pathsep.join([str(nvcc.parent), variables.get("PATH") or os.defpath])
-    return {**variables, "CUDA_HOME": str(home), "CUDA_PATH": str(home), "CUDACXX": str(nvcc), "PATH": path}
+    return {
+        **variables,
+        "CUDA_HOME": str(home),
+        "CUDA_PATH": str(home),
+        "CUDACXX": str(nvcc),
+        "PATH": path,
+    }
 
 
 def count_jobs(machine: BuildMachine, *, memory_per_job: int) -> int:
@@ -218,7 +250,8 @@ def count_jobs(machine: BuildMachine, *, memory_per_job: int) -> int:
 
 
 def scrub_variables(variables: Mapping[str, str]) -> Dict[str, str]:
-    """The variables without what looks like a secret, and without what bends the interpreter's path."""
+    """The variables without what looks like a secret, and without what bends the interpreter's
+    path."""
     return {
         name: value
         for name, value in variables.items()
@@ -228,16 +261,20 @@ def scrub_variables(variables: Mapping[str, str]) -> Dict[str, str]:
 
 def _is_secret(name: str, value: str) -> bool:
     # A build that fetches what it compiles needs the proxy, with its password.
-    return bool(_SECRET.search(name)) or (redact(value) != value and not name.lower().endswith("_proxy"))
+    return bool(_SECRET.search(name)) or (
+        redact(value) != value and not name.lower().endswith("_proxy")
+    )
 
 
 def parse_architectures(text: str) -> Tuple[str, ...]:
-    """The entries of a TORCH_CUDA_ARCH_LIST ("8.0;9.0+PTX", "8.0 9.0"), in order; names stay as they are."""
+    """The entries of a TORCH_CUDA_ARCH_LIST ("8.0;9.0+PTX", "8.0 9.0"), in order; names stay as
+    they are."""
     return tuple(dict.fromkeys(part for part in re.split(r"[;,\s]+", text) if part))
 
 
 def parse_build_system(text: str) -> BuildSystem:
-    """Read [build-system] of a pyproject.toml; without the table, the legacy setuptools backend (PEP 517).
+    """Read [build-system] of a pyproject.toml; without the table, the legacy setuptools backend
+    (PEP 517).
 
     Raises ValueError for what is no TOML, and for values of other types than PEP 518 and 517 say.
     """
@@ -249,7 +286,9 @@ def parse_build_system(text: str) -> BuildSystem:
     backend = table.get("build-backend", LEGACY_BACKEND)
     if not isinstance(backend, str):
         raise ValueError("build-system.build-backend is no string")
-    return BuildSystem(_read_strings(table, "requires"), backend, _read_strings(table, "backend-path"))
+    return BuildSystem(
+        _read_strings(table, "requires"), backend, _read_strings(table, "backend-path")
+    )
 
 
 def _read_strings(table: Mapping[str, Any], key: str) -> Tuple[str, ...]:
@@ -268,10 +307,13 @@ def _load_toml(text: str) -> Dict[str, Any]:
     return tomllib.loads(text)
 
 
-def select_tools(recipe: BuildRecipe, system: BuildSystem, environment: Environment) -> Tuple[str, ...]:
+def select_tools(
+    recipe: BuildRecipe, system: BuildSystem, environment: Environment
+) -> Tuple[str, ...]:
     """The requirements of the build overlay: the recipe's tools, then what pyproject.toml adds.
 
-    What the environment has is used from there (numpy, packaging), because the result will run beside it.
+    What the environment has is used from there (numpy, packaging), because the result will run
+    beside it.
     torch and its companions are never fetched for a build.
     """
     tools = {canonicalize_name(Requirement(text).name): text for text in recipe.build_requires}
@@ -317,13 +359,15 @@ def count_files(count: FileCount, line: str) -> FileCount:
 
 
 def find_source(line: str) -> str:
-    """The name of the source file that a compiler's command line or a line of ours is about; empty for others."""
+    """The name of the source file that a compiler's command line or a line of ours is about; empty
+    for others."""
     found = re.search(r"(?:\s-c\s+|^safe-install: compiled )(\S+)", line)
     return found.group(1).rpartition("/")[2] if found else ""
 
 
 def find_error_lines(log: Sequence[str], *, limit: int = 6) -> Tuple[str, ...]:
-    """The lines of a build log that say what went wrong, the first ones first; else its last lines."""
+    """The lines of a build log that say what went wrong, the first ones first; else its last
+    lines."""
     told = [line.strip() for line in log if _TELLING.search(line) and not _FOLLOWING.search(line)]
     if not told:
         told = [line.strip() for line in log if line.strip()][-limit:]
@@ -331,7 +375,8 @@ def find_error_lines(log: Sequence[str], *, limit: int = 6) -> Tuple[str, ...]:
 
 
 def explain_failure(log: Sequence[str]) -> str:
-    """What to do about a failed build, from what its log says; a general hint when nothing is known."""
+    """What to do about a failed build, from what its log says; a general hint when nothing is
+    known."""
     text = "\n".join(log)
     for pattern, hint in _KNOWN_FAILURES:
         if re.search(pattern, text):
@@ -352,7 +397,10 @@ _KNOWN_FAILURES: Tuple[Tuple[str, str], ...] = (
         r"Killed signal|^Killed|\bcc1plus.*Killed|signal 9",
         "it ran out of memory: run it again with MAX_JOBS=1",
     ),
-    (r"No space left on device", "free some disk space, or set SAFE_INSTALL_CACHE_DIR to another disk"),
+    (
+        r"No space left on device",
+        "free some disk space, or set SAFE_INSTALL_CACHE_DIR to another disk",
+    ),
     (r"THC/\w+\.h", "this version is too old for the installed torch: ask for a newer one"),
     (
         r"unsupported GNU version|gcc versions? later than",
@@ -368,12 +416,20 @@ _KNOWN_FAILURES: Tuple[Tuple[str, str], ...] = (
         r"urlopen error|Connection timed out|Name or service not known",
         "its build fetches files: give it a network",
     ),
-    (r"detected CUDA version .* mismatches", "set CUDA_HOME to the toolkit that torch was built with"),
-    (r"fatal error: .*: No such file", "a header is missing: install the development package that has it"),
+    (
+        r"detected CUDA version .* mismatches",
+        "set CUDA_HOME to the toolkit that torch was built with",
+    ),
+    (
+        r"fatal error: .*: No such file",
+        "a header is missing: install the development package that has it",
+    ),
 )
 
 
-def _check_compiler(recipe: BuildRecipe, machine: BuildMachine, python: str) -> Optional[BuildRefusal]:
+def _check_compiler(
+    recipe: BuildRecipe, machine: BuildMachine, python: str
+) -> Optional[BuildRefusal]:
     if machine.compiler is None:
         return BuildRefusal(
             "host-compiler",
@@ -384,7 +440,8 @@ def _check_compiler(recipe: BuildRecipe, machine: BuildMachine, python: str) -> 
         short = ".".join(python.split(".")[:2])
         return BuildRefusal(
             "host-compiler",
-            f"{recipe.name} {recipe.version} has to be compiled, and Python.h of Python {short} is missing",
+            f"{recipe.name} {recipe.version} has to be compiled, and Python.h of Python {short} is "
+            "missing",
             f"Install the headers (apt-get install python{short}-dev, dnf install python3-devel).",
         )
     return None
@@ -395,7 +452,9 @@ def _refuse_toolkit(
 ) -> BuildRefusal:
     """No toolkit here can compile for this torch, and none may or can be brought."""
     kits = [place for place in machine.places if isinstance(place, Toolkit)]
-    halves = [kit for kit in kits if kit.missing and major_version(kit.version) == major_version(cuda)]
+    halves = [
+        kit for kit in kits if kit.missing and major_version(kit.version) == major_version(cuda)
+    ]
     check = "half-toolkit" if halves else "nvcc-mismatch" if kits else "no-toolkit"
     detail = f"{recipe.name} {recipe.version} has to be compiled for CUDA {cuda}, and "
     if choice.rejected:
@@ -407,7 +466,9 @@ def _refuse_toolkit(
         detail += f"\n  the package index has one, and {obstacle}"
     if halves:
         hint = "Install the packages with the missing headers, one of:\n"
-        return BuildRefusal(check, detail, hint + render_header_commands(halves[0].version, halves[0].missing))
+        return BuildRefusal(
+            check, detail, hint + render_header_commands(halves[0].version, halves[0].missing)
+        )
     hint = f"Install the CUDA {minor_version(cuda)} toolkit (and set CUDA_HOME if it is elsewhere), one of:\n"
     return BuildRefusal(check, detail, hint + render_toolkit_commands(cuda))
 
@@ -417,7 +478,9 @@ def _select_architectures(
 ) -> Union[Tuple[str, ...], BuildRefusal]:
     """The declared GPUs, else the person's TORCH_CUDA_ARCH_LIST, else the GPUs that are here."""
     driver = environment.driver
-    capabilities = parse_device_capabilities(device.compute_capability for device in (driver.devices if driver else ()))
+    capabilities = parse_device_capabilities(
+        device.compute_capability for device in (driver.devices if driver else ())
+    )
     devices = tuple(str(capability) for capability in sorted(capabilities))
     listed = parse_architectures(variables.get("TORCH_CUDA_ARCH_LIST", ""))
     wanted = devices if driver is not None and driver.declared and devices else listed or devices
@@ -426,14 +489,17 @@ def _select_architectures(
     return BuildRefusal(
         "no-target-gpu",
         f"{recipe.name} {recipe.version} has to be compiled for a GPU, and none is visible here",
-        "Name the compute capability of the machine that will run it: --target-gpu 8.0 (or TORCH_CUDA_ARCH_LIST=8.0).",
+        "Name the compute capability of the machine that will run it: --target-gpu 8.0 (or "
+        "TORCH_CUDA_ARCH_LIST=8.0).",
     )
 
 
 def _compute_numbers(architectures: Sequence[str]) -> Tuple[str, ...]:
     """`80`, `90` of `8.0`, `9.0a+PTX`; names such as Ampere are torch's to read."""
     found = [parse_capability(entry) for entry in architectures]
-    return tuple(f"{capability.major}{capability.minor}" for capability in found if capability is not None)
+    return tuple(
+        f"{capability.major}{capability.minor}" for capability in found if capability is not None
+    )
 
 
 def _check_toolkit(
@@ -445,16 +511,23 @@ def _check_toolkit(
         if toolkit.architectures and not set(numbers) <= set(toolkit.architectures):
             return BuildRefusal(
                 "target-gpu",
-                f"nvcc {toolkit.version} in {toolkit.home} cannot compile for compute capability {entry}",
+                f"nvcc {toolkit.version} in {toolkit.home} cannot compile for compute capability "
+                f"{entry}",
                 "Install a toolkit that can, or name another --target-gpu.",
             )
     flags = f"{variables.get('NVCC_PREPEND_FLAGS', '')} {variables.get('NVCC_APPEND_FLAGS', '')}"
     newest = toolkit.newest_gcc
-    if machine.gcc is None or newest is None or machine.gcc.major <= newest or ALLOW_UNSUPPORTED in flags:
+    if (
+        machine.gcc is None
+        or newest is None
+        or machine.gcc.major <= newest
+        or ALLOW_UNSUPPORTED in flags
+    ):
         return None
     return BuildRefusal(
         "host-compiler",
-        f"nvcc {toolkit.version} in {toolkit.home} accepts gcc {newest} at most, and {machine.gcc.path} is "
+        f"nvcc {toolkit.version} in {toolkit.home} accepts gcc {newest} at most, and "
+        f"{machine.gcc.path} is "
         f"gcc {machine.gcc.major}",
         _gcc_hint(newest, machine.other_gccs),
     )
@@ -464,7 +537,8 @@ def _gcc_hint(newest: int, others: Sequence[Gcc]) -> str:
     accepted = sorted((gcc for gcc in others if gcc.major <= newest), key=lambda gcc: gcc.major)
     if not accepted:
         return (
-            f"Install an older one (apt-get install gcc-{newest} g++-{newest}, conda install gxx={newest}) and set "
+            f"Install an older one (apt-get install gcc-{newest} g++-{newest}, conda install "
+            f"gxx={newest}) and set "
             f"CC=gcc-{newest} CXX=g++-{newest}."
         )
     path = accepted[-1].path

@@ -1,7 +1,7 @@
 """The RECORD of a wheel, compared with the files of its archive.
 
-Neither pip nor uv does that. What RECORD leaves out is an error, or a note where the whole file is known to be the one
-that was meant.
+Neither pip nor uv does that. What RECORD leaves out is an error, or a note where the whole file is
+known to be the one that was meant.
 """
 
 from __future__ import annotations
@@ -21,7 +21,8 @@ from safe_install.wheels.zip_archive import CheckedZip, is_deceptive
 _MAX_RENAMED = 8 * 1024 * 1024  # bytes of a file in which a local version identifier is looked for
 _SIGNATURES = {"RECORD.jws", "RECORD.p7s"}
 _STRONG_HASHES = {"sha256", "sha384", "sha512"}
-# Local version identifiers that publishers cut from a wheel which they upload to PyPI, where none is permitted.
+# Local version identifiers that publishers cut from a wheel which they upload to PyPI, where none
+# is permitted.
 _LOCAL_VERSIONS = (
     "cpu",
     "xpu",
@@ -42,25 +43,32 @@ class RecordRow:
 
 @dataclass(frozen=True)
 class RecordNote:
-    """RECORD says something else than the archive about one file, and the wheel is taken all the same."""
+    """RECORD says something else than the archive about one file, and the wheel is taken all the
+    same."""
 
     path: str
     detail: str
-    group: str = ""  # what it has in common with others, where many are usual: "RECORD does not list"
+    # what it has in common with others, where many are usual: "RECORD does not list"
+    group: str = ""
 
 
 class RecordCheck:
     """The checks of one RECORD; `notes` holds what was found and taken all the same, by path."""
 
-    def __init__(self, archive: CheckedZip, is_promised: Callable[[], bool], *, strict: bool) -> None:
+    def __init__(
+        self, archive: CheckedZip, is_promised: Callable[[], bool], *, strict: bool
+    ) -> None:
         """`is_promised`, `strict`: as `open_wheel` says them."""
         self._archive = archive
         self._is_promised = lru_cache(maxsize=None)(is_promised)  # the answer may cost a request
         self._strict = strict
         self.notes: Dict[str, RecordNote] = {}
 
-    def parse(self, text: str, files: Dict[str, zipfile.ZipInfo], *, is_for_windows: bool) -> Dict[str, RecordRow]:
-        """The rows by path. Official wheels for Windows write their paths with backslashes; no other wheel may."""
+    def parse(
+        self, text: str, files: Dict[str, zipfile.ZipInfo], *, is_for_windows: bool
+    ) -> Dict[str, RecordRow]:
+        """The rows by path. Official wheels for Windows write their paths with backslashes; no
+        other wheel may."""
         rows: Dict[str, RecordRow] = {}
         try:
             lines = list(csv.reader(io.StringIO(text)))
@@ -82,11 +90,15 @@ class RecordCheck:
         return rows
 
     def _check_missing(self, path: str) -> None:
-        """A row without a file. One that leads out would let a later removal take somebody else's file."""
+        """A row without a file. One that leads out would let a later removal take somebody else's
+        file."""
         reason = f"RECORD lists {path}, which is not in the archive"
         parts = path.split("/")
         if (
-            any(part in ("", ".", "..") or "\\" in part or any(map(is_deceptive, part)) for part in parts)
+            any(
+                part in ("", ".", "..") or "\\" in part or any(map(is_deceptive, part))
+                for part in parts
+            )
             or ":" in parts[0]
         ):
             self._archive.invalid(reason)
@@ -107,7 +119,8 @@ class RecordCheck:
         *,
         hash_all: bool,
     ) -> None:
-        """Compare each file with its row; `hash_all=False` hashes METADATA alone and compares the sizes of the rest."""
+        """Compare each file with its row; `hash_all=False` hashes METADATA alone and compares the
+        sizes of the rest."""
         own, metadata = f"{dist_info}/RECORD", f"{dist_info}/METADATA"
         unhashed = {f"{dist_info}/{name}" for name in _SIGNATURES}
         for path, info in files.items():
@@ -120,17 +133,22 @@ class RecordCheck:
             cut = self._find_cut_version(info, row, version, is_metadata=path == metadata)
             if cut is not None:
                 detail = (
-                    f"RECORD knows {path} with version {version}+{cut}: +{cut} was taken out after RECORD was written"
+                    f"RECORD knows {path} with version {version}+{cut}: +{cut} was taken out "
+                    "after RECORD was written"
                 )
                 self.notes[path] = RecordNote(path, detail)
             elif (row is None or path == metadata) and self._is_promised():
-                self.notes[path] = RecordNote(path, reason, "" if row is not None else "RECORD does not list")
+                self.notes[path] = RecordNote(
+                    path, reason, "" if row is not None else "RECORD does not list"
+                )
             elif row is not None and row.algorithm is None and row.size in (None, info.file_size):
                 self.note_or_refuse(path, reason)
             else:
                 self._archive.invalid(reason)
 
-    def _find_disagreement(self, info: zipfile.ZipInfo, row: Optional[RecordRow], *, is_hashed: bool) -> Optional[str]:
+    def _find_disagreement(
+        self, info: zipfile.ZipInfo, row: Optional[RecordRow], *, is_hashed: bool
+    ) -> Optional[str]:
         """What RECORD says otherwise of a file, or does not say."""
         path = info.filename
         if row is None:
@@ -149,18 +167,27 @@ class RecordCheck:
         for chunk in self._archive.inflate(info):
             digest.update(chunk)
         return (
-            None if digest.digest() == row.digest else f"the contents of {path} do not have the hash that RECORD says"
+            None
+            if digest.digest() == row.digest
+            else f"the contents of {path} do not have the hash that RECORD says"
         )
 
     def _find_cut_version(
         self, info: zipfile.ZipInfo, row: Optional[RecordRow], version: str, *, is_metadata: bool
     ) -> Optional[str]:
-        """The local version identifier that was taken out of a file after RECORD was written; None for another change.
+        """The local version identifier that was taken out of a file after RECORD was written; None
+        for another change.
 
-        torch, torchvision and torchaudio of 2021 and 2022 on PyPI were built as 1.8.1+cu102, and renamed afterwards.
-        With the identifier put back the file has the hash that RECORD says: so nothing else was changed.
+        torch, torchvision and torchaudio of 2021 and 2022 on PyPI were built as 1.8.1+cu102, and
+        renamed afterwards. With the identifier put back the file has the hash that RECORD says: so
+        nothing else was changed.
         """
-        if row is None or row.algorithm is None or row.size is None or info.file_size > _MAX_RENAMED:
+        if (
+            row is None
+            or row.algorithm is None
+            or row.size is None
+            or info.file_size > _MAX_RENAMED
+        ):
             return None
         length = row.size - info.file_size - len("+")
         content = b"".join(self._archive.inflate(info))
@@ -187,7 +214,9 @@ class RecordCheck:
             return RecordRow(path, None, None, size)
         algorithm, _, encoded = hash_text.partition("=")
         if algorithm not in _STRONG_HASHES:
-            self.note_or_refuse(path, f"RECORD hashes {path} with {algorithm!r}; sha256 or better is required")
+            self.note_or_refuse(
+                path, f"RECORD hashes {path} with {algorithm!r}; sha256 or better is required"
+            )
             return RecordRow(path, None, None, size)
         try:
             digest = base64.urlsafe_b64decode(encoded + "=" * (-len(encoded) % 4))

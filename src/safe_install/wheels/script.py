@@ -1,13 +1,19 @@
-"""Stand-alone: calls one PEP 517 build hook inside the managed interpreter, with the build tools on its path.
+"""Stand-alone: calls one PEP 517 build hook inside the managed interpreter, with the build tools on
+its path.
 
 Standard library only, Python 3.8 syntax. `argv[1]` names a JSON file:
-{"backend": "setuptools.build_meta:__legacy__", "backend_path": [], "wheel_dir": "", "jobs": 2, "result": ""}.
+{"backend": "setuptools.build_meta:__legacy__", "backend_path": [], "wheel_dir": "", "jobs": 2,
+"result": ""}.
 The working directory is the source tree. The wheel's file name is written to `result` as JSON.
 
-A setup.py that switches ninja off compiles one file after the other, and the parallel mode of build_ext is no
-way out: torch swaps the compiler of all threads when it comes to a .cu file, and two extensions that share a
-source write the same object file. So extensions and their files are compiled in forked processes: each has
-its own compiler object, each extension its own folder for objects, and at most `jobs` compilers run at once.
+A setup.py that switches ninja off compiles one file after the other, and the parallel mode of
+build_ext is no
+way out: torch swaps the compiler of all threads when it comes to a .cu file, and two extensions
+that share a
+source write the same object file. So extensions and their files are compiled in forked processes:
+each has
+its own compiler object, each extension its own folder for objects, and at most `jobs` compilers run
+at once.
 """
 
 import importlib
@@ -23,7 +29,8 @@ KNOWN_COMMANDS = ("setuptools.", "distutils.", "Cython.", "torch.")
 
 
 class Slots:
-    """A counting semaphore for forked processes: as many bytes in a pipe as compilers may run at once."""
+    """A counting semaphore for forked processes: as many bytes in a pipe as compilers may run at
+    once."""
 
     def __init__(self, count):
         self.taken, self.free = os.pipe()
@@ -134,14 +141,17 @@ def build_in_parallel():
             with self._filter_build_errors(extension):
                 self.build_extension(extension)
 
-        if not run_forked([lambda extension=extension: build_one(extension) for extension in self.extensions]):
+        if not run_forked(
+            [lambda extension=extension: build_one(extension) for extension in self.extensions]
+        ):
             raise CompileError("an extension could not be built")
 
     build_ext._build_extensions_serial = build_extensions
 
 
 def is_known(function):
-    """Is this the build_extension of a tool, rather than of a project that may count on one process?"""
+    """Is this the build_extension of a tool, rather than of a project that may count on one
+    process?"""
     return (function.__module__ + ".").startswith(KNOWN_COMMANDS)
 
 
@@ -171,7 +181,9 @@ def prepare_setuptools(jobs):
     if jobs == 1:
         count_one_by_one()
     elif hasattr(os, "fork") and sys.platform.startswith("linux"):
-        warnings.filterwarnings("ignore", message=".*multi-threaded.*fork.*", category=DeprecationWarning)
+        warnings.filterwarnings(
+            "ignore", message=".*multi-threaded.*fork.*", category=DeprecationWarning
+        )
         compile_in_parallel(Slots(jobs))
         build_in_parallel()
 
@@ -200,7 +212,9 @@ def main():
     if order["backend"].startswith("setuptools."):
         prepare_setuptools(order["jobs"])
     try:
-        wheel = load_backend(order["backend"], order["backend_path"]).build_wheel(order["wheel_dir"])
+        wheel = load_backend(order["backend"], order["backend_path"]).build_wheel(
+            order["wheel_dir"]
+        )
     except BaseException:
         end_compilers()
         raise

@@ -1,4 +1,5 @@
-"""What files of a wheel do by lying where they lie, without being called. Pure: from their paths alone.
+"""What files of a wheel do by lying where they lie, without being called. Pure: from their paths
+alone.
 
 What is refused instead stands in `transaction.moves`; docs/security.md has one table of both.
 """
@@ -9,22 +10,30 @@ import re
 from typing import Iterable, Optional, Tuple
 
 # Into which site-packages a wheel's `data` folder can lead.
-_SITE_IN_DATA = re.compile(r"(local/)?lib(64)?/(python|pypy)[\d.]+t?/(site|dist)-packages/(?P<rest>.+)")
+_SITE_IN_DATA = re.compile(
+    r"(local/)?lib(64)?/(python|pypy)[\d.]+t?/(site|dist)-packages/(?P<rest>.+)"
+)
 # site.py reads `.pth` and, since Python 3.15, `.start` (PEP 829) directly in site-packages.
 _READ_BY_SITE = re.compile(r"[^/]+\.(pth|start)")
 _IMPORTED_BY_SITE = re.compile(r"(sitecustomize|usercustomize)(\.(py|pyc|[\w.-]*so))?(/.*)?")
 # Scripts that the shell runs, and variables that it sets, when an environment is activated.
-_READ_BY_ACTIVATION = re.compile(r"etc/(conda/((de)?activate\.d|env_vars\.d)|profile\.d|fish/conf\.d)/.+")
+_READ_BY_ACTIVATION = re.compile(
+    r"etc/(conda/((de)?activate\.d|env_vars\.d)|profile\.d|fish/conf\.d)/.+"
+)
 _LIBRARY = re.compile(r"lib(64)?/[^/]+\.so(\.[\d.]+)?")
 
 
 def runs_at_start(site_path: str) -> bool:
     """Does every start of the interpreter run it? `site_path` is relative to site-packages."""
-    return _READ_BY_SITE.fullmatch(site_path) is not None or _IMPORTED_BY_SITE.fullmatch(site_path) is not None
+    return (
+        _READ_BY_SITE.fullmatch(site_path) is not None
+        or _IMPORTED_BY_SITE.fullmatch(site_path) is not None
+    )
 
 
 def find_start_files(files: Iterable[str], dist_info: str) -> Tuple[str, ...]:
-    """The files of a wheel that run at every start of the interpreter, by their paths in the archive."""
+    """The files of a wheel that run at every start of the interpreter, by their paths in the
+    archive."""
     found = []
     for path in files:
         site_path = find_site_path(path, dist_info)
@@ -34,7 +43,8 @@ def find_start_files(files: Iterable[str], dist_info: str) -> Tuple[str, ...]:
 
 
 def runs_code(name: str, content: bytes) -> bool:
-    """Does a file that runs at start run code, by its name and content? A .pth file may only name folders.
+    """Does a file that runs at start run code, by its name and content? A .pth file may only name
+    folders.
 
     site.py executes the lines of a .pth file that begin with `import` and a space or a tab.
     """
@@ -46,12 +56,19 @@ def runs_code(name: str, content: bytes) -> bool:
 
 def find_activation_files(files: Iterable[str], dist_info: str) -> Tuple[str, ...]:
     """The files that a shell reads when the environment is activated."""
-    return tuple(path for path in files if _READ_BY_ACTIVATION.fullmatch(_find_data_path(path, dist_info) or ""))
+    return tuple(
+        path
+        for path in files
+        if _READ_BY_ACTIVATION.fullmatch(_find_data_path(path, dist_info) or "")
+    )
 
 
 def find_prefix_libraries(files: Iterable[str], dist_info: str) -> Tuple[str, ...]:
-    """Libraries for the environment's own lib folder, where conda's Python and programs look before the system's."""
-    return tuple(path for path in files if _LIBRARY.fullmatch(_find_data_path(path, dist_info) or ""))
+    """Libraries for the environment's own lib folder, where conda's Python and programs look before
+    the system's."""
+    return tuple(
+        path for path in files if _LIBRARY.fullmatch(_find_data_path(path, dist_info) or "")
+    )
 
 
 def find_site_path(path: str, dist_info: str) -> Optional[str]:

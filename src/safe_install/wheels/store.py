@@ -1,4 +1,5 @@
-"""The store of wheels built here: one folder per torch build, so that none is taken for another torch.
+"""The store of wheels built here: one folder per torch build, so that none is taken for another
+torch.
 
 <cache>/built/torch-scatter/torch2.13.0+cpu-1a2b3c4d-cxx11-cp311-linux_x86_64/glibc2.36/
     torch_scatter-2.1.2-cp311-cp311-linux_x86_64.whl
@@ -45,8 +46,8 @@ def find_cache(variables: Mapping[str, str]) -> Path:
 def choose_cache(variables: Mapping[str, str]) -> Tuple[Path, str]:
     """The cache of a command that fills it, and why it is a temporary one ("" where it is not).
 
-    In an image the user often has no home, or one that root made. What was built here is lost with a temporary cache;
-    its logs stay, because messages name them.
+    In an image the user often has no home, or one that root made. What was built here is lost with
+    a temporary cache; its logs stay, because messages name them.
     """
     cache = find_cache(variables)
     problem = _why_not_writable(cache)
@@ -64,7 +65,9 @@ def _why_not_writable(cache: Path) -> str:
     folder = cache.absolute()
     while not os.path.lexists(folder):  # of a folder that may not be entered, Path.exists() raises
         folder = folder.parent
-    return "" if os.access(folder, os.W_OK | os.X_OK) else f"{folder} cannot be written by this user"
+    return (
+        "" if os.access(folder, os.W_OK | os.X_OK) else f"{folder} cannot be written by this user"
+    )
 
 
 def remove_all_but_logs(cache: Path) -> None:
@@ -108,7 +111,8 @@ class WheelStore:
         self.folder = cache / "built"
 
     def find(self, name: NormalizedName, environment: Environment) -> Iterator[Candidate]:
-        """The wheels of the project that were built for this torch, Python, platform and GPUs; newest first.
+        """The wheels of the project that were built for this torch, Python, platform and GPUs;
+        newest first.
 
         One that is damaged is removed: it is built again.
         """
@@ -122,8 +126,11 @@ class WheelStore:
         for _, _, record, path in sorted(found, key=lambda item: item[:2], reverse=True):
             yield _make_candidate(name, record, path)
 
-    def _read_candidates(self, name: NormalizedName, environment: Environment) -> Iterator[Tuple[Path, BuildRecord]]:
-        """Of a torch that is only planned, some of what its folder is called by is not known; its wheel says it all."""
+    def _read_candidates(
+        self, name: NormalizedName, environment: Environment
+    ) -> Iterator[Tuple[Path, BuildRecord]]:
+        """Of a torch that is only planned, some of what its folder is called by is not known; its
+        wheel says it all."""
         torch = environment.torch
         if torch is None or torch.file is None or torch.folder is not None:
             yield from self._read_records(self._folder(name, environment))
@@ -149,9 +156,13 @@ class WheelStore:
         return None
 
     def add(self, artifact: Artifact, record: BuildRecord, environment: Environment) -> Path:
-        """Keep a built wheel; the path in the store. A wheel of that name is replaced atomically."""
+        """Keep a built wheel; the path in the store. A wheel of that name is replaced
+        atomically."""
         gpu = "-".join(a.replace("+", "").lower() for a in record.gpu_architectures)
-        leaf = "-".join(part for part in ("".join(record.libc), f"sm{gpu}" if gpu else "") if part) or "any"
+        leaf = (
+            "-".join(part for part in ("".join(record.libc), f"sm{gpu}" if gpu else "") if part)
+            or "any"
+        )
         folder = self._folder(artifact.name, environment) / _safe(leaf)
         folder.mkdir(parents=True, exist_ok=True)
         target = folder / artifact.path.name
@@ -165,7 +176,8 @@ class WheelStore:
         return target
 
     def lock_path(self, name: NormalizedName, environment: Environment) -> Path:
-        """The lock to hold while a project is built for one torch: a second build waits and then finds the result."""
+        """The lock to hold while a project is built for one torch: a second build waits and then
+        finds the result."""
         folder = self._folder(name, environment)
         folder.mkdir(parents=True, exist_ok=True)
         return folder / ".lock"
@@ -186,13 +198,16 @@ class WheelStore:
 
 
 def _is_whole(wheel: Path, record: BuildRecord) -> bool:
-    """Has the wheel the bytes that were built? If not, it and its record are removed, as far as that is possible."""
-    from safe_install.wheels.archive import hash_file  # late: 20 ms, and most have built nothing here
+    """Has the wheel the bytes that were built? If not, it and its record are removed, as far as
+    that is possible."""
+    # late: 20 ms, and most have built nothing here
+    from safe_install.wheels.archive import hash_file
 
     try:
         if hash_file(wheel) == record.sha256:
             return True
-        for path in (wheel.with_name(f"{wheel.name}.json"), wheel):  # without its record a wheel does not exist
+        # without its record a wheel does not exist
+        for path in (wheel.with_name(f"{wheel.name}.json"), wheel):
             path.unlink()
     except OSError:
         pass  # it cannot be read, or not be removed: either way it is no candidate
@@ -209,7 +224,14 @@ def make_key(environment: Environment) -> str:
     python = interpreter.python_tag + interpreter.abiflags
     if interpreter.implementation != "cpython":
         python = f"{interpreter.implementation}-{python}"
-    parts = (f"torch{torch.runtime_version}", torch.vendor or "", git, abi, python, interpreter.platform)
+    parts = (
+        f"torch{torch.runtime_version}",
+        torch.vendor or "",
+        git,
+        abi,
+        python,
+        interpreter.platform,
+    )
     return _safe("-".join(part for part in parts if part))
 
 
@@ -247,7 +269,8 @@ def make_record(
 
 
 def _suits(record: BuildRecord, environment: Environment) -> bool:
-    """The rest of the key, which an exact match would ask too much of: libc not newer, every GPU served."""
+    """The rest of the key, which an exact match would ask too much of: libc not newer, every GPU
+    served."""
     name, version = _libc(environment.interpreter)
     if record.libc[0] != name or _numbers(record.libc[1]) > _numbers(version):
         return False

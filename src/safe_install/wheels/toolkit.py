@@ -1,4 +1,5 @@
-"""Finds the CUDA toolkits of this machine, brings one from the package index, and makes a CUDA home of its parts."""
+"""Finds the CUDA toolkits of this machine, brings one from the package index, and makes a CUDA home
+of its parts."""
 
 from __future__ import annotations
 
@@ -54,7 +55,9 @@ PROGRAMS = (
 )  # fmt: skip
 
 
-def find_places(environment: Environment, variables: Mapping[str, str], cache: Path) -> Tuple[Place, ...]:
+def find_places(
+    environment: Environment, variables: Mapping[str, str], cache: Path
+) -> Tuple[Place, ...]:
     """Every place where a CUDA toolkit was found or should have been, in the order of preference.
 
     nvcc is started to learn its version and its folders; no other program is.
@@ -69,7 +72,9 @@ def find_places(environment: Environment, variables: Mapping[str, str], cache: P
     return tuple(places)
 
 
-def _candidates(environment: Environment, variables: Mapping[str, str], cache: Path) -> Iterator[Tuple[str, Path]]:
+def _candidates(
+    environment: Environment, variables: Mapping[str, str], cache: Path
+) -> Iterator[Tuple[str, Path]]:
     for name in (CUDA_HOME, CUDA_PATH):
         if variables.get(name):
             yield name, Path(variables[name])
@@ -94,7 +99,8 @@ def _candidates(environment: Environment, variables: Mapping[str, str], cache: P
 
 
 def _index_folder(environment: Environment) -> str:
-    """Where the package index's parts of a toolkit lie below site-packages; CUDA 12's lie apart (nvidia/cublas)."""
+    """Where the package index's parts of a toolkit lie below site-packages; CUDA 12's lie apart
+    (nvidia/cublas)."""
     cuda = environment.torch.cuda if environment.torch else None
     return f"nvidia/cu{major_version(cuda or '0')}"
 
@@ -104,7 +110,11 @@ def _version_key(path: Path) -> Tuple[int, ...]:
 
 
 def _read_place(
-    origin: str, home: Path, environment: Environment, packages: Sequence[Path], seen: Dict[Path, str]
+    origin: str,
+    home: Path,
+    environment: Environment,
+    packages: Sequence[Path],
+    seen: Dict[Path, str],
 ) -> Optional[Place]:
     try:
         return _ask_place(origin, home, environment, packages, seen)
@@ -113,13 +123,18 @@ def _read_place(
 
 
 def _ask_place(
-    origin: str, home: Path, environment: Environment, packages: Sequence[Path], seen: Dict[Path, str]
+    origin: str,
+    home: Path,
+    environment: Environment,
+    packages: Sequence[Path],
+    seen: Dict[Path, str],
 ) -> Optional[Place]:
     nvcc = home / "bin" / "nvcc"
     if not nvcc.is_file():
         return _without_nvcc(origin, home)
     real = Path(os.path.realpath(str(nvcc)))
-    if real.name == nvcc.name:  # a link may also lead to ccache, which reads the name that it was called by
+    # a link may also lead to ccache, which reads the name that it was called by
+    if real.name == nvcc.name:
         nvcc = real
     folders = _ask_folders(nvcc)
     real = Path(os.path.realpath(str((folders.programs if folders else nvcc.parent) / "nvcc")))
@@ -132,7 +147,9 @@ def _ask_place(
     answer = _ask_program([str(nvcc), "--version"])
     version = parse_release(answer.stdout)
     if version is None:
-        return Unusable(origin, home, f"nvcc --version ends with {answer.ended_by or answer.returncode}")
+        return Unusable(
+            origin, home, f"nvcc --version ends with {answer.ended_by or answer.returncode}"
+        )
     return _read_toolkit(origin, home, version, nvcc, folders, packages)
 
 
@@ -172,7 +189,8 @@ def _read_toolkit(
         newest_gcc=_read_newest_gcc(includes),
     )
     if str(top) == "/usr":
-        # A Linux distribution's own package. Its include folder is gcc's own, and must not be given to gcc again.
+        # A Linux distribution's own package. Its include folder is gcc's own, and must not be given
+        # to gcc again.
         return dataclasses.replace(toolkit, missing=(*missing, *completed))
     if not missing and not completed and _is_whole(top):
         return toolkit
@@ -189,10 +207,13 @@ def _real_home(home: Path, folders: Optional[NvccFolders]) -> Path:
 
 
 def _own_includes(top: Path, folders: Optional[NvccFolders]) -> Tuple[Path, ...]:
-    """The include folders of a toolkit that hold at least one header of CUDA (conda's `include` holds others)."""
+    """The include folders of a toolkit that hold at least one header of CUDA (conda's `include`
+    holds others)."""
     listed = [top / "include", *sorted(top.glob("targets/*/include"))]
     listed += folders.includes if folders else ()
-    found = {Path(os.path.realpath(str(folder))): None for folder in listed if find_headers([folder])}
+    found = {
+        Path(os.path.realpath(str(folder))): None for folder in listed if find_headers([folder])
+    }
     return tuple(found)
 
 
@@ -207,11 +228,14 @@ def _is_whole(home: Path) -> bool:
 def _list_parts(
     top: Path, folders: Optional[NvccFolders], includes: Sequence[Path], packages: Sequence[Path]
 ) -> ToolkitParts:
-    # conda's `lib` holds everything else, too: it is not taken where the toolkit's libraries lie apart.
+    # conda's `lib` holds everything else, too: it is not taken where the toolkit's libraries lie
+    # apart.
     libraries = [*(folders.libraries if folders else ()), *top.glob("targets/*/lib")]
     libraries = [folder for folder in libraries if folder.is_dir()] or [top / "lib64", top / "lib"]
     libraries += [folder.parent / "lib" for folder in packages]
-    existing = {Path(os.path.realpath(str(folder))): None for folder in libraries if folder.is_dir()}
+    existing = {
+        Path(os.path.realpath(str(folder))): None for folder in libraries if folder.is_dir()
+    }
     cicc = folders.cicc if folders else None
     nvvm = cicc.parent if cicc is not None and cicc.name == "bin" else top / "nvvm"
     return ToolkitParts(
@@ -223,8 +247,11 @@ def _list_parts(
 
 
 def _ask_program(command: Sequence[str]) -> process.Completed:
-    """What a compiler says of itself; it is given no secret, and no folder of the person's to write to."""
-    return process.run(command, timeout=30, env=scrub_variables(process.inherited_variables()), cwd=Path(os.sep))
+    """What a compiler says of itself; it is given no secret, and no folder of the person's to write
+    to."""
+    return process.run(
+        command, timeout=30, env=scrub_variables(process.inherited_variables()), cwd=Path(os.sep)
+    )
 
 
 def _ask_folders(nvcc: Path) -> Optional[NvccFolders]:
@@ -247,11 +274,12 @@ def _check_packages(environment: Environment) -> str:
     return check_one_release(versions)
 
 
-# --- the headers of the environment's packages -----------------------------------------------------
+# --- the headers of the environment's packages ----------------------------------------------------
 
 
 def find_package_includes(environment: Environment) -> Tuple[Path, ...]:
-    """The include folders of the nvidia packages that torch requires: `nvidia/cu13`, or one for each library."""
+    """The include folders of the nvidia packages that torch requires: `nvidia/cu13`, or one for
+    each library."""
     found: List[Path] = []
     cuda = environment.torch.cuda if environment.torch else None
     for site in _site_folders(environment):
@@ -270,7 +298,9 @@ def find_headers(folders: Sequence[Path]) -> Tuple[str, ...]:
 
 
 def _holds(folders: Sequence[Path], path: str) -> bool:
-    return any((folder / path).is_file() or (folder / "cccl" / path).is_file() for folder in folders)
+    return any(
+        (folder / path).is_file() or (folder / "cccl" / path).is_file() for folder in folders
+    )
 
 
 def _site_folders(environment: Environment) -> Tuple[Path, ...]:
@@ -280,11 +310,12 @@ def _site_folders(environment: Environment) -> Tuple[Path, ...]:
     return tuple(dict.fromkeys((*beside_torch, scheme.purelib, scheme.platlib)))
 
 
-# --- the host compiler -----------------------------------------------------------------------------
+# --- the host compiler ----------------------------------------------------------------------------
 
 
 def find_gcc(variables: Mapping[str, str]) -> Optional[Gcc]:
-    """The gcc that nvcc calls: -ccbin, NVCC_CCBIN, CC (torch hands it on), else gcc on PATH. None: another one."""
+    """The gcc that nvcc calls: -ccbin, NVCC_CCBIN, CC (torch hands it on), else gcc on PATH. None:
+    another one."""
     flags = f"{variables.get('NVCC_PREPEND_FLAGS', '')} {variables.get('NVCC_APPEND_FLAGS', '')}"
     named = re.findall(r"(?:-ccbin|--compiler-bindir)[= ]\s*(\S+)", flags)
     command = named[-1] if named else variables.get("NVCC_CCBIN") or variables.get("CC") or "gcc"
@@ -310,12 +341,15 @@ def _read_gcc(path: str) -> Optional[Gcc]:
     return Gcc(path, int(number)) if number.isdigit() and "__clang__" not in defined else None
 
 
-# --- a toolkit from the package index --------------------------------------------------------------
+# --- a toolkit from the package index -------------------------------------------------------------
 
 
 def find_brought(environment: Environment, cache: Path) -> Optional[Path]:
-    """The folder in the cache with the toolkit that this torch would be brought; None when it is not there."""
-    requirements = list_obtainable(environment, headers=find_headers(find_package_includes(environment)))
+    """The folder in the cache with the toolkit that this torch would be brought; None when it is
+    not there."""
+    requirements = list_obtainable(
+        environment, headers=find_headers(find_package_includes(environment))
+    )
     folder = _brought_folder(environment, requirements, cache)
     return folder if requirements and folder.is_dir() else None
 
@@ -335,18 +369,25 @@ def bring_toolkit(
 ) -> Path:
     """Fetch the toolkit that `requirements` name into the cache, once; return its folder.
 
-    `install` fills a folder (`pip install --target`, wheels only). Raises Refused when the index does not have it.
+    `install` fills a folder (`pip install --target`, wheels only). Raises Refused when the index
+    does not have it.
     """
     target = _brought_folder(environment, requirements, cache)
     target.parent.mkdir(parents=True, exist_ok=True)
-    with hold_lock(target.with_name(f"{target.name}.lock"), reporter, "another build that fetches the CUDA toolkit"):
+    with hold_lock(
+        target.with_name(f"{target.name}.lock"),
+        reporter,
+        "another build that fetches the CUDA toolkit",
+    ):
         if target.is_dir():
             return target
         reporter.note(
-            f"No CUDA toolkit here fits: fetching {' '.join(requirements)} from the package index into {target} "
+            f"No CUDA toolkit here fits: fetching {' '.join(requirements)} from the package index "
+            f"into {target} "
             "(not into the environment; --no-toolkit forbids it)"
         )
-        # A folder under its final name is complete: pip fills another one, which then changes its name.
+        # A folder under its final name is complete: pip fills another one, which then changes its
+        # name.
         unfinished = Path(tempfile.mkdtemp(prefix=f"{target.name}-", dir=str(target.parent)))
         try:
             with reporter.task("fetch the CUDA toolkit"):
@@ -359,8 +400,11 @@ def bring_toolkit(
     return target
 
 
-def install_toolkit_packages(requirements: Sequence[str], folder: Path, install: InstallRequirements) -> None:
-    """Have the packages put into `folder`. Raises Refused when the index does not have them, else PipFailed."""
+def install_toolkit_packages(
+    requirements: Sequence[str], folder: Path, install: InstallRequirements
+) -> None:
+    """Have the packages put into `folder`. Raises Refused when the index does not have them, else
+    PipFailed."""
     try:
         install(requirements, folder)
     except PipFailed as error:
@@ -380,11 +424,12 @@ def _check_brought(folder: Path, requirements: Sequence[str]) -> None:
         )
 
 
-# --- a home out of parts ---------------------------------------------------------------------------
+# --- a home out of parts --------------------------------------------------------------------------
 
 
 def make_home(parts: ToolkitParts, home: Path) -> Path:
-    """Make a CUDA home of links: bin, include, lib64 and nvvm, with the unversioned names of libraries.
+    """Make a CUDA home of links: bin, include, lib64 and nvvm, with the unversioned names of
+    libraries.
 
     `bin` is a real folder: nvcc looks for everything else from the folder that holds its name.
     """

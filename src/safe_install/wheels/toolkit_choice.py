@@ -1,4 +1,5 @@
-"""Which CUDA toolkit compiles for the installed torch: a decision over what was found on the machine."""
+"""Which CUDA toolkit compiles for the installed torch: a decision over what was found on the
+machine."""
 
 from __future__ import annotations
 
@@ -41,12 +42,14 @@ REQUIRED_HEADERS = (
     Header("cusolverDn.h", "libcusolver-dev", "nvidia-cusolver", "cusolver"),
 )
 _HEADERS = {header.path: header for header in REQUIRED_HEADERS}
-# What nvcc itself needs. cuda-toolkit pins them to one version: mixed, ptxas rejects the PTX of a newer compiler.
+# What nvcc itself needs. cuda-toolkit pins them to one version: mixed, ptxas rejects the PTX of a
+# newer compiler.
 COMPILER_EXTRAS = ("cccl", "crt", "cudart", "nvcc", "nvvm")
 OLDEST_MAJOR_ON_INDEX = 13  # nvidia-cuda-nvcc-cu12 and -cu11 hold ptxas and no nvcc
 ARCHIVE = "https://developer.nvidia.com/cuda-toolkit-archive"
 
-# The last release of each CUDA that torch was built with, and the driver in the name of its runfile.
+# The last release of each CUDA that torch was built with, and the driver in the name of its
+# runfile.
 # Source: the toolkit archive; the names as spack's cuda package lists them (read 2026-11-28).
 _RELEASES: Mapping[str, Tuple[str, str]] = {
     "10.2": ("10.2.89", "440.33.01"),
@@ -69,7 +72,8 @@ OLDEST_CONDA_LABEL = (11, 3)  # nvidia/label/cuda-11.3.0 is the oldest with cuda
 
 @dataclass(frozen=True)
 class ToolkitParts:
-    """The folders of which a CUDA home is made where no folder is one as it stands; earlier ones win."""
+    """The folders of which a CUDA home is made where no folder is one as it stands; earlier ones
+    win."""
 
     programs: Path  # with nvcc and nvcc.profile
     nvvm: Path  # with bin/cicc
@@ -83,7 +87,8 @@ class Toolkit:
 
     home: Path
     version: str  # "13.0"
-    architectures: Tuple[str, ...] = ()  # that its nvcc compiles for, "80"; empty when it cannot be asked
+    # that its nvcc compiles for, "80"; empty when it cannot be asked
+    architectures: Tuple[str, ...] = ()
     origin: str = SYSTEM
     missing: Tuple[str, ...] = ()  # required headers that neither it nor the environment has
     completed: Tuple[str, ...] = ()  # required headers that the environment's packages add
@@ -105,20 +110,28 @@ Place = Union[Toolkit, Unusable]
 
 @dataclass(frozen=True)
 class ToolkitChoice:
-    """What select_toolkit decided. No toolkit and no requirements: nothing here can compile for this torch."""
+    """What select_toolkit decided. No toolkit and no requirements: nothing here can compile for
+    this torch."""
 
     toolkit: Optional[Toolkit]
-    requirements: Tuple[str, ...] = ()  # what pip has to bring; empty where a toolkit was found, or nothing can be
+    # what pip has to bring; empty where a toolkit was found, or nothing can be
+    requirements: Tuple[str, ...] = ()
     rejected: Tuple[Unusable, ...] = ()
 
 
 def select_toolkit(
-    cuda: str, places: Sequence[Place], *, architectures: Sequence[str] = (), obtainable: Sequence[str] = ()
+    cuda: str,
+    places: Sequence[Place],
+    *,
+    architectures: Sequence[str] = (),
+    obtainable: Sequence[str] = (),
 ) -> ToolkitChoice:
     """The toolkit for torch's CUDA version ("13.0"), with the reason against each other one.
 
-    The one that the person named comes first, then torch's own minor version, then the order of `places`; torch
-    itself refuses another major version. `architectures`: what must be compiled for ("80"); one that can is
+    The one that the person named comes first, then torch's own minor version, then the order of
+    `places`; torch
+    itself refuses another major version. `architectures`: what must be compiled for ("80"); one
+    that can is
     preferred. `obtainable`: the requirements that may be brought where none fits.
     """
     rejected: List[Unusable] = []
@@ -134,7 +147,11 @@ def select_toolkit(
         return ToolkitChoice(None, tuple(obtainable), tuple(rejected))
     minor = minor_version(cuda)
     fitting.sort(key=lambda kit: (kit.origin not in NAMED_BY_PERSON, kit.version != minor))
-    able = [kit for kit in fitting if not kit.architectures or set(architectures) <= set(kit.architectures)]
+    able = [
+        kit
+        for kit in fitting
+        if not kit.architectures or set(architectures) <= set(kit.architectures)
+    ]
     return ToolkitChoice((able or fitting)[0], (), tuple(rejected))
 
 
@@ -154,9 +171,11 @@ def describe_rejection(rejected: Unusable) -> str:
 
 
 def list_obtainable(environment: Environment, *, headers: Sequence[str]) -> Tuple[str, ...]:
-    """The requirements that bring a toolkit for this torch from the package index; empty where none is there.
+    """The requirements that bring a toolkit for this torch from the package index; empty where none
+    is there.
 
-    NVIDIA's own metapackage pins every part to one release, which torch's metadata names since 2.12.
+    NVIDIA's own metapackage pins every part to one release, which torch's metadata names since
+    2.12.
     `headers`: the required headers that the environment's packages have already.
     """
     torch = environment.torch
@@ -166,23 +185,30 @@ def list_obtainable(environment: Environment, *, headers: Sequence[str]) -> Tupl
         return ()
     extras = set(COMPILER_EXTRAS)
     extras.update(header.extra for header in REQUIRED_HEADERS if header.path not in headers)
-    return (f"cuda-toolkit[{','.join(sorted(extras))}]=={_toolkit_release(environment, minor_version(torch.cuda))}",)
+    return (
+        f"cuda-toolkit[{','.join(sorted(extras))}]=={_toolkit_release(environment, minor_version(torch.cuda))}",
+    )
 
 
 def find_planned_headers(environment: Environment) -> Tuple[str, ...]:
-    """The required headers in the packages of a torch that is planned, and does not lie anywhere yet; empty for one
-    that does: then its packages are looked at."""
+    """The required headers in the packages of a torch that is planned, and does not lie anywhere
+    yet; empty for one that does: then its packages are looked at."""
     torch = environment.torch
     if torch is None or torch.cuda is None or torch.folder is not None:
         return ()
     major = major_version(torch.cuda)
     suffix = "" if major >= OLDEST_MAJOR_ON_INDEX else f"-cu{major}"
-    found = [header.path for header in REQUIRED_HEADERS if f"{header.index_package}{suffix}" in environment.installed]
+    found = [
+        header.path
+        for header in REQUIRED_HEADERS
+        if f"{header.index_package}{suffix}" in environment.installed
+    ]
     return tuple(found)
 
 
 def complete_place(place: Place, headers: Sequence[str]) -> Place:
-    """A toolkit with the headers that packages will add to it. To /usr nothing is added: it is gcc's own folder."""
+    """A toolkit with the headers that packages will add to it. To /usr nothing is added: it is
+    gcc's own folder."""
     if isinstance(place, Unusable) or str(place.home) == "/usr":
         return place
     missing = tuple(header for header in place.missing if header not in headers)
@@ -201,20 +227,28 @@ def check_one_release(versions: Mapping[str, str]) -> str:
     minors = {minor_version(version) for version in versions.values()}
     if len(minors) < 2:
         return ""
-    return "of several releases: " + ", ".join(f"{name} {version}" for name, version in sorted(versions.items()))
+    return "of several releases: " + ", ".join(
+        f"{name} {version}" for name, version in sorted(versions.items())
+    )
 
 
-# --- what to install -------------------------------------------------------------------------------
+# --- what to install ------------------------------------------------------------------------------
 
 
 def render_toolkit_commands(cuda: str) -> str:
-    """How to install the toolkit of this CUDA version: for apt, conda and the runfile, one line each."""
+    """How to install the toolkit of this CUDA version: for apt, conda and the runfile, one line
+    each."""
     minor = minor_version(cuda)
     dashed = minor.replace(".", "-")
     release, driver = _RELEASES.get(minor, ("", ""))
-    lines = [f"  apt (NVIDIA's repository): apt-get install cuda-nvcc-{dashed} cuda-libraries-dev-{dashed}"]
+    lines = [
+        f"  apt (NVIDIA's repository): apt-get install cuda-nvcc-{dashed} "
+        f"cuda-libraries-dev-{dashed}"
+    ]
     if release and _numbers(minor) >= OLDEST_CONDA_LABEL:
-        lines.append(f"  conda: conda install -c nvidia/label/cuda-{release} cuda-nvcc cuda-libraries-dev")
+        lines.append(
+            f"  conda: conda install -c nvidia/label/cuda-{release} cuda-nvcc cuda-libraries-dev"
+        )
     if release:
         lines.append(f"  runfile: {_runfile(minor, release, driver)} (sh FILE --silent --toolkit)")
     else:
@@ -229,7 +263,8 @@ def _runfile(minor: str, release: str, driver: str) -> str:
 
 
 def render_header_commands(cuda: str, missing: Sequence[str]) -> str:
-    """How to install the packages that hold these headers: apt, conda and the package index, one line each."""
+    """How to install the packages that hold these headers: apt, conda and the package index, one
+    line each."""
     minor = minor_version(cuda)
     headers = [_HEADERS[path] for path in missing]
     release = _RELEASES.get(minor, (f"{minor}.0", ""))[0]
@@ -250,7 +285,7 @@ def _apt_package(header: Header, minor: str) -> str:
     return f"{stem}-{minor.replace('.', '-')}"
 
 
-# --- what nvcc and its headers say -----------------------------------------------------------------
+# --- what nvcc and its headers say ----------------------------------------------------------------
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,5 @@
-"""One zip archive that reads the same for every reader: its structure is checked before its contents are inflated."""
+"""One zip archive that reads the same for every reader: its structure is checked before its
+contents are inflated."""
 
 from __future__ import annotations
 
@@ -12,7 +13,8 @@ from typing import BinaryIO, Dict, Iterator, List, NoReturn, Sequence, Set, Tupl
 from safe_install.errors import WheelInvalid
 
 MAX_ENTRIES = 100_000
-MAX_DIRECTORY = 64 * 1024 * 1024  # bytes of the archive's directory; torch's 14,000 entries take 1.6 MB
+# bytes of the archive's directory; torch's 14,000 entries take 1.6 MB
+MAX_DIRECTORY = 64 * 1024 * 1024
 MAX_PATH_PART = 255  # bytes
 MIN_UNPACKED_LIMIT = 200 * 1024 * 1024  # bytes
 MAX_RATIO = 20  # unpacked bytes to archive bytes, where the archive is not small
@@ -20,10 +22,13 @@ MAX_RATIO = 20  # unpacked bytes to archive bytes, where the archive is not smal
 CHUNK = 1024 * 1024  # bytes that are read or inflated at once
 _DIRECTORY_ENTRY = b"PK\x01\x02"
 _END_RECORD = 22  # bytes
-# Written by the Rust crate `zip`: every wheel that maturin built until 2021 has it (orjson, polars, tokenizers).
+# Written by the Rust crate `zip`: every wheel that maturin built until 2021 has it (orjson, polars,
+# tokenizers).
 _KNOWN_COMMENT = b"zip-rs"
-_UNICODE_PATH = 0x7075  # an extra field with a second name, which Python reads since 3.12 and others always
-# Characters that turn the direction of a line, so that a listing shows another name than the file has.
+# an extra field with a second name, which Python reads since 3.12 and others always
+_UNICODE_PATH = 0x7075
+# Characters that turn the direction of a line, so that a listing shows another name than the file
+# has.
 _TURNING = frozenset("\u061c\u200e\u200f\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069")
 
 
@@ -51,7 +56,13 @@ class CheckedZip:
         self._check_directory()
         try:
             archive = zipfile.ZipFile(self.stream)
-        except (zipfile.BadZipFile, OSError, ValueError, NotImplementedError, struct.error) as error:
+        except (
+            zipfile.BadZipFile,
+            OSError,
+            ValueError,
+            NotImplementedError,
+            struct.error,
+        ) as error:
             self.invalid(f"not a readable zip archive ({error})")
         with archive:
             infos = archive.infolist()
@@ -78,25 +89,39 @@ class CheckedZip:
             self.invalid(f"would unpack to {total} bytes, more than the limit of {self.limit}")
 
     def _check_entry(self, info: zipfile.ZipInfo) -> None:
-        # orig_filename is what the archive says; zipfile cuts at NUL and turns the platform's separator.
+        # orig_filename is what the archive says; zipfile cuts at NUL and turns the platform's
+        # separator.
         name = info.orig_filename
         parts = name[:-1].split("/") if name.endswith("/") else name.split("/")
-        if _has_second_name(info.extra):  # before the comparison: Python 3.12 and newer take it for the name
+        # before the comparison: Python 3.12 and newer take it for the name
+        if _has_second_name(info.extra):
             self.invalid(f"the entry of {name!r} carries a second name")
-        if name != info.filename or "\\" in name or any(is_deceptive(character) for character in name):
+        if (
+            name != info.filename
+            or "\\" in name
+            or any(is_deceptive(character) for character in name)
+        ):
             self.invalid(f"the path {name!r} has characters that readers treat differently")
         if name.startswith("/") or ":" in parts[0]:
             self.invalid(f"the path {name!r} is absolute")
         if any(part in ("", ".", "..") for part in parts):
             self.invalid(f"the path {name!r} leaves its folder or is not in its simplest form")
         if any(len(part.encode("utf-8", "surrogateescape")) > MAX_PATH_PART for part in parts):
-            self.invalid(f"a part of the path {name[:80]!r}... is longer than {MAX_PATH_PART} bytes")
+            self.invalid(
+                f"a part of the path {name[:80]!r}... is longer than {MAX_PATH_PART} bytes"
+            )
         if info.compress_type == zipfile.ZIP_STORED and info.compress_size != info.file_size:
-            self.invalid(f"{name!r} is stored in {info.compress_size} bytes and is said to have {info.file_size}")
+            self.invalid(
+                f"{name!r} is stored in {info.compress_size} bytes and is said to have "
+                f"{info.file_size}"
+            )
         if info.flag_bits & 0x2041:
             self.invalid(f"{name!r} is encrypted")
         if info.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
-            self.invalid(f"{name!r} is compressed in a way ({info.compress_type}) that not every reader knows")
+            self.invalid(
+                f"{name!r} is compressed in a way ({info.compress_type}) that not every reader "
+                "knows"
+            )
         mode = info.external_attr >> 16
         kind = mode & 0o170000
         if kind not in ((0, 0o040000) if info.is_dir() else (0, 0o100000)):
@@ -107,7 +132,8 @@ class CheckedZip:
             self.invalid(f"the folder {name!r} has contents of its own")
 
     def _check_directory(self) -> None:
-        """One end record and one directory that it describes, counted before an object is made of each entry.
+        """One end record and one directory that it describes, counted before an object is made of
+        each entry.
 
         A directory of a million entries costs zipfile ten seconds and most of a gigabyte.
         """
@@ -116,7 +142,9 @@ class CheckedZip:
         with mmap.mmap(self.stream.fileno(), 0, access=mmap.ACCESS_READ) as data:
             start, end, total = self._read_end(data)
             if end - start > MAX_DIRECTORY:
-                self.invalid(f"a directory of {end - start} bytes, more than the limit of {MAX_DIRECTORY}")
+                self.invalid(
+                    f"a directory of {end - start} bytes, more than the limit of {MAX_DIRECTORY}"
+                )
             count, position = 0, start
             while data[position : position + 4] == _DIRECTORY_ENTRY and position + 46 <= end:
                 count += 1
@@ -127,7 +155,8 @@ class CheckedZip:
                 self.invalid(f"{count} entries in its directory, where its end record says {total}")
 
     def _check_layout(self, infos: Sequence[zipfile.ZipInfo], start_of_directory: int) -> None:
-        """The file must be: entry after entry, the central directory, one end record, and nothing else."""
+        """The file must be: entry after entry, the central directory, one end record, and nothing
+        else."""
         with mmap.mmap(self.stream.fileno(), 0, access=mmap.ACCESS_READ) as data:
             if self._read_end(data)[0] != start_of_directory:
                 self.invalid("two directories, of which readers take one or the other")
@@ -145,7 +174,9 @@ class CheckedZip:
         header = data[start : start + 30]
         if len(header) < 30 or header[:4] != b"PK\x03\x04":
             self.invalid(f"no entry where the directory says {info.filename!r} is")
-        _, flags, method, _, _, crc, packed, size, name_length, extra_length = struct.unpack("<HHHHHIIIHH", header[4:])
+        _, flags, method, _, _, crc, packed, size, name_length, extra_length = struct.unpack(
+            "<HHHHHIIIHH", header[4:]
+        )
         name = data[start + 30 : start + 30 + name_length]
         encoding = "utf-8" if flags & 0x800 else "cp437"
         if name.decode(encoding, "replace") != info.orig_filename or method != info.compress_type:
@@ -157,39 +188,58 @@ class CheckedZip:
         for local, central in ((packed, info.compress_size), (size, info.file_size)):
             if local != central and local != 0xFFFFFFFF and not (deferred and local == 0):
                 self.invalid(f"the entry of {info.filename!r} has another size than the directory")
-        if _has_second_name(data[start + 30 + name_length : start + 30 + name_length + extra_length]):
+        if _has_second_name(
+            data[start + 30 + name_length : start + 30 + name_length + extra_length]
+        ):
             self.invalid(f"the entry of {info.filename!r} carries a second name")
         self.starts[info.filename] = start + 30 + name_length + extra_length
         end = self.starts[info.filename] + info.compress_size
         return self._skip_descriptor(data, end, info) if deferred else end
 
     def _skip_descriptor(self, data: mmap.mmap, end: int, info: zipfile.ZipInfo) -> int:
-        forms = ["<IQQ"] if max(info.compress_size, info.file_size) > 0xFFFFFFFF else ["<III", "<IQQ"]
+        forms = (
+            ["<IQQ"] if max(info.compress_size, info.file_size) > 0xFFFFFFFF else ["<III", "<IQQ"]
+        )
         values = (info.CRC, info.compress_size, info.file_size)
         known = [p + struct.pack(form, *values) for p in (b"PK\x07\x08", b"") for form in forms]
         length = next((len(k) for k in known if data[end : end + len(k)] == k), None)
         if length is None:
-            self.invalid(f"the data descriptor of {info.filename!r} says something else than the directory")
+            self.invalid(
+                f"the data descriptor of {info.filename!r} says something else than the directory"
+            )
         return end + length
 
     def _read_end(self, data: mmap.mmap) -> Tuple[int, int, int]:
         """Where the directory begins and ends, and how many entries it is said to have."""
-        comment_length = len(_KNOWN_COMMENT) if data[-len(_KNOWN_COMMENT) :] == _KNOWN_COMMENT else 0
+        comment_length = (
+            len(_KNOWN_COMMENT) if data[-len(_KNOWN_COMMENT) :] == _KNOWN_COMMENT else 0
+        )
         end = self.size - _END_RECORD - comment_length
         if end < 0 or data[end : end + 4] != b"PK\x05\x06":
-            self.invalid("data behind the end of the archive, or an archive comment, or not a zip archive")
+            self.invalid(
+                "data behind the end of the archive, or an archive comment, or not a zip archive"
+            )
         disk, directory_disk, here, total, length, offset, comment = struct.unpack(
             "<HHHHIIH", data[end + 4 : end + _END_RECORD]
         )
-        if comment != comment_length or disk not in (0, 0xFFFF) or directory_disk not in (0, 0xFFFF) or here != total:
+        if (
+            comment != comment_length
+            or disk not in (0, 0xFFFF)
+            or directory_disk not in (0, 0xFFFF)
+            or here != total
+        ):
             self.invalid("more than one part, or an archive comment")
         if 0xFFFFFFFF in (length, offset) or total == 0xFFFF:
             end, total, length, offset = self._read_end64(data, end, total, length, offset)
         if offset + length != end:
-            self.invalid("data before the archive, or a directory that its end record does not describe")
+            self.invalid(
+                "data before the archive, or a directory that its end record does not describe"
+            )
         return offset, end, total
 
-    def _read_end64(self, data: mmap.mmap, end: int, total: int, length: int, offset: int) -> Tuple[int, int, int, int]:
+    def _read_end64(
+        self, data: mmap.mmap, end: int, total: int, length: int, offset: int
+    ) -> Tuple[int, int, int, int]:
         locator = end - 20
         if locator < 0 or data[locator : locator + 4] != b"PK\x06\x07":
             return end, total, length, offset  # 65,535 entries and no 64-bit record
@@ -203,7 +253,8 @@ class CheckedZip:
     def inflate(self, info: zipfile.ZipInfo) -> Iterator[bytes]:
         """The member's bytes, counted while inflating: what the headers promise binds nobody.
 
-        zipfile stops at the promised size and looks no further, so that other readers may find more than we have seen.
+        zipfile stops at the promised size and looks no further, so that other readers may find more
+        than we have seen.
         """
         self.stream.seek(self.starts[info.filename])
         left, size, checksum = info.compress_size, 0, 0
@@ -211,13 +262,18 @@ class CheckedZip:
             size += len(chunk)
             self.inflated += len(chunk)
             if size > info.file_size:
-                self.invalid(f"{info.filename} unpacks to more than the {info.file_size} bytes that its header says")
+                self.invalid(
+                    f"{info.filename} unpacks to more than the {info.file_size} bytes that its "
+                    "header says"
+                )
             if self.inflated > 2 * self.limit:
                 self.invalid(f"unpacks to more than {self.limit} bytes")
             checksum = zlib.crc32(chunk, checksum)
             yield chunk
         if size != info.file_size or checksum != info.CRC:
-            self.invalid(f"{info.filename} cannot be unpacked (its size or its checksum is another)")
+            self.invalid(
+                f"{info.filename} cannot be unpacked (its size or its checksum is another)"
+            )
 
     def _unpack(self, info: zipfile.ZipInfo, left: int) -> Iterator[bytes]:
         inflater = None if info.compress_type == zipfile.ZIP_STORED else zlib.decompressobj(-15)

@@ -19,7 +19,8 @@ LIBRARIES = {
 
 
 def build_driver(out: Path) -> Dict[str, str]:
-    """Build into `out`; the variables that bring a process this driver. A real torch 2.x needs LD_PRELOAD, too."""
+    """Build into `out`; the variables that bring a process this driver. A real torch 2.x needs
+    LD_PRELOAD, too."""
     out.mkdir(parents=True, exist_ok=True)
     for library, source in LIBRARIES.items():
         compile_library(out / library, [str(SOURCES / source), *_options(source)])
@@ -33,7 +34,14 @@ def build_driver(out: Path) -> Dict[str, str]:
 
 def compile_library(target: Path, arguments: List[str]) -> None:
     """One shared object with the name of `target` as its soname."""
-    command = [os.environ.get("CC", "cc"), "-shared", "-fPIC", "-O1", "-Wall", f"-Wl,-soname,{target.name}"]
+    command = [
+        os.environ.get("CC", "cc"),
+        "-shared",
+        "-fPIC",
+        "-O1",
+        "-Wall",
+        f"-Wl,-soname,{target.name}",
+    ]
     subprocess.run([*command, "-o", str(target), *arguments, "-ldl"], check=True)
 
 

@@ -21,7 +21,9 @@ from safe_install.system import pip
 from tests.factories import make_environment
 from tests.unit.test_errors import every_class
 
-VALIDATOR = jsonschema.Draft202012Validator(json.loads(pkgutil.get_data("safe_install", "result.schema.json")))
+VALIDATOR = jsonschema.Draft202012Validator(
+    json.loads(pkgutil.get_data("safe_install", "result.schema.json"))
+)
 INVOCATION = cli.Invocation(parse_command_line(["x"]), {})
 FINDING = Finding("torch-moved", Severity.ERROR, "torch", "torch would move", "Leave it.")
 
@@ -54,7 +56,9 @@ def make_error(error_class):
     if error_class is errors.Interrupted:
         error = errors.Interrupted("ended by SIGTERM", signal_number=signal.SIGTERM, hint="mend it")
     elif error_class is errors.PipFailed:
-        error = errors.PipFailed("pip failed: no", hint="mend it", output="ERROR: no", exit_status=23)
+        error = errors.PipFailed(
+            "pip failed: no", hint="mend it", output="ERROR: no", exit_status=23
+        )
         error.was_relayed = True
     else:
         error = error_class("it went wrong", hint="mend it", findings=[FINDING])
@@ -65,15 +69,23 @@ def make_error(error_class):
 @pytest.mark.parametrize(
     ("end", "status", "said"),
     [
-        (KeyboardInterrupt(), 130, "error: interrupted after the change was made, verified and kept (T-1)"),
         (
-            errors.Interrupted("ended by SIGTERM: nothing was changed", signal_number=signal.SIGTERM),
+            KeyboardInterrupt(),
+            130,
+            "error: interrupted after the change was made, verified and kept (T-1)",
+        ),
+        (
+            errors.Interrupted(
+                "ended by SIGTERM: nothing was changed", signal_number=signal.SIGTERM
+            ),
             143,
             "error: ended by SIGTERM after the change was made",
         ),
     ],
 )
-def test_what_ends_it_after_the_commit_does_not_say_that_nothing_was_changed(monkeypatch, capsys, end, status, said):
+def test_what_ends_it_after_the_commit_does_not_say_that_nothing_was_changed(
+    monkeypatch, capsys, end, status, said
+):
     def run(invocation, reporter):
         reporter.change_made("T-1")
         raise end
@@ -87,7 +99,13 @@ def test_what_ends_it_after_the_commit_does_not_say_that_nothing_was_changed(mon
 
 
 @pytest.mark.parametrize(
-    ("code", "hint"), [(errno.ENOSPC, "space"), (errno.EACCES, "user"), (errno.EROFS, "read-only"), (errno.EIO, "disk")]
+    ("code", "hint"),
+    [
+        (errno.ENOSPC, "space"),
+        (errno.EACCES, "user"),
+        (errno.EROFS, "read-only"),
+        (errno.EIO, "disk"),
+    ],
 )
 def test_an_error_of_the_file_system_names_the_path_and_the_mend(ends, capsys, code, hint):
     ends(OSError(code, os.strerror(code), "/some/path"))
@@ -138,7 +156,11 @@ def test_an_error_ends_with_its_status_and_its_hint(error_class, ends, capsys):
         (["x"], "/site-packages/safe_install/__main__.py", "python -m safe_install"),
         (["x"], "./dist/safe-install.pyz", "./dist/safe-install.pyz"),
         (["--python", "my env", "install", "x"], "safe-install", "safe-install --python 'my env'"),
-        (["install", "--python=.venv", "x"], "a b/safe-install.pyz", "'a b/safe-install.pyz' --python .venv"),
+        (
+            ["install", "--python=.venv", "x"],
+            "a b/safe-install.pyz",
+            "'a b/safe-install.pyz' --python .venv",
+        ),
     ],
 )
 def test_the_command_that_undoes_works_as_printed(words, started_as, expected):
@@ -167,11 +189,17 @@ def test_with_json_an_error_is_one_valid_document(error_class, ends, capsys):
     told = capsys.readouterr()
     document = json.loads(told.out)
     VALIDATOR.validate(document)
-    assert document["error"] == {"code": error_class.code, "message": error.message, "hint": "mend it"}
+    assert document["error"] == {
+        "code": error_class.code,
+        "message": error.message,
+        "hint": "mend it",
+    }
     assert (document["command"], document["exit_code"]) == ("verify", error.exit_status)
     assert document["outcome"] == OUTCOMES[error_class.__name__]
     assert document["environment"]["torch"]["version"] == "1.8.1+cu111"
-    assert [finding["check"] for finding in document["findings"]] == [item.check for item in error.findings]
+    assert [finding["check"] for finding in document["findings"]] == [
+        item.check for item in error.findings
+    ]
     assert "a line of pip's" in told.err
     assert "hint: mend it" in told.err
 
@@ -205,7 +233,12 @@ def test_a_result_as_document(variable, ends, capsys, monkeypatch):
 
 @pytest.mark.parametrize(
     ("options", "out", "err"),
-    [([], "a line of pip's\nNot healthy.\n", True), (["-q"], "", True), (["-qq"], "", True), (["--quiet"], "", True)],
+    [
+        ([], "a line of pip's\nNot healthy.\n", True),
+        (["-q"], "", True),
+        (["-qq"], "", True),
+        (["--quiet"], "", True),
+    ],
 )
 def test_a_result_as_text(options, out, err, ends, capsys):
     ends(InstallResult("verify", Outcome.UNHEALTHY, 1, findings=(FINDING,)))
@@ -381,7 +414,9 @@ def check_error(argv, status, said, capsys):
         ("/x/safe_install/__main__.py", False),
     ],
 )
-def test_the_version_is_pips_where_the_program_is_called_pip(started_as, is_pip, pip_calls, monkeypatch, capsys):
+def test_the_version_is_pips_where_the_program_is_called_pip(
+    started_as, is_pip, pip_calls, monkeypatch, capsys
+):
     monkeypatch.setattr(sys, "argv", [started_as, "--version"])
     for word in ("--version", "-V"):
         assert cli.main([word]) == (7 if is_pip else 0)
@@ -395,7 +430,11 @@ def test_requirements_files_are_read(written, tmp_path):
     path.write_bytes(b"\xef\xbb\xbftorch\n")
     location = written.format(path)
     assert (
-        cli._read_location(location.replace(" ", "%20") if "://" in location else location, INVOCATION, DEFAULT_NETWORK)
+        cli._read_location(
+            location.replace(" ", "%20") if "://" in location else location,
+            INVOCATION,
+            DEFAULT_NETWORK,
+        )
         == "torch\n"
     )
 

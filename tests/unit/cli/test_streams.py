@@ -37,7 +37,9 @@ ERRORS = [
 
 
 @pytest.mark.parametrize("at", ["write", "flush"])
-@pytest.mark.parametrize(("error", "problem"), ERRORS, ids=["full", "reader gone", "closed meanwhile"])
+@pytest.mark.parametrize(
+    ("error", "problem"), ERRORS, ids=["full", "reader gone", "closed meanwhile"]
+)
 def test_a_stream_that_fails_is_said_once_and_raises_nothing(monkeypatch, error, problem, at):
     failing, stderr = Failing(error, at=at), io.StringIO()
     monkeypatch.setattr(sys, "stdout", streams.Output(failing))
@@ -56,7 +58,9 @@ def test_nothing_can_be_said_where_stderr_fails_too(monkeypatch):
     streams.finish()
 
 
-@pytest.mark.parametrize(("written", "said"), [("", ""), ("x", "not all could be written to stdout: it is closed")])
+@pytest.mark.parametrize(
+    ("written", "said"), [("", ""), ("x", "not all could be written to stdout: it is closed")]
+)
 def test_a_closed_stream_is_said_where_something_was_to_be_written(monkeypatch, written, said):
     stderr = io.StringIO()
     guarded = streams._guard(None)

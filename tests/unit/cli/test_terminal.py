@@ -35,7 +35,8 @@ class Terminal(io.StringIO):
 
 
 def use_terminal(monkeypatch):
-    """Both streams are one coloured terminal of 50 columns, from now on: pytest sets its own before each test."""
+    """Both streams are one coloured terminal of 50 columns, from now on: pytest sets its own before
+    each test."""
     monkeypatch.setenv("COLUMNS", "50")
     monkeypatch.setenv("TERM", "xterm-256color")
     monkeypatch.delenv("NO_COLOR", raising=False)
@@ -53,8 +54,14 @@ def use_terminal(monkeypatch):
         ("", [""]),
         ("error: one two three four", ["error: one two", "  three four"]),
         ("  hint: one two three four", ["  hint: one two", "    three four"]),
-        ("error: the-long-name-of-something is wrong", ["error:", "  the-long-name-of-something", "  is wrong"]),
-        ("Undo with: safe-install undo 20261123T101112Z-3f2a", ["Undo with: safe-install undo 20261123T101112Z-3f2a"]),
+        (
+            "error: the-long-name-of-something is wrong",
+            ["error:", "  the-long-name-of-something", "  is wrong"],
+        ),
+        (
+            "Undo with: safe-install undo 20261123T101112Z-3f2a",
+            ["Undo with: safe-install undo 20261123T101112Z-3f2a"],
+        ),
     ],
 )
 def test_a_line_is_cut_at_spaces(line, parts):
@@ -64,7 +71,9 @@ def test_a_line_is_cut_at_spaces(line, parts):
 @pytest.mark.parametrize("word", [URL, HASH, PATH, "20261123T101112Z-3f2a"])
 @pytest.mark.parametrize("width", [20, 50, 80])
 def test_what_people_copy_stays_whole(word, width):
-    parts = terminal.wrap(f"error: the file that was promised is {word} and something else was found there", width)
+    parts = terminal.wrap(
+        f"error: the file that was promised is {word} and something else was found there", width
+    )
     assert sum(word in part for part in parts) == 1
     assert all(len(part) <= width or word in part for part in parts)
 
@@ -72,11 +81,17 @@ def test_what_people_copy_stays_whole(word, width):
 def test_a_result_fits_the_terminal(monkeypatch):
     screen = use_terminal(monkeypatch)
     finding = Finding(
-        "x", Severity.WARNING, "torch", "torch computes nothing at all on this machine today", "Wait for it."
+        "x",
+        Severity.WARNING,
+        "torch",
+        "torch computes nothing at all on this machine today",
+        "Wait for it.",
     )
     environment = make_environment(torch="1.8.1+cu111")
     cli_text.show_result(
-        InstallResult("undo", Outcome.UNHEALTHY, 1, environment, findings=[finding], message="a " * 40)
+        InstallResult(
+            "undo", Outcome.UNHEALTHY, 1, environment, findings=[finding], message="a " * 40
+        )
     )
     lines = screen.getvalue().replace("\x1b[33m", "").replace("\x1b[0m", "").splitlines()
     assert len(lines) > 3

@@ -48,15 +48,27 @@ ESCAPE = "\x1b[2J\x1b]0;title\x07"
 def make_rejection(version="2.0.8", rule=Rule.ACCELERATOR, detail="is for cpu"):
     filename = f"torch_scatter-{version}-cp38-cp38-linux_x86_64.whl"
     link = Link(f"https://h/{filename}", filename)
-    return Rejection(Candidate("torch-scatter", Version(version), CandidateKind.WHEEL, link), rule, detail)
+    return Rejection(
+        Candidate("torch-scatter", Version(version), CandidateKind.WHEEL, link), rule, detail
+    )
 
 
 STEPS = (
-    Step(Action.ADD, "torch-scatter", "2.0.8", url="https://h/s.whl", sha256="0" * 64, requested=True, because="fits"),
+    Step(
+        Action.ADD,
+        "torch-scatter",
+        "2.0.8",
+        url="https://h/s.whl",
+        sha256="0" * 64,
+        requested=True,
+        because="fits",
+    ),
     Step(Action.REPLACE, "numpy", "1.26.4", "2.0.0", url="https://h/n.whl", origin=Origin.BUILT),
     Step(Action.REMOVE, "scipy", None, "1.13"),
 )
-FINDING = Finding("cuda-lost", Severity.ERROR, "torch", "CUDA was available and is not", "Look at nvidia-smi.")
+FINDING = Finding(
+    "cuda-lost", Severity.ERROR, "torch", "CUDA was available and is not", "Look at nvidia-smi."
+)
 FULL = InstallResult(
     "install",
     Outcome.INSTALLED,
@@ -65,10 +77,14 @@ FULL = InstallResult(
     plan=Plan(
         STEPS,
         rejections=tuple(make_rejection(rule=rule) for rule in Rule),
-        answers=tuple(HostAnswer("torch-scatter", "h", "https://h", kind, "told") for kind in HostAnswerKind),
+        answers=tuple(
+            HostAnswer("torch-scatter", "h", "https://h", kind, "told") for kind in HostAnswerKind
+        ),
     ),
     before=make_health(imports={"torch": None, "torch_scatter": "OSError: undefined symbol"}),
-    after=make_health(available=None, operations={"torch_scatter": "wrong result"}, crashed="signal SIGSEGV"),
+    after=make_health(
+        available=None, operations={"torch_scatter": "wrong result"}, crashed="signal SIGSEGV"
+    ),
     findings=(FINDING,),
     transaction="20261123T101112Z-3f2a",
     timings={"probe": 0.05123456},
@@ -83,7 +99,7 @@ def check(document):
     return document
 
 
-# --- the JSON document -----------------------------------------------------------------------------
+# --- the JSON document ----------------------------------------------------------------------------
 
 
 def test_the_schema_is_itself_valid():
@@ -105,7 +121,9 @@ def test_every_command_is_in_the_schema(command):
 @pytest.mark.parametrize("origin", list(Origin))
 def test_readers_of_the_document_know_four_kinds(origin):
     plan = Plan((Step(Action.ADD, "demo", "1.0", origin=origin),))
-    document = check(json_document.make_document(InstallResult("install", Outcome.PLANNED, 0, plan=plan)))
+    document = check(
+        json_document.make_document(InstallResult("install", Outcome.PLANNED, 0, plan=plan))
+    )
     expected = "sdist" if origin is Origin.REPOSITORY else origin.value
     assert document["plan"]["steps"][0]["kind"] == expected
 
@@ -116,9 +134,15 @@ def test_what_the_document_says():
     assert document["tool"]["name"] == "torch-safe-install"
     torch = {"version": "1.8.1+cu111", "accelerator": "cu111", "cuda": "11.1", "cxx11_abi": None}
     assert document["environment"]["torch"] == torch
-    assert document["environment"]["driver"]["devices"] == [{"name": "NVIDIA A100", "compute_capability": "8.0"}]
+    assert document["environment"]["driver"]["devices"] == [
+        {"name": "NVIDIA A100", "compute_capability": "8.0"}
+    ]
     assert [step["action"] for step in document["plan"]["steps"]] == ["add", "replace", "remove"]
-    assert document["after"]["operations"]["torch_scatter"] == {"ok": False, "seconds": 0.1, "error": "wrong result"}
+    assert document["after"]["operations"]["torch_scatter"] == {
+        "ok": False,
+        "seconds": 0.1,
+        "error": "wrong result",
+    }
     assert document["findings"][0]["check"] == "cuda-lost"
     assert {item["rule"] for item in document["rejections"]} == {rule.value for rule in Rule}
     assert document["timings"] == {"probe": 0.0512}
@@ -126,7 +150,15 @@ def test_what_the_document_says():
 
 
 @pytest.mark.parametrize(
-    "broken", [{"schema": 2}, {"outcome": "great"}, {"command": "pip"}, {"exit_code": -1}, {"more": 1}, {"plan": None}]
+    "broken",
+    [
+        {"schema": 2},
+        {"outcome": "great"},
+        {"command": "pip"},
+        {"exit_code": -1},
+        {"more": 1},
+        {"plan": None},
+    ],
 )
 def test_the_schema_refuses_other_documents(broken):
     with pytest.raises(jsonschema.ValidationError):
@@ -134,13 +166,21 @@ def test_the_schema_refuses_other_documents(broken):
 
 
 def test_an_error_makes_a_valid_document_too():
-    error = errors.NoCandidate("none fits", hint="mend", rejections=[make_rejection()], findings=[FINDING])
-    document = check(json_document.make_document(InstallResult("install", Outcome.REFUSED, 10), error))
+    error = errors.NoCandidate(
+        "none fits", hint="mend", rejections=[make_rejection()], findings=[FINDING]
+    )
+    document = check(
+        json_document.make_document(InstallResult("install", Outcome.REFUSED, 10), error)
+    )
     assert document["error"] == {"code": "no-candidate", "message": "none fits", "hint": "mend"}
-    assert (document["exit_code"], len(document["rejections"]), len(document["findings"])) == (10, 1, 1)
+    assert (document["exit_code"], len(document["rejections"]), len(document["findings"])) == (
+        10,
+        1,
+        1,
+    )
 
 
-# --- text ------------------------------------------------------------------------------------------
+# --- text -----------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -163,7 +203,9 @@ def test_nothing_from_outside_steers_the_terminal():
     rejection = make_rejection(detail=ESCAPE)
     finding = Finding("x", Severity.NOTE, "x", f"detail {ESCAPE}", f"hint {ESCAPE}")
     step = dataclasses.replace(STEPS[0], url=f"https://h/{ESCAPE}", because=ESCAPE)
-    error = errors.Refused(f"message {ESCAPE}", hint=f"hint {ESCAPE}", findings=[finding], rejections=[rejection])
+    error = errors.Refused(
+        f"message {ESCAPE}", hint=f"hint {ESCAPE}", findings=[finding], rejections=[rejection]
+    )
     lines = [
         *cli_text.render_error(error),
         *cli_text.render_finding(finding),
@@ -187,7 +229,9 @@ def test_no_secret_of_an_address_is_shown(secret, capsys):
     cli_text.show_result(explained)
     cli_text.show_result(dataclasses.replace(explained, outcome=Outcome.PLANNED))
     cli_text.show_error(errors.PipFailed(secret, output=secret))
-    json_document.show_document(json_document.make_document(explained, errors.Refused(secret, findings=[finding])))
+    json_document.show_document(
+        json_document.make_document(explained, errors.Refused(secret, findings=[finding]))
+    )
     cli_text.show_traceback(ValueError(secret))
     out, err = capsys.readouterr()
     assert "host" in out and "host" in err
@@ -209,7 +253,9 @@ def test_neither_pips_words_nor_the_document_steer_the_terminal(text, capsys):
 
 
 def test_a_name_cannot_look_like_a_line_of_ours():
-    step = dataclasses.replace(STEPS[0], because="wanted\nSuccessfully installed torch-scatter-2.0.8")
+    step = dataclasses.replace(
+        STEPS[0], because="wanted\nSuccessfully installed torch-scatter-2.0.8"
+    )
     assert len(cli_text.render_steps(Plan((step,)))) == 1
 
 
@@ -229,7 +275,10 @@ def test_render_steps():
         (make_health(devices=8), ["torch 1.8.1+cu111", "CUDA available, 8 devices"]),
         (make_health(available=False), ["torch 1.8.1+cu111", "CUDA not available"]),
         (
-            make_health(imports={"torch": None, "a": None, "b": None, "c": "no"}, operations={"a": "no", "b": None}),
+            make_health(
+                imports={"torch": None, "a": None, "b": None, "c": "no"},
+                operations={"a": "no", "b": None},
+            ),
             ["torch 1.8.1+cu111", "CUDA available, 1 device", "imports a, b", "FAILS: c, a"],
         ),
     ],
@@ -257,12 +306,17 @@ def test_rejections_are_shown_in_their_order_and_the_rest_is_counted():
 
 
 def test_render_error():
-    error = errors.Refused("refused: no", hint="mend", findings=[FINDING], rejections=[make_rejection()])
+    error = errors.Refused(
+        "refused: no", hint="mend", findings=[FINDING], rejections=[make_rejection()]
+    )
     finding, hint, message, rejection, last = cli_text.render_error(error)
     assert finding == "error: CUDA was available and is not"
     assert hint.strip() == "hint: Look at nvidia-smi."
     assert message == "error: refused: no"
-    assert rejection.strip() == "torch_scatter-2.0.8-cp38-cp38-linux_x86_64.whl: accelerator: is for cpu"
+    assert (
+        rejection.strip()
+        == "torch_scatter-2.0.8-cp38-cp38-linux_x86_64.whl: accelerator: is for cpu"
+    )
     assert last == "hint: mend"
 
 
@@ -295,13 +349,28 @@ def test_quiet_shows_errors_only(quiet, severities, capsys):
             ],
         ),
         (Outcome.UNINSTALLED, ["Uninstalled from /env (Python 3.11.7"]),
-        (Outcome.PLANNED, ["+ torch-scatter 2.0.8", "Would install numpy-1.26.4 torch-scatter-2.0.8"]),
-        (Outcome.ROLLED_BACK, ["Rolled back: /env (Python 3.11.7, torch 1.8.1+cu111) is exactly as it was."]),
-        (Outcome.UNDONE, ["Undone in /env (Python 3.11.7, torch 1.8.1+cu111).", "\nUndo with: safe-install undo"]),
+        (
+            Outcome.PLANNED,
+            ["+ torch-scatter 2.0.8", "Would install numpy-1.26.4 torch-scatter-2.0.8"],
+        ),
+        (
+            Outcome.ROLLED_BACK,
+            ["Rolled back: /env (Python 3.11.7, torch 1.8.1+cu111) is exactly as it was."],
+        ),
+        (
+            Outcome.UNDONE,
+            [
+                "Undone in /env (Python 3.11.7, torch 1.8.1+cu111).",
+                "\nUndo with: safe-install undo",
+            ],
+        ),
         (Outcome.REFUSED, ["nothing was changed"]),
         (
             Outcome.UNHEALTHY,
-            ["Not healthy, and kept as --no-rollback says, in /env (Python", "\nUndo with: safe-install undo"],
+            [
+                "Not healthy, and kept as --no-rollback says, in /env (Python",
+                "\nUndo with: safe-install undo",
+            ],
         ),
     ],
 )
@@ -315,7 +384,10 @@ def test_the_outcome_is_said_in_words(outcome, said, capsys):
 def test_the_environment_is_named_as_a_person_would(monkeypatch):
     environment = make_environment(torch="2.13.0+cpu")
     assert cli_text.render_environment(environment) == "/env (Python 3.11.7, torch 2.13.0+cpu)"
-    assert cli_text.render_environment(environment, "2.14.1+cu130") == "/env (Python 3.11.7, torch 2.14.1+cu130)"
+    assert (
+        cli_text.render_environment(environment, "2.14.1+cu130")
+        == "/env (Python 3.11.7, torch 2.14.1+cu130)"
+    )
     assert cli_text.render_environment(make_environment(torch=None)) == "/env (Python 3.11.7)"
     monkeypatch.chdir("/")
     assert cli_text.render_environment(environment).startswith("./env (")
@@ -357,11 +429,16 @@ TORCH_FOLDER = "/env/site-packages/torch"
 def test_verify_says_what_it_looked_at(fields, cuda, last, capsys):
     driver = fields.pop("driver", Driver("535.104.05", "12.2", (Device("NVIDIA A100", "8.0"),)))
     outcome = fields.pop("outcome", Outcome.HEALTHY)
-    answers = {"imports": {"torch": None, "a": None, "b": "no"}, "operations": {"torch on cpu": None, "a on cpu": "no"}}
+    answers = {
+        "imports": {"torch": None, "a": None, "b": "no"},
+        "operations": {"torch on cpu": None, "a on cpu": "no"},
+    }
     if outcome is Outcome.HEALTHY:
         answers = {"imports": {"torch": None, "a": None}, "operations": {"torch on cpu": None}}
     health = make_health(torch_folder=TORCH_FOLDER, **answers, **fields)
-    cli_text.show_result(InstallResult("verify", outcome, 0, make_environment(driver=driver), after=health))
+    cli_text.show_result(
+        InstallResult("verify", outcome, 0, make_environment(driver=driver), after=health)
+    )
     first, *rest, said = capsys.readouterr().out.splitlines()
     assert first == f"torch {health.torch_version} in {TORCH_FOLDER}"
     assert rest == [cuda, "imported: torch, a", "computed: torch on cpu"]
@@ -369,7 +446,9 @@ def test_verify_says_what_it_looked_at(fields, cuda, last, capsys):
 
 
 def test_of_several_gpus_torch_may_see_some():
-    driver = Driver("535.104.05", "12.2", (Device("NVIDIA A100", "8.0"), Device("NVIDIA T4", "7.5")))
+    driver = Driver(
+        "535.104.05", "12.2", (Device("NVIDIA A100", "8.0"), Device("NVIDIA T4", "7.5"))
+    )
     assert cli_text.render_cuda(make_health(devices=1), driver).endswith("1 device of 2")
     assert cli_text.render_cuda(make_health(devices=2), driver).endswith(
         "2 devices: NVIDIA A100 (8.0), NVIDIA T4 (7.5)"
@@ -379,7 +458,11 @@ def test_of_several_gpus_torch_may_see_some():
 
 def test_what_changed_can_be_undone(capsys):
     cli_text.show_result(FULL)
-    assert capsys.readouterr().out.splitlines()[-1].endswith("Undo with: safe-install undo 20261123T101112Z-3f2a")
+    assert (
+        capsys.readouterr()
+        .out.splitlines()[-1]
+        .endswith("Undo with: safe-install undo 20261123T101112Z-3f2a")
+    )
 
 
 def test_show_document_is_one_document(capsys):
@@ -387,7 +470,7 @@ def test_show_document_is_one_document(capsys):
     check(json.loads(capsys.readouterr().out))
 
 
-# --- what is seen while it happens -----------------------------------------------------------------
+# --- what is seen while it happens ----------------------------------------------------------------
 
 
 def speak(reporter):
@@ -408,7 +491,11 @@ def speak(reporter):
         ({"notes": False}, ["pip's line"], ["warning: a warning", "pip's error"]),
         ({"quiet": 1}, [], ["warning: a warning", "pip's error"]),
         ({"quiet": 2}, [], ["pip's error"]),
-        ({"json_on_stdout": True}, [], ["a note", "warning: a warning", "pip's line", "pip's error", "build a: made"]),
+        (
+            {"json_on_stdout": True},
+            [],
+            ["a note", "warning: a warning", "pip's line", "pip's error", "build a: made"],
+        ),
     ],
 )
 def test_lines_where_there_is_no_terminal(options, out, err, capsys):
@@ -519,7 +606,8 @@ def test_how_much_is_done(done, total, unit, amount):
 
 @pytest.mark.parametrize("width", [80, 60, 120])
 def test_a_bar_keeps_its_front_its_count_and_its_clock(width, monkeypatch):
-    """The last column of the terminal cuts the name of the file that is compiled, and nothing else."""
+    """The last column of the terminal cuts the name of the file that is compiled, and nothing
+    else."""
     terminal = Terminal()
     monkeypatch.setattr(sys, "stderr", terminal)
     monkeypatch.setenv("TERM", "xterm-256color")
@@ -527,12 +615,18 @@ def test_a_bar_keeps_its_front_its_count_and_its_clock(width, monkeypatch):
     monkeypatch.setenv("COLUMNS", str(width))
     reporter = progress.TextReporter()
     reporter.task_started("build torch-scatter", unit="files")
-    reporter.task_advanced("build torch-scatter", 3, "a_very_long_name_of_a_source_file_" * 3 + ".cu", 7)
+    reporter.task_advanced(
+        "build torch-scatter", 3, "a_very_long_name_of_a_source_file_" * 3 + ".cu", 7
+    )
     with reporter._bars._lock:
         for task in reporter._bars.tasks:
             task.start_time = task.get_time() - 130.0
     reporter._bars.refresh()
-    line = [text for text in re.split(r"[\r\n]|\x1b\[[0-9;?]*[A-Za-z]", terminal.getvalue()) if "2:10" in text][-1]
+    line = [
+        text
+        for text in re.split(r"[\r\n]|\x1b\[[0-9;?]*[A-Za-z]", terminal.getvalue())
+        if "2:10" in text
+    ][-1]
     reporter.close()
     assert len(line) <= width
     assert "build torch-scatter  a_very" in line
@@ -551,7 +645,11 @@ def test_a_name_cannot_steer_the_terminal(monkeypatch):
     assert "\x1b]0;" not in terminal.getvalue()
 
 
-LONG_NAME = "at::Tensor torch::something(" + ", ".join(["std::vector<long, std::allocator<long> > const&"] * 20) + ")"
+LONG_NAME = (
+    "at::Tensor torch::something("
+    + ", ".join(["std::vector<long, std::allocator<long> > const&"] * 20)
+    + ")"
+)
 
 
 def make_file_findings(count, severity=Severity.ERROR, check="does-not-load"):
@@ -592,7 +690,14 @@ def test_verbose_shows_every_file(capsys):
     assert all(f"lib{number}.so" in told for number in range(30))
     assert "more like it" not in told
     assert LONG_NAME in told
-    assert len(json_document.make_document(InstallResult("install", Outcome.REFUSED, 11), error)["findings"]) == 30
+    assert (
+        len(
+            json_document.make_document(InstallResult("install", Outcome.REFUSED, 11), error)[
+                "findings"
+            ]
+        )
+        == 30
+    )
 
 
 def test_findings_of_two_wheels_or_of_other_checks_are_not_counted_together():
@@ -620,10 +725,12 @@ def test_a_hint_of_the_error_is_not_said_twice():
     assert lines == ["error: b.so", "error: a.so", "hint: Take another."]
 
 
-# --- pip's words -------------------------------------------------------------------------------------
+# --- pip's words ----------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(("quiet", "as_json", "out", "err"), [(0, False, "said", ""), (0, True, "", "said")])
+@pytest.mark.parametrize(
+    ("quiet", "as_json", "out", "err"), [(0, False, "said", ""), (0, True, "", "said")]
+)
 def test_what_we_say_in_pips_words_is_in_its_log_too(quiet, as_json, out, err, capsys, tmp_path):
     reporter = progress.TextReporter(quiet=quiet, json_on_stdout=as_json)
     reporter.log_file = tmp_path / "folder" / "log.txt"
@@ -656,7 +763,8 @@ def test_a_document_is_shown_however_quiet(as_json, stream, capsys):
 
 
 @pytest.mark.parametrize(
-    ("typed", "answer", "out"), [("yes\n", "yes", "Proceed? "), ("\n", "", "Proceed? "), ("", None, "Proceed? \n")]
+    ("typed", "answer", "out"),
+    [("yes\n", "yes", "Proceed? "), ("\n", "", "Proceed? "), ("", None, "Proceed? \n")],
 )
 def test_a_question(typed, answer, out, capsys, monkeypatch):
     monkeypatch.setattr(sys, "stdin", io.StringIO(typed))
@@ -675,7 +783,7 @@ def test_progress_can_be_switched_off(capsys, monkeypatch):
     assert capsys.readouterr().err == ""
 
 
-# --- the torch that explain chooses ----------------------------------------------------------------
+# --- the torch that explain chooses ---------------------------------------------------------------
 
 CHOSEN = InstallResult(
     "explain",
@@ -684,11 +792,22 @@ CHOSEN = InstallResult(
     plan=Plan(
         (
             Step(Action.ADD, "torch", "2.8.0", because="requested"),
-            Step(Action.ADD, "torch-scatter", "2.1.2", url="https://h/torch_scatter.whl", because="requested"),
+            Step(
+                Action.ADD,
+                "torch-scatter",
+                "2.1.2",
+                url="https://h/torch_scatter.whl",
+                because="requested",
+            ),
         ),
         rejections=(
             Rejection(
-                Candidate("torch-scatter", Version("2.1"), CandidateKind.WHEEL, Link("https://h/old.whl", "old.whl")),
+                Candidate(
+                    "torch-scatter",
+                    Version("2.1"),
+                    CandidateKind.WHEEL,
+                    Link("https://h/old.whl", "old.whl"),
+                ),
                 Rule.PYTHON,
                 "for cp39-cp39, here is cp311",
             ),
@@ -704,7 +823,10 @@ CHOSEN = InstallResult(
         ],
         "not_taken_releases": [
             {"torch": ["2.15.0+cu132"], "reason": "is too new"},
-            {"torch": ["2.14.0", "2.13.0", "2.12.0", "2.11.0"], "reason": "no torch-scatter was built for it"},
+            {
+                "torch": ["2.14.0", "2.13.0", "2.12.0", "2.11.0"],
+                "reason": "no torch-scatter was built for it",
+            },
         ],
         "command": "safe-install torch==2.8.0 torch-scatter",
     },
@@ -740,4 +862,6 @@ def test_what_only_an_error_has_to_say_stands_in_the_document():
     error = errors.NoCandidate("no torch has both")
     error.details = {"conflict": {"wishes": ["a", "b"]}}
     result = InstallResult("explain", Outcome.REFUSED, 10, details=error.details)
-    assert json_document.make_document(result, error)["details"] == {"conflict": {"wishes": ["a", "b"]}}
+    assert json_document.make_document(result, error)["details"] == {
+        "conflict": {"wishes": ["a", "b"]}
+    }

@@ -13,7 +13,9 @@ from safe_install.resolve.request import parse_install
 
 
 def request(*argv, **configuration):
-    return parse_install(split_words(("a", *argv)), environ={}, configuration=configuration, read=lambda name: "")
+    return parse_install(
+        split_words(("a", *argv)), environ={}, configuration=configuration, read=lambda name: ""
+    )
 
 
 @pytest.fixture

@@ -23,7 +23,12 @@ from safe_install.models import Device, Driver
             "535.104",
             "12.2",
             ("8.0", "9.0"),
-            Driver("535.104", "12.2", (Device("declared", "8.0"), Device("declared", "9.0")), declared=True),
+            Driver(
+                "535.104",
+                "12.2",
+                (Device("declared", "8.0"), Device("declared", "9.0")),
+                declared=True,
+            ),
         ),
         (None, None, ("7.5",), Driver(None, None, (Device("declared", "7.5"),), declared=True)),
     ],
@@ -47,7 +52,11 @@ def test_without_its_library_there_is_no_driver_and_nothing_is_imported(monkeypa
 
 class NvmlError(Exception):
     def __init__(self, value):
-        super().__init__({9: "Driver Not Loaded", 15: "GPU is lost", 18: "Driver/library version mismatch."}[value])
+        super().__init__(
+            {9: "Driver Not Loaded", 15: "GPU is lost", 18: "Driver/library version mismatch."}[
+                value
+            ]
+        )
         self.value = value
 
 
@@ -55,12 +64,18 @@ class NvmlError(Exception):
     ("start", "ask", "expected"),
     [
         (9, None, None),
-        (18, None, Driver("535.104.05", None, problem="NVML error 18: Driver/library version mismatch")),
+        (
+            18,
+            None,
+            Driver("535.104.05", None, problem="NVML error 18: Driver/library version mismatch"),
+        ),
         (None, 15, Driver("535.104.05", None, problem="NVML error 15: GPU is lost")),
     ],
     ids=["not loaded", "mismatch", "lost"],
 )
-def test_a_driver_that_answers_nothing_is_there_unless_it_is_not_loaded(start, ask, expected, monkeypatch):
+def test_a_driver_that_answers_nothing_is_there_unless_it_is_not_loaded(
+    start, ask, expected, monkeypatch
+):
     def fail(value):
         if value is not None:
             raise NvmlError(value)
@@ -83,10 +98,15 @@ def test_a_driver_that_answers_nothing_is_there_unless_it_is_not_loaded(start, a
     ("text", "version"),
     [
         (
-            "NVRM version: NVIDIA UNIX x86_64 Kernel Module  535.104.05  Sat Aug 19 01:15:15 UTC 2023\nGCC 12.2.0",
+            "NVRM version: NVIDIA UNIX x86_64 Kernel Module  535.104.05  Sat Aug 19 01:15:15 UTC "
+            "2023\nGCC 12.2.0",
             "535.104.05",
         ),
-        ("NVRM version: NVIDIA UNIX Open Kernel Module for x86_64  580.65.06  Release Build  (root@x)", "580.65.06"),
+        (
+            "NVRM version: NVIDIA UNIX Open Kernel Module for x86_64  580.65.06  Release Build  "
+            "(root@x)",
+            "580.65.06",
+        ),
         ("NVRM version: NVIDIA UNIX x86_64 Kernel Module  455.23  Fri Sep", "455.23"),
         ("", None),
         (None, None),

@@ -20,7 +20,8 @@ from safe_install.errors import UsageError
 
 @pytest.fixture
 def places(tmp_path, monkeypatch):
-    """Environments `venv` and `conda`, an empty folder, a program on PATH; everything named relative to the result."""
+    """Environments `venv` and `conda`, an empty folder, a program on PATH; everything named
+    relative to the result."""
     for name in ("venv/bin/python", "conda/bin/python3", "tools/python9", "tools/no-program"):
         path = tmp_path / name
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -76,7 +77,8 @@ def test_the_environment_of_the_program_itself_is_never_managed(receipt, places)
     own = places / "conda"
     (places / "venv" / "bin" / "python3").symlink_to("python")
     path = os.pathsep.join(str(places / name) for name in ("conda/bin", "missing", "venv/bin"))
-    assert find_interpreter(None, {"PATH": path}, own_prefix=own) == Path(sys.executable)  # no receipt: somebody's own
+    # no receipt: somebody's own
+    assert find_interpreter(None, {"PATH": path}, own_prefix=own) == Path(sys.executable)
     (own / receipt).touch()
     assert find_interpreter(None, {"PATH": path}, own_prefix=own) == places / "venv/bin/python3"
     active = {"PATH": path, "VIRTUAL_ENV": str(own)}
@@ -96,7 +98,9 @@ def test_the_environment_of_uvx_is_never_managed(places):
     assert find_interpreter(None, {"PATH": path}, own_prefix=own) == places / "venv/bin/python3"
 
 
-@pytest.mark.parametrize("python", ["missing", "./missing", "empty", "no-program", "tools/no-program"])
+@pytest.mark.parametrize(
+    "python", ["missing", "./missing", "empty", "no-program", "tools/no-program"]
+)
 def test_what_is_no_interpreter(python, places):
     with pytest.raises(UsageError, match=f"--python {python}") as caught:
         find_interpreter(python, {"PATH": str(places / "tools")})
@@ -104,7 +108,12 @@ def test_what_is_no_interpreter(python, places):
 
 
 def test_a_child_gets_the_users_variables_less_what_would_bend_the_answer(monkeypatch):
-    dropped = {"PYTORCH_NVML_BASED_CUDA_CHECK", "PYTHONHOME", "__PYVENV_LAUNCHER__", *BLINDING_VARIABLES}
+    dropped = {
+        "PYTORCH_NVML_BASED_CUDA_CHECK",
+        "PYTHONHOME",
+        "__PYVENV_LAUNCHER__",
+        *BLINDING_VARIABLES,
+    }
     kept = {"LD_LIBRARY_PATH", "PYTHONPATH", "PYTHONNOUSERSITE", "PYTHONSAFEPATH", "PYTHONHASHSEED"}
     for name in dropped | kept:
         monkeypatch.setenv(name, "1")
@@ -127,7 +136,9 @@ def test_a_child_gets_the_users_variables_less_what_would_bend_the_answer(monkey
         ("linux", ("", ("", "", ""), ""), "macosx-10.9-universal2"),
     ],
 )
-def test_a_mac_is_what_runs_and_not_what_its_python_was_built_for(system, mac, platform, monkeypatch):
+def test_a_mac_is_what_runs_and_not_what_its_python_was_built_for(
+    system, mac, platform, monkeypatch
+):
     script = importlib.import_module("safe_install.environment.script")
     monkeypatch.setattr(script.sys, "platform", system)
     monkeypatch.setattr(script.platform, "mac_ver", lambda: mac)

@@ -1,4 +1,5 @@
-"""RECORD: what its rows say, in every spelling that installers use, and in those that nobody should."""
+"""RECORD: what its rows say, in every spelling that installers use, and in those that nobody
+should."""
 
 from __future__ import annotations
 
@@ -20,8 +21,14 @@ from safe_install.environment.record import (
 
 LONG = "x" * 131_073
 TABLE = {
-    "as pip writes it": ("p/a.py,sha256=abc,3\r\np/b.py,,\r\n", [("p/a.py", "sha256=abc", "3"), ("p/b.py", "", "")]),
-    "as uv writes it": ("p/a.py,sha256=abc,3\np/b.py,,\n", [("p/a.py", "sha256=abc", "3"), ("p/b.py", "", "")]),
+    "as pip writes it": (
+        "p/a.py,sha256=abc,3\r\np/b.py,,\r\n",
+        [("p/a.py", "sha256=abc", "3"), ("p/b.py", "", "")],
+    ),
+    "as uv writes it": (
+        "p/a.py,sha256=abc,3\np/b.py,,\n",
+        [("p/a.py", "sha256=abc", "3"), ("p/b.py", "", "")],
+    ),
     "ends of lines of old Macs": ("a,,\rb,,\r", [("a", "", ""), ("b", "", "")]),
     "without the last end of line": ("a,,\nb,,", [("a", "", ""), ("b", "", "")]),
     "empty": ("", []),
@@ -39,7 +46,10 @@ TABLE = {
     ),
     "a form feed is no end of a line": ("a\x0cb\u2028c,,\n", [("a\x0cb\u2028c", "", "")]),
     "an absolute path": ("/opt/p/a.py,,\n", [("/opt/p/a.py", "", "")]),
-    "a path that leads out": ("../../../bin/p,sha256=abc,3\n", [("../../../bin/p", "sha256=abc", "3")]),
+    "a path that leads out": (
+        "../../../bin/p,sha256=abc,3\n",
+        [("../../../bin/p", "sha256=abc", "3")],
+    ),
     "bytes that are no UTF-8": ("p/\udce9.py,,\n", [("p/\udce9.py", "", "")]),
     "letters beyond ASCII": ("p/é中.py,,\n", [("p/é中.py", "", "")]),
     "a NUL names no file": ("a\0b,,\nc,,\n", [("c", "", "")]),
@@ -66,7 +76,11 @@ def test_what_is_written_reads_the_same() -> None:
 
 def test_the_row_of_a_file() -> None:
     # printf 'x = 1\n' | openssl dgst -sha256 -binary | basenc --base64url
-    assert make_entry("p/a.py", b"x = 1\n") == ("p/a.py", "sha256=nia_NpkRxFwkPGhBR7I_yeHc_PJX0pmhxjIBam_NM_Q", "6")
+    assert make_entry("p/a.py", b"x = 1\n") == (
+        "p/a.py",
+        "sha256=nia_NpkRxFwkPGhBR7I_yeHc_PJX0pmhxjIBam_NM_Q",
+        "6",
+    )
 
 
 def test_no_record_has_no_rows(tmp_path: Path) -> None:

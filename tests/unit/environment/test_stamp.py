@@ -17,11 +17,29 @@ from tests.factories import make_environment
 
 @pytest.fixture
 def site(tmp_path):
-    for name in ("torch/lib", "torch/__pycache__", "numpy", "torch-2.0.dist-info", "old.egg-info", "bin"):
+    for name in (
+        "torch/lib",
+        "torch/__pycache__",
+        "numpy",
+        "torch-2.0.dist-info",
+        "old.egg-info",
+        "bin",
+    ):
         (tmp_path / "site" / name).mkdir(parents=True)
-    for name in ("torch/__init__.py", "torch/lib/libtorch.so", "torch/__pycache__/a.pyc", "numpy/core.py", "six.py"):
+    for name in (
+        "torch/__init__.py",
+        "torch/lib/libtorch.so",
+        "torch/__pycache__/a.pyc",
+        "numpy/core.py",
+        "six.py",
+    ):
         (tmp_path / "site" / name).write_text("x = 1\n")
-    for name in ("torch-2.0.dist-info/METADATA", "torch-2.0.dist-info/RECORD", "old.egg-info/PKG-INFO", "bin/python"):
+    for name in (
+        "torch-2.0.dist-info/METADATA",
+        "torch-2.0.dist-info/RECORD",
+        "old.egg-info/PKG-INFO",
+        "bin/python",
+    ):
         (tmp_path / "site" / name).write_text("a\n")
     return tmp_path / "site"
 
@@ -36,16 +54,37 @@ def write(path, text):
 
 
 CHANGES = {
-    "a distribution comes": (lambda site: write(site / "new-1.dist-info/RECORD", "x"), "new-1.dist-info"),
-    "a distribution goes": (lambda site: shutil.rmtree(site / "torch-2.0.dist-info"), "torch-2.0.dist-info"),
-    "RECORD": (lambda site: write(site / "torch-2.0.dist-info/RECORD", "longer\n"), "torch-2.0.dist-info/RECORD"),
-    "PKG-INFO": (lambda site: write(site / "old.egg-info/PKG-INFO", "longer\n"), "old.egg-info/PKG-INFO"),
+    "a distribution comes": (
+        lambda site: write(site / "new-1.dist-info/RECORD", "x"),
+        "new-1.dist-info",
+    ),
+    "a distribution goes": (
+        lambda site: shutil.rmtree(site / "torch-2.0.dist-info"),
+        "torch-2.0.dist-info",
+    ),
+    "RECORD": (
+        lambda site: write(site / "torch-2.0.dist-info/RECORD", "longer\n"),
+        "torch-2.0.dist-info/RECORD",
+    ),
+    "PKG-INFO": (
+        lambda site: write(site / "old.egg-info/PKG-INFO", "longer\n"),
+        "old.egg-info/PKG-INFO",
+    ),
     "a module": (lambda site: write(site / "six.py", "longer = 1\n"), "six.py"),
     "a .pth file": (lambda site: write(site / "hook.pth", "import os\n"), "hook.pth"),
     "a folder": (lambda site: (site / "extra").mkdir(), "extra"),
-    "torch's code": (lambda site: write(site / "torch/__init__.py", "y = 12\n"), "torch/__init__.py"),
-    "torch's library": (lambda site: os.utime(site / "torch/lib/libtorch.so", ns=(1, 1)), "torch/lib/libtorch.so"),
-    "added to torch": (lambda site: write(site / "torch/lib/libstdc++.so.6", "x"), "torch/lib/libstdc++.so.6"),
+    "torch's code": (
+        lambda site: write(site / "torch/__init__.py", "y = 12\n"),
+        "torch/__init__.py",
+    ),
+    "torch's library": (
+        lambda site: os.utime(site / "torch/lib/libtorch.so", ns=(1, 1)),
+        "torch/lib/libtorch.so",
+    ),
+    "added to torch": (
+        lambda site: write(site / "torch/lib/libstdc++.so.6", "x"),
+        "torch/lib/libstdc++.so.6",
+    ),
     "torch goes": (lambda site: shutil.rmtree(site / "torch"), "torch"),
     "a command": (lambda site: write(site / "bin/pip", "x"), "bin/pip"),
     "a link instead of a file": (lambda site: relink(site / "six.py"), "six.py"),
@@ -97,7 +136,8 @@ def test_a_torch_that_is_about_to_be_built_is_not_watched(tmp_path):
     assert path in stamp_of(environment, (tmp_path / "other",)).states
 
 
-# Where the sources lie; is torch, which lies in site-packages, still watched? And site-packages itself?
+# Where the sources lie; is torch, which lies in site-packages, still watched? And site-packages
+# itself?
 PLACES = {
     "somewhere else": ("home/project", True, True),
     "around the environment (.venv in the project)": ("project", True, True),

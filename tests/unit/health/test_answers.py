@@ -53,9 +53,21 @@ def test_what_is_no_answer_is_passed_over(line):
 
 def test_a_report_has_the_folder_and_what_libcuda_answered():
     events = [
-        {"event": "torch", "version": "2.9.1+cu128", "cuda": "12.8", "hip": None, "folder": "/env/torch"},
+        {
+            "event": "torch",
+            "version": "2.9.1+cu128",
+            "cuda": "12.8",
+            "hip": None,
+            "folder": "/env/torch",
+        },
         {"event": "cuda", "available": False, "devices": 0},
-        {"event": "libcuda", "path": "/usr/lib/libcuda.so.1", "cuda": "12.2", "status": 100, "devices": None},
+        {
+            "event": "libcuda",
+            "path": "/usr/lib/libcuda.so.1",
+            "cuda": "12.2",
+            "status": 100,
+            "devices": None,
+        },
     ]
     report = make_report(events, torch=None, asked="import", seconds=1.0)
     assert report.torch_folder == "/env/torch"
@@ -78,7 +90,13 @@ def with_words(lines):
 
 def step_lines(name, ok=True):
     step = {"kind": "import", "name": name}
-    end = {"event": "end", **step, "ok": ok, "error": None if ok else "OSError: gone", "seconds": 1.5}
+    end = {
+        "event": "end",
+        **step,
+        "ok": ok,
+        "error": None if ok else "OSError: gone",
+        "seconds": 1.5,
+    }
     return [json.dumps({"event": "begin", **step}), json.dumps(end)]
 
 
@@ -88,15 +106,27 @@ FORGED = step_lines("x")[1]
 @pytest.mark.parametrize(
     ("lines", "expected"),
     [
-        (["word0 " + step_lines("x")[0], "word1 " + FORGED, "word2 " + DONE], ({"x": True}, None, True)),
+        (
+            ["word0 " + step_lines("x")[0], "word1 " + FORGED, "word2 " + DONE],
+            ({"x": True}, None, True),
+        ),
         (["word0 " + step_lines("x")[0], FORGED, DONE], ({}, "import x", False)),
-        (["word0 " + step_lines("x")[0], "word0 " + FORGED, "word0 " + DONE], ({}, "import x", False)),
+        (
+            ["word0 " + step_lines("x")[0], "word0 " + FORGED, "word0 " + DONE],
+            ({}, "import x", False),
+        ),
         (["word0 " + step_lines("x")[0], "word99 " + FORGED], ({}, "import x", False)),
         (["word0 " + FORGED, "word1 " + DONE], ({}, None, True)),
         (["word0 " + step_lines("y")[0], "word1 " + FORGED], ({}, "import y", False)),
-        (["word0 " + step_lines("x")[0], "word2 " + FORGED, "word1 " + DONE], ({"x": True}, None, False)),
+        (
+            ["word0 " + step_lines("x")[0], "word2 " + FORGED, "word1 " + DONE],
+            ({"x": True}, None, False),
+        ),
         (["word0 " + step_lines("x")[0], "word2 " + DONE], ({"x": False}, None, True)),
-        (["word0 " + step_lines("x")[0], "word1 " + step_lines("y")[0]], ({"x": False}, "import y", False)),
+        (
+            ["word0 " + step_lines("x")[0], "word1 " + step_lines("y")[0]],
+            ({"x": False}, "import y", False),
+        ),
         (["x" * 100_000, "word0", "word0 " + DONE], ({}, None, True)),
     ],
     ids=[
@@ -114,12 +144,23 @@ FORGED = step_lines("x")[1]
 )
 def test_only_a_line_with_the_next_word_is_an_answer(lines, expected):
     answers = parse_answers(lines, WORDS)
-    assert ({event["name"]: event["ok"] for event in answers.events}, answers.unfinished, answers.done) == expected
+    assert (
+        {event["name"]: event["ok"] for event in answers.events},
+        answers.unfinished,
+        answers.done,
+    ) == expected
 
 
 def test_a_step_without_an_answer_has_failed():
-    (event,) = missing_answers(["import torch", "import x"], [json.loads(step_lines("torch")[1])], "not asked")
-    assert (event["kind"], event["name"], event["ok"], event["error"]) == ("import", "x", False, "not asked")
+    (event,) = missing_answers(
+        ["import torch", "import x"], [json.loads(step_lines("torch")[1])], "not asked"
+    )
+    assert (event["kind"], event["name"], event["ok"], event["error"]) == (
+        "import",
+        "x",
+        False,
+        "not asked",
+    )
 
 
 def test_a_crash_names_the_step_in_which_it_happened():
@@ -138,7 +179,7 @@ def test_a_crash_names_the_step_in_which_it_happened():
     assert report.imports["torch_scatter"].error == "signal SIGSEGV"
 
 
-# --- files that a copy of the asking process died of -------------------------------------------------
+# --- files that a copy of the asking process died of ----------------------------------------------
 
 DIED = {
     "event": "end",
@@ -152,8 +193,22 @@ DIED = {
     "stderr": "terminate called\n  what():  registered twice\nframe #0: f\n",
     "files": [["/site/scatter/_x_cpu.so"]],
 }
-FINE = {"event": "end", "kind": "native", "name": "scatter", "ok": True, "error": None, "seconds": 0.2}
-OTHER = {"event": "end", "kind": "import", "name": "scatter", "ok": True, "error": None, "seconds": 0.2}
+FINE = {
+    "event": "end",
+    "kind": "native",
+    "name": "scatter",
+    "ok": True,
+    "error": None,
+    "seconds": 0.2,
+}
+OTHER = {
+    "event": "end",
+    "kind": "import",
+    "name": "scatter",
+    "ok": True,
+    "error": None,
+    "seconds": 0.2,
+}
 
 
 def test_files_that_a_copy_died_of_are_asked_again():
@@ -165,9 +220,17 @@ def test_files_that_a_copy_died_of_are_asked_again():
     ("settled", "events"),
     [
         pytest.param([FINE], [OTHER, FINE], id="it loads where nothing else is loaded"),
-        pytest.param([{**DIED, "files": [["x"]]}], [OTHER, {**DIED, "files": [["x"]]}], id="it dies there, too"),
+        pytest.param(
+            [{**DIED, "files": [["x"]]}],
+            [OTHER, {**DIED, "files": [["x"]]}],
+            id="it dies there, too",
+        ),
         pytest.param([], [OTHER, DIED], id="the second process gave no answer"),
-        pytest.param([crash_event("import torch", "signal SIGSEGV")], [OTHER, DIED], id="it did not come so far"),
+        pytest.param(
+            [crash_event("import torch", "signal SIGSEGV")],
+            [OTHER, DIED],
+            id="it did not come so far",
+        ),
     ],
 )
 def test_the_second_answer_counts_where_there_is_one(settled, events):
@@ -178,13 +241,15 @@ def test_a_death_is_told_by_its_last_words():
     (other, died) = explain_crashes([OTHER, DIED])
     assert other == OTHER
     assert died["error"] == "_x_cpu.so: signal SIGABRT (registered twice)"
-    assert make_report([died], torch=None, asked="import", seconds=1.0).operations["scatter native part"].error == (
-        "_x_cpu.so: signal SIGABRT (registered twice)"
-    )
+    assert make_report([died], torch=None, asked="import", seconds=1.0).operations[
+        "scatter native part"
+    ].error == ("_x_cpu.so: signal SIGABRT (registered twice)")
 
 
 def test_a_subject_is_written_for_the_script():
-    subject = Subject("torch-scatter", ("torch_scatter",), ("torch_scatter/_*.so",), "assert device")
+    subject = Subject(
+        "torch-scatter", ("torch_scatter",), ("torch_scatter/_*.so",), "assert device"
+    )
     assert subject.as_json() == {
         "name": "torch-scatter",
         "imports": ["torch_scatter"],
@@ -203,7 +268,14 @@ def test_what_is_no_step_is_an_event_also_between_two_steps():
 
 
 def end(kind, name, error=None):
-    return {"event": "end", "kind": kind, "name": name, "ok": error is None, "error": error, "seconds": 0.1}
+    return {
+        "event": "end",
+        "kind": kind,
+        "name": name,
+        "ok": error is None,
+        "error": error,
+        "seconds": 0.1,
+    }
 
 
 @pytest.mark.parametrize(
@@ -211,7 +283,11 @@ def end(kind, name, error=None):
     [
         pytest.param([], None, {}, {}, id="nothing was answered"),
         pytest.param(
-            [{"event": "cuda", "available": True, "devices": 1}, end("cuda", "available")], True, {}, {}, id="CUDA"
+            [{"event": "cuda", "available": True, "devices": 1}, end("cuda", "available")],
+            True,
+            {},
+            {},
+            id="CUDA",
         ),
         pytest.param(
             [end("cuda", "available", "RuntimeError: x")],
@@ -221,7 +297,12 @@ def end(kind, name, error=None):
             id="asking for CUDA fails",
         ),
         pytest.param(
-            [end("import", "a"), end("import", "b", "ImportError"), end("operation", "a on cpu"), end("native", "a")],
+            [
+                end("import", "a"),
+                end("import", "b", "ImportError"),
+                end("operation", "a on cpu"),
+                end("native", "a"),
+            ],
             None,
             {"a": None, "b": "ImportError"},
             {"a on cpu": None, "a native part": None},

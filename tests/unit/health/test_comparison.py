@@ -5,7 +5,13 @@ from __future__ import annotations
 import pytest
 from tests.factories import make_health
 
-from safe_install.health.comparison import check_cuda_required, compare_health, first_line, hint_for, is_healthy
+from safe_install.health.comparison import (
+    check_cuda_required,
+    compare_health,
+    first_line,
+    hint_for,
+    is_healthy,
+)
 from safe_install.models import HealthReport, ImportResult, Severity, UnmetRequirement
 
 
@@ -22,9 +28,19 @@ GOOD = make_health()
     ("before", "after", "requested", "expected"),
     [
         pytest.param(GOOD, GOOD, (), [], id="nothing changed"),
-        pytest.param(GOOD, make_health(available=False, devices=0), (), ["cuda-lost"], id="CUDA lost"),
-        pytest.param(GOOD, make_health(available=None, devices=0), (), ["cuda-lost"], id="driver out of sight"),
-        pytest.param(make_health(devices=4), make_health(devices=3), (), ["devices-lost"], id="fewer devices"),
+        pytest.param(
+            GOOD, make_health(available=False, devices=0), (), ["cuda-lost"], id="CUDA lost"
+        ),
+        pytest.param(
+            GOOD,
+            make_health(available=None, devices=0),
+            (),
+            ["cuda-lost"],
+            id="driver out of sight",
+        ),
+        pytest.param(
+            make_health(devices=4), make_health(devices=3), (), ["devices-lost"], id="fewer devices"
+        ),
         pytest.param(
             GOOD,
             make_health(torch="2.4.1+cu121", cuda="12.1"),
@@ -32,7 +48,9 @@ GOOD = make_health()
             ["torch-moved", "torch-moved"],
             id="torch moved though CUDA works",
         ),
-        pytest.param(GOOD, make_health(cuda="11.3"), (), ["torch-moved"], id="other CUDA build, same version"),
+        pytest.param(
+            GOOD, make_health(cuda="11.3"), (), ["torch-moved"], id="other CUDA build, same version"
+        ),
         pytest.param(
             make_health(available=False, devices=0),
             make_health(available=False, devices=0),
@@ -153,7 +171,11 @@ GOOD = make_health()
             id="torch is imported from another folder",
         ),
         pytest.param(
-            make_health(), make_health(torch_folder="/env/torch"), (), [], id="the folder was not known before"
+            make_health(),
+            make_health(torch_folder="/env/torch"),
+            (),
+            [],
+            id="the folder was not known before",
         ),
         pytest.param(
             make_health(operations={"torch.from_numpy": None}),
@@ -177,7 +199,11 @@ GOOD = make_health()
             id="there was no numpy before",
         ),
         pytest.param(
-            GOOD, make_health(crashed="signal SIGSEGV"), (), ["check-crashed"], id="crashed between questions"
+            GOOD,
+            make_health(crashed="signal SIGSEGV"),
+            (),
+            ["check-crashed"],
+            id="crashed between questions",
         ),
     ],
 )
@@ -196,7 +222,9 @@ def test_naming_a_cpu_build_asks_for_the_loss_of_cuda():
 
 
 def test_the_reason_that_torch_gives_is_passed_on():
-    after = make_health(available=False, devices=0, warnings=("The NVIDIA driver on your system is too old",))
+    after = make_health(
+        available=False, devices=0, warnings=("The NVIDIA driver on your system is too old",)
+    )
     (finding,) = compare_health(GOOD, after, requested=(), torch_requested=False)
     assert "too old" in finding.detail
 
@@ -221,11 +249,18 @@ def test_the_remedy_for_numpy(name, torch, hint):
     ("error", "hint"),
     [
         (
-            "RuntimeError: Could not load libtorchcodec. Likely causes: 1. FFmpeg is not properly installed",
+            "RuntimeError: Could not load libtorchcodec. Likely causes: 1. FFmpeg is not properly "
+            "installed",
             "Install FFmpeg",
         ),
-        ("OSError: libavutil.so.56: cannot open shared object file: No such file or directory", "Install FFmpeg"),
-        ("ImportError: libGL.so.1: cannot open shared object file: No such file or directory", "Install OpenGL"),
+        (
+            "OSError: libavutil.so.56: cannot open shared object file: No such file or directory",
+            "Install FFmpeg",
+        ),
+        (
+            "ImportError: libGL.so.1: cannot open shared object file: No such file or directory",
+            "Install OpenGL",
+        ),
         ("OSError: libgomp.so.1: cannot open shared object file", "Install GCC's OpenMP"),
         ("ImportError: libcudart.so.13: cannot open shared object file", ""),
         ("AssertionError", ""),
@@ -242,8 +277,13 @@ def test_of_a_long_exception_the_finding_has_the_first_line():
     """torch appends advice and the stack of C++; the JSON document has all of it."""
     long = "RuntimeError: CUDA error: operation not supported\nSearch for `cudaErrorNotSupported'\n  frame #1"
     after = make_health(imports={"torch": None, "torch_scatter": long})
-    (finding,) = compare_health(make_health(), after, requested={"torch_scatter"}, torch_requested=False)
-    assert finding.detail == "torch_scatter does not import: RuntimeError: CUDA error: operation not supported"
+    (finding,) = compare_health(
+        make_health(), after, requested={"torch_scatter"}, torch_requested=False
+    )
+    assert (
+        finding.detail
+        == "torch_scatter does not import: RuntimeError: CUDA error: operation not supported"
+    )
     assert first_line(None) == first_line("\n \n") == "no reason was given"
 
 
@@ -251,7 +291,10 @@ def test_of_a_long_exception_the_finding_has_the_first_line():
 def test_a_check_that_was_cut_off_says_so_once(crashed_before):
     before = HealthReport(cuda_available=True, device_count=1, crashed=crashed_before)
     after = HealthReport(crashed="no answer")
-    checks = [finding.check for finding in compare_health(before, after, requested=(), torch_requested=False)]
+    checks = [
+        finding.check
+        for finding in compare_health(before, after, requested=(), torch_requested=False)
+    ]
     assert checks == (["check-crashed"] if crashed_before is None else ["cuda-lost"])
 
 
@@ -277,10 +320,22 @@ def test_the_remedy_for_a_gpu_without_code():
 @pytest.mark.parametrize(
     ("after", "reason"),
     [
-        (make_health(available=False, torch="2.4.1+cpu", cuda=None), "torch 2.4.1+cpu is a build without CUDA"),
-        (make_health(available=False, warnings=("The driver is too old",)), "The driver is too old"),
-        (make_health(available=False, imports={"torch": "OSError: libcudart.so.12"}), "OSError: libcudart.so.12"),
-        (make_health(available=False, operations={"cuda available": "RuntimeError: x"}), "RuntimeError: x"),
+        (
+            make_health(available=False, torch="2.4.1+cpu", cuda=None),
+            "torch 2.4.1+cpu is a build without CUDA",
+        ),
+        (
+            make_health(available=False, warnings=("The driver is too old",)),
+            "The driver is too old",
+        ),
+        (
+            make_health(available=False, imports={"torch": "OSError: libcudart.so.12"}),
+            "OSError: libcudart.so.12",
+        ),
+        (
+            make_health(available=False, operations={"cuda available": "RuntimeError: x"}),
+            "RuntimeError: x",
+        ),
         (make_health(available=False), "torch gives no reason"),
     ],
 )

@@ -24,19 +24,24 @@ Current thread 0x00007f2 (most recent call first):
 TABLE = {
     "C++ exception": (
         C10,
-        "Tried to register an operator (torch_scatter::cuda_version() -> int) with the same name twice.",
+        "Tried to register an operator (torch_scatter::cuda_version() -> int) with the same name "
+        "twice.",
     ),
     "C++ exception without words": (
         "terminate called after throwing an instance of 'int'\n",
         "terminate called after throwing an instance of 'int'",
     ),
-    "no exception": ("terminate called without an active exception\n", "terminate called without an active exception"),
+    "no exception": (
+        "terminate called without an active exception\n",
+        "terminate called without an active exception",
+    ),
     "macOS": (
         "libc++abi: terminating due to uncaught exception of type c10::Error: twice\n",
         "terminating due to uncaught exception of type c10::Error: twice",
     ),
     "symbol": (
-        "ImportError: no numpy\nx.so: undefined symbol: _ZN3c106detail\nTraceback (most recent call last):\n",
+        "ImportError: no numpy\nx.so: undefined symbol: _ZN3c106detail\nTraceback (most recent "
+        "call last):\n",
         "x.so: undefined symbol: _ZN3c106detail",
     ),
     "Python's last exception": (
@@ -54,7 +59,8 @@ TABLE = {
         "Fatal Python error: Segmentation fault",
     ),
     "no encodings": (
-        "Fatal Python error: init_fs_encoding: failed\nModuleNotFoundError: No module named 'encodings'\n",
+        "Fatal Python error: init_fs_encoding: failed\nModuleNotFoundError: No module named "
+        "'encodings'\n",
         "ModuleNotFoundError: No module named 'encodings'",
     ),
     "glibc: heap": ("free(): invalid pointer\n", "free(): invalid pointer"),
@@ -62,17 +68,27 @@ TABLE = {
         "malloc_consolidate(): unaligned fastbin chunk\n",
         "malloc_consolidate(): unaligned fastbin chunk",
     ),
-    "glibc: stack": ("*** stack smashing detected ***: terminated\n", "*** stack smashing detected ***: terminated"),
-    "glibc: twice": ("free(): double free detected in tcache 2\n", "free(): double free detected in tcache 2"),
+    "glibc: stack": (
+        "*** stack smashing detected ***: terminated\n",
+        "*** stack smashing detected ***: terminated",
+    ),
+    "glibc: twice": (
+        "free(): double free detected in tcache 2\n",
+        "free(): double free detected in tcache 2",
+    ),
     "glibc: assert": (
         "python: x.c:3: f: Assertion `0' failed.\nAborted (core dumped)\n",
         "python: x.c:3: f: Assertion `0' failed.",
     ),
     "glog": (
-        "F0101 00:00:00 1 x.cc:3] Check failed: a == b \n*** Check failure stack trace: ***\n    @ 0x7f  f()\n",
+        "F0101 00:00:00 1 x.cc:3] Check failed: a == b \n*** Check failure stack trace: ***\n    @ "
+        "0x7f  f()\n",
         "F0101 00:00:00 1 x.cc:3] Check failed: a == b",
     ),
-    "frames only": ("something went wrong\nframe #0: f + 0x1 (0x7 in /x.so)\nframe #1: g\n\n", "something went wrong"),
+    "frames only": (
+        "something went wrong\nframe #0: f + 0x1 (0x7 in /x.so)\nframe #1: g\n\n",
+        "something went wrong",
+    ),
     "nothing": ("", None),
     "only what says nothing": ("frame #0: f\nAborted (core dumped)\n", None),
     "escapes": ("what():  \x1b[31mred\x07\x1b[0m\ttwo\n", "[31mred[0m two"),
@@ -91,7 +107,9 @@ def test_its_length_is_bounded():
 
 
 def test_how_it_ended():
-    assert describe_end("signal SIGABRT", C10).startswith("signal SIGABRT (Tried to register an operator")
+    assert describe_end("signal SIGABRT", C10).startswith(
+        "signal SIGABRT (Tried to register an operator"
+    )
     assert describe_end("signal SIGSEGV", "") == "signal SIGSEGV"
     assert [name_of_status(status) for status in (3, 0, -6, -11, -200)] == [
         "exit status 3",

@@ -47,7 +47,8 @@ NO_GPU = library(100)
             TOO_OLD,
             Machine(DRIVER, driver_floor="580.65.06", fitting_build="2.14.1+cu126"),
             "driver-too-old",
-            "torch 2.15.0+cu132 needs driver 580.65.06 or newer; 570.86.10 (CUDA 12.8) is installed",
+            "torch 2.15.0+cu132 needs driver 580.65.06 or newer; 570.86.10 (CUDA 12.8) is "
+            "installed",
             "safe-install install torch==2.14.1+cu126",
             id="driver too old",
         ),
@@ -116,7 +117,8 @@ NO_GPU = library(100)
             health(answer=library(804, path="/usr/local/cuda/compat/libcuda.so.575.57.08")),
             Machine(DRIVER),
             "forward-compatibility",
-            "/usr/local/cuda/compat/libcuda.so.575.57.08 (error 804): it is a forward compatibility library",
+            "/usr/local/cuda/compat/libcuda.so.575.57.08 (error 804): it is a forward "
+            "compatibility library",
             "Take the folder of cuda-compat off LD_LIBRARY_PATH",
             id="forward compatibility",
         ),
@@ -145,10 +147,18 @@ NO_GPU = library(100)
             id="not ready",
         ),
         pytest.param(
-            health(answer=library(214)), Machine(DRIVER), "cuda-unavailable", "memory error", "--gpu-reset", id="ECC"
+            health(answer=library(214)),
+            Machine(DRIVER),
+            "cuda-unavailable",
+            "memory error",
+            "--gpu-reset",
+            id="ECC",
         ),
         pytest.param(
-            health(answer=library(719), warnings=("Unexpected error 719 (Triggered internally at c10/x.cpp:1.)",)),
+            health(
+                answer=library(719),
+                warnings=("Unexpected error 719 (Triggered internally at c10/x.cpp:1.)",),
+            ),
             Machine(DRIVER),
             "cuda-unavailable",
             "(error 719): Unexpected error 719",
@@ -228,7 +238,10 @@ NO_GPU = library(100)
             id="nvidia-smi works and libcuda is not there",
         ),
         pytest.param(
-            health(answer=library(0, devices=2), warnings=("Unexpected error 801 (Triggered internally at x)",)),
+            health(
+                answer=library(0, devices=2),
+                warnings=("Unexpected error 801 (Triggered internally at x)",),
+            ),
             Machine(DRIVER),
             "cuda-unavailable",
             "torch.cuda.is_available() is False: Unexpected error 801",
@@ -247,8 +260,10 @@ NO_GPU = library(100)
             CPU,
             Machine(DRIVER, fitting_build="2.13.0+cu126"),
             "build-without-cuda",
-            "torch 2.13.0+cpu is a build without CUDA, and this machine has 2 GPUs: NVIDIA A100, with driver 570.86.10",
-            "safe-install install torch==2.13.0+cu126. If this build is meant, set CUDA_VISIBLE_DEVICES=-1.",
+            "torch 2.13.0+cpu is a build without CUDA, and this machine has 2 GPUs: NVIDIA A100, "
+            "with driver 570.86.10",
+            "safe-install install torch==2.13.0+cu126. If this build is meant, set "
+            "CUDA_VISIBLE_DEVICES=-1.",
             id="a build for the CPU beside a GPU",
         ),
         pytest.param(
@@ -276,7 +291,12 @@ NO_GPU = library(100)
             id="a ROCm build beside a GPU of NVIDIA",
         ),
         pytest.param(
-            health("2.9.1+rocm6.4", None), Machine(None), "rocm-unavailable", "/dev/kfd", "--device=/dev/kfd", id="ROCm"
+            health("2.9.1+rocm6.4", None),
+            Machine(None),
+            "rocm-unavailable",
+            "/dev/kfd",
+            "--device=/dev/kfd",
+            id="ROCm",
         ),
     ],
 )
@@ -294,14 +314,24 @@ def test_a_cause_has_words_and_a_remedy(report, machine, check, words, hint):
         pytest.param(health(available=True), Machine(DRIVER), id="available"),
         pytest.param(health(available=None), Machine(None), id="an image build"),
         pytest.param(
-            health(available=None), Machine(None, kernel_driver="535.104.05"), id="an image build on a GPU machine"
+            health(available=None),
+            Machine(None, kernel_driver="535.104.05"),
+            id="an image build on a GPU machine",
         ),
-        pytest.param(dataclasses.replace(CPU, cuda_available=None), Machine(None), id="CPU build, no GPU"),
         pytest.param(
-            health("2.13.0+cpu", None, answer=NO_GPU), Machine(None), id="CPU build, a library without driver"
+            dataclasses.replace(CPU, cuda_available=None), Machine(None), id="CPU build, no GPU"
         ),
-        pytest.param(CPU, Machine(Driver("570.86.10", "12.8")), id="CPU build, a driver without GPU"),
-        pytest.param(health(imports={"torch": "ImportError"}), Machine(DRIVER), id="torch does not import"),
+        pytest.param(
+            health("2.13.0+cpu", None, answer=NO_GPU),
+            Machine(None),
+            id="CPU build, a library without driver",
+        ),
+        pytest.param(
+            CPU, Machine(Driver("570.86.10", "12.8")), id="CPU build, a driver without GPU"
+        ),
+        pytest.param(
+            health(imports={"torch": "ImportError"}), Machine(DRIVER), id="torch does not import"
+        ),
     ],
 )
 def test_where_there_is_nothing_to_find(report, machine):
@@ -349,10 +379,22 @@ def test_require_cuda_says_the_cause():
 @pytest.mark.parametrize(
     ("report", "words", "hint"),
     [
-        (health(available=None, imports={"torch": "ImportError: libfoo.so"}), "does not import: ImportError", "import"),
-        (dataclasses.replace(health(available=None), crashed="signal SIGSEGV"), "did not end: signal SIGSEGV", "GPUs"),
+        (
+            health(available=None, imports={"torch": "ImportError: libfoo.so"}),
+            "does not import: ImportError",
+            "import",
+        ),
+        (
+            dataclasses.replace(health(available=None), crashed="signal SIGSEGV"),
+            "did not end: signal SIGSEGV",
+            "GPUs",
+        ),
         (health(available=None), "there is no NVIDIA driver here", "GPUs"),
-        (health("2.13.0+cpu", None, available=None), "True: torch 2.13.0+cpu is built without CUDA", "a CUDA build"),
+        (
+            health("2.13.0+cpu", None, available=None),
+            "True: torch 2.13.0+cpu is built without CUDA",
+            "a CUDA build",
+        ),
     ],
 )
 def test_require_cuda_blames_a_missing_driver_only_where_it_was_looked_for(report, words, hint):
@@ -370,19 +412,27 @@ def test_require_cuda_blames_a_missing_driver_only_where_it_was_looked_for(repor
     ],
 )
 def test_only_nvmls_own_word_is_a_mismatch(problem, check):
-    finding = diagnose_cuda(health(answer=NO_GPU), Machine(Driver("570.86.10", None, problem=problem)))
+    finding = diagnose_cuda(
+        health(answer=NO_GPU), Machine(Driver("570.86.10", None, problem=problem))
+    )
     assert finding.check == check
 
 
 def test_the_command_names_the_build():
-    assert install_command("2.7.0a0+79aa17489c.nv25.04") == "safe-install install torch==2.7.0a0+79aa17489c.nv25.04"
+    assert (
+        install_command("2.7.0a0+79aa17489c.nv25.04")
+        == "safe-install install torch==2.7.0a0+79aa17489c.nv25.04"
+    )
     assert install_command("2.9.1") == "safe-install install torch==2.9.1"
     assert install_command("2.9.1+cpu", "--no-deps").endswith("--no-deps torch==2.9.1+cpu")
 
 
 @pytest.mark.parametrize(
     ("path", "words"),
-    [("/usr/lib/libcuda.so.1", "(/usr/lib/libcuda.so.1, the module is 535.104.05)"), (None, "versions (error 803)")],
+    [
+        ("/usr/lib/libcuda.so.1", "(/usr/lib/libcuda.so.1, the module is 535.104.05)"),
+        (None, "versions (error 803)"),
+    ],
 )
 def test_a_mismatch_without_the_version_of_the_library(path, words):
     finding = diagnose_cuda(health(answer=library(803, path=path)), Machine(MISMATCH))
@@ -391,5 +441,7 @@ def test_a_mismatch_without_the_version_of_the_library(path, words):
 
 
 def test_a_driver_whose_cuda_is_not_known_is_not_called_too_old():
-    finding = diagnose_cuda(health(answer=library(cuda=None)), Machine(Driver("570.86.10", None, (A100,))))
+    finding = diagnose_cuda(
+        health(answer=library(cuda=None)), Machine(Driver("570.86.10", None, (A100,)))
+    )
     assert finding.check == "cuda-unavailable"

@@ -1,4 +1,5 @@
-"""Which torch is imported, and which is installed: every shape of sys.path, its words and its remedy."""
+"""Which torch is imported, and which is installed: every shape of sys.path, its words and its
+remedy."""
 
 from __future__ import annotations
 
@@ -6,13 +7,27 @@ from pathlib import Path
 
 import pytest
 
-from safe_install.health.origin import Sites, check_missing, check_origin, check_working_folder, is_whole
+from safe_install.health.origin import (
+    Sites,
+    check_missing,
+    check_origin,
+    check_working_folder,
+    is_whole,
+)
 from safe_install.models import Severity, TorchPlace
 
 SITE, USER, BASE, EXTRA = (
-    Path(path) for path in ("/env/site-packages", "/home/me/.local/site-packages", "/usr/lib/site-packages", "/extra")
+    Path(path)
+    for path in (
+        "/env/site-packages",
+        "/home/me/.local/site-packages",
+        "/usr/lib/site-packages",
+        "/extra",
+    )
 )
-SITES = Sites(own=frozenset({SITE}), user=USER, pythonpath=frozenset({EXTRA}), base_prefix=Path("/usr"))
+SITES = Sites(
+    own=frozenset({SITE}), user=USER, pythonpath=frozenset({EXTRA}), base_prefix=Path("/usr")
+)
 
 
 def place(location, files="package", version="2.9.1", editable=False):
@@ -27,7 +42,8 @@ def place(location, files="package", version="2.9.1", editable=False):
             EXTRA / "torch",
             [place(EXTRA, version=None), place(SITE)],
             "torch-shadowed",
-            f"torch 1.0 is imported from {EXTRA}/torch (PYTHONPATH), and not torch 2.9.1, which is installed in {SITE}",
+            f"torch 1.0 is imported from {EXTRA}/torch (PYTHONPATH), and not torch 2.9.1, which is "
+            f"installed in {SITE}",
             f"Take {EXTRA} off PYTHONPATH",
             id="PYTHONPATH",
         ),
@@ -101,25 +117,41 @@ def test_another_torch_is_imported(imported, places, check, words, hint):
     [
         pytest.param(None, [place(SITE)], "", id="torch did not import"),
         pytest.param(SITE / "torch", [place(SITE)], "", id="the installed one"),
-        pytest.param(SITE / "torch", [place(SITE), place(BASE)], "", id="it hides the base environment's"),
+        pytest.param(
+            SITE / "torch", [place(SITE), place(BASE)], "", id="it hides the base environment's"
+        ),
         pytest.param(
             SITE / "torch",
             [TorchPlace(EXTRA, SITE / "torch", "package"), place(SITE)],
             "",
             id="PYTHONPATH has a link to the installed one",
         ),
-        pytest.param(BASE / "torch", [place(BASE)], "the base environment", id="--system-site-packages"),
-        pytest.param(USER / "torch", [place(USER)], "the user site", id="the user site, nothing else"),
-        pytest.param(EXTRA / "torch", [place(EXTRA)], "PYTHONPATH", id="PYTHONPATH with metadata, nothing else"),
         pytest.param(
-            Path("/src/torch"), [place(SITE, "", editable=True)], "an editable install", id="an editable install"
+            BASE / "torch", [place(BASE)], "the base environment", id="--system-site-packages"
+        ),
+        pytest.param(
+            USER / "torch", [place(USER)], "the user site", id="the user site, nothing else"
+        ),
+        pytest.param(
+            EXTRA / "torch",
+            [place(EXTRA)],
+            "PYTHONPATH",
+            id="PYTHONPATH with metadata, nothing else",
+        ),
+        pytest.param(
+            Path("/src/torch"),
+            [place(SITE, "", editable=True)],
+            "an editable install",
+            id="an editable install",
         ),
     ],
 )
 def test_the_right_torch_is_imported(imported, places, named):
     findings = check_origin(imported, "1.0", places, SITES)
     assert [finding.severity for finding in findings] == ([Severity.NOTE] if named else [])
-    assert all(f"({named})" in finding.detail and str(imported) in finding.detail for finding in findings)
+    assert all(
+        f"({named})" in finding.detail and str(imported) in finding.detail for finding in findings
+    )
 
 
 @pytest.mark.parametrize(
@@ -132,16 +164,37 @@ def test_the_right_torch_is_imported(imported, places, named):
             f"{SITE}/torch is what is left of one (no __init__.py)",
             f"Remove {SITE}/torch",
         ),
-        ([place(SITE, version=None)], "torch-without-metadata", f"{SITE}/torch is there without metadata", "Remove"),
+        (
+            [place(SITE, version=None)],
+            "torch-without-metadata",
+            f"{SITE}/torch is there without metadata",
+            "Remove",
+        ),
         (
             [place(SITE, "")],
             "torch-files-missing",
-            f"torch 2.9.1 is recorded in {SITE}, and its files are gone: {SITE}/torch does not exist",
+            f"torch 2.9.1 is recorded in {SITE}, and its files are gone: {SITE}/torch does not "
+            "exist",
             "--force-reinstall torch==2.9.1",
         ),
-        ([place(SITE, "namespace")], "torch-files-missing", f"{SITE}/torch has no __init__.py", "--force-reinstall"),
-        ([place(BASE, "namespace", None), place(SITE, "")], "torch-files-missing", "does not exist", "torch==2.9.1"),
-        ([place(SITE, "", None)], "torch-missing", "torch is not installed for /env/bin/python", "--python"),
+        (
+            [place(SITE, "namespace")],
+            "torch-files-missing",
+            f"{SITE}/torch has no __init__.py",
+            "--force-reinstall",
+        ),
+        (
+            [place(BASE, "namespace", None), place(SITE, "")],
+            "torch-files-missing",
+            "does not exist",
+            "torch==2.9.1",
+        ),
+        (
+            [place(SITE, "", None)],
+            "torch-missing",
+            "torch is not installed for /env/bin/python",
+            "--python",
+        ),
     ],
 )
 def test_what_is_there_instead_of_a_torch(places, check, words, hint):

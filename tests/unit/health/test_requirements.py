@@ -22,7 +22,9 @@ from safe_install.models import UnmetRequirement
     ],
 )
 def test_unmet_requirements(requires, expected):
-    environment = make_environment(make_distribution("a", "1.0", requires=requires), make_distribution("b", "1.5"))
+    environment = make_environment(
+        make_distribution("a", "1.0", requires=requires), make_distribution("b", "1.5")
+    )
     found = unmet_requirements(environment.installed, MARKERS)
     assert tuple(map(str, found)) == expected, "as pip says it"
     assert all(one.name == "a" and one.version == "1.0" for one in found)
@@ -34,7 +36,9 @@ def test_only_the_distributions_of_interest_are_asked():
 
 
 def test_an_installed_version_that_is_none_is_not_judged():
-    environment = make_environment(make_distribution("a", "1", requires=["b>=1"]), make_distribution("b", "unknown"))
+    environment = make_environment(
+        make_distribution("a", "1", requires=["b>=1"]), make_distribution("b", "unknown")
+    )
     assert unmet_requirements(environment.installed, MARKERS) == ()
 
 

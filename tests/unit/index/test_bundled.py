@@ -7,7 +7,13 @@ import dataclasses
 import pytest
 from packaging.specifiers import SpecifierSet
 
-from safe_install.index.bundled import bundled_files, bundled_wheels, gap_in_facts, known_elsewhere, nearest_torch
+from safe_install.index.bundled import (
+    bundled_files,
+    bundled_wheels,
+    gap_in_facts,
+    known_elsewhere,
+    nearest_torch,
+)
 from safe_install.index.catalog import load_project, torch_table
 from safe_install.index.facts import Build
 from tests.factories import environment_for
@@ -34,11 +40,35 @@ def host_of(project, host):
         ("torch-scatter", PYG, environment("1.8.1+cu111"), "<3", ""),
         ("torch-scatter", ASTRAL, environment("1.8.1+cu111"), "", ""),
         # A torch that is newer than what is complete.
-        ("torch-scatter", PYG, environment("2.11.0+cu128"), "", "its files for torch 2.11.0 are known in part only"),
-        ("torch-scatter", PYG, environment("9.9.0+cu999"), "", "its files for torch 9.9.0 are known in part only"),
+        (
+            "torch-scatter",
+            PYG,
+            environment("2.11.0+cu128"),
+            "",
+            "its files for torch 2.11.0 are known in part only",
+        ),
+        (
+            "torch-scatter",
+            PYG,
+            environment("9.9.0+cu999"),
+            "",
+            "its files for torch 9.9.0 are known in part only",
+        ),
         # A version that is newer than all rows.
-        ("torch-scatter", PYG, environment("1.8.1+cu111"), "==9.9", "versions after 2.1.2 are not known here"),
-        ("torch-scatter", PYG, environment("1.8.1+cu111"), ">=9.9", "versions after 2.1.2 are not known here"),
+        (
+            "torch-scatter",
+            PYG,
+            environment("1.8.1+cu111"),
+            "==9.9",
+            "versions after 2.1.2 are not known here",
+        ),
+        (
+            "torch-scatter",
+            PYG,
+            environment("1.8.1+cu111"),
+            ">=9.9",
+            "versions after 2.1.2 are not known here",
+        ),
         # A file name that only the page has: no template, or a tag that was not seen.
         (
             "torch-scatter",
@@ -58,7 +88,13 @@ def host_of(project, host):
         ("torch-scatter", PYG, environment("2.4.0", MAC, "3.12"), "==2.0.9", ""),
         ("torch-scatter", PYG, environment("2.4.0", MAC, "3.7"), "", ""),
         # Rows that are what was seen.
-        ("mmcv", OPENMMLAB, environment("2.1.0+cu121"), "", "its files for torch 2.1.0 are known in part only"),
+        (
+            "mmcv",
+            OPENMMLAB,
+            environment("2.1.0+cu121"),
+            "",
+            "its files for torch 2.1.0 are known in part only",
+        ),
         (
             "torchvision",
             "download.pytorch.org",
@@ -67,11 +103,19 @@ def host_of(project, host):
             "its files for torch 2.4.0 are known in part only",
         ),
         # The package index.
-        ("torchvision", "pypi.org", environment("2.4.0"), "", "it may have files that are not known here"),
+        (
+            "torchvision",
+            "pypi.org",
+            environment("2.4.0"),
+            "",
+            "it may have files that are not known here",
+        ),
     ],
 )
 def test_gap(project, host, where, specifier, gap):
-    found = gap_in_facts(load_project(project), where, host_of(project, host), specifier=SpecifierSet(specifier))
+    found = gap_in_facts(
+        load_project(project), where, host_of(project, host), specifier=SpecifierSet(specifier)
+    )
     assert found == gap
 
 
@@ -86,7 +130,10 @@ def test_gap(project, host, where, specifier, gap):
     ],
 )
 def test_known_elsewhere(where, versions):
-    assert known_elsewhere(load_project("torch-scatter"), where, host_of("torch-scatter", ASTRAL)) == versions
+    assert (
+        known_elsewhere(load_project("torch-scatter"), where, host_of("torch-scatter", ASTRAL))
+        == versions
+    )
 
 
 @pytest.mark.parametrize(
@@ -107,7 +154,10 @@ def test_wheels_for_a_container_are_offered_for_that_container(torch, containers
 
 
 def test_the_nearest_torch():
-    rows = [Build("host", torch, "1.0", ("cpu",), LINUX, ("3.11",)) for torch in ("2.1.0", "2.4.0", "2.9.0")]
+    rows = [
+        Build("host", torch, "1.0", ("cpu",), LINUX, ("3.11",))
+        for torch in ("2.1.0", "2.4.0", "2.9.0")
+    ]
     assert [nearest_torch(rows, torch) for torch in ("1.0.0", "2.4.1", "3.0.0", "junk")] == [
         "2.1.0",
         "2.4.0",
@@ -119,6 +169,10 @@ def test_the_nearest_torch():
 def test_an_address_that_names_no_wheel_of_the_project_gives_none():
     project = load_project("torchcodec")
     first = project.wheels[0]
-    strange = dataclasses.replace(first, url="https://files.pythonhosted.org/packages/aa/torchcodec-latest.whl")
-    found = list(bundled_files(dataclasses.replace(project, wheels=(strange, first)), torch_table()))
+    strange = dataclasses.replace(
+        first, url="https://files.pythonhosted.org/packages/aa/torchcodec-latest.whl"
+    )
+    found = list(
+        bundled_files(dataclasses.replace(project, wheels=(strange, first)), torch_table())
+    )
     assert [candidate.link.url for candidate in found] == [first.url]

@@ -27,8 +27,14 @@ def project():
 @pytest.mark.parametrize("url", [PYG, PYG.replace("%2B", "+"), SDIST])
 @pytest.mark.parametrize(("stated", "conflicting"), [(None, None), (KNOWN, None), (OTHER, OTHER)])
 def test_what_the_index_knows_comes_first(project, url, stated, conflicting):
-    (candidate,) = make_candidates(project, HOST, [Link(url, url.rsplit("/", 1)[-1], stated)], torch_table())
-    assert (candidate.link.sha256, candidate.link.hash_from_index, candidate.link.conflicting_hash) == (
+    (candidate,) = make_candidates(
+        project, HOST, [Link(url, url.rsplit("/", 1)[-1], stated)], torch_table()
+    )
+    assert (
+        candidate.link.sha256,
+        candidate.link.hash_from_index,
+        candidate.link.conflicting_hash,
+    ) == (
         KNOWN,
         True,
         conflicting,

@@ -8,7 +8,12 @@ from packaging.version import Version
 
 from safe_install.errors import IndexInvalid
 from safe_install.index.catalog import load_project
-from safe_install.index.document import parse_cuda_table, parse_json, parse_project, parse_torch_table
+from safe_install.index.document import (
+    parse_cuda_table,
+    parse_json,
+    parse_project,
+    parse_torch_table,
+)
 
 SMALL = {
     "schema": 1,
@@ -92,10 +97,18 @@ def test_a_small_document_is_enough():
         (["pins"], {"1.0": 2}, "pins.1.0: must be a text"),
         (["hosts"], {}, "hosts: must be a list"),
         (["builds", 0, "cxx11_abi"], ["yes"], "must be a list of true and false"),
-        (["hosts"], [SMALL["hosts"][0], SMALL["hosts"][0]], "two hosts are called 'wheels.example'"),
+        (
+            ["hosts"],
+            [SMALL["hosts"][0], SMALL["hosts"][0]],
+            "two hosts are called 'wheels.example'",
+        ),
         (["hosts", 0, "repository"], "owner/name", "nothing else, have a repository"),
         (["hosts", 0, "pages"], [], "has pages"),
-        (["gpu_code"], [{"versions": "==1.0", "capabilities": ["sm_80"]}], "'sm_80' is no compute capability"),
+        (
+            ["gpu_code"],
+            [{"versions": "==1.0", "capabilities": ["sm_80"]}],
+            "'sm_80' is no compute capability",
+        ),
     ],
 )
 def test_what_is_not_known_is_refused(path, value, said):
@@ -151,7 +164,9 @@ def test_the_companions_have_a_torch_of_their_own():
     assert load_project("torchvision").pin_of(Version("9.9")) is None
 
 
-@pytest.mark.parametrize("pattern", ["/lib/x.so", "../x.so", "a/x{b}.so", "a/[ab].so", "a/x{b,c}{d,e}.so"])
+@pytest.mark.parametrize(
+    "pattern", ["/lib/x.so", "../x.so", "a/x{b}.so", "a/[ab].so", "a/x{b,c}{d,e}.so"]
+)
 def test_a_pattern_of_shared_objects_stays_below_site_packages(pattern):
     with pytest.raises(IndexInvalid, match="no pattern below site-packages"):
         parse_project(changed(["native"], [pattern]), "made-up.json")

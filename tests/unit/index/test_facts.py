@@ -55,7 +55,9 @@ def test_the_build_for_a_driver(torch, driver_cuda, build):
         ("3.0", "cu130", None),
     ],
 )
-def test_the_gpu_code_of_a_wheel_is_that_of_the_first_row_that_fits(version, accelerator, capabilities):
+def test_the_gpu_code_of_a_wheel_is_that_of_the_first_row_that_fits(
+    version, accelerator, capabilities
+):
     rows = (
         GpuCode(SpecifierSet("<2"), ("7.0",), accelerators=("cu118",)),
         GpuCode(SpecifierSet("<2"), ("9.0",)),

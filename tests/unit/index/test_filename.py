@@ -106,7 +106,8 @@ def test_reading_never_raises(text):
     parse_filename(f"a-1.0+{text}-py3-none-any.whl")
 
 
-# As hosts write them; the spelling of each was seen in a public file (tests/index/wheel_urls.jsonl).
+# As hosts write them; the spelling of each was seen in a public file
+# (tests/index/wheel_urls.jsonl).
 @pytest.mark.parametrize(
     ("local", "built_for"),
     [
@@ -117,7 +118,8 @@ def test_reading_never_raises(text):
         ("cpu.torch.2.11", BuiltFor("2.11", "cpu")),
         ("cu12.8torch2.9.1cxx11abiTRUE", BuiltFor("2.9.1", "cu128", True)),
         ("cu122torch2.2cxx11abiFALSE", BuiltFor("2.2", "cu122", False)),
-        ("cu13torch25.08cxx11abiTRUE", BuiltFor("nv25.08", "cu13", True)),  # a container of NVIDIA's, not a release
+        # a container of NVIDIA's, not a release
+        ("cu13torch25.08cxx11abiTRUE", BuiltFor("nv25.08", "cu13", True)),
         ("cu13torch26.01cxx11abiTRUE", BuiltFor("nv26.01", "cu13", True)),
         ("cu12torch2.5cxx11abiTRUE", BuiltFor("2.5", "cu12", True)),
         ("cu130torch2.11.0cxx11abiFALSEfullbackward", BuiltFor("2.11.0", "cu130", False)),
@@ -153,18 +155,27 @@ def test_a_grammar_of_a_documents_own_is_read_first():
 
 # torch 1.13 was followed by 2.0.
 TORCH = st.one_of(
-    st.integers(0, 13).map(lambda minor: f"1.{minor}.0"), st.integers(0, 30).map(lambda minor: f"2.{minor}.0")
+    st.integers(0, 13).map(lambda minor: f"1.{minor}.0"),
+    st.integers(0, 30).map(lambda minor: f"2.{minor}.0"),
 )
 ACCELERATOR = st.sampled_from(["cpu", "cu92", "cu102", "cu111", "cu128", "cu130"])
 
 
 ABI = st.booleans()
 SAYS_TORCH = {
-    name for name in GRAMMARS if any("{" + field in grammar_of(name).template for field in ("torch", "minor", "digits"))
+    name
+    for name in GRAMMARS
+    if any("{" + field in grammar_of(name).template for field in ("torch", "minor", "digits"))
 }
 
 
-@given(TORCH, ACCELERATOR, ABI, st.sampled_from(sorted(GRAMMARS)), st.sampled_from(["linux_x86_64", "win_amd64"]))
+@given(
+    TORCH,
+    ACCELERATOR,
+    ABI,
+    st.sampled_from(sorted(GRAMMARS)),
+    st.sampled_from(["linux_x86_64", "win_amd64"]),
+)
 def test_what_is_written_is_read(torch, accelerator, abi, name, platform):
     grammar = grammar_of(name)
     if "{commit}" in grammar.template or "{container}" in grammar.template:
@@ -178,15 +189,20 @@ def test_what_is_written_is_read(torch, accelerator, abi, name, platform):
         built_for=BuiltFor(torch, accelerator, abi),
         tags=("cp38", "cp38", platform),
     )
-    # Two digits and three: 2.10 and 2.1.0 look alike without their dots, so a name is read with its host's grammar.
+    # Two digits and three: 2.10 and 2.1.0 look alike without their dots, so a name is read with its
+    # host's grammar.
     built = parse_local(filename.split("-")[1].partition("+")[2], first=[name])
     minor = torch.rpartition(".")[0]
     if name in SAYS_TORCH:
         assert built.torch in (torch, minor)
     else:
         assert built.torch is None
-    assert built.accelerator == (accelerator if grammar.template not in ("", "+pt{digits}") else None)
-    assert built.cxx11_abi == (abi if "{abi}" in grammar.template else True if "cxx11" in name else None)
+    assert built.accelerator == (
+        accelerator if grammar.template not in ("", "+pt{digits}") else None
+    )
+    assert built.cxx11_abi == (
+        abi if "{abi}" in grammar.template else True if "cxx11" in name else None
+    )
     assert parse_filename(filename).filename == filename
 
 

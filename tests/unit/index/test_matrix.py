@@ -26,12 +26,18 @@ def test_a_host_that_comes_first_is_named_first_and_the_newer_version_wins():
 
 @pytest.mark.parametrize(
     ("platform", "accelerator", "known"),
-    [("win_amd64", "cu128", True), ("linux_aarch64", "cpu", True), ("macosx_14_0_arm64", "cpu", True)],
+    [
+        ("win_amd64", "cu128", True),
+        ("linux_aarch64", "cpu", True),
+        ("macosx_14_0_arm64", "cpu", True),
+    ],
 )
 def test_other_machines(platform, accelerator, known):
     matrix = make_matrix(load_project("torch-scatter"), platform=platform)
     assert (matrix.at("2.7", accelerator) is not None) is known
-    assert len(matrix.cells) < len(make_matrix(load_project("torch-scatter"), platform="linux_x86_64").cells)
+    assert len(matrix.cells) < len(
+        make_matrix(load_project("torch-scatter"), platform="linux_x86_64").cells
+    )
 
 
 def test_a_patch_release_has_a_row_of_its_own_where_it_matters():
@@ -58,7 +64,9 @@ def test_somebody_elses_builds_count_when_they_are_named():
 
 
 @pytest.mark.parametrize("name", sorted(known_projects()))
-@pytest.mark.parametrize("platform", ["linux_x86_64", "linux_aarch64", "win_amd64", "macosx_14_0_arm64"])
+@pytest.mark.parametrize(
+    "platform", ["linux_x86_64", "linux_aarch64", "win_amd64", "macosx_14_0_arm64"]
+)
 def test_every_project_has_a_table(name, platform):
     project = load_project(name)
     matrix = make_matrix(project, platform=platform)
@@ -67,7 +75,11 @@ def test_every_project_has_a_table(name, platform):
         assert cell.torch in matrix.torches
         assert cell.accelerator in matrix.accelerators
     optional = {host.host for host in project.hosts if host.optional}
-    rows = [build for build in project.builds if build.host not in optional and is_for_platform(build, platform)]
+    rows = [
+        build
+        for build in project.builds
+        if build.host not in optional and is_for_platform(build, platform)
+    ]
     assert any(cell.accelerator != PINNED for cell in matrix.cells) == bool(rows)
     for cell in matrix.cells:
         assert cell.version in project.pins or cell.accelerator != PINNED
@@ -104,6 +116,8 @@ def test_containers_stand_below_the_releases_the_newest_first():
 
 def test_an_address_without_a_version_is_not_the_newest():
     wheel = load_project("torchcodec").wheels[0]
-    strange = dataclasses.replace(wheel, url="https://files.pythonhosted.org/packages/aa/torchcodec-latest.whl")
+    strange = dataclasses.replace(
+        wheel, url="https://files.pythonhosted.org/packages/aa/torchcodec-latest.whl"
+    )
     project = dataclasses.replace(load_project("torchcodec"), wheels=(strange,))
     assert newest_version(project) == newest_version(dataclasses.replace(project, wheels=()))

@@ -25,7 +25,9 @@ WHERE = f"https://data.pyg.org/whl/torch-1.8.0%2Bcu111/{FILE}"
         f"https://data.pyg.org/whl/torch-1.8.0%2Bcu111/{FILE}",
     ],
 )
-@pytest.mark.parametrize("anchor", ['<a href="{}">x</a><br/>', "<A class=y HREF='{}' >x</A>", "<a\nhref={}>x"])
+@pytest.mark.parametrize(
+    "anchor", ['<a href="{}">x</a><br/>', "<A class=y HREF='{}' >x</A>", "<a\nhref={}>x"]
+)
 def test_every_way_to_write_a_link(anchor, href):
     (link,) = parse_page(anchor.format(href), PYG)
     assert (link.url, link.filename, link.sha256, link.found_in) == (WHERE, FILE, None, PYG)
@@ -40,12 +42,16 @@ def test_a_page_of_download_pytorch_org():
         "</body></html><!--TIMESTAMP 17-->"
     )
     (link,) = parse_page(page, "https://download.pytorch.org/whl/cu121/torchvision/")
-    assert link.url == ("https://download.pytorch.org/whl/cu121/torchvision-0.18.0%2Bcu121-cp38-cp38-linux_x86_64.whl")
+    assert link.url == (
+        "https://download.pytorch.org/whl/cu121/torchvision-0.18.0%2Bcu121-cp38-cp38-linux_x86_64.whl"
+    )
     assert link.filename == "torchvision-0.18.0+cu121-cp38-cp38-linux_x86_64.whl"
     assert (link.sha256, link.requires_python, link.yanked) == (SHA, ">=3.8", None)
 
 
-@pytest.mark.parametrize(("written", "yanked"), [("", "yanked"), ('="broken &amp; bad"', "broken & bad")])
+@pytest.mark.parametrize(
+    ("written", "yanked"), [("", "yanked"), ('="broken &amp; bad"', "broken & bad")]
+)
 def test_yanked_in_html(written, yanked):
     (link,) = parse_page(f'<a href="{FILE}" data-yanked{written}>x</a>', PYG)
     assert link.yanked == yanked
@@ -68,7 +74,10 @@ def test_json():
 def test_a_page_of_more_links_than_are_read_is_cut(monkeypatch):
     monkeypatch.setattr(pages, "MAX_LINKS", 2)
     text = "".join(f'<a href="x-{number}-py3-none-any.whl">x</a>' for number in range(5))
-    assert [link.filename for link in parse_page(text, PYG)] == ["x-0-py3-none-any.whl", "x-1-py3-none-any.whl"]
+    assert [link.filename for link in parse_page(text, PYG)] == [
+        "x-0-py3-none-any.whl",
+        "x-1-py3-none-any.whl",
+    ]
 
 
 @pytest.mark.parametrize(
@@ -108,12 +117,16 @@ def test_never_raises(text):
 
 @given(
     st.recursive(
-        st.none() | st.booleans() | st.floats() | st.text(), lambda s: st.lists(s) | st.dictionaries(st.text(), s)
+        st.none() | st.booleans() | st.floats() | st.text(),
+        lambda s: st.lists(s) | st.dictionaries(st.text(), s),
     )
 )
 def test_never_raises_on_any_json(value):
     parse_page(json.dumps({"files": value}), PYG)
-    parse_page(json.dumps({"files": [{"url": "a.whl", "hashes": value, "size": value, "yanked": value}]}), PYG)
+    parse_page(
+        json.dumps({"files": [{"url": "a.whl", "hashes": value, "size": value, "yanked": value}]}),
+        PYG,
+    )
 
 
 @pytest.mark.parametrize("piece", ['<a href="', "<a '", "<a ", "<!--", '<a x="y'])
@@ -124,19 +137,27 @@ def test_junk_costs_little(piece):
 
 
 def test_a_long_page_is_read_quickly():
-    page = "\n".join(f'<a href="torch_scatter-2.0.{n}-cp38-cp38-linux_x86_64.whl">x</a><br/>' for n in range(20_000))
+    page = "\n".join(
+        f'<a href="torch_scatter-2.0.{n}-cp38-cp38-linux_x86_64.whl">x</a><br/>'
+        for n in range(20_000)
+    )
     started = time.process_time()
     assert len(parse_page(page, PYG)) == 20_000
     assert time.process_time() - started < 3
 
 
 @pytest.mark.parametrize(
-    "href", ["file:///tmp/{}", "FILE:/tmp/{}", "file:{}", "javascript:{}", "ftp://host/{}", "data:{}"]
+    "href",
+    ["file:///tmp/{}", "FILE:/tmp/{}", "file:{}", "javascript:{}", "ftp://host/{}", "data:{}"],
 )
 @pytest.mark.parametrize("form", ["html", "json"])
 def test_a_host_has_no_say_over_the_files_of_this_machine(href, form):
     href = href.format(FILE)
-    text = f'<a href="{href}">x</a>' if form == "html" else json.dumps({"files": [{"url": href, "filename": FILE}]})
+    text = (
+        f'<a href="{href}">x</a>'
+        if form == "html"
+        else json.dumps({"files": [{"url": href, "filename": FILE}]})
+    )
     assert parse_page(text, PYG) == ()
     assert parse_page(f'<base href="file:///tmp/"><a href="{FILE}">x</a>', PYG) == ()
 
@@ -147,7 +168,9 @@ def test_a_page_on_this_machine_may_list_its_files():
 
 
 def test_a_number_of_a_million_digits_costs_nothing():
-    text = json.dumps({"files": [{"url": f"https://h/{FILE}", "size": 5}]}).replace(": 5", ": " + "9" * 1_000_000)
+    text = json.dumps({"files": [{"url": f"https://h/{FILE}", "size": 5}]}).replace(
+        ": 5", ": " + "9" * 1_000_000
+    )
     started = time.process_time()
     (link,) = parse_page(text, PYG)
     assert link.size is None

@@ -9,7 +9,13 @@ from packaging.utils import canonicalize_name
 from packaging.version import Version
 
 from safe_install.index.catalog import torch_table
-from safe_install.index.torch_files import Absent, TorchFile, is_metadata_of, pinned_compilers, read_requires
+from safe_install.index.torch_files import (
+    Absent,
+    TorchFile,
+    is_metadata_of,
+    pinned_compilers,
+    read_requires,
+)
 from safe_install.index.torch_pages import TorchPages
 from safe_install.system.http import PageAnswer, PageStatus
 from safe_install.tags import supported_tags
@@ -58,9 +64,15 @@ def test_a_file_with_its_metadata():
     link = anchor(f"/whl/cu126/{FILE}", promise=f"sha256={digest(METADATA)}")
     found = find({PAGE: link, f"{WHL}/cu126/{FILE}.metadata": METADATA})
     assert isinstance(found, TorchFile)
-    assert (found.candidate.link.url, found.candidate.link.sha256) == (f"{WHL}/cu126/{FILE}", "1" * 64)
+    assert (found.candidate.link.url, found.candidate.link.sha256) == (
+        f"{WHL}/cu126/{FILE}",
+        "1" * 64,
+    )
     assert (found.metadata, found.candidate.requires) == (METADATA, ("filelock",))
-    assert (found.candidate.built_for.accelerator, str(found.candidate.version)) == ("cu126", "2.13.0+cu126")
+    assert (found.candidate.built_for.accelerator, str(found.candidate.version)) == (
+        "cu126",
+        "2.13.0+cu126",
+    )
 
 
 @pytest.mark.parametrize(
@@ -75,7 +87,12 @@ def test_a_file_with_its_metadata():
     ],
 )
 def test_metadata_that_is_not_promised_is_not_believed(promise, metadata):
-    found = find({PAGE: anchor(f"/whl/cu126/{FILE}", promise=promise), f"{WHL}/cu126/{FILE}.metadata": metadata})
+    found = find(
+        {
+            PAGE: anchor(f"/whl/cu126/{FILE}", promise=promise),
+            f"{WHL}/cu126/{FILE}.metadata": metadata,
+        }
+    )
     assert isinstance(found, TorchFile)
     assert (found.metadata, found.candidate.requires) == (None, ())
 
@@ -97,7 +114,9 @@ def test_metadata_that_is_not_promised_is_not_believed(promise, metadata):
         (["torchvision-2.13.0%2Bcu126-cp311-cp311-linux_x86_64.whl"], None),
         (["https://evil.example/torch-2.13.0%2Bcu126-cp311-cp311-linux_x86_64.whl"], None),
         (
-            ["https://download-r2.pytorch.org/whl/cu126/torch-2.13.0%2Bcu126-cp311-cp311-linux_x86_64.whl"],
+            [
+                "https://download-r2.pytorch.org/whl/cu126/torch-2.13.0%2Bcu126-cp311-cp311-linux_x86_64.whl"
+            ],
             "torch-2.13.0+cu126-cp311-cp311-linux_x86_64.whl",
         ),
     ],
@@ -119,21 +138,32 @@ def test_the_wheel_for_this_interpreter(links, filename):
     ],
 )
 def test_what_the_page_says_of_a_file(extra, is_there):
-    assert isinstance(find({PAGE: anchor(f"/whl/cu126/{FILE}", extra=extra)}), TorchFile) is is_there
+    assert (
+        isinstance(find({PAGE: anchor(f"/whl/cu126/{FILE}", extra=extra)}), TorchFile) is is_there
+    )
 
 
 def test_why_there_is_no_page():
     assert find({}) == Absent(f"there is no page {PAGE}")
-    assert find({PAGE: PageStatus.DOWN}) == Absent("download.pytorch.org does not answer (HTTP 500)", is_open=True)
-    assert find({}, offline="--offline") == Absent("download.pytorch.org was not asked (--offline)", is_open=True)
+    assert find({PAGE: PageStatus.DOWN}) == Absent(
+        "download.pytorch.org does not answer (HTTP 500)", is_open=True
+    )
+    assert find({}, offline="--offline") == Absent(
+        "download.pytorch.org was not asked (--offline)", is_open=True
+    )
 
 
 def test_a_release_that_lies_on_a_page_of_its_own():
-    here = make_interpreter(tags=supported_tags("3.8", "cpython", "linux_x86_64", ("glibc", "2.31")), version="3.8.10")
+    here = make_interpreter(
+        tags=supported_tags("3.8", "cpython", "linux_x86_64", ("glibc", "2.31")), version="3.8.10"
+    )
     pages = {LTS: anchor("cu111/torch-1.8.2%2Bcu111-cp38-cp38-linux_x86_64.whl")}
     found = find(pages, "1.8.2+cu111", here=here, accelerator="cu111")
     assert isinstance(found, TorchFile)
-    assert found.candidate.link.url == f"{WHL}/lts/1.8/cu111/torch-1.8.2%2Bcu111-cp38-cp38-linux_x86_64.whl"
+    assert (
+        found.candidate.link.url
+        == f"{WHL}/lts/1.8/cu111/torch-1.8.2%2Bcu111-cp38-cp38-linux_x86_64.whl"
+    )
     assert isinstance(find(pages, "1.8.1+cu111", here=here, accelerator="cu111"), Absent)
 
 
@@ -178,7 +208,8 @@ def test_metadata_is_read_up_to_its_body():
     assert not is_metadata_of("", TORCH, Version("1"))
     assert not is_metadata_of("Name: torch\nVersion: new", TORCH, Version("1"))
     assert read_requires(
-        "Requires-Dist: a>=1\nRequires-Dist: ((\nRequires-Dist: b ; extra == 'x'\n\nRequires-Dist: c"
+        "Requires-Dist: a>=1\nRequires-Dist: ((\nRequires-Dist: b ; extra == 'x'\n\nRequires-Dist: "
+        "c"
     ) == (
         "a>=1",
         'b; extra == "x"',

@@ -1,4 +1,5 @@
-"""Who is named when the environment changed while a change was prepared, or a build could not change it."""
+"""Who is named when the environment changed while a change was prepared, or a build could not
+change it."""
 
 from __future__ import annotations
 
@@ -24,7 +25,9 @@ def fail(error, *, changed=(), built=()):
         changed_paths=lambda: tuple(changed),
         watched_folders=lambda: (Path(SITE),),
     )
-    with pytest.raises(type(error) if not changed else Refused) as raised, naming_intruders(before, built):
+    with pytest.raises(type(error) if not changed else Refused) as raised, naming_intruders(
+        before, built
+    ):
         raise error
     return raised.value
 
@@ -32,17 +35,27 @@ def fail(error, *, changed=(), built=()):
 @pytest.mark.parametrize(
     ("error", "named"),
     [
-        (PipFailed("pip failed", output=OF_PIP), "the build of intruder tried to write into the environment"),
-        (BuildFailed("building torch-scatter failed", output=ATTEMPT), "a build tried to write into the environment"),
+        (
+            PipFailed("pip failed", output=OF_PIP),
+            "the build of intruder tried to write into the environment",
+        ),
+        (
+            BuildFailed("building torch-scatter failed", output=ATTEMPT),
+            "a build tried to write into the environment",
+        ),
     ],
 )
 def test_a_build_that_failed_because_it_could_not_write_is_refused(error, named):
-    before = SimpleNamespace(environment=ENVIRONMENT, changed_paths=lambda: (), watched_folders=lambda: (Path(SITE),))
+    before = SimpleNamespace(
+        environment=ENVIRONMENT, changed_paths=lambda: (), watched_folders=lambda: (Path(SITE),)
+    )
     with pytest.raises(Refused) as raised, naming_intruders(before, ()):
         raise error
     assert raised.value.exit_status == 11
     assert raised.value.message.startswith(named)
-    assert raised.value.message.endswith(f"\n  {error.message}"), "what the build itself said is kept"
+    assert raised.value.message.endswith(f"\n  {error.message}"), (
+        "what the build itself said is kept"
+    )
     assert [finding.check for finding in raised.value.findings] == ["build-wrote"]
 
 
@@ -60,7 +73,8 @@ def test_other_failures_stay_what_they_are(error):
 
 
 @pytest.mark.parametrize(
-    "error", [PipFailed("pip failed", output=OF_PIP), BuildFailed("failed"), NoCandidate("no wheel")]
+    "error",
+    [PipFailed("pip failed", output=OF_PIP), BuildFailed("failed"), NoCandidate("no wheel")],
 )
 def test_what_changed_is_the_worse_news(error):
     refused = fail(error, changed=[TORCH_FILE], built=["intruder"])
@@ -84,7 +98,9 @@ def test_a_refusal_that_names_the_change_is_not_named_again():
     assert fail(first.value, changed=[TORCH_FILE]) is first.value
 
 
-@pytest.mark.parametrize(("path", "is_of_torch"), [(TORCH_FILE, True), (str(SITE / "six.py"), False)])
+@pytest.mark.parametrize(
+    ("path", "is_of_torch"), [(TORCH_FILE, True), (str(SITE / "six.py"), False)]
+)
 def test_only_a_change_of_torch_says_how_torch_comes_back(path, is_of_torch):
     with pytest.raises(Refused) as raised:
         refuse_changed([path], ENVIRONMENT, built=())

@@ -1,4 +1,5 @@
-"""Extensions that are built for a torch that is about to come: which torch it is, when they are built, and for what."""
+"""Extensions that are built for a torch that is about to come: which torch it is, when they are
+built, and for what."""
 
 from __future__ import annotations
 
@@ -11,7 +12,15 @@ from safe_install.models import Candidate, CandidateKind, Link, Origin
 from safe_install.resolve.provider import Resolution
 from safe_install.resolve.rounds import Failed, Planned
 from tests.factories import make_distribution, make_environment
-from tests.unit.pipeline.test_selection import EMPTY, FakeChooser, FakeInstaller, Unpacked, planned, run, steps_of
+from tests.unit.pipeline.test_selection import (
+    EMPTY,
+    FakeChooser,
+    FakeInstaller,
+    Unpacked,
+    planned,
+    run,
+    steps_of,
+)
 
 SCATTER, SPARSE = "torch-scatter", "torch-sparse"
 CONFLICT = """The conflict is caused by:
@@ -29,14 +38,25 @@ class SourceChooser(FakeChooser):
         self.wheels, self.sources, self.failing = wheels or {}, sources, failing
         self.built = []  # (extension, version of torch, folders ahead)
 
-    def choose(self, requirements, environment, *, constraints=(), upgrade=(), keep_version=(), allow_build=True):
+    def choose(
+        self,
+        requirements,
+        environment,
+        *,
+        constraints=(),
+        upgrade=(),
+        keep_version=(),
+        allow_build=True,
+    ):
         release = environment.torch.version.public
         pins = []
         for requirement in requirements:
             name = canonicalize_name(requirement.name)
             kind = self._find(name, release, allow_build)
             if kind is None:
-                error = NoCandidate(f"no {name} fits torch {environment.torch.runtime_version}", hint="H")
+                error = NoCandidate(
+                    f"no {name} fits torch {environment.torch.runtime_version}", hint="H"
+                )
                 error.projects = (name,)
                 raise error
             self.asked.append((name, release, kind.value))
@@ -56,7 +76,9 @@ class SourceChooser(FakeChooser):
             if pin.name in self.failing:
                 raise BuildFailed(f"{pin.name} could not be built", hint="H")
             self.built.append((pin.name, str(environment.torch.version), environment.ahead != ()))
-            link = Link(f"file:///cache/{pin.name}.whl", f"{pin.name}-2.0-py3-none-any.whl", sha256="1" * 64)
+            link = Link(
+                f"file:///cache/{pin.name}.whl", f"{pin.name}-2.0-py3-none-any.whl", sha256="1" * 64
+            )
             pin = Candidate(pin.name, pin.version, CandidateKind.BUILT, link)
         return super().obtain(pin, environment, is_promised=is_promised)
 
@@ -70,7 +92,9 @@ def together(version, **others):
 
 
 def torch_constraints(installer):
-    return [line for _, _, lines in installer.questions for line in lines if line.startswith("torch==")]
+    return [
+        line for _, _, lines in installer.questions for line in lines if line.startswith("torch==")
+    ]
 
 
 def pins_shown(installer):
@@ -87,9 +111,13 @@ def test_an_extension_without_a_wheel_is_built_for_the_torch_of_the_plan(tmp_pat
     )
     assert steps_of(selected) == {"torch": "2.14.1", SCATTER: "2.0", "sympy": "1"}
     assert chooser.built == [(SCATTER, "2.14.1", True)]
-    assert chooser.checked == [SCATTER], "what is missing on this machine is known before torch is fetched"
+    assert chooser.checked == [SCATTER], (
+        "what is missing on this machine is known before torch is fetched"
+    )
     assert unpacked.plans == [["torch", SCATTER, "sympy"]]
-    assert pins_shown(installer) == [["torch_scatter-2.0-py3-none-any.whl"]], "pip is not asked again"
+    assert pins_shown(installer) == [["torch_scatter-2.0-py3-none-any.whl"]], (
+        "pip is not asked again"
+    )
     step = selected.plan.find(SCATTER)
     assert (step.origin, step.sha256) == (Origin.BUILT, selected.artifacts[SCATTER].sha256)
     (link,) = (tmp_path / "work" / "links").iterdir()
@@ -107,13 +135,20 @@ def test_an_extension_without_a_wheel_is_built_for_the_torch_of_the_plan(tmp_pat
         ({SCATTER: ["2.14.1"], SPARSE: ["2.12.0"]}, None, "2.14.1", [SPARSE]),
         ({}, None, "2.14.1", [SCATTER, SPARSE]),
         # The source of one belongs to an older torch.
-        ({}, {SCATTER: ["2.14.1", "2.13.0", "2.12.1"], SPARSE: ["2.12.1"]}, "2.12.1", [SCATTER, SPARSE]),
+        (
+            {},
+            {SCATTER: ["2.14.1", "2.13.0", "2.12.1"], SPARSE: ["2.12.1"]},
+            "2.12.1",
+            [SCATTER, SPARSE],
+        ),
     ],
 )
 def test_which_torch_comes(tmp_path, wheels, sources, taken, built):
     chooser = SourceChooser(wheels=wheels, sources=sources)
     installer = FakeInstaller(torch("2.14.1"), together(taken, torch_sparse="2.0"))
-    selected, *_ = run(tmp_path, "torch", SCATTER, SPARSE, here=EMPTY, chooser=chooser, installer=installer)
+    selected, *_ = run(
+        tmp_path, "torch", SCATTER, SPARSE, here=EMPTY, chooser=chooser, installer=installer
+    )
     assert steps_of(selected)["torch"] == taken
     assert chooser.built == [(name, taken, True) for name in built]
     assert torch_constraints(installer) == [f"torch=={taken}"]
@@ -123,7 +158,9 @@ def test_which_torch_comes(tmp_path, wheels, sources, taken, built):
         assert notes[0].endswith("torch-scatter, torch-sparse will be built for 2.12.1")
 
 
-@pytest.mark.parametrize(("word", "planned_release"), [("torch==2.13.0", "2.13.0"), ("torch<2.14", "2.13.0")])
+@pytest.mark.parametrize(
+    ("word", "planned_release"), [("torch==2.13.0", "2.13.0"), ("torch<2.14", "2.13.0")]
+)
 def test_a_torch_that_was_named_is_built_for(tmp_path, word, planned_release):
     """Though a newer one and an older one have the wheel."""
     chooser = SourceChooser(wheels={SCATTER: ["2.14.1"]})
@@ -147,7 +184,14 @@ def test_no_build_is_as_it_was(tmp_path):
     """The chooser knows of --no-build; here it has no source."""
     with pytest.raises(NoCandidate, match=r"no torch-scatter fits torch 2.14.1\+cu130") as raised:
         chooser = SourceChooser(sources={})
-        run(tmp_path, "torch", SCATTER, here=EMPTY, chooser=chooser, installer=FakeInstaller(torch("2.14.1")))
+        run(
+            tmp_path,
+            "torch",
+            SCATTER,
+            here=EMPTY,
+            chooser=chooser,
+            installer=FakeInstaller(torch("2.14.1")),
+        )
     assert raised.value.hint == "H"
 
 
@@ -178,7 +222,9 @@ def test_what_cannot_be_built_here_is_said_before_pip_is_asked_again(tmp_path):
 
 
 def test_a_plan_that_is_refused_is_refused_before_torch_is_unpacked(tmp_path):
-    here = make_environment(make_distribution("base", "1", requires=["six<2"]), make_distribution("six", "1"))
+    here = make_environment(
+        make_distribution("base", "1", requires=["six<2"]), make_distribution("six", "1")
+    )
     installer, unpacked = FakeInstaller(torch("2.14.1"), together("2.14.1", six="2")), Unpacked()
     words, chooser = ("torch", SCATTER, "six"), SourceChooser()
     with pytest.raises(Refused, match="after this base 1 requires six<2"):
@@ -191,7 +237,10 @@ def test_pip_is_asked_again_where_the_built_wheel_requires_more(tmp_path):
     chooser = SourceChooser(requires=["scipy"])
     selected, *_ = run(tmp_path, "torch", SCATTER, here=EMPTY, chooser=chooser, installer=installer)
     assert steps_of(selected) == {"torch": "2.14.1", SCATTER: "2.0", "scipy": "1.17"}
-    assert pins_shown(installer) == [["torch_scatter-2.0-py3-none-any.whl"], ["torch-scatter-2.0-py3-none-any.whl"]]
+    assert pins_shown(installer) == [
+        ["torch_scatter-2.0-py3-none-any.whl"],
+        ["torch-scatter-2.0-py3-none-any.whl"],
+    ]
     assert len(chooser.built) == 1
 
 
@@ -240,7 +289,9 @@ def test_no_torch_is_tried_again_whose_build_turned_out_to_be_another_one(tmp_pa
     class ForCuda(SourceChooser):
         def choose(self, requirements, environment, **options):
             if environment.torch.accelerator == "cpu":
-                raise NoCandidate(f"no {SCATTER} fits torch {environment.torch.runtime_version}", hint="H")
+                raise NoCandidate(
+                    f"no {SCATTER} fits torch {environment.torch.runtime_version}", hint="H"
+                )
             return super().choose(requirements, environment, **options)
 
     chooser = ForCuda(sources={SCATTER: ["2.13.0", "2.12.1"]})
@@ -251,21 +302,27 @@ def test_no_torch_is_tried_again_whose_build_turned_out_to_be_another_one(tmp_pa
 
 
 def test_what_is_deep_in_pips_plan_is_built_too(tmp_path):
-    first = planned(base="1", torch="2.14.1", torch_scatter=("1.0", "https://h/torch_scatter-1.0.tar.gz"))
+    first = planned(
+        base="1", torch="2.14.1", torch_scatter=("1.0", "https://h/torch_scatter-1.0.tar.gz")
+    )
     installer = FakeInstaller(first, together("2.14.1", base="1"))
-    selected, chooser, *_ = run(tmp_path, "base", here=EMPTY, chooser=SourceChooser(), installer=installer)
+    selected, chooser, *_ = run(
+        tmp_path, "base", here=EMPTY, chooser=SourceChooser(), installer=installer
+    )
     assert chooser.built == [(SCATTER, "2.14.1", True)]
     assert steps_of(selected) == {"base": "1", "torch": "2.14.1", SCATTER: "2.0"}
 
 
-# --- an installed torch ----------------------------------------------------------------------------
+# --- an installed torch ---------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("words", [("-U", "torch"), ("torch==2.14.1",)])
 def test_the_torch_that_goes_is_not_built_for(tmp_path, words):
     here = make_environment(make_distribution(SCATTER, "1.0"), torch="2.12.0+cu130")
     installer = FakeInstaller(torch("2.14.1"), together("2.14.1"))
-    selected, chooser, *_ = run(tmp_path, *words, SCATTER, here=here, chooser=SourceChooser(), installer=installer)
+    selected, chooser, *_ = run(
+        tmp_path, *words, SCATTER, here=here, chooser=SourceChooser(), installer=installer
+    )
     assert chooser.built == [(SCATTER, "2.14.1", True)]
     assert steps_of(selected) == {"torch": "2.14.1", SCATTER: "2.0"}
 
@@ -274,12 +331,16 @@ def test_an_installed_torch_with_a_wheel_stays_where_the_newest_has_none(tmp_pat
     here = make_environment(torch="2.12.0+cu130")
     chooser = SourceChooser(wheels={SCATTER: ["2.12.0"]})
     installer = FakeInstaller(torch("2.14.1"), planned(torch_scatter="2.0"))
-    selected, *_ = run(tmp_path, "-U", "torch", SCATTER, here=here, chooser=chooser, installer=installer)
+    selected, *_ = run(
+        tmp_path, "-U", "torch", SCATTER, here=here, chooser=chooser, installer=installer
+    )
     assert (steps_of(selected), chooser.built) == ({SCATTER: "2.0"}, [])
 
 
 def test_where_torch_stays_it_is_built_for_at_once(tmp_path):
     here, unpacked = make_environment(torch="2.12.0+cu130"), Unpacked()
-    _, chooser, installer, _ = run(tmp_path, SCATTER, here=here, chooser=SourceChooser(), unpack=unpacked)
+    _, chooser, installer, _ = run(
+        tmp_path, SCATTER, here=here, chooser=SourceChooser(), unpack=unpacked
+    )
     assert chooser.built == [(SCATTER, "2.12.0+cu130", False)]
     assert (unpacked.plans, installer.questions) == ([], [])

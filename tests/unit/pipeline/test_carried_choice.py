@@ -1,4 +1,5 @@
-"""torch moves, and installed extensions with it: which torch comes, what is chosen, what is said."""
+"""torch moves, and installed extensions with it: which torch comes, what is chosen, what is
+said."""
 
 from __future__ import annotations
 
@@ -42,11 +43,16 @@ def because_of(selected):
 def test_they_go_along(tmp_path, words):
     chooser = HostChooser(has={SCATTER: ["2.14.1"]})
     installer = FakeInstaller(torch("2.14.1"), together("2.14.1"))
-    selected, _, _, said = run(tmp_path, *words, here=here_with(), chooser=chooser, installer=installer)
+    selected, _, _, said = run(
+        tmp_path, *words, here=here_with(), chooser=chooser, installer=installer
+    )
     assert steps_of(selected) == {"torch": "2.14.1", SCATTER: "2.0"}
     assert said.count(f"torch-scatter 1.0+pt212cu130, {WHY}, goes along with torch") == 1
     assert because_of(selected)[SCATTER] == WHY
-    assert [(kind, hidden) for kind, hidden, _ in installer.questions] == [("all", ()), ("all", (SCATTER,))]
+    assert [(kind, hidden) for kind, hidden, _ in installer.questions] == [
+        ("all", ()),
+        ("all", (SCATTER,)),
+    ]
     assert notes_of(selected) == []
 
 
@@ -54,7 +60,9 @@ def test_the_newest_torch_that_all_have_comes(tmp_path):
     sparse = make_distribution(SPARSE, "1.0+pt212cu130")
     chooser = HostChooser(has={SCATTER: ["2.14.1", "2.13.0"], SPARSE: ["2.13.0"]})
     installer = FakeInstaller(torch("2.14.1"), together("2.13.0", torch_sparse="2.0"))
-    selected, *_ = run(tmp_path, "-U", "torch", here=here_with(sparse), chooser=chooser, installer=installer)
+    selected, *_ = run(
+        tmp_path, "-U", "torch", here=here_with(sparse), chooser=chooser, installer=installer
+    )
     assert steps_of(selected) == {"torch": "2.13.0", SCATTER: "2.0", SPARSE: "2.0"}
     line = "torch 2.14.1: no torch-sparse was built for it; 2.13.0 has all of torch-scatter, torch-sparse"
     assert notes_of(selected) == [line]
@@ -63,7 +71,9 @@ def test_the_newest_torch_that_all_have_comes(tmp_path):
 def test_one_that_was_named_counts_with_them(tmp_path):
     chooser = HostChooser(has={SCATTER: ["2.13.0"], SPARSE: ["2.14.1", "2.13.0"]})
     installer = FakeInstaller(torch("2.14.1"), together("2.13.0", torch_sparse="2.0"))
-    selected, *_ = run(tmp_path, "-U", "torch", SPARSE, here=here_with(), chooser=chooser, installer=installer)
+    selected, *_ = run(
+        tmp_path, "-U", "torch", SPARSE, here=here_with(), chooser=chooser, installer=installer
+    )
     assert steps_of(selected) == {"torch": "2.13.0", SCATTER: "2.0", SPARSE: "2.0"}
     assert [kind for kind, *_ in installer.questions] == ["torch", "all"]
     assert because_of(selected)[SCATTER] == WHY
@@ -71,7 +81,9 @@ def test_one_that_was_named_counts_with_them(tmp_path):
 
 def test_the_installed_torch_stays_where_one_of_them_has_no_newer_wheel(tmp_path):
     installer = FakeInstaller(torch("2.14.1"), planned())
-    selected, *_ = run(tmp_path, "-U", "torch", here=here_with(), chooser=HostChooser(), installer=installer)
+    selected, *_ = run(
+        tmp_path, "-U", "torch", here=here_with(), chooser=HostChooser(), installer=installer
+    )
     assert steps_of(selected) == {}
     assert torch_constraints(installer) == ["torch==2.12.0+cu130"]
     (note,) = [finding for finding in selected.findings if finding.check == "older-torch"]
@@ -91,7 +103,15 @@ def test_one_that_does_not_load_today_holds_nothing_back(tmp_path):
     health = make_health(imports={"torch_scatter": "ImportError: undefined symbol"})
     installer = FakeInstaller(torch("2.14.1"), torch("2.14.1"))
     chooser = HostChooser()
-    selected, *_ = run(tmp_path, "-U", "torch", here=here_with(), chooser=chooser, installer=installer, health=health)
+    selected, *_ = run(
+        tmp_path,
+        "-U",
+        "torch",
+        here=here_with(),
+        chooser=chooser,
+        installer=installer,
+        health=health,
+    )
     assert (steps_of(selected), chooser.questions) == ({"torch": "2.14.1"}, [])
 
 
@@ -123,9 +143,16 @@ def test_the_installed_torch_may_be_the_newest_that_has_them(tmp_path, asked):
     here = make_environment(make_distribution(SCATTER, "1.0+pt213cu130"), torch="2.13.0+cu130")
     chooser = HostChooser(has={SCATTER: ["2.7.1"]})
     with pytest.raises(NoCandidate) as raised:
-        run(tmp_path, f"torch=={asked}", here=here, chooser=chooser, installer=FakeInstaller(torch(asked)))
+        run(
+            tmp_path,
+            f"torch=={asked}",
+            here=here,
+            chooser=chooser,
+            installer=FakeInstaller(torch(asked)),
+        )
     assert raised.value.hint.startswith(
-        "The newest torch that has torch-scatter is the installed one, 2.13.0+cu130. To let torch move"
+        "The newest torch that has torch-scatter is the installed one, 2.13.0+cu130. To let torch "
+        "move"
     )
 
 
@@ -134,7 +161,9 @@ def test_what_fits_the_torch_that_comes_stays(tmp_path):
     known = {(SCATTER, release): False for release in ("2.12.1", "2.12.0")}
     chooser = StaysChooser(known=known)
     installer = FakeInstaller(torch("2.12.1"), torch("2.12.1"))
-    selected, *_ = run(tmp_path, "-U", "torch", here=here_with(), chooser=chooser, installer=installer)
+    selected, *_ = run(
+        tmp_path, "-U", "torch", here=here_with(), chooser=chooser, installer=installer
+    )
     assert steps_of(selected) == {"torch": "2.12.1"}
     assert installer.questions[-1][1] == (), "pip would bring a newer one"
     assert chooser.upgraded == [set()]
@@ -150,7 +179,7 @@ class StaysChooser(HostChooser):
         return type(super().choose([], environment))((), (), ())
 
 
-# --- torch that something else moves ---------------------------------------------------------------
+# --- torch that something else moves --------------------------------------------------------------
 
 
 def base(version="2.14.1"):

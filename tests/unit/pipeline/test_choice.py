@@ -29,9 +29,13 @@ def test_a_wheel_that_was_built_here_brings_what_its_metadata_hides(tmp_path, mo
     assert "torch-scatter" in found.requires
 
 
-@pytest.mark.parametrize("text", ["torchvision==0.20.0", "torchaudio==0.9.0", "mmcv==99.0", "torch-scatter==99.0"])
+@pytest.mark.parametrize(
+    "text", ["torchvision==0.20.0", "torchaudio==0.9.0", "mmcv==99.0", "torch-scatter==99.0"]
+)
 def test_no_candidate_is_one_status_whatever_the_name(text, tmp_path):
-    environment = environment_for(torch="2.9.1+cu128", python_version="3.11", platform="linux_x86_64")
+    environment = environment_for(
+        torch="2.9.1+cu128", python_version="3.11", platform="linux_x86_64"
+    )
     chooser = IndexChooser(Wishes(offline=True), World({}, Reporter(), tmp_path))
     with pytest.raises(NoCandidate) as caught:
         chooser.choose([Requirement(text)], environment)
@@ -43,7 +47,8 @@ def test_no_candidate_is_one_status_whatever_the_name(text, tmp_path):
     [
         ("torch-scatter", "2.8.0+cu128", {}, True),
         ("torch-scatter==2.1.2", "2.8.0+cu128", {}, True),
-        ("torch-scatter", "2.99.0+cu128", {}, None),  # newer than what the facts of its host are complete to
+        # newer than what the facts of its host are complete to
+        ("torch-scatter", "2.99.0+cu128", {}, None),
         ("torch-scatter", "1.8.1+cu111", {}, False),
         ("torch-scatter", "1.8.1+cu111", {"index_url": "https://pypi.org/simple"}, False),
         # what a person's own place has, no facts know
@@ -58,7 +63,11 @@ def test_what_is_known_without_a_question(text, torch, wishes, known, tmp_path):
     assert chooser.is_known(Requirement(text), environment) is known
 
 
-MACHINES = [("3.11", "linux_x86_64"), ("3.8", "manylinux2014_x86_64"), ("3.10", "macosx_14_0_arm64")]
+MACHINES = [
+    ("3.11", "linux_x86_64"),
+    ("3.8", "manylinux2014_x86_64"),
+    ("3.10", "macosx_14_0_arm64"),
+]
 TORCHES = ["2.13.0+cu126", "2.9.1+cu128", "2.8.0+cpu", "2.1.2+cu118", "1.8.1+cu111"]
 
 
@@ -81,16 +90,22 @@ def test_what_is_known_is_what_the_whole_choice_would_say(python, platform, tmp_
 
 
 def test_the_error_says_what_is_missing_and_whether_that_is_certain(tmp_path):
-    environment = environment_for(torch="2.99.0+cu128", python_version="3.11", platform="linux_x86_64")
+    environment = environment_for(
+        torch="2.99.0+cu128", python_version="3.11", platform="linux_x86_64"
+    )
     chooser = IndexChooser(Wishes(offline=True), World({}, Reporter(), tmp_path))
     with pytest.raises(NoCandidate) as caught:
         chooser.choose([Requirement("torch-scatter")], environment, allow_build=False)
     assert (caught.value.projects, caught.value.is_open) == (("torch-scatter",), True)
 
 
-@pytest.mark.parametrize(("only", "may_be_built"), [("", True), (":all:", False), ("torch-scatter", False)])
+@pytest.mark.parametrize(
+    ("only", "may_be_built"), [("", True), (":all:", False), ("torch-scatter", False)]
+)
 def test_wheels_alone_are_taken_where_the_person_says_so(tmp_path, only, may_be_built):
-    environment = environment_for(torch="2.12.0+cu118", python_version="3.11", platform="linux_x86_64")
+    environment = environment_for(
+        torch="2.12.0+cu118", python_version="3.11", platform="linux_x86_64"
+    )
     wishes = Wishes(offline=True, formats=parse_formats([("only-binary", only)] if only else []))
     chooser = IndexChooser(wishes, World({}, Reporter(), tmp_path))
     if may_be_built:
@@ -103,7 +118,9 @@ def test_wheels_alone_are_taken_where_the_person_says_so(tmp_path, only, may_be_
 
 
 def test_a_torch_that_would_change_is_refused(tmp_path):
-    environment = environment_for(torch="2.9.1+cu128", python_version="3.11", platform="linux_x86_64")
+    environment = environment_for(
+        torch="2.9.1+cu128", python_version="3.11", platform="linux_x86_64"
+    )
     chooser = IndexChooser(Wishes(offline=True), World({}, Reporter(), tmp_path))
     with pytest.raises(Refused) as caught:
         chooser.choose([Requirement("torch-scatter"), Requirement("torch==2.4.1")], environment)

@@ -1,4 +1,5 @@
-"""The torch that is unpacked for a build: is it the one that would be imported, and is there room for it?"""
+"""The torch that is unpacked for a build: is it the one that would be imported, and is there room
+for it?"""
 
 from __future__ import annotations
 
@@ -32,14 +33,19 @@ def test_the_unpacked_torch_is_taken():
 @pytest.mark.parametrize(
     ("answer", "words"),
     [
-        (found(folder=Path("/env/site-packages/torch")), "in /env/site-packages/torch is imported in its place"),
+        (
+            found(folder=Path("/env/site-packages/torch")),
+            "in /env/site-packages/torch is imported in its place",
+        ),
         (found(folder=SITE / "other/torch"), "is imported in its place"),
         (found(version="2.13.0"), "torch 2.13.0"),
         (found(has_torch=False), "no torch is imported"),
     ],
 )
 def test_another_torch_is_not_built_for(answer, words):
-    with pytest.raises(Refused, match=r"nothing can be built for torch 2\.14\.1 before it is installed") as raised:
+    with pytest.raises(
+        Refused, match=r"nothing can be built for torch 2\.14\.1 before it is installed"
+    ) as raised:
         coming_torch._check_torch(answer, (SITE,), STEPS)
     assert words in raised.value.message
 

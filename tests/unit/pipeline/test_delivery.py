@@ -13,7 +13,12 @@ from safe_install.errors import HashMismatch, Refused
 from safe_install.events import Reporter
 from safe_install.models import Action, Origin, Severity, Step
 from safe_install.pipeline.contents import contents_findings, find_changed_files
-from safe_install.pipeline.delivery import _copy_artifact, _take_brought, _take_downloaded, begin_delivery
+from safe_install.pipeline.delivery import (
+    _copy_artifact,
+    _take_brought,
+    _take_downloaded,
+    begin_delivery,
+)
 from safe_install.pipeline.session import Session
 from safe_install.ports import Timings, World
 from safe_install.resolve.command_line import split_words
@@ -30,12 +35,16 @@ def make_delivery(tmp_path, find=lambda filename: []):
     world = World({}, Reporter(), tmp_path / "cache")
     session = Session(request, make_environment(), world, Timings(), tmp_path / "work")
     installer = SimpleNamespace(downloads=SimpleNamespace(find=find), clones=None)
-    return begin_delivery(session, installer, lambda step: False, fetch_candidate=lambda candidate: candidate)
+    return begin_delivery(
+        session, installer, lambda step: False, fetch_candidate=lambda candidate: candidate
+    )
 
 
 def found(tmp_path, files, *, folds=False, hidden=None, beside_torch=True, **options):
     artifact = open_wheel(make_wheel(tmp_path, files, **options))
-    said = contents_findings(artifact, folds_case=folds, hidden=hidden or {}, beside_torch=beside_torch)
+    said = contents_findings(
+        artifact, folds_case=folds, hidden=hidden or {}, beside_torch=beside_torch
+    )
     return {one.check: one for one in said}
 
 
@@ -51,7 +60,9 @@ def test_names_that_differ_in_case_only(tmp_path, folds, severity):
 
 
 def test_files_that_are_read_at_every_start(tmp_path):
-    one = found(tmp_path, {**{f"{n}.pth": "" for n in range(7)}, "demo/__init__.py": ""})["runs-at-start"]
+    one = found(tmp_path, {**{f"{n}.pth": "" for n in range(7)}, "demo/__init__.py": ""})[
+        "runs-at-start"
+    ]
     assert one.severity is Severity.NOTE
     assert "0.pth, 1.pth, 2.pth, 3.pth, 4.pth and 2 more: read at every start" in one.detail
 
@@ -77,7 +88,10 @@ def test_code_that_runs_at_every_start(tmp_path, path, content, beside_torch, se
 def test_the_start_file_that_nearly_every_environment_has(tmp_path):
     files = {"distutils-precedence.pth": "import os\n", "setuptools/__init__.py": ""}
     metadata = "Metadata-Version: 2.1\nName: setuptools\nVersion: 1.0\n"
-    options = {"filename": "setuptools-1.0-py3-none-any.whl", "dist_info": "setuptools-1.0.dist-info"}
+    options = {
+        "filename": "setuptools-1.0-py3-none-any.whl",
+        "dist_info": "setuptools-1.0.dist-info",
+    }
     one = found(tmp_path, files, metadata=metadata, **options)["runs-at-start"]
     assert one.severity is Severity.NOTE
 
@@ -97,14 +111,20 @@ def test_files_that_act_without_being_called(tmp_path, path, check):
 
 
 def test_commands_that_hide_others(tmp_path):
-    one = found(tmp_path, {"demo/__init__.py": ""}, hidden={"ls": "/bin/ls", "demo": None})["hides-command"]
+    one = found(tmp_path, {"demo/__init__.py": ""}, hidden={"ls": "/bin/ls", "demo": None})[
+        "hides-command"
+    ]
     assert "ls (/bin/ls)" in one.detail and "demo (" not in one.detail
 
 
 def test_only_commands_of_a_terminal_are_looked_for_on_path(tmp_path):
     """As pip has it: files of .data/scripts and graphical commands are not warned of."""
     points = "[console_scripts]\nrun = demo:run\n[gui_scripts]\nshow = demo:show\n"
-    files = {"demo-1.0.dist-info/entry_points.txt": points, "demo-1.0.data/scripts/old.py": "", "demo/__init__.py": ""}
+    files = {
+        "demo-1.0.dist-info/entry_points.txt": points,
+        "demo-1.0.data/scripts/old.py": "",
+        "demo/__init__.py": "",
+    }
     artifact = open_wheel(make_wheel(tmp_path, files))
     assert artifact.console_scripts == ("run",)
     assert artifact.scripts == ("old.py", "run", "show")
@@ -123,7 +143,12 @@ def test_where_case_is_folded(tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize(
-    "url", ["https://h/x.whl\nother @ https://evil/y.whl", "https://h/x.whl --index-url=https://evil", "a\x0bb"]
+    "url",
+    [
+        "https://h/x.whl\nother @ https://evil/y.whl",
+        "https://h/x.whl --index-url=https://evil",
+        "a\x0bb",
+    ],
 )
 def test_an_address_is_one_line_for_pip(url):
     step = Step(Action.ADD, "demo", "1.0", url=url, download_info={"url": url}, is_direct=True)
@@ -132,7 +157,8 @@ def test_an_address_is_one_line_for_pip(url):
 
 
 def test_a_line_for_pip():
-    """By address, so that pip does not ask the index once more, unless the address lacks its password."""
+    """By address, so that pip does not ask the index once more, unless the address lacks its
+    password."""
     step = Step(Action.ADD, "demo", "1.0", url="https://h/x.whl", sha256="1" * 64)
     assert requirement_line(step) == f"demo @ https://h/x.whl --hash=sha256:{'1' * 64}"
     named = replace(step, name="local-extras", written_name="Local_Extras")
@@ -142,7 +168,8 @@ def test_a_line_for_pip():
 
 
 def test_of_two_downloads_of_one_name_each_is_its_own(tmp_path):
-    """https://h/a/archive/main.zip and https://h/b/archive/main.zip: pip downloads both while it plans."""
+    """https://h/a/archive/main.zip and https://h/b/archive/main.zip: pip downloads both while it
+    plans."""
     kept = {}
     for name in ("a", "b"):
         (tmp_path / name).mkdir()
@@ -173,7 +200,9 @@ def test_an_extension_that_is_replaced_after_its_check_is_refused(tmp_path):
     artifact = open_wheel(make_wheel(links))
     delivery = make_delivery(tmp_path)
     copied = _copy_artifact(delivery, artifact)
-    assert delivery.session.work in copied.path.parents and hash_file(copied.path) == artifact.sha256
+    assert (
+        delivery.session.work in copied.path.parents and hash_file(copied.path) == artifact.sha256
+    )
     assert _copy_artifact(delivery, copied) == copied, "copied once"
     make_wheel(links, {"demo/__init__.py": "x = 2\n"})
     with pytest.raises(HashMismatch, match="replaced after it had been checked"):
@@ -189,7 +218,10 @@ def test_an_extension_that_is_replaced_after_its_check_is_refused(tmp_path):
         ({"demo/__init__.py": "x = 1\n", "demo/_C.so": b"\x7fELF"}, ()),
         ({"demo/__init__.py": "x = 2\n", "demo/_C.so": b"\x7fELF"}, ("demo/__init__.py",)),
         ({"demo/__init__.py": "x = 1\n"}, ("demo/_C.so",)),
-        ({"demo/__init__.py": "x = 1\n", "demo/_C.so": b"\x7fELF", "demo/old.py": ""}, ("demo/old.py",)),
+        (
+            {"demo/__init__.py": "x = 1\n", "demo/_C.so": b"\x7fELF", "demo/old.py": ""},
+            ("demo/old.py",),
+        ),
     ],
 )
 def test_the_files_of_the_same_version_are_compared(tmp_path, installed, changed):
@@ -202,7 +234,10 @@ def test_the_files_of_the_same_version_are_compared(tmp_path, installed, changed
     )
     added = "".join(rows)
     old = make_wheel(
-        tmp_path, installed, filename="demo-1.0-1-cp311-cp311-linux_x86_64.whl", record=lambda t: t + added
+        tmp_path,
+        installed,
+        filename="demo-1.0-1-cp311-cp311-linux_x86_64.whl",
+        record=lambda t: t + added,
     )
     with zipfile.ZipFile(old) as archive:
         archive.extractall(site)
@@ -217,7 +252,11 @@ def test_a_wheel_that_was_fetched_for_a_build_is_taken_if_it_is_the_file_of_the_
     step = Step(Action.ADD, "demo", "1.0", url="https://h/demo.whl", sha256=artifact.sha256)
     delivery = replace(make_delivery(tmp_path / "other"), brought={"demo": artifact})
     assert _take_brought(delivery, step) == artifact
-    for other in (replace(step, sha256="0" * 64), replace(step, sha256=None), replace(step, name="demo2")):
+    for other in (
+        replace(step, sha256="0" * 64),
+        replace(step, sha256=None),
+        replace(step, name="demo2"),
+    ):
         assert _take_brought(delivery, other) is None
     assert _take_brought(delivery, replace(step, origin=Origin.SDIST)) is None
     with artifact.path.open("ab") as stream:

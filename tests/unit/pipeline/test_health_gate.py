@@ -11,11 +11,20 @@ from safe_install.environment.stamp import Stamp
 from safe_install.errors import Interrupted, Refused
 from safe_install.events import Reporter
 from safe_install.models import Driver, Finding, HealthReport, ImportResult, Outcome, Severity
-from safe_install.pipeline.health_gate import Expectation, Ruling, apply_and_verify, check_target, rule
+from safe_install.pipeline.health_gate import (
+    Expectation,
+    Ruling,
+    apply_and_verify,
+    check_target,
+    rule,
+)
 from safe_install.ports import Timings, World
 from tests.factories import make_environment, make_health, planned_torch
 
-CUDA, CPU = planned_torch("2.14.1+cu130", "linux_x86_64"), planned_torch("2.14.1+cpu", "linux_x86_64")
+CUDA, CPU = (
+    planned_torch("2.14.1+cu130", "linux_x86_64"),
+    planned_torch("2.14.1+cpu", "linux_x86_64"),
+)
 HERE, DECLARED = Driver("580.65.06", "13.0"), Driver("535.104", "12.2", declared=True)
 FAILED = {"torch": ImportResult(False, error="ImportError: libcudart.so.13")}
 WORKED = {"torch": ImportResult(True)}
@@ -33,7 +42,12 @@ def health(imports=WORKED, **fields):
         (CUDA, HERE, health(), "driver 580.65.06 is here, but its libcuda.so.1 is not"),
         (CUDA, None, health(FAILED), "it cannot be imported (there is no driver here)"),
         (CUDA, HERE, health(FAILED), "it cannot be imported (driver 580.65.06 is here)"),
-        (CUDA, HERE, health({}, crashed="signal SIGSEGV"), "the check did not end (driver 580.65.06 is here)"),
+        (
+            CUDA,
+            HERE,
+            health({}, crashed="signal SIGSEGV"),
+            "the check did not end (driver 580.65.06 is here)",
+        ),
         (
             CUDA,
             Driver(None, None, problem="NVML error 999"),
@@ -48,10 +62,13 @@ def health(imports=WORKED, **fields):
 )
 def test_why_cuda_was_not_asked(torch, driver, after, reason):
     found = check_target(torch, driver, after)
-    assert [(one.check, one.severity) for one in found] == ([("cuda-not-asked", Severity.NOTE)] if reason else [])
+    assert [(one.check, one.severity) for one in found] == (
+        [("cuda-not-asked", Severity.NOTE)] if reason else []
+    )
     if reason:
         assert found[0].detail == (
-            f"torch 2.14.1+cu130 is a CUDA build, and {reason}: CUDA and the GPU code of the extensions were not tried"
+            f"torch 2.14.1+cu130 is a CUDA build, and {reason}: CUDA and the GPU code of the "
+            "extensions were not tried"
         )
 
 
@@ -66,7 +83,7 @@ def test_the_torch_that_is_there_now_is_the_one_that_is_told_of():
     assert found.detail.startswith("torch 2.14.1+cu130 is a CUDA build, and it cannot be imported")
 
 
-# --- what is done with a change --------------------------------------------------------------------
+# --- what is done with a change -------------------------------------------------------------------
 
 EMPTY = Stamp()
 ERROR = Finding("import-failed", Severity.ERROR, "torch", "torch does not import")
@@ -94,7 +111,8 @@ def test_what_findings_mean_for_a_change(findings, intruded, asked, no_rollback,
 
 
 class FakeTransaction:
-    """Remembers what was done, in its order. A signal comes while the check after runs, where `signal` says so."""
+    """Remembers what was done, in its order. A signal comes while the check after runs, where
+    `signal` says so."""
 
     id, warning, pending_signal = "20260101T000000Z-abcd", "", None
 
@@ -160,7 +178,12 @@ def pass_gate(checks, **expectation):
         timings=Timings(),
         world=World({}, Reporter(), Path("/cache")),
     )
-    return transaction.done, verdict.outcome, verdict.exit_status, [one.check for one in verdict.findings]
+    return (
+        transaction.done,
+        verdict.outcome,
+        verdict.exit_status,
+        [one.check for one in verdict.findings],
+    )
 
 
 @pytest.mark.parametrize(
@@ -168,7 +191,14 @@ def pass_gate(checks, **expectation):
     [
         (FakeChecks(GOOD, GOOD), {}, ["swap", "commit"], Outcome.INSTALLED, 0, []),
         (FakeChecks(LIGHT, GOOD), {}, ["swap", "commit"], Outcome.INSTALLED, 0, []),
-        (FakeChecks(GOOD, BAD), {}, ["swap", "roll back"], Outcome.ROLLED_BACK, 12, ["import-failed"]),
+        (
+            FakeChecks(GOOD, BAD),
+            {},
+            ["swap", "roll back"],
+            Outcome.ROLLED_BACK,
+            12,
+            ["import-failed"],
+        ),
         # the light check did not ask: the old environment is asked in full
         (
             FakeChecks(LIGHT, BAD, full=GOOD),
@@ -186,7 +216,14 @@ def pass_gate(checks, **expectation):
             0,
             ["import-failed"],  # a warning: it did not import before either
         ),
-        (FakeChecks(GOOD, BAD), {"no_rollback": True}, ["swap", "commit"], Outcome.UNHEALTHY, 12, ["import-failed"]),
+        (
+            FakeChecks(GOOD, BAD),
+            {"no_rollback": True},
+            ["swap", "commit"],
+            Outcome.UNHEALTHY,
+            12,
+            ["import-failed"],
+        ),
         # the check, or somebody else, changed the environment
         (
             FakeChecks(GOOD, GOOD, stamps=(EMPTY, Stamp(FOREIGN))),

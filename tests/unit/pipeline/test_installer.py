@@ -23,8 +23,19 @@ def test_the_folders_of_sources_that_are_named(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     for name in ("project", "other", "third", "six"):
         (tmp_path / name).mkdir()
-    words = ["six", "./project[extra]", "-e", "./other", f"third @ {(tmp_path / 'third').as_uri()}", "git+https://h/x"]
-    assert sorted(path.name for path in local_sources(request_of(*words))) == ["other", "project", "third"]
+    words = [
+        "six",
+        "./project[extra]",
+        "-e",
+        "./other",
+        f"third @ {(tmp_path / 'third').as_uri()}",
+        "git+https://h/x",
+    ]
+    assert sorted(path.name for path in local_sources(request_of(*words))) == [
+        "other",
+        "project",
+        "third",
+    ]
 
 
 @pytest.mark.parametrize(
@@ -44,13 +55,17 @@ def test_what_may_use_ssh_is_run_in_no_user_namespace(tmp_path, word, expected):
     assert protection.folders
 
 
-@pytest.mark.parametrize(("words", "expected"), [(["--offline"], ["--no-index", "torch"]), ([], ["torch"])])
+@pytest.mark.parametrize(
+    ("words", "expected"), [(["--offline"], ["--no-index", "torch"]), ([], ["torch"])]
+)
 def test_offline_asks_no_index_for_the_torch_that_comes_either(tmp_path, words, expected):
     asked = []
     world = World({}, Reporter(), tmp_path / "cache")
     request = request_of(*words, "torch", "torch-scatter")
     installer = PipInstaller(Session(request, make_environment(), world, Timings(), tmp_path))
-    installer._runner = SimpleNamespace(dry_run=lambda arguments, **options: asked.append(arguments) or {})
+    installer._runner = SimpleNamespace(
+        dry_run=lambda arguments, **options: asked.append(arguments) or {}
+    )
     installer.plan(["torch"], constraints=(), find_links=())
     installer.plan_request(constraints=(), find_links=())
     assert asked[0] == expected

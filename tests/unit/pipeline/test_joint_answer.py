@@ -9,7 +9,12 @@ from packaging.utils import canonicalize_name
 from safe_install.errors import NoCandidate
 from safe_install.index.catalog import bundled_catalog
 from safe_install.models import Action
-from safe_install.pipeline.joint_answer import Question, answer_jointly, describe_answer, step_of_torch
+from safe_install.pipeline.joint_answer import (
+    Question,
+    answer_jointly,
+    describe_answer,
+    step_of_torch,
+)
 from safe_install.pipeline.joint_choice import MAX_ASKED
 from tests.factories import make_environment
 from tests.unit.pipeline.test_joint_choice import SCATTER, HostChooser
@@ -49,7 +54,11 @@ def test_online_hosts_are_asked_for_so_many_releases():
         (("torch", SCATTER), {}, "safe-install torch==2.13.0 torch-scatter"),
         ((SCATTER,), {"pre": True}, "safe-install --pre torch==2.13.0 torch-scatter"),
         (("torch", f"{SCATTER}>=2"), {}, "safe-install torch==2.13.0 'torch-scatter>=2'"),
-        (("torch", SCATTER), {"accelerator": "cpu"}, "safe-install --accelerator cpu torch==2.13.0 torch-scatter"),
+        (
+            ("torch", SCATTER),
+            {"accelerator": "cpu"},
+            "safe-install --accelerator cpu torch==2.13.0 torch-scatter",
+        ),
     ],
 )
 def test_what_to_type(texts, said, command):
@@ -63,7 +72,11 @@ def test_the_page_of_a_build_that_is_not_on_the_package_index():
     question, answer = ask("torch", SCATTER, chooser=chooser, accelerator="cpu")
     torch = describe_answer(answer, question)["torch"]
     assert torch["page"] == "https://download.pytorch.org/whl/cpu/torch/"
-    assert (torch["version"], torch["accelerator"], torch["is_on_index"]) == ("2.13.0+cpu", "cpu", False)
+    assert (torch["version"], torch["accelerator"], torch["is_on_index"]) == (
+        "2.13.0+cpu",
+        "cpu",
+        False,
+    )
 
 
 @pytest.mark.parametrize(

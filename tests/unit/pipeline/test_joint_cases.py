@@ -1,7 +1,8 @@
 """torch and its extensions, chosen together: tests/cases/joint/*.json, over a small frozen index.
 
-A case is a command line, perhaps a machine, and what the rules make of it: the torch, a version for each extension, and
-why a torch before it was not taken; or the wishes that exclude each other. The form: tests/cases/joint/README.md.
+A case is a command line, perhaps a machine, and what the rules make of it: the torch, a version for
+each extension, and why a torch before it was not taken; or the wishes that exclude each other. The
+form: tests/cases/joint/README.md.
 """
 
 from __future__ import annotations
@@ -37,7 +38,10 @@ from tests.factories import make_distribution
 CASES = Path(__file__).parents[2] / "cases" / "joint"
 DATED = {"checked": "2026-11-29", "sources": ["made for these cases"], "doubts": []}
 EMPTY_PROJECT = {
-    **{key: [] for key in ("imports", "native", "requires", "aliases", "builds", "sdists", "wheels")},
+    **{
+        key: []
+        for key in ("imports", "native", "requires", "aliases", "builds", "sdists", "wheels")
+    },
     "operation": None,
     "pins_torch": False,
     "pins": {},
@@ -50,7 +54,9 @@ class FrozenCatalog:
 
     def __init__(self) -> None:
         text = json.loads((CASES / "index.json").read_text("utf-8"))
-        self.torch = parse_torch_table({"schema": 1, "hosts": [], **text["torch"], **DATED}, "torch")
+        self.torch = parse_torch_table(
+            {"schema": 1, "hosts": [], **text["torch"], **DATED}, "torch"
+        )
         self.cuda = parse_cuda_table({"schema": 1, **text["cuda"], **DATED}, "cuda")
         self._projects = {}
         for item in text["projects"]:
@@ -63,7 +69,8 @@ class FrozenCatalog:
 
 
 class FrozenPages:
-    """Hosts with these pages; "down" and "missing" are answers, too, and every other page is missing."""
+    """Hosts with these pages; "down" and "missing" are answers, too, and every other page is
+    missing."""
 
     def __init__(self, pages: Dict[str, Any]) -> None:
         self._pages = pages
@@ -88,7 +95,16 @@ class FrozenChooser:
         self._finder = Finder(http=pages, catalog=catalog, offline=offline)
         self._known = Finder(http=pages, catalog=catalog, offline=True, only_near=True)
 
-    def choose(self, requirements, environment, *, constraints=(), upgrade=(), keep_version=(), allow_build=True):
+    def choose(
+        self,
+        requirements,
+        environment,
+        *,
+        constraints=(),
+        upgrade=(),
+        keep_version=(),
+        allow_build=True,
+    ):
         return resolve(
             requirements,
             environment,
@@ -117,7 +133,11 @@ class FrozenChooser:
 
     def find_torch(self, build, interpreter):
         filename = f"torch-{build.version}-cp311-cp311-linux_x86_64.whl"
-        link = Link(f"https://download.pytorch.org/whl/{build.accelerator}/{filename}", filename, sha256="0" * 64)
+        link = Link(
+            f"https://download.pytorch.org/whl/{build.accelerator}/{filename}",
+            filename,
+            sha256="0" * 64,
+        )
         return TorchFile(make_candidate("torch", build.version, build.accelerator, link, None))
 
 
@@ -151,11 +171,13 @@ def make_machine(case):
         driver=driver,
     )
     if environment.torch is not None:
-        environment.installed[canonicalize_name("torch")] = make_distribution("torch", str(environment.torch.version))
+        environment.installed[canonicalize_name("torch")] = make_distribution(
+            "torch", str(environment.torch.version)
+        )
     return environment
 
 
-# --- explain ---------------------------------------------------------------------------------------
+# --- explain --------------------------------------------------------------------------------------
 
 
 def ask_explain(case, monkeypatch):
@@ -163,13 +185,17 @@ def ask_explain(case, monkeypatch):
     words = [*case["ask"].split(), *([] if "pages" in case else ["--offline"])]
     request = parse_explain(parse_command_line(words).words, environ={})
     if "machine" in case:
-        monkeypatch.setattr(explain_command, "environment_asked_for", lambda *_, **__: make_machine(case))
+        monkeypatch.setattr(
+            explain_command, "environment_asked_for", lambda *_, **__: make_machine(case)
+        )
     monkeypatch.setattr(explain_command, "bundled_catalog", lambda: CATALOG)
     monkeypatch.setattr(explain_command, "known_projects", lambda: CATALOG.projects)
     pages = FrozenPages(case.get("pages", {}))
 
     def make_chooser(wishes, world):
-        return FrozenChooser(CATALOG, pages, pre=wishes.pre, no_build=wishes.no_build, offline=wishes.offline)
+        return FrozenChooser(
+            CATALOG, pages, pre=wishes.pre, no_build=wishes.no_build, offline=wishes.offline
+        )
 
     monkeypatch.setattr(explain_command, "IndexChooser", make_chooser)
     monkeypatch.setattr(explain_command, "cpu_fallback_notes", lambda *_: ())
@@ -196,11 +222,12 @@ def check_explained(case, result):
             assert case[key] == found if isinstance(case[key], bool) else case[key] in found
 
 
-# --- install ---------------------------------------------------------------------------------------
+# --- install --------------------------------------------------------------------------------------
 
 
 def ask_install(case):
-    """What install does before pip is asked for the rest. `planned`: the torch that pip would take."""
+    """What install does before pip is asked for the rest. `planned`: the torch that pip would
+    take."""
     here = make_machine(case)
     files = case.get("files", {})
     words = parse_command_line(case["ask"].split()).words
@@ -225,7 +252,9 @@ def ask_install(case):
             allow_build=False,
         )
 
-    joint = JointChoice(wanted, CATALOG, chooser, resolve=resolve_for, check_torch=lambda torch: None)
+    joint = JointChoice(
+        wanted, CATALOG, chooser, resolve=resolve_for, check_torch=lambda torch: None
+    )
     chosen, resolution = joint.choose(selection)
     return chosen, resolution
 
@@ -238,7 +267,7 @@ def check_installed(case, chosen, resolution):
         assert text in passed[version]
 
 
-# --- the table -------------------------------------------------------------------------------------
+# --- the table ------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("case", ALL)

@@ -1,4 +1,5 @@
-"""torch and its extensions in the loop: which torch is tried, how often hosts and pip are asked, what is said."""
+"""torch and its extensions in the loop: which torch is tried, how often hosts and pip are asked,
+what is said."""
 
 from __future__ import annotations
 
@@ -14,7 +15,14 @@ from safe_install.pipeline.joint_choice import MAX_ASKED
 from safe_install.resolve.provider import Resolution
 from safe_install.resolve.rounds import Failed
 from tests.factories import make_distribution, make_environment
-from tests.unit.pipeline.test_selection import EMPTY, FakeChooser, FakeInstaller, planned, run, steps_of
+from tests.unit.pipeline.test_selection import (
+    EMPTY,
+    FakeChooser,
+    FakeInstaller,
+    planned,
+    run,
+    steps_of,
+)
 
 SCATTER, SPARSE = "torch-scatter", "torch-sparse"
 MISSING = "ERROR: No matching distribution found for torch==2.13.0"
@@ -25,13 +33,20 @@ CONFLICT = """The conflict is caused by:
 
 
 class HostChooser(FakeChooser):
-    """Hosts that have a wheel of an extension for some releases of torch; of some of them the bundled facts know."""
+    """Hosts that have a wheel of an extension for some releases of torch; of some of them the
+    bundled facts know."""
 
     def __init__(self, *, has=None, builds=None, known=None, is_open=False):
-        """`has`: extension -> releases of torch; `builds`: the same by the whole build ("2.13.0+cpu").
+        """`has`: extension -> releases of torch; `builds`: the same by the whole build
+        ("2.13.0+cpu").
         `known`: what the facts say of (extension, release); they say nothing of all others."""
         super().__init__()
-        self.has, self.builds, self.known, self.is_open = has or {}, builds or {}, known or {}, is_open
+        self.has, self.builds, self.known, self.is_open = (
+            has or {},
+            builds or {},
+            known or {},
+            is_open,
+        )
         self.questions = []
 
     def choose(self, requirements, environment, **options):
@@ -39,16 +54,20 @@ class HostChooser(FakeChooser):
         self.questions.append(torch.runtime_version)
         for requirement in requirements:
             name = canonicalize_name(requirement.name)
-            is_there = torch.version.public in self.has.get(name, ()) or torch.runtime_version in self.builds.get(
+            is_there = torch.version.public in self.has.get(
                 name, ()
-            )
+            ) or torch.runtime_version in self.builds.get(name, ())
             if not is_there:
                 raise self._failure(name, torch)
         found = super().choose(requirements, environment, **options)
         return Resolution(found.pins, (reject(f"{torch.version}-own", "old"),), ())
 
     def _failure(self, name, torch):
-        error = NoCandidate(f"no {name} fits torch {torch.runtime_version}", hint="H", rejections=[self._reject(torch)])
+        error = NoCandidate(
+            f"no {name} fits torch {torch.runtime_version}",
+            hint="H",
+            rejections=[self._reject(torch)],
+        )
         error.projects, error.is_open = (name,), self.is_open
         return error
 
@@ -82,30 +101,42 @@ def notes_of(selected):
 
 
 def torch_constraints(installer):
-    return [line for _, _, lines in installer.questions for line in lines if line.startswith("torch==")]
+    return [
+        line for _, _, lines in installer.questions for line in lines if line.startswith("torch==")
+    ]
 
 
-# --- an older torch --------------------------------------------------------------------------------
+# --- an older torch -------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("words", [("torch",), ("torch>=2.9",), ("-U", "torch"), ("torch", "--pre")])
+@pytest.mark.parametrize(
+    "words", [("torch",), ("torch>=2.9",), ("-U", "torch"), ("torch", "--pre")]
+)
 def test_the_newest_torch_that_has_the_extension_comes(tmp_path, words):
     chooser = HostChooser(has={SCATTER: ["2.13.0", "2.12.0"]})
     installer = FakeInstaller(torch("2.14.1"), together("2.13.0"))
-    selected, _, _, said = run(tmp_path, *words, SCATTER, here=EMPTY, chooser=chooser, installer=installer)
+    selected, _, _, said = run(
+        tmp_path, *words, SCATTER, here=EMPTY, chooser=chooser, installer=installer
+    )
     assert steps_of(selected) == {"torch": "2.13.0", SCATTER: "2.0"}
     assert chooser.questions == ["2.14.1+cu130", "2.14.0+cu130", "2.13.0+cu130"]
     assert torch_constraints(installer) == ["torch==2.13.0"], "pip is asked once more"
-    assert notes_of(selected) == ["torch 2.14.1: no torch-scatter was built for it; 2.13.0 has torch-scatter"]
+    assert notes_of(selected) == [
+        "torch 2.14.1: no torch-scatter was built for it; 2.13.0 has torch-scatter"
+    ]
     assert "torch 2.13.0+cu130 will be installed: extensions are chosen for it" in said
     assert not any("2.14" in line for line in said)
     assert str(selected.torch_after.version) == "2.13.0"
 
 
 def test_every_extension_has_to_be_there(tmp_path):
-    chooser = HostChooser(has={SCATTER: ["2.14.0", "2.12.1", "2.12.0"], SPARSE: ["2.13.0", "2.12.1"]})
+    chooser = HostChooser(
+        has={SCATTER: ["2.14.0", "2.12.1", "2.12.0"], SPARSE: ["2.13.0", "2.12.1"]}
+    )
     installer = FakeInstaller(torch("2.14.1"), together("2.12.1", torch_sparse="2.0"))
-    selected, *_ = run(tmp_path, "torch", SCATTER, SPARSE, here=EMPTY, chooser=chooser, installer=installer)
+    selected, *_ = run(
+        tmp_path, "torch", SCATTER, SPARSE, here=EMPTY, chooser=chooser, installer=installer
+    )
     assert steps_of(selected)["torch"] == "2.12.1"
     line = "torch 2.14.1: no torch-scatter was built for it; 2.12.1 has all of torch-scatter, torch-sparse"
     assert notes_of(selected) == [line]
@@ -116,7 +147,9 @@ def test_a_torch_that_the_wheel_index_does_not_know_is_the_newest(tmp_path):
     installer = FakeInstaller(torch("2.99.0+cu130"), together("2.14.1+cu130"))
     selected, *_ = run(tmp_path, "torch", SCATTER, here=EMPTY, chooser=chooser, installer=installer)
     assert steps_of(selected)["torch"] == "2.14.1+cu130"
-    assert notes_of(selected) == ["torch 2.99.0: no torch-scatter was built for it; 2.14.1+cu130 has torch-scatter"]
+    assert notes_of(selected) == [
+        "torch 2.99.0: no torch-scatter was built for it; 2.14.1+cu130 has torch-scatter"
+    ]
 
 
 def test_a_torch_that_has_all_is_as_it_was(tmp_path):
@@ -138,7 +171,9 @@ def test_the_rejections_of_the_newer_torch_are_kept(tmp_path):
 def test_what_is_deep_in_pips_plan_has_an_older_torch_too(tmp_path):
     chooser = HostChooser(has={SCATTER: ["2.13.0"]})
     installer = FakeInstaller(
-        planned(base="1", torch="2.14.1", torch_scatter=("1.0", "https://h/torch_scatter-1.0.tar.gz")),
+        planned(
+            base="1", torch="2.14.1", torch_scatter=("1.0", "https://h/torch_scatter-1.0.tar.gz")
+        ),
         together("2.13.0", base="1"),
     )
     selected, *_ = run(tmp_path, "base", here=EMPTY, chooser=chooser, installer=installer)
@@ -147,7 +182,7 @@ def test_what_is_deep_in_pips_plan_has_an_older_torch_too(tmp_path):
     assert len(notes_of(selected)) == 1
 
 
-# --- what pip says of it ---------------------------------------------------------------------------
+# --- what pip says of it --------------------------------------------------------------------------
 
 
 def test_the_build_that_pip_names_is_what_extensions_are_chosen_for(tmp_path):
@@ -189,24 +224,32 @@ def test_a_torch_with_which_pip_finds_no_plan_is_passed_over(tmp_path, output):
 
 @pytest.mark.parametrize(
     ("output", "reason"),
-    [(MISSING, "but the package index has no such torch."), (CONFLICT, "but base 1.0 requires torch>=2.14.")],
+    [
+        (MISSING, "but the package index has no such torch."),
+        (CONFLICT, "but base 1.0 requires torch>=2.14."),
+    ],
 )
 def test_the_last_word_is_the_error_of_the_newest(tmp_path, output, reason):
     chooser = HostChooser(has={SCATTER: ["2.13.0"]})
     installer = FakeInstaller(torch("2.14.1"), failed(output))
     with pytest.raises(NoCandidate, match=r"no torch-scatter fits torch 2.14.1\+cu130") as raised:
         run(tmp_path, "torch", SCATTER, here=EMPTY, chooser=chooser, installer=installer)
-    assert raised.value.hint == f"Make room for the torch that fits: torch 2.13.0 has torch-scatter, {reason}"
+    assert (
+        raised.value.hint
+        == f"Make room for the torch that fits: torch 2.13.0 has torch-scatter, {reason}"
+    )
 
 
 def test_another_failure_of_pips_is_its_own(tmp_path):
     chooser = HostChooser(has={SCATTER: ["2.13.0"]})
-    installer = FakeInstaller(torch("2.14.1"), failed("ERROR: No matching distribution found for six==99"))
+    installer = FakeInstaller(
+        torch("2.14.1"), failed("ERROR: No matching distribution found for six==99")
+    )
     with pytest.raises(PipFailed):
         run(tmp_path, "torch", SCATTER, "six==99", here=EMPTY, chooser=chooser, installer=installer)
 
 
-# --- how little is asked ---------------------------------------------------------------------------
+# --- how little is asked --------------------------------------------------------------------------
 
 
 def test_what_the_facts_settle_is_not_asked(tmp_path):
@@ -219,13 +262,22 @@ def test_what_the_facts_settle_is_not_asked(tmp_path):
 
 
 @pytest.mark.parametrize(("seconds", "questions"), [(0.1, MAX_ASKED), (15.0, 2)])
-def test_the_number_of_questions_and_their_time_are_limited(tmp_path, monkeypatch, seconds, questions):
+def test_the_number_of_questions_and_their_time_are_limited(
+    tmp_path, monkeypatch, seconds, questions
+):
     """A host that does not answer is not asked for one torch after the other."""
     clock = itertools.count(0.0, seconds)
     monkeypatch.setattr("safe_install.pipeline.joint_choice.time.monotonic", lambda: next(clock))
     chooser = HostChooser(is_open=True)
     with pytest.raises(NoCandidate):
-        run(tmp_path, "torch", SCATTER, here=EMPTY, chooser=chooser, installer=FakeInstaller(torch("2.14.1")))
+        run(
+            tmp_path,
+            "torch",
+            SCATTER,
+            here=EMPTY,
+            chooser=chooser,
+            installer=FakeInstaller(torch("2.14.1")),
+        )
     # Each is asked for once, and once more for the hint, out of the pages that were read.
     assert len(set(chooser.questions)) == 1 + questions
 
@@ -234,19 +286,25 @@ def test_a_host_that_does_not_answer_is_no_proof(tmp_path):
     chooser = HostChooser(has={SCATTER: ["2.13.0"]}, is_open=True)
     installer = FakeInstaller(torch("2.14.1"), together("2.13.0"))
     selected, *_ = run(tmp_path, "torch", SCATTER, here=EMPTY, chooser=chooser, installer=installer)
-    assert notes_of(selected) == ["torch 2.14.1: no torch-scatter for it is known here; 2.13.0 has torch-scatter"]
+    assert notes_of(selected) == [
+        "torch 2.14.1: no torch-scatter for it is known here; 2.13.0 has torch-scatter"
+    ]
 
 
-# --- where there is none ---------------------------------------------------------------------------
+# --- where there is none --------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("words", [("torch==2.14.1",), ("torch", "-c", "c.txt"), ("torch", "-r", "c.txt")])
+@pytest.mark.parametrize(
+    "words", [("torch==2.14.1",), ("torch", "-c", "c.txt"), ("torch", "-r", "c.txt")]
+)
 def test_a_torch_that_was_pinned_stays_pinned(tmp_path, words):
     chooser = HostChooser(has={SCATTER: ["2.13.0"]})
     files = {"c.txt": "torch==2.14.1\n"}
     installer = FakeInstaller(torch("2.14.1"))
     with pytest.raises(NoCandidate, match=r"no torch-scatter fits torch 2.14.1\+cu130") as raised:
-        run(tmp_path, *words, SCATTER, here=EMPTY, chooser=chooser, installer=installer, files=files)
+        run(
+            tmp_path, *words, SCATTER, here=EMPTY, chooser=chooser, installer=installer, files=files
+        )
     assert "torch 2.13.0, which has torch-scatter" in raised.value.hint
     assert len(installer.questions) == 1 and chooser.obtained == []
 
@@ -260,8 +318,18 @@ def test_what_holds_it_back_is_named(tmp_path):
     chooser = HostChooser(has={SCATTER: ["2.13.0"], SPARSE: ["2.13.0"]}, known=known)
     with pytest.raises(NoCandidate) as raised:
         names = (SCATTER, SPARSE, "flash-attn")
-        run(tmp_path, "torch", *names, here=EMPTY, chooser=chooser, installer=FakeInstaller(torch("2.14.1")))
-    assert raised.value.hint == "Without flash-attn: torch 2.13.0 has all of torch-scatter, torch-sparse."
+        run(
+            tmp_path,
+            "torch",
+            *names,
+            here=EMPTY,
+            chooser=chooser,
+            installer=FakeInstaller(torch("2.14.1")),
+        )
+    assert (
+        raised.value.hint
+        == "Without flash-attn: torch 2.13.0 has all of torch-scatter, torch-sparse."
+    )
     assert raised.value.exit_status == 10
 
 
@@ -274,14 +342,16 @@ def test_what_a_host_has_of_it_counts_too(tmp_path):
     assert raised.value.hint == "Without torch-sparse: torch 2.13.0 has torch-scatter."
 
 
-# --- an installed torch ----------------------------------------------------------------------------
+# --- an installed torch ---------------------------------------------------------------------------
 
 
 def test_upgrade_takes_torch_as_far_as_its_extensions_go(tmp_path):
     here = make_environment(make_distribution(SCATTER, "1.0+pt212cu130"), torch="2.12.0+cu130")
     chooser = HostChooser(has={SCATTER: ["2.13.0", "2.12.0"]})
     installer = FakeInstaller(torch("2.14.1"), together("2.13.0"))
-    selected, *_ = run(tmp_path, "-U", "torch", SCATTER, here=here, chooser=chooser, installer=installer)
+    selected, *_ = run(
+        tmp_path, "-U", "torch", SCATTER, here=here, chooser=chooser, installer=installer
+    )
     assert steps_of(selected) == {"torch": "2.13.0", SCATTER: "2.0"}
 
 
@@ -289,7 +359,9 @@ def test_the_installed_torch_stays_where_no_newer_one_has_the_extension(tmp_path
     here = make_environment(torch="2.12.0+cu130")
     chooser = HostChooser(has={SCATTER: ["2.12.0", "2.11.0"]})
     installer = FakeInstaller(torch("2.14.1"), planned(torch_scatter="2.0"))
-    selected, *_ = run(tmp_path, "-U", "torch", SCATTER, here=here, chooser=chooser, installer=installer)
+    selected, *_ = run(
+        tmp_path, "-U", "torch", SCATTER, here=here, chooser=chooser, installer=installer
+    )
     assert steps_of(selected) == {SCATTER: "2.0"}
     assert torch_constraints(installer) == ["torch==2.12.0+cu130"]
     line = "torch 2.14.1: no torch-scatter was built for it; 2.12.0+cu130 stays"
@@ -304,7 +376,7 @@ def test_upgrade_with_the_newest_torch_there(tmp_path):
     assert chooser.asked[0][1] == "2.14.1+cu130"
 
 
-# --- drivers ---------------------------------------------------------------------------------------
+# --- drivers --------------------------------------------------------------------------------------
 
 
 def test_a_torch_that_the_declared_driver_runs_comes(tmp_path):
@@ -316,22 +388,37 @@ def test_a_torch_that_the_declared_driver_runs_comes(tmp_path):
     assert chooser.questions == ["2.10.0+cu128"]
     (line,) = notes_of(selected)
     assert line.startswith("torch 2.14.1: needs driver 580")
-    assert "declared is 535.104.05 (CUDA 12.2); 2.14.1+cu126: h does not answer; 2.10.0 has torch-scatter" in line
+    assert (
+        "declared is 535.104.05 (CUDA 12.2); 2.14.1+cu126: h does not answer; 2.10.0 has "
+        "torch-scatter" in line
+    )
 
 
 def test_no_torch_for_the_declared_driver_is_refused_as_before(tmp_path):
     here = make_environment(driver=Driver("535.104.05", "12.2", declared=True))
     with pytest.raises(Refused, match=r"535\.104\.05"):
-        run(tmp_path, "torch", SCATTER, here=here, chooser=HostChooser(), installer=FakeInstaller(torch("2.14.1")))
+        run(
+            tmp_path,
+            "torch",
+            SCATTER,
+            here=here,
+            chooser=HostChooser(),
+            installer=FakeInstaller(torch("2.14.1")),
+        )
 
 
-@pytest.mark.parametrize(("releases", "taken"), [(["2.14.1", "2.10.0"], "2.10.0"), (["2.14.1"], "2.14.1")])
+@pytest.mark.parametrize(
+    ("releases", "taken"), [(["2.14.1", "2.10.0"], "2.10.0"), (["2.14.1"], "2.14.1")]
+)
 def test_the_driver_that_is_here_is_a_preference(tmp_path, releases, taken):
-    """A driver here that is too old refuses nothing: where only the newest torch has the extension, it comes."""
+    """A driver here that is too old refuses nothing: where only the newest torch has the extension,
+    it comes."""
     here = make_environment(driver=Driver("535.104.05", "12.2"))
     chooser = HostChooser(has={SCATTER: releases})
     installer = FakeInstaller(torch("2.14.1"), together(taken))
-    selected, _, _, said = run(tmp_path, "torch", SCATTER, here=here, chooser=chooser, installer=installer)
+    selected, _, _, said = run(
+        tmp_path, "torch", SCATTER, here=here, chooser=chooser, installer=installer
+    )
     assert steps_of(selected)["torch"] == taken
     assert any("needs driver 580" in line for line in said) == (taken == "2.14.1")
     assert len(notes_of(selected)) == (taken != "2.14.1")

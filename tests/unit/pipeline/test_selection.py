@@ -17,7 +17,15 @@ from safe_install.errors import HashMismatch, NoCandidate, PipFailed, Refused
 from safe_install.events import Reporter
 from safe_install.index.catalog import bundled_catalog
 from safe_install.index.torch_files import Absent, Listing
-from safe_install.models import Candidate, CandidateKind, Driver, HostAnswer, HostAnswerKind, Link, Origin
+from safe_install.models import (
+    Candidate,
+    CandidateKind,
+    Driver,
+    HostAnswer,
+    HostAnswerKind,
+    Link,
+    Origin,
+)
 from safe_install.pipeline.selection import make_wishes, select
 from safe_install.pipeline.session import Session
 from safe_install.ports import Timings, World
@@ -53,15 +61,27 @@ class Notes(Reporter):
 
 
 class FakeChooser:
-    """Chooses version 2.0 of everything, as a wheel or from source; what is in `missing` it does not find."""
+    """Chooses version 2.0 of everything, as a wheel or from source; what is in `missing` it does
+    not find."""
 
     def __init__(self, kind=CandidateKind.WHEEL, missing=(), requires=(), answers=()):
         self.kind, self.missing, self.requires, self.answers = kind, missing, requires, answers
         self.asked, self.obtained, self.checked = [], [], []
 
-    def choose(self, requirements, environment, *, constraints=(), upgrade=(), keep_version=(), allow_build=True):
+    def choose(
+        self,
+        requirements,
+        environment,
+        *,
+        constraints=(),
+        upgrade=(),
+        keep_version=(),
+        allow_build=True,
+    ):
         names = [canonicalize_name(one.name) for one in requirements]
-        self.asked.append((names, environment.torch and str(environment.torch.version), set(upgrade), allow_build))
+        self.asked.append(
+            (names, environment.torch and str(environment.torch.version), set(upgrade), allow_build)
+        )
         for name in names:
             if name in self.missing:
                 raise NoCandidate(f"no {name} fits", hint="H")
@@ -144,14 +164,28 @@ class Unpacked:
 
 
 def run(
-    tmp_path, *argv, here=HERE, chooser=None, installer=None, health=HEALTHY, files=None, unpack=None, environ=None
+    tmp_path,
+    *argv,
+    here=HERE,
+    chooser=None,
+    installer=None,
+    health=HEALTHY,
+    files=None,
+    unpack=None,
+    environ=None,
 ):
     words = split_words(argv)
-    request = parse_install(words, environ=environ or {}, configuration={}, read=lambda name: (files or {})[name])
+    request = parse_install(
+        words, environ=environ or {}, configuration={}, read=lambda name: (files or {})[name]
+    )
     reporter = Notes()
-    session = Session(request, here, World({}, reporter, tmp_path / "cache"), Timings(), tmp_path / "work")
+    session = Session(
+        request, here, World({}, reporter, tmp_path / "cache"), Timings(), tmp_path / "work"
+    )
     chooser, installer = chooser or FakeChooser(), installer or FakeInstaller()
-    selected = select(session, bundled_catalog(), chooser, installer, lambda: health, unpack or Unpacked())
+    selected = select(
+        session, bundled_catalog(), chooser, installer, lambda: health, unpack or Unpacked()
+    )
     return selected, chooser, installer, reporter.said
 
 
@@ -188,7 +222,9 @@ class FailsHalfWay(FakeChooser):
 
 def test_what_a_failed_choice_has_brought_is_not_installed(tmp_path):
     words = ["--allow-torch-change", "torch-scatter", "torch-sparse", "scipy"]
-    selected, chooser, _, _ = run(tmp_path, *words, chooser=FailsHalfWay(), installer=FakeInstaller(planned(scipy="1")))
+    selected, chooser, _, _ = run(
+        tmp_path, *words, chooser=FailsHalfWay(), installer=FakeInstaller(planned(scipy="1"))
+    )
     assert [name for name, _ in chooser.obtained] == ["torch-scatter"]
     assert steps_of(selected) == {"scipy": "1"}
     assert selected.artifacts == {}
@@ -204,12 +240,19 @@ def test_an_extension_that_needs_nothing_needs_no_pip(tmp_path):
 
 def test_what_its_wheel_requires_is_pips(tmp_path):
     installer = FakeInstaller(planned(torch_scatter="2.0", scipy="1.10"))
-    selected, _, _, _ = run(tmp_path, "torch-scatter", chooser=FakeChooser(requires=["scipy"]), installer=installer)
+    selected, _, _, _ = run(
+        tmp_path, "torch-scatter", chooser=FakeChooser(requires=["scipy"]), installer=installer
+    )
     assert steps_of(selected) == {"torch-scatter": "2.0", "scipy": "1.10"}
     ((_, _, constraints),) = installer.questions
-    assert constraints[0] == "torch==2.13.0+cpu" and constraints[1].startswith("torch-scatter @ file://")
+    assert constraints[0] == "torch==2.13.0+cpu" and constraints[1].startswith(
+        "torch-scatter @ file://"
+    )
     assert installer.relayed == 1
-    assert "torch-sparse" in installer.without_source and "torch-scatter" not in installer.without_source
+    assert (
+        "torch-sparse" in installer.without_source
+        and "torch-scatter" not in installer.without_source
+    )
 
 
 def test_an_extension_deep_in_pips_plan_is_chosen_and_pip_asked_again(tmp_path):
@@ -227,7 +270,10 @@ def test_each_file_is_brought_once(tmp_path):
         planned(base="1", torch_scatter="2.0", torch_sparse="2.0"),
     ]
     _, chooser, installer, _ = run(tmp_path, "base", installer=FakeInstaller(*answers))
-    assert [names for names, *_ in chooser.asked] == [["torch-scatter"], ["torch-scatter", "torch-sparse"]]
+    assert [names for names, *_ in chooser.asked] == [
+        ["torch-scatter"],
+        ["torch-scatter", "torch-sparse"],
+    ]
     assert [name for name, _ in chooser.obtained] == ["torch-scatter", "torch-sparse"]
     assert len(installer.questions) == 3
 
@@ -260,9 +306,14 @@ def test_another_torch_comes_where_pip_cannot_find_what_fits(tmp_path):
     here = make_environment(torch="2.13.0+cu130")
     installer = FakeInstaller(planned(torch="2.14.1"), planned(torch="2.14.1", torch_scatter="2.0"))
     words = ["--allow-torch-change", "torch-scatter"]
-    selected, _, _, said = run(tmp_path, *words, here=here, chooser=FitsNotHere(), installer=installer)
+    selected, _, _, said = run(
+        tmp_path, *words, here=here, chooser=FitsNotHere(), installer=installer
+    )
     assert "no torch-scatter fits: another torch is looked for" in said
-    assert [question[:2] for question in installer.questions] == [("torch", ("torch!=2.13.0",)), ("all", ("torch",))]
+    assert [question[:2] for question in installer.questions] == [
+        ("torch", ("torch!=2.13.0",)),
+        ("all", ("torch",)),
+    ]
     assert steps_of(selected) == {"torch": "2.14.1", "torch-scatter": "2.0"}
     because = {step.name: (step.because, step.requested) for step in selected.plan.steps}
     assert because["torch"] == ("for torch-scatter", False)
@@ -271,7 +322,12 @@ def test_another_torch_comes_where_pip_cannot_find_what_fits(tmp_path):
 def test_no_other_torch_is_the_error_of_the_installed_one(tmp_path):
     with pytest.raises(NoCandidate, match="no torch-scatter fits"):
         words = ["--allow-torch-change", "torch-scatter"]
-        run(tmp_path, *words, chooser=FakeChooser(missing=["torch-scatter"]), installer=FakeInstaller(planned()))
+        run(
+            tmp_path,
+            *words,
+            chooser=FakeChooser(missing=["torch-scatter"]),
+            installer=FakeInstaller(planned()),
+        )
 
 
 class FitsNotHere(FakeChooser):
@@ -285,7 +341,9 @@ class FitsNotHere(FakeChooser):
 def test_a_torch_that_comes_is_asked_for_first(tmp_path):
     torch = ("2.12.0+cpu", TORCH_FILE)
     installer = FakeInstaller(planned(torch=torch), planned(torch=torch, torch_scatter="2.0"))
-    selected, chooser, _, said = run(tmp_path, "torch", "torch-scatter", here=EMPTY, installer=installer)
+    selected, chooser, _, said = run(
+        tmp_path, "torch", "torch-scatter", here=EMPTY, installer=installer
+    )
     assert installer.questions[0] == ("torch", ("torch",), ())
     assert chooser.asked == [(["torch-scatter"], "2.12.0+cpu", set(), False)]
     assert "torch 2.12.0+cpu will be installed: extensions are chosen for it" in said
@@ -323,7 +381,11 @@ def test_pips_failure_to_say_which_torch_comes_is_shown_too(tmp_path):
 
 def test_a_plan_that_moves_torch_is_refused(tmp_path):
     with pytest.raises(Refused) as raised:
-        run(tmp_path, "base", installer=FakeInstaller(planned(base="1", torch=("2.12.0+cpu", TORCH_FILE))))
+        run(
+            tmp_path,
+            "base",
+            installer=FakeInstaller(planned(base="1", torch=("2.12.0+cpu", TORCH_FILE))),
+        )
     assert [finding.check for finding in raised.value.findings] == ["torch-moved"]
 
 
@@ -333,7 +395,11 @@ def test_what_would_break_others_needs_consent(tmp_path):
     with pytest.raises(Refused, match="after this base 1 requires six<2"):
         run(tmp_path / "1", "six", here=here, installer=FakeInstaller(planned(six="2")))
     selected, *_ = run(
-        tmp_path / "2", "--no-warn-conflicts", "six", here=here, installer=FakeInstaller(planned(six="2"))
+        tmp_path / "2",
+        "--no-warn-conflicts",
+        "six",
+        here=here,
+        installer=FakeInstaller(planned(six="2")),
     )
     assert "base" in selected.may_be_broken and "torch" not in selected.may_be_broken
 
@@ -350,23 +416,35 @@ def test_what_is_there_is_said_in_pips_words(tmp_path):
     here = make_environment(make_distribution("torch-scatter", "2.0"), torch="2.13.0+cpu")
     selected, chooser, installer, said = run(tmp_path, "torch-scatter", here=here)
     assert selected.plan.steps == () and chooser.obtained == [] and installer.questions == []
-    assert any(line.startswith("Requirement already satisfied: torch-scatter in /env") for line in said)
+    assert any(
+        line.startswith("Requirement already satisfied: torch-scatter in /env") for line in said
+    )
 
 
 def test_a_dry_run_builds_nothing(tmp_path):
     chooser = FakeChooser(CandidateKind.SDIST)
     selected, _, _, _ = run(tmp_path, "--dry-run", "torch-scatter", chooser=chooser)
     assert (chooser.checked, chooser.obtained) == (["torch-scatter"], [])
-    assert [(step.name, step.origin) for step in selected.plan.steps] == [("torch-scatter", Origin.SDIST)]
+    assert [(step.name, step.origin) for step in selected.plan.steps] == [
+        ("torch-scatter", Origin.SDIST)
+    ]
     (link,) = (tmp_path / "work" / "links").iterdir()
     assert link.suffix == ".whl"
 
 
 def test_a_silent_host_is_named_where_it_is_the_reason_for_a_build(tmp_path):
     answers = [
-        HostAnswer("torch-scatter", "data.pyg.org", "https://data.pyg.org/whl", HostAnswerKind.DOWN, detail="timed out")
+        HostAnswer(
+            "torch-scatter",
+            "data.pyg.org",
+            "https://data.pyg.org/whl",
+            HostAnswerKind.DOWN,
+            detail="timed out",
+        )
     ]
-    _, _, _, said = run(tmp_path, "torch-scatter", chooser=FakeChooser(CandidateKind.SDIST, answers=answers))
+    _, _, _, said = run(
+        tmp_path, "torch-scatter", chooser=FakeChooser(CandidateKind.SDIST, answers=answers)
+    )
     assert "torch-scatter: data.pyg.org does not answer (timed out)" in said
     _, _, _, said = run(tmp_path / "2", "torch-scatter", chooser=FakeChooser(answers=answers))
     assert not any("does not answer" in line for line in said)
@@ -376,7 +454,9 @@ def test_config_settings_do_not_reach_an_extension(tmp_path):
     lines = 'torch-scatter --config-settings "a=b"\n'
     chooser = FakeChooser(CandidateKind.SDIST)
     _, _, _, said = run(tmp_path, "-r", "r.txt", chooser=chooser, files={"r.txt": lines})
-    assert any("config settings are not passed to the build of an extension" in line for line in said)
+    assert any(
+        "config settings are not passed to the build of an extension" in line for line in said
+    )
 
 
 @pytest.mark.parametrize("given", ["right", "wrong"])
@@ -401,7 +481,24 @@ def test_the_report_goes_where_the_person_wants_it(tmp_path, target):
 
 
 def test_wishes_are_the_persons_options():
-    argv = ["--no-build", "--offline", "--pre", "-i", "https://h/simple", "--require-hashes", "--no-toolkit", "x"]
-    wishes = make_wishes(parse_install(split_words(argv), environ={}, configuration={}, read=lambda name: ""))
-    assert wishes.no_build and wishes.offline and wishes.pre and wishes.require_hashes and wishes.no_toolkit
+    argv = [
+        "--no-build",
+        "--offline",
+        "--pre",
+        "-i",
+        "https://h/simple",
+        "--require-hashes",
+        "--no-toolkit",
+        "x",
+    ]
+    wishes = make_wishes(
+        parse_install(split_words(argv), environ={}, configuration={}, read=lambda name: "")
+    )
+    assert (
+        wishes.no_build
+        and wishes.offline
+        and wishes.pre
+        and wishes.require_hashes
+        and wishes.no_toolkit
+    )
     assert wishes.index_url == "https://h/simple"

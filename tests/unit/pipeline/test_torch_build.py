@@ -1,6 +1,8 @@
-"""Which build of torch comes, from the loop of a choice: by the driver, by --accelerator, by what is installed.
+"""Which build of torch comes, from the loop of a choice: by the driver, by --accelerator, by what
+is installed.
 
-The pages are those of download.pytorch.org, read by the real reader; pip is an index with one build of each release.
+The pages are those of download.pytorch.org, read by the real reader; pip is an index with one build
+of each release.
 """
 
 from __future__ import annotations
@@ -42,7 +44,9 @@ class Pages:
     def __init__(self, *, down=(), hashes=True, metadata=True):
         self.down, self.asked, self.texts = down, [], {}
         for accelerator, releases in ON_HOST.items():
-            self._add(accelerator, "torch", [f"{one}+{accelerator}" for one in releases], hashes, metadata)
+            self._add(
+                accelerator, "torch", [f"{one}+{accelerator}" for one in releases], hashes, metadata
+            )
         self._add("rocm6.4", "pytorch-triton-rocm", ["3.5.1", "3.5.0"], hashes, metadata)
 
     def _add(self, accelerator, project, versions, hashes, has_metadata):
@@ -55,7 +59,11 @@ class Pages:
             self.texts[f"{url}.metadata"] = text
             promised = f"sha256={hashlib.sha256(text.encode()).hexdigest()}"
             fragment = f"#sha256={hashlib.sha256(name.encode()).hexdigest()}" if hashes else ""
-            extra = f' data-dist-info-metadata="{promised}" data-core-metadata="{promised}"' if has_metadata else ""
+            extra = (
+                f' data-dist-info-metadata="{promised}" data-core-metadata="{promised}"'
+                if has_metadata
+                else ""
+            )
             path = f"/whl/{accelerator}/{name.replace('+', '%2B')}"
             lines.append(f'<a href="{path}{fragment}"{extra}>{name}</a><br/>')
         self.texts[f"{WHL}/{accelerator}/{project}/"] = "\n".join(lines)
@@ -82,7 +90,9 @@ class PageChooser(FakeChooser):
 
     def find_torch(self, build, interpreter):
         name, release = canonicalize_name("torch"), build.version.public
-        return self.reader.find_file(name, build.version, build.accelerator, interpreter, release=release)
+        return self.reader.find_file(
+            name, build.version, build.accelerator, interpreter, release=release
+        )
 
     def obtain(self, pin, environment, *, is_promised=False):
         pin, artifact = super().obtain(pin, environment, is_promised=is_promised)
@@ -131,21 +141,27 @@ class PackageIndex:
 
 
 def no_match(requirement):
-    return Failed(PipFailed("pip failed", output=f"ERROR: No matching distribution found for {requirement}\n"))
+    return Failed(
+        PipFailed("pip failed", output=f"ERROR: No matching distribution found for {requirement}\n")
+    )
 
 
 def machine(*, torch=None, driver=None, cuda=None, gpu=None, declared=False):
     found = None
     if driver:
         devices = (Device("gpu", gpu),) if gpu else ()
-        found = Driver(driver, cuda or bundled_catalog().cuda.cuda_of_driver(driver), devices, declared)
+        found = Driver(
+            driver, cuda or bundled_catalog().cuda.cuda_of_driver(driver), devices, declared
+        )
     return make_environment(torch=torch, driver=found, interpreter=INTERPRETER)
 
 
 def choose(tmp_path, *words, here=None, chooser=None, installer=None, **options):
     chooser, installer = chooser or PageChooser(), installer or PackageIndex()
     here = here or machine()
-    selected, _, _, said = run(tmp_path, *words, here=here, chooser=chooser, installer=installer, **options)
+    selected, _, _, said = run(
+        tmp_path, *words, here=here, chooser=chooser, installer=installer, **options
+    )
     return selected, chooser, installer, said
 
 
@@ -157,7 +173,7 @@ def notes_of(selected, check):
     return [finding.detail for finding in selected.findings if finding.check == check]
 
 
-# --- the driver ------------------------------------------------------------------------------------
+# --- the driver -----------------------------------------------------------------------------------
 
 BY_DRIVER = [
     # driver, GPU, what comes
@@ -199,7 +215,9 @@ def test_the_same_release_for_another_cuda_is_said(tmp_path):
     selected, *_ = choose(tmp_path, "torch", here=here, installer=installer)
     assert torch_of(selected) == "2.14.1+cu126"
     (line,) = notes_of(selected, "other-build")
-    assert line.startswith("torch 2.14.1+cu130: needs driver 580.65.06 or newer, here is 535.104.05")
+    assert line.startswith(
+        "torch 2.14.1+cu130: needs driver 580.65.06 or newer, here is 535.104.05"
+    )
     assert line.endswith("2.14.1+cu126 is taken")
 
 
@@ -217,35 +235,52 @@ def test_pip_is_shown_the_metadata_and_not_the_file(tmp_path):
     (path,) = (tmp_path / "work" / "links").iterdir()
     with zipfile.ZipFile(path) as archive:
         text = archive.read("torch-2.14.1+cu126.dist-info/METADATA").decode()
-    assert text == chooser.pages.texts[f"{WHL}/cu126/{FILE.format(project='torch', version='2.14.1%2Bcu126')}.metadata"]
+    assert (
+        text
+        == chooser.pages.texts[
+            f"{WHL}/cu126/{FILE.format(project='torch', version='2.14.1%2Bcu126')}.metadata"
+        ]
+    )
 
 
 def test_a_torch_that_a_dependency_brings_is_chosen_too(tmp_path):
     installer = PackageIndex(others={"ultralytics": "8.3"})
-    selected, *_ = choose(tmp_path, "ultralytics", here=machine(driver="470.57.02"), installer=installer)
+    selected, *_ = choose(
+        tmp_path, "ultralytics", here=machine(driver="470.57.02"), installer=installer
+    )
     assert steps_of(selected) == {"torch": "2.7.1+cu118", "ultralytics": "8.3"}
 
 
 def test_its_companions_are_chosen_with_it(tmp_path):
-    """Those of pip's plan are for the torch of pip's plan: pip is not asked once more to learn that."""
-    installer = PackageIndex(others={"torchvision": "2.0", "torch_geometric": "2.6", "triton": "3.8"})
+    """Those of pip's plan are for the torch of pip's plan: pip is not asked once more to learn
+    that."""
+    installer = PackageIndex(
+        others={"torchvision": "2.0", "torch_geometric": "2.6", "triton": "3.8"}
+    )
     words = ["torch", "torchvision", "torch-geometric"]
-    selected, chooser, *_ = choose(tmp_path, *words, here=machine(driver="535.104.05"), installer=installer)
+    selected, chooser, *_ = choose(
+        tmp_path, *words, here=machine(driver="535.104.05"), installer=installer
+    )
     assert torch_of(selected) == "2.14.1+cu126"
-    assert [(names, torch) for names, torch, *_ in chooser.asked] == [(["torchvision"], "2.14.1+cu126")]
+    assert [(names, torch) for names, torch, *_ in chooser.asked] == [
+        (["torchvision"], "2.14.1+cu126")
+    ]
     assert len(installer.questions) == 2
 
 
 def test_an_extension_is_chosen_for_a_build_from_elsewhere(tmp_path):
     installer = PackageIndex(others={"torch_scatter": "2.0"})
     here = machine(driver="535.104.05", declared=True)
-    selected, chooser, *_ = choose(tmp_path, "torch", "torch-scatter", here=here, installer=installer)
+    selected, chooser, *_ = choose(
+        tmp_path, "torch", "torch-scatter", here=here, installer=installer
+    )
     assert torch_of(selected) == "2.14.1+cu126"
     assert [torch for _, torch, *_ in chooser.asked] == ["2.14.1+cu126"]
 
 
 def test_the_builds_of_one_release_are_one_question(tmp_path):
-    """Of each release of torch several builds run with this driver; hosts are asked for a number of releases."""
+    """Of each release of torch several builds run with this driver; hosts are asked for a number of
+    releases."""
     here = machine(driver="580.65.06", declared=True)
     chooser = PageChooser(missing=["torch-scatter"])
     chooser.is_known = lambda *_, **__: None
@@ -279,7 +314,9 @@ def test_a_driver_that_is_here_refuses_nothing_where_there_is_no_other_build(tmp
 def test_pip_is_not_asked_for_every_release(tmp_path, driver):
     """Its only place is a folder with one torch, and no host answers."""
     chooser, installer = PageChooser(Pages(down=["download.pytorch.org"])), PackageIndex("2.15.0")
-    selected, _, _, said = choose(tmp_path, "torch", here=machine(driver=driver), chooser=chooser, installer=installer)
+    selected, _, _, said = choose(
+        tmp_path, "torch", here=machine(driver=driver), chooser=chooser, installer=installer
+    )
     assert torch_of(selected) == "2.15.0"
     assert any("needs driver 580" in line for line in said)
     assert len(installer.questions) <= 4
@@ -292,7 +329,11 @@ def test_a_folder_that_has_another_build_of_an_older_release(tmp_path):
     installer = PackageIndex(named={"2.10.0": "2.10.0+cpu", "2.9.1": "2.9.1+cpu"})
     selected, *_ = choose(tmp_path, "torch", here=here, chooser=chooser, installer=installer)
     assert torch_of(selected) == "2.15.0"
-    assert [lines[0] for lines in installer.questions[1:]] == ["torch==2.10.0", "torch==2.9.1", "torch==2.15.0"]
+    assert [lines[0] for lines in installer.questions[1:]] == [
+        "torch==2.10.0",
+        "torch==2.9.1",
+        "torch==2.15.0",
+    ]
 
 
 def test_a_declared_driver_refuses(tmp_path):
@@ -307,7 +348,7 @@ def test_never_a_build_for_the_cpu_where_there_is_a_gpu(tmp_path):
     assert torch_of(selected) == "2.15.0"
 
 
-# --- --accelerator ---------------------------------------------------------------------------------
+# --- --accelerator --------------------------------------------------------------------------------
 
 ASKED = [
     (["--accelerator", "cu126", "torch"], {}, "2.14.1+cu126"),
@@ -318,7 +359,8 @@ ASKED = [
     (["torch==2.13.0+cu126"], {}, "2.13.0+cu126"),
     (["torch==2.12.1+cu126"], {"driver": "580.65.06"}, "2.12.1+cu126"),
     (["--accelerator", "rocm6.4", "torch"], {}, "2.9.1+rocm6.4"),
-    (["torch==2.14.1+cu130"], {}, "2.14.1+cu130"),  # the build of pip's own index, whose version is another one
+    # the build of pip's own index, whose version is another one
+    (["torch==2.14.1+cu130"], {}, "2.14.1+cu130"),
 ]
 
 
@@ -352,7 +394,9 @@ def test_the_variable_of_uv_chooses_and_permits_nothing(tmp_path, monkeypatch):
     uv = {"UV_TORCH_BACKEND": "cpu"}
     selected, *_ = choose(tmp_path / "new", "torch", environ=uv)
     assert torch_of(selected) == "2.15.0+cpu"
-    selected, *_ = choose(tmp_path / "old", "-U", "torch", here=machine(torch="2.13.0+cu126"), environ=uv)
+    selected, *_ = choose(
+        tmp_path / "old", "-U", "torch", here=machine(torch="2.13.0+cu126"), environ=uv
+    )
     assert torch_of(selected) == "2.14.1+cu126"
 
 
@@ -360,13 +404,23 @@ def test_a_pin_comes_before_a_variable(tmp_path):
     installer = PackageIndex(requirement="torch==2.13.0+cu126")
     environ = {"SAFE_INSTALL_ACCELERATOR": "cpu"}
     files = {"r.txt": "torch==2.13.0+cu126"}
-    selected, *_ = choose(tmp_path, "-r", "r.txt", files=files, environ=environ, installer=installer)
+    selected, *_ = choose(
+        tmp_path, "-r", "r.txt", files=files, environ=environ, installer=installer
+    )
     assert torch_of(selected) == "2.13.0+cu126"
 
 
 NONE = [
-    ({}, ["--accelerator", "rocm5.0", "torch"], "there is no page https://download.pytorch.org/whl/rocm5.0/torch/"),
-    ({"offline": "--offline"}, ["--accelerator", "cu126", "torch"], "download.pytorch.org was not asked (--offline)"),
+    (
+        {},
+        ["--accelerator", "rocm5.0", "torch"],
+        "there is no page https://download.pytorch.org/whl/rocm5.0/torch/",
+    ),
+    (
+        {"offline": "--offline"},
+        ["--accelerator", "cu126", "torch"],
+        "download.pytorch.org was not asked (--offline)",
+    ),
     ({}, ["--accelerator", "cu126", "torch==2.15.0"], "torch 2.15.0 has no build for cu126"),
     (
         {},
@@ -385,17 +439,25 @@ NONE = [
 def test_where_there_is_none_it_says_why(tmp_path, fields, words, reason):
     pin = next((word for word in words if "+" in word), "")
     with pytest.raises(NoCandidate) as raised:
-        choose(tmp_path, *words, chooser=PageChooser(**fields), installer=PackageIndex(requirement=pin))
+        choose(
+            tmp_path, *words, chooser=PageChooser(**fields), installer=PackageIndex(requirement=pin)
+        )
     assert raised.value.message.startswith("no torch for ") and reason in raised.value.message
     if fields:
-        assert "SAFE_INSTALL_MIRRORS" in raised.value.hint and "torch==X.Y.Z+cu126" in raised.value.hint
+        assert (
+            "SAFE_INSTALL_MIRRORS" in raised.value.hint
+            and "torch==X.Y.Z+cu126" in raised.value.hint
+        )
     if words == ["torch==2.13.0+cu130"]:
         assert raised.value.hint == "The package index has that build as torch==2.13.0."
 
 
 def test_what_the_declared_driver_does_not_run_is_not_brought_by_name_either(tmp_path):
     here = machine(driver="535.104.05", declared=True)
-    with pytest.raises(NoCandidate, match=r"torch 2\.15\.0\+cu130 needs driver 580\.65\.06 or newer, declared is 535"):
+    with pytest.raises(
+        NoCandidate,
+        match=r"torch 2\.15\.0\+cu130 needs driver 580\.65\.06 or newer, declared is 535",
+    ):
         choose(tmp_path, "--accelerator", "cu130", "torch", here=here)
 
 
@@ -403,7 +465,9 @@ def test_what_was_asked_for_needs_no_note_and_an_older_release_does(tmp_path):
     selected, *_ = choose(tmp_path / "same", "--accelerator", "cpu", "torch")
     assert not selected.findings
     selected, *_ = choose(tmp_path / "older", "--accelerator", "cu126", "torch")
-    assert notes_of(selected, "older-torch") == ["torch 2.15.0: has no build for cu126; 2.14.1+cu126 is taken"]
+    assert notes_of(selected, "older-torch") == [
+        "torch 2.15.0: has no build for cu126; 2.14.1+cu126 is taken"
+    ]
 
 
 @pytest.mark.parametrize(
@@ -421,7 +485,7 @@ def test_words_that_contradict_each_other(tmp_path, words):
     assert all(name in raised.value.message for name in ("--accelerator cpu", "2.13.0", "cu126"))
 
 
-# --- an installed torch ----------------------------------------------------------------------------
+# --- an installed torch ---------------------------------------------------------------------------
 
 
 def test_an_upgrade_keeps_the_accelerator(tmp_path):
@@ -432,7 +496,9 @@ def test_an_upgrade_keeps_the_accelerator(tmp_path):
 
 def test_the_newest_of_its_accelerator_stays(tmp_path):
     here = machine(torch="2.14.1+cu126")
-    selected, *_ = choose(tmp_path, "-U", "torch", here=here, installer=PackageIndex(installed="2.14.1+cu126"))
+    selected, *_ = choose(
+        tmp_path, "-U", "torch", here=here, installer=PackageIndex(installed="2.14.1+cu126")
+    )
     assert torch_of(selected) is None
     (line,) = notes_of(selected, "older-torch")
     assert line.endswith("2.14.1+cu126 stays")
@@ -457,7 +523,9 @@ def test_another_accelerator_by_name(tmp_path, upgrade):
 def test_the_installed_build_comes_again(tmp_path):
     here = machine(torch="2.14.1+cu126")
     installer = PackageIndex(requirement="torch==2.14.1+cu126")
-    selected, *_ = choose(tmp_path, "--force-reinstall", "torch==2.14.1+cu126", here=here, installer=installer)
+    selected, *_ = choose(
+        tmp_path, "--force-reinstall", "torch==2.14.1+cu126", here=here, installer=installer
+    )
     assert torch_of(selected) == "2.14.1+cu126"
 
 
@@ -465,12 +533,17 @@ def test_the_build_of_pips_index_in_place_of_the_same_release(tmp_path):
     """The installed 2.13.0+cpu meets `torch==2.13.0`."""
     here = machine(torch="2.13.0+cpu")
     _, _, installer, _ = choose(
-        tmp_path, "--accelerator", "cu130", "torch", here=here, installer=PackageIndex("2.15.0", "=2.13.0")
+        tmp_path,
+        "--accelerator",
+        "cu130",
+        "torch",
+        here=here,
+        installer=PackageIndex("2.15.0", "=2.13.0"),
     )
     assert installer.questions[0][0] == "torch===2.13.0"
 
 
-# --- what the page promises ------------------------------------------------------------------------
+# --- what the page promises -----------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -479,6 +552,8 @@ def test_the_build_of_pips_index_in_place_of_the_same_release(tmp_path):
 )
 def test_a_file_is_brought_first_where_its_page_does_not_say_all(tmp_path, fields, words):
     chooser = PageChooser(Pages(**fields), kind=CandidateKind.WHEEL)
-    selected, *_ = choose(tmp_path, *words, "torch", here=machine(driver="535.104.05"), chooser=chooser)
+    selected, *_ = choose(
+        tmp_path, *words, "torch", here=machine(driver="535.104.05"), chooser=chooser
+    )
     assert [name for name, _ in chooser.obtained] == ["torch"]
     assert list(selected.artifacts) == ["torch"]

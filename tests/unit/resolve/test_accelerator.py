@@ -48,7 +48,10 @@ def test_what_no_release_is_built_for_is_refused_with_those_that_are(name):
     with pytest.raises(UsageError) as raised:
         accelerator_asked_for(own_options((), {"SAFE_INSTALL_ACCELERATOR": name}), TABLE)
     assert raised.value.exit_status == 2
-    assert raised.value.message == f"SAFE_INSTALL_ACCELERATOR {name}: no release of torch is known for it"
+    assert (
+        raised.value.message
+        == f"SAFE_INSTALL_ACCELERATOR {name}: no release of torch is known for it"
+    )
     assert all(known in raised.value.hint for known in ("cpu", "cu126", "cu132", "rocm", "xpu"))
 
 
@@ -62,10 +65,14 @@ def test_what_a_shell_offers_is_known():
     known = set(known_accelerators(TABLE))
     for name in BY_NAME["--accelerator"].choices:
         accelerator = parse_accelerator(name)
-        assert name == "auto" or name in known or (accelerator is not None and accelerator.kind in ("rocm", "xpu"))
+        assert (
+            name == "auto"
+            or name in known
+            or (accelerator is not None and accelerator.kind in ("rocm", "xpu"))
+        )
 
 
-# --- with requirements -----------------------------------------------------------------------------
+# --- with requirements ----------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -76,7 +83,10 @@ def test_what_a_shell_offers_is_known():
         ("torch==2.8.0+rocm6.4", "rocm6.4"),
         ("torch==2.0.1+cpu.cxx11.abi", "cpu"),
         ("torch>=2,==2.13.0+cu126", "cu126"),
-        ("torch @ https://h/whl/torch-2.13.0%2Bcu126-cp311-cp311-linux_x86_64.whl#sha256=00", "cu126"),
+        (
+            "torch @ https://h/whl/torch-2.13.0%2Bcu126-cp311-cp311-linux_x86_64.whl#sha256=00",
+            "cu126",
+        ),
         ("torch @ https://h/whl/torch-2.13.0-cp311-cp311-linux_x86_64.whl", ""),
         ("torch @ https://h/torch.whl", ""),
         ("torch==2.13.0", ""),
@@ -122,11 +132,13 @@ def test_the_command_line_may_not_contradict_itself():
     own = own_options(split_words(["torch", OPTION, "cpu"]).checked(), {})
     with pytest.raises(UsageError) as raised:
         choose_accelerator(own, [Requirement("torch==2.13.0+cu126")], None)
-    assert raised.value.message.startswith("--accelerator cpu and torch==2.13.0+cu126 contradict each other")
+    assert raised.value.message.startswith(
+        "--accelerator cpu and torch==2.13.0+cu126 contradict each other"
+    )
     assert raised.value.hint == "Leave out --accelerator, or write torch==2.13.0."
 
 
-# --- what a page adds ------------------------------------------------------------------------------
+# --- what a page adds -----------------------------------------------------------------------------
 
 
 def test_a_page_adds_builds_and_takes_none_away():
@@ -135,5 +147,9 @@ def test_a_page_adds_builds_and_takes_none_away():
     more = with_listing(TABLE, "cu126", Listing("https://h/", links), "3.11").releases
     assert "cu126" not in TABLE.releases["2.15.0"].accelerators
     assert "cu126" in more["2.15.0"].accelerators and more["2.15.0"].untagged == "cu132"
-    assert (more["9.9.9"].accelerators, more["9.9.9"].untagged, more["9.9.9"].python) == (("cu126",), None, ("3.11",))
+    assert (more["9.9.9"].accelerators, more["9.9.9"].untagged, more["9.9.9"].python) == (
+        ("cu126",),
+        None,
+        ("3.11",),
+    )
     assert more["2.13.0"] == TABLE.releases["2.13.0"]

@@ -41,7 +41,7 @@ def torch(version):
     return planned_torch(version, LINUX)
 
 
-# --- which ones ------------------------------------------------------------------------------------
+# --- which ones -----------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -86,9 +86,15 @@ def test_nothing_is_bound_where_there_is_no_torch():
 @pytest.mark.parametrize(
     ("fields", "origin"),
     [
-        ({"editable": True, "direct_url": {"url": "file:///src/scatter"}}, ", editable in file:///src/scatter"),
+        (
+            {"editable": True, "direct_url": {"url": "file:///src/scatter"}},
+            ", editable in file:///src/scatter",
+        ),
         ({"editable": True}, ", editable"),
-        ({"direct_url": {"url": "file:///w/torch_scatter.whl"}}, ", from file:///w/torch_scatter.whl"),
+        (
+            {"direct_url": {"url": "file:///w/torch_scatter.whl"}},
+            ", from file:///w/torch_scatter.whl",
+        ),
     ],
 )
 def test_where_it_came_from_is_said(fields, origin):
@@ -113,7 +119,7 @@ def test_what_was_built_here_stays_beside_a_patch_release(name, version, coming,
     assert is_near(distribution, CATALOG.project(name), torch(TODAY), torch(coming)) is near
 
 
-# --- the rounds ------------------------------------------------------------------------------------
+# --- the rounds -----------------------------------------------------------------------------------
 
 
 def selection_with(*distributions, coming=None, words=("-U", "torch"), **fields):
@@ -138,20 +144,32 @@ def selection_with(*distributions, coming=None, words=("-U", "torch"), **fields)
         (("-U", "torch", "torchvision"), "2.13.0", {"torch-scatter"}),
         (("-U", "torch", "-r", "r.txt"), "2.13.0", {"torch-scatter"}),
         (("-U", "torch", "torchvision @ https://h/x.whl"), "2.13.0", {"torch-scatter"}),
-        (("-U", "torch", "./torch_scatter-2.1.2-cp311-cp311-linux_x86_64.whl"), "2.13.0", {"torchvision"}),
-        (("-U", "torch", 'torchvision; python_version < "3"'), "2.13.0", {"torch-scatter", "torchvision"}),
+        (
+            ("-U", "torch", "./torch_scatter-2.1.2-cp311-cp311-linux_x86_64.whl"),
+            "2.13.0",
+            {"torchvision"},
+        ),
+        (
+            ("-U", "torch", 'torchvision; python_version < "3"'),
+            "2.13.0",
+            {"torch-scatter", "torchvision"},
+        ),
     ],
 )
 def test_who_goes_along(words, coming, carried):
     selection, wanted = selection_with(SCATTER, VISION, coming=coming, words=words)
     extended = carry_along(selection, (), wanted)
     assert extended.carried == carried
-    assert {name: str(one) for name, one in extended.extensions.items()} == {name: name for name in carried}
+    assert {name: str(one) for name, one in extended.extensions.items()} == {
+        name: name for name in carried
+    }
     assert carry_along(extended, (), wanted) == extended
 
 
 def test_what_does_not_load_today_is_left_alone():
-    selection, wanted = selection_with(SCATTER, VISION, coming="2.13.0", broken=frozenset({"torch-scatter"}))
+    selection, wanted = selection_with(
+        SCATTER, VISION, coming="2.13.0", broken=frozenset({"torch-scatter"})
+    )
     assert carry_along(selection, (), wanted).carried == {"torchvision"}
 
 
@@ -168,7 +186,10 @@ def test_a_plan_that_moves_torch_is_not_the_end():
     answer = planned(entry("base", "1", ["torch>=2.13"]), entry("torch", "2.13.0"))
     result = next_round(selection, answer, wanted, CATALOG)
     assert isinstance(result, Choose)
-    assert (result.selection.carried, result.because) == ({"torch-scatter"}, "base 1 requires torch>=2.13")
+    assert (result.selection.carried, result.because) == (
+        {"torch-scatter"},
+        "base 1 requires torch>=2.13",
+    )
     assert str(result.selection.coming_torch.version) == "2.13.0"
 
 
@@ -184,8 +205,12 @@ def test_the_step_says_why_and_asked_for_it_is_not():
     selection = dataclasses.replace(selection, pins={"torch-scatter": pin})
     assert brought_requirements(selection) == ("torch-scatter",)
     answers = (
-        planned(entry("torch", "2.13.0", requested=True), entry("torch-scatter", "2.1.2+pt213cu130", requested=True)),
-        planned(entry("torch", "2.13.0", requested=True)),  # left out, because the version is installed
+        planned(
+            entry("torch", "2.13.0", requested=True),
+            entry("torch-scatter", "2.1.2+pt213cu130", requested=True),
+        ),
+        # left out, because the version is installed
+        planned(entry("torch", "2.13.0", requested=True)),
     )
     for answer in answers:
         done = next_round(selection, answer, wanted, CATALOG)
@@ -227,7 +252,9 @@ def test_what_is_left_behind_is_not_chosen():
 
 def test_what_was_named_is_never_left_behind():
     selection, _ = selection_with(SCATTER, coming="2.13.0")
-    selection = dataclasses.replace(selection, extensions={"torch-scatter": Requirement("torch-scatter")})
+    selection = dataclasses.replace(
+        selection, extensions={"torch-scatter": Requirement("torch-scatter")}
+    )
     assert leave_behind(selection, ["torch-scatter"]) == selection
 
 
@@ -241,7 +268,9 @@ def test_a_torch_that_is_held_back_refuses_what_needs_a_newer_one():
     passed = PassedOver(torch("2.13.0"), "no torch-scatter was built for it")
     choice = TorchChoice(planned=torch("2.13.0"), keeps_installed=True, passed_over=(passed,))
     choice = dataclasses.replace(choice, left_behind=("torch-scatter",))
-    selection, wanted = selection_with(SCATTER, words=("--allow-torch-change", "base"), torch_choice=choice)
+    selection, wanted = selection_with(
+        SCATTER, words=("--allow-torch-change", "base"), torch_choice=choice
+    )
     result = next_round(selection, failed(CONFLICT), wanted, CATALOG)
     assert isinstance(result, Refusal) and isinstance(result.error, Refused)
     assert "base 1.0 requires torch>=2.13" in result.error.message
@@ -251,7 +280,7 @@ def test_a_torch_that_is_held_back_refuses_what_needs_a_newer_one():
     )
 
 
-# --- another torch, for an extension that does not fit this one ------------------------------------
+# --- another torch, for an extension that does not fit this one -----------------------------------
 
 
 @pytest.mark.parametrize(
@@ -273,21 +302,27 @@ def test_when_pip_is_asked_for_another_torch(names, words, question):
     assert ask_for_another_torch(names, wanted_of(*words, here=here), here, CATALOG) == question
 
 
-# --- which version ---------------------------------------------------------------------------------
+# --- which version --------------------------------------------------------------------------------
 
 
 def wheel(version, accelerator="cu130"):
     link = Link(f"https://data.pyg.org/{version}-{accelerator}.whl", "x.whl")
     tags = parse_tag("cp311-cp311-linux_x86_64")
     built_for = BuiltFor("2.13.0", accelerator)
-    return Candidate("torch-scatter", Version(version), CandidateKind.WHEEL, link, tags, built_for=built_for)
+    return Candidate(
+        "torch-scatter", Version(version), CandidateKind.WHEEL, link, tags, built_for=built_for
+    )
 
 
-@pytest.mark.parametrize(("keep", "first"), [(None, "2.2.0"), ("2.1.2", "2.1.2+pt213cu130"), ("2.0.9", "2.2.0")])
+@pytest.mark.parametrize(
+    ("keep", "first"), [(None, "2.2.0"), ("2.1.2", "2.1.2+pt213cu130"), ("2.0.9", "2.2.0")]
+)
 def test_another_build_of_the_installed_version_comes_before_a_newer_one(keep, first):
     tags = tuple(parse_tag("cp311-cp311-linux_x86_64"))
     here = make_environment(torch="2.13.0+cu130")
     here = dataclasses.replace(here, interpreter=dataclasses.replace(here.interpreter, tags=tags))
     context = Context(CATALOG.project("torch-scatter"), here, CATALOG)
-    ranked = rank_fitting([wheel("2.1.1"), wheel("2.1.2+pt213cu130"), wheel("2.2.0")], context, keep_version=keep)
+    ranked = rank_fitting(
+        [wheel("2.1.1"), wheel("2.1.2+pt213cu130"), wheel("2.2.0")], context, keep_version=keep
+    )
     assert str(ranked[0].version) == first

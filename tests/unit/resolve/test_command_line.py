@@ -13,7 +13,9 @@ def kinds(words):
     found = []
     for word in words.all:
         name = word.name or word.key or ("" if word.argument else "?")
-        found.append(f"{name}={word.value}" if name and word.value is not None else name or word.value)
+        found.append(
+            f"{name}={word.value}" if name and word.value is not None else name or word.value
+        )
     return found
 
 
@@ -70,10 +72,18 @@ def test_words_behind_a_problem_are_understood():
     ("argv", "command", "expected"),
     [
         # Options before the command count; `-f` has a value for install, and none for pip's show.
-        (["-q", "--python", "p", "install", "-f", "x", "y"], "install", ["quiet", "--python=p", "find-links=x", "y"]),
+        (
+            ["-q", "--python", "p", "install", "-f", "x", "y"],
+            "install",
+            ["quiet", "--python=p", "find-links=x", "y"],
+        ),
         (["show", "-f", "--python", "p", "x"], "pip", ["show", "?", "--python=p", "x"]),
         (["download", "-rfile", "-qv", "--log", "l"], "pip", ["download", "?", "quiet", "log=l"]),
-        (["-q", "--proxy", "h", "wheels", "--check", "x"], "wheels", ["quiet", "proxy=h", "--check", "x"]),
+        (
+            ["-q", "--proxy", "h", "wheels", "--check", "x"],
+            "wheels",
+            ["quiet", "proxy=h", "--check", "x"],
+        ),
         (["explain", "--torch", "2.1", "x"], "explain", ["--torch=2.1", "x"]),
         (["--json", "instal", "x"], "unknown", ["--json", "instal", "x"]),
         (["--help"], "help", ["help"]),

@@ -1,4 +1,5 @@
-"""What pip planned beside a torch that comes is taken, unless something that is known speaks against it."""
+"""What pip planned beside a torch that comes is taken, unless something that is known speaks
+against it."""
 
 from __future__ import annotations
 
@@ -13,17 +14,34 @@ from safe_install.resolve.companions import check_planned, pip_may_choose, says_
 from tests.factories import environment_for, make_distribution
 
 PLATFORM = "manylinux_2_36_x86_64"
-CU130 = environment_for(torch="2.14.1", python_version="3.11", platform=PLATFORM)  # the build on PyPI
+# the build on PyPI
+CU130 = environment_for(torch="2.14.1", python_version="3.11", platform=PLATFORM)
 CPU = environment_for(torch="2.13.0+cpu", python_version="3.11", platform=PLATFORM)
-NEWER = environment_for(torch="9.9.0", python_version="3.11", platform=PLATFORM)  # the index does not know it
+# the index does not know it
+NEWER = environment_for(torch="9.9.0", python_version="3.11", platform=PLATFORM)
 PYPI = "https://files.pythonhosted.org/packages/00/00/{}"
 PYTORCH = "https://download.pytorch.org/whl/{}"
 
 
-def planned(name, version, *, tags="cp311-cp311-manylinux_2_28_x86_64", place=PYPI, origin=Origin.WHEEL, requires=()):
+def planned(
+    name,
+    version,
+    *,
+    tags="cp311-cp311-manylinux_2_28_x86_64",
+    place=PYPI,
+    origin=Origin.WHEEL,
+    requires=(),
+):
     end = f"-{tags}.whl" if origin is Origin.WHEEL else ".tar.gz"
     url = place.format(f"{name.replace('-', '_')}-{version.replace('+', '%2B')}{end}")
-    return Step(Action.ADD, canonicalize_name(name), version, url=url, origin=origin, requires=tuple(requires))
+    return Step(
+        Action.ADD,
+        canonicalize_name(name),
+        version,
+        url=url,
+        origin=origin,
+        requires=tuple(requires),
+    )
 
 
 @pytest.mark.parametrize(
@@ -37,7 +55,8 @@ def planned(name, version, *, tags="cp311-cp311-manylinux_2_28_x86_64", place=PY
         (planned("torchvision", "0.28.0+cu130", place=PYTORCH), CPU, "accelerator"),
         # The one on PyPI is built for CUDA, as the torch there is.
         (planned("torchvision", "0.28.0", requires=["torch==2.13.0"]), CPU, "accelerator"),
-        # Newer than the index: its own metadata says the torch, and the package index has both for one accelerator.
+        # Newer than the index: its own metadata says the torch, and the package index has both for
+        # one accelerator.
         (planned("torchvision", "9.9.0", requires=["torch==2.14.1"]), CU130, None),
         (planned("torchvision", "9.9.0", requires=["torch==2.13.0"]), CU130, "torch-version"),
         (planned("torchvision", "9.9.0", requires=["torch==9.9.0"]), NEWER, None),
@@ -58,12 +77,23 @@ def test_what_pip_planned(step, environment, rule):
 
 
 def test_without_a_torch_there_is_nothing_to_fit():
-    assert check_planned(planned("triton", "3.7.0"), dataclasses.replace(CU130, torch=None), bundled_catalog()) is None
+    assert (
+        check_planned(
+            planned("triton", "3.7.0"), dataclasses.replace(CU130, torch=None), bundled_catalog()
+        )
+        is None
+    )
 
 
 @pytest.mark.parametrize(
     ("name", "expected"),
-    [("torchvision", True), ("triton", True), ("xformers", True), ("torch-scatter", False), ("flash-attn", False)],
+    [
+        ("torchvision", True),
+        ("triton", True),
+        ("xformers", True),
+        ("torch-scatter", False),
+        ("flash-attn", False),
+    ],
 )
 def test_what_pip_resolves_by_itself(name, expected):
     assert pip_may_choose(load_project(name)) is expected

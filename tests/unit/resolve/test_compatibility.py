@@ -17,7 +17,9 @@ CUDA = environment_for(torch="1.8.1+cu111", python_version="3.8", platform="many
 CPU = environment_for(torch="2.13.0+cpu", python_version="3.11", platform="manylinux_2_36_x86_64")
 
 
-def wheel(version, built_for, *, tags="cp38-cp38-linux_x86_64", project="torch-scatter", kind=None, **link):
+def wheel(
+    version, built_for, *, tags="cp38-cp38-linux_x86_64", project="torch-scatter", kind=None, **link
+):
     filename = f"{project.replace('-', '_')}-{version}-{tags}.whl"
     values = {"url": f"https://data.pyg.org/whl/{filename}", "filename": filename, **link}
     return Candidate(
@@ -41,7 +43,9 @@ def sdist(version, project="torch-scatter", **link):
 
 
 def context(environment=CUDA, project="torch-scatter", specifier="", **fields):
-    return Context(load_project(project), environment, bundled_catalog(), SpecifierSet(specifier), **fields)
+    return Context(
+        load_project(project), environment, bundled_catalog(), SpecifierSet(specifier), **fields
+    )
 
 
 def requiring(candidate, *requirements):
@@ -57,9 +61,13 @@ NO_TORCH = dataclasses.replace(CUDA, torch=None)
 MUSL = environment_for(torch="1.8.1+cu111", python_version="3.8", platform="musllinux_1_2_x86_64")
 OLD_DRIVER = dataclasses.replace(CPU, driver=Driver("470.82.01", "11.4", declared=True))
 CONTAINER = environment_for(
-    torch="2.11.0a0+a6c236b9fd.nv26.02.46836102", python_version="3.12", platform="manylinux_2_39_x86_64"
+    torch="2.11.0a0+a6c236b9fd.nv26.02.46836102",
+    python_version="3.12",
+    platform="manylinux_2_39_x86_64",
 )
-RELEASE = environment_for(torch="2.11.0+cu130", python_version="3.12", platform="manylinux_2_39_x86_64")
+RELEASE = environment_for(
+    torch="2.11.0+cu130", python_version="3.12", platform="manylinux_2_39_x86_64"
+)
 CONV = {"project": "causal-conv1d", "tags": "cp312-cp312-linux_x86_64"}
 VISION = {"project": "torchvision", "tags": "cp311-cp311-manylinux_2_28_x86_64"}
 
@@ -75,7 +83,11 @@ VISION = {"project": "torchvision", "tags": "cp311-cp311-manylinux_2_28_x86_64"}
         (FITS, context(specifier="==2.0.8"), None),
         (FITS, context(specifier=">=2.1"), "specifier"),
         (wheel("2.1.0+pt18cu111", ("1.8.0", "cu111")), context(specifier="==2.1.0"), None),
-        (wheel("2.1.0+pt18cu111", ("1.8.0", "cu111")), context(specifier="==2.1.0+pt18cpu"), "specifier"),
+        (
+            wheel("2.1.0+pt18cu111", ("1.8.0", "cu111")),
+            context(specifier="==2.1.0+pt18cpu"),
+            "specifier",
+        ),
         (wheel("2.1.0rc1", ("1.8.0", "cu111")), context(), "pre-release"),
         (wheel("2.1.0rc1", ("1.8.0", "cu111")), context(pre=True), None),
         (wheel("2.1.0rc1", ("1.8.0", "cu111")), context(specifier=">=2.1.0rc1"), None),
@@ -89,12 +101,20 @@ VISION = {"project": "torchvision", "tags": "cp311-cp311-manylinux_2_28_x86_64"}
         (FITS, context(NO_TORCH), "torch-version"),
         (FITS, context(with_torch(CUDA, runtime_version="1.8.0a0+nv21.2")), "torch-version"),
         (FITS, context(with_torch(CUDA, runtime_version="vendor build")), None),
-        (FITS, context(with_torch(CUDA, runtime_version="1.8.0.dev20210301+cu111")), "torch-version"),
+        (
+            FITS,
+            context(with_torch(CUDA, runtime_version="1.8.0.dev20210301+cu111")),
+            "torch-version",
+        ),
         (wheel("2.0.8", ("eight", "cu111")), context(), "torch-version"),
         (wheel("2.0.8", (">=eight", "cu111")), context(), "torch-version"),
         (requiring(wheel("2.0.8", (None, "cu111")), "torch==1.8.1"), context(), None),
         (requiring(wheel("2.0.8", (None, "cu111")), "torch==1.9.0"), context(), "torch-version"),
-        (requiring(wheel("2.0.8", (None, "cu111")), "(damaged", "numpy", "torch"), context(), "torch-version"),
+        (
+            requiring(wheel("2.0.8", (None, "cu111")), "(damaged", "numpy", "torch"),
+            context(),
+            "torch-version",
+        ),
         # accelerator
         (wheel("2.0.8", ("1.8.0", "cpu")), context(), "accelerator"),
         (wheel("2.0.8", ("1.8.0", "cu102")), context(), "accelerator"),
@@ -121,8 +141,16 @@ VISION = {"project": "torchvision", "tags": "cp311-cp311-manylinux_2_28_x86_64"}
         (wheel("2.0.8", ("1.8.0", "cu111"), tags="cp38-cp38-win_amd64"), context(), "platform"),
         (wheel("2.0.8", ("1.8.0", "cu111"), tags="cp38-cp38-linux_aarch64"), context(), "platform"),
         (wheel("2.0.8", ("1.8.0", "cu111"), tags="cp38-cp38-linux_s390x"), context(), "platform"),
-        (wheel("2.0.8", ("1.8.0", "cu111"), tags="cp38-cp38-manylinux_2_34_x86_64"), context(), "libc"),
-        (wheel("2.0.8", ("1.8.0", "cu111"), tags="cp38-cp38-manylinux_2_28_x86_64"), context(), None),
+        (
+            wheel("2.0.8", ("1.8.0", "cu111"), tags="cp38-cp38-manylinux_2_34_x86_64"),
+            context(),
+            "libc",
+        ),
+        (
+            wheel("2.0.8", ("1.8.0", "cu111"), tags="cp38-cp38-manylinux_2_28_x86_64"),
+            context(),
+            None,
+        ),
         (FITS, context(MUSL), "libc"),
         (wheel("2.0.8", ("1.8.0", "cu111"), requires_python=">=3.9"), context(), "python"),
         (wheel("2.0.8", ("1.8.0", "cu111"), requires_python="nonsense"), context(), None),
@@ -133,17 +161,37 @@ VISION = {"project": "torchvision", "tags": "cp311-cp311-manylinux_2_28_x86_64"}
         (sdist("0.1.6", project="torchvision"), context(CPU, "torchvision"), "no-build"),
         # companions of torch
         (wheel("0.28.0+cpu", ("2.13.0", "cpu"), **VISION), context(CPU, "torchvision"), None),
-        (wheel("0.28.0", ("2.13.0", "cu130"), **VISION), context(CPU, "torchvision"), "accelerator"),
-        (wheel("0.27.1+cpu", ("2.12.1", "cpu"), **VISION), context(CPU, "torchvision"), "torch-version"),
-        (wheel("0.29.2+cpu", (">=2.14.0", "cpu"), **VISION), context(CPU, "torchvision"), "torch-version"),
+        (
+            wheel("0.28.0", ("2.13.0", "cu130"), **VISION),
+            context(CPU, "torchvision"),
+            "accelerator",
+        ),
+        (
+            wheel("0.27.1+cpu", ("2.12.1", "cpu"), **VISION),
+            context(CPU, "torchvision"),
+            "torch-version",
+        ),
+        (
+            wheel("0.29.2+cpu", (">=2.14.0", "cpu"), **VISION),
+            context(CPU, "torchvision"),
+            "torch-version",
+        ),
         (
             wheel("0.29.2+cpu", (">=2.14.0", "cpu"), **VISION),
             context(with_torch(CPU, runtime_version="2.15.0+cpu"), "torchvision"),
             None,
         ),
         # driver
-        (FITS, context(dataclasses.replace(CUDA, driver=Driver("450.80.02", "11.0", declared=True))), None),
-        (FITS, context(dataclasses.replace(CUDA, driver=Driver("440.33", "10.2", declared=True))), "driver"),
+        (
+            FITS,
+            context(dataclasses.replace(CUDA, driver=Driver("450.80.02", "11.0", declared=True))),
+            None,
+        ),
+        (
+            FITS,
+            context(dataclasses.replace(CUDA, driver=Driver("440.33", "10.2", declared=True))),
+            "driver",
+        ),
         (FITS, context(dataclasses.replace(CUDA, driver=Driver("440.33", "10.2"))), None),
         (
             wheel("0.28.0+cpu", ("2.13.0", "cpu"), **VISION),
@@ -151,19 +199,50 @@ VISION = {"project": "torchvision", "tags": "cp311-cp311-manylinux_2_28_x86_64"}
             None,
         ),
         # What is built is built for torch's CUDA, and runs where torch runs.
-        (sdist("2.1.2"), context(dataclasses.replace(CUDA, driver=Driver("440.33", "10.2", declared=True))), "driver"),
+        (
+            sdist("2.1.2"),
+            context(dataclasses.replace(CUDA, driver=Driver("440.33", "10.2", declared=True))),
+            "driver",
+        ),
         (sdist("2.1.2"), context(dataclasses.replace(CUDA, driver=Driver("440.33", "10.2"))), None),
-        (sdist("2.1.2"), context(dataclasses.replace(CUDA, driver=Driver("450.80.02", "11.0", declared=True))), None),
-        (sdist("2.1.2"), context(dataclasses.replace(CUDA, driver=Driver(None, "10.2", declared=True))), "driver"),
-        (sdist("2.1.2"), context(dataclasses.replace(CUDA, driver=Driver(None, "11.0", declared=True))), None),
-        (FITS, context(dataclasses.replace(CUDA, driver=Driver(None, "10.2", declared=True))), "driver"),
+        (
+            sdist("2.1.2"),
+            context(dataclasses.replace(CUDA, driver=Driver("450.80.02", "11.0", declared=True))),
+            None,
+        ),
+        (
+            sdist("2.1.2"),
+            context(dataclasses.replace(CUDA, driver=Driver(None, "10.2", declared=True))),
+            "driver",
+        ),
+        (
+            sdist("2.1.2"),
+            context(dataclasses.replace(CUDA, driver=Driver(None, "11.0", declared=True))),
+            None,
+        ),
+        (
+            FITS,
+            context(dataclasses.replace(CUDA, driver=Driver(None, "10.2", declared=True))),
+            "driver",
+        ),
         # As far as it is written: "450" stands for every 450.x.
-        (FITS, context(dataclasses.replace(CUDA, driver=Driver("450", "11.0", declared=True))), None),
-        (FITS, context(dataclasses.replace(CUDA, driver=Driver("449", "10.2", declared=True))), "driver"),
+        (
+            FITS,
+            context(dataclasses.replace(CUDA, driver=Driver("450", "11.0", declared=True))),
+            None,
+        ),
+        (
+            FITS,
+            context(dataclasses.replace(CUDA, driver=Driver("449", "10.2", declared=True))),
+            "driver",
+        ),
         (sdist("2.1.2"), context(OLD_DRIVER), None),  # a build for the CPU
         (
             sdist("2.1.2"),
-            context(dataclasses.replace(CUDA, driver=Driver("440.33", "10.2", declared=True)), allow_build=False),
+            context(
+                dataclasses.replace(CUDA, driver=Driver("440.33", "10.2", declared=True)),
+                allow_build=False,
+            ),
             "driver",
         ),
         # NVIDIA's containers
@@ -172,9 +251,21 @@ VISION = {"project": "torchvision", "tags": "cp311-cp311-manylinux_2_28_x86_64"}
             context(CONTAINER, "causal-conv1d"),
             None,
         ),
-        (wheel("1.6.1", ("nv26.01", "cu13", True), **CONV), context(CONTAINER, "causal-conv1d"), "torch-version"),
-        (wheel("1.6.1", ("2.11", "cu13", True), **CONV), context(CONTAINER, "causal-conv1d"), "torch-version"),
-        (wheel("1.6.1", ("nv26.02", "cu13", True), **CONV), context(RELEASE, "causal-conv1d"), "torch-version"),
+        (
+            wheel("1.6.1", ("nv26.01", "cu13", True), **CONV),
+            context(CONTAINER, "causal-conv1d"),
+            "torch-version",
+        ),
+        (
+            wheel("1.6.1", ("2.11", "cu13", True), **CONV),
+            context(CONTAINER, "causal-conv1d"),
+            "torch-version",
+        ),
+        (
+            wheel("1.6.1", ("nv26.02", "cu13", True), **CONV),
+            context(RELEASE, "causal-conv1d"),
+            "torch-version",
+        ),
         (wheel("1.6.1", ("2.11", "cu13", True), **CONV), context(RELEASE, "causal-conv1d"), None),
         (sdist("1.7.0", "causal-conv1d"), context(CONTAINER, "causal-conv1d"), None),
         (
@@ -246,7 +337,9 @@ def test_what_is_said_of_a_container():
     said = {
         check_candidate(other, context(CONTAINER, "causal-conv1d")).detail,
         check_candidate(other, context(RELEASE, "causal-conv1d")).detail,
-        check_candidate(wheel("1.6.1", ("2.11", "cu13", True), **CONV), context(CONTAINER, "causal-conv1d")).detail,
+        check_candidate(
+            wheel("1.6.1", ("2.11", "cu13", True), **CONV), context(CONTAINER, "causal-conv1d")
+        ).detail,
     }
     assert said == {
         "built for NVIDIA's container 26.01, installed is the torch of NVIDIA's container 26.02",
@@ -256,7 +349,8 @@ def test_what_is_said_of_a_container():
 
 
 def test_rejections_stand_nearest_first():
-    """This machine and Python, then this minor of torch and this accelerator, then the newest; the far ones last."""
+    """This machine and Python, then this minor of torch and this accelerator, then the newest; the
+    far ones last."""
     nearest_first = [
         wheel("2.0.9", ("1.8.0", "cu110")),
         wheel("2.0.8", ("1.8.0", "cu110")),
@@ -276,7 +370,9 @@ def test_rejections_stand_nearest_first():
         Rejection(wheel("3.0", ("1.8.0", "cu111")), Rule.SPECIFIER, "3.0 is not ==2.0.8"),
     ]
     for mixed in (list(reversed(rejections + far)), (rejections + far)[5:] + rejections[:5]):
-        assert [r.candidate for r in order_rejections(mixed, CUDA)] == [r.candidate for r in rejections + far]
+        assert [r.candidate for r in order_rejections(mixed, CUDA)] == [
+            r.candidate for r in rejections + far
+        ]
 
 
 @pytest.mark.parametrize(

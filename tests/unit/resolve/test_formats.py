@@ -26,7 +26,10 @@ from safe_install.resolve.request import parse_install
 )
 def test_a_later_option_wins(options, scatter, others):
     formats = parse_formats(options)
-    assert (formats.allows_source("torch-scatter"), formats.allows_source("other")) == (scatter, others)
+    assert (formats.allows_source("torch-scatter"), formats.allows_source("other")) == (
+        scatter,
+        others,
+    )
 
 
 @pytest.mark.parametrize(
@@ -41,5 +44,7 @@ def test_a_later_option_wins(options, scatter, others):
     ],
 )
 def test_where_they_are_read(argv, configuration, lines, allowed):
-    request = parse_install(split_words(argv), environ={}, configuration=configuration, read=lambda name: lines)
+    request = parse_install(
+        split_words(argv), environ={}, configuration=configuration, read=lambda name: lines
+    )
     assert request.formats.allows_source("torch-scatter") is allowed

@@ -92,12 +92,15 @@ def test_adding_a_companion_is_no_move():
 
 
 def test_a_torch_without_metadata_is_guarded():
-    """Its files are imported, and pip does not know it: what requires torch would bring another one."""
+    """Its files are imported, and pip does not know it: what requires torch would bring another
+    one."""
     installed = {name: one for name, one in TORCH_ENVIRONMENT.installed.items() if name != "torch"}
     bare = dataclasses.replace(TORCH_ENVIRONMENT, installed=installed)
     public = TORCH_ENVIRONMENT.torch.version.public
     assert guard_constraints(bare, released=())[-1] == f"torch=={public}"
-    assert not [line for line in guard_constraints(bare, released={"torch"}) if line.startswith("torch==")]
+    assert not [
+        line for line in guard_constraints(bare, released={"torch"}) if line.startswith("torch==")
+    ]
     steps = steps_of_report({"install": [entry("torch", "9.0")]}, bare, {})
     (finding,) = check_plan(Plan(steps), bare, released=())
     assert (finding.check, finding.severity) == ("torch-without-metadata", Severity.ERROR)
@@ -113,7 +116,9 @@ def test_a_torch_without_metadata_is_guarded():
 
 def hidden_torch(**changes):
     """torch is imported from a folder on PYTHONPATH, before the one that is installed."""
-    torch = dataclasses.replace(TORCH_ENVIRONMENT.torch, has_metadata=False, folder=Path("/sources/torch"), **changes)
+    torch = dataclasses.replace(
+        TORCH_ENVIRONMENT.torch, has_metadata=False, folder=Path("/sources/torch"), **changes
+    )
     return dataclasses.replace(TORCH_ENVIRONMENT, torch=torch)
 
 
@@ -121,7 +126,9 @@ def test_a_torch_that_hides_the_installed_one_is_guarded():
     hidden = hidden_torch()
     # One line for torch: that of the one that pip knows.
     lines = guard_constraints(hidden, released=())
-    assert [line for line in lines if line.startswith("torch==")] == [f"torch=={hidden.installed['torch'].version}"]
+    assert [line for line in lines if line.startswith("torch==")] == [
+        f"torch=={hidden.installed['torch'].version}"
+    ]
     steps = steps_of_report({"install": [entry("torch", "9.0")]}, hidden, {})
     (finding,) = check_plan(Plan(steps), hidden, released=())
     assert finding.check == "torch-without-metadata"
@@ -155,7 +162,12 @@ VISION = make_environment(
         ([("torchvision", "0.27.0")], {"torch", "torchvision"}, False, {}),
         ([("torchvision", "0.27.0")], {"torch"}, True, {}),
         ([("torchvision", "0.27.0"), ("torch", "2.12.0+cpu")], {"torch"}, False, {}),
-        ([("torchvision", "0.27.0"), ("torch", "2.13.0+cpu")], {"torch"}, False, {"torchvision": "companion-moved"}),
+        (
+            [("torchvision", "0.27.0"), ("torch", "2.13.0+cpu")],
+            {"torch"},
+            False,
+            {"torchvision": "companion-moved"},
+        ),
         # A library in the version that torch requires is a repair.
         ([("nvidia-nccl-cu13", "2.31.0")], set(), False, {}),
         ([("nvidia-nccl-cu13", "2.32.0")], set(), False, {"nvidia-nccl-cu13": "companion-moved"}),
@@ -168,15 +180,23 @@ def test_what_may_move_with_torch(entries, named, allow, expected):
     report = {"install": [entry(name, version) for name, version in entries]}
     plan = Plan(steps_of_report(report, VISION, {}))
     released = names_released_by(plan, VISION, named=named, allow_torch_change=allow)
-    assert {one.subject: one.check for one in check_plan(plan, VISION, released=released)} == expected
+    assert {
+        one.subject: one.check for one in check_plan(plan, VISION, released=released)
+    } == expected
 
 
 def test_the_same_version_again():
-    report = {"install": [entry("torchvision", "0.28.0"), entry("numpy", "1.0"), entry("torch", "2.12.0")]}
+    report = {
+        "install": [entry("torchvision", "0.28.0"), entry("numpy", "1.0"), entry("torch", "2.12.0")]
+    }
     plan = Plan(steps_of_report(report, VISION, {}))
     assert [step.name for step in same_version_steps(plan, released=())] == ["torchvision"]
     assert same_version_steps(plan, released={"torchvision"}) == ()
-    built = Plan(tuple(dataclasses.replace(step, origin=Origin.SDIST, url="git+x") for step in plan.steps[:1]))
+    built = Plan(
+        tuple(
+            dataclasses.replace(step, origin=Origin.SDIST, url="git+x") for step in plan.steps[:1]
+        )
+    )
     (finding,) = check_plan(built, VISION, released=())
     assert "torchvision 0.28.0 would be replaced by one built from git+x" in finding.detail
     detail = refuse_other_files(plan.steps[0], ["a", "b", "c", "d", "e"]).detail
@@ -185,7 +205,13 @@ def test_the_same_version_again():
 
 @pytest.mark.parametrize(
     ("name", "expected"),
-    [("torch", True), ("triton", True), ("nvidia-nccl-cu13", True), ("torchvision", False), ("torch-scatter", False)],
+    [
+        ("torch", True),
+        ("triton", True),
+        ("nvidia-nccl-cu13", True),
+        ("torchvision", False),
+        ("torch-scatter", False),
+    ],
 )
 def test_what_is_not_built_against_torch(name, expected):
     assert is_library_of_torch(canonicalize_name(name)) is expected

@@ -8,15 +8,25 @@ import pytest
 
 from safe_install.models import Driver, HostAnswer, HostAnswerKind
 from safe_install.resolve.compatibility import Context, check_candidate
-from safe_install.resolve.hints import Asked, choose_hint, companion_version, is_settled, torch_for_driver
+from safe_install.resolve.hints import (
+    Asked,
+    choose_hint,
+    companion_version,
+    is_settled,
+    torch_for_driver,
+)
 from tests.factories import environment_for
 from tests.unit.resolve.test_compatibility import CONTAINER, CPU, context, sdist, wheel
 
 PYG = "data.pyg.org"
 OLD = environment_for(torch="1.8.1+cu111", python_version="3.8", platform="manylinux_2_31_x86_64")
 NEW = environment_for(torch="2.9.1+cu128", python_version="3.11", platform="manylinux_2_31_x86_64")
-CUDA_13 = environment_for(torch="2.9.1+cu130", python_version="3.11", platform="manylinux_2_31_x86_64")
-CENTOS = environment_for(torch="2.9.1+cu128", python_version="3.11", platform="manylinux_2_17_x86_64")
+CUDA_13 = environment_for(
+    torch="2.9.1+cu130", python_version="3.11", platform="manylinux_2_31_x86_64"
+)
+CENTOS = environment_for(
+    torch="2.9.1+cu128", python_version="3.11", platform="manylinux_2_17_x86_64"
+)
 MUSL = environment_for(torch="2.9.1+cu128", python_version="3.11", platform="musllinux_1_2_x86_64")
 WINDOWS = environment_for(torch="2.9.1+cu128", python_version="3.11", platform="win_amd64")
 ON_311 = {"tags": "cp311-cp311-linux_x86_64"}
@@ -37,7 +47,9 @@ LEFT_OUT = answer(HostAnswerKind.LEFT_OUT, "github.com/somebody/wheels")
 
 
 def asked(judged_by: Context, *candidates, answers=()):
-    rejections = tuple(r for r in (check_candidate(c, judged_by) for c in candidates) if r is not None)
+    rejections = tuple(
+        r for r in (check_candidate(c, judged_by) for c in candidates) if r is not None
+    )
     assert len(rejections) == len(candidates), "one of them fits"
     return Asked(judged_by, candidates, rejections, tuple(answers))
 
@@ -65,13 +77,16 @@ def asked(judged_by: Context, *candidates, answers=()):
         ),
         (
             asked(context(NEW, "torchtext", "==0.15.1"), answers=[OFFLINE]),
-            "Permit another torch with --allow-torch-change: torchtext 0.15.1 belongs to torch 2.0.0.",
+            "Permit another torch with --allow-torch-change: torchtext 0.15.1 belongs to torch "
+            "2.0.0.",
         ),
         (
             asked(context(CONTAINER, "torchvision", "==0.22.0"), answers=[OFFLINE]),
-            "Keep the torchvision of the container: public wheels belong to public builds of torch.",
+            "Keep the torchvision of the container: public wheels belong to public builds of "
+            "torch.",
         ),
-        # A driver that torch's own CUDA does not run with: neither a host nor a build could change that.
+        # A driver that torch's own CUDA does not run with: neither a host nor a build could change
+        # that.
         (
             asked(
                 context(with_driver(CUDA_13, "535.104"), allow_build=False),
@@ -80,7 +95,8 @@ def asked(judged_by: Context, *candidates, answers=()):
                 sdist("2.1.2"),
                 answers=[DOWN, OFFLINE],
             ),
-            "Use driver 580.65.06 or newer, or a torch for an older CUDA, such as 2.9.1+cu126, which runs with driver "
+            "Use driver 580.65.06 or newer, or a torch for an older CUDA, such as 2.9.1+cu126, "
+            "which runs with driver "
             "535.104.",
         ),
         (
@@ -94,12 +110,17 @@ def asked(judged_by: Context, *candidates, answers=()):
         ),
         (
             asked(context(NEW, allow_build=False), sdist("2.1.2"), answers=[OFFLINE]),
-            "Leave --offline out to ask data.pyg.org, or leave --no-build out: torch-scatter 2.1.2 can be built from "
+            "Leave --offline out to ask data.pyg.org, or leave --no-build out: torch-scatter 2.1.2 "
+            "can be built from "
             "source.",
         ),
         # Hosts, where they could have it.
         (
-            asked(context(NEW, specifier="==3.0"), wheel("2.1.2", ("2.9.0", "cu128"), **ON_311), answers=[DOWN]),
+            asked(
+                context(NEW, specifier="==3.0"),
+                wheel("2.1.2", ("2.9.0", "cu128"), **ON_311),
+                answers=[DOWN],
+            ),
             "Try again when data.pyg.org answers, or name a mirror with SAFE_INSTALL_MIRRORS.",
         ),
         (asked(context(NEW), answers=[OFFLINE]), "Leave --offline out to ask data.pyg.org."),
@@ -114,7 +135,8 @@ def asked(judged_by: Context, *candidates, answers=()):
         ),
         (
             asked(context(NEW, specifier="==2.0"), sdist("2.1.2"), sdist("2.0.9")),
-            "Ask for the version that fits torch 2.9.1+cu128, built from source: safe-install torch-scatter==2.1.2",
+            "Ask for the version that fits torch 2.9.1+cu128, built from source: safe-install "
+            "torch-scatter==2.1.2",
         ),
         # What the nearest of them lacks.
         (asked(context(NEW), sdist("3.0rc1")), "Add --pre to take the pre-release 3.0rc1."),
@@ -123,7 +145,10 @@ def asked(judged_by: Context, *candidates, answers=()):
             "Name a yanked version exactly to take it: safe-install torch-scatter==2.1.2",
         ),
         (
-            asked(context(CENTOS), wheel("2.1.2", ("2.9.0", "cu128"), tags="cp311-cp311-manylinux_2_28_x86_64")),
+            asked(
+                context(CENTOS),
+                wheel("2.1.2", ("2.9.0", "cu128"), tags="cp311-cp311-manylinux_2_28_x86_64"),
+            ),
             "Use a system with glibc 2.28 or newer: these wheels need it.",
         ),
         (
@@ -145,7 +170,8 @@ def asked(judged_by: Context, *candidates, answers=()):
         ),
         (
             asked(context(NEW), wheel("2.1.2", ("2.9.0", "cu128", False), **ON_311)),
-            "Install a torch with the C++11 ABI off, or build from source against the one that is there.",
+            "Install a torch with the C++11 ABI off, or build from source against the one that is "
+            "there.",
         ),
         (
             asked(
@@ -156,7 +182,9 @@ def asked(judged_by: Context, *candidates, answers=()):
             "Install torch 2.10.0 or 2.8.0: torch-scatter has wheels for it.",
         ),
         (
-            asked(context(WINDOWS), wheel("2.1.2", ("2.9.0", "cu128"), **ON_311), answers=[LEFT_OUT]),
+            asked(
+                context(WINDOWS), wheel("2.1.2", ("2.9.0", "cu128"), **ON_311), answers=[LEFT_OUT]
+            ),
             "Ask other builders too: --third-party github.com/somebody/wheels.",
         ),
         (
@@ -165,20 +193,27 @@ def asked(judged_by: Context, *candidates, answers=()):
         ),
         (
             asked(context(NEW, "torchtext", "==0.15.*,==0.15.1"), answers=[OFFLINE]),
-            "Permit another torch with --allow-torch-change: torchtext 0.15.1 belongs to torch 2.0.0.",
+            "Permit another torch with --allow-torch-change: torchtext 0.15.1 belongs to torch "
+            "2.0.0.",
         ),
         (
             asked(context(CPU, "flash-attn"), sdist("2.8.3", project="flash-attn"), answers=[DOWN]),
-            "Install a torch for CUDA first: flash-attn has code for CUDA only, and torch 2.13.0+cpu is a build for "
+            "Install a torch for CUDA first: flash-attn has code for CUDA only, and torch "
+            "2.13.0+cpu is a build for "
             "the CPU.",
         ),
         (
-            asked(context(NEW), wheel("2.1.2", ("2.9.0", "cu128"), tags="cp311-cp311-musllinux_1_2_x86_64")),
-            "See what another torch would get: safe-install explain torch-scatter --torch X.Y.Z+cuNNN",
+            asked(
+                context(NEW),
+                wheel("2.1.2", ("2.9.0", "cu128"), tags="cp311-cp311-musllinux_1_2_x86_64"),
+            ),
+            "See what another torch would get: safe-install explain torch-scatter --torch "
+            "X.Y.Z+cuNNN",
         ),
         (
             asked(context(NEW)),
-            "See what another torch would get: safe-install explain torch-scatter --torch X.Y.Z+cuNNN",
+            "See what another torch would get: safe-install explain torch-scatter --torch "
+            "X.Y.Z+cuNNN",
         ),
     ],
 )

@@ -1,4 +1,5 @@
-"""The table of our options: each is parsed, helped and completed (and documented: tests/unit/test_docs.py)."""
+"""The table of our options: each is parsed, helped and completed (and documented:
+tests/unit/test_docs.py)."""
 
 from __future__ import annotations
 
@@ -18,7 +19,8 @@ from safe_install.resolve.pip_options import COMMANDS as COMMANDS_OF_PIP
 from safe_install.resolve.pip_options import find_option
 from safe_install.resolve.request import parse_explain
 
-# For each option: a value as it is written, and what it becomes in OwnOptions, or for the command that has it.
+# For each option: a value as it is written, and what it becomes in OwnOptions, or for the command
+# that has it.
 VALUES = {
     "--python": ("/env", "/env"),
     "--build-timeout": ("90,30", BuildTimeout(90.0, 30.0)),
@@ -35,9 +37,14 @@ VALUES = {
     "--update": ("https://h/index#sha256=0", "https://h/index#sha256=0"),
     "--keep": ("3", 3),
 }
-OF_PIPS_COMMANDS = [(name, option) for name in ("install", "uninstall") for option in BY_COMMAND[name].options]
+OF_PIPS_COMMANDS = [
+    (name, option) for name in ("install", "uninstall") for option in BY_COMMAND[name].options
+]
 OF_OTHERS = [
-    (command.name, option) for command in COMMANDS if not command.takes_pip_options for option in command.options
+    (command.name, option)
+    for command in COMMANDS
+    if not command.takes_pip_options
+    for option in command.options
 ]
 
 
@@ -88,7 +95,9 @@ def test_an_option_is_parsed_beside_those_of_pip(command, option):
 
 @pytest.mark.parametrize("option", BY_COMMAND["explain"].options, ids=lambda option: option.name)
 def test_an_option_of_explain_is_parsed(option):
-    request = parse_explain(parse_command_line(["explain", *written(option), "x"]).words, environ={})
+    request = parse_explain(
+        parse_command_line(["explain", *written(option), "x"]).words, environ={}
+    )
     holder = request.own if hasattr(request.own, option.field) else request
     assert getattr(holder, option.field) == expected(option)
 
@@ -100,7 +109,9 @@ def test_an_option_is_parsed_where_typer_reads_it(command, option, monkeypatch):
     assert parse_command_line([command, *written(option)]).words.has(option.name)
 
 
-@pytest.mark.parametrize("option", [option for option in OPTIONS if option.variable], ids=lambda option: option.name)
+@pytest.mark.parametrize(
+    "option", [option for option in OPTIONS if option.variable], ids=lambda option: option.name
+)
 def test_a_variable_stands_for_an_option(option, monkeypatch):
     environ = {option.variable: written(option)[-1] if option.takes_value else "1"}
     assert option.variable == "SAFE_INSTALL_" + option.name[2:].upper().replace("-", "_")
@@ -110,7 +121,11 @@ def test_a_variable_stands_for_an_option(option, monkeypatch):
 
 
 def test_the_variables_of_other_commands_say_nothing():
-    environ = {"SAFE_INSTALL_BUILD_TIMEOUT": "never", "SAFE_INSTALL_OFFLINE": "1", "CONDA_OVERRIDE_CUDA": "12.8"}
+    environ = {
+        "SAFE_INSTALL_BUILD_TIMEOUT": "never",
+        "SAFE_INSTALL_OFFLINE": "1",
+        "CONDA_OVERRIDE_CUDA": "12.8",
+    }
     own = own_options((), environ, BY_COMMAND["verify"].options)
     assert own == OwnOptions()
     with pytest.raises(UsageError):
@@ -148,7 +163,9 @@ def test_every_option_is_completed_for_its_commands(command):
     of_pip = {option.name for option in OPTIONS if find_option(option.name) is not None}
     assert [option.name for option in command.options if option.name not in offered] == []
     assert [
-        name for name in BY_NAME if name in offered and name not in {o.name for o in command.options} | of_pip
+        name
+        for name in BY_NAME
+        if name in offered and name not in {o.name for o in command.options} | of_pip
     ] == []
     for option in command.options:
         if option.choices:

@@ -20,13 +20,18 @@ CUDA_INDEX = "https://download.pytorch.org/whl/cu130"
 
 def request_of(*argv, files=None, configuration=None):
     return parse_install(
-        split_words(argv), environ={}, configuration=configuration or {}, read=lambda name: (files or {})[name]
+        split_words(argv),
+        environ={},
+        configuration=configuration or {},
+        read=lambda name: (files or {})[name],
     )
 
 
 def torch_findings(request, plan, *, torch="2.13.0+cpu"):
     here = make_environment(torch=torch)
-    return check_torch_asked_for(plan, request, here, torch_after(plan, here, bundled_catalog().torch))
+    return check_torch_asked_for(
+        plan, request, here, torch_after(plan, here, bundled_catalog().torch)
+    )
 
 
 def test_a_hash_in_a_line_for_another_python_is_no_promise():
@@ -39,7 +44,9 @@ def test_a_hash_in_a_line_for_another_python_is_no_promise():
     )
     request, here = request_of("-r", "r.txt", files={"r.txt": lines}), make_environment()
     assert own_hashes("demo", request, here) == ("b" * 64,)
-    assert [entry.text.split()[0] for entry in entries_with_hashes("demo", request, here)] == ["demo==2.0"]
+    assert [entry.text.split()[0] for entry in entries_with_hashes("demo", request, here)] == [
+        "demo==2.0"
+    ]
     assert entries_with_hashes("other", request, here) == ()
 
 
@@ -80,13 +87,22 @@ def test_an_older_torch_is_named_by_its_file_too(word):
 
 @pytest.mark.parametrize(
     ("constraints", "requested", "expected"),
-    [("dep @ file:///d/dep-1.0.whl\n", False, True), ("dep==1.0\n", False, False), ("", True, True)],
+    [
+        ("dep @ file:///d/dep-1.0.whl\n", False, True),
+        ("dep==1.0\n", False, False),
+        ("", True, True),
+    ],
 )
-def test_a_file_of_this_machine_is_promised_where_the_person_wrote_it(constraints, requested, expected):
-    """As a requirement or as a constraint; what a wheel requires by its address is another's word."""
+def test_a_file_of_this_machine_is_promised_where_the_person_wrote_it(
+    constraints, requested, expected
+):
+    """As a requirement or as a constraint; what a wheel requires by its address is another's
+    word."""
     request = request_of("base", "-c", "c.txt", files={"c.txt": constraints})
     url = "file:///d/dep-1.0.whl"
-    step = Step(Action.ADD, "dep", "1.0", url=url, sha256="1" * 64, requested=requested, is_direct=True)
+    step = Step(
+        Action.ADD, "dep", "1.0", url=url, sha256="1" * 64, requested=requested, is_direct=True
+    )
     promised = is_promised(step, request, make_environment(), is_on_index=lambda *promise: False)
     assert promised is expected
 
@@ -126,16 +142,23 @@ def test_a_name_whose_marker_does_not_hold_releases_nothing():
     request = request_of('torch; python_version < "3"', "six")
     here = make_environment(torch="2.13.0+cpu")
     assert find_released(Plan(), request, here, broken=()) == set()
-    assert guard_constraints(here, released=make_wanted(request, here).released) == ("torch==2.13.0+cpu",)
+    assert guard_constraints(here, released=make_wanted(request, here).released) == (
+        "torch==2.13.0+cpu",
+    )
 
 
 @pytest.mark.parametrize(("broken", "released"), [((), set()), (("torchvision",), {"torchvision"})])
 def test_a_companion_that_does_not_load_may_be_replaced_by_its_own_version(broken, released):
     """Built for this torch."""
     here = make_environment(make_distribution("torchvision", "0.28.0"), torch="2.13.0+cpu")
-    candidate = Candidate("torchvision", Version("0.28.0"), CandidateKind.WHEEL, Link("https://h/x.whl", "x.whl"))
+    candidate = Candidate(
+        "torchvision", Version("0.28.0"), CandidateKind.WHEEL, Link("https://h/x.whl", "x.whl")
+    )
     step = Step(Action.REPLACE, "torchvision", "0.28.0", from_version="0.28.0", candidate=candidate)
-    assert find_released(Plan((step,)), request_of("torchvision-user"), here, broken=broken) == released
+    assert (
+        find_released(Plan((step,)), request_of("torchvision-user"), here, broken=broken)
+        == released
+    )
 
 
 SHA = "1" * 64
@@ -145,7 +168,12 @@ SHA = "1" * 64
     ("lines", "fields", "on_index", "expected"),
     [
         ("demo==1.0 --hash=sha256:" + SHA, {}, False, True),
-        ("./demo-1.0.whl", {"url": "file:///w/demo-1.0.whl", "is_direct": True, "requested": True}, False, True),
+        (
+            "./demo-1.0.whl",
+            {"url": "file:///w/demo-1.0.whl", "is_direct": True, "requested": True},
+            False,
+            True,
+        ),
         ("base", {"url": "file:///w/demo-1.0.whl", "is_direct": True}, False, False),
         ("demo==1.0", {"is_locked": True}, False, True),
         ("demo==1.0", {}, True, True),

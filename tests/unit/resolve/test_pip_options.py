@@ -11,20 +11,32 @@ from pathlib import Path
 
 import pytest
 
-from safe_install.resolve.pip_options import BY_NAME, COMMAND_OPTIONS, COMMANDS, FETCH_GROUPS, OPTIONS, find_option
+from safe_install.resolve.pip_options import (
+    BY_NAME,
+    COMMAND_OPTIONS,
+    COMMANDS,
+    FETCH_GROUPS,
+    OPTIONS,
+    find_option,
+)
 
 PYTHONS = (
     sys.executable,
-    *sorted(str(path) for path in Path("~/.pyenv/versions").expanduser().glob("3.[!6]*/bin/python")),
+    *sorted(
+        str(path) for path in Path("~/.pyenv/versions").expanduser().glob("3.[!6]*/bin/python")
+    ),
 )
-# "  -r, --requirement <file>    Install from ..." or "  --no-deps   Don't ..."; what is wrapped is indented further.
+# "  -r, --requirement <file>    Install from ..." or "  --no-deps   Don't ..."; what is wrapped is
+# indented further.
 LINE = re.compile(r"^  ((?:-\w, )?--[\w-]+(?:, --[\w-]+)*)(?: (<[^>]+>))?(?:  |$)")
 
 
 @functools.lru_cache(maxsize=None)
 def pip_help(python, *command):
     """What `pip [command] --help` prints, or nothing where that Python has no pip."""
-    variables = {name: value for name, value in os.environ.items() if not name.startswith(("PIP_", "PYTHON"))}
+    variables = {
+        name: value for name, value in os.environ.items() if not name.startswith(("PIP_", "PYTHON"))
+    }
     variables.update(COLUMNS="200", NO_COLOR="1", PIP_CONFIG_FILE=os.devnull)
     line = [python, "-m", "pip", *command, "--help"]
     answer = subprocess.run(line, capture_output=True, encoding="utf-8", env=variables, check=False)
@@ -70,7 +82,8 @@ def test_every_command_that_a_real_pip_prints_is_known(python):
 @pytest.mark.parametrize("python", PYTHONS)
 def test_what_the_fetching_run_is_handed_is_known_to_pip_wheel(python):
     install, wheel = (
-        {name for names, _ in read_options(python, command) for name in names} for command in ("install", "wheel")
+        {name for names, _ in read_options(python, command) for name in names}
+        for command in ("install", "wheel")
     )
     handed = {name for name in install if BY_NAME[name].group in FETCH_GROUPS}
     assert {"--index-url", "--no-build-isolation", "--pre", "--quiet"} <= handed
@@ -110,13 +123,20 @@ def test_find_option(name, key):
 
 # Options that newer pips no longer have.
 REMOVED = frozenset(
-    ["--use-pep517", "--global-option", "--build-option", "--no-python-version-warning", "--install-option"]
+    [
+        "--use-pep517",
+        "--global-option",
+        "--build-option",
+        "--no-python-version-warning",
+        "--install-option",
+    ]
 )
 
 
 @pytest.mark.real_process
 def test_the_options_of_the_other_commands_are_those_that_pip_prints():
-    """Of the pip here; an older one lacks some of them, and has none but removed ones that the table has not."""
+    """Of the pip here; an older one lacks some of them, and has none but removed ones that the
+    table has not."""
     for command, text in COMMAND_OPTIONS.items():
         printed, _, general = pip_help(sys.executable, command).partition("General Options:")
         if not printed:
@@ -125,4 +145,6 @@ def test_the_options_of_the_other_commands_are_those_that_pip_prints():
             match = LINE.match(line)
             if match:
                 first = next(name for name in match.group(1).split(", ") if name.startswith("--"))
-                assert first in text.split() or first in general or first in REMOVED, f"pip {command}: {first}"
+                assert first in text.split() or first in general or first in REMOVED, (
+                    f"pip {command}: {first}"
+                )

@@ -31,7 +31,11 @@ def words(steps, entries, *installed):
         (["a", "z"], [step("a", requires=["z; python_version < '3'"]), step("z")], "z, a"),
         (["z", "a"], [step("z", requires=["a; python_version < '3'"]), step("a")], "z, a"),
         (["a", "z"], [step("a", requires=["z; extra == 'more'"]), step("z")], "z, a"),
-        (["a[more]", "b"], [step("a", requires=["z; extra == 'more'"]), step("z"), step("b")], "z, b, a"),
+        (
+            ["a[more]", "b"],
+            [step("a", requires=["z; extra == 'more'"]), step("z"), step("b")],
+            "z, b, a",
+        ),
         # cycles end
         (["a"], [step("a", requires=["b"]), step("b", requires=["a", "c"]), step("c")], "c, b, a"),
         (["a"], [step("a", requires=["a", "b"]), step("b")], "b, a"),

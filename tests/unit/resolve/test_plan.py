@@ -45,7 +45,9 @@ def test_what_the_legacy_resolver_lists_twice_is_one_step():
 )
 def test_the_hash_of_the_person_is_stronger_than_that_of_a_page(hashes, kept):
     archive = {"archive_info": {"hashes": {"sha256": "aa"}}}
-    (step,) = steps_of_report({"install": [entry("numpy", "2.0", **archive)]}, make_environment(), {})
+    (step,) = steps_of_report(
+        {"install": [entry("numpy", "2.0", **archive)]}, make_environment(), {}
+    )
     stronger = with_own_hash(step, hashes)
     assert stronger.sha256 == kept
     if kept is not None:
@@ -64,7 +66,9 @@ def test_the_hash_of_the_person_is_stronger_than_that_of_a_page(hashes, kept):
     ],
 )
 def test_what_ignore_installed_leaves_alone(name, installed, has_record, is_beside):
-    there = () if installed is None else (make_distribution(name, installed, has_record=has_record),)
+    there = (
+        () if installed is None else (make_distribution(name, installed, has_record=has_record),)
+    )
     environment = make_environment(*there)
     steps = steps_of_report({"install": [entry(name, "2.0")]}, environment, {})
     (step,) = beside_installed(steps, environment)
@@ -75,7 +79,10 @@ def test_what_ignore_installed_leaves_alone(name, installed, has_record, is_besi
 def entry(name, version, *, requires=(), requested=False, url=None, **download):
     return {
         "metadata": {"name": name, "version": version, "requires_dist": list(requires)},
-        "download_info": {"url": url or f"https://host/{name}-{version}-py3-none-any.whl", **download},
+        "download_info": {
+            "url": url or f"https://host/{name}-{version}-py3-none-any.whl",
+            **download,
+        },
         "requested": requested,
         "is_direct": False,
     }
@@ -137,16 +144,21 @@ def test_dependencies_that_come_along_count_as_satisfied():
 
 
 def test_planned_distributions():
-    steps = steps_of_report({"install": [entry("numpy", "2.0", requires=["x"])]}, TORCH_ENVIRONMENT, {})
+    steps = steps_of_report(
+        {"install": [entry("numpy", "2.0", requires=["x"])]}, TORCH_ENVIRONMENT, {}
+    )
     after = planned_distributions(Plan(steps), TORCH_ENVIRONMENT)
     assert after["numpy"].version == "2.0"
     assert after["numpy"].requires == ("x",)
 
 
 def test_what_torch_needs():
-    """Itself or through another; no extras, nothing whose marker does not hold, no ring without an end."""
+    """Itself or through another; no extras, nothing whose marker does not hold, no ring without an
+    end."""
     environment = make_environment(
-        make_distribution("torch", "2.4.0", requires=("sympy", "numpy; extra == 'n'", "tbb; python_version < '3'")),
+        make_distribution(
+            "torch", "2.4.0", requires=("sympy", "numpy; extra == 'n'", "tbb; python_version < '3'")
+        ),
         make_distribution("sympy", "1.13", requires=("mpmath>=1", "torch")),
         make_distribution("mpmath", "1.3"),
         make_distribution("numpy", "1.26"),
@@ -160,7 +172,9 @@ def test_what_torch_needs():
 
 def make_pin(name, version, kind=CandidateKind.BUILT, requires=()):
     link = Link(f"file:///store/{name}-{version}.whl", f"{name}-{version}.whl", sha256="cc")
-    return Candidate(canonicalize_name(name), Version(version), kind, link, requires=tuple(requires))
+    return Candidate(
+        canonicalize_name(name), Version(version), kind, link, requires=tuple(requires)
+    )
 
 
 def test_steps_of_our_pins():
@@ -175,7 +189,9 @@ def test_steps_of_our_pins():
         True,
     )
     assert step.candidate is pins[0]
-    planned = {"install": [entry("torch-scatter", "2.1", url="file:///links/x.whl", requires=["numpy"])]}
+    planned = {
+        "install": [entry("torch-scatter", "2.1", url="file:///links/x.whl", requires=["numpy"])]
+    }
     (step,) = steps_of_report(planned, TORCH_ENVIRONMENT, {pins[0].name: pins[0]})
     assert (step.url, step.candidate, step.download_info) == (pins[0].link.url, pins[0], None)
     assert step.requires == ("numpy",)
@@ -191,7 +207,10 @@ def test_the_hash_of_the_person_stands_in_the_record_of_the_download():
     info = {"archive_info": {"hash": "sha256=aa", "hashes": {"sha256": "aa"}}}
     (step,) = steps_of_report({"install": [entry("numpy", "2.0", **info)]}, make_environment(), {})
     changed = with_own_hash(step, ["bb"])
-    assert changed.download_info["archive_info"] == {"hash": "sha256=bb", "hashes": {"sha256": "bb"}}
+    assert changed.download_info["archive_info"] == {
+        "hash": "sha256=bb",
+        "hashes": {"sha256": "bb"},
+    }
     without = with_own_hash(dataclasses.replace(step, download_info={"url": "x"}), ["bb"])
     assert (without.sha256, without.download_info) == ("bb", {"url": "x"})
 
@@ -219,7 +238,12 @@ def test_what_a_plan_breaks():
 
 
 def test_a_requirement_that_names_nothing_explains_nothing():
-    steps = explained((Step(Action.ADD, "alpha", "1.0", requires=("???", "beta>1")), Step(Action.ADD, "beta", "2.0")))
+    steps = explained(
+        (
+            Step(Action.ADD, "alpha", "1.0", requires=("???", "beta>1")),
+            Step(Action.ADD, "beta", "2.0"),
+        )
+    )
     assert [step.because for step in steps] == ["dependency", "alpha 1.0 requires beta>1"]
 
 
@@ -227,7 +251,12 @@ def test_what_torch_requires_in_a_plan():
     """Itself, through others, and by extras: what does not apply is not in the plan."""
     steps = (
         Step(Action.ADD, "base", "1", requires=("torch", "numpy")),
-        Step(Action.ADD, "torch", "2.14.1", requires=("sympy>=1", "cuda-toolkit[cublas]==13.0", "absent", "???")),
+        Step(
+            Action.ADD,
+            "torch",
+            "2.14.1",
+            requires=("sympy>=1", "cuda-toolkit[cublas]==13.0", "absent", "???"),
+        ),
         Step(Action.ADD, "cuda-toolkit", "13.0", requires=('nvidia-cublas; extra == "cublas"',)),
         Step(Action.ADD, "nvidia-cublas", "13.0"),
         Step(Action.ADD, "sympy", "1.14", requires=("mpmath", "torch")),

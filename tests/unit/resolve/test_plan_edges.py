@@ -1,4 +1,5 @@
-"""Plans at their edges: removals, our own pins, versions that are none, and the words of pip when only we object."""
+"""Plans at their edges: removals, our own pins, versions that are none, and the words of pip when
+only we object."""
 
 from __future__ import annotations
 
@@ -31,7 +32,9 @@ ENVIRONMENT = make_environment(
 )
 
 
-def make_pin(name="torch-scatter", version="2.1.2+pt213cpu", *, kind=CandidateKind.WHEEL, sha256="1" * 64):
+def make_pin(
+    name="torch-scatter", version="2.1.2+pt213cpu", *, kind=CandidateKind.WHEEL, sha256="1" * 64
+):
     return Candidate(
         name=canonicalize_name(name),
         version=Version(version),
@@ -43,7 +46,11 @@ def make_pin(name="torch-scatter", version="2.1.2+pt213cpu", *, kind=CandidateKi
 
 
 def test_a_pin_is_a_step_unless_it_is_installed():
-    pins = [make_pin(), make_pin("numpy", "1.26.4", kind=CandidateKind.INSTALLED), make_pin("pandas", "3.0")]
+    pins = [
+        make_pin(),
+        make_pin("numpy", "1.26.4", kind=CandidateKind.INSTALLED),
+        make_pin("pandas", "3.0"),
+    ]
     added, replaced = steps_of_pins(pins, ENVIRONMENT, requested={"torch-scatter"})
     assert (added.action, added.name, added.version, added.from_version) == (
         Action.ADD,
@@ -51,9 +58,18 @@ def test_a_pin_is_a_step_unless_it_is_installed():
         "2.1.2+pt213cpu",
         None,
     )
-    assert (added.url, added.sha256, added.origin, added.requested) == (URL, "1" * 64, Origin.WHEEL, True)
+    assert (added.url, added.sha256, added.origin, added.requested) == (
+        URL,
+        "1" * 64,
+        Origin.WHEEL,
+        True,
+    )
     assert (added.requires, added.candidate) == (("numpy",), pins[0])
-    assert (replaced.action, replaced.from_version, replaced.requested) == (Action.REPLACE, "2.2.3", False)
+    assert (replaced.action, replaced.from_version, replaced.requested) == (
+        Action.REPLACE,
+        "2.2.3",
+        False,
+    )
 
 
 @pytest.mark.parametrize(("sha256", "kept"), [("1" * 64, "1" * 64), (None, "2" * 64)])
@@ -61,7 +77,10 @@ def test_in_pips_report_our_pin_keeps_its_origin(sha256, kept):
     """pip saw it in a folder of ours."""
     entry = {
         "metadata": {"name": "torch_scatter", "version": "2.1.2+pt213cpu"},
-        "download_info": {"url": "file:///tmp/links/x.whl", "archive_info": {"hashes": {"sha256": "2" * 64}}},
+        "download_info": {
+            "url": "file:///tmp/links/x.whl",
+            "archive_info": {"hashes": {"sha256": "2" * 64}},
+        },
         "is_direct": True,
     }
     pin = make_pin(sha256=sha256)
@@ -84,10 +103,17 @@ def test_only_what_was_met_before_is_newly_unmet():
     assert tuple(map(str, newly_unmet(plan, ENVIRONMENT))) == (
         "pandas 2.2.3 requires numpy<2, but you have numpy 2.0 which is incompatible.",
     )
-    assert newly_unmet(Plan((Step(Action.REPLACE, "pandas", "3.0", from_version="2.2.3"),)), ENVIRONMENT) == ()
+    assert (
+        newly_unmet(
+            Plan((Step(Action.REPLACE, "pandas", "3.0", from_version="2.2.3"),)), ENVIRONMENT
+        )
+        == ()
+    )
 
 
-@pytest.mark.parametrize(("text", "answer"), [("old>=1", False), ("numpy>=1", True), ("numpy>=2", False)])
+@pytest.mark.parametrize(
+    ("text", "answer"), [("old>=1", False), ("numpy>=1", True), ("numpy>=2", False)]
+)
 def test_a_version_that_is_none_satisfies_nothing(text, answer):
     assert is_satisfied(Requirement(text), ENVIRONMENT) is answer
 
@@ -100,7 +126,10 @@ def test_a_requirement_that_cannot_be_read_is_not_met():
 @pytest.mark.parametrize(
     ("asked", "reason"),
     [
-        ("The user requested torch==2.4.1", "torch==2.4.1 was wanted, but torch==1.8.1 is installed"),
+        (
+            "The user requested torch==2.4.1",
+            "torch==2.4.1 was wanted, but torch==1.8.1 is installed",
+        ),
         ("The user requested left-pad", "torch was wanted, but torch==1.8.1 is installed"),
     ],
 )
@@ -111,7 +140,10 @@ def test_a_conflict_with_the_person_alone(asked, reason):
 
 def test_the_same_party_is_named_once():
     output = "    a 1.0 depends on torch==2.4.1\n    a 1.0 depends on torch==2.4.1\n"
-    assert conflict_reason(output, ["torch==1.8.1"]) == "a 1.0 requires torch==2.4.1, but torch==1.8.1 is installed"
+    assert (
+        conflict_reason(output, ["torch==1.8.1"])
+        == "a 1.0 requires torch==2.4.1, but torch==1.8.1 is installed"
+    )
 
 
 def test_no_version_left_of_another_project_is_not_ours():
@@ -136,10 +168,15 @@ def test_a_requirement_that_names_nothing_gives_no_reason():
     ("requires", "version", "checks"),
     [
         (["nvidia-nccl-cu12==2.18.1"], "2.19.0", ["companion-moved"]),
-        (["nvidia-nccl-cu12==2.19.0"], "2.19.0", []),  # what is there does not fit torch, what comes does
+        # what is there does not fit torch, what comes does
+        (["nvidia-nccl-cu12==2.19.0"], "2.19.0", []),
         (["nvidia-nccl-cu12==2.19.0"], "2.20.0", ["companion-moved"]),
         (["nvidia-nccl-cu12==2.19.0"], "unknown", ["companion-moved"]),
-        (["(damaged", "nvidia-nccl-cu12==2.19.0 ; python_version < '3'"], "2.19.0", ["companion-moved"]),
+        (
+            ["(damaged", "nvidia-nccl-cu12==2.19.0 ; python_version < '3'"],
+            "2.19.0",
+            ["companion-moved"],
+        ),
     ],
 )
 def test_what_moves_with_torch_may_be_repaired(requires, version, checks):
@@ -149,4 +186,6 @@ def test_what_moves_with_torch_may_be_repaired(requires, version, checks):
         torch="2.13.0",
     )
     step = Step(Action.REPLACE, "nvidia-nccl-cu12", version, from_version="2.18.1")
-    assert [finding.check for finding in check_plan(Plan((step,)), environment, released=())] == checks
+    assert [
+        finding.check for finding in check_plan(Plan((step,)), environment, released=())
+    ] == checks

@@ -15,7 +15,11 @@ from safe_install.resolve.command_line import (
     split_words,
     unknown_command,
 )
-from safe_install.resolve.own_options import parse_build_timeout, parse_capabilities, parse_check_timeout
+from safe_install.resolve.own_options import (
+    parse_build_timeout,
+    parse_capabilities,
+    parse_check_timeout,
+)
 from safe_install.resolve.pip_options import COMMANDS
 from safe_install.resolve.request import (
     named,
@@ -53,9 +57,12 @@ def texts(entries):
     return [entry.text for entry in entries]
 
 
-@pytest.mark.parametrize("command", ["undo", "history", "verify", "recover", "check-wheel", "wheels"])
+@pytest.mark.parametrize(
+    "command", ["undo", "history", "verify", "recover", "check-wheel", "wheels"]
+)
 def test_options_of_every_command_of_pip_stand_before_ours(command):
-    """As with `-q install`. What is no option of every command stays, and is an error where the command is read."""
+    """As with `-q install`. What is no option of every command stays, and is an error where the
+    command is read."""
     words = ["-q", "--proxy", "http://p", "--python", "http://p", "-vv", "--isolated", command, "x"]
     found = route(words)
     assert (found.command, found.arguments) == (command, ("--python", "http://p", "x"))
@@ -63,7 +70,7 @@ def test_options_of_every_command_of_pip_stand_before_ours(command):
     assert route(["-U", "--bogus", command]).arguments == ("-U", "--bogus")
 
 
-# --- which command ---------------------------------------------------------------------------------
+# --- which command --------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -120,13 +127,28 @@ def test_options_of_every_command_of_pip_stand_before_ours(command):
 )
 def test_route(argv, command, arguments):
     found = route(argv)
-    assert (found.command, found.arguments) == (command, tuple(argv if arguments is None else arguments))
+    assert (found.command, found.arguments) == (
+        command,
+        tuple(argv if arguments is None else arguments),
+    )
 
 
 @pytest.mark.parametrize(
     "word",
     [
-        *("unistall", "uninstal", "instal", "isntall", "lsit", "freez", "shwo", "verfy", "histroy", "wheles", "Undoo"),
+        *(
+            "unistall",
+            "uninstal",
+            "instal",
+            "isntall",
+            "lsit",
+            "freez",
+            "shwo",
+            "verfy",
+            "histroy",
+            "wheles",
+            "Undoo",
+        ),
         *("docter", "statsu", "exprot", "comit", "updat", "plam", "fleets", "versoin"),
         *sorted(RESERVED),
         "Status",
@@ -137,7 +159,9 @@ def test_a_word_that_is_nearly_a_command_or_reserved_is_no_requirement(word):
     assert route([word, "torch"]) == Route("unknown", (word, "torch"))
     assert route(["install", word]) == Route("install", (word,))
     assert route([f"{word}==1"]).command == "install"
-    assert unknown_command([word]).hint.endswith(f"A project of that name: safe-install install {word}.")
+    assert unknown_command([word]).hint.endswith(
+        f"A project of that name: safe-install install {word}."
+    )
 
 
 @pytest.mark.parametrize(
@@ -145,8 +169,16 @@ def test_a_word_that_is_nearly_a_command_or_reserved_is_no_requirement(word):
     [
         (["unistall", "x"], "unknown command: unistall", "Did you mean: safe-install uninstall? "),
         (["docter"], "unknown command: docter", "Did you mean: safe-install doctor? "),
-        (["version"], "version is no command of this version", "Did you mean: safe-install --version? "),
-        (["rollback"], "rollback is no command of this version", "Did you mean: safe-install undo? "),
+        (
+            ["version"],
+            "version is no command of this version",
+            "Did you mean: safe-install --version? ",
+        ),
+        (
+            ["rollback"],
+            "rollback is no command of this version",
+            "Did you mean: safe-install undo? ",
+        ),
         (
             ["fleet", "x"],
             "fleet is no command of this version",
@@ -163,7 +195,20 @@ def test_what_is_said_of_an_unknown_command(words, message, hint):
 
 @pytest.mark.parametrize(
     "word",
-    ["debugpy", "installer", "cachetools", "lit", "indexed", "checkov", "pylock", "a", "dash", "mock", "plac", "flet"],
+    [
+        "debugpy",
+        "installer",
+        "cachetools",
+        "lit",
+        "indexed",
+        "checkov",
+        "pylock",
+        "a",
+        "dash",
+        "mock",
+        "plac",
+        "flet",
+    ],
 )
 def test_a_project_whose_name_only_resembles_a_command_is_installed(word):
     assert route([word]) == Route("install", (word,))
@@ -179,7 +224,7 @@ def test_every_command_of_ours_stays_here(command):
     assert route([command, "-x", "y"]) == Route(command, ("-x", "y"))
 
 
-# --- what a build is told ---------------------------------------------------------------------------
+# --- what a build is told -------------------------------------------------------------------------
 
 
 def test_config_settings_go_to_what_was_named_with_them():
@@ -198,10 +243,12 @@ def test_config_settings_go_to_what_was_named_with_them():
     assert "-C" in request.fetch_options
     assert "-C" not in request.settings_free_options
     by_variable = install("./here", configuration={"config-settings": "one=1"})
-    assert by_variable.config_settings_of(canonicalize_name("here"), is_requested=True) == ("one=1",)
+    assert by_variable.config_settings_of(canonicalize_name("here"), is_requested=True) == (
+        "one=1",
+    )
 
 
-# --- pip's words -----------------------------------------------------------------------------------
+# --- pip's words ----------------------------------------------------------------------------------
 
 REQUIREMENTS = {"r.txt": "numpy\ntorch-sparse>=0.6\n", "c.txt": "numpy<2\n"}
 
@@ -253,17 +300,33 @@ def test_pips_words_stay_verbatim_and_in_order(argv, kept):
 
 
 def test_a_pip_that_does_the_whole_work_gets_all_but_ours():
-    request = install("--target", "x", "--json", "a", "--dry-run", "--report=r", "--no-build", "--user", "--", "b")
-    assert request.pip_arguments == ("--target", "x", "a", "--dry-run", "--report=r", "--user", "--", "b")
+    request = install(
+        "--target", "x", "--json", "a", "--dry-run", "--report=r", "--no-build", "--user", "--", "b"
+    )
+    assert request.pip_arguments == (
+        "--target",
+        "x",
+        "a",
+        "--dry-run",
+        "--report=r",
+        "--user",
+        "--",
+        "b",
+    )
 
 
 def test_fetching_gets_index_selection_and_build_options_only():
     argv = "-q -i url --extra-index-url=u2 -U --no-deps --pre --no-binary=a -Ck=v -r r.txt -c c.txt -e . --user a -- b"
     request = install(*argv.split(), files=REQUIREMENTS)
-    assert " ".join(request.fetch_options) == "-q -i url --extra-index-url=u2 --pre --no-binary=a -Ck=v"
+    assert (
+        " ".join(request.fetch_options)
+        == "-q -i url --extra-index-url=u2 --pre --no-binary=a -Ck=v"
+    )
 
 
-@pytest.mark.parametrize("words", [["--use-deprecated=legacy-resolver"], ["--use-deprecated", "legacy-resolver"]])
+@pytest.mark.parametrize(
+    "words", [["--use-deprecated=legacy-resolver"], ["--use-deprecated", "legacy-resolver"]]
+)
 def test_the_old_resolver_resolves_and_does_not_fetch(words):
     request = install(*words, "--use-deprecated=legacy-certs", "a")
     assert request.dry_run_arguments == (*words, "--use-deprecated=legacy-certs", "a")
@@ -360,7 +423,13 @@ def test_pips_configuration_and_the_command_line_over_it(configuration, argv, fi
 
 def test_configured_files_count_beside_those_of_the_command_line():
     files = {"a.txt": "alpha<1", "b.txt": "beta<1", "r.txt": "gamma"}
-    request = install("-c", "b.txt", "x", configuration={"constraint": "a.txt", "requirement": "r.txt"}, files=files)
+    request = install(
+        "-c",
+        "b.txt",
+        "x",
+        configuration={"constraint": "a.txt", "requirement": "r.txt"},
+        files=files,
+    )
     assert texts(request.constraints) == ["alpha<1", "beta<1"]
     assert texts(request.entries) == ["x", "gamma"]
     assert request.named_on_command_line == {"x"}
@@ -397,14 +466,20 @@ def test_an_editable_written_on_the_command_line_is_named_there():
     assert request.named_on_command_line == {"torch"}
 
 
-@pytest.mark.parametrize(("configured", "dry_run"), [("1", True), ("true", True), ("0", False), ("no", False)])
+@pytest.mark.parametrize(
+    ("configured", "dry_run"), [("1", True), ("true", True), ("0", False), ("no", False)]
+)
 def test_pips_configured_dry_run_changes_nothing_either(configured, dry_run):
     assert install("a", configuration={"dry-run": configured}).own.dry_run is dry_run
 
 
 def test_hashes_are_demanded_of_the_resolving_run_alone():
     request = install(
-        "-r", "r.txt", "--require-hashes", "-q", files={"r.txt": "a==1 --hash=sha256:00\n--require-hashes"}
+        "-r",
+        "r.txt",
+        "--require-hashes",
+        "-q",
+        files={"r.txt": "a==1 --hash=sha256:00\n--require-hashes"},
     )
     assert request.dry_run_arguments == ("-r", "r.txt", "--require-hashes", "-q")
     assert request.fetch_options == ("-q",)
@@ -414,12 +489,14 @@ def test_an_empty_requirements_file_is_enough():
     assert install("-r", "r.txt", files={"r.txt": "# nothing\n"}).entries == ()
 
 
-@pytest.mark.parametrize("argv", [["--group", "dev"], ["--group=a:dev"], ["--requirements-from-script", "s.py"]])
+@pytest.mark.parametrize(
+    "argv", [["--group", "dev"], ["--group=a:dev"], ["--requirements-from-script", "s.py"]]
+)
 def test_groups_and_scripts_are_requirements_too(argv):
     assert install(*argv).dry_run_arguments == tuple(argv)
 
 
-# --- our own options -------------------------------------------------------------------------------
+# --- our own options ------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -508,7 +585,13 @@ ARCHS = "TORCH_CUDA_ARCH_LIST"
         ([], {ARCHS: "8.0", UV: "550.54"}, "550.54", None, ("8.0",)),
         ([], {ARCHS: "Ampere 9.0a", VARIANT: "12.8"}, None, "12.8", ("9.0",)),
         (["--target-driver=535.104"], {ARCHS: "7.5"}, "535.104", None, ("7.5",)),
-        (["--target-driver=535.104", "--target-gpu=9.0"], {ARCHS: "7.5"}, "535.104", None, ("9.0",)),
+        (
+            ["--target-driver=535.104", "--target-gpu=9.0"],
+            {ARCHS: "7.5"},
+            "535.104",
+            None,
+            ("9.0",),
+        ),
     ],
 )
 def test_a_machine_elsewhere_is_declared(argv, environ, driver, cuda, gpu):
@@ -531,7 +614,7 @@ def test_capabilities(text, capabilities):
     assert parse_capabilities(text) == capabilities
 
 
-# --- what cannot be understood ---------------------------------------------------------------------
+# --- what cannot be understood --------------------------------------------------------------------
 
 NOTHING_NAMED = ("at least one requirement", "folder.zip", "x.tar.gz", "-y")
 
@@ -580,7 +663,7 @@ def test_usage_errors_name_the_word_and_the_mend(parse, argv, environ, said):
     assert isinstance(caught.value, InputError) == (said in NOTHING_NAMED)
 
 
-# --- uninstall and explain -------------------------------------------------------------------------
+# --- uninstall and explain ------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -596,7 +679,9 @@ def test_usage_errors_name_the_word_and_the_mend(parse, argv, environ, said):
     ],
 )
 def test_uninstall(argv, names, yes):
-    request = uninstall(*argv, files={"r.txt": "numpy\n-c c.txt\n-e git+https://h/x#egg=x\n", "c.txt": "torch<2"})
+    request = uninstall(
+        *argv, files={"r.txt": "numpy\n-c c.txt\n-e git+https://h/x#egg=x\n", "c.txt": "torch<2"}
+    )
     assert (request.names, request.yes) == (names, yes)
 
 
@@ -609,7 +694,9 @@ def test_uninstall_passes_over_what_names_nothing():
 
 
 def test_uninstall_reads_pips_configuration():
-    request = uninstall("a", configuration={"yes": "1", "break-system-packages": "true", "quiet": "1"})
+    request = uninstall(
+        "a", configuration={"yes": "1", "break-system-packages": "true", "quiet": "1"}
+    )
     assert (request.yes, request.break_system_packages, request.quiet) == (True, True, 1)
 
 
@@ -619,13 +706,20 @@ def test_explain():
         *("--torch", "1.8.1+cu111", "--python-version=3.8", "--platform", "linux_x86_64"),
         *("--cxx11-abi", "False", "--pre", "-q", "--json", "--", "pyg-lib"),
     )
-    assert [str(requirement) for requirement in request.requirements] == ["torch-scatter>=2", "pyg-lib"]
-    assert (request.torch, request.python_version, request.platform) == ("1.8.1+cu111", "3.8", "linux_x86_64")
+    assert [str(requirement) for requirement in request.requirements] == [
+        "torch-scatter>=2",
+        "pyg-lib",
+    ]
+    assert (request.torch, request.python_version, request.platform) == (
+        "1.8.1+cu111",
+        "3.8",
+        "linux_x86_64",
+    )
     assert (request.cxx11_abi, request.pre, request.own.json) == (False, True, True)
     assert explain("a").cxx11_abi is None
 
 
-# --- names -----------------------------------------------------------------------------------------
+# --- names ----------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -638,7 +732,10 @@ def test_explain():
         ("./dist/torch_scatter-2.0.8-cp38-cp38-linux_x86_64.whl", "torch-scatter"),
         ("torch_scatter-2.0.8-cp38-cp38-linux_x86_64.whl", "torch-scatter"),
         ("C:\\dist\\torch_scatter-2.0.8-cp38-cp38-win_amd64.whl", "torch-scatter"),
-        ("https://h/torch-1.8.0%2Bcu111/torch_scatter-2.0.8-cp38-cp38-linux_x86_64.whl#sha256=00", "torch-scatter"),
+        (
+            "https://h/torch-1.8.0%2Bcu111/torch_scatter-2.0.8-cp38-cp38-linux_x86_64.whl#sha256=00",
+            "torch-scatter",
+        ),
         ("git+https://github.com/rusty1s/pytorch_scatter.git#egg=torch_scatter", "torch-scatter"),
         ("git+ssh://git@h/x.git@v1#subdirectory=p&egg=Name[extra]", "name"),
         ("https://h/master.zip#egg=pkg", "pkg"),
@@ -668,16 +765,27 @@ def test_build_timeouts(text, timeout):
     assert parse_build_timeout(text) == timeout
     argv = [] if text is None else ["--build-timeout", text]
     assert install(*argv, "torch-scatter").own.build_timeout == timeout
-    assert install("torch-scatter", environ={"SAFE_INSTALL_BUILD_TIMEOUT": text or ""}).own.build_timeout == timeout
+    assert (
+        install(
+            "torch-scatter", environ={"SAFE_INSTALL_BUILD_TIMEOUT": text or ""}
+        ).own.build_timeout
+        == timeout
+    )
 
 
 @pytest.mark.parametrize(
-    ("text", "seconds"), [(None, 300.0), ("20", 20.0), ("90s", 90.0), ("10m", 600.0), ("1h", 3600.0), ("0", None)]
+    ("text", "seconds"),
+    [(None, 300.0), ("20", 20.0), ("90s", 90.0), ("10m", 600.0), ("1h", 3600.0), ("0", None)],
 )
 def test_check_timeouts(text, seconds):
     argv = [] if text is None else ["--check-timeout", text]
     assert install(*argv, "torch-scatter").own.check_timeout == seconds
-    assert install("torch-scatter", environ={"SAFE_INSTALL_CHECK_TIMEOUT": text or ""}).own.check_timeout == seconds
+    assert (
+        install(
+            "torch-scatter", environ={"SAFE_INSTALL_CHECK_TIMEOUT": text or ""}
+        ).own.check_timeout
+        == seconds
+    )
 
 
 @pytest.mark.parametrize("text", ["soon", "20,20", "-5", "1.5", ""])
@@ -686,7 +794,9 @@ def test_a_check_timeout_that_is_none(text):
         parse_check_timeout(text)
 
 
-@pytest.mark.parametrize("text", ["soon", "2h,", "1h,2m,3s", "-5", "2 h", "1.5h", "9" * 400, "\u0663"])
+@pytest.mark.parametrize(
+    "text", ["soon", "2h,", "1h,2m,3s", "-5", "2 h", "1.5h", "9" * 400, "\u0663"]
+)
 def test_a_build_timeout_that_is_none(text):
     with pytest.raises(UsageError, match="not a duration"):
         parse_build_timeout(text)
@@ -694,7 +804,9 @@ def test_a_build_timeout_that_is_none(text):
 
 def test_what_goes_elsewhere_is_for_pip_to_judge():
     """Its own message for a line without requirements: scripts look for it."""
-    request = parse_install(split_words(["--python-version=3.1"]), environ={}, configuration={}, read=lambda _: "")
+    request = parse_install(
+        split_words(["--python-version=3.1"]), environ={}, configuration={}, read=lambda _: ""
+    )
     assert request.place == "python-version"
     with pytest.raises(UsageError, match="must give at least one"):
         parse_install(split_words(["--user"]), environ={}, configuration={}, read=lambda _: "")
@@ -702,7 +814,9 @@ def test_what_goes_elsewhere_is_for_pip_to_judge():
 
 @pytest.mark.parametrize("text", ["GTrolls.tar.gz", "https://guyto.com/archives/"])
 def test_what_uninstall_cannot_remove_is_said_in_pips_words(text):
-    with pytest.raises(UsageError, match="ignored - the uninstall command expects named requirements"):
+    with pytest.raises(
+        UsageError, match="ignored - the uninstall command expects named requirements"
+    ):
         parse_uninstall(split_words([text, "-y"]), environ={}, configuration={}, read=lambda _: "")
 
 
@@ -720,9 +834,17 @@ def test_what_uninstall_cannot_remove_is_said_in_pips_words(text):
     ],
 )
 def test_an_editable_is_a_folder_and_never_the_name_of_a_project(text, expected):
-    on_line = parse_install(split_words(["-e", text]), environ={}, configuration={}, read=lambda _: "")
-    in_file = parse_install(split_words(["-r", "r.txt"]), environ={}, configuration={}, read=lambda _: f"-e {text}\n")
-    assert [entry.text for entry in on_line.editables] == [entry.text for entry in in_file.editables] == [expected]
+    on_line = parse_install(
+        split_words(["-e", text]), environ={}, configuration={}, read=lambda _: ""
+    )
+    in_file = parse_install(
+        split_words(["-r", "r.txt"]), environ={}, configuration={}, read=lambda _: f"-e {text}\n"
+    )
+    assert (
+        [entry.text for entry in on_line.editables]
+        == [entry.text for entry in in_file.editables]
+        == [expected]
+    )
     if expected.startswith("./"):
         assert on_line.named_on_command_line == frozenset()
 
@@ -730,4 +852,7 @@ def test_an_editable_is_a_folder_and_never_the_name_of_a_project(text, expected)
 def test_a_home_is_filled_in_for_certificates(monkeypatch):
     monkeypatch.setenv("HOME", "/home/me")
     network = parse_network(split_words(["--client-cert=~/me.pem"]), {"cert": "~/corp.pem"})
-    assert (network.ca_bundle, network.client_certificate) == ("/home/me/corp.pem", "/home/me/me.pem")
+    assert (network.ca_bundle, network.client_certificate) == (
+        "/home/me/corp.pem",
+        "/home/me/me.pem",
+    )

@@ -21,7 +21,11 @@ def parse(files, *, location="r.txt", environ=None, constraint=False):
 
 
 def texts(parsed, *, constraint=None):
-    return [entry.text for entry in parsed.entries if constraint is None or entry.constraint is constraint]
+    return [
+        entry.text
+        for entry in parsed.entries
+        if constraint is None or entry.constraint is constraint
+    ]
 
 
 @pytest.mark.parametrize(
@@ -57,7 +61,10 @@ def test_logical_lines(text, lines):
     [
         ("torch-scatter", Entry("torch-scatter")),
         ("a>=1,<2; python_version < '3.9'", Entry("a>=1,<2; python_version < '3.9'")),
-        ("a==1 --hash=sha256:00 --hash sha256:11", Entry("a==1", hashes=("sha256:00", "sha256:11"))),
+        (
+            "a==1 --hash=sha256:00 --hash sha256:11",
+            Entry("a==1", hashes=("sha256:00", "sha256:11")),
+        ),
         ("a==1 --hash 'sha256:00'", Entry("a==1", hashes=("sha256:00",))),
         ("a --config-settings k=v", Entry("a")),
         ("a --global-option=x --install-option=y", Entry("a")),
@@ -86,7 +93,10 @@ def test_a_line_is_one_entry(line, entry):
         ("-i https://h/simple", [("index-url", "https://h/simple")]),
         ("--index-url=https://h/simple", [("index-url", "https://h/simple")]),
         ("-ihttps://h/simple?a=b", [("index-url", "https://h/simple?a=b")]),
-        ("--extra-index-url https://e -f page", [("extra-index-url", "https://e"), ("find-links", "page")]),
+        (
+            "--extra-index-url https://e -f page",
+            [("extra-index-url", "https://e"), ("find-links", "page")],
+        ),
         ("--no-index --pre", [("no-index", None), ("pre", None)]),
         ("--no-binary :all:", [("no-binary", ":all:")]),
         ("--trusted-host ${HOST}", [("trusted-host", "h")]),
@@ -142,7 +152,10 @@ def test_a_file_that_names_itself_is_read_once(files):
 
 def test_a_file_may_be_both_requirements_and_constraints():
     parsed, _ = parse({"r.txt": "-r a.txt\n-c a.txt", "a.txt": "a==1"})
-    assert [(entry.text, entry.constraint) for entry in parsed.entries] == [("a==1", False), ("a==1", True)]
+    assert [(entry.text, entry.constraint) for entry in parsed.entries] == [
+        ("a==1", False),
+        ("a==1", True),
+    ]
 
 
 @pytest.mark.parametrize(

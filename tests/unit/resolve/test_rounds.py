@@ -53,7 +53,9 @@ EMPTY = make_environment()
 
 
 def wanted_of(*argv, here=HERE, files=None):
-    request = parse_install(split_words(argv), environ={}, configuration={}, read=lambda name: (files or {})[name])
+    request = parse_install(
+        split_words(argv), environ={}, configuration={}, read=lambda name: (files or {})[name]
+    )
     return make_wanted(request, here)
 
 
@@ -84,7 +86,7 @@ def pin_of(name, named="1.0", kind=CandidateKind.WHEEL, hidden=(), **fields):
     return Pin(candidate, **values)
 
 
-# --- how a choice begins ---------------------------------------------------------------------------
+# --- how a choice begins --------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -105,7 +107,13 @@ def pin_of(name, named="1.0", kind=CandidateKind.WHEEL, hidden=(), **fields):
         (["torch", "torch-scatter"], EMPTY, ["torch-scatter"], True, ("torch",)),
         (["torch==2.12.0", "torch-scatter"], HERE, ["torch-scatter"], True, ("torch==2.12.0",)),
         (["torch==2.12.0", "torchvision"], HERE, [], True, ()),
-        (["torch", "torchvision", "torch-scatter"], EMPTY, ["torch-scatter"], True, ("torch", "torchvision")),
+        (
+            ["torch", "torchvision", "torch-scatter"],
+            EMPTY,
+            ["torch-scatter"],
+            True,
+            ("torch", "torchvision"),
+        ),
         (
             ["torch @ https://h/torch-2.12.0-cp311-cp311-linux_x86_64.whl", "torch-scatter", "six"],
             EMPTY,
@@ -122,7 +130,9 @@ def pin_of(name, named="1.0", kind=CandidateKind.WHEEL, hidden=(), **fields):
     ],
 )
 def test_what_is_ours_to_choose(words, here, extensions, needs_installer, question):
-    opening = open_selection(wanted_of(*words, here=here, files={"r.txt": "torch==2.12.0"}), here, CATALOG)
+    opening = open_selection(
+        wanted_of(*words, here=here, files={"r.txt": "torch==2.12.0"}), here, CATALOG
+    )
     assert opening == Opening(tuple(map(Requirement, extensions)), needs_installer, question)
 
 
@@ -146,13 +156,15 @@ def test_a_name_that_belongs_to_something_else_is_not_left_to_pip():
         assert refusal.error.message == CATALOG.project(name).package_index.note
 
 
-# --- the rounds ------------------------------------------------------------------------------------
+# --- the rounds -----------------------------------------------------------------------------------
 
 
 def test_a_plan_without_extensions_is_the_end():
     result = next_round(selection_of(), planned(entry("six", "1.16")), wanted_of("six"), CATALOG)
     assert isinstance(result, Done)
-    assert [(step.name, step.version, step.candidate) for step in result.steps] == [("six", "1.16", None)]
+    assert [(step.name, step.version, step.candidate) for step in result.steps] == [
+        ("six", "1.16", None)
+    ]
 
 
 def test_an_extension_in_a_plan_is_chosen_by_us():
@@ -176,13 +188,16 @@ def test_what_only_an_extra_asks_for_narrows_nothing():
 
 def test_what_was_asked_for_before_holds_too():
     answer = planned(entry("base", "1", ["torch-scatter>=2"]), entry("torch-scatter", "2.1.0"))
-    result = next_round(selection_of("torch-scatter<3"), answer, wanted_of("base", "torch-scatter<3"), CATALOG)
+    result = next_round(
+        selection_of("torch-scatter<3"), answer, wanted_of("base", "torch-scatter<3"), CATALOG
+    )
     assert isinstance(result, Choose)
     assert str(result.selection.extensions["torch-scatter"]) == "torch-scatter<3,>=2"
 
 
 def test_a_round_that_decides_nothing_is_refused():
-    """An extension that stays as it is, and that pip plans all the same: it would be planned for ever."""
+    """An extension that stays as it is, and that pip plans all the same: it would be planned for
+    ever."""
     selection = selection_of("torch-scatter>=2")
     answer = planned(entry("base", "1", ["torch-scatter>=2"]), entry("torch-scatter", "2.1.9"))
     result = next_round(selection, answer, wanted_of("base"), CATALOG)
@@ -194,7 +209,11 @@ def test_a_round_that_decides_nothing_is_refused():
     ("selection", "answer", "words"),
     [
         # chosen before
-        (add_pin(selection_of("torch-scatter"), pin_of("torch-scatter")), entry("torch-scatter", "1.0"), ["base"]),
+        (
+            add_pin(selection_of("torch-scatter"), pin_of("torch-scatter")),
+            entry("torch-scatter", "1.0"),
+            ["base"],
+        ),
         # an address that somebody wrote
         (selection_of(), entry("torch-scatter", "2.1.0", is_direct=True), ["base"]),
         # no torch, and none comes
@@ -207,7 +226,9 @@ def test_what_is_not_chosen_again(selection, answer, words):
 
 def test_a_lock_names_the_file_itself():
     wanted = dataclasses.replace(wanted_of("base"), has_lock=True)
-    assert isinstance(next_round(selection_of(), planned(entry("torch-scatter", "2.1.0")), wanted, CATALOG), Done)
+    assert isinstance(
+        next_round(selection_of(), planned(entry("torch-scatter", "2.1.0")), wanted, CATALOG), Done
+    )
 
 
 def test_the_torch_of_a_plan_is_what_extensions_are_chosen_for():
@@ -223,13 +244,18 @@ def test_the_torch_of_a_plan_is_what_extensions_are_chosen_for():
     assert result.selection.here == EMPTY
     assert list(result.selection.extensions) == ["torch-scatter"]
     (note,) = result.notes
-    assert note.startswith("torch-scatter 2.1.2, as pip planned it, does not fit: has to be built for torch 2.12.0")
+    assert note.startswith(
+        "torch-scatter 2.1.2, as pip planned it, does not fit: has to be built for torch 2.12.0"
+    )
 
 
 def test_what_was_chosen_for_the_torch_that_goes_is_chosen_again():
-    """pip's plan moves torch after an extension was chosen: by -U, or for a dependency, with --allow-torch-change."""
+    """pip's plan moves torch after an extension was chosen: by -U, or for a dependency, with
+    --allow-torch-change."""
     before = add_pin(selection_of("torch-scatter"), pin_of("torch-scatter"))
-    other = entry("torch", "2.12.0", url="https://h/torch-2.12.0%2Bcpu-cp311-cp311-linux_x86_64.whl")
+    other = entry(
+        "torch", "2.12.0", url="https://h/torch-2.12.0%2Bcpu-cp311-cp311-linux_x86_64.whl"
+    )
     answer = planned(entry("torch-scatter", "1.0"), other)
     wanted = wanted_of("--allow-torch-change", "torch-scatter", "base")
     result = next_round(before, answer, wanted, CATALOG)
@@ -241,7 +267,7 @@ def test_what_was_chosen_for_the_torch_that_goes_is_chosen_again():
     assert isinstance(next_round(chosen, answer, wanted, CATALOG), Done)
 
 
-# --- a torch of our own choice ---------------------------------------------------------------------
+# --- a torch of our own choice --------------------------------------------------------------------
 
 NEWEST = planned_torch("2.14.1", "linux_x86_64")
 
@@ -252,7 +278,9 @@ def chosen_by_us(version, **fields):
     choice = TorchChoice(planned=NEWEST, is_assumed=True)
     planned = dataclasses.replace(EMPTY, torch=build)
     selection = Selection(EMPTY, planned, coming_torch=build, torch_choice=choice, **fields)
-    return add_pin(add_extensions(selection, [Requirement("torch-scatter")]), pin_of("torch-scatter"))
+    return add_pin(
+        add_extensions(selection, [Requirement("torch-scatter")]), pin_of("torch-scatter")
+    )
 
 
 def test_the_release_is_ours_and_the_build_the_installers():
@@ -273,7 +301,8 @@ def test_another_build_than_ours_has_to_be_chosen_for():
 
 
 TORCH_MISSING = (
-    "ERROR: Could not find a version that satisfies the requirement torch==2.13.0 (from versions: 2.14.1)\n"
+    "ERROR: Could not find a version that satisfies the requirement torch==2.13.0 (from versions: "
+    "2.14.1)\n"
     "ERROR: No matching distribution found for torch==2.13.0"
 )
 TORCH_EXCLUDED = """The conflict is caused by:
@@ -298,18 +327,22 @@ def test_a_torch_of_ours_that_cannot_come(answer, reason):
 
 
 def test_the_torch_that_pip_planned_is_not_passed_over_for_what_pip_says():
-    selection = dataclasses.replace(chosen_by_us("2.13.0"), torch_choice=TorchChoice(planned=NEWEST))
+    selection = dataclasses.replace(
+        chosen_by_us("2.13.0"), torch_choice=TorchChoice(planned=NEWEST)
+    )
     result = next_round(selection, failed(TORCH_MISSING), wanted_of("torch", here=EMPTY), CATALOG)
     assert isinstance(result, Refusal)
 
 
 def test_an_installed_torch_that_stays_is_held():
     wanted = wanted_of("-U", "torch", "torch-scatter")
-    selection = selection_of("torch-scatter", torch_choice=TorchChoice(planned=NEWEST, keeps_installed=True))
+    selection = selection_of(
+        "torch-scatter", torch_choice=TorchChoice(planned=NEWEST, keeps_installed=True)
+    )
     assert make_constraints(selection, wanted) == ("torch==2.13.0+cpu",)
 
 
-# --- what pip chose with a torch that comes --------------------------------------------------------
+# --- what pip chose with a torch that comes -------------------------------------------------------
 
 
 def test_what_pip_chose_with_the_torch_that_comes_is_taken_where_nothing_speaks_against_it():
@@ -319,11 +352,15 @@ def test_what_pip_chose_with_the_torch_that_comes_is_taken_where_nothing_speaks_
         ["torch==2.12.0"],
         url="https://h/torchvision-0.27.0-cp311-cp311-manylinux_2_28_x86_64.whl",
     )
-    answer = planned(entry("torch", "2.12.0", url="https://h/torch-2.12.0-cp311-cp311-linux_x86_64.whl"), vision)
+    answer = planned(
+        entry("torch", "2.12.0", url="https://h/torch-2.12.0-cp311-cp311-linux_x86_64.whl"), vision
+    )
     tags = parse_tag("cp311-cp311-manylinux_2_28_x86_64") | parse_tag("cp311-cp311-linux_x86_64")
     interpreter = dataclasses.replace(EMPTY.interpreter, tags=tuple(tags))
     here = dataclasses.replace(EMPTY, interpreter=interpreter)
-    result = next_round(selection_of(here=here), answer, wanted_of("torch", "torchvision", here=here), CATALOG)
+    result = next_round(
+        selection_of(here=here), answer, wanted_of("torch", "torchvision", here=here), CATALOG
+    )
     assert isinstance(result, Done)
     assert [step.name for step in result.steps] == ["torch", "torchvision"]
 
@@ -334,7 +371,7 @@ def test_the_same_torch_again_is_no_other_torch():
     assert isinstance(result, Done) and result.selection.coming_torch is None
 
 
-# --- where pip fails -------------------------------------------------------------------------------
+# --- where pip fails ------------------------------------------------------------------------------
 
 NOT_FOUND = "ERROR: No matching distribution found for torch-scatter>=2.0\n"
 
@@ -350,7 +387,12 @@ def test_what_only_we_can_find_is_chosen_and_pip_asked_again():
     [
         (selection_of("torch-scatter"), NOT_FOUND),
         (selection_of(here=EMPTY), NOT_FOUND),
-        (selection_of(here=make_environment(make_distribution("torch-scatter", "2.1"), torch="2.13.0+cpu")), NOT_FOUND),
+        (
+            selection_of(
+                here=make_environment(make_distribution("torch-scatter", "2.1"), torch="2.13.0+cpu")
+            ),
+            NOT_FOUND,
+        ),
         (selection_of(), "ERROR: No matching distribution found for six==99\n"),
     ],
 )
@@ -362,7 +404,8 @@ def test_the_rest_is_pips_own_failure(selection, output):
 
 def test_our_guard_is_named_where_it_is_the_reason():
     output = (
-        "ERROR: Cannot install base==1 because these package versions have conflicting dependencies.\n"
+        "ERROR: Cannot install base==1 because these package versions have conflicting "
+        "dependencies.\n"
         "The conflict is caused by:\n"
         "    base 1 depends on torch<2\n"
         "    The user requested (constraint) torch==2.13.0+cpu\n"
@@ -374,7 +417,7 @@ def test_our_guard_is_named_where_it_is_the_reason():
     assert [finding.check for finding in result.error.findings] == ["torch-moved"]
 
 
-# --- decisions -------------------------------------------------------------------------------------
+# --- decisions ------------------------------------------------------------------------------------
 
 SCATTER = make_distribution("torch-scatter", "2.1.2")
 WITH_SCATTER = make_environment(SCATTER, torch="2.13.0+cpu")
@@ -401,13 +444,19 @@ def test_what_is_there_and_sound_stays(words, fields, version, expected):
 def test_a_version_that_is_none_is_compared_as_it_is_written():
     here = make_environment(make_distribution("torch-scatter", "unknown"), torch="2.13.0+cpu")
     selection = selection_of("torch-scatter", here=here)
-    assert stays("torch-scatter", "unknown", selection, wanted_of("torch-scatter", here=here), CATALOG)
+    assert stays(
+        "torch-scatter", "unknown", selection, wanted_of("torch-scatter", here=here), CATALOG
+    )
 
 
 def test_an_extension_that_says_its_torch_is_judged_by_what_it_says():
-    here = make_environment(make_distribution("torch-scatter", "2.1.2+pt213cpu"), torch="2.13.0+cpu")
+    here = make_environment(
+        make_distribution("torch-scatter", "2.1.2+pt213cpu"), torch="2.13.0+cpu"
+    )
     selection = selection_of("torch-scatter", here=here, coming_torch=OTHER_TORCH)
-    assert stays("torch-scatter", "2.1.2+pt213cpu", selection, wanted_of("torch-scatter", here=here), CATALOG)
+    assert stays(
+        "torch-scatter", "2.1.2+pt213cpu", selection, wanted_of("torch-scatter", here=here), CATALOG
+    )
 
 
 @pytest.mark.parametrize(
@@ -471,7 +520,7 @@ def test_the_constraints_hold_torch_and_name_the_pins_by_address():
     assert make_constraints(coming, wanted_of("torch", here=EMPTY)) == ("torch==2.12.0+cpu",)
 
 
-# --- what is built for a torch that comes -----------------------------------------------------------
+# --- what is built for a torch that comes ---------------------------------------------------------
 
 TORCH_URL = "https://h/torch-2.12.0-cp311-cp311-linux_x86_64.whl"
 
@@ -487,12 +536,17 @@ def torch_entry(digest):
         (planned(torch_entry("a" * 64)), "a" * 64, ""),
         (planned(torch_entry("")), TORCH_URL, ""),
         (planned(torch_entry("b" * 64)), "", ""),  # a wheel, which was built for no file of ours
-        (planned(torch_entry("b" * 64)), "a" * 64, "now it plans another file of torch (" + "b" * 64),
+        (
+            planned(torch_entry("b" * 64)),
+            "a" * 64,
+            "now it plans another file of torch (" + "b" * 64,
+        ),
         (planned(entry("six", "1")), "a" * 64, "now it plans no torch"),
     ],
 )
 def test_a_build_is_for_one_file_of_torch(answer, built_for, message):
-    """Its version is held by a constraint; where its file is another one there is no further round."""
+    """Its version is held by a constraint; where its file is another one there is no further
+    round."""
     selection = selection_of("torch-scatter", here=EMPTY, coming_torch=OTHER_TORCH)
     selection = add_pin(selection, pin_of("torch-scatter", torch_file=built_for))
     result = next_round(selection, answer, wanted_of("torch", "torch-scatter", here=EMPTY), CATALOG)
@@ -503,9 +557,13 @@ def test_a_build_is_for_one_file_of_torch(answer, built_for, message):
         assert message in result.error.message and not result.is_relayed
 
 
-@pytest.mark.parametrize(("steps", "file"), [((torch_entry("a" * 64),), "a" * 64), ((entry("six", "1"),), "")])
+@pytest.mark.parametrize(
+    ("steps", "file"), [((torch_entry("a" * 64),), "a" * 64), ((entry("six", "1"),), "")]
+)
 def test_the_file_of_torch_in_a_plan(steps, file):
-    done = next_round(selection_of(here=EMPTY), planned(*steps), wanted_of("torch", here=EMPTY), CATALOG)
+    done = next_round(
+        selection_of(here=EMPTY), planned(*steps), wanted_of("torch", here=EMPTY), CATALOG
+    )
     assert find_torch_file(done.steps) == file
 
 
@@ -529,7 +587,9 @@ def test_a_placeholder_is_still_to_be_built():
 )
 def test_has_pip_planned_what_the_built_wheel_requires(requires, expected):
     here = make_environment(make_distribution("numpy", "1.26.4"))
-    done = next_round(selection_of(here=here), planned(entry("six", "1")), wanted_of("six", here=here), CATALOG)
+    done = next_round(
+        selection_of(here=here), planned(entry("six", "1")), wanted_of("six", here=here), CATALOG
+    )
     selection = add_pin(done.selection, pin_of("torch-scatter", requires=requires))
     assert is_planned(selection, done.steps) is expected
 
@@ -537,18 +597,29 @@ def test_has_pip_planned_what_the_built_wheel_requires(requires, expected):
 def test_the_cause_is_named_and_the_status_stays():
     error = NoCandidate("no wheel", hint="H", rejections=())
     named = name_cause(error, "base 1 requires torch-scatter")
-    assert (type(named), named.message, named.hint) == (NoCandidate, "no wheel (base 1 requires torch-scatter)", "H")
+    assert (type(named), named.message, named.hint) == (
+        NoCandidate,
+        "no wheel (base 1 requires torch-scatter)",
+        "H",
+    )
 
 
-# --- the steps -------------------------------------------------------------------------------------
+# --- the steps ------------------------------------------------------------------------------------
 
 
 def test_the_file_of_a_pin_says_more_than_its_name():
     pin = pin_of("torch-scatter", "2.1.2", version="2.1.2+pt213cpu", requires=("numpy",))
     (step,) = pinned_steps(add_pin(selection_of("torch-scatter"), pin), wanted_of("torch-scatter"))
-    assert (step.version, step.sha256, step.requires, step.requested) == ("2.1.2+pt213cpu", "1" * 64, ("numpy",), True)
+    assert (step.version, step.sha256, step.requires, step.requested) == (
+        "2.1.2+pt213cpu",
+        "1" * 64,
+        ("numpy",),
+        True,
+    )
     placeholder = dataclasses.replace(pin, is_placeholder=True, sha256=None)
-    (step,) = pinned_steps(add_pin(selection_of("torch-scatter"), placeholder), wanted_of("torch-scatter"))
+    (step,) = pinned_steps(
+        add_pin(selection_of("torch-scatter"), placeholder), wanted_of("torch-scatter")
+    )
     assert step.version == "2.1.2"
 
 
@@ -557,7 +628,9 @@ def test_a_pin_that_pip_leaves_out_is_a_step_all_the_same():
     pin = pin_of("torch-scatter", "2.1.2", kind=CandidateKind.BUILT)
     broken = frozenset({"torch-scatter"})
     selection = add_pin(selection_of("torch-scatter", here=WITH_SCATTER, broken=broken), pin)
-    result = next_round(selection, planned(), wanted_of("torch-scatter", here=WITH_SCATTER), CATALOG)
+    result = next_round(
+        selection, planned(), wanted_of("torch-scatter", here=WITH_SCATTER), CATALOG
+    )
     assert isinstance(result, Done)
     assert [(step.name, step.from_version) for step in result.steps] == [("torch-scatter", "2.1.2")]
 
@@ -565,7 +638,9 @@ def test_a_pin_that_pip_leaves_out_is_a_step_all_the_same():
 def test_a_hidden_requirement_is_no_wish_of_the_person():
     pin = pin_of("torch-sparse", hidden=("scipy",))
     selection = add_pin(selection_of("torch-sparse"), pin)
-    answer = planned(entry("torch-sparse", "1.0", requested=True), entry("scipy", "1.10", requested=True))
+    answer = planned(
+        entry("torch-sparse", "1.0", requested=True), entry("scipy", "1.10", requested=True)
+    )
     for words, requested, because in (
         (["torch-sparse"], False, "torch-sparse 1.0 needs scipy"),
         (["torch-sparse", "scipy"], True, "requested"),
@@ -576,16 +651,25 @@ def test_a_hidden_requirement_is_no_wish_of_the_person():
 
 
 def test_a_plan_says_what_was_asked_for_and_what_was_locked():
-    request = parse_install(split_words(["torch-scatter", "six"]), environ={}, configuration={}, read=lambda name: "")
+    request = parse_install(
+        split_words(["torch-scatter", "six"]), environ={}, configuration={}, read=lambda name: ""
+    )
     selection = add_pin(selection_of("torch-scatter"), pin_of("torch-scatter"))
-    steps = next_round(selection, planned(entry("six", "1")), make_wanted(request, HERE), CATALOG).steps
+    steps = next_round(
+        selection, planned(entry("six", "1")), make_wanted(request, HERE), CATALOG
+    ).steps
     assert not any(step.is_locked for step in make_plan(selection, steps, request).steps)
     locked = make_plan(selection, steps, dataclasses.replace(request, has_lock=True))
-    assert {step.name: step.is_locked for step in locked.steps} == {"six": True, "torch-scatter": False}
+    assert {step.name: step.is_locked for step in locked.steps} == {
+        "six": True,
+        "torch-scatter": False,
+    }
 
 
 def test_wanted_is_what_the_command_line_says():
-    wanted = wanted_of("-U", "torch", "-r", "r.txt", "-c", "c.txt", files={"r.txt": "six", "c.txt": "numpy<2"})
+    wanted = wanted_of(
+        "-U", "torch", "-r", "r.txt", "-c", "c.txt", files={"r.txt": "six", "c.txt": "numpy<2"}
+    )
     assert isinstance(wanted, Wanted)
     assert wanted.named == {"torch"} and "torch" in wanted.released
     assert wanted.upgrade and [str(one) for one in wanted.constraints] == ["numpy<2"]

@@ -82,10 +82,15 @@ def test_nearest_project(name, expected):
     ],
 )
 def test_nearest_option(name, expected):
-    assert nearest_option(name, ["-n", "--dry-run", "--offline", "--no-deps", "--no-rollback"]) == expected
+    assert (
+        nearest_option(name, ["-n", "--dry-run", "--offline", "--no-deps", "--no-rollback"])
+        == expected
+    )
 
 
-@pytest.mark.parametrize("words", [["--dryrun", "x"], ["x", "--ofline"], ["--no_deps", "x"], ["--alow-torch-change"]])
+@pytest.mark.parametrize(
+    "words", [["--dryrun", "x"], ["x", "--ofline"], ["--no_deps", "x"], ["--alow-torch-change"]]
+)
 def test_a_misspelled_option_goes_nowhere(words):
     with pytest.raises(UsageError, match="no such option") as caught:
         parse_install(split_words(words), environ={}, configuration={}, read=lambda _: "")
@@ -93,7 +98,9 @@ def test_a_misspelled_option_goes_nowhere(words):
 
 
 def test_an_option_that_only_a_newer_pip_knows_is_left_to_it():
-    request = parse_install(split_words(["x", "--frobnicate"]), environ={}, configuration={}, read=lambda _: "")
+    request = parse_install(
+        split_words(["x", "--frobnicate"]), environ={}, configuration={}, read=lambda _: ""
+    )
     assert "--frobnicate" in request.pip_arguments
 
 
@@ -118,14 +125,19 @@ def test_what_is_meant_is_left_alone(text):
 
 
 def test_an_installed_project_is_left_alone():
-    refuse_misspelled([Requirement("torch_scater")], known=known_projects(), installed={"torch-scater"})
+    refuse_misspelled(
+        [Requirement("torch_scater")], known=known_projects(), installed={"torch-scater"}
+    )
 
 
 @pytest.mark.parametrize(
-    "text", ["torch_scater", "torch-scater>=2", "torch-scater==2.*", "torch-scater[x]; python_version>'3'"]
+    "text",
+    ["torch_scater", "torch-scater>=2", "torch-scater==2.*", "torch-scater[x]; python_version>'3'"],
 )
 def test_a_misspelled_name_is_refused(text):
     with pytest.raises(UsageError, match="one letter away from torch-scatter") as caught:
-        refuse_misspelled([Requirement("numpy"), Requirement(text)], known=known_projects(), installed=())
+        refuse_misspelled(
+            [Requirement("numpy"), Requirement(text)], known=known_projects(), installed=()
+        )
     assert caught.value.exit_status == 2
     assert "Did you mean: torch-scatter?" in caught.value.hint

@@ -1,4 +1,5 @@
-"""The line that makes pip bring exactly a step: files, folders, repositories, with and without hashes."""
+"""The line that makes pip bring exactly a step: files, folders, repositories, with and without
+hashes."""
 
 from __future__ import annotations
 
@@ -15,7 +16,9 @@ IN_FOLDER = {"subdirectory": "python"}
 
 def step(url="https://h/x.whl", info=None, sha256=None):
     origin = Origin.REPOSITORY if info and "vcs_info" in info else Origin.WHEEL
-    return Step(Action.ADD, "demo", "1.0", url=url, sha256=sha256, origin=origin, download_info=info)
+    return Step(
+        Action.ADD, "demo", "1.0", url=url, sha256=sha256, origin=origin, download_info=info
+    )
 
 
 @pytest.mark.parametrize(

@@ -18,7 +18,14 @@ from tests.factories import environment_for
         ("2.13.0", "win_amd64", "cpu", None, None, "2.13.0+cpu"),
         ("2.6.0+cpu.cxx11.abi", "linux_x86_64", "cpu", None, True, "2.6.0+cpu.cxx11.abi"),
         ("2.8.0a0+nv25.5", "linux_x86_64", "cu12", "12", True, "2.8.0a0+nv25.5"),
-        ("2.12.0a0+291f960b6.nv26.4.48", "linux_aarch64", "cu13", "13", True, "2.12.0a0+291f960b6.nv26.4.48"),
+        (
+            "2.12.0a0+291f960b6.nv26.4.48",
+            "linux_aarch64",
+            "cu13",
+            "13",
+            True,
+            "2.12.0a0+291f960b6.nv26.4.48",
+        ),
         ("9.9.9", "linux_x86_64", "", None, True, "9.9.9"),
     ],
 )
@@ -34,7 +41,9 @@ def test_torch_elsewhere(torch, platform, accelerator, cuda, abi, runtime):
 
 
 def test_what_is_said_outweighs_the_rule():
-    found = environment_for(torch="1.8.1+cu111", python_version="3.8", platform="linux_x86_64", cxx11_abi=True)
+    found = environment_for(
+        torch="1.8.1+cu111", python_version="3.8", platform="linux_x86_64", cxx11_abi=True
+    )
     assert found.torch.cxx11_abi is True
 
 
@@ -73,7 +82,9 @@ def test_what_cannot_be_understood(wrong):
 
 def test_an_unknown_glibc_is_said():
     unknown = environment_for(torch="2.13.0+cpu", python_version="3.11", platform="linux_x86_64")
-    known = environment_for(torch="2.13.0+cpu", python_version="3.11", platform="manylinux_2_28_x86_64")
+    known = environment_for(
+        torch="2.13.0+cpu", python_version="3.11", platform="manylinux_2_28_x86_64"
+    )
     assert any("glibc" in note for note in notes_for(unknown))
     assert notes_for(known) == ()
     assert any(str(tag).endswith("manylinux_2_39_x86_64") for tag in unknown.interpreter.tags)
@@ -81,7 +92,9 @@ def test_an_unknown_glibc_is_said():
 
 
 def test_a_torch_that_does_not_say_what_it_was_built_for_is_noted():
-    known = environment_for(torch="2.13.0+cpu", python_version="3.11", platform="manylinux_2_28_x86_64")
+    known = environment_for(
+        torch="2.13.0+cpu", python_version="3.11", platform="manylinux_2_28_x86_64"
+    )
     unknown = dataclasses.replace(known, torch=dataclasses.replace(known.torch, accelerator=""))
     (note,) = notes_for(unknown)
     assert "does not say what it was built for" in note

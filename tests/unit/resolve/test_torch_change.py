@@ -25,12 +25,37 @@ CUDA_INDEX = "https://download.pytorch.org/whl/cu130"
         ("2.13.0+cpu", "2.14.1+cpu", AskedOfTorch(("torch",)), {}),
         ("2.13.0+cpu", "2.13.0+cpu", AskedOfTorch(("torch",)), {}),
         # Another accelerator: named by nobody, by its version, by its index, or permitted.
-        ("2.13.0+cpu", "2.12.0+cu130", AskedOfTorch(("torch==2.12.0",)), {"torch-accelerator": "error"}),
-        ("2.13.0+cu130", "2.13.0+cpu", AskedOfTorch(("torch==2.13.0",)), {"torch-accelerator": "error"}),
+        (
+            "2.13.0+cpu",
+            "2.12.0+cu130",
+            AskedOfTorch(("torch==2.12.0",)),
+            {"torch-accelerator": "error"},
+        ),
+        (
+            "2.13.0+cu130",
+            "2.13.0+cpu",
+            AskedOfTorch(("torch==2.13.0",)),
+            {"torch-accelerator": "error"},
+        ),
         ("2.13.0+cpu", "2.14.1+cu130", AskedOfTorch(("torch",)), {"torch-accelerator": "error"}),
-        ("2.13.0+cpu", "2.12.0+cu130", AskedOfTorch(("torch==2.12.0+cu130",)), {"torch-accelerator": "warning"}),
-        ("2.13.0+cpu", "2.14.1+cu130", AskedOfTorch(("torch",), (CUDA_INDEX,)), {"torch-accelerator": "warning"}),
-        ("2.13.0+cpu", "2.14.1+cu130", AskedOfTorch(("torch",), (f"{CUDA_INDEX}x",)), {"torch-accelerator": "error"}),
+        (
+            "2.13.0+cpu",
+            "2.12.0+cu130",
+            AskedOfTorch(("torch==2.12.0+cu130",)),
+            {"torch-accelerator": "warning"},
+        ),
+        (
+            "2.13.0+cpu",
+            "2.14.1+cu130",
+            AskedOfTorch(("torch",), (CUDA_INDEX,)),
+            {"torch-accelerator": "warning"},
+        ),
+        (
+            "2.13.0+cpu",
+            "2.14.1+cu130",
+            AskedOfTorch(("torch",), (f"{CUDA_INDEX}x",)),
+            {"torch-accelerator": "error"},
+        ),
         (
             "2.13.0+cpu",
             "2.12.0+cu130",
@@ -43,28 +68,84 @@ CUDA_INDEX = "https://download.pytorch.org/whl/cu130"
             AskedOfTorch(("torch==2.12.0",), allow_change=True),
             {"torch-accelerator": "warning"},
         ),
-        # Each release has its own CUDA on the package index; who names no release gets no other one.
-        ("2.8.0+cu128", "2.14.1+cu130", AskedOfTorch(("torch==2.14.1",)), {"torch-accelerator": "warning"}),
+        # Each release has its own CUDA on the package index; who names no release gets no other
+        # one.
+        (
+            "2.8.0+cu128",
+            "2.14.1+cu130",
+            AskedOfTorch(("torch==2.14.1",)),
+            {"torch-accelerator": "warning"},
+        ),
         ("2.8.0+cu128", "2.14.1+cu130", AskedOfTorch(("torch",)), {"torch-accelerator": "error"}),
         # An older release is one that somebody named.
         ("2.13.0+cpu", "2.12.0+cpu", AskedOfTorch(("torch==2.12.0",)), {}),
         ("2.13.0+cpu", "2.12.0+cpu", AskedOfTorch(("torch<2.13",)), {}),
-        ("2.13.0+cpu", "2.12.0+cpu", AskedOfTorch(("torch @ https://h/torch-2.12.0%2Bcpu-cp311.whl",)), {}),
+        (
+            "2.13.0+cpu",
+            "2.12.0+cpu",
+            AskedOfTorch(("torch @ https://h/torch-2.12.0%2Bcpu-cp311.whl",)),
+            {},
+        ),
         ("2.13.0+cpu", "2.12.0+cpu", AskedOfTorch(("torch>=2.0",)), {"torch-moved": "error"}),
         ("2.13.0+cpu", "2.12.0+cpu", AskedOfTorch(("torch!=2.1,<3",)), {"torch-moved": "error"}),
-        ("2.13.0+cpu", "2.12.0+cpu", AskedOfTorch(('torch; python_version >= "3"',)), {"torch-moved": "error"}),
+        (
+            "2.13.0+cpu",
+            "2.12.0+cpu",
+            AskedOfTorch(('torch; python_version >= "3"',)),
+            {"torch-moved": "error"},
+        ),
         ("2.13.0+cpu", "2.12.0+cpu", AskedOfTorch(("torch",)), {"torch-moved": "error"}),
         ("2.13.0+cpu", "2.12.0+cpu", AskedOfTorch(("torch",), allow_change=True), {}),
         # A specifier that the installed one satisfies names no other release.
-        ("2.13.0+cu126", "2.14.1+cu130", AskedOfTorch(("torch>=1",)), {"torch-accelerator": "error"}),
-        ("2.13.0+cu126", "2.14.1+cu130", AskedOfTorch(("torch[opt-einsum]",)), {"torch-accelerator": "error"}),
-        ("2.13.0+cu126", "2.13.0+cu130", AskedOfTorch(("torch==2.13.0",)), {"torch-accelerator": "error"}),
-        ("2.13.0+cu126", "2.13.0+cu130", AskedOfTorch(("torch==2.*",)), {"torch-accelerator": "error"}),
-        ("2.13.0+cu126", "2.13.0+cu130", AskedOfTorch(("torch==2.13.0+cu130",)), {"torch-accelerator": "warning"}),
-        ("2.13.0+cu126", "2.14.1+cu130", AskedOfTorch(("torch>=2.14",)), {"torch-accelerator": "warning"}),
-        ("2.13.0+cpu", "2.12.0+cpu", AskedOfTorch(("torch[opt-einsum]",)), {"torch-moved": "error"}),
+        (
+            "2.13.0+cu126",
+            "2.14.1+cu130",
+            AskedOfTorch(("torch>=1",)),
+            {"torch-accelerator": "error"},
+        ),
+        (
+            "2.13.0+cu126",
+            "2.14.1+cu130",
+            AskedOfTorch(("torch[opt-einsum]",)),
+            {"torch-accelerator": "error"},
+        ),
+        (
+            "2.13.0+cu126",
+            "2.13.0+cu130",
+            AskedOfTorch(("torch==2.13.0",)),
+            {"torch-accelerator": "error"},
+        ),
+        (
+            "2.13.0+cu126",
+            "2.13.0+cu130",
+            AskedOfTorch(("torch==2.*",)),
+            {"torch-accelerator": "error"},
+        ),
+        (
+            "2.13.0+cu126",
+            "2.13.0+cu130",
+            AskedOfTorch(("torch==2.13.0+cu130",)),
+            {"torch-accelerator": "warning"},
+        ),
+        (
+            "2.13.0+cu126",
+            "2.14.1+cu130",
+            AskedOfTorch(("torch>=2.14",)),
+            {"torch-accelerator": "warning"},
+        ),
+        (
+            "2.13.0+cpu",
+            "2.12.0+cpu",
+            AskedOfTorch(("torch[opt-einsum]",)),
+            {"torch-moved": "error"},
+        ),
         ("2.13.0+cpu", "2.12.0+cpu", AskedOfTorch(("torch>=1", "torch<2.13")), {}),
-        ("2.14.0.dev20261101+cpu", "2.13.0+cpu", AskedOfTorch(("torch",)), {"torch-moved": "error"}),
+        (
+            "2.14.0.dev20261101+cpu",
+            "2.13.0+cpu",
+            AskedOfTorch(("torch",)),
+            {"torch-moved": "error"},
+        ),
         ("2.13.0+cpu", "2.14.0.dev20261101+cpu", AskedOfTorch(("torch",)), {}),
         # What it was built for is not known: nothing is said.
         ("2.13.0+cpu", "9.9.0", AskedOfTorch(("torch",)), {}),
@@ -72,7 +153,9 @@ CUDA_INDEX = "https://download.pytorch.org/whl/cu130"
     ],
 )
 def test_another_kind_of_torch(installed, coming, asked, expected):
-    found = check_torch_change(torch_build(installed) if installed else None, torch_build(coming), asked)
+    found = check_torch_change(
+        torch_build(installed) if installed else None, torch_build(coming), asked
+    )
     assert {one.check: one.severity.value for one in found} == expected
     for one in found:
         assert not one.hint or "\n" not in one.hint
@@ -111,7 +194,11 @@ def test_an_index_of_an_accelerator(place, is_named):
             [],
             "beta 1.0 requires torch==2.12",
         ),
-        ([("alpha", ["torchvision==0.1"])], [("torch<2.13", "r.txt, line 3")], "r.txt, line 3: torch<2.13"),
+        (
+            [("alpha", ["torchvision==0.1"])],
+            [("torch<2.13", "r.txt, line 3")],
+            "r.txt, line 3: torch<2.13",
+        ),
         ([], [("torch<2.13", "")], ""),  # the command line itself
         ([], [("torch>=2", "r.txt, line 3")], ""),
         (
@@ -119,7 +206,8 @@ def test_an_index_of_an_accelerator(place, is_named):
             [("torch @ https://h/torch-2.12.whl", "r.txt, line 1")],
             "r.txt, line 1: torch @ https://h/torch-2.12.whl",
         ),
-        ([], [("torch==", "r.txt, line 1")], "r.txt, line 1: torch=="),  # it cannot be read: it is not met
+        # it cannot be read: it is not met
+        ([], [("torch==", "r.txt, line 1")], "r.txt, line 1: torch=="),
     ],
 )
 def test_whose_requirement_excludes_a_torch(steps, entries, expected):
@@ -130,13 +218,16 @@ def test_whose_requirement_excludes_a_torch(steps, entries, expected):
 
 def test_who_wants_an_older_torch_is_named():
     here, coming = torch_build("2.13.0+cpu"), torch_build("2.12.0+cpu")
-    (found,) = check_torch_change(here, coming, AskedOfTorch(("torch",)), because="alpha 1.0 requires torch<2.13")
+    (found,) = check_torch_change(
+        here, coming, AskedOfTorch(("torch",)), because="alpha 1.0 requires torch<2.13"
+    )
     assert found.detail.endswith("older 2.12.0+cpu: alpha 1.0 requires torch<2.13")
 
 
 @pytest.mark.parametrize(("installed", "expected"), [("rocm6.0", "warning"), ("odd", "error")])
 def test_the_kind_of_an_accelerator(installed, expected):
-    """Another release may come for another ROCm; of what has no known kind only the same is the same."""
+    """Another release may come for another ROCm; of what has no known kind only the same is the
+    same."""
     here = TorchBuild(Version("2.12.0"), f"2.12.0+{installed}", installed, None)
     coming = TorchBuild(Version("2.13.0"), "2.13.0+rocm6.2", "rocm6.2", None)
     (found,) = check_torch_change(here, coming, AskedOfTorch(("torch==2.13.0",)))

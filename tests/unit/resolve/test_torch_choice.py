@@ -1,4 +1,5 @@
-"""Which torch may come, in which order, and why each other one may not: a table over frozen values."""
+"""Which torch may come, in which order, and why each other one may not: a table over frozen
+values."""
 
 from __future__ import annotations
 
@@ -33,8 +34,18 @@ def release(version, untagged="cu130", accelerators=("cpu", "cu126", "cu130"), p
 
 
 RELEASES = (
-    release("2.0.1", untagged="cu117", accelerators=("cpu", "cu117", "cu118"), python=("3.8", "3.9", "3.10", "3.11")),
-    release("2.2.2", untagged="cu121", accelerators=("cpu", "cu118", "cu121"), python=("3.8", "3.11", "3.12")),
+    release(
+        "2.0.1",
+        untagged="cu117",
+        accelerators=("cpu", "cu117", "cu118"),
+        python=("3.8", "3.9", "3.10", "3.11"),
+    ),
+    release(
+        "2.2.2",
+        untagged="cu121",
+        accelerators=("cpu", "cu118", "cu121"),
+        python=("3.8", "3.11", "3.12"),
+    ),
     release("2.9.1", untagged="cu128", accelerators=("cpu", "cu126", "cu128")),
     release("2.10.0rc1"),
     release("2.13.0"),
@@ -85,27 +96,62 @@ ROWS = {
     "an upper bound": ("2.13.0", terms("torch<2.14"), HERE, ["2.13.0", "2.9.1", "2.2.2", "2.0.1"]),
     "a compatible release": ("2.13.0", terms("torch~=2.10"), HERE, ["2.13.0"]),
     "an exclusion": ("2.14.1", terms("torch!=2.13.0"), HERE, ["2.14.1", "2.9.1", "2.2.2", "2.0.1"]),
-    "all that was said": ("2.14.1", terms("torch>=2.2", "torch!=2.9.1"), HERE, ["2.14.1", "2.13.0", "2.2.2"]),
+    "all that was said": (
+        "2.14.1",
+        terms("torch>=2.2", "torch!=2.9.1"),
+        HERE,
+        ["2.14.1", "2.13.0", "2.2.2"],
+    ),
     "pinned": ("2.14.1", terms("torch==2.14.1"), HERE, ["2.14.1"]),
-    "pinned by a constraint": ("2.14.1", terms("torch", constraints=["torch==2.14.1"]), HERE, ["2.14.1"]),
+    "pinned by a constraint": (
+        "2.14.1",
+        terms("torch", constraints=["torch==2.14.1"]),
+        HERE,
+        ["2.14.1"],
+    ),
     "a lower bound as a constraint": (
         "2.14.1",
         terms("torch", constraints=["torch>=2.10"]),
         HERE,
         ["2.14.1", "2.13.0"],
     ),
-    "an address": ("2.14.1", terms("torch @ https://h/torch-2.14.1-cp311-cp311-linux_x86_64.whl"), HERE, ["2.14.1"]),
+    "an address": (
+        "2.14.1",
+        terms("torch @ https://h/torch-2.14.1-cp311-cp311-linux_x86_64.whl"),
+        HERE,
+        ["2.14.1"],
+    ),
     "not named": ("2.14.1", terms(texts=()), HERE, ALL),
-    "pre-releases": ("2.14.1", terms("torch", pre=True), HERE, ["2.14.1", "2.13.0", "2.10.0rc1", "2.9.1", *ALL[3:]]),
-    "a pre-release by name": ("2.14.1", terms("torch>=2.10.0rc1"), HERE, ["2.14.1", "2.13.0", "2.10.0rc1"]),
+    "pre-releases": (
+        "2.14.1",
+        terms("torch", pre=True),
+        HERE,
+        ["2.14.1", "2.13.0", "2.10.0rc1", "2.9.1", *ALL[3:]],
+    ),
+    "a pre-release by name": (
+        "2.14.1",
+        terms("torch>=2.10.0rc1"),
+        HERE,
+        ["2.14.1", "2.13.0", "2.10.0rc1"],
+    ),
     "an unknown one is the newest": ("2.16.0", terms("torch"), HERE, ["2.16.0", *ALL]),
     "an unknown pre-release": ("2.16.0.dev20261101", terms("torch", pre=True), HERE, None),
     "nothing newer than pip found": ("2.9.1", terms("torch"), HERE, ["2.9.1", "2.2.2", "2.0.1"]),
     # the Python and the machine
     "Python too old": ("2.2.2", terms("torch"), machine(version="3.8.18"), ["2.2.2", "2.0.1"]),
     "Python too new": ("2.14.1", terms("torch"), machine(version="3.14.0"), ["2.14.1"]),
-    "Python between": ("2.14.1", terms("torch"), machine(version="3.12.1"), ["2.14.1", "2.13.0", "2.9.1", "2.2.2"]),
-    "an Intel Mac": ("2.9.1", terms("torch"), machine(platform="macosx_13_0_x86_64"), ["2.9.1", "2.2.2", "2.0.1"]),
+    "Python between": (
+        "2.14.1",
+        terms("torch"),
+        machine(version="3.12.1"),
+        ["2.14.1", "2.13.0", "2.9.1", "2.2.2"],
+    ),
+    "an Intel Mac": (
+        "2.9.1",
+        terms("torch"),
+        machine(platform="macosx_13_0_x86_64"),
+        ["2.9.1", "2.2.2", "2.0.1"],
+    ),
     "an Intel Mac has no newer one": (
         "2.14.1",
         terms("torch"),
@@ -116,7 +162,12 @@ ROWS = {
     "musl": ("2.14.1", terms("torch"), machine(libc=("musl", "1.2")), ["2.14.1"]),
     "32 bit": ("2.14.1", terms("torch"), machine(platform="linux_armv7l"), ["2.14.1"]),
     # local versions
-    "an index for CUDA 12.6": ("2.13.0+cu126", terms("torch"), HERE, ["2.13.0+cu126", "2.9.1+cu126"]),
+    "an index for CUDA 12.6": (
+        "2.13.0+cu126",
+        terms("torch"),
+        HERE,
+        ["2.13.0+cu126", "2.9.1+cu126"],
+    ),
     "an index for the CPU": (
         "2.14.1+cpu",
         terms("torch"),
@@ -126,10 +177,20 @@ ROWS = {
     "a build by name": ("2.13.0+cu126", terms("torch==2.13.0+cu126"), HERE, ["2.13.0+cu126"]),
     "a container's": ("2.14.0a0+nv25.4", terms("torch"), HERE, ["2.14.0a0+nv25.4"]),
     # drivers
-    "a declared driver": ("2.14.1", terms("torch"), machine(driver=declared(MIDDLE)), ["2.9.1", "2.2.2", "2.0.1"]),
+    "a declared driver": (
+        "2.14.1",
+        terms("torch"),
+        machine(driver=declared(MIDDLE)),
+        ["2.9.1", "2.2.2", "2.0.1"],
+    ),
     "an old declared driver": ("2.14.1", terms("torch"), machine(driver=declared(OLD)), ["2.0.1"]),
     "a new declared driver": ("2.14.1", terms("torch"), machine(driver=declared(NEW)), ALL),
-    "a declared driver and an index": ("2.14.1+cu130", terms("torch"), machine(driver=declared(OLD)), []),
+    "a declared driver and an index": (
+        "2.14.1+cu130",
+        terms("torch"),
+        machine(driver=declared(OLD)),
+        [],
+    ),
     "a driver that is here comes first": (
         "2.14.1",
         terms("torch"),
@@ -143,8 +204,18 @@ ROWS = {
         ["2.13.0+cpu", "2.9.1+cpu"],
     ),
     # an installed torch
-    "never an older one": ("2.14.1", terms("torch"), machine(torch="2.13.0+cu130"), ["2.14.1", "2.13.0+cu130"]),
-    "never another accelerator": ("2.14.1", terms("torch"), machine(torch="2.9.1+cpu"), ["2.9.1+cpu"]),
+    "never an older one": (
+        "2.14.1",
+        terms("torch"),
+        machine(torch="2.13.0+cu130"),
+        ["2.14.1", "2.13.0+cu130"],
+    ),
+    "never another accelerator": (
+        "2.14.1",
+        terms("torch"),
+        machine(torch="2.9.1+cpu"),
+        ["2.9.1+cpu"],
+    ),
     "an older one by name": (
         "2.13.0",
         terms("torch<2.14", texts=("torch<2.14",)),
@@ -172,7 +243,15 @@ ROWS = {
     ),
 }
 SAME = {
-    "an unknown pre-release": ["2.16.0.dev20261101", "2.14.1", "2.13.0", "2.10.0rc1", "2.9.1", "2.2.2", "2.0.1"],
+    "an unknown pre-release": [
+        "2.16.0.dev20261101",
+        "2.14.1",
+        "2.13.0",
+        "2.10.0rc1",
+        "2.9.1",
+        "2.2.2",
+        "2.0.1",
+    ],
     # for which accelerators there are builds is known of Linux; a Mac has one kind
     "an Apple silicon Mac": ["2.14.1", "2.13.1", "2.13.0", "2.9.1", "2.2.2", "2.0.1"],
     "permitted": ["2.14.1", "2.13.0+cpu", "2.13.0", "2.9.1", "2.2.2", "2.0.1"],
@@ -191,17 +270,71 @@ def test_which_torch_may_come(name):
 
 
 REASONS = [
-    ("2.13.0", terms("torch"), machine(version="3.14.0"), Exclusion.PYTHON, "has no wheel for Python 3.14"),
-    ("2.13.0", terms("torch"), machine(platform="linux_armv7l"), Exclusion.PLATFORM, "no wheel for linux_armv7l"),
+    (
+        "2.13.0",
+        terms("torch"),
+        machine(version="3.14.0"),
+        Exclusion.PYTHON,
+        "has no wheel for Python 3.14",
+    ),
+    (
+        "2.13.0",
+        terms("torch"),
+        machine(platform="linux_armv7l"),
+        Exclusion.PLATFORM,
+        "no wheel for linux_armv7l",
+    ),
     ("2.13.1", terms("torch"), HERE, Exclusion.BUILD, "torch 2.13.1 is not on the package index"),
-    ("2.13.0", terms("torch"), machine(driver=declared(MIDDLE)), Exclusion.DRIVER, "or newer, declared is 535.104.05"),
-    ("2.10.0rc1", terms("torch"), HERE, Exclusion.PRE_RELEASE, "is a pre-release, which --pre permits"),
-    ("2.13.0", terms("torch==2.14.1"), HERE, Exclusion.REQUIREMENT, "torch 2.13.0 is excluded by torch==2.14.1"),
-    ("2.13.0", terms(constraints=["torch>2.13"]), HERE, Exclusion.CONSTRAINT, "torch 2.13.0 is excluded by torch>2.13"),
-    ("2.9.1", terms("torch"), machine(torch="2.13.0+cu130"), Exclusion.INSTALLED, "would become the older 2.9.1+cu128"),
-    ("2.13.0", terms("torch"), machine(torch="2.9.1+cpu"), Exclusion.INSTALLED, "torch 2.9.1+cpu is a build for cpu"),
+    (
+        "2.13.0",
+        terms("torch"),
+        machine(driver=declared(MIDDLE)),
+        Exclusion.DRIVER,
+        "or newer, declared is 535.104.05",
+    ),
+    (
+        "2.10.0rc1",
+        terms("torch"),
+        HERE,
+        Exclusion.PRE_RELEASE,
+        "is a pre-release, which --pre permits",
+    ),
+    (
+        "2.13.0",
+        terms("torch==2.14.1"),
+        HERE,
+        Exclusion.REQUIREMENT,
+        "torch 2.13.0 is excluded by torch==2.14.1",
+    ),
+    (
+        "2.13.0",
+        terms(constraints=["torch>2.13"]),
+        HERE,
+        Exclusion.CONSTRAINT,
+        "torch 2.13.0 is excluded by torch>2.13",
+    ),
+    (
+        "2.9.1",
+        terms("torch"),
+        machine(torch="2.13.0+cu130"),
+        Exclusion.INSTALLED,
+        "would become the older 2.9.1+cu128",
+    ),
+    (
+        "2.13.0",
+        terms("torch"),
+        machine(torch="2.9.1+cpu"),
+        Exclusion.INSTALLED,
+        "torch 2.9.1+cpu is a build for cpu",
+    ),
     # what no word of the person's changes is named first
-    ("2.13.0", terms("torch==2.14.1"), machine(version="3.14.0"), Exclusion.PYTHON, "no wheel for Python 3.14"),
+    (
+        "2.13.0",
+        terms("torch==2.14.1"),
+        machine(version="3.14.0"),
+        Exclusion.PYTHON,
+        "no wheel for Python 3.14",
+    ),
 ]
 
 
@@ -227,7 +360,9 @@ def test_a_file_that_was_named_is_what_comes():
 def test_a_declared_gpu_counts():
     """torch 2.14.1 for CUDA 13 has no code for compute capability 7.0."""
     driver = declared(NEW, devices=(Device("V100", "7.0"),))
-    options = rank_torches(planned_torch("2.14.1", PLATFORM), terms("torch"), machine(driver=driver), CATALOG)
+    options = rank_torches(
+        planned_torch("2.14.1", PLATFORM), terms("torch"), machine(driver=driver), CATALOG
+    )
     (newest,) = [option for option in options if option.version == "2.14.1"]
     assert newest.excluded is Exclusion.DRIVER and "no kernel image for sm_70" in newest.reason
 
@@ -238,7 +373,7 @@ def test_the_build_of_another_release_is_the_one_of_the_package_index():
     assert (builds["2.9.1"], builds["2.0.1"]) == ("2.9.1+cu128", "2.0.1+cu117")
 
 
-# --- builds that are not on pip's index ------------------------------------------------------------
+# --- builds that are not on pip's index -----------------------------------------------------------
 
 
 def wishing(accelerator, *requirements):
@@ -253,7 +388,12 @@ ELSEWHERE = {
         machine(driver=declared(MIDDLE)),
         ["2.13.1+cu126", "2.13.0+cu126", "2.9.1+cu126"],
     ),
-    "what an old one runs": ("2.14.1", terms(), machine(driver=declared(OLD)), ["2.2.2+cu118", "2.0.1+cu118"]),
+    "what an old one runs": (
+        "2.14.1",
+        terms(),
+        machine(driver=declared(OLD)),
+        ["2.2.2+cu118", "2.0.1+cu118"],
+    ),
     "fully served ones come first": (
         "2.2.2",
         terms("torch>2.1"),
@@ -267,7 +407,12 @@ ELSEWHERE = {
         ["2.13.1+cu130", "2.13.1+cu126", "2.13.0+cu126"],
     ),
     "the person's index has its accelerator": ("2.14.1+cpu", terms(), machine(driver=NEW), []),
-    "asked for": ("2.14.1", wishing("cu126"), HERE, ["2.13.1+cu126", "2.13.0+cu126", "2.9.1+cu126"]),
+    "asked for": (
+        "2.14.1",
+        wishing("cu126"),
+        HERE,
+        ["2.13.1+cu126", "2.13.0+cu126", "2.9.1+cu126"],
+    ),
     "asked for, whatever the driver": (
         "2.14.1",
         wishing("cpu", "torch>=2.13"),
@@ -302,13 +447,18 @@ def test_which_builds_may_come_from_elsewhere(name):
     version, said, here, expected = ELSEWHERE[name]
     planned = None if version is None else planned_torch(version, here.interpreter.platform)
     options = rank_torches(planned, said, here, CATALOG)
-    found = [option.version for option in options if option.excluded is None and not option.is_on_index]
+    found = [
+        option.version for option in options if option.excluded is None and not option.is_on_index
+    ]
     assert found == expected
 
 
 def test_the_build_of_the_package_index_comes_before_the_others_of_its_release():
     options = rank_torches(None, terms("torch==2.9.1"), machine(driver=NEW), CATALOG)
-    assert [option.version for option in options if option.excluded is None] == ["2.9.1", "2.9.1+cu126"]
+    assert [option.version for option in options if option.excluded is None] == [
+        "2.9.1",
+        "2.9.1+cu126",
+    ]
 
 
 def test_what_was_not_asked_for_says_so():
@@ -322,14 +472,18 @@ def test_what_was_not_asked_for_says_so():
     ("said", "here", "reason"),
     [
         (terms("torch==9.9"), HERE, "no torch may come: torch 2.14.1 is excluded by torch==9.9"),
-        (terms("torch"), machine(version="2.7.18"), "no torch may come: torch 2.14.1 has no wheel for Python 2.7"),
+        (
+            terms("torch"),
+            machine(version="2.7.18"),
+            "no torch may come: torch 2.14.1 has no wheel for Python 2.7",
+        ),
     ],
 )
 def test_why_none_may_come(said, here, reason):
     assert why_none_may_come(rank_torches(None, said, here, CATALOG)) == reason
 
 
-# --- what is said of it ----------------------------------------------------------------------------
+# --- what is said of it ---------------------------------------------------------------------------
 
 PASSED = [
     PassedOver(planned_torch("2.14.1", PLATFORM), "no torch-scatter was built for it"),
@@ -346,7 +500,8 @@ PASSED = [
             PASSED[:1],
             "2.13.0",
             ["torch-scatter", "torch-sparse"],
-            "torch 2.14.1: no torch-scatter was built for it; 2.13.0 has all of torch-scatter, torch-sparse",
+            "torch 2.14.1: no torch-scatter was built for it; 2.13.0 has all of torch-scatter, "
+            "torch-sparse",
         ),
         (
             PASSED,
@@ -354,12 +509,15 @@ PASSED = [
             ["torch-scatter"],
             "torch 2.14.1: no torch-scatter was built for it; 2.9.1 has torch-scatter",
         ),
-        (PASSED[1:], "2.14.1", ["torch-scatter"], None),  # an older one was tried first, and had less
+        # an older one was tried first, and had less
+        (PASSED[1:], "2.14.1", ["torch-scatter"], None),
     ],
 )
 def test_why_the_newest_was_not_taken(passed, taken, names, line):
     findings = note_choice(
-        TorchChoice(passed_over=tuple(passed)), planned_torch(taken, PLATFORM) if taken else None, names
+        TorchChoice(passed_over=tuple(passed)),
+        planned_torch(taken, PLATFORM) if taken else None,
+        names,
     )
     assert [finding.detail for finding in findings] == ([] if line is None else [line])
 
@@ -393,7 +551,10 @@ def options_of(said, here=HERE):
 )
 def test_what_to_ask_for(said, release, hint):
     (option,) = [option for option in options_of(said) if option.release == release]
-    assert hint_to_permit(option, [Requirement("torch-scatter>=2"), Requirement("torch-sparse")]) == hint
+    assert (
+        hint_to_permit(option, [Requirement("torch-scatter>=2"), Requirement("torch-sparse")])
+        == hint
+    )
 
 
 @pytest.mark.parametrize(
@@ -404,10 +565,16 @@ def test_what_to_ask_for(said, release, hint):
         ({"2.13.0": {"a": True, "b": None}}, "Without b: torch 2.13.0 has a."),
         # the most, then the newest
         (
-            {"2.13.0": {"a": True, "b": False, "c": False}, "2.9.1": {"a": True, "b": False, "c": True}},
+            {
+                "2.13.0": {"a": True, "b": False, "c": False},
+                "2.9.1": {"a": True, "b": False, "c": True},
+            },
             "Without b: torch 2.9.1 has all of a, c.",
         ),
-        ({"2.13.0": {"a": True, "b": False}, "2.9.1": {"a": False, "b": True}}, "Without b: torch 2.13.0 has a."),
+        (
+            {"2.13.0": {"a": True, "b": False}, "2.9.1": {"a": False, "b": True}},
+            "Without b: torch 2.13.0 has a.",
+        ),
         ({"2.13.0": {"a": False, "b": False}}, ""),
         ({"2.13.0": {"a": True, "b": True}}, ""),  # pip refused it, which is said otherwise
     ],

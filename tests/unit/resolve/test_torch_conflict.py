@@ -1,4 +1,5 @@
-"""The wishes that exclude each other, and what gives way: a table over which torch meets which wishes."""
+"""The wishes that exclude each other, and what gives way: a table over which torch meets which
+wishes."""
 
 from __future__ import annotations
 
@@ -30,7 +31,9 @@ def rows(**table):
     for version, text in table.items():
         words = text.split()
         unknown = frozenset(word[1:] for word in words if word.startswith("?"))
-        found.append(TorchRow(version, frozenset(words) - {f"?{name}" for name in unknown}, unknown))
+        found.append(
+            TorchRow(version, frozenset(words) - {f"?{name}" for name in unknown}, unknown)
+        )
     return found
 
 
@@ -49,7 +52,13 @@ def rows(**table):
         ("a b c", {"new": "a", "old": "b"}, "c", (("b c", "new"), ("a c", "old")), False),
         # the pair, and not the third that goes with both
         ("a b c", {"new": "a c", "old": "b c"}, "a b", (("b", "new"), ("a", "old")), False),
-        ("a b c", {"1": "a b", "2": "b c", "3": "a c"}, "a b c", (("c", "1"), ("a", "2"), ("b", "3")), False),
+        (
+            "a b c",
+            {"1": "a b", "2": "b c", "3": "a c"},
+            "a b c",
+            (("c", "1"), ("a", "2"), ("b", "3")),
+            False,
+        ),
         # the fewest give way, whatever torch is newer; of equal sets the newest torch
         ("a b c", {"1": "a", "2": "b c", "3": "b c"}, "a b", (("a", "2"),), False),
         # nothing for this machine
@@ -112,7 +121,12 @@ def test_what_a_torch_meets(version, met):
         ("2.13.0+cu130", TorchTerms(), "2.12.0", False),
         ("2.13.0+cu130", TorchTerms(), "2.14.1+cpu", False),
         ("2.13.0+cu130", TorchTerms(asked=AskedOfTorch(("torch<2.13",))), "2.12.0", True),
-        ("2.13.0+cu130", TorchTerms(asked=AskedOfTorch(("torch==2.14.1+cpu",))), "2.14.1+cpu", True),
+        (
+            "2.13.0+cu130",
+            TorchTerms(asked=AskedOfTorch(("torch==2.14.1+cpu",))),
+            "2.14.1+cpu",
+            True,
+        ),
         ("2.13.0+cu130", TorchTerms(asked=AskedOfTorch(allow_change=True)), "2.12.0+cpu", True),
     ],
 )
@@ -124,7 +138,9 @@ def test_an_installed_torch_is_a_wish(installed, terms, version, is_met):
 
 
 def test_an_address_is_met_by_no_release():
-    terms = TorchTerms((Requirement("torch @ https://h/torch-2.13.0-cp311-cp311-linux_x86_64.whl"),))
+    terms = TorchTerms(
+        (Requirement("torch @ https://h/torch-2.13.0-cp311-cp311-linux_x86_64.whl"),)
+    )
     assert met_by_torch(planned_torch("2.13.0", "linux_x86_64"), terms) == frozenset()
 
 
@@ -146,7 +162,10 @@ def test_what_is_left_without_wishes():
         (Conflict(("torch==9.9",)), f"there is no torch==9.9 for {MACHINE}"),
         (Conflict(("--accelerator cu92",)), f"there is no torch for cu92, {MACHINE}"),
         (Conflict(("a", "b")), f"a and b exclude each other: no torch for {MACHINE} meets both"),
-        (Conflict(("a", "b", "c")), f"a, b and c exclude each other: no torch for {MACHINE} meets all of them"),
+        (
+            Conflict(("a", "b", "c")),
+            f"a, b and c exclude each other: no torch for {MACHINE} meets all of them",
+        ),
     ],
 )
 def test_the_sentence(conflict, sentence):

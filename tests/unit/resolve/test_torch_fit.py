@@ -9,7 +9,12 @@ from packaging.version import Version
 
 from safe_install.index.catalog import bundled_catalog, cuda_table, torch_table
 from safe_install.models import Action, Device, Driver, Plan, Severity, Step
-from safe_install.resolve.torch_fit import check_numpy, check_torch, note_torch_stays, note_unused_cuda
+from safe_install.resolve.torch_fit import (
+    check_numpy,
+    check_torch,
+    note_torch_stays,
+    note_unused_cuda,
+)
 from tests.factories import make_environment, make_interpreter, planned_torch
 
 LINUX = "linux_x86_64"
@@ -22,7 +27,11 @@ def driver(*capabilities, version=None, cuda=None, declared=True):
 
 def check(torch, here, **fields):
     return check_torch(
-        planned_torch(torch, LINUX), here, make_interpreter(version="3.11.7"), catalog=bundled_catalog(), **fields
+        planned_torch(torch, LINUX),
+        here,
+        make_interpreter(version="3.11.7"),
+        catalog=bundled_catalog(),
+        **fields,
     )
 
 
@@ -44,7 +53,7 @@ def test_a_numpy_that_torch_was_not_built_for_is_said_in_the_plan(torch, name, v
     assert check_numpy(plan, None) == ()
 
 
-# --- too old ---------------------------------------------------------------------------------------
+# --- too old --------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -112,7 +121,7 @@ def test_no_build_of_torch_stands_twice_in_the_table():
             assert len(rows) <= 1, (release.version, accelerator)
 
 
-# --- what is told ----------------------------------------------------------------------------------
+# --- what is told ---------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True)
@@ -214,19 +223,29 @@ def test_a_build_of_the_package_index_needs_no_other_index():
         catalog=bundled_catalog(),
         code=ReadCode("8.0"),
     )
-    assert old[0].hint.startswith("Take a torch that was built")  # no release for Python 3.7 has code for it
+    # no release for Python 3.7 has code for it
+    assert old[0].hint.startswith("Take a torch that was built")
 
 
 def test_the_words_for_people():
     (found,) = check("2.14.1", driver(version="535.104", cuda="12.2"))
-    assert found.detail == "torch 2.14.1+cu130 needs driver 580.65.06 or newer, declared is 535.104 (CUDA 12.2)"
+    assert (
+        found.detail
+        == "torch 2.14.1+cu130 needs driver 580.65.06 or newer, declared is 535.104 (CUDA 12.2)"
+    )
     (found,) = check("2.14.1", driver(version="570.86.10", cuda="12.8", declared=False))
-    assert found.detail == "torch 2.14.1+cu130 needs driver 580.65.06 or newer, here is 570.86.10 (CUDA 12.8)"
+    assert (
+        found.detail
+        == "torch 2.14.1+cu130 needs driver 580.65.06 or newer, here is 570.86.10 (CUDA 12.8)"
+    )
     (found,) = check("2.14.1", driver(cuda="12.2"))
-    assert found.detail == "torch 2.14.1+cu130 needs driver 580.65.06 or newer, declared is one for CUDA 12.2"
+    assert (
+        found.detail
+        == "torch 2.14.1+cu130 needs driver 580.65.06 or newer, declared is one for CUDA 12.2"
+    )
 
 
-# --- notes on a plan -------------------------------------------------------------------------------
+# --- notes on a plan ------------------------------------------------------------------------------
 
 STEPS = (
     Step(Action.ADD, "torch", "2.15.0"),
@@ -241,13 +260,26 @@ STEPS = (
     [
         (make_environment(), STEPS, "2.15.0", "", True),
         (make_environment(torch="2.13.0+cpu"), STEPS, "2.15.0", "", True),
-        (make_environment(torch="2.13.0+cu130"), STEPS, "2.15.0", "", False),  # that is known already
+        # that is known already
+        (make_environment(torch="2.13.0+cu130"), STEPS, "2.15.0", "", False),
         (make_environment(), STEPS, "2.15.0", "cu132", False),  # it was asked for
         (make_environment(), STEPS, "2.15.0+cpu", "", False),
         (make_environment(), STEPS[1:], "2.15.0", "", False),
         (make_environment(driver=Driver("580.65.06", "13.0")), STEPS, "2.15.0", "", False),
-        (make_environment(driver=Driver("580.65.06", "13.0", declared=True)), STEPS, "2.15.0", "", False),
-        (make_environment(driver=Driver(None, None, problem="no answer")), STEPS, "2.15.0", "", False),
+        (
+            make_environment(driver=Driver("580.65.06", "13.0", declared=True)),
+            STEPS,
+            "2.15.0",
+            "",
+            False,
+        ),
+        (
+            make_environment(driver=Driver(None, None, problem="no answer")),
+            STEPS,
+            "2.15.0",
+            "",
+            False,
+        ),
     ],
 )
 def test_a_build_for_cuda_where_no_driver_is(here, steps, torch, accelerator, is_said):
@@ -262,7 +294,10 @@ def test_a_build_for_cuda_where_no_driver_is(here, steps, torch, accelerator, is
 def test_without_libraries_the_note_is_shorter():
     build = planned_torch("2.15.0", LINUX)
     (found,) = note_unused_cuda(Plan(STEPS[:1]), build, make_environment(), accelerator="")
-    assert found.detail.endswith("is a build for CUDA") and "is smaller: add --accelerator cpu" in found.hint
+    assert (
+        found.detail.endswith("is a build for CUDA")
+        and "is smaller: add --accelerator cpu" in found.hint
+    )
 
 
 @pytest.mark.parametrize(
@@ -277,5 +312,7 @@ def test_without_libraries_the_note_is_shorter():
     ],
 )
 def test_a_torch_that_stays_beside_a_wish(installed, steps, accelerator, is_said):
-    found = note_torch_stays(Plan(steps), make_environment(torch=installed), accelerator=accelerator)
+    found = note_torch_stays(
+        Plan(steps), make_environment(torch=installed), accelerator=accelerator
+    )
     assert [one.check for one in found] == (["torch-stays"] if is_said else [])

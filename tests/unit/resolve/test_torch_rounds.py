@@ -31,7 +31,9 @@ EMPTY = make_environment()
 
 def wanted_of(*argv, here=EMPTY, environ=None, files=None):
     words = split_words(argv)
-    request = parse_install(words, environ=environ or {}, configuration={}, read=lambda name: (files or {})[name])
+    request = parse_install(
+        words, environ=environ or {}, configuration={}, read=lambda name: (files or {})[name]
+    )
     return make_wanted(request, here)
 
 
@@ -55,7 +57,12 @@ def torch(version):
 )
 def test_must_the_installed_torch_change(words, environ, installed, must):
     here = make_environment(torch=installed)
-    assert must_change_torch(wanted_of(*words, here=here, environ=environ, files={"r.txt": "torch"}), here) is must
+    assert (
+        must_change_torch(
+            wanted_of(*words, here=here, environ=environ, files={"r.txt": "torch"}), here
+        )
+        is must
+    )
 
 
 OLD = Driver("470.57.02", "11.4")
@@ -68,7 +75,8 @@ OLD = Driver("470.57.02", "11.4")
         ("2.15.0", ["torch"], EMPTY, {}, False),
         ("2.15.0", ["torch"], make_environment(driver=OLD), {}, True),
         ("2.7.1+cu118", ["torch"], make_environment(driver=OLD), {}, False),
-        ("2.15.0", ["torch"], make_environment(driver=OLD), {"taken": torch("2.15.0")}, False),  # nothing better
+        # nothing better
+        ("2.15.0", ["torch"], make_environment(driver=OLD), {"taken": torch("2.15.0")}, False),
         ("2.15.0", ["torch"], make_environment(driver=OLD), {"is_fixed": True}, False),
         ("2.15.0", ["-r", "pylock.toml"], make_environment(driver=OLD), {}, False),
         ("2.15.0", ["-r", "hashed.txt"], make_environment(driver=OLD), {}, False),
@@ -76,14 +84,22 @@ OLD = Driver("470.57.02", "11.4")
         ("2.15.0+cpu", ["--accelerator", "cpu", "torch"], EMPTY, {}, False),
         ("2.15.0", ["--accelerator", "cu132", "torch"], EMPTY, {}, False),
         ("2.15.0", ["-U", "torch"], make_environment(torch="2.13.0+cpu"), {}, True),
-        ("2.15.0", ["-U", "torch", "--allow-torch-change"], make_environment(torch="2.13.0+cpu"), {}, False),
+        (
+            "2.15.0",
+            ["-U", "torch", "--allow-torch-change"],
+            make_environment(torch="2.13.0+cpu"),
+            {},
+            False,
+        ),
         ("2.15.0", ["-U", "torch"], make_environment(torch="2.13.0+cu132"), {}, False),
     ],
 )
 def test_does_the_torch_of_the_plan_stand(version, words, here, choice, needs):
     build = torch(version) if version else None
     planned = dataclasses.replace(here, torch=build or here.torch)
-    seen = Selection(here, planned, coming_torch=build, torch_choice=TorchChoice(planned=build, **choice))
+    seen = Selection(
+        here, planned, coming_torch=build, torch_choice=TorchChoice(planned=build, **choice)
+    )
     files = {"hashed.txt": f"torch==2.15.0 --hash=sha256:{'1' * 64}"}
     assert needs_another_torch(seen, wanted_of(*words, here=here, files=files), CATALOG) is needs
 
@@ -95,12 +111,28 @@ NO_MATCH = "ERROR: No matching distribution found for torch==2.13.0+cu126"
     ("words", "here", "output", "needs"),
     [
         (["torch==2.13.0+cu126"], EMPTY, NO_MATCH, True),
-        (["--accelerator", "cu126", "torch"], EMPTY, "ERROR: No matching distribution found for torch", True),
+        (
+            ["--accelerator", "cu126", "torch"],
+            EMPTY,
+            "ERROR: No matching distribution found for torch",
+            True,
+        ),
         (["-r", "r.txt"], EMPTY, NO_MATCH, True),
         (["torch==2.13.0+cu126"], make_environment(torch="2.13.0+cpu"), NO_MATCH, True),
-        (["-r", "r.txt"], make_environment(torch="2.13.0+cpu"), NO_MATCH, False),  # torch was not named
-        (["torch==2.13.0"], EMPTY, "ERROR: No matching distribution found for torch==2.13.0", False),
-        (["torch==2.13.0+cu126", "six"], EMPTY, "ERROR: No matching distribution found for six", False),
+        # torch was not named
+        (["-r", "r.txt"], make_environment(torch="2.13.0+cpu"), NO_MATCH, False),
+        (
+            ["torch==2.13.0"],
+            EMPTY,
+            "ERROR: No matching distribution found for torch==2.13.0",
+            False,
+        ),
+        (
+            ["torch==2.13.0+cu126", "six"],
+            EMPTY,
+            "ERROR: No matching distribution found for six",
+            False,
+        ),
     ],
 )
 def test_did_pip_fail_for_want_of_a_build(words, here, output, needs):
@@ -137,7 +169,9 @@ def test_the_extensions_of_a_plan_keep_their_specifiers():
         Step(Action.ADD, "torch-scatter", "2.1", is_direct=True),
         Step(Action.ADD, "numpy", "2.0"),
     ]
-    found = planned_extensions(steps, wanted_of("base", "torchvision>=0.20", "torch-scatter"), CATALOG)
+    found = planned_extensions(
+        steps, wanted_of("base", "torchvision>=0.20", "torch-scatter"), CATALOG
+    )
     assert found == [Requirement("torchvision<0.30,>=0.20")]
 
 
@@ -145,7 +179,8 @@ def test_the_report_has_the_real_address():
     pin = pin_of("torch", named="2.13.0+cu126", is_placeholder=True)
     selection = Selection(EMPTY, EMPTY, torch_pins={"torch": pin})
     entries = [
-        {"metadata": {"name": name}, "download_info": {"url": f"file:///links/{name}.whl"}} for name in ("Torch", "six")
+        {"metadata": {"name": name}, "download_info": {"url": f"file:///links/{name}.whl"}}
+        for name in ("Torch", "six")
     ]
     changed, same = with_real_files({"version": "1", "install": entries}, selection)["install"]
     assert changed["download_info"]["url"] == pin.candidate.link.url

@@ -28,13 +28,19 @@ OPTIONS = (
     option("2.15.0", Exclusion.DRIVER, f"torch 2.15.0+cu132 {DRIVER}"),
     option("2.14.1", Exclusion.DRIVER, f"torch 2.14.1+cu130 {DRIVER}"),
     option("2.14.1+cu126"),
-    option("2.13.0", Exclusion.DRIVER, "no kernel image for sm_70, which is declared: torch 2.13.0+cu130 has 7.5, 8.0"),
+    option(
+        "2.13.0",
+        Exclusion.DRIVER,
+        "no kernel image for sm_70, which is declared: torch 2.13.0+cu130 has 7.5, 8.0",
+    ),
     option("2.13.0+cu126"),
     option("2.13.0+cu129"),
     option("2.12.1"),
     option("2.13.0+cu111", warning="torch 2.13.0+cu111 would not run"),
 )
-CHOICE = TorchChoice(passed_over=(PassedOver(build("2.14.1+cu126"), "no torch-scatter was built for it"),))
+CHOICE = TorchChoice(
+    passed_over=(PassedOver(build("2.14.1+cu126"), "no torch-scatter was built for it"),)
+)
 
 
 def test_newer_releases_and_what_comes_first_of_the_same():
@@ -55,9 +61,24 @@ def test_of_the_newest_there_is_nothing_to_say():
 @pytest.mark.parametrize(
     ("excluded", "version", "reason", "expected"),
     [
-        (Exclusion.BUILD, "2.14.0+cu126", "torch 2.14.0 has no build for cu126", ("2.14.0", "has no build for cu126")),
-        (Exclusion.PYTHON, "2.14.0", "torch 2.14.0 has no wheel for X", ("2.14.0", "has no wheel for X")),
-        (Exclusion.REQUIREMENT, "2.14.0", "torch 2.14.0 is excluded", ("2.14.0+cu130", "is excluded")),
+        (
+            Exclusion.BUILD,
+            "2.14.0+cu126",
+            "torch 2.14.0 has no build for cu126",
+            ("2.14.0", "has no build for cu126"),
+        ),
+        (
+            Exclusion.PYTHON,
+            "2.14.0",
+            "torch 2.14.0 has no wheel for X",
+            ("2.14.0", "has no wheel for X"),
+        ),
+        (
+            Exclusion.REQUIREMENT,
+            "2.14.0",
+            "torch 2.14.0 is excluded",
+            ("2.14.0+cu130", "is excluded"),
+        ),
     ],
 )
 def test_a_build_that_nobody_published_is_named_by_its_release(excluded, version, reason, expected):
@@ -82,5 +103,8 @@ def test_the_nearest_of_a_release(rows, nearest):
 
 
 def test_one_line_for_one_reason():
-    listed = [NotTaken(build("2.14.0"), name, reason) for name, reason in (("3", "a"), ("2", "a"), ("1", "b"))]
+    listed = [
+        NotTaken(build("2.14.0"), name, reason)
+        for name, reason in (("3", "a"), ("2", "a"), ("1", "b"))
+    ]
     assert group_reasons(listed) == [(("3", "2"), "a"), (("1",), "b")]

@@ -23,7 +23,9 @@ def test_the_new_content_takes_the_place(tmp_path: Path, before: bytes | None) -
 
 
 @pytest.mark.parametrize("broken", ["write", "fsync", "replace"])
-def test_an_error_leaves_the_old_content_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, broken: str) -> None:
+def test_an_error_leaves_the_old_content_alone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, broken: str
+) -> None:
     path = tmp_path / "file"
     path.write_bytes(b"old")
 
@@ -42,7 +44,9 @@ def test_an_error_leaves_the_old_content_alone(tmp_path: Path, monkeypatch: pyte
     assert os.listdir(tmp_path) == ["file"]
 
 
-def test_what_is_on_the_disk_before_the_file_is_in_its_place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_is_on_the_disk_before_the_file_is_in_its_place(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     seen = []
     monkeypatch.setattr(os, "fsync", lambda descriptor: seen.append(os.fstat(descriptor).st_size))
     write_atomically(tmp_path / "cache", b"abc", is_durable=False)

@@ -35,8 +35,13 @@ class StandInKeyring(Keyring):
 @pytest.mark.parametrize(
     ("index", "url", "pair"),
     [
-        ("https://me:p%40ss@pypi.example/simple/", "https://pypi.example/files/x.whl", ("me", "p@ss")),
-        ("https://me:pass@pypi.example/simple/", "https://me:pass@pypi.example/x.whl", None),  # requests reads it
+        (
+            "https://me:p%40ss@pypi.example/simple/",
+            "https://pypi.example/files/x.whl",
+            ("me", "p@ss"),
+        ),
+        # requests reads it
+        ("https://me:pass@pypi.example/simple/", "https://me:pass@pypi.example/x.whl", None),
         ("https://me:pass@pypi.example/simple/", "https://pypi.example:8443/x.whl", None),
         ("https://me:pass@pypi.example/simple/", "http://pypi.example/x.whl", None),
         ("https://me:pass@pypi.example/simple/", "https://evil.example/x.whl", None),
@@ -51,7 +56,10 @@ def test_what_an_index_address_holds_goes_to_its_own_host_alone(index, url, pair
 
 
 def test_of_two_indexes_of_a_host_the_nearer_one_is_meant():
-    one, two = "https://a:1@gitlab.example/projects/1/simple/", "https://b:2@gitlab.example/projects/2/simple/"
+    one, two = (
+        "https://a:1@gitlab.example/projects/1/simple/",
+        "https://b:2@gitlab.example/projects/2/simple/",
+    )
     keyring = StandInKeyring({})
     for indexes in ([one, two], [two, one]):
         found = Credentials(indexes, None, keyring)
@@ -67,7 +75,9 @@ def test_who_was_refused_while_another_thread_asked_does_not_ask_again():
     assert found.after_refusal(INDEX, None) == ("me", "pass")
     assert found.after_refusal(INDEX, None) == ("me", "pass")
     assert len(person.asked) == 2
-    assert found.after_refusal(INDEX, ("me", "pass")) == ("me", "right"), "a pair that was refused is asked for anew"
+    assert found.after_refusal(INDEX, ("me", "pass")) == ("me", "right"), (
+        "a pair that was refused is asked for anew"
+    )
 
 
 @pytest.mark.real_process
@@ -77,14 +87,17 @@ def test_the_keyring_is_not_imported_from_the_working_folder(tmp_path, monkeypat
     installed = tmp_path / "installed"
     installed.mkdir()
     (installed / "keyring.py").write_text(
-        "class Found:\n    username, password = 'me', 'pass'\ndef get_credential(url, user):\n    return Found\n"
+        "class Found:\n    username, password = 'me', 'pass'\ndef get_credential(url, user):\n    "
+        "return Found\n"
     )
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("PYTHONPATH", str(installed))
     assert Keyring("import", Path(sys.executable)).find("pypi.example", None) == ("me", "pass")
 
 
-@pytest.mark.parametrize("url", ["https://evil.example/x", "http://pypi.example/x", "https://pypi.example:1/x"])
+@pytest.mark.parametrize(
+    "url", ["https://evil.example/x", "http://pypi.example/x", "https://pypi.example:1/x"]
+)
 def test_nobody_is_asked_for_a_host_that_is_no_index(url):
     person, keyring = Person("me", "pass"), StandInKeyring({"pypi.example": ("me", "pass")})
     found = Credentials([INDEX], person.ask, keyring)
@@ -118,15 +131,23 @@ def test_the_person_is_asked_once_for_pip_and_for_us():
 def test_a_new_password_may_be_saved():
     person = Person("me", "pass", "y")
     found = Credentials([INDEX], person.ask, Keyring("import", Path("/env/bin/python")))
-    answers = [found.answer(q) for q in ("User for x: ", "Password: ", "Save credentials to keyring [y/N]: ")]
+    answers = [
+        found.answer(q)
+        for q in ("User for x: ", "Password: ", "Save credentials to keyring [y/N]: ")
+    ]
     assert answers == ["me", "pass", "y"]
 
 
-@pytest.mark.parametrize("keyring", [None, Keyring("import", None), Keyring("disabled", Path("/env/bin/python"))])
+@pytest.mark.parametrize(
+    "keyring", [None, Keyring("import", None), Keyring("disabled", Path("/env/bin/python"))]
+)
 def test_nobody_is_asked_to_save_where_nothing_can_keep_it(keyring):
     person = Person("me", "pass")
     found = Credentials([INDEX], person.ask, keyring)
-    answers = [found.answer(q) for q in ("User for x: ", "Password: ", "Save credentials to keyring [y/N]: ")]
+    answers = [
+        found.answer(q)
+        for q in ("User for x: ", "Password: ", "Save credentials to keyring [y/N]: ")
+    ]
     assert answers == ["me", "pass", "n"]
 
 

@@ -17,7 +17,9 @@ from safe_install.system.pip_configuration import read_configuration
 from safe_install.system.process import Completed
 from tests.factories import make_interpreter
 
-OWN = PipCommand(("/own/python", "-m", "pip", "--python", "/env/bin/python"), Version("25.0"), "ours")
+OWN = PipCommand(
+    ("/own/python", "-m", "pip", "--python", "/env/bin/python"), Version("25.0"), "ours"
+)
 CARRIED = Path("/usr/lib/ensurepip/_bundled")
 
 
@@ -37,7 +39,9 @@ CARRIED = Path("/usr/lib/ensurepip/_bundled")
     ],
 )
 def test_select_pip(installed, carried, origin, version):
-    interpreter = make_interpreter(pip_version=installed, ensurepip_wheel=CARRIED / carried if carried else None)
+    interpreter = make_interpreter(
+        pip_version=installed, ensurepip_wheel=CARRIED / carried if carried else None
+    )
     chosen = select_pip(interpreter, OWN)
     assert (chosen.origin, str(chosen.version)) == (origin, version)
     expected = {
@@ -51,7 +55,8 @@ def test_select_pip(installed, carried, origin, version):
 @pytest.mark.parametrize(
     ("version", "has_wheel", "options"),
     [
-        ("23.0.1", False, ("--use-pep517",)),  # it would run `setup.py install`, and `pip wheel` fails
+        # it would run `setup.py install`, and `pip wheel` fails
+        ("23.0.1", False, ("--use-pep517",)),
         ("23.0.1", True, ()),
         ("23.1", False, ()),  # isolates by itself
         ("26.3", True, ()),
@@ -74,7 +79,9 @@ def test_how_a_setup_py_becomes_a_wheel(version, has_wheel, options):
 )
 def test_an_unpacked_pip_that_lost_files_is_unpacked_again(tmp_path, monkeypatch, damage):
     """tmpwatch and the like remove what was not read for long."""
-    monkeypatch.setattr(pip_command.process, "run", lambda command, env: Completed(command, 0, "", "", 0.1))
+    monkeypatch.setattr(
+        pip_command.process, "run", lambda command, env: Completed(command, 0, "", "", 0.1)
+    )
     wheel = tmp_path / "pip-24.0-py3-none-any.whl"
     files = ("pip/__main__.py", "pip/_internal/cli.py", "pip-24.0.dist-info/METADATA")
     with zipfile.ZipFile(wheel, "w") as archive:
@@ -118,7 +125,9 @@ def place(tmp_path, monkeypatch):
         for name, text in written.items():
             files[name].parent.mkdir(parents=True, exist_ok=True)
             files[name].write_text(text, encoding="utf-8")
-        more = {name: value.format(chosen=files["chosen"]) for name, value in (environ or {}).items()}
+        more = {
+            name: value.format(chosen=files["chosen"]) for name, value in (environ or {}).items()
+        }
         return dict(read_configuration(tmp_path / "env", {**variables, **more}, command))
 
     return read
@@ -148,7 +157,11 @@ INSTALL = "[install]\nindex-url = https://{0}\n"
         ({"site": GLOBAL.format("site")}, {"PIP_CONFIG_FILE": os.devnull}, None),
         ({}, {"PIP_CONFIG_FILE": os.devnull, "PIP_INDEX_URL": "https://variable"}, "variable"),
         # a chosen file takes the place of the user's, not of the others
-        ({"user": GLOBAL.format("user"), "chosen": "[global]\n"}, {"PIP_CONFIG_FILE": "{chosen}"}, None),
+        (
+            {"user": GLOBAL.format("user"), "chosen": "[global]\n"},
+            {"PIP_CONFIG_FILE": "{chosen}"},
+            None,
+        ),
         ({"user": GLOBAL.format("user")}, {"PIP_CONFIG_FILE": "{chosen}"}, "user"),
         # the command's own section wins, whichever file it stands in
         ({"global": INSTALL.format("own"), "user": GLOBAL.format("user")}, {}, "own"),
@@ -163,7 +176,9 @@ def test_the_order_of_the_places(written, environ, url, place):
 
 def test_keys_are_options_names(place):
     text = "[global]\nno_deps = true\n--pre = yes\nUpgrade-Strategy = eager\n[install]\nfind-links =\n  a\n  b\n"
-    found = place({"user": text}, {"PIP_NO_BINARY": ":all:", "PIP_CONFIG_FILE": "/missing", "PIPX_HOME": "x"})
+    found = place(
+        {"user": text}, {"PIP_NO_BINARY": ":all:", "PIP_CONFIG_FILE": "/missing", "PIPX_HOME": "x"}
+    )
     assert found == {
         "no-deps": "true",
         "pre": "yes",
@@ -219,7 +234,9 @@ def test_a_pip_that_is_killed_leaves_nothing_in_the_temporary_folder(tmp_path, m
         lambda: runner.fetch(["a==1"], tmp_path, options=(), on_line=print),
         lambda: runner.build("a==1", tmp_path, config_settings=["k=v"], options=(), on_line=print),
         lambda: runner.stage_editable("a", root=tmp_path, options=(), on_line=print),
-        lambda: runner.dry_run([], constraints=(), find_links=(), on_output=print, on_error=print, downloads=kept),
+        lambda: runner.dry_run(
+            [], constraints=(), find_links=(), on_output=print, on_error=print, downloads=kept
+        ),
     ]
     for run in runs:
         with pytest.raises(KeyboardInterrupt):

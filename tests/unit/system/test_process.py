@@ -26,14 +26,23 @@ def _short_ticks(monkeypatch):
 
 def test_a_child_within_its_limits_is_left_alone():
     answer = run("print('a')", timeout=60, silence=60)
-    assert (answer.returncode, answer.stdout, answer.timed_out, answer.fell_silent) == (0, "a\n", False, False)
+    assert (answer.returncode, answer.stdout, answer.timed_out, answer.fell_silent) == (
+        0,
+        "a\n",
+        False,
+        False,
+    )
 
 
 @pytest.mark.parametrize("watched", [False, True])
 def test_the_whole_limit(watched):
     options = {"on_tick": lambda: None} if watched else {}
     answer = run("import time; time.sleep(60)", timeout=0.5, **options)
-    assert (answer.timed_out, answer.fell_silent, answer.ended_by) == (True, False, "signal SIGKILL")
+    assert (answer.timed_out, answer.fell_silent, answer.ended_by) == (
+        True,
+        False,
+        "signal SIGKILL",
+    )
     assert answer.seconds < 30
 
 
@@ -68,8 +77,11 @@ def test_an_exception_in_a_tick_ends_the_child(tmp_path):
 
 @pytest.mark.parametrize(("status", "ended"), [(3, True), (0, False)])
 def test_children_are_ended_after_a_failure(status, ended):
-    """A build that succeeds may leave a server that others use (sccache); after a failure nobody needs a compiler."""
-    code = "import subprocess, sys; p = subprocess.Popen(['sleep', '20'], stdout=subprocess.DEVNULL, "
+    """A build that succeeds may leave a server that others use (sccache); after a failure nobody
+    needs a compiler."""
+    code = (
+        "import subprocess, sys; p = subprocess.Popen(['sleep', '20'], stdout=subprocess.DEVNULL, "
+    )
     code += f"stderr=subprocess.DEVNULL); print(p.pid); sys.exit({status})"
     pid = int(run(code, end_children=True).stdout)
     assert has_ended(pid) is ended
@@ -90,7 +102,8 @@ def has_ended(pid):
 
 
 def test_an_interrupt_at_the_wrong_moment_cannot_hang_the_end(monkeypatch):
-    """subprocess takes a lock around its look at the child; an interrupt between the two leaves the lock taken."""
+    """subprocess takes a lock around its look at the child; an interrupt between the two leaves the
+    lock taken."""
     monkeypatch.setattr(process, "KILLED", 0.3, raising=False)
     running = process.start([sys.executable, "-c", "import time; time.sleep(60)"])
     assert running._process._waitpid_lock.acquire(False)
@@ -131,7 +144,8 @@ def test_a_child_that_does_not_read_holds_nobody():
 
 
 def test_what_a_shell_left_to_us_is_not_ours_to_end(tmp_path):
-    """`exec` makes us the parent of a shell's background jobs: what they start is somebody else's."""
+    """`exec` makes us the parent of a shell's background jobs: what they start is somebody
+    else's."""
     code = (
         "import sys, time\n"
         "from safe_install.system import process\n"

@@ -23,7 +23,9 @@ pytestmark = [
 
 
 def run(protection, *command, **options):
-    return subprocess.run(protection.wrap(command), capture_output=True, text=True, check=False, **options)
+    return subprocess.run(
+        protection.wrap(command), capture_output=True, text=True, check=False, **options
+    )
 
 
 @pytest.fixture
@@ -65,7 +67,9 @@ def test_the_command_takes_the_place_of_the_process(folder):
 def test_where_it_cannot_be_had_the_command_runs_as_it_is(folder):
     """As in Docker: neither mounts nor namespaces."""
     forbid = "import ctypes; ctypes.CDLL(None).prctl(24, 21)"  # PR_CAPBSET_DROP, CAP_SYS_ADMIN
-    wrapped = Protection((folder,), in_user_namespace=False).wrap([sys.executable, "-c", WRITE, str(folder / "x")])
+    wrapped = Protection((folder,), in_user_namespace=False).wrap(
+        [sys.executable, "-c", WRITE, str(folder / "x")]
+    )
     code = f"{forbid}; import os; os.execvp({wrapped[0]!r}, {wrapped!r})"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
     assert (folder / "x").exists()
@@ -123,7 +127,7 @@ def test_ssh_that_refuses_in_a_user_namespace_runs_without_one(monkeypatch):
     assert orders == [True, False, False]
 
 
-# --- Landlock: where neither mounts nor namespaces are to be had, as in Docker ----------------------------
+# --- Landlock: where neither mounts nor namespaces are to be had, as in Docker --------------------
 
 
 @pytest.fixture
@@ -136,10 +140,18 @@ def ground(tmp_path):
 
 
 def run_like_docker(ground, code, written=("work",), **variables):
-    protection = Protection((ground / "env/lib/site", ground / "env/bin"), tuple(ground / name for name in written))
-    command = [sys.executable, str(LIKE_DOCKER), *protection.wrap([sys.executable, "-c", f"import os; {code}"])]
+    protection = Protection(
+        (ground / "env/lib/site", ground / "env/bin"), tuple(ground / name for name in written)
+    )
+    command = [
+        sys.executable,
+        str(LIKE_DOCKER),
+        *protection.wrap([sys.executable, "-c", f"import os; {code}"]),
+    ]
     env = {**os.environ, "TMPDIR": str(ground / "tmp"), "HOME": str(ground / "home"), **variables}
-    return subprocess.run(command, capture_output=True, text=True, check=False, cwd=str(ground), env=env)
+    return subprocess.run(
+        command, capture_output=True, text=True, check=False, cwd=str(ground), env=env
+    )
 
 
 @pytest.mark.parametrize(
@@ -174,7 +186,8 @@ def test_landlock_keeps_from_writing(ground, code):
 @pytest.mark.parametrize(
     "code",
     [
-        "os.makedirs('work/a'); open('work/a/b', 'w'); os.rename('work/a/b', 'tmp/b'); os.link('tmp/b', 'home/c')",
+        "os.makedirs('work/a'); open('work/a/b', 'w'); os.rename('work/a/b', 'tmp/b'); "
+        "os.link('tmp/b', 'home/c')",
         "open('/dev/null', 'w').write('x'); os.mkfifo('work/f')",
         "open('env/lib/site/six.py').read(); os.listdir('env/bin'); os.utime('work')",
         "import subprocess; subprocess.run(['sh', '-c', 'echo x > work/x'], check=True)",
@@ -197,7 +210,9 @@ def test_landlock_leaves_the_rest(ground, code):
         ((), {"PIP_CACHE_DIR": "env/cache"}),
     ],
 )
-def test_where_landlock_cannot_keep_folders_apart_the_command_runs_as_it_is(ground, written, variables):
+def test_where_landlock_cannot_keep_folders_apart_the_command_runs_as_it_is(
+    ground, written, variables
+):
     paths = {name: str(ground / path) for name, path in variables.items()}
     answer = run_like_docker(ground, "open('env/lib/site/x', 'w')", written, **paths)
     assert answer.returncode == 0, answer.stderr
@@ -211,7 +226,11 @@ FOLDERS = (Path("/env/lib/site"), Path("/env/bin"))
     [
         ("OSError: [Errno 30] Read-only file system: '/env/lib/site/torch/version.py'", True),
         ("PermissionError: [Errno 13] Permission denied: '/env/bin/x'", True),
-        ("  | ERROR: Could not install packages due to an OSError: [Errno 13] Permission denied: '/env/bin/'", True),
+        (
+            "  | ERROR: Could not install packages due to an OSError: [Errno 13] Permission "
+            "denied: '/env/bin/'",
+            True,
+        ),
         ("cp: cannot create regular file '/env/lib/site/x': Read-only file system", True),
         ("rename /tmp/x -> /env/bin: Read-only file system", True),
         ("OSError: [Errno 30] Read-only file system: '/tmp/env/lib/site/x'", False),

@@ -1,4 +1,5 @@
-"""An environment that was copied while a change was half done: `recover` ends, with the environment from before."""
+"""An environment that was copied while a change was half done: `recover` ends, with the environment
+from before."""
 
 from __future__ import annotations
 
@@ -52,7 +53,9 @@ def run_and_kill(env: SmallEnvironment, after: int, monkeypatch: pytest.MonkeyPa
         patched.setattr(swap.os, "rmdir", counted(os.rmdir))
         patched.setattr(swap.os, "mkdir", counted(os.mkdir))
         real = os.rename
-        patched.setattr(swap.os, "rename", lambda *a: real(*a) if a[0].endswith(".tmp") else counted(real)(*a))
+        patched.setattr(
+            swap.os, "rename", lambda *a: real(*a) if a[0].endswith(".tmp") else counted(real)(*a)
+        )
         try:
             transaction.swap()
         except Killed:
@@ -98,9 +101,12 @@ def make(folder: Path) -> SmallEnvironment:
 
 
 @pytest.mark.parametrize("how", COPIES)
-def test_recover_puts_a_copy_back_from_each_step(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, how: str) -> None:
+def test_recover_puts_a_copy_back_from_each_step(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, how: str
+) -> None:
     if how == "cp -r":
-        # Without times the RECORDs of two builds of one version are told apart by their sizes alone.
+        # Without times the RECORDs of two builds of one version are told apart by their sizes
+        # alone.
         monkeypatch.setitem(SAME, "same/b.py", "another one")
     steps, was_killed = 0, True
     while was_killed:
@@ -122,7 +128,9 @@ def test_recover_puts_a_copy_back_from_each_step(tmp_path: Path, monkeypatch: py
 
 
 @pytest.mark.parametrize("how", COPIES)
-def test_a_change_file_by_file_is_put_back_in_a_copy(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, how: str) -> None:
+def test_a_change_file_by_file_is_put_back_in_a_copy(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, how: str
+) -> None:
     """Where directories cannot be renamed (overlayfs) the journal has no inode numbers."""
     refuse_renames_of_directories(monkeypatch.setattr)
     env = make(tmp_path)
@@ -139,7 +147,9 @@ def test_a_change_file_by_file_is_put_back_in_a_copy(tmp_path: Path, monkeypatch
     assert read_tree(copy) == before
 
 
-def test_what_cannot_be_told_apart_is_left_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_cannot_be_told_apart_is_left_alone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Old and new of the same second, and both RECORDs of one size."""
     env = make(tmp_path)
     with lock_environment(env.prefix):
@@ -158,7 +168,9 @@ def test_what_cannot_be_told_apart_is_left_alone(tmp_path: Path, monkeypatch: py
     assert read_tree(tmp_path / "copy") == before
 
 
-def test_another_installer_in_a_copy_is_still_seen(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_another_installer_in_a_copy_is_still_seen(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     env = make(tmp_path)
     with lock_environment(env.prefix):
         run_and_kill(env, 3, monkeypatch)
@@ -171,7 +183,9 @@ def test_another_installer_in_a_copy_is_still_seen(tmp_path: Path, monkeypatch: 
         unfinished.recover(changed.prefix)
 
 
-def test_what_is_no_copy_is_compared_by_its_inodes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_is_no_copy_is_compared_by_its_inodes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """The same sizes and no copy: somebody else's files."""
     env = make(tmp_path)
     with lock_environment(env.prefix):
@@ -193,7 +207,11 @@ def test_undo_in_a_copy(tmp_path: Path, how: str) -> None:
     with lock_environment(env.prefix), env.begin() as transaction:
         env.stage(transaction, "p", "2", {"p/a.py": "2", "p.py": "new"})
         record = Path(f"{transaction.stage}{env.site}") / "p-2.dist-info" / "RECORD"
-        record.write_text("\n".join(row if "p.py" not in row else "p.py,," for row in record.read_text().splitlines()))
+        record.write_text(
+            "\n".join(
+                row if "p.py" not in row else "p.py,," for row in record.read_text().splitlines()
+            )
+        )
         transaction.plan(remove=[make_installed(env.site, "p", "1")], keep=[])
         transaction.swap()
         transaction.commit({"steps": []})

@@ -23,7 +23,9 @@ def write(folder: Path, files: Mapping[str, str]) -> None:
 
 def make_egg(metadata: Path, location: Path, *, editable: bool = False) -> InstalledDistribution:
     name = canonicalize_name("old-thing")
-    return InstalledDistribution(name, "1.0", metadata, location, has_record=False, editable=editable)
+    return InstalledDistribution(
+        name, "1.0", metadata, location, has_record=False, editable=editable
+    )
 
 
 INFO = "Old_Thing-1.0-py3.11.egg-info"
@@ -39,7 +41,10 @@ INFO = "Old_Thing-1.0-py3.11.egg-info"
             id="what it lists",
         ),
         pytest.param(
-            {f"{INFO}/top_level.txt": "old\nshared\n../evil\n", f"{INFO}/namespace_packages.txt": "shared\n"},
+            {
+                f"{INFO}/top_level.txt": "old\nshared\n../evil\n",
+                f"{INFO}/namespace_packages.txt": "shared\n",
+            },
             ("site/INFO", "site/old", "site/old.py", "site/old.pyc", "site/old.pyo"),
             None,
             id="its packages, without a namespace and without a path",
@@ -66,7 +71,10 @@ def test_the_files_of_an_egg_info(
     assert (found is None) == (paths is None)
     if found is not None and paths is not None:
         site = str(env.site)
-        short = [path.replace(f"{site}/{INFO}", "site/INFO").replace(site, "site") for path in found.paths]
+        short = [
+            path.replace(f"{site}/{INFO}", "site/INFO").replace(site, "site")
+            for path in found.paths
+        ]
         assert [path.replace(f"{env.prefix}/", "") for path in short] == list(paths)
         assert found.line == line
 
@@ -78,12 +86,17 @@ def test_an_egg_is_its_folder(tmp_path: Path) -> None:
     found = find_egg_files(make_egg(egg / "EGG-INFO", egg), make_areas(env.prefix, env.scheme))
     assert found is not None
     assert (found.paths, found.line) == ((str(egg),), "./old_thing-1.0-py3.11.egg")
-    assert set(walk_paths(found.paths)) == {str(egg / "EGG-INFO" / "PKG-INFO"), str(egg / "old" / "__init__.py")}
+    assert set(walk_paths(found.paths)) == {
+        str(egg / "EGG-INFO" / "PKG-INFO"),
+        str(egg / "old" / "__init__.py"),
+    }
 
 
 def make_link(env: SmallEnvironment, source: Path) -> InstalledDistribution:
     write(source, {"old_thing.egg-info/PKG-INFO": "", "old.py": "x = 1\n"})
-    write(env.site, {"Old.Thing.egg-link": f"{source}\n.", "easy-install.pth": f"/other\n{source}\n"})
+    write(
+        env.site, {"Old.Thing.egg-link": f"{source}\n.", "easy-install.pth": f"/other\n{source}\n"}
+    )
     return make_egg(source / "old_thing.egg-info", env.site, editable=True)
 
 
@@ -113,7 +126,10 @@ def test_only_the_line_of_what_goes_leaves_the_file(tmp_path: Path) -> None:
 
 def test_what_another_distribution_lists_stays(tmp_path: Path) -> None:
     env = SmallEnvironment(tmp_path / "env")
-    write(env.site, {f"{INFO}/installed-files.txt": "../mine.py\n../theirs.py\n../../../../../outside.py\n"})
+    write(
+        env.site,
+        {f"{INFO}/installed-files.txt": "../mine.py\n../theirs.py\n../../../../../outside.py\n"},
+    )
     write(env.site, {"mine.py": "", f"{INFO}/PKG-INFO": ""})
     (tmp_path / "outside.py").write_text("")
     other = env.install("other", "1", {"theirs.py": ""})
@@ -135,7 +151,9 @@ def test_what_is_ignored_gives_up_the_places_of_what_comes(tmp_path: Path) -> No
         transaction.plan(remove=[], keep=[], beside=[old])
         transaction.swap()
         assert [(env.site / name).read_text() for name in ("p/a.py", "p/b.py")] == ["2", "1"]
-        assert (env.site / "p-1.dist-info" / "RECORD").exists() and (env.site / "p-2.dist-info" / "RECORD").exists()
+        assert (env.site / "p-1.dist-info" / "RECORD").exists() and (
+            env.site / "p-2.dist-info" / "RECORD"
+        ).exists()
         transaction.roll_back()
     after = read_tree(env.prefix)
     assert {path: row for path, row in after.items() if ".safe-install" not in path} == {

@@ -159,7 +159,7 @@ def test_prune_keeps_none_where_none_is_wanted(env: SmallEnvironment) -> None:
     assert history.prune(env.prefix, keep=0) == ()
 
 
-# --- another layer of an image, an archive, a copy -----------------------------------------------------
+# --- another layer of an image, an archive, a copy ------------------------------------------------
 
 
 def put_into_a_layer(prefix: Path) -> None:
@@ -202,7 +202,9 @@ def test_what_was_edited_in_a_layer_is_refused(tmp_path: Path, path: str) -> Non
         history.begin_undo(env.prefix)
 
 
-def test_prune_of_what_lies_in_a_lower_layer(env: SmallEnvironment, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_prune_of_what_lies_in_a_lower_layer(
+    env: SmallEnvironment, monkeypatch: pytest.MonkeyPatch
+) -> None:
     made = [change(env, old, new) for old, new in (("", "1"), ("1", "2"))]
 
     def refuse(source: str, target: str) -> None:
@@ -215,7 +217,9 @@ def test_prune_of_what_lies_in_a_lower_layer(env: SmallEnvironment, monkeypatch:
     assert not list((env.prefix / ".safe-install").glob("*" + made[0]))
 
 
-def test_a_killed_prune_in_a_lower_layer_is_finished(env: SmallEnvironment, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_killed_prune_in_a_lower_layer_is_finished(
+    env: SmallEnvironment, monkeypatch: pytest.MonkeyPatch
+) -> None:
     made = [change(env, old, new) for old, new in (("", "1"), ("1", "2"))]
 
     def refuse(source: str, target: str) -> None:
@@ -251,7 +255,9 @@ def test_a_damaged_entry_is_shown_and_not_undone(env: SmallEnvironment) -> None:
         history.begin_undo(env.prefix)
 
 
-@pytest.mark.skipif(os.geteuid() != 0, reason="only root can become somebody who may not write everywhere")
+@pytest.mark.skipif(
+    os.geteuid() != 0, reason="only root can become somebody who may not write everywhere"
+)
 def test_clearing_keeps_the_mode_of_files_that_others_share(tmp_path: Path) -> None:
     """A hard link shares its mode with uv's cache, a symbolic one with its target."""
     cache, outside = tmp_path / "cache", tmp_path / "outside"

@@ -43,7 +43,9 @@ JOURNAL = Journal(
 
 
 def test_what_is_written_is_what_is_read(tmp_path: Path) -> None:
-    odd = dataclasses.replace(JOURNAL, outs=(MoveOut("a\udce9\u4e2d\n", JOURNAL.outs[0].slot, OLD),))
+    odd = dataclasses.replace(
+        JOURNAL, outs=(MoveOut("a\udce9\u4e2d\n", JOURNAL.outs[0].slot, OLD),)
+    )
     path = tmp_path / "journal"
     path.write_bytes(encode(make_document(odd)))
     assert parse_document(recover.read_journal(str(path))) == odd
@@ -65,7 +67,9 @@ def test_another_format_is_refused() -> None:
 
 
 def test_reverse() -> None:
-    reverse = make_reverse(JOURNAL, transaction_id="20261124T000000Z-0001", command=("undo",), created=9.0)
+    reverse = make_reverse(
+        JOURNAL, transaction_id="20261124T000000Z-0001", command=("undo",), created=9.0
+    )
     assert reverse.undoes == JOURNAL.id
     assert reverse.exchanges == (Exchange("p", JOURNAL.exchanges[0].slot, NEW, OLD),)
     assert reverse.outs == (MoveOut("f/g", "txn-20261124T000000Z-0001/stash/0", NEW),)
@@ -97,7 +101,9 @@ def test_recover_keeps_to_the_syntax_of_python_3_6() -> None:
     if not python.exists():
         pytest.skip("no Python 3.6 here")
     script = "import sys; compile(open(sys.argv[1]).read(), 'recover.py', 'exec')"
-    done = subprocess.run([str(python), "-c", script, recover.__file__], capture_output=True, text=True, check=False)
+    done = subprocess.run(
+        [str(python), "-c", script, recover.__file__], capture_output=True, text=True, check=False
+    )
     assert (done.returncode, done.stderr) == (0, "")
 
 

@@ -1,4 +1,5 @@
-"""What becomes of pip's `~` folders: the decisions as a table, and the same on a small environment."""
+"""What becomes of pip's `~` folders: the decisions as a table, and the same on a small
+environment."""
 
 from __future__ import annotations
 
@@ -11,7 +12,12 @@ from typing import Callable, Iterator, List, Tuple
 import pytest
 
 from safe_install.transaction import history
-from safe_install.transaction.leftover_files import check_leftovers, find_moved, lay_out, read_leftovers
+from safe_install.transaction.leftover_files import (
+    check_leftovers,
+    find_moved,
+    lay_out,
+    read_leftovers,
+)
 from safe_install.transaction.leftovers import (
     LeftoverAction,
     LeftoverDecision,
@@ -53,10 +59,14 @@ ASIDE = f"{SITE}/~orch"
 INFO = f"{SITE}/~orch-1.dist-info"
 
 
-def recorded(version: str = "1", *, aside: bool = True, name: str = "torch", **fields: object) -> Recorded:
+def recorded(
+    version: str = "1", *, aside: bool = True, name: str = "torch", **fields: object
+) -> Recorded:
     home = f"{SITE}/{name}-{version}.dist-info"
     fields.setdefault("claimed", {ASIDE: f"{SITE}/torch", INFO: home})
-    return Recorded(name, version, f"{SITE}/~orch-{version}.dist-info" if aside else home, home, **fields)  # type: ignore[arg-type]
+    return Recorded(
+        name, version, f"{SITE}/~orch-{version}.dist-info" if aside else home, home, **fields
+    )  # type: ignore[arg-type]
 
 
 NEEDED = frozenset({ASIDE, INFO})
@@ -109,14 +119,21 @@ def test_a_folder_that_no_record_claims_goes_when_what_it_was_made_of_is_there()
 
 
 def test_only_files_were_moved() -> None:
-    half = recorded(aside=False, claimed={}, kept_elsewhere={"/env/bin/tool": "/tmp/pip-uninstall-x/tool"})
+    half = recorded(
+        aside=False, claimed={}, kept_elsewhere={"/env/bin/tool": "/tmp/pip-uninstall-x/tool"}
+    )
     (decision,) = decide([], [half])
     assert (decision.action, decision.paths) == (LeftoverAction.PUT_BACK, ())
 
 
-# --- on the disk -----------------------------------------------------------------------------------
+# --- on the disk ----------------------------------------------------------------------------------
 
-FILES = {"torch/__init__.py": "1", "torch/lib/a.so": "1", "torch/sub/b.py": "1", "../../../bin/torchrun": "1"}
+FILES = {
+    "torch/__init__.py": "1",
+    "torch/lib/a.so": "1",
+    "torch/sub/b.py": "1",
+    "../../../bin/torchrun": "1",
+}
 
 
 @pytest.fixture
@@ -170,7 +187,9 @@ def begin_the_next(env: SmallEnvironment) -> None:
 
 
 def remove_a_file_with_the_same_name(env: SmallEnvironment) -> None:
-    (Path(tempfile.gettempdir()) / "pip-uninstall-abc" / "torchrun").write_text("of another version")
+    (Path(tempfile.gettempdir()) / "pip-uninstall-abc" / "torchrun").write_text(
+        "of another version"
+    )
 
 
 PUT_BACK = {
@@ -184,7 +203,9 @@ PUT_BACK = {
 
 
 @pytest.mark.parametrize(("moved", "more"), PUT_BACK.values(), ids=PUT_BACK.keys())
-def test_put_back(env: SmallEnvironment, moved: Tuple[str, ...], more: Callable[[SmallEnvironment], None]) -> None:
+def test_put_back(
+    env: SmallEnvironment, moved: Tuple[str, ...], more: Callable[[SmallEnvironment], None]
+) -> None:
     before = hash_tree(env.prefix)
     move_aside(env, *moved)
     if more:
@@ -239,7 +260,9 @@ def install_the_next_and_lose_a_file_of_it(env: SmallEnvironment) -> None:
         install_the_next_and_lose_a_file_of_it,
     ],
 )
-def test_nothing_is_guessed(env: SmallEnvironment, damage: Callable[[SmallEnvironment], None]) -> None:
+def test_nothing_is_guessed(
+    env: SmallEnvironment, damage: Callable[[SmallEnvironment], None]
+) -> None:
     move_aside(env, SCRIPT, INFO_1, "torch")
     damage(env)
     before = hash_tree(env.prefix)
@@ -280,12 +303,17 @@ def test_a_package_in_a_shared_folder(env: SmallEnvironment) -> None:
     before = hash_tree(env.prefix)
     move_aside(env, "space/extra")
     (decision,) = judge(env)
-    assert (decision.action, [Path(path).name for path in decision.paths]) == (LeftoverAction.PUT_BACK, ["~xtra"])
+    assert (decision.action, [Path(path).name for path in decision.paths]) == (
+        LeftoverAction.PUT_BACK,
+        ["~xtra"],
+    )
     apply_and_verify(env, decision)
     assert hash_tree(env.prefix) == before
 
 
-def test_another_users_file_is_not_taken(env: SmallEnvironment, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_another_users_file_is_not_taken(
+    env: SmallEnvironment, monkeypatch: pytest.MonkeyPatch
+) -> None:
     move_aside(env, SCRIPT)
     monkeypatch.setattr(os, "geteuid", lambda: 4711)
     assert judge(env) == ()

@@ -66,7 +66,9 @@ def end(child: int) -> None:
 
 
 @pytest.mark.parametrize("has_flock", [True, False])
-def test_one_at_a_time_and_given_back(path: str, has_flock: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_one_at_a_time_and_given_back(
+    path: str, has_flock: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
     if not has_flock:
         monkeypatch.setattr(fcntl, "flock", raise_no_locks)
     first, second = recovery.Lock(path), recovery.Lock(path)
@@ -127,11 +129,13 @@ def test_many_at_once_after_a_kill_and_one_gets_it(path: str, children: List[int
     ("change", "gone"),
     [
         (lambda holder: holder, False),
-        (lambda holder: {**holder, "started": "1"}, True),  # the number was given to another process
+        # the number was given to another process
+        (lambda holder: {**holder, "started": "1"}, True),
         (lambda holder: {**holder, "pid": 2**22 + 1, "started": "1"}, True),
         (lambda holder: {**holder, "host": "elsewhere", "pid": 2**22 + 1}, False),
         (lambda holder: {**holder, "machine": "another", "pid": 2**22 + 1}, False),
-        (lambda holder: {**holder, "namespace": "pid:[1]", "pid": 2**22 + 1}, False),  # another container
+        # another container
+        (lambda holder: {**holder, "namespace": "pid:[1]", "pid": 2**22 + 1}, False),
         (lambda holder: {**holder, "boot": "another"}, True),  # this machine was started anew
         (lambda holder: {**holder, "boot": ""}, False),
         (lambda holder: {**holder, "pid": "1"}, False),
@@ -140,7 +144,9 @@ def test_many_at_once_after_a_kill_and_one_gets_it(path: str, children: List[int
     ],
 )
 def test_who_is_certainly_gone(
-    change: Callable[[Dict[str, Any]], Optional[Dict[str, Any]]], gone: bool, monkeypatch: pytest.MonkeyPatch
+    change: Callable[[Dict[str, Any]], Optional[Dict[str, Any]]],
+    gone: bool,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(recovery, "_read_line", read_line(machine="m1"))
     assert recovery.is_gone(change(recovery.describe_process())) is gone

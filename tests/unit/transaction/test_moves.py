@@ -22,16 +22,24 @@ AREAS = Areas("/env", (SITE,), "/env/bin", ("/env/include/python3.11", "/env"))
 class FakeTree:
     """A disk from a mapping path -> content; a value that begins with `-> ` is a symbolic link."""
 
-    def __init__(self, files: Mapping[str, str], stage: Mapping[str, str], owners: Mapping[str, str]) -> None:
+    def __init__(
+        self, files: Mapping[str, str], stage: Mapping[str, str], owners: Mapping[str, str]
+    ) -> None:
         self.files, self.stage, self.owners = files, stage, owners
 
     def read_kind(self, path: str) -> Optional[str]:
         if path in self.files:
             return "l" if self.files[path].startswith("-> ") else "f"
-        return "d" if path == "/" or any(name.startswith(path + "/") for name in self.files) else None
+        return (
+            "d" if path == "/" or any(name.startswith(path + "/") for name in self.files) else None
+        )
 
     def read_entries(self, directory: str) -> Mapping[str, str]:
-        names = {name[len(directory) + 1 :].split("/")[0] for name in self.files if name.startswith(directory + "/")}
+        names = {
+            name[len(directory) + 1 :].split("/")[0]
+            for name in self.files
+            if name.startswith(directory + "/")
+        }
         return {name: self.read_kind(f"{directory}/{name}") or "" for name in names}
 
     def resolve(self, path: str) -> str:
@@ -57,7 +65,9 @@ def make_stage(files: Mapping[str, str]) -> Staged:
 def make_node(name: str, slot: str, tree: Optional[Mapping[str, Any]]) -> Staged:
     if tree is None:
         return Staged(name, slot, "f")
-    return Staged(name, slot, "d", tuple(make_node(n, f"{slot}/{n}", t) for n, t in sorted(tree.items())))
+    return Staged(
+        name, slot, "d", tuple(make_node(n, f"{slot}/{n}", t) for n, t in sorted(tree.items()))
+    )
 
 
 def plan(disk, stage, old=(), owners=None, level=Level.DIRECTORY, closed=None):  # type: ignore[no-untyped-def]
@@ -69,15 +79,21 @@ def plan(disk, stage, old=(), owners=None, level=Level.DIRECTORY, closed=None): 
     staged = {full(path): content for path, content in stage.items()}
     areas = dataclasses.replace(AREAS, closed=closed or {})
     tree = FakeTree(files, staged, {full(path): owner for path, owner in (owners or {}).items()})
-    return plan_moves({full(path) for path in old}, make_stage(staged), tree=tree, areas=areas, level=level)
+    return plan_moves(
+        {full(path) for path in old}, make_stage(staged), tree=tree, areas=areas, level=level
+    )
 
 
 def find_left_out(moves: MovePlan, stage: Iterable[str]) -> List[str]:
     """The staged files that no rename carries: neither itself nor a folder of it."""
     carried = [slot for _, slot in moves.exchanges] + [slot for slot, _ in moves.ins]
-    slots = {path: "/stage" + (path if path.startswith("/") else f"{SITE}/{path}") for path in stage}
+    slots = {
+        path: "/stage" + (path if path.startswith("/") else f"{SITE}/{path}") for path in stage
+    }
     return [
-        path for path, slot in slots.items() if not any(slot == one or slot.startswith(f"{one}/") for one in carried)
+        path
+        for path, slot in slots.items()
+        if not any(slot == one or slot.startswith(f"{one}/") for one in carried)
     ]
 
 
@@ -141,11 +157,18 @@ TABLE = {
         {"ns/__init__.py": "same"},
         {"ns/__init__.py": "same", "ns/__pycache__/__init__.cpython-311.pyc": "evil"},
         (),
-        {"skip": ["ns/__init__.py", "ns/__pycache__/__init__.cpython-311.pyc"], "mkdir": ["ns/__pycache__"]},
+        {
+            "skip": ["ns/__init__.py", "ns/__pycache__/__init__.cpython-311.pyc"],
+            "mkdir": ["ns/__pycache__"],
+        },
     ),
     "bytecode without its source in the wheel neither": (
         {"ns/a.py": "theirs"},
-        {"ns/b.py": "", "ns/__pycache__/a.cpython-311.pyc": "evil", "ns/__pycache__/b.cpython-311.pyc": ""},
+        {
+            "ns/b.py": "",
+            "ns/__pycache__/a.cpython-311.pyc": "evil",
+            "ns/__pycache__/b.cpython-311.pyc": "",
+        },
         (),
         {
             "in": ["ns/b.py", "ns/__pycache__/b.cpython-311.pyc"],
@@ -245,34 +268,112 @@ def test_by_file(disk, stage, old, expected):  # type: ignore[no-untyped-def]
         ({}, {"/env/bin/python3.11": "evil"}, {}, "/env/bin/python3.11", "interpreter"),
         ({}, {"/env/bin/activate.fish": "evil"}, {}, "/env/bin/activate.fish", "activation"),
         ({}, {"/env/pyvenv.cfg": "evil"}, {}, "/env/pyvenv.cfg", "environment itself"),
-        ({}, {"/env/lib/python3.11/os.py": "evil"}, {}, "/env/lib/python3.11/os.py", "standard library"),
+        (
+            {},
+            {"/env/lib/python3.11/os.py": "evil"},
+            {},
+            "/env/lib/python3.11/os.py",
+            "standard library",
+        ),
         ({}, {"/etc/passwd": "evil"}, {}, "/etc", "outside"),
         ({}, {"/env-sibling/x": "evil"}, {}, "/env-sibling", "outside"),
         ({}, {"/env/pip.conf": "evil"}, {}, "/env/pip.conf", "run of pip"),
         ({}, {"/env/bin/pyvenv.cfg": "evil"}, {}, "/env/bin/pyvenv.cfg", "which Python"),
         ({}, {"/env/lib/python311.zip": "evil"}, {}, "/env/lib/python311.zip", "standard library"),
         ({}, {"/env/lib/libcuda.so.1": "evil"}, {}, "/env/lib/libcuda.so.1", "NVIDIA driver"),
-        ({}, {"/env/x/y/libnvidia-ml.so.1": "evil"}, {}, "/env/x/y/libnvidia-ml.so.1", "NVIDIA driver"),
-        ({}, {"/env/include/site/python3.11/demo/pyvenv.cfg": ""}, {}, "demo/pyvenv.cfg", "which Python"),
-        ({"/env/lib64": "-> /env/lib"}, {"/env/lib64/pip.conf": ""}, {}, "/env/lib/pip.conf", "run of pip"),
+        (
+            {},
+            {"/env/x/y/libnvidia-ml.so.1": "evil"},
+            {},
+            "/env/x/y/libnvidia-ml.so.1",
+            "NVIDIA driver",
+        ),
+        (
+            {},
+            {"/env/include/site/python3.11/demo/pyvenv.cfg": ""},
+            {},
+            "demo/pyvenv.cfg",
+            "which Python",
+        ),
+        (
+            {"/env/lib64": "-> /env/lib"},
+            {"/env/lib64/pip.conf": ""},
+            {},
+            "/env/lib/pip.conf",
+            "run of pip",
+        ),
         ({}, {"/env/etc/PIP.CONF": "evil"}, {}, "/env/etc/PIP.CONF", "run of pip"),
         ({}, {"/env/.condarc": "evil"}, {}, "/env/.condarc", "run of conda"),
         ({}, {"/env/condarc.d/a.yml": "evil"}, {}, "/env/condarc.d", "run of conda"),
         ({}, {"/env/bin/python._pth": "evil"}, {}, "/env/bin/python._pth", "looks for its modules"),
-        ({}, {"/env/bin/pybuilddir.txt": "evil"}, {}, "/env/bin/pybuilddir.txt", "looks for its modules"),
-        ({}, {"/env/lib/python311.zip/os.py": "evil"}, {}, "/env/lib/python311.zip", "standard library"),
-        ({}, {"/env/lib/libstdc++.so.6": "evil"}, {}, "/env/lib/libstdc++.so.6", "Python itself needs"),
-        ({}, {"/env/lib/libpython3.11.so.1.0": "evil"}, {}, "libpython3.11.so.1.0", "Python itself needs"),
+        (
+            {},
+            {"/env/bin/pybuilddir.txt": "evil"},
+            {},
+            "/env/bin/pybuilddir.txt",
+            "looks for its modules",
+        ),
+        (
+            {},
+            {"/env/lib/python311.zip/os.py": "evil"},
+            {},
+            "/env/lib/python311.zip",
+            "standard library",
+        ),
+        (
+            {},
+            {"/env/lib/libstdc++.so.6": "evil"},
+            {},
+            "/env/lib/libstdc++.so.6",
+            "Python itself needs",
+        ),
+        (
+            {},
+            {"/env/lib/libpython3.11.so.1.0": "evil"},
+            {},
+            "libpython3.11.so.1.0",
+            "Python itself needs",
+        ),
         ({}, {"/env/bin/torch.py": "evil"}, {}, "/env/bin/torch.py", "in the place of torch"),
         ({}, {"/env/bin/torch/__init__.py": "evil"}, {}, "/env/bin/torch", "in the place of torch"),
-        ({"six.py": ""}, {"six.cpython-311-x86_64-linux-gnu.so": ""}, {"six.py": "six"}, "gnu.so", "belongs to six"),
-        ({"six.py": ""}, {"six/__init__.py": "evil"}, {"six.py": "six"}, "/six", "in the place of six.py"),
+        (
+            {"six.py": ""},
+            {"six.cpython-311-x86_64-linux-gnu.so": ""},
+            {"six.py": "six"},
+            "gnu.so",
+            "belongs to six",
+        ),
+        (
+            {"six.py": ""},
+            {"six/__init__.py": "evil"},
+            {"six.py": "six"},
+            "/six",
+            "in the place of six.py",
+        ),
         ({"p/a.py": ""}, {"p/a/__init__.pyc": "evil"}, {"p/a.py": "p"}, "p/a", "belongs to p"),
         ({"torch/__init__.py": ""}, {"torch/hook.py": "evil"}, {}, "torch/hook.py", "by torch"),
-        ({"torch/lib/x.so": ""}, {"torch/lib/libstdc++.so.6": "evil"}, {}, "torch/lib/libstdc++.so.6", "by torch"),
+        (
+            {"torch/lib/x.so": ""},
+            {"torch/lib/libstdc++.so.6": "evil"},
+            {},
+            "torch/lib/libstdc++.so.6",
+            "by torch",
+        ),
         ({"torch/__init__.py": ""}, {"torch/new/a.py": "evil"}, {}, "torch/new", "by torch"),
-        ({"torch/a.py": ""}, {"torch/__pycache__/a.cpython-311.pyc": "evil"}, {}, "torch/__pycache__", "by torch"),
-        ({}, {"/env/.safe-install/recover.py": "evil"}, {}, "/env/.safe-install", "environment itself"),
+        (
+            {"torch/a.py": ""},
+            {"torch/__pycache__/a.cpython-311.pyc": "evil"},
+            {},
+            "torch/__pycache__",
+            "by torch",
+        ),
+        (
+            {},
+            {"/env/.safe-install/recover.py": "evil"},
+            {},
+            "/env/.safe-install",
+            "environment itself",
+        ),
     ],
 )
 def test_refused(disk, stage, owners, path, words):  # type: ignore[no-untyped-def]
@@ -282,7 +383,9 @@ def test_refused(disk, stage, owners, path, words):  # type: ignore[no-untyped-d
     assert words in refusal.reason
 
 
-@pytest.mark.parametrize("name", ["python-argcomplete-check", "activate-global-python-argcomplete", "pythonfoo"])
+@pytest.mark.parametrize(
+    "name", ["python-argcomplete-check", "activate-global-python-argcomplete", "pythonfoo"]
+)
 def test_names_that_only_look_protected(name: str) -> None:
     assert AREAS.find_objection(f"/env/bin/{name}") is None
 
@@ -301,7 +404,10 @@ def test_names_that_only_look_protected(name: str) -> None:
     ],
 )
 def test_what_a_wheel_may_bring(path: str) -> None:
-    assert dataclasses.replace(AREAS, closed={f"{SITE}/torch": "torch"}).find_arrival_objection(path) is None
+    assert (
+        dataclasses.replace(AREAS, closed={f"{SITE}/torch": "torch"}).find_arrival_objection(path)
+        is None
+    )
 
 
 def test_the_same_file_from_two_folders_of_the_stage() -> None:
@@ -323,6 +429,12 @@ def test_an_empty_directory_outside_of_site_packages_is_nobodys_and_stays() -> N
             return {**super().read_entries(directory), **empty}
 
     header = "/env/include/python3.11/demo/a.h"
-    moves = plan_moves({header}, make_stage({}), tree=Tree({header: ""}, {}, {}), areas=AREAS, level=Level.DIRECTORY)
+    moves = plan_moves(
+        {header},
+        make_stage({}),
+        tree=Tree({header: ""}, {}, {}),
+        areas=AREAS,
+        level=Level.DIRECTORY,
+    )
     assert isinstance(moves, MovePlan)
     assert list(moves.outs) == [header]

@@ -20,10 +20,21 @@ MIB = 2**20
     ("room", "size", "files", "words"),
     [
         (Room("/env", 10 * MIB, 100), 10 * MIB, 100, None),
-        (Room("/env", 10 * MIB - 1, 100), 10 * MIB, 1, "/env has 9 MiB free and this needs about 10 MiB"),
-        (Room("/env", 10 * MIB, 99), 1, 100, "the file system of /env takes 99 more files and this needs about 100"),
+        (
+            Room("/env", 10 * MIB - 1, 100),
+            10 * MIB,
+            1,
+            "/env has 9 MiB free and this needs about 10 MiB",
+        ),
+        (
+            Room("/env", 10 * MIB, 99),
+            1,
+            100,
+            "the file system of /env takes 99 more files and this needs about 100",
+        ),
         (Room("/env", 10 * MIB, None), 1, 10**9, None),
-        (Room("/env", 3 * 2**30, None), 7 * 2**30, 0, "needs about 7168 MiB"),  # 5 GB of torch and its bytecode
+        # 5 GB of torch and its bytecode
+        (Room("/env", 3 * 2**30, None), 7 * 2**30, 0, "needs about 7168 MiB"),
     ],
 )
 def test_what_is_missing(room: Room, size: int, files: int, words: Optional[str]) -> None:
@@ -39,7 +50,9 @@ def test_the_disk_is_asked(tmp_path: Path) -> None:
     assert (room.files is None) == (status.f_favail == 0)
 
 
-def test_copies_of_a_lower_layer_are_counted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_copies_of_a_lower_layer_are_counted(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Where a renamed file is copied up, the old files need their size once more."""
     env = SmallEnvironment(tmp_path / "env")
     with lock_environment(env.prefix):
@@ -51,7 +64,9 @@ def test_copies_of_a_lower_layer_are_counted(tmp_path: Path, monkeypatch: pytest
         monkeypatch.setattr(swap, "read_room", lambda folder: Room(str(folder), 2 * 2**30))
         with env.begin() as transaction:
             transaction.plan(remove=[old], keep=[])
-            with pytest.raises(swap.Refused, match=r"2048 MiB free and this needs about 30\d\d MiB.*overlayfs"):
+            with pytest.raises(
+                swap.Refused, match=r"2048 MiB free and this needs about 30\d\d MiB.*overlayfs"
+            ):
                 transaction.swap()
         assert (env.site / "p" / "lib.so").stat().st_size == 3 * 2**30
         assert hash_tree(env.site.parent.parent.parent / "bin", times=True) == before
@@ -67,8 +82,15 @@ def test_copies_of_a_lower_layer_are_counted(tmp_path: Path, monkeypatch: pytest
         ([("a.py", 2 * MIB)], False, 2 * MIB, 4 * MIB),
         ([("a.txt", 1)] * 10_000, True, 39 * MIB, 46 * MIB),  # a block for each
         ([("a.py", 3000)] * 10_000, True, 78 * MIB, 90 * MIB),
-        ([("torch.so", 2 * 2**30), *[("a.py", 10_000)] * 9000], True, 2 * 2**30 + 200 * MIB, 2 * 2**30 + 240 * MIB),
+        (
+            [("torch.so", 2 * 2**30), *[("a.py", 10_000)] * 9000],
+            True,
+            2 * 2**30 + 200 * MIB,
+            2 * 2**30 + 240 * MIB,
+        ),
     ],
 )
-def test_what_unpacking_takes(files: List[Tuple[str, int]], compiled: bool, least: int, most: int) -> None:
+def test_what_unpacking_takes(
+    files: List[Tuple[str, int]], compiled: bool, least: int, most: int
+) -> None:
     assert least <= estimate_size(files, compile_bytecode=compiled) <= most

@@ -1,4 +1,5 @@
-"""Each path of the table in docs/security.md is brought by a wheel: is the answer the one that the table says?"""
+"""Each path of the table in docs/security.md is brought by a wheel: is the answer the one that the
+table says?"""
 
 from __future__ import annotations
 
@@ -11,7 +12,11 @@ import pytest
 from safe_install.errors import WheelInvalid
 from safe_install.transaction.moves import CLOSED_PACKAGES, MovePlan, MoveRefusal
 from safe_install.wheels.archive import open_wheel
-from safe_install.wheels.startup import find_activation_files, find_prefix_libraries, find_start_files
+from safe_install.wheels.startup import (
+    find_activation_files,
+    find_prefix_libraries,
+    find_start_files,
+)
 from tests.unit.transaction.test_moves import SITE, find_left_out, plan
 from tests.unit.wheels.crafted import make_wheel
 
@@ -29,7 +34,9 @@ DISK = {
     "six.py": "theirs",
     "/env/lib64": "-> /env/lib",
 }
-INSTALLED = {f"{SITE}/{package}": name for name in ("torch", "triton") for package in CLOSED_PACKAGES[name]}
+INSTALLED = {
+    f"{SITE}/{package}": name for name in ("torch", "triton") for package in CLOSED_PACKAGES[name]
+}
 
 
 def read_rows() -> Iterator[Tuple[str, str]]:
@@ -40,7 +47,9 @@ def read_rows() -> Iterator[Tuple[str, str]]:
             break
         what, _, answer = line.strip("| ").split(" | ")
         examples = [
-            path for path in re.findall(r"`([^`]+)`", what) if "/" in path or path.startswith((".", "py", "pip"))
+            path
+            for path in re.findall(r"`([^`]+)`", what)
+            if "/" in path or path.startswith((".", "py", "pip"))
         ]
         assert examples, line
         for example in examples:
@@ -52,7 +61,12 @@ ROWS = tuple(read_rows())
 
 def test_the_table_is_read():
     assert len(ROWS) > 45
-    assert {answer.split()[0].strip(":") for _, answer in ROWS} == {"refused", "left", "said", "nothing"}
+    assert {answer.split()[0].strip(":") for _, answer in ROWS} == {
+        "refused",
+        "left",
+        "said",
+        "nothing",
+    }
 
 
 @pytest.mark.parametrize(("example", "answer"), ROWS, ids=[example for example, _ in ROWS])

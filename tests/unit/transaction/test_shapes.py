@@ -1,4 +1,5 @@
-"""Distributions of every shape on a small environment: planned, swapped, rolled back, committed, undone, exactly."""
+"""Distributions of every shape on a small environment: planned, swapped, rolled back, committed,
+undone, exactly."""
 
 from __future__ import annotations
 
@@ -65,16 +66,21 @@ def cycle(
 def below(env: SmallEnvironment, tree: Mapping[str, object]) -> List[str]:
     """The files in site-packages, without dist-info folders."""
     site = os.path.relpath(env.site, env.prefix) + "/"
-    files = [path[len(site) :] for path, row in tree.items() if path.startswith(site) and row[0] != "d"]  # type: ignore[index]
+    files = [
+        path[len(site) :] for path, row in tree.items() if path.startswith(site) and row[0] != "d"
+    ]  # type: ignore[index]
     return sorted(path for path in files if ".dist-info/" not in path)
 
 
-# --- owned by many ---------------------------------------------------------------------------------
+# --- owned by many --------------------------------------------------------------------------------
 
 
 def test_a_folder_of_many_and_one_of_them_is_replaced(env: SmallEnvironment, level: Level) -> None:
     shared = {"nvidia/__init__.py": ""}
-    keep = [env.install(f"nvidia-{name}", "1", {**shared, f"nvidia/{name}/lib.so": "1"}) for name in ("a", "b", "c")]
+    keep = [
+        env.install(f"nvidia-{name}", "1", {**shared, f"nvidia/{name}/lib.so": "1"})
+        for name in ("a", "b", "c")
+    ]
     old = env.install("nvidia-x", "1", {**shared, "nvidia/x/lib.so": "1", "nvidia/x/old.so": "1"})
 
     def stage(transaction: swap.Transaction) -> None:
@@ -86,7 +92,10 @@ def test_a_folder_of_many_and_one_of_them_is_replaced(env: SmallEnvironment, lev
 
 
 def test_both_owners_of_a_file_go_together(env: SmallEnvironment, level: Level) -> None:
-    both = [env.install(name, "1", {"tests/__init__.py": "", f"tests/{name}.py": ""}) for name in ("p", "q")]
+    both = [
+        env.install(name, "1", {"tests/__init__.py": "", f"tests/{name}.py": ""})
+        for name in ("p", "q")
+    ]
     assert below(env, cycle(env, both, [])) == []
 
 
@@ -115,7 +124,7 @@ def test_the_same_file_from_two_that_come_together(env: SmallEnvironment) -> Non
     assert below(env, read_tree(env.prefix)) == ["q.py", "tests/__init__.py"]
 
 
-# --- links -----------------------------------------------------------------------------------------
+# --- links ----------------------------------------------------------------------------------------
 
 
 def link(path: Path, target: str) -> None:
@@ -133,7 +142,8 @@ def test_links_that_are_files_of_the_package(env: SmallEnvironment, level: Level
     link(env.site / "p.so", "p/lib.so.1")
 
     def stage(transaction: swap.Transaction) -> None:
-        # A link that becomes a directory is refused file by file: the journal would name a path through a link.
+        # A link that becomes a directory is refused file by file: the journal would name a path
+        # through a link.
         files = {"p/lib.so": "2", **({"p/dir/a.py": "2"} if level is Level.DIRECTORY else {})}
         env.stage(transaction, "p", "2", files)
 
@@ -158,7 +168,8 @@ def test_a_link_that_becomes_a_directory_is_refused_file_by_file(
 
 
 def test_a_package_that_somebody_moved_and_linked(env: SmallEnvironment, tmp_path: Path) -> None:
-    """A link to a big disk: its files are not the environment's, so neither removed nor overwritten."""
+    """A link to a big disk: its files are not the environment's, so neither removed nor
+    overwritten."""
     old = env.install("p", "1", {"p/a.py": "1"})
     os.rename(env.site / "p", tmp_path / "big")
     link(env.site / "p", str(tmp_path / "big"))
@@ -181,14 +192,17 @@ def test_a_linked_folder_inside_of_the_environment(env: SmallEnvironment, level:
     assert below(env, after) == ["p", "real/a.py"]
 
 
-# --- rows of RECORD --------------------------------------------------------------------------------
+# --- rows of RECORD -------------------------------------------------------------------------------
 
 
 def test_rows_with_absolute_paths_into_the_environment(env: SmallEnvironment, level: Level) -> None:
     (env.prefix / "share").mkdir()
     for path in (env.scripts / "tool", env.prefix / "share" / "tool.1", env.site / "p.py"):
         path.write_text("1")
-    rows = [f"{path},sha256=x,1" for path in (env.scripts / "tool", env.prefix / "share" / "tool.1", env.site / "p.py")]
+    rows = [
+        f"{path},sha256=x,1"
+        for path in (env.scripts / "tool", env.prefix / "share" / "tool.1", env.site / "p.py")
+    ]
     old = env.install("p", "1", {}, rows=rows)
     assert below(env, cycle(env, [old], [])) == []
     assert not (env.scripts / "tool").exists()
@@ -215,19 +229,23 @@ def test_path_files_come_and_go(env: SmallEnvironment, level: Level) -> None:
     assert below(env, cycle(env, [old], [keep], stage)) == ["p-new.pth", "p/a.py", "q.pth"]
 
 
-# --- names -----------------------------------------------------------------------------------------
+# --- names ----------------------------------------------------------------------------------------
 
 
 def test_names_that_differ_in_case_only(env: SmallEnvironment, level: Level) -> None:
     old = env.install("p", "1", {"Pkg/__init__.py": "1", "pkg/other.py": "1", "Module.py": "1"})
 
     def stage(transaction: swap.Transaction) -> None:
-        env.stage(transaction, "p", "2", {"pkg/__init__.py": "2", "module.py": "2", "Pkg/x.py": "2"})
+        env.stage(
+            transaction, "p", "2", {"pkg/__init__.py": "2", "module.py": "2", "Pkg/x.py": "2"}
+        )
 
     assert below(env, cycle(env, [old], [], stage)) == ["Pkg/x.py", "module.py", "pkg/__init__.py"]
 
 
-@pytest.mark.parametrize("name", ["a b.py", "new\nline.py", "-rf", "~tilde.py", "é.py", "x" * 250 + ".py", "*.py"])
+@pytest.mark.parametrize(
+    "name", ["a b.py", "new\nline.py", "-rf", "~tilde.py", "é.py", "x" * 250 + ".py", "*.py"]
+)
 def test_file_names_of_every_kind(env: SmallEnvironment, level: Level, name: str) -> None:
     files = {f"p/{name}": "1"} if "\n" not in name else {"p/a.py": ""}
     old = env.install("p", "1", files)
@@ -238,7 +256,7 @@ def test_file_names_of_every_kind(env: SmallEnvironment, level: Level, name: str
     cycle(env, [old], [], stage)
 
 
-# --- many and large --------------------------------------------------------------------------------
+# --- many and large -------------------------------------------------------------------------------
 
 
 def timed(seconds: Dict[str, float], name: str, act: Callable[[], object]) -> None:
@@ -249,7 +267,9 @@ def timed(seconds: Dict[str, float], name: str, act: Callable[[], object]) -> No
 
 @pytest.mark.slow
 @pytest.mark.parametrize("by_file", [False, True], ids=["directories", "files"])
-def test_many_files_take_seconds(env: SmallEnvironment, by_file: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_many_files_take_seconds(
+    env: SmallEnvironment, by_file: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """100,000 files by directories; a tenth of them where each file is renamed."""
     folders = 100 if by_file else 1000
     files = {f"p/d{folder}/m{number}.py": "" for folder in range(folders) for number in range(100)}
@@ -273,8 +293,11 @@ def test_many_files_take_seconds(env: SmallEnvironment, by_file: bool, monkeypat
 
 
 def write_quickly(site: Path, version: str, files: Mapping[str, str]) -> InstalledDistribution:
-    """As write_distribution, where hashing and normalizing 100,000 paths would be most of the time."""
-    found = write_distribution(site, "p", version, {}, rows=[f"{path},sha256=x,0" for path in files])
+    """As write_distribution, where hashing and normalizing 100,000 paths would be most of the
+    time."""
+    found = write_distribution(
+        site, "p", version, {}, rows=[f"{path},sha256=x,0" for path in files]
+    )
     for folder in {os.path.dirname(path) for path in files}:
         os.makedirs(site / folder)
     for path in files:
@@ -283,8 +306,14 @@ def write_quickly(site: Path, version: str, files: Mapping[str, str]) -> Install
 
 
 def test_gigabytes_take_no_time(env: SmallEnvironment) -> None:
-    """Five, as torch and its libraries have them; sparse, so that only the names and sizes are real."""
-    old = env.install("p", "1", {"p/__init__.py": "1"}, rows=[f"p/lib{number}.so,sha256=x,1" for number in range(5)])
+    """Five, as torch and its libraries have them; sparse, so that only the names and sizes are
+    real."""
+    old = env.install(
+        "p",
+        "1",
+        {"p/__init__.py": "1"},
+        rows=[f"p/lib{number}.so,sha256=x,1" for number in range(5)],
+    )
     for number in range(5):
         make_sparse(env.site / "p" / f"lib{number}.so")
     seconds: Dict[str, float] = {}

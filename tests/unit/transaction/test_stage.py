@@ -31,7 +31,8 @@ def read_rows(stage: Path) -> Dict[str, str]:
 
 
 def test_rows_are_true_and_only_of_its_own_files(tmp_path: Path) -> None:
-    """beta comes in the same command: a row of alpha's must not take it along when alpha is removed."""
+    """beta comes in the same command: a row of alpha's must not take it along when alpha is
+    removed."""
     (tmp_path / "env" / "bin").mkdir(parents=True)
     (tmp_path / SITE).mkdir(parents=True)
     files = {
@@ -72,6 +73,13 @@ def test_a_true_record_stays_as_it_is(tmp_path: Path) -> None:
 
 
 def test_the_address_that_is_kept_has_no_secret() -> None:
-    info = {"url": "https://host/x.whl?token=secret&a=b", "archive_info": {"hash": "sha256=aa"}, "other": 1}
+    info = {
+        "url": "https://host/x.whl?token=secret&a=b",
+        "archive_info": {"hash": "sha256=aa"},
+        "other": 1,
+    }
     kept = json.loads(_direct_url(info))
-    assert kept == {"url": "https://host/x.whl?token=****&a=b", "archive_info": {"hash": "sha256=aa"}}
+    assert kept == {
+        "url": "https://host/x.whl?token=****&a=b",
+        "archive_info": {"hash": "sha256=aa"},
+    }

@@ -1,4 +1,5 @@
-"""Real files: each edge that was seen to break an installer, swapped, rolled back, put in again, undone."""
+"""Real files: each edge that was seen to break an installer, swapped, rolled back, put in again,
+undone."""
 
 from __future__ import annotations
 
@@ -34,23 +35,37 @@ def env(tmp_path: Path) -> Iterator[SmallEnvironment]:
         yield found
 
 
-Case = Tuple[Dict[str, str], Dict[str, str], Dict[str, str]]  # old files, new files, files of nobody
+# old files, new files, files of nobody
+Case = Tuple[Dict[str, str], Dict[str, str], Dict[str, str]]
 CASES: Dict[str, Case] = {
-    "package": ({"p/__init__.py": "1", "p/sub/a.py": "1"}, {"p/__init__.py": "2", "p/b.py": "2"}, {}),
+    "package": (
+        {"p/__init__.py": "1", "p/sub/a.py": "1"},
+        {"p/__init__.py": "2", "p/b.py": "2"},
+        {},
+    ),
     "single module": ({"p.py": "1"}, {"p.py": "2"}, {}),
     "user's file inside": (
         {"p/__init__.py": "1", "p/sub/a.py": "1"},
         {"p/__init__.py": "2"},
         {"p/mine.txt": "x"},
     ),
-    "directory to file": ({"p/__init__.py": "1", "p/d/a": "1"}, {"p/__init__.py": "2", "p/d": "2"}, {}),
+    "directory to file": (
+        {"p/__init__.py": "1", "p/d/a": "1"},
+        {"p/__init__.py": "2", "p/d": "2"},
+        {},
+    ),
     "file to directory": (
         {"p/__init__.py": "1", "p/d": "1"},
         {"p/__init__.py": "2", "p/d/a": "2"},
         {"p/mine": ""},
     ),
     "scripts and data": (
-        {"../../../bin/tool": "1", "../../../share/man/tool.1": "1", "../../../etc/t/conf": "1", "p.py": "1"},
+        {
+            "../../../bin/tool": "1",
+            "../../../share/man/tool.1": "1",
+            "../../../etc/t/conf": "1",
+            "p.py": "1",
+        },
         {"../../../bin/tool": "2", "../../../share/doc/tool": "2", "p.py": "2"},
         {"../../../share/mine": "x"},
     ),
@@ -59,7 +74,11 @@ CASES: Dict[str, Case] = {
         {"p/a.py": "2"},
         {"p/__pycache__/a.cpython-311.pyc": "", "p/__pycache__/a.cpython-38.opt-1.pyc": ""},
     ),
-    "bytecode of nothing": ({"p/a.py": "1"}, {"p/a.py": "2"}, {"p/__pycache__/gone.cpython-311.pyc": ""}),
+    "bytecode of nothing": (
+        {"p/a.py": "1"},
+        {"p/a.py": "2"},
+        {"p/__pycache__/gone.cpython-311.pyc": ""},
+    ),
     "editable to wheel": (
         {"__editable__.p-1.pth": "import _p_finder", "_p_finder.py": "1"},
         {"p/__init__.py": "2"},
@@ -117,7 +136,9 @@ def without_times(tree: Dict[str, Tuple[object, ...]]) -> Dict[str, Tuple[object
     return {path: (row[0], row[1], 0) if row[0] == "d" else row for path, row in tree.items()}
 
 
-def assert_files(env: SmallEnvironment, new: Dict[str, str], *, gone: set[str], kept: Dict[str, str]) -> None:
+def assert_files(
+    env: SmallEnvironment, new: Dict[str, str], *, gone: set[str], kept: Dict[str, str]
+) -> None:
     for path, content in new.items():
         assert Path(os.path.normpath(env.site / path)).read_text() == content
     for path in gone:
@@ -185,7 +206,11 @@ def test_hostile_rows_remove_nothing(env: SmallEnvironment, tmp_path: Path, row:
         transaction.swap()
         transaction.commit({})
     left = read_tree(tmp_path)
-    gone = {path for path in tree if path not in left and "p-1.dist-info" not in path and ".safe-install" not in path}
+    gone = {
+        path
+        for path in tree
+        if path not in left and "p-1.dist-info" not in path and ".safe-install" not in path
+    }
     assert gone == {"env/lib/python3.11/site-packages/p.py"}
 
 
@@ -201,7 +226,9 @@ def test_a_distribution_without_record_is_refused(
 ) -> None:
     dist = env.install("p", "1", {"p.py": "1"}, installer="conda" if not words else "pip")
     break_it(env, dist)
-    with env.begin() as transaction, pytest.raises(errors.Refused, match=words or "conda installed p"):
+    with env.begin() as transaction, pytest.raises(
+        errors.Refused, match=words or "conda installed p"
+    ):
         transaction.plan(remove=[dist], keep=[])
     assert (env.site / "p.py").exists()
 
@@ -209,7 +236,9 @@ def test_a_distribution_without_record_is_refused(
 def test_a_development_install_elsewhere_is_refused(env: SmallEnvironment, tmp_path: Path) -> None:
     source = SmallEnvironment(tmp_path / "source")
     dist = source.install("p", "1", {"p.py": "1"})
-    with env.begin() as transaction, pytest.raises(errors.Refused, match="outside of the environment"):
+    with env.begin() as transaction, pytest.raises(
+        errors.Refused, match="outside of the environment"
+    ):
         transaction.plan(remove=[dist], keep=[])
 
 
@@ -279,7 +308,9 @@ def test_leaving_the_block_without_commit_rolls_back(env: SmallEnvironment) -> N
     assert env.find_unfinished() == []
 
 
-def test_a_commit_that_cannot_be_written_rolls_back(env: SmallEnvironment, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_commit_that_cannot_be_written_rolls_back(
+    env: SmallEnvironment, monkeypatch: pytest.MonkeyPatch
+) -> None:
     old = env.install("p", "1", {"p/a.py": "1"})
     before = hash_tree(env.prefix, times=True)
 
@@ -307,7 +338,9 @@ def test_what_is_committed_stays_although_the_last_sync_fails(
     with env.begin() as transaction:
         transaction.plan(remove=[old], keep=[])
         transaction.swap()
-        monkeypatch.setattr(recovery, "write_durably", lambda path, content: Path(path).write_bytes(content))
+        monkeypatch.setattr(
+            recovery, "write_durably", lambda path, content: Path(path).write_bytes(content)
+        )
         monkeypatch.setattr(recovery, "sync_directory", fail)
         transaction.commit({})
     assert "power cut" in transaction.warning
@@ -316,7 +349,9 @@ def test_what_is_committed_stays_although_the_last_sync_fails(
     assert env.find_unfinished() == []
 
 
-def test_a_journal_that_cannot_be_written_is_not_left(env: SmallEnvironment, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_journal_that_cannot_be_written_is_not_left(
+    env: SmallEnvironment, monkeypatch: pytest.MonkeyPatch
+) -> None:
     old = env.install("p", "1", {"p/a.py": "1"})
     real = recovery.sync_directory
 
@@ -334,8 +369,11 @@ def test_a_journal_that_cannot_be_written_is_not_left(env: SmallEnvironment, mon
     assert not list((env.prefix / ".safe-install").glob("txn-*"))
 
 
-def test_what_somebody_puts_into_a_moving_directory_before_the_swap_is_kept(env: SmallEnvironment) -> None:
-    """As pip does, which takes no lock: another package with a file in a folder that only ours was in."""
+def test_what_somebody_puts_into_a_moving_directory_before_the_swap_is_kept(
+    env: SmallEnvironment,
+) -> None:
+    """As pip does, which takes no lock: another package with a file in a folder that only ours was
+    in."""
     old = env.install("p", "1", {"p/a.py": "1", "shared/p.txt": "1"})
     with env.begin() as transaction:
         env.stage(transaction, "p", "2", {"p/a.py": "2", "shared/p.txt": "2"})
@@ -368,7 +406,9 @@ def test_and_in_the_last_moment_too(env: SmallEnvironment, monkeypatch: pytest.M
     assert env.find_unfinished() == []
 
 
-def test_what_another_installer_brought_since_does_not_go_with_a_roll_back(env: SmallEnvironment) -> None:
+def test_what_another_installer_brought_since_does_not_go_with_a_roll_back(
+    env: SmallEnvironment,
+) -> None:
     old = env.install("p", "1", {"p/a.py": "1", "shared/p.txt": "1"})
     with pytest.raises(errors.RollBackFailed, match=r"shared/q\.txt"), env.begin() as transaction:
         env.stage(transaction, "p", "2", {"p/a.py": "2", "shared/p.txt": "2"})
@@ -410,7 +450,12 @@ def test_it_knows_whether_it_moves_a_file(env: SmallEnvironment) -> None:
     site = str(env.site.resolve())
     with env.begin() as transaction:
         transaction.plan(remove=[old], keep=[])
-        for path, moves in {"p/a.py": True, "module.py": True, "mixed/a.py": True, "mixed/mine.py": False}.items():
+        for path, moves in {
+            "p/a.py": True,
+            "module.py": True,
+            "mixed/a.py": True,
+            "mixed/mine.py": False,
+        }.items():
             assert transaction.moves_any({f"{site}/{path}"}) is moves, path
         assert not transaction.moves_any({"/usr/lib/python3/p/a.py"})
 
@@ -429,7 +474,7 @@ def test_signals_wait_and_are_reported(env: SmallEnvironment) -> None:
     assert transaction.pending_signal == signal.SIGINT
 
 
-# --- recovery ----------------------------------------------------------------------------------------
+# --- recovery -------------------------------------------------------------------------------------
 
 
 def leave_swapped(env: SmallEnvironment) -> swap.Transaction:
@@ -469,7 +514,9 @@ def test_a_time_that_cannot_be_restored_stops_no_recovery(
 def test_an_empty_folder_that_nobody_owns_stays(env: SmallEnvironment) -> None:
     """`python -m venv` makes include/python3.11; pip puts headers into include/site beside it."""
     (env.prefix / "include" / "python3.11").mkdir(parents=True)
-    old = env.install("p", "1", {"../../../include/site/p.h": "", "p/a.py": "", "../../../share/p/note": ""})
+    old = env.install(
+        "p", "1", {"../../../include/site/p.h": "", "p/a.py": "", "../../../share/p/note": ""}
+    )
     (env.site / "p" / "empty").mkdir()
     with env.begin() as transaction:
         transaction.plan(remove=[old], keep=[])
@@ -520,8 +567,12 @@ def test_recover_touches_nothing_after_somebody_else(
     assert env.find_unfinished()[0][1] == "journal"
 
 
-@pytest.mark.parametrize("damage", [lambda data: data[:-5], lambda data: data.replace(b'"format":1', b'"format":9')])
-def test_a_damaged_journal_moves_nothing(env: SmallEnvironment, damage: Callable[[bytes], bytes]) -> None:
+@pytest.mark.parametrize(
+    "damage", [lambda data: data[:-5], lambda data: data.replace(b'"format":1', b'"format":9')]
+)
+def test_a_damaged_journal_moves_nothing(
+    env: SmallEnvironment, damage: Callable[[bytes], bytes]
+) -> None:
     transaction = leave_swapped(env)
     journal = transaction.directory / "journal"
     journal.write_bytes(damage(journal.read_bytes()))
@@ -578,7 +629,7 @@ def test_the_script_beside_the_journal_recovers_alone(env: SmallEnvironment) -> 
     assert (copy / "lib/python3.11/site-packages/p/a.py").read_text() == "1"
 
 
-# --- the lock ----------------------------------------------------------------------------------------
+# --- the lock -------------------------------------------------------------------------------------
 
 
 def test_only_one_at_a_time(env: SmallEnvironment, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -638,5 +689,7 @@ def test_a_scheme_on_another_file_system_is_refused(env: SmallEnvironment, tmp_p
     if os.stat("/dev/shm").st_dev == os.stat(tmp_path).st_dev:
         pytest.skip("no second file system")
     with pytest.raises(errors.Refused):
-        scheme = env.scheme.__class__(Path("/dev/shm"), env.site, env.scripts, env.prefix, env.scheme.include)
+        scheme = env.scheme.__class__(
+            Path("/dev/shm"), env.site, env.scripts, env.prefix, env.scheme.include
+        )
         swap.begin(env.prefix, command=[], scheme=scheme)

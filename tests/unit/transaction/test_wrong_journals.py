@@ -1,4 +1,5 @@
-"""What lies in a journal's place and is none: 13 with words and nothing touched, and nothing is waited for."""
+"""What lies in a journal's place and is none: 13 with words and nothing touched, and nothing is
+waited for."""
 
 from __future__ import annotations
 
@@ -39,7 +40,9 @@ def swapped(env: SmallEnvironment, *, commit: bool = False) -> Path:
     transaction.plan(remove=[old], keep=[])
     transaction.swap()
     if commit:
-        transaction.commit({"steps": [{"action": "add", "name": "p", "version": "2", "from_version": None}]})
+        transaction.commit(
+            {"steps": [{"action": "add", "name": "p", "version": "2", "from_version": None}]}
+        )
     else:
         transaction._signals.release()
     return transaction.directory / (recovery.COMMITTED if commit else recovery.JOURNAL)
@@ -79,7 +82,9 @@ def test_another_kind_of_file_is_named_and_not_opened(env: SmallEnvironment, kin
     journal.rename(journal.with_name("kept"))
     KINDS[kind](journal)
     before = hash_tree(env.prefix)
-    with pytest.raises(errors.RollBackFailed, match=f"journal is {kind} and not a regular file") as caught:
+    with pytest.raises(
+        errors.RollBackFailed, match=f"journal is {kind} and not a regular file"
+    ) as caught:
         unfinished.recover(env.prefix)
     assert caught.value.exit_status == 13 and "given-up" in caught.value.hint
     assert recovery.main([str(env.prefix)]) in (13, 14)  # 14: the test holds the lock
@@ -103,7 +108,10 @@ def test_history_lists_what_cannot_be_read(env: SmallEnvironment, kind: str) -> 
 
 def test_a_lock_file_or_a_record_that_is_a_fifo_is_not_waited_for(env: SmallEnvironment) -> None:
     os.mkfifo(env.prefix / "held.held")
-    assert recovery.Lock(str(env.prefix / "held"))._read_chain() == ([str(env.prefix / "held.held")], {})
+    assert recovery.Lock(str(env.prefix / "held"))._read_chain() == (
+        [str(env.prefix / "held.held")],
+        {},
+    )
     os.mkfifo(env.prefix / "RECORD")
     assert read_record_text(env.prefix) is None
     assert recovery._read_record(str(env.prefix / "RECORD")) == []
@@ -174,7 +182,8 @@ def wrecks(tmp_path_factory: pytest.TempPathFactory) -> Dict[bool, Path]:
 @settings(max_examples=300, deadline=None, suppress_health_check=list(HealthCheck))
 @given(number=st.integers(0, 90), odd=st.sampled_from(ODD))
 def test_wrong_types_touch_nothing(wrecks: Dict[bool, Path], number: int, odd: Any) -> None:
-    """A checksum that fits, and anything inside: a message, or a change that is undone as a whole."""
+    """A checksum that fits, and anything inside: a message, or a change that is undone as a
+    whole."""
     journal = wrecks[False]
     prefix = journal.parents[2]
     content = journal.read_bytes()
@@ -183,7 +192,9 @@ def test_wrong_types_touch_nothing(wrecks: Dict[bool, Path], number: int, odd: A
         shutil.copytree(prefix, copy, symlinks=True)
         before = hash_tree(copy)
         changed = replace_at(recovery.read_journal(str(journal)), number, odd)
-        (copy / journal.relative_to(prefix)).write_bytes(encode(changed) if isinstance(changed, dict) else content[:9])
+        (copy / journal.relative_to(prefix)).write_bytes(
+            encode(changed) if isinstance(changed, dict) else content[:9]
+        )
         with lock_environment(copy):
             try:
                 unfinished.recover(copy)
@@ -194,7 +205,9 @@ def test_wrong_types_touch_nothing(wrecks: Dict[bool, Path], number: int, odd: A
 
 @settings(max_examples=300, deadline=None, suppress_health_check=list(HealthCheck))
 @given(number=st.integers(0, 90), odd=st.sampled_from(ODD), in_summary=st.booleans())
-def test_wrong_types_in_the_history(wrecks: Dict[bool, Path], number: int, odd: Any, in_summary: bool) -> None:
+def test_wrong_types_in_the_history(
+    wrecks: Dict[bool, Path], number: int, odd: Any, in_summary: bool
+) -> None:
     committed = wrecks[True]
     prefix, summary = committed.parents[2], committed.with_name("summary.json")
     kept = committed.read_bytes(), summary.read_bytes()
@@ -202,7 +215,9 @@ def test_wrong_types_in_the_history(wrecks: Dict[bool, Path], number: int, odd: 
         if in_summary:
             summary.write_text(json.dumps(replace_at(json.loads(kept[1]), number % 12, odd)))
         else:
-            committed.write_bytes(encode(replace_at(recovery.read_journal(str(committed)), number or 1, odd)))
+            committed.write_bytes(
+                encode(replace_at(recovery.read_journal(str(committed)), number or 1, odd))
+            )
         for entry in history.read_history(prefix):
             assert entry.problem or isinstance(entry.summary, dict)
             try:

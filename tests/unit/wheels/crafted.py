@@ -12,7 +12,9 @@ from typing import Callable, Iterable, Mapping, Optional, Sequence, Tuple, Union
 
 Content = Union[str, bytes]
 METADATA = "Metadata-Version: 2.1\nName: demo\nVersion: 1.0\nRequires-Dist: torch>=1.8\nRequires-Python: >=3.8\n"
-WHEEL = "Wheel-Version: 1.0\nGenerator: test\nRoot-Is-Purelib: false\nTag: cp311-cp311-linux_x86_64\n"
+WHEEL = (
+    "Wheel-Version: 1.0\nGenerator: test\nRoot-Is-Purelib: false\nTag: cp311-cp311-linux_x86_64\n"
+)
 FILENAME = "demo-1.0-cp311-cp311-linux_x86_64.whl"
 
 
@@ -29,11 +31,17 @@ def make_wheel(
     leave_out: Sequence[str] = (),
     compression: int = zipfile.ZIP_DEFLATED,
 ) -> Path:
-    """Write a wheel; `record` changes RECORD's text, `extra` are entries that RECORD does not know."""
-    members = dict({"demo/__init__.py": "x = 1\n", "demo/_C.so": b"\x7fELF"} if files is None else files)
+    """Write a wheel; `record` changes RECORD's text, `extra` are entries that RECORD does not
+    know."""
+    members = dict(
+        {"demo/__init__.py": "x = 1\n", "demo/_C.so": b"\x7fELF"} if files is None else files
+    )
     members[f"{dist_info}/METADATA"] = metadata
     members[f"{dist_info}/WHEEL"] = wheel
-    text = "".join(make_row(name, content) for name, content in members.items()) + f"{dist_info}/RECORD,,\n"
+    text = (
+        "".join(make_row(name, content) for name, content in members.items())
+        + f"{dist_info}/RECORD,,\n"
+    )
     members[f"{dist_info}/RECORD"] = record(text) if record else text
     path = folder / filename
     with zipfile.ZipFile(path, "w", compression) as archive:

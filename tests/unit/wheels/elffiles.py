@@ -1,4 +1,5 @@
-"""ELF64 shared objects made in memory, without a compiler; everything that a test does not name is right."""
+"""ELF64 shared objects made in memory, without a compiler; everything that a test does not name is
+right."""
 
 from __future__ import annotations
 
@@ -108,12 +109,17 @@ def build_elf(
     asked = [want(one) if isinstance(one, str) else one for one in wants]
     given = [define(one) if isinstance(one, str) else one for one in defines]
     plain = [one for one in given if one.local or one.section == NOWHERE]
-    hashed = sorted((one for one in given if one not in plain), key=lambda one: _gnu_hash(one.name) % buckets)
+    hashed = sorted(
+        (one for one in given if one not in plain), key=lambda one: _gnu_hash(one.name) % buckets
+    )
     symbols = [Symbol("", value=0, used=False), *asked, *plain, *hashed]
     first = len(symbols) - len(hashed)
     strings = _Strings()
     own = list(dict.fromkeys([*versions, *(one.version for one in hashed if one.version)]))
-    needs = [(*one.split(":"), one in weak_version_needs) for one in (*version_needs, *weak_version_needs)]
+    needs = [
+        (*one.split(":"), one in weak_version_needs)
+        for one in (*version_needs, *weak_version_needs)
+    ]
     needs += [(one.library, one.version, False) for one in asked if one.version]
     needs = list(dict.fromkeys(needs))
     numbers = {name: number for number, name in enumerate(own, 2)}
@@ -136,7 +142,11 @@ def build_elf(
         if used:
             parts[name] = b"".join(struct.pack("<QQq", BASE, index << 32 | 6, 0) for index in used)
     tags: List[Tuple[int, Union[int, str]]] = [(1, strings.add(name)) for name in needed]
-    tags += [(tag, strings.add(text)) for tag, text in ((14, soname), (15, rpath), (29, runpath)) if text is not None]
+    tags += [
+        (tag, strings.add(text))
+        for tag, text in ((14, soname), (15, rpath), (29, runpath))
+        if text is not None
+    ]
     parts["strings"] = strings.data
     if sections is not None:
         parts.update(sections)
@@ -159,14 +169,32 @@ def build_elf(
         at[name] = position = (position + 7) // 8 * 8
         position += len(content)
     end = position
-    dynamic = b"".join(struct.pack("<QQ", t, BASE + at[v] if isinstance(v, str) else v) for t, v in tags)
+    dynamic = b"".join(
+        struct.pack("<QQ", t, BASE + at[v] if isinstance(v, str) else v) for t, v in tags
+    )
     count = len(sections) + 2 if sections is not None else 0
     at["headers"] = (end + 7) // 8 * 8
     data = bytearray(at["headers"])
-    header = (b"\x7fELF\2\1\1" + bytes(9), kind, machine, 1, 0, 64, at["headers"] if count else 0, 0)
+    header = (
+        b"\x7fELF\2\1\1" + bytes(9),
+        kind,
+        machine,
+        1,
+        0,
+        64,
+        at["headers"] if count else 0,
+        0,
+    )
     struct.pack_into("<16sHHIQQQIHHHHHH", data, 0, *header, 64, 56, 2, 64, count, max(count - 1, 0))
     struct.pack_into("<IIQQQQQQ", data, 64, 1, 5, 0, BASE, BASE, end, end, 0x1000)
-    place = (at["dynamic"], BASE + at["dynamic"], BASE + at["dynamic"], len(dynamic), len(dynamic), 8)
+    place = (
+        at["dynamic"],
+        BASE + at["dynamic"],
+        BASE + at["dynamic"],
+        len(dynamic),
+        len(dynamic),
+        8,
+    )
     struct.pack_into("<IIQQQQQQ", data, 64 + 56, 2, 6, *place)
     for name, content in {"dynamic": dynamic, **parts}.items():
         data[at[name] : at[name] + len(content)] = content
@@ -205,7 +233,9 @@ class _Strings:
 
 def _symbol(one: Symbol, strings: _Strings) -> bytes:
     binding = 0 if one.local or not one.name else 2 if one.weak else 1
-    return struct.pack("<IBBHQQ", strings.add(one.name), binding << 4 | one.kind, 0, one.section, one.value, 0)
+    return struct.pack(
+        "<IBBHQQ", strings.add(one.name), binding << 4 | one.kind, 0, one.section, one.value, 0
+    )
 
 
 def _gnu_hash(name: str) -> int:
@@ -248,7 +278,9 @@ def _sysv_table(symbols: Sequence[Symbol], count: int) -> bytes:
 
 
 def _versym(
-    symbols: Sequence[Symbol], own: Mapping[str, int], needed: Mapping[Tuple[Optional[str], str], int]
+    symbols: Sequence[Symbol],
+    own: Mapping[str, int],
+    needed: Mapping[Tuple[Optional[str], str], int],
 ) -> bytes:
     rows = []
     for index, one in enumerate(symbols):
@@ -260,7 +292,9 @@ def _versym(
 
 
 def _verneed(
-    needs: Sequence[Tuple[str, str, bool]], numbers: Mapping[Tuple[str, str], int], strings: _Strings
+    needs: Sequence[Tuple[str, str, bool]],
+    numbers: Mapping[Tuple[str, str], int],
+    strings: _Strings,
 ) -> bytes:
     libraries = list(dict.fromkeys(library for library, _, _ in needs))
     table = b""
@@ -270,7 +304,14 @@ def _verneed(
         table += struct.pack("<HHIII", 1, len(rows), strings.add(library), 16, following)
         for row in rows:
             number, further = numbers[row[:2]], 0 if row is rows[-1] else 16
-            table += struct.pack("<IHHII", _sysv_hash(row[1]), 2 if row[2] else 0, number, strings.add(row[1]), further)
+            table += struct.pack(
+                "<IHHII",
+                _sysv_hash(row[1]),
+                2 if row[2] else 0,
+                number,
+                strings.add(row[1]),
+                further,
+            )
     return table
 
 
@@ -290,16 +331,30 @@ def rich_elf(**fields: Any) -> Built:
             "needed": ["libc.so.6", "libtorch.so"],
             "soname": "libdemo.so",
             "runpath": "$ORIGIN:/opt/lib",
-            "wants": ["malloc@libc.so.6:GLIBC_2.2.5", want("gone", weak=True), want("idle", used=False), "_ZN2at1xEv"],
-            "defines": ["f@@V2", "f@V1", "plain", define("thread", kind=THREAD_LOCAL, value=0), define("own", local=1)],
+            "wants": [
+                "malloc@libc.so.6:GLIBC_2.2.5",
+                want("gone", weak=True),
+                want("idle", used=False),
+                "_ZN2at1xEv",
+            ],
+            "defines": [
+                "f@@V2",
+                "f@V1",
+                "plain",
+                define("thread", kind=THREAD_LOCAL, value=0),
+                define("own", local=1),
+            ],
             "hashes": ("gnu", "sysv"),
-            "sections": {".rodata": b'torch/include/c10/util/hash.h":12\0', ".nv_fatbin": make_fatbin()},
+            "sections": {
+                ".rodata": b'torch/include/c10/util/hash.h":12\0',
+                ".nv_fatbin": make_fatbin(),
+            },
             **fields,
         }
     )
 
 
-# --- GPU code --------------------------------------------------------------------------------------
+# --- GPU code -------------------------------------------------------------------------------------
 
 PTX, CUBIN, NVVM = 1, 2, 8
 
@@ -335,7 +390,9 @@ def make_container(*entries: Entry) -> bytes:
     rows = bytearray()
     for one in entries:
         head = struct.pack("<HHIQ", one.kind, 0x101, one.header, len(one.content)) + bytes(8)
-        head += struct.pack("<HHIIIQ", one.version[1], one.version[0], one.architecture, 0, 0, one.flags)
+        head += struct.pack(
+            "<HHIIIQ", one.version[1], one.version[0], one.architecture, 0, 0, one.flags
+        )
         rows += head.ljust(one.header, b"\0") + one.content
     return struct.pack("<IHHQ", 0xBA55ED50, 1, 16, len(rows)) + bytes(rows)
 
@@ -344,7 +401,7 @@ def make_fatbin(*entries: Entry) -> bytes:
     return make_container(*(entries or (cubin("8.0"), cubin("9.0a"), ptx("9.0"))))
 
 
-# --- everything that is asked of a file ------------------------------------------------------------
+# --- everything that is asked of a file -----------------------------------------------------------
 
 NAMES = ("f", "plain", "malloc", "own", "_ZN2at1xEv", "", "\udcff")
 
@@ -358,7 +415,11 @@ def ask_everything(data: Any) -> List[Any]:
     answers = [found.machine, found.soname, found.needed, found.rpath, found.runpath]
     answers += [found.version_needs, found.defined_versions, found.has_symbol_versions]
     answers.append(_or_none(found.wanted))
-    answers += [_or_none(found.defines, name, version) for name in NAMES for version in (None, "V1", "GLIBC_2.2.5")]
+    answers += [
+        _or_none(found.defines, name, version)
+        for name in NAMES
+        for version in (None, "V1", "GLIBC_2.2.5")
+    ]
     rodata = _or_none(found.section, ".rodata")
     answers.append(find_assertions(rodata) if rodata is not None else None)
     answers.append(read_fatbin(_or_none(found.section, ".nv_fatbin")))

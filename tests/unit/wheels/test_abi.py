@@ -35,7 +35,9 @@ FITS, ANOTHER, UNKNOWN, FAILS = (
 MEMBER = "demo/_C.so"
 TENSOR = "_ZN2at4_ops3add4callERKNS_6TensorES4_"
 OLD_STRING = "_ZN3c106detail14torchCheckFailEPKcS2_jRKSs"
-NEW_STRING = "_ZN3c106detail14torchCheckFailEPKcS2_jRKNSt7__cxx1112basic_stringIcSt11char_traitsIcESaIcEEE"
+NEW_STRING = (
+    "_ZN3c106detail14torchCheckFailEPKcS2_jRKNSt7__cxx1112basic_stringIcSt11char_traitsIcESaIcEEE"
+)
 
 
 def build(version="2.13.0+cpu", *, cxx11_abi=True):
@@ -44,13 +46,29 @@ def build(version="2.13.0+cpu", *, cxx11_abi=True):
     return TorchBuild(Version(version), version, local or "cpu", cuda, cxx11_abi=cxx11_abi)
 
 
-def context(torch="2.13.0+cpu", *, known=("2.12", "2.13", "2.14"), libraries=(), cxx11_abi=True, **fields):
+def context(
+    torch="2.13.0+cpu", *, known=("2.12", "2.13", "2.14"), libraries=(), cxx11_abi=True, **fields
+):
     return TorchContext(
-        build(torch, cxx11_abi=cxx11_abi), frozenset(known), frozenset(libraries), "glibc 2.31", **fields
+        build(torch, cxx11_abi=cxx11_abi),
+        frozenset(known),
+        frozenset(libraries),
+        "glibc 2.31",
+        **fields,
     )
 
 
-def see(member=MEMBER, *, missing=(), undefined=(), versions=(), driver=(), minors=(), assertions=None, **fields):
+def see(
+    member=MEMBER,
+    *,
+    missing=(),
+    undefined=(),
+    versions=(),
+    driver=(),
+    minors=(),
+    assertions=None,
+    **fields,
+):
     """What was seen of a file that uses torch's C++; nothing is wrong with it unless it is said."""
     problems = Problems(
         tuple(Missing(name, member) for name in missing),
@@ -59,7 +77,11 @@ def see(member=MEMBER, *, missing=(), undefined=(), versions=(), driver=(), mino
         tuple(driver),
     )
     count = (20 if minors else 0) if assertions is None else assertions
-    values = {"uses_torch": True, "wanted": (TENSOR,), "fingerprint": Fingerprint(count, tuple(minors), 1.0)}
+    values = {
+        "uses_torch": True,
+        "wanted": (TENSOR,),
+        "fingerprint": Fingerprint(count, tuple(minors), 1.0),
+    }
     return ObjectFacts(member, problems, **{**values, **fields})
 
 
@@ -67,24 +89,40 @@ def judged(facts, where=None):
     return judge_object(facts, where or context(), demangle=lambda name: f"<{name}>")
 
 
-# --- one file --------------------------------------------------------------------------------------
+# --- one file -------------------------------------------------------------------------------------
 
 VERDICTS = {
     "built for this torch": (see(minors=["2.13"]), context(), FITS, ""),
     "a tie with this torch": (see(minors=["2.12", "2.13"]), context(), FITS, ""),
     "no C++ of torch": (see(wanted=["aoti_torch_empty", "malloc"]), context(), FITS, ""),
-    "no C++ of torch, another minor in passing": (see(wanted=["torch_x"], minors=["2.9"]), context(), FITS, ""),
+    "no C++ of torch, another minor in passing": (
+        see(wanted=["torch_x"], minors=["2.9"]),
+        context(),
+        FITS,
+        "",
+    ),
     "no torch at all": (see(uses_torch=False, minors=["2.9"]), context(), FITS, ""),
     "its driver is elsewhere": (see(minors=["2.13"], driver=["libcuda.so.1"]), context(), FITS, ""),
     "built for another": (
         see(minors=["2.12"]),
         context(),
         ANOTHER,
-        "demo/_C.so was built for torch 2.12, and here is 2.13.0+cpu: it would load, and may crash or compute wrong "
+        "demo/_C.so was built for torch 2.12, and here is 2.13.0+cpu: it would load, and may crash "
+        "or compute wrong "
         "numbers",
     ),
-    "a tie of others": (see(minors=["2.11", "2.12"]), context(), ANOTHER, "built for torch 2.11 or 2.12, and here is"),
-    "no assertions": (see(), context(), UNKNOWN, "demo/_C.so does not say which torch it was built for"),
+    "a tie of others": (
+        see(minors=["2.11", "2.12"]),
+        context(),
+        ANOTHER,
+        "built for torch 2.11 or 2.12, and here is",
+    ),
+    "no assertions": (
+        see(),
+        context(),
+        UNKNOWN,
+        "demo/_C.so does not say which torch it was built for",
+    ),
     "few assertions": (see(assertions=2), context(), UNKNOWN, "does not say which torch"),
     "unknown torch, its headers": (see(share=0.95, minors=["2.14"]), context("2.16.0"), FITS, ""),
     "unknown torch, just its headers": (see(share=0.9), context("2.16.0"), FITS, ""),
@@ -143,13 +181,15 @@ VERDICTS = {
         see(missing=["libcudart.so.12", "libc10_cuda.so", "libtorch_cuda.so"]),
         context(),
         FAILS,
-        "demo/_C.so was built for a torch with CUDA (it needs libc10_cuda.so), and torch 2.13.0+cpu has none",
+        "demo/_C.so was built for a torch with CUDA (it needs libc10_cuda.so), and torch "
+        "2.13.0+cpu has none",
     ),
     "other CUDA major": (
         see(missing=["libgone.so", "libcudart.so.12"]),
         context("2.13.0+cu130"),
         FAILS,
-        "demo/_C.so was built for CUDA 12 (it needs libcudart.so.12), and torch here is for CUDA 13.0",
+        "demo/_C.so was built for CUDA 12 (it needs libcudart.so.12), and torch here is for CUDA "
+        "13.0",
     ),
     "a library whose number is not CUDA's": (
         see(missing=["libcusparse.so.12", "libcufft.so.11"]),  # CUDA 13 has libcusparse.so.12, too
@@ -161,7 +201,8 @@ VERDICTS = {
         see(missing=["libcudart.e8e8b82a.so.12"]),
         context("2.13.0+cu130"),
         FAILS,
-        "demo/_C.so was built for CUDA 12 (it needs libcudart.e8e8b82a.so.12), and torch here is for CUDA 13.0",
+        "demo/_C.so was built for CUDA 12 (it needs libcudart.e8e8b82a.so.12), and torch here is "
+        "for CUDA 13.0",
     ),
     "this CUDA major": (
         see(missing=["libnvrtc.so.13"]),
@@ -209,7 +250,8 @@ VERDICTS = {
         see(undefined=["one", TENSOR], minors=["2.9"]),
         context(),
         FAILS,
-        f"demo/_C.so was built for another torch (2.9): it needs 2 symbols that torch 2.13.0+cpu does not have, e.g. "
+        "demo/_C.so was built for another torch (2.9): it needs 2 symbols that torch 2.13.0+cpu "
+        "does not have, e.g. "
         f"<{TENSOR}>",
     ),
     "symbols of an unknown torch": (
@@ -218,7 +260,12 @@ VERDICTS = {
         FAILS,
         "built for another torch: it needs 1 symbol ",
     ),
-    "old C++ ABI": (see(undefined=[TENSOR, OLD_STRING]), context(), FAILS, f"<{OLD_STRING}> (old C++ ABI)"),
+    "old C++ ABI": (
+        see(undefined=[TENSOR, OLD_STRING]),
+        context(),
+        FAILS,
+        f"<{OLD_STRING}> (old C++ ABI)",
+    ),
     "new C++ ABI": (
         see(undefined=[NEW_STRING]),
         context("2.5.1", cxx11_abi=False),
@@ -228,7 +275,9 @@ VERDICTS = {
 }
 
 
-@pytest.mark.parametrize(("facts", "where", "verdict", "reason"), VERDICTS.values(), ids=VERDICTS.keys())
+@pytest.mark.parametrize(
+    ("facts", "where", "verdict", "reason"), VERDICTS.values(), ids=VERDICTS.keys()
+)
 def test_a_file(facts, where, verdict, reason):
     found = judged(facts, where)
     assert found.outcome is verdict
@@ -290,7 +339,7 @@ def test_libraries_of_torch(name, is_one):
     assert is_torch_library(name) is is_one
 
 
-# --- a wheel ---------------------------------------------------------------------------------------
+# --- a wheel --------------------------------------------------------------------------------------
 
 
 def file(member, verdict=FITS, **fields):
@@ -313,17 +362,42 @@ WHEELS = {
     "all fit": (ALL_FIT, None, FITS, ["a.so", "b.so"]),
     "none uses torch": ([plain("a.so", FAILS), plain("b.so", FAILS)], None, FITS, []),
     "unknown project, one fits": ([file("a.so", FAILS), file("b.so")], None, FAILS, ["a.so"]),
-    "unknown project, one is unknown": ([file("a.so", FAILS), file("b.so", UNKNOWN)], None, FAILS, ["a.so"]),
-    "a part for libsox": ([file("a.so"), file("sox.so", FAILS, missing=["libsox.so"])], None, FITS, ["a.so"]),
-    "a part for CUDA": ([file("a.so"), file("x.so", FAILS, missing=["libc10_cuda.so"])], None, FITS, ["a.so"]),
+    "unknown project, one is unknown": (
+        [file("a.so", FAILS), file("b.so", UNKNOWN)],
+        None,
+        FAILS,
+        ["a.so"],
+    ),
+    "a part for libsox": (
+        [file("a.so"), file("sox.so", FAILS, missing=["libsox.so"])],
+        None,
+        FITS,
+        ["a.so"],
+    ),
+    "a part for CUDA": (
+        [file("a.so"), file("x.so", FAILS, missing=["libc10_cuda.so"])],
+        None,
+        FITS,
+        ["a.so"],
+    ),
     "a part for CUDA's libraries": (
         [file("a.so"), file("x.so", FAILS, missing=["libnvrtc.so.12"])],
         None,
         FITS,
         ["a.so"],
     ),
-    "nothing but a part for CUDA": ([file("x.so", FAILS, missing=["libc10_cuda.so"])], None, FAILS, ["x.so"]),
-    "a part for another torch": ([file("a.so"), file("x.so", FAILS, missing=["libtorch.so"])], None, FAILS, ["x.so"]),
+    "nothing but a part for CUDA": (
+        [file("x.so", FAILS, missing=["libc10_cuda.so"])],
+        None,
+        FAILS,
+        ["x.so"],
+    ),
+    "a part for another torch": (
+        [file("a.so"), file("x.so", FAILS, missing=["libtorch.so"])],
+        None,
+        FAILS,
+        ["x.so"],
+    ),
     "known project, a part for libsox": (
         [file("a.so"), file("b.so", FAILS, missing=["libsox.so"])],
         "*.so",
@@ -336,16 +410,61 @@ WHEELS = {
         FAILS,
         ["b.so"],
     ),
-    "unknown project, none fits": ([file("a.so", FAILS), file("b.so", ANOTHER)], None, FAILS, ["a.so"]),
-    "unknown project, all for another": ([file("a.so", ANOTHER), plain("b.so")], None, ANOTHER, ["a.so"]),
-    "known project, needed fits": ([file("_C.so"), file("image.so", FAILS)], "_C.so", FITS, ["_C.so"]),
-    "known project, needed fails": ([file("_C.so", FAILS), file("image.so")], "_C.so", FAILS, ["_C.so"]),
-    "known project, needed is for another": ([file("_C.so", ANOTHER), file("x.so")], "_C.so", ANOTHER, ["_C.so"]),
-    "known project, needed without torch": ([plain("_C.so", FAILS), file("x.so")], "_C.so", FAILS, ["_C.so"]),
-    "known project, nothing needed": ([file("a.so", FAILS), file("b.so", FAILS)], "none.so", FITS, []),
+    "unknown project, none fits": (
+        [file("a.so", FAILS), file("b.so", ANOTHER)],
+        None,
+        FAILS,
+        ["a.so"],
+    ),
+    "unknown project, all for another": (
+        [file("a.so", ANOTHER), plain("b.so")],
+        None,
+        ANOTHER,
+        ["a.so"],
+    ),
+    "known project, needed fits": (
+        [file("_C.so"), file("image.so", FAILS)],
+        "_C.so",
+        FITS,
+        ["_C.so"],
+    ),
+    "known project, needed fails": (
+        [file("_C.so", FAILS), file("image.so")],
+        "_C.so",
+        FAILS,
+        ["_C.so"],
+    ),
+    "known project, needed is for another": (
+        [file("_C.so", ANOTHER), file("x.so")],
+        "_C.so",
+        ANOTHER,
+        ["_C.so"],
+    ),
+    "known project, needed without torch": (
+        [plain("_C.so", FAILS), file("x.so")],
+        "_C.so",
+        FAILS,
+        ["_C.so"],
+    ),
+    "known project, nothing needed": (
+        [file("a.so", FAILS), file("b.so", FAILS)],
+        "none.so",
+        FITS,
+        [],
+    ),
     "both of two are needed": ([file("a.so"), file("b.so", FAILS)], "*.so", FAILS, ["b.so"]),
-    "alternatives, one fits": ([*FFMPEG, file("codec/libcore8.so")], None, FITS, ["codec/libcore8.so"]),
-    "alternatives of a known project": ([*FFMPEG, file("codec/libcore8.so")], "none", FITS, ["codec/libcore8.so"]),
+    "alternatives, one fits": (
+        [*FFMPEG, file("codec/libcore8.so")],
+        None,
+        FITS,
+        ["codec/libcore8.so"],
+    ),
+    "alternatives of a known project": (
+        [*FFMPEG, file("codec/libcore8.so")],
+        "none",
+        FITS,
+        ["codec/libcore8.so"],
+    ),
     "alternatives, none fits": (FFMPEG, None, FAILS, ["codec/libcore4.so"]),
     "alternatives of the system, none fits": (FFMPEG, "none", FITS, []),
     "alternatives for torch, none fits": (
@@ -360,14 +479,24 @@ WHEELS = {
         FAILS,
         ["a11.so"],
     ),
-    "alternatives without torch": ([plain("a1.so", FAILS), plain("a2.so", FAILS)], "none", FITS, []),
+    "alternatives without torch": (
+        [plain("a1.so", FAILS), plain("a2.so", FAILS)],
+        "none",
+        FITS,
+        [],
+    ),
     "alternatives, the best is for another": (
         [file("a1.so", FAILS), file("a2.so", ANOTHER), file("a3.so", FAILS)],
         "none",
         ANOTHER,
         ["a2.so"],
     ),
-    "twins, the one that is taken fits": ([file("_x_cpu.so", FAILS), file("_x_cuda.so")], TWINS, FITS, ["_x_cuda.so"]),
+    "twins, the one that is taken fits": (
+        [file("_x_cpu.so", FAILS), file("_x_cuda.so")],
+        TWINS,
+        FITS,
+        ["_x_cuda.so"],
+    ),
     "twins, the one that is taken fails": (
         [file("_x_cpu.so"), file("_x_cuda.so", FAILS, missing=["libtorch_cuda.so"])],
         TWINS,
@@ -375,16 +504,28 @@ WHEELS = {
         ["_x_cuda.so"],
     ),
     "twins, one is there": ([file("_x_cpu.so", FAILS)], TWINS, FAILS, ["_x_cpu.so"]),
-    "needed alternatives are told once": ([file("a1.so", FAILS), file("a2.so", FAILS)], "a*.so", FAILS, ["a1.so"]),
+    "needed alternatives are told once": (
+        [file("a1.so", FAILS), file("a2.so", FAILS)],
+        "a*.so",
+        FAILS,
+        ["a1.so"],
+    ),
 }
 
 
 def needs(pattern, files):
-    """As for a project of which the wheel index knows this pattern; None: a project that it does not know."""
-    return None if pattern is None else needed_files([pattern], [one.facts.member for one in files]).__contains__
+    """As for a project of which the wheel index knows this pattern; None: a project that it does
+    not know."""
+    return (
+        None
+        if pattern is None
+        else needed_files([pattern], [one.facts.member for one in files]).__contains__
+    )
 
 
-@pytest.mark.parametrize(("files", "pattern", "outcome", "deciding_objects"), WHEELS.values(), ids=WHEELS.keys())
+@pytest.mark.parametrize(
+    ("files", "pattern", "outcome", "deciding_objects"), WHEELS.values(), ids=WHEELS.keys()
+)
 def test_a_wheel(files, pattern, outcome, deciding_objects):
     found = judge_wheel(files, needs(pattern, files))
     assert (found[0], [one.facts.member for one in found[1]]) == (outcome, deciding_objects)
@@ -406,13 +547,20 @@ def test_a_file_that_says_nothing_takes_the_word_of_its_wheel(minors, verdicts):
 
 
 def test_alternatives_do_not_speak_for_each_other():
-    files = [judged(see("for_2.12.so", minors=["2.12"])), judged(see("for_2.13.so")), judged(see("silent.so"))]
+    files = [
+        judged(see("for_2.12.so", minors=["2.12"])),
+        judged(see("for_2.13.so")),
+        judged(see("silent.so")),
+    ]
     assert [one.outcome for one in infer_from_siblings(files, context())[1:]] == [UNKNOWN, UNKNOWN]
 
 
 def test_a_torch_that_the_table_does_not_know_is_not_judged_by_company():
     where = context("2.99.0+cpu")
-    files = [judged(see("a.so", minors=["2.13"], share=1.0), where), judged(see("silent.so"), where)]
+    files = [
+        judged(see("a.so", minors=["2.13"], share=1.0), where),
+        judged(see("silent.so"), where),
+    ]
     assert [one.outcome for one in infer_from_siblings(files, where)] == [FITS, UNKNOWN]
 
 
@@ -437,20 +585,30 @@ def test_files_that_differ_in_numbers_are_alternatives(members, groups):
     assert len(set(map(group_of, members))) == groups
 
 
-# --- findings --------------------------------------------------------------------------------------
+# --- findings -------------------------------------------------------------------------------------
 
 E, W, N = Severity.ERROR, Severity.WARNING, Severity.NOTE
 FINDINGS = {
     "fits": ([file("a.so")], None, False, []),
     "unknown": ([file("a.so", UNKNOWN)], None, False, []),
-    "does not load": ([file("a.so", FAILS)], None, False, [("does-not-load", E, "a.so does-not-load")]),
+    "does not load": (
+        [file("a.so", FAILS)],
+        None,
+        False,
+        [("does-not-load", E, "a.so does-not-load")],
+    ),
     "does not load, and is asked for": (
         [file("a.so", FAILS)],
         None,
         True,
         [("does-not-load", E, "a.so does-not-load")],
     ),
-    "another": ([file("a.so", ANOTHER)], None, False, [("built-for-another-torch", E, "a.so another-torch")]),
+    "another": (
+        [file("a.so", ANOTHER)],
+        None,
+        False,
+        [("built-for-another-torch", E, "a.so another-torch")],
+    ),
     "another, and is asked for": (
         [file("a.so", ANOTHER)],
         None,
@@ -475,29 +633,43 @@ FINDINGS = {
         False,
         [("optional-part-does-not-load", N, "codec/libcore4.so does-not-load")],
     ),
-    "an alternative that fits": ([file("_C.so"), *FFMPEG, file("codec/libcore8.so")], "_C.so", False, []),
+    "an alternative that fits": (
+        [file("_C.so"), *FFMPEG, file("codec/libcore8.so")],
+        "_C.so",
+        False,
+        [],
+    ),
     "a needed and an optional part": (
         [file("_C.so", FAILS), file("image.so", FAILS)],
         "_C.so",
         False,
-        [("does-not-load", E, "_C.so does-not-load"), ("optional-part-does-not-load", N, "image.so does-not-load")],
+        [
+            ("does-not-load", E, "_C.so does-not-load"),
+            ("optional-part-does-not-load", N, "image.so does-not-load"),
+        ],
     ),
     "the driver": (
-        [file("a.so", driver=["libnvidia-ml.so.1", "libcuda.so.1"]), file("b.so", driver=["libcuda.so.1"])],
+        [
+            file("a.so", driver=["libnvidia-ml.so.1", "libcuda.so.1"]),
+            file("b.so", driver=["libcuda.so.1"]),
+        ],
         None,
         False,
         [
             (
                 "needs-driver",
                 N,
-                "demo needs libcuda.so.1, libnvidia-ml.so.1 of the driver, which is not here: it cannot be verified",
+                "demo needs libcuda.so.1, libnvidia-ml.so.1 of the driver, which is not here: it "
+                "cannot be verified",
             )
         ],
     ),
 }
 
 
-@pytest.mark.parametrize(("files", "pattern", "is_asked_for", "told"), FINDINGS.values(), ids=FINDINGS.keys())
+@pytest.mark.parametrize(
+    ("files", "pattern", "is_asked_for", "told"), FINDINGS.values(), ids=FINDINGS.keys()
+)
 def test_what_is_told_of_a_wheel(files, pattern, is_asked_for, told):
     found = findings_of("demo", files, needs(pattern, files), is_asked_for=is_asked_for)
     assert [(one.check, one.severity, one.detail) for one in found] == told
@@ -506,7 +678,11 @@ def test_what_is_told_of_a_wheel(files, pattern, is_asked_for, told):
 
 
 def test_torch_itself():
-    files = [plain("torch/_C.so", FAILS), plain("torch/lib/libtorch_global_deps.so"), plain("x.so", UNKNOWN)]
+    files = [
+        plain("torch/_C.so", FAILS),
+        plain("torch/lib/libtorch_global_deps.so"),
+        plain("x.so", UNKNOWN),
+    ]
     (found,) = torch_findings(files)
     assert (found.check, found.severity, found.subject) == ("torch-would-not-load", E, "torch")
     assert found.detail == "torch itself would no longer load: torch/_C.so does-not-load"
@@ -527,7 +703,8 @@ def test_what_is_left_open_is_a_warning(files, details):
 
 
 @pytest.mark.parametrize(
-    ("name", "is_torch"), [(TENSOR, True), (NEW_STRING, True), ("_ZNSt6vectorIiE4sizeEv", False), ("printf", False)]
+    ("name", "is_torch"),
+    [(TENSOR, True), (NEW_STRING, True), ("_ZNSt6vectorIiE4sizeEv", False), ("printf", False)],
 )
 def test_symbols_of_torch(name, is_torch):
     assert is_torch_symbol(name) is is_torch

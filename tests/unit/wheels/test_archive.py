@@ -47,7 +47,10 @@ def test_a_wheel_is_read(tmp_path):
     assert artifact.top_level == ("_native", "demo", "other", "single")
     assert artifact.entry_points == (EntryPoint("console_scripts", "demo", "demo:Main"),)
     assert artifact.scripts == ("demo", "demo-run")
-    assert {row.path for row in artifact.record} == {*files, *(f"demo-1.0.dist-info/{n}" for n in _INFO)}
+    assert {row.path for row in artifact.record} == {
+        *files,
+        *(f"demo-1.0.dist-info/{n}" for n in _INFO),
+    }
 
 
 _INFO = ("METADATA", "WHEEL", "RECORD")
@@ -63,15 +66,24 @@ def test_members_are_extracted_under_their_paths(tmp_path):
 @pytest.mark.parametrize(
     ("filename", "options"),
     [
-        pytest.param("demo-1.0+pt18cu111-cp311-cp311-linux_x86_64.whl", {}, id="local version only in the file name"),
+        pytest.param(
+            "demo-1.0+pt18cu111-cp311-cp311-linux_x86_64.whl",
+            {},
+            id="local version only in the file name",
+        ),
         pytest.param("demo-1.0-py3-none-any.whl", {}, id="WHEEL has other tags than the file name"),
         pytest.param("demo-1.0-1-cp311-cp311-linux_x86_64.whl", {}, id="build tag"),
         pytest.param(
             "demo-1.0+cu118-cp311-cp311-linux_x86_64.whl",
-            {"dist_info": "demo-1.0+cu118.dist-info", "metadata": METADATA.replace("1.0", "1.0+cu118")},
+            {
+                "dist_info": "demo-1.0+cu118.dist-info",
+                "metadata": METADATA.replace("1.0", "1.0+cu118"),
+            },
             id="local version everywhere",
         ),
-        pytest.param("Demo-1.0-py3-none-any.whl", {"dist_info": "Demo-1.0.dist-info"}, id="capital letter"),
+        pytest.param(
+            "Demo-1.0-py3-none-any.whl", {"dist_info": "Demo-1.0.dist-info"}, id="capital letter"
+        ),
     ],
 )
 def test_oddities_in_good_faith_are_accepted(tmp_path, filename, options):
@@ -113,13 +125,28 @@ def second_name(name, other):
 
 
 HOSTILE = {
-    "content differs from RECORD": ({"record": rewrite(r"(demo/_C.so,sha256=)\w{4}", r"\1AAAA")}, "hash that RECORD"),
+    "content differs from RECORD": (
+        {"record": rewrite(r"(demo/_C.so,sha256=)\w{4}", r"\1AAAA")},
+        "hash that RECORD",
+    ),
     "file not in RECORD": ({"extra": [("demo/more.py", "")]}, "does not list demo/more.py"),
-    "row without file": ({"record": lambda t: t + make_row("demo/gone.py", "")}, "demo/gone.py, which is not"),
+    "row without file": (
+        {"record": lambda t: t + make_row("demo/gone.py", "")},
+        "demo/gone.py, which is not",
+    ),
     "row twice": ({"record": lambda t: t + make_row("demo/_C.so", b"\x7fELF")}, "demo/_C.so twice"),
-    "row without hash": ({"record": rewrite(r"demo/_C.so,.*", "demo/_C.so,,")}, "no hash for demo/_C.so"),
-    "row with md5": ({"record": rewrite(r"demo/_C.so,sha256=\S+", "demo/_C.so,md5=AAAA,4")}, "'md5'"),
-    "row with another size": ({"record": rewrite(r"(demo/_C.so,.*),4\n", r"\1,5\n")}, "5 bytes, the archive has 4"),
+    "row without hash": (
+        {"record": rewrite(r"demo/_C.so,.*", "demo/_C.so,,")},
+        "no hash for demo/_C.so",
+    ),
+    "row with md5": (
+        {"record": rewrite(r"demo/_C.so,sha256=\S+", "demo/_C.so,md5=AAAA,4")},
+        "'md5'",
+    ),
+    "row with another size": (
+        {"record": rewrite(r"(demo/_C.so,.*),4\n", r"\1,5\n")},
+        "5 bytes, the archive has 4",
+    ),
     "row with two columns": ({"record": lambda t: t + "x,y\n"}, "2 columns"),
     "no RECORD": ({"leave_out": ["demo-1.0.dist-info/RECORD"]}, "RECORD is missing"),
     "no METADATA": ({"leave_out": ["demo-1.0.dist-info/METADATA"]}, "METADATA is missing"),
@@ -128,18 +155,42 @@ HOSTILE = {
         "WHEEL is",
     ),
     "wheel format 2": ({"wheel": WHEEL.replace("1.0", "2.0")}, "wheel format version"),
-    "other name": ({"metadata": METADATA.replace("demo", "torch")}, "'torch', its file name says 'demo'"),
-    "other version": ({"metadata": METADATA.replace("1.0", "1.1")}, "version 1.1, its file name says 1.0"),
+    "other name": (
+        {"metadata": METADATA.replace("demo", "torch")},
+        "'torch', its file name says 'demo'",
+    ),
+    "other version": (
+        {"metadata": METADATA.replace("1.0", "1.1")},
+        "version 1.1, its file name says 1.0",
+    ),
     "no version": ({"metadata": "Name: demo\n"}, "version is None"),
     "not a wheel name": ({"filename": "demo.whl"}, "not a wheel file name"),
     "dist-info of another": ({"dist_info": "other-1.0.dist-info"}, "does not belong to demo 1.0"),
     "second dist-info": ({"files": {"pip-1.0.dist-info/METADATA": ""}}, "2 .dist-info folders"),
-    "data of another": ({"files": {"pip-1.0.data/purelib/pip.py": ""}}, "does not belong to demo 1.0"),
-    "unknown scheme": ({"files": {"demo-1.0.data/stdlib/os.py": ""}}, "no known installation scheme"),
-    "replaces python": ({"files": {"demo-1.0.data/scripts/python3.11": ""}}, "environment's own python3.11"),
-    "replaces python.exe": ({"files": {"demo-1.0.data/scripts/Python.exe": ""}}, "environment's own"),
-    "replaces activate": ({"files": {"demo-1.0.data/scripts/activate.fish": ""}}, "environment's own activate"),
-    "replaces python through data": ({"files": {"demo-1.0.data/data/bin/python": ""}}, "environment's own python"),
+    "data of another": (
+        {"files": {"pip-1.0.data/purelib/pip.py": ""}},
+        "does not belong to demo 1.0",
+    ),
+    "unknown scheme": (
+        {"files": {"demo-1.0.data/stdlib/os.py": ""}},
+        "no known installation scheme",
+    ),
+    "replaces python": (
+        {"files": {"demo-1.0.data/scripts/python3.11": ""}},
+        "environment's own python3.11",
+    ),
+    "replaces python.exe": (
+        {"files": {"demo-1.0.data/scripts/Python.exe": ""}},
+        "environment's own",
+    ),
+    "replaces activate": (
+        {"files": {"demo-1.0.data/scripts/activate.fish": ""}},
+        "environment's own activate",
+    ),
+    "replaces python through data": (
+        {"files": {"demo-1.0.data/data/bin/python": ""}},
+        "environment's own python",
+    ),
     "command with a path": (
         {"files": {"demo-1.0.dist-info/entry_points.txt": "[console_scripts]\n../../x = demo:m\n"}},
         "not a plain file name",
@@ -152,7 +203,10 @@ HOSTILE = {
         {"files": {"demo-1.0.dist-info/entry_points.txt": "demo = demo:m\n"}},
         "cannot be read",
     ),
-    "bytecode of another module": ({"files": {"six/__pycache__/six.cpython-311.pyc": b""}}, "no source beside it"),
+    "bytecode of another module": (
+        {"files": {"six/__pycache__/six.cpython-311.pyc": b""}},
+        "no source beside it",
+    ),
     "parent folder": ({"files": {"../../evil.py": ""}}, "leaves its folder"),
     "parent folder inside": ({"files": {"demo/../os.py": ""}}, "leaves its folder"),
     "absolute": ({"files": {"/etc/passwd": ""}}, "is absolute"),
@@ -160,20 +214,47 @@ HOSTILE = {
     "backslash": ({"files": {"demo\\evil.py": ""}}, "readers treat differently"),
     "double slash": ({"files": {"demo//evil.py": ""}}, "simplest form"),
     "long name": ({"files": {"demo/" + "x" * 256 + ".py": ""}}, "longer than 255"),
-    "symbolic link": ({"extra": [(make_entry("demo/link", mode=0o120777), "/etc/passwd")]}, "is a link"),
+    "symbolic link": (
+        {"extra": [(make_entry("demo/link", mode=0o120777), "/etc/passwd")]},
+        "is a link",
+    ),
     "device": ({"extra": [(make_entry("demo/null", mode=0o020666), "")]}, "special file"),
     "set-user-id": ({"extra": [(make_entry("demo/su", mode=0o104755), "")]}, "set-user-id"),
     "file and folder": ({"extra": [("demo", "")]}, "a file and a folder at once"),
-    "a name that steers a terminal": ({"files": {"demo/\x1b[2J.py": ""}}, "readers treat differently"),
+    "a name that steers a terminal": (
+        {"files": {"demo/\x1b[2J.py": ""}},
+        "readers treat differently",
+    ),
     "a name with C1 controls": ({"files": {"demo/\x9b2J.py": ""}}, "readers treat differently"),
-    "a name that reads backwards": ({"files": {"demo/\u202eyp.txt": ""}}, "readers treat differently"),
-    "a second name": ({"extra": [(second_name("demo/a.py", "demo/b.py"), "")]}, "carries a second name"),
-    "size that is no number": ({"record": rewrite(r"(demo/_C.so,.*),4\n", "\\1,\u00b2\n")}, "has '\u00b2' bytes"),
-    "size of many digits": ({"record": rewrite(r"(demo/_C.so,.*),4\n", rf"\1,{'9' * 5000}\n")}, "'9999"),
+    "a name that reads backwards": (
+        {"files": {"demo/\u202eyp.txt": ""}},
+        "readers treat differently",
+    ),
+    "a second name": (
+        {"extra": [(second_name("demo/a.py", "demo/b.py"), "")]},
+        "carries a second name",
+    ),
+    "size that is no number": (
+        {"record": rewrite(r"(demo/_C.so,.*),4\n", "\\1,\u00b2\n")},
+        "has '\u00b2' bytes",
+    ),
+    "size of many digits": (
+        {"record": rewrite(r"(demo/_C.so,.*),4\n", rf"\1,{'9' * 5000}\n")},
+        "'9999",
+    ),
     "a long row": ({"record": lambda t: t + "x" * 200_000 + ",,\n"}, "RECORD cannot be read"),
-    "version of many digits": ({"metadata": METADATA.replace("1.0", "9" * 5000)}, "says the version is '999"),
-    "many requirements": ({"metadata": METADATA + "Requires-Dist: x\n" * 10_001}, "more than 10000 requirements"),
-    "much metadata": ({"metadata": METADATA + "\n" + "x" * archive.MAX_METADATA}, "no sensible size"),
+    "version of many digits": (
+        {"metadata": METADATA.replace("1.0", "9" * 5000)},
+        "says the version is '999",
+    ),
+    "many requirements": (
+        {"metadata": METADATA + "Requires-Dist: x\n" * 10_001},
+        "more than 10000 requirements",
+    ),
+    "much metadata": (
+        {"metadata": METADATA + "\n" + "x" * archive.MAX_METADATA},
+        "no sensible size",
+    ),
     "bzip2": ({"compression": zipfile.ZIP_BZIP2}, "compressed in a way"),
 }
 
@@ -192,8 +273,11 @@ def record_as(name, content):
 
 
 def renamed(local):
-    """RECORD of a wheel that was built as 1.0+local and renamed to 1.0: torch 1.8.1, torchvision 0.9.1 to 0.13.1."""
-    return record_as(f"{DIST_INFO}/METADATA", METADATA.replace("\nVersion: 1.0\n", f"\nVersion: 1.0+{local}\n"))
+    """RECORD of a wheel that was built as 1.0+local and renamed to 1.0: torch 1.8.1, torchvision
+    0.9.1 to 0.13.1."""
+    return record_as(
+        f"{DIST_INFO}/METADATA", METADATA.replace("\nVersion: 1.0\n", f"\nVersion: 1.0+{local}\n")
+    )
 
 
 @pytest.mark.parametrize("verify_members", [True, False])
@@ -207,7 +291,10 @@ def test_a_local_version_that_was_cut_after_record_is_a_note(tmp_path, local, ve
 
 def test_a_local_version_that_was_cut_from_a_module_is_a_note(tmp_path):
     """intel-extension-for-pytorch 1.12.100 and 1.13.100."""
-    now, then = "__version__ = '1.0'\n__mode__ = 'release'\n", "__version__ = '1.0+cpu'\n__mode__ = 'release'\n"
+    now, then = (
+        "__version__ = '1.0'\n__mode__ = 'release'\n",
+        "__version__ = '1.0+cpu'\n__mode__ = 'release'\n",
+    )
     path = make_wheel(tmp_path, {"demo/version.py": now}, record=record_as("demo/version.py", then))
     (note,) = open_wheel(path).record_notes
     assert note.path == "demo/version.py"
@@ -216,7 +303,11 @@ def test_a_local_version_that_was_cut_from_a_module_is_a_note(tmp_path):
 @pytest.mark.parametrize(
     ("name", "files", "then"),
     [
-        ("METADATA", None, METADATA.replace("1.0\n", "1.0+cu102\n").replace("torch>=1.8", "torch>=1.9")),
+        (
+            "METADATA",
+            None,
+            METADATA.replace("1.0\n", "1.0+cu102\n").replace("torch>=1.8", "torch>=1.9"),
+        ),
         ("METADATA", None, METADATA.replace("\nVersion: 1.0\n", "\nVersion: 1.0+evil!\n")),
         ("demo/version.py", {"demo/version.py": "v = '1.0'; x = 1"}, "v = '1.0+cpu'; x = 2"),
         ("demo/version.py", {"demo/version.py": "nothing"}, "nothing+cpu"),
@@ -235,7 +326,10 @@ OTHER_METADATA = METADATA.replace("torch>=1.8", "torch>=1.9")
     ("options", "noted"),
     [
         ({"record": record_as(f"{DIST_INFO}/METADATA", OTHER_METADATA)}, f"{DIST_INFO}/METADATA"),
-        ({"record": record_as(f"{DIST_INFO}/METADATA", METADATA + "more\n")}, f"{DIST_INFO}/METADATA"),
+        (
+            {"record": record_as(f"{DIST_INFO}/METADATA", METADATA + "more\n")},
+            f"{DIST_INFO}/METADATA",
+        ),
         ({"extra": [("demo_rec.lock", "")]}, "demo_rec.lock"),  # nvidia-nvimgcodec-cu12 0.2.0.7
     ],
     ids=["same size", "other size", "not listed"],
@@ -261,7 +355,9 @@ NEVER_A_NOTE = {
     "two rows that differ": {"record": lambda text: text + make_row("demo/_C.so", b"other")},
     "row that leads out": {"record": lambda text: text + make_row("../../../bin/python", "")},
     "row with an absolute path": {"record": lambda text: text + make_row("/etc/passwd", "")},
-    "row with a path that is not in its simplest form": {"record": lambda text: text + make_row("demo/./x.py", "")},
+    "row with a path that is not in its simplest form": {
+        "record": lambda text: text + make_row("demo/./x.py", "")
+    },
     "row that steers a terminal": {"record": lambda text: text + make_row("demo/\x1b[2J.py", "")},
     "no RECORD": {"leave_out": ["demo-1.0.dist-info/RECORD"]},
     "wheel format 2": {"wheel": WHEEL.replace("1.0", "2.0")},
@@ -288,7 +384,16 @@ def test_what_no_promise_turns_into_a_note(tmp_path, options):
         ({"record": lambda text: text + make_row("demo/gone.py", "")}, "demo/gone.py"),
         ({"wheel": WHEEL.replace("1.0", "0.1")}, f"{DIST_INFO}/WHEEL"),
     ],
-    ids=["empty", "no hash", "md5", "one column", "four columns", "a row twice", "no file", "wheel format 0.1"],
+    ids=[
+        "empty",
+        "no hash",
+        "md5",
+        "one column",
+        "four columns",
+        "a row twice",
+        "no file",
+        "wheel format 0.1",
+    ],
 )
 def test_what_pip_installs_is_a_note_unless_records_are_strict(tmp_path, options, noted):
     path = make_wheel(tmp_path, **options)
@@ -320,7 +425,9 @@ def test_record_of_a_wheel_for_windows_may_have_backslashes(tmp_path):
 
 def test_a_tag_that_cannot_be_read_does_not_count(tmp_path):
     """nvidia-nvimgcodec-cu12 0.2.0.7; the tags of the file name are the ones that are compared."""
-    wheel = WHEEL.replace("Tag: cp311-cp311-linux_x86_64", "Tag: py3-manylinux2014_x86_64\nTag: py3-none-any")
+    wheel = WHEEL.replace(
+        "Tag: cp311-cp311-linux_x86_64", "Tag: py3-manylinux2014_x86_64\nTag: py3-none-any"
+    )
     artifact = open_wheel(make_wheel(tmp_path, wheel=wheel))
     assert artifact.wheel_tags == {Tag("py3", "none", "any")}
     assert artifact.tags == {CP311}
@@ -364,7 +471,9 @@ LAYOUT = {
     "archive comment": lambda raw: raw[:-2] + b"\x04\x00note",
     "known comment, announced shorter": lambda raw: raw[:-2] + b"\x05\x00zip-rs",
     "known comment, not announced": lambda raw: raw + b"zip-rs",
-    "two end records with the known comment": lambda raw: raw[:-2] + b"\x1c\x00" + raw[-22:-2] + b"\x06\x00zip-rs",
+    "two end records with the known comment": lambda raw: (
+        raw[:-2] + b"\x1c\x00" + raw[-22:-2] + b"\x06\x00zip-rs"
+    ),
     "cut off": lambda raw: raw[:-30],
     "no archive": lambda raw: b"<html>not found</html>",
     "empty": lambda raw: b"",
@@ -424,7 +533,8 @@ def test_a_bomb_is_refused_before_it_is_inflated(tmp_path):
 
 
 def make_liar(path, shown, packed):
-    """A wheel whose demo/liar says that it has the bytes `shown`, and holds the raw deflate stream `packed`."""
+    """A wheel whose demo/liar says that it has the bytes `shown`, and holds the raw deflate stream
+    `packed`."""
     make_wheel(path.parent, {"demo/liar": shown}, compression=zipfile.ZIP_STORED)
     entry = zipfile.ZipInfo("demo/liar")
     with zipfile.ZipFile(path) as source:
@@ -437,8 +547,12 @@ def make_liar(path, shown, packed):
         name = info.filename.encode()
         directory += struct.pack("<4sHHH", b"PK\1\2", 20, 20, 0) + struct.pack("<HHHIIIHH", *sizes)
         directory += struct.pack("<HHHII", 0, 0, 0, 0o100644 << 16, len(body)) + name
-        body += struct.pack("<4sHH", b"PK\3\4", 20, 0) + struct.pack("<HHHIIIHH", *sizes) + name + data
-    end = struct.pack("<4s4H2LH", b"PK\5\6", 0, 0, len(members), len(members), len(directory), len(body), 0)
+        body += (
+            struct.pack("<4sHH", b"PK\3\4", 20, 0) + struct.pack("<HHHIIIHH", *sizes) + name + data
+        )
+    end = struct.pack(
+        "<4s4H2LH", b"PK\5\6", 0, 0, len(members), len(members), len(directory), len(body), 0
+    )
     path.write_bytes(body + directory + end)
     return path
 
@@ -467,7 +581,9 @@ def test_a_header_that_lies_about_its_contents(tmp_path, packed, reason):
 
 
 def test_a_crafted_archive_that_does_not_lie_is_read(tmp_path):
-    assert open_wheel(make_liar(tmp_path / FILENAME, b"x = 1\n", deflate(b"x = 1\n"))).name == "demo"
+    assert (
+        open_wheel(make_liar(tmp_path / FILENAME, b"x = 1\n", deflate(b"x = 1\n"))).name == "demo"
+    )
 
 
 def test_a_bomb_whose_header_lies_is_not_inflated(tmp_path):
@@ -481,11 +597,17 @@ def test_a_bomb_whose_header_lies_is_not_inflated(tmp_path):
 @pytest.mark.parametrize("said", [1_000_000, 5])
 def test_a_million_entries_are_refused_before_they_are_read(tmp_path, said):
     path = tmp_path / FILENAME
-    start = struct.pack("<4s4B4HL2L5H2L", b"PK\1\2", 20, 3, 20, 0, 0, 0, 0, 33, 0, 0, 0, 5, 0, 0, 0, 0, 0, 0)
+    start = struct.pack(
+        "<4s4B4HL2L5H2L", b"PK\1\2", 20, 3, 20, 0, 0, 0, 0, 33, 0, 0, 0, 5, 0, 0, 0, 0, 0, 0
+    )
     entries = b"".join(start + b"%05x" % number for number in range(1_000_000))
     end = struct.pack("<4sQ2H2L4Q", b"PK\6\6", 44, 45, 45, 0, 0, said, said, len(entries), 0)
     end += struct.pack("<4sLQL", b"PK\6\7", 0, len(entries), 1)
-    path.write_bytes(entries + end + struct.pack("<4s4H2LH", b"PK\5\6", 0, 0, 65535, 65535, 2**32 - 1, 2**32 - 1, 0))
+    path.write_bytes(
+        entries
+        + end
+        + struct.pack("<4s4H2LH", b"PK\5\6", 0, 0, 65535, 65535, 2**32 - 1, 2**32 - 1, 0)
+    )
     started = time.process_time()
     with pytest.raises(WheelInvalid, match="more than 100000 entries"):
         open_wheel(path)
@@ -496,7 +618,10 @@ def test_a_million_entries_are_refused_before_they_are_read(tmp_path, said):
     ("files", "clashes"),
     [
         (["demo/a.py", "demo/b.py"], ()),
-        (["demo/xt_connmark.h", "demo/xt_CONNMARK.h"], (("demo/xt_connmark.h", "demo/xt_CONNMARK.h"),)),
+        (
+            ["demo/xt_connmark.h", "demo/xt_CONNMARK.h"],
+            (("demo/xt_connmark.h", "demo/xt_CONNMARK.h"),),
+        ),
         (["Demo/a.py", "demo/a.py"], (("Demo/a.py", "demo/a.py"),)),
         (["demo/\u00e9.py", "demo/e\u0301.py"], (("demo/\u00e9.py", "demo/e\u0301.py"),)),
     ],
@@ -512,7 +637,12 @@ def test_names_that_only_windows_reserves_are_good_names(tmp_path, name):
 
 def test_a_match_across_the_last_chunk_is_unpacked(tmp_path):
     """The inflater may hold the end of a match when its input is used up."""
-    for size in (zip_archive.CHUNK, zip_archive.CHUNK + 1, zip_archive.CHUNK + 258, 2 * zip_archive.CHUNK - 1):
+    for size in (
+        zip_archive.CHUNK,
+        zip_archive.CHUNK + 1,
+        zip_archive.CHUNK + 258,
+        2 * zip_archive.CHUNK - 1,
+    ):
         artifact = open_wheel(make_wheel(tmp_path, {"demo/zeros": bytes(size)}))
         assert dict(artifact.sizes)["demo/zeros"] == size
 

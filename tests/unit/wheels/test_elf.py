@@ -1,4 +1,5 @@
-"""What is read of a shared object, and that no file, whatever it holds, ends the reading otherwise than it should."""
+"""What is read of a shared object, and that no file, whatever it holds, ends the reading otherwise
+than it should."""
 
 from __future__ import annotations
 
@@ -39,7 +40,7 @@ def read(**fields):
     return SharedObject(make_elf(**fields))
 
 
-# --- what it says of itself ------------------------------------------------------------------------
+# --- what it says of itself -----------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -48,7 +49,10 @@ def read(**fields):
         ({}, {"needed": (), "soname": None, "rpath": (), "runpath": ()}),
         ({"needed": ["libc.so.6", "libm.so.6"]}, {"needed": ("libc.so.6", "libm.so.6")}),
         ({"soname": "libdemo.so.1"}, {"soname": "libdemo.so.1"}),
-        ({"rpath": "$ORIGIN/../lib:/opt/lib"}, {"rpath": ("$ORIGIN/../lib", "/opt/lib"), "runpath": ()}),
+        (
+            {"rpath": "$ORIGIN/../lib:/opt/lib"},
+            {"rpath": ("$ORIGIN/../lib", "/opt/lib"), "runpath": ()},
+        ),
         ({"runpath": "/a::/b:"}, {"rpath": (), "runpath": ("/a", "/b")}),
         ({"rpath": "/a", "runpath": "/b"}, {"rpath": ("/a",), "runpath": ("/b",)}),
         ({"needed": ["lib\udcff.so"]}, {"needed": ("lib\udcff.so",)}),
@@ -75,7 +79,7 @@ def test_it_is_read_from_a_map_as_from_bytes(tmp_path):
         del mapped
 
 
-# --- symbols that it asks for ----------------------------------------------------------------------
+# --- symbols that it asks for ---------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("hashes", [*HASHES, ()])
@@ -89,12 +93,20 @@ def test_it_is_read_from_a_map_as_from_bytes(tmp_path):
         ([want("idle", used=False), "f"], [WantedSymbol("f")]),
         ([want("idle", used=False)], []),
         (["f@libx.so:V1", "g"], [WantedSymbol("f", "V1", "libx.so"), WantedSymbol("g")]),
-        (["f@libx.so:V1", "g@libx.so:V2"], [WantedSymbol("f", "V1", "libx.so"), WantedSymbol("g", "V2", "libx.so")]),
-        (["f@libx.so:V1", "g@liby.so:V1"], [WantedSymbol("f", "V1", "libx.so"), WantedSymbol("g", "V1", "liby.so")]),
+        (
+            ["f@libx.so:V1", "g@libx.so:V2"],
+            [WantedSymbol("f", "V1", "libx.so"), WantedSymbol("g", "V2", "libx.so")],
+        ),
+        (
+            ["f@libx.so:V1", "g@liby.so:V1"],
+            [WantedSymbol("f", "V1", "libx.so"), WantedSymbol("g", "V1", "liby.so")],
+        ),
         ([want("f@libx.so:V1", weak=True)], [WantedSymbol("f", "V1", "libx.so", weak=True)]),
     ],
 )
-@pytest.mark.parametrize("defines", [[], ["own", define("used", used=True), define("hers", local=True, used=True)]])
+@pytest.mark.parametrize(
+    "defines", [[], ["own", define("used", used=True), define("hers", local=True, used=True)]]
+)
 def test_undefined_symbols(hashes, symbols, wanted, defines):
     assert list(read(wants=symbols, defines=defines, hashes=hashes).wanted()) == wanted
 
@@ -104,7 +116,11 @@ def test_without_relocations_nothing_is_asked_for():
 
 
 def test_versions_that_it_needs():
-    found = read(version_needs=["libc.so.6:GLIBC_2.34"], weak_version_needs=["libx.so:V9"], wants=["f@libc.so.6:V1"])
+    found = read(
+        version_needs=["libc.so.6:GLIBC_2.34"],
+        weak_version_needs=["libx.so:V9"],
+        wants=["f@libc.so.6:V1"],
+    )
     assert set(found.version_needs) == {
         VersionNeed("libc.so.6", "GLIBC_2.34"),
         VersionNeed("libc.so.6", "V1"),
@@ -113,7 +129,7 @@ def test_versions_that_it_needs():
     assert not found.defined_versions
 
 
-# --- symbols that it defines -----------------------------------------------------------------------
+# --- symbols that it defines ----------------------------------------------------------------------
 
 NAMES = [f"_ZN4demo{number}" for number in range(300)]
 
@@ -123,7 +139,16 @@ NAMES = [f"_ZN4demo{number}" for number in range(300)]
 def test_defined_symbols_are_found_by_their_hash(hashes, buckets):
     found = read(wants=["malloc", "other"], defines=NAMES, hashes=hashes, buckets=buckets)
     assert all(map(found.defines, NAMES))
-    for name in ("malloc", "other", "", "_ZN4demo", "_ZN4demo300", "_ZN4demo1x", "\udcff", "x" * 10_000):
+    for name in (
+        "malloc",
+        "other",
+        "",
+        "_ZN4demo",
+        "_ZN4demo300",
+        "_ZN4demo1x",
+        "\udcff",
+        "x" * 10_000,
+    ):
         assert not found.defines(name)
 
 
@@ -163,7 +188,8 @@ def test_an_absolute_zero_is_a_definition():
         (["f@V1", "f@@V2"], ("f", "V1"), True),
         (["f@V1", "f@@V2"], ("f", "V2"), True),
         (["f@V1", "f@@V2"], ("f", "V3"), False),
-        (["f@V2", "f@V3"], ("f", None), True),  # the oldest one that there is, for those without a version
+        # the oldest one that there is, for those without a version
+        (["f@V2", "f@V3"], ("f", None), True),
         (["g@@V1", "f@V2"], ("f", None), False),  # hidden, and not the oldest
         (["f", "g@@V1"], ("f", "V1"), True),  # base: not bound to a version
         (["f", "g@@V1"], ("f", None), True),
@@ -186,12 +212,16 @@ def test_versions_that_it_defines():
     assert found.defined_versions
 
 
-# --- sections --------------------------------------------------------------------------------------
+# --- sections -------------------------------------------------------------------------------------
 
 
 def test_sections_by_name():
     found = read(sections={".rodata": b"read only", ".empty": b"", ".nv_fatbin": b"code"})
-    assert [bytes(found.section(name)) for name in (".rodata", ".nv_fatbin", ".empty")] == [b"read only", b"code", b""]
+    assert [bytes(found.section(name)) for name in (".rodata", ".nv_fatbin", ".empty")] == [
+        b"read only",
+        b"code",
+        b"",
+    ]
     assert found.section(".data") is None
     assert found.section("rodata") is None
 
@@ -209,10 +239,12 @@ def test_without_section_headers_all_but_sections_is_read():
     ids=["place", "size", "count", "names"],
 )
 def test_damaged_section_headers_are_none(offset, form, value):
-    assert SharedObject(rich_elf().patched("header", offset, form, value)).section(".rodata") is None
+    assert (
+        SharedObject(rich_elf().patched("header", offset, form, value)).section(".rodata") is None
+    )
 
 
-# --- what is no shared object ----------------------------------------------------------------------
+# --- what is no shared object ---------------------------------------------------------------------
 
 PLAIN = build_elf(needed=["libc.so.6"], wants=["f"], defines=["g"])
 NOT_ELF = {
@@ -229,7 +261,10 @@ NOT_ELF = {
     "static": (PLAIN.patched("segments", 56, "<I", 4), "no dynamic section"),
     "program headers of another size": (PLAIN.patched("header", 54, "<H", 32), "program headers"),
     "program headers behind the end": (PLAIN.patched("header", 32, "<Q", 2**63), "program headers"),
-    "dynamic section behind the end": (PLAIN.patched("segments", 56 + 8, "<Q", 2**63), "no dynamic section"),
+    "dynamic section behind the end": (
+        PLAIN.patched("segments", 56 + 8, "<Q", 2**63),
+        "no dynamic section",
+    ),
     "nothing loaded": (PLAIN.patched("segments", 0, "<I", 4), "no string table"),
     "strings elsewhere": (PLAIN.with_tag(5, 5), "no string table"),
     "symbols elsewhere": (PLAIN.with_tag(6, 5), "no symbol table"),
@@ -240,7 +275,10 @@ NOT_ELF = {
     "no bloom filter": (PLAIN.patched("gnu", 8, "<I", 0), "hash is damaged"),
     "many buckets": (PLAIN.patched("gnu", 0, "<I", 2**32 - 1), "hash is damaged"),
     "many symbols before the hash": (PLAIN.patched("gnu", 4, "<I", 2**32 - 1), "hash is damaged"),
-    "many symbols": (build_elf(hashes=["sysv"]).patched("sysv", 4, "<I", 2**32 - 1), "hash is damaged"),
+    "many symbols": (
+        build_elf(hashes=["sysv"]).patched("sysv", 4, "<I", 2**32 - 1),
+        "hash is damaged",
+    ),
 }
 
 
@@ -250,7 +288,7 @@ def test_other_files_are_refused_with_a_reason(data, reason):
         SharedObject(data)
 
 
-# --- hostile files ---------------------------------------------------------------------------------
+# --- hostile files --------------------------------------------------------------------------------
 
 SMALL = {hashes: rich_elf(hashes=hashes) for hashes in HASHES}
 
@@ -349,7 +387,11 @@ def test_a_cyclic_chain_ends():
 
 def test_an_endless_gnu_chain_ends_with_the_file():
     built = build_elf(defines=["f"], buckets=1)
-    data = built.data + struct.pack("<I", struct.unpack("<I", built.data[built.at["gnu"] + 36 :][:4])[0] & ~1) * 10_000
+    data = (
+        built.data
+        + struct.pack("<I", struct.unpack("<I", built.data[built.at["gnu"] + 36 :][:4])[0] & ~1)
+        * 10_000
+    )
     found = SharedObject(data)
     assert found.defines("f")
 
@@ -395,7 +437,9 @@ def test_whatever_follows_a_header(content):
 @settings(deadline=None, max_examples=300)
 @given(
     st.sampled_from(HASHES),
-    st.lists(st.tuples(st.integers(0, 1800), st.binary(min_size=1, max_size=8)), min_size=1, max_size=6),
+    st.lists(
+        st.tuples(st.integers(0, 1800), st.binary(min_size=1, max_size=8)), min_size=1, max_size=6
+    ),
 )
 def test_whatever_is_changed(hashes, changes):
     data = SMALL[hashes].data
@@ -404,7 +448,11 @@ def test_whatever_is_changed(hashes, changes):
     value_or_not_elf(data[: len(SMALL[hashes].data)])
 
 
-NAME = st.text(st.characters(min_codepoint=33, max_codepoint=126, blacklist_characters="@:"), min_size=1, max_size=12)
+NAME = st.text(
+    st.characters(min_codepoint=33, max_codepoint=126, blacklist_characters="@:"),
+    min_size=1,
+    max_size=12,
+)
 
 
 @settings(deadline=None, max_examples=100)
@@ -416,7 +464,9 @@ NAME = st.text(st.characters(min_codepoint=33, max_codepoint=126, blacklist_char
 )
 def test_what_is_written_is_read(wants, defines, hashes, buckets):
     wants = [name for name in wants if name not in defines]
-    found = read(wants=wants, defines=defines, hashes=hashes, buckets=buckets, needed=wants, soname="lib.so")
+    found = read(
+        wants=wants, defines=defines, hashes=hashes, buckets=buckets, needed=wants, soname="lib.so"
+    )
     assert [one.name for one in found.wanted()] == list(found.needed) == wants
     assert all(map(found.defines, defines)) and not any(map(found.defines, wants))
 

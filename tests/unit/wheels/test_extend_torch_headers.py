@@ -42,7 +42,9 @@ def unpack(folder: Path) -> Path:
 
 
 @pytest.mark.parametrize("packed", [False, True])
-def test_a_torch_replaces_its_own_lines_and_leaves_the_others(script: Any, tmp_path: Path, packed: bool) -> None:
+def test_a_torch_replaces_its_own_lines_and_leaves_the_others(
+    script: Any, tmp_path: Path, packed: bool
+) -> None:
     source = unpack(tmp_path / "torch3")
     if packed:
         wheel = tmp_path / "torch-3.0.0-cp311-cp311-linux_x86_64.whl"
@@ -53,7 +55,9 @@ def test_a_torch_replaces_its_own_lines_and_leaves_the_others(script: Any, tmp_p
     assert script.main([str(source)]) == 0
     table = json.loads(gzip.decompress(script.TABLE.read_bytes()))
     assert table == {"c10/a.h": {"9": ["2.1.0"], "7": ["3.1.0"], "3,4,6": ["3.0.0"]}}
-    assert identify_torch([("c10/a.h", 3), ("c10/a.h", 4), ("c10/a.h", 6)], table).minors == ("3.0",)
+    assert identify_torch([("c10/a.h", 3), ("c10/a.h", 4), ("c10/a.h", 6)], table).minors == (
+        "3.0",
+    )
     again = script.TABLE.read_bytes()
     assert script.main([str(source)]) == 0
     assert script.TABLE.read_bytes() == again

@@ -28,18 +28,39 @@ def code(*cubins, ptx=(), is_complete=True):
 CONTAINERS = {
     "nothing": (b"", code()),
     "one entry": (make_container(cubin("8.0")), code("8.0")),
-    "several": (make_container(cubin("7.5"), cubin("8.6"), ptx("8.6")), code("7.5", "8.6", ptx=["8.6"])),
+    "several": (
+        make_container(cubin("7.5"), cubin("8.6"), ptx("8.6")),
+        code("7.5", "8.6", ptx=["8.6"]),
+    ),
     "three digits": (make_container(cubin("10.0"), cubin("12.1")), code("10.0", "12.1")),
-    "variants": (make_container(cubin("9.0a"), cubin("10.0f"), cubin("9.0")), code("9.0a", "10.0f", "9.0")),
+    "variants": (
+        make_container(cubin("9.0a"), cubin("10.0f"), cubin("9.0")),
+        code("9.0a", "10.0f", "9.0"),
+    ),
     "PTX of a variant": (make_container(ptx("9.0a")), code(ptx=["9.0a"])),
-    "compressed": (make_container(cubin("9.0a", flags=0x108000), ptx("9.0", flags=0x8000)), code("9.0a", ptx=["9.0"])),
-    "larger headers": (make_container(*(cubin("8.0", header=n) for n in (48, 64, 80, 96, 112))), code("8.0")),
-    "kinds that do not run": (make_container(Entry(80, kind=NVVM), Entry(80, kind=4), cubin("7.0")), code("7.0")),
+    "compressed": (
+        make_container(cubin("9.0a", flags=0x108000), ptx("9.0", flags=0x8000)),
+        code("9.0a", ptx=["9.0"]),
+    ),
+    "larger headers": (
+        make_container(*(cubin("8.0", header=n) for n in (48, 64, 80, 96, 112))),
+        code("8.0"),
+    ),
+    "kinds that do not run": (
+        make_container(Entry(80, kind=NVVM), Entry(80, kind=4), cubin("7.0")),
+        code("7.0"),
+    ),
     "no architecture": (make_container(Entry(0), Entry(5), Entry(5000), cubin("7.0")), code("7.0")),
     "empty container": (make_container(), code()),
-    "several containers": (make_container(cubin("8.0")) + make_container(ptx("9.0")), code("8.0", ptx=["9.0"])),
+    "several containers": (
+        make_container(cubin("8.0")) + make_container(ptx("9.0")),
+        code("8.0", ptx=["9.0"]),
+    ),
     "padding": (
-        make_container(cubin("8.0", content=bytes(21))) + bytes(3 + 24) + make_container(cubin("9.0")) + bytes(40),
+        make_container(cubin("8.0", content=bytes(21)))
+        + bytes(3 + 24)
+        + make_container(cubin("9.0"))
+        + bytes(40),
         code("8.0", "9.0"),
     ),
     "a rest of a few bytes": (make_container(cubin("8.0")) + b"\1\2\3", code("8.0")),
@@ -47,11 +68,23 @@ CONTAINERS = {
     "text": (b"not a container at all", code(is_complete=False)),
     "text behind": (make_container(cubin("8.0")) + b"x" * 64, code("8.0", is_complete=False)),
     "container behind the end": (make_container(cubin("8.0"))[:-1], code(is_complete=False)),
-    "text behind zeros": (make_container(cubin("8.0")) + bytes(4) + b"x" * 28, code("8.0", is_complete=False)),
-    "huge container": (patch(make_container(cubin("8.0")), 8, b"\xff" * 8), code(is_complete=False)),
+    "text behind zeros": (
+        make_container(cubin("8.0")) + bytes(4) + b"x" * 28,
+        code("8.0", is_complete=False),
+    ),
+    "huge container": (
+        patch(make_container(cubin("8.0")), 8, b"\xff" * 8),
+        code(is_complete=False),
+    ),
     "small header": (patch(make_container(cubin("8.0")), 6, b"\0\0"), code(is_complete=False)),
-    "huge entry": (patch(make_container(cubin("8.0")), 16 + 8, b"\xff" * 8), code(is_complete=False)),
-    "entry with a small header": (patch(make_container(cubin("8.0")), 16 + 4, bytes(4)), code(is_complete=False)),
+    "huge entry": (
+        patch(make_container(cubin("8.0")), 16 + 8, b"\xff" * 8),
+        code(is_complete=False),
+    ),
+    "entry with a small header": (
+        patch(make_container(cubin("8.0")), 16 + 4, bytes(4)),
+        code(is_complete=False),
+    ),
     "second entry too long": (
         patch(make_container(cubin("8.0"), cubin("9.0")), 16 + 88 + 8, b"\xff" * 8),
         code("8.0", is_complete=False),
@@ -66,7 +99,10 @@ def test_containers(section, found, form):
 
 
 def test_what_was_linked_counts_and_else_what_could_be():
-    sections = {"__nv_relfatbin": make_container(cubin("8.0")), ".nv_fatbin": make_container(cubin("9.0"))}
+    sections = {
+        "__nv_relfatbin": make_container(cubin("8.0")),
+        ".nv_fatbin": make_container(cubin("9.0")),
+    }
     assert gpu_code(SharedObject(make_elf(sections=sections))) == code("9.0")
     del sections[".nv_fatbin"]
     assert gpu_code(SharedObject(make_elf(sections=sections))) == code("8.0")
@@ -107,12 +143,16 @@ def test_where_code_runs(found, device, runs):
     assert found.runs_on(parse_capability(device)) is runs
 
 
-@pytest.mark.parametrize(("capability", "device"), [("9.0a", "10.0"), ("9.0a", "12.0"), ("10.0f", "12.0")])
+@pytest.mark.parametrize(
+    ("capability", "device"), [("9.0a", "10.0"), ("9.0a", "12.0"), ("10.0f", "12.0")]
+)
 def test_ptx_of_a_variant_is_not_for_newer_devices(capability, device):
     assert not code(ptx=[capability]).runs_on(parse_capability(device))
 
 
-@pytest.mark.parametrize(("capability", "device"), [("9.0a", "9.0"), ("10.0f", "10.0"), ("10.0f", "10.3")])
+@pytest.mark.parametrize(
+    ("capability", "device"), [("9.0a", "9.0"), ("10.0f", "10.0"), ("10.0f", "10.3")]
+)
 def test_ptx_of_a_variant_is_for_its_own(capability, device):
     assert code(ptx=[capability]).runs_on(parse_capability(device))
 
@@ -133,7 +173,9 @@ def test_ptx_of_a_variant_is_for_its_own(capability, device):
     ],
 )
 def test_a_driver_reads_no_newer_ptx(version, driver_cuda, runs):
-    found = read_fatbin(make_container(cubin("7.0"), ptx("8.0", version=(7, 0)), ptx("8.0", version=version)))
+    found = read_fatbin(
+        make_container(cubin("7.0"), ptx("8.0", version=(7, 0)), ptx("8.0", version=version))
+    )
     assert found.runs_on(parse_capability("9.0"), driver_cuda=driver_cuda) is runs
     assert found.runs_on(parse_capability("7.5"), driver_cuda=driver_cuda)  # by its machine code
 
@@ -158,7 +200,7 @@ def test_several_files_bring_what_each_brings():
     assert union([]) == code()
 
 
-# --- damaged ---------------------------------------------------------------------------------------
+# --- damaged --------------------------------------------------------------------------------------
 
 WHOLE = make_container(cubin("8.0"), ptx("9.0")) + bytes(16) + make_container(cubin("9.0a"))
 
@@ -179,13 +221,21 @@ def test_one_byte_is_another():
 @settings(deadline=None, max_examples=200)
 @given(st.binary(max_size=300), st.integers(0, 65535), st.integers(0, 2**64 - 1))
 def test_whatever_it_holds(content, header, size):
-    for section in (content, struct.pack("<IHHQ", 0xBA55ED50, 1, header, size) + content, WHOLE + content):
+    for section in (
+        content,
+        struct.pack("<IHHQ", 0xBA55ED50, 1, header, size) + content,
+        WHOLE + content,
+    ):
         found = read_fatbin(section)
         assert found.runs_on(parse_capability("8.0")) in (True, False) and str(found)
 
 
 @settings(deadline=None, max_examples=200)
-@given(st.lists(st.tuples(st.integers(0, len(WHOLE) - 1), st.binary(min_size=1, max_size=8)), max_size=5))
+@given(
+    st.lists(
+        st.tuples(st.integers(0, len(WHOLE) - 1), st.binary(min_size=1, max_size=8)), max_size=5
+    )
+)
 def test_whatever_is_changed(changes):
     section = WHOLE
     for at, new in changes:
@@ -201,7 +251,9 @@ CAPABILITY = st.tuples(st.integers(3, 12), st.integers(0, 9), st.sampled_from(["
 @settings(max_examples=50)
 @given(st.lists(st.tuples(CAPABILITY, st.booleans(), st.integers(0, 3)), max_size=12))
 def test_what_is_written_is_read(rows):
-    entries = [(ptx if is_ptx else cubin)(name, content=bytes(8 * size)) for name, is_ptx, size in rows]
+    entries = [
+        (ptx if is_ptx else cubin)(name, content=bytes(8 * size)) for name, is_ptx, size in rows
+    ]
     found = read_fatbin(make_container(*entries[:5]) + make_container(*entries[5:]))
     assert {str(one) for one in found.cubins} == {name for name, is_ptx, _ in rows if not is_ptx}
     assert {str(one) for one in found.ptx} == {f"{name}+PTX" for name, is_ptx, _ in rows if is_ptx}

@@ -26,7 +26,16 @@ class Host:
         self.contents = {URL: b"first", **contents}
         self.asked = []
 
-    def download(self, url, destination, *, sha256=None, size_limit=None, on_progress=None, allowed_hosts=None):
+    def download(
+        self,
+        url,
+        destination,
+        *,
+        sha256=None,
+        size_limit=None,
+        on_progress=None,
+        allowed_hosts=None,
+    ):
         self.asked.append((url, size_limit, allowed_hosts))
         destination.write_bytes(self.contents[url])
         if on_progress is not None:
@@ -146,7 +155,9 @@ def test_another_size_than_listed_is_refused(take):
         take(Link(URL, NAME, size=4), Host())
 
 
-@pytest.mark.parametrize("name", ["", "..", "a/b.whl", "a\\b.whl", "..%2fb.whl", "x\0.whl", "x" * 256])
+@pytest.mark.parametrize(
+    "name", ["", "..", "a/b.whl", "a\\b.whl", "..%2fb.whl", "x\0.whl", "x" * 256]
+)
 def test_names_that_are_no_plain_file_names_are_refused(take, name):
     host = Host()
     with pytest.raises(DownloadFailed, match="not a plain file name"):
@@ -215,7 +226,15 @@ def test_a_page_that_contradicts_the_wheel_index_is_refused_unasked(take):
     host = Host()
     with pytest.raises(HashMismatch) as caught:
         take(
-            Link(URL, NAME, sha256="1" * 64, found_in="its page", hash_from_index=True, conflicting_hash="2" * 64), host
+            Link(
+                URL,
+                NAME,
+                sha256="1" * 64,
+                found_in="its page",
+                hash_from_index=True,
+                conflicting_hash="2" * 64,
+            ),
+            host,
         )
     assert "1" * 64 in caught.value.message and "2" * 64 in caught.value.message
     assert host.asked == []
@@ -224,7 +243,12 @@ def test_a_page_that_contradicts_the_wheel_index_is_refused_unasked(take):
 def test_a_memory_that_cannot_be_written_is_said(take, tmp_path):
     (tmp_path / "a file").write_text("")
     reporter = Notes()
-    assert take(Link(URL, NAME), Host(), reporter, first_seen=tmp_path / "a file" / "below").read_bytes() == b"first"
+    assert (
+        take(
+            Link(URL, NAME), Host(), reporter, first_seen=tmp_path / "a file" / "below"
+        ).read_bytes()
+        == b"first"
+    )
     assert "could not be remembered" in reporter.warnings[0]
 
 
@@ -253,5 +277,8 @@ def test_a_memory_in_the_home_of_somebody_else_is_none(tmp_path, monkeypatch):
 def test_a_user_without_a_home_remembers_nothing(take):
     reporter = Notes()
     for _ in range(2):
-        assert take(Link(URL, NAME), Host(), reporter, first_seen=NOWHERE / "sightings").read_bytes() == b"first"
+        assert (
+            take(Link(URL, NAME), Host(), reporter, first_seen=NOWHERE / "sightings").read_bytes()
+            == b"first"
+        )
     assert "could not be remembered (HOME is not set" in reporter.warnings[0]

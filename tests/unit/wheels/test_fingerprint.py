@@ -26,7 +26,7 @@ TABLE = {
     "b.h": {"7": ["2.1.2", "2.2.2"], "8": ["2.10.0", "2.11.0"], "9": ["2.13.0+cpu"]},
 }
 
-# --- in a binary -----------------------------------------------------------------------------------
+# --- in a binary ----------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -35,10 +35,19 @@ TABLE = {
         (b"", set()),
         (b'x\0"/pytorch/torch/include/c10/util/hash.h":174, please report a bug\0', {(HASH, 174)}),
         (b"/env/torch/include/c10/util/hash.h:174\0", {(HASH, 174)}),
-        (b'torch/include/c10/util/hash.h":1\0torch/include/c10/util/hash.h":2\0', {(HASH, 1), (HASH, 2)}),
+        (
+            b'torch/include/c10/util/hash.h":1\0torch/include/c10/util/hash.h":2\0',
+            {(HASH, 1), (HASH, 2)},
+        ),
         (b'torch/include/c10/util/hash.h":1\0torch/include/c10/util/hash.h":1\0', {(HASH, 1)}),
-        (b'torch/include/ATen/x-y.cuh":12\0torch/include/a/b.hpp":3\0', {("ATen/x-y.cuh", 12), ("a/b.hpp", 3)}),
-        (b'torch/include/torch/csrc/api/include/torch/a.inl":5', {("torch/csrc/api/include/torch/a.inl", 5)}),
+        (
+            b'torch/include/ATen/x-y.cuh":12\0torch/include/a/b.hpp":3\0',
+            {("ATen/x-y.cuh", 12), ("a/b.hpp", 3)},
+        ),
+        (
+            b'torch/include/torch/csrc/api/include/torch/a.inl":5',
+            {("torch/csrc/api/include/torch/a.inl", 5)},
+        ),
         (b'csrc/cpu/scatter.cpp":12\0', set()),
         (b'torch/include/c10/util/hash.h"\0', set()),
         (b'torch/include/c10/util/hash.h":x\0', set()),
@@ -57,7 +66,7 @@ def test_any_data_is_searched(data):
     find_assertions(b'torch/include/a/b.h":1' + data + b"torch/include/" + data)
 
 
-# --- against the table -----------------------------------------------------------------------------
+# --- against the table ----------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -65,12 +74,15 @@ def test_any_data_is_searched(data):
     [
         ([("a.h", 1), ("a.h", 2), ("b.h", 7)], Fingerprint(3, ("2.1",), 1.0)),
         ([("a.h", 2), ("a.h", 4), ("b.h", 7)], Fingerprint(3, ("2.2",), 1.0)),
-        ([("a.h", 2), ("a.h", 3), ("b.h", 7)], Fingerprint(3, ("2.1", "2.2"), 1.0)),  # neighbours that do not differ
-        ([("a.h", 5), ("b.h", 8), ("b.h", 7), ("a.h", 99)], Fingerprint(4, ("2.10", "2.11"), 0.5)),  # by number
+        # neighbours that do not differ
+        ([("a.h", 2), ("a.h", 3), ("b.h", 7)], Fingerprint(3, ("2.1", "2.2"), 1.0)),
+        # by number
+        ([("a.h", 5), ("b.h", 8), ("b.h", 7), ("a.h", 99)], Fingerprint(4, ("2.10", "2.11"), 0.5)),
         ([("a.h", 1), ("b.h", 7), ("b.h", 9)], Fingerprint(3, ("2.1",), 2 / 3)),
         ([("b.h", 9), ("a.h", 98), ("a.h", 99)], Fingerprint(3, ("2.13",), 1 / 3)),
         ([("a.h", 1), ("b.h", 7)], Fingerprint(2)),  # too few
-        ([("a.h", 1), ("b.h", 7), ("c.h", 1)], Fingerprint(2)),  # a header that the table does not know
+        # a header that the table does not know
+        ([("a.h", 1), ("b.h", 7), ("c.h", 1)], Fingerprint(2)),
         ([("c.h", 1), ("c.h", 2), ("c.h", 3)], Fingerprint(0)),
         ([("a.h", 97), ("a.h", 98), ("a.h", 99)], Fingerprint(3)),  # known headers, no such lines
         ([("a.h", 12), ("a.h", 23), ("a.h", 34)], Fingerprint(3)),  # "1,2,3" has no 12 and no 23
@@ -108,7 +120,7 @@ def test_the_share_that_stands_in_headers(assertions, share):
     assert share_in_headers(assertions, {"a.h": frozenset({1, 2}), "b.h": frozenset({9})}) == share
 
 
-# --- in a header -----------------------------------------------------------------------------------
+# --- in a header ----------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -138,7 +150,7 @@ def test_any_header_is_read(text):
     assert all(1 <= line <= text.count("\n") + 1 for line in find_assertion_lines(text))
 
 
-# --- the table that is shipped ---------------------------------------------------------------------
+# --- the table that is shipped --------------------------------------------------------------------
 
 RELEASES = {
     "2.0.1",
@@ -158,7 +170,9 @@ RELEASES |= {"2.12.1", "2.13.0+cpu", "2.14.1", "2.15.0"}
 
 
 def test_every_version_in_the_shipped_table_is_a_release():
-    versions = {version for rows in headers_table().values() for names in rows.values() for version in names}
+    versions = {
+        version for rows in headers_table().values() for names in rows.values() for version in names
+    }
     assert versions >= RELEASES
     assert all(re.fullmatch(r"\d+\.\d+\.\d+(\+\w+)?", version) for version in versions)
     minors = [minor_of(version) for version in versions]
@@ -179,10 +193,14 @@ def test_the_shipped_table_holds_lines():
 
 
 def test_lines_that_only_2_13_has():
-    rows = {version: lines for lines, versions in headers_table()[PTR].items() for version in versions}
+    rows = {
+        version: lines for lines, versions in headers_table()[PTR].items() for version in versions
+    }
     assert "232" in rows["2.13.0+cpu"].split(",") and "1194" in rows["2.13.0+cpu"].split(",")
     assertions = [(PTR, int(line)) for line in rows["2.13.0+cpu"].split(",")]
-    assert identify_torch(assertions, headers_table()) == Fingerprint(len(assertions), ("2.13",), 1.0)
+    assert identify_torch(assertions, headers_table()) == Fingerprint(
+        len(assertions), ("2.13",), 1.0
+    )
 
 
 @pytest.mark.parametrize("version", sorted(RELEASES))
@@ -194,4 +212,6 @@ def test_every_release_is_told_from_the_others_by_its_own_lines(version):
         if version in versions
         for line in numbers.split(",")
     ]
-    assert identify_torch(lines, headers_table()) == Fingerprint(len(lines), (minor_of(version),), 1.0)
+    assert identify_torch(lines, headers_table()) == Fingerprint(
+        len(lines), (minor_of(version),), 1.0
+    )

@@ -1,4 +1,5 @@
-"""The GPU code of a wheel and the CUDA that it was built for: which files count, and what is said of them."""
+"""The GPU code of a wheel and the CUDA that it was built for: which files count, and what is said
+of them."""
 
 from __future__ import annotations
 
@@ -20,25 +21,41 @@ from safe_install.wheels.gpu import (
     find_cuda,
     is_cuda_library,
 )
-from safe_install.wheels.inspection import check_gpu_files, gpu_code_of_torch, read_gpu_files, requires_torch
+from safe_install.wheels.inspection import (
+    check_gpu_files,
+    gpu_code_of_torch,
+    read_gpu_files,
+    requires_torch,
+)
 from safe_install.wheels.libraries import DiskFiles
 from safe_install.wheels.loader import Problems
 from tests.unit.wheels.elffiles import cubin, make_elf, make_fatbin, ptx
 from tests.unit.wheels.test_abi import build
 
 ERROR, WARNING = Severity.ERROR, Severity.WARNING
-CU126, CU128, CU130, CU132, CPU = "2.9.1+cu126", "2.9.1+cu128", "2.13.0+cu130", "2.13.0+cu132", "2.13.0+cpu"
+CU126, CU128, CU130, CU132, CPU = (
+    "2.9.1+cu126",
+    "2.9.1+cu128",
+    "2.13.0+cu130",
+    "2.13.0+cu132",
+    "2.13.0+cpu",
+)
 NO_CODE, NO_KERNEL, TOO_OLD = "no-gpu-code", "no-kernel-image", "driver-too-old"
 
 
-def file(member, *cubins, ptx=(), is_complete=True, ptx_version=(0, 0), needed=(), uses_torch=False):
+def file(
+    member, *cubins, ptx=(), is_complete=True, ptx_version=(0, 0), needed=(), uses_torch=False
+):
     code = DeviceCode(
         frozenset(parse_capability(text) for text in cubins),
         frozenset(parse_capability(f"{text}+PTX") for text in ptx),
         is_complete,
         ptx_version,
     )
-    return ObjectVerdict(ObjectFacts(member, Problems(), uses_torch, code=code, needed=tuple(needed)), LoadOutcome.FITS)
+    return ObjectVerdict(
+        ObjectFacts(member, Problems(), uses_torch, code=code, needed=tuple(needed)),
+        LoadOutcome.FITS,
+    )
 
 
 def for_torch(*cubins, member="a.so", **fields):
@@ -46,7 +63,9 @@ def for_torch(*cubins, member="a.so", **fields):
 
 
 def driver(*capabilities, declared=False, version="550.54.14", cuda="12.4"):
-    return Driver(version, cuda, tuple(Device("GPU", one) for one in capabilities), declared=declared)
+    return Driver(
+        version, cuda, tuple(Device("GPU", one) for one in capabilities), declared=declared
+    )
 
 
 def declared(*capabilities, **fields):
@@ -58,24 +77,58 @@ def told(findings):
 
 
 # As bitsandbytes 0.49.0 has them (cuobjdump).
-OLD, MIDDLE, NEW = ("6.0", "7.0", "7.5", "8.0", "8.6", "8.9", "9.0"), ("7.0", "7.5", "12.0"), ("7.5", "8.0", "12.0")
+OLD, MIDDLE, NEW = (
+    ("6.0", "7.0", "7.5", "8.0", "8.6", "8.9", "9.0"),
+    ("7.0", "7.5", "12.0"),
+    ("7.5", "8.0", "12.0"),
+)
 BITSANDBYTES = [
     file("bitsandbytes/libbitsandbytes_cpu.so"),
-    file("bitsandbytes/libbitsandbytes_cuda118.so", *OLD, needed=["libcudart.so.11.0", "libcusparse.so.11"]),
-    file("bitsandbytes/libbitsandbytes_cuda126.so", *OLD, needed=["libcudart.so.12", "libcusparse.so.12"]),
-    file("bitsandbytes/libbitsandbytes_cuda128.so", *MIDDLE, needed=["libcudart.so.12", "libcusparse.so.12"]),
-    file("bitsandbytes/libbitsandbytes_cuda130.so", *NEW, needed=["libcudart.so.13", "libcusparse.so.12"]),
+    file(
+        "bitsandbytes/libbitsandbytes_cuda118.so",
+        *OLD,
+        needed=["libcudart.so.11.0", "libcusparse.so.11"],
+    ),
+    file(
+        "bitsandbytes/libbitsandbytes_cuda126.so",
+        *OLD,
+        needed=["libcudart.so.12", "libcusparse.so.12"],
+    ),
+    file(
+        "bitsandbytes/libbitsandbytes_cuda128.so",
+        *MIDDLE,
+        needed=["libcudart.so.12", "libcusparse.so.12"],
+    ),
+    file(
+        "bitsandbytes/libbitsandbytes_cuda130.so",
+        *NEW,
+        needed=["libcudart.so.13", "libcusparse.so.12"],
+    ),
     file("bitsandbytes/libbitsandbytes_rocm63.so"),
 ]
-LMDEPLOY = [file("lmdeploy/lib/_turbomind.so", "7.0", "7.5", "8.0", "8.6", "8.9", "9.0a", needed=["libcudart.so.12"])]
+LMDEPLOY = [
+    file(
+        "lmdeploy/lib/_turbomind.so",
+        "7.0",
+        "7.5",
+        "8.0",
+        "8.6",
+        "8.9",
+        "9.0a",
+        needed=["libcudart.so.12"],
+    )
+]
 TORCHVISION = [
     file("torchvision.libs/libnvjpeg.8dd2b5e6.so.12", "5.0", "6.1", "9.0", ptx=["12.0"]),
     for_torch("7.0", "8.0", "9.0", member="torchvision/_C.so"),
 ]
-XFORMERS = [for_torch("7.5", "8.0", member="xformers/_C.so"), for_torch("9.0a", member="xformers/flash_attn_3/_C.so")]
+XFORMERS = [
+    for_torch("7.5", "8.0", member="xformers/_C.so"),
+    for_torch("9.0a", member="xformers/flash_attn_3/_C.so"),
+]
 
 
-# --- which files count -----------------------------------------------------------------------------
+# --- which files count ----------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -91,7 +144,9 @@ XFORMERS = [for_torch("7.5", "8.0", member="xformers/_C.so"), for_torch("9.0a", 
 )
 def test_of_alternatives_the_one_for_this_cuda_counts(torch, names):
     found = find_counting_files(BITSANDBYTES, build(torch)).with_gpu_code()
-    assert [one.facts.member for one in found.files] == [f"bitsandbytes/libbitsandbytes_{name}.so" for name in names]
+    assert [one.facts.member for one in found.files] == [
+        f"bitsandbytes/libbitsandbytes_{name}.so" for name in names
+    ]
     assert len(found.left_out) == (0 if names else 4)
 
 
@@ -137,13 +192,25 @@ def test_cuda_in_a_name(text, version):
     assert cuda_in_name(text) == version
 
 
-# --- GPUs ------------------------------------------------------------------------------------------
+# --- GPUs -----------------------------------------------------------------------------------------
 
 GPU = {
     "code for the device": ([for_torch("8.0")], CU130, driver("8.6"), True, []),
     "PTX for the device": ([for_torch("7.0", ptx=["7.0"])], CU130, driver("9.0"), True, []),
-    "no code for the device": ([for_torch("7.0", "9.0a")], CU130, driver("8.6"), True, [(NO_KERNEL, ERROR)]),
-    "no code for one of two": ([for_torch("8.0")], CU130, driver("8.6", "9.0"), True, [(NO_KERNEL, WARNING)]),
+    "no code for the device": (
+        [for_torch("7.0", "9.0a")],
+        CU130,
+        driver("8.6"),
+        True,
+        [(NO_KERNEL, ERROR)],
+    ),
+    "no code for one of two": (
+        [for_torch("8.0")],
+        CU130,
+        driver("8.6", "9.0"),
+        True,
+        [(NO_KERNEL, WARNING)],
+    ),
     "no code for one of two that are declared": (
         [for_torch("8.0")],
         CU130,
@@ -151,19 +218,49 @@ GPU = {
         True,
         [(NO_KERNEL, ERROR)],
     ),
-    "no code for the declared one": ([for_torch("8.0")], CU130, declared("9.0"), True, [(NO_KERNEL, ERROR)]),
+    "no code for the declared one": (
+        [for_torch("8.0")],
+        CU130,
+        declared("9.0"),
+        True,
+        [(NO_KERNEL, ERROR)],
+    ),
     "no device": ([for_torch("8.0")], CU130, driver(), True, []),
     "no driver": ([for_torch("8.0")], CU130, None, True, []),
-    "code in another file": ([for_torch("7.0"), for_torch("9.0", member="b.so")], CU130, driver("9.0"), True, []),
-    "not all could be read": ([for_torch("7.0", is_complete=False)], CU130, driver("9.0"), True, []),
+    "code in another file": (
+        [for_torch("7.0"), for_torch("9.0", member="b.so")],
+        CU130,
+        driver("9.0"),
+        True,
+        [],
+    ),
+    "not all could be read": (
+        [for_torch("7.0", is_complete=False)],
+        CU130,
+        driver("9.0"),
+        True,
+        [],
+    ),
     "CPU only, as the index says": ([for_torch()], CU130, driver("9.0"), False, []),
-    "CPU only, against the index": ([for_torch()], CU130, driver("9.0"), True, [(NO_CODE, WARNING)]),
+    "CPU only, against the index": (
+        [for_torch()],
+        CU130,
+        driver("9.0"),
+        True,
+        [(NO_CODE, WARNING)],
+    ),
     "CPU only, without a device": ([for_torch()], CU130, None, True, [(NO_CODE, WARNING)]),
     "perhaps CPU only": ([for_torch(is_complete=False)], CU130, driver("9.0"), True, []),
     "no file that uses torch": ([file("a.so")], CU130, driver("9.0"), True, []),
     "beside a CPU torch": ([for_torch("7.0")], CPU, driver("9.0"), True, []),
     "does not link torch": ([file("a.so", "9.0")], CU130, driver("9.0"), False, []),
-    "does not link torch, no code": (LMDEPLOY, CU128, declared("12.0"), False, [(NO_KERNEL, ERROR)]),
+    "does not link torch, no code": (
+        LMDEPLOY,
+        CU128,
+        declared("12.0"),
+        False,
+        [(NO_KERNEL, ERROR)],
+    ),
     "does not link torch, too new": (LMDEPLOY, CU128, declared("6.1"), False, [(NO_KERNEL, ERROR)]),
     "does not link torch, has it": (LMDEPLOY, CU128, declared("9.0"), False, []),
     "alternative for 12.6": (BITSANDBYTES, CU126, declared("6.1"), False, []),
@@ -188,9 +285,13 @@ GPU = {
 }
 
 
-@pytest.mark.parametrize(("files", "torch", "here", "has_gpu_code", "expected"), GPU.values(), ids=GPU.keys())
+@pytest.mark.parametrize(
+    ("files", "torch", "here", "has_gpu_code", "expected"), GPU.values(), ids=GPU.keys()
+)
 def test_gpu_code(files, torch, here, has_gpu_code, expected):
-    found = check_gpu_code("demo", files, torch=build(torch), driver=here, has_gpu_code=has_gpu_code)
+    found = check_gpu_code(
+        "demo", files, torch=build(torch), driver=here, has_gpu_code=has_gpu_code
+    )
     assert told(found) == expected
 
 
@@ -198,7 +299,8 @@ def test_gpu_code(files, torch, here, has_gpu_code, expected):
     ("pattern", "device", "expected"),
     [
         ("xformers/_C*.so", "8.0", []),  # a part for Hopper alone takes nothing away
-        ("xformers/_C*.so", "9.0", [(NO_KERNEL, ERROR)]),  # nor does it stand for what the project cannot do without
+        # nor does it stand for what the project cannot do without
+        ("xformers/_C*.so", "9.0", [(NO_KERNEL, ERROR)]),
         ("xformers/_C.so xformers/*/_C.so", "8.0", [(NO_KERNEL, ERROR)]),
         (None, "8.0", []),
         (None, "9.0", []),
@@ -208,35 +310,66 @@ def test_what_a_project_needs_must_have_the_code(pattern, device, expected):
     members = [one.facts.member for one in XFORMERS]
     needs = needed_files(pattern.split(), members).__contains__ if pattern else None
     found = check_gpu_code(
-        "xformers", XFORMERS, torch=build(CU128), driver=declared(device), has_gpu_code=True, needs=needs
+        "xformers",
+        XFORMERS,
+        torch=build(CU128),
+        driver=declared(device),
+        has_gpu_code=True,
+        needs=needs,
     )
     assert told(found) == expected
 
 
 def test_what_does_not_belong_to_torch_is_only_warned_of():
     found = check_gpu_code(
-        "xgboost", LMDEPLOY, torch=build(CU128), driver=declared("12.0"), has_gpu_code=False, is_extension=False
+        "xgboost",
+        LMDEPLOY,
+        torch=build(CU128),
+        driver=declared("12.0"),
+        has_gpu_code=False,
+        is_extension=False,
     )
     assert told(found) == [(NO_KERNEL, WARNING)]
 
 
 def test_what_is_told_of_gpu_code():
     files = [for_torch("9.0a", "8.0", ptx=["9.0"])]
-    (found,) = check_gpu_code("demo", files, torch=build(CU130), driver=driver("7.5", "7.5", "7.0"), has_gpu_code=True)
+    (found,) = check_gpu_code(
+        "demo", files, torch=build(CU130), driver=driver("7.5", "7.5", "7.0"), has_gpu_code=True
+    )
     assert found.detail == "no kernel image for sm_75, sm_70: demo has 8.0, 9.0a, 9.0+PTX"
-    (found,) = check_gpu_code("demo", [for_torch()], torch=build(CU130), driver=None, has_gpu_code=True)
-    assert found.detail == "demo has no code for GPUs, and torch here is for CUDA 13.0: it would compute on the CPU"
+    (found,) = check_gpu_code(
+        "demo", [for_torch()], torch=build(CU130), driver=None, has_gpu_code=True
+    )
+    assert (
+        found.detail
+        == "demo has no code for GPUs, and torch here is for CUDA 13.0: it would compute on the CPU"
+    )
     assert found.hint
-    (found,) = check_gpu_code("bnb", BITSANDBYTES, torch=build(CU128), driver=declared("6.1"), has_gpu_code=False)
-    assert found.detail == "no kernel image for sm_61: bnb has 7.0, 7.5, 12.0 (libbitsandbytes_cuda128.so)"
-    (found,) = check_gpu_code("bnb", BITSANDBYTES, torch=build("1.8.1+cu102"), driver=None, has_gpu_code=False)
-    assert found.detail == "bnb has GPU code for CUDA 11.8, 12.6, 12.8, 13.0, and torch here is for CUDA 10.2"
+    (found,) = check_gpu_code(
+        "bnb", BITSANDBYTES, torch=build(CU128), driver=declared("6.1"), has_gpu_code=False
+    )
+    assert (
+        found.detail
+        == "no kernel image for sm_61: bnb has 7.0, 7.5, 12.0 (libbitsandbytes_cuda128.so)"
+    )
+    (found,) = check_gpu_code(
+        "bnb", BITSANDBYTES, torch=build("1.8.1+cu102"), driver=None, has_gpu_code=False
+    )
+    assert (
+        found.detail
+        == "bnb has GPU code for CUDA 11.8, 12.6, 12.8, 13.0, and torch here is for CUDA 10.2"
+    )
     files = [for_torch("7.0", ptx=["8.0"], ptx_version=(8, 7))]
-    (found,) = check_gpu_code("demo", files, torch=build(CU128), driver=declared("12.0"), has_gpu_code=True)
-    assert found.detail.endswith("has 7.0, 8.0+PTX, and a driver for CUDA 12.4 does not compile PTX of CUDA 12.8")
+    (found,) = check_gpu_code(
+        "demo", files, torch=build(CU128), driver=declared("12.0"), has_gpu_code=True
+    )
+    assert found.detail.endswith(
+        "has 7.0, 8.0+PTX, and a driver for CUDA 12.4 does not compile PTX of CUDA 12.8"
+    )
 
 
-# --- drivers ---------------------------------------------------------------------------------------
+# --- drivers --------------------------------------------------------------------------------------
 
 CLAIMED = BuiltForCuda("cu118", "its version says +cu118")
 
@@ -247,13 +380,17 @@ CLAIMED = BuiltForCuda("cu118", "its version says +cu118")
         (BITSANDBYTES, CU128, None, "cu12"),
         (BITSANDBYTES, CU130, None, "cu13"),  # libcusparse.so.12 is of CUDA 13, too
         (LMDEPLOY, CU130, None, "cu12"),
-        ([*LMDEPLOY, file("b.so", needed=["libcublas.so.13"])], CU130, None, "cu13"),  # one part is for this one
+        # one part is for this one
+        ([*LMDEPLOY, file("b.so", needed=["libcublas.so.13"])], CU130, None, "cu13"),
         (LMDEPLOY, CU128, CLAIMED, "cu12"),  # what it links is more certain than what it says
         ([file("a.so", "8.0")], CU128, CLAIMED, "cu118"),
         ([file("a.so", ptx=["8.0"], ptx_version=(8, 7))], CU128, None, "cu128"),
         ([for_torch("8.0", needed=["libtorch_cuda.so", "libc10.so"])], CU128, None, "cu128"),
         (
-            [file("x.libs/libcudart.e8e8b82a.so.12"), for_torch(needed=["libcudart.e8e8b82a.so.12"])],
+            [
+                file("x.libs/libcudart.e8e8b82a.so.12"),
+                for_torch(needed=["libcudart.e8e8b82a.so.12"]),
+            ],
             CU128,
             None,
             "cu12",
@@ -285,11 +422,26 @@ def test_another_cuda(accelerator, torch, expected):
 
 
 DRIVERS = {
-    "declared, too old": ("cu13", CU130, declared(version="535.104", cuda="12.2"), [(TOO_OLD, ERROR)]),
+    "declared, too old": (
+        "cu13",
+        CU130,
+        declared(version="535.104", cuda="12.2"),
+        [(TOO_OLD, ERROR)],
+    ),
     "declared, new enough": ("cu13", CU130, declared(version="580.65.06", cuda="13.0"), []),
     "declared, a branch alone": ("cu13", CU130, declared(version="580", cuda="12.9"), []),
-    "declared, minor version compatibility": ("cu128", CU128, declared(version="535.104", cuda="12.2"), []),
-    "declared, by its CUDA": ("cu13", CU130, declared(version=None, cuda="12.9"), [(TOO_OLD, ERROR)]),
+    "declared, minor version compatibility": (
+        "cu128",
+        CU128,
+        declared(version="535.104", cuda="12.2"),
+        [],
+    ),
+    "declared, by its CUDA": (
+        "cu13",
+        CU130,
+        declared(version=None, cuda="12.9"),
+        [(TOO_OLD, ERROR)],
+    ),
     "declared, by a CUDA that serves": ("cu12", CU128, declared(version=None, cuda="12.0"), []),
     "nothing but a GPU declared": ("cu13", CU130, declared("8.0", version=None, cuda=None), []),
     "here, too old for torch as well": ("cu13", CU130, driver(), []),
@@ -300,7 +452,9 @@ DRIVERS = {
 }
 
 
-@pytest.mark.parametrize(("accelerator", "torch", "here", "expected"), DRIVERS.values(), ids=DRIVERS.keys())
+@pytest.mark.parametrize(
+    ("accelerator", "torch", "here", "expected"), DRIVERS.values(), ids=DRIVERS.keys()
+)
 def test_drivers(accelerator, torch, here, expected):
     built = BuiltForCuda(accelerator, "it needs libcudart.so.13") if accelerator else None
     found = check_driver("demo", built, torch=build(torch), driver=here, table=cuda_table())
@@ -312,20 +466,26 @@ def test_what_is_told_of_a_driver():
     built = BuiltForCuda("cu13", "it needs libcudart.so.13")
     (found,) = check_driver("demo", built, torch=build(CU130), driver=here, table=cuda_table())
     assert found.detail == (
-        "demo was built for CUDA 13 (it needs libcudart.so.13) and needs driver 580.65.06 or newer, "
+        "demo was built for CUDA 13 (it needs libcudart.so.13) and needs driver 580.65.06 or "
+        "newer, "
         "declared is 535.104 (CUDA 12.2)"
     )
-    (found,) = check_driver("demo", built, torch=build(CU130), driver=here, table=cuda_table(), is_extension=False)
+    (found,) = check_driver(
+        "demo", built, torch=build(CU130), driver=here, table=cuda_table(), is_extension=False
+    )
     assert found.severity is WARNING
 
 
-# --- real bytes ------------------------------------------------------------------------------------
+# --- real bytes -----------------------------------------------------------------------------------
 
 
 def test_code_in_files_that_nothing_links(tmp_path):
     content = {
         "libdemo_cuda128.so": (["libcudart.so.12"], make_fatbin(cubin("8.0"))),
-        "libdemo_cuda130.so": (["libcudart.so.13"], make_fatbin(cubin("9.0"), ptx("9.0", version=(9, 0)))),
+        "libdemo_cuda130.so": (
+            ["libcudart.so.13"],
+            make_fatbin(cubin("9.0"), ptx("9.0", version=(9, 0))),
+        ),
     }
     members = {}
     for name, (needed, fatbin) in content.items():
@@ -337,7 +497,11 @@ def test_code_in_files_that_nothing_links(tmp_path):
     assert len(verdicts) == 2
 
     def check(torch, device, requires=("torch>=2.0",), **fields):
-        return told(check_gpu_files("demo", verdicts, build(torch), declared(device, **fields), requires=requires))
+        return told(
+            check_gpu_files(
+                "demo", verdicts, build(torch), declared(device, **fields), requires=requires
+            )
+        )
 
     assert check(CU128, "8.0") == []
     assert check(CU128, "9.0") == [(NO_KERNEL, ERROR)]
@@ -364,7 +528,11 @@ def test_who_requires_torch(requires, is_extension):
 
 
 def test_the_kernels_of_torch_are_not_those_of_magma(tmp_path):
-    for name, code in (("libtorch_cuda.so", "7.0"), ("libtorch_cuda_linalg.so", "6.0"), ("libtorch_nvshmem.so", "5.0")):
+    for name, code in (
+        ("libtorch_cuda.so", "7.0"),
+        ("libtorch_cuda_linalg.so", "6.0"),
+        ("libtorch_nvshmem.so", "5.0"),
+    ):
         (tmp_path / name).write_bytes(make_elf(sections={".nv_fatbin": make_fatbin(cubin(code))}))
     members = {path.name: str(path) for path in tmp_path.iterdir()}
     assert str(gpu_code_of_torch(DiskFiles(), members)) == "7.0"

@@ -1,4 +1,5 @@
-"""The model of the dynamic loader over files in memory, and the files on disk that it is asked about."""
+"""The model of the dynamic loader over files in memory, and the files on disk that it is asked
+about."""
 
 from __future__ import annotations
 
@@ -17,7 +18,8 @@ class Memory:
 
     def __init__(self, files, cache=()):
         self.files = {
-            path: SharedObject(make_elf(**fields)) if fields is not None else None for path, fields in files.items()
+            path: SharedObject(make_elf(**fields)) if fields is not None else None
+            for path, fields in files.items()
         }
         self.cache = dict(cache)
         self.asked = []
@@ -50,7 +52,7 @@ def told(problems):
 
 CLEAN = ([], [], [])
 
-# --- what is loaded --------------------------------------------------------------------------------
+# --- what is loaded -------------------------------------------------------------------------------
 
 
 def test_breadth_first():
@@ -94,7 +96,7 @@ def test_a_file_that_is_not_there_or_not_readable_is_missing():
     assert told(check({"/w/ext.so": None})) == (["ext.so"], [], [])
 
 
-# --- where a library is sought ---------------------------------------------------------------------
+# --- where a library is sought --------------------------------------------------------------------
 
 LIB = {"defines": ["f"]}
 
@@ -120,7 +122,13 @@ def test_folders(ext, search, found):
     assert is_clean(check(files, search=search)) is found
 
 
-ORDER = ["/rpath/lib.so", "/environment/lib.so", "/runpath/lib.so", "/cache/lib.so", "/beside/lib.so"]
+ORDER = [
+    "/rpath/lib.so",
+    "/environment/lib.so",
+    "/runpath/lib.so",
+    "/cache/lib.so",
+    "/beside/lib.so",
+]
 
 
 @pytest.mark.parametrize(
@@ -138,7 +146,9 @@ ORDER = ["/rpath/lib.so", "/environment/lib.so", "/runpath/lib.so", "/cache/lib.
 def test_the_order_of_the_folders(ext, there, taken):
     files = Memory({"/w/ext.so": {"needed": ["lib.so"], **ext}, **{path: {} for path in there}})
     files.cache = {"lib.so": "/cache/lib.so"}
-    own, _, _, _ = load("/w/ext.so", files, Scope(search=("/environment",)), siblings=["/beside/lib.so"])
+    own, _, _, _ = load(
+        "/w/ext.so", files, Scope(search=("/environment",)), siblings=["/beside/lib.so"]
+    )
     assert own[1].path == taken
 
 
@@ -148,14 +158,25 @@ INHERITED = {
     "RUNPATH is for its own file": ({"runpath": "/w:/r"}, {}, {}, False),
     "not where the file has a RUNPATH": ({"rpath": "/w:/r"}, {}, {"runpath": "/none"}, False),
     "past a loader that has a RUNPATH": ({"rpath": "/w:/r"}, {"runpath": "/w"}, {}, True),
-    "not the RPATH beside a RUNPATH": ({"rpath": "/w"}, {"runpath": "/w", "rpath": "/r"}, {}, False),
+    "not the RPATH beside a RUNPATH": (
+        {"rpath": "/w"},
+        {"runpath": "/w", "rpath": "/r"},
+        {},
+        False,
+    ),
 }
 
 
-@pytest.mark.parametrize(("first", "second", "third", "found"), INHERITED.values(), ids=INHERITED.keys())
+@pytest.mark.parametrize(
+    ("first", "second", "third", "found"), INHERITED.values(), ids=INHERITED.keys()
+)
 def test_paths_of_what_loaded_it(first, second, third, found):
     files = {
-        "/w/ext.so": {"needed": ["a.so"], **first, "rpath": f"/w:{first['rpath']}" if "rpath" in first else None},
+        "/w/ext.so": {
+            "needed": ["a.so"],
+            **first,
+            "rpath": f"/w:{first['rpath']}" if "rpath" in first else None,
+        },
         "/w/a.so": {"needed": ["b.so"], **second},
         "/w/b.so": {"needed": ["lib.so"], **third},
         "/r/lib.so": {},
@@ -166,7 +187,11 @@ def test_paths_of_what_loaded_it(first, second, third, found):
 
 def test_a_name_with_a_slash_is_a_path():
     files = {
-        "/w/ext.so": {"needed": ["/abs/a.so", "$ORIGIN/sub/b.so", "sub/c.so"], "rpath": "/w", "wants": ["a", "b"]},
+        "/w/ext.so": {
+            "needed": ["/abs/a.so", "$ORIGIN/sub/b.so", "sub/c.so"],
+            "rpath": "/w",
+            "wants": ["a", "b"],
+        },
         "/abs/a.so": {"defines": ["a"]},
         "/w/sub/b.so": {"defines": ["b"]},
         "/w/sub/c.so": {},
@@ -185,13 +210,23 @@ def test_the_rpath_of_the_program():
 
 
 def test_the_rpath_of_the_program_is_not_for_files_with_a_runpath():
-    files = {"/bin/python": {"rpath": "/lib"}, "/w/ext.so": {"needed": ["lib.so"], "runpath": "/w"}, "/lib/lib.so": {}}
+    files = {
+        "/bin/python": {"rpath": "/lib"},
+        "/w/ext.so": {"needed": ["lib.so"], "runpath": "/w"},
+        "/lib/lib.so": {},
+    }
     assert not is_clean(check(files))
 
 
-@pytest.mark.parametrize("other", [None, {"machine": AARCH64}], ids=["not readable", "another machine"])
+@pytest.mark.parametrize(
+    "other", [None, {"machine": AARCH64}], ids=["not readable", "another machine"]
+)
 def test_a_file_that_does_not_fit_is_passed_over(other):
-    files = {"/w/ext.so": {"needed": ["lib.so"], "rpath": "/a:/b"}, "/a/lib.so": other, "/b/lib.so": {}}
+    files = {
+        "/w/ext.so": {"needed": ["lib.so"], "rpath": "/a:/b"},
+        "/a/lib.so": other,
+        "/b/lib.so": {},
+    }
     assert is_clean(check(files))
 
 
@@ -213,26 +248,37 @@ def test_a_sibling_satisfies_last():
 
 
 def test_what_a_sibling_lacks_is_told():
-    files = {"/w/ext.so": {"needed": ["libw.so"]}, "/w/libw.so": {"needed": ["gone.so"], "wants": ["g"]}}
+    files = {
+        "/w/ext.so": {"needed": ["libw.so"]},
+        "/w/libw.so": {"needed": ["gone.so"], "wants": ["g"]},
+    }
     assert told(check(files, siblings=["/w/libw.so"]))[0] == ["gone.so"]
 
 
 def test_a_sibling_is_known_by_its_soname():
-    files = {"/w/ext.so": {"needed": ["libw.so.1"], "wants": ["f"]}, "/w/libw.so": {"soname": "libw.so.1", **LIB}}
+    files = {
+        "/w/ext.so": {"needed": ["libw.so.1"], "wants": ["f"]},
+        "/w/libw.so": {"soname": "libw.so.1", **LIB},
+    }
     assert is_clean(check(files, siblings=["/w/libw.so"]))
 
 
-# --- what the driver brings ------------------------------------------------------------------------
+# --- what the driver brings -----------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("name", sorted(DRIVER_LIBRARIES))
 def test_libraries_of_the_driver_are_no_fault(name):
-    problems = check({"/w/ext.so": {"needed": [name, "a.so"], "rpath": "/w"}, "/w/a.so": {"needed": [name]}})
+    problems = check(
+        {"/w/ext.so": {"needed": [name, "a.so"], "rpath": "/w"}, "/w/a.so": {"needed": [name]}}
+    )
     assert is_clean(problems) and problems.driver == (name,)
 
 
 def test_a_driver_that_is_here_is_looked_into():
-    files = {"/w/ext.so": {"needed": ["libcuda.so.1"], "wants": ["cuInit"]}, "/d/libcuda.so.1": {"defines": ["cuInit"]}}
+    files = {
+        "/w/ext.so": {"needed": ["libcuda.so.1"], "wants": ["cuInit"]},
+        "/d/libcuda.so.1": {"defines": ["cuInit"]},
+    }
     problems = check(files, cache={"libcuda.so.1": "/d/libcuda.so.1"})
     assert is_clean(problems) and problems.driver == ()
 
@@ -242,7 +288,7 @@ def test_symbols_of_the_driver_are_no_fault():
     assert is_clean(check(files))
 
 
-# --- symbols ---------------------------------------------------------------------------------------
+# --- symbols --------------------------------------------------------------------------------------
 
 TORCH = {
     "/t/global.so": {"needed": ["deps.so"], "rpath": "/t", "defines": ["in_global"]},
@@ -281,11 +327,16 @@ def test_libraries_that_come_along_are_checked_too():
         "/w/a.so": {"wants": ["of_ext", "of_none"]},
     }
     problems = check(files)
-    assert [(one.symbol.name, one.wanted_by) for one in problems.undefined] == [("of_none", "/w/a.so")]
+    assert [(one.symbol.name, one.wanted_by) for one in problems.undefined] == [
+        ("of_none", "/w/a.so")
+    ]
 
 
 def test_libraries_that_were_loaded_before_are_not_checked():
-    files = {"/t/old.so": {"wants": ["of_none"], "soname": "old.so"}, "/w/ext.so": {"needed": ["old.so"]}}
+    files = {
+        "/t/old.so": {"wants": ["of_none"], "soname": "old.so"},
+        "/w/ext.so": {"needed": ["old.so"]},
+    }
     assert is_clean(check(files, others=["/t/old.so"]))
 
 
@@ -301,7 +352,7 @@ def test_a_symbol_that_a_library_which_is_there_should_define_is_told_beside_a_m
     assert told(problems)[:2] == (["gone.so"], ["g"])
 
 
-# --- versions --------------------------------------------------------------------------------------
+# --- versions -------------------------------------------------------------------------------------
 
 VERSIONS = {
     "the version": ({"defines": ["f@@V1"]}, ["f@lib.so:V1"], CLEAN),
@@ -309,20 +360,29 @@ VERSIONS = {
     "another version": ({"defines": ["f@@V2"]}, ["f@lib.so:V1"], ([], ["f"], ["V1"])),
     "the version without the symbol": ({"defines": ["g@@V1"]}, ["f@lib.so:V1"], ([], ["f"], [])),
     "no version asked": ({"defines": ["f@@V1"]}, ["f"], CLEAN),
-    "weak symbol, no version": ({"defines": ["f@@V2"]}, [want("f@lib.so:V1", weak=True)], ([], [], ["V1"])),
+    "weak symbol, no version": (
+        {"defines": ["f@@V2"]},
+        [want("f@lib.so:V1", weak=True)],
+        ([], [], ["V1"]),
+    ),
 }
 
 
 @pytest.mark.parametrize(("library", "wants", "expected"), VERSIONS.values(), ids=VERSIONS.keys())
 def test_versioned_references(library, wants, expected):
-    files = {"/w/ext.so": {"needed": ["lib.so"], "rpath": "/w", "wants": wants}, "/w/lib.so": library}
+    files = {
+        "/w/ext.so": {"needed": ["lib.so"], "rpath": "/w", "wants": wants},
+        "/w/lib.so": library,
+    }
     assert told(check(files)) == expected
 
 
 def test_a_weak_need_of_a_version_may_be_absent():
     ext = {"needed": ["lib.so"], "rpath": "/w"}
     library = {"defines": ["f@@V1"]}
-    assert is_clean(check({"/w/ext.so": {**ext, "weak_version_needs": ["lib.so:V9"]}, "/w/lib.so": library}))
+    assert is_clean(
+        check({"/w/ext.so": {**ext, "weak_version_needs": ["lib.so:V9"]}, "/w/lib.so": library})
+    )
     problems = check({"/w/ext.so": {**ext, "version_needs": ["lib.so:V9"]}, "/w/lib.so": library})
     assert [(one.need.library, one.need.version) for one in problems.versions] == [("lib.so", "V9")]
 
@@ -346,7 +406,11 @@ def test_a_library_that_needs_versions_and_defines_none_is_taken():
 
 def test_a_missing_library_is_told_once_and_its_symbols_not():
     files = {
-        "/w/ext.so": {"needed": ["gone.so", "a.so"], "rpath": "/w", "wants": ["f@gone.so:V1", "g@gone.so:V2"]},
+        "/w/ext.so": {
+            "needed": ["gone.so", "a.so"],
+            "rpath": "/w",
+            "wants": ["f@gone.so:V1", "g@gone.so:V2"],
+        },
         "/w/a.so": {"defines": ["a"]},
     }
     assert told(check(files)) == (["gone.so"], [], [])
@@ -357,7 +421,7 @@ def test_a_missing_library_is_told_once_and_its_symbols_without_versions_not():
     assert told(check(files)) == (["gone.so"], [], [])
 
 
-# --- on disk ---------------------------------------------------------------------------------------
+# --- on disk --------------------------------------------------------------------------------------
 
 
 def test_files_of_the_change_come_first_and_removed_ones_are_gone(tmp_path):
@@ -389,10 +453,20 @@ def make_cache(*entries, old=b""):
         at = start + len(strings)
         strings += name.encode() + b"\0" + path.encode() + b"\0"
         rows += struct.pack("<iIIIQ", flags, at, at + len(name) + 1, 0, 0)
-    return old + b"glibc-ld.so.cache1.1" + struct.pack("<II20x", len(entries), len(strings)) + rows + strings
+    return (
+        old
+        + b"glibc-ld.so.cache1.1"
+        + struct.pack("<II20x", len(entries), len(strings))
+        + rows
+        + strings
+    )
 
 
-ROWS = [(0x303, "libm.so.6", "/lib64/libm.so.6"), (3, "libm.so.6", "/lib32/libm.so.6"), (0x302, "libx.so", "/libc5")]
+ROWS = [
+    (0x303, "libm.so.6", "/lib64/libm.so.6"),
+    (3, "libm.so.6", "/lib32/libm.so.6"),
+    (0x302, "libx.so", "/libc5"),
+]
 
 
 @pytest.mark.parametrize("old", [b"", b"ld.so-1.7.0\0" + bytes(20)])
@@ -413,7 +487,8 @@ def test_a_damaged_cache_never_raises(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("text", "folders"), [(None, ()), ("", ()), ("/a", ("/a",)), ("/a::/b:", ("/a", "/b")), ("/a;/b", ("/a", "/b"))]
+    ("text", "folders"),
+    [(None, ()), ("", ()), ("/a", ("/a",)), ("/a::/b:", ("/a", "/b")), ("/a;/b", ("/a", "/b"))],
 )
 def test_the_variable(text, folders):
     assert search_folders({"LD_LIBRARY_PATH": text} if text is not None else {}) == folders

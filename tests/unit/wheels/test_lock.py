@@ -89,7 +89,9 @@ def test_after_an_error_the_next_one_has_it(path: Path) -> None:
     assert recovery.Lock(str(path)).take()
 
 
-def test_another_error_of_the_disk_is_one_here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_another_error_of_the_disk_is_one_here(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(fcntl, "flock", failing_with("EIO"))
     with pytest.raises(OSError, match="EIO"), hold_lock(tmp_path / ".lock", Reporter(), "nobody"):
         pass

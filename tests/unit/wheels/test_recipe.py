@@ -50,7 +50,15 @@ def make_driver(*capabilities, declared=False):
     return Driver("535.104.05", "12.2", devices, declared)
 
 
-def decide(torch="2.4.0+cu124", driver=None, toolkits=(), variables=None, jobs=None, forbidden_by="", **machine):
+def decide(
+    torch="2.4.0+cu124",
+    driver=None,
+    toolkits=(),
+    variables=None,
+    jobs=None,
+    forbidden_by="",
+    **machine,
+):
     return plan_build(
         make_environment(torch=torch, driver=driver),
         RECIPE,
@@ -65,9 +73,17 @@ def decide(torch="2.4.0+cu124", driver=None, toolkits=(), variables=None, jobs=N
     ("case", "check", "said"),
     [
         pytest.param({"torch": None}, "no-torch", "torch", id="no torch"),
-        pytest.param({"torch": "2.4.0+cpu", "compiler": None}, "host-compiler", "C++ compiler", id="no compiler"),
         pytest.param(
-            {"torch": "2.4.0+cpu", "has_python_headers": False}, "host-compiler", "Python 3.11", id="no headers"
+            {"torch": "2.4.0+cpu", "compiler": None},
+            "host-compiler",
+            "C++ compiler",
+            id="no compiler",
+        ),
+        pytest.param(
+            {"torch": "2.4.0+cpu", "has_python_headers": False},
+            "host-compiler",
+            "Python 3.11",
+            id="no headers",
         ),
         pytest.param({"driver": make_driver("8.0")}, "no-toolkit", "CUDA 12.4", id="no nvcc"),
         pytest.param(
@@ -76,7 +92,9 @@ def decide(torch="2.4.0+cu124", driver=None, toolkits=(), variables=None, jobs=N
             "CUDA 13.0",
             id="other majors",
         ),
-        pytest.param({"toolkits": [CUDA_124]}, "no-target-gpu", "none is visible", id="no GPU, none declared"),
+        pytest.param(
+            {"toolkits": [CUDA_124]}, "no-target-gpu", "none is visible", id="no GPU, none declared"
+        ),
         pytest.param(
             {"toolkits": [CUDA_124], "driver": Driver("535.104.05", "12.2", (), True)},
             "no-target-gpu",
@@ -121,7 +139,10 @@ def test_a_toolkit_of_cuda_13_is_brought_unless_it_is_forbidden():
     assert plan.toolkit_requirements[0].startswith("cuda-toolkit[")
     for option in ("--no-toolkit", "--offline"):
         answer = decide("2.14.1+cu130", make_driver("8.0"), forbidden_by=option)
-        assert (answer.check, f"{option} forbids fetching it" in answer.detail) == ("no-toolkit", True)
+        assert (answer.check, f"{option} forbids fetching it" in answer.detail) == (
+            "no-toolkit",
+            True,
+        )
         assert "cuda-nvcc-13-0" in answer.hint
 
 
@@ -130,7 +151,8 @@ def test_a_half_toolkit_is_refused_with_the_packages_that_complete_it():
     assert answer.check == "half-toolkit"
     assert "CUDA 13.0 without cusparse.h" in answer.detail
     assert "libcusparse-dev-13-0" in answer.hint
-    assert decide("2.14.1+cu130", make_driver("8.0"), [HALF]).toolkit_requirements  # a whole one can be brought
+    # a whole one can be brought
+    assert decide("2.14.1+cu130", make_driver("8.0"), [HALF]).toolkit_requirements
 
 
 @pytest.mark.parametrize("torch", ["2.9.1+cu128", "1.13.1+cu117"])
@@ -148,7 +170,9 @@ def test_for_older_cuda_the_commands_that_install_it_are_the_hint(torch):
 def test_a_named_home_that_is_not_used_is_a_warning():
     named = dataclasses.replace(CUDA_118, origin=CUDA_HOME)
     plan = decide(driver=make_driver("8.0"), toolkits=[named, CUDA_124])
-    assert plan.warnings == ("/opt/cuda-11.8 (CUDA_HOME): CUDA 11.8, torch needs CUDA 12: it is not used",)
+    assert plan.warnings == (
+        "/opt/cuda-11.8 (CUDA_HOME): CUDA 11.8, torch needs CUDA 12: it is not used",
+    )
     other = Unusable("conda", Path("/conda"), "headers, and no nvcc")
     assert decide(driver=make_driver("8.0"), toolkits=[other, CUDA_124]).warnings == ()
 
@@ -160,7 +184,9 @@ NEWEST_13 = dataclasses.replace(CUDA_124, newest_gcc=13)
     ("gcc", "others", "variables", "hint"),
     [
         pytest.param(Gcc("/usr/bin/gcc", 13), (), {}, None, id="accepted"),
-        pytest.param(Gcc("/usr/bin/gcc", 15), (), {}, "apt-get install gcc-13 g++-13", id="too new, no other"),
+        pytest.param(
+            Gcc("/usr/bin/gcc", 15), (), {}, "apt-get install gcc-13 g++-13", id="too new, no other"
+        ),
         pytest.param(
             Gcc("/usr/bin/gcc", 15),
             (Gcc("/usr/bin/gcc-9", 9), Gcc("/usr/bin/gcc-12", 12), Gcc("/usr/bin/gcc-14", 14)),
@@ -180,7 +206,11 @@ NEWEST_13 = dataclasses.replace(CUDA_124, newest_gcc=13)
 )
 def test_a_gcc_that_nvcc_does_not_accept_is_found_before_the_compile(gcc, others, variables, hint):
     answer = decide(
-        driver=make_driver("8.0"), toolkits=[NEWEST_13], gcc=gcc, other_gccs=others, variables={"PATH": "", **variables}
+        driver=make_driver("8.0"),
+        toolkits=[NEWEST_13],
+        gcc=gcc,
+        other_gccs=others,
+        variables={"PATH": "", **variables},
     )
     if hint is None:
         assert isinstance(answer, BuildPlan)
@@ -193,20 +223,35 @@ def test_a_gcc_that_nvcc_does_not_accept_is_found_before_the_compile(gcc, others
 @pytest.mark.parametrize(
     ("case", "architectures"),
     [
-        pytest.param({"driver": make_driver("9.0", "8.0", "8.0")}, ("8.0", "9.0"), id="the GPUs that are here"),
+        pytest.param(
+            {"driver": make_driver("9.0", "8.0", "8.0")},
+            ("8.0", "9.0"),
+            id="the GPUs that are here",
+        ),
         pytest.param({"driver": make_driver("8.0", declared=True)}, ("8.0",), id="declared"),
-        pytest.param({"variables": {"TORCH_CUDA_ARCH_LIST": "8.0;9.0+PTX"}}, ("8.0", "9.0+PTX"), id="variable"),
+        pytest.param(
+            {"variables": {"TORCH_CUDA_ARCH_LIST": "8.0;9.0+PTX"}},
+            ("8.0", "9.0+PTX"),
+            id="variable",
+        ),
         pytest.param(
             {"variables": {"TORCH_CUDA_ARCH_LIST": "7.0"}, "driver": make_driver("8.0")},
             ("7.0",),
             id="variable over GPUs",
         ),
         pytest.param(
-            {"variables": {"TORCH_CUDA_ARCH_LIST": "7.0"}, "driver": make_driver("8.0", declared=True)},
+            {
+                "variables": {"TORCH_CUDA_ARCH_LIST": "7.0"},
+                "driver": make_driver("8.0", declared=True),
+            },
             ("8.0",),
             id="declared over variable",
         ),
-        pytest.param({"variables": {"TORCH_CUDA_ARCH_LIST": "Ampere"}}, ("Ampere",), id="a name is torch's to read"),
+        pytest.param(
+            {"variables": {"TORCH_CUDA_ARCH_LIST": "Ampere"}},
+            ("Ampere",),
+            id="a name is torch's to read",
+        ),
     ],
 )
 def test_cuda_builds_know_their_gpus(case, architectures):
@@ -219,7 +264,12 @@ def test_cuda_builds_know_their_gpus(case, architectures):
 
 
 def test_every_build_tool_is_given_the_same_cuda_home():
-    before = {"PATH": "/usr/bin", "CUDA_HOME": "/opt/cuda-11.8", "CUDACXX": "/opt/cuda-11.8/bin/nvcc", "HOME": "/root"}
+    before = {
+        "PATH": "/usr/bin",
+        "CUDA_HOME": "/opt/cuda-11.8",
+        "CUDACXX": "/opt/cuda-11.8/bin/nvcc",
+        "HOME": "/root",
+    }
     assert select_variables(before, Path("/work/cuda")) == {
         "CUDA_HOME": "/work/cuda",
         "CUDA_PATH": "/work/cuda",
@@ -241,7 +291,9 @@ def test_the_toolkit_is_of_torchs_major(toolkits, chosen):
 
 
 def test_a_cpu_torch_is_never_built_for_cuda():
-    plan = decide("2.13.0+cpu", make_driver("8.0"), [CUDA_130], {"FORCE_CUDA": "1", "PATH": "/usr/bin"})
+    plan = decide(
+        "2.13.0+cpu", make_driver("8.0"), [CUDA_130], {"FORCE_CUDA": "1", "PATH": "/usr/bin"}
+    )
     assert "FORCE_CUDA" not in plan.variables
     assert (plan.gpu_architectures, plan.toolkit, plan.variables["PATH"]) == ((), None, "/usr/bin")
 
@@ -249,7 +301,9 @@ def test_a_cpu_torch_is_never_built_for_cuda():
 def test_a_project_may_want_no_force_and_other_variables():
     recipe = dataclasses.replace(RECIPE, cuda_variables={}, variables={"BUILD_DOCS": "0"})
     environment = make_environment(torch="2.4.0+cu124", driver=make_driver("8.0"))
-    plan = plan_build(environment, recipe, machine=dataclasses.replace(MACHINE, places=(CUDA_124,)), variables={})
+    plan = plan_build(
+        environment, recipe, machine=dataclasses.replace(MACHINE, places=(CUDA_124,)), variables={}
+    )
     assert "FORCE_CUDA" not in plan.variables
     assert plan.variables["BUILD_DOCS"] == "0"
 
@@ -264,7 +318,12 @@ def test_a_project_may_want_no_force_and_other_variables():
         pytest.param({"variables": {"MAX_JOBS": "many"}}, 8, id="MAX_JOBS that is no number"),
         pytest.param({"variables": {"MAX_JOBS": "3"}, "jobs": 5}, 5, id="asked for"),
         pytest.param(
-            {"torch": "2.4.0+cu124", "toolkits": [CUDA_124], "driver": make_driver("8.0"), "memory": 9 * GIB},
+            {
+                "torch": "2.4.0+cu124",
+                "toolkits": [CUDA_124],
+                "driver": make_driver("8.0"),
+                "memory": 9 * GIB,
+            },
             2,
             id="nvcc",
         ),
@@ -294,7 +353,9 @@ def test_secrets_do_not_reach_the_build(name):
     assert name not in decide("2.4.0+cpu", variables={name: "x"}).variables
 
 
-@pytest.mark.parametrize("value", ["https://user:pass@host/simple", "a=b https://token@host/x", "https://h/?sig=x"])
+@pytest.mark.parametrize(
+    "value", ["https://user:pass@host/simple", "a=b https://token@host/x", "https://h/?sig=x"]
+)
 def test_a_secret_in_an_address_does_not_reach_the_build(value):
     assert scrub_variables({"SAFE_INSTALL_MIRRORS": value, "PATH": "/bin"}) == {"PATH": "/bin"}
 
@@ -313,7 +374,12 @@ def test_what_a_build_needs_reaches_it():
 
 @pytest.mark.parametrize(
     ("text", "entries"),
-    [("", ()), ("8.0", ("8.0",)), ("8.0;8.6+PTX", ("8.0", "8.6+PTX")), ("7.0 7.5, 8.0 7.0", ("7.0", "7.5", "8.0"))],
+    [
+        ("", ()),
+        ("8.0", ("8.0",)),
+        ("8.0;8.6+PTX", ("8.0", "8.6+PTX")),
+        ("7.0 7.5, 8.0 7.0", ("7.0", "7.5", "8.0")),
+    ],
 )
 def test_architecture_lists(text, entries):
     assert parse_architectures(text) == entries
@@ -343,14 +409,22 @@ build-backend = "wrong"
     [
         ("", BuildSystem((), LEGACY_BACKEND, ())),
         ("[tool.black]\nline-length = 100\n", BuildSystem((), LEGACY_BACKEND, ())),
-        ('[build-system]\nrequires = ["setuptools", "torch"]', BuildSystem(("setuptools", "torch"), LEGACY_BACKEND)),
+        (
+            '[build-system]\nrequires = ["setuptools", "torch"]',
+            BuildSystem(("setuptools", "torch"), LEGACY_BACKEND),
+        ),
         (
             PYPROJECT,
             BuildSystem(
-                ("setuptools>=61", 'torch>=2.0; python_version >= "3.8"', "numpy"), "setuptools.build_meta", (".",)
+                ("setuptools>=61", 'torch>=2.0; python_version >= "3.8"', "numpy"),
+                "setuptools.build_meta",
+                (".",),
             ),
         ),
-        ("[build-system]\nrequires = []\nbuild-backend = 'hatchling.build'\n", BuildSystem((), "hatchling.build")),
+        (
+            "[build-system]\nrequires = []\nbuild-backend = 'hatchling.build'\n",
+            BuildSystem((), "hatchling.build"),
+        ),
     ],
 )
 def test_build_systems(text, system):
@@ -360,7 +434,10 @@ def test_build_systems(text, system):
 @pytest.mark.parametrize(
     ("text", "system"),
     [
-        ('build-system.requires = ["a"]\nbuild-system.build-backend = "b"', BuildSystem(("a",), "b")),
+        (
+            'build-system.requires = ["a"]\nbuild-system.build-backend = "b"',
+            BuildSystem(("a",), "b"),
+        ),
         ('build-system = {requires = ["a"], build-backend = "b"}', BuildSystem(("a",), "b")),
         ('[ build-system ]\nrequires = ["""a"""]', BuildSystem(("a",), LEGACY_BACKEND)),
         ('description = """\n[build-system]\nrequires = ["wrong"]\n"""', BuildSystem()),
@@ -392,17 +469,25 @@ def test_what_is_no_build_system(text):
     ("requires", "tools"),
     [
         pytest.param((), ("ninja", "setuptools<81", "wheel"), id="none"),
-        pytest.param(("setuptools>=61", "wheel"), ("ninja", "setuptools<81", "wheel"), id="ours is in theirs"),
-        pytest.param(("setuptools>=82",), ("ninja", "setuptools>=82", "wheel"), id="theirs is newer"),
+        pytest.param(
+            ("setuptools>=61", "wheel"), ("ninja", "setuptools<81", "wheel"), id="ours is in theirs"
+        ),
+        pytest.param(
+            ("setuptools>=82",), ("ninja", "setuptools>=82", "wheel"), id="theirs is newer"
+        ),
         pytest.param(
             ("torch==2.4", "torchvision", "nvidia-cuda-nvcc", "triton"),
             ("ninja", "setuptools<81", "wheel"),
             id="never torch",
         ),
         pytest.param(
-            ("numpy", "pybind11>=2"), ("ninja", "pybind11>=2", "setuptools<81", "wheel"), id="numpy is installed"
+            ("numpy", "pybind11>=2"),
+            ("ninja", "pybind11>=2", "setuptools<81", "wheel"),
+            id="numpy is installed",
         ),
-        pytest.param(("colorama; sys_platform == 'win32'",), ("ninja", "setuptools<81", "wheel"), id="marker"),
+        pytest.param(
+            ("colorama; sys_platform == 'win32'",), ("ninja", "setuptools<81", "wheel"), id="marker"
+        ),
         pytest.param(("not a requirement!",), ("ninja", "setuptools<81", "wheel"), id="unreadable"),
     ],
 )
@@ -437,10 +522,15 @@ def test_the_first_errors_of_a_compiler_are_told():
     ("lines", "done", "total"),
     [
         pytest.param(["running build_ext"], 0, 0, id="nothing known"),
-        pytest.param(["safe-install: total 4", "safe-install: compiled csrc/a.cpp"], 1, 4, id="our own lines"),
+        pytest.param(
+            ["safe-install: total 4", "safe-install: compiled csrc/a.cpp"], 1, 4, id="our own lines"
+        ),
         pytest.param(["[1/3] c++ -c a.cpp", "[2/3] c++ -c b.cpp"], 2, 3, id="one ninja"),
         pytest.param(
-            ["safe-install: total 5", "[1/2] a", "[2/2] b", "[1/3] c", "[2/3] d"], 4, 5, id="a ninja for each extension"
+            ["safe-install: total 5", "[1/2] a", "[2/2] b", "[1/3] c", "[2/3] d"],
+            4,
+            5,
+            id="a ninja for each extension",
         ),
         pytest.param(["[1/1] a", "[1/1] b", "[1/1] c"], 3, 3, id="extensions of one file"),
         pytest.param(["[1/2] a", "[2/2] b", "[1/3] c"], 3, 5, id="without a total"),
@@ -457,7 +547,10 @@ def test_files_are_counted(lines, done, total):
 @pytest.mark.parametrize(
     ("line", "source"),
     [
-        ("[1/2] c++ -MMD -Iinclude -c /tmp/b/csrc/cpu/basis_cpu.cpp -o basis_cpu.o", "basis_cpu.cpp"),
+        (
+            "[1/2] c++ -MMD -Iinclude -c /tmp/b/csrc/cpu/basis_cpu.cpp -o basis_cpu.o",
+            "basis_cpu.cpp",
+        ),
         ("safe-install: compiled csrc/scatter.cpp", "scatter.cpp"),
         ("running build_ext", ""),
     ],
@@ -471,13 +564,19 @@ def test_the_source_that_a_line_is_about(line, source):
     [
         ("c++: fatal error: Killed signal terminated program cc1plus", "MAX_JOBS=1"),
         ("csrc/x.cpp:1:10: fatal error: THC/THC.h: No such file or directory", "too old"),
-        ("#error -- unsupported GNU version! gcc versions later than 10 are not supported!", "older gcc"),
+        (
+            "#error -- unsupported GNU version! gcc versions later than 10 are not supported!",
+            "older gcc",
+        ),
         ("fatal error: Python.h: No such file or directory", "headers of this Python"),
         ("ModuleNotFoundError: No module named 'pkg_resources'", "setuptools below 82"),
         ("ModuleNotFoundError: No module named 'psutil'", "pyproject.toml does not name"),
         ("error: <urlopen error [Errno 110] Connection timed out>", "network"),
         ("OSError: [Errno 28] No space left on device", "disk"),
-        ("RuntimeError: The detected CUDA version (12.3) mismatches the version that was", "CUDA_HOME"),
+        (
+            "RuntimeError: The detected CUDA version (12.3) mismatches the version that was",
+            "CUDA_HOME",
+        ),
         ("fatal error: cusparse.h: No such file or directory", "development package"),
         ("something nobody has seen", "read the log"),
     ],
@@ -493,7 +592,10 @@ def test_known_failures_have_a_hint(line, hint):
         (["only", "", "these words"], ("only", "these words")),
         ([], ()),
         (["x.cpp:1: error: same"] * 9, ("x.cpp:1: error: same",)),
-        ([f"x.cpp:{i}: error: e" for i in range(9)], tuple(f"x.cpp:{i}: error: e" for i in range(6))),
+        (
+            [f"x.cpp:{i}: error: e" for i in range(9)],
+            tuple(f"x.cpp:{i}: error: e" for i in range(6)),
+        ),
     ],
 )
 def test_error_lines(log, lines):
@@ -508,4 +610,6 @@ def test_the_toolkit_is_named_with_what_completes_it():
     toolkit = Toolkit(Path("/usr/local/cuda"), "13.0", origin="nvcc on PATH")
     assert describe_toolkit(toolkit) == "CUDA toolkit: 13.0 in /usr/local/cuda (nvcc on PATH)"
     completed = dataclasses.replace(toolkit, completed=("cusparse.h", "cublas_v2.h"))
-    assert describe_toolkit(completed).endswith(", cusparse.h, cublas_v2.h from the environment's nvidia packages")
+    assert describe_toolkit(completed).endswith(
+        ", cusparse.h, cublas_v2.h from the environment's nvidia packages"
+    )

@@ -6,7 +6,12 @@ import pytest
 
 from safe_install.errors import WheelInvalid
 from safe_install.wheels.archive import open_wheel
-from safe_install.wheels.startup import find_activation_files, find_prefix_libraries, find_start_files, runs_at_start
+from safe_install.wheels.startup import (
+    find_activation_files,
+    find_prefix_libraries,
+    find_start_files,
+    runs_at_start,
+)
 from tests.unit.wheels.crafted import make_wheel
 
 INFO, DATA = "demo-1.0.dist-info", "demo-1.0.data"
@@ -34,12 +39,23 @@ SITE = "lib/python3.11/site-packages"
 )
 def test_what_every_start_runs(name, runs):
     assert runs_at_start(name) is runs
-    for path in (name, f"{DATA}/purelib/{name}", f"{DATA}/platlib/{name}", f"{DATA}/data/{SITE}/{name}"):
+    for path in (
+        name,
+        f"{DATA}/purelib/{name}",
+        f"{DATA}/platlib/{name}",
+        f"{DATA}/data/{SITE}/{name}",
+    ):
         assert find_start_files([path], INFO) == ((path,) if runs else ())
-    for path in (f"{DATA}/data/lib64/pypy3.10/site-packages/{name}", f"{DATA}/data/local/{SITE}/{name}"):
+    for path in (
+        f"{DATA}/data/lib64/pypy3.10/site-packages/{name}",
+        f"{DATA}/data/local/{SITE}/{name}",
+    ):
         assert bool(find_start_files([path], INFO)) is runs
     assert (
-        find_start_files([f"{DATA}/data/share/{name}", f"{DATA}/headers/{name}", f"{DATA}/scripts/{name}"], INFO) == ()
+        find_start_files(
+            [f"{DATA}/data/share/{name}", f"{DATA}/headers/{name}", f"{DATA}/scripts/{name}"], INFO
+        )
+        == ()
     )
 
 
@@ -73,9 +89,12 @@ def test_libraries_where_others_are_looked_for(path, is_found):
 
 
 @pytest.mark.parametrize(
-    "folder", [f"{DATA}/purelib", f"{DATA}/data/{SITE}", f"{DATA}/data/lib64/python3.11/site-packages"]
+    "folder",
+    [f"{DATA}/purelib", f"{DATA}/data/{SITE}", f"{DATA}/data/lib64/python3.11/site-packages"],
 )
-@pytest.mark.parametrize("name", ["torch-9.dist-info/METADATA", "other.egg-info", "demo-1.0.dist-info/RECORD"])
+@pytest.mark.parametrize(
+    "name", ["torch-9.dist-info/METADATA", "other.egg-info", "demo-1.0.dist-info/RECORD"]
+)
 def test_no_way_leads_to_the_record_of_another_distribution(tmp_path, folder, name):
     with pytest.raises(WheelInvalid, match="would be the record of another distribution"):
         open_wheel(make_wheel(tmp_path, {"demo/a.py": "", f"{folder}/{name}": ""}))

@@ -1,4 +1,5 @@
-"""The store hands out a wheel only to the torch, Python, platform and GPUs that it was built for."""
+"""The store hands out a wheel only to the torch, Python, platform and GPUs that it was built
+for."""
 
 from __future__ import annotations
 
@@ -19,7 +20,14 @@ from safe_install.models import BuiltFor, CandidateKind, Device, Driver, TorchBu
 from safe_install.wheels import store as store_module
 from safe_install.wheels.archive import open_wheel
 from safe_install.wheels.fetch import fetch
-from safe_install.wheels.store import WheelStore, choose_cache, find_cache, make_key, make_record, remove_all_but_logs
+from safe_install.wheels.store import (
+    WheelStore,
+    choose_cache,
+    find_cache,
+    make_key,
+    make_record,
+    remove_all_but_logs,
+)
 from tests.factories import make_environment, make_interpreter
 from tests.unit.wheels.crafted import METADATA, make_wheel
 
@@ -75,7 +83,9 @@ def test_a_built_wheel_comes_back_as_a_candidate(store, tmp_path):
     assert store.select("demo", Version("1.1"), make_env(), architectures=()) is None
 
 
-@pytest.mark.parametrize("damage", [lambda data: data[:-9], lambda data: data + b"x", lambda data: b""])
+@pytest.mark.parametrize(
+    "damage", [lambda data: data[:-9], lambda data: data + b"x", lambda data: b""]
+)
 def test_a_wheel_damaged_in_the_store_is_dropped(store, tmp_path, damage):
     """Cut off by a full disk, or by what clears caches: it is built again, and not refused."""
     path = keep(store, tmp_path / "w", make_env())
@@ -114,9 +124,19 @@ def test_newer_versions_come_first(store, tmp_path):
         pytest.param(make_env(version="3.12.1"), False, id="other Python"),
         pytest.param(make_env(abiflags="t"), False, id="free-threaded Python"),
         pytest.param(make_env(platform="linux_aarch64"), False, id="other machine"),
-        pytest.param(make_env(dataclasses.replace(CPU, runtime_version="2.13.1+cpu")), False, id="other torch"),
-        pytest.param(make_env(dataclasses.replace(CPU, git_version="0000")), False, id="same name, other torch"),
-        pytest.param(make_env(dataclasses.replace(CPU, cxx11_abi=False)), False, id="other C++ ABI"),
+        pytest.param(
+            make_env(dataclasses.replace(CPU, runtime_version="2.13.1+cpu")),
+            False,
+            id="other torch",
+        ),
+        pytest.param(
+            make_env(dataclasses.replace(CPU, git_version="0000")),
+            False,
+            id="same name, other torch",
+        ),
+        pytest.param(
+            make_env(dataclasses.replace(CPU, cxx11_abi=False)), False, id="other C++ ABI"
+        ),
         pytest.param(make_env(CUDA), False, id="CUDA torch"),
         pytest.param(make_env(None), False, id="no torch"),
     ],
@@ -131,11 +151,14 @@ def test_a_wheel_is_for_one_torch_build(store, tmp_path, other, found):
     [
         ("a" * 64, "a" * 64, True),
         ("a" * 64, "b" * 64, False),  # another build of the same version
-        (None, "a" * 64, False),  # was built for an installed torch: whether that is the same one is not known
+        # was built for an installed torch: whether that is the same one is not known
+        (None, "a" * 64, False),
         ("a" * 64, None, False),  # pip has not named the file
     ],
 )
-def test_a_torch_that_is_only_planned_is_known_by_its_file(store, tmp_path, built_for, asked, found):
+def test_a_torch_that_is_only_planned_is_known_by_its_file(
+    store, tmp_path, built_for, asked, found
+):
     """Its commit and its C++ ABI stand in its files alone."""
     unpacked = dataclasses.replace(CPU, folder=tmp_path, file=built_for)
     keep(store, tmp_path / "w", make_env(unpacked))
@@ -183,7 +206,13 @@ def test_a_wheel_without_a_whole_record_does_not_exist(store, tmp_path):
     path = keep(store, tmp_path / "w", make_env())
     record = Path(f"{path}.json")
     raw = json.loads(record.read_text())
-    for text in ("", "{", json.dumps({**raw, "format": 2}), json.dumps({**raw, "unknown": 1}), "[]"):
+    for text in (
+        "",
+        "{",
+        json.dumps({**raw, "format": 2}),
+        json.dumps({**raw, "unknown": 1}),
+        "[]",
+    ):
         record.write_text(text)
         assert list(store.find("demo", make_env())) == []
     record.write_text(json.dumps(raw))

@@ -49,13 +49,30 @@ def kit(version, origin=SYSTEM, home=None, **fields):
     ("cuda", "places", "home"),
     [
         pytest.param("13.0", [kit("13.0")], "/usr/local/cuda-13.0", id="the only one"),
-        pytest.param("12.4", [kit("12.8"), kit("12.4")], "/usr/local/cuda-12.4", id="torch's own minor first"),
-        pytest.param("12.4", [kit("12.8"), kit("12.6")], "/usr/local/cuda-12.8", id="else in the order of the places"),
-        pytest.param("12.4", [kit("13.0"), kit("11.8"), kit("12.1")], "/usr/local/cuda-12.1", id="the right major"),
         pytest.param(
-            "12.4", [kit("12.1", CUDA_HOME, "/mine"), kit("12.4")], "/mine", id="the named one before torch's own minor"
+            "12.4", [kit("12.8"), kit("12.4")], "/usr/local/cuda-12.4", id="torch's own minor first"
         ),
-        pytest.param("12.4", [kit("12.1", CUDA_PATH, "/mine"), kit("12.4")], "/mine", id="named by CUDA_PATH"),
+        pytest.param(
+            "12.4",
+            [kit("12.8"), kit("12.6")],
+            "/usr/local/cuda-12.8",
+            id="else in the order of the places",
+        ),
+        pytest.param(
+            "12.4",
+            [kit("13.0"), kit("11.8"), kit("12.1")],
+            "/usr/local/cuda-12.1",
+            id="the right major",
+        ),
+        pytest.param(
+            "12.4",
+            [kit("12.1", CUDA_HOME, "/mine"), kit("12.4")],
+            "/mine",
+            id="the named one before torch's own minor",
+        ),
+        pytest.param(
+            "12.4", [kit("12.1", CUDA_PATH, "/mine"), kit("12.4")], "/mine", id="named by CUDA_PATH"
+        ),
         pytest.param(
             "12.4",
             [kit("11.8", CUDA_HOME, "/mine"), kit("12.4")],
@@ -100,7 +117,8 @@ def test_a_toolkit_that_compiles_for_the_gpu_is_preferred():
     new = kit("12.8", architectures=("80", "90", "120"))
     assert select_toolkit("12.4", [old, new], architectures=["80"]).toolkit == old
     assert select_toolkit("12.4", [old, new], architectures=["80", "120"]).toolkit == new
-    assert select_toolkit("12.4", [old], architectures=["120"]).toolkit == old  # the caller says why not
+    # the caller says why not
+    assert select_toolkit("12.4", [old], architectures=["120"]).toolkit == old
 
 
 @pytest.mark.parametrize(
@@ -138,8 +156,12 @@ def test_each_rejected_place_is_named_with_the_reason(place, reason):
 def test_what_the_package_index_can_give(torch, installed, headers, requirements):
     packages = [make_distribution(name, version) for name, version in installed.items()]
     environment = make_environment(*packages, torch=torch)
-    assert list_obtainable(environment, headers=headers) == ((requirements,) if requirements else ())
-    elsewhere = dataclasses.replace(environment, interpreter=make_interpreter(platform="macosx_14_0_arm64"))
+    assert list_obtainable(environment, headers=headers) == (
+        (requirements,) if requirements else ()
+    )
+    elsewhere = dataclasses.replace(
+        environment, interpreter=make_interpreter(platform="macosx_14_0_arm64")
+    )
     assert list_obtainable(elsewhere, headers=headers) == ()
 
 
@@ -185,7 +207,13 @@ def test_compiler_packages_of_several_releases_do_not_work_together(versions, re
                 "https://developer.download.nvidia.com/compute/cuda/10.2/Prod/local_installers/cuda_10.2.89_440.33.01_linux.run",
             ),
         ),
-        ("13.9", ("cuda-nvcc-13-9 cuda-libraries-dev-13-9", "https://developer.nvidia.com/cuda-toolkit-archive")),
+        (
+            "13.9",
+            (
+                "cuda-nvcc-13-9 cuda-libraries-dev-13-9",
+                "https://developer.nvidia.com/cuda-toolkit-archive",
+            ),
+        ),
     ],
 )
 def test_a_toolkit_is_installed_by_one_of_these(cuda, lines):
@@ -249,7 +277,11 @@ def test_what_nvcc_says_of_its_folders():
 @pytest.mark.parametrize(
     ("text", "newest"),
     [
-        ("#error -- unsupported GNU version! gcc versions later than 15 are not supported! The nvcc flag", 15),
+        (
+            "#error -- unsupported GNU version! gcc versions later than 15 are not supported! The "
+            "nvcc flag",
+            15,
+        ),
         ("#error -- unsupported GNU version! gcc versions later than 8 are not supported!", 8),
         ("#if defined(__ICC)", None),
     ],
@@ -259,7 +291,10 @@ def test_the_newest_gcc_of_a_toolkit(text, newest):
 
 
 def test_what_nvcc_says_of_itself():
-    assert parse_release("Cuda compilation tools, release 13.0, V13.0.88\nBuild cuda_13.0.r13.0") == "13.0"
+    assert (
+        parse_release("Cuda compilation tools, release 13.0, V13.0.88\nBuild cuda_13.0.r13.0")
+        == "13.0"
+    )
     assert parse_release("ccache: error") is None
     assert parse_architectures_of_nvcc("compute_75\ncompute_120\n") == ("75", "120")
 
@@ -274,13 +309,16 @@ def test_the_environment_is_a_place_like_the_others():
     [
         ("13.0", None, ["nvidia-cublas", "nvidia-cusparse"], ("cublas_v2.h", "cusparse.h")),
         ("12.8", None, ["nvidia-cublas-cu12", "nvidia-cusparse"], ("cublas_v2.h",)),
-        ("13.0", Path("/env/torch"), ["nvidia-cublas"], ()),  # it lies somewhere: its packages are looked at
+        # it lies somewhere: its packages are looked at
+        ("13.0", Path("/env/torch"), ["nvidia-cublas"], ()),
         (None, None, ["nvidia-cublas"], ()),
     ],
 )
 def test_headers_that_come_with_a_planned_torch(cuda, folder, installed, headers):
     torch = TorchBuild(Version("2.14.1"), "2.14.1", "cu130", cuda=cuda, folder=folder)
-    environment = replace(make_environment(*(make_distribution(name, "1") for name in installed)), torch=torch)
+    environment = replace(
+        make_environment(*(make_distribution(name, "1") for name in installed)), torch=torch
+    )
     assert find_planned_headers(environment) == headers
 
 

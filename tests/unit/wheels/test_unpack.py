@@ -1,4 +1,5 @@
-"""Source archives: plain ones are unpacked, hostile ones are refused before anything is written outside."""
+"""Source archives: plain ones are unpacked, hostile ones are refused before anything is written
+outside."""
 
 from __future__ import annotations
 
@@ -15,7 +16,9 @@ from tests.unit.wheels.crafted import add_member, make_sdist
 
 
 def test_a_source_archive_is_unpacked(tmp_path):
-    source = unpack_sdist(make_sdist(tmp_path, {"setup.py": "x", "csrc/a.cpp": "y"}), tmp_path / "out")
+    source = unpack_sdist(
+        make_sdist(tmp_path, {"setup.py": "x", "csrc/a.cpp": "y"}), tmp_path / "out"
+    )
     assert source == tmp_path / "out" / "demo-1.0"
     assert (source / "csrc" / "a.cpp").read_text() == "y"
 
@@ -23,7 +26,9 @@ def test_a_source_archive_is_unpacked(tmp_path):
 def test_a_zip_is_unpacked(tmp_path):
     with zipfile.ZipFile(tmp_path / "demo-1.0.zip", "w") as archive:
         archive.writestr("demo-1.0/setup.py", "x")
-    assert (unpack_sdist(tmp_path / "demo-1.0.zip", tmp_path / "out") / "setup.py").read_text() == "x"
+    assert (
+        unpack_sdist(tmp_path / "demo-1.0.zip", tmp_path / "out") / "setup.py"
+    ).read_text() == "x"
 
 
 def test_links_inside_the_tree_are_kept(tmp_path):
@@ -47,13 +52,19 @@ def make_special(kind, name="demo-1.0/x", target=""):
     [
         pytest.param(make_special(tarfile.SYMTYPE, target="/etc/passwd"), id="absolute link"),
         pytest.param(make_special(tarfile.SYMTYPE, target="../../etc"), id="link out"),
-        pytest.param(make_special(tarfile.SYMTYPE, target="a/../../.."), id="link out in two steps"),
-        pytest.param(make_special(tarfile.SYMTYPE, "demo-1.0", "."), id="link in place of the top folder"),
+        pytest.param(
+            make_special(tarfile.SYMTYPE, target="a/../../.."), id="link out in two steps"
+        ),
+        pytest.param(
+            make_special(tarfile.SYMTYPE, "demo-1.0", "."), id="link in place of the top folder"
+        ),
         pytest.param(make_special(tarfile.LNKTYPE, target="/etc/passwd"), id="hard link"),
         pytest.param(make_special(tarfile.CHRTYPE), id="device"),
         pytest.param(make_special(tarfile.FIFOTYPE), id="pipe"),
         pytest.param(make_special(tarfile.REGTYPE, "../evil"), id="parent folder"),
-        pytest.param(make_special(tarfile.REGTYPE, "demo-1.0/../../evil"), id="parent folder inside"),
+        pytest.param(
+            make_special(tarfile.REGTYPE, "demo-1.0/../../evil"), id="parent folder inside"
+        ),
         pytest.param(make_special(tarfile.REGTYPE, "/evil"), id="absolute"),
     ],
 )
@@ -86,7 +97,9 @@ def test_hostile_zips_are_refused(tmp_path, name):
         unpack_sdist(tmp_path / "demo-1.0.zip", tmp_path / "out")
 
 
-@pytest.mark.parametrize(("content", "said"), [(b"<html>", "cannot be unpacked"), (b"", "cannot be unpacked")])
+@pytest.mark.parametrize(
+    ("content", "said"), [(b"<html>", "cannot be unpacked"), (b"", "cannot be unpacked")]
+)
 def test_what_is_no_archive_is_refused(tmp_path, content, said):
     path = tmp_path / "demo-1.0.tar.gz"
     path.write_bytes(content)

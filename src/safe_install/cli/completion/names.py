@@ -1,4 +1,5 @@
-"""The names that this machine knows, read from its disk: no network, no process, and never an error."""
+"""The names that this machine knows, read from its disk: no network, no process, and never an
+error."""
 
 from __future__ import annotations
 
@@ -25,7 +26,8 @@ class NamesOnDisk:
         self._environ = environ
 
     def projects(self) -> List[str]:
-        """The files of the wheel index, those that came with the program and those of a newer one; and torch."""
+        """The files of the wheel index, those that came with the program and those of a newer one;
+        and torch."""
         found = {*_bundled_documents(), *self._updated_documents()}
         return sorted({"torch", *(found - TABLES - NOT_OFFERED)})
 
@@ -43,19 +45,28 @@ class NamesOnDisk:
             listed = list_transactions(self._find_prefix(python))
         except OSError:
             return []
-        return [name[len("txn-") :] for name, what in listed if what == "committed" and PLAIN.match(name)]
+        return [
+            name[len("txn-") :]
+            for name, what in listed
+            if what == "committed" and PLAIN.match(name)
+        ]
 
     def _updated_documents(self) -> List[str]:
         """`wheels --update` keeps them in the person's data folder (`index.catalog`)."""
-        data = self._environ.get("XDG_DATA_HOME", "").strip() or os.path.expanduser("~/.local/share")
+        data = self._environ.get("XDG_DATA_HOME", "").strip() or os.path.expanduser(
+            "~/.local/share"
+        )
         try:
-            with open(os.path.join(data, "torch-safe-install", "wheel-index", "current.json"), "rb") as file:
+            with open(
+                os.path.join(data, "torch-safe-install", "wheel-index", "current.json"), "rb"
+            ) as file:
                 return [name for name in json.load(file)["sha256"] if PLAIN.match(name)]
         except (OSError, ValueError, KeyError, TypeError):
             return []
 
     def _find_prefix(self, python: Optional[str]) -> str:
-        """The environment's folder, as `environment.interpreter` finds it, without a look at the interpreter."""
+        """The environment's folder, as `environment.interpreter` finds it, without a look at the
+        interpreter."""
         named = python or self._environ.get("SAFE_INSTALL_PYTHON")
         if named:
             return self._prefix_of(os.path.expanduser(named))
@@ -110,4 +121,7 @@ def _list(folder: str) -> List[str]:
 
 def _is_of_a_tool(prefix: str) -> bool:
     """Was this environment made by pipx or `uv tool` for one program?"""
-    return any(os.path.isfile(os.path.join(prefix, name)) for name in ("pipx_metadata.json", "uv-receipt.toml"))
+    return any(
+        os.path.isfile(os.path.join(prefix, name))
+        for name in ("pipx_metadata.json", "uv-receipt.toml")
+    )

@@ -16,7 +16,8 @@ from safe_install.errors import UsageError
 SHELLS = ("bash", "zsh", "fish")
 MARK = "# completion of"  # ends our line in a start file, with the program's name
 
-# The program is asked with the words so far; its answer is one word a line. Nothing of it is ever evaluated.
+# The program is asked with the words so far; its answer is one word a line. Nothing of it is ever
+# evaluated.
 # The alias: bash looks for the completion of the word that was typed.
 BASH = """\
 # Completion of {name} for bash, written by {name} --install-completion.
@@ -69,7 +70,8 @@ class Place:
     """Where a shell finds its script."""
 
     script: Path
-    start_file: Optional[Path]  # a line in it reads the script; None where the shell finds the script by itself
+    # a line in it reads the script; None where the shell finds the script by itself
+    start_file: Optional[Path]
 
 
 def choose_shell(named: Optional[str], parent: Optional[str], environ: Mapping[str, str]) -> str:
@@ -77,25 +79,32 @@ def choose_shell(named: Optional[str], parent: Optional[str], environ: Mapping[s
     if named is not None:
         if named in SHELLS:
             return named
-        raise UsageError(f"completion for {named} is not known", hint=f"Name one of {', '.join(SHELLS)}.")
+        raise UsageError(
+            f"completion for {named} is not known", hint=f"Name one of {', '.join(SHELLS)}."
+        )
     login = Path(environ.get("SHELL", "")).name
     for name in (parent, login):
         if name in SHELLS:
             return str(name)
-    raise UsageError("the shell is not known", hint="Name it: safe-install --install-completion bash.")
+    raise UsageError(
+        "the shell is not known", hint="Name it: safe-install --install-completion bash."
+    )
 
 
 def parent_name() -> Optional[str]:
     """The name of the process that started us, where /proc says it."""
     try:
-        name = Path(f"/proc/{os.getppid()}/comm").read_text(encoding="utf-8", errors="replace").strip()
+        name = (
+            Path(f"/proc/{os.getppid()}/comm").read_text(encoding="utf-8", errors="replace").strip()
+        )
     except OSError:
         return None
     return name.lstrip("-") or None
 
 
 def render_script(shell: str, name: str, program: Tuple[str, ...]) -> str:
-    """The script for a shell. `name`: the command that is completed; `program`: the words that start it."""
+    """The script for a shell. `name`: the command that is completed; `program`: the words that
+    start it."""
     function = "_" + re.sub(r"[^A-Za-z0-9]", "_", name) + "_complete"
     words = " ".join(shlex.quote(word) for word in program)
     if shell != "fish":
@@ -106,7 +115,8 @@ def render_script(shell: str, name: str, program: Tuple[str, ...]) -> str:
 def find_program(started_as: str, environ: Mapping[str, str]) -> Tuple[str, Tuple[str, ...]]:
     """The name to complete, and the words that start the program wherever the person stands.
 
-    `started_as`: sys.argv[0]. A program on PATH goes by its name, so that each environment answers with its own.
+    `started_as`: sys.argv[0]. A program on PATH goes by its name, so that each environment answers
+    with its own.
     """
     name = Path(started_as).name
     if name == "__main__.py":
@@ -130,7 +140,8 @@ def find_place(shell: str, name: str, environ: Mapping[str, str]) -> Place:
 
 
 def install_script(script: str, place: Place, name: str) -> List[str]:
-    """Write the script and, once, the line that reads it; a second call changes nothing more. Errors: OSError.
+    """Write the script and, once, the line that reads it; a second call changes nothing more.
+    Errors: OSError.
 
     Returns what was done, and the shell line that takes it back.
     """

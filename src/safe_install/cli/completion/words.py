@@ -10,7 +10,8 @@ from safe_install.resolve.pip_options import COMMAND_OPTIONS, COMMANDS, OPTIONS,
 
 OWN_VALUE_OPTIONS = frozenset(option.name for option in OUR_OPTIONS if option.takes_value)
 FIRST_OPTIONS = ("--help", "--version", "--install-completion", "--show-completion")
-HIDDEN_COMMANDS = frozenset(["completion", "debug", "help", "search"])  # pip has them; nobody looks for them here
+# pip has them; nobody looks for them here
+HIDDEN_COMMANDS = frozenset(["completion", "debug", "help", "search"])
 SUBCOMMANDS: Mapping[str, Tuple[str, ...]] = {
     "cache": ("dir", "info", "list", "purge", "remove"),
     "config": ("debug", "edit", "get", "list", "set", "unset"),
@@ -37,14 +38,16 @@ class Names(Protocol):
         """The projects of the wheel index."""
 
     def distributions(self, python: Optional[str]) -> Sequence[str]:
-        """What is installed in the environment that `--python` names, or in the one that is active."""
+        """What is installed in the environment that `--python` names, or in the one that is
+        active."""
 
     def transactions(self, python: Optional[str]) -> Sequence[str]:
         """The IDs that undo takes, newest first."""
 
 
 def complete(words: Sequence[str], current: str, names: Names) -> List[str]:
-    """The words that may stand where `current` is being written, after `words` (the program's name left out).
+    """The words that may stand where `current` is being written, after `words` (the program's name
+    left out).
 
     Empty where the shell should offer files, or where nothing is known.
     """
@@ -61,7 +64,8 @@ def complete(words: Sequence[str], current: str, names: Names) -> List[str]:
 
 
 def find_command(words: Sequence[str]) -> Optional[str]:
-    """The command of a line; "install" where a requirement stands first; None where no command is there yet."""
+    """The command of a line; "install" where a requirement stands first; None where no command is
+    there yet."""
     is_value = False
     for word in words:
         if is_value:

@@ -67,12 +67,23 @@ def test_the_words_that_may_come_next(line, expected):
 
 
 @pytest.mark.parametrize(
-    "line", ["torch", "-U torch", "--python env verify", "-r file", "freeze", "uninstall x", "--log x list"]
+    "line",
+    [
+        "torch",
+        "-U torch",
+        "--python env verify",
+        "-r file",
+        "freeze",
+        "uninstall x",
+        "--log x list",
+    ],
 )
 def test_the_command_is_the_one_that_the_program_runs(line):
     chosen = route(line.split())
     expected = (
-        chosen.command if chosen.command != "pip" else next(w for w in chosen.arguments if w in ("freeze", "list"))
+        chosen.command
+        if chosen.command != "pip"
+        else next(w for w in chosen.arguments if w in ("freeze", "list"))
     )
     assert (find_command(line.split()) or "install") == expected
 
@@ -88,7 +99,9 @@ def test_the_projects_are_those_of_the_index_that_can_be_installed(tmp_path):
 def test_a_newer_index_adds_its_projects(tmp_path):
     folder = tmp_path / "torch-safe-install" / "wheel-index"
     folder.mkdir(parents=True)
-    (folder / "current.json").write_text('{"sha256": {"new-project": "0", "torch": "0", "$(rm x)": "0"}}', "utf-8")
+    (folder / "current.json").write_text(
+        '{"sha256": {"new-project": "0", "torch": "0", "$(rm x)": "0"}}', "utf-8"
+    )
     offered = NamesOnDisk({"XDG_DATA_HOME": str(tmp_path)}).projects()
     assert "new-project" in offered
     assert not [name for name in offered if "$" in name]

@@ -21,7 +21,8 @@ def _warn_about(driver):
     driver.cuDriverGetVersion(ctypes.byref(version))
     if version.value // 1000 < int(_built.split(".")[0]):
         warnings.warn(
-            f"CUDA initialization: The NVIDIA driver on your system is too old (found version {version.value}).",
+            "CUDA initialization: The NVIDIA driver on your system is too old (found version "
+            f"{version.value}).",
             stacklevel=3,
         )
 
