@@ -35,7 +35,7 @@ from safe_install.index.document import (
 from safe_install.index.facts import (
     TorchTable,
 )
-from safe_install.pipeline.choice import make_client
+from safe_install.pipeline.client import make_client
 from safe_install.ports import World
 from wheel_index_update.asking import Asker, hosts_of
 from wheel_index_update.notes import Notes, escape

@@ -7,7 +7,8 @@ from typing import List, Mapping, Sequence, Set, Tuple
 
 from safe_install.index.document import parse_json, parse_project, render_document
 from safe_install.index.facts import Build, HostEntry, Layout, Project, TorchTable
-from safe_install.index.finder import DEFAULT_INDEX, project_page
+from safe_install.index.finder import DEFAULT_INDEX
+from safe_install.index.local_pages import project_page
 from safe_install.system.http import PageStatus
 from wheel_index_update.asking import PYPI, Asker, hosts_of
 from wheel_index_update.cells import Json

@@ -302,7 +302,7 @@ def _as_kept(words: Sequence[str]) -> Sequence[str]:
 def _read_location(location: str, invocation: Invocation, network: NetworkSettings) -> str:
     """The text of a requirements file: a path, or a URL."""
     if location.startswith(("http://", "https://")):
-        from safe_install.pipeline.choice import make_client
+        from safe_install.pipeline.client import make_client
 
         page = make_client(_world(invocation, Reporter(), network)).get_page(location)
         if not page.text:

@@ -11,8 +11,9 @@ import sys
 import traceback
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Dict, List, Mapping, Optional, Sequence, Tuple
+from typing import Dict, List, Mapping, Optional, Sequence, Tuple
 
+from safe_install.cli.explained import explained_lines, render_rejections
 from safe_install.cli.terminal import WIDE, can_write, find_width, one_line, printable, write_line
 from safe_install.errors import PipFailed, SafeInstallError
 from safe_install.models import (
@@ -22,14 +23,10 @@ from safe_install.models import (
     Finding,
     HealthReport,
     InstallResult,
-    Origin,
     Outcome,
     Plan,
-    Rejection,
     Severity,
-    Step,
 )
-from safe_install.torch_family import TORCH
 
 REFUSED = (10, 11)  # exit statuses
 CHANGING = ("install", "uninstall", "undo")
@@ -149,24 +146,6 @@ def is_without_cuda(report: HealthReport) -> bool:
     return report.asked == "import" and report.torch_cuda is None and not report.cuda_available
 
 
-def render_rejections(rejections: Sequence[Rejection], limit: Optional[int] = None) -> List[str]:
-    """Each rejected candidate with its rule, in the order given: nearest first. Past `limit` a
-    count by rule."""
-    shown = rejections if limit is None else rejections[:limit]
-    lines = [
-        one_line(f"  {item.candidate.link.filename}: {item.rule.value}: {item.detail}")
-        for item in shown
-    ]
-    rest = rejections[len(shown) :]
-    if rest:
-        counts: Dict[str, int] = {}
-        for item in rest:
-            counts[item.rule.value] = counts.get(item.rule.value, 0) + 1
-        told = ", ".join(f"{count} by {rule}" for rule, count in sorted(counts.items()))
-        lines.append(f"  and {len(rest)} more: {told} (all with --json)")
-    return lines
-
-
 def render_error(error: SafeInstallError, *, verbose: bool = False) -> List[str]:
     """The error as people read it: findings, message, hint."""
     lines: List[str] = []
@@ -227,7 +206,7 @@ def _result_lines(result: InstallResult, program: str, *, verbose: bool = False)
     if result.outcome is Outcome.PLANNED:
         return [result.message] if result.message else []
     if result.outcome is Outcome.EXPLAINED:
-        return _explained_lines(plan, result.details, verbose=verbose)
+        return explained_lines(plan, result.details, verbose=verbose)
     kept = _kept_sentence(result)
     if kept is not None:
         return _place_line(kept, result) + _verified_lines(result, program)
@@ -370,89 +349,6 @@ def _draw_table(
     lines = [title] if title else []
     lines += [line.rstrip() for line in out.getvalue().splitlines()]
     return [line if can_write(line, sys.stdout) else line.replace(RULE, "-") for line in lines]
-
-
-def _explained_lines(plan: Plan, details: Mapping[str, Any], *, verbose: bool = False) -> List[str]:
-    """Each file, and why not each other one. Where torch is chosen, too, `verbose` has the second
-    part."""
-    is_short = "torch" in details and not verbose
-    lines: List[str] = []
-    for step in plan.steps:
-        if step.name == TORCH:
-            lines += _torch_lines(step, details, verbose=verbose)
-        else:
-            lines += _extension_lines(step, plan)
-        if not is_short:
-            lines += _rejection_lines(step, plan, verbose=verbose)
-    if details.get("command"):
-        lines.append(printable(f"Install with: {details['command']}"))
-    if is_short:
-        return lines
-    lines.append("hosts:")
-    lines += [
-        printable(
-            f"  {item.project}: {item.host}: "
-            f"{item.kind.value}{f' ({item.detail})' if item.detail else ''}"
-        )
-        for item in plan.answers
-    ]
-    return lines
-
-
-def _extension_lines(step: Step, plan: Plan) -> List[str]:
-    lines = [f"{step.name} {step.version} ({step.because})", printable(f"  {step.url}")]
-    is_open = any(answer.gap for answer in plan.answers if answer.project == step.name)
-    from_source = (
-        "from source: no wheel that fits is known here" if is_open else "from source: no wheel fits"
-    )
-    origin = {
-        Origin.SDIST: from_source,
-        Origin.REPOSITORY: from_source,
-        Origin.BUILT: "built here before",
-    }.get(step.origin)
-    if origin:
-        lines.append(f"  {origin}")
-    if step.candidate is not None and step.candidate.link.found_in:
-        lines.append(printable(f"  found in {step.candidate.link.found_in}"))
-    return lines
-
-
-def _rejection_lines(step: Step, plan: Plan, *, verbose: bool) -> List[str]:
-    rejected = [item for item in plan.rejections if item.candidate.name == step.name]
-    if not rejected:
-        return []
-    return [
-        "  not taken:",
-        *[f"  {line}" for line in render_rejections(rejected, None if verbose else 12)],
-    ]
-
-
-FEW_VERSIONS = 3
-
-
-def _torch_lines(step: Step, details: Mapping[str, Any], *, verbose: bool) -> List[str]:
-    """The torch that would be chosen, and why none before it: by release, or by build
-    (`verbose`)."""
-    torch = details["torch"]
-    lines = [f"torch {torch['version']} ({step.because})", f"  {torch['page']}"]
-    if verbose:
-        reasons = [f"{row['torch']}: {row['reason']}" for row in details["not_taken"]]
-    else:
-        reasons = [
-            f"{_listed_versions(row['torch'])}: {row['reason']}"
-            for row in details["not_taken_releases"]
-        ]
-    if reasons:
-        lines.append("  not taken:")
-    lines += [one_line(f"    {reason}") for reason in reasons]
-    return lines
-
-
-def _listed_versions(versions: Sequence[str]) -> str:
-    """All of a few, else the first and the last."""
-    if len(versions) <= FEW_VERSIONS:
-        return ", ".join(versions)
-    return f"{versions[0]} to {versions[-1]} ({len(versions)} releases)"
 
 
 def _listed_names(plan: Plan) -> str:

@@ -32,10 +32,10 @@ from safe_install.pipeline.baseline import (
     naming_intruders,
     refuse_changed,
 )
-from safe_install.pipeline.choice import IndexChooser
+from safe_install.pipeline.choice import IndexChooser, make_wishes
 from safe_install.pipeline.coming_torch import ComingTorch
 from safe_install.pipeline.installer import PipInstaller, local_sources
-from safe_install.pipeline.selection import Selected, make_wishes, refuse_errors, select
+from safe_install.pipeline.selection import Selected, refuse_errors, select
 from safe_install.pipeline.session import (
     Session,
     defaults_to_user_site,

@@ -4,8 +4,7 @@ index."""
 from __future__ import annotations
 
 import hashlib
-from dataclasses import dataclass, replace
-from pathlib import Path
+from dataclasses import dataclass
 from typing import (
     Any,
     Callable,
@@ -18,10 +17,8 @@ from typing import (
     Sequence,
     Tuple,
 )
-from urllib.parse import quote, urlsplit
+from urllib.parse import urlsplit
 
-from packaging.specifiers import SpecifierSet
-from packaging.utils import canonicalize_name
 from packaging.version import Version
 
 from safe_install.index import bundled, github
@@ -33,11 +30,19 @@ from safe_install.index.facts import (
     Layout,
     Project,
     is_named,
-    parse_release,
 )
 from safe_install.index.filename import fields_of
+from safe_install.index.local_pages import is_local, project_page, read_local_page
 from safe_install.index.location import expand_template
 from safe_install.index.pages import parse_page
+from safe_install.index.search import (
+    IsWanted,
+    Search,
+    _vouched_for,
+    is_near,
+    tags_fit,
+    what_there_is,
+)
 from safe_install.models import (
     Candidate,
     CandidateKind,
@@ -47,11 +52,10 @@ from safe_install.models import (
     Link,
 )
 from safe_install.system.http import PageAnswer, PageStatus
-from safe_install.tags import container_of_name, container_of_version, parse_accelerator
+from safe_install.tags import container_of_version, parse_accelerator
 
 DEFAULT_INDEX = "https://pypi.org/simple/"
 FILES_OF_DEFAULT_INDEX = "files.pythonhosted.org"
-IsWanted = Callable[[Candidate, Project], bool]
 MAX_METADATA = 3  # files of METADATA that are read for one host
 MAX_RELEASES = 12  # of one repository, asked one by one
 _NOT_THE_PROJECT = frozenset({Holds.NOTHING, Holds.PLACEHOLDER, Holds.ANOTHER_PROJECT})
@@ -122,7 +126,7 @@ class Finder:
         tags fit. An environment without torch gets what the store and the package index have.
         """
         project = self._catalog.project(name)
-        search = _Search(project, environment, wanted or _tags_fit(environment))
+        search = Search(project, environment, wanted or tags_fit(environment))
         if self._store is not None:
             search.add(self._store(project.name, environment))
         self._ask_find_links(search)
@@ -168,7 +172,7 @@ class Finder:
         """The files of any project on the package index, as its page lists them; none where it does
         not answer."""
         url = project_page(self._index_url, project)
-        if self._only_find_links or (self._offline and not _is_local(url)):
+        if self._only_find_links or (self._offline and not is_local(url)):
             return ()
         page = self._read_page(url, ())
         if page.status is not PageStatus.LISTED:
@@ -177,10 +181,10 @@ class Finder:
 
     # --- the person's own pages ---
 
-    def _ask_find_links(self, search: _Search) -> None:
+    def _ask_find_links(self, search: Search) -> None:
         for location in self._find_links:
             host = HostEntry(urlsplit(location).hostname or location, Layout.FIND_LINKS, "pytorch")
-            if self._offline and not _is_local(location):
+            if self._offline and not is_local(location):
                 search.answer(host, location, HostAnswerKind.NOT_ASKED, "offline")
                 continue
             page = self._read_page(location, ())
@@ -198,7 +202,7 @@ class Finder:
 
     # --- one host ---
 
-    def _is_meant(self, host: HostEntry, search: _Search) -> bool:
+    def _is_meant(self, host: HostEntry, search: Search) -> bool:
         """Is this host for this torch, and one that the person did not leave out?"""
         torch = search.environment.torch
         release = torch.runtime_version.partition("+")[0] if torch is not None else ""
@@ -218,7 +222,7 @@ class Finder:
             return False
         return True
 
-    def _ask(self, host: HostEntry, search: _Search) -> None:
+    def _ask(self, host: HostEntry, search: Search) -> None:
         pages = self._pages_of(host, search)
         first = pages[0] if pages else ""
         if search.satisfied:
@@ -231,7 +235,7 @@ class Finder:
             search.answer(
                 host, "", HostAnswerKind.NOT_ASKED, "torch, or what it was built for, is not known"
             )
-        elif self._offline and not _is_local(first):
+        elif self._offline and not is_local(first):
             known = bundled.known_elsewhere(search.project, search.environment, host)
             detail = "offline"
             if known:
@@ -246,7 +250,7 @@ class Finder:
         """Has the public index nothing of this project? A company's own index may."""
         return self._index_url == DEFAULT_INDEX and project.package_index.holds in _NOT_THE_PROJECT
 
-    def _pages_of(self, host: HostEntry, search: _Search) -> List[str]:
+    def _pages_of(self, host: HostEntry, search: Search) -> List[str]:
         project = search.project.name
         if host.layout is Layout.PYPI:
             return [project_page(self._index_url, project)]
@@ -262,7 +266,7 @@ class Finder:
         values["project"] = project
         return list(dict.fromkeys(expand_template(page, **values) for page in host.pages))
 
-    def _ask_pages(self, host: HostEntry, pages: Sequence[str], search: _Search) -> None:
+    def _ask_pages(self, host: HostEntry, pages: Sequence[str], search: Search) -> None:
         for url in pages:
             page = self._read_page(url, host.redirects)
             if page.status is PageStatus.MISSING and url != pages[-1]:
@@ -286,7 +290,7 @@ class Finder:
                     host,
                     url,
                     HostAnswerKind.NO_WHEEL_FOR_TORCH,
-                    _what_there_is(found, others) + told,
+                    what_there_is(found, others) + told,
                 )
             else:
                 search.answer(host, url, HostAnswerKind.PAGE_EMPTY, "the page lists no file")
@@ -307,16 +311,16 @@ class Finder:
         own = tuple(link for link in links if _host_of(link.url) in named)
         return own, tuple(sorted({_host_of(link.url) for link in links} - named))
 
-    def _take(self, host: HostEntry, links: Sequence[Link], search: _Search) -> int:
+    def _take(self, host: HostEntry, links: Sequence[Link], search: Search) -> int:
         """Add what a page lists; how many of it are near this torch."""
         found = self._with_pins(
             host, list(make_candidates(search.project, host, links, self._catalog.torch)), search
         )
         search.add(found)
-        return sum(1 for candidate in found if _is_near(candidate, search))
+        return sum(1 for candidate in found if is_near(candidate, search))
 
     def _with_pins(
-        self, host: HostEntry, found: List[Candidate], search: _Search
+        self, host: HostEntry, found: List[Candidate], search: Search
     ) -> List[Candidate]:
         """A version that is newer than the index says itself which torch it wants: its METADATA
         lies beside it."""
@@ -344,7 +348,7 @@ class Finder:
 
     # --- releases on GitHub ---
 
-    def _ask_github(self, host: HostEntry, search: _Search) -> None:
+    def _ask_github(self, host: HostEntry, search: Search) -> None:
         """The newest releases, then those that the index knows for this torch; by web pages where
         the API refuses."""
         repository = host.repository or ""
@@ -407,20 +411,20 @@ class Finder:
         return answer, github.own_assets(links, repository)
 
     def _read_page(self, url: str, redirects: Sequence[str]) -> PageAnswer:
-        if _is_local(url):
+        if is_local(url):
             return read_local_page(url)
         return self._http.get_page(url, allowed_hosts=redirects)
 
     # --- source distributions ---
 
-    def _find_sdists(self, search: _Search) -> None:
+    def _find_sdists(self, search: Search) -> None:
         project = search.project
         if project.recipe is None:
             return
         url = project_page(self._index_url, project.recipe.sdist)
         host = urlsplit(url).hostname or url
         entry = HostEntry(host, Layout.PYPI, "pytorch")
-        local = _is_local(url)
+        local = is_local(url)
         if self._is_not_on_the_index(project):
             search.answer(entry, url, HostAnswerKind.NOT_ASKED, project.package_index.note)
             return
@@ -443,50 +447,6 @@ class Finder:
         search.answer(entry, url, kind, f"{len(sdists)} source distributions")
 
 
-class _Search:
-    """One project's search so far."""
-
-    def __init__(self, project: Project, environment: Environment, wanted: IsWanted) -> None:
-        self.project = project
-        self.environment = environment
-        self.candidates: List[Candidate] = []
-        self.answers: List[HostAnswer] = []
-        self.satisfied = False
-        self._wanted = wanted
-        self._urls: Dict[str, None] = {}
-
-    def add(self, candidates: Iterable[Candidate]) -> None:
-        for candidate in candidates:
-            if candidate.link.url in self._urls:
-                continue
-            self._urls[candidate.link.url] = None
-            self.candidates.append(candidate)
-            if candidate.kind is not CandidateKind.SDIST and self._wanted(candidate, self.project):
-                self.satisfied = True
-
-    def answer(self, host: HostEntry, url: str, kind: HostAnswerKind, detail: str) -> None:
-        self.answers.append(HostAnswer(self.project.name, host.host, url, kind, detail))
-
-    def unanswered(self) -> List[str]:
-        """The hosts that could not be asked."""
-        missing = (HostAnswerKind.DOWN, HostAnswerKind.NOT_ASKED)
-        return [answer.host for answer in self.answers if answer.kind in missing]
-
-
-def _vouched_for(candidate: Candidate, environment: Environment) -> Candidate:
-    """A file that the person points to and whose name does not say its torch is taken to be for
-    theirs.
-
-    pip would take it too; the check after the change has the last word.
-    """
-    built, torch = candidate.built_for, environment.torch
-    if candidate.kind is CandidateKind.SDIST or torch is None or built.torch is not None:
-        return candidate
-    release = torch.runtime_version.partition("+")[0]
-    assumed = replace(built, torch=release, accelerator=built.accelerator or torch.accelerator)
-    return replace(candidate, built_for=assumed)
-
-
 def _host_of(url: str) -> str:
     try:
         return urlsplit(url).hostname or ""
@@ -498,14 +458,14 @@ def _is_promised(text: str, sha256: Optional[str]) -> bool:
     return not sha256 or hashlib.sha256(text.encode("utf-8")).hexdigest() == sha256
 
 
-def _read_links(page: PageAnswer, url: str, search: _Search) -> Tuple[Link, ...]:
+def _read_links(page: PageAnswer, url: str, search: Search) -> Tuple[Link, ...]:
     """What a page lists of the project."""
     return parse_page(
         page.text, url, base=page.base, content_type=page.content_type, project=search.project.name
     )
 
 
-def _known_tags(host: HostEntry, search: _Search) -> List[str]:
+def _known_tags(host: HostEntry, search: Search) -> List[str]:
     """The releases that have wheels for this torch, as far as the index knows, newest version
     first."""
     torch = search.environment.torch
@@ -520,78 +480,4 @@ def _known_tags(host: HostEntry, search: _Search) -> List[str]:
     )
 
 
-def _tags_fit(environment: Environment) -> IsWanted:
-    supported = frozenset(environment.interpreter.tags)
-    return lambda candidate, project: bool(candidate.tags & supported)
-
-
-def _is_near(candidate: Candidate, search: _Search) -> bool:
-    """For this torch's minor, as far as its host says for which torch it is."""
-    torch, built = search.environment.torch, candidate.built_for.torch
-    if torch is None:
-        return True
-    if candidate.kind is CandidateKind.SDIST:
-        return search.project.recipe is not None
-    if built is None:
-        return not search.project.pins_torch
-    container, built_container = (
-        container_of_version(torch.runtime_version),
-        container_of_name(built),
-    )
-    if container is not None or built_container is not None:
-        return container == built_container
-    release = parse_release(torch.runtime_version)
-    if built[:1] in "<>=!~":
-        return release is not None and SpecifierSet(built).contains(release, prereleases=True)
-    return built.split(".")[:2] == torch.runtime_version.split(".")[:2]
-
-
-def _what_there_is(found: Sequence[Candidate], links: Sequence[Link]) -> str:
-    torches = sorted({c.built_for.torch for c in found if c.built_for.torch})
-    if torches:
-        return f"it has files for torch {', '.join(torches[-6:])}"
-    return f"the page lists {len(links)} files, none of this project"
-
-
 # --- the package index ----------------------------------------------------------------------------
-
-
-def project_page(index_url: str, project: str) -> str:
-    """The page of a project on a package index; for a folder, the folder itself or its
-    sub-folder."""
-    if _is_local(index_url):
-        folder = _local_path(index_url)
-        own = folder / canonicalize_name(project)
-        return (own if own.is_dir() else folder).absolute().as_uri()
-    return f"{index_url.rstrip('/')}/{canonicalize_name(project)}/"
-
-
-def _is_local(url: str) -> bool:
-    return url.startswith("file:") or "://" not in url
-
-
-def _local_path(url: str) -> Path:
-    if not url.startswith("file:"):
-        return Path(url)
-    from urllib.request import url2pathname  # late: it brings http.client, 10 ms
-
-    return Path(url2pathname(urlsplit(url).path))
-
-
-def read_local_page(url: str) -> PageAnswer:
-    """The index.html of a folder, else its files as a page of links."""
-    path = _local_path(url)
-    page_url = path.absolute().as_uri() + "/"
-    try:
-        if path.is_file():
-            text = path.read_text("utf-8", "replace")
-            return PageAnswer(url, PageStatus.LISTED, f'<base href="{page_url[:-1]}">\n{text}')
-        index = path / "index.html"
-        if index.is_file():
-            text = index.read_text("utf-8", "replace")
-            return PageAnswer(url, PageStatus.LISTED, f'<base href="{page_url}">\n{text}')
-        names = sorted(entry.name for entry in path.iterdir())
-    except OSError as error:
-        return PageAnswer(url, PageStatus.MISSING, detail=error.strerror or str(error))
-    anchors = "".join(f'<a href="{page_url}{quote(name)}">{name}</a>\n' for name in names)
-    return PageAnswer(url, PageStatus.LISTED, anchors or "<html></html>")

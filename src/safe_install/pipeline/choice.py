@@ -19,20 +19,18 @@ from typing import (
     Dict,
     Iterator,
     List,
-    Mapping,
     Optional,
     Protocol,
     Sequence,
     Tuple,
     Union,
 )
-from urllib.parse import urlsplit
 
 from packaging.requirements import Requirement
 from packaging.utils import NormalizedName, canonicalize_name
 
-from safe_install.errors import InputError, Refused
-from safe_install.index.catalog import bundled_catalog, known_mirrors, load_project
+from safe_install.errors import Refused
+from safe_install.index.catalog import bundled_catalog, load_project
 from safe_install.index.facts import Project
 from safe_install.index.finder import DEFAULT_INDEX, Finder
 from safe_install.index.torch_files import Absent, Listing, TorchFile
@@ -50,13 +48,13 @@ from safe_install.models import (
     Severity,
     TorchBuild,
 )
+from safe_install.pipeline.client import make_client, named_hosts
 from safe_install.ports import World
 from safe_install.resolve.compatibility import is_cpu_fallback
 from safe_install.resolve.pip_settings import Formats
 from safe_install.resolve.provider import Resolution, is_known, resolve
+from safe_install.resolve.request import InstallRequest
 from safe_install.system.credentials import Credentials
-from safe_install.system.http import HttpClient
-from safe_install.system.mirrors import MirrorRule, parse_mirrors
 from safe_install.torch_family import TORCH, is_library_of_torch
 from safe_install.wheels.store import WheelStore
 
@@ -84,6 +82,26 @@ class Wishes:
     build_timeout: BuildTimeout = DEFAULT_BUILD_TIMEOUT
     strict_records: bool = False
     index_options: Tuple[str, ...] = ()  # pip's words for how it reaches which index
+
+
+def make_wishes(request: InstallRequest) -> Wishes:
+    """How the person wants extensions to be chosen."""
+    own = request.own
+    return Wishes(
+        offline=own.offline,
+        no_build=own.no_build,
+        pre=request.pre,
+        formats=request.formats,
+        require_hashes=request.require_hashes,
+        index_url=request.index_url,
+        find_links=request.find_links,
+        no_index=request.no_index,
+        third_party=own.third_party,
+        no_toolkit=own.no_toolkit,
+        build_timeout=own.build_timeout,
+        strict_records=own.strict_records,
+        index_options=request.index_options,
+    )
 
 
 class Chooser(Protocol):
@@ -162,7 +180,7 @@ class IndexChooser:
         self._http = make_client(
             world,
             offline=wishes.offline,
-            trusted_hosts=_named_hosts(wishes.find_links),
+            trusted_hosts=named_hosts(wishes.find_links),
             credentials=credentials,
         )
         self._finder = self._make_finder(offline=wishes.offline)
@@ -387,72 +405,6 @@ class IndexChooser:
             pin.link, url=path.as_uri(), filename=path.name, sha256=None, size=None
         )
         return dataclasses.replace(pin, kind=CandidateKind.BUILT, link=link)
-
-
-def _refuse_missing_certificates(world: World) -> None:
-    """Without the file every host would seem to be down. Errors: InputError, of which pip has the
-    exit status."""
-    network = world.network
-    named = [
-        ("--cert (PIP_CERT)", network.ca_bundle),
-        ("--client-cert", network.client_certificate),
-    ]
-    if not network.ca_bundle:
-        # requests reads them, the first that says something.
-        variables = [
-            (name, world.environ.get(name)) for name in ("REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE")
-        ]
-        named += [pair for pair in variables if pair[1]][:1]
-    for where, path in named:
-        if path and not Path(path).exists():
-            raise InputError(
-                f"{where} names {path}, and no such file was found", hint="Correct the path."
-            )
-
-
-def make_client(
-    world: World,
-    *,
-    offline: bool = False,
-    trusted_hosts: Sequence[str] = (),
-    ask_again: bool = False,
-    credentials: Optional[Credentials] = None,
-) -> HttpClient:
-    """The way to the hosts: the person's mirrors, their token for GitHub's API, the cache. Errors:
-    UsageError."""
-    if not offline:
-        _refuse_missing_certificates(world)
-    text = world.environ.get("SAFE_INSTALL_MIRRORS", "")
-    named = named_mirrors() if text else {}
-    token = world.environ.get("GITHUB_TOKEN") or world.environ.get("GH_TOKEN") or ""
-    return HttpClient(
-        mirrors=parse_mirrors(text, named),
-        offline=offline,
-        cache_dir=world.cache_dir,
-        trusted_hosts=trusted_hosts,
-        tokens={"api.github.com": token} if token else {},
-        ask_again=ask_again,
-        credentials=credentials,
-        network=world.network,
-    )
-
-
-def named_mirrors() -> Mapping[str, Tuple[MirrorRule, ...]]:
-    """The mirrors of the wheel index, by name."""
-    found = {}
-    for name, mirror in known_mirrors().items():
-        rules = [
-            MirrorRule(start.rstrip("/"), by.rstrip("/"), mirror.flat) for start, by in mirror.pairs
-        ]
-        found[name] = tuple(rules)
-    return found
-
-
-def _named_hosts(urls: Sequence[str]) -> Tuple[str, ...]:
-    """The hosts that the person wrote down: asked over plain http too, if that is what was
-    written."""
-    hosts = [urlsplit(url).hostname for url in urls]
-    return tuple(host for host in hosts if host)
 
 
 def _recipe(project: Project, pin: Candidate) -> BuildRecipe:

@@ -18,7 +18,8 @@ from safe_install.resolve import decisions
 from safe_install.resolve.accelerator import is_listed_kind
 from safe_install.resolve.compatibility import Context
 from safe_install.resolve.decisions import Selection, Wanted
-from safe_install.resolve.provider import Resolution, where_else
+from safe_install.resolve.no_candidate import where_else
+from safe_install.resolve.provider import Resolution
 from safe_install.resolve.torch_change import AskedOfTorch
 from safe_install.resolve.torch_choice import TorchChoice
 from safe_install.resolve.torch_conflict import (

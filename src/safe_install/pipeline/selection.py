@@ -43,7 +43,7 @@ from safe_install.models import (
     Step,
     TorchBuild,
 )
-from safe_install.pipeline.choice import Chooser, Wishes, cpu_fallback_notes, describe_pins
+from safe_install.pipeline.choice import Chooser, cpu_fallback_notes, describe_pins
 from safe_install.pipeline.chosen_files import ChosenFiles
 from safe_install.pipeline.installer import Installer
 from safe_install.pipeline.joint_choice import JointChoice
@@ -482,26 +482,6 @@ class _Loop:
             selection = self.files.bring(candidate, selection, environment, torch_file=torch_file)
         self.files.forget_others(selection)
         return selection
-
-
-def make_wishes(request: InstallRequest) -> Wishes:
-    """How the person wants extensions to be chosen."""
-    own = request.own
-    return Wishes(
-        offline=own.offline,
-        no_build=own.no_build,
-        pre=request.pre,
-        formats=request.formats,
-        require_hashes=request.require_hashes,
-        index_url=request.index_url,
-        find_links=request.find_links,
-        no_index=request.no_index,
-        third_party=own.third_party,
-        no_toolkit=own.no_toolkit,
-        build_timeout=own.build_timeout,
-        strict_records=own.strict_records,
-        index_options=request.index_options,
-    )
 
 
 def refuse_errors(findings: Sequence[Finding], plan: Plan) -> None:

@@ -8,12 +8,11 @@ them in their order; the first that rejects gives the Rejection.
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Callable, FrozenSet, List, Optional, Tuple
+from typing import Callable, FrozenSet, Optional, Tuple
 from urllib.parse import urlsplit
 
 from packaging.requirements import InvalidRequirement, Requirement
 from packaging.specifiers import InvalidSpecifier, SpecifierSet
-from packaging.tags import Tag
 from packaging.version import Version
 
 from safe_install.index.bundled import FOUND_IN
@@ -26,6 +25,7 @@ from safe_install.index.facts import (
     parse_release,
 )
 from safe_install.models import Candidate, CandidateKind, Environment, Rejection, Rule, TorchBuild
+from safe_install.resolve.machine_tags import same_machine, supported_tags
 from safe_install.tags import (
     container_of_name,
     container_of_version,
@@ -319,7 +319,7 @@ def reject_platform(candidate: Candidate, context: Context) -> Optional[str]:
         return None
     here = context.environment.interpreter.platform
     platforms = sorted({tag.platform for tag in candidate.tags})
-    if any(_same_machine(platform, here) for platform in platforms):
+    if any(same_machine(platform, here) for platform in platforms):
         return None
     return f"for {', '.join(platforms)}, here is {here}"
 
@@ -340,51 +340,6 @@ def reject_libc(candidate: Candidate, context: Context) -> Optional[str]:
 
 def _fits(candidate: Candidate, context: Context) -> bool:
     return not candidate.tags.isdisjoint(supported_tags(context.environment).tags)
-
-
-@dataclass(frozen=True)
-class SupportedTags:
-    """The wheel tags of an interpreter as sets: to build them for each candidate would cost more
-    than all rules."""
-
-    source: Tuple[Tag, ...]
-    tags: FrozenSet[Tag]
-    pythons: FrozenSet[Tuple[str, str]]  # (interpreter, abi)
-
-
-def supported_tags(environment: Environment) -> SupportedTags:
-    """The wheel tags of its interpreter."""
-    source = environment.interpreter.tags
-    last = _LAST_SUPPORTED[0] if _LAST_SUPPORTED else None
-    if last is None or last.source is not source:
-        pythons = frozenset((tag.interpreter, tag.abi) for tag in source)
-        last = SupportedTags(source, frozenset(source), pythons)
-        _LAST_SUPPORTED[:] = [last]
-    return last
-
-
-_LAST_SUPPORTED: List[SupportedTags] = []  # of the interpreter that was asked about last
-
-
-def _same_machine(platform: str, here: str) -> bool:
-    """The same system and architecture, whatever the libc."""
-    system, architecture = machine_of(platform), machine_of(here)
-    return system == architecture
-
-
-def machine_of(platform: str) -> Tuple[str, str]:
-    """System and architecture of a platform tag: ("linux", "x86_64")."""
-    for architecture in ("x86_64", "aarch64", "i686", "arm64", "amd64", "win32", "universal2"):
-        if platform.endswith(architecture):
-            system = (
-                "win"
-                if platform.startswith("win")
-                else "mac"
-                if platform.startswith("macosx")
-                else "linux"
-            )
-            return system, architecture
-    return platform, ""
 
 
 def reject_driver(candidate: Candidate, context: Context) -> Optional[str]:

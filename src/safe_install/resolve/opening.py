@@ -16,8 +16,8 @@ from safe_install.requirements import parse_requirement, requirement_name
 from safe_install.resolve.companions import pip_may_choose
 from safe_install.resolve.compatibility import Context
 from safe_install.resolve.decisions import Wanted
+from safe_install.resolve.no_candidate import where_else
 from safe_install.resolve.plan import applies, is_satisfied
-from safe_install.resolve.provider import where_else
 from safe_install.resolve.rounds import Refusal
 from safe_install.torch_family import TORCH
 

@@ -45,8 +45,9 @@ from safe_install.models import (
 )
 from safe_install.requirements import applies
 from safe_install.resolve.companions import installed_candidate
-from safe_install.resolve.compatibility import Context, check_candidate, name_for
-from safe_install.resolve.hints import Asked, choose_hint, is_settled
+from safe_install.resolve.compatibility import Context, check_candidate
+from safe_install.resolve.hints import Asked, choose_hint
+from safe_install.resolve.no_candidate import describe_failure, is_undecided, where_else
 from safe_install.resolve.pip_settings import Formats
 from safe_install.resolve.ranking import explain_loser, order_rejections, rank_fitting
 from safe_install.tags import is_same_major
@@ -277,7 +278,7 @@ class _Provider(AbstractProvider):  # type: ignore[type-arg,misc,unused-ignore]
         """Is there a wheel that meets the wish, and of what it needs in turn? None: only a host can
         tell."""
         context, found = self._look(wish.name, wish.requirement.specifier)
-        worst: Optional[bool] = None if _is_open(context, found.answers) else False
+        worst: Optional[bool] = None if is_undecided(context, found.answers) else False
         for candidate in found.candidates:
             if check_candidate(candidate, context) is not None:
                 continue
@@ -425,7 +426,7 @@ class _Provider(AbstractProvider):  # type: ignore[type-arg,misc,unused-ignore]
             hint = where_else([one.context for one in asked]) or choose_hint(asked)
         error = NoCandidate(message, hint=hint, rejections=rejections)
         error.projects = tuple(names)
-        error.is_open = any(_is_open(one.context, one.answers) for one in asked)
+        error.is_open = any(is_undecided(one.context, one.answers) for one in asked)
         return error
 
 
@@ -441,72 +442,3 @@ def _as_asked_for(environment: Environment, specifier: SpecifierSet) -> Environm
             if accelerator is not None and not is_same_major(accelerator, torch.accelerator):
                 return replace(environment, torch=replace(torch, accelerator=accelerator))
     return environment
-
-
-def where_else(contexts: Sequence[Context]) -> str:
-    """What serves a person whom the name itself leads astray: the name for this CUDA, or the right
-    source."""
-    told = []
-    for context in contexts:
-        project, torch = context.project, context.environment.torch
-        other = name_for(project, torch, context.catalog) if torch is not None else None
-        if other is not None and other != project.name:
-            told.append(f"{other} is the name of it for {torch.accelerator if torch else ''}")
-        elif project.source is not None:
-            note = f" ({project.source.note})" if project.source.note else ""
-            # What is built from a repository needs the torch that is there, and not another one of
-            # its own.
-            flag = "--no-build-isolation " if "@" in project.source.install else ""
-            told.append(
-                f"Install what was meant: safe-install {flag}'{project.source.install}'{note}"
-            )
-    return "; ".join(told)
-
-
-def _is_open(context: Context, answers: Sequence[HostAnswer]) -> bool:
-    """May a host that did not answer, or was not asked, have what fits?"""
-    return any(answer.gap for answer in answers) and not is_settled(context)
-
-
-def describe_failure(
-    name: str, context: Context, answers: Sequence[HostAnswer], rejections: Sequence[Rejection]
-) -> str:
-    """One paragraph: what was wanted, what each host said, and the rules that rejected what there
-    is."""
-    torch, interpreter = context.environment.torch, context.environment.interpreter
-    here = f"torch {torch.runtime_version}" if torch else "no torch"
-    what = f"{name}{context.specifier}"
-    machine = f"{here}, Python {interpreter.version}, {interpreter.platform}"
-    is_open = _is_open(context, answers)
-    lines = [
-        f"no {what} that fits {machine} is known here" if is_open else f"no {what} fits {machine}"
-    ]
-    if context.project.package_index.note:
-        lines.append(f"  {context.project.package_index.note}")
-    left_out = [answer.host for answer in answers if answer.kind is HostAnswerKind.LEFT_OUT]
-    for answer in answers:
-        if answer.kind is HostAnswerKind.LEFT_OUT:
-            continue
-        detail = f" ({answer.detail})" if answer.detail else ""
-        lines.append(f"  {answer.host}: {_ANSWER_TEXT[answer.kind]}{detail}")
-    if left_out:
-        lines.append(f"  asked only with --third-party HOST: {', '.join(left_out)}")
-    counts: Dict[Rule, int] = {}
-    for rejection in rejections:
-        if rejection.candidate.name == name:
-            counts[rejection.rule] = counts.get(rejection.rule, 0) + 1
-    if counts:
-        known = ", ".join(f"{count} by {rule.value}" for rule, count in counts.items())
-        lines.append(f"  rejected: {known}")
-    return "\n".join(lines)
-
-
-_ANSWER_TEXT = {
-    HostAnswerKind.LISTED: "has files for this torch",
-    HostAnswerKind.DOWN: "does not answer",
-    HostAnswerKind.PAGE_MISSING: "has no page for this torch",
-    HostAnswerKind.PAGE_EMPTY: "its page is empty",
-    HostAnswerKind.NO_WHEEL_FOR_TORCH: "has no wheel for this torch",
-    HostAnswerKind.NOT_ASKED: "was not asked",
-    HostAnswerKind.LEFT_OUT: "was not asked",
-}

@@ -16,11 +16,10 @@ from safe_install.resolve.compatibility import (
     check_candidate,
     is_cpu_fallback,
     is_exact_accelerator,
-    machine_of,
     specifier_fits,
-    supported_tags,
     torch_release,
 )
+from safe_install.resolve.machine_tags import machine_of, supported_tags
 from safe_install.tags import is_same_major
 
 # --- the order of those that fit ------------------------------------------------------------------

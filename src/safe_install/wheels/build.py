@@ -13,13 +13,11 @@ import json
 import os
 import pkgutil
 import shutil
-import stat
-import tarfile
 import tempfile
 import time
 import zipfile
 from hashlib import sha256 as make_sha256
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import List, Mapping, NoReturn, Optional, Sequence, Tuple
 
 from safe_install.environment.stamp import watched_folders
@@ -29,6 +27,14 @@ from safe_install.models import DEFAULT_BUILD_TIMEOUT, BuildTimeout, Environment
 from safe_install.system import process
 from safe_install.system.read_only import READ_ONLY_ERROR, READ_ONLY_HINT, Protection
 from safe_install.wheels.archive import Artifact, hash_file, open_wheel
+from safe_install.wheels.build_log import (
+    FileCount,
+    count_files,
+    explain_failure,
+    find_error_lines,
+    find_source,
+    split_log,
+)
 from safe_install.wheels.elf import NotElf, SharedObject
 from safe_install.wheels.lock import hold_lock
 from safe_install.wheels.machine import read_machine
@@ -37,17 +43,11 @@ from safe_install.wheels.recipe import (
     BuildRecipe,
     BuildRefusal,
     BuildSystem,
-    FileCount,
-    count_files,
-    explain_failure,
-    find_error_lines,
-    find_source,
-    parse_build_system,
     plan_build,
     select_tools,
     select_variables,
-    split_log,
 )
+from safe_install.wheels.source import read_build_system, unpack_sdist
 from safe_install.wheels.store import LOGS, WheelStore, make_record
 from safe_install.wheels.toolkit import (
     InstallRequirements,
@@ -57,9 +57,6 @@ from safe_install.wheels.toolkit import (
 )
 
 __all__ = ["build_wheel", "check_build", "plan_here", "unpack_sdist"]
-
-MAX_SOURCE_SIZE = 4 * 1024**3  # bytes, unpacked
-MAX_SOURCE_ENTRIES = 200_000
 
 
 def build_wheel(
@@ -199,7 +196,7 @@ class _Build:
         try:
             with self.reporter.task(task, unit="files"):
                 source = unpack_sdist(self.sdist, work / "source")
-                system = _read_build_system(source)
+                system = read_build_system(source)
                 tools = select_tools(self.recipe, system, self.environment)
                 overlay = find_overlay(
                     self.store.cache, self.environment, tools, install_tools, self.reporter
@@ -386,98 +383,6 @@ class _Progress:
 
 
 # --- the source -----------------------------------------------------------------------------------
-
-
-def unpack_sdist(sdist: Path, folder: Path) -> Path:
-    """Unpack a source archive (.tar.gz, .tar.bz2, .zip) into `folder`; return its one top folder.
-
-    Only plain files and folders below that folder are written; raises Refused for anything else.
-    """
-    folder.mkdir(parents=True, exist_ok=True)
-    try:
-        if sdist.name.endswith(".zip"):
-            _unpack_zip(sdist, folder)
-        else:
-            _unpack_tar(sdist, folder)
-    except (tarfile.TarError, zipfile.BadZipFile, EOFError, OSError) as error:
-        raise Refused(
-            f"{sdist.name} cannot be unpacked ({error})", hint="Fetch it again."
-        ) from error
-    tops = [entry for entry in folder.iterdir() if entry.is_dir()]
-    if len(tops) != 1:
-        raise Refused(f"{sdist.name} has {len(tops)} top folders where a source archive has one")
-    return tops[0]
-
-
-def _unpack_tar(sdist: Path, folder: Path) -> None:
-    with tarfile.open(str(sdist)) as archive:
-        members = archive.getmembers()
-        _check_amount(sdist, len(members), sum(member.size for member in members))
-        links = {PurePosixPath(member.name) for member in members if member.issym()}
-        for member in members:
-            inner = _is_inner_link(member)
-            if not (member.isfile() or member.isdir() or inner):
-                raise Refused(
-                    f"{sdist.name}: {member.name!r} is a link that leaves it, or a special file"
-                )
-            _check_name(sdist, member.name)
-            if links.intersection(PurePosixPath(member.name).parents):
-                raise Refused(f"{sdist.name}: {member.name!r} would be written through a link")
-            member.mode = (member.mode or 0) & 0o755 | stat.S_IRUSR | stat.S_IWUSR
-            member.uid = member.gid = 0
-            member.uname = member.gname = ""
-        options = {"filter": "data"} if hasattr(tarfile, "data_filter") else {}
-        archive.extractall(str(folder), members=members, **options)  # type: ignore[arg-type]  # noqa: S202 - each was checked
-
-
-def _unpack_zip(sdist: Path, folder: Path) -> None:
-    with zipfile.ZipFile(str(sdist)) as archive:
-        infos = archive.infolist()
-        _check_amount(sdist, len(infos), sum(info.file_size for info in infos))
-        for info in infos:
-            if stat.S_IFMT(info.external_attr >> 16) not in (0, stat.S_IFREG, stat.S_IFDIR):
-                raise Refused(f"{sdist.name}: {info.filename!r} is a link or a special file")
-            _check_name(sdist, info.filename)
-        archive.extractall(str(folder))  # noqa: S202 - each was checked
-
-
-def _is_inner_link(member: tarfile.TarInfo) -> bool:
-    """A symbolic link (some projects have them) that stays below the archive's top folder.
-
-    `..` may only lead its target: behind another name it would depend on where that one leads.
-    """
-    target = PurePosixPath(member.linkname)
-    if not member.issym() or target.is_absolute():
-        return False
-    ups = len([part for part in target.parts if part == ".."])
-    folders = len(PurePosixPath(member.name).parts) - 2  # between the top folder and the link
-    return folders >= ups and ".." not in target.parts[ups:]
-
-
-def _check_name(sdist: Path, name: str) -> None:
-    path = PurePosixPath(name)
-    if path.is_absolute() or ".." in path.parts or "\\" in name or ":" in path.parts[:1]:
-        raise Refused(f"{sdist.name}: the path {name!r} leaves the archive's folder")
-
-
-def _check_amount(sdist: Path, entries: int, size: int) -> None:
-    if entries > MAX_SOURCE_ENTRIES or size > MAX_SOURCE_SIZE:
-        raise Refused(
-            f"{sdist.name} would unpack to {entries} entries of {size} bytes, more than the limits"
-        )
-
-
-def _read_build_system(source: Path) -> BuildSystem:
-    path = source / "pyproject.toml"
-    if not path.is_file():
-        return BuildSystem()
-    try:
-        return parse_build_system(path.read_text("utf-8"))
-    except ValueError as error:  # of the text, of TOML or of its values
-        raise Refused(
-            f"pyproject.toml of {source.name} cannot be read ({error})",
-            hint="It cannot be built by any tool: take another version, and tell the project.",
-        ) from error
 
 
 # --- the tools ------------------------------------------------------------------------------------

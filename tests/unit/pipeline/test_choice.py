@@ -13,7 +13,8 @@ from safe_install.errors import InputError, NoCandidate, Refused
 from safe_install.events import Reporter
 from safe_install.index.catalog import bundled_catalog
 from safe_install.models import Candidate, CandidateKind, Link, NetworkSettings
-from safe_install.pipeline.choice import IndexChooser, Wishes, make_client
+from safe_install.pipeline.choice import IndexChooser, Wishes
+from safe_install.pipeline.client import make_client
 from safe_install.ports import World
 from safe_install.resolve.pip_settings import parse_formats
 from tests.factories import environment_for, make_environment

@@ -26,7 +26,8 @@ from safe_install.models import (
     Link,
     Origin,
 )
-from safe_install.pipeline.selection import make_wishes, select
+from safe_install.pipeline.choice import make_wishes
+from safe_install.pipeline.selection import select
 from safe_install.pipeline.session import Session
 from safe_install.ports import Timings, World
 from safe_install.resolve.command_line import split_words

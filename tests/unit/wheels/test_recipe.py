@@ -9,6 +9,14 @@ import pytest
 from packaging.version import Version
 
 from safe_install.models import Device, Driver
+from safe_install.wheels.build_log import (
+    FileCount,
+    count_files,
+    explain_failure,
+    find_error_lines,
+    find_source,
+    split_log,
+)
 from safe_install.wheels.recipe import (
     DEFAULT_TOOLS,
     LEGACY_BACKEND,
@@ -17,21 +25,15 @@ from safe_install.wheels.recipe import (
     BuildRecipe,
     BuildRefusal,
     BuildSystem,
-    FileCount,
     Gcc,
-    count_files,
     count_jobs,
     describe_toolkit,
-    explain_failure,
-    find_error_lines,
-    find_source,
     parse_architectures,
     parse_build_system,
     plan_build,
     scrub_variables,
     select_tools,
     select_variables,
-    split_log,
 )
 from safe_install.wheels.toolkit_choice import CUDA_HOME, Toolkit, Unusable
 from tests.factories import make_distribution, make_environment

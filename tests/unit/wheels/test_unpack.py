@@ -10,8 +10,7 @@ import zipfile
 import pytest
 
 from safe_install.errors import Refused
-from safe_install.wheels import build
-from safe_install.wheels.build import unpack_sdist
+from safe_install.wheels.source import unpack_sdist
 from tests.unit.wheels.crafted import add_member, make_sdist
 
 
@@ -117,6 +116,6 @@ def test_two_top_folders_are_refused(tmp_path):
 
 
 def test_limits(tmp_path, monkeypatch):
-    monkeypatch.setattr(build, "MAX_SOURCE_SIZE", 10)
+    monkeypatch.setattr("safe_install.wheels.source.MAX_SOURCE_SIZE", 10)
     with pytest.raises(Refused, match="would unpack to"):
         unpack_sdist(make_sdist(tmp_path, {"setup.py": "x" * 11}), tmp_path / "out")

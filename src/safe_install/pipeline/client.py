@@ -1,0 +1,85 @@
+"""The way to the hosts: mirrors, tokens, certificates, as the person set them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import (
+    Mapping,
+    Optional,
+    Sequence,
+    Tuple,
+)
+from urllib.parse import urlsplit
+
+from safe_install.errors import InputError
+from safe_install.index.catalog import known_mirrors
+from safe_install.ports import World
+from safe_install.system.credentials import Credentials
+from safe_install.system.http import HttpClient
+from safe_install.system.mirrors import MirrorRule, parse_mirrors
+
+
+def _refuse_missing_certificates(world: World) -> None:
+    """Without the file every host would seem to be down. Errors: InputError, of which pip has the
+    exit status."""
+    network = world.network
+    named = [
+        ("--cert (PIP_CERT)", network.ca_bundle),
+        ("--client-cert", network.client_certificate),
+    ]
+    if not network.ca_bundle:
+        # requests reads them, the first that says something.
+        variables = [
+            (name, world.environ.get(name)) for name in ("REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE")
+        ]
+        named += [pair for pair in variables if pair[1]][:1]
+    for where, path in named:
+        if path and not Path(path).exists():
+            raise InputError(
+                f"{where} names {path}, and no such file was found", hint="Correct the path."
+            )
+
+
+def make_client(
+    world: World,
+    *,
+    offline: bool = False,
+    trusted_hosts: Sequence[str] = (),
+    ask_again: bool = False,
+    credentials: Optional[Credentials] = None,
+) -> HttpClient:
+    """The way to the hosts: the person's mirrors, their token for GitHub's API, the cache. Errors:
+    UsageError."""
+    if not offline:
+        _refuse_missing_certificates(world)
+    text = world.environ.get("SAFE_INSTALL_MIRRORS", "")
+    named = named_mirrors() if text else {}
+    token = world.environ.get("GITHUB_TOKEN") or world.environ.get("GH_TOKEN") or ""
+    return HttpClient(
+        mirrors=parse_mirrors(text, named),
+        offline=offline,
+        cache_dir=world.cache_dir,
+        trusted_hosts=trusted_hosts,
+        tokens={"api.github.com": token} if token else {},
+        ask_again=ask_again,
+        credentials=credentials,
+        network=world.network,
+    )
+
+
+def named_mirrors() -> Mapping[str, Tuple[MirrorRule, ...]]:
+    """The mirrors of the wheel index, by name."""
+    found = {}
+    for name, mirror in known_mirrors().items():
+        rules = [
+            MirrorRule(start.rstrip("/"), by.rstrip("/"), mirror.flat) for start, by in mirror.pairs
+        ]
+        found[name] = tuple(rules)
+    return found
+
+
+def named_hosts(urls: Sequence[str]) -> Tuple[str, ...]:
+    """The hosts that the person wrote down: asked over plain http too, if that is what was
+    written."""
+    hosts = [urlsplit(url).hostname for url in urls]
+    return tuple(host for host in hosts if host)

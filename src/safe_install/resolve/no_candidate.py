@@ -1,0 +1,85 @@
+"""What is said where nothing fits: the rejections in one message, and which host may have more. Pure."""
+
+from __future__ import annotations
+
+from typing import (
+    Dict,
+    Sequence,
+)
+
+from safe_install.models import (
+    HostAnswer,
+    HostAnswerKind,
+    Rejection,
+    Rule,
+)
+from safe_install.resolve.compatibility import Context, name_for
+from safe_install.resolve.hints import is_settled
+
+_ANSWER_TEXT = {
+    HostAnswerKind.LISTED: "has files for this torch",
+    HostAnswerKind.DOWN: "does not answer",
+    HostAnswerKind.PAGE_MISSING: "has no page for this torch",
+    HostAnswerKind.PAGE_EMPTY: "its page is empty",
+    HostAnswerKind.NO_WHEEL_FOR_TORCH: "has no wheel for this torch",
+    HostAnswerKind.NOT_ASKED: "was not asked",
+    HostAnswerKind.LEFT_OUT: "was not asked",
+}
+
+
+def where_else(contexts: Sequence[Context]) -> str:
+    """What serves a person whom the name itself leads astray: the name for this CUDA, or the right
+    source."""
+    told = []
+    for context in contexts:
+        project, torch = context.project, context.environment.torch
+        other = name_for(project, torch, context.catalog) if torch is not None else None
+        if other is not None and other != project.name:
+            told.append(f"{other} is the name of it for {torch.accelerator if torch else ''}")
+        elif project.source is not None:
+            note = f" ({project.source.note})" if project.source.note else ""
+            # What is built from a repository needs the torch that is there, and not another one of
+            # its own.
+            flag = "--no-build-isolation " if "@" in project.source.install else ""
+            told.append(
+                f"Install what was meant: safe-install {flag}'{project.source.install}'{note}"
+            )
+    return "; ".join(told)
+
+
+def is_undecided(context: Context, answers: Sequence[HostAnswer]) -> bool:
+    """May a host that did not answer, or was not asked, have what fits?"""
+    return any(answer.gap for answer in answers) and not is_settled(context)
+
+
+def describe_failure(
+    name: str, context: Context, answers: Sequence[HostAnswer], rejections: Sequence[Rejection]
+) -> str:
+    """One paragraph: what was wanted, what each host said, and the rules that rejected what there
+    is."""
+    torch, interpreter = context.environment.torch, context.environment.interpreter
+    here = f"torch {torch.runtime_version}" if torch else "no torch"
+    what = f"{name}{context.specifier}"
+    machine = f"{here}, Python {interpreter.version}, {interpreter.platform}"
+    is_open = is_undecided(context, answers)
+    lines = [
+        f"no {what} that fits {machine} is known here" if is_open else f"no {what} fits {machine}"
+    ]
+    if context.project.package_index.note:
+        lines.append(f"  {context.project.package_index.note}")
+    left_out = [answer.host for answer in answers if answer.kind is HostAnswerKind.LEFT_OUT]
+    for answer in answers:
+        if answer.kind is HostAnswerKind.LEFT_OUT:
+            continue
+        detail = f" ({answer.detail})" if answer.detail else ""
+        lines.append(f"  {answer.host}: {_ANSWER_TEXT[answer.kind]}{detail}")
+    if left_out:
+        lines.append(f"  asked only with --third-party HOST: {', '.join(left_out)}")
+    counts: Dict[Rule, int] = {}
+    for rejection in rejections:
+        if rejection.candidate.name == name:
+            counts[rejection.rule] = counts.get(rejection.rule, 0) + 1
+    if counts:
+        known = ", ".join(f"{count} by {rule.value}" for rule, count in counts.items())
+        lines.append(f"  rejected: {known}")
+    return "\n".join(lines)
