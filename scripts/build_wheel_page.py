@@ -17,7 +17,6 @@ from __future__ import annotations
 import base64
 import functools
 import hashlib
-import json
 import os
 import re
 import sys
@@ -54,7 +53,7 @@ from safe_install.index.catalog import (
     load_project,
     torch_table,
 )
-from safe_install.index.facts import Build, HostEntry, Project, TorchRelease
+from safe_install.index.facts import Build, HostEntry, Project
 from safe_install.index.filename import python_tags
 from safe_install.models import BuiltFor, Candidate, CandidateKind, Environment, Link
 from safe_install.resolve.compatibility import Context, reject_python, reject_torch_version
@@ -62,13 +61,20 @@ from safe_install.resolve.ranking import host_rank
 from safe_install.resolve.target import environment_for, parse_platform
 from safe_install.tags import (
     container_of_name,
-    cuda_of_accelerator,
     parse_accelerator,
     supported_platforms,
 )
 from wheel_page_addresses import fill, generalize, template_values
-from wheel_page_table import Table
-from wheel_page_torches import code_number, tabulate_torches
+from wheel_page_table import Table, embed
+from wheel_page_torches import (
+    accelerator_order,
+    accelerators_of,
+    code_number,
+    label_of,
+    pythons,
+    releases,
+    tabulate_torches,
+)
 
 TEMPLATE = Path(__file__).resolve().with_name("wheel_page.html")
 OUTPUT = ROOT / "dist" / "wheels.html"
@@ -82,47 +88,6 @@ PLATFORMS: Tuple[Tuple[str, str, str], ...] = (
     ("macos_arm64", "macOS (Apple silicon)", "macosx_14_0_arm64"),
     ("macos_x86_64", "macOS (Intel)", "macosx_14_0_x86_64"),
 )
-
-
-# --- torch ----------------------------------------------------------------------------------------
-
-
-def releases() -> List[TorchRelease]:
-    """The releases of torch, newest first."""
-    return sorted(
-        torch_table().releases.values(), key=lambda release: Version(release.version), reverse=True
-    )
-
-
-def accelerators_of(release: TorchRelease) -> List[str]:
-    """What a person can choose for a release: CPU, CUDA from old to new, the rest."""
-    found = {*release.accelerators, *([release.untagged] if release.untagged else [])}
-    return sorted(found, key=_accelerator_order)
-
-
-def _accelerator_order(accelerator: str) -> Tuple[int, Tuple[int, ...]]:
-    parsed = parse_accelerator(accelerator)
-    if parsed is None:
-        return 9, ()
-    return {"cpu": 0, "cuda": 1, "rocm": 2, "xpu": 3}[parsed.kind], parsed.version
-
-
-def label_of(accelerator: str) -> str:
-    """`cu126` -> `CUDA 12.6 (cu126)`."""
-    if accelerator == "cpu":
-        return "CPU"
-    cuda = cuda_of_accelerator(accelerator)
-    if cuda is not None:
-        return f"CUDA {cuda} ({accelerator})"
-    if accelerator.startswith("rocm"):
-        return f"ROCm {accelerator[len('rocm') :]} ({accelerator})"
-    return {"xpu": "Intel XPU (xpu)"}.get(accelerator, accelerator)
-
-
-def pythons() -> List[str]:
-    """Every Python that a release of torch was built for, oldest first."""
-    found = {python for release in releases() for python in release.python}
-    return sorted(found, key=Version)
 
 
 # --- tables ---------------------------------------------------------------------------------------
@@ -233,7 +198,7 @@ class Page:
                 {key: tag for key, _, tag in PLATFORMS},
                 [release.version for release in self._releases],
                 needing_drivers=accelerators,
-                asked_for=sorted(self._accelerators_of_torch(), key=_accelerator_order),
+                asked_for=sorted(self._accelerators_of_torch(), key=accelerator_order),
                 texts=self.texts,
                 codes=self.codes,
             ),
@@ -501,14 +466,6 @@ def _requires(project: Project, projects: Sequence[Project]) -> Iterator[List[An
 
 
 # --- the page -------------------------------------------------------------------------------------
-
-
-def embed(value: Any) -> str:
-    """JSON that can end no script element."""
-    text = json.dumps(value, ensure_ascii=False, separators=(",", ":"))
-    for character in "<>&\u2028\u2029":
-        text = text.replace(character, f"\\u{ord(character):04x}")
-    return text
 
 
 def build_page(projects: Iterable[Project], date: str) -> str:

@@ -20,3 +20,11 @@ class Table:
             self._numbers[key] = len(self.values)
             self.values.append(value)
         return self._numbers[key]
+
+
+def embed(value: Any) -> str:
+    """JSON that can end no script element."""
+    text = json.dumps(value, ensure_ascii=False, separators=(",", ":"))
+    for character in "<>&\u2028\u2029":
+        text = text.replace(character, f"\\u{ord(character):04x}")
+    return text

@@ -28,12 +28,12 @@ from packaging.utils import NormalizedName
 from packaging.version import Version
 
 from safe_install.environment.driver import declared_driver
-from safe_install.index.catalog import bundled_catalog
-from safe_install.index.facts import Catalog, CudaTable, GpuCode, Project, TorchTable
+from safe_install.index.catalog import bundled_catalog, torch_table
+from safe_install.index.facts import Catalog, CudaTable, GpuCode, Project, TorchRelease, TorchTable
 from safe_install.models import Driver
 from safe_install.resolve.target import environment_for
 from safe_install.resolve.torch_ranking import Exclusion, TorchOption, TorchTerms, rank_torches
-from safe_install.tags import cuda_of_accelerator, parse_capability
+from safe_install.tags import cuda_of_accelerator, parse_accelerator, parse_capability
 from wheel_page_table import Table
 
 # Compute capabilities, each with devices that have it. Source: developer.nvidia.com/cuda-gpus
@@ -258,3 +258,44 @@ def tabulate_torches(
 def code_number(code: Optional[GpuCode], codes: Table) -> int:
     """The number of some GPU code in `codes`; -1 where it is not known."""
     return -1 if code is None else codes.number([str(code), served_gpus(code)])
+
+
+# --- names ----------------------------------------------------------------------------------------
+
+
+def releases() -> List[TorchRelease]:
+    """The releases of torch, newest first."""
+    return sorted(
+        torch_table().releases.values(), key=lambda release: Version(release.version), reverse=True
+    )
+
+
+def accelerators_of(release: TorchRelease) -> List[str]:
+    """What a person can choose for a release: CPU, CUDA from old to new, the rest."""
+    found = {*release.accelerators, *([release.untagged] if release.untagged else [])}
+    return sorted(found, key=accelerator_order)
+
+
+def accelerator_order(accelerator: str) -> Tuple[int, Tuple[int, ...]]:
+    parsed = parse_accelerator(accelerator)
+    if parsed is None:
+        return 9, ()
+    return {"cpu": 0, "cuda": 1, "rocm": 2, "xpu": 3}[parsed.kind], parsed.version
+
+
+def label_of(accelerator: str) -> str:
+    """`cu126` -> `CUDA 12.6 (cu126)`."""
+    if accelerator == "cpu":
+        return "CPU"
+    cuda = cuda_of_accelerator(accelerator)
+    if cuda is not None:
+        return f"CUDA {cuda} ({accelerator})"
+    if accelerator.startswith("rocm"):
+        return f"ROCm {accelerator[len('rocm') :]} ({accelerator})"
+    return {"xpu": "Intel XPU (xpu)"}.get(accelerator, accelerator)
+
+
+def pythons() -> List[str]:
+    """Every Python that a release of torch was built for, oldest first."""
+    found = {python for release in releases() for python in release.python}
+    return sorted(found, key=Version)

@@ -120,17 +120,7 @@ def _plan_and_apply(
     cache = session.work / "torch" if request.no_cache else None
     fetch_torch = functools.partial(chooser.fetch_torch, cache=cache)
     coming = ComingTorch(session, installer, promise, fetch_torch)
-
-    def unpack_torch(selected: Selected) -> Environment:
-        _find_breakage(session, selected)
-        _check_before(session, selected.plan, before)
-        return coming.unpack(selected.plan.steps)
-
-    with naming_intruders(before, chooser.built):
-        selected = select(
-            session, bundled_catalog(), chooser, installer, before.report, unpack_torch
-        )
-    coming.remove()
+    selected = _select(session, before, installer, chooser, coming)
     plan = selected.plan
     built = _built_in_this_run(plan, chooser)
     refuse_changed(before.changed_paths(), environment, built=built)
@@ -153,6 +143,28 @@ def _plan_and_apply(
     if result.outcome is Outcome.ROLLED_BACK:
         chooser.forget_first_seen()
     return dataclasses.replace(result, findings=(*notes, *result.findings))
+
+
+def _select(
+    session: Session,
+    before: BaselineCheck,
+    installer: PipInstaller,
+    chooser: IndexChooser,
+    coming: ComingTorch,
+) -> Selected:
+    """The plan. What would be refused is refused before torch is fetched for a build."""
+
+    def unpack_torch(selected: Selected) -> Environment:
+        _find_breakage(session, selected)
+        _check_before(session, selected.plan, before)
+        return coming.unpack(selected.plan.steps)
+
+    with naming_intruders(before, chooser.built):
+        selected = select(
+            session, bundled_catalog(), chooser, installer, before.report, unpack_torch
+        )
+    coming.remove()
+    return selected
 
 
 def _check_before(session: Session, plan: Plan, before: BaselineCheck) -> None:

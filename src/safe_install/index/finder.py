@@ -80,6 +80,15 @@ class Found:
     answers: Tuple[HostAnswer, ...]
 
 
+@dataclass(frozen=True)
+class _Releases:
+    """What the pages of some releases have."""
+
+    near: int  # files for this torch
+    read: int  # releases
+    down: str  # why a page could not be had
+
+
 class Finder:
     """Asks no further than needed: the next host only when nothing before it is wanted."""
 
@@ -366,8 +375,28 @@ class Finder:
             feed = self._http.get_page(github.feed_url(repository), allowed_hosts=host.redirects)
             newest = github.parse_feed(feed.text) if feed.status is PageStatus.LISTED else ()
             wanted = [*newest, *(tag for tag in wanted if tag not in newest)]
-        read, down = 0, "" if by_api else page.detail
-        for tag in wanted[:MAX_RELEASES]:
+        found = self._read_releases(host, wanted, search, by_api=by_api)
+        near += found.near
+        if near:
+            detail = f"{near} files for this torch"
+            if found.read and not by_api:
+                detail += f"; GitHub's API refused ({page.detail}), "
+                detail += f"{found.read} release pages were read instead"
+            search.answer(host, url, HostAnswerKind.LISTED, detail)
+        elif by_api or found.read:
+            detail = f"{len(tags) + found.read} releases were read"
+            search.answer(host, url, HostAnswerKind.NO_WHEEL_FOR_TORCH, detail)
+        elif page.status is PageStatus.MISSING:
+            search.answer(host, url, HostAnswerKind.PAGE_MISSING, page.detail or found.down)
+        else:
+            search.answer(host, url, HostAnswerKind.DOWN, page.detail or found.down)
+
+    def _read_releases(
+        self, host: HostEntry, tags: Sequence[str], search: Search, *, by_api: bool
+    ) -> _Releases:
+        """Read the releases with these tags, until a wheel fits."""
+        near, read, down = 0, 0, ""
+        for tag in tags[:MAX_RELEASES]:
             if search.satisfied:
                 break
             answer, links = self._read_release(host, tag, by_api=by_api)
@@ -375,27 +404,7 @@ class Finder:
                 down = down or answer.detail
             read += answer.status is PageStatus.LISTED
             near += self._take(host, links, search)
-        detail = f"{near} files for this torch"
-        if not by_api and read:
-            detail += (
-                f"; GitHub's API refused ({page.detail}), {read} release pages were read instead"
-            )
-        if near:
-            search.answer(host, url, HostAnswerKind.LISTED, detail)
-        elif by_api or read:
-            search.answer(
-                host,
-                url,
-                HostAnswerKind.NO_WHEEL_FOR_TORCH,
-                f"{len(tags) + read} releases were read",
-            )
-        else:
-            kind = (
-                HostAnswerKind.PAGE_MISSING
-                if page.status is PageStatus.MISSING
-                else HostAnswerKind.DOWN
-            )
-            search.answer(host, url, kind, down)
+        return _Releases(near, read, down)
 
     def _read_release(
         self, host: HostEntry, tag: str, *, by_api: bool

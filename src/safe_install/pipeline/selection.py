@@ -291,8 +291,7 @@ class _Loop:
             self.torch_check.check(torch)
 
     def _ask_installer(self, selection: Selection) -> Tuple[Selection, Tuple[Step, ...]]:
-        """Its plan under our constraints; asked again as long as it names extensions that we have
-        to choose."""
+        """Its plan under our constraints; asked again as long as there is more to choose."""
         while True:
             answer = self._installer.plan_request(
                 constraints=decisions.make_constraints(selection, self.wanted),
@@ -303,17 +302,7 @@ class _Loop:
                 ],
                 without_source=self._without_source(selection),
             )
-            result = rounds.next_round(selection, answer, self.wanted, self._catalog)
-            if isinstance(result, rounds.ChooseTorch):
-                selection = self._choose(result.selection)
-                if not torch_rounds.keeps_plan(selection, result.selection):
-                    continue
-                result = rounds.next_round(selection, answer, self.wanted, self._catalog)
-            if isinstance(result, rounds.Done) and self._is_to_be_built(result.selection):
-                selection = self._build(result)
-                if self.wanted.wants_report or not decisions.is_planned(selection, result.steps):
-                    continue
-                result = rounds.next_round(selection, answer, self.wanted, self._catalog)
+            result = self._take_answer(answer, selection)
             if isinstance(result, Refusal):
                 self._fail(result)
             if isinstance(result, rounds.Done):
@@ -321,12 +310,30 @@ class _Loop:
                 self._installer.relay()
                 self._hand_over(answer, result.selection)
                 return result.selection, result.steps
-            if isinstance(result, rounds.ChooseTorch):
-                selection = self._choose(result.selection)
-                continue
+            selection = result
+
+    def _take_answer(
+        self, answer: Union[Planned, Failed], selection: Selection
+    ) -> Union[Selection, Refusal, rounds.Done]:
+        """What an answer makes of the selection; a Selection is what to ask about next.
+
+        The torch that is chosen, and what is built for it, may be what this plan has already: then
+        the same answer is taken once more.
+        """
+        result = rounds.next_round(selection, answer, self.wanted, self._catalog)
+        if isinstance(result, rounds.ChooseTorch):
+            chosen = self._choose(result.selection)
+            keeps_plan = torch_rounds.keeps_plan(chosen, result.selection)
+            return self._take_answer(answer, chosen) if keeps_plan else chosen
+        if isinstance(result, rounds.Done) and self._is_to_be_built(result.selection):
+            built = self._build(result)
+            is_planned = decisions.is_planned(built, result.steps) and not self.wanted.wants_report
+            return self._take_answer(answer, built) if is_planned else built
+        if isinstance(result, rounds.Choose):
             for note in result.notes:
                 self._reporter.note(note)
-            selection = self._choose_for_plan(result)
+            return self._choose_for_plan(result)
+        return result
 
     def _brought_requirements(self, selection: Selection) -> Tuple[str, ...]:
         """With --require-hashes pip takes no requirement without one."""

@@ -125,6 +125,14 @@ def next_round(
     if seen.torch_choice.is_assumed:
         return _without_torch(seen, "pip's plan with it brings no torch")
     seen = carry_along(seen, steps, wanted)
+    choice = _choose_for_torch(selection, seen, steps, wanted, catalog)
+    return choice or _choose_for_plan(selection, seen, steps, wanted, catalog)
+
+
+def _choose_for_torch(
+    selection: Selection, seen: Selection, steps: Sequence[Step], wanted: Wanted, catalog: Catalog
+) -> Union[Choose, ChooseTorch, None]:
+    """What the torch of a plan makes necessary. `seen`: the selection with that torch."""
     if needs_another_torch(seen, wanted, catalog):
         if selection.torch_choice.is_assumed and seen.coming_torch is not None:
             return _without_torch(selection, f"pip has it as {seen.coming_torch.version}")
@@ -134,6 +142,17 @@ def next_round(
         return Choose(dataclasses.replace(seen, pins={}), because)
     if seen.extensions and seen.coming_torch != selection.coming_torch:
         return Choose(dataclasses.replace(seen, pins={}))  # they were chosen for another torch
+    return None
+
+
+def _choose_for_plan(
+    selection: Selection,
+    seen: Selection,
+    steps: Tuple[Step, ...],
+    wanted: Wanted,
+    catalog: Catalog,
+) -> Union[Choose, Done, Refusal]:
+    """What the extensions of a plan make necessary, that the installer cannot judge."""
     unchosen, notes = _find_unchosen(seen, steps, wanted, catalog)
     if not unchosen:
         refusal = _refuse_other_file(seen, steps)
