@@ -7,7 +7,7 @@ from typing import Dict
 
 from packaging.utils import NormalizedName
 
-from safe_install.errors import HashMismatch
+from safe_install.errors import HashMismatch, Refused
 from safe_install.index.facts import Catalog
 from safe_install.index.torch_files import TorchFile
 from safe_install.models import (
@@ -47,7 +47,12 @@ class ChosenFiles:
     def _stand_in(self, candidate: Candidate, selection: Selection) -> Selection:
         """An empty wheel. A dry run builds nothing: the plan says that it would. For a torch that
         comes, there is nothing to build against before it is planned."""
-        self._chooser.check_build(candidate, selection.planned)
+        try:
+            self._chooser.check_build(candidate, selection.planned)
+        except Refused as error:
+            if self._may_do_without_gpu(selection):
+                error.hint += " Where no GPU is meant to compute: --accelerator cpu."
+            raise
         path = make_placeholder(
             self.folder, candidate.name, candidate.version, requires=candidate.requires
         )
@@ -55,6 +60,12 @@ class ChosenFiles:
         return decisions.add_pin(
             selection, Pin(candidate, url, str(candidate.version), is_placeholder=True)
         )
+
+    def _may_do_without_gpu(self, selection: Selection) -> bool:
+        """Does a CUDA build of torch come to a machine without a driver, and nobody named it?"""
+        coming = selection.coming_torch
+        is_unasked = not self._wanted.torch.accelerator and selection.here.driver is None
+        return coming is not None and coming.cuda is not None and is_unasked
 
     def bring(
         self,

@@ -3,12 +3,14 @@ built, and for what."""
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 from packaging.utils import canonicalize_name
 from packaging.version import Version
 
 from safe_install.errors import BuildFailed, NoCandidate, PipFailed, Refused
-from safe_install.models import Candidate, CandidateKind, Link, Origin
+from safe_install.models import Candidate, CandidateKind, Driver, Link, Origin
 from safe_install.resolve.provider import Resolution
 from safe_install.resolve.rounds import Failed, Planned
 from tests.factories import make_distribution, make_environment
@@ -202,22 +204,32 @@ def test_a_build_that_fails_is_its_own_error(tmp_path):
         run(tmp_path, "torch", SCATTER, here=EMPTY, chooser=chooser, installer=installer)
 
 
-def test_what_cannot_be_built_here_is_said_before_pip_is_asked_again(tmp_path):
+@pytest.mark.parametrize(
+    ("words", "driver", "hint"),
+    [
+        ((), None, "H Where no GPU is meant to compute: --accelerator cpu."),
+        (("--accelerator", "cu130"), None, "H"),
+        ((), Driver("580.65.06", "13.0"), "H"),
+    ],
+)
+def test_what_cannot_be_built_here_is_said_before_pip_is_asked_again(tmp_path, words, driver, hint):
     class WithoutCompiler(SourceChooser):
         def check_build(self, pin, environment):
             raise Refused("there is no C++ compiler", hint="H")
 
     installer, unpacked = FakeInstaller(torch("2.14.1")), Unpacked()
-    with pytest.raises(Refused, match="no C"):
+    with pytest.raises(Refused, match="no C") as raised:
         run(
             tmp_path,
+            *words,
             "torch",
             SCATTER,
-            here=EMPTY,
+            here=replace(EMPTY, driver=driver),
             chooser=WithoutCompiler(),
             installer=installer,
             unpack=unpacked,
         )
+    assert raised.value.hint == hint
     assert unpacked.plans == []
 
 
