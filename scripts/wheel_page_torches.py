@@ -29,9 +29,10 @@ from packaging.version import Version
 
 from safe_install.environment.driver import declared_driver
 from safe_install.index.catalog import bundled_catalog, torch_table
-from safe_install.index.facts import Catalog, CudaTable, GpuCode, Project, TorchRelease, TorchTable
+from safe_install.index.facts import Catalog, CudaTable, Project, TorchRelease, TorchTable
 from safe_install.models import Driver
 from safe_install.resolve.target import environment_for
+from safe_install.resolve.torch_fit import Code, ToolkitLimits, toolkit_limits
 from safe_install.resolve.torch_ranking import Exclusion, TorchOption, TorchTerms, rank_torches
 from safe_install.tags import cuda_of_accelerator, parse_accelerator, parse_capability
 from wheel_page_table import Table
@@ -69,7 +70,7 @@ class TorchEntry(NamedTuple):
     is_on_index: bool
     # why there is none for the platform: "has no build for cu126"; "" where there is one
     reason: str
-    code: Optional[GpuCode]  # None where it is not known, or it has none
+    code: Optional[Code]  # None where nothing is known of it, or it has none
 
 
 @functools.lru_cache(maxsize=None)
@@ -120,7 +121,7 @@ def _steps_needed(accelerator: str, system: str) -> int:
     return sum(table.is_too_old(driver, accelerator, system=system) for driver in _drivers())
 
 
-def served_gpus(code: GpuCode) -> List[str]:
+def served_gpus(code: Code) -> List[str]:
     """The compute capabilities of GPUS on which it runs."""
     known = {text: parse_capability(text) for text, _ in GPUS}
     return [text for text, device in known.items() if device is not None and code.runs_on(device)]
@@ -195,9 +196,9 @@ def _entry_of(option: TorchOption, machine: str) -> TorchEntry:
     if option.excluded in (Exclusion.PLATFORM, Exclusion.BUILD):
         reason = option.reason[len(f"torch {option.release} ") :]
     if build.cuda is not None:
-        code = bundled_catalog().torch.gpu_code_of(
-            build.version, build.accelerator, platform=machine
-        )
+        table = bundled_catalog().torch
+        known = table.gpu_code_of(build.version, build.accelerator, platform=machine)
+        code = known or toolkit_limits(build.accelerator)
     return TorchEntry(option.release, build.accelerator, option.is_on_index, reason, code)
 
 
@@ -255,9 +256,12 @@ def tabulate_torches(
     }
 
 
-def code_number(code: Optional[GpuCode], codes: Table) -> int:
-    """The number of some GPU code in `codes`; -1 where it is not known."""
-    return -1 if code is None else codes.number([str(code), served_gpus(code)])
+def code_number(code: Optional[Code], codes: Table) -> int:
+    """The number of some GPU code in `codes`; -1 where nothing is known of it. Of some only the
+    limits of its toolkit are known."""
+    if code is None:
+        return -1
+    return codes.number([str(code), served_gpus(code), int(isinstance(code, ToolkitLimits))])
 
 
 # --- names ----------------------------------------------------------------------------------------

@@ -5,34 +5,15 @@ from __future__ import annotations
 
 import pytest
 
-from tests.functional.test_joint_plan import environment, host, pip_runs, put, two_torches  # noqa: F401 - fixtures
+from tests.functional.test_joint_plan import environment, host, pip_runs, put, two_torches, vision  # noqa: F401 - fixtures
 from tests.lab.wheels import Torch, build_torch_and_scatter, write_wheel
 
 OLD, NEW = "2.1.2+pt213cu130", "2.1.2+pt214cu130"
 TAG = "cp311-cp311-manylinux_2_28_x86_64"
-VISION = """
-class Kept:
-    def tolist(self):
-        return [0]
-class ops:
-    nms = staticmethod(lambda *values: Kept())
-"""
 WAYS_OUT = (
     "To let torch move all the same: safe-install uninstall torch-scatter, or leave it as it "
     "is: --keep-extensions."
 )
-
-
-def vision(folder, version, requires):
-    """With what its check after a change asks of it."""
-    return write_wheel(
-        folder,
-        "torchvision",
-        version,
-        {"torchvision/__init__.py": VISION},
-        requires=requires,
-        tag=TAG,
-    )
 
 
 @pytest.fixture

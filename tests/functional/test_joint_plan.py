@@ -17,6 +17,13 @@ from tests.wheelhost import WheelHost
 
 TAG = "cp311-cp311-manylinux_2_28_x86_64"
 PYTORCH = "https://download.pytorch.org/whl"
+VISION = """
+class Kept:
+    def tolist(self):
+        return [0]
+class ops:
+    nms = staticmethod(lambda *values: Kept())
+"""
 BACKEND = """
 import base64, hashlib, os, zipfile
 INFO = "source-1.0.dist-info"
@@ -87,10 +94,10 @@ def torch(host, tmp_path):
     put(host, library, triton, torch)
 
 
-def vision(folder, version, *, requires=("torch",)):
-    return write_wheel(
-        folder, "torchvision", version, {"torchvision/__init__.py": ""}, requires=requires, tag=TAG
-    )
+def vision(folder, version, requires=("torch",)):
+    """With what its check after a change asks of it."""
+    files = {"torchvision/__init__.py": VISION}
+    return write_wheel(folder, "torchvision", version, files, requires=requires, tag=TAG)
 
 
 @pytest.mark.parametrize(
@@ -118,6 +125,18 @@ def test_what_pip_planned_together_is_taken(environment, host, torch, tmp_path, 
         "nvidia-nccl-cu13": "2.30.7",
     }
     assert pip_runs(host) == 1
+
+
+def test_a_torch_that_cannot_compute_is_taken_back(environment, host, tmp_path):
+    """There was none before, and it imports: still it is what was asked for."""
+    version = "__version__ = '2.14.1+cu130'\ncuda = '13.0'\n"
+    files = {"torch/version.py": version, "torch/__init__.py": "from torch.version import *\n"}
+    put(host, write_wheel(tmp_path, "torch", "2.14.1", files, tag=TAG))
+    before = environment.tree()
+    done = environment.safe_install("torch")
+    assert done.returncode == 12, done.stdout + done.stderr
+    assert "torch on cpu fails" in done.stderr
+    assert environment.tree() == before
 
 
 def test_what_does_not_fit_is_chosen_again(environment, host, torch, tmp_path):

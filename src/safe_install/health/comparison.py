@@ -9,7 +9,8 @@ import re
 from typing import Collection, Iterable, List, Mapping, Optional, Tuple
 
 from safe_install.health.requirements import make_finding, new_unmet
-from safe_install.models import Finding, HealthReport, ImportResult, Severity
+from safe_install.models import Finding, HealthReport, ImportResult, Severity, TorchBuild
+from safe_install.tags import accelerator_of_cuda, accelerator_of_version
 
 
 def is_healthy(report: HealthReport) -> bool:
@@ -110,6 +111,21 @@ def _check_torch(before: HealthReport, after: HealthReport) -> Iterable[Finding]
             "A file of this change puts another folder in front of it: a .pth file, a module named "
             "torch.",
         )
+
+
+def check_torch_is(planned: Optional[TorchBuild], after: HealthReport) -> Tuple[Finding, ...]:
+    """Is the torch that is imported the build that was planned, as far as its version said it?"""
+    if planned is None or after.torch_version is None:
+        return ()
+    accelerator = accelerator_of_version(str(planned.version))
+    real = accelerator_of_version(after.torch_version)
+    if real is None and after.torch_cuda is not None:
+        real = accelerator_of_cuda(after.torch_cuda)
+    if accelerator is None or real is None or accelerator == real:
+        return ()
+    detail = f"torch {planned.version} was to come, and {after.torch_version} is imported"
+    hint = "Its file is not what its name says: tell the host that served it."
+    return (Finding("torch-other-build", Severity.ERROR, "torch", detail, hint),)
 
 
 def _check_results(

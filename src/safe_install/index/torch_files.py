@@ -6,7 +6,6 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Dict, Iterator, List, Mapping, Optional, Sequence, Tuple
 
-from packaging.requirements import InvalidRequirement, Requirement
 from packaging.specifiers import InvalidSpecifier, SpecifierSet
 from packaging.utils import NormalizedName, canonicalize_name
 from packaging.version import InvalidVersion, Version
@@ -44,6 +43,7 @@ class Absent:
 
     reason: str
     is_open: bool = False  # its host was not asked, or did not answer
+    forbidden_by: str = ""  # the option that forbids to ask it
 
 
 @dataclass(frozen=True)
@@ -140,13 +140,13 @@ def is_metadata_of(metadata: str, project: NormalizedName, version: Version) -> 
 
 def read_requires(metadata: str) -> Tuple[str, ...]:
     """Its Requires-Dist, those that can be read."""
-    found = []
-    for text in _values(metadata, "requires-dist"):
-        try:
-            found.append(str(Requirement(text)))
-        except InvalidRequirement:
-            continue
-    return tuple(found)
+    return normalize_requirements(_values(metadata, "requires-dist"))
+
+
+def normalize_requirements(texts: Sequence[str]) -> Tuple[str, ...]:
+    """In one form, so that they can be compared; what cannot be read is left out."""
+    parsed = [parse_requirement(text) for text in texts]
+    return tuple(str(requirement) for requirement in parsed if requirement is not None)
 
 
 def _values(metadata: str, name: str) -> List[str]:

@@ -13,6 +13,7 @@ from urllib.parse import urlsplit
 from packaging.utils import NormalizedName
 from packaging.version import Version
 
+from safe_install.errors import NoCandidate
 from safe_install.index.facts import HostEntry, Layout, TorchTable, is_named
 from safe_install.index.location import expand_template
 from safe_install.index.pages import parse_page
@@ -113,12 +114,17 @@ class TorchPages:
         self, requires: Sequence[str], accelerator: str, interpreter: Interpreter
     ) -> Tuple[TorchFile, ...]:
         """The compilers that torch requires and that lie beside it; `requires`: torch's own
-        requirements."""
+        requirements. Errors: NoCandidate for one that is not there."""
         found = []
         for name, version in pinned_compilers(requires, interpreter):
             file = self.find_file(name, version, accelerator, interpreter)
-            if isinstance(file, TorchFile):
-                found.append(file)
+            if isinstance(file, Absent):
+                # The package index may have something else under its name.
+                raise NoCandidate(
+                    f"torch needs {name} {version}, which lies beside it: {file.reason}",
+                    hint="Try again later, or name another torch.",
+                )
+            found.append(file)
         return tuple(found)
 
     def redirects_of(self, candidate: Candidate) -> Tuple[str, ...]:
@@ -127,9 +133,9 @@ class TorchPages:
 
     def _read(self, url: str, host: HostEntry, project: str, interpreter: Interpreter) -> Listing:
         if self._offline:
-            return Listing(
-                url, problem=Absent(f"{host.host} was not asked ({self._offline})", is_open=True)
-            )
+            reason = f"{host.host} was not asked ({self._offline})"
+            problem = Absent(reason, is_open=True, forbidden_by=self._offline)
+            return Listing(url, problem=problem)
         if host.host in self._down:
             return Listing(url, problem=self._down[host.host])
         page = self._http.get_page(url, allowed_hosts=host.redirects)

@@ -195,8 +195,12 @@ def _expect(
     coming = coming_subjects(plan, artifacts, check, bundled_catalog())
     subjects = with_subjects(present, coming)
     torch = plan.find(TORCH)
+    requested = must_work(subjects, plan, check, environment.driver)
+    if torch is not None:
+        requested |= {TORCH}
     expectation = Expectation(
-        requested=must_work(subjects, plan, check, environment.driver),
+        requested=requested,
+        coming_torch=selected.torch_after if torch is not None else None,
         torch_requested=torch is not None and TORCH in selected.released,
         cuda_loss_requested=torch is not None and _is_cpu_build_asked_for(request, torch),
         require_cuda=request.own.require_cuda,

@@ -13,6 +13,7 @@ from urllib.parse import unquote, urlsplit
 from packaging.utils import NormalizedName, canonicalize_name
 
 from safe_install.errors import HashMismatch, PipFailed, Refused, hint_for_oserror
+from safe_install.index.torch_files import normalize_requirements
 from safe_install.models import Candidate, CandidateKind, Environment, Finding, Origin, Plan, Step
 from safe_install.pipeline.contents import contents_findings, find_changed_files, system_path
 from safe_install.pipeline.installer import PipInstaller, build_readers
@@ -31,6 +32,7 @@ from safe_install.wheels.archive import Artifact, hash_file, open_wheel
 from safe_install.wheels.fetch import find_local_path
 
 FILES_MARGIN = 100  # directories, scripts of entry points
+SHOWN = 3  # requirements
 LARGE_WHEEL = 64 * 2**20  # bytes; hashing torch's 9,000 members takes 2.5 s
 
 Artifacts = Mapping[NormalizedName, Artifact]
@@ -147,7 +149,16 @@ def _take_candidate(delivery: Delivery, step: Step) -> Optional[Artifact]:
         return None
     with delivery.session.timings.stage("fetch"):
         path = delivery.fetch_candidate(candidate)
-    return _open(delivery, path, step)
+    artifact = _open(delivery, path, step)
+    planned, real = set(candidate.requires), set(normalize_requirements(artifact.requires_dist))
+    if planned != real:
+        differing = ", ".join(sorted(planned ^ real)[:SHOWN])
+        raise HashMismatch(
+            f"{path.name} requires something else than the METADATA that its page promised: "
+            f"{differing}",
+            hint="Its host is wrong or hostile; nothing was changed.",
+        )
+    return artifact
 
 
 def _take_brought(delivery: Delivery, step: Step) -> Optional[Artifact]:

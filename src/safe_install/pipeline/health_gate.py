@@ -32,7 +32,7 @@ from safe_install.environment.stamp import Stamp, describe_paths
 from safe_install.errors import Interrupted
 from safe_install.events import Reporter
 from safe_install.health.answers import Subject
-from safe_install.health.comparison import check_cuda_required, compare_health
+from safe_install.health.comparison import check_cuda_required, check_torch_is, compare_health
 from safe_install.index.catalog import cuda_table
 from safe_install.models import (
     Driver,
@@ -63,6 +63,7 @@ class Expectation:
 
     requested: FrozenSet[str] = frozenset()  # modules and projects that must work afterwards
     torch_requested: bool = False
+    coming_torch: Optional[TorchBuild] = None
     cuda_loss_requested: bool = False
     require_cuda: bool = False
     no_rollback: bool = False
@@ -348,6 +349,7 @@ def _judge(
         torch_requested=expectation.torch_requested,
         cuda_loss_requested=expectation.cuda_loss_requested,
     )
+    findings += check_torch_is(expectation.coming_torch, after)
     # What may be broken was said before the change.
     findings = tuple(
         finding

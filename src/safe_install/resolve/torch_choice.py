@@ -130,6 +130,14 @@ def note_choice(
     """
     if not choice.passed_over or taken is None:
         return ()
+    unknown = [one for one in choice.passed_over if one.is_open]
+    if unknown and taken == choice.planned:
+        detail = (
+            f"torch {taken.runtime_version} comes as pip planned it: whether another build of it "
+            f"would run here is not known: {unknown[0].reason}"
+        )
+        hint = "Try again when that host answers."
+        return (Finding("other-build", Severity.NOTE, TORCH, detail, hint),)
     # One with which pip found no plan may have been passed over before, because a wheel was
     # missing.
     newest = max(choice.passed_over, key=lambda one: (Version(one.release), one.by_installer))

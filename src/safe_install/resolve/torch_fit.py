@@ -3,6 +3,7 @@ that are here?"""
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Iterator, List, Optional, Protocol, Tuple
 
 from packaging.version import Version
@@ -51,6 +52,7 @@ def check_torch(
         found.append(("driver-too-old", f"torch {torch.runtime_version} {too_old}"))
     if code is None:
         code = known_code(torch.version, torch.accelerator, interpreter, catalog.torch)
+    code = code or toolkit_limits(torch.accelerator)
     missed = missed_devices(code, driver)
     if missed:
         found.append(("no-kernel-image", _no_code(torch, driver, missed, code)))
@@ -65,6 +67,45 @@ def known_code(
 ) -> Optional[GpuCode]:
     """The GPU code of a public build of torch, None where it is not known."""
     return torch_table.gpu_code_of(version, accelerator, platform=interpreter.platform)
+
+
+@dataclass(frozen=True)
+class ToolkitLimits:
+    """The GPUs for which a CUDA toolkit compiles at all, where more is not known of a build."""
+
+    cuda: str
+    oldest: ComputeCapability
+    newest: Optional[ComputeCapability] = None  # None: every newer one
+
+    def runs_on(self, device: ComputeCapability) -> bool:
+        """May there be code for a device of this compute capability?"""
+        own = (device.major, device.minor)
+        is_too_new = self.newest is not None and own > (self.newest.major, self.newest.minor)
+        return own >= (self.oldest.major, self.oldest.minor) and not is_too_new
+
+    def __str__(self) -> str:
+        """`no code below 7.5: CUDA 13.2 has none`."""
+        if self.newest is None:
+            return f"no code below {self.oldest}: CUDA {self.cuda} compiles none"
+        return f"no code beyond {self.newest}: CUDA {self.cuda} compiles none"
+
+
+def toolkit_limits(accelerator: str) -> Optional[ToolkitLimits]:
+    """None for what is not CUDA.
+
+    Release notes of the toolkits: 13.0 dropped Maxwell, Pascal and Volta, 12.8 brought Blackwell,
+    11.8 brought Hopper. The wheels of torch for older toolkits hold no PTX that would run on newer
+    GPUs (torch.json).
+    """
+    parsed = parse_accelerator(accelerator)
+    if parsed is None or parsed.kind != "cuda" or len(parsed.version) < 2:
+        return None
+    cuda = ".".join(map(str, parsed.version))
+    if parsed.version >= (13, 0):
+        return ToolkitLimits(cuda, ComputeCapability(7, 5))
+    if (11, 8) <= parsed.version < (12, 8):
+        return ToolkitLimits(cuda, ComputeCapability(3, 5), ComputeCapability(9, 0))
+    return None
 
 
 def missed_devices(code: Optional[Code], driver: Driver) -> List[ComputeCapability]:
@@ -227,9 +268,10 @@ def _runs(
     if catalog.cuda.is_too_old(driver, accelerator, system=_system(interpreter)):
         return False
     code = known_code(Version(release.version), accelerator, interpreter, catalog.torch)
-    if driver.devices and code is None:
+    limits = code or toolkit_limits(accelerator)
+    if driver.devices and limits is None:
         return False
-    return not missed_devices(code, driver)
+    return not missed_devices(limits, driver)
 
 
 def _asked_for(release: TorchRelease, accelerator: str, *, is_same: bool) -> str:

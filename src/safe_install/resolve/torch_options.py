@@ -12,6 +12,7 @@ from typing import Callable, FrozenSet, List, Optional, Sequence, Tuple
 
 from packaging.requirements import Requirement
 from packaging.utils import NormalizedName, canonicalize_name
+from packaging.version import Version
 
 from safe_install.errors import NoCandidate
 from safe_install.index.facts import Catalog, CudaTable, Project, TorchTable
@@ -176,6 +177,12 @@ def no_torch(
             for option in options
             if not accelerator or option.build.accelerator == accelerator
         ]
+        asked = (*wanted.torch.requirements, *wanted.torch.constraints)
+        meeting = [option for option in meant if _meets(option, asked)]
+        if asked and not meeting:
+            texts = dict.fromkeys(map(str, asked))
+            reasons.append(f"no release that is known here meets {' and '.join(texts)}")
+        meant = meeting
         # What no other word of the person's would change is said first.
         meant.sort(key=lambda option: option.excluded in BY_THE_PERSON)
         reasons += [option.reason for option in meant if option.excluded is not None]
@@ -185,7 +192,10 @@ def no_torch(
         hint = (
             f"{wanted.torch.origin} names {accelerator}: --accelerator auto lets the driver decide."
         )
-    if listing is not None and listing.problem is not None and listing.problem.is_open:
+    problem = listing.problem if listing is not None else None
+    if problem is not None and problem.forbidden_by:
+        hint = f"Leave {problem.forbidden_by} out to ask it."
+    elif problem is not None and problem.is_open:
         hint = (
             "Name a mirror of that host (SAFE_INSTALL_MIRRORS), or the very version that an index "
             "of yours has: "
@@ -197,6 +207,14 @@ def no_torch(
         ):
             hint = f"The package index has that build as torch=={option.version}."
     return NoCandidate(f"{what} can come: {shown}", hint=hint)
+
+
+def _meets(option: TorchOption, asked: Sequence[Requirement]) -> bool:
+    versions = (option.build.version, Version(option.release))
+    return all(
+        any(one.specifier.contains(version, prereleases=True) for version in versions)
+        for one in asked
+    )
 
 
 def say_built(selection: Selection, resolution: Resolution) -> Selection:

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
-from tests.factories import make_health
+from tests.factories import make_health, planned_torch
 
 from safe_install.health.comparison import (
     check_cuda_required,
+    check_torch_is,
     compare_health,
     first_line,
     hint_for,
@@ -347,3 +350,23 @@ def test_the_loss_of_cuda_has_the_nearest_reason(after, reason):
 
 def test_cuda_that_is_available_is_enough():
     assert check_cuda_required(GOOD) == ()
+
+
+@pytest.mark.parametrize(
+    ("planned", "version", "cuda", "is_other"),
+    [
+        ("2.14.1+cu126", "2.14.1+cu126", "12.6", False),
+        ("2.14.1+cu126", "2.14.1+cpu", None, True),
+        ("2.14.1+cpu", "2.14.1+cu126", "12.6", True),
+        ("2.14.1+cu126", "2.14.1", "12.6", False),
+        ("2.14.1+cu126", "2.14.1", "13.0", True),
+        ("2.14.1", "2.14.1+cu130", "13.0", False),  # its version does not say the accelerator
+        ("2.6.0+gitabc", "2.6.0+gitabc", "12.4", False),
+        ("2.14.1+cu126", None, None, False),  # it was not imported, which is an error of its own
+    ],
+)
+def test_the_torch_that_is_imported_is_the_build_that_was_planned(planned, version, cuda, is_other):
+    after = replace(make_health(), torch_version=version, torch_cuda=cuda)
+    found = check_torch_is(planned_torch(planned, "linux_x86_64"), after)
+    assert [finding.check for finding in found] == (["torch-other-build"] if is_other else [])
+    assert check_torch_is(None, after) == ()

@@ -149,7 +149,7 @@ def test_why_there_is_no_page():
         "download.pytorch.org does not answer (HTTP 500)", is_open=True
     )
     assert find({}, offline="--offline") == Absent(
-        "download.pytorch.org was not asked (--offline)", is_open=True
+        "download.pytorch.org was not asked (--offline)", is_open=True, forbidden_by="--offline"
     )
 
 

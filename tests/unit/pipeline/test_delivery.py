@@ -3,21 +3,24 @@
 from __future__ import annotations
 
 import os
+import re
 import zipfile
 from dataclasses import replace
 from types import SimpleNamespace
 
 import pytest
+from packaging.version import Version
 
 from safe_install.errors import HashMismatch, Refused
 from safe_install.events import Reporter
-from safe_install.models import Action, Origin, Severity, Step
+from safe_install.models import Action, Candidate, CandidateKind, Link, Origin, Plan, Severity, Step
 from safe_install.pipeline.contents import contents_findings, find_changed_files
 from safe_install.pipeline.delivery import (
     _copy_artifact,
     _take_brought,
     _take_downloaded,
     begin_delivery,
+    bring,
 )
 from safe_install.pipeline.session import Session
 from safe_install.ports import Timings, World
@@ -191,6 +194,23 @@ def test_of_two_downloads_of_one_name_each_is_its_own(tmp_path):
         assert _take_downloaded(delivery, step) is None
     (taken,) = delivery.fetched.iterdir()
     assert taken.read_text() == "the sources of a"  # pip fetches the other one
+
+
+@pytest.mark.parametrize(
+    ("requires", "differing"),
+    [(("torch>=1.8",), None), (("torch>=1.8", "evil"), "evil"), ((), "torch>=1.8")],
+)
+def test_a_wheel_that_pip_did_not_see_requires_what_its_page_said(tmp_path, requires, differing):
+    wheel = make_wheel(tmp_path)
+    link = Link("https://h/demo-1.0-py3-none-any.whl", wheel.name, sha256=hash_file(wheel))
+    candidate = Candidate("demo", Version("1.0"), CandidateKind.WHEEL, link, requires=requires)
+    step = Step(Action.ADD, "demo", "1.0", sha256=link.sha256, candidate=candidate)
+    delivery = replace(make_delivery(tmp_path), fetch_candidate=lambda candidate: wheel)
+    if differing is None:
+        assert bring(delivery, Plan((step,)), {})["demo"].sha256 == link.sha256
+        return
+    with pytest.raises(HashMismatch, match=rf"requires something else .*: {re.escape(differing)}"):
+        bring(delivery, Plan((step,)), {})
 
 
 def test_an_extension_that_is_replaced_after_its_check_is_refused(tmp_path):

@@ -319,6 +319,8 @@ def test_pip_is_not_asked_for_every_release(tmp_path, driver):
     )
     assert torch_of(selected) == "2.15.0"
     assert any("needs driver 580" in line for line in said)
+    (line,) = notes_of(selected, "other-build")
+    assert "is not known: download.pytorch.org does not answer" in line
     assert len(installer.questions) <= 4
 
 
@@ -382,6 +384,13 @@ def test_a_release_that_only_the_page_knows(tmp_path):
     assert torch_of(selected) == "2.15.0+cu126"
 
 
+def test_a_compiler_that_its_page_does_not_have_comes_from_nowhere_else(tmp_path):
+    """The package index may have something else under its name."""
+    chooser = PageChooser(Pages(down=["/rocm6.4/pytorch-triton-rocm/"]))
+    with pytest.raises(NoCandidate, match=r"torch needs pytorch-triton-rocm 3\.5\.1"):
+        choose(tmp_path, "--accelerator", "rocm6.4", "torch", chooser=chooser)
+
+
 def test_the_compiler_that_lies_beside_torch_is_shown_too(tmp_path):
     _, _, installer, _ = choose(tmp_path, "--accelerator", "rocm6.4", "torch")
     assert installer.shown == [
@@ -443,11 +452,11 @@ def test_where_there_is_none_it_says_why(tmp_path, fields, words, reason):
             tmp_path, *words, chooser=PageChooser(**fields), installer=PackageIndex(requirement=pin)
         )
     assert raised.value.message.startswith("no torch for ") and reason in raised.value.message
-    if fields:
-        assert (
-            "SAFE_INSTALL_MIRRORS" in raised.value.hint
-            and "torch==X.Y.Z+cu126" in raised.value.hint
-        )
+    if "not asked" in reason:
+        assert raised.value.hint == "Leave --offline out to ask it."
+    elif fields:
+        hint = raised.value.hint
+        assert "SAFE_INSTALL_MIRRORS" in hint and "torch==X.Y.Z+cu126" in hint
     if words == ["torch==2.13.0+cu130"]:
         assert raised.value.hint == "The package index has that build as torch==2.13.0."
 

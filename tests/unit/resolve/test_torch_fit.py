@@ -188,7 +188,7 @@ HINTS = {
     "of the package index": (
         "2.5.1+cu124",
         driver("12.0", version="580.65.06", cuda="13.0"),
-        "Take a build that runs there: safe-install torch==2.14.1 (it is built for cu130)",
+        "Take a build that runs there: safe-install torch==2.15.0 (it is built for cu132)",
     ),
     "an older release": (
         "2.9.1",
@@ -211,6 +211,26 @@ HINTS = {
 @pytest.mark.parametrize(("torch", "here", "hint"), HINTS.values(), ids=HINTS.keys())
 def test_the_build_that_would_run(torch, here, hint):
     assert check(torch, here)[0].hint == hint
+
+
+@pytest.mark.parametrize(
+    ("torch", "gpu", "detail"),
+    [
+        ("2.15.0", "7.0", "has no code below 7.5: CUDA 13.2 compiles none"),
+        ("2.15.0", "7.5", None),
+        ("2.15.0", "12.0", None),
+        ("2.14.1+cu126", "12.0", "has no code beyond 9.0: CUDA 12.6 compiles none"),
+        ("2.14.1+cu126", "7.0", None),
+        ("2.14.1+cu126", "9.0", None),
+        ("2.14.1+cu129", "12.0", None),
+        ("2.14.1+cu126", "3.0", "has no code"),
+    ],
+)
+def test_a_build_whose_code_is_not_known_has_the_limits_of_its_toolkit(torch, gpu, detail):
+    found = check(torch, driver(gpu, version="595.45.04", cuda="13.2"))
+    assert [finding.check for finding in found] == ([] if detail is None else ["no-kernel-image"])
+    if detail is not None:
+        assert detail in found[0].detail
 
 
 def test_a_build_of_the_package_index_needs_no_other_index():
