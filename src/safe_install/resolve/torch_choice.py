@@ -18,7 +18,7 @@ from safe_install.index.torch_files import TorchFile
 from safe_install.models import Candidate, Finding, Rejection, Severity, TorchBuild
 from safe_install.pip_output import conflict_reason
 from safe_install.requirements import parse_requirement
-from safe_install.resolve.torch_ranking import BY_THE_PERSON, Exclusion, TorchOption
+from safe_install.resolve.torch_ranking import Exclusion, TorchOption
 from safe_install.torch_family import TORCH
 
 # For which extensions is a wheel known (True), known to be missing (False), or neither (None)?
@@ -225,15 +225,6 @@ def hint_to_keep(hint: str, names: Sequence[NormalizedName]) -> str:
     way = f"To let torch move all the same: {removal}, or leave {them}: --keep-extensions."
     first = hint.rstrip(".")
     return f"{first}. {way}" if first else way
-
-
-def why_none_may_come(options: Sequence[TorchOption]) -> str:
-    """What keeps every torch away: the person's own words where they do, else what keeps the newest
-    one."""
-    excluded = [option for option in options if option.excluded is not None]
-    newest_first = sorted(excluded, key=lambda option: option.excluded not in BY_THE_PERSON)
-    reason = newest_first[0].reason if newest_first else "no release is known"
-    return f"no torch may come: {reason}"
 
 
 def hint_to_leave_out(options: Sequence[TorchOption], known: Mapping[str, Known]) -> str:

@@ -21,7 +21,6 @@ from safe_install.resolve.torch_choice import (
     join_all,
     note_choice,
     why_impossible,
-    why_none_may_come,
 )
 from safe_install.resolve.torch_ranking import Exclusion, TorchTerms, rank_torches
 from tests.factories import make_environment, make_interpreter, planned_torch
@@ -466,21 +465,6 @@ def test_what_was_not_asked_for_says_so():
     newest = next(option for option in options if option.version == "2.14.1")
     assert newest.excluded is Exclusion.ACCELERATOR
     assert newest.reason == "torch 2.14.1 is a build for cu130; cpu was asked for"
-
-
-@pytest.mark.parametrize(
-    ("said", "here", "reason"),
-    [
-        (terms("torch==9.9"), HERE, "no torch may come: torch 2.14.1 is excluded by torch==9.9"),
-        (
-            terms("torch"),
-            machine(version="2.7.18"),
-            "no torch may come: torch 2.14.1 has no wheel for Python 2.7",
-        ),
-    ],
-)
-def test_why_none_may_come(said, here, reason):
-    assert why_none_may_come(rank_torches(None, said, here, CATALOG)) == reason
 
 
 # --- what is said of it ---------------------------------------------------------------------------
