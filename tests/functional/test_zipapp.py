@@ -23,7 +23,10 @@ VERSIONS = ("3.8", "3.13")
 @pytest.fixture(scope="module")
 def zipapp(tmp_path_factory):
     out = tmp_path_factory.mktemp("zipapp") / "safe-install.pyz"
-    environment = {**os.environ, "PYTHON": sys.executable}
+    # As on a bare Debian: a Python that has no pip of its own.
+    without_pip = tmp_path_factory.mktemp("without-pip")
+    subprocess.run([sys.executable, "-m", "venv", "--without-pip", without_pip], check=True)
+    environment = {**os.environ, "PYTHON": str(without_pip / "bin" / "python")}
     done = subprocess.run(
         [str(ROOT / "scripts" / "build_zipapp"), str(out)],
         env=environment,
