@@ -28,7 +28,6 @@ from packaging.utils import canonicalize_name
 from safe_install.environment.record import parse_record, read_record_text
 from safe_install.errors import Refused
 from safe_install.models import Finding, Scheme, Severity
-from safe_install.transaction import recover as recovery
 from safe_install.transaction.leftovers import (
     LeftoverDecision,
     Recorded,
@@ -37,6 +36,7 @@ from safe_install.transaction.leftovers import (
 )
 from safe_install.transaction.moves import Areas, is_within
 from safe_install.transaction.ownership import Resolver, has_hash, read_hashes
+from safe_install.transaction.recovery.disk import is_bytecode
 
 _HEADER = re.compile(r"^(Name|Version):[ \t]*(.+?)[ \t\r]*$", re.M)
 
@@ -114,7 +114,7 @@ class _Record:
     @property
     def is_whole(self) -> bool:
         return self.folder == self.home and all(
-            os.path.lexists(path) for path in self.rows if not recovery.is_bytecode(path)
+            os.path.lexists(path) for path in self.rows if not is_bytecode(path)
         )
 
 
@@ -130,9 +130,7 @@ def _find_directories(rows: Iterable[str]) -> Set[str]:
 
 def _is_accounted_for(files: Iterable[str], home: str, record: _Record) -> bool:
     """Is each of these files, put into `home`, a row of this RECORD? Bytecode need not be."""
-    return all(
-        os.path.join(home, file) in record.rows or recovery.is_bytecode(file) for file in files
-    )
+    return all(os.path.join(home, file) in record.rows or is_bytecode(file) for file in files)
 
 
 class _LeftoverReader:
