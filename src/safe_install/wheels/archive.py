@@ -235,8 +235,7 @@ class _WheelReader:
         metadata = self._read_metadata(files, dist_info)
         real_version = self._check_identity(metadata, name, version)
         wheel = self._read_wheel_headers(files, dist_info)
-        text = self._read_text(files, f"{dist_info}/RECORD")
-        record = self.record.parse(text, files, is_for_windows=_is_for_windows(tags))
+        record = self._read_record(files, dist_info, tags)
         entry_points = self._read_entry_points(files, dist_info)
         written = metadata.get("Version", "").strip()
         self.record.check_files(files, record, dist_info, written, hash_all=verify_members)
@@ -370,6 +369,12 @@ class _WheelReader:
         elif not re.match(r"^\s*1\.\d+\s*$", said or ""):
             self.invalid(reason)
         return wheel
+
+    def _read_record(
+        self, files: Dict[str, zipfile.ZipInfo], dist_info: str, tags: FrozenSet[Tag]
+    ) -> Dict[str, RecordRow]:
+        text = self._read_text(files, f"{dist_info}/RECORD")
+        return self.record.parse(text, files, is_for_windows=_is_for_windows(tags))
 
     def _read_text(self, files: Dict[str, zipfile.ZipInfo], name: str) -> str:
         info = files.get(name)
