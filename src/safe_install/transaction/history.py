@@ -227,7 +227,7 @@ def _accept_copies(reverse: Journal, prefix: Path) -> Journal:
     altogether. What lies in the environment must have the content of its RECORD. In the state
     folder, which is ours alone, the size is enough.
     """
-    targets = [str(prefix / path) for path, _ in _leaving(reverse)]
+    targets = [str(prefix / path) for path, _ in reverse.leaving]
     recorded = read_hashes(_find_metadata_folders(targets))
     state = _find_state(prefix)
     exchanges = []
@@ -248,19 +248,11 @@ def _accept_copies(reverse: Journal, prefix: Path) -> Journal:
     )
 
 
-def _leaving(reverse: Journal) -> List[Tuple[str, Identity]]:
-    """(target, what must lie there) of all that an undo takes away."""
-    return [(pair.target, pair.old) for pair in reverse.exchanges] + [
-        (gone.target, gone.old) for gone in reverse.outs
-    ]
-
-
 def _find_metadata_folders(targets: Sequence[str]) -> Set[str]:
     """The dist-info folders among the targets, and those whose RECORD is one."""
     folders = {path for path in targets if path.endswith(".dist-info")}
-    return folders | {
-        os.path.dirname(path) for path in targets if os.path.basename(path) == "RECORD"
-    }
+    folders |= {os.path.dirname(path) for path in targets if os.path.basename(path) == "RECORD"}
+    return folders
 
 
 def _identity_now(path: str, identity: Identity, recorded: Optional[Mapping[str, str]]) -> Identity:
@@ -357,8 +349,8 @@ def _refuse_added(added: Sequence[str], entry: HistoryEntry) -> None:
 def _find_lost(prefix: Path, reverse: Journal) -> List[str]:
     """What the undo would bring back, and which is not there."""
     state = _find_state(prefix)
-    slots = [move.slot for move in reverse.ins] + [pair.slot for pair in reverse.exchanges]
-    return [str(state / slot) for slot in slots if not os.path.lexists(state / slot)]
+    slots = [str(state / slot) for slot, _ in reverse.coming]
+    return [slot for slot in slots if not os.path.lexists(slot)]
 
 
 def _name_versions(entry: HistoryEntry) -> str:
@@ -387,7 +379,7 @@ def _find_later_files(prefix: Path, reverse: Journal, entry: HistoryEntry) -> It
     count."""
     committed = float(entry.summary.get("committed", entry.created))
     directories = [
-        str(prefix / target) for target, identity in _leaving(reverse) if identity.kind == "d"
+        str(prefix / target) for target, identity in reverse.leaving if identity.kind == "d"
     ]
     suspects = [
         path for directory in directories for path in _find_touched_since(directory, committed)

@@ -44,6 +44,20 @@ class Journal:
     # versions of the tool and of Python, for people
     facts: Mapping[str, Any] = field(default_factory=dict)
 
+    @property
+    def leaving(self) -> Tuple[Tuple[str, Identity], ...]:
+        """(target, what lies there before) of all that the change takes away."""
+        replaced = [(pair.target, pair.old) for pair in self.exchanges]
+        removed = [(gone.target, gone.old) for gone in self.outs]
+        return (*replaced, *removed)
+
+    @property
+    def coming(self) -> Tuple[Tuple[str, str], ...]:
+        """(slot, target) of all that the change brings."""
+        replacing = [(pair.slot, pair.target) for pair in self.exchanges]
+        added = [(new.slot, new.target) for new in self.ins]
+        return (*replacing, *added)
+
 
 _ROWS = {
     "exchanges": Exchange,

@@ -145,10 +145,9 @@ def expand_to_files(
 def _expand_leaving(journal: Journal, root: str) -> Tuple[List[str], List[str]]:
     """What the change takes away, file by file, and the folders that this empties, deepest first.
     Targets."""
-    leaving = [pair.target for pair in journal.exchanges] + [gone.target for gone in journal.outs]
     files: List[str] = []
     emptied: List[str] = []
-    for target in leaving:
+    for target, _ in journal.leaving:
         below, folders = _read_below(os.path.join(root, target))
         files += [_join(target, name) for name in below]
         emptied += [_join(target, name) for name in reversed(folders)]
@@ -157,12 +156,9 @@ def _expand_leaving(journal: Journal, root: str) -> Tuple[List[str], List[str]]:
 
 def _expand_coming(journal: Journal, state: str) -> Tuple[List[MoveIn], List[MadeDirectory]]:
     """What the change brings, file by file, and the folders that this needs, parents first."""
-    coming = [(pair.slot, pair.target) for pair in journal.exchanges] + [
-        (new.slot, new.target) for new in journal.ins
-    ]
     ins: List[MoveIn] = []
     made: List[MadeDirectory] = []
-    for slot, target in coming:
+    for slot, target in journal.coming:
         files, folders = _read_below(os.path.join(state, slot))
         for name in files:
             file_slot = _join(slot, name)
@@ -200,10 +196,7 @@ def _read_below(path: str) -> Tuple[List[str], List[str]]:
 
 def find_touched(journal: Journal) -> Iterator[Tuple[str, Identity]]:
     """(target, identity of what is moved) of every step."""
-    for pair in journal.exchanges:
-        yield pair.target, pair.old
-    for leaving in journal.outs:
-        yield leaving.target, leaving.old
+    yield from journal.leaving
     for coming in journal.ins:
         yield coming.target, coming.new
     for gone in journal.rmdirs:

@@ -241,11 +241,7 @@ class Transaction:
         """Is one of these files (their folders without links) among what the change takes away or
         replaces?"""
         prefix = str(self._state.parent)
-        leaving = [
-            *(pair.target for pair in self._journal.exchanges),
-            *(move.target for move in self._journal.outs),
-        ]
-        targets = {os.path.join(prefix, target) for target in leaving}
+        targets = {os.path.join(prefix, target) for target, _ in self._journal.leaving}
         folders = tuple(target + os.sep for target in targets)
         return not targets.isdisjoint(files) or any(path.startswith(folders) for path in files)
 
@@ -297,13 +293,9 @@ class Transaction:
 
     def _check_room(self) -> None:
         """Renaming a file of a lower layer copies it up."""
-        files = [gone.old for gone in self._journal.outs] + [
-            pair.old for pair in self._journal.exchanges
-        ]
+        sizes = [file.size for _, file in self._journal.leaving]
         room = read_room(self._state)
-        shortage = find_shortage(
-            room, size=sum(file.size for file in files) + _ROOM_MARGIN, files=len(files)
-        )
+        shortage = find_shortage(room, size=sum(sizes) + _ROOM_MARGIN, files=len(sizes))
         if shortage is not None:
             raise Refused(
                 f"{shortage}: here a file that is moved is copied (overlayfs)",
@@ -403,8 +395,7 @@ class Transaction:
         pip takes no lock. `places`: target -> where the directory lies now, if not in its place.
         """
         prefix, added = str(self._state.parent), []
-        moved = {pair.target for pair in self._journal.exchanges if pair.old.kind == "d"}
-        moved.update(gone.target for gone in self._journal.outs if gone.old.kind == "d")
+        moved = {target for target, old in self._journal.leaving if old.kind == "d"}
         for directory, known_names in self._listed.items():
             if os.path.basename(directory) == "__pycache__":
                 continue

@@ -4,7 +4,7 @@ import errno
 import os
 import stat
 import sys
-from typing import Any, Optional, Tuple
+from typing import Any, BinaryIO, Optional, Tuple
 
 from safe_install.transaction.recovery.rows import Identity, JournalInvalid
 
@@ -138,19 +138,24 @@ def _read_record_stamp(directory: str) -> Tuple[int, int]:
     return status.st_size, status.st_mtime_ns
 
 
-def read_regular_file(path: str) -> bytes:
-    """The bytes of a regular file; JournalInvalid for anything else in its place: a FIFO would be
+def open_regular_file(path: str) -> BinaryIO:
+    """A regular file, to be read; JournalInvalid for anything else in its place: a FIFO would be
     waited for."""
     mode = os.lstat(path).st_mode
     if stat.S_ISREG(mode):
-        descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
-        with os.fdopen(descriptor, "rb") as stream:
-            mode = os.fstat(descriptor).st_mode
-            if stat.S_ISREG(mode):
-                return stream.read()
-    raise JournalInvalid(
-        "%s is %s and not a regular file" % (path, _KINDS.get(stat.S_IFMT(mode), "something else"))
-    )
+        stream = os.fdopen(os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK), "rb")
+        mode = os.fstat(stream.fileno()).st_mode
+        if stat.S_ISREG(mode):
+            return stream
+        stream.close()
+    kind = _KINDS.get(stat.S_IFMT(mode), "something else")
+    raise JournalInvalid("%s is %s and not a regular file" % (path, kind))
+
+
+def read_regular_file(path: str) -> bytes:
+    """The bytes of a regular file; JournalInvalid for anything else in its place."""
+    with open_regular_file(path) as stream:
+        return stream.read()
 
 
 def is_bytecode(path: str) -> bool:

@@ -7,7 +7,7 @@ import io
 import os
 from typing import List, Set, Tuple
 
-from safe_install.transaction.recovery.disk import read_regular_file
+from safe_install.transaction.recovery.disk import open_regular_file, read_regular_file
 from safe_install.transaction.recovery.rows import JournalInvalid
 
 
@@ -33,10 +33,19 @@ def list_dist_infos(sites: Set[str]) -> List[str]:
 
 
 def has_hash(path: str, written: str) -> bool:
-    """Has the file at `path` the hash of a RECORD, "sha256=..."?"""
-    name, _, encoded = written.partition("=")
+    """Is there a regular file with this hash, as a RECORD writes it (`sha256=...`)?"""
+    algorithm, _, encoded = written.partition("=")
     try:
-        digest = hashlib.new(name, read_regular_file(path)).digest()
-    except (OSError, ValueError, JournalInvalid):
+        digest = hashlib.new(algorithm)
+        with open_regular_file(path) as stream:
+            for block in iter(lambda: stream.read(1 << 20), b""):
+                digest.update(block)
+        found = digest.digest()
+    except (
+        OSError,
+        ValueError,
+        TypeError,
+        JournalInvalid,
+    ):  # TypeError: a hash of any length (shake_128)
         return False
-    return base64.urlsafe_b64encode(digest).rstrip(b"=").decode("ascii") == encoded
+    return base64.urlsafe_b64encode(found).rstrip(b"=").decode("ascii") == encoded
