@@ -27,15 +27,17 @@ import threading
 import time
 from pathlib import Path
 from typing import Any, Callable, Dict, Iterator, List, Optional, Sequence, Tuple
+from unittest import mock
 
 from packaging.utils import canonicalize_name
 
 from safe_install.environment.interpreter import read_environment
 from safe_install.models import Environment
 from safe_install.system.pip import PipRunner
-from safe_install.transaction import recover as recovery
 from safe_install.transaction import swap
 from safe_install.transaction.lock import lock_environment
+from safe_install.transaction.recovery import disk, transactions, undo
+from safe_install.transaction.recovery.disk import sync_filesystem
 from safe_install.wheels.store import find_cache
 
 TORCH = os.environ.get("SAFE_INSTALL_BENCH_TORCH", "torch==2.13.0")
@@ -43,6 +45,14 @@ CHECK = "import torch, sys; torch.cuda.is_available(); assert torch.ones(2).sum(
 CHECK_AFTER = (
     CHECK + "; import torch_scatter; assert torch_scatter.scatter(torch.tensor([1., 2., 3.]), "
     "torch.tensor([0, 0, 1])).tolist() == [3.0, 3.0]"
+)
+SYNCS = (
+    (os, "fsync"),
+    (disk, "sync_directory"),
+    (swap, "sync_filesystem"),
+    (swap, "sync_directory"),
+    (undo, "sync_filesystem"),
+    (transactions, "sync_directory"),
 )
 OURS = [sys.executable, "-m", "safe_install"]
 
@@ -200,9 +210,7 @@ def bench_torch_swap(python: Path, repeat: int, cache: Path) -> Dict[str, List[f
             times["stage"].append(timed(lambda: stage(transaction.stage)))
             keep = [found for name, found in environment.installed.items() if name != "torch"]
             times["plan"].append(timed(lambda: transaction.plan(remove=[torch], keep=keep)))
-            times["sync the stage"].append(
-                timed(lambda: recovery.sync_filesystem(str(transaction.stage)))
-            )
+            times["sync the stage"].append(timed(lambda: sync_filesystem(str(transaction.stage))))
             time_swaps(transaction, repeat, times)
     reinstall = [
         python,
@@ -240,12 +248,10 @@ def time_swaps(transaction: swap.Transaction, repeat: int, times: Dict[str, List
 @contextlib.contextmanager
 def without_syncs() -> Iterator[None]:
     """What durability costs is the difference: nothing waits for the disk in here."""
-    kept = recovery.sync_filesystem, recovery.sync_directory, os.fsync
-    recovery.sync_filesystem = recovery.sync_directory = os.fsync = lambda *_: None  # type: ignore[assignment]
-    try:
+    with contextlib.ExitStack() as stack:
+        for owner, name in SYNCS:
+            stack.enter_context(mock.patch.object(owner, name, lambda *_: None))
         yield
-    finally:
-        recovery.sync_filesystem, recovery.sync_directory, os.fsync = kept
 
 
 def bench_growth(python: Path, repeat: int, cache: Path) -> Dict[str, List[float]]:

@@ -21,7 +21,6 @@ STAND_ALONE = (
     "environment/script.py",
     "health/script.py",
     "system/script.py",
-    "transaction/recover.py",
     "wheels/script.py",
 )
 

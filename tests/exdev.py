@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import errno
 import os
+from typing import Any, Callable
 
-from safe_install.transaction import recover as recovery
+from safe_install.transaction.recovery import disk
+from tests.disk_calls import replace_everywhere
 
 
-def refuse_renames_of_directories(replace: object) -> None:
+def refuse_renames_of_directories(replace: Callable[[Any, str, Any], None]) -> None:
     """Give `replace(owner, name, function)` versions that fail with EXDEV for directories, our
     trash aside."""
-    rename, exchange = os.rename, recovery.exchange
+    rename, exchange = os.rename, disk.exchange
 
     def rename_files(first: str, second: str) -> None:
         if is_directory(first) and "trash-" not in str(second):
@@ -23,8 +25,8 @@ def refuse_renames_of_directories(replace: object) -> None:
             raise OSError(errno.EXDEV, os.strerror(errno.EXDEV), first)
         exchange(first, second)
 
-    replace(os, "rename", rename_files)  # type: ignore[operator]
-    replace(recovery, "exchange", exchange_files)  # type: ignore[operator]
+    replace(os, "rename", rename_files)
+    replace_everywhere(replace, "exchange", exchange_files)
 
 
 def is_directory(path: str) -> bool:

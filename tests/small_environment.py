@@ -12,8 +12,8 @@ from typing import List, Mapping, Optional, Sequence, Tuple, Union
 from packaging.utils import canonicalize_name
 
 from safe_install.models import InstalledDistribution, Scheme
-from safe_install.transaction import recover as recovery
 from safe_install.transaction import swap
+from safe_install.transaction.recovery.transactions import list_transactions
 
 Content = Union[str, bytes]
 
@@ -59,7 +59,7 @@ class SmallEnvironment:
 
     def find_unfinished(self) -> List[Tuple[str, str]]:
         """(transaction id, "journal" or "unfinished") of what a recovery would work on."""
-        found = recovery.list_transactions(str(self.prefix))
+        found = list_transactions(str(self.prefix))
         return [(name[len("txn-") :], what) for name, what in found if what != "committed"]
 
 

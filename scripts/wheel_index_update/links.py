@@ -67,8 +67,7 @@ class LinkReader:
         abi, python = self._python_of(name)
         if not python:
             return [], "wheel tags that no row says"
-        candidate = wheel_candidate(self._project, self._host, link, torch_table())
-        built = BuiltFor() if candidate is None else candidate.built_for
+        built = self._built_for(link)
         accelerator, by_page_alone = self._accelerator_of(name, link, built)
         if accelerator is None:
             return [], "for which accelerator is not said"
@@ -92,6 +91,11 @@ class LinkReader:
         cells = [self._spell(replace(one, torch=torch), name, wanted) for torch in torches]
         found = [cell for cell in cells if cell is not None]
         return found, "" if found else "its address cannot be made from a row"
+
+    def _built_for(self, link: Link) -> BuiltFor:
+        """What the program makes of this link."""
+        candidate = wheel_candidate(self._project, self._host, link, torch_table())
+        return BuiltFor() if candidate is None else candidate.built_for
 
     def _check_version(self, name: WheelName) -> str:
         version = name.parsed_version

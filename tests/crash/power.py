@@ -25,8 +25,9 @@ from collections import Counter
 from pathlib import Path
 from typing import Dict, Iterator, Optional
 
-from safe_install.transaction import recover as recovery
+from safe_install.transaction.recovery.disk import sync_directory
 from tests.crash.victim import ACTIONS, Trial
+from tests.disk_calls import replace_everywhere
 from tests.treehash import hash_tree
 
 # EXT4_IOC_SHUTDOWN, the same number as XFS_IOC_GOINGDOWN (linux/fs/ext4/ext4.h)
@@ -152,9 +153,9 @@ def cut_at_random(
 def _leave_out_the_stage() -> None:
     def sync(path: str) -> None:
         if not path.endswith("/stage"):
-            recovery.sync_directory(path)
+            sync_directory(path)
 
-    recovery.sync_filesystem = sync  # type: ignore[assignment]
+    replace_everywhere(setattr, "sync_filesystem", sync)
 
 
 _AFTER: Dict[str, str] = {}

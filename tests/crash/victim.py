@@ -1,6 +1,6 @@
 """Processes that change a small environment and are killed at the n-th system call that matters.
 
-The product has no hook for this: in a forked child the functions of `os`, and the two of `recover`
+The product has no hook for this: in a forked child the functions of `os`, and the two of `recovery.disk`
 that reach the kernel by ctypes, are replaced by versions that count and that end the process by
 SIGKILL just before call number n.
 """
@@ -16,8 +16,9 @@ from typing import Any, Callable, Optional
 
 from safe_install.errors import SafeInstallError
 from safe_install.transaction import history, unfinished
-from safe_install.transaction import recover as recovery
 from safe_install.transaction.lock import lock_environment
+from safe_install.transaction.recovery import disk
+from tests.disk_calls import replace_everywhere
 from tests.exdev import refuse_renames_of_directories
 from tests.small_environment import SmallEnvironment, make_installed
 from tests.treehash import hash_tree
@@ -162,9 +163,10 @@ def _count_calls(at: int, strike: Callable[[int], None]) -> None:
 
         return counting
 
-    for owner, names in ((os, CALLS), (recovery, ("exchange", "sync_filesystem"))):
-        for name in names:
-            setattr(owner, name, count(getattr(owner, name)))
+    for name in CALLS:
+        setattr(os, name, count(getattr(os, name)))
+    for name in ("exchange", "sync_filesystem"):
+        replace_everywhere(setattr, name, count(getattr(disk, name)))
 
 
 def fail(trial: Trial, action: str, at: int, code: int, *, sticky: bool) -> int:

@@ -177,8 +177,8 @@ def test_undo_does_not_take_work_in_a_clone_away(make_environment, repository):
 MOMENTS = {
     "journal": "swap.Transaction._rename_all = die",
     "half": (
-        "exchange, rename = recovery.exchange, swap._rename_to_free_name\n"
-        "recovery.exchange = lambda *words: exchange(*words) or die()\n"
+        "exchange, rename = swap.exchange, swap._rename_to_free_name\n"
+        "swap.exchange = lambda *words: exchange(*words) or die()\n"
         "swap._rename_to_free_name = lambda *words: rename(*words) or die()"
     ),
     "swapped": "baseline.BaselineCheck.report_after = die",
@@ -195,7 +195,7 @@ def test_a_kill_while_a_clone_is_in_the_journal(make_environment, repository, mo
     code = (
         "import os, sys; from safe_install.pipeline import baseline; from safe_install.cli.main "
         "import main; "
-        "from safe_install.transaction import recover as recovery, swap\n"
+        "from safe_install.transaction import swap\n"
         f"def die(*words, **options): os.kill(os.getpid(), 9)\n{MOMENTS[moment]}\nsys.exit(main())"
     )
     words = [sys.executable, "-c", code, "install", "-e", repository.format("2.0")]

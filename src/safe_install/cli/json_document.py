@@ -18,6 +18,7 @@ from safe_install.models import (
     ImportResult,
     InstallResult,
     Origin,
+    Plan,
     Rejection,
     Step,
 )
@@ -30,10 +31,11 @@ def make_document(
     result: InstallResult, error: Optional[SafeInstallError] = None
 ) -> Dict[str, Any]:
     """The JSON document of a result, or of an error raised before there was one."""
-    findings = tuple(result.findings) + (tuple(error.findings) if error else ())
-    rejections = (result.plan.rejections if result.plan else ()) + (
-        error.rejections if error else ()
-    )
+    plan = result.plan or Plan()
+    findings, rejections = [*result.findings], [*plan.rejections]
+    if error is not None:
+        findings += error.findings
+        rejections += error.rejections
     return {
         "schema": SCHEMA,
         "tool": {"name": "torch-safe-install", "version": __version__},
@@ -42,8 +44,8 @@ def make_document(
         "outcome": result.outcome.value,
         "environment": _environment(result.environment) if result.environment else None,
         "plan": {
-            "steps": [_step(step) for step in (result.plan.steps if result.plan else ())],
-            "hosts": [_answer(answer) for answer in (result.plan.answers if result.plan else ())],
+            "steps": [_step(step) for step in plan.steps],
+            "hosts": [_answer(answer) for answer in plan.answers],
         },
         "before": _health(result.before) if result.before else None,
         "after": _health(result.after) if result.after else None,
@@ -52,10 +54,12 @@ def make_document(
         "transaction": result.transaction,
         "timings": {name: round(seconds, 4) for name, seconds in result.timings.items()},
         "details": dict(result.details),
-        "error": {"code": error.code, "message": error.message, "hint": error.hint}
-        if error
-        else None,
+        "error": _error(error) if error else None,
     }
+
+
+def _error(error: SafeInstallError) -> Dict[str, Any]:
+    return {"code": error.code, "message": error.message, "hint": error.hint}
 
 
 def _environment(environment: Environment) -> Dict[str, Any]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Dict, List, Optional, Tuple
+from typing import Any, Dict, List, Mapping, Optional, Tuple
 
 from packaging.utils import NormalizedName, canonicalize_name
 
@@ -131,6 +131,17 @@ def _repair(
     return repaired
 
 
+def _make_steps(decision: LeftoverDecision, put_back: Mapping[NormalizedName, str]) -> List[Step]:
+    """What the history says of it. `put_back`: versions by name."""
+    if not put_back:  # folders, and no distribution: they have no version
+        folders = NormalizedName(", ".join(Path(path).name for path in decision.paths))
+        return [Step(StepAction.REMOVE, folders, None, because="left over")]
+    return [
+        Step(StepAction.ADD, name, version, because="put back")
+        for name, version in put_back.items()
+    ]
+
+
 def _apply_decision(
     decision: LeftoverDecision,
     environment: Environment,
@@ -141,13 +152,7 @@ def _apply_decision(
     interpreter = environment.interpreter
     put_back = {canonicalize_name(one.name): one.version for one in decision.recorded}
     kept = [found for name, found in sorted(environment.installed.items()) if name not in put_back]
-    steps = [
-        Step(StepAction.ADD, name, version, because="put back")
-        for name, version in put_back.items()
-    ]
-    if not steps:  # folders, and no distribution: they have no version
-        folders = NormalizedName(", ".join(Path(path).name for path in decision.paths))
-        steps = [Step(StepAction.REMOVE, folders, None, because="left over")]
+    steps = _make_steps(decision, put_back)
     with swap.begin(
         interpreter.prefix, command=world.command, scheme=interpreter.scheme
     ) as transaction:

@@ -203,13 +203,12 @@ def _remove(
             before.stop()
             raise
         removes_torch = plan.find(TORCH) is not None
+        # Without torch nothing can be asked of the rest, and that was asked for.
+        staying = [one for one in before.subjects if plan.find(one.name) is None]
         verdict = apply_and_verify(
             transaction,
             before,
-            # Without torch nothing can be asked of the rest, and that was asked for.
-            []
-            if removes_torch
-            else [subject for subject in before.subjects if plan.find(subject.name) is None],
+            [] if removes_torch else staying,
             expectation=Expectation(
                 torch_requested=removes_torch,
                 cuda_loss_requested=removes_torch,

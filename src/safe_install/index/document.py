@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import re
 from dataclasses import replace
-from typing import Any, Mapping, Tuple
+from typing import Any, Mapping, Optional, Tuple
 
 from packaging.specifiers import InvalidSpecifier, SpecifierSet
 from packaging.utils import canonicalize_name
@@ -65,39 +65,47 @@ def parse_project(value: Any, where: str) -> Project:
     https."""
     reader = JsonObject(value, where)
     _check_schema(reader)
+    project = replace(
+        _read_project(reader),
+        accelerator=reader.optional_text("accelerator"),
+        family=tuple(canonicalize_name(name) for name in reader.texts("family", ())),
+        package_index=_read_package_index(reader),
+        source=reader.optional("source", _read_source),
+        gpu_code=reader.each("gpu_code", _read_gpu_code),
+        untagged=reader.text_mapping("untagged"),
+        untagged_aarch64=reader.text_mapping("untagged_aarch64"),
+        cpu_fits_all=reader.flag("cpu_fits_all", default=False),
+    )
+    reader.end()
+    _check_hosts(project, where)
+    return project
+
+
+def _read_project(reader: JsonObject) -> Project:
+    """What the documents of all projects say."""
     match = reader.sub("match")
     project = Project(
         name=canonicalize_name(reader.text("name")),
         imports=reader.texts("imports"),
-        native=_check_native(reader.texts("native"), where),
+        native=_check_native(reader.texts("native"), reader.where),
         operation=reader.optional_text("operation"),
         torch_match=match.choice("torch", TorchMatch),
         accelerator_match=match.choice("accelerator", AcceleratorMatch),
         pins_torch=reader.flag("pins_torch"),
         requires=reader.texts("requires"),
-        hosts=tuple(_read_host(item) for item in reader.objects("hosts")),
-        aliases=tuple(_read_alias(item) for item in reader.objects("aliases")),
-        pins=_check_pins(reader.text_mapping("pins"), where),
-        recipe=_read_recipe(reader.sub("recipe")) if reader.has("recipe") else None,
-        builds=tuple(_read_build(item) for item in reader.objects("builds")),
-        sdists=tuple(_read_sdist(item) for item in reader.objects("sdists")),
-        wheels=tuple(_read_known_wheel(item) for item in reader.objects("wheels")),
-        sha256=_check_hashes(reader.text_mapping("sha256"), where),
-        doubts=tuple(_read_doubt(item) for item in reader.objects("doubts")),
+        hosts=reader.each("hosts", _read_host),
+        aliases=reader.each("aliases", _read_alias),
+        pins=_check_pins(reader.text_mapping("pins"), reader.where),
+        recipe=reader.optional("recipe", _read_recipe),
+        builds=reader.each("builds", _read_build),
+        sdists=reader.each("sdists", _read_sdist),
+        wheels=reader.each("wheels", _read_known_wheel),
+        sha256=_check_hashes(reader.text_mapping("sha256"), reader.where),
+        doubts=reader.each("doubts", _read_doubt),
         checked=reader.text("checked"),
         sources=reader.texts("sources"),
-        accelerator=reader.optional_text("accelerator"),
-        family=tuple(canonicalize_name(name) for name in reader.texts("family", ())),
-        package_index=_read_package_index(reader),
-        source=_read_source(reader.sub("source")) if reader.has("source") else None,
-        gpu_code=tuple(_read_gpu_code(item) for item in reader.objects("gpu_code")),
-        untagged=reader.text_mapping("untagged"),
-        untagged_aarch64=reader.text_mapping("untagged_aarch64"),
-        cpu_fits_all=reader.flag("cpu_fits_all", default=False),
     )
     match.end()
-    reader.end()
-    _check_hosts(project, where)
     return project
 
 
@@ -136,7 +144,6 @@ def _read_host(reader: JsonObject) -> HostEntry:
         complete_to=reader.optional_text("complete_to"),
         note=reader.text("note", ""),
     )
-    reader.end()
     if not is_grammar(host.filename):
         raise invalid_document(reader.where, f"{host.filename!r} is no grammar of file names")
     is_github = layout is Layout.GITHUB_RELEASES
@@ -150,26 +157,24 @@ def _read_host(reader: JsonObject) -> HostEntry:
 
 
 def _read_package_index(reader: JsonObject) -> PackageIndexEntry:
-    if not reader.has("package_index"):
-        return PackageIndexEntry(Holds.WHEELS)
-    entry = reader.sub("package_index")
-    found = PackageIndexEntry(holds=entry.choice("holds", Holds), note=entry.text("note", ""))
-    entry.end()
-    return found
+    entry = reader.optional("package_index", _read_package_index_entry)
+    return entry or PackageIndexEntry(Holds.WHEELS)
+
+
+def _read_package_index_entry(reader: JsonObject) -> PackageIndexEntry:
+    return PackageIndexEntry(holds=reader.choice("holds", Holds), note=reader.text("note", ""))
 
 
 def _read_source(reader: JsonObject) -> Source:
-    source = Source(
+    return Source(
         repository=reader.url("repository"),
         install=reader.text("install"),
         note=reader.text("note", ""),
     )
-    reader.end()
-    return source
 
 
 def _read_gpu_code(reader: JsonObject) -> GpuCode:
-    row = GpuCode(
+    return GpuCode(
         versions=reader.choice("versions", SpecifierSet),
         capabilities=tuple(_read_capability(reader, text) for text in reader.texts("capabilities")),
         ptx=tuple(
@@ -177,8 +182,6 @@ def _read_gpu_code(reader: JsonObject) -> GpuCode:
         ),
         accelerators=reader.texts("accelerators", ()),
     )
-    reader.end()
-    return row
 
 
 def _read_capability(reader: JsonObject, text: str) -> ComputeCapability:
@@ -189,24 +192,20 @@ def _read_capability(reader: JsonObject, text: str) -> ComputeCapability:
 
 
 def _read_known_wheel(reader: JsonObject) -> KnownWheel:
-    wheel = KnownWheel(
+    return KnownWheel(
         url=reader.url("url"),
         sha256=reader.text("sha256"),
         requires_python=reader.optional_text("requires_python"),
     )
-    reader.end()
-    return wheel
 
 
 def _read_alias(reader: JsonObject) -> Alias:
-    alias = Alias(
+    return Alias(
         torch=reader.text("torch"),
         base=reader.text("base"),
         accelerator=reader.optional_text("accelerator"),
         base_accelerator=reader.optional_text("base_accelerator"),
     )
-    reader.end()
-    return alias
 
 
 def _read_build(reader: JsonObject) -> Build:
@@ -223,25 +222,22 @@ def _read_build(reader: JsonObject) -> Build:
         tag=reader.optional_text("tag"),
         note=reader.text("note", ""),
     )
-    reader.end()
     if build.filename is not None and not is_grammar(build.filename):
         raise invalid_document(reader.where, f"{build.filename!r} is no grammar of file names")
     return build
 
 
 def _read_sdist(reader: JsonObject) -> Sdist:
-    sdist = Sdist(
+    return Sdist(
         version=reader.text("version"),
         url=reader.url("url"),
         sha256=reader.text("sha256"),
         requires_python=reader.optional_text("requires_python"),
     )
-    reader.end()
-    return sdist
 
 
 def _read_recipe(reader: JsonObject) -> Recipe:
-    recipe = Recipe(
+    return Recipe(
         sdist=reader.text("sdist"),
         requires=reader.texts("requires"),
         env=reader.text_mapping("env"),
@@ -249,14 +245,10 @@ def _read_recipe(reader: JsonObject) -> Recipe:
         extension=reader.flag("extension", True),
         cuda_only=reader.flag("cuda_only", False),
     )
-    reader.end()
-    return recipe
 
 
 def _read_doubt(reader: JsonObject) -> Doubt:
-    doubt = Doubt(subject=reader.text("subject"), why=reader.text("why"))
-    reader.end()
-    return doubt
+    return Doubt(subject=reader.text("subject"), why=reader.text("why"))
 
 
 def _check_native(patterns: Tuple[str, ...], where: str) -> Tuple[str, ...]:
@@ -290,88 +282,77 @@ def parse_torch_table(value: Any, where: str) -> TorchTable:
     """torch.json as a value; raises IndexInvalid."""
     reader = JsonObject(value, where)
     _check_schema(reader)
-    releases = {}
-    for item in reader.objects("releases"):
-        release = TorchRelease(
-            version=item.text("torch"),
-            accelerators=item.texts("accelerators"),
-            untagged=item.optional_text("untagged"),
-            companions=item.text_mapping("companions"),
-            python=item.texts("python"),
-            note=item.text("note", ""),
-        )
-        item.end()
-        releases[release.version] = release
-    rules = []
-    for item in reader.objects("cxx11_abi"):
-        rules.append(
-            AbiRule(
-                since=item.text("since"),
-                cxx11_abi=item.flag("value"),
-                accelerators=item.texts("accelerators", ()),
-                architectures=item.texts("architectures", ()),
-            )
-        )
-        item.end()
-    hosts = tuple(_read_host(item) for item in reader.objects("hosts"))
-    gpu_code = tuple(_read_gpu_code(item) for item in reader.objects("gpu_code"))
+    releases = reader.each("releases", _read_torch_release)
+    table = TorchTable(
+        {release.version: release for release in releases},
+        reader.each("cxx11_abi", _read_abi_rule),
+        reader.each("hosts", _read_host),
+        gpu_code=reader.each("gpu_code", _read_gpu_code),
+    )
     _end_table(reader)
-    return TorchTable(releases, tuple(rules), hosts, gpu_code=gpu_code)
+    return table
+
+
+def _read_torch_release(reader: JsonObject) -> TorchRelease:
+    return TorchRelease(
+        version=reader.text("torch"),
+        accelerators=reader.texts("accelerators"),
+        untagged=reader.optional_text("untagged"),
+        companions=reader.text_mapping("companions"),
+        python=reader.texts("python"),
+        note=reader.text("note", ""),
+    )
+
+
+def _read_abi_rule(reader: JsonObject) -> AbiRule:
+    return AbiRule(
+        since=reader.text("since"),
+        cxx11_abi=reader.flag("value"),
+        accelerators=reader.texts("accelerators", ()),
+        architectures=reader.texts("architectures", ()),
+    )
 
 
 def parse_cuda_table(value: Any, where: str) -> CudaTable:
     """cuda.json as a value; raises IndexInvalid."""
     reader = JsonObject(value, where)
     _check_schema(reader)
-    floors = {}
-    majors = {}
-    releases = []
-    for item in reader.objects("floors"):
-        floors[item.text("accelerator")] = (
-            item.optional_text("linux"),
-            item.optional_text("windows"),
-        )
-        item.end()
-    for item in reader.objects("majors"):
-        majors[item.text("cuda")] = (item.optional_text("linux"), item.optional_text("windows"))
-        item.end()
-    for item in reader.objects("toolkits"):
-        releases.append(
-            CudaRelease(
-                item.text("cuda"), item.optional_text("linux"), item.optional_text("windows")
-            )
-        )
-        item.end()
+    floors = reader.each("floors", lambda row: (row.text("accelerator"), _read_drivers(row)))
+    majors = reader.each("majors", lambda row: (row.text("cuda"), _read_drivers(row)))
+    releases = reader.each(
+        "toolkits", lambda row: CudaRelease(row.text("cuda"), *_read_drivers(row))
+    )
     _end_table(reader)
-    return CudaTable(floors, majors, tuple(releases))
+    return CudaTable(dict(floors), dict(majors), releases)
+
+
+def _read_drivers(reader: JsonObject) -> Tuple[Optional[str], Optional[str]]:
+    """The oldest driver on Linux and on Windows."""
+    return reader.optional_text("linux"), reader.optional_text("windows")
 
 
 def parse_mirrors_table(value: Any, where: str) -> Mapping[str, Mirror]:
     """mirrors.json as a value, by name; raises IndexInvalid."""
     reader = JsonObject(value, where)
     _check_schema(reader)
-    mirrors = {}
-    for item in reader.objects("mirrors"):
-        pairs = []
-        for pair in item.objects("replaces"):
-            pairs.append((pair.url("start"), pair.url("by")))
-            pair.end()
-        mirror = Mirror(
-            item.text("name"),
-            tuple(pairs),
-            flat=item.flag("flat", False),
-            note=item.text("note", ""),
-        )
-        item.end()
-        mirrors[mirror.name] = mirror
+    mirrors = reader.each("mirrors", _read_mirror)
     _end_table(reader)
-    return mirrors
+    return {mirror.name: mirror for mirror in mirrors}
+
+
+def _read_mirror(reader: JsonObject) -> Mirror:
+    return Mirror(
+        reader.text("name"),
+        reader.each("replaces", lambda pair: (pair.url("start"), pair.url("by"))),
+        flat=reader.flag("flat", False),
+        note=reader.text("note", ""),
+    )
 
 
 def _end_table(reader: JsonObject) -> None:
     reader.text("checked")
     reader.texts("sources")
-    [_read_doubt(item) for item in reader.objects("doubts")]
+    reader.each("doubts", _read_doubt)
     reader.end()
 
 

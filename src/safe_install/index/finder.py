@@ -4,7 +4,7 @@ index."""
 from __future__ import annotations
 
 import hashlib
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import (
     Any,
     Callable,
@@ -23,14 +23,7 @@ from packaging.version import Version
 
 from safe_install.index import bundled, github
 from safe_install.index.candidates import make_candidates, read_torch_pin, with_pin
-from safe_install.index.facts import (
-    Catalog,
-    Holds,
-    HostEntry,
-    Layout,
-    Project,
-    is_named,
-)
+from safe_install.index.facts import Catalog, Holds, HostEntry, Layout, Project, is_named
 from safe_install.index.filename import fields_of
 from safe_install.index.local_pages import is_local, project_page, read_local_page
 from safe_install.index.location import expand_template
@@ -369,27 +362,21 @@ class Finder:
             else ((), ())
         )
         near = self._take(host, links, search)
-        wanted = [tag for tag in _known_tags(host, search) if tag not in tags]
         by_api = bool(tags)
+        wanted = [tag for tag in _known_tags(host, search) if tag not in tags]
         if not by_api and page.status is not PageStatus.MISSING:
-            feed = self._http.get_page(github.feed_url(repository), allowed_hosts=host.redirects)
-            newest = github.parse_feed(feed.text) if feed.status is PageStatus.LISTED else ()
+            newest = self._read_feed(host)
             wanted = [*newest, *(tag for tag in wanted if tag not in newest)]
         found = self._read_releases(host, wanted, search, by_api=by_api)
-        near += found.near
-        if near:
-            detail = f"{near} files for this torch"
-            if found.read and not by_api:
-                detail += f"; GitHub's API refused ({page.detail}), "
-                detail += f"{found.read} release pages were read instead"
-            search.answer(host, url, HostAnswerKind.LISTED, detail)
-        elif by_api or found.read:
-            detail = f"{len(tags) + found.read} releases were read"
-            search.answer(host, url, HostAnswerKind.NO_WHEEL_FOR_TORCH, detail)
-        elif page.status is PageStatus.MISSING:
-            search.answer(host, url, HostAnswerKind.PAGE_MISSING, page.detail or found.down)
-        else:
-            search.answer(host, url, HostAnswerKind.DOWN, page.detail or found.down)
+        found = replace(found, near=near + found.near)
+        kind, detail = _describe_releases(page, len(tags), found)
+        search.answer(host, url, kind, detail)
+
+    def _read_feed(self, host: HostEntry) -> Tuple[str, ...]:
+        """The tags of the newest releases, by the web page that lists them."""
+        url = github.feed_url(host.repository or "")
+        feed = self._http.get_page(url, allowed_hosts=host.redirects)
+        return github.parse_feed(feed.text) if feed.status is PageStatus.LISTED else ()
 
     def _read_releases(
         self, host: HostEntry, tags: Sequence[str], search: Search, *, by_api: bool
@@ -487,6 +474,23 @@ def _known_tags(host: HostEntry, search: Search) -> List[str]:
     return list(
         dict.fromkeys(build.tag or host.tag.format(version=build.version) for build in newest_first)
     )
+
+
+def _describe_releases(
+    page: PageAnswer, listed: int, found: _Releases
+) -> Tuple[HostAnswerKind, str]:
+    """What GitHub answered: `page` of its API, with `listed` releases, and then `found`."""
+    if found.near:
+        detail = f"{found.near} files for this torch"
+        if found.read and not listed:
+            detail += f"; GitHub's API refused ({page.detail}), "
+            detail += f"{found.read} release pages were read instead"
+        return HostAnswerKind.LISTED, detail
+    if listed or found.read:
+        return HostAnswerKind.NO_WHEEL_FOR_TORCH, f"{listed + found.read} releases were read"
+    if page.status is PageStatus.MISSING:
+        return HostAnswerKind.PAGE_MISSING, page.detail or found.down
+    return HostAnswerKind.DOWN, page.detail or found.down
 
 
 # --- the package index ----------------------------------------------------------------------------

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import re
-from typing import Any, Callable, Dict, List, Mapping, Optional, Sequence, Tuple
+from typing import Any, Callable, Dict, Mapping, Optional, Sequence, Tuple, TypeVar
 
 from safe_install.errors import IndexInvalid
+
+Value = TypeVar("Value")
 
 
 class JsonObject:
@@ -57,14 +59,18 @@ class JsonObject:
                 raise invalid_document(f"{self._where}.{key}.{name}", "must be a text")
         return found
 
-    def objects(self, key: str) -> List[JsonObject]:
-        """A list of objects."""
+    def each(self, key: str, read: Callable[[JsonObject], Value]) -> Tuple[Value, ...]:
+        """A list of objects, each made into a value by `read`, which takes all of its keys; empty
+        where the key is missing."""
         found = self._take(key, [])
         if not isinstance(found, list):
             raise invalid_document(f"{self._where}.{key}", "must be a list")
-        return [
-            JsonObject(item, f"{self._where}.{key}[{number}]") for number, item in enumerate(found)
-        ]
+        values = []
+        for number, item in enumerate(found):
+            reader = JsonObject(item, f"{self._where}.{key}[{number}]")
+            values.append(read(reader))
+            reader.end()
+        return tuple(values)
 
     def choice(self, key: str, make: Callable[[str], Any]) -> Any:
         """A text, made into a value; `make` raises ValueError for what is not allowed."""
@@ -109,6 +115,16 @@ class JsonObject:
     def sub(self, key: str) -> JsonObject:
         """An object."""
         return JsonObject(self._take(key, None), f"{self._where}.{key}")
+
+    def optional(self, key: str, read: Callable[[JsonObject], Value]) -> Optional[Value]:
+        """An object made into a value by `read`, which takes all of its keys; None where it is
+        missing."""
+        if not self.has(key):
+            return None
+        reader = self.sub(key)
+        value = read(reader)
+        reader.end()
+        return value
 
     def end(self) -> None:
         """Refuse what was not taken."""

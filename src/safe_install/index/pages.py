@@ -80,18 +80,22 @@ def _html_links(text: str, url: str, base: str, about: str) -> Iterator[Link]:
         if start.group(1).lower() == "base":
             base = _join(base, href) or base
             continue
-        yanked = attributes.get("data-yanked") if "data-yanked" in attributes else None
-        link = _make_link(
-            _join(base, href),
-            found_in=url,
-            requires_python=attributes.get("data-requires-python"),
-            yanked=None if yanked is None else (yanked or "yanked"),
-            metadata=_promised(
-                attributes.get("data-core-metadata", attributes.get("data-dist-info-metadata"))
-            ),
-        )
+        link = _html_link(attributes, _join(base, href), url)
         if link is not None:
             yield link
+
+
+def _html_link(attributes: Mapping[str, str], target: Optional[str], url: str) -> Optional[Link]:
+    """The file at `target`, by the attributes of an anchor of the page at `url`."""
+    yanked = attributes.get("data-yanked")
+    promised = attributes.get("data-core-metadata", attributes.get("data-dist-info-metadata"))
+    return _make_link(
+        target,
+        found_in=url,
+        requires_python=attributes.get("data-requires-python"),
+        yanked=None if yanked is None else (yanked or "yanked"),
+        metadata=_promised(promised),
+    )
 
 
 def parse_number(digits: str) -> int:

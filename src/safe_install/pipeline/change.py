@@ -8,7 +8,6 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Callable, Dict, Iterator, Optional, Sequence, Tuple
 
-from safe_install.events import Reporter
 from safe_install.health.answers import Subject
 from safe_install.index.catalog import bundled_catalog
 from safe_install.models import (
@@ -74,7 +73,7 @@ def carry_out(
     plan, session, environment = selected.plan, delivery.session, delivery.environment
     interpreter, world = environment.interpreter, session.world
     replaced = replaced_by(plan, environment)
-    words = PipWords(plan.steps, [entry.text for entry in session.request.entries], environment)
+    words = _words_of(plan, session)
     with swap.begin(
         interpreter.prefix, command=world.command, scheme=interpreter.scheme
     ) as transaction:
@@ -87,16 +86,19 @@ def carry_out(
             )
         world.reporter.announce(words.installing())
         _plan_moves(transaction, plan, delivery, replaced)
-        subjects, expectation = _expect(selected, session, artifacts, check, before.subjects)
-        verdict = _swap(
-            transaction, before, subjects, replace(expectation, built=tuple(built)), plan, delivery
-        )
+        subjects, expectation = _expect(selected, delivery, artifacts, check, before, built)
+        verdict = _swap(transaction, before, subjects, expectation, plan, delivery)
     if verdict.outcome is not Outcome.ROLLED_BACK:
         prune_history(interpreter.prefix, world)
     if verdict.outcome is Outcome.INSTALLED:
-        _announce(words, replaced, path_warnings(delivery, plan, artifacts), world.reporter)
+        _announce(words, replaced, plan, artifacts, delivery)
     result = make_result("install", verdict, transaction, environment, plan, session.timings)
     return replace(result, findings=(*notices, *check.findings, *verdict.findings))
+
+
+def _words_of(plan: Plan, session: Session) -> PipWords:
+    requested = [entry.text for entry in session.request.entries]
+    return PipWords(plan.steps, requested, session.environment)
 
 
 def _plan_moves(
@@ -146,13 +148,15 @@ def _swap(
 def _announce(
     words: PipWords,
     replaced: Sequence[InstalledDistribution],
-    warnings: Sequence[str],
-    reporter: Reporter,
+    plan: Plan,
+    artifacts: Artifacts,
+    delivery: Delivery,
 ) -> None:
     """pip's own lines on a change that was made."""
+    reporter = delivery.session.world.reporter
     for line in words.replaced(replaced):
         reporter.announce(line)
-    for line in warnings:
+    for line in path_warnings(delivery, plan, artifacts):
         reporter.pip_warning(line)
     reporter.announce(words.installed())
 
@@ -185,15 +189,17 @@ def _look_at_stage(
 
 def _expect(
     selected: Selected,
-    session: Session,
+    delivery: Delivery,
     artifacts: Artifacts,
     check: StaticCheck,
-    present: Sequence[Subject],
+    before: BaselineCheck,
+    built: Sequence[str],
 ) -> Tuple[Tuple[Subject, ...], Expectation]:
     """Every extension that is there or comes, and what the person asked for."""
-    plan, request, environment = selected.plan, session.request, session.environment
+    plan, session = selected.plan, delivery.session
+    request, environment = session.request, session.environment
     coming = coming_subjects(plan, artifacts, check, bundled_catalog())
-    subjects = with_subjects(present, coming)
+    subjects = with_subjects(before.subjects, coming)
     torch = plan.find(TORCH)
     requested = must_work(subjects, plan, check, environment.driver)
     if torch is not None:
@@ -207,6 +213,7 @@ def _expect(
         no_rollback=request.own.no_rollback,
         kept=frozenset(kept_names(plan, environment)),
         may_miss=selected.may_be_broken,
+        built=tuple(built),
     )
     return subjects, expectation
 

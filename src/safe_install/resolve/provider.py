@@ -401,21 +401,12 @@ class _Provider(AbstractProvider):  # type: ignore[type-arg,misc,unused-ignore]
         fault."""
         wishes: List[_Wish] = [cause.requirement for cause in causes] or list(self._roots)
         names = list(dict.fromkeys(wish.name for wish in wishes if wish.name in self._last))
-        rejections: List[Rejection] = []
-        lines = []
-        asked = []
-        for name in names:
-            context, found = self._last[name]
-            own = [
-                (candidate, check_candidate(candidate, context)) for candidate in found.candidates
-            ]
-            rejected = [
-                r or Rejection(c, Rule.CONFLICT, "excluded by another requirement") for c, r in own
-            ]
-            rejected = order_rejections(rejected, self._environment)
-            rejections += rejected
-            lines.append(describe_failure(name, context, found.answers, rejected))
-            asked.append(Asked(context, found.candidates, tuple(rejected), found.answers))
+        asked = [self._ask_why(name) for name in names]
+        rejections = [rejection for one in asked for rejection in one.rejections]
+        lines = [
+            describe_failure(name, one.context, one.answers, one.rejections)
+            for name, one in zip(names, asked)
+        ]
         sources = ", ".join(dict.fromkeys(wish.source for wish in wishes))
         message = "\n".join(lines) or f"no version satisfies {sources}"
         if len({wish.source for wish in wishes}) > 1:
@@ -428,6 +419,18 @@ class _Provider(AbstractProvider):  # type: ignore[type-arg,misc,unused-ignore]
         error.projects = tuple(names)
         error.is_open = any(is_undecided(one.context, one.answers) for one in asked)
         return error
+
+    def _ask_why(self, name: NormalizedName) -> Asked:
+        """Why none of a project's files is taken."""
+        context, found = self._last[name]
+        rejected = []
+        for candidate in found.candidates:
+            rejection = check_candidate(candidate, context)
+            if rejection is None:
+                rejection = Rejection(candidate, Rule.CONFLICT, "excluded by another requirement")
+            rejected.append(rejection)
+        ordered = tuple(order_rejections(rejected, self._environment))
+        return Asked(context, found.candidates, ordered, found.answers)
 
 
 def _as_asked_for(environment: Environment, specifier: SpecifierSet) -> Environment:

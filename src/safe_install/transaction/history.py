@@ -19,13 +19,8 @@ from typing import Any, Callable, Dict, Iterator, List, Mapping, Optional, Seque
 from packaging.utils import canonicalize_name
 
 from safe_install.errors import Refused
-from safe_install.transaction import recover as recovery
 from safe_install.transaction.journal import (
-    Exchange,
-    Identity,
     Journal,
-    MoveIn,
-    MoveOut,
     make_document,
     make_reverse,
     parse_document,
@@ -33,6 +28,26 @@ from safe_install.transaction.journal import (
 from safe_install.transaction.journal_rows import expand_to_files, read_removed_directory
 from safe_install.transaction.lock import open_state_directory
 from safe_install.transaction.ownership import has_recorded_content, read_hashes
+from safe_install.transaction.recovery.disk import (
+    is_bytecode,
+    libc,
+    read_identity,
+    read_regular_file,
+)
+from safe_install.transaction.recovery.journal_file import read_journal
+from safe_install.transaction.recovery.rows import (
+    COMMITTED,
+    STATE_DIRECTORY,
+    Exchange,
+    Identity,
+    JournalInvalid,
+    MoveIn,
+    MoveOut,
+    is_copy_of,
+    is_same,
+)
+from safe_install.transaction.recovery.transactions import discard, list_transactions
+from safe_install.transaction.recovery.undo import Undo
 from safe_install.transaction.swap import Transaction, make_facts, make_id
 
 FindOwner = Callable[[str], Optional[str]]  # a path -> the distribution whose RECORD lists it
@@ -68,9 +83,7 @@ def read_history(prefix: Path) -> Tuple[HistoryEntry, ...]:
     """All committed transactions, newest first. Changes nothing, takes no lock."""
     state = _find_state(prefix)
     try:
-        names = [
-            name for name, what in recovery.list_transactions(str(prefix)) if what == "committed"
-        ]
+        names = [name for name, what in list_transactions(str(prefix)) if what == "committed"]
     except PermissionError as error:
         raise Refused(
             f"{state} cannot be read: {error.strerror}",
@@ -87,14 +100,14 @@ def read_history(prefix: Path) -> Tuple[HistoryEntry, ...]:
 
 
 def _find_state(prefix: Path) -> Path:
-    return Path(os.path.realpath(str(prefix))) / recovery.STATE_DIRECTORY
+    return Path(os.path.realpath(str(prefix))) / STATE_DIRECTORY
 
 
 def _read_entry(directory: Path) -> HistoryEntry:
     identifier = directory.name[len("txn-") :]
     try:
         journal = _read_journal(directory)
-    except (recovery.JournalInvalid, KeyError, TypeError, ValueError, OSError) as error:
+    except (JournalInvalid, KeyError, TypeError, ValueError, OSError) as error:
         return HistoryEntry(identifier, (), 0.0, {}, problem=str(error))
     return HistoryEntry(
         identifier,
@@ -108,10 +121,8 @@ def _read_entry(directory: Path) -> HistoryEntry:
 def _read_summary(directory: Path) -> Mapping[str, Any]:
     """What was written beside the journal for people; less what has another form."""
     try:
-        summary = json.loads(
-            recovery.read_regular_file(str(directory / "summary.json")).decode("utf-8")
-        )
-    except (OSError, ValueError, RecursionError, recovery.JournalInvalid):
+        summary = json.loads(read_regular_file(str(directory / "summary.json")).decode("utf-8"))
+    except (OSError, ValueError, RecursionError, JournalInvalid):
         return {}
     if not isinstance(summary, dict):
         return {}
@@ -135,7 +146,7 @@ def _is_step(row: Any) -> bool:
 
 
 def _read_journal(directory: Path) -> Journal:
-    return parse_document(recovery.read_journal(str(directory / recovery.COMMITTED)))
+    return parse_document(read_journal(str(directory / COMMITTED)))
 
 
 def begin_undo(
@@ -159,14 +170,14 @@ def begin_undo(
     entry = _select_entry(entries, transaction_id, prefix)
     state = open_state_directory(prefix)
     directory = state / f"txn-{entry.id}"
-    document = recovery.read_journal(str(directory / recovery.COMMITTED))
+    document = read_journal(str(directory / COMMITTED))
     journal = parse_document(document)
     reverse = make_reverse(
         journal, transaction_id=make_id(), command=tuple(command), created=time.time()
     )
     as_stored = _accept_copies(reverse, state.parent)
     stay = _check_unchanged(state.parent, as_stored, entry, entries, find_owner)
-    recovery.libc()
+    libc()
     if stay or as_stored != reverse:
         # Whole seconds may not tell two files apart that trade places: spelled out, none do.
         reverse = expand_to_files(reverse, state.parent, stay)
@@ -216,7 +227,7 @@ def _accept_copies(reverse: Journal, prefix: Path) -> Journal:
     altogether. What lies in the environment must have the content of its RECORD. In the state
     folder, which is ours alone, the size is enough.
     """
-    targets = [str(prefix / path) for path, _ in _leaving(reverse)]
+    targets = [str(prefix / path) for path, _ in reverse.leaving]
     recorded = read_hashes(_find_metadata_folders(targets))
     state = _find_state(prefix)
     exchanges = []
@@ -237,19 +248,11 @@ def _accept_copies(reverse: Journal, prefix: Path) -> Journal:
     )
 
 
-def _leaving(reverse: Journal) -> List[Tuple[str, Identity]]:
-    """(target, what must lie there) of all that an undo takes away."""
-    return [(pair.target, pair.old) for pair in reverse.exchanges] + [
-        (gone.target, gone.old) for gone in reverse.outs
-    ]
-
-
 def _find_metadata_folders(targets: Sequence[str]) -> Set[str]:
     """The dist-info folders among the targets, and those whose RECORD is one."""
     folders = {path for path in targets if path.endswith(".dist-info")}
-    return folders | {
-        os.path.dirname(path) for path in targets if os.path.basename(path) == "RECORD"
-    }
+    folders |= {os.path.dirname(path) for path in targets if os.path.basename(path) == "RECORD"}
+    return folders
 
 
 def _identity_now(path: str, identity: Identity, recorded: Optional[Mapping[str, str]]) -> Identity:
@@ -257,26 +260,24 @@ def _identity_now(path: str, identity: Identity, recorded: Optional[Mapping[str,
 
     `recorded`: the hashes that the content must have; None: nobody else writes there.
     """
-    now = recovery.read_identity(path)
-    before = recovery.Identity(identity.kind, identity.inode, identity.size, identity.mtime_ns)
-    if now is None or recovery.is_same(now, before):
-        return identity
-    current = Identity(*now)
-    if (current.kind, current.size) != (identity.kind, identity.size):
+    now = read_identity(path)
+    if (
+        now is None
+        or is_same(now, identity)
+        or (now.kind, now.size) != (identity.kind, identity.size)
+    ):
         return identity
     # What lies in a directory is compared file by file later, and RECORD has no hash of itself.
     is_hashed_kind = (
-        current.kind == "f"
-        and os.path.basename(path) != "RECORD"
-        and not recovery.is_bytecode(path)
+        now.kind == "f" and os.path.basename(path) != "RECORD" and not is_bytecode(path)
     )
     if recorded is None or not is_hashed_kind:
-        return current
+        return now
     if path not in recorded:
         # Files without a hash in RECORD (scripts of old installers) are known by the time that
         # copies keep.
-        return current if recovery.is_copy_of(now, before) else identity
-    return current if has_recorded_content(path, recorded) else identity
+        return now if is_copy_of(now, identity) else identity
+    return now if has_recorded_content(path, recorded) else identity
 
 
 def _check_unchanged(
@@ -288,8 +289,8 @@ def _check_unchanged(
 ) -> Set[str]:
     """The files of other distributions in folders that would leave. Errors: Refused."""
     try:
-        changed = recovery.Undo(str(prefix), make_document(reverse)).find_missing_before()
-    except recovery.JournalInvalid as error:
+        changed = Undo(str(prefix), make_document(reverse)).find_missing_before()
+    except JournalInvalid as error:
         raise Refused(
             f"transaction {entry.id} cannot be undone: {error}", hint="Undo another one."
         ) from error
@@ -348,8 +349,8 @@ def _refuse_added(added: Sequence[str], entry: HistoryEntry) -> None:
 def _find_lost(prefix: Path, reverse: Journal) -> List[str]:
     """What the undo would bring back, and which is not there."""
     state = _find_state(prefix)
-    slots = [move.slot for move in reverse.ins] + [pair.slot for pair in reverse.exchanges]
-    return [str(state / slot) for slot in slots if not os.path.lexists(state / slot)]
+    slots = [str(state / slot) for slot, _ in reverse.coming]
+    return [slot for slot in slots if not os.path.lexists(slot)]
 
 
 def _name_versions(entry: HistoryEntry) -> str:
@@ -378,7 +379,7 @@ def _find_later_files(prefix: Path, reverse: Journal, entry: HistoryEntry) -> It
     count."""
     committed = float(entry.summary.get("committed", entry.created))
     directories = [
-        str(prefix / target) for target, identity in _leaving(reverse) if identity.kind == "d"
+        str(prefix / target) for target, identity in reverse.leaving if identity.kind == "d"
     ]
     suspects = [
         path for directory in directories for path in _find_touched_since(directory, committed)
@@ -402,7 +403,7 @@ def _find_touched_since(directory: str, moment: float) -> Iterator[str]:
             path = os.path.join(folder, name)
             # The time of the last change of name or content: a copy that keeps its mtime shows too.
             if (
-                not recovery.is_bytecode(path)
+                not is_bytecode(path)
                 and not is_index_of_git(path)
                 and os.lstat(path).st_ctime > moment
             ):
@@ -452,7 +453,7 @@ def prune(prefix: Path, *, keep: int = 5, limit_bytes: Optional[int] = None) -> 
 
 
 def _discard(prefix: Path, identifier: str, size: int) -> Pruned:
-    problem = recovery.discard(str(_find_state(prefix) / f"txn-{identifier}"))
+    problem = discard(str(_find_state(prefix) / f"txn-{identifier}"))
     return Pruned(identifier, size, problem)
 
 

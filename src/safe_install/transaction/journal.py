@@ -1,93 +1,27 @@
 """The journal as values: what a change will rename, how it is written down, and how it reads
 backwards.
 
-Pure. Reading a journal back from the disk and undoing it is `recover`'s, which has to stand alone;
-the format
-is described there.
+Pure. Reading a journal back from the disk and undoing it is `recovery`'s, which has to stand alone;
+the format is described there.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
-from dataclasses import dataclass, field, fields
-from typing import Any, Dict, List, Mapping, Optional, Tuple
+from dataclasses import dataclass, field
+from typing import Any, Dict, List, Mapping, Optional, Tuple, get_type_hints
 
-FORMAT = 1
-
-
-@dataclass(frozen=True)
-class Identity:
-    """What tells one file system object from another that may lie at the same path."""
-
-    kind: str  # "f" file, "d" directory, "l" symbolic link, "o" anything else
-    inode: int  # 0: not compared (overlayfs may give a new one when it copies a file up)
-    size: int = 0  # of a directory: of its RECORD, 0 without one
-    mtime_ns: int = 0  # the same; a directory's own time changes with every cached bytecode
-
-    def is_ambiguous_with(self, other: Identity) -> bool:
-        """True when the two could not be told apart by looking."""
-        same_inode = not self.inode or not other.inode or self.inode == other.inode
-        mine, others = (
-            (self.kind, self.size, self.mtime_ns),
-            (other.kind, other.size, other.mtime_ns),
-        )
-        return same_inode and mine == others
-
-
-@dataclass(frozen=True)
-class Exchange:
-    """The old object at `target` and the new one at `slot` trade places in one step."""
-
-    target: str
-    slot: str
-    old: Identity
-    new: Identity
-
-
-@dataclass(frozen=True)
-class MoveOut:
-    """The old object at `target` goes to the free name `slot`."""
-
-    target: str
-    slot: str
-    old: Identity
-
-
-@dataclass(frozen=True)
-class MoveIn:
-    """The new object at `slot` goes to the free name `target`."""
-
-    slot: str
-    target: str
-    new: Identity
-
-
-@dataclass(frozen=True)
-class RemovedDirectory:
-    """A directory that is empty after the outs, and what is needed to make it again."""
-
-    target: str
-    mode: int
-    uid: int
-    gid: int
-
-
-@dataclass(frozen=True)
-class MadeDirectory:
-    """A directory that the ins need."""
-
-    target: str
-    mode: int
-
-
-@dataclass(frozen=True)
-class DirectoryTimes:
-    """The times of a touched directory before the change."""
-
-    target: str
-    atime_ns: int
-    mtime_ns: int
+from safe_install.transaction.recovery.rows import (
+    FORMAT,
+    DirectoryTimes,
+    Exchange,
+    Identity,
+    MadeDirectory,
+    MoveIn,
+    MoveOut,
+    RemovedDirectory,
+)
 
 
 @dataclass(frozen=True)
@@ -110,6 +44,20 @@ class Journal:
     # versions of the tool and of Python, for people
     facts: Mapping[str, Any] = field(default_factory=dict)
 
+    @property
+    def leaving(self) -> Tuple[Tuple[str, Identity], ...]:
+        """(target, what lies there before) of all that the change takes away."""
+        replaced = [(pair.target, pair.old) for pair in self.exchanges]
+        removed = [(gone.target, gone.old) for gone in self.outs]
+        return (*replaced, *removed)
+
+    @property
+    def coming(self) -> Tuple[Tuple[str, str], ...]:
+        """(slot, target) of all that the change brings."""
+        replacing = [(pair.slot, pair.target) for pair in self.exchanges]
+        added = [(new.slot, new.target) for new in self.ins]
+        return (*replacing, *added)
+
 
 _ROWS = {
     "exchanges": Exchange,
@@ -119,10 +67,7 @@ _ROWS = {
     "ins": MoveIn,
     "times": DirectoryTimes,
 }
-
-
-# of the rows' fields; the others are numbers
-_TYPES: Mapping[str, type] = {"str": str, "Identity": Identity}
+_TYPES = {kind: tuple(get_type_hints(kind).values()) for kind in _ROWS.values()}  # of the fields
 _LAST_MOMENT = 250_000_000_000.0  # in the year 9892; datetime ends with 9999
 
 
@@ -142,13 +87,7 @@ def make_document(journal: Journal) -> Dict[str, Any]:
 
 
 def _make_row(row: Any) -> List[Any]:
-    values = []
-    for name in row.__dataclass_fields__:
-        value = getattr(row, name)
-        if isinstance(value, Identity):
-            value = [value.kind, value.inode, value.size, value.mtime_ns]
-        values.append(value)
-    return values
+    return [list(value) if isinstance(value, Identity) else value for value in row]
 
 
 def encode(document: Mapping[str, Any]) -> bytes:
@@ -159,7 +98,7 @@ def encode(document: Mapping[str, Any]) -> bytes:
 
 
 def parse_document(document: Mapping[str, Any]) -> Journal:
-    """The value of a document from `recover.read_journal`; raises KeyError, TypeError or
+    """The value of a document from `recovery.read_journal`; raises KeyError, TypeError or
     ValueError."""
     if document["format"] != FORMAT:
         raise ValueError(f"journal format {document['format']!r}, known is {FORMAT}")
@@ -182,9 +121,8 @@ def _parse_row(kind: Any, row: Any) -> Any:
         _parse_identity(value) if isinstance(value, list) else value for value in _typed(row, list)
     ]
     parsed = kind(*values)
-    for field_ in fields(kind):
-        value = _typed(getattr(parsed, field_.name), _TYPES.get(str(field_.type), int))
-        if isinstance(value, str):
+    for value, expected in zip(parsed, _TYPES[kind]):
+        if isinstance(_typed(value, expected), str):
             _check_path(value)
     return parsed
 

@@ -9,26 +9,28 @@ import os
 from pathlib import Path
 from typing import AbstractSet, Iterator, List, Sequence, Tuple
 
-from safe_install.transaction import recover as recovery
-from safe_install.transaction.journal import (
+from safe_install.transaction.journal import Journal
+from safe_install.transaction.moves import Level, MovePlan
+from safe_install.transaction.recovery.disk import read_identity
+from safe_install.transaction.recovery.rows import (
+    STATE_DIRECTORY,
     Exchange,
     Identity,
-    Journal,
     MadeDirectory,
     MoveIn,
     MoveOut,
     RemovedDirectory,
+    is_same,
 )
-from safe_install.transaction.moves import Level, MovePlan
 
 
-def read_identity(path: str, *, inode: bool = True) -> Identity:
+def _identify(path: str, *, inode: bool = True) -> Identity:
     """What lies at `path`, or FileNotFoundError. Without `inode` that is recorded as "not
     compared"."""
-    found = recovery.read_identity(path)
+    found = read_identity(path)
     if found is None:
         raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), path)
-    return Identity(found.kind, found.inode if inode else 0, found.size, found.mtime_ns)
+    return found if inode else found._replace(inode=0)
 
 
 def read_removed_directory(prefix: str, target: str) -> RemovedDirectory:
@@ -48,9 +50,9 @@ def fill_journal(journal: Journal, moves: MovePlan, state: Path) -> Journal:
     leaving: List[str] = []
     coming: List[Tuple[str, str]] = []
     for target, slot in moves.exchanges:
-        old = read_identity(target, inode=has_inodes)
-        new = read_identity(slot, inode=has_inodes)
-        if old.is_ambiguous_with(new):
+        old = _identify(target, inode=has_inodes)
+        new = _identify(slot, inode=has_inodes)
+        if is_same(old, new):
             # Nobody could see afterwards whether they have traded places: one goes out, then the
             # other comes in.
             leaving.append(target)
@@ -75,7 +77,7 @@ def _fill_outs(
 ) -> Tuple[MoveOut, ...]:
     outs: List[MoveOut] = []
     for number, target in enumerate(targets):
-        identity = read_identity(target, inode=has_inodes)
+        identity = _identify(target, inode=has_inodes)
         outs.append(MoveOut(_cut(target, prefix), _stash_slot(journal, number), identity))
     return tuple(outs)
 
@@ -86,7 +88,7 @@ def _fill_ins(
     """`moves`: (slot, target), absolute."""
     ins: List[MoveIn] = []
     for slot, target in moves:
-        identity = read_identity(slot, inode=has_inodes)
+        identity = _identify(slot, inode=has_inodes)
         ins.append(MoveIn(_cut(slot, str(state)), _cut(target, str(state.parent)), identity))
     return tuple(ins)
 
@@ -118,11 +120,11 @@ def expand_to_files(
     staying = {os.path.relpath(path, root) for path in stay}
     kept_folders = {folder for path in staying for folder in find_parents(path)}
     leaving, emptied = _expand_leaving(journal, root)
-    ins, made = _expand_coming(journal, str(prefix / recovery.STATE_DIRECTORY))
+    ins, made = _expand_coming(journal, str(prefix / STATE_DIRECTORY))
     outs: List[MoveOut] = []
     for target in leaving:
         if target not in staying:
-            identity = read_identity(os.path.join(root, target), inode=False)
+            identity = _identify(os.path.join(root, target), inode=False)
             outs.append(MoveOut(target, _stash_slot(journal, len(outs)), identity))
     # A folder that leaves and comes, or in which a file stays, is neither removed nor made.
     coming_folders = {directory.target for directory in made}
@@ -143,10 +145,9 @@ def expand_to_files(
 def _expand_leaving(journal: Journal, root: str) -> Tuple[List[str], List[str]]:
     """What the change takes away, file by file, and the folders that this empties, deepest first.
     Targets."""
-    leaving = [pair.target for pair in journal.exchanges] + [gone.target for gone in journal.outs]
     files: List[str] = []
     emptied: List[str] = []
-    for target in leaving:
+    for target, _ in journal.leaving:
         below, folders = _read_below(os.path.join(root, target))
         files += [_join(target, name) for name in below]
         emptied += [_join(target, name) for name in reversed(folders)]
@@ -155,16 +156,13 @@ def _expand_leaving(journal: Journal, root: str) -> Tuple[List[str], List[str]]:
 
 def _expand_coming(journal: Journal, state: str) -> Tuple[List[MoveIn], List[MadeDirectory]]:
     """What the change brings, file by file, and the folders that this needs, parents first."""
-    coming = [(pair.slot, pair.target) for pair in journal.exchanges] + [
-        (new.slot, new.target) for new in journal.ins
-    ]
     ins: List[MoveIn] = []
     made: List[MadeDirectory] = []
-    for slot, target in coming:
+    for slot, target in journal.coming:
         files, folders = _read_below(os.path.join(state, slot))
         for name in files:
             file_slot = _join(slot, name)
-            identity = read_identity(os.path.join(state, file_slot), inode=False)
+            identity = _identify(os.path.join(state, file_slot), inode=False)
             ins.append(MoveIn(file_slot, _join(target, name), identity))
         for name in folders:
             mode = os.lstat(os.path.join(state, slot, name)).st_mode & 0o7777
@@ -198,13 +196,10 @@ def _read_below(path: str) -> Tuple[List[str], List[str]]:
 
 def find_touched(journal: Journal) -> Iterator[Tuple[str, Identity]]:
     """(target, identity of what is moved) of every step."""
-    for pair in journal.exchanges:
-        yield pair.target, pair.old
-    for leaving in journal.outs:
-        yield leaving.target, leaving.old
+    yield from journal.leaving
     for coming in journal.ins:
         yield coming.target, coming.new
     for gone in journal.rmdirs:
-        yield gone.target, Identity("d", 0)
+        yield gone.target, Identity("d", 0, 0, 0)
     for made in journal.mkdirs:
-        yield made.target, Identity("d", 0)
+        yield made.target, Identity("d", 0, 0, 0)

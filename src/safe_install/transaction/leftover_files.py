@@ -28,7 +28,6 @@ from packaging.utils import canonicalize_name
 from safe_install.environment.record import parse_record, read_record_text
 from safe_install.errors import Refused
 from safe_install.models import Finding, Scheme, Severity
-from safe_install.transaction import recover as recovery
 from safe_install.transaction.leftovers import (
     LeftoverDecision,
     Recorded,
@@ -36,7 +35,9 @@ from safe_install.transaction.leftovers import (
     is_name_aside,
 )
 from safe_install.transaction.moves import Areas, is_within
-from safe_install.transaction.ownership import Resolver, has_hash, read_hashes
+from safe_install.transaction.ownership import Resolver, read_hashes
+from safe_install.transaction.recovery.disk import is_bytecode
+from safe_install.transaction.recovery.records import has_hash
 
 _HEADER = re.compile(r"^(Name|Version):[ \t]*(.+?)[ \t\r]*$", re.M)
 
@@ -114,7 +115,7 @@ class _Record:
     @property
     def is_whole(self) -> bool:
         return self.folder == self.home and all(
-            os.path.lexists(path) for path in self.rows if not recovery.is_bytecode(path)
+            os.path.lexists(path) for path in self.rows if not is_bytecode(path)
         )
 
 
@@ -130,9 +131,7 @@ def _find_directories(rows: Iterable[str]) -> Set[str]:
 
 def _is_accounted_for(files: Iterable[str], home: str, record: _Record) -> bool:
     """Is each of these files, put into `home`, a row of this RECORD? Bytecode need not be."""
-    return all(
-        os.path.join(home, file) in record.rows or recovery.is_bytecode(file) for file in files
-    )
+    return all(os.path.join(home, file) in record.rows or is_bytecode(file) for file in files)
 
 
 class _LeftoverReader:
@@ -253,15 +252,10 @@ class _LeftoverReader:
         rest = {path: written for path, written in record.rows.items() if written}
         for aside, home in claimed.items():
             below = {path: rest.pop(path) for path in list(rest) if is_within(path, home)}
-            if os.path.isdir(home) and all(
-                has_hash(path, written) for path, written in below.items()
-            ):
+            if os.path.isdir(home) and _have_hashes(below):
                 continue
             needed.add(aside)
-            for path, written in below.items():
-                moved_path = os.path.join(aside, os.path.relpath(path, home))
-                if not has_hash(moved_path, written):
-                    lost.append(path)
+            lost += _find_lost(below, home, aside)
         for path, written in rest.items():
             if has_hash(path, written):
                 continue
@@ -315,6 +309,21 @@ class _LeftoverReader:
                 if _is_own_file(candidate) and has_hash(candidate, written):
                     return candidate
         return None
+
+
+def _have_hashes(hashes: Mapping[str, str]) -> bool:
+    """Has each of these files the content that RECORD says?"""
+    return all(has_hash(path, written) for path, written in hashes.items())
+
+
+def _find_lost(hashes: Mapping[str, str], home: str, aside: str) -> List[str]:
+    """The files of the folder `home` whose content is not in the folder `aside` either."""
+    lost = []
+    for path, written in hashes.items():
+        moved_path = os.path.join(aside, os.path.relpath(path, home))
+        if not has_hash(moved_path, written):
+            lost.append(path)
+    return lost
 
 
 def _is_own_file(path: str) -> bool:

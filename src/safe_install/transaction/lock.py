@@ -13,7 +13,8 @@ from pathlib import Path
 from typing import Any, Dict, Iterator, Optional
 
 from safe_install.errors import EnvironmentLocked, Refused, hint_for_oserror
-from safe_install.transaction import recover as recovery
+from safe_install.transaction.recovery.lock_file import Lock
+from safe_install.transaction.recovery.rows import LOCK, STATE_DIRECTORY
 
 try:
     import fcntl
@@ -27,7 +28,7 @@ _HELD = ("SIGINT", "SIGTERM", "SIGHUP")
 def open_state_directory(prefix: Path) -> Path:
     """Make `<prefix>/.safe-install` (0700) if needed and return it; refuse one that is not ours
     alone."""
-    state = Path(os.path.realpath(str(prefix))) / recovery.STATE_DIRECTORY
+    state = Path(os.path.realpath(str(prefix))) / STATE_DIRECTORY
     try:
         os.makedirs(state, 0o700)  # a user base may not be there yet
     except FileExistsError:
@@ -82,7 +83,7 @@ def lock_environment(prefix: Path) -> Iterator[Path]:
 
 @contextlib.contextmanager
 def _own_lock(state: Path) -> Iterator[None]:
-    lock = recovery.Lock(str(state / recovery.LOCK))
+    lock = Lock(str(state / LOCK))
     try:
         taken = lock.take()
     except OSError as error:

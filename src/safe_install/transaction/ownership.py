@@ -8,8 +8,6 @@ machine).
 
 from __future__ import annotations
 
-import base64
-import hashlib
 import json
 import os
 import re
@@ -27,6 +25,7 @@ from safe_install.environment.record import (
 from safe_install.models import InstalledDistribution
 from safe_install.transaction.eggs import find_egg_files, find_egg_link, walk_paths
 from safe_install.transaction.moves import Areas, MoveRefusal, is_within
+from safe_install.transaction.recovery.records import has_hash
 
 # `name.cpython-311.pyc`, `name.cpython-311.opt-1.pyc`, `name.pypy39.pyc`
 _CACHED = re.compile(r"(.+)\.[a-z]+-?\d+[a-z]*(?:\.opt-\w+)?\.pyc")
@@ -68,20 +67,6 @@ def read_hashes(metadata_folders: Iterable[str]) -> Dict[str, str]:
 def has_recorded_content(path: str, recorded: Mapping[str, str]) -> bool:
     """Does the file hold what its RECORD says? False where no RECORD says anything."""
     return path in recorded and has_hash(path, recorded[path])
-
-
-def has_hash(path: str, written: str) -> bool:
-    """Is there a regular file with this hash, as a RECORD writes it (`sha256=...`)?"""
-    algorithm, _, encoded = written.partition("=")
-    try:
-        digest = hashlib.new(algorithm)
-        descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
-        with os.fdopen(descriptor, "rb") as stream:
-            for block in iter(lambda: stream.read(1 << 20), b""):
-                digest.update(block)
-    except (OSError, ValueError):
-        return False
-    return base64.urlsafe_b64encode(digest.digest()).rstrip(b"=").decode() == encoded
 
 
 class Ownership:

@@ -10,9 +10,8 @@
             transaction.commit({...})  # or roll_back()
 
 Until `swap` nothing of the environment is touched. Its journal is on the disk before the first
-rename; from
-then until `commit` recovery means undo, and undoing is `recover`'s, which decides by looking at the
-disk.
+rename; from then until `commit` recovery means undo, and undoing is `recovery.undo`'s, which decides
+by looking at the disk.
 """
 
 from __future__ import annotations
@@ -22,7 +21,6 @@ import dataclasses
 import errno
 import json
 import os
-import pkgutil
 import secrets
 import shutil
 import sys
@@ -46,14 +44,8 @@ from typing import (
 
 from safe_install.errors import Refused, hint_for_oserror
 from safe_install.models import InstalledDistribution, Scheme
-from safe_install.transaction import recover as recovery
 from safe_install.transaction.eggs import find_path_edits
-from safe_install.transaction.journal import (
-    DirectoryTimes,
-    Journal,
-    encode,
-    make_document,
-)
+from safe_install.transaction.journal import Journal, encode, make_document
 from safe_install.transaction.journal_rows import (
     expand_to_files,
     fill_journal,
@@ -79,6 +71,22 @@ from safe_install.transaction.place import (
     make_refused,
     refuse_conda_packages,
 )
+from safe_install.transaction.recovery.disk import (
+    exchange,
+    libc,
+    sync_directory,
+    sync_filesystem,
+    write_durably,
+)
+from safe_install.transaction.recovery.rows import (
+    COMMITTED,
+    JOURNAL,
+    DirectoryTimes,
+    JournalInvalid,
+)
+from safe_install.transaction.recovery.transactions import discard, undo_journal
+from safe_install.transaction.recovery.undo import Undo
+from safe_install.transaction.recovery_script import write_recovery_script
 from safe_install.transaction.room import find_shortage, read_room
 from safe_install.transaction.tree import DiskTree, list_files, read_staged, read_targets
 from safe_install.transaction.unfinished import explaining_failed_undo
@@ -99,7 +107,7 @@ def begin(prefix: Path, *, command: Sequence[str], scheme: Scheme) -> Transactio
     areas = make_areas(state.parent, scheme)
     check_place(prefix, scheme)
     # The C library is loaded now: nothing new is imported while the environment is half changed.
-    recovery.libc()
+    libc()
     journal = Journal(id=make_id(), command=tuple(command), created=time.time(), facts=make_facts())
     return Transaction(state, journal, areas)
 
@@ -233,11 +241,7 @@ class Transaction:
         """Is one of these files (their folders without links) among what the change takes away or
         replaces?"""
         prefix = str(self._state.parent)
-        leaving = [
-            *(pair.target for pair in self._journal.exchanges),
-            *(move.target for move in self._journal.outs),
-        ]
-        targets = {os.path.join(prefix, target) for target in leaving}
+        targets = {os.path.join(prefix, target) for target, _ in self._journal.leaving}
         folders = tuple(target + os.sep for target in targets)
         return not targets.isdisjoint(files) or any(path.startswith(folders) for path in files)
 
@@ -246,7 +250,7 @@ class Transaction:
         if self._is_swapped:
             raise Refused(f"transaction {self.id} is in place", hint="Roll it back or commit it.")
         self._is_over = True
-        return recovery.discard(str(self.directory)) if self.directory.is_dir() else None
+        return discard(str(self.directory)) if self.directory.is_dir() else None
 
     # --- the swap ---------------------------------------------------------------------------------
 
@@ -257,7 +261,7 @@ class Transaction:
         Raises Refused with everything exactly as before, or RollBackFailed with the command that
         finishes it.
         """
-        recovery.sync_filesystem(str(self.stage))
+        sync_filesystem(str(self.stage))
         self._signals.hold()
         try:
             try:
@@ -270,7 +274,7 @@ class Transaction:
                 self._journal = self._replan_by_file()
                 self._check_room()
                 self._try_swap()
-        except (OSError, recovery.JournalInvalid) as error:
+        except (OSError, JournalInvalid) as error:
             self._signals.release()
             raise Refused(
                 f"the environment could not be changed, everything is as before: {error}",
@@ -289,13 +293,9 @@ class Transaction:
 
     def _check_room(self) -> None:
         """Renaming a file of a lower layer copies it up."""
-        files = [gone.old for gone in self._journal.outs] + [
-            pair.old for pair in self._journal.exchanges
-        ]
+        sizes = [file.size for _, file in self._journal.leaving]
         room = read_room(self._state)
-        shortage = find_shortage(
-            room, size=sum(file.size for file in files) + _ROOM_MARGIN, files=len(files)
-        )
+        shortage = find_shortage(room, size=sum(sizes) + _ROOM_MARGIN, files=len(sizes))
         if shortage is not None:
             raise Refused(
                 f"{shortage}: here a file that is moved is copied (overlayfs)",
@@ -307,7 +307,7 @@ class Transaction:
         facts = {**self._journal.facts, "directory": os.lstat(self.directory).st_ino}
         self._journal = dataclasses.replace(self._journal, times=self._read_times(), facts=facts)
         self._document = make_document(self._journal)
-        undo = recovery.Undo(str(self._state.parent), self._document)
+        undo = Undo(str(self._state.parent), self._document)
         self._check_before(undo)
         try:
             self._write_journal()
@@ -321,7 +321,7 @@ class Transaction:
             self._undo()
             raise
 
-    def _check_before(self, undo: recovery.Undo) -> None:
+    def _check_before(self, undo: Undo) -> None:
         wrong = undo.find_missing_before() + self._find_added({})
         if wrong:
             raise Refused(
@@ -344,18 +344,15 @@ class Transaction:
                 check_writable(directory)
 
     def _write_journal(self) -> None:
-        script = pkgutil.get_data(__package__, "recover.py") or b""
-        copy = self._state / "recover.py"
-        if not copy.is_file() or copy.read_bytes() != script:
-            recovery.write_durably(str(copy), script)
-        recovery.write_durably(str(self.directory / recovery.JOURNAL), encode(self._document))
-        recovery.sync_directory(str(self._state))
-        recovery.sync_directory(str(self._state.parent))
+        write_recovery_script(self._state)
+        write_durably(str(self.directory / JOURNAL), encode(self._document))
+        sync_directory(str(self._state))
+        sync_directory(str(self._state.parent))
 
     def _drop_journal(self) -> None:
         """Nothing was moved yet; a journal that cannot be removed is harmless: its recovery finds
         all as before."""
-        for name in (recovery.JOURNAL, recovery.JOURNAL + ".tmp"):
+        for name in (JOURNAL, JOURNAL + ".tmp"):
             with contextlib.suppress(OSError):
                 os.unlink(self.directory / name)
 
@@ -363,20 +360,20 @@ class Transaction:
         prefix, state = str(self._state.parent), str(self._state)
         journal = self._journal
         for pair in journal.exchanges:
-            recovery.exchange(os.path.join(prefix, pair.target), os.path.join(state, pair.slot))
+            exchange(os.path.join(prefix, pair.target), os.path.join(state, pair.slot))
         for leaving in journal.outs:
             os.rename(os.path.join(prefix, leaving.target), os.path.join(state, leaving.slot))
         for gone in journal.rmdirs:
             os.rmdir(os.path.join(prefix, gone.target))
         # Not every file system keeps the order of renames across a power cut.
-        recovery.sync_filesystem(state)
+        sync_filesystem(state)
         for made in journal.mkdirs:
             os.mkdir(os.path.join(prefix, made.target), made.mode)
         for coming in journal.ins:
             _rename_to_free_name(
                 os.path.join(state, coming.slot), os.path.join(prefix, coming.target)
             )
-        recovery.sync_filesystem(state)
+        sync_filesystem(state)
 
     def _refuse_added(self) -> None:
         """What came between the last look and the renames: the change is undone, and nothing of it
@@ -398,8 +395,7 @@ class Transaction:
         pip takes no lock. `places`: target -> where the directory lies now, if not in its place.
         """
         prefix, added = str(self._state.parent), []
-        moved = {pair.target for pair in self._journal.exchanges if pair.old.kind == "d"}
-        moved.update(gone.target for gone in self._journal.outs if gone.old.kind == "d")
+        moved = {target for target, old in self._journal.leaving if old.kind == "d"}
         for directory, known_names in self._listed.items():
             if os.path.basename(directory) == "__pycache__":
                 continue
@@ -447,7 +443,7 @@ class Transaction:
 
     def _undo(self) -> None:
         with explaining_failed_undo(self._state.parent):
-            recovery.undo_journal(str(self._state.parent), self.directory.name)
+            undo_journal(str(self._state.parent), self.directory.name)
 
     def commit(self, summary: Mapping[str, Any]) -> None:
         """Keep the change: one rename, from which on recovery means keep. `summary` (JSON) is for
@@ -457,8 +453,8 @@ class Transaction:
         content = {"id": self.id, "committed": time.time(), **summary}
         text = json.dumps(content, indent=1, sort_keys=True)
         try:
-            recovery.write_durably(str(self.directory / "summary.json"), text.encode())
-            os.rename(self.directory / recovery.JOURNAL, self.directory / recovery.COMMITTED)
+            write_durably(str(self.directory / "summary.json"), text.encode())
+            os.rename(self.directory / JOURNAL, self.directory / COMMITTED)
         except OSError as error:
             self.roll_back()
             raise Refused(
@@ -469,7 +465,7 @@ class Transaction:
         self._is_over = True
         self._signals.release()
         try:
-            recovery.sync_directory(str(self.directory))
+            sync_directory(str(self.directory))
         except OSError as error:
             self.warning = f"the change is made, but a power cut within the next seconds could take it back: {error}"
 
@@ -484,7 +480,7 @@ class Transaction:
     ) -> None:
         if self._is_swapped:
             self.roll_back()
-        if not self._is_over and not (self.directory / recovery.JOURNAL).exists():
+        if not self._is_over and not (self.directory / JOURNAL).exists():
             self.abandon()
 
 

@@ -10,8 +10,9 @@ from pathlib import Path
 from typing import Iterator, Tuple
 
 from safe_install.errors import RollBackFailed
-from safe_install.transaction import recover as recovery
 from safe_install.transaction.lock import HeldSignals, open_state_directory
+from safe_install.transaction.recovery import transactions
+from safe_install.transaction.recovery.rows import STATE_DIRECTORY, Drift, JournalInvalid
 
 
 @dataclass(frozen=True)
@@ -29,14 +30,14 @@ def recover(prefix: Path) -> Tuple[Recovered, ...]:
     Raises RollBackFailed, with nothing touched, when somebody else has changed the same paths
     since.
     """
-    if not (Path(os.path.realpath(str(prefix))) / recovery.STATE_DIRECTORY).is_dir():
+    if not (Path(os.path.realpath(str(prefix))) / STATE_DIRECTORY).is_dir():
         return ()
     open_state_directory(prefix)
     signals = HeldSignals()
     signals.hold()
     try:
         with explaining_failed_undo(prefix):
-            return tuple(Recovered(*row) for row in recovery.recover(str(prefix)))
+            return tuple(Recovered(*row) for row in transactions.recover(str(prefix)))
     finally:
         signals.release()
         if signals.pending is not None:
@@ -46,11 +47,11 @@ def recover(prefix: Path) -> Tuple[Recovered, ...]:
 @contextlib.contextmanager
 def explaining_failed_undo(prefix: Path) -> Iterator[None]:
     """The errors of undoing in the words of the contract."""
-    state = Path(os.path.realpath(str(prefix))) / recovery.STATE_DIRECTORY
+    state = Path(os.path.realpath(str(prefix))) / STATE_DIRECTORY
     again = f"{sys.executable} -I -S {state / 'recover.py'}"
     try:
         yield
-    except recovery.Drift as error:
+    except Drift as error:
         listed = "\n  ".join(error.paths[:10])
         raise RollBackFailed(
             f"an interrupted change of {state.parent} cannot be undone: these paths were changed "
@@ -59,7 +60,7 @@ def explaining_failed_undo(prefix: Path) -> Iterator[None]:
             hint=f"Put those paths back (or move them away), then run: {again}. To keep everything as it is "
             f"now instead: mv {state} {state}.given-up, then reinstall what is broken.",
         ) from error
-    except recovery.JournalInvalid as error:
+    except JournalInvalid as error:
         raise RollBackFailed(
             f"{error}; nothing was touched",
             hint=f"Use the newest safe-install; if it says the same: mv {state} {state}.given-up, "

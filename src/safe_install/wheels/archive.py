@@ -232,16 +232,10 @@ class _WheelReader:
         files = self.archive.read_files()
         dist_info = self._find_dist_info(files, name, version)
         self._check_destinations(files, dist_info)
-        metadata = _parse_headers(self._read_text(files, f"{dist_info}/METADATA"))
-        real_version = self._check_identity(
-            metadata.get("Name"), metadata.get("Version"), name, version
-        )
-        wheel = _parse_headers(self._read_text(files, f"{dist_info}/WHEEL"))
-        self._check_wheel_version(wheel.get("Wheel-Version"), f"{dist_info}/WHEEL")
-        if len(metadata.get_all("Requires-Dist", [])) > MAX_REQUIREMENTS:
-            self.invalid(f"its metadata has more than {MAX_REQUIREMENTS} requirements")
-        text = self._read_text(files, f"{dist_info}/RECORD")
-        record = self.record.parse(text, files, is_for_windows=_is_for_windows(tags))
+        metadata = self._read_metadata(files, dist_info)
+        real_version = self._check_identity(metadata, name, version)
+        wheel = self._read_wheel_headers(files, dist_info)
+        record = self._read_record(files, dist_info, tags)
         entry_points = self._read_entry_points(files, dist_info)
         written = metadata.get("Version", "").strip()
         self.record.check_files(files, record, dist_info, written, hash_all=verify_members)
@@ -255,10 +249,10 @@ class _WheelReader:
             requires_dist=tuple(metadata.get_all("Requires-Dist", [])),
             requires_python=metadata.get("Requires-Python"),
             extras=tuple(metadata.get_all("Provides-Extra", [])),
-            root_is_purelib=wheel.get("Root-Is-Purelib", "").strip().lower() == "true",
+            root_is_purelib=_is_purelib(wheel),
             dist_info=dist_info,
             files=tuple(files),
-            native_objects=tuple(n for n in files if _NATIVE.search(n)),
+            native_objects=tuple(filter(_NATIVE.search, files)),
             top_level=_find_top_level(files, dist_info),
             entry_points=entry_points,
             record=tuple(record.values()),
@@ -340,13 +334,15 @@ class _WheelReader:
         if is_command and _PROTECTED_SCRIPT.match(parts[-1]):
             self.invalid(f"{path} would replace the environment's own {parts[-1]}")
 
-    def _check_identity(
-        self,
-        said_name: Optional[str],
-        said_version: Optional[str],
-        name: NormalizedName,
-        version: Version,
-    ) -> Version:
+    def _read_metadata(self, files: Dict[str, zipfile.ZipInfo], dist_info: str) -> Message:
+        metadata = _parse_headers(self._read_text(files, f"{dist_info}/METADATA"))
+        if len(metadata.get_all("Requires-Dist", [])) > MAX_REQUIREMENTS:
+            self.invalid(f"its metadata has more than {MAX_REQUIREMENTS} requirements")
+        return metadata
+
+    def _check_identity(self, metadata: Message, name: NormalizedName, version: Version) -> Version:
+        """The version of METADATA, where it says what the file name says."""
+        said_name, said_version = metadata.get("Name"), metadata.get("Version")
         if said_name is None or canonicalize_name(said_name.strip()) != name:
             self.invalid(
                 f"its metadata says the project is {said_name!r}, its file name says {name!r}"
@@ -361,14 +357,24 @@ class _WheelReader:
             self.invalid(f"its metadata says version {real}, its file name says {version}")
         return real
 
-    def _check_wheel_version(self, said: Optional[str], path: str) -> None:
-        """Before the format was agreed upon (PEP 427, 2012) wheels said 0.1, and had the same
-        form."""
+    def _read_wheel_headers(self, files: Dict[str, zipfile.ZipInfo], dist_info: str) -> Message:
+        """The WHEEL file. Before the format was agreed upon (PEP 427, 2012) wheels said version
+        0.1, and had the same form."""
+        path = f"{dist_info}/WHEEL"
+        wheel = _parse_headers(self._read_text(files, path))
+        said = wheel.get("Wheel-Version")
         reason = f"its wheel format version is {said!r}; only 1.x is known"
         if re.match(r"^\s*0\.\d+\s*$", said or ""):
             self.record.note_or_refuse(path, reason)
         elif not re.match(r"^\s*1\.\d+\s*$", said or ""):
             self.invalid(reason)
+        return wheel
+
+    def _read_record(
+        self, files: Dict[str, zipfile.ZipInfo], dist_info: str, tags: FrozenSet[Tag]
+    ) -> Dict[str, RecordRow]:
+        text = self._read_text(files, f"{dist_info}/RECORD")
+        return self.record.parse(text, files, is_for_windows=_is_for_windows(tags))
 
     def _read_text(self, files: Dict[str, zipfile.ZipInfo], name: str) -> str:
         info = files.get(name)
@@ -438,6 +444,10 @@ def _parse_headers(text: str) -> Message:
     from email.parser import HeaderParser  # slow to import, and most commands open no wheel
 
     return HeaderParser().parsestr(text)
+
+
+def _is_purelib(wheel: Message) -> bool:
+    return str(wheel.get("Root-Is-Purelib", "")).strip().lower() == "true"
 
 
 def _find_top_level(files: Iterable[str], dist_info: str) -> Tuple[str, ...]:

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Iterator
 
 from safe_install.events import Reporter
-from safe_install.transaction.recover import Lock
+from safe_install.transaction.recovery.lock_file import Lock
 
 _WAIT = 0.05  # seconds between two attempts
 

@@ -13,9 +13,10 @@ import pytest
 
 from safe_install.errors import RollBackFailed
 from safe_install.transaction import history, swap, unfinished
-from safe_install.transaction import recover as recovery
 from safe_install.transaction.journal import encode
 from safe_install.transaction.lock import lock_environment
+from safe_install.transaction.recovery.journal_file import read_journal
+from safe_install.transaction.recovery.rows import Identity, is_copy_of
 from tests.exdev import refuse_renames_of_directories
 from tests.small_environment import SmallEnvironment, make_installed
 from tests.treehash import hash_tree, read_tree
@@ -48,7 +49,7 @@ def run_and_kill(env: SmallEnvironment, after: int, monkeypatch: pytest.MonkeyPa
     transaction.plan(remove=old, keep=[])
     with monkeypatch.context() as patched:
         patched.setattr(swap.Transaction, "_undo", lambda self: None)
-        patched.setattr(recovery, "exchange", counted(recovery.exchange))
+        patched.setattr(swap, "exchange", counted(swap.exchange))
         patched.setattr(swap, "_rename_to_free_name", counted(swap._rename_to_free_name))
         patched.setattr(swap.os, "rmdir", counted(os.rmdir))
         patched.setattr(swap.os, "mkdir", counted(os.mkdir))
@@ -138,7 +139,7 @@ def test_a_change_file_by_file_is_put_back_in_a_copy(
     with lock_environment(env.prefix):
         run_and_kill(env, 10**6, monkeypatch)
     (journal,) = env.prefix.glob(".safe-install/txn-*/journal")
-    document = recovery.read_journal(str(journal))
+    document = read_journal(str(journal))
     assert {identity[1] for *_, identity in document["outs"]} == {0}
     copy = tmp_path / "copy"
     COPIES[how](env.prefix, copy)
@@ -157,7 +158,7 @@ def test_what_cannot_be_told_apart_is_left_alone(
     for path in env.prefix.rglob("RECORD"):
         os.utime(path, (1_700_000_000, 1_700_000_000))
     (journal,) = env.prefix.glob(".safe-install/txn-*/journal")
-    document = recovery.read_journal(str(journal))
+    document = read_journal(str(journal))
     for row in document["exchanges"]:
         row[2][3] = row[3][3] = 1_700_000_000 * 10**9 if "dist-info" in row[0] else row[2][3]
     journal.write_bytes(encode(document))
@@ -241,5 +242,5 @@ def test_undo_in_a_copy(tmp_path: Path, how: str) -> None:
     ],
 )
 def test_what_copies_lose(now: Any, is_copy: bool) -> None:
-    found = None if now is None else recovery.Identity(*now)
-    assert recovery.is_copy_of(found, recovery.Identity("f", 1, 5, 1_234_567_891)) is is_copy
+    found = None if now is None else Identity(*now)
+    assert is_copy_of(found, Identity("f", 1, 5, 1_234_567_891)) is is_copy

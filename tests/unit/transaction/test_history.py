@@ -11,8 +11,9 @@ import pytest
 
 from safe_install import errors
 from safe_install.transaction import history, swap, unfinished
-from safe_install.transaction import recover as recovery
 from safe_install.transaction.lock import lock_environment
+from safe_install.transaction.recovery import transactions
+from safe_install.transaction.recovery.transactions import discard
 from tests.small_environment import SmallEnvironment, make_installed
 from tests.treehash import hash_tree
 
@@ -227,7 +228,7 @@ def test_a_killed_prune_in_a_lower_layer_is_finished(
 
     monkeypatch.setattr(os, "rename", refuse)
     with monkeypatch.context() as killed:
-        killed.setattr(recovery, "_remove_tree", lambda path: sys.exit("killed"))
+        killed.setattr(transactions, "_remove_tree", lambda path: sys.exit("killed"))
         with pytest.raises(SystemExit):
             history.prune(env.prefix, keep=1)
     assert ids(env) == [made[1]]
@@ -281,7 +282,7 @@ def test_clearing_keeps_the_mode_of_files_that_others_share(tmp_path: Path) -> N
             os.setgroups([])
             os.setgid(65534)
             os.setuid(65534)
-            status = 0 if recovery.discard(transaction.name) is None else 2
+            status = 0 if discard(transaction.name) is None else 2
         finally:
             os._exit(status)
     assert os.waitpid(child, 0)[1] == 0

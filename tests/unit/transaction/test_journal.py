@@ -1,27 +1,28 @@
 from __future__ import annotations
 
 import dataclasses
-import json
-import os
-import subprocess
 from pathlib import Path
 
 import pytest
 
-from safe_install.transaction import recover
 from safe_install.transaction.journal import (
-    DirectoryTimes,
-    Exchange,
-    Identity,
     Journal,
-    MadeDirectory,
-    MoveIn,
-    MoveOut,
-    RemovedDirectory,
     encode,
     make_document,
     make_reverse,
     parse_document,
+)
+from safe_install.transaction.recovery.journal_file import read_journal
+from safe_install.transaction.recovery.rows import (
+    DirectoryTimes,
+    Exchange,
+    Identity,
+    JournalInvalid,
+    MadeDirectory,
+    MoveIn,
+    MoveOut,
+    RemovedDirectory,
+    is_same,
 )
 
 OLD, NEW = Identity("f", 1, 10, 100), Identity("f", 2, 20, 200)
@@ -48,7 +49,7 @@ def test_what_is_written_is_what_is_read(tmp_path: Path) -> None:
     )
     path = tmp_path / "journal"
     path.write_bytes(encode(make_document(odd)))
-    assert parse_document(recover.read_journal(str(path))) == odd
+    assert parse_document(read_journal(str(path))) == odd
 
 
 def test_a_changed_byte_is_noticed(tmp_path: Path) -> None:
@@ -56,8 +57,8 @@ def test_a_changed_byte_is_noticed(tmp_path: Path) -> None:
     content = encode(make_document(JOURNAL))
     for position in (0, 40, 70, len(content) - 1):
         path.write_bytes(content[:position] + b"#" + content[position + 1 :])
-        with pytest.raises(recover.JournalInvalid):
-            recover.read_journal(str(path))
+        with pytest.raises(JournalInvalid):
+            read_journal(str(path))
 
 
 def test_another_format_is_refused() -> None:
@@ -91,48 +92,8 @@ def test_reverse() -> None:
         (Identity("d", 1, 10, 100), False),
     ],
 )
-def test_ambiguous(other: Identity, expected: bool) -> None:
-    assert OLD.is_ambiguous_with(other) is expected
-
-
-@pytest.mark.real_process
-def test_recover_keeps_to_the_syntax_of_python_3_6() -> None:
-    python = Path("~/.pyenv/versions/3.6.15/bin/python").expanduser()
-    if not python.exists():
-        pytest.skip("no Python 3.6 here")
-    script = "import sys; compile(open(sys.argv[1]).read(), 'recover.py', 'exec')"
-    done = subprocess.run(
-        [str(python), "-c", script, recover.__file__], capture_output=True, text=True, check=False
-    )
-    assert (done.returncode, done.stderr) == (0, "")
-
-
-def test_recover_imports_only_the_standard_library(tmp_path: Path) -> None:
-    imported = {
-        line.split()[1].split(".")[0]
-        for line in Path(recover.__file__).read_text().splitlines()
-        if line.strip().startswith(("import ", "from "))
-    }
-    allowed = {
-        "base64",
-        "csv",
-        "ctypes",
-        "errno",
-        "fcntl",
-        "hashlib",
-        "io",
-        "json",
-        "os",
-        "re",
-        "shutil",
-        "stat",
-        "sys",
-        "typing",
-    }
-    assert imported <= allowed
-    assert json.loads(json.dumps(make_document(JOURNAL)))["format"] == recover.FORMAT
-    assert recover.main([str(tmp_path)]) == 0
-    assert os.listdir(tmp_path) == []
+def test_is_same(other: Identity, expected: bool) -> None:
+    assert is_same(OLD, other) is expected
 
 
 @pytest.mark.parametrize("created", [-1, 1e300, float("inf"), float("nan"), "2026-11-23", None])

@@ -13,8 +13,10 @@ from typing import Any, Callable, Dict, Iterator, List, Optional
 import pytest
 
 from safe_install import errors
-from safe_install.transaction import recover as recovery
 from safe_install.transaction.lock import lock_environment
+from safe_install.transaction.recovery import lock_file
+from safe_install.transaction.recovery.lock_file import Lock, describe_process, is_gone
+from safe_install.transaction.recovery.main import main
 from tests.small_environment import SmallEnvironment
 
 fcntl = pytest.importorskip("fcntl")
@@ -39,7 +41,7 @@ def hold(path: str) -> int:
     child = os.fork()
     if child == 0:
         try:
-            os.write(writing, b"1" if recovery.Lock(path).take() else b"0")
+            os.write(writing, b"1" if Lock(path).take() else b"0")
             time.sleep(60)
         finally:
             os._exit(0)
@@ -71,7 +73,7 @@ def test_one_at_a_time_and_given_back(
 ) -> None:
     if not has_flock:
         monkeypatch.setattr(fcntl, "flock", raise_no_locks)
-    first, second = recovery.Lock(path), recovery.Lock(path)
+    first, second = Lock(path), Lock(path)
     assert (first.take(), second.take()) == (True, False)
     first.release()
     assert second.take()
@@ -86,7 +88,7 @@ def raise_no_locks(*arguments: object) -> None:
 @pytest.mark.usefixtures("no_flock")
 def test_a_holder_that_was_killed_is_succeeded(path: str, children: List[int]) -> None:
     children.append(hold(path))
-    waiting = recovery.Lock(path)
+    waiting = Lock(path)
     assert not waiting.take()
     assert f"process {children[0]} on {os.uname().nodename}" in waiting.describe_holder()
     assert f"rm {path}.held*" in waiting.describe_holder()
@@ -96,7 +98,7 @@ def test_a_holder_that_was_killed_is_succeeded(path: str, children: List[int]) -
     end(children[1])
     assert waiting.take()
     assert len(os.listdir(os.path.dirname(path))) == 4
-    assert not recovery.Lock(path).take()
+    assert not Lock(path).take()
     waiting.release()
     assert os.listdir(os.path.dirname(path)) == ["lock"]
 
@@ -112,7 +114,7 @@ def test_many_at_once_after_a_kill_and_one_gets_it(path: str, children: List[int
             try:
                 while not os.path.exists(start):
                     pass
-                if recovery.Lock(path).take():
+                if Lock(path).take():
                     with open(taken, "a") as stream:
                         stream.write(f"{os.getpid()}\n")
                     time.sleep(1.5)
@@ -148,36 +150,36 @@ def test_who_is_certainly_gone(
     gone: bool,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(recovery, "_read_line", read_line(machine="m1"))
-    assert recovery.is_gone(change(recovery.describe_process())) is gone
+    monkeypatch.setattr(lock_file, "_read_line", read_line(machine="m1"))
+    assert is_gone(change(describe_process())) is gone
 
 
 def read_line(*, machine: str) -> Callable[[str], str]:
-    read = recovery._read_line
+    read = lock_file._read_line
     return lambda path: machine if path == "/etc/machine-id" else read(path)
 
 
 def test_a_machine_without_an_identity_may_be_another_one(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(recovery, "_read_line", read_line(machine=""))
-    assert not recovery.is_gone({**recovery.describe_process(), "boot": "another"})
+    monkeypatch.setattr(lock_file, "_read_line", read_line(machine=""))
+    assert not is_gone({**describe_process(), "boot": "another"})
 
 
 @pytest.mark.usefixtures("no_flock")
 @pytest.mark.parametrize("content", ["", "{", "[]", '{"token": "../../x"}', '{"pid": 1}'])
 def test_a_file_that_cannot_be_read_is_held(path: str, content: str) -> None:
     Path(path + ".held").write_text(content)
-    lock = recovery.Lock(path)
+    lock = Lock(path)
     assert not lock.take()
     assert "rm" in lock.describe_holder()
     assert Path(path + ".held").read_text() == content
 
 
 def test_flock_does_not_pass_over_a_host_without(path: str) -> None:
-    holder = {**recovery.describe_process(), "host": "elsewhere"}
+    holder = {**describe_process(), "host": "elsewhere"}
     Path(path + ".held").write_text(json.dumps(holder))
-    assert not recovery.Lock(path).take()
-    Path(path + ".held").write_text(json.dumps({**recovery.describe_process(), "started": "1"}))
-    lock = recovery.Lock(path)
+    assert not Lock(path).take()
+    Path(path + ".held").write_text(json.dumps({**describe_process(), "started": "1"}))
+    lock = Lock(path)
     assert lock.take()
     lock.release()
 
@@ -192,9 +194,9 @@ def test_the_command_names_the_holder(tmp_path: Path, children: List[int]) -> No
     with told as caught, lock_environment(env.prefix):
         pass
     assert caught.value.exit_status == 14
-    assert recovery.main([str(env.prefix)]) == 14
+    assert main([str(env.prefix)]) == 14
     end(children[0])
-    assert recovery.main([str(env.prefix)]) == 0
+    assert main([str(env.prefix)]) == 0
     with lock_environment(env.prefix):
         assert sorted(os.listdir(state)) == ["lock", "lock.held"]
     assert os.listdir(state) == ["lock"]
@@ -206,7 +208,7 @@ def test_other_errors_are_told(path: str, monkeypatch: pytest.MonkeyPatch, tmp_p
 
     monkeypatch.setattr(fcntl, "flock", fail)
     with pytest.raises(OSError, match="a broken disk"):
-        recovery.Lock(path).take()
+        Lock(path).take()
     env = SmallEnvironment(tmp_path / "env")
     with pytest.raises(errors.Refused, match="a broken disk"), lock_environment(env.prefix):
         pass

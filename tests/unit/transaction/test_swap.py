@@ -8,8 +8,6 @@ import json
 import os
 import shutil
 import signal
-import subprocess
-import sys
 import time
 from pathlib import Path
 from typing import Callable, Dict, Iterator, List, Tuple
@@ -18,10 +16,13 @@ import pytest
 
 from safe_install import errors
 from safe_install.transaction import history, swap, unfinished
-from safe_install.transaction import recover as recovery
 from safe_install.transaction.journal import encode
 from safe_install.transaction.lock import lock_environment
 from safe_install.transaction.moves import Level
+from safe_install.transaction.recovery.disk import exchange, sync_directory
+from safe_install.transaction.recovery.journal_file import read_journal
+from safe_install.transaction.recovery.rows import TRANSACTION_NAME
+from tests.disk_calls import replace_everywhere
 from tests.exdev import refuse_renames_of_directories
 from tests.small_environment import SmallEnvironment, make_installed
 from tests.treehash import hash_tree, read_tree
@@ -320,7 +321,7 @@ def test_a_commit_that_cannot_be_written_rolls_back(
     with env.begin() as transaction:
         transaction.plan(remove=[old], keep=[])
         transaction.swap()
-        monkeypatch.setattr(recovery, "write_durably", fail)
+        replace_everywhere(monkeypatch.setattr, "write_durably", fail)
         with pytest.raises(errors.Refused, match=r"as before.*No space"):
             transaction.commit({})
     assert hash_tree(env.prefix, times=True) == before
@@ -338,10 +339,12 @@ def test_what_is_committed_stays_although_the_last_sync_fails(
     with env.begin() as transaction:
         transaction.plan(remove=[old], keep=[])
         transaction.swap()
-        monkeypatch.setattr(
-            recovery, "write_durably", lambda path, content: Path(path).write_bytes(content)
+        replace_everywhere(
+            monkeypatch.setattr,
+            "write_durably",
+            lambda path, content: Path(path).write_bytes(content),
         )
-        monkeypatch.setattr(recovery, "sync_directory", fail)
+        replace_everywhere(monkeypatch.setattr, "sync_directory", fail)
         transaction.commit({})
     assert "power cut" in transaction.warning
     assert "Input/output error" in transaction.warning
@@ -353,14 +356,14 @@ def test_a_journal_that_cannot_be_written_is_not_left(
     env: SmallEnvironment, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     old = env.install("p", "1", {"p/a.py": "1"})
-    real = recovery.sync_directory
+    real = sync_directory
 
     def fail(path: str) -> None:
         if path == str(env.prefix):
             raise OSError(errno.EROFS, os.strerror(errno.EROFS), path)
         real(path)
 
-    monkeypatch.setattr(recovery, "sync_directory", fail)
+    replace_everywhere(monkeypatch.setattr, "sync_directory", fail)
     with env.begin() as transaction, pytest.raises(errors.Refused, match="as before") as caught:
         transaction.plan(remove=[old], keep=[])
         transaction.swap()
@@ -387,9 +390,9 @@ def test_what_somebody_puts_into_a_moving_directory_before_the_swap_is_kept(
 
 def test_and_in_the_last_moment_too(env: SmallEnvironment, monkeypatch: pytest.MonkeyPatch) -> None:
     old = env.install("p", "1", {"p/a.py": "1", "shared/p.txt": "1"})
-    real = recovery.exchange
+    real = exchange
 
-    def exchange(first: str, second: str) -> None:
+    def exchange_late(first: str, second: str) -> None:
         if first.endswith("/shared"):
             Path(first, "q.txt").write_text("q")
         real(first, second)
@@ -397,7 +400,7 @@ def test_and_in_the_last_moment_too(env: SmallEnvironment, monkeypatch: pytest.M
     with env.begin() as transaction:
         env.stage(transaction, "p", "2", {"p/a.py": "2", "shared/p.txt": "2"})
         transaction.plan(remove=[old], keep=[])
-        monkeypatch.setattr(recovery, "exchange", exchange)
+        replace_everywhere(monkeypatch.setattr, "exchange", exchange_late)
         with pytest.raises(errors.Refused, match=r"as before.*shared/q\.txt") as caught:
             transaction.swap()
     assert "again" in caught.value.hint
@@ -441,7 +444,7 @@ def test_identifiers_sort_by_time() -> None:
         made.append(swap.make_id())
         time.sleep(0.002)
     assert made == sorted(made)
-    assert all(recovery.TRANSACTION_NAME.match(f"txn-{name}") for name in made)
+    assert all(TRANSACTION_NAME.match(f"txn-{name}") for name in made)
 
 
 def test_it_knows_whether_it_moves_a_file(env: SmallEnvironment) -> None:
@@ -506,7 +509,7 @@ def test_a_time_that_cannot_be_restored_stops_no_recovery(
     def refuse(path: str, ns: object) -> None:
         raise PermissionError(errno.EPERM, "not yours", path)
 
-    monkeypatch.setattr(recovery.os, "utime", refuse)
+    monkeypatch.setattr(os, "utime", refuse)
     assert [item.what for item in unfinished.recover(env.prefix)] == ["rolled-back"]
     assert (env.site / "p/a.py").read_text() == "1"
 
@@ -603,30 +606,13 @@ def test_a_planted_journal_moves_nothing(
     (tmp_path / "outside" / "x.py").write_text("precious")
     (env.prefix / "link").symlink_to(tmp_path / "outside")
     journal = transaction.directory / "journal"
-    document = recovery.read_journal(str(journal))
+    document = read_journal(str(journal))
     document.update(json.loads(json.dumps(change).replace("{txn}", transaction.directory.name)))
     journal.write_bytes(encode(document))
     before = hash_tree(tmp_path)
     with pytest.raises(errors.RollBackFailed):
         unfinished.recover(env.prefix)
     assert hash_tree(tmp_path) == before
-
-
-@pytest.mark.real_process
-def test_the_script_beside_the_journal_recovers_alone(env: SmallEnvironment) -> None:
-    leave_swapped(env)
-    script = env.prefix / ".safe-install" / "recover.py"
-    command = [sys.executable, "-I", "-S", str(script)]
-    held = subprocess.run(command, capture_output=True, text=True, check=False)
-    assert (held.returncode, "held by" in held.stderr) == (14, True)
-    copy = env.prefix.parent / "copy"
-    os.rename(env.prefix, copy)  # an environment that was moved, and that nobody holds
-    command[-1] = str(copy / ".safe-install" / "recover.py")
-    (copy / ".safe-install" / "lock").unlink()
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
-    assert (done.returncode, done.stderr) == (0, "")
-    assert "rolled-back" in done.stdout
-    assert (copy / "lib/python3.11/site-packages/p/a.py").read_text() == "1"
 
 
 # --- the lock -------------------------------------------------------------------------------------

@@ -18,9 +18,13 @@ from hypothesis import strategies as st
 from safe_install import errors
 from safe_install.environment.record import read_record_text
 from safe_install.transaction import history, unfinished
-from safe_install.transaction import recover as recovery
 from safe_install.transaction.journal import encode
 from safe_install.transaction.lock import lock_environment
+from safe_install.transaction.recovery.journal_file import read_journal
+from safe_install.transaction.recovery.lock_file import Lock
+from safe_install.transaction.recovery.main import main
+from safe_install.transaction.recovery.records import read_record
+from safe_install.transaction.recovery.rows import COMMITTED, JOURNAL
 from tests.small_environment import SmallEnvironment, make_installed
 from tests.treehash import hash_tree
 
@@ -45,7 +49,7 @@ def swapped(env: SmallEnvironment, *, commit: bool = False) -> Path:
         )
     else:
         transaction._signals.release()
-    return transaction.directory / (recovery.COMMITTED if commit else recovery.JOURNAL)
+    return transaction.directory / (COMMITTED if commit else JOURNAL)
 
 
 def make_link(path: Path) -> None:
@@ -87,7 +91,7 @@ def test_another_kind_of_file_is_named_and_not_opened(env: SmallEnvironment, kin
     ) as caught:
         unfinished.recover(env.prefix)
     assert caught.value.exit_status == 13 and "given-up" in caught.value.hint
-    assert recovery.main([str(env.prefix)]) in (13, 14)  # 14: the test holds the lock
+    assert main([str(env.prefix)]) in (13, 14)  # 14: the test holds the lock
     assert hash_tree(env.prefix) == before
 
 
@@ -108,13 +112,13 @@ def test_history_lists_what_cannot_be_read(env: SmallEnvironment, kind: str) -> 
 
 def test_a_lock_file_or_a_record_that_is_a_fifo_is_not_waited_for(env: SmallEnvironment) -> None:
     os.mkfifo(env.prefix / "held.held")
-    assert recovery.Lock(str(env.prefix / "held"))._read_chain() == (
+    assert Lock(str(env.prefix / "held"))._read_chain() == (
         [str(env.prefix / "held.held")],
         {},
     )
     os.mkfifo(env.prefix / "RECORD")
     assert read_record_text(env.prefix) is None
-    assert recovery._read_record(str(env.prefix / "RECORD")) == []
+    assert read_record(str(env.prefix / "RECORD")) == []
 
 
 def test_what_is_named_like_a_transaction_and_is_none_is_removed(env: SmallEnvironment) -> None:
@@ -191,7 +195,7 @@ def test_wrong_types_touch_nothing(wrecks: Dict[bool, Path], number: int, odd: A
         copy = Path(folder) / "env"
         shutil.copytree(prefix, copy, symlinks=True)
         before = hash_tree(copy)
-        changed = replace_at(recovery.read_journal(str(journal)), number, odd)
+        changed = replace_at(read_journal(str(journal)), number, odd)
         (copy / journal.relative_to(prefix)).write_bytes(
             encode(changed) if isinstance(changed, dict) else content[:9]
         )
@@ -216,7 +220,7 @@ def test_wrong_types_in_the_history(
             summary.write_text(json.dumps(replace_at(json.loads(kept[1]), number % 12, odd)))
         else:
             committed.write_bytes(
-                encode(replace_at(recovery.read_journal(str(committed)), number or 1, odd))
+                encode(replace_at(read_journal(str(committed)), number or 1, odd))
             )
         for entry in history.read_history(prefix):
             assert entry.problem or isinstance(entry.summary, dict)

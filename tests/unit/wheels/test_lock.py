@@ -12,7 +12,7 @@ from typing import List
 import pytest
 
 from safe_install.events import Reporter
-from safe_install.transaction import recover as recovery
+from safe_install.transaction.recovery.lock_file import Lock
 from safe_install.wheels.lock import hold_lock
 from tests.unit.transaction.test_lock import end, hold
 
@@ -86,7 +86,7 @@ def test_a_holder_elsewhere_is_named_with_what_to_do(
 def test_after_an_error_the_next_one_has_it(path: Path) -> None:
     with pytest.raises(ValueError, match="of the block"), hold_lock(path, Reporter(), "nobody"):
         raise ValueError("of the block")
-    assert recovery.Lock(str(path)).take()
+    assert Lock(str(path)).take()
 
 
 def test_another_error_of_the_disk_is_one_here(

@@ -39,7 +39,7 @@ class NamesOnDisk:
 
     def transactions(self, python: Optional[str]) -> List[str]:
         """Committed transactions, newest first."""
-        from safe_install.transaction.recover import list_transactions
+        from safe_install.transaction.recovery.transactions import list_transactions
 
         try:
             listed = list_transactions(self._find_prefix(python))

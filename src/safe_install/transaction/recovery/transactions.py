@@ -1,0 +1,132 @@
+"""The transactions of an environment, on the disk."""
+
+import errno
+import os
+import shutil
+from typing import List, Optional, Tuple
+
+from safe_install.transaction.recovery.disk import sync_directory, unlink_if_there
+from safe_install.transaction.recovery.journal_file import read_journal
+from safe_install.transaction.recovery.rows import (
+    COMMITTED,
+    JOURNAL,
+    STATE_DIRECTORY,
+    TRANSACTION_NAME,
+    Document,
+)
+from safe_install.transaction.recovery.undo import Undo
+
+
+def list_transactions(prefix: str) -> List[Tuple[str, str]]:
+    """(name of the transaction directory, "journal" | "committed" | "unfinished"), newest first."""
+    state = os.path.join(os.path.realpath(prefix), STATE_DIRECTORY)
+    try:
+        names = os.listdir(state)
+    except (FileNotFoundError, NotADirectoryError):
+        return []
+    found = []
+    for name in sorted(filter(TRANSACTION_NAME.match, names), reverse=True):
+        directory = os.path.join(state, name)
+        if os.path.lexists(os.path.join(directory, JOURNAL)):
+            found.append((name, "journal"))
+        elif os.path.lexists(os.path.join(directory, COMMITTED)):
+            found.append((name, "committed"))
+        else:
+            found.append((name, "unfinished"))
+    return found
+
+
+def undo_journal(prefix: str, name: str) -> Document:
+    """Undo the transaction directory `name`, then remove its journal, durably. Its document is
+    returned."""
+    directory = os.path.join(os.path.realpath(prefix), STATE_DIRECTORY, name)
+    journal = os.path.join(directory, JOURNAL)
+    document = read_journal(journal)
+    Undo(prefix, document, os.lstat(journal).st_mtime_ns).run()
+    os.unlink(journal)
+    sync_directory(directory)
+    return document
+
+
+def discard(path: str) -> Optional[str]:
+    """Remove a transaction directory: by one rename out of sight, then file by file. What failed,
+    or None.
+
+    It has no journal any more.
+    """
+    parent, name = os.path.split(path)
+    trash = path
+    if not name.startswith("trash-"):
+        trash = os.path.join(parent, "trash-" + name)
+        while os.path.lexists(trash):
+            trash += "-"
+        try:
+            os.rename(path, trash)
+        except OSError as error:
+            if error.errno != errno.EXDEV:
+                return str(error)
+            # A directory of a lower layer of overlayfs cannot be renamed. Without this file it is
+            # one that has changed nothing, so that a deletion that is killed is finished by the
+            # next recovery.
+            unlink_if_there(os.path.join(path, COMMITTED))
+            trash = path
+    problem = _remove_tree(trash)
+    if problem is not None:
+        # A directory without the right to write (it moved along as it was) hides what it holds.
+        # Files keep their
+        # mode: a hard link shares it with another environment, a symbolic link with its target.
+        _allow_writing(trash)
+        for folder, names, _ in os.walk(trash):
+            for name in names:
+                _allow_writing(os.path.join(folder, name))
+        problem = _remove_tree(trash)
+    return problem if os.path.lexists(trash) else None
+
+
+def _remove_tree(path: str) -> Optional[str]:
+    problems: List[str] = []
+    if os.path.islink(path) or not os.path.isdir(path):
+        try:
+            unlink_if_there(path)
+        except OSError as error:
+            return str(error)
+        return None
+    shutil.rmtree(path, onerror=lambda function, failed, info: problems.append(str(info[1])))
+    return problems[0] if problems else None
+
+
+def _allow_writing(directory: str) -> None:
+    if os.path.islink(directory):
+        return
+    try:
+        os.chmod(directory, 0o700)
+    except OSError:
+        pass  # what then cannot be removed is reported
+
+
+def recover(prefix: str) -> List[Tuple[str, str, str]]:
+    """Undo or clean everything unfinished: (transaction id, "rolled-back" | "cleaned" | "finished",
+    detail).
+
+    The caller holds the lock. Raises Drift or JournalInvalid before touching anything of that
+    transaction.
+    """
+    done = []
+    state = os.path.join(os.path.realpath(prefix), STATE_DIRECTORY)
+    for name, what in list_transactions(prefix):
+        identifier = name[len("txn-") :]
+        if what == "journal":
+            document = undo_journal(prefix, name)
+            command = " ".join(str(part) for part in document.get("command", ()))
+            done.append((identifier, "rolled-back", "undone: " + command))
+        if what != "committed":
+            problem = discard(os.path.join(state, name))
+            if what == "unfinished":
+                done.append((identifier, "cleaned", problem or "had not changed anything"))
+    for name in sorted(os.listdir(state)) if os.path.isdir(state) else []:
+        if name.startswith("trash-"):
+            problem = discard(os.path.join(state, name))
+            done.append(
+                (name[len("trash-") :], "finished", problem or "removed what was no longer needed")
+            )
+    return done

@@ -1,0 +1,46 @@
+"""The recovery as one file, which lies beside every journal as `recover.py`.
+
+One file, because `python -I` does not look for modules beside a script, and because it is replaced
+by one rename: a copy is never half of an old and half of a new version. Plain text, because a person
+in trouble can read it, and because Python starts it sooner than a zip archive.
+"""
+
+from __future__ import annotations
+
+import pkgutil
+import re
+from pathlib import Path
+
+from safe_install.transaction.recovery.disk import write_durably
+
+# Each behind those that it imports. No two of them define the same name.
+_MODULES = (
+    "__init__",
+    "rows",
+    "disk",
+    "lock_file",
+    "records",
+    "journal_file",
+    "copies",
+    "undo",
+    "transactions",
+    "main",
+)
+_IMPORT_OF_OURS = re.compile(
+    rb"^from safe_install\.\S+ import (?:\([^)]*\)|[^(\n]*)\n", re.MULTILINE
+)
+
+
+def make_recovery_script() -> bytes:
+    """The modules of `recovery` joined, without what they import of each other. Errors: OSError."""
+    package = f"{__package__}.recovery"
+    sources = [pkgutil.get_data(package, f"{name}.py") or b"" for name in _MODULES]
+    return b"\n\n".join(_IMPORT_OF_OURS.sub(b"", source) for source in sources)
+
+
+def write_recovery_script(state: Path) -> None:
+    """The script in the state folder is that of this program, durably. Errors: OSError."""
+    script = make_recovery_script()
+    copy = state / "recover.py"
+    if not copy.is_file() or copy.read_bytes() != script:
+        write_durably(str(copy), script)
