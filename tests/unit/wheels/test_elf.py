@@ -291,7 +291,9 @@ def test_other_files_are_refused_with_a_reason(data, reason):
 @pytest.mark.parametrize("hashes", HASHES)
 def test_symbols_behind_the_end_are_refused_when_they_are_asked_for(hashes):
     plain = rich_elf(hashes=hashes)
-    found = SharedObject(plain.with_tag(6, BASE + len(plain.data) - 32))  # table of symbols
+    (loaded,) = struct.unpack_from("<Q", plain.data, 64 + 32)
+    table = BASE + loaded - 1
+    found = SharedObject(plain.with_tag(6, table)[:loaded])
     with pytest.raises(NotElf, match="truncated or damaged"):
         found.wanted()
 
