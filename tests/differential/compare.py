@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import re
 import shlex
 import shutil
@@ -18,6 +17,7 @@ from packaging.version import Version
 from tests.differential.packages import PASSWORD, USER, PackageIndex
 from tests.treehash import Row as TreeRow
 from tests.treehash import read_tree
+from tests.variables import keep_variables
 
 # What scripts look for in pip's output. Lines of one stream are compared in their order.
 LINES = re.compile(
@@ -108,13 +108,8 @@ class Bench:
 
     def variables(self, row: Row) -> Dict[str, str]:
         """Nothing of whoever runs the tests."""
-        kept = {
-            name: os.environ[name]
-            for name in ("PATH", "LANG", "LC_ALL", "TMPDIR")
-            if name in os.environ
-        }
         return {
-            **kept,
+            **keep_variables("PATH", "LANG", "LC_ALL", "TMPDIR"),
             "HOME": str(self.folder / "home"),
             "VIRTUAL_ENV": str(self.prefix),
             "PIP_DISABLE_PIP_VERSION_CHECK": "1",

@@ -126,7 +126,7 @@ def find_python(versions: Sequence[str]) -> Tuple[str, str]:
     """The first of these versions that is here, and its interpreter."""
     for version in versions:
         if version == RUNNING:
-            return version, sys.executable
+            return version, base_python()
         pyenv = sorted(
             Path("~/.pyenv/versions").expanduser().glob(f"{version}.*/bin/python{version}")
         )
@@ -134,6 +134,12 @@ def find_python(versions: Sequence[str]) -> Tuple[str, str]:
             if candidate and _version_of(candidate) == version:
                 return version, candidate
     raise NotPossible(f"no Python {' or '.join(versions)} was found")
+
+
+def base_python() -> str:
+    """The interpreter that the running virtual environment was made with: a template is the same
+    for every checkout."""
+    return os.path.realpath(getattr(sys, "_base_executable", "") or sys.executable)
 
 
 def _version_of(executable: str) -> str:
@@ -170,7 +176,7 @@ def _key(stack: Stack, python: str) -> str:
     recipe = [Path(__file__), Path(__file__).with_name("stub_libraries.py")]
     parts = [
         python,
-        sys.version if python == sys.executable else "",
+        sys.version if python == base_python() else "",
         repr(stack),
         *(one.read_text() for one in recipe),
     ]

@@ -56,6 +56,11 @@ def test_a_conflict_of_others_is_not_ours():
     assert conflict_reason(text, ["torch==1.8.1+cu111"]) is None
 
 
+def test_a_requirement_that_cannot_be_read_is_passed_over():
+    assert requirement_in_failure("torch >2.* or torch >=2.1 is needed", "torch") == "torch>=2.1"
+    assert requirement_in_failure("torch >2.* is needed", "torch") == "torch"
+
+
 def test_no_version_left_names_the_requirement():
     text = "ERROR: Could not find a version that satisfies the requirement torch>=2 (from versions: 1.0)"
     assert (

@@ -108,8 +108,6 @@ def reject_torch_version(candidate: Candidate, context: Context) -> Optional[str
         return None
     built = candidate.built_for.torch or _torch_requirement(candidate)
     here = torch_release(torch)
-    if here is None:
-        return f"torch {torch.runtime_version} is no release that a host could name"
     if built is None:
         return "it is not known here which torch it was built for"
     if built[:1] in "<>=!~":
@@ -159,9 +157,10 @@ def specifier_fits(specifier: str, here: Version) -> bool:
         return False
 
 
-def torch_release(torch: TorchBuild) -> Optional[Version]:
-    """The release of torch that a host could name, None for a vendor's own."""
-    return parse_release(torch.runtime_version) or parse_release(torch.version.public)
+def torch_release(torch: TorchBuild) -> Version:
+    """The release of torch: as it says itself, or as its METADATA says where that is a vendor's own
+    name."""
+    return parse_release(torch.runtime_version) or Version(torch.version.public)
 
 
 def _torch_requirement(candidate: Candidate) -> Optional[str]:

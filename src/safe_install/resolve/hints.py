@@ -89,16 +89,22 @@ def is_for_cuda_only(context: Context) -> bool:
 
 def is_pinned_elsewhere(context: Context) -> bool:
     """Is one version asked for, and is it known to belong to another torch?"""
+    return find_foreign_pin(context) is not None
+
+
+def find_foreign_pin(context: Context) -> Optional[Tuple[str, SpecifierSet]]:
+    """The version that is asked for exactly and belongs to another torch; and which torch that
+    is."""
     release = _torch_release(context.environment)
-    exact = [
-        part.version
-        for part in context.specifier
-        if part.operator == "==" and not part.version.endswith(".*")
-    ]
-    if release is None or not exact:
-        return False
-    pins = [_pin_of(context.project, version) for version in exact]
-    return any(pin is not None and not pin.contains(release, prereleases=True) for pin in pins)
+    if release is None:
+        return None
+    for part in context.specifier:
+        if part.operator != "==" or part.version.endswith(".*"):
+            continue
+        pin = _pin_of(context.project, part.version)
+        if pin is not None and not pin.contains(release, prereleases=True):
+            return part.version, pin
+    return None
 
 
 def is_driver_too_old(context: Context) -> bool:
@@ -197,20 +203,16 @@ def _belongs(project: Project, version: str, release: Version) -> bool:
 
 def name_torch_of_version(one: Asked) -> str:
     """The torch that the version belongs to which was asked for."""
-    torch = one.context.environment.torch
-    if torch is None or not is_pinned_elsewhere(one.context):
+    torch, pinned = one.context.environment.torch, find_foreign_pin(one.context)
+    if torch is None or pinned is None:
         return ""
     if container_of_version(torch.runtime_version) is not None:
         return f"Keep the {one.context.project.name} of the container: public wheels belong to public builds of torch."
-    for part in one.context.specifier:
-        pin = _pin_of(one.context.project, part.version)
-        if pin is not None:
-            return (
-                f"Permit another torch with --allow-torch-change: {one.context.project.name} "
-                f"{part.version} "
-                f"belongs to torch {str(pin).replace('==', '')}."
-            )
-    return ""
+    version, pin = pinned
+    return (
+        f"Permit another torch with --allow-torch-change: {one.context.project.name} {version} "
+        f"belongs to torch {str(pin).replace('==', '')}."
+    )
 
 
 def name_cuda_torch(one: Asked) -> str:
@@ -230,12 +232,9 @@ def name_driver(one: Asked) -> str:
     environment = one.context.environment
     driver, torch = environment.driver, environment.torch
     needed = [candidate.built_for.accelerator or "" for candidate in _rejected(one, Rule.DRIVER)]
-    if driver is None or torch is None or not needed:
+    if driver is None or torch is None or not (needed or is_driver_too_old(one.context)):
         return ""
-    without = replace(one.context, environment=replace(environment, driver=None))
-    if not is_driver_too_old(one.context) and not rank_fitting(one.candidates, without):
-        return ""  # something else speaks against each of them
-    floor = _floor(needed[0] or torch.accelerator, one.context)
+    floor = _floor(next(filter(None, needed), torch.accelerator), one.context)
     newer = f"driver {floor} or newer" if floor is not None else "a newer driver"
     built = {
         candidate.built_for.accelerator or "" for candidate in _rejected(one, Rule.ACCELERATOR)

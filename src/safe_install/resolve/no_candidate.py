@@ -77,8 +77,7 @@ def describe_failure(
         lines.append(f"  asked only with --third-party HOST: {', '.join(left_out)}")
     counts: Dict[Rule, int] = {}
     for rejection in rejections:
-        if rejection.candidate.name == name:
-            counts[rejection.rule] = counts.get(rejection.rule, 0) + 1
+        counts[rejection.rule] = counts.get(rejection.rule, 0) + 1
     if counts:
         known = ", ".join(f"{count} by {rule.value}" for rule, count in counts.items())
         lines.append(f"  rejected: {known}")

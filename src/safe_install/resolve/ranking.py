@@ -152,8 +152,9 @@ def _machine_distance(machines: Collection[Tuple[str, str]], here: Tuple[str, st
 def _torch_distance(built: Optional[str], torch: Optional[TorchBuild]) -> int:
     """Minors between the torch of a candidate and the one that is there; 0 where it is not
     known."""
-    here = torch_release(torch) if torch is not None else None
-    release = parse_release(built or "")
-    if here is None or release is None:
-        return 0 if built is None or here is None or specifier_fits(built, here) else _FAR_TORCH
+    if torch is None or built is None:
+        return 0
+    here, release = torch_release(torch), parse_release(built)
+    if release is None:
+        return 0 if specifier_fits(built, here) else _FAR_TORCH
     return abs((release.major - here.major) * 20 + release.minor - here.minor)

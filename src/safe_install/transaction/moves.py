@@ -159,11 +159,10 @@ class Areas:
 
     def _names_below(self, path: str) -> List[str]:
         """The names of a path below the prefix, or below another of these directories (Debian:
-        /usr/local)."""
-        for directory in (self.prefix, self.scripts, *self.others):
-            if is_within(path, directory):
-                return path[len(directory) + 1 :].split("/")
-        return [path.rsplit("/", 1)[1]]
+        /usr/local), in one of which it is."""
+        roots = (self.prefix, self.scripts, *self.others)
+        root = next(directory for directory in roots if is_within(path, directory))
+        return path[len(root) + 1 :].split("/")
 
 
 @dataclass(frozen=True)

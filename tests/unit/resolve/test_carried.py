@@ -52,6 +52,15 @@ def torch(version):
         # its metadata names the torch, whatever it holds
         (VISION, False, True),
         (make_distribution("torchvision", "0.27.0", requires=["torch"]), False, False),
+        # what cannot be read, and what is not about torch, says nothing of it
+        (
+            make_distribution(
+                "torchvision", "0.27.0", requires=["(damaged", "numpy==2.0", "torch==2.12.0"]
+            ),
+            False,
+            True,
+        ),
+        (make_distribution("torchvision", "0.27.0", requires=["numpy==2.0"]), False, False),
         # built here: its version says nothing
         (make_distribution("torch-scatter", "2.1.2"), True, True),
         # compiled when it runs

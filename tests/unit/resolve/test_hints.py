@@ -6,7 +6,7 @@ import dataclasses
 
 import pytest
 
-from safe_install.models import Driver, HostAnswer, HostAnswerKind
+from safe_install.models import Device, Driver, HostAnswer, HostAnswerKind
 from safe_install.resolve.compatibility import Context, check_candidate
 from safe_install.resolve.hints import (
     Asked,
@@ -34,6 +34,10 @@ ON_311 = {"tags": "cp311-cp311-linux_x86_64"}
 
 def with_driver(environment, version, *, declared=True):
     return dataclasses.replace(environment, driver=Driver(version, None, declared=declared))
+
+
+def with_gpu(environment, capability):
+    return dataclasses.replace(environment, driver=Driver(None, None, (Device("", capability),)))
 
 
 def answer(kind, host=PYG, gap=""):
@@ -196,6 +200,26 @@ def asked(judged_by: Context, *candidates, answers=()):
             "Permit another torch with --allow-torch-change: torchtext 0.15.1 belongs to torch "
             "2.0.0.",
         ),
+        # The exact version counts, and not the one that only bounds it.
+        (
+            asked(context(NEW, "torchtext", ">=0.14.0,==0.15.1"), answers=[OFFLINE]),
+            "Permit another torch with --allow-torch-change: torchtext 0.15.1 belongs to torch "
+            "2.0.0.",
+        ),
+        (
+            asked(
+                context(with_gpu(NEW, "8.0"), "flash-attn-3"),
+                wheel("3.0.0", ("2.9.0", "cu128"), project="flash-attn-3", **ON_311),
+            ),
+            "Use a version whose wheels have code for this GPU, or build it from source for it "
+            "(TORCH_CUDA_ARCH_LIST).",
+        ),
+        # Nothing is known that the driver could have been held against.
+        (
+            asked(context(with_driver(CUDA_13, "535.104")), answers=[OFFLINE]),
+            "Use driver 580.65.06 or newer, or a torch for an older CUDA, such as 2.9.1+cu129, "
+            "which runs with driver 535.104.",
+        ),
         (
             asked(context(CPU, "flash-attn"), sdist("2.8.3", project="flash-attn"), answers=[DOWN]),
             "Install a torch for CUDA first: flash-attn has code for CUDA only, and torch "
@@ -275,6 +299,12 @@ def test_the_project_that_is_settled_speaks_first():
     waiting = asked(context(NEW), answers=[DOWN])
     settled = asked(context(NEW, "torchvision", "==0.20.0"), answers=[DOWN])
     assert "torchvision==0.24.1" in choose_hint([waiting, settled])
+
+
+def test_the_second_project_is_heard_where_the_first_has_nothing_to_say():
+    silent = asked(context(NEW))
+    waiting = asked(context(NEW, "pyg-lib"), answers=[DOWN])
+    assert choose_hint([silent, waiting]) == choose_hint([waiting])
 
 
 def test_every_hint_names_its_remedy_in_one_sentence():

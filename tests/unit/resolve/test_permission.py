@@ -10,7 +10,13 @@ from safe_install.models import Action, Candidate, CandidateKind, Link, Plan, Se
 from safe_install.resolve.command_line import split_words
 from safe_install.resolve.decisions import make_wanted
 from safe_install.resolve.guard import guard_constraints
-from safe_install.resolve.permission import check_torch_asked_for, find_released, torch_after
+from safe_install.resolve.permission import (
+    check_torch_asked_for,
+    find_conflicts,
+    find_released,
+    may_be_broken,
+    torch_after,
+)
 from safe_install.resolve.promises import entries_with_hashes, is_promised, own_hashes
 from safe_install.resolve.request import parse_install
 from tests.factories import make_distribution, make_environment
@@ -159,6 +165,47 @@ def test_a_companion_that_does_not_load_may_be_replaced_by_its_own_version(broke
         find_released(Plan((step,)), request_of("torchvision-user"), here, broken=broken)
         == released
     )
+
+
+NUMPY = Step(Action.REPLACE, "numpy", "2.0", from_version="1.26")
+
+
+@pytest.mark.parametrize(
+    ("torch", "words", "may"),
+    [
+        # without a torch that is what pip does
+        (None, [], {"scipy", "torchvision"}),
+        ("2.13.0+cpu", [], set()),
+        ("2.13.0+cpu", ["--no-warn-conflicts"], {"scipy"}),
+    ],
+)
+def test_whose_requirements_may_be_broken(torch, words, may):
+    here = make_environment(
+        make_distribution("scipy", "1.10"),
+        make_distribution("torchvision", "0.28.0"),
+        make_distribution("numpy", "1.26"),
+        torch=torch,
+    )
+    request = request_of("numpy", *words)
+    assert may_be_broken(Plan((NUMPY,)), request, here, here.torch) == may
+
+
+@pytest.mark.parametrize(
+    ("words", "conflicts"),
+    [([], {"scipy"}), (["--no-deps"], set()), (["--no-warn-conflicts"], set())],
+)
+def test_the_conflicts_that_pip_would_tell_of(words, conflicts):
+    """Of what it brings and of what requires that; what was unmet before and is not concerned is
+    passed over."""
+    here = make_environment(
+        make_distribution("numpy", "1.26"),
+        make_distribution("scipy", "1.10", requires=["numpy<2"]),
+        make_distribution("pandas", "2.2", requires=["numpy>=1.20"]),
+        make_distribution("old", "1.0", requires=["missing"]),
+    )
+    found = find_conflicts(Plan((NUMPY,)), request_of("numpy", *words), here)
+    assert {finding.subject for finding in found} == conflicts
+    assert {finding.severity for finding in found} <= {Severity.WARNING}
 
 
 SHA = "1" * 64

@@ -11,7 +11,7 @@ from packaging.version import Version
 
 from safe_install.errors import NoCandidate, PipFailed, Refused
 from safe_install.index.catalog import bundled_catalog
-from safe_install.models import Candidate, CandidateKind, Link
+from safe_install.models import Action, Candidate, CandidateKind, Link
 from safe_install.resolve.command_line import split_words
 from safe_install.resolve.decisions import (
     Pin,
@@ -127,6 +127,7 @@ def pin_of(name, named="1.0", kind=CandidateKind.WHEEL, hidden=(), **fields):
         (["torch-scatter", "-r", "r.txt"], HERE, ["torch-scatter"], True, ()),
         # nothing to fit: pip chooses
         (["torch-geometric"], EMPTY, [], True, ()),
+        (["bitsandbytes"], EMPTY, [], True, ()),
     ],
 )
 def test_what_is_ours_to_choose(words, here, extensions, needs_installer, question):
@@ -594,14 +595,23 @@ def test_has_pip_planned_what_the_built_wheel_requires(requires, expected):
     assert is_planned(selection, done.steps) is expected
 
 
-def test_the_cause_is_named_and_the_status_stays():
-    error = NoCandidate("no wheel", hint="H", rejections=())
+@pytest.mark.parametrize("kind", [NoCandidate, Refused])
+def test_the_cause_is_named_and_the_status_stays(kind):
+    error = kind("no wheel", hint="H", rejections=())
     named = name_cause(error, "base 1 requires torch-scatter")
     assert (type(named), named.message, named.hint) == (
-        NoCandidate,
+        kind,
         "no wheel (base 1 requires torch-scatter)",
         "H",
     )
+
+
+def test_a_cause_leaves_open_what_was_open():
+    """Another torch may have it: that is asked only where a host might."""
+    error = NoCandidate("no wheel", rejections=())
+    error.projects, error.is_open = ("torch-scatter",), True
+    named = name_cause(error, "base 1 requires torch-scatter")
+    assert (named.projects, named.is_open) == (("torch-scatter",), True)
 
 
 # --- the steps ------------------------------------------------------------------------------------
@@ -664,6 +674,23 @@ def test_a_plan_says_what_was_asked_for_and_what_was_locked():
         "six": True,
         "torch-scatter": False,
     }
+
+
+def test_beside_what_is_installed_nothing_is_replaced():
+    """--ignore-installed: another version stays, as pip leaves it."""
+    here = make_environment(make_distribution("six", "1.16"), torch="2.13.0+cpu")
+    steps = next_round(
+        selection_of(here=here), planned(entry("six", "1.17")), wanted_of("six", here=here), CATALOG
+    ).steps
+    for words, action, from_version in (
+        (["six"], Action.REPLACE, "1.16"),
+        (["--ignore-installed", "six"], Action.ADD, None),
+    ):
+        request = parse_install(
+            split_words(words), environ={}, configuration={}, read=lambda name: ""
+        )
+        (step,) = make_plan(selection_of(here=here), steps, request).steps
+        assert (step.action, step.from_version) == (action, from_version)
 
 
 def test_wanted_is_what_the_command_line_says():

@@ -7,10 +7,11 @@ import dataclasses
 
 import pytest
 from packaging.requirements import Requirement
+from packaging.version import Version
 
 from safe_install.index.catalog import bundled_catalog
 from safe_install.index.facts import TorchRelease
-from safe_install.models import Device, Driver
+from safe_install.models import Candidate, CandidateKind, Device, Driver, Link, Rejection, Rule
 from safe_install.resolve.torch_change import AskedOfTorch
 from safe_install.resolve.torch_choice import (
     NO_SUCH_TORCH,
@@ -19,7 +20,9 @@ from safe_install.resolve.torch_choice import (
     hint_to_leave_out,
     hint_to_permit,
     join_all,
+    merge_rejections,
     note_choice,
+    pass_over,
     why_impossible,
 )
 from safe_install.resolve.torch_ranking import Exclusion, TorchTerms, rank_torches
@@ -567,6 +570,21 @@ def test_what_to_leave_out(known, hint):
     options = [option for option in options_of(terms("torch")) if option.excluded is None]
     complete = {option.release: known.get(option.release, {}) for option in options}
     assert hint_to_leave_out(options, complete) == hint
+
+
+def rejection(name):
+    link = Link(f"https://h/{name}.whl", f"{name}.whl")
+    candidate = Candidate("torch-scatter", Version("1"), CandidateKind.WHEEL, link)
+    return Rejection(candidate, Rule.TORCH_VERSION, "built for another torch")
+
+
+def test_a_rejected_file_is_told_once_and_never_one_that_is_taken():
+    """Each torch that was passed over had its own rejections."""
+    own, other, taken = map(rejection, ("own", "other", "taken"))
+    passed = PassedOver(planned_torch("2.14.1", PLATFORM), "no wheel")
+    choice = pass_over(TorchChoice(), passed, [own, other])
+    choice = pass_over(choice, passed, [other, taken])
+    assert merge_rejections(choice, [taken.candidate], [own]) == (own, other)
 
 
 def test_one_is_no_all():

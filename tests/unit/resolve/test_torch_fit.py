@@ -14,6 +14,7 @@ from safe_install.resolve.torch_fit import (
     check_torch,
     note_torch_stays,
     note_unused_cuda,
+    toolkit_limits,
 )
 from tests.factories import make_environment, make_interpreter, planned_torch
 
@@ -231,6 +232,22 @@ def test_a_build_whose_code_is_not_known_has_the_limits_of_its_toolkit(torch, gp
     assert [finding.check for finding in found] == ([] if detail is None else ["no-kernel-image"])
     if detail is not None:
         assert detail in found[0].detail
+
+
+@pytest.mark.parametrize(
+    ("accelerator", "said"),
+    [
+        ("cu132", "no code below 7.5: CUDA 13.2 compiles none"),
+        ("cu126", "no code beyond 9.0: CUDA 12.6 compiles none"),
+        ("cu128", "None"),
+        ("cu12", "None"),  # which of them is not known
+        ("rocm6.4", "None"),
+        ("cpu", "None"),
+        ("nv26.2", "None"),
+    ],
+)
+def test_what_a_toolkit_compiles_at_most(accelerator, said):
+    assert str(toolkit_limits(accelerator)) == said
 
 
 def test_a_build_of_the_package_index_needs_no_other_index():

@@ -166,6 +166,7 @@ def test_the_extensions_of_a_plan_keep_their_specifiers():
         Step(Action.ADD, "torch", "2.14.1"),
         Step(Action.ADD, "triton", "3.8.0"),
         Step(Action.ADD, "torch-geometric", "2.6"),
+        Step(Action.ADD, "bitsandbytes", "0.48"),  # the same file beside any torch
         Step(Action.ADD, "torch-scatter", "2.1", is_direct=True),
         Step(Action.ADD, "numpy", "2.0"),
     ]

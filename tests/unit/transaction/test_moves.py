@@ -410,6 +410,21 @@ def test_what_a_wheel_may_bring(path: str) -> None:
     )
 
 
+@pytest.mark.parametrize(
+    ("path", "words"),
+    [
+        ("/opt/data/pip.conf", "is read by every run of pip"),
+        ("/opt/data/share/pip/pip.conf", "is read by every run of pip"),
+        ("/opt/data/share/tool/tool.conf", None),
+        ("/opt/scripts/python311.zip", "stands on sys.path"),
+    ],
+)
+def test_directories_outside_of_the_prefix_are_watched_too(path, words) -> None:  # type: ignore[no-untyped-def]
+    areas = Areas("/env", (SITE,), "/opt/scripts", ("/env/include/python3.11", "/opt/data"))
+    objection = areas.find_arrival_objection(path)
+    assert objection is None if words is None else words in objection
+
+
 def test_the_same_file_from_two_folders_of_the_stage() -> None:
     disk = {"/env/lib64": "-> /env/lib"}
     refusal = plan(disk, {"a.py": "1", "/env/lib64/python3.11/site-packages/a.py": "2"})

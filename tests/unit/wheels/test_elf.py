@@ -288,6 +288,16 @@ def test_other_files_are_refused_with_a_reason(data, reason):
         SharedObject(data)
 
 
+@pytest.mark.parametrize("hashes", HASHES)
+def test_symbols_behind_the_end_are_refused_when_they_are_asked_for(hashes):
+    plain = rich_elf(hashes=hashes)
+    (loaded,) = struct.unpack_from("<Q", plain.data, 64 + 32)
+    table = BASE + loaded - 1
+    found = SharedObject(plain.with_tag(6, table)[:loaded])
+    with pytest.raises(NotElf, match="truncated or damaged"):
+        found.wanted()
+
+
 # --- hostile files --------------------------------------------------------------------------------
 
 SMALL = {hashes: rich_elf(hashes=hashes) for hashes in HASHES}
