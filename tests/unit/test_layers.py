@@ -4,6 +4,7 @@ nothing of ours."""
 from __future__ import annotations
 
 import ast
+import functools
 import re
 import sys
 from pathlib import Path
@@ -41,14 +42,16 @@ def relative(path):
     return path.relative_to(SOURCE).as_posix()
 
 
+@functools.lru_cache(maxsize=None)
 def imports_of(path):
     """The modules that a file imports, also inside functions."""
+    found = []
     for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
         if isinstance(node, ast.Import):
-            for alias in node.names:
-                yield alias.name
+            found += [alias.name for alias in node.names]
         elif isinstance(node, ast.ImportFrom):
-            yield "." * node.level + (node.module or "")
+            found.append("." * node.level + (node.module or ""))
+    return found
 
 
 @pytest.mark.parametrize("outside", sorted(OWNERS))

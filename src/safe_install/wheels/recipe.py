@@ -303,7 +303,7 @@ def _load_toml(text: str) -> Dict[str, Any]:
     # Only a build reads TOML.
     if sys.version_info >= (3, 11):
         import tomllib
-    else:
+    else:  # Python 3.8 to 3.10
         import tomli as tomllib
     return tomllib.loads(text)
 

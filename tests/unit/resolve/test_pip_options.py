@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import json
 import os
 import re
 import subprocess
@@ -31,16 +32,42 @@ PYTHONS = (
 LINE = re.compile(r"^  ((?:-\w, )?--[\w-]+(?:, --[\w-]+)*)(?: (<[^>]+>))?(?:  |$)")
 
 
+# pip's own entry, once for each command: one start of pip is most of the time that a help takes.
+PRINT_HELPS = """
+import contextlib, io, json, sys
+from pip._internal.cli.main import main
+found = {}
+for command in sys.argv[1].split(","):
+    text = io.StringIO()
+    with contextlib.redirect_stdout(text):
+        try:
+            status = main([*command.split(), "--help"])
+        except SystemExit as end:
+            status = end.code
+    found[command] = "" if status else text.getvalue()
+print(json.dumps(found))
+"""
+
+
 @functools.lru_cache(maxsize=None)
-def pip_help(python, *command):
-    """What `pip [command] --help` prints, or nothing where that Python has no pip."""
+def pip_helps(python):
+    """The help of each command by its name; nothing where that Python has no pip."""
     variables = {
         name: value for name, value in os.environ.items() if not name.startswith(("PIP_", "PYTHON"))
     }
     variables.update(COLUMNS="200", NO_COLOR="1", PIP_CONFIG_FILE=os.devnull)
-    line = [python, "-m", "pip", *command, "--help"]
+    commands = ["", "install", "uninstall", "wheel"]
+    if python == sys.executable:
+        commands += sorted(COMMAND_OPTIONS.keys() - commands)
+    line = [python, "-c", PRINT_HELPS, ",".join(commands)]
     answer = subprocess.run(line, capture_output=True, encoding="utf-8", env=variables, check=False)
-    return answer.stdout if answer.returncode == 0 else ""
+    return json.loads(answer.stdout) if answer.returncode == 0 else {}
+
+
+def pip_help(python, command=""):
+    """What `pip [command] --help` prints, or nothing where that Python has no pip, or that pip no
+    such command."""
+    return pip_helps(python).get(command, "")
 
 
 def read_options(python, command):

@@ -107,7 +107,7 @@ def test_a_holder_that_was_killed_is_succeeded(path: str, children: List[int]) -
 def test_many_at_once_after_a_kill_and_one_gets_it(path: str, children: List[int]) -> None:
     children.append(hold(path))
     end(children[0])
-    start, taken = path + ".start", path + ".taken"
+    start, taken, over = path + ".start", path + ".taken", path + ".over"
     for _ in range(12):
         child = os.fork()
         if child == 0:
@@ -117,14 +117,25 @@ def test_many_at_once_after_a_kill_and_one_gets_it(path: str, children: List[int
                 if Lock(path).take():
                     with open(taken, "a") as stream:
                         stream.write(f"{os.getpid()}\n")
-                    time.sleep(1.5)
+                    wait_for(over)  # it is held until all others have tried
             finally:
                 os._exit(0)
         children.append(child)
     Path(start).touch()
-    for child in children[1:]:
-        os.waitpid(child, 0)
+    left = set(children[1:])
+    while len(left) > 1:
+        left -= {child for child in left if os.waitpid(child, os.WNOHANG)[0]}
+        time.sleep(0.01)
+    Path(over).touch()
+    os.waitpid(left.pop(), 0)
     assert len(Path(taken).read_text().splitlines()) == 1
+
+
+def wait_for(path: str) -> None:
+    """Two that have the lock would wait for each other: each of them ends all the same."""
+    deadline = time.monotonic() + 10
+    while not os.path.exists(path) and time.monotonic() < deadline:
+        time.sleep(0.01)
 
 
 @pytest.mark.parametrize(
