@@ -296,6 +296,7 @@ def parse_torch_table(value: Any, where: str) -> TorchTable:
             version=item.text("torch"),
             accelerators=item.texts("accelerators"),
             untagged=item.optional_text("untagged"),
+            untagged_aarch64=item.optional_text("untagged_aarch64"),
             companions=item.text_mapping("companions"),
             python=item.texts("python"),
             note=item.text("note", ""),
