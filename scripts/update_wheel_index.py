@@ -8,6 +8,9 @@ and changes them only with --write. Exit status: 0 no difference, 1 there is one
 written), 2 usage. What every host answered is printed on stderr: rows are replaced only where the
 page that would list them was read. A host that is down, a page that is missing, empty or no page of
 files takes nothing away. Mirrors: SAFE_INSTALL_MIRRORS, as in the program.
+
+torch is one of the names, and comes first: what is read of its releases counts for the projects of
+the same run. wheel_index_update/torch_merging.py has the rules.
 """
 
 from __future__ import annotations
@@ -19,7 +22,7 @@ import os
 import sys
 import tempfile
 from pathlib import Path
-from typing import Dict, Optional, Sequence
+from typing import Dict, List, Optional, Sequence
 
 from packaging.utils import canonicalize_name
 
@@ -32,24 +35,27 @@ from safe_install.index.document import (
     parse_torch_table,
     render_document,
 )
-from safe_install.index.facts import (
-    TorchTable,
-)
-from safe_install.pipeline.client import make_client
+from safe_install.index.facts import Project, TorchTable
+from safe_install.pipeline.client import make_client, named_mirrors
 from safe_install.ports import World
+from safe_install.system.mirrors import parse_mirrors
 from wheel_index_update.asking import Asker, hosts_of
 from wheel_index_update.notes import Notes, escape
+from wheel_index_update.remote_wheel import RemoteWheels
 from wheel_index_update.renewal import renew
+from wheel_index_update.torch_renewal import TORCH, Sources, hosts_of_torch, renew_torch
 
 ROOT = Path(__file__).resolve().parents[1]
 FOLDER = ROOT / "wheel_index"
 
 
 def read_documents(folder: Path, names: Sequence[str]) -> Dict[Path, str]:
-    """The texts of the documents. Errors: UsageError for a name that has none."""
+    """The texts of the documents, that of torch first. Errors: UsageError for a name that has
+    none."""
     wanted = [canonicalize_name(name) for name in names]
     paths = [folder / f"{name}.json" for name in wanted] or sorted(folder.glob("*.json"))
-    paths = [path for path in dict.fromkeys(paths) if path.stem not in TABLES]
+    paths = [path for path in dict.fromkeys(paths) if path.stem not in TABLES - {TORCH}]
+    paths.sort(key=lambda path: path.stem != TORCH)
     missing = [path for path in paths if not path.is_file()]
     if missing or not paths:
         raise UsageError(
@@ -70,23 +76,35 @@ def run(options: argparse.Namespace, today: str, cache: Path) -> int:
     """Renew the chosen documents one after the other; 1 when any differs."""
     texts = read_documents(options.folder, options.project)
     documents = {path: parse_json(text, path.name) for path, text in texts.items()}
-    projects = {path: parse_project(document, path.name) for path, document in documents.items()}
-    if options.host and not any(hosts_of(project, options.host) for project in projects.values()):
+    projects = {
+        path: parse_project(document, path.name)
+        for path, document in documents.items()
+        if path.stem != TORCH
+    }
+    table = read_torch(options.folder)
+    is_asked = {path: bool(hosts_of(project, options.host)) for path, project in projects.items()}
+    if len(projects) < len(documents):
+        is_asked[options.folder / f"{TORCH}.json"] = bool(hosts_of_torch(table, options.host))
+    if options.host and not any(is_asked.values()):
         raise UsageError(
             f"none of the projects has a host {options.host!r}",
             hint="its name is `host` in the document",
         )
-    table = read_torch(options.folder)
-    asker = Asker(make_client(World(environ=os.environ, reporter=Reporter(), cache_dir=cache)))
+    world = World(environ=os.environ, reporter=Reporter(), cache_dir=cache)
+    asker = Asker(make_client(world))
     differs = False
     for path, document in documents.items():
-        if not hosts_of(projects[path], options.host):
+        if not is_asked[path]:
             continue
         notes = Notes()
         try:
-            text = render_document(
-                renew(document, table, asker, notes, wanted=options.host, today=today)
-            )
+            if path.stem == TORCH:
+                sources = Sources(asker, make_wheel_reader(world), read_companions(options.folder))
+                new = renew_torch(document, table, sources, notes, wanted=options.host, today=today)
+                table = parse_torch_table(new, path.name)
+            else:
+                new = renew(document, table, asker, notes, wanted=options.host, today=today)
+            text = render_document(new)
         except IndexInvalid as error:
             notes.add(
                 f"what the hosts say makes no document, it stays as it is: {escape(str(error))}"
@@ -105,6 +123,21 @@ def run(options: argparse.Namespace, today: str, cache: Path) -> int:
             file=sys.stderr,
         )
     return int(differs)
+
+
+def make_wheel_reader(world: World) -> RemoteWheels:
+    mirrors = parse_mirrors(world.environ.get("SAFE_INSTALL_MIRRORS", ""), named_mirrors())
+    return RemoteWheels(mirrors, world.network)
+
+
+def read_companions(folder: Path) -> List[Project]:
+    """What is released with torch, as far as the folder has it."""
+    paths = [folder / f"{name}.json" for name in ("torchvision", "torchaudio")]
+    return [
+        parse_project(parse_json(path.read_text("utf-8"), path.name), path.name)
+        for path in paths
+        if path.is_file()
+    ]
 
 
 def print_difference(name: str, old: str, new: str) -> None:

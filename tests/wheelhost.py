@@ -31,6 +31,7 @@ HOSTS = {
     "https://files.pythonhosted.org": "files",
     "https://api.github.com": "github-api",
     "https://github.com": "github",
+    "https://raw.githubusercontent.com": "github-raw",
     "https://release-assets.githubusercontent.com": "github-assets",
     "https://download.openmmlab.com": "openmmlab",
     "https://data.dgl.ai": "dgl",

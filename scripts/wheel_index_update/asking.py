@@ -50,7 +50,7 @@ class Asker:
         details: Dict[str, str] = {}
         for url in pages_to_ask(project, host, table):
             answer = self.ask(url, redirects=host.redirects)
-            statuses[url], found = read_page(project, host, answer)
+            statuses[url], found = read_page(project.name, host, answer)
             if statuses[url] is PageStatus.LISTED:
                 links[url] = found
             else:
@@ -83,7 +83,7 @@ class Asker:
         by_json: List[str] = []
         wheels = wheels_to_measure(project, page)
         for version, link in list(wheels.items())[:MAX_MEASURED]:
-            requires = self._metadata_of(project, version, link)
+            requires = self.metadata_of(project.name, version, link)
             if requires is None:
                 requires = None if link.url in page.announced else self._json_of(project, version)
                 (unread if requires is None else by_json).append(version)
@@ -107,12 +107,12 @@ class Asker:
             )
         return found
 
-    def _metadata_of(self, project: Project, version: str, link: Link) -> Optional[List[str]]:
-        """From the file beside the wheel; asked for even where the index does not announce it, as
+    def metadata_of(self, name: str, version: str, link: Link) -> Optional[List[str]]:
+        """The requirements, from the file beside the wheel; asked for even where the index does not announce it, as
         mirrors forget to."""
         answer = self.ask(f"{link.url}.metadata", accept="*/*")
         return (
-            read_metadata(answer.text, project, version)
+            read_metadata(answer.text, name, version)
             if answer.status is PageStatus.LISTED
             else None
         )

@@ -46,14 +46,13 @@ class IndexPage:
     announced: FrozenSet[str] = frozenset()
 
 
-def read_index(
-    project: Project, host: HostEntry, answer: PageAnswer
-) -> Tuple[PageStatus, IndexPage]:
-    status, links = read_page(project, host, answer)
+def read_index(name: str, host: HostEntry, answer: PageAnswer) -> Tuple[PageStatus, IndexPage]:
+    """The page of the project `name` on the package index."""
+    status, links = read_page(name, host, answer)
     own = [
         replace(link, url=canonical_url(link.url))
         for link in links
-        if is_named_after(project.name, link.filename)
+        if is_named_after(name, link.filename)
     ]
     good = tuple(
         link for link in own if _PYPI_FILE.match(link.url) and link.sha256 and not link.yanked
@@ -199,12 +198,12 @@ def wheels_to_measure(project: Project, page: IndexPage) -> Dict[str, Link]:
     return {str(version): found[version][1] for version in sorted(found, reverse=True)}
 
 
-def read_metadata(text: str, project: Project, version: str) -> Optional[List[str]]:
-    """The requirements in a METADATA file; None when it is another's."""
+def read_metadata(text: str, name: str, version: str) -> Optional[List[str]]:
+    """The requirements in a METADATA file of a project; None when it is another's."""
     message = HeaderParser().parsestr(text)
-    name, own = str(message.get("Name", "")), str(message.get("Version", ""))
+    own_name, own = str(message.get("Name", "")), str(message.get("Version", ""))
     try:
-        is_own = canonicalize_name(name) == project.name and Version(own).public == version
+        is_own = canonicalize_name(own_name) == name and Version(own).public == version
     except ValueError:
         return None
     return [str(line) for line in message.get_all("Requires-Dist", [])] if is_own else None

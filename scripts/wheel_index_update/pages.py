@@ -112,9 +112,9 @@ class Listing:
 
 
 def read_page(
-    project: Project, host: HostEntry, answer: PageAnswer
+    name: str, host: HostEntry, answer: PageAnswer
 ) -> Tuple[PageStatus, Tuple[Link, ...]]:
-    """What a page lists of the project.
+    """What a page lists of the project `name`.
 
     An answer without any file is the notice of a host that is ill, and no list; on a page of
     several projects the
@@ -123,8 +123,8 @@ def read_page(
     if answer.status is not PageStatus.LISTED:
         return answer.status, ()
     page = {"base": answer.base, "content_type": answer.content_type}
-    links = parse_page(answer.text, answer.url, project=project.name, **page)
-    names = [link.filename for link in links if is_named_after(project.name, link.filename)]
+    links = parse_page(answer.text, answer.url, project=name, **page)
+    names = [link.filename for link in links if is_named_after(name, link.filename)]
     if not names and host.layout is Layout.FIND_LINKS:
         names = [
             link.filename

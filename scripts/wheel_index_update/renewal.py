@@ -85,7 +85,7 @@ def renew_from_index(
     a new pin."""
     own = project.recipe.sdist if host is PYPI and project.recipe is not None else project.name
     answer = asker.ask(project_page(DEFAULT_INDEX, own), redirects=host.redirects)
-    status, page = read_index(project, host, answer)
+    status, page = read_index(project.name, host, answer)
     if status is not PageStatus.LISTED or not page.links:
         notes.add(
             f"{host.host}: {status.value} ({escape(answer.detail or 'no file')}): its facts stay "

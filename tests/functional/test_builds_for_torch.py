@@ -148,11 +148,23 @@ def test_torch_and_an_extension_that_no_host_has(make, host):
     assert len(logs(environment)) == 1, "the wheel that was built is taken"
 
 
-def test_the_installed_torch_is_not_what_is_imported(make):
+def test_an_installed_extension_is_built_again_for_a_newer_torch(make):
+    """And not against the installed one."""
     environment = make("torch==2.13.0")
+    assert environment.document("torch-scatter")["exit_code"] == 0
+    assert environment.ask(WORKS) == "2.13.0+cpu [3.0, 3.0]"
     before = environment.tree()
-    document = environment.document("-U", "torch", "torch-scatter")
+    held_back = environment.document("-U", "--no-build", "torch")
+    assert (held_back["exit_code"], held_back["outcome"]) == (0, "already-satisfied"), held_back
+    dry = environment.document("--dry-run", "-U", "torch")
+    kinds = {step["name"]: step["kind"] for step in dry["plan"]["steps"]}
+    assert kinds == {"torch": "wheel", "torch-scatter": "sdist"}
+    assert environment.tree() == before
+    document = environment.document("-U", "torch")
     assert (document["exit_code"], document["outcome"]) == (0, "installed"), document
+    (step,) = [step for step in document["plan"]["steps"] if step["name"] == "torch-scatter"]
+    assert (step["kind"], step["requested"]) == ("built", False)
+    assert step["because"] == "built for torch 2.13.0+cpu"
     assert environment.ask(WORKS) == "2.14.0+cpu [3.0, 3.0]"
     assert environment.document("undo")["outcome"] == "undone"
     assert environment.tree() == before

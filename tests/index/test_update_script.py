@@ -781,7 +781,7 @@ def test_every_project_can_be_asked(host, folder, capsys):
     "words",
     [
         ["no-such-project"],
-        ["torch"],
+        ["cuda"],
         ["../torch-scatter"],
         ["--host", "no.such.host"],
         ["--no-such-option"],

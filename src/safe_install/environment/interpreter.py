@@ -420,7 +420,7 @@ def _torch_build(
     return TorchBuild(
         version=version,
         runtime_version=runtime,
-        accelerator=_accelerator(runtime, cuda, hip),
+        accelerator=accelerator_of_torch(runtime, cuda, hip),
         cuda=cuda,
         hip=hip,
         cxx11_abi=raw.get("cxx11_abi"),
@@ -460,7 +460,7 @@ def read_torch_dir(folder: Path, interpreter: Interpreter) -> Tuple[Path, TorchB
     )
 
 
-def _accelerator(runtime_version: str, cuda: Optional[str], hip: Optional[str]) -> str:
+def accelerator_of_torch(runtime_version: str, cuda: Optional[str], hip: Optional[str]) -> str:
     """torch/version.py decides; the local version identifier only where that file says nothing."""
     if cuda:
         return "cu" + "".join(cuda.split(".")[:2])

@@ -153,8 +153,11 @@ def installed_distributions(paths):
 def version_constants(path):
     """The module-level constants of torch/version.py, parsed and not run."""
     text = read_text(path)
-    if text is None:
-        return None
+    return None if text is None else constants_in(text)
+
+
+def constants_in(text):
+    """The module-level constants of a Python file, by name; none where it is no Python."""
     try:
         tree = ast.parse(text)
     except (SyntaxError, ValueError):

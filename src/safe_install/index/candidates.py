@@ -135,17 +135,16 @@ def untagged_accelerator(
         measured = project.untagged_aarch64.get(version.public, measured)
     if measured is not None:
         return measured
-    if not platform.endswith("x86_64"):
-        return None
     release = torch_table.first_release_with(project.name, version.public)
     release = release or _first_release_of(project, version, torch_table)
-    if release is None or release.untagged is None:
+    untagged = release.untagged_on(platform) if release is not None else None
+    if untagged is None:
         return None
-    accelerator = parse_accelerator(release.untagged)
+    accelerator = parse_accelerator(untagged)
     pin = project.pins.get(version.public, "")
     if accelerator is not None and accelerator.kind == "cuda" and pin.startswith(">="):
         return f"cu{accelerator.version[0]}"
-    return release.untagged
+    return untagged
 
 
 def _first_release_of(

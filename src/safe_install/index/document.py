@@ -298,6 +298,7 @@ def _read_torch_release(reader: JsonObject) -> TorchRelease:
         version=reader.text("torch"),
         accelerators=reader.texts("accelerators"),
         untagged=reader.optional_text("untagged"),
+        untagged_aarch64=reader.optional_text("untagged_aarch64"),
         companions=reader.text_mapping("companions"),
         python=reader.texts("python"),
         note=reader.text("note", ""),

@@ -285,6 +285,14 @@ class TorchRelease:
     companions: Mapping[str, str]  # project -> version that was released with it
     python: Tuple[str, ...]
     note: str = ""
+    untagged_aarch64: Optional[str] = None  # the same of the Linux aarch64 wheel
+
+    def untagged_on(self, platform: str) -> Optional[str]:
+        """What the build on the package index is for: on `linux_aarch64`, or the platform of a
+        wheel. None where the index has none for that machine, or where it is not known."""
+        if platform.endswith("x86_64"):
+            return self.untagged
+        return self.untagged_aarch64 if platform.endswith("aarch64") else None
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,7 @@ from typing import Dict
 
 from packaging.utils import NormalizedName
 
-from safe_install.errors import HashMismatch, Refused
+from safe_install.errors import BuildFailed, HashMismatch, Refused
 from safe_install.index.facts import Catalog
 from safe_install.index.torch_files import TorchFile
 from safe_install.models import (
@@ -20,6 +20,7 @@ from safe_install.pipeline.session import Session, make_folder
 from safe_install.resolve import decisions
 from safe_install.resolve.decisions import Pin, Selection, Wanted
 from safe_install.resolve.promises import entries_with_hashes
+from safe_install.resolve.torch_choice import hint_to_keep
 from safe_install.wheels.archive import Artifact
 from safe_install.wheels.placeholder import make_placeholder
 
@@ -85,9 +86,14 @@ class ChosenFiles:
             )
         with self._session.timings.stage("fetch"):
             is_promised = bool(entries_with_hashes(candidate.name, self._request, selection.here))
-            candidate, artifact = self._chooser.obtain(
-                candidate, environment, is_promised=is_promised
-            )
+            try:
+                candidate, artifact = self._chooser.obtain(
+                    candidate, environment, is_promised=is_promised
+                )
+            except BuildFailed as error:
+                if candidate.name in selection.carried:
+                    error.hint = hint_to_keep(error.hint, [candidate.name])
+                raise
             self._check_hashes(candidate, artifact)
         is_here = decisions.stays(
             candidate.name, str(artifact.version), selection, self._wanted, self._catalog

@@ -2,7 +2,8 @@
 every extension.
 
 What the bundled facts settle is not asked of a host, and pip is not asked before a torch is found.
-Where no torch has all of them, it is the newest one for which the others can be built.
+Where no torch has all of them, it is the newest one for which the others can be built; where the
+installed one is asked to move, that comes before it stays.
 """
 
 from __future__ import annotations
@@ -13,11 +14,11 @@ from typing import Callable, Dict, List, Optional, Sequence, Set, Tuple, Union
 
 from packaging.utils import NormalizedName
 
-from safe_install.errors import NoCandidate
+from safe_install.errors import NoCandidate, Refused
 from safe_install.index.bundled import has_builds_for
 from safe_install.index.facts import Catalog
 from safe_install.index.torch_files import Absent, Listing, TorchFile
-from safe_install.models import TorchBuild
+from safe_install.models import CandidateKind, TorchBuild
 from safe_install.pipeline.choice import Chooser
 from safe_install.resolve import decisions, rounds
 from safe_install.resolve.accelerator import with_listing
@@ -49,11 +50,13 @@ from safe_install.resolve.torch_options import (
     is_open_question,
     listed,
     may_keep_planned,
+    newer_options,
     no_torch,
     not_built,
     not_fitting,
     not_known,
     open_options,
+    refuse_other_source,
     same_release_first,
     say_built,
     settle,
@@ -62,6 +65,7 @@ from safe_install.resolve.torch_options import (
     version_of,
     why_lacking,
     with_passed_over,
+    with_reason_against_build,
     with_reason_of_planned,
     without_untried,
 )
@@ -77,6 +81,7 @@ MAX_ASKED = 8  # releases of torch for which hosts are asked, beside the one tha
 MAX_SECONDS = 20.0
 
 Resolve = Callable[[Selection], Resolution]
+Chosen = Tuple[Selection, Resolution]  # with the torch that comes, and its extensions
 _NOTHING = Resolution((), (), ())
 
 
@@ -116,11 +121,15 @@ class JointChoice:
         self._files: Dict[str, Union[TorchFile, Absent]] = {}  # by version of torch
         self._listing: Optional[Listing] = None  # of the accelerator that is wanted
 
-    def choose(self, selection: Selection) -> Tuple[Selection, Resolution]:
+    def choose(self, selection: Selection) -> Chosen:
         """The extensions, and the torch that comes with them. Errors: NoCandidate; Refused."""
         selection = without_untried(selection)
         options = self.rank(selection)
         for option in open_options(selection, options):
+            if option.is_installed:
+                selection, built = self._build_for_newer(selection, options)
+                if built is not None:
+                    return built
             tried = take_torch(selection, option)
             passed_over = self._reason_against(tried, option)
             if passed_over is not None:
@@ -219,9 +228,29 @@ class JointChoice:
         choice = dataclasses.replace(tried.torch_choice, is_assumed=False, files=(found,))
         return dataclasses.replace(tried, torch_choice=choice)
 
+    def _build_for_newer(
+        self, selection: Selection, options: Sequence[TorchOption]
+    ) -> Tuple[Selection, Optional[Chosen]]:
+        """Torch is asked to move, and no newer one has a wheel of every extension: before the
+        installed one stays, the newest for which the others can be built on this machine. None
+        where there is none; the selection says why it cannot be built here."""
+        if not decisions.is_torch_to_move(self._wanted) or not selection.extensions:
+            return selection, None
+        found = self._choose_builds(selection, newer_options(options))
+        if found is None:
+            return selection, None
+        tried, resolution = found
+        try:
+            for pin in resolution.pins:
+                if pin.kind is CandidateKind.SDIST:
+                    self._chooser.check_build(pin, tried.planned)
+        except Refused as error:
+            return with_reason_against_build(selection, tried, error), None
+        return selection, found
+
     def _choose_builds(
         self, selection: Selection, options: Sequence[TorchOption]
-    ) -> Optional[Tuple[Selection, Resolution]]:
+    ) -> Optional[Chosen]:
         """The newest torch for which what has no wheel can be built; None where there is none."""
         if self._resolve_with_builds is None:
             return None
@@ -237,6 +266,7 @@ class JointChoice:
             tried = self._with_file(tried, option)
             try:
                 resolution = self._ask(tried, self._resolve_with_builds)
+                refuse_other_source(resolution, tried)
             except NoCandidate as error:
                 errors.append(error)
                 continue

@@ -61,6 +61,7 @@ from safe_install.resolve.request import InstallRequest
 from safe_install.resolve.rounds import Failed, Planned, Refusal
 from safe_install.resolve.spelling import refuse_misspelled
 from safe_install.resolve.torch_choice import merge_rejections, note_choice
+from safe_install.resolve.torch_options import describe_carried
 from safe_install.torch_family import TORCH
 from safe_install.wheels.archive import Artifact
 
@@ -417,19 +418,14 @@ class _Loop:
         self._say_hosts_down(resolution.pins, selection)
         for candidate in resolution.pins:
             if decisions.is_new_file(candidate, selection, wanted, self._catalog):
-                self._say_carried(candidate.name, selection)
+                if candidate.name in selection.carried:
+                    self._reporter.note(describe_carried(candidate, selection))
                 selection = self.files.obtain(candidate, selection)
         return selection
 
     def _resolve_wheels(self, selection: Selection) -> Resolution:
         """As `_resolve`, where a wheel is there of each."""
         return self._resolve(selection, allow_build=False)
-
-    def _say_carried(self, name: NormalizedName, selection: Selection) -> None:
-        """Nobody named it: the person should know why it changes."""
-        if name in selection.carried:
-            version = selection.here.installed[name].version
-            self._reporter.note(f"{name} {version}, {selection.bound[name]}, goes along with torch")
 
     def _resolve(self, selection: Selection, *, allow_build: bool = True) -> Resolution:
         """The extensions for the torch of a selection. Errors: NoCandidate; Refused."""

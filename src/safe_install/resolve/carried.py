@@ -58,6 +58,15 @@ def _origin(distribution: InstalledDistribution) -> str:
     return f", from {url}" if url else ""
 
 
+def has_own_source(distribution: InstalledDistribution) -> bool:
+    """Was it built from something else than what the package index has: a folder, a repository, an
+    archive of source?"""
+    origin = distribution.direct_url
+    if origin is None:
+        return distribution.editable
+    return "archive_info" not in origin or not str(origin.get("url", "")).endswith(".whl")
+
+
 def _fits_today(distribution: InstalledDistribution, here: Environment, catalog: Catalog) -> bool:
     """Does nothing that its version says speak against the torch of today? Else it is left as it
     is, broken or not."""

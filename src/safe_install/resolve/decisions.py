@@ -212,6 +212,12 @@ def names_asked_for(wanted: Wanted, here: Environment) -> FrozenSet[NormalizedNa
     return frozenset(found)
 
 
+def is_torch_to_move(wanted: Wanted) -> bool:
+    """Does the command line ask for a newer torch than the installed one (`-U torch`), and may
+    something be built for it?"""
+    return wanted.upgrade and TORCH in wanted.named and not wanted.no_build
+
+
 def leave_behind(selection: Selection, names: Collection[NormalizedName]) -> Selection:
     """Without some of the extensions that would go along: they stay as they are."""
     left = selection.carried & set(names)

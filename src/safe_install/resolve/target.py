@@ -145,9 +145,7 @@ def _default_accelerator(version: Version, platform: str, torch_table: TorchTabl
     if not platform.startswith("linux_"):
         return "cpu"
     release = torch_table.releases.get(version.public)
-    if release is None or release.untagged is None or not platform.endswith("x86_64"):
-        return ""
-    return release.untagged
+    return (release.untagged_on(platform) or "") if release is not None else ""
 
 
 def _markers(python_version: str, platform: str) -> Mapping[str, str]:

@@ -233,18 +233,23 @@ def _fitting_builds(
     for release in [*same, *releases]:
         if _python_of(interpreter) not in release.python:
             continue
-        for accelerator in _cuda_builds(release):
+        on_index = release.untagged_on(interpreter.platform)
+        for accelerator in _cuda_builds(release, on_index):
             if _runs(release, accelerator, driver, interpreter, catalog):
-                yield _asked_for(release, accelerator, is_same=release.version == here)
+                # A bare `torch==2.9.1` is met by every 2.9.1+cuXYZ that is installed already.
+                if accelerator == on_index and release.version != here:
+                    yield f"torch=={release.version} (it is built for {accelerator})"
+                else:
+                    yield f"torch=={release.version}+{accelerator}"
 
 
 def _python_of(interpreter: Interpreter) -> str:
     return ".".join(interpreter.version.split(".")[:2])
 
 
-def _cuda_builds(release: TorchRelease) -> List[str]:
+def _cuda_builds(release: TorchRelease, on_index: Optional[str]) -> List[str]:
     """Its accelerators that are CUDA, newest first."""
-    names = {*release.accelerators, *([release.untagged] if release.untagged else [])}
+    names = {*release.accelerators, *([on_index] if on_index else [])}
     versions = {
         name: parsed.version
         for name in names
@@ -272,10 +277,3 @@ def _runs(
     if driver.devices and limits is None:
         return False
     return not missed_devices(limits, driver)
-
-
-def _asked_for(release: TorchRelease, accelerator: str, *, is_same: bool) -> str:
-    # A bare `torch==2.9.1` is met by every 2.9.1+cuXYZ that is installed already.
-    if accelerator == release.untagged and not is_same:
-        return f"torch=={release.version} (it is built for {accelerator})"
-    return f"torch=={release.version}+{accelerator}"

@@ -14,11 +14,12 @@ from packaging.requirements import Requirement
 from packaging.utils import NormalizedName, canonicalize_name
 from packaging.version import Version
 
-from safe_install.errors import NoCandidate
+from safe_install.errors import NoCandidate, Refused
 from safe_install.index.facts import Catalog, CudaTable, Project, TorchTable
 from safe_install.index.torch_files import Listing
-from safe_install.models import CandidateKind, Environment, Rejection, Rule, TorchBuild
+from safe_install.models import Candidate, CandidateKind, Environment, Rejection, Rule, TorchBuild
 from safe_install.resolve import decisions
+from safe_install.resolve.carried import has_own_source
 from safe_install.resolve.decisions import Selection, Wanted
 from safe_install.resolve.provider import Resolution
 from safe_install.resolve.target import planned_torch
@@ -67,6 +68,17 @@ def open_options(selection: Selection, options: Sequence[TorchOption]) -> List[T
     if selection.extensions or sum(one.by_installer for one in passed) < MAX_REFUSED:
         return found
     return [option for option in found if option.is_installed]
+
+
+def newer_options(options: Sequence[TorchOption]) -> Tuple[TorchOption, ...]:
+    """Those that come before the installed torch, and are newer."""
+    found: List[TorchOption] = []
+    for option in options:
+        if option.is_installed:
+            release = Version(option.release)
+            return tuple(one for one in found if Version(one.release) > release)
+        found.append(option)
+    return ()
 
 
 def without_untried(selection: Selection) -> Selection:
@@ -222,6 +234,47 @@ def say_built(selection: Selection, resolution: Resolution) -> Selection:
     built = tuple(pin.name for pin in resolution.pins if pin.kind is CandidateKind.SDIST)
     choice = dataclasses.replace(selection.torch_choice, built=built)
     return dataclasses.replace(selection, torch_choice=choice)
+
+
+def describe_carried(candidate: Candidate, selection: Selection) -> str:
+    """Why an extension changes that nobody named, and that a build is about to start."""
+    name = candidate.name
+    version = selection.here.installed[name].version
+    line = f"{name} {version}, {selection.bound[name]}, goes along with torch"
+    if candidate.kind is not CandidateKind.SDIST:
+        return line
+    return f"{line}: it will be built from source, as there is no wheel of it for torch {version_of(selection)}"
+
+
+def refuse_other_source(resolution: Resolution, selection: Selection) -> None:
+    """What was installed from a folder, a repository or an archive of source is not replaced by a
+    build of what the package index has. Errors: NoCandidate."""
+    for pin in resolution.pins:
+        if pin.kind is not CandidateKind.SDIST or pin.name not in selection.carried:
+            continue
+        if has_own_source(selection.here.installed[pin.name]):
+            error = NoCandidate(
+                f"no {pin.name} fits torch {version_of(selection)}, and it is not built from the "
+                "package index: the installed one has another source",
+                hint=f"Build it again from that source, together with torch {version_of(selection)}.",
+            )
+            error.projects = (pin.name,)
+            raise error
+
+
+def with_reason_against_build(selection: Selection, tried: Selection, error: Refused) -> Selection:
+    """With why nothing can be built here for a torch that was passed over."""
+    choice, version = selection.torch_choice, version_of(tried)
+    reason = error.message.splitlines()[0]
+    passed = tuple(
+        dataclasses.replace(one, reason=f"{one.reason}, and it cannot be built here: {reason}")
+        if one.version == version
+        else one
+        for one in choice.passed_over
+    )
+    return dataclasses.replace(
+        selection, torch_choice=dataclasses.replace(choice, passed_over=passed)
+    )
 
 
 def with_passed_over(

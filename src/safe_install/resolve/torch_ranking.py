@@ -185,7 +185,7 @@ def _other_accelerators(
     else:
         found = _cuda_builds(release, here.driver, cuda) if here.driver is not None else []
     # Of the builds for one accelerator the package index has the same as the other pages.
-    on_index = own_local or (release.untagged if platform == "linux_x86_64" else None)
+    on_index = own_local or release.untagged_on(platform)
     if _names_local_version(terms):
         return list(found)  # no version without a local one meets `torch==2.13.0+cu130`
     return [name for name in found if name != on_index]

@@ -72,9 +72,18 @@ def test_what_is_no_file_of_the_project_is_no_candidate(project, filename):
 
 
 @pytest.mark.parametrize(
-    ("platform", "accelerator"),
-    [("macosx_11_0_arm64", "cpu"), ("win_amd64", "cpu"), ("manylinux_2_28_s390x", None)],
+    ("version", "platform", "accelerator"),
+    [
+        ("0.20.1", "macosx_11_0_arm64", "cpu"),
+        ("0.20.1", "win_amd64", "cpu"),
+        ("0.20.1", "manylinux_2_28_s390x", None),
+        # that of the torch there which it belongs to: their wheels have 2 MB and 8 MB
+        ("0.25.0", "manylinux_2_28_aarch64", "cpu"),
+        ("0.26.0", "manylinux_2_28_aarch64", "cu130"),
+        ("0.26.0", "manylinux_2_28_x86_64", "cu130"),
+        ("0.29.2", "manylinux_2_28_aarch64", "cu13"),  # it serves every later torch
+    ],
 )
-def test_an_untagged_wheel_for_another_system(platform, accelerator):
+def test_an_untagged_wheel_for_another_system(version, platform, accelerator):
     project = load_project("torchvision")
-    assert untagged_accelerator(project, Version("0.20.1"), platform, torch_table()) == accelerator
+    assert untagged_accelerator(project, Version(version), platform, torch_table()) == accelerator

@@ -339,14 +339,33 @@ def test_the_torch_that_goes_is_not_built_for(tmp_path, words):
     assert steps_of(selected) == {"torch": "2.14.1", SCATTER: "2.0"}
 
 
-def test_an_installed_torch_with_a_wheel_stays_where_the_newest_has_none(tmp_path):
+@pytest.mark.parametrize(
+    ("words", "wheels", "sources", "expected", "built"),
+    [
+        # a newer torch with a wheel, then a build for the newest, then the installed one
+        (("-U",), ["2.13.0", "2.12.0"], None, {"torch": "2.13.0", SCATTER: "2.0"}, []),
+        (("-U",), ["2.12.0"], None, {"torch": "2.14.1", SCATTER: "2.0"}, ["2.14.1"]),
+        (
+            ("-U",),
+            ["2.12.0"],
+            {SCATTER: ["2.12.1"]},
+            {"torch": "2.12.1", SCATTER: "2.0"},
+            ["2.12.1"],
+        ),
+        (("-U",), ["2.12.0"], {}, {SCATTER: "2.0"}, []),
+        (("-U", "--no-build"), ["2.12.0"], None, {SCATTER: "2.0"}, []),
+    ],
+)
+def test_a_torch_that_is_asked_to_move(tmp_path, words, wheels, sources, expected, built):
     here = make_environment(torch="2.12.0+cu130")
-    chooser = SourceChooser(wheels={SCATTER: ["2.12.0"]})
-    installer = FakeInstaller(torch("2.14.1"), planned(torch_scatter="2.0"))
+    chooser = SourceChooser(wheels={SCATTER: wheels}, sources=sources)
+    answer = planned(**{name.replace("-", "_"): version for name, version in expected.items()})
+    installer = FakeInstaller(torch("2.14.1"), answer)
     selected, *_ = run(
-        tmp_path, "-U", "torch", SCATTER, here=here, chooser=chooser, installer=installer
+        tmp_path, *words, "torch", SCATTER, here=here, chooser=chooser, installer=installer
     )
-    assert (steps_of(selected), chooser.built) == ({SCATTER: "2.0"}, [])
+    assert steps_of(selected) == expected
+    assert chooser.built == [(SCATTER, release, True) for release in built]
 
 
 def test_where_torch_stays_it_is_built_for_at_once(tmp_path):

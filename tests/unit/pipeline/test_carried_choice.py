@@ -3,11 +3,15 @@ said."""
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
-from safe_install.errors import NoCandidate, Refused
+from safe_install.errors import BuildFailed, NoCandidate, Refused
+from safe_install.models import Origin
 from safe_install.wheels import inspection
 from tests.factories import make_distribution, make_environment, make_health
+from tests.unit.pipeline.test_builds_for_torch import SourceChooser
 from tests.unit.pipeline.test_joint_choice import (
     CONFLICT,
     SCATTER,
@@ -19,7 +23,7 @@ from tests.unit.pipeline.test_joint_choice import (
     torch,
     torch_constraints,
 )
-from tests.unit.pipeline.test_selection import FakeInstaller, planned, run, steps_of
+from tests.unit.pipeline.test_selection import FakeInstaller, Unpacked, planned, run, steps_of
 
 OLD = make_distribution(SCATTER, "1.0+pt212cu130")
 WHY = "built for torch 2.12.0+cu130"
@@ -177,6 +181,135 @@ class StaysChooser(HostChooser):
     def choose(self, requirements, environment, *, upgrade=(), **options):
         self.upgraded = [*self.upgraded, set(upgrade)]
         return type(super().choose([], environment))((), (), ())
+
+
+# --- what no host has is built --------------------------------------------------------------------
+
+BUILT = "goes along with torch: it will be built from source, as there is no wheel of it for torch"
+
+
+@pytest.mark.parametrize("words", [("-U", "torch"), ("torch==2.14.1",)])
+def test_what_has_no_wheel_for_a_newer_torch_is_built_for_the_one_that_comes(tmp_path, words):
+    chooser, unpacked = SourceChooser(wheels={SCATTER: ["2.12.0"]}), Unpacked()
+    installer = FakeInstaller(torch("2.14.1"), together("2.14.1"))
+    selected, _, _, said = run(
+        tmp_path, *words, here=here_with(), chooser=chooser, installer=installer, unpack=unpacked
+    )
+    assert steps_of(selected) == {"torch": "2.14.1", SCATTER: "2.0"}
+    assert chooser.built == [(SCATTER, "2.14.1", True)]
+    assert unpacked.plans == [["torch", SCATTER]]
+    step = selected.plan.find(SCATTER)
+    assert (step.origin, step.requested, step.because) == (Origin.BUILT, False, WHY)
+    # before it starts
+    assert f"torch-scatter 1.0+pt212cu130, {WHY}, {BUILT} 2.14.1" in said
+    assert notes_of(selected) == []
+
+
+@pytest.mark.parametrize(
+    ("wheels", "sources", "taken", "built"),
+    [
+        # a wheel for a torch that is newer than the installed one comes before a build
+        ({SCATTER: ["2.13.0"], SPARSE: ["2.13.0"]}, None, "2.13.0", []),
+        # one of two has a wheel
+        ({SCATTER: ["2.13.0"], SPARSE: ["2.14.1"]}, None, "2.14.1", [SCATTER]),
+        ({SCATTER: ["2.13.0"]}, None, "2.14.1", [SCATTER, SPARSE]),
+        ({}, {SCATTER: ["2.13.0"], SPARSE: ["2.14.1", "2.13.0"]}, "2.13.0", [SCATTER, SPARSE]),
+    ],
+)
+def test_for_which_torch_they_are_built(tmp_path, wheels, sources, taken, built):
+    sparse = make_distribution(SPARSE, "1.0+pt212cu130")
+    chooser = SourceChooser(wheels=wheels, sources=sources)
+    installer = FakeInstaller(torch("2.14.1"), together(taken, torch_sparse="2.0"))
+    selected, *_ = run(
+        tmp_path, "-U", "torch", here=here_with(sparse), chooser=chooser, installer=installer
+    )
+    assert steps_of(selected) == {"torch": taken, SCATTER: "2.0", SPARSE: "2.0"}
+    assert chooser.built == [(name, taken, True) for name in built]
+
+
+class WithoutCompiler(SourceChooser):
+    def check_build(self, pin, environment):
+        super().check_build(pin, environment)
+        raise Refused("there is no C++ compiler", hint="H")
+
+
+def from_folder(distribution):
+    url = {"url": "file:///src/torch-scatter", "dir_info": {}}
+    return replace(distribution, direct_url=url)
+
+
+HELD_BACK = {
+    "--no-build": (SourceChooser(), ("--no-build",), OLD, ""),
+    # its source is for torch up to the installed one
+    "no source": (SourceChooser(sources={SCATTER: ["2.12.0", "2.11.0"]}), (), OLD, ""),
+    "no compiler": (
+        WithoutCompiler(),
+        (),
+        OLD,
+        ", and it cannot be built here: there is no C++ compiler",
+    ),
+    "built from a folder": (SourceChooser(), (), from_folder(OLD), ""),
+    "editable": (SourceChooser(), (), replace(OLD, editable=True), ""),
+}
+
+
+@pytest.mark.parametrize("name", list(HELD_BACK))
+def test_what_cannot_be_built_holds_the_installed_torch(tmp_path, name):
+    chooser, words, distribution, why = HELD_BACK[name]
+    here = make_environment(distribution, torch="2.12.0+cu130")
+    installer = FakeInstaller(torch("2.14.1"), planned())
+    selected, *_ = run(
+        tmp_path, "-U", *words, "torch", here=here, chooser=chooser, installer=installer
+    )
+    assert (steps_of(selected), chooser.built) == ({}, [])
+    assert notes_of(selected) == [
+        f"torch 2.14.1: no torch-scatter was built for it{why}; 2.12.0+cu130 stays"
+    ]
+
+
+def test_an_exact_torch_does_not_replace_what_has_another_source(tmp_path):
+    here = make_environment(from_folder(OLD), torch="2.12.0+cu130")
+    chooser = SourceChooser()
+    with pytest.raises(NoCandidate, match=r"the installed one has another source") as raised:
+        run(
+            tmp_path,
+            "torch==2.14.1",
+            here=here,
+            chooser=chooser,
+            installer=FakeInstaller(torch("2.14.1")),
+        )
+    assert raised.value.message.endswith(
+        f"({SCATTER} 1.0+pt212cu130 is installed, {WHY}, from file:///src/torch-scatter)"
+    )
+    assert "--keep-extensions" in raised.value.hint
+    assert chooser.built == []
+
+
+def test_a_build_that_fails_names_the_ways_out(tmp_path):
+    chooser = SourceChooser(failing=[SCATTER])
+    installer = FakeInstaller(torch("2.14.1"), together("2.14.1"))
+    with pytest.raises(BuildFailed) as raised:
+        run(tmp_path, "-U", "torch", here=here_with(), chooser=chooser, installer=installer)
+    way_out = "safe-install uninstall torch-scatter, or leave it as it is: --keep-extensions."
+    assert raised.value.hint == f"H. To let torch move all the same: {way_out}"
+
+
+def test_a_dry_run_says_what_would_be_built(tmp_path):
+    chooser = SourceChooser()
+    installer = FakeInstaller(torch("2.14.1"), together("2.14.1"))
+    words = ("--dry-run", "-U", "torch")
+    selected, *_ = run(tmp_path, *words, here=here_with(), chooser=chooser, installer=installer)
+    assert (selected.plan.find(SCATTER).origin, chooser.built) == (Origin.SDIST, [])
+
+
+def test_where_something_else_moves_torch_nothing_is_built_for_it(tmp_path):
+    """Only the person's own word starts a build that nobody named."""
+    output = CONFLICT.replace("torch==2.13.0", "torch==2.12.0+cu130")
+    installer = FakeInstaller(base(), failed(output))
+    words, chooser = ("-U", "--allow-torch-change", "base"), SourceChooser()
+    with pytest.raises(Refused):
+        run(tmp_path, *words, here=here_with(), chooser=chooser, installer=installer)
+    assert chooser.built == []
 
 
 # --- torch that something else moves --------------------------------------------------------------

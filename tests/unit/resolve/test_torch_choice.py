@@ -463,6 +463,29 @@ def test_the_build_of_the_package_index_comes_before_the_others_of_its_release()
     ]
 
 
+def test_the_build_of_the_package_index_is_another_one_on_aarch64():
+    """Up to torch 2.10 the package index has builds for the CPU there, from 2.11 on for CUDA."""
+    here = machine(platform="linux_aarch64", driver=declared(NEW))
+    options = rank_torches(None, terms("torch>=2.10,<2.12"), here, bundled_catalog())
+    may_come = [option for option in options if option.excluded is None]
+    assert [option.version for option in may_come] == [
+        "2.11.0",
+        "2.11.0+cu129",
+        "2.11.0+cu128",
+        "2.11.0+cu126",
+        "2.10.0+cu130",
+        "2.10.0+cu129",
+        "2.10.0+cu128",
+        "2.10.0+cu126",
+        "2.10.0",
+    ]
+    assert [option.build.accelerator for option in may_come if option.is_on_index] == [
+        "cu130",
+        "cpu",
+    ]
+    assert "is a build for the CPU, and there is a GPU" in may_come[-1].warning
+
+
 def test_what_was_not_asked_for_says_so():
     options = rank_torches(planned_torch("2.14.1", PLATFORM), wishing("cpu"), HERE, CATALOG)
     newest = next(option for option in options if option.version == "2.14.1")

@@ -264,6 +264,23 @@ def test_a_build_of_the_package_index_needs_no_other_index():
     assert old[0].hint.startswith("Take a torch that was built")
 
 
+@pytest.mark.parametrize(
+    ("platform", "asked"),
+    [
+        (LINUX, "torch==1.13.1 (it is built for cu117)"),
+        ("linux_aarch64", "torch==1.13.1+cu117"),  # there it is for the CPU
+    ],
+)
+def test_what_the_package_index_has_depends_on_the_machine(platform, asked):
+    (found,) = check_torch(
+        planned_torch("2.1.0+cu121", platform),
+        driver(version="470.57.02", cuda="11.4"),
+        make_interpreter(version="3.7.9", platform=platform),
+        catalog=bundled_catalog(),
+    )
+    assert found.hint == f"Take a build that runs there: safe-install {asked}"
+
+
 def test_the_words_for_people():
     (found,) = check("2.14.1", driver(version="535.104", cuda="12.2"))
     assert (
