@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Iterator, Optional
 
 from safe_install.errors import Interrupted
+from safe_install.models import Finding
 
 
 class TaskOutcome(Enum):
@@ -35,6 +36,11 @@ class Reporter:
 
     def warn(self, text: str) -> None:
         """Something the person should know although the command goes on."""
+
+    def found(self, finding: Finding) -> None:
+        """A finding that the person should know before anything is fetched; it stands in the
+        result, too."""
+        self.warn(finding.detail)
 
     def change_made(self, transaction: str) -> None:
         """The environment is changed, verified, and the change is kept."""

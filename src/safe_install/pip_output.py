@@ -95,6 +95,9 @@ _AT_WORK = re.compile(
 _USER_CONSTRAINT = re.compile(r"The user requested \(constraint\) (\S+)")
 _DEPENDS = re.compile(r"^\s+(\S+(?: \S+)?) depends on (\S.*)$", re.M)
 _NO_VERSION = re.compile(r"(?:satisfies the requirement|No matching distribution found for) (\S+)")
+_INCONSISTENT = re.compile(
+    r"Requested (\S+) .*has inconsistent version: expected '([^']*)', but metadata has '([^']*)'"
+)
 _REQUESTED = re.compile(r"The user requested (?!\(constraint\))(\S.*)")
 _TELLING_LINE = re.compile(r"^(?:ERROR: (.*)|Collecting (\S+).*)$", re.M)
 
@@ -121,6 +124,21 @@ def name_at_work(output: str) -> Optional[str]:
     it would start."""
     names: List[str] = _AT_WORK.findall(output)
     return names[-1] if names else None
+
+
+def unmatched_requirement(output: str) -> Optional[str]:
+    """The requirement for which no place had a file: `torch==2.13.0`."""
+    found: List[str] = _NO_VERSION.findall(output)
+    return found[0] if found else None
+
+
+def other_version(output: str, name: NormalizedName, version: str) -> Optional[str]:
+    """The version in the METADATA of a file of `name`, where pip put the file aside because its
+    name says `version`."""
+    for requirement, expected, said in _INCONSISTENT.findall(output):
+        if requirement_name(requirement) == name and expected == version:
+            return str(said)
+    return None
 
 
 def conflict_reason(output: str, constraints: Sequence[str]) -> Optional[str]:

@@ -332,6 +332,7 @@ def test_a_page_without_end_is_cut_at_the_limit(host, monkeypatch):
     host.misbehave("/pyg/", "endless")
     answer = client(host).get_page(PAGE)
     assert (answer.status, answer.detail) == (PageStatus.DOWN, "the page is larger than 1 MiB")
+    assert answer.is_unread
 
 
 def test_a_packed_page_is_unpacked(host):

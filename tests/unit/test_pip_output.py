@@ -21,8 +21,10 @@ from safe_install.pip_output import (
     is_summary_of_dry_run,
     name_at_work,
     names_in_failure,
+    other_version,
     place_in_question,
     requirement_in_failure,
+    unmatched_requirement,
     user_question,
 )
 
@@ -41,6 +43,24 @@ To fix this you could try to:
 def test_a_conflict_with_the_guard_names_the_requirement():
     reason = conflict_reason(CONFLICT, ["torch==1.8.1+cu111"])
     assert reason == "harmful-tools 1.0 requires torch==2.4.1, but torch==1.8.1+cu111 is installed"
+
+
+INCONSISTENT = (
+    "Discarding http://h/torch-2.13.0-py3-none-any.whl (from http://h/simple/torch/): Requested "
+    "torch{} from http://h/torch-2.13.0-py3-none-any.whl has inconsistent version: expected "
+    "'2.13.0', but metadata has '2.12.0'\n"
+)
+
+
+@pytest.mark.parametrize("specifier", ["", "==2.13.0", ">=2"])
+def test_a_file_that_is_put_aside_for_its_metadata(specifier):
+    output = INCONSISTENT.format(specifier)
+    assert other_version(output, "torch", "2.13.0") == "2.12.0"
+    assert other_version(output, "torch", "2.14.1") is None
+    assert other_version(output, "torchvision", "2.13.0") is None
+    assert (
+        other_version("ERROR: No matching distribution found for torch", "torch", "2.13.0") is None
+    )
 
 
 def test_two_specifiers_are_joined_as_a_requirement_has_them():
@@ -135,6 +155,7 @@ def test_who_wanted_another_torch(version, case, reason):
 def test_a_project_that_no_index_has(version):
     output = printed(version, "missing")
     assert has_no_match(output)
+    assert unmatched_requirement(output) == "torch-scatter>=2"
     assert names_in_failure(output, {"torch-scatter", "torch-sparse"}) == ("torch-scatter",)
     assert requirement_in_failure(output, "torch-scatter") == "torch-scatter>=2"
     assert requirement_in_failure(output, "torch-sparse") == "torch-sparse"

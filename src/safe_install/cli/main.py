@@ -187,7 +187,11 @@ def _run(invocation: Invocation, command: str, run: Run) -> int:
         json_document.show_document(json_document.make_document(result))
     else:
         text.show_result(
-            result, quiet=reporter.quiet, program=_program(words, sys.argv[0]), verbose=verbose
+            result,
+            quiet=reporter.quiet,
+            program=_program(words, sys.argv[0]),
+            verbose=verbose,
+            said=reporter.said,
         )
     return result.exit_status
 

@@ -7,7 +7,7 @@ import sys
 import time
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Any, Dict, Optional
+from typing import IO, Any, Dict, List, Optional
 
 from safe_install.cli.json_document import escape_unprintable
 from safe_install.cli.terminal import (
@@ -21,7 +21,9 @@ from safe_install.cli.terminal import (
     wrap,
     write_line,
 )
+from safe_install.cli.text import render_finding
 from safe_install.events import Reporter, TaskOutcome
+from safe_install.models import Finding
 
 SLOW = 1.0  # seconds after which a task is worth a line on a terminal
 # elsewhere: scripts take what stands on stderr for trouble, and pip says nothing there
@@ -76,6 +78,7 @@ class TextReporter(Reporter):
         self.notes = notes
         self._open_question: Optional[Any] = None  # how the terminal was before it
         self.made: Optional[str] = None  # the transaction that this command committed
+        self.said: List[Finding] = []  # what the result need not show again
         self._pip_stdout = sys.stderr if json_on_stdout else sys.stdout
         self._bars: Optional[Any] = None
         self._tasks: Dict[str, Any] = {}
@@ -90,6 +93,13 @@ class TextReporter(Reporter):
         """A warning is shown unless -qq."""
         if self.quiet < 2:
             self._say(f"warning: {printable(text)}")
+
+    def found(self, finding: Finding) -> None:
+        """With its hint, as the result would show it."""
+        if self.quiet < 2:
+            self.said.append(finding)
+            for line in render_finding(finding):
+                self._say(line)
 
     def change_made(self, transaction: str) -> None:
         """From now on "nothing was changed" would be wrong."""

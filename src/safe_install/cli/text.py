@@ -11,7 +11,7 @@ import sys
 import traceback
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Dict, List, Mapping, Optional, Sequence, Tuple
+from typing import Collection, Dict, List, Mapping, Optional, Sequence, Tuple
 
 from safe_install.cli.explained import explained_lines, render_rejections
 from safe_install.cli.terminal import WIDE, can_write, find_width, one_line, printable, write_line
@@ -182,10 +182,17 @@ OUTCOME_SENTENCES: Mapping[Outcome, str] = {
 
 
 def show_result(
-    result: InstallResult, *, quiet: int = 0, program: str = "safe-install", verbose: bool = False
+    result: InstallResult,
+    *,
+    quiet: int = 0,
+    program: str = "safe-install",
+    verbose: bool = False,
+    said: Collection[Finding] = (),
 ) -> None:
-    """The result as text: findings to stderr, what was done and the outcome to stdout."""
-    for shown in select_findings(result.findings, verbose=verbose):
+    """The result as text: findings to stderr, what was done and the outcome to stdout. `said`:
+    findings that were shown before."""
+    findings = [finding for finding in result.findings if finding not in said]
+    for shown in select_findings(findings, verbose=verbose):
         # pip -q says, too, which requirements an install has broken.
         is_conflict = result.command == "install" and shown.finding.check == "requirement-unmet"
         if quiet < 1 or is_conflict or shown.finding.severity is Severity.ERROR:

@@ -163,7 +163,8 @@ def _choose_beside(
 def _choose_torch(environment: Environment, question: Question, chooser: IndexChooser) -> _Chosen:
     """A torch that has them all, and its files. Errors: NoCandidate."""
     bare = dataclasses.replace(environment, installed={})
-    answer = answer_jointly(question, bare, bundled_catalog(), chooser)
+    catalog = bundled_catalog()
+    answer = answer_jointly(question, bare, catalog, chooser, chooser.torch_pages)
     beside = dataclasses.replace(bare, torch=answer.torch.build)
     steps = (
         step_of_torch(answer, question, environment),

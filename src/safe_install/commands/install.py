@@ -161,7 +161,13 @@ def _select(
 
     with naming_intruders(before, chooser.built):
         selected = select(
-            session, bundled_catalog(), chooser, installer, before.report, unpack_torch
+            session,
+            bundled_catalog(),
+            chooser,
+            chooser.torch_pages,
+            installer,
+            before.report,
+            unpack_torch,
         )
     coming.remove()
     return selected

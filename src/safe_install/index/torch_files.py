@@ -42,8 +42,15 @@ class Absent:
     """Why a page has no such file."""
 
     reason: str
-    is_open: bool = False  # its host was not asked, or did not answer
-    forbidden_by: str = ""  # the option that forbids to ask it
+    # how to learn what is not known, because a host was not asked or sent no page that can be read;
+    # "": there is no such file
+    remedy: str = ""
+    forbidden_by: str = ""  # the option that forbids to ask its host
+
+    @property
+    def is_open(self) -> bool:
+        """Is it not known whether there is such a file?"""
+        return bool(self.remedy)
 
 
 @dataclass(frozen=True)

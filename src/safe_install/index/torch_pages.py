@@ -26,8 +26,9 @@ from safe_install.index.torch_files import (
     make_candidate,
     pinned_compilers,
 )
-from safe_install.models import Candidate, Interpreter, Link
+from safe_install.models import Candidate, Interpreter, Link, TorchBuild
 from safe_install.system.http import PageAnswer, PageStatus
+from safe_install.torch_family import TORCH
 
 
 class PageSource(Protocol):
@@ -63,6 +64,15 @@ class TorchPages:
         self._pages: Dict[str, Listing] = {}
         # hosts that did not answer: each would take its whole time-out again
         self._down: Dict[str, Absent] = {}
+
+    def list_torch(self, accelerator: str, interpreter: Interpreter) -> Listing:
+        """The builds of torch for an accelerator."""
+        return self.list_files(TORCH, accelerator, interpreter)
+
+    def find_torch(self, build: TorchBuild, interpreter: Interpreter) -> Union[TorchFile, Absent]:
+        """The wheel of one build of torch."""
+        version, accelerator = build.version, build.accelerator
+        return self.find_file(TORCH, version, accelerator, interpreter, release=version.public)
 
     def list_files(
         self, project: str, accelerator: str, interpreter: Interpreter, *, release: str = ""
@@ -134,18 +144,16 @@ class TorchPages:
     def _read(self, url: str, host: HostEntry, project: str, interpreter: Interpreter) -> Listing:
         if self._offline:
             reason = f"{host.host} was not asked ({self._offline})"
-            problem = Absent(reason, is_open=True, forbidden_by=self._offline)
-            return Listing(url, problem=problem)
+            remedy = f"Leave {self._offline} out to ask {host.host}."
+            return Listing(url, problem=Absent(reason, remedy, self._offline))
         if host.host in self._down:
             return Listing(url, problem=self._down[host.host])
         page = self._http.get_page(url, allowed_hosts=host.redirects)
-        if page.status is PageStatus.DOWN:
-            self._down[host.host] = Absent(
-                f"{host.host} does not answer ({page.detail})", is_open=True
-            )
-            return Listing(url, problem=self._down[host.host])
         if page.status is not PageStatus.LISTED:
-            return Listing(url, problem=Absent(f"there is no page {url}"))
+            problem = _why_no_list(page, host.host)
+            if page.status is PageStatus.DOWN and not page.is_unread:
+                self._down[host.host] = problem
+            return Listing(url, problem=problem)
         links = parse_page(
             page.text, url, base=page.base, content_type=page.content_type, project=project
         )
@@ -169,6 +177,19 @@ class TorchPages:
         if hashlib.sha256(page.text.encode("utf-8")).hexdigest() != link.metadata:
             return None
         return page.text if is_metadata_of(page.text, project, version) else None
+
+
+def _why_no_list(page: PageAnswer, host: str) -> Absent:
+    if page.is_unread:
+        reason = f"the page {page.url} cannot be read: {page.detail}"
+        return Absent(reason, "Name a mirror of its host with SAFE_INSTALL_MIRRORS.")
+    if page.status is PageStatus.DOWN:
+        remedy = f"Try again when {host} answers, or name a mirror with SAFE_INSTALL_MIRRORS."
+        return Absent(f"{host} does not answer ({page.detail})", remedy)
+    if page.status is PageStatus.EMPTY:
+        return Absent(f"the page {page.url} is empty")
+    detail = f" ({page.detail})" if page.detail else ""
+    return Absent(f"there is no page {page.url}{detail}")
 
 
 def _host_of(url: str) -> str:

@@ -55,7 +55,7 @@ from safe_install.resolve.pip_settings import Formats
 from safe_install.resolve.provider import Resolution, is_known, resolve
 from safe_install.resolve.request import InstallRequest
 from safe_install.system.credentials import Credentials
-from safe_install.torch_family import TORCH, is_library_of_torch
+from safe_install.torch_family import is_library_of_torch
 from safe_install.wheels.store import WheelStore
 
 if TYPE_CHECKING:
@@ -144,8 +144,12 @@ class Chooser(Protocol):
     def is_on_index(self, name: str, filename: str, sha256: str) -> bool:
         """Does the page of a project on the package index promise this sha256 for the file?"""
 
+
+class TorchSource(Protocol):
+    """The builds of torch that lie on no package index; `index.torch_pages.TorchPages` is one."""
+
     def list_torch(self, accelerator: str, interpreter: Interpreter) -> Listing:
-        """The builds of torch for an accelerator on download.pytorch.org."""
+        """Those for an accelerator."""
 
     def find_torch(self, build: TorchBuild, interpreter: Interpreter) -> Union[TorchFile, Absent]:
         """The wheel of one of them."""
@@ -154,7 +158,7 @@ class Chooser(Protocol):
         self, requires: Sequence[str], accelerator: str, interpreter: Interpreter
     ) -> Tuple[TorchFile, ...]:
         """What torch generates code with, where that lies beside torch; `requires`: torch's
-        requirements."""
+        requirements. Errors: NoCandidate for one that is not there."""
 
 
 class IndexChooser:
@@ -186,7 +190,7 @@ class IndexChooser:
         self._finder = self._make_finder(offline=wishes.offline)
         self._known = self._make_finder(offline=True, only_near=True)
         offline = "--offline" if wishes.offline else "--no-index" if wishes.no_index else ""
-        self._torch_pages = TorchPages(
+        self.torch_pages = TorchPages(
             self._http, bundled_catalog().torch, offline=offline, third_party=wishes.third_party
         )
 
@@ -292,23 +296,6 @@ class IndexChooser:
         links = self._finder.read_index_page(canonicalize_name(name))
         return any(link.filename == filename and link.sha256 == sha256 for link in links)
 
-    def list_torch(self, accelerator: str, interpreter: Interpreter) -> Listing:
-        """As Chooser says."""
-        return self._torch_pages.list_files(TORCH, accelerator, interpreter)
-
-    def find_torch(self, build: TorchBuild, interpreter: Interpreter) -> Union[TorchFile, Absent]:
-        """As Chooser says."""
-        release = build.version.public
-        return self._torch_pages.find_file(
-            TORCH, build.version, build.accelerator, interpreter, release=release
-        )
-
-    def find_compilers(
-        self, requires: Sequence[str], accelerator: str, interpreter: Interpreter
-    ) -> Tuple[TorchFile, ...]:
-        """As Chooser says."""
-        return self._torch_pages.find_compilers(requires, accelerator, interpreter)
-
     def forget_first_seen(self) -> None:
         """Forget what addresses were first seen to serve in this run."""
         from safe_install.wheels.fetch import forget_first_seen
@@ -340,7 +327,7 @@ class IndexChooser:
 
     def _redirects_of(self, pin: Candidate) -> Tuple[str, ...]:
         if is_library_of_torch(pin.name):
-            return self._torch_pages.redirects_of(pin)
+            return self.torch_pages.redirects_of(pin)
         return self._finder.redirects_of(pin)
 
     def check_build(self, pin: Candidate, environment: Environment) -> None:
@@ -460,6 +447,21 @@ def cpu_fallback_notes(
         )
         notes.append(Finding("cpu-build", Severity.NOTE, pin.name, detail, hint))
     return tuple(notes)
+
+
+def describe_silent_hosts(pins: Sequence[Candidate], answers: Sequence[HostAnswer]) -> List[str]:
+    """A source build that a host's silence is the reason for should not look like the normal
+    case: a sentence on each such host."""
+    built = {pin.name for pin in pins if pin.kind is CandidateKind.SDIST}
+    told = []
+    for answer in answers:
+        if answer.project not in built:
+            continue
+        if answer.kind is HostAnswerKind.DOWN:
+            told.append(f"{answer.project}: {answer.host} does not answer ({answer.detail})")
+        elif answer.gap:
+            told.append(f"{answer.project}: {answer.host} was not asked, and {answer.gap}")
+    return told
 
 
 def describe_pins(resolution: Resolution) -> List[str]:

@@ -15,7 +15,7 @@ from safe_install.models import (
     CandidateKind,
     Environment,
 )
-from safe_install.pipeline.choice import Chooser
+from safe_install.pipeline.choice import Chooser, TorchSource
 from safe_install.pipeline.session import Session, make_folder
 from safe_install.resolve import decisions
 from safe_install.resolve.decisions import Pin, Selection, Wanted
@@ -29,11 +29,16 @@ class ChosenFiles:
     """The files of one request, and the folder in which pip is shown them."""
 
     def __init__(
-        self, session: Session, wanted: Wanted, catalog: Catalog, chooser: Chooser
+        self,
+        session: Session,
+        wanted: Wanted,
+        catalog: Catalog,
+        chooser: Chooser,
+        torch_source: TorchSource,
     ) -> None:
         self._session, self._wanted = session, wanted
         self._request, self._reporter = session.request, session.world.reporter
-        self._catalog, self._chooser = catalog, chooser
+        self._catalog, self._chooser, self._torch_source = catalog, chooser, torch_source
         self.folder = make_folder(session.work / "links")  # pip's find-links page
         self.artifacts: Dict[NormalizedName, Artifact] = {}
 
@@ -137,7 +142,9 @@ class ChosenFiles:
                 file.candidate.built_for.accelerator or "",
                 selection.here.interpreter,
             )
-            for compiler in self._chooser.find_compilers(pin.requires, accelerator, interpreter):
+            for compiler in self._torch_source.find_compilers(
+                pin.requires, accelerator, interpreter
+            ):
                 beside = self._show_file(compiler, selection)
                 shown[beside.name] = beside
             selection = dataclasses.replace(selection, torch_pins=shown)

@@ -12,7 +12,7 @@ from packaging.requirements import Requirement
 from safe_install.errors import NoCandidate
 from safe_install.index.facts import Catalog
 from safe_install.models import Action, Environment, Rule, Step
-from safe_install.pipeline.choice import Chooser
+from safe_install.pipeline.choice import Chooser, TorchSource
 from safe_install.pipeline.joint_choice import JointChoice
 from safe_install.resolve import decisions
 from safe_install.resolve.accelerator import is_listed_kind
@@ -62,7 +62,11 @@ class JointAnswer:
 
 
 def answer_jointly(
-    question: Question, here: Environment, catalog: Catalog, chooser: Chooser
+    question: Question,
+    here: Environment,
+    catalog: Catalog,
+    chooser: Chooser,
+    torch_source: TorchSource,
 ) -> JointAnswer:
     """The best torch that has every extension. Errors: NoCandidate with the names that exclude each
     other."""
@@ -77,6 +81,7 @@ def answer_jointly(
         wanted,
         catalog,
         chooser,
+        torch_source,
         resolve=resolve,
         check_torch=lambda torch: None,
         finds_files=False,

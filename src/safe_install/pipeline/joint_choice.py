@@ -19,18 +19,22 @@ from safe_install.index.bundled import has_builds_for
 from safe_install.index.facts import Catalog
 from safe_install.index.torch_files import Absent, Listing, TorchFile
 from safe_install.models import CandidateKind, TorchBuild
-from safe_install.pipeline.choice import Chooser
+from safe_install.pipeline.choice import Chooser, TorchSource
 from safe_install.resolve import decisions, rounds
 from safe_install.resolve.accelerator import with_listing
 from safe_install.resolve.decisions import Selection, Wanted
+from safe_install.resolve.no_torch import no_torch
 from safe_install.resolve.provider import Resolution
 from safe_install.resolve.torch_choice import (
     Known,
     PassedOver,
+    add_hint,
     hint_of_installed,
     hint_to_keep,
     hint_to_leave_out,
     hint_to_permit,
+    hint_to_step_back,
+    hint_where_pip_has_no_plan,
     join_all,
 )
 from safe_install.resolve.torch_conflict import (
@@ -48,10 +52,10 @@ from safe_install.resolve.torch_options import (
     come_again,
     is_of_another_accelerator,
     is_open_question,
+    is_step_back_to,
     listed,
     may_keep_planned,
     newer_options,
-    no_torch,
     not_built,
     not_fitting,
     not_known,
@@ -94,6 +98,7 @@ class JointChoice:
         wanted: Wanted,
         catalog: Catalog,
         chooser: Chooser,
+        torch_source: TorchSource,
         *,
         resolve: Resolve,
         check_torch: Callable[[Optional[TorchBuild]], None],
@@ -107,7 +112,8 @@ class JointChoice:
         itself comes only with its file.
         `offline`: no host can be asked, so that what is not known to be there is as good as
         missing."""
-        self._wanted, self._catalog, self._chooser = wanted, catalog, chooser
+        self._wanted, self._catalog = wanted, catalog
+        self._chooser, self._torch_source = chooser, torch_source
         self._resolve, self._check_torch = resolve, check_torch
         self._resolve_with_builds = resolve_with_builds
         self._finds_files, self._offline = finds_files, offline
@@ -139,7 +145,7 @@ class JointChoice:
             try:
                 resolution = self._ask(tried, self._resolve)
             except NoCandidate as error:
-                why = PassedOver(option.build, why_lacking(error, tried))
+                why = PassedOver(option.build, why_lacking(error, tried), lacks_wheel=True)
                 selection = with_passed_over(selection, why, error.rejections)
                 continue
             return settle(with_reason_of_planned(tried, options)), resolution
@@ -151,6 +157,20 @@ class JointChoice:
         if not is_of_another_accelerator(selection.torch_choice.planned, options):
             self._check_torch(selection.torch_choice.planned)
         raise self._failure(selection, options)
+
+    def choose_for_installed(self, selection: Selection) -> Resolution:
+        """The extensions for the installed torch. Errors: Refused; NoCandidate, with the older
+        torch that has them all, where only an option permits it."""
+        resolve = self._resolve_with_builds or self._resolve
+        try:
+            return resolve(selection)
+        except NoCandidate as error:
+            is_settled = not error.is_open and not self._wanted.allow_torch_change
+            is_free = not any(one.specifier for one in selection.extensions.values())
+            older = self._find_older(selection) if is_settled and is_free else None
+            if older is not None:
+                error.hint = add_hint(error.hint, hint_to_step_back(older, selection.extensions))
+            raise
 
     def rank(self, selection: Selection) -> Tuple[TorchOption, ...]:
         """The options, with the builds that pip named in place of those that were supposed of their
@@ -189,7 +209,7 @@ class JointChoice:
         if not accelerator:
             return self._catalog
         interpreter = selection.here.interpreter
-        self._listing = self._chooser.list_torch(accelerator, interpreter)
+        self._listing = self._torch_source.list_torch(accelerator, interpreter)
         python = ".".join(interpreter.version.split(".")[:2])
         return MoreTorches(
             self._catalog, with_listing(self._catalog.torch, accelerator, self._listing, python)
@@ -200,21 +220,21 @@ class JointChoice:
         page."""
         reason = self._reason_by_facts(tried, option)
         if reason is not None:
-            return PassedOver(option.build, reason)
+            return PassedOver(option.build, reason, lacks_wheel=True)
         if option.is_installed and is_open_question(tried):
             return PassedOver(option.build, "whether there is a newer build like it is not known")
         if option.is_on_index or tried.torch_choice.files or not self._finds_files:
             return None
         found = self._find_file(option, tried)
         return (
-            PassedOver(option.build, found.reason, is_open=found.is_open)
+            PassedOver(option.build, found.reason, remedy=found.remedy, is_open=found.is_open)
             if isinstance(found, Absent)
             else None
         )
 
     def _find_file(self, option: TorchOption, selection: Selection) -> Union[TorchFile, Absent]:
         if option.version not in self._files:
-            self._files[option.version] = self._chooser.find_torch(
+            self._files[option.version] = self._torch_source.find_torch(
                 option.build, selection.here.interpreter
             )
         return self._files[option.version]
@@ -356,8 +376,7 @@ class JointChoice:
             error = NoCandidate(f"torch {last.release}: {last.reason}")
         refused = [one for one in selection.torch_choice.passed_over if one.by_installer]
         if refused:
-            has_all = f"torch {refused[0].release} has {join_all(selection.extensions)}"
-            error.hint = f"Make room for the torch that fits: {has_all}, but {refused[0].reason}."
+            error.hint = hint_where_pip_has_no_plan(refused[0], selection.extensions)
             return error
         error = self._with_carried(error, selection)
         hint = (
@@ -383,11 +402,25 @@ class JointChoice:
         if here is not None and is_step_back and set(selection.extensions) == selection.carried:
             return hint_of_installed(here, join_all(selection.extensions))
         for option in options:
-            if option.excluded in BY_THE_PERSON and self._has_all(selection, option):
+            is_older = here is not None and is_step_back_to(option, here)
+            may_be_permitted = option.excluded in BY_THE_PERSON or is_older
+            if may_be_permitted and self._has_all(selection, option):
                 return hint_to_permit(
                     option, tuple(selection.extensions.values()), selection.carried
                 )
         return ""
+
+    def _find_older(self, selection: Selection) -> Optional[TorchOption]:
+        """The newest torch that --allow-torch-change would permit and that is known to have every
+        extension; no host is asked."""
+        installed = selection.here.torch
+        if installed is None:
+            return None
+        for option in rank_torches(None, self._wanted.torch, selection.here, self._catalog):
+            is_possible = is_step_back_to(option, installed) and not option.warning
+            if is_possible and all(self._find_known(selection, option).values()):
+                return option
+        return None
 
     def _has_all(self, selection: Selection, option: TorchOption) -> bool:
         """Has a torch that may not come a wheel of every extension?"""

@@ -21,7 +21,6 @@ from typing import (
     NoReturn,
     Optional,
     Sequence,
-    Set,
     Tuple,
     Union,
 )
@@ -32,18 +31,21 @@ from packaging.utils import NormalizedName, canonicalize_name
 from safe_install.errors import NoCandidate, PipFailed, Refused
 from safe_install.index.facts import Catalog
 from safe_install.models import (
-    Candidate,
-    CandidateKind,
     Environment,
     Finding,
     HealthReport,
-    HostAnswerKind,
     Plan,
     Severity,
     Step,
     TorchBuild,
 )
-from safe_install.pipeline.choice import Chooser, cpu_fallback_notes, describe_pins
+from safe_install.pipeline.choice import (
+    Chooser,
+    TorchSource,
+    cpu_fallback_notes,
+    describe_pins,
+    describe_silent_hosts,
+)
 from safe_install.pipeline.chosen_files import ChosenFiles
 from safe_install.pipeline.installer import Installer
 from safe_install.pipeline.joint_choice import JointChoice
@@ -52,9 +54,13 @@ from safe_install.pipeline.torch_check import TorchCheck, refuse_other_accelerat
 from safe_install.requirements import parse_requirement
 from safe_install.resolve import decisions, permission, rounds, torch_rounds
 from safe_install.resolve.carried import Bound, find_bound, may_be_bound
+from safe_install.resolve.companions import pip_may_choose
 from safe_install.resolve.decisions import Selection
-from safe_install.resolve.guard import check_plan
-from safe_install.resolve.opening import ask_for_another_torch, open_selection
+from safe_install.resolve.opening import (
+    ask_for_another_torch,
+    may_look_for_another,
+    open_selection,
+)
 from safe_install.resolve.plan import applies, steps_of_report
 from safe_install.resolve.provider import Resolution
 from safe_install.resolve.request import InstallRequest
@@ -90,6 +96,7 @@ def select(
     session: Session,
     catalog: Catalog,
     chooser: Chooser,
+    torch_source: TorchSource,
     installer: Installer,
     read_health: Callable[[], HealthReport],
     unpack_torch: UnpackTorch,
@@ -100,7 +107,7 @@ def select(
 
     Errors: UsageError, Refused, NoCandidate, PipFailed, BuildFailed.
     """
-    loop = _Loop(session, catalog, chooser, installer, read_health, unpack_torch)
+    loop = _Loop(session, catalog, chooser, torch_source, installer, read_health, unpack_torch)
     request, here = session.request, session.environment
     _refuse_misspelled(request, here, catalog)
     if TORCH not in loop.wanted.released:
@@ -109,8 +116,7 @@ def select(
     selected = _review(selection, steps, request, catalog)
     plan, torch_after = selected.plan, selected.torch_after
     if plan.steps:
-        loop.torch_check.judge(permission.check_torch_asked_for(plan, request, here, torch_after))
-        loop.torch_check.check(torch_after)
+        loop.torch_check.judge_plan(plan, selection, torch_after, catalog)
     shown = {pin.name for pin in selection.files}
     return dataclasses.replace(
         selected,
@@ -141,7 +147,9 @@ def _review(
     torch_after = permission.torch_after(plan, here, catalog.torch, selection.coming_torch)
     released = permission.find_released(plan, request, here, selection.broken)
     may_be_broken = permission.may_be_broken(plan, request, here, torch_after)
-    _refuse_plan(plan, here, released, may_be_broken)
+    findings = permission.find_forbidden(plan, here, released, may_be_broken)
+    if findings:
+        raise Refused.by(findings, rejections=plan.rejections)
     refuse_other_accelerator(
         plan, torch_after, permission.torch_terms(request, here).asked.accelerator
     )
@@ -154,20 +162,6 @@ def _refuse_misspelled(request: InstallRequest, here: Environment, catalog: Cata
     refuse_misspelled(meant, known=catalog.projects, installed=here.installed)
 
 
-def _refuse_plan(
-    plan: Plan,
-    here: Environment,
-    released: Set[NormalizedName],
-    may_be_broken: FrozenSet[NormalizedName],
-) -> None:
-    """What a plan must not do. Errors: Refused."""
-    findings = list(check_plan(plan, here, released=released))
-    if not findings:
-        findings += permission.check_requirements(plan, here, may_be_broken)
-    if findings:
-        raise Refused.by(findings, rejections=plan.rejections)
-
-
 class _Loop:
     """The rounds of one request. What is decided is a value; here is what was said and brought on
     the way."""
@@ -177,6 +171,7 @@ class _Loop:
         session: Session,
         catalog: Catalog,
         chooser: Chooser,
+        torch_source: TorchSource,
         installer: Installer,
         read_health: Callable[[], HealthReport],
         unpack_torch: UnpackTorch,
@@ -191,12 +186,13 @@ class _Loop:
             self.wanted,
             catalog,
             chooser,
+            torch_source,
             resolve=self._resolve_wheels,
             check_torch=self.torch_check.check,
             resolve_with_builds=self._resolve,
         )
         self._announced: Optional[TorchBuild] = None
-        self.files = ChosenFiles(session, self.wanted, catalog, chooser)
+        self.files = ChosenFiles(session, self.wanted, catalog, chooser, torch_source)
         self.notes: Tuple[Finding, ...] = ()
 
     def run(self) -> Tuple[Selection, Tuple[Step, ...]]:
@@ -215,8 +211,7 @@ class _Loop:
             try:
                 selection = self._choose(decisions.add_extensions(selection, opening.extensions))
             except (NoCandidate, Refused) as error:
-                is_chosen = selection.coming_torch is not None or selection.torch_choice.is_open
-                if is_chosen or not wanted.allow_torch_change:
+                if not may_look_for_another(selection, wanted):
                     raise
                 needs_installer = True
                 selection = self._choose_otherwise(selection, opening.extensions, error)
@@ -235,22 +230,27 @@ class _Loop:
         """Nothing fits the installed torch, and another one may come: the newest that has all, or
         pip decides.
         Errors: NoCandidate; Refused."""
+        projects = [self._catalog.project(requirement.name) for requirement in extensions]
+        if isinstance(error, NoCandidate) and not all(map(pip_may_choose, projects)):
+            wanted = decisions.add_extensions(selection, extensions)
+            return self._choose_for_another_torch(wanted, error)
         reason = error.message.splitlines()[0]
-        names = [canonicalize_name(requirement.name) for requirement in extensions]
-        question: Tuple[str, ...] = ()
-        if isinstance(error, NoCandidate):
-            question = ask_for_another_torch(names, self.wanted, selection.here, self._catalog)
-        if not question:
-            self._reporter.note(f"{reason}: pip chooses, and torch may move with it")
-            return selection
+        self._reporter.note(f"{reason}: pip chooses, and torch may move with it")
+        return selection
+
+    def _choose_for_another_torch(self, selection: Selection, error: NoCandidate) -> Selection:
+        """The newest torch that has all extensions, where nothing fits the installed one. Errors:
+        NoCandidate; Refused."""
+        reason = error.message.splitlines()[0]
         self._reporter.note(f"{reason}: another torch is looked for")
-        asked = self._ask_for_torch(selection, question)
+        asked = self._ask_for_torch(selection, ask_for_another_torch(self.wanted, selection.here))
         if asked.coming_torch is None:
             raise error
         if TORCH not in self.wanted.named:
-            choice = dataclasses.replace(asked.torch_choice, brought_for=", ".join(names))
+            names = ", ".join(selection.extensions)
+            choice = dataclasses.replace(asked.torch_choice, brought_for=names)
             asked = dataclasses.replace(asked, torch_choice=choice)
-        return self._choose(decisions.add_extensions(asked, extensions))
+        return self._choose(asked)
 
     def _ask_for_torch(self, selection: Selection, requirements: Sequence[str]) -> Selection:
         """Which torch will pip install? Extensions are chosen for it."""
@@ -352,6 +352,9 @@ class _Loop:
     def _fail(self, refusal: Refusal) -> NoReturn:
         error = refusal.error
         if isinstance(error, PipFailed) and refusal.is_relayed:
+            offline = rounds.nothing_offline(error) if self._request.own.offline else None
+            if offline is not None:
+                raise offline from error
             self._installer.relay()
             error.was_relayed = True
         raise error
@@ -381,9 +384,12 @@ class _Loop:
     # --- extensions -------------------------------------------------------------------------------
 
     def _choose_for_plan(self, choice: rounds.Choose) -> Selection:
+        selection = choice.selection
         try:
-            return self._choose(choice.selection)
+            return self._choose(selection)
         except (NoCandidate, Refused) as error:
+            if isinstance(error, NoCandidate) and may_look_for_another(selection, self.wanted):
+                return self._choose_for_another_torch(selection, error)
             if not choice.because:
                 raise
             raise rounds.name_cause(error, choice.because) from error
@@ -400,7 +406,7 @@ class _Loop:
         if not selection.extensions and not choice.is_open:
             return selection
         if choice.planned is None and not choice.is_open:
-            resolution = self._resolve(selection)
+            resolution = self._joint.choose_for_installed(selection)
         else:
             selection, resolution = self._joint.choose(selection)
             self.files.forget_others(selection)
@@ -415,7 +421,8 @@ class _Loop:
         self.notes = cpu_fallback_notes(resolution.pins, answers, selection.planned)
         for sentence in describe_pins(resolution):
             self._reporter.note(sentence)
-        self._say_hosts_down(resolution.pins, selection)
+        for sentence in describe_silent_hosts(resolution.pins, answers):
+            self._reporter.warn(sentence)
         for candidate in resolution.pins:
             if decisions.is_new_file(candidate, selection, wanted, self._catalog):
                 if candidate.name in selection.carried:
@@ -452,22 +459,6 @@ class _Loop:
             ):
                 broken.add(name)
         return dataclasses.replace(selection, broken=frozenset(broken))
-
-    def _say_hosts_down(self, pins: Sequence[Candidate], selection: Selection) -> None:
-        """A source build that a host's silence is the reason for should not look like the normal
-        case."""
-        built = {pin.name for pin in pins if pin.kind is CandidateKind.SDIST}
-        for answer in selection.answers:
-            if answer.project not in built:
-                continue
-            if answer.kind is HostAnswerKind.DOWN:
-                self._reporter.warn(
-                    f"{answer.project}: {answer.host} does not answer ({answer.detail})"
-                )
-            elif answer.gap:
-                self._reporter.warn(
-                    f"{answer.project}: {answer.host} was not asked, and {answer.gap}"
-                )
 
     def _is_to_be_built(self, selection: Selection) -> bool:
         return bool(decisions.find_unbuilt(selection)) and not self._request.own.dry_run

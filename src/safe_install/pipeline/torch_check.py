@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import List, Optional, Tuple
 
 from safe_install.errors import NoCandidate, Refused
+from safe_install.index.facts import Catalog
 from safe_install.models import (
     Finding,
     Plan,
@@ -13,6 +14,10 @@ from safe_install.models import (
 )
 from safe_install.pipeline.baseline import check_torch_here
 from safe_install.pipeline.session import Session
+from safe_install.resolve.carried import check_kept
+from safe_install.resolve.decisions import Selection
+from safe_install.resolve.permission import check_torch_asked_for
+from safe_install.resolve.torch_choice import name_open_question
 from safe_install.torch_family import TORCH
 
 
@@ -37,17 +42,32 @@ class TorchCheck:
         here = self._session.environment
         is_declared = here.driver is not None and here.driver.declared
         if torch != here.torch or is_declared:
-            self.judge(check_torch_here(here, torch))
+            self._judge(check_torch_here(here, torch))
 
-    def judge(self, findings: Tuple[Finding, ...]) -> None:
-        """Refuse for an error, and remember the rest. Errors: Refused."""
+    def judge_plan(
+        self,
+        plan: Plan,
+        selection: Selection,
+        coming: Optional[TorchBuild],
+        catalog: Catalog,
+    ) -> None:
+        """Is the torch of a plan what was asked for, does it run, and do the extensions that stay
+        fit it? Errors: Refused."""
+        request, here = self._session.request, self._session.environment
+        moved = check_torch_asked_for(plan, request, here, coming)
+        self._judge(name_open_question(moved, selection.torch_choice, coming))
+        self.check(coming)
+        if request.own.keep_extensions:
+            self._judge(check_kept(plan, selection.bound, here, selection.planned, catalog))
+
+    def _judge(self, findings: Tuple[Finding, ...]) -> None:
+        """Refuse for an error; say the rest before anything is fetched, and remember it. Errors:
+        Refused."""
         if any(finding.severity is Severity.ERROR for finding in findings):
             raise Refused.by(findings)
         self.findings += findings
-        if self._session.request.own.dry_run:
-            return  # its result says it at once
         for finding in findings:
-            self._session.world.reporter.warn(finding.detail)
+            self._session.world.reporter.found(finding)
 
 
 def refuse_other_accelerator(plan: Plan, torch: Optional[TorchBuild], accelerator: str) -> None:

@@ -7,15 +7,22 @@ one first.
 
 from __future__ import annotations
 
-from typing import Container, Mapping
+from typing import Container, Mapping, Tuple
 
 from packaging.utils import NormalizedName
 
 from safe_install.index.facts import AcceleratorMatch, Catalog, Project, TorchMatch
-from safe_install.models import Environment, InstalledDistribution, TorchBuild
+from safe_install.models import (
+    Environment,
+    Finding,
+    InstalledDistribution,
+    Plan,
+    Severity,
+    TorchBuild,
+)
 from safe_install.requirements import parse_requirement, requirement_name
 from safe_install.resolve.companions import installed_candidate, says_its_torch
-from safe_install.resolve.compatibility import Context, reject_torch_version
+from safe_install.resolve.compatibility import Context, check_candidate, reject_torch_version
 from safe_install.torch_family import TORCH, is_library_of_torch
 
 # installed extensions, and why they go along: "built for torch 2.12.0+cu130"
@@ -87,6 +94,44 @@ def _pins_torch(distribution: InstalledDistribution) -> bool:
         if any(part.operator in ("==", "===", "~=") for part in requirement.specifier):
             return True
     return False
+
+
+def check_kept(
+    plan: Plan, bound: Bound, here: Environment, planned: Environment, catalog: Catalog
+) -> Tuple[Finding, ...]:
+    """Warnings on the extensions that stay as they are beside a torch for which they were not
+    built. `planned`: the environment with that torch."""
+    today, coming = here.torch, planned.torch
+    if today is None or coming is None or plan.find(TORCH) is None:
+        return ()
+    findings = []
+    for name in sorted(bound):
+        found, project = here.installed[name], catalog.project(name)
+        if plan.find(name) is not None or _fits(found, project, today, planned, catalog):
+            continue
+        detail = (
+            f"{name} {found.version} stays as it is, {bound[name]}: torch "
+            f"{coming.runtime_version} may not load it"
+        )
+        hint = "Leave --keep-extensions out: then it goes along with torch."
+        findings.append(Finding("kept-extension", Severity.WARNING, name, detail, hint))
+    return tuple(findings)
+
+
+def _fits(
+    distribution: InstalledDistribution,
+    project: Project,
+    today: TorchBuild,
+    planned: Environment,
+    catalog: Catalog,
+) -> bool:
+    """Does nothing that is known of it speak against the torch that comes?"""
+    coming = planned.torch
+    candidate = installed_candidate(distribution, project, coming)
+    if candidate is None or coming is None:
+        return False
+    rejection = check_candidate(candidate, Context(project, planned, catalog, pre=True))
+    return rejection is None and is_near(distribution, project, today, coming)
 
 
 def is_near(

@@ -220,10 +220,11 @@ def name_cuda_torch(one: Asked) -> str:
     torch, name = one.context.environment.torch, one.context.project.name
     if torch is None or not is_for_cuda_only(one.context):
         return ""
+    release = one.context.catalog.torch.releases.get(split_local(torch.runtime_version)[0])
+    cuda = _newest_cuda(release.accelerators, one.context) if release is not None else None
     return (
-        f"Install a torch for CUDA first: {name} has code for CUDA only, and torch "
-        f"{torch.runtime_version} is a build "
-        "for the CPU."
+        f"Choose a torch for CUDA (--accelerator {cuda or 'cuNNN'} torch), or leave {name} out: it "
+        f"has code for CUDA only, and torch {torch.runtime_version} is a build for the CPU."
     )
 
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import List, Sequence, Tuple, Union
 
 from packaging.requirements import Requirement
-from packaging.utils import NormalizedName, canonicalize_name
+from packaging.utils import canonicalize_name
 
 from safe_install.errors import NoCandidate
 from safe_install.index.facts import Catalog, TorchMatch
@@ -15,7 +15,7 @@ from safe_install.models import Environment
 from safe_install.requirements import parse_requirement, requirement_name
 from safe_install.resolve.companions import pip_may_choose
 from safe_install.resolve.compatibility import Context
-from safe_install.resolve.decisions import Wanted
+from safe_install.resolve.decisions import Selection, Wanted
 from safe_install.resolve.no_candidate import where_else
 from safe_install.resolve.plan import applies, is_satisfied
 from safe_install.resolve.rounds import Refusal
@@ -78,20 +78,17 @@ def open_selection(wanted: Wanted, here: Environment, catalog: Catalog) -> Union
     return Opening(tuple(ours), True, question)
 
 
-def ask_for_another_torch(
-    names: Sequence[NormalizedName], wanted: Wanted, here: Environment, catalog: Catalog
-) -> Tuple[str, ...]:
-    """The question to pip for another torch than the installed one, where nothing of these
-    extensions fits that.
+def may_look_for_another(selection: Selection, wanted: Wanted) -> bool:
+    """Where the installed torch has not all extensions: may another one come, and was none chosen
+    yet?"""
+    is_chosen = selection.coming_torch is not None or selection.torch_choice.is_open
+    return wanted.allow_torch_change and selection.here.torch is not None and not is_chosen
 
-    Empty where torch may not move, or where pip can find what fits by itself: their metadata names
-    the torch.
-    """
-    if here.torch is None or not wanted.allow_torch_change:
-        return ()
-    if all(pip_may_choose(catalog.project(name)) for name in names):
-        return ()
-    return (f"{TORCH}!={here.torch.version.public}", *map(str, _torch_requirements(wanted)))
+
+def ask_for_another_torch(wanted: Wanted, here: Environment) -> Tuple[str, ...]:
+    """The question to pip for another torch than the installed one."""
+    excluded = [f"{TORCH}!={here.torch.version.public}"] if here.torch is not None else []
+    return (*excluded, *map(str, _torch_requirements(wanted)))
 
 
 def _torch_requirements(wanted: Wanted) -> List[Requirement]:

@@ -19,7 +19,7 @@ from safe_install.models import Environment, Finding, Plan, Severity, TorchBuild
 from safe_install.requirements import parse_requirement
 from safe_install.resolve import plan as planning
 from safe_install.resolve.accelerator import choose_accelerator
-from safe_install.resolve.guard import names_released_by
+from safe_install.resolve.guard import check_plan, names_released_by
 from safe_install.resolve.own_options import UV_VARIABLE
 from safe_install.resolve.request import InstallRequest, named
 from safe_install.resolve.requirements_file import Entry
@@ -148,6 +148,17 @@ def may_be_broken(
     if not request.no_warn_conflicts:
         return frozenset()
     return frozenset(name for name in kept if not is_guarded(name))
+
+
+def find_forbidden(
+    plan: Plan,
+    environment: Environment,
+    released: Collection[NormalizedName],
+    may_be_broken: Collection[NormalizedName],
+) -> Tuple[Finding, ...]:
+    """What the plan must not do."""
+    findings = check_plan(plan, environment, released=released)
+    return findings or tuple(check_requirements(plan, environment, may_be_broken))
 
 
 def check_requirements(

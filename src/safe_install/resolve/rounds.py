@@ -22,7 +22,12 @@ from safe_install.models import (
     Severity,
     Step,
 )
-from safe_install.pip_output import conflict_reason, names_in_failure, requirement_in_failure
+from safe_install.pip_output import (
+    conflict_reason,
+    names_in_failure,
+    requirement_in_failure,
+    unmatched_requirement,
+)
 from safe_install.requirements import requirement_name
 from safe_install.resolve import plan as planning
 from safe_install.resolve.companions import check_planned
@@ -42,6 +47,7 @@ from safe_install.resolve.promises import own_hashes
 from safe_install.resolve.request import InstallRequest
 from safe_install.resolve.torch_choice import (
     NO_SUCH_TORCH,
+    OTHER_METADATA,
     PassedOver,
     pass_over,
     why_impossible,
@@ -241,7 +247,7 @@ def _after_failure(
     torch, reason_of_torch = selection.coming_torch, ""
     if torch is not None and (selection.torch_choice.is_assumed or selection.torch_pins):
         reason_of_torch = why_impossible(torch, error.output)
-    if reason_of_torch == NO_SUCH_TORCH:
+    if reason_of_torch.startswith((NO_SUCH_TORCH, OTHER_METADATA)):
         return _without_torch(selection, reason_of_torch)
     if selection.has_torch:
         names = names_in_failure(error.output, catalog.projects)
@@ -265,13 +271,31 @@ def _after_failure(
     if reason is None:
         return Refusal(error, is_relayed=True)
     what = f"torch {here.runtime_version}" if here is not None else "torch not installed"
+    message = f"this would change {what}: {reason}"
     hint = "Ask for a version that works with the installed torch, or permit the change with --allow-torch-change."
+    holding, way_on = why_it_stays(selection.torch_choice)
+    if holding:
+        # Torch may move, and we hold it ourselves.
+        wish, _, _ = reason.partition(", but ")
+        reason = message = f"{wish}, and the installed {what} stays: {holding}"
+        hint = way_on
     return Refusal(
         Refused(
-            f"this would change {what}: {reason}",
-            hint=why_it_stays(selection.torch_choice) or hint,
+            message,
+            hint=hint,
             findings=(Finding("torch-moved", Severity.ERROR, "torch", reason),),
         )
+    )
+
+
+def nothing_offline(error: PipFailed) -> Optional[NoCandidate]:
+    """The installer's failure where it may ask no host; None where it failed on something else."""
+    wanted = unmatched_requirement(error.output)
+    if wanted is None:
+        return None
+    return NoCandidate(
+        f"no {wanted} was found, and --offline asks no host",
+        hint="Leave --offline out, or name a folder that has it: --find-links DIR.",
     )
 
 

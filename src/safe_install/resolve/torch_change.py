@@ -102,7 +102,7 @@ def _judge_accelerator(installed: TorchBuild, coming: TorchBuild, asked: AskedOf
         f"{coming.runtime_version} "
         f"in its place is one for {coming.accelerator}"
     )
-    is_near = asked.names_another(installed.version) and _kind_of(coming) == _kind_of(installed)
+    is_near = asked.names_another(installed.version) and kind_of(coming) == kind_of(installed)
     if asked.allow_change or is_near or asked.names(coming.accelerator):
         return Finding("torch-accelerator", Severity.WARNING, TORCH, detail)
     same = f"{coming.version.public}+{installed.accelerator}"
@@ -113,7 +113,7 @@ def _judge_accelerator(installed: TorchBuild, coming: TorchBuild, asked: AskedOf
     return Finding("torch-accelerator", Severity.ERROR, TORCH, detail, hint)
 
 
-def _kind_of(torch: TorchBuild) -> str:
+def kind_of(torch: TorchBuild) -> str:
     """`cpu`, `cuda`, `rocm`; the accelerator itself where it is of no known kind."""
     accelerator = parse_accelerator(torch.accelerator)
     return accelerator.kind if accelerator is not None else torch.accelerator

@@ -16,7 +16,7 @@ from packaging.version import Version
 
 from safe_install.index.torch_files import TorchFile
 from safe_install.models import Candidate, Finding, Rejection, Severity, TorchBuild
-from safe_install.pip_output import conflict_reason
+from safe_install.pip_output import conflict_reason, other_version
 from safe_install.requirements import parse_requirement
 from safe_install.resolve.torch_ranking import Exclusion, TorchOption
 from safe_install.torch_family import TORCH
@@ -32,7 +32,9 @@ class PassedOver:
     build: TorchBuild
     reason: str
     by_installer: bool = False  # it has every extension, and pip found no plan with it
+    lacks_wheel: bool = False  # of an extension
     is_open: bool = False  # its host was not asked, or did not answer
+    remedy: str = ""  # what to do about an open question, or a driver, as a sentence
     is_untried: bool = False  # another one comes before it; it may still be taken
 
     @property
@@ -95,14 +97,19 @@ def merge_rejections(
 
 
 NO_SUCH_TORCH = "the package index has no such torch"
+OTHER_METADATA = "the METADATA of its file on the package index names another version"
 
 
 def why_impossible(torch: TorchBuild, output: str) -> str:
     """Why pip found no plan with a torch that we chose; "" where that torch is not the reason.
     `output`: pip's."""
-    reason = conflict_reason(output, [f"torch=={torch.version.public}"])
+    pinned = f"torch=={torch.version.public}"
+    reason = conflict_reason(output, [pinned])
     if reason is None:
         return ""
+    said = other_version(output, TORCH, torch.version.public)
+    if said is not None:
+        return f"{OTHER_METADATA} ({said})"
     wish, _, _ = reason.partition(", but torch==")
     if " requires " in wish:
         return wish
@@ -136,8 +143,7 @@ def note_choice(
             f"torch {taken.runtime_version} comes as pip planned it: whether another build of it "
             f"would run here is not known: {unknown[0].reason}"
         )
-        hint = "Try again when that host answers."
-        return (Finding("other-build", Severity.NOTE, TORCH, detail, hint),)
+        return (Finding("other-build", Severity.NOTE, TORCH, detail, unknown[0].remedy),)
     # One with which pip found no plan may have been passed over before, because a wheel was
     # missing.
     newest = max(choice.passed_over, key=lambda one: (Version(one.release), one.by_installer))
@@ -153,16 +159,42 @@ def note_choice(
     other = others[0] if others and own.is_untried else None
     detail += f"{other.version}: {other.reason}; " if other is not None else ""
     detail += _describe_taken(choice, taken, list(extensions))
-    hint = KEEP_EXTENSIONS if carried or choice.left_behind else ""
+    hint = _way_on(other or own, is_carried=bool(carried or choice.left_behind))
     return (Finding("older-torch", Severity.NOTE, TORCH, detail, hint),)
 
 
-def why_it_stays(choice: TorchChoice) -> str:
-    """What holds the installed torch, and what to do; "" where no installed extension does."""
-    if not choice.left_behind:
-        return ""
-    newest = choice.passed_over[0]
-    return f"The installed torch stays, because of torch {newest.release}: {newest.reason}. {KEEP_EXTENSIONS}"
+def _way_on(passed: PassedOver, *, is_carried: bool) -> str:
+    """What to do so that a torch that was passed over comes."""
+    if passed.lacks_wheel:
+        return KEEP_EXTENSIONS if is_carried else ""
+    return passed.remedy
+
+
+def why_it_stays(choice: TorchChoice) -> Tuple[str, str]:
+    """What holds the installed torch, and what to do: a reason, and a hint."""
+    if not choice.keeps_installed or not choice.passed_over:
+        return "", ""
+    newest = max(choice.passed_over, key=lambda one: Version(one.release))
+    reason = f"torch {newest.release}: {newest.reason}"
+    return reason, _way_on(newest, is_carried=bool(choice.left_behind))
+
+
+def name_open_question(
+    findings: Sequence[Finding], choice: TorchChoice, coming: Optional[TorchBuild]
+) -> Tuple[Finding, ...]:
+    """The errors on a torch for another accelerator, with the host that may have a build like the
+    installed one and did not say so."""
+    unknown = next((one for one in choice.passed_over if one.is_open), None)
+    if unknown is None or coming is None:
+        return tuple(findings)
+    told = []
+    for finding in findings:
+        if finding.check == "torch-accelerator" and finding.severity is Severity.ERROR:
+            detail = f"{finding.detail}; no build like the installed one is known: {unknown.reason}"
+            hint = f"{unknown.remedy} For the other build: --accelerator {coming.accelerator}."
+            finding = replace(finding, detail=detail, hint=hint)
+        told.append(finding)
+    return tuple(told)
 
 
 def _note_build(choice: TorchChoice, planned: PassedOver, taken: TorchBuild) -> Tuple[Finding, ...]:
@@ -201,9 +233,12 @@ def hint_to_permit(
 
     `carried`: those of the extensions that go along unasked.
     """
-    names = join_all(canonicalize_name(requirement.name) for requirement in requirements)
+    each = [canonicalize_name(requirement.name) for requirement in requirements]
+    names = join_all(each)
     if option.is_installed:
         return hint_of_installed(option.build, names)
+    if option.excluded is Exclusion.INSTALLED:
+        return hint_to_step_back(option, each)
     if option.excluded is Exclusion.CONSTRAINT:
         return f"Permit torch {option.release}, which has {names}: {option.reason}."
     flag = "--pre " if option.excluded is Exclusion.PRE_RELEASE else ""
@@ -212,9 +247,28 @@ def hint_to_permit(
     return f"Ask for torch {option.release}, which has {names}: safe-install {flag}{words}"
 
 
+def add_hint(hint: str, other: str) -> str:
+    """A hint with another way out behind it."""
+    return f"{hint} Or {other[:1].lower()}{other[1:]}" if hint else other
+
+
+def hint_to_step_back(option: TorchOption, names: Iterable[str]) -> str:
+    """The option that permits an older torch than the installed one, which has these extensions."""
+    return f"Permit torch {option.release}, which has {join_all(names)}: --allow-torch-change."
+
+
 def hint_of_installed(torch: TorchBuild, names: str) -> str:
     """What to know where no other torch has these extensions."""
     return f"The newest torch that has {names} is the installed one, {torch.version}."
+
+
+def hint_where_pip_has_no_plan(passed: PassedOver, extensions: Iterable[str]) -> str:
+    """Where a torch has every extension, and pip found no plan with it."""
+    names = join_all(extensions)
+    if passed.reason.startswith((NO_SUCH_TORCH, OTHER_METADATA)):
+        return f"Name an index that has torch {passed.release}, which has {names}: {passed.reason}."
+    has_all = f"torch {passed.release} has {names}"
+    return f"Make room for the torch that fits: {has_all}, but {passed.reason}."
 
 
 def hint_to_keep(hint: str, names: Sequence[NormalizedName]) -> str:

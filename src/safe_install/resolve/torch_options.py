@@ -10,24 +10,23 @@ from __future__ import annotations
 import dataclasses
 from typing import Callable, FrozenSet, List, Optional, Sequence, Tuple
 
-from packaging.requirements import Requirement
 from packaging.utils import NormalizedName, canonicalize_name
 from packaging.version import Version
 
 from safe_install.errors import NoCandidate, Refused
 from safe_install.index.facts import Catalog, CudaTable, Project, TorchTable
-from safe_install.index.torch_files import Listing
 from safe_install.models import Candidate, CandidateKind, Environment, Rejection, Rule, TorchBuild
 from safe_install.resolve import decisions
 from safe_install.resolve.carried import has_own_source
 from safe_install.resolve.decisions import Selection, Wanted
 from safe_install.resolve.provider import Resolution
 from safe_install.resolve.target import planned_torch
+from safe_install.resolve.torch_change import kind_of
 from safe_install.resolve.torch_choice import (
     PassedOver,
     pass_over,
 )
-from safe_install.resolve.torch_ranking import BY_THE_PERSON, Exclusion, TorchOption
+from safe_install.resolve.torch_ranking import Exclusion, TorchOption, without_name
 
 MAX_REFUSED = 2  # builds for which pip is asked in vain, where there are no extensions
 
@@ -135,6 +134,14 @@ def is_of_another_accelerator(
     )
 
 
+def is_step_back_to(option: TorchOption, installed: TorchBuild) -> bool:
+    """Is it excluded because it is older than the installed torch, and a build of the same kind?"""
+    if option.excluded is not Exclusion.INSTALLED:
+        return False
+    is_older = Version(option.release) < Version(installed.version.public)
+    return is_older and kind_of(option.build) == kind_of(installed)
+
+
 def come_again(option: TorchOption, catalog: Catalog, here: Environment) -> TorchOption:
     """--force-reinstall: the installed build, from where it lies."""
     if not option.is_installed or option.build.version.local is None:
@@ -172,61 +179,6 @@ class MoreTorches:
         self.torch: TorchTable = torch
         self.cuda: CudaTable = catalog.cuda
         self.project: Callable[[str], Project] = catalog.project
-
-
-def no_torch(
-    selection: Selection, options: Sequence[TorchOption], wanted: Wanted, listing: Optional[Listing]
-) -> NoCandidate:
-    """No torch may come: why not, of the newest ones."""
-    accelerator = wanted.torch.accelerator
-    what = f"no torch for {accelerator}" if accelerator else "no torch"
-    reasons = [f"torch {one.version}: {one.reason}" for one in selection.torch_choice.passed_over]
-    if listing is not None and listing.problem is not None:
-        reasons = [listing.problem.reason]
-    else:
-        meant = [
-            option
-            for option in options
-            if not accelerator or option.build.accelerator == accelerator
-        ]
-        asked = (*wanted.torch.requirements, *wanted.torch.constraints)
-        meeting = [option for option in meant if _meets(option, asked)]
-        if asked and not meeting:
-            texts = dict.fromkeys(map(str, asked))
-            reasons.append(f"no release that is known here meets {' and '.join(texts)}")
-        meant = meeting
-        # What no other word of the person's would change is said first.
-        meant.sort(key=lambda option: option.excluded in BY_THE_PERSON)
-        reasons += [option.reason for option in meant if option.excluded is not None]
-    shown = "; ".join(dict.fromkeys(reasons[:3])) or "none is known here"
-    hint = ""
-    if wanted.torch.origin:
-        hint = (
-            f"{wanted.torch.origin} names {accelerator}: --accelerator auto lets the driver decide."
-        )
-    problem = listing.problem if listing is not None else None
-    if problem is not None and problem.forbidden_by:
-        hint = f"Leave {problem.forbidden_by} out to ask it."
-    elif problem is not None and problem.is_open:
-        hint = (
-            "Name a mirror of that host (SAFE_INSTALL_MIRRORS), or the very version that an index "
-            "of yours has: "
-            f"torch==X.Y.Z+{accelerator}."
-        )
-    for option in options:
-        if option.is_on_index and option.build.runtime_version in map(
-            _pinned_version, wanted.torch.requirements
-        ):
-            hint = f"The package index has that build as torch=={option.version}."
-    return NoCandidate(f"{what} can come: {shown}", hint=hint)
-
-
-def _meets(option: TorchOption, asked: Sequence[Requirement]) -> bool:
-    versions = (option.build.version, Version(option.release))
-    return all(
-        any(one.specifier.contains(version, prereleases=True) for version in versions)
-        for one in asked
-    )
 
 
 def say_built(selection: Selection, resolution: Resolution) -> Selection:
@@ -292,12 +244,12 @@ def with_reason_of_planned(selection: Selection, options: Sequence[TorchOption])
     for option in options:
         is_untried = option.build == choice.planned and option.version not in passed
         if is_untried and selection.coming_torch != option.build:
-            reason = _reason_of_planned(option, options)
-            return (
-                with_passed_over(selection, PassedOver(option.build, reason, is_untried=True))
-                if reason
-                else selection
-            )
+            told = _telling(option, options)
+            if told is None:
+                return selection
+            reason = without_name(told.reason or told.warning, told)
+            passed_over = PassedOver(option.build, reason, remedy=told.remedy, is_untried=True)
+            return with_passed_over(selection, passed_over) if reason else selection
     return selection
 
 
@@ -307,20 +259,16 @@ def carried_of(error: NoCandidate, selection: Selection) -> List[NormalizedName]
     return sorted(canonicalize_name(name) for name in names if name in selection.carried)
 
 
-def _reason_of_planned(planned: TorchOption, options: Sequence[TorchOption]) -> str:
-    """Without the name before it. Where another accelerator was asked for: why its build of that
-    release cannot come; "" where it can."""
-    reason = planned.reason or planned.warning
-    if planned.excluded is Exclusion.ACCELERATOR:
-        same = [
-            one for one in options if one.release == planned.release and one.build != planned.build
-        ]
-        reason = next((one.reason for one in same), "")
-    for name in (planned.build.runtime_version, planned.version, planned.release):
-        start = f"torch {name} "
-        if reason.startswith(start):
-            return reason[len(start) :]
-    return reason
+def _telling(planned: TorchOption, options: Sequence[TorchOption]) -> Optional[TorchOption]:
+    """The build that says why that release does not come: where another accelerator is wanted, the
+    build for that one. None where nothing speaks against it."""
+    if planned.excluded not in (Exclusion.ACCELERATOR, Exclusion.INSTALLED):
+        return planned
+    for option in options:
+        is_other = option.release == planned.release and option.build != planned.build
+        if is_other and (option.reason or option.warning):
+            return option
+    return planned if planned.excluded is Exclusion.INSTALLED else None
 
 
 def version_of(selection: Selection) -> str:
@@ -358,8 +306,3 @@ def not_known(names: Sequence[str]) -> str:
 def listed(names: Sequence[str]) -> str:
     """`torch-scatter and no flash-attn`, behind "no"."""
     return " and no ".join(names)
-
-
-def _pinned_version(requirement: Requirement) -> str:
-    """`2.13.0+cu130` for `torch==2.13.0+cu130`."""
-    return next((one.version for one in requirement.specifier if one.operator == "=="), "")

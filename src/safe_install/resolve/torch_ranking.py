@@ -16,7 +16,14 @@ from packaging.specifiers import SpecifierSet
 from packaging.version import Version
 
 from safe_install.index.facts import Catalog, CudaTable, TorchRelease, TorchTable, parse_release
-from safe_install.models import Driver, Environment, Interpreter, Severity, TorchBuild
+from safe_install.models import (
+    Driver,
+    Environment,
+    Finding,
+    Interpreter,
+    Severity,
+    TorchBuild,
+)
 from safe_install.resolve.target import planned_torch
 from safe_install.resolve.torch_change import AskedOfTorch, check_torch_change
 from safe_install.resolve.torch_fit import check_torch
@@ -65,6 +72,7 @@ class TorchOption:
     excluded: Optional[Exclusion] = None
     reason: str = ""  # why it may not come
     warning: str = ""  # it may come, and would not run with the driver or on the GPU that is here
+    remedy: str = ""  # what to do where it does not run, as a sentence
     is_installed: bool = False
     # does pip find it where it looks anyway? Else it lies on download.pytorch.org
     is_on_index: bool = True
@@ -241,13 +249,35 @@ def _judge(
     if not is_planned:
         reasons.update(_forbidden_by_the_person(build, terms, is_fixed=is_fixed))
     reasons.update(_step_back(build, terms, here))
-    if reasons:
-        excluded, reason = next(iter(reasons.items()))
-        return TorchOption(
-            build, excluded, reason, is_installed=is_installed, is_on_index=is_on_index
-        )
+    excluded, reason = next(iter(reasons.items()), (None, ""))
     warning = fit.detail if fit is not None else _unused_gpu(build, terms, here)
-    return TorchOption(build, warning=warning, is_installed=is_installed, is_on_index=is_on_index)
+    is_about_driver = excluded in (None, Exclusion.DRIVER)
+    return TorchOption(
+        build,
+        excluded,
+        reason,
+        warning="" if excluded is not None else warning,
+        remedy=_remedy(fit) if is_about_driver and fit is not None else "",
+        is_installed=is_installed,
+        is_on_index=is_on_index,
+    )
+
+
+def _remedy(fit: Finding) -> str:
+    """Where a driver is too old, a newer one helps, too."""
+    if fit.check != "driver-too-old":
+        return fit.hint
+    return f"Use a newer driver, or {fit.hint[:1].lower()}{fit.hint[1:]}"
+
+
+def without_name(reason: str, option: TorchOption) -> str:
+    """Why a build does not come, without its name before it, and without the list of what its files
+    hold."""
+    for version in (option.build.runtime_version, option.version, option.release):
+        name = f"torch {version} "
+        if reason.startswith(name):
+            return reason[len(name) :]
+    return reason.partition(f": torch {option.build.runtime_version} has ")[0]
 
 
 def judge_planned(
@@ -353,7 +383,15 @@ def _permits_pre_releases(terms: TorchTerms) -> bool:
 
 def _step_back(build: TorchBuild, terms: TorchTerms, here: Environment) -> Mapping[Exclusion, str]:
     """Naming torch permits a newer one, never an older one nor another accelerator."""
-    for finding in check_torch_change(here.torch, build, terms.asked):
-        if finding.severity is Severity.ERROR:
-            return {Exclusion.INSTALLED: finding.detail}
+    installed = here.torch
+    for finding in check_torch_change(installed, build, terms.asked):
+        if finding.severity is not Severity.ERROR or installed is None:
+            continue
+        reason = f"torch {build.version} is older than the installed {installed.runtime_version}"
+        if finding.check == "torch-accelerator":
+            reason = (
+                f"torch {build.version} is a build for {build.accelerator}, and the installed one "
+                f"is for {installed.accelerator}"
+            )
+        return {Exclusion.INSTALLED: reason}
     return {}

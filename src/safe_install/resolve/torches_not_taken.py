@@ -11,7 +11,7 @@ from packaging.version import Version
 
 from safe_install.models import TorchBuild
 from safe_install.resolve.torch_choice import TorchChoice
-from safe_install.resolve.torch_ranking import Exclusion, TorchOption
+from safe_install.resolve.torch_ranking import Exclusion, TorchOption, without_name
 
 _NOT_PUBLISHED = (Exclusion.PYTHON, Exclusion.PLATFORM, Exclusion.BUILD)
 
@@ -41,7 +41,7 @@ def list_not_taken(
         if is_same or not (is_newer or is_beside):
             continue
         lacking = passed.get(option.version, "")
-        reason = _without_name(lacking or option.reason or option.warning, option)
+        reason = without_name(lacking or option.reason or option.warning, option)
         version = (
             option.release if option.excluded in _NOT_PUBLISHED else option.build.runtime_version
         )
@@ -75,12 +75,3 @@ def group_reasons(rows: Sequence[NotTaken]) -> List[Tuple[Tuple[str, ...], str]]
     for reason, group in groupby(rows, key=lambda row: row.reason):
         groups.append((tuple(row.version for row in group), reason))
     return groups
-
-
-def _without_name(reason: str, option: TorchOption) -> str:
-    """Without the torch that the line names anyway, and without the list of what its files hold."""
-    for version in (option.build.runtime_version, option.version, option.release):
-        name = f"torch {version} "
-        if reason.startswith(name):
-            return reason[len(name) :]
-    return reason.partition(f": torch {option.build.runtime_version} has ")[0]

@@ -24,6 +24,7 @@ from safe_install.redaction import redact
 from safe_install.system.credentials import Credentials
 from safe_install.system.http_body import (
     ConnectionBroken,
+    PageNotRead,
     ReaderLeftBehind,
     call_within,
     closing,
@@ -73,6 +74,7 @@ class PageAnswer:
     from_cache: bool = False
     base: str = ""  # where relative links start, where that is not `url`
     asked: str = ""  # where it was asked: a mirror's address, where there is one
+    is_unread: bool = False  # DOWN, although the host sent a page: it is too large, for one
 
 
 class UrlRefused(Exception):
@@ -170,7 +172,8 @@ class HttpClient:
             with closing(self._request(url, headers, allowed_hosts)) as response:
                 return self._read_page(url, response, cached)
         except (UrlRefused, ConnectionBroken) as error:
-            return PageAnswer(url, PageStatus.DOWN, detail=str(error))
+            is_unread = isinstance(error, PageNotRead)
+            return PageAnswer(url, PageStatus.DOWN, detail=str(error), is_unread=is_unread)
 
     def _read_page(self, url: str, response: Any, cached: Optional[CachedPage]) -> PageAnswer:
         code = response.status_code

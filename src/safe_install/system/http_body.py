@@ -20,6 +20,10 @@ class ConnectionBroken(Exception):
     """The connection broke off or was silent for too long."""
 
 
+class PageNotRead(ConnectionBroken):
+    """The host sent a page that is not read: it is too large, or packed in another way."""
+
+
 class ReaderLeftBehind(ConnectionBroken):
     """It took too long, and a thread still reads it: closing it would wait for that thread."""
 
@@ -64,15 +68,13 @@ def call_within(call: Callable[[], _T], seconds: float, late: str) -> _T:
 
 
 def read_page_bytes(response: Any) -> bytes:
-    """The body of a page, unpacked with a limit. Raises ConnectionBroken.
+    """The body of a page, unpacked with a limit. Raises ConnectionBroken; PageNotRead.
 
     urllib3 would unpack each piece whole, whatever becomes of it.
     """
     encoding = response.headers.get("Content-Encoding", "").strip().lower() or "identity"
     if encoding not in ("identity", "gzip", "x-gzip"):
-        raise ConnectionBroken(
-            f"the page is packed in a way that was not asked for ({encoding[:40]})"
-        )
+        raise PageNotRead(f"the page is packed in a way that was not asked for ({encoding[:40]})")
     inflater = None if encoding == "identity" else zlib.decompressobj(31)
     parts = []
     size = 0
@@ -82,10 +84,10 @@ def read_page_bytes(response: Any) -> bytes:
                 chunk if inflater is None else inflater.decompress(chunk, MAX_PAGE_SIZE + 1 - size)
             )
         except zlib.error as error:
-            raise ConnectionBroken("the page cannot be unpacked") from error
+            raise PageNotRead("the page cannot be unpacked") from error
         size += len(content)
         if size > MAX_PAGE_SIZE:
-            raise ConnectionBroken(f"the page is larger than {MAX_PAGE_SIZE // 2**20} MiB")
+            raise PageNotRead(f"the page is larger than {MAX_PAGE_SIZE // 2**20} MiB")
         parts.append(content)
     if inflater is not None and not inflater.eof:
         raise ConnectionBroken("the page broke off before its end")

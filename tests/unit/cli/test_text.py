@@ -508,6 +508,19 @@ def test_lines_where_there_is_no_terminal(options, out, err, capsys):
     assert "\x1b" not in told.err
 
 
+@pytest.mark.parametrize(("quiet", "count"), [(0, 1), (1, 1), (2, 0)])
+def test_what_was_said_before_the_change_is_not_said_again(quiet, count, capsys):
+    warning = Finding("torch-accelerator", Severity.WARNING, "torch", "another CUDA", "Look twice.")
+    reporter = progress.TextReporter(quiet=quiet)
+    reporter.found(warning)
+    before = capsys.readouterr().err
+    result = dataclasses.replace(FULL, findings=(warning, FINDING))
+    cli_text.show_result(result, quiet=quiet, said=reporter.said)
+    after = capsys.readouterr().err
+    assert before.count("warning: another CUDA\n  hint: Look twice.\n") == count
+    assert "another CUDA" not in after and "CUDA was available" in after
+
+
 def test_a_slow_task_is_told_once(capsys, monkeypatch):
     now = [0.0]
     monkeypatch.setattr(progress.time, "monotonic", lambda: now[0])

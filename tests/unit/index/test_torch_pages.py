@@ -49,6 +49,8 @@ class Answers:
         answer = self.pages.get(url)
         if answer is None:
             return PageAnswer(url, PageStatus.MISSING, detail="HTTP 404")
+        if isinstance(answer, PageAnswer):
+            return answer
         if isinstance(answer, PageStatus):
             return PageAnswer(url, answer, detail="HTTP 500")
         return PageAnswer(url, PageStatus.LISTED, answer, asked=url)
@@ -143,14 +145,37 @@ def test_what_the_page_says_of_a_file(extra, is_there):
     )
 
 
+MIRROR = "name a mirror with SAFE_INSTALL_MIRRORS."
+DOWN = Absent(
+    "download.pytorch.org does not answer (HTTP 500)",
+    f"Try again when download.pytorch.org answers, or {MIRROR}",
+)
+TOO_LARGE = "the page is larger than 64 MiB"
+
+
 def test_why_there_is_no_page():
-    assert find({}) == Absent(f"there is no page {PAGE}")
-    assert find({PAGE: PageStatus.DOWN}) == Absent(
-        "download.pytorch.org does not answer (HTTP 500)", is_open=True
-    )
+    assert find({}) == Absent(f"there is no page {PAGE} (HTTP 404)")
+    assert find({PAGE: PageStatus.EMPTY}) == Absent(f"the page {PAGE} is empty")
+    assert find({PAGE: PageStatus.DOWN}) == DOWN
     assert find({}, offline="--offline") == Absent(
-        "download.pytorch.org was not asked (--offline)", is_open=True, forbidden_by="--offline"
+        "download.pytorch.org was not asked (--offline)",
+        "Leave --offline out to ask download.pytorch.org.",
+        forbidden_by="--offline",
     )
+
+
+def test_a_page_that_is_too_large_is_no_host_that_is_down():
+    """The pages of other accelerators are asked all the same."""
+    other = f"{WHL}/cu130/torch/"
+    too_large = PageAnswer(PAGE, PageStatus.DOWN, detail=TOO_LARGE, is_unread=True)
+    file = anchor(f"/whl/cu130/{FILE.replace('cu126', 'cu130')}")
+    reader = TorchPages(Answers(**{PAGE: too_large, other: file}), torch_table())
+    problem = reader.list_files("torch", "cu126", HERE).problem
+    assert problem == Absent(
+        f"the page {PAGE} cannot be read: {TOO_LARGE}",
+        "Name a mirror of its host with SAFE_INSTALL_MIRRORS.",
+    )
+    assert reader.list_files("torch", "cu130", HERE).releases("cu130") == ("2.13.0",)
 
 
 def test_a_release_that_lies_on_a_page_of_its_own():
@@ -181,7 +206,7 @@ def test_a_host_that_does_not_answer_is_not_asked_again():
     answers = Answers(**{PAGE: PageStatus.DOWN, f"{WHL}/cu130/torch/": PageStatus.DOWN})
     reader = TorchPages(answers, torch_table())
     found = {reader.list_files("torch", name, HERE).problem for name in ("cu126", "cu130", "cpu")}
-    assert found == {Absent("download.pytorch.org does not answer (HTTP 500)", is_open=True)}
+    assert found == {DOWN}
     assert [url for url, _ in answers.asked] == [PAGE]
 
 

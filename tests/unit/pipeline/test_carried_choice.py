@@ -8,7 +8,7 @@ from dataclasses import replace
 import pytest
 
 from safe_install.errors import BuildFailed, NoCandidate, Refused
-from safe_install.models import Origin
+from safe_install.models import Origin, Severity
 from safe_install.wheels import inspection
 from tests.factories import make_distribution, make_environment, make_health
 from tests.unit.pipeline.test_builds_for_torch import SourceChooser
@@ -312,6 +312,18 @@ def test_where_something_else_moves_torch_nothing_is_built_for_it(tmp_path):
     assert chooser.built == []
 
 
+# --- --keep-extensions ----------------------------------------------------------------------------
+
+
+def test_a_dry_run_names_what_stays_and_may_not_load(tmp_path):
+    words = ("--dry-run", "-U", "--keep-extensions", "torch")
+    installer = FakeInstaller(torch("2.14.1"))
+    selected, chooser, _, said = run(tmp_path, *words, here=here_with(), installer=installer)
+    (finding,) = [one for one in selected.findings if one.check == "kept-extension"]
+    assert (finding.subject, finding.severity) == (SCATTER, Severity.WARNING)
+    assert finding.detail in said and chooser.asked == []
+
+
 # --- torch that something else moves --------------------------------------------------------------
 
 
@@ -332,9 +344,14 @@ def test_a_permitted_requirement_that_cannot_take_them_along_is_refused(tmp_path
     output = CONFLICT.replace("torch==2.13.0", "torch==2.12.0+cu130")
     installer = FakeInstaller(base(), failed(output))
     words = ("--allow-torch-change", "base")
-    with pytest.raises(Refused, match=r"base 1.0 requires torch>=2.14") as raised:
+    with pytest.raises(Refused) as raised:
         run(tmp_path, *words, here=here_with(), chooser=HostChooser(), installer=installer)
-    assert "torch 2.14.1: no torch-scatter was built for it" in raised.value.hint
+    assert raised.value.message == (
+        "base 1.0 requires torch>=2.14, and the installed torch 2.12.0+cu130 stays: torch 2.14.1: "
+        "no torch-scatter was built for it"
+    )
+    assert "--keep-extensions" in raised.value.hint
+    assert "--allow-torch-change" not in raised.value.hint
     assert raised.value.exit_status == 11
 
 

@@ -29,7 +29,8 @@ def ask(*texts, here=EMPTY, chooser, **said):
     on_torch = tuple(one for one in requirements if one.name == "torch")
     extensions = tuple(one for one in requirements if one.name != "torch")
     question = Question(extensions, on_torch, **said)
-    return question, answer_jointly(question, here, bundled_catalog(), chooser)
+    catalog = bundled_catalog()
+    return question, answer_jointly(question, here, catalog, chooser, chooser.torch_pages)
 
 
 def test_offline_no_host_is_asked_and_so_there_is_no_limit():

@@ -92,6 +92,7 @@ class FrozenChooser:
 
     def __init__(self, catalog, pages, *, pre, no_build, offline):
         self._catalog, self._pre, self._no_build = catalog, pre, no_build
+        self.torch_pages = FrozenTorchPages()
         self._finder = Finder(http=pages, catalog=catalog, offline=offline)
         self._known = Finder(http=pages, catalog=catalog, offline=True, only_near=True)
 
@@ -127,8 +128,11 @@ class FrozenChooser:
             pre=self._pre,
         )
 
+
+class FrozenTorchPages:
+    """The pages of torch have what the index says."""
+
     def list_torch(self, accelerator, interpreter):
-        """The pages have what the index says."""
         return Listing(f"https://download.pytorch.org/whl/{accelerator}/torch/")
 
     def find_torch(self, build, interpreter):
@@ -253,7 +257,12 @@ def ask_install(case):
         )
 
     joint = JointChoice(
-        wanted, CATALOG, chooser, resolve=resolve_for, check_torch=lambda torch: None
+        wanted,
+        CATALOG,
+        chooser,
+        chooser.torch_pages,
+        resolve=resolve_for,
+        check_torch=lambda torch: None,
     )
     chosen, resolution = joint.choose(selection)
     return chosen, resolution

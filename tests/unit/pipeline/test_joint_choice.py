@@ -26,6 +26,12 @@ from tests.unit.pipeline.test_selection import (
 
 SCATTER, SPARSE = "torch-scatter", "torch-sparse"
 MISSING = "ERROR: No matching distribution found for torch==2.13.0"
+# As pip 23.2 says it, on stdout.
+OTHER_VERSION = (
+    "Discarding http://h/torch-2.13.0-cp311-cp311-linux_x86_64.whl#sha256=9a (from "
+    "http://h/simple/torch/): Requested torch from http://h/torch-2.13.0-cp311-cp311-linux_x86_64"
+    ".whl#sha256=9a has inconsistent version: expected '2.13.0', but metadata has '2.12.0'\n"
+)
 CONFLICT = """The conflict is caused by:
     base 1.0 depends on torch>=2.14
     The user requested (constraint) torch==2.13.0
@@ -223,21 +229,31 @@ def test_a_torch_with_which_pip_finds_no_plan_is_passed_over(tmp_path, output):
 
 
 @pytest.mark.parametrize(
-    ("output", "reason"),
+    ("output", "hint"),
     [
-        (MISSING, "but the package index has no such torch."),
-        (CONFLICT, "but base 1.0 requires torch>=2.14."),
+        (
+            MISSING,
+            "Name an index that has torch 2.13.0, which has torch-scatter: the package index has "
+            "no such torch.",
+        ),
+        (
+            OTHER_VERSION + MISSING,
+            "Name an index that has torch 2.13.0, which has torch-scatter: the METADATA of its "
+            "file on the package index names another version (2.12.0).",
+        ),
+        (
+            CONFLICT,
+            "Make room for the torch that fits: torch 2.13.0 has torch-scatter, but base 1.0 "
+            "requires torch>=2.14.",
+        ),
     ],
 )
-def test_the_last_word_is_the_error_of_the_newest(tmp_path, output, reason):
+def test_the_last_word_is_the_error_of_the_newest(tmp_path, output, hint):
     chooser = HostChooser(has={SCATTER: ["2.13.0"]})
     installer = FakeInstaller(torch("2.14.1"), failed(output))
     with pytest.raises(NoCandidate, match=r"no torch-scatter fits torch 2.14.1\+cu130") as raised:
         run(tmp_path, "torch", SCATTER, here=EMPTY, chooser=chooser, installer=installer)
-    assert (
-        raised.value.hint
-        == f"Make room for the torch that fits: torch 2.13.0 has torch-scatter, {reason}"
-    )
+    assert raised.value.hint == hint
 
 
 def test_another_failure_of_pips_is_its_own(tmp_path):
@@ -374,6 +390,51 @@ def test_upgrade_with_the_newest_torch_there(tmp_path):
     selected, chooser, *_ = run(tmp_path, "-U", "torch", SCATTER, here=here, installer=installer)
     assert steps_of(selected) == {SCATTER: "2.0"}
     assert chooser.asked[0][1] == "2.14.1+cu130"
+
+
+@pytest.mark.parametrize("words", [("-U", "torch", SCATTER), (SCATTER,)])
+def test_an_older_torch_that_has_it_is_named_with_the_option_that_permits_it(tmp_path, words):
+    """The newest one is installed, or torch was not named: pip has no other."""
+    here = make_environment(torch="2.14.1+cu130")
+    known = {(SCATTER, "2.13.0"): True, (SCATTER, "2.12.1"): True}
+    with pytest.raises(NoCandidate) as raised:
+        run(
+            tmp_path,
+            *words,
+            here=here,
+            chooser=HostChooser(known=known),
+            installer=FakeInstaller(planned()),
+        )
+    assert raised.value.hint == (
+        "H Or permit torch 2.13.0, which has torch-scatter: --allow-torch-change."
+    )
+
+
+def test_an_older_torch_is_named_where_a_newer_one_was_tried(tmp_path):
+    here = make_environment(torch="2.14.0+cu130")
+    chooser = HostChooser(has={SCATTER: ["2.13.0"]})
+    with pytest.raises(NoCandidate) as raised:
+        words = ("-U", "torch", SCATTER)
+        run(tmp_path, *words, here=here, chooser=chooser, installer=FakeInstaller(torch("2.14.1")))
+    assert raised.value.hint == (
+        "Permit torch 2.13.0, which has torch-scatter: --allow-torch-change."
+    )
+
+
+@pytest.mark.parametrize(
+    ("words", "fields"),
+    [
+        (("torch-scatter==2.0.9",), {}),  # another version may do
+        ((SCATTER,), {"is_open": True}),  # a host that did not answer may have it
+        (("torch==2.14.1", SCATTER), {}),  # another torch is excluded
+    ],
+)
+def test_no_older_torch_is_named_where_it_is_not_the_way(tmp_path, words, fields):
+    here = make_environment(torch="2.14.1+cu130")
+    chooser = HostChooser(known={(SCATTER, "2.13.0"): True}, **fields)
+    with pytest.raises(NoCandidate) as raised:
+        run(tmp_path, *words, here=here, chooser=chooser, installer=FakeInstaller(planned()))
+    assert raised.value.hint == "H"
 
 
 # --- drivers --------------------------------------------------------------------------------------

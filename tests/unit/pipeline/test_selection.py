@@ -61,6 +61,21 @@ class Notes(Reporter):
         self.said.append(text)
 
 
+class SilentPages:
+    """torch's host does not answer."""
+
+    absent = Absent("h does not answer", "Try again when h answers.")
+
+    def list_torch(self, accelerator, interpreter):
+        return Listing("https://h/torch/", problem=self.absent)
+
+    def find_torch(self, build, interpreter):
+        return self.absent
+
+    def find_compilers(self, requires, accelerator, interpreter):
+        return ()
+
+
 class FakeChooser:
     """Chooses version 2.0 of everything, as a wheel or from source; what is in `missing` it does
     not find."""
@@ -68,6 +83,7 @@ class FakeChooser:
     def __init__(self, kind=CandidateKind.WHEEL, missing=(), requires=(), answers=()):
         self.kind, self.missing, self.requires, self.answers = kind, missing, requires, answers
         self.asked, self.obtained, self.checked = [], [], []
+        self.torch_pages = SilentPages()
 
     def choose(
         self,
@@ -111,15 +127,6 @@ class FakeChooser:
 
     def is_on_index(self, name, filename, sha256):
         return False
-
-    def list_torch(self, accelerator, interpreter):
-        return Listing("https://h/torch/", problem=Absent("h does not answer", is_open=True))
-
-    def find_torch(self, build, interpreter):
-        return Absent("h does not answer", is_open=True)
-
-    def find_compilers(self, requires, accelerator, interpreter):
-        return ()
 
 
 class FakeInstaller:
@@ -185,7 +192,13 @@ def run(
     )
     chooser, installer = chooser or FakeChooser(), installer or FakeInstaller()
     selected = select(
-        session, bundled_catalog(), chooser, installer, lambda: health, unpack or Unpacked()
+        session,
+        bundled_catalog(),
+        chooser,
+        chooser.torch_pages,
+        installer,
+        lambda: health,
+        unpack or Unpacked(),
     )
     return selected, chooser, installer, reporter.said
 
@@ -320,6 +333,38 @@ def test_another_torch_comes_where_pip_cannot_find_what_fits(tmp_path):
     assert because["torch"] == ("for torch-scatter", False)
 
 
+MISSING_VISION = "ERROR: No matching distribution found for torchvision\n"
+
+
+@pytest.mark.parametrize("words", [["torchvision"], ["base"]])
+def test_another_torch_comes_where_pip_has_no_such_project(tmp_path, words):
+    """pip may choose a torchvision, and its index has none; or pip's plan brings it."""
+    here = make_environment(torch="2.13.0+cu130")
+    first = (
+        planned(base="1", torchvision="1.0")
+        if words == ["base"]
+        else Failed(PipFailed("pip failed", output=MISSING_VISION))
+    )
+    others = {"base": "1"} if words == ["base"] else {}
+    last = planned(torch="2.14.1", torchvision="2.0", **others)
+    installer = FakeInstaller(first, planned(torch="2.14.1"), last)
+    selected, _, _, said = run(
+        tmp_path,
+        "--allow-torch-change",
+        *words,
+        here=here,
+        chooser=FitsNotHere("torchvision"),
+        installer=installer,
+    )
+    assert "no torchvision fits: another torch is looked for" in said
+    assert [question[:2] for question in installer.questions] == [
+        ("all", ()),
+        ("torch", ("torch!=2.13.0",)),
+        ("all", ("torch",)),
+    ]
+    assert steps_of(selected) == {"torch": "2.14.1", "torchvision": "2.0", **others}
+
+
 def test_no_other_torch_is_the_error_of_the_installed_one(tmp_path):
     with pytest.raises(NoCandidate, match="no torch-scatter fits"):
         words = ["--allow-torch-change", "torch-scatter"]
@@ -334,8 +379,12 @@ def test_no_other_torch_is_the_error_of_the_installed_one(tmp_path):
 class FitsNotHere(FakeChooser):
     """What it knows is for another torch than 2.13."""
 
+    def __init__(self, name="torch-scatter"):
+        super().__init__()
+        self.name = name
+
     def choose(self, requirements, environment, **options):
-        self.missing = ["torch-scatter"] if environment.torch.version.public == "2.13.0" else []
+        self.missing = [self.name] if environment.torch.version.public == "2.13.0" else []
         return super().choose(requirements, environment, **options)
 
 
@@ -479,6 +528,36 @@ def test_the_report_goes_where_the_person_wants_it(tmp_path, target):
     _, _, _, said = run(tmp_path, "six", "--report", place, installer=FakeInstaller(answer))
     text = said[-1] if target == "-" else (tmp_path / "report.json").read_text()
     assert json.loads(text) == answer.report
+
+
+@pytest.mark.parametrize(
+    ("words", "missing"),
+    [(["torch"], "torch"), (["torch", "torch-scatter"], "torch"), (["six>=2"], "six>=2")],
+)
+def test_offline_says_what_is_missing_and_what_to_do(tmp_path, words, missing):
+    lines = f"ERROR: No matching distribution found for {missing}\n"
+    installer = FakeInstaller(Failed(PipFailed("pip failed", output=lines)))
+    with pytest.raises(NoCandidate) as raised:
+        run(tmp_path, "--offline", *words, here=EMPTY, installer=installer)
+    assert raised.value.message == f"no {missing} was found, and --offline asks no host"
+    assert raised.value.hint == (
+        "Leave --offline out, or name a folder that has it: --find-links DIR."
+    )
+    assert installer.relayed == 0
+
+
+@pytest.mark.parametrize(
+    ("words", "output"),
+    [
+        (["six"], "ERROR: No matching distribution found for six\n"),
+        (["--offline", "six"], "ERROR: Could not install packages due to an OSError\n"),
+    ],
+)
+def test_another_failure_of_pips_is_said_by_pip(tmp_path, words, output):
+    installer = FakeInstaller(Failed(PipFailed("pip failed", output=output)))
+    with pytest.raises(PipFailed):
+        run(tmp_path, *words, installer=installer)
+    assert installer.relayed == 1
 
 
 def test_wishes_are_the_persons_options():

@@ -11,7 +11,6 @@ import hashlib
 import zipfile
 
 import pytest
-from packaging.utils import canonicalize_name
 
 from safe_install.errors import NoCandidate, PipFailed, Refused, UsageError
 from safe_install.index.catalog import bundled_catalog
@@ -83,25 +82,13 @@ class PageChooser(FakeChooser):
     def __init__(self, pages=None, offline="", **fields):
         super().__init__(**fields)
         self.pages = pages or Pages()
-        self.reader = TorchPages(self.pages, bundled_catalog().torch, offline=offline)
-
-    def list_torch(self, accelerator, interpreter):
-        return self.reader.list_files("torch", accelerator, interpreter)
-
-    def find_torch(self, build, interpreter):
-        name, release = canonicalize_name("torch"), build.version.public
-        return self.reader.find_file(
-            name, build.version, build.accelerator, interpreter, release=release
-        )
+        self.torch_pages = TorchPages(self.pages, bundled_catalog().torch, offline=offline)
 
     def obtain(self, pin, environment, *, is_promised=False):
         pin, artifact = super().obtain(pin, environment, is_promised=is_promised)
         if pin.name == "torch":
             artifact.installable_filename = pin.link.filename
         return pin, artifact
-
-    def find_compilers(self, requires, accelerator, interpreter):
-        return self.reader.find_compilers(requires, accelerator, interpreter)
 
 
 class PackageIndex:
@@ -453,19 +440,19 @@ def test_where_there_is_none_it_says_why(tmp_path, fields, words, reason):
         )
     assert raised.value.message.startswith("no torch for ") and reason in raised.value.message
     if "not asked" in reason:
-        assert raised.value.hint == "Leave --offline out to ask it."
-    elif fields:
-        hint = raised.value.hint
-        assert "SAFE_INSTALL_MIRRORS" in hint and "torch==X.Y.Z+cu126" in hint
+        assert raised.value.hint == "Leave --offline out to ask download.pytorch.org."
     if words == ["torch==2.13.0+cu130"]:
-        assert raised.value.hint == "The package index has that build as torch==2.13.0."
+        assert raised.value.hint == (
+            "The package index has that build: safe-install --accelerator cu130 torch==2.13.0"
+        )
 
 
 def test_what_the_declared_driver_does_not_run_is_not_brought_by_name_either(tmp_path):
     here = machine(driver="535.104.05", declared=True)
     with pytest.raises(
         NoCandidate,
-        match=r"torch 2\.15\.0\+cu130 needs driver 580\.65\.06 or newer, declared is 535",
+        match=r"can come: torch 2\.15\.0\+cu130 and 9 older releases need driver 580\.65\.06 or "
+        r"newer, declared is 535\.104\.05 \(CUDA 12\.2\)$",
     ):
         choose(tmp_path, "--accelerator", "cu130", "torch", here=here)
 
@@ -515,8 +502,27 @@ def test_the_newest_of_its_accelerator_stays(tmp_path):
 
 def test_where_the_host_does_not_answer_an_upgrade_is_refused_as_before(tmp_path):
     chooser = PageChooser(Pages(down=["/cpu/"]))
-    with pytest.raises(Refused, match=r"is a build for cpu, and torch 2\.15\.0"):
+    with pytest.raises(Refused, match=r"is a build for cpu, and torch 2\.15\.0") as raised:
         choose(tmp_path, "-U", "torch", here=machine(torch="2.13.0+cpu"), chooser=chooser)
+    assert raised.value.message.endswith("download.pytorch.org does not answer (HTTP 503)")
+    assert raised.value.hint == (
+        "Try again when download.pytorch.org answers, or name a mirror with SAFE_INSTALL_MIRRORS. "
+        "For the other build: --accelerator cu132."
+    )
+    assert "torch==2.15.0+cpu" not in raised.value.hint, "it lies on the same host"
+
+
+def test_the_driver_that_holds_an_upgrade_is_named(tmp_path):
+    here = machine(torch="2.14.0+cu130", driver="535.104.05")
+    selected, *_ = choose(
+        tmp_path, "-U", "torch", here=here, installer=PackageIndex(installed="2.14.0+cu130")
+    )
+    (note,) = [finding for finding in selected.findings if finding.check == "older-torch"]
+    assert note.detail == (
+        "torch 2.15.0: needs driver 580.65.06 or newer, here is 535.104.05 (CUDA 12.2); "
+        "2.14.0+cu130 stays"
+    )
+    assert note.hint.startswith("Use a newer driver, or take a build that runs here: ")
 
 
 @pytest.mark.parametrize("upgrade", [[], ["-U"]])

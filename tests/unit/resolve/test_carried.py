@@ -11,8 +11,17 @@ from packaging.version import Version
 
 from safe_install.errors import Refused
 from safe_install.index.catalog import bundled_catalog
-from safe_install.models import BuiltFor, Candidate, CandidateKind, Link
-from safe_install.resolve.carried import find_bound, is_near, may_be_bound
+from safe_install.models import (
+    Action,
+    BuiltFor,
+    Candidate,
+    CandidateKind,
+    Link,
+    Plan,
+    Severity,
+    Step,
+)
+from safe_install.resolve.carried import check_kept, find_bound, is_near, may_be_bound
 from safe_install.resolve.compatibility import Context
 from safe_install.resolve.decisions import (
     brought_requirements,
@@ -22,7 +31,7 @@ from safe_install.resolve.decisions import (
     may_stay,
     stays,
 )
-from safe_install.resolve.opening import ask_for_another_torch
+from safe_install.resolve.opening import ask_for_another_torch, may_look_for_another
 from safe_install.resolve.ranking import rank_fitting
 from safe_install.resolve.rounds import Choose, Done, Refusal, next_round
 from safe_install.resolve.torch_choice import PassedOver, TorchChoice
@@ -274,7 +283,8 @@ CONFLICT = """The conflict is caused by:
 
 
 def test_a_torch_that_is_held_back_refuses_what_needs_a_newer_one():
-    passed = PassedOver(torch("2.13.0"), "no torch-scatter was built for it")
+    reason = "no torch-scatter was built for it"
+    passed = PassedOver(torch("2.13.0"), reason, lacks_wheel=True)
     choice = TorchChoice(planned=torch("2.13.0"), keeps_installed=True, passed_over=(passed,))
     choice = dataclasses.replace(choice, left_behind=("torch-scatter",))
     selection, wanted = selection_with(
@@ -282,33 +292,83 @@ def test_a_torch_that_is_held_back_refuses_what_needs_a_newer_one():
     )
     result = next_round(selection, failed(CONFLICT), wanted, CATALOG)
     assert isinstance(result, Refusal) and isinstance(result.error, Refused)
-    assert "base 1.0 requires torch>=2.13" in result.error.message
+    assert result.error.message == (
+        f"base 1.0 requires torch>=2.13, and the installed torch {TODAY} stays: torch 2.13.0: no "
+        "torch-scatter was built for it"
+    )
     assert result.error.hint == (
-        "The installed torch stays, because of torch 2.13.0: no torch-scatter was built for it. "
         "Uninstall what holds it back, or leave it as it is with --keep-extensions."
     )
+    assert [finding.detail for finding in result.error.findings] == [result.error.message]
 
 
 # --- another torch, for an extension that does not fit this one -----------------------------------
 
 
 @pytest.mark.parametrize(
-    ("names", "words", "question"),
+    ("words", "fields", "may_look"),
     [
-        (["torch-scatter"], ["--allow-torch-change", "torch-scatter"], ("torch!=2.12.0",)),
-        (["torch-scatter", "torchvision"], ["--allow-torch-change", "x"], ("torch!=2.12.0",)),
+        (["--allow-torch-change", "torch-scatter"], {}, True),
+        (["torch-scatter"], {}, False),
         (
-            ["torch-scatter"],
-            ["--allow-torch-change", "torch>=2.9", "torch-scatter"],
-            ("torch!=2.12.0", "torch>=2.9"),
+            ["--allow-torch-change", "torch-scatter"],
+            {"torch_choice": TorchChoice(is_open=True)},
+            False,
         ),
-        (["torchvision"], ["--allow-torch-change", "torchvision"], ()),  # pip finds its torch
-        (["torch-scatter"], ["torch-scatter"], ()),
+        (["--allow-torch-change", "torch-scatter"], {"coming_torch": torch("2.13.0")}, False),
+        (["--allow-torch-change", "torch-scatter"], {"here": make_environment()}, False),
     ],
 )
-def test_when_pip_is_asked_for_another_torch(names, words, question):
+def test_when_another_torch_is_looked_for(words, fields, may_look):
     here = make_environment(torch=TODAY)
-    assert ask_for_another_torch(names, wanted_of(*words, here=here), here, CATALOG) == question
+    selection = selection_of(**{"here": here, **fields})
+    assert may_look_for_another(selection, wanted_of(*words, here=here)) is may_look
+
+
+@pytest.mark.parametrize(
+    ("words", "question"),
+    [
+        (["torch-scatter"], ("torch!=2.12.0",)),
+        (["torch>=2.9", "torch-scatter"], ("torch!=2.12.0", "torch>=2.9")),
+    ],
+)
+def test_what_pip_is_asked_for_another_torch(words, question):
+    here = make_environment(torch=TODAY)
+    wanted = wanted_of("--allow-torch-change", *words, here=here)
+    assert ask_for_another_torch(wanted, here) == question
+
+
+# --- --keep-extensions ----------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("distribution", "coming", "is_warned"),
+    [
+        (SCATTER, "2.14.1+cu130", True),
+        (SCATTER, "2.12.1+cu130", False),  # another patch release
+        (SCATTER, "2.12.1+cu126", True),
+        (make_distribution("torch-scatter", "2.1.2"), "2.14.1+cu130", True),
+        (make_distribution("torch-scatter", "2.1.2"), "2.12.1+cu130", False),
+        (VISION, "2.12.1+cu130", True),
+    ],
+    ids=lambda value: getattr(value, "version", str(value)),
+)
+def test_what_stays_beside_another_torch_is_named(distribution, coming, is_warned):
+    here = make_environment(distribution, torch=TODAY)
+    planned_one = dataclasses.replace(here, torch=torch(coming))
+    bound = find_bound(here, CATALOG, compiled={distribution.name})
+    step = Step(Action.REPLACE, "torch", coming, from_version=TODAY)
+    findings = check_kept(Plan((step,)), bound, here, planned_one, CATALOG)
+    assert [finding.subject for finding in findings] == [distribution.name] * is_warned
+    for finding in findings:
+        assert finding.severity is Severity.WARNING
+        assert finding.detail == (
+            f"{distribution.name} {distribution.version} stays as it is, {WHY}: torch {coming} may "
+            "not load it"
+        )
+    own = Step(Action.REPLACE, distribution.name, "3.0", from_version=distribution.version)
+    assert check_kept(Plan((step, own)), bound, here, planned_one, CATALOG) == ()
+    assert check_kept(Plan(()), bound, here, planned_one, CATALOG) == ()
 
 
 # --- which version --------------------------------------------------------------------------------

@@ -222,9 +222,17 @@ def asked(judged_by: Context, *candidates, answers=()):
         ),
         (
             asked(context(CPU, "flash-attn"), sdist("2.8.3", project="flash-attn"), answers=[DOWN]),
-            "Install a torch for CUDA first: flash-attn has code for CUDA only, and torch "
-            "2.13.0+cpu is a build for "
-            "the CPU.",
+            "Choose a torch for CUDA (--accelerator cu132 torch), or leave flash-attn out: it has "
+            "code for CUDA only, and torch 2.13.0+cpu is a build for the CPU.",
+        ),
+        (
+            # a driver for CUDA 12, which runs each 12.x
+            asked(
+                context(with_driver(CPU, "535.104.05", declared=False), "flash-attn"),
+                sdist("2.8.3", project="flash-attn"),
+            ),
+            "Choose a torch for CUDA (--accelerator cu129 torch), or leave flash-attn out: it has "
+            "code for CUDA only, and torch 2.13.0+cpu is a build for the CPU.",
         ),
         (
             asked(

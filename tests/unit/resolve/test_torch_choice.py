@@ -11,22 +11,37 @@ from packaging.version import Version
 
 from safe_install.index.catalog import bundled_catalog
 from safe_install.index.facts import TorchRelease
-from safe_install.models import Candidate, CandidateKind, Device, Driver, Link, Rejection, Rule
+from safe_install.models import (
+    Candidate,
+    CandidateKind,
+    Device,
+    Driver,
+    Finding,
+    Link,
+    Rejection,
+    Rule,
+    Severity,
+)
 from safe_install.resolve.torch_change import AskedOfTorch
 from safe_install.resolve.torch_choice import (
+    KEEP_EXTENSIONS,
     NO_SUCH_TORCH,
+    OTHER_METADATA,
     PassedOver,
     TorchChoice,
     hint_to_leave_out,
     hint_to_permit,
     join_all,
     merge_rejections,
+    name_open_question,
     note_choice,
     pass_over,
     why_impossible,
+    why_it_stays,
 )
 from safe_install.resolve.torch_ranking import Exclusion, TorchTerms, rank_torches
 from tests.factories import make_environment, make_interpreter, planned_torch
+from tests.unit.test_pip_output import INCONSISTENT
 
 MODERN = ("3.10", "3.11", "3.12")
 
@@ -320,14 +335,14 @@ REASONS = [
         terms("torch"),
         machine(torch="2.13.0+cu130"),
         Exclusion.INSTALLED,
-        "would become the older 2.9.1+cu128",
+        "torch 2.9.1 is older than the installed 2.13.0+cu130",
     ),
     (
         "2.13.0",
         terms("torch"),
         machine(torch="2.9.1+cpu"),
         Exclusion.INSTALLED,
-        "torch 2.9.1+cpu is a build for cpu",
+        "torch 2.13.0 is a build for cu130, and the installed one is for cpu",
     ),
     # what no word of the person's changes is named first
     (
@@ -532,6 +547,63 @@ def test_why_the_newest_was_not_taken(passed, taken, names, line):
     assert [finding.detail for finding in findings] == ([] if line is None else [line])
 
 
+LACKS = PassedOver(planned_torch("2.14.1", PLATFORM), "no a was built for it", lacks_wheel=True)
+DRIVER = PassedOver(
+    planned_torch("2.14.1", PLATFORM),
+    "needs driver 580",
+    remedy="Use a newer one.",
+    is_untried=True,
+)
+
+
+@pytest.mark.parametrize(
+    ("passed", "carried", "hint"),
+    [
+        ([LACKS], ["a"], KEEP_EXTENSIONS),
+        ([LACKS], [], ""),  # the person named it
+        # not the extensions that go along
+        ([DRIVER], ["a"], "Use a newer one."),
+        ([DRIVER], [], "Use a newer one."),
+        ([PASSED[0]], ["a"], ""),
+    ],
+)
+def test_the_hint_is_about_what_holds_it_back(passed, carried, hint):
+    choice = TorchChoice(
+        passed_over=tuple(passed), keeps_installed=True, left_behind=tuple(carried)
+    )
+    (finding,) = note_choice(choice, planned_torch("2.13.0", PLATFORM), [])
+    assert finding.hint == hint
+    assert why_it_stays(choice) == (f"torch 2.14.1: {passed[0].reason}", hint)
+
+
+def test_a_torch_that_does_not_stay_holds_nothing():
+    assert why_it_stays(TorchChoice(passed_over=(LACKS,))) == ("", "")
+    assert why_it_stays(TorchChoice(keeps_installed=True)) == ("", "")
+
+
+OTHER_CUDA = Finding("torch-accelerator", Severity.ERROR, "torch", "it is one for cu130", "Ask.")
+OPEN = PassedOver(
+    planned_torch("2.14.1+cpu", PLATFORM), "h does not answer", is_open=True, remedy="Try again."
+)
+
+
+@pytest.mark.parametrize(
+    ("passed", "finding", "hint"),
+    [
+        ([OPEN], OTHER_CUDA, "Try again. For the other build: --accelerator cu130."),
+        ([LACKS], OTHER_CUDA, "Ask."),
+        ([], OTHER_CUDA, "Ask."),
+        ([OPEN], dataclasses.replace(OTHER_CUDA, severity=Severity.WARNING), "Ask."),
+        ([OPEN], dataclasses.replace(OTHER_CUDA, check="torch-moved"), "Ask."),
+    ],
+)
+def test_a_host_that_said_nothing_is_named(passed, finding, hint):
+    choice, coming = TorchChoice(passed_over=tuple(passed)), planned_torch("2.14.1", PLATFORM)
+    (told,) = name_open_question([finding], choice, coming)
+    assert told.hint == hint
+    assert ("h does not answer" in told.detail) == (hint != "Ask.")
+
+
 def options_of(said, here=HERE):
     return rank_torches(planned_torch("2.14.1", PLATFORM), said, here, CATALOG)
 
@@ -641,6 +713,7 @@ REQUIRED = """The conflict is caused by:
     ("output", "reason"),
     [
         (NO_MATCH, NO_SUCH_TORCH),
+        (INCONSISTENT.format("==2.13.0") + NO_MATCH, f"{OTHER_METADATA} (2.12.0)"),
         (NO_MATCH_SINCE, NO_SUCH_TORCH),
         (WANTED, "torch>=2.14 was wanted"),
         (REQUIRED, "base 1.0 requires torch>=2.14"),

@@ -1,0 +1,164 @@
+"""What is said where no torch may come: why the newest ones may not, each reason once, and what to
+do. Pure."""
+
+from __future__ import annotations
+
+from typing import Dict, Iterable, List, Optional, Sequence, Tuple
+
+from packaging.requirements import Requirement
+from packaging.version import Version
+
+from safe_install.errors import NoCandidate
+from safe_install.index.torch_files import Absent, Listing
+from safe_install.resolve.decisions import Selection, Wanted
+from safe_install.resolve.torch_ranking import (
+    BY_THE_PERSON,
+    Exclusion,
+    TorchOption,
+    TorchTerms,
+    without_name,
+)
+
+MAX_REASONS = 3  # that are shown
+_NOT_PUBLISHED = (Exclusion.PYTHON, Exclusion.PLATFORM, Exclusion.BUILD)
+_NEVER = (*_NOT_PUBLISHED, Exclusion.DRIVER)  # whatever the person writes
+_PLURAL = {"has": "have", "needs": "need", "is": "are"}
+
+
+def no_torch(
+    selection: Selection, options: Sequence[TorchOption], wanted: Wanted, listing: Optional[Listing]
+) -> NoCandidate:
+    """No torch may come. `options`: all of them; `listing`: of the accelerator that is wanted."""
+    terms = wanted.torch
+    problem = listing.problem if listing is not None else None
+    meant = _meant(options, terms)
+    passed = [(one.version, one.reason) for one in selection.torch_choice.passed_over]
+    reasons = _group(passed)
+    if problem is not None:
+        reasons = [problem.reason]
+    else:
+        asked = (*terms.requirements, *terms.constraints)
+        if asked and not meant:
+            texts = dict.fromkeys(map(str, asked))
+            reasons.append(f"no release that is known here meets {' and '.join(texts)}")
+        reasons += _group(_why_excluded(option) for option in _telling(meant))
+    shown = "; ".join(reasons[:MAX_REASONS]) or "none is known here"
+    what = f"no torch for {terms.accelerator}" if terms.accelerator else "no torch"
+    hint = _hint(selection, options, meant, terms, problem)
+    return NoCandidate(f"{what} can come: {shown}", hint=hint)
+
+
+def _meant(options: Sequence[TorchOption], terms: TorchTerms) -> List[TorchOption]:
+    """Those for the accelerator that meet the requirements; what no other word of the person's
+    would change comes first."""
+    asked = (*terms.requirements, *terms.constraints)
+    found = [one for one in _for_accelerator(options, terms) if _meets(one, asked)]
+    return sorted(found, key=lambda option: option.excluded in BY_THE_PERSON)
+
+
+def _for_accelerator(options: Sequence[TorchOption], terms: TorchTerms) -> List[TorchOption]:
+    wanted = terms.accelerator
+    return [one for one in options if not wanted or one.build.accelerator == wanted]
+
+
+def _meets(option: TorchOption, asked: Sequence[Requirement]) -> bool:
+    versions = (option.build.version, Version(option.release))
+    return all(
+        any(one.specifier.contains(version, prereleases=True) for version in versions)
+        for one in asked
+    )
+
+
+# --- the reasons ----------------------------------------------------------------------------------
+
+
+def _telling(meant: Sequence[TorchOption]) -> List[TorchOption]:
+    """Those whose reasons count: that an older release was never built for it says nothing where a
+    newer one was."""
+    excluded = [option for option in meant if option.excluded is not None]
+    published = [option for option in excluded if option.excluded not in _NOT_PUBLISHED]
+    return published or excluded
+
+
+def _why_excluded(option: TorchOption) -> Tuple[str, str]:
+    """The name that the reason begins with, and the rest of it."""
+    is_published = option.excluded not in _NOT_PUBLISHED
+    name = option.build.runtime_version if is_published else option.release
+    return name, without_name(option.reason, option)
+
+
+def _group(rows: Iterable[Tuple[str, str]]) -> List[str]:
+    """Each reason once, with the versions that have it."""
+    versions: Dict[str, List[str]] = {}
+    for version, reason in rows:
+        versions.setdefault(reason, []).append(version)
+    return [_sentence(tuple(dict.fromkeys(names)), reason) for reason, names in versions.items()]
+
+
+def _sentence(versions: Tuple[str, ...], reason: str) -> str:
+    """`torch 2.4.1 and 19 older releases have no build for cu132`."""
+    others = len(versions) - 1
+    names = f"torch {versions[0]}"
+    if others == 1:
+        names += f" and {versions[1]}"
+    elif others:
+        names += f" and {others} older releases"
+    verb, _, rest = reason.partition(" ")
+    if verb not in _PLURAL:
+        return f"{names}: {reason}"
+    return f"{names} {_PLURAL[verb] if others else verb} {rest}"
+
+
+# --- the hint -------------------------------------------------------------------------------------
+
+
+def _hint(
+    selection: Selection,
+    options: Sequence[TorchOption],
+    meant: Sequence[TorchOption],
+    terms: TorchTerms,
+    problem: Optional[Absent],
+) -> str:
+    if problem is not None and problem.forbidden_by:
+        return problem.remedy
+    on_index = _find_on_index(options, terms)
+    if on_index is not None:
+        accelerator = on_index.build.accelerator
+        command = f"safe-install --accelerator {accelerator} torch=={on_index.version}"
+        return f"The package index has that build: {command}"
+    if problem is not None and problem.remedy:
+        return problem.remedy
+    first = meant[0] if meant else None
+    if first is not None and first.excluded in _NOT_PUBLISHED:
+        newest = _newest_published(options, terms)
+        if newest is not None:
+            python = ".".join(selection.here.interpreter.version.split(".")[:2])
+            kind = f" for {terms.accelerator}" if terms.accelerator else ""
+            return f"Ask for torch {newest.release}, the newest{kind} that Python {python} has."
+    if terms.origin:
+        return (
+            f"{terms.origin} names {terms.accelerator}: --accelerator auto lets the driver decide."
+        )
+    return first.remedy if first is not None else ""
+
+
+def _find_on_index(options: Sequence[TorchOption], terms: TorchTerms) -> Optional[TorchOption]:
+    """The build that was pinned by its whole version, `torch==2.14.1+cu130`, where the package index
+    has it as 2.14.1."""
+    pinned = [
+        specifier.version
+        for requirement in terms.requirements
+        for specifier in requirement.specifier
+        if specifier.operator == "=="
+    ]
+    for option in options:
+        is_same = option.is_on_index and option.build.runtime_version in pinned
+        if is_same and option.version not in pinned and option.excluded not in _NEVER:
+            return option
+    return None
+
+
+def _newest_published(options: Sequence[TorchOption], terms: TorchTerms) -> Optional[TorchOption]:
+    """The newest one for this machine and the accelerator, which only the person's words exclude."""
+    by_words = [one for one in _for_accelerator(options, terms) if one.excluded in BY_THE_PERSON]
+    return max(by_words, key=lambda one: Version(one.release), default=None)
