@@ -80,8 +80,8 @@ def carry_out(
     ) as transaction:
         check_space(delivery, artifacts)
         with session.timings.stage("stage"), naming_intruders(before, built):
-            stage(delivery, plan, artifacts, transaction.stage)
-        with session.timings.stage("check"):
+            unpacking = stage(delivery, plan, artifacts, transaction.stage)
+        with unpacking, session.timings.stage("check"):
             notices, check = _look_at_stage(
                 selected, delivery, artifacts, transaction.stage, replaced
             )
