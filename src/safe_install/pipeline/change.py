@@ -79,6 +79,7 @@ def carry_out(
         interpreter.prefix, command=world.command, scheme=interpreter.scheme
     ) as transaction:
         check_space(delivery, artifacts)
+        before.prepare_report_after(world.environ)
         with session.timings.stage("stage"), naming_intruders(before, built):
             unpacking = stage(delivery, plan, artifacts, transaction.stage)
         with unpacking, session.timings.stage("check"):
