@@ -1,10 +1,11 @@
-"""A real pip on tiny local wheels: resolve, fetch, stage; and what it says when it fails."""
+"""A real pip on tiny local wheels: resolve, fetch; and what it says when it fails."""
 
 from __future__ import annotations
 
 import base64
 import dataclasses
 import hashlib
+import os
 import sys
 import zipfile
 from pathlib import Path
@@ -52,10 +53,10 @@ def interpreter():
 
 @pytest.fixture
 def runner(interpreter, tmp_path, monkeypatch):
-    for name in list(pip.os.environ):
+    for name in list(os.environ):
         if name.startswith(FOREIGN):
             monkeypatch.delenv(name)
-    monkeypatch.setenv("PIP_CONFIG_FILE", pip.os.devnull)
+    monkeypatch.setenv("PIP_CONFIG_FILE", os.devnull)
     return pip.PipRunner(interpreter, cache_dir=tmp_path / "cache")
 
 
@@ -151,43 +152,6 @@ def test_fetch_refuses_other_bytes(runner, wheels, tmp_path):
     with pytest.raises(PipFailed) as caught:
         runner.fetch([line], tmp_path / "fetched", options=["--no-index"], on_line=Lines())
     assert "HASH" in caught.value.output.upper()
-
-
-def test_stage_unpacks_below_the_root_and_nowhere_else(runner, wheels, tmp_path, monkeypatch):
-    # What is staged was decided: no variable and no file of pip's has a say any more.
-    monkeypatch.setenv("PIP_TARGET", str(tmp_path / "elsewhere"))
-    monkeypatch.setenv("PIP_REQUIRE_HASHES", "1")
-    root = tmp_path / "stage"
-    runner.stage(
-        ["tinytwo==1.0", "tinyone==1.0"], root=root, find_links=[wheels], options=["--no-compile"]
-    )
-    scheme = runner.interpreter.scheme
-    site = Path(f"{root}{scheme.purelib}")
-    assert (site / "tinyone" / "__init__.py").read_text() == "__version__ = '1.0'\n"
-    assert (site / "tinyone-1.0.dist-info" / "INSTALLER").read_text().strip() == "pip"
-    assert not list(site.rglob("*.pyc"))
-    script = Path(f"{root}{scheme.scripts}") / "tinyone-tool"
-    assert script.read_text().splitlines()[0] == f"#!{runner.interpreter.executable}"
-    assert not (scheme.purelib / "tinyone").exists()
-    assert not (tmp_path / "elsewhere").exists()
-
-
-def test_stage_fails_with_pips_words(runner, wheels, tmp_path):
-    with pytest.raises(PipFailed) as caught:
-        runner.stage(["tinymissing==1.0"], root=tmp_path / "stage", find_links=[wheels])
-    assert "tinymissing" in caught.value.output
-    assert caught.value.exit_status == 1
-
-
-def test_bytecode_names_the_places_without_the_stage(runner, wheels, tmp_path):
-    root = tmp_path / "stage"
-    runner.stage(["tinyone==1.0"], root=root, find_links=[wheels], options=["--no-compile"])
-    package = Path(f"{root}{runner.interpreter.scheme.purelib}") / "tinyone"
-    runner.compile(package, strip=root)
-    (bytecode,) = package.rglob("*.pyc")
-    if sys.version_info >= (3, 9):
-        assert str(root).encode() not in bytecode.read_bytes()
-        assert str(runner.interpreter.scheme.purelib / "tinyone").encode() in bytecode.read_bytes()
 
 
 def test_a_carried_pip_is_unpacked_once(interpreter, wheels, tmp_path):

@@ -11,7 +11,12 @@ import time
 from pathlib import Path
 from typing import Any, Dict, List, Mapping, Optional, Sequence, Set, Tuple
 
-from safe_install.environment.interpreter import child_environment, make_words, start_script
+from safe_install.environment.interpreter import (
+    WaitingInterpreter,
+    child_environment,
+    make_words,
+    start_script,
+)
 from safe_install.health.answers import (
     NO_ANSWER,
     Subject,
@@ -48,9 +53,10 @@ class Examination:
         *,
         asked: str = "import",
         timeout: Optional[float] = DEFAULT_CHECK_TIMEOUT,
+        waiting: Optional[WaitingInterpreter] = None,
     ) -> None:
         """`timeout`: seconds for all the processes together, from when somebody waits for them;
-        None: no limit."""
+        None: no limit. `waiting`: the first of them, if it was started before."""
         self._executable = executable
         self._torch = torch
         self._subjects = tuple(subjects)
@@ -58,7 +64,7 @@ class Examination:
         self._timeout = timeout
         self._limit: Optional[float] = None  # the monotonic time at which `timeout` is over
         self._started = time.monotonic()
-        self._running, self._words = self._start(self._questions())
+        self._running, self._words = self._start(self._questions(), waiting)
 
     def _questions(self) -> Dict[str, Any]:
         return {
@@ -69,9 +75,14 @@ class Examination:
             "skip": [],
         }
 
-    def _start(self, questions: Mapping[str, Any]) -> Tuple[Running, List[str]]:
+    def _start(
+        self, questions: Mapping[str, Any], waiting: Optional[WaitingInterpreter] = None
+    ) -> Tuple[Running, List[str]]:
         words = make_words(self._most_answers())
-        running = start_script(
+        running = None
+        if waiting is not None:
+            running = waiting.run("safe_install.health", [json.dumps(questions)], words)
+        running = running or start_script(
             self._executable,
             "safe_install.health",
             [json.dumps(questions)],

@@ -3,15 +3,20 @@ prepared?"""
 
 from __future__ import annotations
 
+import contextlib
 import os
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Collection, Iterable, Iterator, Optional, Sequence, Tuple
+from typing import Collection, Iterable, Iterator, Mapping, Optional, Sequence, Tuple
 
 from packaging.utils import NormalizedName, canonicalize_name
 
-from safe_install.environment.interpreter import read_environment
+from safe_install.environment.interpreter import (
+    WaitingInterpreter,
+    can_wait,
+    read_environment,
+)
 from safe_install.environment.stamp import (
     Stamp,
     describe_paths,
@@ -29,7 +34,7 @@ from safe_install.errors import (
 )
 from safe_install.health.answers import Subject
 from safe_install.health.comparison import is_healthy
-from safe_install.health.examination import Examination
+from safe_install.health.examination import ANSWERS_LIMIT, Examination
 from safe_install.health.requirements import unmet_requirements
 from safe_install.index.catalog import bundled_catalog, known_projects, load_project
 from safe_install.index.facts import Project
@@ -69,6 +74,7 @@ class BaselineCheck:
         self.subjects = installed_subjects(environment)
         self._asked = asked
         self._report: Optional[HealthReport] = None
+        self._waiting: Optional[WaitingInterpreter] = None
         loadable = environment.torch is not None and environment.torch.lib_dir is not None
         self._examination = (
             self._examine(asked if loadable else "import")
@@ -109,6 +115,19 @@ class BaselineCheck:
                     self._report = self._examine("import").result(unmet)
         return self._report
 
+    def prepare_report_after(self, environ: Mapping[str, str]) -> None:
+        """Start the interpreter of the check after the change, which waits for it. `environ`: the
+        variables that it inherits."""
+        interpreter = self.environment.interpreter
+        if self.environment.torch is None or not can_wait(interpreter, environ):
+            return
+        with contextlib.suppress(OSError):
+            self._waiting = WaitingInterpreter(interpreter.executable, stdout_limit=ANSWERS_LIMIT)
+
+    def _take_waiting(self) -> Optional[WaitingInterpreter]:
+        waiting, self._waiting = self._waiting, None
+        return waiting
+
     def full_report(self, on_tick: Optional[Tick] = None) -> HealthReport:
         """The health before, by import: for when the light answer is not enough. The old files must
         be in place."""
@@ -148,7 +167,11 @@ class BaselineCheck:
                     torch = probe.result().torch
                 if torch is not None:
                     examination = Examination(
-                        executable, torch, subjects, timeout=self.check_timeout
+                        executable,
+                        torch,
+                        subjects,
+                        timeout=self.check_timeout,
+                        waiting=self._take_waiting(),
                     )
                 new = probe.result()
             except BaseException as error:
@@ -168,6 +191,9 @@ class BaselineCheck:
 
     def stop(self) -> None:
         """Nobody needs the answer any more."""
+        waiting = self._take_waiting()
+        if waiting is not None:
+            waiting.stop()
         if self._examination is not None and self._report is None:
             self._examination.stop()
 

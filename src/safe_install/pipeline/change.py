@@ -78,9 +78,10 @@ def carry_out(
         interpreter.prefix, command=world.command, scheme=interpreter.scheme
     ) as transaction:
         check_space(delivery, artifacts)
+        before.prepare_report_after(world.environ)
         with session.timings.stage("stage"), naming_intruders(before, built):
-            stage(delivery, plan, artifacts, transaction.stage)
-        with session.timings.stage("check"):
+            unpacking = stage(delivery, plan, artifacts, transaction.stage)
+        with unpacking, session.timings.stage("check"):
             notices, check = _look_at_stage(
                 selected, delivery, artifacts, transaction.stage, replaced
             )

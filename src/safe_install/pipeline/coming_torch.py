@@ -77,23 +77,14 @@ class ComingTorch:
 
     def _fill(self, folder: Path, steps: Sequence[Step]) -> Tuple[Path, ...]:
         """Fetch and unpack the wheels; the folders of packages that this makes."""
-        from safe_install.pipeline.delivery import bring, staged_wheel
-        from safe_install.transaction.stage import fill_stage
+        from safe_install.pipeline.delivery import bring, unpack_wheels
 
         found = bring(self._begin_delivery(folder), Plan(tuple(steps)), {})
         self.artifacts = {**self.artifacts, **found}
         _check_room(folder, found)
         root = make_folder(folder / "unpacked")
         with self._session.timings.stage("stage"):
-            fill_stage(
-                self._installer.pip,
-                root,
-                [staged_wheel(step, found[step.name]) for step in steps if step.name in found],
-                folder=make_folder(folder / "links"),
-                compile_bytecode=False,
-                options=("--user",) if self._session.request.place == "user" else (),
-                reporter=self._session.world.reporter,
-            )
+            unpack_wheels(self._session, steps, found, root, compile_bytecode=False).finish()
         scheme = self._session.environment.interpreter.scheme
         sites = [root / site.relative_to(site.anchor) for site in (scheme.purelib, scheme.platlib)]
         return tuple(site for site in dict.fromkeys(sites) if site.is_dir())

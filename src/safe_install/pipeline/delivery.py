@@ -6,6 +6,7 @@ from __future__ import annotations
 import os
 import shutil
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import Callable, Container, Dict, List, Mapping, Optional, Sequence, Tuple
 from urllib.parse import unquote, urlsplit
@@ -24,12 +25,14 @@ from safe_install.resolve.pip_words import PipWords, path_warning
 from safe_install.resolve.promises import own_hashes
 from safe_install.resolve.request import InstallRequest
 from safe_install.resolve.step_lines import direct_requirement, requirement_line
+from safe_install.system.pip_command import find_pip_version
 from safe_install.transaction.clones import Clones
 from safe_install.transaction.room import estimate_size, find_shortage, read_room
-from safe_install.transaction.stage import StagedWheel, fill_stage, stage_editables
+from safe_install.transaction.stage import stage_editables
 from safe_install.transaction.tree import folds_case
 from safe_install.wheels.archive import Artifact, hash_file, open_wheel
 from safe_install.wheels.fetch import find_local_path
+from safe_install.wheels.unpack import Destination, Unpacking
 
 FILES_MARGIN = 100  # directories, scripts of entry points
 SHOWN = 3  # requirements
@@ -355,50 +358,44 @@ def check_space(delivery: Delivery, artifacts: Artifacts) -> None:
         )
 
 
-def stage(delivery: Delivery, plan: Plan, artifacts: Artifacts, folder: Path) -> None:
-    """Unpack every wheel of the plan below `folder`, and build its editables there."""
+def stage(delivery: Delivery, plan: Plan, artifacts: Artifacts, folder: Path) -> Unpacking:
+    """Build the editables of the plan below `folder`, and unpack its wheels there; what is returned
+    ends that."""
     request, reporter = delivery.request, delivery.session.world.reporter
-    pip, clones = delivery.installer.pip, delivery.installer.clones
-    wheels = []
-    for step in plan.steps:
-        artifact = artifacts.get(step.name)
-        if artifact is not None:
-            wheels.append(staged_wheel(step, artifact))
-    fill_stage(
-        pip,
-        folder,
-        wheels,
-        folder=make_folder(delivery.session.work / "stage"),
-        compile_bytecode=request.compile_bytecode,
-        options=("--user",) if request.place == "user" else (),
-        reporter=reporter,
-    )
+    clones = delivery.installer.clones
     if clones is not None:
         clones.refuse_uncovered()
-    stage_editables(
-        pip,
-        folder,
-        [_from_clone(step, clones) for step in plan.steps if step.origin is Origin.EDITABLE],
-        options=(*request.fetch_options, *delivery.installer.offline_words),
-        reporter=reporter,
-        readers=lambda task: build_readers(request, reporter, task),
-    )
+    editables = [step for step in plan.steps if step.origin is Origin.EDITABLE]
+    if editables:
+        stage_editables(
+            delivery.installer.pip,
+            folder,
+            [_from_clone(step, clones) for step in editables],
+            options=(*request.fetch_options, *delivery.installer.offline_words),
+            reporter=reporter,
+            readers=lambda task: build_readers(request, reporter, task),
+        )
     if clones is not None:
         clones.rewrite(folder)
-
-
-def staged_wheel(step: Step, artifact: Artifact) -> StagedWheel:
-    """A verified wheel, as it is unpacked for a step."""
-    noted = tuple(note.path for note in artifact.record_notes)
-    return StagedWheel(
-        step,
-        artifact.path,
-        artifact.installable_filename,
-        str(artifact.version),
-        len(artifact.files),
-        noted,
-        tuple(path for path in noted if path not in artifact.files),
+    return unpack_wheels(
+        delivery.session, plan.steps, artifacts, folder, compile_bytecode=request.compile_bytecode
     )
+
+
+def unpack_wheels(
+    session: Session,
+    steps: Sequence[Step],
+    artifacts: Artifacts,
+    folder: Path,
+    *,
+    compile_bytecode: bool,
+) -> Unpacking:
+    """Unpack the wheels of these steps below `folder`. Errors: Refused, WheelInvalid."""
+    wheels = [(step, artifacts[step.name]) for step in steps if step.name in artifacts]
+    interpreter = session.environment.interpreter
+    destination = Destination(folder, interpreter, partial(find_pip_version, interpreter))
+    with session.world.reporter.task(f"unpack {len(wheels)} wheel{'s' if len(wheels) > 1 else ''}"):
+        return Unpacking(wheels, destination, compile_bytecode=compile_bytecode)
 
 
 def _from_clone(step: Step, clones: Optional[Clones]) -> Step:

@@ -17,11 +17,12 @@ from urllib.parse import unquote, urlsplit
 from packaging.utils import canonicalize_name
 
 from safe_install.environment.stamp import watched_folders
-from safe_install.errors import Interrupted, PipFailed
+from safe_install.errors import Interrupted, PipFailed, SafeInstallError
 from safe_install.events import Reporter, TaskOutcome
 from safe_install.models import Environment
 from safe_install.pip_output import is_of_build, is_of_search, is_summary_of_dry_run
 from safe_install.pipeline.session import Session, make_folder
+from safe_install.resolve.known_plan import LocalWheel, may_be_known, plan_known, show_path
 from safe_install.resolve.request import InstallRequest, named
 from safe_install.resolve.rounds import Failed, Planned
 from safe_install.system.askpass import AskPass
@@ -113,6 +114,9 @@ class PipInstaller:
         without_source: Sequence[str] = (),
     ) -> Union[Planned, Failed]:
         """A plan for the person's own words."""
+        known = None if hidden or find_links else self._plan_known(constraints)
+        if known is not None:
+            return known
         words = [*self.offline_words]
         if self.request.place == "user":
             words.append("--user")  # what hides a distribution of the user site only pip knows
@@ -122,6 +126,29 @@ class PipInstaller:
         if self.clones is not None:
             words += ["--src", str(self.clones.work)]
         return self._dry_run([*words, *hidden], constraints, find_links)
+
+    def _plan_known(self, constraints: Sequence[str]) -> Optional[Planned]:
+        """The plan of which pip need not be asked; None where it has to be."""
+        if not may_be_known(self.request) or _has_leftovers(self._environment):
+            return None
+        folder = os.getcwd()  # noqa: PTH109 - as pip has it
+        wheels = read_local_wheels(self.request, folder)
+        plan = None
+        if wheels is not None:
+            plan = plan_known(
+                self.request,
+                self._environment,
+                wheels=wheels,
+                constraints=constraints,
+                folder=folder,
+            )
+        if plan is None:
+            return None
+        output = self._output = _Output(self._world.reporter)
+        for line in plan.lines:
+            output.read_line(line)
+        output.close()
+        return Planned(plan.report)
 
     @property
     def offline_words(self) -> Tuple[str, ...]:
@@ -166,6 +193,44 @@ class PipInstaller:
             self.clones.final_text(json.dumps(report, ensure_ascii=False))
         )
         return found
+
+
+def _has_leftovers(environment: Environment) -> bool:
+    """Is there something of which pip would warn: what an interrupted pip left?"""
+    scheme = environment.interpreter.scheme
+    sites = {scheme.purelib, scheme.platlib}
+    return any(any(site.glob("~*")) for site in sites)
+
+
+def read_local_wheels(request: InstallRequest, folder: str) -> Optional[Dict[str, LocalWheel]]:
+    """The wheels that the entries name by a path, by their texts; None where only pip can read
+    one."""
+    from safe_install.wheels.archive import open_wheel
+
+    found: Dict[str, LocalWheel] = {}
+    for entry in request.entries:
+        path = Path(os.path.abspath(entry.text))  # noqa: PTH100 - Path.absolute keeps ".."
+        is_path = entry.text.endswith(".whl") and not re.search(r"://| @ |^~", entry.text)
+        if not is_path:
+            continue
+        try:
+            artifact = open_wheel(path, verify_members=False, is_promised=lambda: True)
+        except (SafeInstallError, OSError):
+            return None  # pip says what is wrong with it
+        is_plain = str(artifact.version) == artifact.written_version
+        if artifact.installable_filename != path.name or not is_plain:
+            return None
+        found[entry.text] = LocalWheel(
+            path.as_uri(),
+            show_path(str(path), folder),
+            artifact.sha256,
+            artifact.written_name,
+            artifact.written_version,
+            artifact.tags,
+            artifact.requires_dist,
+            artifact.requires_python,
+        )
+    return found
 
 
 class _Output:

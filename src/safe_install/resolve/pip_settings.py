@@ -64,6 +64,11 @@ class PipSettings:
         self._words = words
         self._configuration = configuration
 
+    def keys(self) -> FrozenSet[str]:
+        """The options that are set."""
+        written = {word.key for word in self._words if word.key}
+        return frozenset(written | set(self._configuration))
+
     def flag(self, key: str) -> bool:
         """Is it switched on?"""
         return any(word.key == key for word in self._words) or is_true(self._configuration.get(key))

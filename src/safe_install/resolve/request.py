@@ -83,6 +83,9 @@ class InstallRequest:
     has_lock: bool = False
     network: NetworkSettings = DEFAULT_NETWORK
     no_cache: bool = False  # --no-cache-dir: a large file does not stay on this machine
+    # pip's options that are set, wherever; those of requirements files count as "in-file"
+    setting_keys: FrozenSet[str] = frozenset()
+    searched_indexes: Tuple[str, ...] = ()  # in pip's order; none with --no-index
 
     def config_settings_of(self, name: NormalizedName, *, is_requested: bool) -> Tuple[str, ...]:
         """What the build backend of a project is told: by its own line, or by the command line that
@@ -256,16 +259,21 @@ def _with_indexes(
 ) -> InstallRequest:
     """Where the files come from, and how those hosts are reached."""
     in_files = {key: value for parsed in files for key, value in parsed.options}
+    # pip's order: a file's wins
+    index_url = in_files.get("index-url") or settings.one("index-url")
+    no_index = settings.flag("no-index") or "no-index" in in_files
+    searched = (index_url or PIP_INDEX, *settings.all("extra-index-url"))
     return replace(
         request,
-        # pip's order: a file's wins
-        index_url=in_files.get("index-url") or settings.one("index-url"),
+        setting_keys=settings.keys() | ({"in-file"} if in_files else set()),
+        searched_indexes=() if no_index else searched,
+        index_url=index_url,
         find_links=(*settings.all("find-links"), *_values_in_files(files, "find-links")),
         index_urls=_addresses(settings, files),
         named_places=tuple(word.value for word in words if word.key in PLACE_KEYS and word.value),
         no_input=settings.flag("no-input"),
         keyring_provider=settings.one("keyring-provider") or "auto",
-        no_index=settings.flag("no-index") or "no-index" in in_files,
+        no_index=no_index,
         index_options=(*_texts(words, only=INDEX_GROUPS), *_options_of_files(files, INDEX_GROUPS)),
         network=_network_settings(settings, files),
         no_cache=settings.flag("no-cache-dir"),
@@ -314,6 +322,7 @@ def _require_input(settings: PipSettings) -> None:
     )
 
 
+PIP_INDEX = "https://pypi.org/simple"  # where pip looks by default
 PLACE_KEYS = ("index-url", "extra-index-url", "find-links")
 
 

@@ -1,14 +1,13 @@
 """The only speaker of pip's command line. pip is always run, never imported.
 
-pip resolves ordinary requirements, downloads and builds them, and unpacks wheels into a stage; it
-never writes into the managed environment itself.
+pip resolves ordinary requirements, downloads and builds them; it never writes into the managed
+environment itself.
 """
 
 from __future__ import annotations
 
 import contextlib
 import json
-import os
 import shutil
 import tempfile
 from dataclasses import replace
@@ -26,7 +25,6 @@ from safe_install.system.pip_command import (
     build_options,
     own_pip,
     relayed_environment,
-    sealed_environment,
     select_pip,
     unpack,
 )
@@ -227,25 +225,6 @@ class PipRunner:
         if answer.returncode != 0:
             raise _failed(answer, f"pip could not fetch or build {requirement}")
 
-    def stage(
-        self,
-        pins: Sequence[str],
-        *,
-        root: Path,
-        find_links: Sequence[Path],
-        options: Sequence[str] = (),
-        on_line: Optional[LineReader] = None,
-    ) -> None:
-        """Unpack the wheels of `find_links` named by `pins` (name==version) below `root`."""
-        command = [*self.pip.command, "install", "--root", str(root), "--no-deps", "--no-index"]
-        command += ["--ignore-installed", "--no-warn-script-location", "--no-cache-dir", "--quiet"]
-        command += ["--ignore-requires-python"]  # it was compared when it was chosen
-        for directory in find_links:
-            command += ["--find-links", str(directory)]
-        self._install(
-            [*command, *options, *pins], "pip could not unpack the wheels into the stage", on_line
-        )
-
     def stage_editable(
         self,
         path: str,
@@ -302,23 +281,6 @@ class PipRunner:
         )
         if answer.returncode != 0:
             raise _failed(answer, f"pip could not fetch the build tools {' '.join(requirements)}")
-
-    def _install(self, command: Sequence[str], failure: str, on_line: Optional[LineReader]) -> None:
-        answer = process.run(
-            command, env=sealed_environment(), on_stdout=on_line, on_stderr=on_line
-        )
-        if answer.returncode != 0:
-            raise _failed(answer, failure)
-
-    def compile(self, folder: Path, *, strip: Path) -> None:
-        """Compile every module below `folder` on all cores; the bytecode names the paths without
-        `strip`."""
-        command = [str(self.interpreter.executable), "-B", "-m", "compileall", "-q", "-j", "0"]
-        if tuple(int(part) for part in self.interpreter.version.split(".")[:2]) >= (3, 9):
-            command += ["-s", str(strip), "-p", os.sep]
-        # A file that does not compile (a template, Python 2) is no failure: pip does not mind it
-        # either.
-        process.run([*command, str(folder)], env=sealed_environment())
 
 
 def passthrough(executable: Path, arguments: Sequence[str]) -> Optional[int]:

@@ -51,6 +51,12 @@ def select_pip(interpreter: Interpreter, own: Optional[PipCommand]) -> Optional[
     return own
 
 
+def find_pip_version(interpreter: Interpreter) -> Optional[Version]:
+    """The version of the pip that would work for an interpreter; None where there is none."""
+    found = select_pip(interpreter, None) or own_pip(interpreter)
+    return found.version if found is not None else None
+
+
 def build_options(version: Version, *, has_wheel: bool) -> Tuple[str, ...]:
     """How this pip has to be told to build a source distribution that has a setup.py and no
     pyproject.toml.

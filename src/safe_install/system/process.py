@@ -73,14 +73,16 @@ class Running:
         merge_stderr: bool = False,
         answer: Optional[Answer] = None,
         stdout_limit: Optional[int] = None,
+        is_fed_later: bool = False,
     ) -> None:
         """`answer`: for a child that may ask; an EOFError of it closes the child's stdin.
+        `is_fed_later`: its stdin is written by `feed`.
 
         `stdout_limit`: past so many characters its stdout is closed. Of stderr the end is kept.
         """
         self.args = [str(arg) for arg in args]
         self.started = time.monotonic()
-        is_fed = input_text is not None or answer is not None
+        is_fed = input_text is not None or answer is not None or is_fed_later
         with _STARTING:
             self._process = subprocess.Popen(
                 self.args,
@@ -107,6 +109,17 @@ class Running:
         self._feed: Optional[_Feed] = None
         if input_text is not None and self._process.stdin is not None:
             self._feed = _Feed(self._process.stdin, input_text)
+
+    def feed(self, text: str) -> None:
+        """Write the stdin of a child that waits for it; its time begins now."""
+        self.started = time.monotonic()
+        if self._process.stdin is not None:
+            self._feed = _Feed(self._process.stdin, text)
+
+    @property
+    def has_ended(self) -> bool:
+        """Is it over already?"""
+        return self._process.poll() is not None
 
     def wait(
         self,

@@ -96,6 +96,8 @@ class Artifact:
     record: Tuple[RecordRow, ...]
     sizes: Tuple[Tuple[str, int], ...]  # of each file: path, bytes when unpacked
     record_notes: Tuple[RecordNote, ...] = ()
+    written_name: str = ""  # as METADATA writes it
+    written_version: str = ""
 
     @property
     def installable_filename(self) -> str:
@@ -258,6 +260,8 @@ class _WheelReader:
             record=tuple(record.values()),
             sizes=tuple((path, info.file_size) for path, info in files.items()),
             record_notes=tuple(self.record.notes.values()),
+            written_name=metadata.get("Name", "").strip(),
+            written_version=written,
         )
 
     def _parse_filename(self) -> Tuple[NormalizedName, Version, FrozenSet[Tag]]:

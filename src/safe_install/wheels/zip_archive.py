@@ -8,7 +8,7 @@ import struct
 import zipfile
 import zlib
 from pathlib import Path
-from typing import BinaryIO, Dict, Iterator, List, NoReturn, Sequence, Set, Tuple
+from typing import BinaryIO, Dict, Iterator, List, NoReturn, Optional, Sequence, Set, Tuple
 
 from safe_install.errors import WheelInvalid
 
@@ -37,6 +37,7 @@ class CheckedZip:
 
     def __init__(self, path: Path, filename: str, stream: BinaryIO) -> None:
         """`filename`: for messages; `stream`: the file at `path`, open."""
+        self.path = path
         self.filename = filename
         self.stream = stream
         self.size = path.stat().st_size
@@ -250,15 +251,16 @@ class CheckedZip:
         _here, total64, length64, offset64 = struct.unpack("<QQQQ", record[24:56])
         return where, total64, length64, offset64
 
-    def inflate(self, info: zipfile.ZipInfo) -> Iterator[bytes]:
+    def inflate(self, info: zipfile.ZipInfo, stream: Optional[BinaryIO] = None) -> Iterator[bytes]:
         """The member's bytes, counted while inflating: what the headers promise binds nobody.
 
-        zipfile stops at the promised size and looks no further, so that other readers may find more
-        than we have seen.
+        `stream`: the same file, opened once more, for a thread of its own. zipfile stops at the
+        promised size and looks no further, so that other readers may find more than we have seen.
         """
-        self.stream.seek(self.starts[info.filename])
-        left, size, checksum = info.compress_size, 0, 0
-        for chunk in self._unpack(info, left):
+        stream = self.stream if stream is None else stream
+        stream.seek(self.starts[info.filename])
+        size, checksum = 0, 0
+        for chunk in self._unpack(info, stream):
             size += len(chunk)
             self.inflated += len(chunk)
             if size > info.file_size:
@@ -275,11 +277,12 @@ class CheckedZip:
                 f"{info.filename} cannot be unpacked (its size or its checksum is another)"
             )
 
-    def _unpack(self, info: zipfile.ZipInfo, left: int) -> Iterator[bytes]:
+    def _unpack(self, info: zipfile.ZipInfo, stream: BinaryIO) -> Iterator[bytes]:
+        left = info.compress_size
         inflater = None if info.compress_type == zipfile.ZIP_STORED else zlib.decompressobj(-15)
         try:
             while left:
-                packed = self.stream.read(min(left, CHUNK))
+                packed = stream.read(min(left, CHUNK))
                 if not packed:
                     self.invalid(f"{info.filename} cannot be unpacked (it is cut off)")
                 left -= len(packed)

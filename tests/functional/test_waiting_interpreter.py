@@ -1,0 +1,74 @@
+"""The interpreter of the check after a change is started before it, and has imported nothing of the
+environment when the change is made."""
+
+from __future__ import annotations
+
+import json
+import time
+from pathlib import Path
+
+import pytest
+
+from safe_install.environment import interpreter
+from safe_install.environment.interpreter import WaitingInterpreter, can_wait
+from tests.factories import make_interpreter
+
+# Runs at the start of every Python of the environment: writes down what is loaded by then.
+HOOK = (
+    "import json, sys; open({seen!r}, 'w').write(json.dumps("
+    "[[name, str(getattr(module, '__file__', ''))] for name, module in sys.modules.items()]))\n"
+)
+SCRIPT = """\
+import json, os, sys, sysconfig
+import added
+answer = {"added": added.VALUE, "prefix": sys.prefix, "scheme": sysconfig.get_paths()["purelib"],
+          "path": [path for path in sys.path if path], "arguments": sys.argv[1:]}
+print(sys.stdin.read(4), json.dumps(answer))
+"""
+
+
+@pytest.fixture(params=["3.8", "3.11", "3.13"])
+def environment(request, make_environment):
+    return make_environment(request.param)
+
+
+def test_nothing_of_the_environment_is_loaded_before_the_change(
+    environment, tmp_path: Path, monkeypatch
+):
+    seen = tmp_path / "seen.json"
+    (environment.site / "hook.pth").write_text(HOOK.format(seen=str(seen)))
+    monkeypatch.delenv("PYTHONPATH", raising=False)
+    waiting = WaitingInterpreter(environment.executable)
+    time.sleep(0.5)
+    assert not seen.exists()
+    # the change
+    (environment.site / "added.py").write_text("VALUE = 'new'\n")
+    monkeypatch.setattr(interpreter, "read_script", lambda package: SCRIPT)
+    running = waiting.run("any", ["one", "two"], ["word"])
+    completed = running.wait(60)
+    assert completed.returncode == 0, completed.stderr
+    word, _, text = completed.stdout.partition(" ")
+    answer = json.loads(text)
+    assert (word, answer["added"], answer["arguments"]) == ("word", "new", ["one", "two"])
+    loaded = json.loads(seen.read_text())
+    # it is the Python of the environment, as one that was started now would be
+    fresh = environment.ask(
+        "import json, sys, sysconfig; print(json.dumps([sys.prefix, sysconfig.get_paths()['purelib'],"
+        " [path for path in sys.path if path]]))"
+    )
+    assert [answer["prefix"], answer["scheme"], answer["path"]] == json.loads(fresh)
+    assert "unittest.mock" in [name for name, _ in loaded]
+    assert [file for _, file in loaded if file.startswith(str(environment.prefix))] == []
+    assert [name for name, _ in loaded if name == "sysconfig"] == []
+
+
+def test_one_that_is_gone_is_not_asked(environment):
+    waiting = WaitingInterpreter(environment.executable)
+    waiting.stop()
+    assert waiting.run("safe_install.health", [], []) is None
+
+
+def test_where_the_standard_library_may_come_out_of_the_environment_none_waits():
+    assert can_wait(make_interpreter(), {})
+    assert not can_wait(make_interpreter(conda=True), {})
+    assert not can_wait(make_interpreter(), {"PYTHONPATH": "/somewhere"})

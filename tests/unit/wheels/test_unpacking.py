@@ -1,0 +1,137 @@
+"""The RECORD of an unpacked wheel says what lies there, whatever the wheel's own said."""
+
+from __future__ import annotations
+
+import csv
+import json
+from pathlib import Path
+from typing import Dict, Mapping, Optional
+
+import pytest
+from packaging.utils import canonicalize_name
+
+from safe_install.environment.record import make_entry
+from safe_install.errors import WheelInvalid
+from safe_install.models import Action, Interpreter, Scheme, Step
+from safe_install.wheels.archive import Artifact, open_wheel
+from safe_install.wheels.unpack import Destination, Unpacking, find_bytecode, render_direct_url
+from tests.unit.wheels.crafted import make_row, make_wheel
+
+SITE = "env/lib/python3.11/site-packages"
+INFO = "alpha-1.0.dist-info"
+OWN = {f"{INFO}/INSTALLER", f"{INFO}/METADATA", f"{INFO}/WHEEL", f"{INFO}/RECORD"}
+
+
+def open_alpha(
+    folder: Path, files: Mapping[str, str], record: Optional[Mapping[str, str]] = None
+) -> Artifact:
+    """A wheel; `record`: the contents that its RECORD knows in place of the real ones."""
+    rows = None
+    if record is not None:
+        rows = "".join(make_row(name, content) for name, content in record.items())
+    path = make_wheel(
+        folder,
+        files,
+        filename="alpha-1.0-py3-none-any.whl",
+        metadata="Metadata-Version: 2.1\nName: alpha\nVersion: 1.0\n",
+        dist_info=INFO,
+        record=None if rows is None else lambda text: rows + text,
+    )
+    return open_wheel(path, is_promised=lambda: True)
+
+
+def destination_at(root: Path) -> Destination:
+    prefix = Path("/env")
+    site = Path(f"/{SITE}")
+    scheme = Scheme(site, site, prefix / "bin", prefix, prefix / "include")
+    interpreter = Interpreter(
+        root / "python", "3.11.7", "cpython", (), "linux_x86_64", ("glibc", "2.36"), prefix, prefix, scheme
+    )  # fmt: skip
+    (root / "python").write_bytes(b"\x7fELF")
+    return Destination(root, interpreter, lambda: None)
+
+
+def unpack(folder: Path, artifact: Artifact, **fields: object) -> Path:
+    """Below `folder`, without bytecode; returns site-packages."""
+    step = Step(Action.ADD, canonicalize_name("alpha"), "1.0", **fields)  # type: ignore[arg-type]
+    with Unpacking([(step, artifact)], destination_at(folder), compile_bytecode=False):
+        pass
+    return folder / SITE
+
+
+def read_rows(site: Path) -> Dict[str, str]:
+    with (site / INFO / "RECORD").open(newline="") as file:
+        return {row[0]: row[1] for row in csv.reader(file)}
+
+
+def test_a_row_without_a_file_goes_and_a_file_without_a_row_gets_one(tmp_path: Path) -> None:
+    """Uninstalling alpha must not take along what another wheel of the same change brings."""
+    wheel = make_wheel(
+        tmp_path,
+        {"alpha.py": "x = 1\n"},
+        filename="alpha-1.0-py3-none-any.whl",
+        metadata="Metadata-Version: 2.1\nName: alpha\nVersion: 1.0\n",
+        dist_info=INFO,
+        record=lambda text: text + make_row("beta.py", "x = 2\n"),
+        extra=[("unlisted.py", "x = 3\n")],
+    )
+    artifact = open_wheel(wheel, is_promised=lambda: True)
+    (tmp_path / "out" / SITE).mkdir(parents=True)
+    (tmp_path / "out" / SITE / "beta.py").write_text("x = 2\n")
+    rows = read_rows(unpack(tmp_path / "out", artifact))
+    assert "beta.py" not in rows
+    assert rows["unlisted.py"] == make_entry("", b"x = 3\n").hash
+    assert rows[f"{INFO}/RECORD"] == ""
+    assert set(rows) == {"alpha.py", "unlisted.py", *OWN}
+
+
+def test_what_was_asked_for_and_where_it_came_from(tmp_path: Path) -> None:
+    artifact = open_alpha(tmp_path, {"alpha.py": ""})
+    for name, fields, added in (
+        ("plain", {}, set()),
+        ("requested", {"requested": True}, {"REQUESTED"}),
+        ("kept", {"keeps_requested": True}, {"REQUESTED"}),
+        ("unused", {"download_info": {"url": "file:///a.whl"}}, set()),
+        ("direct", {"is_direct": True, "download_info": {"url": "file:///a.whl"}}, {"direct_url.json"}),
+    ):  # fmt: skip
+        (tmp_path / name).mkdir()
+        site = unpack(tmp_path / name, artifact, **fields)
+        found = {path.name for path in (site / INFO).iterdir()}
+        assert found == {"INSTALLER", "METADATA", "WHEEL", "RECORD", *added}
+        assert set(read_rows(site)) == {"alpha.py", *OWN, *(f"{INFO}/{one}" for one in added)}
+
+
+def test_a_command_that_calls_no_function_is_refused(tmp_path: Path) -> None:
+    points = "[console_scripts]\ntool = alpha\n"
+    artifact = open_alpha(tmp_path, {"alpha.py": "", f"{INFO}/entry_points.txt": points})
+    (tmp_path / "out").mkdir()
+    with pytest.raises(WheelInvalid, match="names no function"):
+        unpack(tmp_path / "out", artifact)
+
+
+def test_a_file_that_changed_after_it_was_checked_is_not_taken(tmp_path: Path) -> None:
+    artifact = open_alpha(tmp_path, {"alpha.py": "x = 12345\n" * 9})
+    content = artifact.path.read_bytes()
+    artifact.path.write_bytes(content.replace(b"alpha.py", b"alphb.py", 1))
+    (tmp_path / "out").mkdir()
+    with pytest.raises(WheelInvalid):
+        unpack(tmp_path / "out", artifact)
+
+
+def test_bytecode_belongs_to_the_wheel_of_its_module() -> None:
+    compiled = frozenset({"s/__pycache__/a.cpython-311.pyc", "s/p/__pycache__/a.b.cpython-311.pyc"})
+    assert find_bytecode(["/s/a.py"], compiled) == ["/s/__pycache__/a.cpython-311.pyc"]
+    assert find_bytecode(["/s/p/a.b.py"], compiled) == ["/s/p/__pycache__/a.b.cpython-311.pyc"]
+    assert find_bytecode(["/s/p/a.py", "/s/a"], compiled) == []
+
+
+def test_the_address_that_is_kept_has_no_secret() -> None:
+    info = {
+        "url": "https://host/x.whl?token=secret&a=b",
+        "archive_info": {"hash": "sha256=aa"},
+        "other": 1,
+    }
+    assert json.loads(render_direct_url(info)) == {
+        "url": "https://host/x.whl?token=****&a=b",
+        "archive_info": {"hash": "sha256=aa"},
+    }
