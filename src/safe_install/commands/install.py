@@ -12,7 +12,7 @@ import functools
 import os
 import tempfile
 from pathlib import Path
-from typing import Iterator, Optional, Sequence, Tuple
+from typing import Hashable, Iterator, Optional, Sequence, Tuple
 
 from safe_install.errors import Refused, SafeInstallError, UsageError
 from safe_install.health.comparison import check_cuda_required
@@ -120,14 +120,12 @@ def _plan_and_apply(
     cache = session.work / "torch" if request.no_cache else None
     fetch_torch = functools.partial(chooser.fetch_torch, cache=cache)
     coming = ComingTorch(session, installer, promise, fetch_torch)
-    selected = _select(session, before, installer, chooser, coming)
+    check = _PlanCheck(session, before)
+    selected = _select(session, check, installer, chooser, coming)
     plan = selected.plan
     built = _built_in_this_run(plan, chooser)
     refuse_changed(before.changed_paths(), environment, built=built)
-    broken = _find_breakage(session, selected)
-    if plan.steps:
-        _check_before(session, plan, before)
-    notes = (*selected.findings, *broken, *_notes_on(selected, session))
+    notes = (*selected.findings, *check.refuse(selected), *_notes_on(selected, session))
     # Only its files tell whether a version that is there already is what is there.
     same = same_version_steps(plan, released=selected.released)
     if not plan.steps or (request.own.dry_run and not same):
@@ -145,18 +143,40 @@ def _plan_and_apply(
     return dataclasses.replace(result, findings=(*notes, *result.findings))
 
 
+class _PlanCheck:
+    """What a plan is refused for before anything is fetched: for a build, and for the change."""
+
+    def __init__(self, session: Session, before: BaselineCheck) -> None:
+        self.session, self.before = session, before
+        self._seen: Optional[Hashable] = None
+        self._findings: Sequence[Finding] = ()
+
+    def refuse(self, selected: Selected) -> Sequence[Finding]:
+        """What is known to break, as far as it is permitted. Looked at once, unless the plan brings
+        something else after a build: what was built may require more. Errors: Refused."""
+        plan = selected.plan
+        changes = frozenset((step.name, step.action) for step in plan.steps)
+        if self._seen != (selected.torch_after, changes):
+            self._findings = _find_breakage(self.session, selected)
+            if plan.steps:
+                _check_before(self.session, plan, self.before)
+            self._seen = selected.torch_after, changes
+        return self._findings
+
+
 def _select(
     session: Session,
-    before: BaselineCheck,
+    check: _PlanCheck,
     installer: PipInstaller,
     chooser: IndexChooser,
     coming: ComingTorch,
 ) -> Selected:
     """The plan. What would be refused is refused before torch is fetched for a build."""
 
+    before = check.before
+
     def unpack_torch(selected: Selected) -> Environment:
-        _find_breakage(session, selected)
-        _check_before(session, selected.plan, before)
+        check.refuse(selected)
         return coming.unpack(selected.plan.steps)
 
     with naming_intruders(before, chooser.built):

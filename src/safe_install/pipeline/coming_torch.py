@@ -23,14 +23,11 @@ from safe_install.pipeline.installer import PipInstaller
 from safe_install.pipeline.session import Session, make_folder
 from safe_install.resolve.plan import steps_of_torch
 from safe_install.torch_family import TORCH
-from safe_install.transaction.room import estimate_size, find_shortage, read_room
+from safe_install.transaction.room import find_shortage_of_files
 
 if TYPE_CHECKING:
     # What opens wheels is imported when there are some: most runs build nothing.
-    from safe_install.pipeline.delivery import Delivery
     from safe_install.wheels.archive import Artifact
-
-FILES_MARGIN = 100  # folders, scripts of entry points
 
 
 class ComingTorch:
@@ -77,9 +74,17 @@ class ComingTorch:
 
     def _fill(self, folder: Path, steps: Sequence[Step]) -> Tuple[Path, ...]:
         """Fetch and unpack the wheels; the folders of packages that this makes."""
-        from safe_install.pipeline.delivery import bring, unpack_wheels
+        from safe_install.pipeline.delivery import begin_delivery, bring, unpack_wheels
 
-        found = bring(self._begin_delivery(folder), Plan(tuple(steps)), {})
+        delivery = begin_delivery(
+            self._session,
+            self._installer,
+            self._is_promised,
+            self._fetch_candidate,
+            brought=self.artifacts,
+            folder=folder,
+        )
+        found = bring(delivery, Plan(tuple(steps)), {})
         self.artifacts = {**self.artifacts, **found}
         _check_room(folder, found)
         root = make_folder(folder / "unpacked")
@@ -88,19 +93,6 @@ class ComingTorch:
         scheme = self._session.environment.interpreter.scheme
         sites = [root / site.relative_to(site.anchor) for site in (scheme.purelib, scheme.platlib)]
         return tuple(site for site in dict.fromkeys(sites) if site.is_dir())
-
-    def _begin_delivery(self, folder: Path) -> Delivery:
-        from safe_install.pipeline.delivery import Delivery
-
-        return Delivery(
-            self._session,
-            self._installer,
-            self._is_promised,
-            self._fetch_candidate,
-            fetched=make_folder(folder / "fetched"),
-            copies=make_folder(folder / "copies"),
-            brought=self.artifacts,
-        )
 
     def _read(self, sites: Tuple[Path, ...], steps: Sequence[Step]) -> Environment:
         """What the files say of the torch that a build will import, read as that of an installed
@@ -139,11 +131,7 @@ def _check_torch(found: Environment, sites: Sequence[Path], steps: Sequence[Step
 def _check_room(folder: Path, artifacts: Dict[NormalizedName, Artifact]) -> None:
     """Errors: Refused, before anything is unpacked there."""
     sizes = [entry for artifact in artifacts.values() for entry in artifact.sizes]
-    shortage: Optional[str] = find_shortage(
-        read_room(folder),
-        size=estimate_size(sizes, compile_bytecode=False),
-        files=len(sizes) + FILES_MARGIN,
-    )
+    shortage = find_shortage_of_files(folder, sizes, compile_bytecode=False)
     if shortage is not None:
         raise Refused(
             f"torch cannot be unpacked for the build of an extension: {shortage}",

@@ -27,14 +27,13 @@ from safe_install.resolve.request import InstallRequest
 from safe_install.resolve.step_lines import direct_requirement, requirement_line
 from safe_install.system.pip_command import find_pip_version
 from safe_install.transaction.clones import Clones
-from safe_install.transaction.room import estimate_size, find_shortage, read_room
+from safe_install.transaction.room import find_shortage_of_files
 from safe_install.transaction.stage import stage_editables
 from safe_install.transaction.tree import folds_case
 from safe_install.wheels.archive import Artifact, hash_file, open_wheel
 from safe_install.wheels.fetch import find_local_path
 from safe_install.wheels.unpack import Destination, Unpacking
 
-FILES_MARGIN = 100  # directories, scripts of entry points
 SHOWN = 3  # requirements
 LARGE_WHEEL = 64 * 2**20  # bytes; hashing torch's 9,000 members takes 2.5 s
 
@@ -78,15 +77,18 @@ def begin_delivery(
     fetch_candidate: Callable[[Candidate], Path],
     *,
     brought: Optional[Artifacts] = None,
+    folder: Optional[Path] = None,
 ) -> Delivery:
-    """Make the folders. `brought`: wheels that this run has fetched and verified for a build."""
+    """Make the folders, in that of the run or in `folder`. `brought`: wheels that this run has
+    fetched and verified for a build."""
+    place = folder or session.work
     return Delivery(
         session,
         installer,
         is_promised,
         fetch_candidate,
-        fetched=make_folder(session.work / "fetched"),
-        copies=make_folder(session.work / "copies"),
+        fetched=make_folder(place / "fetched"),
+        copies=make_folder(place / "copies"),
         brought=brought or {},
     )
 
@@ -344,12 +346,10 @@ def check_space(delivery: Delivery, artifacts: Artifacts) -> None:
     """Old and new files lie side by side until the end. Errors: Refused, before anything is written
     there."""
     sizes = [entry for artifact in artifacts.values() for entry in artifact.sizes]
-    compiled = delivery.request.compile_bytecode
-    sources = sum(path.endswith(".py") for path, _ in sizes) if compiled else 0
-    shortage = find_shortage(
-        read_room(delivery.environment.interpreter.prefix),
-        size=estimate_size(sizes, compile_bytecode=compiled),
-        files=len(sizes) + sources + FILES_MARGIN,
+    shortage = find_shortage_of_files(
+        delivery.environment.interpreter.prefix,
+        sizes,
+        compile_bytecode=delivery.request.compile_bytecode,
     )
     if shortage is not None:
         raise Refused(

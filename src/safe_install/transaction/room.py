@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Iterable, Optional, Tuple
+from typing import Iterable, Optional, Sequence, Tuple
 
 
 @dataclass(frozen=True)
@@ -33,6 +33,19 @@ def find_shortage(room: Room, *, size: int, files: int = 0) -> Optional[str]:
     return None
 
 
+def find_shortage_of_files(
+    folder: Path, files: Sequence[Tuple[str, int]], *, compile_bytecode: bool
+) -> Optional[str]:
+    """What is missing on the file system of `folder` for unpacking files: (path, bytes) of each."""
+    sources = sum(path.endswith(".py") for path, _ in files) if compile_bytecode else 0
+    return find_shortage(
+        read_room(folder),
+        size=estimate_size(files, compile_bytecode=compile_bytecode),
+        files=len(files) + sources + _FILES_MARGIN,
+    )
+
+
+_FILES_MARGIN = 100  # directories, scripts of entry points
 _BLOCK = 4096  # bytes; what file systems give a file at least
 _PER_FILE = 512  # bytes: its rows in RECORD and in the journal, its name in a directory
 _MARGIN = 2**20  # bytes: directories, the script beside the journal, the summary

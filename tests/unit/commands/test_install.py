@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
+from safe_install.commands import install
 from safe_install.commands.install import find_destination, refuse_place
 from safe_install.errors import Refused
+from safe_install.models import Action, Plan, Step
 from safe_install.resolve.command_line import split_words
 from safe_install.resolve.request import parse_install
+from tests.factories import planned_torch
 
 
 def request(*argv, **configuration):
@@ -92,3 +97,34 @@ def test_where_pip_would_write(monkeypatch, configuration, argv, destination):
     monkeypatch.setenv("HOME", "/home/me")
     monkeypatch.chdir("/")
     assert find_destination(request(*argv, **configuration), Path("/env")) == destination
+
+
+# --- what a plan is refused for -------------------------------------------------------------------
+
+TORCH_STEP = Step(Action.REPLACE, "torch", "2.14.1", from_version="2.13.0")
+BUILT = Step(Action.ADD, "torch-scatter", "2.1.2")
+
+
+def selected(*steps, torch="2.14.1"):
+    return SimpleNamespace(plan=Plan(steps), torch_after=planned_torch(torch, "linux_x86_64"))
+
+
+@pytest.mark.parametrize(
+    ("again", "looks"),
+    [
+        (selected(TORCH_STEP, BUILT), 1),
+        # the wheel in place of what stood for it
+        (selected(TORCH_STEP, dataclasses.replace(BUILT, sha256="1" * 64)), 1),
+        (selected(TORCH_STEP, BUILT, Step(Action.ADD, "scipy", "1.17")), 2),
+        (selected(TORCH_STEP, dataclasses.replace(BUILT, action=Action.REPLACE)), 2),
+        (selected(TORCH_STEP, BUILT, torch="2.14.1+cpu"), 2),
+    ],
+)
+def test_a_plan_is_looked_at_once_unless_a_build_changed_it(monkeypatch, again, looks):
+    seen = []
+    monkeypatch.setattr(install, "_find_breakage", lambda session, one: seen.append(one) or ["x"])
+    monkeypatch.setattr(install, "_check_before", lambda session, plan, before: seen.append(plan))
+    check = install._PlanCheck(None, None)
+    first = selected(TORCH_STEP, BUILT)
+    assert (check.refuse(first), check.refuse(again)) == (["x"], ["x"])
+    assert len(seen) == 2 * looks

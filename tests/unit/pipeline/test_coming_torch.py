@@ -12,6 +12,7 @@ import pytest
 from safe_install.errors import Refused
 from safe_install.models import Action, Step
 from safe_install.pipeline import coming_torch
+from safe_install.transaction import room as room_module
 from safe_install.transaction.room import Room
 from tests.factories import make_distribution, make_environment
 
@@ -59,7 +60,7 @@ def test_another_torch_is_not_built_for(answer, words):
     ],
 )
 def test_is_there_room(monkeypatch, room, words):
-    monkeypatch.setattr(coming_torch, "read_room", lambda folder: room)
+    monkeypatch.setattr(room_module, "read_room", lambda folder: room)
     artifacts = {"torch": SimpleNamespace(sizes=(("torch/lib/libtorch.so", 100 * 2**20),))}
     if not words:
         coming_torch._check_room(Path("/tmp/x"), artifacts)
