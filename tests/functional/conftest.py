@@ -15,14 +15,25 @@ import shutil
 import subprocess
 import sys
 from pathlib import Path
-from typing import Any, Callable, Dict, List, Mapping, NoReturn, Optional, Sequence, Tuple
+from typing import (
+    Any,
+    Callable,
+    Dict,
+    Iterator,
+    List,
+    Mapping,
+    NoReturn,
+    Optional,
+    Sequence,
+    Tuple,
+)
 
 import pytest
 from filelock import FileLock
 
 from tests.lab import LabWheels, build_driver, build_wheels
 from tests.treehash import Row, read_tree
-from tests.wheelhost import HOSTS
+from tests.wheelhost import HOSTS, WheelHost
 
 CLOSED = "http://127.0.0.1:9"  # nobody listens there
 SCHEMA = Path(__file__).parents[2] / "src" / "safe_install" / "result.schema.json"
@@ -338,6 +349,29 @@ def make_environment(
         return Environment(prefix, {**clean, **variables})
 
     return make
+
+
+@pytest.fixture
+def host() -> Iterator[WheelHost]:
+    """All wheel hosts and a package index, on loopback."""
+    with WheelHost() as host:
+        yield host
+
+
+@pytest.fixture
+def environment_without_torch(
+    make_environment: Callable[..., Environment], host: WheelHost
+) -> Environment:
+    """Python 3.11; the package index is that of `host`, and of all other hosts it alone answers."""
+    need_python("3.11")
+    return make_environment(
+        "3.11",
+        SAFE_INSTALL_MIRRORS=host.mirrors,
+        PIP_INDEX_URL=host.index_url,
+        PIP_NO_INDEX="0",
+        PIP_FIND_LINKS="",
+        PIP_NO_CACHE_DIR="1",
+    )
 
 
 @pytest.fixture(params=["3.8", "3.11"])

@@ -14,13 +14,10 @@ import pytest
 
 from safe_install.pipeline.choice import IndexChooser, Wishes
 from safe_install.ports import World
-from tests.functional.conftest import need_python
-from tests.functional.test_founding_story import reach
 from tests.functional.test_joint_plan import put
 from tests.lab.wheels import Torch, build_torch, write_wheel
 from tests.unit.pipeline.test_selection import Notes
 from tests.unit.pipeline.test_torch_build import BY_DRIVER, PackageIndex, choose, machine, torch_of
-from tests.wheelhost import WheelHost
 
 TAG = "cp311-cp311-manylinux_2_28_x86_64"
 WHL = "https://download.pytorch.org/whl"
@@ -33,22 +30,8 @@ ELSEWHERE = {
 
 
 @pytest.fixture
-def host():
-    with WheelHost() as host:
-        yield host
-
-
-@pytest.fixture
-def environment(make_environment, host):
-    """Without torch; pip's index is ours, and of all other hosts only ours answers."""
-    need_python("3.11")
-    variables = {
-        "PIP_INDEX_URL": host.index_url,
-        "PIP_NO_INDEX": "0",
-        "PIP_FIND_LINKS": "",
-        "PIP_NO_CACHE_DIR": "1",
-    }
-    return make_environment("3.11", **{**reach(host), **variables})
+def environment(environment_without_torch):
+    return environment_without_torch
 
 
 def make_vision(folder, version, torch):

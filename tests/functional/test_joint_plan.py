@@ -10,10 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.functional.conftest import need_python
-from tests.functional.test_founding_story import reach
 from tests.lab.wheels import Torch, build_torch_and_scatter, write_wheel
-from tests.wheelhost import WheelHost
 
 TAG = "cp311-cp311-manylinux_2_28_x86_64"
 PYTORCH = "https://download.pytorch.org/whl"
@@ -45,22 +42,8 @@ def build_wheel(directory, config_settings=None, metadata_directory=None):
 
 
 @pytest.fixture
-def host():
-    with WheelHost() as host:
-        yield host
-
-
-@pytest.fixture
-def environment(make_environment, host):
-    """Without torch; pip's index is ours, and every other host is closed."""
-    need_python("3.11")
-    variables = {
-        "PIP_INDEX_URL": host.index_url,
-        "PIP_NO_INDEX": "0",
-        "PIP_FIND_LINKS": "",
-        "PIP_NO_CACHE_DIR": "1",
-    }
-    return make_environment("3.11", **{**reach(host), **variables})
+def environment(environment_without_torch):
+    return environment_without_torch
 
 
 def put(host, *wheels: Path):
@@ -164,8 +147,8 @@ def test_nothing_that_fits_is_a_refusal_and_no_loop(environment, host, torch, tm
         document
     )
     assert document["error"]["hint"] == (
-        "Make room for the torch that fits: torch 2.13.0 has torchvision, but the package index "
-        "has no such torch."
+        "Name an index that has torch 2.13.0, which has torchvision: the package index has no such "
+        "torch."
     )
     assert pip_runs(host) == 2
 

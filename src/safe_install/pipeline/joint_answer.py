@@ -10,7 +10,7 @@ from typing import Any, Mapping, Optional, Tuple
 from packaging.requirements import Requirement
 
 from safe_install.errors import NoCandidate
-from safe_install.index.facts import Catalog
+from safe_install.index.facts import Catalog, Project
 from safe_install.models import Action, Environment, Rule, Step
 from safe_install.pipeline.choice import Chooser, TorchSource
 from safe_install.pipeline.joint_choice import JointChoice
@@ -201,11 +201,7 @@ def _with_conflict(
     names = [one.name for one in question.extensions if str(one) in conflict.wishes]
     projects = [catalog.project(name) for name in names]
     hints.append(where_else([Context(project, selection.here, catalog) for project in projects]))
-    if (
-        projects
-        and not question.no_build
-        and all(project.recipe is not None for project in projects)
-    ):
+    if projects and not question.no_build and all(_can_be_built(one, question) for one in projects):
         hints.append(
             f"Or leave {' and '.join(names)} to safe-install, which builds from source where no "
             "wheel fits."
@@ -217,6 +213,12 @@ def _with_conflict(
     named.projects, named.is_open = error.projects, conflict.is_open
     named.details = {"conflict": make_record(conflict)}
     return named
+
+
+def _can_be_built(project: Project, question: Question) -> bool:
+    """Is there a recipe, and does it not need CUDA beside a torch for the CPU?"""
+    recipe = project.recipe
+    return recipe is not None and not (recipe.cuda_only and question.accelerator == "cpu")
 
 
 def _describe_machine(environment: Environment) -> str:

@@ -109,9 +109,10 @@ def check_kept(
         found, project = here.installed[name], catalog.project(name)
         if plan.find(name) is not None or _fits(found, project, today, planned, catalog):
             continue
+        built, _, _ = bound[name].partition(", ")  # less where it came from
         detail = (
-            f"{name} {found.version} stays as it is, {bound[name]}: torch "
-            f"{coming.runtime_version} may not load it"
+            f"{name} {found.version} stays as it is, {built}: torch {coming.runtime_version} may "
+            "not load it"
         )
         hint = "Leave --keep-extensions out: then it goes along with torch."
         findings.append(Finding("kept-extension", Severity.WARNING, name, detail, hint))

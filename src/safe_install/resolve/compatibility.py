@@ -112,9 +112,7 @@ def reject_torch_version(candidate: Candidate, context: Context) -> Optional[str
         return "it is not known here which torch it was built for"
     if built[:1] in "<>=!~":
         return (
-            None
-            if specifier_fits(built, here)
-            else f"belongs to torch {built}, installed is {here}"
+            None if specifier_fits(built, here) else f"belongs to torch {built}, and not to {here}"
         )
     if candidate.kind is CandidateKind.BUILT and built == split_local(torch.runtime_version)[0]:
         return None  # built against this very torch, release or not: the store is kept by torch
@@ -125,11 +123,11 @@ def reject_torch_version(candidate: Candidate, context: Context) -> Optional[str
     if wanted_container is not None or container is not None:
         return None if wanted_container == container else _other_container(built, torch)
     if here.is_prerelease or here.is_devrelease:
-        return f"built for torch {built}, installed is {torch.runtime_version}, which is no release"
+        return f"built for torch {built}, and not for {torch.runtime_version}, which is no release"
     return (
         None
         if _same_torch(built, here, context)
-        else f"built for torch {built}, installed is {here}"
+        else f"built for torch {built}, and not for {here}"
     )
 
 
@@ -137,8 +135,8 @@ def _other_container(built: str, torch: TorchBuild) -> str:
     wanted, here = container_of_name(built), container_of_version(torch.runtime_version)
     wanted_text = f"torch {built}" if wanted is None else f"NVIDIA's container {wanted}"
     if here is None:
-        return f"built for {wanted_text}, installed is torch {torch.runtime_version}"
-    return f"built for {wanted_text}, installed is the torch of NVIDIA's container {here}"
+        return f"built for {wanted_text}, and not for torch {torch.runtime_version}"
+    return f"built for {wanted_text}, and not for the torch of NVIDIA's container {here}"
 
 
 def _same_torch(built: str, here: Version, context: Context) -> bool:

@@ -129,17 +129,17 @@ def _hint(
     if problem is not None and problem.remedy:
         return problem.remedy
     first = meant[0] if meant else None
-    if first is not None and first.excluded in _NOT_PUBLISHED:
+    if first is None or first.excluded in _NOT_PUBLISHED:
         newest = _newest_published(options, terms)
         if newest is not None:
             python = ".".join(selection.here.interpreter.version.split(".")[:2])
             kind = f" for {terms.accelerator}" if terms.accelerator else ""
             return f"Ask for torch {newest.release}, the newest{kind} that Python {python} has."
-    if terms.origin:
-        return (
-            f"{terms.origin} names {terms.accelerator}: --accelerator auto lets the driver decide."
-        )
-    return first.remedy if first is not None else ""
+    if first is not None and first.remedy:
+        return first.remedy
+    if not terms.origin:
+        return ""
+    return f"{terms.origin} names {terms.accelerator}: --accelerator auto lets the driver decide."
 
 
 def _find_on_index(options: Sequence[TorchOption], terms: TorchTerms) -> Optional[TorchOption]:

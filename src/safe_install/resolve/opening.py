@@ -67,7 +67,7 @@ def open_selection(wanted: Wanted, here: Environment, catalog: Catalog) -> Union
             NoCandidate(
                 f"torch is not installed for {here.interpreter.executable}, so no extension can "
                 "fit it",
-                hint="Install torch first, or name it too: safe-install torch torch-scatter.",
+                hint=f"Name torch, too: safe-install torch {' '.join(one.name for one in extensions)}",
             )
         )
     if here.torch is not None and not _torch_is_asked_to_change(torch_wanted, wanted, here):

@@ -159,15 +159,17 @@ def note_choice(
     other = others[0] if others and own.is_untried else None
     detail += f"{other.version}: {other.reason}; " if other is not None else ""
     detail += _describe_taken(choice, taken, list(extensions))
-    hint = _way_on(other or own, is_carried=bool(carried or choice.left_behind))
+    is_carried = bool(carried or choice.left_behind)
+    hint = _way_on(other or own, is_carried=is_carried, stays=choice.keeps_installed)
     return (Finding("older-torch", Severity.NOTE, TORCH, detail, hint),)
 
 
-def _way_on(passed: PassedOver, *, is_carried: bool) -> str:
-    """What to do so that a torch that was passed over comes."""
+def _way_on(passed: PassedOver, *, is_carried: bool, stays: bool) -> str:
+    """What to do so that a torch that was passed over comes. `stays`: does the installed one stay?
+    Else a build that runs has taken its place."""
     if passed.lacks_wheel:
         return KEEP_EXTENSIONS if is_carried else ""
-    return passed.remedy
+    return passed.remedy if stays or passed.is_open else ""
 
 
 def why_it_stays(choice: TorchChoice) -> Tuple[str, str]:
@@ -176,7 +178,7 @@ def why_it_stays(choice: TorchChoice) -> Tuple[str, str]:
         return "", ""
     newest = max(choice.passed_over, key=lambda one: Version(one.release))
     reason = f"torch {newest.release}: {newest.reason}"
-    return reason, _way_on(newest, is_carried=bool(choice.left_behind))
+    return reason, _way_on(newest, is_carried=bool(choice.left_behind), stays=True)
 
 
 def name_open_question(

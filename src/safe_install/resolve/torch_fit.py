@@ -216,7 +216,7 @@ def _hint(torch: TorchBuild, driver: Driver, interpreter: Interpreter, catalog: 
     place = "there" if driver.declared else "here"
     build = next(_fitting_builds(torch, driver, interpreter, catalog), None)
     if build is None:
-        return f"Take a torch that was built for the driver and the GPU {place}."
+        return f"Take the build for the CPU (--accelerator cpu): none for CUDA is known that runs {place}."
     return f"Take a build that runs {place}: safe-install {build}"
 
 

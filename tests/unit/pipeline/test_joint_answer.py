@@ -50,6 +50,20 @@ def test_online_hosts_are_asked_for_so_many_releases():
 
 
 @pytest.mark.parametrize(
+    ("name", "accelerator", "can_be_built"),
+    [
+        ("flash-attn", "cpu", False),  # it has code for CUDA only
+        ("flash-attn", "cu126", True),
+        (SCATTER, "cpu", True),
+    ],
+)
+def test_a_build_is_offered_where_it_can_be_made(name, accelerator, can_be_built):
+    with pytest.raises(NoCandidate) as raised:
+        ask("torch", name, chooser=HostChooser(), offline=True, accelerator=accelerator)
+    assert ("which builds from source" in raised.value.hint) is can_be_built
+
+
+@pytest.mark.parametrize(
     ("texts", "said", "command"),
     [
         (("torch", SCATTER), {}, "safe-install torch==2.13.0 torch-scatter"),

@@ -342,9 +342,9 @@ def test_what_is_said_of_a_container():
         ).detail,
     }
     assert said == {
-        "built for NVIDIA's container 26.01, installed is the torch of NVIDIA's container 26.02",
-        "built for NVIDIA's container 26.01, installed is torch 2.11.0+cu130",
-        "built for torch 2.11, installed is the torch of NVIDIA's container 26.02",
+        "built for NVIDIA's container 26.01, and not for the torch of NVIDIA's container 26.02",
+        "built for NVIDIA's container 26.01, and not for torch 2.11.0+cu130",
+        "built for torch 2.11, and not for the torch of NVIDIA's container 26.02",
     }
 
 

@@ -57,7 +57,7 @@ CASES = {
     "a declared driver, and older releases that have no such build": (
         ON_OLD_DRIVER, "torch", "cu130", OPTION, None,
         f"no torch for cu130 can come: torch 2.14.1+cu130 and 3 older releases need {NEEDS}",
-        AUTO.format("cu130"),
+        "Use a newer driver, or take a build that runs there: safe-install torch==2.13.1+cu126",
     ),
     "a declared driver, and a build by name: the package index does not help": (
         ON_OLD_DRIVER, "torch==2.14.1+cu130", "cu130", "", None,
@@ -67,7 +67,7 @@ CASES = {
     "a version that is known nowhere": (
         ON_311, "torch==9.9", "cpu", OPTION, None,
         "no torch for cpu can come: no release that is known here meets torch==9.9",
-        AUTO.format("cpu"),
+        "Ask for torch 2.14.1, the newest for cpu that Python 3.11 has.",
     ),
     "a host that is down": (
         ON_311, "torch", "cu126", OPTION, DOWN,

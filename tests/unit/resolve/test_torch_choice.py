@@ -576,6 +576,14 @@ def test_the_hint_is_about_what_holds_it_back(passed, carried, hint):
     assert why_it_stays(choice) == (f"torch 2.14.1: {passed[0].reason}", hint)
 
 
+def test_no_driver_is_named_where_a_build_that_runs_has_come():
+    taken = planned_torch("2.13.0+cu126", PLATFORM)
+    (finding,) = note_choice(TorchChoice(passed_over=(DRIVER,)), taken, [])
+    assert finding.hint == ""
+    (finding,) = note_choice(TorchChoice(passed_over=(OPEN,)), taken, [])
+    assert finding.hint == "Try again."
+
+
 def test_a_torch_that_does_not_stay_holds_nothing():
     assert why_it_stays(TorchChoice(passed_over=(LACKS,))) == ("", "")
     assert why_it_stays(TorchChoice(keeps_installed=True)) == ("", "")

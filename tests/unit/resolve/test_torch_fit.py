@@ -204,7 +204,7 @@ HINTS = {
     "none": (
         "2.9.1",
         driver(version="300.1", cuda="7.0"),
-        "Take a torch that was built for the driver and the GPU there.",
+        "Take the build for the CPU (--accelerator cpu): none for CUDA is known that runs there.",
     ),
 }
 
@@ -261,7 +261,7 @@ def test_a_build_of_the_package_index_needs_no_other_index():
         code=ReadCode("8.0"),
     )
     # no release for Python 3.7 has code for it
-    assert old[0].hint.startswith("Take a torch that was built")
+    assert old[0].hint.startswith("Take the build for the CPU (--accelerator cpu)")
 
 
 @pytest.mark.parametrize(
