@@ -22,7 +22,7 @@ import os
 import sys
 import tempfile
 from pathlib import Path
-from typing import Dict, List, Optional, Sequence
+from typing import Dict, List, Optional, Sequence, Tuple
 
 from packaging.utils import canonicalize_name
 
@@ -40,6 +40,7 @@ from safe_install.pipeline.client import make_client, named_mirrors
 from safe_install.ports import World
 from safe_install.system.mirrors import parse_mirrors
 from wheel_index_update.asking import Asker, hosts_of
+from wheel_index_update.cells import Json
 from wheel_index_update.notes import Notes, escape
 from wheel_index_update.remote_wheel import RemoteWheels
 from wheel_index_update.renewal import renew
@@ -76,42 +77,24 @@ def run(options: argparse.Namespace, today: str, cache: Path) -> int:
     """Renew the chosen documents one after the other; 1 when any differs."""
     texts = read_documents(options.folder, options.project)
     documents = {path: parse_json(text, path.name) for path, text in texts.items()}
-    projects = {
-        path: parse_project(document, path.name)
-        for path, document in documents.items()
-        if path.stem != TORCH
-    }
     table = read_torch(options.folder)
-    is_asked = {path: bool(hosts_of(project, options.host)) for path, project in projects.items()}
-    if len(projects) < len(documents):
-        is_asked[options.folder / f"{TORCH}.json"] = bool(hosts_of_torch(table, options.host))
-    if options.host and not any(is_asked.values()):
+    asked = [
+        path
+        for path, document in documents.items()
+        if is_asked(path, document, table, options.host)
+    ]
+    if options.host and not asked:
         raise UsageError(
             f"none of the projects has a host {options.host!r}",
             hint="its name is `host` in the document",
         )
     world = World(environ=os.environ, reporter=Reporter(), cache_dir=cache)
-    asker = Asker(make_client(world))
+    sources = Sources(
+        Asker(make_client(world)), make_wheel_reader(world), read_companions(options.folder)
+    )
     differs = False
-    for path, document in documents.items():
-        if not is_asked[path]:
-            continue
-        notes = Notes()
-        try:
-            if path.stem == TORCH:
-                sources = Sources(asker, make_wheel_reader(world), read_companions(options.folder))
-                new = renew_torch(document, table, sources, notes, wanted=options.host, today=today)
-                table = parse_torch_table(new, path.name)
-            else:
-                new = renew(document, table, asker, notes, wanted=options.host, today=today)
-            text = render_document(new)
-        except IndexInvalid as error:
-            notes.add(
-                f"what the hosts say makes no document, it stays as it is: {escape(str(error))}"
-            )
-            text = texts[path]
-        for line in notes.lines:
-            print(f"{path.stem}: {line}", file=sys.stderr)
+    for path in asked:
+        text, table = renew_text(path, texts[path], table, sources, options.host, today)
         if text != texts[path]:
             differs = True
             print_difference(path.name, texts[path], text)
@@ -123,6 +106,34 @@ def run(options: argparse.Namespace, today: str, cache: Path) -> int:
             file=sys.stderr,
         )
     return int(differs)
+
+
+def is_asked(path: Path, document: Json, table: TorchTable, host: str) -> bool:
+    """Has the document the host that is named, or one that is asked without a name?"""
+    if path.stem == TORCH:
+        return bool(hosts_of_torch(table, host))
+    return bool(hosts_of(parse_project(document, path.name), host))
+
+
+def renew_text(
+    path: Path, old: str, table: TorchTable, sources: Sources, host: str, today: str
+) -> Tuple[str, TorchTable]:
+    """The document after its hosts were asked, as a text, and what is known of torch then."""
+    notes = Notes()
+    document = parse_json(old, path.name)
+    try:
+        if path.stem == TORCH:
+            new = renew_torch(document, table, sources, notes, wanted=host, today=today)
+            table = parse_torch_table(new, path.name)
+        else:
+            new = renew(document, table, sources.asker, notes, wanted=host, today=today)
+        text = render_document(new)
+    except IndexInvalid as error:
+        notes.add(f"what the hosts say makes no document, it stays as it is: {escape(str(error))}")
+        text = old
+    for line in notes.lines:
+        print(f"{path.stem}: {line}", file=sys.stderr)
+    return text, table
 
 
 def make_wheel_reader(world: World) -> RemoteWheels:

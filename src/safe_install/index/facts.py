@@ -288,11 +288,9 @@ class TorchRelease:
     untagged_aarch64: Optional[str] = None  # the same of the Linux aarch64 wheel
 
     def untagged_on(self, platform: str) -> Optional[str]:
-        """What the build on the package index is for: on `linux_aarch64`, or the platform of a
-        wheel. None where the index has none for that machine, or where it is not known."""
-        if platform.endswith("x86_64"):
-            return self.untagged
-        return self.untagged_aarch64 if platform.endswith("aarch64") else None
+        """Of the Linux build on the package index; None where it is not known or not there."""
+        machines = {"x86_64": self.untagged, "aarch64": self.untagged_aarch64}
+        return next((machines[name] for name in machines if platform.endswith(name)), None)
 
 
 @dataclass(frozen=True)
