@@ -81,7 +81,20 @@ class Running:
         self.args = [str(arg) for arg in args]
         self.started = time.monotonic()
         is_fed = input_text is not None or answer is not None
-        self._process = _start(self.args, env, cwd, is_fed=is_fed, merge_stderr=merge_stderr)
+        with _STARTING:
+            self._process = subprocess.Popen(
+                self.args,
+                env=None if env is None else dict(env),
+                cwd=None if cwd is None else str(cwd),
+                stdin=subprocess.PIPE if is_fed else subprocess.DEVNULL,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.STDOUT if merge_stderr else subprocess.PIPE,
+                encoding="utf-8",
+                errors="replace",
+                start_new_session=True,
+                preexec_fn=_unblock_signals if _signals_are_blocked() else None,
+            )
+            _RUNNING.add(self._process.pid)
         self._out, self._err = _Kept(first=stdout_limit), _Kept(last=STDERR_KEPT)
         pipes = (
             (self._process.stdout, self._out, on_stdout),
@@ -454,32 +467,6 @@ def _children() -> Set[int]:
         if int(stat.rpartition(b")")[2].split()[1]) == os.getpid():
             found.add(int(entry))
     return found
-
-
-def _start(
-    args: Sequence[str],
-    env: Optional[Mapping[str, str]],
-    cwd: Optional[Path],
-    *,
-    is_fed: bool,
-    merge_stderr: bool,
-) -> subprocess.Popen[str]:
-    """A child in a session of its own. `is_fed`: its stdin is ours to write to."""
-    with _STARTING:
-        process = subprocess.Popen(
-            args,
-            env=None if env is None else dict(env),
-            cwd=None if cwd is None else str(cwd),
-            stdin=subprocess.PIPE if is_fed else subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT if merge_stderr else subprocess.PIPE,
-            encoding="utf-8",
-            errors="replace",
-            start_new_session=True,
-            preexec_fn=_unblock_signals if _signals_are_blocked() else None,
-        )
-        _RUNNING.add(process.pid)
-    return process
 
 
 def _signals_are_blocked() -> bool:
