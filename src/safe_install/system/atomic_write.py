@@ -1,6 +1,6 @@
 """Files that hold their old content or their new one, whatever happens, and never a part of it.
 
-`transaction/recover` has a function of its own for journals: it stands alone.
+`transaction/recovery` has a function of its own for journals: it stands alone.
 """
 
 from __future__ import annotations

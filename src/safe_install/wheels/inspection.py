@@ -182,41 +182,44 @@ class Inspector:
     def _read_facts(self, member: str, path: str, siblings: Sequence[str]) -> ObjectFacts:
         found = self.files.read(path)
         if found is None:
-            return ObjectFacts(
-                member, Problems(), uses_torch=False, unreadable="no shared object of this machine"
-            )
+            return _unreadable(member, "no shared object of this machine")
         try:
-            own, _, _, _ = load(path, self.files, self.scope, siblings=siblings)
-            uses_torch = any(is_torch_library(name) for one in own for name in one.object.needed)
-            problems = self._check(path, siblings)
-            if problems.missing and self._add_preloaded():
-                problems = self._check(path, siblings)
-            wanted = tuple(one.name for one in found.wanted())
-            assertions = self._assertions(found) if uses_torch else frozenset()
-            fingerprint = (
-                identify_torch(assertions, headers_table()) if assertions else Fingerprint(0)
-            )
-            share = None
-            if assertions and self.context.minor not in self.context.known_minors:
-                share = share_in_headers(
-                    assertions, self._header_lines({header for header, _ in assertions})
-                )
-            code = gpu_code(found)
+            return self._find_facts(member, path, found, siblings)
         except (ValueError, IndexError, OverflowError, ArithmeticError) as error:
-            return ObjectFacts(
-                member, Problems(), uses_torch=False, unreadable=f"damaged ({error})"
-            )
+            return _unreadable(member, f"damaged ({error})")
+
+    def _find_facts(
+        self, member: str, path: str, found: SharedObject, siblings: Sequence[str]
+    ) -> ObjectFacts:
+        own, _, _, _ = load(path, self.files, self.scope, siblings=siblings)
+        uses_torch = any(is_torch_library(name) for one in own for name in one.object.needed)
+        problems = self._check(path, siblings)
+        if problems.missing and self._add_preloaded():
+            problems = self._check(path, siblings)
+        fingerprint, share = Fingerprint(0), None
+        assertions = self._assertions(found) if uses_torch else frozenset()
+        if assertions:
+            fingerprint = identify_torch(assertions, headers_table())
+            share = self._find_share(assertions)
         return ObjectFacts(
             member,
             problems,
             uses_torch,
-            wanted,
+            tuple(one.name for one in found.wanted()),
             fingerprint,
             share,
-            code,
+            gpu_code(found),
             needed=tuple(found.needed),
             module_for=module_for(member, found),
         )
+
+    def _find_share(self, assertions: FrozenSet[Tuple[str, int]]) -> Optional[float]:
+        """The share of the assertions that stand in the headers of this torch; None where the
+        table of assertions knows its minor."""
+        if self.context.minor in self.context.known_minors:
+            return None
+        headers = {header for header, _ in assertions}
+        return share_in_headers(assertions, self._header_lines(headers))
 
     def _check(self, path: str, siblings: Sequence[str]) -> Problems:
         return check_object(
@@ -397,6 +400,10 @@ def check_gpu_files(
 def requires_torch(requires: Iterable[str]) -> bool:
     """Does one of these requirements name torch, other than for an extra?"""
     return any(re.match(r"torch(?![\w.-])(?!.*\bextra\b)", text) for text in requires)
+
+
+def _unreadable(member: str, reason: str) -> ObjectFacts:
+    return ObjectFacts(member, Problems(), uses_torch=False, unreadable=reason)
 
 
 def _claimed_cuda(version: str, project: Optional[Project]) -> Optional[BuiltForCuda]:

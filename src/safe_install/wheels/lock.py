@@ -1,6 +1,6 @@
 """One process at a time in a folder of the cache.
 
-The lock is the one of `transaction/recover`, which stands alone and imports nothing of ours: flock,
+The lock is the one of `transaction/recovery`, which stands alone and imports nothing else of ours: flock,
 and where the file system has none, a file that names its holder.
 """
 
