@@ -72,8 +72,6 @@ class CheckedZip:
         return {info.filename: info for info in infos if not info.is_dir()}
 
     def _check_entries(self, infos: Sequence[zipfile.ZipInfo]) -> None:
-        if len(infos) > MAX_ENTRIES:
-            self.invalid(f"{len(infos)} entries, more than {MAX_ENTRIES}")
         seen: Set[str] = set()
         for info in infos:
             self._check_entry(info)

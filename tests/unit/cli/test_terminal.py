@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import errno
 import io
 import json
+import os
 import sys
+import termios
 
 import pytest
 
@@ -167,3 +170,83 @@ def test_a_bar_is_drawn_with_what_the_encoding_has(encoding, monkeypatch):
     reporter.close()
     assert "build a" in shown.getvalue()
     assert terminal.can_write(shown.getvalue(), shown)
+
+
+# --- the settings of the terminal that we run on --------------------------------------------------
+
+
+@pytest.fixture
+def device(monkeypatch):
+    """A terminal of the test's own in the place of /dev/tty."""
+    master, slave = os.openpty()
+
+    def open_device(path, mode, buffering):
+        assert path == "/dev/tty"
+        return os.fdopen(os.dup(slave), mode, buffering=buffering)
+
+    monkeypatch.setattr(terminal, "open", open_device, raising=False)
+    yield slave
+    os.close(master)
+    os.close(slave)
+
+
+def echoes(device):
+    return bool(termios.tcgetattr(device)[3] & termios.ECHO)
+
+
+def test_a_question_that_was_broken_off_leaves_a_terminal_that_echoes(device):
+    """Who asks for a password switches the echo off."""
+    before = terminal.read_settings()
+    changed = termios.tcgetattr(device)
+    changed[3] &= ~termios.ECHO
+    termios.tcsetattr(device, termios.TCSANOW, changed)
+    assert not echoes(device)
+    terminal.restore_settings(before)
+    assert echoes(device)
+
+
+def test_without_a_terminal_there_are_no_settings(device, monkeypatch):
+    before = terminal.read_settings()
+
+    def refuse(*arguments, **options):
+        raise OSError(errno.ENXIO, "no such device")
+
+    monkeypatch.setattr(terminal, "open", refuse)
+    assert terminal.read_settings() is None
+    terminal.restore_settings(before)  # it is gone: nothing to give back, and no error
+    monkeypatch.setitem(sys.modules, "termios", None)  # Windows
+    assert terminal.read_settings() is None
+
+
+@pytest.mark.parametrize(
+    ("columns", "size", "width"),
+    [
+        ("50", 120, 50),
+        ("0", 120, 120),
+        ("wide", 120, 120),
+        ("", 120, 120),
+        ("", 0, 80),  # a terminal that does not know
+        ("", None, 80),
+    ],
+)
+def test_the_width_is_that_of_the_terminal_unless_the_person_says_another(
+    columns, size, width, monkeypatch
+):
+    def size_of(descriptor):
+        if size is None:
+            raise OSError
+        return os.terminal_size((size, 24))
+
+    monkeypatch.setenv("COLUMNS", columns)
+    monkeypatch.setattr(os, "get_terminal_size", size_of)
+    shown = Terminal()
+    shown.fileno = lambda: 1
+    assert terminal.find_width(shown) == width
+    assert terminal.find_width(io.StringIO()) is None
+
+
+@pytest.mark.parametrize(
+    ("encoding", "can"), [("utf-8", True), ("ascii", False), ("no-such-encoding", False)]
+)
+def test_can_an_encoding_write_it(encoding, can):
+    assert terminal.can_write("…", Terminal(encoding)) is can

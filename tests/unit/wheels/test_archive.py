@@ -106,6 +106,9 @@ def test_streamed_archives_with_data_descriptors_are_accepted(tmp_path):
                 target.writestr(name, source.read(name))
     assert b"PK\x07\x08" in streamed.read_bytes()
     assert open_wheel(streamed).files == open_wheel(plain).files
+    change(streamed, b"PK\x07\x08", b"PK\x07\x09")
+    with pytest.raises(WheelInvalid, match="the data descriptor of 'demo/__init__.py' says"):
+        open_wheel(streamed)
 
 
 def drop_row(name):
@@ -496,6 +499,118 @@ def test_ambiguous_archives_are_refused(tmp_path, damage):
     path.write_bytes(damage(path.read_bytes()))
     with pytest.raises(WheelInvalid):
         open_wheel(path, verify_members=False)
+
+
+def patch(raw, at, form, *values):
+    return raw[:at] + struct.pack(form, *values) + raw[at + struct.calcsize(form) :]
+
+
+def first_local(raw):
+    return raw.index(b"PK\x03\x04")
+
+
+def first_central(raw):
+    return raw.index(b"PK\x01\x02")
+
+
+def insert_before_directory(raw):
+    at = first_central(raw)
+    moved = raw[:at] + b"hide" + raw[at:]
+    return patch(moved, len(moved) - 6, "<I", at + 4)
+
+
+def with_end64(raw, where):
+    """An end record that leaves its numbers to a 64-bit one, which the locator says to be at
+    `where`."""
+    locator = b"PK\x06\x07" + struct.pack("<IQI", 0, where, 1)
+    return raw[:-22] + locator + patch(raw[-22:], 12, "<II", 2**32 - 1, 2**32 - 1)
+
+
+# What two readers would take for two different archives, and the words for it.
+AMBIGUOUS = {
+    "a format that zipfile does not know": (
+        lambda raw: patch(raw, first_central(raw) + 6, "<H", 99),
+        "not a readable zip archive",
+    ),
+    "another number of entries": (
+        lambda raw: patch(raw, len(raw) - 14, "<HH", 1, 1),
+        "where its end record says 1",
+    ),
+    "65,535 entries and no 64-bit record": (
+        lambda raw: patch(raw, len(raw) - 14, "<HH", 0xFFFF, 0xFFFF),
+        "where its end record says 65535",
+    ),
+    "a 64-bit record elsewhere": (lambda raw: with_end64(raw, 0), "64-bit end record"),
+    "a 64-bit record behind the end": (lambda raw: with_end64(raw, 2**40), "64-bit end record"),
+    "bytes before the directory": (insert_before_directory, "between its last entry"),
+    "no entry where the directory says": (
+        lambda raw: patch(raw, first_local(raw) + 3, "<B", 5),
+        "no entry where the directory says",
+    ),
+    "another checksum": (
+        lambda raw: patch(raw, first_local(raw) + 14, "<I", 1),
+        "has another checksum than the directory",
+    ),
+    "another packed size": (
+        lambda raw: patch(raw, first_local(raw) + 18, "<I", 1),
+        "has another size than the directory",
+    ),
+    "another size": (
+        lambda raw: patch(raw, first_local(raw) + 22, "<I", 1),
+        "has another size than the directory",
+    ),
+    "another method": (
+        lambda raw: patch(raw, first_local(raw) + 8, "<H", 0),
+        "says something else than the directory",
+    ),
+}
+
+
+@pytest.mark.parametrize(("damage", "reason"), AMBIGUOUS.values(), ids=AMBIGUOUS.keys())
+def test_what_readers_would_treat_differently_is_named(tmp_path, damage, reason):
+    path = make_wheel(tmp_path)
+    path.write_bytes(damage(path.read_bytes()))
+    with pytest.raises(WheelInvalid, match=reason):
+        open_wheel(path, verify_members=False)
+
+
+def test_stored_in_fewer_bytes_than_it_has(tmp_path):
+    path = make_wheel(tmp_path, compression=zipfile.ZIP_STORED)
+    raw = path.read_bytes()
+    path.write_bytes(patch(raw, first_central(raw) + 24, "<I", 5))
+    with pytest.raises(WheelInvalid, match="is stored in 6 bytes and is said to have 5"):
+        open_wheel(path)
+
+
+def test_a_second_name_in_the_entry_alone_is_refused(tmp_path):
+    """The directory does not have it. Another extra field is nobody's business."""
+    info = make_entry("demo/data.txt")
+    info.extra = struct.pack("<HHI", 0x7076, 4, 0)
+    path = make_wheel(tmp_path, extra=[(info, "")], record=with_row_of("demo/data.txt"))
+    assert open_wheel(path).name == "demo"
+    change(path, struct.pack("<HHI", 0x7076, 4, 0), struct.pack("<HHI", 0x7075, 4, 0))
+    with pytest.raises(WheelInvalid, match=r"the entry of 'demo/data.txt' carries a second name"):
+        open_wheel(path)
+
+
+def with_row_of(name):
+    return lambda text: text + make_row(name, "")
+
+
+def test_a_folder_has_no_contents(tmp_path):
+    info = make_entry("demo/data/", mode=0o040755)
+    path = make_wheel(tmp_path, extra=[(info, "")])
+    raw = path.read_bytes()
+    at = raw.rindex(b"PK\x01\x02")
+    path.write_bytes(patch(raw, at + 20, "<II", 4, 4))
+    with pytest.raises(WheelInvalid, match="has contents of its own"):
+        open_wheel(path)
+
+
+def test_a_directory_that_is_too_large_is_not_read(tmp_path, monkeypatch):
+    monkeypatch.setattr(zip_archive, "MAX_DIRECTORY", 10)
+    with pytest.raises(WheelInvalid, match="more than the limit of 10"):
+        open_wheel(make_wheel(tmp_path))
 
 
 def test_bytes_between_entries_are_refused(tmp_path):
