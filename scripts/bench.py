@@ -1,7 +1,7 @@
 """Measures safe-install beside pip, uv and the guard that people write by hand, in one run; prints
 a table of medians.
 
-    python scripts/bench.py [--repeat 5] [--write docs/benchmark.md] [--keep DIR]
+    python scripts/bench.py [--repeat 5] [--write docs/benchmark.md] [--keep DIR] [--only TEXT]
 
 Needs: an interpreter with safe-install installed (this one), a torch that pip finds, a C++ compiler
 for the first run (torch-scatter is built once and kept in the user's cache folder). uv is measured
@@ -32,13 +32,14 @@ from unittest import mock
 from packaging.utils import canonicalize_name
 
 from safe_install.environment.interpreter import read_environment
-from safe_install.models import Environment
-from safe_install.system.pip import PipRunner
+from safe_install.models import Action, Environment, Step
 from safe_install.transaction import swap
 from safe_install.transaction.lock import lock_environment
 from safe_install.transaction.recovery import disk, transactions, undo
 from safe_install.transaction.recovery.disk import sync_filesystem
+from safe_install.wheels.archive import open_wheel
 from safe_install.wheels.store import find_cache
+from safe_install.wheels.unpack import Destination, Unpacking
 
 TORCH = os.environ.get("SAFE_INSTALL_BENCH_TORCH", "torch==2.13.0")
 CHECK = "import torch, sys; torch.cuda.is_available(); assert torch.ones(2).sum() == 2"
@@ -146,37 +147,185 @@ def rotate(
     return times
 
 
-def bench_install(
-    python: Path, host: Host, uv: Optional[str], repeat: int, cache: Path
-) -> Dict[str, List[float]]:
-    pip = [python, "-m", "pip"]
+def make_variants(python: Path, work: Path) -> Dict[str, Path]:
+    """The same environment with an old pip (which this Python carries), a new one, and none; the
+    interpreter of each."""
+    variants = {}
+    for label in ("old pip", "new pip", "no pip"):
+        prefix = work / label.replace(" ", "-")
+        variants[label] = prefix / "bin" / "python"
+        if prefix.exists():
+            continue
+        # hard links: no installer writes through one
+        run(["cp", "-al", python.parents[1], prefix])
+        if label != "new pip":
+            run([variants[label], "-m", "pip", "uninstall", "-q", "-y", "pip"])
+        if label == "old pip":
+            run([variants[label], "-m", "ensurepip"])
+    return variants
+
+
+def bench_installs(
+    variants: Dict[str, Path], host: Host, wheel: Path, repeat: int, cache: Path
+) -> Dict[str, Dict[str, List[float]]]:
+    """A ready wheel in nine ways, by hand and by us: by path, from a folder, from its host."""
     mirrors = {
         "SAFE_INSTALL_MIRRORS": f"https://data.pyg.org={host.url}",
         "SAFE_INSTALL_CACHE_DIR": str(cache),
     }
-    links = ["--no-index", "--find-links", host.page, "torch-scatter"]
+    ways = {
+        "path": ([wheel], [wheel]),
+        "find-links": (["--no-index", "--find-links", wheel.parent, "torch-scatter"],) * 2,
+        "host": (["--no-index", "--find-links", host.page, "torch-scatter"], ["torch-scatter"]),
+    }
+    times = {}
+    for label, python in variants.items():
+        # Where there is no pip, a person takes that of another environment.
+        pip = [python, "-m", "pip"]
+        if label == "no pip":
+            pip = [sys.executable, "-m", "pip", "--python", python]
+        remove = functools.partial(remove_scatter, pip, cache)
+        for way, (by_pip, by_us) in ways.items():
+            ours = [*OURS, "--python", python, *by_us]
+            times[f"{way}, {label}"] = rotate(
+                {
+                    "pip": (remove, functools.partial(run, [*pip, "install", "-q", *by_pip])),
+                    "by hand": (remove, functools.partial(by_hand, python, pip, [by_pip])),
+                    "safe-install": (remove, functools.partial(run, ours, **mirrors)),
+                },
+                repeat,
+            )
+    return times
+
+
+def remove_scatter(pip: Sequence[Any], cache: Path) -> None:
+    run([*pip, "uninstall", "-q", "-y", "torch-scatter"])
+    shutil.rmtree(cache / "built", ignore_errors=True)
+
+
+def by_hand(
+    python: Path, pip: Sequence[Any], lines: Sequence[Sequence[Any]], after: str = CHECK_AFTER
+) -> None:
+    """Check, a pip process for each line, check."""
+    run([python, "-c", CHECK])
+    for words in lines:
+        run([*pip, "install", "-q", *words])
+    run([python, "-c", after])
+
+
+def bench_uv(python: Path, uv: str, wheel: Path, repeat: int, cache: Path) -> List[float]:
+    remove = functools.partial(remove_scatter, [python, "-m", "pip"], cache)
+    command = [uv, "pip", "install", "-q", "--compile-bytecode", "-p", python, wheel]
+    return rotate({"uv": (remove, lambda: run(command))}, repeat)["uv"]
+
+
+def read_split(python: Path, wheel: Path, repeat: int, cache: Path) -> Dict[str, float]:
+    """Seconds of each stage of an install by path, as it says them itself; medians."""
+    found: Dict[str, List[float]] = collections.defaultdict(list)
+    for _ in range(repeat):
+        remove_scatter([python, "-m", "pip"], cache)
+        command = [*OURS, "--python", python, "--json", wheel]
+        started = time.perf_counter()
+        document = json.loads(run(command, SAFE_INSTALL_CACHE_DIR=str(cache)))
+        whole = time.perf_counter() - started
+        for name, seconds in document["timings"].items():
+            found[name].append(seconds)
+        found["start, printing, end"].append(whole - document["timings"]["total"])
+    return {name: statistics.median(seconds) for name, seconds in found.items()}
+
+
+def bench_five(python: Path, repeat: int, cache: Path) -> Dict[str, List[float]]:
+    """Five small extensions of torch at once."""
+    environment = read_environment(python, None)
+    assert environment.torch is not None
+    names = [f"bench_extension_{number}" for number in range(5)]
+    wheels = [make_extension(cache, name, environment) for name in names]
+    pip = [python, "-m", "pip"]
+    after = CHECK + "; " + "; ".join(f"import {name}" for name in names)
 
     def remove() -> None:
-        run([*pip, "uninstall", "-q", "-y", "torch-scatter"])
-        shutil.rmtree(cache / "built", ignore_errors=True)
+        run([*pip, "uninstall", "-q", "-y", *names])
 
-    def by_hand() -> None:
-        run([python, "-c", CHECK])
-        run([*pip, "install", "-q", *links])
-        run([python, "-c", CHECK_AFTER])
+    variables = {"SAFE_INSTALL_CACHE_DIR": str(cache)}
+    ours = [*OURS, "--python", python, *wheels]
+    times = rotate(
+        {
+            "by hand": (remove, lambda: by_hand(python, pip, [[one] for one in wheels], after)),
+            "safe-install": (remove, lambda: run(ours, **variables)),
+        },
+        repeat,
+    )
+    remove()
+    return times
 
-    actions: Dict[str, Tuple[Callable[[], None], Callable[[], object]]] = {
-        "pip": (remove, lambda: run([*pip, "install", "-q", *links])),
-        "check; pip; check": (remove, by_hand),
-        "safe-install": (
-            remove,
-            lambda: run([*OURS, "--python", python, "torch-scatter"], **mirrors),
-        ),
-    }
-    if uv:
-        uv_install = [uv, "pip", "install", "-q", "--compile-bytecode", "-p", python, *links]
-        actions["uv --compile-bytecode"] = (remove, lambda: run(uv_install))
-    return rotate(actions, repeat)
+
+def make_extension(folder: Path, name: str, environment: Environment) -> Path:
+    """A wheel with a library that links torch and does nothing."""
+    assert environment.torch is not None
+    lib_dir, source = environment.torch.lib_dir, folder / "extension.c"
+    source.write_text("int bench_extension(void) { return 1; }\n")
+    library = folder / f"{name}.so"
+    compile_it = ["cc", "-shared", "-fPIC", "-o", library, source, "-Wl,--no-as-needed"]
+    run([*compile_it, f"-L{lib_dir}", "-ltorch_cpu", "-lc10"])
+    code = (
+        "import ctypes, os, torch\nctypes.CDLL(os.path.join(os.path.dirname(__file__), '_C.so'))\n"
+    )
+    interpreter = environment.interpreter
+    tag = f"{interpreter.python_tag}-{interpreter.python_tag}-{interpreter.platform}"
+    files = {f"{name}/__init__.py": code.encode(), f"{name}/_C.so": library.read_bytes()}
+    return make_wheel(folder, name, "1.0", files=files, tag=tag)
+
+
+def bench_ordinary(python: Path, repeat: int, cache: Path) -> Dict[str, List[float]]:
+    """A pure wheel that has nothing to do with torch."""
+    wheel = make_wheel(cache, "tiny", "1.0")
+    pip = [python, "-m", "pip"]
+    words = ["--no-index", "--find-links", wheel.parent, "tiny"]
+    ours = [*OURS, "--python", python, *words]
+    remove = functools.partial(run, [*pip, "uninstall", "-q", "-y", "tiny"])
+    return rotate(
+        {
+            "pip": (remove, lambda: run([*pip, "install", "-q", *words])),
+            "safe-install": (remove, lambda: run(ours, SAFE_INSTALL_CACHE_DIR=str(cache))),
+        },
+        repeat,
+    )
+
+
+def bench_satisfied(python: Path, repeat: int, cache: Path) -> Dict[str, List[float]]:
+    """300 distributions, and a file of requirements with a line for each."""
+    site = read_environment(python, None).interpreter.scheme.purelib
+    names = [f"line{number}" for number in range(300)]
+    for name in names:
+        if not (site / name).exists():
+            add_distribution(site, name)
+    listed = cache / "requirements.txt"
+    listed.write_text("".join(f"{name}==1.0\n" for name in names))
+    words = ["install", "-q", "-r", listed]
+    ours = [*OURS, "--python", python, *words]
+    return rotate(
+        {
+            "pip": (lambda: None, lambda: run([python, "-m", "pip", *words])),
+            "safe-install": (
+                lambda: None,
+                lambda: run(ours, SAFE_INSTALL_CACHE_DIR=str(cache)),
+            ),
+        },
+        repeat,
+    )
+
+
+# prints the most memory that a process below it had, in KiB
+MEMORY = (
+    "import resource, subprocess, sys; "
+    "subprocess.run(sys.argv[1:], check=True, stdout=subprocess.DEVNULL); "
+    "print(resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss)"
+)
+
+
+def read_memory(command: Sequence[Any], **variables: str) -> float:
+    """The largest process of a command, in MiB."""
+    return int(run([sys.executable, "-c", MEMORY, *command], **variables).split()[-1]) / 1024
 
 
 def bench_before(python: Path, repeat: int) -> List[float]:
@@ -187,44 +336,41 @@ def bench_before(python: Path, repeat: int) -> List[float]:
 
 
 def bench_torch_swap(python: Path, repeat: int, cache: Path) -> Dict[str, List[float]]:
-    """torch itself, staged once, put in and put back; and pip reinstalling the same wheel."""
+    """torch itself, staged, put in and put back; and pip reinstalling the same wheel."""
     environment = read_environment(python, None)
     torch = environment.installed[canonicalize_name("torch")]
     wheel = download_torch(python, str(torch.version), cache / "torch")
-    pip = PipRunner(environment.interpreter, cache_dir=cache)
     prefix = environment.interpreter.prefix
     times: Dict[str, List[float]] = collections.defaultdict(list)
+    artifact = open_wheel(wheel, verify_members=False)
+    step = Step(Action.REPLACE, artifact.name, str(artifact.version))
 
-    def stage(root: Path) -> None:
-        pip.stage(
-            [f"torch=={torch.version}"],
-            root=root,
-            find_links=[wheel.parent],
-            options=["--no-compile"],
-        )
+    def stage(root: Path, *, compile_bytecode: bool) -> None:
+        destination = Destination(root, environment.interpreter, lambda: None)
+        Unpacking([(step, artifact)], destination, compile_bytecode=compile_bytecode).finish()
 
     with lock_environment(prefix):  # noqa: SIM117 - the lock comes first
         with swap.begin(
             prefix, command=["bench"], scheme=environment.interpreter.scheme
         ) as transaction:
-            times["stage"].append(timed(lambda: stage(transaction.stage)))
+            for compiled in (True, False):
+                for _ in range(min(repeat, 3)):
+                    shutil.rmtree(transaction.stage)
+                    transaction.stage.mkdir()
+                    name = "stage, with bytecode" if compiled else "stage"
+                    action = functools.partial(stage, transaction.stage, compile_bytecode=compiled)
+                    times[name].append(timed(action))
             keep = [found for name, found in environment.installed.items() if name != "torch"]
             times["plan"].append(timed(lambda: transaction.plan(remove=[torch], keep=keep)))
             times["sync the stage"].append(timed(lambda: sync_filesystem(str(transaction.stage))))
             time_swaps(transaction, repeat, times)
-    reinstall = [
-        python,
-        "-m",
-        "pip",
-        "install",
-        "-q",
-        "--no-deps",
-        "--force-reinstall",
-        "--no-index",
-        wheel,
-    ]
+    reinstall = [python, "-m", "pip", "install", "-q", "--no-deps", "--force-reinstall"]
+    reinstall += ["--no-index", wheel]
     for _ in range(min(repeat, 3)):
         times["pip"].append(timed(lambda: run(reinstall)))
+    ours = [*OURS, "--python", python, "--force-reinstall", "--no-deps", "--no-index", wheel]
+    times["memory of pip"] = [read_memory(reinstall)]
+    times["memory"] = [read_memory(ours, SAFE_INSTALL_CACHE_DIR=str(cache))]
     return times
 
 
@@ -255,45 +401,53 @@ def without_syncs() -> Iterator[None]:
 
 
 def bench_growth(python: Path, repeat: int, cache: Path) -> Dict[str, List[float]]:
-    """Does a small install cost more where 300 other distributions are installed?"""
+    """Does a small install cost more where 300 or 600 other distributions are installed?"""
     site = read_environment(python, None).interpreter.scheme.purelib
     variables = {"SAFE_INSTALL_CACHE_DIR": str(cache)}
     wheel = make_wheel(cache, "tiny", "1.0")
     times: Dict[str, List[float]] = {}
-    for label in ("alone", "beside 300 others"):
-        if label != "alone":
-            for number in range(300):
-                add_distribution(site, f"filler{number}")
+    for others in (0, 300, 600):
+        for number in range(max(others - 300, 0), others):
+            add_distribution(site, f"filler{number}")
         install = [*OURS, "--python", python, "--no-deps", wheel]
         remove = [*OURS, "--python", python, "uninstall", "-y", "tiny"]
         seconds = []
         for _ in range(repeat):
             seconds.append(timed(functools.partial(run, install, **variables)))
             run(remove, **variables)
-        times[label] = seconds
-    for number in range(300):
+        times[f"beside {others} others"] = seconds
+    for number in range(600):
         shutil.rmtree(site / f"filler{number}")
         shutil.rmtree(site / f"filler{number}-1.0.dist-info")
     return times
 
 
-def make_wheel(folder: Path, name: str, version: str) -> Path:
+def make_wheel(
+    folder: Path,
+    name: str,
+    version: str,
+    *,
+    files: Optional[Dict[str, bytes]] = None,
+    tag: str = "py3-none-any",
+) -> Path:
     import base64
     import hashlib
     import zipfile
 
     info = f"{name}-{version}.dist-info"
+    purelib = "true" if tag == "py3-none-any" else "false"
+    wheel = f"Wheel-Version: 1.0\nGenerator: bench\nRoot-Is-Purelib: {purelib}\nTag: {tag}\n"
     files = {
-        f"{name}/__init__.py": b"",
+        **(files or {f"{name}/__init__.py": b""}),
         f"{info}/METADATA": f"Metadata-Version: 2.1\nName: {name}\nVersion: {version}\n".encode(),
-        f"{info}/WHEEL": b"Wheel-Version: 1.0\nGenerator: bench\nRoot-Is-Purelib: true\nTag: py3-none-any\n",
+        f"{info}/WHEEL": wheel.encode(),
     }
     rows = [
         f"{path},sha256={base64.urlsafe_b64encode(hashlib.sha256(data).digest()).rstrip(b'=').decode()},{len(data)}"
         for path, data in files.items()
     ]
     files[f"{info}/RECORD"] = ("\n".join([*rows, f"{info}/RECORD,,"]) + "\n").encode()
-    path = folder / f"{name}-{version}-py3-none-any.whl"
+    path = folder / f"{name}-{version}-{tag}.whl"
     with zipfile.ZipFile(path, "w") as archive:
         for member, data in files.items():
             archive.writestr(member, data)
@@ -358,6 +512,7 @@ def main() -> None:
     parser.add_argument(
         "--keep", type=Path, help="a folder for the environments, kept and used again"
     )
+    parser.add_argument("--only", default="", help="the parts whose names hold this text")
     options = parser.parse_args()
     uv = shutil.which("uv") or shutil.which("uv", path=str(Path(sys.executable).parent))
     work = options.keep or Path(tempfile.mkdtemp(prefix="safe-install-bench-"))
@@ -365,7 +520,7 @@ def main() -> None:
     cache = work / "cache"
     cache.mkdir(exist_ok=True)
     try:
-        table = "\n".join(measure(work, cache, uv, options.repeat))
+        table = "\n".join(measure(work, cache, uv, options.repeat, options.only))
         print(table)
         if options.write:
             options.write.write_text(
@@ -377,7 +532,7 @@ def main() -> None:
             shutil.rmtree(work, ignore_errors=True)
 
 
-def measure(work: Path, cache: Path, uv: Optional[str], repeat: int) -> List[str]:
+def measure(work: Path, cache: Path, uv: Optional[str], repeat: int, only: str) -> List[str]:
     python = work / "env" / "bin" / "python"
     if not python.exists():
         make_environment(work / "env", uv)
@@ -386,21 +541,44 @@ def measure(work: Path, cache: Path, uv: Optional[str], repeat: int) -> List[str
     wheel = find_wheel(python, environment, cache)
     shutil.rmtree(work / "host", ignore_errors=True)
     host = Host(work / "host", wheel, environment.torch.runtime_version)
-    install = bench_install(python, host, uv, repeat, cache)
-    before = bench_before(python, repeat)
-    processes = bench_processes(python, max(repeat, 10))
-    growth = bench_growth(python, repeat, cache)
-    torch = bench_torch_swap(python, repeat, cache)
-    return [
-        *render_head(python, environment, uv, repeat),
-        *render_installs(install),
-        row("check before (loader)", before, None, "0.4 s"),
-        row("probe", processes["probe"], None, "0.15 s"),
-        row("explain --offline, process", processes["explain --offline"], None, "0.4 s"),
-        row("--help, process", processes["--help"], None, "0.25 s"),
-        *render_growth(growth),
-        *render_torch(torch),
-    ]
+    one_import = [timed(lambda: run([python, "-c", CHECK])) for _ in range(repeat + 1)][1:]
+    base = statistics.median(one_import)
+    bare = work / "bare" / "bin" / "python"
+    if not bare.exists():
+        run([sys.executable, "-m", "venv", work / "bare"])
+        run([bare, "-m", "pip", "install", "-q", "-U", "pip"])
+    parts: Dict[str, Callable[[], List[str]]] = {
+        "installs": lambda: render_installs(
+            bench_installs(make_variants(python, work), host, wheel, repeat, cache), base
+        ),
+        "uv": lambda: (
+            [row("torch-scatter by path: uv", bench_uv(python, uv, wheel, repeat, cache))]
+            if uv
+            else []
+        ),
+        "five": lambda: render_pair("five extensions", bench_five(python, repeat, cache), "0.35"),
+        "ordinary": lambda: [
+            *render_pair(
+                "a pure wheel beside torch", bench_ordinary(python, repeat, cache), "", base
+            ),
+            *render_pair("a pure wheel, no torch", bench_ordinary(bare, repeat, cache), "1.0"),
+        ],
+        "satisfied": lambda: render_pair(
+            "300 lines satisfied", bench_satisfied(bare, repeat, cache), "1.0"
+        ),
+        "processes": lambda: render_processes(
+            bench_before(python, repeat), bench_processes(python, max(repeat, 10))
+        ),
+        "growth": lambda: render_growth(bench_growth(python, repeat, cache)),
+        "torch": lambda: render_torch(bench_torch_swap(python, repeat, cache)),
+        "split": lambda: render_split(read_split(python, wheel, repeat, cache)),
+    }
+    lines = render_head(python, environment, uv, repeat)
+    lines.append(row("one import of torch, and a sum", one_import))
+    for name, measure_part in parts.items():
+        if only in name:
+            lines += measure_part()
+    return lines
 
 
 def render_head(
@@ -414,36 +592,66 @@ def render_head(
     return [
         f"{platform.machine()}, {os.cpu_count()} cores, Python {environment.interpreter.version}, "
         f"torch {environment.torch.runtime_version}, pip {versions['pip']}{uv_version}, "
-        f"load {os.getloadavg()[0]:.1f}, median of {repeat} (torch: pip of 3, stage and plan once)",
+        f"load {os.getloadavg()[0]:.1f}, median of {repeat} (torch: pip and stage of 3, plan once)",
         "",
         "| what | seconds (median) | range | ratio | target |",
         "|---|---|---|---|---|",
     ]
 
 
-def render_installs(install: Dict[str, List[float]]) -> List[str]:
-    by_hand = statistics.median(install["check; pip; check"])
+def render_installs(installs: Dict[str, Dict[str, List[float]]], one_import: float) -> List[str]:
     lines = []
-    for name in ("pip", "uv --compile-bytecode", "check; pip; check", "safe-install"):
-        if name in install:
-            target = "0.60" if name == "safe-install" else ""
-            lines.append(row(f"torch-scatter wheel: {name}", install[name], by_hand, target))
+    for way, times in installs.items():
+        base = statistics.median(times["by hand"])
+        ours = statistics.median(times["safe-install"])
+        lines.append(row(f"torch-scatter by {way}: pip", times["pip"], base))
+        lines.append(row(f"torch-scatter by {way}: check; pip; check", times["by hand"], base))
+        target = f"0.45 (and {ours / one_import:.2f} imports, 1.25)"
+        lines.append(
+            row(f"torch-scatter by {way}: safe-install", times["safe-install"], base, target)
+        )
     return lines
 
 
-def render_growth(growth: Dict[str, List[float]]) -> List[str]:
-    alone = statistics.median(growth["alone"])
+def render_pair(
+    what: str, times: Dict[str, List[float]], target: str, one_import: float = 0.0
+) -> List[str]:
+    """What others take, and we; `one_import`: what we may take more."""
+    other, ours = times.values()
+    base = statistics.median(other)
+    if one_import:
+        target = f"{(base + one_import) / base:.2f}"
+    names = list(times)
+    return [row(f"{what}: {names[0]}", other, base), row(f"{what}: {names[1]}", ours, base, target)]
+
+
+def render_processes(before: List[float], processes: Dict[str, List[float]]) -> List[str]:
     return [
-        row("tiny wheel, alone with torch", growth["alone"], alone),
-        row("tiny wheel, beside 300 others", growth["beside 300 others"], alone, "1.0"),
+        row("check before (loader)", before, None, "0.4 s"),
+        row("probe", processes["probe"], None, "0.05 s"),
+        row("explain --offline, process", processes["explain --offline"], None, "0.15 s"),
+        row("--help, process", processes["--help"], None, "0.08 s"),
     ]
+
+
+def render_growth(growth: Dict[str, List[float]]) -> List[str]:
+    base = statistics.median(next(iter(growth.values())))
+    return [row(f"tiny wheel, {name}", seconds, base, "1.05") for name, seconds in growth.items()]
+
+
+def render_split(split: Dict[str, float]) -> List[str]:
+    """Where the time of an install by path goes."""
+    return [row(f"split, by path: {name}", [seconds]) for name, seconds in split.items()]
 
 
 def render_torch(torch: Dict[str, List[float]]) -> List[str]:
     reinstall = statistics.median(torch["pip"])
     return [
         row("torch: pip reinstalls it", torch["pip"], reinstall),
-        row("torch: stage", torch["stage"], reinstall),
+        row("torch: stage", torch["stage"], reinstall, "0.35"),
+        row("torch: stage, with bytecode", torch["stage, with bytecode"], reinstall),
+        row("torch: peak memory of pip, MiB", torch["memory of pip"]),
+        row("torch: peak memory, MiB", torch["memory"]),
         row("torch: plan the moves", torch["plan"], reinstall),
         row("torch: sync the fresh stage, once", torch["sync the stage"], reinstall),
         row("torch: swap in, durable", torch["swap"], reinstall, "with roll back 1 s"),

@@ -36,7 +36,7 @@ def test_nothing_of_the_environment_is_loaded_before_the_change(
     environment, tmp_path: Path, monkeypatch
 ):
     seen = tmp_path / "seen.json"
-    (environment.site / "hook.pth").write_text(HOOK.format(seen=str(seen)))
+    (environment.site / "0-first.pth").write_text(HOOK.format(seen=str(seen)))
     monkeypatch.delenv("PYTHONPATH", raising=False)
     waiting = WaitingInterpreter(environment.executable)
     time.sleep(0.5)
