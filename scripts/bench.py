@@ -133,7 +133,7 @@ class Quiet(http.server.SimpleHTTPRequestHandler):
 
 
 def rotate(
-    actions: Dict[str, Tuple[Callable[[], None], Callable[[], object]]], repeat: int
+    actions: Dict[str, Tuple[Callable[[], object], Callable[[], object]]], repeat: int
 ) -> Dict[str, List[float]]:
     """Each action in turn, `repeat` times round, so that a slow minute hits all alike. The first
     round warms up."""
@@ -173,7 +173,7 @@ def bench_installs(
         "SAFE_INSTALL_MIRRORS": f"https://data.pyg.org={host.url}",
         "SAFE_INSTALL_CACHE_DIR": str(cache),
     }
-    ways = {
+    ways: Dict[str, Tuple[Sequence[Any], Sequence[Any]]] = {
         "path": ([wheel], [wheel]),
         "find-links": (["--no-index", "--find-links", wheel.parent, "torch-scatter"],) * 2,
         "host": (["--no-index", "--find-links", host.page, "torch-scatter"], ["torch-scatter"]),
