@@ -358,13 +358,21 @@ def test_an_unknown_command_is_refused_also_where_help_was_asked_for(words, caps
     assert out.startswith("{") is ("--json" in words)
 
 
-@pytest.mark.parametrize("argv", [["--python", "{}", "list", "-v"], ["--python={}", "list", "-v"]])
-def test_python_chooses_whose_pip(argv, pip_calls, tmp_path):
+@pytest.mark.parametrize(
+    ("argv", "reached"),
+    [
+        (["--python", "{}", "list", "-v"], ["list", "-v"]),
+        (["--python={}", "list", "-v"], ["list", "-v"]),
+        # pip refuses it there
+        (["list", "-v", "--python", "{}"], ["list", "-v", "--python", "{}"]),
+    ],
+)
+def test_python_chooses_whose_pip(argv, reached, pip_calls, tmp_path):
     executable = tmp_path / "bin" / "python"
     executable.parent.mkdir()
     executable.touch(mode=0o755)
     assert cli.main([word.format(executable) for word in argv]) == 7
-    assert pip_calls == [(str(executable), ["list", "-v"])]
+    assert pip_calls == [(str(executable), [word.format(executable) for word in reached])]
 
 
 @pytest.mark.parametrize(
