@@ -89,10 +89,7 @@ def carry_out(
         _plan_moves(transaction, plan, delivery, replaced)
         subjects, expectation = _expect(selected, delivery, artifacts, check, before, built)
         verdict = _swap(transaction, before, subjects, expectation, plan, delivery)
-    if verdict.outcome is not Outcome.ROLLED_BACK:
-        prune_history(interpreter.prefix, world)
-    if verdict.outcome is Outcome.INSTALLED:
-        _announce(words, replaced, plan, artifacts, delivery)
+    _finish(verdict, words, replaced, plan, artifacts, delivery)
     result = make_result("install", verdict, transaction, environment, plan, session.timings)
     return replace(result, findings=(*notices, *check.findings, *verdict.findings))
 
@@ -146,15 +143,21 @@ def _swap(
     return verdict
 
 
-def _announce(
+def _finish(
+    verdict: Verdict,
     words: PipWords,
     replaced: Sequence[InstalledDistribution],
     plan: Plan,
     artifacts: Artifacts,
     delivery: Delivery,
 ) -> None:
-    """pip's own lines on a change that was made."""
-    reporter = delivery.session.world.reporter
+    """Old transactions go, and pip's own lines on a change that was made are said."""
+    world = delivery.session.world
+    if verdict.outcome is not Outcome.ROLLED_BACK:
+        prune_history(delivery.environment.interpreter.prefix, world)
+    if verdict.outcome is not Outcome.INSTALLED:
+        return
+    reporter = world.reporter
     for line in words.replaced(replaced):
         reporter.announce(line)
     for line in path_warnings(delivery, plan, artifacts):

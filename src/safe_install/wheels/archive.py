@@ -247,10 +247,10 @@ class _WheelReader:
             name=name,
             version=real_version,
             tags=tags,
-            wheel_tags=_parse_tags(wheel.get_all("Tag", [])),
-            requires_dist=tuple(metadata.get_all("Requires-Dist", [])),
+            wheel_tags=_parse_tags(_values_of(wheel, "Tag")),
+            requires_dist=_values_of(metadata, "Requires-Dist"),
             requires_python=metadata.get("Requires-Python"),
-            extras=tuple(metadata.get_all("Provides-Extra", [])),
+            extras=_values_of(metadata, "Provides-Extra"),
             root_is_purelib=_is_purelib(wheel),
             dist_info=dist_info,
             files=tuple(files),
@@ -258,7 +258,7 @@ class _WheelReader:
             top_level=_find_top_level(files, dist_info),
             entry_points=entry_points,
             record=tuple(record.values()),
-            sizes=tuple((path, info.file_size) for path, info in files.items()),
+            sizes=_sizes_of(files),
             record_notes=tuple(self.record.notes.values()),
             written_name=metadata.get("Name", "").strip(),
             written_version=written,
@@ -340,7 +340,7 @@ class _WheelReader:
 
     def _read_metadata(self, files: Dict[str, zipfile.ZipInfo], dist_info: str) -> Message:
         metadata = _parse_headers(self._read_text(files, f"{dist_info}/METADATA"))
-        if len(metadata.get_all("Requires-Dist", [])) > MAX_REQUIREMENTS:
+        if len(_values_of(metadata, "Requires-Dist")) > MAX_REQUIREMENTS:
             self.invalid(f"its metadata has more than {MAX_REQUIREMENTS} requirements")
         return metadata
 
@@ -448,6 +448,15 @@ def _parse_headers(text: str) -> Message:
     from email.parser import HeaderParser  # slow to import, and most commands open no wheel
 
     return HeaderParser().parsestr(text)
+
+
+def _values_of(headers: Message, name: str) -> Tuple[str, ...]:
+    """A header that may stand several times."""
+    return tuple(headers.get_all(name, []))
+
+
+def _sizes_of(files: Dict[str, zipfile.ZipInfo]) -> Tuple[Tuple[str, int], ...]:
+    return tuple((path, info.file_size) for path, info in files.items())
 
 
 def _is_purelib(wheel: Message) -> bool:
