@@ -58,6 +58,8 @@ class ChosenFiles:
         except Refused as error:
             if self._may_do_without_gpu(selection):
                 error.hint += " Where no GPU is meant to compute: --accelerator cpu."
+            if candidate.name in selection.carried:
+                error.hint = hint_to_keep(error.hint, [candidate.name])
             raise
         path = make_placeholder(
             self.folder, candidate.name, candidate.version, requires=candidate.requires

@@ -294,6 +294,19 @@ def test_a_build_that_fails_names_the_ways_out(tmp_path):
     assert raised.value.hint == f"H. To let torch move all the same: {way_out}"
 
 
+def test_an_exact_torch_for_which_nothing_can_be_built_here_is_refused(tmp_path):
+    with pytest.raises(Refused, match=r"there is no C\+\+ compiler") as raised:
+        run(
+            tmp_path,
+            "torch==2.14.1",
+            here=here_with(),
+            chooser=WithoutCompiler(),
+            installer=FakeInstaller(torch("2.14.1")),
+        )
+    way_out = "safe-install uninstall torch-scatter, or leave it as it is: --keep-extensions."
+    assert raised.value.hint.endswith(f"To let torch move all the same: {way_out}")
+
+
 def test_a_dry_run_says_what_would_be_built(tmp_path):
     chooser = SourceChooser()
     installer = FakeInstaller(torch("2.14.1"), together("2.14.1"))
