@@ -160,5 +160,9 @@ def _find_on_index(options: Sequence[TorchOption], terms: TorchTerms) -> Optiona
 
 def _newest_published(options: Sequence[TorchOption], terms: TorchTerms) -> Optional[TorchOption]:
     """The newest one for this machine and the accelerator, which only the person's words exclude."""
-    by_words = [one for one in _for_accelerator(options, terms) if one.excluded in BY_THE_PERSON]
+    by_words = [
+        one
+        for one in _for_accelerator(options, terms)
+        if one.excluded in BY_THE_PERSON and not one.build.version.is_prerelease
+    ]
     return max(by_words, key=lambda one: Version(one.release), default=None)
