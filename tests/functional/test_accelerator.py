@@ -182,6 +182,29 @@ def test_the_real_torch_for_the_cpu(environment, host, tmp_path):
     )
 
 
+# --- the host of the other builds does not answer -------------------------------------------------
+
+
+def test_the_command_of_a_hint_works(environment, host, tmp_path):
+    """A torch for the CPU is installed; the package index has the newer one for CUDA 13."""
+    put_index(host, tmp_path / "index")
+    files = {"torch/version.py": "__version__ = '2.13.0+cpu'\ncuda = None\n"}
+    installed = write_wheel(tmp_path, "torch", "2.13.0+cpu", files, tag=TAG)
+    environment.must_pip("install", "--no-deps", str(installed))
+    host.misbehave("/pytorch/", "500")
+    upgrade = environment.document("--dry-run", "-U", "torch")
+    assert upgrade["exit_code"] == 11, upgrade
+    assert "download.pytorch.org does not answer (500" in upgrade["error"]["message"]
+    assert "--accelerator cu130" in upgrade["error"]["hint"]
+    by_name = environment.document("--dry-run", "torch==2.14.1+cu130")
+    assert by_name["exit_code"] == 10, by_name
+    start, _, command = by_name["error"]["hint"].partition(": safe-install ")
+    assert start == "The package index has that build"
+    done = environment.document("--dry-run", *command.split())
+    assert (done["exit_code"], done["outcome"]) == (0, "planned"), done
+    assert {step["name"]: step["version"] for step in done["plan"]["steps"]}["torch"] == "2.14.1"
+
+
 # --- what cannot be -------------------------------------------------------------------------------
 
 BAD = [

@@ -11,6 +11,7 @@ from packaging.version import Version
 from safe_install.errors import NoCandidate
 from safe_install.index.torch_files import Absent, Listing
 from safe_install.resolve.decisions import Selection, Wanted
+from safe_install.resolve.torch_choice import add_hint
 from safe_install.resolve.torch_ranking import (
     BY_THE_PERSON,
     Exclusion,
@@ -129,17 +130,23 @@ def _hint(
     if problem is not None and problem.remedy:
         return problem.remedy
     first = meant[0] if meant else None
-    if first is None or first.excluded in _NOT_PUBLISHED:
-        newest = _newest_published(options, terms)
-        if newest is not None:
-            python = ".".join(selection.here.interpreter.version.split(".")[:2])
-            kind = f" for {terms.accelerator}" if terms.accelerator else ""
-            return f"Ask for torch {newest.release}, the newest{kind} that Python {python} has."
     if first is not None and first.remedy:
         return first.remedy
-    if not terms.origin:
-        return ""
-    return f"{terms.origin} names {terms.accelerator}: --accelerator auto lets the driver decide."
+    auto = ""
+    if terms.origin:
+        auto = (
+            f"{terms.origin} names {terms.accelerator}: --accelerator auto lets the driver decide."
+        )
+    if first is not None and first.excluded not in _NOT_PUBLISHED:
+        return auto
+    newest = _newest_published(options, terms)
+    if newest is None:
+        return auto
+    python = ".".join(selection.here.interpreter.version.split(".")[:2])
+    kind = f" for {terms.accelerator}" if terms.accelerator else ""
+    way = f"Ask for torch {newest.release}, the newest{kind} that Python {python} has."
+    is_about_accelerator = first is not None and first.excluded is Exclusion.BUILD
+    return add_hint(auto, way) if is_about_accelerator else way
 
 
 def _find_on_index(options: Sequence[TorchOption], terms: TorchTerms) -> Optional[TorchOption]:
@@ -160,5 +167,9 @@ def _find_on_index(options: Sequence[TorchOption], terms: TorchTerms) -> Optiona
 
 def _newest_published(options: Sequence[TorchOption], terms: TorchTerms) -> Optional[TorchOption]:
     """The newest one for this machine and the accelerator, which only the person's words exclude."""
-    by_words = [one for one in _for_accelerator(options, terms) if one.excluded in BY_THE_PERSON]
+    by_words = [
+        one
+        for one in _for_accelerator(options, terms)
+        if one.excluded in BY_THE_PERSON and not one.build.version.is_prerelease
+    ]
     return max(by_words, key=lambda one: Version(one.release), default=None)

@@ -52,7 +52,18 @@ CASES = {
     "an accelerator that none of them has": (
         ON_311, "torch>=2.10", "cu118", OPTION, None,
         "no torch for cu118 can come: torch 2.14.1 and 2 older releases have no build for cu118",
-        "Ask for torch 2.2.2, the newest for cu118 that Python 3.11 has.",
+        f"{AUTO.format('cu118')} Or ask for torch 2.2.2, the newest for cu118 that Python 3.11 has.",
+    ),
+    "an accelerator that a variable names": (
+        ON_311, "torch==2.14.1", "cu126", "UV_TORCH_BACKEND", None,
+        "no torch for cu126 can come: torch 2.14.1 has no build for cu126",
+        "UV_TORCH_BACKEND names cu126: --accelerator auto lets the driver decide. Or ask for torch "
+        "2.13.1, the newest for cu126 that Python 3.11 has.",
+    ),
+    "a build by name that there is not": (
+        ON_311, "torch==2.14.1+cu126", "cu126", "", None,
+        "no torch for cu126 can come: torch 2.14.1 has no build for cu126",
+        "Ask for torch 2.13.1, the newest for cu126 that Python 3.11 has.",
     ),
     "a declared driver, and older releases that have no such build": (
         ON_OLD_DRIVER, "torch", "cu130", OPTION, None,
