@@ -55,7 +55,7 @@ def test_a_clone_that_cannot_be_copied_refuses_the_change(clones, monkeypatch):
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(clones_module.shutil, "copytree", fail)
-    with pytest.raises(Refused, match="a clone could not be copied: .*No space left"):
+    with pytest.raises(Refused, match=r"a clone could not be copied: .*No space left"):
         clones.copy_present(["demo"])
 
 

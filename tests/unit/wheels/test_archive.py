@@ -107,7 +107,7 @@ def test_streamed_archives_with_data_descriptors_are_accepted(tmp_path):
     assert b"PK\x07\x08" in streamed.read_bytes()
     assert open_wheel(streamed).files == open_wheel(plain).files
     change(streamed, b"PK\x07\x08", b"PK\x07\x09")
-    with pytest.raises(WheelInvalid, match="the data descriptor of 'demo/__init__.py' says"):
+    with pytest.raises(WheelInvalid, match=r"the data descriptor of 'demo/__init__\.py' says"):
         open_wheel(streamed)
 
 
