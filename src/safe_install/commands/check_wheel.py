@@ -12,7 +12,7 @@ from packaging.markers import UndefinedComparison, UndefinedEnvironmentName
 from packaging.requirements import InvalidRequirement, Requirement
 from packaging.specifiers import InvalidSpecifier, SpecifierSet
 from packaging.utils import NormalizedName, canonicalize_name
-from packaging.version import InvalidVersion
+from packaging.version import InvalidVersion, Version
 
 from safe_install.environment.interpreter import read_torch_dir
 from safe_install.errors import Refused, UsageError
@@ -193,9 +193,11 @@ def _version_here(
 
 def _is_fitting(requirement: Requirement, version: str) -> bool:
     try:
-        return requirement.specifier.contains(version, prereleases=True)
+        # Since packaging 26 `contains` is False for what is no version, before it was this error.
+        comparable = Version(version)
     except InvalidVersion:
         return True  # a vendor's version, which nobody can compare
+    return requirement.specifier.contains(comparable, prereleases=True)
 
 
 def _is_python_fitting(wanted: str, here: str) -> bool:

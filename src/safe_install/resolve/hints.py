@@ -13,8 +13,8 @@ import re
 from dataclasses import dataclass, replace
 from typing import Callable, Collection, Dict, List, Optional, Sequence, Tuple
 
-from packaging.specifiers import InvalidSpecifier, SpecifierSet
-from packaging.version import InvalidVersion, Version
+from packaging.specifiers import SpecifierSet
+from packaging.version import Version
 
 from safe_install.index.facts import AcceleratorMatch, Project, TorchMatch, parse_release
 from safe_install.models import (
@@ -56,9 +56,7 @@ def choose_hint(asked: Sequence[Asked]) -> str:
     """One sentence that begins with a capital letter and names the remedy."""
     for one in asked:
         if is_settled(one.context):
-            text = _first_advice((one,), _WHERE_NO_HOST_HELPS)
-            if text:
-                return text
+            return _first_advice((one,), _WHERE_NO_HOST_HELPS)
     return _first_advice(asked, _ADVICES) or _see_another_torch(asked)
 
 
@@ -123,10 +121,7 @@ def is_driver_too_old(context: Context) -> bool:
 
 
 def _pin_of(project: Project, version: str) -> Optional[SpecifierSet]:
-    try:
-        return project.pin_of(Version(version))
-    except (InvalidVersion, InvalidSpecifier):
-        return None
+    return project.pin_of(Version(version))
 
 
 def _torch_release(environment: Environment) -> Optional[Version]:

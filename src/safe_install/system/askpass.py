@@ -64,6 +64,9 @@ class AskPass:
     def _listen(self) -> bool:
         try:
             listener = socket.socket(socket.AF_UNIX)
+        except (OSError, AttributeError):
+            return False  # no sockets of this kind here: git and ssh fail as without a terminal
+        try:
             listener.bind(self._address)  # a long path has no room in an address
             listener.listen()
             words = [sys.executable, "-I", "-S", "-c", _CLIENT, self._address]
@@ -71,8 +74,9 @@ class AskPass:
                 f'#!/bin/sh\nexec {" ".join(map(shlex.quote, words))} "$1"\n', encoding="utf-8"
             )
             self._program.chmod(0o700)
-        except (OSError, AttributeError):
-            return False  # no sockets of this kind here: git and ssh fail as without a terminal
+        except OSError:
+            listener.close()
+            return False
         self._listener = listener
         threading.Thread(target=self._serve, args=(listener,), daemon=True).start()
         return True
@@ -90,6 +94,8 @@ class AskPass:
                     continue  # who asked is gone
 
     def _reply(self, question: str) -> bytes:
+        if not question:
+            return _NO_ANSWER  # who was to ask it is gone
         if question not in self._answers:
             answer = self._ask(question, is_secret=is_secret(question))
             if answer is None:

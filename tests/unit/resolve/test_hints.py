@@ -7,6 +7,7 @@ import dataclasses
 import pytest
 
 from safe_install.models import Device, Driver, HostAnswer, HostAnswerKind
+from safe_install.resolve import hints
 from safe_install.resolve.compatibility import Context, check_candidate
 from safe_install.resolve.hints import (
     Asked,
@@ -270,6 +271,16 @@ def test_hint(one, hint):
 )
 def test_what_no_host_could_change(judged_by, settled):
     assert is_settled(judged_by) is settled
+    hint = choose_hint([Asked(judged_by, answers=(DOWN,))])
+    if settled:
+        assert hint and not hint.startswith("Try again when")
+
+
+@pytest.mark.parametrize("advice", [*hints._WHERE_NO_HOST_HELPS, *hints._ADVICES])
+@pytest.mark.parametrize("environment", [NEW, dataclasses.replace(NEW, torch=None)])
+def test_an_advice_is_silent_where_it_does_not_help(advice, environment):
+    for specifier in ("", ">=2.0", "==99.0"):
+        assert advice(Asked(context(environment, specifier=specifier))) == ""
 
 
 @pytest.mark.parametrize(

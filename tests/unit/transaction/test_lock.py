@@ -13,7 +13,8 @@ from typing import Any, Callable, Dict, Iterator, List, Optional
 import pytest
 
 from safe_install import errors
-from safe_install.transaction.lock import lock_environment
+from safe_install.transaction import lock as lock_module
+from safe_install.transaction.lock import lock_environment, open_state_directory
 from safe_install.transaction.recovery import lock_file
 from safe_install.transaction.recovery.lock_file import Lock, describe_process, is_gone
 from safe_install.transaction.recovery.main import main
@@ -222,4 +223,87 @@ def test_other_errors_are_told(path: str, monkeypatch: pytest.MonkeyPatch, tmp_p
         Lock(path).take()
     env = SmallEnvironment(tmp_path / "env")
     with pytest.raises(errors.Refused, match="a broken disk"), lock_environment(env.prefix):
+        pass
+
+
+# --- what the environment itself says against it --------------------------------------------------
+
+
+def test_the_state_directory_is_ours_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    state = tmp_path / ".safe-install"
+    state.mkdir(mode=0o755)
+    assert open_state_directory(tmp_path) == state
+    assert state.stat().st_mode & 0o777 == 0o700
+    monkeypatch.setattr(os, "geteuid", lambda: 4321)
+    with pytest.raises(errors.Refused, match="belongs to another user") as caught:
+        open_state_directory(tmp_path)
+    assert "--user" in caught.value.hint
+
+
+def test_what_lies_in_the_place_of_the_state_directory_is_named(tmp_path: Path) -> None:
+    (tmp_path / ".safe-install").write_text("")
+    with pytest.raises(errors.Refused, match="is not a directory") as caught:
+        open_state_directory(tmp_path)
+    assert f"mv {tmp_path}/.safe-install" in caught.value.hint
+
+
+def test_an_environment_that_cannot_be_written_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*arguments: object) -> None:
+        raise OSError(errno.EROFS, "Read-only file system")
+
+    monkeypatch.setattr(os, "makedirs", refuse)
+    with pytest.raises(errors.Refused, match="cannot be made: Read-only file system"):
+        open_state_directory(tmp_path)
+
+
+def test_without_locks_no_environment_is_changed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(lock_module, "fcntl", None)
+    with pytest.raises(
+        errors.Refused, match="only be changed on Linux and macOS"
+    ), lock_environment(tmp_path):
+        raise AssertionError("entered")
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
+    ("number", "is_refused"),
+    [(errno.EACCES, False), (errno.EROFS, False), (errno.ELOOP, False), (errno.EIO, True)],
+)
+def test_a_lock_of_uv_that_cannot_be_opened(
+    number: int, is_refused: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Who may not open it cannot be in uv's way; anything else is said."""
+    (tmp_path / ".lock").touch()
+    real = os.open
+
+    def refuse(path: Any, *arguments: Any, **options: Any) -> int:
+        if str(path).endswith("/.lock"):
+            raise OSError(number, os.strerror(number))
+        return real(path, *arguments, **options)
+
+    monkeypatch.setattr(os, "open", refuse)
+    if not is_refused:
+        with lock_environment(tmp_path) as state:
+            assert state.is_dir()
+        return
+    with pytest.raises(
+        errors.Refused, match="cannot be opened: Input/output error"
+    ), lock_environment(tmp_path):
+        raise AssertionError("entered")
+
+
+def test_uv_is_waited_for_and_then_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(lock_module, "_UV_WAIT", 0.2)
+    lock = tmp_path / ".lock"
+    with lock.open("w") as uv:
+        fcntl.flock(uv, fcntl.LOCK_EX)
+        with pytest.raises(errors.EnvironmentLocked, match="uv is changing"), lock_environment(
+            tmp_path
+        ):
+            raise AssertionError("entered")
+    with lock_environment(tmp_path):
         pass
