@@ -315,17 +315,18 @@ def bench_satisfied(python: Path, repeat: int, cache: Path) -> Dict[str, List[fl
     )
 
 
-# prints the most memory that a process below it had, in KiB
+# runs a program in this process and prints the most memory that it had itself, in KiB
 MEMORY = (
-    "import resource, subprocess, sys; "
-    "subprocess.run(sys.argv[1:], check=True, stdout=subprocess.DEVNULL); "
-    "print(resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss)"
+    "import importlib, resource, sys; module, name = sys.argv.pop(1).split(':'); "
+    "getattr(importlib.import_module(module), name)(sys.argv[1:]); "
+    "sys.stdout.write('\\n%d' % resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)"
 )
+PIP_MAIN, OUR_MAIN = "pip._internal.cli.main:main", "safe_install.cli.main:main"
 
 
-def read_memory(command: Sequence[Any], **variables: str) -> float:
-    """The largest process of a command, in MiB."""
-    return int(run([sys.executable, "-c", MEMORY, *command], **variables).split()[-1]) / 1024
+def read_memory(python: Path, main: str, words: Sequence[Any], **variables: str) -> float:
+    """The most memory that a program had, without its child processes, in MiB."""
+    return int(run([python, "-c", MEMORY, main, *words], **variables).split()[-1]) / 1024
 
 
 def bench_before(python: Path, repeat: int) -> List[float]:
@@ -364,13 +365,14 @@ def bench_torch_swap(python: Path, repeat: int, cache: Path) -> Dict[str, List[f
             times["plan"].append(timed(lambda: transaction.plan(remove=[torch], keep=keep)))
             times["sync the stage"].append(timed(lambda: sync_filesystem(str(transaction.stage))))
             time_swaps(transaction, repeat, times)
-    reinstall = [python, "-m", "pip", "install", "-q", "--no-deps", "--force-reinstall"]
-    reinstall += ["--no-index", wheel]
+    words = ["-q", "--force-reinstall", "--no-deps", "--no-index", wheel]
     for _ in range(min(repeat, 3)):
-        times["pip"].append(timed(lambda: run(reinstall)))
-    ours = [*OURS, "--python", python, "--force-reinstall", "--no-deps", "--no-index", wheel]
-    times["memory of pip"] = [read_memory(reinstall)]
-    times["memory"] = [read_memory(ours, SAFE_INSTALL_CACHE_DIR=str(cache))]
+        times["pip"].append(timed(lambda: run([python, "-m", "pip", "install", *words])))
+    times["memory of pip"] = [read_memory(python, PIP_MAIN, ["install", *words])]
+    ours = ["--python", python, *words]
+    times["memory"] = [
+        read_memory(Path(sys.executable), OUR_MAIN, ours, SAFE_INSTALL_CACHE_DIR=str(cache))
+    ]
     return times
 
 

@@ -124,11 +124,13 @@ def _plan_and_apply(
     selected = _select(session, check, installer, chooser, coming)
     plan = selected.plan
     built = _built_in_this_run(plan, chooser)
-    refuse_changed(before.changed_paths(), environment, built=built)
+    same = same_version_steps(plan, released=selected.released)
+    is_over = not plan.steps or (request.own.dry_run and not same)
+    if built or is_over:  # else it is looked at right before the change
+        refuse_changed(before.changed_paths(), environment, built=built)
     notes = (*selected.findings, *check.refuse(selected), *_notes_on(selected, session))
     # Only its files tell whether a version that is there already is what is there.
-    same = same_version_steps(plan, released=selected.released)
-    if not plan.steps or (request.own.dry_run and not same):
+    if is_over:
         return _unchanged(session, plan, before, notes)
     from safe_install.pipeline.change import carry_out, compare_same_versions
     from safe_install.pipeline.delivery import begin_delivery

@@ -32,6 +32,8 @@ class Stamp:
 
     def changed(self, later: Stamp) -> Tuple[str, ...]:
         """The paths that came, went or are another file in `later`, in order."""
+        if self.states == later.states:
+            return ()
         paths = self.states.keys() | later.states.keys()
         return tuple(
             sorted(path for path in paths if self.states.get(path) != later.states.get(path))
@@ -50,8 +52,7 @@ def take_stamp(sites: Iterable[Path], scripts: Optional[Path], torch: Optional[P
                 for name in METADATA_FILES:
                     _add_file(states, f"{entry.path}/{name}")
     if torch is not None:
-        for entry in _files_below(str(torch)):
-            states[entry.path] = _state(entry)
+        _add_files_below(states, str(torch))
     return Stamp(states)
 
 
@@ -67,12 +68,15 @@ def _entries(folder: str) -> Iterator[os.DirEntry[str]]:
         return  # it is not there, or may not be read: then it was not, before either
 
 
-def _files_below(folder: str) -> Iterator[os.DirEntry[str]]:
-    for entry in _entries(folder):
-        if _is_folder(entry):
-            yield from _files_below(entry.path)
-        else:
-            yield entry
+def _add_files_below(states: Dict[str, State], folder: str) -> None:
+    """torch has 12,000 files: a loop and not a chain of generators."""
+    pending = [folder]
+    while pending:
+        for entry in _entries(pending.pop()):
+            if _is_folder(entry):
+                pending.append(entry.path)
+            else:
+                states[entry.path] = _state_of_file(entry)
 
 
 def _is_folder(entry: os.DirEntry[str]) -> bool:
@@ -83,8 +87,10 @@ def _is_folder(entry: os.DirEntry[str]) -> bool:
 
 
 def _state(entry: os.DirEntry[str]) -> State:
-    if _is_folder(entry):
-        return (-1, -1)
+    return (-1, -1) if _is_folder(entry) else _state_of_file(entry)
+
+
+def _state_of_file(entry: os.DirEntry[str]) -> State:
     try:
         found = entry.stat(follow_symlinks=False)
     except OSError:

@@ -70,7 +70,6 @@ class BaselineCheck:
         self.environment = environment
         self.check_timeout = check_timeout
         self._sources = tuple(sources)
-        self.stamp = stamp_of(environment, self._sources)
         self.subjects = installed_subjects(environment)
         self._asked = asked
         self._report: Optional[HealthReport] = None
@@ -81,6 +80,8 @@ class BaselineCheck:
             if environment.torch is not None
             else None
         )
+        # while the process starts: what it loads changes nothing of the environment
+        self.stamp = stamp_of(environment, self._sources)
 
     def changed_paths(self) -> Tuple[str, ...]:
         """The paths that somebody else changed since this object was made; after a swap ours are

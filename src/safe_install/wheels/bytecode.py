@@ -60,6 +60,7 @@ class Compilation:
         """End the processes; nobody needs what they make."""
         for running in self._processes:
             running.kill()
+            running.wait()  # closes its pipes
 
 
 def _list_names(folder: Path) -> FrozenSet[str]:
