@@ -44,6 +44,10 @@ LONGEST = (
     "tests/functional/test_hosting_kinds.py",  # 21
     "tests/shapes/test_mounts.py",  # 21
     "tests/index/test_http.py",  # 18
+    # Among the last by their path, and the longest of the unit tests.
+    "tests/unit/transaction/test_shapes.py",
+    "tests/index/test_update_script.py",
+    "tests/unit/transaction/test_wrong_journals.py",
 )
 # Below the files of seconds come those of a second and less.
 SHORT = ("tests/unit/", "tests/index/")
