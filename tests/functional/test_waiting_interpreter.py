@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from safe_install.environment import interpreter
-from safe_install.environment.interpreter import WaitingInterpreter, can_wait
+from safe_install.environment import waiting as module
+from safe_install.environment.waiting import WaitingInterpreter, can_wait
 from tests.factories import make_interpreter
 
 # Runs at the start of every Python of the environment: writes down what is loaded by then.
@@ -44,7 +44,7 @@ def test_nothing_of_the_environment_is_loaded_before_the_change(
     assert not seen.exists()
     # the change
     (environment.site / "added.py").write_text("VALUE = 'new'\n")
-    monkeypatch.setattr(interpreter, "read_script", lambda package: SCRIPT)
+    monkeypatch.setattr(module, "read_script", lambda package: SCRIPT)
     running = waiting.run("any", ["one", "two"], ["word"])
     completed = running.wait(60)
     assert completed.returncode == 0, completed.stderr

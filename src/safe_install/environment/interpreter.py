@@ -166,7 +166,7 @@ def child_environment(extra: Optional[Mapping[str, str]] = None) -> Dict[str, st
 
 # Reads so many bytes of stdin and runs them, in a namespace that `import __main__` does not show.
 # Python 3.6 syntax.
-_READ_AND_RUN = """\
+READ_AND_RUN = """\
 import os, sys
 left, source = int(sys.argv.pop(1)), b""
 while left > len(source):
@@ -175,37 +175,6 @@ while left > len(source):
         sys.exit("something that runs at the start of this Python has read what was on stdin")
     source += chunk
 exec(compile(source, "<safe-install>", "exec"), {"__name__": "__main__"})
-"""
-# The same in a process that waits for a line first, with modules of the standard library loaded and
-# nothing of the environment: -S, so that what lies there acts (.pth files, sitecustomize) when the
-# line has come, and not before.
-_WAIT_AND_RUN = f"""\
-import os, sys
-for name in sys.argv.pop(1).split():
-    try:
-        __import__(name)
-    except ImportError:
-        pass
-header = b""
-while not header.endswith(b"\\n"):
-    chunk = os.read(0, 1)
-    if not chunk:
-        sys.exit(1)
-    header += chunk
-sys.argv[1:] = __import__("json").loads(header.decode())
-folder = sys.path[:1] if sys.path[0] == "" else []
-del sys.path[: len(folder)]
-import site
-site.main()  # as it is at a start: before the working folder comes to the path
-sys.path[:0] = folder
-{_READ_AND_RUN}"""
-# What torch imports of the standard library. None of these reads sys.prefix when it is imported, as
-# sysconfig does: in a virtual environment `site` sets it.
-PRELOADED = """\
-argparse asyncio concurrent.futures.thread csv ctypes dataclasses datetime email.parser glob hashlib http.client
-importlib.metadata importlib.resources importlib.util inspect ipaddress json logging multiprocessing.connection
-multiprocessing.resource_sharer multiprocessing.util pickle pickletools platform pprint random select shutil socket
-ssl subprocess tarfile tempfile timeit typing unittest.mock urllib.request uuid warnings zipfile
 """
 WORD_LENGTH = 16  # letters, as in the scripts
 
@@ -230,7 +199,7 @@ def start_script(
     # The working folder is no place to import from: "/" has no packages of the user's.
     options.setdefault("cwd", Path(os.sep))
     options.setdefault("stdout_limit", ANSWERS_LIMIT)
-    command = [str(executable), "-B", "-c", _READ_AND_RUN, str(len(source.encode())), *arguments]
+    command = [str(executable), "-B", "-c", READ_AND_RUN, str(len(source.encode())), *arguments]
     try:
         return process.start(command, input_text=source + "".join(words), **options)
     except OSError as error:
@@ -238,43 +207,6 @@ def start_script(
             f"{executable} cannot be started: {error.strerror or error}",
             hint="Name another interpreter with --python.",
         ) from error
-
-
-class WaitingInterpreter:
-    """A process of the managed interpreter that was started before a change, and has imported
-    nothing of the environment when `run` tells it to begin."""
-
-    def __init__(self, executable: Path, **options: Any) -> None:
-        """`options`: of the process. Errors: OSError."""
-        command = [str(executable), "-B", "-S", "-c", _WAIT_AND_RUN, PRELOADED]
-        self._running = process.start(
-            command, env=child_environment(), cwd=Path(os.sep), is_fed_later=True, **options
-        )
-
-    def run(
-        self, package: str, arguments: Sequence[str], words: Sequence[str]
-    ) -> Optional[process.Running]:
-        """Run a stand-alone script as `start_script` does; None where the process is gone."""
-        if self._running.has_ended:
-            return None
-        source = read_script(package)
-        header = json.dumps([str(len(source.encode())), *arguments])
-        self._running.feed(header + "\n" + source + "".join(words))
-        return self._running
-
-    def stop(self) -> None:
-        """End it; nobody needs it."""
-        self._running.kill()
-        self._running.wait()
-
-
-def can_wait(interpreter: Interpreter, environ: Mapping[str, str]) -> bool:
-    """May an interpreter be started before a change, and asked after it?
-
-    Not where modules or libraries of the standard library could come out of the environment:
-    PYTHONPATH comes before it, and conda's Python finds libraries in the prefix first.
-    """
-    return not interpreter.conda and not environ.get("PYTHONPATH")
 
 
 @lru_cache(maxsize=None)

@@ -11,12 +11,8 @@ import time
 from pathlib import Path
 from typing import Any, Dict, List, Mapping, Optional, Sequence, Set, Tuple
 
-from safe_install.environment.interpreter import (
-    WaitingInterpreter,
-    child_environment,
-    make_words,
-    start_script,
-)
+from safe_install.environment.interpreter import child_environment, make_words, start_script
+from safe_install.environment.waiting import WaitingInterpreter
 from safe_install.health.answers import (
     NO_ANSWER,
     Subject,

@@ -12,11 +12,7 @@ from typing import Collection, Iterable, Iterator, Mapping, Optional, Sequence, 
 
 from packaging.utils import NormalizedName, canonicalize_name
 
-from safe_install.environment.interpreter import (
-    WaitingInterpreter,
-    can_wait,
-    read_environment,
-)
+from safe_install.environment.interpreter import read_environment
 from safe_install.environment.stamp import (
     Stamp,
     describe_paths,
@@ -24,6 +20,7 @@ from safe_install.environment.stamp import (
     stamp_of,
     watched_folders,
 )
+from safe_install.environment.waiting import WaitingInterpreter, can_wait
 from safe_install.errors import (
     BuildFailed,
     Interrupted,
