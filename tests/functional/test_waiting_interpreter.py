@@ -64,6 +64,25 @@ def test_nothing_of_the_environment_is_loaded_before_the_change(
     assert [name for name, _ in loaded if name == "sysconfig"] == []
 
 
+def test_what_comes_in_front_of_the_standard_library_is_seen(
+    environment, tmp_path: Path, monkeypatch
+):
+    """An egg in easy-install.pth with a module of the standard library's name."""
+    monkeypatch.delenv("PYTHONPATH", raising=False)
+    waiting = WaitingInterpreter(environment.executable)
+    egg = tmp_path / "backport.egg"
+    egg.mkdir()
+    (egg / "dataclasses.py").write_text("VALUE = 'of the egg'\n")
+    (environment.site / "easy-install.pth").write_text(
+        f"import sys; sys.path.insert(0, {str(egg)!r})\n"
+    )
+    monkeypatch.setattr(
+        module, "read_script", lambda package: "import dataclasses; print(dataclasses.VALUE)\n"
+    )
+    completed = waiting.run("any", [], []).wait(60)
+    assert (completed.stdout, completed.stderr) == ("of the egg\n", "")
+
+
 def test_one_that_is_gone_is_not_asked(environment):
     waiting = WaitingInterpreter(environment.executable)
     waiting.stop()

@@ -11,9 +11,11 @@ from safe_install.environment.interpreter import READ_AND_RUN, child_environment
 from safe_install.models import Interpreter
 from safe_install.system import process
 
-# As READ_AND_RUN, in a process that waits for a line first, with modules of the standard library loaded and
-# nothing of the environment: -S, so that what lies there acts (.pth files, sitecustomize) when the
-# line has come, and not before.
+# As READ_AND_RUN, in a process that waits for a line first, with modules of the standard library
+# loaded and nothing of the environment: -S, so that what lies there acts (.pth files, sitecustomize)
+# when the line has come, and not before. Where it puts a folder in front of the standard library
+# (easy-install.pth does), the modules that are loaded may not be those that a fresh start would
+# load: it starts afresh.
 _WAIT_AND_RUN = f"""\
 import os, sys
 for name in sys.argv.pop(1).split():
@@ -30,8 +32,11 @@ while not header.endswith(b"\\n"):
 sys.argv[1:] = __import__("json").loads(header.decode())
 folder = sys.path[:1] if sys.path[0] == "" else []
 del sys.path[: len(folder)]
+standard = list(sys.path)
 import site
 site.main()  # as it is at a start: before the working folder comes to the path
+if sys.path[: len(standard)] != standard:
+    os.execv(sys.executable, [sys.executable, "-B", "-c", {READ_AND_RUN!r}, *sys.argv[1:]])
 sys.path[:0] = folder
 {READ_AND_RUN}"""
 # What torch imports of the standard library. None of these reads sys.prefix when it is imported, as
