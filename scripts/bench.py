@@ -14,16 +14,13 @@ import argparse
 import collections
 import contextlib
 import functools
-import http.server
 import json
 import os
 import platform
 import shutil
 import statistics
-import subprocess
 import sys
 import tempfile
-import threading
 import time
 from pathlib import Path
 from typing import Any, Callable, Dict, Iterator, List, Optional, Sequence, Tuple
@@ -31,6 +28,27 @@ from unittest import mock
 
 from packaging.utils import canonicalize_name
 
+from bench_environments import (
+    OURS,
+    Host,
+    add_distribution,
+    download_torch,
+    find_wheel,
+    make_environment,
+    make_extension,
+    make_variants,
+    make_wheel,
+    run,
+)
+from bench_table import (
+    render_growth,
+    render_installs,
+    render_pair,
+    render_processes,
+    render_split,
+    render_torch,
+    row,
+)
 from safe_install.environment.interpreter import read_environment
 from safe_install.models import Action, Environment, Step
 from safe_install.transaction import swap
@@ -38,10 +56,8 @@ from safe_install.transaction.lock import lock_environment
 from safe_install.transaction.recovery import disk, transactions, undo
 from safe_install.transaction.recovery.disk import sync_filesystem
 from safe_install.wheels.archive import open_wheel
-from safe_install.wheels.store import find_cache
 from safe_install.wheels.unpack import Destination, Unpacking
 
-TORCH = os.environ.get("SAFE_INSTALL_BENCH_TORCH", "torch==2.13.0")
 CHECK = "import torch, sys; torch.cuda.is_available(); assert torch.ones(2).sum() == 2"
 CHECK_AFTER = (
     CHECK + "; import torch_scatter; assert torch_scatter.scatter(torch.tensor([1., 2., 3.]), "
@@ -55,81 +71,12 @@ SYNCS = (
     (undo, "sync_filesystem"),
     (transactions, "sync_directory"),
 )
-OURS = [sys.executable, "-m", "safe_install"]
-
-
-def run(args: Sequence[Any], **variables: str) -> str:
-    """Run to the end; a failure ends the benchmark, because a number for it would mean nothing."""
-    done = subprocess.run(
-        [str(arg) for arg in args],
-        env={**os.environ, **variables},
-        capture_output=True,
-        encoding="utf-8",
-        check=False,
-    )
-    if done.returncode != 0:
-        sys.exit(
-            f"{' '.join(map(str, args))}\nended with {done.returncode}\n{done.stdout}{done.stderr}"
-        )
-    return done.stdout
 
 
 def timed(action: Callable[[], Any]) -> float:
     started = time.perf_counter()
     action()
     return time.perf_counter() - started
-
-
-def make_environment(folder: Path, uv: Optional[str]) -> Path:
-    """A virtual environment with torch, numpy and its own pip; returns its interpreter."""
-    run([sys.executable, "-m", "venv", folder])
-    python = folder / "bin" / "python"
-    find_links = os.environ.get("PIP_FIND_LINKS", "")
-    if uv:
-        links = ["--find-links", find_links] if find_links else []
-        run(
-            [
-                uv,
-                "pip",
-                "install",
-                "-q",
-                "--compile-bytecode",
-                "-p",
-                python,
-                *links,
-                f"{TORCH}+cpu" if find_links else TORCH,
-                "numpy",
-                "-U",
-                "pip",
-            ]
-        )
-    else:
-        run([python, "-m", "pip", "install", "-q", "-U", "pip", TORCH, "numpy"])
-    return python
-
-
-class Host:
-    """A wheel host on loopback with the page layout of data.pyg.org."""
-
-    def __init__(self, folder: Path, wheel: Path, torch: str) -> None:
-        page = folder / "whl" / f"torch-{torch}.html"
-        directory = folder / "whl" / f"torch-{torch}"
-        directory.mkdir(parents=True)
-        shutil.copyfile(wheel, directory / wheel.name)
-        quoted = torch.replace("+", "%2B")
-        page.write_text(
-            f'<!DOCTYPE html><html><body>\n<a href="torch-{quoted}/{wheel.name}">{wheel.name}</a><br/>\n'
-        )
-        handler = functools.partial(Quiet, directory=str(folder))
-        self.server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler)
-        threading.Thread(target=self.server.serve_forever, daemon=True).start()
-        self.url = f"http://127.0.0.1:{self.server.server_address[1]}"
-        self.page = f"{self.url}/whl/torch-{quoted}.html"
-
-
-class Quiet(http.server.SimpleHTTPRequestHandler):
-    def log_message(self, *_: Any) -> None:
-        """Nothing: the table is the output."""
 
 
 def rotate(
@@ -145,24 +92,6 @@ def rotate(
             if number:
                 times[name].append(seconds)
     return times
-
-
-def make_variants(python: Path, work: Path) -> Dict[str, Path]:
-    """The same environment with an old pip (which this Python carries), a new one, and none; the
-    interpreter of each."""
-    variants = {}
-    for label in ("old pip", "new pip", "no pip"):
-        prefix = work / label.replace(" ", "-")
-        variants[label] = prefix / "bin" / "python"
-        if prefix.exists():
-            continue
-        # hard links: no installer writes through one
-        run(["cp", "-al", python.parents[1], prefix])
-        if label != "new pip":
-            run([variants[label], "-m", "pip", "uninstall", "-q", "-y", "pip"])
-        if label == "old pip":
-            run([variants[label], "-m", "ensurepip"])
-    return variants
 
 
 def bench_installs(
@@ -257,23 +186,6 @@ def bench_five(python: Path, repeat: int, cache: Path) -> Dict[str, List[float]]
     )
     remove()
     return times
-
-
-def make_extension(folder: Path, name: str, environment: Environment) -> Path:
-    """A wheel with a library that links torch and does nothing."""
-    assert environment.torch is not None
-    lib_dir, source = environment.torch.lib_dir, folder / "extension.c"
-    source.write_text("int bench_extension(void) { return 1; }\n")
-    library = folder / f"{name}.so"
-    compile_it = ["cc", "-shared", "-fPIC", "-o", library, source, "-Wl,--no-as-needed"]
-    run([*compile_it, f"-L{lib_dir}", "-ltorch_cpu", "-lc10"])
-    code = (
-        "import ctypes, os, torch\nctypes.CDLL(os.path.join(os.path.dirname(__file__), '_C.so'))\n"
-    )
-    interpreter = environment.interpreter
-    tag = f"{interpreter.python_tag}-{interpreter.python_tag}-{interpreter.platform}"
-    files = {f"{name}/__init__.py": code.encode(), f"{name}/_C.so": library.read_bytes()}
-    return make_wheel(folder, name, "1.0", files=files, tag=tag)
 
 
 def bench_ordinary(python: Path, repeat: int, cache: Path) -> Dict[str, List[float]]:
@@ -376,13 +288,6 @@ def bench_torch_swap(python: Path, repeat: int, cache: Path) -> Dict[str, List[f
     return times
 
 
-def download_torch(python: Path, version: str, folder: Path) -> Path:
-    folder.mkdir(parents=True, exist_ok=True)
-    if not list(folder.glob("torch-*.whl")):
-        run([python, "-m", "pip", "download", "-q", "--no-deps", "-d", folder, f"torch=={version}"])
-    return next(folder.glob("torch-*.whl"))
-
-
 def time_swaps(transaction: swap.Transaction, repeat: int, times: Dict[str, List[float]]) -> None:
     for number in range(repeat):
         times["swap"].append(timed(transaction.swap if number == 0 else transaction.swap_again))
@@ -424,53 +329,6 @@ def bench_growth(python: Path, repeat: int, cache: Path) -> Dict[str, List[float
     return times
 
 
-def make_wheel(
-    folder: Path,
-    name: str,
-    version: str,
-    *,
-    files: Optional[Dict[str, bytes]] = None,
-    tag: str = "py3-none-any",
-) -> Path:
-    import base64
-    import hashlib
-    import zipfile
-
-    info = f"{name}-{version}.dist-info"
-    purelib = "true" if tag == "py3-none-any" else "false"
-    wheel = f"Wheel-Version: 1.0\nGenerator: bench\nRoot-Is-Purelib: {purelib}\nTag: {tag}\n"
-    files = {
-        **(files or {f"{name}/__init__.py": b""}),
-        f"{info}/METADATA": f"Metadata-Version: 2.1\nName: {name}\nVersion: {version}\n".encode(),
-        f"{info}/WHEEL": wheel.encode(),
-    }
-    rows = [
-        f"{path},sha256={base64.urlsafe_b64encode(hashlib.sha256(data).digest()).rstrip(b'=').decode()},{len(data)}"
-        for path, data in files.items()
-    ]
-    files[f"{info}/RECORD"] = ("\n".join([*rows, f"{info}/RECORD,,"]) + "\n").encode()
-    path = folder / f"{name}-{version}-{tag}.whl"
-    with zipfile.ZipFile(path, "w") as archive:
-        for member, data in files.items():
-            archive.writestr(member, data)
-    return path
-
-
-def add_distribution(site: Path, name: str) -> None:
-    """A distribution of 40 files with a RECORD."""
-    package, info = site / name, site / f"{name}-1.0.dist-info"
-    package.mkdir()
-    info.mkdir()
-    rows = []
-    for number in range(40):
-        (package / f"m{number}.py").write_text("")
-        rows.append(f"{name}/m{number}.py,sha256=47DEQpj8HBSa-_TImW-5JCeuQeRkm5NMpJWZG3hSuFU,0")
-    (info / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {name}\nVersion: 1.0\n")
-    (info / "RECORD").write_text(
-        "\n".join(rows) + f"\n{name}-1.0.dist-info/METADATA,,\n{name}-1.0.dist-info/RECORD,,\n"
-    )
-
-
 def bench_processes(python: Path, repeat: int) -> Dict[str, List[float]]:
     explain = "explain torch-scatter --torch 1.8.1+cu111 --python-version 3.8 --platform linux_x86_64 --offline --json"
     return {
@@ -480,29 +338,6 @@ def bench_processes(python: Path, repeat: int) -> Dict[str, List[float]]:
         ][1:],
         "--help": [timed(lambda: run([*OURS, "--help"])) for _ in range(repeat + 1)][1:],
     }
-
-
-def find_wheel(python: Path, environment: Environment, cache: Path) -> Path:
-    """torch-scatter for this torch, built once into the user's own cache."""
-    run([*OURS, "--python", python, "torch-scatter"])
-    run([python, "-m", "pip", "uninstall", "-q", "-y", "torch-scatter"])
-    from safe_install.wheels.store import WheelStore
-
-    built = next(
-        iter(
-            WheelStore(find_cache(os.environ)).find(canonicalize_name("torch-scatter"), environment)
-        )
-    )
-    target = cache / built.link.filename
-    shutil.copyfile(built.link.url[len("file://") :].replace("%2B", "+"), target)
-    return target
-
-
-def row(name: str, seconds: Sequence[float], base: Optional[float] = None, target: str = "") -> str:
-    median = statistics.median(seconds)
-    ratio = f"{median / base:.2f}" if base else ""
-    spread = f"{min(seconds):.3f} - {max(seconds):.3f}"
-    return f"| {name} | {median:.4f} | {spread} | {ratio} | {target} |"
 
 
 def main() -> None:
@@ -598,72 +433,6 @@ def render_head(
         "",
         "| what | seconds (median) | range | ratio | target |",
         "|---|---|---|---|---|",
-    ]
-
-
-def render_installs(installs: Dict[str, Dict[str, List[float]]], one_import: float) -> List[str]:
-    lines = []
-    for way, times in installs.items():
-        base = statistics.median(times["by hand"])
-        ours = statistics.median(times["safe-install"])
-        lines.append(row(f"torch-scatter by {way}: pip", times["pip"], base))
-        lines.append(row(f"torch-scatter by {way}: check; pip; check", times["by hand"], base))
-        target = f"0.45 (and {ours / one_import:.2f} imports, 1.25)"
-        lines.append(
-            row(f"torch-scatter by {way}: safe-install", times["safe-install"], base, target)
-        )
-    return lines
-
-
-def render_pair(
-    what: str, times: Dict[str, List[float]], target: str, one_import: float = 0.0
-) -> List[str]:
-    """What others take, and we; `one_import`: what we may take more."""
-    other, ours = times.values()
-    base = statistics.median(other)
-    if one_import:
-        target = f"{(base + one_import) / base:.2f}"
-    names = list(times)
-    return [row(f"{what}: {names[0]}", other, base), row(f"{what}: {names[1]}", ours, base, target)]
-
-
-def render_processes(before: List[float], processes: Dict[str, List[float]]) -> List[str]:
-    return [
-        row("check before (loader)", before, None, "0.4 s"),
-        row("probe", processes["probe"], None, "0.05 s"),
-        row("explain --offline, process", processes["explain --offline"], None, "0.15 s"),
-        row("--help, process", processes["--help"], None, "0.08 s"),
-    ]
-
-
-def render_growth(growth: Dict[str, List[float]]) -> List[str]:
-    base = statistics.median(next(iter(growth.values())))
-    return [row(f"tiny wheel, {name}", seconds, base, "1.05") for name, seconds in growth.items()]
-
-
-def render_split(split: Dict[str, float]) -> List[str]:
-    """Where the time of an install by path goes."""
-    return [row(f"split, by path: {name}", [seconds]) for name, seconds in split.items()]
-
-
-def render_torch(torch: Dict[str, List[float]]) -> List[str]:
-    reinstall = statistics.median(torch["pip"])
-    return [
-        row("torch: pip reinstalls it", torch["pip"], reinstall),
-        row("torch: stage", torch["stage"], reinstall, "0.35"),
-        row("torch: stage, with bytecode", torch["stage, with bytecode"], reinstall),
-        row("torch: peak memory of pip, MiB", torch["memory of pip"]),
-        row("torch: peak memory, MiB", torch["memory"]),
-        row("torch: plan the moves", torch["plan"], reinstall),
-        row("torch: sync the fresh stage, once", torch["sync the stage"], reinstall),
-        row("torch: swap in, durable", torch["swap"], reinstall, "with roll back 1 s"),
-        row("torch: roll back, durable", torch["roll back"], reinstall),
-        row("torch: swap in, if nothing waited for the disk", torch["swap, no sync"], reinstall),
-        row(
-            "torch: roll back, if nothing waited for the disk",
-            torch["roll back, no sync"],
-            reinstall,
-        ),
     ]
 
 
