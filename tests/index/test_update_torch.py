@@ -553,6 +553,7 @@ def test_the_build_matrix_serves_where_pages_fail(host, folder, capsys):
         (wheel("x" * 2_000_000), False),
         (wheel(version_file("2.10.0", None))[:-60], False),
     ],
+    ids=["a wheel", "no zip", "empty", "too large", "cut off"],
 )
 def test_a_file_is_read_out_of_a_wheel_in_parts(host, content, read):
     remote = load_script("wheel_index_update.remote_wheel")

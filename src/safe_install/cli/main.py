@@ -461,15 +461,12 @@ def _offer_completion(invocation: Invocation, reporter: Reporter) -> int:
 
 
 def _pass_to_pip(invocation: Invocation, reporter: Reporter) -> int:
-    """What is not ours: the words as they stand, less the --python in front of the command, which
-    says whose pip it is. pip refuses one behind it."""
+    """What is not ours: the words as they stand, less our --python, which says whose pip it is."""
     from safe_install.environment.interpreter import find_interpreter
 
     arguments: List[str] = []
-    is_behind_command = False
     for word in invocation.line.words.all:
-        is_behind_command = is_behind_command or not word.name
-        if word.name != "--python" or word.value is None or is_behind_command:
+        if word.name != "--python" or word.value is None:
             arguments += word.text
     executable = find_interpreter(invocation.python, invocation.environ)
     return _run_pip(executable, arguments, invocation.environ)

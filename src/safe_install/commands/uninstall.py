@@ -43,6 +43,7 @@ from safe_install.resolve.plan import kept_names, needed_by_torch, newly_unmet
 from safe_install.resolve.request import UninstallRequest
 from safe_install.torch_family import TORCH, is_guarded
 from safe_install.transaction import swap, unfinished
+from safe_install.transaction.eggs import find_missing_path_file
 from safe_install.transaction.lock import lock_environment
 
 
@@ -231,9 +232,15 @@ def _announce(plan: Plan, environment: Environment, world: World, *, was_asked: 
     """pip's lines on each removal; where the person was asked, the question has said all but the
     last."""
     for step in plan.steps:
-        lines = removed_lines(environment.installed[step.name])
+        distribution = environment.installed[step.name]
+        lines = removed_lines(distribution)
         for line in lines[-1:] if was_asked else lines:
             world.reporter.announce(line)
+        missing = find_missing_path_file(distribution)
+        if missing is not None:
+            world.reporter.pip_warning(
+                f"WARNING: Cannot remove entries from nonexistent file {missing}"
+            )
 
 
 def _unmet(plan: Plan, environment: Environment) -> Tuple[Finding, ...]:

@@ -13,6 +13,7 @@ import os
 from configparser import Error as ConfigError
 from configparser import RawConfigParser
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Dict, Iterable, Iterator, List, Optional, Sequence, Set, Tuple
 
 from packaging.utils import canonicalize_name
@@ -88,6 +89,15 @@ def find_path_edits(
         if len(kept) < len(content):
             edits[path] = b"".join(kept)
     return edits
+
+
+def find_missing_path_file(distribution: InstalledDistribution) -> Optional[Path]:
+    """easy-install.pth of a development install where it is gone: another .pth may name its
+    sources then, and still does when it is removed."""
+    if not distribution.editable or _has_dist_info(distribution):
+        return None
+    path = distribution.location / EASY_INSTALL
+    return None if path.is_file() else path
 
 
 def _has_dist_info(distribution: InstalledDistribution) -> bool:

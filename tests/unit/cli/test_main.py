@@ -363,8 +363,8 @@ def test_an_unknown_command_is_refused_also_where_help_was_asked_for(words, caps
     [
         (["--python", "{}", "list", "-v"], ["list", "-v"]),
         (["--python={}", "list", "-v"], ["list", "-v"]),
-        # pip refuses it there
-        (["list", "-v", "--python", "{}"], ["list", "-v", "--python", "{}"]),
+        # pip refuses it there, and uv does not
+        (["list", "-v", "--python", "{}"], ["list", "-v"]),
     ],
 )
 def test_python_chooses_whose_pip(argv, reached, pip_calls, tmp_path):

@@ -141,8 +141,9 @@ def test_where_case_is_folded(tmp_path, monkeypatch):
     assert not tree.folds_case(folder), "a link is a name of its own"
     assert not tree.folds_case(tmp_path / "gone")
     real = os.lstat
-    monkeypatch.setattr(tree.os, "lstat", lambda path: real(path.with_name(path.name.lower())))
-    assert tree.folds_case(folder)
+    with monkeypatch.context() as patch:
+        patch.setattr(tree.os, "lstat", lambda path: real(path.with_name(path.name.lower())))
+        assert tree.folds_case(folder)
 
 
 @pytest.mark.parametrize(

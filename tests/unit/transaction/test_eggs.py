@@ -9,7 +9,12 @@ import pytest
 from packaging.utils import canonicalize_name
 
 from safe_install.models import InstalledDistribution
-from safe_install.transaction.eggs import find_egg_files, find_path_edits, walk_paths
+from safe_install.transaction.eggs import (
+    find_egg_files,
+    find_missing_path_file,
+    find_path_edits,
+    walk_paths,
+)
 from safe_install.transaction.swap import make_areas
 from tests.small_environment import SmallEnvironment
 from tests.treehash import read_tree
@@ -112,6 +117,15 @@ def test_a_development_install_goes_and_its_sources_stay(tmp_path: Path) -> None
         assert read_tree(source) == sources
         transaction.roll_back()
     assert read_tree(env.site) == before
+
+
+def test_a_path_file_that_is_gone_is_named(tmp_path: Path) -> None:
+    env = SmallEnvironment(tmp_path / "env")
+    link, wheel = make_link(env, tmp_path / "source"), env.install("p", "1", {"p.py": ""})
+    assert find_missing_path_file(link) is None
+    (env.site / "easy-install.pth").rename(env.site / "other.pth")
+    assert find_missing_path_file(link) == env.site / "easy-install.pth"
+    assert find_missing_path_file(wheel) is None
 
 
 def test_only_the_line_of_what_goes_leaves_the_file(tmp_path: Path) -> None:
