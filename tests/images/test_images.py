@@ -284,8 +284,10 @@ ALIASES = {
 
 @pytest.mark.parametrize(("lines", "script", "is_guarded"), ALIASES.values(), ids=ALIASES.keys())
 def test_a_setup_script_that_says_pip(base, must_build, lines: str, script: str, is_guarded: bool):
+    # buildah may lose what a RUN prints right before it ends (seen: one of 150), so it waits.
     commands = (
-        "pip install --no-index --find-links /wheels numpy==1.26.4\npip history && echo guarded\n"
+        "pip install --no-index --find-links /wheels numpy==1.26.4\n"
+        "pip history && echo guarded && sleep 1\n"
     )
     if script:
         out = must_build(
