@@ -17,6 +17,8 @@ import tempfile
 from pathlib import Path
 from typing import Dict, List, Sequence
 
+from packaging.version import Version
+
 from tests.treehash import Row, read_tree
 
 # What is special about each; of several versions pip takes the newest that fits the Python.
@@ -66,6 +68,7 @@ PROJECTS = (
     "widgetsnbextension",  # share/ by .data/data
     "zope.interface",
 )
+FIRST_PIP_WITH_HASHES = Version("23.1")
 READ_BYTECODE = """\
 import json, marshal, sys
 print(json.dumps({path: marshal.loads(open(path, "rb").read()[16:]).co_filename
@@ -85,15 +88,17 @@ class Trial:
         """The interpreter."""
         return self.prefix / "bin" / "python"
 
-    def compare(self, wheel: Path, *, by_name: bool = False) -> List[str]:
-        """How the two environments differ; empty where they do not.
+    def _pip_version(self) -> Version:
+        (metadata,) = self._template.glob("lib/python*/site-packages/pip-*.dist-info")
+        return Version(metadata.name.split("-")[1][: -len(".dist")])
 
-        `by_name`: the wheel is found in its folder. pip before 23.1 writes no
-        `archive_info.hashes` for a path, and we always do.
-        """
+    def compare(self, wheel: Path) -> List[str]:
+        """How the two environments differ; empty where they do not."""
         options = ["--no-deps", "--no-index", "--quiet"]
         files = [str(wheel)]
-        if by_name:
+        # An older pip writes no `archive_info.hashes` for a path, and we always do: the wheel is
+        # found in its folder then.
+        if self._pip_version() < FIRST_PIP_WITH_HASHES:
             name, version = wheel.name.split("-")[:2]
             files = ["--find-links", str(wheel.parent), f"{name}=={version}"]
         by_pip = self._tree_after([str(self.executable), "-m", "pip", "install", *options, *files])
@@ -152,7 +157,7 @@ def main() -> int:
             subprocess.run([python, "-m", "venv", str(root / "template")], check=True)
             trial = Trial(root, root / "template")
             for wheel in wheels:
-                differences = trial.compare(wheel, by_name="/3.8." in python)
+                differences = trial.compare(wheel)
                 wrong += bool(differences)
                 print("differs" if differences else "alike  ", wheel.name, flush=True)
                 for line in differences[:10]:
