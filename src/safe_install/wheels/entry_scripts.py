@@ -11,6 +11,7 @@ from typing import Dict, List, Mapping, Optional, Sequence, Tuple
 
 from packaging.version import Version
 
+NAMED_BY_PIP = b"#!python"  # how a script of a wheel begins for which the interpreter is filled in
 MAX_SHEBANG = 127  # bytes with `#!` and the end of the line; Linux reads no more of it
 # The text behind the first line, by the oldest pip that writes it.
 _TEXTS: Sequence[Tuple[Version, str]] = (
@@ -116,7 +117,7 @@ def first_lines_of(executable: str, *, is_script: bool) -> bytes:
 def name_interpreter(script: bytes, executable: str) -> Optional[bytes]:
     """A script of the wheel (.data/scripts) with the interpreter in place of `#!python`; None where
     it names none."""
-    if not script.startswith(b"#!python"):
+    if not script.startswith(NAMED_BY_PIP):
         return None
     _, _, rest = script.partition(b"\n")
     return b"#!" + executable.encode("utf-8", "surrogateescape") + b"\n" + rest

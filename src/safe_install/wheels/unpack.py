@@ -40,6 +40,7 @@ from safe_install.redaction import redact
 from safe_install.wheels.archive import Artifact
 from safe_install.wheels.bytecode import Compilation
 from safe_install.wheels.entry_scripts import (
+    NAMED_BY_PIP,
     console_commands,
     first_lines_of,
     is_wrapper,
@@ -166,6 +167,10 @@ class _Wheel:
                 self._name_interpreter(self._paths[member], Path(path))
 
     def _name_interpreter(self, final: str, path: Path) -> None:
+        # A program of many megabytes may lie among the scripts.
+        with path.open("rb") as stream:
+            if stream.read(len(NAMED_BY_PIP)) != NAMED_BY_PIP:
+                return
         content = path.read_bytes()
         changed = name_interpreter(content, str(self._destination.interpreter.executable))
         if changed is not None:
