@@ -435,7 +435,7 @@ COMMANDS: Dict[str, Run] = {
     "explain": _explain,
     **{
         name: _by_typer(name)
-        for name in ("verify", "history", "undo", "recover", "wheels", "check-wheel")
+        for name in ("doctor", "verify", "history", "undo", "recover", "wheels", "check-wheel")
     },
 }
 

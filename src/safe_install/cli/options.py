@@ -153,6 +153,15 @@ def run_verify(world: World, own: OwnOptions) -> InstallResult:
     )
 
 
+def run_doctor(world: World, own: OwnOptions, *, quick: bool, list: bool) -> InstallResult:
+    """Exit status 0 where no error was found, else 1."""
+    from safe_install.commands.doctor import doctor, list_checks
+
+    if list:
+        return list_checks()
+    return doctor(world, python=own.python, quick=quick, check_timeout=own.check_timeout)
+
+
 def run_history(
     world: World, own: OwnOptions, *, prune: bool, keep: int, user: bool
 ) -> InstallResult:
@@ -217,6 +226,7 @@ def run_wheels(
 
 
 RUNS: Mapping[str, Run] = {
+    "doctor": run_doctor,
     "verify": run_verify,
     "history": run_history,
     "undo": run_undo,

@@ -219,8 +219,12 @@ def _result_lines(result: InstallResult, program: str, *, verbose: bool = False)
         return _place_line(kept, result) + _verified_lines(result, program)
     if result.outcome is Outcome.ROLLED_BACK and not result.message:
         return [_rolled_back_line(result)]
-    if result.command == "wheels":
+    if result.command == "wheels" or (
+        result.outcome is Outcome.LISTED and "tables" in result.details
+    ):
         return _wheel_lines(result)
+    if result.command == "doctor":
+        return _doctor_lines(result, program)
     if (
         result.command == "verify"
         and result.after is not None
@@ -254,6 +258,27 @@ def _rolled_back_line(result: InstallResult) -> str:
     if any(finding.check == "left-changed" for finding in result.findings):
         return f"Rolled back: our change of {place} was undone; what something else changed is named above."
     return f"Rolled back: {place} is exactly as it was."
+
+
+def _doctor_lines(result: InstallResult, program: str) -> List[str]:
+    """The four questions with their answers, what could not be checked, and the verdict with what
+    to do next."""
+    questions = result.details["questions"]
+    width = max(len(name) for name, _ in questions)
+    lines = [f"{name.ljust(width)}  {answer}" for name, answer in questions]
+    checks = result.details["checks"]
+    lines += [
+        f"{check['name']}: cannot tell, because {check['because']}"
+        for check in checks
+        if check["status"] == "cannot-tell"
+    ]
+    asked = [check for check in checks if check["status"] in ("passed", "found")]
+    errors = [finding for finding in result.findings if finding.severity is Severity.ERROR]
+    if not errors:
+        return [*lines, f"{len(asked)} checks, no error{_of_environment(result)}."]
+    found = "1 error" if len(errors) == 1 else f"{len(errors)} errors"
+    lines.append(f"{len(asked)} checks, {found}{_of_environment(result)}.")
+    return [*lines, f"Next: {errors[0].hint}"]
 
 
 def _wheel_lines(result: InstallResult) -> List[str]:

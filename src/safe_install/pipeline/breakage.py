@@ -33,6 +33,8 @@ from safe_install.wheels.abi import (
 from safe_install.wheels.inspection import Inspector, demangle, needs_of, recorded_objects
 from safe_install.wheels.loader import Missing, Problems
 
+# An installed extension, and what is said of its files.
+Judged = Tuple[InstalledDistribution, List[ObjectVerdict]]
 _BROKEN = (LoadOutcome.DOES_NOT_LOAD, LoadOutcome.ANOTHER_TORCH)
 
 
@@ -47,11 +49,26 @@ def find_broken(
     `preloaded`: asked at most once, where a library is missing: what a process that imported torch
     has in memory.
     """
+    return broken_among(judge_installed(environment, variables, preloaded=preloaded))
+
+
+def judge_installed(
+    environment: Environment,
+    variables: Mapping[str, str],
+    *,
+    preloaded: Callable[[], Sequence[str]],
+) -> Tuple[Judged, ...]:
+    """What is said of the files of each installed extension beside the torch that is there."""
     if environment.torch is None:
         return ()
-    findings: List[Finding] = []
     inspector = Inspector(environment, environment.torch, variables=variables, preloaded=preloaded)
-    for distribution, verdicts in _extensions(inspector, passed_over=is_guarded):
+    return tuple(_extensions(inspector, passed_over=is_guarded))
+
+
+def broken_among(judged: Sequence[Judged]) -> Tuple[Finding, ...]:
+    """Warnings on those whose files do not fit."""
+    findings: List[Finding] = []
+    for distribution, verdicts in judged:
         outcome, deciding_objects = judge_wheel(verdicts, needs_of(distribution.name, verdicts))
         if outcome in _BROKEN:
             detail = f"{distribution.name} {distribution.version}: {deciding_objects[0].reason}"
@@ -141,7 +158,7 @@ def _extensions(
     *,
     passed_over: Callable[[NormalizedName], bool],
     without: Collection[NormalizedName] = (),
-) -> Iterator[Tuple[InstalledDistribution, List[ObjectVerdict]]]:
+) -> Iterator[Judged]:
     """The installed distributions with files for torch, and what is said of these files."""
     installed = inspector.environment.installed
     for name in sorted(installed):

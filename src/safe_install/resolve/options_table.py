@@ -175,6 +175,8 @@ OPTIONS: Tuple[OptionRow, ...] = (
         Kind.TEXT,
         "URL",
     ),
+    OptionRow("--quick", "Import nothing: only what files and the driver say."),
+    OptionRow("--list", "List the checks."),
     OptionRow("--user", "Of the user site, which `install --user` changes."),
     OptionRow("--force", "Undo also what a later installed package needs."),
     OptionRow("--prune", "Let the oldest go: their undo is no longer possible."),
@@ -278,6 +280,14 @@ COMMANDS: Tuple[CommandRow, ...] = (
         argument="FILE...",
         argument_field="files",
         argument_required=True,
+    ),
+    CommandRow(
+        "doctor",
+        "Environment",
+        "what is wrong here, why, and what to do about it",
+        "What is wrong with this environment, why, and what to do about it. Works where `import torch` "
+        "fails, too.",
+        _options("--python --quick --list --check-timeout --json"),
     ),
     CommandRow(
         "verify",

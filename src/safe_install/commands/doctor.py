@@ -1,0 +1,78 @@
+"""`safe-install doctor`: what is wrong here, why, and what to do about it."""
+
+from __future__ import annotations
+
+from typing import Any, Dict, List, Optional, Sequence, Tuple
+
+from safe_install.diagnosis.checks import CHECKS
+from safe_install.diagnosis.facts import Facts
+from safe_install.diagnosis.gather import gather_facts
+from safe_install.diagnosis.questions import answer_questions
+from safe_install.diagnosis.run import CheckResult, run_checks
+from safe_install.models import Finding, InstallResult, Outcome
+from safe_install.pipeline.session import progress_task
+from safe_install.ports import Timings, World
+
+PAGE = "docs/doctor.md"
+
+
+def doctor(
+    world: World,
+    *,
+    python: Optional[str],
+    quick: bool,
+    check_timeout: Optional[float],
+) -> InstallResult:
+    """Every check in the order of what it needs. Exit status 0 where no error was found, else 1.
+
+    Errors: UsageError where there is no such interpreter; one that does not start is a finding.
+    """
+    timings = Timings()
+    with progress_task("check in a fresh process", world):
+        facts = gather_facts(
+            world, python=python, quick=quick, check_timeout=check_timeout, timings=timings
+        )
+    results = run_checks(CHECKS, facts, quick=quick)
+    findings = find_all(results)
+    is_healthy = not any(result.has_error for result in results)
+    return InstallResult(
+        "doctor",
+        Outcome.HEALTHY if is_healthy else Outcome.UNHEALTHY,
+        0 if is_healthy else 1,
+        facts.environment,
+        after=facts.health,
+        findings=findings,
+        timings=timings.total(),
+        details=_details(results, facts),
+    )
+
+
+def list_checks() -> InstallResult:
+    """The names of all checks, and what each asks."""
+    rows = [[check.name, check.about] for check in CHECKS]
+    table = {"title": "", "columns": ["check", "asks whether"], "rows": rows}
+    return InstallResult("doctor", Outcome.LISTED, 0, details={"tables": [table]})
+
+
+def find_all(results: Sequence[CheckResult]) -> Tuple[Finding, ...]:
+    """The findings of all checks, each once."""
+    seen: Dict[Finding, None] = {}
+    for result in results:
+        for finding in result.findings:
+            seen.setdefault(finding)
+    return tuple(seen)
+
+
+def _details(results: Sequence[CheckResult], facts: Facts) -> Dict[str, Any]:
+    checks: List[Dict[str, Any]] = [
+        {
+            "name": result.name,
+            "status": result.status.value,
+            "because": result.because,
+            "findings": [finding.check for finding in result.findings],
+            "page": f"{PAGE}#{result.name}",
+        }
+        for result in results
+    ]
+    questions = [[name, answer] for name, answer in answer_questions(facts)]
+    return {"checks": checks, "questions": questions}

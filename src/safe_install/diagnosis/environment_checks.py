@@ -1,0 +1,346 @@
+"""Checks of the interpreter, of what lies on its path and of what installers recorded."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Dict, List, Optional, Sequence
+
+from packaging.utils import NormalizedName
+
+from safe_install.diagnosis.facts import (
+    Facts,
+    MetadataFolder,
+    Program,
+    RecordState,
+)
+from safe_install.diagnosis.run import Answer, CannotTell
+from safe_install.models import Environment, Finding, Severity
+from safe_install.torch_family import TORCH, is_guarded, is_library_of_torch
+
+GIBIBYTE = 1 << 30
+# Below that a CUDA build of torch (2 to 3 GB unpacked, beside the old one) cannot be installed.
+LITTLE_ROOM = 5 * GIBIBYTE
+# Below that not even its parts can be put back.
+NO_ROOM = GIBIBYTE // 4
+SHOWN = 3  # files that a finding names
+# Without one of these the module is not there; headers and tests are left out of small images.
+CODE_ENDINGS = (".py", ".so")
+
+
+def check_interpreter(facts: Facts) -> Answer:
+    """Does the interpreter start and answer?"""
+    if facts.problem is None:
+        return ()
+    return (
+        Finding(
+            "interpreter-broken",
+            Severity.ERROR,
+            str(facts.executable),
+            facts.problem.message,
+            facts.problem.hint,
+        ),
+    )
+
+
+def check_programs(facts: Facts) -> Answer:
+    """Do python and pip on PATH belong to the environment that is active?"""
+    environment = _environment(facts)
+    scripts = _real(environment.interpreter.scheme.scripts)
+    if not _is_active(facts, environment):
+        return ()
+    findings: List[Finding] = []
+    for program in facts.programs:
+        place = _place_of(program)
+        if program.name == "nvcc" or place is None or _real(place) == scripts:
+            continue
+        findings.append(
+            Finding(
+                "another-program-first",
+                Severity.WARNING,
+                program.name,
+                f"{environment.interpreter.prefix} is active, and `{program.name}` on PATH is "
+                f"{program.path}, which belongs to another Python",
+                f"Put {scripts} first: export PATH={scripts}:$PATH; or type "
+                f"{scripts}/{program.name}.",
+            )
+        )
+    return findings
+
+
+def _place_of(program: Program) -> Optional[Path]:
+    """The folder of the interpreter that it is, or is started with."""
+    if program.name.startswith("python"):
+        return program.path.parent
+    return program.interpreter.parent if program.interpreter is not None else None
+
+
+def _is_active(facts: Facts, environment: Environment) -> bool:
+    prefix = _real(environment.interpreter.prefix)
+    names = ("VIRTUAL_ENV", "CONDA_PREFIX")
+    active = [facts.variables[name] for name in names if facts.variables.get(name)]
+    return any(_real(Path(folder)) == prefix for folder in active)
+
+
+def check_import_path(facts: Facts) -> Answer:
+    """Does another folder on sys.path hide what is installed in this environment?"""
+    environment = _environment(facts)
+    own = {_real(folder) for folder in _own_sites(environment)}
+    first: Dict[NormalizedName, MetadataFolder] = {}
+    findings: List[Finding] = []
+    for folder in facts.metadata:
+        before = first.setdefault(folder.name, folder)
+        if before is folder or before.path.parent == folder.path.parent:
+            continue
+        if before.version == folder.version or _real(folder.path.parent) not in own:
+            continue
+        findings.append(_hidden(before, folder, facts))
+    return findings
+
+
+def _hidden(first: MetadataFolder, hidden: MetadataFolder, facts: Facts) -> Finding:
+    source, way_out = _source_of(first.path.parent, facts)
+    severity = Severity.ERROR if is_guarded(first.name) else Severity.WARNING
+    return Finding(
+        "hidden-by-another-folder",
+        severity,
+        first.name,
+        f"{first.name} {hidden.version} is installed here, and Python imports {first.version} "
+        f"from {first.path.parent} ({source})",
+        way_out,
+    )
+
+
+def _source_of(folder: Path, facts: Facts) -> Sequence[str]:
+    listed = facts.variables.get("PYTHONPATH", "").split(os.pathsep)
+    if _real(folder) in [_real(Path(path)) for path in listed if path]:
+        return ("PYTHONPATH", "Start without it: unset PYTHONPATH.")
+    user_site = _environment(facts).interpreter.user_site
+    if user_site is not None and _real(user_site) == _real(folder):
+        return ("the user site", "Start without it: export PYTHONNOUSERSITE=1.")
+    return ("another folder on sys.path", f"Remove it there, or keep {folder} off sys.path.")
+
+
+def check_metadata(facts: Facts) -> Answer:
+    """Is each distribution recorded once, and can its record be read?"""
+    by_place: Dict[object, List[MetadataFolder]] = {}
+    findings: List[Finding] = []
+    for folder in facts.metadata:
+        by_place.setdefault((folder.path.parent, folder.name), []).append(folder)
+        if not folder.is_readable:
+            findings.append(_unreadable(folder))
+    for folders in by_place.values():
+        readable = [folder for folder in folders if folder.is_readable]
+        if len(readable) > 1:
+            findings.append(_recorded_twice(readable))
+    return findings
+
+
+def _unreadable(folder: MetadataFolder) -> Finding:
+    return Finding(
+        "metadata-unreadable",
+        Severity.WARNING,
+        folder.name,
+        f"{folder.path} has no METADATA with name and version: pip does not know what it is of",
+        f"Remove it, then install again: safe-install install --force-reinstall "
+        f"{folder.name}=={folder.version}.",
+    )
+
+
+def _recorded_twice(folders: Sequence[MetadataFolder]) -> Finding:
+    name = folders[0].name
+    versions = " and ".join(folder.version for folder in folders)
+    return Finding(
+        "recorded-twice",
+        Severity.ERROR if is_guarded(name) else Severity.WARNING,
+        name,
+        f"{name} is recorded twice in {folders[0].path.parent}: {versions}; an install was "
+        "interrupted, or two installers wrote over each other",
+        f"Uninstall it until none is left, then install it: safe-install uninstall -y {name}.",
+    )
+
+
+def check_records(facts: Facts) -> Answer:
+    """Is every recorded file there, with the size that was recorded?"""
+    findings: List[Finding] = []
+    for state in facts.records:
+        if state.problem:
+            findings.append(
+                Finding(
+                    "record-unreadable",
+                    Severity.WARNING,
+                    state.name,
+                    f"the RECORD of {state.name} {state.version} cannot be read: {state.problem}",
+                    _again(state),
+                )
+            )
+        if state.missing:
+            findings.append(_files_missing(state, facts))
+        if state.changed:
+            findings.append(_files_changed(state, facts))
+    return findings
+
+
+def _files_missing(state: RecordState, facts: Facts) -> Finding:
+    code = [path for path in state.missing if path.endswith(CODE_ENDINGS) and not _is_test(path)]
+    matters = bool(code) and _matters(state.name, facts)
+    return Finding(
+        "files-missing",
+        Severity.ERROR if matters else Severity.WARNING,
+        state.name,
+        f"{_count(len(state.missing), 'file')} of {state.name} {state.version} "
+        f"{'is' if len(state.missing) == 1 else 'are'} gone: {_some(code or state.missing)}",
+        _again(state),
+    )
+
+
+def _files_changed(state: RecordState, facts: Facts) -> Finding:
+    others = sorted({other for file in state.changed for other in file.others})
+    paths = [file.path for file in state.changed]
+    count = _count(len(paths), "file")
+    if others:
+        names = " and ".join(others)
+        return Finding(
+            "files-overwritten",
+            Severity.ERROR if _matters(state.name, facts) else Severity.WARNING,
+            state.name,
+            f"{count} of {state.name} {state.version} "
+            f"{'was' if len(paths) == 1 else 'were'} overwritten by {names}: {_some(paths)}",
+            f"Keep the one that is needed: safe-install uninstall -y {names}, then: "
+            f"{_again(state)}",
+        )
+    return Finding(
+        "files-changed",
+        Severity.WARNING,
+        state.name,
+        f"{count} of {state.name} {state.version} "
+        f"{'is' if len(paths) == 1 else 'are'} not as installed: {_some(paths)}",
+        f"If nobody means it: {_again(state)}",
+    )
+
+
+def _matters(name: NormalizedName, facts: Facts) -> bool:
+    """Is it torch, what torch needs, or a companion of torch?"""
+    if not is_guarded(name):
+        return False
+    if name == TORCH or not is_library_of_torch(name):
+        return True
+    torch = _environment(facts).installed.get(TORCH)
+    if torch is None:
+        return False
+    # "nvidia-cudnn-cu13==9.15.1.9; platform_system == 'Linux'"
+    required = [_name_of(text) for text in torch.requires]
+    return name in required or any(one.startswith("cuda-toolkit") for one in required)
+
+
+def _name_of(requirement: str) -> str:
+    for index, letter in enumerate(requirement):
+        if not (letter.isalnum() or letter in "-_."):
+            return requirement[:index].replace("_", "-").replace(".", "-").lower()
+    return requirement.lower()
+
+
+def _is_test(path: str) -> bool:
+    return "/test/" in path or "/tests/" in path
+
+
+def _again(state: RecordState) -> str:
+    return f"safe-install install --force-reinstall --no-deps {state.name}=={state.version}"
+
+
+def _some(paths: Sequence[str]) -> str:
+    shown = ", ".join(paths[:SHOWN])
+    return shown if len(paths) <= SHOWN else f"{shown} and {len(paths) - SHOWN} more"
+
+
+def _count(number: int, noun: str) -> str:
+    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
+
+
+def check_interrupted_change(facts: Facts) -> Answer:
+    """Was a change of ours killed in the middle?"""
+    return [
+        Finding(
+            "interrupted-change",
+            Severity.ERROR,
+            identifier,
+            f"the change {identifier} was killed before it ended",
+            "Take it back: safe-install recover.",
+        )
+        for identifier in facts.interrupted_changes
+    ]
+
+
+def check_room(facts: Facts) -> Answer:
+    """Is there room on the disks that an install needs?"""
+    findings: List[Finding] = []
+    for room in facts.rooms:
+        if room.free >= LITTLE_ROOM:
+            continue
+        is_full = room.free < NO_ROOM
+        findings.append(
+            Finding(
+                "disk-full" if is_full else "disk-space",
+                Severity.ERROR if is_full else Severity.NOTE,
+                str(room.path),
+                f"{room.path} has {room.free / GIBIBYTE:.1f} GiB left"
+                + ("" if is_full else "; a CUDA build of torch needs about 5"),
+                "Make room: pip cache purge, safe-install history --prune; or set TMPDIR and "
+                "SAFE_INSTALL_CACHE_DIR to another disk.",
+            )
+        )
+    return findings
+
+
+def check_managed(facts: Facts) -> Answer:
+    """Does the operating system keep this Python to itself?"""
+    interpreter = _environment(facts).interpreter
+    if interpreter.externally_managed is None:
+        return ()
+    return (
+        Finding(
+            "externally-managed",
+            Severity.NOTE,
+            str(interpreter.executable),
+            f"{interpreter.executable} belongs to the operating system: pip refuses to install "
+            "into it (PEP 668)",
+            "Work in a virtual environment: python3 -m venv .venv.",
+        ),
+    )
+
+
+def check_running(facts: Facts) -> Answer:
+    """Which running programs still have files in memory that were replaced?"""
+    return [
+        Finding(
+            "running-with-old-files",
+            Severity.WARNING,
+            str(program.pid),
+            f"process {program.pid} ({program.command}) has files in memory that were replaced "
+            f"since: {_some(program.files)}",
+            f"Start it again; it works with the old files until then: kill {program.pid}.",
+        )
+        for program in facts.running
+    ]
+
+
+def check_found(name: str, facts: Facts) -> Answer:
+    """What another part of the program has found."""
+    found = facts.found.get(name)
+    return CannotTell("it was not asked") if found is None else found
+
+
+def _environment(facts: Facts) -> Environment:
+    """The environment, where the interpreter answered: every check but the first needs that."""
+    if facts.environment is None:
+        raise ValueError("the interpreter did not answer")
+    return facts.environment
+
+
+def _own_sites(environment: Environment) -> Sequence[Path]:
+    scheme = environment.interpreter.scheme
+    return (scheme.purelib, scheme.platlib)
+
+
+def _real(path: Path) -> Path:
+    return Path(os.path.realpath(path))

@@ -1,0 +1,136 @@
+"""What `doctor` looks at, gathered once; the checks are functions over it. Paths are absolute."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Mapping, Optional, Tuple
+
+from packaging.utils import NormalizedName
+
+from safe_install.models import Environment, Finding, HealthReport
+
+
+@dataclass(frozen=True)
+class ProbeProblem:
+    """Why the interpreter could not be asked."""
+
+    message: str
+    hint: str
+
+
+@dataclass(frozen=True)
+class Program:
+    """What a name starts in the person's shell: the first file of that name on PATH."""
+
+    name: str  # "python", "pip", "nvcc"
+    path: Path
+    # the interpreter that a script is started with; None where the file is no script
+    interpreter: Optional[Path] = None
+
+
+@dataclass(frozen=True)
+class MetadataFolder:
+    """A dist-info folder on sys.path."""
+
+    path: Path
+    name: NormalizedName  # of the folder's name
+    version: str
+    is_readable: bool = True  # False: no METADATA that says name and version
+
+
+@dataclass(frozen=True)
+class ChangedFile:
+    """A file that is not as the RECORD of its distribution says."""
+
+    path: str  # as the RECORD has it
+    # other distributions whose RECORD lists the same file; the last one to be installed won
+    others: Tuple[NormalizedName, ...] = ()
+
+
+@dataclass(frozen=True)
+class RecordState:
+    """The files of one distribution, compared with its RECORD. Bytecode is not looked at."""
+
+    name: NormalizedName
+    version: str
+    missing: Tuple[str, ...] = ()
+    changed: Tuple[ChangedFile, ...] = ()
+    problem: str = ""  # why its RECORD could not be read
+
+
+@dataclass(frozen=True)
+class ShadowingLibrary:
+    """A library that the loader takes from LD_LIBRARY_PATH in place of torch's own."""
+
+    name: str  # "libcudnn.so.9"
+    path: Path  # the one that is taken
+    own: Path  # torch's
+
+
+@dataclass(frozen=True)
+class RunningProgram:
+    """A process that has files of this environment in memory that are not there any more."""
+
+    pid: int
+    command: str
+    files: Tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Room:
+    """Free space where files of this environment, the cache and temporary files go."""
+
+    path: Path
+    free: int  # bytes
+
+
+@dataclass(frozen=True)
+class Toolkit:
+    """A CUDA toolkit that builds from source would use."""
+
+    home: Path
+    version: str  # "12.4"
+
+
+@dataclass(frozen=True)
+class CachedWheel:
+    """A wheel that pip built once and would install again, whatever torch is there."""
+
+    path: Path
+    name: NormalizedName
+    version: str
+
+
+@dataclass(frozen=True)
+class CondaPackage:
+    """A package that conda recorded in the environment."""
+
+    name: str
+    version: str
+    build: str = ""
+
+
+@dataclass(frozen=True)
+class Facts:
+    """Everything that the checks decide from. What was not asked is None."""
+
+    executable: Path
+    environment: Optional[Environment] = None  # None: the interpreter could not be asked
+    problem: Optional[ProbeProblem] = None
+    variables: Mapping[str, str] = field(default_factory=dict)  # of this process
+    programs: Tuple[Program, ...] = ()
+    metadata: Tuple[MetadataFolder, ...] = ()
+    records: Tuple[RecordState, ...] = ()
+    shadowing: Tuple[ShadowingLibrary, ...] = ()
+    health: Optional[HealthReport] = None  # None: not asked, with --quick
+    # what other parts of this program find by themselves, by the check that reports it
+    found: Mapping[str, Tuple[Finding, ...]] = field(default_factory=dict)
+    interrupted_changes: Tuple[str, ...] = ()  # IDs of our changes that were killed
+    rooms: Tuple[Room, ...] = ()
+    toolkit: Optional[Toolkit] = None
+    running: Tuple[RunningProgram, ...] = ()
+    pip_settings: Mapping[str, str] = field(default_factory=dict)
+    missing_folders: Tuple[str, ...] = ()  # folders of pip's settings that are not there
+    cached_wheels: Tuple[CachedWheel, ...] = ()
+    conda: Tuple[CondaPackage, ...] = ()

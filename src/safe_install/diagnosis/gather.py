@@ -1,0 +1,198 @@
+"""Reads everything that the checks of `doctor` look at, once."""
+
+from __future__ import annotations
+
+import dataclasses
+from concurrent.futures import ThreadPoolExecutor
+from functools import lru_cache
+from pathlib import Path
+from typing import Dict, List, Mapping, Optional, Sequence, Tuple
+from urllib.parse import unquote, urlsplit
+
+from safe_install.diagnosis.disk_facts import (
+    find_cached_wheels,
+    find_metadata,
+    find_shadowing,
+    read_conda,
+    read_records,
+    read_rooms,
+)
+from safe_install.diagnosis.examined import check_cuda, check_torch_folder, failed_answers
+from safe_install.diagnosis.facts import Facts, ProbeProblem, Toolkit
+from safe_install.diagnosis.machine_facts import find_programs, find_running
+from safe_install.environment.interpreter import find_interpreter
+from safe_install.errors import ProbeFailed
+from safe_install.health.examination import Examination
+from safe_install.health.requirements import make_finding, unmet_requirements
+from safe_install.models import Environment, Finding, HealthReport, Severity
+from safe_install.pipeline.baseline import installed_subjects
+from safe_install.pipeline.breakage import Judged, broken_among, judge_installed
+from safe_install.pipeline.session import probe_named
+from safe_install.ports import Timings, World
+from safe_install.system.pip_configuration import read_configuration
+from safe_install.torch_family import TORCH
+from safe_install.transaction.leftover_files import check_leftovers
+from safe_install.transaction.recovery.transactions import list_transactions
+from safe_install.wheels import toolkit as toolkits
+from safe_install.wheels import toolkit_choice
+from safe_install.wheels.inspection import check_gpu_files
+
+PATH_SETTINGS = ("index-url", "extra-index-url", "find-links", "cert")
+
+
+def gather_facts(
+    world: World,
+    *,
+    python: Optional[str],
+    quick: bool,
+    check_timeout: Optional[float],
+    timings: Timings,
+) -> Facts:
+    """Everything that is asked of an environment. Where its interpreter does not answer, only what
+    needs none. Errors: UsageError where there is no such interpreter."""
+    executable = find_interpreter(python, world.environ)
+    try:
+        with timings.stage("probe"):
+            environment = probe_named(world, python)
+    except ProbeFailed as error:
+        return Facts(
+            executable,
+            problem=ProbeProblem(error.message, error.hint),
+            variables=world.environ,
+            programs=find_programs(world.environ),
+            rooms=read_rooms([executable.parent.parent, world.cache_dir]),
+        )
+    examination = None
+    if not quick and environment.torch is not None:
+        examination = Examination(
+            environment.interpreter.executable,
+            environment.torch,
+            installed_subjects(environment),
+            timeout=check_timeout,
+        )
+    # Files are read while the other process imports.
+    with timings.stage("files"):
+        facts = _read_files(world, environment, executable)
+    with timings.stage("health"):
+        return _with_health(facts, environment, world, examination)
+
+
+def _read_files(world: World, environment: Environment, executable: Path) -> Facts:
+    variables = world.environ
+    interpreter = environment.interpreter
+    settings = read_configuration(interpreter.prefix, variables, "install")
+    metadata = find_metadata(interpreter.paths)
+    with ThreadPoolExecutor(max_workers=1) as reader:
+        # the wheels in pip's cache are many small files, often on another disk
+        cached = reader.submit(find_cached_wheels, variables, settings)
+        records = read_records(environment)
+        cached_wheels = cached.result()
+    return Facts(
+        executable,
+        environment,
+        variables=variables,
+        programs=find_programs(variables),
+        metadata=metadata,
+        records=records,
+        shadowing=find_shadowing(environment, variables),
+        interrupted_changes=_interrupted(interpreter.prefix),
+        rooms=read_rooms([interpreter.prefix, world.cache_dir]),
+        toolkit=_find_toolkit(environment, world),
+        running=find_running(interpreter.prefix),
+        pip_settings=settings,
+        missing_folders=_missing_folders(settings),
+        cached_wheels=cached_wheels,
+        conda=read_conda(interpreter.prefix) if interpreter.conda else (),
+    )
+
+
+def _with_health(
+    facts: Facts,
+    environment: Environment,
+    world: World,
+    examination: Optional[Examination],
+) -> Facts:
+    unmet = unmet_requirements(environment.installed, environment.interpreter.markers)
+
+    @lru_cache(maxsize=None)
+    def answers() -> HealthReport:
+        return examination.result(unmet) if examination is not None else HealthReport()
+
+    judged = judge_installed(environment, world.environ, preloaded=lambda: answers().libraries)
+    found: Dict[str, Tuple[Finding, ...]] = {
+        "interrupted-pip": check_leftovers(environment.interpreter.scheme),
+        "requirements": tuple(make_finding(one, Severity.WARNING) for one in unmet),
+        "extension-files": broken_among(judged),
+        "extension-gpu-code": _gpu_findings(judged, environment),
+    }
+    if examination is None:
+        return _replaced(facts, None, found)
+    health = answers()
+    found["torch-origin"] = check_torch_folder(environment, health, world.environ)
+    found["cuda"] = check_cuda(environment, health, world.environ, require_cuda=False)
+    found["extension-imports"] = tuple(
+        finding
+        for finding in failed_answers(health)
+        if finding.check in ("import-failed", "operation-failed")
+        and finding.subject != TORCH
+        and not finding.subject.startswith("torch ")
+        and not finding.subject.startswith("torch.")
+    )
+    return _replaced(facts, health, found)
+
+
+def _replaced(
+    facts: Facts, health: Optional[HealthReport], found: Mapping[str, Tuple[Finding, ...]]
+) -> Facts:
+    return dataclasses.replace(facts, health=health, found=found)
+
+
+def _gpu_findings(judged: Sequence[Judged], environment: Environment) -> Tuple[Finding, ...]:
+    """Have the files of installed extensions code for torch's CUDA, and for the GPUs here?"""
+    torch = environment.torch
+    if torch is None or torch.cuda is None:
+        return ()
+    findings: List[Finding] = []
+    for distribution, verdicts in judged:
+        findings += check_gpu_files(
+            distribution.name,
+            verdicts,
+            torch,
+            environment.driver,
+            version=distribution.version,
+            requires=distribution.requires,
+        )
+    return tuple(findings)
+
+
+def _interrupted(prefix: Path) -> Tuple[str, ...]:
+    return tuple(name for name, state in list_transactions(str(prefix)) if state == "journal")
+
+
+def _find_toolkit(environment: Environment, world: World) -> Optional[Toolkit]:
+    """The one that the person points to: CUDA_HOME, or nvcc on PATH."""
+    if environment.torch is None or environment.torch.cuda is None:
+        return None
+    for place in toolkits.find_places(environment, world.environ, world.cache_dir):
+        if isinstance(place, toolkit_choice.Unusable):
+            continue
+        if place.origin in (*toolkit_choice.NAMED_BY_PERSON, toolkit_choice.NVCC_ON_PATH):
+            return Toolkit(place.home, place.version)
+    return None
+
+
+def _missing_folders(settings: Mapping[str, str]) -> Tuple[str, ...]:
+    """Paths among pip's settings that are not there."""
+    missing: List[str] = []
+    for key in PATH_SETTINGS:
+        for word in settings.get(key, "").split():
+            path = _path_of(word)
+            if path is not None and not path.exists():
+                missing.append(word)
+    return tuple(missing)
+
+
+def _path_of(word: str) -> Optional[Path]:
+    if word.startswith("file:"):
+        return Path(unquote(urlsplit(word).path))
+    return Path(word) if "://" not in word else None

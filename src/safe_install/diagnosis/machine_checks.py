@@ -1,0 +1,174 @@
+"""Checks of what lies around an environment: extensions' builds, toolkits, pip's settings and
+cache, conda."""
+
+from __future__ import annotations
+
+import re
+from typing import List, Optional
+
+from packaging.version import InvalidVersion, Version
+
+from safe_install.diagnosis.facts import Facts
+from safe_install.diagnosis.run import Answer
+from safe_install.models import Environment, Finding, Severity, TorchBuild
+from safe_install.tags import split_local
+from safe_install.torch_family import TORCH
+
+# MKL 2024.1 dropped a symbol that conda's builds of torch before 2.4 ask for
+# (github.com/pytorch/pytorch/issues/123097).
+MKL_WITHOUT_SYMBOL = Version("2024.1")
+FIRST_TORCH_WITHOUT_IT = Version("2.4")
+ACCELERATOR_IN_ADDRESS = re.compile(r"/whl/(?:nightly/)?(cpu|cu\d+|rocm[\d.]+|xpu)(?:/|$)")
+
+
+def check_toolkit(facts: Facts) -> Answer:
+    """Would the CUDA toolkit here compile for this torch?"""
+    torch, toolkit = _torch(facts), facts.toolkit
+    if toolkit is None or torch.cuda is None:
+        return ()
+    if _major(toolkit.version) == _major(torch.cuda):
+        return ()
+    return (
+        Finding(
+            "toolkit-of-another-cuda",
+            Severity.NOTE,
+            "nvcc",
+            f"nvcc of {toolkit.home} is of CUDA {toolkit.version}, torch "
+            f"{torch.runtime_version} was built with {torch.cuda}: extensions are not compiled "
+            "with it",
+            f"Wheels need no toolkit. To compile: take a toolkit of CUDA {_major(torch.cuda)} and "
+            "name it with CUDA_HOME.",
+        ),
+    )
+
+
+def check_pip_settings(facts: Facts) -> Answer:
+    """Would pip's settings bring another torch, or look where nothing is?"""
+    findings: List[Finding] = [
+        Finding(
+            "index-missing",
+            Severity.WARNING,
+            folder,
+            f"pip's settings name {folder}, which is not there",
+            "Correct it: pip config list shows where it stands.",
+        )
+        for folder in facts.missing_folders
+    ]
+    torch = facts.environment.torch if facts.environment is not None else None
+    for key in ("index-url", "extra-index-url", "find-links"):
+        for address in facts.pip_settings.get(key, "").split():
+            findings += _other_accelerator(key, address, torch)
+    for key in ("target", "prefix", "root"):
+        if facts.pip_settings.get(key):
+            findings.append(
+                Finding(
+                    "installs-elsewhere",
+                    Severity.WARNING,
+                    key,
+                    f"pip's setting {key} = {facts.pip_settings[key]} makes it install there, and "
+                    "not into this environment",
+                    f"Remove it: unset PIP_{key.upper()}, pip config unset global.{key}.",
+                )
+            )
+    return findings
+
+
+def _other_accelerator(key: str, address: str, torch: Optional[TorchBuild]) -> List[Finding]:
+    match = ACCELERATOR_IN_ADDRESS.search(address)
+    if match is None or torch is None or not torch.accelerator:
+        return []
+    if match.group(1) == torch.accelerator:
+        return []
+    return [
+        Finding(
+            "index-of-another-build",
+            Severity.WARNING,
+            key,
+            f"pip's setting {key} is {address}, and the installed torch is "
+            f"{torch.runtime_version}: plain pip takes torch and its companions for "
+            f"{match.group(1)} from there",
+            f"Name the one of this torch: .../whl/{torch.accelerator}; or remove the setting.",
+        )
+    ]
+
+
+def check_pip_cache(facts: Facts) -> Answer:
+    """Does pip's cache hold a wheel that was built here for some torch?"""
+    if not facts.cached_wheels:
+        return ()
+    names = sorted({f"{wheel.name} {wheel.version}" for wheel in facts.cached_wheels})
+    more = f" and {len(names) - 3} more" if len(names) > 3 else ""
+    projects = sorted({wheel.name for wheel in facts.cached_wheels})
+    return (
+        Finding(
+            "built-wheels-in-pip-cache",
+            Severity.NOTE,
+            projects[0],
+            f"pip's cache holds wheels that were built here, for a torch that their names do not "
+            f"say: {', '.join(names[:3])}{more}; plain pip takes them for every torch",
+            "Remove them: " + "; ".join(f"pip cache remove {name}" for name in projects),
+        ),
+    )
+
+
+def check_conda(facts: Facts) -> Answer:
+    """Did conda and pip write over each other, and does MKL fit conda's torch?"""
+    if not facts.conda:
+        return ()
+    by_name = {package.name: package for package in facts.conda}
+    torch = facts.environment.torch if facts.environment is not None else None
+    of_conda = by_name.get("pytorch") or by_name.get("libtorch")
+    findings: List[Finding] = []
+    if torch is not None and of_conda is not None:
+        own = split_local(torch.runtime_version)[0]
+        if split_local(of_conda.version)[0] != own:
+            findings.append(
+                Finding(
+                    "conda-and-pip-torch",
+                    Severity.ERROR,
+                    TORCH,
+                    f"conda recorded {of_conda.name} {of_conda.version}, and the torch that is "
+                    f"imported is {torch.runtime_version}: pip installed it over conda's",
+                    f"Keep one of them: conda remove --force {of_conda.name}, then safe-install "
+                    f"install --force-reinstall torch=={torch.version}.",
+                )
+            )
+    findings += _mkl(facts, by_name.get("mkl"))
+    return findings
+
+
+def _mkl(facts: Facts, mkl: Optional[object]) -> List[Finding]:
+    package = next((one for one in facts.conda if one is mkl), None)
+    torch = next((one for one in facts.conda if one.name == "pytorch"), None)
+    if package is None or torch is None:
+        return []
+    try:
+        is_broken = (
+            Version(package.version) >= MKL_WITHOUT_SYMBOL
+            and Version(torch.version) < FIRST_TORCH_WITHOUT_IT
+        )
+    except InvalidVersion:
+        return []
+    if not is_broken:
+        return []
+    return [
+        Finding(
+            "mkl-too-new",
+            Severity.ERROR,
+            "mkl",
+            f"mkl {package.version} has no iJIT_NotifyEvent, which conda's pytorch "
+            f"{torch.version} asks for",
+            "Take the older one: conda install 'mkl<2024.1'.",
+        )
+    ]
+
+
+def _major(version: str) -> str:
+    return version.split(".")[0]
+
+
+def _torch(facts: Facts) -> TorchBuild:
+    environment: Optional[Environment] = facts.environment
+    if environment is None or environment.torch is None:
+        raise ValueError("there is no torch")
+    return environment.torch

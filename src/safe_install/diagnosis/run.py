@@ -1,0 +1,81 @@
+"""Runs checks in the order of what they need: a check whose premise failed is skipped."""
+
+from __future__ import annotations
+
+import enum
+from dataclasses import dataclass
+from typing import Callable, Dict, Mapping, Sequence, Tuple, Union
+
+from safe_install.diagnosis.facts import Facts
+from safe_install.models import Finding, Severity
+
+
+class Status(enum.Enum):
+    """How a check ended. The value stands in the JSON document."""
+
+    PASSED = "passed"
+    FOUND = "found"  # something: see the findings
+    SKIPPED = "skipped"  # what it needs is not so
+    CANNOT_TELL = "cannot-tell"
+
+
+@dataclass(frozen=True)
+class CannotTell:
+    """An honest answer: what would have to be known is not."""
+
+    because: str
+
+
+Answer = Union[Sequence[Finding], CannotTell]
+
+
+@dataclass(frozen=True)
+class Check:
+    """One question to the facts."""
+
+    name: str  # kebab-case, stable: people write it behind --fix, and pages are named by it
+    about: str  # its line in --list
+    run: Callable[[Facts], Answer]
+    needs: Tuple[str, ...] = ()  # checks that must have found no error
+    asks_import: bool = False  # left out with --quick
+
+
+@dataclass(frozen=True)
+class CheckResult:
+    """What a check said."""
+
+    name: str
+    status: Status
+    findings: Tuple[Finding, ...] = ()
+    because: str = ""  # why it was skipped, or cannot tell
+
+    @property
+    def has_error(self) -> bool:
+        """Did it find an error?"""
+        return any(finding.severity is Severity.ERROR for finding in self.findings)
+
+
+def run_checks(checks: Sequence[Check], facts: Facts, *, quick: bool) -> Tuple[CheckResult, ...]:
+    """Every check's result, in the order of the table, which names a check after those it needs."""
+    results: Dict[str, CheckResult] = {}
+    for check in checks:
+        results[check.name] = _run_check(check, facts, results, quick=quick)
+    return tuple(results.values())
+
+
+def _run_check(
+    check: Check, facts: Facts, results: Mapping[str, CheckResult], *, quick: bool
+) -> CheckResult:
+    if quick and check.asks_import:
+        return CheckResult(check.name, Status.SKIPPED, because="--quick asks no import")
+    for needed in check.needs:
+        before = results[needed]
+        if before.has_error:
+            return CheckResult(check.name, Status.SKIPPED, because=f"{needed} found an error")
+        if before.status is Status.SKIPPED:
+            return CheckResult(check.name, Status.SKIPPED, because=f"{needed} was skipped")
+    answer = check.run(facts)
+    if isinstance(answer, CannotTell):
+        return CheckResult(check.name, Status.CANNOT_TELL, because=answer.because)
+    status = Status.FOUND if answer else Status.PASSED
+    return CheckResult(check.name, status, tuple(answer))

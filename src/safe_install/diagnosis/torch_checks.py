@@ -1,0 +1,232 @@
+"""Checks of torch, of what belongs to it, and of CUDA."""
+
+from __future__ import annotations
+
+import re
+from typing import List
+
+from packaging.version import InvalidVersion, Version
+
+from safe_install.diagnosis.facts import Facts
+from safe_install.diagnosis.run import Answer, CannotTell
+from safe_install.health.comparison import first_line, hint_for
+from safe_install.health.origin import check_missing, is_whole
+from safe_install.models import Environment, Finding, HealthReport, Severity, TorchBuild
+from safe_install.tags import split_local
+from safe_install.torch_family import COMPANIONS, COMPILERS, TORCH
+
+# The first torch that was built against numpy 2 (release notes of torch 2.3).
+FIRST_WITH_NUMPY_2 = Version("2.3")
+NUMPY = "numpy"
+LIBRARY_PREFIXES = ("nvidia-", "cuda-")
+
+
+def check_installed(facts: Facts) -> Answer:
+    """Is there a torch, whole, with metadata?"""
+    environment = _environment(facts)
+    places = environment.torch_places
+    if environment.torch is not None and is_whole(places):
+        return ()
+    return (check_missing(places, environment.interpreter.executable),)
+
+
+def check_version(facts: Facts) -> Answer:
+    """Do torch's files and its metadata name the same version?"""
+    torch = _torch(facts)
+    recorded = str(torch.version)
+    of_files = torch.runtime_version
+    if split_local(recorded)[0] == split_local(of_files)[0] or not torch.has_metadata:
+        return ()
+    return (
+        Finding(
+            "torch-half-replaced",
+            Severity.ERROR,
+            TORCH,
+            f"the metadata of torch says {recorded}, its files are of {of_files} "
+            f"({torch.folder}): one installer wrote over another",
+            f"Install it again: safe-install install --force-reinstall torch=={recorded}",
+        ),
+    )
+
+
+def check_companions(facts: Facts) -> Answer:
+    """Were torchvision, torchaudio and torchtext built for the accelerator of this torch?"""
+    environment, torch = _environment(facts), _torch(facts)
+    findings: List[Finding] = []
+    for name in sorted(COMPANIONS & set(environment.installed)):
+        version = environment.installed[name].version
+        variant = split_local(version)[1]
+        own = split_local(torch.runtime_version)[1]
+        if not variant or not own or variant == own:
+            continue
+        findings.append(
+            Finding(
+                "companion-of-another-build",
+                Severity.ERROR,
+                name,
+                f"{name} {version} was built for {variant}, torch {torch.runtime_version} for "
+                f"{own}",
+                f"Take the build for this torch: safe-install install --force-reinstall {name}",
+            )
+        )
+    return findings
+
+
+def check_compiler(facts: Facts) -> Answer:
+    """Is there one compiler of torch (triton), the one that torch requires?"""
+    environment = _environment(facts)
+    present = sorted(COMPILERS & set(environment.installed))
+    if len(present) < 2:
+        return ()
+    names = " and ".join(f"{name} {environment.installed[name].version}" for name in present)
+    return (
+        Finding(
+            "two-compilers",
+            Severity.ERROR,
+            present[0],
+            f"{names} are installed, and all of them are the module `triton`: they overwrite each "
+            "other",
+            f"Uninstall them, and install torch's own again: safe-install uninstall -y "
+            f"{' '.join(present)}; safe-install install --force-reinstall "
+            f"torch=={_torch(facts).version}",
+        ),
+    )
+
+
+def check_libraries(facts: Facts) -> Answer:
+    """Are the libraries that torch requires there, in the versions that it requires?"""
+    unmet = facts.found.get("requirements", ())
+    torch_lines = [
+        finding
+        for finding in unmet
+        if finding.subject == TORCH and _is_about_library(finding.detail)
+    ]
+    if not torch_lines:
+        return ()
+    details = "; ".join(finding.detail.rstrip(".") for finding in torch_lines[:3])
+    more = f" and {len(torch_lines) - 3} more" if len(torch_lines) > 3 else ""
+    return (
+        Finding(
+            "torch-libraries-missing",
+            Severity.ERROR,
+            TORCH,
+            f"{details}{more}",
+            f"Install what torch requires: safe-install install torch=={_torch(facts).version}",
+        ),
+    )
+
+
+def _is_about_library(detail: str) -> bool:
+    match = re.search(r" requires ([A-Za-z0-9_.-]+)", detail)
+    if match is None:
+        return False
+    name = match.group(1).replace("_", "-").replace(".", "-").lower()
+    return name in COMPILERS or name.startswith(LIBRARY_PREFIXES)
+
+
+def check_library_path(facts: Facts) -> Answer:
+    """Does LD_LIBRARY_PATH put other libraries in front of torch's own?"""
+    if not facts.shadowing:
+        return ()
+    folders = sorted({str(library.path.parent) for library in facts.shadowing})
+    names = ", ".join(library.name for library in facts.shadowing[:3])
+    more = f" and {len(facts.shadowing) - 3} more" if len(facts.shadowing) > 3 else ""
+    # Whether torch stands the other version, its import tells: what works is a warning.
+    is_broken = facts.health is not None and not _imports(facts.health, TORCH)
+    return (
+        Finding(
+            "library-path",
+            Severity.ERROR if is_broken else Severity.WARNING,
+            "LD_LIBRARY_PATH",
+            f"LD_LIBRARY_PATH puts {', '.join(folders)} in front of torch's own libraries: {names}"
+            f"{more} {'is' if len(facts.shadowing) == 1 else 'are'} taken from there",
+            f"Take {', '.join(folders)} off LD_LIBRARY_PATH, or start without it: "
+            "env -u LD_LIBRARY_PATH python ...",
+        ),
+    )
+
+
+def check_imports(facts: Facts) -> Answer:
+    """Does `import torch` work in a fresh process?"""
+    health = facts.health
+    if health is None:
+        return CannotTell("torch was not imported")
+    if health.crashed:
+        return (Finding("check-crashed", Severity.ERROR, TORCH, health.crashed),)
+    answer = health.imports.get(TORCH)
+    if answer is None:
+        return CannotTell("no answer about torch")
+    if answer.unknown:
+        return CannotTell(first_line(answer.error))
+    if answer.ok:
+        return ()
+    return (
+        Finding(
+            "import-failed",
+            Severity.ERROR,
+            TORCH,
+            f"torch fails: {first_line(answer.error)}",
+            hint_for(TORCH, health.torch_version, answer.error),
+        ),
+    )
+
+
+def check_numpy(facts: Facts) -> Answer:
+    """Can this torch use the numpy that is here?"""
+    environment, torch = _environment(facts), _torch(facts)
+    numpy = environment.installed.get(NUMPY)  # type: ignore[call-overload]
+    if numpy is None:
+        return ()
+    try:
+        is_old = Version(split_local(torch.runtime_version)[0]) < FIRST_WITH_NUMPY_2
+        is_new_numpy = Version(numpy.version) >= Version("2")
+    except InvalidVersion:
+        return CannotTell(f"{numpy.version} is no version")
+    if not (is_old and is_new_numpy):
+        return ()
+    return (
+        Finding(
+            "numpy-too-new",
+            Severity.ERROR,
+            NUMPY,
+            f"torch {torch.runtime_version} was built against numpy 1, and numpy {numpy.version} "
+            "is installed: torch.from_numpy fails",
+            "Take the older numpy: safe-install install 'numpy<2'",
+        ),
+    )
+
+
+def check_computes(facts: Facts) -> Answer:
+    """Does torch compute, and take arrays of numpy?"""
+    health = facts.health
+    if health is None:
+        return CannotTell("torch was not asked")
+    return [
+        Finding(
+            "operation-failed",
+            Severity.ERROR,
+            name,
+            f"{name} fails: {first_line(answer.error)}",
+            hint_for(name, health.torch_version, answer.error),
+        )
+        for name, answer in health.operations.items()
+        if not answer.ok and not answer.unknown and name.startswith("torch")
+    ]
+
+
+def _imports(health: HealthReport, name: str) -> bool:
+    answer = health.imports.get(name)
+    return answer is not None and answer.ok
+
+
+def _environment(facts: Facts) -> Environment:
+    if facts.environment is None:
+        raise ValueError("the interpreter did not answer")
+    return facts.environment
+
+
+def _torch(facts: Facts) -> TorchBuild:
+    torch = _environment(facts).torch
+    if torch is None:
+        raise ValueError("there is no torch")
+    return torch
