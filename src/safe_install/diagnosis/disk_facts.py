@@ -36,6 +36,7 @@ def find_metadata(paths: Iterable[Path]) -> Tuple[MetadataFolder, ...]:
     """Every dist-info folder, in the order of sys.path; also those that are hidden, or broken."""
     found: List[MetadataFolder] = []
     for folder in paths:
+        site = Path(os.path.realpath(folder))
         for name in _list_folder(folder):
             match = NAME_AND_VERSION.match(name)
             if match is None or name.startswith("~"):
@@ -44,6 +45,7 @@ def find_metadata(paths: Iterable[Path]) -> Tuple[MetadataFolder, ...]:
             found.append(
                 MetadataFolder(
                     path,
+                    site,
                     canonicalize_name(match.group("name")),
                     match.group("version"),
                     _is_readable(path),
