@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from safe_install.diagnosis.checks import CHECKS
 from safe_install.models import HostAnswerKind, Outcome
 from safe_install.resolve.command_line import route
 from safe_install.resolve.options_table import BY_COMMAND, OPTIONS
@@ -151,3 +152,8 @@ def test_the_changelog_names_the_outcomes_and_answers_beyond_the_common_ones():
         assert f"`{outcome.value}`" in text
     for kind in HostAnswerKind:
         assert f"`{kind.value}`" in text
+
+
+def test_every_check_of_doctor_has_a_section_in_its_order():
+    sections = re.findall(r"^### ([a-z-]+)$", read("docs/doctor.md"), re.MULTILINE)
+    assert sections == [check.name for check in CHECKS]

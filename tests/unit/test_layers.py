@@ -32,7 +32,7 @@ OWNERS = {
     "resolvelib": {"resolve/provider.py"},
     "pynvml": {"environment/driver.py"},
     "requests": {"system/http.py", "system/network.py"},
-    "subprocess": {"system/process.py", *STAND_ALONE},
+    "subprocess": {"system/process.py", "notebook.py", *STAND_ALONE},
 }
 # What a build has to have, and what the environment that is asked has to have.
 THEIR_SUBJECT = {"wheels/script.py": {"setuptools", "distutils"}, "health/script.py": {"torch"}}

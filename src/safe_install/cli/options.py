@@ -153,13 +153,21 @@ def run_verify(world: World, own: OwnOptions) -> InstallResult:
     )
 
 
-def run_doctor(world: World, own: OwnOptions, *, quick: bool, list: bool) -> InstallResult:
+def run_doctor(
+    world: World, own: OwnOptions, *, quick: bool, list: bool, report: bool
+) -> InstallResult:
     """Exit status 0 where no error was found, else 1."""
     from safe_install.commands.doctor import doctor, list_checks
 
     if list:
         return list_checks()
-    return doctor(world, python=own.python, quick=quick, check_timeout=own.check_timeout)
+    return doctor(
+        world,
+        python=own.python,
+        quick=quick,
+        check_timeout=own.check_timeout,
+        with_report=report,
+    )
 
 
 def run_history(

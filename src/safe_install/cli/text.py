@@ -192,6 +192,8 @@ def show_result(
     """The result as text: findings to stderr, what was done and the outcome to stdout. `said`:
     findings that were shown before."""
     findings = [finding for finding in result.findings if finding not in said]
+    if "report" in result.details:
+        findings = []  # it has them
     for shown in select_findings(findings, verbose=verbose):
         # pip -q says, too, which requirements an install has broken.
         is_conflict = result.command == "install" and shown.finding.check == "requirement-unmet"
@@ -261,8 +263,10 @@ def _rolled_back_line(result: InstallResult) -> str:
 
 
 def _doctor_lines(result: InstallResult, program: str) -> List[str]:
-    """The four questions with their answers, what could not be checked, and the verdict with what
+    """The report alone, or the four questions with their answers, what could not be checked, and the verdict with what
     to do next."""
+    if "report" in result.details:
+        return str(result.details["report"]).splitlines()
     questions = result.details["questions"]
     width = max(len(name) for name, _ in questions)
     lines = [f"{name.ljust(width)}  {answer}" for name, answer in questions]

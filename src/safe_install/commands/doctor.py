@@ -8,6 +8,8 @@ from safe_install.diagnosis.checks import CHECKS
 from safe_install.diagnosis.facts import Facts
 from safe_install.diagnosis.gather import gather_facts
 from safe_install.diagnosis.questions import answer_questions
+from safe_install.diagnosis.report import render_report
+from safe_install.diagnosis.report_facts import describe_machine
 from safe_install.diagnosis.run import CheckResult, run_checks
 from safe_install.models import Finding, InstallResult, Outcome
 from safe_install.pipeline.session import progress_task
@@ -22,6 +24,7 @@ def doctor(
     python: Optional[str],
     quick: bool,
     check_timeout: Optional[float],
+    with_report: bool = False,
 ) -> InstallResult:
     """Every check in the order of what it needs. Exit status 0 where no error was found, else 1.
 
@@ -35,6 +38,9 @@ def doctor(
     results = run_checks(CHECKS, facts, quick=quick)
     findings = find_all(results)
     is_healthy = not any(result.has_error for result in results)
+    details = _details(results, facts)
+    if with_report:
+        details["report"] = render_report(facts, describe_machine(facts), results)
     return InstallResult(
         "doctor",
         Outcome.HEALTHY if is_healthy else Outcome.UNHEALTHY,
@@ -43,7 +49,7 @@ def doctor(
         after=facts.health,
         findings=findings,
         timings=timings.total(),
-        details=_details(results, facts),
+        details=details,
     )
 
 

@@ -177,6 +177,9 @@ OPTIONS: Tuple[OptionRow, ...] = (
     ),
     OptionRow("--quick", "Import nothing: only what files and the driver say."),
     OptionRow("--list", "List the checks."),
+    OptionRow(
+        "--report", "A block for an issue: collect_env's fields, the extensions, what was found."
+    ),
     OptionRow("--user", "Of the user site, which `install --user` changes."),
     OptionRow("--force", "Undo also what a later installed package needs."),
     OptionRow("--prune", "Let the oldest go: their undo is no longer possible."),
@@ -287,7 +290,7 @@ COMMANDS: Tuple[CommandRow, ...] = (
         "what is wrong here, why, and what to do about it",
         "What is wrong with this environment, why, and what to do about it. Works where `import torch` "
         "fails, too.",
-        _options("--python --quick --list --check-timeout --json"),
+        _options("--python --quick --list --report --check-timeout --json"),
     ),
     CommandRow(
         "verify",

@@ -1,0 +1,207 @@
+"""What people paste into an issue: the fields of torch.utils.collect_env with its spelling, so that
+maintainers find what they look for, then what it does not know.
+
+Facts: env_info_fmt in torch/utils/collect_env.py of torch 2.13.0. What is not known is "Could not
+collect" there, and here.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from typing import List, Optional, Sequence, Tuple
+
+from safe_install.diagnosis.facts import Facts
+from safe_install.diagnosis.run import CheckResult, Status
+from safe_install.models import Environment, HealthReport, InstalledDistribution
+from safe_install.redaction import HIDDEN, redact
+from safe_install.torch_family import is_guarded
+
+UNKNOWN = "Could not collect"
+NONE = "N/A"
+# The distributions that collect_env lists, by parts of their names (its DEFAULT_PIP_PATTERNS).
+LISTED_PARTS = (
+    "torch",
+    "numpy",
+    "mypy",
+    "flake8",
+    "triton",
+    "optree",
+    "onnx",
+    "nvidia-",
+    "cuda-",
+)
+
+
+@dataclass(frozen=True)
+class Extension:
+    """An installed extension, and what is known of where it came from."""
+
+    name: str
+    version: str
+    source: str  # an address, "built here", or ""
+    verdict: str  # "fits", or what is wrong
+
+
+@dataclass(frozen=True)
+class MachineDescription:
+    """What a report says of the machine. "" where it is not known."""
+
+    system: str = ""  # "Debian GNU/Linux 12 (bookworm)"
+    platform: str = ""  # "Linux-6.1.0-x86_64-with-glibc2.36"
+    gcc: str = ""  # "gcc (Debian 12.2.0-14) 12.2.0"
+    clang: str = ""
+    cmake: str = ""
+    nvcc: str = ""
+    processor: str = ""
+    home: str = ""
+    user: str = ""
+    host: str = ""
+    changes: Tuple[str, ...] = ()  # the newest ones, "2026-11-24 +torch-scatter 2.1.2"
+    extensions: Tuple[Extension, ...] = ()
+
+
+def render_report(facts: Facts, machine: MachineDescription, results: Sequence[CheckResult]) -> str:
+    """The report as a Markdown block, without secrets, the names of the user and of the host."""
+    lines = [
+        "```text",
+        *_torch_lines(facts),
+        "",
+        *_machine_lines(facts, machine),
+        "",
+        *_python_lines(facts, machine),
+        "",
+        "CPU:",
+        machine.processor or UNKNOWN,
+        "",
+        "Versions of relevant libraries:",
+        *_library_lines(facts),
+        "",
+        *_own_lines(machine, results, facts),
+        "```",
+    ]
+    return hide_names("\n".join(lines), machine)
+
+
+def hide_names(text: str, machine: MachineDescription) -> str:
+    """The text without secrets, home folders, the names of the user and of the host."""
+    text = redact(text)
+    if machine.home not in ("", "/"):
+        text = text.replace(machine.home, "~")
+    text = re.sub(r"(/home|/Users)/[^/\s:]+", rf"\1/{HIDDEN}", text)
+    for name in (machine.user, machine.host):
+        if len(name) > 2 and name not in ("root", "localhost"):
+            text = re.sub(rf"(?<![\w.-]){re.escape(name)}(?![\w-])", HIDDEN, text)
+    return text
+
+
+def _torch_lines(facts: Facts) -> List[str]:
+    torch = facts.environment.torch if facts.environment is not None else None
+    return [
+        f"PyTorch version: {torch.runtime_version if torch else NONE}",
+        f"CUDA used to build PyTorch: {_or(torch.cuda if torch else NONE, 'None')}",
+        f"ROCM used to build PyTorch: {_or(torch.hip if torch else NONE, NONE)}",
+    ]
+
+
+def _machine_lines(facts: Facts, machine: MachineDescription) -> List[str]:
+    libc = facts.environment.interpreter.libc if facts.environment is not None else ("", "")
+    return [
+        f"OS: {_or(machine.system, UNKNOWN)}",
+        f"GCC version: {_or(machine.gcc, UNKNOWN)}",
+        f"Clang version: {_or(machine.clang, UNKNOWN)}",
+        f"CMake version: {_or(machine.cmake, UNKNOWN)}",
+        f"Libc version: {'-'.join(libc) if libc[0] else UNKNOWN}",
+    ]
+
+
+def _python_lines(facts: Facts, machine: MachineDescription) -> List[str]:
+    environment = facts.environment
+    version = environment.interpreter.version if environment is not None else UNKNOWN
+    driver = environment.driver if environment is not None else None
+    return [
+        f"Python version: {version}",
+        f"Python platform: {_or(machine.platform, UNKNOWN)}",
+        f"Is CUDA available: {_available(facts.health)}",
+        f"CUDA runtime version: {_or(machine.nvcc, UNKNOWN)}",
+        *_gpu_lines(environment),
+        f"Nvidia driver version: {_or(driver.version if driver is not None else '', UNKNOWN)}",
+        f"cuDNN version: {_or(_cudnn(environment), UNKNOWN)}",
+    ]
+
+
+def _available(health: Optional[HealthReport]) -> str:
+    if health is None or health.torch_version is None:
+        return NONE
+    return str(bool(health.cuda_available))
+
+
+def _gpu_lines(environment: Optional[Environment]) -> List[str]:
+    driver = environment.driver if environment is not None else None
+    if driver is None or not driver.devices:
+        return [f"GPU models and configuration: {UNKNOWN}"]
+    lines = [
+        f"GPU {number}: {device.name} (compute capability {device.compute_capability})"
+        for number, device in enumerate(driver.devices)
+    ]
+    return [f"GPU models and configuration: {lines[0]}", *lines[1:]]
+
+
+def _cudnn(environment: Optional[Environment]) -> str:
+    """Of the package that torch loads it from."""
+    if environment is None:
+        return ""
+    for name, distribution in environment.installed.items():
+        if name.startswith("nvidia-cudnn-"):
+            return distribution.version
+    return ""
+
+
+def _library_lines(facts: Facts) -> List[str]:
+    if facts.environment is None:
+        return [f"[pip3] {UNKNOWN}"]
+    lines: List[str] = []
+    for name in sorted(facts.environment.installed):
+        if is_guarded(name) or any(part in name for part in LISTED_PARTS):
+            lines.append(_library_line(facts.environment.installed[name]))
+    lines += [f"[conda] {package.name} {package.version}" for package in facts.conda]
+    return lines or [f"[pip3] {UNKNOWN}"]
+
+
+def _library_line(distribution: InstalledDistribution) -> str:
+    return f"[pip3] {distribution.name}=={distribution.version}"
+
+
+def _own_lines(
+    machine: MachineDescription, results: Sequence[CheckResult], facts: Facts
+) -> List[str]:
+    lines = ["Extensions (safe-install):"]
+    for extension in machine.extensions:
+        source = extension.source or "not known where from"
+        lines.append(f"{extension.name}=={extension.version}: {extension.verdict} ({source})")
+    if not machine.extensions:
+        lines.append("none")
+    lines += ["", "Checks (safe-install doctor):"]
+    lines += _check_lines(results)
+    if facts.problem is not None:
+        lines.append(f"the interpreter: {facts.problem.message}")
+    lines += ["", "Last changes (safe-install history):", *(machine.changes or ("none",))]
+    return lines
+
+
+def _check_lines(results: Sequence[CheckResult]) -> List[str]:
+    lines: List[str] = []
+    for result in results:
+        lines += [
+            f"{result.name}: {finding.severity.value}: {finding.detail}"
+            for finding in result.findings
+        ]
+        if result.status is Status.CANNOT_TELL:
+            lines.append(f"{result.name}: cannot tell, because {result.because}")
+    asked = [one for one in results if one.status in (Status.PASSED, Status.FOUND)]
+    lines.append(f"{len(asked)} of {len(results)} checks were made")
+    return lines
+
+
+def _or(value: Optional[str], instead: str) -> str:
+    return value or instead

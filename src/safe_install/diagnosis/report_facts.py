@@ -1,0 +1,152 @@
+"""What a report says of the machine and of where extensions came from, read from it."""
+
+from __future__ import annotations
+
+import datetime
+import getpass
+import os
+import platform
+import re
+import shutil
+import socket
+from pathlib import Path
+from typing import Dict, List, Mapping, Tuple
+
+from safe_install.diagnosis.facts import Facts
+from safe_install.diagnosis.report import Extension, MachineDescription
+from safe_install.errors import SafeInstallError
+from safe_install.index.catalog import known_projects
+from safe_install.models import Finding, InstalledDistribution
+from safe_install.system import process
+from safe_install.torch_family import COMPANIONS
+from safe_install.transaction.history import HistoryEntry, describe_changes, read_history
+
+PROGRAM_TIMEOUT = 5.0  # seconds
+CHANGES_SHOWN = 5
+
+
+def describe_machine(facts: Facts) -> MachineDescription:
+    """Everything of the report that the checks do not need."""
+    changes = _read_changes(facts)
+    return MachineDescription(
+        system=_system(),
+        platform=platform.platform(),
+        gcc=_version_of(facts.variables, "gcc", r"^gcc (.*)"),
+        clang=_version_of(facts.variables, "clang", r"clang version (.*)"),
+        cmake=_version_of(facts.variables, "cmake", r"^cmake (.*)"),
+        nvcc=_version_of(facts.variables, "nvcc", r"release .+ V(.*)"),
+        processor=_processor(),
+        home=facts.variables.get("HOME", ""),
+        user=_user(),
+        host=socket.gethostname(),
+        changes=tuple(_change_line(entry) for entry in changes[:CHANGES_SHOWN]),
+        extensions=_extensions(facts, changes),
+    )
+
+
+def _system() -> str:
+    try:
+        text = Path("/etc/os-release").read_text(encoding="utf-8", errors="replace")
+    except OSError:
+        return ""
+    for line in text.splitlines():
+        name, _, value = line.partition("=")
+        if name == "PRETTY_NAME":
+            return f"{value.strip().strip(chr(34))} ({platform.machine()})"
+    return ""
+
+
+def _version_of(variables: Mapping[str, str], program: str, pattern: str) -> str:
+    """What a program says of itself, cut as collect_env cuts it."""
+    path = shutil.which(program, path=variables.get("PATH", os.defpath))
+    if path is None:
+        return ""
+    try:
+        answer = process.run([path, "--version"], timeout=PROGRAM_TIMEOUT)
+    except OSError:
+        return ""
+    match = re.search(pattern, answer.stdout, re.MULTILINE)
+    return match.group(1).strip() if match is not None else ""
+
+
+def _processor() -> str:
+    try:
+        text = Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace")
+    except OSError:
+        return ""
+    for line in text.splitlines():
+        name, _, value = line.partition(":")
+        if name.strip() in ("model name", "Model"):
+            return f"{value.strip()}, {os.cpu_count()} logical"
+    return f"{platform.machine()}, {os.cpu_count()} logical"
+
+
+def _user() -> str:
+    try:
+        return getpass.getuser()
+    except (KeyError, OSError):
+        return ""  # a number without a name, in a container
+
+
+# --- where extensions came from -------------------------------------------------------------------
+
+
+def _read_changes(facts: Facts) -> Tuple[HistoryEntry, ...]:
+    if facts.environment is None:
+        return ()
+    try:
+        return read_history(facts.environment.interpreter.prefix)
+    except (SafeInstallError, OSError):
+        return ()
+
+
+def _change_line(entry: HistoryEntry) -> str:
+    when = datetime.datetime.fromtimestamp(entry.created).strftime("%Y-%m-%d")
+    undone = ", undone" if entry.undone_by else ""
+    return f"{when} {describe_changes(entry.summary)}{undone}"
+
+
+def _extensions(facts: Facts, changes: Tuple[HistoryEntry, ...]) -> Tuple[Extension, ...]:
+    if facts.environment is None:
+        return ()
+    installed = facts.environment.installed
+    names = sorted(name for name in {*known_projects(), *COMPANIONS} if name in installed)
+    sources = _sources(changes)
+    verdicts = _verdicts(facts)
+    return tuple(
+        Extension(
+            name,
+            installed[name].version,
+            sources.get((name, installed[name].version)) or _direct_url(installed[name]),
+            verdicts.get(name, "fits"),
+        )
+        for name in names
+        if name != "torch"
+    )
+
+
+def _sources(changes: Tuple[HistoryEntry, ...]) -> Dict[Tuple[str, str], str]:
+    """Where a version of a project came from, by our own changes; the newest wins."""
+    found: Dict[Tuple[str, str], str] = {}
+    for entry in changes:
+        for row in entry.summary.get("steps", ()):
+            key = (str(row["name"]), str(row["version"]))
+            kind = str(row.get("kind") or "")
+            source = "built here" if kind == "built" else str(row.get("url") or "")
+            found.setdefault(key, source)
+    return found
+
+
+def _direct_url(distribution: InstalledDistribution) -> str:
+    value = distribution.direct_url or {}
+    return str(value.get("url", ""))
+
+
+def _verdicts(facts: Facts) -> Dict[str, str]:
+    findings: List[Finding] = []
+    for name in ("extension-imports", "extension-files", "extension-gpu-code"):
+        findings += facts.found.get(name, ())
+    verdicts: Dict[str, str] = {}
+    for finding in findings:
+        verdicts.setdefault(finding.subject, finding.detail)
+    return verdicts
