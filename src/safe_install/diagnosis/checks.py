@@ -151,7 +151,7 @@ CHECKS: Tuple[Check, ...] = (
     Check(
         "extension-imports",
         "installed extensions import and compute",
-        partial(environment_checks.check_found, "extension-imports"),
+        torch_checks.check_extensions,
         (TORCH_IMPORTS,),
         asks_import=True,
     ),
@@ -177,6 +177,12 @@ CHECKS: Tuple[Check, ...] = (
         "pip-cache",
         "pip's cache holds no extension that was built for some torch",
         machine_checks.check_pip_cache,
+        (STARTS,),
+    ),
+    Check(
+        "lock-file",
+        "no other tool keeps this environment by a lock file",
+        machine_checks.check_lock_file,
         (STARTS,),
     ),
     Check("disk", "there is room for an install", environment_checks.check_room),

@@ -6,30 +6,27 @@ import json
 import os
 import re
 from pathlib import Path
-from typing import Dict, Iterable, List, Mapping, Optional, Sequence, Tuple
+from typing import Dict, Iterable, List, Mapping, Tuple
+from urllib.parse import unquote, urlsplit
 
-from packaging.utils import NormalizedName, canonicalize_name
+from packaging.utils import canonicalize_name
 
 from safe_install.diagnosis.facts import (
     CachedWheel,
-    ChangedFile,
     CondaPackage,
+    LockFile,
+    LostSource,
     MetadataFolder,
-    RecordState,
     Room,
     ShadowingLibrary,
 )
-from safe_install.environment.record import RecordEntry, parse_record, read_record_text
 from safe_install.index.catalog import known_projects
 from safe_install.models import Environment, InstalledDistribution
-from safe_install.transaction.recovery.disk import is_bytecode
 from safe_install.transaction.room import read_room
 from safe_install.wheels.libraries import search_folders
 
 NAME_AND_VERSION = re.compile(r"(?P<name>.+?)-(?P<version>[^-]+)\.dist-info$")
 HEADER_SIZE = 4096  # bytes of METADATA: name and version stand at its top
-# Files that are written anew by those who use them, or by the installer of another distribution.
-REWRITTEN = ("direct_url.json", "INSTALLER", "REQUESTED", "RECORD")
 
 
 def find_metadata(paths: Iterable[Path]) -> Tuple[MetadataFolder, ...]:
@@ -54,6 +51,11 @@ def find_metadata(paths: Iterable[Path]) -> Tuple[MetadataFolder, ...]:
     return tuple(found)
 
 
+def find_unreadable(paths: Iterable[Path]) -> Tuple[Path, ...]:
+    """The folders of sys.path that this user may not list."""
+    return tuple(path for path in paths if path.is_dir() and not os.access(path, os.R_OK | os.X_OK))
+
+
 def _list_folder(folder: Path) -> List[str]:
     try:
         return sorted(os.listdir(folder))
@@ -63,81 +65,18 @@ def _list_folder(folder: Path) -> List[str]:
 
 def _is_readable(folder: Path) -> bool:
     try:
-        with open(folder / "METADATA", "rb") as file:
-            head = file.read(HEADER_SIZE)
+        # Without waiting: a FIFO in its place would wait for a writer.
+        descriptor = os.open(folder / "METADATA", os.O_RDONLY | os.O_NONBLOCK)
     except OSError:
         return False
+    try:
+        head = os.read(descriptor, HEADER_SIZE)
+    except OSError:  # a folder, or a FIFO that has no writer
+        return False
+    finally:
+        os.close(descriptor)
     lines = (b"\n" + head).lower()
     return b"\nname:" in lines and b"\nversion:" in lines
-
-
-# --- recorded files -------------------------------------------------------------------------------
-
-
-def read_records(environment: Environment) -> Tuple[RecordState, ...]:
-    """The distributions whose files are not as their RECORDs say, by sizes.
-
-    Editable ones and those without a RECORD are left out: nothing is promised of their files.
-    """
-    rows: Dict[NormalizedName, Sequence[RecordEntry]] = {}
-    states: List[RecordState] = []
-    for name in sorted(environment.installed):
-        distribution = environment.installed[name]
-        if distribution.editable or not distribution.has_record:
-            continue
-        try:
-            rows[name] = tuple(parse_record(read_record_text(distribution.metadata_path) or ""))
-        except OSError as error:
-            problem = error.strerror or str(error)
-            states.append(RecordState(name, distribution.version, problem=problem))
-    for name, entries in rows.items():
-        state = _compare(environment.installed[name], entries)
-        if state is not None:
-            states.append(_with_owners(state, environment, rows))
-    return tuple(states)
-
-
-def _compare(
-    distribution: InstalledDistribution, entries: Sequence[RecordEntry]
-) -> Optional[RecordState]:
-    """None where every file is as recorded."""
-    top = str(distribution.location)
-    missing: List[str] = []
-    changed: List[ChangedFile] = []
-    for entry in entries:
-        if is_bytecode(entry.path) or entry.path.endswith(REWRITTEN):
-            continue
-        try:
-            size = os.stat(os.path.join(top, entry.path)).st_size
-        except OSError:
-            missing.append(entry.path)
-            continue
-        if entry.size.isdigit() and size != int(entry.size):
-            changed.append(ChangedFile(entry.path))
-    if not missing and not changed:
-        return None
-    return RecordState(distribution.name, distribution.version, tuple(missing), tuple(changed))
-
-
-def _with_owners(
-    state: RecordState,
-    environment: Environment,
-    rows: Mapping[NormalizedName, Sequence[RecordEntry]],
-) -> RecordState:
-    """The same, with who else lists the changed files."""
-    if not state.changed:
-        return state
-    location = environment.installed[state.name].location
-    wanted = {file.path for file in state.changed}
-    owners: Dict[str, List[NormalizedName]] = {}
-    for name, entries in rows.items():
-        if name == state.name or environment.installed[name].location != location:
-            continue
-        for entry in entries:
-            if entry.path in wanted:
-                owners.setdefault(entry.path, []).append(name)
-    changed = [ChangedFile(file.path, tuple(owners.get(file.path, ()))) for file in state.changed]
-    return RecordState(state.name, state.version, state.missing, tuple(changed))
 
 
 # --- libraries ------------------------------------------------------------------------------------
@@ -197,6 +136,37 @@ def read_rooms(folders: Iterable[Path]) -> Tuple[Room, ...]:
             seen.add(device)
             rooms.append(Room(present, room.size))
     return tuple(rooms)
+
+
+# A lock file and the tool that syncs by it. Its environment lies beside it.
+LOCK_FILES = {"uv.lock": "uv", "poetry.lock": "poetry", "pdm.lock": "pdm"}
+
+
+def find_lock_files(prefix: Path) -> Tuple[LockFile, ...]:
+    """The lock files of the project whose .venv (or pixi's .pixi/envs/NAME) this is."""
+    found: List[LockFile] = []
+    if prefix.name == ".venv":
+        for name, tool in LOCK_FILES.items():
+            if (prefix.parent / name).is_file():
+                found.append(LockFile(prefix.parent / name, tool))
+    if prefix.parent.name == "envs" and prefix.parent.parent.name == ".pixi":
+        path = prefix.parent.parent.parent / "pixi.lock"
+        if path.is_file():
+            found.append(LockFile(path, "pixi"))
+    return tuple(found)
+
+
+def find_lost_sources(distributions: Iterable[InstalledDistribution]) -> Tuple[LostSource, ...]:
+    """Editable installs whose folder is not there."""
+    found: List[LostSource] = []
+    for distribution in distributions:
+        address = str((distribution.direct_url or {}).get("url", ""))
+        if not distribution.editable or not address.startswith("file:"):
+            continue
+        folder = Path(unquote(urlsplit(address).path))
+        if not folder.exists():
+            found.append(LostSource(distribution.name, distribution.version, folder))
+    return tuple(found)
 
 
 def read_conda(prefix: Path) -> Tuple[CondaPackage, ...]:

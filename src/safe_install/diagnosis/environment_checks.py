@@ -9,8 +9,10 @@ from packaging.utils import NormalizedName
 
 from safe_install.diagnosis.facts import (
     Facts,
+    LostSource,
     MetadataFolder,
     Places,
+    Program,
     RecordState,
 )
 from safe_install.diagnosis.run import Answer, CannotTell
@@ -23,8 +25,6 @@ LITTLE_ROOM = 5 * GIBIBYTE
 # Below that not even its parts can be put back.
 NO_ROOM = GIBIBYTE // 4
 SHOWN = 3  # files that a finding names
-# Without one of these the module is not there; headers and tests are left out of small images.
-CODE_ENDINGS = (".py", ".so")
 
 
 def check_interpreter(facts: Facts) -> Answer:
@@ -52,6 +52,12 @@ def check_programs(facts: Facts) -> Answer:
     for program in facts.programs:
         if program.name == "nvcc" or program.folder in (None, scripts):
             continue
+        # uv makes environments without pip: nobody there expects pip to be theirs
+        if program.name.startswith("pip") and environment.interpreter.pip_version is None:
+            continue
+        if program.own_folder == scripts:
+            findings.append(_moved(program, environment))
+            continue
         findings.append(
             Finding(
                 "another-program-first",
@@ -59,18 +65,28 @@ def check_programs(facts: Facts) -> Answer:
                 program.name,
                 f"{environment.interpreter.prefix} is active, and `{program.name}` on PATH is "
                 f"{program.path}, which belongs to another Python",
-                f"Put {scripts} first: export PATH={scripts}:$PATH; or type "
-                f"{scripts}/{program.name}.",
+                f"export PATH={scripts}:$PATH",
             )
         )
     return findings
+
+
+def _moved(program: Program, environment: Environment) -> Finding:
+    return Finding(
+        "program-of-another-folder",
+        Severity.WARNING,
+        program.name,
+        f"{program.path} starts {program.interpreter}, which is not the Python of "
+        f"{environment.interpreter.prefix}: the environment was moved or copied",
+        f"{environment.interpreter.executable} -m pip install --force-reinstall --no-deps pip",
+    )
 
 
 def check_import_path(facts: Facts) -> Answer:
     """Does another folder on sys.path hide what is installed in this environment?"""
     places = _places(facts)
     first: Dict[NormalizedName, MetadataFolder] = {}
-    findings: List[Finding] = []
+    findings = [_unlisted(folder) for folder in facts.unreadable]
     for folder in facts.metadata:
         before = first.setdefault(folder.name, folder)
         if before.site == folder.site or before.version == folder.version:
@@ -78,6 +94,17 @@ def check_import_path(facts: Facts) -> Answer:
         if folder.site in places.sites:
             findings.append(_hidden(before, folder, places))
     return findings
+
+
+def _unlisted(folder: Path) -> Finding:
+    return Finding(
+        "folder-unreadable",
+        Severity.ERROR,
+        str(folder),
+        f"{folder} is on sys.path and cannot be read by this user: what is installed there is not "
+        "found",
+        f"As its owner, or as root: chmod -R u+rwX,go+rX {folder}",
+    )
 
 
 def _hidden(first: MetadataFolder, hidden: MetadataFolder, places: Places) -> Finding:
@@ -95,9 +122,9 @@ def _hidden(first: MetadataFolder, hidden: MetadataFolder, places: Places) -> Fi
 
 def _source_of(folder: Path, places: Places) -> Sequence[str]:
     if folder in places.pythonpath:
-        return ("PYTHONPATH", "Start without it: unset PYTHONPATH.")
+        return ("PYTHONPATH", "unset PYTHONPATH")
     if folder == places.user_site:
-        return ("the user site", "Start without it: export PYTHONNOUSERSITE=1.")
+        return ("the user site", "export PYTHONNOUSERSITE=1")
     return ("another folder on sys.path", f"Remove it there, or keep {folder} off sys.path.")
 
 
@@ -107,8 +134,11 @@ def check_metadata(facts: Facts) -> Answer:
     findings: List[Finding] = []
     for folder in facts.metadata:
         by_place.setdefault((folder.site, folder.name), []).append(folder)
-        if not folder.is_readable:
-            findings.append(_unreadable(folder))
+    broken = [folder for folder in facts.metadata if not folder.is_readable]
+    if len(broken) > SHOWN:
+        findings.append(_many_unreadable(broken))
+    else:
+        findings += [_unreadable(folder) for folder in broken]
     for folders in by_place.values():
         readable = [folder for folder in folders if folder.is_readable]
         if len(readable) > 1:
@@ -122,8 +152,21 @@ def _unreadable(folder: MetadataFolder) -> Finding:
         Severity.WARNING,
         folder.name,
         f"{folder.path} has no METADATA with name and version: pip does not know what it is of",
-        f"Remove it, then install again: safe-install install --force-reinstall "
-        f"{folder.name}=={folder.version}.",
+        f"rm -r {folder.path} && safe-install install --force-reinstall --no-deps "
+        f"{folder.name}=={folder.version}",
+    )
+
+
+def _many_unreadable(folders: Sequence[MetadataFolder]) -> Finding:
+    names = " ".join(f"{folder.name}=={folder.version}" for folder in folders[:SHOWN])
+    return Finding(
+        "metadata-unreadable",
+        Severity.WARNING,
+        folders[0].name,
+        f"{len(folders)} dist-info folders have no METADATA with name and version: "
+        f"{_some([str(folder.path) for folder in folders])}; pip does not know what they are of",
+        f"Remove each, and install what is still needed: safe-install install --force-reinstall "
+        f"--no-deps {names} ...",
     )
 
 
@@ -136,13 +179,14 @@ def _recorded_twice(folders: Sequence[MetadataFolder]) -> Finding:
         name,
         f"{name} is recorded twice in {folders[0].site}: {versions}; an install was "
         "interrupted, or two installers wrote over each other",
-        f"Uninstall it until none is left, then install it: safe-install uninstall -y {name}.",
+        f"rm -r the one whose files are not there ({folders[-1].path}?), then: safe-install install "
+        f"--force-reinstall --no-deps {name}=={folders[0].version}",
     )
 
 
 def check_records(facts: Facts) -> Answer:
     """Is every recorded file there, with the size that was recorded?"""
-    findings: List[Finding] = []
+    findings = [_lost(source) for source in facts.lost_sources]
     for state in facts.records:
         if state.problem:
             findings.append(
@@ -150,7 +194,7 @@ def check_records(facts: Facts) -> Answer:
                     "record-unreadable",
                     Severity.WARNING,
                     state.name,
-                    f"the RECORD of {state.name} {state.version} cannot be read: {state.problem}",
+                    f"nobody knows which files are of {state.name} {state.version}: {state.problem}",
                     _again(state),
                 )
             )
@@ -161,8 +205,19 @@ def check_records(facts: Facts) -> Answer:
     return findings
 
 
+def _lost(source: LostSource) -> Finding:
+    return Finding(
+        "source-missing",
+        Severity.WARNING,
+        source.name,
+        f"{source.name} {source.version} is installed from {source.folder}, and this folder is not "
+        "there",
+        f"Put the folder back, or: safe-install uninstall -y {source.name}",
+    )
+
+
 def _files_missing(state: RecordState, facts: Facts) -> Finding:
-    code = [path for path in state.missing if path.endswith(CODE_ENDINGS) and not _is_test(path)]
+    code = sorted((path for path in state.missing if _is_code(path)), key=_is_module)
     matters = bool(code) and _matters(state.name, facts)
     return Finding(
         "files-missing",
@@ -186,16 +241,17 @@ def _files_changed(state: RecordState, facts: Facts) -> Finding:
             state.name,
             f"{count} of {state.name} {state.version} "
             f"{'was' if len(paths) == 1 else 'were'} overwritten by {names}: {_some(paths)}",
-            f"Keep the one that is needed: safe-install uninstall -y {names}, then: "
-            f"{_again(state)}",
+            f"safe-install uninstall -y {' '.join(others)} && {_again(state)}",
         )
+    # A file that somebody edited or stripped may do; what does not import tells that it does not.
+    is_broken = _matters(state.name, facts) and facts.health is not None
     return Finding(
         "files-changed",
-        Severity.WARNING,
+        Severity.ERROR if is_broken and not imports_torch(facts) else Severity.WARNING,
         state.name,
         f"{count} of {state.name} {state.version} "
         f"{'is' if len(paths) == 1 else 'are'} not as installed: {_some(paths)}",
-        f"If nobody means it: {_again(state)}",
+        _again(state),
     )
 
 
@@ -220,8 +276,14 @@ def _name_of(requirement: str) -> str:
     return requirement.lower()
 
 
-def _is_test(path: str) -> bool:
-    return "/test/" in path or "/tests/" in path
+def _is_code(path: str) -> bool:
+    """Without it the module is not there; headers and tests are left out of small images."""
+    is_test = "/test/" in path or "/tests/" in path
+    return (_is_module(path) or ".so" in path) and not is_test
+
+
+def _is_module(path: str) -> bool:
+    return path.endswith(".py")
 
 
 def _again(state: RecordState) -> str:
@@ -245,7 +307,7 @@ def check_interrupted_change(facts: Facts) -> Answer:
             Severity.ERROR,
             identifier,
             f"the change {identifier} was killed before it ended",
-            "Take it back: safe-install recover.",
+            "safe-install recover",
         )
         for identifier in facts.interrupted_changes
     ]
@@ -298,7 +360,8 @@ def check_running(facts: Facts) -> Answer:
             str(program.pid),
             f"process {program.pid} ({program.command}) has files in memory that were replaced "
             f"since: {_some(program.files)}",
-            f"Start it again; it works with the old files until then: kill {program.pid}.",
+            f"End it and start it again; it works with the old files until then: kill "
+            f"{program.pid}",
         )
         for program in facts.running
     ]
@@ -306,8 +369,15 @@ def check_running(facts: Facts) -> Answer:
 
 def check_found(name: str, facts: Facts) -> Answer:
     """What another part of the program has found."""
-    found = facts.found.get(name)
-    return CannotTell("it was not asked") if found is None else found
+    if name in facts.unknown:
+        return CannotTell(facts.unknown[name])
+    return facts.found.get(name, ())
+
+
+def imports_torch(facts: Facts) -> bool:
+    """Did a fresh process import torch?"""
+    answer = facts.health.imports.get(TORCH) if facts.health is not None else None
+    return answer is not None and answer.ok
 
 
 def _environment(facts: Facts) -> Environment:

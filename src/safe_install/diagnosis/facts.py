@@ -37,8 +37,11 @@ class Program:
 
     name: str  # "python", "pip", "nvcc"
     path: Path
+    # what a script names in its first line; None where the file is no script
+    interpreter: Optional[Path] = None
     # the folder of the interpreter that it is, or is started with, resolved; None: neither
     folder: Optional[Path] = None
+    own_folder: Optional[Path] = None  # the one that the file itself lies in, resolved
 
 
 @dataclass(frozen=True)
@@ -69,7 +72,24 @@ class RecordState:
     version: str
     missing: Tuple[str, ...] = ()
     changed: Tuple[ChangedFile, ...] = ()
-    problem: str = ""  # why its RECORD could not be read
+    problem: str = ""  # why nothing can be said of its files
+
+
+@dataclass(frozen=True)
+class LostSource:
+    """An editable install whose folder is not there any more."""
+
+    name: NormalizedName
+    version: str
+    folder: Path
+
+
+@dataclass(frozen=True)
+class LockFile:
+    """A file by which another tool keeps the environment."""
+
+    path: Path
+    tool: str  # "uv"
 
 
 @dataclass(frozen=True)
@@ -136,10 +156,13 @@ class Facts:
     programs: Tuple[Program, ...] = ()
     metadata: Tuple[MetadataFolder, ...] = ()
     records: Tuple[RecordState, ...] = ()
+    lost_sources: Tuple[LostSource, ...] = ()
+    unreadable: Tuple[Path, ...] = ()  # folders on sys.path that cannot be listed
     shadowing: Tuple[ShadowingLibrary, ...] = ()
     health: Optional[HealthReport] = None  # None: not asked, with --quick
     # what other parts of this program find by themselves, by the check that reports it
     found: Mapping[str, Tuple[Finding, ...]] = field(default_factory=dict)
+    unknown: Mapping[str, str] = field(default_factory=dict)  # why they could not, by the check
     interrupted_changes: Tuple[str, ...] = ()  # IDs of our changes that were killed
     rooms: Tuple[Room, ...] = ()
     toolkit: Optional[Toolkit] = None
@@ -148,3 +171,4 @@ class Facts:
     missing_folders: Tuple[str, ...] = ()  # folders of pip's settings that are not there
     cached_wheels: Tuple[CachedWheel, ...] = ()
     conda: Tuple[CondaPackage, ...] = ()
+    lock_files: Tuple[LockFile, ...] = ()

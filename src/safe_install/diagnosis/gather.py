@@ -4,39 +4,48 @@ from __future__ import annotations
 
 import dataclasses
 import os
-from concurrent.futures import ThreadPoolExecutor
 from functools import lru_cache
 from pathlib import Path
-from typing import Dict, FrozenSet, Iterable, List, Mapping, Optional, Sequence, Tuple
+from typing import (
+    TYPE_CHECKING,
+    Dict,
+    FrozenSet,
+    Iterable,
+    List,
+    Mapping,
+    Optional,
+    Sequence,
+    Tuple,
+)
 from urllib.parse import unquote, urlsplit
 
 from safe_install.diagnosis.disk_facts import (
     find_cached_wheels,
+    find_lock_files,
+    find_lost_sources,
     find_metadata,
     find_shadowing,
+    find_unreadable,
     read_conda,
-    read_records,
     read_rooms,
 )
-from safe_install.diagnosis.examined import check_cuda, check_torch_folder, failed_answers
 from safe_install.diagnosis.facts import Facts, Places, ProbeProblem, Toolkit
-from safe_install.diagnosis.machine_facts import find_programs, find_running
+from safe_install.diagnosis.machine_facts import find_broken, find_programs, find_running
+from safe_install.diagnosis.record_facts import read_records
 from safe_install.environment.interpreter import find_interpreter
 from safe_install.errors import ProbeFailed
-from safe_install.health.examination import Examination
 from safe_install.health.requirements import make_finding, unmet_requirements
 from safe_install.models import Environment, Finding, HealthReport, Interpreter, Severity
-from safe_install.pipeline.baseline import installed_subjects
 from safe_install.pipeline.breakage import Judged, broken_among, judge_installed
 from safe_install.pipeline.session import probe_named
 from safe_install.ports import Timings, World
 from safe_install.system.pip_configuration import read_configuration
-from safe_install.torch_family import TORCH
 from safe_install.transaction.leftover_files import check_leftovers
 from safe_install.transaction.recovery.transactions import list_transactions
-from safe_install.wheels import toolkit as toolkits
-from safe_install.wheels import toolkit_choice
-from safe_install.wheels.inspection import check_gpu_files
+
+# With --quick half of the time would be the imports of what it does not ask.
+if TYPE_CHECKING:
+    from safe_install.health.examination import Examination
 
 PATH_SETTINGS = ("index-url", "extra-index-url", "find-links", "cert")
 
@@ -51,26 +60,16 @@ def gather_facts(
 ) -> Facts:
     """Everything that is asked of an environment. Where its interpreter does not answer, only what
     needs none. Errors: UsageError where there is no such interpreter."""
+    broken = find_broken(python, world.environ)
+    if broken is not None:
+        return _without_interpreter(broken[0], broken[1], world)
     executable = find_interpreter(python, world.environ)
     try:
         with timings.stage("probe"):
             environment = probe_named(world, python)
     except ProbeFailed as error:
-        return Facts(
-            executable,
-            problem=ProbeProblem(error.message, error.hint),
-            variables=world.environ,
-            programs=find_programs(world.environ),
-            rooms=read_rooms([executable.parent.parent, world.cache_dir]),
-        )
-    examination = None
-    if not quick and environment.torch is not None:
-        examination = Examination(
-            environment.interpreter.executable,
-            environment.torch,
-            installed_subjects(environment),
-            timeout=check_timeout,
-        )
+        return _without_interpreter(executable, ProbeProblem(error.message, error.hint), world)
+    examination = None if quick else _start_examination(environment, check_timeout)
     # Files are read while the other process imports.
     with timings.stage("files"):
         facts = _read_files(world, environment, executable)
@@ -78,24 +77,45 @@ def gather_facts(
         return _with_health(facts, environment, world, examination)
 
 
+def _start_examination(environment: Environment, timeout: Optional[float]) -> Optional[Examination]:
+    if environment.torch is None:
+        return None
+    from safe_install.health.examination import Examination
+    from safe_install.pipeline.baseline import installed_subjects
+
+    return Examination(
+        environment.interpreter.executable,
+        environment.torch,
+        installed_subjects(environment),
+        timeout=timeout,
+    )
+
+
+def _without_interpreter(executable: Path, problem: ProbeProblem, world: World) -> Facts:
+    return Facts(
+        executable,
+        problem=problem,
+        variables=world.environ,
+        programs=find_programs(world.environ),
+        rooms=read_rooms([executable.parent.parent, world.cache_dir]),
+    )
+
+
 def _read_files(world: World, environment: Environment, executable: Path) -> Facts:
     variables = world.environ
     interpreter = environment.interpreter
     settings = read_configuration(interpreter.prefix, variables, "install")
-    metadata = find_metadata(interpreter.paths)
-    with ThreadPoolExecutor(max_workers=1) as reader:
-        # the wheels in pip's cache are many small files, often on another disk
-        cached = reader.submit(find_cached_wheels, variables, settings)
-        records = read_records(environment)
-        cached_wheels = cached.result()
     return Facts(
         executable,
         environment,
         places=_resolve_places(interpreter, variables),
         variables=variables,
         programs=find_programs(variables),
-        metadata=metadata,
-        records=records,
+        metadata=find_metadata(interpreter.paths),
+        records=read_records(environment),
+        lost_sources=find_lost_sources(environment.installed.values()),
+        unreadable=find_unreadable(interpreter.paths),
+        lock_files=find_lock_files(interpreter.prefix),
         shadowing=find_shadowing(environment, variables),
         interrupted_changes=_interrupted(interpreter.prefix),
         rooms=read_rooms([interpreter.prefix, world.cache_dir]),
@@ -103,7 +123,7 @@ def _read_files(world: World, environment: Environment, executable: Path) -> Fac
         running=find_running(interpreter.prefix),
         pip_settings=settings,
         missing_folders=_missing_folders(settings),
-        cached_wheels=cached_wheels,
+        cached_wheels=find_cached_wheels(variables, settings),
         conda=read_conda(interpreter.prefix) if interpreter.conda else (),
     )
 
@@ -141,33 +161,32 @@ def _with_health(
     def answers() -> HealthReport:
         return examination.result(unmet) if examination is not None else HealthReport()
 
-    judged = judge_installed(environment, world.environ, preloaded=lambda: answers().libraries)
     found: Dict[str, Tuple[Finding, ...]] = {
-        "interrupted-pip": check_leftovers(environment.interpreter.scheme),
-        "requirements": tuple(make_finding(one, Severity.WARNING) for one in unmet),
-        "extension-files": broken_among(judged),
-        "extension-gpu-code": _gpu_findings(judged, environment),
+        "requirements": tuple(
+            make_finding(one, Severity.WARNING, hint=f"safe-install install '{one.requirement}'")
+            for one in unmet
+        )
     }
+    unknown: Dict[str, str] = {}
+    # What a user may not read is said, and ends nothing.
+    try:
+        found["interrupted-pip"] = check_leftovers(environment.interpreter.scheme)
+    except OSError as error:
+        unknown["interrupted-pip"] = str(error)
+    try:
+        judged = judge_installed(environment, world.environ, preloaded=lambda: answers().libraries)
+        found["extension-files"] = broken_among(judged)
+        found["extension-gpu-code"] = _gpu_findings(judged, environment)
+    except OSError as error:
+        unknown["extension-files"] = unknown["extension-gpu-code"] = str(error)
     if examination is None:
-        return _replaced(facts, None, found)
+        return dataclasses.replace(facts, found=found, unknown=unknown)
+    from safe_install.diagnosis.examined import check_cuda, check_torch_folder
+
     health = answers()
     found["torch-origin"] = check_torch_folder(environment, health, world.environ)
     found["cuda"] = check_cuda(environment, health, world.environ, require_cuda=False)
-    found["extension-imports"] = tuple(
-        finding
-        for finding in failed_answers(health)
-        if finding.check in ("import-failed", "operation-failed")
-        and finding.subject != TORCH
-        and not finding.subject.startswith("torch ")
-        and not finding.subject.startswith("torch.")
-    )
-    return _replaced(facts, health, found)
-
-
-def _replaced(
-    facts: Facts, health: Optional[HealthReport], found: Mapping[str, Tuple[Finding, ...]]
-) -> Facts:
-    return dataclasses.replace(facts, health=health, found=found)
+    return dataclasses.replace(facts, health=health, found=found, unknown=unknown)
 
 
 def _gpu_findings(judged: Sequence[Judged], environment: Environment) -> Tuple[Finding, ...]:
@@ -175,6 +194,8 @@ def _gpu_findings(judged: Sequence[Judged], environment: Environment) -> Tuple[F
     torch = environment.torch
     if torch is None or torch.cuda is None:
         return ()
+    from safe_install.wheels.inspection import check_gpu_files
+
     findings: List[Finding] = []
     for distribution, verdicts in judged:
         findings += check_gpu_files(
@@ -189,13 +210,20 @@ def _gpu_findings(judged: Sequence[Judged], environment: Environment) -> Tuple[F
 
 
 def _interrupted(prefix: Path) -> Tuple[str, ...]:
-    return tuple(name for name, state in list_transactions(str(prefix)) if state == "journal")
+    try:
+        transactions = list_transactions(str(prefix))
+    except OSError:
+        return ()  # nothing of this user's
+    return tuple(name for name, state in transactions if state == "journal")
 
 
 def _find_toolkit(environment: Environment, world: World) -> Optional[Toolkit]:
     """The one that the person points to: CUDA_HOME, or nvcc on PATH."""
     if environment.torch is None or environment.torch.cuda is None:
         return None
+    from safe_install.wheels import toolkit as toolkits
+    from safe_install.wheels import toolkit_choice
+
     for place in toolkits.find_places(environment, world.environ, world.cache_dir):
         if isinstance(place, toolkit_choice.Unusable):
             continue

@@ -111,6 +111,30 @@ def check_pip_cache(facts: Facts) -> Answer:
     )
 
 
+# Which commands of the other tool bring what is wanted into its lock.
+ADDING = {
+    "uv": "uv add NAME",
+    "poetry": "poetry add NAME",
+    "pdm": "pdm add NAME",
+    "pixi": "pixi add --pypi NAME",
+}
+
+
+def check_lock_file(facts: Facts) -> Answer:
+    """Does another tool keep this environment by its lock file?"""
+    return [
+        Finding(
+            "kept-by-lock-file",
+            Severity.NOTE,
+            lock.tool,
+            f"{lock.path} lists what belongs here: {lock.tool} takes back what is installed "
+            "otherwise when it syncs",
+            f"Put into it what shall stay: {ADDING[lock.tool]}",
+        )
+        for lock in facts.lock_files
+    ]
+
+
 def check_conda(facts: Facts) -> Answer:
     """Did conda and pip write over each other, and does MKL fit conda's torch?"""
     if not facts.conda:

@@ -3,16 +3,57 @@
 from __future__ import annotations
 
 import os
+import re
+import shlex
 import shutil
 from pathlib import Path
 from typing import Dict, List, Mapping, Optional, Tuple
 
-from safe_install.diagnosis.facts import Program, RunningProgram
+from safe_install.diagnosis.facts import ProbeProblem, Program, RunningProgram
 
 NAMES = ("python", "python3", "pip", "pip3", "nvcc")
 FIRST_LINE = 512  # bytes: the kernel reads 256 of a script's first line
 COMMAND_SHOWN = 60  # characters
-DELETED = " (deleted)"
+DELETED = b" (deleted)"
+
+
+def find_broken(
+    python: Optional[str], variables: Mapping[str, str]
+) -> Optional[Tuple[Path, ProbeProblem]]:
+    """The interpreter that is meant, where it is a link to nowhere or may not be looked at; None
+    otherwise.
+
+    Such an environment is not passed over for another one, as by commands that change it.
+    """
+    named = python or variables.get("VIRTUAL_ENV") or variables.get("CONDA_PREFIX")
+    if not named:
+        return None
+    path = Path(named).expanduser()
+    try:
+        candidate = path / "bin" / "python" if path.is_dir() else path
+        if not candidate.is_symlink() or candidate.exists():
+            return None
+        target = os.path.realpath(candidate)
+    except OSError as error:
+        hint = "Run as the user that owns it, or name another one with --python."
+        return path, ProbeProblem(f"{path} may not be looked at: {error.strerror or error}", hint)
+    prefix = candidate.parent.parent
+    return candidate, ProbeProblem(
+        f"{candidate} is a link to {target}, which is not there: the Python that this environment "
+        "was made with was removed or replaced",
+        f"Install that Python again; or link it to another one of the same version: "
+        f"{_python_of(prefix)} -m venv --upgrade {prefix}",
+    )
+
+
+def _python_of(prefix: Path) -> str:
+    """ "python3.11", as pyvenv.cfg says."""
+    try:
+        text = (prefix / "pyvenv.cfg").read_text(encoding="utf-8", errors="replace")
+    except OSError:
+        return "python3"
+    found = re.search(r"(?m)^version(?:_info)?\s*=\s*(\d+\.\d+)", text)
+    return f"python{found.group(1)}" if found else "python3"
 
 
 def find_programs(variables: Mapping[str, str]) -> Tuple[Program, ...]:
@@ -21,15 +62,17 @@ def find_programs(variables: Mapping[str, str]) -> Tuple[Program, ...]:
     for name in NAMES:
         path = shutil.which(name, path=variables.get("PATH", os.defpath))
         if path is not None:
-            found.append(Program(name, Path(path), _folder_of(name, path)))
+            found.append(_describe_program(name, path))
     return tuple(found)
 
 
-def _folder_of(name: str, path: str) -> Optional[Path]:
+def _describe_program(name: str, path: str) -> Program:
+    own_folder = Path(os.path.realpath(os.path.dirname(path)))
     if name.startswith("python"):
-        return Path(os.path.realpath(os.path.dirname(path)))
+        return Program(name, Path(path), None, own_folder, own_folder)
     interpreter = _interpreter_of(Path(path))
-    return Path(os.path.realpath(interpreter.parent)) if interpreter is not None else None
+    folder = Path(os.path.realpath(interpreter.parent)) if interpreter is not None else None
+    return Program(name, Path(path), interpreter, folder, own_folder)
 
 
 def _interpreter_of(path: Path) -> Optional[Path]:
@@ -45,10 +88,14 @@ def _interpreter_of(path: Path) -> Optional[Path]:
         return None
     words = first[2:].strip().split()
     if words and words[0] == "/bin/sh" and len(lines) > 1 and b"exec" in lines[1]:
-        words = lines[1].decode("utf-8", "surrogateescape").replace("'''exec'", "").split()
+        # '''exec' "/a folder/bin/python" "$0" "$@"
+        try:
+            words = shlex.split(lines[1].decode("utf-8", "surrogateescape"))[1:]
+        except ValueError:
+            return None
     if not words or words[0].endswith("/env"):
         return None
-    return Path(words[0].strip("'\""))
+    return Path(words[0])
 
 
 def find_running(prefix: Path) -> Tuple[RunningProgram, ...]:
@@ -76,17 +123,19 @@ def _list_processes() -> List[str]:
 
 
 def _deleted_files(process: str, top: str) -> Tuple[str, ...]:
-    files: Dict[str, None] = {}
     try:
-        with open(f"/proc/{process}/maps", encoding="utf-8", errors="surrogateescape") as lines:
-            for line in lines:
-                if not line.endswith(f"{DELETED}\n") or top not in line:
-                    continue
-                path = line[line.index("/") : -len(DELETED) - 1]
-                if path.startswith(top):
-                    files[path] = None
+        with open(f"/proc/{process}/maps", "rb") as file:
+            maps = file.read()
     except OSError:
         return ()  # of another user, or it has ended
+    if DELETED not in maps or os.fsencode(top) not in maps:
+        return ()  # nearly every process
+    files: Dict[str, None] = {}
+    for line in maps.split(b"\n"):
+        if line.endswith(DELETED):
+            path = os.fsdecode(line[line.find(b"/") : -len(DELETED)])
+            if path.startswith(top):
+                files[path] = None
     return tuple(files)
 
 

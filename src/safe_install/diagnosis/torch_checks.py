@@ -3,21 +3,24 @@
 from __future__ import annotations
 
 import re
-from typing import List
+from typing import List, Sequence
 
+from packaging.utils import canonicalize_name
 from packaging.version import InvalidVersion, Version
 
+from safe_install.diagnosis.environment_checks import imports_torch
 from safe_install.diagnosis.facts import Facts
 from safe_install.diagnosis.run import Answer, CannotTell
 from safe_install.health.comparison import first_line, hint_for
 from safe_install.health.origin import check_missing, is_whole
-from safe_install.models import Environment, Finding, HealthReport, Severity, TorchBuild
+from safe_install.models import Environment, Finding, Severity, TorchBuild
 from safe_install.tags import split_local
 from safe_install.torch_family import COMPANIONS, COMPILERS, TORCH
 
 # The first torch that was built against numpy 2 (release notes of torch 2.3).
 FIRST_WITH_NUMPY_2 = Version("2.3")
 NUMPY = "numpy"
+REQUIRES_TORCH = re.compile(r" requires torch\b[^-_.]")
 LIBRARY_PREFIXES = ("nvidia-", "cuda-")
 
 
@@ -44,7 +47,7 @@ def check_version(facts: Facts) -> Answer:
             TORCH,
             f"the metadata of torch says {recorded}, its files are of {of_files} "
             f"({torch.folder}): one installer wrote over another",
-            f"Install it again: safe-install install --force-reinstall torch=={recorded}",
+            f"safe-install install --force-reinstall --no-deps torch=={recorded}",
         ),
     )
 
@@ -66,9 +69,21 @@ def check_companions(facts: Facts) -> Answer:
                 name,
                 f"{name} {version} was built for {variant}, torch {torch.runtime_version} for "
                 f"{own}",
-                f"Take the build for this torch: safe-install install --force-reinstall {name}",
+                f"safe-install install --force-reinstall {name}",
             )
         )
+    for unmet in facts.found.get("requirements", ()):
+        # "torchvision 0.20.1 requires torch==2.5.1, but torch 2.13.0 is installed."
+        if unmet.subject in COMPANIONS and REQUIRES_TORCH.search(unmet.detail):
+            findings.append(
+                Finding(
+                    "companion-of-another-torch",
+                    Severity.ERROR,
+                    unmet.subject,
+                    unmet.detail.rstrip("."),
+                    f"safe-install install --force-reinstall {unmet.subject}",
+                )
+            )
     return findings
 
 
@@ -86,9 +101,8 @@ def check_compiler(facts: Facts) -> Answer:
             present[0],
             f"{names} are installed, and all of them are the module `triton`: they overwrite each "
             "other",
-            f"Uninstall them, and install torch's own again: safe-install uninstall -y "
-            f"{' '.join(present)}; safe-install install --force-reinstall "
-            f"torch=={_torch(facts).version}",
+            f"safe-install uninstall -y {' '.join(present)} && safe-install install "
+            f"--force-reinstall torch=={_torch(facts).version}",
         ),
     )
 
@@ -111,7 +125,7 @@ def check_libraries(facts: Facts) -> Answer:
             Severity.ERROR,
             TORCH,
             f"{details}{more}",
-            f"Install what torch requires: safe-install install torch=={_torch(facts).version}",
+            f"safe-install install torch=={_torch(facts).version}",
         ),
     )
 
@@ -132,7 +146,7 @@ def check_library_path(facts: Facts) -> Answer:
     names = ", ".join(library.name for library in facts.shadowing[:3])
     more = f" and {len(facts.shadowing) - 3} more" if len(facts.shadowing) > 3 else ""
     # Whether torch stands the other version, its import tells: what works is a warning.
-    is_broken = facts.health is not None and not _imports(facts.health, TORCH)
+    is_broken = facts.health is not None and not imports_torch(facts)
     return (
         Finding(
             "library-path",
@@ -140,10 +154,16 @@ def check_library_path(facts: Facts) -> Answer:
             "LD_LIBRARY_PATH",
             f"LD_LIBRARY_PATH puts {', '.join(folders)} in front of torch's own libraries: {names}"
             f"{more} {'is' if len(facts.shadowing) == 1 else 'are'} taken from there",
-            f"Take {', '.join(folders)} off LD_LIBRARY_PATH, or start without it: "
-            "env -u LD_LIBRARY_PATH python ...",
+            _without(folders, facts),
         ),
     )
+
+
+def _without(folders: Sequence[str], facts: Facts) -> str:
+    """The line that takes these folders off LD_LIBRARY_PATH."""
+    listed = facts.variables.get("LD_LIBRARY_PATH", "").split(":")
+    rest = ":".join(folder for folder in listed if folder.rstrip("/") not in folders and folder)
+    return f"export LD_LIBRARY_PATH={rest}" if rest else "unset LD_LIBRARY_PATH"
 
 
 def check_imports(facts: Facts) -> Answer:
@@ -152,7 +172,7 @@ def check_imports(facts: Facts) -> Answer:
     if health is None:
         return CannotTell("torch was not imported")
     if health.crashed:
-        return (Finding("check-crashed", Severity.ERROR, TORCH, health.crashed),)
+        return (Finding("check-crashed", Severity.ERROR, TORCH, health.crashed, _again(facts)),)
     answer = health.imports.get(TORCH)
     if answer is None:
         return CannotTell("no answer about torch")
@@ -166,9 +186,14 @@ def check_imports(facts: Facts) -> Answer:
             Severity.ERROR,
             TORCH,
             f"torch fails: {first_line(answer.error)}",
-            hint_for(TORCH, health.torch_version, answer.error),
+            hint_for(TORCH, health.torch_version, answer.error) or _again(facts),
         ),
     )
+
+
+def _again(facts: Facts) -> str:
+    version = _torch(facts).version
+    return f"safe-install install --force-reinstall --no-deps torch=={version}"
 
 
 def check_numpy(facts: Facts) -> Answer:
@@ -191,7 +216,7 @@ def check_numpy(facts: Facts) -> Answer:
             NUMPY,
             f"torch {torch.runtime_version} was built against numpy 1, and numpy {numpy.version} "
             "is installed: torch.from_numpy fails",
-            "Take the older numpy: safe-install install 'numpy<2'",
+            "safe-install install 'numpy<2'",
         ),
     )
 
@@ -207,16 +232,41 @@ def check_computes(facts: Facts) -> Answer:
             Severity.ERROR,
             name,
             f"{name} fails: {first_line(answer.error)}",
-            hint_for(name, health.torch_version, answer.error),
+            hint_for(name, health.torch_version, answer.error) or _again(facts),
         )
         for name, answer in health.operations.items()
-        if not answer.ok and not answer.unknown and name.startswith("torch")
+        if not answer.ok and not answer.unknown and is_of_torch(name)
     ]
 
 
-def _imports(health: HealthReport, name: str) -> bool:
-    answer = health.imports.get(name)
-    return answer is not None and answer.ok
+def is_of_torch(subject: str) -> bool:
+    """Was torch itself asked ("torch on cpu", "torch.from_numpy"), and no extension?"""
+    return subject == TORCH or subject.startswith((f"{TORCH} ", f"{TORCH}."))
+
+
+def check_extensions(facts: Facts) -> Answer:
+    """Do the installed extensions import and compute?"""
+    health = facts.health
+    if health is None:
+        return CannotTell("they were not imported")
+    asked = [("import-failed", health.imports), ("operation-failed", health.operations)]
+    findings: List[Finding] = []
+    for check, answers in asked:
+        for name, answer in answers.items():
+            if answer.ok or answer.unknown or is_of_torch(name):
+                continue
+            why = first_line(answer.error)
+            hint = hint_for(name, health.torch_version, answer.error) or _way_out(name, facts)
+            findings.append(Finding(check, Severity.ERROR, name, f"{name} fails: {why}", hint))
+    return findings
+
+
+def _way_out(subject: str, facts: Facts) -> str:
+    """`subject`: "torch_scatter", or what was computed with it: "torch-scatter on cuda"."""
+    name = canonicalize_name(subject.partition(" ")[0])
+    if name in _environment(facts).installed:
+        return f"safe-install install --force-reinstall --no-deps {name}"
+    return f"See all that it says: python -c 'import {subject.partition(' ')[0]}'"
 
 
 def _environment(facts: Facts) -> Environment:

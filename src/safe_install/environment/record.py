@@ -100,5 +100,9 @@ def render_record(entries: Iterable[RecordEntry]) -> bytes:
 
 def make_entry(path: str, content: bytes) -> RecordEntry:
     """The row of a file with this content."""
-    digest = base64.urlsafe_b64encode(hashlib.sha256(content).digest()).rstrip(b"=").decode()
-    return RecordEntry(path, f"sha256={digest}", str(len(content)))
+    return RecordEntry(path, make_hash(hashlib.sha256(content).digest()), str(len(content)))
+
+
+def make_hash(digest: bytes) -> str:
+    """A sha256 as a RECORD writes it."""
+    return "sha256=" + base64.urlsafe_b64encode(digest).rstrip(b"=").decode()

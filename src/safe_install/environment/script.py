@@ -11,6 +11,7 @@ import os
 import platform
 import re
 import site
+import stat
 import sys
 import sysconfig
 
@@ -19,7 +20,15 @@ HEADER = re.compile(r"^(Name|Version|Requires-Dist|Provides-Extra):[ \t]*(.*?)[ 
 
 def read_text(path):
     try:
-        with open(path, encoding="utf-8", errors="replace") as file:
+        # Without waiting: a FIFO in its place would wait for a writer.
+        descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0))
+    except OSError:
+        return None
+    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+        os.close(descriptor)
+        return None
+    try:
+        with open(descriptor, encoding="utf-8", errors="replace") as file:
             return file.read()
     except OSError:
         return None

@@ -186,6 +186,8 @@ _MISSING_LIBRARIES: Tuple[Tuple[str, str], ...] = (
     (r"libsox\.so", "Install SoX: apt-get install libsox-dev, dnf install sox."),
     (r"libopenblas\.so", "Install OpenBLAS: apt-get install libopenblas0, dnf install openblas."),
     (r"libmpi\w*\.so", "Install MPI: apt-get install libopenmpi3, dnf install openmpi."),
+    # setuptools 82 dropped it.
+    (r"No module named 'pkg_resources'", "safe-install install 'setuptools<82'"),
 )
 
 

@@ -1,0 +1,145 @@
+"""The files of every distribution, compared with its RECORD."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from typing import Dict, Iterator, List, Mapping, NamedTuple, Optional, Sequence, Tuple
+
+from packaging.utils import NormalizedName
+
+from safe_install.diagnosis.facts import ChangedFile, RecordState
+from safe_install.environment.record import make_hash, parse_record, read_record_text
+from safe_install.models import Environment, InstalledDistribution
+
+# Files that are written anew by those who use them, or by the installer of another distribution.
+REWRITTEN = ("direct_url.json", "INSTALLER", "REQUESTED", "RECORD")
+BYTECODE = (".pyc", ".pyo")
+# Packages of an operating system and of conda bring no RECORD: their own database lists the files.
+WITHOUT_RECORD = ("conda", "debian", "rpm", "apk")
+
+
+class Row(NamedTuple):
+    """One row of a RECORD."""
+
+    path: str
+    hash: str
+    size: str
+
+
+Rows = Mapping[NormalizedName, Sequence[Row]]
+
+
+def read_records(environment: Environment) -> Tuple[RecordState, ...]:
+    """The distributions whose files are not as their RECORDs say: by size, and by hash where two
+    distributions brought the same file.
+
+    Editable ones are left out: nothing is promised of their files.
+    """
+    rows: Dict[NormalizedName, Sequence[Row]] = {}
+    states: List[RecordState] = []
+    for name in sorted(environment.installed):
+        distribution = environment.installed[name]
+        if distribution.editable:
+            continue
+        problem = _problem_of(distribution)
+        if problem:
+            states.append(RecordState(name, distribution.version, problem=problem))
+        if not distribution.has_record:
+            continue
+        try:
+            rows[name] = _read_rows(distribution)
+        except OSError as error:
+            problem = f"its RECORD cannot be read: {error.strerror or error}"
+            states.append(RecordState(name, distribution.version, problem=problem))
+    owners = _find_shared(environment, rows)
+    for name, recorded in rows.items():
+        state = _compare(environment.installed[name], recorded, owners)
+        if state is not None:
+            states.append(state)
+    return tuple(states)
+
+
+def _problem_of(distribution: InstalledDistribution) -> str:
+    is_dist_info = distribution.metadata_path.name.endswith(".dist-info")
+    if distribution.has_record or not is_dist_info or distribution.installer in WITHOUT_RECORD:
+        return ""
+    return f"{distribution.metadata_path} has no RECORD"
+
+
+def _read_rows(distribution: InstalledDistribution) -> Sequence[Row]:
+    """The rows of files that stay as they were installed. Errors: OSError."""
+    text = read_record_text(distribution.metadata_path) or ""
+    entries = parse_record(text) if '"' in text else _split(text)
+    found: List[Row] = []
+    for path, written, size in entries:
+        if not path.endswith(BYTECODE) and not path.endswith(REWRITTEN):
+            found.append(Row(path, written, size))
+    return found
+
+
+def _split(text: str) -> Iterator[Tuple[str, str, str]]:
+    """The rows of a RECORD in which nothing is quoted: ten thousands, so without a parser."""
+    for line in text.split("\n"):
+        cells = line.rstrip("\r").split(",")
+        if len(cells) == 3 and cells[0] and "\0" not in line:
+            yield cells[0], cells[1], cells[2]
+
+
+def _find_shared(
+    environment: Environment, rows: Rows
+) -> Mapping[Tuple[str, str], Sequence[NormalizedName]]:
+    """(folder on sys.path, path) of files that several RECORDs list, with different contents."""
+    first: Dict[Tuple[str, str], Tuple[NormalizedName, str]] = {}
+    shared: Dict[Tuple[str, str], List[NormalizedName]] = {}
+    for name, recorded in rows.items():
+        location = str(environment.installed[name].location)
+        for row in recorded:
+            key = (location, row.path)
+            other = first.setdefault(key, (name, row.hash))
+            if other[0] != name and other[1] != row.hash:
+                shared.setdefault(key, [other[0]]).append(name)
+    return shared
+
+
+def _compare(
+    distribution: InstalledDistribution,
+    rows: Sequence[Row],
+    shared: Mapping[Tuple[str, str], Sequence[NormalizedName]],
+) -> Optional[RecordState]:
+    """None where every file is as recorded."""
+    location = str(distribution.location)
+    top = f"{location}{os.sep}"
+    missing: List[str] = []
+    changed: List[ChangedFile] = []
+    for path, written, size in rows:
+        file = path if path.startswith(os.sep) else top + path
+        try:
+            found = os.stat(file).st_size
+        except (OSError, ValueError):
+            missing.append(path)
+            continue
+        names = shared.get((location, path), ()) if shared else ()
+        is_other = size.isdigit() and found != int(size)
+        if is_other or (names and not _has_hash(file, written)):
+            others = tuple(name for name in names if name != distribution.name)
+            changed.append(ChangedFile(path, others))
+    if not missing and not changed:
+        return None
+    return RecordState(distribution.name, distribution.version, tuple(missing), tuple(changed))
+
+
+def _has_hash(path: str, written: str) -> bool:
+    """True where it cannot be told."""
+    if not written.startswith("sha256="):
+        return True
+    digest = hashlib.sha256()
+    try:
+        with open(path, "rb") as file:
+            while True:
+                block = file.read(1 << 20)
+                if not block:
+                    return make_hash(digest.digest()) == written
+                digest.update(block)
+    except OSError:
+        return True

@@ -1,0 +1,148 @@
+"""`safe-install doctor` says nothing of environments in which nothing is wrong."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from tests.functional.conftest import Environment
+from tests.functional.doctor_lab import make_lab as make_lab
+from tests.functional.doctor_lab import run_doctor
+from tests.lab.breakage import Lab, files
+from tests.lab.breakage.recipe import CPU, CUDA, OLD
+from tests.shapes.conftest import make_plain_python, need_plain_layout
+
+
+def assert_healthy(document):
+    # How much room there is depends on the machine of the tests.
+    found = [one for one in document["findings"] if one["check"] != "disk-space"]
+    assert found == []
+    unsaid = [row for row in document["details"]["checks"] if row["status"] == "cannot-tell"]
+    assert unsaid == []
+    assert document["outcome"] == "healthy"
+
+
+def move_to_plain_python(lab: Lab) -> None:
+    """The same torch in a Python that is no virtual environment."""
+    need_plain_layout()
+    environment = Environment(make_plain_python(lab.folder / "plain"), lab.variables)
+    environment.variables.pop("VIRTUAL_ENV")
+    move_torch(lab.site, environment.site)
+    lab.environment = environment
+
+
+def move_torch(site: Path, target: Path) -> None:
+    """torch, with its metadata."""
+    target.mkdir(parents=True, exist_ok=True)
+    for path in site.glob("torch*"):
+        shutil.move(str(path), str(target / path.name))
+
+
+def test_torch_without_CUDA(make_lab):
+    assert_healthy(run_doctor(make_lab()))
+
+
+def test_torch_with_CUDA_and_its_libraries(make_lab):
+    assert_healthy(run_doctor(make_lab(CUDA)))
+
+
+@pytest.mark.parametrize("python", ["3.8", "3.11"])
+def test_an_old_torch_with_numpy_and_an_extension(make_lab, python):
+    lab = make_lab((*OLD, "numpy==1.26.4"), python=python)
+    (wheel,) = (lab.extensions / "1.8.1+cu111").glob("*.whl")
+    lab.must_pip(str(wheel))
+    assert_healthy(run_doctor(lab))
+
+
+def test_no_torch(make_lab):
+    document = run_doctor(make_lab(()))
+    (one,) = [one for one in document["findings"] if one["check"] != "disk-space"]
+    assert (one["check"], one["severity"]) == ("torch-missing", "error")
+    assert document["exit_code"] == 1
+
+
+def test_torch_in_the_user_site(make_lab):
+    lab = make_lab()
+    move_to_plain_python(lab)
+    lab.variables["PYTHONUSERBASE"] = str(lab.folder / "user")
+    version = lab.site.parent.name
+    move_torch(lab.site, lab.folder / "user" / "lib" / version / "site-packages")
+    assert_healthy(run_doctor(lab))
+
+
+def test_a_virtual_environment_without_pip(make_lab):
+    lab = make_lab()
+    subprocess.run(
+        [str(lab.environment.executable), "-m", "pip", "uninstall", "-qy", "pip", "setuptools"],
+        check=True,
+    )
+    assert_healthy(run_doctor(lab))
+
+
+def test_a_virtual_environment_that_sees_the_packages_of_its_Python(make_lab):
+    lab = make_lab()
+    move_to_plain_python(lab)
+    command = [str(lab.environment.executable), "-m", "venv", "--without-pip"]
+    subprocess.run([*command, "--system-site-packages", str(lab.folder / "upper")], check=True)
+    lab.environment = Environment(lab.folder / "upper", lab.variables)
+    assert_healthy(run_doctor(lab))
+
+
+def test_an_environment_of_conda(make_lab):
+    lab = make_lab()
+    move_to_plain_python(lab)
+    folder = lab.environment.prefix / "conda-meta"
+    folder.mkdir()
+    (folder / "history").write_text("")
+    for name, version in (("pytorch", "2.13.0"), ("mkl", "2025.0.0")):
+        value = {"name": name, "version": version, "build": "0", "files": []}
+        (folder / f"{name}-{version}-0.json").write_text(json.dumps(value))
+    (lab.info("torch") / "INSTALLER").write_text("conda\n")
+    (lab.info("torch") / "RECORD").unlink()
+    assert_healthy(run_doctor(lab))
+
+
+def test_an_editable_package(make_lab):
+    lab = make_lab()
+    files.the_folder_of_an_editable_package_is_gone(lab)
+    (lab.folder / "source" / "alpha").mkdir(parents=True)
+    assert_healthy(run_doctor(lab))
+
+
+def test_a_package_of_the_operating_system(make_lab):
+    lab = make_lab()
+    files.write(lab, "alpha", "1.0")
+    (lab.info("alpha") / "INSTALLER").write_text("debian\n")
+    (lab.info("alpha") / "RECORD").unlink()
+    assert_healthy(run_doctor(lab))
+
+
+def test_a_folder_with_spaces_and_letters_of_other_languages(make_lab):
+    assert_healthy(run_doctor(make_lab(CPU, name="mein Ordner äöü")))
+
+
+def test_a_program_that_runs_with_the_torch_that_is_there(make_lab):
+    lab = make_lab()
+    code = "import torch, sys; print('ready', flush=True); sys.stdin.read()"
+    with subprocess.Popen(
+        [str(lab.environment.executable), "-B", "-c", code],
+        env=lab.variables,
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    ) as program:
+        assert program.stdout is not None
+        assert program.stdout.readline() == "ready\n"
+        assert_healthy(run_doctor(lab))
+        program.communicate()
+
+
+def test_quick_says_nothing_either_and_asks_no_import(make_lab):
+    document = run_doctor(make_lab(CUDA), "--quick")
+    assert_healthy(document)
+    skipped = [row["name"] for row in document["details"]["checks"] if row["status"] == "skipped"]
+    assert "torch-import" in skipped

@@ -1,0 +1,297 @@
+"""What belongs to torch and does not fit it: companions, compilers, libraries, numpy, extensions."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+from pathlib import Path
+
+from tests.lab.breakage.files import write
+from tests.lab.breakage.recipe import CUDA, OLD, Lab, Recipe, prepend, rows
+from tests.lab.wheels import _link, write_wheel
+
+FOREIGN = "import ctypes, os; ctypes.CDLL(os.path.join(os.path.dirname(__file__), '_C.so'))\n"
+
+
+def torchvision_without_CUDA_beside_a_CUDA_torch(lab: Lab) -> None:
+    write(lab, "torchvision", "0.29.1+cpu")
+
+
+def torchaudio_of_another_CUDA(lab: Lab) -> None:
+    write(lab, "torchaudio", "2.14.1+cu126")
+
+
+def torchvision_that_requires_another_torch(lab: Lab) -> None:
+    wheel = write_wheel(
+        lab.folder,
+        "torchvision",
+        "0.20.1",
+        {"torchvision/__init__.py": ""},
+        requires=["torch==2.5.1"],
+    )
+    lab.must_pip(str(wheel))
+
+
+def two_tritons(lab: Lab) -> None:
+    for name in ("triton", "pytorch-triton"):
+        wheel = write_wheel(lab.folder, name, "3.4.0", {"triton/__init__.py": ""})
+        lab.must_pip(str(wheel))
+
+
+def an_nvidia_library_is_not_there(lab: Lab) -> None:
+    lab.environment.must_pip("uninstall", "-y", "nvidia-nccl-cu13")
+
+
+def an_nvidia_library_of_another_version(lab: Lab) -> None:
+    files = {
+        path: (lab.site / path).read_bytes()
+        for path in ("nvidia/nccl/lib/libnccl.so.2", "nvidia/nccl/__init__.py")
+    }
+    lab.must_pip(str(write_wheel(lab.folder, "nvidia-nccl-cu13", "2.18.1", files)))
+
+
+def numpy_2_beside_an_old_torch(lab: Lab) -> None:
+    lab.must_pip("numpy==2.0.0")
+
+
+def typing_extensions_that_is_too_old(lab: Lab) -> None:
+    lab.must_pip("typing-extensions==3.6.6")
+
+
+def an_extension_of_another_torch(lab: Lab) -> None:
+    (wheel,) = lab.foreign.glob("*.whl")
+    lab.must_pip(str(wheel))
+
+
+def torch_moved_after_the_extension_was_installed(lab: Lab) -> None:
+    (wheel,) = (lab.extensions / "1.8.1+cu111").glob("*.whl")
+    lab.must_pip(str(wheel))
+    lab.must_pip("torch==2.4.1")
+
+
+def an_extension_lost_its_native_part(lab: Lab) -> None:
+    (wheel,) = (lab.extensions / "1.8.1+cu111").glob("*.whl")
+    lab.must_pip(str(wheel))
+    for path in (lab.site / "torch_scatter").glob("*.so"):
+        path.unlink()
+
+
+def an_extension_that_was_installed_without_its_native_part(lab: Lab) -> None:
+    code = "import torch\nfrom torch_scatter import _scatter_cpu\n"
+    wheel = write_wheel(lab.folder, "torch-scatter", "2.1.2", {"torch_scatter/__init__.py": code})
+    lab.must_pip(str(wheel))
+
+
+def an_extension_without_CUDA_beside_a_CUDA_torch(lab: Lab) -> None:
+    (wheel,) = (lab.extensions / "1.8.1+cu111").glob("*.whl")
+    lab.must_pip(str(wheel))
+    record = lab.info("torch_scatter") / "RECORD"
+    kept = [line for line in record.read_text().splitlines() if "_scatter_cuda" not in line]
+    record.write_text("\n".join(kept) + "\n")
+    (lab.site / "torch_scatter" / "_scatter_cuda.so").unlink()
+
+
+def an_extension_that_needs_a_newer_glibc(lab: Lab) -> None:
+    made = lab.folder / "made"
+    made.mkdir()
+    (made / "versions").write_text("GLIBC_2.99 { global: of_tomorrow; };\n")
+    build = ["cc", "-shared", "-fPIC", "-nostdlib", "-w", "-x", "c", "-", "-x", "none"]
+    script = [f"-Wl,--version-script={made}/versions", "-Wl,-soname,libc.so.6"]
+    future = made / "libc.so.6"
+    compile_c([*build, *script, "-o", str(future)], "int of_tomorrow(void) { return 1; }")
+    code = "int of_tomorrow(void); int start(void) { return of_tomorrow(); }"
+    torch = str(lab.torch / "lib" / "libc10.so")
+    needs = ["-Wl,--no-as-needed", torch, str(future)]
+    compile_c([*build, *needs, "-o", str(made / "_scatter_cpu.so")], code)
+    pack_scatter(lab, made / "_scatter_cpu.so")
+
+
+def an_extension_that_needs_a_CUDA_library_that_is_not_there(lab: Lab) -> None:
+    made = lab.folder / "made"
+    runtime = _link(made / "libcudart.so.11.0", exports=["cudaMalloc"])
+    needs = [runtime, lab.torch / "lib" / "libc10.so"]
+    pack_scatter(lab, _link(made / "_scatter_cpu.so", wants=["cudaMalloc"], needs=needs))
+
+
+def an_extension_of_the_other_ABI(lab: Lab) -> None:
+    symbol = "_ZN3c105ErrorC2ENS_14SourceLocationESs"
+    made = lab.folder / "made"
+    library = _link(
+        made / "_scatter_cpu.so", wants=[symbol], needs=[lab.torch / "lib" / "libc10.so"]
+    )
+    pack_scatter(lab, library)
+
+
+def an_extension_that_needs_pkg_resources(lab: Lab) -> None:
+    shutil.rmtree(lab.site / "pkg_resources", ignore_errors=True)
+    for info in lab.site.glob("setuptools-*.dist-info"):
+        shutil.rmtree(info)
+    write(lab, "setuptools", "82.0.0")
+    code = "import torch\nimport pkg_resources\n"
+    wheel = write_wheel(lab.folder, "torch-scatter", "2.1.2", {"torch_scatter/__init__.py": code})
+    lab.must_pip(str(wheel))
+
+
+def an_extension_that_dies_when_it_is_imported(lab: Lab) -> None:
+    code = "import torch, os, signal\nos.kill(os.getpid(), signal.SIGSEGV)\n"
+    wheel = write_wheel(lab.folder, "torch-scatter", "2.1.2", {"torch_scatter/__init__.py": code})
+    lab.must_pip(str(wheel))
+
+
+def torch_dies_when_it_is_imported(lab: Lab) -> None:
+    put_torch(lab, "import os, signal; os.kill(os.getpid(), signal.SIGSEGV)\n")
+
+
+def torch_hangs_when_it_is_imported(lab: Lab) -> None:
+    put_torch(lab, "import time; time.sleep(60)\n")
+    lab.words += ["--check-timeout", "2"]
+
+
+def torch_exits_when_it_is_imported(lab: Lab) -> None:
+    put_torch(lab, "import os; os._exit(0)\n")
+
+
+def put_torch(lab: Lab, code: str) -> None:
+    """A torch of the same version whose import runs `code`."""
+    version = (lab.torch / "version.py").read_text()
+    files = {"torch/__init__.py": code, "torch/version.py": version}
+    wheel = write_wheel(lab.folder, "torch", "2.13.0+cpu", files)
+    lab.must_pip("--force-reinstall", str(wheel))
+
+
+def pack_scatter(lab: Lab, library: Path) -> None:
+    code = (Path(__file__).parents[1] / "packages" / "torch_scatter" / "__init__.py").read_text()
+    files = {
+        "torch_scatter/__init__.py": code,
+        f"torch_scatter/{library.name}": library.read_bytes(),
+    }
+    lab.must_pip(str(write_wheel(lab.folder, "torch-scatter", "2.1.2", files)))
+
+
+def compile_c(command: list, code: str) -> None:
+    subprocess.run(command, input=code, text=True, check=True)
+
+
+def a_toolkit_of_another_CUDA(lab: Lab) -> None:
+    home = lab.folder / "cuda-11.8"
+    (home / "bin").mkdir(parents=True)
+    nvcc = home / "bin" / "nvcc"
+    nvcc.write_text("#!/bin/sh\necho 'Cuda compilation tools, release 11.8, V11.8.89'\n")
+    nvcc.chmod(0o755)
+    lab.variables["CUDA_HOME"] = str(home)
+    prepend(lab.variables, "PATH", home / "bin")
+
+
+RECIPES = rows(
+    Recipe(
+        torchvision_without_CUDA_beside_a_CUDA_torch,
+        "companions",
+        ("torchvision 0.29.1+cpu was built for cpu", "--force-reinstall torchvision"),
+        base=CUDA,
+        follows=("extension-imports",),
+    ),
+    Recipe(
+        torchaudio_of_another_CUDA,
+        "companions",
+        ("cu126", "cu130"),
+        base=CUDA,
+        follows=("extension-imports",),
+    ),
+    Recipe(
+        torchvision_that_requires_another_torch,
+        "companions",
+        ("torchvision 0.20.1 requires torch==2.5.1",),
+        follows=("extension-imports",),
+    ),
+    Recipe(
+        two_tritons,
+        "compiler",
+        ("pytorch-triton 3.4.0 and triton 3.4.0",),
+        follows=("records", "extension-imports"),
+    ),
+    Recipe(
+        an_nvidia_library_is_not_there,
+        "libraries",
+        ("nvidia-nccl-cu13==2.30.7",),
+        base=CUDA,
+        follows=("torch-import",),
+        mends=True,
+    ),
+    Recipe(
+        an_nvidia_library_of_another_version,
+        "libraries",
+        ("nvidia-nccl-cu13==2.30.7", "2.18.1"),
+        base=CUDA,
+        mends=True,
+    ),
+    Recipe(
+        numpy_2_beside_an_old_torch, "numpy", ("numpy 2.0.0", "'numpy<2'"), base=OLD, mends=True
+    ),
+    Recipe(typing_extensions_that_is_too_old, "torch-import", ("Literal",), base=OLD),
+    Recipe(
+        an_extension_of_another_torch,
+        "extension-files",
+        ("torch-scatter 2.0.8",),
+        severity="warning",
+        base=OLD,
+        follows=("extension-imports",),
+    ),
+    Recipe(
+        torch_moved_after_the_extension_was_installed,
+        "extension-files",
+        ("torch-scatter",),
+        severity="warning",
+        base=OLD,
+        follows=("extension-imports", "cuda"),
+    ),
+    Recipe(
+        an_extension_lost_its_native_part,
+        "records",
+        ("torch_scatter/_scatter_cpu.so",),
+        severity="warning",
+        base=OLD,
+    ),
+    Recipe(
+        an_extension_that_was_installed_without_its_native_part,
+        "extension-imports",
+        ("_scatter_cpu",),
+    ),
+    Recipe(
+        an_extension_without_CUDA_beside_a_CUDA_torch,
+        "extension-gpu-code",
+        ("torch-scatter",),
+        base=OLD,
+        severity="warning",
+    ),
+    Recipe(
+        an_extension_that_needs_a_newer_glibc,
+        "extension-files",
+        ("GLIBC_2.99",),
+        severity="warning",
+        follows=("extension-imports",),
+    ),
+    Recipe(
+        an_extension_that_needs_a_CUDA_library_that_is_not_there,
+        "extension-files",
+        ("libcudart.so.11.0",),
+        severity="warning",
+        follows=("extension-imports",),
+    ),
+    Recipe(
+        an_extension_of_the_other_ABI,
+        "extension-files",
+        ("torch-scatter",),
+        severity="warning",
+        follows=("extension-imports",),
+    ),
+    Recipe(
+        an_extension_that_needs_pkg_resources,
+        "extension-imports",
+        ("pkg_resources", "setuptools<82"),
+    ),
+    Recipe(an_extension_that_dies_when_it_is_imported, "extension-imports", ("SIGSEGV",)),
+    Recipe(torch_dies_when_it_is_imported, "torch-import", ("SIGSEGV",)),
+    Recipe(torch_hangs_when_it_is_imported, "torch-import", (), status="cannot-tell"),
+    Recipe(torch_exits_when_it_is_imported, "torch-import", ()),
+    Recipe(a_toolkit_of_another_CUDA, "toolkit", ("11.8",), severity="note", base=CUDA),
+)

@@ -1,0 +1,142 @@
+"""Programs on PATH, links to no interpreter."""
+
+from __future__ import annotations
+
+import os
+import sys
+
+import pytest
+
+from safe_install.diagnosis.disk_facts import (
+    find_lock_files,
+    find_lost_sources,
+    find_metadata,
+    find_unreadable,
+)
+from safe_install.diagnosis.facts import LockFile, LostSource
+from safe_install.diagnosis.machine_facts import find_broken, find_programs
+from tests.factories import make_distribution
+
+
+def put_program(folder, name, first_lines):
+    folder.mkdir(exist_ok=True)
+    path = folder / name
+    path.write_text(first_lines)
+    path.chmod(0o755)
+    return path
+
+
+@pytest.mark.parametrize(
+    ("text", "interpreter"),
+    [
+        ("#!/opt/python/bin/python\n", "/opt/python/bin/python"),
+        ("#!/opt/python/bin/python -I\n", "/opt/python/bin/python"),
+        (
+            "#!/bin/sh\n'''exec' '/opt/with space/bin/python' \"$0\" \"$@\"\n' '''\n",
+            "/opt/with space/bin/python",
+        ),
+        ("#!/bin/sh\n'''exec' /opt/p/bin/python \"$0\" \"$@\"\n", "/opt/p/bin/python"),
+        ("#!/bin/sh\n'''exec' 'odd\n", None),
+        ("#!/usr/bin/env bash\n", None),
+        ("#!\n", None),
+        ("\x7fELF", None),
+    ],
+)
+def test_what_a_script_is_started_with(tmp_path, text, interpreter):
+    path = put_program(tmp_path / "bin", "pip", text)
+    (program,) = find_programs({"PATH": str(path.parent)})
+    assert (program.name, program.path) == ("pip", path)
+    assert program.interpreter == (interpreter and type(path)(interpreter))
+    assert program.own_folder == path.parent.resolve()
+    assert (program.folder is None) == (interpreter is None)
+
+
+def test_a_python_is_its_own_interpreter(tmp_path):
+    path = put_program(tmp_path / "bin", "python", "")
+    (program,) = find_programs({"PATH": str(path.parent)})
+    assert program.folder == program.own_folder == path.parent.resolve()
+
+
+# --- links to nowhere -----------------------------------------------------------------------------
+
+
+@pytest.fixture
+def prefix(tmp_path):
+    prefix = tmp_path / "env"
+    (prefix / "bin").mkdir(parents=True)
+    (prefix / "bin" / "python3").symlink_to(tmp_path / "gone" / "python3")
+    (prefix / "bin" / "python").symlink_to("python3")
+    (prefix / "pyvenv.cfg").write_text("home = /usr\nversion = 3.11.7\n")
+    return prefix
+
+
+@pytest.mark.parametrize("named", ["--python", "folder", "VIRTUAL_ENV", "CONDA_PREFIX"])
+def test_a_link_to_an_interpreter_that_is_gone(prefix, named):
+    python = {"--python": str(prefix / "bin" / "python"), "folder": str(prefix)}.get(named)
+    variables = {} if python else {named: str(prefix)}
+    link, problem = find_broken(python, variables)
+    assert link == prefix / "bin" / "python"
+    assert f"is a link to {prefix.parent}/gone/python3, which is not there" in problem.message
+    assert problem.hint.endswith(f"python3.11 -m venv --upgrade {prefix}")
+
+
+def test_an_environment_without_pyvenv_cfg(prefix):
+    (prefix / "pyvenv.cfg").unlink()
+    _, problem = find_broken(str(prefix), {})
+    assert f"python3 -m venv --upgrade {prefix}" in problem.hint
+
+
+def test_what_is_there_is_not_broken(prefix, tmp_path):
+    assert find_broken(None, {}) is None
+    assert find_broken(sys.executable, {"VIRTUAL_ENV": str(prefix)}) is None
+    assert find_broken(str(tmp_path / "nothing"), {}) is None
+
+
+# --- what lies on the disk ------------------------------------------------------------------------
+
+
+def test_metadata_folders_of_every_kind(tmp_path):
+    for name in ("alpha-1.0", "Zope.Beta-2.0", "~orch-1.0", "odd"):
+        (tmp_path / f"{name}.dist-info").mkdir()
+    (tmp_path / "alpha-1.0.dist-info" / "METADATA").write_text("Name: alpha\nVersion: 1.0\n")
+    os.mkfifo(tmp_path / "Zope.Beta-2.0.dist-info" / "METADATA")
+    (tmp_path / "gamma-1.0.dist-info" / "METADATA").mkdir(parents=True)
+    found = find_metadata([tmp_path, tmp_path / "nothing"])
+    told = [(folder.name, folder.version, folder.is_readable) for folder in found]
+    assert told == [("zope-beta", "2.0", False), ("alpha", "1.0", True), ("gamma", "1.0", False)]
+    assert found[0].site == tmp_path.resolve()
+
+
+def test_folders_that_are_read_and_those_that_are_not_there(tmp_path):
+    assert find_unreadable([tmp_path, tmp_path / "nothing"]) == ()
+
+
+@pytest.mark.parametrize(
+    ("place", "name", "tool"),
+    [
+        (".venv", "uv.lock", "uv"),
+        (".venv", "poetry.lock", "poetry"),
+        (".venv", "pdm.lock", "pdm"),
+        (".pixi/envs/default", "pixi.lock", "pixi"),
+        ("env", "uv.lock", None),
+        (".venv", "pixi.lock", None),
+        (".pixi/envs/default", "uv.lock", None),
+    ],
+)
+def test_lock_files_beside_an_environment(tmp_path, place, name, tool):
+    (tmp_path / name).write_text("")
+    expected = (LockFile(tmp_path / name, tool),) if tool else ()
+    assert find_lock_files(tmp_path / place) == expected
+
+
+def test_editable_installs_whose_folder_is_gone(tmp_path):
+    def editable(name, folder, **fields):
+        url = {"url": f"file://{folder}", "dir_info": {"editable": True}}
+        return make_distribution(name, "1.0", editable=True, direct_url=url, **fields)
+
+    gone = tmp_path / "gone"
+    there = editable("there", tmp_path)
+    elsewhere = make_distribution("link", "1.0", editable=True)
+    archive = make_distribution("archive", "1.0", direct_url={"url": f"file://{gone}"})
+    found = find_lost_sources([there, editable("lost", gone), elsewhere, archive])
+    assert found == (LostSource("lost", "1.0", gone),)

@@ -1,0 +1,338 @@
+"""Each exit of the checks of torch and of what belongs to it."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+
+import pytest
+
+from safe_install.diagnosis import torch_checks
+from safe_install.diagnosis.facts import Facts, ShadowingLibrary
+from safe_install.diagnosis.run import CannotTell
+from safe_install.models import Finding, HealthReport, ImportResult, Severity, TorchPlace
+from tests.factories import SITE, make_distribution, make_environment, make_health
+
+CUDA = "2.13.0+cu130"
+PLACE = TorchPlace(SITE, SITE / "torch", "package", CUDA)
+
+
+def facts(*distributions, torch=CUDA, places=(PLACE,), **fields):
+    environment = make_environment(*distributions, torch=torch)
+    environment = dataclasses.replace(environment, torch_places=places)
+    return Facts(Path("/env/bin/python"), environment, **fields)
+
+
+def told(findings):
+    return [(one.check, one.severity, one.subject) for one in findings]
+
+
+def test_nothing_is_decided_without_an_answer_of_the_interpreter():
+    with pytest.raises(ValueError, match="did not answer"):
+        torch_checks.check_installed(Facts(Path("/env/bin/python")))
+    with pytest.raises(ValueError, match="there is no torch"):
+        torch_checks.check_version(facts(torch=None))
+
+
+# --- torch itself ---------------------------------------------------------------------------------
+
+
+def test_a_torch_that_is_whole():
+    assert not torch_checks.check_installed(facts())
+
+
+@pytest.mark.parametrize(
+    ("torch", "places", "check"),
+    [
+        (None, (), "torch-missing"),
+        (CUDA, (dataclasses.replace(PLACE, files=""),), "torch-files-missing"),
+        (CUDA, (dataclasses.replace(PLACE, version=None),), "torch-without-metadata"),
+        (None, (dataclasses.replace(PLACE, files="namespace", version=None),), "torch-leftover"),
+    ],
+)
+def test_a_torch_that_is_not_whole(torch, places, check):
+    (one,) = torch_checks.check_installed(facts(torch=torch, places=places))
+    assert told([one]) == [(check, Severity.ERROR, "torch")]
+
+
+def with_build(**changes):
+    one = facts()
+    build = dataclasses.replace(one.environment.torch, **changes)
+    return dataclasses.replace(one, environment=dataclasses.replace(one.environment, torch=build))
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [{}, {"runtime_version": "2.13.0"}, {"runtime_version": "2.11.0", "has_metadata": False}],
+    ids=str,
+)
+def test_files_and_metadata_of_one_version(changes):
+    assert not torch_checks.check_version(with_build(**changes))
+
+
+def test_files_and_metadata_of_two_versions():
+    (one,) = torch_checks.check_version(with_build(runtime_version="2.11.0+cu130"))
+    assert told([one]) == [("torch-half-replaced", Severity.ERROR, "torch")]
+    assert "2.13.0+cu130" in one.detail
+    assert "2.11.0+cu130" in one.detail
+
+
+# --- what belongs to it ---------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("companion", "torch"),
+    [
+        (("torchvision", "0.28.0+cu130"), CUDA),
+        (("torchvision", "0.28.0"), CUDA),
+        (("torchvision", "0.28.0+cpu"), "2.13.0"),
+        (("torchmetrics", "1.0+cpu"), CUDA),
+    ],
+)
+def test_companions_of_this_build(companion, torch):
+    assert torch_checks.check_companions(facts(make_distribution(*companion), torch=torch)) == []
+
+
+def test_a_companion_of_another_build():
+    (one,) = torch_checks.check_companions(facts(make_distribution("torchvision", "0.28.0+cpu")))
+    assert told([one]) == [("companion-of-another-build", Severity.ERROR, "torchvision")]
+    assert "torchvision 0.28.0+cpu was built for cpu" in one.detail
+    assert "safe-install install --force-reinstall torchvision" in one.hint
+
+
+def test_compilers():
+    one, two = make_distribution("triton", "3.4.0"), make_distribution("pytorch-triton", "3.3.0")
+    assert not torch_checks.check_compiler(facts())
+    assert not torch_checks.check_compiler(facts(one))
+    (found,) = torch_checks.check_compiler(facts(one, two))
+    assert told([found]) == [("two-compilers", Severity.ERROR, "pytorch-triton")]
+    assert "pytorch-triton 3.3.0 and triton 3.4.0" in found.detail
+
+
+def unmet(*lines):
+    findings = tuple(
+        Finding("requirement-unmet", Severity.WARNING, subject, detail) for subject, detail in lines
+    )
+    return facts(found={"requirements": findings})
+
+
+@pytest.mark.parametrize(
+    "lines",
+    [
+        (),
+        [("xgboost", "xgboost 3.2 requires nvidia-nccl-cu12, which is not installed.")],
+        [("torch", "torch 2.13.0 requires sympy, which is not installed.")],
+        [("torch", "torch is odd")],
+    ],
+    ids=str,
+)
+def test_libraries_that_nobody_misses(lines):
+    assert not torch_checks.check_libraries(unmet(*lines))
+    assert not torch_checks.check_libraries(facts())
+
+
+@pytest.mark.parametrize(
+    ("names", "more"),
+    [
+        (["nvidia_cudnn.cu13"], False),
+        (["triton"], False),
+        (["cuda-toolkit", "nvidia-nccl-cu13", "nvidia-nvtx-cu13"], False),
+        (["nvidia-a", "nvidia-b", "nvidia-c", "nvidia-d"], True),
+    ],
+)
+def test_libraries_that_torch_misses(names, more):
+    lines = [
+        ("torch", f"torch 2.13.0 requires {name}==1.0, which is not installed.") for name in names
+    ]
+    (one,) = torch_checks.check_libraries(unmet(*lines))
+    assert told([one]) == [("torch-libraries-missing", Severity.ERROR, "torch")]
+    assert names[0] in one.detail
+    assert ("and 1 more" in one.detail) is more
+    assert "safe-install install torch==2.13.0+cu130" in one.hint
+
+
+# --- LD_LIBRARY_PATH ------------------------------------------------------------------------------
+
+
+def shadowing(*names):
+    return tuple(
+        ShadowingLibrary(name, Path("/cuda/lib") / name, SITE / "torch" / "lib" / name)
+        for name in names
+    )
+
+
+def test_nothing_before_the_libraries_of_torch():
+    assert not torch_checks.check_library_path(facts())
+
+
+@pytest.mark.parametrize(
+    ("health", "severity"),
+    [
+        (None, Severity.WARNING),
+        (make_health(), Severity.WARNING),
+        (make_health(imports={"torch": "OSError: undefined symbol"}), Severity.ERROR),
+        (HealthReport(), Severity.ERROR),
+    ],
+    ids=["not asked", "works", "fails", "no answer"],
+)
+def test_libraries_before_those_of_torch(health, severity):
+    (one,) = torch_checks.check_library_path(
+        facts(shadowing=shadowing("libcudnn.so.9"), health=health)
+    )
+    assert told([one]) == [("library-path", severity, "LD_LIBRARY_PATH")]
+    assert "puts /cuda/lib in front" in one.detail
+    assert "libcudnn.so.9 is taken" in one.detail
+
+
+@pytest.mark.parametrize(
+    ("value", "hint"),
+    [
+        ("/cuda/lib", "unset LD_LIBRARY_PATH"),
+        ("/cuda/lib/:", "unset LD_LIBRARY_PATH"),
+        ("/driver:/cuda/lib:/more", "export LD_LIBRARY_PATH=/driver:/more"),
+    ],
+)
+def test_the_line_that_takes_a_folder_off(value, hint):
+    variables = {"LD_LIBRARY_PATH": value}
+    (one,) = torch_checks.check_library_path(
+        facts(shadowing=shadowing("libcudnn.so.9"), variables=variables)
+    )
+    assert one.hint == hint
+
+
+def test_many_libraries_before_those_of_torch():
+    (one,) = torch_checks.check_library_path(facts(shadowing=shadowing("a", "b", "c", "d")))
+    assert "a, b, c and 1 more are taken" in one.detail
+
+
+# --- what a fresh process answered ----------------------------------------------------------------
+
+
+def test_an_import_that_works():
+    assert torch_checks.check_imports(facts(health=make_health())) == ()
+
+
+@pytest.mark.parametrize(
+    ("health", "because"),
+    [
+        (None, "torch was not imported"),
+        (HealthReport(), "no answer about torch"),
+        (
+            HealthReport(imports={"torch": ImportResult(False, error="no time", unknown=True)}),
+            "no time",
+        ),
+    ],
+)
+def test_an_import_of_which_nothing_is_known(health, because):
+    assert torch_checks.check_imports(facts(health=health)) == CannotTell(because)
+
+
+@pytest.mark.parametrize(
+    ("health", "check", "words"),
+    [
+        (make_health(crashed="the check died of SIGSEGV"), "check-crashed", "SIGSEGV"),
+        (
+            make_health(imports={"torch": "ImportError: no\nmore"}),
+            "import-failed",
+            "ImportError: no",
+        ),
+    ],
+)
+def test_an_import_that_fails(health, check, words):
+    (one,) = torch_checks.check_imports(facts(health=health))
+    assert told([one]) == [(check, Severity.ERROR, "torch")]
+    assert words in one.detail
+
+
+def test_computing():
+    assert torch_checks.check_computes(facts()) == CannotTell("torch was not asked")
+    answers = {"torch on cpu": None, "torch.from_numpy": "RuntimeError: no", "apex": "broken"}
+    (one,) = torch_checks.check_computes(facts(health=make_health(operations=answers)))
+    assert told([one]) == [("operation-failed", Severity.ERROR, "torch.from_numpy")]
+    late = HealthReport(operations={"torch on cpu": ImportResult(False, unknown=True)})
+    assert torch_checks.check_computes(facts(health=late)) == []
+
+
+# --- numpy ----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("torch", "numpy"),
+    [("2.2.2+cpu", None), ("2.2.2+cpu", "1.26.4"), ("2.3.0+cpu", "2.0.0")],
+)
+def test_a_numpy_that_torch_can_use(torch, numpy):
+    there = [make_distribution("numpy", numpy)] if numpy else []
+    assert torch_checks.check_numpy(facts(*there, torch=torch)) == ()
+
+
+def test_a_numpy_that_torch_cannot_use():
+    numpy = make_distribution("numpy", "2.0.0")
+    (one,) = torch_checks.check_numpy(facts(numpy, torch="2.2.2+cpu"))
+    assert told([one]) == [("numpy-too-new", Severity.ERROR, "numpy")]
+    assert "safe-install install 'numpy<2'" in one.hint
+
+
+def test_a_numpy_whose_version_is_none():
+    answer = torch_checks.check_numpy(facts(make_distribution("numpy", "of today")))
+    assert answer == CannotTell("of today is no version")
+
+
+# --- extensions, and companions of another torch --------------------------------------------------
+
+
+def test_extensions_that_import_or_of_which_nothing_is_known():
+    assert torch_checks.check_extensions(facts()) == CannotTell("they were not imported")
+    works = make_health(
+        imports={"torch": "broken", "apex": None}, operations={"torch on cpu": "no"}
+    )
+    assert torch_checks.check_extensions(facts(health=works)) == []
+    late = HealthReport(imports={"apex": ImportResult(False, unknown=True)})
+    assert torch_checks.check_extensions(facts(health=late)) == []
+
+
+@pytest.mark.parametrize(
+    ("error", "hint"),
+    [
+        (
+            "OSError: undefined symbol",
+            "safe-install install --force-reinstall --no-deps torch-scatter",
+        ),
+        (
+            "ModuleNotFoundError: No module named 'pkg_resources'",
+            "safe-install install 'setuptools<82'",
+        ),
+    ],
+)
+def test_extensions_that_fail(error, hint):
+    health = make_health(
+        imports={"torch_scatter": error}, operations={"torch-scatter on cpu": error}
+    )
+    scatter = make_distribution("torch-scatter", "2.1.2")
+    found = torch_checks.check_extensions(facts(scatter, health=health))
+    assert told(found) == [
+        ("import-failed", Severity.ERROR, "torch_scatter"),
+        ("operation-failed", Severity.ERROR, "torch-scatter on cpu"),
+    ]
+    assert [one.hint for one in found] == [hint, hint]
+
+
+def test_a_module_of_nothing_that_is_installed():
+    health = make_health(imports={"odd": "ImportError: no"})
+    (one,) = torch_checks.check_extensions(facts(health=health))
+    assert one.hint == "See all that it says: python -c 'import odd'"
+
+
+@pytest.mark.parametrize(
+    ("line", "count"),
+    [
+        ("torchvision 0.20.1 requires torch==2.5.1, but torch 2.13.0 is installed.", 1),
+        ("torchvision 0.20.1 requires torch<2.6,>=2.5, but torch 2.13.0 is installed.", 1),
+        ("torchvision 0.20.1 requires torch-utilities==1, which is not installed.", 0),
+        ("torchvision 0.20.1 requires numpy<2, but numpy 2.0.0 is installed.", 0),
+    ],
+)
+def test_a_companion_that_requires_another_torch(line, count):
+    found = torch_checks.check_companions(unmet(("torchvision", line)))
+    assert told(found) == [("companion-of-another-torch", Severity.ERROR, "torchvision")] * count
+    others = torch_checks.check_companions(unmet(("torchmetrics", line)))
+    assert others == []
