@@ -19,8 +19,9 @@ from safe_install.diagnosis.disk_facts import (
 )
 from safe_install.diagnosis.examined import check_cuda, check_torch_folder, failed_answers
 from safe_install.diagnosis.facts import Facts, ProbeProblem, Toolkit
-from safe_install.diagnosis.machine_facts import find_programs, find_running
+from safe_install.diagnosis.machine_facts import find_programs
 from safe_install.environment.interpreter import find_interpreter
+from safe_install.environment.programs import find_running
 from safe_install.errors import ProbeFailed
 from safe_install.health.examination import Examination
 from safe_install.health.requirements import make_finding, unmet_requirements

@@ -1,18 +1,16 @@
-"""Programs on PATH, and running processes, as the checks of `doctor` look at them."""
+"""Programs on PATH, as the checks of `doctor` look at them."""
 
 from __future__ import annotations
 
 import os
 import shutil
 from pathlib import Path
-from typing import Dict, List, Mapping, Optional, Tuple
+from typing import List, Mapping, Optional, Tuple
 
-from safe_install.diagnosis.facts import Program, RunningProgram
+from safe_install.diagnosis.facts import Program
 
 NAMES = ("python", "python3", "pip", "pip3", "nvcc")
 FIRST_LINE = 512  # bytes: the kernel reads 256 of a script's first line
-COMMAND_SHOWN = 60  # characters
-DELETED = " (deleted)"
 
 
 def find_programs(variables: Mapping[str, str]) -> Tuple[Program, ...]:
@@ -42,51 +40,3 @@ def _interpreter_of(path: Path) -> Optional[Path]:
     if not words or words[0].endswith("/env"):
         return None
     return Path(words[0].strip("'\""))
-
-
-def find_running(prefix: Path) -> Tuple[RunningProgram, ...]:
-    """Processes of this user that have files of an environment in memory that are gone from the
-    disk.
-
-    Facts: proc(5): a mapped file that was removed or replaced ends in " (deleted)".
-    """
-    top = os.path.realpath(prefix) + os.sep
-    found: List[RunningProgram] = []
-    for entry in _list_processes():
-        files = _deleted_files(entry, top)
-        if files:
-            found.append(RunningProgram(int(entry), _command_of(entry), files))
-    return tuple(found)
-
-
-def _list_processes() -> List[str]:
-    try:
-        entries = [name for name in os.listdir("/proc") if name.isdigit()]
-    except OSError:
-        return []
-    own = str(os.getpid())
-    return sorted((name for name in entries if name != own), key=int)
-
-
-def _deleted_files(process: str, top: str) -> Tuple[str, ...]:
-    files: Dict[str, None] = {}
-    try:
-        with open(f"/proc/{process}/maps", encoding="utf-8", errors="surrogateescape") as lines:
-            for line in lines:
-                if not line.endswith(f"{DELETED}\n") or top not in line:
-                    continue
-                path = line[line.index("/") : -len(DELETED) - 1]
-                if path.startswith(top):
-                    files[path] = None
-    except OSError:
-        return ()  # of another user, or it has ended
-    return tuple(files)
-
-
-def _command_of(process: str) -> str:
-    try:
-        raw = Path(f"/proc/{process}/cmdline").read_bytes()
-    except OSError:
-        return "?"
-    words = raw.replace(b"\0", b" ").decode("utf-8", "replace").strip()
-    return words if len(words) <= COMMAND_SHOWN else f"{words[:COMMAND_SHOWN]}..."

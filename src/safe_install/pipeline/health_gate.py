@@ -28,13 +28,16 @@ from typing import (
 from packaging.utils import NormalizedName
 
 from safe_install.environment.interpreter import read_script
+from safe_install.environment.programs import find_running
 from safe_install.environment.stamp import Stamp, describe_paths
 from safe_install.errors import Interrupted
 from safe_install.events import Reporter
 from safe_install.health.answers import Subject
 from safe_install.health.comparison import check_cuda_required, check_torch_is, compare_health
+from safe_install.health.running import note_running
 from safe_install.index.catalog import cuda_table
 from safe_install.models import (
+    Action,
     Driver,
     Environment,
     Finding,
@@ -222,6 +225,7 @@ def apply_and_verify(
     with timings.stage("commit"):
         _commit(transaction, summary, world.reporter)
     target = check_target(before.environment.torch, before.environment.driver, compared.after)
+    target += _note_running(before.environment, summary)
     is_unhealthy = has_errors((*compared.findings, *compared.intruded, *target))
     return compared.ends_as(Outcome.UNHEALTHY if is_unhealthy else outcome, target)
 
@@ -241,6 +245,14 @@ def _commit(transaction: Transaction, summary: Mapping[str, Any], reporter: Repo
     reporter.change_made(transaction.id)
     if transaction.warning:
         reporter.warn(transaction.warning)
+
+
+def _note_running(environment: Environment, summary: Mapping[str, Any]) -> Tuple[Finding, ...]:
+    """Which running programs work with files that this change has replaced?"""
+    actions = {row.get("action") for row in summary.get("steps", ())}
+    if actions <= {Action.ADD.value}:
+        return ()
+    return note_running(find_running(environment.interpreter.prefix))
 
 
 @dataclass(frozen=True)
