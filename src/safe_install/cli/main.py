@@ -429,13 +429,37 @@ def _by_typer(command: str) -> Run:
     return run
 
 
+def _doctor(invocation: Invocation, reporter: Reporter) -> Answer:
+    from safe_install.cli.fixing import Fixing, wants_fix
+
+    examine = _by_typer("doctor")
+    if not wants_fix(invocation.line.words):
+        return examine(invocation, reporter)
+    return Fixing(invocation.line.words, reporter, _run_inside(invocation, reporter)).run(
+        partial(examine, invocation, reporter)
+    )
+
+
+def _run_inside(invocation: Invocation, reporter: Reporter) -> Callable[[Sequence[str]], Answer]:
+    """Runs a command line of ours on the same environment, within this one."""
+
+    def run(words: Sequence[str]) -> Answer:
+        python = invocation.line.words.value("--python")
+        named = [] if python is None else ["--python", python]
+        line = parse_command_line([words[0], *named, *words[1:]])
+        return COMMANDS[line.route.command](Invocation(line, invocation.environ), reporter)
+
+    return run
+
+
 COMMANDS: Dict[str, Run] = {
+    "doctor": _doctor,
     "install": _install,
     "uninstall": _uninstall,
     "explain": _explain,
     **{
         name: _by_typer(name)
-        for name in ("doctor", "verify", "history", "undo", "recover", "wheels", "check-wheel")
+        for name in ("verify", "history", "undo", "recover", "wheels", "check-wheel")
     },
 }
 
