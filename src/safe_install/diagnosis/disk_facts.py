@@ -28,7 +28,11 @@ from safe_install.wheels.libraries import search_folders
 
 NAME_AND_VERSION = re.compile(r"(?P<name>.+?)-(?P<version>[^-]+)\.dist-info$")
 HEADER_SIZE = 4096  # bytes of METADATA: name and version stand at its top
-# Files that are written anew by those who use them, or by the installer of another distribution.
+# What writes a RECORD and then changes the files: strips them, moves programs.
+SYSTEM_INSTALLERS = ("debian", "rpm", "conda")
+# Others are edited on purpose: certificates of a company in certifi, settings.
+CODE_ENDINGS = (".py", ".so")
+# Written anew by those who use them, or by the installer of another distribution.
 REWRITTEN = ("direct_url.json", "INSTALLER", "REQUESTED", "RECORD")
 
 
@@ -36,6 +40,7 @@ def find_metadata(paths: Iterable[Path]) -> Tuple[MetadataFolder, ...]:
     """Every dist-info folder, in the order of sys.path; also those that are hidden, or broken."""
     found: List[MetadataFolder] = []
     for folder in paths:
+        site = Path(os.path.realpath(folder))
         for name in _list_folder(folder):
             match = NAME_AND_VERSION.match(name)
             if match is None or name.startswith("~"):
@@ -44,6 +49,7 @@ def find_metadata(paths: Iterable[Path]) -> Tuple[MetadataFolder, ...]:
             found.append(
                 MetadataFolder(
                     path,
+                    site,
                     canonicalize_name(match.group("name")),
                     match.group("version"),
                     _is_readable(path),
@@ -75,13 +81,15 @@ def _is_readable(folder: Path) -> bool:
 def read_records(environment: Environment) -> Tuple[RecordState, ...]:
     """The distributions whose files are not as their RECORDs say, by sizes.
 
-    Editable ones and those without a RECORD are left out: nothing is promised of their files.
+    Editable ones and those without a RECORD are left out: nothing is promised of their files. So
+    are those of the operating system and of conda, which patch and strip what a RECORD lists.
     """
     rows: Dict[NormalizedName, Sequence[RecordEntry]] = {}
     states: List[RecordState] = []
     for name in sorted(environment.installed):
         distribution = environment.installed[name]
-        if distribution.editable or not distribution.has_record:
+        is_of_system = (distribution.installer or "").lower() in SYSTEM_INSTALLERS
+        if distribution.editable or not distribution.has_record or is_of_system:
             continue
         try:
             rows[name] = tuple(parse_record(read_record_text(distribution.metadata_path) or ""))
@@ -110,7 +118,8 @@ def _compare(
         except OSError:
             missing.append(entry.path)
             continue
-        if entry.size.isdigit() and size != int(entry.size):
+        is_code = entry.path.endswith(CODE_ENDINGS) or ".so." in entry.path
+        if is_code and entry.size.isdigit() and size != int(entry.size):
             changed.append(ChangedFile(entry.path))
     if not missing and not changed:
         return None

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
-from typing import Dict, List, Optional, Sequence
+from typing import Dict, List, Sequence
 
 from packaging.utils import NormalizedName
 
 from safe_install.diagnosis.facts import (
     Facts,
     MetadataFolder,
-    Program,
+    Places,
     RecordState,
 )
 from safe_install.diagnosis.run import Answer, CannotTell
@@ -45,14 +44,13 @@ def check_interpreter(facts: Facts) -> Answer:
 
 def check_programs(facts: Facts) -> Answer:
     """Do python and pip on PATH belong to the environment that is active?"""
-    environment = _environment(facts)
-    scripts = _real(environment.interpreter.scheme.scripts)
-    if not _is_active(facts, environment):
+    environment, places = _environment(facts), _places(facts)
+    scripts = places.scripts
+    if places.prefix not in places.active:
         return ()
     findings: List[Finding] = []
     for program in facts.programs:
-        place = _place_of(program)
-        if program.name == "nvcc" or place is None or _real(place) == scripts:
+        if program.name == "nvcc" or program.folder in (None, scripts):
             continue
         findings.append(
             Finding(
@@ -68,55 +66,37 @@ def check_programs(facts: Facts) -> Answer:
     return findings
 
 
-def _place_of(program: Program) -> Optional[Path]:
-    """The folder of the interpreter that it is, or is started with."""
-    if program.name.startswith("python"):
-        return program.path.parent
-    return program.interpreter.parent if program.interpreter is not None else None
-
-
-def _is_active(facts: Facts, environment: Environment) -> bool:
-    prefix = _real(environment.interpreter.prefix)
-    names = ("VIRTUAL_ENV", "CONDA_PREFIX")
-    active = [facts.variables[name] for name in names if facts.variables.get(name)]
-    return any(_real(Path(folder)) == prefix for folder in active)
-
-
 def check_import_path(facts: Facts) -> Answer:
     """Does another folder on sys.path hide what is installed in this environment?"""
-    environment = _environment(facts)
-    own = {_real(folder) for folder in _own_sites(environment)}
+    places = _places(facts)
     first: Dict[NormalizedName, MetadataFolder] = {}
     findings: List[Finding] = []
     for folder in facts.metadata:
         before = first.setdefault(folder.name, folder)
-        if before is folder or before.path.parent == folder.path.parent:
+        if before.site == folder.site or before.version == folder.version:
             continue
-        if before.version == folder.version or _real(folder.path.parent) not in own:
-            continue
-        findings.append(_hidden(before, folder, facts))
+        if folder.site in places.sites:
+            findings.append(_hidden(before, folder, places))
     return findings
 
 
-def _hidden(first: MetadataFolder, hidden: MetadataFolder, facts: Facts) -> Finding:
-    source, way_out = _source_of(first.path.parent, facts)
+def _hidden(first: MetadataFolder, hidden: MetadataFolder, places: Places) -> Finding:
+    source, way_out = _source_of(first.site, places)
     severity = Severity.ERROR if is_guarded(first.name) else Severity.WARNING
     return Finding(
         "hidden-by-another-folder",
         severity,
         first.name,
         f"{first.name} {hidden.version} is installed here, and Python imports {first.version} "
-        f"from {first.path.parent} ({source})",
+        f"from {first.site} ({source})",
         way_out,
     )
 
 
-def _source_of(folder: Path, facts: Facts) -> Sequence[str]:
-    listed = facts.variables.get("PYTHONPATH", "").split(os.pathsep)
-    if _real(folder) in [_real(Path(path)) for path in listed if path]:
+def _source_of(folder: Path, places: Places) -> Sequence[str]:
+    if folder in places.pythonpath:
         return ("PYTHONPATH", "Start without it: unset PYTHONPATH.")
-    user_site = _environment(facts).interpreter.user_site
-    if user_site is not None and _real(user_site) == _real(folder):
+    if folder == places.user_site:
         return ("the user site", "Start without it: export PYTHONNOUSERSITE=1.")
     return ("another folder on sys.path", f"Remove it there, or keep {folder} off sys.path.")
 
@@ -126,7 +106,7 @@ def check_metadata(facts: Facts) -> Answer:
     by_place: Dict[object, List[MetadataFolder]] = {}
     findings: List[Finding] = []
     for folder in facts.metadata:
-        by_place.setdefault((folder.path.parent, folder.name), []).append(folder)
+        by_place.setdefault((folder.site, folder.name), []).append(folder)
         if not folder.is_readable:
             findings.append(_unreadable(folder))
     for folders in by_place.values():
@@ -154,7 +134,7 @@ def _recorded_twice(folders: Sequence[MetadataFolder]) -> Finding:
         "recorded-twice",
         Severity.ERROR if is_guarded(name) else Severity.WARNING,
         name,
-        f"{name} is recorded twice in {folders[0].path.parent}: {versions}; an install was "
+        f"{name} is recorded twice in {folders[0].site}: {versions}; an install was "
         "interrupted, or two installers wrote over each other",
         f"Uninstall it until none is left, then install it: safe-install uninstall -y {name}.",
     )
@@ -337,10 +317,7 @@ def _environment(facts: Facts) -> Environment:
     return facts.environment
 
 
-def _own_sites(environment: Environment) -> Sequence[Path]:
-    scheme = environment.interpreter.scheme
-    return (scheme.purelib, scheme.platlib)
-
-
-def _real(path: Path) -> Path:
-    return Path(os.path.realpath(path))
+def _places(facts: Facts) -> Places:
+    if facts.places is None:
+        raise ValueError("the interpreter did not answer")
+    return facts.places

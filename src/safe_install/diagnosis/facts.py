@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Mapping, Optional, Tuple
+from typing import FrozenSet, Mapping, Optional, Tuple
 
 from packaging.utils import NormalizedName
 
@@ -20,13 +20,25 @@ class ProbeProblem:
 
 
 @dataclass(frozen=True)
+class Places:
+    """Folders that are compared: all of them are resolved."""
+
+    prefix: Path
+    scripts: Path
+    sites: FrozenSet[Path] = frozenset()  # where an install of this environment puts files
+    user_site: Optional[Path] = None
+    pythonpath: FrozenSet[Path] = frozenset()
+    active: FrozenSet[Path] = frozenset()  # the environments that are active in the shell
+
+
+@dataclass(frozen=True)
 class Program:
     """What a name starts in the person's shell: the first file of that name on PATH."""
 
     name: str  # "python", "pip", "nvcc"
     path: Path
-    # the interpreter that a script is started with; None where the file is no script
-    interpreter: Optional[Path] = None
+    # the folder of the interpreter that it is, or is started with, resolved; None: neither
+    folder: Optional[Path] = None
 
 
 @dataclass(frozen=True)
@@ -34,6 +46,7 @@ class MetadataFolder:
     """A dist-info folder on sys.path."""
 
     path: Path
+    site: Path  # the folder that holds it, resolved
     name: NormalizedName  # of the folder's name
     version: str
     is_readable: bool = True  # False: no METADATA that says name and version
@@ -109,6 +122,7 @@ class Facts:
     executable: Path
     environment: Optional[Environment] = None  # None: the interpreter could not be asked
     problem: Optional[ProbeProblem] = None
+    places: Optional[Places] = None  # None: the interpreter could not be asked
     variables: Mapping[str, str] = field(default_factory=dict)  # of this process
     programs: Tuple[Program, ...] = ()
     metadata: Tuple[MetadataFolder, ...] = ()

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import dataclasses
+import os
 from concurrent.futures import ThreadPoolExecutor
 from functools import lru_cache
 from pathlib import Path
-from typing import Dict, List, Mapping, Optional, Sequence, Tuple
+from typing import Dict, FrozenSet, Iterable, List, Mapping, Optional, Sequence, Tuple
 from urllib.parse import unquote, urlsplit
 
 from safe_install.diagnosis.disk_facts import (
@@ -18,14 +19,14 @@ from safe_install.diagnosis.disk_facts import (
     read_rooms,
 )
 from safe_install.diagnosis.examined import check_cuda, check_torch_folder, failed_answers
-from safe_install.diagnosis.facts import Facts, ProbeProblem, Toolkit
+from safe_install.diagnosis.facts import Facts, Places, ProbeProblem, Toolkit
 from safe_install.diagnosis.machine_facts import find_programs
 from safe_install.environment.interpreter import find_interpreter
 from safe_install.environment.programs import find_running
 from safe_install.errors import ProbeFailed
 from safe_install.health.examination import Examination
 from safe_install.health.requirements import make_finding, unmet_requirements
-from safe_install.models import Environment, Finding, HealthReport, Severity
+from safe_install.models import Environment, Finding, HealthReport, Interpreter, Severity
 from safe_install.pipeline.baseline import installed_subjects
 from safe_install.pipeline.breakage import Judged, broken_among, judge_installed
 from safe_install.pipeline.session import probe_named
@@ -91,6 +92,7 @@ def _read_files(world: World, environment: Environment, executable: Path) -> Fac
     return Facts(
         executable,
         environment,
+        places=_resolve_places(interpreter, variables),
         variables=variables,
         programs=find_programs(variables),
         metadata=metadata,
@@ -105,6 +107,27 @@ def _read_files(world: World, environment: Environment, executable: Path) -> Fac
         cached_wheels=cached_wheels,
         conda=read_conda(interpreter.prefix) if interpreter.conda else (),
     )
+
+
+def _resolve_places(interpreter: Interpreter, variables: Mapping[str, str]) -> Places:
+    active = [variables.get(name, "") for name in ("VIRTUAL_ENV", "CONDA_PREFIX")]
+    scheme = interpreter.scheme
+    return Places(
+        prefix=_real(interpreter.prefix),
+        scripts=_real(scheme.scripts),
+        sites=frozenset({_real(scheme.purelib), _real(scheme.platlib)}),
+        user_site=_real(interpreter.user_site) if interpreter.user_site is not None else None,
+        pythonpath=_resolve_all(variables.get("PYTHONPATH", "").split(os.pathsep)),
+        active=_resolve_all(active),
+    )
+
+
+def _resolve_all(paths: Iterable[str]) -> FrozenSet[Path]:
+    return frozenset(_real(Path(path)) for path in paths if path)
+
+
+def _real(path: Path) -> Path:
+    return Path(os.path.realpath(path))
 
 
 def _with_health(

@@ -19,8 +19,15 @@ def find_programs(variables: Mapping[str, str]) -> Tuple[Program, ...]:
     for name in NAMES:
         path = shutil.which(name, path=variables.get("PATH", os.defpath))
         if path is not None:
-            found.append(Program(name, Path(path), _interpreter_of(Path(path))))
+            found.append(Program(name, Path(path), _folder_of(name, path)))
     return tuple(found)
+
+
+def _folder_of(name: str, path: str) -> Optional[Path]:
+    if name.startswith("python"):
+        return Path(os.path.realpath(os.path.dirname(path)))
+    interpreter = _interpreter_of(Path(path))
+    return Path(os.path.realpath(interpreter.parent)) if interpreter is not None else None
 
 
 def _interpreter_of(path: Path) -> Optional[Path]:
