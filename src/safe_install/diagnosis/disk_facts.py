@@ -30,6 +30,7 @@ NAME_AND_VERSION = re.compile(r"(?P<name>.+?)-(?P<version>[^-]+)\.dist-info$")
 HEADER_SIZE = 4096  # bytes of METADATA: name and version stand at its top
 # What writes a RECORD and then changes the files: strips them, moves programs.
 SYSTEM_INSTALLERS = ("debian", "rpm", "conda")
+SYSTEM_SITES = ("/usr/lib/python3/dist-packages",)  # Debian's, whose INSTALLER names none
 # Others are edited on purpose: certificates of a company in certifi, settings.
 CODE_ENDINGS = (".py", ".so")
 # Written anew by those who use them, or by the installer of another distribution.
@@ -88,8 +89,7 @@ def read_records(environment: Environment) -> Tuple[RecordState, ...]:
     states: List[RecordState] = []
     for name in sorted(environment.installed):
         distribution = environment.installed[name]
-        is_of_system = (distribution.installer or "").lower() in SYSTEM_INSTALLERS
-        if distribution.editable or not distribution.has_record or is_of_system:
+        if distribution.editable or not distribution.has_record or _is_of_system(distribution):
             continue
         try:
             rows[name] = tuple(parse_record(read_record_text(distribution.metadata_path) or ""))
@@ -101,6 +101,12 @@ def read_records(environment: Environment) -> Tuple[RecordState, ...]:
         if state is not None:
             states.append(_with_owners(state, environment, rows))
     return tuple(states)
+
+
+def _is_of_system(distribution: InstalledDistribution) -> bool:
+    if (distribution.installer or "").lower() in SYSTEM_INSTALLERS:
+        return True
+    return str(distribution.location) in SYSTEM_SITES
 
 
 def _compare(
