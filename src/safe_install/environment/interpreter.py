@@ -35,7 +35,7 @@ from safe_install.system import process
 
 PROBE_TIMEOUT = 60.0  # seconds; a probe takes 0.1, a cold network file system may take tens
 REASON_SHOWN = 400  # characters
-ANSWERS_LIMIT = 32_000_000  # characters; an environment of 1000 distributions has 1 million
+PROBE_LIMIT = 32_000_000  # characters; an environment of 1000 distributions has 1 million
 
 
 def find_interpreter(
@@ -198,7 +198,7 @@ def start_script(
     options.setdefault("env", child_environment())
     # The working folder is no place to import from: "/" has no packages of the user's.
     options.setdefault("cwd", Path(os.sep))
-    options.setdefault("stdout_limit", ANSWERS_LIMIT)
+    options.setdefault("stdout_limit", PROBE_LIMIT)
     command = [str(executable), "-B", "-c", READ_AND_RUN, str(len(source.encode())), *arguments]
     try:
         return process.start(command, input_text=source + "".join(words), **options)

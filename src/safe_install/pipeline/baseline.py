@@ -31,7 +31,7 @@ from safe_install.errors import (
 )
 from safe_install.health.answers import Subject
 from safe_install.health.comparison import is_healthy
-from safe_install.health.examination import ANSWERS_LIMIT, Examination
+from safe_install.health.examination import EXAMINATION_LIMIT, Examination
 from safe_install.health.requirements import unmet_requirements
 from safe_install.index.catalog import bundled_catalog, known_projects, load_project
 from safe_install.index.facts import Project
@@ -120,7 +120,9 @@ class BaselineCheck:
         if self.environment.torch is None or not can_wait(interpreter, environ):
             return
         with contextlib.suppress(OSError):
-            self._waiting = WaitingInterpreter(interpreter.executable, stdout_limit=ANSWERS_LIMIT)
+            self._waiting = WaitingInterpreter(
+                interpreter.executable, stdout_limit=EXAMINATION_LIMIT
+            )
 
     def _take_waiting(self) -> Optional[WaitingInterpreter]:
         waiting, self._waiting = self._waiting, None
