@@ -16,7 +16,12 @@ from packaging.utils import NormalizedName, canonicalize_name
 from safe_install.errors import HashMismatch, PipFailed, Refused, hint_for_oserror
 from safe_install.index.torch_files import normalize_requirements
 from safe_install.models import Candidate, CandidateKind, Environment, Finding, Origin, Plan, Step
-from safe_install.pipeline.contents import contents_findings, find_changed_files, system_path
+from safe_install.pipeline.contents import (
+    contents_findings,
+    find_changed_files,
+    find_hidden,
+    system_path,
+)
 from safe_install.pipeline.installer import PipInstaller, build_readers
 from safe_install.pipeline.session import Session, make_folder
 from safe_install.resolve.decisions import normalize_version
@@ -425,7 +430,7 @@ def find_notices(
         artifact = artifacts.get(step.name)
         if artifact is None:
             continue
-        hidden = {name: shutil.which(name, path=elsewhere) for name in artifact.scripts}
+        hidden = find_hidden(artifact.scripts, Path(interpreter.scheme.scripts), elsewhere)
         findings += contents_findings(
             artifact, folds_case=folds, hidden=hidden, beside_torch=beside_torch
         )

@@ -14,7 +14,7 @@ from packaging.version import Version
 from safe_install.errors import HashMismatch, Refused
 from safe_install.events import Reporter
 from safe_install.models import Action, Candidate, CandidateKind, Link, Origin, Plan, Severity, Step
-from safe_install.pipeline.contents import contents_findings, find_changed_files
+from safe_install.pipeline.contents import contents_findings, find_changed_files, find_hidden
 from safe_install.pipeline.delivery import (
     _copy_artifact,
     _take_brought,
@@ -118,6 +118,16 @@ def test_commands_that_hide_others(tmp_path):
         "hides-command"
     ]
     assert "ls (/bin/ls)" in one.detail and "demo (" not in one.detail
+
+
+def test_a_command_that_is_there_already_hides_nothing_new(tmp_path):
+    """An upgrade of pip in a virtual environment."""
+    system, scripts = tmp_path / "system", tmp_path / "scripts"
+    for folder, name in ((system, "pip"), (system, "ls"), (scripts, "pip")):
+        folder.mkdir(exist_ok=True)
+        (folder / name).touch(mode=0o755)
+    hidden = find_hidden(["pip", "ls", "run"], scripts, str(system))
+    assert hidden == {"ls": str(system / "ls"), "run": None}
 
 
 def test_only_commands_of_a_terminal_are_looked_for_on_path(tmp_path):
