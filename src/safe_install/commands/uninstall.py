@@ -30,6 +30,7 @@ from safe_install.models import (
 from safe_install.pipeline.baseline import BaselineCheck
 from safe_install.pipeline.health_gate import Expectation, apply_and_verify, make_result, summarize
 from safe_install.pipeline.session import (
+    error_context,
     is_own,
     probe_environment,
     prune_history,
@@ -60,7 +61,7 @@ def uninstall(request: UninstallRequest, world: World) -> InstallResult:
     if _all_in_user_site(request, environment):
         environment = user_environment(environment)
     refuse_externally_managed(environment, break_system_packages=request.break_system_packages)
-    with lock_environment(environment.interpreter.prefix):
+    with error_context(environment), lock_environment(environment.interpreter.prefix):
         if unfinished.recover(environment.interpreter.prefix):
             environment = read_again(environment)
         plan = _plan(request, environment, world)
