@@ -117,6 +117,7 @@ def select(
     plan, torch_after = selected.plan, selected.torch_after
     if plan.steps:
         loop.torch_check.judge_plan(plan, selection, torch_after, catalog)
+        loop.say_torch(selection)
     shown = {pin.name for pin in selection.files}
     return dataclasses.replace(
         selected,
@@ -282,14 +283,17 @@ class _Loop:
         """Is the torch that comes one that will run? Of one that we chose pip has to name the build
         first.
         Errors: Refused."""
+        if not selection.torch_choice.is_assumed:
+            self.torch_check.check(selection.coming_torch)
+
+    def say_torch(self, selection: Selection) -> None:
+        """Which torch will be installed, once: when nothing refuses it any more."""
         torch = selection.coming_torch
-        if selection.torch_choice.is_assumed:
+        if torch is None or torch == self._announced:
             return
-        if torch is not None and torch != self._announced:
-            self._announced = torch
-            why = ": extensions are chosen for it" if selection.extensions else ""
-            self._reporter.note(f"torch {torch.runtime_version} will be installed{why}")
-            self.torch_check.check(torch)
+        self._announced = torch
+        why = ": extensions are chosen for it" if selection.extensions else ""
+        self._reporter.note(f"torch {torch.runtime_version} will be installed{why}")
 
     def _ask_installer(self, selection: Selection) -> Tuple[Selection, Tuple[Step, ...]]:
         """Its plan under our constraints; asked again as long as there is more to choose."""
@@ -471,6 +475,7 @@ class _Loop:
         torch_file = decisions.find_torch_file(done.steps)
         # What would be refused in the end is refused before torch is fetched.
         selected = _review(selection, done.steps, self._request, self._catalog)
+        self.say_torch(selection)
         environment = self._unpack_torch(selected)
         for candidate in decisions.find_unbuilt(selection):
             selection = self.files.bring(candidate, selection, environment, torch_file=torch_file)

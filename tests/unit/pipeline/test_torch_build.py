@@ -21,7 +21,7 @@ from safe_install.resolve.rounds import Failed
 from safe_install.system.http import PageAnswer, PageStatus
 from safe_install.tags import supported_tags
 from tests.factories import make_environment, make_interpreter
-from tests.unit.pipeline.test_selection import FakeChooser, planned, run, steps_of
+from tests.unit.pipeline.test_selection import FakeChooser, Notes, planned, run, steps_of
 
 WHL = "https://download.pytorch.org/whl"
 TAGS = supported_tags("3.11", "cpython", "linux_x86_64", ("glibc", "2.36"))
@@ -328,6 +328,22 @@ def test_a_folder_that_has_another_build_of_an_older_release(tmp_path):
 def test_a_declared_driver_refuses(tmp_path):
     with pytest.raises(Refused, match="needs driver 580"):
         choose(tmp_path, PINNED, here=machine(driver="470.57.02", declared=True))
+
+
+@pytest.mark.parametrize(
+    ("words", "here", "pages"),
+    [
+        ([PINNED], machine(driver="470.57.02", declared=True), Pages()),
+        (["-U", "torch"], machine(torch="2.13.0+cpu"), Pages(down=["download.pytorch.org"])),
+    ],
+    ids=["driver", "accelerator"],
+)
+def test_what_is_refused_is_not_said_to_come(tmp_path, monkeypatch, words, here, pages):
+    said = []
+    monkeypatch.setattr(Notes, "note", lambda _, text: said.append(text))
+    with pytest.raises(Refused):
+        choose(tmp_path, *words, here=here, chooser=PageChooser(pages))
+    assert not any("will be installed" in line for line in said), said
 
 
 def test_never_a_build_for_the_cpu_where_there_is_a_gpu(tmp_path):
