@@ -140,8 +140,8 @@ def note_choice(
     unknown = [one for one in choice.passed_over if one.is_open]
     if unknown and taken == choice.planned:
         detail = (
-            f"torch {taken.runtime_version} comes as pip planned it: whether another build of it "
-            f"would run here is not known: {unknown[0].reason}"
+            f"torch {taken.runtime_version} comes as pip planned it: whether there is a torch "
+            f"{unknown[0].version} is not known: {unknown[0].reason}"
         )
         return (Finding("other-build", Severity.NOTE, TORCH, detail, unknown[0].remedy),)
     # One with which pip found no plan may have been passed over before, because a wheel was

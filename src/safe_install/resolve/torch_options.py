@@ -64,9 +64,24 @@ def open_options(selection: Selection, options: Sequence[TorchOption]) -> List[T
     found = [
         option for option in options if option.excluded is None and option.version not in names
     ]
-    if selection.extensions or sum(one.by_installer for one in passed) < MAX_REFUSED:
+    if selection.extensions:
+        return found
+    if _is_unlike_installed(selection.torch_choice.planned, options):
+        found = _of_release(selection.torch_choice.planned, found)
+    if sum(one.by_installer for one in passed) < MAX_REFUSED:
         return found
     return [option for option in found if option.is_installed]
+
+
+def _is_unlike_installed(planned: Optional[TorchBuild], options: Sequence[TorchOption]) -> bool:
+    """Does --allow-torch-change alone permit the torch of pip's plan?"""
+    return any(one.build == planned and one.is_for_another_accelerator for one in options)
+
+
+def _of_release(planned: Optional[TorchBuild], options: Sequence[TorchOption]) -> List[TorchOption]:
+    """Something in pip's plan requires that release; another one is nobody's wish."""
+    release = planned.version.public if planned is not None else ""
+    return [option for option in options if option.release == release]
 
 
 def newer_options(options: Sequence[TorchOption]) -> Tuple[TorchOption, ...]:

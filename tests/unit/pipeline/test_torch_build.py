@@ -588,3 +588,47 @@ def test_a_file_is_brought_first_where_its_page_does_not_say_all(tmp_path, field
     )
     assert [name for name, _ in chooser.obtained] == ["torch"]
     assert list(selected.artifacts) == ["torch"]
+
+
+# --- another torch is permitted, and no other accelerator is named --------------------------------
+
+PERMITTED = [
+    # installed, words, what comes
+    ("2.13.0+cpu", ["--allow-torch-change", "base"], "2.14.1+cpu"),
+    ("2.13.0+cu126", ["--allow-torch-change", "base"], "2.14.1+cu126"),
+    ("2.13.0+cpu", ["--allow-torch-change", "-U", "torch"], "2.14.1+cpu"),
+    ("2.13.0+cpu", ["--allow-torch-change", "torch==2.14.1"], "2.14.1+cpu"),
+    # the page has no such build: what is permitted comes
+    ("2.9.1+cu129", ["--allow-torch-change", "base"], "2.14.1"),
+    # named: another accelerator, and no other release
+    ("2.13.0+cpu", ["--allow-torch-change", "--accelerator", "cu130", "torch"], "2.13.0"),
+]
+
+
+@pytest.mark.parametrize(("installed", "words", "version"), PERMITTED)
+def test_a_permitted_torch_is_for_the_accelerator_of_the_installed_one(
+    tmp_path, installed, words, version
+):
+    others = {"base": "1.0"} if "base" in words else {}
+    installer = PackageIndex("2.14.1", "2.13.0", others=others)
+    selected, *_ = choose(tmp_path, *words, here=machine(torch=installed), installer=installer)
+    assert torch_of(selected) == version
+    assert len(installer.questions) <= 2
+
+
+def test_what_is_permitted_comes_where_the_host_does_not_answer_and_it_is_said(tmp_path):
+    chooser = PageChooser(Pages(down=["download.pytorch.org"]))
+    installer = PackageIndex("2.14.1", others={"base": "1.0"})
+    words = ["--allow-torch-change", "base"]
+    selected, *_ = choose(
+        tmp_path, *words, here=machine(torch="2.13.0+cpu"), chooser=chooser, installer=installer
+    )
+    assert torch_of(selected) == "2.14.1"
+    assert len(installer.questions) == 1
+    (line,) = notes_of(selected, "other-build")
+    assert line == (
+        "torch 2.14.1+cu130 comes as pip planned it: whether there is a torch 2.14.1+cpu is not "
+        "known: download.pytorch.org does not answer (HTTP 503)"
+    )
+    (change,) = notes_of(selected, "torch-accelerator")
+    assert change.startswith("torch 2.13.0+cpu is a build for cpu, and torch 2.14.1+cu130")
