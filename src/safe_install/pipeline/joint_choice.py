@@ -36,6 +36,7 @@ from safe_install.resolve.torch_choice import (
     hint_to_step_back,
     hint_where_pip_has_no_plan,
     join_all,
+    passed_over_as_absent,
 )
 from safe_install.resolve.torch_conflict import (
     Conflict,
@@ -60,6 +61,7 @@ from safe_install.resolve.torch_options import (
     not_fitting,
     not_known,
     open_options,
+    refuse_for_silence,
     refuse_other_source,
     same_release_first,
     say_built,
@@ -139,6 +141,8 @@ class JointChoice:
             tried = take_torch(selection, option)
             passed_over = self._reason_against(tried, option)
             if passed_over is not None:
+                if passed_over.is_silent and self._would_be_taken(tried, option):
+                    refuse_for_silence(passed_over, options, selection.torch_choice.planned)
                 selection = with_passed_over(selection, passed_over)
                 continue
             tried = self._with_file(tried, option)
@@ -226,11 +230,13 @@ class JointChoice:
         if option.is_on_index or tried.torch_choice.files or not self._finds_files:
             return None
         found = self._find_file(option, tried)
-        return (
-            PassedOver(option.build, found.reason, remedy=found.remedy, is_open=found.is_open)
-            if isinstance(found, Absent)
-            else None
-        )
+        return passed_over_as_absent(option.build, found) if isinstance(found, Absent) else None
+
+    def _would_be_taken(self, tried: Selection, option: TorchOption) -> bool:
+        """Would a build come, by what is known here, if its host answered? A torch that is
+        installed may stay instead."""
+        is_wanted = tried.here.torch is None and not option.warning
+        return is_wanted and all(self._find_known(tried, option).values())
 
     def _find_file(self, option: TorchOption, selection: Selection) -> Union[TorchFile, Absent]:
         if option.version not in self._files:

@@ -268,6 +268,24 @@ def with_reason_of_planned(selection: Selection, options: Sequence[TorchOption])
     return selection
 
 
+def refuse_for_silence(
+    passed: PassedOver, options: Sequence[TorchOption], planned: Optional[TorchBuild]
+) -> None:
+    """A host that does not answer today decides on no other torch. Errors: Refused, with what the
+    person can write to have one that lies elsewhere."""
+    ways = [passed.remedy]
+    on_index = [one for one in options if one.excluded is None and one.is_on_index]
+    runs = [one for one in on_index if not one.warning]
+    if runs:
+        ways.append(f"Or name one that the package index may have: torch=={runs[0].release}.")
+    elif planned in [one.build for one in on_index]:
+        ways.append(
+            f"Or take torch {planned.runtime_version}, which does not run here: "
+            f"--accelerator {planned.accelerator} torch=={planned.version.public}."
+        )
+    raise Refused(f"torch {passed.version} would come, and {passed.reason}", hint=" ".join(ways))
+
+
 def carried_of(error: NoCandidate, selection: Selection) -> List[NormalizedName]:
     """The extensions that nobody named, among those that an error is about."""
     names = error.projects or tuple(selection.carried)

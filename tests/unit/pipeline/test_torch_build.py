@@ -278,13 +278,78 @@ def test_the_builds_of_one_release_are_one_question(tmp_path):
     assert len({version.partition("+")[0] for version in asked}) == 1 + MAX_ASKED
 
 
-def test_an_older_release_of_pips_index_serves_where_the_host_does_not_answer(tmp_path):
+SILENT = [
+    # driver, words, what would come, what the hint names
+    ("535.104.05", ["torch"], "2.14.1+cu126", "torch==2.10.0."),
+    ("470.57.02", ["torch"], "2.7.1+cu118", "torch==2.0.1."),
+    ("470.57.02", ["base"], "2.7.1+cu118", "torch==2.0.1."),
+    ("470.57.02", ["torch>=2.6"], "2.7.1+cu118", "--accelerator cu132 torch==2.15.0."),
+]
+
+
+@pytest.mark.parametrize("declared", [True, False], ids=["declared", "here"])
+@pytest.mark.parametrize(("driver", "words", "version", "way"), SILENT)
+def test_a_host_that_does_not_answer_decides_on_no_older_torch(
+    tmp_path, driver, words, version, way, declared
+):
     chooser = PageChooser(Pages(down=["download.pytorch.org"]))
-    selected, *_ = choose(tmp_path, "torch", here=machine(driver="535.104.05"), chooser=chooser)
+    installer = PackageIndex(others={"base": "1.0"} if "base" in words else {})
+    here = machine(driver=driver, declared=declared)
+    with pytest.raises(Refused) as caught:
+        choose(tmp_path, *words, here=here, chooser=chooser, installer=installer)
+    assert caught.value.message == (
+        f"torch {version} would come, and download.pytorch.org does not answer (HTTP 503)"
+    )
+    assert caught.value.hint.startswith("Try again when download.pytorch.org answers, or name a ")
+    is_possible = not (declared and "--accelerator" in way)
+    assert (way in caught.value.hint) is is_possible
+    assert len(installer.questions) == 1
+    assert len(chooser.pages.asked) == 1
+
+
+@pytest.mark.parametrize(
+    "words", [["torch==2.10.0"], ["--accelerator", "cu132", "torch==2.15.0"]], ids=["runs", "not"]
+)
+def test_the_ways_out_of_that_refusal(tmp_path, words):
+    chooser = PageChooser(Pages(down=["download.pytorch.org"]))
+    release = words[-1].partition("==")[2]
+    selected, *_ = choose(
+        tmp_path,
+        *words,
+        here=machine(driver="535.104.05"),
+        chooser=chooser,
+        installer=PackageIndex(release),
+    )
+    assert torch_of(selected) == release
+
+
+def test_an_extension_is_no_reason_for_an_older_torch_either(tmp_path):
+    """The bundled facts know a torch-scatter for the torch whose host does not answer."""
+    chooser = PageChooser(Pages(down=["download.pytorch.org"]))
+    chooser.is_known = lambda *_, **__: True
+    with pytest.raises(Refused, match=r"torch 2\.14\.1\+cu126 would come, and download"):
+        choose(
+            tmp_path, "torch", "torch-scatter", here=machine(driver="535.104.05"), chooser=chooser
+        )
+
+
+def test_a_torch_of_which_less_is_known_does_not_refuse_an_older_one(tmp_path):
+    chooser = PageChooser(Pages(down=["download.pytorch.org"]))
+    chooser.is_known = lambda *_, **__: None
+    selected, *_ = choose(
+        tmp_path, "torch", "torch-scatter", here=machine(driver="535.104.05"), chooser=chooser
+    )
     assert torch_of(selected) == "2.10.0"
     (line,) = notes_of(selected, "older-torch")
     assert "download.pytorch.org does not answer (HTTP 503)" in line
-    assert len(chooser.pages.asked) == len(set(chooser.pages.asked))
+
+
+def test_an_older_release_of_pips_index_serves_where_no_host_may_be_asked(tmp_path):
+    chooser = PageChooser(offline="--offline")
+    selected, *_ = choose(tmp_path, "torch", here=machine(driver="535.104.05"), chooser=chooser)
+    assert torch_of(selected) == "2.10.0"
+    (line,) = notes_of(selected, "older-torch")
+    assert "download.pytorch.org was not asked (--offline)" in line
 
 
 PINNED = "torch==2.15.0"
@@ -299,22 +364,22 @@ def test_a_driver_that_is_here_refuses_nothing_where_there_is_no_other_build(tmp
 
 @pytest.mark.parametrize("driver", ["535.104.05", "470.57.02"])
 def test_pip_is_not_asked_for_every_release(tmp_path, driver):
-    """Its only place is a folder with one torch, and no host answers."""
-    chooser, installer = PageChooser(Pages(down=["download.pytorch.org"])), PackageIndex("2.15.0")
+    """Its only place is a folder with one torch, and no host may be asked."""
+    chooser, installer = PageChooser(offline="--no-index"), PackageIndex("2.15.0")
     selected, _, _, said = choose(
         tmp_path, "torch", here=machine(driver=driver), chooser=chooser, installer=installer
     )
     assert torch_of(selected) == "2.15.0"
     assert any("needs driver 580" in line for line in said)
     (line,) = notes_of(selected, "other-build")
-    assert "is not known: download.pytorch.org does not answer" in line
+    assert "is not known: download.pytorch.org was not asked" in line
     assert len(installer.questions) <= 4
 
 
 def test_a_folder_that_has_another_build_of_an_older_release(tmp_path):
     """For the CPU: it does not come silently, and pip is not asked for it again and again."""
     here = machine(driver="535.104.05", gpu="8.0")
-    chooser = PageChooser(Pages(down=["download.pytorch.org"]))
+    chooser = PageChooser(offline="--no-index")
     installer = PackageIndex(named={"2.10.0": "2.10.0+cpu", "2.9.1": "2.9.1+cpu"})
     selected, *_ = choose(tmp_path, "torch", here=here, chooser=chooser, installer=installer)
     assert torch_of(selected) == "2.15.0"
