@@ -152,7 +152,7 @@ class JointChoice:
                 why = PassedOver(option.build, why_lacking(error, tried), lacks_wheel=True)
                 selection = with_passed_over(selection, why, error.rejections)
                 continue
-            return settle(with_reason_of_planned(tried, options)), resolution
+            return self._settle(tried, options), resolution
         if may_keep_planned(selection, options):
             return settle(take_planned(selection)), _NOTHING
         found = self._choose_builds(selection, options)
@@ -161,6 +161,9 @@ class JointChoice:
         if not is_of_another_accelerator(selection.torch_choice.planned, options):
             self._check_torch(selection.torch_choice.planned)
         raise self._failure(selection, options)
+
+    def _settle(self, tried: Selection, options: Sequence[TorchOption]) -> Selection:
+        return settle(with_reason_of_planned(tried, options, self._wanted.torch))
 
     def choose_for_installed(self, selection: Selection) -> Resolution:
         """The extensions for the installed torch. Errors: Refused; NoCandidate, with the older
@@ -296,7 +299,7 @@ class JointChoice:
             except NoCandidate as error:
                 errors.append(error)
                 continue
-            return settle(with_reason_of_planned(say_built(tried, resolution), options)), resolution
+            return self._settle(say_built(tried, resolution), options), resolution
         # Why it can be built for no torch says more than that no wheel is there.
         self._error = errors[0] if errors else self._error
         return None

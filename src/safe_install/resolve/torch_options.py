@@ -26,7 +26,13 @@ from safe_install.resolve.torch_choice import (
     PassedOver,
     pass_over,
 )
-from safe_install.resolve.torch_ranking import Exclusion, TorchOption, without_name
+from safe_install.resolve.torch_ranking import (
+    Exclusion,
+    TorchOption,
+    TorchTerms,
+    newest_on_index,
+    without_name,
+)
 
 MAX_REFUSED = 2  # builds for which pip is asked in vain, where there are no extensions
 
@@ -252,12 +258,18 @@ def with_passed_over(
     return dataclasses.replace(selection, torch_choice=choice)
 
 
-def with_reason_of_planned(selection: Selection, options: Sequence[TorchOption]) -> Selection:
-    """With why the torch that pip planned was not even tried: it does not run with the driver."""
+def with_reason_of_planned(
+    selection: Selection, options: Sequence[TorchOption], terms: TorchTerms
+) -> Selection:
+    """With why the torch that pip planned, or would have, was not even tried: it does not run with
+    the driver, or is for another accelerator."""
     choice = selection.torch_choice
+    planned = choice.planned
+    if planned is None and selection.here.torch is None:
+        planned = newest_on_index(options, terms)
     passed = {one.version for one in choice.passed_over}
     for option in options:
-        is_untried = option.build == choice.planned and option.version not in passed
+        is_untried = option.build == planned and option.version not in passed
         if is_untried and selection.coming_torch != option.build:
             told = _telling(option, options)
             if told is None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import enum
 from dataclasses import dataclass, field
-from typing import Dict, List, Mapping, Optional, Tuple
+from typing import Dict, List, Mapping, Optional, Sequence, Tuple
 
 from packaging.requirements import Requirement
 from packaging.specifiers import SpecifierSet
@@ -291,6 +291,16 @@ def without_name(reason: str, option: TorchOption) -> str:
         if reason.startswith(name):
             return reason[len(name) :]
     return reason.partition(f": torch {option.build.runtime_version} has ")[0]
+
+
+def newest_on_index(options: Sequence[TorchOption], terms: TorchTerms) -> Optional[TorchBuild]:
+    """The torch that the installer would plan, by what is known of its index and of the words of
+    the person."""
+    for option in sorted(options, key=lambda one: Version(one.release), reverse=True):
+        forbidden = _forbidden_by_the_person(option.build, terms, is_fixed=False)
+        if option.is_on_index and option.excluded is not Exclusion.PYTHON and not forbidden:
+            return option.build
+    return None
 
 
 def judge_planned(
