@@ -55,6 +55,15 @@ class DriverLibrary:
 
 
 @dataclass(frozen=True)
+class RunningProgram:
+    """A process that has files of this environment in memory that are not there any more."""
+
+    pid: int
+    command: str
+    files: Tuple[str, ...]
+
+
+@dataclass(frozen=True)
 class TorchPlace:
     """A folder of sys.path with torch's files, its metadata, or both. Paths are resolved."""
 

@@ -234,6 +234,13 @@ def test_a_hostile_wheel(ground, tmp_path, options, told):
     assert "torch_scatter" in said or "torch-scatter" in said
 
 
+def test_a_dry_run_refuses_what_the_run_would(ground, tmp_path):
+    """It unpacks nothing, and knows all the same that a file is another one than RECORD says."""
+    options, told = WHEELS["RECORD lies"]
+    ground.serve(craft(tmp_path, **options))
+    assert told in ground.refuses(*SCATTER, "--dry-run")
+
+
 def test_a_bomb_whose_headers_lie(ground, tmp_path):
     packer = zlib.compressobj(9, zlib.DEFLATED, -15)
     packed = packer.compress(bytes(30 * 2**20)) + packer.flush()

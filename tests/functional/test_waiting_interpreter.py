@@ -12,6 +12,7 @@ import pytest
 from safe_install.environment import waiting as module
 from safe_install.environment.waiting import WaitingInterpreter, can_wait
 from tests.factories import make_interpreter
+from tests.unit.wheels.crafted import make_wheel
 
 # Runs at the start of every Python of the environment: writes down what is loaded by then.
 HOOK = (
@@ -93,3 +94,19 @@ def test_where_the_standard_library_may_come_out_of_the_environment_none_waits()
     assert can_wait(make_interpreter(), {})
     assert not can_wait(make_interpreter(conda=True), {})
     assert not can_wait(make_interpreter(), {"PYTHONPATH": "/somewhere"})
+
+
+def test_every_change_is_checked_by_one_that_waited(make_environment, tmp_path: Path):
+    """An interpreter that waited was started without `site`, and runs the .pth files itself."""
+    environment = make_environment("3.11", "torch==1.8.1+cu111")
+    wheel = make_wheel(tmp_path)  # demo 1.0
+    seen = tmp_path / "seen"
+    (environment.site / "0-first.pth").write_text(
+        f"import sys; open({str(seen)!r}, 'a').write(str(sys.flags.no_site))\n"
+    )
+    changes = ("install", "--no-index", str(wheel)), ("uninstall", "-y", "demo"), ("undo",)
+    for words in changes:
+        seen.write_text("")
+        document = environment.document(*words)
+        assert document["exit_code"] == 0, document
+        assert "1" in seen.read_text(), words

@@ -102,7 +102,11 @@ def test_what_cannot_be_removed_is_refused_and_can_be_ignored(make_place, tmp_pa
     (place.site / "bare-1.0.dist-info" / "METADATA").write_text(old.format("bare"))
     before = place.tree()
     for name, reason, hint in (
-        ("distutil", "Cannot uninstall distutil 1.0", "--ignore-installed distutil"),
+        (
+            "distutil",
+            "Cannot uninstall distutil 1.0",
+            "safe-install install --ignore-installed distutil.",
+        ),
         (
             "bare",
             "no RECORD file was found for bare",
@@ -115,6 +119,8 @@ def test_what_cannot_be_removed_is_refused_and_can_be_ignored(make_place, tmp_pa
             assert refused.returncode == 11, (words, refused.stderr)
             assert reason in refused.stderr, (words, refused.stderr)
             assert hint in refused.stderr, (words, refused.stderr)
+            outcome = refused.stderr.splitlines()[-1]
+            assert outcome.startswith("Refused: nothing was changed in ./env (Python"), words
             assert place.tree() == before
         place.must("install", "-q", "-I", f"{name}==2.0", PIP_FIND_LINKS=str(more))
         assert place.ask(f"import {name}; print({name}.value)") == "2"

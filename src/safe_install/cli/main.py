@@ -8,13 +8,12 @@ others by Typer.
 
 from __future__ import annotations
 
-import codecs
-import locale
 import os
 import re
 import shlex
 import signal
 import sys
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -22,6 +21,7 @@ from typing import (
     TYPE_CHECKING,
     Callable,
     Dict,
+    Iterator,
     List,
     Mapping,
     NoReturn,
@@ -30,13 +30,12 @@ from typing import (
     Tuple,
     Union,
 )
-from urllib.parse import unquote, urlsplit
 
 from safe_install import __version__
 from safe_install.cli import terminal
 from safe_install.errors import (
-    InputError,
     Interrupted,
+    ProbeFailed,
     SafeInstallError,
     SystemFailed,
     Unexpected,
@@ -56,15 +55,9 @@ from safe_install.resolve.command_line import (
 from safe_install.resolve.pip_settings import is_true
 
 if TYPE_CHECKING:
+    from safe_install.environment.interpreter import Probe
     from safe_install.resolve.request import InstallRequest
 
-BYTE_ORDER_MARKS = (
-    (codecs.BOM_UTF8, "utf-8"),
-    (codecs.BOM_UTF32_LE, "utf-32-le"),
-    (codecs.BOM_UTF32_BE, "utf-32-be"),
-    (codecs.BOM_UTF16_LE, "utf-16-le"),
-    (codecs.BOM_UTF16_BE, "utf-16-be"),
-)
 COMPLETION_OPTIONS = ("--install-completion", "--show-completion")
 OUTCOMES: Mapping[int, Outcome] = {
     10: Outcome.REFUSED,
@@ -303,43 +296,6 @@ def _as_kept(words: Sequence[str]) -> Sequence[str]:
     return ("safe-install", *redact_words(words))
 
 
-def _read_location(location: str, invocation: Invocation, network: NetworkSettings) -> str:
-    """The text of a requirements file: a path, or a URL."""
-    if location.startswith(("http://", "https://")):
-        from safe_install.pipeline.client import make_client
-
-        page = make_client(_world(invocation, Reporter(), network)).get_page(location)
-        if not page.text:
-            told = page.detail or page.status.value
-            raise InputError(
-                f"{location} could not be read: {told}",
-                hint="Correct the address, or give a local copy.",
-            )
-        return page.text
-    path = Path(unquote(urlsplit(location).path) if location.startswith("file://") else location)
-    try:
-        return _decode(path.read_bytes())
-    except (OSError, UnicodeDecodeError, LookupError) as error:
-        raise InputError(
-            f"Could not open requirements file: {location}: {error}", hint="Correct the path."
-        ) from error
-
-
-def _decode(content: bytes) -> str:
-    """As pip reads it: the byte order mark, else a coding line, else UTF-8, else the locale."""
-    for mark, encoding in BYTE_ORDER_MARKS:
-        if content.startswith(mark):
-            return content[len(mark) :].decode(encoding)
-    for line in content.split(b"\n")[:2]:
-        match = re.match(rb"#.*coding[:=]\s*([-\w.]+)", line)
-        if match:
-            return content.decode(match.group(1).decode("ascii"))
-    try:
-        return content.decode("utf-8")
-    except UnicodeDecodeError:
-        return content.decode(locale.getpreferredencoding(False))
-
-
 def _configuration(invocation: Invocation) -> Mapping[str, str]:
     from safe_install.environment.interpreter import find_interpreter
     from safe_install.system.pip_configuration import read_configuration
@@ -357,26 +313,45 @@ def _configured_network(invocation: Invocation, words: Words) -> NetworkSettings
     return parse_network(words, read_configuration(Path(sys.prefix), invocation.environ, "install"))
 
 
+@contextmanager
+def _probing(invocation: Invocation) -> Iterator[Optional[Probe]]:
+    """The managed interpreter is asked while we import what is needed for the answer."""
+    from safe_install.environment.interpreter import Probe, find_interpreter
+
+    executable = find_interpreter(invocation.python, invocation.environ)
+    try:
+        probe = Probe(executable)
+    except ProbeFailed:
+        yield None  # the command finds that, too
+        return
+    try:
+        yield probe
+    finally:
+        probe.stop()
+
+
 def _install(invocation: Invocation, reporter: Reporter) -> Answer:
-    from safe_install.commands.install import install
+    from safe_install.cli.locations import read_location
     from safe_install.resolve.request import parse_install, parse_network
 
     words = invocation.line.words
     configuration = _configuration(invocation)
+    network = parse_network(words, configuration)
     request = parse_install(
         words,
         environ=invocation.environ,
         configuration=configuration,
-        read=partial(
-            _read_location, invocation=invocation, network=parse_network(words, configuration)
-        ),
+        read=partial(read_location, world=_world(invocation, Reporter(), network)),
     )
     if request.place not in (None, "user"):
         return _install_elsewhere(request, invocation.environ)
     reporter.quiet = max(reporter.quiet, request.quiet)  # PIP_QUIET and pip.conf, too
     reporter.log_file = request.log_file
     reporter.shows_progress = request.shows_progress
-    return install(request, _filling_world(invocation, reporter, request.network))
+    with _probing(invocation) as probe:
+        from safe_install.commands.install import install
+
+        return install(request, _filling_world(invocation, reporter, request.network), probe)
 
 
 def _install_elsewhere(request: InstallRequest, environ: Mapping[str, str]) -> int:
@@ -391,7 +366,7 @@ def _install_elsewhere(request: InstallRequest, environ: Mapping[str, str]) -> i
 
 
 def _uninstall(invocation: Invocation, reporter: Reporter) -> Answer:
-    from safe_install.commands.uninstall import uninstall
+    from safe_install.cli.locations import read_location
     from safe_install.resolve.request import parse_network, parse_uninstall
 
     words = invocation.line.words
@@ -401,11 +376,14 @@ def _uninstall(invocation: Invocation, reporter: Reporter) -> Answer:
         words,
         environ=invocation.environ,
         configuration=configuration,
-        read=partial(_read_location, invocation=invocation, network=network),
+        read=partial(read_location, world=_world(invocation, Reporter(), network)),
     )
     reporter.quiet = max(reporter.quiet, request.quiet)
     reporter.log_file = request.log_file
-    return uninstall(request, _filling_world(invocation, reporter, network))
+    with _probing(invocation) as probe:
+        from safe_install.commands.uninstall import uninstall
+
+        return uninstall(request, _filling_world(invocation, reporter, network), probe)
 
 
 def _explain(invocation: Invocation, reporter: Reporter) -> Answer:
@@ -429,13 +407,37 @@ def _by_typer(command: str) -> Run:
     return run
 
 
+def _doctor(invocation: Invocation, reporter: Reporter) -> Answer:
+    from safe_install.cli.fixing import Fixing, wants_fix
+
+    examine = _by_typer("doctor")
+    if not wants_fix(invocation.line.words):
+        return examine(invocation, reporter)
+    return Fixing(invocation.line.words, reporter, _run_inside(invocation, reporter)).run(
+        partial(examine, invocation, reporter)
+    )
+
+
+def _run_inside(invocation: Invocation, reporter: Reporter) -> Callable[[Sequence[str]], Answer]:
+    """Runs a command line of ours on the same environment, within this one."""
+
+    def run(words: Sequence[str]) -> Answer:
+        python = invocation.line.words.value("--python")
+        named = [] if python is None else ["--python", python]
+        line = parse_command_line([words[0], *named, *words[1:]])
+        return COMMANDS[line.route.command](Invocation(line, invocation.environ), reporter)
+
+    return run
+
+
 COMMANDS: Dict[str, Run] = {
+    "doctor": _doctor,
     "install": _install,
     "uninstall": _uninstall,
     "explain": _explain,
     **{
         name: _by_typer(name)
-        for name in ("doctor", "verify", "history", "undo", "recover", "wheels", "check-wheel")
+        for name in ("verify", "history", "undo", "recover", "wheels", "check-wheel")
     },
 }
 

@@ -101,7 +101,8 @@ def declare(command: CommandRow, run: Optional[Run]) -> None:
 
 def _declare_option(option: OptionRow) -> inspect.Parameter:
     if option.kind is Kind.SWITCH:
-        declared = typer.Option(False, option.name, help=option.help)
+        names = [option.name, option.short] if option.short else [option.name]
+        declared = typer.Option(False, *names, help=option.help)
     elif option.kind is Kind.NUMBER:
         declared = typer.Option(
             option.default, option.name, metavar=option.metavar, min=0, help=option.help
@@ -154,10 +155,18 @@ def run_verify(world: World, own: OwnOptions) -> InstallResult:
 
 
 def run_doctor(
-    world: World, own: OwnOptions, *, quick: bool, list: bool, report: bool
+    world: World,
+    own: OwnOptions,
+    *,
+    checks: Optional[List[str]],
+    quick: bool,
+    list: bool,
+    report: bool,
+    fix: bool,
+    yes: bool,
 ) -> InstallResult:
-    """Exit status 0 where no error was found, else 1."""
-    from safe_install.commands.doctor import doctor, list_checks
+    """Exit status 0 where no error was found, else 1. What --fix carries out: `cli.fixing`."""
+    from safe_install.commands.doctor import check_names, doctor, list_checks
 
     if list:
         return list_checks()
@@ -167,6 +176,7 @@ def run_doctor(
         quick=quick,
         check_timeout=own.check_timeout,
         with_report=report,
+        fix_of=check_names(checks or (), fix=fix) if fix or checks else None,
     )
 
 

@@ -172,7 +172,7 @@ class TextReporter(Reporter):
         running.total = total or running.total
         amount = render_amount(done, running.total, running.unit)
         if task in self._tasks and self._bars is not None:
-            label = one_line(f"{task}  {text}" if text else task)
+            label = one_line(f"{task}  {text.strip()}" if text else task)
             self._bars.update(
                 self._tasks[task],
                 completed=done,
@@ -237,9 +237,10 @@ class TextReporter(Reporter):
                 self._line(sys.stderr, part)
 
     def _line(self, stream: IO[str], text: str) -> None:
-        """A line as it stands: pip's lines are not ours to wrap."""
+        """A line as it stands: pip's lines are not ours to wrap. On the terminal of the bars it
+        goes above them."""
         self._leave_question()
-        if self._bars is not None:
+        if self._bars is not None and stream.isatty():
             self._bars.console.print(text, markup=False, highlight=False, soft_wrap=True)
             return
         print(text, file=stream, flush=True)

@@ -7,6 +7,7 @@ holds one document (`json_document`) and everything else goes to stderr.
 from __future__ import annotations
 
 import dataclasses
+import re
 import sys
 import traceback
 from dataclasses import dataclass
@@ -279,10 +280,17 @@ def _doctor_lines(result: InstallResult, program: str) -> List[str]:
     asked = [check for check in checks if check["status"] in ("passed", "found")]
     errors = [finding for finding in result.findings if finding.severity is Severity.ERROR]
     if not errors:
-        return [*lines, f"{len(asked)} checks, no error{_of_environment(result)}."]
+        lines.append(f"{len(asked)} checks, no error{_of_environment(result)}.")
+        return lines + _undo_lines(result, program)
     found = "1 error" if len(errors) == 1 else f"{len(errors)} errors"
     lines.append(f"{len(asked)} checks, {found}{_of_environment(result)}.")
-    return [*lines, f"Next: {errors[0].hint}"]
+    lines += _undo_lines(result, program)
+    return [*lines, f"Next: {_as_typed(errors[0].hint, program)}"]
+
+
+def _as_typed(hint: str, program: str) -> str:
+    """A hint with the program as it was started, and its --python."""
+    return re.sub(r"\bsafe-install (?=[a-z])", lambda _: f"{program} ", hint)
 
 
 def _wheel_lines(result: InstallResult) -> List[str]:

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
-from typing import Any, Dict, List, Optional, Sequence, Tuple
+from typing import Any, Dict, FrozenSet, List, Optional, Sequence, Tuple
 
-from safe_install.diagnosis.checks import CHECKS
+from safe_install.diagnosis.checks import BY_NAME, CHECKS
 from safe_install.diagnosis.facts import Facts
 from safe_install.diagnosis.gather import gather_facts
+from safe_install.diagnosis.mends import plan_mends
 from safe_install.diagnosis.questions import answer_questions
 from safe_install.diagnosis.report import render_report
 from safe_install.diagnosis.report_facts import describe_machine
 from safe_install.diagnosis.run import CheckResult, run_checks
+from safe_install.errors import UsageError
+from safe_install.index.catalog import known_projects
 from safe_install.models import Finding, InstallResult, Outcome
 from safe_install.pipeline.session import progress_task
 from safe_install.ports import Timings, World
@@ -25,8 +28,11 @@ def doctor(
     quick: bool,
     check_timeout: Optional[float],
     with_report: bool = False,
+    fix_of: Optional[FrozenSet[str]] = None,
 ) -> InstallResult:
     """Every check in the order of what it needs. Exit status 0 where no error was found, else 1.
+
+    `fix_of`: plan what would put right what these checks found (empty: every error); None: no plan.
 
     Errors: UsageError where there is no such interpreter; one that does not start is a finding.
     """
@@ -39,6 +45,10 @@ def doctor(
     findings = find_all(results)
     is_healthy = not any(result.has_error for result in results)
     details = _details(results, facts)
+    if fix_of is not None:
+        mends = plan_mends(results, facts, known=frozenset(known_projects()), checks=fix_of)
+        details["mends"] = [list(line) for line in mends.lines]
+        details["outside"] = [finding.detail for finding in mends.outside]
     if with_report:
         details["report"] = render_report(facts, describe_machine(facts), results)
     return InstallResult(
@@ -58,6 +68,17 @@ def list_checks() -> InstallResult:
     rows = [[check.name, check.about] for check in CHECKS]
     table = {"title": "", "columns": ["check", "asks whether"], "rows": rows}
     return InstallResult("doctor", Outcome.LISTED, 0, details={"tables": [table]})
+
+
+def check_names(names: Sequence[str], *, fix: bool) -> FrozenSet[str]:
+    """The checks that were named. Errors: UsageError for one that does not exist, or without
+    --fix."""
+    for name in names:
+        if name not in BY_NAME:
+            raise UsageError(f"no such check: {name}", hint="See safe-install doctor --list.")
+    if names and not fix:
+        raise UsageError("checks are named for --fix", hint=f"Add --fix: doctor --fix {names[0]}.")
+    return frozenset(names)
 
 
 def find_all(results: Sequence[CheckResult]) -> Tuple[Finding, ...]:

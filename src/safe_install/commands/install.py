@@ -14,6 +14,7 @@ import tempfile
 from pathlib import Path
 from typing import Hashable, Iterator, Optional, Sequence, Tuple
 
+from safe_install.environment.interpreter import Probe
 from safe_install.errors import Refused, SafeInstallError, UsageError
 from safe_install.health.comparison import check_cuda_required
 from safe_install.index.catalog import bundled_catalog, torch_table
@@ -60,16 +61,16 @@ from safe_install.transaction.lock import lock_environment
 from safe_install.transaction.place import check_place
 
 
-def install(request: InstallRequest, world: World) -> InstallResult:
+def install(request: InstallRequest, world: World, probe: Optional[Probe] = None) -> InstallResult:
     """Install what was asked for, or say why not; the environment ends as it was, or changed and
-    verified.
+    verified. `probe`: of the managed interpreter, if it was started before.
 
     Errors: every SafeInstallError; nothing is changed when one leaves here, except RollBackFailed.
     """
     timings = Timings()
     request = dataclasses.replace(request, own=with_known_accelerator(request.own, torch_table()))
     with timings.stage("probe"):
-        environment = probe_environment(request.own, world)
+        environment = probe_environment(request.own, world, probe)
     # pip answers that everywhere
     is_only_report = request.own.dry_run and request.report_file is not None
     refuse_externally_managed(

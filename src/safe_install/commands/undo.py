@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, List, Optional, Sequence, Tuple
@@ -51,30 +52,37 @@ def undo(
     timings = Timings()
     environment = probe_named(world, python, user=user)
     prefix = environment.interpreter.prefix
-    with error_context(environment), lock_environment(prefix):
+    with contextlib.ExitStack() as stack:
+        stack.enter_context(error_context(environment))
+        stack.enter_context(lock_environment(prefix))
         if unfinished.recover(prefix):
             environment = probe_named(world, python, user=user)
+        before = BaselineCheck(environment, check_timeout=check_timeout)
+        stack.callback(before.stop)
         owners = make_ownership(
             environment.installed.values(), prefix, environment.interpreter.scheme
         )
-        with history.begin_undo(
-            prefix, transaction_id, command=world.command, find_owner=owners.find_owner
-        ) as transaction:
-            entry = _undone_entry(prefix, transaction_id)
-            plan = Plan(steps=_reverse_steps(entry.summary))
-            needed = _check_needed(entry, plan, environment, force=force)
-            before = BaselineCheck(environment, check_timeout=check_timeout)
-            verdict = apply_and_verify(
-                transaction,
-                before,
-                [subject for subject in before.subjects if not _is_removed(plan, subject.name)],
-                # The state before is what was asked for, its unmet requirements included.
-                expectation=_expect(plan, no_rollback=no_rollback),
-                summary={**summarize(plan.steps, world.command), "undoes": entry.id},
-                timings=timings,
-                world=world,
-                outcome=Outcome.UNDONE,
+        transaction = stack.enter_context(
+            history.begin_undo(
+                prefix, transaction_id, command=world.command, find_owner=owners.find_owner
             )
+        )
+        entry = _undone_entry(prefix, transaction_id)
+        plan = Plan(steps=_reverse_steps(entry.summary))
+        needed = _check_needed(entry, plan, environment, force=force)
+        if not _is_removed(plan, TORCH):
+            before.prepare_report_after(world.environ)
+        verdict = apply_and_verify(
+            transaction,
+            before,
+            [subject for subject in before.subjects if not _is_removed(plan, subject.name)],
+            # The state before is what was asked for, its unmet requirements included.
+            expectation=_expect(plan, no_rollback=no_rollback),
+            summary={**summarize(plan.steps, world.command), "undoes": entry.id},
+            timings=timings,
+            world=world,
+            outcome=Outcome.UNDONE,
+        )
     result = make_result("undo", verdict, transaction, environment, plan, timings)
     if verdict.outcome is not Outcome.UNDONE:
         return result

@@ -6,13 +6,15 @@ files of a distribution leave by journalled renames, and what another one lists 
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import os
 from pathlib import Path
-from typing import List, Set, Tuple
+from typing import List, Optional, Set, Tuple
 
 from packaging.utils import NormalizedName
 
+from safe_install.environment.interpreter import Probe
 from safe_install.environment.record import read_record
 from safe_install.errors import Refused, UsageError
 from safe_install.health.requirements import make_finding
@@ -30,6 +32,7 @@ from safe_install.models import (
 from safe_install.pipeline.baseline import BaselineCheck
 from safe_install.pipeline.health_gate import Expectation, apply_and_verify, make_result, summarize
 from safe_install.pipeline.session import (
+    error_context,
     is_own,
     probe_environment,
     prune_history,
@@ -47,8 +50,11 @@ from safe_install.transaction.eggs import find_missing_path_file
 from safe_install.transaction.lock import lock_environment
 
 
-def uninstall(request: UninstallRequest, world: World) -> InstallResult:
-    """Remove distributions; put them back when what remains got worse."""
+def uninstall(
+    request: UninstallRequest, world: World, probe: Optional[Probe] = None
+) -> InstallResult:
+    """Remove distributions; put them back when what remains got worse. `probe`: of the managed
+    interpreter, if it was started before."""
     timings = Timings()
     for text in request.ignored:
         world.reporter.pip_warning(
@@ -56,11 +62,11 @@ def uninstall(request: UninstallRequest, world: World) -> InstallResult:
             "requirements."
         )
     with timings.stage("probe"):
-        environment = probe_environment(request.own, world)
+        environment = probe_environment(request.own, world, probe)
     if _all_in_user_site(request, environment):
         environment = user_environment(environment)
     refuse_externally_managed(environment, break_system_packages=request.break_system_packages)
-    with lock_environment(environment.interpreter.prefix):
+    with error_context(environment), lock_environment(environment.interpreter.prefix):
         if unfinished.recover(environment.interpreter.prefix):
             environment = read_again(environment)
         plan = _plan(request, environment, world)
@@ -191,21 +197,25 @@ def _remove(
     request: UninstallRequest, plan: Plan, environment: Environment, timings: Timings, world: World
 ) -> InstallResult:
     kept = kept_names(plan, environment)
+    removes_torch = plan.find(TORCH) is not None
     before = BaselineCheck(environment, check_timeout=request.own.check_timeout)
-    with swap.begin(
-        environment.interpreter.prefix, command=world.command, scheme=environment.interpreter.scheme
-    ) as transaction:
-        try:
-            transaction.plan(
-                remove=[environment.installed[step.name] for step in plan.steps],
-                keep=[environment.installed[name] for name in sorted(kept)],
+    # Without torch nothing can be asked of the rest, and that was asked for.
+    staying = [one for one in before.subjects if plan.find(one.name) is None]
+    with contextlib.ExitStack() as stack:
+        stack.callback(before.stop)
+        if not removes_torch:
+            before.prepare_report_after(world.environ)
+        transaction = stack.enter_context(
+            swap.begin(
+                environment.interpreter.prefix,
+                command=world.command,
+                scheme=environment.interpreter.scheme,
             )
-        except BaseException:
-            before.stop()
-            raise
-        removes_torch = plan.find(TORCH) is not None
-        # Without torch nothing can be asked of the rest, and that was asked for.
-        staying = [one for one in before.subjects if plan.find(one.name) is None]
+        )
+        transaction.plan(
+            remove=[environment.installed[step.name] for step in plan.steps],
+            keep=[environment.installed[name] for name in sorted(kept)],
+        )
         verdict = apply_and_verify(
             transaction,
             before,

@@ -8,7 +8,7 @@ from typing import FrozenSet, Mapping, Optional, Tuple
 
 from packaging.utils import NormalizedName
 
-from safe_install.models import Environment, Finding, HealthReport
+from safe_install.models import Environment, Finding, HealthReport, RunningProgram
 
 
 @dataclass(frozen=True)
@@ -99,15 +99,6 @@ class ShadowingLibrary:
     name: str  # "libcudnn.so.9"
     path: Path  # the one that is taken
     own: Path  # torch's
-
-
-@dataclass(frozen=True)
-class RunningProgram:
-    """A process that has files of this environment in memory that are not there any more."""
-
-    pid: int
-    command: str
-    files: Tuple[str, ...]
 
 
 @dataclass(frozen=True)

@@ -30,9 +30,10 @@ from safe_install.diagnosis.disk_facts import (
     read_rooms,
 )
 from safe_install.diagnosis.facts import Facts, Places, ProbeProblem, Toolkit
-from safe_install.diagnosis.machine_facts import find_broken, find_programs, find_running
+from safe_install.diagnosis.machine_facts import find_broken, find_programs
 from safe_install.diagnosis.record_facts import read_records
 from safe_install.environment.interpreter import find_interpreter
+from safe_install.environment.programs import find_running
 from safe_install.errors import ProbeFailed
 from safe_install.health.requirements import make_finding, unmet_requirements
 from safe_install.models import Environment, Finding, HealthReport, Interpreter, Severity

@@ -1,4 +1,4 @@
-"""Programs on PATH, and running processes, as the checks of `doctor` look at them."""
+"""Programs on PATH, as the checks of `doctor` look at them."""
 
 from __future__ import annotations
 
@@ -7,14 +7,12 @@ import re
 import shlex
 import shutil
 from pathlib import Path
-from typing import Dict, List, Mapping, Optional, Tuple
+from typing import List, Mapping, Optional, Tuple
 
-from safe_install.diagnosis.facts import ProbeProblem, Program, RunningProgram
+from safe_install.diagnosis.facts import ProbeProblem, Program
 
 NAMES = ("python", "python3", "pip", "pip3", "nvcc")
 FIRST_LINE = 512  # bytes: the kernel reads 256 of a script's first line
-COMMAND_SHOWN = 60  # characters
-DELETED = b" (deleted)"
 
 
 def find_broken(
@@ -96,53 +94,3 @@ def _interpreter_of(path: Path) -> Optional[Path]:
     if not words or words[0].endswith("/env"):
         return None
     return Path(words[0])
-
-
-def find_running(prefix: Path) -> Tuple[RunningProgram, ...]:
-    """Processes of this user that have files of an environment in memory that are gone from the
-    disk.
-
-    Facts: proc(5): a mapped file that was removed or replaced ends in " (deleted)".
-    """
-    top = os.path.realpath(prefix) + os.sep
-    found: List[RunningProgram] = []
-    for entry in _list_processes():
-        files = _deleted_files(entry, top)
-        if files:
-            found.append(RunningProgram(int(entry), _command_of(entry), files))
-    return tuple(found)
-
-
-def _list_processes() -> List[str]:
-    try:
-        entries = [name for name in os.listdir("/proc") if name.isdigit()]
-    except OSError:
-        return []
-    own = str(os.getpid())
-    return sorted((name for name in entries if name != own), key=int)
-
-
-def _deleted_files(process: str, top: str) -> Tuple[str, ...]:
-    try:
-        with open(f"/proc/{process}/maps", "rb") as file:
-            maps = file.read()
-    except OSError:
-        return ()  # of another user, or it has ended
-    if DELETED not in maps or os.fsencode(top) not in maps:
-        return ()  # nearly every process
-    files: Dict[str, None] = {}
-    for line in maps.split(b"\n"):
-        if line.endswith(DELETED):
-            path = os.fsdecode(line[line.find(b"/") : -len(DELETED)])
-            if path.startswith(top):
-                files[path] = None
-    return tuple(files)
-
-
-def _command_of(process: str) -> str:
-    try:
-        raw = Path(f"/proc/{process}/cmdline").read_bytes()
-    except OSError:
-        return "?"
-    words = raw.replace(b"\0", b" ").decode("utf-8", "replace").strip()
-    return words if len(words) <= COMMAND_SHOWN else f"{words[:COMMAND_SHOWN]}..."

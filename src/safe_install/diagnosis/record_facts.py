@@ -15,8 +15,11 @@ from safe_install.models import Environment, InstalledDistribution
 # Files that are written anew by those who use them, or by the installer of another distribution.
 REWRITTEN = ("direct_url.json", "INSTALLER", "REQUESTED", "RECORD")
 BYTECODE = (".pyc", ".pyo")
-# Packages of an operating system and of conda bring no RECORD: their own database lists the files.
-WITHOUT_RECORD = ("conda", "debian", "rpm", "apk")
+# What writes a RECORD, or none, and then changes the files: strips them, moves programs.
+SYSTEM_INSTALLERS = ("debian", "rpm", "apk", "conda")
+SYSTEM_SITES = ("/usr/lib/python3/dist-packages",)  # Debian's, whose INSTALLER names none
+# Others are edited on purpose: certificates of a company in certifi, settings.
+CODE_ENDINGS = (".py", ".so")
 
 
 class Row(NamedTuple):
@@ -34,13 +37,14 @@ def read_records(environment: Environment) -> Tuple[RecordState, ...]:
     """The distributions whose files are not as their RECORDs say: by size, and by hash where two
     distributions brought the same file.
 
-    Editable ones are left out: nothing is promised of their files.
+    Editable ones are left out: nothing is promised of their files. So are those of the operating
+    system and of conda, which patch and strip what a RECORD lists.
     """
     rows: Dict[NormalizedName, Sequence[Row]] = {}
     states: List[RecordState] = []
     for name in sorted(environment.installed):
         distribution = environment.installed[name]
-        if distribution.editable:
+        if distribution.editable or _is_of_system(distribution):
             continue
         problem = _problem_of(distribution)
         if problem:
@@ -60,9 +64,15 @@ def read_records(environment: Environment) -> Tuple[RecordState, ...]:
     return tuple(states)
 
 
+def _is_of_system(distribution: InstalledDistribution) -> bool:
+    if (distribution.installer or "").lower() in SYSTEM_INSTALLERS:
+        return True
+    return str(distribution.location) in SYSTEM_SITES
+
+
 def _problem_of(distribution: InstalledDistribution) -> str:
     is_dist_info = distribution.metadata_path.name.endswith(".dist-info")
-    if distribution.has_record or not is_dist_info or distribution.installer in WITHOUT_RECORD:
+    if distribution.has_record or not is_dist_info:
         return ""
     return f"{distribution.metadata_path} has no RECORD"
 
@@ -120,13 +130,17 @@ def _compare(
             missing.append(path)
             continue
         names = shared.get((location, path), ()) if shared else ()
-        is_other = size.isdigit() and found != int(size)
+        is_other = size.isdigit() and found != int(size) and _is_code(path)
         if is_other or (names and not _has_hash(file, written)):
             others = tuple(name for name in names if name != distribution.name)
             changed.append(ChangedFile(path, others))
     if not missing and not changed:
         return None
     return RecordState(distribution.name, distribution.version, tuple(missing), tuple(changed))
+
+
+def _is_code(path: str) -> bool:
+    return path.endswith(CODE_ENDINGS) or ".so." in path
 
 
 def _has_hash(path: str, written: str) -> bool:

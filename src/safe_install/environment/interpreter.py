@@ -14,28 +14,16 @@ import sys
 from functools import lru_cache
 from pathlib import Path
 from typing import Any, Dict, List, Mapping, Optional, Sequence, Tuple
-from urllib.parse import unquote, urlsplit
 
-from packaging.utils import NormalizedName, canonicalize_name
-from packaging.version import InvalidVersion, Version
-
-from safe_install import tags
+from safe_install.environment.probe_answer import parse_environment, parse_torch_build
 from safe_install.environment.startup import find_culprit
 from safe_install.errors import ProbeFailed, UsageError
-from safe_install.models import (
-    Driver,
-    Environment,
-    InstalledDistribution,
-    Interpreter,
-    Scheme,
-    TorchBuild,
-    TorchPlace,
-)
+from safe_install.models import Driver, Environment, Interpreter, TorchBuild
 from safe_install.system import process
 
 PROBE_TIMEOUT = 60.0  # seconds; a probe takes 0.1, a cold network file system may take tens
 REASON_SHOWN = 400  # characters
-ANSWERS_LIMIT = 32_000_000  # characters; an environment of 1000 distributions has 1 million
+PROBE_LIMIT = 32_000_000  # characters; an environment of 1000 distributions has 1 million
 
 
 def find_interpreter(
@@ -198,7 +186,7 @@ def start_script(
     options.setdefault("env", child_environment())
     # The working folder is no place to import from: "/" has no packages of the user's.
     options.setdefault("cwd", Path(os.sep))
-    options.setdefault("stdout_limit", ANSWERS_LIMIT)
+    options.setdefault("stdout_limit", PROBE_LIMIT)
     command = [str(executable), "-B", "-c", READ_AND_RUN, str(len(source.encode())), *arguments]
     try:
         return process.start(command, input_text=source + "".join(words), **options)
@@ -221,6 +209,54 @@ def read_script(package: str) -> str:
     return source.decode("utf-8")
 
 
+class Probe:
+    """The managed interpreter, asked what it is and what is installed, without importing torch; its
+    process works beside us."""
+
+    def __init__(self, executable: Path, *, ahead: Sequence[Path] = ()) -> None:
+        """`ahead`: folders that come before its own packages. Errors: ProbeFailed."""
+        self.executable = executable
+        paths = {"PYTHONPATH": os.pathsep.join(map(str, ahead))} if ahead else None
+        (self._word,) = make_words(1)
+        self._running = start_script(
+            executable,
+            "safe_install.environment",
+            words=[self._word],
+            env=child_environment(paths),
+        )
+
+    def result(
+        self,
+        driver: Optional[Driver],
+        *,
+        on_tick: Optional[process.Tick] = None,
+        timeout: Optional[float] = None,
+    ) -> Environment:
+        """The answer, waited for. `on_tick` may raise to end it. `timeout`: seconds, PROBE_TIMEOUT
+        for None. Errors: ProbeFailed."""
+        limit = PROBE_TIMEOUT if timeout is None else timeout
+        answer = self._running.wait(limit, on_tick=on_tick)
+        try:
+            raw = json.loads(_answer_with(self._word, answer.stdout))
+            if raw["result"] != "success":
+                raise ValueError(raw)
+            return parse_environment(raw, self.executable, driver)
+        except (
+            ValueError,
+            KeyError,
+            IndexError,
+            TypeError,
+            AttributeError,
+            RecursionError,
+        ) as error:
+            raise _probe_failed(self.executable, answer, on_tick) from error
+
+    def stop(self) -> None:
+        """End it, if it still runs; nobody needs the answer."""
+        if not self._running.has_ended:
+            self._running.kill()
+
+
 def read_environment(
     executable: Path,
     driver: Optional[Driver],
@@ -229,24 +265,8 @@ def read_environment(
     timeout: Optional[float] = None,
     ahead: Sequence[Path] = (),
 ) -> Environment:
-    """Probe the managed interpreter without importing torch. `on_tick` may raise to end it. Errors:
-    ProbeFailed.
-
-    `timeout`: seconds, PROBE_TIMEOUT for None. `ahead`: folders that come before its own packages.
-    """
-    (word,) = make_words(1)
-    limit = PROBE_TIMEOUT if timeout is None else timeout
-    env = child_environment({"PYTHONPATH": os.pathsep.join(map(str, ahead))} if ahead else None)
-    answer = start_script(executable, "safe_install.environment", words=[word], env=env).wait(
-        limit, on_tick=on_tick
-    )
-    try:
-        raw = json.loads(_answer_with(word, answer.stdout))
-        if raw["result"] != "success":
-            raise ValueError(raw)
-        return _environment(raw, executable, driver)
-    except (ValueError, KeyError, IndexError, TypeError, AttributeError, RecursionError) as error:
-        raise _probe_failed(executable, answer, on_tick) from error
+    """Probe the managed interpreter and wait for the answer, as Probe says. Errors: ProbeFailed."""
+    return Probe(executable, ahead=ahead).result(driver, on_tick=on_tick, timeout=timeout)
 
 
 def _answer_with(word: str, stdout: str) -> str:
@@ -284,166 +304,6 @@ def _probe_failed(
     )
 
 
-def _environment(raw: Mapping[str, Any], executable: Path, driver: Optional[Driver]) -> Environment:
-    installed = {
-        canonicalize_name(key): _distribution(canonicalize_name(key), value)
-        for key, value in raw["installed"].items()
-    }
-    interpreter = _interpreter(raw, executable, installed)
-    places = tuple(_torch_place(place) for place in raw["torch_places"])
-    torch = _torch_build(
-        raw["torch"], _torch_distribution(raw["torch"], installed, places), interpreter
-    )
-    return Environment(
-        interpreter=interpreter,
-        torch=torch,
-        driver=driver,
-        installed=installed,
-        torch_places=places,
-    )
-
-
-def _torch_distribution(
-    raw: Optional[Mapping[str, Any]],
-    installed: Mapping[NormalizedName, InstalledDistribution],
-    places: Sequence[TorchPlace],
-) -> Optional[InstalledDistribution]:
-    """The metadata of the torch that is imported; None where it has none, or where it hides the
-    installed one."""
-    distribution = installed.get(canonicalize_name("torch"))
-    if distribution is None or raw is None:
-        return distribution
-    folder = Path(os.path.realpath(raw["folder"]))
-    here = [place for place in places if place.torch == folder]
-    if not here:
-        return distribution if distribution.editable else None
-    location = Path(os.path.realpath(distribution.location))
-    if any(place.location == location for place in here) or _is_source_of(distribution, folder):
-        return distribution
-    return None
-
-
-def _is_source_of(distribution: InstalledDistribution, folder: Path) -> bool:
-    """Is it an editable install of the sources in which the folder lies?"""
-    if not distribution.editable:
-        return False
-    url = str((distribution.direct_url or {}).get("url", ""))
-    if not url.startswith("file:"):
-        return True  # a link of setuptools, which names no address
-    source = Path(os.path.realpath(unquote(urlsplit(url).path)))
-    return source in folder.parents
-
-
-def _interpreter(
-    raw: Mapping[str, Any],
-    executable: Path,
-    installed: Mapping[NormalizedName, InstalledDistribution],
-) -> Interpreter:
-    platform = raw["platform"].replace("-", "_").replace(".", "_")
-    libc = (raw["libc"][0], raw["libc"][1])
-    pip = installed.get(canonicalize_name("pip"))
-    return Interpreter(
-        # A shim (pyenv, asdf, mise) starts another Python in another working folder: what it
-        # started here is meant.
-        executable=Path(raw["executable"]) if executable.parent.name == "shims" else executable,
-        version=raw["version"],
-        implementation=raw["implementation"],
-        tags=tags.supported_tags(
-            raw["version"], raw["implementation"], platform, libc, raw["abiflags"]
-        ),
-        platform=platform,
-        libc=libc,
-        prefix=Path(raw["prefix"]),
-        base_prefix=Path(raw["base_prefix"]),
-        scheme=_scheme(raw["scheme"]),
-        pip_version=pip.version if pip else None,
-        ensurepip_wheel=_optional_path(raw["ensurepip_wheel"]),
-        externally_managed=raw["externally_managed"],
-        conda=raw["conda"],
-        user_site=_optional_path(raw["user_site"]),
-        user_base=_optional_path(raw["user_base"]),
-        user_scheme=_scheme(raw["user_scheme"]) if raw["user_scheme"] else None,
-        paths=tuple(Path(path) for path in raw["paths"]),
-        markers=raw["markers"],
-        abiflags=raw["abiflags"],
-    )
-
-
-def _optional_path(text: Optional[str]) -> Optional[Path]:
-    return Path(text) if text else None
-
-
-def _scheme(raw: Mapping[str, str]) -> Scheme:
-    return Scheme(
-        **{key: Path(raw[key]) for key in ("purelib", "platlib", "scripts", "data", "include")}
-    )
-
-
-def _distribution(name: NormalizedName, raw: Mapping[str, Any]) -> InstalledDistribution:
-    return InstalledDistribution(
-        name=name,
-        version=raw["version"],
-        metadata_path=Path(raw["metadata_path"]),
-        location=Path(raw["location"]),
-        installer=raw["installer"],
-        direct_url=raw["direct_url"],
-        editable=raw["editable"],
-        has_record=raw["has_record"],
-        requested=raw["requested"],
-        requires=tuple(raw["requires"]),
-        written_name=raw["name"],
-    )
-
-
-def _torch_place(raw: Mapping[str, Any]) -> TorchPlace:
-    return TorchPlace(
-        location=Path(raw["location"]),
-        torch=Path(raw["torch"]),
-        files=raw["files"],
-        version=raw["version"],
-        editable=raw["editable"],
-    )
-
-
-def _torch_build(
-    raw: Optional[Mapping[str, Any]],
-    distribution: Optional[InstalledDistribution],
-    interpreter: Interpreter,
-) -> Optional[TorchBuild]:
-    if raw is None or not isinstance(raw.get("version"), str):
-        return None
-    runtime = raw["version"]
-    version = _parse_torch_version(distribution.version if distribution else runtime)
-    if version is None:
-        return None
-    cuda, hip = raw.get("cuda"), raw.get("hip")
-    return TorchBuild(
-        version=version,
-        runtime_version=runtime,
-        accelerator=accelerator_of_torch(runtime, cuda, hip),
-        cuda=cuda,
-        hip=hip,
-        cxx11_abi=raw.get("cxx11_abi"),
-        git_version=raw.get("git_version"),
-        lib_dir=_optional_path(raw.get("lib_dir")),
-        folder=Path(os.path.realpath(raw["folder"])) if raw.get("folder") else None,
-        vendor=_vendor(runtime, distribution, interpreter),
-        has_metadata=distribution is not None,
-    )
-
-
-def _parse_torch_version(text: str) -> Optional[Version]:
-    """A torch of one's own may have a version of one's own: then its release counts ("2.9.0-mine"
-    is 2.9.0)."""
-    release = re.match(r"\d+(\.\d+)*", text)
-    for candidate in (text, release.group() if release else ""):
-        try:
-            return Version(candidate)
-        except InvalidVersion:
-            continue
-    return None
-
-
 def read_torch_dir(folder: Path, interpreter: Interpreter) -> Tuple[Path, TorchBuild]:
     """The folder of a torch that is unpacked and not installed, and what its files say. Errors:
     UsageError."""
@@ -451,42 +311,10 @@ def read_torch_dir(folder: Path, interpreter: Interpreter) -> Tuple[Path, TorchB
     script: Any = importlib.import_module("safe_install.environment.script")
     for location in (folder, folder.parent):
         raw = script.torch_files([str(location.absolute())])
-        torch = _torch_build(raw, None, interpreter)
+        torch = parse_torch_build(raw, None, interpreter)
         if torch is not None and raw is not None and (location == folder or folder.name == "torch"):
             return Path(raw["folder"]), torch
     raise UsageError(
         f"{folder} holds no torch",
         hint="Unpack a wheel of torch (python -m zipfile -e torch-*.whl DIR) and name that folder.",
     )
-
-
-def accelerator_of_torch(runtime_version: str, cuda: Optional[str], hip: Optional[str]) -> str:
-    """torch/version.py decides; the local version identifier only where that file says nothing."""
-    if cuda:
-        return "cu" + "".join(cuda.split(".")[:2])
-    if hip:
-        return "rocm" + ".".join(hip.split(".")[:2])
-    local = runtime_version.partition("+")[2]
-    return local if local.startswith(("cu", "rocm", "xpu")) else "cpu"
-
-
-def _vendor(
-    runtime_version: str, distribution: Optional[InstalledDistribution], interpreter: Interpreter
-) -> Optional[str]:
-    """Who built a torch that no public wheel host can give back; None for the builds of PyPI and
-    pytorch.org."""
-    local = runtime_version.partition("+")[2]
-    if "nv" in local:
-        return "NVIDIA"
-    if distribution is None:
-        return "unknown"
-    if distribution.installer == "conda" or (interpreter.conda and not distribution.has_record):
-        return "conda"
-    if (
-        "dist-packages" in distribution.location.parts
-        and "local" not in distribution.location.parts
-    ):
-        return "distribution"
-    if "a0" in runtime_version or "git" in local:
-        return "own build"
-    return None

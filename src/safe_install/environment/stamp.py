@@ -12,7 +12,7 @@ from __future__ import annotations
 import os
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Dict, Iterable, Iterator, Mapping, Optional, Sequence, Tuple
+from typing import Dict, Iterable, Iterator, List, Mapping, Optional, Sequence, Tuple, Union
 
 from safe_install.models import Environment
 
@@ -39,6 +39,11 @@ class Stamp:
             sorted(path for path in paths if self.states.get(path) != later.states.get(path))
         )
 
+    def below(self, folder: Path) -> Mapping[str, State]:
+        """What was seen of the files in this folder."""
+        start = f"{folder}/"
+        return {path: state for path, state in self.states.items() if path.startswith(start)}
+
 
 def take_stamp(sites: Iterable[Path], scripts: Optional[Path], torch: Optional[Path]) -> Stamp:
     """The stamp of an environment. `torch` is the folder of the package; None: not looked at. Never
@@ -56,7 +61,8 @@ def take_stamp(sites: Iterable[Path], scripts: Optional[Path], torch: Optional[P
     return Stamp(states)
 
 
-def _entries(folder: str) -> Iterator[os.DirEntry[str]]:
+def _entries(folder: Union[str, int]) -> Iterator[os.DirEntry[str]]:
+    """`folder`: a path, or an open folder, whose entries know no path."""
     try:
         with os.scandir(folder) as entries:
             for entry in entries:
@@ -69,14 +75,31 @@ def _entries(folder: str) -> Iterator[os.DirEntry[str]]:
 
 
 def _add_files_below(states: Dict[str, State], folder: str) -> None:
-    """torch has 12,000 files: a loop and not a chain of generators."""
+    """torch has 12,000 files: each is looked at from its folder, and not by a path from the root
+    on."""
     pending = [folder]
     while pending:
-        for entry in _entries(pending.pop()):
-            if _is_folder(entry):
-                pending.append(entry.path)
-            else:
-                states[entry.path] = _state_of_file(entry)
+        path = pending.pop()
+        try:
+            opened = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
+        except OSError:
+            continue
+        try:
+            pending += _add_files_in(states, path, opened)
+        finally:
+            os.close(opened)
+
+
+def _add_files_in(states: Dict[str, State], path: str, opened: int) -> List[str]:
+    """The folders in this one."""
+    folders = []
+    for entry in _entries(opened):
+        entry_path = f"{path}/{entry.name}"
+        if _is_folder(entry):
+            folders.append(entry_path)
+        else:
+            states[entry_path] = _state_of_file(entry)
+    return folders
 
 
 def _is_folder(entry: os.DirEntry[str]) -> bool:
@@ -109,15 +132,22 @@ def _add_file(states: Dict[str, State], path: str) -> None:
 PATHS_SHOWN = 5
 
 
-def stamp_of(environment: Environment, sources: Sequence[Path] = ()) -> Stamp:
+def stamp_of(
+    environment: Environment, sources: Sequence[Path] = (), *, seen: Optional[Stamp] = None
+) -> Stamp:
     """What the environment is made of now; torch's folder also where a torch is about to come.
 
     `sources` (real paths): a torch that lies in one of these is about to be built there, and is not
-    looked at.
+    looked at. `seen`: what counts for torch, in place of a look at its files.
     """
     scheme = environment.interpreter.scheme
-    torch = None if _is_torch_built(environment, sources) else folder_of_torch(environment)
-    return take_stamp((scheme.purelib, scheme.platlib), _own_scripts(environment), torch)
+    torch: Optional[Path] = folder_of_torch(environment)
+    if seen is not None or _is_torch_built(environment, sources):
+        torch = None
+    stamp = take_stamp((scheme.purelib, scheme.platlib), _own_scripts(environment), torch)
+    if seen is None:
+        return stamp
+    return Stamp({**stamp.states, **seen.below(folder_of_torch(environment))})
 
 
 def _own_scripts(environment: Environment) -> Optional[Path]:

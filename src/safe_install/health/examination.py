@@ -28,7 +28,7 @@ from safe_install.health.crash import describe_end
 from safe_install.models import DEFAULT_CHECK_TIMEOUT, HealthReport, TorchBuild, UnmetRequirement
 from safe_install.system.process import Completed, Running, Tick, ending_orphans
 
-ANSWERS_LIMIT = 8_000_000  # characters of one process
+EXAMINATION_LIMIT = 8_000_000  # characters of one process
 MAX_CRASHES = 8  # after so many crashed steps the environment is judged as it stands
 # Asked again by every process: the questions that follow depend on the answers.
 REPEATED = frozenset({"import torch", "cuda available", "operation torch on cuda"})
@@ -83,7 +83,7 @@ class Examination:
             "safe_install.health",
             [json.dumps(questions)],
             words=words,
-            stdout_limit=ANSWERS_LIMIT,
+            stdout_limit=EXAMINATION_LIMIT,
             env=child_environment(),
         )
         return running, words

@@ -13,7 +13,6 @@ from typing import (
     Iterable,
     List,
     Optional,
-    Protocol,
     Sequence,
     Tuple,
 )
@@ -44,7 +43,7 @@ from safe_install.models import (
     HostAnswerKind,
     Link,
 )
-from safe_install.system.http import PageAnswer, PageStatus
+from safe_install.system.http import PageAnswer, PageSource, PageStatus
 from safe_install.tags import container_of_version, parse_accelerator
 
 DEFAULT_INDEX = "https://pypi.org/simple/"
@@ -53,15 +52,6 @@ MAX_METADATA = 3  # files of METADATA that are read for one host
 MAX_RELEASES = 12  # of one repository, asked one by one
 _NOT_THE_PROJECT = frozenset({Holds.NOTHING, Holds.PLACEHOLDER, Holds.ANOTHER_PROJECT})
 Store = Callable[[Any, Environment], Iterable[Candidate]]
-
-
-class PageSource(Protocol):
-    """What the finder needs from HTTP; `system.http.HttpClient` has it."""
-
-    def get_page(
-        self, url: str, *, allowed_hosts: Collection[str] = (), accept: str = ""
-    ) -> PageAnswer:
-        """The page at `url`, or why there is none. Never raises for what a host does."""
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,7 @@ What torch generates code with (triton for ROCm and XPU) lies beside it, and on 
 from __future__ import annotations
 
 import hashlib
-from typing import Collection, Dict, Optional, Protocol, Sequence, Tuple, Union
+from typing import Collection, Dict, Optional, Sequence, Tuple, Union
 from urllib.parse import urlsplit
 
 from packaging.utils import NormalizedName
@@ -27,17 +27,8 @@ from safe_install.index.torch_files import (
     pinned_compilers,
 )
 from safe_install.models import Candidate, Interpreter, Link, TorchBuild
-from safe_install.system.http import PageAnswer, PageStatus
+from safe_install.system.http import PageAnswer, PageSource, PageStatus
 from safe_install.torch_family import TORCH
-
-
-class PageSource(Protocol):
-    """What is needed of HTTP; `system.http.HttpClient` has it."""
-
-    def get_page(
-        self, url: str, *, allowed_hosts: Collection[str] = (), accept: str = ""
-    ) -> PageAnswer:
-        """The page at `url`, or why there is none. Never raises for what a host does."""
 
 
 class TorchPages:

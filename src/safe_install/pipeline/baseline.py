@@ -31,7 +31,7 @@ from safe_install.errors import (
 )
 from safe_install.health.answers import Subject
 from safe_install.health.comparison import is_healthy
-from safe_install.health.examination import ANSWERS_LIMIT, Examination
+from safe_install.health.examination import EXAMINATION_LIMIT, Examination
 from safe_install.health.requirements import unmet_requirements
 from safe_install.index.catalog import bundled_catalog, known_projects, load_project
 from safe_install.index.facts import Project
@@ -78,12 +78,13 @@ class BaselineCheck:
             else None
         )
         # while the process starts: what it loads changes nothing of the environment
-        self.stamp = stamp_of(environment, self._sources)
+        self.stamp = self._seen = stamp_of(environment, self._sources)
 
     def changed_paths(self) -> Tuple[str, ...]:
         """The paths that somebody else changed since this object was made; after a swap ours are
         among them."""
-        return self.stamp.changed(stamp_of(self.environment, self._sources))
+        self._seen = stamp_of(self.environment, self._sources)
+        return self.stamp.changed(self._seen)
 
     def watched_folders(self) -> Tuple[Path, ...]:
         """The folders into which nobody else may write."""
@@ -120,7 +121,9 @@ class BaselineCheck:
         if self.environment.torch is None or not can_wait(interpreter, environ):
             return
         with contextlib.suppress(OSError):
-            self._waiting = WaitingInterpreter(interpreter.executable, stdout_limit=ANSWERS_LIMIT)
+            self._waiting = WaitingInterpreter(
+                interpreter.executable, stdout_limit=EXAMINATION_LIMIT
+            )
 
     def _take_waiting(self) -> Optional[WaitingInterpreter]:
         waiting, self._waiting = self._waiting, None
@@ -183,9 +186,11 @@ class BaselineCheck:
                 return HealthReport(unmet=unmet)
             return examination.result(unmet, torch=new.torch, on_tick=on_tick)
 
-    def stamp_now(self) -> Stamp:
-        """The environment as it lies there now."""
-        return stamp_of(self.environment)
+    def stamp_now(self, *, torch_stays: bool = False) -> Stamp:
+        """The environment as it lies there now. `torch_stays`: nothing of torch was moved since
+        `changed_paths`, and what that saw of its 12,000 files counts."""
+        is_seen = torch_stays and not self._sources  # which may hold torch, and were not looked at
+        return stamp_of(self.environment, seen=self._seen if is_seen else None)
 
     def stop(self) -> None:
         """Nobody needs the answer any more."""

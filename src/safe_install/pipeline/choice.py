@@ -82,6 +82,7 @@ class Wishes:
     build_timeout: BuildTimeout = DEFAULT_BUILD_TIMEOUT
     strict_records: bool = False
     index_options: Tuple[str, ...] = ()  # pip's words for how it reaches which index
+    dry_run: bool = False  # nothing is unpacked: whole files are verified when they are brought
 
 
 def make_wishes(request: InstallRequest) -> Wishes:
@@ -101,6 +102,7 @@ def make_wishes(request: InstallRequest) -> Wishes:
         build_timeout=own.build_timeout,
         strict_records=own.strict_records,
         index_options=request.index_options,
+        dry_run=own.dry_run,
     )
 
 
@@ -136,7 +138,8 @@ class Chooser(Protocol):
     def obtain(
         self, pin: Candidate, environment: Environment, *, is_promised: bool = False
     ) -> Tuple[Candidate, Artifact]:
-        """The pin as a wheel file that was verified: from the store, fetched, or built."""
+        """The pin as a wheel file that was verified: from the store, fetched, or built. The hashes
+        of its members are compared when it is unpacked."""
 
     def check_build(self, pin: Candidate, environment: Environment) -> None:
         """Could the pin be built here? Errors: Refused, as the build itself would be."""
@@ -275,6 +278,7 @@ class IndexChooser:
         artifact = open_wheel(
             path,
             sha256=pin.link.sha256,
+            verify_members=self._wishes.dry_run,
             is_promised=lambda: has_promise,
             strict_records=self._wishes.strict_records,
         )

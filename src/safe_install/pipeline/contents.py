@@ -5,9 +5,10 @@ from __future__ import annotations
 import base64
 import hashlib
 import os
+import shutil
 import zipfile
 from pathlib import Path
-from typing import Dict, List, Mapping, Optional, Sequence, Tuple
+from typing import Dict, Iterable, List, Mapping, Optional, Sequence, Tuple
 
 from safe_install.models import Finding, InstalledDistribution, Severity
 from safe_install.transaction.ownership import read_hashes
@@ -190,3 +191,10 @@ def system_path(prefix: Path, environ: Mapping[str, str]) -> str:
         for folder in folders
         if folder in SYSTEM_FOLDERS and prefix not in Path(folder).parents
     )
+
+
+def find_hidden(names: Iterable[str], scripts: Path, path: str) -> Dict[str, Optional[str]]:
+    """Commands that come into the folder `scripts`, and which one each would hide. What is there
+    already hides it today."""
+    new = [name for name in names if not os.path.lexists(scripts / name)]
+    return {name: shutil.which(name, path=path) for name in new}

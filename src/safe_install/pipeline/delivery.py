@@ -16,7 +16,12 @@ from packaging.utils import NormalizedName, canonicalize_name
 from safe_install.errors import HashMismatch, PipFailed, Refused, hint_for_oserror
 from safe_install.index.torch_files import normalize_requirements
 from safe_install.models import Candidate, CandidateKind, Environment, Finding, Origin, Plan, Step
-from safe_install.pipeline.contents import contents_findings, find_changed_files, system_path
+from safe_install.pipeline.contents import (
+    contents_findings,
+    find_changed_files,
+    find_hidden,
+    system_path,
+)
 from safe_install.pipeline.installer import PipInstaller, build_readers
 from safe_install.pipeline.session import Session, make_folder
 from safe_install.resolve.decisions import normalize_version
@@ -35,7 +40,7 @@ from safe_install.wheels.fetch import find_local_path
 from safe_install.wheels.unpack import Destination, Unpacking
 
 SHOWN = 3  # requirements
-LARGE_WHEEL = 64 * 2**20  # bytes; hashing torch's 9,000 members takes 2.5 s
+LARGE_WHEEL = 64 * 2**20  # bytes
 
 Artifacts = Mapping[NormalizedName, Artifact]
 
@@ -276,17 +281,22 @@ def _open_fetched(delivery: Delivery, wanted: Sequence[Step]) -> Artifacts:
 
 
 def _open(delivery: Delivery, path: Path, step: Step) -> Artifact:
-    """The wheel, verified. Where pip's report has the hash of a large file, its members are not
-    hashed once more.
-    What pip built of a step is another file than the one that the step names."""
+    """The wheel, verified but for the hashes of its members: they are compared when it is unpacked,
+    and not at all where pip's report has the hash of a large file.
+
+    A dry run unpacks nothing, and refuses what the run would refuse: it compares them here. What
+    pip built of a step is another file than the one that the step names.
+    """
     request = delivery.request
     path = _copy_wheel(delivery, path, step.name)
     is_built = step.origin is not Origin.WHEEL
     sha256 = None if is_built else step.sha256
+    needs_hashing = sha256 is None or path.stat().st_size < LARGE_WHEEL
+    verify_members = needs_hashing and request.own.dry_run
     artifact = open_wheel(
         path,
         sha256=sha256,
-        verify_members=sha256 is None or path.stat().st_size < LARGE_WHEEL,
+        verify_members=verify_members,
         is_promised=lambda: is_built or step.candidate is not None or delivery.is_promised(step),
         strict_records=request.own.strict_records,
     )
@@ -297,7 +307,7 @@ def _open(delivery: Delivery, path: Path, step: Step) -> Artifact:
             f"{step.name}",
             hint=f"If that is the file that you want, add --hash=sha256:{artifact.sha256}.",
         )
-    return artifact
+    return replace(artifact, needs_hashing=needs_hashing and not verify_members)
 
 
 def _copy_artifact(delivery: Delivery, artifact: Artifact) -> Artifact:
@@ -425,7 +435,7 @@ def find_notices(
         artifact = artifacts.get(step.name)
         if artifact is None:
             continue
-        hidden = {name: shutil.which(name, path=elsewhere) for name in artifact.scripts}
+        hidden = find_hidden(artifact.scripts, Path(interpreter.scheme.scripts), elsewhere)
         findings += contents_findings(
             artifact, folds_case=folds, hidden=hidden, beside_torch=beside_torch
         )

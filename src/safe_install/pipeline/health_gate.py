@@ -28,13 +28,16 @@ from typing import (
 from packaging.utils import NormalizedName
 
 from safe_install.environment.interpreter import read_script
-from safe_install.environment.stamp import Stamp, describe_paths
+from safe_install.environment.programs import find_running
+from safe_install.environment.stamp import Stamp, describe_paths, folder_of_torch
 from safe_install.errors import Interrupted
 from safe_install.events import Reporter
 from safe_install.health.answers import Subject
 from safe_install.health.comparison import check_cuda_required, check_torch_is, compare_health
+from safe_install.health.running import note_running
 from safe_install.index.catalog import cuda_table
 from safe_install.models import (
+    Action,
     Driver,
     Environment,
     Finding,
@@ -141,8 +144,9 @@ class Checks(Protocol):
     def changed_paths(self) -> Tuple[str, ...]:
         """The paths that somebody else changed since the first look."""
 
-    def stamp_now(self) -> Stamp:
-        """The environment as it lies there now."""
+    def stamp_now(self, *, torch_stays: bool = False) -> Stamp:
+        """The environment as it lies there now. `torch_stays`: of torch nothing was moved since
+        `changed_paths`."""
 
 
 class Ruling(enum.Enum):
@@ -194,13 +198,15 @@ def apply_and_verify(
     (rolled back).
     """
     _load_what_comes_later(transaction)
+    torch_folder = folder_of_torch(before.environment)
     health_before = before.report()
     refuse_changed(before.changed_paths(), before.environment, built=expectation.built)
     with timings.stage("swap"):
         transaction.swap()
     heed_signal = functools.partial(_heed_signal, transaction)
     with timings.stage("after"), progress_task("check after the change", world):
-        compared = _compare(before, health_before, subjects, expectation, heed_signal)
+        swapped_in = before.stamp_now(torch_stays=not transaction.touches(torch_folder))
+        compared = _compare(before, health_before, subjects, expectation, swapped_in, heed_signal)
     ruling = rule(
         compared.findings,
         compared.intruded,
@@ -222,6 +228,7 @@ def apply_and_verify(
     with timings.stage("commit"):
         _commit(transaction, summary, world.reporter)
     target = check_target(before.environment.torch, before.environment.driver, compared.after)
+    target += _note_running(before.environment, summary)
     is_unhealthy = has_errors((*compared.findings, *compared.intruded, *target))
     return compared.ends_as(Outcome.UNHEALTHY if is_unhealthy else outcome, target)
 
@@ -241,6 +248,14 @@ def _commit(transaction: Transaction, summary: Mapping[str, Any], reporter: Repo
     reporter.change_made(transaction.id)
     if transaction.warning:
         reporter.warn(transaction.warning)
+
+
+def _note_running(environment: Environment, summary: Mapping[str, Any]) -> Tuple[Finding, ...]:
+    """Which running programs work with files that this change has replaced?"""
+    actions = {row.get("action") for row in summary.get("steps", ())}
+    if actions <= {Action.ADD.value}:
+        return ()
+    return note_running(find_running(environment.interpreter.prefix))
 
 
 @dataclass(frozen=True)
@@ -265,10 +280,10 @@ def _compare(
     health_before: HealthReport,
     subjects: Sequence[Subject],
     expectation: Expectation,
+    swapped_in: Stamp,
     on_tick: Tick,
 ) -> _Compared:
-    """Ask a fresh process about what was just put in."""
-    swapped_in = checks.stamp_now()
+    """Ask a fresh process about what was just put in; `swapped_in`: what lay there before it."""
     after = checks.report_after(
         subjects,
         kept=expectation.kept,

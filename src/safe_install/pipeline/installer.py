@@ -22,9 +22,11 @@ from safe_install.events import Reporter, TaskOutcome
 from safe_install.models import Environment
 from safe_install.pip_output import is_of_build, is_of_search, is_summary_of_dry_run
 from safe_install.pipeline.session import Session, make_folder
+from safe_install.resolve.decisions import Selection
 from safe_install.resolve.known_plan import LocalWheel, may_be_known, plan_known, show_path
 from safe_install.resolve.request import InstallRequest, named
 from safe_install.resolve.rounds import Failed, Planned
+from safe_install.resolve.torch_rounds import with_real_files
 from safe_install.system.askpass import AskPass
 from safe_install.system.credentials import Credentials, Keyring, Question
 from safe_install.system.downloads import KeptDownloads
@@ -193,6 +195,24 @@ class PipInstaller:
             self.clones.final_text(json.dumps(report, ensure_ascii=False))
         )
         return found
+
+
+def hand_over(
+    answer: Union[Planned, Failed],
+    selection: Selection,
+    request: InstallRequest,
+    reporter: Reporter,
+) -> None:
+    """pip's report to where the person wants it (--report): a file, or stdout."""
+    target = request.report_file
+    if target is None or isinstance(answer, Failed):
+        return
+    report = with_real_files(answer.report, selection)
+    text = json.dumps(report, indent=2, ensure_ascii=False)
+    if target == "-":
+        reporter.document(text)
+    else:
+        Path(target).write_text(text, encoding="utf-8")
 
 
 def _has_leftovers(environment: Environment) -> bool:

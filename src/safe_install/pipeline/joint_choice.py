@@ -36,6 +36,7 @@ from safe_install.resolve.torch_choice import (
     hint_to_step_back,
     hint_where_pip_has_no_plan,
     join_all,
+    passed_over_as_absent,
 )
 from safe_install.resolve.torch_conflict import (
     Conflict,
@@ -60,6 +61,7 @@ from safe_install.resolve.torch_options import (
     not_fitting,
     not_known,
     open_options,
+    refuse_for_silence,
     refuse_other_source,
     same_release_first,
     say_built,
@@ -139,6 +141,8 @@ class JointChoice:
             tried = take_torch(selection, option)
             passed_over = self._reason_against(tried, option)
             if passed_over is not None:
+                if passed_over.is_silent and self._would_be_taken(tried, option):
+                    refuse_for_silence(passed_over, options, selection.torch_choice.planned)
                 selection = with_passed_over(selection, passed_over)
                 continue
             tried = self._with_file(tried, option)
@@ -148,7 +152,7 @@ class JointChoice:
                 why = PassedOver(option.build, why_lacking(error, tried), lacks_wheel=True)
                 selection = with_passed_over(selection, why, error.rejections)
                 continue
-            return settle(with_reason_of_planned(tried, options)), resolution
+            return self._settle(tried, options), resolution
         if may_keep_planned(selection, options):
             return settle(take_planned(selection)), _NOTHING
         found = self._choose_builds(selection, options)
@@ -157,6 +161,9 @@ class JointChoice:
         if not is_of_another_accelerator(selection.torch_choice.planned, options):
             self._check_torch(selection.torch_choice.planned)
         raise self._failure(selection, options)
+
+    def _settle(self, tried: Selection, options: Sequence[TorchOption]) -> Selection:
+        return settle(with_reason_of_planned(tried, options, self._wanted.torch))
 
     def choose_for_installed(self, selection: Selection) -> Resolution:
         """The extensions for the installed torch. Errors: Refused; NoCandidate, with the older
@@ -226,11 +233,13 @@ class JointChoice:
         if option.is_on_index or tried.torch_choice.files or not self._finds_files:
             return None
         found = self._find_file(option, tried)
-        return (
-            PassedOver(option.build, found.reason, remedy=found.remedy, is_open=found.is_open)
-            if isinstance(found, Absent)
-            else None
-        )
+        return passed_over_as_absent(option.build, found) if isinstance(found, Absent) else None
+
+    def _would_be_taken(self, tried: Selection, option: TorchOption) -> bool:
+        """Would a build come, by what is known here, if its host answered? A torch that is
+        installed may stay instead."""
+        is_wanted = tried.here.torch is None and not option.warning
+        return is_wanted and all(self._find_known(tried, option).values())
 
     def _find_file(self, option: TorchOption, selection: Selection) -> Union[TorchFile, Absent]:
         if option.version not in self._files:
@@ -290,7 +299,7 @@ class JointChoice:
             except NoCandidate as error:
                 errors.append(error)
                 continue
-            return settle(with_reason_of_planned(say_built(tried, resolution), options)), resolution
+            return self._settle(say_built(tried, resolution), options), resolution
         # Why it can be built for no torch says more than that no wheel is there.
         self._error = errors[0] if errors else self._error
         return None

@@ -9,9 +9,7 @@ because their metadata is part of the question. What is decided, and when it is 
 from __future__ import annotations
 
 import dataclasses
-import json
 from dataclasses import dataclass
-from pathlib import Path
 from typing import (
     Callable,
     FrozenSet,
@@ -47,7 +45,7 @@ from safe_install.pipeline.choice import (
     describe_silent_hosts,
 )
 from safe_install.pipeline.chosen_files import ChosenFiles
-from safe_install.pipeline.installer import Installer
+from safe_install.pipeline.installer import Installer, hand_over
 from safe_install.pipeline.joint_choice import JointChoice
 from safe_install.pipeline.session import Session
 from safe_install.pipeline.torch_check import TorchCheck, refuse_other_accelerator
@@ -117,6 +115,7 @@ def select(
     plan, torch_after = selected.plan, selected.torch_after
     if plan.steps:
         loop.torch_check.judge_plan(plan, selection, torch_after, catalog)
+        loop.say_torch(selection)
     shown = {pin.name for pin in selection.files}
     return dataclasses.replace(
         selected,
@@ -202,6 +201,10 @@ class _Loop:
         if isinstance(opening, Refusal):
             raise opening.error
         selection = Selection(here, here, bound=self._find_bound())
+        chosen = self._choose_first(selection)
+        if chosen is not None:
+            with timings.stage("pip"):
+                return self._ask_installer(chosen)
         if torch_rounds.must_change_torch(wanted, here):
             selection = decisions.carry_along(torch_rounds.reopen(selection), (), wanted)
         elif opening.torch_requirements:
@@ -220,6 +223,18 @@ class _Loop:
                 return self._ask_installer(selection)
         self._say_satisfied(opening.extensions, selection)
         return selection, rounds.pinned_steps(selection, wanted)
+
+    def _choose_first(self, selection: Selection) -> Optional[Selection]:
+        """torch and all that is bound to it, before pip is asked; None where there is none: pip may
+        know more, and says why not."""
+        first = torch_rounds.chosen_first(self.wanted, selection.here, self._catalog)
+        if first is None:
+            return None
+        with self._session.timings.stage("resolve"):
+            try:
+                return self._choose(decisions.add_extensions(torch_rounds.reopen(selection), first))
+            except (NoCandidate, Refused):
+                return None
 
     def _choose_otherwise(
         self,
@@ -282,14 +297,17 @@ class _Loop:
         """Is the torch that comes one that will run? Of one that we chose pip has to name the build
         first.
         Errors: Refused."""
+        if not selection.torch_choice.is_assumed:
+            self.torch_check.check(selection.coming_torch)
+
+    def say_torch(self, selection: Selection) -> None:
+        """Which torch will be installed, once: when nothing refuses it any more."""
         torch = selection.coming_torch
-        if selection.torch_choice.is_assumed:
+        if torch is None or torch == self._announced:
             return
-        if torch is not None and torch != self._announced:
-            self._announced = torch
-            why = ": extensions are chosen for it" if selection.extensions else ""
-            self._reporter.note(f"torch {torch.runtime_version} will be installed{why}")
-            self.torch_check.check(torch)
+        self._announced = torch
+        why = ": extensions are chosen for it" if selection.extensions else ""
+        self._reporter.note(f"torch {torch.runtime_version} will be installed{why}")
 
     def _ask_installer(self, selection: Selection) -> Tuple[Selection, Tuple[Step, ...]]:
         """Its plan under our constraints; asked again as long as there is more to choose."""
@@ -309,7 +327,7 @@ class _Loop:
             if isinstance(result, rounds.Done):
                 self._see_torch(result.selection)
                 self._installer.relay()
-                self._hand_over(answer, result.selection)
+                hand_over(answer, result.selection, self._request, self._reporter)
                 return result.selection, result.steps
             selection = result
 
@@ -358,18 +376,6 @@ class _Loop:
             self._installer.relay()
             error.was_relayed = True
         raise error
-
-    def _hand_over(self, answer: Union[Planned, Failed], selection: Selection) -> None:
-        """pip's report to where the person wants it (--report): a file, or stdout."""
-        target = self._request.report_file
-        if target is None or isinstance(answer, Failed):
-            return
-        report = torch_rounds.with_real_files(answer.report, selection)
-        text = json.dumps(report, indent=2, ensure_ascii=False)
-        if target == "-":
-            self._reporter.document(text)
-        else:
-            Path(target).write_text(text, encoding="utf-8")
 
     def _say_satisfied(self, requirements: Iterable[Requirement], selection: Selection) -> None:
         """pip's own words for what is there already."""
@@ -471,6 +477,7 @@ class _Loop:
         torch_file = decisions.find_torch_file(done.steps)
         # What would be refused in the end is refused before torch is fetched.
         selected = _review(selection, done.steps, self._request, self._catalog)
+        self.say_torch(selection)
         environment = self._unpack_torch(selected)
         for candidate in decisions.find_unbuilt(selection):
             selection = self.files.bring(candidate, selection, environment, torch_file=torch_file)

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Iterator, List, Optional, Tuple
 
 from safe_install.environment.driver import declared_driver, read_driver
-from safe_install.environment.interpreter import find_interpreter, read_environment
+from safe_install.environment.interpreter import Probe, find_interpreter, read_environment
 from safe_install.errors import ExternallyManaged, PipFailed, SafeInstallError, UsageError
 from safe_install.index.catalog import cuda_table, torch_table
 from safe_install.models import Action, Environment, InstalledDistribution, Interpreter, Plan
@@ -37,16 +37,19 @@ def make_folder(path: Path) -> Path:
     return path
 
 
-def probe_environment(own: OwnOptions, world: World) -> Environment:
+def probe_environment(own: OwnOptions, world: World, probe: Optional[Probe] = None) -> Environment:
     """The managed environment; what was declared for the machine that will run it wins over the
-    driver here."""
+    driver here. `probe`: one that was started before."""
     target = declared_driver(
         version=own.target_driver,
         cuda=own.target_cuda or cuda_of_driver(own.target_driver),
         capabilities=own.target_gpu,
     )
     executable = find_interpreter(own.python, world.environ)
-    return read_environment(executable, target if target is not None else read_driver())
+    driver = target if target is not None else read_driver()
+    if probe is not None and probe.executable == executable:
+        return probe.result(driver)
+    return read_environment(executable, driver)
 
 
 def environment_asked_for(

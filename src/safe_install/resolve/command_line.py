@@ -99,15 +99,21 @@ def _take_options(argv: Sequence[str]) -> Tuple[List[Tuple[str, ...]], List[str]
 def unknown_command(words: Sequence[str]) -> UsageError:
     """The error for a line whose first word is reserved or nearly a command."""
     word = words[0].lower()
-    project = "A project of that name: " + " ".join(["safe-install install", *words]) + "."
+    named = [other for other in words if other not in HELP_WORDS]
+    project = "A project of that name: " + " ".join(["safe-install install", *named]) + "."
     if word in RESERVED:
+        message = f"{word} is no command of this version"
         instead = RESERVED[word]
-        meant = f"Did you mean: {instead}? " if instead else ""
-        return UsageError(f"{word} is no command of this version", hint=meant + project)
-    command = nearest_command(word, ALL_COMMANDS)
-    return UsageError(
-        f"unknown command: {word}", hint=f"Did you mean: safe-install {command}? {project}"
-    )
+    else:
+        message = f"unknown command: {word}"
+        command = nearest_command(word, ALL_COMMANDS) or ""
+        asks_for_help = len(named) < len(words)
+        meant_line = (
+            f"safe-install {command} --help" if asks_for_help else f"safe-install {command}"
+        )
+        instead = RESERVED.get(command, meant_line)
+    meant = f"Did you mean: {instead}? " if instead else ""
+    return UsageError(message, hint=meant + project)
 
 
 def _flatten(options: Iterable[Tuple[str, ...]]) -> Tuple[str, ...]:

@@ -52,6 +52,8 @@ class Wanted:
     released: FrozenSet[NormalizedName] = frozenset()  # guarded names that may move
     has_other_inputs: bool = False  # editables, groups, scripts, locks: only pip reads them
     has_lock: bool = False  # a pylock.toml names the files itself
+    # other places than pypi.org, or it may not be asked
+    has_own_places: bool = False
     wants_report: bool = False  # --report: pip's own words
     upgrade: bool = False
     force_reinstall: bool = False
@@ -75,6 +77,9 @@ def make_wanted(request: InstallRequest, environment: Environment) -> Wanted:
         released=frozenset(released),
         has_other_inputs=bool(request.editables) or request.has_pip_inputs,
         has_lock=request.has_lock,
+        has_own_places=bool(request.index_urls or request.find_links)
+        or request.no_index
+        or own.offline,
         wants_report=request.report_file is not None,
         upgrade=request.upgrade,
         force_reinstall=request.force_reinstall,

@@ -34,6 +34,7 @@ class OptionRow:
     has_variable: bool = False  # may SAFE_INSTALL_CHECK_TIMEOUT give it, too?
     default: Optional[int] = None  # of a number
     choices: Tuple[str, ...] = ()  # its values, or those that are written most
+    short: str = ""  # "-y", where pip has the same for the same
 
     @property
     def takes_value(self) -> bool:
@@ -177,6 +178,8 @@ OPTIONS: Tuple[OptionRow, ...] = (
     ),
     OptionRow("--quick", "Import nothing: only what files and the driver say."),
     OptionRow("--list", "List the checks."),
+    OptionRow("--fix", "Carry out what can be carried out inside the environment, then ask again."),
+    OptionRow("--yes", "Do not ask before --fix.", short="-y"),
     OptionRow(
         "--report", "A block for an issue: collect_env's fields, the extensions, what was found."
     ),
@@ -290,7 +293,10 @@ COMMANDS: Tuple[CommandRow, ...] = (
         "what is wrong here, why, and what to do about it",
         "What is wrong with this environment, why, and what to do about it. Works where `import torch` "
         "fails, too.",
-        _options("--python --quick --list --report --check-timeout --json"),
+        _options("--python --fix --yes --dry-run --quick --list --report --check-timeout --json"),
+        argument="[CHECK]...",
+        argument_field="checks",
+        argument_help="With --fix: only what these checks found, warnings too.",
     ),
     CommandRow(
         "verify",

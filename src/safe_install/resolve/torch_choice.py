@@ -14,7 +14,7 @@ from packaging.requirements import Requirement
 from packaging.utils import NormalizedName, canonicalize_name
 from packaging.version import Version
 
-from safe_install.index.torch_files import TorchFile
+from safe_install.index.torch_files import Absent, TorchFile
 from safe_install.models import Candidate, Finding, Rejection, Severity, TorchBuild
 from safe_install.pip_output import conflict_reason, other_version
 from safe_install.requirements import parse_requirement
@@ -34,6 +34,7 @@ class PassedOver:
     by_installer: bool = False  # it has every extension, and pip found no plan with it
     lacks_wheel: bool = False  # of an extension
     is_open: bool = False  # its host was not asked, or did not answer
+    is_silent: bool = False  # its host was asked
     remedy: str = ""  # what to do about an open question, or a driver, as a sentence
     is_untried: bool = False  # another one comes before it; it may still be taken
 
@@ -46,6 +47,17 @@ class PassedOver:
     def version(self) -> str:
         """`2.14.1+cu126`."""
         return str(self.build.version)
+
+
+def passed_over_as_absent(build: TorchBuild, found: Absent) -> PassedOver:
+    """A build whose file no page has, or no page that was read."""
+    return PassedOver(
+        build,
+        found.reason,
+        remedy=found.remedy,
+        is_open=found.is_open,
+        is_silent=found.is_open and not found.forbidden_by,
+    )
 
 
 @dataclass(frozen=True)
@@ -140,8 +152,8 @@ def note_choice(
     unknown = [one for one in choice.passed_over if one.is_open]
     if unknown and taken == choice.planned:
         detail = (
-            f"torch {taken.runtime_version} comes as pip planned it: whether another build of it "
-            f"would run here is not known: {unknown[0].reason}"
+            f"torch {taken.runtime_version} comes as pip planned it: whether there is a torch "
+            f"{unknown[0].version} is not known: {unknown[0].reason}"
         )
         return (Finding("other-build", Severity.NOTE, TORCH, detail, unknown[0].remedy),)
     # One with which pip found no plan may have been passed over before, because a wheel was

@@ -26,7 +26,13 @@ from safe_install.resolve.torch_choice import (
     PassedOver,
     pass_over,
 )
-from safe_install.resolve.torch_ranking import Exclusion, TorchOption, without_name
+from safe_install.resolve.torch_ranking import (
+    Exclusion,
+    TorchOption,
+    TorchTerms,
+    newest_on_index,
+    without_name,
+)
 
 MAX_REFUSED = 2  # builds for which pip is asked in vain, where there are no extensions
 
@@ -64,9 +70,24 @@ def open_options(selection: Selection, options: Sequence[TorchOption]) -> List[T
     found = [
         option for option in options if option.excluded is None and option.version not in names
     ]
-    if selection.extensions or sum(one.by_installer for one in passed) < MAX_REFUSED:
+    if selection.extensions:
+        return found
+    if _is_unlike_installed(selection.torch_choice.planned, options):
+        found = _of_release(selection.torch_choice.planned, found)
+    if sum(one.by_installer for one in passed) < MAX_REFUSED:
         return found
     return [option for option in found if option.is_installed]
+
+
+def _is_unlike_installed(planned: Optional[TorchBuild], options: Sequence[TorchOption]) -> bool:
+    """Does --allow-torch-change alone permit the torch of pip's plan?"""
+    return any(one.build == planned and one.is_for_another_accelerator for one in options)
+
+
+def _of_release(planned: Optional[TorchBuild], options: Sequence[TorchOption]) -> List[TorchOption]:
+    """Something in pip's plan requires that release; another one is nobody's wish."""
+    release = planned.version.public if planned is not None else ""
+    return [option for option in options if option.release == release]
 
 
 def newer_options(options: Sequence[TorchOption]) -> Tuple[TorchOption, ...]:
@@ -237,12 +258,18 @@ def with_passed_over(
     return dataclasses.replace(selection, torch_choice=choice)
 
 
-def with_reason_of_planned(selection: Selection, options: Sequence[TorchOption]) -> Selection:
-    """With why the torch that pip planned was not even tried: it does not run with the driver."""
+def with_reason_of_planned(
+    selection: Selection, options: Sequence[TorchOption], terms: TorchTerms
+) -> Selection:
+    """With why the torch that pip planned, or would have, was not even tried: it does not run with
+    the driver, or is for another accelerator."""
     choice = selection.torch_choice
+    planned = choice.planned
+    if planned is None and selection.here.torch is None:
+        planned = newest_on_index(options, terms)
     passed = {one.version for one in choice.passed_over}
     for option in options:
-        is_untried = option.build == choice.planned and option.version not in passed
+        is_untried = option.build == planned and option.version not in passed
         if is_untried and selection.coming_torch != option.build:
             told = _telling(option, options)
             if told is None:
@@ -251,6 +278,24 @@ def with_reason_of_planned(selection: Selection, options: Sequence[TorchOption])
             passed_over = PassedOver(option.build, reason, remedy=told.remedy, is_untried=True)
             return with_passed_over(selection, passed_over) if reason else selection
     return selection
+
+
+def refuse_for_silence(
+    passed: PassedOver, options: Sequence[TorchOption], planned: Optional[TorchBuild]
+) -> None:
+    """A host that does not answer today decides on no other torch. Errors: Refused, with what the
+    person can write to have one that lies elsewhere."""
+    ways = [passed.remedy]
+    on_index = [one for one in options if one.excluded is None and one.is_on_index]
+    runs = [one for one in on_index if not one.warning]
+    if runs:
+        ways.append(f"Or name one that the package index may have: torch=={runs[0].release}.")
+    elif planned in [one.build for one in on_index]:
+        ways.append(
+            f"Or take torch {planned.runtime_version}, which does not run here: "
+            f"--accelerator {planned.accelerator} torch=={planned.version.public}."
+        )
+    raise Refused(f"torch {passed.version} would come, and {passed.reason}", hint=" ".join(ways))
 
 
 def carried_of(error: NoCandidate, selection: Selection) -> List[NormalizedName]:

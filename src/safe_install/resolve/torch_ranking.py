@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import enum
 from dataclasses import dataclass, field
-from typing import Dict, List, Mapping, Optional, Tuple
+from typing import Dict, List, Mapping, Optional, Sequence, Tuple
 
 from packaging.requirements import Requirement
 from packaging.specifiers import SpecifierSet
@@ -25,7 +25,7 @@ from safe_install.models import (
     TorchBuild,
 )
 from safe_install.resolve.target import planned_torch
-from safe_install.resolve.torch_change import AskedOfTorch, check_torch_change
+from safe_install.resolve.torch_change import AskedOfTorch, check_torch_change, kind_of
 from safe_install.resolve.torch_fit import check_torch
 from safe_install.tags import parse_accelerator
 
@@ -76,6 +76,8 @@ class TorchOption:
     is_installed: bool = False
     # does pip find it where it looks anyway? Else it lies on download.pytorch.org
     is_on_index: bool = True
+    # --allow-torch-change permits it, and a build like the installed one comes before it
+    is_for_another_accelerator: bool = False
 
     @property
     def release(self) -> str:
@@ -134,10 +136,18 @@ def rank_torches(
         )
         for build in builds.values()
     ]
-    options.sort(key=lambda option: (not option.is_installed, not option.is_on_index))
+    options.sort(key=_order_in_release)
     options.sort(key=lambda option: Version(option.release), reverse=True)
     options.sort(key=lambda option: bool(option.warning))
     return tuple(options)
+
+
+def _order_in_release(option: TorchOption) -> Tuple[bool, bool, bool]:
+    return (
+        not option.is_installed,
+        option.is_for_another_accelerator,
+        not option.is_on_index,
+    )
 
 
 def _is_older(build: TorchBuild, planned: Optional[TorchBuild]) -> bool:
@@ -250,7 +260,9 @@ def _judge(
         reasons.update(_forbidden_by_the_person(build, terms, is_fixed=is_fixed))
     reasons.update(_step_back(build, terms, here))
     excluded, reason = next(iter(reasons.items()), (None, ""))
+    is_unlike = _is_unlike_installed(build, terms, here)
     warning = fit.detail if fit is not None else _unused_gpu(build, terms, here)
+    warning = warning or (_other_kind(build, here) if is_unlike else "")
     is_about_driver = excluded in (None, Exclusion.DRIVER)
     return TorchOption(
         build,
@@ -260,6 +272,7 @@ def _judge(
         remedy=_remedy(fit) if is_about_driver and fit is not None else "",
         is_installed=is_installed,
         is_on_index=is_on_index,
+        is_for_another_accelerator=is_unlike,
     )
 
 
@@ -280,6 +293,16 @@ def without_name(reason: str, option: TorchOption) -> str:
     return reason.partition(f": torch {option.build.runtime_version} has ")[0]
 
 
+def newest_on_index(options: Sequence[TorchOption], terms: TorchTerms) -> Optional[TorchBuild]:
+    """The torch that the installer would plan, by what is known of its index and of the words of
+    the person."""
+    for option in sorted(options, key=lambda one: Version(one.release), reverse=True):
+        forbidden = _forbidden_by_the_person(option.build, terms, is_fixed=False)
+        if option.is_on_index and option.excluded is not Exclusion.PYTHON and not forbidden:
+            return option.build
+    return None
+
+
 def judge_planned(
     build: TorchBuild, terms: TorchTerms, here: Environment, catalog: Catalog
 ) -> TorchOption:
@@ -294,7 +317,8 @@ def is_acceptable(
     """May the torch that the installer planned come as it is: nothing excludes it, and it runs here
     or there?"""
     option = judge_planned(build, terms, here, catalog)
-    return option.excluded is None and not option.warning
+    is_meant = not option.is_for_another_accelerator
+    return option.excluded is None and not option.warning and is_meant
 
 
 def _unused_gpu(build: TorchBuild, terms: TorchTerms, here: Environment) -> str:
@@ -305,6 +329,25 @@ def _unused_gpu(build: TorchBuild, terms: TorchTerms, here: Environment) -> str:
     if not driver.declared and not driver.devices:
         return ""
     return f"torch {build.runtime_version} is a build for the CPU, and there is a GPU"
+
+
+def _is_unlike_installed(build: TorchBuild, terms: TorchTerms, here: Environment) -> bool:
+    """Is it for another accelerator than the installed one, by --allow-torch-change alone?"""
+    asked = terms.asked
+    if not asked.allow_change or terms.accelerator or asked.names(build.accelerator):
+        return False
+    changes = check_torch_change(here.torch, build, asked)
+    return any(change.check == "torch-accelerator" for change in changes)
+
+
+def _other_kind(build: TorchBuild, here: Environment) -> str:
+    """Another CUDA is a small step, as each release has its own on the package index; "" for one."""
+    if here.torch is None or kind_of(build) == kind_of(here.torch):
+        return ""
+    return (
+        f"torch {build.runtime_version} is a build for {build.accelerator}, and the installed one "
+        f"is for {here.torch.accelerator}"
+    )
 
 
 def _missing_builds(

@@ -7,7 +7,7 @@ that was asked for? Pure.
 from __future__ import annotations
 
 import dataclasses
-from typing import Any, List, Mapping, Sequence
+from typing import Any, List, Mapping, Optional, Sequence, Tuple
 
 from packaging.requirements import Requirement
 from packaging.utils import NormalizedName, canonicalize_name
@@ -18,6 +18,7 @@ from safe_install.models import Environment, Step
 from safe_install.pip_output import conflict_reason
 from safe_install.requirements import parse_requirement, requirement_name
 from safe_install.resolve.decisions import Selection, Wanted
+from safe_install.resolve.plan import applies
 from safe_install.resolve.torch_ranking import is_acceptable
 from safe_install.torch_family import TORCH, is_library_of_torch
 
@@ -37,6 +38,33 @@ def must_change_torch(wanted: Wanted, here: Environment) -> bool:
     ):
         return False
     return here.torch.accelerator != asked
+
+
+def chosen_first(
+    wanted: Wanted, here: Environment, catalog: Catalog
+) -> Optional[Tuple[Requirement, ...]]:
+    """What is chosen before pip is asked at all: torch for the accelerator that the person named,
+    together with these requirements. None where pip has to say first which torch comes: something
+    else may have a wish about it, or it lies in a place of the person's own."""
+    if here.torch is not None or not wanted.torch.accelerator or TORCH not in wanted.named:
+        return None
+    if wanted.has_other_inputs or wanted.has_lock or wanted.has_own_places:
+        return None
+    extensions: List[Requirement] = []
+    for entry in wanted.entries:
+        requirement = parse_requirement(entry.text)
+        if requirement is None or requirement.url or entry.hashes or requirement.extras:
+            return None
+        name = canonicalize_name(requirement.name)
+        if name == TORCH or not applies(requirement, here):
+            continue
+        is_bound = name in catalog.projects and (
+            catalog.project(name).torch_match is not TorchMatch.ANY
+        )
+        if not is_bound:
+            return None
+        extensions.append(requirement)
+    return tuple(extensions)
 
 
 def needs_another_torch(seen: Selection, wanted: Wanted, catalog: Catalog) -> bool:

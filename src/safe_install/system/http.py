@@ -15,7 +15,18 @@ import threading
 import time
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Callable, Collection, Dict, Mapping, Optional, Sequence, Tuple, TypeVar
+from typing import (
+    Any,
+    Callable,
+    Collection,
+    Dict,
+    Mapping,
+    Optional,
+    Protocol,
+    Sequence,
+    Tuple,
+    TypeVar,
+)
 from urllib.parse import urldefrag, urljoin, urlsplit
 
 from safe_install.errors import DownloadFailed
@@ -75,6 +86,15 @@ class PageAnswer:
     base: str = ""  # where relative links start, where that is not `url`
     asked: str = ""  # where it was asked: a mirror's address, where there is one
     is_unread: bool = False  # DOWN, although the host sent a page: it is too large, for one
+
+
+class PageSource(Protocol):
+    """What a reader of pages needs of HTTP; `HttpClient` has it."""
+
+    def get_page(
+        self, url: str, *, allowed_hosts: Collection[str] = (), accept: str = ""
+    ) -> PageAnswer:
+        """The page at `url`, or why there is none. Never raises for what a host does."""
 
 
 class UrlRefused(Exception):

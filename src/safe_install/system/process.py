@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
-import codecs
 import contextlib
 import ctypes
 import os
+import select
 import signal
 import subprocess
 import sys
 import threading
 import time
-from collections import deque
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Callable, Deque, Dict, Iterator, List, Mapping, Optional, Sequence, Set
+from typing import Callable, Dict, Iterator, List, Mapping, Optional, Sequence, Set
+
+from safe_install.system.pipes import Answer as Answer
+from safe_install.system.pipes import Conversation, Drain, Feed, Kept
+from safe_install.system.pipes import LineReader as LineReader
 
 # A child runs in a session of its own, so that a time limit ends its children too, and with the
 # signals
@@ -46,16 +49,11 @@ class Completed:
             return f"signal {-self.returncode}"
 
 
-LineReader = Callable[[str], None]
-# what a child wrote last -> what it waits for; None: it asks nothing
-Answer = Callable[[str], Optional[str]]
 Tick = Callable[[], None]
 
 TICK = 0.25  # seconds between two looks at a child that is watched
 KILLED = 10.0  # seconds until a killed child must be gone
-PIECE = 65536  # characters: of a line that does not end, so much is taken at once
 STDERR_KEPT = 4_000_000  # characters of the end of a child's stderr
-PER_LINE = 64  # what a line costs in memory beside its characters
 
 
 class Running:
@@ -97,24 +95,24 @@ class Running:
                 preexec_fn=_unblock_signals if _signals_are_blocked() else None,
             )
             _RUNNING.add(self._process.pid)
-        self._out, self._err = _Kept(first=stdout_limit), _Kept(last=STDERR_KEPT)
+        self._out, self._err = Kept(first=stdout_limit), Kept(last=STDERR_KEPT)
         pipes = (
             (self._process.stdout, self._out, on_stdout),
             (self._process.stderr, self._err, on_stderr),
         )
-        ask = None if answer is None else _Conversation(self._process.stdin, answer).take
+        ask = None if answer is None else Conversation(self._process.stdin, answer).take
         self._threads = [
-            _Drain(pipe, kept, reader, ask) for pipe, kept, reader in pipes if pipe is not None
+            Drain(pipe, kept, reader, ask) for pipe, kept, reader in pipes if pipe is not None
         ]
-        self._feed: Optional[_Feed] = None
+        self._feed: Optional[Feed] = None
         if input_text is not None and self._process.stdin is not None:
-            self._feed = _Feed(self._process.stdin, input_text)
+            self._feed = Feed(self._process.stdin, input_text)
 
     def feed(self, text: str) -> None:
         """Write the stdin of a child that waits for it; its time begins now."""
         self.started = time.monotonic()
         if self._process.stdin is not None:
-            self._feed = _Feed(self._process.stdin, text)
+            self._feed = Feed(self._process.stdin, text)
 
     @property
     def has_ended(self) -> bool:
@@ -140,7 +138,7 @@ class Running:
         """
         timed_out = False
         try:
-            while not self._has_ended(self._pause(timeout, silence, on_tick)):
+            while not self._ends_within(self._pause(timeout, silence, on_tick)):
                 timed_out = self._left(timeout, silence) == 0.0
                 if timed_out:
                     break
@@ -172,7 +170,12 @@ class Running:
             self._out.overflowed,
         )
 
-    def _has_ended(self, pause: Optional[float]) -> bool:
+    def _ends_within(self, pause: Optional[float]) -> bool:
+        if pause is None:
+            self._process.wait()
+            return True
+        if self._process.poll() is None and _watch_for_end(self._process.pid, pause):
+            pause = 0.0
         try:
             self._process.wait(pause)
         except subprocess.TimeoutExpired:
@@ -231,6 +234,27 @@ class Running:
         _RUNNING.discard(self._process.pid)
 
 
+def _watch_for_end(pid: int, pause: float) -> bool:
+    """Wait until a child ends, or `pause` seconds; False where the system cannot tell.
+
+    `Popen.wait` with a limit sleeps up to 0.05 s between two looks; this sees the end at once.
+    """
+    open_process = getattr(os, "pidfd_open", None)  # Linux, from Python 3.9 on
+    if open_process is None:
+        return False
+    try:
+        descriptor: int = open_process(pid)
+    except OSError:
+        return False
+    try:
+        watch = select.poll()
+        watch.register(descriptor, select.POLLIN)
+        watch.poll(pause * 1000)
+    finally:
+        os.close(descriptor)
+    return True
+
+
 def inherited_variables() -> Dict[str, str]:
     """What a child process would inherit: the environment variables of this process, to be changed
     for the child."""
@@ -284,128 +308,6 @@ def run_attached(args: Sequence[str], *, env: Optional[Mapping[str, str]] = None
             return code if code >= 0 else 128 - code
         except KeyboardInterrupt:
             continue  # the terminal sent it to the child too: the child decides
-
-
-class _Conversation:
-    """Answers what a child asks, on the pipe that is its stdin."""
-
-    def __init__(self, stdin: Optional[IO[str]], answer: Answer) -> None:
-        self._stdin, self._answer = stdin, answer
-
-    def take(self, text: str) -> bool:
-        """Was the text, which does not end a line, a question? Then it is answered."""
-        try:
-            answer = self._answer(text)
-            if answer is not None and self._stdin is not None:
-                self._stdin.write(f"{answer}\n")
-                self._stdin.flush()
-            return answer is not None
-        except (EOFError, OSError, ValueError):
-            # Nobody answers, or the child is gone: it sees the end of its stdin.
-            if self._stdin is not None:
-                with contextlib.suppress(OSError):
-                    self._stdin.close()
-            return True
-
-
-class _Feed(threading.Thread):
-    """Writes to the stdin of a child: one that does not read must not hold us."""
-
-    def __init__(self, stream: IO[str], text: str) -> None:
-        super().__init__(daemon=True)
-        self._stream, self._text = stream, text
-        self.start()
-
-    def run(self) -> None:
-        # A child that ended without reading: its exit status says why.
-        with contextlib.suppress(OSError, ValueError):
-            self._stream.write(self._text)
-        with contextlib.suppress(OSError, ValueError):
-            self._stream.close()
-
-
-class _Kept:
-    """What a child wrote: all of it, or so many characters of its beginning or of its end."""
-
-    def __init__(self, *, first: Optional[int] = None, last: Optional[int] = None) -> None:
-        self._first, self._last = first, last
-        self._parts: Deque[str] = deque()
-        self._size = 0
-        self.overflowed = False  # `first` was passed
-
-    def add(self, part: str) -> None:
-        self._size += len(part) + PER_LINE
-        if self._first is not None and self._size > self._first:
-            self.overflowed = True
-            return
-        self._parts.append(part)
-        while self._last is not None and self._size > self._last:
-            self._size -= len(self._parts.popleft()) + PER_LINE
-
-    def text(self) -> str:
-        return "".join(self._parts)
-
-
-class _Drain(threading.Thread):
-    """Reads a pipe to its end, so that a child never waits for us."""
-
-    def __init__(
-        self,
-        stream: IO[str],
-        kept: _Kept,
-        reader: Optional[LineReader],
-        ask: Optional[Callable[[str], bool]] = None,
-    ) -> None:
-        super().__init__(daemon=True)
-        self._stream, self._kept, self._reader = stream, kept, reader
-        self._ask = ask
-        self.is_asking = False
-        self.last = time.monotonic()  # when the last line came
-        self.start()
-
-    def run(self) -> None:
-        # Closed here, too: where a grandchild kept the pipe, nobody waits for its end any more.
-        with self._stream:
-            for line in self._read_pieces() if self._ask is None else self._read_lines(self._ask):
-                self.last = time.monotonic()
-                self._kept.add(line)
-                if self._kept.overflowed:
-                    break
-                if self._reader is not None:
-                    self._reader(line.rstrip("\n"))
-
-    def _read_pieces(self) -> Iterator[str]:
-        """Lines; a very long one in several pieces."""
-        while True:
-            piece = self._stream.readline(PIECE)
-            if not piece:
-                return
-            yield piece
-
-    def _read_lines(self, ask: Callable[[str], bool]) -> Iterator[str]:
-        """Lines; what does not end one may be a question. An answered question is no line."""
-        decoder = codecs.getincrementaldecoder("utf-8")("replace")
-        rest = ""
-        while True:
-            chunk = os.read(self._stream.fileno(), 65536)
-            rest += decoder.decode(chunk, final=not chunk)
-            *whole, rest = rest.split("\n")
-            for line in whole:
-                yield f"{line}\n"
-            if not chunk:
-                break
-            self.is_asking = True
-            if rest and ask(rest):
-                rest = ""
-            self.is_asking = False
-            if len(rest) > PIECE:
-                yield rest
-                rest = ""
-        if rest:
-            yield rest
-
-    def close(self) -> None:
-        self._stream.close()
 
 
 # --- what children leave behind -------------------------------------------------------------------

@@ -239,7 +239,8 @@ def _refuse_without_list(distribution: InstalledDistribution, folder: str) -> Mo
         folder,
         f"is all that distutils left of {name}: Cannot uninstall {name}, nothing says which files "
         "belong to it",
-        f"Leave it there and install over it: pip install --ignore-installed {distribution.name}.",
+        "Leave it there and install over it: "
+        f"safe-install install --ignore-installed {distribution.name}.",
     )
 
 

@@ -245,6 +245,18 @@ class Transaction:
         folders = tuple(target + os.sep for target in targets)
         return not targets.isdisjoint(files) or any(path.startswith(folders) for path in files)
 
+    def touches(self, folder: Path) -> bool:
+        """Does the change take away, replace or bring anything in this folder, or the folder?"""
+        place = os.path.realpath(str(folder))
+        prefix = str(self._state.parent)
+        moved = [target for target, _ in self._journal.leaving]
+        moved += [target for _, target in self._journal.coming]
+        for target in moved:
+            path = os.path.join(prefix, target)
+            if path == place or path.startswith(place + os.sep) or place.startswith(path + os.sep):
+                return True
+        return False
+
     def abandon(self) -> Optional[str]:
         """Give up before the swap or after a roll back; what could not be removed, or None."""
         if self._is_swapped:

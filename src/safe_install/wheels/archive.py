@@ -98,6 +98,8 @@ class Artifact:
     record_notes: Tuple[RecordNote, ...] = ()
     written_name: str = ""  # as METADATA writes it
     written_version: str = ""
+    # its members were not hashed when it was opened: they are when they are unpacked
+    needs_hashing: bool = False
 
     @property
     def installable_filename(self) -> str:
@@ -153,10 +155,9 @@ def open_wheel(
     """Read and verify the wheel at `path`.
 
     `filename` is the wheel's name where `path` has another. `sha256` (hex) is what the whole file
-    must have. `verify_members=False` leaves out only the inflating and hashing of members (seconds
-    for torch),
-    right where a trusted source pinned the whole file. Facts: the specifications of wheels and of
-    RECORD. `is_promised`: are these the bytes that an index or the person promised? Only asked
+    must have. `verify_members=False` leaves the inflating and hashing of members (seconds for
+    torch) to the unpacking. Facts: the specifications of wheels and of RECORD.
+    `is_promised`: are these the bytes that an index or the person promised? Only asked
     where the answer matters: what RECORD then says wrongly of METADATA, does not say of a file, or
     says of a file that is not there, is a RecordNote instead of an error, and so is a Wheel-Version
     before 1. `strict_records`: of these only METADATA and files that RECORD does not list.
@@ -262,6 +263,7 @@ class _WheelReader:
             record_notes=tuple(self.record.notes.values()),
             written_name=metadata.get("Name", "").strip(),
             written_version=written,
+            needs_hashing=not verify_members,
         )
 
     def _parse_filename(self) -> Tuple[NormalizedName, Version, FrozenSet[Tag]]:
@@ -415,11 +417,7 @@ class _WheelReader:
         return points
 
     def _check_command(self, command: str, calls: str) -> None:
-        if (
-            re.search(r"[/\\\s=]", command)
-            or command in ("", ".", "..")
-            or any(map(is_deceptive, command))
-        ):
+        if re.search(r"[/\\\s=]", command) or command in ("", ".", "..") or is_deceptive(command):
             self.invalid(f"its command {command!r} is not a plain file name")
         if not _CALLABLE.match(calls):
             self.invalid(

@@ -14,6 +14,8 @@ _FOLLOWING = re.compile(
     r"(rror: command .* failed|a file could not be compiled|an extension could not be built|subprocess-exited"
     r"|\braise |ninja: build stopped)"
 )
+# The error itself: a warning may say the same of a module that torch can do without.
+_MISSING_MODULE = r"(?m)^\s*(ModuleNotFoundError|ImportError): No module named "
 _KNOWN_FAILURES: Tuple[Tuple[str, str], ...] = (
     (
         r"Killed signal|^Killed|\bcc1plus.*Killed|signal 9",
@@ -29,9 +31,12 @@ _KNOWN_FAILURES: Tuple[Tuple[str, str], ...] = (
         "nvcc wants an older gcc: install one and set CC and CXX to it",
     ),
     (r"Python\.h: No such file", "install the headers of this Python (python3-dev, python3-devel)"),
-    (r"No module named '(pkg_resources)'", "it needs setuptools below 82, and found a newer one"),
     (
-        r"No module named '[\w.]+'",
+        _MISSING_MODULE + r"'pkg_resources'",
+        "it needs setuptools below 82, and found a newer one",
+    ),
+    (
+        _MISSING_MODULE + r"'[\w.]+'",
         "its build needs a module that its pyproject.toml does not name: install it",
     ),
     (

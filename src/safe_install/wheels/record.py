@@ -14,7 +14,7 @@ import re
 import zipfile
 from dataclasses import dataclass, replace
 from functools import lru_cache
-from typing import Callable, Dict, Optional, Sequence
+from typing import BinaryIO, Callable, Dict, Iterator, Optional, Sequence
 
 from safe_install.wheels.zip_archive import CheckedZip, is_deceptive
 
@@ -39,6 +39,25 @@ class RecordRow:
     algorithm: Optional[str]  # "sha256"
     digest: Optional[bytes]
     size: Optional[int]  # bytes
+
+
+def read_hashed(
+    archive: CheckedZip, info: zipfile.ZipInfo, row: RecordRow, stream: Optional[BinaryIO] = None
+) -> Iterator[bytes]:
+    """The bytes of a member that has a hash; refused at their end where it is another one.
+
+    `stream`: as `CheckedZip.inflate` says.
+    """
+    digest = hashlib.new(row.algorithm or "")
+    for chunk in archive.inflate(info, stream):
+        digest.update(chunk)
+        yield chunk
+    if digest.digest() != row.digest:
+        archive.invalid(_wrong_hash(row.path))
+
+
+def _wrong_hash(path: str) -> str:
+    return f"the contents of {path} do not have the hash that RECORD says"
 
 
 @dataclass(frozen=True)
@@ -95,10 +114,7 @@ class RecordCheck:
         reason = f"RECORD lists {path}, which is not in the archive"
         parts = path.split("/")
         if (
-            any(
-                part in ("", ".", "..") or "\\" in part or any(map(is_deceptive, part))
-                for part in parts
-            )
+            any(part in ("", ".", "..") or "\\" in part or is_deceptive(part) for part in parts)
             or ":" in parts[0]
         ):
             self._archive.invalid(reason)
@@ -166,11 +182,7 @@ class RecordCheck:
         digest = hashlib.new(row.algorithm)
         for chunk in self._archive.inflate(info):
             digest.update(chunk)
-        return (
-            None
-            if digest.digest() == row.digest
-            else f"the contents of {path} do not have the hash that RECORD says"
-        )
+        return None if digest.digest() == row.digest else _wrong_hash(path)
 
     def _find_cut_version(
         self, info: zipfile.ZipInfo, row: Optional[RecordRow], version: str, *, is_metadata: bool

@@ -3,23 +3,16 @@
 pip is the model, to the byte: which file goes where, modes, scripts, INSTALLER, REQUESTED,
 direct_url.json, RECORD, bytecode (tests/functional/test_unpack_as_pip.py compares). pip itself is
 not started for it, which would take longer than all the rest. What RECORD says wrongly of a file is
-put right.
+put right. A file that is not what RECORD promises ends it.
 """
 
 from __future__ import annotations
 
 import json
 import os
-import stat
-import threading
-import zipfile
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from typing import (
-    BinaryIO,
     Callable,
     Dict,
     FrozenSet,
@@ -47,9 +40,8 @@ from safe_install.wheels.entry_scripts import (
     name_interpreter,
     render_script,
 )
-from safe_install.wheels.zip_archive import CheckedZip
+from safe_install.wheels.members import Members
 
-THREADS = 4  # zlib and the disk work without the interpreter's lock
 SIGNATURES = ("RECORD", "RECORD.jws", "RECORD.p7s")  # of these RECORD has no hash
 
 
@@ -105,6 +97,7 @@ class Unpacking:
                 )
             for wheel in self._wheels:
                 wheel.write_files(is_source=False)
+                wheel.compare_rest()
                 wheel.write_scripts()
                 wheel.write_metadata()
         except BaseException:
@@ -146,6 +139,7 @@ class _Wheel:
         folders = _scheme_folders(scheme, destination.interpreter, step)
         # final paths, by the names in the archive
         self._paths = find_paths(artifact, self._site, folders, [*console, *gui])
+        self._archived = Members(artifact)
         self._changed: Dict[str, bytes] = {}  # files of the wheel that are written with a change
         self._added: Dict[str, bytes] = {}  # files that do not come out of the wheel
 
@@ -161,10 +155,14 @@ class _Wheel:
             if path.endswith(".py") == is_source
         }
         scripts = f"{_data_folder(self._artifact)}scripts/"
-        write_members(self._artifact, members)
+        self._archived.write(members)
         for member, path in members.items():
             if member.startswith(scripts):
                 self._name_interpreter(self._paths[member], Path(path))
+
+    def compare_rest(self) -> None:
+        """What is not written has to be what RECORD says, too."""
+        self._archived.compare(sorted(set(self._artifact.files) - set(self._paths)))
 
     def _name_interpreter(self, final: str, path: Path) -> None:
         # A program of many megabytes may lie among the scripts.
@@ -336,70 +334,6 @@ def find_bytecode(paths: Iterable[str], compiled: FrozenSet[str]) -> List[str]:
         if f"{folder}/{name[: -len('.pyc')].rpartition('.')[0]}" in modules:
             found.append(f"/{one}")
     return found
-
-
-# --- the bytes ------------------------------------------------------------------------------------
-
-
-def write_members(artifact: Artifact, targets: Mapping[str, str]) -> None:
-    """Write members of a wheel to new files, with pip's modes. Errors: WheelInvalid, OSError."""
-    if not targets:
-        return
-    for parent in {target.rpartition("/")[0] for target in targets.values()}:
-        os.makedirs(parent, exist_ok=True)
-    with artifact.path.open("rb") as stream:
-        archive = CheckedZip(artifact.path, artifact.path.name, stream)
-        infos = archive.read_files()
-    # of two members for one path the last one counts
-    members = {target: infos[member] for member, target in targets.items()}
-    # the largest first, so that no thread is left alone with it
-    order = sorted(members.items(), key=lambda item: -item[1].file_size)
-    threads = min(THREADS, os.cpu_count() or 1)
-    with ExitStack() as stack, ThreadPoolExecutor(threads) as pool:
-        write = partial(_write_member, archive, _Own(stack), _executable_mode())
-        for _ in pool.map(write, order):
-            pass  # an error of a thread comes out here
-
-
-class _Own(threading.local):
-    """What each thread has for itself: the archive, opened once more."""
-
-    def __init__(self, stack: ExitStack) -> None:
-        self._stack = stack
-        self._stream: Optional[BinaryIO] = None
-
-    def open(self, path: Path) -> BinaryIO:
-        """The file at `path`, which is closed with the stack."""
-        if self._stream is None:
-            self._stream = self._stack.enter_context(path.open("rb"))
-        return self._stream
-
-
-def _write_member(
-    archive: CheckedZip,
-    own: _Own,
-    executable_mode: int,
-    item: Tuple[str, zipfile.ZipInfo],
-) -> None:
-    target, info = item
-    if os.path.lexists(target):
-        os.unlink(target)  # of another wheel of this change: the last one counts, as with pip
-    with open(target, "xb") as out:
-        for chunk in archive.inflate(info, own.open(archive.path)):
-            out.write(chunk)
-    if _is_executable(info):
-        os.chmod(target, executable_mode)
-
-
-def _executable_mode() -> int:
-    mask = os.umask(0)
-    os.umask(mask)
-    return 0o777 & ~mask | 0o111
-
-
-def _is_executable(info: zipfile.ZipInfo) -> bool:
-    mode = info.external_attr >> 16
-    return bool(mode and stat.S_ISREG(mode) and mode & 0o111)
 
 
 def render_direct_url(download_info: Mapping[str, object]) -> bytes:

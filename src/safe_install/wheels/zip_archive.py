@@ -4,6 +4,7 @@ contents are inflated."""
 from __future__ import annotations
 
 import mmap
+import re
 import struct
 import zipfile
 import zlib
@@ -27,9 +28,9 @@ _END_RECORD = 22  # bytes
 _KNOWN_COMMENT = b"zip-rs"
 # an extra field with a second name, which Python reads since 3.12 and others always
 _UNICODE_PATH = 0x7075
-# Characters that turn the direction of a line, so that a listing shows another name than the file
-# has.
-_TURNING = frozenset("\u061c\u200e\u200f\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069")
+# Characters that steer a terminal, and those that turn the direction of a line, so that a listing
+# shows another name than the file has.
+_DECEPTIVE = re.compile("[\x00-\x1f\x7f-\x9f\u061c\u200e\u200f\u202a-\u202e\u2066-\u2069]")
 
 
 class CheckedZip:
@@ -95,11 +96,7 @@ class CheckedZip:
         # before the comparison: Python 3.12 and newer take it for the name
         if _has_second_name(info.extra):
             self.invalid(f"the entry of {name!r} carries a second name")
-        if (
-            name != info.filename
-            or "\\" in name
-            or any(is_deceptive(character) for character in name)
-        ):
+        if name != info.filename or "\\" in name or is_deceptive(name):
             self.invalid(f"the path {name!r} has characters that readers treat differently")
         if name.startswith("/") or ":" in parts[0]:
             self.invalid(f"the path {name!r} is absolute")
@@ -310,9 +307,9 @@ def _has_second_name(extra: bytes) -> bool:
     return False
 
 
-def is_deceptive(character: str) -> bool:
+def is_deceptive(name: str) -> bool:
     """Would it steer a terminal, or make a listing lie?"""
-    return ord(character) < 32 or 127 <= ord(character) < 160 or character in _TURNING
+    return _DECEPTIVE.search(name) is not None
 
 
 def _parents(path: str) -> List[str]:

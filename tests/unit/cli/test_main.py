@@ -8,13 +8,17 @@ import os
 import pkgutil
 import signal
 import sys
+from pathlib import Path
 
 import jsonschema
 import pytest
 
 from safe_install import __version__, errors
 from safe_install.cli import main as cli
-from safe_install.models import DEFAULT_NETWORK, Finding, InstallResult, Outcome, Severity
+from safe_install.cli.locations import read_location
+from safe_install.events import Reporter
+from safe_install.models import Finding, InstallResult, Outcome, Severity
+from safe_install.ports import World
 from safe_install.resolve.command_line import parse_command_line
 from safe_install.resolve.pip_options import COMMANDS
 from safe_install.system import pip
@@ -24,7 +28,7 @@ from tests.unit.test_errors import every_class
 VALIDATOR = jsonschema.Draft202012Validator(
     json.loads(pkgutil.get_data("safe_install", "result.schema.json"))
 )
-INVOCATION = cli.Invocation(parse_command_line(["x"]), {})
+WORLD = World({}, Reporter(), Path("/cache"))
 FINDING = Finding("torch-moved", Severity.ERROR, "torch", "torch would move", "Leave it.")
 
 
@@ -438,11 +442,7 @@ def test_requirements_files_are_read(written, tmp_path):
     path.write_bytes(b"\xef\xbb\xbftorch\n")
     location = written.format(path)
     assert (
-        cli._read_location(
-            location.replace(" ", "%20") if "://" in location else location,
-            INVOCATION,
-            DEFAULT_NETWORK,
-        )
+        read_location(location.replace(" ", "%20") if "://" in location else location, world=WORLD)
         == "torch\n"
     )
 
@@ -453,7 +453,7 @@ def test_a_requirements_file_that_cannot_be_read(content, tmp_path):
     if content is not None:
         path.write_bytes(content)
     with pytest.raises(errors.UsageError, match=r"r\.txt"):
-        cli._read_location(str(path), INVOCATION, DEFAULT_NETWORK)
+        read_location(str(path), world=WORLD)
 
 
 def test_signals_become_interrupts(monkeypatch):

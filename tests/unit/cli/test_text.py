@@ -567,6 +567,22 @@ def test_bars_on_a_terminal(no_color, monkeypatch):
     assert coloured is not no_color
 
 
+def test_beside_a_bar_pips_lines_still_go_where_stdout_goes(monkeypatch):
+    """`safe-install ... > log` on a terminal."""
+    terminal, log = Terminal(), io.StringIO()
+    monkeypatch.setattr(sys, "stderr", terminal)
+    monkeypatch.setattr(sys, "stdout", log)
+    monkeypatch.setenv("TERM", "xterm-256color")
+    reporter = progress.TextReporter()
+    reporter.task_started("fetch a")
+    reporter.output("Successfully built a")
+    reporter.error_output("WARNING: words of pip")
+    reporter.close()
+    assert log.getvalue() == "Successfully built a\n"
+    assert "Successfully" not in terminal.getvalue()
+    assert "WARNING: words of pip" in terminal.getvalue()
+
+
 def test_a_task_that_goes_on_is_named_every_half_minute(capsys, monkeypatch):
     now = [0.0]
     monkeypatch.setattr(progress.time, "monotonic", lambda: now[0])

@@ -18,10 +18,9 @@ from safe_install.diagnosis.facts import (
     Program,
     RecordState,
     Room,
-    RunningProgram,
 )
 from safe_install.diagnosis.run import CannotTell
-from safe_install.models import Finding, Severity
+from safe_install.models import Finding, RunningProgram, Severity
 from tests.factories import (
     SITE,
     make_distribution,

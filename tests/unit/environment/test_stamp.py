@@ -167,3 +167,19 @@ def test_a_torch_that_is_unpacked_for_a_build_is_watched_too():
     environment = replace(make_environment(), ahead=(Path("/unpacked/lib"),))
     watched = watched_folders(environment)
     assert Path("/unpacked/lib") in watched and environment.interpreter.scheme.purelib in watched
+
+
+def test_what_was_seen_of_torch_counts_again(tmp_path):
+    """After a swap that moved nothing of torch its files are not looked at once more."""
+    site = tmp_path / "site"
+    write(site / "torch" / "version.py", "x = 1\n")
+    plain = make_environment(torch="2.9.0")
+    scheme = replace(plain.interpreter.scheme, purelib=site, platlib=site)
+    build = TorchBuild(Version("2.9.0"), "2.9.0", "cpu", folder=site / "torch")
+    environment = replace(plain, torch=build, interpreter=replace(plain.interpreter, scheme=scheme))
+    before = stamp_of(environment)
+    write(site / "torch" / "version.py", "x = 1000\n")
+    write(site / "six.py", "x = 1\n")
+    after = stamp_of(environment, seen=before)
+    assert before.changed(after) == (str(site / "six.py"),)
+    assert after.changed(stamp_of(environment)) == (str(site / "torch" / "version.py"),)

@@ -11,12 +11,14 @@ from types import SimpleNamespace
 import pytest
 from packaging.version import Version
 
-from safe_install.errors import HashMismatch, Refused
+from safe_install.errors import HashMismatch, Refused, WheelInvalid
 from safe_install.events import Reporter
 from safe_install.models import Action, Candidate, CandidateKind, Link, Origin, Plan, Severity, Step
-from safe_install.pipeline.contents import contents_findings, find_changed_files
+from safe_install.pipeline import delivery as delivery_module
+from safe_install.pipeline.contents import contents_findings, find_changed_files, find_hidden
 from safe_install.pipeline.delivery import (
     _copy_artifact,
+    _open,
     _take_brought,
     _take_downloaded,
     begin_delivery,
@@ -33,8 +35,8 @@ from tests.factories import make_distribution, make_environment
 from tests.unit.wheels.crafted import make_wheel
 
 
-def make_delivery(tmp_path, find=lambda filename: []):
-    request = parse_install(split_words(("a",)), environ={}, configuration={}, read=lambda name: "")
+def make_delivery(tmp_path, find=lambda filename: [], words=("a",)):
+    request = parse_install(split_words(words), environ={}, configuration={}, read=lambda name: "")
     world = World({}, Reporter(), tmp_path / "cache")
     session = Session(request, make_environment(), world, Timings(), tmp_path / "work")
     installer = SimpleNamespace(downloads=SimpleNamespace(find=find), clones=None)
@@ -118,6 +120,16 @@ def test_commands_that_hide_others(tmp_path):
         "hides-command"
     ]
     assert "ls (/bin/ls)" in one.detail and "demo (" not in one.detail
+
+
+def test_a_command_that_is_there_already_hides_nothing_new(tmp_path):
+    """An upgrade of pip in a virtual environment."""
+    system, scripts = tmp_path / "system", tmp_path / "scripts"
+    for folder, name in ((system, "pip"), (system, "ls"), (scripts, "pip")):
+        folder.mkdir(exist_ok=True)
+        (folder / name).touch(mode=0o755)
+    hidden = find_hidden(["pip", "ls", "run"], scripts, str(system))
+    assert hidden == {"ls": str(system / "ls"), "run": None}
 
 
 def test_only_commands_of_a_terminal_are_looked_for_on_path(tmp_path):
@@ -212,6 +224,36 @@ def test_a_wheel_that_pip_did_not_see_requires_what_its_page_said(tmp_path, requ
         return
     with pytest.raises(HashMismatch, match=rf"requires something else .*: {re.escape(differing)}"):
         bring(delivery, Plan((step,)), {})
+
+
+def make_lying_wheel(folder):
+    """RECORD has another hash of one file."""
+
+    def lie(text):
+        return re.sub(r"(demo/_C.so,sha256=)\w{4}", r"\1AAAA", text)
+
+    return make_wheel(folder, record=lie)
+
+
+@pytest.mark.parametrize("promised", [True, False])
+@pytest.mark.parametrize("large", [True, False])
+def test_members_are_hashed_when_they_are_unpacked(tmp_path, monkeypatch, promised, large):
+    """Not those of a large file of which somebody promised the hash."""
+    wheel = make_lying_wheel(tmp_path)
+    monkeypatch.setattr(delivery_module, "LARGE_WHEEL", wheel.stat().st_size + (not large))
+    step = Step(Action.ADD, "demo", "1.0", sha256=hash_file(wheel) if promised else None)
+    artifact = _open(make_delivery(tmp_path), wheel, step)
+    assert artifact.needs_hashing == (not (large and promised))
+
+
+def test_a_dry_run_hashes_the_members(tmp_path):
+    """It unpacks nothing, and refuses what the run would refuse."""
+    delivery = make_delivery(tmp_path, words=("a", "--dry-run"))
+    step = Step(Action.ADD, "demo", "1.0")
+    assert not _open(delivery, make_wheel(tmp_path), step).needs_hashing
+    lying = make_lying_wheel(tmp_path)
+    with pytest.raises(WheelInvalid, match="do not have the hash"):
+        _open(delivery, lying, step)
 
 
 def test_an_extension_that_is_replaced_after_its_check_is_refused(tmp_path):

@@ -122,6 +122,9 @@ class FakeTransaction:
     def moves_any(self, files):
         return False
 
+    def touches(self, folder):
+        return False
+
     def swap(self):
         self.done.append("swap")
 
@@ -156,7 +159,7 @@ class FakeChecks:
     def changed_paths(self):
         return self._changed.pop(0)
 
-    def stamp_now(self):
+    def stamp_now(self, *, torch_stays=False):
         return self._stamps.pop(0)
 
 

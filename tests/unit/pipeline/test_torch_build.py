@@ -21,7 +21,7 @@ from safe_install.resolve.rounds import Failed
 from safe_install.system.http import PageAnswer, PageStatus
 from safe_install.tags import supported_tags
 from tests.factories import make_environment, make_interpreter
-from tests.unit.pipeline.test_selection import FakeChooser, planned, run, steps_of
+from tests.unit.pipeline.test_selection import FakeChooser, Notes, planned, run, steps_of
 
 WHL = "https://download.pytorch.org/whl"
 TAGS = supported_tags("3.11", "cpython", "linux_x86_64", ("glibc", "2.36"))
@@ -278,13 +278,78 @@ def test_the_builds_of_one_release_are_one_question(tmp_path):
     assert len({version.partition("+")[0] for version in asked}) == 1 + MAX_ASKED
 
 
-def test_an_older_release_of_pips_index_serves_where_the_host_does_not_answer(tmp_path):
+SILENT = [
+    # driver, words, what would come, what the hint names
+    ("535.104.05", ["torch"], "2.14.1+cu126", "torch==2.10.0."),
+    ("470.57.02", ["torch"], "2.7.1+cu118", "torch==2.0.1."),
+    ("470.57.02", ["base"], "2.7.1+cu118", "torch==2.0.1."),
+    ("470.57.02", ["torch>=2.6"], "2.7.1+cu118", "--accelerator cu132 torch==2.15.0."),
+]
+
+
+@pytest.mark.parametrize("declared", [True, False], ids=["declared", "here"])
+@pytest.mark.parametrize(("driver", "words", "version", "way"), SILENT)
+def test_a_host_that_does_not_answer_decides_on_no_older_torch(
+    tmp_path, driver, words, version, way, declared
+):
     chooser = PageChooser(Pages(down=["download.pytorch.org"]))
-    selected, *_ = choose(tmp_path, "torch", here=machine(driver="535.104.05"), chooser=chooser)
+    installer = PackageIndex(others={"base": "1.0"} if "base" in words else {})
+    here = machine(driver=driver, declared=declared)
+    with pytest.raises(Refused) as caught:
+        choose(tmp_path, *words, here=here, chooser=chooser, installer=installer)
+    assert caught.value.message == (
+        f"torch {version} would come, and download.pytorch.org does not answer (HTTP 503)"
+    )
+    assert caught.value.hint.startswith("Try again when download.pytorch.org answers, or name a ")
+    is_possible = not (declared and "--accelerator" in way)
+    assert (way in caught.value.hint) is is_possible
+    assert len(installer.questions) == 1
+    assert len(chooser.pages.asked) == 1
+
+
+@pytest.mark.parametrize(
+    "words", [["torch==2.10.0"], ["--accelerator", "cu132", "torch==2.15.0"]], ids=["runs", "not"]
+)
+def test_the_ways_out_of_that_refusal(tmp_path, words):
+    chooser = PageChooser(Pages(down=["download.pytorch.org"]))
+    release = words[-1].partition("==")[2]
+    selected, *_ = choose(
+        tmp_path,
+        *words,
+        here=machine(driver="535.104.05"),
+        chooser=chooser,
+        installer=PackageIndex(release),
+    )
+    assert torch_of(selected) == release
+
+
+def test_an_extension_is_no_reason_for_an_older_torch_either(tmp_path):
+    """The bundled facts know a torch-scatter for the torch whose host does not answer."""
+    chooser = PageChooser(Pages(down=["download.pytorch.org"]))
+    chooser.is_known = lambda *_, **__: True
+    with pytest.raises(Refused, match=r"torch 2\.14\.1\+cu126 would come, and download"):
+        choose(
+            tmp_path, "torch", "torch-scatter", here=machine(driver="535.104.05"), chooser=chooser
+        )
+
+
+def test_a_torch_of_which_less_is_known_does_not_refuse_an_older_one(tmp_path):
+    chooser = PageChooser(Pages(down=["download.pytorch.org"]))
+    chooser.is_known = lambda *_, **__: None
+    selected, *_ = choose(
+        tmp_path, "torch", "torch-scatter", here=machine(driver="535.104.05"), chooser=chooser
+    )
     assert torch_of(selected) == "2.10.0"
     (line,) = notes_of(selected, "older-torch")
     assert "download.pytorch.org does not answer (HTTP 503)" in line
-    assert len(chooser.pages.asked) == len(set(chooser.pages.asked))
+
+
+def test_an_older_release_of_pips_index_serves_where_no_host_may_be_asked(tmp_path):
+    chooser = PageChooser(offline="--offline")
+    selected, *_ = choose(tmp_path, "torch", here=machine(driver="535.104.05"), chooser=chooser)
+    assert torch_of(selected) == "2.10.0"
+    (line,) = notes_of(selected, "older-torch")
+    assert "download.pytorch.org was not asked (--offline)" in line
 
 
 PINNED = "torch==2.15.0"
@@ -299,22 +364,22 @@ def test_a_driver_that_is_here_refuses_nothing_where_there_is_no_other_build(tmp
 
 @pytest.mark.parametrize("driver", ["535.104.05", "470.57.02"])
 def test_pip_is_not_asked_for_every_release(tmp_path, driver):
-    """Its only place is a folder with one torch, and no host answers."""
-    chooser, installer = PageChooser(Pages(down=["download.pytorch.org"])), PackageIndex("2.15.0")
+    """Its only place is a folder with one torch, and no host may be asked."""
+    chooser, installer = PageChooser(offline="--no-index"), PackageIndex("2.15.0")
     selected, _, _, said = choose(
         tmp_path, "torch", here=machine(driver=driver), chooser=chooser, installer=installer
     )
     assert torch_of(selected) == "2.15.0"
     assert any("needs driver 580" in line for line in said)
     (line,) = notes_of(selected, "other-build")
-    assert "is not known: download.pytorch.org does not answer" in line
+    assert "is not known: download.pytorch.org was not asked" in line
     assert len(installer.questions) <= 4
 
 
 def test_a_folder_that_has_another_build_of_an_older_release(tmp_path):
     """For the CPU: it does not come silently, and pip is not asked for it again and again."""
     here = machine(driver="535.104.05", gpu="8.0")
-    chooser = PageChooser(Pages(down=["download.pytorch.org"]))
+    chooser = PageChooser(offline="--no-index")
     installer = PackageIndex(named={"2.10.0": "2.10.0+cpu", "2.9.1": "2.9.1+cpu"})
     selected, *_ = choose(tmp_path, "torch", here=here, chooser=chooser, installer=installer)
     assert torch_of(selected) == "2.15.0"
@@ -328,6 +393,22 @@ def test_a_folder_that_has_another_build_of_an_older_release(tmp_path):
 def test_a_declared_driver_refuses(tmp_path):
     with pytest.raises(Refused, match="needs driver 580"):
         choose(tmp_path, PINNED, here=machine(driver="470.57.02", declared=True))
+
+
+@pytest.mark.parametrize(
+    ("words", "here", "pages"),
+    [
+        ([PINNED], machine(driver="470.57.02", declared=True), Pages()),
+        (["-U", "torch"], machine(torch="2.13.0+cpu"), Pages(down=["download.pytorch.org"])),
+    ],
+    ids=["driver", "accelerator"],
+)
+def test_what_is_refused_is_not_said_to_come(tmp_path, monkeypatch, words, here, pages):
+    said = []
+    monkeypatch.setattr(Notes, "note", lambda _, text: said.append(text))
+    with pytest.raises(Refused):
+        choose(tmp_path, *words, here=here, chooser=PageChooser(pages))
+    assert not any("will be installed" in line for line in said), said
 
 
 def test_never_a_build_for_the_cpu_where_there_is_a_gpu(tmp_path):
@@ -360,7 +441,7 @@ def test_the_accelerator_that_was_asked_for(tmp_path, words, fields, version):
         tmp_path, *words, here=machine(**fields), installer=PackageIndex(requirement=pin)
     )
     assert torch_of(selected) == version
-    assert len(installer.questions) == (1 if version == "2.15.0" else 2)
+    assert len(installer.questions) == 1
 
 
 def test_a_release_that_only_the_page_knows(tmp_path):
@@ -464,6 +545,9 @@ def test_what_was_asked_for_needs_no_note_and_an_older_release_does(tmp_path):
     assert notes_of(selected, "older-torch") == [
         "torch 2.15.0: has no build for cu126; 2.14.1+cu126 is taken"
     ]
+    words = ["--accelerator", "cu126", "torch<2.15"]
+    selected, *_ = choose(tmp_path / "meant", *words)
+    assert not selected.findings
 
 
 @pytest.mark.parametrize(
@@ -572,3 +656,47 @@ def test_a_file_is_brought_first_where_its_page_does_not_say_all(tmp_path, field
     )
     assert [name for name, _ in chooser.obtained] == ["torch"]
     assert list(selected.artifacts) == ["torch"]
+
+
+# --- another torch is permitted, and no other accelerator is named --------------------------------
+
+PERMITTED = [
+    # installed, words, what comes
+    ("2.13.0+cpu", ["--allow-torch-change", "base"], "2.14.1+cpu"),
+    ("2.13.0+cu126", ["--allow-torch-change", "base"], "2.14.1+cu126"),
+    ("2.13.0+cpu", ["--allow-torch-change", "-U", "torch"], "2.14.1+cpu"),
+    ("2.13.0+cpu", ["--allow-torch-change", "torch==2.14.1"], "2.14.1+cpu"),
+    # the page has no such build: what is permitted comes
+    ("2.9.1+cu129", ["--allow-torch-change", "base"], "2.14.1"),
+    # named: another accelerator, and no other release
+    ("2.13.0+cpu", ["--allow-torch-change", "--accelerator", "cu130", "torch"], "2.13.0"),
+]
+
+
+@pytest.mark.parametrize(("installed", "words", "version"), PERMITTED)
+def test_a_permitted_torch_is_for_the_accelerator_of_the_installed_one(
+    tmp_path, installed, words, version
+):
+    others = {"base": "1.0"} if "base" in words else {}
+    installer = PackageIndex("2.14.1", "2.13.0", others=others)
+    selected, *_ = choose(tmp_path, *words, here=machine(torch=installed), installer=installer)
+    assert torch_of(selected) == version
+    assert len(installer.questions) <= 2
+
+
+def test_what_is_permitted_comes_where_the_host_does_not_answer_and_it_is_said(tmp_path):
+    chooser = PageChooser(Pages(down=["download.pytorch.org"]))
+    installer = PackageIndex("2.14.1", others={"base": "1.0"})
+    words = ["--allow-torch-change", "base"]
+    selected, *_ = choose(
+        tmp_path, *words, here=machine(torch="2.13.0+cpu"), chooser=chooser, installer=installer
+    )
+    assert torch_of(selected) == "2.14.1"
+    assert len(installer.questions) == 1
+    (line,) = notes_of(selected, "other-build")
+    assert line == (
+        "torch 2.14.1+cu130 comes as pip planned it: whether there is a torch 2.14.1+cpu is not "
+        "known: download.pytorch.org does not answer (HTTP 503)"
+    )
+    (change,) = notes_of(selected, "torch-accelerator")
+    assert change.startswith("torch 2.13.0+cpu is a build for cpu, and torch 2.14.1+cu130")

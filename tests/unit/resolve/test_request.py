@@ -169,7 +169,19 @@ def test_a_word_that_is_nearly_a_command_or_reserved_is_no_requirement(word):
     ("words", "message", "hint"),
     [
         (["unistall", "x"], "unknown command: unistall", "Did you mean: safe-install uninstall? "),
-        (["docter"], "unknown command: docter", "Did you mean: safe-install doctor? "),
+        # the nearest word is planned, and no command yet: what does it today
+        (["docter"], "unknown command: docter", "Did you mean: safe-install verify? "),
+        (
+            ["fleets"],
+            "unknown command: fleets",
+            "A project of that name: safe-install install fleets.",
+        ),
+        (
+            ["instal", "--help"],
+            "unknown command: instal",
+            "Did you mean: safe-install install --help? "
+            "A project of that name: safe-install install instal.",
+        ),
         (
             ["version"],
             "version is no command of this version",

@@ -255,13 +255,13 @@ def test_what_was_chosen_for_the_torch_that_goes_is_chosen_again():
     --allow-torch-change."""
     before = add_pin(selection_of("torch-scatter"), pin_of("torch-scatter"))
     other = entry(
-        "torch", "2.12.0", url="https://h/torch-2.12.0%2Bcpu-cp311-cp311-linux_x86_64.whl"
+        "torch", "2.12.0+cpu", url="https://h/torch-2.12.0%2Bcpu-cp311-cp311-linux_x86_64.whl"
     )
     answer = planned(entry("torch-scatter", "1.0"), other)
     wanted = wanted_of("--allow-torch-change", "torch-scatter", "base")
     result = next_round(before, answer, wanted, CATALOG)
     assert isinstance(result, Choose)
-    assert str(result.selection.coming_torch.version) == "2.12.0"
+    assert str(result.selection.coming_torch.version) == "2.12.0+cpu"
     assert list(result.selection.extensions) == ["torch-scatter"]
     assert result.selection.pins == {}
     chosen = add_pin(result.selection, pin_of("torch-scatter", "2.0"))

@@ -271,7 +271,8 @@ SAME = {
     ],
     # for which accelerators there are builds is known of Linux; a Mac has one kind
     "an Apple silicon Mac": ["2.14.1", "2.13.1", "2.13.0", "2.9.1", "2.2.2", "2.0.1"],
-    "permitted": ["2.14.1", "2.13.0+cpu", "2.13.0", "2.9.1", "2.2.2", "2.0.1"],
+    # those like the installed one come first
+    "permitted": ["2.13.0+cpu", "2.14.1", "2.13.0", "2.9.1", "2.2.2", "2.0.1"],
 }
 
 

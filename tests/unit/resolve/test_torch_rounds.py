@@ -89,7 +89,7 @@ OLD = Driver("470.57.02", "11.4")
             ["-U", "torch", "--allow-torch-change"],
             make_environment(torch="2.13.0+cpu"),
             {},
-            False,
+            True,  # there may be a build like the installed one
         ),
         ("2.15.0", ["-U", "torch"], make_environment(torch="2.13.0+cu132"), {}, False),
     ],

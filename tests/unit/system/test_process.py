@@ -11,6 +11,7 @@ import time
 import pytest
 
 from safe_install.system import process
+from safe_install.system.pipes import Kept
 
 pytestmark = pytest.mark.real_process
 
@@ -44,6 +45,23 @@ def test_the_whole_limit(watched):
         "signal SIGKILL",
     )
     assert answer.seconds < 30
+
+
+@pytest.mark.skipif(not hasattr(os, "pidfd_open"), reason="the system does not tell")
+def test_the_end_of_a_watched_child_is_seen_at_once(monkeypatch):
+    """Counted, because a time would depend on the load: Popen.wait looks again and again."""
+    looks = []
+    look = os.waitpid
+    monkeypatch.setattr(os, "waitpid", lambda *args: looks.append(args) or look(*args))
+    monkeypatch.setattr(process, "TICK", 30.0)
+    answer = run("import time; time.sleep(0.5)", timeout=60, on_tick=lambda: None)
+    assert answer.returncode == 0
+    assert len(looks) <= 2  # before it is watched, and when it has ended
+
+
+def test_the_end_is_seen_where_the_system_does_not_tell(monkeypatch):
+    monkeypatch.delattr(os, "pidfd_open", raising=False)
+    assert run("print('a')", timeout=60, on_tick=lambda: None).stdout == "a\n"
 
 
 def test_the_limit_without_output():
@@ -130,7 +148,7 @@ def test_of_what_has_no_end_a_bounded_part_is_kept():
 
 
 def test_many_short_lines_take_no_more_memory_than_a_long_one():
-    kept = process._Kept(last=6400)
+    kept = Kept(last=6400)
     for _ in range(1000):
         kept.add("\n")
     assert len(kept.text()) == 98

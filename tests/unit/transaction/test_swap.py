@@ -463,6 +463,20 @@ def test_it_knows_whether_it_moves_a_file(env: SmallEnvironment) -> None:
         assert not transaction.moves_any({"/usr/lib/python3/p/a.py"})
 
 
+def test_it_knows_which_folders_it_touches(env: SmallEnvironment) -> None:
+    old = env.install("p", "1", {"p/sub/a.py": "1", "mixed/a.py": "1"})
+    (env.site / "mixed" / "mine.py").write_text("")
+    with env.begin() as transaction:
+        new = transaction.stage / env.site.relative_to(env.site.anchor) / "fresh"
+        new.mkdir(parents=True)
+        (new / "b.py").write_text("")
+        transaction.plan(remove=[old], keep=[])
+        for name in ("p", "p/sub", "mixed", "fresh", "."):
+            assert transaction.touches(env.site / name), name
+        for name in ("other", "pp", "fresher", "fres"):
+            assert not transaction.touches(env.site / name), name
+
+
 def test_signals_wait_and_are_reported(env: SmallEnvironment) -> None:
     old = env.install("p", "1", {"p/a.py": "1"})
     with env.begin() as transaction:

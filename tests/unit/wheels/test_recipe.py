@@ -573,6 +573,11 @@ def test_the_source_that_a_line_is_about(line, source):
         ("fatal error: Python.h: No such file or directory", "headers of this Python"),
         ("ModuleNotFoundError: No module named 'pkg_resources'", "setuptools below 82"),
         ("ModuleNotFoundError: No module named 'psutil'", "pyproject.toml does not name"),
+        ("  ImportError: No module named 'cmake.backend'", "pyproject.toml does not name"),
+        (
+            "UserWarning: Failed to initialize NumPy: No module named 'numpy' (of torch)",
+            "read the log",
+        ),
         ("error: <urlopen error [Errno 110] Connection timed out>", "network"),
         ("OSError: [Errno 28] No space left on device", "disk"),
         (

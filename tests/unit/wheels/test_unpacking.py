@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import csv
 import json
+from collections import Counter
+from dataclasses import replace
 from pathlib import Path
-from typing import Dict, Mapping, Optional
+from typing import BinaryIO, Dict, Iterator, Mapping, Optional
+from zipfile import ZipInfo
 
 import pytest
 from packaging.utils import canonicalize_name
@@ -15,6 +18,7 @@ from safe_install.errors import WheelInvalid
 from safe_install.models import Action, Interpreter, Scheme, Step
 from safe_install.wheels.archive import Artifact, open_wheel
 from safe_install.wheels.unpack import Destination, Unpacking, find_bytecode, render_direct_url
+from safe_install.wheels.zip_archive import CheckedZip
 from tests.unit.wheels.crafted import make_row, make_wheel
 
 SITE = "env/lib/python3.11/site-packages"
@@ -38,6 +42,21 @@ def open_alpha(
         record=None if rows is None else lambda text: rows + text,
     )
     return open_wheel(path, is_promised=lambda: True)
+
+
+def open_lying(folder: Path, liar: str, files: Mapping[str, str]) -> Artifact:
+    """A wheel whose RECORD promises other contents of one member, opened before its members are
+    hashed."""
+    right, wrong = make_row(liar, files[liar]), make_row(liar, files[liar][::-1])
+    path = make_wheel(
+        folder,
+        files,
+        filename="alpha-1.0-py3-none-any.whl",
+        metadata="Metadata-Version: 2.1\nName: alpha\nVersion: 1.0\n",
+        dist_info=INFO,
+        record=lambda text: text.replace(right, wrong),
+    )
+    return open_wheel(path, verify_members=False, is_promised=lambda: True)
 
 
 def destination_at(root: Path) -> Destination:
@@ -116,6 +135,83 @@ def test_a_file_that_changed_after_it_was_checked_is_not_taken(tmp_path: Path) -
     (tmp_path / "out").mkdir()
     with pytest.raises(WheelInvalid):
         unpack(tmp_path / "out", artifact)
+
+
+MEMBERS = {
+    "alpha/__init__.py": "x = 1\n",
+    "alpha/data.bin": "data\n",
+    # written twice, and the second counts
+    "alpha/twice.py": "x = 2\n",
+    "alpha-1.0.data/purelib/alpha/twice.py": "x = 3\n",
+    # a command of setuptools, for which pip writes its own
+    "alpha-1.0.data/scripts/tool": "#!python\nold\n",
+    "alpha-1.0.data/scripts/own": "#!python\nprint(1)\n",
+    f"{INFO}/entry_points.txt": "[console_scripts]\ntool = alpha:main\n",
+    f"{INFO}/RECORD.jws": "signed\n",
+}
+
+
+@pytest.mark.parametrize("liar", MEMBERS)
+def test_a_member_is_compared_with_record_while_it_is_written(tmp_path: Path, liar: str) -> None:
+    artifact = open_lying(tmp_path, liar, MEMBERS)
+    (tmp_path / "out").mkdir()
+    with pytest.raises(WheelInvalid) as caught:
+        unpack(tmp_path / "out", artifact)
+    assert caught.value.message == (
+        f"alpha-1.0-py3-none-any.whl: the contents of {liar} do not have the hash that RECORD says"
+    )
+    assert not list((tmp_path / "out").rglob("INSTALLER"))
+
+
+def test_what_was_promised_as_a_whole_is_not_hashed(tmp_path: Path) -> None:
+    artifact = open_lying(tmp_path, "alpha/data.bin", MEMBERS)
+    (tmp_path / "out").mkdir()
+    site = unpack(tmp_path / "out", replace(artifact, needs_hashing=False))
+    assert (site / "alpha" / "data.bin").read_text() == "data\n"
+
+
+def test_what_was_noted_when_it_was_opened_is_taken(tmp_path: Path) -> None:
+    """A local version identifier that was cut out after RECORD was written, and METADATA of a wheel
+    that was promised."""
+    then = {"alpha.py": "v = '1.0+cpu'\n", f"{INFO}/METADATA": "Name: alpha\nVersion: 1.0\n"}
+    path = make_wheel(
+        tmp_path,
+        {"alpha.py": "v = '1.0'\n"},
+        filename="alpha-1.0-py3-none-any.whl",
+        metadata="Metadata-Version: 2.1\nName: alpha\nVersion: 1.0\n",
+        dist_info=INFO,
+        record=lambda text: "".join(
+            make_row(name, then[name]) if name in then else f"{line}\n"
+            for line in text.splitlines()
+            for name in [line.partition(",")[0]]
+        ),
+    )
+    artifact = open_wheel(path, verify_members=False, is_promised=lambda: True)
+    assert {note.path for note in artifact.record_notes} == set(then)
+    (tmp_path / "out").mkdir()
+    rows = read_rows(unpack(tmp_path / "out", artifact))
+    assert rows["alpha.py"] == make_entry("", b"v = '1.0'\n").hash
+
+
+def test_each_member_is_inflated_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    inflated: Counter[str] = Counter()
+    inflate = CheckedZip.inflate
+
+    def count(
+        self: CheckedZip, info: ZipInfo, stream: Optional[BinaryIO] = None
+    ) -> Iterator[bytes]:
+        inflated[info.filename] += 1
+        return inflate(self, info, stream)
+
+    monkeypatch.setattr(CheckedZip, "inflate", count)
+    files = {name: text for name, text in MEMBERS.items() if not name.startswith(INFO)}
+    wheel = open_lying(tmp_path, "alpha/data.bin", files).path
+    inflated.clear()
+    artifact = open_wheel(wheel, verify_members=False)
+    (tmp_path / "out").mkdir()
+    with pytest.raises(WheelInvalid):
+        unpack(tmp_path / "out", artifact)
+    assert {name: inflated[name] for name in files} == dict.fromkeys(files, 1)
 
 
 def test_bytecode_belongs_to_the_wheel_of_its_module() -> None:

@@ -1,0 +1,144 @@
+"""doctor --fix: what is run, in which order, and what is taken back."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import pytest
+
+from safe_install.cli import fixing
+from safe_install.cli.fixing import Fixing, wants_fix
+from safe_install.errors import Refused
+from safe_install.events import Reporter
+from safe_install.models import Finding, InstallResult, Outcome, Severity
+from safe_install.resolve.command_line import parse_command_line
+
+MISSING = Finding("files-missing", Severity.ERROR, "torch", "1 file of torch is gone")
+LINES = [["recover"], ["install", "--force-reinstall", "--no-deps", "torch==2.13.0"]]
+ILL = InstallResult(
+    "doctor",
+    Outcome.UNHEALTHY,
+    1,
+    findings=(MISSING,),
+    details={"mends": LINES, "outside": ["the driver is too old"]},
+)
+WELL = dataclasses.replace(ILL, outcome=Outcome.HEALTHY, exit_status=0, findings=())
+
+
+class Listener(Reporter):
+    """Keeps what is said, and answers as it was told."""
+
+    def __init__(self, answer=None):
+        self.answer = answer
+        self.notes, self.warnings, self.questions = [], [], []
+
+    def note(self, text):
+        self.notes.append(text)
+
+    def warn(self, text):
+        self.warnings.append(text)
+
+    def ask(self, question, *, is_secret=False):
+        self.questions.append(question)
+        return self.answer
+
+
+class Program:
+    """The commands of ours, as they are called."""
+
+    def __init__(self, fails=False):
+        self.fails = fails
+        self.run = []
+
+    def __call__(self, words):
+        self.run.append(list(words))
+        if words[0] == "install" and self.fails:
+            raise Refused("no")
+        transaction = f"txn-{len(self.run)}" if words[0] != "undo" else None
+        return InstallResult(words[0], Outcome.INSTALLED, 0, transaction=transaction)
+
+
+def fix(argv, states, *, program=None, reporter=None):
+    """The result, what was run, and the reporter."""
+    program, reporter = program or Program(), reporter or Listener()
+    states = list(states)
+    words = parse_command_line(["doctor", "--fix", *argv]).words
+    result = Fixing(words, reporter, program).run(lambda: states.pop(0))
+    return result, program.run, reporter
+
+
+@pytest.mark.parametrize(
+    ("argv", "wanted"), [(["doctor", "--fix"], True), (["doctor"], False), (["verify"], False)]
+)
+def test_only_where_it_was_asked_for(argv, wanted):
+    assert wants_fix(parse_command_line(argv).words) is wanted
+
+
+def test_all_lines_are_run_and_doctor_is_asked_again():
+    result, run, reporter = fix([], [ILL, WELL])
+    assert run == LINES
+    assert result == dataclasses.replace(WELL, transaction="txn-2")
+    assert reporter.notes == [
+        "not put right by an install: the driver is too old",
+        "would run: safe-install recover",
+        "would run: safe-install install --force-reinstall --no-deps torch==2.13.0",
+    ]
+
+
+def test_what_is_no_better_is_taken_back_newest_first():
+    result, run, reporter = fix([], [ILL, ILL])
+    assert run == [*LINES, ["undo", "--force", "txn-2"], ["undo", "--force", "txn-1"]]
+    assert (result.outcome, result.exit_status, result.transaction) == (Outcome.UNHEALTHY, 1, None)
+    assert reporter.warnings == ["it is no better than before: what was changed is taken back"]
+
+
+def test_a_line_that_is_refused_takes_the_earlier_ones_back():
+    program = Program(fails=True)
+    with pytest.raises(Refused):
+        fix([], [ILL], program=program)
+    assert program.run == [*LINES, ["undo", "--force", "txn-1"]]
+
+
+def test_a_dry_run_runs_nothing():
+    result, run, _ = fix(["--dry-run"], [ILL])
+    assert (result, run) == (ILL, [])
+
+
+def test_nothing_to_carry_out():
+    nothing = dataclasses.replace(ILL, details={"mends": [], "outside": []})
+    result, run, reporter = fix([], [nothing])
+    assert (result, run) == (nothing, [])
+    assert reporter.notes == ["there is nothing here that --fix could carry out"]
+
+
+@pytest.mark.parametrize(
+    ("answer", "argv", "runs", "asks"),
+    [
+        ("", [], True, True),
+        ("y", [], True, True),
+        (" Yes ", [], True, True),
+        (None, [], True, True),
+        ("n", [], False, True),
+        ("what", [], False, True),
+        ("n", ["--yes"], True, False),
+        ("n", ["-y"], True, False),
+    ],
+)
+def test_a_person_is_asked(answer, argv, runs, asks, monkeypatch):
+    monkeypatch.setattr(fixing.sys, "stdin", type("Terminal", (), {"isatty": lambda self: True})())
+    _, run, reporter = fix(argv, [ILL, WELL], reporter=Listener(answer))
+    assert bool(run) is runs
+    assert bool(reporter.questions) is asks
+
+
+def test_without_a_terminal_nobody_is_asked(monkeypatch):
+    monkeypatch.setattr(fixing.sys, "stdin", None)
+    _, run, reporter = fix([], [ILL, WELL], reporter=Listener("n"))
+    assert run == LINES
+    assert reporter.questions == []
+
+
+@pytest.mark.parametrize("states", [[2], [ILL, 2]])
+def test_a_status_of_somebody_else_is_handed_on(states):
+    result, _, _ = fix([], states)
+    assert result == 2
