@@ -174,9 +174,9 @@ def _run(invocation: Invocation, command: str, run: Run) -> int:
         reporter.close()
         if not isinstance(error, (SafeInstallError, OSError, KeyboardInterrupt)):
             text.show_traceback(error)
-        return _show_failure(
-            command, _failure(error, reporter.made), as_json=as_json, verbose=verbose
-        )
+        told = _failure(error, reporter.made)
+        program = _program(words, sys.argv[0])
+        return _show_failure(command, told, program=program, as_json=as_json, verbose=verbose)
     finally:
         reporter.close()
     if reporter.made is not None:
@@ -242,7 +242,9 @@ def _ignore_signals() -> None:
             signal.signal(number, signal.SIG_IGN)
 
 
-def _show_failure(command: str, error: SafeInstallError, *, as_json: bool, verbose: bool) -> int:
+def _show_failure(
+    command: str, error: SafeInstallError, *, program: str, as_json: bool, verbose: bool
+) -> int:
     from safe_install.cli import json_document, text
 
     if as_json:
@@ -251,7 +253,7 @@ def _show_failure(command: str, error: SafeInstallError, *, as_json: bool, verbo
             command, outcome, error.exit_status, error.environment, details=error.details
         )
         json_document.show_document(json_document.make_document(empty, error))
-    text.show_error(error, command, verbose=verbose)
+    text.show_error(error, command, program=program, verbose=verbose)
     return error.exit_status
 
 
