@@ -218,12 +218,12 @@ def show_result(
     sys.stderr.flush()
     if quiet:
         return
-    for line in _result_lines(result, program, verbose=verbose):
+    for line in _result_lines(result, verbose=verbose):
         write_line(printable(as_typed(line, program)), sys.stdout)
     sys.stdout.flush()
 
 
-def _result_lines(result: InstallResult, program: str, *, verbose: bool = False) -> List[str]:
+def _result_lines(result: InstallResult, *, verbose: bool = False) -> List[str]:
     plan = result.plan or Plan()
     if result.outcome is Outcome.PLANNED and plan.steps:
         return [*render_steps(plan), f"Would install {_listed_names(plan)}"]
@@ -233,7 +233,7 @@ def _result_lines(result: InstallResult, program: str, *, verbose: bool = False)
         return explained_lines(plan, result.details, verbose=verbose)
     kept = _kept_sentence(result)
     if kept is not None:
-        return _place_line(kept, result) + _verified_lines(result, program)
+        return _place_line(kept, result) + _verified_lines(result)
     if result.outcome is Outcome.ROLLED_BACK and not result.message:
         return [_rolled_back_line(result)]
     if result.command == "wheels":
@@ -246,7 +246,7 @@ def _result_lines(result: InstallResult, program: str, *, verbose: bool = False)
         return _examined_lines(result, result.after)
     if result.outcome is Outcome.UNHEALTHY and result.transaction:
         return _place_line("Not healthy, and kept as --no-rollback says, in", result) + _undo_lines(
-            result, program
+            result
         )
     sentence = result.message or OUTCOME_SENTENCES.get(result.outcome, "")
     return sentence.splitlines()
@@ -413,21 +413,21 @@ def _short_path(path: Path) -> str:
         return str(path)
 
 
-def _verified_lines(result: InstallResult, program: str) -> List[str]:
+def _verified_lines(result: InstallResult) -> List[str]:
     lines: List[str] = []
     if result.after is not None and result.after.torch_version is not None:
         lines.append(f"Verified: {render_health(result.after)}.")
-    return lines + _undo_lines(result, program)
+    return lines + _undo_lines(result)
 
 
-def _undo_lines(result: InstallResult, program: str) -> List[str]:
+def _undo_lines(result: InstallResult) -> List[str]:
     if not result.transaction:
         return []
     interpreter = result.environment.interpreter if result.environment is not None else None
     user = (
         " --user" if interpreter is not None and interpreter.prefix == interpreter.user_base else ""
     )
-    return [f"Undo with: {program} undo{user} {result.transaction}"]
+    return [f"Undo with: safe-install undo{user} {result.transaction}"]
 
 
 def show_traceback(error: BaseException) -> None:

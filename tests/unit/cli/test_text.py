@@ -584,6 +584,13 @@ def test_a_line_to_type_names_the_environment_that_was_named(hint, shown, capsys
     assert capsys.readouterr().err.splitlines() == ["error: no", f"hint: {shown}"]
 
 
+def test_the_line_that_undoes_names_the_environment_once(capsys):
+    result = InstallResult("install", Outcome.INSTALLED, 0, transaction="T-1")
+    cli_text.show_result(result, program="safe-install --python x")
+    last = capsys.readouterr().out.splitlines()[-1]
+    assert last == "Undo with: safe-install --python x undo T-1"
+
+
 def test_beside_a_bar_pips_lines_still_go_where_stdout_goes(monkeypatch):
     """`safe-install ... > log` on a terminal."""
     terminal, log = Terminal(), io.StringIO()
