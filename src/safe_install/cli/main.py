@@ -165,7 +165,8 @@ def _run(invocation: Invocation, command: str, run: Run) -> int:
     )
     quiet = words.count("quiet")
     verbose = words.count("verbose") > 0
-    reporter = TextReporter(quiet=quiet, json_on_stdout=as_json)
+    program = _program(words, sys.argv[0])
+    reporter = TextReporter(quiet=quiet, json_on_stdout=as_json, program=program)
     try:
         result = run(invocation, reporter)
     except (Exception, KeyboardInterrupt) as error:  # noqa: BLE001 - what somebody sent must not reach a terminal raw
@@ -175,7 +176,6 @@ def _run(invocation: Invocation, command: str, run: Run) -> int:
         if not isinstance(error, (SafeInstallError, OSError, KeyboardInterrupt)):
             text.show_traceback(error)
         told = _failure(error, reporter.made)
-        program = _program(words, sys.argv[0])
         return _show_failure(command, told, program=program, as_json=as_json, verbose=verbose)
     finally:
         reporter.close()
@@ -189,7 +189,7 @@ def _run(invocation: Invocation, command: str, run: Run) -> int:
         text.show_result(
             result,
             quiet=reporter.quiet,
-            program=_program(words, sys.argv[0]),
+            program=program,
             verbose=verbose,
             said=reporter.said,
         )

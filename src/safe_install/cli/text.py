@@ -185,8 +185,8 @@ def render_error(error: SafeInstallError, *, verbose: bool = False) -> List[str]
     return lines
 
 
-def _hint_as_typed(line: str, program: str) -> str:
-    """The rest is told in words of others, too."""
+def hint_as_typed(line: str, program: str) -> str:
+    """A line as typed, where it is a hint: the rest is told in words of others, too."""
     return as_typed(line, program) if line.startswith(HINTS) else line
 
 
@@ -214,7 +214,7 @@ def show_result(
         is_conflict = result.command == "install" and shown.finding.check == "requirement-unmet"
         if quiet < 1 or is_conflict or shown.finding.severity is Severity.ERROR:
             for line in render_finding(shown.finding, more=shown.more):
-                write_line(_hint_as_typed(line, program), sys.stderr)
+                write_line(hint_as_typed(line, program), sys.stderr)
     sys.stderr.flush()
     if quiet:
         return
@@ -446,7 +446,7 @@ def show_error(
     """The error on stderr; a refused change ends with the outcome and the environment that it is
     about."""
     for line in render_error(error, verbose=verbose):
-        write_line(_hint_as_typed(line, program), sys.stderr)
+        write_line(hint_as_typed(line, program), sys.stderr)
     if command in CHANGING and error.exit_status in REFUSED and error.environment is not None:
         is_changed = any(finding.check == "changed-meanwhile" for finding in error.findings)
         what = "nothing was installed into" if is_changed else "nothing was changed in"

@@ -584,6 +584,13 @@ def test_a_line_to_type_names_the_environment_that_was_named(hint, shown, capsys
     assert capsys.readouterr().err.splitlines() == ["error: no", f"hint: {shown}"]
 
 
+def test_so_does_the_hint_of_what_is_said_meanwhile(capsys):
+    finding = Finding("x", Severity.NOTE, "a", "a word", "See safe-install explain a.")
+    progress.TextReporter(program="safe-install --python x").found(finding)
+    told = capsys.readouterr().err.splitlines()
+    assert told == ["note: a word", "  hint: See safe-install --python x explain a."]
+
+
 def test_the_line_that_undoes_names_the_environment_once(capsys):
     result = InstallResult("install", Outcome.INSTALLED, 0, transaction="T-1")
     cli_text.show_result(result, program="safe-install --python x")
