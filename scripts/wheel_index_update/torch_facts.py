@@ -14,7 +14,7 @@ from typing import Any, Dict, Iterable, Iterator, List, Mapping, Optional, Tuple
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
-from safe_install.environment.interpreter import accelerator_of_torch
+from safe_install.environment.probe_answer import accelerator_of_torch
 from safe_install.index.facts import TorchTable
 from safe_install.index.filename import WheelName, parse_filename
 from safe_install.models import Link
