@@ -348,9 +348,9 @@ def measure(work: Path, cache: Path, uv: Optional[str], options: argparse.Namesp
         print(f"{name} ...", file=sys.stderr, flush=True)
         lines += parts[name]()
     if options.evidence:
-        remove_scatter([python, "-m", "pip"], cache)
         install = ["--python", str(python), "-q", str(wheel)]
-        lines += render_evidence(install, {"SAFE_INSTALL_CACHE_DIR": str(cache)})
+        remove = functools.partial(remove_scatter, [python, "-m", "pip"], cache)
+        lines += render_evidence(install, {"SAFE_INSTALL_CACHE_DIR": str(cache)}, remove)
     return lines
 
 

@@ -9,7 +9,7 @@ import subprocess
 import sys
 import tempfile
 from pathlib import Path
-from typing import Dict, List, Mapping, Sequence
+from typing import Callable, Dict, List, Mapping, Sequence
 
 from bench_environments import OURS, child_variables
 
@@ -29,10 +29,13 @@ KINDS = {
 }
 
 
-def render_evidence(words: Sequence[str], variables: Mapping[str, str]) -> List[str]:
-    """Sections of Markdown. `words`: of an install, whose change is made."""
+def render_evidence(
+    words: Sequence[str], variables: Mapping[str, str], prepare: Callable[[], object]
+) -> List[str]:
+    """Sections of Markdown. `words`: of an install; `prepare`: takes it back."""
+    prepare()
     timed = subprocess.run(
-        [sys.executable, "-X", "importtime", *OURS[1:], "--dry-run", *words],
+        [sys.executable, "-X", "importtime", *OURS[1:], *words],
         env={**child_variables(), **variables},
         capture_output=True,
         encoding="utf-8",
@@ -40,6 +43,7 @@ def render_evidence(words: Sequence[str], variables: Mapping[str, str]) -> List[
     )
     lines = render_imports(timed.stderr)
     if shutil.which("strace"):
+        prepare()
         lines += render_calls(words, variables)
     return lines
 
