@@ -14,6 +14,7 @@ import json
 import os
 import shutil
 from dataclasses import dataclass
+from functools import partial
 from hashlib import sha256 as make_sha256
 from pathlib import Path
 from typing import Any, Callable, Collection, List, Mapping, NoReturn, Optional, Protocol, Union
@@ -194,30 +195,19 @@ def _fetch_cached(
         if _take_copy(find_copy(link.url), cached, expected):
             return cached
     part = folder / "part"
-
-    def download() -> str:
-        return _download(
-            link,
-            part,
-            expected,
-            http=http,
-            reporter=reporter,
-            allowed_hosts=allowed_hosts,
-            limit=limit,
-            stop=stop,
-        )
-
+    download = partial(
+        _download,
+        link,
+        part,
+        expected,
+        http=http,
+        reporter=reporter,
+        allowed_hosts=allowed_hosts,
+        limit=limit,
+        stop=stop,
+    )
     try:
-        try:
-            found = download()
-        except OtherBytes as error:
-            if not error.is_continued:
-                raise
-            reporter.note(
-                f"{link.filename} broke off, and what came later does not belong to what came "
-                "first: it is fetched from its beginning"
-            )
-            found = download()
+        found = _download_whole(download, link, reporter)
     except OtherBytes as error:
         _refuse_other_bytes(
             link, str(expected), error.found, record_file=record_file, pinned=pinned
@@ -239,22 +229,38 @@ def _fetch_cached(
     return target
 
 
+def _download_whole(download: Callable[[], str], link: Link, reporter: Reporter) -> str:
+    """The sha256 of a file that came. Begun again, once, where its parts are of two files: not even
+    its host noticed that. Raises OtherBytes."""
+    try:
+        return download()
+    except OtherBytes as error:
+        if not error.is_continued:
+            raise
+    reporter.note(
+        f"{link.filename} broke off, and what came later does not belong to what came first: it is "
+        "fetched from its beginning"
+    )
+    return download()
+
+
 def _take_copy(copy: Optional[Path], target: Path, sha256: str) -> bool:
     """Put a copy that lies on this machine into our cache, if it is the file that was promised: as
     a second name of it where that can be had, which nobody writes to."""
     if copy is None:
         return False
     try:
-        if hash_file(copy) != sha256:
-            return False
         target.parent.mkdir(exist_ok=True)
         try:
             os.link(copy, target)
         except OSError:
             shutil.copyfile(copy, target)
-        return hash_file(target) == sha256
+        if hash_file(target) == sha256:
+            return True
+        target.unlink()
     except OSError:
-        return False
+        pass  # it is fetched
+    return False
 
 
 def _download(
