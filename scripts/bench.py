@@ -1,7 +1,8 @@
 """Measures safe-install beside pip, uv and the guard that people write by hand, in one run; prints
 a table of medians.
 
-    python scripts/bench.py [--repeat 5] [--write docs/benchmark.md] [--keep DIR] [--only TEXT]
+    python scripts/bench.py [--repeat 5] [--write docs/benchmark.md] [--keep DIR]
+        [--only PART,PART] [--evidence]
 
 Needs: an interpreter with safe-install installed (this one), a torch that pip finds, a C++ compiler
 for the first run (torch-scatter is built once and kept in the user's cache folder). uv is measured
@@ -32,24 +33,37 @@ from packaging.utils import canonicalize_name
 from bench_environments import (
     OURS,
     Host,
-    add_distribution,
+    compile_ourselves,
     download_torch,
     find_wheel,
     make_environment,
     make_extension,
     make_variants,
-    make_wheel,
     run,
 )
+from bench_evidence import render_evidence
+from bench_ordinary import (
+    PROJECTS,
+    bench_growth,
+    bench_pure,
+    bench_satisfied,
+    bench_set,
+    bench_upgrade,
+    measure_big_wheel,
+)
+from bench_source import bench_source
 from bench_table import (
+    render_big,
     render_growth,
     render_installs,
     render_pair,
     render_processes,
+    render_source,
     render_split,
     render_torch,
     row,
 )
+from bench_timing import OUR_MAIN, PIP_MAIN, Actions, nothing, read_memory, rotate, timed
 from safe_install.environment.interpreter import read_environment
 from safe_install.models import Action, Environment, Step
 from safe_install.transaction import swap
@@ -72,27 +86,6 @@ SYNCS = (
     (undo, "sync_filesystem"),
     (transactions, "sync_directory"),
 )
-
-
-def timed(action: Callable[[], Any]) -> float:
-    started = time.perf_counter()
-    action()
-    return time.perf_counter() - started
-
-
-def rotate(
-    actions: Dict[str, Tuple[Callable[[], object], Callable[[], object]]], repeat: int
-) -> Dict[str, List[float]]:
-    """Each action in turn, `repeat` times round, so that a slow minute hits all alike. The first
-    round warms up."""
-    times: Dict[str, List[float]] = {name: [] for name in actions}
-    for number in range(repeat + 1):
-        for name, (prepare, action) in actions.items():
-            prepare()
-            seconds = timed(action)
-            if number:
-                times[name].append(seconds)
-    return times
 
 
 def bench_installs(
@@ -119,7 +112,6 @@ def bench_installs(
             ours = [*OURS, "--python", python, *by_us]
             times[f"{way}, {label}"] = rotate(
                 {
-                    "pip": (remove, functools.partial(run, [*pip, "install", "-q", *by_pip])),
                     "by hand": (remove, functools.partial(by_hand, python, pip, [by_pip])),
                     "safe-install": (remove, functools.partial(run, ours, **mirrors)),
                 },
@@ -189,59 +181,6 @@ def bench_five(python: Path, repeat: int, cache: Path) -> Dict[str, List[float]]
     return times
 
 
-def bench_ordinary(python: Path, repeat: int, cache: Path) -> Dict[str, List[float]]:
-    """A pure wheel that has nothing to do with torch."""
-    wheel = make_wheel(cache, "tiny", "1.0")
-    pip = [python, "-m", "pip"]
-    words = ["--no-index", "--find-links", wheel.parent, "tiny"]
-    ours = [*OURS, "--python", python, *words]
-    remove = functools.partial(run, [*pip, "uninstall", "-q", "-y", "tiny"])
-    return rotate(
-        {
-            "pip": (remove, lambda: run([*pip, "install", "-q", *words])),
-            "safe-install": (remove, lambda: run(ours, SAFE_INSTALL_CACHE_DIR=str(cache))),
-        },
-        repeat,
-    )
-
-
-def bench_satisfied(python: Path, repeat: int, cache: Path) -> Dict[str, List[float]]:
-    """300 distributions, and a file of requirements with a line for each."""
-    site = read_environment(python, None).interpreter.scheme.purelib
-    names = [f"line{number}" for number in range(300)]
-    for name in names:
-        if not (site / name).exists():
-            add_distribution(site, name)
-    listed = cache / "requirements.txt"
-    listed.write_text("".join(f"{name}==1.0\n" for name in names))
-    words = ["install", "-q", "-r", listed]
-    ours = [*OURS, "--python", python, *words]
-    return rotate(
-        {
-            "pip": (lambda: None, lambda: run([python, "-m", "pip", *words])),
-            "safe-install": (
-                lambda: None,
-                lambda: run(ours, SAFE_INSTALL_CACHE_DIR=str(cache)),
-            ),
-        },
-        repeat,
-    )
-
-
-# runs a program in this process and prints the most memory that it had itself, in KiB
-MEMORY = (
-    "import importlib, resource, sys; module, name = sys.argv.pop(1).split(':'); "
-    "getattr(importlib.import_module(module), name)(sys.argv[1:]); "
-    "sys.stdout.write('\\n%d' % resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)"
-)
-PIP_MAIN, OUR_MAIN = "pip._internal.cli.main:main", "safe_install.cli.main:main"
-
-
-def read_memory(python: Path, main: str, words: Sequence[Any], **variables: str) -> float:
-    """The most memory that a program had, without its child processes, in MiB."""
-    return int(run([python, "-c", MEMORY, main, *words], **variables).split()[-1]) / 1024
-
-
 def bench_before(python: Path, repeat: int) -> List[float]:
     from safe_install.pipeline.baseline import BaselineCheck
 
@@ -309,37 +248,24 @@ def without_syncs() -> Iterator[None]:
         yield
 
 
-def bench_growth(python: Path, repeat: int, cache: Path) -> Dict[str, List[float]]:
-    """Does a small install cost more where 300 or 600 other distributions are installed?"""
-    site = read_environment(python, None).interpreter.scheme.purelib
-    variables = {"SAFE_INSTALL_CACHE_DIR": str(cache)}
-    wheel = make_wheel(cache, "tiny", "1.0")
-    times: Dict[str, List[float]] = {}
-    for others in (0, 300, 600):
-        for number in range(max(others - 300, 0), others):
-            add_distribution(site, f"filler{number}")
-        install = [*OURS, "--python", python, "--no-deps", wheel]
-        remove = [*OURS, "--python", python, "uninstall", "-y", "tiny"]
-        seconds = []
-        for _ in range(repeat):
-            seconds.append(timed(functools.partial(run, install, **variables)))
-            run(remove, **variables)
-        times[f"beside {others} others"] = seconds
-    for number in range(600):
-        shutil.rmtree(site / f"filler{number}")
-        shutil.rmtree(site / f"filler{number}-1.0.dist-info")
-    return times
-
-
 def bench_processes(python: Path, repeat: int) -> Dict[str, List[float]]:
     explain = "explain torch-scatter --torch 1.8.1+cu111 --python-version 3.8 --platform linux_x86_64 --offline --json"
-    return {
-        "probe": [timed(lambda: read_environment(python, None)) for _ in range(repeat + 1)][1:],
-        "explain --offline": [
-            timed(lambda: run([*OURS, *explain.split()])) for _ in range(repeat + 1)
-        ][1:],
-        "--help": [timed(lambda: run([*OURS, "--help"])) for _ in range(repeat + 1)][1:],
+    wheels = "wheels torch-scatter --offline"
+    commands: Dict[str, Sequence[Any]] = {
+        "--help": ["--help"],
+        "--version": ["--version"],
+        "explain --offline": explain.split(),
+        "wheels --offline": ["--python", python, *wheels.split()],
     }
+    probe = functools.partial(read_environment, python, None)
+    actions: Actions = {
+        "probe": (nothing, probe),
+        **{
+            name: (nothing, functools.partial(run, [*OURS, *words]))
+            for name, words in commands.items()
+        },
+    }
+    return rotate(actions, repeat)
 
 
 def main() -> None:
@@ -351,73 +277,98 @@ def main() -> None:
     parser.add_argument(
         "--keep", type=Path, help="a folder for the environments, kept and used again"
     )
-    parser.add_argument("--only", default="", help="the parts whose names hold this text")
+    parser.add_argument("--only", default="", help="names of parts, with commas between them")
+    parser.add_argument(
+        "--evidence", action="store_true", help="also what an install imports, and calls (strace)"
+    )
     options = parser.parse_args()
     uv = shutil.which("uv") or shutil.which("uv", path=str(Path(sys.executable).parent))
     work = options.keep or Path(tempfile.mkdtemp(prefix="safe-install-bench-"))
     work.mkdir(parents=True, exist_ok=True)
     cache = work / "cache"
     cache.mkdir(exist_ok=True)
+    compile_ourselves()
     try:
-        table = "\n".join(measure(work, cache, uv, options.repeat, options.only))
-        print(table)
+        text = "\n".join(measure(work, cache, uv, options))
+        print(text)
         if options.write:
-            options.write.write_text(
-                f"# Benchmark\n\nWritten by `python scripts/bench.py`.\n\n{table}\n",
-                encoding="utf-8",
-            )
+            head = "# Benchmark\n\nWritten by `python scripts/bench.py --evidence`.\n"
+            options.write.write_text(f"{head}\n{text}\n", encoding="utf-8")
     finally:
         if not options.keep:
             shutil.rmtree(work, ignore_errors=True)
 
 
-def measure(work: Path, cache: Path, uv: Optional[str], repeat: int, only: str) -> List[str]:
+def measure(work: Path, cache: Path, uv: Optional[str], options: argparse.Namespace) -> List[str]:
+    repeat: int = options.repeat
     python = work / "env" / "bin" / "python"
     if not python.exists():
         make_environment(work / "env", uv)
     environment = read_environment(python, None)
     assert environment.torch is not None
+    torch = environment.torch.runtime_version
     wheel = find_wheel(python, environment, cache)
     shutil.rmtree(work / "host", ignore_errors=True)
-    host = Host(work / "host", wheel, environment.torch.runtime_version)
-    one_import = [timed(lambda: run([python, "-c", CHECK])) for _ in range(repeat + 1)][1:]
+    host = Host(work / "host", wheel, torch)
+    one_import = rotate({"": (nothing, lambda: run([python, "-c", CHECK]))}, repeat)[""]
     base = statistics.median(one_import)
-    bare = work / "bare" / "bin" / "python"
-    if not bare.exists():
-        run([sys.executable, "-m", "venv", work / "bare"])
-        run([bare, "-m", "pip", "install", "-q", "-U", "pip"])
+    bare = make_bare(work / "bare")
+    few = min(repeat, 3)  # of what takes long
     parts: Dict[str, Callable[[], List[str]]] = {
         "installs": lambda: render_installs(
             bench_installs(make_variants(python, work), host, wheel, repeat, cache), base
         ),
-        "uv": lambda: (
-            [row("torch-scatter by path: uv", bench_uv(python, uv, wheel, repeat, cache))]
-            if uv
-            else []
-        ),
+        "uv": lambda: render_uv(python, uv, wheel, repeat, cache),
         "five": lambda: render_pair("five extensions", bench_five(python, repeat, cache), "0.35"),
         "ordinary": lambda: [
+            *render_pair("a pure wheel beside torch", bench_pure(python, repeat, cache), "", base),
             *render_pair(
-                "a pure wheel beside torch", bench_ordinary(python, repeat, cache), "", base
+                "requests -U beside torch", bench_upgrade(python, repeat, cache), "", base
             ),
-            *render_pair("a pure wheel, no torch", bench_ordinary(bare, repeat, cache), "1.0"),
+            *render_pair("a pure wheel, no torch", bench_pure(bare, repeat, cache), "1.0"),
+            *render_pair("requests -U, no torch", bench_upgrade(bare, repeat, cache), "1.0"),
         ],
+        "set": lambda: render_pair(
+            ", ".join(PROJECTS), bench_set(make_bare(work / "bare"), work, few, cache), "0.8"
+        ),
         "satisfied": lambda: render_pair(
-            "300 lines satisfied", bench_satisfied(bare, repeat, cache), "1.0"
+            "300 lines satisfied", bench_satisfied(make_bare(work / "lines"), repeat, cache), "1.0"
         ),
         "processes": lambda: render_processes(
             bench_before(python, repeat), bench_processes(python, max(repeat, 10))
         ),
-        "growth": lambda: render_growth(bench_growth(python, repeat, cache)),
+        "growth": lambda: render_growth(bench_growth(python, work, repeat, cache)),
         "torch": lambda: render_torch(bench_torch_swap(python, repeat, cache)),
+        "big": lambda: render_big(measure_big_wheel(bare, work, cache)),
+        "source": lambda: render_source(bench_source(python, torch, work)),
         "split": lambda: render_split(read_split(python, wheel, repeat, cache)),
     }
     lines = render_head(python, environment, uv, repeat)
     lines.append(row("one import of torch, and a sum", one_import))
-    for name, measure_part in parts.items():
-        if only in name:
-            lines += measure_part()
+    chosen = [name for name in parts if not options.only or name in options.only.split(",")]
+    for name in chosen:
+        print(f"{name} ...", file=sys.stderr, flush=True)
+        lines += parts[name]()
+    if options.evidence:
+        install = ["--python", str(python), "-q", str(wheel)]
+        remove = functools.partial(remove_scatter, [python, "-m", "pip"], cache)
+        lines += render_evidence(install, {"SAFE_INSTALL_CACHE_DIR": str(cache)}, remove)
     return lines
+
+
+def make_bare(prefix: Path) -> Path:
+    """An environment with a new pip, and nothing else; its interpreter."""
+    python = prefix / "bin" / "python"
+    if not python.exists():
+        run([sys.executable, "-m", "venv", prefix])
+        run([python, "-m", "pip", "install", "-q", "-U", "pip"])
+    return python
+
+
+def render_uv(python: Path, uv: Optional[str], wheel: Path, repeat: int, cache: Path) -> List[str]:
+    if not uv:
+        return []
+    return [row("torch-scatter by path: uv", bench_uv(python, uv, wheel, repeat, cache))]
 
 
 def render_head(

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import base64
 import functools
+import hashlib
 import http.server
+import importlib.util
 import os
 import shutil
 import subprocess
 import sys
 import threading
+import zipfile
 from pathlib import Path
 from typing import Any, Dict, Optional, Sequence
 
@@ -23,11 +27,19 @@ TORCH = os.environ.get("SAFE_INSTALL_BENCH_TORCH", "torch==2.13.0")
 OURS = [sys.executable, "-m", "safe_install"]
 
 
+def child_variables() -> Dict[str, str]:
+    """The variables of what is measured: with the one that is left out, whatever is not compiled
+    would be compiled again by every process."""
+    variables = dict(os.environ)
+    variables.pop("PYTHONDONTWRITEBYTECODE", None)
+    return variables
+
+
 def run(args: Sequence[Any], **variables: str) -> str:
     """Run to the end; a failure ends the benchmark, because a number for it would mean nothing."""
     done = subprocess.run(
         [str(arg) for arg in args],
-        env={**os.environ, **variables},
+        env={**child_variables(), **variables},
         capture_output=True,
         encoding="utf-8",
         check=False,
@@ -67,18 +79,39 @@ def make_environment(folder: Path, uv: Optional[str]) -> Path:
     return python
 
 
-class Host:
-    """A wheel host on loopback with the page layout of data.pyg.org."""
+def compile_ourselves() -> None:
+    """An installed program is compiled; a checkout may not be."""
+    for package in ("safe_install", "typer", "rich", "requests", "packaging", "resolvelib"):
+        found = importlib.util.find_spec(package)
+        assert found is not None
+        for folder in found.submodule_search_locations or ():
+            run([sys.executable, "-m", "compileall", "-q", folder])
 
-    def __init__(self, folder: Path, wheel: Path, torch: str) -> None:
+
+def copy_environment(prefix: Path, target: Path, *, links: bool = False) -> None:
+    """The same environment at another place, which is emptied first. `links`: hard ones; no
+    installer writes through one."""
+    shutil.rmtree(target, ignore_errors=True)
+    run(["cp", "-al" if links else "-a", prefix, target])
+    # uv's lock, which would be the same file in both
+    for lock in target.glob(".lock"):
+        lock.unlink()
+
+
+class Host:
+    """A wheel host on loopback with the page layout of data.pyg.org; `wheel`: what it has for this
+    torch, None for nothing."""
+
+    def __init__(self, folder: Path, wheel: Optional[Path], torch: str) -> None:
         page = folder / "whl" / f"torch-{torch}.html"
         directory = folder / "whl" / f"torch-{torch}"
         directory.mkdir(parents=True)
-        shutil.copyfile(wheel, directory / wheel.name)
         quoted = torch.replace("+", "%2B")
-        page.write_text(
-            f'<!DOCTYPE html><html><body>\n<a href="torch-{quoted}/{wheel.name}">{wheel.name}</a><br/>\n'
-        )
+        link = ""
+        if wheel is not None:
+            shutil.copyfile(wheel, directory / wheel.name)
+            link = f'<a href="torch-{quoted}/{wheel.name}">{wheel.name}</a><br/>'
+        page.write_text(f"<!DOCTYPE html><html><body>\n{link}\n")
         handler = functools.partial(Quiet, directory=str(folder))
         self.server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler)
         threading.Thread(target=self.server.serve_forever, daemon=True).start()
@@ -100,8 +133,7 @@ def make_variants(python: Path, work: Path) -> Dict[str, Path]:
         variants[label] = prefix / "bin" / "python"
         if prefix.exists():
             continue
-        # hard links: no installer writes through one
-        run(["cp", "-al", python.parents[1], prefix])
+        copy_environment(python.parents[1], prefix, links=True)
         if label != "new pip":
             run([variants[label], "-m", "pip", "uninstall", "-q", "-y", "pip"])
         if label == "old pip":
@@ -141,10 +173,6 @@ def make_wheel(
     files: Optional[Dict[str, bytes]] = None,
     tag: str = "py3-none-any",
 ) -> Path:
-    import base64
-    import hashlib
-    import zipfile
-
     info = f"{name}-{version}.dist-info"
     purelib = "true" if tag == "py3-none-any" else "false"
     wheel = f"Wheel-Version: 1.0\nGenerator: bench\nRoot-Is-Purelib: {purelib}\nTag: {tag}\n"
@@ -154,7 +182,7 @@ def make_wheel(
         f"{info}/WHEEL": wheel.encode(),
     }
     rows = [
-        f"{path},sha256={base64.urlsafe_b64encode(hashlib.sha256(data).digest()).rstrip(b'=').decode()},{len(data)}"
+        f"{path},sha256={_encode(hashlib.sha256(data).digest())},{len(data)}"
         for path, data in files.items()
     ]
     files[f"{info}/RECORD"] = ("\n".join([*rows, f"{info}/RECORD,,"]) + "\n").encode()
@@ -163,6 +191,35 @@ def make_wheel(
         for member, data in files.items():
             archive.writestr(member, data)
     return path
+
+
+def make_big_wheel(folder: Path, size: int) -> Path:
+    """A wheel with one file of so many bytes, in pieces: it is never in memory."""
+    path = folder / "big-1.0-py3-none-any.whl"
+    block = os.urandom(1 << 20) * 16
+    digest = hashlib.sha256()
+    with zipfile.ZipFile(path, "w") as archive:
+        with archive.open("big/data.bin", "w", force_zip64=True) as member:
+            for _ in range(size // len(block)):
+                member.write(block)
+                digest.update(block)
+        names = {
+            "METADATA": "Metadata-Version: 2.1\nName: big\nVersion: 1.0\n",
+            "WHEEL": "Wheel-Version: 1.0\nGenerator: bench\nRoot-Is-Purelib: true\n"
+            "Tag: py3-none-any\n",
+        }
+        rows = [f"big/data.bin,sha256={_encode(digest.digest())},{size // len(block) * len(block)}"]
+        for name, text in names.items():
+            archive.writestr(f"big-1.0.dist-info/{name}", text)
+            sha256 = hashlib.sha256(text.encode()).digest()
+            rows.append(f"big-1.0.dist-info/{name},sha256={_encode(sha256)},{len(text)}")
+        rows.append("big-1.0.dist-info/RECORD,,")
+        archive.writestr("big-1.0.dist-info/RECORD", "\n".join(rows) + "\n")
+    return path
+
+
+def _encode(digest: bytes) -> str:
+    return base64.urlsafe_b64encode(digest).rstrip(b"=").decode()
 
 
 def add_distribution(site: Path, name: str) -> None:

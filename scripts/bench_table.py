@@ -18,7 +18,6 @@ def render_installs(installs: Dict[str, Dict[str, List[float]]], one_import: flo
     for way, times in installs.items():
         base = statistics.median(times["by hand"])
         ours = statistics.median(times["safe-install"])
-        lines.append(row(f"torch-scatter by {way}: pip", times["pip"], base))
         lines.append(row(f"torch-scatter by {way}: check; pip; check", times["by hand"], base))
         target = f"0.45 (and {ours / one_import:.2f} imports, 1.25)"
         lines.append(
@@ -44,7 +43,9 @@ def render_processes(before: List[float], processes: Dict[str, List[float]]) -> 
         row("check before (loader)", before, None, "0.4 s"),
         row("probe", processes["probe"], None, "0.05 s"),
         row("explain --offline, process", processes["explain --offline"], None, "0.15 s"),
+        row("wheels --offline, process", processes["wheels --offline"], None, "0.3 s"),
         row("--help, process", processes["--help"], None, "0.08 s"),
+        row("--version, process", processes["--version"], None, "0.08 s"),
     ]
 
 
@@ -65,10 +66,10 @@ def render_torch(torch: Dict[str, List[float]]) -> List[str]:
         row("torch: stage", torch["stage"], reinstall, "0.35"),
         row("torch: stage, with bytecode", torch["stage, with bytecode"], reinstall),
         row("torch: peak memory of pip, MiB", torch["memory of pip"]),
-        row("torch: peak memory, MiB", torch["memory"]),
+        row("torch: peak memory, MiB", torch["memory"], torch["memory of pip"][0], "1.0"),
         row("torch: plan the moves", torch["plan"], reinstall),
         row("torch: sync the fresh stage, once", torch["sync the stage"], reinstall),
-        row("torch: swap in, durable", torch["swap"], reinstall, "with roll back 1 s"),
+        row("torch: swap in, durable", torch["swap"], reinstall, "with roll back 0.005 s"),
         row("torch: roll back, durable", torch["roll back"], reinstall),
         row("torch: swap in, if nothing waited for the disk", torch["swap, no sync"], reinstall),
         row(
@@ -76,4 +77,23 @@ def render_torch(torch: Dict[str, List[float]]) -> List[str]:
             torch["roll back, no sync"],
             reinstall,
         ),
+    ]
+
+
+def render_big(memory: Dict[str, float]) -> List[str]:
+    if not memory:
+        return []
+    pip = memory["pip"]
+    return [
+        row("a wheel of 3 GB: peak memory of pip, MiB", [pip], pip),
+        row("a wheel of 3 GB: peak memory, MiB", [memory["safe-install"]], pip, "1.0"),
+    ]
+
+
+def render_source(seconds: Dict[str, float]) -> List[str]:
+    base = seconds["pip wheel"]
+    goals = {"safe-install": "0.5", "safe-install, second environment": "2.5 s"}
+    return [
+        row(f"torch-scatter from source: {name}", [taken], base, goals.get(name, ""))
+        for name, taken in seconds.items()
     ]

@@ -69,8 +69,10 @@ class WheelHost:
         self.answers: Dict[str, Answer] = {}
         self.faults: List[Tuple[str, str]] = []
         self.requests: List[Tuple[str, Mapping[str, str]]] = []
+        self.connections = 0  # that were accepted
         self.most_slow = 0  # requests that were answered slowly at the same time
         self._slow = 0
+        self._left: Dict[Tuple[str, str], int] = {}
         self._guard = threading.Lock()
         self._releases: Dict[str, List[Dict[str, Any]]] = {}
         self._server = _Server(("127.0.0.1", 0), _Handler)
@@ -106,14 +108,27 @@ class WheelHost:
         """The paths that were asked for and contain `part`."""
         return [path for path, _ in self.requests if part in path]
 
-    def misbehave(self, part: str, fault: str) -> None:
-        """Every path with `part`: "404", "500", "empty", "truncated", "unannounced" (no length),
+    def misbehave(self, part: str, fault: str, *, times: int = 1_000_000) -> None:
+        """Every path with `part` (a space at its end is the end of the path).
+
+        "404", "500", "empty", "truncated", "unannounced" (no length),
         "slow", "hang", "close", "limit" (GitHub's: no request left for an hour), "redirect URL"
         ({path} stands for its own), "drip" (a byte now and then), "drip-headers", "endless",
         "overrun" (more than announced), "other-range" (206 from another place), "unasked-range"
-        (206 without a question for one), "strange-length", "steer" (escape codes).
+        (206 without a question for one), "strange-length", "steer" (escape codes), "stall" (silent
+        after a half of the file). `times`: requests until it behaves again.
         """
         self.faults.insert(0, (part, fault))
+        self._left[part, fault] = times
+
+    def take_fault(self, path: str) -> str:
+        """What goes wrong with this request."""
+        with self._guard:
+            for part, fault in self.faults:
+                if part in f"{path} " and self._left[part, fault] > 0:
+                    self._left[part, fault] -= 1
+                    return fault
+        return ""
 
     def answer_slowly(self) -> None:
         """Half a second; how many requests share it is counted."""
@@ -323,6 +338,10 @@ class _Server(ThreadingHTTPServer):
     daemon_threads = True
     host: WheelHost
 
+    def process_request(self, request: Any, client_address: Any) -> None:
+        self.host.connections += 1
+        super().process_request(request, client_address)
+
     def handle_error(self, request: Any, client_address: Any) -> None:
         pass  # a client that goes away is part of the game
 
@@ -338,7 +357,7 @@ class _Handler(BaseHTTPRequestHandler):
         host = self.server.host
         path = unquote(urlsplit(self.path).path)
         host.requests.append((path, dict(self.headers.items())))
-        fault = next((fault for part, fault in host.faults if part in path), "")
+        fault = host.take_fault(path)
         if fault and self._fail(fault, path):
             return
         answer = host.answers.get(path)
@@ -380,7 +399,8 @@ class _Handler(BaseHTTPRequestHandler):
             self.server.host.answer_slowly()
             return False
         if (
-            fault in ("truncated", "unannounced", "drip", "drip-headers", "endless", "overrun")
+            fault
+            in ("truncated", "unannounced", "drip", "drip-headers", "endless", "overrun", "stall")
             or "-" in fault[:10]
         ):
             return False
@@ -437,8 +457,11 @@ class _Handler(BaseHTTPRequestHandler):
         for name, value in headers.items():
             self.send_header(name, value)
         self.end_headers()
-        self.wfile.write(body[: len(body) // 2] if fault == "truncated" else body)
-        if fault in ("truncated", "overrun"):
+        self.wfile.write(body[: len(body) // 2] if fault in ("truncated", "stall") else body)
+        if fault == "stall":
+            self.connection.settimeout(30)
+            self.rfile.read(1)  # until whoever asked goes away
+        if fault in ("truncated", "overrun", "stall"):
             self.close_connection = True
 
     def _send_without_end(self, fault: str, content_type: str) -> None:

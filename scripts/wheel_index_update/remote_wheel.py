@@ -11,7 +11,7 @@ import requests
 
 from safe_install.models import NetworkSettings
 from safe_install.system.mirrors import MirrorRule, apply_mirrors
-from safe_install.system.network import make_session, request_options
+from safe_install.system.network import Connections, make_session, request_options
 
 PART = 64 * 1024  # bytes that are asked for at once, at least
 MAX_ASKED = 64 * 1024 * 1024  # bytes of one wheel: a table of contents of torch has 2 MB
@@ -30,7 +30,7 @@ class RemoteWheels:
         """The text of the file `name` in the wheel at `url`; None where the host sends no parts,
         or where there is no such file. Never raises for what a host does."""
         if self._session is None:
-            self._session = make_session(self._network)
+            self._session = make_session(self._network, Connections())
         target = apply_mirrors(url, self._mirrors)
         options = request_options(target, self._network)
         try:

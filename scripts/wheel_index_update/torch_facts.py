@@ -113,15 +113,17 @@ def python_order(python: str) -> Tuple[int, ...]:
     return tuple(int(part) for part in python.split(".") if part.isdigit())
 
 
-# release -> the Pythons of its wheels for one accelerator, for Linux on x86_64
+# release -> the Pythons of its wheels for one accelerator, for Linux on one machine
 Builds = Mapping[str, Tuple[str, ...]]
 
 
-def read_builds(links: Iterable[Link], accelerator: str) -> Dict[str, Tuple[str, ...]]:
+def read_builds(
+    links: Iterable[Link], accelerator: str, machine: str = "x86_64"
+) -> Dict[str, Tuple[str, ...]]:
     """The releases that have a build for an accelerator, by the names on its page."""
     found: Dict[str, Tuple[str, ...]] = {}
     for wheel in read_wheels(links):
-        if wheel.accelerator == accelerator and wheel.machine == "x86_64":
+        if wheel.accelerator == accelerator and wheel.machine == machine:
             pythons = {*found.get(wheel.release, ()), *([wheel.python] if wheel.python else [])}
             found[wheel.release] = tuple(sorted(pythons, key=python_order))
     return found
@@ -218,6 +220,7 @@ class BuildMatrix:
 
     release: str
     accelerators: Tuple[str, ...]  # for Linux on x86_64
+    accelerators_aarch64: Tuple[str, ...] = ()  # empty: it does not say
 
 
 def read_matrix(text: str, table: TorchTable) -> Optional[BuildMatrix]:
@@ -243,8 +246,25 @@ def read_matrix(text: str, table: TorchTable) -> Optional[BuildMatrix]:
         return None
     if not isinstance(cuda, list) or not all(isinstance(one, str) for one in cuda):
         return None
-    names = ["cpu", *(accelerator_of_cuda(one) for one in cuda if _CUDA.match(one))]
     return BuildMatrix(
         release,
-        tuple(sort_accelerators(one for one in names if is_written_down(one, table))),
+        _accelerators_of(cuda, table),
+        _accelerators_of(_cuda_of_aarch64(constants, cuda), table),
     )
+
+
+def _cuda_of_aarch64(constants: Mapping[str, Any], released: List[str]) -> List[str]:
+    """The CUDAs of the release for aarch64. Their list has no channels: what is not released for
+    x86_64 is the nightlies'."""
+    listed = constants.get("CUDA_AARCH64_ARCHES")
+    if not isinstance(listed, list) or not all(isinstance(one, str) for one in listed):
+        return []
+    names = [one.partition("-")[0] for one in listed]
+    return [one for one in names if one in released]
+
+
+def _accelerators_of(cuda: List[str], table: TorchTable) -> Tuple[str, ...]:
+    if not cuda:
+        return ()
+    names = ["cpu", *(accelerator_of_cuda(one) for one in cuda if _CUDA.match(one))]
+    return tuple(sort_accelerators(one for one in names if is_written_down(one, table)))

@@ -6,6 +6,8 @@ The rules:
   has the accelerator when the page lists a wheel for Linux on x86_64, and has it no more when the
   page lists none. Where it was not read (down, missing, empty), nothing is taken away.
 - Where such a page was not read, what the build matrix says of the current release is added.
+- Of aarch64 the build matrix says first which builds a release has; its pages then add and take
+  away.
 - The package index says which releases it has, and their metadata or files what they were built
   for. What was known of a release stays; another answer is news that a person must hear. A release
   that the page of the index does not list any more is on it no more.
@@ -37,6 +39,7 @@ UNTAGGED = {"x86_64": "untagged", "aarch64": "untagged_aarch64"}
 _ORDER = (
     "torch",
     "accelerators",
+    "accelerators_aarch64",
     "untagged",
     "untagged_aarch64",
     "companions",
@@ -52,6 +55,7 @@ class PageFacts:
     accelerator: str
     builds: Builds
     releases: Tuple[str, ...] = ()  # it is about these alone; empty: all but those of other hosts
+    builds_aarch64: Builds = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -118,6 +122,9 @@ def _merge(release: str, row: Optional[Json], facts: TorchFacts, notes: List[str
     new = dict(old)
     pages = [page for page in facts.pages if _is_about(page, release, facts)]
     new["accelerators"] = _accelerators(release, old, pages, facts.matrix)
+    on_aarch64 = _accelerators_aarch64(release, old, pages, facts.matrix)
+    if on_aarch64 is not None:
+        new["accelerators_aarch64"] = on_aarch64
     if facts.index is not None:
         for machine, key in UNTAGGED.items():
             value = _untagged(release, machine, old.get(key), facts, notes)
@@ -153,6 +160,24 @@ def _accelerators(
         more = [name for name in matrix.accelerators if name not in {*read, *found}]
         found = sort_accelerators([*found, *more]) if more else found
     return found
+
+
+def _accelerators_aarch64(
+    release: str, old: Json, pages: Sequence[PageFacts], matrix: Optional[BuildMatrix]
+) -> Optional[List[str]]:
+    """Those for aarch64; None where no source says them all, as one page names one of them."""
+    found = old.get("accelerators_aarch64")
+    if found is None and matrix is not None and matrix.release == release:
+        found = list(matrix.accelerators_aarch64) or None
+    if found is None:
+        return None
+    for page in pages:
+        is_listed = release in page.builds_aarch64
+        if is_listed and page.accelerator not in found:
+            found = sort_accelerators([*found, page.accelerator])
+        elif not is_listed and page.accelerator in found:
+            found = [name for name in found if name != page.accelerator]
+    return list(found)
 
 
 def _untagged(

@@ -162,7 +162,8 @@ def ask_pages(
             statuses[url] = status
             if status is PageStatus.LISTED:
                 builds = read_builds(links, accelerator)
-                found.append(PageFacts(accelerator, builds, host.torch))
+                on_aarch64 = read_builds(links, accelerator, "aarch64")
+                found.append(PageFacts(accelerator, builds, host.torch, on_aarch64))
                 break
     note_pages(host, statuses, notes)
     read = {page.accelerator for page in found}

@@ -10,10 +10,10 @@ NOWHERE = Path("/dev/null") / APPLICATION
 NO_HOME = "HOME is not set, and this user has no home"
 
 
-def find_cache_folder() -> Path:
+def find_cache_folder(application: str = APPLICATION) -> Path:
     """For what can be made again; NOWHERE for a user who has no home, as one that an image does not
     know."""
-    return _find("user_cache_dir")
+    return _find("user_cache_dir", application)
 
 
 def find_data_folder() -> Path:
@@ -21,11 +21,11 @@ def find_data_folder() -> Path:
     return _find("user_data_dir")
 
 
-def _find(function: str) -> Path:
+def _find(function: str, application: str = APPLICATION) -> Path:
     import platformdirs  # late: not every command needs a folder
 
     try:
-        found = Path(getattr(platformdirs, function)(APPLICATION))
+        found = Path(getattr(platformdirs, function)(application))
     except RuntimeError:  # platformdirs since 4.11; before, the path begins with "~"
         return NOWHERE
     return found if found.is_absolute() else NOWHERE

@@ -34,6 +34,7 @@ import sys
 import tempfile
 import termios
 import time
+import zipfile
 from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
@@ -66,6 +67,9 @@ ACTIONS: Mapping[str, Action] = {
     "replace torch": Action(("install", "torch==2.4.1"), (("install", "alpha==1"),)),
     "replace torch, rolled back": Action(
         ("install", "torch==2.4.1"), variables=(("FAKE_DRIVER_CUDA", "11.1"),), status=12
+    ),
+    "refused in the stage": Action(
+        ("install", "alpha==2", "lying"), (("install", "alpha==1"),), status=11
     ),
     "uninstall": Action(("uninstall", "-y", "alpha"), (("install", "alpha==1"),)),
     # The journal that is read backwards names files by their numbers, which no copy has.
@@ -301,6 +305,20 @@ def write_projects(index: Path) -> None:
         files["alpha/thing" if version == "1" else "alpha/thing/inside.txt"] = version
         write_wheel(index, "alpha", version, files)
     write_wheel(index, "beta", "1", {"shared/beta.txt": "beta", "beta.py": ""})
+    write_lying_wheel(index)
+
+
+def write_lying_wheel(index: Path) -> None:
+    """A wheel of which one file is another one than RECORD says: that is seen when it is
+    unpacked."""
+    files = {f"lying/part{number}.py": f"x = {number}\n" for number in range(4)}
+    path = write_wheel(index, "lying", "1", {**files, "lying/data.txt": "promised"})
+    with zipfile.ZipFile(path) as source:
+        members = {info: source.read(info) for info in source.infolist()}
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as target:
+        for info, content in members.items():
+            is_liar = info.filename == "lying/data.txt"
+            target.writestr(info, b"another!" if is_liar else content)
 
 
 def hash_state(prefix: Path) -> str:

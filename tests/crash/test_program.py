@@ -8,7 +8,7 @@ import random
 import shutil
 import sys
 from pathlib import Path
-from typing import Iterator
+from typing import Iterator, List
 
 import pytest
 
@@ -51,6 +51,27 @@ def test_killed_before_calls_of_the_swap(program: Program, generator: random.Ran
         assert state in ("before", "after"), f"killed before call {step} of {last}"
         mixed += unrecovered.startswith("neither")
     assert mixed > 2
+
+
+def test_killed_while_a_wheel_is_unpacked_that_is_refused(
+    program: Program, generator: random.Random
+) -> None:
+    """The environment is as before at every moment, and no part of the stage is left behind the
+    recovery."""
+    name, unfinished = "refused in the stage", 0
+    last = program.count(name)
+    for step in range(last // 5, last, last // 5):
+        unrecovered, state = kill_at_step(program, name, step, generator)
+        assert (unrecovered, state) == ("before", "before"), f"killed before call {step} of {last}"
+        assert list_transactions(program.prefix) == list_transactions(program.templates[name])
+        unfinished += 1
+    assert unfinished >= 4
+
+
+def list_transactions(prefix: Path) -> List[str]:
+    """Those that are kept, or that nobody has cleaned up."""
+    names = os.listdir(prefix / ".safe-install")
+    return sorted(name for name in names if name.startswith(("txn-", "trash-")))
 
 
 @pytest.mark.parametrize("name", ["upgrade", "uninstall"])

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import json
 import os
+import shlex
 import statistics
 import subprocess
 import sys
@@ -130,5 +131,6 @@ def test_an_environment_without_torch(variables, tmp_path):
         "  "
         f"https://data.pyg.org/whl/{folder_of_torch}/torch_scatter-2.1.3%2Bpt214cu130-{python}-{python}-{platform}.whl",
         f"  found in https://data.pyg.org/whl/{folder_of_torch}.html",
-        "Install with: safe-install torch==2.14.1 torch-scatter",
+        "Install with: python -m safe_install "
+        f"--python {shlex.quote(str(folder))} torch==2.14.1 torch-scatter",
     ]

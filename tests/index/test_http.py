@@ -183,6 +183,22 @@ def test_only_https_is_asked(url):
     assert "only https" in answer.detail
 
 
+def test_a_connection_serves_several_questions(host, target, tmp_path):
+    """What is missing, what has moved, and what has not changed are short answers, read away."""
+    path = "/pyg/whl/torch-1.8.1+cu111.html"
+    host.answers[path].headers["Cache-Control"] = "max-age=0"
+    client(host, cache_dir=tmp_path).get_page(PAGE)
+    before = host.connections
+    host.misbehave("/pyg/moved", f"redirect {host.url}{path}")
+    http = HttpClient(mirrors=parse_mirrors(host.mirrors), cache_dir=tmp_path)
+    assert http.get_page("https://data.pyg.org/missing.html").status is PageStatus.MISSING
+    assert http.get_page("https://data.pyg.org/moved.html").status is PageStatus.LISTED
+    assert http.get_page(PAGE).from_cache
+    http.download(FILE, target, sha256=SHA)
+    assert len(host.requests) == 6
+    assert host.connections - before == 1
+
+
 # --- files ---
 
 

@@ -211,6 +211,7 @@ CUDA_ARCHES_DICT = {
     "test": ["12.6", "13.0", "13.2", "13.4"],
     "release": ["12.6", "13.0", "13.2"],
 }
+CUDA_AARCH64_ARCHES = ["12.6-aarch64", "13.0-aarch64", "13.2-aarch64", "13.4-aarch64"]
 CURRENT_NIGHTLY_VERSION = "2.15.0"
 CURRENT_STABLE_VERSION = "2.13.0"
 CURRENT_VERSION = CURRENT_STABLE_VERSION
@@ -223,7 +224,15 @@ def test_the_build_matrix_is_read_and_not_run(monkeypatch):
     monkeypatch.delenv("SEEN", raising=False)
     matrix = facts.read_matrix(MATRIX, torch_table())
     assert (matrix.release, matrix.accelerators) == ("2.13.0", ("cpu", "cu126", "cu130", "cu132"))
+    assert matrix.accelerators_aarch64 == ("cpu", "cu126", "cu130", "cu132")
     assert "SEEN" not in os.environ
+
+
+@pytest.mark.parametrize("line", ["", "CUDA_AARCH64_ARCHES = 3", "CUDA_AARCH64_ARCHES = [13]"])
+def test_a_build_matrix_that_says_nothing_of_aarch64(line):
+    text = "\n".join(row for row in MATRIX.splitlines() if "AARCH64" not in row)
+    matrix = facts.read_matrix(f"{text}\n{line}", torch_table())
+    assert matrix.accelerators_aarch64 == ()
 
 
 @pytest.mark.parametrize(
@@ -259,6 +268,35 @@ LINK = index_page("torch-2.9.1-cp310-cp310-manylinux_2_28_x86_64.whl")[0]
 
 def page(accelerator, *builds, releases=()):
     return merging.PageFacts(accelerator, dict.fromkeys(builds, ("3.10",)), releases)
+
+
+AARCH64 = [
+    # known, the matrix, the pages (accelerator, releases for aarch64), then known
+    (None, None, {"cu126": ["2.9.1"]}, None),
+    (None, ("2.10.0", ("cpu", "cu126")), {}, None),
+    (None, ("2.9.1", ()), {}, None),
+    (None, ("2.9.1", ("cpu", "cu126")), {}, ["cpu", "cu126"]),
+    (["cpu"], ("2.9.1", ("cpu", "cu126")), {}, ["cpu"]),
+    (["cpu"], None, {"cu126": ["2.9.1"]}, ["cpu", "cu126"]),
+    (["cpu", "cu126"], None, {"cu126": ["2.10.0"]}, ["cpu"]),
+    (["cpu", "cu126"], None, {}, ["cpu", "cu126"]),
+]
+
+
+@pytest.mark.parametrize(("known", "matrix", "pages", "then"), AARCH64)
+def test_what_is_known_of_aarch64(known, matrix, pages, then):
+    row = {**OLD, **({"accelerators_aarch64": known} if known is not None else {})}
+    found = merging.TorchFacts(
+        pages=[
+            merging.PageFacts(
+                name, {"2.9.1": ("3.10",)}, builds_aarch64=dict.fromkeys(releases, ("3.10",))
+            )
+            for name, releases in pages.items()
+        ],
+        matrix=facts.BuildMatrix(matrix[0], ("cpu",), matrix[1]) if matrix else None,
+    )
+    (new,) = (one for one in merging.merge_releases([row], found).rows if one["torch"] == "2.9.1")
+    assert new.get("accelerators_aarch64") == then
 
 
 def on_index(*machines, python=("3.10",)):
@@ -476,8 +514,11 @@ def put_pages(host):
         "cu132": ("2.15.0",),
         "cu134": ("2.15.0",),
     }.items():
-        host.add_pytorch_page(accelerator, "torch", names(accelerator, *releases))
-        everything.update(names(accelerator, *releases))
+        wheels = names(accelerator, *releases)
+        if "2.13.0" in releases:
+            wheels[f"torch-2.13.0+{accelerator}-cp312-cp312-manylinux_2_28_aarch64.whl"] = b""
+        host.add_pytorch_page(accelerator, "torch", wheels)
+        everything.update(wheels)
     host.add_anchors("https://download.pytorch.org/whl/torch/", list(everything))
     host.misbehave("/whl/cu129/", "500")
 
@@ -496,9 +537,17 @@ def test_the_document_is_renewed(host, folder, capsys):
     after = rows_of(folder)
     assert list(after) == ["1.8.2", "2.10.0", "2.13.0", "2.15.0"]
     assert after["1.8.2"] == before["1.8.2"]
-    assert after["2.10.0"] == {**before["2.10.0"], "untagged_aarch64": "cpu"}
+    assert after["2.10.0"] == {
+        **before["2.10.0"],
+        "accelerators_aarch64": [],
+        "untagged_aarch64": "cpu",
+    }
     # the page of cu129 failed: what it had stays; 2.13.0 has no cu126 and no cu132 any more
-    assert after["2.13.0"] == {**before["2.13.0"], "accelerators": ["cpu", "cu129", "cu130"]}
+    assert after["2.13.0"] == {
+        **before["2.13.0"],
+        "accelerators": ["cpu", "cu129", "cu130"],
+        "accelerators_aarch64": ["cpu", "cu130"],
+    }
     assert after["2.15.0"] == {
         "torch": "2.15.0",
         "accelerators": ["cpu", "cu132", "cu134"],

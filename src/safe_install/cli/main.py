@@ -158,7 +158,8 @@ def _run(invocation: Invocation, command: str, run: Run) -> int:
     )
     quiet = words.count("quiet")
     verbose = words.count("verbose") > 0
-    reporter = TextReporter(quiet=quiet, json_on_stdout=as_json)
+    program = _program(words, sys.argv[0])
+    reporter = TextReporter(quiet=quiet, json_on_stdout=as_json, program=program)
     try:
         result = run(invocation, reporter)
     except (Exception, KeyboardInterrupt) as error:  # noqa: BLE001 - what somebody sent must not reach a terminal raw
@@ -167,9 +168,8 @@ def _run(invocation: Invocation, command: str, run: Run) -> int:
         reporter.close()
         if not isinstance(error, (SafeInstallError, OSError, KeyboardInterrupt)):
             text.show_traceback(error)
-        return _show_failure(
-            command, _failure(error, reporter.made), as_json=as_json, verbose=verbose
-        )
+        told = _failure(error, reporter.made)
+        return _show_failure(command, told, program=program, as_json=as_json, verbose=verbose)
     finally:
         reporter.close()
     if reporter.made is not None:
@@ -182,7 +182,7 @@ def _run(invocation: Invocation, command: str, run: Run) -> int:
         text.show_result(
             result,
             quiet=reporter.quiet,
-            program=_program(words, sys.argv[0]),
+            program=program,
             verbose=verbose,
             said=reporter.said,
         )
@@ -235,7 +235,9 @@ def _ignore_signals() -> None:
             signal.signal(number, signal.SIG_IGN)
 
 
-def _show_failure(command: str, error: SafeInstallError, *, as_json: bool, verbose: bool) -> int:
+def _show_failure(
+    command: str, error: SafeInstallError, *, program: str, as_json: bool, verbose: bool
+) -> int:
     from safe_install.cli import json_document, text
 
     if as_json:
@@ -244,7 +246,7 @@ def _show_failure(command: str, error: SafeInstallError, *, as_json: bool, verbo
             command, outcome, error.exit_status, error.environment, details=error.details
         )
         json_document.show_document(json_document.make_document(empty, error))
-    text.show_error(error, command, verbose=verbose)
+    text.show_error(error, command, program=program, verbose=verbose)
     return error.exit_status
 
 

@@ -21,7 +21,7 @@ from safe_install.cli.terminal import (
     wrap,
     write_line,
 )
-from safe_install.cli.text import render_finding
+from safe_install.cli.text import hint_as_typed, render_finding
 from safe_install.events import Reporter, TaskOutcome
 from safe_install.models import Finding
 
@@ -73,8 +73,17 @@ class TextReporter(Reporter):
     """Lines on stderr; bars there when it is a terminal; pip's own lines where pip would write
     them."""
 
-    def __init__(self, *, quiet: int = 0, json_on_stdout: bool = False, notes: bool = True) -> None:
+    def __init__(
+        self,
+        *,
+        quiet: int = 0,
+        json_on_stdout: bool = False,
+        notes: bool = True,
+        program: str = "safe-install",
+    ) -> None:
+        """`program`: what to type for another command on the same environment."""
         self.quiet = quiet
+        self.program = program
         self.notes = notes
         self._open_question: Optional[Any] = None  # how the terminal was before it
         self.made: Optional[str] = None  # the transaction that this command committed
@@ -99,7 +108,7 @@ class TextReporter(Reporter):
         if self.quiet < 2:
             self.said.append(finding)
             for line in render_finding(finding):
-                self._say(line)
+                self._say(hint_as_typed(line, self.program))
 
     def change_made(self, transaction: str) -> None:
         """From now on "nothing was changed" would be wrong."""

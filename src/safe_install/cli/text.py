@@ -28,6 +28,7 @@ from safe_install.models import (
     Plan,
     Severity,
 )
+from safe_install.resolve.command_line import ALL_COMMANDS
 
 REFUSED = (10, 11)  # exit statuses
 CHANGING = ("install", "uninstall", "undo")
@@ -36,7 +37,12 @@ RULE = "\u2500"  # what a table is ruled with, where the encoding has it
 FILE_CHECKS = frozenset(
     ["does-not-load", "built-for-another-torch", "load-unknown", "optional-part-does-not-load"]
 )
+HINTS = ("hint:", "  hint:")  # what a line begins with that may hold a line to type
 LONGEST = 230  # letters of what is said of one shared object: three lines of a terminal
+
+
+# "safe-install" in front of a command, an option or a version is a line to type, else our name.
+_LINE_TO_TYPE = re.compile(rf"\bsafe-install (?=(?:{'|'.join(sorted(ALL_COMMANDS))})\b|-|\S+==)")
 
 
 @dataclass(frozen=True)
@@ -53,6 +59,11 @@ def render_finding(finding: Finding, *, more: int = 0) -> List[str]:
     if finding.hint:
         lines.append(f"  hint: {printable(finding.hint)}")
     return lines
+
+
+def as_typed(line: str, program: str) -> str:
+    """A line with the commands in it as they work here: of this program, on this environment."""
+    return _LINE_TO_TYPE.sub(lambda found: f"{program} ", line)
 
 
 def _more_lines(count: int) -> List[str]:
@@ -174,6 +185,11 @@ def render_error(error: SafeInstallError, *, verbose: bool = False) -> List[str]
     return lines
 
 
+def hint_as_typed(line: str, program: str) -> str:
+    """A line as typed, where it is a hint: the rest is told in words of others, too."""
+    return as_typed(line, program) if line.startswith(HINTS) else line
+
+
 # --- the end --------------------------------------------------------------------------------------
 
 OUTCOME_SENTENCES: Mapping[Outcome, str] = {
@@ -200,16 +216,16 @@ def show_result(
         is_conflict = result.command == "install" and shown.finding.check == "requirement-unmet"
         if quiet < 1 or is_conflict or shown.finding.severity is Severity.ERROR:
             for line in render_finding(shown.finding, more=shown.more):
-                write_line(line, sys.stderr)
+                write_line(hint_as_typed(line, program), sys.stderr)
     sys.stderr.flush()
     if quiet:
         return
-    for line in _result_lines(result, program, verbose=verbose):
-        write_line(printable(line), sys.stdout)
+    for line in _result_lines(result, verbose=verbose):
+        write_line(printable(as_typed(line, program)), sys.stdout)
     sys.stdout.flush()
 
 
-def _result_lines(result: InstallResult, program: str, *, verbose: bool = False) -> List[str]:
+def _result_lines(result: InstallResult, *, verbose: bool = False) -> List[str]:
     plan = result.plan or Plan()
     if result.outcome is Outcome.PLANNED and plan.steps:
         return [*render_steps(plan), f"Would install {_listed_names(plan)}"]
@@ -219,7 +235,7 @@ def _result_lines(result: InstallResult, program: str, *, verbose: bool = False)
         return explained_lines(plan, result.details, verbose=verbose)
     kept = _kept_sentence(result)
     if kept is not None:
-        return _place_line(kept, result) + _verified_lines(result, program)
+        return _place_line(kept, result) + _verified_lines(result)
     if result.outcome is Outcome.ROLLED_BACK and not result.message:
         return [_rolled_back_line(result)]
     if result.command == "wheels" or (
@@ -236,7 +252,7 @@ def _result_lines(result: InstallResult, program: str, *, verbose: bool = False)
         return _examined_lines(result, result.after)
     if result.outcome is Outcome.UNHEALTHY and result.transaction:
         return _place_line("Not healthy, and kept as --no-rollback says, in", result) + _undo_lines(
-            result, program
+            result
         )
     sentence = result.message or OUTCOME_SENTENCES.get(result.outcome, "")
     return sentence.splitlines()
@@ -433,21 +449,21 @@ def _short_path(path: Path) -> str:
         return str(path)
 
 
-def _verified_lines(result: InstallResult, program: str) -> List[str]:
+def _verified_lines(result: InstallResult) -> List[str]:
     lines: List[str] = []
     if result.after is not None and result.after.torch_version is not None:
         lines.append(f"Verified: {render_health(result.after)}.")
-    return lines + _undo_lines(result, program)
+    return lines + _undo_lines(result)
 
 
-def _undo_lines(result: InstallResult, program: str) -> List[str]:
+def _undo_lines(result: InstallResult) -> List[str]:
     if not result.transaction:
         return []
     interpreter = result.environment.interpreter if result.environment is not None else None
     user = (
         " --user" if interpreter is not None and interpreter.prefix == interpreter.user_base else ""
     )
-    return [f"Undo with: {program} undo{user} {result.transaction}"]
+    return [f"Undo with: safe-install undo{user} {result.transaction}"]
 
 
 def show_traceback(error: BaseException) -> None:
@@ -456,11 +472,17 @@ def show_traceback(error: BaseException) -> None:
         print(printable(line.rstrip("\n")), file=sys.stderr)
 
 
-def show_error(error: SafeInstallError, command: str = "", *, verbose: bool = False) -> None:
+def show_error(
+    error: SafeInstallError,
+    command: str = "",
+    *,
+    program: str = "safe-install",
+    verbose: bool = False,
+) -> None:
     """The error on stderr; a refused change ends with the outcome and the environment that it is
     about."""
     for line in render_error(error, verbose=verbose):
-        write_line(line, sys.stderr)
+        write_line(hint_as_typed(line, program), sys.stderr)
     if command in CHANGING and error.exit_status in REFUSED and error.environment is not None:
         is_changed = any(finding.check == "changed-meanwhile" for finding in error.findings)
         what = "nothing was installed into" if is_changed else "nothing was changed in"

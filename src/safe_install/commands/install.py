@@ -117,10 +117,7 @@ def _plan_and_apply(
     promise = functools.partial(
         is_promised, request=request, environment=environment, is_on_index=chooser.is_on_index
     )
-    # As with pip, nothing of this size stays in an image that is built without a cache.
-    cache = session.work / "torch" if request.no_cache else None
-    fetch_torch = functools.partial(chooser.fetch_torch, cache=cache)
-    coming = ComingTorch(session, installer, promise, fetch_torch)
+    coming = ComingTorch(session, installer, promise, chooser.fetcher)
     check = _PlanCheck(session, before)
     selected = _select(session, check, installer, chooser, coming)
     plan = selected.plan
@@ -136,13 +133,15 @@ def _plan_and_apply(
     from safe_install.pipeline.change import carry_out, compare_same_versions
     from safe_install.pipeline.delivery import begin_delivery
 
-    delivery = begin_delivery(session, installer, promise, fetch_torch, brought=coming.artifacts)
+    delivery = begin_delivery(
+        session, installer, promise, chooser.fetcher, brought=coming.artifacts
+    )
     if request.own.dry_run:
         compare_same_versions(selected, delivery, same)
         return _unchanged(session, plan, before, notes)
     result = carry_out(selected, delivery, before, built)
     if result.outcome is Outcome.ROLLED_BACK:
-        chooser.forget_first_seen()
+        chooser.fetcher.forget_first_seen()
     return dataclasses.replace(result, findings=(*notes, *result.findings))
 
 
@@ -257,7 +256,7 @@ def _forgetting_refused(chooser: IndexChooser) -> Iterator[None]:
         yield
     except SafeInstallError as error:
         if error.exit_status == Refused.exit_status:
-            chooser.forget_first_seen()
+            chooser.fetcher.forget_first_seen()
         raise
 
 

@@ -24,13 +24,14 @@ from packaging.utils import NormalizedName, canonicalize_name
 from safe_install.errors import IndexInvalid
 from safe_install.folders import find_data_folder
 from safe_install.index.document import (
+    Mirror,
     parse_cuda_table,
     parse_json,
     parse_mirrors_table,
     parse_project,
     parse_torch_table,
 )
-from safe_install.index.facts import Catalog, CudaTable, Mirror, Project, TorchTable
+from safe_install.index.facts import Catalog, CudaTable, Project, TorchTable
 
 PACKAGE = "safe_install.wheel_index"
 # Documents of the folder that are not projects.

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import re
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Any, Mapping, Optional, Tuple
 
 from packaging.specifiers import InvalidSpecifier, SpecifierSet
@@ -29,7 +29,6 @@ from safe_install.index.facts import (
     HostEntry,
     KnownWheel,
     Layout,
-    Mirror,
     PackageIndexEntry,
     Project,
     Recipe,
@@ -299,6 +298,7 @@ def _read_torch_release(reader: JsonObject) -> TorchRelease:
         accelerators=reader.texts("accelerators"),
         untagged=reader.optional_text("untagged"),
         untagged_aarch64=reader.optional_text("untagged_aarch64"),
+        accelerators_aarch64=reader.optional_texts("accelerators_aarch64"),
         companions=reader.text_mapping("companions"),
         python=reader.texts("python"),
         note=reader.text("note", ""),
@@ -330,6 +330,16 @@ def parse_cuda_table(value: Any, where: str) -> CudaTable:
 def _read_drivers(reader: JsonObject) -> Tuple[Optional[str], Optional[str]]:
     """The oldest driver on Linux and on Windows."""
     return reader.optional_text("linux"), reader.optional_text("windows")
+
+
+@dataclass(frozen=True)
+class Mirror:
+    """A mirror that a person can name: addresses that begin so are asked there."""
+
+    name: str  # "sjtu"
+    pairs: Tuple[Tuple[str, str], ...]  # (start of the address, what takes its place)
+    flat: bool = False  # wheels of all projects lie on the page above the project's own
+    note: str = ""
 
 
 def parse_mirrors_table(value: Any, where: str) -> Mapping[str, Mirror]:

@@ -279,13 +279,21 @@ class TorchRelease:
     """One release of torch."""
 
     version: str
-    accelerators: Tuple[str, ...]  # of the Linux builds on download.pytorch.org
+    accelerators: Tuple[str, ...]  # of the Linux x86_64 builds on download.pytorch.org
     # accelerator of the Linux x86_64 wheel on PyPI, whose name has no local version
     untagged: Optional[str]
     companions: Mapping[str, str]  # project -> version that was released with it
     python: Tuple[str, ...]
     note: str = ""
     untagged_aarch64: Optional[str] = None  # the same of the Linux aarch64 wheel
+    # of the Linux aarch64 builds on download.pytorch.org; None: not known
+    accelerators_aarch64: Optional[Tuple[str, ...]] = None
+
+    def accelerators_on(self, platform: str) -> Tuple[str, ...]:
+        """Of the Linux builds on download.pytorch.org; where that is not known of a machine, those
+        that there may be."""
+        known = self.accelerators_aarch64 if platform.endswith("aarch64") else None
+        return self.accelerators if known is None else known
 
     def untagged_on(self, platform: str) -> Optional[str]:
         """Of the Linux build on the package index; None where it is not known or not there."""
@@ -478,16 +486,6 @@ class Catalog(Protocol):
     @property
     def cuda(self) -> CudaTable:
         """What is known about CUDA."""
-
-
-@dataclass(frozen=True)
-class Mirror:
-    """A mirror that a person can name: addresses that begin so are asked there."""
-
-    name: str  # "sjtu"
-    pairs: Tuple[Tuple[str, str], ...]  # (start of the address, what takes its place)
-    flat: bool = False  # wheels of all projects lie on the page above the project's own
-    note: str = ""
 
 
 @lru_cache(maxsize=4096)

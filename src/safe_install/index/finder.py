@@ -430,7 +430,8 @@ class Finder:
         sdists = [candidate for candidate in found if candidate.kind is CandidateKind.SDIST]
         search.add(found)
         kind = HostAnswerKind.LISTED if found else HostAnswerKind.PAGE_EMPTY
-        search.answer(entry, url, kind, f"{len(sdists)} source distributions")
+        detail = f"{len(found)} files, {len(sdists)} of them source distributions" if found else ""
+        search.answer(entry, url, kind, detail)
 
 
 def _host_of(url: str) -> str:

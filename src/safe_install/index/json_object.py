@@ -44,6 +44,10 @@ class JsonObject:
             raise invalid_document(f"{self._where}.{key}", "must be a list of texts")
         return tuple(found)
 
+    def optional_texts(self, key: str) -> Optional[Tuple[str, ...]]:
+        """A list of texts, None where the key is missing."""
+        return self.texts(key) if self._left.get(key) is not None else self._left.pop(key, None)
+
     def mapping(self, key: str, default: Optional[Mapping[str, Any]] = None) -> Mapping[str, Any]:
         """An object, as it stands."""
         found = self._take(key, default)

@@ -80,9 +80,12 @@ class BaselineCheck:
         # while the process starts: what it loads changes nothing of the environment
         self.stamp = self._seen = stamp_of(environment, self._sources)
 
-    def changed_paths(self) -> Tuple[str, ...]:
+    def changed_paths(self, *, in_torch: bool = True) -> Tuple[str, ...]:
         """The paths that somebody else changed since this object was made; after a swap ours are
-        among them."""
+        among them. `in_torch`: are the 12,000 files of torch looked at, too?"""
+        if not in_torch:
+            seen = stamp_of(self.environment, self._sources, seen=self._seen)
+            return self.stamp.changed(seen)
         self._seen = stamp_of(self.environment, self._sources)
         return self.stamp.changed(self._seen)
 
@@ -188,7 +191,7 @@ class BaselineCheck:
 
     def stamp_now(self, *, torch_stays: bool = False) -> Stamp:
         """The environment as it lies there now. `torch_stays`: nothing of torch was moved since
-        `changed_paths`, and what that saw of its 12,000 files counts."""
+        its files were looked at last, and what was seen of them then counts."""
         is_seen = torch_stays and not self._sources  # which may hold torch, and were not looked at
         return stamp_of(self.environment, seen=self._seen if is_seen else None)
 

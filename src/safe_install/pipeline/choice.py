@@ -10,7 +10,6 @@ from __future__ import annotations
 import dataclasses
 import functools
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import (
     TYPE_CHECKING,
     Any,
@@ -30,9 +29,11 @@ from packaging.requirements import Requirement
 from packaging.utils import NormalizedName, canonicalize_name
 
 from safe_install.errors import Refused
+from safe_install.folders import NOWHERE
 from safe_install.index.catalog import bundled_catalog, load_project
 from safe_install.index.facts import Project
 from safe_install.index.finder import DEFAULT_INDEX, Finder
+from safe_install.index.local_pages import is_local
 from safe_install.index.torch_files import Absent, Listing, TorchFile
 from safe_install.index.torch_pages import TorchPages
 from safe_install.models import (
@@ -49,6 +50,7 @@ from safe_install.models import (
     TorchBuild,
 )
 from safe_install.pipeline.client import make_client, named_hosts
+from safe_install.pipeline.fetching import Fetcher
 from safe_install.ports import World
 from safe_install.resolve.compatibility import is_cpu_fallback
 from safe_install.resolve.pip_settings import Formats
@@ -83,6 +85,7 @@ class Wishes:
     strict_records: bool = False
     index_options: Tuple[str, ...] = ()  # pip's words for how it reaches which index
     dry_run: bool = False  # nothing is unpacked: whole files are verified when they are brought
+    pip_cache: Optional[str] = None  # where the person wants pip's cache
 
 
 def make_wishes(request: InstallRequest) -> Wishes:
@@ -103,6 +106,7 @@ def make_wishes(request: InstallRequest) -> Wishes:
         strict_records=own.strict_records,
         index_options=request.index_options,
         dry_run=own.dry_run,
+        pip_cache=str(NOWHERE) if request.no_cache else request.pip_cache,
     )
 
 
@@ -134,6 +138,9 @@ class Chooser(Protocol):
     ) -> Optional[bool]:
         """Is there a wheel for the torch of `environment`, without a question to a host? None: only
         a host can tell."""
+
+    def bring_ahead(self, pins: Sequence[Candidate]) -> None:
+        """Several pins that will be obtained, fetched at the same time."""
 
     def obtain(
         self, pin: Candidate, environment: Environment, *, is_promised: bool = False
@@ -183,7 +190,6 @@ class IndexChooser:
         self._pip = pip
         self.built: List[NormalizedName] = []  # what was built from source, or tried
         self._store = WheelStore(world.cache_dir)
-        self._newly_seen: List[str] = []  # addresses
         self._http = make_client(
             world,
             offline=wishes.offline,
@@ -192,6 +198,13 @@ class IndexChooser:
         )
         self._finder = self._make_finder(offline=wishes.offline)
         self._known = self._make_finder(offline=True, only_near=True)
+        self.fetcher = Fetcher(
+            self._http,
+            world,
+            self._redirects_of,
+            require_hashes=wishes.require_hashes,
+            pip_cache=wishes.pip_cache,
+        )
         offline = "--offline" if wishes.offline else "--no-index" if wishes.no_index else ""
         self.torch_pages = TorchPages(
             self._http, bundled_catalog().torch, offline=offline, third_party=wishes.third_party
@@ -259,6 +272,15 @@ class IndexChooser:
         index = self._wishes.index_url or DEFAULT_INDEX
         return index.rstrip("/") != DEFAULT_INDEX.rstrip("/") or bool(self._wishes.find_links)
 
+    def bring_ahead(self, pins: Sequence[Candidate]) -> None:
+        """As Chooser says."""
+        wheels = [pin for pin in pins if pin.kind is CandidateKind.WHEEL]
+        far = [pin for pin in wheels if not is_local(pin.link.url)]
+        if len(far) > 1:
+            # whether a hash of the person's is among the promises, `obtain` asks
+            wanted = [self.fetcher.want(pin, is_promised=True) for pin in far]
+            self.fetcher.fetch_all(wanted)
+
     def obtain(
         self, pin: Candidate, environment: Environment, *, is_promised: bool = False
     ) -> Tuple[Candidate, Artifact]:
@@ -270,7 +292,7 @@ class IndexChooser:
         if pin.kind is CandidateKind.SDIST:
             self.built.append(pin.name)
             pin = self._build(pin, environment)
-        path = self._fetch(pin, is_promised=is_promised)
+        path = self.fetcher.fetch(self.fetcher.want(pin, is_promised=is_promised))
         # A link to a file of this machine stands only in a folder or on a page that the person
         # named.
         is_local = find_local_path(pin.link.url) is not None
@@ -299,35 +321,6 @@ class IndexChooser:
         """As Chooser says."""
         links = self._finder.read_index_page(canonicalize_name(name))
         return any(link.filename == filename and link.sha256 == sha256 for link in links)
-
-    def forget_first_seen(self) -> None:
-        """Forget what addresses were first seen to serve in this run."""
-        from safe_install.wheels.fetch import forget_first_seen
-
-        for url in self._newly_seen:
-            forget_first_seen(url)
-
-    def fetch_torch(self, candidate: Candidate, *, cache: Optional[Path] = None) -> Path:
-        """A wheel of torch, or of its compiler, on this machine; its hash was compared. `cache`:
-        where it is kept, if not beside the others."""
-        return self._fetch(candidate, cache=cache)
-
-    def _fetch(
-        self, pin: Candidate, *, is_promised: bool = False, cache: Optional[Path] = None
-    ) -> Path:
-        from safe_install.wheels.fetch import Trust, fetch
-
-        return fetch(
-            pin,
-            http=self._http,
-            cache=cache or self._world.cache_dir,
-            reporter=self._world.reporter,
-            allowed_hosts=self._redirects_of(pin),
-            trust=Trust.PROMISED
-            if self._wishes.require_hashes and not is_promised
-            else Trust.FIRST_SIGHT,
-            newly_seen=self._newly_seen,
-        )
 
     def _redirects_of(self, pin: Candidate) -> Tuple[str, ...]:
         if is_library_of_torch(pin.name):
@@ -378,7 +371,7 @@ class IndexChooser:
             forbidden_by=forbidden_by,
         )
         path = build_wheel(
-            self._fetch(pin),
+            self.fetcher.fetch(self.fetcher.want(pin)),
             recipe=recipe,
             environment=environment,
             store=self._store,

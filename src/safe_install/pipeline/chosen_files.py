@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from typing import Dict
+from typing import Dict, Sequence
 
 from packaging.utils import NormalizedName
 
@@ -41,6 +41,11 @@ class ChosenFiles:
         self._catalog, self._chooser, self._torch_source = catalog, chooser, torch_source
         self.folder = make_folder(session.work / "links")  # pip's find-links page
         self.artifacts: Dict[NormalizedName, Artifact] = {}
+
+    def bring_ahead(self, candidates: Sequence[Candidate]) -> None:
+        """Fetch at the same time what will be obtained one by one."""
+        with self._session.timings.stage("fetch"):
+            self._chooser.bring_ahead(candidates)
 
     def obtain(self, candidate: Candidate, selection: Selection) -> Selection:
         """The chosen file on this machine, verified; of what is built later, an empty wheel in its

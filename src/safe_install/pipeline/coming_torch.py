@@ -18,7 +18,8 @@ from packaging.utils import NormalizedName
 
 from safe_install.environment.interpreter import read_environment
 from safe_install.errors import Refused
-from safe_install.models import Candidate, Environment, Plan, Step, TorchBuild
+from safe_install.models import Environment, Plan, Step, TorchBuild
+from safe_install.pipeline.fetching import Fetcher
 from safe_install.pipeline.installer import PipInstaller
 from safe_install.pipeline.session import Session, make_folder
 from safe_install.resolve.plan import steps_of_torch
@@ -38,12 +39,12 @@ class ComingTorch:
         session: Session,
         installer: PipInstaller,
         is_promised: Callable[[Step], bool],
-        fetch_candidate: Callable[[Candidate], Path],
+        fetcher: Fetcher,
     ) -> None:
         """As for a delivery. `is_promised`: are the bytes that pip brings for a step promised by
         somebody?"""
         self._session, self._installer = session, installer
-        self._is_promised, self._fetch_candidate = is_promised, fetch_candidate
+        self._is_promised, self._fetcher = is_promised, fetcher
         self._folder = session.work / "coming"
         self._folders = 0  # that were made in it
         self._unpacked: Optional[Tuple[Tuple[Step, ...], Environment]] = None
@@ -80,7 +81,7 @@ class ComingTorch:
             self._session,
             self._installer,
             self._is_promised,
-            self._fetch_candidate,
+            self._fetcher,
             brought=self.artifacts,
             folder=folder,
         )

@@ -15,13 +15,14 @@ from packaging.utils import NormalizedName, canonicalize_name
 
 from safe_install.errors import HashMismatch, PipFailed, Refused, hint_for_oserror
 from safe_install.index.torch_files import normalize_requirements
-from safe_install.models import Candidate, CandidateKind, Environment, Finding, Origin, Plan, Step
+from safe_install.models import CandidateKind, Environment, Finding, Origin, Plan, Step
 from safe_install.pipeline.contents import (
     contents_findings,
     find_changed_files,
     find_hidden,
     system_path,
 )
+from safe_install.pipeline.fetching import Fetcher, Wanted, want_of_pip
 from safe_install.pipeline.installer import PipInstaller, build_readers
 from safe_install.pipeline.session import Session, make_folder
 from safe_install.resolve.decisions import normalize_version
@@ -53,7 +54,7 @@ class Delivery:
     installer: PipInstaller
     # are the bytes that pip brings for a step promised by somebody?
     is_promised: Callable[[Step], bool]
-    fetch_candidate: Callable[[Candidate], Path]  # a file of the plan that no index of pip's has
+    fetcher: Fetcher  # brings what pip need not bring
     fetched: Path  # what pip downloads or builds
     copies: Path  # wheels of other folders, which others may rewrite
     # what lies in a folder of this run already, and was verified
@@ -70,6 +71,12 @@ class Delivery:
         return self.session.environment
 
     @property
+    def cache(self) -> Optional[Path]:
+        """Where fetched files are kept, if not beside the others: as with pip, nothing large stays
+        in an image that is built without a cache."""
+        return self.session.work / "downloaded" if self.request.no_cache else None
+
+    @property
     def fetch_options(self) -> Tuple[str, ...]:
         """pip's options for a file; what a build is told stands with the build."""
         return (*self.request.settings_free_options, *self.installer.offline_words)
@@ -79,7 +86,7 @@ def begin_delivery(
     session: Session,
     installer: PipInstaller,
     is_promised: Callable[[Step], bool],
-    fetch_candidate: Callable[[Candidate], Path],
+    fetcher: Fetcher,
     *,
     brought: Optional[Artifacts] = None,
     folder: Optional[Path] = None,
@@ -91,7 +98,7 @@ def begin_delivery(
         session,
         installer,
         is_promised,
-        fetch_candidate,
+        fetcher,
         fetched=make_folder(place / "fetched"),
         copies=make_folder(place / "copies"),
         brought=brought or {},
@@ -123,12 +130,12 @@ def bring(delivery: Delivery, plan: Plan, chosen: Artifacts) -> Dict[NormalizedN
             continue
         artifact = (
             _take_brought(delivery, step)
-            or _take_candidate(delivery, step)
             or _take_local(delivery, step)
             or _take_downloaded(delivery, step)
         )
         if artifact is not None:
             artifacts[step.name] = artifact
+    artifacts.update(_fetch(delivery, [step for step in plan.steps if step.name not in artifacts]))
     missing = [
         step
         for step in plan.steps
@@ -151,24 +158,49 @@ def _refuse_other_files(delivery: Delivery, steps: Sequence[Step], artifacts: Ar
             raise Refused.by([refuse_other_files(step, changed)])
 
 
-def _take_candidate(delivery: Delivery, step: Step) -> Optional[Artifact]:
-    """A wheel that pip planned by its METADATA alone is not on pip's index: we bring it
-    ourselves."""
-    candidate = step.candidate
-    if candidate is None or candidate.kind is not CandidateKind.WHEEL:
-        return None
+def _fetch(delivery: Delivery, steps: Sequence[Step]) -> Artifacts:
+    """What we fetch ourselves, all at the same time; pip is asked for the rest."""
+    wanted = {}
+    for step in steps:
+        one = _want(delivery, step)
+        if one is not None:
+            wanted[step.name] = one
+    if not wanted:
+        return {}
     with delivery.session.timings.stage("fetch"):
-        path = delivery.fetch_candidate(candidate)
-    artifact = _open(delivery, path, step)
-    planned, real = set(candidate.requires), set(normalize_requirements(artifact.requires_dist))
+        paths = delivery.fetcher.fetch_all(list(wanted.values()), cache=delivery.cache)
+    found = dict(zip(wanted, paths))
+    artifacts = {}
+    for step in steps:
+        path = found.get(step.name)
+        if path is not None:
+            artifacts[step.name] = _open(delivery, path, step)
+            _compare_requirements(step, artifacts[step.name])
+    return artifacts
+
+
+def _want(delivery: Delivery, step: Step) -> Optional[Wanted]:
+    """A wheel that pip planned by its METADATA alone is not on pip's index: only we can bring it.
+    Others pip could bring, too, one after the other."""
+    if step.candidate is None:
+        return None if delivery.request.own.offline else want_of_pip(step)
+    is_wheel = step.candidate.kind is CandidateKind.WHEEL
+    return delivery.fetcher.want(step.candidate) if is_wheel else None
+
+
+def _compare_requirements(step: Step, artifact: Artifact) -> None:
+    """Of a file of ours pip saw only what its page said. Errors: HashMismatch."""
+    if step.candidate is None:
+        return
+    planned = set(step.candidate.requires)
+    real = set(normalize_requirements(artifact.requires_dist))
     if planned != real:
         differing = ", ".join(sorted(planned ^ real)[:SHOWN])
         raise HashMismatch(
-            f"{path.name} requires something else than the METADATA that its page promised: "
-            f"{differing}",
+            f"{artifact.path.name} requires something else than the METADATA that its page "
+            f"promised: {differing}",
             hint="Its host is wrong or hostile; nothing was changed.",
         )
-    return artifact
 
 
 def _take_brought(delivery: Delivery, step: Step) -> Optional[Artifact]:

@@ -141,12 +141,13 @@ class Checks(Protocol):
     ) -> HealthReport:
         """The health after."""
 
-    def changed_paths(self) -> Tuple[str, ...]:
-        """The paths that somebody else changed since the first look."""
+    def changed_paths(self, *, in_torch: bool = True) -> Tuple[str, ...]:
+        """The paths that somebody else changed since the first look. `in_torch`: are the files of
+        torch looked at, too?"""
 
     def stamp_now(self, *, torch_stays: bool = False) -> Stamp:
-        """The environment as it lies there now. `torch_stays`: of torch nothing was moved since
-        `changed_paths`."""
+        """The environment as it lies there now. `torch_stays`: nothing of torch was moved since
+        its files were looked at last, and what was seen of them then counts."""
 
 
 class Ruling(enum.Enum):
@@ -198,14 +199,18 @@ def apply_and_verify(
     (rolled back).
     """
     _load_what_comes_later(transaction)
-    torch_folder = folder_of_torch(before.environment)
+    torch_stays = not transaction.touches(folder_of_torch(before.environment))
     health_before = before.report()
-    refuse_changed(before.changed_paths(), before.environment, built=expectation.built)
+    # Where torch stays, the look after the change sees what was done to its files before, too.
+    in_torch = bool(expectation.built) or not torch_stays
+    refuse_changed(
+        before.changed_paths(in_torch=in_torch), before.environment, built=expectation.built
+    )
     with timings.stage("swap"):
         transaction.swap()
     heed_signal = functools.partial(_heed_signal, transaction)
     with timings.stage("after"), progress_task("check after the change", world):
-        swapped_in = before.stamp_now(torch_stays=not transaction.touches(torch_folder))
+        swapped_in = before.stamp_now(torch_stays=torch_stays)
         compared = _compare(before, health_before, subjects, expectation, swapped_in, heed_signal)
     ruling = rule(
         compared.findings,

@@ -59,7 +59,6 @@ from safe_install.resolve.torch_options import (
     newer_options,
     not_built,
     not_fitting,
-    not_known,
     open_options,
     refuse_for_silence,
     refuse_other_source,
@@ -70,6 +69,7 @@ from safe_install.resolve.torch_options import (
     take_torch,
     version_of,
     why_lacking,
+    why_not_known,
     with_passed_over,
     with_reason_against_build,
     with_reason_of_planned,
@@ -319,8 +319,8 @@ class JointChoice:
             is_built = any(has_builds_for(project, option.build) for project in projects)
             return not_fitting(missing) if is_built else not_built(missing)
         unknown = [name for name, is_known in known.items() if is_known is None]
-        if unknown and self._offline:
-            return not_known(unknown)
+        if self._offline:
+            return why_not_known(unknown, option, tried, self._catalog.torch)
         if self._is_at_limit:
             uncertain = [name for name, is_known in known.items() if not is_known]
             return (

@@ -429,11 +429,16 @@ class _Loop:
             self._reporter.note(sentence)
         for sentence in describe_silent_hosts(resolution.pins, answers):
             self._reporter.warn(sentence)
-        for candidate in resolution.pins:
-            if decisions.is_new_file(candidate, selection, wanted, self._catalog):
-                if candidate.name in selection.carried:
-                    self._reporter.note(describe_carried(candidate, selection))
-                selection = self.files.obtain(candidate, selection)
+        new = [
+            candidate
+            for candidate in resolution.pins
+            if decisions.is_new_file(candidate, selection, wanted, self._catalog)
+        ]
+        self.files.bring_ahead(new)
+        for candidate in new:
+            if candidate.name in selection.carried:
+                self._reporter.note(describe_carried(candidate, selection))
+            selection = self.files.obtain(candidate, selection)
         return selection
 
     def _resolve_wheels(self, selection: Selection) -> Resolution:

@@ -128,8 +128,14 @@ def with_listing(table: TorchTable, accelerator: str, listing: Listing, python: 
     for version in listing.releases(accelerator):
         known = releases.get(version) or TorchRelease(version, (), None, {}, ())
         accelerators = dict.fromkeys((*known.accelerators, accelerator))
+        on_aarch64 = known.accelerators_aarch64
+        if on_aarch64 is not None:
+            on_aarch64 = tuple(dict.fromkeys((*on_aarch64, accelerator)))
         pythons = dict.fromkeys((*known.python, python))
         releases[version] = dataclasses.replace(
-            known, accelerators=tuple(accelerators), python=tuple(pythons)
+            known,
+            accelerators=tuple(accelerators),
+            accelerators_aarch64=on_aarch64,
+            python=tuple(pythons),
         )
     return dataclasses.replace(table, releases=releases)

@@ -216,7 +216,9 @@ def name_cuda_torch(one: Asked) -> str:
     if torch is None or not is_for_cuda_only(one.context):
         return ""
     release = one.context.catalog.torch.releases.get(split_local(torch.runtime_version)[0])
-    cuda = _newest_cuda(release.accelerators, one.context) if release is not None else None
+    platform = one.context.environment.interpreter.platform
+    builds = release.accelerators_on(platform) if release is not None else ()
+    cuda = _newest_cuda(builds, one.context)
     return (
         f"Choose a torch for CUDA (--accelerator {cuda or 'cuNNN'} torch), or leave {name} out: it "
         f"has code for CUDA only, and torch {torch.runtime_version} is a build for the CPU."
@@ -256,10 +258,9 @@ def torch_for_driver(context: Context, *, preferred: Collection[str] = ()) -> Op
         releases.values(), key=lambda release: Version(release.version), reverse=True
     )
     for release in [*([own] if own is not None else []), *newest_first]:
-        with_wheels = [name for name in release.accelerators if name in preferred]
-        accelerator = _newest_cuda(with_wheels, context) or _newest_cuda(
-            release.accelerators, context
-        )
+        builds = release.accelerators_on(context.environment.interpreter.platform)
+        with_wheels = [name for name in builds if name in preferred]
+        accelerator = _newest_cuda(with_wheels, context) or _newest_cuda(builds, context)
         if accelerator is not None:
             return f"{release.version}+{accelerator}"
     return None

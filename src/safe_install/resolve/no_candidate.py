@@ -52,6 +52,14 @@ def is_undecided(context: Context, answers: Sequence[HostAnswer]) -> bool:
     return any(answer.gap for answer in answers) and not is_settled(context)
 
 
+def render_answer(answer: HostAnswer) -> str:
+    """What a host said, each thing once."""
+    if answer.kind is HostAnswerKind.LISTED and answer.detail:
+        return f"has {answer.detail}"
+    detail = f" ({answer.detail})" if answer.detail else ""
+    return f"{_ANSWER_TEXT[answer.kind]}{detail}"
+
+
 def describe_failure(
     name: str, context: Context, answers: Sequence[HostAnswer], rejections: Sequence[Rejection]
 ) -> str:
@@ -71,8 +79,7 @@ def describe_failure(
     for answer in answers:
         if answer.kind is HostAnswerKind.LEFT_OUT:
             continue
-        detail = f" ({answer.detail})" if answer.detail else ""
-        lines.append(f"  {answer.host}: {_ANSWER_TEXT[answer.kind]}{detail}")
+        lines.append(f"  {answer.host}: {render_answer(answer)}")
     if left_out:
         lines.append(f"  asked only with --third-party HOST: {', '.join(left_out)}")
     counts: Dict[Rule, int] = {}

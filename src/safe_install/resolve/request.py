@@ -83,6 +83,7 @@ class InstallRequest:
     has_lock: bool = False
     network: NetworkSettings = DEFAULT_NETWORK
     no_cache: bool = False  # --no-cache-dir: a large file does not stay on this machine
+    pip_cache: Optional[str] = None  # --cache-dir
     # pip's options that are set, wherever; those of requirements files count as "in-file"
     setting_keys: FrozenSet[str] = frozenset()
     searched_indexes: Tuple[str, ...] = ()  # in pip's order; none with --no-index
@@ -277,6 +278,7 @@ def _with_indexes(
         index_options=(*_texts(words, only=INDEX_GROUPS), *_options_of_files(files, INDEX_GROUPS)),
         network=_network_settings(settings, files),
         no_cache=settings.flag("no-cache-dir"),
+        pip_cache=settings.path_text("cache-dir"),
     )
 
 

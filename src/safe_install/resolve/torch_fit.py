@@ -4,7 +4,7 @@ that are here?"""
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Iterator, List, Optional, Protocol, Tuple
+from typing import Iterator, List, Optional, Protocol, Sequence, Tuple
 
 from packaging.version import Version
 
@@ -234,7 +234,7 @@ def _fitting_builds(
         if _python_of(interpreter) not in release.python:
             continue
         on_index = release.untagged_on(interpreter.platform)
-        for accelerator in _cuda_builds(release, on_index):
+        for accelerator in _cuda_builds(release.accelerators_on(interpreter.platform), on_index):
             if _runs(release, accelerator, driver, interpreter, catalog):
                 # A bare `torch==2.9.1` is met by every 2.9.1+cuXYZ that is installed already.
                 if accelerator == on_index and release.version != here:
@@ -247,9 +247,9 @@ def _python_of(interpreter: Interpreter) -> str:
     return ".".join(interpreter.version.split(".")[:2])
 
 
-def _cuda_builds(release: TorchRelease, on_index: Optional[str]) -> List[str]:
+def _cuda_builds(accelerators: Sequence[str], on_index: Optional[str]) -> List[str]:
     """Its accelerators that are CUDA, newest first."""
-    names = {*release.accelerators, *([on_index] if on_index else [])}
+    names = {*accelerators, *([on_index] if on_index else [])}
     versions = {
         name: parsed.version
         for name in names

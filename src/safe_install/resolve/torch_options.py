@@ -348,6 +348,21 @@ def not_known(names: Sequence[str]) -> str:
     return f"no {listed(names)} for it is known here"
 
 
+def why_not_known(
+    names: Sequence[str], option: TorchOption, selection: Selection, table: TorchTable
+) -> Optional[str]:
+    """Why a torch does not come where no host is asked: only a host can tell of these extensions,
+    or of the build; None where all is known."""
+    if names:
+        return not_known(names)
+    release = table.releases.get(option.release)
+    is_aarch64 = selection.here.interpreter.platform.endswith("aarch64")
+    if option.is_on_index or release is None or not is_aarch64:
+        return None
+    is_known = release.accelerators_aarch64 is not None
+    return None if is_known else "whether it was built for this machine is not known here"
+
+
 def listed(names: Sequence[str]) -> str:
     """`torch-scatter and no flash-attn`, behind "no"."""
     return " and no ".join(names)

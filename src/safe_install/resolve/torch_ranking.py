@@ -201,7 +201,8 @@ def _other_accelerators(
     elif here.torch is not None:
         found = [here.torch.accelerator] if here.torch.accelerator else []
     else:
-        found = _cuda_builds(release, here.driver, cuda) if here.driver is not None else []
+        names = release.accelerators_on(platform)
+        found = _cuda_builds(names, here.driver, cuda) if here.driver is not None else []
     # Of the builds for one accelerator the package index has the same as the other pages.
     on_index = own_local or release.untagged_on(platform)
     if _names_local_version(terms):
@@ -218,7 +219,7 @@ def _names_local_version(terms: TorchTerms) -> bool:
     return any("+" in specifier.version for specifier in specifiers)
 
 
-def _cuda_builds(release: TorchRelease, driver: Driver, cuda: CudaTable) -> List[str]:
+def _cuda_builds(accelerators: Sequence[str], driver: Driver, cuda: CudaTable) -> List[str]:
     """Those that the driver serves fully, newest first; then the others, oldest first.
 
     A driver starts newer runtimes of its CUDA's major version, too; that is called minor version
@@ -226,7 +227,7 @@ def _cuda_builds(release: TorchRelease, driver: Driver, cuda: CudaTable) -> List
     """
     served = parse_release(driver.cuda or cuda.cuda_of_driver(driver.version or "") or "")
     versions: Dict[str, Version] = {}
-    for name in release.accelerators:
+    for name in accelerators:
         accelerator = parse_accelerator(name)
         if accelerator is not None and accelerator.kind == "cuda":
             versions[name] = Version(".".join(map(str, accelerator.version)))
@@ -365,7 +366,7 @@ def _missing_builds(
     if not interpreter.platform.startswith("linux_"):
         return {}  # which accelerators there are is known of the builds for Linux
     if build.version.local:
-        is_there = build.accelerator in release.accelerators
+        is_there = build.accelerator in release.accelerators_on(interpreter.platform)
         missing = (
             f"torch {release.version} has no build for {build.accelerator or build.version.local}"
         )

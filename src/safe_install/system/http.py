@@ -41,6 +41,7 @@ from safe_install.system.http_body import (
     closing,
     read_page_bytes,
     reason_of,
+    skip_body,
     stream_file,
 )
 from safe_install.system.mirrors import MirrorRule, apply_mirrors, mirror_hosts, page_base
@@ -52,9 +53,16 @@ from safe_install.system.page_cache import (
     limited_until,
     validators,
 )
-from safe_install.system.partial_file import PartialFile, ProgressReader, check_answer
+from safe_install.system.partial_file import (
+    FileRefused,
+    PartialFile,
+    ProgressReader,
+    check_answer,
+)
+from safe_install.system.several import Stop
 
 MAX_REDIRECTS = 5
+ANY_HOST = "*"  # among hosts to which a redirect is followed
 # seconds: for one answer, for one page, and for one CHUNK of a file, which is its least speed
 PATIENCE = 60.0
 ATTEMPTS = 3  # of a download that breaks off
@@ -140,7 +148,8 @@ class HttpClient:
         self._patience = patience
         self._credentials = credentials or Credentials()
         self._network = network
-        self._local = threading.local()
+        self._session: Any = None  # of requests
+        self._connections: Any = None
         self._answers: Dict[str, PageAnswer] = {}
         self._locks: Dict[str, threading.Lock] = {}
         self._guard = threading.Lock()
@@ -190,7 +199,10 @@ class HttpClient:
             headers.update(cached.conditions())
         try:
             with closing(self._request(url, headers, allowed_hosts)) as response:
-                return self._read_page(url, response, cached)
+                answer = self._read_page(url, response, cached)
+                if response.status_code != 200:
+                    self._let_go(response)
+                return answer
         except (UrlRefused, ConnectionBroken) as error:
             is_unread = isinstance(error, PageNotRead)
             return PageAnswer(url, PageStatus.DOWN, detail=str(error), is_unread=is_unread)
@@ -237,6 +249,7 @@ class HttpClient:
         size_limit: Optional[int] = None,
         on_progress: Optional[ProgressReader] = None,
         allowed_hosts: Optional[Collection[str]] = None,
+        stop: Optional[Stop] = None,
     ) -> str:
         """Write the file behind `url` to `destination` and return its sha256.
 
@@ -244,24 +257,28 @@ class HttpClient:
         the
         same file. Bytes appear at `destination` whole or not at all. `on_progress(done, total or
         None)` in
-        bytes. Raises DownloadFailed (offline, host, size) and HashMismatch; nothing is left at
-        `destination` then.
+        bytes. Raises DownloadFailed (offline, host, size), FileRefused among them, and OtherBytes;
+        nothing is left at `destination` then. Stopped, some time after `stop` was said and the
+        connections were cut.
         """
         if self._offline:
             raise DownloadFailed(
                 f"{redact(url)} is needed, and --offline was given", hint="Leave --offline out."
             )
         part = PartialFile(destination)
+        stop = stop or Stop()
         problem = ""
         for attempt in range(ATTEMPTS):
             if attempt:
-                time.sleep(0.2 * 4 ** (attempt - 1))
+                stop.sleep(0.2 * 4 ** (attempt - 1))
             try:
                 self._download_once(
                     url, part, size_limit, on_progress, frozenset(allowed_hosts or ())
                 )
+                stop.check()  # a connection that was cut looks like the end of the file
                 return part.finish(sha256, url)
             except ConnectionBroken as error:
+                stop.check()
                 problem = str(error)
         raise DownloadFailed(
             f"{redact(url)} could not be fetched: {problem}",
@@ -284,7 +301,7 @@ class HttpClient:
         try:
             response = self._request(url, headers, allowed_hosts)
         except UrlRefused as error:
-            raise DownloadFailed(f"{redact(url)}: {error}", hint="Nothing was fetched.") from error
+            raise FileRefused(f"{redact(url)}: {error}", hint="Nothing was fetched.") from error
         try:
             have, total = check_answer(response, url, have, part, size_limit)
         except BaseException:
@@ -313,7 +330,7 @@ class HttpClient:
             if response.status_code not in (301, 302, 303, 307, 308):
                 return response
             location = response.headers.get("Location", "")
-            response.close()
+            self._let_go(response)
             previous = target
             try:
                 target = apply_mirrors(urljoin(target, location), self._mirrors)
@@ -322,7 +339,7 @@ class HttpClient:
                 raise UrlRefused("redirects to what is no URL") from error
             if not location:
                 raise UrlRefused("redirects to nowhere")
-            if host not in allowed and host not in self._named_hosts:
+            if not allowed & {host, ANY_HOST} and host not in self._named_hosts:
                 raise UrlRefused(f"redirects to {host}, which is not followed")
         raise UrlRefused(f"more than {MAX_REDIRECTS} redirects")
 
@@ -358,18 +375,15 @@ class HttpClient:
         # requests costs 0.1 s, and most commands ask nothing.
         import requests
 
-        from safe_install.system.network import make_session, request_options
+        from safe_install.system.network import request_options
 
-        session = getattr(self._local, "session", None)
-        if session is None:
-            session = self._local.session = make_session(self._network)
+        session = self._open_session()
         options = request_options(url, self._network)
         # A page may come packed, in the one way that we unpack with a limit.
         headers = {"Accept-Encoding": "gzip", **headers}
-        asking = session
 
         def ask(pair: Optional[Tuple[str, str]]) -> Any:
-            return asking.get(
+            return session.get(
                 url,
                 headers=headers,
                 auth=pair,
@@ -388,7 +402,7 @@ class HttpClient:
                 pair = self._credentials.after_refusal(url, sent)
             if pair is None:
                 return response
-            response.close()
+            self._let_go(response)
             return self._within(lambda: ask(pair), "no answer in time")
         except requests.exceptions.RequestException as error:
             raise ConnectionBroken(reason_of(error)) from error
@@ -399,13 +413,34 @@ class HttpClient:
             # A bundle of certificates that is not there.
             raise UrlRefused(str(error)) from error
 
-    def _within(self, call: Callable[[], _T], late: str) -> _T:
-        """What `call` returns, in `patience` seconds; after that its session is not used again."""
+    def _open_session(self) -> Any:
+        """One for all threads: each question takes a connection out of those that are kept."""
+        from safe_install.system.network import Connections, make_session
+
+        with self._guard:
+            if self._session is None:
+                self._connections = Connections()
+                self._session = make_session(self._network, self._connections)
+            return self._session
+
+    def cut(self) -> None:
+        """End every connection, so that no thread waits for a host any longer."""
+        if self._connections is not None:
+            self._connections.cut()
+
+    def _let_go(self, response: Any) -> None:
+        """The response is not read; a short one is read away, which keeps its connection."""
         try:
-            return call_within(call, self._patience, late)
+            self._within(lambda: skip_body(response), "the answer does not end")
         except ReaderLeftBehind:
-            self._local.session = None
-            raise
+            return
+        except ConnectionBroken:
+            pass
+        response.close()
+
+    def _within(self, call: Callable[[], _T], late: str) -> _T:
+        """What `call` returns, in `patience` seconds."""
+        return call_within(call, self._patience, late)
 
 
 def _host(url: str) -> str:

@@ -94,11 +94,23 @@ def read_page_bytes(response: Any) -> bytes:
     return b"".join(parts)
 
 
-def _read_chunks(response: Any) -> Iterator[bytes]:
+def skip_body(response: Any) -> None:
+    """Read away what nobody wants to know, if it is short: its connection serves the next question
+    then. Raises ConnectionBroken."""
+    length = read_number(response.headers.get("Content-Length", ""))
+    if response.status_code in (204, 304):
+        length = 0
+    if length is not None and length <= CHUNK:
+        for _ in _read_chunks(response, length):
+            pass
+
+
+def _read_chunks(response: Any, length: Optional[int] = None) -> Iterator[bytes]:
     """The body as it is sent, checked against its announced length. Raises ConnectionBroken."""
     import urllib3  # late: see HttpClient._get
 
-    length = read_number(response.headers.get("Content-Length", ""))
+    if length is None:
+        length = read_number(response.headers.get("Content-Length", ""))
     got = 0
     try:
         for chunk in response.raw.stream(CHUNK, decode_content=False):

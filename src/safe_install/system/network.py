@@ -3,8 +3,12 @@ without one."""
 
 from __future__ import annotations
 
+import socket
 import ssl
-from typing import Any, Dict
+import threading
+from contextlib import suppress
+from typing import Any, Dict, Type
+from weakref import WeakSet
 
 import requests
 import urllib3
@@ -13,21 +17,66 @@ from requests.adapters import HTTPAdapter
 from safe_install import __version__
 from safe_install.models import NetworkSettings
 
+KEPT_CONNECTIONS = 16  # to one host: as many as threads may ask it at the same time
 
-def make_session(network: NetworkSettings) -> requests.Session:
-    """Errors: OSError and ssl.SSLError where the machine's own certificates cannot be read."""
+
+class Connections:
+    """What is connected, so that a thread can end what others wait for."""
+
+    def __init__(self) -> None:
+        self._sockets: WeakSet[socket.socket] = WeakSet()
+        self._guard = threading.Lock()
+
+    def add(self, connected: Any) -> None:
+        """What is wrapped in another way (TLS in TLS) cannot be cut."""
+        if isinstance(connected, socket.socket):
+            with self._guard:
+                self._sockets.add(connected)
+
+    def cut(self) -> None:
+        """End every connection: whoever reads from one comes to its end."""
+        with self._guard:
+            sockets = list(self._sockets)
+        for connected in sockets:
+            with suppress(OSError):
+                # Not the method of an SSLSocket: it would forget that what comes is encrypted.
+                socket.socket.shutdown(connected, socket.SHUT_RDWR)
+
+    def watch(self, manager: urllib3.PoolManager) -> None:
+        """What this manager will connect is among them."""
+        classes = manager.pool_classes_by_scheme
+        manager.pool_classes_by_scheme = {
+            scheme: _watched(pool_class, self) for scheme, pool_class in classes.items()
+        }
+
+
+def _watched(pool_class: Type[Any], connections: Connections) -> Type[Any]:
+    class Connection(pool_class.ConnectionCls):  # type: ignore[misc,name-defined]
+        def connect(self) -> None:
+            super().connect()
+            connections.add(self.sock)
+
+    return type(pool_class.__name__, (pool_class,), {"ConnectionCls": Connection})
+
+
+def make_session(network: NetworkSettings, connections: Connections) -> requests.Session:
+    """A session that several threads may use, since nothing of it is changed later.
+
+    Errors: OSError and ssl.SSLError where the machine's own certificates cannot be read.
+    """
     session = requests.Session()
     session.headers["User-Agent"] = f"torch-safe-install/{__version__}"
-    session.mount("https://", _SystemCertificates())
+    session.mount("http://", _Adapter(connections))
+    session.mount("https://", _SystemCertificates(connections))
     if network.trusted_hosts:
         # they were named to be trusted
         urllib3.disable_warnings(urllib3.exceptions.InsecureRequestWarning)
     for host in network.trusted_hosts:
         # The context with certificates is shared by an adapter's connections: these hosts need
         # another.
-        session.mount(f"https://{host}/", HTTPAdapter())
+        session.mount(f"https://{host}/", _Adapter(connections))
         if ":" not in host:
-            session.mount(f"https://{host}:", HTTPAdapter())
+            session.mount(f"https://{host}:", _Adapter(connections))
     return session
 
 
@@ -46,7 +95,26 @@ def request_options(url: str, network: NetworkSettings) -> Dict[str, Any]:
     return options
 
 
-class _SystemCertificates(HTTPAdapter):
+class _Adapter(HTTPAdapter):
+    """Connections are kept for the next question, and can be cut."""
+
+    def __init__(self, connections: Connections) -> None:
+        self._connections = connections
+        super().__init__(pool_maxsize=KEPT_CONNECTIONS)
+
+    def init_poolmanager(self, *args: Any, **kwargs: Any) -> None:
+        super().init_poolmanager(*args, **kwargs)
+        self._connections.watch(self.poolmanager)
+
+    def proxy_manager_for(self, proxy: str, **kwargs: Any) -> Any:
+        is_new = proxy not in self.proxy_manager
+        manager = super().proxy_manager_for(proxy, **kwargs)
+        if is_new:
+            self._connections.watch(manager)
+        return manager
+
+
+class _SystemCertificates(_Adapter):
     """The machine's certificates count beside those that requests brings: a company's proxy has its
     own."""
 

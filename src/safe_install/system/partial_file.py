@@ -16,12 +16,28 @@ from safe_install.system.http_body import ConnectionBroken, read_number
 ProgressReader = Callable[[int, Optional[int]], None]
 
 
+class FileRefused(DownloadFailed):
+    """The host answered, and not with the file; or it is not asked for it."""
+
+
+class OtherBytes(HashMismatch):
+    """The file that came is not the one that was promised."""
+
+    def __init__(self, message: str, *, hint: str, found: str, is_continued: bool) -> None:
+        super().__init__(message, hint=hint)
+        self.found = found  # its sha256
+        self.is_continued = is_continued  # was it put together from more than one answer?
+
+
 class PartialFile:
     """A file that is arriving: its bytes so far, and the host's name for its state (ETag or
-    date)."""
+    date). It is hashed while it comes."""
 
     def __init__(self, destination: Path) -> None:
         self._destination = Path(destination)
+        self._digest = hashlib.sha256()
+        self._hashed = 0  # bytes
+        self._is_continued = False
         self._bytes = self._destination.with_name(self._destination.name + ".part")
         self._state = self._destination.with_name(self._destination.name + ".part.json")
 
@@ -64,6 +80,8 @@ class PartialFile:
         # A weak ETag does not promise the same bytes (RFC 9110, 13.1.5).
         validator = etag if etag and not etag.startswith("W/") else headers.get("Last-Modified", "")
         self._state.write_text(json.dumps({"validator": validator}), "utf-8")
+        self._is_continued = have > 0
+        self._hash_first(have)
         done = have
         with self._bytes.open("ab" if have else "wb") as stream:
             for chunk in chunks:
@@ -76,23 +94,34 @@ class PartialFile:
                         hint="The host serves another file than its index lists.",
                     )
                 stream.write(chunk)
+                self._digest.update(chunk)
+                self._hashed = done
                 if on_progress is not None:
                     on_progress(done, total)
         if total is not None and done != total:
             raise ConnectionBroken(f"broke off after {done} of {total} bytes")
 
-    def finish(self, sha256: Optional[str], url: str) -> str:
-        """Put the file in its place and return its sha256. Raises HashMismatch."""
-        digest = hashlib.sha256()
+    def _hash_first(self, have: int) -> None:
+        """Hash what has arrived, unless that was done while it came."""
+        if have and self._hashed == have:
+            return
+        self._digest, self._hashed = hashlib.sha256(), have
+        if not have:
+            return
         with self._bytes.open("rb") as stream:
             for chunk in iter(lambda: stream.read(1024 * 1024), b""):
-                digest.update(chunk)
-        found = digest.hexdigest()
+                self._digest.update(chunk)
+
+    def finish(self, sha256: Optional[str], url: str) -> str:
+        """Put the file in its place and return its sha256. Raises OtherBytes."""
+        found = self._digest.hexdigest()
         if sha256 is not None and found != sha256.lower():
             self.remove()
-            raise HashMismatch(
+            raise OtherBytes(
                 f"{redact(url)} has sha256 {found}, promised was {sha256.lower()}",
                 hint="It was changed after it was listed, or damaged on its way; try again or another host.",
+                found=found,
+                is_continued=self._is_continued,
             )
         self._bytes.replace(self._destination)
         self.remove()
@@ -130,7 +159,7 @@ def _check_file_status(response: Any, url: str) -> None:
         raise ConnectionBroken(f"{code} {response.reason or ''}".strip())
     if code == 416:
         raise ConnectionBroken("the host's file is not the one that began to arrive")
-    raise DownloadFailed(
+    raise FileRefused(
         f"{redact(url)} cannot be fetched: {code} {response.reason or ''}".strip(),
         hint="The host does not give a file that it lists or should have; another version may fit.",
     )

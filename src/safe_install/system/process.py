@@ -369,7 +369,32 @@ def _end_orphans(known: Set[int]) -> None:
 
 
 def _children() -> Set[int]:
-    """Our child processes; those whose parent is this process in /proc/PID/stat."""
+    """Our child processes."""
+    found = _listed_children()
+    return _children_among_all() if found is None else found
+
+
+def _listed_children() -> Optional[Set[int]]:
+    """As the kernel lists them for each of our threads; None where it does not
+    (CONFIG_PROC_CHILDREN)."""
+    found: Set[int] = set()
+    try:
+        for thread in os.listdir("/proc/self/task"):  # noqa: PTH208
+            listed = Path("/proc/self/task", thread, "children")
+            try:
+                found.update(map(int, listed.read_bytes().split()))
+            except FileNotFoundError:
+                if Path("/proc/self/task", thread).exists():
+                    return None
+            except ProcessLookupError:
+                continue  # the thread has ended
+    except OSError:
+        return None
+    return found
+
+
+def _children_among_all() -> Set[int]:
+    """Those of all processes whose parent is this one in /proc/PID/stat."""
     found = set()
     for entry in os.listdir("/proc"):  # noqa: PTH208 - hundreds of names
         if not entry.isdigit():

@@ -12,7 +12,9 @@ import datetime
 import enum
 import json
 import os
+import shutil
 from dataclasses import dataclass
+from functools import partial
 from hashlib import sha256 as make_sha256
 from pathlib import Path
 from typing import Any, Callable, Collection, List, Mapping, NoReturn, Optional, Protocol, Union
@@ -24,11 +26,14 @@ from safe_install.folders import NO_HOME, NOWHERE, find_data_folder
 from safe_install.models import Candidate, Link
 from safe_install.redaction import redact
 from safe_install.system.atomic_write import write_atomically
+from safe_install.system.partial_file import OtherBytes
+from safe_install.system.several import Stop
 from safe_install.wheels.archive import hash_file
 from safe_install.wheels.lock import hold_lock
 
 MAX_FILE_SIZE = 8 * 1024**3  # bytes; the largest torch wheel has 2.5 GB
 ProgressReader = Callable[[int, Optional[int]], None]
+FindCopy = Callable[[str], Optional[Path]]  # by the address of a file
 
 
 class Downloader(Protocol):
@@ -43,8 +48,10 @@ class Downloader(Protocol):
         size_limit: Optional[int] = None,
         on_progress: Optional[ProgressReader] = None,
         allowed_hosts: Optional[Collection[str]] = None,
-    ) -> Any:
-        """Write the file behind `url` to `destination`; raise DownloadFailed or HashMismatch."""
+        stop: Optional[Stop] = None,
+    ) -> str:
+        """Write the file behind `url` to `destination`; its sha256. Raises DownloadFailed or
+        OtherBytes."""
 
 
 class Trust(enum.Enum):
@@ -76,6 +83,8 @@ def fetch(
     trust: Trust = Trust.FIRST_SIGHT,
     size_limit: Optional[int] = None,
     newly_seen: Optional[List[str]] = None,
+    find_copy: FindCopy = lambda url: None,
+    stop: Optional[Stop] = None,
 ) -> Path:
     """Return a file on disk that has the bytes of the link: a local file itself, else one below
     `cache`.
@@ -85,7 +94,8 @@ def fetch(
     host promises no hash is pinned at first sight: other bytes behind that URL are refused from
     then on.
     `first_seen`: where that is remembered, the person's data folder by default; the URL is added to
-    `newly_seen`. Raises HashMismatch, DownloadFailed.
+    `newly_seen`. `find_copy`: where the file may lie on this machine already, of which only the
+    hash is believed. Raises HashMismatch, DownloadFailed; Stopped after `stop` was said.
     """
     link = wanted.link if isinstance(wanted, Candidate) else wanted
     _check_filename(link)
@@ -109,7 +119,7 @@ def fetch(
     folder = cache / "downloads" / make_sha256(_key(link.url).encode()).hexdigest()[:32]
     folder.mkdir(parents=True, exist_ok=True)
     record_file = FirstSeenFile(first_seen or first_seen_folder(), link.url)
-    with hold_lock(folder / ".lock", reporter, f"another download of {link.filename}"):
+    with hold_lock(folder / ".lock", reporter, f"another download of {link.filename}", stop):
         was_seen = record_file.is_there()
         path = _fetch_cached(
             link,
@@ -119,6 +129,8 @@ def fetch(
             reporter=reporter,
             allowed_hosts=allowed_hosts,
             limit=limit,
+            find_copy=find_copy,
+            stop=stop,
         )
         if newly_seen is not None and not was_seen and record_file.is_there():
             newly_seen.append(link.url)
@@ -162,6 +174,8 @@ def _fetch_cached(
     reporter: Reporter,
     allowed_hosts: Optional[Collection[str]],
     limit: int,
+    find_copy: FindCopy,
+    stop: Optional[Stop],
 ) -> Path:
     # Where the wheel index knows the hash, nothing else counts; a page's own word is no stronger
     # than its file.
@@ -178,12 +192,26 @@ def _fetch_cached(
                 return cached
             reporter.warn(f"{cached} was damaged on this disk; it is fetched again")
             cached.unlink()
+        if _take_copy(find_copy(link.url), cached, expected):
+            return cached
     part = folder / "part"
-    _download(link, part, http=http, reporter=reporter, allowed_hosts=allowed_hosts, limit=limit)
-    found = hash_file(part)
-    if expected is not None and found != expected:
-        part.unlink()
-        _refuse_other_bytes(link, expected, found, record_file=record_file, pinned=pinned)
+    download = partial(
+        _download,
+        link,
+        part,
+        expected,
+        http=http,
+        reporter=reporter,
+        allowed_hosts=allowed_hosts,
+        limit=limit,
+        stop=stop,
+    )
+    try:
+        found = _download_whole(download, link, reporter)
+    except OtherBytes as error:
+        _refuse_other_bytes(
+            link, str(expected), error.found, record_file=record_file, pinned=pinned
+        )
     if expected is None:
         size = part.stat().st_size
         problem = record_file.write(found, size)
@@ -201,25 +229,66 @@ def _fetch_cached(
     return target
 
 
+def _download_whole(download: Callable[[], str], link: Link, reporter: Reporter) -> str:
+    """The sha256 of a file that came. Begun again, once, where its parts are of two files: not even
+    its host noticed that. Raises OtherBytes."""
+    try:
+        return download()
+    except OtherBytes as error:
+        if not error.is_continued:
+            raise
+    reporter.note(
+        f"{link.filename} broke off, and what came later does not belong to what came first: it is "
+        "fetched from its beginning"
+    )
+    return download()
+
+
+def _take_copy(copy: Optional[Path], target: Path, sha256: str) -> bool:
+    """Put a copy that lies on this machine into our cache, if it is the file that was promised: as
+    a second name of it where that can be had, which nobody writes to."""
+    if copy is None:
+        return False
+    try:
+        target.parent.mkdir(exist_ok=True)
+        try:
+            os.link(copy, target)
+        except OSError:
+            shutil.copyfile(copy, target)
+        if hash_file(target) == sha256:
+            return True
+        target.unlink()
+    except OSError:
+        pass  # it is fetched
+    return False
+
+
 def _download(
     link: Link,
     part: Path,
+    expected: Optional[str],
     *,
     http: Downloader,
     reporter: Reporter,
     allowed_hosts: Optional[Collection[str]],
     limit: int,
-) -> None:
+    stop: Optional[Stop],
+) -> str:
+    """Its sha256. Raises DownloadFailed, OtherBytes."""
     task = f"download {link.filename}"
+
+    def advance(done: int, total: Optional[int]) -> None:
+        reporter.task_advanced(task, float(done), total=total)
+
     with reporter.task(task, total=link.size, unit="bytes"):
-        # The hash is compared later: a promised one and one seen before call for different
-        # messages.
-        http.download(
+        found = http.download(
             urldefrag(link.url)[0],
             part,
+            sha256=expected,
             size_limit=limit,
-            on_progress=lambda done, _total: reporter.task_advanced(task, float(done)),
+            on_progress=advance,
             allowed_hosts=allowed_hosts,
+            stop=stop,
         )
     size = part.stat().st_size
     if size > limit or (link.size is not None and size != link.size):
@@ -228,6 +297,7 @@ def _download(
             f"{link.url} sent {size} bytes, promised were {link.size or limit}",
             hint="Try again; if it stays so, the host serves another file than its index lists.",
         )
+    return found
 
 
 def _check_local(path: Path, link: Link, limit: int) -> Path:

@@ -6,30 +6,33 @@ and where the file system has none, a file that names its holder.
 
 from __future__ import annotations
 
-import time
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Iterator
+from typing import Iterator, Optional
 
 from safe_install.events import Reporter
+from safe_install.system.several import Stop
 from safe_install.transaction.recovery.lock_file import Lock
 
 _WAIT = 0.05  # seconds between two attempts
 
 
 @contextmanager
-def hold_lock(path: Path, reporter: Reporter, holder: str) -> Iterator[None]:
+def hold_lock(
+    path: Path, reporter: Reporter, holder: str, stop: Optional[Stop] = None
+) -> Iterator[None]:
     """Hold the lock file `path`, whose folder is there. While another process has it: say so once,
     and wait.
 
     `holder`: what the other process is, for people. Errors: OSError, when the file cannot be opened
-    or locked.
+    or locked; Stopped.
     """
+    stop = stop or Stop()
     lock = Lock(str(path))
     if not lock.take():
         reporter.note(f"waiting for {holder}{lock.describe_holder()} ...")
         while not lock.take():
-            time.sleep(_WAIT)
+            stop.sleep(_WAIT)
     try:
         yield
     finally:

@@ -94,6 +94,7 @@ def test_what_ends_it_after_the_commit_does_not_say_that_nothing_was_changed(
         reporter.change_made("T-1")
         raise end
 
+    monkeypatch.setattr(sys, "argv", ["safe-install"])
     monkeypatch.setitem(cli.COMMANDS, "verify", run)
     assert cli.main(["verify"]) == status
     told = capsys.readouterr().err

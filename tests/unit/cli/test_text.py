@@ -567,6 +567,37 @@ def test_bars_on_a_terminal(no_color, monkeypatch):
     assert coloured is not no_color
 
 
+@pytest.mark.parametrize(
+    ("hint", "shown"),
+    [
+        ("To bring it back: safe-install undo 1.", "To bring it back: P --python x undo 1."),
+        ("safe-install list shows the names.", "P --python x list shows the names."),
+        ("Ask for it: safe-install torch==2.8.0", "Ask for it: P --python x torch==2.8.0"),
+        ("Ask for it: safe-install -U torch", "Ask for it: P --python x -U torch"),
+        ("Leave it to safe-install, which builds.", "Leave it to safe-install, which builds."),
+        ("This is a mistake of safe-install: x", "This is a mistake of safe-install: x"),
+    ],
+)
+def test_a_line_to_type_names_the_environment_that_was_named(hint, shown, capsys):
+    error = Refused("no", hint=hint)
+    cli_text.show_error(error, "undo", program="P --python x")
+    assert capsys.readouterr().err.splitlines() == ["error: no", f"hint: {shown}"]
+
+
+def test_so_does_the_hint_of_what_is_said_meanwhile(capsys):
+    finding = Finding("x", Severity.NOTE, "a", "a word", "See safe-install explain a.")
+    progress.TextReporter(program="safe-install --python x").found(finding)
+    told = capsys.readouterr().err.splitlines()
+    assert told == ["note: a word", "  hint: See safe-install --python x explain a."]
+
+
+def test_the_line_that_undoes_names_the_environment_once(capsys):
+    result = InstallResult("install", Outcome.INSTALLED, 0, transaction="T-1")
+    cli_text.show_result(result, program="safe-install --python x")
+    last = capsys.readouterr().out.splitlines()[-1]
+    assert last == "Undo with: safe-install --python x undo T-1"
+
+
 def test_beside_a_bar_pips_lines_still_go_where_stdout_goes(monkeypatch):
     """`safe-install ... > log` on a terminal."""
     terminal, log = Terminal(), io.StringIO()

@@ -40,9 +40,8 @@ def make_delivery(tmp_path, find=lambda filename: [], words=("a",)):
     world = World({}, Reporter(), tmp_path / "cache")
     session = Session(request, make_environment(), world, Timings(), tmp_path / "work")
     installer = SimpleNamespace(downloads=SimpleNamespace(find=find), clones=None)
-    return begin_delivery(
-        session, installer, lambda step: False, fetch_candidate=lambda candidate: candidate
-    )
+    fetcher = SimpleNamespace()
+    return begin_delivery(session, installer, lambda step: False, fetcher)
 
 
 def found(tmp_path, files, *, folds=False, hidden=None, beside_torch=True, **options):
@@ -218,7 +217,10 @@ def test_a_wheel_that_pip_did_not_see_requires_what_its_page_said(tmp_path, requ
     link = Link("https://h/demo-1.0-py3-none-any.whl", wheel.name, sha256=hash_file(wheel))
     candidate = Candidate("demo", Version("1.0"), CandidateKind.WHEEL, link, requires=requires)
     step = Step(Action.ADD, "demo", "1.0", sha256=link.sha256, candidate=candidate)
-    delivery = replace(make_delivery(tmp_path), fetch_candidate=lambda candidate: wheel)
+    fetcher = SimpleNamespace(
+        want=lambda candidate: candidate, fetch_all=lambda wanted, cache: [wheel]
+    )
+    delivery = replace(make_delivery(tmp_path), fetcher=fetcher)
     if differing is None:
         assert bring(delivery, Plan((step,)), {})["demo"].sha256 == link.sha256
         return

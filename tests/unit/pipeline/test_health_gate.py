@@ -122,8 +122,10 @@ class FakeTransaction:
     def moves_any(self, files):
         return False
 
+    touches_torch = False
+
     def touches(self, folder):
-        return False
+        return self.touches_torch
 
     def swap(self):
         self.done.append("swap")
@@ -145,6 +147,7 @@ class FakeChecks:
         self.environment = make_environment(torch="2.13.0+cpu")
         self._before, self._after, self._full = before, after, full
         self._changed, self._stamps = [changed, left], list(stamps)
+        self.looks = []
 
     def report(self):
         return self._before
@@ -156,10 +159,12 @@ class FakeChecks:
         on_tick()
         return self._after
 
-    def changed_paths(self):
+    def changed_paths(self, *, in_torch=True):
+        self.looks.append(("in torch", in_torch))
         return self._changed.pop(0)
 
     def stamp_now(self, *, torch_stays=False):
+        self.looks.append(("torch stays", torch_stays))
         return self._stamps.pop(0)
 
 
@@ -170,8 +175,9 @@ FOREIGN = {"/env/lib/python3.11/site-packages/other.py": (1, 2)}
 TORCH_FILE = {"/env/lib/python3.11/site-packages/torch/version.py": (1, 2)}
 
 
-def pass_gate(checks, **expectation):
+def pass_gate(checks, *, touches_torch=False, **expectation):
     transaction = FakeTransaction()
+    transaction.touches_torch = touches_torch
     verdict = apply_and_verify(
         transaction,
         checks,
@@ -306,3 +312,19 @@ def test_a_signal_during_the_check_ends_it():
         )
     assert raised.value.exit_status == 143
     assert transaction.done == ["swap"]
+
+
+@pytest.mark.parametrize(
+    ("touches_torch", "built", "looks"),
+    [
+        # the files of torch as they were at first, and after the check: nothing comes between
+        (False, (), [("in torch", False), ("torch stays", True), ("torch stays", False)]),
+        # code of others ran: what it did to torch is refused before the change
+        (False, ("x",), [("in torch", True), ("torch stays", True), ("torch stays", False)]),
+        (True, (), [("in torch", True), ("torch stays", False), ("torch stays", False)]),
+    ],
+)
+def test_when_the_files_of_torch_are_looked_at(touches_torch, built, looks):
+    checks = FakeChecks(GOOD, GOOD)
+    pass_gate(checks, touches_torch=touches_torch, built=built)
+    assert checks.looks == looks

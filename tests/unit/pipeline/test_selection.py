@@ -109,6 +109,9 @@ class FakeChooser:
     def is_known(self, requirement, environment, *, constraints=()):
         return False if requirement.name in self.missing else None
 
+    def bring_ahead(self, pins):
+        self.ahead = [pin.name for pin in pins]
+
     def obtain(self, pin, environment, *, is_promised=False):
         self.obtained.append((pin.name, is_promised))
         content = pin.name.encode()

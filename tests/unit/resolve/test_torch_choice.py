@@ -486,11 +486,9 @@ def test_the_build_of_the_package_index_is_another_one_on_aarch64():
     may_come = [option for option in options if option.excluded is None]
     assert [option.version for option in may_come] == [
         "2.11.0",
-        "2.11.0+cu129",
         "2.11.0+cu128",
         "2.11.0+cu126",
         "2.10.0+cu130",
-        "2.10.0+cu129",
         "2.10.0+cu128",
         "2.10.0+cu126",
         "2.10.0",

@@ -64,6 +64,25 @@ def test_the_end_is_seen_where_the_system_does_not_tell(monkeypatch):
     assert run("print('a')", timeout=60, on_tick=lambda: None).stdout == "a\n"
 
 
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="/proc")
+def test_children_are_found_in_both_ways():
+    started = []
+    sleep = [sys.executable, "-c", "import time; time.sleep(60)"]
+    thread = threading.Thread(target=lambda: started.append(subprocess.Popen(sleep)))
+    thread.start()
+    started.append(subprocess.Popen(sleep))
+    thread.join()  # its child is a child of the process still
+    pids = {one.pid for one in started}
+    try:
+        assert pids <= process._children_among_all()
+        listed = process._listed_children()
+        assert listed is None or pids <= listed
+    finally:
+        for one in started:
+            one.kill()
+            one.wait()
+
+
 def test_the_limit_without_output():
     answer = run("import time; print('a'); time.sleep(60)", timeout=60, silence=1.5)
     assert (answer.timed_out, answer.fell_silent, answer.stdout) == (True, True, "a\n")

@@ -13,6 +13,7 @@ from safe_install.errors import DownloadFailed, HashMismatch
 from safe_install.events import Reporter
 from safe_install.folders import NOWHERE
 from safe_install.models import Link
+from safe_install.system.partial_file import OtherBytes
 from safe_install.wheels.fetch import FirstSeenFile, Trust, fetch, find_local_path
 
 URL = "https://data.pyg.org/whl/torch-1.8.0%2Bcu111/demo-1.0-py3-none-any.whl"
@@ -25,6 +26,7 @@ class Host:
     def __init__(self, **contents):
         self.contents = {URL: b"first", **contents}
         self.asked = []
+        self.is_continued = False  # what it sends was put together from two answers
 
     def download(
         self,
@@ -35,11 +37,17 @@ class Host:
         size_limit=None,
         on_progress=None,
         allowed_hosts=None,
+        stop=None,
     ):
         self.asked.append((url, size_limit, allowed_hosts))
-        destination.write_bytes(self.contents[url])
+        content = self.contents[url]
         if on_progress is not None:
-            on_progress(len(self.contents[url]), None)
+            on_progress(len(content), None)
+        found = hashlib.sha256(content).hexdigest()
+        if sha256 is not None and found != sha256:
+            raise OtherBytes("other bytes", hint="", found=found, is_continued=self.is_continued)
+        destination.write_bytes(content)
+        return found
 
 
 class Notes(Reporter):

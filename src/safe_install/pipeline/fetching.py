@@ -1,0 +1,217 @@
+"""The files of hosts, brought to this machine: several at the same time, and shown as one task."""
+
+from __future__ import annotations
+
+import queue
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Callable, Collection, Dict, List, Optional, Sequence, Tuple
+from urllib.parse import unquote, urldefrag, urlsplit, urlunsplit
+
+from safe_install.errors import Interrupted
+from safe_install.events import Reporter, TaskOutcome
+from safe_install.models import Candidate, Link, Origin, Step
+from safe_install.ports import World
+from safe_install.system.http import ANY_HOST, HttpClient
+from safe_install.system.partial_file import FileRefused
+from safe_install.system.pip_cache import find_body, find_pip_cache
+from safe_install.system.several import Call, Stop, call_several
+
+SHOWN = 3  # names of files that are on their way
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """A file that is to be fetched."""
+
+    link: Link
+    allowed_hosts: Tuple[str, ...] = ()  # to which its host may redirect
+    is_promised: bool = False  # the person gave a hash for it, with which the caller compares it
+    is_pips: bool = False  # pip can be asked for it, and knows ways to a host that we do not
+
+
+def want_of_pip(step: Step) -> Optional[Wanted]:
+    """The file that pip planned, where pip need not be the one that brings it: a wheel of which its
+    report has the address and the hash. As with pip, its host may redirect to any other."""
+    if step.origin is not Origin.WHEEL or step.candidate is not None or step.sha256 is None:
+        return None
+    url = str((step.download_info or {}).get("url", step.url or ""))
+    parts = urlsplit(urldefrag(url)[0])
+    if parts.scheme not in ("http", "https"):
+        return None
+    if "****" in parts.netloc:  # pip hides the password, which the index address has
+        parts = parts._replace(netloc=parts.netloc.rpartition("@")[2])
+    filename = unquote(parts.path.rpartition("/")[2])
+    link = Link(urlunsplit(parts), filename, sha256=step.sha256, found_in="its index")
+    return Wanted(link, (ANY_HOST,), is_pips=True)
+
+
+class Fetcher:
+    """Fetches files into a cache; what was seen for the first time on the way can be forgotten."""
+
+    def __init__(
+        self,
+        http: HttpClient,
+        world: World,
+        redirects_of: Callable[[Candidate], Tuple[str, ...]],
+        *,
+        require_hashes: bool = False,
+        pip_cache: Optional[str] = None,
+    ) -> None:
+        """`redirects_of`: the hosts to which a candidate's host may redirect. `pip_cache`: where
+        the person wants pip's cache."""
+        self._http, self._world = http, world
+        self._redirects_of = redirects_of
+        self._require_hashes = require_hashes
+        self._pip_cache = pip_cache
+        self._newly_seen: List[str] = []  # addresses
+
+    def want(self, candidate: Candidate, *, is_promised: bool = False) -> Wanted:
+        """The file of a candidate."""
+        return Wanted(candidate.link, self._redirects_of(candidate), is_promised)
+
+    def fetch(self, wanted: Wanted, *, cache: Optional[Path] = None) -> Path:
+        """The file on this machine; its hash was compared. `cache`: where it is kept, if not beside
+        the others. Errors: DownloadFailed, HashMismatch."""
+        return self._fetch(wanted, cache, self._world.reporter)
+
+    def fetch_all(
+        self, wanted: Sequence[Wanted], *, cache: Optional[Path] = None
+    ) -> List[Optional[Path]]:
+        """The same for several, in their order; None for one that a host refuses to us, where pip
+        can be asked for it. The first error, or a signal, ends them all."""
+        shown = _OneTask(self._world.reporter, wanted)
+
+        def make_call(one: Wanted) -> Call[Optional[Path]]:
+            def bring(stop: Stop) -> Optional[Path]:
+                try:
+                    return self._fetch(one, cache, shown, stop)
+                except FileRefused:
+                    if one.is_pips:
+                        return None
+                    raise
+
+            return Call(_host_of(one.link.url), bring)
+
+        with shown:
+            calls = [make_call(one) for one in wanted]
+            return call_several(calls, cut=self._http.cut, on_tick=shown.show)
+
+    def _fetch(
+        self,
+        wanted: Wanted,
+        cache: Optional[Path],
+        reporter: Reporter,
+        stop: Optional[Stop] = None,
+    ) -> Path:
+        from safe_install.wheels.fetch import Trust, fetch  # late: `explain` brings no files
+
+        is_strict = self._require_hashes and not wanted.is_promised
+        return fetch(
+            wanted.link,
+            http=self._http,
+            cache=cache or self._world.cache_dir,
+            reporter=reporter,
+            allowed_hosts=wanted.allowed_hosts,
+            trust=Trust.PROMISED if is_strict else Trust.FIRST_SIGHT,
+            newly_seen=self._newly_seen,
+            find_copy=self._find_copy,
+            stop=stop,
+        )
+
+    def _find_copy(self, url: str) -> Optional[Path]:
+        return find_body(url, find_pip_cache(self._pip_cache))
+
+    def forget_first_seen(self) -> None:
+        """Forget what addresses were first seen to serve in this run."""
+        from safe_install.wheels.fetch import forget_first_seen
+
+        for url in self._newly_seen:
+            forget_first_seen(url)
+
+
+def _host_of(url: str) -> str:
+    return urlsplit(url).netloc.rpartition("@")[2]
+
+
+class _OneTask(Reporter):
+    """Several downloads as one task. Their threads tell it what they do; `show` says it, in the
+    thread that waits for them."""
+
+    def __init__(self, reporter: Reporter, wanted: Collection[Wanted]) -> None:
+        self._reporter = reporter
+        self._files = len(wanted)
+        names = [one.link.filename for one in wanted]
+        self._task = f"download {names[0]}" if len(names) == 1 else f"download {len(names)} files"
+        self._said: queue.SimpleQueue[Tuple[Callable[[str], None], str]] = queue.SimpleQueue()
+        self._under_way: Dict[str, None] = {}
+        self._done: Dict[str, float] = {}
+        self._totals: Dict[str, Optional[float]] = {}
+        self._is_shown = False
+
+    # --- told by the threads ---
+
+    def note(self, text: str) -> None:
+        """Said later."""
+        self._said.put((self._reporter.note, text))
+
+    def warn(self, text: str) -> None:
+        """Said later."""
+        self._said.put((self._reporter.warn, text))
+
+    def task_started(self, task: str, total: Optional[float] = None, unit: str = "") -> None:
+        """A download begins."""
+        self._totals[task] = total
+        self._under_way[task] = None
+
+    def task_advanced(
+        self, task: str, done: float, text: str = "", total: Optional[float] = None
+    ) -> None:
+        """A download has so many bytes, of a total that its host may have said."""
+        self._done[task] = done
+        self._totals[task] = total or self._totals.get(task)
+
+    def task_ended(
+        self, task: str, text: str = "", outcome: TaskOutcome = TaskOutcome.DONE
+    ) -> None:
+        """A download is over."""
+        self._under_way.pop(task, None)
+
+    # --- said by the one that waits ---
+
+    def show(self) -> None:
+        """Say what was told since the last time."""
+        while not self._said.empty():
+            say, text = self._said.get()
+            say(text)
+        totals = list(self._totals.values())
+        if not totals:
+            return
+        known = [total for total in totals if total is not None]
+        total = sum(known) if len(known) == self._files else None
+        if not self._is_shown:
+            self._is_shown = True
+            self._reporter.task_started(self._task, total, "bytes")
+        self._reporter.task_advanced(
+            self._task, sum(list(self._done.values())), self._names(), total
+        )
+
+    def _names(self) -> str:
+        if self._files == 1:
+            return ""
+        tasks = list(self._under_way)[:SHOWN]
+        return ", ".join(task.split()[-1].split("-")[0] for task in tasks)
+
+    def __enter__(self) -> _OneTask:
+        return self
+
+    def __exit__(self, kind: object, error: Optional[BaseException], traceback: object) -> None:
+        outcome = TaskOutcome.DONE
+        if error is not None:
+            outcome = TaskOutcome.FAILED
+            if isinstance(error, (KeyboardInterrupt, Interrupted)):
+                outcome = TaskOutcome.INTERRUPTED
+        if outcome is not TaskOutcome.INTERRUPTED:
+            self.show()
+        if self._is_shown:
+            self._reporter.task_ended(self._task, outcome=outcome)

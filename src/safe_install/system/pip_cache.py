@@ -1,0 +1,34 @@
+"""What pip has downloaded before: the bodies in its cache of HTTP answers, from pip 23.3 on.
+
+Nothing of it is believed: whoever takes a body compares its hash.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path
+from typing import Optional
+from urllib.parse import urldefrag, urlsplit, urlunsplit
+
+from safe_install.folders import find_cache_folder
+
+
+def find_pip_cache(named: Optional[str]) -> Path:
+    """pip's folder; `named`: its option --cache-dir."""
+    if named is not None:
+        return Path(named)
+    return find_cache_folder("pip")
+
+
+def find_body(url: str, cache: Path) -> Optional[Path]:
+    """The file that pip got from this address; None where there is none."""
+    name = hashlib.sha224(_key(url).encode()).hexdigest()
+    body = cache.joinpath("http-v2", *name[:5], f"{name}.body")
+    return body if body.is_file() else None
+
+
+def _key(url: str) -> str:
+    """As CacheControl writes an address: without a fragment; pip takes the password out before."""
+    parts = urlsplit(urldefrag(url)[0])
+    host = parts.netloc.rpartition("@")[2].lower()
+    return urlunsplit((parts.scheme.lower(), host, parts.path or "/", parts.query, ""))
