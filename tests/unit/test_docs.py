@@ -157,3 +157,17 @@ def test_the_changelog_names_the_outcomes_and_answers_beyond_the_common_ones():
 def test_every_check_of_doctor_has_a_section_in_its_order():
     sections = re.findall(r"^### ([a-z-]+)$", read("docs/doctor.md"), re.MULTILINE)
     assert sections == [check.name for check in CHECKS]
+
+
+def test_the_numbers_of_pips_own_tests_add_up():
+    text = (ROOT / "docs" / "drop-in.md").read_text(encoding="utf-8")
+    rows = re.findall(r"^\| test_[^|]* \| (\d+) \| (\d+) \| (\d+) \|$", text, re.M)
+    passed, differ, fail_with_pip = (sum(map(int, column)) for column in zip(*rows))
+    told = re.search(
+        r"Of the other (\d+)\npip passes (\d+) .*safe-install \*\*(\d+), which is ([\d.]+) %", text
+    )
+    other, by_pip, by_us, share = told.groups()
+    assert passed == int(by_us)
+    assert passed + differ == int(by_pip)
+    assert passed + differ + fail_with_pip == int(other)
+    assert f"{100 * passed / (passed + differ):.1f}" == share

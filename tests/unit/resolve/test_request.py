@@ -169,8 +169,8 @@ def test_a_word_that_is_nearly_a_command_or_reserved_is_no_requirement(word):
     ("words", "message", "hint"),
     [
         (["unistall", "x"], "unknown command: unistall", "Did you mean: safe-install uninstall? "),
-        # the nearest word is planned, and no command yet: what does it today
-        (["docter"], "unknown command: docter", "Did you mean: safe-install verify? "),
+        (["docter"], "unknown command: docter", "Did you mean: safe-install doctor? "),
+        # the nearest word is planned, and no command yet
         (
             ["fleets"],
             "unknown command: fleets",
