@@ -243,7 +243,7 @@ def _result_lines(result: InstallResult, *, verbose: bool = False) -> List[str]:
     ):
         return _wheel_lines(result)
     if result.command == "doctor":
-        return _doctor_lines(result, program)
+        return _doctor_lines(result)
     if (
         result.command == "verify"
         and result.after is not None
@@ -279,9 +279,9 @@ def _rolled_back_line(result: InstallResult) -> str:
     return f"Rolled back: {place} is exactly as it was."
 
 
-def _doctor_lines(result: InstallResult, program: str) -> List[str]:
-    """The report alone, or the four questions with their answers, what could not be checked, and the verdict with what
-    to do next."""
+def _doctor_lines(result: InstallResult) -> List[str]:
+    """The report alone, or the four questions with their answers, what could not be checked, and
+    the verdict with what to do next."""
     if "report" in result.details:
         return str(result.details["report"]).splitlines()
     questions = result.details["questions"]
@@ -297,16 +297,11 @@ def _doctor_lines(result: InstallResult, program: str) -> List[str]:
     errors = [finding for finding in result.findings if finding.severity is Severity.ERROR]
     if not errors:
         lines.append(f"{len(asked)} checks, no error{_of_environment(result)}.")
-        return lines + _undo_lines(result, program)
+        return lines + _undo_lines(result)
     found = "1 error" if len(errors) == 1 else f"{len(errors)} errors"
     lines.append(f"{len(asked)} checks, {found}{_of_environment(result)}.")
-    lines += _undo_lines(result, program)
-    return [*lines, f"Next: {_as_typed(errors[0].hint, program)}"]
-
-
-def _as_typed(hint: str, program: str) -> str:
-    """A hint with the program as it was started, and its --python."""
-    return re.sub(r"\bsafe-install (?=[a-z])", lambda _: f"{program} ", hint)
+    lines += _undo_lines(result)
+    return [*lines, f"Next: {errors[0].hint}"]
 
 
 def _wheel_lines(result: InstallResult) -> List[str]:

@@ -175,17 +175,17 @@ def _library_line(distribution: InstalledDistribution) -> str:
 def _own_lines(
     machine: MachineDescription, results: Sequence[CheckResult], facts: Facts
 ) -> List[str]:
-    lines = ["Extensions (safe-install):"]
+    lines = ["Extensions:"]
     for extension in machine.extensions:
         source = extension.source or "not known where from"
         lines.append(f"{extension.name}=={extension.version}: {extension.verdict} ({source})")
     if not machine.extensions:
         lines.append("none")
-    lines += ["", "Checks (safe-install doctor):"]
+    lines += ["", "Checks of doctor:"]
     lines += _check_lines(results)
     if facts.problem is not None:
         lines.append(f"the interpreter: {facts.problem.message}")
-    lines += ["", "Last changes (safe-install history):", *(machine.changes or ("none",))]
+    lines += ["", "Last changes:", *(machine.changes or ("none",))]
     return lines
 
 
