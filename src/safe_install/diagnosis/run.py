@@ -26,7 +26,14 @@ class CannotTell:
     because: str
 
 
-Answer = Union[Sequence[Finding], CannotTell]
+@dataclass(frozen=True)
+class NotHere:
+    """There is nothing to ask about: the checks that need this one are skipped, too."""
+
+    because: str
+
+
+Answer = Union[Sequence[Finding], CannotTell, NotHere]
 
 
 @dataclass(frozen=True)
@@ -77,5 +84,7 @@ def _run_check(
     answer = check.run(facts)
     if isinstance(answer, CannotTell):
         return CheckResult(check.name, Status.CANNOT_TELL, because=answer.because)
+    if isinstance(answer, NotHere):
+        return CheckResult(check.name, Status.SKIPPED, because=answer.because)
     status = Status.FOUND if answer else Status.PASSED
     return CheckResult(check.name, status, tuple(answer))

@@ -10,7 +10,7 @@ from packaging.version import InvalidVersion, Version
 
 from safe_install.diagnosis.environment_checks import imports_torch
 from safe_install.diagnosis.facts import Facts
-from safe_install.diagnosis.run import Answer, CannotTell
+from safe_install.diagnosis.run import Answer, CannotTell, NotHere
 from safe_install.health.comparison import first_line, hint_for
 from safe_install.health.origin import check_missing, is_whole
 from safe_install.models import Environment, Finding, Severity, TorchBuild
@@ -30,7 +30,15 @@ def check_installed(facts: Facts) -> Answer:
     places = environment.torch_places
     if environment.torch is not None and is_whole(places):
         return ()
+    if not places and not _is_missed(facts):
+        return NotHere("there is no torch, and nothing here requires one")
     return (check_missing(places, environment.interpreter.executable),)
+
+
+def _is_missed(facts: Facts) -> bool:
+    """Does something that is installed require torch?"""
+    unmet = facts.found.get("requirements", ())
+    return any(REQUIRES_TORCH.search(finding.detail) for finding in unmet)
 
 
 def check_version(facts: Facts) -> Answer:
