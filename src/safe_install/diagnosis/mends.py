@@ -33,6 +33,7 @@ CHOSEN_AGAIN = frozenset(
     {
         "companion-of-another-build",
         "companion-of-another-torch",
+        "companion-of-another-torch",
         "does-not-load",
         "built-for-another-torch",
         "built-for-another-cuda",

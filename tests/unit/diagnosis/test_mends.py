@@ -55,6 +55,7 @@ def test_what_is_damaged_is_put_back_in_its_version(check):
     ("check", "subject", "chosen"),
     [
         ("companion-of-another-build", "torchvision", "torchvision"),
+        ("companion-of-another-torch", "torchaudio", "torchaudio"),
         ("import-failed", "torch_scatter", "torch-scatter"),
         ("operation-failed", "torch-scatter native part", "torch-scatter"),
         ("built-for-another-torch", "mmcv", "mmcv"),
