@@ -33,7 +33,6 @@ CHOSEN_AGAIN = frozenset(
     {
         "companion-of-another-build",
         "companion-of-another-torch",
-        "companion-of-another-torch",
         "does-not-load",
         "built-for-another-torch",
         "built-for-another-cuda",

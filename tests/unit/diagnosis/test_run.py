@@ -8,7 +8,7 @@ import pytest
 
 from safe_install.diagnosis.checks import BY_NAME, CHECKS
 from safe_install.diagnosis.facts import Facts
-from safe_install.diagnosis.run import CannotTell, Check, CheckResult, Status, run_checks
+from safe_install.diagnosis.run import CannotTell, Check, CheckResult, NotHere, Status, run_checks
 from safe_install.models import Finding, Severity
 
 FACTS = Facts(Path("/env/bin/python"))
@@ -50,6 +50,14 @@ def test_what_needs_a_check_that_found_an_error_is_skipped_and_so_on():
         "b": (Status.SKIPPED, "a found an error"),
         "c": (Status.SKIPPED, "b was skipped"),
         "d": (Status.PASSED, ""),
+    }
+
+
+def test_where_there_is_nothing_to_ask_about_what_needs_it_is_skipped():
+    results = run_checks([check("a", NotHere("no torch")), never("b", ["a"])], FACTS, quick=False)
+    assert ends(results) == {
+        "a": (Status.SKIPPED, "no torch"),
+        "b": (Status.SKIPPED, "a was skipped"),
     }
 
 

@@ -9,7 +9,7 @@ import pytest
 
 from safe_install.diagnosis import torch_checks
 from safe_install.diagnosis.facts import Facts, ShadowingLibrary
-from safe_install.diagnosis.run import CannotTell
+from safe_install.diagnosis.run import CannotTell, NotHere
 from safe_install.models import Finding, HealthReport, ImportResult, Severity, TorchPlace
 from tests.factories import SITE, make_distribution, make_environment, make_health
 
@@ -44,7 +44,6 @@ def test_a_torch_that_is_whole():
 @pytest.mark.parametrize(
     ("torch", "places", "check"),
     [
-        (None, (), "torch-missing"),
         (CUDA, (dataclasses.replace(PLACE, files=""),), "torch-files-missing"),
         (CUDA, (dataclasses.replace(PLACE, version=None),), "torch-without-metadata"),
         (None, (dataclasses.replace(PLACE, files="namespace", version=None),), "torch-leftover"),
@@ -53,6 +52,23 @@ def test_a_torch_that_is_whole():
 def test_a_torch_that_is_not_whole(torch, places, check):
     (one,) = torch_checks.check_installed(facts(torch=torch, places=places))
     assert told([one]) == [(check, Severity.ERROR, "torch")]
+
+
+def test_where_nothing_requires_torch_there_is_nothing_to_ask():
+    answer = torch_checks.check_installed(facts(torch=None, places=()))
+    assert answer == NotHere("there is no torch, and nothing here requires one")
+
+
+def test_a_torch_that_something_requires():
+    unmet = Finding(
+        "requirement-unmet",
+        Severity.WARNING,
+        "torch-scatter",
+        "torch-scatter 2.1.2 requires torch, which is not installed.",
+    )
+    asked = facts(torch=None, places=(), found={"requirements": (unmet,)})
+    (one,) = torch_checks.check_installed(asked)
+    assert told([one]) == [("torch-missing", Severity.ERROR, "torch")]
 
 
 def with_build(**changes):
