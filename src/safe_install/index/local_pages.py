@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from urllib.parse import quote, urlsplit
+from urllib.parse import quote, unquote, urlsplit
 
 from packaging.utils import canonicalize_name
 
@@ -29,9 +29,7 @@ def local_path(url: str) -> Path:
     """The path of such an address."""
     if not url.startswith("file:"):
         return Path(url)
-    from urllib.request import url2pathname  # late: it brings http.client, 10 ms
-
-    return Path(url2pathname(urlsplit(url).path))
+    return Path(unquote(urlsplit(url).path))
 
 
 def read_local_page(url: str) -> PageAnswer:

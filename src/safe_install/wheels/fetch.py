@@ -159,9 +159,8 @@ def find_local_path(url: str) -> Optional[Path]:
             raise DownloadFailed(
                 f"{url} names a file on another machine", hint="Use file:///path or https."
             )
-        from urllib.request import url2pathname  # late: it brings http.client, 20 ms
-
-        return Path(url2pathname(parts.path))
+        # as urllib.request.url2pathname, which would bring http.client and ssl, 20 ms
+        return Path(unquote(parts.path))
     return None if parts.scheme and "://" in url else Path(url)
 
 

@@ -225,8 +225,7 @@ class CheckedZip:
             or here != total
         ):
             self.invalid("more than one part, or an archive comment")
-        if 0xFFFFFFFF in (length, offset) or total == 0xFFFF:
-            end, total, length, offset = self._read_end64(data, end, total, length, offset)
+        end, total, length, offset = self._read_end64(data, end, total, length, offset)
         if offset + length != end:
             self.invalid(
                 "data before the archive, or a directory that its end record does not describe"
@@ -236,14 +235,23 @@ class CheckedZip:
     def _read_end64(
         self, data: mmap.mmap, end: int, total: int, length: int, offset: int
     ) -> Tuple[int, int, int, int]:
+        """The same by the 64-bit record, where there is one. zipfile writes it from 2 GiB on, and
+        leaves true numbers beside it up to 4 GiB: some readers take those, others these."""
         locator = end - 20
         if locator < 0 or data[locator : locator + 4] != b"PK\x06\x07":
-            return end, total, length, offset  # 65,535 entries and no 64-bit record
+            return end, total, length, offset
         (where,) = struct.unpack("<Q", data[locator + 8 : locator + 16])
         record = data[where : where + 56]
         if len(record) < 56 or record[:4] != b"PK\x06\x06" or where + 56 != locator:
             self.invalid("a 64-bit end record that readers treat differently")
         _here, total64, length64, offset64 = struct.unpack("<QQQQ", record[24:56])
+        is_same = (
+            total in (0xFFFF, total64)
+            and length in (0xFFFFFFFF, length64)
+            and offset in (0xFFFFFFFF, offset64)
+        )
+        if not is_same:
+            self.invalid("a 64-bit end record that readers treat differently")
         return where, total64, length64, offset64
 
     def inflate(self, info: zipfile.ZipInfo, stream: Optional[BinaryIO] = None) -> Iterator[bytes]:

@@ -526,6 +526,24 @@ def with_end64(raw, where):
     return raw[:-22] + locator + patch(raw[-22:], 12, "<II", 2**32 - 1, 2**32 - 1)
 
 
+def with_both_ends(raw, *, added=0):
+    """As zipfile writes an archive of 2 to 4 GiB: a 64-bit record beside numbers that are true.
+    `added`: to the length of the directory in the record."""
+    total, length, offset = struct.unpack("<HII", raw[-12:-2])
+    record = struct.pack(
+        "<4sQHHIIQQQQ", b"PK\x06\x06", 44, 45, 45, 0, 0, total, total, length, offset
+    )
+    record = patch(record, 40, "<Q", length + added)
+    locator = b"PK\x06\x07" + struct.pack("<IQI", 0, len(raw) - 22, 1)
+    return raw[:-22] + record + locator + raw[-22:]
+
+
+def test_an_archive_of_two_gigabytes_has_its_numbers_twice(tmp_path):
+    path = make_wheel(tmp_path)
+    path.write_bytes(with_both_ends(path.read_bytes()))
+    assert open_wheel(path).name == "demo"
+
+
 # What two readers would take for two different archives, and the words for it.
 AMBIGUOUS = {
     "a format that zipfile does not know": (
@@ -542,6 +560,10 @@ AMBIGUOUS = {
     ),
     "a 64-bit record elsewhere": (lambda raw: with_end64(raw, 0), "64-bit end record"),
     "a 64-bit record behind the end": (lambda raw: with_end64(raw, 2**40), "64-bit end record"),
+    "a 64-bit record that says something else": (
+        lambda raw: with_both_ends(raw, added=-1),
+        "64-bit end record that readers treat differently",
+    ),
     "bytes before the directory": (insert_before_directory, "between its last entry"),
     "no entry where the directory says": (
         lambda raw: patch(raw, first_local(raw) + 3, "<B", 5),

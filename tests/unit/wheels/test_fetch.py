@@ -290,3 +290,8 @@ def test_a_user_without_a_home_remembers_nothing(take):
             == b"first"
         )
     assert "could not be remembered (HOME is not set" in reporter.warnings[0]
+
+
+def test_the_path_of_a_file_address_is_unquoted():
+    assert find_local_path("file:///a%20b/x%2By.whl") == Path("/a b/x+y.whl")
+    assert find_local_path("file://localhost/x.whl") == Path("/x.whl")
