@@ -55,11 +55,18 @@ def activate(
             continue
         rest = script.read_text().split("\n", 1)[1]
         mode = script.stat().st_mode
-        replace(script, f"#!{environment.executable}\n{rest}".encode())
+        replace(script, f"{start_of_script(environment.executable)}{rest}".encode())
         script.chmod(mode)
     variables = environment.variables
     variables["PATH"] = f"{environment.prefix}/bin{os.pathsep}{variables['PATH']}"
     return Lab(environment, folder, wheels.index, wheels.extensions, wheels.foreign, stack)
+
+
+def start_of_script(executable: Path) -> str:
+    """The first lines of a script, as pip writes them."""
+    if " " not in str(executable):
+        return f"#!{executable}\n"
+    return f"#!/bin/sh\n'''exec' \"{executable}\" \"$0\" \"$@\"\n' '''\n"
 
 
 def run_doctor(lab: Lab, *words: str) -> Dict[str, Any]:

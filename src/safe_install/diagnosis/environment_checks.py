@@ -212,7 +212,7 @@ def _lost(source: LostSource) -> Finding:
         source.name,
         f"{source.name} {source.version} is installed from {source.folder}, and this folder is not "
         "there",
-        f"Put the folder back, or: safe-install uninstall -y {source.name}",
+        f"safe-install uninstall -y {source.name}",
     )
 
 

@@ -185,7 +185,9 @@ def _with_health(
     from safe_install.diagnosis.examined import check_cuda, check_torch_folder
 
     health = answers()
-    found["torch-origin"] = check_torch_folder(environment, health, world.environ)
+    origin = check_torch_folder(environment, health, world.environ)
+    # That torch comes from the user site, or from the base of a virtual environment, is not wrong.
+    found["torch-origin"] = tuple(one for one in origin if one.severity is not Severity.NOTE)
     found["cuda"] = check_cuda(environment, health, world.environ, require_cuda=False)
     return dataclasses.replace(facts, health=health, found=found, unknown=unknown)
 

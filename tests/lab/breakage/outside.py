@@ -90,7 +90,8 @@ def site_packages_cannot_be_read(lab: Lab) -> None:
 
 def files_of_torch_cannot_be_read(lab: Lab) -> None:
     lab.prefix_words += without_privileges()
-    forbid(lab.torch / "_tensor.py", 0o600)
+    # Of a module the bytecode would do.
+    forbid(lab.torch / "lib" / "libc10.so", 0o600)
 
 
 def without_privileges() -> List[str]:
@@ -148,7 +149,7 @@ RECIPES = rows(
         ("site-packages",),
         follows=("torch-installed",),
     ),
-    Recipe(files_of_torch_cannot_be_read, "torch-import", ("_tensor.py",)),
+    Recipe(files_of_torch_cannot_be_read, "torch-import", ("libc10.so",)),
     Recipe(
         a_program_runs_with_a_torch_that_was_replaced,
         "running",
