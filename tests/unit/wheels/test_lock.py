@@ -12,6 +12,7 @@ from typing import List
 import pytest
 
 from safe_install.events import Reporter
+from safe_install.system.several import Stop
 from safe_install.transaction.recovery.lock_file import Lock
 from safe_install.wheels.lock import hold_lock
 from tests.unit.transaction.test_lock import end, hold
@@ -76,7 +77,9 @@ def test_a_holder_elsewhere_is_named_with_what_to_do(
     held = tmp_path / ".lock.held"
     held.write_text('{"token": "0123456789abcdef", "host": "elsewhere", "machine": "m", "pid": 5}')
     notes = Notes()
-    monkeypatch.setattr(time, "sleep", lambda seconds: os.unlink(held))  # its holder has ended
+    monkeypatch.setattr(
+        Stop, "sleep", lambda stop, seconds: os.unlink(held)
+    )  # its holder has ended
     with hold_lock(tmp_path / ".lock", notes, "another build"):
         pass
     told = f"(process 5 on elsewhere; if that has ended: rm {tmp_path}/.lock.held*)"
