@@ -10,6 +10,7 @@ import importlib.metadata
 import re
 import sys
 from pathlib import Path
+from types import ModuleType
 from typing import Any, Dict, List, Mapping, Optional
 
 SITE_FOLDERS = ("site-packages", "dist-packages")
@@ -27,7 +28,7 @@ def check_running() -> List[str]:
     """
     sentences: Dict[str, str] = {}
     for name, module in sorted(loaded_packages(sys.modules).items()):
-        loaded = module.__version__
+        loaded = vars(module)["__version__"]
         installed = _installed_version(name, module)
         if installed is not None and not is_same_version(loaded, installed):
             sentences[name] = (
@@ -44,9 +45,10 @@ def loaded_packages(modules: Mapping[str, Any]) -> Dict[str, Any]:
     """The imported top-level modules that say their version as text."""
     found: Dict[str, Any] = {}
     for name, module in list(modules.items()):
-        if "." in name or name == "__main__":
+        if "." in name or name == "__main__" or not isinstance(module, ModuleType):
             continue
-        if isinstance(getattr(module, "__version__", None), str) and _file_of(module):
+        # Not by getattr: some modules compute it, and warn.
+        if isinstance(vars(module).get("__version__"), str) and _file_of(module):
             found[name] = module
     return found
 
@@ -108,7 +110,7 @@ def _installed_version(name: str, module: Any) -> Optional[str]:
 
 
 def _file_of(module: Any) -> str:
-    path = getattr(module, "__file__", None)
+    path = vars(module).get("__file__")
     return path if isinstance(path, str) else ""
 
 

@@ -152,7 +152,8 @@ def run_by_typer(command, words, environ, monkeypatch):
 def test_every_option_stands_in_the_help_of_its_commands_and_no_other(command, capsys, monkeypatch):
     monkeypatch.setenv("COLUMNS", "200")
     surface.show_help(command.name)
-    shown = re.findall(r"^  (--[a-z0-9-]+)(?: ([^ ]+))? ", capsys.readouterr().out, re.MULTILINE)
+    line = r"^  (?:-[a-z], )?(--[a-z0-9-]+)(?: ([^ ]+))? "
+    shown = re.findall(line, capsys.readouterr().out, re.MULTILINE)
     declared = [(option.name, option.metavar or "") for option in command.options]
     assert [row for row in shown if row != ("--help", "")] == declared
 
