@@ -1,5 +1,4 @@
-"""The values that travel between the layers: frozen, no behaviour beyond what reads off their own
-fields."""
+"""The values that travel between the layers: frozen, no behaviour but what reads their fields."""
 
 from __future__ import annotations
 
@@ -177,8 +176,7 @@ DEFAULT_CHECK_TIMEOUT = 300.0  # seconds: a cold torch on a slow disk takes up t
 
 @dataclass(frozen=True)
 class NetworkSettings:
-    """How pip was told to reach hosts (its options and configuration); we reach them the same
-    way."""
+    """How pip was told to reach hosts; we reach them the same way."""
 
     proxy: Optional[str] = None  # of every host
     # --cert: a file, or a folder, of certificates that count beside the machine's
@@ -211,8 +209,7 @@ class Environment:
     driver: Optional[Driver]
     installed: Mapping[NormalizedName, InstalledDistribution] = field(default_factory=dict)
     torch_places: Tuple[TorchPlace, ...] = ()  # in the order of sys.path
-    # Folders that come before the interpreter's own packages: a torch that is unpacked, and not
-    # installed yet.
+    # before the interpreter's own packages: a torch that is unpacked, and not installed yet
     ahead: Tuple[Path, ...] = ()
 
 

@@ -17,7 +17,7 @@ import pytest
 from safe_install.errors import DownloadFailed, HashMismatch
 from safe_install.events import Reporter, TaskOutcome
 from safe_install.models import Action, Candidate, CandidateKind, Link, Origin, Step
-from safe_install.pipeline.fetching import Fetcher, Wanted, want_of_pip
+from safe_install.pipeline.fetching import Fetcher, WantedFile, want_of_pip
 from safe_install.ports import World
 from safe_install.system.http import HttpClient
 from safe_install.system.several import AT_ONCE
@@ -79,7 +79,7 @@ def put(host, name, *, folder="files"):
     content = content_of(name)
     host.put(f"/{folder}/{name}", content)
     sha256 = hashlib.sha256(content).hexdigest()
-    return Wanted(Link(f"{host.url}/{folder}/{name}", name, sha256=sha256))
+    return WantedFile(Link(f"{host.url}/{folder}/{name}", name, sha256=sha256))
 
 
 def wheels(host, count):
@@ -190,7 +190,9 @@ def test_a_cut_connection_is_not_the_end_of_a_file(host, tmp_path, monkeypatch):
     content = bytes(SIZE)
     host.put("/files/a-1.0-py3-none-any.whl", content)
     host.misbehave("a-1.0", "drip")
-    unpromised = Wanted(Link(f"{host.url}/files/a-1.0-py3-none-any.whl", "a-1.0-py3-none-any.whl"))
+    unpromised = WantedFile(
+        Link(f"{host.url}/files/a-1.0-py3-none-any.whl", "a-1.0-py3-none-any.whl")
+    )
     (other,) = wheels(host, 1)
     fetcher = make_fetcher(tmp_path)
     timer = threading.Timer(0.5, os.kill, (os.getpid(), signal.SIGINT))
@@ -207,7 +209,7 @@ import sys
 from pathlib import Path
 from safe_install.events import Reporter
 from safe_install.models import Link
-from safe_install.pipeline.fetching import Fetcher, Wanted
+from safe_install.pipeline.fetching import Fetcher, WantedFile
 from safe_install.ports import World
 from safe_install.system.http import HttpClient
 
@@ -222,7 +224,7 @@ fetcher = Fetcher(HttpClient(), world, lambda candidate: (), pip_cache="/nowhere
 wanted = []
 for text in files:
     url, sha256 = text.split("#")
-    wanted.append(Wanted(Link(url, url.rpartition("/")[2], sha256=sha256)))
+    wanted.append(WantedFile(Link(url, url.rpartition("/")[2], sha256=sha256)))
 for path in fetcher.fetch_all(wanted):
     print(path, flush=True)
 """
@@ -299,7 +301,7 @@ def test_what_pip_has_in_its_cache_is_not_asked_for(host, tmp_path):
 def test_what_a_host_refuses_is_left_to_pip(host, tmp_path):
     one, other = wheels(host, 2)
     host.misbehave("demo0", "401")
-    pips = Wanted(one.link, is_pips=True)
+    pips = WantedFile(one.link, is_pips=True)
     found = make_fetcher(tmp_path).fetch_all([pips, other])
     assert found[0] is None and found[1].is_file()
     host.misbehave("demo0", "close")  # where pip would fare no better
@@ -318,7 +320,7 @@ def test_a_file_of_pips_may_be_redirected_anywhere(host, tmp_path):
             Action.ADD, "demo", "1.0", url=url, sha256=one.link.sha256, download_info={"url": url}
         )
         assert make_fetcher(tmp_path).fetch_all([want_of_pip(step)])[0].is_file()
-        ours = Wanted(Link(url, "demo-1.0-py3-none-any.whl", sha256=one.link.sha256))
+        ours = WantedFile(Link(url, "demo-1.0-py3-none-any.whl", sha256=one.link.sha256))
         with pytest.raises(DownloadFailed, match="not followed"):
             make_fetcher(tmp_path / "ours").fetch_all([ours])
 
@@ -348,4 +350,4 @@ def test_the_hosts_to_which_a_candidate_may_be_redirected(tmp_path):
     fetcher = Fetcher(HttpClient(), world, lambda candidate: (f"store.{candidate.name}",))
     link = Link("https://h/a-1.0.whl", "a-1.0.whl")
     candidate = Candidate("a", "1.0", CandidateKind.WHEEL, link)
-    assert fetcher.want(candidate, is_promised=True) == Wanted(link, ("store.a",), True)
+    assert fetcher.want(candidate, is_promised=True) == WantedFile(link, ("store.a",), True)

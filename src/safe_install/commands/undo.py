@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, List, Optional, Sequence, Tuple
+from typing import TYPE_CHECKING, Any, List, Optional, Sequence, Tuple
 
 from packaging.utils import NormalizedName, canonicalize_name
 
@@ -34,6 +34,9 @@ from safe_install.transaction.history import describe_changes
 from safe_install.transaction.lock import lock_environment
 from safe_install.transaction.place import make_ownership
 
+if TYPE_CHECKING:
+    from safe_install.transaction.swap import Transaction
+
 
 def undo(
     world: World,
@@ -59,14 +62,7 @@ def undo(
             environment = probe_named(world, python, user=user)
         before = BaselineCheck(environment, check_timeout=check_timeout)
         stack.callback(before.stop)
-        owners = make_ownership(
-            environment.installed.values(), prefix, environment.interpreter.scheme
-        )
-        transaction = stack.enter_context(
-            history.begin_undo(
-                prefix, transaction_id, command=world.command, find_owner=owners.find_owner
-            )
-        )
+        transaction = stack.enter_context(_begin(environment, transaction_id, world))
         entry = _undone_entry(prefix, transaction_id)
         plan = Plan(steps=_reverse_steps(entry.summary))
         needed = _check_needed(entry, plan, environment, force=force)
@@ -90,6 +86,15 @@ def undo(
         result,
         findings=(*verdict.findings, *_unmet(needed, Severity.WARNING)),
         message=f"Undone: {entry.id} ({describe_changes(entry.summary)}).",
+    )
+
+
+def _begin(environment: Environment, transaction_id: Optional[str], world: World) -> Transaction:
+    """The transaction that takes the other one back."""
+    prefix = environment.interpreter.prefix
+    owners = make_ownership(environment.installed.values(), prefix, environment.interpreter.scheme)
+    return history.begin_undo(
+        prefix, transaction_id, command=world.command, find_owner=owners.find_owner
     )
 
 

@@ -14,10 +14,10 @@ from packaging.utils import canonicalize_name
 from safe_install.diagnosis.facts import (
     CachedWheel,
     CondaPackage,
+    FreeSpace,
     LockFile,
     LostSource,
     MetadataFolder,
-    Room,
     ShadowingLibrary,
 )
 from safe_install.index.catalog import known_projects
@@ -119,9 +119,9 @@ def _own_libraries(environment: Environment) -> Dict[str, Path]:
 # --- around it ------------------------------------------------------------------------------------
 
 
-def read_rooms(folders: Iterable[Path]) -> Tuple[Room, ...]:
+def read_rooms(folders: Iterable[Path]) -> Tuple[FreeSpace, ...]:
     """Free space on each file system once; of a folder that is not there, its parent's."""
-    rooms: List[Room] = []
+    rooms: List[FreeSpace] = []
     seen = set()
     for folder in folders:
         present = folder
@@ -134,7 +134,7 @@ def read_rooms(folders: Iterable[Path]) -> Tuple[Room, ...]:
             continue
         if device not in seen:
             seen.add(device)
-            rooms.append(Room(present, room.size))
+            rooms.append(FreeSpace(present, room.size))
     return tuple(rooms)
 
 

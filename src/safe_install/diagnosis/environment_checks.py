@@ -11,9 +11,9 @@ from safe_install.diagnosis.facts import (
     Facts,
     LostSource,
     MetadataFolder,
-    Places,
     Program,
     RecordState,
+    SearchPlaces,
 )
 from safe_install.diagnosis.run import Answer, CannotTell
 from safe_install.models import Environment, Finding, Severity
@@ -107,7 +107,7 @@ def _unlisted(folder: Path) -> Finding:
     )
 
 
-def _hidden(first: MetadataFolder, hidden: MetadataFolder, places: Places) -> Finding:
+def _hidden(first: MetadataFolder, hidden: MetadataFolder, places: SearchPlaces) -> Finding:
     source, way_out = _source_of(first.site, places)
     severity = Severity.ERROR if is_guarded(first.name) else Severity.WARNING
     return Finding(
@@ -120,7 +120,7 @@ def _hidden(first: MetadataFolder, hidden: MetadataFolder, places: Places) -> Fi
     )
 
 
-def _source_of(folder: Path, places: Places) -> Sequence[str]:
+def _source_of(folder: Path, places: SearchPlaces) -> Sequence[str]:
     if folder in places.pythonpath:
         return ("PYTHONPATH", "unset PYTHONPATH")
     if folder == places.user_site:
@@ -387,7 +387,7 @@ def _environment(facts: Facts) -> Environment:
     return facts.environment
 
 
-def _places(facts: Facts) -> Places:
+def _places(facts: Facts) -> SearchPlaces:
     if facts.places is None:
         raise ValueError("the interpreter did not answer")
     return facts.places

@@ -20,7 +20,7 @@ class ProbeProblem:
 
 
 @dataclass(frozen=True)
-class Places:
+class SearchPlaces:
     """Folders that are compared: all of them are resolved."""
 
     prefix: Path
@@ -102,7 +102,7 @@ class ShadowingLibrary:
 
 
 @dataclass(frozen=True)
-class Room:
+class FreeSpace:
     """Free space where files of this environment, the cache and temporary files go."""
 
     path: Path
@@ -110,7 +110,7 @@ class Room:
 
 
 @dataclass(frozen=True)
-class Toolkit:
+class FoundToolkit:
     """A CUDA toolkit that builds from source would use."""
 
     home: Path
@@ -142,7 +142,7 @@ class Facts:
     executable: Path
     environment: Optional[Environment] = None  # None: the interpreter could not be asked
     problem: Optional[ProbeProblem] = None
-    places: Optional[Places] = None  # None: the interpreter could not be asked
+    places: Optional[SearchPlaces] = None  # None: the interpreter could not be asked
     variables: Mapping[str, str] = field(default_factory=dict)  # of this process
     programs: Tuple[Program, ...] = ()
     metadata: Tuple[MetadataFolder, ...] = ()
@@ -155,8 +155,8 @@ class Facts:
     found: Mapping[str, Tuple[Finding, ...]] = field(default_factory=dict)
     unknown: Mapping[str, str] = field(default_factory=dict)  # why they could not, by the check
     interrupted_changes: Tuple[str, ...] = ()  # IDs of our changes that were killed
-    rooms: Tuple[Room, ...] = ()
-    toolkit: Optional[Toolkit] = None
+    rooms: Tuple[FreeSpace, ...] = ()
+    toolkit: Optional[FoundToolkit] = None
     running: Tuple[RunningProgram, ...] = ()
     pip_settings: Mapping[str, str] = field(default_factory=dict)
     missing_folders: Tuple[str, ...] = ()  # folders of pip's settings that are not there

@@ -29,7 +29,7 @@ from safe_install.diagnosis.disk_facts import (
     read_conda,
     read_rooms,
 )
-from safe_install.diagnosis.facts import Facts, Places, ProbeProblem, Toolkit
+from safe_install.diagnosis.facts import Facts, FoundToolkit, ProbeProblem, SearchPlaces
 from safe_install.diagnosis.machine_facts import find_broken, find_programs
 from safe_install.diagnosis.record_facts import read_records
 from safe_install.environment.interpreter import find_interpreter
@@ -129,10 +129,10 @@ def _read_files(world: World, environment: Environment, executable: Path) -> Fac
     )
 
 
-def _resolve_places(interpreter: Interpreter, variables: Mapping[str, str]) -> Places:
+def _resolve_places(interpreter: Interpreter, variables: Mapping[str, str]) -> SearchPlaces:
     active = [variables.get(name, "") for name in ("VIRTUAL_ENV", "CONDA_PREFIX")]
     scheme = interpreter.scheme
-    return Places(
+    return SearchPlaces(
         prefix=_real(interpreter.prefix),
         scripts=_real(scheme.scripts),
         sites=frozenset({_real(scheme.purelib), _real(scheme.platlib)}),
@@ -220,7 +220,7 @@ def _interrupted(prefix: Path) -> Tuple[str, ...]:
     return tuple(name for name, state in transactions if state == "journal")
 
 
-def _find_toolkit(environment: Environment, world: World) -> Optional[Toolkit]:
+def _find_toolkit(environment: Environment, world: World) -> Optional[FoundToolkit]:
     """The one that the person points to: CUDA_HOME, or nvcc on PATH."""
     if environment.torch is None or environment.torch.cuda is None:
         return None
@@ -231,7 +231,7 @@ def _find_toolkit(environment: Environment, world: World) -> Optional[Toolkit]:
         if isinstance(place, toolkit_choice.Unusable):
             continue
         if place.origin in (*toolkit_choice.NAMED_BY_PERSON, toolkit_choice.NVCC_ON_PATH):
-            return Toolkit(place.home, place.version)
+            return FoundToolkit(place.home, place.version)
     return None
 
 

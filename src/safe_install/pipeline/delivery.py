@@ -22,7 +22,7 @@ from safe_install.pipeline.contents import (
     find_hidden,
     system_path,
 )
-from safe_install.pipeline.fetching import Fetcher, Wanted, want_of_pip
+from safe_install.pipeline.fetching import Fetcher, WantedFile, want_of_pip
 from safe_install.pipeline.installer import PipInstaller, build_readers
 from safe_install.pipeline.session import Session, make_folder
 from safe_install.resolve.decisions import normalize_version
@@ -179,7 +179,7 @@ def _fetch(delivery: Delivery, steps: Sequence[Step]) -> Artifacts:
     return artifacts
 
 
-def _want(delivery: Delivery, step: Step) -> Optional[Wanted]:
+def _want(delivery: Delivery, step: Step) -> Optional[WantedFile]:
     """A wheel that pip planned by its METADATA alone is not on pip's index: only we can bring it.
     Others pip could bring, too, one after the other."""
     if step.candidate is None:

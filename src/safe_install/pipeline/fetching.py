@@ -21,7 +21,7 @@ SHOWN = 3  # names of files that are on their way
 
 
 @dataclass(frozen=True)
-class Wanted:
+class WantedFile:
     """A file that is to be fetched."""
 
     link: Link
@@ -30,7 +30,7 @@ class Wanted:
     is_pips: bool = False  # pip can be asked for it, and knows ways to a host that we do not
 
 
-def want_of_pip(step: Step) -> Optional[Wanted]:
+def want_of_pip(step: Step) -> Optional[WantedFile]:
     """The file that pip planned, where pip need not be the one that brings it: a wheel of which its
     report has the address and the hash. As with pip, its host may redirect to any other."""
     if step.origin is not Origin.WHEEL or step.candidate is not None or step.sha256 is None:
@@ -43,7 +43,7 @@ def want_of_pip(step: Step) -> Optional[Wanted]:
         parts = parts._replace(netloc=parts.netloc.rpartition("@")[2])
     filename = unquote(parts.path.rpartition("/")[2])
     link = Link(urlunsplit(parts), filename, sha256=step.sha256, found_in="its index")
-    return Wanted(link, (ANY_HOST,), is_pips=True)
+    return WantedFile(link, (ANY_HOST,), is_pips=True)
 
 
 class Fetcher:
@@ -66,23 +66,23 @@ class Fetcher:
         self._pip_cache = pip_cache
         self._newly_seen: List[str] = []  # addresses
 
-    def want(self, candidate: Candidate, *, is_promised: bool = False) -> Wanted:
+    def want(self, candidate: Candidate, *, is_promised: bool = False) -> WantedFile:
         """The file of a candidate."""
-        return Wanted(candidate.link, self._redirects_of(candidate), is_promised)
+        return WantedFile(candidate.link, self._redirects_of(candidate), is_promised)
 
-    def fetch(self, wanted: Wanted, *, cache: Optional[Path] = None) -> Path:
+    def fetch(self, wanted: WantedFile, *, cache: Optional[Path] = None) -> Path:
         """The file on this machine; its hash was compared. `cache`: where it is kept, if not beside
         the others. Errors: DownloadFailed, HashMismatch."""
         return self._fetch(wanted, cache, self._world.reporter)
 
     def fetch_all(
-        self, wanted: Sequence[Wanted], *, cache: Optional[Path] = None
+        self, wanted: Sequence[WantedFile], *, cache: Optional[Path] = None
     ) -> List[Optional[Path]]:
         """The same for several, in their order; None for one that a host refuses to us, where pip
         can be asked for it. The first error, or a signal, ends them all."""
         shown = _OneTask(self._world.reporter, wanted)
 
-        def make_call(one: Wanted) -> Call[Optional[Path]]:
+        def make_call(one: WantedFile) -> Call[Optional[Path]]:
             def bring(stop: Stop) -> Optional[Path]:
                 try:
                     return self._fetch(one, cache, shown, stop)
@@ -99,7 +99,7 @@ class Fetcher:
 
     def _fetch(
         self,
-        wanted: Wanted,
+        wanted: WantedFile,
         cache: Optional[Path],
         reporter: Reporter,
         stop: Optional[Stop] = None,
@@ -138,7 +138,7 @@ class _OneTask(Reporter):
     """Several downloads as one task. Their threads tell it what they do; `show` says it, in the
     thread that waits for them."""
 
-    def __init__(self, reporter: Reporter, wanted: Collection[Wanted]) -> None:
+    def __init__(self, reporter: Reporter, wanted: Collection[WantedFile]) -> None:
         self._reporter = reporter
         self._files = len(wanted)
         names = [one.link.filename for one in wanted]

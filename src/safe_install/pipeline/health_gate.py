@@ -201,11 +201,7 @@ def apply_and_verify(
     _load_what_comes_later(transaction)
     torch_stays = not transaction.touches(folder_of_torch(before.environment))
     health_before = before.report()
-    # Where torch stays, the look after the change sees what was done to its files before, too.
-    in_torch = bool(expectation.built) or not torch_stays
-    refuse_changed(
-        before.changed_paths(in_torch=in_torch), before.environment, built=expectation.built
-    )
+    _refuse_changed_before(before, expectation, torch_stays=torch_stays)
     with timings.stage("swap"):
         transaction.swap()
     heed_signal = functools.partial(_heed_signal, transaction)
@@ -236,6 +232,14 @@ def apply_and_verify(
     target += _note_running(before.environment, summary)
     is_unhealthy = has_errors((*compared.findings, *compared.intruded, *target))
     return compared.ends_as(Outcome.UNHEALTHY if is_unhealthy else outcome, target)
+
+
+def _refuse_changed_before(before: Checks, expectation: Expectation, *, torch_stays: bool) -> None:
+    """Errors: Refused where somebody else changed the environment meanwhile. Where torch stays, the
+    look after the change sees what was done to its files before, too."""
+    in_torch = bool(expectation.built) or not torch_stays
+    changed = before.changed_paths(in_torch=in_torch)
+    refuse_changed(changed, before.environment, built=expectation.built)
 
 
 def _heed_signal(transaction: Transaction) -> None:

@@ -29,6 +29,7 @@ from packaging.utils import NormalizedName, canonicalize_name
 from safe_install.errors import NoCandidate, PipFailed, Refused
 from safe_install.index.facts import Catalog
 from safe_install.models import (
+    Candidate,
     Environment,
     Finding,
     HealthReport,
@@ -406,7 +407,6 @@ class _Loop:
         choice = selection.torch_choice
         if not selection.extensions and not choice.is_open:
             return selection
-        wanted = self.wanted
         selection = self._find_broken(selection, selection.extensions)
         selection = decisions.leave_behind(selection, selection.broken)
         if not selection.extensions and not choice.is_open:
@@ -425,14 +425,21 @@ class _Loop:
         selection = dataclasses.replace(selection, rejections=rejections, answers=answers)
         selection = self._find_broken(selection, [pin.name for pin in resolution.pins])
         self.notes = cpu_fallback_notes(resolution.pins, answers, selection.planned)
+        self._describe(resolution)
+        return self._obtain_new(resolution.pins, selection)
+
+    def _describe(self, resolution: Resolution) -> None:
         for sentence in describe_pins(resolution):
             self._reporter.note(sentence)
-        for sentence in describe_silent_hosts(resolution.pins, answers):
+        for sentence in describe_silent_hosts(resolution.pins, resolution.answers):
             self._reporter.warn(sentence)
+
+    def _obtain_new(self, pins: Sequence[Candidate], selection: Selection) -> Selection:
+        """With the verified wheels of those pins whose files are not here yet."""
         new = [
             candidate
-            for candidate in resolution.pins
-            if decisions.is_new_file(candidate, selection, wanted, self._catalog)
+            for candidate in pins
+            if decisions.is_new_file(candidate, selection, self.wanted, self._catalog)
         ]
         self.files.bring_ahead(new)
         for candidate in new:

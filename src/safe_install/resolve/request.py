@@ -45,8 +45,7 @@ class InstallRequest:
     upgrade: bool = False
     force_reinstall: bool = False
     ignore_installed: bool = False  # what is installed stays beside what comes
-    # requirements of other distributions may be broken, and nothing is said
-    no_warn_conflicts: bool = False
+    no_warn_conflicts: bool = False  # others' requirements may be broken, and nothing is said
     pre: bool = False
     formats: Formats = field(default_factory=Formats)  # --only-binary, --no-binary
     no_deps: bool = False

@@ -3,15 +3,13 @@
     with lock_environment(prefix):
         recover(prefix)
         with begin(prefix, command=..., scheme=...) as transaction:
-            ...pip install --root transaction.stage...
+            ...fill transaction.stage...
             transaction.plan(remove=..., keep=...)
             transaction.swap()
-            ...ask the environment...
             transaction.commit({...})  # or roll_back()
 
 Until `swap` nothing of the environment is touched. Its journal is on the disk before the first
-rename; from then until `commit` recovery means undo, and undoing is `recovery.undo`'s, which decides
-by looking at the disk.
+rename; from then until `commit` recovery means undo, by `recovery.undo`, which looks at the disk.
 """
 
 from __future__ import annotations

@@ -11,13 +11,13 @@ from safe_install.diagnosis import environment_checks
 from safe_install.diagnosis.facts import (
     ChangedFile,
     Facts,
+    FreeSpace,
     LostSource,
     MetadataFolder,
-    Places,
     ProbeProblem,
     Program,
     RecordState,
-    Room,
+    SearchPlaces,
 )
 from safe_install.diagnosis.run import CannotTell
 from safe_install.models import Finding, RunningProgram, Severity
@@ -31,7 +31,7 @@ from tests.factories import (
 
 PYTHON = Path("/env/bin/python")
 BIN = Path("/env/bin")
-PLACES = Places(
+PLACES = SearchPlaces(
     prefix=Path("/env"),
     scripts=BIN,
     sites=frozenset({SITE}),
@@ -312,7 +312,10 @@ def test_a_change_that_was_killed():
     ],
 )
 def test_room(free, expected):
-    assert told(environment_checks.check_room(facts(rooms=(Room(Path("/env"), free),)))) == expected
+    assert (
+        told(environment_checks.check_room(facts(rooms=(FreeSpace(Path("/env"), free),))))
+        == expected
+    )
 
 
 def test_a_Python_of_the_operating_system():

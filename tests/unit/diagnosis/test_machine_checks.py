@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from safe_install.diagnosis.facts import CachedWheel, CondaPackage, Facts, LockFile, Toolkit
+from safe_install.diagnosis.facts import CachedWheel, CondaPackage, Facts, FoundToolkit, LockFile
 from safe_install.diagnosis.machine_checks import (
     check_conda,
     check_lock_file,
@@ -37,8 +37,8 @@ def told(findings):
     ("environment", "toolkit"),
     [
         (CUDA, None),
-        (CPU, Toolkit(Path("/usr/local/cuda"), "11.8")),
-        (CUDA, Toolkit(Path("/usr/local/cuda"), "13.1")),
+        (CPU, FoundToolkit(Path("/usr/local/cuda"), "11.8")),
+        (CUDA, FoundToolkit(Path("/usr/local/cuda"), "13.1")),
     ],
     ids=["no toolkit", "no CUDA", "the same major"],
 )
@@ -47,7 +47,7 @@ def test_a_toolkit_that_is_not_in_the_way(environment, toolkit):
 
 
 def test_a_toolkit_of_another_CUDA():
-    (one,) = check_toolkit(facts(toolkit=Toolkit(Path("/usr/local/cuda"), "11.8")))
+    (one,) = check_toolkit(facts(toolkit=FoundToolkit(Path("/usr/local/cuda"), "11.8")))
     assert told([one]) == [("toolkit-of-another-cuda", Severity.NOTE, "nvcc")]
     assert "/usr/local/cuda is of CUDA 11.8" in one.detail
     assert "CUDA 13" in one.hint
