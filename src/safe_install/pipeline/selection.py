@@ -1,9 +1,7 @@
-"""From a request to a plan: the loop that chooses extensions and asks the installer for everything
-else.
+"""From a request to a plan: the loop that chooses extensions and asks the installer for the rest.
 
 Nothing of the environment is touched here; the wheels of the chosen extensions are brought to disk,
-because their metadata is part of the question. What is decided, and when it is over,
-`resolve.rounds` says.
+because their metadata is part of the question. `resolve.rounds` decides, and says when it is over.
 """
 
 from __future__ import annotations
@@ -418,15 +416,13 @@ class _Loop:
             self.files.forget_others(selection)
             self._see_torch(selection)
             selection = self.files.show_torch(selection)
-        answers = resolution.answers
-        rejections = merge_rejections(
-            selection.torch_choice, resolution.pins, resolution.rejections
-        )
+        answers, pins = resolution.answers, resolution.pins
+        rejections = merge_rejections(selection.torch_choice, pins, resolution.rejections)
         selection = dataclasses.replace(selection, rejections=rejections, answers=answers)
-        selection = self._find_broken(selection, [pin.name for pin in resolution.pins])
-        self.notes = cpu_fallback_notes(resolution.pins, answers, selection.planned)
+        selection = self._find_broken(selection, [pin.name for pin in pins])
+        self.notes = cpu_fallback_notes(pins, answers, selection.planned)
         self._describe(resolution)
-        return self._obtain_new(resolution.pins, selection)
+        return self._obtain_new(pins, selection)
 
     def _describe(self, resolution: Resolution) -> None:
         for sentence in describe_pins(resolution):
