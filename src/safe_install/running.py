@@ -6,7 +6,6 @@ Standard library only: it is imported into the program that asks.
 
 from __future__ import annotations
 
-import importlib.metadata
 import re
 import sys
 from pathlib import Path
@@ -29,7 +28,7 @@ def check_running() -> List[str]:
     sentences: Dict[str, str] = {}
     for name, module in sorted(loaded_packages(sys.modules).items()):
         loaded = vars(module)["__version__"]
-        installed = _installed_version(name, module)
+        installed = _installed_version(module)
         if installed is not None and not is_same_version(loaded, installed):
             sentences[name] = (
                 f"this process has {name} {loaded} in memory, {installed} is installed: restart it"
@@ -93,20 +92,19 @@ def package_of(path: str) -> Optional[str]:
     return None
 
 
-def _installed_version(name: str, module: Any) -> Optional[str]:
-    """By the package's own version.py, else by the metadata of a distribution of that name."""
-    folder = Path(_file_of(module)).parent
-    try:
-        text = (folder / "version.py").read_text(encoding="utf-8", errors="replace")
-    except OSError:
-        text = ""
-    match = VERSION_LINE.search(text)
-    if match is not None:
-        return match.group(1)
-    try:
-        return importlib.metadata.version(name)
-    except (importlib.metadata.PackageNotFoundError, ValueError):
-        return None
+def _installed_version(module: Any) -> Optional[str]:
+    """The version that the package's files say now. Not that of its metadata: the two differ in
+    many packages. None where it does not stand there as text."""
+    path = Path(_file_of(module))
+    beside = [path.parent / "version.py"] if path.name == "__init__.py" else []
+    for file in (*beside, path):
+        try:
+            match = VERSION_LINE.search(file.read_text(encoding="utf-8", errors="replace"))
+        except OSError:
+            continue
+        if match is not None:
+            return match.group(1)
+    return None
 
 
 def _file_of(module: Any) -> str:

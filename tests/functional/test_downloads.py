@@ -5,16 +5,15 @@ from __future__ import annotations
 import base64
 import hashlib
 import io
+import os
 import shutil
 import sys
 import zipfile
 from pathlib import Path
 
-import pip
 import pytest
-from packaging.version import Version
 
-from tests.functional.conftest import Environment, run_process
+from tests.functional.conftest import Environment, check, make_once, run_process
 
 BIG = 256 * 2**20  # bytes
 ROOM = 128 * 2**20  # for all processes of an install: half of the wheel
@@ -57,11 +56,24 @@ def put(host, name, **options):
     host.put(f"/pypi/simple/{name}/", page.encode(), content_type="text/html")
 
 
+@pytest.fixture(scope="session")
+def new_pip(shared: Path) -> Path:
+    """A folder with a pip that plans by METADATA and downloads no wheels: pip 25.1 or newer."""
+
+    def fetch(folder: Path) -> None:
+        folder.mkdir()
+        command = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps"]
+        check([*command, "--dest", str(folder), "pip>=25.1"], dict(os.environ))
+        (wheel,) = folder.glob("pip-*.whl")
+        with zipfile.ZipFile(wheel) as archive:
+            archive.extractall(folder)
+        wheel.unlink()
+
+    return make_once(shared / "new-pip", fetch)
+
+
 @pytest.fixture
-def environment(make_environment, host) -> Environment:
-    """With the pip that runs us: since pip 25 a plan needs METADATA and no wheels."""
-    if Version(pip.__version__) < Version("25.1"):
-        pytest.skip("a pip that downloads what it plans")
+def environment(make_environment, host, new_pip) -> Environment:
     made = make_environment(
         "3.11",
         with_pip=False,
@@ -70,7 +82,7 @@ def environment(make_environment, host) -> Environment:
         PIP_FIND_LINKS="",
         PIP_NO_CACHE_DIR="1",
     )
-    for folder in Path(pip.__file__).parents[1].glob("pip*"):
+    for folder in new_pip.iterdir():
         shutil.copytree(folder, made.site / folder.name)
     return made
 

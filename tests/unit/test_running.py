@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.metadata
 import subprocess
 import sys
 from types import ModuleType
@@ -102,12 +101,22 @@ def test_another_version_on_the_disk(in_memory, tmp_path):
     ]
 
 
-def test_the_version_of_metadata(in_memory, tmp_path, monkeypatch):
-    monkeypatch.setattr(importlib.metadata, "version", {"numpy": "2.4.6"}.__getitem__)
-    in_memory(make_module("numpy", "1.26.4", str(tmp_path / "__init__.py")))
-    assert check_running() == [
-        "this process has numpy 1.26.4 in memory, 2.4.6 is installed: restart it"
-    ]
+def test_the_version_in_the_module_itself(in_memory, tmp_path):
+    path = tmp_path / "__init__.py"
+    path.write_text('"""A package."""\n\n__version__ = "2.0"\n')
+    in_memory(make_module("alpha", "1.0", str(path)))
+    assert check_running() == ["this process has alpha 1.0 in memory, 2.0 is installed: restart it"]
+
+
+def test_metadata_may_say_another_version(in_memory, tmp_path):
+    path = tmp_path / "certifi" / "__init__.py"
+    path.parent.mkdir()
+    path.write_text('__version__ = "2026.10.19"\n')
+    folder = tmp_path / "certifi-2026.10.19.post1.dist-info"
+    folder.mkdir()
+    (folder / "METADATA").write_text("Name: certifi\nVersion: 2026.10.19.post1\n")
+    in_memory(make_module("certifi", "2026.10.19", str(path)))
+    assert check_running() == []
 
 
 def test_a_package_of_the_same_version_whose_files_were_replaced(in_memory):
@@ -118,7 +127,7 @@ def test_a_package_of_the_same_version_whose_files_were_replaced(in_memory):
 
 
 def test_what_nobody_knows_is_left_out(in_memory, tmp_path):
-    in_memory(make_module("no_such_distribution", "1.0", str(tmp_path / "__init__.py")))
+    in_memory(make_module("computed", "1.0", str(tmp_path / "__init__.py")))
     assert check_running() == []
 
 

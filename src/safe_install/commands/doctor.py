@@ -7,13 +7,9 @@ from typing import Any, Dict, FrozenSet, List, Optional, Sequence, Tuple
 from safe_install.diagnosis.checks import BY_NAME, CHECKS
 from safe_install.diagnosis.facts import Facts
 from safe_install.diagnosis.gather import gather_facts
-from safe_install.diagnosis.mends import plan_mends
 from safe_install.diagnosis.questions import answer_questions
-from safe_install.diagnosis.report import render_report
-from safe_install.diagnosis.report_facts import describe_machine
 from safe_install.diagnosis.run import CheckResult, run_checks
 from safe_install.errors import UsageError
-from safe_install.index.catalog import known_projects
 from safe_install.models import Finding, InstallResult, Outcome
 from safe_install.pipeline.session import progress_task
 from safe_install.ports import Timings, World
@@ -27,6 +23,7 @@ def doctor(
     python: Optional[str],
     quick: bool,
     check_timeout: Optional[float],
+    deep: bool = False,
     with_report: bool = False,
     fix_of: Optional[FrozenSet[str]] = None,
 ) -> InstallResult:
@@ -39,17 +36,28 @@ def doctor(
     timings = Timings()
     with progress_task("check in a fresh process", world):
         facts = gather_facts(
-            world, python=python, quick=quick, check_timeout=check_timeout, timings=timings
+            world,
+            python=python,
+            quick=quick,
+            deep=deep,
+            check_timeout=check_timeout,
+            timings=timings,
         )
     results = run_checks(CHECKS, facts, quick=quick)
     findings = find_all(results)
     is_healthy = not any(result.has_error for result in results)
     details = _details(results, facts)
     if fix_of is not None:
+        from safe_install.diagnosis.mends import plan_mends
+        from safe_install.index.catalog import known_projects
+
         mends = plan_mends(results, facts, known=frozenset(known_projects()), checks=fix_of)
         details["mends"] = [list(line) for line in mends.lines]
         details["outside"] = [finding.detail for finding in mends.outside]
     if with_report:
+        from safe_install.diagnosis.report import render_report
+        from safe_install.diagnosis.report_facts import describe_machine
+
         details["report"] = render_report(facts, describe_machine(facts), results)
     return InstallResult(
         "doctor",

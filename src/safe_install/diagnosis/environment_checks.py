@@ -195,7 +195,9 @@ def check_records(facts: Facts) -> Answer:
                     Severity.WARNING,
                     state.name,
                     f"nobody knows which files are of {state.name} {state.version}: {state.problem}",
-                    _again(state),
+                    # What has no RECORD cannot be uninstalled, and so not be replaced.
+                    f"safe-install install --ignore-installed --no-deps "
+                    f"{state.name}=={state.version}",
                 )
             )
         if state.missing:

@@ -56,6 +56,7 @@ def gather_facts(
     *,
     python: Optional[str],
     quick: bool,
+    deep: bool,
     check_timeout: Optional[float],
     timings: Timings,
 ) -> Facts:
@@ -73,7 +74,7 @@ def gather_facts(
     examination = None if quick else _start_examination(environment, check_timeout)
     # Files are read while the other process imports.
     with timings.stage("files"):
-        facts = _read_files(world, environment, executable)
+        facts = _read_files(world, environment, executable, deep=deep)
     with timings.stage("health"):
         return _with_health(facts, environment, world, examination)
 
@@ -102,7 +103,7 @@ def _without_interpreter(executable: Path, problem: ProbeProblem, world: World) 
     )
 
 
-def _read_files(world: World, environment: Environment, executable: Path) -> Facts:
+def _read_files(world: World, environment: Environment, executable: Path, *, deep: bool) -> Facts:
     variables = world.environ
     interpreter = environment.interpreter
     settings = read_configuration(interpreter.prefix, variables, "install")
@@ -113,7 +114,7 @@ def _read_files(world: World, environment: Environment, executable: Path) -> Fac
         variables=variables,
         programs=find_programs(variables),
         metadata=find_metadata(interpreter.paths),
-        records=read_records(environment),
+        records=read_records(environment, deep=deep),
         lost_sources=find_lost_sources(environment.installed.values()),
         unreadable=find_unreadable(interpreter.paths),
         lock_files=find_lock_files(interpreter.prefix),

@@ -23,7 +23,6 @@ PUT_BACK = frozenset(
         "files-missing",
         "files-overwritten",
         "files-changed",
-        "record-unreadable",
         "torch-files-missing",
         "torch-half-replaced",
     }

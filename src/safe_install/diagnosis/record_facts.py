@@ -33,9 +33,9 @@ class Row(NamedTuple):
 Rows = Mapping[NormalizedName, Sequence[Row]]
 
 
-def read_records(environment: Environment) -> Tuple[RecordState, ...]:
+def read_records(environment: Environment, *, deep: bool = False) -> Tuple[RecordState, ...]:
     """The distributions whose files are not as their RECORDs say: by size, and by hash where two
-    distributions brought the same file.
+    distributions brought the same file. `deep`: every file by its hash.
 
     Editable ones are left out: nothing is promised of their files. So are those of the operating
     system and of conda, which patch and strip what a RECORD lists.
@@ -58,7 +58,7 @@ def read_records(environment: Environment) -> Tuple[RecordState, ...]:
             states.append(RecordState(name, distribution.version, problem=problem))
     owners = _find_shared(environment, rows)
     for name, recorded in rows.items():
-        state = _compare(environment.installed[name], recorded, owners)
+        state = _compare(environment.installed[name], recorded, owners, deep=deep)
         if state is not None:
             states.append(state)
     return tuple(states)
@@ -116,6 +116,8 @@ def _compare(
     distribution: InstalledDistribution,
     rows: Sequence[Row],
     shared: Mapping[Tuple[str, str], Sequence[NormalizedName]],
+    *,
+    deep: bool,
 ) -> Optional[RecordState]:
     """None where every file is as recorded."""
     location = str(distribution.location)
@@ -131,7 +133,7 @@ def _compare(
             continue
         names = shared.get((location, path), ()) if shared else ()
         is_other = size.isdigit() and found != int(size) and _is_code(path)
-        if is_other or (names and not _has_hash(file, written)):
+        if is_other or ((names or deep) and not _has_hash(file, written)):
             others = tuple(name for name in names if name != distribution.name)
             changed.append(ChangedFile(path, others))
     if not missing and not changed:

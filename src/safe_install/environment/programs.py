@@ -43,13 +43,15 @@ def _deleted_files(process: str, top: str) -> Tuple[str, ...]:
     files: Dict[str, None] = {}
     try:
         maps = Path(f"/proc/{process}/maps")
-        with maps.open(encoding="utf-8", errors="surrogateescape") as lines:
-            for line in lines:
-                path = _replaced_path(line.rstrip("\n"), top)
-                if path:
-                    files[path] = None
+        text = maps.read_text(encoding="utf-8", errors="surrogateescape")
     except OSError:
         return ()  # of another user, or it has ended
+    if top not in text:
+        return ()  # nearly every process
+    for line in text.splitlines():
+        path = _replaced_path(line, top)
+        if path:
+            files[path] = None
     return tuple(files)
 
 

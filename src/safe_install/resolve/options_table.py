@@ -177,6 +177,7 @@ OPTIONS: Tuple[OptionRow, ...] = (
         "URL",
     ),
     OptionRow("--quick", "Import nothing: only what files and the driver say."),
+    OptionRow("--deep", "Compare every recorded file by its hash, not by its size."),
     OptionRow("--list", "List the checks."),
     OptionRow("--fix", "Carry out what can be carried out inside the environment, then ask again."),
     OptionRow("--yes", "Do not ask before --fix.", short="-y"),
@@ -293,7 +294,9 @@ COMMANDS: Tuple[CommandRow, ...] = (
         "what is wrong here, why, and what to do about it",
         "What is wrong with this environment, why, and what to do about it. Works where `import torch` "
         "fails, too.",
-        _options("--python --fix --yes --dry-run --quick --list --report --check-timeout --json"),
+        _options(
+            "--python --fix --yes --dry-run --quick --deep --list --report --check-timeout --json"
+        ),
         argument="[CHECK]...",
         argument_field="checks",
         argument_help="With --fix: only what these checks found, warnings too.",

@@ -159,19 +159,22 @@ def with_own_hash(step: Step, hashes: Sequence[str]) -> Step:
 def beside_installed(steps: Tuple[Step, ...], environment: Environment) -> Tuple[Step, ...]:
     """The steps of `pip install --ignore-installed`: what is installed stays, as pip leaves it, if
     it is another version, or if nobody knows its files. torch, what moves with it and extensions
-    are replaced all the same."""
+    are replaced all the same; without a RECORD they get one by the same version, over their files.
+    """
     found = []
     for step in steps:
         installed = environment.installed.get(step.name)
-        if (
-            installed is not None
-            and not is_guarded(step.name)
-            and step.candidate is None
-            and not (installed.has_record and installed.version == step.version)
-        ):
+        if installed is not None and _stays_beside(step, installed):
             step = dataclasses.replace(step, action=Action.ADD, from_version=None)
         found.append(step)
     return tuple(found)
+
+
+def _stays_beside(step: Step, installed: InstalledDistribution) -> bool:
+    is_same = installed.version == step.version
+    if is_guarded(step.name) or step.candidate is not None:
+        return is_same and not installed.has_record
+    return not (is_same and installed.has_record)
 
 
 def _sha256(download: Mapping[str, Any]) -> Optional[str]:

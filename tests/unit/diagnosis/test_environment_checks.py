@@ -208,7 +208,7 @@ def test_a_record_that_cannot_be_read():
     (one,) = records(RecordState("alpha", "1.0", problem="/env/alpha has no RECORD"))
     assert told([one]) == [("record-unreadable", Severity.WARNING, "alpha")]
     assert "/env/alpha has no RECORD" in one.detail
-    assert one.hint == "safe-install install --force-reinstall --no-deps alpha==1.0"
+    assert one.hint == "safe-install install --ignore-installed --no-deps alpha==1.0"
 
 
 def test_an_editable_install_without_its_folder():

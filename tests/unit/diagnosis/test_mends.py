@@ -42,7 +42,6 @@ def plan(*results, facts=None, **options):
     [
         "files-missing",
         "files-overwritten",
-        "record-unreadable",
         "torch-files-missing",
         "torch-half-replaced",
     ],

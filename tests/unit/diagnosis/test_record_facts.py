@@ -39,6 +39,16 @@ def test_files_that_are_gone_or_of_another_size(small):
     )
 
 
+def test_a_changed_file_of_the_same_size_is_seen_by_its_hash(small):
+    alpha = small.install("alpha", "1.0", {"alpha/a.py": "one", "alpha/b.pem": "two"})
+    (small.site / "alpha" / "a.py").write_text("One")
+    (small.site / "alpha" / "b.pem").write_text("Two")
+    environment = make_environment(alpha)
+    assert read_records(environment) == ()
+    changed = (ChangedFile("alpha/a.py"), ChangedFile("alpha/b.pem"))
+    assert read_records(environment, deep=True) == (RecordState("alpha", "1.0", (), changed),)
+
+
 @pytest.mark.parametrize("second", ["two!", "a longer one"], ids=["same size", "other size"])
 def test_a_file_of_two_distributions_is_that_of_the_last(small, second):
     alpha = small.install("alpha", "1.0", {"shared/a.so": "one!", "shared/__init__.py": ""})

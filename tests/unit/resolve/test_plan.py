@@ -62,6 +62,8 @@ def test_the_hash_of_the_person_is_stronger_than_that_of_a_page(hashes, kept):
         ("numpy", "2.0", False, True),
         ("torchvision", "1.0", True, False),
         ("nvidia-nccl-cu12", "1.0", False, False),
+        ("nvidia-nccl-cu12", "2.0", False, True),  # it gets a RECORD
+        ("nvidia-nccl-cu12", "2.0", True, False),
         ("numpy", None, True, False),
     ],
 )
