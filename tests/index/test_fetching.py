@@ -20,7 +20,7 @@ from safe_install.models import Action, Candidate, CandidateKind, Link, Origin, 
 from safe_install.pipeline.fetching import Fetcher, WantedFile, want_of_pip
 from safe_install.ports import World
 from safe_install.system.http import HttpClient
-from safe_install.system.several import AT_ONCE
+from safe_install.system.several import AT_ONCE, THREAD_NAME
 from tests.wheelhost import WheelHost
 
 SIZE = 300_000
@@ -57,7 +57,7 @@ def host():
 
 @pytest.fixture(autouse=True)
 def no_thread_is_left(host):
-    """Of ours: the host's own wait for the next request of a connection that is kept."""
+    """Of ours: those of the host wait for the next request of a connection that is kept."""
     yield
     deadline = time.monotonic() + 20
     while _own_threads() and time.monotonic() < deadline:
@@ -66,8 +66,7 @@ def no_thread_is_left(host):
 
 
 def _own_threads():
-    names = ("process_request_thread", "serve_forever", "MainThread", "Timer", "pytest")
-    return [one for one in threading.enumerate() if not any(name in one.name for name in names)]
+    return [one for one in threading.enumerate() if one.name == THREAD_NAME]
 
 
 def content_of(name):

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from typing import Callable, Dict, Generic, List, Optional, Sequence, TypeVar
 
 AT_ONCE = 4  # calls of one group
+THREAD_NAME = "safe-install call"
 TICK = 0.1  # seconds between two looks of the one that waits
 GRACE = 2.0  # seconds for the threads to end after the word to stop
 
@@ -126,7 +127,7 @@ def _start(
     for group, waiting in groups.items():
         for _ in range(min(AT_ONCE, sizes[group])):
             # a thread that cannot be ended (a name that is being resolved) ends with the process
-            thread = threading.Thread(target=work, args=(waiting,), daemon=True)
+            thread = threading.Thread(target=work, name=THREAD_NAME, args=(waiting,), daemon=True)
             threads.append(thread)
             thread.start()
 
