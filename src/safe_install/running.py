@@ -15,7 +15,10 @@ from typing import Any, Dict, List, Mapping, Optional
 SITE_FOLDERS = ("site-packages", "dist-packages")
 DELETED = " (deleted)"
 STATE_FOLDER = ".safe-install"  # replaced files are kept below it, so that they can be put back
-VERSION_LINE = re.compile(r"^__version__\s*(?::\s*str\s*)?=\s*['\"]([^'\"]+)['\"]", re.MULTILINE)
+# A version as text, and nothing behind it: `".".join(...)` is computed.
+VERSION_LINE = re.compile(
+    r"""^__version__\s*(?::\s*str\s*)?=\s*['"](\d[^'"\n]*)['"][ \t]*(?:\#.*)?\r?$""", re.MULTILINE
+)
 
 
 def check_running() -> List[str]:

@@ -108,6 +108,25 @@ def test_the_version_in_the_module_itself(in_memory, tmp_path):
     assert check_running() == ["this process has alpha 1.0 in memory, 2.0 is installed: restart it"]
 
 
+@pytest.mark.parametrize(
+    ("line", "said"),
+    [
+        ('__version__ = "2.0"', True),
+        ("__version__: str = '2.0'  # of the release", True),
+        ('__version__ = "2.0"\r', True),
+        ('__version__ = ".".join(map(str, parts))', False),
+        ('__version__ = "2.0" + suffix', False),
+        ("__version__ = version", False),
+        ('__version__ = "unknown"', False),
+    ],
+)
+def test_a_version_that_is_computed_is_not_read(in_memory, tmp_path, line, said):
+    path = tmp_path / "__init__.py"
+    path.write_bytes(f"x = 1\n{line}\ny = 2\n".encode())
+    in_memory(make_module("alpha", "1.0", str(path)))
+    assert bool(check_running()) is said
+
+
 def test_metadata_may_say_another_version(in_memory, tmp_path):
     path = tmp_path / "certifi" / "__init__.py"
     path.parent.mkdir()
