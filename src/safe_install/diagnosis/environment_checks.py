@@ -14,6 +14,7 @@ from safe_install.diagnosis.facts import (
     Program,
     RecordState,
     SearchPlaces,
+    environment_of,
 )
 from safe_install.diagnosis.run import Answer, CannotTell
 from safe_install.models import Environment, Finding, Severity
@@ -44,7 +45,7 @@ def check_interpreter(facts: Facts) -> Answer:
 
 def check_programs(facts: Facts) -> Answer:
     """Do python and pip on PATH belong to the environment that is active?"""
-    environment, places = _environment(facts), _places(facts)
+    environment, places = environment_of(facts), _places(facts)
     scripts = places.scripts
     if places.prefix not in places.active:
         return ()
@@ -263,7 +264,7 @@ def _matters(name: NormalizedName, facts: Facts) -> bool:
         return False
     if name == TORCH or not is_library_of_torch(name):
         return True
-    torch = _environment(facts).installed.get(TORCH)
+    torch = environment_of(facts).installed.get(TORCH)
     if torch is None:
         return False
     # "nvidia-cudnn-cu13==9.15.1.9; platform_system == 'Linux'"
@@ -338,7 +339,7 @@ def check_room(facts: Facts) -> Answer:
 
 def check_managed(facts: Facts) -> Answer:
     """Does the operating system keep this Python to itself?"""
-    interpreter = _environment(facts).interpreter
+    interpreter = environment_of(facts).interpreter
     if interpreter.externally_managed is None:
         return ()
     return (
@@ -380,13 +381,6 @@ def imports_torch(facts: Facts) -> bool:
     """Did a fresh process import torch?"""
     answer = facts.health.imports.get(TORCH) if facts.health is not None else None
     return answer is not None and answer.ok
-
-
-def _environment(facts: Facts) -> Environment:
-    """The environment, where the interpreter answered: every check but the first needs that."""
-    if facts.environment is None:
-        raise ValueError("the interpreter did not answer")
-    return facts.environment
 
 
 def _places(facts: Facts) -> SearchPlaces:

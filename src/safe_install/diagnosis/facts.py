@@ -8,7 +8,7 @@ from typing import FrozenSet, Mapping, Optional, Tuple
 
 from packaging.utils import NormalizedName
 
-from safe_install.models import Environment, Finding, HealthReport, RunningProgram
+from safe_install.models import Environment, Finding, HealthReport, RunningProgram, TorchBuild
 
 
 @dataclass(frozen=True)
@@ -163,3 +163,18 @@ class Facts:
     cached_wheels: Tuple[CachedWheel, ...] = ()
     conda: Tuple[CondaPackage, ...] = ()
     lock_files: Tuple[LockFile, ...] = ()
+
+
+def environment_of(facts: Facts) -> Environment:
+    """The environment, for checks that need an interpreter that answered. Errors: ValueError."""
+    if facts.environment is None:
+        raise ValueError("the interpreter did not answer")
+    return facts.environment
+
+
+def torch_of(facts: Facts) -> TorchBuild:
+    """The installed torch, for checks that need one. Errors: ValueError."""
+    torch = environment_of(facts).torch
+    if torch is None:
+        raise ValueError("there is no torch")
+    return torch

@@ -8,9 +8,9 @@ from typing import List, Optional
 
 from packaging.version import InvalidVersion, Version
 
-from safe_install.diagnosis.facts import Facts
+from safe_install.diagnosis.facts import Facts, torch_of
 from safe_install.diagnosis.run import Answer
-from safe_install.models import Environment, Finding, Severity, TorchBuild
+from safe_install.models import Finding, Severity, TorchBuild
 from safe_install.tags import split_local
 from safe_install.torch_family import TORCH
 
@@ -23,7 +23,7 @@ ACCELERATOR_IN_ADDRESS = re.compile(r"/whl/(?:nightly/)?(cpu|cu\d+|rocm[\d.]+|xp
 
 def check_toolkit(facts: Facts) -> Answer:
     """Would the CUDA toolkit here compile for this torch?"""
-    torch, toolkit = _torch(facts), facts.toolkit
+    torch, toolkit = torch_of(facts), facts.toolkit
     if toolkit is None or torch.cuda is None:
         return ()
     if _major(toolkit.version) == _major(torch.cuda):
@@ -189,10 +189,3 @@ def _mkl(facts: Facts, mkl: Optional[object]) -> List[Finding]:
 
 def _major(version: str) -> str:
     return version.split(".")[0]
-
-
-def _torch(facts: Facts) -> TorchBuild:
-    environment: Optional[Environment] = facts.environment
-    if environment is None or environment.torch is None:
-        raise ValueError("there is no torch")
-    return environment.torch

@@ -9,11 +9,11 @@ from packaging.utils import canonicalize_name
 from packaging.version import InvalidVersion, Version
 
 from safe_install.diagnosis.environment_checks import imports_torch
-from safe_install.diagnosis.facts import Facts
+from safe_install.diagnosis.facts import Facts, environment_of, torch_of
 from safe_install.diagnosis.run import Answer, CannotTell, NotHere
 from safe_install.health.comparison import first_line, hint_for
 from safe_install.health.origin import check_missing, is_whole
-from safe_install.models import Environment, Finding, Severity, TorchBuild
+from safe_install.models import Finding, Severity
 from safe_install.tags import split_local
 from safe_install.torch_family import COMPANIONS, COMPILERS, TORCH
 
@@ -26,7 +26,7 @@ LIBRARY_PREFIXES = ("nvidia-", "cuda-")
 
 def check_installed(facts: Facts) -> Answer:
     """Is there a torch, whole, with metadata?"""
-    environment = _environment(facts)
+    environment = environment_of(facts)
     places = environment.torch_places
     if environment.torch is not None and is_whole(places):
         return ()
@@ -43,7 +43,7 @@ def _is_missed(facts: Facts) -> bool:
 
 def check_version(facts: Facts) -> Answer:
     """Do torch's files and its metadata name the same version?"""
-    torch = _torch(facts)
+    torch = torch_of(facts)
     recorded = str(torch.version)
     of_files = torch.runtime_version
     if split_local(recorded)[0] == split_local(of_files)[0] or not torch.has_metadata:
@@ -62,7 +62,7 @@ def check_version(facts: Facts) -> Answer:
 
 def check_companions(facts: Facts) -> Answer:
     """Were torchvision, torchaudio and torchtext built for the accelerator of this torch?"""
-    environment, torch = _environment(facts), _torch(facts)
+    environment, torch = environment_of(facts), torch_of(facts)
     findings: List[Finding] = []
     for name in sorted(COMPANIONS & set(environment.installed)):
         version = environment.installed[name].version
@@ -97,7 +97,7 @@ def check_companions(facts: Facts) -> Answer:
 
 def check_compiler(facts: Facts) -> Answer:
     """Is there one compiler of torch (triton), the one that torch requires?"""
-    environment = _environment(facts)
+    environment = environment_of(facts)
     present = sorted(COMPILERS & set(environment.installed))
     if len(present) < 2:
         return ()
@@ -110,7 +110,7 @@ def check_compiler(facts: Facts) -> Answer:
             f"{names} are installed, and all of them are the module `triton`: they overwrite each "
             "other",
             f"safe-install uninstall -y {' '.join(present)} && safe-install install "
-            f"--force-reinstall torch=={_torch(facts).version}",
+            f"--force-reinstall torch=={torch_of(facts).version}",
         ),
     )
 
@@ -133,7 +133,7 @@ def check_libraries(facts: Facts) -> Answer:
             Severity.ERROR,
             TORCH,
             f"{details}{more}",
-            f"safe-install install torch=={_torch(facts).version}",
+            f"safe-install install torch=={torch_of(facts).version}",
         ),
     )
 
@@ -200,13 +200,13 @@ def check_imports(facts: Facts) -> Answer:
 
 
 def _again(facts: Facts) -> str:
-    version = _torch(facts).version
+    version = torch_of(facts).version
     return f"safe-install install --force-reinstall --no-deps torch=={version}"
 
 
 def check_numpy(facts: Facts) -> Answer:
     """Can this torch use the numpy that is here?"""
-    environment, torch = _environment(facts), _torch(facts)
+    environment, torch = environment_of(facts), torch_of(facts)
     numpy = environment.installed.get(NUMPY)  # type: ignore[call-overload]
     if numpy is None:
         return ()
@@ -272,19 +272,6 @@ def check_extensions(facts: Facts) -> Answer:
 def _way_out(subject: str, facts: Facts) -> str:
     """`subject`: "torch_scatter", or what was computed with it: "torch-scatter on cuda"."""
     name = canonicalize_name(subject.partition(" ")[0])
-    if name in _environment(facts).installed:
+    if name in environment_of(facts).installed:
         return f"safe-install install --force-reinstall --no-deps {name}"
     return f"See all that it says: python -c 'import {subject.partition(' ')[0]}'"
-
-
-def _environment(facts: Facts) -> Environment:
-    if facts.environment is None:
-        raise ValueError("the interpreter did not answer")
-    return facts.environment
-
-
-def _torch(facts: Facts) -> TorchBuild:
-    torch = _environment(facts).torch
-    if torch is None:
-        raise ValueError("there is no torch")
-    return torch

@@ -53,9 +53,12 @@ def test_a_toolkit_of_another_CUDA():
     assert "CUDA 13" in one.hint
 
 
-@pytest.mark.parametrize("environment", [None, make_environment()], ids=["none", "no torch"])
-def test_a_toolkit_is_not_asked_about_where_there_is_no_torch(environment):
-    with pytest.raises(ValueError, match="there is no torch"):
+@pytest.mark.parametrize(
+    ("environment", "why"),
+    [(None, "the interpreter did not answer"), (make_environment(), "there is no torch")],
+)
+def test_a_toolkit_is_not_asked_about_where_there_is_no_torch(environment, why):
+    with pytest.raises(ValueError, match=why):
         check_toolkit(facts(environment))
 
 
