@@ -121,6 +121,10 @@ def test_leftovers_are_recovered_first(check):
     assert mends.lines == (("recover",), (*INSTALL, "torch==2.13.0+cpu"))
 
 
+def test_leftovers_alone():
+    assert plan(found(warning("interrupted-pip", "~orch"))).lines == (("recover",),)
+
+
 def test_warnings_only_where_they_were_named():
     finding = warning("files-changed", "six")
     facts = make_facts(make_distribution("six", "1.17.0"))
