@@ -47,7 +47,8 @@ def a_torch_without_CUDA_on_a_machine_with_a_GPU(lab: Lab) -> None:
 
 
 def a_file_that_runs_at_every_start_ends_the_interpreter(lab: Lab) -> None:
-    (lab.site / "sitecustomize.py").write_text("import os; os._exit(3)\n")
+    # Not sitecustomize: Debian has its own, which comes first.
+    (lab.site / "ending.pth").write_text("import os; os._exit(3)\n")
 
 
 def a_pth_file_hangs(lab: Lab) -> None:
@@ -137,7 +138,7 @@ RECIPES = rows(
     Recipe(
         a_file_that_runs_at_every_start_ends_the_interpreter,
         "interpreter",
-        ("sitecustomize.py",),
+        ("ending.pth",),
     ),
     Recipe(a_pth_file_hangs, "interpreter", ("hanging.pth",)),
     Recipe(the_interpreter_is_a_link_to_nowhere, "interpreter", ("gone/bin/python3",)),
