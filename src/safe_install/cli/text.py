@@ -301,7 +301,8 @@ def _doctor_lines(result: InstallResult) -> List[str]:
     found = "1 error" if len(errors) == 1 else f"{len(errors)} errors"
     lines.append(f"{len(asked)} checks, {found}{_of_environment(result)}.")
     lines += _undo_lines(result)
-    return [*lines, f"Next: {errors[0].hint}"]
+    hints = [finding.hint for finding in errors if finding.hint]
+    return [*lines, *(f"Next: {hint}" for hint in hints[:1])]
 
 
 def _wheel_lines(result: InstallResult) -> List[str]:

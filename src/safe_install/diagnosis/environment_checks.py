@@ -18,6 +18,7 @@ from safe_install.diagnosis.facts import (
 )
 from safe_install.diagnosis.run import Answer, CannotTell
 from safe_install.models import Environment, Finding, Severity
+from safe_install.requirements import requirement_name
 from safe_install.torch_family import TORCH, is_guarded, is_library_of_torch
 
 GIBIBYTE = 1 << 30
@@ -268,15 +269,8 @@ def _matters(name: NormalizedName, facts: Facts) -> bool:
     if torch is None:
         return False
     # "nvidia-cudnn-cu13==9.15.1.9; platform_system == 'Linux'"
-    required = [_name_of(text) for text in torch.requires]
+    required = [requirement_name(text) or "" for text in torch.requires]
     return name in required or any(one.startswith("cuda-toolkit") for one in required)
-
-
-def _name_of(requirement: str) -> str:
-    for index, letter in enumerate(requirement):
-        if not (letter.isalnum() or letter in "-_."):
-            return requirement[:index].replace("_", "-").replace(".", "-").lower()
-    return requirement.lower()
 
 
 def _is_code(path: str) -> bool:

@@ -15,7 +15,7 @@ from safe_install.diagnosis.run import CheckResult
 from safe_install.health.requirements import unmet_requirements
 from safe_install.models import Environment, Finding, Severity
 from safe_install.requirements import parse_requirement, requirement_name
-from safe_install.torch_family import COMPANIONS, COMPILERS, TORCH, is_guarded
+from safe_install.torch_family import COMPANIONS, COMPILERS, TORCH
 
 # Checks of findings whose distribution is put back as it was: the version that is recorded.
 PUT_BACK = frozenset(
@@ -152,7 +152,7 @@ def _removed_for(finding: Finding, environment: Environment) -> List[str]:
     """What goes before: all compilers where there are two of them."""
     if finding.check != "two-compilers":
         return []
-    return sorted(name for name in environment.installed if name in COMPILERS and is_guarded(name))
+    return sorted(name for name in environment.installed if name in COMPILERS)
 
 
 def is_better(before: Sequence[Finding], after: Sequence[Finding]) -> bool:
