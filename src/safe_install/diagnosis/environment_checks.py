@@ -17,6 +17,7 @@ from safe_install.diagnosis.facts import (
     environment_of,
 )
 from safe_install.diagnosis.run import Answer, CannotTell
+from safe_install.health.running import note_running
 from safe_install.models import Environment, Finding, Severity
 from safe_install.requirements import requirement_name
 from safe_install.torch_family import TORCH, is_guarded, is_library_of_torch
@@ -350,18 +351,7 @@ def check_managed(facts: Facts) -> Answer:
 
 def check_running(facts: Facts) -> Answer:
     """Which running programs still have files in memory that were replaced?"""
-    return [
-        Finding(
-            "running-with-old-files",
-            Severity.WARNING,
-            str(program.pid),
-            f"process {program.pid} ({program.command}) has files in memory that were replaced "
-            f"since: {_some(program.files)}",
-            f"End it and start it again; it works with the old files until then: kill "
-            f"{program.pid}",
-        )
-        for program in facts.running
-    ]
+    return list(note_running(facts.running))
 
 
 def check_found(name: str, facts: Facts) -> Answer:

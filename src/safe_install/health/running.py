@@ -18,7 +18,8 @@ def note_running(programs: Sequence[RunningProgram]) -> Tuple[Finding, ...]:
             str(program.pid),
             f"process {program.pid} ({program.command}) has files in memory that were replaced: "
             f"{_some(program.files)}",
-            "Start it again: until then it works with the old ones.",
+            f"End it and start it again; it works with the old files until then: kill "
+            f"{program.pid}",
         )
         for program in programs
     )
