@@ -1,0 +1,115 @@
+"""A snapshot of an environment, as values. Pure.
+
+`export` writes one in the forms of others (pylock.toml, requirements, environment.yml), `sync` makes
+an environment what one says, `diff` compares two of them, and a bundle carries one with its files.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Mapping, Optional, Tuple, Union
+
+from safe_install.models import NormalizedName
+
+
+@dataclass(frozen=True)
+class IndexSource:
+    """A file of a package index: there, its project and version name it, too."""
+
+    index: str  # "https://pypi.org/simple"
+    url: str
+    filename: str
+    sha256: str
+    size: Optional[int] = None  # bytes
+
+
+@dataclass(frozen=True)
+class UrlSource:
+    """A file at an address that no package index lists: a wheel host, a release page."""
+
+    url: str
+    filename: str
+    sha256: Optional[str]  # None: nobody wrote it down
+    size: Optional[int] = None
+    subdirectory: str = ""  # of an archive of sources
+
+
+@dataclass(frozen=True)
+class FileSource:
+    """A file on this machine. Wheels that were built here have no other address."""
+
+    path: str  # absolute, or relative to the document that names it
+    filename: str
+    sha256: str
+    size: Optional[int] = None
+    is_built_here: bool = False
+
+
+@dataclass(frozen=True)
+class DirectorySource:
+    """A folder of sources on this machine."""
+
+    path: str
+    is_editable: bool = False
+    subdirectory: str = ""
+
+
+@dataclass(frozen=True)
+class RepositorySource:
+    """A commit of a repository (PEP 610, PEP 751)."""
+
+    vcs: str  # "git", "hg", "svn", "bzr"
+    url: str
+    commit: str
+    requested_revision: str = ""
+    subdirectory: str = ""
+    is_editable: bool = False
+
+
+@dataclass(frozen=True)
+class UnknownSource:
+    """Nobody wrote down where the files came from, and no index has them."""
+
+    reason: str
+
+
+Source = Union[IndexSource, UrlSource, FileSource, DirectorySource, RepositorySource, UnknownSource]
+
+
+@dataclass(frozen=True)
+class RecordedDistribution:
+    """One distribution, with its exact source."""
+
+    name: NormalizedName
+    version: str  # as its metadata writes it, with the local version
+    source: Source
+    written_name: str = ""  # as its metadata writes it; "" where a document has the normalized one
+    is_requested: bool = False
+    requires_python: str = ""
+
+
+@dataclass(frozen=True)
+class TorchFacts:
+    """What a snapshot says of torch: enough to see why an extension would not load elsewhere."""
+
+    version: str  # torch.__version__: "2.13.0+cpu"
+    accelerator: str  # "cu126", "cpu"
+    cuda: str = ""  # torch.version.cuda
+
+
+@dataclass(frozen=True)
+class Snapshot:
+    """A whole environment. `distributions` is sorted by name."""
+
+    python: str  # "3.11.7"
+    platform: str  # "linux_x86_64"
+    libc: Tuple[str, str]  # ("glibc", "2.36")
+    distributions: Tuple[RecordedDistribution, ...]
+    torch: Optional[TorchFacts] = None
+    driver: str = ""  # "535.104.05"; "" where none is here
+    gpus: Tuple[str, ...] = ()  # "NVIDIA A100 (8.0)"
+    markers: Mapping[str, str] = field(default_factory=dict)  # PEP 508's environment markers
+
+    def find(self, name: str) -> Optional[RecordedDistribution]:
+        """One distribution by its normalized name."""
+        return next((one for one in self.distributions if one.name == name), None)
