@@ -236,9 +236,8 @@ class Link:
     found_in: str = ""  # the page's URL, "bundled facts" or "built here"
     requires_python: Optional[str] = None
     yanked: Optional[str] = None
-    metadata: Optional[str] = (
-        None  # its METADATA lies beside it (PEP 658): the sha256 of that, "" where none is promised
-    )
+    # its METADATA lies beside it (PEP 658): the sha256 of that, "" where none is promised
+    metadata: Optional[str] = None
     hash_from_index: bool = False  # `sha256` is of the wheel index, and not of the page
     conflicting_hash: Optional[str] = None  # the other sha256 that the page states
 
@@ -428,11 +427,9 @@ class UnmetRequirement:
 
     def __str__(self) -> str:
         """As pip says it."""
-        problem = (
-            f"but you have {self.present} which is incompatible."
-            if self.present
-            else "which is not installed."
-        )
+        problem = "which is not installed."
+        if self.present:
+            problem = f"but you have {self.present} which is incompatible."
         return f"{self.name} {self.version} requires {self.requirement}, {problem}"
 
 
@@ -470,6 +467,8 @@ class Outcome(enum.Enum):
     ROLLED_BACK = "rolled-back"
     ROLLBACK_FAILED = "rollback-failed"
     UNDONE = "undone"
+    STAGED = "staged"
+    ABANDONED = "abandoned"
     RECOVERED = "recovered"
     HEALTHY = "healthy"
     UNHEALTHY = "unhealthy"

@@ -336,7 +336,7 @@ def _install(invocation: Invocation, reporter: Reporter) -> Answer:
     from safe_install.cli.locations import read_location
     from safe_install.resolve.request import parse_install, parse_network
 
-    words = invocation.line.words
+    words, stages = invocation.line.words, invocation.line.route.command == "stage"
     configuration = _configuration(invocation)
     network = parse_network(words, configuration)
     request = parse_install(
@@ -346,24 +346,25 @@ def _install(invocation: Invocation, reporter: Reporter) -> Answer:
         read=partial(read_location, world=_world(invocation, Reporter(), network)),
     )
     if request.place not in (None, "user"):
-        return _install_elsewhere(request, invocation.environ)
+        return _install_elsewhere(request, invocation.environ, stages=stages)
     reporter.quiet = max(reporter.quiet, request.quiet)  # PIP_QUIET and pip.conf, too
     reporter.log_file = request.log_file
     reporter.shows_progress = request.shows_progress
     with _probing(invocation) as probe:
         from safe_install.commands.install import install
 
-        return install(request, _filling_world(invocation, reporter, request.network), probe)
+        world = _filling_world(invocation, reporter, request.network)
+        return install(request, world, probe, stages=stages)
 
 
-def _install_elsewhere(request: InstallRequest, environ: Mapping[str, str]) -> int:
+def _install_elsewhere(request: InstallRequest, environ: Mapping[str, str], *, stages: bool) -> int:
     """--target, --root, --prefix and the like leave the environment alone: pip does that by
     itself."""
     from safe_install.commands.install import refuse_place
     from safe_install.environment.interpreter import find_interpreter
 
     executable = find_interpreter(request.own.python, environ)
-    refuse_place(request, executable)
+    refuse_place(request, executable, stages=stages)
     return _run_pip(executable, ("install", *request.pip_arguments), environ)
 
 
@@ -435,13 +436,11 @@ def _run_inside(invocation: Invocation, reporter: Reporter) -> Callable[[Sequenc
 COMMANDS: Dict[str, Run] = {
     "doctor": _doctor,
     "install": _install,
+    "stage": _install,
     "uninstall": _uninstall,
     "explain": _explain,
-    **{
-        name: _by_typer(name)
-        for name in ("verify", "history", "undo", "recover", "wheels", "check-wheel")
-    },
 }
+COMMANDS.update((name, _by_typer(name)) for name in OUR_COMMANDS if name not in COMMANDS)
 
 
 def _offer_completion(invocation: Invocation, reporter: Reporter) -> int:

@@ -114,10 +114,10 @@ def _declare_option(option: OptionRow) -> inspect.Parameter:
 
 def _declare_argument(command: CommandRow) -> inspect.Parameter:
     name, metavar = command.argument_field, command.argument or ""
-    if not metavar.endswith("..."):
-        declared = typer.Argument(None, metavar=metavar, help=command.argument_help)
-        return _parameter(name, declared, Optional[str])
     default: Any = ... if command.argument_required else None
+    if not metavar.endswith("..."):
+        declared = typer.Argument(default, metavar=metavar, help=command.argument_help)
+        return _parameter(name, declared, str if command.argument_required else Optional[str])
     declared = typer.Argument(default, metavar=metavar, help=command.argument_help)
     return _parameter(name, declared, List[str])
 
@@ -245,6 +245,42 @@ def run_wheels(
     return show(world, projects or (), own, machine=machine)
 
 
+def run_commit(world: World, own: OwnOptions, *, identifier: str, user: bool) -> InstallResult:
+    """Exit status 12 where it was rolled back, now or before; 11 where it does not fit."""
+    from safe_install.commands.commit import commit
+
+    return commit(
+        world,
+        python=own.python,
+        user=user,
+        identifier=identifier,
+        check_timeout=own.check_timeout,
+    )
+
+
+def run_abandon(world: World, own: OwnOptions, *, identifier: str, user: bool) -> InstallResult:
+    """Exit status 0 where nothing of it is kept afterwards."""
+    from safe_install.commands.abandon import abandon
+
+    return abandon(world, python=own.python, user=user, identifier=identifier)
+
+
+def run_status(
+    world: World, own: OwnOptions, *, identifier: Optional[str], user: bool
+) -> InstallResult:
+    """Exit status 0, whatever the state is."""
+    from safe_install.commands.status import status
+
+    return status(world, python=own.python, user=user, identifier=identifier)
+
+
+def run_inventory(world: World, own: OwnOptions) -> InstallResult:
+    """Exit status 0."""
+    from safe_install.commands.inventory import inventory
+
+    return inventory(world, python=own.python)
+
+
 RUNS: Mapping[str, Run] = {
     "doctor": run_doctor,
     "verify": run_verify,
@@ -253,6 +289,10 @@ RUNS: Mapping[str, Run] = {
     "recover": run_recover,
     "check-wheel": run_check_wheel,
     "wheels": run_wheels,
+    "commit": run_commit,
+    "abandon": run_abandon,
+    "status": run_status,
+    "inventory": run_inventory,
 }
 for row in COMMANDS:
     declare(row, RUNS.get(row.name))

@@ -31,7 +31,7 @@ from safe_install.models import (
 from safe_install.resolve.command_line import ALL_COMMANDS
 
 REFUSED = (10, 11)  # exit statuses
-CHANGING = ("install", "uninstall", "undo")
+CHANGING = ("install", "uninstall", "undo", "stage", "commit")
 RULE = "\u2500"  # what a table is ruled with, where the encoding has it
 # Checks of the shared objects of a wheel (wheels.abi): a wheel may hold dozens that fail alike.
 FILE_CHECKS = frozenset(

@@ -1,4 +1,5 @@
-"""`safe-install install`: the pipeline, readable from top to bottom.
+"""`safe-install install`: the pipeline, readable from top to bottom; and `stage`, which is the same
+up to the full stage.
 
 probe, lock, recover, health before (beside everything else), plan (choose, ask pip, build), fetch
 and verify, stage, the static check of what is staged, swap, health after, commit or roll back.
@@ -61,13 +62,18 @@ from safe_install.transaction.lock import lock_environment
 from safe_install.transaction.place import check_place
 
 
-def install(request: InstallRequest, world: World, probe: Optional[Probe] = None) -> InstallResult:
+def install(
+    request: InstallRequest, world: World, probe: Optional[Probe] = None, *, stages: bool = False
+) -> InstallResult:
     """Install what was asked for, or say why not; the environment ends as it was, or changed and
-    verified. `probe`: of the managed interpreter, if it was started before.
+    verified. `probe`: of the managed interpreter, if it was started before. `stages`: the change is
+    set aside, to be committed later.
 
     Errors: every SafeInstallError; nothing is changed when one leaves here, except RollBackFailed.
     """
     timings = Timings()
+    if stages:
+        _refuse_editables(request)
     request = dataclasses.replace(request, own=with_known_accelerator(request.own, torch_table()))
     with timings.stage("probe"):
         environment = probe_environment(request.own, world, probe)
@@ -94,7 +100,18 @@ def install(request: InstallRequest, world: World, probe: Optional[Probe] = None
             make_wishes(request), world, installer.credentials, pip=lambda: installer.pip
         )
         stack.enter_context(_forgetting_refused(chooser))
-        return _plan_and_apply(session, before, installer, chooser)
+        result = _plan_and_apply(session, before, installer, chooser, stages=stages)
+        return dataclasses.replace(result, command="stage" if stages else "install")
+
+
+def _refuse_editables(request: InstallRequest) -> None:
+    """What they install is a folder of the person, which goes on to change. Errors: Refused."""
+    if request.editables:
+        text = request.editables[0].text
+        raise Refused(
+            f"an editable install cannot be staged: {text}",
+            hint=f"Install it: safe-install install -e {text}",
+        )
 
 
 def _lock_and_recover(
@@ -111,7 +128,12 @@ def _lock_and_recover(
 
 
 def _plan_and_apply(
-    session: Session, before: BaselineCheck, installer: PipInstaller, chooser: IndexChooser
+    session: Session,
+    before: BaselineCheck,
+    installer: PipInstaller,
+    chooser: IndexChooser,
+    *,
+    stages: bool,
 ) -> InstallResult:
     request, environment = session.request, session.environment
     promise = functools.partial(
@@ -139,7 +161,12 @@ def _plan_and_apply(
     if request.own.dry_run:
         compare_same_versions(selected, delivery, same)
         return _unchanged(session, plan, before, notes)
-    result = carry_out(selected, delivery, before, built)
+    if stages:
+        from safe_install.pipeline.staging import set_aside
+
+        result = set_aside(selected, delivery, before, built)
+    else:
+        result = carry_out(selected, delivery, before, built)
     if result.outcome is Outcome.ROLLED_BACK:
         chooser.fetcher.forget_first_seen()
     return dataclasses.replace(result, findings=(*notes, *result.findings))
@@ -301,9 +328,15 @@ def _note_beside(distribution: InstalledDistribution) -> Finding:
     )
 
 
-def refuse_place(request: InstallRequest, executable: Path) -> None:
+def refuse_place(request: InstallRequest, executable: Path, *, stages: bool = False) -> None:
     """pip may put files elsewhere by itself, but not into the environment by another door. Errors:
-    Refused; UsageError for an accelerator, of which pip knows nothing."""
+    Refused; UsageError for an accelerator, of which pip knows nothing, and where the change was to
+    be staged (`stages`)."""
+    if stages:
+        raise UsageError(
+            f"stage takes no --{request.place}: only an environment has changes that are staged",
+            hint=f"Install it: safe-install install --{request.place} ...",
+        )
     if request.own.accelerator_origin == OPTION:
         raise UsageError(
             f"{OPTION} {request.own.accelerator}: with --{request.place} pip chooses, and knows no "

@@ -158,6 +158,12 @@ OPTIONS: Tuple[OptionRow, ...] = (
         "HOST",
         has_variable=True,
     ),
+    OptionRow(
+        "--ttl",
+        "How long the change stays staged: 24h (the default), 7d; 0 for no limit.",
+        Kind.TEXT,
+        "TIME",
+    ),
     OptionRow("--torch", "torch of a machine elsewhere: 1.8.1+cu111.", Kind.TEXT, "VERSION"),
     OptionRow("--python-version", "Its Python: 3.8.", Kind.TEXT, "X.Y"),
     OptionRow("--platform", "Its platform: linux_x86_64, manylinux_2_28_x86_64.", Kind.TEXT, "TAG"),
@@ -202,25 +208,24 @@ def _options(text: str) -> Tuple[OptionRow, ...]:
     return tuple(BY_NAME[name] for name in text.split())
 
 
+OF_INSTALL = (
+    "--python --dry-run --json --allow-torch-change --keep-extensions --require-cuda --no-rollback"
+    " --no-build --no-toolkit --build-timeout --check-timeout --offline --strict-records"
+    " --target-gpu --target-driver --accelerator --third-party"
+)
 INSTALL_HELP = """Install, guarded: the build that fits the installed torch, checked before and after, undone if it
 broke CUDA.
 
 Takes every argument that `pip install` takes, in any order; `safe-install torch-scatter` is the same as
 `safe-install install torch-scatter`."""
-GROUPS = ("Change", "Look", "Environment")  # in the order of the overview
+GROUPS = ("Change", "Look", "Environment", "Many machines")  # in the order of the overview
 COMMANDS: Tuple[CommandRow, ...] = (
     CommandRow(
         "install",
         "Change",
         "REQ... and what pip install takes; the word may be left out",
         INSTALL_HELP,
-        _options(
-            "--python --dry-run --json --allow-torch-change --keep-extensions --require-cuda "
-            "--no-rollback --no-build"
-            " --no-toolkit --build-timeout --check-timeout --offline --strict-records --target-gpu "
-            "--target-driver"
-            " --accelerator --third-party"
-        ),
+        _options(OF_INSTALL),
         argument="[PIP ARGUMENTS]...",
         argument_field="requirements",
         takes_pip_options=True,
@@ -315,6 +320,56 @@ COMMANDS: Tuple[CommandRow, ...] = (
         "past changes, and the space that their undo takes",
         "Past changes of this environment, and the space that their undo takes.",
         _options("--python --prune --keep --user --json"),
+    ),
+    CommandRow(
+        "stage",
+        "Many machines",
+        "all of an install but the change itself; prints its ID",
+        "All of an install but the change itself: fetched or built, unpacked, checked, and kept "
+        "beside the environment.\n\nTakes every argument of install.",
+        _options(f"{OF_INSTALL} --ttl"),
+        argument="[PIP ARGUMENTS]...",
+        argument_field="requirements",
+        takes_pip_options=True,
+    ),
+    CommandRow(
+        "commit",
+        "Many machines",
+        "put what is staged in place, verified as an install is",
+        "Put what is staged in place: verified, and rolled back where it broke something.",
+        _options("--python --check-timeout --user --json"),
+        argument="ID",
+        argument_field="identifier",
+        argument_help="As `stage` said it.",
+        argument_required=True,
+    ),
+    CommandRow(
+        "abandon",
+        "Many machines",
+        "let what is staged go",
+        "Let what is staged go; nothing was changed.",
+        _options("--python --user --json"),
+        argument="ID",
+        argument_field="identifier",
+        argument_help="As `stage` said it.",
+        argument_required=True,
+    ),
+    CommandRow(
+        "status",
+        "Many machines",
+        "what is staged, and what became of each change",
+        "What is staged, and what became of each change. Changes nothing.",
+        _options("--python --user --json"),
+        argument="[ID]",
+        argument_field="identifier",
+        argument_help="As `stage` said it, or `history`.",
+    ),
+    CommandRow(
+        "inventory",
+        "Many machines",
+        "what this machine and this environment are, for comparison",
+        "What this machine and this environment are, to be compared with others. Changes nothing.",
+        _options("--python --json"),
     ),
 )
 BY_COMMAND: Mapping[str, CommandRow] = {command.name: command for command in COMMANDS}

@@ -90,6 +90,8 @@ def read_history(prefix: Path) -> Tuple[HistoryEntry, ...]:
             hint="Run as the user that owns this environment.",
         ) from error
     entries = [_read_entry(state / name) for name in names]
+    # An ID may be older than the change: it is that of the stage.
+    entries.sort(key=lambda entry: entry.created, reverse=True)
     undone: Dict[str, str] = {}
     for entry in entries:
         # An undo that was itself undone does not count; newest first, so that is known when it is

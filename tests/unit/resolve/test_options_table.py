@@ -36,9 +36,12 @@ VALUES = {
     "--torch-dir": ("/torch", "/torch"),
     "--update": ("https://h/index#sha256=0", "https://h/index#sha256=0"),
     "--keep": ("3", 3),
+    "--ttl": ("2d", 172800.0),
 }
 OF_PIPS_COMMANDS = [
-    (name, option) for name in ("install", "uninstall") for option in BY_COMMAND[name].options
+    (name, option)
+    for name in ("install", "uninstall", "stage")
+    for option in BY_COMMAND[name].options
 ]
 OF_OTHERS = [
     (command.name, option)
@@ -62,6 +65,9 @@ class Names:
         return []
 
     def transactions(self, python):
+        return []
+
+    def staged(self, python):
         return []
 
 

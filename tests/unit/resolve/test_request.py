@@ -58,7 +58,11 @@ def texts(entries):
 
 
 @pytest.mark.parametrize(
-    "command", ["undo", "history", "verify", "recover", "check-wheel", "wheels"]
+    "command",
+    [
+        *["undo", "history", "verify", "recover", "check-wheel", "wheels"],
+        *["commit", "abandon", "status", "inventory"],
+    ],
 )
 def test_options_of_every_command_of_pip_stand_before_ours(command):
     """As with `-q install`. What is no option of every command stays, and is an error where the
@@ -153,6 +157,7 @@ def test_route(argv, command, arguments):
         *("docter", "statsu", "exprot", "comit", "updat", "plam", "fleets", "versoin"),
         *sorted(RESERVED),
         "Status",
+        "Verify",
     ],
 )
 def test_a_word_that_is_nearly_a_command_or_reserved_is_no_requirement(word):
