@@ -236,9 +236,8 @@ class Link:
     found_in: str = ""  # the page's URL, "bundled facts" or "built here"
     requires_python: Optional[str] = None
     yanked: Optional[str] = None
-    metadata: Optional[str] = (
-        None  # its METADATA lies beside it (PEP 658): the sha256 of that, "" where none is promised
-    )
+    # sha256 of its METADATA, which lies beside it (PEP 658); "" where none is promised
+    metadata: Optional[str] = None
     hash_from_index: bool = False  # `sha256` is of the wheel index, and not of the page
     conflicting_hash: Optional[str] = None  # the other sha256 that the page states
 
@@ -380,8 +379,7 @@ class Plan:
     answers: Tuple[HostAnswer, ...] = ()
 
     def find(self, name: str) -> Optional[Step]:
-        """The step on one distribution, by its normalized name; None where the plan leaves it
-        alone."""
+        """The step on one distribution, by its normalized name, if there is one."""
         return next((step for step in self.steps if step.name == name), None)
 
 
@@ -478,6 +476,9 @@ class Outcome(enum.Enum):
     UPDATED = "updated"  # the wheel index
     FITS = "fits"  # a wheel file
     DOES_NOT_FIT = "does-not-fit"
+    SYNCED = "synced"
+    SAME = "same"
+    DIFFERS = "differs"
     ERROR = "error"
 
 

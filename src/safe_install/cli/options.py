@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import inspect
 import sys
+from functools import partial
 from typing import Any, Callable, Dict, List, Mapping, Optional, Sequence, Union
 
 import typer
@@ -245,6 +246,16 @@ def run_wheels(
     return show(world, projects or (), own, machine=machine)
 
 
+def run_diff(world: World, own: OwnOptions, *, sides: List[str], user: bool) -> InstallResult:
+    """Exit status 0 the same, 1 they differ, 2 trouble."""
+    from safe_install.cli.locations import read_location
+    from safe_install.commands.diff import diff
+
+    return diff(
+        world, sides, python=own.python, user=user, read=partial(read_location, world=world)
+    )
+
+
 RUNS: Mapping[str, Run] = {
     "doctor": run_doctor,
     "verify": run_verify,
@@ -252,6 +263,7 @@ RUNS: Mapping[str, Run] = {
     "undo": run_undo,
     "recover": run_recover,
     "check-wheel": run_check_wheel,
+    "diff": run_diff,
     "wheels": run_wheels,
 }
 for row in COMMANDS:

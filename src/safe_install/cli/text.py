@@ -31,7 +31,7 @@ from safe_install.models import (
 from safe_install.resolve.command_line import ALL_COMMANDS
 
 REFUSED = (10, 11)  # exit statuses
-CHANGING = ("install", "uninstall", "undo")
+CHANGING = ("install", "uninstall", "undo", "sync")
 RULE = "\u2500"  # what a table is ruled with, where the encoding has it
 # Checks of the shared objects of a wheel (wheels.abi): a wheel may hold dozens that fail alike.
 FILE_CHECKS = frozenset(
@@ -117,9 +117,9 @@ def render_steps(plan: Plan) -> List[str]:
         if step.action is Action.REMOVE:
             change = f"- {step.name} {step.from_version}"
         elif step.action is Action.REPLACE:
-            change = f"~ {step.name} {step.from_version} -> {step.version}"
+            change = f"~ {step.name} {step.from_version} -> {step.version or '?'}"
         else:
-            change = f"+ {step.name} {step.version}"
+            change = f"+ {step.name} {step.version or ''}".rstrip()
         origin = f"  [{step.origin.value}] {step.url}" if step.url else ""
         why = f"  ({step.because})" if step.because else ""
         lines.append(one_line(f"  {change}{why}{origin}"))
@@ -227,6 +227,8 @@ def show_result(
 
 def _result_lines(result: InstallResult, *, verbose: bool = False) -> List[str]:
     plan = result.plan or Plan()
+    if result.command == "sync" and result.outcome in (Outcome.PLANNED, Outcome.DIFFERS):
+        return [*render_steps(plan), _counted_line(result, plan)]
     if result.outcome is Outcome.PLANNED and plan.steps:
         return [*render_steps(plan), f"Would install {_listed_names(plan)}"]
     if result.outcome is Outcome.PLANNED:
@@ -265,9 +267,21 @@ def _kept_sentence(result: InstallResult) -> Optional[str]:
         return "Installed into"
     if result.outcome is Outcome.UNINSTALLED:
         return "Uninstalled from"
+    if result.outcome is Outcome.SYNCED:
+        return f"As {result.details['file']} says now:"
     if result.outcome is Outcome.UNDONE:
         return f"{result.message.rstrip('.') or 'Undone'} in"
     return None
+
+
+def _counted_line(result: InstallResult, plan: Plan) -> str:
+    """`Would add 2, replace 1, remove 3 in ./env (Python 3.11.7)`."""
+    counts = dict.fromkeys(Action, 0)
+    for step in plan.steps:
+        counts[step.action] += 1
+    parts = [f"{action.value} {count}" for action, count in counts.items() if count]
+    place = "" if result.environment is None else f" in {render_environment(result.environment)}"
+    return f"Would {', '.join(parts)}{place}."
 
 
 def _rolled_back_line(result: InstallResult) -> str:

@@ -37,13 +37,13 @@ from safe_install.pipeline.health_gate import (
     summarize,
 )
 from safe_install.pipeline.selection import Selected, refuse_errors
-from safe_install.pipeline.session import Session, prune_history, replaced_by, staying_beside
+from safe_install.pipeline.session import Session, leaving, prune_history, staying_beside
 from safe_install.pipeline.static_check import StaticCheck, check_staged, coming_subjects, must_work
 from safe_install.requirements import requirement_name
 from safe_install.resolve.guard import torch_without_metadata
 from safe_install.resolve.own_options import UV_VARIABLE
-from safe_install.resolve.pip_words import PipWords
-from safe_install.resolve.plan import kept_names
+from safe_install.resolve.pip_words import PipWords, uninstalled_line
+from safe_install.resolve.plan import coming_steps, kept_names, removed_names
 from safe_install.resolve.request import InstallRequest
 from safe_install.torch_family import TORCH
 from safe_install.transaction import swap
@@ -72,7 +72,7 @@ def carry_out(
         artifacts = fetch(delivery, selected.plan, selected.artifacts, released=selected.released)
     plan, session, environment = selected.plan, delivery.session, delivery.environment
     interpreter, world = environment.interpreter, session.world
-    replaced = replaced_by(plan, environment)
+    replaced = leaving(plan, environment)
     words = _words_of(plan, session)
     with swap.begin(
         interpreter.prefix, command=world.command, scheme=interpreter.scheme
@@ -85,7 +85,8 @@ def carry_out(
             notices, check = _look_at_stage(
                 selected, delivery, artifacts, transaction.stage, replaced
             )
-        world.reporter.announce(words.installing())
+        if coming_steps(plan):
+            world.reporter.announce(words.installing())
         _plan_moves(transaction, plan, delivery, replaced)
         subjects, expectation = _expect(selected, delivery, artifacts, check, before, built)
         verdict = _swap(transaction, before, subjects, expectation, plan, delivery)
@@ -96,7 +97,7 @@ def carry_out(
 
 def _words_of(plan: Plan, session: Session) -> PipWords:
     requested = [entry.text for entry in session.request.entries]
-    return PipWords(plan.steps, requested, session.environment)
+    return PipWords(coming_steps(plan), requested, session.environment)
 
 
 def _plan_moves(
@@ -160,9 +161,13 @@ def _finish(
     reporter = world.reporter
     for line in words.replaced(replaced):
         reporter.announce(line)
+    for distribution in replaced:
+        if distribution.name in removed_names(plan):
+            reporter.announce(uninstalled_line(distribution))
     for line in path_warnings(delivery, plan, artifacts):
         reporter.pip_warning(line)
-    reporter.announce(words.installed())
+    if coming_steps(plan):
+        reporter.announce(words.installed())
 
 
 def _look_at_stage(
@@ -203,16 +208,23 @@ def _expect(
     plan, session = selected.plan, delivery.session
     request, environment = session.request, session.environment
     coming = coming_subjects(plan, artifacts, check, bundled_catalog())
-    subjects = with_subjects(before.subjects, coming)
+    removed = removed_names(plan)
+    known = with_subjects(before.subjects, coming)
+    subjects = tuple(one for one in known if one.name not in removed)
+    if TORCH in removed:
+        subjects = ()  # without torch nothing can be asked of the rest
     torch = plan.find(TORCH)
     requested = must_work(subjects, plan, check, environment.driver)
-    if torch is not None:
+    if torch is not None and TORCH not in removed:
         requested |= {TORCH}
+    may_lose_cuda = selected.permits_cuda_loss
+    if torch is not None and _is_cpu_build_asked_for(request, torch):
+        may_lose_cuda = True
     expectation = Expectation(
         requested=requested,
         coming_torch=selected.torch_after if torch is not None else None,
         torch_requested=torch is not None and TORCH in selected.released,
-        cuda_loss_requested=torch is not None and _is_cpu_build_asked_for(request, torch),
+        cuda_loss_requested=may_lose_cuda,
         require_cuda=request.own.require_cuda,
         no_rollback=request.own.no_rollback,
         kept=frozenset(kept_names(plan, environment)),

@@ -28,6 +28,7 @@ def _by_name(options: Iterable[OptionRow]) -> Mapping[str, OptionRow]:
 # `uninstall` takes all that `install` takes, and passes over what has no meaning for it.
 OWN_OPTIONS = _by_name(BY_COMMAND["install"].options)
 EXPLAIN_OPTIONS = {**OWN_OPTIONS, **_by_name(BY_COMMAND["explain"].options)}
+SYNC_OPTIONS = {**OWN_OPTIONS, **_by_name(BY_COMMAND["sync"].options)}
 # What is understood of a line that is pip's: the options that every command of pip has. `-f` has a
 # value in some alone.
 PASSED_OPTIONS = {"--python": options_table.BY_NAME["--python"]}
@@ -220,6 +221,8 @@ def _words_of(chosen: Route, argv: Sequence[str]) -> Words:
         return split_words(argv)
     if command.name == "explain":
         return split_words(chosen.arguments, EXPLAIN_OPTIONS)
+    if command.name == "sync":
+        return split_words(chosen.arguments, SYNC_OPTIONS)
     if command.takes_pip_options:
         return split_words(chosen.arguments)
     return split_words((*chosen.general, *chosen.arguments), options_table.BY_NAME)

@@ -170,6 +170,8 @@ OPTIONS: Tuple[OptionRow, ...] = (
     ),
     OptionRow("--torch-dir", "A torch that is unpacked there, not installed.", Kind.TEXT, "DIR"),
     OptionRow("--check", "Ask the hosts whether they answer and still list what is known."),
+    OptionRow("--keep-extra", "Leave what the file does not name; else it is removed."),
+    OptionRow("--allow-empty", "Take a file that names nothing: all that is installed goes."),
     OptionRow(
         "--update",
         "Take the newer index file at this URL or path, which ends in #sha256=HEX.",
@@ -202,6 +204,8 @@ def _options(text: str) -> Tuple[OptionRow, ...]:
     return tuple(BY_NAME[name] for name in text.split())
 
 
+# Of `sync`; that of `wheels` asks hosts.
+CHECK_OF_SYNC = OptionRow("--check", "Change nothing: exit 1 where something differs from FILE.")
 INSTALL_HELP = """Install, guarded: the build that fits the installed torch, checked before and after, undone if it
 broke CUDA.
 
@@ -233,6 +237,25 @@ COMMANDS: Tuple[CommandRow, ...] = (
         _options("--python --json --allow-torch-change --no-rollback --check-timeout"),
         argument="[PIP ARGUMENTS]...",
         argument_field="names",
+        takes_pip_options=True,
+    ),
+    CommandRow(
+        "sync",
+        "Change",
+        "make the environment exactly what a file says",
+        "Make the environment exactly what a file says, in one guarded change: adds, replaces, removes. "
+        "Nothing is resolved. FILE is a pylock.toml, requirements with exact pins, or an "
+        "environment.yml (its pip part). Takes pip's options for indexes and builds.",
+        (
+            CHECK_OF_SYNC,
+            *_options(
+                "--keep-extra --allow-empty --dry-run --python --json --allow-torch-change "
+                "--require-cuda --no-rollback --no-build --build-timeout --check-timeout --offline "
+                "--strict-records --target-gpu --target-driver"
+            ),
+        ),
+        argument="FILE",
+        argument_field="file",
         takes_pip_options=True,
     ),
     CommandRow(
@@ -308,6 +331,19 @@ COMMANDS: Tuple[CommandRow, ...] = (
         "Is this environment healthy now? For HEALTHCHECK, entry points, the first start of a "
         "container.",
         _options("--python --require-cuda --check-timeout --json"),
+    ),
+    CommandRow(
+        "diff",
+        "Look",
+        "what differs between two environments, files or points in time",
+        "What differs between two environments, and what matters first. A and B are a file (pylock.toml, "
+        "requirements, environment.yml), an environment (its folder or its Python), or the ID of a "
+        "change, as `history` shows it: what it left. Without B: the environment as it is now. "
+        "Exit status 0: the same, 1: they differ, 2: trouble.",
+        _options("--python --user --json"),
+        argument="A [B]...",
+        argument_field="sides",
+        argument_required=True,
     ),
     CommandRow(
         "history",

@@ -31,6 +31,8 @@ from safe_install.snapshot.values import (
     UrlSource,
 )
 
+NO_WHEEL_HERE = "none of its wheels is for this Python and this machine"
+
 Table = Mapping[str, Any]
 _T = TypeVar("_T")
 
@@ -168,7 +170,7 @@ class _Reader:
         if chosen is None and "sdist" in package:
             chosen = self._table(package, "sdist")
         if chosen is None and wheels:
-            return UnknownSource("none of its wheels is for this Python and this machine")
+            return UnknownSource(NO_WHEEL_HERE)
         if chosen is None:
             raise self._wrong(f"the package {self._text(package, 'name')} has no source")
         is_built_here = self._flag(ours, "built-here")
