@@ -402,7 +402,7 @@ def _by_typer(command: str) -> Run:
         from safe_install.cli.options import run_command
 
         network = DEFAULT_NETWORK
-        if command == "wheels":
+        if command in ("wheels", "export"):
             network = _configured_network(invocation, invocation.line.words)
         return run_command(command, invocation.arguments, _world(invocation, reporter, network))
 
@@ -439,7 +439,7 @@ COMMANDS: Dict[str, Run] = {
     "explain": _explain,
     **{
         name: _by_typer(name)
-        for name in ("verify", "history", "undo", "recover", "wheels", "check-wheel")
+        for name in ("verify", "history", "undo", "recover", "wheels", "check-wheel", "export")
     },
 }
 

@@ -218,10 +218,26 @@ def show_result(
             for line in render_finding(shown.finding, more=shown.more):
                 write_line(hint_as_typed(line, program), sys.stderr)
     sys.stderr.flush()
+    document = result.details.get("document") if result.command == "export" else None
+    if document is not None:
+        write_document(str(document))
+        return
     if quiet:
         return
     for line in _result_lines(result, verbose=verbose):
         write_line(printable(as_typed(line, program)), sys.stdout)
+    sys.stdout.flush()
+
+
+def write_document(text: str) -> None:
+    """A document for programs, to stdout: its letters as they are, whatever the terminal's encoding
+    is."""
+    sys.stdout.flush()
+    stream = getattr(sys.stdout, "buffer", None)
+    if stream is None:  # a stand-in that takes text alone
+        sys.stdout.write(text)
+    else:
+        stream.write(text.encode("utf-8"))
     sys.stdout.flush()
 
 
