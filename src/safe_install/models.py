@@ -366,6 +366,9 @@ class Step:
     download_info: Optional[Mapping[str, Any]] = None  # pip's, in the form of direct_url.json
     is_direct: bool = False
     is_locked: bool = False  # from a pylock.toml: no index needs to have it
+    is_hosted: bool = False  # a wheel host has it, and no package index
+    # its direct_url.json names where it came from, which pip writes of what is named by an address
+    records_address: bool = False
     requires: Tuple[str, ...] = ()
     written_name: str = ""  # as its metadata writes it
 
@@ -473,6 +476,7 @@ class Outcome(enum.Enum):
     UNHEALTHY = "unhealthy"
     EXPLAINED = "explained"
     LISTED = "listed"
+    EXPORTED = "exported"
     UPDATED = "updated"  # the wheel index
     FITS = "fits"  # a wheel file
     DOES_NOT_FIT = "does-not-fit"

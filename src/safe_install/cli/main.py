@@ -432,7 +432,7 @@ def _by_typer(command: str) -> Run:
         from safe_install.cli.options import run_command
 
         network = DEFAULT_NETWORK
-        if command == "wheels":
+        if command in ("wheels", "export"):
             network = _configured_network(invocation, invocation.line.words)
         return run_command(command, invocation.arguments, _world(invocation, reporter, network))
 
@@ -462,16 +462,14 @@ def _run_inside(invocation: Invocation, reporter: Reporter) -> Callable[[Sequenc
     return run
 
 
+RUN_BY_TYPER = ("verify", "history", "undo", "recover", "wheels", "check-wheel", "diff", "export")
 COMMANDS: Dict[str, Run] = {
     "doctor": _doctor,
     "install": _install,
     "uninstall": _uninstall,
     "explain": _explain,
     "sync": _sync,
-    **{
-        name: _by_typer(name)
-        for name in ("verify", "history", "undo", "recover", "wheels", "check-wheel", "diff")
-    },
+    **{name: _by_typer(name) for name in RUN_BY_TYPER},
 }
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import Any, Dict, List, Mapping, Optional, Sequence, Tuple
+from typing import Dict, List, Optional, Sequence, Tuple
 
 from safe_install.environment.driver import read_driver
 from safe_install.environment.interpreter import find_interpreter, read_environment
@@ -14,6 +14,7 @@ from safe_install.models import Environment, InstallResult, Outcome
 from safe_install.pipeline.session import probe_named
 from safe_install.ports import World
 from safe_install.resolve.requirements_file import Reader
+from safe_install.snapshot import past
 from safe_install.snapshot.changes import Change, compare_snapshots
 from safe_install.snapshot.described import (
     describe_environment,
@@ -105,11 +106,11 @@ class _Comparison:
         """What a change left."""
         environment = self._environment()
         entries = read_history(environment.interpreter.prefix)
-        later: List[Mapping[str, Any]] = []
+        later: List[past.Change] = []
         for entry in entries:  # the newest first
             if entry.id == transaction:
                 return describe_past(describe_environment(environment), later)
-            later.append(entry.summary)
+            later.append(past.Change(entry.id, tuple(entry.summary.get("steps", ()))))
         raise UsageError(
             f"{environment.interpreter.prefix} has no transaction {transaction}",
             hint="safe-install history lists those that are kept.",

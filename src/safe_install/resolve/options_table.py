@@ -34,7 +34,7 @@ class OptionRow:
     has_variable: bool = False  # may SAFE_INSTALL_CHECK_TIMEOUT give it, too?
     default: Optional[int] = None  # of a number
     choices: Tuple[str, ...] = ()  # its values, or those that are written most
-    short: str = ""  # "-y", where pip has the same for the same
+    short: str = ""  # "-y", "-o": where pip has the same for the same
 
     @property
     def takes_value(self) -> bool:
@@ -90,6 +90,12 @@ OPTIONS: Tuple[OptionRow, ...] = (
         "--keep-extensions",
         "Leave installed extensions as they are when torch moves; else those that need it go "
         "along.",
+        has_variable=True,
+    ),
+    OptionRow(
+        "--no-direct-url",
+        "Do not write down the address of a wheel that no package index has; then pip freeze does "
+        "not name it.",
         has_variable=True,
     ),
     OptionRow(
@@ -186,6 +192,28 @@ OPTIONS: Tuple[OptionRow, ...] = (
     OptionRow(
         "--report", "A block for an issue: collect_env's fields, the extensions, what was found."
     ),
+    OptionRow(
+        "--format",
+        "pylock (the default), requirements, environment.yml, uv, dockerfile or markdown; else the "
+        "name of the file says it.",
+        Kind.TEXT,
+        "FORMAT",
+        choices=("pylock", "requirements", "environment.yml", "uv", "dockerfile", "markdown"),
+    ),
+    OptionRow("--output", "Write to this file, and not to stdout.", Kind.TEXT, "FILE", short="-o"),
+    OptionRow(
+        "--at",
+        "The environment as it was after a past change, as `history` names it.",
+        Kind.TEXT,
+        "ID",
+    ),
+    OptionRow(
+        "--wheels",
+        "Put the files that only this machine has into this folder, and name them relative to the "
+        "file.",
+        Kind.TEXT,
+        "DIR",
+    ),
     OptionRow("--user", "Of the user site, which `install --user` changes."),
     OptionRow("--force", "Undo also what a later installed package needs."),
     OptionRow("--prune", "Let the oldest go: their undo is no longer possible."),
@@ -223,7 +251,7 @@ COMMANDS: Tuple[CommandRow, ...] = (
             "--no-rollback --no-build"
             " --no-toolkit --build-timeout --check-timeout --offline --strict-records --target-gpu "
             "--target-driver"
-            " --accelerator --third-party"
+            " --accelerator --third-party --no-direct-url"
         ),
         argument="[PIP ARGUMENTS]...",
         argument_field="requirements",
@@ -344,6 +372,14 @@ COMMANDS: Tuple[CommandRow, ...] = (
         argument="A [B]...",
         argument_field="sides",
         argument_required=True,
+    ),
+    CommandRow(
+        "export",
+        "Environment",
+        "the environment written down, to be made again elsewhere",
+        "The whole environment with the exact source of everything in it: a lock file, requirements, "
+        "a Dockerfile ...",
+        _options("--format --output --wheels --at --python --offline --json"),
     ),
     CommandRow(
         "history",

@@ -1,133 +1,59 @@
-"""The text of an environment.yml -> what it asks of conda, and what of pip. Pure.
+"""A snapshot as conda's environment.yml: its Python from conda, all else by pip in the section that
+conda hands to it. Pure.
 
-Only what such files hold is read (docs.conda.io, "Creating an environment file manually"): a list of
-dependencies, one of which is a table with the list of pip.
+Facts: docs.conda.io, "Creating an environment file manually"; conda writes the lines of that
+section into a requirements file that lies beside the environment.yml.
 """
 
 from __future__ import annotations
 
-import re
+import json
 from dataclasses import dataclass
-from typing import List, Optional, Tuple
+from typing import List, Sequence, Tuple
 
-from packaging.utils import NormalizedName, canonicalize_name
+from safe_install.snapshot.requirements_text import HEAD, requirement_lines, unknown_lines
+from safe_install.snapshot.values import Snapshot
 
-from safe_install.errors import InputError
-
-# Projects that conda names in another way.
-OTHER_NAMES = {"pytorch": "torch", "pytorch-cpu": "torch", "pytorch-gpu": "torch"}
+DEFAULT_CHANNEL = "conda-forge"
 
 
 @dataclass(frozen=True)
-class CondaFile:
-    """What an environment.yml asks for."""
+class CondaPackage:
+    """A package that conda installed."""
 
-    pip: Tuple[str, ...] = ()  # lines of a requirements file
-    python: str = ""  # the version, as it is written: "3.11", "3.11.7", ">=3.10"
-    names: Tuple[NormalizedName, ...] = ()  # what conda installs, as the package index names it
-
-
-def parse_conda_file(text: str, location: str) -> CondaFile:
-    """Errors: InputError, naming file and line."""
-    lines = _read_lines(text, location)
-    specifications: List[str] = []
-    pip: List[str] = []
-    depth_of_pip: Optional[int] = None
-    is_inside = False
-    for number, depth, content in lines:
-        if depth == 0 and not content.startswith("-"):
-            is_inside = content.startswith("dependencies:")
-            _refuse_inline(content, is_inside, f"{location}, line {number}")
-            continue
-        if not is_inside:
-            continue
-        item = _item_of(content, f"{location}, line {number}")
-        if depth_of_pip is not None and depth > depth_of_pip:
-            pip.append(item)
-        elif item.rstrip(": ") == "pip" and item.endswith(":"):
-            depth_of_pip = depth
-        else:
-            depth_of_pip = None
-            specifications.append(item)
-    return CondaFile(tuple(pip), _python_of(specifications), _names_of(specifications))
+    name: str
+    version: str
+    build: str
+    channel: str  # "conda-forge", or an address
 
 
-def _read_lines(text: str, location: str) -> List[Tuple[int, int, str]]:
-    """Number, indentation and content of the lines that say something."""
-    found = []
-    for number, raw in enumerate(text.splitlines(), 1):
-        line = re.sub(r"(^|\s)#.*$", "", raw).rstrip()
-        if not line.strip() or line.strip() in ("---", "..."):
-            continue
-        indentation = line[: len(line) - len(line.lstrip())]
-        if "\t" in indentation:
-            raise InputError(
-                f"{location}, line {number}: a tab in the indentation", hint="Write spaces."
-            )
-        found.append((number, len(indentation), line.strip()))
-    return found
+def render_conda_file(snapshot: Snapshot, packages: Sequence[CondaPackage] = ()) -> str:
+    """The text of an environment.yml. `packages`: of the environment, where conda made it."""
+    lines = [HEAD.format(python=snapshot.python, platform=snapshot.platform)]
+    lines += unknown_lines(snapshot) if not packages else []
+    lines.append("channels:")
+    lines += [f"  - {_scalar(channel)}" for channel in _channels(packages)]
+    lines.append("dependencies:")
+    lines += [f"  - {_scalar(text)}" for text in _dependencies(snapshot, packages)]
+    by_pip = requirement_lines(snapshot)
+    if by_pip:
+        lines.append("  - pip:")
+        lines += [f"      - {_scalar(line)}" for line in by_pip]
+    return "\n".join(lines) + "\n"
 
 
-def _refuse_inline(content: str, is_inside: bool, where: str) -> None:
-    if is_inside and content != "dependencies:":
-        raise InputError(
-            f"{where}: the dependencies are not written as a list",
-            hint="Write one a line: - numpy.",
-        )
+def _channels(packages: Sequence[CondaPackage]) -> List[str]:
+    found = sorted({package.channel for package in packages if package.channel})
+    return [*(found or [DEFAULT_CHANNEL]), "nodefaults"]
 
 
-def _item_of(content: str, where: str) -> str:
-    if not content.startswith("- "):
-        raise InputError(f"{where}: {content!r} is no item of a list", hint="Write: - numpy.")
-    item = content[2:].strip()
-    if len(item) > 1 and item[0] == item[-1] and item[0] in "\"'":
-        return item[1:-1]
-    return item
+def _dependencies(snapshot: Snapshot, packages: Sequence[CondaPackage]) -> Tuple[str, ...]:
+    if packages:
+        ordered = sorted(packages, key=lambda package: package.name)
+        return tuple(f"{one.name}={one.version}={one.build}" for one in ordered)
+    return (f"python={snapshot.python}", "pip")
 
 
-def _python_of(specifications: List[str]) -> str:
-    for text in specifications:
-        match = re.match(r"(?:[\w.-]+::)?python\s*(?![\w-])(.*)$", text)
-        if match is not None:
-            return match.group(1).strip()
-    return ""
-
-
-def _names_of(specifications: List[str]) -> Tuple[NormalizedName, ...]:
-    found = []
-    for text in specifications:
-        match = re.match(r"(?:[\w./-]+::)?([A-Za-z0-9_][A-Za-z0-9._-]*)", text)
-        if match is not None:
-            name = match.group(1).lower().strip("_")
-            found.append(canonicalize_name(OTHER_NAMES.get(name, name)))
-    return tuple(found)
-
-
-def accepts_python(specification: str, version: str) -> bool:
-    """Is an interpreter of this version meant by conda's `=3.11`, `3.11.7=h123_0`, `>=3.10,<3.12`?
-
-    What is not understood accepts each.
-    """
-    parts = [part.strip() for part in specification.split(",") if part.strip()]
-    return all(_accepts_part(part, version) for part in parts)
-
-
-def _accepts_part(part: str, version: str) -> bool:
-    match = re.match(r"(==|>=|<=|!=|>|<|=)?\s*([0-9]+(?:\.[0-9]+)*)(\.\*)?(?:=.*)?$", part)
-    if match is None:
-        return True
-    operator, wanted = match.group(1) or "=", _numbers(match.group(2))
-    present = _numbers(version)
-    if operator in ("=", "==", "!="):
-        # conda's single `=` is a prefix; of a Python nobody means another patch release by `==3.11`
-        is_prefix = present[: len(wanted)] == wanted
-        return is_prefix != (operator == "!=")
-    if operator == ">=":
-        return present >= wanted
-    if operator == "<=":
-        return present <= wanted or present[: len(wanted)] == wanted
-    return present > wanted if operator == ">" else present < wanted
-
-
-def _numbers(text: str) -> List[int]:
-    return [int(part) for part in re.findall(r"[0-9]+", text)]
+def _scalar(text: str) -> str:
+    """A text as YAML: in double quotes, whose escapes are those of JSON."""
+    return json.dumps(text)

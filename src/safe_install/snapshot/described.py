@@ -4,14 +4,15 @@ without a question to anybody. Pure."""
 from __future__ import annotations
 
 import re
-from typing import Any, Dict, Iterable, List, Mapping, Optional
+from typing import Any, List, Mapping, Optional, Sequence
 from urllib.parse import unquote, urlsplit
 
-from packaging.utils import NormalizedName, canonicalize_name
+from packaging.utils import canonicalize_name
 
 from safe_install.models import Environment, InstalledDistribution
 from safe_install.snapshot.difference import recorded_hashes
 from safe_install.snapshot.locked import Lock, only_sha256, path_of
+from safe_install.snapshot.past import Change, versions_after
 from safe_install.snapshot.values import (
     DirectorySource,
     RecordedDistribution,
@@ -89,35 +90,20 @@ def describe_lock(lock: Lock) -> Snapshot:
 # --- the past -------------------------------------------------------------------------------------
 
 
-def describe_past(now: Snapshot, later: Iterable[Mapping[str, Any]]) -> Snapshot:
-    """What an environment was before some changes of its history.
-
-    `later`: the summaries of these changes, the newest first. What another installer did between
-    them no history has.
-    """
-    found = {one.name: one for one in now.distributions}
-    for summary in later:
-        for row in summary.get("steps", ()):
-            _take_back(found, row)
-    is_same_torch = found.get(TORCH) == now.find(TORCH)
-    return Snapshot(
-        now.python,
-        now.platform,
-        now.libc,
-        tuple(found[name] for name in sorted(found)),
-        torch=now.torch if is_same_torch else None,
-    )
-
-
-def _take_back(
-    found: Dict[NormalizedName, RecordedDistribution], row: Mapping[str, Optional[str]]
-) -> None:
-    name = canonicalize_name(str(row["name"]))
-    old = row.get("from_version")
-    if old is None:
-        found.pop(name, None)
-    else:
-        found[name] = RecordedDistribution(name, old, NOT_RECORDED)
+def describe_past(now: Snapshot, later: Sequence[Change]) -> Snapshot:
+    """What an environment was before some changes of its history, the newest first. What another
+    installer did between them no history has."""
+    today = {one.name: one.version for one in now.distributions}
+    past = versions_after(today, later)
+    moved = {canonicalize_name(str(step["name"])) for change in later for step in change.steps}
+    found = []
+    for name, version in sorted(past.versions.items()):
+        present = now.find(name)
+        if present is None or name in moved:
+            present = RecordedDistribution(name, version, NOT_RECORDED)
+        found.append(present)
+    torch = now.torch if TORCH not in moved else None
+    return Snapshot(now.python, now.platform, now.libc, tuple(found), torch=torch)
 
 
 def is_transaction(text: str) -> bool:

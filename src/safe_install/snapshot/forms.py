@@ -12,7 +12,7 @@ from packaging.specifiers import InvalidSpecifier, SpecifierSet
 
 from safe_install.models import Finding, Interpreter, Severity
 from safe_install.resolve.requirements_file import Reader, parse_file
-from safe_install.snapshot.conda_file import CondaFile, accepts_python, parse_conda_file
+from safe_install.snapshot.conda_reader import CondaFile, accepts_python, parse_conda_file
 from safe_install.snapshot.locked import Lock, lock_of_entries, lock_recorded
 from safe_install.snapshot.pylock_reader import NO_WHEEL_HERE, Machine, parse_pylock
 from safe_install.snapshot.values import (

@@ -13,6 +13,7 @@ from safe_install.snapshot.described import (
     read_source,
 )
 from safe_install.snapshot.locked import Lock, LockedDistribution
+from safe_install.snapshot.past import Change
 from safe_install.snapshot.values import (
     DirectorySource,
     RecordedDistribution,
@@ -166,9 +167,9 @@ def step(name, old, new):
 def test_the_past():
     now = snapshot(facts=TorchFacts("2.1.0", "cpu"), six="3.0", attrs="1.0")
     later = [
-        {"steps": [step("six", "2.0", "3.0"), step("attrs", None, "1.0")]},
-        {"steps": [step("six", "1.0", "2.0"), step("Old.Name", "5.0", None)]},
-        {},
+        Change("3", (step("six", "2.0", "3.0"), step("attrs", None, "1.0"))),
+        Change("2", (step("six", "1.0", "2.0"), step("Old.Name", "5.0", None))),
+        Change("1", ()),
     ]
     found = describe_past(now, later)
     assert {one.name: one.version for one in found.distributions} == {
@@ -183,7 +184,7 @@ def test_the_past_of_another_torch():
     now = Snapshot(
         "3.11.7", "", ("", ""), (RecordedDistribution("torch", "2.1.0", NOT_KNOWN),), facts
     )
-    assert describe_past(now, [{"steps": [step("torch", "2.0.0", "2.1.0")]}]).torch is None
+    assert describe_past(now, [Change("1", (step("torch", "2.0.0", "2.1.0"),))]).torch is None
 
 
 def test_ids():

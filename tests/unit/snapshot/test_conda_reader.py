@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from safe_install.errors import InputError
-from safe_install.snapshot.conda_file import accepts_python, parse_conda_file
+from safe_install.snapshot.conda_reader import accepts_python, parse_conda_file
 
 EXPORTED = """\
 name: lab
