@@ -236,7 +236,7 @@ class Link:
     found_in: str = ""  # the page's URL, "bundled facts" or "built here"
     requires_python: Optional[str] = None
     yanked: Optional[str] = None
-    # its METADATA lies beside it (PEP 658): the sha256 of that, "" where none is promised
+    # sha256 of its METADATA, which lies beside it (PEP 658); "" where none is promised
     metadata: Optional[str] = None
     hash_from_index: bool = False  # `sha256` is of the wheel index, and not of the page
     conflicting_hash: Optional[str] = None  # the other sha256 that the page states
@@ -366,6 +366,9 @@ class Step:
     download_info: Optional[Mapping[str, Any]] = None  # pip's, in the form of direct_url.json
     is_direct: bool = False
     is_locked: bool = False  # from a pylock.toml: no index needs to have it
+    is_hosted: bool = False  # a wheel host has it, and no package index
+    # its direct_url.json names where it came from, which pip writes of what is named by an address
+    records_address: bool = False
     requires: Tuple[str, ...] = ()
     written_name: str = ""  # as its metadata writes it
 
@@ -379,8 +382,7 @@ class Plan:
     answers: Tuple[HostAnswer, ...] = ()
 
     def find(self, name: str) -> Optional[Step]:
-        """The step on one distribution, by its normalized name; None where the plan leaves it
-        alone."""
+        """The step on one distribution, by its normalized name, if there is one."""
         return next((step for step in self.steps if step.name == name), None)
 
 
@@ -474,9 +476,13 @@ class Outcome(enum.Enum):
     UNHEALTHY = "unhealthy"
     EXPLAINED = "explained"
     LISTED = "listed"
+    EXPORTED = "exported"
     UPDATED = "updated"  # the wheel index
     FITS = "fits"  # a wheel file
     DOES_NOT_FIT = "does-not-fit"
+    SYNCED = "synced"
+    SAME = "same"
+    DIFFERS = "differs"
     ERROR = "error"
 
 

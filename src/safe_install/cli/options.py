@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import inspect
 import sys
+from functools import partial
 from typing import Any, Callable, Dict, List, Mapping, Optional, Sequence, Union
 
 import typer
@@ -108,7 +109,8 @@ def _declare_option(option: OptionRow) -> inspect.Parameter:
             option.default, option.name, metavar=option.metavar, min=0, help=option.help
         )
     else:
-        declared = typer.Option(None, option.name, metavar=option.metavar, help=option.help)
+        names = [option.name, option.short] if option.short else [option.name]
+        declared = typer.Option(None, *names, metavar=option.metavar, help=option.help)
     return _parameter(option.field, declared, TYPES[option.kind])
 
 
@@ -208,6 +210,29 @@ def run_undo(
     )
 
 
+def run_export(
+    world: World,
+    own: OwnOptions,
+    *,
+    format: Optional[str],
+    output: Optional[str],
+    at: Optional[str],
+    wheels: Optional[str],
+) -> InstallResult:
+    """Exit status 0 also where not every source is known: that is said."""
+    from safe_install.commands.export import export
+
+    return export(
+        world,
+        python=own.python,
+        format_name=format,
+        output=output,
+        at=at,
+        wheels=wheels,
+        offline=own.offline,
+    )
+
+
 def run_recover(world: World, own: OwnOptions, *, user: bool) -> InstallResult:
     """Exit status 13 when it cannot, with the command that helps."""
     from safe_install.commands.recover import recover
@@ -281,13 +306,25 @@ def run_inventory(world: World, own: OwnOptions) -> InstallResult:
     return inventory(world, python=own.python)
 
 
+def run_diff(world: World, own: OwnOptions, *, sides: List[str], user: bool) -> InstallResult:
+    """Exit status 0 the same, 1 they differ, 2 trouble."""
+    from safe_install.cli.locations import read_location
+    from safe_install.commands.diff import diff
+
+    return diff(
+        world, sides, python=own.python, user=user, read=partial(read_location, world=world)
+    )
+
+
 RUNS: Mapping[str, Run] = {
     "doctor": run_doctor,
     "verify": run_verify,
+    "export": run_export,
     "history": run_history,
     "undo": run_undo,
     "recover": run_recover,
     "check-wheel": run_check_wheel,
+    "diff": run_diff,
     "wheels": run_wheels,
     "commit": run_commit,
     "abandon": run_abandon,

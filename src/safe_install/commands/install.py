@@ -11,7 +11,6 @@ import contextlib
 import dataclasses
 import functools
 import os
-import tempfile
 from pathlib import Path
 from typing import Hashable, Iterator, Optional, Sequence, Tuple
 
@@ -42,10 +41,11 @@ from safe_install.pipeline.session import (
     Session,
     defaults_to_user_site,
     error_context,
+    leaving,
+    lock_and_recover,
+    make_work_folder,
     probe_environment,
-    read_again,
     refuse_externally_managed,
-    replaced_by,
     staying_beside,
     user_environment,
 )
@@ -57,8 +57,6 @@ from safe_install.resolve.promises import is_promised
 from safe_install.resolve.request import InstallRequest
 from safe_install.resolve.torch_fit import check_numpy, note_torch_stays, note_unused_cuda
 from safe_install.torch_family import TORCH
-from safe_install.transaction import unfinished
-from safe_install.transaction.lock import lock_environment
 from safe_install.transaction.place import check_place
 
 
@@ -89,12 +87,12 @@ def install(
     with contextlib.ExitStack() as stack:
         stack.enter_context(error_context(environment))
         if not request.own.dry_run:
-            environment = _lock_and_recover(environment, world, stack)
+            environment = lock_and_recover(environment, world, stack)
         before = BaselineCheck(
             environment, check_timeout=request.own.check_timeout, sources=local_sources(request)
         )
         stack.callback(before.stop)
-        session = Session(request, environment, world, timings, _make_work_folder(stack))
+        session = Session(request, environment, world, timings, make_work_folder(stack))
         installer = PipInstaller(session)
         chooser = IndexChooser(
             make_wishes(request), world, installer.credentials, pip=lambda: installer.pip
@@ -112,19 +110,6 @@ def _refuse_editables(request: InstallRequest) -> None:
             f"an editable install cannot be staged: {text}",
             hint=f"Install it: safe-install install -e {text}",
         )
-
-
-def _lock_and_recover(
-    environment: Environment, world: World, stack: contextlib.ExitStack
-) -> Environment:
-    """Hold the environment until the end of the stack; what an interrupted run left is put right
-    first."""
-    prefix = environment.interpreter.prefix
-    stack.enter_context(lock_environment(prefix))
-    recovered = unfinished.recover(prefix)
-    for item in recovered:
-        world.reporter.warn(f"an interrupted run was put right: {item.transaction} {item.what}")
-    return read_again(environment) if recovered else environment
 
 
 def _plan_and_apply(
@@ -227,9 +212,7 @@ def _check_before(session: Session, plan: Plan, before: BaselineCheck) -> None:
     Errors: Refused."""
     environment = session.environment
     interpreter, beside = environment.interpreter, staying_beside(plan, environment)
-    check_place(
-        interpreter.prefix, interpreter.scheme, replaced_by(plan, environment), beside=beside
-    )
+    check_place(interpreter.prefix, interpreter.scheme, leaving(plan, environment), beside=beside)
     if session.request.own.require_cuda:
         _require_cuda_before(before)
 
@@ -264,16 +247,6 @@ def _find_breakage(session: Session, selected: Selected) -> Sequence[Finding]:
     )
     refuse_errors(broken, plan)
     return broken
-
-
-def _make_work_folder(stack: contextlib.ExitStack) -> Path:
-    try:
-        return Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="safe-install-")))
-    except OSError as error:
-        raise Refused(
-            f"no folder for temporary files can be used: {error.strerror or error}",
-            hint="Name one with room: TMPDIR=/path/to/folder.",
-        ) from error
 
 
 @contextlib.contextmanager

@@ -10,8 +10,8 @@ from typing import Callable, Iterator, Optional, Sequence, Tuple
 
 from safe_install.index.catalog import bundled_catalog
 from safe_install.models import Finding, InstallResult, Outcome, Step
-from safe_install.pipeline.baseline import BaselineCheck, naming_intruders, with_subjects
-from safe_install.pipeline.commit import Commit, PreparedChange
+from safe_install.pipeline.baseline import BaselineCheck, naming_intruders
+from safe_install.pipeline.commit import Commit, PreparedChange, subjects_after
 from safe_install.pipeline.delivery import (
     Artifacts,
     Delivery,
@@ -21,16 +21,19 @@ from safe_install.pipeline.delivery import (
     path_warnings,
     stage,
 )
-from safe_install.pipeline.health_gate import Expectation
+from safe_install.pipeline.health_gate import Expectation, UnpackedFile
 from safe_install.pipeline.selection import Selected, refuse_errors
-from safe_install.pipeline.session import Session, replaced_by
+from safe_install.pipeline.session import Session, leaving
 from safe_install.pipeline.static_check import StaticCheck, check_staged, coming_subjects, must_work
 from safe_install.requirements import requirement_name
 from safe_install.resolve.own_options import UV_VARIABLE
+from safe_install.resolve.plan import removed_names
+from safe_install.resolve.recorded_address import with_addresses
 from safe_install.resolve.request import InstallRequest
 from safe_install.torch_family import TORCH
 from safe_install.transaction import swap
 from safe_install.transaction.clones import Clones
+from safe_install.wheels.archive import Artifact
 
 
 def compare_same_versions(selected: Selected, delivery: Delivery, steps: Tuple[Step, ...]) -> None:
@@ -71,6 +74,7 @@ def preparing(
 
     Errors: every SafeInstallError.
     """
+    selected = replace(selected, plan=with_addresses(selected.plan, delivery.request))
     with naming_intruders(before, built):
         artifacts = fetch(delivery, selected.plan, selected.artifacts, released=selected.released)
     plan, session, environment = selected.plan, delivery.session, delivery.environment
@@ -89,10 +93,15 @@ def preparing(
             tuple(world.command),
             requested=tuple(entry.text for entry in session.request.entries),
             coming=coming_subjects(plan, artifacts, check, bundled_catalog()),
+            files={name: _facts_of(artifact) for name, artifact in artifacts.items()},
             path_warnings=tuple(path_warnings(delivery, plan, artifacts)),
             findings=(*notices, *check.findings),
         )
         yield _with_expectation(change, selected, session, check, before, built), transaction
+
+
+def _facts_of(artifact: Artifact) -> UnpackedFile:
+    return UnpackedFile(artifact.sha256, artifact.path.stat().st_size)
 
 
 def _look_at_stage(
@@ -111,7 +120,7 @@ def _look_at_stage(
         artifacts,
         stage=stage,
         torch=selected.torch_after,
-        replaced=replaced_by(plan, delivery.environment),
+        replaced=leaving(plan, delivery.environment),
         cpu_builds=frozenset(
             note.subject for note in selected.findings if note.check == "cpu-build"
         ),
@@ -130,16 +139,19 @@ def _with_expectation(
 ) -> PreparedChange:
     """The change with what the person asked for: of what is there, and of what comes."""
     plan, request = change.plan, session.request
-    torch = plan.find(TORCH)
-    subjects = with_subjects(before.subjects, change.coming)
+    torch, removed = plan.find(TORCH), removed_names(plan)
+    subjects = subjects_after(before.subjects, change.coming, removed)
     requested = must_work(subjects, plan, check, session.environment.driver)
-    if torch is not None:
+    if torch is not None and TORCH not in removed:
         requested |= {TORCH}
+    may_lose_cuda = selected.permits_cuda_loss
+    if torch is not None and _is_cpu_build_asked_for(request, torch):
+        may_lose_cuda = True
     expectation = Expectation(
         requested=requested,
         coming_torch=selected.torch_after if torch is not None else None,
         torch_requested=torch is not None and TORCH in selected.released,
-        cuda_loss_requested=torch is not None and _is_cpu_build_asked_for(request, torch),
+        cuda_loss_requested=may_lose_cuda,
         require_cuda=request.own.require_cuda,
         no_rollback=request.own.no_rollback,
         may_miss=selected.may_be_broken,

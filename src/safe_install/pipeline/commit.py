@@ -5,23 +5,26 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Dict, Sequence, Tuple
+from typing import TYPE_CHECKING, Collection, Dict, Mapping, Sequence, Tuple
+
+from packaging.utils import NormalizedName
 
 from safe_install.health.answers import Subject
 from safe_install.models import Environment, Finding, InstallResult, Outcome, Plan
 from safe_install.pipeline.baseline import BaselineCheck, with_subjects
 from safe_install.pipeline.health_gate import (
     Expectation,
+    UnpackedFile,
     Verdict,
     apply_and_verify,
     make_result,
     summarize,
 )
-from safe_install.pipeline.session import prune_history, replaced_by, staying_beside
+from safe_install.pipeline.session import leaving, prune_history, staying_beside
 from safe_install.ports import Timings, World
 from safe_install.resolve.guard import torch_without_metadata
-from safe_install.resolve.pip_words import PipWords
-from safe_install.resolve.plan import kept_names
+from safe_install.resolve.pip_words import PipWords, uninstalled_line
+from safe_install.resolve.plan import coming_steps, kept_names, removed_names
 from safe_install.torch_family import TORCH
 
 if TYPE_CHECKING:
@@ -36,6 +39,7 @@ class PreparedChange:
     command: Tuple[str, ...]  # for the history
     requested: Tuple[str, ...] = ()  # requirements as they were written: pip's words name them so
     coming: Tuple[Subject, ...] = ()  # what of it has to do with torch
+    files: Mapping[NormalizedName, UnpackedFile] = field(default_factory=dict)  # for the history
     # its `kept` is read from the environment as it is then
     expectation: Expectation = field(default_factory=Expectation)
     path_warnings: Tuple[str, ...] = ()  # pip's words on commands that no shell finds
@@ -58,17 +62,19 @@ class Commit:
         self._world, self._timings = world, timings
         self._environment = before.environment
         self._kept = kept_names(change.plan, self._environment)
-        self._replaced = replaced_by(change.plan, self._environment)
-        self._words = PipWords(change.plan.steps, change.requested, self._environment)
+        self._leaving = leaving(change.plan, self._environment)
+        self._coming, self._removed = coming_steps(change.plan), removed_names(change.plan)
+        self._words = PipWords(self._coming, change.requested, self._environment)
 
     def plan_moves(self, sources: Sequence[Path] = ()) -> None:
         """Which files go and which come. `sources`: clones that are replaced whole. Errors:
         Refused, where they may not."""
         plan, environment = self._change.plan, self._environment
-        self._world.reporter.announce(self._words.installing())
+        if self._coming:
+            self._world.reporter.announce(self._words.installing())
         with self._timings.stage("moves"):
             self._transaction.plan(
-                remove=self._replaced,
+                remove=self._leaving,
                 keep=[environment.installed[name] for name in sorted(self._kept)],
                 beside=staying_beside(plan, environment),
                 closed=_folders_without_metadata(plan, environment),
@@ -82,28 +88,45 @@ class Commit:
         return apply_and_verify(
             self._transaction,
             self._before,
-            with_subjects(self._before.subjects, change.coming),
+            subjects_after(self._before.subjects, change.coming, self._removed),
             expectation=replace(change.expectation, kept=frozenset(self._kept)),
-            summary=summarize(change.plan.steps, change.command),
+            summary=summarize(change.plan.steps, change.command, change.files),
             timings=self._timings,
             world=self._world,
         )
 
     def conclude(self, verdict: Verdict) -> InstallResult:
         """Old transactions go, pip's own lines on a change that was made are said; the result."""
-        environment, reporter = self._environment, self._world.reporter
+        environment = self._environment
         if verdict.outcome is not Outcome.ROLLED_BACK:
             prune_history(environment.interpreter.prefix, self._world)
         if verdict.outcome is Outcome.INSTALLED:
-            for line in self._words.replaced(self._replaced):
-                reporter.announce(line)
-            for line in self._change.path_warnings:
-                reporter.pip_warning(line)
-            reporter.announce(self._words.installed())
+            self._announce()
         result = make_result(
             "install", verdict, self._transaction, environment, self._change.plan, self._timings
         )
         return replace(result, findings=(*self._change.findings, *verdict.findings))
+
+    def _announce(self) -> None:
+        reporter = self._world.reporter
+        for line in self._words.replaced(self._leaving):
+            reporter.announce(line)
+        for distribution in self._leaving:
+            if distribution.name in self._removed:
+                reporter.announce(uninstalled_line(distribution))
+        for line in self._change.path_warnings:
+            reporter.pip_warning(line)
+        if self._coming:
+            reporter.announce(self._words.installed())
+
+
+def subjects_after(
+    before: Sequence[Subject], coming: Sequence[Subject], removed: Collection[NormalizedName]
+) -> Tuple[Subject, ...]:
+    """Every extension that is there after a change. Without torch nothing can be asked of them."""
+    if TORCH in removed:
+        return ()
+    return tuple(one for one in with_subjects(before, coming) if one.name not in removed)
 
 
 def _folders_without_metadata(plan: Plan, environment: Environment) -> Dict[Path, str]:

@@ -24,7 +24,7 @@ from safe_install.models import (
     TorchBuild,
 )
 from safe_install.pipeline.commit import PreparedChange
-from safe_install.pipeline.health_gate import Expectation
+from safe_install.pipeline.health_gate import Expectation, UnpackedFile
 from safe_install.redaction import redact
 
 SCHEMA = 1
@@ -64,6 +64,7 @@ def make_document(staged: StagedDocument) -> Dict[str, Any]:
         "requested": [redact(text) for text in change.requested],
         "steps": [_make_step(step) for step in change.plan.steps],
         "coming": [_make_subject(subject) for subject in change.coming],
+        "files": [_make_file(name, change.files[name]) for name in sorted(change.files)],
         "expectation": _make_expectation(change.expectation),
         "path_warnings": list(change.path_warnings),
         "findings": [_make_finding(finding) for finding in change.findings],
@@ -83,9 +84,15 @@ def _make_step(step: Step) -> Dict[str, Any]:
         "requested": step.requested,
         "because": redact(step.because),
         "is_direct": step.is_direct,
+        "is_hosted": step.is_hosted,
+        "records_address": step.records_address,
         "requires": [redact(text) for text in step.requires],
         "written_name": step.written_name,
     }
+
+
+def _make_file(name: NormalizedName, unpacked: UnpackedFile) -> Dict[str, Any]:
+    return {"name": name, "sha256": unpacked.sha256, "size": unpacked.size}
 
 
 def _make_subject(subject: Subject) -> Dict[str, Any]:
@@ -151,8 +158,8 @@ def _parse(
     document: Any, find_subject: Callable[[NormalizedName], Optional[Subject]]
 ) -> StagedDocument:
     keys = (
-        "schema id prefix python stage command requested steps coming expectation path_warnings "
-        "findings stamp"
+        "schema id prefix python stage command requested steps coming files expectation "
+        "path_warnings findings stamp"
     )
     found = _object(document, keys)
     if found["schema"] != SCHEMA or isinstance(found["schema"], bool):
@@ -165,6 +172,7 @@ def _parse(
         command=_texts(found["command"]),
         requested=_texts(found["requested"]),
         coming=_rows(found["coming"], lambda row: _parse_subject(row, find_subject)),
+        files=dict(_rows(found["files"], _parse_file)),
         expectation=_parse_expectation(found["expectation"]),
         path_warnings=_texts(found["path_warnings"]),
         findings=_rows(found["findings"], _parse_finding),
@@ -181,8 +189,8 @@ def _parse(
 
 def _parse_step(row: Any) -> Step:
     keys = (
-        "action name version from_version url sha256 origin requested because is_direct requires "
-        "written_name"
+        "action name version from_version url sha256 origin requested because is_direct is_hosted "
+        "records_address requires written_name"
     )
     found = _object(row, keys)
     return Step(
@@ -196,9 +204,19 @@ def _parse_step(row: Any) -> Step:
         requested=_flag(found["requested"]),
         because=_text(found["because"]),
         is_direct=_flag(found["is_direct"]),
+        is_hosted=_flag(found["is_hosted"]),
+        records_address=_flag(found["records_address"]),
         requires=_texts(found["requires"]),
         written_name=_text(found["written_name"]),
     )
+
+
+def _parse_file(row: Any) -> Tuple[NormalizedName, UnpackedFile]:
+    found = _object(row, "name sha256 size")
+    size = found["size"]
+    if not isinstance(size, int) or isinstance(size, bool) or size < 0:
+        raise TypeError("the size of a file is missing")
+    return _name(found["name"]), UnpackedFile(_sha256(found["sha256"]), size)
 
 
 def _parse_subject(

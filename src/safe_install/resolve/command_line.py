@@ -29,6 +29,7 @@ def _by_name(options: Iterable[OptionRow]) -> Mapping[str, OptionRow]:
 OWN_OPTIONS = _by_name(BY_COMMAND["install"].options)
 STAGE_OPTIONS = _by_name(BY_COMMAND["stage"].options)
 EXPLAIN_OPTIONS = {**OWN_OPTIONS, **_by_name(BY_COMMAND["explain"].options)}
+SYNC_OPTIONS = {**OWN_OPTIONS, **_by_name(BY_COMMAND["sync"].options)}
 # What is understood of a line that is pip's: the options that every command of pip has. `-f` has a
 # value in some alone.
 PASSED_OPTIONS = {"--python": options_table.BY_NAME["--python"]}
@@ -230,6 +231,8 @@ def _words_of(chosen: Route, argv: Sequence[str]) -> Words:
         return split_words(chosen.arguments, EXPLAIN_OPTIONS)
     if command.name == "stage":
         return split_words(chosen.arguments, STAGE_OPTIONS)
+    if command.name == "sync":
+        return split_words(chosen.arguments, SYNC_OPTIONS)
     if command.takes_pip_options:
         return split_words(chosen.arguments)
     return split_words((*chosen.general, *chosen.arguments), options_table.BY_NAME)

@@ -25,7 +25,7 @@ from safe_install.models import (
     TorchBuild,
 )
 from safe_install.pipeline.commit import PreparedChange
-from safe_install.pipeline.health_gate import Expectation
+from safe_install.pipeline.health_gate import Expectation, UnpackedFile
 from safe_install.pipeline.staged_document import (
     StagedDocument,
     find_misfit,
@@ -53,6 +53,8 @@ STAGED = StagedDocument(
                     sha256="a" * 64,
                     requested=True,
                     because="requested",
+                    is_hosted=True,
+                    records_address=True,
                     requires=("numpy>=1",),
                     written_name="torch_scatter",
                 ),
@@ -62,6 +64,7 @@ STAGED = StagedDocument(
         command=("safe-install", "stage", "torch-scatter"),
         requested=("torch-scatter",),
         coming=(KNOWN, OTHER),
+        files={SCATTER: UnpackedFile("b" * 64, 12)},
         expectation=Expectation(
             requested=frozenset({"torch-scatter", "torch_scatter"}),
             torch_requested=True,
@@ -159,6 +162,9 @@ HOSTILE = {
     "a state of one number": put("stamp", "/env/lib/six.py", [1]),
     "a state of flags": put("stamp", "/env/lib/six.py", [True, False]),
     "a stamp that is a list": put("stamp", []),
+    "a size below nothing": put("files", 0, "size", -1),
+    "a size that is a flag": put("files", 0, "size", True),
+    "a file of no project": put("files", 0, "name", "../x"),
     "no stage": put("stage", None),
 }
 
