@@ -187,6 +187,25 @@ def test_a_refused_commit_leaves_it_staged(env: SmallEnvironment) -> None:
     assert state(env, identifier) is State.COMMITTED
 
 
+@pytest.mark.parametrize("is_kept", [False, True], ids=["swapped", "committed"])
+def test_an_error_behind_the_swap_gives_nothing_back(env: SmallEnvironment, is_kept: bool) -> None:
+    """What was moved is put back by the transaction, or stays: the stage has had its turn."""
+    before = hash_tree(env.prefix)
+    identifier = stage(env)
+    change = find(env, identifier)
+    transaction = staged.begin_commit(env.prefix, change, scheme=env.scheme)
+    with pytest.raises(errors.Interrupted), transaction, staged.stage_in(transaction, change):
+        transaction.plan(remove=[], keep=[])
+        transaction.swap()
+        if is_kept:
+            transaction.commit({"steps": []})
+        raise errors.Interrupted("ended", signal_number=15)
+    assert (hash_tree(env.prefix) == before) is not is_kept
+    assert not change.stage.exists()
+    assert state(env, identifier) is (State.COMMITTED if is_kept else State.ROLLED_BACK)
+    assert env.find_unfinished() == []
+
+
 def test_over_its_time(env: SmallEnvironment) -> None:
     short, long, endless = stage(env, ttl=60), stage(env, "q", ttl=3600), stage(env, "r", ttl=None)
     later = time.time() + 100
