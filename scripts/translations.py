@@ -78,6 +78,7 @@ SPOKEN = (
     "resolve/requirements_file.py",
     "resolve/rounds.py",
     "resolve/spelling.py",
+    "resolve/target.py",
     "resolve/torch_change.py",
     "resolve/torch_choice.py",
     "resolve/torch_conflict.py",

@@ -102,7 +102,7 @@ def test_a_refused_install_a_rolled_back_one_and_an_undo(environment):
     assert "Installing collected packages: torch" in lost.stdout
     assert "已回滚：./env (Python " in lost.stdout
     kept = environment.safe_install("install", "--no-rollback", "torch==2.4.1", **CHINESE)
-    assert "Successfully installed torch-2.4.1" in kept.stdout
+    assert "Installing collected packages: torch" in kept.stdout
     assert "不健康，但按 --no-rollback 的要求保留：./env" in kept.stdout
     undone = environment.safe_install("undo", **CHINESE)
     assert undone.returncode == 0, undone.stderr

@@ -24,7 +24,7 @@ DEEPEST = 8
 WORDS_OF_OTHERS = "error"
 LONGEST = 10_000  # letters; what is longer is a log
 # What parts sentences in Chinese.
-COLON, SEMICOLON, FULL_STOP = "\uff1a", "\uff1b", "\u3002"
+COLON, SEMICOLON, FULL_STOP, LIST_COMMA = "\uff1a", "\uff1b", "\u3002", "\u3001"
 _BETWEEN_SENTENCES = re.compile(r"(?<=\.) (?=[A-Z])")
 _STRING = re.compile(r'"((?:[^"\\]|\\.)*)"')
 _ESCAPES = {"n": "\n", "t": "\t"}
@@ -133,15 +133,22 @@ class Catalogue:
 
     def _find_several(self, text: str, depth: int) -> Optional[str]:
         """`Sentence. Sentence.`, where each is of the catalogue."""
-        sentences = _BETWEEN_SENTENCES.split(text)
-        if len(sentences) < 2:
+        told = self._find_each(_BETWEEN_SENTENCES.split(text), depth)
+        if told is None:
             return None
-        told = ""
-        for sentence in sentences:
-            found = self._find(sentence, depth + 1)
+        ended = [one if WIDE.match(one[-1]) else one + FULL_STOP for one in told]
+        return "".join(ended)
+
+    def _find_each(self, parts: Sequence[str], depth: int) -> Optional[List[str]]:
+        """All of them, where there are several; None where one is not of the catalogue."""
+        if len(parts) < 2:
+            return None
+        told = []
+        for part in parts:
+            found = self._find(part, depth + 1)
             if found is None:
                 return None
-            told += found if WIDE.match(found[-1]) else found + FULL_STOP
+            told.append(found)
         return told
 
     def _translate_values(self, values: Mapping[str, str], depth: int) -> Dict[str, str]:
@@ -152,13 +159,16 @@ class Catalogue:
         return told
 
     def _translate_part(self, text: str, depth: int) -> str:
-        """A value, or a line that is no sentence itself: `SENTENCE; SENTENCE`, several lines."""
+        """A value, or a line that is no sentence itself: several lines, a list, `SENTENCE; SENTENCE`."""
         whole = text.strip()
         told = self._translate_clause(whole, depth)
         if told != whole:
             return told
         if "\n" in whole:
             return "\n".join(self.translate(line) for line in text.split("\n"))
+        listed = self._find_each(whole.split(", "), depth)
+        if listed is not None:
+            return LIST_COMMA.join(listed)
         parts = whole.split("; ")
         told_parts = [self._translate_clause(part, depth) for part in parts]
         return text if told_parts == parts else SEMICOLON.join(told_parts)
