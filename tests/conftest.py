@@ -65,6 +65,7 @@ def pytest_configure(config):
     # xdist gives the files with the most tests first: those of the quickest tests. Ours come in our
     # order.
     config.option.loadscopereorder = False
+    os.environ["SAFE_INSTALL_LANGUAGE"] = "en"  # whatever the locale of this shell is
     if not hasattr(config, "workerinput"):  # workers inherit PATH
         config.stash[SILENT_PROGRAMS] = put_silent_programs_first()
 

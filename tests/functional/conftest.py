@@ -321,6 +321,7 @@ def clean_variables(driver: Mapping[str, str], index: Path, home: Path) -> Dict[
         "PIP_FIND_LINKS": str(index),
         "SAFE_INSTALL_CACHE_DIR": str(home / "cache"),
         "SAFE_INSTALL_MIRRORS": " ".join(f"{start}={CLOSED}" for start in HOSTS),
+        "SAFE_INSTALL_LANGUAGE": "en",
         "FAKE_DRIVER_CUDA": "11.1",
     }
 

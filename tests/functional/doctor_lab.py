@@ -10,6 +10,7 @@ from typing import Any, Callable, Dict, Iterator, List
 
 import pytest
 
+from tests.chinese import assert_said_in_chinese
 from tests.functional.conftest import Environment, read_document, run_process
 from tests.lab import LabWheels
 from tests.lab.breakage import Lab
@@ -77,6 +78,7 @@ def run_doctor(lab: Lab, *words: str) -> Dict[str, Any]:
     assert "Traceback" not in done.stderr
     document = read_document(done)
     assert document["error"] is None, document["error"]
+    assert_said_in_chinese(document)
     return document
 
 

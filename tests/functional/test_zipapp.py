@@ -46,12 +46,13 @@ def python(request):
     return found
 
 
-def run(python, zipapp, *arguments):
+def run(python, zipapp, *arguments, **variables):
     environment = {
         name: value
         for name, value in os.environ.items()
         if name not in ("VIRTUAL_ENV", "CONDA_PREFIX")
     }
+    environment.update(variables)
     command = [str(python), str(zipapp), *map(str, arguments)]
     done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
@@ -85,6 +86,13 @@ def names_of(environment):
 
 def test_says_its_version(zipapp, python):
     assert run(python, zipapp, "--version").startswith("safe-install 0.")
+
+
+def test_speaks_chinese(zipapp, python):
+    """The catalogue is in the wheel, and can be read in an archive."""
+    english = run(python, zipapp, "doctor", "--list")
+    assert "there is one triton" in english
+    assert "只有一个 triton" in run(python, zipapp, "doctor", "--list", SAFE_INSTALL_LANGUAGE="zh")
 
 
 def test_explains_a_machine_elsewhere_without_the_network(zipapp, python):

@@ -28,7 +28,7 @@ STAND_ALONE = (
 )
 OWNERS = {
     "typer": {"cli/options.py"},
-    "rich": {"cli/text.py", "cli/progress.py"},
+    "rich": {"cli/table.py", "cli/progress.py"},
     "resolvelib": {"resolve/provider.py"},
     "pynvml": {"environment/driver.py"},
     "requests": {"system/http.py", "system/network.py"},

@@ -97,7 +97,7 @@ def main(argv: Optional[Sequence[str]] = None) -> int:
     line = parse_command_line(sys.argv[1:] if argv is None else argv)
     invocation = Invocation(line, environ)
     _catch_signals()
-    terminal.prepare_streams()
+    terminal.prepare_streams(environ)
     if line.words.count("no-color") or is_true(environ.get("PIP_NO_COLOR")):
         environ["NO_COLOR"] = "1"  # for the processes that are started, too
     if line.argv and line.argv[0].partition("=")[0] in COMPLETION_OPTIONS:

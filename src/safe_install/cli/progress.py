@@ -22,6 +22,7 @@ from safe_install.cli.terminal import (
     write_line,
 )
 from safe_install.cli.text import hint_as_typed, render_finding
+from safe_install.cli.translation.speech import say
 from safe_install.events import Reporter, TaskOutcome
 from safe_install.models import Finding
 
@@ -96,12 +97,12 @@ class TextReporter(Reporter):
     def note(self, text: str) -> None:
         """A decision."""
         if self.notes and self.quiet < 1:
-            self._say(printable(text))
+            self._say(say(printable(text)))
 
     def warn(self, text: str) -> None:
         """A warning is shown unless -qq."""
         if self.quiet < 2:
-            self._say(f"warning: {printable(text)}")
+            self._say(say(f"warning: {printable(text)}"))
 
     def found(self, finding: Finding) -> None:
         """With its hint, as the result would show it."""
@@ -169,7 +170,7 @@ class TextReporter(Reporter):
         if self.quiet or not self.shows_progress or not sys.stderr.isatty():
             return
         bars = self._progress()
-        self._tasks[task] = bars.add_task(printable(task), total=total, amount="")
+        self._tasks[task] = bars.add_task(say(printable(task)), total=total, amount="")
 
     def task_advanced(
         self, task: str, done: float, text: str = "", total: Optional[float] = None
@@ -181,7 +182,8 @@ class TextReporter(Reporter):
         running.total = total or running.total
         amount = render_amount(done, running.total, running.unit)
         if task in self._tasks and self._bars is not None:
-            label = one_line(f"{task}  {text.strip()}" if text else task)
+            name = say(task)
+            label = one_line(f"{name}  {text.strip()}" if text else name)
             self._bars.update(
                 self._tasks[task],
                 completed=done,

@@ -4,16 +4,19 @@ characters that it has."""
 from __future__ import annotations
 
 import os
+import re
 import sys
 import textwrap
 from typing import IO, Any, List, Mapping, Optional, Tuple
 
+from safe_install.cli.translation.language import ENGLISH, choose_language
+from safe_install.cli.translation.speech import SAMPLE, speak
 from safe_install.redaction import redact
 
 WIDE = 1000  # columns of what is no terminal
 USUAL_WIDTH = 80
 # A line is cut nowhere when it begins with one of these: people copy it as a whole.
-COPIED = ("Undo with: ",)
+COPIED = ("Undo with: ", "撤销命令：")
 BOLD_RED, BOLD_GREEN, YELLOW, CYAN = "1;31", "1;32", "33", "36"
 # What a line begins with, and the colour of that beginning (ECMA-48, "select graphic rendition").
 COLOURS: Tuple[Tuple[str, str], ...] = (
@@ -27,15 +30,33 @@ COLOURS: Tuple[Tuple[str, str], ...] = (
     ("note:", CYAN),
     ("Healthy", BOLD_GREEN),
     ("Successfully", BOLD_GREEN),
+    ("错误：", BOLD_RED),
+    ("不健康", BOLD_RED),
+    ("已拒绝：", BOLD_RED),
+    ("已回滚：", BOLD_RED),
+    ("警告：", YELLOW),
+    ("提示：", CYAN),
+    ("  提示：", CYAN),
+    ("说明：", CYAN),
+    ("健康", BOLD_GREEN),
 )
+# Chinese has no spaces: a line may be cut beside each of its characters, and is not cut before a
+# closing sign, nor behind an opening one.
+_WIDE = "\u2e80-\u9fff\uff00-\uffef"
+_PIECE = re.compile(rf"\s+|[（“]*(?:[{_WIDE}]|[^\s{_WIDE}]+)[，。；：、）？！”]*")
 
 
-def prepare_streams() -> None:
-    """A character that a stream's encoding lacks becomes an escape, never an error."""
+def prepare_streams(environ: Mapping[str, str]) -> None:
+    """A character that a stream's encoding lacks becomes an escape, never an error; and the
+    person's language is spoken where both streams have its characters."""
+    language = choose_language(environ)
     for stream in (sys.stdout, sys.stderr):
         reconfigure = getattr(stream, "reconfigure", None)
         if reconfigure is not None:
             reconfigure(errors="backslashreplace")
+        if language != ENGLISH and not can_write(SAMPLE, stream):
+            language = ENGLISH
+    speak(language)
 
 
 def read_settings() -> Optional[List[Any]]:
@@ -103,14 +124,16 @@ def can_write(text: str, stream: IO[str]) -> bool:
 
 
 def wrap(line: str, width: int) -> List[str]:
-    """A line in parts of at most `width` columns, cut at spaces only: an ID, a path, an address
-    stays whole.
+    """A line in parts of at most `width` columns, cut at spaces and between Chinese characters
+    only: an ID, a path, an address stays whole.
 
     What follows the first part is indented by two more.
     """
-    if len(line) <= width or line.startswith(COPIED):
+    if count_columns(line) <= width or line.startswith(COPIED):
         return [line]
     indent = line[: len(line) - len(line.lstrip())] + "  "
+    if not line.isascii():
+        return _wrap_wide(line, width, indent)
     parts = textwrap.wrap(
         line,
         width,
@@ -121,6 +144,29 @@ def wrap(line: str, width: int) -> List[str]:
         expand_tabs=False,
     )
     return parts or [line]
+
+
+def _wrap_wide(line: str, width: int, indent: str) -> List[str]:
+    parts: List[str] = []
+    current = ""
+    for piece in _PIECE.findall(line):
+        if current.strip() and count_columns(current + piece.rstrip()) > width:
+            parts.append(current.rstrip())
+            current = indent + piece.lstrip()
+        else:
+            current += piece
+    return [*parts, current.rstrip()]
+
+
+def count_columns(text: str) -> int:
+    """How much of a terminal's line a text takes: a Chinese character takes two columns."""
+    if text.isascii():
+        return len(text)
+    import unicodedata
+
+    wide = [one for one in text if unicodedata.east_asian_width(one) in ("W", "F")]
+    joined = [one for one in text if unicodedata.combining(one)]
+    return len(text) + len(wide) - len(joined)
 
 
 def paint(line: str) -> str:

@@ -20,7 +20,9 @@ from safe_install.cli.planned import (
     render_environment,
     render_steps,
 )
-from safe_install.cli.terminal import WIDE, can_write, find_width, printable, write_line
+from safe_install.cli.table import render_table
+from safe_install.cli.terminal import printable, write_line
+from safe_install.cli.translation.speech import say
 from safe_install.errors import PipFailed, SafeInstallError
 from safe_install.models import (
     Action,
@@ -36,7 +38,6 @@ from safe_install.resolve.command_line import ALL_COMMANDS
 
 REFUSED = (10, 11)  # exit statuses
 CHANGING = ("install", "uninstall", "undo", "sync", "stage", "commit")
-RULE = "\u2500"  # what a table is ruled with, where the encoding has it
 # Checks of the shared objects of a wheel (wheels.abi): a wheel may hold dozens that fail alike.
 FILE_CHECKS = frozenset(
     ["does-not-load", "built-for-another-torch", "load-unknown", "optional-part-does-not-load"]
@@ -174,8 +175,9 @@ def render_error(error: SafeInstallError, *, verbose: bool = False) -> List[str]
 
 
 def hint_as_typed(line: str, program: str) -> str:
-    """A line as typed, where it is a hint: the rest is told in words of others, too."""
-    return as_typed(line, program) if line.startswith(HINTS) else line
+    """A line in the person's language; as typed, where it is a hint: the rest is told in words of
+    others, too."""
+    return as_typed(say(line), program) if line.startswith(HINTS) else say(line)
 
 
 # --- the end --------------------------------------------------------------------------------------
@@ -213,7 +215,9 @@ def show_result(
     if quiet:
         return
     for line in _result_lines(result, verbose=verbose):
-        write_line(printable(as_typed(line, program)), sys.stdout)
+        # A report is for an issue, which others read.
+        said_line = line if "report" in result.details else say(line)
+        write_line(printable(as_typed(said_line, program)), sys.stdout)
     sys.stdout.flush()
 
 
@@ -274,7 +278,7 @@ def _kept_sentence(result: InstallResult) -> Optional[str]:
     if result.outcome is Outcome.SYNCED:
         return f"As {result.details['file']} says now:"
     if result.outcome is Outcome.UNDONE:
-        return f"{result.message.rstrip('.') or 'Undone'} in"
+        return " ".join([result.message.rstrip(".") or "Undone", "in"])
     return None
 
 
@@ -294,7 +298,7 @@ def _doctor_lines(result: InstallResult) -> List[str]:
         return str(result.details["report"]).splitlines()
     questions = result.details["questions"]
     width = max(len(name) for name, _ in questions)
-    lines = [f"{name.ljust(width)}  {answer}" for name, answer in questions]
+    lines = [f"{name.ljust(width)}  {say(answer)}" for name, answer in questions]
     checks = result.details["checks"]
     lines += [
         f"{check['name']}: cannot tell, because {check['because']}"
@@ -368,53 +372,6 @@ def render_cuda(health: HealthReport, driver: Optional[Driver]) -> str:
     return f"available, {f'{here}, ' if here else ''}{devices}{named}"
 
 
-def render_table(title: str, columns: Sequence[str], rows: Sequence[Sequence[str]]) -> List[str]:
-    """A table as lines of text; on a terminal that is too narrow, its columns in several tables
-    below each other."""
-    width = find_width(sys.stdout) or WIDE
-    sizes = []
-    for n, column in enumerate(columns):
-        cells = [column, *(row[n] for row in rows)]
-        sizes.append(max(1, *map(len, cells)) + 4)
-    lines: List[str] = []
-    first, shown = columns[0], 1
-    while shown < len(columns):
-        stop, used = shown, sizes[0]
-        while stop < len(columns) and (stop == shown or used + sizes[stop] <= width):
-            used += sizes[stop]
-            stop += 1
-        part = [[row[0], *row[shown:stop]] for row in rows]
-        if shown > 1 or stop < len(columns):
-            # a part of a wide table shows the rows that it has
-            part = [row for row in part if any(row[1:])]
-        lines += _draw_table(title, [first, *columns[shown:stop]], part, width=width)
-        title, shown = "", stop
-    return lines
-
-
-def _draw_table(
-    title: str, columns: Sequence[str], rows: Sequence[Sequence[str]], *, width: int
-) -> List[str]:
-    import io
-
-    from rich import box
-    from rich.console import Console
-    from rich.table import Table
-    from rich.text import Text
-
-    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 2, 0, 0))
-    for column in columns:
-        table.add_column(Text(column), overflow="fold")
-    for row in rows:
-        table.add_row(*[Text(printable(cell)) for cell in row])
-    out = io.StringIO()
-    console = Console(file=out, width=width, color_system=None, legacy_windows=False)
-    console.print(table)
-    lines = [title] if title else []
-    lines += [line.rstrip() for line in out.getvalue().splitlines()]
-    return [line if can_write(line, sys.stdout) else line.replace(RULE, "-") for line in lines]
-
-
 def _place_line(verb: str, result: InstallResult) -> List[str]:
     if result.environment is None:
         return []
@@ -461,6 +418,9 @@ def show_error(
         write_line(hint_as_typed(line, program), sys.stderr)
     if command in CHANGING and error.exit_status in REFUSED and error.environment is not None:
         is_changed = any(finding.check == "changed-meanwhile" for finding in error.findings)
-        what = "nothing was installed into" if is_changed else "nothing was changed in"
-        write_line(f"Refused: {what} {render_environment(error.environment)}.", sys.stderr)
+        place = render_environment(error.environment)
+        refused = f"Refused: nothing was changed in {place}."
+        if is_changed:
+            refused = f"Refused: nothing was installed into {place}."
+        write_line(say(refused), sys.stderr)
     sys.stderr.flush()

@@ -3,22 +3,27 @@
 from __future__ import annotations
 
 import errno
+import importlib
 import io
 import json
 import os
+import re
 import sys
 import termios
 
 import pytest
 
-from safe_install.cli import json_document, progress, terminal
+from safe_install.cli import json_document, progress, table, terminal
 from safe_install.cli import main as cli
 from safe_install.cli import text as cli_text
+from safe_install.cli.translation import speech
 from safe_install.models import Finding, InstallResult, Outcome, Severity
 from tests.factories import make_environment
 
 URL = "https://download.pytorch.org/whl/cu128/torch-2.8.0%2Bcu128-cp311-cp311-manylinux_2_28_x86_64.whl"
 HASH = "sha256=0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef"
+UNDO = "撤销命令：safe-install undo 20261124T124125Z-f55012"
+TRANSLATION = "safe_install.cli.translation."
 PATH = "/home/somebody/projects/a-long-name/.venv/lib/python3.11/site-packages/torch_scatter/_scatter_cpu.so"
 
 
@@ -135,7 +140,7 @@ def test_colour_is_for_a_terminal_whose_person_wants_it(variables, words, colour
 def test_a_table_is_ruled_with_what_the_encoding_has(encoding, monkeypatch):
     use_terminal(monkeypatch)
     monkeypatch.setattr(sys, "stdout", Terminal(encoding))
-    lines = cli_text.render_table("a", ["torch", "cpu"], [["2.8", "1.0"]])
+    lines = table.render_table("a", ["torch", "cpu"], [["2.8", "1.0"]])
     assert terminal.can_write("".join(lines), sys.stdout)
     assert any("\u2500" in line for line in lines) is (encoding == "utf-8")
 
@@ -144,7 +149,7 @@ def test_a_table_is_ruled_with_what_the_encoding_has(encoding, monkeypatch):
 def test_the_document_is_json_in_every_encoding(encoding, monkeypatch):
     out = io.TextIOWrapper(io.BytesIO(), encoding=encoding)
     monkeypatch.setattr(sys, "stdout", out)
-    terminal.prepare_streams()
+    terminal.prepare_streams({})
     json_document.show_document({"path": "/\u65e5\u672c/\u00e9"})
     assert json.loads(out.buffer.getvalue().decode(encoding)) == {"path": "/\u65e5\u672c/\u00e9"}
 
@@ -153,7 +158,7 @@ def test_the_document_is_json_in_every_encoding(encoding, monkeypatch):
 def test_no_character_is_an_error(encoding, monkeypatch):
     out = io.TextIOWrapper(io.BytesIO(), encoding=encoding)
     monkeypatch.setattr(sys, "stdout", out)
-    terminal.prepare_streams()
+    terminal.prepare_streams({})
     terminal.write_line("/\u65e5\u672c \u2192 \u2026", sys.stdout)
     out.flush()
     assert out.buffer.getvalue()
@@ -170,6 +175,84 @@ def test_a_bar_is_drawn_with_what_the_encoding_has(encoding, monkeypatch):
     reporter.close()
     assert "build a" in shown.getvalue()
     assert terminal.can_write(shown.getvalue(), shown)
+
+
+# --- Chinese --------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def speaks_english_again():
+    yield
+    speech.speak("en")
+
+
+@pytest.mark.parametrize(
+    ("line", "parts"),
+    [
+        ("错误：没有驱动", ["错误：没有驱动"]),
+        # 20 columns, two for each of these characters; none begins with a closing sign
+        ("错误：一二三四五六七八九十", ["错误：一二三四五六七", "  八九十"]),
+        ("错误：一二三四五六，八九十", ["错误：一二三四五六，", "  八九十"]),
+        ("错误：一二三四五六七，八九十", ["错误：一二三四五六", "  七，八九十"]),
+        # words, options and paths stay whole
+        (
+            "提示：请用 --allow-torch-change 允许",
+            ["提示：请用", "  --allow-torch-change", "  允许"],
+        ),
+        ("  提示：一二三四五六 (torch)", ["  提示：一二三四五六", "    (torch)"]),
+        (UNDO, [UNDO]),
+    ],
+)
+def test_a_chinese_line_is_cut_by_its_columns(line, parts):
+    assert terminal.wrap(line, 20) == parts
+
+
+@pytest.mark.parametrize(
+    ("text", "columns"), [("torch", 5), ("驱动", 4), ("无：a", 5), ("e\u0301", 1), ("", 0)]
+)
+def test_a_chinese_character_takes_two_columns(text, columns):
+    assert terminal.count_columns(text) == columns
+
+
+@pytest.mark.parametrize(
+    ("variables", "encoding", "said"),
+    [
+        ({"LANG": "zh_CN.UTF-8"}, "utf-8", "错误：没有 torch"),
+        ({"LANG": "zh_CN.GB18030"}, "gb18030", "错误：没有 torch"),
+        ({"LANG": "zh_CN.UTF-8"}, "ascii", "error: no torch"),
+        ({"SAFE_INSTALL_LANGUAGE": "zh"}, "latin-1", "error: no torch"),
+        ({"LANG": "en_US.UTF-8"}, "utf-8", "error: no torch"),
+    ],
+)
+def test_the_language_is_one_that_both_streams_have(
+    variables, encoding, said, monkeypatch, speaks_english_again
+):
+    monkeypatch.setattr(sys, "stderr", io.TextIOWrapper(io.BytesIO(), encoding=encoding))
+    monkeypatch.setattr(sys, "stdout", io.TextIOWrapper(io.BytesIO(), encoding="utf-8"))
+    terminal.prepare_streams(variables)
+    assert speech.say("error: no torch") == said
+
+
+@pytest.mark.parametrize(
+    "beginning",
+    ["错误", "警告", "提示", "  提示", "说明", "已拒绝", "已回滚", "不健康", "健康"],
+)
+def test_what_a_chinese_line_begins_with_is_coloured(beginning):
+    line = f"{beginning}：没有 torch"
+    coloured = terminal.paint(line)
+    assert coloured.startswith("\x1b[")
+    assert re.sub(r"\x1b\[[0-9;]*m", "", coloured) == line
+
+
+def test_english_loads_no_catalogue(monkeypatch, speaks_english_again):
+    for name in [name for name in sys.modules if name.startswith(TRANSLATION)]:
+        monkeypatch.delitem(sys.modules, name)
+    fresh = importlib.import_module(f"{TRANSLATION}speech")
+    assert fresh.say("no torch") == "no torch"
+    assert sorted(name for name in sys.modules if name.startswith(TRANSLATION)) == [
+        f"{TRANSLATION}language",
+        f"{TRANSLATION}speech",
+    ]
 
 
 # --- the settings of the terminal that we run on --------------------------------------------------

@@ -1,0 +1,303 @@
+#!/usr/bin/env python3
+"""translations.py [LANGUAGE]: the sentences of the source that the catalogue of a language lacks.
+
+They are printed as entries of a .po file, to be put into src/safe_install/cli/translation/LANGUAGE.po
+and translated there; a test fails as long as one is missing.
+"""
+
+from __future__ import annotations
+
+import ast
+import re
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Dict, Iterator, List, Optional, Sequence, Set, Tuple, Union
+
+ROOT = Path(__file__).resolve().parent.parent
+sys.path.insert(0, str(ROOT / "src"))
+
+from safe_install.cli.translation.catalogue import read_catalogue  # noqa: E402
+
+SOURCE = ROOT / "src" / "safe_install"
+# What a person meets in the first hour: every sentence in these is translated.
+SPOKEN = (
+    "errors.py",
+    "cli/explained.py",
+    "cli/fixing.py",
+    "cli/locations.py",
+    "cli/main.py",
+    "cli/options.py",
+    "cli/text.py",
+    "commands/check_wheel.py",
+    "commands/doctor.py",
+    "commands/explain.py",
+    "commands/history.py",
+    "commands/install.py",
+    "commands/recover.py",
+    "commands/undo.py",
+    "commands/uninstall.py",
+    "commands/verify.py",
+    "diagnosis/checks.py",
+    "diagnosis/environment_checks.py",
+    "diagnosis/examined.py",
+    "diagnosis/gather.py",
+    "diagnosis/machine_checks.py",
+    "diagnosis/machine_facts.py",
+    "diagnosis/questions.py",
+    "diagnosis/record_facts.py",
+    "diagnosis/run.py",
+    "diagnosis/torch_checks.py",
+    "environment/interpreter.py",
+    "environment/stamp.py",
+    "health/comparison.py",
+    "health/cuda.py",
+    "health/origin.py",
+    "health/running.py",
+    "index/bundled.py",
+    "index/facts.py",
+    "index/finder.py",
+    "index/search.py",
+    "index/torch_pages.py",
+    "pipeline/*.py",
+    "resolve/accelerator.py",
+    "resolve/carried.py",
+    "resolve/command_line.py",
+    "resolve/compatibility.py",
+    "resolve/guard.py",
+    "resolve/hints.py",
+    "resolve/no_candidate.py",
+    "resolve/no_torch.py",
+    "resolve/opening.py",
+    "resolve/own_options.py",
+    "resolve/permission.py",
+    "resolve/plan.py",
+    "resolve/provider.py",
+    "resolve/ranking.py",
+    "resolve/request.py",
+    "resolve/requirements_file.py",
+    "resolve/rounds.py",
+    "resolve/spelling.py",
+    "resolve/target.py",
+    "resolve/torch_change.py",
+    "resolve/torch_choice.py",
+    "resolve/torch_conflict.py",
+    "resolve/torch_fit.py",
+    "resolve/torch_options.py",
+    "resolve/torch_ranking.py",
+    "system/http.py",
+    "system/http_body.py",
+    "system/partial_file.py",
+    "system/pip.py",
+    "transaction/*.py",
+    "wheels/abi.py",
+    "wheels/build.py",
+    "wheels/build_log.py",
+    "wheels/fetch.py",
+    "wheels/gpu.py",
+    "wheels/lock.py",
+    "wheels/recipe.py",
+    "wheels/store.py",
+    "wheels/toolkit.py",
+    "wheels/toolkit_choice.py",
+)
+# What begins with one of these is a line to type, unless a full stop ends it.
+LINES_TO_TYPE = (
+    "conda install", "conda remove", "echo ", "export ", "import sys", "import torch", "pdm add",
+    "pip cache", "pip config", "pixi add", "poetry add", "python -m", "rm -r ", "safe-install ",
+    "unset ", "uv add",
+)  # fmt: skip
+# Words of pip, which people and scripts look for: they stay as they are.
+WORDS_OF_PIP = (
+    "Attempting uninstall", "Can not perform a '--user'", "Could not open requirements file",
+    "Found existing installation", "Installing collected packages", "Invalid requirement: ",
+    "Looking in ", "Not uninstalling ", "Proceed (Y/n)", "Requirement already satisfied",
+    "Successfully ", "Uninstalling ", "WARNING: ", "Would install ", "Would remove:",
+    "The package was installed by ", "You might be able to recover",
+    "You must give at least one requirement", "Your response (",
+    "externally-managed-environment: ",
+)  # fmt: skip
+# Words of others, which are looked for, and lists.
+READ_ONLY = (
+    "(?m)", "Bad owner or permissions", "Bearer ", "Killed signal", "No module named ",
+    "No space left on device", "Python\\.h", "Usage: safe-install", "application/vnd.pypi", "atorch ",
+    "cachy ", "detected CUDA version", "fatal error: ", "import importlib", "import os",
+    "unsupported GNU", "urlopen error",
+)  # fmt: skip
+WORD = re.compile(r"(?<![\w./$~<>=-])[A-Za-z][a-z]+(?![\w/=(]|[.-]\w)")
+Piece = Union[ast.AST, str]  # of a sentence: a literal, or what a value is taken from
+FIRST_VALUE = 7001
+
+
+@dataclass(frozen=True)
+class Sentence:
+    """One sentence, with names for the values in it."""
+
+    place: str  # file and line
+    template: str  # "{name} {version} is gone"
+    fields: Tuple[str, ...]
+
+    @property
+    def values(self) -> Tuple[str, ...]:
+        """A number for each field."""
+        return tuple(str(FIRST_VALUE + place) for place in range(len(self.fields)))
+
+    @property
+    def sample(self) -> str:
+        """The finished sentence with these numbers in it."""
+        numbers = dict(zip(self.fields, self.values))
+        return re.sub(r"\{(\w+)\}", lambda found: numbers[found.group(1)], self.template)
+
+
+def spoken_files() -> List[Path]:
+    """The files whose sentences are translated."""
+    return [path for pattern in SPOKEN for path in sorted(SOURCE.glob(pattern))]
+
+
+def collect_sentences(path: Path) -> List[Sentence]:
+    """The sentences in a file, each once. A branch within a sentence makes two of it."""
+    tree = ast.parse(path.read_text(encoding="utf-8"))
+    found: Dict[str, Sentence] = {}
+    for node in _texts(tree, _not_said(tree)):
+        for pieces in _alternatives(node) or ():
+            template, fields = _name_fields(pieces)
+            if _is_prose(template):
+                place = f"{path.relative_to(SOURCE)}:{getattr(node, 'lineno', 0)}"
+                found.setdefault(template, Sentence(place, template, fields))
+    return list(found.values())
+
+
+def _not_said(tree: ast.Module) -> Set[int]:
+    """Docstrings and patterns, by the identity of their nodes."""
+    found: Set[int] = set()
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant):
+            found.add(id(node.value))
+        elif isinstance(node, ast.Compare):
+            found.update(id(text) for text in (node.left, *node.comparators))
+        elif isinstance(node, ast.Call) and _only_looks(node.func):
+            found.update(id(argument) for argument in node.args)
+    return found
+
+
+def _only_looks(called: ast.expr) -> bool:
+    """`re.search`, `text.startswith`: what stands in the call is looked for, and not said."""
+    if not isinstance(called, ast.Attribute):
+        return False
+    of_re = isinstance(called.value, ast.Name) and called.value.id == "re"
+    return of_re or called.attr in ("startswith", "endswith", "partition", "replace")
+
+
+def _texts(node: ast.AST, left_out: Set[int]) -> Iterator[ast.AST]:
+    """The outermost expressions that are texts."""
+    if id(node) in left_out:
+        return
+    if _alternatives(node) is not None:
+        yield node
+        for part in ast.walk(node):
+            if isinstance(part, ast.FormattedValue) and _alternatives(part.value) is None:
+                yield from _texts(part.value, left_out)
+        return
+    for child in ast.iter_child_nodes(node):
+        yield from _texts(child, left_out)
+
+
+def _alternatives(node: ast.AST) -> Optional[List[List[Piece]]]:
+    """What a text may be, as lists of literals and expressions; None for what is no text."""
+    if isinstance(node, ast.Constant):
+        return [[node.value]] if isinstance(node.value, str) else None
+    if isinstance(node, ast.FormattedValue):
+        return _alternatives(node.value) or [[node.value]]
+    if isinstance(node, ast.JoinedStr):
+        return _joined(node.values)
+    if isinstance(node, ast.BinOp) and isinstance(node.op, ast.Add):
+        return _joined([node.left, node.right]) if _has_text(node.left, node.right) else None
+    if isinstance(node, ast.IfExp) and _has_text(node.body, node.orelse):
+        body = _alternatives(node.body) or [[node.body]]
+        return body + (_alternatives(node.orelse) or [[node.orelse]])
+    return None
+
+
+def _has_text(*nodes: ast.AST) -> bool:
+    return any(_alternatives(node) is not None for node in nodes)
+
+
+def _joined(nodes: Sequence[ast.AST]) -> List[List[Piece]]:
+    joined: List[List[Piece]] = [[]]
+    for node in nodes:
+        options = _alternatives(node) or [[node]]
+        joined = [before + option for before in joined for option in options]
+    return joined
+
+
+def _name_fields(pieces: Sequence[Piece]) -> Tuple[str, Tuple[str, ...]]:
+    """The sentence with its fields, and their names. Neighbours are one field."""
+    template = ""
+    fields: List[str] = []
+    for piece in pieces:
+        if isinstance(piece, str):
+            template += piece
+        elif template.endswith("}"):
+            template = template[: -len(fields.pop()) - 2]
+            fields.append(_unique("words", fields))
+            template += f"{{{fields[-1]}}}"
+        else:
+            fields.append(_unique(_field_name(piece), fields))
+            template += f"{{{fields[-1]}}}"
+    return template, tuple(fields)
+
+
+def _unique(name: str, taken: Sequence[str]) -> str:
+    same = [one for one in taken if re.fullmatch(rf"{name}(_\d+)?", one)]
+    return f"{name}_{len(same) + 1}" if same else name
+
+
+def _field_name(node: ast.AST) -> str:
+    if isinstance(node, ast.Name):
+        return node.id.strip("_").lower()
+    if isinstance(node, ast.Attribute):
+        return node.attr.strip("_").lower()
+    if isinstance(node, (ast.Subscript, ast.Starred, ast.GeneratorExp, ast.ListComp)):
+        inner = node.value if isinstance(node, (ast.Subscript, ast.Starred)) else node.elt
+        return _field_name(inner)
+    if isinstance(node, ast.Call):
+        called = _field_name(node.func)
+        if called == "len":
+            return "number"
+        is_plain = called in ("join", "str", "sorted", "min", "max", "quote", "map")
+        return _field_name(node.args[-1]) if is_plain and node.args else called
+    is_number = isinstance(node, ast.BinOp) and isinstance(
+        node.op, (ast.Sub, ast.Div, ast.FloorDiv)
+    )
+    return "number" if is_number else "value"
+
+
+def _is_prose(template: str) -> bool:
+    """Is it said to people? Lines to type, words of pip and names are not."""
+    text = template.strip()
+    if text.startswith((*WORDS_OF_PIP, *READ_ONLY)):
+        return False
+    words = WORD.findall(re.sub(r"\{\w+\}|`[^`]*`|'[^']*'", "", text))
+    if not words or " " not in text:
+        return False
+    return text.endswith(".") or not text.startswith(LINES_TO_TYPE)
+
+
+def main(words: Sequence[str]) -> int:
+    """Print what is missing; status 1 where something is."""
+    language = words[0] if words else "zh_CN"
+    catalogue = read_catalogue(language)
+    missing = [
+        sentence
+        for path in spoken_files()
+        for sentence in collect_sentences(path)
+        if catalogue.find(sentence.sample) is None
+    ]
+    for sentence in missing:
+        text = sentence.template.replace("\\", "\\\\").replace('"', '\\"').replace("\n", "\\n")
+        print(f'#: {sentence.place}\nmsgid "{text}"\nmsgstr ""\n')
+    return 1 if missing else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

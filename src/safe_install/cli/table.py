@@ -1,0 +1,60 @@
+"""Tables as lines of text, in columns that are as wide as what stands in them."""
+
+from __future__ import annotations
+
+import sys
+from typing import List, Sequence
+
+from safe_install.cli.terminal import WIDE, can_write, count_columns, find_width, printable
+from safe_install.cli.translation.speech import say
+
+RULE = "\u2500"  # what a table is ruled with, where the encoding has it
+
+
+def render_table(title: str, columns: Sequence[str], rows: Sequence[Sequence[str]]) -> List[str]:
+    """A table as lines of text; on a terminal that is too narrow, its columns in several tables
+    below each other."""
+    width = find_width(sys.stdout) or WIDE
+    columns = [say(column) for column in columns]
+    rows = [[say(cell) for cell in row] for row in rows]
+    sizes = []
+    for n, column in enumerate(columns):
+        cells = [column, *(row[n] for row in rows)]
+        sizes.append(max(1, *map(count_columns, cells)) + 4)
+    lines: List[str] = []
+    first, shown = columns[0], 1
+    while shown < len(columns):
+        stop, used = shown, sizes[0]
+        while stop < len(columns) and (stop == shown or used + sizes[stop] <= width):
+            used += sizes[stop]
+            stop += 1
+        part = [[row[0], *row[shown:stop]] for row in rows]
+        if shown > 1 or stop < len(columns):
+            # a part of a wide table shows the rows that it has
+            part = [row for row in part if any(row[1:])]
+        lines += _draw_table(title, [first, *columns[shown:stop]], part, width=width)
+        title, shown = "", stop
+    return lines
+
+
+def _draw_table(
+    title: str, columns: Sequence[str], rows: Sequence[Sequence[str]], *, width: int
+) -> List[str]:
+    import io
+
+    from rich import box
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 2, 0, 0))
+    for column in columns:
+        table.add_column(Text(column), overflow="fold")
+    for row in rows:
+        table.add_row(*[Text(printable(cell)) for cell in row])
+    out = io.StringIO()
+    console = Console(file=out, width=width, color_system=None, legacy_windows=False)
+    console.print(table)
+    lines = [title] if title else []
+    lines += [line.rstrip() for line in out.getvalue().splitlines()]
+    return [line if can_write(line, sys.stdout) else line.replace(RULE, "-") for line in lines]

@@ -1,0 +1,192 @@
+"""The catalogue of a language: a .po file of English sentences with fields, and finished sentences
+translated by it.
+
+A finding and an error travel as finished English sentences, which JSON and logs keep. On the way to
+a terminal the catalogue recognises the sentence, takes the values out of it, and puts them into the
+translation; a value that is itself a sentence of the catalogue is translated, too.
+"""
+
+from __future__ import annotations
+
+import pkgutil
+import re
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Dict, List, Mapping, Optional, Sequence, Tuple
+
+from safe_install.cli.translation.template import WIDE, Template, fill, parse_template
+
+# msgctxt of what a line begins with: "error: ". The rest of the line is a sentence of its own.
+BEGINNING = "beginning"
+# Sentences in sentences. Who nests deeper is no sentence of ours.
+DEEPEST = 8
+# A field whose name ends so holds what torch, Python or the system said: that stays as it is.
+WORDS_OF_OTHERS = "error"
+LONGEST = 10_000  # letters; what is longer is a log
+# What parts sentences in Chinese.
+COLON, SEMICOLON, FULL_STOP, LIST_COMMA = "\uff1a", "\uff1b", "\u3002", "\u3001"
+_BETWEEN_SENTENCES = re.compile(r"(?<=\.) (?=[A-Z])")
+_STRING = re.compile(r'"((?:[^"\\]|\\.)*)"')
+_ESCAPES = {"n": "\n", "t": "\t"}
+
+
+@dataclass(frozen=True)
+class Message:
+    """One translation, as the file has it."""
+
+    context: str
+    source: str  # msgid
+    translation: str  # msgstr
+
+
+def parse_catalogue(text: str) -> List[Message]:
+    """The messages of a .po file: msgctxt, msgid and msgstr, each of one or more strings."""
+    messages = []
+    for block in text.split("\n\n"):
+        values: Dict[str, str] = {}
+        keyword = ""
+        for line in block.splitlines():
+            if line.startswith("#"):
+                continue
+            first, _, rest = line.partition(" ")
+            if not line.startswith('"'):
+                keyword, line = first, rest
+            values[keyword] = values.get(keyword, "") + _unquote(line)
+        if values.get("msgid"):  # the header has none
+            source, translation = values["msgid"], values.get("msgstr", "")
+            messages.append(Message(values.get("msgctxt", ""), source, translation))
+    return messages
+
+
+def _unquote(text: str) -> str:
+    """`"a \\"b\\" c"` -> `a "b" c`."""
+    found = _STRING.fullmatch(text.strip())
+    if found is None:
+        raise ValueError(f"no string of a catalogue: {text}")
+    return re.sub(
+        r"\\(.)", lambda escape: _ESCAPES.get(escape.group(1), escape.group(1)), found.group(1)
+    )
+
+
+class Catalogue:
+    """The sentences of one language."""
+
+    def __init__(self, messages: Sequence[Message]) -> None:
+        self._beginnings: List[Tuple[str, str]] = []
+        self._whole: Dict[str, str] = {}
+        templates: List[Tuple[Template, str]] = []
+        for message in messages:
+            if not message.translation:  # nobody has translated it yet
+                continue
+            if message.context == BEGINNING:
+                self._beginnings.append((message.source, message.translation))
+                continue
+            template = parse_template(message.source.strip())
+            if template.fields:
+                templates.append((template, message.translation.strip()))
+            else:
+                self._whole[message.source.strip()] = message.translation.strip()
+        self._templates = sorted(templates, key=lambda one: -one[0].weight)
+
+    def translate(self, text: str) -> str:
+        """A text of one or more lines; what is not known stays as it is."""
+        if len(text) > LONGEST:
+            return text
+        indent, beginning, rest = self._split_beginning(text)
+        found = self._find(rest.rstrip(), 0)
+        if found is not None:
+            return indent + beginning + found
+        lines = text.split("\n")
+        if len(lines) > 1:
+            return "\n".join(self.translate(line) for line in lines)
+        return indent + beginning + self._translate_part(rest, 0)
+
+    def find(self, text: str) -> Optional[str]:
+        """The translation of one sentence; None where it is none of the catalogue."""
+        _, beginning, rest = self._split_beginning(text)
+        if beginning:
+            return beginning + self._translate_part(rest, 0)
+        return self._find(rest.rstrip(), 0)
+
+    def _split_beginning(self, text: str) -> Tuple[str, str, str]:
+        """The white space before a line, what it begins with in this language, and the rest."""
+        bare = text.lstrip()
+        indent = text[: len(text) - len(bare)]
+        for source, beginning in self._beginnings:
+            if bare.startswith(source):
+                return indent, beginning, bare[len(source) :]
+        return indent, "", bare
+
+    def _find(self, text: str, depth: int) -> Optional[str]:
+        if text in self._whole:
+            return self._whole[text]
+        if " " not in text or depth > DEEPEST:
+            return None
+        several = self._find_several(text, depth)
+        if several is not None:
+            return several
+        for template, translation in self._templates:
+            values = template.match(text)
+            if values is not None:
+                return fill(translation, values, self._translate_values(values, depth))
+        return None
+
+    def _find_several(self, text: str, depth: int) -> Optional[str]:
+        """`Sentence. Sentence.`, where each is of the catalogue."""
+        told = self._find_each(_BETWEEN_SENTENCES.split(text), depth)
+        if told is None:
+            return None
+        ended = [one if WIDE.match(one[-1]) else one + FULL_STOP for one in told]
+        return "".join(ended)
+
+    def _find_each(self, parts: Sequence[str], depth: int) -> Optional[List[str]]:
+        """All of them, where there are several; None where one is not of the catalogue."""
+        if len(parts) < 2:
+            return None
+        told = []
+        for part in parts:
+            found = self._find(part, depth + 1)
+            if found is None:
+                return None
+            told.append(found)
+        return told
+
+    def _translate_values(self, values: Mapping[str, str], depth: int) -> Dict[str, str]:
+        told = {}
+        for name, value in values.items():
+            is_of_others = name.endswith(WORDS_OF_OTHERS)
+            told[name] = value if is_of_others else self._translate_part(value, depth + 1)
+        return told
+
+    def _translate_part(self, text: str, depth: int) -> str:
+        """A value, or a line that is no sentence itself: several lines, a list, `SENTENCE; SENTENCE`."""
+        whole = text.strip()
+        told = self._translate_clause(whole, depth)
+        if told != whole:
+            return told
+        if "\n" in whole:
+            return "\n".join(self.translate(line) for line in text.split("\n"))
+        listed = self._find_each(whole.split(", "), depth)
+        if listed is not None:
+            return LIST_COMMA.join(listed)
+        parts = whole.split("; ")
+        told_parts = [self._translate_clause(part, depth) for part in parts]
+        return text if told_parts == parts else SEMICOLON.join(told_parts)
+
+    def _translate_clause(self, text: str, depth: int) -> str:
+        """A sentence, or one behind a name: `torch-scatter: SENTENCE`."""
+        found = self._find(text, depth)
+        if found is not None:
+            return found
+        name, colon, rest = text.partition(": ")
+        if not colon or depth > DEEPEST:
+            return text
+        told = self._translate_clause(rest, depth + 1)
+        return text if told == rest else f"{name}{COLON}{told}"
+
+
+@lru_cache(maxsize=None)
+def read_catalogue(language: str) -> Catalogue:
+    """The catalogue that lies beside this module, also in a zip archive."""
+    content = pkgutil.get_data(__package__ or "", f"{language}.po")
+    return Catalogue(parse_catalogue((content or b"").decode("utf-8")))

@@ -1,0 +1,45 @@
+"""Which language people are spoken to in, by their locale, as GNU gettext decides it."""
+
+from __future__ import annotations
+
+from typing import Mapping, Optional
+
+ENGLISH = "en"
+CHINESE = "zh_CN"  # the name of its catalogue
+VARIABLE = "SAFE_INSTALL_LANGUAGE"
+# The first that is set names the locale of messages.
+LOCALE_VARIABLES = ("LC_ALL", "LC_MESSAGES", "LANG")
+NO_LANGUAGE = ("", "C", "POSIX")  # LANGUAGE does not count beside these
+
+
+def choose_language(environ: Mapping[str, str]) -> str:
+    """The language of this process's person."""
+    asked = _known(environ.get(VARIABLE, ""))
+    if asked is not None:
+        return asked
+    locale = next((environ[name] for name in LOCALE_VARIABLES if environ.get(name)), "")
+    if _without_encoding(locale) in NO_LANGUAGE:
+        return ENGLISH
+    listed = environ.get("LANGUAGE") or locale
+    for name in listed.split(":"):
+        known = _known(name)
+        if known is not None:
+            return known
+    return ENGLISH
+
+
+def _known(name: str) -> Optional[str]:
+    """`zh_CN.UTF-8` -> the language; None for one that nobody has translated to.
+
+    zh_TW, zh_HK and zh_MO are written in other characters.
+    """
+    words = _without_encoding(name).replace("-", "_").lower().split("_")
+    if words[0] == "en" or name in ("C", "POSIX"):
+        return ENGLISH
+    if words[0] == "zh" and not {"tw", "hk", "mo", "hant"} & set(words):
+        return CHINESE
+    return None
+
+
+def _without_encoding(name: str) -> str:
+    return name.partition(".")[0].partition("@")[0]

@@ -1,0 +1,90 @@
+"""A sentence with fields in it, "{name} {version} is gone", and whether a finished sentence is one
+of it.
+
+A text from outside may be anything: matching takes a time that grows with its length, and no more.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from typing import Dict, List, Mapping, Match, Optional, Tuple
+
+FIELD = re.compile(r"\{([a-z][a-z0-9_]*)\}")
+# What stands in a field is anything, but in those whose name ends with one of these.
+TYPED: Mapping[str, str] = {
+    "number": r"\d[\d.]*",
+    "version": r"\d[^\s,;]*",
+    "word": r"[^\s,;]*[^\s,;:]",
+}
+WIDE = re.compile("[\u2e80-\u9fff\uff00-\uffef]")  # Chinese characters and signs
+
+
+@dataclass(frozen=True)
+class Template:
+    """A sentence cut at its fields, of which there is one at least."""
+
+    literals: Tuple[str, ...]  # before, between and behind the fields
+    fields: Tuple[str, ...]
+
+    @property
+    def weight(self) -> int:
+        """How much of a sentence it fixes: of two that match, the heavier one is meant."""
+        return sum(len(literal) for literal in self.literals)
+
+    @property
+    def has_lines(self) -> bool:
+        """Has the sentence itself more than one line?"""
+        return any("\n" in literal for literal in self.literals)
+
+    def match(self, text: str) -> Optional[Dict[str, str]]:
+        """The values of the fields; None where the text is another sentence. A value ends where
+        what follows it stands first."""
+        first, last = self.literals[0], self.literals[-1]
+        if "\n" in text and not self.has_lines:
+            return None
+        end = len(text) - len(last)
+        if end < len(first) or not text.startswith(first) or not text.endswith(last):
+            return None
+        values: Dict[str, str] = {}
+        place = len(first)
+        for name, literal in zip(self.fields, self.literals[1:-1]):
+            found = text.find(literal, place, end)
+            if found < 0:
+                return None
+            values[name] = text[place:found]
+            place = found + len(literal)
+        values[self.fields[-1]] = text[place:end]
+        return values if _are_of_their_types(values) else None
+
+
+def _are_of_their_types(values: Mapping[str, str]) -> bool:
+    for name, value in values.items():
+        for ending, pattern in TYPED.items():
+            if name.endswith(ending) and re.fullmatch(pattern, value) is None:
+                return False
+    return True
+
+
+def parse_template(text: str) -> Template:
+    """`text` in the form of the catalogue."""
+    parts = FIELD.split(text)
+    literals: List[str] = parts[0::2]
+    return Template(tuple(literals), tuple(parts[1::2]))
+
+
+def fill(text: str, values: Mapping[str, str], told: Mapping[str, str]) -> str:
+    """A translation with its values in the fields. `told`: the values as they are said.
+
+    A space parts Chinese from other words: where a value came to be Chinese, there is none.
+    """
+
+    def put(found: Match[str]) -> str:
+        before, name, behind = found.groups()
+        said = told[name]
+        if said != values[name]:
+            before = "" if WIDE.match(said) else before
+            behind = "" if WIDE.match(said[-1:]) else behind
+        return f"{before}{said}{behind}"
+
+    return re.sub(rf"( ?){FIELD.pattern}( ?)", put, text)
