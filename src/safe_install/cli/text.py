@@ -21,7 +21,7 @@ from safe_install.cli.planned import (
     render_steps,
 )
 from safe_install.cli.table import render_table
-from safe_install.cli.terminal import printable, write_line
+from safe_install.cli.terminal import printable, write_document, write_line
 from safe_install.cli.translation.speech import say
 from safe_install.errors import PipFailed, SafeInstallError
 from safe_install.models import (
@@ -218,18 +218,6 @@ def show_result(
         # A report is for an issue, which others read.
         said_line = line if "report" in result.details else say(line)
         write_line(printable(as_typed(said_line, program)), sys.stdout)
-    sys.stdout.flush()
-
-
-def write_document(text: str) -> None:
-    """A document for programs, to stdout: its letters as they are, whatever the terminal's encoding
-    is."""
-    sys.stdout.flush()
-    stream = getattr(sys.stdout, "buffer", None)
-    if stream is None:  # a stand-in that takes text alone
-        sys.stdout.write(text)
-    else:
-        stream.write(text.encode("utf-8"))
     sys.stdout.flush()
 
 

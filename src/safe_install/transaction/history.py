@@ -159,9 +159,9 @@ def find_replaced(prefix: Path, transaction_id: str, ending: str) -> List[Path]:
         journal = _read_journal(state / f"txn-{transaction_id}")
     except (JournalInvalid, KeyError, TypeError, ValueError, OSError):
         return []
-    kept = [(one.target, one.slot) for one in journal.outs]
-    kept += [(one.target, one.slot) for one in journal.exchanges]
-    slots = [state / slot for target, slot in kept if target.endswith(ending)]
+    moves = [(gone.target, gone.slot) for gone in journal.outs]
+    moves += [(pair.target, pair.slot) for pair in journal.exchanges]
+    slots = [state / slot for target, slot in moves if target.endswith(ending)]
     return [slot for slot in slots if slot.is_dir()]
 
 

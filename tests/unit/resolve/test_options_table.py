@@ -37,6 +37,10 @@ VALUES = {
     "--update": ("https://h/index#sha256=0", "https://h/index#sha256=0"),
     "--keep": ("3", 3),
     "--ttl": ("2d", 172800.0),
+    "--format": ("uv", "uv"),
+    "--output": ("lock.toml", "lock.toml"),
+    "--wheels": ("wheels", "wheels"),
+    "--at": ("20260101T000000Z-1a2b", "20260101T000000Z-1a2b"),
 }
 OF_PIPS_COMMANDS = [
     (name, option)
