@@ -8,7 +8,7 @@ import time
 from typing import Any, Dict, Optional, Sequence
 
 from safe_install.errors import Refused
-from safe_install.models import InstallResult, Outcome
+from safe_install.models import InstallResult, Interpreter, Outcome
 from safe_install.pipeline.baseline import BaselineCheck, refuse_changed
 from safe_install.pipeline.change import preparing
 from safe_install.pipeline.commit import PreparedChange
@@ -50,7 +50,7 @@ def set_aside(
         findings=change.findings,
         transaction=transaction.id,
         timings=session.timings.total(),
-        message=_describe(found, summary, size),
+        message=_describe(found, environment.interpreter, size),
         details=details,
     )
 
@@ -82,12 +82,11 @@ def _summarize(change: PreparedChange, ttl: Optional[float]) -> Dict[str, Any]:
     }
 
 
-def _describe(found: staged.StagedChange, summary: Dict[str, Any], size: int) -> str:
+def _describe(found: staged.StagedChange, interpreter: Interpreter, size: int) -> str:
     until = "until it is abandoned" if found.expires is None else f"until {as_text(found.expires)}"
-    return "\n".join(
-        [
-            f"Staged, nothing is changed: {describe_changes(summary)} ({size / 1e6:.1f} MB, kept "
-            f"{until}).",
-            f"Put it in place with: safe-install commit {found.id}",
-        ]
+    changes = describe_changes({"steps": found.steps})
+    user = " --user" if interpreter.prefix == interpreter.user_base else ""
+    return (
+        f"Staged, nothing is changed: {changes} ({size / 1e6:.1f} MB, kept {until}).\n"
+        f"Put it in place with: safe-install commit{user} {found.id}"
     )
