@@ -398,7 +398,8 @@ def check_space(delivery: Delivery, artifacts: Artifacts) -> None:
     if shortage is not None:
         raise Refused(
             shortage,
-            hint="Make room, or let old changes go: safe-install history --prune --keep 1.",
+            hint="Make room, or let old changes go: safe-install history --prune --keep 1 (what is "
+            "staged takes room, too: safe-install status).",
         )
 
 
